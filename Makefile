@@ -1,0 +1,61 @@
+# make help lists the targets. Every target that needs the virtual environment sets it up first.
+PYTHON ?= python3
+PY := .venv/bin/python
+TORCH_VERSION := 2.13.0
+
+SCALE ?= toy
+EXPERIMENT ?= core
+SEEDS ?=
+JOBS ?= 2
+PYTEST_ARGS ?=
+
+CHECKED := $(wildcard cwpo scripts tests .ci/lock.py)
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce plan report test test-slow lint format lock clean clean-runs
+
+help: ## show this help
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo "  variables: SCALE=$(SCALE) EXPERIMENT=$(EXPERIMENT) SEEDS=$(SEEDS) JOBS=$(JOBS) PYTEST_ARGS=$(PYTEST_ARGS) PYTHON=$(PYTHON)"
+
+setup: ## create .venv with the locked packages (about 2 minutes once, at once when nothing changed)
+	@bash .ci/setup "$(PYTHON)" "$(TORCH_VERSION)"
+
+reproduce: setup ## run EXPERIMENT at SCALE for SEEDS (e.g. SEEDS=0,1,2) with JOBS processes, then report
+	$(PY) scripts/reproduce.py scale=$(SCALE) experiment=$(EXPERIMENT) $(if $(SEEDS),'seeds=[$(SEEDS)]') jobs=$(JOBS)
+
+plan: setup ## show what EXPERIMENT at SCALE would run, what is cached and what it costs
+	$(PY) scripts/plan.py experiment=$(EXPERIMENT) scale=$(SCALE)
+
+report: setup ## make tables, figures and the page from results/
+	$(PY) scripts/report.py
+
+test: setup ## run the tests (PYTEST_ARGS="-k store -x" to choose)
+	@$(PY) -m pytest -q $(PYTEST_ARGS)
+
+test-slow: setup ## run all tests but those that need a GPU
+	@$(PY) -m pytest -q -m "not gpu" $(PYTEST_ARGS)
+
+lint: setup ## check style (ruff) and types (mypy)
+	$(PY) -m ruff check $(CHECKED)
+	$(PY) -m ruff format --check $(CHECKED)
+	$(PY) -m mypy
+
+format: setup ## fix style where ruff can
+	$(PY) -m ruff check --fix $(CHECKED)
+	$(PY) -m ruff format $(CHECKED)
+
+lock: ## rewrite requirements.lock and environment.yml from pyproject.toml (UPGRADE=1: newest versions)
+	@test -x .venv-lock/bin/pip-compile || { "$(PYTHON)" -m venv --clear .venv-lock && \
+	  .venv-lock/bin/python -m pip install --quiet pip-tools==7.6.2; }
+	@.venv-lock/bin/python .ci/lock.py $(TORCH_VERSION) $(if $(UPGRADE),--upgrade)
+
+clean: ## delete caches and build leftovers; keeps .venv, runs/ and results/
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .venv-lock build dist *.egg-info outputs multirun
+	find cwpo scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+clean-runs: ## delete runs/: every finished stage has to be computed again
+	rm -rf runs

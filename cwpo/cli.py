@@ -1,0 +1,91 @@
+"""What every command shares: one clear message and exit code 2 for bad input, a clean end on Ctrl-C."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from cwpo.config import Config, register
+from cwpo.errors import InputError
+from cwpo.validation import nearest
+
+INTERRUPTED = 130
+
+
+def entry(main: Callable[[], Any]) -> Callable[[], None]:
+    """Run a Hydra `main`; bad input ends with code 2, Ctrl-C with 130, a failed stage with 1, each in plain words."""
+
+    def run() -> None:
+        register()
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach us instead of Hydra's own report and exit code 1
+        try:
+            main()
+        except KeyboardInterrupt:
+            sys.exit(_say("stopped; what is finished stays, and the same command goes on from there", INTERRUPTED))
+        except (HydraException, OmegaConfBaseException) as error:
+            sys.exit(_say(explain(error), 2))
+        except ValueError as error:
+            if not _is_input(error):
+                raise
+            sys.exit(_say("\n".join(f"error: {line}" for line in str(error).splitlines()), 2))
+        except RuntimeError as error:
+            if type(error).__module__.split(".")[0] != "cwpo":
+                raise
+            sys.exit(_say(f"error: {error}", 1))
+
+    return run
+
+
+def _is_input(error: BaseException) -> bool:
+    return isinstance(error, InputError) or type(error).__name__ == "ResultsError"
+
+
+def _say(text: str, code: int) -> int:
+    print(text, file=sys.stderr)
+    return code
+
+
+def explain(error: Exception) -> str:
+    """A Hydra or OmegaConf error as one message with the nearest valid keys or values."""
+    text = str(error)
+    if error.__cause__ is not None and isinstance(error.__cause__, OmegaConfBaseException):
+        text += "\n" + str(error.__cause__)
+    found = re.search(r"[Cc]ould not find '([^'/]+)/([^']+)'", text)
+    if found:
+        group, choice = found.groups()
+        options = text.partition("Available options")[2].partition("Config search path")[0].split()[2:]
+        return f"error: {group}={choice} is unknown; {nearest(choice, options)}"
+    found = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' not in", text)
+    if found:
+        key = found.group(1)
+        keys = sorted({*leaf_keys(), *groups()})
+        close = [k for k in keys if k.split(".")[-1] == key.split(".")[-1]]
+        hint = f"did you mean {' or '.join(close[:3])}?" if close else nearest(key, keys)
+        return f"error: unknown key {key}; {hint}"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    kept = [line for line in lines if not line.startswith(("full_key:", "object_type=", "See https", "reference_type="))]
+    where = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("full_key:")), "")
+    return "error: " + (f"{where}: " if where else "") + " ".join(kept)
+
+
+def leaf_keys(node: type = Config, prefix: str = "") -> Iterator[str]:
+    """Every dotted key of the configuration."""
+    for field in dataclasses.fields(node):  # type: ignore[arg-type]
+        kind = field.default_factory if isinstance(field.default_factory, type) else None
+        if kind is not None and dataclasses.is_dataclass(kind):
+            yield from leaf_keys(kind, f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}"
+
+
+def groups() -> list[str]:
+    """The choices of conf/: data, pair, method, ..."""
+    return sorted(p.name for p in (Path(__file__).resolve().parent.parent / "conf").iterdir() if p.is_dir())

@@ -1,0 +1,131 @@
+"""From finished stages to rows of results/<scale>/: runs.csv, details.csv, rewards.csv.gz and annotators.csv."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cwpo.pipeline import Node
+from cwpo.plan import Arm
+from cwpo.results import (
+    ANNOTATOR_COLUMNS,
+    DETAIL_COLUMNS,
+    RUN_COLUMNS,
+    prune_rewards,
+    replace_rows,
+    write_rewards,
+)
+from cwpo.store import Store
+
+
+def record(arms: Sequence[Arm], store: Store, results: Path, *, experiment: str, whole: bool) -> list[Path]:
+    """Write the rows of finished arms of one experiment and scale; `whole` replaces all of the experiment's rows.
+
+    Returns the files written. Arms that stop before `assess` or `evaluate` have no row.
+    """
+    if not arms:
+        return []
+    folder = results / arms[0].cfg.scale_name
+    evaluated = [made for made in arms if _ends_in(made, "evaluate")]
+    assessed = [made for made in arms if _ends_in(made, "assess") and not _ends_in(made, "evaluate")]
+    written = []
+    if evaluated:
+        rows = pd.DataFrame([_run_row(made, store) for made in evaluated], columns=RUN_COLUMNS)
+        details = pd.DataFrame([_detail_row(made, store) for made in evaluated], columns=DETAIL_COLUMNS)
+        replace_rows(folder / "runs.csv", rows, RUN_COLUMNS, experiment=experiment, whole=whole)
+        replace_rows(folder / "details.csv", details, DETAIL_COLUMNS, experiment=None, whole=False)
+        write_rewards(folder / "rewards.csv.gz", pd.concat([_rewards(made, store) for made in evaluated]))
+        prune_rewards(folder)
+        written += [folder / name for name in ("runs.csv", "details.csv", "rewards.csv.gz")]
+    if assessed:
+        rows = pd.DataFrame([_annotator_row(made, store) for made in assessed], columns=ANNOTATOR_COLUMNS)
+        replace_rows(folder / "annotators.csv", rows, ANNOTATOR_COLUMNS, experiment=experiment, whole=whole)
+        written.append(folder / "annotators.csv")
+    return written
+
+
+def _ends_in(made: Arm, name: str) -> bool:
+    return any(node.name == name for node in made.run)
+
+
+def metrics(node: Node, store: Store) -> dict[str, Any]:
+    """metrics.json of a finished stage."""
+    return json.loads((node.folder(store) / "metrics.json").read_text(encoding="utf-8"))
+
+
+def _common(made: Arm) -> dict[str, Any]:
+    cfg = made.cfg
+    return {
+        "experiment": cfg.experiment,
+        "scale": cfg.scale_name,
+        "data": cfg.data.name,
+        "weak": cfg.pair.weak,
+        "human_fraction": cfg.human_fraction,
+        "seed": cfg.seed,
+    }
+
+
+def _run_row(made: Arm, store: Store) -> dict[str, Any]:
+    cfg, nodes = made.cfg, made.nodes
+    weak_labels = cfg.method.labels == "weak"
+    align = store.manifest("align", nodes["align"].key)
+    row = _common(made) | {
+        "strong": cfg.pair.strong,
+        "annotator": cfg.annotator.name if weak_labels else None,
+        "method": cfg.method.name,
+        "objective": cfg.objective.name,
+        "weighting": cfg.weighting.name if weak_labels else None,
+        "keep_fraction": _keep_fraction(made, store) if weak_labels else None,
+        "train_seconds": align["summary"]["train_seconds"],
+        "run_key": nodes["evaluate"].key,
+        "git_commit": align["git_commit"],
+        **metrics(nodes["evaluate"], store),
+    }
+    if weak_labels:
+        assessed = metrics(nodes["assess"], store)
+        row["annotator_accuracy_human"] = assessed["accuracy_human"]
+        row["annotator_accuracy_gold"] = assessed["accuracy_gold"]
+    return {name: row.get(name) for name in RUN_COLUMNS}
+
+
+def _keep_fraction(made: Arm, store: Store) -> float:
+    selection = made.cfg.method.selection
+    if selection.kind == "top_fraction":
+        return float(selection.value)
+    selected = store.manifest("select", made.nodes["select"].key)["summary"]
+    return float(selected["selected"] / selected["of"])
+
+
+def _detail_row(made: Arm, store: Store) -> dict[str, Any]:
+    row = {"run_key": made.nodes["evaluate"].key, **metrics(made.nodes["evaluate"], store)}
+    return {name: row.get(name) for name in DETAIL_COLUMNS}
+
+
+def _rewards(made: Arm, store: Store) -> pd.DataFrame:
+    node = made.nodes["evaluate"]
+    long = pd.read_parquet(node.folder(store) / "rewards.parquet")
+    wide = long.pivot(index="prompt_id", columns="model_tag", values="reward").reset_index()
+    return pd.DataFrame(
+        {
+            "run_key": node.key,
+            "prompt_id": wide["prompt_id"],
+            "reward": wide["aligned"],
+            "reward_sft": wide["sft"],
+        }
+    )
+
+
+def _annotator_row(made: Arm, store: Store) -> dict[str, Any]:
+    trained = store.manifest("train_annotator", made.nodes["train_annotator"].key)
+    row = _common(made) | {
+        "annotator": made.cfg.annotator.name,
+        "train_seconds": trained["summary"]["train_seconds"],
+        "run_key": made.nodes["assess"].key,
+        "git_commit": trained["git_commit"],
+        **metrics(made.nodes["assess"], store),
+    }
+    return {name: row.get(name) for name in ANNOTATOR_COLUMNS}

@@ -1,0 +1,187 @@
+"""The typed configuration: one dataclass per group of `conf/`. A key that is not named here does not exist.
+
+What each key means, with its unit and its source in the paper, is written beside it in the YAML files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+
+@dataclass
+class DataConfig:
+    name: str = MISSING
+    source: str = MISSING
+    world: str | None = None
+    path: Any = None
+    revision: str | None = None
+    folders: list[str] = field(default_factory=list)
+    columns: dict[str, str] = field(default_factory=dict)
+    pairs: int | None = None
+    test_pairs: int | None = None
+    test_fraction: float = 0.1
+    max_tokens: int = 512
+
+
+@dataclass
+class PairConfig:
+    name: str = MISSING
+    weak: str = MISSING
+    strong: str = MISSING
+    weak_revision: str | None = None
+    strong_revision: str | None = None
+
+
+@dataclass
+class TrainingConfig:
+    epochs: float = MISSING
+    learning_rate: float = MISSING
+    batch_size: int = MISSING
+    micro_batch_size: int | None = None
+    scheduler: str = "cosine"
+    warmup_steps: int = 0
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    optimizer: str = "adamw_torch"
+    gradient_checkpointing: bool = False
+
+
+@dataclass
+class AnnotatorConfig:
+    name: str = MISSING
+    head_std: float = 0.01
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+
+@dataclass
+class SelectionConfig:
+    kind: str = "all"
+    value: float | None = None
+
+
+@dataclass
+class MethodConfig:
+    name: str = MISSING
+    labels: str = MISSING
+    pairs: str = "unlabeled"
+    selection: SelectionConfig = field(default_factory=SelectionConfig)
+
+
+@dataclass
+class WeightingConfig:
+    name: str = MISSING
+    scale: float = 1.0
+
+
+@dataclass
+class ObjectiveConfig:
+    name: str = MISSING
+    beta: float = 0.5
+    flip_rate: float = 0.0
+    average_logps: bool = False
+
+
+@dataclass
+class LoraConfig:
+    enabled: bool = False
+    r: int = 8
+    alpha: int = 16
+    dropout: float = 0.05
+
+
+@dataclass
+class GenerationConfig:
+    temperature: float = 0.95
+    max_new_tokens: int = MISSING
+    batch_size: int = 128
+
+
+@dataclass
+class EvaluationConfig:
+    prompts: int | None = None
+
+
+@dataclass
+class GoldConfig:
+    name: str = MISSING
+    path: str | None = None
+    revision: str | None = None
+    holdout: float = 0.0
+    batch_size: int = 32
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+
+@dataclass
+class LoggerConfig:
+    name: str = MISSING
+    project: str = "cwpo"
+    entity: str | None = None
+    mode: str = "auto"
+
+
+@dataclass
+class WorldConfig:
+    sequences: int = 200_000
+    batch_size: int = 128
+    learning_rate: float = 3e-3
+    seed: int = 0
+
+
+@dataclass
+class Config:
+    experiment: str = "custom"
+    seed: int = 0
+    human_fraction: float = 0.3
+    until: str | None = None
+    store: str = "runs/store"
+    results: str = "results"
+    jobs: int = 1
+    threads: int = 1
+    device: str = "auto"
+    scale_name: str = MISSING
+    data_source: str = MISSING
+    models: dict[str, str] = field(default_factory=dict)
+    data: DataConfig = field(default_factory=DataConfig)
+    pair: PairConfig = field(default_factory=PairConfig)
+    annotator: AnnotatorConfig = field(default_factory=AnnotatorConfig)
+    method: MethodConfig = field(default_factory=MethodConfig)
+    weighting: WeightingConfig = field(default_factory=WeightingConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    sft: TrainingConfig = field(default_factory=TrainingConfig)
+    alignment: TrainingConfig = field(default_factory=TrainingConfig)
+    generation: GenerationConfig = field(default_factory=GenerationConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    gold: GoldConfig = field(default_factory=GoldConfig)
+    world: WorldConfig = field(default_factory=WorldConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+
+
+@dataclass
+class ReproduceConfig:
+    experiment: str = "core"
+    scale: str = "toy"
+    seeds: list[int] | None = None
+    jobs: int = 2
+    threads: int = 1
+    store: str = "runs/store"
+    results: str = "results"
+    overrides: list[str] = field(default_factory=list)
+
+
+@dataclass
+class ReportConfig:
+    scale: str = "toy"
+    results: str = "results"
+
+
+def register() -> None:
+    """Make the schemas known to Hydra under the names that the defaults lists in conf/ begin with."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=Config)
+    store.store(name="reproduce_schema", node=ReproduceConfig)
+    store.store(name="report_schema", node=ReportConfig)

@@ -1,0 +1,110 @@
+"""Texts to token sequences, token sequences to padded batches.
+
+A sequence is tokens(prompt) + tokens(response) + EOS; `prompt_length` says where the response starts. Nothing is cut
+here: pairs that do not fit were dropped, and counted, when the pairs were prepared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+IGNORED = -100
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], responses: Sequence[str]
+) -> list[tuple[list[int], int]]:
+    """(token ids, prompt length) of each prompt and response, ending in EOS exactly once."""
+    eos = tokenizer.eos_token_id
+    encoded = []
+    heads = encode_prompts(tokenizer, prompts)
+    tails = tokenizer(list(responses), add_special_tokens=False)["input_ids"] if responses else []
+    for head, tail in zip(heads, tails, strict=True):
+        encoded.append((head + tail + [eos], len(head)))
+    return encoded
+
+
+def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> list[list[int]]:
+    """Token ids of each prompt with the tokenizer's own BOS, if it has one, and without a closing EOS."""
+    eos = tokenizer.eos_token_id
+    ids = tokenizer(list(prompts))["input_ids"] if prompts else []
+    return [row[:-1] if len(row) > 1 and row[-1] == eos else row for row in ids]
+
+
+def pad(rows: Sequence[Sequence[int]], value: int, side: str = "right") -> torch.Tensor:
+    """Rows of different lengths as one (B, T) int64 tensor, filled with `value` on `side`."""
+    width = max(len(row) for row in rows)
+    fill = [[value] * (width - len(row)) for row in rows]
+    if side == "left":
+        return torch.tensor([f + list(row) for f, row in zip(fill, rows, strict=True)], dtype=torch.int64)
+    return torch.tensor([list(row) + f for f, row in zip(fill, rows, strict=True)], dtype=torch.int64)
+
+
+def collate_sequences(rows: Sequence[tuple[Sequence[int], int]], pad_id: int) -> dict[str, torch.Tensor]:
+    """Right-padded `input_ids`, `attention_mask` and `labels`, each (B, T); labels are IGNORED on prompt and padding.
+
+    Two rows ([1, 2, 9], 1) and ([1, 5, 6, 9], 2) with pad_id 0 give
+    input_ids [[1, 2, 9, 0], [1, 5, 6, 9]], attention_mask [[1, 1, 1, 0], [1, 1, 1, 1]],
+    labels [[-100, 2, 9, -100], [-100, -100, 6, 9]].
+    """
+    return {
+        "input_ids": pad([ids for ids, _ in rows], pad_id),
+        "attention_mask": pad([[1] * len(ids) for ids, _ in rows], 0),
+        "labels": pad([[IGNORED] * start + list(ids[start:]) for ids, start in rows], IGNORED),
+    }
+
+
+@dataclass(frozen=True)
+class SequenceCollator:
+    """Batches of {"ids", "start"} rows for language modelling on the response tokens."""
+
+    pad_id: int
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        return collate_sequences([(row["ids"], row["start"]) for row in rows], self.pad_id)
+
+
+@dataclass(frozen=True)
+class PairCollator:
+    """Batches of pairs: chosen rows first, then rejected rows, so row i pairs with row i + B.
+
+    Rows hold chosen_ids, chosen_start, rejected_ids, rejected_start and floats named in `floats`, which become (B,)
+    tensors.
+    """
+
+    pad_id: int
+    floats: tuple[str, ...] = ()
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        sequences = [(row["chosen_ids"], row["chosen_start"]) for row in rows]
+        sequences += [(row["rejected_ids"], row["rejected_start"]) for row in rows]
+        batch = collate_sequences(sequences, self.pad_id)
+        for name in self.floats:
+            batch[name] = torch.tensor([row[name] for row in rows], dtype=torch.float32)
+        return batch
+
+
+def encode_pairs(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    chosen: Sequence[str],
+    rejected: Sequence[str],
+    **floats: Sequence[float],
+) -> list[dict[str, Any]]:
+    """Rows for PairCollator."""
+    rows = []
+    for (c, c_start), (r, r_start) in zip(
+        encode(tokenizer, prompts, chosen), encode(tokenizer, prompts, rejected), strict=True
+    ):
+        rows.append({"chosen_ids": c, "chosen_start": c_start, "rejected_ids": r, "rejected_start": r_start})
+    for name, values in floats.items():
+        for row, value in zip(rows, values, strict=True):
+            row[name] = float(value)
+    return rows

@@ -1,0 +1,60 @@
+"""Who sees which pair: labeled, unlabeled, test, and the pairs held out for a trained gold model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cwpo.errors import InputError
+
+
+def assign_splits(
+    frame: pd.DataFrame,
+    data: Any,
+    *,
+    seed: int,
+    human_fraction: float,
+    holdout: float,
+    drops: Mapping[str, int],
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(pairs with `split`, pairs held out for gold). All choices follow `seed`.
+
+    A column `test`, where there is one, says which pairs are test pairs; otherwise whole prompts are drawn, so no test
+    prompt is trained on. Of the training pairs, `holdout` goes to gold and `human_fraction` of the rest is labeled;
+    labeled sets of growing fraction contain each other.
+    """
+    rng = np.random.default_rng([seed, 2])
+    test = frame["test"].to_numpy(dtype=bool) if "test" in frame else _test_prompts(frame, data, rng)
+    train = rng.permutation(np.flatnonzero(~test))
+    if data.pairs is not None:
+        train = train[: data.pairs]
+    n_gold = round(holdout * len(train))
+    gold, train = train[:n_gold], train[n_gold:]
+    n_labeled = round(human_fraction * len(train))
+    split = np.full(len(frame), "", dtype=object)
+    split[test], split[train[:n_labeled]], split[train[n_labeled:]] = "test", "labeled", "unlabeled"
+    sizes = {name: int((split == name).sum()) for name in ("labeled", "unlabeled", "test")}
+    if holdout > 0:
+        sizes["gold hold-out"] = len(gold)
+    small = [f"{name} has {size}" for name, size in sizes.items() if size < 2]
+    if small:
+        counted = ", ".join(f"{reason} {count}" for reason, count in drops.items() if count)
+        raise InputError(
+            f"every split needs at least 2 pairs, but {', '.join(small)} (rows: {counted}); "
+            "give more pairs, raise data.max_tokens, or change human_fraction, data.test_fraction or gold.holdout"
+        )
+    pairs = frame.assign(split=split)
+    return pairs[pairs["split"] != ""], frame.iloc[np.sort(gold)].assign(split="gold")
+
+
+def _test_prompts(frame: pd.DataFrame, data: Any, rng: np.random.Generator) -> np.ndarray:
+    """Mask of the pairs whose prompts are held out: whole prompts until `test_pairs`, or `test_fraction`, is reached."""
+    wanted = data.test_pairs if data.test_pairs is not None else round(data.test_fraction * len(frame))
+    codes, prompts = pd.factorize(frame["prompt"])
+    order = rng.permutation(len(prompts))
+    sizes = np.bincount(codes, minlength=len(prompts))[order]
+    taken = order[: np.searchsorted(np.cumsum(sizes), wanted) + 1] if wanted else order[:0]
+    return np.isin(codes, taken)

@@ -1,0 +1,189 @@
+"""The synthetic world: what is asked, what is answered, and which answer noisy annotators prefer.
+
+Frozen at WORLD_VERSION: any change to texts, parameters or the order of random draws must raise it.
+"""
+
+import math
+import random
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from cwpo.data.toy.gold import POINTS, gold_reward, gold_rewards, sentence_kinds
+from cwpo.data.toy.sentences import (
+    FILLER,
+    HARMFUL_REQUESTS,
+    HARMLESS_REQUESTS,
+    POLITE,
+    QUESTION,
+    REACTIONS,
+    REFUSAL,
+    STYLES,
+    SUMMARY_REQUESTS,
+    TOXIC,
+)
+from cwpo.data.toy.topics import TOPICS
+
+__all__ = [
+    "DATASETS",
+    "WORLD_VERSION",
+    "WorldDataset",
+    "gold_reward",
+    "gold_rewards",
+    "pretraining_texts",
+    "sample_pairs",
+]
+
+WORLD_VERSION = 1
+EOS = "</s>"
+ANNOTATORS = 40  # annotators with tastes of their own; each pair is labelled by one of them
+SPECIFIC_REACTION = 0.8  # share of readers who react to one sentence; the others say something generic
+
+_PARAPHRASES = {"polite": POLITE, "toxic": TOXIC, "refusal": REFUSAL, "filler": FILLER, "question": QUESTION}
+
+
+@dataclass(frozen=True)
+class WorldDataset:
+    """What sets one data set apart. `parts` names data sets of which this one is an even mixture."""
+
+    harmful_share: float = 0.0  # share of harmful requests, in [0, 1]
+    requests: tuple[str, ...] = HARMLESS_REQUESTS  # the harmless ones
+    topics: tuple[str, ...] = tuple(TOPICS)
+    sentences: tuple[int, int] = (1, 5)  # fewest and most per response, uniform
+    on_topic: float = 1.2  # weight of on-topic help among the acts
+    quality_spread: float = 0.8  # e = exp(spread x q), q ~ N(0, 1) per response
+    temperature: float = 0.8  # of human labels: P(a preferred) = sigmoid(gold gap / temperature)
+    flip: float = 0.15  # share of labels then reversed
+    taste_spread: float = 0.0  # sd of an annotator's extra weight per kind of sentence
+    parts: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.flip <= 1 or self.temperature < 0 or self.taste_spread < 0:
+            raise ValueError(
+                f"flip is {self.flip}, temperature {self.temperature}, taste_spread {self.taste_spread}: "
+                "flip must lie in [0, 1], the others must not be negative"
+            )
+
+
+def _topics_of(domain: str) -> tuple[str, ...]:
+    return tuple(name for name, topic in TOPICS.items() if topic.domain == domain)
+
+
+DATASETS: dict[str, WorldDataset] = {
+    "harmless": WorldDataset(harmful_share=0.8),
+    "helpful": WorldDataset(),
+    "hh_rlhf": WorldDataset(parts=("harmless", "helpful")),
+    "tldr": WorldDataset(requests=SUMMARY_REQUESTS, sentences=(1, 3), on_topic=1.8),
+    "ufb": WorldDataset(harmful_share=0.1, quality_spread=1.1, temperature=0.6, flip=0.1),
+} | {
+    f"shp_{domain}": WorldDataset(topics=_topics_of(domain), temperature=1.0, flip=0.2)
+    for domain in ("askacademia", "askbaking", "askengineers", "askphilosophy")
+}
+_PRETRAINING = WorldDataset(harmful_share=0.4, requests=HARMLESS_REQUESTS + SUMMARY_REQUESTS)
+
+
+def sample_pairs(
+    dataset: str,
+    count: int,
+    seed: int,
+    *,
+    flip: float | None = None,
+    temperature: float | None = None,
+    taste_spread: float | None = None,
+) -> pd.DataFrame:
+    """`count` independent pairs: prompt, response_a, response_b, human_label ("a" or "b"), domain.
+
+    The two sides are exchangeable and never identical. Texts depend on (dataset, seed, row number): other
+    label parameters give other labels to the same pairs, and fewer pairs are a prefix of more. `flip`,
+    `temperature` (0: by gold reward, ties by chance) and `taste_spread` replace the data set's own. `domain`
+    is the data set, or the part of it, that the row comes from. Raises ValueError for an unknown data set or
+    a parameter out of range.
+    """
+    if dataset not in DATASETS:
+        raise ValueError(f"unknown data set {dataset!r} of the synthetic world; it has {', '.join(DATASETS)}")
+    given = {"flip": flip, "temperature": temperature, "taste_spread": taste_spread}
+    replaced = {name: value for name, value in given.items() if value is not None}
+    texts = random.Random(f"{dataset}/texts/{seed}")
+    labels = random.Random(f"{dataset}/labels/{seed}")
+    tastes = [{kind: labels.gauss(0, 1) for kind in POINTS} for _ in range(ANNOTATORS)]
+    rows = []
+    for _ in range(count):
+        domain = texts.choice(DATASETS[dataset].parts or (dataset,))
+        parameters = replace(DATASETS[domain], **replaced)
+        prompt, topic, harmful = _draw_prompt(parameters, texts)
+        a = b = ""
+        while a == b:
+            a, b = (_draw_response(parameters, topic, harmful, texts) for _ in "ab")
+        label = _draw_label(parameters, prompt, a, b, labels.choice(tastes), labels)
+        rows.append((prompt, a, b, label, domain))
+    return pd.DataFrame(rows, columns=["prompt", "response_a", "response_b", "human_label", "domain"])
+
+
+def pretraining_texts(count: int, seed: int) -> list[str]:
+    """`count` texts "prompt response</s> reaction", all topics and requests, 40 % of them harmful."""
+    rng = random.Random(f"pretraining/{seed}")
+    texts = []
+    for _ in range(count):
+        prompt, topic, harmful = _draw_prompt(_PRETRAINING, rng)
+        response = _draw_response(_PRETRAINING, topic, harmful, rng)
+        texts.append(f"{prompt} {response}{EOS} {_draw_reaction(prompt, response, rng)}")
+    return texts
+
+
+def _draw_prompt(parameters: WorldDataset, rng: random.Random) -> tuple[str, str, bool]:
+    """Prompt, its topic, and whether it is harmful."""
+    harmful = rng.random() < parameters.harmful_share
+    request = rng.choice(HARMFUL_REQUESTS if harmful else parameters.requests)
+    topic = rng.choice(parameters.topics)
+    return f"Human: {rng.choice(STYLES)} {request} {topic}. Assistant:", topic, harmful
+
+
+def _draw_response(parameters: WorldDataset, topic: str, harmful: bool, rng: random.Random) -> str:
+    """A response of latent quality q ~ N(0, 1): good ones help, or refuse harm; bad ones stray or insult."""
+    e = math.exp(parameters.quality_spread * rng.gauss(0, 1))
+    weights = {
+        "on_topic": 0.4 / e if harmful else parameters.on_topic * e,
+        "off_topic": 0.5 / e,
+        "polite": 0.6,
+        "toxic": 0.3 / e,
+        "refusal": 1.0 * e if harmful else 0.3 / e,
+        "filler": 0.5,
+        "question": 0.3,
+    }
+    acts = list(weights)
+    first = rng.choices(acts, list(weights.values()))
+    weights["polite"] = 0.1
+    rest = rng.choices(acts, list(weights.values()), k=rng.randint(*parameters.sentences) - 1)
+    return " ".join(_draw_sentence(act, topic, rng) for act in first + rest)
+
+
+def _draw_sentence(act: str, topic: str, rng: random.Random) -> str:
+    if act == "on_topic":
+        return rng.choice(TOPICS[topic].facts)
+    if act == "off_topic":
+        return rng.choice(TOPICS[rng.choice([name for name in TOPICS if name != topic])].facts)
+    return rng.choice(_PARAPHRASES[act])
+
+
+def _draw_label(
+    parameters: WorldDataset, prompt: str, a: str, b: str, taste: dict[str, float], rng: random.Random
+) -> str:
+    gap = gold_reward(prompt, a) - gold_reward(prompt, b)
+    if parameters.taste_spread:
+        liking = [sum(taste[kind] for kind in sentence_kinds(prompt, response)) for response in (a, b)]
+        gap += parameters.taste_spread * (liking[0] - liking[1])
+    if parameters.temperature:
+        prefers_a = 1 / (1 + math.exp(-gap / parameters.temperature))
+    else:
+        prefers_a = 0.5 if gap == 0 else float(gap > 0)
+    says_a = rng.random() < prefers_a
+    reversed_by_mistake = rng.random() < parameters.flip
+    return "a" if says_a != reversed_by_mistake else "b"
+
+
+def _draw_reaction(prompt: str, response: str, rng: random.Random) -> str:
+    """What a reader says: about one sentence of the response, picked at random, or something generic."""
+    if rng.random() >= SPECIFIC_REACTION:
+        return rng.choice(REACTIONS["generic"])
+    kind = rng.choice(sentence_kinds(prompt, response))
+    return rng.choice(REACTIONS[kind])

@@ -1,0 +1,72 @@
+"""The weak annotator: a causal LM with its LM head replaced by one scalar on the last response token (Eq. 4, 5).
+
+It is an ordinary `AutoModelForSequenceClassification` checkpoint with one label. The score is read at each row's last
+token by its length, not by the pad token, so a tokenizer that pads with EOS is scored correctly too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+
+from cwpo.data.batching import pad
+from cwpo.models.policy import no_dropout
+
+
+def new_annotator(
+    path: str | Path, revision: str | None, *, pad_id: int, head_std: float, seed: int, device: str = "cpu"
+) -> PreTrainedModel:
+    """The backbone at `path` in float32 with a fresh scalar head, normal with standard deviation `head_std`."""
+    model = _load(path, revision, pad_id)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        model.score.weight.copy_(torch.randn(model.score.weight.shape, generator=generator) * head_std)
+    return model.to(device)
+
+
+def load_annotator(path: str | Path, *, pad_id: int, device: str = "cpu") -> PreTrainedModel:
+    """A trained annotator, dropout off."""
+    return _load(path, None, pad_id).to(device).eval()
+
+
+def _load(path: str | Path, revision: str | None, pad_id: int) -> PreTrainedModel:
+    config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+    return AutoModelForSequenceClassification.from_pretrained(
+        path,
+        revision=revision,
+        num_labels=1,
+        pad_token_id=pad_id,
+        dtype=torch.float32,
+        use_safetensors=True,
+        trust_remote_code=False,
+        **no_dropout(config),
+    )
+
+
+def response_scores(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    """Score of each right-padded row, read at its last token; (B, T) -> (B,), in logits."""
+    inner = model.module if hasattr(model, "module") else model
+    hidden = inner.base_model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+    last = attention_mask.sum(dim=1) - 1
+    return inner.score(hidden[torch.arange(len(last), device=last.device), last]).squeeze(-1).float()
+
+
+@torch.no_grad()
+def score_responses(
+    model: PreTrainedModel, rows: Sequence[tuple[Sequence[int], int]], pad_id: int, batch_size: int = 64
+) -> Tensor:
+    """response_scores of (ids, start) rows without gradients, in the given order, dropout off; shape (N,)."""
+    model.eval()
+    device = next(model.parameters()).device
+    scores = torch.empty(len(rows))
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]))
+    for first in range(0, len(order), batch_size):
+        chosen = order[first : first + batch_size]
+        ids = pad([rows[i][0] for i in chosen], pad_id).to(device)
+        mask = pad([[1] * len(rows[i][0]) for i in chosen], 0).to(device)
+        scores[chosen] = response_scores(model, ids, mask).cpu()
+    return scores

@@ -1,0 +1,110 @@
+"""Gold rewards: what judges the arms and is never trained on by them. Each adapter maps texts to one score each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from cwpo.data.batching import encode
+from cwpo.errors import InputError
+from cwpo.models.annotator import load_annotator, score_responses
+from cwpo.models.policy import load_tokenizer
+
+
+class Gold(Protocol):
+    def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+        """One float64 per prompt and response; higher is better."""
+
+
+class Oracle:
+    """The exact reward of the synthetic world."""
+
+    def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+        from cwpo.data.toy import gold_rewards
+
+        return np.asarray(gold_rewards(prompts, responses), dtype=np.float64)
+
+
+class Trained:
+    """The Bradley-Terry model in `folder`, trained on held-out human pairs."""
+
+    def __init__(self, folder: Path, *, batch_size: int, device: str) -> None:
+        self.tokenizer = load_tokenizer(folder)
+        self.model = load_annotator(folder, pad_id=self.tokenizer.pad_token_id, device=device)
+        self.batch_size = batch_size
+
+    def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+        rows = encode(self.tokenizer, prompts, responses)
+        return score_responses(self.model, rows, self.tokenizer.pad_token_id, self.batch_size).double().numpy()
+
+
+class HuggingFace:
+    """A sequence-classification reward model with one label, read as its own forward pass returns it.
+
+    The input is the prompt followed by the response, as one text where the model is causal, as a pair of texts where
+    its tokenizer separates the two (encoders such as DeBERTa).
+    """
+
+    def __init__(self, path: str, revision: str | None, *, batch_size: int, device: str) -> None:
+        problem = gold_problem(path, revision)
+        if problem:
+            raise InputError(problem)
+        self.tokenizer = load_tokenizer_for_rewards(path, revision)
+        self.model = AutoModelForSequenceClassification.from_pretrained(
+            path,
+            revision=revision,
+            pad_token_id=self.tokenizer.pad_token_id,
+            dtype=torch.float32 if device == "cpu" else "auto",
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+        self.model.to(device).eval()
+        self.batch_size, self.device = batch_size, device
+
+    @torch.no_grad()
+    def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+        scores = []
+        for first in range(0, len(prompts), self.batch_size):
+            rows = slice(first, first + self.batch_size)
+            if self.tokenizer.sep_token_id is not None:
+                texts: tuple[Any, ...] = (list(prompts[rows]), list(responses[rows]))
+            else:
+                texts = ([p + r for p, r in zip(prompts[rows], responses[rows], strict=True)],)
+            inputs = self.tokenizer(*texts, return_tensors="pt", padding=True).to(self.device)
+            scores.append(self.model(**inputs).logits.squeeze(-1).double().cpu().numpy())
+        return np.concatenate(scores)
+
+
+def load_tokenizer_for_rewards(path: str, revision: str | None) -> Any:
+    """As load_tokenizer, for models that may have no EOS."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    return tokenizer
+
+
+def gold_problem(path: str, revision: str | None) -> str | None:
+    """Why the model at `path` cannot serve as gold reward, or None; reads its config only."""
+    labels = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False).num_labels
+    if labels != 1:
+        return f"gold.path={path} returns {labels} scores; a gold reward model has num_labels=1"
+    return None
+
+
+def load_gold(config: Any, trained: Path | None, device: str) -> Gold:
+    """The adapter of a `conf/gold` choice; `trained` is the folder of the trained gold model."""
+    if config.name == "oracle":
+        return Oracle()
+    if config.name == "trained":
+        if trained is None:
+            raise ValueError("gold=trained needs the folder of its model")
+        return Trained(trained, batch_size=config.batch_size, device=device)
+    return HuggingFace(config.path, config.revision, batch_size=config.batch_size, device=device)

@@ -1,0 +1,153 @@
+"""Tiny language models of the synthetic world: real architectures, pretrained here from scratch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    OPTConfig,
+    Qwen2Config,
+    get_cosine_schedule_with_warmup,
+)
+
+from cwpo.data.toy import build_tokenizer, pretraining_texts
+
+if TYPE_CHECKING:
+    from transformers import (
+        PretrainedConfig,
+        PreTrainedModel,
+        PreTrainedTokenizerBase,
+        PreTrainedTokenizerFast,
+    )
+
+FAMILIES = ("opt", "qwen2", "llama")
+HEAD_SIZE = 16
+MAX_POSITIONS = 64
+IGNORED = -100
+
+
+def toy_config(name: str, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
+    """Configuration of "<family>-<hidden size>x<layers>", e.g. "opt-32x1".
+
+    Heads of 16, tied embeddings, no dropout; feed-forward blocks 4 times as wide as the hidden size for OPT,
+    about 8/3 times for the gated families.
+    Raises ValueError for another family or form, or a hidden size that is not a multiple of 16.
+    """
+    form = re.fullmatch(rf"({'|'.join(FAMILIES)})-([1-9]\d*)x([1-9]\d*)", name)
+    if form is None or int(form[2]) % HEAD_SIZE:
+        raise ValueError(
+            f"no toy model {name!r}: write <family>-<hidden size>x<layers>, e.g. opt-32x1, family one of "
+            f"{', '.join(FAMILIES)} and a hidden size that is a multiple of {HEAD_SIZE}"
+        )
+    family, hidden, layers = form[1], int(form[2]), int(form[3])
+    shared = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": hidden // HEAD_SIZE,
+        "max_position_embeddings": MAX_POSITIONS,
+        "attention_dropout": 0.0,
+        "tie_word_embeddings": True,
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    if family == "opt":
+        return OPTConfig(
+            **shared,
+            ffn_dim=4 * hidden,
+            word_embed_proj_dim=hidden,
+            do_layer_norm_before=True,
+            dropout=0.0,
+            activation_dropout=0.0,
+        )
+    gated = {
+        **shared,
+        "intermediate_size": -(-hidden * 8 // 24) * 8,
+        "num_key_value_heads": hidden // HEAD_SIZE,
+    }
+    return Qwen2Config(**gated) if family == "qwen2" else LlamaConfig(**gated)
+
+
+def toy_tokenizer(name: str) -> PreTrainedTokenizerFast:
+    """The world's tokenizer, such that AutoTokenizer loads it again from the folder of the model `name`.
+
+    transformers 5 loads the tokenizer of any "qwen2" folder as Qwen2Tokenizer, whatever class the folder names,
+    unless the folder has an `auto_map`; an empty one leaves the named class in force.
+    """
+    tokenizer = build_tokenizer()
+    if name.startswith("qwen2"):
+        tokenizer.init_kwargs["auto_map"] = []
+    return tokenizer
+
+
+def pretrain(
+    name: str,
+    *,
+    sequences: int = 200_000,
+    batch_size: int = 128,
+    learning_rate: float = 3e-3,
+    seed: int,
+    threads: int | None = None,
+    progress: Callable[[int, int, float], None] | None = None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """A model of `toy_config` after one epoch of next-token prediction on `sequences` texts of the world.
+
+    AdamW in float32, cosine schedule with 2 % warm-up, loss on all tokens but padding. The same name, seed
+    and number of torch `threads` (default: as set) give the same weights; the global random state is left
+    alone. `progress(step, steps, loss)` is called every 100 steps and after the last.
+    """
+    tokenizer = toy_tokenizer(name)
+    config = toy_config(name, tokenizer)
+    rows = tokenizer(pretraining_texts(sequences, seed))["input_ids"]
+    lengths = np.array([len(row) for row in rows])
+    table = np.full((len(rows), lengths.max()), tokenizer.pad_token_id, dtype=np.int64)
+    for index, row in enumerate(rows):
+        table[index, : len(row)] = row
+
+    threads_before = torch.get_num_threads()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = AutoModelForCausalLM.from_config(config).float()
+            _fit(model, table, lengths, batch_size, learning_rate, progress)
+    finally:
+        torch.set_num_threads(threads_before)
+    return model.eval(), tokenizer
+
+
+def _fit(
+    model: PreTrainedModel,
+    table: np.ndarray,
+    lengths: np.ndarray,
+    batch_size: int,
+    learning_rate: float,
+    progress: Callable[[int, int, float], None] | None,
+) -> None:
+    """One pass over `table` (N, T) in order (the texts are i.i.d.), each batch cut to its longest row."""
+    steps = -(-len(table) // batch_size)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01)
+    schedule: LambdaLR = get_cosine_schedule_with_warmup(optimizer, max(1, steps // 50), steps)
+    model.train()
+    for step in range(steps):
+        chosen = slice(step * batch_size, (step + 1) * batch_size)
+        size = lengths[chosen]
+        ids = torch.from_numpy(table[chosen, : size.max()])
+        mask = torch.from_numpy((np.arange(size.max()) < size[:, None]).astype(np.int64))
+        loss = model(input_ids=ids, attention_mask=mask, labels=ids.masked_fill(mask == 0, IGNORED)).loss
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        if progress is not None and ((step + 1) % 100 == 0 or step + 1 == steps):
+            progress(step + 1, steps, loss.item())

@@ -1,0 +1,55 @@
+"""Per-pair losses. Each takes tensors of shape (B,) and returns unreduced losses of shape (B,).
+
+`margin` is the policy's log-ratio of chosen over rejected minus the reference's, in nats (Eq. 9 to 11):
+[log pi(chosen) - log pi_ref(chosen)] - [log pi(rejected) - log pi_ref(rejected)].
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+
+def bradley_terry(gap: Tensor) -> Tensor:
+    """-log sigmoid(gap), gap = score(chosen) - score(rejected) (Eq. 4, 5)."""
+    return -logsigmoid(gap)
+
+
+def dpo(margin: Tensor, beta: float) -> Tensor:
+    """-log sigmoid(beta * margin) (Eq. 9). beta > 0."""
+    return -logsigmoid(_positive(beta) * margin)
+
+
+def ipo(margin: Tensor, beta: float) -> Tensor:
+    """(margin - 1 / (2 beta))^2, minimised; the minus printed in Eq. 10 is a slip. beta > 0."""
+    return (margin - 1 / (2 * _positive(beta))) ** 2
+
+
+def rdpo(margin: Tensor, beta: float, flip_rate: float) -> Tensor:
+    """[-(1 - e) log sigmoid(beta * margin) + e log sigmoid(-beta * margin)] / (1 - 2 e) (Eq. 11).
+
+    Unbiased for DPO under labels flipped with probability e = flip_rate, in [0, 0.5). May be negative.
+    """
+    if not 0 <= flip_rate < 0.5:
+        raise ValueError(f"flip_rate is {flip_rate}; it must lie in [0, 0.5)")
+    scaled = _positive(beta) * margin
+    return ((1 - flip_rate) * -logsigmoid(scaled) + flip_rate * logsigmoid(-scaled)) / (1 - 2 * flip_rate)
+
+
+def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
+    """Scalar mean(w * l) over the pairs (Eq. 8): a plain mean, not divided by the sum of the weights."""
+    if losses.shape != weights.shape:
+        raise ValueError(f"losses {tuple(losses.shape)} and weights {tuple(weights.shape)} differ in shape")
+    return torch.mean(weights * losses)
+
+
+def pair_losses(name: str, margin: Tensor, beta: float, flip_rate: float) -> Tensor:
+    """The losses of a `conf/objective` choice: dpo, ipo, rdpo."""
+    if name == "rdpo":
+        return rdpo(margin, beta, flip_rate)
+    return {"dpo": dpo, "ipo": ipo}[name](margin, beta)
+
+
+def _positive(beta: float) -> float:
+    if not beta > 0:
+        raise ValueError(f"beta is {beta}; it must be positive")
+    return beta

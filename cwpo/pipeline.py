@@ -1,0 +1,242 @@
+"""The chain of stages that makes one arm, and how one of them is run."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from cwpo.runtime import pick_device
+from cwpo.stages.align import ALIGN
+from cwpo.stages.annotate import ANNOTATE
+from cwpo.stages.assess import ASSESS
+from cwpo.stages.base import Stage, Work
+from cwpo.stages.evaluate import EVALUATE
+from cwpo.stages.generate import GENERATE
+from cwpo.stages.prepare import PREPARE
+from cwpo.stages.pretrain import PRETRAIN
+from cwpo.stages.reference import REFERENCE
+from cwpo.stages.score_gold import SCORE_GOLD
+from cwpo.stages.select import SELECT
+from cwpo.stages.sft import SFT
+from cwpo.stages.train_annotator import TRAIN_ANNOTATOR
+from cwpo.stages.train_gold import TRAIN_GOLD
+from cwpo.stages.weight import WEIGHT
+from cwpo.store import Store, fingerprint, stage_key
+from cwpo.tracking import Tracker
+
+WORLD = "world/"
+PATHS = ("path", "weak", "strong", "tokenizers")  # keys whose values may be local files or folders
+# What `until` may name, in order. The pretraining of the synthetic world's models runs where a stage needs it.
+STAGES = (
+    "prepare train_annotator annotate train_gold score_gold assess select weight sft reference align generate_sft generate evaluate"
+).split()
+
+
+@dataclass(frozen=True)
+class Node:
+    """One stage of one arm. Two nodes of equal `key` are the same computation."""
+
+    name: str
+    stage: Stage
+    config: dict[str, Any]
+    hashed: dict[str, Any]
+    parents: dict[str, Node] = field(repr=False)
+
+    @functools.cached_property
+    def key(self) -> str:
+        parents = {role: node.key for role, node in self.parents.items()}
+        return stage_key(self.stage.name, self.stage.version, self.hashed, parents)
+
+    def folder(self, store: Store) -> Path:
+        return store.folder(self.stage.name, self.key)
+
+    def done(self, store: Store) -> bool:
+        return store.has(self.stage.name, self.key)
+
+    def ancestors(self) -> Iterator[Node]:
+        """Every node this one needs, each once, parents before children, itself last."""
+        seen: dict[str, Node] = {}
+
+        def visit(node: Node) -> None:
+            if node.key not in seen:
+                for parent in node.parents.values():
+                    visit(parent)
+                seen[node.key] = node
+
+        visit(self)
+        yield from seen.values()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run uses that is no part of any key: where, on what, and who is told."""
+
+    store: str
+    device: str = "auto"
+    threads: int = 1
+    group: str = "custom"
+    wandb: dict[str, Any] | None = None
+
+    @staticmethod
+    def of(cfg: DictConfig) -> Settings:
+        wandb = (
+            {"project": cfg.logger.project, "entity": cfg.logger.entity, "mode": cfg.logger.mode}
+            if cfg.logger.name == "wandb"
+            else None
+        )
+        return Settings(cfg.store, cfg.device, cfg.threads, cfg.experiment, wandb)
+
+
+def arm(cfg: DictConfig) -> dict[str, Node]:
+    """The nodes of one arm by name, in an order in which they can run. Arms on human labels have no annotator."""
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    uses_world = cfg.data.source == "world" or any(m.startswith(WORLD) for m in (cfg.pair.weak, cfg.pair.strong))
+    if uses_world:
+        from cwpo.data.toy import WORLD_VERSION
+
+        plain["world_version"] = WORLD_VERSION
+    else:
+        plain["world_version"] = None
+    plain |= {f"{who}{part}": plain["pair"][f"{who}{part}"] for who in ("weak", "strong") for part in ("", "_revision")}
+    plain["holdout"] = cfg.gold.holdout if cfg.gold.name == "trained" else 0.0
+    plain["tokenizers"], plain["max_tokens"] = _token_limits(cfg)
+    if plain["method"]["selection"]["kind"] == "all":
+        plain["method"]["selection"]["value"] = None
+
+    nodes: dict[str, Node] = {}
+
+    def add(name: str, stage: Stage, parents: Mapping[str, Node | None], **extra: Any) -> Node:
+        config = _slice(plain | extra, stage.reads)
+        nodes[name] = Node(name, stage, config, _hashed(config), {r: p for r, p in parents.items() if p is not None})
+        return nodes[name]
+
+    def pretrained(who: str, model: str | None) -> Node | None:
+        return add(f"pretrain_{who}", PRETRAIN, {}, model=model) if model and model.startswith(WORLD) else None
+
+    prepare = add("prepare", PREPARE, {})
+    annotate = None
+    if cfg.method.labels == "weak" or cfg.until in ("train_annotator", "annotate", "assess"):
+        annotator = add(
+            "train_annotator", TRAIN_ANNOTATOR, {"prepare": prepare, "weak_model": pretrained("weak", cfg.pair.weak)}
+        )
+        annotate = add("annotate", ANNOTATE, {"prepare": prepare, "train_annotator": annotator})
+    gold_model = None
+    if cfg.gold.name == "trained":
+        base = pretrained("gold", cfg.gold.path)
+        gold_model = add("train_gold", TRAIN_GOLD, {"prepare": prepare, "gold_model": base})
+    gold = add("score_gold", SCORE_GOLD, {"prepare": prepare, "train_gold": gold_model})
+    if annotate is not None:
+        add("assess", ASSESS, {"prepare": prepare, "annotate": annotate, "score_gold": gold})
+    labels = annotate if cfg.method.labels == "weak" else None
+    select = add("select", SELECT, {"prepare": prepare, "annotate": labels})
+    weight = add("weight", WEIGHT, {"select": select})
+    sft = add("sft", SFT, {"select": select, "strong_model": pretrained("strong", cfg.pair.strong)})
+    reference = add("reference", REFERENCE, {"select": select, "sft": sft})
+    align = add("align", ALIGN, {"weight": weight, "sft": sft, "reference": reference})
+    before = add("generate_sft", GENERATE, {"prepare": prepare, "model": sft}, model_tag="sft")
+    after = add("generate", GENERATE, {"prepare": prepare, "model": align}, model_tag="aligned")
+    measured = {"prepare": prepare, "score_gold": gold, "train_gold": gold_model, "weight": weight}
+    add("evaluate", EVALUATE, {**measured, "generate_sft": before, "generate": after})
+    return nodes
+
+
+def wanted(nodes: Mapping[str, Node], until: str | None) -> list[Node]:
+    """The nodes to run: all, or what `until` needs; a stage this arm does not have ends at the one before it."""
+    if until is None:
+        ends = [nodes[name] for name in ("assess", "evaluate") if name in nodes]
+    else:
+        names = [name for name in STAGES[: STAGES.index(until) + 1] if name in nodes]
+        ends = [nodes[names[-1]]]
+    seen = {node.key: node for end in ends for node in end.ancestors()}
+    return list(seen.values())
+
+
+def run_node(node: Node, settings: Settings, progress: Callable[[int, int], None] = lambda d, t: None) -> bool:
+    """Compute one stage whose parents are finished; False if it was finished already."""
+    store = Store(settings.store)
+
+    def work(folder: Path) -> Mapping[str, Any]:
+        with Tracker(
+            folder,
+            stage=node.stage.name,
+            key=node.key,
+            group=settings.group,
+            config=node.config,
+            wandb=settings.wandb,
+            wandb_dir=store.root.parent / "wandb",
+        ) as tracker:
+            summary = node.stage.run(
+                Work(
+                    out=folder,
+                    config=OmegaConf.create(node.config),
+                    parents={role: _output(parent, store) for role, parent in node.parents.items()},
+                    tracker=tracker,
+                    device=pick_device(settings.device),
+                    progress=progress,
+                )
+            )
+            tracker.summary(summary)
+        return summary
+
+    for parent in node.parents.values():
+        store.manifest(parent.stage.name, parent.key)
+    return store.compute(
+        node.stage.name,
+        node.key,
+        work,
+        config=node.hashed,
+        parents={role: parent.key for role, parent in node.parents.items()},
+        seed=node.config.get("seed"),
+        version=node.stage.version,
+    )
+
+
+def _output(node: Node, store: Store) -> Path:
+    """What a child reads: the folder of a stage, or the checkpoint itself for a pretrained model."""
+    folder = node.folder(store)
+    return folder / "model" if node.stage is PRETRAIN else folder
+
+
+def _slice(plain: Mapping[str, Any], reads: tuple[str, ...]) -> dict[str, Any]:
+    """The part of the config under the dotted paths `reads`."""
+    part: dict[str, Any] = {}
+    for path in reads:
+        source: Any = plain
+        target = part
+        *groups, leaf = path.split(".")
+        for group in groups:
+            source, target = source[group], target.setdefault(group, {})
+        target[leaf] = source[leaf]
+    return part
+
+
+def _hashed(config: Any, key: str = "") -> Any:
+    """The slice as it enters the key: a local path is replaced by a digest of what lies there."""
+    if isinstance(config, dict):
+        return {name: _hashed(value, name) for name, value in config.items()}
+    if isinstance(config, list):
+        return [_hashed(value, key) for value in config]
+    if key in PATHS and isinstance(config, str) and Path(config).expanduser().exists():
+        return f"content:{fingerprint(config)}"
+    return config
+
+
+def _token_limits(cfg: DictConfig) -> tuple[list[list[str | None]], int]:
+    """The tokenizers that every pair must fit, and the longest sequence that fits both models, in tokens."""
+    tokenizers: list[list[str | None]] = []
+    limits = [cfg.data.max_tokens]
+    for path, revision in ((cfg.pair.weak, cfg.pair.weak_revision), (cfg.pair.strong, cfg.pair.strong_revision)):
+        if path.startswith(WORLD):
+            continue  # its texts are short and its tokenizer is the world's own
+        from cwpo.models.policy import context_length
+
+        limits.append(context_length(path, revision) or cfg.data.max_tokens)
+        if [path, revision] not in tokenizers:
+            tokenizers.append([path, revision])
+    return tokenizers, min(limits)

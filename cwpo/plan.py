@@ -1,0 +1,134 @@
+"""Which arms a command means, which stages they need, which are there already, and what the rest will cost."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig
+
+from cwpo.config import register
+from cwpo.errors import InputError
+from cwpo.pipeline import STAGES, Node, arm, wanted
+from cwpo.store import Store
+from cwpo.validation import check_config
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One configuration and the stages it needs."""
+
+    cfg: DictConfig
+    nodes: dict[str, Node]
+    run: list[Node]
+
+    @staticmethod
+    def of(cfg: DictConfig) -> Arm:
+        check_config(cfg, STAGES)
+        nodes = arm(cfg)
+        return Arm(cfg, nodes, wanted(nodes, cfg.until))
+
+    @property
+    def key(self) -> str:
+        """What the arm ends in; two arms of equal key are the same experiment."""
+        return self.run[-1].key
+
+
+def expand(overrides: Sequence[str], seeds: Sequence[int] | None = None) -> list[Arm]:
+    """The distinct arms of a sweep, in order.
+
+    Overrides are as on the command line; `a=1,2` sweeps. An experiment file's own sweep counts unless the command line
+    names the same key. `seeds` replaces the sweep over seeds. Raises InputError with every arm's problems.
+    """
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        parser = OverridesParser.create()
+        given = parser.parse_overrides(list(overrides))
+        fixed = [o.input_line for o in given if not o.is_sweep_override()]
+        hydra = compose("config", overrides=fixed, return_hydra_config=True).hydra
+        from_file = parser.parse_overrides([f"{k}={v}" for k, v in (hydra.sweeper.params or {}).items()])
+        named = {o.get_key_element() for o in given}
+        axes: dict[str, list[str]] = {}
+        for o in [*(o for o in from_file if o.get_key_element() not in named), *(o for o in given if o.is_sweep_override())]:
+            values = list(o.sweep_string_iterator()) if o.is_sweep_override() else [o.get_value_element_as_str()]
+            axes[o.get_key_element()] = values
+        over_seeds = [int(value) for value in axes.pop("seed", [])]
+        if seeds is not None:
+            fixed, over_seeds = [o for o in fixed if not o.startswith("seed=")], list(seeds)
+        configs = []
+        for values in itertools.product(*axes.values()):
+            chosen = [f"{key}={value}" for key, value in zip(axes, values, strict=True)]
+            cfg = compose("config", overrides=[*fixed, *chosen])
+            configs += [_with_seed(cfg, seed) for seed in over_seeds] or [cfg]
+    arms: dict[str, Arm] = {}
+    problems: dict[str, None] = {}
+    for cfg in configs:
+        try:
+            made = Arm.of(cfg)
+            arms.setdefault(made.key, made)
+        except InputError as error:
+            problems |= dict.fromkeys(error.problems)
+    if problems:
+        raise InputError(list(problems))
+    return list(arms.values())
+
+
+def _with_seed(cfg: DictConfig, seed: int) -> DictConfig:
+    # Composing is the slow part; no group depends on the seed.
+    cfg = copy.deepcopy(cfg)
+    cfg.seed = seed
+    return cfg
+
+
+def distinct(arms: Sequence[Arm]) -> list[Node]:
+    """Every stage the arms need, once, parents before children."""
+    return list({node.key: node for made in arms for node in made.run}.values())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Counts and seconds of a sweep. Seconds come from the manifests of past runs; None where a stage never ran."""
+
+    arms: int
+    stages: Counter[str]
+    cached: Counter[str]
+    naive: Counter[str]
+    seconds: dict[str, float | None]
+
+    def remaining_seconds(self) -> float:
+        """Estimated work left, in seconds of one worker; stages that never ran count 0."""
+        return sum((count - self.cached[name]) * (self.seconds[name] or 0) for name, count in self.stages.items())
+
+    def naive_seconds(self) -> float:
+        """The same if every arm computed all its stages itself."""
+        return sum(count * (self.seconds[name] or 0) for name, count in self.naive.items())
+
+
+def make_plan(arms: Sequence[Arm], store: Store) -> Plan:
+    """Looks at the store; runs nothing."""
+    nodes = distinct(arms)
+    stages = Counter(node.stage.name for node in nodes)
+    return Plan(
+        arms=len(arms),
+        stages=stages,
+        cached=Counter(node.stage.name for node in nodes if node.done(store)),
+        naive=Counter(node.stage.name for made in arms for node in made.run),
+        seconds={name: median_seconds(store, name) for name in stages},
+    )
+
+
+def median_seconds(store: Store, stage: str, sample: int = 20) -> float | None:
+    """Median seconds of finished stages of that name, from at most `sample` manifests."""
+    manifests = itertools.islice((store.root / stage).glob("*/manifest.json"), sample)
+    seconds = [json.loads(path.read_text(encoding="utf-8"))["seconds"] for path in manifests]
+    return statistics.median(seconds) if seconds else None

@@ -1,0 +1,121 @@
+"""The commands: one run or sweep, a plan, a whole reproduction."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from cwpo.collect import metrics, record
+from cwpo.errors import InputError
+from cwpo.pipeline import Settings
+from cwpo.plan import CONF, Arm, expand, make_plan
+from cwpo.store import Store
+from cwpo.sweep import run_arms
+from cwpo.validation import nearest
+
+BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+CORE = ("table1", "figure2", "table13")
+
+
+def run_job(cfg: DictConfig, argv: Sequence[str]) -> None:
+    """One job of Hydra's: finish the arm, enter its row, say what came out.
+
+    The first job of a sweep on Hydra's own launcher first finishes all arms' stages with `jobs` workers, each distinct
+    stage once; the other jobs then find them done.
+    """
+    made = Arm.of(cfg)
+    settings = Settings.of(cfg)
+    hydra = HydraConfig.get()
+    if hydra.mode == RunMode.MULTIRUN and hydra.launcher._target_ == BASIC and hydra.job.num == 0:
+        arms = expand([word for word in argv if not word.startswith("-")])
+        run_arms(arms, settings, jobs=cfg.jobs, title=cfg.experiment)
+    run_arms([made], settings, title=cfg.method.name)
+    store = Store(cfg.store)
+    written = record([made], store, Path(cfg.results), experiment=cfg.experiment, whole=False)
+    _say_outcome(made, store, written)
+
+
+def _say_outcome(made: Arm, store: Store, written: Sequence[Path]) -> None:
+    cfg = made.cfg
+    prepared = store.manifest("prepare", made.nodes["prepare"].key)["summary"]
+    drops = ", ".join(f"{name} {count}" for name, count in prepared["drops"].items() if name != "read" and count)
+    sizes = ", ".join(f"{count} {name}" for name, count in prepared["pairs"].items())
+    print(f"{cfg.scale_name} scale · {cfg.data.name} · {cfg.pair.weak} -> {cfg.pair.strong} · seed {cfg.seed}")
+    print(f"  pairs: {prepared['drops']['read']} read; {sizes}; dropped: {drops or 'none'}")
+    for name in ("assess", "evaluate"):
+        if any(node.name == name for node in made.run):
+            values = metrics(made.nodes[name], store)
+            shown = ", ".join(f"{k} {v:.4g}" for k, v in values.items() if isinstance(v, int | float))
+            print(f"  {cfg.method.name if name == 'evaluate' else 'annotator'}: {shown}")
+    last = made.run[-1]
+    print(f"  {last.name}: {last.folder(store)}")
+    if written:
+        print(f"  rows: {', '.join(str(path) for path in written)}")
+
+
+def show_plan(overrides: Sequence[str]) -> None:
+    """Print what a command would run. Runs nothing."""
+    from rich.console import Console
+    from rich.table import Table
+
+    arms = expand(overrides)
+    plan = make_plan(arms, Store(arms[0].cfg.store))
+    table = Table("stage", "distinct", "cached", "to run", "median s", "if every arm ran alone")
+    for name, count in plan.stages.items():
+        seconds = plan.seconds[name]
+        table.add_row(
+            name,
+            str(count),
+            str(plan.cached[name]),
+            str(count - plan.cached[name]),
+            "never ran" if seconds is None else f"{seconds:.1f}",
+            str(plan.naive[name]),
+        )
+    console = Console()
+    console.print(table)
+    total, naive = plan.stages.total(), plan.naive.total()
+    left = plan.remaining_seconds() / arms[0].cfg.jobs
+    console.print(
+        f"{plan.arms} arms, {total} distinct stages of {naive} ({total / naive:.0%} of naive), {plan.cached.total()} cached; "
+        f"about {left:.0f} s left with jobs={arms[0].cfg.jobs} (one process, nothing shared: {plan.naive_seconds():.0f} s)"
+    )
+
+
+def experiments(name: str) -> list[str]:
+    """The experiments that core, all, or a comma-separated list stands for."""
+    existing = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+    if name == "all":
+        return existing
+    names = list(CORE) if name == "core" else [part.strip() for part in name.split(",") if part.strip()]
+    unknown = [f"experiment={part} does not exist; {nearest(part, ['core', 'all', *existing])}" for part in names if part not in existing]
+    if unknown or not names:
+        raise InputError(unknown or "experiment= names nothing; use core, all, or names of conf/experiment")
+    return names
+
+
+def reproduce(cfg: Any) -> None:
+    """Run experiments and write their rows, tables and figures; say where they are."""
+    from cwpo.report.build import build_report
+
+    started = time.monotonic()
+    names = experiments(cfg.experiment)
+    common = [f"scale={cfg.scale}", f"store={cfg.store}", f"results={cfg.results}", f"threads={cfg.threads}", *cfg.overrides]
+    seeds = None if cfg.seeds is None else list(cfg.seeds)
+    arms = {name: expand([f"experiment={name}", *common], seeds) for name in names}
+    together = [made for group in arms.values() for made in group]
+    print(f"{', '.join(names)} at {cfg.scale} scale: {len(together)} arms", flush=True)
+    settings = Settings.of(together[0].cfg)
+    run_arms(together, settings, jobs=cfg.jobs, title="reproduce")
+    store = Store(cfg.store)
+    for name, group in arms.items():
+        record(group, store, Path(cfg.results), experiment=name, whole=True)
+    print("tables and figures:")
+    for path in build_report(Path(cfg.results), cfg.scale):
+        print(f"  {path}")
+    print(f"done in {time.monotonic() - started:.0f} s")

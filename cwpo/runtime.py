@@ -1,0 +1,43 @@
+"""What a process runs on: threads, device, quiet libraries. None of it enters a stage's key."""
+
+import os
+import resource
+import sys
+
+
+def use_threads(threads: int) -> None:
+    """Give this process `threads` CPU threads; on a busy small machine one each is far faster than two each."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ["MKL_NUM_THREADS"] = str(threads)
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def quiet_libraries() -> None:
+    """Keep progress bars and advice of the libraries out of ours; errors stay."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
+    import datasets
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+
+
+def pick_device(name: str) -> str:
+    """`auto` means cuda, else mps, else cpu; anything else is taken as it is."""
+    if name != "auto":
+        return name
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def peak_memory_mb() -> float:
+    """Peak resident memory of this process so far, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

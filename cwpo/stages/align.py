@@ -1,0 +1,46 @@
+"""Weighted preference optimisation of the strong model, starting from its SFT model (Eq. 8 to 11)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from cwpo.stages.base import Stage, Work
+
+
+def run(work: Work) -> dict[str, Any]:
+    from cwpo.models.policy import add_lora, load_policy, load_tokenizer
+    from cwpo.training.base import Curve, training_arguments
+    from cwpo.training.preference import PreferenceTrainer
+
+    config = work.config
+    table = pd.read_parquet(work.parents["weight"] / "preferences.parquet").merge(
+        pd.read_parquet(work.parents["reference"] / "reference.parquet"), on="pair_id", validate="one_to_one"
+    )
+    folder = work.parents["sft"] / "model"
+    tokenizer = load_tokenizer(folder)
+    model = load_policy(folder, device=work.device)
+    if config.lora.enabled:
+        model = add_lora(model, r=config.lora.r, alpha=config.lora.alpha, dropout=0.0)
+    columns = ["prompt", "chosen", "rejected", "weight", "chosen_logp", "rejected_logp"]
+    trainer = PreferenceTrainer(
+        model=model,
+        args=training_arguments(config.alignment, work.out, rows=len(table), seed=config.seed, device=work.device),
+        train_dataset=table[columns].to_dict("records"),
+        processing_class=tokenizer,
+        objective=config.objective.name,
+        beta=config.objective.beta,
+        flip_rate=config.objective.flip_rate,
+        average_logps=config.objective.average_logps,
+        callbacks=[Curve(work.tracker.log, work.progress)],
+    )
+    result = trainer.train()
+    if config.lora.enabled:
+        model = model.merge_and_unload()
+    model.save_pretrained(work.out / "model")
+    tokenizer.save_pretrained(work.out / "model")
+    return {"n_train": len(table), "train_seconds": round(result.metrics["train_runtime"], 3)}
+
+
+ALIGN = Stage("align", 1, ("alignment", "objective", "lora", "seed"), run)

@@ -1,0 +1,58 @@
+"""How good the annotator is, on the test pairs: against the human labels and against gold.
+
+Pairs whose two responses have equal gold rewards say nothing about accuracy against gold and are left out there.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cwpo.stages.base import Stage, Work
+
+
+def run(work: Work) -> dict[str, Any]:
+    pairs = pd.read_parquet(work.parents["prepare"] / "pairs.parquet")
+    table = (
+        pairs[pairs["split"] == "test"]
+        .merge(pd.read_parquet(work.parents["annotate"] / "annotations.parquet"), on="pair_id", validate="one_to_one")
+        .merge(pd.read_parquet(work.parents["score_gold"] / "gold.parquet"), on="pair_id", validate="one_to_one")
+    )
+    metrics = annotator_metrics(
+        table["label"].to_numpy(),
+        table["human_label"].to_numpy(),
+        (table["gold_a"] - table["gold_b"]).to_numpy(),
+        table["confidence"].to_numpy(),
+    )
+    metrics["n_train"] = int((pairs["split"] == "labeled").sum())
+    (work.out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    return metrics
+
+
+def annotator_metrics(
+    label: np.ndarray, human: np.ndarray, gold_gap: np.ndarray, confidence: np.ndarray
+) -> dict[str, Any]:
+    """Accuracies of labels ("a" or "b"), all of shape (N,); gold_gap is gold(a) - gold(b)."""
+    decided = gold_gap != 0
+    right = np.where(gold_gap > 0, "a", "b") == label
+    order = np.argsort(-confidence, kind="stable")
+    order = order[decided[order]]
+    share = round(0.3 * len(order))
+    return {
+        "accuracy_human": float((label == human).mean()),
+        "accuracy_gold": _mean(right[decided]),
+        "accuracy_gold_top30": _mean(right[order[:share]]),
+        "accuracy_gold_bottom30": _mean(right[order[len(order) - share :]]),
+        "human_gold_agreement": _mean((np.where(gold_gap > 0, "a", "b") == human)[decided]),
+        "n_eval": len(label),
+    }
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if len(values) else None
+
+
+ASSESS = Stage("assess", 1, (), run)

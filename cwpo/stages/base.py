@@ -1,0 +1,40 @@
+"""What a stage is given and what it declares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from cwpo.tracking import Tracker
+
+Run = Callable[["Work"], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Work:
+    """Everything a stage's `run` may read: where to write, its slice of the config, its parents' folders."""
+
+    out: Path
+    config: DictConfig
+    parents: Mapping[str, Path]
+    tracker: Tracker
+    device: str = "cpu"
+    progress: Callable[[int, int], None] = lambda done, total: None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A pure function of the config keys in `reads` (dotted paths; a group stands for all its keys) and its parents.
+
+    `version` goes up when the same input would give another output. `run` writes files into `Work.out` and returns a
+    summary of JSON values for the manifest.
+    """
+
+    name: str
+    version: int
+    reads: tuple[str, ...]
+    run: Run

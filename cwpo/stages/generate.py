@@ -1,0 +1,61 @@
+"""Responses of one model to the test prompts, each with a seed of its own (temperature 0.95, section 4.1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from cwpo.errors import InputError
+from cwpo.stages.base import Stage, Work
+
+
+def run(work: Work) -> dict[str, Any]:
+    from cwpo.data.batching import encode_prompts
+    from cwpo.models.generation import prompt_seed, sample_responses
+    from cwpo.models.policy import context_length, load_policy, load_tokenizer
+
+    config = work.config
+    folder = work.parents["model"] / "model"
+    tokenizer = load_tokenizer(folder)
+    pairs = pd.read_parquet(work.parents["prepare"] / "pairs.parquet", columns=["pair_id", "prompt", "split"])
+    prompts = pairs[pairs["split"] == "test"].rename(columns={"pair_id": "prompt_id"})[["prompt_id", "prompt"]]
+    context = context_length(folder)
+    lengths = [len(ids) for ids in encode_prompts(tokenizer, prompts["prompt"].tolist())]
+    room = [context is None or n + config.generation.max_new_tokens <= context for n in lengths]
+    fitting = prompts[room]
+    if len(fitting) < 2:
+        raise InputError(
+            f"{len(fitting)} of {len(prompts)} test prompts leave room for generation.max_new_tokens="
+            f"{config.generation.max_new_tokens} in a context of {context} tokens; lower it or data.max_tokens"
+        )
+    table = fitting.head(config.evaluation.prompts) if config.evaluation.prompts else fitting
+    model = load_policy(folder, device=work.device)
+    done = 0
+
+    def progress(count: int) -> None:
+        nonlocal done
+        done += count
+        work.progress(done, len(table))
+
+    results = sample_responses(
+        model,
+        tokenizer,
+        table["prompt"].tolist(),
+        [prompt_seed(config.seed, config.model_tag, prompt_id) for prompt_id in table["prompt_id"]],
+        temperature=config.generation.temperature,
+        max_new_tokens=config.generation.max_new_tokens,
+        batch_size=config.generation.batch_size,
+        progress=progress,
+    )
+    table = table.reset_index(drop=True).join(pd.DataFrame(results)).assign(model_tag=config.model_tag)
+    columns = ["prompt_id", "prompt", "response", "model_tag", "n_tokens", "truncated"]
+    table[columns].to_parquet(work.out / "responses.parquet", index=False)
+    return {
+        "responses": len(table),
+        "prompts_without_room": len(prompts) - len(fitting),
+        "truncated": int(table["truncated"].sum()),
+    }
+
+
+GENERATE = Stage("generate", 1, ("generation", "evaluation", "seed", "model_tag"), run)

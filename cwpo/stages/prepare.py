@@ -1,0 +1,45 @@
+"""The pairs, filtered, split and counted; see `cwpo.data.sources`."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+from cwpo.data.sources import load_pairs
+from cwpo.stages.base import Stage, Work
+
+
+def run(work: Work) -> dict[str, Any]:
+    from cwpo.models.policy import load_tokenizer
+
+    config = work.config
+    tokenizers = [load_tokenizer(path, revision) for path, revision in config.tokenizers]
+    if not tokenizers:
+        from cwpo.data.toy import build_tokenizer
+
+        tokenizers = [build_tokenizer()]
+    pairs = load_pairs(
+        SimpleNamespace(
+            data=config.data,
+            seed=config.seed,
+            human_fraction=config.human_fraction,
+            holdout=config.holdout,
+            tokenizers=tokenizers,
+            max_tokens=config.max_tokens,
+        )
+    )
+    drops, held_out = pairs.attrs.pop("drops"), pairs.attrs.pop("held_out")
+    pairs.to_parquet(work.out / "pairs.parquet", index=False)
+    held_out.to_parquet(work.out / "held_out.parquet", index=False)
+    (work.out / "drops.json").write_text(json.dumps(drops, indent=1) + "\n", encoding="utf-8")
+    sizes = pairs["split"].value_counts().to_dict()
+    return {"drops": drops, "pairs": sizes | ({"gold": len(held_out)} if len(held_out) else {})}
+
+
+PREPARE = Stage(
+    "prepare",
+    1,
+    ("data", "seed", "human_fraction", "holdout", "tokenizers", "max_tokens", "world_version"),
+    run,
+)

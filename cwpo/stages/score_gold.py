@@ -1,0 +1,31 @@
+"""Gold rewards of both responses of every pair, to measure labels by; no arm trains on them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from cwpo.stages.base import Stage, Work
+
+GOLD_READS = ("gold.name", "gold.path", "gold.revision", "gold.batch_size", "world_version")
+
+
+def run(work: Work) -> dict[str, Any]:
+    from cwpo.models.gold import load_gold
+
+    pairs = pd.read_parquet(work.parents["prepare"] / "pairs.parquet")
+    gold = load_gold(work.config.gold, trained_folder(work), work.device)
+    table = pd.DataFrame({"pair_id": pairs["pair_id"]})
+    for side in ("a", "b"):
+        table[f"gold_{side}"] = gold.rewards(pairs["prompt"].tolist(), pairs[f"response_{side}"].tolist())
+    table.to_parquet(work.out / "gold.parquet", index=False)
+    return {"scored": len(table)}
+
+
+def trained_folder(work: Work) -> Any:
+    """Folder of the trained gold model, or None where gold is another."""
+    return work.parents["train_gold"] / "model" if "train_gold" in work.parents else None
+
+
+SCORE_GOLD = Stage("score_gold", 1, GOLD_READS, run)

@@ -1,0 +1,26 @@
+"""The stand-in gold model: Bradley-Terry on held-out human pairs that no arm sees."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from cwpo.stages.base import Stage, Work
+from cwpo.stages.train_annotator import fit_annotator
+
+
+def run(work: Work) -> dict[str, Any]:
+    gold = work.config.gold
+    return fit_annotator(
+        work,
+        pd.read_parquet(work.parents["prepare"] / "held_out.parquet"),
+        path=work.parents.get("gold_model", gold.path),
+        revision=gold.revision,
+        head_std=0.01,
+        training=gold.training,
+        seed=work.config.seed,
+    )
+
+
+TRAIN_GOLD = Stage("train_gold", 1, ("gold.path", "gold.revision", "gold.training", "seed"), run)

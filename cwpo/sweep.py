@@ -1,0 +1,169 @@
+"""Running arms: every distinct stage once, by worker processes that stay alive, then the rows of the result tables."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from cwpo.errors import InputError
+from cwpo.pipeline import Node, Settings, run_node
+from cwpo.plan import Arm, distinct
+from cwpo.runtime import quiet_libraries, use_threads
+from cwpo.store import Store
+
+# Longer stages first where several are ready, so that no worker ends up alone with one.
+FIRST = ("pretrain", "train_gold", "prepare", "train_annotator")
+
+
+class Failed(RuntimeError):
+    """A stage failed; what was finished before stays."""
+
+
+def run_arms(arms: Sequence[Arm], settings: Settings, *, jobs: int = 1, title: str = "") -> int:
+    """Finish every stage of the arms and return how many were computed here; the rest was in the store.
+
+    With jobs > 1 a stage starts as soon as its parents are done and a worker is free. A failure stops the start of new
+    stages and is raised after those under way have ended.
+    """
+    store = Store(settings.store)
+    nodes = distinct(arms)
+    open_nodes = [node for node in nodes if not node.done(store)]
+    board = Board(len(nodes), len(nodes) - len(open_nodes), title)
+    if open_nodes:
+        with board:
+            if jobs == 1:
+                _run_here(open_nodes, settings, board)
+            else:
+                _run_in_workers(open_nodes, settings, jobs, board)
+    return len(open_nodes)
+
+
+def _run_here(nodes: Sequence[Node], settings: Settings, board: Board) -> None:
+    use_threads(settings.threads)
+    quiet_libraries()
+    for node in nodes:
+        board.start(node)
+        try:
+            run_node(node, settings, board.within)
+        except (InputError, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            raise _failure(node, error) from error
+        board.finish(node)
+
+
+def _run_in_workers(nodes: Sequence[Node], settings: Settings, jobs: int, board: Board) -> None:
+    waiting = {node.key: {p.key for p in node.parents.values()} for node in nodes}
+    for needs in waiting.values():
+        needs &= waiting.keys()
+    by_key = {node.key: node for node in nodes}
+    running: dict[Future[Any], Node] = {}
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(settings.threads,))
+    failure: BaseException | None = None
+    try:
+        while waiting or running:
+            if failure is None:
+                ready = sorted(
+                    (key for key, needs in waiting.items() if not needs),
+                    key=lambda k: by_key[k].stage.name not in FIRST,
+                )
+                for key in ready[: jobs - len(running)]:
+                    del waiting[key]
+                    board.start(by_key[key])
+                    running[pool.submit(run_node, by_key[key], settings)] = by_key[key]
+            if not running:
+                break
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                node = running.pop(future)
+                error = future.exception()
+                if error is None:
+                    board.finish(node)
+                    for needs in waiting.values():
+                        needs.discard(node.key)
+                else:
+                    failure = failure or (error if isinstance(error, InputError) else _failure(node, error))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    if failure is not None:
+        raise failure
+
+
+def _start_worker(threads: int) -> None:
+    use_threads(threads)
+    quiet_libraries()
+
+
+def _failure(node: Node, error: BaseException) -> Failed:
+    return Failed(f"stage {node.name} ({node.key}) failed: {type(error).__name__}: {error}")
+
+
+class Board:
+    """Progress for people: stage i of n, time left, what was cached. A bar on a terminal, else a line now and then."""
+
+    def __init__(self, total: int, cached: int, title: str) -> None:
+        self.console = Console(stderr=True)
+        self.total, self.cached, self.finished, self.title = total, cached, cached, title
+        self.begun = self.spoken = time.monotonic()
+        self.current = ""
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("stage {task.completed} of {task.total}"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+
+    def __enter__(self) -> Board:
+        note = f"{self.cached} of {self.total} stages cached"
+        self.task = self.bar.add_task(self.title or "run", total=self.total, completed=self.cached, note=note)
+        self.bar.start()
+        self._say(note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def start(self, node: Node) -> None:
+        self.current = node.name
+        self.bar.update(self.task, note=self._note(node.name))
+
+    def within(self, done: int, total: int) -> None:
+        """Progress inside the one stage that runs in this process."""
+        self.bar.update(self.task, note=f"{self._note(self.current)} {done}/{total}")
+        self._line(f"{self.current} {done}/{total}")
+
+    def finish(self, node: Node) -> None:
+        self.finished += 1
+        self.bar.update(self.task, completed=self.finished, note=self._note(node.name))
+        if self.finished == self.total:
+            self.spoken = 0.0
+        self._line(self._note(node.name))
+
+    def _note(self, name: str) -> str:
+        done = self.finished - self.cached
+        left = (time.monotonic() - self.begun) / done * (self.total - self.finished) if done else None
+        return f"{name} · {self.cached} cached" + (f" · about {_minutes(left)} left" if left is not None else "")
+
+    def _line(self, text: str) -> None:
+        if not self.console.is_terminal and time.monotonic() - self.spoken > 10:
+            self._say(text)
+
+    def _say(self, text: str) -> None:
+        if not self.console.is_terminal:
+            self.spoken = time.monotonic()
+            prefix = f"{self.title}: " if self.title else ""
+            print(f"{prefix}stage {self.finished} of {self.total} · {text}", file=self.console.file, flush=True)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+

@@ -1,0 +1,134 @@
+"""What every trainer here shares: arguments from a TrainingConfig, exact means over the global batch, no surprises."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import (
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+
+class Rows(Dataset):
+    """A list of examples as a torch Dataset."""
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        return self.rows[index]
+
+
+class GlobalMeanTrainer(Trainer):
+    """A Trainer whose loss is a mean over all rows of the optimiser's batch, however that batch is split.
+
+    `row_losses(model, inputs)` returns one loss per row, shape (B,). Their sum is divided by the number of rows in the
+    global batch: accumulation 1 x 8 and 8 x 1, and one or two processes, give the same update.
+    """
+
+    loss_is_scaled_for_ga = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.remove_callback(PrinterCallback)  # it prints every log; ours go to the tracker
+
+    def row_losses(self, model: torch.nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        raise TypeError(f"{type(self).__name__} does not define row_losses")
+
+    def count_rows(self, inputs: Mapping[str, Tensor]) -> int:
+        return len(inputs["input_ids"])
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor:
+        rows = torch.tensor(sum(self.count_rows(batch) for batch in batch_samples), device=device)
+        return self.accelerator.gather(rows).sum() if self.args.world_size > 1 else rows
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        losses = self.row_losses(model, inputs)
+        if num_items_in_batch is None:
+            loss = losses.mean()
+        else:
+            # Gradients are averaged over processes, so each contributes its sum times their number.
+            loss = losses.sum() / num_items_in_batch * self.accelerator.num_processes
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"the loss became {loss.item()} at step {self.state.global_step}")
+        return (loss, {"loss": loss}) if return_outputs else loss
+
+
+class Curve(TrainerCallback):
+    """Hands the Trainer's logs to `log(values, step)` and finished steps to `progress(done, total)`."""
+
+    def __init__(
+        self, log: Callable[[Mapping[str, float], int], None], progress: Callable[[int, int], None] = lambda d, t: None
+    ) -> None:
+        self._log = log
+        self._progress = progress
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        values = {k: v for k, v in (logs or {}).items() if not k.startswith(("train_", "total_flos"))}
+        if "loss" in values:
+            self._log(values, state.global_step)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._progress(state.global_step, state.max_steps)
+
+
+def training_arguments(config: Any, output: Path, *, rows: int, seed: int, device: str) -> TrainingArguments:
+    """TrainingArguments of a TrainingConfig for `rows` training rows.
+
+    The optimiser's batch is `batch_size` rows, made of micro-batches of `micro_batch_size`. Nothing is saved or
+    reported by the Trainer itself.
+    """
+    micro = config.micro_batch_size or config.batch_size
+    steps = math.ceil(rows / config.batch_size) * config.epochs
+    return TrainingArguments(
+        output_dir=str(output),
+        num_train_epochs=config.epochs,
+        learning_rate=config.learning_rate,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=config.batch_size // micro,
+        lr_scheduler_type=config.scheduler,
+        warmup_steps=config.warmup_steps,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        optim=config.optimizer,
+        activation_checkpointing=config.gradient_checkpointing,
+        logging_steps=max(1, round(steps / 20)),
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        seed=seed,
+        data_seed=seed,
+        use_cpu=device == "cpu",
+        dataloader_pin_memory=device != "cpu",
+        logging_nan_inf_filter=False,
+    )

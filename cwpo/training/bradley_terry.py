@@ -1,0 +1,18 @@
+"""Bradley-Terry training of a scalar head over human-labelled pairs (Eq. 4, 5)."""
+
+from torch import Tensor, nn
+
+from cwpo.models.annotator import response_scores
+from cwpo.objectives import bradley_terry
+from cwpo.training.base import GlobalMeanTrainer
+
+
+class BradleyTerryTrainer(GlobalMeanTrainer):
+    """Rows come from PairCollator: chosen sequences first, then rejected. Loss: -log sigmoid(score gap), a mean over pairs."""
+
+    def count_rows(self, inputs: dict[str, Tensor]) -> int:
+        return len(inputs["input_ids"]) // 2
+
+    def row_losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        chosen, rejected = response_scores(model, inputs["input_ids"], inputs["attention_mask"]).chunk(2)
+        return bradley_terry(chosen - rejected)

@@ -1,0 +1,154 @@
+"""Weighted preference optimisation as a `transformers.Trainer` (Eq. 8 to 11)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase, TrainingArguments
+
+from cwpo.data.batching import PairCollator, encode_pairs
+from cwpo.errors import InputError
+from cwpo.models.logprobs import response_lengths, response_logps, score_sequences
+from cwpo.objectives import pair_losses
+from cwpo.training.base import GlobalMeanTrainer, Rows
+
+COLUMNS = ("prompt", "chosen", "rejected")
+REFERENCE = ("chosen_logp", "rejected_logp")
+
+
+class PreferenceTrainer(GlobalMeanTrainer):
+    """Minimises mean(w * l) over preference pairs with per-pair weights.
+
+    model: a causal LM, or a PEFT model around one. Dropout in it should be off (`load_policy` does that).
+    train_dataset: rows with prompt, chosen, rejected, weight (>= 0) and, where known, chosen_logp and rejected_logp,
+        the reference's sequence log-probs. Without those two columns the model as handed in is the reference. Anything
+        that yields dicts will do: a `datasets.Dataset`, a list, a table's records. A missing weight is an error.
+    processing_class: the tokenizer. objective: dpo, ipo or rdpo. beta > 0. flip_rate in [0, 0.5), rDPO's.
+    average_logps: divide each log-prob by its response's tokens (some trainers do so for IPO; the paper sums).
+    weight_column: read the weights from a column of another name.
+
+    Logs, averaged since the last log: rewards/chosen, rewards/rejected (beta times the log-ratio to the reference),
+    rewards/margins, rewards/accuracies, logps/chosen, logps/rejected and weights/mean.
+    Raises InputError for missing columns and for weights or log-probs that are negative, NaN or infinite.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        args: TrainingArguments,
+        train_dataset: Iterable[Mapping[str, Any]],
+        *,
+        processing_class: PreTrainedTokenizerBase,
+        objective: str = "dpo",
+        beta: float = 0.5,
+        flip_rate: float = 0.1,
+        average_logps: bool = False,
+        weight_column: str = "weight",
+        **kwargs: Any,
+    ) -> None:
+        pair_losses(objective, torch.zeros(1), beta, flip_rate)
+        self.objective, self.beta, self.flip_rate = objective, beta, flip_rate
+        self.average_logps = average_logps
+        self._sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
+        self._rows_seen = 0
+        pad_id = processing_class.pad_token_id
+        rows = preference_rows(model, processing_class, list(train_dataset), weight_column)
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=Rows(rows),
+            data_collator=PairCollator(pad_id, floats=("weight", *REFERENCE)),
+            processing_class=processing_class,
+            **kwargs,
+        )
+
+    def count_rows(self, inputs: Mapping[str, Tensor]) -> int:
+        return len(inputs["weight"])
+
+    def row_losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        logps = response_logps(model, inputs["input_ids"], inputs["attention_mask"], inputs["labels"])
+        reference = torch.cat([inputs["chosen_logp"], inputs["rejected_logp"]])
+        ratios = logps - reference
+        if self.average_logps:
+            ratios = ratios / response_lengths(inputs["labels"])
+        chosen, rejected = ratios.chunk(2)
+        margin = chosen - rejected
+        self._record(logps.detach(), chosen.detach(), rejected.detach(), inputs["weight"])
+        return inputs["weight"] * pair_losses(self.objective, margin, self.beta, self.flip_rate)
+
+    def _record(self, logps: Tensor, chosen: Tensor, rejected: Tensor, weights: Tensor) -> None:
+        values = {
+            "rewards/chosen": self.beta * chosen,
+            "rewards/rejected": self.beta * rejected,
+            "rewards/margins": self.beta * (chosen - rejected),
+            "rewards/accuracies": (chosen > rejected).float(),
+            "logps/chosen": logps[: len(chosen)],
+            "logps/rejected": logps[len(chosen) :],
+            "weights/mean": weights,
+        }
+        for name, value in values.items():
+            self._sums[name] = self._sums[name].to(value.device) + value.sum()
+        self._rows_seen += len(chosen)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if self._rows_seen:
+            logs |= {name: (total / self._rows_seen).item() for name, total in self._sums.items()}
+            self._sums.clear()
+            self._rows_seen = 0
+        super().log(logs, start_time)
+
+
+def preference_rows(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: list[Mapping[str, Any]],
+    weight_column: str = "weight",
+) -> list[dict[str, Any]]:
+    """Checked and tokenised rows for PairCollator; reference log-probs come from `model` where the rows have none."""
+    if not examples:
+        raise InputError("the training data has no pairs")
+    missing = [name for name in (*COLUMNS, weight_column) if any(name not in row for row in examples)]
+    if missing:
+        raise InputError(
+            f"the training data lacks the column {', '.join(missing)}; it has {', '.join(examples[0])}. "
+            "Weights are never assumed: add a column of ones for unweighted training"
+        )
+    texts = {name: [row[name] for row in examples] for name in COLUMNS}
+    rows = encode_pairs(
+        tokenizer,
+        texts["prompt"],
+        texts["chosen"],
+        texts["rejected"],
+        weight=_numbers(examples, weight_column, low=0.0),
+    )
+    if all(name in examples[0] for name in REFERENCE):
+        reference = {name: _numbers(examples, name) for name in REFERENCE}
+    else:
+        reference = {
+            f"{side}_logp": score_sequences(
+                model, [(r[f"{side}_ids"], r[f"{side}_start"]) for r in rows], tokenizer.pad_token_id
+            ).tolist()
+            for side in ("chosen", "rejected")
+        }
+    for name, values in reference.items():
+        for row, value in zip(rows, values, strict=True):
+            row[name] = value
+    return rows
+
+
+def _numbers(examples: list[Mapping[str, Any]], name: str, low: float = float("-inf")) -> list[float]:
+    bad = [
+        (i, row.get(name))
+        for i, row in enumerate(examples)
+        if not isinstance(row.get(name), Real) or not low <= row[name] < float("inf") or row[name] == float("-inf")
+    ]
+    if bad:
+        index, value = bad[0]
+        bound = "finite numbers" if low == float("-inf") else f"finite numbers, at least {low:g}"
+        raise InputError(f"column {name}: {len(bad)} of {len(examples)} values are not {bound}; row {index} has {value!r}")
+    return [float(row[name]) for row in examples]

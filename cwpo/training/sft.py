@@ -1,0 +1,20 @@
+"""Supervised fine-tuning on prompt + chosen response; the loss is a mean over the response tokens of the global batch."""
+
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from cwpo.data.batching import IGNORED
+from cwpo.models.logprobs import response_logits
+from cwpo.training.base import GlobalMeanTrainer
+
+
+class SFTTrainer(GlobalMeanTrainer):
+    """Rows come from SequenceCollator. What is averaged over here are tokens, so a row is one response token."""
+
+    def count_rows(self, inputs: dict[str, Tensor]) -> int:
+        return int((inputs["labels"][:, 1:] != IGNORED).sum())
+
+    def row_losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        targets, logits = response_logits(model, inputs["input_ids"], inputs["attention_mask"], inputs["labels"])
+        kept = targets != IGNORED
+        return cross_entropy(logits[kept].float(), targets[kept], reduction="none")

@@ -1,0 +1,191 @@
+"""Everything wrong with a configuration, found before any work and reported at once."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from cwpo.errors import InputError
+
+CHOICES = {
+    "data.source": ("world", "hub", "jsonl"),
+    "method.labels": ("human", "weak"),
+    "method.pairs": ("unlabeled", "labeled", "all"),
+    "method.selection.kind": ("all", "top_fraction", "threshold"),
+    "weighting.name": ("uniform", "c1", "c2", "c3", "c4"),
+    "objective.name": ("dpo", "ipo", "rdpo"),
+    "annotator.name": ("bt",),
+    "gold.name": ("oracle", "trained", "huggingface"),
+    "logger.name": ("jsonl", "wandb"),
+    "logger.mode": ("auto", "online", "offline"),
+}
+OPEN_UNIT = ("human_fraction", "data.test_fraction")
+POSITIVE = (
+    "objective.beta weighting.scale generation.temperature generation.max_new_tokens generation.batch_size gold.batch_size "
+    "annotator.head_std data.max_tokens jobs threads world.sequences world.batch_size world.learning_rate lora.r lora.alpha"
+).split()
+AT_LEAST = {"data.pairs": 4, "data.test_pairs": 2, "evaluation.prompts": 2, "seed": 0, "world.seed": 0, "lora.dropout": 0}
+TRAININGS = ("annotator.training", "sft", "alignment")
+
+
+def nearest(value: object, valid: Iterable[str]) -> str:
+    """`did you mean x?` where one is close, and the valid values."""
+    options = list(valid)
+    close = difflib.get_close_matches(str(value), options, n=1)
+    return (f"did you mean {close[0]}? " if close else "") + "valid: " + ", ".join(options)
+
+
+def check_config(cfg: DictConfig, stages: Iterable[str]) -> None:
+    """Raise InputError with every problem of a composed configuration. Reads no data and no weights."""
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing:
+        raise InputError([f"{key} is required: set {key}=..." for key in missing])
+    problems = [*_choices(cfg, stages), *_ranges(cfg), *_method(cfg), *_gold(cfg), *_data(cfg)]
+    if not problems:
+        problems = _models(cfg)
+    if problems:
+        raise InputError(problems)
+
+
+def _choices(cfg: DictConfig, stages: Iterable[str]) -> list[str]:
+    problems = [
+        f"{key}={OmegaConf.select(cfg, key)} is unknown; {nearest(OmegaConf.select(cfg, key), valid)}"
+        for key, valid in CHOICES.items()
+        if OmegaConf.select(cfg, key) not in valid
+    ]
+    if cfg.until is not None and cfg.until not in stages:
+        problems.append(f"until={cfg.until} is no stage; {nearest(cfg.until, stages)}")
+    return problems
+
+
+def _ranges(cfg: DictConfig) -> list[str]:
+    problems = []
+
+    def need(key: str, ok: Any, what: str) -> None:
+        value = OmegaConf.select(cfg, key)
+        if value is not None and not (math.isfinite(value) and ok(value)):
+            problems.append(f"{key}={value} must be {what}")
+
+    for key in OPEN_UNIT:
+        need(key, lambda v: 0 < v < 1, "in (0, 1)")
+    for key in POSITIVE:
+        need(key, lambda v: v > 0, "positive")
+    for key, low in AT_LEAST.items():
+        need(key, lambda v, low=low: v >= low, f"at least {low}")
+    need("objective.flip_rate", lambda v: 0 <= v < 0.5, "in [0, 0.5)")
+    for group in [*TRAININGS, *(["gold.training"] if cfg.gold.name == "trained" else [])]:
+        for leaf in ("epochs", "learning_rate", "batch_size", "micro_batch_size", "max_grad_norm"):
+            need(f"{group}.{leaf}", lambda v: v > 0, "positive")
+        for leaf in ("warmup_steps", "weight_decay"):
+            need(f"{group}.{leaf}", lambda v: v >= 0, "at least 0")
+        part = OmegaConf.select(cfg, group)
+        if part.micro_batch_size and part.batch_size % part.micro_batch_size:
+            problems.append(
+                f"{group}.micro_batch_size={part.micro_batch_size} must divide {group}.batch_size={part.batch_size}"
+            )
+    return problems
+
+
+def _method(cfg: DictConfig) -> list[str]:
+    problems = []
+    method, selection = cfg.method, cfg.method.selection
+    if method.labels == "human":
+        if cfg.weighting.name != "uniform":
+            problems.append(
+                f"weighting={cfg.weighting.name} needs the weak model's confidence, but method={method.name} uses human "
+                "labels; use weighting=uniform or method=cw_po"
+            )
+        if selection.kind != "all":
+            problems.append(
+                f"method.selection.kind={selection.kind} needs the weak model's confidence, but method={method.name} uses "
+                "human labels; use method.selection.kind=all or method=filter"
+            )
+    if selection.kind == "top_fraction" and not (selection.value is not None and 0 < selection.value <= 1):
+        problems.append(f"method.selection.value={selection.value} must be in (0, 1] for top_fraction")
+    if selection.kind == "threshold" and not (selection.value is not None and 0 <= selection.value < 1):
+        problems.append(f"method.selection.value={selection.value} must be in [0, 1) for threshold")
+    return problems
+
+
+def _gold(cfg: DictConfig) -> list[str]:
+    if cfg.gold.name == "oracle" and cfg.data.source != "world":
+        return [
+            f"gold=oracle knows only the synthetic world, but data={cfg.data.name} comes from {cfg.data.source}; use "
+            "gold=trained, or gold=huggingface gold.path=<reward model>"
+        ]
+    if cfg.gold.name == "trained" and not 0 < cfg.gold.holdout < 1:
+        return [f"gold.holdout={cfg.gold.holdout} must be in (0, 1): gold=trained learns from held-out human pairs"]
+    if cfg.gold.name == "huggingface" and not cfg.gold.path:
+        return ["gold=huggingface needs gold.path=<checkpoint folder or hub id>"]
+    return []
+
+
+def _data(cfg: DictConfig) -> list[str]:
+    data = cfg.data
+    if data.source == "world":
+        from cwpo.data.toy import DATASETS
+
+        problems = [
+            f"data.{key} is required for synthetic data" for key in ("pairs", "test_pairs") if getattr(data, key) is None
+        ]
+        if data.world not in DATASETS:
+            problems.append(f"data.world={data.world} is unknown; {nearest(data.world, DATASETS)}")
+        return problems
+    problems = []
+    if data.source == "jsonl":
+        paths = [data.path] if isinstance(data.path, str) else list(data.path or [])
+        if not paths or not all(isinstance(path, str) and path for path in paths):
+            return [f"data.path={data.path} must be a file, a list of files, or a hub id"]
+        for path in map(str, paths):
+            file = Path(path).expanduser()
+            looks_local = path.startswith((".", "/", "~")) or path.endswith((".jsonl", ".gz", ".json")) or path.count("/") > 1
+            if file.is_dir():
+                problems.append(f"data.path={path} is a folder; name the .jsonl or .jsonl.gz file in it")
+            elif not file.is_file() and looks_local:
+                problems.append(f"data.path={path} does not exist")
+            elif file.is_file() and file.stat().st_size == 0:
+                problems.append(f"data.path={path} is empty")
+    worlds = [f"pair.{who}={cfg.pair[who]}" for who in ("weak", "strong") if cfg.pair[who].startswith("world/")]
+    if worlds:
+        problems.append(
+            f"{' and '.join(worlds)} can read only the synthetic world's sentences, but data={data.name} is real text; "
+            "set pair.weak and pair.strong to checkpoint folders or hub ids"
+        )
+    return problems
+
+
+def _models(cfg: DictConfig) -> list[str]:
+    """Problems of the named checkpoints. Folders are looked into; a hub id is asked for its config."""
+    named = {"pair.weak": (cfg.pair.weak, cfg.pair.weak_revision), "pair.strong": (cfg.pair.strong, cfg.pair.strong_revision)}
+    if cfg.gold.name != "oracle" and cfg.gold.path:
+        named["gold.path"] = (cfg.gold.path, cfg.gold.revision)
+    real = {key: spec for key, spec in named.items() if not spec[0].startswith("world/")}
+    problems = []
+    for key, (path, _) in named.items():
+        if path.startswith("world/"):
+            problems += _world_model(key, path)
+    if real:
+        from cwpo.models.policy import checkpoint_problem, hub_problem
+
+        for key, (path, revision) in real.items():
+            problem = checkpoint_problem(path, key) or hub_problem(path, revision, key)
+            problems += [problem] if problem else []
+        if cfg.gold.name == "huggingface" and not problems:
+            from cwpo.models.gold import gold_problem
+
+            problem = gold_problem(cfg.gold.path, cfg.gold.revision)
+            problems += [problem] if problem else []
+    return problems
+
+
+def _world_model(key: str, path: str) -> list[str]:
+    import re
+
+    if re.fullmatch(r"world/(opt|qwen2|llama)-[1-9]\d*x[1-9]\d*", path):
+        return []
+    return [f"{key}={path} is no model of the synthetic world; use world/<opt|qwen2|llama>-<hidden>x<layers>, e.g. world/opt-64x2"]

@@ -1,0 +1,19 @@
+"""Tables and figures from results/ alone: python scripts/report.py scale=toy"""
+
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from cwpo import cli
+from cwpo.report.build import build_report
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="report")
+def main(cfg: DictConfig) -> None:
+    for path in build_report(Path(cfg.results), cfg.scale):
+        print(path)
+
+
+if __name__ == "__main__":
+    cli.entry(main)()
