@@ -50,7 +50,7 @@ format: setup ## fix style where ruff can
 
 lock: ## rewrite requirements.lock and environment.yml from pyproject.toml (UPGRADE=1: newest versions)
 	@test -x .venv-lock/bin/pip-compile || { "$(PYTHON)" -m venv --clear .venv-lock && \
-	  .venv-lock/bin/python -m pip install --quiet pip-tools==7.6.2; }
+	  .venv-lock/bin/python -m pip install -qq pip-tools==7.6.2; }
 	@.venv-lock/bin/python .ci/lock.py $(TORCH_VERSION) $(if $(UPGRADE),--upgrade)
 
 clean: ## delete caches and build leftovers; keeps .venv, runs/ and results/

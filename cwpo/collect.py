@@ -60,7 +60,7 @@ def metrics(node: Node, store: Store) -> dict[str, Any]:
 def _common(made: Arm) -> dict[str, Any]:
     cfg = made.cfg
     return {
-        "experiment": cfg.experiment,
+        "experiment": cfg.name,
         "scale": cfg.scale_name,
         "data": cfg.data.name,
         "weak": cfg.pair.weak,

@@ -133,7 +133,7 @@ class WorldConfig:
 
 @dataclass
 class Config:
-    experiment: str = "custom"
+    name: str = "custom"
     seed: int = 0
     human_fraction: float = 0.3
     until: str | None = None

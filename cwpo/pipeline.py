@@ -89,7 +89,7 @@ class Settings:
             if cfg.logger.name == "wandb"
             else None
         )
-        return Settings(cfg.store, cfg.device, cfg.threads, cfg.experiment, wandb)
+        return Settings(cfg.store, cfg.device, cfg.threads, cfg.name, wandb)
 
 
 def arm(cfg: DictConfig) -> dict[str, Node]:
@@ -200,7 +200,7 @@ def run_node(node: Node, settings: Settings, progress: Callable[[int, int], None
 def _output(node: Node, store: Store) -> Path:
     """What a child reads: the folder of a stage, or the checkpoint itself for a pretrained model."""
     folder = node.folder(store)
-    return folder / "model" if node.stage is PRETRAIN else folder
+    return folder / "model" if node.stage.name == PRETRAIN.name else folder
 
 
 def _slice(plain: Mapping[str, Any], reads: tuple[str, ...]) -> dict[str, Any]:

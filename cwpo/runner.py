@@ -34,10 +34,10 @@ def run_job(cfg: DictConfig, argv: Sequence[str]) -> None:
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.MULTIRUN and hydra.launcher._target_ == BASIC and hydra.job.num == 0:
         arms = expand([word for word in argv if not word.startswith("-")])
-        run_arms(arms, settings, jobs=cfg.jobs, title=cfg.experiment)
+        run_arms(arms, settings, jobs=cfg.jobs, title=cfg.name)
     run_arms([made], settings, title=cfg.method.name)
     store = Store(cfg.store)
-    written = record([made], store, Path(cfg.results), experiment=cfg.experiment, whole=False)
+    written = record([made], store, Path(cfg.results), experiment=cfg.name, whole=False)
     _say_outcome(made, store, written)
 
 

@@ -34,31 +34,31 @@ def run_arms(arms: Sequence[Arm], settings: Settings, *, jobs: int = 1, title: s
     store = Store(settings.store)
     nodes = distinct(arms)
     open_nodes = [node for node in nodes if not node.done(store)]
-    board = Board(len(nodes), len(nodes) - len(open_nodes), title)
-    if open_nodes:
-        with board:
-            if jobs == 1:
-                _run_here(open_nodes, settings, board)
-            else:
-                _run_in_workers(open_nodes, settings, jobs, board)
-    return len(open_nodes)
+    if not open_nodes:
+        return 0
+    with Board(len(nodes), len(nodes) - len(open_nodes), title) as board:
+        run = _run_here if jobs == 1 else _run_in_workers
+        return run(open_nodes, settings, jobs, board)
 
 
-def _run_here(nodes: Sequence[Node], settings: Settings, board: Board) -> None:
+def _run_here(nodes: Sequence[Node], settings: Settings, jobs: int, board: Board) -> int:
     use_threads(settings.threads)
     quiet_libraries()
+    computed = 0
     for node in nodes:
         board.start(node)
         try:
-            run_node(node, settings, board.within)
+            computed += run_node(node, settings, board.within)
         except (InputError, KeyboardInterrupt):
             raise
         except Exception as error:
             raise _failure(node, error) from error
         board.finish(node)
+    return computed
 
 
-def _run_in_workers(nodes: Sequence[Node], settings: Settings, jobs: int, board: Board) -> None:
+def _run_in_workers(nodes: Sequence[Node], settings: Settings, jobs: int, board: Board) -> int:
+    computed = 0
     waiting = {node.key: {p.key for p in node.parents.values()} for node in nodes}
     for needs in waiting.values():
         needs &= waiting.keys()
@@ -84,6 +84,7 @@ def _run_in_workers(nodes: Sequence[Node], settings: Settings, jobs: int, board:
                 node = running.pop(future)
                 error = future.exception()
                 if error is None:
+                    computed += future.result()
                     board.finish(node)
                     for needs in waiting.values():
                         needs.discard(node.key)
@@ -93,6 +94,7 @@ def _run_in_workers(nodes: Sequence[Node], settings: Settings, jobs: int, board:
         pool.shutdown(wait=True, cancel_futures=True)
     if failure is not None:
         raise failure
+    return computed
 
 
 def _start_worker(threads: int) -> None:

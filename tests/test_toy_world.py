@@ -59,7 +59,8 @@ def test_gold_reward_by_hand(prompt: str, response: str, expected: float) -> Non
 
 def test_gold_rewards_match_one_by_one_and_refuse_foreign_prompts() -> None:
     together = gold_rewards([ASK, HARM], [RISE, RISE])
-    assert together.dtype == np.float64 and together.tolist() == [
+    assert together.dtype == np.float64
+    assert together.tolist() == [
         gold_reward(ASK, RISE),
         gold_reward(HARM, RISE),
     ]
@@ -88,7 +89,7 @@ def test_pairs_are_deterministic_distinct_and_prefix_stable(dataset: str) -> Non
 def test_sample_pairs_rejects_wrong_input() -> None:
     with pytest.raises(ValueError, match="harmless, helpful, hh_rlhf"):
         sample_pairs("hh", 1, seed=0)
-    with pytest.raises(ValueError, match="flip is 1.5"):
+    with pytest.raises(ValueError, match="flip must lie"):
         sample_pairs("harmless", 1, seed=0, flip=1.5)
 
 
@@ -134,11 +135,13 @@ def test_data_sets_are_calibrated(dataset: str, low: float, high: float) -> None
 
 def test_pretraining_texts_end_in_a_reaction() -> None:
     texts = pretraining_texts(500, seed=0)
-    assert texts == pretraining_texts(500, seed=0) and texts != pretraining_texts(500, seed=1)
+    assert texts == pretraining_texts(500, seed=0)
+    assert texts != pretraining_texts(500, seed=1)
     reactions = {reaction for group in REACTIONS.values() for reaction in group}
     assert {text.split("</s> ")[1] for text in texts} <= reactions
     lengths = [len(ids) for ids in build_tokenizer()(texts)["input_ids"]]
-    assert 10 < np.mean(lengths) < 14 and max(lengths) < 32
+    assert 10 < np.mean(lengths) < 14
+    assert max(lengths) < 32
 
 
 @pytest.mark.parametrize("family", ["opt", "qwen2", "llama"])

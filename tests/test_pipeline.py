@@ -1,0 +1,234 @@
+"""The whole chain, for real, on a world cut down to seconds."""
+
+import dataclasses
+import json
+import multiprocessing
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import SMOKE
+
+from cwpo import pipeline
+from cwpo.pipeline import Settings
+from cwpo.plan import Arm, expand, make_plan
+from cwpo.store import Store
+from cwpo.sweep import Failed, run_arms
+
+
+def smoke_arm(store: Path, *overrides: str) -> Arm:
+    (made,) = expand([*SMOKE, f"store={store}", *overrides])
+    return made
+
+
+def outputs(made: Arm, store: Path) -> dict[str, str]:
+    """sha256 of every file that every stage of the arm wrote."""
+    return {
+        f"{node.name}/{name}": entry["sha256"]
+        for node in made.run
+        for name, entry in Store(store).manifest(node.stage.name, node.key)["files"].items()
+        if not name.endswith("training_args.bin")
+    }
+
+
+def run(made: Arm, jobs: int = 1) -> int:
+    return run_arms([made], Settings.of(made.cfg), jobs=jobs)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def finished(store) -> Arm:
+    made = smoke_arm(store)
+    assert run(made) == len(made.run)
+    return made
+
+
+def read(made: Arm, store: Path, stage: str, file: str) -> pd.DataFrame:
+    return pd.read_parquet(made.nodes[stage].folder(Store(store)) / file)
+
+
+def test_a_second_run_computes_nothing(finished):
+    assert run(finished) == 0
+
+
+def test_files_have_the_contracted_columns(finished, store):
+    columns = {
+        ("prepare", "pairs.parquet"): "pair_id prompt response_a response_b human_label split domain n_tokens",
+        ("annotate", "annotations.parquet"): "pair_id score_a score_b label margin confidence",
+        ("weight", "preferences.parquet"): "pair_id prompt chosen rejected weight label_source margin confidence",
+        ("reference", "reference.parquet"): "pair_id chosen_logp rejected_logp chosen_tokens rejected_tokens",
+        ("generate", "responses.parquet"): "prompt_id prompt response model_tag n_tokens truncated",
+    }
+    for (stage, file), expected in columns.items():
+        assert list(read(finished, store, stage, file).columns) == expected.split(), stage
+
+
+def test_annotations_agree_with_their_scores(finished, store):
+    table = read(finished, store, "annotate", "annotations.parquet")
+    assert (table["margin"] == (table["score_a"] - table["score_b"]).abs()).all()
+    assert ((table["label"] == "a") == (table["score_a"] >= table["score_b"])).all()
+    assert table["confidence"].between(0, 1, inclusive="left").all()
+
+
+def test_preferences_follow_the_annotator_on_the_unlabeled_part(finished, store):
+    pairs = read(finished, store, "prepare", "pairs.parquet").set_index("pair_id")
+    labels = read(finished, store, "annotate", "annotations.parquet").set_index("pair_id")["label"]
+    preferences = read(finished, store, "weight", "preferences.parquet")
+    assert set(preferences["pair_id"]) == set(pairs.index[pairs["split"] == "unlabeled"])
+    for row in preferences.itertuples():
+        assert row.chosen == pairs.loc[row.pair_id, f"response_{labels[row.pair_id]}"]
+    assert (preferences["weight"] == preferences["confidence"]).all()
+    assert (preferences["label_source"] == "weak").all()
+
+
+def test_human_arm_uses_human_labels_and_no_annotator(finished, store):
+    made = smoke_arm(store, "method=human", "until=weight")
+    run(made)
+    pairs = read(made, store, "prepare", "pairs.parquet").set_index("pair_id")
+    preferences = read(made, store, "weight", "preferences.parquet")
+    for row in preferences.itertuples():
+        assert row.chosen == pairs.loc[row.pair_id, f"response_{pairs.loc[row.pair_id, 'human_label']}"]
+    assert (preferences["weight"] == 1).all() and preferences["margin"].isna().all()
+    assert "train_annotator" not in {node.name for node in made.run}
+
+
+def test_filter_keeps_the_most_confident(finished, store):
+    made = smoke_arm(store, "method=filter", "method.selection.value=0.25", "until=weight")
+    run(made)
+    kept = read(made, store, "weight", "preferences.parquet")
+    everyone = read(finished, store, "weight", "preferences.parquet")
+    assert len(kept) == round(0.25 * len(everyone))
+    assert kept["confidence"].min() >= everyone["confidence"].nlargest(len(kept)).min()
+    assert (kept["weight"] == 1).all()
+
+
+def test_until_stops_there(tmp_path):
+    made = smoke_arm(tmp_path, "until=prepare")
+    assert run(made) == 1
+    assert [p.name for p in tmp_path.iterdir() if not p.name.startswith(".")] == ["prepare"]
+
+
+def test_metrics_match_the_rewards_written(finished, store):
+    folder = finished.nodes["evaluate"].folder(Store(store))
+    metrics = json.loads((folder / "metrics.json").read_text())
+    wide = pd.read_parquet(folder / "rewards.parquet").pivot(index="prompt_id", columns="model_tag", values="reward")
+    assert metrics["gra"] == (wide["aligned"] > wide["sft"]).mean()
+    assert metrics["tie_rate"] == (wide["aligned"] == wide["sft"]).mean()
+    assert metrics["reward_mean"] == pytest.approx(wide["aligned"].mean())
+    assert metrics["n_eval"] == 30
+
+
+def test_models_are_ordinary_checkpoints(finished, store):
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+    for stage, kind in (("align", AutoModelForCausalLM), ("train_annotator", AutoModelForSequenceClassification)):
+        folder = finished.nodes[stage].folder(Store(store)) / "model"
+        kind.from_pretrained(folder)
+        assert AutoTokenizer.from_pretrained(folder).eos_token_id is not None
+        assert not list(folder.glob("*.bin"))
+
+
+def test_curves_have_the_standard_names(finished, store):
+    lines = (finished.nodes["align"].folder(Store(store)) / "metrics.jsonl").read_text().splitlines()
+    first = json.loads(lines[0])
+    assert {"step", "loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"} <= set(first)
+    assert first["step"] == 1 and first["rewards/margins"] == pytest.approx(0, abs=1e-5)  # policy = reference at step 0
+
+
+def test_same_seed_same_bytes_however_often_interrupted(finished, store, tmp_path, monkeypatch):
+    made = smoke_arm(tmp_path)
+    whole = {node.name: node for node in made.run}
+
+    class Stop(KeyboardInterrupt):
+        pass
+
+    def interrupted(stage):
+        def work(given):
+            (given.out / "half-written").write_text("x")
+            raise Stop
+
+        return dataclasses.replace(stage, run=work)
+
+    for name in whole:
+        broken = {n: dataclasses.replace(node, stage=interrupted(node.stage)) if n == name else node for n, node in whole.items()}
+        with pytest.raises(Stop):
+            run_arms([dataclasses.replace(made, run=list(broken.values()))], Settings.of(made.cfg))
+        assert not made.nodes[name].done(Store(tmp_path))
+        upto = [node for n, node in whole.items() if list(whole).index(n) <= list(whole).index(name)]
+        assert run_arms([dataclasses.replace(made, run=upto)], Settings.of(made.cfg)) == 1
+    assert outputs(made, tmp_path) == outputs(finished, store)
+    assert not list((tmp_path / ".partial").iterdir())
+
+
+def test_workers_give_the_same_bytes(finished, store, tmp_path):
+    made = smoke_arm(tmp_path)
+    assert run(made, jobs=2) == len(made.run)
+    assert outputs(made, tmp_path) == outputs(finished, store)
+
+
+def _run_in_process(store: str, method: str, queue) -> None:
+    made = smoke_arm(Path(store), f"method={method}", "until=annotate")
+    queue.put(run(made))
+
+
+def test_two_sweeps_at_once_train_a_shared_annotator_once(finished, tmp_path):
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    workers = [context.Process(target=_run_in_process, args=(str(tmp_path), m, queue)) for m in ("ws_po", "cw_po")]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert sum(queue.get() for _ in workers) == 4  # pretrain, prepare, train_annotator, annotate
+
+
+def test_a_failing_stage_is_named_and_keeps_what_was_done(tmp_path, monkeypatch):
+    def fail(work):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(pipeline, "ANNOTATE", dataclasses.replace(pipeline.ANNOTATE, run=fail))
+    made = smoke_arm(tmp_path, "until=annotate")
+    with pytest.raises(Failed, match=r"stage annotate \(.*\) failed: RuntimeError: out of memory"):
+        run(made)
+    assert made.nodes["train_annotator"].done(Store(tmp_path))
+
+
+def test_plan_counts_shared_stages_and_runs_nothing(tmp_path):
+    overrides = [*SMOKE, f"store={tmp_path}", "method=human,ws_po,cw_po"]
+    plan = make_plan(expand(overrides), Store(tmp_path))
+    assert plan.arms == 3
+    assert plan.stages["prepare"] == 1 and plan.naive["prepare"] == 3
+    assert plan.stages["sft"] == 2 and plan.stages["align"] == 3
+    assert plan.cached.total() == 0 and plan.remaining_seconds() == 0
+    assert not any(tmp_path.iterdir())
+
+
+def test_lora_trains_and_saves_a_plain_model(finished, store):
+    pytest.importorskip("peft")
+    made = smoke_arm(store, "lora.enabled=true", "objective=ipo")
+    run(made)
+    folder = made.nodes["align"].folder(Store(store)) / "model"
+    assert (folder / "model.safetensors").is_file() and not (folder / "adapter_config.json").exists()
+
+
+def test_trained_gold_learns_from_pairs_no_arm_sees(finished, store):
+    made = smoke_arm(store, "gold=trained", "method=human")
+    run(made)
+    folder = made.nodes["prepare"].folder(Store(store))
+    held_out = set(pd.read_parquet(folder / "held_out.parquet")["pair_id"])
+    assert len(held_out) == round(made.cfg.gold.holdout * 120)
+    assert not held_out & set(read(made, store, "prepare", "pairs.parquet")["pair_id"])
+    trained_on = Store(store).manifest("train_gold", made.nodes["train_gold"].key)["summary"]["n_train"]
+    assert trained_on == len(held_out)
+
+
+def test_an_empty_selection_is_one_clear_error(finished, store):
+    from cwpo.errors import InputError
+
+    made = smoke_arm(store, "method=filter", "method.selection.kind=threshold", "method.selection.value=0.999")
+    with pytest.raises(InputError, match=r"threshold=0\.999 keeps 0 of 84 pairs; lower the threshold"):
+        run(made)

@@ -1,0 +1,111 @@
+"""What re-runs a stage: the config keys it declares and its parents, and nothing else."""
+
+import pytest
+
+from cwpo.plan import expand
+
+BASE = ["seed=0"]
+ALIGNMENT = {"align", "generate", "evaluate"}
+STRONG = {"sft", "reference", "generate_sft"} | ALIGNMENT
+LABELS = {"select", "weight"} | STRONG
+ANNOTATION = {"train_annotator", "annotate", "assess"} | LABELS
+EVERYTHING = {"prepare", "score_gold"} | ANNOTATION
+
+# A changed key -> the stages of a cw_po arm in the synthetic world that must run again: no more, no less.
+RERUNS = {
+    "seed=1": EVERYTHING,
+    "human_fraction=0.2": EVERYTHING,
+    "data=helpful": EVERYTHING,
+    "data.pairs=100": EVERYTHING,
+    "data.max_tokens=99": EVERYTHING,
+    "pair.weak=world/opt-48x1": {"pretrain_weak"} | ANNOTATION,
+    "pair.strong=world/opt-80x2": {"pretrain_strong"} | STRONG,
+    "annotator.training.epochs=2": ANNOTATION,
+    "annotator.training.learning_rate=0.1": ANNOTATION,
+    "annotator.head_std=0.5": ANNOTATION,
+    "method.pairs=all": LABELS,
+    "method.selection.kind=top_fraction method.selection.value=0.5": LABELS,
+    "method.selection.value=0.5": set(),
+    "method.name=another": set(),
+    "weighting=c2": {"weight"} | ALIGNMENT,
+    "weighting.scale=2": {"weight"} | ALIGNMENT,
+    "objective=ipo": ALIGNMENT,
+    "objective.beta=0.1": ALIGNMENT,
+    "sft.epochs=3": STRONG,
+    "lora.enabled=true": STRONG,
+    "alignment.learning_rate=1": ALIGNMENT,
+    "alignment.epochs=9": ALIGNMENT,
+    "generation.temperature=0.5": {"generate_sft", "generate", "evaluate"},
+    "evaluation.prompts=9": {"generate_sft", "generate", "evaluate"},
+    "world.sequences=9": {"pretrain_weak", "pretrain_strong"} | (EVERYTHING - {"prepare", "score_gold"}),
+    "world.seed=9": {"pretrain_weak", "pretrain_strong"} | (EVERYTHING - {"prepare", "score_gold"}),
+    "store=elsewhere": set(),
+    "results=elsewhere": set(),
+    "jobs=7": set(),
+    "threads=7": set(),
+    "device=cpu": set(),
+    "logger=wandb": set(),
+    "until=weight": set(),
+}
+
+
+def keys(*overrides: str) -> dict[str, str]:
+    (made,) = expand([*BASE, *overrides])
+    return {name: node.key for name, node in made.nodes.items()}
+
+
+@pytest.fixture(scope="module")
+def before() -> dict[str, str]:
+    return keys()
+
+
+@pytest.mark.parametrize("change", RERUNS)
+def test_a_changed_key_reruns_exactly_these_stages(before, change):
+    overrides = [o for o in BASE if o.split("=")[0] != change.split("=")[0]]
+    (made,) = expand([*overrides, *change.split()])
+    after = {name: node.key for name, node in made.nodes.items()}
+    assert {name for name in before if before[name] != after[name]} == RERUNS[change]
+
+
+def test_every_stage_is_covered(before):
+    stages = set().union(*(s for s in RERUNS.values() if s))
+    assert stages == set(before)
+
+
+def test_version_change_reruns_a_stage_and_its_children(before, monkeypatch):
+    import dataclasses
+
+    from cwpo import pipeline
+
+    monkeypatch.setattr(pipeline, "SELECT", dataclasses.replace(pipeline.SELECT, version=99))
+    after = keys()
+    assert {name for name in before if before[name] != after[name]} == LABELS
+
+
+def test_trained_gold_reads_its_own_keys():
+    # A change of the gold model's training touches what is measured, never what an arm trains on.
+    a = keys("gold=trained")
+    b = keys("gold=trained", "gold.training.epochs=9")
+    assert {name for name in a if a[name] != b[name]} == {"train_gold", "score_gold", "assess", "evaluate"}
+
+
+def test_a_stage_sees_only_what_it_declares():
+    (made,) = expand(BASE)
+    for node in made.nodes.values():
+        assert {path.split(".")[0] for path in node.stage.reads} == set(node.config)
+
+
+def test_arms_share_what_they_have_in_common():
+    human, ws, cw = (keys(f"method={m}") for m in ("human", "ws_po", "cw_po"))
+    assert ws["sft"] == cw["sft"] and ws["reference"] == cw["reference"] and ws["generate_sft"] == cw["generate_sft"]
+    assert ws["align"] != cw["align"]
+    assert human["prepare"] == ws["prepare"] and human["sft"] != ws["sft"]
+    assert "train_annotator" not in human
+
+
+def test_a_moved_data_file_is_the_same_data(tmp_path):
+    from cwpo.pipeline import _hashed
+
+    (tmp_path / "a.jsonl").write_text("{}")
+    (tmp_path / "b.jsonl").write_text("{}")
+    assert _hashed({"data": {"path": str(tmp_path / "a.jsonl")}}) == _hashed({"data": {"path": str(tmp_path / "b.jsonl")}})
