@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import os
 import re
 import sys
@@ -25,11 +26,15 @@ def entry(main: Callable[[], Any]) -> Callable[[], None]:
 
     def run() -> None:
         register()
-        os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors reach us instead of Hydra's own report and exit code 1
+        os.environ["HYDRA_FULL_ERROR"] = (
+            "1"  # let errors reach us instead of Hydra's own report and exit code 1
+        )
         try:
             main()
         except KeyboardInterrupt:
-            sys.exit(_say("stopped; what is finished stays, and the same command goes on from there", INTERRUPTED))
+            sys.exit(
+                _say("stopped; what is finished stays, and the same command goes on from there", INTERRUPTED)
+            )
         except (HydraException, OmegaConfBaseException) as error:
             sys.exit(_say(explain(error), 2))
         except ValueError as error:
@@ -58,22 +63,46 @@ def explain(error: Exception) -> str:
     text = str(error)
     if error.__cause__ is not None and isinstance(error.__cause__, OmegaConfBaseException):
         text += "\n" + str(error.__cause__)
-    found = re.search(r"[Cc]ould not find '([^'/]+)/([^']+)'", text)
+    found = re.search(r"[Cc]ould not find '([^'/]+)/([^']*)'", text)
     if found:
         group, choice = found.groups()
         options = text.partition("Available options")[2].partition("Config search path")[0].split()[2:]
         return f"error: {group}={choice} is unknown; {nearest(choice, options)}"
     found = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' not in", text)
     if found:
-        key = found.group(1)
-        keys = sorted({*leaf_keys(), *groups()})
-        close = [k for k in keys if k.split(".")[-1] == key.split(".")[-1]]
-        hint = f"did you mean {' or '.join(close[:3])}?" if close else nearest(key, keys)
-        return f"error: unknown key {key}; {hint}"
+        return f"error: unknown key {found.group(1)}; {_nearest_key(found.group(1))}"
+    found = re.search(r"Ambiguous value for argument '([^=]+)=([^']*)'", text)
+    if found:
+        key, values = found.groups()
+        return f"error: {key}={values} is several values; add -m to run each of them, or write a list as {key}=[{values}]"
+    found = re.search(r"LexerNoViableAltException: (.*)", text)
+    if found:
+        return f"error: cannot read {found.group(1)!r}; write key=value, with quotes inside around a value that has spaces"
+    found = re.search(r"Error merging override (.+)\n(.+)", text)
+    if found:
+        return f"error: {found.group(1)} cannot be set: {found.group(2).strip()}"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    kept = [line for line in lines if not line.startswith(("full_key:", "object_type=", "See https", "reference_type="))]
+    kept = [
+        line
+        for line in lines
+        if not line.startswith(("full_key:", "object_type=", "See https", "reference_type="))
+    ]
     where = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("full_key:")), "")
     return "error: " + (f"{where}: " if where else "") + " ".join(kept)
+
+
+def _nearest_key(key: str) -> str:
+    """The key that was meant where one is close, and the valid ones beside it."""
+    parent, _, leaf = key.rpartition(".")
+    if parent in ("data.columns", "models"):
+        return f"write {parent}={{{leaf}: ...}} or +{key}=..."
+    keys = sorted({*leaf_keys(), *groups()})
+    same_leaf = [k for k in keys if k.split(".")[-1] == leaf]
+    close = same_leaf[:3] or difflib.get_close_matches(key, keys, n=1)
+    beside = [k for k in keys if parent and k.startswith(f"{parent}.")] or sorted(
+        {k.split(".")[0] for k in keys}
+    )
+    return (f"did you mean {' or '.join(close)}? " if close else "") + "valid: " + ", ".join(beside)
 
 
 def leaf_keys(node: type = Config, prefix: str = "") -> Iterator[str]:

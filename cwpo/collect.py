@@ -14,10 +14,10 @@ from cwpo.plan import Arm
 from cwpo.results import (
     ANNOTATOR_COLUMNS,
     DETAIL_COLUMNS,
+    REWARD_COLUMNS,
     RUN_COLUMNS,
-    prune_rewards,
+    prune,
     replace_rows,
-    write_rewards,
 )
 from cwpo.store import Store
 
@@ -30,20 +30,22 @@ def record(arms: Sequence[Arm], store: Store, results: Path, *, experiment: str,
     if not arms:
         return []
     folder = results / arms[0].cfg.scale_name
+    replaced = experiment if whole else None
     evaluated = [made for made in arms if _ends_in(made, "evaluate")]
     assessed = [made for made in arms if _ends_in(made, "assess") and not _ends_in(made, "evaluate")]
     written = []
     if evaluated:
         rows = pd.DataFrame([_run_row(made, store) for made in evaluated], columns=RUN_COLUMNS)
         details = pd.DataFrame([_detail_row(made, store) for made in evaluated], columns=DETAIL_COLUMNS)
-        replace_rows(folder / "runs.csv", rows, RUN_COLUMNS, experiment=experiment, whole=whole)
-        replace_rows(folder / "details.csv", details, DETAIL_COLUMNS, experiment=None, whole=False)
-        write_rewards(folder / "rewards.csv.gz", pd.concat([_rewards(made, store) for made in evaluated]))
-        prune_rewards(folder)
+        rewards = pd.concat([_rewards(made, store) for made in evaluated])
+        replace_rows(folder / "runs.csv", rows, RUN_COLUMNS, experiment=replaced)
+        replace_rows(folder / "details.csv", details.drop_duplicates("run_key"), DETAIL_COLUMNS)
+        replace_rows(folder / "rewards.csv.gz", rewards.drop_duplicates(["run_key", "prompt_id"]), REWARD_COLUMNS)
+        prune(folder)
         written += [folder / name for name in ("runs.csv", "details.csv", "rewards.csv.gz")]
     if assessed:
         rows = pd.DataFrame([_annotator_row(made, store) for made in assessed], columns=ANNOTATOR_COLUMNS)
-        replace_rows(folder / "annotators.csv", rows, ANNOTATOR_COLUMNS, experiment=experiment, whole=whole)
+        replace_rows(folder / "annotators.csv", rows, ANNOTATOR_COLUMNS, experiment=replaced)
         written.append(folder / "annotators.csv")
     return written
 
@@ -101,7 +103,11 @@ def _keep_fraction(made: Arm, store: Store) -> float:
 
 
 def _detail_row(made: Arm, store: Store) -> dict[str, Any]:
-    row = {"run_key": made.nodes["evaluate"].key, **metrics(made.nodes["evaluate"], store)}
+    row = {
+        "run_key": made.nodes["evaluate"].key,
+        "learning_rate": made.cfg.alignment.learning_rate,
+        **metrics(made.nodes["evaluate"], store),
+    }
     return {name: row.get(name) for name in DETAIL_COLUMNS}
 
 

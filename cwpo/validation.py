@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from cwpo.config import Config
 from cwpo.errors import InputError
 
 CHOICES = {
@@ -29,8 +33,25 @@ POSITIVE = (
     "objective.beta weighting.scale generation.temperature generation.max_new_tokens generation.batch_size gold.batch_size "
     "annotator.head_std data.max_tokens jobs threads world.sequences world.batch_size world.learning_rate lora.r lora.alpha"
 ).split()
-AT_LEAST = {"data.pairs": 4, "data.test_pairs": 2, "evaluation.prompts": 2, "seed": 0, "world.seed": 0, "lora.dropout": 0}
+AT_LEAST = {
+    "data.pairs": 4,
+    "data.test_pairs": 2,
+    "evaluation.prompts": 2,
+    "seed": 0,
+    "world.seed": 0,
+    "lora.dropout": 0,
+}
 TRAININGS = ("annotator.training", "sft", "alignment")
+SCHEDULERS = (
+    "constant",
+    "constant_with_warmup",
+    "linear",
+    "cosine",
+    "polynomial",
+    "inverse_sqrt",
+)  # need no more settings
+PAIR_COLUMNS = ("prompt", "chosen", "rejected", "response_a", "response_b", "label")
+HEAD_SIZE = 16  # of the synthetic world's models
 
 
 def nearest(value: object, valid: Iterable[str]) -> str:
@@ -42,6 +63,9 @@ def nearest(value: object, valid: Iterable[str]) -> str:
 
 def check_config(cfg: DictConfig, stages: Iterable[str]) -> None:
     """Raise InputError with every problem of a composed configuration. Reads no data and no weights."""
+    unknown = list(_unknown(cfg, Config))
+    if unknown:
+        raise InputError(unknown)
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
         raise InputError([f"{key} is required: set {key}=..." for key in missing])
@@ -52,6 +76,17 @@ def check_config(cfg: DictConfig, stages: Iterable[str]) -> None:
         raise InputError(problems)
 
 
+def _unknown(cfg: DictConfig, schema: Any, prefix: str = "") -> Iterator[str]:
+    """Keys added with `+` that the schema does not have; Hydra lets them in and nothing would read them."""
+    kinds: dict[str, Any] = {field.name: field.default_factory for field in dataclasses.fields(schema)}
+    for key in map(str, cfg):
+        if key not in kinds:
+            valid = [f"{prefix}{name}" for name in kinds]
+            yield f"+{prefix}{key} is no key of the configuration; {nearest(prefix + key, valid)}"
+        elif dataclasses.is_dataclass(kinds[key]):
+            yield from _unknown(cfg[key], kinds[key], f"{prefix}{key}.")
+
+
 def _choices(cfg: DictConfig, stages: Iterable[str]) -> list[str]:
     problems = [
         f"{key}={OmegaConf.select(cfg, key)} is unknown; {nearest(OmegaConf.select(cfg, key), valid)}"
@@ -60,7 +95,33 @@ def _choices(cfg: DictConfig, stages: Iterable[str]) -> list[str]:
     ]
     if cfg.until is not None and cfg.until not in stages:
         problems.append(f"until={cfg.until} is no stage; {nearest(cfg.until, stages)}")
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", cfg.device):
+        problems.append(
+            f"device={cfg.device} is unknown; {nearest(cfg.device, ('auto', 'cpu', 'cuda', 'cuda:<number>', 'mps'))}"
+        )
+    if cfg.lora.enabled and find_spec("peft") is None:
+        problems.append(
+            "lora.enabled=true needs the package peft; pip install 'cwpo[lora]', or use lora.enabled=false"
+        )
+    for group in _trainings(cfg):
+        scheduler = OmegaConf.select(cfg, f"{group}.scheduler")
+        if scheduler not in SCHEDULERS:
+            problems.append(f"{group}.scheduler={scheduler} is unknown; {nearest(scheduler, SCHEDULERS)}")
+        problems += _optimizer(f"{group}.optimizer", OmegaConf.select(cfg, f"{group}.optimizer"))
     return problems
+
+
+def _trainings(cfg: DictConfig) -> list[str]:
+    return [*TRAININGS, *(["gold.training"] if cfg.gold.name == "trained" else [])]
+
+
+def _optimizer(key: str, name: str) -> list[str]:
+    if name == "adamw_torch":
+        return []
+    from transformers.training_args import OptimizerNames  # slow to import, so not for the default
+
+    valid = [optimizer.value for optimizer in OptimizerNames]
+    return [] if name in valid else [f"{key}={name} is unknown; {nearest(name, valid)}"]
 
 
 def _ranges(cfg: DictConfig) -> list[str]:
@@ -78,7 +139,7 @@ def _ranges(cfg: DictConfig) -> list[str]:
     for key, low in AT_LEAST.items():
         need(key, lambda v, low=low: v >= low, f"at least {low}")
     need("objective.flip_rate", lambda v: 0 <= v < 0.5, "in [0, 0.5)")
-    for group in [*TRAININGS, *(["gold.training"] if cfg.gold.name == "trained" else [])]:
+    for group in _trainings(cfg):
         for leaf in ("epochs", "learning_rate", "batch_size", "micro_batch_size", "max_grad_norm"):
             need(f"{group}.{leaf}", lambda v: v > 0, "positive")
         for leaf in ("warmup_steps", "weight_decay"):
@@ -119,7 +180,9 @@ def _gold(cfg: DictConfig) -> list[str]:
             "gold=trained, or gold=huggingface gold.path=<reward model>"
         ]
     if cfg.gold.name == "trained" and not 0 < cfg.gold.holdout < 1:
-        return [f"gold.holdout={cfg.gold.holdout} must be in (0, 1): gold=trained learns from held-out human pairs"]
+        return [
+            f"gold.holdout={cfg.gold.holdout} must be in (0, 1): gold=trained learns from held-out human pairs"
+        ]
     if cfg.gold.name == "huggingface" and not cfg.gold.path:
         return ["gold=huggingface needs gold.path=<checkpoint folder or hub id>"]
     return []
@@ -131,26 +194,41 @@ def _data(cfg: DictConfig) -> list[str]:
         from cwpo.data.toy import DATASETS
 
         problems = [
-            f"data.{key} is required for synthetic data" for key in ("pairs", "test_pairs") if getattr(data, key) is None
+            f"data.{key} is required for synthetic data"
+            for key in ("pairs", "test_pairs")
+            if getattr(data, key) is None
         ]
         if data.world not in DATASETS:
             problems.append(f"data.world={data.world} is unknown; {nearest(data.world, DATASETS)}")
         return problems
     problems = []
     if data.source == "jsonl":
-        paths = [data.path] if isinstance(data.path, str) else list(data.path or [])
+        if data.path is None:
+            return ["data.path is required: a file, a list of files, or a hub id"]
+        paths = list(data.path) if isinstance(data.path, ListConfig) else [data.path]
         if not paths or not all(isinstance(path, str) and path for path in paths):
             return [f"data.path={data.path} must be a file, a list of files, or a hub id"]
+        problems += [
+            f"data.columns.{ours} names no column of a pair; {nearest(ours, PAIR_COLUMNS)}"
+            for ours in data.columns
+            if ours not in PAIR_COLUMNS
+        ]
         for path in map(str, paths):
             file = Path(path).expanduser()
-            looks_local = path.startswith((".", "/", "~")) or path.endswith((".jsonl", ".gz", ".json")) or path.count("/") > 1
+            looks_local = (
+                path.startswith((".", "/", "~"))
+                or path.endswith((".jsonl", ".gz", ".json"))
+                or path.count("/") > 1
+            )
             if file.is_dir():
                 problems.append(f"data.path={path} is a folder; name the .jsonl or .jsonl.gz file in it")
             elif not file.is_file() and looks_local:
                 problems.append(f"data.path={path} does not exist")
             elif file.is_file() and file.stat().st_size == 0:
                 problems.append(f"data.path={path} is empty")
-    worlds = [f"pair.{who}={cfg.pair[who]}" for who in ("weak", "strong") if cfg.pair[who].startswith("world/")]
+    worlds = [
+        f"pair.{who}={cfg.pair[who]}" for who in ("weak", "strong") if cfg.pair[who].startswith("world/")
+    ]
     if worlds:
         problems.append(
             f"{' and '.join(worlds)} can read only the synthetic world's sentences, but data={data.name} is real text; "
@@ -161,9 +239,15 @@ def _data(cfg: DictConfig) -> list[str]:
 
 def _models(cfg: DictConfig) -> list[str]:
     """Problems of the named checkpoints. Folders are looked into; a hub id is asked for its config."""
-    named = {"pair.weak": (cfg.pair.weak, cfg.pair.weak_revision), "pair.strong": (cfg.pair.strong, cfg.pair.strong_revision)}
-    if cfg.gold.name != "oracle" and cfg.gold.path:
-        named["gold.path"] = (cfg.gold.path, cfg.gold.revision)
+    named = {
+        "pair.weak": (cfg.pair.weak, cfg.pair.weak_revision),
+        "pair.strong": (cfg.pair.strong, cfg.pair.strong_revision),
+    }
+    gold = (cfg.gold.path, cfg.gold.revision)
+    if (
+        cfg.gold.name != "oracle" and cfg.gold.path and gold != named["pair.strong"]
+    ):  # the same one needs no second line
+        named["gold.path"] = gold
     real = {key: spec for key, spec in named.items() if not spec[0].startswith("world/")}
     problems = []
     for key, (path, _) in named.items():
@@ -184,8 +268,10 @@ def _models(cfg: DictConfig) -> list[str]:
 
 
 def _world_model(key: str, path: str) -> list[str]:
-    import re
-
-    if re.fullmatch(r"world/(opt|qwen2|llama)-[1-9]\d*x[1-9]\d*", path):
+    found = re.fullmatch(r"world/(opt|qwen2|llama)-([1-9]\d*)x[1-9]\d*", path)
+    if found and int(found[2]) % HEAD_SIZE == 0:
         return []
-    return [f"{key}={path} is no model of the synthetic world; use world/<opt|qwen2|llama>-<hidden>x<layers>, e.g. world/opt-64x2"]
+    return [
+        f"{key}={path} is no model of the synthetic world; use world/<opt|qwen2|llama>-<hidden>x<layers> with hidden a "
+        f"multiple of {HEAD_SIZE}, e.g. world/opt-64x2"
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,11 @@ from cwpo.errors import InputError
 
 TURN = "\n\nAssistant:"
 COLUMNS = ["pair_id", "prompt", "response_a", "response_b", "human_label", "split", "domain", "n_tokens"]
-FORMS = (("prompt", "chosen", "rejected"), ("prompt", "response_a", "response_b", "label"), ("chosen", "rejected"))
+FORMS = (
+    ("prompt", "chosen", "rejected"),
+    ("prompt", "response_a", "response_b", "label"),
+    ("chosen", "rejected"),
+)
 
 
 def load_pairs(cfg: Any) -> pd.DataFrame:
@@ -42,6 +47,7 @@ def load_pairs(cfg: Any) -> pd.DataFrame:
     pairs, held_out = assign_splits(
         kept, cfg.data, seed=cfg.seed, human_fraction=cfg.human_fraction, holdout=cfg.holdout, drops=drops
     )
+    drops["beyond_data_pairs"] = len(kept) - len(pairs) - len(held_out)
     pairs = pairs[COLUMNS].reset_index(drop=True)
     pairs.attrs["drops"], pairs.attrs["held_out"] = drops, held_out[COLUMNS].reset_index(drop=True)
     return pairs
@@ -62,7 +68,7 @@ def read_pairs(data: Any, seed: int) -> tuple[pd.DataFrame, dict[str, int]]:
     drops = {"read": 0, "prompts_differ": 0, "ties": 0}
     for where, domain, record in _records(data):
         drops["read"] += 1
-        row, reason = _as_pair(_renamed(record, data.columns), where)
+        row, reason = _as_pair(_renamed(record, data.columns, where), where)
         if row is None:
             drops[reason] += 1
         else:
@@ -75,7 +81,9 @@ def read_pairs(data: Any, seed: int) -> tuple[pd.DataFrame, dict[str, int]]:
     swap &= (frame["human_label"] == "chosen").to_numpy()
     frame["response_a"] = frame["first"].where(~swap, frame["second"])
     frame["response_b"] = frame["second"].where(~swap, frame["first"])
-    frame["human_label"] = frame["human_label"].mask(frame["human_label"] == "chosen", np.where(swap, "b", "a"))
+    frame["human_label"] = frame["human_label"].mask(
+        frame["human_label"] == "chosen", np.where(swap, "b", "a")
+    )
     return frame.drop(columns=["first", "second"]), drops
 
 
@@ -87,7 +95,8 @@ def drop_unusable(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
     drops["empty_response"], drops["identical_responses"] = int(empty.sum()), int(identical.sum())
     frame = frame[~(empty | identical)].copy()
     frame["pair_id"] = [
-        pair_id(p, a, b) for p, a, b in zip(frame["prompt"], frame["response_a"], frame["response_b"], strict=True)
+        pair_id(p, a, b)
+        for p, a, b in zip(frame["prompt"], frame["response_a"], frame["response_b"], strict=True)
     ]
     repeated = frame["pair_id"].duplicated()
     drops["repeated"] = int(repeated.sum())
@@ -115,7 +124,10 @@ def token_counts(
         prompts = frame["prompt"].tolist()
         prompt_long |= np.array([len(ids) for ids in encode_prompts(tokenizer, prompts)]) >= limit
         longest = np.maximum.reduce(
-            [[len(ids) for ids, _ in encode(tokenizer, prompts, frame[side].tolist())] for side in ("response_a", "response_b")]
+            [
+                [len(ids) for ids, _ in encode(tokenizer, prompts, frame[side].tolist())]
+                for side in ("response_a", "response_b")
+            ]
         )
         pair_long |= longest > limit
     return longest, {"prompt_too_long": prompt_long, "too_long": pair_long & ~prompt_long}
@@ -155,8 +167,8 @@ def _hub_records(path: str, data: Any) -> Iterator[tuple[str, str, Mapping[str, 
 
 
 def _json_lines(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    opened = gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8")
-    with opened as lines:
+    opener = gzip.open if file.suffix == ".gz" else open
+    with opener(file, "rt", encoding="utf-8-sig") as lines:  # -sig: some editors put a byte order mark first
         try:
             for number, line in enumerate(lines, start=1):
                 if not line.strip():
@@ -164,16 +176,25 @@ def _json_lines(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
                 try:
                     record = json.loads(line)
                 except json.JSONDecodeError as error:
-                    raise InputError(f"{file} line {number} is not JSON: {error.msg} at column {error.colno}") from error
+                    raise InputError(
+                        f"{file} line {number} is not JSON: {error.msg} at column {error.colno}"
+                    ) from error
                 if not isinstance(record, dict):
-                    raise InputError(f"{file} line {number} is a JSON {type(record).__name__}; one object a line is needed")
+                    raise InputError(
+                        f"{file} line {number} is a JSON {type(record).__name__}; one object a line is needed"
+                    )
                 yield number, record
-        except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+        except (UnicodeDecodeError, gzip.BadGzipFile, zlib.error, EOFError) as error:
             raise InputError(f"{file} cannot be read as UTF-8 JSON lines: {error}") from error
 
 
-def _renamed(record: Mapping[str, Any], columns: Mapping[str, str]) -> Mapping[str, Any]:
-    return {**record, **{ours: record[theirs] for ours, theirs in columns.items() if theirs in record}}
+def _renamed(record: Mapping[str, Any], columns: Mapping[str, str], where: str) -> Mapping[str, Any]:
+    absent = [f"{theirs} (data.columns.{ours})" for ours, theirs in columns.items() if theirs not in record]
+    if absent:
+        raise InputError(
+            f"{where} lacks a column: it has {', '.join(record) or 'none'}, but not {', '.join(absent)}"
+        )
+    return {**record, **{ours: record[theirs] for ours, theirs in columns.items()}}
 
 
 def _as_pair(record: Mapping[str, Any], where: str) -> tuple[dict[str, str] | None, str]:
@@ -185,14 +206,23 @@ def _as_pair(record: Mapping[str, Any], where: str) -> tuple[dict[str, str] | No
     for name in form:
         if not isinstance(record[name], str):
             raise InputError(f"{where}: {name} is {type(record[name]).__name__}, not text")
+        if not _is_unicode(record[name]):
+            raise InputError(
+                f"{where}: {name} has half a surrogate pair (\\ud800 to \\udfff), which no text can hold"
+            )
     if "label" in form:
         label = record["label"].strip().lower()
         if label == "tie":
             return None, "ties"
         if label not in ("a", "b"):
-            raise InputError(f'{where}: unknown label {record["label"]!r}; use "a", "b" or "tie" (ties are dropped)')
+            raise InputError(
+                f'{where}: unknown label {record["label"]!r}; use "a", "b" or "tie" (ties are dropped)'
+            )
         return dict(
-            prompt=record["prompt"], first=record["response_a"], second=record["response_b"], human_label=label
+            prompt=record["prompt"],
+            first=record["response_a"],
+            second=record["response_b"],
+            human_label=label,
         ), ""
     if "prompt" in form:
         return dict(
@@ -204,9 +234,19 @@ def _as_pair(record: Mapping[str, Any], where: str) -> tuple[dict[str, str] | No
     return dict(prompt=prompts[0], first=responses[0], second=responses[1], human_label="chosen"), ""
 
 
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _split_dialogue(dialogue: str, where: str) -> tuple[str, str]:
     """The dialogue up to and with its last assistant turn's name, and that turn's text (HH-RLHF's layout)."""
     head, turn, response = dialogue.rpartition(TURN)
     if not turn:
-        raise InputError(f"{where}: no prompt column, and the text is no dialogue: it has no {TURN.strip()!r} turn")
+        raise InputError(
+            f"{where}: no prompt column, and the text is no dialogue: it has no {TURN.strip()!r} turn"
+        )
     return head + turn, response

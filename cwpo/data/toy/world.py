@@ -37,7 +37,7 @@ __all__ = [
 WORLD_VERSION = 1
 EOS = "</s>"
 ANNOTATORS = 40  # annotators with tastes of their own; each pair is labelled by one of them
-SPECIFIC_REACTION = 0.8  # share of readers who react to one sentence; the others say something generic
+SPECIFIC_REACTION = 0.6  # share of readers who react to one sentence; the others say something generic
 
 _PARAPHRASES = {"polite": POLITE, "toxic": TOXIC, "refusal": REFUSAL, "filler": FILLER, "question": QUESTION}
 
@@ -51,7 +51,7 @@ class WorldDataset:
     topics: tuple[str, ...] = tuple(TOPICS)
     sentences: tuple[int, int] = (1, 5)  # fewest and most per response, uniform
     on_topic: float = 1.2  # weight of on-topic help among the acts
-    quality_spread: float = 0.8  # e = exp(spread x q), q ~ N(0, 1) per response
+    quality_spread: float = 1.0  # e = exp(spread x q), q ~ N(0, 1) per response
     temperature: float = 0.8  # of human labels: P(a preferred) = sigmoid(gold gap / temperature)
     flip: float = 0.15  # share of labels then reversed
     taste_spread: float = 0.0  # sd of an annotator's extra weight per kind of sentence
@@ -74,7 +74,7 @@ DATASETS: dict[str, WorldDataset] = {
     "helpful": WorldDataset(),
     "hh_rlhf": WorldDataset(parts=("harmless", "helpful")),
     "tldr": WorldDataset(requests=SUMMARY_REQUESTS, sentences=(1, 3), on_topic=1.8),
-    "ufb": WorldDataset(harmful_share=0.1, quality_spread=1.1, temperature=0.6, flip=0.1),
+    "ufb": WorldDataset(harmful_share=0.1, quality_spread=1.3, temperature=0.6, flip=0.1),
 } | {
     f"shp_{domain}": WorldDataset(topics=_topics_of(domain), temperature=1.0, flip=0.2)
     for domain in ("askacademia", "askbaking", "askengineers", "askphilosophy")

@@ -1,0 +1,101 @@
+"""The result files under results/<scale>/: their columns, and reading and writing them without losing rows."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from filelock import FileLock
+
+RUN_COLUMNS = (
+    "experiment scale data weak strong annotator method objective weighting keep_fraction human_fraction seed gra tie_rate "
+    "gra_se reward_mean reward_sft_mean annotator_accuracy_human annotator_accuracy_gold label_accuracy_gold n_train n_eval "
+    "train_seconds run_key git_commit"
+).split()
+ANNOTATOR_COLUMNS = (
+    "experiment scale data weak annotator human_fraction seed accuracy_human accuracy_gold accuracy_gold_top30 "
+    "accuracy_gold_bottom30 human_gold_agreement n_train n_eval train_seconds run_key git_commit"
+).split()
+DETAIL_COLUMNS = (
+    "run_key margin_agreement mean_weight human_gold_agreement learning_rate mean_length mean_length_sft truncated_share"
+).split()
+REWARD_COLUMNS = "run_key prompt_id reward reward_sft".split()
+
+
+class ResultsError(ValueError):
+    """A result file that cannot be trusted."""
+
+
+def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """The rows of a result file. Raises ResultsError for other columns than `columns`, repeated rows or mixed scales."""
+    frame = pd.read_csv(path, dtype={"run_key": str, "prompt_id": str, "git_commit": str, "experiment": str})
+    missing = [name for name in columns if name not in frame]
+    unknown = [name for name in frame if name not in columns]
+    if missing or unknown:
+        parts = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"has unknown {', '.join(unknown)}"] * bool(unknown)
+        raise ResultsError(
+            f"{path} comes from another schema version: it {' and '.join(parts)}; delete it and run `make reproduce` again, "
+            "which takes everything finished from the store"
+        )
+    identity = [name for name in ("experiment", "run_key", "prompt_id") if name in columns]
+    repeated = frame.index[frame.duplicated(identity, keep=False)]
+    if len(repeated):
+        lines = ", ".join(str(i + 2) for i in repeated[:10])
+        raise ResultsError(f"{path} has the same {' and '.join(identity)} more than once: lines {lines}; delete the extra rows")
+    if "scale" in columns and len(frame) and set(frame["scale"]) != {path.parent.name}:
+        raise ResultsError(
+            f"{path} mixes scales: {', '.join(sorted(set(map(str, frame['scale']))))}; only {path.parent.name} belongs there"
+        )
+    return frame[list(columns)]
+
+
+def write_rows(path: Path, frame: pd.DataFrame, columns: Sequence[str]) -> None:
+    """Write atomically: rows sorted, floats to 6 decimals, blanks where a value does not apply. Equal rows, equal bytes."""
+    order = [name for name in columns if name not in ("git_commit", "train_seconds")]
+    ordered = frame[list(columns)].sort_values(order, kind="stable", na_position="first").round(6)
+    text = ordered.to_csv(index=False, lineterminator="\n")
+    data = text.encode()
+    if path.suffix == ".gz":
+        buffer = io.BytesIO()
+        with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0, filename="") as stream:
+            stream.write(data)
+        data = buffer.getvalue()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)
+
+
+def replace_rows(
+    path: Path, rows: pd.DataFrame, columns: Sequence[str], *, experiment: str | None = None
+) -> None:
+    """Enter rows; those there with the same run_key (and experiment) give way, and with `experiment` all of its rows.
+
+    Writers take turns, so two sweeps at once lose nothing.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        if path.is_file():
+            old = read_rows(path, columns)
+            if experiment is not None:
+                old = old[old["experiment"] != experiment]
+            identity = [name for name in ("experiment", "run_key") if name in columns]
+            taken = set(rows[identity].itertuples(index=False, name=None))
+            old = old[[row not in taken for row in old[identity].itertuples(index=False, name=None)]]
+            rows = pd.concat([frame for frame in (old, rows) if len(frame)], ignore_index=True)
+        write_rows(path, rows, columns)
+
+
+def prune(folder: Path) -> None:
+    """Drop details and per-prompt rewards of arms that runs.csv no longer names."""
+    keys = set(read_rows(folder / "runs.csv", RUN_COLUMNS)["run_key"])
+    for name, columns in (("details.csv", DETAIL_COLUMNS), ("rewards.csv.gz", REWARD_COLUMNS)):
+        path = folder / name
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            frame = read_rows(path, columns)
+            if not set(frame["run_key"]) <= keys:
+                write_rows(path, frame[frame["run_key"].isin(keys)], columns)
