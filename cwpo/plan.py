@@ -7,11 +7,13 @@ import itertools
 import json
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
@@ -51,7 +53,7 @@ def expand(overrides: Sequence[str], seeds: Sequence[int] | None = None) -> list
     names the same key. `seeds` replaces the sweep over seeds. Raises InputError with every arm's problems.
     """
     register()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with _composing():
         parser = OverridesParser.create()
         given = parser.parse_overrides(list(overrides))
         fixed = [o.input_line for o in given if not o.is_sweep_override()]
@@ -81,6 +83,20 @@ def expand(overrides: Sequence[str], seeds: Sequence[int] | None = None) -> list
     if problems:
         raise InputError(list(problems))
     return list(arms.values())
+
+
+@contextmanager
+def _composing() -> Iterator[None]:
+    """Hydra's compose over conf/, also inside a command that Hydra itself runs."""
+    outer = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().clear()
+        if outer is not None:
+            GlobalHydra.instance().initialize(outer)
 
 
 def _with_seed(cfg: DictConfig, seed: int) -> DictConfig:

@@ -56,13 +56,14 @@ class PreferenceTrainer(GlobalMeanTrainer):
         self.average_logps = average_logps
         self._sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
         self._rows_seen = 0
-        pad_id = processing_class.pad_token_id
+        if processing_class.pad_token_id is None:
+            processing_class.pad_token = processing_class.eos_token  # padding is masked everywhere
         rows = preference_rows(model, processing_class, list(train_dataset), weight_column)
         super().__init__(
             model=model,
             args=args,
             train_dataset=Rows(rows),
-            data_collator=PairCollator(pad_id, floats=("weight", *REFERENCE)),
+            data_collator=PairCollator(processing_class.pad_token_id, floats=("weight", *REFERENCE)),
             processing_class=processing_class,
             **kwargs,
         )

@@ -1,0 +1,265 @@
+"""Every file of conf/ composes and is known to the schema; sweeps expand to the arms of the paper's tables."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cwpo import validation
+from cwpo.cli import explain, groups, leaf_keys
+from cwpo.config import register
+from cwpo.errors import InputError
+from cwpo.pipeline import STAGES
+from cwpo.plan import CONF, expand
+
+ALL_FILES = sorted(CONF.rglob("*.yaml"))
+CHOICES = [(f.parent.name, f.stem) for f in ALL_FILES if f.parent != CONF]
+TOP = [f.stem for f in ALL_FILES if f.parent == CONF]
+EXPERIMENTS = [name for group, name in CHOICES if group == "experiment"]
+SCALES = [name for group, name in CHOICES if group == "scale"]
+# What a choice needs besides itself to make a runnable arm.
+NEEDS = {
+    ("data", "jsonl"): ["data.path=pairs.jsonl", "gold=trained", "pair.weak=a/b", "pair.strong=a/c"],
+    ("gold", "huggingface"): ["gold.path=a/reward"],
+}
+
+
+@pytest.fixture(scope="module")
+def composed():
+    """Composes overrides into a configuration, as the scripts do."""
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield lambda *overrides, config="config": compose(config, overrides=list(overrides))
+
+
+@pytest.fixture
+def hub_knows_all(monkeypatch, tmp_path):
+    """Let every checkpoint name pass, and `pairs.jsonl` exist here; these tests are about configuration only."""
+    monkeypatch.setattr(validation, "_models", lambda cfg: [])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pairs.jsonl").write_text("{}\n")
+
+
+def check(cfg) -> None:
+    validation.check_config(cfg, STAGES)
+
+
+# --- every file composes ------------------------------------------------------------------------------------------
+
+
+def test_every_file_of_conf_is_covered_below():
+    assert len(ALL_FILES) == len(CHOICES) + len(TOP) > 30
+    assert set(TOP) == {"config", "reproduce", "report"}
+    assert {group for group, _ in CHOICES} == set(groups())
+    assert EXPERIMENTS
+    assert SCALES
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize(("group", "choice"), [c for c in CHOICES if c[0] not in ("experiment", "scale")])
+def test_every_choice_makes_a_valid_arm_at_every_scale(composed, hub_knows_all, group, choice, scale):
+    needs = [*NEEDS.get((group, choice), []), *(["gold=trained"] if scale == "paper" and group != "gold" else [])]
+    if (group, choice) == ("gold", "oracle") and scale == "paper":
+        pytest.skip("the oracle knows only the synthetic world")
+    cfg = composed(f"{group}={choice}", f"scale={scale}", *dict.fromkeys(needs))
+    check(cfg)
+    if group not in ("pair",) or "pair.weak=a/b" not in needs:
+        assert cfg[group].name == choice
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_experiment_makes_a_valid_arm_at_every_scale(composed, hub_knows_all, experiment, scale):
+    gold = ["gold=trained"] if scale == "paper" else []
+    cfg = composed(f"experiment={experiment}", f"scale={scale}", *gold)
+    check(cfg)
+    assert (cfg.name, cfg.scale_name) == (experiment, scale)
+
+
+@pytest.mark.parametrize("name", ["reproduce", "report"])
+def test_the_other_commands_compose(composed, name):
+    assert composed(config=name).scale == "toy"
+
+
+@pytest.mark.parametrize("file", ALL_FILES, ids=lambda f: str(f.relative_to(CONF)))
+def test_every_file_starts_by_saying_what_it_is(file):
+    lines = file.read_text(encoding="utf-8").splitlines()
+    first = next(line for line in lines if "@package" not in line)
+    assert re.match(r"# \S", first)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_experiments_are_small_diffs(experiment):
+    text = (CONF / "experiment" / f"{experiment}.yaml").read_text(encoding="utf-8")
+    assert OmegaConf.create(text).name == experiment
+    assert len(text.splitlines()) <= 40
+
+
+# --- misspelt keys ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("group", "key"), [("objective", "betta"), ("data", "pears"), ("gold", "holdut"), ("sft", "epoch")])
+def test_a_misspelt_key_on_the_command_line_is_refused(composed, group, key):
+    with pytest.raises(HydraException) as refused:
+        composed(f"{group}.{key}=1")
+    assert f"unknown key {group}.{key}; did you mean {group}." in explain(refused.value)
+
+
+def test_a_key_added_with_plus_is_refused_too(composed):
+    with pytest.raises(InputError, match=r"\+objective\.betta is no key.*did you mean objective\.beta\?"):
+        check(composed("+objective.betta=1"))
+
+
+@pytest.mark.parametrize("group", [g for g in groups() if g not in ("experiment", "scale", "method")])
+def test_a_misspelt_key_in_a_file_of_a_group_is_refused(tmp_path, group):
+    (tmp_path / group).mkdir()
+    (tmp_path / group / "own.yaml").write_text("name: own\nmisspelt: 1\n")
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"), pytest.raises((HydraException, OmegaConfBaseException)) as e:
+        compose("config", overrides=[f"hydra.searchpath=[file://{tmp_path}]", f"{group}=own"])
+    assert "misspelt" in f"{e.value} {e.value.__cause__}"
+
+
+def test_a_misspelt_key_in_an_experiment_file_is_refused(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "own.yaml").write_text("# @package _global_\nname: own\nobjective:\n  betta: 1\n")
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"), pytest.raises((HydraException, OmegaConfBaseException)) as e:
+        compose("config", overrides=[f"hydra.searchpath=[file://{tmp_path}]", "experiment=own"])
+    assert "betta" in f"{e.value} {e.value.__cause__}"
+
+
+def test_leaf_keys_are_those_of_a_composed_configuration(composed):
+    cfg = composed()
+    keys = set(leaf_keys())
+    assert {"seed", "objective.beta", "annotator.training.epochs", "method.selection.value"} <= keys
+    OmegaConf.set_struct(cfg, True)
+    for key in keys:
+        OmegaConf.select(cfg, key, throw_on_missing=False)  # raises for a key the configuration lacks
+
+
+# --- what overrides what ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("method", "weighting"), [("cw_po", "c1"), ("ws_po", "uniform"), ("human", "uniform"), ("filter", "uniform")])
+def test_a_method_brings_its_weighting(composed, method, weighting):
+    assert composed(f"method={method}").weighting.name == weighting
+
+
+@pytest.mark.parametrize("words", [["method=cw_po", "weighting=c4"], ["weighting=c4", "method=cw_po"]])
+def test_a_weighting_named_on_the_command_line_wins_in_any_order(composed, words):
+    cfg = composed(*words)
+    assert (cfg.weighting.name, cfg.weighting.scale, cfg.method.name) == ("c4", 0.2, "cw_po")
+
+
+def test_scale_resizes_an_experiment(composed):
+    toy, paper = (composed("experiment=table1", f"scale={scale}") for scale in ("toy", "paper"))
+    assert (toy.data.source, paper.data.source) == ("world", "hub")
+    assert (toy.pair.weak, paper.pair.weak) == ("world/opt-32x1", "facebook/opt-125m")
+    assert toy.alignment.learning_rate != paper.alignment.learning_rate
+
+
+def test_command_line_beats_scale(composed):
+    assert composed("scale=paper", "alignment.epochs=2").alignment.epochs == 2
+
+
+# --- sweeps -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("experiment", "arms"),
+    [
+        ("table1", 2 * 3 * 3 * 3 * 3),
+        ("figure2", 2 * 3 * (1 + 1 + 3) * 3),  # human and ws_po do not read the share
+        ("table13", 3 * 5 * 3),
+    ],
+)
+def test_number_of_distinct_arms(experiment, arms):
+    made = expand([f"experiment={experiment}"])
+    assert len(made) == arms
+    assert len({arm.key for arm in made}) == arms
+    assert {arm.cfg.name for arm in made} == {experiment}
+
+
+def test_seeds_replace_the_experiments_own():
+    made = expand(["experiment=table13"], seeds=[7, 8])
+    assert len(made) == 3 * 5 * 2
+    assert {arm.cfg.seed for arm in made} == {7, 8}
+
+
+def test_an_override_replaces_an_axis_of_the_experiment():
+    made = expand(["experiment=table13", "human_fraction=0.25", "seed=4"])
+    assert [(arm.cfg.data.name, arm.cfg.human_fraction, arm.cfg.seed) for arm in made] == [
+        (name, 0.25, 4) for name in ("harmless", "helpful", "hh_rlhf")
+    ]
+
+
+def test_an_override_with_several_values_replaces_an_axis_too():
+    made = expand(["experiment=table13", "human_fraction=0.25,0.75", "data=helpful", "seed=0"])
+    assert [arm.cfg.human_fraction for arm in made] == [0.25, 0.75]
+
+
+def test_zero_is_a_seed():
+    zero, one, default = (expand([*words])[0] for words in (["seed=0"], ["seed=1"], []))
+    assert zero.key == default.key != one.key
+
+
+@pytest.mark.parametrize("words", [["method=human,filter", "method.selection.value=0.5"], ["seed=0,0,1", "method=human"]])
+def test_equal_arms_count_once(words):
+    assert len(expand(words)) == 2
+
+
+def test_problems_of_all_arms_are_reported_once_each():
+    with pytest.raises(InputError) as refused:
+        expand(["method=human,human_all", "weighting=c1,c2", "seed=0,1", "objective.beta=-1"])
+    lines = refused.value.problems
+    assert len(lines) == len(set(lines)) == 1 + 2 * 2
+    assert "objective.beta=-1.0 must be positive" in lines
+
+
+# --- until --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_until_ends_at_the_stage_it_names(stage):
+    (arm,) = expand([f"until={stage}", *(["gold=trained", "gold.holdout=0.2"] if stage == "train_gold" else [])])
+    assert arm.run[-1].name == stage
+
+
+def test_until_a_stage_the_arm_lacks_ends_before_it():
+    (arm,) = expand(["method=human", "until=train_gold"])
+    assert arm.run[-1].name == "prepare"
+
+
+def test_without_until_an_arm_ends_in_its_evaluation():
+    (arm,) = expand([])
+    assert {"assess", "evaluate"} <= {node.name for node in arm.run}
+    (human,) = expand(["method=human"])
+    assert {"assess", "train_annotator", "annotate"} & {node.name for node in human.run} == set()
+
+
+# --- the lists in validation.py agree with what they stand for -----------------------------------------------------
+
+
+@pytest.mark.parametrize("group", ["weighting", "objective", "annotator", "gold", "logger"])
+def test_choices_of_a_group_are_its_files(group):
+    assert set(validation.CHOICES[f"{group}.name"]) == {name for g, name in CHOICES if g == group}
+
+
+def test_schedulers_and_head_size_are_those_of_the_code_they_name():
+    from transformers.trainer_utils import SchedulerType
+
+    from cwpo.models import toy
+
+    assert set(validation.SCHEDULERS) <= {kind.value for kind in SchedulerType}
+    assert validation.HEAD_SIZE == toy.HEAD_SIZE
+
+
+def test_conf_holds_no_machine_path():
+    found = [f for f in ALL_FILES if re.search(r"(?<![\w.}])/(home|root|work|tmp|mnt|Users)/", f.read_text(encoding="utf-8"))]
+    assert found == []
+    assert isinstance(CONF, Path)

@@ -1,0 +1,156 @@
+"""The tracker: JSON lines always; with W&B settings one run per stage, read back from W&B's own file on disk."""
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+from wandb.proto import wandb_internal_pb2
+
+from cwpo.tracking import Tracker, wandb_mode
+
+OFFLINE = {"project": "cwpo-tests", "entity": None, "mode": "offline"}
+FILE_HEADER, BLOCK, FULL, LAST = 7, 32768, 1, 4
+
+
+def records(file: Path) -> list:
+    """Every record of a .wandb file: a LevelDB log of protocol buffers in blocks of 32 KiB."""
+    content, at, parts, found = file.read_bytes(), FILE_HEADER, b"", []
+    assert content[:4] == b":W&B"
+    while at + 7 <= len(content):
+        room = BLOCK - at % BLOCK
+        if room < 7:
+            at += room
+            continue
+        _, size, kind = struct.unpack("<IHB", content[at : at + 7])
+        parts += content[at + 7 : at + 7 + size]
+        at += 7 + size
+        if kind in (FULL, LAST):
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(parts)
+            found.append(record)
+            parts = b""
+    return found
+
+
+def values(items) -> dict:
+    return {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items}
+
+
+def read_run(folder: Path, key: str) -> dict:
+    """What W&B wrote offline about the run `key`."""
+    (file,) = folder.rglob(f"run-{key}.wandb")
+    run = {"history": [], "summary": {}}
+    for record in records(file):
+        kind = record.WhichOneof("record_type")
+        if kind == "run":
+            run |= {"group": record.run.run_group, "job_type": record.run.job_type, "id": record.run.run_id}
+            run |= {"project": record.run.project, "config": values(record.run.config.update)}
+        elif kind == "history":
+            run["history"].append(values(record.history.item))
+        elif kind == "summary":
+            run["summary"] |= values(record.summary.update)
+        elif kind == "exit":
+            run["exit_code"] = record.exit.exit_code
+    return run
+
+
+def tracker(folder: Path, key: str, wandb: dict | None = OFFLINE) -> Tracker:
+    stage_folder = folder / key
+    stage_folder.mkdir()
+    config = {"seed": 3, "objective": {"name": "dpo", "beta": 0.5}}
+    return Tracker(stage_folder, stage="align", key=key, group="table1", config=config, wandb=wandb, wandb_dir=folder / "w")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[Path, dict]:
+    """A stage that logged two rows and a summary, and what lies on disk afterwards."""
+    folder = tmp_path_factory.mktemp("finished")
+    with tracker(folder, "0123456789abcdef") as track:
+        track.log({"loss": 0.7, "rewards/margins": 0.0}, step=1)
+        track.log({"loss": 0.5, "rewards/margins": 0.25}, step=2)
+        track.summary({"train_seconds": 1.5, "pairs": {"labeled": 30}})
+    return folder, read_run(folder, "0123456789abcdef")
+
+
+def test_run_carries_group_job_type_and_config(finished):
+    _, run = finished
+    assert (run["project"], run["group"], run["job_type"]) == ("cwpo-tests", "table1", "align")
+    assert run["id"] == "0123456789abcdef"
+    assert run["config"]["seed"] == 3
+    assert run["config"]["objective"] == {"name": "dpo", "beta": 0.5}
+
+
+def test_history_holds_every_logged_row_at_its_step(finished):
+    _, run = finished
+    assert [row["_step"] for row in run["history"]] == [1, 2]
+    assert [row["rewards/margins"] for row in run["history"]] == [0.0, 0.25]
+    assert [row["loss"] for row in run["history"]] == [0.7, 0.5]
+
+
+def test_summary_and_exit_code(finished):
+    _, run = finished
+    assert run["summary"]["train_seconds"] == 1.5
+    assert run["exit_code"] == 0
+
+
+def test_json_lines_hold_the_same_curve(finished):
+    folder, _ = finished
+    lines = (folder / "0123456789abcdef" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"step": 1, "loss": 0.7, "rewards/margins": 0.0},
+        {"step": 2, "loss": 0.5, "rewards/margins": 0.25},
+    ]
+
+
+def test_an_error_in_the_block_ends_the_run_with_exit_code_1_and_keeps_the_curve(tmp_path):
+    with pytest.raises(ZeroDivisionError), tracker(tmp_path, "fails") as track:
+        track.log({"loss": 0.7}, step=1)
+        raise ZeroDivisionError
+    run = read_run(tmp_path, "fails")
+    assert run["exit_code"] == 1
+    assert [row["loss"] for row in run["history"]] == [0.7]
+    assert (tmp_path / "fails" / "metrics.jsonl").read_text() == '{"step": 1, "loss": 0.7}\n'
+
+
+def test_two_trackers_of_one_process_do_not_bleed_into_each_other(tmp_path):
+    with tracker(tmp_path, "outer") as outer, tracker(tmp_path, "inner") as inner:
+        outer.log({"loss": 1.0}, step=1)
+        inner.log({"reward": 2.0}, step=1)
+        outer.summary({"name": "outer"})
+        inner.summary({"name": "inner"})
+    one, two = read_run(tmp_path, "outer"), read_run(tmp_path, "inner")
+    assert ["reward" in row for row in one["history"]] == [False]
+    assert ["loss" in row for row in two["history"]] == [False]
+    assert (one["summary"]["name"], two["summary"]["name"]) == ("outer", "inner")
+
+
+def test_without_wandb_settings_there_are_json_lines_and_no_run(tmp_path):
+    with tracker(tmp_path, "plain", wandb=None) as track:
+        track.log({"loss": 0.25})
+        track.summary({"train_seconds": 1.0})
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["metrics.jsonl"]
+    assert json.loads((tmp_path / "plain" / "metrics.jsonl").read_text()) == {"loss": 0.25}
+
+
+@pytest.mark.parametrize(
+    ("mode", "environment", "netrc", "expected"),
+    [
+        ("auto", {}, None, "offline"),
+        ("auto", {"WANDB_API_KEY": "x"}, None, "online"),
+        ("auto", {}, "machine api.wandb.ai login user password x", "online"),
+        ("auto", {}, "machine example.org login user password x", "offline"),
+        ("auto", {"WANDB_API_KEY": "x", "WANDB_MODE": "offline"}, None, "offline"),
+        ("offline", {"WANDB_API_KEY": "x"}, None, "offline"),
+        ("online", {}, None, "online"),
+    ],
+)
+def test_auto_is_online_only_with_a_key(monkeypatch, tmp_path, mode, environment, netrc, expected):
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if netrc is not None:
+        (tmp_path / ".netrc").write_text(netrc)
+    assert wandb_mode(mode) == expected
