@@ -70,7 +70,9 @@ def explain(error: Exception) -> str:
         return f"error: {group}={choice} is unknown; {nearest(choice, options)}"
     found = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' not in", text)
     if found:
-        return f"error: unknown key {found.group(1)}; {_nearest_key(found.group(1))}"
+        full = re.search(r"full_key: (\S+)", text)
+        key = full.group(1) if full else found.group(1)
+        return f"error: unknown key {key}; {_nearest_key(key)}"
     found = re.search(r"Ambiguous value for argument '([^=]+)=([^']*)'", text)
     if found:
         key, values = found.groups()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cwpo import validation
@@ -28,12 +28,11 @@ NEEDS = {
 }
 
 
-@pytest.fixture(scope="module")
-def composed():
-    """Composes overrides into a configuration, as the scripts do."""
+def composed(*overrides: str, config: str = "config") -> DictConfig:
+    """What a script is given for these words on its command line."""
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield lambda *overrides, config="config": compose(config, overrides=list(overrides))
+        return compose(config, overrides=list(overrides))
 
 
 @pytest.fixture
@@ -61,7 +60,7 @@ def test_every_file_of_conf_is_covered_below():
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize(("group", "choice"), [c for c in CHOICES if c[0] not in ("experiment", "scale")])
-def test_every_choice_makes_a_valid_arm_at_every_scale(composed, hub_knows_all, group, choice, scale):
+def test_every_choice_makes_a_valid_arm_at_every_scale(hub_knows_all, group, choice, scale):
     needs = [*NEEDS.get((group, choice), []), *(["gold=trained"] if scale == "paper" and group != "gold" else [])]
     if (group, choice) == ("gold", "oracle") and scale == "paper":
         pytest.skip("the oracle knows only the synthetic world")
@@ -73,7 +72,7 @@ def test_every_choice_makes_a_valid_arm_at_every_scale(composed, hub_knows_all, 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 @pytest.mark.parametrize("scale", SCALES)
-def test_every_experiment_makes_a_valid_arm_at_every_scale(composed, hub_knows_all, experiment, scale):
+def test_every_experiment_makes_a_valid_arm_at_every_scale(hub_knows_all, experiment, scale):
     gold = ["gold=trained"] if scale == "paper" else []
     cfg = composed(f"experiment={experiment}", f"scale={scale}", *gold)
     check(cfg)
@@ -81,7 +80,7 @@ def test_every_experiment_makes_a_valid_arm_at_every_scale(composed, hub_knows_a
 
 
 @pytest.mark.parametrize("name", ["reproduce", "report"])
-def test_the_other_commands_compose(composed, name):
+def test_the_other_commands_compose(name):
     assert composed(config=name).scale == "toy"
 
 
@@ -103,37 +102,37 @@ def test_experiments_are_small_diffs(experiment):
 
 
 @pytest.mark.parametrize(("group", "key"), [("objective", "betta"), ("data", "pears"), ("gold", "holdut"), ("sft", "epoch")])
-def test_a_misspelt_key_on_the_command_line_is_refused(composed, group, key):
+def test_a_misspelt_key_on_the_command_line_is_refused(group, key):
     with pytest.raises(HydraException) as refused:
         composed(f"{group}.{key}=1")
     assert f"unknown key {group}.{key}; did you mean {group}." in explain(refused.value)
 
 
-def test_a_key_added_with_plus_is_refused_too(composed):
+def test_a_key_added_with_plus_is_refused_too():
     with pytest.raises(InputError, match=r"\+objective\.betta is no key.*did you mean objective\.beta\?"):
         check(composed("+objective.betta=1"))
 
 
 @pytest.mark.parametrize("group", [g for g in groups() if g not in ("experiment", "scale", "method")])
 def test_a_misspelt_key_in_a_file_of_a_group_is_refused(tmp_path, group):
-    (tmp_path / group).mkdir()
-    (tmp_path / group / "own.yaml").write_text("name: own\nmisspelt: 1\n")
-    register()
-    with initialize_config_dir(str(CONF), version_base="1.3"), pytest.raises((HydraException, OmegaConfBaseException)) as e:
-        compose("config", overrides=[f"hydra.searchpath=[file://{tmp_path}]", f"{group}=own"])
-    assert "misspelt" in f"{e.value} {e.value.__cause__}"
+    message = refusal_of_own_file(tmp_path, group, "name: own\nmisspelt: 1\n")
+    assert "misspelt" in message
 
 
 def test_a_misspelt_key_in_an_experiment_file_is_refused(tmp_path):
-    (tmp_path / "experiment").mkdir()
-    (tmp_path / "experiment" / "own.yaml").write_text("# @package _global_\nname: own\nobjective:\n  betta: 1\n")
-    register()
-    with initialize_config_dir(str(CONF), version_base="1.3"), pytest.raises((HydraException, OmegaConfBaseException)) as e:
-        compose("config", overrides=[f"hydra.searchpath=[file://{tmp_path}]", "experiment=own"])
-    assert "betta" in f"{e.value} {e.value.__cause__}"
+    message = refusal_of_own_file(tmp_path, "experiment", "# @package _global_\nname: own\nobjective:\n  betta: 1\n")
+    assert "unknown key objective.betta; did you mean objective.beta?" in message
 
 
-def test_leaf_keys_are_those_of_a_composed_configuration(composed):
+def refusal_of_own_file(folder: Path, group: str, text: str) -> str:
+    (folder / group).mkdir()
+    (folder / group / "own.yaml").write_text(text)
+    with pytest.raises((HydraException, OmegaConfBaseException)) as refused:
+        composed(f"hydra.searchpath=[file://{folder}]", f"{group}=own")
+    return explain(refused.value)
+
+
+def test_leaf_keys_are_those_of_a_composed_configuration():
     cfg = composed()
     keys = set(leaf_keys())
     assert {"seed", "objective.beta", "annotator.training.epochs", "method.selection.value"} <= keys
@@ -146,24 +145,24 @@ def test_leaf_keys_are_those_of_a_composed_configuration(composed):
 
 
 @pytest.mark.parametrize(("method", "weighting"), [("cw_po", "c1"), ("ws_po", "uniform"), ("human", "uniform"), ("filter", "uniform")])
-def test_a_method_brings_its_weighting(composed, method, weighting):
+def test_a_method_brings_its_weighting(method, weighting):
     assert composed(f"method={method}").weighting.name == weighting
 
 
 @pytest.mark.parametrize("words", [["method=cw_po", "weighting=c4"], ["weighting=c4", "method=cw_po"]])
-def test_a_weighting_named_on_the_command_line_wins_in_any_order(composed, words):
+def test_a_weighting_named_on_the_command_line_wins_in_any_order(words):
     cfg = composed(*words)
     assert (cfg.weighting.name, cfg.weighting.scale, cfg.method.name) == ("c4", 0.2, "cw_po")
 
 
-def test_scale_resizes_an_experiment(composed):
+def test_scale_resizes_an_experiment():
     toy, paper = (composed("experiment=table1", f"scale={scale}") for scale in ("toy", "paper"))
     assert (toy.data.source, paper.data.source) == ("world", "hub")
     assert (toy.pair.weak, paper.pair.weak) == ("world/opt-32x1", "facebook/opt-125m")
     assert toy.alignment.learning_rate != paper.alignment.learning_rate
 
 
-def test_command_line_beats_scale(composed):
+def test_command_line_beats_scale():
     assert composed("scale=paper", "alignment.epochs=2").alignment.epochs == 2
 
 
@@ -186,8 +185,8 @@ def test_number_of_distinct_arms(experiment, arms):
 
 
 def test_seeds_replace_the_experiments_own():
-    made = expand(["experiment=table13"], seeds=[7, 8])
-    assert len(made) == 3 * 5 * 2
+    made = expand(["experiment=table13", "data=helpful"], seeds=[7, 8])
+    assert len(made) == 5 * 2
     assert {arm.cfg.seed for arm in made} == {7, 8}
 
 

@@ -36,7 +36,6 @@ def tiny_tokenizer(template: str = "<s> $A", pad: str = "<pad>") -> PreTrainedTo
         bos_token="<s>",
         eos_token="</s>",
         unk_token="<unk>",
-        auto_map=[],  # else transformers 5 loads the tokenizer of a Qwen2 folder as another class
     )
 
 
@@ -62,8 +61,11 @@ def tiny_model(
 
 
 def save(model: PreTrainedModel, folder: Path, tokenizer: PreTrainedTokenizerFast | None = None) -> Path:
+    tokenizer = tokenizer or tiny_tokenizer()
+    if model.config.model_type == "qwen2":
+        tokenizer.init_kwargs["auto_map"] = []  # else transformers 5 loads another class of tokenizer
     model.save_pretrained(folder)
-    (tokenizer or tiny_tokenizer()).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder
 
 

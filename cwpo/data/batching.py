@@ -27,6 +27,8 @@ def encode(
     heads = encode_prompts(tokenizer, prompts)
     tails = tokenizer(list(responses), add_special_tokens=False)["input_ids"] if responses else []
     for head, tail in zip(heads, tails, strict=True):
+        while tail and tail[-1] == eos:  # a response whose text already ends in the EOS token
+            tail = tail[:-1]
         encoded.append((head + tail + [eos], len(head)))
     return encoded
 

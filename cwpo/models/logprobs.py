@@ -26,7 +26,7 @@ def response_logits(
     The head is not run on the columns before it, where every row still is in its prompt.
     """
     columns = (labels != IGNORED).any(dim=0).nonzero()
-    first = int(columns[0]) if len(columns) else 1
+    first = max(1, int(columns[0])) if len(columns) else 1  # nothing predicts column 0
     keep = input_ids.shape[1] - first + 1
     logits = model(input_ids=input_ids, attention_mask=attention_mask, logits_to_keep=keep).logits
     return labels[:, first:], logits[:, -keep:-1]

@@ -59,6 +59,7 @@ class PreferenceTrainer(GlobalMeanTrainer):
         if processing_class.pad_token_id is None:
             processing_class.pad_token = processing_class.eos_token  # padding is masked everywhere
         rows = preference_rows(model, processing_class, list(train_dataset), weight_column)
+        args.remove_unused_columns = False  # the collator makes the model's inputs from other columns
         super().__init__(
             model=model,
             args=args,

@@ -1,0 +1,78 @@
+"""Table 13, annotator accuracy by share of labelled pairs; and the facts the synthetic world was calibrated to."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from cwpo.report.cells import markdown, published
+from cwpo.report.collect import DATA_NAMES, Results, family, paper_value
+from cwpo.report.page import Page
+from cwpo.statistics import bootstrap_interval
+
+# Accepted ranges, from the paper (Tables 6, 13) and the literature on human agreement; fitted before any arm was compared.
+TARGETS = {
+    "human_gold_agreement": ("human labels agree with gold", ".63 to .77", 0.63, 0.77),
+    "accuracy_human": ("annotator agrees with human labels, 30 % labelled", ".62 to .69", 0.62, 0.69),
+    "accuracy_gold": ("annotator agrees with gold", "informative, > .70", 0.70, 1.0),
+    "accuracy_gold_top30": ("the same, 30 % most confident pairs", "well above all pairs, > .85", 0.85, 1.0),
+    "accuracy_gold_bottom30": ("the same, 30 % least confident pairs", "near chance, < .65", 0.50, 0.65),
+}
+
+
+def table13(results: Results) -> list[Page]:
+    rows = results.annotators[results.annotators["experiment"] == "table13"]
+    if not len(rows):
+        return []
+    cells, lines = [], []
+    for data in [name for name in DATA_NAMES if name in set(rows["data"])]:
+        for fraction in sorted(rows["human_fraction"].unique()):
+            here = rows[(rows["data"] == data) & (rows["human_fraction"] == fraction)]
+            if not len(here):
+                continue
+            theirs = paper_value(
+                results.paper,
+                source="table13",
+                weak=family(here["weak"].iloc[0]),
+                dataset=data,
+                setting=f"human_fraction={fraction:g}",
+            )
+            cell = {"data": data, "human_fraction": fraction, "paper_accuracy_human": theirs}
+            texts = []
+            for name in ("accuracy_human", "accuracy_gold"):
+                found = bootstrap_interval(100 * here[name].to_numpy(dtype=float))
+                cell |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
+                texts.append(f"{found.mean:.1f} [{found.low:.1f}, {found.high:.1f}]")
+            cell |= {"seeds": len(here), "pairs": int(here["n_eval"].sum()), "n_train": int(here["n_train"].iloc[0])}
+            cells.append(cell)
+            lines.append(
+                [f"{DATA_NAMES[data]}, {100 * fraction:g} %", f"{cell['n_train']:,}", texts[0], published(theirs), texts[1]]
+            )
+    seeds, pairs = cells[0]["seeds"], cells[0]["pairs"]
+    text = (
+        f"Accuracy on held-out pairs of the Bradley–Terry annotator ({rows['weak'].iloc[0]}); mean and 95 % bootstrap interval "
+        f"over {seeds} seeds, {pairs:,} test pairs in all per cell.\n\n"
+        + markdown(["data, labelled share", "labelled pairs", "vs human labels %", "paper", "vs gold %"], lines)
+    )
+    return [Page("table13", "Table 13: annotator accuracy by label fraction", text, pd.DataFrame(cells), rows["git_commit"])]
+
+
+def calibration(results: Results) -> list[Page]:
+    """Annotator-level facts at 30 % labels against the ranges accepted when the world was made."""
+    rows = results.annotators
+    rows = rows[(rows["experiment"] == "table13") & ((rows["human_fraction"] - 0.3).abs() < 1e-9)]
+    if results.scale != "toy" or not len(rows):
+        return []
+    cells, lines = [], []
+    datasets = [name for name in DATA_NAMES if name in set(rows["data"])]
+    for name, (title, accepted, low, high) in TARGETS.items():
+        means = {data: rows[rows["data"] == data][name].mean() for data in datasets}
+        overall = sum(means.values()) / len(means)
+        verdict = "yes" if low <= overall <= high else "no"
+        cells.append({"fact": name, **means, "mean": overall, "low": low, "high": high, "holds": verdict})
+        lines.append([title, *(f"{value:.3f}" for value in means.values()), f"{overall:.3f}", accepted, verdict])
+    header = ["fact", *(DATA_NAMES[d] for d in datasets), "mean", "accepted", "holds"]
+    text = (
+        f"The synthetic world was fitted to these annotator-level facts only, and frozen before arms were compared; "
+        f"{rows['seed'].nunique()} seeds, {int(rows['n_eval'].iloc[0]):,} test pairs each.\n\n" + markdown(header, lines)
+    )
+    return [Page("calibration", "Calibration of the synthetic world", text, pd.DataFrame(cells), rows["git_commit"])]

@@ -1,0 +1,95 @@
+"""The result files of one scale, and the paper's numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cwpo.errors import InputError
+from cwpo.results import ANNOTATOR_COLUMNS, DETAIL_COLUMNS, REWARD_COLUMNS, RUN_COLUMNS, read_rows
+
+SCALE_NOTES = {
+    "toy": "toy scale: synthetic world, models of 10^4 to 10^5 parameters",
+    "paper": "paper scale: the published models and data",
+}
+METHOD_NAMES = {"human": "Human", "ws_po": "WS-PO", "cw_po": "CW-PO", "filter": "Top-N%"}
+DATA_NAMES = {"harmless": "Harmless", "helpful": "Helpful", "hh_rlhf": "HH-RLHF", "tldr": "TL;DR", "ufb": "UFB"}
+FAMILIES = {"opt": "OPT", "qwen": "Qwen", "llama": "Llama"}
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything the report reads. Frames are empty, with their columns, where a file does not exist."""
+
+    scale: str
+    runs: pd.DataFrame
+    annotators: pd.DataFrame
+    details: pd.DataFrame
+    rewards: dict[str, pd.DataFrame]
+    paper: pd.DataFrame
+
+    def of(self, experiment: str) -> pd.DataFrame:
+        """The rows of runs.csv of one experiment, with the family of the strong model."""
+        rows = self.runs[self.runs["experiment"] == experiment]
+        return rows.assign(family=[family(name) for name in rows["strong"]])
+
+    def wins(self, rows: pd.DataFrame) -> list[np.ndarray]:
+        """Per row (seed), 1 where the aligned model beats its SFT model on a prompt, else 0."""
+        return [
+            (table["reward"] > table["reward_sft"]).to_numpy(dtype=float) for table in map(self.rewards.get, rows["run_key"])
+        ]  # type: ignore[index]
+
+    def gold(self, rows: pd.DataFrame, column: str = "reward") -> list[np.ndarray]:
+        """Per row (seed), the gold reward of each prompt, in the order of prompt ids."""
+        return [self.rewards[key][column].to_numpy() for key in rows["run_key"]]
+
+
+def load(results: Path, scale: str) -> Results:
+    """Read and check the files of results/<scale>/. Raises InputError where there are none, ResultsError for bad ones."""
+    folder = results / scale
+
+    def read(name: str, columns: list[str]) -> pd.DataFrame:
+        return read_rows(folder / name, columns) if (folder / name).is_file() else pd.DataFrame(columns=columns)
+
+    if not (folder / "runs.csv").is_file() and not (folder / "annotators.csv").is_file():
+        have = sorted(path.parent.name for path in results.glob("*/runs.csv"))
+        raise InputError(
+            f"scale={scale}: no results in {folder}; there are results of: {', '.join(have) or 'none'}. "
+            f"Run `make reproduce SCALE={scale}` first"
+        )
+    rewards = read("rewards.csv.gz", REWARD_COLUMNS)
+    return Results(
+        scale=scale,
+        runs=read("runs.csv", RUN_COLUMNS),
+        annotators=read("annotators.csv", ANNOTATOR_COLUMNS),
+        details=read("details.csv", DETAIL_COLUMNS),
+        rewards={str(key): rows.sort_values("prompt_id") for key, rows in rewards.groupby("run_key")},
+        paper=_paper(results / "paper" / "paper_results.csv"),
+    )
+
+
+def family(model: str) -> str:
+    """opt, qwen or llama from the last part of a model's name; the name itself for others."""
+    last = model.rsplit("/", 1)[-1].lower()
+    return next((key for key in FAMILIES if last.startswith(key)), last)
+
+
+def _paper(path: Path) -> pd.DataFrame:
+    columns = "source weak strong dataset objective method setting metric value std note".split()
+    return pd.read_csv(path, keep_default_na=False) if path.is_file() else pd.DataFrame(columns=columns)
+
+
+def paper_value(paper: pd.DataFrame, **conditions: str) -> float | None:
+    """The one published number, in percent, that meets the conditions; `weak` matches by its beginning. None if none does."""
+    rows = paper
+    for column, wanted in conditions.items():
+        if column == "weak":
+            rows = rows[rows[column].str.startswith(wanted)]
+        else:
+            rows = rows[rows[column] == wanted]
+    if len(rows) > 1:
+        raise ValueError(f"{len(rows)} published numbers meet {conditions}")
+    return float(rows["value"].iloc[0]) if len(rows) else None

@@ -1,0 +1,42 @@
+"""One table of the report as it is written: Markdown for people, tidy CSV for programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from cwpo.report.collect import SCALE_NOTES
+
+
+@dataclass(frozen=True)
+class Page:
+    """`text` is the Markdown body, None for a CSV without a page of its own; `frame` has one row per cell."""
+
+    name: str
+    title: str
+    text: str | None
+    frame: pd.DataFrame
+    commits: pd.Series
+
+    def write(self, folder: Path, scale: str) -> list[Path]:
+        folder.mkdir(parents=True, exist_ok=True)
+        table = folder / f"{self.name}.csv"
+        self.frame.round(4).to_csv(table, index=False, lineterminator="\n")
+        if self.text is None:
+            return [table]
+        page = folder / f"{self.name}.md"
+        note = SCALE_NOTES.get(scale, f"{scale} scale")
+        commits = ", ".join(sorted({str(c) for c in self.commits if isinstance(c, str) and c})) or "not recorded"
+        page.write_text(
+            f"# {self.title}\n\n{note[0].upper()}{note[1:]}.\n\n{self.text}\n\nMade by `make reproduce SCALE={scale} "
+            f"EXPERIMENT={self.experiment}`; cells in [{table.name}]({table.name}); commit {commits}.\n",
+            encoding="utf-8",
+        )
+        return [page, table]
+
+    @property
+    def experiment(self) -> str:
+        """The experiment whose rows this page shows."""
+        return {"calibration": "table13"}.get(self.name, self.name)

@@ -1,0 +1,31 @@
+"""One look for all figures: Okabe-Ito colours, readable at column width, the same bytes for the same numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#555555"
+LOOK = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 8, "svg.hashsalt": "cwpo"}
+
+
+def figure(rows: int, columns: int, *, width: float, height: float) -> tuple[Any, Any]:
+    """A figure and its (rows, columns) array of axes, sizes in inches."""
+    with plt.rc_context(LOOK):
+        return plt.subplots(rows, columns, figsize=(width, height), squeeze=False, layout="constrained")
+
+
+def save(fig: Any, path: Path) -> list[Path]:
+    """Write PNG and PDF without dates in them, and close the figure."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    png, pdf = path.with_suffix(".png"), path.with_suffix(".pdf")
+    fig.savefig(png, dpi=200, bbox_inches="tight", metadata={"Software": None})
+    fig.savefig(pdf, bbox_inches="tight", metadata={"CreationDate": None, "Producer": None, "Creator": None})
+    plt.close(fig)
+    return [png, pdf]

@@ -1,0 +1,130 @@
+"""Sampling: from the right distribution, and each response from its own seed only."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from tiny import EOS, FAMILIES, tiny_model, tiny_tokenizer
+from transformers import GenerationConfig
+
+from cwpo.models.generation import GumbelSampler, prompt_seed, sample_responses
+
+PROMPTS = ["tell me about bread", "ask", "ask me", "tell me about bridges is very good", "bread"]
+SEEDS = [prompt_seed(0, "sft", str(i)) for i in range(len(PROMPTS))]
+GOOD = tiny_tokenizer().convert_tokens_to_ids("good")
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def model(request):
+    return tiny_model(request.param, spread=5.0)
+
+
+def sample(model, prompts=PROMPTS, seeds=SEEDS, **settings) -> list[dict]:
+    settings = {"temperature": 0.95, "max_new_tokens": 8, "batch_size": 2} | settings
+    return sample_responses(model, tiny_tokenizer(), prompts, seeds, **settings)
+
+
+class Fixed(torch.nn.Module):
+    """Stands in for a model: `generate` answers with the given new tokens."""
+
+    def __init__(self, new: list[list[int]]) -> None:
+        super().__init__()
+        self.new, self.weight = torch.tensor(new), torch.nn.Parameter(torch.zeros(1))
+
+    def generate(self, input_ids, **kwargs):
+        return torch.cat([input_ids, self.new], dim=1)
+
+
+def test_a_sample_is_the_same_alone_and_in_any_batch(model):
+    together = sample(model)
+    assert len({row["response"] for row in together}) == len(PROMPTS)
+    assert together == [sample(model, [p], [s])[0] for p, s in zip(PROMPTS, SEEDS)]
+    assert together == sample(model, batch_size=5)
+    assert together == sample(model, PROMPTS[::-1], SEEDS[::-1])[::-1]
+
+
+def test_another_seed_gives_another_sample(model):
+    others = [prompt_seed(1, "sft", str(i)) for i in range(len(PROMPTS))]
+    assert all(a["response"] != b["response"] for a, b in zip(sample(model), sample(model, seeds=others)))
+
+
+def test_prompt_seeds_differ_by_seed_model_and_prompt():
+    seeds = {prompt_seed(s, tag, i) for s in range(3) for tag in ("sft", "aligned") for i in "abcd"}
+    assert len(seeds) == 24
+    assert all(0 <= seed < 2**64 for seed in seeds)
+    assert prompt_seed(0, "sft", "a") == prompt_seed(0, "sft", "a")
+
+
+@pytest.mark.parametrize("temperature", [0.5, 0.95, 2.0])
+def test_draws_follow_the_softmax_at_that_temperature(temperature):
+    logits = torch.tensor([2.0, 1.0, 0.0, -1.0, float("-inf")])
+    n = 4000
+    sampler = GumbelSampler([prompt_seed(0, "test", str(i)) for i in range(n)], temperature)
+    drawn = sampler(torch.zeros(n, 1, dtype=torch.int64), logits.expand(n, -1)).argmax(dim=1)
+    counts = np.bincount(drawn.numpy(), minlength=5)
+    assert counts[4] == 0
+    expected = n * torch.softmax(logits.double() / temperature, dim=0).numpy()
+    assert stats.chisquare(counts[:4], expected[:4]).pvalue > 1e-3
+
+
+def test_successive_draws_of_a_row_are_independent():
+    n = 2000
+    sampler = GumbelSampler([prompt_seed(0, "test", str(i)) for i in range(n)], 1.0)
+    first, second = (sampler(torch.zeros(n, 1), torch.zeros(n, 2)).argmax(dim=1).numpy() for _ in range(2))
+    assert stats.chi2_contingency(np.histogram2d(first, second, bins=2)[0]).pvalue > 1e-3
+
+
+def test_the_first_token_follows_the_models_own_distribution():
+    model, n = tiny_model("llama", spread=3.0), 1000
+    prompt = "tell me about bread"
+    with torch.no_grad():
+        logits = model(**tiny_tokenizer()(prompt, return_tensors="pt", return_token_type_ids=False)).logits[0, -1]
+    expected = n * torch.softmax(logits.double() / 0.95, dim=0).numpy()
+    rows = sample(model, [prompt] * n, [prompt_seed(0, "test", str(i)) for i in range(n)], max_new_tokens=1, batch_size=n)
+    words = range(4, len(expected))  # the special tokens are not in the text: EOS ends it, the rest is skipped
+    counts = [sum(row["response"] == tiny_tokenizer().decode([i]) for row in rows) for i in words]
+    counts, expected = [*counts, n - sum(counts)], [*expected[4:], expected[:4].sum()]
+    assert stats.chisquare(counts, expected).pvalue > 1e-3
+
+
+def test_a_response_ends_at_eos_and_counts_it():
+    assert sample(Fixed([[GOOD, EOS, GOOD]]), ["ask"], [0]) == [
+        {"response": "good", "n_tokens": 2, "truncated": False}
+    ]
+
+
+def test_a_response_without_eos_in_time_is_truncated():
+    assert sample(Fixed([[GOOD, GOOD, GOOD]]), ["ask"], [0]) == [
+        {"response": "good good good", "n_tokens": 3, "truncated": True}
+    ]
+
+
+def test_an_empty_response_is_one_token():
+    assert sample(Fixed([[EOS, EOS]]), ["ask"], [0]) == [{"response": "", "n_tokens": 1, "truncated": False}]
+
+
+def test_lengths_and_truncation_of_real_samples(model):
+    rows = sample(model, PROMPTS * 8, [prompt_seed(0, "test", str(i)) for i in range(40)], batch_size=20)
+    assert {row["truncated"] for row in rows} == {True, False}
+    for row in rows:
+        assert row["n_tokens"] == 8 if row["truncated"] else 1 <= row["n_tokens"] <= 8
+
+
+def test_the_checkpoints_own_generation_settings_are_ignored(model):
+    expected = sample(model)
+    model.generation_config = GenerationConfig(
+        repetition_penalty=5.0, do_sample=True, top_p=0.1, temperature=0.1, suppress_tokens=[GOOD], min_length=30
+    )
+    assert sample(model) == expected
+
+
+def test_sampling_leaves_the_global_random_state_alone(model):
+    before = torch.get_rng_state()
+    sample(model)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_progress_counts_every_prompt(model):
+    done = []
+    sample(model, progress=done.append)
+    assert done == [2, 2, 1]

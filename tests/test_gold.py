@@ -1,0 +1,171 @@
+"""Scores of texts: the weak annotator's scalar head and the gold rewards."""
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from tiny import BOS, EOS, FAMILIES, PAD, save, tiny_model, tiny_tokenizer
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
+
+from cwpo.errors import InputError
+from cwpo.models.annotator import load_annotator, new_annotator, score_responses
+from cwpo.models.gold import HuggingFace, Oracle, Trained, gold_problem, load_gold
+
+ROWS = [([BOS, 5, 6, 7, EOS], 3), ([BOS, 8, 9, 10, 11, EOS], 2), ([BOS, 5, 8, EOS], 3)]
+PROMPTS = ["ask me", "tell me about bread", "ask"]
+RESPONSES = ["bread is good", "bad", "bridges is very warm"]
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def annotator(request):
+    return tiny_model(request.param, labels=1)
+
+
+@torch.no_grad()
+def by_hand(model, ids: list[int]) -> float:
+    """The scalar head's dot product with the last hidden state of the row on its own."""
+    hidden = model.base_model(input_ids=torch.tensor([ids])).last_hidden_state[0, -1]
+    return (model.score.weight[0] @ hidden).item()
+
+
+def scores(model, rows=ROWS, pad_id: int = PAD, **kwargs) -> list[float]:
+    return score_responses(model, rows, pad_id, **kwargs).tolist()
+
+
+def test_a_score_is_read_at_the_last_token(annotator):
+    expected = [by_hand(annotator, ids) for ids, _ in ROWS]
+    assert scores(annotator) == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    assert len(set(expected)) == 3
+
+
+def test_a_pad_token_equal_to_eos_changes_no_score(annotator):
+    assert scores(annotator, pad_id=EOS) == pytest.approx(scores(annotator, pad_id=PAD), rel=1e-4, abs=1e-5)
+
+
+def test_scores_do_not_depend_on_the_batch_and_keep_their_order(annotator):
+    rows = [ROWS[1], ROWS[2], ROWS[0], ([BOS, *[4] * 20, EOS], 2)]
+    alone = [scores(annotator, [row])[0] for row in rows]
+    assert scores(annotator, rows, batch_size=3) == pytest.approx(alone, rel=1e-4, abs=1e-5)
+
+
+def test_it_agrees_with_the_checkpoints_own_forward_pass(annotator):
+    # transformers reads the last token that is not the pad token; ours must be the same where pad is not EOS
+    ids, _ = ROWS[0]
+    with torch.no_grad():
+        own = annotator(input_ids=torch.tensor([[*ids, PAD]]), attention_mask=torch.tensor([[1] * 5 + [0]])).logits
+    assert scores(annotator, [ROWS[0]]) == pytest.approx(own.flatten().tolist(), rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_reloaded_annotator_gives_the_same_scores(tmp_path, family):
+    backbone = save(tiny_model(family), tmp_path / "backbone")
+    fresh = new_annotator(backbone, None, pad_id=PAD, head_std=0.5, seed=3)
+    loaded = load_annotator(save(fresh, tmp_path / "annotator"), pad_id=PAD)
+    assert scores(loaded) == scores(fresh)
+    assert loaded.dtype == torch.float32 and not loaded.training
+
+
+def test_the_head_depends_on_the_seed_and_on_nothing_else(tmp_path):
+    folder = save(tiny_model("opt"), tmp_path)
+    heads = []
+    for seed, elsewhere in ((3, 0), (3, 1), (4, 0)):
+        torch.manual_seed(elsewhere)
+        heads.append(new_annotator(folder, None, pad_id=PAD, head_std=0.5, seed=seed).score.weight)
+    assert torch.equal(heads[0], heads[1])
+    assert not torch.equal(heads[0], heads[2])
+
+
+def test_head_std_is_the_spread_of_the_head(tmp_path):
+    folder = save(tiny_model("opt"), tmp_path)
+    one, ten = (new_annotator(folder, None, pad_id=PAD, head_std=s, seed=0).score.weight for s in (0.1, 1.0))
+    assert torch.allclose(10 * one, ten)
+    assert 0.5 < ten.std().item() < 1.6  # 16 draws
+
+
+def test_the_backbone_is_the_pretrained_one_without_dropout(tmp_path):
+    pretrained = tiny_model("opt", dropout=0.3)
+    made = new_annotator(save(pretrained, tmp_path), None, pad_id=PAD, head_std=0.1, seed=0)
+    assert made.config.dropout == 0
+    for name, value in pretrained.base_model.state_dict().items():
+        assert torch.equal(made.base_model.state_dict()[name], value), name
+
+
+def test_the_trained_gold_reward_scores_prompt_response_and_eos(tmp_path):
+    model = tiny_model("opt", labels=1)
+    gold = Trained(save(model, tmp_path), batch_size=2, device="cpu")
+    tokenizer = tiny_tokenizer()
+    rows = [tokenizer(f"{p} {r} </s>")["input_ids"] for p, r in zip(PROMPTS, RESPONSES)]
+    rewards = gold.rewards(PROMPTS, RESPONSES)
+    assert rewards == pytest.approx([by_hand(model, ids) for ids in rows], rel=1e-4, abs=1e-5)
+    assert rewards.dtype == np.float64
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_reward_model_is_read_as_its_own_forward_pass_returns_it(tmp_path, family):
+    folder = save(tiny_model(family, labels=1), tmp_path)
+    model, tokenizer = AutoModelForSequenceClassification.from_pretrained(folder), tiny_tokenizer()
+    prompts = [f"{prompt} " for prompt in PROMPTS]
+    expected = []
+    for prompt, response in zip(prompts, RESPONSES):
+        with torch.no_grad():
+            expected.append(model(**tokenizer(prompt + response, return_tensors="pt")).logits.item())
+    rewards = HuggingFace(str(folder), None, batch_size=2, device="cpu").rewards(prompts, RESPONSES)
+    assert rewards == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    assert rewards.dtype == np.float64 and len(set(expected)) == 3
+
+
+def test_an_encoder_reads_prompt_and_response_as_a_pair_of_texts(tmp_path):
+    from tokenizers import processors
+
+    tokenizer = tiny_tokenizer()
+    backend = tokenizer.backend_tokenizer
+    backend.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> $B:1 </s>:1", special_tokens=[("<s>", BOS), ("</s>", EOS)]
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="<pad>", cls_token="<s>", sep_token="</s>", unk_token="<unk>"
+    )
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        intermediate_size=16,
+        num_labels=1,
+        initializer_range=0.5,
+        pad_token_id=PAD,
+    )
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(config).eval()
+    folder = save(model, tmp_path, tokenizer)
+    with torch.no_grad():
+        expected = [
+            model(**tokenizer(p, r, return_tensors="pt")).logits.item() for p, r in zip(PROMPTS, RESPONSES)
+        ]
+    rewards = HuggingFace(str(folder), None, batch_size=2, device="cpu").rewards(PROMPTS, RESPONSES)
+    assert rewards == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+def test_a_model_with_two_labels_is_no_reward_model(tmp_path):
+    folder = str(save(tiny_model("opt", labels=2), tmp_path))
+    assert "num_labels=1" in gold_problem(folder, None)
+    with pytest.raises(InputError, match="returns 2 scores"):
+        HuggingFace(folder, None, batch_size=2, device="cpu")
+
+
+def test_load_gold_makes_the_chosen_adapter(tmp_path):
+    folder = save(tiny_model("opt", labels=1), tmp_path)
+    config = OmegaConf.create({"name": "oracle", "path": str(folder), "revision": None, "batch_size": 4})
+    assert isinstance(load_gold(config, None, "cpu"), Oracle)
+    assert isinstance(load_gold(OmegaConf.merge(config, {"name": "trained"}), folder, "cpu"), Trained)
+    assert isinstance(load_gold(OmegaConf.merge(config, {"name": "skywork"}), None, "cpu"), HuggingFace)
+
+
+def test_a_trained_gold_reward_without_its_model_is_an_error():
+    with pytest.raises(ValueError, match="folder"):
+        load_gold(OmegaConf.create({"name": "trained", "batch_size": 4}), None, "cpu")
