@@ -9,7 +9,7 @@ from cwpo import cli
 from cwpo.report.build import build_report
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="report")
+@hydra.main(version_base="1.3", config_path="../conf/command", config_name="report")
 def main(cfg: DictConfig) -> None:
     for path in build_report(Path(cfg.results), cfg.scale):
         print(path)

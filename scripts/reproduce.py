@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 from cwpo import cli, runner
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="reproduce")
+@hydra.main(version_base="1.3", config_path="../conf/command", config_name="reproduce")
 def main(cfg: DictConfig) -> None:
     runner.reproduce(cfg)
 

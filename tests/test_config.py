@@ -25,6 +25,7 @@ SCALES = [name for group, name in CHOICES if group == "scale"]
 NEEDS = {
     ("data", "jsonl"): ["data.path=pairs.jsonl", "gold=trained", "pair.weak=a/b", "pair.strong=a/c"],
     ("gold", "huggingface"): ["gold.path=a/reward"],
+    ("scale", "paper"): ["gold=trained"],
 }
 
 
@@ -58,16 +59,23 @@ def test_every_file_of_conf_is_covered_below():
     assert SCALES
 
 
-@pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize(("group", "choice"), [c for c in CHOICES if c[0] not in ("experiment", "scale")])
-def test_every_choice_makes_a_valid_arm_at_every_scale(hub_knows_all, group, choice, scale):
-    needs = [*NEEDS.get((group, choice), []), *(["gold=trained"] if scale == "paper" and group != "gold" else [])]
-    if (group, choice) == ("gold", "oracle") and scale == "paper":
-        pytest.skip("the oracle knows only the synthetic world")
-    cfg = composed(f"{group}={choice}", f"scale={scale}", *dict.fromkeys(needs))
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
+def test_every_choice_makes_a_valid_arm(hub_knows_all, group, choice):
+    needs = NEEDS.get((group, choice), [])
+    cfg = composed(f"{group}={choice}", *needs)
     check(cfg)
-    if group not in ("pair",) or "pair.weak=a/b" not in needs:
+    if group not in ("scale", "experiment"):
         assert cfg[group].name == choice
+
+
+@pytest.mark.parametrize(("group", "choice"), [c for c in CHOICES if c[0] in ("data", "pair")])
+def test_data_and_pairs_of_models_resolve_at_the_papers_scale(hub_knows_all, group, choice):
+    cfg = composed(
+        f"{group}={choice}", "scale=paper", *dict.fromkeys([*NEEDS.get((group, choice), []), "gold=trained"])
+    )
+    check(cfg)
+    assert not any(str(name).startswith("world/") for name in (cfg.pair.weak, cfg.pair.strong, cfg.gold.path))
+    assert cfg.data.source == ("jsonl" if choice == "jsonl" else "hub")
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -101,7 +109,9 @@ def test_experiments_are_small_diffs(experiment):
 # --- misspelt keys ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("group", "key"), [("objective", "betta"), ("data", "pears"), ("gold", "holdut"), ("sft", "epoch")])
+@pytest.mark.parametrize(
+    ("group", "key"), [("objective", "betta"), ("data", "pears"), ("gold", "holdut"), ("sft", "epoch")]
+)
 def test_a_misspelt_key_on_the_command_line_is_refused(group, key):
     with pytest.raises(HydraException) as refused:
         composed(f"{group}.{key}=1")
@@ -120,7 +130,9 @@ def test_a_misspelt_key_in_a_file_of_a_group_is_refused(tmp_path, group):
 
 
 def test_a_misspelt_key_in_an_experiment_file_is_refused(tmp_path):
-    message = refusal_of_own_file(tmp_path, "experiment", "# @package _global_\nname: own\nobjective:\n  betta: 1\n")
+    message = refusal_of_own_file(
+        tmp_path, "experiment", "# @package _global_\nname: own\nobjective:\n  betta: 1\n"
+    )
     assert "unknown key objective.betta; did you mean objective.beta?" in message
 
 
@@ -144,7 +156,10 @@ def test_leaf_keys_are_those_of_a_composed_configuration():
 # --- what overrides what ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("method", "weighting"), [("cw_po", "c1"), ("ws_po", "uniform"), ("human", "uniform"), ("filter", "uniform")])
+@pytest.mark.parametrize(
+    ("method", "weighting"),
+    [("cw_po", "c1"), ("ws_po", "uniform"), ("human", "uniform"), ("filter", "uniform")],
+)
 def test_a_method_brings_its_weighting(method, weighting):
     assert composed(f"method={method}").weighting.name == weighting
 
@@ -207,7 +222,9 @@ def test_zero_is_a_seed():
     assert zero.key == default.key != one.key
 
 
-@pytest.mark.parametrize("words", [["method=human,filter", "method.selection.value=0.5"], ["seed=0,0,1", "method=human"]])
+@pytest.mark.parametrize(
+    "words", [["method=human,filter", "method.selection.value=0.5"], ["seed=0,0,1", "method=human"]]
+)
 def test_equal_arms_count_once(words):
     assert len(expand(words)) == 2
 
@@ -225,7 +242,9 @@ def test_problems_of_all_arms_are_reported_once_each():
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_until_ends_at_the_stage_it_names(stage):
-    (arm,) = expand([f"until={stage}", *(["gold=trained", "gold.holdout=0.2"] if stage == "train_gold" else [])])
+    (arm,) = expand(
+        [f"until={stage}", *(["gold=trained", "gold.holdout=0.2"] if stage == "train_gold" else [])]
+    )
     assert arm.run[-1].name == stage
 
 
@@ -259,6 +278,10 @@ def test_schedulers_and_head_size_are_those_of_the_code_they_name():
 
 
 def test_conf_holds_no_machine_path():
-    found = [f for f in ALL_FILES if re.search(r"(?<![\w.}])/(home|root|work|tmp|mnt|Users)/", f.read_text(encoding="utf-8"))]
+    found = [
+        f
+        for f in ALL_FILES
+        if re.search(r"(?<![\w.}])/(home|root|work|tmp|mnt|Users)/", f.read_text(encoding="utf-8"))
+    ]
     assert found == []
     assert isinstance(CONF, Path)

@@ -47,7 +47,9 @@ def imports(file: Path, top_level_only: bool = False) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: relative import"
             found.add(node.module)
-            found |= {f"{node.module}.{alias.name}" for alias in node.names if is_module(node.module, alias.name)}
+            found |= {
+                f"{node.module}.{alias.name}" for alias in node.names if is_module(node.module, alias.name)
+            }
     return found
 
 
@@ -89,13 +91,24 @@ def test_report_never_touches_torch():
     if not files:
         pytest.skip("there is no cwpo/report")
     heavy = {"torch", "transformers", "datasets", "tokenizers", "accelerate", "peft"}
-    assert {f.name: {m.split(".")[0] for m in imports(f)} & heavy for f in files} == {f.name: set() for f in files}
+    assert {f.name: {m.split(".")[0] for m in imports(f)} & heavy for f in files} == {
+        f.name: set() for f in files
+    }
 
 
 def test_pure_method_knows_no_models():
     for name in ("weighting", "objectives", "statistics"):
         top = {module.split(".")[0] for module in imports(PACKAGE / f"{name}.py")}
-        assert top <= {"__future__", "math", "typing", "collections", "dataclasses", "numpy", "scipy", "torch"}, name
+        assert top <= {
+            "__future__",
+            "math",
+            "typing",
+            "collections",
+            "dataclasses",
+            "numpy",
+            "scipy",
+            "torch",
+        }, name
 
 
 def test_planning_a_sweep_loads_neither_torch_nor_transformers():

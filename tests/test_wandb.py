@@ -59,7 +59,15 @@ def tracker(folder: Path, key: str, wandb: dict | None = OFFLINE) -> Tracker:
     stage_folder = folder / key
     stage_folder.mkdir()
     config = {"seed": 3, "objective": {"name": "dpo", "beta": 0.5}}
-    return Tracker(stage_folder, stage="align", key=key, group="table1", config=config, wandb=wandb, wandb_dir=folder / "w")
+    return Tracker(
+        stage_folder,
+        stage="align",
+        key=key,
+        group="table1",
+        config=config,
+        wandb=wandb,
+        wandb_dir=folder / "w",
+    )
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,20 @@
 """The synthetic world: what is asked, what is answered, and which answer noisy annotators prefer.
 
 Frozen at WORLD_VERSION: any change to texts, parameters or the order of random draws must raise it.
+
+Calibrated on facts about annotators alone, never on the outcome of an alignment. Means over three seeds and the data
+sets harmless, helpful and hh_rlhf, Bradley-Terry annotator opt-32x1, 4,000 pairs, 4,000 test pairs; published values
+in brackets:
+
+    labels against gold                                  .742   [.63 to .77]
+    annotator against human labels, 30 % labelled        .644   [.638 to .691]
+    the same at 10, 20, 30, 50 %        .634 .645 .644 .654     [.604 .631 .648 .649]
+    the same with opt-64x2, 30 %                         .650   [slightly better]
+    annotator against gold: all, surest 30 %, least sure 30 %    .751  .901  .598
+
+Two parameters differ from the prototype's, both .8: with a reaction share of .6 an annotator still gains from more
+labels and from more parameters, and a quality spread of 1 brings accuracy back up. Reactions to a repeated sentence, to
+straying from a harmful request, and a polite opening that comes late (worth what filler is worth) are new.
 """
 
 import math
