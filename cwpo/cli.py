@@ -14,7 +14,7 @@ from typing import Any
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from cwpo.config import Config, register
+from cwpo.config import Config, ReportConfig, ReproduceConfig, register
 from cwpo.errors import InputError
 from cwpo.validation import nearest
 
@@ -72,7 +72,8 @@ def explain(error: Exception) -> str:
     if found:
         full = re.search(r"full_key: (\S+)", text)
         key = full.group(1) if full else found.group(1)
-        return f"error: unknown key {key}; {_nearest_key(key)}"
+        schema = next((kind for kind in (ReproduceConfig, ReportConfig) if kind.__name__ in text), Config)
+        return f"error: unknown key {key}; {_nearest_key(key, schema)}"
     found = re.search(r"Ambiguous value for argument '([^=]+)=([^']*)'", text)
     if found:
         key, values = found.groups()
@@ -93,12 +94,12 @@ def explain(error: Exception) -> str:
     return "error: " + (f"{where}: " if where else "") + " ".join(kept)
 
 
-def _nearest_key(key: str) -> str:
+def _nearest_key(key: str, schema: type) -> str:
     """The key that was meant where one is close, and the valid ones beside it."""
     parent, _, leaf = key.rpartition(".")
-    if parent in ("data.columns", "models"):
-        return f"write {parent}={{{leaf}: ...}} or +{key}=..."
-    keys = sorted({*leaf_keys(), *groups()})
+    if schema is Config and parent in ("data.columns", "models"):
+        return f"to add it write +{key}=..."
+    keys = sorted({*leaf_keys(schema), *(groups() if schema is Config else [])})
     same_leaf = [k for k in keys if k.split(".")[-1] == leaf]
     close = same_leaf[:3] or difflib.get_close_matches(key, keys, n=1)
     beside = [k for k in keys if parent and k.startswith(f"{parent}.")] or sorted(
@@ -119,4 +120,5 @@ def leaf_keys(node: type = Config, prefix: str = "") -> Iterator[str]:
 
 def groups() -> list[str]:
     """The choices of conf/: data, pair, method, ..."""
-    return sorted(p.name for p in (Path(__file__).resolve().parent.parent / "conf").iterdir() if p.is_dir())
+    conf = Path(__file__).resolve().parent.parent / "conf"
+    return sorted(path.name for path in conf.iterdir() if path.is_dir() and path.name != "command")

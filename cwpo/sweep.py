@@ -152,7 +152,8 @@ class Board:
 
     def _note(self, name: str) -> str:
         done = self.finished - self.cached
-        left = (time.monotonic() - self.begun) / done * (self.total - self.finished) if done else None
+        enough = done >= max(3, (self.total - self.cached) / 20)  # the first stages, imports included, mislead
+        left = (time.monotonic() - self.begun) / done * (self.total - self.finished) if enough else None
         return f"{name} · {self.cached} cached" + (f" · about {_minutes(left)} left" if left is not None else "")
 
     def _line(self, text: str) -> None:

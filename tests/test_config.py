@@ -17,8 +17,8 @@ from cwpo.pipeline import STAGES
 from cwpo.plan import CONF, expand
 
 ALL_FILES = sorted(CONF.rglob("*.yaml"))
-CHOICES = [(f.parent.name, f.stem) for f in ALL_FILES if f.parent != CONF]
-TOP = [f.stem for f in ALL_FILES if f.parent == CONF]
+COMMANDS = [f.stem for f in ALL_FILES if f.parent == CONF / "command"]
+CHOICES = [(f.parent.name, f.stem) for f in ALL_FILES if f.parent not in (CONF, CONF / "command")]
 EXPERIMENTS = [name for group, name in CHOICES if group == "experiment"]
 SCALES = [name for group, name in CHOICES if group == "scale"]
 # What a choice needs besides itself to make a runnable arm.
@@ -29,11 +29,11 @@ NEEDS = {
 }
 
 
-def composed(*overrides: str, config: str = "config") -> DictConfig:
-    """What a script is given for these words on its command line."""
+def composed(*overrides: str) -> DictConfig:
+    """What scripts/run.py is given for these words on its command line."""
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(config, overrides=list(overrides))
+        return compose("config", overrides=list(overrides))
 
 
 @pytest.fixture
@@ -52,8 +52,9 @@ def check(cfg) -> None:
 
 
 def test_every_file_of_conf_is_covered_below():
-    assert len(ALL_FILES) == len(CHOICES) + len(TOP) > 30
-    assert set(TOP) == {"config", "reproduce", "report"}
+    assert len(ALL_FILES) == 1 + len(CHOICES) + len(COMMANDS) > 30
+    assert CONF / "config.yaml" in ALL_FILES
+    assert set(COMMANDS) == {"reproduce", "report"}
     assert {group for group, _ in CHOICES} == set(groups())
     assert EXPERIMENTS
     assert SCALES
@@ -87,9 +88,15 @@ def test_every_experiment_makes_a_valid_arm_at_every_scale(hub_knows_all, experi
     assert (cfg.name, cfg.scale_name) == (experiment, scale)
 
 
-@pytest.mark.parametrize("name", ["reproduce", "report"])
-def test_the_other_commands_compose(name):
-    assert composed(config=name).scale == "toy"
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_other_commands_compose(command):
+    register()
+    with initialize_config_dir(str(CONF / "command"), version_base="1.3"):
+        assert compose(command).scale == "toy"
+        with pytest.raises(HydraException) as refused:
+            compose(command, overrides=["scael=paper"])
+    assert "unknown key scael; did you mean scale? valid: " in explain(refused.value)
+    assert "method" not in explain(refused.value)
 
 
 @pytest.mark.parametrize("file", ALL_FILES, ids=lambda f: str(f.relative_to(CONF)))

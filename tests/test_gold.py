@@ -57,7 +57,9 @@ def test_it_agrees_with_the_checkpoints_own_forward_pass(annotator):
     # transformers reads the last token that is not the pad token; ours must be the same where pad is not EOS
     ids, _ = ROWS[0]
     with torch.no_grad():
-        own = annotator(input_ids=torch.tensor([[*ids, PAD]]), attention_mask=torch.tensor([[1] * 5 + [0]])).logits
+        own = annotator(
+            input_ids=torch.tensor([[*ids, PAD]]), attention_mask=torch.tensor([[1] * 5 + [0]])
+        ).logits
     assert scores(annotator, [ROWS[0]]) == pytest.approx(own.flatten().tolist(), rel=1e-4, abs=1e-5)
 
 

@@ -42,7 +42,9 @@ def test_it_does_not_depend_on_the_batch(model):
 
 
 def test_it_does_not_depend_on_the_pad_token(model):
-    assert batch_logps(model, ROWS, pad_id=EOS) == pytest.approx(batch_logps(model, ROWS, pad_id=PAD), rel=1e-5)
+    assert batch_logps(model, ROWS, pad_id=EOS) == pytest.approx(
+        batch_logps(model, ROWS, pad_id=PAD), rel=1e-5
+    )
 
 
 def test_prompt_tokens_are_never_counted(model):
@@ -56,7 +58,9 @@ def test_prompt_tokens_are_never_counted(model):
 def test_without_a_prompt_the_first_token_is_what_the_rest_is_given(model):
     # A tokenizer without BOS and an empty prompt: nothing predicts token 0.
     rows = [([8, 9, 10, EOS], 0), ([8, 9, EOS], 1)]
-    assert batch_logps(model, rows) == pytest.approx([by_hand(model, [8, 9, 10, EOS], 1), by_hand(model, [8, 9, EOS], 1)])
+    assert batch_logps(model, rows) == pytest.approx(
+        [by_hand(model, [8, 9, 10, EOS], 1), by_hand(model, [8, 9, EOS], 1)]
+    )
 
 
 def test_the_head_is_run_on_response_columns_only(model):

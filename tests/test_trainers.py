@@ -1,6 +1,8 @@
 """The trainers: values by hand, weights that count exactly, batches that may be split in any way."""
 
 import math
+import os
+import socket
 
 import numpy as np
 import pandas as pd
@@ -38,14 +40,27 @@ WEIGHTS = [0.9, 0.1, 0.4, 0.05, 0.7, 0.3, 1.0, 0.2, 0.6, 0.8, 0.5]
 
 
 def pairs(n: int = 8, **columns) -> list[dict]:
-    rows = [dict(zip(("prompt", "chosen", "rejected"), text)) | {"weight": w} for text, w in zip(TEXTS, WEIGHTS)][:n]
+    rows = [
+        dict(zip(("prompt", "chosen", "rejected"), text)) | {"weight": w} for text, w in zip(TEXTS, WEIGHTS)
+    ][:n]
     for name, values in columns.items():
         for row, value in zip(rows, values):
             row[name] = value
     return rows
 
 
-def preference(tmp_path, rows, model=None, *, objective="dpo", beta=0.5, seed=0, average_logps=False, column="weight", **settings):
+def preference(
+    tmp_path,
+    rows,
+    model=None,
+    *,
+    objective="dpo",
+    beta=0.5,
+    seed=0,
+    average_logps=False,
+    column="weight",
+    **settings,
+):
     return PreferenceTrainer(
         model=model if model is not None else tiny_model("llama"),
         args=arguments(tmp_path, rows=len(rows), seed=seed, **settings),
@@ -92,7 +107,9 @@ def test_at_step_0_every_margin_is_0(tmp_path, family):
     trainer = preference(tmp_path, pairs(), tiny_model(family))
     trainer.train()
     first = trainer.state.log_history[0]
-    assert [first[f"rewards/{name}"] for name in ("chosen", "rejected", "margins")] == pytest.approx([0, 0, 0], abs=1e-5)
+    assert [first[f"rewards/{name}"] for name in ("chosen", "rejected", "margins")] == pytest.approx(
+        [0, 0, 0], abs=1e-5
+    )
     # mean(w) log 2, mean(w) = (0.9 + 0.1 + 0.4 + 0.05 + 0.7 + 0.3 + 1.0 + 0.2) / 8 = 3.65 / 8
     assert first["weights/mean"] == pytest.approx(3.65 / 8)
     assert first["loss"] == pytest.approx(3.65 / 8 * math.log(2), abs=1e-4)
@@ -121,7 +138,9 @@ def shifted(n: int = 2) -> list[dict]:
 )
 def test_losses_by_hand_are_multiplied_by_the_weights(tmp_path, objective, average, expected):
     trainer = preference(tmp_path, shifted(), objective=objective, average_logps=average)
-    assert losses(trainer).tolist() == pytest.approx([0.9 * expected[0], 0.1 * expected[1]], rel=1e-4, abs=1e-6)
+    assert losses(trainer).tolist() == pytest.approx(
+        [0.9 * expected[0], 0.1 * expected[1]], rel=1e-4, abs=1e-6
+    )
 
 
 def test_the_logs_are_the_fields_known_from_other_trainers(tmp_path):
@@ -181,7 +200,9 @@ def test_a_pair_of_weight_0_has_no_say(tmp_path):
 
 
 def test_the_weights_may_stand_in_another_column(tmp_path):
-    rows = [{k: v for k, v in row.items() if k != "weight"} | {"confidence": row["weight"]} for row in pairs()]
+    rows = [
+        {k: v for k, v in row.items() if k != "weight"} | {"confidence": row["weight"]} for row in pairs()
+    ]
     assert torch.equal(
         trained(preference(tmp_path, rows, column="confidence")), trained(preference(tmp_path, pairs()))
     )
@@ -205,7 +226,9 @@ def test_the_logged_loss_does_not_depend_on_the_micro_batch(tmp_path):
     for trainer in (whole, split):
         trainer.train()
     for name in ("loss", "rewards/margins", "logps/rejected", "weights/mean"):
-        assert split.state.log_history[0][name] == pytest.approx(whole.state.log_history[0][name], abs=1e-4), name
+        assert split.state.log_history[0][name] == pytest.approx(
+            whole.state.log_history[0][name], abs=1e-4
+        ), name
 
 
 # Inputs
@@ -233,7 +256,9 @@ def test_a_missing_text_is_an_error(tmp_path, column):
 
 @pytest.mark.parametrize("weight", [math.nan, math.inf, -0.01, None, "0.5", np.float32("nan")])
 def test_a_weight_that_is_no_finite_number_above_0_is_an_error(tmp_path, weight):
-    with pytest.raises(InputError, match="column weight: 1 of 8 values are not finite numbers, at least 0; row 1"):
+    with pytest.raises(
+        InputError, match="column weight: 1 of 8 values are not finite numbers, at least 0; row 1"
+    ):
         preference(tmp_path, pairs(weight=[0.5, weight]))
 
 
@@ -315,7 +340,9 @@ def test_a_loss_that_blows_up_stops_the_run(tmp_path):
 def test_the_curve_and_the_progress_are_handed_on(tmp_path):
     curve, done = [], []
     trainer = preference(tmp_path, pairs(), epochs=3)
-    trainer.add_callback(Curve(lambda values, step: curve.append((step, values["rewards/margins"])), lambda *d: done.append(d)))
+    trainer.add_callback(
+        Curve(lambda values, step: curve.append((step, values["rewards/margins"])), lambda *d: done.append(d))
+    )
     trainer.train()
     assert [step for step, _ in curve] == [1, 2, 3]
     assert done == [(1, 3), (2, 3), (3, 3)]
@@ -365,7 +392,10 @@ def test_the_sft_loss_is_the_mean_over_response_tokens(tmp_path, family):
 @pytest.mark.parametrize("micro", [1, 2])
 def test_sft_updates_do_not_depend_on_the_micro_batch(tmp_path, micro):
     # responses of 1 to 6 tokens: a mean of micro-batch means would differ
-    whole, split = sft(tmp_path, 11, batch_size=8, epochs=2), sft(tmp_path, 11, batch_size=8, epochs=2, micro_batch_size=micro)
+    whole, split = (
+        sft(tmp_path, 11, batch_size=8, epochs=2),
+        sft(tmp_path, 11, batch_size=8, epochs=2, micro_batch_size=micro),
+    )
     assert close(update(split), update(whole), rel=1e-5)
     assert split.state.log_history[0]["loss"] == pytest.approx(whole.state.log_history[0]["loss"], abs=1e-4)
 
@@ -392,8 +422,15 @@ def test_the_first_bradley_terry_loss_is_log_2(tmp_path):
 
 def test_the_annotator_learns_which_word_is_better(tmp_path):
     prompts = ["ask", "tell me", "about bread", "about bridges"]
-    texts = [(p, f"{a} good {b}", f"{a} bad {b}") for p in prompts for a in ("is", "very") for b in ("warm", "cold")]
-    trainer = bradley_terry(tmp_path, texts, epochs=10, optimizer="adamw_torch", learning_rate=0.01, batch_size=8)
+    texts = [
+        (p, f"{a} good {b}", f"{a} bad {b}")
+        for p in prompts
+        for a in ("is", "very")
+        for b in ("warm", "cold")
+    ]
+    trainer = bradley_terry(
+        tmp_path, texts, epochs=10, optimizer="adamw_torch", learning_rate=0.01, batch_size=8
+    )
     trainer.train()
     unseen = encode_pairs(tiny_tokenizer(), ["me is", "bread"], ["good is", "good"], ["bad is", "bad"])
     good, bad = (
@@ -407,3 +444,42 @@ def test_bradley_terry_updates_do_not_depend_on_the_micro_batch(tmp_path):
     settings = {"batch_size": 8, "epochs": 2}
     whole = update(bradley_terry(tmp_path, TEXTS, **settings))
     assert close(update(bradley_terry(tmp_path, TEXTS, micro_batch_size=1, **settings)), whole, rel=1e-5)
+
+
+# Several processes
+
+
+def in_process(rank: int, processes: int, port: int, tmp_path, kind: str) -> None:
+    """Entry point of one of `processes` spawned processes, as torchrun would start it."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    make = {"preference": lambda f, **s: preference(f, pairs(), **s), "sft": sft}
+    make["bradley_terry"] = lambda f, **s: bradley_terry(f, TEXTS[:8], **s)
+    folder = tmp_path / f"{processes}-{rank}"
+    settings = {"batch_size": 8, "micro_batch_size": 2, "epochs": 2, "learning_rate": 0.01}
+    torch.save(update(make[kind](folder, **settings)), f"{folder}.pt")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["preference", "sft", "bradley_terry"])
+def test_two_processes_make_the_update_of_one(tmp_path, kind):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for processes in (1, 2):
+        torch.multiprocessing.spawn(in_process, (processes, port, tmp_path, kind), nprocs=processes)
+    one, first, second = (torch.load(tmp_path / f"{name}.pt") for name in ("1-0", "2-0", "2-1"))
+    assert torch.equal(first, second)
+    assert close(first, one, rel=1e-5)
+
+
+def test_the_processes_share_the_batch(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="2 processes"):
+        arguments(tmp_path, rows=8, micro_batch_size=8)
+
+
+def test_a_batch_that_micro_batches_cannot_fill_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="batch_size=8"):
+        arguments(tmp_path, rows=8, micro_batch_size=3)

@@ -2,16 +2,14 @@
 
 import pytest
 import torch
-from tiny import parameters, tiny_model, tiny_tokenizer
-
-trl = pytest.importorskip("trl")
-
 from datasets import Dataset
+from tiny import parameters, tiny_model, tiny_tokenizer
 
 from cwpo.data.batching import encode
 from cwpo.models.logprobs import score_sequences
 from cwpo.training.preference import PreferenceTrainer
 
+trl = pytest.importorskip("trl")
 pytestmark = pytest.mark.bench
 
 PAIRS = [
@@ -89,7 +87,10 @@ def test_per_pair_losses_agree(tmp_path, family, objective):
     batch = own.data_collator([own.train_dataset[i] for i in range(len(PAIRS))])
     with torch.no_grad():
         losses = own.row_losses(policy, batch).tolist()
-    print(f"\n{family} {objective}: largest difference {max(abs(a - b) for a, b in zip(losses, expected)):.1e} of", losses)
+    print(
+        f"\n{family} {objective}: largest difference {max(abs(a - b) for a, b in zip(losses, expected)):.1e} of",
+        losses,
+    )
     assert losses == pytest.approx(expected, rel=1e-5, abs=1e-5)
     assert max(expected) - min(expected) > 0.1
 

@@ -112,9 +112,13 @@ def test_json_lines_hold_the_same_curve(finished):
 
 
 def test_an_error_in_the_block_ends_the_run_with_exit_code_1_and_keeps_the_curve(tmp_path):
-    with pytest.raises(ZeroDivisionError), tracker(tmp_path, "fails") as track:
-        track.log({"loss": 0.7}, step=1)
-        raise ZeroDivisionError
+    def fail():
+        with tracker(tmp_path, "fails") as track:
+            track.log({"loss": 0.7}, step=1)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     run = read_run(tmp_path, "fails")
     assert run["exit_code"] == 1
     assert [row["loss"] for row in run["history"]] == [0.7]

@@ -36,7 +36,8 @@ def test_uniform_weights_are_one():
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("c1", [0.5, 0.8]), ("c2", [0.75, 0.9]), ("c3", [1.0, 1.0]), ("c4", [0.2 * LN3, 0.4 * LN3])]
+    ("name", "expected"),
+    [("c1", [0.5, 0.8]), ("c2", [0.75, 0.9]), ("c3", [1.0, 1.0]), ("c4", [0.2 * LN3, 0.4 * LN3])],
 )
 def test_pair_weights_picks_the_choice_of_that_name(name, expected):
     assert pair_weights(name, [LN3, 2 * LN3], scale=0.2 if name == "c4" else 1.0) == pytest.approx(expected)
@@ -118,7 +119,9 @@ def test_exactly_the_asked_number_is_kept_and_none_dropped_is_more_confident(con
 
 
 @given(
-    arrays(np.float64, st.integers(1, 20), elements=st.floats(0, 1)), st.floats(0.01, 1.0), st.floats(0.01, 1.0)
+    arrays(np.float64, st.integers(1, 20), elements=st.floats(0, 1)),
+    st.floats(0.01, 1.0),
+    st.floats(0.01, 1.0),
 )
 def test_a_smaller_fraction_keeps_a_subset(confidence, one, other):
     few, many = (most_confident(confidence, f) for f in sorted([one, other]))

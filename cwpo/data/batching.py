@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from cwpo.data.packing import pack_pairs
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -78,19 +80,22 @@ class PairCollator:
     """Batches of pairs: chosen rows first, then rejected rows, so row i pairs with row i + B.
 
     Rows hold chosen_ids, chosen_start, rejected_ids, rejected_start and floats named in `floats`, which become (B,)
-    tensors.
+    tensors. `packed` gives the rows of cwpo.data.packing instead of padded sequences.
     """
 
     pad_id: int
     floats: tuple[str, ...] = ()
+    packed: bool = False
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        if self.packed:
+            return pack_pairs(rows, self.pad_id) | self._numbers(rows)
         sequences = [(row["chosen_ids"], row["chosen_start"]) for row in rows]
         sequences += [(row["rejected_ids"], row["rejected_start"]) for row in rows]
-        batch = collate_sequences(sequences, self.pad_id)
-        for name in self.floats:
-            batch[name] = torch.tensor([row[name] for row in rows], dtype=torch.float32)
-        return batch
+        return collate_sequences(sequences, self.pad_id) | self._numbers(rows)
+
+    def _numbers(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        return {name: torch.tensor([row[name] for row in rows], dtype=torch.float32) for name in self.floats}
 
 
 def encode_pairs(

@@ -50,9 +50,17 @@ def _load(path: str | Path, revision: str | None, pad_id: int) -> PreTrainedMode
 def response_scores(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
     """Score of each right-padded row, read at its last token; (B, T) -> (B,), in logits."""
     inner = model.module if hasattr(model, "module") else model
-    hidden = inner.base_model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+    states: list[Tensor] = []
+    hook = inner.base_model.register_forward_hook(
+        lambda module, args, output: states.append(output.last_hidden_state)
+    )
+    try:
+        # Through the model itself, not its backbone: the wrapper of several processes syncs gradients in its forward.
+        model(input_ids=input_ids, attention_mask=attention_mask)
+    finally:
+        hook.remove()
     last = attention_mask.sum(dim=1) - 1
-    return inner.score(hidden[torch.arange(len(last), device=last.device), last]).squeeze(-1).float()
+    return inner.score(states[0][torch.arange(len(last), device=last.device), last]).squeeze(-1).float()
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+
+from cwpo.errors import InputError
 
 
 class Rows(Dataset):
@@ -78,7 +81,9 @@ class Curve(TrainerCallback):
     """Hands the Trainer's logs to `log(values, step)` and finished steps to `progress(done, total)`."""
 
     def __init__(
-        self, log: Callable[[Mapping[str, float], int], None], progress: Callable[[int, int], None] = lambda d, t: None
+        self,
+        log: Callable[[Mapping[str, float], int], None],
+        progress: Callable[[int, int], None] = lambda d, t: None,
     ) -> None:
         self._log = log
         self._progress = progress
@@ -104,17 +109,22 @@ class Curve(TrainerCallback):
 def training_arguments(config: Any, output: Path, *, rows: int, seed: int, device: str) -> TrainingArguments:
     """TrainingArguments of a TrainingConfig for `rows` training rows.
 
-    The optimiser's batch is `batch_size` rows, made of micro-batches of `micro_batch_size`. Nothing is saved or
-    reported by the Trainer itself.
+    The optimiser's batch is `batch_size` rows over all processes, made of micro-batches of `micro_batch_size`. Nothing
+    is saved or reported by the Trainer itself. Raises InputError where the batch does not divide so.
     """
-    micro = config.micro_batch_size or config.batch_size
+    processes = int(os.environ.get("WORLD_SIZE", "1"))  # as torchrun sets it
+    micro = config.micro_batch_size or config.batch_size // processes
+    if not micro or config.batch_size % (micro * processes):
+        raise InputError(
+            f"batch_size={config.batch_size} is no multiple of {processes} processes x micro-batches of {micro}"
+        )
     steps = math.ceil(rows / config.batch_size) * config.epochs
     return TrainingArguments(
         output_dir=str(output),
         num_train_epochs=config.epochs,
         learning_rate=config.learning_rate,
         per_device_train_batch_size=micro,
-        gradient_accumulation_steps=config.batch_size // micro,
+        gradient_accumulation_steps=config.batch_size // (micro * processes),
         lr_scheduler_type=config.scheduler,
         warmup_steps=config.warmup_steps,
         weight_decay=config.weight_decay,

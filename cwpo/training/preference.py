@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase, TrainingArguments
 from cwpo.data.batching import PairCollator, encode_pairs
 from cwpo.errors import InputError
 from cwpo.models.logprobs import response_lengths, response_logps, score_sequences
+from cwpo.models.packed import can_pack, packed_logps
 from cwpo.objectives import pair_losses
 from cwpo.training.base import GlobalMeanTrainer, Rows
 
@@ -59,12 +60,15 @@ class PreferenceTrainer(GlobalMeanTrainer):
         if processing_class.pad_token_id is None:
             processing_class.pad_token = processing_class.eos_token  # padding is masked everywhere
         rows = preference_rows(model, processing_class, list(train_dataset), weight_column)
+        pad_id = processing_class.pad_token_id
+        # Several processes wrap the model, whose parts then must not be called one by one.
+        packed = args.world_size == 1 and args.n_gpu <= 1 and can_pack(model, rows, pad_id)
         args.remove_unused_columns = False  # the collator makes the model's inputs from other columns
         super().__init__(
             model=model,
             args=args,
             train_dataset=Rows(rows),
-            data_collator=PairCollator(processing_class.pad_token_id, floats=("weight", *REFERENCE)),
+            data_collator=PairCollator(pad_id, floats=("weight", *REFERENCE), packed=packed),
             processing_class=processing_class,
             **kwargs,
         )
@@ -73,15 +77,22 @@ class PreferenceTrainer(GlobalMeanTrainer):
         return len(inputs["weight"])
 
     def row_losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-        logps = response_logps(model, inputs["input_ids"], inputs["attention_mask"], inputs["labels"])
+        logps, lengths = self._logps(model, inputs)
         reference = torch.cat([inputs["chosen_logp"], inputs["rejected_logp"]])
         ratios = logps - reference
         if self.average_logps:
-            ratios = ratios / response_lengths(inputs["labels"])
+            ratios = ratios / lengths
         chosen, rejected = ratios.chunk(2)
         margin = chosen - rejected
         self._record(logps.detach(), chosen.detach(), rejected.detach(), inputs["weight"])
         return inputs["weight"] * pair_losses(self.objective, margin, self.beta, self.flip_rate)
+
+    def _logps(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Log-probs and lengths of the chosen, then the rejected responses, both (2 B,)."""
+        if "packed_ids" in inputs:
+            return packed_logps(model, inputs), torch.bincount(inputs["sequence"])
+        logps = response_logps(model, inputs["input_ids"], inputs["attention_mask"], inputs["labels"])
+        return logps, response_lengths(inputs["labels"])
 
     def _record(self, logps: Tensor, chosen: Tensor, rejected: Tensor, weights: Tensor) -> None:
         values = {

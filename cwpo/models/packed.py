@@ -1,0 +1,64 @@
+"""Sequence log-probs of packed pairs: one forward pass over rows of prompt | chosen | rejected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from cwpo.data.batching import collate_sequences
+from cwpo.data.packing import pack_pairs
+from cwpo.models.logprobs import response_logps
+
+TOLERANCE = 1e-4  # relative, in float32; a model that ignores the mask is off by far more
+
+
+def packed_logps(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+    """Log-probs of the chosen, then of the rejected responses, shape (2 B,), in nats; `batch` comes from pack_pairs.
+
+    The LM head runs on the positions that predict a response token only.
+    """
+    backbone, head = _parts(model)
+    dtype = next(head.parameters()).dtype
+    allowed = batch["attention"]
+    mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill(~allowed, torch.finfo(dtype).min)
+    hidden = backbone(
+        input_ids=batch["packed_ids"], position_ids=batch["position_ids"], attention_mask=mask, use_cache=False
+    ).last_hidden_state
+    logits = head(hidden.flatten(0, 1)[batch["predictor"]]).float()
+    losses = cross_entropy(logits, batch["target"], reduction="none")
+    count = int(batch["sequence"].max()) + 1
+    return -torch.zeros(count, device=losses.device).index_add(0, batch["sequence"], losses)
+
+
+@torch.no_grad()
+def can_pack(model: nn.Module, pairs: Sequence[Mapping[str, Any]], pad_id: int) -> bool:
+    """Whether the model's packed log-probs of a few pairs equal those of plain sequences.
+
+    False for pairs that do not share their prompts' tokens, and for models that cannot take such a mask, or whose logits
+    are more than head(last hidden state).
+    """
+    if any(p["chosen_ids"][: p["chosen_start"]] != p["rejected_ids"][: p["rejected_start"]] for p in pairs):
+        return False
+    sample = list(pairs[:2])
+    device = next(model.parameters()).device
+    training = model.training
+    model.eval()
+    try:
+        packed = packed_logps(model, {k: v.to(device) for k, v in pack_pairs(sample, pad_id).items()})
+        rows = [(p[f"{side}_ids"], p[f"{side}_start"]) for side in ("chosen", "rejected") for p in sample]
+        plain = response_logps(model, **{k: v.to(device) for k, v in collate_sequences(rows, pad_id).items()})
+    except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
+        return False
+    finally:
+        model.train(training)
+    return bool(torch.allclose(packed, plain, rtol=TOLERANCE, atol=TOLERANCE))
+
+
+def _parts(model: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """The backbone that gives hidden states, and the LM head; through PEFT adapters too."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return inner.base_model, inner.get_output_embeddings()

@@ -1,0 +1,432 @@
+"""Bad input ends with exit code 2 and a message of the value, the reason and the fix, before any weights are read.
+
+The checkpoints of these tests hold garbage where their weights should be, so a test that got as far as loading them
+would fail with another error.
+"""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from cwpo import cli
+from cwpo.data.toy import build_tokenizer
+from cwpo.errors import InputError
+from cwpo.pipeline import Settings
+from cwpo.plan import expand
+from cwpo.sweep import run_arms
+
+LLAMA = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 16,
+    "num_attention_heads": 1,
+    "num_hidden_layers": 1,
+    "max_position_embeddings": 64,
+}
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path, monkeypatch):
+    """The store of these runs is ./runs/store, below the test's own folder."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def tokenizer_files(tmp_path_factory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    build_tokenizer().save_pretrained(folder)
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+@pytest.fixture
+def checkpoint(tmp_path, tokenizer_files):
+    """Makes folders that look like a checkpoint; a file given as None is left out."""
+
+    def make(name: str, config: dict | None = None, **files: bytes | None) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        content = {
+            "config.json": json.dumps(LLAMA | (config or {})).encode(),
+            "model.safetensors": b"no weights",
+        }
+        for file, data in {**tokenizer_files, **content, **files}.items():
+            if data is not None:
+                (folder / file).write_bytes(data)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def refused(capsys):
+    """Runs the arms of a command line, which has to be refused; returns the lines of the message."""
+
+    def run(*words: str) -> list[str]:
+        def work() -> None:
+            arms = expand(words)
+            run_arms(arms, Settings.of(arms[0].cfg))
+
+        with pytest.raises(SystemExit) as ended:
+            cli.entry(work)()
+        said = capsys.readouterr().err
+        assert ended.value.code == 2, said
+        assert "Traceback" not in said
+        assert finished_stages() == []
+        return [line.removeprefix("error: ") for line in said.splitlines() if line.startswith("error: ")]
+
+    return run
+
+
+def finished_stages() -> list[Path]:
+    return list(Path("runs").rglob("manifest.json"))
+
+
+def assert_one(lines: list[str], *parts: str) -> None:
+    assert len(lines) == 1, lines
+    for part in parts:
+        assert part in lines[0]
+
+
+# --- keys and values of the configuration -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ("objective=dop", ["objective=dop is unknown", "did you mean dpo?", "valid: dpo, ipo, rdpo"]),
+        ("weighting=c5", ["weighting=c5 is unknown", "c1, c2, c3, c4, uniform"]),
+        ("objective=", ["objective= is unknown", "valid: dpo, ipo, rdpo"]),
+        ("experiment=tabel1", ["experiment=tabel1 is unknown", "did you mean table1?"]),
+        ("method.labls=weak", ["unknown key method.labls", "did you mean method.labels?"]),
+        ("foo=1", ["unknown key foo", "valid: alignment, annotator, data,", "human_fraction"]),
+        ("beta=1", ["unknown key beta", "did you mean objective.beta?"]),
+        ("+foo=1", ["+foo is no key"]),
+        ("+method.labls=weak", ["+method.labls is no key", "did you mean method.labels?"]),
+        ("data.columns.chosen=better", ["unknown key data.columns.chosen", "+data.columns.chosen=..."]),
+        ("seed=abc", ["seed=abc", "Integer"]),
+        ("seed=-1", ["seed=-1 must be at least 0"]),
+        ("lora.enabled=maybe", ["lora.enabled=maybe", "not a valid bool"]),
+        ("objective.name=dop", ["objective.name=dop is unknown", "did you mean dpo?"]),
+        ("method.labels=weka", ["method.labels=weka is unknown", "did you mean weak?"]),
+        ("method.selection.kind=top", ["method.selection.kind=top is unknown", "top_fraction"]),
+        ("data.world=harmles", ["data.world=harmles is unknown", "did you mean harmless?"]),
+        ("until=anotate", ["until=anotate is no stage", "did you mean annotate?"]),
+        ("device=gpu", ["device=gpu is unknown", "cuda"]),
+        ("sft.scheduler=cosin", ["sft.scheduler=cosin is unknown", "did you mean cosine?"]),
+        ("alignment.optimizer=adamw", ["alignment.optimizer=adamw is unknown", "adamw_torch"]),
+        ("logger=wandb logger.mode=onlin", ["logger.mode=onlin is unknown", "did you mean online?"]),
+        ("human_fraction=0", ["human_fraction=0.0 must be in (0, 1)"]),
+        ("human_fraction=1", ["human_fraction=1.0 must be in (0, 1)"]),
+        ("human_fraction=1.5", ["human_fraction=1.5 must be in (0, 1)"]),
+        ("human_fraction=nan", ["human_fraction=nan must be in (0, 1)"]),
+        ("human_fraction=-0.3", ["human_fraction=-0.3 must be in (0, 1)"]),
+        ("objective.beta=0", ["objective.beta=0.0 must be positive"]),
+        ("objective.beta=-0.5", ["objective.beta=-0.5 must be positive"]),
+        ("objective.beta=inf", ["objective.beta=inf must be positive"]),
+        ("objective=rdpo objective.flip_rate=0.5", ["objective.flip_rate=0.5 must be in [0, 0.5)"]),
+        ("objective=rdpo objective.flip_rate=-0.1", ["objective.flip_rate=-0.1 must be in [0, 0.5)"]),
+        ("method=filter method.selection.value=0", ["method.selection.value=0.0 must be in (0, 1]"]),
+        ("method=filter method.selection.value=null", ["method.selection.value=None must be in (0, 1]"]),
+        (
+            "method=filter method.selection.kind=threshold method.selection.value=1",
+            ["method.selection.value=1.0 must be in [0, 1)"],
+        ),
+        ("sft.micro_batch_size=7", ["sft.micro_batch_size=7 must divide sft.batch_size=64"]),
+        ("alignment.learning_rate=0", ["alignment.learning_rate=0.0 must be positive"]),
+        ("data.pairs=null", ["data.pairs is required for synthetic data"]),
+        (
+            "method=human weighting=c1",
+            ["weighting=c1", "human labels", "use weighting=uniform or method=cw_po"],
+        ),
+        (
+            "method=human method.selection.kind=threshold method.selection.value=0.5",
+            ["confidence", "method=filter"],
+        ),
+        ("gold=trained gold.holdout=0", ["gold.holdout=0.0 must be in (0, 1)"]),
+        ("gold=huggingface", ["gold=huggingface needs gold.path="]),
+        ("pair.weak=world/opt-33x1", ["pair.weak=world/opt-33x1", "multiple of 16"]),
+        ("pair.strong=world/gpt-32x1", ["pair.strong=world/gpt-32x1", "opt|qwen2|llama"]),
+        ("~objective", ["objective.name is required"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_one_line_says_what_is_wrong(refused, words, parts):
+    assert_one(refused(*words.split()), *parts)
+
+
+def test_all_problems_are_reported_in_one_go(refused):
+    lines = refused(
+        "human_fraction=2", "objective.beta=0", "until=sfd", "method=human", "weighting=c2", "sft.epochs=-1"
+    )
+    assert len(lines) == 5
+    starts = ("human_fraction=2.0", "objective.beta=0.0", "until=sfd", "weighting=c2", "sft.epochs=-1.0")
+    assert {start for start in starts if any(line.startswith(start) for line in lines)} == set(starts)
+
+
+def test_real_text_needs_a_gold_model_and_models_that_can_read_it(refused):
+    Path("pairs.jsonl").write_text("{}\n")
+    gold, models = refused("data=jsonl", "data.path=pairs.jsonl")
+    assert "gold=oracle knows only the synthetic world" in gold
+    assert "use gold=trained, or gold=huggingface" in gold
+    assert "pair.weak=world/opt-32x1 and pair.strong=world/opt-64x2" in models
+    assert "set pair.weak and pair.strong to checkpoint folders or hub ids" in models
+
+
+def test_lora_without_peft_says_what_to_install(refused, monkeypatch):
+    monkeypatch.setattr("cwpo.validation.find_spec", lambda name: None)
+    assert_one(
+        refused("lora.enabled=true"), "lora.enabled=true needs the package peft", "pip install 'cwpo[lora]'"
+    )
+
+
+# --- models -------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_path_that_does_not_exist(refused):
+    assert_one(
+        refused("pair.weak=./nowhere"),
+        "pair.weak=./nowhere does not exist",
+        "hub id such as facebook/opt-125m",
+    )
+
+
+def test_a_model_path_that_is_a_file(refused):
+    Path("model.safetensors").write_bytes(b"")
+    assert_one(refused("pair.strong=./model.safetensors"), "is a file; name the folder of the checkpoint")
+
+
+def test_a_model_folder_without_config(refused, checkpoint):
+    folder = checkpoint("weak", **{"config.json": None})
+    assert_one(
+        refused(f"pair.weak={folder}"),
+        f"pair.weak={folder} is not a checkpoint",
+        "no config.json",
+        "save_pretrained",
+    )
+
+
+def test_a_model_folder_without_weights(refused, checkpoint):
+    folder = checkpoint("weak", **{"model.safetensors": None})
+    assert_one(refused(f"pair.weak={folder}"), "no *.safetensors weights")
+
+
+def test_pickle_weights_are_refused(refused, checkpoint):
+    folder = checkpoint("weak", **{"model.safetensors": None, "pytorch_model.bin": b"pickle"})
+    assert_one(
+        refused(f"pair.weak={folder}"),
+        "only pickle weights (pytorch_model.bin)",
+        "can run code",
+        "save_pretrained",
+    )
+
+
+def test_a_model_folder_without_tokenizer(refused, checkpoint, tokenizer_files):
+    folder = checkpoint("weak", **dict.fromkeys(tokenizer_files))
+    assert_one(refused(f"pair.weak={folder}"), "has no tokenizer", "tokenizer.save_pretrained")
+
+
+def test_a_hub_id_that_cannot_be_had(refused):
+    assert_one(
+        refused("pair.weak=no/such-model"), "pair.weak=no/such-model is neither a folder here nor a model"
+    )
+
+
+def test_every_bad_model_is_named_and_none_twice(refused):
+    lines = refused(
+        "pair.weak=./a", "pair.strong=./b", "gold=trained", "data=jsonl", f"data.path={Path(__file__)}"
+    )
+    assert [line.split(" does not exist")[0] for line in lines] == ["pair.weak=./a", "pair.strong=./b"]
+
+
+def test_a_gold_model_with_two_scores(refused, checkpoint):
+    folder = checkpoint("gold", {"architectures": ["LlamaForSequenceClassification"], "num_labels": 2})
+    lines = refused("gold=huggingface", f"gold.path={folder}")
+    assert_one(lines, f"gold.path={folder} returns 2 scores", "num_labels=1")
+
+
+# --- data ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def refused_data(refused, checkpoint):
+    """Runs an arm on the given lines of pairs.jsonl, with checkpoints that would be usable but for their weights."""
+    folder = checkpoint("model")
+
+    def run(*lines: str | dict, **overrides: object) -> list[str]:
+        text = "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
+        Path("pairs.jsonl").write_text(text, encoding="utf-8")
+        words = [
+            "data=jsonl",
+            "data.path=pairs.jsonl",
+            f"pair.weak={folder}",
+            f"pair.strong={folder}",
+            "gold=trained",
+        ]
+        return refused(*words, *(f"{key}={value}" for key, value in overrides.items()))
+
+    return run
+
+
+def good(count: int) -> list[dict]:
+    return [{"prompt": f"p{i}", "chosen": f"good {i}", "rejected": f"bad {i}"} for i in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("nowhere.jsonl", "does not exist"),
+        (".", "is a folder; name the .jsonl or .jsonl.gz file in it"),
+        ("3", "must be a file, a list of files, or a hub id"),
+        ("[]", "must be a file, a list of files, or a hub id"),
+    ],
+)
+def test_a_data_path_that_is_no_file(refused, path, reason):
+    assert_one(
+        refused("data=jsonl", f"data.path={path}", "gold=trained", "pair.weak=a/b", "pair.strong=a/b"),
+        path,
+        reason,
+    )
+
+
+def test_no_data_path(refused):
+    lines = refused("data=jsonl", "gold=trained", "pair.weak=a/b", "pair.strong=a/b")
+    assert_one(lines, "data.path is required")
+
+
+def test_an_empty_file(refused_data):
+    assert_one(refused_data(), "data.path=pairs.jsonl is empty")
+
+
+def test_a_file_of_blank_lines(refused_data):
+    assert_one(refused_data("", "  "), "data.path=pairs.jsonl holds no pairs")
+
+
+def test_a_column_of_ours_that_does_not_exist(refused_data):
+    lines = refused_data(*good(3), **{"+data.columns.chozen": "better"})
+    assert_one(lines, "data.columns.chozen names no column of a pair", "did you mean chosen?")
+
+
+@pytest.mark.parametrize(
+    ("line", "parts"),
+    [
+        ("{'prompt': 1}", ["pairs.jsonl line 3 is not JSON", "column 2"]),
+        ("[1, 2]", ["pairs.jsonl line 3 is a JSON list", "one object a line"]),
+        (
+            {"prompt": "p", "chosen": "c"},
+            ["pairs.jsonl:3 lacks a column", "it has prompt, chosen", "prompt, chosen, rejected"],
+        ),
+        ({"prompt": "p", "chosen": None, "rejected": "r"}, ["pairs.jsonl:3: chosen is NoneType, not text"]),
+        ({"prompt": "p", "chosen": ["turns"], "rejected": "r"}, ["pairs.jsonl:3: chosen is list, not text"]),
+        (
+            {"prompt": "p", "response_a": "x", "response_b": "y", "label": "c"},
+            ["pairs.jsonl:3: unknown label 'c'", 'use "a", "b" or "tie"'],
+        ),
+        (
+            {"chosen": "no turn", "rejected": "no turn"},
+            ["pairs.jsonl:3: no prompt column", "no 'Assistant:' turn"],
+        ),
+        (
+            '{"prompt": "p", "chosen": "\\ud800", "rejected": "r"}',
+            ["pairs.jsonl:3: chosen has half a surrogate pair"],
+        ),
+    ],
+    ids=["not-json", "not-an-object", "missing-column", "null", "turns", "label", "no-dialogue", "surrogate"],
+)
+def test_a_bad_line_is_named(refused_data, line, parts):
+    assert_one(refused_data(*good(2), line, *good(2)), *parts)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"prompt": "not gzip"}',
+        b"\x1f\x8b\x08\x00cut off",
+        b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xff\xff",
+    ],
+)
+def test_a_broken_gzip_file(refused, checkpoint, content):
+    Path("pairs.jsonl.gz").write_bytes(content)
+    words = ["data=jsonl", "data.path=pairs.jsonl.gz", "gold=trained", f"pair.weak={checkpoint('w')}"]
+    assert_one(refused(*words, f"pair.strong={checkpoint('s')}"), "pairs.jsonl.gz cannot be read")
+
+
+def test_text_that_is_not_utf8(refused_data, refused):
+    Path("latin.jsonl").write_bytes('{"prompt": "é"}'.encode("latin-1"))
+    assert_one(refused_data(*good(1), **{"data.path": "latin.jsonl"}), "latin.jsonl cannot be read as UTF-8")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "small"),
+    [
+        ({"human_fraction": 0.2}, "labeled has 1"),
+        ({"human_fraction": 0.9}, "unlabeled has 1"),
+        ({"data.test_fraction": 0.01}, "test has 0"),
+        ({"gold.holdout": 0.1}, "gold hold-out has 1"),
+    ],
+)
+def test_fewer_than_two_pairs_in_a_split(refused_data, overrides, small):
+    rows = [*good(10), {"prompt": "p", "chosen": "", "rejected": "x"}]
+    defaults = {"data.test_fraction": 0.3, "gold.holdout": 0.3, "human_fraction": 0.3}
+    lines = refused_data(*rows, **(defaults | overrides))
+    assert_one(
+        lines, "every split needs at least 2 pairs", small, "read 11, empty_response 1", "give more pairs"
+    )
+
+
+def test_nothing_is_left_after_filtering(refused_data):
+    lines = refused_data(*[{"prompt": "p", "chosen": "same", "rejected": "same"}] * 5)
+    assert_one(lines, "labeled has 0, unlabeled has 0, test has 0", "identical_responses 5")
+
+
+def test_prompts_that_are_longer_than_the_models_context(refused_data):
+    rows = [{"prompt": "word " * 70 + str(i), "chosen": "x", "rejected": "y"} for i in range(9)]
+    lines = refused_data(*rows)
+    assert_one(lines, "none of the 9 pairs fits into 64 tokens", "9 prompts alone", "longer context")
+
+
+# --- training data of PreferenceTrainer ---------------------------------------------------------------------------
+
+ROW = {"prompt": "p", "chosen": "x", "rejected": "y", "weight": 0.5}
+
+
+def test_rows_without_a_weight_are_refused():
+    from cwpo.training.preference import preference_rows
+
+    with pytest.raises(
+        InputError, match=r"lacks the column weight; it has prompt, chosen, rejected.*never assumed"
+    ):
+        preference_rows(None, None, [{k: v for k, v in ROW.items() if k != "weight"}])
+
+
+@pytest.mark.parametrize("value", [-0.1, math.nan, math.inf, None, "0.5"])
+def test_weights_that_are_no_weights_are_refused(value):
+    from cwpo.training.preference import preference_rows
+
+    with pytest.raises(
+        InputError, match=r"column weight: 1 of 2 values are not finite numbers, at least 0; row 1 has"
+    ):
+        preference_rows(None, None, [ROW, ROW | {"weight": value}])
+
+
+def test_no_rows_are_refused():
+    from cwpo.training.preference import preference_rows
+
+    with pytest.raises(InputError, match="no pairs"):
+        preference_rows(None, None, [])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"beta": 0}, "beta is 0; it must be positive"),
+        ({"beta": -1.0}, "beta is -1.0"),
+        ({"objective": "rdpo", "flip_rate": 0.5}, r"flip_rate is 0.5; it must lie in \[0, 0.5\)"),
+    ],
+)
+def test_settings_of_an_objective_are_checked_first(settings, message):
+    from cwpo.training.preference import PreferenceTrainer
+
+    with pytest.raises(ValueError, match=message):
+        PreferenceTrainer(None, None, [ROW], processing_class=None, **settings)

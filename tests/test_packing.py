@@ -1,0 +1,97 @@
+"""Packed pairs: exactly the log-probs and gradients of plain sequences."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cwpo.data.batching import PairCollator
+from cwpo.data.packing import fill_rows, pack_pairs
+from cwpo.data.toy import build_tokenizer
+from cwpo.models.logprobs import response_logps
+from cwpo.models.packed import can_pack, packed_logps
+from cwpo.models.toy import toy_config
+
+
+def pair(prompt, chosen, rejected):
+    n = len(prompt)
+    return {"chosen_ids": prompt + chosen, "chosen_start": n, "rejected_ids": prompt + rejected, "rejected_start": n}
+
+
+def test_worked_example():
+    batch = pack_pairs([pair([1, 7], [5, 9], [6, 9])], pad_id=0)
+    assert batch["packed_ids"][0, :6].tolist() == [1, 7, 5, 9, 6, 9]
+    assert batch["position_ids"][0, :6].tolist() == [0, 1, 2, 3, 2, 3]
+    assert batch["predictor"].tolist() == [1, 2, 1, 4]
+    assert batch["target"].tolist() == [5, 9, 6, 9]
+    assert batch["sequence"].tolist() == [0, 0, 1, 1]
+    assert batch["attention"][0, 0, :6, :6].int().tolist() == [
+        [1, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0],
+        [1, 1, 1, 0, 0, 0],
+        [1, 1, 1, 1, 0, 0],
+        [1, 1, 0, 0, 1, 0],
+        [1, 1, 0, 0, 1, 1],
+    ]
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=30))
+@settings(max_examples=50, deadline=None)
+def test_rows_hold_every_pair_once_without_overlap(lengths):
+    places, rows = fill_rows(lengths, 40)
+    taken = [[False] * 40 for _ in range(rows)]
+    for place, length in zip(places, lengths, strict=True):
+        for column in range(place.column, place.column + length):
+            assert not taken[place.row][column]
+            taken[place.row][column] = True
+
+
+def random_pairs(count=9):
+    generator = torch.Generator().manual_seed(3)
+
+    def ids(n):
+        return torch.randint(4, 300, (n,), generator=generator).tolist()
+
+    return [pair(ids(3 + i % 4), [*ids(1 + i % 5), 2], [*ids(1 + (2 * i) % 3), 2]) for i in range(count)]
+
+
+@pytest.mark.parametrize("name", ["opt-32x2", "qwen2-32x2", "llama-32x2"])
+def test_log_probs_and_gradients_equal_plain_sequences(name):
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(toy_config(name, build_tokenizer())).eval()
+    pairs = random_pairs()
+    assert can_pack(model, pairs, pad_id=0)
+    coefficients = torch.linspace(-1, 1, 2 * len(pairs))
+    results = []
+    for packed in (False, True):
+        batch = PairCollator(0, packed=packed)(pairs)
+        logps = packed_logps(model, batch) if packed else response_logps(model, **batch)
+        model.zero_grad()
+        (coefficients * logps).sum().backward()
+        results.append((logps.detach(), [p.grad.clone() for p in model.parameters()]))
+    (plain, plain_grads), (packed, packed_grads) = results
+    torch.testing.assert_close(packed, plain, rtol=1e-4, atol=1e-5)
+    for a, b in zip(packed_grads, plain_grads, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_that_ignores_the_mask_is_not_packed():
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    class Scaled(GPT2LMHeadModel):
+        def get_output_embeddings(self):
+            return torch.nn.Linear(32, 352)  # not what its logits come from
+
+    model = Scaled(GPT2Config(vocab_size=352, n_embd=32, n_layer=1, n_head=2, n_positions=64))
+    assert not can_pack(model, random_pairs(), pad_id=0)
+
+
+def test_pairs_with_different_prompt_tokens_are_not_packed():
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_config(toy_config("opt-32x1", build_tokenizer()))
+    pairs = random_pairs()
+    pairs[5]["rejected_ids"] = [5, *pairs[5]["rejected_ids"][1:]]
+    assert not can_pack(model, pairs, pad_id=0)
