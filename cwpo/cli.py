@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +30,7 @@ def entry(main: Callable[[], Any]) -> Callable[[], None]:
         os.environ["HYDRA_FULL_ERROR"] = (
             "1"  # let errors reach us instead of Hydra's own report and exit code 1
         )
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: clean up, say how to go on
         try:
             main()
         except KeyboardInterrupt:

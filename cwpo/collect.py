@@ -40,7 +40,9 @@ def record(arms: Sequence[Arm], store: Store, results: Path, *, experiment: str,
         rewards = pd.concat([_rewards(made, store) for made in evaluated])
         replace_rows(folder / "runs.csv", rows, RUN_COLUMNS, experiment=replaced)
         replace_rows(folder / "details.csv", details.drop_duplicates("run_key"), DETAIL_COLUMNS)
-        replace_rows(folder / "rewards.csv.gz", rewards.drop_duplicates(["run_key", "prompt_id"]), REWARD_COLUMNS)
+        replace_rows(
+            folder / "rewards.csv.gz", rewards.drop_duplicates(["run_key", "prompt_id"]), REWARD_COLUMNS
+        )
         prune(folder)
         written += [folder / name for name in ("runs.csv", "details.csv", "rewards.csv.gz")]
     if assessed:

@@ -96,14 +96,20 @@ def arm(cfg: DictConfig) -> dict[str, Node]:
     """The nodes of one arm by name, in an order in which they can run. Arms on human labels have no annotator."""
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
-    uses_world = cfg.data.source == "world" or any(m.startswith(WORLD) for m in (cfg.pair.weak, cfg.pair.strong))
+    uses_world = cfg.data.source == "world" or any(
+        m.startswith(WORLD) for m in (cfg.pair.weak, cfg.pair.strong)
+    )
     if uses_world:
         from cwpo.data.toy import WORLD_VERSION
 
         plain["world_version"] = WORLD_VERSION
     else:
         plain["world_version"] = None
-    plain |= {f"{who}{part}": plain["pair"][f"{who}{part}"] for who in ("weak", "strong") for part in ("", "_revision")}
+    plain |= {
+        f"{who}{part}": plain["pair"][f"{who}{part}"]
+        for who in ("weak", "strong")
+        for part in ("", "_revision")
+    }
     plain["holdout"] = cfg.gold.holdout if cfg.gold.name == "trained" else 0.0
     plain["tokenizers"], plain["max_tokens"] = _token_limits(cfg)
     if plain["method"]["selection"]["kind"] == "all":
@@ -113,17 +119,23 @@ def arm(cfg: DictConfig) -> dict[str, Node]:
 
     def add(name: str, stage: Stage, parents: Mapping[str, Node | None], **extra: Any) -> Node:
         config = _slice(plain | extra, stage.reads)
-        nodes[name] = Node(name, stage, config, _hashed(config), {r: p for r, p in parents.items() if p is not None})
+        nodes[name] = Node(
+            name, stage, config, _hashed(config), {r: p for r, p in parents.items() if p is not None}
+        )
         return nodes[name]
 
     def pretrained(who: str, model: str | None) -> Node | None:
-        return add(f"pretrain_{who}", PRETRAIN, {}, model=model) if model and model.startswith(WORLD) else None
+        return (
+            add(f"pretrain_{who}", PRETRAIN, {}, model=model) if model and model.startswith(WORLD) else None
+        )
 
     prepare = add("prepare", PREPARE, {})
     annotate = None
     if cfg.method.labels == "weak" or cfg.until in ("train_annotator", "annotate", "assess"):
         annotator = add(
-            "train_annotator", TRAIN_ANNOTATOR, {"prepare": prepare, "weak_model": pretrained("weak", cfg.pair.weak)}
+            "train_annotator",
+            TRAIN_ANNOTATOR,
+            {"prepare": prepare, "weak_model": pretrained("weak", cfg.pair.weak)},
         )
         annotate = add("annotate", ANNOTATE, {"prepare": prepare, "train_annotator": annotator})
     gold_model = None
@@ -157,7 +169,9 @@ def wanted(nodes: Mapping[str, Node], until: str | None) -> list[Node]:
     return list(seen.values())
 
 
-def run_node(node: Node, settings: Settings, progress: Callable[[int, int], None] = lambda d, t: None) -> bool:
+def run_node(
+    node: Node, settings: Settings, progress: Callable[[int, int], None] = lambda d, t: None
+) -> bool:
     """Compute one stage whose parents are finished; False if it was finished already."""
     store = Store(settings.store)
 
@@ -231,7 +245,10 @@ def _token_limits(cfg: DictConfig) -> tuple[list[list[str | None]], int]:
     """The tokenizers that every pair must fit, and the longest sequence that fits both models, in tokens."""
     tokenizers: list[list[str | None]] = []
     limits = [cfg.data.max_tokens]
-    for path, revision in ((cfg.pair.weak, cfg.pair.weak_revision), (cfg.pair.strong, cfg.pair.strong_revision)):
+    for path, revision in (
+        (cfg.pair.weak, cfg.pair.weak_revision),
+        (cfg.pair.strong, cfg.pair.strong_revision),
+    ):
         if path.startswith(WORLD):
             continue  # its texts are short and its tokenizer is the world's own
         from cwpo.models.policy import context_length

@@ -61,8 +61,13 @@ def expand(overrides: Sequence[str], seeds: Sequence[int] | None = None) -> list
         from_file = parser.parse_overrides([f"{k}={v}" for k, v in (hydra.sweeper.params or {}).items()])
         named = {o.get_key_element() for o in given}
         axes: dict[str, list[str]] = {}
-        for o in [*(o for o in from_file if o.get_key_element() not in named), *(o for o in given if o.is_sweep_override())]:
-            values = list(o.sweep_string_iterator()) if o.is_sweep_override() else [o.get_value_element_as_str()]
+        for o in [
+            *(o for o in from_file if o.get_key_element() not in named),
+            *(o for o in given if o.is_sweep_override()),
+        ]:
+            values = (
+                list(o.sweep_string_iterator()) if o.is_sweep_override() else [o.get_value_element_as_str()]
+            )
             axes[o.get_key_element()] = values
         over_seeds = [int(value) for value in axes.pop("seed", [])]
         if seeds is not None:
@@ -123,7 +128,9 @@ class Plan:
 
     def remaining_seconds(self) -> float:
         """Estimated work left, in seconds of one worker; stages that never ran count 0."""
-        return sum((count - self.cached[name]) * (self.seconds[name] or 0) for name, count in self.stages.items())
+        return sum(
+            (count - self.cached[name]) * (self.seconds[name] or 0) for name, count in self.stages.items()
+        )
 
     def naive_seconds(self) -> float:
         """The same if every arm computed all its stages itself."""

@@ -36,7 +36,9 @@ def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     missing = [name for name in columns if name not in frame]
     unknown = [name for name in frame if name not in columns]
     if missing or unknown:
-        parts = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"has unknown {', '.join(unknown)}"] * bool(unknown)
+        parts = [f"lacks {', '.join(missing)}"] * bool(missing) + [
+            f"has unknown {', '.join(unknown)}"
+        ] * bool(unknown)
         raise ResultsError(
             f"{path} comes from another schema version: it {' and '.join(parts)}; delete it and run `make reproduce` again, "
             "which takes everything finished from the store"
@@ -45,7 +47,9 @@ def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     repeated = frame.index[frame.duplicated(identity, keep=False)]
     if len(repeated):
         lines = ", ".join(str(i + 2) for i in repeated[:10])
-        raise ResultsError(f"{path} has the same {' and '.join(identity)} more than once: lines {lines}; delete the extra rows")
+        raise ResultsError(
+            f"{path} has the same {' and '.join(identity)} more than once: lines {lines}; delete the extra rows"
+        )
     if "scale" in columns and len(frame) and set(frame["scale"]) != {path.parent.name}:
         raise ResultsError(
             f"{path} mixes scales: {', '.join(sorted(set(map(str, frame['scale']))))}; only {path.parent.name} belongs there"

@@ -44,9 +44,13 @@ def run_job(cfg: DictConfig, argv: Sequence[str]) -> None:
 def _say_outcome(made: Arm, store: Store, written: Sequence[Path]) -> None:
     cfg = made.cfg
     prepared = store.manifest("prepare", made.nodes["prepare"].key)["summary"]
-    drops = ", ".join(f"{name} {count}" for name, count in prepared["drops"].items() if name != "read" and count)
+    drops = ", ".join(
+        f"{name} {count}" for name, count in prepared["drops"].items() if name != "read" and count
+    )
     sizes = ", ".join(f"{count} {name}" for name, count in prepared["pairs"].items())
-    print(f"{cfg.scale_name} scale · {cfg.data.name} · {cfg.pair.weak} -> {cfg.pair.strong} · seed {cfg.seed}")
+    print(
+        f"{cfg.scale_name} scale · {cfg.data.name} · {cfg.pair.weak} -> {cfg.pair.strong} · seed {cfg.seed}"
+    )
     print(f"  pairs: {prepared['drops']['read']} read; {sizes}; dropped: {drops or 'none'}")
     for name in ("assess", "evaluate"):
         if any(node.name == name for node in made.run):
@@ -93,7 +97,11 @@ def experiments(name: str) -> list[str]:
     if name == "all":
         return existing
     names = list(CORE) if name == "core" else [part.strip() for part in name.split(",") if part.strip()]
-    unknown = [f"experiment={part} does not exist; {nearest(part, ['core', 'all', *existing])}" for part in names if part not in existing]
+    unknown = [
+        f"experiment={part} does not exist; {nearest(part, ['core', 'all', *existing])}"
+        for part in names
+        if part not in existing
+    ]
     if unknown or not names:
         raise InputError(unknown or "experiment= names nothing; use core, all, or names of conf/experiment")
     return names
@@ -105,7 +113,13 @@ def reproduce(cfg: Any) -> None:
 
     started = time.monotonic()
     names = experiments(cfg.experiment)
-    common = [f"scale={cfg.scale}", f"store={cfg.store}", f"results={cfg.results}", f"threads={cfg.threads}", *cfg.overrides]
+    common = [
+        f"scale={cfg.scale}",
+        f"store={cfg.store}",
+        f"results={cfg.results}",
+        f"threads={cfg.threads}",
+        *cfg.overrides,
+    ]
     seeds = None if cfg.seeds is None else list(cfg.seeds)
     arms = {name: expand([f"experiment={name}", *common], seeds) for name in names}
     together = [made for group in arms.values() for made in group]

@@ -45,7 +45,9 @@ def gold_reward_accuracy(aligned: ArrayLike, baseline: ArrayLike) -> GoldRewardA
     """
     a, b = _same_prompts(aligned, baseline)
     accuracy = float(np.mean(a > b))
-    return GoldRewardAccuracy(accuracy, float(np.mean(a == b)), float(np.sqrt(accuracy * (1 - accuracy) / len(a))))
+    return GoldRewardAccuracy(
+        accuracy, float(np.mean(a == b)), float(np.sqrt(accuracy * (1 - accuracy) / len(a)))
+    )
 
 
 def win_rate(a: ArrayLike, b: ArrayLike) -> float:

@@ -1,8 +1,8 @@
 """The experiment store: finished stages, each in a folder named by the hash of everything that made it.
 
-    <root>/<stage>/<key>/           a finished stage: its files and manifest.json, the last file written
-    <root>/.partial/<stage>-<key>   being written; renamed into place when complete, removed when found stale
-    <root>/.locks/                  one lock file per key; the operating system frees it when its holder dies
+<root>/<stage>/<key>/           a finished stage: its files and manifest.json, the last file written
+<root>/.partial/<stage>-<key>   being written; renamed into place when complete, removed when found stale
+<root>/.locks/                  one lock file per key; the operating system frees it when its holder dies
 """
 
 from __future__ import annotations
@@ -174,7 +174,9 @@ def git_commit() -> str:
     here = Path(__file__).parent
 
     def git(*args: str) -> str:
-        return subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", *args], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
         changed = git("status", "--porcelain", "--untracked-files=no", "--", "cwpo", "conf", "scripts")

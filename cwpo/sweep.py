@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -65,7 +68,9 @@ def _run_in_workers(nodes: Sequence[Node], settings: Settings, jobs: int, board:
     by_key = {node.key: node for node in nodes}
     running: dict[Future[Any], Node] = {}
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker, initargs=(settings.threads,))
+    pool = ProcessPoolExecutor(
+        jobs, mp_context=context, initializer=_start_worker, initargs=(settings.threads,)
+    )
     failure: BaseException | None = None
     try:
         while waiting or running:
@@ -90,6 +95,10 @@ def _run_in_workers(nodes: Sequence[Node], settings: Settings, jobs: int, board:
                         needs.discard(node.key)
                 else:
                     failure = failure or (error if isinstance(error, InputError) else _failure(node, error))
+    except KeyboardInterrupt:
+        for worker in multiprocessing.active_children():
+            os.kill(worker.pid or 0, signal.SIGINT)  # they clean up the stage under way
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     if failure is not None:
@@ -98,8 +107,17 @@ def _run_in_workers(nodes: Sequence[Node], settings: Settings, jobs: int, board:
 
 
 def _start_worker(threads: int) -> None:
+    os.setsid()  # Ctrl-C reaches the parent only, which passes it on once
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     use_threads(threads)
     quiet_libraries()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _failure(node: Node, error: BaseException) -> Failed:
@@ -152,9 +170,13 @@ class Board:
 
     def _note(self, name: str) -> str:
         done = self.finished - self.cached
-        enough = done >= max(3, (self.total - self.cached) / 20)  # the first stages, imports included, mislead
+        enough = done >= max(
+            3, (self.total - self.cached) / 20
+        )  # the first stages, imports included, mislead
         left = (time.monotonic() - self.begun) / done * (self.total - self.finished) if enough else None
-        return f"{name} · {self.cached} cached" + (f" · about {_minutes(left)} left" if left is not None else "")
+        return f"{name} · {self.cached} cached" + (
+            f" · about {_minutes(left)} left" if left is not None else ""
+        )
 
     def _line(self, text: str) -> None:
         if not self.console.is_terminal and time.monotonic() - self.spoken > 10:
@@ -164,9 +186,10 @@ class Board:
         if not self.console.is_terminal:
             self.spoken = time.monotonic()
             prefix = f"{self.title}: " if self.title else ""
-            print(f"{prefix}stage {self.finished} of {self.total} · {text}", file=self.console.file, flush=True)
+            print(
+                f"{prefix}stage {self.finished} of {self.total} · {text}", file=self.console.file, flush=True
+            )
 
 
 def _minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
-

@@ -63,7 +63,9 @@ class Tracker:
     def __enter__(self) -> Tracker:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
         self._file.close()
         if self._run is not None:
             self._run.finish(exit_code=0 if kind is None else 1)
@@ -76,5 +78,7 @@ def wandb_mode(mode: str) -> str:
     if os.environ.get("WANDB_MODE"):
         return os.environ["WANDB_MODE"]
     netrc = Path("~/.netrc").expanduser()
-    has_key = bool(os.environ.get("WANDB_API_KEY")) or (netrc.is_file() and "wandb" in netrc.read_text(errors="replace"))
+    has_key = bool(os.environ.get("WANDB_API_KEY")) or (
+        netrc.is_file() and "wandb" in netrc.read_text(errors="replace")
+    )
     return "online" if has_key else "offline"

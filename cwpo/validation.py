@@ -56,8 +56,9 @@ HEAD_SIZE = 16  # of the synthetic world's models
 
 def nearest(value: object, valid: Iterable[str]) -> str:
     """`did you mean x?` where one is close, and the valid values."""
-    options = list(valid)
-    close = difflib.get_close_matches(str(value), options, n=1)
+    options, given = list(valid), str(value)
+    close = [option for option in options if given and option.startswith(given)]
+    close = close or difflib.get_close_matches(given, options, n=1)
     return (f"did you mean {close[0]}? " if close else "") + "valid: " + ", ".join(options)
 
 
@@ -70,8 +71,7 @@ def check_config(cfg: DictConfig, stages: Iterable[str]) -> None:
     if missing:
         raise InputError([f"{key} is required: set {key}=..." for key in missing])
     problems = [*_choices(cfg, stages), *_ranges(cfg), *_method(cfg), *_gold(cfg), *_data(cfg)]
-    if not problems:
-        problems = _models(cfg)
+    problems += _models(cfg, ask_hub=not problems)
     if problems:
         raise InputError(problems)
 
@@ -237,16 +237,15 @@ def _data(cfg: DictConfig) -> list[str]:
     return problems
 
 
-def _models(cfg: DictConfig) -> list[str]:
-    """Problems of the named checkpoints. Folders are looked into; a hub id is asked for its config."""
+def _models(cfg: DictConfig, ask_hub: bool) -> list[str]:
+    """Problems of the named checkpoints. Folders are looked into; a hub id is asked for its config, which takes time."""
     named = {
         "pair.weak": (cfg.pair.weak, cfg.pair.weak_revision),
         "pair.strong": (cfg.pair.strong, cfg.pair.strong_revision),
     }
     gold = (cfg.gold.path, cfg.gold.revision)
-    if (
-        cfg.gold.name != "oracle" and cfg.gold.path and gold != named["pair.strong"]
-    ):  # the same one needs no second line
+    # gold=trained starts from the strong model unless told otherwise: that one needs no second line
+    if cfg.gold.name != "oracle" and cfg.gold.path and gold != named["pair.strong"]:
         named["gold.path"] = gold
     real = {key: spec for key, spec in named.items() if not spec[0].startswith("world/")}
     problems = []
@@ -257,9 +256,9 @@ def _models(cfg: DictConfig) -> list[str]:
         from cwpo.models.policy import checkpoint_problem, hub_problem
 
         for key, (path, revision) in real.items():
-            problem = checkpoint_problem(path, key) or hub_problem(path, revision, key)
+            problem = checkpoint_problem(path, key) or (hub_problem(path, revision, key) if ask_hub else None)
             problems += [problem] if problem else []
-        if cfg.gold.name == "huggingface" and not problems:
+        if cfg.gold.name == "huggingface" and ask_hub and not problems:
             from cwpo.models.gold import gold_problem
 
             problem = gold_problem(cfg.gold.path, cfg.gold.revision)

@@ -4,18 +4,21 @@ The checkpoints of these tests hold garbage where their weights should be, so a 
 would fail with another error.
 """
 
+import copy
 import json
 import math
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from cwpo import cli
 from cwpo.data.toy import build_tokenizer
 from cwpo.errors import InputError
-from cwpo.pipeline import Settings
+from cwpo.pipeline import STAGES, Settings
 from cwpo.plan import expand
 from cwpo.sweep import run_arms
+from cwpo.validation import check_config
 
 LLAMA = {
     "model_type": "llama",
@@ -106,54 +109,91 @@ def assert_one(lines: list[str], *parts: str) -> None:
         ("+method.labls=weak", ["+method.labls is no key", "did you mean method.labels?"]),
         ("data.columns.chosen=better", ["unknown key data.columns.chosen", "+data.columns.chosen=..."]),
         ("seed=abc", ["seed=abc", "Integer"]),
-        ("seed=-1", ["seed=-1 must be at least 0"]),
         ("lora.enabled=maybe", ["lora.enabled=maybe", "not a valid bool"]),
-        ("objective.name=dop", ["objective.name=dop is unknown", "did you mean dpo?"]),
-        ("method.labels=weka", ["method.labels=weka is unknown", "did you mean weak?"]),
-        ("method.selection.kind=top", ["method.selection.kind=top is unknown", "top_fraction"]),
-        ("data.world=harmles", ["data.world=harmles is unknown", "did you mean harmless?"]),
-        ("until=anotate", ["until=anotate is no stage", "did you mean annotate?"]),
-        ("device=gpu", ["device=gpu is unknown", "cuda"]),
-        ("sft.scheduler=cosin", ["sft.scheduler=cosin is unknown", "did you mean cosine?"]),
-        ("alignment.optimizer=adamw", ["alignment.optimizer=adamw is unknown", "adamw_torch"]),
-        ("logger=wandb logger.mode=onlin", ["logger.mode=onlin is unknown", "did you mean online?"]),
-        ("human_fraction=0", ["human_fraction=0.0 must be in (0, 1)"]),
-        ("human_fraction=1", ["human_fraction=1.0 must be in (0, 1)"]),
-        ("human_fraction=1.5", ["human_fraction=1.5 must be in (0, 1)"]),
         ("human_fraction=nan", ["human_fraction=nan must be in (0, 1)"]),
-        ("human_fraction=-0.3", ["human_fraction=-0.3 must be in (0, 1)"]),
-        ("objective.beta=0", ["objective.beta=0.0 must be positive"]),
-        ("objective.beta=-0.5", ["objective.beta=-0.5 must be positive"]),
-        ("objective.beta=inf", ["objective.beta=inf must be positive"]),
-        ("objective=rdpo objective.flip_rate=0.5", ["objective.flip_rate=0.5 must be in [0, 0.5)"]),
-        ("objective=rdpo objective.flip_rate=-0.1", ["objective.flip_rate=-0.1 must be in [0, 0.5)"]),
-        ("method=filter method.selection.value=0", ["method.selection.value=0.0 must be in (0, 1]"]),
-        ("method=filter method.selection.value=null", ["method.selection.value=None must be in (0, 1]"]),
-        (
-            "method=filter method.selection.kind=threshold method.selection.value=1",
-            ["method.selection.value=1.0 must be in [0, 1)"],
-        ),
-        ("sft.micro_batch_size=7", ["sft.micro_batch_size=7 must divide sft.batch_size=64"]),
-        ("alignment.learning_rate=0", ["alignment.learning_rate=0.0 must be positive"]),
-        ("data.pairs=null", ["data.pairs is required for synthetic data"]),
-        (
-            "method=human weighting=c1",
-            ["weighting=c1", "human labels", "use weighting=uniform or method=cw_po"],
-        ),
+        ("method=human weighting=c1", ["weighting=c1", "human labels", "weighting=uniform or method=cw_po"]),
         (
             "method=human method.selection.kind=threshold method.selection.value=0.5",
             ["confidence", "method=filter"],
         ),
         ("gold=trained gold.holdout=0", ["gold.holdout=0.0 must be in (0, 1)"]),
         ("gold=huggingface", ["gold=huggingface needs gold.path="]),
-        ("pair.weak=world/opt-33x1", ["pair.weak=world/opt-33x1", "multiple of 16"]),
-        ("pair.strong=world/gpt-32x1", ["pair.strong=world/gpt-32x1", "opt|qwen2|llama"]),
         ("~objective", ["objective.name is required"]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_one_line_says_what_is_wrong(refused, words, parts):
     assert_one(refused(*words.split()), *parts)
+
+
+@pytest.fixture(scope="module")
+def valid_config():
+    (arm,) = expand([])
+    return arm.cfg
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ("objective.name=dop", "objective.name=dop is unknown; did you mean dpo?"),
+        ("method.labels=weka", "method.labels=weka is unknown; did you mean weak?"),
+        (
+            "method.selection.kind=top",
+            "method.selection.kind=top is unknown; did you mean top_fraction? valid: all,",
+        ),
+        ("data.world=harmles", "data.world=harmles is unknown; did you mean harmless?"),
+        ("until=anotate", "until=anotate is no stage; did you mean annotate?"),
+        ("device=gpu", "device=gpu is unknown; did you mean cpu? valid: auto, cpu, cuda"),
+        ("sft.scheduler=cosin", "sft.scheduler=cosin is unknown; did you mean cosine?"),
+        ("alignment.optimizer=adamw", "alignment.optimizer=adamw is unknown; did you mean adamw"),
+        ("logger.mode=onlin", "logger.mode=onlin is unknown; did you mean online?"),
+        ("seed=-1", "seed=-1 must be at least 0"),
+        ("human_fraction=0", "human_fraction=0.0 must be in (0, 1)"),
+        ("human_fraction=1", "human_fraction=1.0 must be in (0, 1)"),
+        ("human_fraction=1.5", "human_fraction=1.5 must be in (0, 1)"),
+        ("human_fraction=-0.3", "human_fraction=-0.3 must be in (0, 1)"),
+        ("objective.beta=0", "objective.beta=0.0 must be positive"),
+        ("objective.beta=-0.5", "objective.beta=-0.5 must be positive"),
+        ("objective.beta=inf", "objective.beta=inf must be positive"),
+        ("objective.flip_rate=0.5", "objective.flip_rate=0.5 must be in [0, 0.5)"),
+        ("objective.flip_rate=-0.1", "objective.flip_rate=-0.1 must be in [0, 0.5)"),
+        (
+            "method.selection.kind=top_fraction method.selection.value=0",
+            "method.selection.value=0.0 must be in (0, 1]",
+        ),
+        ("method.selection.kind=top_fraction", "method.selection.value=None must be in (0, 1]"),
+        (
+            "method.selection.kind=threshold method.selection.value=1",
+            "method.selection.value=1.0 must be in [0, 1)",
+        ),
+        ("sft.micro_batch_size=7", "sft.micro_batch_size=7 must divide sft.batch_size=64"),
+        ("alignment.learning_rate=0", "alignment.learning_rate=0.0 must be positive"),
+        ("annotator.training.epochs=-1", "annotator.training.epochs=-1.0 must be positive"),
+        ("generation.temperature=0", "generation.temperature=0.0 must be positive"),
+        ("evaluation.prompts=1", "evaluation.prompts=1 must be at least 2"),
+        ("jobs=0", "jobs=0 must be positive"),
+        ("data.test_fraction=1", "data.test_fraction=1.0 must be in (0, 1)"),
+        ("pair.weak=world/opt-33x1", "pair.weak=world/opt-33x1 is no model of the synthetic world"),
+        ("pair.strong=world/gpt-32x1", "pair.strong=world/gpt-32x1 is no model of the synthetic world"),
+    ],
+)
+def test_one_line_names_the_value_and_what_is_valid(valid_config, values, message):
+    cfg = copy.deepcopy(valid_config)
+    for word in values.split():
+        OmegaConf.update(cfg, *word.split("="))
+    with pytest.raises(InputError) as refused:
+        check_config(cfg, STAGES)
+    assert_one(refused.value.problems, message)
+
+
+def test_synthetic_data_needs_its_sizes(valid_config):
+    cfg = copy.deepcopy(valid_config)
+    cfg.data.pairs = cfg.data.test_pairs = None
+    with pytest.raises(InputError) as refused:
+        check_config(cfg, STAGES)
+    assert refused.value.problems == [
+        f"data.{key} is required for synthetic data" for key in ("pairs", "test_pairs")
+    ]
 
 
 def test_all_problems_are_reported_in_one_go(refused):
@@ -163,6 +203,11 @@ def test_all_problems_are_reported_in_one_go(refused):
     assert len(lines) == 5
     starts = ("human_fraction=2.0", "objective.beta=0.0", "until=sfd", "weighting=c2", "sft.epochs=-1.0")
     assert {start for start in starts if any(line.startswith(start) for line in lines)} == set(starts)
+
+
+def test_models_are_looked_at_even_if_values_are_wrong(refused):
+    lines = refused("human_fraction=2", "pair.weak=./nowhere", "pair.strong=world/gpt-32x1")
+    assert [line.split("=")[0] for line in lines] == ["human_fraction", "pair.strong", "pair.weak"]
 
 
 def test_real_text_needs_a_gold_model_and_models_that_can_read_it(refused):

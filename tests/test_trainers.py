@@ -14,7 +14,8 @@ from tiny import FAMILIES, arguments, parameters, save, tiny_model, tiny_tokeniz
 from cwpo.data.batching import PairCollator, SequenceCollator, encode, encode_pairs
 from cwpo.errors import InputError
 from cwpo.models.annotator import new_annotator, score_responses
-from cwpo.models.logprobs import response_lengths, score_sequences
+from cwpo.models.logprobs import score_sequences
+from cwpo.models.packed import can_pack
 from cwpo.models.policy import load_policy
 from cwpo.objectives import dpo, weighted_mean
 from cwpo.training.base import Curve, Rows
@@ -297,10 +298,22 @@ def test_given_reference_log_probs_equal_the_computed_ones(tmp_path):
     )
 
 
-def test_lengths_that_divide_the_log_probs_count_eos(tmp_path):
-    trainer = preference(tmp_path, pairs(2))
-    batch = trainer.data_collator([trainer.train_dataset[i] for i in range(2)])
-    assert response_lengths(batch["labels"]).tolist() == [3, 6, 5, 2]
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packed_and_plain_rows_give_the_same_losses(tmp_path, family):
+    rows = pairs(8, chosen_logp=[-9.0] * 8, rejected_logp=[-11.0] * 8)
+    trainer = preference(tmp_path, rows, tiny_model(family), objective="ipo", average_logps=True)
+    assert trainer.data_collator.packed
+    packed = losses(trainer)
+    trainer.data_collator = PairCollator(0, trainer.data_collator.floats)
+    assert close(losses(trainer), packed, rel=1e-5)
+
+
+def test_without_bos_an_empty_prompt_is_not_packed(tmp_path):
+    # the first response token then follows nothing, least of all the pair before it
+    rows = pairs(4)
+    rows[3]["prompt"] = ""
+    encoded = preference_rows(tiny_model("llama"), tiny_tokenizer("$A"), rows)
+    assert not can_pack(tiny_model("llama"), encoded, pad_id=0)
 
 
 # Runs

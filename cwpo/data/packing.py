@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-ROW_TOKENS = 64  # pairs are put together into rows of about this many tokens; longer pairs have a row of their own
+ROW_TOKENS = (
+    64  # pairs are put together into rows of about this many tokens; longer pairs have a row of their own
+)
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,11 @@ def pack_pairs(pairs: Sequence[Mapping[str, Any]], pad_id: int) -> dict[str, Ten
             first = last
     same_block = block[:, :, None] == block[:, None, :]
     owner = (block - 1) // 3
-    prompt_of = (owner[:, :, None] == owner[:, None, :]) & ((block - 1) % 3 == 0)[:, None, :] & (block > 0)[:, None, :]
+    prompt_of = (
+        (owner[:, :, None] == owner[:, None, :])
+        & ((block - 1) % 3 == 0)[:, None, :]
+        & (block > 0)[:, None, :]
+    )
     # Padding looks at itself, so that no softmax is over nothing.
     causal = np.tril(np.ones((width, width), dtype=bool))
     return {

@@ -40,7 +40,9 @@ class Trained:
 
     def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
         rows = encode(self.tokenizer, prompts, responses)
-        return score_responses(self.model, rows, self.tokenizer.pad_token_id, self.batch_size).double().numpy()
+        return (
+            score_responses(self.model, rows, self.tokenizer.pad_token_id, self.batch_size).double().numpy()
+        )
 
 
 class HuggingFace:

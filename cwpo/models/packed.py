@@ -24,9 +24,14 @@ def packed_logps(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     backbone, head = _parts(model)
     dtype = next(head.parameters()).dtype
     allowed = batch["attention"]
-    mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill(~allowed, torch.finfo(dtype).min)
+    mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill(
+        ~allowed, torch.finfo(dtype).min
+    )
     hidden = backbone(
-        input_ids=batch["packed_ids"], position_ids=batch["position_ids"], attention_mask=mask, use_cache=False
+        input_ids=batch["packed_ids"],
+        position_ids=batch["position_ids"],
+        attention_mask=mask,
+        use_cache=False,
     ).last_hidden_state
     logits = head(hidden.flatten(0, 1)[batch["predictor"]]).float()
     losses = cross_entropy(logits, batch["target"], reduction="none")
@@ -38,9 +43,11 @@ def packed_logps(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
 def can_pack(model: nn.Module, pairs: Sequence[Mapping[str, Any]], pad_id: int) -> bool:
     """Whether the model's packed log-probs of a few pairs equal those of plain sequences.
 
-    False for pairs that do not share their prompts' tokens, and for models that cannot take such a mask, or whose logits
-    are more than head(last hidden state).
+    False for pairs that do not share their prompts' tokens or have none, and for models that cannot take such a mask, or
+    whose logits are more than head(last hidden state).
     """
+    if any(p["chosen_start"] == 0 for p in pairs):
+        return False
     if any(p["chosen_ids"][: p["chosen_start"]] != p["rejected_ids"][: p["rejected_start"]] for p in pairs):
         return False
     sample = list(pairs[:2])

@@ -7,12 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from cwpo.errors import InputError
 
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
-DROPOUTS = ("dropout", "attention_dropout", "activation_dropout", "layerdrop", "embd_pdrop", "attn_pdrop", "resid_pdrop")
+DROPOUTS = (
+    "dropout",
+    "attention_dropout",
+    "activation_dropout",
+    "layerdrop",
+    "embd_pdrop",
+    "attn_pdrop",
+    "resid_pdrop",
+)
 
 
 def checkpoint_problem(path: str, key: str) -> str | None:
@@ -22,7 +36,9 @@ def checkpoint_problem(path: str, key: str) -> str | None:
         if not (folder / "config.json").is_file():
             return f"{key}={path} is not a checkpoint: it has no config.json; name a folder written by save_pretrained"
         if not any(folder.glob("*.safetensors")):
-            pickles = sorted(p.name for p in [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")])
+            pickles = sorted(
+                p.name for p in [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]
+            )
             if pickles:
                 return (
                     f"{key}={path} has only pickle weights ({', '.join(pickles[:3])}), which can run code when loaded; "
@@ -47,7 +63,9 @@ def hub_problem(path: str, revision: str | None, key: str) -> str | None:
         AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        return f"{key}={path} is neither a folder here nor a model that the hub or its cache can give: {reason}"
+        return (
+            f"{key}={path} is neither a folder here nor a model that the hub or its cache can give: {reason}"
+        )
     return None
 
 
@@ -55,7 +73,9 @@ def load_tokenizer(path: str | Path, revision: str | None = None) -> PreTrainedT
     """The tokenizer, with a pad token (EOS where it has none: padding is masked everywhere) and an EOS."""
     tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
     if tokenizer.eos_token_id is None:
-        raise InputError(f"the tokenizer of {path} has no EOS token, so no response could end; set eos_token in it")
+        raise InputError(
+            f"the tokenizer of {path} has no EOS token, so no response could end; set eos_token in it"
+        )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -94,5 +114,7 @@ def add_lora(model: PreTrainedModel, *, r: int, alpha: int, dropout: float) -> A
 
     return get_peft_model(
         model,
-        LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM"),
+        LoraConfig(
+            r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM"
+        ),
     )

@@ -42,18 +42,38 @@ def table13(results: Results) -> list[Page]:
                 found = bootstrap_interval(100 * here[name].to_numpy(dtype=float))
                 cell |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
                 texts.append(f"{found.mean:.1f} [{found.low:.1f}, {found.high:.1f}]")
-            cell |= {"seeds": len(here), "pairs": int(here["n_eval"].sum()), "n_train": int(here["n_train"].iloc[0])}
+            cell |= {
+                "seeds": len(here),
+                "pairs": int(here["n_eval"].sum()),
+                "n_train": int(here["n_train"].iloc[0]),
+            }
             cells.append(cell)
             lines.append(
-                [f"{DATA_NAMES[data]}, {100 * fraction:g} %", f"{cell['n_train']:,}", texts[0], published(theirs), texts[1]]
+                [
+                    f"{DATA_NAMES[data]}, {100 * fraction:g} %",
+                    f"{cell['n_train']:,}",
+                    texts[0],
+                    published(theirs),
+                    texts[1],
+                ]
             )
     seeds, pairs = cells[0]["seeds"], cells[0]["pairs"]
     text = (
         f"Accuracy on held-out pairs of the Bradley–Terry annotator ({rows['weak'].iloc[0]}); mean and 95 % bootstrap interval "
         f"over {seeds} seeds, {pairs:,} test pairs in all per cell.\n\n"
-        + markdown(["data, labelled share", "labelled pairs", "vs human labels %", "paper", "vs gold %"], lines)
+        + markdown(
+            ["data, labelled share", "labelled pairs", "vs human labels %", "paper", "vs gold %"], lines
+        )
     )
-    return [Page("table13", "Table 13: annotator accuracy by label fraction", text, pd.DataFrame(cells), rows["git_commit"])]
+    return [
+        Page(
+            "table13",
+            "Table 13: annotator accuracy by label fraction",
+            text,
+            pd.DataFrame(cells),
+            rows["git_commit"],
+        )
+    ]
 
 
 def calibration(results: Results) -> list[Page]:
@@ -69,10 +89,17 @@ def calibration(results: Results) -> list[Page]:
         overall = sum(means.values()) / len(means)
         verdict = "yes" if low <= overall <= high else "no"
         cells.append({"fact": name, **means, "mean": overall, "low": low, "high": high, "holds": verdict})
-        lines.append([title, *(f"{value:.3f}" for value in means.values()), f"{overall:.3f}", accepted, verdict])
+        lines.append(
+            [title, *(f"{value:.3f}" for value in means.values()), f"{overall:.3f}", accepted, verdict]
+        )
     header = ["fact", *(DATA_NAMES[d] for d in datasets), "mean", "accepted", "holds"]
     text = (
         f"The synthetic world was fitted to these annotator-level facts only, and frozen before arms were compared; "
-        f"{rows['seed'].nunique()} seeds, {int(rows['n_eval'].iloc[0]):,} test pairs each.\n\n" + markdown(header, lines)
+        f"{rows['seed'].nunique()} seeds, {int(rows['n_eval'].iloc[0]):,} test pairs each.\n\n"
+        + markdown(header, lines)
     )
-    return [Page("calibration", "Calibration of the synthetic world", text, pd.DataFrame(cells), rows["git_commit"])]
+    return [
+        Page(
+            "calibration", "Calibration of the synthetic world", text, pd.DataFrame(cells), rows["git_commit"]
+        )
+    ]

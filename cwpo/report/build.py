@@ -21,5 +21,7 @@ def build_report(results: Path, scale: str) -> list[Path]:
     """
     loaded = load(results, scale)
     folder = results / scale
-    written = [path for table in TABLES for page in table(loaded) for path in page.write(folder / "tables", scale)]
+    written = [
+        path for table in TABLES for page in table(loaded) for path in page.write(folder / "tables", scale)
+    ]
     return written + [path for draw in FIGURES for path in draw(loaded, folder / "figures")]

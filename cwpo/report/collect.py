@@ -16,7 +16,13 @@ SCALE_NOTES = {
     "paper": "paper scale: the published models and data",
 }
 METHOD_NAMES = {"human": "Human", "ws_po": "WS-PO", "cw_po": "CW-PO", "filter": "Top-N%"}
-DATA_NAMES = {"harmless": "Harmless", "helpful": "Helpful", "hh_rlhf": "HH-RLHF", "tldr": "TL;DR", "ufb": "UFB"}
+DATA_NAMES = {
+    "harmless": "Harmless",
+    "helpful": "Helpful",
+    "hh_rlhf": "HH-RLHF",
+    "tldr": "TL;DR",
+    "ufb": "UFB",
+}
 FAMILIES = {"opt": "OPT", "qwen": "Qwen", "llama": "Llama"}
 
 
@@ -39,7 +45,8 @@ class Results:
     def wins(self, rows: pd.DataFrame) -> list[np.ndarray]:
         """Per row (seed), 1 where the aligned model beats its SFT model on a prompt, else 0."""
         return [
-            (table["reward"] > table["reward_sft"]).to_numpy(dtype=float) for table in map(self.rewards.get, rows["run_key"])
+            (table["reward"] > table["reward_sft"]).to_numpy(dtype=float)
+            for table in map(self.rewards.get, rows["run_key"])
         ]  # type: ignore[index]
 
     def gold(self, rows: pd.DataFrame, column: str = "reward") -> list[np.ndarray]:
@@ -52,7 +59,9 @@ def load(results: Path, scale: str) -> Results:
     folder = results / scale
 
     def read(name: str, columns: list[str]) -> pd.DataFrame:
-        return read_rows(folder / name, columns) if (folder / name).is_file() else pd.DataFrame(columns=columns)
+        return (
+            read_rows(folder / name, columns) if (folder / name).is_file() else pd.DataFrame(columns=columns)
+        )
 
     if not (folder / "runs.csv").is_file() and not (folder / "annotators.csv").is_file():
         have = sorted(path.parent.name for path in results.glob("*/runs.csv"))

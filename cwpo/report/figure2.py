@@ -29,7 +29,9 @@ def cells(results: Results) -> pd.DataFrame:
                 elif share == 100:
                     chosen = here[here["method"] == "ws_po"]
                 else:
-                    chosen = here[(here["method"] == "filter") & ((here["keep_fraction"] * 100 - share).abs() < 0.5)]
+                    chosen = here[
+                        (here["method"] == "filter") & ((here["keep_fraction"] * 100 - share).abs() < 0.5)
+                    ]
                 setting = {} if share == 0 else {"setting": f"keep_fraction={share / 100}"}
                 theirs = paper_value(
                     results.paper,
@@ -41,7 +43,14 @@ def cells(results: Results) -> pd.DataFrame:
                 arm = "Human" if share == 0 else f"Top {share} %"
                 n = int(chosen["n_train"].iloc[0]) if len(chosen) else None
                 found.append(
-                    {"family": family, "data": data, "arm": arm, "share": share, "paper_gra": theirs, "n_train": n}
+                    {
+                        "family": family,
+                        "data": data,
+                        "arm": arm,
+                        "share": share,
+                        "paper_gra": theirs,
+                        "n_train": n,
+                    }
                     | outcome(results, chosen)
                 )
     return pd.DataFrame(found)
@@ -90,11 +99,23 @@ def figure2(results: Results, folder: Path) -> list[Path]:
                 axis.axhspan(row[f"{name}_low"], row[f"{name}_high"], color=GREY, alpha=0.25, lw=0)
                 axis.axhline(row[name], color=GREY, lw=1.5, label="Human (95 % band)")
             errors = [top[name] - top[f"{name}_low"], top[f"{name}_high"] - top[name]]
-            axis.errorbar(top["share"], top[name], yerr=errors, color=BLUE, marker="o", capsize=3, label="Top N %")
+            axis.errorbar(
+                top["share"], top[name], yerr=errors, color=BLUE, marker="o", capsize=3, label="Top N %"
+            )
             if name == "gra":
-                theirs = frame[(frame["family"] == family) & (frame["data"] == data) & frame["paper_gra"].notna()]
+                theirs = frame[
+                    (frame["family"] == family) & (frame["data"] == data) & frame["paper_gra"].notna()
+                ]
                 shares = theirs[theirs["share"] > 0]
-                axis.plot(shares["share"], shares["paper_gra"], ls="none", marker="s", mfc="none", color=ORANGE, label="paper, Top N %")
+                axis.plot(
+                    shares["share"],
+                    shares["paper_gra"],
+                    ls="none",
+                    marker="s",
+                    mfc="none",
+                    color=ORANGE,
+                    label="paper, Top N %",
+                )
                 for value in theirs[theirs["share"] == 0]["paper_gra"]:
                     axis.axhline(value, color=ORANGE, lw=1, ls="--", label="paper, Human")
             axis.set_xticks(SHARES)

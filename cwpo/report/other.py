@@ -24,7 +24,11 @@ def tuning(results: Results) -> list[Page]:
         cells.append(cell)
         line = [f"{rate:g}", interval(cell, "reward", 3), interval(cell, "gra")]
         for family in sorted(set(runs["family"])):
-            part = {"learning_rate": rate, "family": family, **outcome(results, at_rate[at_rate["family"] == family])}
+            part = {
+                "learning_rate": rate,
+                "family": family,
+                **outcome(results, at_rate[at_rate["family"] == family]),
+            }
             cells.append(part)
             line.append(interval(part, "reward", 3))
         lines.append(line)
@@ -37,7 +41,9 @@ def tuning(results: Results) -> list[Page]:
         f"gain then is not our tuning. {len(runs)} runs.\n\n"
         + markdown(["learning rate", "gold reward", "GRA %", *(f"gold reward, {f}" for f in families)], lines)
     )
-    return [Page("tuning", "Update size, chosen for the Human arm", text, pd.DataFrame(cells), runs["git_commit"])]
+    return [
+        Page("tuning", "Update size, chosen for the Human arm", text, pd.DataFrame(cells), runs["git_commit"])
+    ]
 
 
 def summaries(results: Results) -> list[Page]:
@@ -48,7 +54,11 @@ def summaries(results: Results) -> list[Page]:
         cells, lines = [], []
         for values, rows in runs.groupby(ARM, dropna=False, sort=True):
             arm = dict(zip(ARM, values, strict=True))
-            cell = {**arm, **outcome(results, rows), "label_accuracy_gold": rows["label_accuracy_gold"].mean()}
+            cell = {
+                **arm,
+                **outcome(results, rows),
+                "label_accuracy_gold": rows["label_accuracy_gold"].mean(),
+            }
             cells.append(cell)
             kept = f" {100 * arm['keep_fraction']:g} %" if arm["method"] == "filter" else ""
             lines.append(
@@ -60,14 +70,19 @@ def summaries(results: Results) -> list[Page]:
                     interval(cell, "reward", 3),
                     f"{cell['reward_sft']:.3f}",
                     f"{100 * cell['label_accuracy_gold']:.1f}",
-                    f"{100 * rows['annotator_accuracy_human'].mean():.1f}" if rows["annotator_accuracy_human"].notna().any() else "–",
+                    f"{100 * rows['annotator_accuracy_human'].mean():.1f}"
+                    if rows["annotator_accuracy_human"].notna().any()
+                    else "–",
                 ]
             )
         models = ", ".join(sorted({f"{w} → {s}" for w, s in zip(runs["weak"], runs["strong"], strict=True)}))
         text = (
             f"{models}. Mean and 95 % bootstrap interval over seeds and prompts; {counts(cells)}.\n\n"
             + markdown(
-                "data, objective, arm|pairs|GRA %|ties %|gold reward|its SFT|labels vs gold %|annotator vs human %".split("|"), lines
+                "data, objective, arm|pairs|GRA %|ties %|gold reward|its SFT|labels vs gold %|annotator vs human %".split(
+                    "|"
+                ),
+                lines,
             )
         )
         pages.append(Page(name, f"Experiment {name}", text, pd.DataFrame(cells), runs["git_commit"]))

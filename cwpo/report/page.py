@@ -28,7 +28,9 @@ class Page:
             return [table]
         page = folder / f"{self.name}.md"
         note = SCALE_NOTES.get(scale, f"{scale} scale")
-        commits = ", ".join(sorted({str(c) for c in self.commits if isinstance(c, str) and c})) or "not recorded"
+        commits = (
+            ", ".join(sorted({str(c) for c in self.commits if isinstance(c, str) and c})) or "not recorded"
+        )
         page.write_text(
             f"# {self.title}\n\n{note[0].upper()}{note[1:]}.\n\n{self.text}\n\nMade by `make reproduce SCALE={scale} "
             f"EXPERIMENT={self.experiment}`; cells in [{table.name}]({table.name}); commit {commits}.\n",

@@ -12,7 +12,13 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#555555"
-LOOK = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 8, "svg.hashsalt": "cwpo"}
+LOOK = {
+    "font.size": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 8,
+    "svg.hashsalt": "cwpo",
+}
 
 
 def figure(rows: int, columns: int, *, width: float, height: float) -> tuple[Any, Any]:

@@ -33,10 +33,22 @@ def table1(results: Results) -> list[Page]:
                     ]
                     cell = outcome(results, chosen)
                     theirs = paper_value(
-                        results.paper, source="table1", weak=family, dataset=data, objective=objective, method=method
+                        results.paper,
+                        source="table1",
+                        weak=family,
+                        dataset=data,
+                        objective=objective,
+                        method=method,
                     )
                     cells.append(
-                        {"family": family, "data": data, "objective": objective, "method": method, "paper_gra": theirs, **cell}
+                        {
+                            "family": family,
+                            "data": data,
+                            "objective": objective,
+                            "method": method,
+                            "paper_gra": theirs,
+                            **cell,
+                        }
                     )
                     line += [interval(cell, "gra"), published(theirs), interval(cell, "reward", 2)]
                     line += [f"{cell['reward_sft']:.2f}" if cell else NOT_RUN]
@@ -45,7 +57,9 @@ def table1(results: Results) -> list[Page]:
         for method in METHODS:
             header += [f"{METHOD_NAMES[method]} GRA %", "paper", "gold reward", "its SFT"]
         names = runs[runs["family"] == family].iloc[0]
-        sections.append(f"### {FAMILIES[family]}: {names['weak']} → {names['strong']}\n\n{markdown(header, rows)}")
+        sections.append(
+            f"### {FAMILIES[family]}: {names['weak']} → {names['strong']}\n\n{markdown(header, rows)}"
+        )
     differences = [contrast for family in FAMILIES for contrast in _contrasts(results, runs, family)]
     ties = [cell["tie_rate"] for cell in cells if "tie_rate" in cell]
     text = "\n\n".join(
@@ -74,7 +88,13 @@ def table1(results: Results) -> list[Page]:
     title = "Table 1: three objectives, three label sources"
     return [
         Page("table1", title, text, pd.DataFrame(cells), commits=runs["git_commit"]),
-        Page("table1_differences", f"{title}: paired differences", None, pd.DataFrame(differences), commits=runs["git_commit"]),
+        Page(
+            "table1_differences",
+            f"{title}: paired differences",
+            None,
+            pd.DataFrame(differences),
+            commits=runs["git_commit"],
+        ),
     ]
 
 
@@ -82,7 +102,9 @@ def _contrasts(results: Results, runs: pd.DataFrame, family: str) -> list[dict]:
     found = []
     for a, b in CONTRASTS:
         for objective in (*OBJECTIVES, "all"):
-            rows = runs[(runs["family"] == family) & ((runs["objective"] == objective) | (objective == "all"))]
+            rows = runs[
+                (runs["family"] == family) & ((runs["objective"] == objective) | (objective == "all"))
+            ]
             outcome = compare(results, rows[rows["method"] == a], rows[rows["method"] == b], SAME)
             if outcome:
                 found.append({"family": family, "objective": objective, "a": a, "b": b, **outcome})

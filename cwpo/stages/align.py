@@ -26,7 +26,9 @@ def run(work: Work) -> dict[str, Any]:
     columns = ["prompt", "chosen", "rejected", "weight", "chosen_logp", "rejected_logp"]
     trainer = PreferenceTrainer(
         model=model,
-        args=training_arguments(config.alignment, work.out, rows=len(table), seed=config.seed, device=work.device),
+        args=training_arguments(
+            config.alignment, work.out, rows=len(table), seed=config.seed, device=work.device
+        ),
         train_dataset=table[columns].to_dict("records"),
         processing_class=tokenizer,
         objective=config.objective.name,

@@ -18,8 +18,14 @@ def run(work: Work) -> dict[str, Any]:
     pairs = pd.read_parquet(work.parents["prepare"] / "pairs.parquet")
     table = (
         pairs[pairs["split"] == "test"]
-        .merge(pd.read_parquet(work.parents["annotate"] / "annotations.parquet"), on="pair_id", validate="one_to_one")
-        .merge(pd.read_parquet(work.parents["score_gold"] / "gold.parquet"), on="pair_id", validate="one_to_one")
+        .merge(
+            pd.read_parquet(work.parents["annotate"] / "annotations.parquet"),
+            on="pair_id",
+            validate="one_to_one",
+        )
+        .merge(
+            pd.read_parquet(work.parents["score_gold"] / "gold.parquet"), on="pair_id", validate="one_to_one"
+        )
     )
     metrics = annotator_metrics(
         table["label"].to_numpy(),

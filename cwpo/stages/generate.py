@@ -19,7 +19,9 @@ def run(work: Work) -> dict[str, Any]:
     folder = work.parents["model"] / "model"
     tokenizer = load_tokenizer(folder)
     pairs = pd.read_parquet(work.parents["prepare"] / "pairs.parquet", columns=["pair_id", "prompt", "split"])
-    prompts = pairs[pairs["split"] == "test"].rename(columns={"pair_id": "prompt_id"})[["prompt_id", "prompt"]]
+    prompts = pairs[pairs["split"] == "test"].rename(columns={"pair_id": "prompt_id"})[
+        ["prompt_id", "prompt"]
+    ]
     context = context_length(folder)
     lengths = [len(ids) for ids in encode_prompts(tokenizer, prompts["prompt"].tolist())]
     room = [context is None or n + config.generation.max_new_tokens <= context for n in lengths]

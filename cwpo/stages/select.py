@@ -17,7 +17,9 @@ COLUMNS = ["pair_id", "prompt", "chosen", "rejected", "label_source", "margin", 
 def run(work: Work) -> dict[str, Any]:
     method = work.config.method
     pairs = pd.read_parquet(work.parents["prepare"] / "pairs.parquet")
-    table = pairs[pairs["split"] != "test"] if method.pairs == "all" else pairs[pairs["split"] == method.pairs]
+    table = (
+        pairs[pairs["split"] != "test"] if method.pairs == "all" else pairs[pairs["split"] == method.pairs]
+    )
     if "annotate" in work.parents:
         annotations = pd.read_parquet(work.parents["annotate"] / "annotations.parquet")
         table = table.merge(annotations, on="pair_id", validate="one_to_one")

@@ -25,7 +25,14 @@ def run(work: Work) -> dict[str, Any]:
 
 
 def fit_annotator(
-    work: Work, pairs: pd.DataFrame, *, path: Any, revision: str | None, head_std: float, training: Any, seed: int
+    work: Work,
+    pairs: pd.DataFrame,
+    *,
+    path: Any,
+    revision: str | None,
+    head_std: float,
+    training: Any,
+    seed: int,
 ) -> dict[str, Any]:
     """Bradley-Terry training on the human labels of `pairs`; saves model and tokenizer under `model`."""
     from cwpo.data.batching import PairCollator, encode_pairs

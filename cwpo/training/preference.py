@@ -62,7 +62,8 @@ class PreferenceTrainer(GlobalMeanTrainer):
         rows = preference_rows(model, processing_class, list(train_dataset), weight_column)
         pad_id = processing_class.pad_token_id
         # Several processes wrap the model, whose parts then must not be called one by one.
-        packed = args.world_size == 1 and args.n_gpu <= 1 and can_pack(model, rows, pad_id)
+        # (n_gpu first: asking for it sets the processes up, before which world_size is always 1.)
+        packed = args.n_gpu <= 1 and args.world_size == 1 and can_pack(model, rows, pad_id)
         args.remove_unused_columns = False  # the collator makes the model's inputs from other columns
         super().__init__(
             model=model,
@@ -158,10 +159,14 @@ def _numbers(examples: list[Mapping[str, Any]], name: str, low: float = float("-
     bad = [
         (i, row.get(name))
         for i, row in enumerate(examples)
-        if not isinstance(row.get(name), Real) or not low <= row[name] < float("inf") or row[name] == float("-inf")
+        if not isinstance(row.get(name), Real)
+        or not low <= row[name] < float("inf")
+        or row[name] == float("-inf")
     ]
     if bad:
         index, value = bad[0]
         bound = "finite numbers" if low == float("-inf") else f"finite numbers, at least {low:g}"
-        raise InputError(f"column {name}: {len(bad)} of {len(examples)} values are not {bound}; row {index} has {value!r}")
+        raise InputError(
+            f"column {name}: {len(bad)} of {len(examples)} values are not {bound}; row {index} has {value!r}"
+        )
     return [float(row[name]) for row in examples]

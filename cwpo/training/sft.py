@@ -15,6 +15,8 @@ class SFTTrainer(GlobalMeanTrainer):
         return int((inputs["labels"][:, 1:] != IGNORED).sum())
 
     def row_losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-        targets, logits = response_logits(model, inputs["input_ids"], inputs["attention_mask"], inputs["labels"])
+        targets, logits = response_logits(
+            model, inputs["input_ids"], inputs["attention_mask"], inputs["labels"]
+        )
         kept = targets != IGNORED
         return cross_entropy(logits[kept].float(), targets[kept], reduction="none")

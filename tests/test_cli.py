@@ -1,0 +1,158 @@
+"""The commands as a user runs them: what they print, how they end, what they leave behind."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cwpo import cli, runner
+from cwpo.errors import InputError
+from cwpo.plan import CONF
+from cwpo.store import StoreError
+
+REPO = CONF.parent
+
+
+def script(name: str, *words: str, cwd: Path) -> subprocess.CompletedProcess:
+    """`python scripts/<name>.py <words>` in the folder `cwd`."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{REPO}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+        "COLUMNS": "160",
+    }
+    command = [sys.executable, str(REPO / "scripts" / f"{name}.py"), *words]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=environment, timeout=120)
+
+
+def messages(done: subprocess.CompletedProcess) -> list[str]:
+    """The error lines of a command that refused its input."""
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    return [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+
+
+# --- for real -----------------------------------------------------------------------------------------------------
+
+
+def test_plan_prints_counts_and_runs_nothing(tmp_path):
+    done = script("plan", "experiment=table13", "data=harmless", "jobs=2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    row = re.search(r"train_annotator\W+(\d+)\W+(\d+)\W+(\d+)\W+never ran\W+(\d+)", done.stdout)
+    assert row.groups() == ("15", "0", "15", "15")  # distinct, cached, to run, if every arm ran alone
+    assert "15 arms" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_run_shows_its_configuration_without_running(tmp_path):
+    done = script("run", "--cfg", "job", "method=ws_po", "seed=3", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "\nseed: 3\n" in done.stdout
+    assert "name: ws_po\n" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_run_refuses_an_unknown_choice(tmp_path):
+    done = script("run", "objective=dop", cwd=tmp_path)
+    assert messages(done) == ["error: objective=dop is unknown; did you mean dpo? valid: dpo, ipo, rdpo"]
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_run_refuses_bad_values_all_at_once(tmp_path):
+    done = script(
+        "run", "human_fraction=1.5", "objective.beta=0", "method=human", "weighting=c1", cwd=tmp_path
+    )
+    assert [line.split()[1] for line in messages(done)] == [
+        "human_fraction=1.5",
+        "objective.beta=0.0",
+        "weighting=c1",
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sweep_refuses_bad_values_before_its_first_job(tmp_path):
+    done = script("run", "-m", "method=human", "human_fraction=0.3,1.5", cwd=tmp_path)
+    assert messages(done) == ["error: human_fraction=1.5 must be in (0, 1)"]
+    assert list(tmp_path.rglob("manifest.json")) == []
+
+
+def test_reproduce_refuses_an_unknown_experiment(tmp_path):
+    done = script("reproduce", "experiment=tabel1", cwd=tmp_path)
+    (line,) = messages(done)
+    assert "experiment=tabel1 does not exist; did you mean table1?" in line
+    assert "core, all, figure2, table1, table13" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- how a command ends -------------------------------------------------------------------------------------------
+
+
+def end_of(work) -> int:
+    with pytest.raises(SystemExit) as ended:
+        cli.entry(work)()
+    return ended.value.code
+
+
+def raises(error: BaseException):
+    def work() -> None:
+        raise error
+
+    return work
+
+
+def test_bad_input_ends_with_2_and_one_line_for_each_problem(capsys):
+    assert end_of(raises(InputError(["one", "two"]))) == 2
+    assert capsys.readouterr().err == "error: one\nerror: two\n"
+
+
+def test_ctrl_c_ends_with_130_and_says_how_to_go_on(capsys):
+    assert end_of(raises(KeyboardInterrupt())) == 130
+    assert "the same command goes on from there" in capsys.readouterr().err
+
+
+def test_a_damaged_store_ends_with_1_and_no_traceback(capsys):
+    assert end_of(raises(StoreError("runs/store/x is damaged"))) == 1
+    assert capsys.readouterr().err == "error: runs/store/x is damaged\n"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), ValueError("a bug"), KeyError("a bug")])
+def test_a_bug_of_ours_keeps_its_traceback(error):
+    with pytest.raises(type(error)):
+        cli.entry(raises(error))()
+
+
+def test_success_ends_quietly(capsys):
+    assert cli.entry(lambda: None)() is None
+    assert capsys.readouterr().err == ""
+
+
+# --- names of experiments -----------------------------------------------------------------------------------------
+
+
+def test_core_stands_for_the_main_results():
+    assert runner.experiments("core") == ["table1", "figure2", "table13"]
+
+
+def test_all_stands_for_every_file():
+    assert set(runner.experiments("all")) == {f.stem for f in (CONF / "experiment").glob("*.yaml")}
+
+
+def test_several_experiments_separated_by_commas():
+    assert runner.experiments("table13, figure2") == ["table13", "figure2"]
+
+
+@pytest.mark.parametrize("name", ["", " , "])
+def test_no_experiment_is_an_error(name):
+    with pytest.raises(InputError, match="names nothing"):
+        runner.experiments(name)
+
+
+def test_every_unknown_experiment_is_listed_with_those_that_exist():
+    with pytest.raises(InputError) as refused:
+        runner.experiments("table1,figur2,nonsense")
+    first, second = refused.value.problems
+    assert first.startswith("experiment=figur2 does not exist; did you mean figure2?")
+    assert second.startswith("experiment=nonsense does not exist; valid: core, all, figure2,")

@@ -1,0 +1,216 @@
+"""Result files and the report over made-up results."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import REPO
+
+from cwpo.errors import InputError
+from cwpo.report.build import build_report
+from cwpo.report.collect import load, paper_value
+from cwpo.results import (
+    ANNOTATOR_COLUMNS,
+    DETAIL_COLUMNS,
+    REWARD_COLUMNS,
+    RUN_COLUMNS,
+    ResultsError,
+    prune,
+    read_rows,
+    replace_rows,
+    write_rows,
+)
+
+PROMPTS = 40
+
+
+def made_up(experiment: str, **given) -> tuple[dict, pd.DataFrame]:
+    """One row of runs.csv and its rewards; the aligned model is better by `lift`."""
+    lift = given.pop("lift", 0.5)
+    key = f"{experiment}-{'-'.join(str(v).replace('/', '_') for v in given.values())}"
+    rng = np.random.default_rng(abs(hash((given["data"], given["strong"], given["seed"]))) % 2**32)
+    sft = rng.normal(size=PROMPTS).round(4)
+    reward = (sft + lift + rng.normal(size=PROMPTS)).round(4)
+    row = dict.fromkeys(RUN_COLUMNS) | {
+        "experiment": experiment,
+        "scale": "toy",
+        "weak": "world/opt-32x1",
+        "objective": "dpo",
+        "human_fraction": 0.3,
+        "gra": (reward > sft).mean(),
+        "tie_rate": 0.0,
+        "gra_se": 0.05,
+        "reward_mean": reward.mean(),
+        "reward_sft_mean": sft.mean(),
+        "n_train": 84,
+        "n_eval": PROMPTS,
+        "train_seconds": 1.0,
+        "run_key": key,
+        "git_commit": "abc",
+        **given,
+    }
+    rewards = pd.DataFrame(
+        {"run_key": key, "prompt_id": [f"p{i:03}" for i in range(PROMPTS)], "reward": reward, "reward_sft": sft}
+    )
+    return row, rewards
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Table 1, figure 2 and table 13 as a small run would leave them."""
+    rows = []
+    for strong in ("world/opt-64x2", "world/qwen2-64x2"):
+        for data in ("harmless", "hh_rlhf"):
+            for seed in (0, 1):
+                for objective in ("dpo", "ipo", "rdpo"):
+                    for method, lift in (("human", 0.3), ("ws_po", 0.6), ("cw_po", 0.7)):
+                        rows.append(
+                            made_up("table1", data=data, strong=strong, seed=seed, objective=objective, method=method, lift=lift)
+                        )
+                for method, kept in (("human", None), ("ws_po", 1.0), ("filter", 0.3), ("filter", 0.5)):
+                    rows.append(made_up("figure2", data=data, strong=strong, seed=seed, method=method, keep_fraction=kept))
+    folder = tmp_path / "toy"
+    write_rows(folder / "runs.csv", pd.DataFrame([row for row, _ in rows]), RUN_COLUMNS)
+    write_rows(folder / "rewards.csv.gz", pd.concat([rewards for _, rewards in rows]), REWARD_COLUMNS)
+    details = pd.DataFrame([dict.fromkeys(DETAIL_COLUMNS) | {"run_key": row["run_key"]} for row, _ in rows])
+    write_rows(folder / "details.csv", details, DETAIL_COLUMNS)
+    annotators = [
+        dict.fromkeys(ANNOTATOR_COLUMNS)
+        | {
+            "experiment": "table13",
+            "scale": "toy",
+            "data": "harmless",
+            "weak": "world/opt-32x1",
+            "annotator": "bt",
+            "human_fraction": fraction,
+            "seed": seed,
+            "accuracy_human": 0.64 + 0.01 * seed,
+            "accuracy_gold": 0.75,
+            "accuracy_gold_top30": 0.9,
+            "accuracy_gold_bottom30": 0.6,
+            "human_gold_agreement": 0.7,
+            "n_train": int(400 * fraction),
+            "n_eval": 100,
+            "run_key": f"a{fraction}{seed}",
+            "git_commit": "abc",
+        }
+        for fraction in (0.1, 0.3)
+        for seed in (0, 1)
+    ]
+    write_rows(folder / "annotators.csv", pd.DataFrame(annotators), ANNOTATOR_COLUMNS)
+    (tmp_path / "paper").mkdir()
+    (tmp_path / "paper" / "paper_results.csv").write_bytes((REPO / "results/paper/paper_results.csv").read_bytes())
+    return tmp_path
+
+
+def test_report_writes_every_table_and_figure(results):
+    names = {str(path.relative_to(results / "toy")) for path in build_report(results, "toy")}
+    assert {"tables/table1.md", "tables/table1.csv", "tables/table1_differences.csv", "tables/figure2.md"} <= names
+    assert {"tables/table13.md", "tables/calibration.md", "figures/figure2.png", "figures/figure2.pdf"} <= names
+
+
+def test_table1_shows_ours_beside_the_papers(results):
+    build_report(results, "toy")
+    cells = pd.read_csv(results / "toy/tables/table1.csv").set_index(["family", "data", "objective", "method"])
+    runs = read_rows(results / "toy/runs.csv", RUN_COLUMNS)
+    mine = runs[
+        (runs["strong"] == "world/opt-64x2")
+        & (runs["data"] == "hh_rlhf")
+        & (runs["objective"] == "ipo")
+        & (runs["method"] == "cw_po")
+        & (runs["experiment"] == "table1")
+    ]
+    cell = cells.loc[("opt", "hh_rlhf", "ipo", "cw_po")]
+    assert cell["gra"] == pytest.approx(100 * mine["gra"].mean(), abs=1e-3)
+    assert cell["gra_low"] < cell["gra"] < cell["gra_high"]
+    assert cell["paper_gra"] == 63.5
+    assert (cell["seeds"], cell["prompts"]) == (2, 2 * PROMPTS)
+    text = (results / "toy/tables/table1.md").read_text()
+    assert "63.5" in text and "Toy scale" in text and "make reproduce SCALE=toy EXPERIMENT=table1" in text
+
+
+def test_differences_are_paired(results):
+    build_report(results, "toy")
+    table = pd.read_csv(results / "toy/tables/table1_differences.csv")
+    row = table[(table["family"] == "opt") & (table["objective"] == "all") & (table["a"] == "cw_po") & (table["b"] == "human")]
+    assert row["difference"].item() == pytest.approx(0.4, abs=1e-3)  # the lifts are .7 and .3 on the same noise
+    assert row["runs"].item() == 2 * 2 * 3
+    assert row["win_rate"].item() == 100
+
+
+def test_missing_arms_are_marked_not_run(results):
+    build_report(results, "toy")
+    text = (results / "toy/tables/figure2.md").read_text()
+    assert "Top 75 % | not run" in text
+    assert "72.3" in text  # the paper's Table 10, harmless, top 30 %
+
+
+def test_the_same_results_give_the_same_bytes(results):
+    first = {path: path.read_bytes() for path in build_report(results, "toy")}
+    assert first == {path: path.read_bytes() for path in build_report(results, "toy")}
+
+
+def test_an_experiment_of_ones_own_gets_a_summary(results):
+    row, rewards = made_up("mine", data="reviews", strong="models/llama", seed=0, method="cw_po")
+    replace_rows(results / "toy/runs.csv", pd.DataFrame([row]), RUN_COLUMNS)
+    replace_rows(results / "toy/rewards.csv.gz", rewards, REWARD_COLUMNS)
+    build_report(results, "toy")
+    assert "reviews, dpo, CW-PO" in (results / "toy/tables/mine.md").read_text()
+
+
+def test_no_results_is_one_clear_error(results):
+    with pytest.raises(InputError, match=r"scale=paper: no results in .*; there are results of: toy"):
+        build_report(results, "paper")
+
+
+def test_report_needs_no_torch():
+    code = "import sys, cwpo.report.build; print('torch' in sys.modules or 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_paper_values_are_found_one_at_a_time(results):
+    paper = load(results, "toy").paper
+    assert len(paper) == 494
+    found = paper_value(paper, source="table1", weak="opt", dataset="hh_rlhf", objective="dpo", method="human")
+    assert found == 56.9
+    assert paper_value(paper, source="table1", weak="opt", dataset="harmless") is None
+    with pytest.raises(ValueError, match="published numbers meet"):
+        paper_value(paper, source="table1", weak="opt")
+
+
+def test_rows_survive_a_round_trip_with_equal_bytes(results):
+    path = results / "toy/runs.csv"
+    before = path.read_bytes()
+    frame = read_rows(path, RUN_COLUMNS)
+    write_rows(path, frame.sample(frac=1, random_state=0), RUN_COLUMNS)
+    assert path.read_bytes() == before
+
+
+def test_replacing_an_experiment_keeps_the_others(results):
+    path = results / "toy/runs.csv"
+    row, _ = made_up("table1", data="helpful", strong="world/opt-64x2", seed=7, method="human")
+    others = (read_rows(path, RUN_COLUMNS)["experiment"] == "figure2").sum()
+    replace_rows(path, pd.DataFrame([row]), RUN_COLUMNS, experiment="table1")
+    frame = read_rows(path, RUN_COLUMNS)
+    assert (frame["experiment"] == "figure2").sum() == others
+    assert (frame["experiment"] == "table1").sum() == 1
+    prune(results / "toy")
+    assert set(read_rows(results / "toy/rewards.csv.gz", REWARD_COLUMNS)["run_key"]) <= set(frame["run_key"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f.drop(columns="gra"), "another schema version: it lacks gra"),
+        (lambda f: f.assign(extra=1), "another schema version: it has unknown extra"),
+        (lambda f: pd.concat([f, f.head(1)]), "more than once: lines 2, "),
+        (lambda f: f.assign(scale="paper"), "mixes scales: paper"),
+    ],
+)
+def test_a_file_that_cannot_be_trusted_is_refused(results, change, message):
+    path = results / "toy/runs.csv"
+    change(pd.read_csv(path)).to_csv(path, index=False)
+    with pytest.raises(ResultsError, match=message):
+        build_report(results, "toy")

@@ -1,0 +1,75 @@
+"""Statistics against numbers derived by hand, and intervals against what they promise."""
+
+import numpy as np
+import pytest
+
+from cwpo.statistics import bootstrap_interval, gold_reward_accuracy, paired_difference, win_rate
+
+
+def test_gra_counts_ties_as_losses():
+    # wins on prompts 0 and 3, a tie on 1, a loss on 2: 2 / 4, ties 1 / 4, sqrt(.5 * .5 / 4) = .25
+    found = gold_reward_accuracy([2.0, 1.0, 0.0, 5.0], [1.0, 1.0, 3.0, 4.0])
+    assert found == (0.5, 0.25, 0.25)
+
+
+def test_win_rate_counts_ties_half():
+    assert win_rate([2.0, 1.0, 0.0, 5.0], [1.0, 1.0, 3.0, 4.0]) == 0.625
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "message"),
+    [([], [], "no prompts"), ([1.0], [1.0, 2.0], "same prompts"), ([np.nan, 1], [1, 1], "1 of 4 rewards are NaN")],
+)
+def test_gra_refuses_what_cannot_be_compared(a, b, message):
+    with pytest.raises(ValueError, match=message):
+        gold_reward_accuracy(a, b)
+
+
+def test_interval_of_one_sample_covers_its_mean_as_promised():
+    rng = np.random.default_rng(1)
+    covered = 0
+    for trial in range(200):
+        interval = bootstrap_interval(rng.normal(size=80), resamples=400, seed=trial)
+        covered += interval.low <= 0 <= interval.high
+    assert 0.90 <= covered / 200 <= 0.985
+
+
+def test_mean_is_over_seeds_of_means_over_prompts():
+    assert bootstrap_interval([[0.0, 0.0, 3.0], [1.0]]).mean == 1.0  # (1 + 1) / 2
+
+
+def test_interval_grows_when_seeds_differ():
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(3, 200))
+    same = bootstrap_interval(noise)
+    apart = bootstrap_interval(noise + np.array([[-1.0], [0.0], [1.0]]))
+    assert apart.high - apart.low > 3 * (same.high - same.low)
+
+
+def test_interval_is_the_same_every_time():
+    values = np.random.default_rng(0).normal(size=50)
+    assert bootstrap_interval(values) == bootstrap_interval(values)
+
+
+def test_pairing_narrows_the_interval_of_correlated_arms():
+    rng = np.random.default_rng(2)
+    common = rng.normal(size=300)
+    a, b = common + 0.1 + 0.05 * rng.normal(size=300), common
+    paired = paired_difference(a, b)
+    alone = bootstrap_interval(a)
+    assert paired.mean == pytest.approx(np.mean(a - b))
+    assert paired.low > 0
+    assert paired.high - paired.low < (alone.high - alone.low) / 5
+    assert (paired.n_seeds, paired.n_prompts) == (1, 300)
+
+
+def test_pairs_must_have_the_same_seeds():
+    with pytest.raises(ValueError, match="2 and 1 seeds"):
+        paired_difference([[1.0], [2.0]], [[1.0]])
+
+
+def test_nothing_to_average_is_an_error():
+    with pytest.raises(ValueError, match="at least one number"):
+        bootstrap_interval([[]])
+    with pytest.raises(ValueError, match="1 of 2 values"):
+        bootstrap_interval([1.0, np.inf])
