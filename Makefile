@@ -25,10 +25,10 @@ setup: ## create .venv with the locked packages (about 2 minutes once, at once w
 	@bash .ci/setup "$(PYTHON)" "$(TORCH_VERSION)"
 
 reproduce: setup ## run EXPERIMENT at SCALE for SEEDS (e.g. SEEDS=0,1,2) with JOBS processes, then report
-	$(PY) scripts/reproduce.py scale=$(SCALE) experiment=$(EXPERIMENT) $(if $(SEEDS),'seeds=[$(SEEDS)]') jobs=$(JOBS)
+	$(PY) scripts/reproduce.py scale=$(SCALE) "experiment='$(EXPERIMENT)'" $(if $(SEEDS),'seeds=[$(SEEDS)]') jobs=$(JOBS)
 
 plan: setup ## show what EXPERIMENT at SCALE would run, what is cached and what it costs
-	$(PY) scripts/plan.py experiment=$(EXPERIMENT) scale=$(SCALE)
+	$(PY) scripts/plan.py "experiment='$(EXPERIMENT)'" scale=$(SCALE)
 
 report: setup ## make tables, figures and the page from results/
 	$(PY) scripts/report.py

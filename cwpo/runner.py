@@ -68,7 +68,14 @@ def show_plan(overrides: Sequence[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    arms = expand(overrides)
+    named = [word for word in overrides if word.startswith("experiment=")]
+    others = [word for word in overrides if word not in named]
+    names = experiments(named[-1].partition("=")[2].strip("'\"")) if named else []
+    arms = (
+        [made for name in names for made in expand([f"experiment={name}", *others])]
+        if names
+        else expand(overrides)
+    )
     plan = make_plan(arms, Store(arms[0].cfg.store))
     table = Table("stage", "distinct", "cached", "to run", "median s", "if every arm ran alone")
     for name, count in plan.stages.items():

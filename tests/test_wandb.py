@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -14,15 +15,17 @@ FILE_HEADER, BLOCK, FULL, LAST = 7, 32768, 1, 4
 
 
 def records(file: Path) -> list:
-    """Every record of a .wandb file: a LevelDB log of protocol buffers in blocks of 32 KiB."""
+    """Every whole record of a .wandb file: a LevelDB log of protocol buffers in blocks of 32 KiB."""
     content, at, parts, found = file.read_bytes(), FILE_HEADER, b"", []
-    assert content[:4] == b":W&B"
+    assert content[:4] in (b":W&B", b"")
     while at + 7 <= len(content):
         room = BLOCK - at % BLOCK
         if room < 7:
             at += room
             continue
         _, size, kind = struct.unpack("<IHB", content[at : at + 7])
+        if at + 7 + size > len(content):
+            break
         parts += content[at + 7 : at + 7 + size]
         at += 7 + size
         if kind in (FULL, LAST):
@@ -38,8 +41,15 @@ def values(items) -> dict:
 
 
 def read_run(folder: Path, key: str) -> dict:
-    """What W&B wrote offline about the run `key`."""
+    """What W&B wrote offline about the run `key`. Its service may still be writing when `finish` returns."""
     (file,) = folder.rglob(f"run-{key}.wandb")
+    deadline = time.monotonic() + 30
+    while "exit_code" not in (run := parse(file)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return run
+
+
+def parse(file: Path) -> dict:
     run = {"history": [], "summary": {}}
     for record in records(file):
         kind = record.WhichOneof("record_type")

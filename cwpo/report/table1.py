@@ -20,10 +20,11 @@ def table1(results: Results) -> list[Page]:
         return []
     cells, sections = [], []
     for family in [name for name in FAMILIES if name in set(runs["family"])]:
-        rows = []
+        accuracies, rewards = [], []
         for data in [name for name in DATA_NAMES if name in set(runs["data"])]:
             for objective in OBJECTIVES:
-                line = [f"{DATA_NAMES[data]}, {OBJECTIVES[objective]}"]
+                gra_line = [f"{DATA_NAMES[data]}, {OBJECTIVES[objective]}"]
+                reward_line = list(gra_line)
                 for method in METHODS:
                     chosen = runs[
                         (runs["family"] == family)
@@ -40,25 +41,22 @@ def table1(results: Results) -> list[Page]:
                         objective=objective,
                         method=method,
                     )
-                    cells.append(
-                        {
-                            "family": family,
-                            "data": data,
-                            "objective": objective,
-                            "method": method,
-                            "paper_gra": theirs,
-                            **cell,
-                        }
-                    )
-                    line += [interval(cell, "gra"), published(theirs), interval(cell, "reward", 2)]
-                    line += [f"{cell['reward_sft']:.2f}" if cell else NOT_RUN]
-                rows.append(line)
-        header = ["data, objective"]
-        for method in METHODS:
-            header += [f"{METHOD_NAMES[method]} GRA %", "paper", "gold reward", "its SFT"]
+                    key = {"family": family, "data": data, "objective": objective, "method": method}
+                    cells.append({**key, "paper_gra": theirs, **cell})
+                    gra_line += [interval(cell, "gra"), published(theirs)]
+                    reward_line += [
+                        interval(cell, "reward", 2),
+                        f"{cell['reward_sft']:.2f}" if cell else NOT_RUN,
+                    ]
+                accuracies.append(gra_line)
+                rewards.append(reward_line)
         names = runs[runs["family"] == family].iloc[0]
+        title = f"{FAMILIES[family]}: {names['weak']} → {names['strong']}"
+        gra_header = [part for method in METHODS for part in (f"{METHOD_NAMES[method]} GRA %", "paper")]
+        reward_header = [part for method in METHODS for part in (f"{METHOD_NAMES[method]}", "its SFT model")]
         sections.append(
-            f"### {FAMILIES[family]}: {names['weak']} → {names['strong']}\n\n{markdown(header, rows)}"
+            f"### {title}\n\n{markdown(['data, objective', *gra_header], accuracies)}\n\n"
+            f"Mean gold reward of the same models:\n\n{markdown(['data, objective', *reward_header], rewards)}"
         )
     differences = [contrast for family in FAMILIES for contrast in _contrasts(results, runs, family)]
     ties = [cell["tie_rate"] for cell in cells if "tie_rate" in cell]
@@ -66,7 +64,7 @@ def table1(results: Results) -> list[Page]:
         [
             f"GRA: share of test prompts on which the aligned model's gold reward is above its own SFT model's; mean and 95 % "
             f"bootstrap interval over seeds and prompts; {counts(cells)}. Ties (counted as losses): {min(ties):.1f} to "
-            f"{max(ties):.1f} %. GRA compares each arm with its own SFT model, so the mean gold rewards stand beside it.",
+            f"{max(ties):.1f} %. GRA compares each arm with its own SFT model, so the mean gold rewards stand below.",
             *sections,
             "### Arm against arm, same prompts\n\nDifference of mean gold rewards and win rate (ties half) of the aligned "
             "models, over all data sets.",

@@ -8,6 +8,7 @@ from numbers import Real
 from typing import Any
 
 import torch
+from accelerate import DistributedType
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
@@ -61,18 +62,19 @@ class PreferenceTrainer(GlobalMeanTrainer):
             processing_class.pad_token = processing_class.eos_token  # padding is masked everywhere
         rows = preference_rows(model, processing_class, list(train_dataset), weight_column)
         pad_id = processing_class.pad_token_id
-        # Several processes wrap the model, whose parts then must not be called one by one.
-        # (n_gpu first: asking for it sets the processes up, before which world_size is always 1.)
-        packed = args.n_gpu <= 1 and args.world_size == 1 and can_pack(model, rows, pad_id)
         args.remove_unused_columns = False  # the collator makes the model's inputs from other columns
         super().__init__(
             model=model,
             args=args,
             train_dataset=Rows(rows),
-            data_collator=PairCollator(pad_id, floats=("weight", *REFERENCE), packed=packed),
+            data_collator=PairCollator(pad_id, floats=("weight", *REFERENCE)),
             processing_class=processing_class,
             **kwargs,
         )
+        # Where training is distributed (even over one process) the model gets wrapped: its parts must not be called.
+        alone = self.accelerator.distributed_type == DistributedType.NO and self.args.n_gpu <= 1
+        if alone and can_pack(model, rows, pad_id):
+            self.data_collator = PairCollator(pad_id, floats=("weight", *REFERENCE), packed=True)
 
     def count_rows(self, inputs: Mapping[str, Tensor]) -> int:
         return len(inputs["weight"])
