@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import os
 import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,31 +24,45 @@ from cwpo.validation import nearest
 INTERRUPTED = 130
 
 
+@contextmanager
+def plain_words() -> Iterator[None]:
+    """Bad input ends with code 2, Ctrl-C with 130, a failed stage with 1, each with one message and no traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(_say("stopped; what is finished stays, and the same command goes on from there", INTERRUPTED))
+    except (HydraException, OmegaConfBaseException) as error:
+        sys.exit(_say(explain(error), 2))
+    except ValueError as error:
+        if not _is_input(error):
+            raise
+        sys.exit(_say("\n".join(f"error: {line}" for line in str(error).splitlines()), 2))
+    except RuntimeError as error:
+        if type(error).__module__.split(".")[0] != "cwpo":
+            raise
+        sys.exit(_say(f"error: {error}", 1))
+
+
 def entry(main: Callable[[], Any]) -> Callable[[], None]:
-    """Run a Hydra `main`; bad input ends with code 2, Ctrl-C with 130, a failed stage with 1, each in plain words."""
+    """A command: registers the schemas, then runs a Hydra `main` in plain words."""
 
     def run() -> None:
         register()
-        os.environ["HYDRA_FULL_ERROR"] = (
-            "1"  # let errors reach us instead of Hydra's own report and exit code 1
-        )
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of Hydra's own report and exit code 1
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: clean up, say how to go on
-        try:
+        with plain_words():
             main()
-        except KeyboardInterrupt:
-            sys.exit(
-                _say("stopped; what is finished stays, and the same command goes on from there", INTERRUPTED)
-            )
-        except (HydraException, OmegaConfBaseException) as error:
-            sys.exit(_say(explain(error), 2))
-        except ValueError as error:
-            if not _is_input(error):
-                raise
-            sys.exit(_say("\n".join(f"error: {line}" for line in str(error).splitlines()), 2))
-        except RuntimeError as error:
-            if type(error).__module__.split(".")[0] != "cwpo":
-                raise
-            sys.exit(_say(f"error: {error}", 1))
+
+    return run
+
+
+def job(task: Callable[[Any], None]) -> Callable[[Any], None]:
+    """A Hydra task whose errors are put in plain words before Hydra adds its own to them."""
+
+    @functools.wraps(task)
+    def run(cfg: Any) -> None:
+        with plain_words():
+            task(cfg)
 
     return run
 

@@ -17,6 +17,7 @@ from cwpo.results import (
     REWARD_COLUMNS,
     RUN_COLUMNS,
     prune,
+    read_rows,
     replace_rows,
 )
 from cwpo.store import Store
@@ -37,12 +38,9 @@ def record(arms: Sequence[Arm], store: Store, results: Path, *, experiment: str,
     if evaluated:
         rows = pd.DataFrame([_run_row(made, store) for made in evaluated], columns=RUN_COLUMNS)
         details = pd.DataFrame([_detail_row(made, store) for made in evaluated], columns=DETAIL_COLUMNS)
-        rewards = pd.concat([_rewards(made, store) for made in evaluated])
         replace_rows(folder / "runs.csv", rows, RUN_COLUMNS, experiment=replaced)
         replace_rows(folder / "details.csv", details.drop_duplicates("run_key"), DETAIL_COLUMNS)
-        replace_rows(
-            folder / "rewards.csv.gz", rewards.drop_duplicates(["run_key", "prompt_id"]), REWARD_COLUMNS
-        )
+        _add_rewards(folder / "rewards.csv.gz", evaluated, store)
         prune(folder)
         written += [folder / name for name in ("runs.csv", "details.csv", "rewards.csv.gz")]
     if assessed:
@@ -111,6 +109,14 @@ def _detail_row(made: Arm, store: Store) -> dict[str, Any]:
         **metrics(made.nodes["evaluate"], store),
     }
     return {name: row.get(name) for name in DETAIL_COLUMNS}
+
+
+def _add_rewards(path: Path, arms: Sequence[Arm], store: Store) -> None:
+    """Enter the rewards of arms the file does not have yet: equal run keys have equal rewards."""
+    known = set(read_rows(path, REWARD_COLUMNS)["run_key"]) if path.is_file() else set()
+    new = [_rewards(made, store) for made in arms if made.nodes["evaluate"].key not in known]
+    if new:
+        replace_rows(path, pd.concat(new, ignore_index=True), REWARD_COLUMNS)
 
 
 def _rewards(made: Arm, store: Store) -> pd.DataFrame:

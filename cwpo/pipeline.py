@@ -94,8 +94,7 @@ class Settings:
 
 def arm(cfg: DictConfig) -> dict[str, Node]:
     """The nodes of one arm by name, in an order in which they can run. Arms on human labels have no annotator."""
-    plain = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(plain, dict)
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
     uses_world = cfg.data.source == "world" or any(
         m.startswith(WORLD) for m in (cfg.pair.weak, cfg.pair.strong)
     )
@@ -183,7 +182,7 @@ def run_node(
             group=settings.group,
             config=node.config,
             wandb=settings.wandb,
-            wandb_dir=store.root.parent / "wandb",
+            wandb_dir=store.root.parent,
         ) as tracker:
             summary = node.stage.run(
                 Work(

@@ -15,7 +15,9 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from cwpo.config import register
 from cwpo.errors import InputError
@@ -56,7 +58,7 @@ def expand(overrides: Sequence[str], seeds: Sequence[int] | None = None) -> list
     with _composing():
         parser = OverridesParser.create()
         given = parser.parse_overrides(list(overrides))
-        fixed = [o.input_line for o in given if not o.is_sweep_override()]
+        fixed = [str(o.input_line) for o in given if not o.is_sweep_override()]
         hydra = compose("config", overrides=fixed, return_hydra_config=True).hydra
         from_file = parser.parse_overrides([f"{k}={v}" for k, v in (hydra.sweeper.params or {}).items()])
         named = {o.get_key_element() for o in given}
@@ -69,14 +71,18 @@ def expand(overrides: Sequence[str], seeds: Sequence[int] | None = None) -> list
                 list(o.sweep_string_iterator()) if o.is_sweep_override() else [o.get_value_element_as_str()]
             )
             axes[o.get_key_element()] = values
-        over_seeds = [int(value) for value in axes.pop("seed", [])]
         if seeds is not None:
-            fixed, over_seeds = [o for o in fixed if not o.startswith("seed=")], list(seeds)
+            fixed = [o for o in fixed if not o.startswith("seed=")]
+            axes["seed"] = [str(seed) for seed in seeds]
+        groups = {key: values for key, values in axes.items() if (CONF / key).is_dir()}
+        plain = {key: values for key, values in axes.items() if key not in groups}
         configs = []
-        for values in itertools.product(*axes.values()):
-            chosen = [f"{key}={value}" for key, value in zip(axes, values, strict=True)]
+        for choice in itertools.product(*groups.values()):
+            chosen = [f"{key}={value}" for key, value in zip(groups, choice, strict=True)]
             cfg = compose("config", overrides=[*fixed, *chosen])
-            configs += [_with_seed(cfg, seed) for seed in over_seeds] or [cfg]
+            for point in itertools.product(*plain.values()):
+                lines = [f"{key}={value}" for key, value in zip(plain, point, strict=True)]
+                configs.append(_with_values(cfg, parser.parse_overrides(lines)))
     arms: dict[str, Arm] = {}
     problems: dict[str, None] = {}
     for cfg in configs:
@@ -104,10 +110,15 @@ def _composing() -> Iterator[None]:
             GlobalHydra.instance().initialize(outer)
 
 
-def _with_seed(cfg: DictConfig, seed: int) -> DictConfig:
-    # Composing is the slow part; no group depends on the seed.
+def _with_values(cfg: DictConfig, overrides: Sequence[Override]) -> DictConfig:
+    """A copy with plain values set. Composing is the slow part, and only groups need it."""
     cfg = copy.deepcopy(cfg)
-    cfg.seed = seed
+    for override in overrides:
+        try:
+            OmegaConf.update(cfg, override.get_key_element(), override.value(), force_add=False)
+        except OmegaConfBaseException as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{override.input_line} cannot be set: {reason}") from error
     return cfg
 
 

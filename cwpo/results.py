@@ -97,6 +97,8 @@ def replace_rows(
 def prune(folder: Path) -> None:
     """Drop details and per-prompt rewards of arms that runs.csv no longer names."""
     keys = set(read_rows(folder / "runs.csv", RUN_COLUMNS)["run_key"])
+    if set(read_rows(folder / "details.csv", DETAIL_COLUMNS)["run_key"]) <= keys:
+        return  # details and rewards are entered together
     for name, columns in (("details.csv", DETAIL_COLUMNS), ("rewards.csv.gz", REWARD_COLUMNS)):
         path = folder / name
         with FileLock(path.with_name(f".{path.name}.lock")):

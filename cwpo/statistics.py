@@ -8,13 +8,13 @@ prompts only; with three it is honest about prompts and optimistic about seeds.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
-PerSeed = ArrayLike | Sequence[ArrayLike]
+PerSeed = Any  # ArrayLike, or one ArrayLike per seed
 
 
 class GoldRewardAccuracy(NamedTuple):
@@ -97,7 +97,7 @@ def _per_seed(values: PerSeed) -> list[Floats]:
     elif isinstance(values, Sequence) and (not values or np.ndim(values[0]) == 0):
         rows = [values]
     else:
-        rows = list(values)  # type: ignore[arg-type]
+        rows = list(values)
     groups = [np.asarray(row, dtype=np.float64) for row in rows]
     if not groups or any(group.ndim != 1 or not len(group) for group in groups):
         raise ValueError("values must hold at least one number for every seed")

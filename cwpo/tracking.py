@@ -71,7 +71,7 @@ class Tracker:
             self._run.finish(exit_code=0 if kind is None else 1)
 
 
-def wandb_mode(mode: str) -> str:
+def wandb_mode(mode: str) -> Any:
     """`auto` is online where an API key is at hand (environment or ~/.netrc), else offline."""
     if mode != "auto":
         return mode

@@ -10,6 +10,7 @@ from cwpo.report.build import build_report
 
 
 @hydra.main(version_base="1.3", config_path="../conf/command", config_name="report")
+@cli.job
 def main(cfg: DictConfig) -> None:
     for path in build_report(Path(cfg.results), cfg.scale):
         print(path)

@@ -7,6 +7,7 @@ from cwpo import cli, runner
 
 
 @hydra.main(version_base="1.3", config_path="../conf/command", config_name="reproduce")
+@cli.job
 def main(cfg: DictConfig) -> None:
     runner.reproduce(cfg)
 

@@ -9,6 +9,7 @@ from cwpo import cli, runner
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="config")
+@cli.job
 def main(cfg: DictConfig) -> None:
     runner.run_job(cfg, sys.argv[1:])
 

@@ -15,7 +15,12 @@ from cwpo.models.toy import toy_config
 
 def pair(prompt, chosen, rejected):
     n = len(prompt)
-    return {"chosen_ids": prompt + chosen, "chosen_start": n, "rejected_ids": prompt + rejected, "rejected_start": n}
+    return {
+        "chosen_ids": prompt + chosen,
+        "chosen_start": n,
+        "rejected_ids": prompt + rejected,
+        "rejected_start": n,
+    }
 
 
 def test_worked_example():

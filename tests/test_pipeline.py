@@ -57,9 +57,15 @@ def test_a_second_run_computes_nothing(finished):
 
 def test_files_have_the_contracted_columns(finished, store):
     columns = {
-        ("prepare", "pairs.parquet"): "pair_id prompt response_a response_b human_label split domain n_tokens",
+        (
+            "prepare",
+            "pairs.parquet",
+        ): "pair_id prompt response_a response_b human_label split domain n_tokens",
         ("annotate", "annotations.parquet"): "pair_id score_a score_b label margin confidence",
-        ("weight", "preferences.parquet"): "pair_id prompt chosen rejected weight label_source margin confidence",
+        (
+            "weight",
+            "preferences.parquet",
+        ): "pair_id prompt chosen rejected weight label_source margin confidence",
         ("reference", "reference.parquet"): "pair_id chosen_logp rejected_logp chosen_tokens rejected_tokens",
         ("generate", "responses.parquet"): "prompt_id prompt response model_tag n_tokens truncated",
     }
@@ -115,7 +121,9 @@ def test_until_stops_there(tmp_path):
 def test_metrics_match_the_rewards_written(finished, store):
     folder = finished.nodes["evaluate"].folder(Store(store))
     metrics = json.loads((folder / "metrics.json").read_text())
-    wide = pd.read_parquet(folder / "rewards.parquet").pivot(index="prompt_id", columns="model_tag", values="reward")
+    wide = pd.read_parquet(folder / "rewards.parquet").pivot(
+        index="prompt_id", columns="model_tag", values="reward"
+    )
     assert metrics["gra"] == (wide["aligned"] > wide["sft"]).mean()
     assert metrics["tie_rate"] == (wide["aligned"] == wide["sft"]).mean()
     assert metrics["reward_mean"] == pytest.approx(wide["aligned"].mean())
@@ -125,7 +133,10 @@ def test_metrics_match_the_rewards_written(finished, store):
 def test_models_are_ordinary_checkpoints(finished, store):
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-    for stage, kind in (("align", AutoModelForCausalLM), ("train_annotator", AutoModelForSequenceClassification)):
+    for stage, kind in (
+        ("align", AutoModelForCausalLM),
+        ("train_annotator", AutoModelForSequenceClassification),
+    ):
         folder = finished.nodes[stage].folder(Store(store)) / "model"
         kind.from_pretrained(folder)
         assert AutoTokenizer.from_pretrained(folder).eos_token_id is not None
@@ -135,8 +146,17 @@ def test_models_are_ordinary_checkpoints(finished, store):
 def test_curves_have_the_standard_names(finished, store):
     lines = (finished.nodes["align"].folder(Store(store)) / "metrics.jsonl").read_text().splitlines()
     first = json.loads(lines[0])
-    assert {"step", "loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"} <= set(first)
-    assert first["step"] == 1 and first["rewards/margins"] == pytest.approx(0, abs=1e-5)  # policy = reference at step 0
+    assert {
+        "step",
+        "loss",
+        "rewards/chosen",
+        "rewards/rejected",
+        "rewards/margins",
+        "rewards/accuracies",
+    } <= set(first)
+    assert first["step"] == 1 and first["rewards/margins"] == pytest.approx(
+        0, abs=1e-5
+    )  # policy = reference at step 0
 
 
 def test_same_seed_same_bytes_however_often_interrupted(finished, store, tmp_path, monkeypatch):
@@ -154,7 +174,10 @@ def test_same_seed_same_bytes_however_often_interrupted(finished, store, tmp_pat
         return dataclasses.replace(stage, run=work)
 
     for name in whole:
-        broken = {n: dataclasses.replace(node, stage=interrupted(node.stage)) if n == name else node for n, node in whole.items()}
+        broken = {
+            n: dataclasses.replace(node, stage=interrupted(node.stage)) if n == name else node
+            for n, node in whole.items()
+        }
         with pytest.raises(Stop):
             run_arms([dataclasses.replace(made, run=list(broken.values()))], Settings.of(made.cfg))
         assert not made.nodes[name].done(Store(tmp_path))
@@ -178,7 +201,9 @@ def _run_in_process(store: str, method: str, queue) -> None:
 def test_two_sweeps_at_once_train_a_shared_annotator_once(finished, tmp_path):
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
-    workers = [context.Process(target=_run_in_process, args=(str(tmp_path), m, queue)) for m in ("ws_po", "cw_po")]
+    workers = [
+        context.Process(target=_run_in_process, args=(str(tmp_path), m, queue)) for m in ("ws_po", "cw_po")
+    ]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -229,6 +254,8 @@ def test_trained_gold_learns_from_pairs_no_arm_sees(finished, store):
 def test_an_empty_selection_is_one_clear_error(finished, store):
     from cwpo.errors import InputError
 
-    made = smoke_arm(store, "method=filter", "method.selection.kind=threshold", "method.selection.value=0.999")
+    made = smoke_arm(
+        store, "method=filter", "method.selection.kind=threshold", "method.selection.value=0.999"
+    )
     with pytest.raises(InputError, match=r"threshold=0\.999 keeps 0 of 84 pairs; lower the threshold"):
         run(made)

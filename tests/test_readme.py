@@ -35,7 +35,9 @@ def test_there_are_commands_to_test():
     assert sorted(tag for tag, _, _ in BLOCKS) == ["", "", "own", "trainer"]
 
 
-@pytest.mark.parametrize("words", [w for tag, _, text in BLOCKS if tag == "" for w in commands(text)], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [w for tag, _, text in BLOCKS if tag == "" for w in commands(text)], ids=" ".join
+)
 def test_toy_command(words, tmp_path_factory):
     folder = tmp_path_factory.getbasetemp() / "readme"
     folder.mkdir(exist_ok=True)
@@ -44,7 +46,8 @@ def test_toy_command(words, tmp_path_factory):
 
 def test_own_pairs(tmp_path, tiny_checkpoint):
     rows = [
-        {"prompt": f"Question {i}?", "chosen": f" Good answer {i}.", "rejected": f" Bad answer {i}, or none."} for i in range(60)
+        {"prompt": f"Question {i}?", "chosen": f" Good answer {i}.", "rejected": f" Bad answer {i}, or none."}
+        for i in range(60)
     ]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (words,) = commands(block("own"))
@@ -60,7 +63,9 @@ def test_trainer_example(tmp_path, tiny_checkpoint, monkeypatch):
     from transformers import AutoModelForCausalLM
 
     monkeypatch.chdir(tmp_path)
-    pairs = [{"prompt": "A?", "chosen": f" yes {i}", "rejected": f" no {i}", "weight": i / 10} for i in range(16)]
+    pairs = [
+        {"prompt": "A?", "chosen": f" yes {i}", "rejected": f" no {i}", "weight": i / 10} for i in range(16)
+    ]
     code = block("trainer").replace("path/to/sft-model", str(tiny_checkpoint))
     assert len([line for line in code.splitlines() if line.strip()]) <= 15
     names: dict = {"pairs": pairs}

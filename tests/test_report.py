@@ -52,7 +52,12 @@ def made_up(experiment: str, **given) -> tuple[dict, pd.DataFrame]:
         **given,
     }
     rewards = pd.DataFrame(
-        {"run_key": key, "prompt_id": [f"p{i:03}" for i in range(PROMPTS)], "reward": reward, "reward_sft": sft}
+        {
+            "run_key": key,
+            "prompt_id": [f"p{i:03}" for i in range(PROMPTS)],
+            "reward": reward,
+            "reward_sft": sft,
+        }
     )
     return row, rewards
 
@@ -67,10 +72,22 @@ def results(tmp_path):
                 for objective in ("dpo", "ipo", "rdpo"):
                     for method, lift in (("human", 0.3), ("ws_po", 0.6), ("cw_po", 0.7)):
                         rows.append(
-                            made_up("table1", data=data, strong=strong, seed=seed, objective=objective, method=method, lift=lift)
+                            made_up(
+                                "table1",
+                                data=data,
+                                strong=strong,
+                                seed=seed,
+                                objective=objective,
+                                method=method,
+                                lift=lift,
+                            )
                         )
                 for method, kept in (("human", None), ("ws_po", 1.0), ("filter", 0.3), ("filter", 0.5)):
-                    rows.append(made_up("figure2", data=data, strong=strong, seed=seed, method=method, keep_fraction=kept))
+                    rows.append(
+                        made_up(
+                            "figure2", data=data, strong=strong, seed=seed, method=method, keep_fraction=kept
+                        )
+                    )
     folder = tmp_path / "toy"
     write_rows(folder / "runs.csv", pd.DataFrame([row for row, _ in rows]), RUN_COLUMNS)
     write_rows(folder / "rewards.csv.gz", pd.concat([rewards for _, rewards in rows]), REWARD_COLUMNS)
@@ -101,19 +118,33 @@ def results(tmp_path):
     ]
     write_rows(folder / "annotators.csv", pd.DataFrame(annotators), ANNOTATOR_COLUMNS)
     (tmp_path / "paper").mkdir()
-    (tmp_path / "paper" / "paper_results.csv").write_bytes((REPO / "results/paper/paper_results.csv").read_bytes())
+    (tmp_path / "paper" / "paper_results.csv").write_bytes(
+        (REPO / "results/paper/paper_results.csv").read_bytes()
+    )
     return tmp_path
 
 
 def test_report_writes_every_table_and_figure(results):
     names = {str(path.relative_to(results / "toy")) for path in build_report(results, "toy")}
-    assert {"tables/table1.md", "tables/table1.csv", "tables/table1_differences.csv", "tables/figure2.md"} <= names
-    assert {"tables/table13.md", "tables/calibration.md", "figures/figure2.png", "figures/figure2.pdf"} <= names
+    assert {
+        "tables/table1.md",
+        "tables/table1.csv",
+        "tables/table1_differences.csv",
+        "tables/figure2.md",
+    } <= names
+    assert {
+        "tables/table13.md",
+        "tables/calibration.md",
+        "figures/figure2.png",
+        "figures/figure2.pdf",
+    } <= names
 
 
 def test_table1_shows_ours_beside_the_papers(results):
     build_report(results, "toy")
-    cells = pd.read_csv(results / "toy/tables/table1.csv").set_index(["family", "data", "objective", "method"])
+    cells = pd.read_csv(results / "toy/tables/table1.csv").set_index(
+        ["family", "data", "objective", "method"]
+    )
     runs = read_rows(results / "toy/runs.csv", RUN_COLUMNS)
     mine = runs[
         (runs["strong"] == "world/opt-64x2")
@@ -134,8 +165,15 @@ def test_table1_shows_ours_beside_the_papers(results):
 def test_differences_are_paired(results):
     build_report(results, "toy")
     table = pd.read_csv(results / "toy/tables/table1_differences.csv")
-    row = table[(table["family"] == "opt") & (table["objective"] == "all") & (table["a"] == "cw_po") & (table["b"] == "human")]
-    assert row["difference"].item() == pytest.approx(0.4, abs=1e-3)  # the lifts are .7 and .3 on the same noise
+    row = table[
+        (table["family"] == "opt")
+        & (table["objective"] == "all")
+        & (table["a"] == "cw_po")
+        & (table["b"] == "human")
+    ]
+    assert row["difference"].item() == pytest.approx(
+        0.4, abs=1e-3
+    )  # the lifts are .7 and .3 on the same noise
     assert row["runs"].item() == 2 * 2 * 3
     assert row["win_rate"].item() == 100
 
@@ -167,13 +205,17 @@ def test_no_results_is_one_clear_error(results):
 
 def test_report_needs_no_torch():
     code = "import sys, cwpo.report.build; print('torch' in sys.modules or 'transformers' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+    )
 
 
 def test_paper_values_are_found_one_at_a_time(results):
     paper = load(results, "toy").paper
     assert len(paper) == 494
-    found = paper_value(paper, source="table1", weak="opt", dataset="hh_rlhf", objective="dpo", method="human")
+    found = paper_value(
+        paper, source="table1", weak="opt", dataset="hh_rlhf", objective="dpo", method="human"
+    )
     assert found == 56.9
     assert paper_value(paper, source="table1", weak="opt", dataset="harmless") is None
     with pytest.raises(ValueError, match="published numbers meet"):

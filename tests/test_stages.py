@@ -97,7 +97,11 @@ def test_a_stage_sees_only_what_it_declares():
 
 def test_arms_share_what_they_have_in_common():
     human, ws, cw = (keys(f"method={m}") for m in ("human", "ws_po", "cw_po"))
-    assert ws["sft"] == cw["sft"] and ws["reference"] == cw["reference"] and ws["generate_sft"] == cw["generate_sft"]
+    assert (
+        ws["sft"] == cw["sft"]
+        and ws["reference"] == cw["reference"]
+        and ws["generate_sft"] == cw["generate_sft"]
+    )
     assert ws["align"] != cw["align"]
     assert human["prepare"] == ws["prepare"] and human["sft"] != ws["sft"]
     assert "train_annotator" not in human
@@ -108,4 +112,6 @@ def test_a_moved_data_file_is_the_same_data(tmp_path):
 
     (tmp_path / "a.jsonl").write_text("{}")
     (tmp_path / "b.jsonl").write_text("{}")
-    assert _hashed({"data": {"path": str(tmp_path / "a.jsonl")}}) == _hashed({"data": {"path": str(tmp_path / "b.jsonl")}})
+    assert _hashed({"data": {"path": str(tmp_path / "a.jsonl")}}) == _hashed(
+        {"data": {"path": str(tmp_path / "b.jsonl")}}
+    )

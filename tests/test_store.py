@@ -45,7 +45,15 @@ def test_manifest_says_how_it_was_made(tmp_path):
     assert manifest["config"] == {"a": 1}
     assert manifest["summary"] == {"length": 5}
     assert manifest["files"]["out.txt"]["bytes"] == 5
-    assert {"seconds", "peak_memory_mb", "host", "git_commit", "packages", "seed", "parents"} <= manifest.keys()
+    assert {
+        "seconds",
+        "peak_memory_mb",
+        "host",
+        "git_commit",
+        "packages",
+        "seed",
+        "parents",
+    } <= manifest.keys()
 
 
 def test_a_failed_stage_leaves_nothing_and_can_be_repeated(tmp_path):

@@ -56,13 +56,14 @@ def checkpoint_problem(path: str, key: str) -> str | None:
 
 
 def hub_problem(path: str, revision: str | None, key: str) -> str | None:
-    """Why the hub id `path` cannot be used: unknown, unreachable or not cached. Reads its config, no weights."""
-    if Path(path).expanduser().is_dir():
-        return None
+    """Why the folder or hub id `path` cannot be used: a broken config; unknown, unreachable or not cached. No weights."""
+    local = Path(path).expanduser().is_dir()
     try:
         AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
+        if local:
+            return f"{key}={path} has a config.json that cannot be read as a model's: {reason}"
         return (
             f"{key}={path} is neither a folder here nor a model that the hub or its cache can give: {reason}"
         )

@@ -44,10 +44,8 @@ class Results:
 
     def wins(self, rows: pd.DataFrame) -> list[np.ndarray]:
         """Per row (seed), 1 where the aligned model beats its SFT model on a prompt, else 0."""
-        return [
-            (table["reward"] > table["reward_sft"]).to_numpy(dtype=float)
-            for table in map(self.rewards.get, rows["run_key"])
-        ]  # type: ignore[index]
+        tables = [self.rewards[key] for key in rows["run_key"]]
+        return [(table["reward"] > table["reward_sft"]).to_numpy(dtype=float) for table in tables]
 
     def gold(self, rows: pd.DataFrame, column: str = "reward") -> list[np.ndarray]:
         """Per row (seed), the gold reward of each prompt, in the order of prompt ids."""

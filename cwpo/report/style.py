@@ -12,7 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#555555"
-LOOK = {
+LOOK: Any = {
     "font.size": 8,
     "axes.spines.top": False,
     "axes.spines.right": False,

@@ -1,5 +1,7 @@
 """Bradley-Terry training of a scalar head over human-labelled pairs (Eq. 4, 5)."""
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 
 from cwpo.models.annotator import response_scores
@@ -10,7 +12,7 @@ from cwpo.training.base import GlobalMeanTrainer
 class BradleyTerryTrainer(GlobalMeanTrainer):
     """Rows come from PairCollator: chosen sequences first, then rejected. Loss: -log sigmoid(score gap), a mean over pairs."""
 
-    def count_rows(self, inputs: dict[str, Tensor]) -> int:
+    def count_rows(self, inputs: Mapping[str, Tensor]) -> int:
         return len(inputs["input_ids"]) // 2
 
     def row_losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:

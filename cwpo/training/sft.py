@@ -1,5 +1,7 @@
 """Supervised fine-tuning on prompt + chosen response; the loss is a mean over the response tokens of the global batch."""
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -11,7 +13,7 @@ from cwpo.training.base import GlobalMeanTrainer
 class SFTTrainer(GlobalMeanTrainer):
     """Rows come from SequenceCollator. What is averaged over here are tokens, so a row is one response token."""
 
-    def count_rows(self, inputs: dict[str, Tensor]) -> int:
+    def count_rows(self, inputs: Mapping[str, Tensor]) -> int:
         return int((inputs["labels"][:, 1:] != IGNORED).sum())
 
     def row_losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:

@@ -20,6 +20,7 @@ straying from a harmful request, and a polite opening that comes late (worth wha
 import math
 import random
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 
@@ -116,7 +117,7 @@ def sample_pairs(
     if dataset not in DATASETS:
         raise ValueError(f"unknown data set {dataset!r} of the synthetic world; it has {', '.join(DATASETS)}")
     given = {"flip": flip, "temperature": temperature, "taste_spread": taste_spread}
-    replaced = {name: value for name, value in given.items() if value is not None}
+    replaced: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     texts = random.Random(f"{dataset}/texts/{seed}")
     labels = random.Random(f"{dataset}/labels/{seed}")
     tastes = [{kind: labels.gauss(0, 1) for kind in POINTS} for _ in range(ANNOTATORS)]
