@@ -30,7 +30,9 @@ def plain_words() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        sys.exit(_say("stopped; what is finished stays, and the same command goes on from there", INTERRUPTED))
+        sys.exit(
+            _say("stopped; what is finished stays, and the same command goes on from there", INTERRUPTED)
+        )
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(_say(explain(error), 2))
     except ValueError as error:
