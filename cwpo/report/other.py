@@ -85,5 +85,5 @@ def summaries(results: Results) -> list[Page]:
                 lines,
             )
         )
-        pages.append(Page(name, f"Experiment {name}", text, pd.DataFrame(cells), runs["git_commit"]))
+        pages.append(Page(name, f"Runs {name}", text, pd.DataFrame(cells), runs["git_commit"], own=True))
     return pages

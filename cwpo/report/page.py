@@ -12,13 +12,17 @@ from cwpo.report.collect import SCALE_NOTES
 
 @dataclass(frozen=True)
 class Page:
-    """`text` is the Markdown body, None for a CSV without a page of its own; `frame` has one row per cell."""
+    """`text` is the Markdown body, None for a CSV without a page of its own; `frame` has one row per cell.
+
+    `own` marks runs that no experiment file makes, perhaps on real pairs and models: the page says so.
+    """
 
     name: str
     title: str
     text: str | None
     frame: pd.DataFrame
     commits: pd.Series
+    own: bool = False
 
     def write(self, folder: Path, scale: str) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
@@ -31,9 +35,15 @@ class Page:
         commits = (
             ", ".join(sorted({str(c) for c in self.commits if isinstance(c, str) and c})) or "not recorded"
         )
+        made = f"Made by `make reproduce SCALE={scale} EXPERIMENT={self.experiment}`"
+        if self.own:
+            note = (
+                f"{scale} scale: hyperparameters of conf/scale/{scale}.yaml, data and models as named below"
+            )
+            made = f"Made by `python scripts/run.py name={self.name} ...`"
         page.write_text(
-            f"# {self.title}\n\n{note[0].upper()}{note[1:]}.\n\n{self.text}\n\nMade by `make reproduce SCALE={scale} "
-            f"EXPERIMENT={self.experiment}`; cells in [{table.name}]({table.name}); commit {commits}.\n",
+            f"# {self.title}\n\n{note[0].upper()}{note[1:]}.\n\n{self.text}\n\n{made}; cells in "
+            f"[{table.name}]({table.name}); commit {commits}.\n",
             encoding="utf-8",
         )
         return [page, table]
