@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,23 +27,39 @@ DETAIL_COLUMNS = (
 REWARD_COLUMNS = "run_key prompt_id reward reward_sft".split()
 
 
+UNROUNDED = ("learning_rate",)  # 6 decimals would lose digits of 2.5e-7
+AGAIN = "delete it and run `make reproduce` again, which takes everything finished from the store"
+UNREADABLE = (
+    pd.errors.EmptyDataError,
+    pd.errors.ParserError,
+    UnicodeDecodeError,
+    EOFError,
+    gzip.BadGzipFile,
+    zlib.error,
+)
+
+
 class ResultsError(ValueError):
     """A result file that cannot be trusted."""
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """The rows of a result file. Raises ResultsError for other columns than `columns`, repeated rows or mixed scales."""
-    frame = pd.read_csv(path, dtype={"run_key": str, "prompt_id": str, "git_commit": str, "experiment": str})
+    """The rows of a result file.
+
+    Raises ResultsError for a damaged file, other columns than `columns`, repeated rows or mixed scales.
+    """
+    text = dict.fromkeys(("run_key", "prompt_id", "git_commit", "experiment"), str)
+    try:
+        frame = pd.read_csv(path, dtype=text)
+    except UNREADABLE as error:
+        raise ResultsError(f"{path} is empty or damaged ({str(error).rstrip('.')}); {AGAIN}") from error
     missing = [name for name in columns if name not in frame]
     unknown = [name for name in frame if name not in columns]
     if missing or unknown:
         parts = [f"lacks {', '.join(missing)}"] * bool(missing) + [
             f"has unknown {', '.join(unknown)}"
         ] * bool(unknown)
-        raise ResultsError(
-            f"{path} comes from another schema version: it {' and '.join(parts)}; delete it and run `make reproduce` again, "
-            "which takes everything finished from the store"
-        )
+        raise ResultsError(f"{path} comes from another schema version: it {' and '.join(parts)}; {AGAIN}")
     identity = [name for name in ("experiment", "run_key", "prompt_id") if name in columns]
     repeated = frame.index[frame.duplicated(identity, keep=False)]
     if len(repeated):
@@ -52,7 +69,8 @@ def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         )
     if "scale" in columns and len(frame) and set(frame["scale"]) != {path.parent.name}:
         raise ResultsError(
-            f"{path} mixes scales: {', '.join(sorted(set(map(str, frame['scale']))))}; only {path.parent.name} belongs there"
+            f"{path} mixes scales: {', '.join(sorted(set(map(str, frame['scale']))))}; only {path.parent.name} belongs there; "
+            "move the other rows to the folder of their own scale"
         )
     return frame[list(columns)]
 
@@ -60,7 +78,8 @@ def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 def write_rows(path: Path, frame: pd.DataFrame, columns: Sequence[str]) -> None:
     """Write atomically: rows sorted, floats to 6 decimals, blanks where a value does not apply. Equal rows, equal bytes."""
     order = [name for name in columns if name not in ("git_commit", "train_seconds")]
-    ordered = frame[list(columns)].sort_values(order, kind="stable", na_position="first").round(6)
+    ordered = frame[list(columns)].sort_values(order, kind="stable", na_position="first")
+    ordered = ordered.round({name: 6 for name in columns if name not in UNROUNDED})
     text = ordered.to_csv(index=False, lineterminator="\n")
     data = text.encode()
     if path.suffix == ".gz":
@@ -95,13 +114,21 @@ def replace_rows(
 
 
 def prune(folder: Path) -> None:
-    """Drop details and per-prompt rewards of arms that runs.csv no longer names."""
-    keys = set(read_rows(folder / "runs.csv", RUN_COLUMNS)["run_key"])
-    if set(read_rows(folder / "details.csv", DETAIL_COLUMNS)["run_key"]) <= keys:
+    """Drop details and per-prompt rewards of arms that runs.csv no longer names.
+
+    Writers enter an arm in runs.csv first. So runs.csv is read last, else the rows that another sweep enters meanwhile
+    would look like left-overs.
+    """
+    if set(read_rows(folder / "details.csv", DETAIL_COLUMNS)["run_key"]) <= _named(folder):
         return  # details and rewards are entered together
     for name, columns in (("details.csv", DETAIL_COLUMNS), ("rewards.csv.gz", REWARD_COLUMNS)):
         path = folder / name
         with FileLock(path.with_name(f".{path.name}.lock")):
             frame = read_rows(path, columns)
-            if not set(frame["run_key"]) <= keys:
-                write_rows(path, frame[frame["run_key"].isin(keys)], columns)
+            named = frame["run_key"].isin(_named(folder))
+            if not named.all():
+                write_rows(path, frame[named], columns)
+
+
+def _named(folder: Path) -> set[str]:
+    return set(read_rows(folder / "runs.csv", RUN_COLUMNS)["run_key"])

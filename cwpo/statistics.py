@@ -15,6 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 PerSeed = Any  # ArrayLike, or one ArrayLike per seed
+MOSTLY_DISTINCT = (
+    0.75  # above this share of distinct values, drawing prompts is faster than drawing their counts
+)
 
 
 class GoldRewardAccuracy(NamedTuple):
@@ -87,8 +90,10 @@ def paired_difference(
 def _resampled_means(group: Floats, resamples: int, rng: np.random.Generator) -> Floats:
     # Few distinct values (wins and losses, or discrete rewards) need only their counts.
     distinct, counts = np.unique(group, return_counts=True)
-    drawn = rng.multinomial(len(group), counts / len(group), size=resamples)
-    return drawn @ distinct / len(group)
+    if len(distinct) <= MOSTLY_DISTINCT * len(group):
+        drawn = rng.multinomial(len(group), counts / len(group), size=resamples)
+        return drawn @ distinct / len(group)
+    return np.array([group[rng.integers(len(group), size=len(group))].mean() for _ in range(resamples)])
 
 
 def _per_seed(values: PerSeed) -> list[Floats]:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pandas as pd
@@ -30,7 +31,7 @@ def made_up(experiment: str, **given) -> tuple[dict, pd.DataFrame]:
     """One row of runs.csv and its rewards; the aligned model is better by `lift`."""
     lift = given.pop("lift", 0.5)
     key = f"{experiment}-{'-'.join(str(v).replace('/', '_') for v in given.values())}"
-    rng = np.random.default_rng(abs(hash((given["data"], given["strong"], given["seed"]))) % 2**32)
+    rng = np.random.default_rng(zlib.crc32(f"{given['data']} {given['strong']} {given['seed']}".encode()))
     sft = rng.normal(size=PROMPTS).round(4)
     reward = (sft + lift + rng.normal(size=PROMPTS)).round(4)
     row = dict.fromkeys(RUN_COLUMNS) | {
@@ -182,6 +183,7 @@ def test_missing_arms_are_marked_not_run(results):
     build_report(results, "toy")
     text = (results / "toy/tables/figure2.md").read_text()
     assert "Top 75 % | not run" in text
+    assert "2 seeds (0, 1) and 80 prompts" in text  # cells that have not run make no floats of counts
     assert "72.3" in text  # the paper's Table 10, harmless, top 30 %
 
 
@@ -256,3 +258,132 @@ def test_a_file_that_cannot_be_trusted_is_refused(results, change, message):
     change(pd.read_csv(path)).to_csv(path, index=False)
     with pytest.raises(ResultsError, match=message):
         build_report(results, "toy")
+
+
+def only(results, *rows):
+    """Replace runs and rewards by these; the other files stay."""
+    write_rows(results / "toy/runs.csv", pd.DataFrame([row for row, _ in rows]), RUN_COLUMNS)
+    write_rows(results / "toy/rewards.csv.gz", pd.concat([table for _, table in rows]), REWARD_COLUMNS)
+
+
+def test_a_table_partly_run_says_what_is_missing(results):
+    only(results, made_up("table1", data="harmless", strong="world/opt-64x2", seed=0, method="cw_po"))
+    build_report(results, "toy")
+    text = (results / "toy/tables/table1.md").read_text()
+    assert "| Harmless, DPO | not run | – | not run | – | " in text
+    assert "| Harmless, IPO | not run | – | not run | – | not run | – |" in text
+    assert "### Qwen\n\nnot run" in text
+    assert "1 seed (0) and 40 prompts" in text
+    assert not (results / "toy/tables/figure2.md").exists()
+
+
+@pytest.mark.parametrize("experiment", ["table1", "figure2"])
+def test_models_and_data_the_paper_does_not_have_get_their_own_rows(results, experiment):
+    strong, seeds = "somewhere/stories260k", (0, 1)
+    only(results, *(made_up(experiment, data="mine", strong=strong, seed=s, method="human") for s in seeds))
+    build_report(results, "toy")
+    row = pd.read_csv(results / f"toy/tables/{experiment}.csv").dropna(subset="gra").iloc[0]
+    assert (row["strong"], row["data"], row["seeds"]) == (strong, "mine", 2)
+    assert np.isnan(row["paper_gra"])
+
+
+@pytest.mark.parametrize("experiment", ["table1", "figure2"])
+def test_two_pairs_of_one_family_share_no_cell(results, experiment):
+    strong = ("world/opt-64x2", "world/opt-96x3")
+    only(results, *(made_up(experiment, data="hh_rlhf", strong=s, seed=0, method="human") for s in strong))
+    build_report(results, "toy")
+    cells = pd.read_csv(results / f"toy/tables/{experiment}.csv").dropna(subset="gra")
+    assert list(cells["strong"]) == list(strong)
+    assert list(cells["seeds"]) == [1, 1]
+
+
+def twice(experiment: str) -> list[tuple[dict, pd.DataFrame]]:
+    """Two runs of one seed that differ in nothing the columns say."""
+    made = [
+        made_up(experiment, data="hh_rlhf", strong="world/opt-64x2", seed=0, method="ws_po", lift=lift)
+        for lift in (0.0, 1.0)
+    ]
+    for number, (row, rewards) in enumerate(made):
+        row["run_key"] = rewards["run_key"] = f"{experiment}{number}"
+    return made
+
+
+@pytest.mark.parametrize("experiment", ["table1", "figure2"])
+def test_runs_of_different_settings_are_not_averaged_as_seeds(results, experiment):
+    only(results, *twice(experiment))
+    message = rf"same seed, so of different settings: {experiment}0 \(seed 0\), {experiment}1 .*name=mine"
+    with pytest.raises(ResultsError, match=message):
+        build_report(results, "toy")
+
+
+def test_own_runs_of_one_seed_stand_on_lines_of_their_own(results):
+    only(results, *twice("mine"))
+    build_report(results, "toy")
+    cells = pd.read_csv(results / "toy/tables/mine.csv")
+    assert list(cells["run"]) == ["mine0", "mine1"]
+    assert list(cells["seeds"]) == [1, 1]
+
+
+def test_own_runs_show_what_varies(results):
+    given = {"data": "harmless", "strong": "world/opt-64x2", "method": "cw_po"}
+    only(results, *(made_up("mine", **given, seed=s, weighting=w) for s in (0, 1) for w in ("c1", "c2")))
+    build_report(results, "toy")
+    text = (results / "toy/tables/mine.md").read_text()
+    assert "| data, objective, arm | weighting | pairs |" in text
+    assert "| Harmless, dpo, CW-PO | c1 | 84 |" in text and "| Harmless, dpo, CW-PO | c2 | 84 |" in text
+
+
+def test_rewards_that_are_missing_are_an_error(results):
+    path = results / "toy/rewards.csv.gz"
+    frame = read_rows(path, REWARD_COLUMNS)
+    key = frame["run_key"].iloc[0]
+    write_rows(path, frame.drop(frame.index[frame["run_key"] == key][:3]), REWARD_COLUMNS)
+    with pytest.raises(ResultsError, match=f"lacks prompts of 1 of .* has {PROMPTS - 3} of {PROMPTS}"):
+        build_report(results, "toy")
+
+
+def test_arms_are_compared_on_the_same_prompts_only(results):
+    human, ours = (
+        made_up("table1", data="harmless", strong="world/opt-64x2", seed=0, method=method)
+        for method in ("human", "cw_po")
+    )
+    ours[1]["prompt_id"] = [f"other{i:03}" for i in range(PROMPTS)]
+    only(results, human, ours)
+    with pytest.raises(ResultsError, match="answered different prompts"):
+        build_report(results, "toy")
+
+
+def test_differences_show_every_seed(results):
+    given = {"data": "harmless", "strong": "world/opt-64x2"}
+    lifts = {("human", 0): 0.2, ("human", 1): 0.2, ("cw_po", 0): 0.3, ("cw_po", 1): 0.7}
+    only(results, *(made_up("table1", **given, method=m, seed=s, lift=x) for (m, s), x in lifts.items()))
+    build_report(results, "toy")
+    table = pd.read_csv(results / "toy/tables/table1_differences.csv")
+    assert set(table["by_seed"]) == {"0.100; 0.500"}
+    assert "0.300 [0.100, 0.500] | 0.100; 0.500 |" in (results / "toy/tables/table1.md").read_text()
+
+
+def test_table13_marks_what_has_not_run(results):
+    path = results / "toy/annotators.csv"
+    frame = read_rows(path, ANNOTATOR_COLUMNS)
+    more = frame[frame["human_fraction"] == 0.1].assign(
+        data="helpful", run_key=["x", "y"], accuracy_gold=None
+    )
+    write_rows(path, pd.concat([frame, more]), ANNOTATOR_COLUMNS)
+    build_report(results, "toy")
+    text = (results / "toy/tables/table13.md").read_text()
+    assert "| Helpful, 30 % | not run | not run | 65.3 | not run |" in text
+    assert "| Helpful, 10 % | 40 | 64.5 [64.0, 65.0] | 61.9 | – |" in text
+
+
+def test_tuning_keeps_small_learning_rates(results):
+    given = {"data": "harmless", "strong": "world/opt-64x2", "method": "human"}
+    rows = [made_up("tuning", **given, seed=seed) for seed in (1000, 1001)]
+    only(results, *rows)
+    details = [
+        dict.fromkeys(DETAIL_COLUMNS) | {"run_key": row["run_key"], "learning_rate": rate}
+        for (row, _), rate in zip(rows, (5e-5, 5e-6))
+    ]
+    write_rows(results / "toy/details.csv", pd.DataFrame(details), DETAIL_COLUMNS)
+    build_report(results, "toy")
+    assert set(pd.read_csv(results / "toy/tables/tuning.csv")["learning_rate"]) == {5e-5, 5e-6}

@@ -77,3 +77,27 @@ def test_nothing_to_average_is_an_error():
         bootstrap_interval([[]])
     with pytest.raises(ValueError, match="1 of 2 values"):
         bootstrap_interval([1.0, np.inf])
+
+
+def test_two_level_interval_against_its_formula():
+    # three seeds of constant values -1, 0, 1: only seeds vary; P(all three draws are 1) = 1/27 > 2.5 %
+    constant = np.array([[-1.0] * 10, [0.0] * 10, [1.0] * 10])
+    assert bootstrap_interval(constant) == (0.0, -1.0, 1.0)
+    # one seed, half ones: the mean of n = 400 draws has standard error .5 / 20 = .025
+    ones = bootstrap_interval(np.repeat([0.0, 1.0], 200), resamples=20_000)
+    assert (ones.low, ones.high) == pytest.approx((0.5 - 1.96 * 0.025, 0.5 + 1.96 * 0.025), abs=0.004)
+
+
+def test_drawing_prompts_and_drawing_their_counts_agree():
+    # rounding to 1/100 leaves few distinct values (drawn by counts); the exact ones are all distinct (drawn one by one)
+    values = np.random.default_rng(3).normal(size=1000)
+    exact = bootstrap_interval(values, resamples=8000)
+    counted = bootstrap_interval(values.round(2), resamples=8000)
+    assert len(np.unique(values.round(2))) < 0.75 * 1000
+    assert counted == pytest.approx(exact, abs=0.005)
+
+
+def test_more_confidence_is_wider():
+    values = np.random.default_rng(0).normal(size=100)
+    narrow, wide = (bootstrap_interval(values, confidence=c) for c in (0.5, 0.99))
+    assert wide.low < narrow.low < narrow.high < wide.high

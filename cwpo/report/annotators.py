@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from cwpo.report.cells import markdown, published
-from cwpo.report.collect import DATA_NAMES, Results, family, paper_value
+from cwpo.report.cells import NOT_RUN, markdown, published, span
+from cwpo.report.collect import DATA_NAMES, Results, datasets, family, one_per_seed, paper_value
 from cwpo.report.page import Page
 from cwpo.statistics import bootstrap_interval
 
@@ -21,25 +21,39 @@ TARGETS = {
 
 def table13(results: Results) -> list[Page]:
     rows = results.annotators[results.annotators["experiment"] == "table13"]
+    rows = rows[rows["annotator"] == "bt"]
     if not len(rows):
         return []
     cells, lines = [], []
-    for data in [name for name in DATA_NAMES if name in set(rows["data"])]:
+    for weak, data in [(w, d) for w in sorted(rows["weak"].unique()) for d in datasets(rows)]:
         for fraction in sorted(rows["human_fraction"].unique()):
-            here = rows[(rows["data"] == data) & (rows["human_fraction"] == fraction)]
-            if not len(here):
-                continue
+            here = rows[
+                (rows["weak"] == weak) & (rows["data"] == data) & (rows["human_fraction"] == fraction)
+            ]
             theirs = paper_value(
                 results.paper,
                 source="table13",
-                weak=family(here["weak"].iloc[0]),
+                weak=family(weak),
                 dataset=data,
                 setting=f"human_fraction={fraction:g}",
             )
-            cell = {"data": data, "human_fraction": fraction, "paper_accuracy_human": theirs}
+            label = f"{DATA_NAMES.get(data, data)}, {100 * fraction:g} %"
+            cell = {
+                "weak": weak,
+                "data": data,
+                "human_fraction": fraction,
+                "paper_accuracy_human": theirs,
+            }
+            if not len(here):
+                cells.append(cell)
+                lines.append([label, NOT_RUN, NOT_RUN, published(theirs), NOT_RUN])
+                continue
             texts = []
             for name in ("accuracy_human", "accuracy_gold"):
-                found = bootstrap_interval(100 * here[name].to_numpy(dtype=float))
+                if here[name].isna().any():
+                    texts.append("–")
+                    continue
+                found = bootstrap_interval(100 * one_per_seed(here)[name].to_numpy(dtype=float))
                 cell |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
                 texts.append(f"{found.mean:.1f} [{found.low:.1f}, {found.high:.1f}]")
             cell |= {
@@ -50,17 +64,19 @@ def table13(results: Results) -> list[Page]:
             cells.append(cell)
             lines.append(
                 [
-                    f"{DATA_NAMES[data]}, {100 * fraction:g} %",
+                    label,
                     f"{cell['n_train']:,}",
                     texts[0],
                     published(theirs),
                     texts[1],
                 ]
             )
-    seeds, pairs = cells[0]["seeds"], cells[0]["pairs"]
+    ran = [cell for cell in cells if "seeds" in cell]
+    seeds, pairs = (sorted({cell[name] for cell in ran}) for name in ("seeds", "pairs"))
     text = (
-        f"Accuracy on held-out pairs of the Bradley–Terry annotator ({rows['weak'].iloc[0]}); mean and 95 % bootstrap interval "
-        f"over {seeds} seeds, {pairs:,} test pairs in all per cell.\n\n"
+        f"Accuracy on held-out pairs of the Bradley–Terry annotator ({', '.join(sorted(set(rows['weak'])))}); mean and 95 % "
+        f"bootstrap interval over {span(seeds)} seeds ({', '.join(map(str, sorted(set(rows['seed']))))}), {span(pairs)} test "
+        "pairs in all per cell.\n\n"
         + markdown(
             ["data, labelled share", "labelled pairs", "vs human labels %", "paper", "vs gold %"], lines
         )
@@ -83,16 +99,16 @@ def calibration(results: Results) -> list[Page]:
     if results.scale != "toy" or not len(rows):
         return []
     cells, lines = [], []
-    datasets = [name for name in DATA_NAMES if name in set(rows["data"])]
+    names = datasets(rows)
     for name, (title, accepted, low, high) in TARGETS.items():
-        means = {data: rows[rows["data"] == data][name].mean() for data in datasets}
+        means = {data: rows[rows["data"] == data][name].mean() for data in names}
         overall = sum(means.values()) / len(means)
         verdict = "yes" if low <= overall <= high else "no"
         cells.append({"fact": name, **means, "mean": overall, "low": low, "high": high, "holds": verdict})
         lines.append(
             [title, *(f"{value:.3f}" for value in means.values()), f"{overall:.3f}", accepted, verdict]
         )
-    header = ["fact", *(DATA_NAMES[d] for d in datasets), "mean", "accepted", "holds"]
+    header = ["fact", *(DATA_NAMES.get(d, d) for d in names), "mean", "accepted", "holds"]
     text = (
         f"The synthetic world was fitted to these annotator-level facts only, and frozen before arms were compared; "
         f"{rows['seed'].nunique()} seeds, {int(rows['n_eval'].iloc[0]):,} test pairs each.\n\n"

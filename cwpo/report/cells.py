@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cwpo.report.collect import Results
+from cwpo.results import ResultsError
 from cwpo.statistics import bootstrap_interval, paired_difference
 
 NOT_RUN = "not run"
@@ -35,12 +37,22 @@ def outcome(results: Results, rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def compare(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str]) -> dict[str, Any]:
-    """Arm a against arm b on the same prompts: gold-reward difference and win rate, over the rows that agree in `on`."""
+    """Arm a against arm b on the same prompts: gold-reward difference and win rate, over the rows that agree in `on`.
+
+    The intervals resample these runs (each data set, objective and seed is one), then the prompts of each. `by_seed` has
+    the mean difference of every seed, in the order of seeds. Raises ResultsError where the prompts are not the same.
+    """
     pairs = a.merge(b, on=list(on), suffixes=("", "_b"))
     if not len(pairs):
         return {}
     first = results.gold(pairs)
     second = [results.rewards[key]["reward"].to_numpy() for key in pairs["run_key_b"]]
+    for key, other in zip(pairs["run_key"], pairs["run_key_b"]):
+        if list(results.rewards[key]["prompt_id"]) != list(results.rewards[other]["prompt_id"]):
+            raise ResultsError(
+                f"runs {key} and {other} answered different prompts, so they cannot be compared pair by pair"
+            )
+    by_run = pd.Series([float(np.mean(x - y)) for x, y in zip(first, second)], index=pairs["seed"])
     difference = paired_difference(first, second, resamples=RESAMPLES)
     wins = bootstrap_interval(
         [(x > y) + (x == y) / 2 for x, y in zip(first, second, strict=True)], resamples=RESAMPLES
@@ -49,6 +61,7 @@ def compare(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str
         "difference": difference.mean,
         "difference_low": difference.low,
         "difference_high": difference.high,
+        "by_seed": "; ".join(f"{mean:.3f}" for mean in by_run.groupby(level=0).mean()),
         "win_rate": 100 * wins.mean,
         "win_low": 100 * wins.low,
         "win_high": 100 * wins.high,
@@ -70,17 +83,21 @@ def published(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f}"
 
 
-def counts(cells: Sequence[dict[str, Any]]) -> str:
-    """`3 seeds, 3,000 prompts per cell`, a range where cells differ."""
-    ran = [cell for cell in cells if cell]
+def counts(cells: Sequence[dict[str, Any]], numbers: Iterable[int]) -> str:
+    """`3 seeds (0, 1, 2) and 3,000 prompts per cell`, a range where cells differ; cells that have not run do not count."""
+    ran = [cell for cell in cells if pd.notna(cell.get("gra"))]
     if not ran:
         return NOT_RUN
-    seeds, prompts = sorted({c["seeds"] for c in ran}), sorted({c["prompts"] for c in ran})
+    seeds, prompts = (sorted({int(c[name]) for c in ran}) for name in ("seeds", "prompts"))
 
-    def span(values: list[int]) -> str:
-        return f"{values[0]:,}" if len(values) == 1 else f"{values[0]:,} to {values[-1]:,}"
+    which = ", ".join(str(number) for number in sorted(set(numbers)))
+    word = "seed" if seeds == [1] else "seeds"
+    return f"{span(seeds)} {word} ({which}) and {span(prompts)} prompts (all seeds together) per cell"
 
-    return f"{span(seeds)} seeds and {span(prompts)} prompts (all seeds together) per cell"
+
+def span(values: Sequence[int]) -> str:
+    """`3,000`, or `1,000 to 3,000` of sorted values that differ."""
+    return f"{values[0]:,}" if len(values) == 1 else f"{values[0]:,} to {values[-1]:,}"
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -9,7 +9,14 @@ import numpy as np
 import pandas as pd
 
 from cwpo.errors import InputError
-from cwpo.results import ANNOTATOR_COLUMNS, DETAIL_COLUMNS, REWARD_COLUMNS, RUN_COLUMNS, read_rows
+from cwpo.results import (
+    ANNOTATOR_COLUMNS,
+    DETAIL_COLUMNS,
+    REWARD_COLUMNS,
+    RUN_COLUMNS,
+    ResultsError,
+    read_rows,
+)
 
 SCALE_NOTES = {
     "toy": "toy scale: synthetic world, models of 10^4 to 10^5 parameters",
@@ -67,15 +74,58 @@ def load(results: Path, scale: str) -> Results:
             f"scale={scale}: no results in {folder}; there are results of: {', '.join(have) or 'none'}. "
             f"Run `make reproduce SCALE={scale}` first"
         )
-    rewards = read("rewards.csv.gz", REWARD_COLUMNS)
+    runs, rewards = read("runs.csv", RUN_COLUMNS), read("rewards.csv.gz", REWARD_COLUMNS)
+    _check_rewards(folder, runs, rewards)
     return Results(
         scale=scale,
-        runs=read("runs.csv", RUN_COLUMNS),
+        runs=runs,
         annotators=read("annotators.csv", ANNOTATOR_COLUMNS),
         details=read("details.csv", DETAIL_COLUMNS),
         rewards={str(key): rows.sort_values("prompt_id") for key, rows in rewards.groupby("run_key")},
         paper=_paper(results / "paper" / "paper_results.csv"),
     )
+
+
+def _check_rewards(folder: Path, runs: pd.DataFrame, rewards: pd.DataFrame) -> None:
+    have = rewards["run_key"].value_counts()
+    wrong = [
+        f"{key} has {have.get(key, 0)} of {n}"
+        for key, n in zip(runs["run_key"], runs["n_eval"])
+        if have.get(key, 0) != n
+    ]
+    if wrong:
+        raise ResultsError(
+            f"{folder / 'rewards.csv.gz'} lacks prompts of {len(wrong)} of {len(runs)} runs ({'; '.join(wrong[:3])}); "
+            "run their experiments again, which takes everything finished from the store"
+        )
+
+
+def pairs(rows: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """The (family, weak, strong) in `rows`: OPT, Qwen, Llama, then others."""
+    found = set(rows[["family", "weak", "strong"]].itertuples(index=False, name=None))
+    return sorted(found, key=lambda pair: (_rank(pair[0], FAMILIES), pair))
+
+
+def datasets(rows: pd.DataFrame) -> list[str]:
+    """The data sets in `rows`: the paper's, in its order, then others."""
+    return sorted(set(rows["data"]), key=lambda name: (_rank(name, DATA_NAMES), name))
+
+
+def _rank(name: str, known: dict[str, str]) -> int:
+    return [*known, name].index(name)
+
+
+def one_per_seed(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of one cell, unchanged. Raises ResultsError if two share a seed: they differ in what no column says."""
+    twice = rows[rows.duplicated("seed", keep=False)]
+    if len(twice):
+        keys = ", ".join(f"{key} (seed {seed})" for key, seed in zip(twice["run_key"], twice["seed"]))
+        name = rows["experiment"].iloc[0]
+        raise ResultsError(
+            f"{name}: one cell has several runs of the same seed, so of different settings: {keys}; give runs of your own "
+            f"another name (name=mine), and restore these rows with `make reproduce EXPERIMENT={name}`"
+        )
+    return rows
 
 
 def family(model: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from cwpo.report.collect import SCALE_NOTES
+from cwpo.results import UNROUNDED
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Page:
     def write(self, folder: Path, scale: str) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         table = folder / f"{self.name}.csv"
-        self.frame.round(4).to_csv(table, index=False, lineterminator="\n")
+        digits = {name: 4 for name in self.frame if name not in UNROUNDED}
+        self.frame.round(digits).to_csv(table, index=False, lineterminator="\n")
         if self.text is None:
             return [table]
         page = folder / f"{self.name}.md"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,11 @@ LOOK: Any = {
 }
 
 
-def figure(rows: int, columns: int, *, width: float, height: float) -> tuple[Any, Any]:
-    """A figure and its (rows, columns) array of axes, sizes in inches."""
+@contextmanager
+def figure(rows: int, columns: int, *, width: float, height: float) -> Iterator[tuple[Any, Any]]:
+    """A figure and its (rows, columns) array of axes, sizes in inches; the look holds for what is drawn inside."""
     with plt.rc_context(LOOK):
-        return plt.subplots(rows, columns, figsize=(width, height), squeeze=False, layout="constrained")
+        yield plt.subplots(rows, columns, figsize=(width, height), squeeze=False, layout="constrained")
 
 
 def save(fig: Any, path: Path) -> list[Path]:

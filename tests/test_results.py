@@ -1,0 +1,187 @@
+"""The result files: equal rows give equal bytes, writers lose nothing, and what cannot be trusted is refused."""
+
+import gzip
+from concurrent.futures import ThreadPoolExecutor
+
+import pandas as pd
+import pytest
+
+import cwpo.results
+from cwpo.results import (
+    DETAIL_COLUMNS,
+    REWARD_COLUMNS,
+    RUN_COLUMNS,
+    ResultsError,
+    prune,
+    read_rows,
+    replace_rows,
+    write_rows,
+)
+
+
+def runs(*keys: str, experiment: str = "table1", **given) -> pd.DataFrame:
+    rows = [
+        dict.fromkeys(RUN_COLUMNS)
+        | {"experiment": experiment, "scale": "toy", "data": "harmless", "seed": i, "run_key": key}
+        | {"gra": 2 / 3, "git_commit": "0123456"}
+        | given
+        for i, key in enumerate(keys)
+    ]
+    return pd.DataFrame(rows)
+
+
+def rewards(*keys: str) -> pd.DataFrame:
+    rows = [(key, f"p{i}", 0.5 + i, 0.25) for key in keys for i in range(3)]
+    return pd.DataFrame(rows, columns=REWARD_COLUMNS)
+
+
+def details(*keys: str, **given) -> pd.DataFrame:
+    return pd.DataFrame([dict.fromkeys(DETAIL_COLUMNS) | {"run_key": key} | given for key in keys])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "toy"
+
+
+def test_a_file_is_sorted_rounded_and_blank_where_nothing_applies(folder):
+    write_rows(folder / "runs.csv", runs("b", "a").iloc[::-1], RUN_COLUMNS)
+    data = (folder / "runs.csv").read_bytes()
+    lines = data.decode().splitlines()
+    assert lines[0].split(",") == RUN_COLUMNS
+    assert lines[1] == "table1,toy,harmless,,,,,,,,,0,0.666667,,,,,,,,,,,b,0123456"
+    assert b"\r" not in data and len(lines) == 3
+
+
+def test_keys_and_commits_of_digits_stay_text(folder):
+    write_rows(folder / "runs.csv", runs("0012", "1e5"), RUN_COLUMNS)
+    frame = read_rows(folder / "runs.csv", RUN_COLUMNS)
+    assert list(frame["run_key"]) == ["0012", "1e5"]
+    assert set(frame["git_commit"]) == {"0123456"}
+
+
+def test_small_learning_rates_are_not_rounded(folder):
+    write_rows(folder / "details.csv", details("a", learning_rate=2.5e-7, mean_weight=1 / 3), DETAIL_COLUMNS)
+    row = read_rows(folder / "details.csv", DETAIL_COLUMNS).iloc[0]
+    assert (row["learning_rate"], row["mean_weight"]) == (2.5e-7, 0.333333)
+
+
+def test_gzip_bytes_do_not_depend_on_time_name_or_order(folder, monkeypatch):
+    path = folder / "rewards.csv.gz"
+    write_rows(path, rewards("a", "b"), REWARD_COLUMNS)
+    first = path.read_bytes()
+    monkeypatch.setattr("time.time", lambda: 4e9)
+    write_rows(path, rewards("b", "a").sample(frac=1, random_state=1), REWARD_COLUMNS)
+    assert path.read_bytes() == first
+    assert gzip.decompress(first).decode().startswith("run_key,prompt_id,reward,reward_sft\na,p0,0.5,0.25\n")
+
+
+def test_a_failed_write_leaves_the_old_file(folder, monkeypatch):
+    path = folder / "runs.csv"
+    write_rows(path, runs("a"), RUN_COLUMNS)
+    before = path.read_bytes()
+
+    def full(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(cwpo.results.os, "replace", full)
+    with pytest.raises(OSError, match="no space"):
+        write_rows(path, runs("a", "b"), RUN_COLUMNS)
+    assert path.read_bytes() == before
+
+
+def test_an_experiment_replaced_as_a_whole_drops_its_old_rows_only(folder):
+    path = folder / "runs.csv"
+    replace_rows(path, runs("a", "b"), RUN_COLUMNS, experiment="table1")
+    replace_rows(path, runs("a", "c", experiment="figure2"), RUN_COLUMNS, experiment="figure2")
+    replace_rows(path, runs("d"), RUN_COLUMNS, experiment="table1")
+    frame = read_rows(path, RUN_COLUMNS)
+    assert sorted(zip(frame["experiment"], frame["run_key"])) == [
+        ("figure2", "a"),
+        ("figure2", "c"),
+        ("table1", "d"),
+    ]
+
+
+def test_a_row_entered_again_gives_way_to_the_new_one(folder):
+    path = folder / "runs.csv"
+    replace_rows(path, runs("a", "b"), RUN_COLUMNS)
+    replace_rows(path, runs("a", gra=0.75), RUN_COLUMNS)
+    assert read_rows(path, RUN_COLUMNS).set_index("run_key")["gra"].to_dict() == {"a": 0.75, "b": 0.666667}
+
+
+def test_writers_at_the_same_time_lose_nothing(folder):
+    names = [f"e{i}" for i in range(12)]
+
+    def enter(name: str) -> None:
+        replace_rows(folder / "runs.csv", runs(name, experiment=name), RUN_COLUMNS, experiment=name)
+        replace_rows(folder / "details.csv", details(name), DETAIL_COLUMNS)
+        replace_rows(folder / "rewards.csv.gz", rewards(name), REWARD_COLUMNS)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(enter, names))
+    assert set(read_rows(folder / "runs.csv", RUN_COLUMNS)["run_key"]) == set(names)
+    assert set(read_rows(folder / "rewards.csv.gz", REWARD_COLUMNS)["run_key"]) == set(names)
+
+
+def test_pruning_drops_what_runs_no_longer_names(folder):
+    write_rows(folder / "runs.csv", runs("a"), RUN_COLUMNS)
+    write_rows(folder / "details.csv", details("a", "b"), DETAIL_COLUMNS)
+    write_rows(folder / "rewards.csv.gz", rewards("a", "b"), REWARD_COLUMNS)
+    prune(folder)
+    assert set(read_rows(folder / "details.csv", DETAIL_COLUMNS)["run_key"]) == {"a"}
+    assert set(read_rows(folder / "rewards.csv.gz", REWARD_COLUMNS)["run_key"]) == {"a"}
+
+
+def test_pruning_spares_rows_another_sweep_enters_meanwhile(folder, monkeypatch):
+    write_rows(folder / "runs.csv", runs("a"), RUN_COLUMNS)
+    write_rows(folder / "details.csv", details("a", "old"), DETAIL_COLUMNS)
+    write_rows(folder / "rewards.csv.gz", rewards("a", "old"), REWARD_COLUMNS)
+    reads = []
+
+    def read_and_enter(path, columns):
+        frame = read_rows(path, columns)
+        if path.name == "runs.csv" and not reads:  # right after the first look at runs.csv
+            reads.append(path)
+            replace_rows(path, runs("new", experiment="other"), RUN_COLUMNS)
+            replace_rows(folder / "details.csv", details("new"), DETAIL_COLUMNS)
+            replace_rows(folder / "rewards.csv.gz", rewards("new"), REWARD_COLUMNS)
+        return frame
+
+    monkeypatch.setattr(cwpo.results, "read_rows", read_and_enter)
+    prune(folder)
+    monkeypatch.undo()
+    for name, columns in (("details.csv", DETAIL_COLUMNS), ("rewards.csv.gz", REWARD_COLUMNS)):
+        assert set(read_rows(folder / name, columns)["run_key"]) == {"a", "new"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f.drop(columns=["gra", "seed"]), "another schema version: it lacks seed, gra; delete it"),
+        (lambda f: f.assign(extra=1), "another schema version: it has unknown extra; delete it"),
+        (lambda f: pd.concat([f, f.tail(1)]), "same experiment and run_key more than once: lines 3, 4;"),
+        (
+            lambda f: f.assign(scale=["toy", "paper"]),
+            "mixes scales: paper, toy; only toy belongs there; move",
+        ),
+    ],
+)
+def test_rows_that_cannot_be_trusted_are_refused(folder, change, message):
+    path = folder / "runs.csv"
+    write_rows(path, runs("a", "b"), RUN_COLUMNS)
+    change(pd.read_csv(path)).to_csv(path, index=False)
+    with pytest.raises(ResultsError, match=message) as raised:
+        read_rows(path, RUN_COLUMNS)
+    assert str(path) in str(raised.value)
+
+
+@pytest.mark.parametrize("keep", [0, 40])
+def test_a_damaged_file_is_refused(folder, keep):
+    path = folder / "rewards.csv.gz"
+    write_rows(path, rewards("a", "b"), REWARD_COLUMNS)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(
+        ResultsError, match="is empty or damaged .*; delete it and run `make reproduce` again"
+    ):
+        read_rows(path, REWARD_COLUMNS)
