@@ -16,6 +16,7 @@ from cwpo.results import (
     DETAIL_COLUMNS,
     REWARD_COLUMNS,
     RUN_COLUMNS,
+    RunRewards,
     prune,
     read_rows,
     replace_rows,
@@ -116,21 +117,14 @@ def _add_rewards(path: Path, arms: Sequence[Arm], store: Store) -> None:
     known = set(read_rows(path, REWARD_COLUMNS)["run_key"]) if path.is_file() else set()
     new = [_rewards(made, store) for made in arms if made.nodes["evaluate"].key not in known]
     if new:
-        replace_rows(path, pd.concat(new, ignore_index=True), REWARD_COLUMNS)
+        replace_rows(path, pd.DataFrame(new).drop_duplicates("run_key"), REWARD_COLUMNS)
 
 
-def _rewards(made: Arm, store: Store) -> pd.DataFrame:
+def _rewards(made: Arm, store: Store) -> dict[str, str]:
     node = made.nodes["evaluate"]
     long = pd.read_parquet(node.folder(store) / "rewards.parquet")
-    wide = long.pivot(index="prompt_id", columns="model_tag", values="reward").reset_index()
-    return pd.DataFrame(
-        {
-            "run_key": node.key,
-            "prompt_id": wide["prompt_id"],
-            "reward": wide["aligned"],
-            "reward_sft": wide["sft"],
-        }
-    )
+    wide = long.pivot(index="prompt_id", columns="model_tag", values="reward")
+    return RunRewards.of(list(wide.index), wide["aligned"], wide["sft"]).row(node.key)
 
 
 def _annotator_row(made: Arm, store: Store) -> dict[str, Any]:

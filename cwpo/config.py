@@ -17,6 +17,7 @@ class DataConfig:
     name: str = MISSING
     source: str = MISSING
     world: str | None = None
+    label_flip: float | None = None
     path: Any = None
     revision: str | None = None
     folders: list[str] = field(default_factory=list)
@@ -51,6 +52,13 @@ class TrainingConfig:
 
 
 @dataclass
+class LabeledConfig:
+    other: str | None = None
+    own_share: float = 1.0
+    poison_fraction: float = 0.0
+
+
+@dataclass
 class AnnotatorConfig:
     name: str = MISSING
     head_std: float = 0.01
@@ -69,12 +77,16 @@ class MethodConfig:
     labels: str = MISSING
     pairs: str = "unlabeled"
     selection: SelectionConfig = field(default_factory=SelectionConfig)
+    equal_steps: bool = False
+    sft_labels: str = "own"
 
 
 @dataclass
 class WeightingConfig:
     name: str = MISSING
     scale: float = 1.0
+    normalize: bool = False
+    permute: bool = False
 
 
 @dataclass
@@ -136,6 +148,7 @@ class Config:
     name: str = "custom"
     seed: int = 0
     human_fraction: float = 0.3
+    unlabeled_fraction: float | None = None
     until: str | None = None
     store: str = "runs/store"
     results: str = "results"
@@ -148,6 +161,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     pair: PairConfig = field(default_factory=PairConfig)
     annotator: AnnotatorConfig = field(default_factory=AnnotatorConfig)
+    labeled: LabeledConfig = field(default_factory=LabeledConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
     weighting: WeightingConfig = field(default_factory=WeightingConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)

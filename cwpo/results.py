@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from filelock import FileLock
+from numpy.typing import ArrayLike, NDArray
 
 RUN_COLUMNS = (
     "experiment scale data weak strong annotator method objective weighting keep_fraction human_fraction seed gra tie_rate "
@@ -18,15 +22,30 @@ RUN_COLUMNS = (
     "train_seconds run_key git_commit"
 ).split()
 ANNOTATOR_COLUMNS = (
-    "experiment scale data weak annotator human_fraction seed accuracy_human accuracy_gold accuracy_gold_top30 "
-    "accuracy_gold_bottom30 human_gold_agreement n_train n_eval train_seconds run_key git_commit"
+    "experiment scale data weak annotator scoring human_fraction own_share poison_fraction seed accuracy_human accuracy_gold "
+    "accuracy_gold_top30 accuracy_gold_bottom30 human_gold_agreement n_train n_eval train_seconds run_key git_commit"
 ).split()
+# What an arm is beyond the columns of runs.csv, and what it measured beyond them. Blank where it does not apply.
 DETAIL_COLUMNS = (
-    "run_key margin_agreement mean_weight human_gold_agreement learning_rate mean_length mean_length_sft truncated_share"
+    "run_key data_pairs label_flip unlabeled_fraction own_share poison_fraction sft_labels equal_steps scoring learning_rate "
+    "margin_agreement mean_weight human_gold_agreement mean_length mean_length_sft truncated_share"
 ).split()
-REWARD_COLUMNS = "run_key prompt_id reward reward_sft".split()
+REWARD_COLUMNS = "run_key prompts rewards rewards_sft".split()
+# Confidences of an annotator on the unlabeled pairs, 20 bins over [0, 1): how many pairs, and how many labels agree.
+CONFIDENCE_COLUMNS = "run_key data weak annotator seed low high pairs agree_human agree_gold".split()
+# Responses to a few test prompts (Tables 14, 15), and pairs on which the annotator and the human disagree (18, 19).
+SAMPLE_COLUMNS = (
+    "run_key data strong method seed prompt_id prompt response_sft response reward_sft reward".split()
+)
+DISAGREEMENT_COLUMNS = (
+    "run_key data weak seed band pair_id confidence prompt preferred_by_weak preferred_by_human gold_weak gold_human"
+).split()
+# Mean hidden states of responses, projected on their first two principal components (Figure 6).
+EMBEDDING_COLUMNS = "data strong seed source pair_id x y".split()
 
 
+TEXT = ("run_key", "prompt_id", "pair_id", "git_commit", "experiment", "prompts", "rewards", "rewards_sft")
+IDENTITY = ("experiment", "run_key", "prompt_id", "pair_id", "source", "low")
 UNROUNDED = ("learning_rate",)  # 6 decimals would lose digits of 2.5e-7
 AGAIN = "delete it and run `make reproduce` again, which takes everything finished from the store"
 UNREADABLE = (
@@ -48,7 +67,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 
     Raises ResultsError for a damaged file, other columns than `columns`, repeated rows or mixed scales.
     """
-    text = dict.fromkeys(("run_key", "prompt_id", "git_commit", "experiment"), str)
+    text = dict.fromkeys(TEXT, str)
     try:
         frame = pd.read_csv(path, dtype=text)
     except UNREADABLE as error:
@@ -60,7 +79,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
             f"has unknown {', '.join(unknown)}"
         ] * bool(unknown)
         raise ResultsError(f"{path} comes from another schema version: it {' and '.join(parts)}; {AGAIN}")
-    identity = [name for name in ("experiment", "run_key", "prompt_id") if name in columns]
+    identity = [name for name in IDENTITY if name in columns]
     repeated = frame.index[frame.duplicated(identity, keep=False)]
     if len(repeated):
         lines = ", ".join(str(i + 2) for i in repeated[:10])
@@ -73,6 +92,34 @@ def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
             "move the other rows to the folder of their own scale"
         )
     return frame[list(columns)]
+
+
+@dataclass(frozen=True)
+class RunRewards:
+    """Gold rewards of one run: of the aligned model and of its SFT model, each (N,), prompts in the order of their ids.
+
+    `prompts` is a digest of those ids: equal digests, equal prompts.
+    """
+
+    prompts: str
+    reward: NDArray[np.float64]
+    reward_sft: NDArray[np.float64]
+
+    @staticmethod
+    def of(prompt_ids: Sequence[str], reward: ArrayLike, reward_sft: ArrayLike) -> RunRewards:
+        order = np.argsort(np.asarray(prompt_ids))
+        digest = hashlib.sha256("\n".join(sorted(prompt_ids)).encode()).hexdigest()[:16]
+        return RunRewards(digest, np.asarray(reward, float)[order], np.asarray(reward_sft, float)[order])
+
+    def row(self, run_key: str) -> dict[str, str]:
+        """One row of REWARD_COLUMNS: the numbers with 6 significant digits, separated by blanks."""
+        numbers = (" ".join(f"{value:.6g}" for value in values) for values in (self.reward, self.reward_sft))
+        return dict(zip(REWARD_COLUMNS, (run_key, self.prompts, *numbers), strict=True))
+
+    @staticmethod
+    def parse(row: Mapping[str, str]) -> RunRewards:
+        reward, reward_sft = (np.array(row[name].split(), dtype=np.float64) for name in REWARD_COLUMNS[2:])
+        return RunRewards(row["prompts"], reward, reward_sft)
 
 
 def write_rows(path: Path, frame: pd.DataFrame, columns: Sequence[str]) -> None:

@@ -18,6 +18,7 @@ from cwpo.results import (
     REWARD_COLUMNS,
     RUN_COLUMNS,
     ResultsError,
+    RunRewards,
     prune,
     read_rows,
     replace_rows,
@@ -52,15 +53,8 @@ def made_up(experiment: str, **given) -> tuple[dict, pd.DataFrame]:
         "git_commit": "abc",
         **given,
     }
-    rewards = pd.DataFrame(
-        {
-            "run_key": key,
-            "prompt_id": [f"p{i:03}" for i in range(PROMPTS)],
-            "reward": reward,
-            "reward_sft": sft,
-        }
-    )
-    return row, rewards
+    ids = [f"p{i:03}" for i in range(PROMPTS)]
+    return row, pd.DataFrame([RunRewards.of(ids, reward, sft).row(key)])
 
 
 @pytest.fixture
@@ -336,8 +330,8 @@ def test_own_runs_show_what_varies(results):
 def test_rewards_that_are_missing_are_an_error(results):
     path = results / "toy/rewards.csv.gz"
     frame = read_rows(path, REWARD_COLUMNS)
-    key = frame["run_key"].iloc[0]
-    write_rows(path, frame.drop(frame.index[frame["run_key"] == key][:3]), REWARD_COLUMNS)
+    frame.loc[0, "rewards"] = frame.loc[0, "rewards"].rsplit(" ", 3)[0]
+    write_rows(path, frame, REWARD_COLUMNS)
     with pytest.raises(ResultsError, match=f"lacks prompts of 1 of .* has {PROMPTS - 3} of {PROMPTS}"):
         build_report(results, "toy")
 
@@ -347,7 +341,7 @@ def test_arms_are_compared_on_the_same_prompts_only(results):
         made_up("table1", data="harmless", strong="world/opt-64x2", seed=0, method=method)
         for method in ("human", "cw_po")
     )
-    ours[1]["prompt_id"] = [f"other{i:03}" for i in range(PROMPTS)]
+    ours[1]["prompts"] = "other"
     only(results, human, ours)
     with pytest.raises(ResultsError, match="answered different prompts"):
         build_report(results, "toy")

@@ -12,6 +12,7 @@ from cwpo.results import (
     REWARD_COLUMNS,
     RUN_COLUMNS,
     ResultsError,
+    RunRewards,
     prune,
     read_rows,
     replace_rows,
@@ -31,8 +32,8 @@ def runs(*keys: str, experiment: str = "table1", **given) -> pd.DataFrame:
 
 
 def rewards(*keys: str) -> pd.DataFrame:
-    rows = [(key, f"p{i}", 0.5 + i, 0.25) for key in keys for i in range(3)]
-    return pd.DataFrame(rows, columns=REWARD_COLUMNS)
+    run = RunRewards.of(["p1", "p0"], [1.5, 0.5], [0.25, 0.25])
+    return pd.DataFrame([run.row(key) for key in keys])
 
 
 def details(*keys: str, **given) -> pd.DataFrame:
@@ -73,7 +74,11 @@ def test_gzip_bytes_do_not_depend_on_time_name_or_order(folder, monkeypatch):
     monkeypatch.setattr("time.time", lambda: 4e9)
     write_rows(path, rewards("b", "a").sample(frac=1, random_state=1), REWARD_COLUMNS)
     assert path.read_bytes() == first
-    assert gzip.decompress(first).decode().startswith("run_key,prompt_id,reward,reward_sft\na,p0,0.5,0.25\n")
+    assert (
+        gzip.decompress(first)
+        .decode()
+        .startswith(f"run_key,prompts,rewards,rewards_sft\na,{rewards('a').prompts[0]},0.5 1.5,0.25 0.25\n")
+    )
 
 
 def test_a_failed_write_leaves_the_old_file(folder, monkeypatch):

@@ -46,9 +46,9 @@ def compare(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str
     if not len(pairs):
         return {}
     first = results.gold(pairs)
-    second = [results.rewards[key]["reward"].to_numpy() for key in pairs["run_key_b"]]
+    second = [results.rewards[key].reward for key in pairs["run_key_b"]]
     for key, other in zip(pairs["run_key"], pairs["run_key_b"]):
-        if list(results.rewards[key]["prompt_id"]) != list(results.rewards[other]["prompt_id"]):
+        if results.rewards[key].prompts != results.rewards[other].prompts:
             raise ResultsError(
                 f"runs {key} and {other} answered different prompts, so they cannot be compared pair by pair"
             )

@@ -15,6 +15,7 @@ from cwpo.results import (
     REWARD_COLUMNS,
     RUN_COLUMNS,
     ResultsError,
+    RunRewards,
     read_rows,
 )
 
@@ -41,7 +42,7 @@ class Results:
     runs: pd.DataFrame
     annotators: pd.DataFrame
     details: pd.DataFrame
-    rewards: dict[str, pd.DataFrame]
+    rewards: dict[str, RunRewards]
     paper: pd.DataFrame
 
     def of(self, experiment: str) -> pd.DataFrame:
@@ -51,12 +52,12 @@ class Results:
 
     def wins(self, rows: pd.DataFrame) -> list[np.ndarray]:
         """Per row (seed), 1 where the aligned model beats its SFT model on a prompt, else 0."""
-        tables = [self.rewards[key] for key in rows["run_key"]]
-        return [(table["reward"] > table["reward_sft"]).to_numpy(dtype=float) for table in tables]
+        found = [self.rewards[key] for key in rows["run_key"]]
+        return [(run.reward > run.reward_sft).astype(float) for run in found]
 
-    def gold(self, rows: pd.DataFrame, column: str = "reward") -> list[np.ndarray]:
-        """Per row (seed), the gold reward of each prompt, in the order of prompt ids."""
-        return [self.rewards[key][column].to_numpy() for key in rows["run_key"]]
+    def gold(self, rows: pd.DataFrame) -> list[np.ndarray]:
+        """Per row (seed), the aligned model's gold reward on each prompt, in the order of prompt ids."""
+        return [self.rewards[key].reward for key in rows["run_key"]]
 
 
 def load(results: Path, scale: str) -> Results:
@@ -74,20 +75,22 @@ def load(results: Path, scale: str) -> Results:
             f"scale={scale}: no results in {folder}; there are results of: {', '.join(have) or 'none'}. "
             f"Run `make reproduce SCALE={scale}` first"
         )
-    runs, rewards = read("runs.csv", RUN_COLUMNS), read("rewards.csv.gz", REWARD_COLUMNS)
+    runs = read("runs.csv", RUN_COLUMNS)
+    rows = read("rewards.csv.gz", REWARD_COLUMNS).to_dict("records")
+    rewards = {row["run_key"]: RunRewards.parse(row) for row in rows}
     _check_rewards(folder, runs, rewards)
     return Results(
         scale=scale,
         runs=runs,
         annotators=read("annotators.csv", ANNOTATOR_COLUMNS),
         details=read("details.csv", DETAIL_COLUMNS),
-        rewards={str(key): rows.sort_values("prompt_id") for key, rows in rewards.groupby("run_key")},
+        rewards=rewards,
         paper=_paper(results / "paper" / "paper_results.csv"),
     )
 
 
-def _check_rewards(folder: Path, runs: pd.DataFrame, rewards: pd.DataFrame) -> None:
-    have = rewards["run_key"].value_counts()
+def _check_rewards(folder: Path, runs: pd.DataFrame, rewards: dict[str, RunRewards]) -> None:
+    have = {key: min(len(run.reward), len(run.reward_sft)) for key, run in rewards.items()}
     wrong = [
         f"{key} has {have.get(key, 0)} of {n}"
         for key, n in zip(runs["run_key"], runs["n_eval"])
