@@ -159,7 +159,7 @@ def confidence_distance(evidence: Evidence, number: str) -> Measured:
             noise = float(np.mean(within)) if within else 0.0
             found[(data, weak, seed)] = float(np.mean(between)) - noise
     index = pd.MultiIndex.from_tuples(found, names=[*ANNOTATOR, "seed"]) if found else None
-    used = frame.assign(side="a", n_eval=frame.groupby("run_key")["pairs"].transform("sum"))
+    used = frame.assign(side="a", n_eval=frame.groupby("run_key")["pairs"].transform("sum"), git_commit=None)
     return _measured(pd.Series(found.values(), index=index, dtype=float), used, ANNOTATOR)
 
 
