@@ -41,6 +41,7 @@ class Measured:
 
 
 Measure = Callable[[Evidence, str], Measured]
+Effects = dict[tuple[Any, ...], float]  # of (*cell, seed)
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,12 @@ def contrast(terms: Sequence[Term], *, match: Sequence[str] = ARM, table: str = 
         frame = getattr(evidence, table)
         rows = [select(frame, term.where) for term in terms]
         parts = [_values(found, number, match) for found in rows]
-        total = sum(term.factor * part for term, part in zip(terms, parts))
-        used = [found.assign(side=term.side) for found, term in zip(rows, terms)]
-        return _measured(total.dropna(), pd.concat(used), match)
+        total = {
+            key: sum(term.factor * part[key] for term, part in zip(terms, parts))
+            for key in parts[0]
+            if all(key in part for part in parts)
+        }
+        return _measured(total, rows, [term.side for term in terms], match)
 
     return measure
 
@@ -91,19 +95,17 @@ def over_best(
     """
 
     def measure(evidence: Evidence, number: str) -> Measured:
-        options, notes = _options(evidence, rivals, number, match)
+        rows = [select(evidence.arms, where) for where in (challenger, *rivals)]
+        own, *others = (_values(found, number, match) for found in rows)
+        options, notes = _options(others, match)
         against = _chosen(options, per)
-        own = _values(select(evidence.arms, challenger), number, match)
-        used = [select(evidence.arms, challenger).assign(side="a")]
-        used += [select(evidence.arms, where).assign(side="b") for where in rivals]
-        return _measured((own - against).dropna(), pd.concat(used), match, notes)
+        gain = {key: own[key] - value for key, value in against.items() if key in own}
+        return _measured(gain, rows, "a" + "b" * len(rivals), match, notes)
 
     return measure
 
 
-def own_choice_pays(
-    options_where: Sequence[Where], *, match: Sequence[str] = ARM, per: Sequence[str]
-) -> Measure:
+def own_choice_pays(wheres: Sequence[Where], *, match: Sequence[str] = ARM, per: Sequence[str]) -> Measure:
     """What choosing the best option for each value of `per` gains over one choice for all of them.
 
     Both are chosen on the other seeds. Above 0 only if the best option really differs between the values of `per`. The one
@@ -111,11 +113,11 @@ def own_choice_pays(
     """
 
     def measure(evidence: Evidence, number: str) -> Measured:
-        options, notes = _options(evidence, options_where, number, match)
-        common = [name for name in match if name not in per]
-        gain = _chosen(options, list(match)) - _chosen(options, common)
-        used = [select(evidence.arms, where).assign(side="a") for where in options_where]
-        return _measured(gain.dropna(), pd.concat(used), match, notes)
+        rows = [select(evidence.arms, where) for where in wheres]
+        options, notes = _options([_values(found, number, match) for found in rows], match)
+        common = _chosen(options, [name for name in match if name not in per])
+        gain = {key: value - common[key] for key, value in _chosen(options, match).items()}
+        return _measured(gain, rows, "a" * len(wheres), match, notes)
 
     return measure
 
@@ -124,13 +126,14 @@ def saving(mine: Where, others: Sequence[Where], *, match: Sequence[str] = ANNOT
     """By how many percent `mine` is below the least of `others`, annotators compared."""
 
     def measure(evidence: Evidence, number: str) -> Measured:
-        frame = evidence.annotators
-        own = _values(select(frame, mine), number, match)
-        rest = [_values(select(frame, where), number, match) for where in others]
-        least = pd.concat(rest, axis=1).dropna().min(axis=1)
-        used = [select(frame, mine).assign(side="a")]
-        used += [select(frame, where).assign(side="b") for where in others]
-        return _measured((100 * (1 - own / least)).dropna(), pd.concat(used), match)
+        rows = [select(evidence.annotators, where) for where in (mine, *others)]
+        own, *rest = (_values(found, number, match) for found in rows)
+        saved = {
+            key: 100 * (1 - value / min(part[key] for part in rest))
+            for key, value in own.items()
+            if all(key in part for part in rest)
+        }
+        return _measured(saved, rows, "a" + "b" * len(others), match)
 
     return measure
 
@@ -158,62 +161,74 @@ def confidence_distance(evidence: Evidence, number: str) -> Measured:
         if between:
             noise = float(np.mean(within)) if within else 0.0
             found[(data, weak, seed)] = float(np.mean(between)) - noise
-    index = pd.MultiIndex.from_tuples(found, names=[*ANNOTATOR, "seed"]) if found else None
-    used = frame.assign(side="a", n_eval=frame.groupby("run_key")["pairs"].transform("sum"), git_commit=None)
-    return _measured(pd.Series(found.values(), index=index, dtype=float), used, ANNOTATOR)
+    used = frame.assign(n_eval=frame.groupby("run_key")["pairs"].transform("sum"), git_commit=None)
+    return _measured(found, [used], "a", ANNOTATOR)
 
 
 def _distance(a: pd.Series, b: pd.Series) -> float:
     return float((a - b).abs().sum() / 2)
 
 
-def _values(rows: pd.DataFrame, number: str, match: Sequence[str]) -> pd.Series:
+def _values(rows: pd.DataFrame, number: str, match: Sequence[str]) -> Effects:
     key = [*match, "seed"]
-    if rows.duplicated(key).any():
+    found = dict(zip(rows[key].itertuples(index=False, name=None), rows[number].astype(float)))
+    if len(found) < len(rows):
         one_per_seed(rows[rows.duplicated(key, keep=False)])  # raises ResultsError, which names the runs
-    return rows.set_index(key)[number].astype(float)
+    return {key: value for key, value in found.items() if not np.isnan(value)}
 
 
-def _options(
-    evidence: Evidence, wheres: Sequence[Where], number: str, match: Sequence[str]
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def _options(columns: Sequence[Effects], match: Sequence[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Cells and seeds by options, without options that never ran and cells that lack one of the others."""
-    columns = {i: _values(select(evidence.arms, where), number, match) for i, where in enumerate(wheres)}
-    table = pd.DataFrame(columns).dropna(axis=1, how="all").dropna()
-    some = 0 < len(table.columns) < len(wheres)
-    return table, (f"only {len(table.columns)} of {len(wheres)} options were run.",) if some else ()
+    ran = [column for column in columns if column]
+    keys = [key for key in (ran[0] if ran else ()) if all(key in column for column in ran)]
+    index = pd.MultiIndex.from_tuples(keys, names=[*match, "seed"]) if keys else None
+    table = pd.DataFrame([[column[key] for column in ran] for key in keys], index=index)
+    some = 0 < len(ran) < len(columns)
+    return table, (f"only {len(ran)} of {len(columns)} options were run.",) if some else ()
 
 
-def _chosen(options: pd.DataFrame, per: Sequence[str]) -> pd.Series:
+def _chosen(options: pd.DataFrame, per: Sequence[str]) -> Effects:
     """Each row's value of the option that is best, in the mean, over the rows of its group that are of other seeds."""
     if not len(options):
-        return pd.Series(index=options.index, dtype=float)
+        return {}
     table = options.assign(rows=1.0)
     group = table.groupby(level=list(per)).transform("sum") if per else table * 0 + table.sum()
     of_seed = table.groupby(level=[*per, "seed"]).transform("sum")
     alone = group["rows"] == of_seed["rows"]
     others = (group - of_seed).where(~alone, group)
     best = others[options.columns].div(others["rows"], axis=0).round(9).to_numpy().argmax(axis=1)
-    return pd.Series(options.to_numpy()[np.arange(len(options)), best], index=options.index, dtype=float)
+    return dict(zip(options.index, options.to_numpy()[np.arange(len(options)), best].tolist()))
 
 
 def _measured(
-    effects: pd.Series, used: pd.DataFrame, match: Sequence[str], notes: tuple[str, ...] = ()
+    effects: Effects,
+    rows: Sequence[pd.DataFrame],
+    sides: Sequence[str],
+    match: Sequence[str],
+    notes: tuple[str, ...] = (),
 ) -> Measured:
     """Cells by seeds without gaps: of the sets of cells that some seed has, the one that keeps most cells times seeds."""
-    if not len(effects):
-        return Measured(pd.DataFrame(), used.iloc[:0], notes)
-    table = effects.unstack("seed").sort_index()
-    kept = table
-    if table.isna().to_numpy().any():
-        have = table.notna()
-        sets = {tuple(have.index[have[seed]]) for seed in table.columns}
-        cells = max(sorted(sets), key=lambda some: len(some) * int(have.loc[list(some)].all().sum()))
-        kept = table.loc[list(cells)].dropna(axis=1)
-        left = len(effects) - kept.size
+    if not effects:
+        return Measured(pd.DataFrame(), rows[0].iloc[:0].assign(side=""), notes)
+    of_seed = {seed: {key[:-1] for key in effects if key[-1] == seed} for *_, seed in effects}
+    cells = max(
+        sorted(sorted(some) for some in of_seed.values()),
+        key=lambda some: len(some) * sum(set(some) <= have for have in of_seed.values()),
+    )
+    seeds = sorted(seed for seed, have in of_seed.items() if set(cells) <= have)
+    left = len(effects) - len(cells) * len(seeds)
+    if left:
         notes += (
             f"{left} of {len(effects)} pairs of cell and seed left out: not every seed has every cell.",
         )
-    taken = set(kept.index)
-    inside = [cell in taken for cell in used[list(match)].itertuples(index=False, name=None)]
-    return Measured(kept, used[np.array(inside) & used["seed"].isin(kept.columns).to_numpy()], notes)
+    table = pd.DataFrame(
+        [[effects[(*cell, seed)] for seed in seeds] for cell in cells],
+        index=pd.MultiIndex.from_tuples(cells, names=match),
+        columns=pd.Index(seeds, name="seed"),
+    )
+    taken = {(*cell, seed) for cell in cells for seed in seeds}
+    used = [
+        found[[key in taken for key in found[[*match, "seed"]].itertuples(index=False, name=None)]]
+        for found in rows
+    ]
+    return Measured(table, pd.concat([part.assign(side=side) for part, side in zip(used, sides)]), notes)
