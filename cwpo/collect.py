@@ -104,9 +104,18 @@ def _keep_fraction(made: Arm, store: Store) -> float:
 
 
 def _detail_row(made: Arm, store: Store) -> dict[str, Any]:
+    cfg = made.cfg
+    weak_labels = cfg.method.labels == "weak"
     row = {
         "run_key": made.nodes["evaluate"].key,
-        "learning_rate": made.cfg.alignment.learning_rate,
+        "data_pairs": cfg.data.pairs,
+        "label_flip": cfg.data.label_flip,
+        "unlabeled_fraction": cfg.unlabeled_fraction,
+        "own_share": cfg.labeled.own_share if weak_labels else None,
+        "poison_fraction": cfg.labeled.poison_fraction if weak_labels else None,
+        "sft_labels": cfg.method.sft_labels,
+        "equal_steps": cfg.method.equal_steps,
+        "learning_rate": cfg.alignment.learning_rate,
         **metrics(made.nodes["evaluate"], store),
     }
     return {name: row.get(name) for name in DETAIL_COLUMNS}
@@ -131,6 +140,8 @@ def _annotator_row(made: Arm, store: Store) -> dict[str, Any]:
     trained = store.manifest("train_annotator", made.nodes["train_annotator"].key)
     row = _common(made) | {
         "annotator": made.cfg.annotator.name,
+        "own_share": made.cfg.labeled.own_share,
+        "poison_fraction": made.cfg.labeled.poison_fraction,
         "train_seconds": trained["summary"]["train_seconds"],
         "run_key": made.nodes["assess"].key,
         "git_commit": trained["git_commit"],

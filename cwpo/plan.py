@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import re
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -19,13 +19,11 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cwpo.config import register
+from cwpo.config import CONF, register
 from cwpo.errors import InputError
 from cwpo.pipeline import STAGES, Node, arm, wanted
 from cwpo.store import Store
 from cwpo.validation import check_config
-
-CONF = Path(__file__).resolve().parent.parent / "conf"
 
 
 @dataclass(frozen=True)
@@ -76,18 +74,16 @@ def expand(overrides: Sequence[str], seeds: Sequence[int] | None = None) -> list
             axes["seed"] = [str(seed) for seed in seeds]
         groups = {key: values for key, values in axes.items() if (CONF / key).is_dir()}
         plain = {key: values for key, values in axes.items() if key not in groups}
-        configs = []
-        for choice in itertools.product(*groups.values()):
-            chosen = [f"{key}={value}" for key, value in zip(groups, choice, strict=True)]
-            cfg = compose("config", overrides=[*fixed, *chosen])
-            for point in itertools.product(*plain.values()):
-                lines = [f"{key}={value}" for key, value in zip(plain, point, strict=True)]
-                configs.append(_with_values(cfg, parser.parse_overrides(lines)))
+        points = [
+            parser.parse_overrides([f"{key}={value}" for key, value in zip(plain, point, strict=True)])
+            for point in itertools.product(*plain.values())
+        ]
+        composed = list(_compositions(fixed, groups))
     arms: dict[str, Arm] = {}
     problems: dict[str, None] = {}
-    for cfg in configs:
+    for cfg, point in itertools.product(composed, points):
         try:
-            made = Arm.of(cfg)
+            made = Arm.of(_with_values(cfg, point))
             arms.setdefault(made.key, made)
         except InputError as error:
             problems |= dict.fromkeys(error.problems)
@@ -108,6 +104,52 @@ def _composing() -> Iterator[None]:
         GlobalHydra.instance().clear()
         if outer is not None:
             GlobalHydra.instance().initialize(outer)
+
+
+def _compositions(fixed: Sequence[str], groups: Mapping[str, Sequence[str]]) -> Iterator[DictConfig]:
+    """The configuration of every combination of choices.
+
+    Composing is slow, so a group whose files write nothing outside their own node is composed once per choice, and its
+    node put into the others.
+    """
+    alone = {key: values for key, values in groups.items() if _writes_only_its_node(key, values)}
+    together = {key: values for key, values in groups.items() if key not in alone}
+    first = [f"{key}={values[0]}" for key, values in alone.items()]
+    nodes = {
+        (key, value): compose(
+            "config",
+            overrides=[*fixed, *first, *_chosen(together, next(_product(together))), f"{key}={value}"],
+        )[key]
+        for key, values in alone.items()
+        for value in values
+    }
+    bases = {
+        choice: compose("config", overrides=[*fixed, *first, *_chosen(together, choice)])
+        for choice in _product(together)
+    }
+    for choice in _product(groups):
+        by_key = dict(zip(groups, choice, strict=True))
+        cfg = copy.deepcopy(bases[tuple(by_key[key] for key in together)])
+        for key in alone:
+            cfg[key] = copy.deepcopy(nodes[key, by_key[key]])
+        yield cfg
+
+
+def _product(groups: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, ...]]:
+    return itertools.product(*groups.values())
+
+
+def _chosen(groups: Mapping[str, Sequence[str]], choice: Sequence[str]) -> list[str]:
+    return [f"{key}={value}" for key, value in zip(groups, choice, strict=True)]
+
+
+def _writes_only_its_node(group: str, choices: Sequence[str]) -> bool:
+    files = [CONF / group / f"{choice}.yaml" for choice in choices]
+    return all(
+        file.is_file()
+        and not re.search(r"^# @package|^defaults:", file.read_text(encoding="utf-8"), re.MULTILINE)
+        for file in files
+    )
 
 
 def _with_values(cfg: DictConfig, overrides: Sequence[Override]) -> DictConfig:

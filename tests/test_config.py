@@ -61,13 +61,22 @@ def test_every_file_of_conf_is_covered_below():
     assert SCALES
 
 
+# Method files whose rows belong to another method; the weighting or the equal steps tell them apart.
+VARIANTS = {"cw_normalized": "cw_po", "cw_permuted": "cw_po", "filter_steps": "filter"}
+# Stages that an ordinary arm does not have.
+REACHED_WITH = {
+    "train_gold": ["gold=trained", "gold.holdout=0.2"],
+    "mix_labels": ["labeled.poison_fraction=0.1"],
+}
+
+
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_every_choice_makes_a_valid_arm(hub_knows_all, group, choice):
     needs = NEEDS.get((group, choice), [])
     cfg = composed(f"{group}={choice}", *needs)
     check(cfg)
     if group not in ("scale", "experiment"):
-        assert cfg[group].name == choice
+        assert cfg[group].name == VARIANTS.get(choice, choice)
 
 
 @pytest.mark.parametrize(("group", "choice"), [c for c in CHOICES if c[0] in ("data", "pair")])
@@ -196,8 +205,10 @@ def test_command_line_beats_scale():
     ("experiment", "arms"),
     [
         ("table1", 2 * 3 * 3 * 3 * 3),
-        ("figure2", 2 * 3 * (1 + 1 + 3) * 3),  # human and ws_po do not read the share, so each is one arm
+        ("figure2", 2 * 3 * (1 + 1 + 3) * 10),  # human and ws_po do not read the share, so each is one arm
         ("table13", 3 * 5 * 3),
+        ("table24", 2 * 3 * 2 * 3),
+        ("controls", 2 * 2 * (9 + 8) * 3),  # human's own SFT model is the common one
     ],
 )
 def test_number_of_distinct_arms(experiment, arms):
@@ -209,6 +220,19 @@ def test_number_of_distinct_arms(experiment, arms):
     assert len({arm.key for arm in made}) == len(made)
     assert {arm.cfg.name for arm in made} == {experiment}
     assert len(made) * math.prod(len(axes[axis].split(",")) for axis in fixed) == arms
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [["experiment=table5", "seed=0", "data=harmless,helpful"], ["objective=dpo,ipo", "method=human,cw_po"]],
+)
+def test_composing_choices_apart_gives_what_composing_them_together_does(overrides):
+    for made in expand(overrides):
+        choices = [o for o in overrides if "," not in o] + [
+            f"{group}={made.cfg[group].name}" for group in ("data", "pair", "objective", "method", "weighting")
+        ]
+        together = composed(*choices)
+        assert made.cfg == together
 
 
 def test_seeds_replace_the_experiments_own():
@@ -254,9 +278,7 @@ def test_problems_of_all_arms_are_reported_once_each():
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_until_ends_at_the_stage_it_names(stage):
-    (arm,) = expand(
-        [f"until={stage}", *(["gold=trained", "gold.holdout=0.2"] if stage == "train_gold" else [])]
-    )
+    (arm,) = expand([f"until={stage}", *REACHED_WITH.get(stage, [])])
     assert arm.run[-1].name == stage
 
 

@@ -7,15 +7,15 @@ from typing import Any
 import pandas as pd
 
 from cwpo.stages.base import Stage, Work
+from cwpo.stages.mix_labels import labeled_pairs
 
 
 def run(work: Work) -> dict[str, Any]:
-    pairs = pd.read_parquet(work.parents["prepare"] / "pairs.parquet")
     config = work.config
     path = work.parents.get("weak_model", config.weak)
     return fit_annotator(
         work,
-        pairs[pairs["split"] == "labeled"],
+        labeled_pairs(work),
         path=path,
         revision=config.weak_revision,
         head_std=config.annotator.head_std,
