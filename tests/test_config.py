@@ -229,7 +229,8 @@ def test_number_of_distinct_arms(experiment, arms):
 def test_composing_choices_apart_gives_what_composing_them_together_does(overrides):
     for made in expand(overrides):
         choices = [o for o in overrides if "," not in o] + [
-            f"{group}={made.cfg[group].name}" for group in ("data", "pair", "objective", "method", "weighting")
+            f"{group}={made.cfg[group].name}"
+            for group in ("data", "pair", "objective", "method", "weighting")
         ]
         together = composed(*choices)
         assert made.cfg == together

@@ -67,7 +67,9 @@ def read_pairs(data: Any, seed: int) -> tuple[pd.DataFrame, dict[str, int]]:
     if data.source == "world":
         from cwpo.data.toy import sample_pairs
 
-        frame = sample_pairs(data.world, data.pairs + data.test_pairs, seed=seed, flip=getattr(data, "label_flip", None))
+        frame = sample_pairs(
+            data.world, data.pairs + data.test_pairs, seed=seed, flip=getattr(data, "label_flip", None)
+        )
         frame["test"] = np.arange(len(frame)) >= data.pairs
         return frame, {"read": len(frame)}
     rows: list[dict[str, str]] = []
