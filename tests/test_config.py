@@ -320,3 +320,30 @@ def test_conf_holds_no_machine_path():
     ]
     assert found == []
     assert isinstance(CONF, Path)
+
+
+# --- comments -----------------------------------------------------------------------------------------------------
+
+
+def commented_keys(file: Path) -> set[str]:
+    """Dotted keys of a file of conf/ with a comment on their line, or on the line above (the file's heading aside)."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    whole = file.parent == CONF or any("@package _global_" in line for line in lines[:2])
+    path: list[str] = [] if whole else [file.parent.name]
+    base, found = len(path), set()
+    for number, line in enumerate(lines):
+        key = re.match(r"( *)(\w+):(.*)", line)
+        if key:
+            path = [*path[: base + len(key[1]) // 2], key[2]]
+            if "#" in key[3] or (number > 1 and lines[number - 1].lstrip().startswith("#")):
+                found.add(".".join(path))
+    return found
+
+
+def test_every_key_is_explained_where_it_is_set():
+    found = set().union(*map(commented_keys, ALL_FILES))
+    trainings = {key.rsplit(".", 1)[-1] for key in found if key.startswith(("sft.", "alignment."))}
+    for key in leaf_keys():
+        section, _, leaf = key.rpartition(".")
+        in_training = section in ("sft", "alignment") or section.endswith("training")
+        assert key in found or (in_training and leaf in trainings), f"{key} has no comment in conf/"
