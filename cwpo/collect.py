@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from cwpo.excerpts import record_excerpts
 from cwpo.pipeline import Node
 from cwpo.plan import Arm
 from cwpo.results import (
@@ -48,7 +49,7 @@ def record(arms: Sequence[Arm], store: Store, results: Path, *, experiment: str,
         rows = pd.DataFrame([_annotator_row(made, store) for made in assessed], columns=ANNOTATOR_COLUMNS)
         replace_rows(folder / "annotators.csv", rows, ANNOTATOR_COLUMNS, experiment=replaced)
         written.append(folder / "annotators.csv")
-    return written
+    return written + record_excerpts(arms, store, folder, experiment=experiment, whole=whole)
 
 
 def _ends_in(made: Arm, name: str) -> bool:
