@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from omegaconf import DictConfig
 
+from cwpo.config import POLICY_ANNOTATORS
 from cwpo.pipeline import Node
 from cwpo.plan import Arm
 from cwpo.results import (
@@ -107,6 +109,7 @@ def _detail_row(made: Arm, store: Store) -> dict[str, Any]:
     row = {
         "run_key": made.nodes["evaluate"].key,
         "learning_rate": made.cfg.alignment.learning_rate,
+        "scoring": _scoring(made.cfg) if made.cfg.method.labels == "weak" else None,
         **metrics(made.nodes["evaluate"], store),
     }
     return {name: row.get(name) for name in DETAIL_COLUMNS}
@@ -127,10 +130,16 @@ def _rewards(made: Arm, store: Store) -> dict[str, str]:
     return RunRewards.of(list(wide.index), wide["aligned"], wide["sft"]).row(node.key)
 
 
+def _scoring(cfg: DictConfig) -> str | None:
+    """The rule by which an annotator trained as a policy was read; None for the others."""
+    return cfg.annotator.scoring if cfg.annotator.name in POLICY_ANNOTATORS else None
+
+
 def _annotator_row(made: Arm, store: Store) -> dict[str, Any]:
     trained = store.manifest("train_annotator", made.nodes["train_annotator"].key)
     row = _common(made) | {
         "annotator": made.cfg.annotator.name,
+        "scoring": _scoring(made.cfg),
         "train_seconds": trained["summary"]["train_seconds"],
         "run_key": made.nodes["assess"].key,
         "git_commit": trained["git_commit"],
