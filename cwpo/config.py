@@ -62,11 +62,19 @@ class LabeledConfig:
     poison_fraction: float = 0.0
 
 
+# Annotators whose weak model stays a language model. Only these read annotator.scoring.
+POLICY_ANNOTATORS = ("dpo", "sft_dpo")
+
+
 @dataclass
 class AnnotatorConfig:
     name: str = MISSING
     head_std: float = 0.01
+    beta: float = 0.5
+    scoring: str = "likelihood"
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    sft_training: TrainingConfig = field(default_factory=TrainingConfig)
+    dpo_training: TrainingConfig = field(default_factory=TrainingConfig)
 
 
 @dataclass

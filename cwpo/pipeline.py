@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from cwpo.config import CONF, DataConfig
 from cwpo.runtime import pick_device
 from cwpo.stages.align import ALIGN
-from cwpo.stages.annotate import ANNOTATE
+from cwpo.stages.annotate import annotate_stage
 from cwpo.stages.assess import ASSESS
 from cwpo.stages.base import Stage, Work
 from cwpo.stages.evaluate import EVALUATE
@@ -25,7 +25,7 @@ from cwpo.stages.reference import REFERENCE
 from cwpo.stages.score_gold import SCORE_GOLD
 from cwpo.stages.select import SELECT
 from cwpo.stages.sft import SFT
-from cwpo.stages.train_annotator import TRAIN_ANNOTATOR
+from cwpo.stages.train_annotator import train_annotator_stage
 from cwpo.stages.train_gold import TRAIN_GOLD
 from cwpo.stages.weight import WEIGHT
 from cwpo.store import Store, fingerprint, stage_key
@@ -148,10 +148,14 @@ def arm(cfg: DictConfig) -> dict[str, Node]:
             mixed = add("mix_labels", MIX_LABELS, {"prepare": prepare, "other": other, "score_gold": gold})
         annotator = add(
             "train_annotator",
-            TRAIN_ANNOTATOR,
+            train_annotator_stage(cfg.annotator.name),
             {"prepare": prepare, "labels": mixed, "weak_model": pretrained("weak", cfg.pair.weak)},
         )
-        annotate = add("annotate", ANNOTATE, {"prepare": prepare, "train_annotator": annotator})
+        annotate = add(
+            "annotate",
+            annotate_stage(cfg.annotator.name),
+            {"prepare": prepare, "train_annotator": annotator},
+        )
         add("assess", ASSESS, {"prepare": prepare, "labels": mixed, "annotate": annotate, "score_gold": gold})
     needed = {
         "annotate": annotate if cfg.method.labels in ("weak", "flips") else None,

@@ -24,15 +24,17 @@ CHOICES = {
     "method.selection.kind": ("all", "top_fraction", "threshold"),
     "weighting.name": ("uniform", "c1", "c2", "c3", "c4", "c1_normalized", "c1_permuted"),
     "objective.name": ("dpo", "ipo", "rdpo"),
-    "annotator.name": ("bt",),
+    "annotator.name": ("bt", "dpo", "sft_dpo", "pairrm"),
+    "annotator.scoring": ("likelihood", "implicit"),
     "gold.name": ("oracle", "judge", "trained", "huggingface"),
     "logger.name": ("jsonl", "wandb"),
     "logger.mode": ("auto", "online", "offline"),
 }
 OPEN_UNIT = ("human_fraction", "unlabeled_fraction", "data.test_fraction")
 POSITIVE = (
-    "objective.beta weighting.scale generation.temperature generation.max_new_tokens generation.batch_size gold.batch_size gold.temperature "
-    "annotator.head_std data.max_tokens jobs threads world.sequences world.batch_size world.learning_rate lora.r lora.alpha"
+    "objective.beta weighting.scale generation.temperature generation.max_new_tokens generation.batch_size gold.batch_size "
+    "gold.temperature annotator.head_std annotator.beta data.max_tokens jobs threads world.sequences world.batch_size "
+    "world.learning_rate lora.r lora.alpha"
 ).split()
 AT_LEAST = {
     "data.pairs": 4,
@@ -42,7 +44,7 @@ AT_LEAST = {
     "world.seed": 0,
     "lora.dropout": 0,
 }
-TRAININGS = ("annotator.training", "sft", "alignment")
+TRAININGS = ("annotator.training", "annotator.sft_training", "annotator.dpo_training", "sft", "alignment")
 SCHEDULERS = (
     "constant",
     "constant_with_warmup",

@@ -206,6 +206,7 @@ def test_command_line_beats_scale():
     [
         ("table1", 2 * 3 * 3 * 3 * 3),
         ("figure2", 2 * 3 * (1 + 1 + 3) * 10),  # human and ws_po do not read the share, so each is one arm
+        ("table6", 2 * 3 * (1 + 2 + 2) * 3),  # bt does not read the rule of scoring
         ("table13", 3 * 5 * 3),
         ("table24", 2 * 3 * 2 * 3),
         ("controls", 2 * 2 * (9 + 8) * 3),  # human's own SFT model is the common one

@@ -224,7 +224,8 @@ def test_a_failing_stage_is_named_and_keeps_what_was_done(tmp_path, monkeypatch)
     def fail(work):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(pipeline, "ANNOTATE", dataclasses.replace(pipeline.ANNOTATE, run=fail))
+    broken = dataclasses.replace(pipeline.annotate_stage("bt"), run=fail)
+    monkeypatch.setattr(pipeline, "annotate_stage", lambda annotator: broken)
     made = smoke_arm(tmp_path, "until=annotate")
     with pytest.raises(Failed, match=r"stage annotate \(.*\) failed: RuntimeError: out of memory"):
         run(made)

@@ -27,6 +27,12 @@ RERUNS = {
     "annotator.head_std=0.5": ANNOTATION,
     "labeled.poison_fraction=0.1": ANNOTATION,
     "labeled.other=helpful labeled.own_share=0.5": ANNOTATION,
+    "annotator=pairrm": ANNOTATION,
+    "annotator=dpo": ANNOTATION,
+    "annotator.scoring=implicit": set(),
+    "annotator.beta=0.1": set(),
+    "annotator.sft_training.epochs=2": set(),
+    "annotator.dpo_training.epochs=2": set(),
     "method.pairs=all": LABELS,
     "method.sft_labels=human": STRONG,
     "method.equal_steps=true method.selection.kind=top_fraction method.selection.value=0.5": LABELS,
@@ -97,6 +103,30 @@ def test_trained_gold_reads_its_own_keys():
     a = keys("gold=trained")
     b = keys("gold=trained", "gold.training.epochs=9")
     assert {name for name in a if a[name] != b[name]} == {"train_gold", "score_gold", "assess", "evaluate"}
+
+
+# What another choice of annotator reads, where the default one does not.
+POLICY_RERUNS = {
+    ("dpo", "annotator.scoring=implicit"): ANNOTATION - {"train_annotator"},
+    ("dpo", "annotator.beta=0.1"): ANNOTATION,
+    ("dpo", "annotator.dpo_training.epochs=2"): ANNOTATION,
+    ("dpo", "annotator.sft_training.epochs=2"): set(),
+    ("dpo", "annotator.training.epochs=2"): set(),
+    ("dpo", "annotator.head_std=0.5"): set(),
+    ("sft_dpo", "annotator.scoring=implicit"): ANNOTATION - {"train_annotator"},
+    ("sft_dpo", "annotator.sft_training.epochs=2"): ANNOTATION,
+    ("sft_dpo", "annotator.training.epochs=2"): set(),
+    ("pairrm", "annotator.training.epochs=2"): ANNOTATION,
+    ("pairrm", "annotator.head_std=0.5"): ANNOTATION,
+    ("pairrm", "annotator.scoring=implicit"): set(),
+    ("pairrm", "annotator.dpo_training.epochs=2"): set(),
+}
+
+
+@pytest.mark.parametrize(("annotator", "change"), POLICY_RERUNS)
+def test_an_annotator_reads_only_its_own_keys(annotator, change):
+    before, after = keys(f"annotator={annotator}"), keys(f"annotator={annotator}", change)
+    assert {name for name in before if before[name] != after[name]} == POLICY_RERUNS[annotator, change]
 
 
 def test_a_stage_sees_only_what_it_declares():
