@@ -11,13 +11,12 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from cwpo.config import Config, ReportConfig, ReproduceConfig, register
+from cwpo.config import CONF, Config, ReportConfig, ReproduceConfig, register
 from cwpo.errors import InputError
 from cwpo.validation import nearest
 
@@ -140,5 +139,4 @@ def leaf_keys(node: type = Config, prefix: str = "") -> Iterator[str]:
 
 def groups() -> list[str]:
     """The choices of conf/: data, pair, method, ..."""
-    conf = Path(__file__).resolve().parent.parent / "conf"
-    return sorted(path.name for path in conf.iterdir() if path.is_dir() and path.name != "command")
+    return sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "command")

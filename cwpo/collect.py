@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from omegaconf import DictConfig
 
+from cwpo.config import POLICY_ANNOTATORS
+from cwpo.excerpts import record_excerpts
 from cwpo.pipeline import Node
 from cwpo.plan import Arm
 from cwpo.results import (
@@ -48,7 +51,7 @@ def record(arms: Sequence[Arm], store: Store, results: Path, *, experiment: str,
         rows = pd.DataFrame([_annotator_row(made, store) for made in assessed], columns=ANNOTATOR_COLUMNS)
         replace_rows(folder / "annotators.csv", rows, ANNOTATOR_COLUMNS, experiment=replaced)
         written.append(folder / "annotators.csv")
-    return written
+    return written + record_excerpts(arms, store, folder, experiment=experiment, whole=whole)
 
 
 def _ends_in(made: Arm, name: str) -> bool:
@@ -104,9 +107,19 @@ def _keep_fraction(made: Arm, store: Store) -> float:
 
 
 def _detail_row(made: Arm, store: Store) -> dict[str, Any]:
+    cfg = made.cfg
+    weak_labels = cfg.method.labels == "weak"
     row = {
         "run_key": made.nodes["evaluate"].key,
-        "learning_rate": made.cfg.alignment.learning_rate,
+        "data_pairs": cfg.data.pairs,
+        "label_flip": cfg.data.label_flip,
+        "unlabeled_fraction": cfg.unlabeled_fraction,
+        "own_share": cfg.labeled.own_share if weak_labels else None,
+        "poison_fraction": cfg.labeled.poison_fraction if weak_labels else None,
+        "sft_labels": cfg.method.sft_labels,
+        "equal_steps": cfg.method.equal_steps,
+        "scoring": _scoring(cfg) if weak_labels else None,
+        "learning_rate": cfg.alignment.learning_rate,
         **metrics(made.nodes["evaluate"], store),
     }
     return {name: row.get(name) for name in DETAIL_COLUMNS}
@@ -127,10 +140,18 @@ def _rewards(made: Arm, store: Store) -> dict[str, str]:
     return RunRewards.of(list(wide.index), wide["aligned"], wide["sft"]).row(node.key)
 
 
+def _scoring(cfg: DictConfig) -> str | None:
+    """The rule by which an annotator trained as a policy was read; None for the others."""
+    return cfg.annotator.scoring if cfg.annotator.name in POLICY_ANNOTATORS else None
+
+
 def _annotator_row(made: Arm, store: Store) -> dict[str, Any]:
     trained = store.manifest("train_annotator", made.nodes["train_annotator"].key)
     row = _common(made) | {
         "annotator": made.cfg.annotator.name,
+        "own_share": made.cfg.labeled.own_share,
+        "poison_fraction": made.cfg.labeled.poison_fraction,
+        "scoring": _scoring(made.cfg),
         "train_seconds": trained["summary"]["train_seconds"],
         "run_key": made.nodes["assess"].key,
         "git_commit": trained["git_commit"],

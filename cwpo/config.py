@@ -6,10 +6,13 @@ What each key means, with its unit and its source in the paper, is written besid
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
 
 
 @dataclass
@@ -18,6 +21,7 @@ class DataConfig:
     source: str = MISSING
     world: str | None = None
     label_flip: float | None = None
+    counterpart: str | None = None
     path: Any = None
     revision: str | None = None
     folders: list[str] = field(default_factory=list)
@@ -58,11 +62,19 @@ class LabeledConfig:
     poison_fraction: float = 0.0
 
 
+# Annotators whose weak model stays a language model. Only these read annotator.scoring.
+POLICY_ANNOTATORS = ("dpo", "sft_dpo")
+
+
 @dataclass
 class AnnotatorConfig:
     name: str = MISSING
     head_std: float = 0.01
+    beta: float = 0.5
+    scoring: str = "likelihood"
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    sft_training: TrainingConfig = field(default_factory=TrainingConfig)
+    dpo_training: TrainingConfig = field(default_factory=TrainingConfig)
 
 
 @dataclass
@@ -123,6 +135,7 @@ class GoldConfig:
     path: str | None = None
     revision: str | None = None
     holdout: float = 0.0
+    temperature: float = 1.0
     batch_size: int = 32
     training: TrainingConfig = field(default_factory=TrainingConfig)
 

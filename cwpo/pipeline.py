@@ -10,20 +10,22 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from cwpo.config import CONF, DataConfig
 from cwpo.runtime import pick_device
 from cwpo.stages.align import ALIGN
-from cwpo.stages.annotate import ANNOTATE
+from cwpo.stages.annotate import annotate_stage
 from cwpo.stages.assess import ASSESS
 from cwpo.stages.base import Stage, Work
 from cwpo.stages.evaluate import EVALUATE
 from cwpo.stages.generate import GENERATE
+from cwpo.stages.mix_labels import MIX_LABELS
 from cwpo.stages.prepare import PREPARE
 from cwpo.stages.pretrain import PRETRAIN
 from cwpo.stages.reference import REFERENCE
 from cwpo.stages.score_gold import SCORE_GOLD
 from cwpo.stages.select import SELECT
 from cwpo.stages.sft import SFT
-from cwpo.stages.train_annotator import TRAIN_ANNOTATOR
+from cwpo.stages.train_annotator import train_annotator_stage
 from cwpo.stages.train_gold import TRAIN_GOLD
 from cwpo.stages.weight import WEIGHT
 from cwpo.store import Store, fingerprint, stage_key
@@ -33,7 +35,7 @@ WORLD = "world/"
 PATHS = ("path", "weak", "strong", "tokenizers")  # keys whose values may be local files or folders
 # What `until` may name, in order. The pretraining of the synthetic world's models runs where a stage needs it.
 STAGES = (
-    "prepare train_annotator annotate train_gold score_gold assess select weight sft reference align generate_sft generate evaluate"
+    "prepare mix_labels train_annotator annotate train_gold score_gold assess select weight sft reference align generate_sft generate evaluate"
 ).split()
 
 
@@ -114,6 +116,10 @@ def arm(cfg: DictConfig) -> dict[str, Node]:
     if plain["method"]["selection"]["kind"] == "all":
         plain["method"]["selection"]["value"] = None
 
+    if plain["method"]["equal_steps"]:
+        for part in ("sft", "alignment"):
+            plain[part]["epochs"] /= plain["method"]["selection"]["value"]
+
     nodes: dict[str, Node] = {}
 
     def add(name: str, stage: Stage, parents: Mapping[str, Node | None], **extra: Any) -> Node:
@@ -129,25 +135,39 @@ def arm(cfg: DictConfig) -> dict[str, Node]:
         )
 
     prepare = add("prepare", PREPARE, {})
-    annotate = None
-    if cfg.method.labels == "weak" or cfg.until in ("train_annotator", "annotate", "assess"):
-        annotator = add(
-            "train_annotator",
-            TRAIN_ANNOTATOR,
-            {"prepare": prepare, "weak_model": pretrained("weak", cfg.pair.weak)},
-        )
-        annotate = add("annotate", ANNOTATE, {"prepare": prepare, "train_annotator": annotator})
     gold_model = None
     if cfg.gold.name == "trained":
         base = pretrained("gold", cfg.gold.path)
         gold_model = add("train_gold", TRAIN_GOLD, {"prepare": prepare, "gold_model": base})
     gold = add("score_gold", SCORE_GOLD, {"prepare": prepare, "train_gold": gold_model})
-    if annotate is not None:
-        add("assess", ASSESS, {"prepare": prepare, "annotate": annotate, "score_gold": gold})
-    labels = annotate if cfg.method.labels == "weak" else None
-    select = add("select", SELECT, {"prepare": prepare, "annotate": labels})
+    annotate = None
+    if cfg.method.labels in ("weak", "flips") or cfg.until in ("train_annotator", "annotate", "assess"):
+        mixed = None
+        if cfg.labeled.other or cfg.labeled.poison_fraction:
+            other = add("prepare_other", PREPARE, {}, data=_other_data(cfg)) if cfg.labeled.other else None
+            mixed = add("mix_labels", MIX_LABELS, {"prepare": prepare, "other": other, "score_gold": gold})
+        annotator = add(
+            "train_annotator",
+            train_annotator_stage(cfg.annotator.name),
+            {"prepare": prepare, "labels": mixed, "weak_model": pretrained("weak", cfg.pair.weak)},
+        )
+        annotate = add(
+            "annotate",
+            annotate_stage(cfg.annotator.name),
+            {"prepare": prepare, "train_annotator": annotator},
+        )
+        add("assess", ASSESS, {"prepare": prepare, "labels": mixed, "annotate": annotate, "score_gold": gold})
+    needed = {
+        "annotate": annotate if cfg.method.labels in ("weak", "flips") else None,
+        "score_gold": gold if cfg.method.labels in ("gold", "flips") else None,
+    }
+    select = add("select", SELECT, {"prepare": prepare, **needed})
     weight = add("weight", WEIGHT, {"select": select})
-    sft = add("sft", SFT, {"select": select, "strong_model": pretrained("strong", cfg.pair.strong)})
+    shown = select
+    if cfg.method.sft_labels == "human" and cfg.method.labels != "human":
+        human = {"labels": "human", "pairs": "unlabeled", "selection": {"kind": "all", "value": None}}
+        shown = add("select_sft", SELECT, {"prepare": prepare}, method=human)
+    sft = add("sft", SFT, {"select": shown, "strong_model": pretrained("strong", cfg.pair.strong)})
     reference = add("reference", REFERENCE, {"select": select, "sft": sft})
     align = add("align", ALIGN, {"weight": weight, "sft": sft, "reference": reference})
     before = add("generate_sft", GENERATE, {"prepare": prepare, "model": sft}, model_tag="sft")
@@ -155,6 +175,14 @@ def arm(cfg: DictConfig) -> dict[str, Node]:
     measured = {"prepare": prepare, "score_gold": gold, "train_gold": gold_model, "weight": weight}
     add("evaluate", EVALUATE, {**measured, "generate_sft": before, "generate": after})
     return nodes
+
+
+def _other_data(cfg: DictConfig) -> dict[str, Any]:
+    """The config of the data set labeled.other, sized and sourced as the arm's own."""
+    file = OmegaConf.load(CONF / "data" / f"{cfg.labeled.other}.yaml")
+    own = {key: cfg.data[key] for key in ("source", "pairs", "test_pairs", "test_fraction", "max_tokens")}
+    plain: Any = OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(DataConfig), file, own))
+    return plain
 
 
 def wanted(nodes: Mapping[str, Node], until: str | None) -> list[Node]:

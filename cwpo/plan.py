@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import re
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -19,13 +19,11 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cwpo.config import register
+from cwpo.config import CONF, register
 from cwpo.errors import InputError
 from cwpo.pipeline import STAGES, Node, arm, wanted
 from cwpo.store import Store
 from cwpo.validation import check_config
-
-CONF = Path(__file__).resolve().parent.parent / "conf"
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,11 @@ class Arm:
     @staticmethod
     def of(cfg: DictConfig) -> Arm:
         check_config(cfg, STAGES)
+        return Arm.of_checked(cfg)
+
+    @staticmethod
+    def of_checked(cfg: DictConfig) -> Arm:
+        """The arm of a configuration that is known to be valid."""
         nodes = arm(cfg)
         return Arm(cfg, nodes, wanted(nodes, cfg.until))
 
@@ -76,24 +79,39 @@ def expand(overrides: Sequence[str], seeds: Sequence[int] | None = None) -> list
             axes["seed"] = [str(seed) for seed in seeds]
         groups = {key: values for key, values in axes.items() if (CONF / key).is_dir()}
         plain = {key: values for key, values in axes.items() if key not in groups}
-        configs = []
-        for choice in itertools.product(*groups.values()):
-            chosen = [f"{key}={value}" for key, value in zip(groups, choice, strict=True)]
-            cfg = compose("config", overrides=[*fixed, *chosen])
-            for point in itertools.product(*plain.values()):
-                lines = [f"{key}={value}" for key, value in zip(plain, point, strict=True)]
-                configs.append(_with_values(cfg, parser.parse_overrides(lines)))
+        points = {
+            key: parser.parse_overrides([f"{key}={value}" for value in options])
+            for key, options in plain.items()
+        }
+        composed = list(_compositions(fixed, groups))
     arms: dict[str, Arm] = {}
     problems: dict[str, None] = {}
-    for cfg in configs:
-        try:
-            made = Arm.of(cfg)
-            arms.setdefault(made.key, made)
-        except InputError as error:
-            problems |= dict.fromkeys(error.problems)
+    for cfg in composed:
+        for point in _points(cfg, points):
+            try:
+                for made in _over_seeds(_with_values(cfg, point), points.get("seed", [])):
+                    arms.setdefault(made.key, made)
+            except InputError as error:
+                problems |= dict.fromkeys(error.problems)
     if problems:
         raise InputError(list(problems))
     return list(arms.values())
+
+
+def _points(cfg: DictConfig, values: Mapping[str, Sequence[Override]]) -> Iterator[tuple[Override, ...]]:
+    """Every combination of plain values but the seed's, and but those of a key that nobody reads in this arm."""
+    moot = {"seed"} | ({"method.selection.value"} if cfg.method.selection.kind == "all" else set())
+    return itertools.product(*(options for key, options in values.items() if key not in moot))
+
+
+def _over_seeds(cfg: DictConfig, seeds: Sequence[Override]) -> Iterator[Arm]:
+    """The arm of every seed; but for the seed they are one configuration, checked once."""
+    if not seeds:
+        yield Arm.of(cfg)
+        return
+    configs = [_with_values(cfg, [seed]) for seed in seeds]
+    check_config(min(configs, key=lambda c: c.seed), STAGES)
+    yield from map(Arm.of_checked, configs)
 
 
 @contextmanager
@@ -108,6 +126,51 @@ def _composing() -> Iterator[None]:
         GlobalHydra.instance().clear()
         if outer is not None:
             GlobalHydra.instance().initialize(outer)
+
+
+def _compositions(fixed: Sequence[str], groups: Mapping[str, Sequence[str]]) -> Iterator[DictConfig]:
+    """The configuration of every combination of choices.
+
+    Composing is slow, so a group whose files write nothing outside their own node is composed once per choice, and its
+    node put into the others.
+    """
+    alone = {key: values for key, values in groups.items() if _writes_only_its_node(key, values)}
+    together = {key: values for key, values in groups.items() if key not in alone}
+    first = [f"{key}={values[0]}" for key, values in alone.items()]
+    bases = {
+        choice: compose("config", overrides=[*fixed, *first, *_chosen(together, choice)])
+        for choice in _product(together)
+    }
+    base = next(iter(bases.values()))
+    chosen = _chosen(together, next(_product(together)))
+    nodes = {(key, values[0]): base[key] for key, values in alone.items()} | {
+        (key, value): compose("config", overrides=[*fixed, *first, *chosen, f"{key}={value}"])[key]
+        for key, values in alone.items()
+        for value in values[1:]
+    }
+    for choice in _product(groups):
+        by_key = dict(zip(groups, choice, strict=True))
+        cfg = copy.deepcopy(bases[tuple(by_key[key] for key in together)])
+        for key in alone:
+            cfg[key] = copy.deepcopy(nodes[key, by_key[key]])
+        yield cfg
+
+
+def _product(groups: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, ...]]:
+    return itertools.product(*groups.values())
+
+
+def _chosen(groups: Mapping[str, Sequence[str]], choice: Sequence[str]) -> list[str]:
+    return [f"{key}={value}" for key, value in zip(groups, choice, strict=True)]
+
+
+def _writes_only_its_node(group: str, choices: Sequence[str]) -> bool:
+    files = [CONF / group / f"{choice}.yaml" for choice in choices]
+    return all(
+        file.is_file()
+        and not re.search(r"^# @package|^defaults:", file.read_text(encoding="utf-8"), re.MULTILINE)
+        for file in files
+    )
 
 
 def _with_values(cfg: DictConfig, overrides: Sequence[Override]) -> DictConfig:

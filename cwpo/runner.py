@@ -12,15 +12,22 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from cwpo.collect import metrics, record
+from cwpo.config import CONF
 from cwpo.errors import InputError
 from cwpo.pipeline import Settings
-from cwpo.plan import CONF, Arm, expand, make_plan
+from cwpo.plan import Arm, expand, make_plan
+from cwpo.results import REWARD_COLUMNS, RUN_COLUMNS, RunRewards, read_rows
+from cwpo.statistics import paired_difference, win_rate
 from cwpo.store import Store
 from cwpo.sweep import run_arms
 from cwpo.validation import nearest
 
 BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
-CORE = ("table1", "figure2", "table13")
+SAME_TASK = ("experiment", "data", "weak", "strong", "objective", "seed")
+CORE = tuple(
+    "table1 table3 table4 table5 table6 table13 figure2 figure3_left figure3_right figure4 figure7".split()
+)
+CORE_SEEDS = (0, 1, 2)  # the experiments behind headline claims name ten
 
 
 def run_job(cfg: DictConfig, argv: Sequence[str]) -> None:
@@ -57,10 +64,37 @@ def _say_outcome(made: Arm, store: Store, written: Sequence[Path]) -> None:
             values = metrics(made.nodes[name], store)
             shown = ", ".join(f"{k} {v:.4g}" for k, v in values.items() if isinstance(v, int | float))
             print(f"  {cfg.method.name if name == 'evaluate' else 'annotator'}: {shown}")
+            if name == "evaluate":
+                for line in against_others(Path(cfg.results) / cfg.scale_name, made.nodes[name].key):
+                    print(f"  {line}")
     last = made.run[-1]
     print(f"  {last.name}: {last.folder(store)}")
     if written:
         print(f"  rows: {', '.join(str(path) for path in written)}")
+
+
+def against_others(folder: Path, run_key: str) -> list[str]:
+    """One line for every other arm in runs.csv of the same experiment, models, data, objective and seed: who wins how often.
+
+    The responses compared are those of the two aligned models to the same test prompts; ties count half.
+    """
+    runs = read_rows(folder / "runs.csv", RUN_COLUMNS)
+    table = read_rows(folder / "rewards.csv.gz", REWARD_COLUMNS)
+    own = runs[runs["run_key"] == run_key].iloc[0]
+    same = (runs[list(SAME_TASK)] == own[list(SAME_TASK)]).all(axis=1) & (runs["run_key"] != run_key)
+    rewards = {row["run_key"]: RunRewards.parse(row) for row in table.to_dict("records")}
+    ours = rewards[run_key]
+    lines = []
+    for other in runs[same].to_dict("records"):
+        theirs = rewards[other["run_key"]]
+        if theirs.prompts != ours.prompts:
+            continue  # other test prompts, as with another evaluation.prompts
+        gap = paired_difference(ours.reward, theirs.reward)
+        lines.append(
+            f"against {other['method']} ({other['run_key']}): wins {100 * win_rate(ours.reward, theirs.reward):.1f} %, gold reward "
+            f"{gap.mean:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}] on {gap.n_prompts} prompts"
+        )
+    return lines
 
 
 def show_plan(overrides: Sequence[str]) -> None:
@@ -127,7 +161,9 @@ def reproduce(cfg: Any) -> None:
         f"threads={cfg.threads}",
         *cfg.overrides,
     ]
-    seeds = None if cfg.seeds is None else list(cfg.seeds)
+    seeds = (
+        list(cfg.seeds) if cfg.seeds is not None else list(CORE_SEEDS) if cfg.experiment == "core" else None
+    )
     arms = {name: expand([f"experiment={name}", *common], seeds) for name in names}
     together = [made for group in arms.values() for made in group]
     print(f"{', '.join(names)} at {cfg.scale} scale: {len(together)} arms", flush=True)

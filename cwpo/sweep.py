@@ -64,7 +64,7 @@ def _run_in_workers(nodes: Sequence[Node], settings: Settings, jobs: int, board:
     computed = 0
     waiting = {node.key: {p.key for p in node.parents.values()} for node in nodes}
     for needs in waiting.values():
-        needs &= waiting.keys()
+        needs.intersection_update(waiting)  # the others are finished
     by_key = {node.key: node for node in nodes}
     running: dict[Future[Any], Node] = {}
     context = multiprocessing.get_context("spawn")
@@ -84,6 +84,8 @@ def _run_in_workers(nodes: Sequence[Node], settings: Settings, jobs: int, board:
                     board.start(by_key[key])
                     running[pool.submit(run_node, by_key[key], settings)] = by_key[key]
             if not running:
+                if failure is None:
+                    raise RuntimeError(f"{len(waiting)} stages wait for stages that nobody runs")
                 break
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 node = running.pop(future)
@@ -108,6 +110,9 @@ def _run_in_workers(nodes: Sequence[Node], settings: Settings, jobs: int, board:
 
 def _start_worker(threads: int) -> None:
     os.setsid()  # Ctrl-C reaches the parent only, which passes it on once
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # ignored in what a script starts in the background
     threading.Thread(target=_end_with_parent, daemon=True).start()
     use_threads(threads)
     quiet_libraries()

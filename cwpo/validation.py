@@ -13,25 +13,28 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from cwpo.config import Config
+from cwpo.config import CONF, Config
 from cwpo.errors import InputError
 
 CHOICES = {
     "data.source": ("world", "hub", "jsonl"),
-    "method.labels": ("human", "weak"),
+    "method.labels": ("human", "weak", "gold", "flips"),
     "method.pairs": ("unlabeled", "labeled", "all"),
+    "method.sft_labels": ("own", "human"),
     "method.selection.kind": ("all", "top_fraction", "threshold"),
-    "weighting.name": ("uniform", "c1", "c2", "c3", "c4"),
+    "weighting.name": ("uniform", "c1", "c2", "c3", "c4", "c1_normalized", "c1_permuted"),
     "objective.name": ("dpo", "ipo", "rdpo"),
-    "annotator.name": ("bt",),
-    "gold.name": ("oracle", "trained", "huggingface"),
+    "annotator.name": ("bt", "dpo", "sft_dpo", "pairrm"),
+    "annotator.scoring": ("likelihood", "implicit"),
+    "gold.name": ("oracle", "judge", "trained", "huggingface"),
     "logger.name": ("jsonl", "wandb"),
     "logger.mode": ("auto", "online", "offline"),
 }
-OPEN_UNIT = ("human_fraction", "data.test_fraction")
+OPEN_UNIT = ("human_fraction", "unlabeled_fraction", "data.test_fraction")
 POSITIVE = (
     "objective.beta weighting.scale generation.temperature generation.max_new_tokens generation.batch_size gold.batch_size "
-    "annotator.head_std data.max_tokens jobs threads world.sequences world.batch_size world.learning_rate lora.r lora.alpha"
+    "gold.temperature annotator.head_std annotator.beta data.max_tokens jobs threads world.sequences world.batch_size "
+    "world.learning_rate lora.r lora.alpha"
 ).split()
 AT_LEAST = {
     "data.pairs": 4,
@@ -41,7 +44,7 @@ AT_LEAST = {
     "world.seed": 0,
     "lora.dropout": 0,
 }
-TRAININGS = ("annotator.training", "sft", "alignment")
+TRAININGS = ("annotator.training", "annotator.sft_training", "annotator.dpo_training", "sft", "alignment")
 SCHEDULERS = (
     "constant",
     "constant_with_warmup",
@@ -70,7 +73,14 @@ def check_config(cfg: DictConfig, stages: Iterable[str]) -> None:
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
         raise InputError([f"{key} is required: set {key}=..." for key in missing])
-    problems = [*_choices(cfg, stages), *_ranges(cfg), *_method(cfg), *_gold(cfg), *_data(cfg)]
+    problems = [
+        *_choices(cfg, stages),
+        *_ranges(cfg),
+        *_method(cfg),
+        *_labeled(cfg),
+        *_gold(cfg),
+        *_data(cfg),
+    ]
     problems += _models(cfg, ask_hub=not problems)
     if problems:
         raise InputError(problems)
@@ -138,7 +148,16 @@ def _ranges(cfg: DictConfig) -> list[str]:
         need(key, lambda v: v > 0, "positive")
     for key, low in AT_LEAST.items():
         need(key, lambda v, low=low: v >= low, f"at least {low}")
-    need("objective.flip_rate", lambda v: 0 <= v < 0.5, "in [0, 0.5)")
+    for key in ("objective.flip_rate", "data.label_flip"):
+        need(key, lambda v: 0 <= v < 0.5, "in [0, 0.5)")
+    need("labeled.own_share", lambda v: 0 <= v <= 1, "in [0, 1]")
+    need("labeled.poison_fraction", lambda v: 0 <= v < 1, "in [0, 1)")
+    total = cfg.human_fraction + (cfg.unlabeled_fraction or 0)
+    if total > 1 + 1e-9:
+        problems.append(
+            f"human_fraction={cfg.human_fraction} and unlabeled_fraction={cfg.unlabeled_fraction} are {total:g} together; they are "
+            "shares of the same training pairs, so at most 1"
+        )
     for group in _trainings(cfg):
         for leaf in ("epochs", "learning_rate", "batch_size", "micro_batch_size", "max_grad_norm"):
             need(f"{group}.{leaf}", lambda v: v > 0, "positive")
@@ -155,28 +174,50 @@ def _ranges(cfg: DictConfig) -> list[str]:
 def _method(cfg: DictConfig) -> list[str]:
     problems = []
     method, selection = cfg.method, cfg.method.selection
-    if method.labels == "human":
+    if method.labels != "weak":
         if cfg.weighting.name != "uniform":
             problems.append(
-                f"weighting={cfg.weighting.name} needs the weak model's confidence, but method={method.name} uses human "
-                "labels; use weighting=uniform or method=cw_po"
+                f"weighting={cfg.weighting.name} needs the weak model's confidence, but method={method.name} uses "
+                f"{method.labels} labels; use weighting=uniform or method=cw_po"
             )
         if selection.kind != "all":
             problems.append(
                 f"method.selection.kind={selection.kind} needs the weak model's confidence, but method={method.name} uses "
-                "human labels; use method.selection.kind=all or method=filter"
+                f"{method.labels} labels; use method.selection.kind=all or method=filter"
             )
     if selection.kind == "top_fraction" and not (selection.value is not None and 0 < selection.value <= 1):
         problems.append(f"method.selection.value={selection.value} must be in (0, 1] for top_fraction")
+    if method.equal_steps and selection.kind != "top_fraction":
+        problems.append(
+            "method.equal_steps=true makes up for pairs left out by a share that is known beforehand, so it needs "
+            f"method.selection.kind=top_fraction, not {selection.kind}"
+        )
     if selection.kind == "threshold" and not (selection.value is not None and 0 <= selection.value < 1):
         problems.append(f"method.selection.value={selection.value} must be in [0, 1) for threshold")
     return problems
 
 
+def _labeled(cfg: DictConfig) -> list[str]:
+    other = cfg.labeled.other
+    named = sorted(path.stem for path in (CONF / "data").glob("*.yaml") if path.stem != "jsonl")
+    problems = []
+    if other is not None and other not in named:
+        problems.append(f"labeled.other={other} is no data set of conf/data; {nearest(other, named)}")
+    if other is not None and cfg.data.source == "jsonl":
+        problems.append(
+            "labeled.other names a published data set, but data=jsonl is a file; put the rows to mix into one file"
+        )
+    if other is None and cfg.labeled.own_share < 1:
+        problems.append(
+            f"labeled.own_share={cfg.labeled.own_share} leaves pairs to another data set; name it with labeled.other=..."
+        )
+    return problems
+
+
 def _gold(cfg: DictConfig) -> list[str]:
-    if cfg.gold.name == "oracle" and cfg.data.source != "world":
+    if cfg.gold.name in ("oracle", "judge") and cfg.data.source != "world":
         return [
-            f"gold=oracle knows only the synthetic world, but data={cfg.data.name} comes from {cfg.data.source}; use "
+            f"gold={cfg.gold.name} knows only the synthetic world, but data={cfg.data.name} comes from {cfg.data.source}; use "
             "gold=trained, or gold=huggingface gold.path=<reward model>"
         ]
     if cfg.gold.name == "trained" and not 0 < cfg.gold.holdout < 1:
@@ -245,7 +286,7 @@ def _models(cfg: DictConfig, ask_hub: bool) -> list[str]:
     }
     gold = (cfg.gold.path, cfg.gold.revision)
     # gold=trained starts from the strong model unless told otherwise: that one needs no second line
-    if cfg.gold.name != "oracle" and cfg.gold.path and gold != named["pair.strong"]:
+    if cfg.gold.name not in ("oracle", "judge") and cfg.gold.path and gold != named["pair.strong"]:
         named["gold.path"] = gold
     real = {key: spec for key, spec in named.items() if not spec[0].startswith("world/")}
     problems = []

@@ -55,10 +55,22 @@ def most_confident(confidence: ArrayLike, fraction: float) -> NDArray[np.bool_]:
     return mask
 
 
+def mean_one(weights: ArrayLike) -> Floats:
+    """The weights divided by their mean, so that weighting leaves the size of the average step alone.
+
+    Raises ValueError where they are all zero.
+    """
+    values = np.asarray(weights, dtype=np.float64)
+    if not values.sum() > 0:
+        raise ValueError(f"the {values.size} weights sum to {values.sum()}; they cannot be given mean 1")
+    return values / values.mean()
+
+
 def pair_weights(name: str, gap: ArrayLike, scale: float = 1.0) -> Floats:
-    """The weights of a `conf/weighting` choice: uniform, c1, c2, c3, c4."""
-    if name == "uniform":
+    """The weights of a `conf/weighting` choice before normalising and permuting: uniform, c1, c2, c3, c4."""
+    kind = name.partition("_")[0]
+    if kind == "uniform":
         return np.ones(np.shape(gap))
-    if name in ("c3", "c4"):
+    if kind in ("c3", "c4"):
         return clipped_gap(gap, scale)
-    return {"c1": scaled_sigmoid, "c2": sigmoid}[name](gap)
+    return {"c1": scaled_sigmoid, "c2": sigmoid}[kind](gap)

@@ -19,6 +19,8 @@ SMOKE = [
     "data.test_pairs=30",
     "evaluation.prompts=30",
     "annotator.training.epochs=1",
+    "annotator.sft_training.epochs=1",
+    "annotator.dpo_training.epochs=1",
     "alignment.epochs=1",
 ]
 

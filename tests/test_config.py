@@ -61,13 +61,22 @@ def test_every_file_of_conf_is_covered_below():
     assert SCALES
 
 
+# Method files whose rows belong to another method; the weighting or the equal steps tell them apart.
+VARIANTS = {"cw_normalized": "cw_po", "cw_permuted": "cw_po", "filter_steps": "filter"}
+# Stages that an ordinary arm does not have.
+REACHED_WITH = {
+    "train_gold": ["gold=trained", "gold.holdout=0.2"],
+    "mix_labels": ["labeled.poison_fraction=0.1"],
+}
+
+
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_every_choice_makes_a_valid_arm(hub_knows_all, group, choice):
     needs = NEEDS.get((group, choice), [])
     cfg = composed(f"{group}={choice}", *needs)
     check(cfg)
     if group not in ("scale", "experiment"):
-        assert cfg[group].name == choice
+        assert cfg[group].name == VARIANTS.get(choice, choice)
 
 
 @pytest.mark.parametrize(("group", "choice"), [c for c in CHOICES if c[0] in ("data", "pair")])
@@ -196,8 +205,11 @@ def test_command_line_beats_scale():
     ("experiment", "arms"),
     [
         ("table1", 2 * 3 * 3 * 3 * 3),
-        ("figure2", 2 * 3 * (1 + 1 + 3) * 3),  # human and ws_po do not read the share, so each is one arm
+        ("figure2", 2 * 3 * (1 + 1 + 3) * 10),  # human and ws_po do not read the share, so each is one arm
+        ("table6", 2 * 3 * (1 + 2 + 2) * 3),  # bt does not read the rule of scoring
         ("table13", 3 * 5 * 3),
+        ("table24", 2 * 3 * 2 * 3),
+        ("controls", 2 * 2 * (9 + 8) * 3),  # human's own SFT model is the common one
     ],
 )
 def test_number_of_distinct_arms(experiment, arms):
@@ -209,6 +221,20 @@ def test_number_of_distinct_arms(experiment, arms):
     assert len({arm.key for arm in made}) == len(made)
     assert {arm.cfg.name for arm in made} == {experiment}
     assert len(made) * math.prod(len(axes[axis].split(",")) for axis in fixed) == arms
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [["experiment=table5", "seed=0", "data=harmless,helpful"], ["objective=dpo,ipo", "method=human,cw_po"]],
+)
+def test_composing_choices_apart_gives_what_composing_them_together_does(overrides):
+    for made in expand(overrides):
+        choices = [o for o in overrides if "," not in o] + [
+            f"{group}={made.cfg[group].name}"
+            for group in ("data", "pair", "objective", "method", "weighting")
+        ]
+        together = composed(*choices)
+        assert made.cfg == together
 
 
 def test_seeds_replace_the_experiments_own():
@@ -254,9 +280,7 @@ def test_problems_of_all_arms_are_reported_once_each():
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_until_ends_at_the_stage_it_names(stage):
-    (arm,) = expand(
-        [f"until={stage}", *(["gold=trained", "gold.holdout=0.2"] if stage == "train_gold" else [])]
-    )
+    (arm,) = expand([f"until={stage}", *REACHED_WITH.get(stage, [])])
     assert arm.run[-1].name == stage
 
 
@@ -297,3 +321,30 @@ def test_conf_holds_no_machine_path():
     ]
     assert found == []
     assert isinstance(CONF, Path)
+
+
+# --- comments -----------------------------------------------------------------------------------------------------
+
+
+def commented_keys(file: Path) -> set[str]:
+    """Dotted keys of a file of conf/ with a comment on their line, or on the line above (the file's heading aside)."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    whole = file.parent == CONF or any("@package _global_" in line for line in lines[:2])
+    path: list[str] = [] if whole else [file.parent.name]
+    base, found = len(path), set()
+    for number, line in enumerate(lines):
+        key = re.match(r"( *)(\w+):(.*)", line)
+        if key:
+            path = [*path[: base + len(key[1]) // 2], key[2]]
+            if "#" in key[3] or (number > 1 and lines[number - 1].lstrip().startswith("#")):
+                found.add(".".join(path))
+    return found
+
+
+def test_every_key_is_explained_where_it_is_set():
+    found = set().union(*map(commented_keys, ALL_FILES))
+    trainings = {key.rsplit(".", 1)[-1] for key in found if key.startswith(("sft.", "alignment."))}
+    for key in leaf_keys():
+        section, _, leaf = key.rpartition(".")
+        in_training = section in ("sft", "alignment") or section.endswith("training")
+        assert key in found or (in_training and leaf in trainings), f"{key} has no comment in conf/"

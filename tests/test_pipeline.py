@@ -193,6 +193,15 @@ def test_workers_give_the_same_bytes(finished, store, tmp_path):
     assert outputs(made, tmp_path) == outputs(finished, store)
 
 
+def test_workers_go_on_from_what_is_finished(finished, store, tmp_path):
+    assert run(smoke_arm(tmp_path, "until=sft")) > 0
+    made = smoke_arm(tmp_path)
+    left = [node for node in made.run if not node.done(Store(tmp_path))]
+    assert 0 < len(left) < len(made.run)
+    assert run(made, jobs=2) == len(left)
+    assert outputs(made, tmp_path) == outputs(finished, store)
+
+
 def _run_in_process(store: str, method: str, queue) -> None:
     made = smoke_arm(Path(store), f"method={method}", "until=annotate")
     queue.put(run(made))
@@ -215,7 +224,8 @@ def test_a_failing_stage_is_named_and_keeps_what_was_done(tmp_path, monkeypatch)
     def fail(work):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(pipeline, "ANNOTATE", dataclasses.replace(pipeline.ANNOTATE, run=fail))
+    broken = dataclasses.replace(pipeline.annotate_stage("bt"), run=fail)
+    monkeypatch.setattr(pipeline, "annotate_stage", lambda annotator: broken)
     made = smoke_arm(tmp_path, "until=annotate")
     with pytest.raises(Failed, match=r"stage annotate \(.*\) failed: RuntimeError: out of memory"):
         run(made)

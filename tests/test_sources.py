@@ -182,6 +182,7 @@ def test_every_dropped_row_is_counted_by_its_reason(tmp_path):
         "identical_responses": 1,
         "repeated": 2,
         "prompt_too_long": 1,
+        "empty_prompt": 0,
         "too_long": 1,
         "beyond_data_pairs": 0,
     }
@@ -211,6 +212,13 @@ def test_n_tokens_counts_the_longer_sequence_with_its_eos(tmp_path):
     rows = [*plain(20), {"prompt": "one two", "chosen": "three four five", "rejected": "x"}]
     pairs = load(source(write(tmp_path / "pairs.jsonl", rows)))
     assert pairs.loc[pairs["prompt"] == "one two", "n_tokens"].tolist() == [6]
+
+
+def test_a_prompt_without_a_token_is_dropped_and_counted(tmp_path):
+    rows = [*plain(20), {"prompt": "", "chosen": "three four five", "rejected": "x"}]
+    pairs = load(source(write(tmp_path / "pairs.jsonl", rows)))
+    assert "" not in set(pairs["prompt"])
+    assert pairs.attrs["drops"]["empty_prompt"] == 1 and pairs.attrs["drops"]["too_long"] == 0
 
 
 # --- splitting ----------------------------------------------------------------------------------------------------

@@ -15,7 +15,9 @@ EVERYTHING = {"prepare", "score_gold"} | ANNOTATION
 RERUNS = {
     "seed=1": EVERYTHING,
     "human_fraction=0.2": EVERYTHING,
+    "unlabeled_fraction=0.5": EVERYTHING,
     "data=helpful": EVERYTHING,
+    "data.label_flip=0.3": EVERYTHING,
     "data.pairs=100": EVERYTHING,
     "data.max_tokens=99": EVERYTHING,
     "pair.weak=world/opt-48x1": {"pretrain_weak"} | ANNOTATION,
@@ -23,11 +25,23 @@ RERUNS = {
     "annotator.training.epochs=2": ANNOTATION,
     "annotator.training.learning_rate=0.1": ANNOTATION,
     "annotator.head_std=0.5": ANNOTATION,
+    "labeled.poison_fraction=0.1": ANNOTATION,
+    "labeled.other=helpful labeled.own_share=0.5": ANNOTATION,
+    "annotator=pairrm": ANNOTATION,
+    "annotator=dpo": ANNOTATION,
+    "annotator.scoring=implicit": set(),
+    "annotator.beta=0.1": set(),
+    "annotator.sft_training.epochs=2": set(),
+    "annotator.dpo_training.epochs=2": set(),
     "method.pairs=all": LABELS,
+    "method.sft_labels=human": STRONG,
+    "method.equal_steps=true method.selection.kind=top_fraction method.selection.value=0.5": LABELS,
     "method.selection.kind=top_fraction method.selection.value=0.5": LABELS,
     "method.selection.value=0.5": set(),
     "method.name=another": set(),
     "weighting=c2": {"weight"} | ALIGNMENT,
+    "weighting.normalize=true": {"weight"} | ALIGNMENT,
+    "weighting.permute=true": {"weight"} | ALIGNMENT,
     "weighting.scale=2": {"weight"} | ALIGNMENT,
     "objective=ipo": ALIGNMENT,
     "objective.beta=0.1": ALIGNMENT,
@@ -39,6 +53,8 @@ RERUNS = {
     "evaluation.prompts=9": {"generate_sft", "generate", "evaluate"},
     "world.sequences=9": {"pretrain_weak", "pretrain_strong"} | (EVERYTHING - {"prepare", "score_gold"}),
     "world.seed=9": {"pretrain_weak", "pretrain_strong"} | (EVERYTHING - {"prepare", "score_gold"}),
+    "gold=judge": {"score_gold", "assess", "evaluate"},
+    "gold=judge gold.temperature=2": {"score_gold", "assess", "evaluate"},
     "store=elsewhere": set(),
     "results=elsewhere": set(),
     "jobs=7": set(),
@@ -89,6 +105,30 @@ def test_trained_gold_reads_its_own_keys():
     assert {name for name in a if a[name] != b[name]} == {"train_gold", "score_gold", "assess", "evaluate"}
 
 
+# What another choice of annotator reads, where the default one does not.
+POLICY_RERUNS = {
+    ("dpo", "annotator.scoring=implicit"): ANNOTATION - {"train_annotator"},
+    ("dpo", "annotator.beta=0.1"): ANNOTATION,
+    ("dpo", "annotator.dpo_training.epochs=2"): ANNOTATION,
+    ("dpo", "annotator.sft_training.epochs=2"): set(),
+    ("dpo", "annotator.training.epochs=2"): set(),
+    ("dpo", "annotator.head_std=0.5"): set(),
+    ("sft_dpo", "annotator.scoring=implicit"): ANNOTATION - {"train_annotator"},
+    ("sft_dpo", "annotator.sft_training.epochs=2"): ANNOTATION,
+    ("sft_dpo", "annotator.training.epochs=2"): set(),
+    ("pairrm", "annotator.training.epochs=2"): ANNOTATION,
+    ("pairrm", "annotator.head_std=0.5"): ANNOTATION,
+    ("pairrm", "annotator.scoring=implicit"): set(),
+    ("pairrm", "annotator.dpo_training.epochs=2"): set(),
+}
+
+
+@pytest.mark.parametrize(("annotator", "change"), POLICY_RERUNS)
+def test_an_annotator_reads_only_its_own_keys(annotator, change):
+    before, after = keys(f"annotator={annotator}"), keys(f"annotator={annotator}", change)
+    assert {name for name in before if before[name] != after[name]} == POLICY_RERUNS[annotator, change]
+
+
 def test_a_stage_sees_only_what_it_declares():
     (made,) = expand(BASE)
     for node in made.nodes.values():
@@ -105,6 +145,18 @@ def test_arms_share_what_they_have_in_common():
     assert ws["align"] != cw["align"]
     assert human["prepare"] == ws["prepare"] and human["sft"] != ws["sft"]
     assert "train_annotator" not in human
+    common = keys("method=ws_po", "method.sft_labels=human")
+    assert common["sft"] == human["sft"] and common["select"] == ws["select"]
+    assert keys("method=human", "method.sft_labels=human") == human
+
+
+def test_equal_steps_stretch_the_epochs_only():
+    (few,) = expand([*BASE, "method=filter_steps", "method.selection.value=0.25"])
+    (plain,) = expand([*BASE, "method=filter", "method.selection.value=0.25"])
+    assert few.nodes["select"].key == plain.nodes["select"].key
+    for stage, part in (("sft", "sft"), ("align", "alignment")):
+        epochs = [made.nodes[stage].config[part]["epochs"] for made in (few, plain)]
+        assert epochs[0] == 4 * epochs[1]
 
 
 def test_a_moved_data_file_is_the_same_data(tmp_path):

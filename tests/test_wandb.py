@@ -2,12 +2,16 @@
 
 import json
 import struct
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
+from conftest import REPO, SMOKE
 from wandb.proto import wandb_internal_pb2
 
+from cwpo.pipeline import PATHS
 from cwpo.tracking import Tracker, wandb_mode
 
 OFFLINE = {"project": "cwpo-tests", "entity": None, "mode": "offline"}
@@ -176,3 +180,39 @@ def test_auto_is_online_only_with_a_key(monkeypatch, tmp_path, mode, environment
     if netrc is not None:
         (tmp_path / ".netrc").write_text(netrc)
     assert wandb_mode(mode) == expected
+
+
+def test_every_stage_of_a_sweep_is_a_run_of_its_own(tmp_path):
+    command = [
+        sys.executable,
+        str(REPO / "scripts/run.py"),
+        "-m",
+        *SMOKE,
+        "method=human,cw_po",
+        "logger=wandb",
+    ]
+    command += ["logger.mode=offline", "name=both", f"store={tmp_path}/store", f"results={tmp_path}/results"]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    manifests = {m["key"]: m for m in map(manifest, tmp_path.glob("store/*/*/manifest.json"))}
+    assert {m["stage"] for m in manifests.values()} >= {"pretrain", "prepare", "sft", "align", "evaluate"}
+    assert len([m for m in manifests.values() if m["stage"] == "align"]) == 2
+    for key, made in manifests.items():
+        run = read_run(tmp_path, key)
+        assert (run["project"], run["group"], run["job_type"], run["id"]) == (
+            "cwpo",
+            "both",
+            made["stage"],
+            key,
+        )
+        assert run["exit_code"] == 0
+        for name, value in made["config"].items():
+            if name not in PATHS:
+                assert run["config"][name] == value
+        if made["stage"] == "align":
+            assert {"loss", "rewards/margins", "weights/mean"} <= set(run["history"][-1])
+        for name, value in made["summary"].items():
+            assert run["summary"][name] == value
+
+
+def manifest(path: Path) -> dict:
+    return json.loads(path.read_text())

@@ -28,24 +28,30 @@ FORMS = (
 def load_pairs(cfg: Any) -> pd.DataFrame:
     """The pairs of a run as the table `pairs.parquet` holds, COLUMNS in order.
 
-    cfg needs data, seed, human_fraction, gold.holdout and `tokenizers` (objects that count tokens, see `token_counts`)
+    cfg needs data, seed, human_fraction, unlabeled_fraction, holdout and `tokenizers` (objects that count tokens, see `token_counts`)
     with `max_tokens`, the limit they imply. `attrs["drops"]` counts dropped rows by reason; `attrs["held_out"]` holds
     the pairs set aside for a trained gold model. Raises InputError for unusable input.
     """
     raw, drops = read_pairs(cfg.data, cfg.seed)
     raw, more = drop_unusable(raw)
     drops.update(more)
-    raw["n_tokens"], too_long = token_counts(raw, cfg.tokenizers, cfg.max_tokens)
-    for reason, mask in too_long.items():
+    raw["n_tokens"], unfit = token_counts(raw, cfg.tokenizers, cfg.max_tokens)
+    for reason, mask in unfit.items():
         drops[reason] = int(mask.sum())
-    kept = raw[~np.logical_or.reduce(list(too_long.values()))].reset_index(drop=True)
+    kept = raw[~np.logical_or.reduce(list(unfit.values()))].reset_index(drop=True)
     if len(raw) and not len(kept):
         raise InputError(
             f"none of the {len(raw)} pairs fits into {cfg.max_tokens} tokens ({drops['prompt_too_long']} prompts alone are "
             "longer); raise data.max_tokens, or use models with a longer context"
         )
     pairs, held_out = assign_splits(
-        kept, cfg.data, seed=cfg.seed, human_fraction=cfg.human_fraction, holdout=cfg.holdout, drops=drops
+        kept,
+        cfg.data,
+        seed=cfg.seed,
+        human_fraction=cfg.human_fraction,
+        unlabeled_fraction=getattr(cfg, "unlabeled_fraction", None),
+        holdout=cfg.holdout,
+        drops=drops,
     )
     drops["beyond_data_pairs"] = len(kept) - len(pairs) - len(held_out)
     pairs = pairs[COLUMNS].reset_index(drop=True)
@@ -61,7 +67,9 @@ def read_pairs(data: Any, seed: int) -> tuple[pd.DataFrame, dict[str, int]]:
     if data.source == "world":
         from cwpo.data.toy import sample_pairs
 
-        frame = sample_pairs(data.world, data.pairs + data.test_pairs, seed=seed)
+        frame = sample_pairs(
+            data.world, data.pairs + data.test_pairs, seed=seed, flip=getattr(data, "label_flip", None)
+        )
         frame["test"] = np.arange(len(frame)) >= data.pairs
         return frame, {"read": len(frame)}
     rows: list[dict[str, str]] = []
@@ -112,17 +120,24 @@ def pair_id(prompt: str, response_a: str, response_b: str) -> str:
 def token_counts(
     frame: pd.DataFrame, tokenizers: Iterable[Any], limit: int
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Tokens of each pair's longer sequence under the last tokenizer, and masks of the pairs too long under any."""
+    """Tokens of each pair's longer sequence under the last tokenizer, and masks of the pairs unfit under any.
+
+    A prompt without a single token (empty, and a tokenizer without BOS) leaves nothing to predict the response's first
+    token from.
+    """
     from cwpo.data.batching import encode, encode_prompts
 
+    no_prompt = np.zeros(len(frame), dtype=bool)
     prompt_long = np.zeros(len(frame), dtype=bool)
     pair_long = np.zeros(len(frame), dtype=bool)
     longest = np.zeros(len(frame), dtype=np.int64)
     if not len(frame):
-        return longest, {"prompt_too_long": prompt_long, "too_long": pair_long}
+        return longest, {"empty_prompt": no_prompt, "prompt_too_long": prompt_long, "too_long": pair_long}
     for tokenizer in tokenizers:
         prompts = frame["prompt"].tolist()
-        prompt_long |= np.array([len(ids) for ids in encode_prompts(tokenizer, prompts)]) >= limit
+        prompt_lengths = np.array([len(ids) for ids in encode_prompts(tokenizer, prompts)])
+        no_prompt |= prompt_lengths == 0
+        prompt_long |= prompt_lengths >= limit
         longest = np.maximum.reduce(
             [
                 [len(ids) for ids, _ in encode(tokenizer, prompts, frame[side].tolist())]
@@ -130,7 +145,8 @@ def token_counts(
             ]
         )
         pair_long |= longest > limit
-    return longest, {"prompt_too_long": prompt_long, "too_long": pair_long & ~prompt_long}
+    pair_long &= ~(prompt_long | no_prompt)
+    return longest, {"empty_prompt": no_prompt, "prompt_too_long": prompt_long, "too_long": pair_long}
 
 
 def _records(data: Any) -> Iterator[tuple[str, str, Mapping[str, Any]]]:

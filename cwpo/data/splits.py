@@ -17,6 +17,7 @@ def assign_splits(
     *,
     seed: int,
     human_fraction: float,
+    unlabeled_fraction: float | None = None,
     holdout: float,
     drops: Mapping[str, int],
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -24,7 +25,8 @@ def assign_splits(
 
     A column `test`, where there is one, says which pairs are test pairs; otherwise whole prompts are drawn, so no test
     prompt is trained on. Of the training pairs, `holdout` goes to gold and `human_fraction` of the rest is labeled;
-    labeled sets of growing fraction contain each other.
+    labeled sets of growing fraction contain each other. The others are unlabeled, or `unlabeled_fraction` of all: then the
+    same ones for every human_fraction, and what is left over is used by nobody.
     """
     rng = np.random.default_rng([seed, 2])
     test = frame["test"].to_numpy(dtype=bool) if "test" in frame else _test_prompts(frame, data, rng)
@@ -34,8 +36,12 @@ def assign_splits(
     n_gold = round(holdout * len(train))
     gold, train = train[:n_gold], train[n_gold:]
     n_labeled = round(human_fraction * len(train))
+    n_unlabeled = len(train) - n_labeled
+    if unlabeled_fraction is not None:
+        n_unlabeled = min(n_unlabeled, round(unlabeled_fraction * len(train)))
     split = np.full(len(frame), "", dtype=object)
-    split[test], split[train[:n_labeled]], split[train[n_labeled:]] = "test", "labeled", "unlabeled"
+    split[test], split[train[:n_labeled]] = "test", "labeled"
+    split[train[len(train) - n_unlabeled :]] = "unlabeled"
     sizes = {name: int((split == name).sum()) for name in ("labeled", "unlabeled", "test")}
     if holdout > 0:
         sizes["gold hold-out"] = len(gold)

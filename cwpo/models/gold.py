@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,6 +30,28 @@ class Oracle:
         from cwpo.data.toy import gold_rewards
 
         return np.asarray(gold_rewards(prompts, responses), dtype=np.float64)
+
+
+class Judge:
+    """A reader of the synthetic world who compares: exact reward plus noise of its own for every prompt and response.
+
+    Gumbel noise of scale `temperature` makes it prefer a to b with probability sigmoid(difference / temperature), as one
+    draw that depends on the texts alone.
+    """
+
+    def __init__(self, temperature: float) -> None:
+        self.temperature = temperature
+
+    def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+        return Oracle().rewards(prompts, responses) + self.temperature * np.array(
+            [_gumbel(f"{prompt}\0{response}") for prompt, response in zip(prompts, responses, strict=True)]
+        )
+
+
+def _gumbel(text: str) -> float:
+    """A standard Gumbel draw that is a function of `text`."""
+    bits = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+    return -math.log(-math.log((bits + 0.5) / 2**64))
 
 
 class Trained:
@@ -105,6 +129,8 @@ def load_gold(config: Any, trained: Path | None, device: str) -> Gold:
     """The adapter of a `conf/gold` choice; `trained` is the folder of the trained gold model."""
     if config.name == "oracle":
         return Oracle()
+    if config.name == "judge":
+        return Judge(config.temperature)
     if config.name == "trained":
         if trained is None:
             raise ValueError("gold=trained needs the folder of its model")

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cwpo.stages.base import Stage, Work
+from cwpo.stages.mix_labels import labeled_pairs
 
 
 def run(work: Work) -> dict[str, Any]:
@@ -33,7 +34,7 @@ def run(work: Work) -> dict[str, Any]:
         (table["gold_a"] - table["gold_b"]).to_numpy(),
         table["confidence"].to_numpy(),
     )
-    metrics["n_train"] = int((pairs["split"] == "labeled").sum())
+    metrics["n_train"] = len(labeled_pairs(work))
     (work.out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
     return metrics
 

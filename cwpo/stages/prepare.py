@@ -24,6 +24,7 @@ def run(work: Work) -> dict[str, Any]:
             data=config.data,
             seed=config.seed,
             human_fraction=config.human_fraction,
+            unlabeled_fraction=config.unlabeled_fraction,
             holdout=config.holdout,
             tokenizers=tokenizers,
             max_tokens=config.max_tokens,
@@ -40,6 +41,15 @@ def run(work: Work) -> dict[str, Any]:
 PREPARE = Stage(
     "prepare",
     1,
-    ("data", "seed", "human_fraction", "holdout", "tokenizers", "max_tokens", "world_version"),
+    (
+        "data",
+        "seed",
+        "human_fraction",
+        "unlabeled_fraction",
+        "holdout",
+        "tokenizers",
+        "max_tokens",
+        "world_version",
+    ),
     run,
 )

@@ -8,7 +8,14 @@ import pandas as pd
 
 from cwpo.stages.base import Stage, Work
 
-GOLD_READS = ("gold.name", "gold.path", "gold.revision", "gold.batch_size", "world_version")
+GOLD_READS = (
+    "gold.name",
+    "gold.path",
+    "gold.revision",
+    "gold.temperature",
+    "gold.batch_size",
+    "world_version",
+)
 
 
 def run(work: Work) -> dict[str, Any]:

@@ -23,10 +23,9 @@ def run(work: Work) -> dict[str, Any]:
     if "annotate" in work.parents:
         annotations = pd.read_parquet(work.parents["annotate"] / "annotations.parquet")
         table = table.merge(annotations, on="pair_id", validate="one_to_one")
-        label = table["label"]
     else:
         table = table.assign(margin=np.nan, confidence=np.nan)
-        label = table["human_label"]
+    label = _labels(work, table)
     a_wins = label == "a"
     table = table.assign(
         chosen=table["response_a"].where(a_wins, table["response_b"]),
@@ -43,6 +42,28 @@ def run(work: Work) -> dict[str, Any]:
     return {"selected": len(table), "of": len(label)}
 
 
+def _labels(work: Work, table: pd.DataFrame) -> pd.Series:
+    """ "a" or "b" for every pair: the human's, the weak model's, gold's, or gold's with as many errors as the weak model's."""
+    source = work.config.method.labels
+    if source == "human":
+        return table["human_label"]
+    if source == "weak":
+        return table["label"]
+    gold = (
+        pd.read_parquet(work.parents["score_gold"] / "gold.parquet")
+        .set_index("pair_id")
+        .loc[table["pair_id"]]
+    )
+    gap = (gold["gold_a"] - gold["gold_b"]).to_numpy()
+    rng = np.random.default_rng([work.config.seed, 5])
+    a_wins = (gap > 0) | ((gap == 0) & (rng.random(len(gap)) < 0.5))
+    if source == "flips":
+        decided = gap != 0
+        wrong = (table["label"] == "a").to_numpy() != a_wins
+        a_wins[decided] ^= rng.permutation(wrong[decided])
+    return pd.Series(np.where(a_wins, "a", "b"), index=table.index)
+
+
 def _kept(confidence: np.ndarray, selection: Any) -> np.ndarray:
     if selection.kind == "top_fraction":
         return most_confident(confidence, selection.value)
@@ -51,4 +72,4 @@ def _kept(confidence: np.ndarray, selection: Any) -> np.ndarray:
     return np.ones(len(confidence), dtype=bool)
 
 
-SELECT = Stage("select", 1, ("method.labels", "method.pairs", "method.selection"), run)
+SELECT = Stage("select", 1, ("method.labels", "method.pairs", "method.selection", "seed"), run)

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cwpo.stages.base import Stage, Work
-from cwpo.weighting import pair_weights
+from cwpo.weighting import mean_one, pair_weights
 
 COLUMNS = ["pair_id", "prompt", "chosen", "rejected", "weight", "label_source", "margin", "confidence"]
 
 
 def run(work: Work) -> dict[str, Any]:
     table = pd.read_parquet(work.parents["select"] / "selected.parquet")
-    table["weight"] = pair_weights(work.config.weighting.name, table["margin"], work.config.weighting.scale)
+    weighting = work.config.weighting
+    weights = pair_weights(weighting.name, table["margin"], weighting.scale)
+    if weighting.normalize:
+        weights = mean_one(weights)
+    if weighting.permute:
+        weights = np.random.default_rng([work.config.seed, 3]).permutation(weights)
+    table["weight"] = weights
     table[COLUMNS].to_parquet(work.out / "preferences.parquet", index=False)
     return {"n_train": len(table), "mean_weight": float(table["weight"].mean())}
 
 
-WEIGHT = Stage("weight", 1, ("weighting",), run)
+WEIGHT = Stage("weight", 1, ("weighting", "seed"), run)

@@ -1,0 +1,71 @@
+"""PairRM: both responses read at once by the weak model, one scalar f(x, y1, y2) that says how far y1 beats y2 (J.9).
+
+The sequence is tokens(prompt) + tokens(y1) + EOS + tokens(y2) + EOS; the score is read at its last token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from cwpo.data.batching import encode
+from cwpo.errors import InputError
+from cwpo.models.annotator import score_responses
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def encode_joint(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]
+) -> list[tuple[list[int], int]]:
+    """(token ids, prompt length) of prompt, first response, EOS, second response, EOS, for each pair."""
+    heads, tails = encode(tokenizer, prompts, first), encode(tokenizer, prompts, second)
+    return [(ids + other[start:], start) for (ids, start), (other, _) in zip(heads, tails, strict=True)]
+
+
+def encode_both_orders(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], chosen: Sequence[str], rejected: Sequence[str]
+) -> list[dict[str, list[int] | int]]:
+    """Rows for PairCollator whose `chosen` sequence has the better response first and `rejected` has it second."""
+    return [
+        {"chosen_ids": right, "chosen_start": start, "rejected_ids": swapped, "rejected_start": start}
+        for (right, start), (swapped, _) in zip(
+            encode_joint(tokenizer, prompts, chosen, rejected),
+            encode_joint(tokenizer, prompts, rejected, chosen),
+            strict=True,
+        )
+    ]
+
+
+def check_joint_lengths(rows: Sequence[tuple[Sequence[int], int]], context: int | None, path: object) -> None:
+    """InputError where the model at `path` has fewer positions (`context`, None = unknown) than a row has tokens."""
+    if context is None:
+        return
+    lengths = [len(ids) for ids, _ in rows]
+    over = sum(length > context for length in lengths)
+    if over:
+        raise InputError(
+            f"annotator=pairrm reads both responses at once, and {over} of {len(rows)} pairs then have more than the "
+            f"{context} tokens that pair.weak={path} can read (longest: {max(lengths)}); data.max_tokens={context // 2} "
+            "is short enough for every pair, or use annotator=bt"
+        )
+
+
+def score_both_orders(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    first: Sequence[str],
+    second: Sequence[str],
+) -> tuple[Tensor, Tensor]:
+    """f(x, first, second) / 2 and f(x, second, first) / 2, each (N,), in logits.
+
+    Their difference is the logit averaged over both orders; swapping the responses swaps the two, so it turns its sign.
+    """
+    pad_id = tokenizer.pad_token_id
+    right = score_responses(model, encode_joint(tokenizer, prompts, first, second), pad_id)
+    swapped = score_responses(model, encode_joint(tokenizer, prompts, second, first), pad_id)
+    return right / 2, swapped / 2

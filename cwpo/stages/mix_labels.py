@@ -1,0 +1,65 @@
+"""Labeled pairs that are not all the arm's own: from another data set, or poisoned (Tables 24, 25)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cwpo.errors import InputError
+from cwpo.stages.base import Stage, Work
+
+
+def run(work: Work) -> dict[str, Any]:
+    config = work.config.labeled
+    own = _labeled(work, "prepare")
+    rng = np.random.default_rng([work.config.seed, 4])
+    parts = [own.iloc[rng.permutation(len(own))[: round(config.own_share * len(own))]]]
+    if "other" in work.parents:
+        other = _labeled(work, "other")
+        wanted = len(own) - len(parts[0])
+        if wanted > len(other):
+            raise InputError(
+                f"labeled.own_share={config.own_share} wants {wanted} labeled pairs of {config.other}, which has {len(other)}; "
+                "raise data.pairs or labeled.own_share"
+            )
+        parts.append(other.iloc[rng.permutation(len(other))[:wanted]])
+    if config.poison_fraction:
+        gold = pd.read_parquet(work.parents["score_gold"] / "gold.parquet")
+        spare = own[~own["pair_id"].isin(parts[0]["pair_id"])]
+        parts.append(poisoned(spare, gold, round(config.poison_fraction * len(own))))
+    table = pd.concat(parts, ignore_index=True).drop_duplicates("pair_id")
+    table.to_parquet(work.out / "labeled.parquet", index=False)
+    return {"labeled": len(table), "own": len(parts[0])}
+
+
+def poisoned(pairs: pd.DataFrame, gold: pd.DataFrame, count: int) -> pd.DataFrame:
+    """The `count` pairs with the largest gold gaps, labeled against gold (appendix J.8). Pairs of equal gold have no gap.
+
+    Raises InputError where there are fewer.
+    """
+    table = pairs.merge(gold, on="pair_id", validate="one_to_one")
+    gap = (table["gold_a"] - table["gold_b"]).to_numpy()
+    order = np.argsort(-np.abs(gap), kind="stable")[:count]
+    if len(order) < count or not np.all(gap[order]):
+        raise InputError(
+            f"labeled.poison_fraction wants {count} pairs to poison, but only {int((gap != 0).sum())} spare labeled pairs differ in gold "
+            "reward; lower it, or lower labeled.own_share"
+        )
+    return table.assign(human_label=np.where(gap > 0, "b", "a")).iloc[order][list(pairs.columns)]
+
+
+def _labeled(work: Work, parent: str) -> pd.DataFrame:
+    pairs = pd.read_parquet(work.parents[parent] / "pairs.parquet")
+    return pairs[pairs["split"] == "labeled"]
+
+
+def labeled_pairs(work: Work) -> pd.DataFrame:
+    """What an annotator learns from: the mixed labels where the arm has them, else the labeled split."""
+    if "labels" in work.parents:
+        return pd.read_parquet(work.parents["labels"] / "labeled.parquet")
+    return _labeled(work, "prepare")
+
+
+MIX_LABELS = Stage("mix_labels", 1, ("labeled", "seed"), run)

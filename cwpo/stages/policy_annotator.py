@@ -1,0 +1,95 @@
+"""The weak model trained as a policy on the human-labelled pairs: DPO, or SFT and then DPO (Table 6, App. D)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from cwpo.stages.base import Work
+from cwpo.stages.train_annotator import by_human_label
+
+
+def fit_policy(
+    work: Work, pairs: pd.DataFrame, *, path: Any, revision: str | None, annotator: Any, seed: int
+) -> dict[str, Any]:
+    """Unweighted DPO on the human labels of `pairs`, after SFT on prompt + chosen where annotator.name is sft_dpo.
+
+    Saves the model that DPO starts from under `reference`, the trained one under `model`. `train_seconds` is all of SFT
+    and DPO, the reference's log-probs included.
+    """
+    from cwpo.models.policy import load_policy, load_tokenizer
+    from cwpo.training.base import Curve, training_arguments
+    from cwpo.training.preference import PreferenceTrainer
+
+    prompts, chosen, rejected = by_human_label(pairs)
+    tokenizer = load_tokenizer(path, revision)
+    seconds, steps = 0.0, 0
+    if annotator.name == "sft_dpo":
+        seconds, steps = _fit_sft(
+            work, prompts, chosen, path=path, revision=revision, training=annotator.sft_training, seed=seed
+        )
+    else:
+        load_policy(path, revision).save_pretrained(work.out / "reference")
+    tokenizer.save_pretrained(work.out / "reference")
+
+    def log(values: Mapping[str, float], step: int | None = None) -> None:
+        work.tracker.log(values, steps + (step or 0))
+
+    model = load_policy(work.out / "reference", device=work.device)
+    started = time.perf_counter()
+    trainer = PreferenceTrainer(
+        model=model,
+        args=training_arguments(
+            annotator.dpo_training, work.out, rows=len(pairs), seed=seed, device=work.device
+        ),
+        train_dataset=[
+            {"prompt": prompt, "chosen": better, "rejected": worse, "weight": 1.0}
+            for prompt, better, worse in zip(prompts, chosen, rejected, strict=True)
+        ],
+        processing_class=tokenizer,
+        objective="dpo",
+        beta=annotator.beta,
+        callbacks=[Curve(log, work.progress)],
+    )
+    trainer.train()
+    seconds += time.perf_counter() - started
+    model.save_pretrained(work.out / "model")
+    tokenizer.save_pretrained(work.out / "model")
+    return {"n_train": len(pairs), "train_seconds": round(seconds, 3)}
+
+
+def _fit_sft(
+    work: Work,
+    prompts: list[str],
+    chosen: list[str],
+    *,
+    path: Any,
+    revision: str | None,
+    training: Any,
+    seed: int,
+) -> tuple[float, int]:
+    """SFT of the model at `path`, saved under `reference`; returns its seconds and its optimiser steps."""
+    from cwpo.data.batching import SequenceCollator, encode
+    from cwpo.models.policy import load_policy, load_tokenizer
+    from cwpo.training.base import Curve, Rows, training_arguments
+    from cwpo.training.sft import SFTTrainer
+
+    def log(values: Mapping[str, float], step: int | None = None) -> None:
+        work.tracker.log({f"sft/{name}": value for name, value in values.items()}, step)
+
+    tokenizer = load_tokenizer(path, revision)
+    model = load_policy(path, revision, dropout=True, device=work.device)
+    rows = [{"ids": ids, "start": start} for ids, start in encode(tokenizer, prompts, chosen)]
+    trainer = SFTTrainer(
+        model=model,
+        args=training_arguments(training, work.out, rows=len(rows), seed=seed, device=work.device),
+        train_dataset=Rows(rows),
+        data_collator=SequenceCollator(tokenizer.pad_token_id),
+        callbacks=[Curve(log, work.progress)],
+    )
+    result = trainer.train()
+    model.save_pretrained(work.out / "reference")
+    return result.metrics["train_runtime"], trainer.state.global_step

@@ -1,0 +1,50 @@
+"""Every experiment, cut down to seconds: its arms run, enter the results, and the report shows them."""
+
+import pytest
+from conftest import SMOKE
+from omegaconf import OmegaConf
+
+from cwpo.collect import record
+from cwpo.config import CONF
+from cwpo.pipeline import Settings
+from cwpo.plan import expand
+from cwpo.report.build import build_report
+from cwpo.store import Store
+from cwpo.sweep import run_arms
+
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+ONE_EACH = ("pair", "data", "seed", "objective", "data.pairs")  # axes whose values run the same code
+ARMS = 6
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("experiments")
+
+
+def smoke_arms(experiment: str, folder) -> list:
+    """At most ARMS arms, spread over the grid."""
+    axes = OmegaConf.load(CONF / "experiment" / f"{experiment}.yaml").hydra.sweeper.params
+    first = [f"{axis}={str(axes[axis]).split(',')[0]}" for axis in ONE_EACH if axis in axes]
+    smoke = [line for line in SMOKE if line.split("=")[0] not in axes]
+    arms = expand([f"experiment={experiment}", *first, *smoke, "data.pairs=120", f"store={folder}/store"])
+    return arms[:: -(-len(arms) // ARMS)]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_runs_to_its_rows(experiment, folder):
+    arms = smoke_arms(experiment, folder)
+    store = Store(folder / "store")
+    run_arms(arms, Settings.of(arms[0].cfg))
+    written = record(arms, store, folder / "results", experiment=experiment, whole=True)
+    rows = "annotators.csv" if arms[0].cfg.until == "assess" else "runs.csv"
+    assert f",{experiment}," in f",{(folder / 'results/toy' / rows).read_text()}".replace("\n", ",")
+    assert all(path.is_file() for path in written)
+
+
+def test_the_report_shows_them_all(folder):
+    assert (folder / "results/toy/runs.csv").is_file(), "runs after the tests above"
+    written = build_report(folder / "results", "toy")
+    made = {path.stem for path in written}
+    assert {"table1", "table13", "figure2"} <= made
+    assert all(path.stat().st_size for path in written)
