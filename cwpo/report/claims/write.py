@@ -64,8 +64,8 @@ def limits(outcomes: Sequence[Outcome], scale: str) -> str:
     """What the verdicts are evidence of, and of what not."""
     ran = sum(outcome.judged.effect is not None for outcome in outcomes)
     many = (
-        f"{ran} claims were tested, each at 95 %, so one or two wrong verdicts by chance are to be expected; claims share "
-        "runs, so they are not independent."
+        f"{ran} of {len(outcomes)} claims were tested, each at 95 %: a few verdicts of every hundred go wrong by chance, and claims "
+        "that share runs go wrong together."
     )
     if scale != "toy":
         return many

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cwpo.report.claims.outcome import Outcome
-from cwpo.report.claims.verdict import RULE
+from cwpo.report.claims.verdict import OPPOSITE, RULE
 from cwpo.report.claims.write import counts, details, row
 from cwpo.report.html.parts import escape, table
 
@@ -50,12 +50,13 @@ def _row(outcome: Outcome) -> list[str]:
     more = ""
     if judged.effect is not None:
         lines = "".join(f"<p>{escape(line)}</p>" for line in details(outcome))
-        more = f"<details><summary>test and notes</summary>{lines}</details>"
+        shown = " open" if judged.verdict == OPPOSITE else ""
+        more = f"<details{shown}><summary>test and notes</summary>{lines}</details>"
     first = (
         f'{badge(judged.verdict, outcome.shown)}<p id="claim-{escape(claim.id)}">{statement} '
         f'<span class="dim">{where}</span></p>{more}'
     )
-    sizes = "–" if judged.effect is None else "{} seeds<br>{} runs<br>{}".format(*counted)
+    sizes = "–" if judged.effect is None else "<br>".join(counted)
     return [first, *(_lines(cell) for cell in (effect, paper, second)), sizes]
 
 
