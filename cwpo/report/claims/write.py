@@ -20,6 +20,15 @@ from cwpo.results import CONFIDENCE_COLUMNS
 
 MISSING = "–"
 COLUMNS = ("claim", "where", "verdict", "effect", "paper", "seeds", "runs", "prompts", "beside it")
+READING = (
+    "Effects of arms are in points of GRA; beside them stands the same comparison in mean gold reward, for GRA measures each arm "
+    "against its own SFT model, and gold reward does not. Beside annotators' accuracy against human labels stands that against "
+    "gold. Prompts are test prompts over all runs, of annotators test pairs."
+)
+SIDES = (
+    "Side a is what the claim puts first, b what it is compared with. M is the margin-weighted agreement of the labels with "
+    "gold, 1 for perfect labels."
+)
 SECOND_DIGITS = {"reward": 3, "accuracy_gold": 1}
 
 
@@ -64,8 +73,8 @@ def limits(outcomes: Sequence[Outcome], scale: str) -> str:
     """What the verdicts are evidence of, and of what not."""
     ran = sum(outcome.judged.effect is not None for outcome in outcomes)
     many = (
-        f"{ran} claims were tested, each at 95 %, so one or two wrong verdicts by chance are to be expected; claims share "
-        "runs, so they are not independent."
+        f"{ran} of {len(outcomes)} claims were tested, each at 95 %: a few verdicts of every hundred go wrong by chance, and claims "
+        "that share runs go wrong together."
     )
     if scale != "toy":
         return many
@@ -121,12 +130,12 @@ def second(outcome: Outcome) -> str:
 
 
 def details(outcome: Outcome) -> list[str]:
-    """The test in words, the arms' diagnostics and the notes, each a sentence or two."""
+    """The notes, the test in words and the arms' diagnostics, each a sentence or two."""
     claim = outcome.claim
     side = "below" if claim.below else "above"
-    lines = [f"Test: {claim.test}; claimed {side} {claim.value:g}, margin {outcome.margin:.2g} {claim.unit}."]
-    lines += [_diagnosis(values, name) for name, values in outcome.diagnostics.items() if values]
-    return [*lines, *outcome.notes]
+    test = f"Test: {claim.test}; claimed {side} {claim.value:g}, margin {outcome.margin:.2g} {claim.unit}."
+    sides = [_diagnosis(values, name) for name, values in outcome.diagnostics.items() if values]
+    return [*outcome.notes, test, *sides]
 
 
 def _diagnosis(values: dict[str, float], side: str) -> str:
@@ -135,9 +144,10 @@ def _diagnosis(values: dict[str, float], side: str) -> str:
         "reward_sft": "of its SFT model {:.2f}",
         "margin_agreement": "margin agreement M {:.2f}",
         "mean_length": "{:.1f} tokens",
-        "truncated_share": "{:.1%} unfinished",
+        "truncated_share": "{:.0f} % unfinished",
     }
-    return f"Side {side}: " + ", ".join(words[name].format(value) for name, value in values.items()) + "."
+    shown = {name: 100 * value if name == "truncated_share" else value for name, value in values.items()}
+    return f"Side {side}: " + ", ".join(words[name].format(value) for name, value in shown.items()) + "."
 
 
 def _page(outcomes: Sequence[Outcome], scale: str) -> str:
@@ -156,13 +166,10 @@ def _page(outcomes: Sequence[Outcome], scale: str) -> str:
             "# The paper's claims",
             f"{summary(outcomes, scale)} {limits(outcomes, scale)}",
             RULE,
-            "Effects of arms are in points of GRA; beside them stands the same comparison in mean gold reward, for GRA measures "
-            "each arm against its own SFT model, and gold reward does not. Beside annotators' accuracy against human labels "
-            "stands that against gold. Prompts are test prompts over all runs, of annotators test pairs.",
+            READING,
             table,
             "## Notes",
-            "Side a is what the claim puts first, b what it is compared with. M is the margin-weighted agreement of the labels "
-            "with gold, 1 for perfect labels.",
+            SIDES,
             *(notes or ["Nothing was run."]),
             f"Made by `make report` from {used['run_key'].nunique()} runs; numbers in [claims.json](claims.json); commit {commits}.\n",
         ]

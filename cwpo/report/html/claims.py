@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cwpo.report.claims.outcome import Outcome
-from cwpo.report.claims.verdict import RULE
-from cwpo.report.claims.write import counts, details, row
+from cwpo.report.claims.verdict import OPPOSITE, RULE
+from cwpo.report.claims.write import READING, SIDES, counts, details, row
 from cwpo.report.html.parts import escape, table
 
 COLUMNS = ("verdict and claim", "effect", "paper", "beside it", "seeds, runs, prompts")
@@ -21,9 +21,7 @@ def section(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(
         [
             _counts(outcomes),
-            "<p>Effects of arms are in points of GRA; beside them stands the same comparison in mean gold reward, for GRA "
-            "measures each arm against its own SFT model, and gold reward does not. Beside annotators&#x27; accuracy against "
-            "human labels stands that against gold. Prompts are test prompts over all runs, of annotators test pairs.</p>",
+            f"<p>{escape(READING)} {escape(SIDES)}</p>",
             f"<details><summary>How a verdict is reached</summary><p>{rule}</p></details>",
             table(
                 COLUMNS, [_row(o) for o in outcomes], label="The paper's claims", kinds=KINDS, name="claims"
@@ -50,16 +48,17 @@ def _row(outcome: Outcome) -> list[str]:
     more = ""
     if judged.effect is not None:
         lines = "".join(f"<p>{escape(line)}</p>" for line in details(outcome))
-        more = f"<details><summary>test and notes</summary>{lines}</details>"
+        shown = " open" if judged.verdict == OPPOSITE else ""
+        more = f"<details{shown}><summary>test and notes</summary>{lines}</details>"
     first = (
         f'{badge(judged.verdict, outcome.shown)}<p id="claim-{escape(claim.id)}">{statement} '
         f'<span class="dim">{where}</span></p>{more}'
     )
-    sizes = "–" if judged.effect is None else "{} seeds<br>{} runs<br>{}".format(*counted)
+    sizes = "–" if judged.effect is None else "<br>".join(counted)
     return [first, *(_lines(cell) for cell in (effect, paper, second)), sizes]
 
 
 def _lines(cell: str) -> str:
-    """A mean above its interval."""
+    """A mean above its interval, which is not broken."""
     mean, bracket, rest = cell.partition(" [")
-    return f"{mean}<br>[{rest}" if bracket else mean
+    return f"{mean}<br>[{rest.replace(', ', ',&nbsp;', 1)}" if bracket else mean

@@ -56,6 +56,7 @@ blockquote { margin: .4rem 0; padding: .3rem 1rem; border-left: .3rem solid var(
   body { padding: 0 .7rem 3rem; font-size: 15px; }
   h1 { font-size: 1.35rem; }
   th, td { max-width: 17rem; padding: .3rem .45rem; }
+  .claims th > p, .claims th > details { max-width: calc(100vw - 3.2rem); }
   figure img { max-width: none; width: max(100%, 36rem); }
 }
 @media print { nav { display: none; } .scroll { overflow: visible; border: 0; } }
