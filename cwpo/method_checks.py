@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
+LABELS = ("human", "weak", "gold", "flips")
+REWARDS = ("none", "annotator", "reward_model")
+
 
 def method_problems(cfg: DictConfig) -> list[str]:
     """Weights and selections that the arm's labels cannot give."""
     problems = []
     method, selection = cfg.method, cfg.method.selection
-    if method.labels != "weak":
+    if method.labels in LABELS and method.labels != "weak":
         if cfg.weighting.name != "uniform":
             problems.append(
                 f"weighting={cfg.weighting.name} needs the weak model's confidence, but method={method.name} uses "
@@ -35,7 +38,7 @@ def method_problems(cfg: DictConfig) -> list[str]:
 def online_problems(cfg: DictConfig) -> list[str]:
     """Settings of an online arm that nothing would read, or that need what it does not have."""
     method, online = cfg.method, cfg.online
-    if online.reward == "none":
+    if online.reward == "none" or online.reward not in REWARDS:
         return []
     problems = []
     if not method.name.startswith("online_"):

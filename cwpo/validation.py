@@ -15,11 +15,11 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from cwpo.config import CONF, Config
 from cwpo.errors import InputError
-from cwpo.method_checks import method_problems, online_problems
+from cwpo.method_checks import LABELS, REWARDS, method_problems, online_problems
 
 CHOICES = {
     "data.source": ("world", "hub", "jsonl"),
-    "method.labels": ("human", "weak", "gold", "flips"),
+    "method.labels": LABELS,
     "method.pairs": ("unlabeled", "labeled", "all"),
     "method.sft_labels": ("own", "human"),
     "method.selection.kind": ("all", "top_fraction", "threshold"),
@@ -27,7 +27,7 @@ CHOICES = {
     "objective.name": ("dpo", "ipo", "rdpo"),
     "annotator.name": ("bt", "dpo", "sft_dpo", "pairrm"),
     "annotator.scoring": ("likelihood", "implicit"),
-    "online.reward": ("none", "annotator", "reward_model"),
+    "online.reward": REWARDS,
     "gold.name": ("oracle", "judge", "trained", "huggingface"),
     "logger.name": ("jsonl", "wandb"),
     "logger.mode": ("auto", "online", "offline"),
@@ -157,7 +157,7 @@ def _ranges(cfg: DictConfig) -> list[str]:
         need(key, lambda v: 0 <= v < 0.5, "in [0, 0.5)")
     need("labeled.own_share", lambda v: 0 <= v <= 1, "in [0, 1]")
     need("labeled.poison_fraction", lambda v: 0 <= v < 1, "in [0, 1)")
-    total = cfg.human_fraction + (cfg.unlabeled_fraction or 0)
+    total = cfg.human_fraction + cfg.unlabeled_fraction if cfg.unlabeled_fraction else 0
     if total > 1 + 1e-9:
         problems.append(
             f"human_fraction={cfg.human_fraction} and unlabeled_fraction={cfg.unlabeled_fraction} are {total:g} together; they are "

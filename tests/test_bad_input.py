@@ -99,7 +99,7 @@ def assert_one(lines: list[str], *parts: str) -> None:
     ("words", "parts"),
     [
         ("objective=dop", ["objective=dop is unknown", "did you mean dpo?", "valid: dpo, ipo, rdpo"]),
-        ("weighting=c5", ["weighting=c5 is unknown", "c1, c2, c3, c4, uniform"]),
+        ("weighting=c5", ["weighting=c5 is unknown", "c1, c1_normalized, c1_permuted, c2, c3, c4, uniform"]),
         ("objective=", ["objective= is unknown", "valid: dpo, ipo, rdpo"]),
         ("experiment=tabel1", ["experiment=tabel1 is unknown", "did you mean table1?"]),
         ("method.labls=weak", ["unknown key method.labls", "did you mean method.labels?"]),
@@ -247,7 +247,7 @@ def test_real_text_needs_a_gold_model_and_models_that_can_read_it(refused):
     gold, models = refused("data=jsonl", "data.path=pairs.jsonl")
     assert "gold=oracle knows only the synthetic world" in gold
     assert "use gold=trained, or gold=huggingface" in gold
-    assert "pair.weak=world/opt-32x1 and pair.strong=world/opt-64x2" in models
+    assert "pair.weak=world/opt-32x1 and pair.strong=world/opt-32x2" in models
     assert "set pair.weak and pair.strong to checkpoint folders or hub ids" in models
 
 
