@@ -7,8 +7,10 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -22,6 +24,18 @@ from cwpo.store import Store
 
 # Longer stages first where several are ready, so that no worker ends up alone with one.
 FIRST = ("pretrain", "train_gold", "prepare", "train_annotator")
+INTERRUPTS = {signal.SIGINT, signal.SIGTERM}
+
+
+@dataclass
+class Worker:
+    """What this process, if it is a worker, is doing."""
+
+    busy: bool = False
+    stopped: bool = False
+
+
+_worker = Worker()
 
 
 class Failed(RuntimeError):
@@ -82,7 +96,8 @@ def _run_in_workers(nodes: Sequence[Node], settings: Settings, jobs: int, board:
                 for key in ready[: jobs - len(running)]:
                     del waiting[key]
                     board.start(by_key[key])
-                    running[pool.submit(run_node, by_key[key], settings)] = by_key[key]
+                    with _undisturbed():  # the first call starts the workers
+                        running[pool.submit(_work, by_key[key], settings)] = by_key[key]
             if not running:
                 if failure is None:
                     raise RuntimeError(f"{len(waiting)} stages wait for stages that nobody runs")
@@ -108,14 +123,40 @@ def _run_in_workers(nodes: Sequence[Node], settings: Settings, jobs: int, board:
     return computed
 
 
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Signals wait until the block ends; processes started in it wait with them until they are ready."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start_worker(threads: int) -> None:
     os.setsid()  # Ctrl-C reaches the parent only, which passes it on once
-    signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # ignored in what a script starts in the background
+    signal.signal(signal.SIGINT, _interrupted)  # ignored in what a script starts in the background
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     use_threads(threads)
     quiet_libraries()
+
+
+def _interrupted(*_: object) -> None:
+    """An idle worker only takes note: if it died, the pool would kill the others before they have cleaned up."""
+    _worker.stopped = True
+    if _worker.busy:
+        raise KeyboardInterrupt
+
+
+def _work(node: Node, settings: Settings) -> bool:
+    _worker.busy = True
+    try:
+        if _worker.stopped:
+            raise KeyboardInterrupt
+        return run_node(node, settings)
+    finally:
+        _worker.busy = False
 
 
 def _end_with_parent() -> None:

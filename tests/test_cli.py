@@ -85,7 +85,7 @@ def test_reproduce_refuses_an_unknown_experiment(tmp_path):
     done = script("reproduce", "experiment=tabel1", cwd=tmp_path)
     (line,) = messages(done)
     assert "experiment=tabel1 does not exist; did you mean table1?" in line
-    assert "core, all, figure2, table1, table13" in line
+    assert "core, all, controls, figure2, figure3_left" in line
     assert list(tmp_path.iterdir()) == []
 
 
@@ -135,7 +135,10 @@ def test_success_ends_quietly(capsys):
 
 
 def test_core_stands_for_the_main_results():
-    assert runner.experiments("core") == ["table1", "figure2", "table13"]
+    assert runner.experiments("core") == [
+        *("table1", "table3", "table4", "table5", "table6", "table13"),
+        *("figure2", "figure3_left", "figure3_right", "figure4", "figure7"),
+    ]
 
 
 def test_all_stands_for_every_file():
@@ -157,7 +160,7 @@ def test_every_unknown_experiment_is_listed_with_those_that_exist():
         runner.experiments("table1,figur2,nonsense")
     first, second = refused.value.problems
     assert first.startswith("experiment=figur2 does not exist; did you mean figure2?")
-    assert second.startswith("experiment=nonsense does not exist; valid: core, all, figure2,")
+    assert second.startswith("experiment=nonsense does not exist; valid: core, all, controls, figure2,")
 
 
 def test_sigterm_ends_a_sweep_that_a_script_started_in_the_background(tmp_path):
