@@ -78,7 +78,8 @@ def _common(made: Arm) -> dict[str, Any]:
 def _run_row(made: Arm, store: Store) -> dict[str, Any]:
     cfg, nodes = made.cfg, made.nodes
     weak_labels = cfg.method.labels == "weak"
-    align = store.manifest("align", nodes["align"].key)
+    trained = nodes.get("align") or nodes["online_align"]
+    align = store.manifest(trained.stage.name, trained.key)
     row = _common(made) | {
         "strong": cfg.pair.strong,
         "annotator": cfg.annotator.name if weak_labels else None,

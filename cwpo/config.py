@@ -125,6 +125,15 @@ class GenerationConfig:
 
 
 @dataclass
+class OnlineConfig:
+    reward: str = "none"
+    reward_model: str | None = None
+    reward_revision: str | None = None
+    batches_per_round: int = 1
+    batch_size: int = 64
+
+
+@dataclass
 class EvaluationConfig:
     prompts: int | None = None
 
@@ -182,6 +191,7 @@ class Config:
     sft: TrainingConfig = field(default_factory=TrainingConfig)
     alignment: TrainingConfig = field(default_factory=TrainingConfig)
     generation: GenerationConfig = field(default_factory=GenerationConfig)
+    online: OnlineConfig = field(default_factory=OnlineConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     gold: GoldConfig = field(default_factory=GoldConfig)
     world: WorldConfig = field(default_factory=WorldConfig)

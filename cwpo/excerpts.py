@@ -1,6 +1,7 @@
 """What tables of means do not show: distributions of confidence, a few responses, a few disputed pairs.
 
-Figure 7 shows confidences, Tables 14 and 15 responses, Tables 18 and 19 pairs on which annotator and human disagree.
+Figure 6 shows responses as points, Figure 7 confidences, Tables 14 and 15 responses, Tables 18 and 19 pairs on which
+annotator and human disagree.
 """
 
 from __future__ import annotations
@@ -13,7 +14,15 @@ import pandas as pd
 
 from cwpo.pipeline import Node
 from cwpo.plan import Arm
-from cwpo.results import CONFIDENCE_COLUMNS, DISAGREEMENT_COLUMNS, SAMPLE_COLUMNS, replace_rows, write_rows
+from cwpo.results import (
+    CONFIDENCE_COLUMNS,
+    DISAGREEMENT_COLUMNS,
+    EMBEDDING_COLUMNS,
+    POINTS,
+    SAMPLE_COLUMNS,
+    replace_rows,
+    write_rows,
+)
 from cwpo.store import Store
 
 BINS = 20
@@ -36,6 +45,10 @@ def record_excerpts(
     elif experiment == "table1":
         shown = [made for made in arms if made.cfg.seed == first and made.cfg.objective.name == "dpo"]
         tables = [("samples.csv", SAMPLE_COLUMNS, [samples(made, store) for made in shown])]
+    elif experiment == "figure6":
+        clouds = [embeddings(made, store) for made in arms if any(node.name == "embed" for node in made.run)]
+        distinct = [pd.concat(clouds).drop_duplicates([*POINTS, "pair_id"])] if clouds else []
+        tables = [("embeddings.csv", EMBEDDING_COLUMNS, distinct)]
     written = []
     for name, columns, frames in tables:
         if frames:
@@ -119,6 +132,18 @@ def samples(made: Arm, store: Store) -> pd.DataFrame:
             method=cfg.method.name,
             seed=cfg.seed,
         )
+    )
+
+
+def embeddings(made: Arm, store: Store) -> pd.DataFrame:
+    """EMBEDDING_COLUMNS of an online arm. Its source is the method; labeled and offline points are the same in all."""
+    cfg = made.cfg
+    table = pd.read_parquet(_file(made.nodes["embed"], store, "embeddings.parquet"))
+    return table.assign(
+        source=table["source"].replace("online", cfg.method.name),
+        data=cfg.data.name,
+        strong=cfg.pair.strong,
+        seed=cfg.seed,
     )
 
 

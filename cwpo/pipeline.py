@@ -10,15 +10,17 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from cwpo.config import CONF, DataConfig
+from cwpo.derived import WORLD, derived_config, other_data
 from cwpo.runtime import pick_device
 from cwpo.stages.align import ALIGN
 from cwpo.stages.annotate import annotate_stage
 from cwpo.stages.assess import ASSESS
 from cwpo.stages.base import Stage, Work
+from cwpo.stages.embed import EMBED
 from cwpo.stages.evaluate import EVALUATE
 from cwpo.stages.generate import GENERATE
 from cwpo.stages.mix_labels import MIX_LABELS
+from cwpo.stages.online_align import ONLINE_ALIGN
 from cwpo.stages.prepare import PREPARE
 from cwpo.stages.pretrain import PRETRAIN
 from cwpo.stages.reference import REFERENCE
@@ -31,11 +33,18 @@ from cwpo.stages.weight import WEIGHT
 from cwpo.store import Store, fingerprint, stage_key
 from cwpo.tracking import Tracker
 
-WORLD = "world/"
-PATHS = ("path", "weak", "strong", "tokenizers")  # keys whose values may be local files or folders
+PATHS = (
+    "path",
+    "weak",
+    "strong",
+    "tokenizers",
+    "reward_model",
+)  # keys whose values may be local files or folders
+OTHER_PAIRS = 500  # added to the seed, it draws the pairs that the reward model of an online arm learns from
 # What `until` may name, in order. The pretraining of the synthetic world's models runs where a stage needs it.
 STAGES = (
-    "prepare mix_labels train_annotator annotate train_gold score_gold assess select weight sft reference align generate_sft generate evaluate"
+    "prepare mix_labels train_annotator annotate train_gold score_gold assess select weight sft reference align "
+    "online_align embed generate_sft generate evaluate"
 ).split()
 
 
@@ -96,30 +105,7 @@ class Settings:
 
 def arm(cfg: DictConfig) -> dict[str, Node]:
     """The nodes of one arm by name, in an order in which they can run. Arms on human labels have no annotator."""
-    plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    uses_world = cfg.data.source == "world" or any(
-        m.startswith(WORLD) for m in (cfg.pair.weak, cfg.pair.strong)
-    )
-    if uses_world:
-        from cwpo.data.toy import WORLD_VERSION
-
-        plain["world_version"] = WORLD_VERSION
-    else:
-        plain["world_version"] = None
-    plain |= {
-        f"{who}{part}": plain["pair"][f"{who}{part}"]
-        for who in ("weak", "strong")
-        for part in ("", "_revision")
-    }
-    plain["holdout"] = cfg.gold.holdout if cfg.gold.name == "trained" else 0.0
-    plain["tokenizers"], plain["max_tokens"] = _token_limits(cfg)
-    if plain["method"]["selection"]["kind"] == "all":
-        plain["method"]["selection"]["value"] = None
-
-    if plain["method"]["equal_steps"]:
-        for part in ("sft", "alignment"):
-            plain[part]["epochs"] /= plain["method"]["selection"]["value"]
-
+    plain = derived_config(cfg)
     nodes: dict[str, Node] = {}
 
     def add(name: str, stage: Stage, parents: Mapping[str, Node | None], **extra: Any) -> Node:
@@ -134,17 +120,33 @@ def arm(cfg: DictConfig) -> dict[str, Node]:
             add(f"pretrain_{who}", PRETRAIN, {}, model=model) if model and model.startswith(WORLD) else None
         )
 
+    def reward(annotator: Node | None) -> Node | None:
+        """What compares an online arm's responses; None for a checkpoint."""
+        if cfg.online.reward == "annotator":
+            return annotator
+        if cfg.online.reward_model is not None:
+            return None
+        own = {
+            "seed": cfg.seed + OTHER_PAIRS,
+            "human_fraction": 0.9,
+            "unlabeled_fraction": None,
+            "holdout": 0.0,
+        }
+        pairs = add("prepare_reward", PREPARE, {}, **own)
+        weak = pretrained("weak", cfg.pair.weak)
+        parents = {"prepare": pairs, "weak_model": weak}
+        return add("train_reward", train_annotator_stage("bt"), parents, seed=own["seed"])
+
     prepare = add("prepare", PREPARE, {})
     gold_model = None
     if cfg.gold.name == "trained":
         base = pretrained("gold", cfg.gold.path)
         gold_model = add("train_gold", TRAIN_GOLD, {"prepare": prepare, "gold_model": base})
     gold = add("score_gold", SCORE_GOLD, {"prepare": prepare, "train_gold": gold_model})
-    annotate = None
+    annotator = annotate = mixed = None
     if cfg.method.labels in ("weak", "flips") or cfg.until in ("train_annotator", "annotate", "assess"):
-        mixed = None
         if cfg.labeled.other or cfg.labeled.poison_fraction:
-            other = add("prepare_other", PREPARE, {}, data=_other_data(cfg)) if cfg.labeled.other else None
+            other = add("prepare_other", PREPARE, {}, data=other_data(cfg)) if cfg.labeled.other else None
             mixed = add("mix_labels", MIX_LABELS, {"prepare": prepare, "other": other, "score_gold": gold})
         annotator = add(
             "train_annotator",
@@ -162,27 +164,25 @@ def arm(cfg: DictConfig) -> dict[str, Node]:
         "score_gold": gold if cfg.method.labels in ("gold", "flips") else None,
     }
     select = add("select", SELECT, {"prepare": prepare, **needed})
-    weight = add("weight", WEIGHT, {"select": select})
+    online = cfg.online.reward != "none"
+    weight = None if online else add("weight", WEIGHT, {"select": select})
     shown = select
     if cfg.method.sft_labels == "human" and cfg.method.labels != "human":
         human = {"labels": "human", "pairs": "unlabeled", "selection": {"kind": "all", "value": None}}
         shown = add("select_sft", SELECT, {"prepare": prepare}, method=human)
     sft = add("sft", SFT, {"select": shown, "strong_model": pretrained("strong", cfg.pair.strong)})
-    reference = add("reference", REFERENCE, {"select": select, "sft": sft})
-    align = add("align", ALIGN, {"weight": weight, "sft": sft, "reference": reference})
+    if online:
+        align = add("online_align", ONLINE_ALIGN, {"select": select, "sft": sft, "reward": reward(annotator)})
+        add("embed", EMBED, {"prepare": prepare, "labels": mixed, "sft": sft, "online_align": align})
+    else:
+        reference = add("reference", REFERENCE, {"select": select, "sft": sft})
+        align = add("align", ALIGN, {"weight": weight, "sft": sft, "reference": reference})
     before = add("generate_sft", GENERATE, {"prepare": prepare, "model": sft}, model_tag="sft")
     after = add("generate", GENERATE, {"prepare": prepare, "model": align}, model_tag="aligned")
-    measured = {"prepare": prepare, "score_gold": gold, "train_gold": gold_model, "weight": weight}
+    trained_on = {"online_align": align} if online else {"weight": weight}
+    measured = {"prepare": prepare, "score_gold": gold, "train_gold": gold_model, **trained_on}
     add("evaluate", EVALUATE, {**measured, "generate_sft": before, "generate": after})
     return nodes
-
-
-def _other_data(cfg: DictConfig) -> dict[str, Any]:
-    """The config of the data set labeled.other, sized and sourced as the arm's own."""
-    file = OmegaConf.load(CONF / "data" / f"{cfg.labeled.other}.yaml")
-    own = {key: cfg.data[key] for key in ("source", "pairs", "test_pairs", "test_fraction", "max_tokens")}
-    plain: Any = OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(DataConfig), file, own))
-    return plain
 
 
 def wanted(nodes: Mapping[str, Node], until: str | None) -> list[Node]:
@@ -266,21 +266,3 @@ def _hashed(config: Any, key: str = "") -> Any:
     if key in PATHS and isinstance(config, str) and Path(config).expanduser().exists():
         return f"content:{fingerprint(config)}"
     return config
-
-
-def _token_limits(cfg: DictConfig) -> tuple[list[list[str | None]], int]:
-    """The tokenizers that every pair must fit, and the longest sequence that fits both models, in tokens."""
-    tokenizers: list[list[str | None]] = []
-    limits = [cfg.data.max_tokens]
-    for path, revision in (
-        (cfg.pair.weak, cfg.pair.weak_revision),
-        (cfg.pair.strong, cfg.pair.strong_revision),
-    ):
-        if path.startswith(WORLD):
-            continue  # its texts are short and its tokenizer is the world's own
-        from cwpo.models.policy import context_length
-
-        limits.append(context_length(path, revision) or cfg.data.max_tokens)
-        if [path, revision] not in tokenizers:
-            tokenizers.append([path, revision])
-    return tokenizers, min(limits)

@@ -37,6 +37,11 @@ class Arm:
     @staticmethod
     def of(cfg: DictConfig) -> Arm:
         check_config(cfg, STAGES)
+        return Arm.of_checked(cfg)
+
+    @staticmethod
+    def of_checked(cfg: DictConfig) -> Arm:
+        """The arm of a configuration that is known to be valid."""
         nodes = arm(cfg)
         return Arm(cfg, nodes, wanted(nodes, cfg.until))
 
@@ -74,22 +79,39 @@ def expand(overrides: Sequence[str], seeds: Sequence[int] | None = None) -> list
             axes["seed"] = [str(seed) for seed in seeds]
         groups = {key: values for key, values in axes.items() if (CONF / key).is_dir()}
         plain = {key: values for key, values in axes.items() if key not in groups}
-        points = [
-            parser.parse_overrides([f"{key}={value}" for key, value in zip(plain, point, strict=True)])
-            for point in itertools.product(*plain.values())
-        ]
+        points = {
+            key: parser.parse_overrides([f"{key}={value}" for value in options])
+            for key, options in plain.items()
+        }
         composed = list(_compositions(fixed, groups))
     arms: dict[str, Arm] = {}
     problems: dict[str, None] = {}
-    for cfg, point in itertools.product(composed, points):
-        try:
-            made = Arm.of(_with_values(cfg, point))
-            arms.setdefault(made.key, made)
-        except InputError as error:
-            problems |= dict.fromkeys(error.problems)
+    for cfg in composed:
+        for point in _points(cfg, points):
+            try:
+                for made in _over_seeds(_with_values(cfg, point), points.get("seed", [])):
+                    arms.setdefault(made.key, made)
+            except InputError as error:
+                problems |= dict.fromkeys(error.problems)
     if problems:
         raise InputError(list(problems))
     return list(arms.values())
+
+
+def _points(cfg: DictConfig, values: Mapping[str, Sequence[Override]]) -> Iterator[tuple[Override, ...]]:
+    """Every combination of plain values but the seed's, and but those of a key that nobody reads in this arm."""
+    moot = {"seed"} | ({"method.selection.value"} if cfg.method.selection.kind == "all" else set())
+    return itertools.product(*(options for key, options in values.items() if key not in moot))
+
+
+def _over_seeds(cfg: DictConfig, seeds: Sequence[Override]) -> Iterator[Arm]:
+    """The arm of every seed; but for the seed they are one configuration, checked once."""
+    if not seeds:
+        yield Arm.of(cfg)
+        return
+    configs = [_with_values(cfg, [seed]) for seed in seeds]
+    check_config(min(configs, key=lambda c: c.seed), STAGES)
+    yield from map(Arm.of_checked, configs)
 
 
 @contextmanager
@@ -115,17 +137,16 @@ def _compositions(fixed: Sequence[str], groups: Mapping[str, Sequence[str]]) -> 
     alone = {key: values for key, values in groups.items() if _writes_only_its_node(key, values)}
     together = {key: values for key, values in groups.items() if key not in alone}
     first = [f"{key}={values[0]}" for key, values in alone.items()]
-    nodes = {
-        (key, value): compose(
-            "config",
-            overrides=[*fixed, *first, *_chosen(together, next(_product(together))), f"{key}={value}"],
-        )[key]
-        for key, values in alone.items()
-        for value in values
-    }
     bases = {
         choice: compose("config", overrides=[*fixed, *first, *_chosen(together, choice)])
         for choice in _product(together)
+    }
+    base = next(iter(bases.values()))
+    chosen = _chosen(together, next(_product(together)))
+    nodes = {(key, values[0]): base[key] for key, values in alone.items()} | {
+        (key, value): compose("config", overrides=[*fixed, *first, *chosen, f"{key}={value}"])[key]
+        for key, values in alone.items()
+        for value in values[1:]
     }
     for choice in _product(groups):
         by_key = dict(zip(groups, choice, strict=True))

@@ -46,6 +46,7 @@ EMBEDDING_COLUMNS = "data strong seed source pair_id x y".split()
 
 TEXT = ("run_key", "prompt_id", "pair_id", "git_commit", "experiment", "prompts", "rewards", "rewards_sft")
 IDENTITY = ("experiment", "run_key", "prompt_id", "pair_id", "source", "low")
+POINTS = ["data", "strong", "seed", "source"]  # what rows without a run key belong to
 UNROUNDED = ("learning_rate",)  # 6 decimals would lose digits of 2.5e-7
 AGAIN = "delete it and run `make reproduce` again, which takes everything finished from the store"
 UNREADABLE = (
@@ -145,6 +146,7 @@ def replace_rows(
 ) -> None:
     """Enter rows; those there with the same run_key (and experiment) give way, and with `experiment` all of its rows.
 
+    Rows without a run_key give way to those of the same data, strong model, seed and source.
     Writers take turns, so two sweeps at once lose nothing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -153,7 +155,7 @@ def replace_rows(
             old = read_rows(path, columns)
             if experiment is not None:
                 old = old[old["experiment"] != experiment]
-            identity = [name for name in ("experiment", "run_key") if name in columns]
+            identity = [name for name in ("experiment", "run_key") if name in columns] or POINTS
             taken = set(rows[identity].itertuples(index=False, name=None))
             old = old[[row not in taken for row in old[identity].itertuples(index=False, name=None)]]
             rows = pd.concat([frame for frame in (old, rows) if len(frame)], ignore_index=True)

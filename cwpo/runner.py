@@ -59,11 +59,16 @@ def _say_outcome(made: Arm, store: Store, written: Sequence[Path]) -> None:
         f"{cfg.scale_name} scale · {cfg.data.name} · {cfg.pair.weak} -> {cfg.pair.strong} · seed {cfg.seed}"
     )
     print(f"  pairs: {prepared['drops']['read']} read; {sizes}; dropped: {drops or 'none'}")
-    for name in ("assess", "evaluate"):
+    said = {
+        "assess": "annotator",
+        "embed": "distance from the labeled responses",
+        "evaluate": cfg.method.name,
+    }
+    for name, who in said.items():
         if any(node.name == name for node in made.run):
             values = metrics(made.nodes[name], store)
             shown = ", ".join(f"{k} {v:.4g}" for k, v in values.items() if isinstance(v, int | float))
-            print(f"  {cfg.method.name if name == 'evaluate' else 'annotator'}: {shown}")
+            print(f"  {who}: {shown}")
             if name == "evaluate":
                 for line in against_others(Path(cfg.results) / cfg.scale_name, made.nodes[name].key):
                     print(f"  {line}")

@@ -10,7 +10,7 @@ means of one run under these draws, and `interval_of` joins the means of several
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -178,6 +178,32 @@ def resample_counts(size: int, resamples: int, seed: int = 0) -> Floats:
     drawn = counts.astype(np.float64)
     drawn.flags.writeable = False
     return drawn
+
+
+def principal_plane(points: ArrayLike) -> Callable[[ArrayLike], Floats]:
+    """The map (M, D) -> (M, 2) onto the first two principal components of `points`, (N, D), about their mean.
+
+    A component's sign is such that its largest entry is positive. Raises ValueError for fewer than 2 points or dimensions.
+    """
+    x = np.asarray(points, dtype=np.float64)
+    if x.ndim != 2 or min(x.shape) < 2:
+        raise ValueError(f"a plane needs at least 2 points of at least 2 dimensions; got shape {x.shape}")
+    centre = x.mean(axis=0)
+    axes = np.linalg.svd(x - centre, full_matrices=False)[2][:2]
+    axes = axes * np.sign(axes[[0, 1], np.abs(axes).argmax(axis=1)])[:, None]
+    return lambda others: (np.asarray(others, dtype=np.float64) - centre) @ axes.T
+
+
+def mean_shift(points: ArrayLike, others: ArrayLike) -> float:
+    """Distance between the means of two clouds, (N, D) and (M, D), over the spread of the first.
+
+    The spread is the root mean square distance of `points` from their mean: two draws of N points from one distribution
+    are about sqrt(2 / N) apart.
+    """
+    x, y = np.asarray(points, dtype=np.float64), np.asarray(others, dtype=np.float64)
+    centre = x.mean(axis=0)
+    spread = np.sqrt(((x - centre) ** 2).sum(axis=1).mean())
+    return float(np.linalg.norm(y.mean(axis=0) - centre) / spread)
 
 
 def _per_seed(values: PerSeed) -> list[Floats]:

@@ -110,6 +110,9 @@ def _run_in_workers(nodes: Sequence[Node], settings: Settings, jobs: int, board:
 
 def _start_worker(threads: int) -> None:
     os.setsid()  # Ctrl-C reaches the parent only, which passes it on once
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # ignored in what a script starts in the background
     threading.Thread(target=_end_with_parent, daemon=True).start()
     use_threads(threads)
     quiet_libraries()

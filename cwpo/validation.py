@@ -15,6 +15,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from cwpo.config import CONF, Config
 from cwpo.errors import InputError
+from cwpo.method_checks import method_problems, online_problems
 
 CHOICES = {
     "data.source": ("world", "hub", "jsonl"),
@@ -26,6 +27,7 @@ CHOICES = {
     "objective.name": ("dpo", "ipo", "rdpo"),
     "annotator.name": ("bt", "dpo", "sft_dpo", "pairrm"),
     "annotator.scoring": ("likelihood", "implicit"),
+    "online.reward": ("none", "annotator", "reward_model"),
     "gold.name": ("oracle", "judge", "trained", "huggingface"),
     "logger.name": ("jsonl", "wandb"),
     "logger.mode": ("auto", "online", "offline"),
@@ -40,6 +42,8 @@ AT_LEAST = {
     "data.pairs": 4,
     "data.test_pairs": 2,
     "evaluation.prompts": 2,
+    "online.batches_per_round": 1,
+    "online.batch_size": 1,
     "seed": 0,
     "world.seed": 0,
     "lora.dropout": 0,
@@ -76,7 +80,8 @@ def check_config(cfg: DictConfig, stages: Iterable[str]) -> None:
     problems = [
         *_choices(cfg, stages),
         *_ranges(cfg),
-        *_method(cfg),
+        *method_problems(cfg),
+        *online_problems(cfg),
         *_labeled(cfg),
         *_gold(cfg),
         *_data(cfg),
@@ -171,32 +176,6 @@ def _ranges(cfg: DictConfig) -> list[str]:
     return problems
 
 
-def _method(cfg: DictConfig) -> list[str]:
-    problems = []
-    method, selection = cfg.method, cfg.method.selection
-    if method.labels != "weak":
-        if cfg.weighting.name != "uniform":
-            problems.append(
-                f"weighting={cfg.weighting.name} needs the weak model's confidence, but method={method.name} uses "
-                f"{method.labels} labels; use weighting=uniform or method=cw_po"
-            )
-        if selection.kind != "all":
-            problems.append(
-                f"method.selection.kind={selection.kind} needs the weak model's confidence, but method={method.name} uses "
-                f"{method.labels} labels; use method.selection.kind=all or method=filter"
-            )
-    if selection.kind == "top_fraction" and not (selection.value is not None and 0 < selection.value <= 1):
-        problems.append(f"method.selection.value={selection.value} must be in (0, 1] for top_fraction")
-    if method.equal_steps and selection.kind != "top_fraction":
-        problems.append(
-            "method.equal_steps=true makes up for pairs left out by a share that is known beforehand, so it needs "
-            f"method.selection.kind=top_fraction, not {selection.kind}"
-        )
-    if selection.kind == "threshold" and not (selection.value is not None and 0 <= selection.value < 1):
-        problems.append(f"method.selection.value={selection.value} must be in [0, 1) for threshold")
-    return problems
-
-
 def _labeled(cfg: DictConfig) -> list[str]:
     other = cfg.labeled.other
     named = sorted(path.stem for path in (CONF / "data").glob("*.yaml") if path.stem != "jsonl")
@@ -288,6 +267,8 @@ def _models(cfg: DictConfig, ask_hub: bool) -> list[str]:
     # gold=trained starts from the strong model unless told otherwise: that one needs no second line
     if cfg.gold.name not in ("oracle", "judge") and cfg.gold.path and gold != named["pair.strong"]:
         named["gold.path"] = gold
+    if cfg.online.reward == "reward_model" and cfg.online.reward_model:
+        named["online.reward_model"] = (cfg.online.reward_model, cfg.online.reward_revision)
     real = {key: spec for key, spec in named.items() if not spec[0].startswith("world/")}
     problems = []
     for key, (path, _) in named.items():
@@ -299,11 +280,13 @@ def _models(cfg: DictConfig, ask_hub: bool) -> list[str]:
         for key, (path, revision) in real.items():
             problem = checkpoint_problem(path, key) or (hub_problem(path, revision, key) if ask_hub else None)
             problems += [problem] if problem else []
-        if cfg.gold.name == "huggingface" and ask_hub and not problems:
+        # gold=trained names a backbone, which gets its head here
+        scoring = ["online.reward_model", *(["gold.path"] if cfg.gold.name == "huggingface" else [])]
+        if ask_hub and not problems and not real.keys().isdisjoint(scoring):
             from cwpo.models.gold import gold_problem
 
-            problem = gold_problem(cfg.gold.path, cfg.gold.revision)
-            problems += [problem] if problem else []
+            found = (gold_problem(*real[key], key) for key in scoring if key in real)
+            problems += [problem for problem in found if problem]
     return problems
 
 

@@ -179,6 +179,30 @@ def valid_config():
         ),
         ("generation.temperature=0", "generation.temperature=0.0 must be positive"),
         ("evaluation.prompts=1", "evaluation.prompts=1 must be at least 2"),
+        ("online.reward=annotater", "online.reward=annotater is unknown; did you mean annotator?"),
+        ("online.batches_per_round=0", "online.batches_per_round=0 must be at least 1"),
+        ("online.reward=annotator", "method.name=cw_po would put an arm with online.reward=annotator among"),
+        (
+            "online.reward=annotator method.name=online_x method.labels=human weighting.name=uniform",
+            "starts from the SFT model of the weak labels, but method.labels=human",
+        ),
+        (
+            "online.reward=annotator method.name=online_x method.selection.kind=threshold "
+            "method.selection.value=0.5",
+            "method.selection.kind=threshold chooses among offline pairs",
+        ),
+        (
+            "online.reward=annotator method.name=online_x weighting.permute=true",
+            "weighting=c1 needs all pairs at once",
+        ),
+        (
+            "online.reward=annotator method.name=online_x annotator.name=dpo",
+            "needs an annotator that scores single responses with a scalar head, not annotator=dpo",
+        ),
+        (
+            "online.reward=reward_model method.name=online_x online.reward_model=world/opt-32x1",
+            "online.reward_model=world/opt-32x1 is a language model, which scores nothing",
+        ),
         ("jobs=0", "jobs=0 must be positive"),
         ("data.test_fraction=1", "data.test_fraction=1.0 must be in (0, 1)"),
         ("pair.weak=world/opt-33x1", "pair.weak=world/opt-33x1 is no model of the synthetic world"),
@@ -297,6 +321,30 @@ def test_a_gold_model_with_two_scores(refused, checkpoint):
     folder = checkpoint("gold", {"architectures": ["LlamaForSequenceClassification"], "num_labels": 2})
     lines = refused("gold=huggingface", f"gold.path={folder}")
     assert_one(lines, f"gold.path={folder} returns 2 scores", "num_labels=1")
+
+
+def test_a_reward_model_that_cannot_be_one(refused, checkpoint):
+    lines = refused("method=online_rm", "online.reward_model=./none")
+    assert_one(lines, "online.reward_model=./none does not exist")
+    folder = checkpoint("two", {"architectures": ["LlamaForSequenceClassification"], "num_labels": 2})
+    lines = refused("method=online_rm", f"online.reward_model={folder}")
+    assert_one(lines, f"online.reward_model={folder} returns 2 scores", "num_labels=1")
+
+
+def test_online_real_pairs_need_a_reward_model(refused, checkpoint):
+    (file := Path("pairs.jsonl")).write_text(json.dumps(good(1)[0]) + "\n")
+    folder = checkpoint("model")
+    words = [
+        "data=jsonl",
+        f"data.path={file}",
+        "gold=trained",
+        f"pair.weak={folder}",
+        f"pair.strong={folder}",
+    ]
+    lines = refused("method=online_rm", *words)
+    assert_one(
+        lines, "online.reward=reward_model has no synthetic pairs", "set online.reward_model=<checkpoint"
+    )
 
 
 # --- data ---------------------------------------------------------------------------------------------------------

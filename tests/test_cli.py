@@ -2,8 +2,10 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -156,3 +158,24 @@ def test_every_unknown_experiment_is_listed_with_those_that_exist():
     first, second = refused.value.problems
     assert first.startswith("experiment=figur2 does not exist; did you mean figure2?")
     assert second.startswith("experiment=nonsense does not exist; valid: core, all, figure2,")
+
+
+def test_sigterm_ends_a_sweep_that_a_script_started_in_the_background(tmp_path):
+    """Such a process ignores Ctrl-C, and so would its workers."""
+    command = [sys.executable, str(REPO / "scripts/run.py"), "-m", "method=human,ws_po", "jobs=2"]
+    command += [f"store={tmp_path}/store", f"results={tmp_path}/results", "world.sequences=2000000"]
+    started = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("store/.partial/*")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    started.send_signal(signal.SIGTERM)
+    _, said = started.communicate(timeout=60)
+    assert started.returncode == 130
+    assert "the same command goes on from there" in said
+    assert not list(tmp_path.glob("store/.partial/*"))

@@ -67,6 +67,8 @@ VARIANTS = {"cw_normalized": "cw_po", "cw_permuted": "cw_po", "filter_steps": "f
 REACHED_WITH = {
     "train_gold": ["gold=trained", "gold.holdout=0.2"],
     "mix_labels": ["labeled.poison_fraction=0.1"],
+    "online_align": ["method=online_cw_po"],
+    "embed": ["method=online_cw_po"],
 }
 
 
@@ -208,7 +210,10 @@ def test_command_line_beats_scale():
         ("figure2", 2 * 3 * (1 + 1 + 3) * 10),  # human and ws_po do not read the share, so each is one arm
         ("table6", 2 * 3 * (1 + 2 + 2) * 3),  # bt does not read the rule of scoring
         ("table13", 3 * 5 * 3),
+        ("table21", 2 * 3 * 3),
+        ("table22", 2 * 2 * 3),
         ("table24", 2 * 3 * 2 * 3),
+        ("figure6", 2),
         ("controls", 2 * 2 * (9 + 8) * 3),  # human's own SFT model is the common one
     ],
 )

@@ -21,7 +21,21 @@ LAYERS = {
     "models": 3,
     "training": 4,
     "stages": 5,
-    **dict.fromkeys(["pipeline", "plan", "sweep", "collect", "excerpts", "runner", "cli", "validation"], 6),
+    **dict.fromkeys(
+        [
+            "pipeline",
+            "plan",
+            "sweep",
+            "collect",
+            "excerpts",
+            "derived",
+            "runner",
+            "cli",
+            "validation",
+            "method_checks",
+        ],
+        6,
+    ),
     "report": REPORT,
 }
 REPORT_MAY_IMPORT = {"errors", "config", "results", "statistics", "store", "runtime", "tracking", "report"}

@@ -9,6 +9,7 @@ import pytest
 import cwpo.results
 from cwpo.results import (
     DETAIL_COLUMNS,
+    EMBEDDING_COLUMNS,
     REWARD_COLUMNS,
     RUN_COLUMNS,
     ResultsError,
@@ -113,6 +114,24 @@ def test_a_row_entered_again_gives_way_to_the_new_one(folder):
     replace_rows(path, runs("a", "b"), RUN_COLUMNS)
     replace_rows(path, runs("a", gra=0.75), RUN_COLUMNS)
     assert read_rows(path, RUN_COLUMNS).set_index("run_key")["gra"].to_dict() == {"a": 0.75, "b": 0.666667}
+
+
+def test_points_give_way_to_those_of_the_same_source(folder):
+    def points(source: str, *ids: str, seed: int = 0) -> pd.DataFrame:
+        common = {"data": "tldr", "strong": "s", "seed": seed, "source": source, "x": 0.5, "y": 1.0}
+        return pd.DataFrame([common | {"pair_id": name} for name in ids])
+
+    path = folder / "embeddings.csv"
+    replace_rows(
+        path, pd.concat([points("labeled", "a", "b"), points("online_cw_po", "c")]), EMBEDDING_COLUMNS
+    )
+    replace_rows(path, pd.concat([points("labeled", "a"), points("labeled", "d", seed=1)]), EMBEDDING_COLUMNS)
+    frame = read_rows(path, EMBEDDING_COLUMNS)
+    assert list(zip(frame["seed"], frame["source"], frame["pair_id"])) == [
+        (0, "labeled", "a"),
+        (0, "online_cw_po", "c"),
+        (1, "labeled", "d"),
+    ]
 
 
 def test_writers_at_the_same_time_lose_nothing(folder):

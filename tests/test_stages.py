@@ -51,6 +51,9 @@ RERUNS = {
     "alignment.epochs=9": ALIGNMENT,
     "generation.temperature=0.5": {"generate_sft", "generate", "evaluate"},
     "evaluation.prompts=9": {"generate_sft", "generate", "evaluate"},
+    "online.batches_per_round=9": set(),  # an offline arm reads nothing of it
+    "online.batch_size=9": set(),
+    "online.reward_model=a/b online.reward_revision=c": set(),
     "world.sequences=9": {"pretrain_weak", "pretrain_strong"} | (EVERYTHING - {"prepare", "score_gold"}),
     "world.seed=9": {"pretrain_weak", "pretrain_strong"} | (EVERYTHING - {"prepare", "score_gold"}),
     "gold=judge": {"score_gold", "assess", "evaluate"},
@@ -127,6 +130,37 @@ POLICY_RERUNS = {
 def test_an_annotator_reads_only_its_own_keys(annotator, change):
     before, after = keys(f"annotator={annotator}"), keys(f"annotator={annotator}", change)
     assert {name for name in before if before[name] != after[name]} == POLICY_RERUNS[annotator, change]
+
+
+ONLINE = {"online_align", "embed", "generate", "evaluate"}
+ONLINE_RERUNS = {
+    ("online_cw_po", "online.batches_per_round=9"): ONLINE,
+    ("online_cw_po", "alignment.epochs=9"): ONLINE,
+    ("online_cw_po", "objective=ipo"): ONLINE,
+    ("online_cw_po", "weighting=c2"): ONLINE,
+    ("online_cw_po", "online.reward_model=a/b"): set(),  # its reward is the annotator
+    ("online_cw_po", "generation.temperature=0.5"): {"generate_sft"} | ONLINE,
+    ("online_rm", "annotator.training.epochs=2"): {
+        *("train_annotator", "annotate", "assess", "select", "sft", "train_reward", "generate_sft"),
+        *ONLINE,
+    },
+}
+
+
+@pytest.mark.parametrize(("method", "change"), ONLINE_RERUNS)
+def test_what_an_online_arm_reads(method, change):
+    before, after = keys(f"method={method}"), keys(f"method={method}", change)
+    assert {name for name in before if before[name] != after[name]} == ONLINE_RERUNS[method, change]
+
+
+def test_online_arms_share_the_sft_model_of_the_weak_labels():
+    offline, weak, reward = (keys(f"method={m}") for m in ("ws_po", "online_ws_po", "online_rm"))
+    for name in ("prepare", "annotate", "select", "sft", "generate_sft"):
+        assert offline[name] == weak[name] == reward[name]
+    assert weak["online_align"] != reward["online_align"]
+    assert {"weight", "reference", "align"}.isdisjoint(weak)
+    # what the reward model learns from are pairs that no arm sees
+    assert reward["prepare_reward"] == keys("seed=500", "human_fraction=0.9")["prepare"]
 
 
 def test_a_stage_sees_only_what_it_declares():

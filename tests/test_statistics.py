@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from cwpo.statistics import bootstrap_interval, gold_reward_accuracy, paired_difference, win_rate
+from cwpo.statistics import (
+    bootstrap_interval,
+    gold_reward_accuracy,
+    mean_shift,
+    paired_difference,
+    principal_plane,
+    win_rate,
+)
 
 
 def test_gra_counts_ties_as_losses():
@@ -101,3 +108,20 @@ def test_more_confidence_is_wider():
     values = np.random.default_rng(0).normal(size=100)
     narrow, wide = (bootstrap_interval(values, confidence=c) for c in (0.5, 0.99))
     assert wide.low < narrow.low < narrow.high < wide.high
+
+
+def test_the_principal_plane_by_hand():
+    # About the mean (1, 1, 1) the points spread most along the second axis, then along the third, not along the first.
+    points = [[1, 4, 1], [1, -2, 1], [1, 1, 3], [1, 1, -1]]
+    plane = principal_plane(points)
+    assert np.allclose(plane(points), [[3, 0], [-3, 0], [0, 2], [0, -2]])
+    assert np.allclose(plane([[9, 2, 0]]), [[1, -1]])  # what lies off the plane is not seen
+    with pytest.raises(ValueError, match=r"at least 2 points of at least 2 dimensions; got shape \(1, 3\)"):
+        principal_plane([[1, 2, 3]])
+
+
+def test_mean_shift_by_hand():
+    # mean (0, 0), mean squared distance (4 + 4 + 1 + 1) / 4 = 2.5; the other mean is (3, 4)
+    points = [[2, 0], [-2, 0], [0, 1], [0, -1]]
+    assert mean_shift(points, [[3, 3], [3, 5]]) == pytest.approx(5 / 2.5**0.5)
+    assert mean_shift(points, points) == 0

@@ -41,6 +41,14 @@ def prompt_seed(seed: int, tag: str, prompt_id: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{tag}/{prompt_id}".encode()).digest()[:8], "big")
 
 
+def leaves_room(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], max_new_tokens: int, context: int | None
+) -> list[bool]:
+    """Whether each prompt and `max_new_tokens` more fit into a context of so many tokens; None fits everything."""
+    lengths = [len(ids) for ids in encode_prompts(tokenizer, prompts)]
+    return [context is None or n + max_new_tokens <= context for n in lengths]
+
+
 @torch.no_grad()
 def sample_responses(
     model: PreTrainedModel,

@@ -117,11 +117,11 @@ def load_tokenizer_for_rewards(path: str, revision: str | None) -> Any:
     return tokenizer
 
 
-def gold_problem(path: str, revision: str | None) -> str | None:
-    """Why the model at `path` cannot serve as gold reward, or None; reads its config only."""
+def gold_problem(path: str, revision: str | None, key: str = "gold.path") -> str | None:
+    """Why the model at `path`, the value of `key`, cannot serve as reward, or None; reads its config only."""
     labels = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False).num_labels
     if labels != 1:
-        return f"gold.path={path} returns {labels} scores; a gold reward model has num_labels=1"
+        return f"{key}={path} returns {labels} scores; a reward model has num_labels=1"
     return None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,11 @@ import pandas as pd
 from cwpo.stages.base import Stage, Work
 from cwpo.stages.score_gold import GOLD_READS, trained_folder
 from cwpo.statistics import gold_reward_accuracy
+
+if TYPE_CHECKING:
+    from cwpo.models.gold import Gold
+
+MEASURED = 2000  # pairs of an online arm whose labels are held against gold
 
 
 def run(work: Work) -> dict[str, Any]:
@@ -41,7 +46,7 @@ def run(work: Work) -> dict[str, Any]:
         "mean_length_sft": float(both["n_tokens_sft"].mean()),
         "truncated_share": float(both["truncated"].mean()),
         "n_eval": len(both),
-        **label_quality(work),
+        **(online_quality(work, gold) if "online_align" in work.parents else label_quality(work)),
     }
     (work.out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
     return metrics
@@ -66,6 +71,24 @@ def label_quality(work: Work) -> dict[str, Any]:
         "margin_agreement": margin_agreement(table["weight"].to_numpy(), gap),
         "mean_weight": float(table["weight"].mean()),
         "n_train": len(table),
+    }
+
+
+def online_quality(work: Work, gold: Gold) -> dict[str, Any]:
+    """As label_quality, of the pairs that an online arm trained on: at most MEASURED, spread evenly over the training."""
+    pairs = pd.read_parquet(work.parents["online_align"] / "responses.parquet")
+    trained = pairs[pairs["dropped"] == ""]
+    table = trained.iloc[np.unique(np.linspace(0, len(trained) - 1, MEASURED).round().astype(int))]
+    rewards = {
+        side: gold.rewards(table["prompt"].tolist(), table[f"response_{side}"].tolist()) for side in "ab"
+    }
+    gap = np.where(table["score_a"] > table["score_b"], 1, -1) * (rewards["a"] - rewards["b"])
+    decided = gap != 0
+    return {
+        "label_accuracy_gold": float((gap[decided] > 0).mean()) if decided.any() else None,
+        "margin_agreement": margin_agreement(table["weight"].to_numpy(), gap),
+        "mean_weight": float(trained["weight"].mean()),
+        "n_train": len(trained),
     }
 
 

@@ -11,8 +11,7 @@ from cwpo.stages.base import Stage, Work
 
 
 def run(work: Work) -> dict[str, Any]:
-    from cwpo.data.batching import encode_prompts
-    from cwpo.models.generation import prompt_seed, sample_responses
+    from cwpo.models.generation import leaves_room, prompt_seed, sample_responses
     from cwpo.models.policy import context_length, load_policy, load_tokenizer
 
     config = work.config
@@ -23,9 +22,8 @@ def run(work: Work) -> dict[str, Any]:
         ["prompt_id", "prompt"]
     ]
     context = context_length(folder)
-    lengths = [len(ids) for ids in encode_prompts(tokenizer, prompts["prompt"].tolist())]
-    room = [context is None or n + config.generation.max_new_tokens <= context for n in lengths]
-    fitting = prompts[room]
+    new = config.generation.max_new_tokens
+    fitting = prompts[leaves_room(tokenizer, prompts["prompt"].tolist(), new, context)]
     if len(fitting) < 2:
         raise InputError(
             f"{len(fitting)} of {len(prompts)} test prompts leave room for generation.max_new_tokens="

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -23,34 +23,20 @@ COLUMNS = ("prompt", "chosen", "rejected")
 REFERENCE = ("chosen_logp", "rejected_logp")
 
 
-class PreferenceTrainer(GlobalMeanTrainer):
-    """Minimises mean(w * l) over preference pairs with per-pair weights.
-
-    model: a causal LM, or a PEFT model around one. Dropout in it should be off (`load_policy` does that).
-    train_dataset: rows with prompt, chosen, rejected, weight (>= 0) and, where known, chosen_logp and rejected_logp,
-        the reference's sequence log-probs. Without those two columns the model as handed in is the reference. Anything
-        that yields dicts will do: a `datasets.Dataset`, a list, a table's records. A missing weight is an error.
-    processing_class: the tokenizer. objective: dpo, ipo or rdpo. beta > 0. flip_rate in [0, 0.5), rDPO's.
-    average_logps: divide each log-prob by its response's tokens (some trainers do so for IPO; the paper sums).
-    weight_column: read the weights from a column of another name.
+class PreferenceLoss(GlobalMeanTrainer):
+    """Minimises mean(w * l) over batches of PairCollator, wherever their pairs come from; see PreferenceTrainer.
 
     Logs, averaged since the last log: rewards/chosen, rewards/rejected (beta times the log-ratio to the reference),
     rewards/margins, rewards/accuracies, logps/chosen, logps/rejected and weights/mean.
-    Raises InputError for missing columns and for weights or log-probs that are negative, NaN or infinite.
     """
 
     def __init__(
         self,
-        model: nn.Module,
-        args: TrainingArguments,
-        train_dataset: Iterable[Mapping[str, Any]],
-        *,
-        processing_class: PreTrainedTokenizerBase,
+        *args: Any,
         objective: str = "dpo",
         beta: float = 0.5,
         flip_rate: float = 0.1,
         average_logps: bool = False,
-        weight_column: str = "weight",
         **kwargs: Any,
     ) -> None:
         pair_losses(objective, torch.zeros(1), beta, flip_rate)
@@ -58,23 +44,14 @@ class PreferenceTrainer(GlobalMeanTrainer):
         self.average_logps = average_logps
         self._sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
         self._rows_seen = 0
-        if processing_class.pad_token_id is None:
-            processing_class.pad_token = processing_class.eos_token  # padding is masked everywhere
-        rows = preference_rows(model, processing_class, list(train_dataset), weight_column)
-        pad_id = processing_class.pad_token_id
-        args.remove_unused_columns = False  # the collator makes the model's inputs from other columns
-        super().__init__(
-            model=model,
-            args=args,
-            train_dataset=Rows(rows),
-            data_collator=PairCollator(pad_id, floats=("weight", *REFERENCE)),
-            processing_class=processing_class,
-            **kwargs,
-        )
+        super().__init__(*args, **kwargs)
+
+    def collator(self, rows: Sequence[Mapping[str, Any]], pad_id: int) -> PairCollator:
+        """The collator of such rows: packed where this gives the model's log-probs."""
         # Where training is distributed (even over one process) the model gets wrapped: its parts must not be called.
         alone = self.accelerator.distributed_type == DistributedType.NO and self.args.n_gpu <= 1
-        if alone and can_pack(model, rows, pad_id):
-            self.data_collator = PairCollator(pad_id, floats=("weight", *REFERENCE), packed=True)
+        packed = alone and can_pack(self.model, rows, pad_id)
+        return PairCollator(pad_id, floats=("weight", *REFERENCE), packed=packed)
 
     def count_rows(self, inputs: Mapping[str, Tensor]) -> int:
         return len(inputs["weight"])
@@ -117,6 +94,56 @@ class PreferenceTrainer(GlobalMeanTrainer):
             self._sums.clear()
             self._rows_seen = 0
         super().log(logs, start_time)
+
+
+class PreferenceTrainer(PreferenceLoss):
+    """Minimises mean(w * l) over preference pairs with per-pair weights.
+
+    model: a causal LM, or a PEFT model around one. Dropout in it should be off (`load_policy` does that).
+    train_dataset: rows with prompt, chosen, rejected, weight (>= 0) and, where known, chosen_logp and rejected_logp,
+        the reference's sequence log-probs. Without those two columns the model as handed in is the reference. Anything
+        that yields dicts will do: a `datasets.Dataset`, a list, a table's records. A missing weight is an error.
+    processing_class: the tokenizer. objective: dpo, ipo or rdpo. beta > 0. flip_rate in [0, 0.5), rDPO's.
+    average_logps: divide each log-prob by its response's tokens (some trainers do so for IPO; the paper sums).
+    weight_column: read the weights from a column of another name.
+
+    Logs what PreferenceLoss does.
+    Raises InputError for missing columns and for weights or log-probs that are negative, NaN or infinite.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        args: TrainingArguments,
+        train_dataset: Iterable[Mapping[str, Any]],
+        *,
+        processing_class: PreTrainedTokenizerBase,
+        objective: str = "dpo",
+        beta: float = 0.5,
+        flip_rate: float = 0.1,
+        average_logps: bool = False,
+        weight_column: str = "weight",
+        **kwargs: Any,
+    ) -> None:
+        pair_losses(objective, torch.zeros(1), beta, flip_rate)  # refuses before anything is scored
+        if processing_class.pad_token_id is None:
+            processing_class.pad_token = processing_class.eos_token  # padding is masked everywhere
+        rows = preference_rows(model, processing_class, list(train_dataset), weight_column)
+        pad_id = processing_class.pad_token_id
+        args.remove_unused_columns = False  # the collator makes the model's inputs from other columns
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=Rows(rows),
+            data_collator=PairCollator(pad_id, floats=("weight", *REFERENCE)),
+            processing_class=processing_class,
+            objective=objective,
+            beta=beta,
+            flip_rate=flip_rate,
+            average_logps=average_logps,
+            **kwargs,
+        )
+        self.data_collator = self.collator(rows, pad_id)
 
 
 def preference_rows(

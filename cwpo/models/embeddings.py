@@ -1,0 +1,31 @@
+"""Responses as vectors: the mean final hidden state over their tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from cwpo.data.batching import IGNORED, collate_sequences
+
+
+@torch.no_grad()
+def mean_states(
+    model: PreTrainedModel, rows: Sequence[tuple[Sequence[int], int]], pad_id: int, batch_size: int = 64
+) -> Tensor:
+    """Mean of the last layer's states over each row's response tokens, EOS included, prompt and padding not; (N, d).
+
+    Rows are (ids, start) as `cwpo.data.batching.encode` gives them; float32, in the given order, dropout off.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    means: list[Tensor] = []
+    for first in range(0, len(rows), batch_size):
+        batch = collate_sequences(rows[first : first + batch_size], pad_id)
+        inputs = {name: batch[name].to(device) for name in ("input_ids", "attention_mask")}
+        states = model.base_model(**inputs).last_hidden_state.float().cpu()
+        response = (batch["labels"] != IGNORED).float()[:, :, None]
+        means.append((states * response).sum(dim=1) / response.sum(dim=1))
+    return torch.cat(means)

@@ -1,0 +1,33 @@
+"""What scores the responses of online alignment: a Bradley-Terry model trained here, or any reward model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cwpo.data.batching import encode
+from cwpo.models.gold import HuggingFace, Trained
+
+
+class Reward:
+    """Scores of responses under `model`, whose context holds `context` tokens (None: any number)."""
+
+    def __init__(self, model: Trained | HuggingFace, context: int | None) -> None:
+        self.model, self.context = model, context
+
+    def __call__(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+        """One float64 per prompt and response, NaN where the two are longer than the context.
+
+        Raises FloatingPointError for other scores that are NaN or infinite.
+        """
+        rows = encode(self.model.tokenizer, prompts, responses)
+        fits = np.array([self.context is None or len(ids) <= self.context for ids, _ in rows], dtype=bool)
+        scores = np.full(len(rows), np.nan)
+        if fits.any():
+            kept = np.flatnonzero(fits).tolist()
+            scores[kept] = self.model.rewards([prompts[i] for i in kept], [responses[i] for i in kept])
+        broken = int((~np.isfinite(scores[fits])).sum())
+        if broken:
+            raise FloatingPointError(f"{broken} of {len(rows)} rewards are NaN or infinite")
+        return scores

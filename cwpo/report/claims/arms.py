@@ -1,0 +1,197 @@
+"""Claims on what the strong model becomes: Tables 1 to 5, Figures 2 to 5."""
+
+from __future__ import annotations
+
+from cwpo.report.claims.claim import Claim, arm, better
+from cwpo.report.claims.measures import ARM, Measure, Term, contrast, over_best, own_choice_pays
+
+OBJECTIVES = {"dpo": "DPO", "ipo": "IPO", "rdpo": "rDPO"}
+THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75)
+SOME_FILTERS = [arm("table4", "filter", keep_fraction=share) for share in (0.3, 0.4)]
+ALL_FILTERS = [arm("figure4", "filter", keep_fraction=share) for share in THRESHOLDS] + [
+    arm("figure4", "ws_po")
+]
+RIVAL_WEIGHTS = [arm("table5", "cw_po", weighting=name) for name in ("c2", "c3", "c4")]
+BY_FRACTION = (*ARM, "human_fraction")
+STUDENT = ("data", "weak", "objective")
+
+
+def _shrinks(other: str) -> Measure:
+    """The gain of CW-PO over `other` for the two smaller students less the gain for the two larger ones."""
+    terms = [
+        Term(sign * factor, side, arm("table2", method, rank=rank))
+        for sign, ranks in ((0.5, (0, 1)), (-0.5, (2, 3)))
+        for rank in ranks
+        for factor, side, method in ((1, "a", "cw_po"), (-1, "b", other))
+    ]
+    return contrast(terms, match=STUDENT)
+
+
+def cw_over(experiment: str, where: str, what: str) -> tuple[Claim, Claim]:
+    """CW-PO above WS-PO, and above Human, on average over all cells of an experiment."""
+    cw = arm(experiment, "cw_po")
+    return (
+        better(
+            f"{experiment}_cw_over_ws",
+            where,
+            f"Confidence weights beat the same weak labels unweighted {what}.",
+            cw,
+            arm(experiment, "ws_po"),
+            test="CW-PO − WS-PO",
+        ),
+        better(
+            f"{experiment}_cw_over_human",
+            where,
+            f"Weak labels with confidence weights beat human labels on the same pairs {what}.",
+            cw,
+            arm(experiment, "human"),
+            test="CW-PO − Human",
+        ),
+    )
+
+
+def _table1() -> list[Claim]:
+    found = []
+    for objective, name in OBJECTIVES.items():
+        cw = arm("table1", "cw_po", objective=objective)
+        for other, label, text in (
+            ("ws_po", "WS-PO", "confidence weights beat the same weak labels unweighted"),
+            ("human", "Human", "weak labels with confidence weights beat human labels on the same pairs"),
+        ):
+            found.append(
+                better(
+                    f"table1_{objective}_cw_over_{other.removesuffix('_po')}",
+                    "Table 1",
+                    f"With {name}, {text}, on average over data sets and model pairs.",
+                    cw,
+                    arm("table1", other, objective=objective),
+                    test=f"CW-PO − {label}, {name}",
+                )
+            )
+    return found
+
+
+ARM_CLAIMS = (
+    *_table1(),
+    *cw_over("table2", "Table 2", "across student sizes"),
+    *(
+        Claim(
+            f"table2_gain_over_{short}_shrinks",
+            "Table 2",
+            f"The gain of confidence weights over {name} is larger for small students than for large ones.",
+            f"(CW-PO − {name}) of the two smaller students less that of the two larger, GRA",
+            _shrinks(method),
+            remark="Tested against both other arms.",
+        )
+        for method, short, name in (("ws_po", "ws", "WS-PO"), ("human", "human", "Human"))
+    ),
+    better(
+        "table3_cw30_over_human100",
+        "Table 3, Figure 1",
+        "Weak labels with confidence weights, from 30 % of the human labels, beat 100 % human labels.",
+        arm("table3", "cw_po"),
+        arm("table3", "human_all"),
+        test="CW-PO (30 % labels) − Human (100 % labels)",
+        remark="The Human arm also trains on the labeled pairs: 100 % of the pairs against 70 %.",
+    ),
+    better(
+        "figure2_top30_over_all",
+        "Figure 2, Tables 10, 11",
+        "Keeping only the 30 % most confident weak labels beats keeping all of them.",
+        arm("figure2", "filter", keep_fraction=0.3),
+        arm("figure2", "ws_po"),
+        test="top 30 % − all weak labels",
+        remark="The same epochs on fewer pairs are fewer steps, and the SFT baseline has seen fewer pairs too.",
+    ),
+    better(
+        "figure2_all_over_human",
+        "Figure 2, Tables 10, 11",
+        "All weak labels, unweighted, beat human labels on the same pairs.",
+        arm("figure2", "ws_po"),
+        arm("figure2", "human"),
+        test="all weak labels − Human",
+    ),
+    better(
+        "figure2_top30_over_human",
+        "Figure 2, Tables 10, 11",
+        "The 30 % most confident weak labels beat human labels on all pairs.",
+        arm("figure2", "filter", keep_fraction=0.3),
+        arm("figure2", "human"),
+        test="top 30 % − Human",
+        remark="The same epochs on fewer pairs are fewer steps, and the SFT baseline has seen fewer pairs too.",
+    ),
+    better(
+        "figure3_cw20_over_human100",
+        "Figure 3 right, Table 3",
+        "Weak labels with confidence weights, from 20 % of the human labels, beat 100 % human labels.",
+        arm("figure3_right", "cw_po", human_fraction=0.2),
+        arm("table3", "human_all"),
+        test="CW-PO (20 % labels) − Human (100 % labels)",
+    ),
+    better(
+        "figure3_left_cw_over_ws",
+        "Figure 3 left",
+        "With the unlabeled pool fixed, confidence weights beat unweighted weak labels at every labeled share.",
+        arm("figure3_left", "cw_po"),
+        arm("figure3_left", "ws_po"),
+        match=BY_FRACTION,
+        test="CW-PO − WS-PO, mean over labeled shares",
+    ),
+    better(
+        "figure3_right_cw_over_labeled",
+        "Figure 3 right",
+        "Labelling the rest with the weak model beats aligning directly on the labeled part alone.",
+        arm("figure3_right", "cw_po"),
+        arm("figure3_right", "human_labeled"),
+        match=BY_FRACTION,
+        test="CW-PO − Human on the labeled part, mean over labeled shares",
+    ),
+    Claim(
+        "figure4_cw_over_best_threshold",
+        "Figure 4",
+        "Confidence weights beat the best confidence threshold, without having to look for one.",
+        "GRA of CW-PO less the threshold that is best on the data set in the other seeds",
+        over_best(arm("figure4", "cw_po"), ALL_FILTERS, per=ARM),
+    ),
+    Claim(
+        "figure4_best_threshold_differs",
+        "Figure 4",
+        "The best confidence threshold differs by data set.",
+        "GRA gained by the threshold best on the data set over the one best on all, both chosen on the other seeds",
+        own_choice_pays(ALL_FILTERS, per=("data",)),
+    ),
+    Claim(
+        "table4_cw_over_best_threshold",
+        "Table 4",
+        "Confidence weights beat the better of the thresholds 30 % and 40 %.",
+        "GRA of CW-PO less the threshold that is better on the data set and models in the other seeds",
+        over_best(arm("table4", "cw_po"), SOME_FILTERS, per=ARM),
+    ),
+    Claim(
+        "table4_best_threshold_differs",
+        "Table 4",
+        "Which of the thresholds 30 % and 40 % is better differs by data set.",
+        "GRA gained by the threshold better on the data set over the one better on all, both chosen on the other seeds",
+        own_choice_pays(SOME_FILTERS, per=("data",)),
+    ),
+    Claim(
+        "table5_c1_best",
+        "Table 5",
+        "The scaled sigmoid C1 is the best of the four weights.",
+        "GRA of C1 less that of C2, C3 or C4, whichever is best in the other seeds",
+        over_best(arm("table5", "cw_po", weighting="c1"), RIVAL_WEIGHTS),
+    ),
+    Claim(
+        "figure5_cw_wins",
+        "Figure 5",
+        "On the same prompts, the CW-PO model's responses win more often than the Human arm's.",
+        "win rate of CW-PO against Human, ties half",
+        contrast([Term(1, "a", arm("figure5", "cw_po"))]),
+        number="win_rate",
+        unit="%",
+        value=50,
+        second_measure=contrast(
+            [Term(1, "a", arm("figure5", "cw_po")), Term(-1, "b", arm("figure5", "human"))]
+        ),
+    ),
+)

@@ -1,0 +1,59 @@
+"""What a claim is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cwpo.report.claims.measures import ARM, Measure, Term, Where, contrast
+
+POINTS = "points"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement of the paper, in our words, and the comparison that tests it.
+
+    The claim is that the effect, `measure(evidence, number)` in `unit`, is above `value` (or below it). `floor` is the least
+    that matters, in the same unit: it is the margin of the verdict where half the paper's effect is smaller or unknown.
+    `second` is the same comparison in another number, shown beside it. `paper` is the measure for the paper's numbers where it
+    is another one, and `remark` what a reader must know. `arms` marks comparisons of aligned models, `plain` those of side a
+    minus side b.
+    """
+
+    id: str
+    where: str
+    statement: str
+    test: str
+    measure: Measure
+    number: str = "gra"
+    unit: str = POINTS
+    value: float = 0.0
+    below: bool = False
+    floor: float = 0.5
+    second: str | None = "reward"
+    second_measure: Measure | None = None
+    paper: Measure | None = None
+    remark: str = ""
+    arms: bool = True
+    plain: bool = False
+
+
+def better(
+    id: str,
+    where: str,
+    statement: str,
+    a: Where,
+    b: Where,
+    *,
+    test: str,
+    match: tuple[str, ...] = ARM,
+    remark: str = "",
+) -> Claim:
+    """Arm a above arm b in GRA, and beside it in mean gold reward."""
+    measure = contrast([Term(1, "a", a), Term(-1, "b", b)], match=match)
+    return Claim(id, where, statement, f"GRA of {test}", measure, plain=True, remark=remark)
+
+
+def arm(experiment: str, method: str, **more: object) -> dict[str, object]:
+    """The conditions that name the arms of one method in an experiment."""
+    return {"experiment": experiment, "method": method, **more}

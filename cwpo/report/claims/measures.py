@@ -1,0 +1,234 @@
+"""Comparisons: from the arms of an experiment to one effect per cell and seed.
+
+A measure is a function of the evidence and of the name of a number ("gra", "reward", "accuracy", ...). A cell is one
+combination of the columns in `match`; arms are compared within a cell and a seed only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cwpo.report.claims.evidence import Evidence
+from cwpo.report.collect import one_per_seed
+
+Where = Mapping[str, Any]
+ARM = ("data", "weak", "strong", "objective")
+ANNOTATOR = ("data", "weak")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """`effects`: rows are cells, columns are seeds, no gaps. `used`: the rows of the runs that entered, with their `side`."""
+
+    effects: pd.DataFrame
+    used: pd.DataFrame
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def by_seed(self) -> pd.Series:
+        """The mean effect over cells of every seed."""
+        return self.effects.mean(axis=0)
+
+    @property
+    def by_cell(self) -> pd.Series:
+        """The mean effect over seeds of every cell."""
+        return self.effects.mean(axis=1)
+
+
+Measure = Callable[[Evidence, str], Measured]
+Effects = dict[tuple[Any, ...], float]  # of (*cell, seed)
+
+
+@dataclass(frozen=True)
+class Term:
+    """`factor` times a number of the arms that meet `where`; `side` says to which of the two compared sides they belong."""
+
+    factor: float
+    side: str
+    where: Where
+
+
+def select(frame: pd.DataFrame, where: Where) -> pd.DataFrame:
+    """The rows that meet every condition; numbers may differ in the last digits."""
+    meets = np.ones(len(frame), dtype=bool)
+    for column, wanted in where.items():
+        if isinstance(wanted, str):
+            meets &= (frame[column] == wanted).to_numpy()
+        else:
+            meets &= np.isclose(frame[column].to_numpy(dtype=float), wanted)
+    return frame[meets]
+
+
+def contrast(terms: Sequence[Term], *, match: Sequence[str] = ARM, table: str = "arms") -> Measure:
+    """The sum of the terms within each cell and seed that has all of them."""
+
+    def measure(evidence: Evidence, number: str) -> Measured:
+        frame = getattr(evidence, table)
+        rows = [select(frame, term.where) for term in terms]
+        parts = [_values(found, number, match) for found in rows]
+        total = {
+            key: sum(term.factor * part[key] for term, part in zip(terms, parts))
+            for key in parts[0]
+            if all(key in part for part in parts)
+        }
+        return _measured(total, rows, [term.side for term in terms], match)
+
+    return measure
+
+
+def over_best(
+    challenger: Where,
+    rivals: Sequence[Where],
+    *,
+    match: Sequence[str] = ARM,
+    per: Sequence[str] = (),
+) -> Measure:
+    """The challenger less the rival that is best in the *other* seeds, chosen for each value of `per` (all cells: ()).
+
+    Choosing on the seed itself would favour the rivals: the best of many noisy numbers is too good. With one seed there is
+    no other, and it is chosen on itself.
+    """
+
+    def measure(evidence: Evidence, number: str) -> Measured:
+        rows = [select(evidence.arms, where) for where in (challenger, *rivals)]
+        own, *others = (_values(found, number, match) for found in rows)
+        options, notes = _options(others, match)
+        against = _chosen(options, per)
+        gain = {key: own[key] - value for key, value in against.items() if key in own}
+        return _measured(gain, rows, "a" + "b" * len(rivals), match, notes)
+
+    return measure
+
+
+def own_choice_pays(wheres: Sequence[Where], *, match: Sequence[str] = ARM, per: Sequence[str]) -> Measure:
+    """What choosing the best option for each value of `per` gains over one choice for all of them.
+
+    Both are chosen on the other seeds. Above 0 only if the best option really differs between the values of `per`. The one
+    choice is common to the cells that agree in the other columns of `match`.
+    """
+
+    def measure(evidence: Evidence, number: str) -> Measured:
+        rows = [select(evidence.arms, where) for where in wheres]
+        options, notes = _options([_values(found, number, match) for found in rows], match)
+        common = _chosen(options, [name for name in match if name not in per])
+        gain = {key: value - common[key] for key, value in _chosen(options, match).items()}
+        return _measured(gain, rows, "a" * len(wheres), match, notes)
+
+    return measure
+
+
+def saving(mine: Where, others: Sequence[Where], *, match: Sequence[str] = ANNOTATOR) -> Measure:
+    """By how many percent `mine` is below the least of `others`, annotators compared."""
+
+    def measure(evidence: Evidence, number: str) -> Measured:
+        rows = [select(evidence.annotators, where) for where in (mine, *others)]
+        own, *rest = (_values(found, number, match) for found in rows)
+        saved = {
+            key: 100 * (1 - value / min(part[key] for part in rest))
+            for key, value in own.items()
+            if all(key in part for part in rest)
+        }
+        return _measured(saved, rows, "a" + "b" * len(others), match)
+
+    return measure
+
+
+def confidence_distance(evidence: Evidence, number: str) -> Measured:
+    """How much more the histograms of confidence differ between data sets than between seeds of one data set.
+
+    The difference of two histograms is the total variation distance, in [0, 1]. Per weak model and seed: mean distance
+    between data sets within the seed, less the mean distance of the seed's histograms to the same data set's of other seeds.
+    """
+    del number  # histograms have only one
+    frame = evidence.confidences
+    frame = frame[frame["annotator"] == "bt"]
+    counts = frame.pivot_table(index=["weak", "data", "seed"], columns="low", values="pairs", aggfunc="sum")
+    shares = counts.fillna(0).div(counts.sum(axis=1), axis=0) if len(counts) else counts
+    found = {}
+    for (weak, data, seed), own in shares.iterrows():
+        rest = [
+            (d, s, _distance(own, row))
+            for (w, d, s), row in shares.iterrows()
+            if w == weak and (d, s) != (data, seed)
+        ]
+        between = [gap for d, s, gap in rest if d != data and s == seed]
+        within = [gap for d, s, gap in rest if d == data and s != seed]
+        if between:
+            noise = float(np.mean(within)) if within else 0.0
+            found[(data, weak, seed)] = float(np.mean(between)) - noise
+    used = frame.assign(n_eval=frame.groupby("run_key")["pairs"].transform("sum"), git_commit=None)
+    return _measured(found, [used], "a", ANNOTATOR)
+
+
+def _distance(a: pd.Series, b: pd.Series) -> float:
+    return float((a - b).abs().sum() / 2)
+
+
+def _values(rows: pd.DataFrame, number: str, match: Sequence[str]) -> Effects:
+    key = [*match, "seed"]
+    found = dict(zip(rows[key].itertuples(index=False, name=None), rows[number].astype(float)))
+    if len(found) < len(rows):
+        one_per_seed(rows[rows.duplicated(key, keep=False)])  # raises ResultsError, which names the runs
+    return {key: value for key, value in found.items() if not np.isnan(value)}
+
+
+def _options(columns: Sequence[Effects], match: Sequence[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Cells and seeds by options, without options that never ran and cells that lack one of the others."""
+    ran = [column for column in columns if column]
+    keys = [key for key in (ran[0] if ran else ()) if all(key in column for column in ran)]
+    index = pd.MultiIndex.from_tuples(keys, names=[*match, "seed"]) if keys else None
+    table = pd.DataFrame([[column[key] for column in ran] for key in keys], index=index)
+    some = 0 < len(ran) < len(columns)
+    return table, (f"only {len(ran)} of {len(columns)} options were run.",) if some else ()
+
+
+def _chosen(options: pd.DataFrame, per: Sequence[str]) -> Effects:
+    """Each row's value of the option that is best, in the mean, over the rows of its group that are of other seeds."""
+    if not len(options):
+        return {}
+    table = options.assign(rows=1.0)
+    group = table.groupby(level=list(per)).transform("sum") if per else table * 0 + table.sum()
+    of_seed = table.groupby(level=[*per, "seed"]).transform("sum")
+    alone = group["rows"] == of_seed["rows"]
+    others = (group - of_seed).where(~alone, group)
+    best = others[options.columns].div(others["rows"], axis=0).round(9).to_numpy().argmax(axis=1)
+    return dict(zip(options.index, options.to_numpy()[np.arange(len(options)), best].tolist()))
+
+
+def _measured(
+    effects: Effects,
+    rows: Sequence[pd.DataFrame],
+    sides: Sequence[str],
+    match: Sequence[str],
+    notes: tuple[str, ...] = (),
+) -> Measured:
+    """Cells by seeds without gaps: of the sets of cells that some seed has, the one that keeps most cells times seeds."""
+    if not effects:
+        return Measured(pd.DataFrame(), rows[0].iloc[:0].assign(side=""), notes)
+    of_seed = {seed: {key[:-1] for key in effects if key[-1] == seed} for *_, seed in effects}
+    cells = max(
+        sorted(sorted(some) for some in of_seed.values()),
+        key=lambda some: len(some) * sum(set(some) <= have for have in of_seed.values()),
+    )
+    seeds = sorted(seed for seed, have in of_seed.items() if set(cells) <= have)
+    left = len(effects) - len(cells) * len(seeds)
+    if left:
+        notes += (
+            f"{left} of {len(effects)} pairs of cell and seed left out: not every seed has every cell.",
+        )
+    table = pd.DataFrame(
+        [[effects[(*cell, seed)] for seed in seeds] for cell in cells],
+        index=pd.MultiIndex.from_tuples(cells, names=match),
+        columns=pd.Index(seeds, name="seed"),
+    )
+    taken = {(*cell, seed) for cell in cells for seed in seeds}
+    used = [
+        found[[key in taken for key in found[[*match, "seed"]].itertuples(index=False, name=None)]]
+        for found in rows
+    ]
+    return Measured(table, pd.concat([part.assign(side=side) for part, side in zip(used, sides)]), notes)

@@ -1,0 +1,69 @@
+"""The one rule by which every claim is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import stdtrit
+
+REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
+OPPOSITE, INCONCLUSIVE, NOT_RUN = "opposite", "inconclusive", "not run"
+VERDICTS = (REPRODUCED, NOT_REPRODUCED, OPPOSITE, INCONCLUSIVE, NOT_RUN)
+CONFIDENCE = 0.95
+RULE = (
+    "A claim says that an effect is above (or below) a value, mostly that a difference is above 0. Per seed the effect is the "
+    "mean over all cells of the comparison (data, models, objective) that every seed has; the interval is the 95 % t interval "
+    "over these seed means, n − 1 degrees of freedom. A seed draws its own pairs, split, test prompts, training order and "
+    "samples, so the spread of the seed means contains them all (published data sets have one set of test prompts for all seeds: "
+    "there the interval speaks of these prompts). **reproduced**: the whole interval is on the claimed side. "
+    "**opposite**: the whole interval is on the other side. Otherwise the interval contains the value, and the claim is **not "
+    "reproduced** if the interval excludes effects as large as the margin, **inconclusive** if it does not, or if there are fewer "
+    "than two seeds. The margin is half the paper's effect, at least the smallest effect named with the claim. **not run**: no seed "
+    "has all arms of the comparison. The rule speaks of direction: a reproduced effect can be far smaller than the paper's."
+)
+
+
+class Judged(NamedTuple):
+    """A verdict with the effect's mean over seeds and its interval; None where there is none."""
+
+    verdict: str
+    effect: float | None
+    low: float | None
+    high: float | None
+
+
+def t_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """mean ± t(n − 1) · s / √n of at least two finite numbers. Raises ValueError for fewer, or for others."""
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or len(array) < 2 or not np.isfinite(array).all():
+        raise ValueError(f"an interval needs at least two finite numbers; got {list(values)}")
+    reach = float(stdtrit(len(array) - 1, (1 + confidence) / 2) * array.std(ddof=1) / np.sqrt(len(array)))
+    return float(array.mean()) - reach, float(array.mean()) + reach
+
+
+def judge(by_seed: Sequence[float], *, margin: float, value: float = 0.0, below: bool = False) -> Judged:
+    """Apply RULE to one effect per seed. `below` turns the claim round: the effect is said to be under `value`.
+
+    `margin` > 0 is the distance from `value` that matters. Raises ValueError for another margin or effects that are not finite.
+    """
+    if not margin > 0:
+        raise ValueError(f"margin={margin}: the smallest effect of interest must be above 0")
+    if not len(by_seed):
+        return Judged(NOT_RUN, None, None, None)
+    effect = float(np.mean(by_seed))
+    if not np.isfinite(effect):
+        raise ValueError(f"effects must be finite; got {list(by_seed)}")
+    if len(by_seed) < 2:
+        return Judged(INCONCLUSIVE, effect, None, None)
+    low, high = t_interval(by_seed)
+    # Distances from the value in the claimed direction.
+    least, most = (value - high, value - low) if below else (low - value, high - value)
+    if least > 0:
+        verdict = REPRODUCED
+    elif most < 0:
+        verdict = OPPOSITE
+    else:
+        verdict = NOT_REPRODUCED if most < margin else INCONCLUSIVE
+    return Judged(verdict, effect, low, high)

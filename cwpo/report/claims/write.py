@@ -1,0 +1,176 @@
+"""claims.json for programs and claims.md for people."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from cwpo.report.claims.claim import Claim
+from cwpo.report.claims.evidence import of_paper, of_results
+from cwpo.report.claims.ledger import CLAIMS
+from cwpo.report.claims.outcome import Outcome, assess
+from cwpo.report.claims.verdict import CONFIDENCE, RULE, VERDICTS, Judged
+from cwpo.report.collect import SCALE_NOTES, Results
+from cwpo.report.optional import optional
+from cwpo.results import CONFIDENCE_COLUMNS
+
+MISSING = "–"
+COLUMNS = ("claim", "where", "verdict", "effect", "paper", "seeds", "runs", "prompts", "beside it")
+READING = (
+    "Effects of arms are in points of GRA; beside them stands the same comparison in mean gold reward, for GRA measures each arm "
+    "against its own SFT model, and gold reward does not. Beside annotators' accuracy against human labels stands that against "
+    "gold. Prompts are test prompts over all runs, of annotators test pairs."
+)
+SIDES = (
+    "Side a is what the claim puts first, b what it is compared with. M is the margin-weighted agreement of the labels with "
+    "gold, 1 for perfect labels."
+)
+SECOND_DIGITS = {"reward": 3, "accuracy_gold": 1}
+
+
+def judge_all(results: Results, folder: Path) -> list[Outcome]:
+    """Every claim of the ledger, in its order. `folder` is results/<scale>."""
+    ours = of_results(results, optional(folder, "confidences.csv", CONFIDENCE_COLUMNS))
+    theirs = of_paper(results.paper)
+    return [assess(claim, ours, theirs, results.scale) for claim in CLAIMS]
+
+
+def write_claims(outcomes: Sequence[Outcome], folder: Path, scale: str) -> list[Path]:
+    """Write claims.json and claims.md into results/<scale>."""
+    data = {
+        "scale": scale,
+        "scale_note": SCALE_NOTES.get(scale, f"{scale} scale"),
+        "rule": RULE.replace("**", ""),
+        "confidence": CONFIDENCE,
+        "counts": counts(outcomes),
+        "claims": [outcome.record() for outcome in outcomes],
+    }
+    paths = [folder / "claims.json", folder / "claims.md"]
+    paths[0].write_text(
+        json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+    )
+    paths[1].write_text(_page(outcomes, scale), encoding="utf-8")
+    return paths
+
+
+def counts(outcomes: Sequence[Outcome]) -> dict[str, int]:
+    """How many claims got each verdict, all verdicts named."""
+    found = Counter(outcome.judged.verdict for outcome in outcomes)
+    return {verdict: found[verdict] for verdict in VERDICTS}
+
+
+def summary(outcomes: Sequence[Outcome], scale: str) -> str:
+    """`Of 46 claims, at toy scale: 12 reproduced, ...`."""
+    parts = ", ".join(f"{count} {verdict}" for verdict, count in counts(outcomes).items())
+    return f"Of {len(outcomes)} claims, at {scale} scale: {parts}."
+
+
+def limits(outcomes: Sequence[Outcome], scale: str) -> str:
+    """What the verdicts are evidence of, and of what not."""
+    ran = sum(outcome.judged.effect is not None for outcome in outcomes)
+    many = (
+        f"{ran} of {len(outcomes)} claims were tested, each at 95 %: a few verdicts of every hundred go wrong by chance, and claims "
+        "that share runs go wrong together."
+    )
+    if scale != "toy":
+        return many
+    return (
+        "Every verdict is at toy scale: evidence about the mechanism in a synthetic world with an exact gold reward, not about "
+        f"models of 13 billion parameters. {many}"
+    )
+
+
+def row(outcome: Outcome) -> list[str]:
+    """The cells of one claim, in the order of COLUMNS."""
+    claim, judged = outcome.claim, outcome.judged
+    ran = judged.effect is not None
+    return [
+        claim.statement,
+        claim.where,
+        outcome.shown,
+        effect(judged, claim) if ran else MISSING,
+        MISSING if outcome.paper is None else f"{_number(outcome.paper, claim)} {claim.unit}",
+        str(len(outcome.measured.by_seed)) if ran else MISSING,
+        str(outcome.runs) if ran else MISSING,
+        f"{outcome.prompts:,}" if ran else MISSING,
+        second(outcome),
+    ]
+
+
+def effect(judged: Judged, claim: Claim) -> str:
+    """`+4.2 [+1.0, +7.4] points`; without an interval where there is none, without plus signs where 0 means nothing."""
+    parts = [_number(value, claim) for value in judged[1:] if value is not None]
+    between = f" [{parts[1]}, {parts[2]}]" if len(parts) == 3 else ""
+    return f"{parts[0]}{between} {claim.unit}"
+
+
+def _number(value: float, claim: Claim) -> str:
+    digits = 3 if claim.unit == "total variation" else 1
+    return _signed(value, digits) if claim.value == 0 else f"{value:.{digits}f}"
+
+
+def _signed(value: float, digits: int) -> str:
+    return f"{round(value, digits) + 0.0:+.{digits}f}"
+
+
+def second(outcome: Outcome) -> str:
+    """The same comparison in mean gold reward, or for annotators in accuracy against gold."""
+    found, name = outcome.second, outcome.claim.second
+    if found is None or found.effect is None or name is None:
+        return MISSING
+    digits = SECOND_DIGITS[name]
+    parts = [_signed(value, digits) for value in found[1:] if value is not None]
+    between = f" [{parts[1]}, {parts[2]}]" if len(parts) == 3 else ""
+    unit = "" if name == "reward" else " points of accuracy vs gold"
+    return f"{parts[0]}{between}{unit}"
+
+
+def details(outcome: Outcome) -> list[str]:
+    """The notes, the test in words and the arms' diagnostics, each a sentence or two."""
+    claim = outcome.claim
+    side = "below" if claim.below else "above"
+    test = f"Test: {claim.test}; claimed {side} {claim.value:g}, margin {outcome.margin:.2g} {claim.unit}."
+    sides = [_diagnosis(values, name) for name, values in outcome.diagnostics.items() if values]
+    return [*outcome.notes, test, *sides]
+
+
+def _diagnosis(values: dict[str, float], side: str) -> str:
+    words = {
+        "reward": "mean gold reward {:.2f}",
+        "reward_sft": "of its SFT model {:.2f}",
+        "margin_agreement": "margin agreement M {:.2f}",
+        "mean_length": "{:.1f} tokens",
+        "truncated_share": "{:.0f} % unfinished",
+    }
+    shown = {name: 100 * value if name == "truncated_share" else value for name, value in values.items()}
+    return f"Side {side}: " + ", ".join(words[name].format(value) for name, value in shown.items()) + "."
+
+
+def _page(outcomes: Sequence[Outcome], scale: str) -> str:
+    lines = [("id", *COLUMNS), ["---"] * 4 + ["---:"] * (len(COLUMNS) - 3)]
+    lines += [(outcome.claim.id, *row(outcome)) for outcome in outcomes]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    notes = [
+        f"**{outcome.claim.id}**, {outcome.shown}. " + " ".join(details(outcome))
+        for outcome in outcomes
+        if outcome.judged.effect is not None
+    ]
+    used = pd.concat([outcome.measured.used[["run_key", "git_commit"]] for outcome in outcomes])
+    commits = ", ".join(sorted(set(used["git_commit"].dropna()))) or "not recorded"
+    return "\n\n".join(
+        [
+            "# The paper's claims",
+            f"{summary(outcomes, scale)} {limits(outcomes, scale)}",
+            RULE,
+            READING,
+            table,
+            "## Notes",
+            SIDES,
+            *(notes or ["Nothing was run."]),
+            f"Made by `make report` from {used['run_key'].nunique()} runs; numbers in [claims.json](claims.json); commit {commits}.\n",
+        ]
+    )

@@ -1,0 +1,234 @@
+"""Preference optimisation on pairs sampled from the policy itself while it learns (appendix J.5)."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
+
+from cwpo.data.batching import PairCollator, encode_pairs
+from cwpo.errors import InputError
+from cwpo.models.generation import prompt_seed, sample_responses
+from cwpo.models.logprobs import score_sequences
+from cwpo.training.base import Rows
+from cwpo.training.preference import PreferenceLoss
+
+Scores = Callable[[Sequence[str], Sequence[str]], np.ndarray]
+Weights = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How responses are drawn: `batches_per_round` optimiser batches' worth at a time, `batch_size` prompts at once."""
+
+    temperature: float
+    max_new_tokens: int
+    batch_size: int
+    batches_per_round: int
+    seed: int
+
+
+class OnlineTrainer(PreferenceLoss):
+    """Minimises mean(w * l) over pairs of responses that the policy gives while it is trained.
+
+    Before every `batches_per_round` optimiser steps it samples two responses to each of their prompts. The one with the
+    higher reward is chosen. Pairs of identical texts, of equal rewards or of a text too long for a model are dropped, and
+    the mean is over the rest of the batch. `pairs` holds every sampled pair in order.
+
+    prompts: rows with prompt_id and prompt; one pass over them is an epoch. model: a causal LM with dropout off.
+    reference: the frozen model that the policy starts from. context: tokens that fit into it, None for any number.
+    reward: scores (N,) of prompts and responses, NaN where a text is too long for it. weights: pair weights, > 0, from
+    reward gaps > 0, both (N,). Other arguments and the logs are those of PreferenceTrainer; logged besides, of the latest
+    round: online/reward (mean), online/gap (mean, kept pairs), online/length (mean tokens), online/dropped (share).
+    One process only.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        args: TrainingArguments,
+        prompts: Sequence[Mapping[str, str]],
+        *,
+        reference: PreTrainedModel,
+        context: int | None,
+        reward: Scores,
+        weights: Weights,
+        sampling: Sampling,
+        processing_class: PreTrainedTokenizerBase,
+        **kwargs: Any,
+    ) -> None:
+        if args.world_size > 1:
+            raise InputError(
+                f"online alignment runs in one process, not in {args.world_size}: start it without torchrun"
+            )
+        self.reference, self.context, self.reward, self.weights = reference, context, reward, weights
+        self.sampling = sampling
+        self.pairs: list[dict[str, Any]] = []
+        self._rounds = itertools.count()
+        self._ready: list[list[dict[str, Tensor]]] = []
+        self._collate: PairCollator | None = None
+        self._latest: dict[str, float] = {}
+        args.remove_unused_columns = False  # prompts are no inputs of the model
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=Rows(prompts),
+            data_collator=list,
+            processing_class=processing_class,
+            **kwargs,
+        )
+
+    def count_rows(self, inputs: Mapping[str, Tensor]) -> int:
+        return int((inputs["weight"] > 0).sum())
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor:
+        return super()._get_num_items_in_batch(batch_samples, device).clamp(min=1)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
+    ) -> tuple[list, Tensor]:
+        """The micro-batches of one optimiser step. They come from a new round where the last one's are used up."""
+        if not self._ready:
+            step = self.args.gradient_accumulation_steps
+            prompts = list(itertools.islice(epoch_iterator, self.sampling.batches_per_round * step))
+            batches = self._round(prompts)
+            self._ready = [batches[i : i + step] for i in range(0, len(batches), step)]
+        batch = self._ready.pop(0)
+        return batch, self._get_num_items_in_batch(batch, device)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        super().log(logs | self._latest if "loss" in logs else logs, start_time)
+
+    def _round(self, micro_batches: Sequence[Sequence[Mapping[str, str]]]) -> list[dict[str, Tensor]]:
+        """Sample, score and collate; one batch of tensors for each micro-batch of prompts."""
+        number = next(self._rounds)
+        prompts = [row for batch in micro_batches for row in batch]
+        pairs = self._sample(prompts, number)
+        rows = self._rows(pairs)
+        sizes = [len(batch) for batch in micro_batches]
+        ends = list(itertools.accumulate(sizes))
+        batches = [
+            [row for row in rows[end - size : end] if row is not None] or [self._nothing(prompts[end - 1])]
+            for size, end in zip(sizes, ends, strict=True)
+        ]
+        flat = [row for batch in batches for row in batch]
+        pad_id = self.processing_class.pad_token_id
+        for side in ("chosen", "rejected"):
+            sequences = [(row[f"{side}_ids"], row[f"{side}_start"]) for row in flat]
+            scores = score_sequences(self.reference, sequences, pad_id).tolist()
+            for row, score in zip(flat, scores, strict=True):
+                row[f"{side}_logp"] = score
+        if self._collate is None:
+            self._collate = self.collator(flat, pad_id)
+        self.pairs += pairs
+        self._latest = _summary(pairs)
+        return [self._collate(batch) for batch in batches]
+
+    def _sample(self, prompts: Sequence[Mapping[str, str]], number: int) -> list[dict[str, Any]]:
+        """Two responses to every prompt with their rewards: rows of `pairs`, not yet weighted."""
+        texts = [row["prompt"] for row in prompts]
+        seeds = [
+            prompt_seed(self.sampling.seed, f"online/{number}/{side}", row["prompt_id"])
+            for side in "ab"
+            for row in prompts
+        ]
+        said = sample_responses(
+            self.model,
+            self.processing_class,
+            texts * 2,
+            seeds,
+            temperature=self.sampling.temperature,
+            max_new_tokens=self.sampling.max_new_tokens,
+            batch_size=self.sampling.batch_size,
+        )
+        scores = self.reward(texts * 2, [one["response"] for one in said])
+        count = len(prompts)
+        return [
+            {
+                "round": number,
+                "prompt_id": row["prompt_id"],
+                "prompt": row["prompt"],
+                "response_a": a["response"],
+                "response_b": b["response"],
+                "score_a": float(score_a),
+                "score_b": float(score_b),
+                "margin": abs(float(score_a) - float(score_b)),
+                "weight": 0.0,
+                "n_tokens_a": a["n_tokens"],
+                "n_tokens_b": b["n_tokens"],
+                "truncated": int(a["truncated"]) + int(b["truncated"]),
+                "dropped": "",
+            }
+            for row, a, b, score_a, score_b in zip(
+                prompts, said[:count], said[count:], scores[:count], scores[count:], strict=True
+            )
+        ]
+
+    def _rows(self, pairs: list[dict[str, Any]]) -> list[dict[str, Any] | None]:
+        """Training rows of the pairs, None for a dropped one; enters weights and reasons in `pairs`."""
+        a_wins = [pair["score_a"] > pair["score_b"] for pair in pairs]
+        sides = [("a", "b") if won else ("b", "a") for won in a_wins]
+        rows: list[dict[str, Any] | None] = list(
+            encode_pairs(
+                self.processing_class,
+                [pair["prompt"] for pair in pairs],
+                *(
+                    [pair[f"response_{side[i]}"] for pair, side in zip(pairs, sides, strict=True)]
+                    for i in (0, 1)
+                ),
+            )
+        )
+        for index, (pair, row) in enumerate(zip(pairs, rows, strict=True)):
+            pair["dropped"] = self._reason(pair, row)
+            if pair["dropped"]:
+                rows[index] = None
+        kept = [index for index, row in enumerate(rows) if row is not None]
+        weights = self.weights(np.array([pairs[index]["margin"] for index in kept]))
+        for index, weight in zip(kept, weights, strict=True):
+            pairs[index]["weight"] = rows[index]["weight"] = float(weight)  # type: ignore[index]
+        return rows
+
+    def _reason(self, pair: Mapping[str, Any], row: Mapping[str, Any] | None) -> str:
+        if pair["response_a"] == pair["response_b"]:
+            return "identical"
+        longest = max(len(row["chosen_ids"]), len(row["rejected_ids"])) if row else 0
+        if np.isnan(pair["margin"]) or (self.context is not None and longest > self.context):
+            return "too_long"
+        return "" if pair["margin"] > 0 else "tied"
+
+    def _nothing(self, prompt: Mapping[str, str]) -> dict[str, Any]:
+        """A pair of weight 0, for a micro-batch whose pairs were all dropped: its step must take place."""
+        (row,) = encode_pairs(self.processing_class, [prompt["prompt"]], [""], [""], weight=[0.0])
+        return row
+
+
+def _summary(pairs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """What is logged of a round."""
+    scores = [score for pair in pairs for score in (pair["score_a"], pair["score_b"])]
+    gaps = [pair["margin"] for pair in pairs if not pair["dropped"]]
+    tokens = [pair[f"n_tokens_{side}"] for pair in pairs for side in "ab"]
+    values = {
+        "online/reward": float(np.nanmean(scores)) if not np.isnan(scores).all() else None,
+        "online/gap": float(np.mean(gaps)) if gaps else None,
+        "online/length": float(np.mean(tokens)),
+        "online/dropped": 1 - len(gaps) / len(pairs),
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def counts(pairs: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Sampled pairs, those trained on, those dropped by reason, and responses cut at the longest length."""
+    dropped = Counter(pair["dropped"] for pair in pairs)
+    return {
+        "sampled": len(pairs),
+        "n_train": dropped.pop("", 0),
+        **{f"dropped_{reason}": dropped.get(reason, 0) for reason in ("identical", "tied", "too_long")},
+        "truncated_responses": sum(pair["truncated"] for pair in pairs),
+    }

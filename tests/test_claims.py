@@ -1,0 +1,397 @@
+"""The claims ledger over made-up results: every verdict comes out where it should, from numbers derived by hand."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from claims_results import (
+    OPT_LARGE,
+    OPT_SMALL,
+    QWEN_LARGE,
+    QWEN_MID,
+    WEAK,
+    annotator_of,
+    complete,
+    confidences,
+    grid,
+    run_of,
+    write,
+)
+
+from cwpo.report.claims.evidence import model_size, of_paper, of_results
+from cwpo.report.claims.ledger import CLAIMS
+from cwpo.report.claims.measures import ARM, over_best, own_choice_pays
+from cwpo.report.claims.outcome import assess
+from cwpo.report.claims.verdict import VERDICTS, judge, t_interval
+from cwpo.report.claims.write import judge_all, write_claims
+from cwpo.report.collect import load
+from cwpo.report.optional import optional
+from cwpo.results import CONFIDENCE_COLUMNS, ResultsError
+
+BY_ID = {claim.id: claim for claim in CLAIMS}
+CELLS = [("hh_rlhf", OPT_LARGE), ("tldr", QWEN_LARGE)]
+
+
+def outcome_of(folder, name):
+    """One claim over the result files in folder/toy."""
+    results = load(folder, "toy")
+    confident = optional(folder / "toy", "confidences.csv", CONFIDENCE_COLUMNS)
+    return assess(BY_ID[name], of_results(results, confident), of_paper(results.paper), "toy")
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory):
+    """Results of every experiment, and all claims over them."""
+    folder = complete(tmp_path_factory.mktemp("everything"))
+    return folder, {outcome.claim.id: outcome for outcome in judge_all(load(folder, "toy"), folder / "toy")}
+
+
+def pair_of_arms(
+    folder, by_seed, *, experiment="table1", a="cw_po", b="ws_po", base=0.5, cells=CELLS, **details
+):
+    """Two arms that differ by `by_seed` points of GRA in every cell; details_a and details_b go into details.csv."""
+    runs = []
+    for seed, points in enumerate(by_seed):
+        for data, pair in cells:
+            for method, gra in ((b, base), (a, base + points / 100)):
+                (arm,) = grid(experiment, (pair,), (data,), (method,))
+                given = details.get(f"details_{'a' if method == a else 'b'}", {})
+                runs.append(run_of(arm, seed, gra, **given))
+    return write(folder, runs)
+
+
+# The rule itself.
+
+
+def test_the_interval_is_t_over_seed_means():
+    # mean 2, s = 1, n = 3: half width t(.975, 2) / sqrt(3) = 4.302653 / 1.732051 = 2.484138
+    assert t_interval([1, 2, 3]) == pytest.approx((2 - 2.484138, 2 + 2.484138), abs=1e-5)
+    # n = 2: mean 1, s = sqrt(2), half width 12.706205 * sqrt(2) / sqrt(2)
+    assert t_interval([0, 2]) == pytest.approx((1 - 12.706205, 1 + 12.706205), abs=1e-5)
+
+
+@pytest.mark.parametrize("values", [[], [1.0], [1.0, float("nan")]])
+def test_no_interval_from_less_than_two_numbers(values):
+    with pytest.raises(ValueError, match="at least two finite numbers"):
+        t_interval(values)
+
+
+@pytest.mark.parametrize(
+    ("by_seed", "verdict"),
+    [
+        ([4, 5, 6], "reproduced"),  # 5 ± 2.48
+        ([2, 2, 2], "reproduced"),  # no spread at all
+        ([-4, -5, -6], "opposite"),
+        ([-0.3, 0.0, 0.3], "not reproduced"),  # ± 0.75: excludes the margin of 1
+        ([-1, 0, 1], "inconclusive"),  # ± 2.48: holds both 0 and the margin
+        ([-3, -1, 0.5], "inconclusive"),
+        ([5], "inconclusive"),
+        ([], "not run"),
+        ([0, 0, 0], "not reproduced"),
+    ],
+)
+def test_every_verdict(by_seed, verdict):
+    assert judge(by_seed, margin=1).verdict == verdict
+
+
+def test_a_claim_that_an_effect_is_below_a_value():
+    assert judge([2, 3, 4], margin=1, value=6, below=True).verdict == "reproduced"  # 3 ± 2.48 < 6
+    assert judge([8, 9, 10], margin=1, value=6, below=True).verdict == "opposite"
+    assert judge([5.9, 6.0, 6.1], margin=1, value=6, below=True).verdict == "not reproduced"
+    assert judge([4, 6, 8], margin=1, value=6, below=True).verdict == "inconclusive"
+
+
+def test_bad_effects_and_margins_are_refused():
+    with pytest.raises(ValueError, match="margin=0"):
+        judge([1, 2], margin=0)
+    with pytest.raises(ValueError, match="must be finite"):
+        judge([1, float("nan")], margin=1)
+
+
+# Verdicts from result files. The paper's effect is 1.6 points, so the margin is 0.8.
+
+
+@pytest.mark.parametrize(
+    ("by_seed", "verdict"),
+    [
+        ((5, 6, 7), "reproduced"),
+        ((-5, -6, -7), "opposite"),
+        ((0, 0, 0), "not reproduced"),
+        ((-4, 0, 5), "inconclusive"),
+        ((9,), "inconclusive"),
+    ],
+)
+def test_results_get_the_verdict_they_deserve(tmp_path, by_seed, verdict):
+    outcome = outcome_of(pair_of_arms(tmp_path, by_seed), "table1_dpo_cw_over_ws")
+    record = outcome.record()
+    assert (record["verdict"], record["verdict_shown"]) == (verdict, f"{verdict} (toy scale)")
+    assert record["effect"] == pytest.approx(np.mean(by_seed), abs=1e-4)
+    assert record["by_seed"] == pytest.approx(list(by_seed))
+    assert (record["paper_effect"], record["margin"]) == (1.6, 0.8)
+    assert (record["runs"], record["prompts"]) == (4 * len(by_seed), 400 * len(by_seed))
+    if len(by_seed) == 3:
+        assert (record["low"], record["high"]) == pytest.approx(t_interval(by_seed), abs=1e-4)
+
+
+def test_mean_gold_reward_stands_beside_gra(tmp_path):
+    # 10 points more GRA are 0.2 more reward (see run_of), of which a level of 0.5 less makes -0.3
+    runs = []
+    for seed in (0, 1, 2):
+        (cw,), (ws,) = (grid("table1", (OPT_LARGE,), ("tldr",), (m,)) for m in ("cw_po", "ws_po"))
+        runs += [run_of(cw, seed, 0.6, level=0.5), run_of(ws, seed, 0.5, level=1.0)]
+    outcome = outcome_of(write(tmp_path, runs), "table1_dpo_cw_over_ws")
+    assert outcome.judged.effect == pytest.approx(10)
+    assert outcome.record()["second"] == {"number": "reward", "effect": -0.3, "low": -0.3, "high": -0.3}
+    assert "Mean gold reward has the other sign: -0.300 [-0.300, -0.300]." in outcome.notes
+    assert outcome.record()["diagnostics"]["a"]["reward_sft"] == 0.5
+    assert "1 of the paper's 6 cells were run." in outcome.notes
+
+
+def test_the_opposite_is_said_plainly_and_with_what_goes_with_it(tmp_path):
+    longer = {"margin_agreement": 0.84, "mean_length": 8.0, "truncated_share": 0.27}
+    short = {"margin_agreement": 0.68, "mean_length": 5.8, "truncated_share": 0.06}
+    outcome = outcome_of(
+        pair_of_arms(tmp_path, (-5, -6, -7), details_a=longer, details_b=short), "table1_dpo_cw_over_ws"
+    )
+    text = " ".join(outcome.notes)
+    assert outcome.notes[0] == "The results say the opposite of the paper."
+    assert "agree no less with gold (M 0.84 against 0.68), so the loss is not in the labels" in text
+    assert "run on (8.0 tokens and 27 % unfinished, against 5.8 and 6 %)" in text
+    folder = pair_of_arms(tmp_path, (-5, -6, -7), details_a=short, details_b=longer)
+    text = " ".join(outcome_of(folder, "table1_dpo_cw_over_ws").notes)
+    assert "agree less with gold (M 0.68 against 0.84)" in text and "run on" not in text
+
+
+def test_a_difference_between_model_families_is_said(tmp_path):
+    runs = []
+    for seed in (0, 1, 2):
+        for pair, points in ((OPT_LARGE, -0.02), (QWEN_LARGE, 0.08)):
+            (cw,), (ws,) = (grid("table1", (pair,), ("tldr",), (m,)) for m in ("cw_po", "ws_po"))
+            runs += [run_of(cw, seed, 0.5 + points), run_of(ws, seed, 0.5)]
+    outcome = outcome_of(write(tmp_path, runs), "table1_dpo_cw_over_ws")
+    assert outcome.judged.effect == pytest.approx(3)
+    assert "Not the same for all models: world/opt-64x2 -2.00, world/qwen2-64x2 +8.00." in outcome.notes
+
+
+def test_seeds_without_every_cell_are_left_out_and_counted(tmp_path):
+    runs = []
+    for seed in (0, 1, 2):
+        for data in ("tldr", "ufb") if seed < 2 else ("tldr",):
+            (cw,), (ws,) = (grid("table1", (OPT_LARGE,), (data,), (m,)) for m in ("cw_po", "ws_po"))
+            runs += [run_of(cw, seed, 0.6), run_of(ws, seed, 0.5)]
+    outcome = outcome_of(write(tmp_path, runs), "table1_dpo_cw_over_ws")
+    assert outcome.record()["seeds"] == [0, 1]
+    assert "1 of 5 pairs of cell and seed left out: not every seed has every cell." in outcome.notes
+
+
+def test_two_runs_of_one_seed_are_never_averaged(tmp_path):
+    (arm,) = grid("table1", (OPT_LARGE,), ("tldr",), ("cw_po",))
+    twice = [run_of(arm, 0, gra) for gra in (0.4, 0.6)]
+    for number, made in enumerate(twice):
+        for row in made:
+            row["run_key"] = f"run{number}"
+    with pytest.raises(ResultsError, match=r"several runs of the same seed.* run0 \(seed 0\), run1"):
+        outcome_of(write(tmp_path, twice), "table1_dpo_cw_over_ws")
+
+
+# The comparisons.
+
+
+def test_every_claim_has_an_id_of_its_own_and_says_where_it_stands():
+    assert len(BY_ID) == len(CLAIMS) >= 40
+    assert all(
+        claim.where.startswith(("Table", "Figure")) and claim.statement.endswith(".") for claim in CLAIMS
+    )
+    sources = {claim.id.partition("_")[0] for claim in CLAIMS}
+    tables = {f"table{n}" for n in (1, 2, 3, 4, 5, 6, 12, 13, 16, 17, 21, 22, 23, 24, 25, 26)}
+    assert sources == tables | {f"figure{n}" for n in (2, 3, 4, 5, 7, 8)}
+
+
+def test_without_results_every_claim_is_not_run(tmp_path):
+    write(tmp_path, [])
+    found = {outcome.claim.id: outcome for outcome in judge_all(load(tmp_path, "toy"), tmp_path / "toy")}
+    assert set(found) == set(BY_ID)
+    assert {outcome.judged.verdict for outcome in found.values()} == {"not run"}
+    assert {outcome.shown for outcome in found.values()} == {"not run (toy scale)"}
+
+
+def test_with_all_results_every_claim_is_tested(everything):
+    _, found = everything
+    verdicts = {name: outcome.judged.verdict for name, outcome in found.items()}
+    assert "not run" not in verdicts.values()
+    assert {name for name, verdict in verdicts.items() if verdict == "opposite"} == {
+        "table6_bt_over_sft_dpo_implicit"
+    }
+    # every cell of the paper was found again in results of the same grid
+    short = {n: (o.paper_cells, len(o.measured.effects)) for n, o in found.items() if o.paper_cells}
+    assert {n for n, (theirs, ours) in short.items() if ours < theirs} == set()
+
+
+def test_paper_effects_are_the_papers_numbers(paper):
+    def effect(name):
+        return (BY_ID[name].paper or BY_ID[name].measure)(paper, BY_ID[name].number).by_seed.item()
+
+    # Table 3, CW - Human: 3.7 6.3 2.5 12.3 -2.0 2.5 5.3 1.0
+    assert effect("table3_cw30_over_human100") == pytest.approx(31.6 / 8)
+    # Table 22: 61.3 - 55.1 and 56.6 - 46.2
+    assert effect("table22_offline_over_online") == pytest.approx((6.2 + 10.4) / 2)
+    # Table 25: WS 70.1 - 62.2, CW 69.3 - 65.1
+    assert effect("table25_ws_more_sensitive") == pytest.approx(7.9 - 4.2)
+    # Table 24, own 80 less own 20 %: WS 59.3 - 52.2, 62.4 - 54.8; CW 61.6 - 56.1, 67.1 - 60.5
+    assert effect("table24_ws_more_sensitive") == pytest.approx((7.1 + 7.6) / 2 - (5.5 + 6.6) / 2)
+    # Table 5: the best of the others, on all three sets, is C4 (210.3 in all, C2 208.2, C3 205.2); C1 218.0
+    assert effect("table5_c1_best") == pytest.approx((218.0 - 210.3) / 3)
+    # Table 13, means 60.4 (10 %), 64.8 (30 %), 64.87 (50 %)
+    assert effect("table13_flattens") == pytest.approx(2 * 64.8 - 60.4 - 194.6 / 3)
+    assert effect("table6_bt_cheapest") == pytest.approx(100 * (1 - 2450 / 3319))
+    assert effect("figure5_cw_wins") == pytest.approx(59.75)
+
+
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory):
+    folder = write(tmp_path_factory.mktemp("paper"), [])
+    return of_paper(load(folder, "toy").paper)
+
+
+def test_the_best_rival_is_chosen_on_the_other_seeds(tmp_path):
+    # Seed by seed the two thresholds are .62/.60, .58/.66, .60/.61. Others' means choose: seed 0 the second (.635 against
+    # .59), seed 1 the first (.61 against .605), seed 2 the second (.63 against .60): .60, .58, .61 against CW .64.
+    runs = []
+    for seed, values in enumerate(((0.62, 0.60), (0.58, 0.66), (0.60, 0.61))):
+        for share, gra in zip((0.3, 0.4), values):
+            (arm,) = grid("table4", (OPT_SMALL,), ("helpful",), ("filter",), keep_fraction=(share,))
+            runs.append(run_of(arm, seed, gra))
+        (arm,) = grid("table4", (OPT_SMALL,), ("helpful",), ("cw_po",))
+        runs.append(run_of(arm, seed, 0.64))
+    outcome = outcome_of(write(tmp_path, runs), "table4_cw_over_best_threshold")
+    assert outcome.record()["by_seed"] == pytest.approx([4, 6, 3])
+
+
+@pytest.mark.parametrize(("other", "effect"), [((0.70, 0.60), 0.0), ((0.60, 0.72), 5.0)])
+def test_a_choice_of_ones_own_pays_only_where_the_best_differs(tmp_path, other, effect):
+    # harmless .70/.60 in every seed. helpful the same: nothing to gain. helpful .60/.72: one choice for both is the second
+    # (.66 against .65), which costs harmless 10 points and helpful none.
+    runs = []
+    for data, values in (("harmless", (0.70, 0.60)), ("helpful", other)):
+        for (share, gra), seed in ((pair, s) for pair in zip((0.3, 0.4), values) for s in (0, 1, 2)):
+            (arm,) = grid("table4", (OPT_SMALL,), (data,), ("filter",), keep_fraction=(share,))
+            runs.append(run_of(arm, seed, gra))
+    outcome = outcome_of(write(tmp_path, runs), "table4_best_threshold_differs")
+    assert outcome.record()["by_seed"] == pytest.approx([effect] * 3)
+
+
+def test_thresholds_that_never_ran_are_no_rivals(tmp_path):
+    (filtered,) = grid("table4", (OPT_SMALL,), ("helpful",), ("filter",), keep_fraction=(0.3,))
+    (cw,) = grid("table4", (OPT_SMALL,), ("helpful",), ("cw_po",))
+    runs = [run for seed in (0, 1) for run in (run_of(filtered, seed, 0.5), run_of(cw, seed, 0.6))]
+    outcome = outcome_of(write(tmp_path, runs), "table4_cw_over_best_threshold")
+    assert outcome.judged.effect == pytest.approx(10)
+    assert "only 1 of 2 options were run." in outcome.notes
+
+
+def test_arms_of_two_experiments_are_paired_by_data_models_and_seed(tmp_path):
+    runs = []
+    for seed in range(4):
+        (mine,) = grid("figure3_right", (OPT_SMALL,), ("helpful",), ("cw_po",), human_fraction=(0.2,))
+        runs.append(run_of(mine, seed, 0.6))
+        for pair in (OPT_SMALL, QWEN_MID):
+            (other,) = grid("table3", (pair,), ("helpful",), ("human_all",))
+            if seed < 3:
+                runs.append(run_of(other, seed, 0.5 if pair == OPT_SMALL else 0.1))
+    record = outcome_of(write(tmp_path, runs), "figure3_cw20_over_human100").record()
+    assert record["by_seed"] == pytest.approx([10, 10, 10])
+    assert record["runs"] == 6
+
+
+def test_win_rates_count_prompt_by_prompt(tmp_path):
+    # Human wins 30 of 100 prompts (reward 2), else 0; CW 50: on 20 prompts CW is better, on 80 they tie: 60 %
+    runs = []
+    for seed in (0, 1):
+        for method, gra in (("human", 0.3), ("cw_po", 0.5)):
+            (arm,) = grid("figure5", (QWEN_MID,), ("tldr",), (method,))
+            runs.append(run_of(arm, seed, gra))
+    outcome = outcome_of(write(tmp_path, runs), "figure5_cw_wins")
+    assert outcome.judged == ("reproduced", 60, 60, 60)
+    assert outcome.second.effect == pytest.approx(0.4)
+
+
+def test_annotators_have_accuracy_against_gold_beside(tmp_path):
+    base = {"experiment": "table13", "weak": WEAK["opt"], "data": "helpful", "annotator": "bt"}
+    rows = [
+        annotator_of(base | {"human_fraction": fraction, "accuracy_human": accuracy}, seed)
+        | {"accuracy_human": accuracy, "accuracy_gold": 0.5 + fraction}
+        for fraction, accuracy in ((0.1, 0.60), (0.3, 0.64), (0.5, 0.65))
+        for seed in (0, 1, 2)
+    ]
+    folder = write(tmp_path, [], rows)
+    rises = outcome_of(folder, "table13_rises")
+    assert rises.judged.effect == pytest.approx(4)
+    assert rises.second.effect == pytest.approx(20)
+    assert rises.diagnostics == {}
+    assert outcome_of(folder, "table13_flattens").judged.effect == pytest.approx(4 - 1)
+
+
+def test_confidence_distributions_that_differ_only_as_seeds_do(tmp_path):
+    write(tmp_path, [])
+    confidences(tmp_path / "toy", (0, 1, 2))
+    path = tmp_path / "toy/confidences.csv"
+    assert outcome_of(tmp_path, "figure7_confidence_differs").judged.verdict == "reproduced"
+    same = pd.read_csv(path)
+    same["pairs"] = 10 + (same["low"] * 20).round().astype(int) + 3 * same["seed"]
+    same[CONFIDENCE_COLUMNS].to_csv(path, index=False)
+    assert outcome_of(tmp_path, "figure7_confidence_differs").judged.verdict != "reproduced"
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("facebook/opt-125m", 125e6),
+        ("Qwen/Qwen2.5-0.5B", 0.5e9),
+        ("meta-llama/Llama-3.1-8B-Instruct", 8e9),
+        ("stories260k", 260e3),
+        ("world/qwen2-48x3", 48 * 48 * 3),
+    ],
+)
+def test_sizes_are_read_from_names(name, size):
+    assert model_size(name) == pytest.approx(size)
+    assert np.isnan(model_size("mine"))
+
+
+def test_a_measure_without_rows_is_empty():
+    nothing = of_paper(
+        pd.DataFrame(columns="source weak strong dataset objective method setting metric value".split())
+    )
+    wheres = [{"experiment": "table4", "method": "filter", "keep_fraction": share} for share in (0.3, 0.4)]
+    for measure in (
+        over_best({"experiment": "table4"}, wheres),
+        own_choice_pays(wheres, match=ARM, per=("data",)),
+    ):
+        assert not len(measure(nothing, "gra").effects)
+
+
+# What is written.
+
+
+def test_files_name_every_claim_with_its_scale(everything, tmp_path):
+    folder, found = everything
+    first = [path.read_bytes() for path in write_claims(list(found.values()), tmp_path, "toy")]
+    again = judge_all(load(folder, "toy"), folder / "toy")
+    assert [path.read_bytes() for path in write_claims(again, tmp_path, "toy")] == first
+    folder = tmp_path
+    data = json.loads((folder / "claims.json").read_text())
+    assert [claim["id"] for claim in data["claims"]] == [claim.id for claim in CLAIMS]
+    assert sum(data["counts"].values()) == len(CLAIMS) and set(data["counts"]) == set(VERDICTS)
+    text = (folder / "claims.md").read_text()
+    for claim in data["claims"]:
+        assert claim["verdict"] in VERDICTS and claim["scale"] == "toy"
+        (line,) = [line for line in text.splitlines() if line.startswith(f"| {claim['id']} |")]
+        assert f"| {claim['verdict']} (toy scale) |" in line
+    assert "not about models of 13 billion parameters" in text
+
+
+def test_other_scales_are_not_called_toy(tmp_path, paper):
+    results = load(pair_of_arms(tmp_path, (5, 6, 7)), "toy")
+    ours = of_results(results, pd.DataFrame(columns=CONFIDENCE_COLUMNS))
+    outcome = assess(BY_ID["table1_dpo_cw_over_ws"], ours, paper, "paper")
+    assert outcome.shown == "reproduced (paper scale)"

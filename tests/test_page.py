@@ -1,0 +1,193 @@
+"""report.html over made-up results: complete, self-contained, escaped, the same bytes again, readable by assistive tools."""
+
+import itertools
+import re
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+from claims_results import SCRIPT, complete, texts, write
+
+from cwpo.report.build import build_report
+from cwpo.report.claims.ledger import CLAIMS
+from cwpo.report.claims.verdict import VERDICTS
+from cwpo.report.html.document import write_page
+from cwpo.report.html.markdown import to_html
+from cwpo.report.html.parts import natural
+from cwpo.report.html.provenance import _ranges
+from cwpo.report.html.texts import disagreements, samples
+from cwpo.results import DISAGREEMENT_COLUMNS, SAMPLE_COLUMNS
+
+VOID = {"meta", "img", "br"}
+
+
+class Reader(HTMLParser):
+    """Collects tags with their attributes, in order, and refuses tags that are not closed in order."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.open: list[str] = []
+        self.feed(page)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    folder = complete(tmp_path_factory.mktemp("page"))
+    return folder, build_report(folder, "toy")
+
+
+@pytest.fixture(scope="module")
+def page(built):
+    return (built[0] / "toy/report.html").read_text(encoding="utf-8")
+
+
+def test_report_writes_claims_and_the_page(built):
+    folder, written = built
+    assert {folder / "toy" / name for name in ("claims.json", "claims.md", "report.html")} <= set(written)
+
+
+def test_it_loads_nothing_from_anywhere(page):
+    reader = Reader(page)
+    assert not {"script", "link", "iframe", "object", "embed", "video", "base"} & {
+        tag for tag, _ in reader.tags
+    }
+    sources = [attrs["src"] for _, attrs in reader.tags if "src" in attrs]
+    assert sources and all(source.startswith("data:image/png;base64,") for source in sources)
+    assert "url(" not in page and "@import" not in page
+    outside = {attrs["href"] for attrs in reader.all("a") if "//" in attrs["href"]}
+    assert outside == {"https://arxiv.org/abs/2603.04968"}
+
+
+def test_every_claim_stands_there_with_its_verdict_and_scale(page):
+    ids = {attrs["id"] for _, attrs in Reader(page).tags if "id" in attrs}
+    assert {f"claim-{claim.id}" for claim in CLAIMS} <= ids
+    shown = re.findall(r'<span class="badge [a-z-]+">([^<]*scale\))</span>', page)
+    assert len(shown) == len(CLAIMS)
+    assert {text.partition(" (")[0] for text in shown} <= set(VERDICTS)
+    assert all(text.endswith("(toy scale)") for text in shown)
+
+
+def test_every_table_and_figure_that_was_made_stands_there(built, page):
+    _, written = built
+    ids = {attrs["id"] for _, attrs in Reader(page).tags if "id" in attrs}
+    tables = {
+        f"table-{path.stem}" for path in written if path.parent.name == "tables" and path.suffix == ".md"
+    }
+    figures = {f"figure-{path.stem}" for path in written if path.suffix == ".png"}
+    assert len(tables) > 2 and figures and tables | figures <= ids
+
+
+def test_texts_of_models_are_text(page):
+    assert "<script" not in page and "<b>" not in page
+    assert (
+        "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt; **not bold** | &amp; [link](http://example.org)"
+        in page
+    )
+
+
+def test_links_within_the_page_lead_somewhere(page):
+    reader = Reader(page)
+    ids = [attrs["id"] for _, attrs in reader.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    assert {attrs["href"][1:] for attrs in reader.all("a") if attrs["href"].startswith("#")} <= set(ids)
+
+
+def test_links_to_files_lead_to_files(built, page):
+    folder, _ = built
+    files = {a["href"] for a in Reader(page).all("a") if not re.match(r"#|\w+:", a["href"])}
+    assert files and all((folder / "toy" / name).is_file() for name in files)
+
+
+def test_it_is_readable_with_assistive_tools(page):
+    reader = Reader(page)
+    assert reader.all("html") == [{"lang": "en"}]
+    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in reader.all("meta")
+    levels = [int(tag[1]) for tag, _ in reader.tags if re.fullmatch(r"h\d", tag)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+    assert all(attrs.get("alt") for attrs in reader.all("img"))
+    assert all(attrs.get("scope") in ("row", "col") for attrs in reader.all("th"))
+    assert len(reader.all("table")) == page.count(
+        '<div class="scroll" tabindex="0" role="region" aria-label='
+    ) - len(reader.all("img"))
+
+
+def test_the_same_results_give_the_same_bytes(built):
+    folder, _ = built
+    before = (folder / "toy/report.html").read_bytes()
+    build_report(folder, "toy")
+    assert (folder / "toy/report.html").read_bytes() == before
+
+
+def test_a_page_without_any_runs(tmp_path):
+    from cwpo.report.collect import load
+
+    write(tmp_path, [])
+    page = write_page(load(tmp_path, "toy"), [], [], tmp_path / "toy").read_text()
+    Reader(page)
+    assert page.count("Not run.") == 4
+
+
+def test_markdown_of_our_pages():
+    text = "# Title\n\nSome **bold** text <b>raw</b> ![x](http://a/b.png)\n\n### Part\n\n| a | b |\n|---|---:|\n| x & y | 1 |\n\n[f.csv](f.csv)"
+    html = to_html(text, label='a "b"', folder="tables")
+    assert "<h3>Title</h3>" in html and "<h4>Part</h4>" in html
+    assert "<strong>bold</strong> text &lt;b&gt;raw&lt;/b&gt;" in html and "<img" not in html
+    assert '<div class="scroll" tabindex="0" role="region" aria-label="a &quot;b&quot;"><table>' in html
+    assert '<th scope="row">x &amp; y</th>' in html and '<td class="number">1</td>' in html
+    assert '<th scope="col">a</th>' in html and '<th scope="col" class="number">b</th>' in html
+    assert '<a href="tables/f.csv">' in html
+
+
+def test_names_are_sorted_as_people_do():
+    names = ["figure10", "table12", "calibration", "table2", "figure3_right", "figure3_left", "table1"]
+    assert sorted(names, key=natural) == [
+        "table1",
+        "table2",
+        "table12",
+        "figure3_left",
+        "figure3_right",
+        "figure10",
+        "calibration",
+    ]
+
+
+def test_seeds_are_written_as_ranges():
+    assert _ranges([0, 1, 2, 1000, 1001, 7000]) == "0-2, 1000-1001, 7000"
+
+
+def test_empty_responses_are_said_to_be_empty(tmp_path):
+    (tmp_path / "toy").mkdir()
+    texts(tmp_path / "toy")
+    frame = pd.read_csv(tmp_path / "toy/samples.csv")
+    frame.loc[frame["method"] == "human", "response"] = None
+    html = samples(frame[SAMPLE_COLUMNS])
+    assert html.count("<em>(empty)</em>") == 4  # two data sets, two prompts
+    assert SCRIPT not in html
+
+
+def test_gold_says_who_was_right(tmp_path):
+    (tmp_path / "toy").mkdir()
+    texts(tmp_path / "toy")
+    frame = pd.read_csv(tmp_path / "toy/disagreements.csv")
+    first = (frame["data"] == "harmless") & (frame["band"] == "low")
+    frame.loc[frame.index[first][:2], "gold_human"] = 3.0
+    assert "in 1 of the 3 shown" in disagreements(frame[DISAGREEMENT_COLUMNS])
+
+
+def test_no_texts_are_not_run():
+    assert samples(pd.DataFrame(columns=SAMPLE_COLUMNS)) == "<p>Not run.</p>"
+    assert disagreements(pd.DataFrame(columns=DISAGREEMENT_COLUMNS)) == "<p>Not run.</p>"
