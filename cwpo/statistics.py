@@ -3,11 +3,15 @@
 Where a function takes per-seed values it wants a sequence of 1-D arrays, one per seed, one number per prompt. Its interval
 comes from a two-level bootstrap: seeds are resampled, then prompts within each drawn seed. With one seed it covers the
 prompts only; with three it is honest about prompts and optimistic about seeds.
+
+What many intervals share is computed once: `resample_counts` draws how often each prompt is taken, `resampled_means` gives the
+means of one run under these draws, and `interval_of` joins the means of several seeds in an independent order for each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,9 +19,6 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 PerSeed = Any  # ArrayLike, or one ArrayLike per seed
-MOSTLY_DISTINCT = (
-    0.75  # above this share of distinct values, drawing prompts is faster than drawing their counts
-)
 
 
 class GoldRewardAccuracy(NamedTuple):
@@ -64,15 +65,86 @@ def bootstrap_interval(
 ) -> Interval:
     """Mean over seeds of the means over prompts, with its percentile bootstrap interval."""
     groups = _per_seed(values)
+    means = np.stack([resampled_means(group[None], resamples, seed)[0] for group in groups])
+    centres = [float(group.mean()) for group in groups]
+    return interval_of(centres, means, confidence=confidence, seed=seed)
+
+
+def clustered_interval(
+    clusters: Sequence[Sequence[ArrayLike]], *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> Interval:
+    """Mean over seeds of the mean over a seed's cells (data sets, objectives) of the means over prompts.
+
+    clusters[seed][cell] has one number per prompt; every seed must have the same cells. The seed is what is resampled, with
+    all of its cells together, then the prompts within each cell: cells of one seed are not independent draws. Raises
+    ValueError where seeds have different numbers of cells.
+    """
+    sizes = {len(cells) for cells in clusters}
+    if len(sizes) != 1:
+        raise ValueError(f"every seed needs the same cells; there are seeds with {sorted(sizes)} of them")
+    groups = [_per_seed(list(cells)) for cells in clusters]
+    means = [[resampled_means(cell[None], resamples, seed)[0] for cell in cells] for cells in groups]
+    centres = [float(np.mean([cell.mean() for cell in cells])) for cells in groups]
+    return interval_of(centres, mean_of_cells(means, seed=seed), confidence=confidence, seed=seed)
+
+
+def mean_of_cells(means: Sequence[Sequence[ArrayLike]], *, seed: int = 0) -> Floats:
+    """(seeds, R) from means[seed][cell], each (R,) resampled means: their mean over cells, every cell in an order of its own."""
     rng = np.random.default_rng(seed)
-    means = np.stack([_resampled_means(group, resamples, rng) for group in groups])
-    drawn = rng.integers(len(groups), size=(resamples, len(groups)))
+    return np.stack(
+        [
+            np.mean([rng.permutation(np.asarray(cell, dtype=np.float64)) for cell in cells], axis=0)
+            for cells in means
+        ]
+    )
+
+
+def interval_of(
+    centres: Sequence[float], means: ArrayLike, *, confidence: float = 0.95, seed: int = 0
+) -> Interval:
+    """The mean of `centres` (one per seed) and the percentile interval of their resampled `means`, (seeds, R)."""
+    drawn_means = np.asarray(means, dtype=np.float64)
+    n, resamples = drawn_means.shape
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(n, size=(resamples, n))
     # A seed drawn twice must bring two different resamples of its prompts.
     inner = rng.integers(resamples, size=drawn.shape)
-    totals = means[drawn, inner].mean(axis=1)
+    totals = drawn_means[drawn, inner].mean(axis=1)
     tail = (1 - confidence) / 2
     low, high = np.quantile(totals, [tail, 1 - tail])
-    return Interval(float(np.mean([group.mean() for group in groups])), float(low), float(high))
+    return Interval(float(np.mean(centres)), float(low), float(high))
+
+
+def proportion_interval(
+    shares: Sequence[float],
+    counts: Sequence[int],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """As bootstrap_interval, of shares in [0, 1] of `counts` trials, one per seed, whose single outcomes are not at hand.
+
+    Resampling n zeros and ones draws a binomial number of ones, so nothing is lost. Raises ValueError for other shares.
+    """
+    p = np.asarray(shares, dtype=np.float64)
+    if not len(p) or not np.all((p >= 0) & (p <= 1)):
+        raise ValueError(f"shares must be in [0, 1], one per seed; got {list(shares)}")
+    n = np.asarray(counts)[:, None]
+    means = np.random.default_rng([seed, 1]).binomial(n, p[:, None], size=(len(p), resamples)) / n
+    return interval_of(p.tolist(), means, confidence=confidence, seed=seed)
+
+
+def subset_spread(values: ArrayLike, subsets: int = 3) -> tuple[float, float]:
+    """Mean and standard deviation (n - 1) of the means of `subsets` disjoint, nearly equal parts of `values`, in their order.
+
+    The paper's Table 20. Raises ValueError where there are fewer values than parts.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    if len(x) < subsets:
+        raise ValueError(f"{len(x)} prompts cannot be cut into {subsets} subsets")
+    means = [part.mean() for part in np.array_split(x, subsets)]
+    return float(np.mean(means)), float(np.std(means, ddof=1))
 
 
 def paired_difference(
@@ -85,6 +157,27 @@ def paired_difference(
     differences = [np.subtract(*_same_prompts(x, y)) for x, y in zip(first, second, strict=True)]
     interval = bootstrap_interval(differences, confidence=confidence, resamples=resamples, seed=seed)
     return PairedDifference(*interval, len(differences), sum(map(len, differences)))
+
+
+def resampled_means(values: ArrayLike, resamples: int, seed: int = 0) -> Floats:
+    """(M, R): the means of M samples, values (M, N), each over R draws of N of its numbers with replacement.
+
+    All samples of one size share their draws, so the difference of two rows is the resampled difference of the samples on the
+    same prompts. `interval_of` draws among the R anew for every seed, which makes seeds independent again.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    return x @ resample_counts(x.shape[1], resamples, seed).T / x.shape[1]
+
+
+@lru_cache(maxsize=8)
+def resample_counts(size: int, resamples: int, seed: int = 0) -> Floats:
+    """(R, N): how often each of N values is taken in R draws of N with replacement; every row sums to N."""
+    rng = np.random.default_rng([seed, size])
+    cells = np.arange(resamples)[:, None] * size + rng.integers(size, size=(resamples, size))
+    counts = np.bincount(cells.ravel(), minlength=resamples * size).reshape(resamples, size)
+    drawn = counts.astype(np.float64)
+    drawn.flags.writeable = False
+    return drawn
 
 
 def principal_plane(points: ArrayLike) -> Callable[[ArrayLike], Floats]:
@@ -111,15 +204,6 @@ def mean_shift(points: ArrayLike, others: ArrayLike) -> float:
     centre = x.mean(axis=0)
     spread = np.sqrt(((x - centre) ** 2).sum(axis=1).mean())
     return float(np.linalg.norm(y.mean(axis=0) - centre) / spread)
-
-
-def _resampled_means(group: Floats, resamples: int, rng: np.random.Generator) -> Floats:
-    # Few distinct values (wins and losses, or discrete rewards) need only their counts.
-    distinct, counts = np.unique(group, return_counts=True)
-    if len(distinct) <= MOSTLY_DISTINCT * len(group):
-        drawn = rng.multinomial(len(group), counts / len(group), size=resamples)
-        return drawn @ distinct / len(group)
-    return np.array([group[rng.integers(len(group), size=len(group))].mean() for _ in range(resamples)])
 
 
 def _per_seed(values: PerSeed) -> list[Floats]:

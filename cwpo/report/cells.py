@@ -8,28 +8,37 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cwpo.report.collect import Results
+from cwpo.report.collect import RESAMPLES, Results, one_per_seed
 from cwpo.results import ResultsError
-from cwpo.statistics import bootstrap_interval, paired_difference
+from cwpo.statistics import (
+    Floats,
+    Interval,
+    clustered_interval,
+    interval_of,
+    mean_of_cells,
+)
 
 NOT_RUN = "not run"
-RESAMPLES = 1000
+FEW_SEEDS = 5  # up to so many, the value of every seed is shown
+RULE = (
+    "A difference is taken on the same prompts, then averaged over the cells (data sets, models, objectives, settings) within each "
+    "seed; its interval resamples the seeds, all cells of a drawn seed together, and then the prompts of each cell. With three "
+    "seeds such an interval is optimistic, so the value of every seed stands beside it."
+)
 
 
 def outcome(results: Results, rows: pd.DataFrame) -> dict[str, Any]:
-    """GRA in percent and mean gold rewards of the arms in `rows` (its seeds), with intervals and counts; {} if none ran."""
+    """GRA in percent and mean gold rewards of the runs in `rows`, one per seed, with intervals and counts; {} if none ran."""
     if not len(rows):
         return {}
-    gra = bootstrap_interval(results.wins(rows), resamples=RESAMPLES)
-    reward = bootstrap_interval(results.gold(rows), resamples=RESAMPLES)
+    keys = list(rows["run_key"])
+    resampled = [results.resampled[key] for key in keys]
+    gra = interval_of([float(wins.mean()) for wins in results.wins(rows)], [wins for wins, _ in resampled])
+    reward = interval_of([float(gold.mean()) for gold in results.gold(rows)], [gold for _, gold in resampled])
     return {
-        "gra": 100 * gra.mean,
-        "gra_low": 100 * gra.low,
-        "gra_high": 100 * gra.high,
+        **_named("gra", gra, 100),
         "tie_rate": 100 * float(rows["tie_rate"].mean()),
-        "reward": reward.mean,
-        "reward_low": reward.low,
-        "reward_high": reward.high,
+        **_named("reward", reward),
         "reward_sft": float(rows["reward_sft_mean"].mean()),
         "seeds": len(rows),
         "prompts": int(rows["n_eval"].sum()),
@@ -37,62 +46,124 @@ def outcome(results: Results, rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def compare(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str]) -> dict[str, Any]:
-    """Arm a against arm b on the same prompts: gold-reward difference and win rate, over the rows that agree in `on`.
+    """Arm a less arm b on the same prompts, over the runs that agree in `on`, which holds "seed"; {} if there are none.
 
-    The intervals resample these runs (each data set, objective and seed is one), then the prompts of each. `by_seed` has
-    the mean difference of every seed, in the order of seeds. Raises ResultsError where the prompts are not the same.
+    Difference of mean gold rewards, of GRA in points, and the win rate, ties half, averaged over the cells within each seed;
+    the seed is what the intervals resample (see RULE). Only cells that every seed has count, so that all seeds average the
+    same. Raises ResultsError where the prompts are not the same or an arm has two runs in one cell and seed.
     """
-    pairs = a.merge(b, on=list(on), suffixes=("", "_b"))
+    pairs = _balanced(_paired(results, a, b, on), [name for name in on if name != "seed"])
     if not len(pairs):
         return {}
-    first = results.gold(pairs)
-    second = [results.rewards[key].reward for key in pairs["run_key_b"]]
+    gold: dict[int, list[Floats]] = {}
+    gra: dict[int, list[Floats]] = {}
+    wins: dict[int, list[Floats]] = {}
+    centres: dict[str, list[float]] = {"gold": [], "gra": []}
+    for seed, rows in pairs.groupby("seed", sort=True):
+        by_cell: dict[str, list[float]] = {"gold": [], "gra": []}
+        for key, other in zip(rows["run_key"], rows["run_key_b"]):
+            mine, theirs = results.rewards[key], results.rewards[other]
+            (my_wins, my_gold), (their_wins, their_gold) = results.resampled[key], results.resampled[other]
+            gold.setdefault(seed, []).append(my_gold - their_gold)
+            gra.setdefault(seed, []).append(my_wins - their_wins)
+            wins.setdefault(seed, []).append(
+                (mine.reward > theirs.reward) + (mine.reward == theirs.reward) / 2
+            )
+            by_cell["gold"].append(float(np.mean(mine.reward - theirs.reward)))
+            by_cell["gra"].append(
+                float(np.mean(mine.reward > mine.reward_sft) - np.mean(theirs.reward > theirs.reward_sft))
+            )
+        for name, values in by_cell.items():
+            centres[name].append(float(np.mean(values)))
+    difference = interval_of(centres["gold"], mean_of_cells(list(gold.values())))
+    accuracy = interval_of(centres["gra"], mean_of_cells(list(gra.values())))
+    return {
+        **_named("difference", difference),
+        "by_seed": "; ".join(f"{value:.3f}" for value in centres["gold"]),
+        **_named("gra_difference", accuracy, 100),
+        "gra_by_seed": "; ".join(f"{100 * value:.1f}" for value in centres["gra"]),
+        **_named("win_rate", clustered_interval(list(wins.values()), resamples=RESAMPLES), 100),
+        "seeds": len(gold),
+        "cells": len(pairs) // len(gold),
+        "prompts": int(pairs["n_eval"].sum()),
+    }
+
+
+def _paired(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str]) -> pd.DataFrame:
+    pairs = a.merge(b[[*on, "run_key", "experiment"]], on=list(on), suffixes=("", "_b"))
+    twice = pairs[pairs.duplicated(list(on), keep=False)]
+    if len(twice):
+        one_per_seed(twice.drop_duplicates("run_key"))
+        one_per_seed(twice.assign(run_key=twice["run_key_b"]).drop_duplicates("run_key"))
     for key, other in zip(pairs["run_key"], pairs["run_key_b"]):
         if results.rewards[key].prompts != results.rewards[other].prompts:
             raise ResultsError(
                 f"runs {key} and {other} answered different prompts, so they cannot be compared pair by pair"
             )
-    by_run = pd.Series([float(np.mean(x - y)) for x, y in zip(first, second)], index=pairs["seed"])
-    difference = paired_difference(first, second, resamples=RESAMPLES)
-    wins = bootstrap_interval(
-        [(x > y) + (x == y) / 2 for x, y in zip(first, second, strict=True)], resamples=RESAMPLES
-    )
+    return pairs
+
+
+def _balanced(pairs: pd.DataFrame, cell: Sequence[str]) -> pd.DataFrame:
+    """The rows of the cells that every seed has; if there is none, those of the seeds that every cell has."""
+    if not len(pairs):
+        return pairs
+    which = pairs.groupby(list(cell), dropna=False, sort=True).ngroup()
+    seeds_of = pairs.groupby(which)["seed"].transform("nunique")
+    whole = pairs[seeds_of == pairs["seed"].nunique()]
+    if not len(whole):
+        cells_of = which.groupby(pairs["seed"]).transform("nunique")
+        whole = pairs[cells_of == which.nunique()]
+    return whole.assign(_cell=which).sort_values(["_cell", "seed"], kind="stable").drop(columns="_cell")
+
+
+def _named(name: str, found: Interval, factor: float = 1) -> dict[str, float]:
     return {
-        "difference": difference.mean,
-        "difference_low": difference.low,
-        "difference_high": difference.high,
-        "by_seed": "; ".join(f"{mean:.3f}" for mean in by_run.groupby(level=0).mean()),
-        "win_rate": 100 * wins.mean,
-        "win_low": 100 * wins.low,
-        "win_high": 100 * wins.high,
-        "runs": len(pairs),
-        "prompts": difference.n_prompts,
+        name: factor * found.mean,
+        f"{name}_low": factor * found.low,
+        f"{name}_high": factor * found.high,
     }
+
+
+def excludes_zero(cell: dict[str, Any], name: str) -> bool:
+    """Whether the interval of a difference lies on one side of 0."""
+    return name in cell and (cell[f"{name}_low"] > 0 or cell[f"{name}_high"] < 0)
 
 
 def interval(cell: dict[str, Any], name: str, digits: int = 1) -> str:
     """`61.3 [60.1, 62.4]`, or `not run`."""
-    if name not in cell:
+    if pd.isna(cell.get(name)):
         return NOT_RUN
-    low, high = (cell[f"{name.split('_')[0]}_{side}"] for side in ("low", "high"))
+    low, high = cell[f"{name}_low"], cell[f"{name}_high"]
     return f"{cell[name]:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
-def published(value: float | None) -> str:
+def plain(cell: dict[str, Any], name: str, digits: int = 2) -> str:
+    """`1.41`, or `not run`."""
+    return NOT_RUN if pd.isna(cell.get(name)) else f"{cell[name]:.{digits}f}"
+
+
+def by_seed(values: str, seeds: int) -> str:
+    """`0.1; 0.2; 0.3`, or of many seeds the lowest and the highest."""
+    if seeds <= FEW_SEEDS:
+        return values
+    numbers = sorted(values.split("; "), key=float)
+    return f"{numbers[0]} to {numbers[-1]}"
+
+
+def published(value: float | None, digits: int = 1) -> str:
     """The paper's number, or a dash where it has none."""
-    return "–" if value is None else f"{value:.1f}"
+    return "–" if value is None or pd.isna(value) else f"{value:.{digits}f}"
 
 
-def counts(cells: Sequence[dict[str, Any]], numbers: Iterable[int]) -> str:
+def counts(cells: Sequence[dict[str, Any]], numbers: Iterable[int], what: str = "prompts") -> str:
     """`3 seeds (0, 1, 2) and 3,000 prompts per cell`, a range where cells differ; cells that have not run do not count."""
-    ran = [cell for cell in cells if pd.notna(cell.get("gra"))]
+    ran = [cell for cell in cells if pd.notna(cell.get("seeds"))]
     if not ran:
         return NOT_RUN
     seeds, prompts = (sorted({int(c[name]) for c in ran}) for name in ("seeds", "prompts"))
-
     which = ", ".join(str(number) for number in sorted(set(numbers)))
     word = "seed" if seeds == [1] else "seeds"
-    return f"{span(seeds)} {word} ({which}) and {span(prompts)} prompts (all seeds together) per cell"
+    return f"{span(seeds)} {word} ({which}) and {span(prompts)} {what} (all seeds together) per cell"
 
 
 def span(values: Sequence[int]) -> str:

@@ -3,35 +3,59 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cwpo.errors import InputError
+from cwpo.report.models import FAMILIES, family
 from cwpo.results import (
     ANNOTATOR_COLUMNS,
+    CONFIDENCE_COLUMNS,
     DETAIL_COLUMNS,
+    DISAGREEMENT_COLUMNS,
+    EMBEDDING_COLUMNS,
     REWARD_COLUMNS,
     RUN_COLUMNS,
+    SAMPLE_COLUMNS,
     ResultsError,
     RunRewards,
     read_rows,
 )
+from cwpo.statistics import Floats, resampled_means
 
 SCALE_NOTES = {
     "toy": "toy scale: synthetic world, models of 10^4 to 10^5 parameters",
     "paper": "paper scale: the published models and data",
 }
-METHOD_NAMES = {"human": "Human", "ws_po": "WS-PO", "cw_po": "CW-PO", "filter": "Top-N%"}
+METHOD_NAMES = {
+    "human": "Human",
+    "ws_po": "WS-PO",
+    "cw_po": "CW-PO",
+    "filter": "Top-N%",
+    "human_all": "Human 100 %",
+    "human_labeled": "Human, labeled part",
+    "gold": "Gold labels",
+    "flips": "Uniform flips",
+    "online_ws_po": "Online WS-PO",
+    "online_cw_po": "Online CW-PO",
+    "online_rm": "Online, reward model",
+}
 DATA_NAMES = {
     "harmless": "Harmless",
     "helpful": "Helpful",
     "hh_rlhf": "HH-RLHF",
     "tldr": "TL;DR",
     "ufb": "UFB",
+    "shp_askacademia": "AskAcademia",
+    "shp_askbaking": "AskBaking",
+    "shp_askengineers": "AskEngineers",
+    "shp_askphilosophy": "AskPhilosophy",
 }
-FAMILIES = {"opt": "OPT", "qwen": "Qwen", "llama": "Llama"}
+RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -42,22 +66,56 @@ class Results:
     runs: pd.DataFrame
     annotators: pd.DataFrame
     details: pd.DataFrame
+    confidences: pd.DataFrame
+    samples: pd.DataFrame
+    disagreements: pd.DataFrame
+    embeddings: pd.DataFrame
     rewards: dict[str, RunRewards]
     paper: pd.DataFrame
 
-    def of(self, experiment: str) -> pd.DataFrame:
-        """The rows of runs.csv of one experiment, with the family of the strong model."""
-        rows = self.runs[self.runs["experiment"] == experiment]
-        return rows.assign(family=[family(name) for name in rows["strong"]])
+    def of(self, *experiments: str) -> pd.DataFrame:
+        """The rows of runs.csv and details.csv of the first of these experiments that has any, with the strong model's family."""
+        for name in experiments:
+            rows = self._arms[self._arms["experiment"] == name]
+            if len(rows):
+                break
+        return rows
 
-    def wins(self, rows: pd.DataFrame) -> list[np.ndarray]:
+    def annotators_of(self, experiment: str) -> pd.DataFrame:
+        """The rows of annotators.csv of one experiment, with the weak model's family."""
+        rows = self.annotators[self.annotators["experiment"] == experiment]
+        return rows.assign(family=[family(name) for name in rows["weak"]])
+
+    def wins(self, rows: pd.DataFrame) -> list[Floats]:
         """Per row (seed), 1 where the aligned model beats its SFT model on a prompt, else 0."""
         found = [self.rewards[key] for key in rows["run_key"]]
         return [(run.reward > run.reward_sft).astype(float) for run in found]
 
-    def gold(self, rows: pd.DataFrame) -> list[np.ndarray]:
+    def gold(self, rows: pd.DataFrame) -> list[Floats]:
         """Per row (seed), the aligned model's gold reward on each prompt, in the order of prompt ids."""
         return [self.rewards[key].reward for key in rows["run_key"]]
+
+    @cached_property
+    def _arms(self) -> pd.DataFrame:
+        joined = self.runs.merge(self.details, on="run_key", how="left")
+        return joined.assign(family=[family(name) for name in joined["strong"]])
+
+    @cached_property
+    def resampled(self) -> dict[str, tuple[Floats, Floats]]:
+        """By run key, the resampled means, (RESAMPLES,), of wins over the SFT model and of gold rewards.
+
+        Runs with equally many prompts share their draws, so two runs on the same prompts can be subtracted.
+        """
+        by_size: dict[int, list[str]] = {}
+        for key, run in self.rewards.items():
+            by_size.setdefault(len(run.reward), []).append(key)
+        found = {}
+        for keys in by_size.values():
+            gold = np.stack([self.rewards[key].reward for key in keys])
+            wins = gold > np.stack([self.rewards[key].reward_sft for key in keys])
+            both = resampled_means(wins, RESAMPLES), resampled_means(gold, RESAMPLES)
+            found |= {key: (w, g) for key, w, g in zip(keys, *both)}
+        return found
 
 
 def load(results: Path, scale: str) -> Results:
@@ -84,6 +142,10 @@ def load(results: Path, scale: str) -> Results:
         runs=runs,
         annotators=read("annotators.csv", ANNOTATOR_COLUMNS),
         details=read("details.csv", DETAIL_COLUMNS),
+        confidences=read("confidences.csv", CONFIDENCE_COLUMNS),
+        samples=read("samples.csv", SAMPLE_COLUMNS),
+        disagreements=read("disagreements.csv", DISAGREEMENT_COLUMNS),
+        embeddings=read("embeddings.csv", EMBEDDING_COLUMNS),
         rewards=rewards,
         paper=_paper(results / "paper" / "paper_results.csv"),
     )
@@ -131,25 +193,22 @@ def one_per_seed(rows: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
-def family(model: str) -> str:
-    """opt, qwen or llama from the last part of a model's name; the name itself for others."""
-    last = model.rsplit("/", 1)[-1].lower()
-    return next((key for key in FAMILIES if last.startswith(key)), last)
-
-
 def _paper(path: Path) -> pd.DataFrame:
     columns = "source weak strong dataset objective method setting metric value std note".split()
     return pd.read_csv(path, keep_default_na=False) if path.is_file() else pd.DataFrame(columns=columns)
 
 
-def paper_value(paper: pd.DataFrame, **conditions: str) -> float | None:
+def paper_row(paper: pd.DataFrame, **conditions: str) -> dict[str, Any] | None:
     """The one published number, in percent, that meets the conditions; `weak` matches by its beginning. None if none does."""
     rows = paper
     for column, wanted in conditions.items():
-        if column == "weak":
-            rows = rows[rows[column].str.startswith(wanted)]
-        else:
-            rows = rows[rows[column] == wanted]
+        rows = rows[rows[column].str.startswith(wanted) if column == "weak" else rows[column] == wanted]
     if len(rows) > 1:
         raise ValueError(f"{len(rows)} published numbers meet {conditions}")
-    return float(rows["value"].iloc[0]) if len(rows) else None
+    return dict(rows.iloc[0]) if len(rows) else None
+
+
+def paper_value(paper: pd.DataFrame, **conditions: str) -> float | None:
+    """As `paper_row`, the number alone."""
+    row = paper_row(paper, **conditions)
+    return None if row is None else float(row["value"])

@@ -1,4 +1,4 @@
-"""One table of the report as it is written: Markdown for people, tidy CSV for programs."""
+"""One table of the report as it is written: Markdown for people, tidy CSV for programs, LaTeX for papers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from cwpo.report.collect import SCALE_NOTES
+from cwpo.report.latex import at_scale
 from cwpo.results import UNROUNDED
 
 
@@ -15,7 +16,8 @@ from cwpo.results import UNROUNDED
 class Page:
     """`text` is the Markdown body, None for a CSV without a page of its own; `frame` has one row per cell.
 
-    `own` marks runs that no experiment file makes, perhaps on real pairs and models: the page says so.
+    `own` marks runs that no experiment file makes, perhaps on real pairs and models: the page says so. `made_by` is the
+    experiment that makes its rows, where that is not its name.
     """
 
     name: str
@@ -24,6 +26,8 @@ class Page:
     frame: pd.DataFrame
     commits: pd.Series
     own: bool = False
+    tex: str | None = None
+    made_by: str = ""
 
     def write(self, folder: Path, scale: str) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
@@ -37,7 +41,7 @@ class Page:
         commits = (
             ", ".join(sorted({str(c) for c in self.commits if isinstance(c, str) and c})) or "not recorded"
         )
-        made = f"Made by `make reproduce SCALE={scale} EXPERIMENT={self.experiment}`"
+        made = f"Made by `make reproduce SCALE={scale} EXPERIMENT={self.made_by or self.name}`"
         if self.own:
             note = (
                 f"{scale} scale: hyperparameters of conf/scale/{scale}.yaml, data and models as named below"
@@ -48,9 +52,8 @@ class Page:
             f"[{table.name}]({table.name}); commit {commits}.\n",
             encoding="utf-8",
         )
-        return [page, table]
-
-    @property
-    def experiment(self) -> str:
-        """The experiment whose rows this page shows."""
-        return {"calibration": "table13"}.get(self.name, self.name)
+        if self.tex is None:
+            return [page, table]
+        latex = folder / f"{self.name}.tex"
+        latex.write_text(at_scale(self.tex, scale), encoding="utf-8")
+        return [page, table, latex]

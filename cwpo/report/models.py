@@ -1,0 +1,47 @@
+"""Which of the paper's models a model of ours plays the part of, and how models are called in tables."""
+
+from __future__ import annotations
+
+FAMILIES = {"opt": "OPT", "qwen": "Qwen", "llama": "Llama"}
+# The toy models of conf/scale/toy.yaml, by family and size. At paper scale models have the paper's own names.
+STAND_INS = {
+    "opt-32x1": "opt-125m",
+    "opt-32x2": "opt-1.3b",
+    "opt-48x2": "opt-2.7b",
+    "opt-48x3": "opt-6.7b",
+    "opt-64x2": "opt-13b",
+    "qwen2-32x1": "qwen2.5-0.5b",
+    "qwen2-32x2": "qwen2.5-1.5b",
+    "qwen2-48x2": "qwen2.5-3b",
+    "qwen2-48x3": "qwen2.5-7b",
+    "qwen2-64x2": "qwen2.5-14b",
+    "llama-48x3": "llama-3.1-8b-instruct",
+}
+LABELS = {"opt": "OPT-", "qwen2.5": "Qwen2.5-", "llama": "Llama-"}
+
+
+def paper_model(name: str) -> str:
+    """The paper's name of a model, `opt-1.3b`; that of another model is the last part of its own, in lower case."""
+    last = name.rsplit("/", 1)[-1].lower()
+    return STAND_INS.get(last, last)
+
+
+def family(model: str) -> str:
+    """opt, qwen or llama from the last part of a model's name; the name itself for others."""
+    last = model.rsplit("/", 1)[-1].lower()
+    return next((key for key in FAMILIES if last.startswith(key)), last)
+
+
+def label(model: str) -> str:
+    """`OPT-1.3B` for world/opt-32x2 and facebook/opt-1.3b; the last part of the name for models the paper does not have."""
+    name = paper_model(model)
+    head, _, size = name.partition("-")
+    if head not in LABELS or not any(name == known for known in STAND_INS.values()):
+        return model.rsplit("/", 1)[-1]
+    return LABELS[head] + (size.upper() if head != "llama" else "3.1-8B")
+
+
+def stands_for(model: str) -> str:
+    """`world/opt-32x2 (as OPT-1.3B)`; the name alone where it is the paper's own, or nobody's."""
+    name = label(model)
+    return model if name.lower() in model.lower() else f"{model} (as {name})"
