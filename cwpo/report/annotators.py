@@ -75,7 +75,10 @@ FIGURE8 = Spec(
     columns=fixed(*(Item(f"{100 * share:g} % poisoned", {"poison_fraction": share}) for share in POISON)),
     rows=(data("harmless"),),
     sections=(weak_models("qwen2.5-0.5b"),),
-    contrasts=tuple((Item(f"{100 * s:g} %", {"poison_fraction": s}), Item("0 %", {"poison_fraction": 0.0})) for s in POISON[1:]),
+    contrasts=tuple(
+        (Item(f"{100 * s:g} %", {"poison_fraction": s}), Item("0 %", {"poison_fraction": 0.0}))
+        for s in POISON[1:]
+    ),
     kind=ANNOTATORS,
 )
 ANNOTATOR_SPECS = (TABLE12, TABLE13, FIGURE8)
@@ -104,7 +107,7 @@ def _seconds(grid: Grid, results: Results) -> str:
             results.paper, source="table6", metric="training_seconds", method=column.paper["method"]
         )
         ours = f"{trained['train_seconds'].mean():.2f}" if len(trained) else "not run"
-        lines.append([column.label, ours, published(theirs, 0), f"{len(trained)}"])
+        lines.append([column.label, ours, published(theirs, digits=0), f"{len(trained)}"])
     return (
         "Seconds of training, mean over data sets, weak models and seeds (ours on another machine than the paper's, so only their "
         f"ratios compare):\n\n{markdown(['', 'seconds', 'paper', 'annotators'], lines)}"

@@ -103,7 +103,12 @@ def figure2_part(name: str, title: str, pair: tuple[str, str]) -> Spec:
 
 
 def arms_on(
-    name: str, title: str, about: str, pairs: Sequence[tuple[str, str]], sets: Sequence[str], columns: Axis = THREE
+    name: str,
+    title: str,
+    about: str,
+    pairs: Sequence[tuple[str, str]],
+    sets: Sequence[str],
+    columns: Axis = THREE,
 ) -> Spec:
     """Human, WS-PO and CW-PO: a section for each pair of models, a row for each data set."""
     return Spec(
@@ -203,7 +208,9 @@ SPECS = (
         kind=replace(
             ARMS,
             main=Number("gra", "win rate over its SFT model, %", 1),
-            second=replace(ARMS.second, title="Mean score by the judge of the same models", short="score (SFT)"),
+            second=replace(
+                ARMS.second, title="Mean score by the judge of the same models", short="score (SFT)"
+            ),
             metric="win_rate_gpt4",
             cells_rule="Win rate: share of test prompts on which the judge prefers the aligned model's response to its own SFT "
             "model's; mean and 95 % bootstrap interval over seeds and the prompts of each",

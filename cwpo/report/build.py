@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from cwpo.report.annotators import calibration, table13
+from cwpo.report.annotators import ANNOTATOR_SPECS, calibration, table6
+from cwpo.report.arm_tables import SPECS
 from cwpo.report.claims.write import judge_all, write_claims
-from cwpo.report.collect import load
-from cwpo.report.figure2 import figure2, figure2_table
+from cwpo.report.collect import Results, load
+from cwpo.report.controls import controls
+from cwpo.report.figure_specs import FIGURE_SPECS
+from cwpo.report.figures import FIGURES
 from cwpo.report.html.document import write_page
 from cwpo.report.other import summaries, tuning
-from cwpo.report.table1 import table1
+from cwpo.report.page import Page
+from cwpo.report.regimes import regimes
+from cwpo.report.render import pages
+from cwpo.report.table20 import TABLE20
 
-TABLES = (table1, figure2_table, table13, calibration, tuning, summaries)
-FIGURES = (figure2,)
+ALL_SPECS = (*SPECS, TABLE20, *FIGURE_SPECS, *ANNOTATOR_SPECS)
+COVERED = {name for spec in ALL_SPECS for name in spec.shown} | {"controls", "regimes", "tuning"}
+TABLES: tuple[Callable[[Results], list[Page]], ...] = (
+    *(partial(pages, spec) for spec in ALL_SPECS),
+    *(table6, calibration, controls, regimes, tuning),
+    partial(summaries, covered=COVERED),
+)
 
 
 def build_report(results: Path, scale: str) -> list[Path]:

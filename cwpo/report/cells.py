@@ -31,6 +31,7 @@ def outcome(results: Results, rows: pd.DataFrame) -> dict[str, Any]:
     """GRA in percent and mean gold rewards of the runs in `rows`, one per seed, with intervals and counts; {} if none ran."""
     if not len(rows):
         return {}
+    rows = one_per_seed(rows)
     keys = list(rows["run_key"])
     resampled = [results.resampled[key] for key in keys]
     gra = interval_of([float(wins.mean()) for wins in results.wins(rows)], [wins for wins, _ in resampled])
@@ -42,6 +43,31 @@ def outcome(results: Results, rows: pd.DataFrame) -> dict[str, Any]:
         "reward_sft": float(rows["reward_sft_mean"].mean()),
         "seeds": len(rows),
         "prompts": int(rows["n_eval"].sum()),
+    }
+
+
+def average(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
+    """As `outcome`, of the mean over cells within each seed, one frame of runs per cell; {} unless all have the same seeds.
+
+    The intervals resample the seeds, all cells of a drawn seed together, and then the prompts of each cell.
+    """
+    ran = [one_per_seed(rows).sort_values("seed") for rows in cells]
+    seeds = {tuple(rows["seed"]) for rows in ran}
+    if len(seeds) != 1 or not seeds.pop():
+        return {}
+    named: dict[str, Any] = {}
+    of_cells = [(results.wins(rows), results.gold(rows), list(rows["run_key"])) for rows in ran]
+    for name, which, factor in (("gra", 0, 100), ("reward", 1, 1)):
+        by_seed = list(zip(*(cell[which] for cell in of_cells)))
+        keys = list(zip(*(cell[2] for cell in of_cells)))
+        centres = [float(np.mean([values.mean() for values in of_seed])) for of_seed in by_seed]
+        drawn = mean_of_cells([[results.resampled[key][which] for key in of_seed] for of_seed in keys])
+        named |= _named(name, interval_of(centres, drawn), factor)
+    return named | {
+        "tie_rate": 100 * float(np.mean([rows["tie_rate"].mean() for rows in ran])),
+        "reward_sft": float(np.mean([rows["reward_sft_mean"].mean() for rows in ran])),
+        "seeds": len(ran[0]),
+        "prompts": int(sum(rows["n_eval"].sum() for rows in ran)),
     }
 
 
@@ -130,9 +156,11 @@ def excludes_zero(cell: dict[str, Any], name: str) -> bool:
 
 
 def interval(cell: dict[str, Any], name: str, digits: int = 1) -> str:
-    """`61.3 [60.1, 62.4]`, or `not run`."""
+    """`61.3 [60.1, 62.4]`, `61.3 ± 0.5` where there is a standard deviation instead, or `not run`."""
     if pd.isna(cell.get(name)):
         return NOT_RUN
+    if f"{name}_std" in cell:
+        return f"{cell[name]:.{digits}f} ± {cell[f'{name}_std']:.{digits}f}"
     low, high = cell[f"{name}_low"], cell[f"{name}_high"]
     return f"{cell[name]:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
@@ -150,9 +178,11 @@ def by_seed(values: str, seeds: int) -> str:
     return f"{numbers[0]} to {numbers[-1]}"
 
 
-def published(value: float | None, digits: int = 1) -> str:
-    """The paper's number, or a dash where it has none."""
-    return "–" if value is None or pd.isna(value) else f"{value:.{digits}f}"
+def published(value: float | None, spread: float | None = None, digits: int = 1) -> str:
+    """The paper's number, with its standard deviation if it prints one, or a dash where it has none."""
+    if value is None or pd.isna(value):
+        return "–"
+    return f"{value:.{digits}f}" + ("" if spread is None or pd.isna(spread) else f" ± {spread:.{digits}f}")
 
 
 def counts(cells: Sequence[dict[str, Any]], numbers: Iterable[int], what: str = "prompts") -> str:

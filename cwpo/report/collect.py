@@ -109,7 +109,7 @@ class Results:
         by_size: dict[int, list[str]] = {}
         for key, run in self.rewards.items():
             by_size.setdefault(len(run.reward), []).append(key)
-        found = {}
+        found: dict[str, tuple[Floats, Floats]] = {}
         for keys in by_size.values():
             gold = np.stack([self.rewards[key].reward for key in keys])
             wins = gold > np.stack([self.rewards[key].reward_sft for key in keys])

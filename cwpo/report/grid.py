@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from cwpo.report.collect import DATA_NAMES, Results, one_per_seed, paper_row
+from cwpo.report.collect import DATA_NAMES, Results, paper_row
 from cwpo.report.models import family, label
 from cwpo.report.spec import ANY, OBJECTIVES, Item, Spec, join, select
 
 Cell = dict[str, Any]
+AVERAGE = "Average"
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def fill(spec: Spec, results: Results) -> Grid | None:
     runs = spec.kind.frame(results, spec.shown)
     if not len(runs):
         return None
-    published = results.paper[results.paper["source"] == spec.published]
+    published = results.paper[results.paper["source"].isin(spec.published)]
     columns = spec.columns(runs)
     lines = [join(items) for items in itertools.product(*(axis(runs) for axis in spec.rows))]
     sections = []
@@ -75,6 +76,8 @@ def fill(spec: Spec, results: Results) -> Grid | None:
                 _cell(spec, results, in_section, published, (heading, line, column)) for column in columns
             ]
             rows.append((line.label, cells))
+        if spec.kind.average is not None and len(lines) > 1:
+            rows.append((AVERAGE, _averages(spec, results, in_section, heading, lines, columns, rows)))
         sections.append(Section(heading.label, rows))
     if not any(section.ran for section in sections):
         return None
@@ -96,9 +99,8 @@ def _cell(
     spec: Spec, results: Results, runs: pd.DataFrame, published: pd.DataFrame, parts: tuple[Item, Item, Item]
 ) -> Cell:
     meaning = join(parts)
-    where = {name: value for name, value in meaning.where.items() if not _lifted(value)}
-    paper = {name: value for name, value in meaning.paper.items() if not _lifted(value)}
-    rows = one_per_seed(select(runs, where))
+    where, paper = _conditions(meaning.where), _conditions(meaning.paper)
+    rows = select(runs, where)
     theirs = paper_row(published, metric=spec.kind.metric, **paper) if len(published) else None
     named = next((where[name] for name in ("strong", "weak") if where.get(name)), None)
     return {
@@ -111,6 +113,41 @@ def _cell(
         "paper_std": float(theirs["std"]) if theirs is not None and theirs["std"] != "" else None,
         **spec.kind.cell(results, rows),
     }
+
+
+def _averages(
+    spec: Spec,
+    results: Results,
+    runs: pd.DataFrame,
+    heading: Item,
+    lines: list[Item],
+    columns: list[Item],
+    rows: list[tuple[str, list[Cell]]],
+) -> list[Cell]:
+    """Per column, the mean over the rows of a section, ours and the paper's, where all of them are there."""
+    assert spec.kind.average is not None
+    cells: list[Cell] = []
+    for index, column in enumerate(columns):
+        parts = [select(runs, _conditions(join((heading, line, column)).where)) for line in lines]
+        theirs = [row[index]["paper"] for _, row in rows]
+        known = all(value is not None for value in theirs)
+        cells.append(
+            {
+                "section": heading.label,
+                "row": AVERAGE,
+                "column": column.label,
+                **_conditions(heading.where),
+                **_conditions(column.where),
+                "paper": sum(theirs) / len(theirs) if known else None,
+                "paper_std": None,
+                **spec.kind.average(results, parts),
+            }
+        )
+    return cells
+
+
+def _conditions(where: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in where.items() if not _lifted(value)}
 
 
 def _lifted(value: Any) -> bool:
@@ -127,8 +164,10 @@ def _differences(spec: Spec, results: Results, runs: pd.DataFrame) -> Iterator[C
     for name, rows in groups:
         for a, b in spec.contrasts:
             first, second = select(rows, a.where), select(rows, b.where)
-            parts = sorted({value for value in first[spec.split]} & set(second[spec.split])) if spec.split else []
-            found = [(_shown(spec.split, part), {spec.split: part}) for part in parts] if len(parts) > 1 else []
+            parts = sorted(set(first[spec.split]) & set(second[spec.split])) if spec.split else []
+            found = (
+                [(_shown(spec.split, part), {spec.split: part}) for part in parts] if len(parts) > 1 else []
+            )
             for part, where in [*found, ("all", {})]:
                 cell = spec.kind.compare(results, select(first, where), select(second, where), on)
                 if cell:

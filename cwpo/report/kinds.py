@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cwpo.report.cells import RULE, compare, outcome
-from cwpo.report.collect import Results
+from cwpo.report.cells import RULE, average, compare, outcome
+from cwpo.report.collect import Results, one_per_seed
 from cwpo.statistics import bootstrap_interval, proportion_interval
 
 
@@ -30,10 +30,14 @@ class Number:
 
 @dataclass(frozen=True)
 class Kind:
-    """How cells are filled, and what they hold. `main` stands beside the paper's number."""
+    """How cells are filled, and what they hold. `main` stands beside the paper's number.
+
+    `average`: the cell of a section's mean over its rows, where that is shown.
+    """
 
     frame: Callable[[Results, Sequence[str]], pd.DataFrame]
     cell: Callable[[Results, pd.DataFrame], dict[str, Any]]
+    average: Callable[[Results, Sequence[pd.DataFrame]], dict[str, Any]] | None
     compare: Callable[[Results, pd.DataFrame, pd.DataFrame, Sequence[str]], dict[str, Any]]
     same: tuple[str, ...]
     main: Number
@@ -53,6 +57,7 @@ def annotator_outcome(results: Results, rows: pd.DataFrame) -> dict[str, Any]:
     """Accuracies in percent and seconds of the annotators in `rows`, one per seed; {} if none were trained."""
     if not len(rows):
         return {}
+    rows = one_per_seed(rows)
     cell: dict[str, Any] = {}
     for name in ("accuracy_human", "accuracy_gold"):
         if rows[name].isna().any():
@@ -94,6 +99,7 @@ def compare_annotators(
 ARMS = Kind(
     frame=lambda results, experiments: results.of(*experiments),
     cell=outcome,
+    average=average,
     compare=compare,
     same=("data", "weak", "strong", "objective", "seed"),
     main=Number("gra", "GRA %", 1),
@@ -122,6 +128,7 @@ ARMS = Kind(
 ANNOTATORS = Kind(
     frame=_annotators,
     cell=annotator_outcome,
+    average=None,
     compare=compare_annotators,
     same=("data", "weak", "human_fraction", "seed"),
     main=Number("accuracy_human", "accuracy vs human labels %", 1),

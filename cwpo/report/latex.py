@@ -91,6 +91,8 @@ def _rows(grid: Grid, section: Section) -> list[str]:
 def _mean(cell: Cell, number: Number) -> str:
     if pd.isna(cell.get(number.name)):
         return NOT_RUN
+    if f"{number.name}_std" in cell:
+        return rf"{cell[number.name]:.{number.digits}f} $\pm$ {cell[f'{number.name}_std']:.{number.digits}f}"
     mean, low, high = (f"{cell[f'{number.name}{end}']:.{number.digits}f}" for end in ("", "_low", "_high"))
     beside = f" ({cell[number.beside[0]]:.2f})" if number.beside else ""
     return rf"{_signed(mean)} {{\scriptsize [{_signed(low)}, {_signed(high)}]}}{_signed(beside)}"

@@ -2,61 +2,78 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import pandas as pd
 
-from cwpo.report.cells import counts, interval, markdown, outcome
+from cwpo.report.cells import NOT_RUN, average, counts, interval, markdown, outcome
 from cwpo.report.collect import DATA_NAMES, FAMILIES, METHOD_NAMES, Results
 from cwpo.report.page import Page
 
-OWN_PAGE = ("table1", "figure2", "tuning")
 ALWAYS = "data objective method".split()
 QUALITY = ("label_accuracy_gold", "annotator_accuracy_human")
 IF_IT_VARIES = "weak strong annotator weighting keep_fraction human_fraction learning_rate".split()
 
 
+def tuning_cells(results: Results) -> pd.DataFrame:
+    """One row per learning rate for all models ("all") and for each family, as `outcome` gives it; empty if nothing ran."""
+    runs = results.of("tuning")
+    cells = []
+    for rate, at_rate in runs.groupby("learning_rate", sort=True):
+        # Development seeds are cells of their own: each has many pairs of models and data sets.
+        for name, rows in [("all", at_rate), *at_rate.groupby("family", sort=True)]:
+            parts = [part for _, part in rows.groupby(["data", "weak", "strong"], sort=True)]
+            cells.append({"learning_rate": rate, "family": name, **average(results, parts)})
+    return pd.DataFrame(cells)
+
+
 def tuning(results: Results) -> list[Page]:
     """Mean gold reward of the Human arm over the learning rate, on development seeds."""
-    runs = results.of("tuning").merge(results.details, on="run_key")
-    if not len(runs):
+    cells = tuning_cells(results)
+    if not len(cells):
         return []
-    cells, lines = [], []
-    for rate in sorted(runs["learning_rate"].unique()):
-        at_rate = runs[runs["learning_rate"] == rate]
-        cell = {"learning_rate": rate, "family": "all", **outcome(results, at_rate)}
-        cells.append(cell)
-        line = [f"{rate:g}", interval(cell, "reward", 3), interval(cell, "gra")]
-        for family in sorted(set(runs["family"])):
-            part = {
-                "learning_rate": rate,
-                "family": family,
-                **outcome(results, at_rate[at_rate["family"] == family]),
-            }
-            cells.append(part)
-            line.append(interval(part, "reward", 3))
-        lines.append(line)
-    best = max((c for c in cells if c["family"] == "all"), key=lambda c: c["reward"])
+    runs = results.of("tuning")
+    families = sorted(set(cells["family"]) - {"all"})
+    lines = []
+    for rate, rows in cells.groupby("learning_rate", sort=True):
+        of = {row["family"]: row for row in rows.to_dict("records")}
+        shown = (interval(of[name], "reward", 3) if name in of else NOT_RUN for name in families)
+        lines.append([f"{rate:g}", interval(of["all"], "reward", 3), interval(of["all"], "gra"), *shown])
+    of_all = cells[cells["family"] == "all"]
+    best = of_all.loc[of_all["reward"].idxmax()]
     seeds = ", ".join(map(str, sorted(set(runs["seed"]))))
-    families = [FAMILIES.get(f, f) for f in sorted(set(runs["family"]))]
+    ties = [
+        f"{row['learning_rate']:g}"
+        for row in of_all.to_dict("records")
+        if row["reward_high"] >= best["reward"] and row["learning_rate"] != best["learning_rate"]
+    ]
+    near = f" Not told apart from it by these seeds: {', '.join(ties)}." if ties else ""
     text = (
         f"The update size of preference optimisation is the one that is best for the **Human** arm's own mean gold reward, on "
-        f"development seeds ({seeds}) that no table uses: learning rate **{best['learning_rate']:g}**. Whatever weak labels "
-        f"gain then is not our tuning. {len(runs)} runs.\n\n"
-        + markdown(["learning rate", "gold reward", "GRA %", *(f"gold reward, {f}" for f in families)], lines)
+        f"development seeds ({seeds}) that no table uses: learning rate **{best['learning_rate']:g}**.{near} Whatever weak labels "
+        f"gain then is not our tuning. {len(runs)} runs; mean over data sets and models and its 95 % bootstrap interval.\n\n"
+        + markdown(
+            [
+                "learning rate",
+                "gold reward",
+                "GRA %",
+                *(f"gold reward, {FAMILIES.get(f, f)}" for f in families),
+            ],
+            lines,
+        )
     )
-    return [
-        Page("tuning", "Update size, chosen for the Human arm", text, pd.DataFrame(cells), runs["git_commit"])
-    ]
+    return [Page("tuning", "Update size, chosen for the Human arm", text, cells, runs["git_commit"])]
 
 
-def summaries(results: Results) -> list[Page]:
-    """One page for every other experiment in runs.csv: each arm's means over its seeds.
+def summaries(results: Results, covered: Container[str]) -> list[Page]:
+    """One page for every experiment in runs.csv that is not `covered`: each arm's means over its seeds.
 
     What varies among the arms has a column. Runs of one seed that differ in nothing the result files say stand on lines
     of their own, named by their run_key, so that no mean is over different settings.
     """
     pages = []
-    for name in sorted(set(results.runs["experiment"]) - set(OWN_PAGE)):
-        runs = results.of(name).merge(results.details[["run_key", "learning_rate"]], on="run_key", how="left")
+    for name in sorted(name for name in set(results.runs["experiment"]) if name not in covered):
+        runs = results.of(name)
         arm_columns = ALWAYS + IF_IT_VARIES
         repeated = runs.groupby([*arm_columns, "seed"], dropna=False)["run_key"].transform("size") > 1
         runs["run"] = runs["run_key"].where(repeated)

@@ -68,7 +68,7 @@ def _table(grid: Grid, section: Section, number: Number, paper: bool = False) ->
         for cell in cells:
             line.append(interval(cell, number.name, number.digits))
             if paper:
-                line.append(published(cell["paper"]))
+                line.append(published(cell["paper"], cell["paper_std"]))
             elif number.beside:
                 line.append(plain(cell, number.beside[0]))
         lines.append(line)

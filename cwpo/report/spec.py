@@ -31,7 +31,9 @@ class Item:
     paper: Mapping[str, str] = field(default_factory=dict)
 
 
-Axis = Callable[[pd.DataFrame], list[Item]]  # from the runs of the table: the paper's items, then others that ran
+Axis = Callable[
+    [pd.DataFrame], list[Item]
+]  # from the runs of the table: the paper's items, then others that ran
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Spec:
     rows: tuple[Axis, ...]
     sections: tuple[Axis, ...] = ()
     experiments: tuple[str, ...] = ()
-    source: str = ""
+    sources: tuple[str, ...] = ()
     contrasts: tuple[tuple[Item, Item], ...] = ()
     split: str = ""
     same: tuple[str, ...] = ()
@@ -60,9 +62,9 @@ class Spec:
         return self.experiments or (self.name,)
 
     @property
-    def published(self) -> str:
-        """The `source` of paper_results.csv."""
-        return self.source or self.name
+    def published(self) -> tuple[str, ...]:
+        """Each `source` in paper_results.csv."""
+        return self.sources or (self.name,)
 
 
 def select(frame: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:

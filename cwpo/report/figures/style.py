@@ -1,0 +1,107 @@
+"""One look for all figures: Okabe-Ito colours, readable at column width, the same bytes for the same numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pandas as pd
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+
+from cwpo.report.cells import NOT_RUN, counts
+from cwpo.report.collect import SCALE_NOTES
+
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#555555"
+SKY, YELLOW = "#56B4E9", "#E69F00"
+COLORS = {
+    "human": GREY,
+    "human_labeled": GREY,
+    "ws_po": ORANGE,
+    "cw_po": BLUE,
+    "filter": GREEN,
+}
+HOLLOW: Any = {"ls": "none", "mfc": "none", "ms": 5, "mew": 1}  # the paper's numbers
+LOOK: Any = {
+    "font.size": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 8,
+    "legend.frameon": False,
+    "figure.titlesize": 8,
+    "svg.hashsalt": "cwpo",
+}
+
+
+@contextmanager
+def figure(rows: int, columns: int, *, width: float, height: float) -> Iterator[tuple[Any, Any]]:
+    """A figure and its (rows, columns) array of axes, sizes in inches; the look holds for what is drawn inside."""
+    with plt.rc_context(LOOK):
+        yield plt.subplots(rows, columns, figsize=(width, height), squeeze=False, layout="constrained")
+
+
+def head(fig: Any, title: str, scale: str, sizes: str) -> None:
+    """Title, scale, and how many seeds and prompts, each on a line."""
+    note = SCALE_NOTES.get(scale, f"{scale} scale").replace("10^4 to 10^5", "$10^4$ to $10^5$")
+    fig.suptitle(f"{title}\n{note}\n{sizes}")
+
+
+def sizes(cells: Sequence[dict[str, Any]], seeds: Sequence[int], what: str = "prompts") -> str:
+    """`3 seeds (0, 1, 2) and 3,000 prompts (all seeds together) per cell; bars: 95 % intervals`."""
+    return f"{counts(cells, seeds, what)};\nbars and bands: 95 % intervals"
+
+
+def legend(fig: Any, columns: int = 4) -> None:
+    """One legend below all axes, every label once."""
+    found = [axis.get_legend_handles_labels() for axis in fig.axes]
+    named = {label: handle for handles, labels in found for handle, label in zip(handles, labels)}
+    if named:
+        fig.legend(list(named.values()), list(named), loc="outside lower center", ncols=columns)
+
+
+def points(axis: Any, x: Sequence[float], cells: Sequence[dict[str, Any]], name: str, **look: Any) -> None:
+    """Means over x with the bars of their intervals, joined by a line; cells that did not run are left out."""
+    ran = [(at, cell) for at, cell in zip(x, cells) if pd.notna(cell.get(name))]
+    if not ran:
+        return
+    means = [cell[name] for _, cell in ran]
+    below = [cell[name] - cell[f"{name}_low"] for _, cell in ran]
+    above = [cell[f"{name}_high"] - cell[name] for _, cell in ran]
+    look = {"marker": "o", "ms": 3.5, "lw": 1.2, "capsize": 2, "elinewidth": 0.8} | look
+    axis.errorbar([at for at, _ in ran], means, yerr=[below, above], **look)
+
+
+def level(axis: Any, cell: dict[str, Any], name: str, **look: Any) -> None:
+    """A horizontal line at the mean with the band of its interval, if the cell ran."""
+    if pd.notna(cell.get(name)):
+        look = {"color": GREY, "lw": 1.2} | look
+        axis.axhspan(cell[f"{name}_low"], cell[f"{name}_high"], color=look["color"], alpha=0.18, lw=0)
+        axis.axhline(cell[name], **look)
+
+
+def theirs(axis: Any, x: Sequence[float], cells: Sequence[dict[str, Any]], **look: Any) -> None:
+    """The paper's numbers over x, hollow, where it has them."""
+    known = [(at, cell["paper"]) for at, cell in zip(x, cells) if pd.notna(cell["paper"])]
+    if known:
+        axis.plot(*zip(*known), **(HOLLOW | {"marker": "s"} | look))
+
+
+def mark_not_run(axis: Any, cells: Sequence[dict[str, Any]]) -> None:
+    """Says so in a panel nothing of which ran."""
+    if not any("seeds" in cell for cell in cells):
+        axis.text(0.5, 0.5, NOT_RUN, ha="center", va="center", transform=axis.transAxes, color=GREY)
+
+
+def save(fig: Any, path: Path) -> list[Path]:
+    """Write PNG and PDF without dates in them, and close the figure."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    png, pdf = path.with_suffix(".png"), path.with_suffix(".pdf")
+    fig.savefig(png, dpi=200, bbox_inches="tight", metadata={"Software": None})
+    fig.savefig(pdf, bbox_inches="tight", metadata={"CreationDate": None, "Producer": None, "Creator": None})
+    plt.close(fig)
+    return [png, pdf]

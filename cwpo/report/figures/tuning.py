@@ -1,0 +1,33 @@
+"""The update size chosen on development seeds: mean gold reward of the Human arm over the learning rate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cwpo.report.collect import FAMILIES, Results
+from cwpo.report.figures.style import BLUE, GREY, ORANGE, figure, head, legend, points, save, sizes
+from cwpo.report.other import tuning_cells
+
+COLORS = {"all": GREY, "opt": BLUE, "qwen": ORANGE}
+
+
+def tuning(results: Results, folder: Path) -> list[Path]:
+    """One line for each family of models, and one for all."""
+    cells = tuning_cells(results)
+    if not len(cells):
+        return []
+    with figure(1, 1, width=3.3, height=3.1) as (fig, axes):
+        axis = axes[0, 0]
+        for family, of in cells.groupby("family"):
+            look = {"color": COLORS.get(family, "black"), "label": FAMILIES.get(family, family)}
+            points(axis, of["learning_rate"].tolist(), of.to_dict("records"), "reward", **look)
+        axis.set_xscale("log")
+        rates = sorted(set(cells["learning_rate"]))
+        axis.set_xticks(rates, [f"{rate:.0e}".replace("e-0", "e-") for rate in rates])
+        axis.minorticks_off()
+        axis.set_xlabel("learning rate")
+        axis.set_ylabel("mean gold reward, Human arm")
+        legend(fig, 3)
+        seeds = sorted(set(results.of("tuning")["seed"]))
+        head(fig, "Update size", results.scale, sizes(cells.to_dict("records"), seeds))
+        return save(fig, folder / "tuning")
