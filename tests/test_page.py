@@ -9,12 +9,12 @@ import pytest
 from claims_results import SCRIPT, complete, texts, write
 
 from cwpo.report.build import build_report
+from cwpo.report.cells import ranges
 from cwpo.report.claims.ledger import CLAIMS
 from cwpo.report.claims.verdict import VERDICTS
 from cwpo.report.html.document import write_page
 from cwpo.report.html.markdown import to_html
 from cwpo.report.html.parts import natural
-from cwpo.report.html.provenance import _ranges
 from cwpo.report.html.texts import disagreements, samples
 from cwpo.results import DISAGREEMENT_COLUMNS, SAMPLE_COLUMNS
 
@@ -166,7 +166,7 @@ def test_names_are_sorted_as_people_do():
 
 
 def test_seeds_are_written_as_ranges():
-    assert _ranges([0, 1, 2, 1000, 1001, 7000]) == "0-2, 1000-1001, 7000"
+    assert ranges([0, 1, 2, 1000, 1001, 7000]) == "0–2, 1000–1001, 7000"
 
 
 def test_empty_responses_are_said_to_be_empty(tmp_path):

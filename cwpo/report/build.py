@@ -9,10 +9,11 @@ from pathlib import Path
 from cwpo.report.annotators import ANNOTATOR_SPECS, calibration, table6
 from cwpo.report.arm_tables import SPECS
 from cwpo.report.claims.write import judge_all, write_claims
-from cwpo.report.collect import Results, load
+from cwpo.report.collect import PAPER, Results, load
 from cwpo.report.controls import controls
 from cwpo.report.figure_specs import FIGURE_SPECS
 from cwpo.report.figures import FIGURES
+from cwpo.report.fresh import remember, up_to_date
 from cwpo.report.html.document import write_page
 from cwpo.report.other import summaries, tuning
 from cwpo.report.page import Page
@@ -32,14 +33,25 @@ TABLES: tuple[Callable[[Results], list[Page]], ...] = (
 def build_report(results: Path, scale: str) -> list[Path]:
     """Write results/<scale>/tables/ and figures/, the claims and the page from the result files; return what was written.
 
-    What has not been run is marked so, or left out where nothing of a table was run.
+    What has not been run is marked so, or left out where nothing of a table was run. A report that is up to date is left alone.
     """
-    loaded = load(results, scale)
     folder = results / scale
+    inputs = [*sorted([*folder.glob("*.csv"), *folder.glob("*.csv.gz")]), results / PAPER]
+    written = up_to_date(folder, inputs)
+    if written is None:
+        written = _build(load(results, scale), folder)
+        remember(folder, inputs, written)
+    return written
+
+
+def _build(loaded: Results, folder: Path) -> list[Path]:
     written = [
-        path for table in TABLES for page in table(loaded) for path in page.write(folder / "tables", scale)
+        path
+        for table in TABLES
+        for page in table(loaded)
+        for path in page.write(folder / "tables", loaded.scale)
     ]
     written += [path for draw in FIGURES for path in draw(loaded, folder / "figures")]
     outcomes = judge_all(loaded, folder)
     page = write_page(loaded, outcomes, written, folder)
-    return [*written, *write_claims(outcomes, folder, scale), page]
+    return [*written, *write_claims(outcomes, folder, loaded.scale), page]

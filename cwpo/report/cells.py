@@ -116,7 +116,8 @@ def compare(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str
 
 
 def _paired(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str]) -> pd.DataFrame:
-    pairs = a.merge(b[[*on, "run_key", "experiment"]], on=list(on), suffixes=("", "_b"))
+    names = [*on, "run_key", "experiment"]
+    pairs = a[[*names, "n_eval"]].merge(b[names], on=list(on), suffixes=("", "_b"))
     twice = pairs[pairs.duplicated(list(on), keep=False)]
     if len(twice):
         one_per_seed(twice.drop_duplicates("run_key"))
@@ -191,9 +192,20 @@ def counts(cells: Sequence[dict[str, Any]], numbers: Iterable[int], what: str = 
     if not ran:
         return NOT_RUN
     seeds, prompts = (sorted({int(c[name]) for c in ran}) for name in ("seeds", "prompts"))
-    which = ", ".join(str(number) for number in sorted(set(numbers)))
+    which = ranges(sorted(set(numbers)))
     word = "seed" if seeds == [1] else "seeds"
     return f"{span(seeds)} {word} ({which}) and {span(prompts)} {what} (all seeds together) per cell"
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """`0–2, 1000` for 0, 1, 2, 1000."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and number == found[-1][-1] + 1:
+            found[-1].append(number)
+        else:
+            found.append([number])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in found)
 
 
 def span(values: Sequence[int]) -> str:

@@ -56,9 +56,10 @@ DATA_NAMES = {
     "shp_askphilosophy": "AskPhilosophy",
 }
 RESAMPLES = 1000
+PAPER = Path("paper") / "paper_results.csv"  # below results/
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # equal only to itself, so that what is computed from it can be kept
 class Results:
     """Everything the report reads. Frames are empty, with their columns, where a file does not exist."""
 
@@ -147,7 +148,7 @@ def load(results: Path, scale: str) -> Results:
         disagreements=read("disagreements.csv", DISAGREEMENT_COLUMNS),
         embeddings=read("embeddings.csv", EMBEDDING_COLUMNS),
         rewards=rewards,
-        paper=_paper(results / "paper" / "paper_results.csv"),
+        paper=_paper(results / PAPER),
     )
 
 

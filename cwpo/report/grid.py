@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
@@ -42,7 +43,12 @@ class Grid:
 
     @property
     def cells(self) -> list[Cell]:
-        return [cell for section in self.sections for _, cells in section.rows for cell in cells]
+        """All but the averages."""
+        return self._cells(averages=False)
+
+    def _cells(self, averages: bool) -> list[Cell]:
+        rows = [row for section in self.sections for row in section.rows]
+        return [cell for label, cells in rows if averages or label != AVERAGE for cell in cells]
 
     @property
     def has_paper(self) -> bool:
@@ -50,7 +56,7 @@ class Grid:
 
     def frame(self) -> pd.DataFrame:
         """One row per cell, the paper's number under the name `paper_<what the cell shows>`."""
-        table = pd.DataFrame(self.cells)
+        table = pd.DataFrame(self._cells(averages=True))
         main = self.spec.kind.main.name
         if not self.has_paper:
             return table.drop(columns=["paper", "paper_std"])
@@ -59,8 +65,9 @@ class Grid:
         )
 
 
+@lru_cache(maxsize=128)
 def fill(spec: Spec, results: Results) -> Grid | None:
-    """The table, or None where nothing of it ran."""
+    """The table, computed once for both a table and its figure, or None where nothing of it ran."""
     runs = spec.kind.frame(results, spec.shown)
     if not len(runs):
         return None

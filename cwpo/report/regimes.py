@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
@@ -21,11 +22,13 @@ CONTRASTS = {
 METHODS = ("human", "ws_po", "cw_po", "filter")
 
 
+@lru_cache(maxsize=1)
 def differences(results: Results) -> pd.DataFrame:
     """One row per contrast, label noise, number of pairs and learning rate, as `compare` gives it; empty if nothing ran."""
     return _each(results, lambda rows: _contrasts(results, rows))
 
 
+@lru_cache(maxsize=1)
 def arms(results: Results) -> pd.DataFrame:
     """One row per method, label noise, number of pairs and learning rate, as `outcome` gives it; empty if nothing ran."""
     return _each(

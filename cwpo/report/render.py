@@ -50,17 +50,20 @@ def _tables(grid: Grid) -> list[str]:
     for section in grid.sections:
         if section.label:
             parts.append(f"### {section.label}")
-        parts.append(_table(grid, section, kind.main, paper=grid.has_paper))
+        parts.append(f"{_title(kind.main)}:\n\n{_table(grid, section, kind.main, paper=grid.has_paper)}")
         if section.ran:
             parts.append(f"{kind.second.title}:\n\n{_table(grid, section, kind.second)}")
     return parts
 
 
+def _title(number: Number) -> str:
+    return number.title[0].upper() + number.title[1:]
+
+
 def _table(grid: Grid, section: Section, number: Number, paper: bool = False) -> str:
-    main = number is grid.spec.kind.main
     header = [""]
     for column in grid.columns:
-        header.append(f"{column}, {number.title}" if main else column)
+        header.append(column)
         header += ["paper"] if paper else [number.beside[1]] if number.beside else []
     lines = []
     for label, cells in section.rows:

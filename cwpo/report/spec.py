@@ -36,7 +36,7 @@ Axis = Callable[
 ]  # from the runs of the table: the paper's items, then others that ran
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # equal only to itself, so that a filled table can be kept
 class Spec:
     """One table. `experiments`: the first that ran is shown, by default that of the table's name.
 

@@ -23,7 +23,7 @@ def figure5(results: Results, folder: Path) -> list[Path]:
         (label, cells[0]) for section in grid.sections for label, cells in section.rows if label != AVERAGE
     ]
     columns = min(2, len(rows))
-    with figure(-(-len(rows) // columns), columns, width=4.8, height=5.0) as (fig, axes):
+    with figure(-(-len(rows) // columns), columns, width=5.6, height=5.0) as (fig, axes):
         for axis, (label, cell) in zip(axes.flat, rows):
             gaps = np.sort(_gaps(results, cell))[::-1]
             place = 100 * np.arange(len(gaps)) / max(len(gaps), 1)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cwpo.report.collect import METHOD_NAMES, Results
-from cwpo.report.figures.style import COLORS, figure, head, legend, points, save, sizes
+from cwpo.report.figures.style import COLORS, figure, head, legend, points, rate_axis, rate_label, save, sizes
 from cwpo.report.regimes import METHODS, arms, differences
 
 MEASURES = (("difference", "gold reward", "{:+.2f}"), ("gra_difference", "GRA, points", "{:+.1f}"))
@@ -46,22 +46,15 @@ def regimes_sizes(results: Results, folder: Path) -> list[Path]:
                     of = here[here["method"] == name].sort_values("learning_rate").to_dict("records")
                     rates = [cell["learning_rate"] for cell in of]
                     points(axis, rates, of, "reward", color=COLORS[name], label=METHOD_NAMES[name])
-                axis.set_xscale("log")
-                _rates(axis, sorted(set(cells["learning_rate"])))
+                rate_axis(axis, sorted(set(cells["learning_rate"])))
+                axis.set_xlabel("learning rate" if row == len(noises) - 1 else "")
                 axis.set_title(f"noise {noise:g}, {int(size):,} pairs")
             axes[row, 0].set_ylabel("mean gold reward")
-        for axis in axes[-1]:
-            axis.set_xlabel("learning rate")
         legend(fig, 4)
         seeds = sorted(set(results.of("regimes")["seed"]))
         title = "Every arm over the update size (Top-N%: the 30 % most confident)"
         head(fig, title, results.scale, sizes(cells.to_dict("records"), seeds))
         return save(fig, folder / "regimes_sizes")
-
-
-def _rates(axis: Any, rates: list[float]) -> None:
-    axis.set_xticks(rates, [f"{rate:.0e}".replace("e-0", "e-") for rate in rates])
-    axis.minorticks_off()
 
 
 def _heat_maps(results: Results, path: Path, contrast: str) -> list[Path]:
@@ -86,7 +79,7 @@ def _heat_maps(results: Results, path: Path, contrast: str) -> list[Path]:
                 axis.set_yticks(range(len(noises)), [f"{noise:g}" for noise in noises])
                 axis.tick_params(length=0)
                 if row == 0:
-                    axis.set_title(f"learning rate {rate:g}")
+                    axis.set_title(f"learning rate {rate_label(rate)}")
             axes[row, 0].set_ylabel(f"{title}\nlabel noise")
             fig.colorbar(image, ax=axes[row, :].tolist(), fraction=0.03, pad=0.01)
         for axis in axes[-1]:

@@ -76,6 +76,19 @@ def points(axis: Any, x: Sequence[float], cells: Sequence[dict[str, Any]], name:
     axis.errorbar([at for at, _ in ran], means, yerr=[below, above], **look)
 
 
+def rate_axis(axis: Any, rates: Sequence[float]) -> None:
+    """A logarithmic axis with these learning rates on it."""
+    axis.set_xscale("log")
+    axis.set_xticks(rates, [rate_label(rate) for rate in rates])
+    axis.minorticks_off()
+    axis.set_xlabel("learning rate")
+
+
+def rate_label(rate: float) -> str:
+    """`5e-5`."""
+    return f"{rate:.0e}".replace("e-0", "e-")
+
+
 def level(axis: Any, cell: dict[str, Any], name: str, **look: Any) -> None:
     """A horizontal line at the mean with the band of its interval, if the cell ran."""
     if pd.notna(cell.get(name)):
@@ -100,6 +113,8 @@ def mark_not_run(axis: Any, cells: Sequence[dict[str, Any]]) -> None:
 def save(fig: Any, path: Path) -> list[Path]:
     """Write PNG and PDF without dates in them, and close the figure."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    fig.draw_without_rendering()
+    fig.set_layout_engine("none")  # it stands; every further drawing would lay it out again
     png, pdf = path.with_suffix(".png"), path.with_suffix(".pdf")
     fig.savefig(png, dpi=200, bbox_inches="tight", metadata={"Software": None})
     fig.savefig(pdf, bbox_inches="tight", metadata={"CreationDate": None, "Producer": None, "Creator": None})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cwpo.report.collect import FAMILIES, Results
-from cwpo.report.figures.style import BLUE, GREY, ORANGE, figure, head, legend, points, save, sizes
+from cwpo.report.figures.style import BLUE, GREY, ORANGE, figure, head, legend, points, rate_axis, save, sizes
 from cwpo.report.other import tuning_cells
 
 COLORS = {"all": GREY, "opt": BLUE, "qwen": ORANGE}
@@ -21,11 +21,7 @@ def tuning(results: Results, folder: Path) -> list[Path]:
         for family, of in cells.groupby("family"):
             look = {"color": COLORS.get(family, "black"), "label": FAMILIES.get(family, family)}
             points(axis, of["learning_rate"].tolist(), of.to_dict("records"), "reward", **look)
-        axis.set_xscale("log")
-        rates = sorted(set(cells["learning_rate"]))
-        axis.set_xticks(rates, [f"{rate:.0e}".replace("e-0", "e-") for rate in rates])
-        axis.minorticks_off()
-        axis.set_xlabel("learning rate")
+        rate_axis(axis, sorted(set(cells["learning_rate"])))
         axis.set_ylabel("mean gold reward, Human arm")
         legend(fig, 3)
         seeds = sorted(set(results.of("tuning")["seed"]))

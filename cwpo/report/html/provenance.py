@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from cwpo.report.cells import ranges
 from cwpo.report.collect import Results
 from cwpo.report.html.parts import escape, natural, table
 
@@ -35,19 +36,8 @@ def _line(name: str, rows: pd.DataFrame) -> list[str]:
     return [
         escape(name),
         f"{rows['run_key'].nunique():,}",
-        escape(_ranges(sorted({int(seed) for seed in rows["seed"]}))),
+        escape(ranges(sorted({int(seed) for seed in rows["seed"]}))),
         f"{int(rows['n_eval'].sum()):,}",
         f"{rows['train_seconds'].astype(float).sum():,.0f}",
         escape(", ".join(commits) or "not recorded"),
     ]
-
-
-def _ranges(numbers: list[int]) -> str:
-    """`0-2, 1000` for 0, 1, 2, 1000."""
-    found: list[list[int]] = []
-    for number in numbers:
-        if found and number == found[-1][-1] + 1:
-            found[-1].append(number)
-        else:
-            found.append([number])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in found)
