@@ -119,6 +119,7 @@ def test_pure_method_knows_no_models():
             "typing",
             "collections",
             "dataclasses",
+            "functools",
             "numpy",
             "scipy",
             "torch",

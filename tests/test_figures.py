@@ -1,0 +1,148 @@
+"""Figures: they show the tables' numbers, say what has not run, and have the same bytes every time."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import REPO
+from test_report import made_up, only, results  # noqa: F401
+
+from cwpo.report import figures
+from cwpo.report.collect import load
+from cwpo.report.figure_specs import FIGURE2, FIGURE5
+from cwpo.report.figures import style
+from cwpo.report.grid import AVERAGE, fill
+from cwpo.report.regimes import arms, differences
+
+COMMITTED = load(REPO / "results", "toy")
+
+
+@pytest.fixture
+def drawn(monkeypatch, tmp_path):
+    """Draws a figure and returns it, open, instead of its files."""
+
+    def draw(function, found=COMMITTED):
+        kept = []
+        monkeypatch.setattr(style.plt, "close", kept.append)
+        paths = function(found, tmp_path)
+        monkeypatch.undo()
+        for path in paths:
+            assert path.stat().st_size > 1000
+        return kept[0] if kept else None
+
+    yield draw
+    plt.close("all")
+
+
+def said(figure) -> list[str]:
+    texts = [text.get_text() for axis in figure.axes for text in axis.texts]
+    titles = [axis.get_title() for axis in figure.axes]
+    return [*texts, *titles, figure._suptitle.get_text()]
+
+
+def series(axis, label: str) -> np.ndarray:
+    (found,) = (c for c in axis.containers if c.get_label() == label)
+    return found.lines[0].get_ydata()
+
+
+@pytest.mark.parametrize("draw", figures.FIGURES, ids=lambda draw: draw.__name__)
+def test_every_figure_names_scale_and_sizes(drawn, draw):
+    figure = drawn(draw)
+    head = figure._suptitle.get_text()
+    assert "toy scale" in head
+    assert "seed" in head and any(word in head for word in ("prompts", "pairs", "responses"))
+    labeled = [axis for axis in figure.axes if axis.get_xlabel() or figure._supxlabel is not None]
+    assert labeled or draw.__name__ == "figure5"
+
+
+def test_figure_2_draws_the_cells_of_its_table(drawn):
+    figure = drawn(figures.figure2)
+    grid = fill(FIGURE2, COMMITTED)
+    label, cells = grid.sections[0].rows[0]
+    axis = figure.axes[0]
+    assert axis.get_title().startswith(label)
+    top = [cell for cell in cells if cell["method"] != "human"]
+    assert series(axis, "top N %") == pytest.approx([cell["gra"] for cell in top])
+    hollow = next(line for line in axis.lines if line.get_label() == "top N %, paper")
+    assert list(hollow.get_ydata()) == [72.3, 67.9, 67.7, 67.4]  # Table 10, Harmless
+
+
+def test_figure_5_orders_prompts_and_states_the_tables_win_rate(drawn):
+    figure = drawn(figures.figure5)
+    cells = [
+        row[0]
+        for section in fill(FIGURE5, COMMITTED).sections
+        for name, row in section.rows
+        if name != AVERAGE
+    ]
+    for axis, cell in zip(figure.axes, cells):
+        assert f"win rate {cell['win_rate']:.1f}" in axis.get_title()
+
+
+def test_a_panel_of_which_nothing_ran_says_so(drawn, results):  # noqa: F811
+    only(results, made_up("figure2", data="harmless", strong="world/opt-32x2", seed=0, method="human"))
+    figure = drawn(figures.figure2, load(results, "toy"))
+    assert said(figure).count("not run") == 2 * (3 + 3 - 1)
+
+
+def test_what_never_ran_is_not_drawn(results, tmp_path):  # noqa: F811
+    only(results, made_up("mine", data="harmless", strong="world/opt-32x2", seed=0, method="human"))
+    found = load(results, "toy")
+    empty = [draw for draw in figures.FIGURES if not draw(found, tmp_path / "figures")]
+    assert empty == list(figures.FIGURES)
+
+
+def test_the_same_numbers_give_the_same_bytes(tmp_path):
+    first, second = (figures.figure8(COMMITTED, tmp_path / name) for name in ("a", "b"))
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+# --- when does it work -----------------------------------------------------------------------------------------------
+
+
+def regime(seed, method, reward, **settings):
+    row, rewards = made_up(
+        "regimes", data="helpful", strong="world/qwen2-48x3", seed=seed, method=method, lift=reward
+    )
+    row["run_key"] = rewards["run_key"] = f"{row['run_key']}-{'-'.join(map(str, settings.values()))}"
+    return row, rewards, {"run_key": row["run_key"], **settings}
+
+
+def test_regimes_compare_arms_of_one_regime(results):  # noqa: F811
+    from cwpo.results import DETAIL_COLUMNS, write_rows
+
+    made = [
+        regime(
+            seed,
+            method,
+            lift + 0.25 * (noise == 0.3) * (method == "cw_po"),
+            label_flip=noise,
+            data_pairs=1000,
+            learning_rate=rate,
+        )
+        for seed in (0, 1)
+        for method, lift in (("human", 0.0), ("ws_po", 0.25), ("cw_po", 0.5))
+        for noise in (0.05, 0.3)
+        for rate in (1e-4, 2e-4)
+    ]
+    only(results, *((row, rewards) for row, rewards, _ in made))
+    details = pd.DataFrame([dict.fromkeys(DETAIL_COLUMNS) | detail for *_, detail in made])
+    write_rows(results / "toy/details.csv", details, DETAIL_COLUMNS)
+    found = load(results, "toy")
+    table = differences(found).set_index(["contrast", "label_flip", "learning_rate"])
+    assert len(table) == 2 * 2 * 2  # no top 30 % ran
+    assert table.loc[("CW-PO − Human", 0.05, 1e-4), "difference"] == pytest.approx(0.5)
+    assert table.loc[("CW-PO − Human", 0.3, 1e-4), "difference"] == pytest.approx(0.75)
+    assert table.loc[("CW-PO − WS-PO", 0.3, 2e-4), "difference"] == pytest.approx(0.5)
+    assert len(arms(found)) == 3 * 2 * 2
+
+
+def test_heat_maps_frame_what_excludes_zero(drawn):
+    figure = drawn(figures.regimes_cw_human)
+    table = differences(COMMITTED)
+    table = table[table["contrast"] == "CW-PO − Human"]
+    sure = sum(
+        ((table[f"{n}_low"] > 0) | (table[f"{n}_high"] < 0)).sum() for n in ("difference", "gra_difference")
+    )
+    assert sum(text.endswith("*") for text in said(figure)) == sure > 0
+    assert sum(len(axis.patches) for axis in figure.axes) >= sure
