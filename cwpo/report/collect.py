@@ -99,7 +99,7 @@ class Results:
     @cached_property
     def _arms(self) -> pd.DataFrame:
         joined = self.runs.merge(self.details, on="run_key", how="left")
-        return joined.assign(family=[family(name) for name in joined["strong"]])
+        return _plain(joined.assign(family=[family(name) for name in joined["strong"]]))
 
     @cached_property
     def resampled(self) -> dict[str, tuple[Floats, Floats]]:
@@ -152,6 +152,12 @@ def load(results: Path, scale: str) -> Results:
     )
 
 
+def _plain(frame: pd.DataFrame) -> pd.DataFrame:
+    """Text as plain objects in one block: a report asks for a few rows thousands of times, which is slow from Arrow arrays."""
+    text = [name for name in frame if isinstance(frame[name].dtype, pd.StringDtype)]
+    return frame.astype(dict.fromkeys(text, object)).copy()
+
+
 def _check_rewards(folder: Path, runs: pd.DataFrame, rewards: dict[str, RunRewards]) -> None:
     have = {key: min(len(run.reward), len(run.reward_sft)) for key, run in rewards.items()}
     wrong = [
@@ -196,14 +202,18 @@ def one_per_seed(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _paper(path: Path) -> pd.DataFrame:
     columns = "source weak strong dataset objective method setting metric value std note".split()
-    return pd.read_csv(path, keep_default_na=False) if path.is_file() else pd.DataFrame(columns=columns)
+    return (
+        _plain(pd.read_csv(path, keep_default_na=False)) if path.is_file() else pd.DataFrame(columns=columns)
+    )
 
 
 def paper_row(paper: pd.DataFrame, **conditions: str) -> dict[str, Any] | None:
     """The one published number, in percent, that meets the conditions; `weak` matches by its beginning. None if none does."""
-    rows = paper
+    keep = np.ones(len(paper), dtype=bool)
     for column, wanted in conditions.items():
-        rows = rows[rows[column].str.startswith(wanted) if column == "weak" else rows[column] == wanted]
+        values = paper[column]
+        keep &= (values.str.startswith(wanted) if column == "weak" else values == wanted).to_numpy(dtype=bool)
+    rows = paper[keep]
     if len(rows) > 1:
         raise ValueError(f"{len(rows)} published numbers meet {conditions}")
     return dict(rows.iloc[0]) if len(rows) else None

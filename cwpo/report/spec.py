@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cwpo.report.collect import DATA_NAMES, datasets
@@ -69,17 +70,17 @@ class Spec:
 
 def select(frame: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
     """The rows that meet all conditions."""
-    keep = pd.Series(True, index=frame.index)
+    keep = np.ones(len(frame), dtype=bool)
     for column, wanted in where.items():
-        values = frame[column]
         if isinstance(wanted, str) and wanted == ANY:
             continue
+        values = frame[column]
         if wanted is None:
-            keep &= values.isna()
+            keep &= values.isna().to_numpy()
         elif isinstance(wanted, float):
-            keep &= (values.astype(float) - wanted).abs() < TOLERANCE
+            keep &= np.abs(values.to_numpy(dtype=float, na_value=np.nan) - wanted) < TOLERANCE
         else:
-            keep &= values == wanted
+            keep &= (values == wanted).to_numpy(dtype=bool)
     return frame[keep]
 
 
