@@ -26,7 +26,6 @@ from cwpo.report.claims.outcome import assess
 from cwpo.report.claims.verdict import VERDICTS, judge, t_interval
 from cwpo.report.claims.write import judge_all, write_claims
 from cwpo.report.collect import load
-from cwpo.report.optional import optional
 from cwpo.results import CONFIDENCE_COLUMNS, ResultsError
 
 BY_ID = {claim.id: claim for claim in CLAIMS}
@@ -36,15 +35,14 @@ CELLS = [("hh_rlhf", OPT_LARGE), ("tldr", QWEN_LARGE)]
 def outcome_of(folder, name):
     """One claim over the result files in folder/toy."""
     results = load(folder, "toy")
-    confident = optional(folder / "toy", "confidences.csv", CONFIDENCE_COLUMNS)
-    return assess(BY_ID[name], of_results(results, confident), of_paper(results.paper), "toy")
+    return assess(BY_ID[name], of_results(results), of_paper(results.paper), "toy")
 
 
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory):
     """Results of every experiment, and all claims over them."""
     folder = complete(tmp_path_factory.mktemp("everything"))
-    return folder, {outcome.claim.id: outcome for outcome in judge_all(load(folder, "toy"), folder / "toy")}
+    return folder, {outcome.claim.id: outcome for outcome in judge_all(load(folder, "toy"))}
 
 
 def pair_of_arms(
@@ -210,7 +208,7 @@ def test_every_claim_has_an_id_of_its_own_and_says_where_it_stands():
 
 def test_without_results_every_claim_is_not_run(tmp_path):
     write(tmp_path, [])
-    found = {outcome.claim.id: outcome for outcome in judge_all(load(tmp_path, "toy"), tmp_path / "toy")}
+    found = {outcome.claim.id: outcome for outcome in judge_all(load(tmp_path, "toy"))}
     assert set(found) == set(BY_ID)
     assert {outcome.judged.verdict for outcome in found.values()} == {"not run"}
     assert {outcome.shown for outcome in found.values()} == {"not run (toy scale)"}
@@ -376,7 +374,7 @@ def test_a_measure_without_rows_is_empty():
 def test_files_name_every_claim_with_its_scale(everything, tmp_path):
     folder, found = everything
     first = [path.read_bytes() for path in write_claims(list(found.values()), tmp_path, "toy")]
-    again = judge_all(load(folder, "toy"), folder / "toy")
+    again = judge_all(load(folder, "toy"))
     assert [path.read_bytes() for path in write_claims(again, tmp_path, "toy")] == first
     folder = tmp_path
     data = json.loads((folder / "claims.json").read_text())
@@ -392,6 +390,6 @@ def test_files_name_every_claim_with_its_scale(everything, tmp_path):
 
 def test_other_scales_are_not_called_toy(tmp_path, paper):
     results = load(pair_of_arms(tmp_path, (5, 6, 7)), "toy")
-    ours = of_results(results, pd.DataFrame(columns=CONFIDENCE_COLUMNS))
+    ours = of_results(results)
     outcome = assess(BY_ID["table1_dpo_cw_over_ws"], ours, paper, "paper")
     assert outcome.shown == "reproduced (paper scale)"

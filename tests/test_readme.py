@@ -73,3 +73,16 @@ def test_trainer_example(tmp_path, tiny_checkpoint, monkeypatch):
     before = AutoModelForCausalLM.from_pretrained(tiny_checkpoint).state_dict()
     after = names["trainer"].model.state_dict()
     assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_file_tree_names_every_module():
+    tree = README.partition("## Where things are")[2].partition("```text\n")[2].partition("```")[0]
+    named = {line.split()[0] for line in tree.splitlines()}
+    modules = {
+        path.relative_to(REPO).as_posix()
+        for folder in ("cwpo", "scripts")
+        for path in (REPO / folder).rglob("*.py")
+        if path.read_text(encoding="utf-8").strip()
+    }
+    assert {name for name in named if name.endswith(".py")} - {".ci/lock.py"} == modules
+    assert all((REPO / name).exists() for name in named - {"results/<scale>/", "runs/"})

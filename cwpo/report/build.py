@@ -52,6 +52,6 @@ def _build(loaded: Results, folder: Path) -> list[Path]:
         for path in page.write(folder / "tables", loaded.scale)
     ]
     written += [path for draw in FIGURES for path in draw(loaded, folder / "figures")]
-    outcomes = judge_all(loaded, folder)
+    outcomes = judge_all(loaded)
     page = write_page(loaded, outcomes, written, folder)
     return [*written, *write_claims(outcomes, folder, loaded.scale), page]

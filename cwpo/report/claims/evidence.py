@@ -43,8 +43,8 @@ class Evidence:
     confidences: pd.DataFrame
 
 
-def of_results(results: Results, confidences: pd.DataFrame) -> Evidence:
-    """Our own runs. `confidences` is the table of confidences.csv."""
+def of_results(results: Results) -> Evidence:
+    """Our own runs."""
     runs = results.runs.merge(results.details, on="run_key", how="left")
     arms = runs.assign(
         family=[family(name) for name in runs["strong"]],
@@ -61,7 +61,7 @@ def of_results(results: Results, confidences: pd.DataFrame) -> Evidence:
         accuracy_gold=100 * found["accuracy_gold"].astype(float),
     )
     annotators["rank"] = _ranks(annotators, "weak")
-    return Evidence(arms[ARM_COLUMNS], annotators[ANNOTATOR_COLUMNS], confidences)
+    return Evidence(arms[ARM_COLUMNS], annotators[ANNOTATOR_COLUMNS], results.confidences)
 
 
 def of_paper(paper: pd.DataFrame) -> Evidence:

@@ -15,8 +15,6 @@ from cwpo.report.claims.ledger import CLAIMS
 from cwpo.report.claims.outcome import Outcome, assess
 from cwpo.report.claims.verdict import CONFIDENCE, RULE, VERDICTS, Judged
 from cwpo.report.collect import SCALE_NOTES, Results
-from cwpo.report.optional import optional
-from cwpo.results import CONFIDENCE_COLUMNS
 
 MISSING = "–"
 COLUMNS = ("claim", "where", "verdict", "effect", "paper", "seeds", "runs", "prompts", "beside it")
@@ -32,9 +30,9 @@ SIDES = (
 SECOND_DIGITS = {"reward": 3, "accuracy_gold": 1}
 
 
-def judge_all(results: Results, folder: Path) -> list[Outcome]:
-    """Every claim of the ledger, in its order. `folder` is results/<scale>."""
-    ours = of_results(results, optional(folder, "confidences.csv", CONFIDENCE_COLUMNS))
+def judge_all(results: Results) -> list[Outcome]:
+    """Every claim of the ledger, in its order."""
+    ours = of_results(results)
     theirs = of_paper(results.paper)
     return [assess(claim, ours, theirs, results.scale) for claim in CLAIMS]
 

@@ -15,8 +15,6 @@ from cwpo.report.html import claims, provenance, texts
 from cwpo.report.html.css import CSS
 from cwpo.report.html.markdown import to_html
 from cwpo.report.html.parts import escape, natural
-from cwpo.report.optional import optional
-from cwpo.results import DISAGREEMENT_COLUMNS, SAMPLE_COLUMNS
 
 PNG_SIZE = slice(16, 24)  # width and height in the header
 
@@ -32,17 +30,15 @@ def write_page(results: Results, outcomes: Sequence[Outcome], written: Sequence[
     )
     figures = sorted((p for p in written if p.suffix == ".png"), key=lambda path: natural(path.stem))
     titles = {path.stem: _title(path) for path in pages}
-    samples = optional(folder, "samples.csv", SAMPLE_COLUMNS)
-    pairs = optional(folder, "disagreements.csv", DISAGREEMENT_COLUMNS)
     sections = [
         ("claims", "The paper's claims", claims.section(outcomes)),
         ("tables", "Tables", "\n".join(_table(path, titles[path.stem]) for path in pages) or texts.NONE),
         ("figures", "Figures", "\n".join(_figure(path, titles) for path in figures) or texts.NONE),
-        ("samples", "Sample generations (Tables 14, 15)", texts.samples(samples)),
+        ("samples", "Sample generations (Tables 14, 15)", texts.samples(results.samples)),
         (
             "disagreements",
             "Where annotator and human disagree (Tables 18, 19)",
-            texts.disagreements(pairs),
+            texts.disagreements(results.disagreements),
         ),
         ("provenance", "Provenance", provenance.section(results)),
     ]
