@@ -28,16 +28,16 @@ reproduce: setup ## run EXPERIMENT at SCALE for SEEDS (e.g. SEEDS=0,1,2) with JO
 	$(PY) scripts/reproduce.py scale=$(SCALE) "experiment='$(EXPERIMENT)'" $(if $(SEEDS),'seeds=[$(SEEDS)]') jobs=$(JOBS)
 
 plan: setup ## show what EXPERIMENT at SCALE would run, what is cached and what it costs
-	$(PY) scripts/plan.py "experiment='$(EXPERIMENT)'" scale=$(SCALE)
+	$(PY) scripts/plan.py "experiment='$(EXPERIMENT)'" scale=$(SCALE) $(if $(SEEDS),'seeds=[$(SEEDS)]') jobs=$(JOBS)
 
 report: setup ## make tables, figures and the page from results/
 	$(PY) scripts/report.py
 
 test: setup ## run the tests (PYTEST_ARGS="-k store -x" to choose)
-	@$(PY) -m pytest -q $(PYTEST_ARGS)
+	@$(PY) -m pytest -q -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 test-slow: setup ## run all tests but those that need a GPU
-	@$(PY) -m pytest -q -m "not gpu" $(PYTEST_ARGS)
+	@$(PY) -m pytest -q -m "not gpu" -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 lint: setup ## check style (ruff) and types (mypy)
 	$(PY) -m ruff check $(CHECKED)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from cwpo.collect import metrics, record
 from cwpo.config import CONF
@@ -108,13 +108,16 @@ def show_plan(overrides: Sequence[str]) -> None:
     from rich.table import Table
 
     named = [word for word in overrides if word.startswith("experiment=")]
-    others = [word for word in overrides if word not in named]
-    names = experiments(named[-1].partition("=")[2].strip("'\"")) if named else []
-    arms = (
-        [made for name in names for made in expand([f"experiment={name}", *others])]
-        if names
-        else expand(overrides)
-    )
+    listed = [word for word in overrides if word.startswith("seeds=")] if named else []
+    others = [word for word in overrides if word not in (*named, *listed)]
+    if named:
+        experiment = named[-1].partition("=")[2].strip("'\"")
+        given = OmegaConf.from_dotlist(listed).get("seeds")
+        seeds = seeds_of(experiment, given)
+        names = experiments(experiment)
+        arms = [made for name in names for made in expand([f"experiment={name}", *others], seeds)]
+    else:
+        arms = expand(overrides)
     plan = make_plan(arms, Store(arms[0].cfg.store))
     table = Table("stage", "distinct", "cached", "to run", "median s", "if every arm ran alone")
     for name, count in plan.stages.items():
@@ -153,6 +156,13 @@ def experiments(name: str) -> list[str]:
     return names
 
 
+def seeds_of(experiment: str, given: Iterable[int] | None) -> list[int] | None:
+    """The seeds asked for; else three for the core; None: those of the experiments' files."""
+    if given is not None:
+        return list(given)
+    return list(CORE_SEEDS) if experiment == "core" else None
+
+
 def reproduce(cfg: Any) -> None:
     """Run experiments and write their rows, tables and figures; say where they are."""
     from cwpo.report.build import build_report
@@ -166,9 +176,7 @@ def reproduce(cfg: Any) -> None:
         f"threads={cfg.threads}",
         *cfg.overrides,
     ]
-    seeds = (
-        list(cfg.seeds) if cfg.seeds is not None else list(CORE_SEEDS) if cfg.experiment == "core" else None
-    )
+    seeds = seeds_of(cfg.experiment, cfg.seeds)
     arms = {name: expand([f"experiment={name}", *common], seeds) for name in names}
     together = [made for group in arms.values() for made in group]
     print(f"{', '.join(names)} at {cfg.scale} scale: {len(together)} arms", flush=True)

@@ -108,7 +108,7 @@ def _predicts(grid: Grid) -> str:
     for section in grid.sections:
         for label, cells in section.rows:
             ran = [(cell["margin_agreement"], cell["reward"]) for cell in cells if "reward" in cell]
-            if len(ran) > 2:
+            if len(ran) > 2 and all(len(set(values)) > 1 for values in zip(*ran)):
                 rank = spearmanr(*zip(*ran)).statistic
                 lines.append([f"{section.label}, {label}", f"{rank:.2f}", str(len(ran))])
     if not lines:
