@@ -48,6 +48,15 @@ def test_plan_prints_counts_and_runs_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_plan_counts_the_seeds_that_reproduce_would_run(tmp_path):
+    done = [
+        script("plan", "experiment=table13", "data=harmless", seeds, cwd=tmp_path)
+        for seeds in ("seeds=[7]", "seeds=[0,1,2]")
+    ]
+    one, three = (int(re.search(r"(\d+) arms", plan.stdout)[1]) for plan in done)
+    assert (one, three) == (5, 15)
+
+
 def test_run_shows_its_configuration_without_running(tmp_path):
     done = script("run", "--cfg", "job", "method=ws_po", "seed=3", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
