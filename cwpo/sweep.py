@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from cwpo.errors import InputError
 from cwpo.pipeline import Node, Settings, run_node
 from cwpo.plan import Arm, distinct
-from cwpo.runtime import quiet_libraries, use_threads
+from cwpo.runtime import quiet_libraries, spare_collector, use_threads
 from cwpo.store import Store
 
 # Longer stages first where several are ready, so that no worker ends up alone with one.
@@ -140,6 +140,7 @@ def _start_worker(threads: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     use_threads(threads)
     quiet_libraries()
+    spare_collector()
 
 
 def _interrupted(*_: object) -> None:

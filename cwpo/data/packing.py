@@ -53,43 +53,42 @@ def pack_pairs(pairs: Sequence[Mapping[str, Any]], pad_id: int) -> dict[str, Ten
     lengths = [len(p["chosen_ids"]) + len(p["rejected_ids"]) - p["chosen_start"] for p in pairs]
     width = max(ROW_TOKENS, max(lengths))
     places, rows = fill_rows(lengths, width)
-    ids = np.full((rows, width), pad_id, dtype=np.int64)
-    positions = np.zeros((rows, width), dtype=np.int64)
-    # 0 marks padding; pair i has the blocks 3 i + 1 (prompt), 3 i + 2 (chosen), 3 i + 3 (rejected).
-    block = np.zeros((rows, width), dtype=np.int64)
-    predictor, target, sequence = [], [], []
+    # Row by row, flat; 0 marks padding; pair i has the blocks 3 i + 1 (prompt), 3 i + 2 (chosen), 3 i + 3 (rejected).
+    ids, positions, block = [pad_id] * (rows * width), [0] * (rows * width), [0] * (rows * width)
+    predictor: list[int] = []
+    target: list[int] = []
+    sequence: list[int] = []
     for index, (pair, place) in enumerate(zip(pairs, places, strict=True)):
-        start, row, column = pair["chosen_start"], place.row, place.column
-        prompt_end = column + start
-        ids[row, column:prompt_end] = pair["chosen_ids"][:start]
-        positions[row, column:prompt_end] = np.arange(start)
-        block[row, column:prompt_end] = 3 * index + 1
-        first = prompt_end
-        for side, name in enumerate(("chosen_ids", "rejected_ids")):
-            response = pair[name][start:]
-            last = first + len(response)
-            ids[row, first:last] = response
-            positions[row, first:last] = start + np.arange(len(response))
-            block[row, first:last] = 3 * index + 2 + side
-            base = row * width
-            predictor.append([base + prompt_end - 1, *range(base + first, base + last - 1)])
-            target.append(response)
-            sequence.append([index + side * len(pairs)] * len(response))
-            first = last
-    same_block = block[:, :, None] == block[:, None, :]
-    owner = (block - 1) // 3
-    prompt_of = (
-        (owner[:, :, None] == owner[:, None, :])
-        & ((block - 1) % 3 == 0)[:, None, :]
-        & (block > 0)[:, None, :]
-    )
-    # Padding looks at itself, so that no softmax is over nothing.
-    causal = np.tril(np.ones((width, width), dtype=bool))
+        start, first = pair["chosen_start"], place.row * width + place.column
+        chosen, rejected = pair["chosen_ids"], pair["rejected_ids"][start:]
+        n_chosen, n_rejected = len(chosen) - start, len(rejected)
+        prompt_end, chosen_end, end = first + start, first + len(chosen), first + lengths[index]
+        ids[first:chosen_end], ids[chosen_end:end] = chosen, rejected
+        positions[first:chosen_end] = range(len(chosen))
+        positions[chosen_end:end] = range(start, start + n_rejected)
+        block[first:prompt_end] = [3 * index + 1] * start
+        block[prompt_end:chosen_end] = [3 * index + 2] * n_chosen
+        block[chosen_end:end] = [3 * index + 3] * n_rejected
+        predictor += [*range(prompt_end - 1, chosen_end - 1), prompt_end - 1, *range(chosen_end, end - 1)]
+        target += [*chosen[start:], *rejected]
+        sequence += [index] * n_chosen + [index + len(pairs)] * n_rejected
+    kept = attention_blocks(np.array(block).reshape(rows, width))
     return {
-        "packed_ids": torch.from_numpy(ids),
-        "position_ids": torch.from_numpy(positions),
-        "attention": torch.from_numpy((same_block | prompt_of) & causal)[:, None],
-        "predictor": torch.tensor([i for part in predictor for i in part]),
-        "target": torch.tensor([i for part in target for i in part]),
-        "sequence": torch.tensor([i for part in sequence for i in part]),
+        "packed_ids": torch.tensor(ids).view(rows, width),
+        "position_ids": torch.tensor(positions).view(rows, width),
+        "attention": torch.from_numpy(kept)[:, None],
+        "predictor": torch.tensor(predictor),
+        "target": torch.tensor(target),
+        "sequence": torch.tensor(sequence),
     }
+
+
+def attention_blocks(block: np.ndarray) -> np.ndarray:
+    """Where each position may look, (R, W, W) bool: into its own block and its pair's prompt, never ahead.
+
+    `block`, (R, W), is as pack_pairs makes it. Padding looks at itself, so that no softmax is over nothing.
+    """
+    width = block.shape[1]
+    owner = (block + 2) // 3 * 3 - 2  # the prompt block of the pair; of padding, one that no position has
+    seen = (block[:, :, None] == block[:, None, :]) | (owner[:, :, None] == block[:, None, :])
+    return seen & np.tril(np.ones((width, width), dtype=bool))
