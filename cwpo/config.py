@@ -176,6 +176,7 @@ class Config:
     results: str = "results"
     jobs: int = 1
     threads: int = 1
+    token_budget: int | None = None
     device: str = "auto"
     scale_name: str = MISSING
     data_source: str = MISSING

@@ -90,6 +90,7 @@ class Settings:
     store: str
     device: str = "auto"
     threads: int = 1
+    token_budget: int | None = None
     group: str = "custom"
     wandb: dict[str, Any] | None = None
 
@@ -100,7 +101,7 @@ class Settings:
             if cfg.logger.name == "wandb"
             else None
         )
-        return Settings(cfg.store, cfg.device, cfg.threads, cfg.name, wandb)
+        return Settings(cfg.store, cfg.device, cfg.threads, cfg.token_budget, cfg.name, wandb)
 
 
 def arm(cfg: DictConfig) -> dict[str, Node]:
@@ -219,6 +220,7 @@ def run_node(
                     parents={role: _output(parent, store) for role, parent in node.parents.items()},
                     tracker=tracker,
                     device=pick_device(settings.device),
+                    token_budget=settings.token_budget,
                     progress=progress,
                 )
             )

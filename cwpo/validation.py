@@ -35,7 +35,7 @@ CHOICES = {
 OPEN_UNIT = ("human_fraction", "unlabeled_fraction", "data.test_fraction")
 POSITIVE = (
     "objective.beta weighting.scale generation.temperature generation.max_new_tokens generation.batch_size gold.batch_size "
-    "gold.temperature annotator.head_std annotator.beta data.max_tokens jobs threads world.sequences world.batch_size "
+    "gold.temperature annotator.head_std annotator.beta data.max_tokens jobs threads token_budget world.sequences world.batch_size "
     "world.learning_rate lora.r lora.alpha"
 ).split()
 AT_LEAST = {

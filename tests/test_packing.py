@@ -9,7 +9,7 @@ from cwpo.data.batching import PairCollator
 from cwpo.data.packing import fill_rows, pack_pairs
 from cwpo.data.toy import build_tokenizer
 from cwpo.models.logprobs import response_logps
-from cwpo.models.packed import can_pack, packed_logps
+from cwpo.models.packed import can_pack, packed_logps, score_pairs, token_losses
 from cwpo.models.toy import toy_config
 
 
@@ -80,6 +80,35 @@ def test_log_probs_and_gradients_equal_plain_sequences(name):
     torch.testing.assert_close(packed, plain, rtol=1e-4, atol=1e-5)
     for a, b in zip(packed_grads, plain_grads, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 7, 100])
+def test_the_chunked_head_equals_the_whole_one(chunk):
+    torch.manual_seed(0)
+    head, target = torch.nn.Linear(8, 20, bias=False), torch.randint(20, (19,))
+    hidden, coefficients = torch.randn(19, 8), torch.linspace(-1, 1, 19)
+    results = []
+    for size in (chunk, 19):
+        head.zero_grad()
+        states = hidden.clone().requires_grad_()
+        losses = token_losses(head, states, target, size)
+        (coefficients * losses).sum().backward()
+        results.append((losses.detach(), states.grad, head.weight.grad))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["opt-32x2", "qwen2-32x2", "llama-32x2"])
+@pytest.mark.parametrize("budget", [1, 40, 10_000])
+def test_scores_of_pairs_do_not_depend_on_the_token_budget(name, budget):
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(toy_config(name, build_tokenizer())).eval()
+    plain = score_pairs(model, random_pairs(), 0)
+    packed = score_pairs(model, random_pairs(), 0, budget)
+    torch.testing.assert_close(packed, plain, rtol=1e-4, atol=1e-5)
+    assert (plain[0] - plain[1]).abs().min() > 1e-3
 
 
 def test_a_model_that_ignores_the_mask_is_not_packed():

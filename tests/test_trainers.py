@@ -60,6 +60,7 @@ def preference(
     seed=0,
     average_logps=False,
     column="weight",
+    budget=None,
     **settings,
 ):
     return PreferenceTrainer(
@@ -71,6 +72,7 @@ def preference(
         beta=beta,
         average_logps=average_logps,
         weight_column=column,
+        token_budget=budget,
     )
 
 
@@ -222,8 +224,27 @@ def test_preference_updates_do_not_depend_on_the_micro_batch(tmp_path, optimizer
     assert close(split, whole, rel=1e-5 if optimizer == "sgd" else 1e-3)
 
 
-def test_the_logged_loss_does_not_depend_on_the_micro_batch(tmp_path):
-    whole, split = preference(tmp_path, shifted()), preference(tmp_path, shifted(), micro_batch_size=1)
+@pytest.mark.parametrize("budget", [1, 20, 45, 10_000])  # each pair on its own ... all in one part
+@pytest.mark.parametrize("family", FAMILIES)
+def test_preference_updates_do_not_depend_on_the_token_budget(tmp_path, family, budget):
+    settings = {"batch_size": 8, "epochs": 2, "learning_rate": 0.01}
+    whole = update(preference(tmp_path, pairs(11), tiny_model(family), **settings))
+    trainer = preference(tmp_path, pairs(11), tiny_model(family), budget=budget, **settings)
+    parts = trainer.data_collator([trainer.train_dataset[i] for i in range(8)])["micro"]
+    assert len(parts) == {1: 8, 10_000: 1}.get(budget, len(parts))
+    assert close(update(trainer), whole, rel=1e-4)
+
+
+def test_parts_of_the_token_budget_may_also_accumulate(tmp_path):
+    settings = {"batch_size": 8, "epochs": 2, "learning_rate": 0.01}
+    whole = update(preference(tmp_path, pairs(11), **settings))
+    split = update(preference(tmp_path, pairs(11), budget=20, micro_batch_size=4, **settings))
+    assert close(split, whole, rel=1e-4)
+
+
+@pytest.mark.parametrize("split", [{"micro_batch_size": 1}, {"budget": 1}])
+def test_the_logged_loss_does_not_depend_on_the_micro_batch(tmp_path, split):
+    whole, split = preference(tmp_path, shifted()), preference(tmp_path, shifted(), **split)
     for trainer in (whole, split):
         trainer.train()
     for name in ("loss", "rewards/margins", "logps/rejected", "weights/mean"):

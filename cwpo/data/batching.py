@@ -6,7 +6,7 @@ here: pairs that do not fit were dropped, and counted, when the pairs were prepa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -65,13 +65,54 @@ def collate_sequences(rows: Sequence[tuple[Sequence[int], int]], pad_id: int) ->
     }
 
 
+def fill_budget(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Indices in batches, longest first: as many as stay within `budget` tokens, padding included; at least one.
+
+    Lengths [3, 9, 8, 2] and a budget of 18 give [[1, 2], [0, 3]].
+    """
+    batches: list[list[int]] = []
+    widest = 0
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if not batches or (len(batches[-1]) + 1) * widest > budget:
+            batches.append([])
+            widest = max(1, lengths[index])
+        batches[-1].append(index)
+    return batches
+
+
+@dataclass(frozen=True)
+class MicroBatches:
+    """{"micro": [batch, ...]}: a batch split so that each part holds at most `budget` tokens; for GlobalMeanTrainer.
+
+    Rows of like length come together, and the sum of the parts' gradients is the whole batch's.
+    """
+
+    collator: SequenceCollator | PairCollator
+    budget: int
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, torch.Tensor]]]:
+        parts = fill_budget([self.collator.tokens(row) for row in rows], self.budget)
+        return {"micro": [self.collator([rows[i] for i in part]) for part in parts]}
+
+
+def within_budget(
+    collator: SequenceCollator | PairCollator, budget: int | None
+) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]:
+    """The collator itself, or with a budget of tokens its MicroBatches."""
+    return collator if budget is None else MicroBatches(collator, budget)
+
+
 @dataclass(frozen=True)
 class SequenceCollator:
     """Batches of {"ids", "start"} rows for language modelling on the response tokens."""
 
     pad_id: int
 
-    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    def tokens(self, row: Mapping[str, Any]) -> int:
+        """Tokens the model computes for a row."""
+        return len(row["ids"])
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         return collate_sequences([(row["ids"], row["start"]) for row in rows], self.pad_id)
 
 
@@ -87,14 +128,19 @@ class PairCollator:
     floats: tuple[str, ...] = ()
     packed: bool = False
 
-    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    def tokens(self, row: Mapping[str, Any]) -> int:
+        """Tokens the model computes for a pair, as long as it is alone."""
+        chosen, rejected = len(row["chosen_ids"]), len(row["rejected_ids"])
+        return chosen + rejected - row["chosen_start"] if self.packed else 2 * max(chosen, rejected)
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         if self.packed:
             return pack_pairs(rows, self.pad_id) | self._numbers(rows)
         sequences = [(row["chosen_ids"], row["chosen_start"]) for row in rows]
         sequences += [(row["rejected_ids"], row["rejected_start"]) for row in rows]
         return collate_sequences(sequences, self.pad_id) | self._numbers(rows)
 
-    def _numbers(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    def _numbers(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         return {name: torch.tensor([row[name] for row in rows], dtype=torch.float32) for name in self.floats}
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
 from cwpo.data.batching import pad
+from cwpo.models.logprobs import scoring_batches
 from cwpo.models.policy import no_dropout
 
 
@@ -65,15 +66,17 @@ def response_scores(model: PreTrainedModel, input_ids: Tensor, attention_mask: T
 
 @torch.no_grad()
 def score_responses(
-    model: PreTrainedModel, rows: Sequence[tuple[Sequence[int], int]], pad_id: int, batch_size: int = 64
+    model: PreTrainedModel,
+    rows: Sequence[tuple[Sequence[int], int]],
+    pad_id: int,
+    batch_size: int = 64,
+    token_budget: int | None = None,
 ) -> Tensor:
     """response_scores of (ids, start) rows without gradients, in the given order, dropout off; shape (N,)."""
     model.eval()
     device = next(model.parameters()).device
     scores = torch.empty(len(rows))
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]))
-    for first in range(0, len(order), batch_size):
-        chosen = order[first : first + batch_size]
+    for chosen in scoring_batches([len(ids) for ids, _ in rows], batch_size, token_budget):
         ids = pad([rows[i][0] for i in chosen], pad_id).to(device)
         mask = pad([[1] * len(rows[i][0]) for i in chosen], 0).to(device)
         scores[chosen] = response_scores(model, ids, mask).cpu()

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from cwpo.data.batching import IGNORED, collate_sequences
+from cwpo.data.batching import IGNORED, collate_sequences, fill_budget
+
+SCORING = 2  # without gradients a batch needs far less memory
 
 
 def response_logps(model: nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
@@ -39,15 +41,27 @@ def response_lengths(labels: Tensor) -> Tensor:
 
 @torch.no_grad()
 def score_sequences(
-    model: nn.Module, rows: Sequence[tuple[Sequence[int], int]], pad_id: int, batch_size: int = 64
+    model: nn.Module,
+    rows: Sequence[tuple[Sequence[int], int]],
+    pad_id: int,
+    batch_size: int = 64,
+    token_budget: int | None = None,
 ) -> Tensor:
     """response_logps of (ids, start) rows without gradients, in the given order, dropout off; shape (N,)."""
     model.eval()
     device = next(model.parameters()).device
     scores = torch.empty(len(rows))
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]))
-    for first in range(0, len(order), batch_size):
-        chosen = order[first : first + batch_size]
+    for chosen in scoring_batches([len(ids) for ids, _ in rows], batch_size, token_budget):
         batch = collate_sequences([rows[i] for i in chosen], pad_id)
         scores[chosen] = response_logps(model, **{k: v.to(device) for k, v in batch.items()}).cpu()
     return scores
+
+
+def scoring_batches(
+    lengths: Sequence[int], batch_size: int = 64, token_budget: int | None = None
+) -> list[list[int]]:
+    """Indices in batches of like length: of `batch_size`, or of SCORING times the tokens that training may hold at once."""
+    if token_budget is not None:
+        return fill_budget(lengths, SCORING * token_budget)
+    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
+    return [order[first : first + batch_size] for first in range(0, len(order), batch_size)]

@@ -8,18 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
 
-from cwpo.data.batching import collate_sequences
+from cwpo.data.batching import PairCollator, collate_sequences
 from cwpo.data.packing import pack_pairs
-from cwpo.models.logprobs import response_logps
+from cwpo.models.logprobs import response_logps, score_sequences, scoring_batches
 
+LOGITS = 2**26  # at most so many logits at a time: 256 MiB in float32
 TOLERANCE = 1e-4  # relative, in float32; a model that ignores the mask is off by far more
 
 
 def packed_logps(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     """Log-probs of the chosen, then of the rejected responses, shape (2 B,), in nats; `batch` comes from pack_pairs.
 
-    The LM head runs on the positions that predict a response token only.
+    The LM head runs on the positions that predict a response token only, in chunks.
     """
     backbone, head = _parts(model)
     dtype = next(head.parameters()).dtype
@@ -33,10 +35,54 @@ def packed_logps(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         attention_mask=mask,
         use_cache=False,
     ).last_hidden_state
-    logits = head(hidden.flatten(0, 1)[batch["predictor"]]).float()
-    losses = cross_entropy(logits, batch["target"], reduction="none")
+    losses = token_losses(head, hidden.flatten(0, 1)[batch["predictor"]], batch["target"])
     count = int(batch["sequence"].max()) + 1
     return -torch.zeros(count, device=losses.device).index_add(0, batch["sequence"], losses)
+
+
+def token_losses(head: nn.Module, hidden: Tensor, target: Tensor, chunk: int | None = None) -> Tensor:
+    """-log p of each of M target tokens from the hidden states (M, d) that predict them, in nats.
+
+    At most `chunk` tokens' logits exist at a time (default: LOGITS of them in all): those of several chunks are computed
+    again in the backward pass.
+    """
+    chunk = chunk or max(1, LOGITS // next(head.parameters()).shape[0])
+    if len(target) <= chunk:
+        return _losses(head, hidden, target)
+    parts = zip(hidden.split(chunk), target.split(chunk), strict=True)
+    return torch.cat(
+        [checkpoint(_losses, head, *part, use_reentrant=False, preserve_rng_state=False) for part in parts]
+    )
+
+
+def _losses(head: nn.Module, hidden: Tensor, target: Tensor) -> Tensor:
+    return cross_entropy(head(hidden).float(), target, reduction="none")
+
+
+@torch.no_grad()
+def score_pairs(
+    model: nn.Module, rows: Sequence[Mapping[str, Any]], pad_id: int, token_budget: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Log-probs of the chosen and of the rejected responses of encode_pairs' rows, each (N,), dropout off.
+
+    With a token budget, prompts are computed once for both responses where the model allows it.
+    """
+    if token_budget is None or not can_pack(model, rows, pad_id):
+        sides = (
+            [(row[f"{side}_ids"], row[f"{side}_start"]) for row in rows] for side in ("chosen", "rejected")
+        )
+        chosen, rejected = (score_sequences(model, part, pad_id, token_budget=token_budget) for part in sides)
+        return chosen, rejected
+    model.eval()
+    device = next(model.parameters()).device
+    scores = torch.empty(2, len(rows))
+    collator = PairCollator(pad_id, packed=True)
+    lengths = [collator.tokens(row) for row in rows]
+    for part in scoring_batches(lengths, token_budget=token_budget):
+        batch = collator([rows[i] for i in part])
+        logps = packed_logps(model, {k: v.to(device) for k, v in batch.items()})
+        scores[:, part] = logps.view(2, -1).cpu()
+    return scores[0], scores[1]
 
 
 @torch.no_grad()

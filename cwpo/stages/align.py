@@ -6,12 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from cwpo.stages.base import Stage, Work
+from cwpo.stages.base import Stage, Work, training_arguments
 
 
 def run(work: Work) -> dict[str, Any]:
     from cwpo.models.policy import add_lora, load_policy, load_tokenizer
-    from cwpo.training.base import Curve, training_arguments
+    from cwpo.training.base import Curve
     from cwpo.training.preference import PreferenceTrainer
 
     config = work.config
@@ -26,15 +26,14 @@ def run(work: Work) -> dict[str, Any]:
     columns = ["prompt", "chosen", "rejected", "weight", "chosen_logp", "rejected_logp"]
     trainer = PreferenceTrainer(
         model=model,
-        args=training_arguments(
-            config.alignment, work.out, rows=len(table), seed=config.seed, device=work.device
-        ),
+        args=training_arguments(work, config.alignment, rows=len(table), seed=config.seed),
         train_dataset=table[columns].to_dict("records"),
         processing_class=tokenizer,
         objective=config.objective.name,
         beta=config.objective.beta,
         flip_rate=config.objective.flip_rate,
         average_logps=config.objective.average_logps,
+        token_budget=work.token_budget,
         callbacks=[Curve(work.tracker.log, work.progress)],
     )
     result = trainer.train()

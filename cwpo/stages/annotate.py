@@ -64,7 +64,9 @@ def by_head(work: Work, prompts: list[str], first: list[str], second: list[str])
     tokenizer = load_tokenizer(folder)
     model = load_annotator(folder, pad_id=tokenizer.pad_token_id, device=work.device)
     rows = (encode(tokenizer, prompts, responses) for responses in (first, second))
-    score_a, score_b = (score_responses(model, part, tokenizer.pad_token_id) for part in rows)
+    score_a, score_b = (
+        score_responses(model, part, tokenizer.pad_token_id, token_budget=work.token_budget) for part in rows
+    )
     return score_a, score_b
 
 

@@ -23,6 +23,7 @@ class Work:
     parents: Mapping[str, Path]
     tracker: Tracker
     device: str = "cpu"
+    token_budget: int | None = None
     progress: Callable[[int, int], None] = lambda done, total: None
 
 
@@ -38,3 +39,12 @@ class Stage:
     version: int
     reads: tuple[str, ...]
     run: Run
+
+
+def training_arguments(work: Work, training: Any, *, rows: int, seed: int) -> Any:
+    """transformers' TrainingArguments of a TrainingConfig in this stage; see cwpo.training.base."""
+    from cwpo.training import base  # late: it imports torch
+
+    return base.training_arguments(
+        training, work.out, rows=rows, seed=seed, device=work.device, token_budget=work.token_budget
+    )

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from cwpo.stages.base import Work
+from cwpo.stages.base import Work, training_arguments
 from cwpo.stages.train_annotator import by_human_label
 
 
@@ -21,7 +21,7 @@ def fit_policy(
     and DPO, the reference's log-probs included.
     """
     from cwpo.models.policy import load_policy, load_tokenizer
-    from cwpo.training.base import Curve, training_arguments
+    from cwpo.training.base import Curve
     from cwpo.training.preference import PreferenceTrainer
 
     prompts, chosen, rejected = by_human_label(pairs)
@@ -42,14 +42,13 @@ def fit_policy(
     started = time.perf_counter()
     trainer = PreferenceTrainer(
         model=model,
-        args=training_arguments(
-            annotator.dpo_training, work.out, rows=len(pairs), seed=seed, device=work.device
-        ),
+        args=training_arguments(work, annotator.dpo_training, rows=len(pairs), seed=seed),
         train_dataset=[
             {"prompt": prompt, "chosen": better, "rejected": worse, "weight": 1.0}
             for prompt, better, worse in zip(prompts, chosen, rejected, strict=True)
         ],
         processing_class=tokenizer,
+        token_budget=work.token_budget,
         objective="dpo",
         beta=annotator.beta,
         callbacks=[Curve(log, work.progress)],
@@ -72,9 +71,9 @@ def _fit_sft(
     seed: int,
 ) -> tuple[float, int]:
     """SFT of the model at `path`, saved under `reference`; returns its seconds and its optimiser steps."""
-    from cwpo.data.batching import SequenceCollator, encode
+    from cwpo.data.batching import SequenceCollator, encode, within_budget
     from cwpo.models.policy import load_policy, load_tokenizer
-    from cwpo.training.base import Curve, Rows, training_arguments
+    from cwpo.training.base import Curve, Rows
     from cwpo.training.sft import SFTTrainer
 
     def log(values: Mapping[str, float], step: int | None = None) -> None:
@@ -85,9 +84,9 @@ def _fit_sft(
     rows = [{"ids": ids, "start": start} for ids, start in encode(tokenizer, prompts, chosen)]
     trainer = SFTTrainer(
         model=model,
-        args=training_arguments(training, work.out, rows=len(rows), seed=seed, device=work.device),
+        args=training_arguments(work, training, rows=len(rows), seed=seed),
         train_dataset=Rows(rows),
-        data_collator=SequenceCollator(tokenizer.pad_token_id),
+        data_collator=within_budget(SequenceCollator(tokenizer.pad_token_id), work.token_budget),
         callbacks=[Curve(log, work.progress)],
     )
     result = trainer.train()

@@ -10,8 +10,8 @@ from cwpo.stages.base import Stage, Work
 
 
 def run(work: Work) -> dict[str, Any]:
-    from cwpo.data.batching import encode
-    from cwpo.models.logprobs import score_sequences
+    from cwpo.data.batching import encode_pairs
+    from cwpo.models.packed import score_pairs
     from cwpo.models.policy import load_policy, load_tokenizer
 
     table = pd.read_parquet(work.parents["select"] / "selected.parquet")
@@ -19,10 +19,11 @@ def run(work: Work) -> dict[str, Any]:
     tokenizer = load_tokenizer(folder)
     model = load_policy(folder, device=work.device)
     result = {"pair_id": table["pair_id"]}
-    for side in ("chosen", "rejected"):
-        rows = encode(tokenizer, table["prompt"].tolist(), table[side].tolist())
-        result[f"{side}_logp"] = score_sequences(model, rows, tokenizer.pad_token_id).double().numpy()
-        result[f"{side}_tokens"] = [len(ids) - start for ids, start in rows]
+    rows = encode_pairs(tokenizer, *(table[name].tolist() for name in ("prompt", "chosen", "rejected")))
+    scores = score_pairs(model, rows, tokenizer.pad_token_id, work.token_budget)
+    for side, logps in zip(("chosen", "rejected"), scores, strict=True):
+        result[f"{side}_logp"] = logps.double().numpy()
+        result[f"{side}_tokens"] = [len(row[f"{side}_ids"]) - row[f"{side}_start"] for row in rows]
     columns = ["pair_id", "chosen_logp", "rejected_logp", "chosen_tokens", "rejected_tokens"]
     pd.DataFrame(result)[columns].to_parquet(work.out / "reference.parquet", index=False)
     return {"scored": len(table)}

@@ -6,13 +6,13 @@ from typing import Any
 
 import pandas as pd
 
-from cwpo.stages.base import Stage, Work
+from cwpo.stages.base import Stage, Work, training_arguments
 
 
 def run(work: Work) -> dict[str, Any]:
-    from cwpo.data.batching import SequenceCollator, encode
+    from cwpo.data.batching import SequenceCollator, encode, within_budget
     from cwpo.models.policy import add_lora, load_policy, load_tokenizer
-    from cwpo.training.base import Curve, Rows, training_arguments
+    from cwpo.training.base import Curve, Rows
     from cwpo.training.sft import SFTTrainer
 
     config = work.config
@@ -28,9 +28,9 @@ def run(work: Work) -> dict[str, Any]:
     ]
     trainer = SFTTrainer(
         model=model,
-        args=training_arguments(config.sft, work.out, rows=len(rows), seed=config.seed, device=work.device),
+        args=training_arguments(work, config.sft, rows=len(rows), seed=config.seed),
         train_dataset=Rows(rows),
-        data_collator=SequenceCollator(tokenizer.pad_token_id),
+        data_collator=within_budget(SequenceCollator(tokenizer.pad_token_id), work.token_budget),
         callbacks=[Curve(work.tracker.log, work.progress)],
     )
     result = trainer.train()

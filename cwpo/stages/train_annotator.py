@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from cwpo.config import POLICY_ANNOTATORS
-from cwpo.stages.base import Stage, Work
+from cwpo.stages.base import Stage, Work, training_arguments
 from cwpo.stages.mix_labels import labeled_pairs
 
 # What each kind of annotator reads of its config group, beside its name. `scoring` is read when pairs are annotated.
@@ -73,11 +73,11 @@ def fit_annotator(
 
     Bradley-Terry on one response at a time, or with `joint` PairRM on both at once.
     """
-    from cwpo.data.batching import PairCollator, encode_pairs
+    from cwpo.data.batching import PairCollator, encode_pairs, within_budget
     from cwpo.models.annotator import new_annotator
     from cwpo.models.pairrm import encode_both_orders
     from cwpo.models.policy import load_tokenizer
-    from cwpo.training.base import Curve, Rows, training_arguments
+    from cwpo.training.base import Curve, Rows
     from cwpo.training.bradley_terry import BradleyTerryTrainer
     from cwpo.training.pairrm import PairRMTrainer
 
@@ -88,9 +88,9 @@ def fit_annotator(
     )
     trainer = (PairRMTrainer if joint else BradleyTerryTrainer)(
         model=model,
-        args=training_arguments(training, work.out, rows=len(rows), seed=seed, device=work.device),
+        args=training_arguments(work, training, rows=len(rows), seed=seed),
         train_dataset=Rows(rows),
-        data_collator=PairCollator(tokenizer.pad_token_id),
+        data_collator=within_budget(PairCollator(tokenizer.pad_token_id), work.token_budget),
         callbacks=[Curve(work.tracker.log, work.progress)],
     )
     result = trainer.train()

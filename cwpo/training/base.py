@@ -40,7 +40,7 @@ class GlobalMeanTrainer(Trainer):
     """A Trainer whose loss is a mean over all rows of the optimiser's batch, however that batch is split.
 
     `row_losses(model, inputs)` returns one loss per row, shape (B,). Their sum is divided by the number of rows in the
-    global batch: accumulation 1 x 8 and 8 x 1, and one or two processes, give the same update.
+    global batch: accumulation 1 x 8 and 8 x 1, one or two processes, and any split by MicroBatches give the same update.
     """
 
     loss_is_scaled_for_ga = True
@@ -55,8 +55,21 @@ class GlobalMeanTrainer(Trainer):
     def count_rows(self, inputs: Mapping[str, Tensor]) -> int:
         return len(inputs["input_ids"])
 
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """Forward and backward of one batch, part by part where it comes in parts; gradients meet after the last."""
+        parts = _parts(inputs)
+        losses = []
+        for part in parts[:-1]:
+            with self.accelerator.no_sync(model):
+                losses.append(super().training_step(model, part, num_items_in_batch))
+        losses.append(super().training_step(model, parts[-1], num_items_in_batch))
+        return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
+
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor:
-        rows = torch.tensor(sum(self.count_rows(batch) for batch in batch_samples), device=device)
+        parts = [part for batch in batch_samples for part in _parts(batch)]
+        rows = torch.tensor(sum(self.count_rows(part) for part in parts), device=device)
         return self.accelerator.gather(rows).sum() if self.args.world_size > 1 else rows
 
     def compute_loss(
@@ -75,6 +88,11 @@ class GlobalMeanTrainer(Trainer):
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss became {loss.item()} at step {self.state.global_step}")
         return (loss, {"loss": loss}) if return_outputs else loss
+
+
+def _parts(inputs: dict[str, Any]) -> list[dict[str, Any]]:
+    """The parts of a batch of MicroBatches, or the batch itself as its only part."""
+    return inputs.get("micro", [inputs])
 
 
 class Curve(TrainerCallback):
@@ -106,14 +124,18 @@ class Curve(TrainerCallback):
         self._progress(state.global_step, state.max_steps)
 
 
-def training_arguments(config: Any, output: Path, *, rows: int, seed: int, device: str) -> TrainingArguments:
+def training_arguments(
+    config: Any, output: Path, *, rows: int, seed: int, device: str, token_budget: int | None = None
+) -> TrainingArguments:
     """TrainingArguments of a TrainingConfig for `rows` training rows.
 
-    The optimiser's batch is `batch_size` rows over all processes, made of micro-batches of `micro_batch_size`. Nothing
-    is saved or reported by the Trainer itself. Raises InputError where the batch does not divide so.
+    The optimiser's batch is `batch_size` rows over all processes, made of micro-batches of `micro_batch_size`, or with a
+    token budget of those that MicroBatches fills. Nothing is saved or reported by the Trainer itself. Raises InputError
+    where the batch does not divide so.
     """
     processes = int(os.environ.get("WORLD_SIZE", "1"))  # as torchrun sets it
-    micro = config.micro_batch_size or config.batch_size // processes
+    whole = config.batch_size // processes
+    micro = whole if token_budget else config.micro_batch_size or whole
     if not micro or config.batch_size % (micro * processes):
         raise InputError(
             f"batch_size={config.batch_size} is no multiple of {processes} processes x micro-batches of {micro}"

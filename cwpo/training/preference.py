@@ -12,10 +12,10 @@ from accelerate import DistributedType
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
-from cwpo.data.batching import PairCollator, encode_pairs
+from cwpo.data.batching import PairCollator, encode_pairs, within_budget
 from cwpo.errors import InputError
-from cwpo.models.logprobs import response_lengths, response_logps, score_sequences
-from cwpo.models.packed import can_pack, packed_logps
+from cwpo.models.logprobs import response_lengths, response_logps
+from cwpo.models.packed import can_pack, packed_logps, score_pairs
 from cwpo.objectives import pair_losses
 from cwpo.training.base import GlobalMeanTrainer, Rows
 
@@ -106,6 +106,7 @@ class PreferenceTrainer(PreferenceLoss):
     processing_class: the tokenizer. objective: dpo, ipo or rdpo. beta > 0. flip_rate in [0, 0.5), rDPO's.
     average_logps: divide each log-prob by its response's tokens (some trainers do so for IPO; the paper sums).
     weight_column: read the weights from a column of another name.
+    token_budget: compute each device's batch in parts of at most so many tokens; the update stays the same.
 
     Logs what PreferenceLoss does.
     Raises InputError for missing columns and for weights or log-probs that are negative, NaN or infinite.
@@ -123,12 +124,13 @@ class PreferenceTrainer(PreferenceLoss):
         flip_rate: float = 0.1,
         average_logps: bool = False,
         weight_column: str = "weight",
+        token_budget: int | None = None,
         **kwargs: Any,
     ) -> None:
         pair_losses(objective, torch.zeros(1), beta, flip_rate)  # refuses before anything is scored
         if processing_class.pad_token_id is None:
             processing_class.pad_token = processing_class.eos_token  # padding is masked everywhere
-        rows = preference_rows(model, processing_class, list(train_dataset), weight_column)
+        rows = preference_rows(model, processing_class, list(train_dataset), weight_column, token_budget)
         pad_id = processing_class.pad_token_id
         args.remove_unused_columns = False  # the collator makes the model's inputs from other columns
         super().__init__(
@@ -143,7 +145,7 @@ class PreferenceTrainer(PreferenceLoss):
             average_logps=average_logps,
             **kwargs,
         )
-        self.data_collator = self.collator(rows, pad_id)
+        self.data_collator = within_budget(self.collator(rows, pad_id), token_budget)
 
 
 def preference_rows(
@@ -151,6 +153,7 @@ def preference_rows(
     tokenizer: PreTrainedTokenizerBase,
     examples: list[Mapping[str, Any]],
     weight_column: str = "weight",
+    token_budget: int | None = None,
 ) -> list[dict[str, Any]]:
     """Checked and tokenised rows for PairCollator; reference log-probs come from `model` where the rows have none."""
     if not examples:
@@ -172,12 +175,8 @@ def preference_rows(
     if all(name in examples[0] for name in REFERENCE):
         reference = {name: _numbers(examples, name) for name in REFERENCE}
     else:
-        reference = {
-            f"{side}_logp": score_sequences(
-                model, [(r[f"{side}_ids"], r[f"{side}_start"]) for r in rows], tokenizer.pad_token_id
-            ).tolist()
-            for side in ("chosen", "rejected")
-        }
+        scores = score_pairs(model, rows, tokenizer.pad_token_id, token_budget)
+        reference = dict(zip(REFERENCE, (part.tolist() for part in scores), strict=True))
     for name, values in reference.items():
         for row, value in zip(rows, values, strict=True):
             row[name] = value
