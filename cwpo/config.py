@@ -217,9 +217,28 @@ class ReportConfig:
     results: str = "results"
 
 
+@dataclass
+class BenchmarkConfig:
+    workloads: list[str] = field(default_factory=list)
+    sides: list[str] = field(default_factory=list)
+    pairs: dict[str, int] = field(default_factory=dict)
+    batch_size: int = 16
+    token_budget: int = 4096
+    trl_micro: list[int] = field(default_factory=list)
+    repeats: int = 3
+    scaling: bool = True
+    annotation: list[int] = field(default_factory=list)
+    threads: int | None = None
+    device: str = "auto"
+    data: str | None = None
+    tokenizer: str | None = None
+    results: str = "results"
+
+
 def register() -> None:
     """Make the schemas known to Hydra under the names that the defaults lists in conf/ begin with."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     store.store(name="reproduce_schema", node=ReproduceConfig)
     store.store(name="report_schema", node=ReportConfig)
+    store.store(name="benchmark_schema", node=BenchmarkConfig)

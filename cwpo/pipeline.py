@@ -221,6 +221,7 @@ def run_node(
                     tracker=tracker,
                     device=pick_device(settings.device),
                     token_budget=settings.token_budget,
+                    scratch=store.scratch(node.stage.name, node.key),
                     progress=progress,
                 )
             )

@@ -2,6 +2,7 @@
 
 <root>/<stage>/<key>/           a finished stage: its files and manifest.json, the last file written
 <root>/.partial/<stage>-<key>   being written; renamed into place when complete, removed when found stale
+<root>/.scratch/<stage>-<key>   parts that a killed stage can go on from; removed when it is finished
 <root>/.locks/                  one lock file per key; the operating system frees it when its holder dies
 """
 
@@ -47,6 +48,10 @@ class Store:
 
     def folder(self, stage: str, key: str) -> Path:
         return self.root / stage / key
+
+    def scratch(self, stage: str, key: str) -> Path:
+        """Where a stage may keep parts of its work until it is finished. Not made here."""
+        return self.root / ".scratch" / f"{stage}-{key}"
 
     def has(self, stage: str, key: str) -> bool:
         """Whether the stage is finished. Folders appear only when complete, so the manifest's existence is enough."""
@@ -137,6 +142,7 @@ class Store:
         shutil.rmtree(folder, ignore_errors=True)  # a folder without a manifest: someone deleted it by hand
         os.rename(partial, folder)
         _fsync(folder.parent)
+        shutil.rmtree(self.scratch(folder.parent.name, folder.name), ignore_errors=True)
 
     @contextmanager
     def _lock(self, stage: str, key: str) -> Iterator[None]:

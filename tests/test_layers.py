@@ -33,6 +33,7 @@ LAYERS = {
             "cli",
             "validation",
             "method_checks",
+            "bench",
         ],
         6,
     ),

@@ -4,33 +4,41 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cwpo.stages.base import Stage, Work
+from cwpo.stages.shards import column_mean, map_table
 from cwpo.weighting import scaled_sigmoid
 
-Score = Callable[[Work, list[str], list[str], list[str]], tuple[Any, Any]]
+Texts = Sequence[str]
+Score = Callable[[Texts, Texts, Texts], tuple[Any, Any]]  # of prompts and their responses a and b
+COLUMNS = ["pair_id", "prompt", "response_a", "response_b"]
 
 
-def run(score: Score, work: Work) -> dict[str, Any]:
-    """Annotate by `score`, which gives score_a and score_b, each (N,), of prompts and their responses a and b."""
-    pairs = pd.read_parquet(work.parents["prepare"] / "pairs.parquet")
+def run(scorer: Callable[[Work], Score], work: Work) -> dict[str, Any]:
+    """Annotate by what `scorer` loads, which gives score_a and score_b, each (N,)."""
     started = time.perf_counter()
-    score_a, score_b = score(
-        work, pairs["prompt"].tolist(), pairs["response_a"].tolist(), pairs["response_b"].tolist()
+    score = scorer(work)
+
+    def annotate(pairs: pd.DataFrame) -> pd.DataFrame:
+        texts = (pairs[name].tolist() for name in COLUMNS[1:])
+        score_a, score_b = score(*texts)
+        table = annotation_table(score_a.double().numpy(), score_b.double().numpy())
+        table.insert(0, "pair_id", pairs["pair_id"].to_numpy())
+        return table
+
+    pairs, annotations = work.parents["prepare"] / "pairs.parquet", work.out / "annotations.parquet"
+    annotated = map_table(
+        pairs, annotations, COLUMNS, annotate, scratch=work.scratch or work.out, progress=work.progress
     )
-    seconds = time.perf_counter() - started
-    table = annotation_table(score_a.double().numpy(), score_b.double().numpy())
-    table.insert(0, "pair_id", pairs["pair_id"].to_numpy())
-    table.to_parquet(work.out / "annotations.parquet", index=False)
     return {
-        "annotated": len(table),
-        "mean_confidence": float(table["confidence"].mean()),
-        "seconds": round(seconds, 3),
+        "annotated": annotated,
+        "mean_confidence": column_mean(annotations, "confidence"),
+        "seconds": round(time.perf_counter() - started, 3),
     }
 
 
@@ -54,7 +62,7 @@ def annotation_table(score_a: np.ndarray, score_b: np.ndarray) -> pd.DataFrame:
     )
 
 
-def by_head(work: Work, prompts: list[str], first: list[str], second: list[str]) -> tuple[Any, Any]:
+def by_head(work: Work) -> Score:
     """The Bradley-Terry annotator's score of each response on its own."""
     from cwpo.data.batching import encode
     from cwpo.models.annotator import load_annotator, score_responses
@@ -63,14 +71,19 @@ def by_head(work: Work, prompts: list[str], first: list[str], second: list[str])
     folder = work.parents["train_annotator"] / "model"
     tokenizer = load_tokenizer(folder)
     model = load_annotator(folder, pad_id=tokenizer.pad_token_id, device=work.device)
-    rows = (encode(tokenizer, prompts, responses) for responses in (first, second))
-    score_a, score_b = (
-        score_responses(model, part, tokenizer.pad_token_id, token_budget=work.token_budget) for part in rows
-    )
-    return score_a, score_b
+
+    def score(prompts: Texts, first: Texts, second: Texts) -> tuple[Any, Any]:
+        rows = (encode(tokenizer, prompts, responses) for responses in (first, second))
+        score_a, score_b = (
+            score_responses(model, part, tokenizer.pad_token_id, token_budget=work.token_budget)
+            for part in rows
+        )
+        return score_a, score_b
+
+    return score
 
 
-def by_both_orders(work: Work, prompts: list[str], first: list[str], second: list[str]) -> tuple[Any, Any]:
+def by_both_orders(work: Work) -> Score:
     """PairRM's logits of the two orders, halved (Eq. 21)."""
     from cwpo.models.annotator import load_annotator
     from cwpo.models.pairrm import score_both_orders
@@ -79,10 +92,10 @@ def by_both_orders(work: Work, prompts: list[str], first: list[str], second: lis
     folder = work.parents["train_annotator"] / "model"
     tokenizer = load_tokenizer(folder)
     model = load_annotator(folder, pad_id=tokenizer.pad_token_id, device=work.device)
-    return score_both_orders(model, tokenizer, prompts, first, second)
+    return functools.partial(score_both_orders, model, tokenizer)
 
 
-def by_policy(work: Work, prompts: list[str], first: list[str], second: list[str]) -> tuple[Any, Any]:
+def by_policy(work: Work) -> Score:
     """The likelihood or the implicit reward of each response under the annotator trained by DPO (Eq. 17)."""
     from cwpo.data.batching import encode
     from cwpo.models.policy import load_policy, load_tokenizer
@@ -93,16 +106,20 @@ def by_policy(work: Work, prompts: list[str], first: list[str], second: list[str
     model = load_policy(trained / "model", device=work.device)
     implicit = annotator.scoring == "implicit"
     reference = load_policy(trained / "reference", device=work.device) if implicit else None
-    rows = (encode(tokenizer, prompts, responses) for responses in (first, second))
-    score_a, score_b = (
-        policy_scores(model, part, tokenizer.pad_token_id, reference=reference, beta=annotator.beta)
-        for part in rows
-    )
-    return score_a, score_b
+
+    def score(prompts: Texts, first: Texts, second: Texts) -> tuple[Any, Any]:
+        rows = (encode(tokenizer, prompts, responses) for responses in (first, second))
+        score_a, score_b = (
+            policy_scores(model, part, tokenizer.pad_token_id, reference=reference, beta=annotator.beta)
+            for part in rows
+        )
+        return score_a, score_b
+
+    return score
 
 
 POLICY_READS = ("annotator.scoring", "annotator.beta")
-SCORING: dict[str, tuple[Score, tuple[str, ...]]] = {
+SCORING: dict[str, tuple[Callable[[Work], Score], tuple[str, ...]]] = {
     "bt": (by_head, ()),
     "pairrm": (by_both_orders, ()),
     "dpo": (by_policy, POLICY_READS),
@@ -112,5 +129,5 @@ SCORING: dict[str, tuple[Score, tuple[str, ...]]] = {
 
 def annotate_stage(annotator: str) -> Stage:
     """The stage for a choice of conf/annotator: how it scores, and the config keys that this reads."""
-    score, reads = SCORING[annotator]
-    return Stage("annotate", 1, reads, functools.partial(run, score))
+    scorer, reads = SCORING[annotator]
+    return Stage("annotate", 1, reads, functools.partial(run, scorer))

@@ -16,7 +16,10 @@ Run = Callable[["Work"], Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Work:
-    """Everything a stage's `run` may read: where to write, its slice of the config, its parents' folders."""
+    """Everything a stage's `run` may read: where to write, its slice of the config, its parents' folders.
+
+    `scratch` is a folder, made when needed, that outlives a kill; what a stage leaves there it finds when run again.
+    """
 
     out: Path
     config: DictConfig
@@ -24,6 +27,7 @@ class Work:
     tracker: Tracker
     device: str = "cpu"
     token_budget: int | None = None
+    scratch: Path | None = None
     progress: Callable[[int, int], None] = lambda done, total: None
 
 

@@ -1,0 +1,1 @@
+"""How fast training is, beside TRL's DPOTrainer on the same work; `scripts/benchmark.py` runs it."""

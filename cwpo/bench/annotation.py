@@ -1,0 +1,97 @@
+"""Time and memory of annotating many pairs of the synthetic world: `python -m cwpo.bench.annotation JOB` for one size."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cwpo.bench.measure import BenchmarkError, machine
+from cwpo.data.sources import read_pairs
+
+BASE = 5_000  # pairs drawn; larger tables repeat them
+
+
+def write_pairs(path: Path, count: int) -> None:
+    """`count` pairs as the prepare stage writes them, in row groups of BASE."""
+    data = SimpleNamespace(source="world", world="harmless", pairs=BASE, test_pairs=0)
+    frame = read_pairs(data, seed=0)[0][["prompt", "response_a", "response_b"]]
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    with pq.ParquetWriter(path, table.schema.insert(0, pa.field("pair_id", pa.string()))) as writer:
+        for start in range(0, count, BASE):
+            part = table.slice(0, min(BASE, count - start))
+            ids = pa.array([f"{start + i:016x}" for i in range(len(part))])
+            writer.write_table(part.add_column(0, "pair_id", ids))
+
+
+def annotation(cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
+    """One row per size: seconds and peak memory of a process that annotates so many pairs."""
+    rows = []
+    for count in cfg.annotation:
+        with tempfile.TemporaryDirectory() as folder:
+            job = {"folder": folder, "pairs": count, "threads": cfg.threads or os.cpu_count()}
+            write_pairs(Path(folder) / "pairs.parquet", count)
+            job_file = Path(folder) / "job.json"
+            job_file.write_text(json.dumps(job), encoding="utf-8")
+            command = [sys.executable, "-m", "cwpo.bench.annotation", str(job_file)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise BenchmarkError(
+                    f"annotating {count} pairs failed: {done.stderr.strip().splitlines()[-1:]}"
+                )
+            answer = json.loads((Path(folder) / "answer.json").read_text(encoding="utf-8"))
+        rows.append({"pairs": count} | answer)
+        say(f"annotating {count:,} pairs: {answer['seconds']:.1f} s, {answer['peak_memory_mb']:.0f} MiB")
+    return pd.DataFrame(rows).assign(**machine(cfg))
+
+
+def run(folder: Path, threads: int) -> dict[str, float]:
+    """Annotate folder/pairs.parquet by an untrained Bradley-Terry model of toy size."""
+    from transformers import AutoModelForCausalLM
+
+    from cwpo.data.toy import build_tokenizer
+    from cwpo.models.annotator import new_annotator
+    from cwpo.models.toy import toy_config
+    from cwpo.runtime import peak_memory_mb, quiet_libraries, use_threads
+    from cwpo.stages.annotate import annotate_stage
+    from cwpo.stages.base import Work
+    from cwpo.tracking import Tracker
+
+    use_threads(threads)
+    quiet_libraries()
+    tokenizer = build_tokenizer()
+    AutoModelForCausalLM.from_config(toy_config("opt-32x1", tokenizer)).save_pretrained(folder / "backbone")
+    model = new_annotator(folder / "backbone", None, pad_id=tokenizer.pad_token_id, head_std=0.01, seed=0)
+    model.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    (folder / "out").mkdir()
+    started = time.perf_counter()
+    with Tracker(
+        folder / "out", stage="annotate", key="", group="", config={}, wandb=None, wandb_dir=folder
+    ) as tracker:
+        work = Work(
+            out=folder / "out",
+            config=None,  # type: ignore[arg-type]
+            parents={"prepare": folder, "train_annotator": folder},
+            tracker=tracker,
+            scratch=folder / "scratch",
+        )
+        annotate_stage("bt").run(work)
+    return {"seconds": time.perf_counter() - started, "peak_memory_mb": peak_memory_mb()}
+
+
+if __name__ == "__main__":
+    given = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    answer = run(Path(given["folder"]), given["threads"])
+    (Path(given["folder"]) / "answer.json").write_text(json.dumps(answer), encoding="utf-8")

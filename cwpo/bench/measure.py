@@ -1,0 +1,246 @@
+"""Running the sides by turns, each run in a fresh process; ratios of medians; rows for results/benchmark/."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cwpo.bench.workloads import (
+    TINY,
+    WORKLOADS,
+    Lengths,
+    Workload,
+    file_pairs,
+    model_config,
+    random_pairs,
+    save_model,
+    words_tokenizer,
+)
+from cwpo.data.batching import encode_pairs
+from cwpo.errors import InputError
+from cwpo.models.policy import load_tokenizer
+from cwpo.store import git_commit, package_versions
+
+TRL = ("trl_default", "trl_best")
+AGREE = 1e-4  # largest relative difference of the sides' losses
+
+
+class BenchmarkError(RuntimeError):
+    """A side failed, or the sides do not compute the same."""
+
+
+def compare(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
+    """One row per run of a workload. Raises BenchmarkError where the sides' losses differ."""
+    workload = WORKLOADS[name]
+    sides = [side for side in cfg.sides if side not in TRL or importlib.util.find_spec("trl")]
+    if len(sides) < len(cfg.sides):
+        say("trl is not installed, so only cwpo runs; pip install 'trl==1.16.*'")
+    with tempfile.TemporaryDirectory() as folder:
+        job, tokens = _set_up(workload, cfg, Path(folder), cfg.pairs[name])
+        batch = min(cfg.batch_size, cfg.pairs[name])
+        job |= {"batch_size": batch, "lora": workload.lora, "dtype": _dtype(workload, cfg)}
+        if any(side in TRL for side in sides):
+            difference = _run(job | {"side": "losses"})["difference"]
+            say(f"{name}: the sides' losses differ by {difference:.1e} (relative)")
+            if not difference < AGREE:
+                raise BenchmarkError(
+                    f"{name}: the sides' losses differ by {difference:.1e}, more than {AGREE:g}"
+                )
+        micro = {}
+        if "trl_best" in sides:
+            tried = {
+                size: _run(job | {"side": "trl_best", "micro": size})["seconds"]
+                for size in cfg.trl_micro
+                if size <= batch
+            }
+            micro = {"trl_best": min(tried, key=lambda size: tried[size])}
+            say(
+                f"{name}: TRL's micro-batches: " + ", ".join(f"{k} pairs {v:.1f} s" for k, v in tried.items())
+            )
+        peak = _run(job | {"side": "matmul"})["peak_flops"]
+        rows = []
+        for repeat in range(cfg.repeats):
+            for side in sides:
+                done = _run(job | {"side": side, "micro": micro.get(side)})
+                rows.append(
+                    {"workload": name, "side": side, "repeat": repeat, "micro": micro.get(side)} | done
+                )
+                say(
+                    f"{name}: run {repeat + 1} of {cfg.repeats}, {side}: {done['seconds']:.1f} s, {done['peak_memory_mb']:.0f} MiB"
+                )
+    table = pd.DataFrame(rows)
+    table["pairs"] = cfg.pairs[name]
+    table["useful_tokens"] = tokens["useful"]
+    table["tokens_per_second"] = tokens["useful"] / table["seconds"]
+    table["share_of_matmul_peak"] = tokens["operations"] / table["seconds"] / peak
+    return table.assign(**machine(cfg))
+
+
+def scaling(cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
+    """Seconds of training against the number of pairs and the length of the prompt, on a tiny model."""
+    rows = []
+    short = Lengths((3.5, 0.0), (3.0, 0.0))
+    for axis, factors in (("pairs", (1, 4, 16)), ("prompt_tokens", (1, 2, 4, 8))):
+        for factor in factors:
+            pairs = 64 * (factor if axis == "pairs" else 4)
+            prompt = 33 * (1 if axis == "pairs" else factor)
+            lengths = replace(short, prompt=(float(np.log(prompt)), 0.0))
+            workload = Workload("opt", TINY, lengths, longest=2048)
+            with tempfile.TemporaryDirectory() as folder:
+                job, tokens = _set_up(workload, cfg, Path(folder), pairs, plain=True)
+                job |= {"batch_size": 64, "lora": False, "dtype": "float32", "side": "cwpo"}
+                seconds = float(np.median([_run(job)["seconds"] for _ in range(cfg.repeats)]))
+            rows.append(
+                {
+                    "axis": axis,
+                    "value": pairs if axis == "pairs" else prompt,
+                    "seconds": seconds,
+                    "useful_tokens": tokens["useful"],
+                }
+            )
+            say(f"{axis} x {factor}: {seconds:.2f} s")
+    return pd.DataFrame(rows).assign(**machine(cfg))
+
+
+def exponent(values: Sequence[float], seconds: Sequence[float]) -> float:
+    """The slope of log seconds against log values: 1 means linear."""
+    return float(np.polyfit(np.log(values), np.log(seconds), 1)[0])
+
+
+def machine(cfg: Any) -> dict[str, Any]:
+    """What the numbers were measured on."""
+    import torch
+
+    cuda = cfg.device != "cpu" and torch.cuda.is_available()
+    name = torch.cuda.get_device_name() if cuda else _processor()
+    versions = package_versions()
+    return {
+        "device": f"{name}, {cfg.threads or os.cpu_count()} threads" if not cuda else name,
+        "torch": versions["torch"],
+        "transformers": versions["transformers"],
+        "git_commit": git_commit(),
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    names = (
+        [
+            line.split(":", 1)[1].strip()
+            for line in info.read_text().splitlines()
+            if line.startswith("model name")
+        ]
+        if info.is_file()
+        else []
+    )
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _dtype(workload: Workload, cfg: Any) -> str:
+    import torch
+
+    return workload.dtype if cfg.device != "cpu" and torch.cuda.is_available() else "float32"
+
+
+def _set_up(
+    workload: Workload, cfg: Any, folder: Path, count: int, plain: bool = False
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """The checkpoint and the pairs in `folder`, and a job that names them; useful tokens and operations of an epoch."""
+    given = cfg.tokenizer is not None and not plain and workload.shape["vocab_size"] > 50_000
+    tokenizer = load_tokenizer(cfg.tokenizer) if given else words_tokenizer(workload.shape["vocab_size"])
+    pairs = (
+        file_pairs(cfg.data, tokenizer, count, workload.longest)
+        if given and cfg.data
+        else random_pairs(workload, count)
+    )
+    (folder / "pairs.json").write_text(json.dumps(pairs), encoding="utf-8")
+    save_model(workload, folder / "model", tokenizer)
+    rows = encode_pairs(
+        tokenizer, *([pair[name] for pair in pairs] for name in ("prompt", "chosen", "rejected"))
+    )
+    responses = sum(
+        len(row[f"{side}_ids"]) - row["chosen_start"] for row in rows for side in ("chosen", "rejected")
+    )
+    useful = responses + sum(row["chosen_start"] for row in rows)
+    job = {
+        "folder": str(folder / "out"),
+        "model": str(folder / "model"),
+        "pairs": str(folder / "pairs.json"),
+        "threads": cfg.threads or os.cpu_count(),
+        "device": cfg.device,
+        "token_budget": cfg.token_budget,
+    }
+    return job, {"useful": useful, "operations": _operations(workload, useful, responses)}
+
+
+def _operations(workload: Workload, useful: int, responses: int) -> float:
+    """Multiply-adds times two of the matrix products that training needs: 6 per weight and token, the head on responses only.
+
+    With LoRA the gradients of the frozen weights are not needed: 4.
+    """
+    config = model_config(workload)
+    width = config.hidden_size
+    body = config.num_hidden_layers * (4 * width**2 + 2 * width * config.ffn_dim)
+    return (4 if workload.lora else 6) * (body * useful + width * workload.shape["vocab_size"] * responses)
+
+
+def _run(job: dict[str, Any]) -> dict[str, Any]:
+    """One side in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        job = job | {"answer": f"{folder}/answer.json"}
+        path = Path(folder) / "job.json"
+        path.write_text(json.dumps(job), encoding="utf-8")
+        environment = os.environ | {
+            "OMP_NUM_THREADS": str(job["threads"]),
+            "TOKENIZERS_PARALLELISM": "false",
+            "HF_HUB_OFFLINE": "1",
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", "cwpo.bench.sides", str(path)],
+            capture_output=True,
+            text=True,
+            env=environment,
+            check=False,
+        )
+        if done.returncode:
+            lines = done.stderr.strip().splitlines() or ["no message"]
+            raise BenchmarkError(f"{job['side']} failed: {lines[-1]}")
+        return json.loads(Path(job["answer"]).read_text(encoding="utf-8"))
+
+
+def check(cfg: Any) -> None:
+    """InputError for workloads, sides or numbers that cannot be."""
+    problems = [
+        f"workload {name} is unknown; valid: {', '.join(WORKLOADS)}"
+        for name in cfg.workloads
+        if name not in WORKLOADS
+    ]
+    problems += [
+        f"side {side} is unknown; valid: cwpo, {', '.join(TRL)}"
+        for side in cfg.sides
+        if side not in ("cwpo", *TRL)
+    ]
+    problems += [
+        f"pairs.{name} is missing" for name in cfg.workloads if name in WORKLOADS and name not in cfg.pairs
+    ]
+    for key in ("repeats", "batch_size", "token_budget"):
+        if cfg[key] < 1:
+            problems.append(f"{key}={cfg[key]} must be at least 1")
+    if cfg.data is not None and not Path(cfg.data).is_file():
+        problems.append(f"data={cfg.data} is not a file of pairs")
+    if cfg.data is not None and cfg.tokenizer is None:
+        problems.append("data needs a tokenizer: a folder or hub id of a tokenizer with about 50,000 tokens")
+    if problems:
+        raise InputError(problems)

@@ -1,0 +1,168 @@
+"""The benchmark's command: rows, a table of ratios and a figure under results/benchmark/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pandas as pd
+
+from cwpo.bench.annotation import annotation
+from cwpo.bench.measure import check, compare, exponent, scaling
+from cwpo.runtime import quiet_libraries
+
+NAMES = {"cwpo": "cwpo", "trl_default": "TRL, defaults", "trl_best": "TRL, best"}
+COLORS = {"cwpo": "#0072B2", "trl_default": "#BBBBBB", "trl_best": "#777777"}
+
+
+def benchmark(cfg: Any) -> None:
+    """Measure what `cfg` asks for; write training.csv, scaling.csv, benchmark.md and the figures."""
+    check(cfg)
+    quiet_libraries()
+    folder = Path(cfg.results) / "benchmark"
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name in cfg.workloads:
+        table = compare(name, cfg, _say)
+        written.append(_keep(folder / "training.csv", table, "workload"))
+    if cfg.scaling:
+        written.append(_keep(folder / "scaling.csv", scaling(cfg, _say), "axis"))
+    if cfg.annotation:
+        written.append(_keep(folder / "annotation.csv", annotation(cfg, _say), "pairs"))
+    written += write_report(folder)
+    print("written:", *dict.fromkeys(map(str, written)), sep="\n  ")
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _keep(path: Path, table: pd.DataFrame, key: str) -> Path:
+    """The file with its rows of the same `key` replaced, so that workloads may be measured one by one."""
+    if path.is_file():
+        old = pd.read_csv(path)
+        table = pd.concat([old[~old[key].isin(table[key])], table], ignore_index=True)
+    table.to_csv(path, index=False, float_format="%.6g")
+    return path
+
+
+def summary(runs: pd.DataFrame) -> pd.DataFrame:
+    """Medians of each workload and side, and how many times cwpo's they are (`times_slower`, `memory_share` = cwpo's / theirs)."""
+    columns = [
+        "seconds",
+        "preparation_seconds",
+        "tokens_per_second",
+        "peak_memory_mb",
+        "share_of_matmul_peak",
+    ]
+    grouped = runs.groupby(["workload", "side"], sort=False)
+    table = grouped[columns].median().reset_index()
+    table["runs"] = grouped.size().to_numpy()
+    ours = table[table["side"] == "cwpo"].set_index("workload")
+    table["times_slower"] = table["seconds"] / table["workload"].map(ours["seconds"])
+    table["memory_share"] = table["workload"].map(ours["peak_memory_mb"]) / table["peak_memory_mb"]
+    return table
+
+
+def write_report(folder: Path) -> list[Path]:
+    """benchmark.md and the figures from the rows in `folder`."""
+    lines = ["# Training speed beside TRL", ""]
+    written = []
+    if (folder / "training.csv").is_file():
+        runs = pd.read_csv(folder / "training.csv")
+        table = summary(runs)
+        lines += _machine(runs)
+        lines += [
+            "Medians over runs by turns, each in a process of its own; the same model, pairs, batch and dtype on every side.",
+            "Tokens are those of prompt, chosen and rejected response, each counted once. The last column is the share of the",
+            "machine's matrix-multiply peak, measured in the same minutes, that the necessary operations make up.",
+            "",
+            "| workload | side | pairs | runs | seconds | times cwpo's | tokens/s | peak MiB | cwpo's memory / theirs | of peak |",
+            "|---|---|---|---|---|---|---|---|---|---|",
+        ]
+        counts = runs.groupby("workload")["pairs"].first()
+        lines += [
+            f"| {row.workload} | {NAMES[row.side]} | {counts[row.workload]} | {row.runs} | {row.seconds:.2f} | {row.times_slower:.2f} | "
+            f"{row.tokens_per_second:,.0f} | {row.peak_memory_mb:,.0f} | {row.memory_share:.0%} | {row.share_of_matmul_peak:.0%} |"
+            for row in table.itertuples()
+        ]
+        written.append(_bars(table, folder / "speed.png", runs["device"].iloc[-1]))
+    if (folder / "scaling.csv").is_file():
+        sizes = pd.read_csv(folder / "scaling.csv")
+        lines += ["", "## Cost against size", "", "cwpo alone, a two-layer model of width 64.", ""]
+        for axis, part in sizes.groupby("axis", sort=False):
+            points = ", ".join(
+                f"{value:,.0f}: {seconds:.2f} s" for value, seconds in zip(part["value"], part["seconds"])
+            )
+            lines.append(
+                f"- {axis}: {points}; seconds grow with the power {exponent(part['value'], part['seconds']):.2f}"
+            )
+    if (folder / "annotation.csv").is_file():
+        sizes = pd.read_csv(folder / "annotation.csv").sort_values("pairs")
+        lines += [
+            "",
+            "## Annotating many pairs",
+            "",
+            "The annotate stage on the synthetic world's pairs, a process for each size.",
+            "",
+        ]
+        lines += ["| pairs | seconds | pairs/s | peak MiB |", "|---|---|---|---|"]
+        lines += [
+            f"| {row.pairs:,} | {row.seconds:.1f} | {row.pairs / row.seconds:,.0f} | {row.peak_memory_mb:,.0f} |"
+            for row in sizes.itertuples()
+        ]
+    path = folder / "benchmark.md"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return [path, *written]
+
+
+def _machine(runs: pd.DataFrame) -> list[str]:
+    rows = runs[["device", "torch", "transformers", "git_commit"]].drop_duplicates()
+    return [
+        f"{r.device}; torch {r.torch}, transformers {r.transformers}, commit {r.git_commit}."
+        for r in rows.itertuples()
+    ] + [""]
+
+
+def _bars(table: pd.DataFrame, path: Path, device: str) -> Path:
+    """Tokens a second of every workload and side, as a share of cwpo's, with the numbers on the bars."""
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    workloads = list(dict.fromkeys(table["workload"]))
+    figure, axes = plt.subplots(
+        1, 2, figsize=(9, 0.9 + 1.0 * len(workloads)), layout="constrained", sharey=True
+    )
+    for axis, column, title, unit in (
+        (axes[0], "tokens_per_second", "Useful tokens a second, relative to cwpo", "tokens/s"),
+        (axes[1], "peak_memory_mb", "Peak memory, relative to cwpo", "MiB"),
+    ):
+        for shift, side in enumerate(NAMES):
+            part = table[table["side"] == side].set_index("workload")
+            base = table[table["side"] == "cwpo"].set_index("workload")[column]
+            for place, name in enumerate(workloads):
+                if name in part.index and name in base.index:
+                    value = part.loc[name, column]
+                    label = NAMES[side] if place == 0 else None
+                    axis.barh(
+                        place + 0.27 * (shift - 1), value / base[name], 0.25, color=COLORS[side], label=label
+                    )
+                    axis.annotate(
+                        f"{value:,.0f} {unit}",
+                        (value / base[name], place + 0.27 * (shift - 1)),
+                        xytext=(3, 0),
+                        textcoords="offset points",
+                        va="center",
+                        fontsize=8,
+                    )
+        axis.set_title(title, fontsize=10)
+        axis.margins(x=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_yticks(range(len(workloads)), workloads)
+    axes[0].invert_yaxis()
+    axes[0].legend(fontsize=8, loc="lower right", frameon=False)
+    figure.suptitle(f"Medians on {device}", fontsize=9)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+    return path

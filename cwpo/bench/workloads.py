@@ -1,0 +1,145 @@
+"""What the benchmark trains: model shapes, and pairs of the lengths of real data sets.
+
+Speed depends on shapes and lengths only, so weights are random and, unless a file of pairs is given, so are words.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedTokenizerFast
+
+from cwpo.data.batching import encode_pairs
+from cwpo.data.sources import drop_unusable, read_pairs
+from cwpo.errors import InputError
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Log-normal tokens: (mean, standard deviation) of the logarithm for prompts and for responses, EOS included."""
+
+    prompt: tuple[float, float]
+    response: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A model of `family` with the config values `shape`, and pairs of `lengths` of at most `longest` tokens a sequence."""
+
+    family: str
+    shape: dict[str, Any]
+    lengths: Lengths
+    longest: int = 512
+    lora: bool = False
+    dtype: str = "float32"
+
+
+OPT_125M = {"vocab_size": 50272}  # transformers' OPTConfig is otherwise OPT-125M's
+OPT_1_3B = {
+    "vocab_size": 50272,
+    "hidden_size": 2048,
+    "ffn_dim": 8192,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 32,
+    "word_embed_proj_dim": 2048,
+}
+TINY = {
+    "vocab_size": 352,
+    "hidden_size": 64,
+    "ffn_dim": 256,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "word_embed_proj_dim": 64,
+    "max_position_embeddings": 4096,
+}
+HH = Lengths((4.33, 1.0), (3.5, 0.89))  # harmless and helpful test pairs of at most 512 GPT-2 tokens
+LONG_PROMPT = Lengths((5.8, 0.25), (3.5, 0.35))  # posts of about 330 tokens and their summaries of about 35
+TOY = Lengths((1.6, 0.2), (2.0, 0.3))  # the synthetic world
+WORKLOADS = {
+    "hh": Workload("opt", OPT_125M, HH),
+    "long_prompt": Workload("opt", OPT_125M, LONG_PROMPT),
+    "toy": Workload("opt", TINY, TOY, longest=64),
+    "tiny_lora": Workload("opt", TINY, HH, lora=True),
+    "lora_1_3b": Workload("opt", OPT_1_3B, HH, lora=True, dtype="bfloat16"),
+}
+
+
+def words_tokenizer(words: int) -> PreTrainedTokenizerFast:
+    """One token for each of the words w0, w1, ..., after pad, BOS and EOS; `words` tokens in all."""
+    vocabulary = {"<pad>": 0, "<s>": 1, "</s>": 2} | {f"w{i}": i for i in range(3, words)}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def random_pairs(workload: Workload, count: int, seed: int = 0) -> list[dict[str, str]]:
+    """`count` pairs of random words whose lengths follow the workload's."""
+    draw = random.Random(seed)
+    words = workload.shape["vocab_size"]
+
+    def length(moments: tuple[float, float], most: int) -> int:
+        return min(most, max(1, round(math.exp(draw.gauss(*moments)))))
+
+    def text(tokens: int) -> str:
+        return " ".join(f"w{draw.randrange(3, words)}" for _ in range(tokens))
+
+    pairs = []
+    for _ in range(count):
+        responses = [length(workload.lengths.response, workload.longest // 2) for _ in range(2)]
+        prompt = length(workload.lengths.prompt, workload.longest - max(responses) - 2)
+        chosen, rejected = (text(n) for n in responses)
+        pairs.append({"prompt": text(prompt), "chosen": f" {chosen}", "rejected": f" {rejected}"})
+    return pairs
+
+
+def file_pairs(
+    path: str, tokenizer: PreTrainedTokenizerFast, count: int, longest: int, seed: int = 0
+) -> list[dict[str, str]]:
+    """`count` random pairs of a file that data=jsonl reads, none above `longest` tokens a sequence."""
+    data = SimpleNamespace(source="jsonl", name="benchmark", path=path, columns={}, folders=[], revision=None)
+    frame, _ = drop_unusable(read_pairs(data, seed)[0])
+    frame = frame.sample(frac=1.0, random_state=seed)
+    a_wins = frame["human_label"] == "a"
+    table = pd.DataFrame(
+        {
+            "prompt": frame["prompt"],
+            "chosen": frame["response_a"].where(a_wins, frame["response_b"]),
+            "rejected": frame["response_b"].where(a_wins, frame["response_a"]),
+        }
+    )
+    rows = encode_pairs(tokenizer, *(table[name].tolist() for name in table.columns))
+    fits = [max(len(row["chosen_ids"]), len(row["rejected_ids"])) <= longest for row in rows]
+    if sum(fits) < count:
+        raise InputError(
+            f"{path} has {sum(fits)} pairs of at most {longest} tokens; the benchmark needs {count}"
+        )
+    return table[fits].head(count).to_dict("records")
+
+
+def model_config(workload: Workload) -> PretrainedConfig:
+    """The config of the workload's model, dropout off."""
+    return AutoConfig.for_model(
+        workload.family, **workload.shape, dropout=0.0, attention_dropout=0.0, layerdrop=0.0
+    )
+
+
+def save_model(workload: Workload, folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Random weights and the tokenizer as an ordinary checkpoint in float32."""
+    import torch
+
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(model_config(workload)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

@@ -1,0 +1,17 @@
+"""Training speed beside TRL's: python scripts/benchmark.py workloads=[hh] data=pairs.jsonl tokenizer=facebook/opt-125m"""
+
+import hydra
+from omegaconf import DictConfig
+
+from cwpo import cli
+from cwpo.bench.report import benchmark
+
+
+@hydra.main(version_base="1.3", config_path="../conf/command", config_name="benchmark")
+@cli.job
+def main(cfg: DictConfig) -> None:
+    benchmark(cfg)
+
+
+if __name__ == "__main__":
+    cli.entry(main)()
