@@ -10,11 +10,17 @@ from cwpo.training.base import GlobalMeanTrainer
 
 
 class BradleyTerryTrainer(GlobalMeanTrainer):
-    """Rows come from PairCollator: chosen sequences first, then rejected. Loss: -log sigmoid(score gap), a mean over pairs."""
+    """Rows come from PairCollator: chosen sequences first, then rejected. Loss: -log sigmoid(score gap), a mean over pairs.
+
+    With a float `target` for each row, the share of people who prefer its first response, the loss is their cross-entropy.
+    """
 
     def count_rows(self, inputs: Mapping[str, Tensor]) -> int:
         return len(inputs["input_ids"]) // 2
 
     def row_losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         chosen, rejected = response_scores(model, inputs["input_ids"], inputs["attention_mask"]).chunk(2)
-        return bradley_terry(chosen - rejected)
+        gap = chosen - rejected
+        if "target" not in inputs:
+            return bradley_terry(gap)
+        return bradley_terry(gap) + (1 - inputs["target"]) * gap
