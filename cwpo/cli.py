@@ -16,7 +16,7 @@ from typing import Any
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from cwpo.config import CONF, BenchmarkConfig, Config, ReportConfig, ReproduceConfig, register
+from cwpo.config import COMMANDS, CONF, Config, register
 from cwpo.errors import InputError
 from cwpo.validation import nearest
 
@@ -92,7 +92,7 @@ def explain(error: Exception) -> str:
         full = re.search(r"full_key: (\S+)", text)
         key = full.group(1) if full else found.group(1)
         schema = next(
-            (kind for kind in (ReproduceConfig, ReportConfig, BenchmarkConfig) if kind.__name__ in text),
+            (kind for kind in COMMANDS.values() if kind.__name__ in text),
             Config,
         )
         return f"error: unknown key {key}; {_nearest_key(key, schema)}"

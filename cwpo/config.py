@@ -218,6 +218,52 @@ class ReportConfig:
 
 
 @dataclass
+class AnnotateConfig:
+    data: str = MISSING
+    columns: dict[str, str] = field(default_factory=dict)
+    split: str | None = None
+    ties: str = "drop"
+    model: str | None = None
+    annotator_path: str | None = None
+    revision: str | None = None
+    out: str = MISSING
+    max_tokens: int = 512
+    members: int = 1
+    head_std: float = 0.01
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    folds: int = 5
+    holdout_above: int = 5000
+    curve: list[float] = field(default_factory=list)
+    curve_folds: int = 2
+    weighting: str = "c1"
+    calibrate: bool = False
+    include_labeled: bool = True
+    target_accuracy: float = 0.65
+    seed: int = 0
+    threads: int = 1
+    device: str = "auto"
+    token_budget: int | None = None
+
+
+@dataclass
+class CompareConfig:
+    before: str = MISSING
+    after: str = MISSING
+    prompts: str = MISSING
+    column: str = "prompt"
+    gold: str = MISSING
+    revision: str | None = None
+    most: int = 200
+    max_new_tokens: int = 128
+    temperature: float = 0.95
+    batch_size: int = 32
+    seed: int = 0
+    threads: int = 1
+    device: str = "auto"
+    out: str = MISSING
+
+
+@dataclass
 class BenchmarkConfig:
     workloads: list[str] = field(default_factory=list)
     sides: list[str] = field(default_factory=list)
@@ -235,10 +281,19 @@ class BenchmarkConfig:
     results: str = "results"
 
 
+# The commands with a configuration of their own, conf/command/<name>.yaml.
+COMMANDS: dict[str, type] = {
+    "reproduce": ReproduceConfig,
+    "report": ReportConfig,
+    "benchmark": BenchmarkConfig,
+    "annotate": AnnotateConfig,
+    "compare": CompareConfig,
+}
+
+
 def register() -> None:
     """Make the schemas known to Hydra under the names that the defaults lists in conf/ begin with."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
-    store.store(name="reproduce_schema", node=ReproduceConfig)
-    store.store(name="report_schema", node=ReportConfig)
-    store.store(name="benchmark_schema", node=BenchmarkConfig)
+    for name, node in COMMANDS.items():
+        store.store(name=f"{name}_schema", node=node)

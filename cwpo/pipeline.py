@@ -40,6 +40,8 @@ PATHS = (
     "tokenizers",
     "reward_model",
 )  # keys whose values may be local files or folders
+# Settings that came after stores existed -> the value at which all is done as before; at it they are no part of a key.
+LATER: dict[str, Any] = {}
 OTHER_PAIRS = 500  # added to the seed, it draws the pairs that the reward model of an online arm learns from
 # What `until` may name, in order. The pretraining of the synthetic world's models runs where a stage needs it.
 STAGES = (
@@ -260,12 +262,17 @@ def _slice(plain: Mapping[str, Any], reads: tuple[str, ...]) -> dict[str, Any]:
     return part
 
 
-def _hashed(config: Any, key: str = "") -> Any:
-    """The slice as it enters the key: a local path is replaced by a digest of what lies there."""
+def _hashed(config: Any, path: str = "") -> Any:
+    """The slice, at the dotted `path`, as it enters the key: a local path is replaced by a digest of what lies there."""
     if isinstance(config, dict):
-        return {name: _hashed(value, name) for name, value in config.items()}
+        parts = {name: (f"{path}.{name}" if path else name, value) for name, value in config.items()}
+        return {
+            name: _hashed(value, at)
+            for name, (at, value) in parts.items()
+            if at not in LATER or value != LATER[at]
+        }
     if isinstance(config, list):
-        return [_hashed(value, key) for value in config]
-    if key in PATHS and isinstance(config, str) and Path(config).expanduser().exists():
+        return [_hashed(value, path) for value in config]
+    if path.rpartition(".")[2] in PATHS and isinstance(config, str) and Path(config).expanduser().exists():
         return f"content:{fingerprint(config)}"
     return config

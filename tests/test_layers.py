@@ -16,7 +16,7 @@ REPORT = -1
 # Module or package -> layer; the longest prefix counts. validation looks at checkpoints, so it stands above the models.
 LAYERS = {
     **dict.fromkeys(["errors", "config", "store", "runtime", "tracking", "results"], 0),
-    **dict.fromkeys(["weighting", "objectives", "statistics"], 1),
+    **dict.fromkeys(["weighting", "objectives", "statistics", "calibration"], 1),
     "data": 2,
     "models": 3,
     "training": 4,
@@ -34,6 +34,7 @@ LAYERS = {
             "validation",
             "method_checks",
             "bench",
+            "own",
         ],
         6,
     ),
@@ -112,7 +113,7 @@ def test_report_never_touches_torch():
 
 
 def test_pure_method_knows_no_models():
-    for name in ("weighting", "objectives", "statistics"):
+    for name in ("weighting", "objectives", "statistics", "calibration"):
         top = {module.split(".")[0] for module in imports(PACKAGE / f"{name}.py")}
         assert top <= {
             "__future__",

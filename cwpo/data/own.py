@@ -125,6 +125,21 @@ def _usable(
         yield {"row": number, **pair}
 
 
+def read_column(path: str, column: str, split: str | None = None) -> list[str]:
+    """The texts in one column of a table, in order; raises InputError where it is missing or holds something else."""
+    texts = []
+    for number, record in _records(path, split):
+        if column not in record:
+            raise InputError(f"{path} row {number} lacks the column {column}; it has {', '.join(record)}")
+        text = _text(record[column])
+        if text is None:
+            raise InputError(
+                f"{path} row {number}: {column} is neither text nor a list of messages with role and content"
+            )
+        texts.append(text)
+    return texts
+
+
 def _few(rows: list[int]) -> str:
     return ", ".join(map(str, rows[:SHOWN])) + (f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else "")
 

@@ -1,0 +1,17 @@
+"""Label and weight own pairs: python scripts/annotate.py data=pairs.jsonl model=path/or/hub-id out=labeled"""
+
+import hydra
+from omegaconf import DictConfig
+
+from cwpo import cli
+from cwpo.own.label import label
+
+
+@hydra.main(version_base="1.3", config_path="../conf/command", config_name="annotate")
+@cli.job
+def main(cfg: DictConfig) -> None:
+    label(cfg)
+
+
+if __name__ == "__main__":
+    cli.entry(main)()

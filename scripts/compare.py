@@ -1,0 +1,17 @@
+"""Two models on the same prompts: python scripts/compare.py before=sft after=aligned prompts=p.jsonl gold=reward out=compared"""
+
+import hydra
+from omegaconf import DictConfig
+
+from cwpo import cli
+from cwpo.own.compare import compare
+
+
+@hydra.main(version_base="1.3", config_path="../conf/command", config_name="compare")
+@cli.job
+def main(cfg: DictConfig) -> None:
+    compare(cfg)
+
+
+if __name__ == "__main__":
+    cli.entry(main)()
