@@ -57,6 +57,10 @@ class GlobalMeanTrainer(Trainer):
     def count_rows(self, inputs: Mapping[str, Tensor]) -> int:
         return len(inputs["input_ids"])
 
+    def floating_point_ops(self, inputs: Mapping[str, Any]) -> int:
+        """0: nobody reads the count, and making it walks through all modules in every step."""
+        return 0
+
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
