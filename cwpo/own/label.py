@@ -48,9 +48,7 @@ def label(cfg: Any, say: Callable[[str], None] = print) -> Path:
         raise InputError(f"out={cfg.out} holds other files; name a new folder")
     work = out.with_name(f".{out.name}-{_key(cfg)}")
     work.mkdir(parents=True, exist_ok=True)
-    read = convert(
-        cfg.data, work / "read.parquet", OmegaConf.to_container(cfg.columns), ties=cfg.ties, split=cfg.split
-    )
+    read = convert(cfg.data, work / "read.parquet", dict(cfg.columns), ties=cfg.ties, split=cfg.split)
     _drop_long(work / "read.parquet", work / "pairs.parquet", cfg, read)
     labeled = pq.read_table(work / "pairs.parquet", filters=[("n_votes", ">", 0)]).to_pandas()
     _enough(labeled, read, cfg)
@@ -114,11 +112,8 @@ def check(cfg: Any) -> None:
 
 def _key(cfg: Any) -> str:
     """What a stopped run must share with this one for its work to be of use."""
-    plain = {
-        k: v
-        for k, v in OmegaConf.to_container(cfg).items()
-        if k not in ("out", "threads", "device", "token_budget")
-    }
+    settings: Any = OmegaConf.to_container(cfg)
+    plain = {k: v for k, v in settings.items() if k not in ("out", "threads", "device", "token_budget")}
     for name in ("data", "model", "annotator_path"):
         if plain[name] is not None and Path(plain[name]).expanduser().exists():
             plain[name] = fingerprint(plain[name])

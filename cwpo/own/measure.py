@@ -61,7 +61,7 @@ def report_numbers(
         "coverage_by_length_gap": [
             {"coverage": c} | _share(s) for c, s in coverage_accuracy(np.abs(longer), right, COVERAGES)
         ],
-        "discrimination": dict(zip(("mean", "low", "high"), found, strict=True)),
+        "discrimination": found._asdict(),
         "calibration": {
             "temperature": fit_temperature(all_gap, all_target),
             "ece_before": expected_calibration_error(right_probability(gap), right),
