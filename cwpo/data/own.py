@@ -44,6 +44,11 @@ class Converted:
             or "none"
         )
 
+    def named(self, problem: str) -> str:
+        """How many rows have it, and the first of them."""
+        rows = self.wrong[problem]
+        return f"{len(rows)} rows {problem}: {_rows(rows)}"
+
 
 def convert(
     path: str,
@@ -81,9 +86,7 @@ def convert(
                     rows = []
             writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
         if done.wrong:
-            raise InputError(
-                [f"{path}: {len(found)} rows {what}: {_rows(found)}" for what, found in done.wrong.items()]
-            )
+            raise InputError([f"{path}: {done.named(what)}" for what in done.wrong])
         if not done.read:
             raise InputError(f"{path} holds no rows")
         if not done.kept:
