@@ -295,6 +295,26 @@ class CompareConfig:
 
 
 @dataclass
+class OwnResultsConfig:
+    data: str = MISSING
+    models: dict[str, str] = field(default_factory=dict)
+    sources: list[str] = field(default_factory=list)
+    strong: str = MISSING
+    train_pairs: dict[str, int] = field(default_factory=dict)
+    test_pairs: int = 800
+    align_pairs: int = 1000
+    align_seeds: int = 1
+    human_fraction: float = 0.3
+    annotate: AnnotateConfig = field(default_factory=AnnotateConfig)
+    align: AlignConfig = field(default_factory=AlignConfig)
+    token_budget: int | None = None
+    threads: int = 1
+    device: str = "auto"
+    store: str = "runs/own"
+    out: str = "results/own"
+
+
+@dataclass
 class BenchmarkConfig:
     workloads: list[str] = field(default_factory=list)
     sides: list[str] = field(default_factory=list)
@@ -320,6 +340,7 @@ COMMANDS: dict[str, type] = {
     "annotate": AnnotateConfig,
     "align": AlignConfig,
     "compare": CompareConfig,
+    "own_results": OwnResultsConfig,
 }
 
 

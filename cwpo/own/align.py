@@ -54,9 +54,12 @@ def align(cfg: Any, say: Callable[[str], None] = print) -> Path:
                     say(f"fine-tuning {cfg.model} on the chosen responses")
                     fine_tune(table, cfg, work / "sft", device, say)
             say("preference optimisation")
-            history, measured = optimise(table, before, cfg, result, device, say, tested)
+            history, scored = optimise(table, before, cfg, result, device, say, tested)
         except FloatingPointError as error:
             raise InputError(f"{error}; lower alignment.learning_rate or sft.learning_rate") from error
+        measured = None
+        if scored is not None and tested is not None:
+            measured = preference_accuracy(*scored, tested["prompt"].to_numpy())
         facts = {
             "data": Path(cfg.preferences).name,
             "pairs, by label": ", ".join(f"{n:,} {who}" for who, n in _sources(table).items()),
@@ -120,13 +123,13 @@ def optimise(
     device: str,
     say: Callable[[str], None] = print,
     tested: pd.DataFrame | None = None,
-) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    """Weighted preference optimisation from the model at `before`, saved in `folder`; its curve, and preference_accuracy."""
+) -> tuple[list[dict[str, Any]], tuple[np.ndarray, np.ndarray] | None]:
+    """Weighted preference optimisation from the model at `before`, saved in `folder`; its curve, and margins of `tested` before and after."""
     tokenizer = load_tokenizer(before)
     model = load_policy(before, device=device)
     if cfg.lora.enabled:
         model = add_lora(model, r=cfg.lora.r, alpha=cfg.lora.alpha, dropout=0.0)
-    scored = None if tested is None else margins(model, tokenizer, tested, cfg.token_budget)
+    first = None if tested is None else margins(model, tokenizer, tested, cfg.token_budget)
     trainer = PreferenceTrainer(
         model,
         _arguments(cfg, cfg.alignment, folder, len(table), device),
@@ -140,12 +143,11 @@ def optimise(
         callbacks=[_curve(say)],
     )
     trainer.train()
-    measured = None
-    if tested is not None and scored is not None:
-        now = margins(model, tokenizer, tested, cfg.token_budget)
-        measured = preference_accuracy(scored, now, tested["prompt"].to_numpy())
+    scored = None
+    if tested is not None and first is not None:
+        scored = first, margins(model, tokenizer, tested, cfg.token_budget)
     _save(model, tokenizer, cfg, folder)
-    return [row for row in trainer.state.log_history if "loss" in row], measured
+    return [row for row in trainer.state.log_history if "loss" in row], scored
 
 
 def margins(model: Any, tokenizer: Any, pairs: pd.DataFrame, token_budget: int | None) -> np.ndarray:

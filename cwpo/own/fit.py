@@ -146,10 +146,16 @@ def fit_members(pairs: pd.DataFrame, cfg: Any, folder: Path, *, device: str) -> 
 def load(folder: Path, *, device: str, token_budget: int | None = None) -> Annotator:
     """The annotator that fit_members left in `folder`."""
     note = read_note(folder)
-    paths = _paths(folder, note["members"])
-    tokenizer = load_tokenizer(paths[0])
-    models = [load_annotator(path, pad_id=tokenizer.pad_token_id, device=device) for path in paths]
-    return Annotator(note["kind"], models, tokenizer, token_budget)
+    return load_members(_paths(folder, note["members"]), note["kind"], device, token_budget)
+
+
+def load_members(
+    folders: Sequence[Path], kind: str, device: str, token_budget: int | None = None
+) -> Annotator:
+    """Annotators of one kind and one tokenizer from the folders that `fit` left."""
+    tokenizer = load_tokenizer(folders[0])
+    models = [load_annotator(path, pad_id=tokenizer.pad_token_id, device=device) for path in folders]
+    return Annotator(kind, models, tokenizer, token_budget)
 
 
 def read_note(folder: str | Path) -> dict[str, Any]:

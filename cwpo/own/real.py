@@ -1,0 +1,158 @@
+"""How good annotators are on real pairs, and one whole run on UKP: the measurement behind results/own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from omegaconf import OmegaConf
+
+from cwpo.own.align import by_label, fine_tune, optimise
+from cwpo.own.checks import checkpoints, missing
+from cwpo.own.crossfit import folds_by_prompt
+from cwpo.own.fit import Annotates, fit, load_members
+from cwpo.own.preferences import preferences
+from cwpo.own.real_pairs import check_sources, cut, load_source, one_vote, require
+from cwpo.own.words import WordAnnotator
+from cwpo.runtime import pick_device, quiet_libraries, use_threads
+from cwpo.store import stage_key
+
+FOLDS = 3  # every group is tested in one of them; fold k is the test of seed k
+WORDS = "words"
+ARMS = ("human", "ws_po", "cw_po")
+
+
+def measure(cfg: Any, say: Callable[[str], None] = print) -> Path:
+    """Write the tables, figures and README.md of results/own under cfg.out; finished parts are kept in cfg.store."""
+    quiet_libraries()
+    require(missing(cfg))
+    paths = {f"models.{name}": path for name, path in cfg.models.items()}
+    require([*check_sources(cfg.data, cfg.sources), *checkpoints(paths, None, ask_hub=False)])
+    use_threads(cfg.threads)
+    device = pick_device(cfg.device)
+    tested, aligned = [], []
+    for name in cfg.sources:
+        pairs = load_source(name, cfg.data)
+        for annotator in [*cfg.models, WORDS]:
+            for seed in range(FOLDS):
+                file = _file(cfg, "annotator", name, annotator, seed)
+                if not file.is_file():
+                    say(f"annotator: {name}, {annotator}, seed {seed}")
+                    _keep(examine(pairs, name, annotator, seed, cfg, file.with_suffix(".work"), device), file)
+                tested.append(pd.read_parquet(file).assign(data=name, annotator=annotator, seed=seed))
+        for seed in range(cfg.align_seeds if name == "ukp" else 0):
+            file = _file(cfg, "alignment", name, cfg.strong, seed)
+            if not file.is_file():
+                _keep(align_arms(pairs, seed, cfg, file.with_suffix(".work"), device, say), file)
+            aligned.append(pd.read_parquet(file).assign(seed=seed))
+    out = Path(cfg.out).expanduser()
+    for path in sorted(out.iterdir()):
+        say(f"  {path}")
+    return out
+
+
+def split(pairs: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Pairs to train on and pairs to test on, of different groups."""
+    fold = folds_by_prompt(pairs["group"].tolist(), FOLDS, 0)
+    return pairs[fold != seed], pairs[fold == seed]
+
+
+def examine(
+    pairs: pd.DataFrame, name: str, annotator: str, seed: int, cfg: Any, scratch: Path, device: str
+) -> pd.DataFrame:
+    """What an annotator trained on one vote per pair says of the pairs of other groups that have a gold label."""
+    train, test = split(pairs.assign(target=one_vote(pairs, seed)), seed)
+    train = _some(train[train["target"] != 0.5], cfg.train_pairs.get(name), seed)
+    test = _some(test[test["gold"] != 0.5], cfg.test_pairs, seed)
+    if annotator == WORDS:
+        model: Annotates = WordAnnotator(train, seed)
+        shown = test
+    else:
+        path = cfg.models[annotator]
+        model = _trained(cut(train, path), path, seed, cfg, scratch, device)
+        shown = cut(test, path)
+    kept = test[["pair_id", "group", "gold", "share", "n_votes", "target"]].rename(columns={"target": "vote"})
+    for side in "ab":
+        kept[f"length_{side}"] = test[f"response_{side}"].str.len()
+    return kept.assign(gap=model.gaps(shown)[0], n_train=len(train))
+
+
+def align_arms(
+    pairs: pd.DataFrame, seed: int, cfg: Any, scratch: Path, device: str, say: Callable[[str], None]
+) -> pd.DataFrame:
+    """CW-PO, WS-PO and Human on one split of UKP: margins on held-out gold pairs under the models before and after.
+
+    A share cfg.human_fraction of the training pairs, with one vote each, trains the annotator; the arms learn from the others, by the
+    annotator's label or by one vote.
+    """
+    path = cfg.models[cfg.strong]
+    train, test = split(pairs.assign(target=one_vote(pairs, seed)), seed)
+    train = cut(_some(train[train["target"] != 0.5], cfg.align_pairs, seed), path)
+    test = by_label(
+        cut(_some(test[test["gold"] != 0.5], cfg.test_pairs, seed), path).assign(target=lambda t: t["gold"])
+    )
+    labeled = np.random.default_rng([seed, 13]).random(len(train)) < cfg.human_fraction
+    annotator = _trained(train[labeled], path, seed, cfg, scratch / "annotator", device)
+    rest = train[~labeled].assign(n_votes=0)
+    gap = annotator.gaps(rest)[0]
+    tables = {
+        "human": preferences(rest.assign(n_votes=1), gap, "uniform"),
+        "ws_po": preferences(rest, gap, "uniform"),
+        "cw_po": preferences(rest, gap, "c1"),
+    }
+    gold = rest["gold"].to_numpy()
+    rows = []
+    settings = OmegaConf.merge(cfg.align, {"model": path, "seed": seed, "token_budget": cfg.token_budget})
+    for arm, table in tables.items():
+        say(f"alignment: ukp, {arm}, seed {seed}")
+        before = scratch / ("sft-human" if arm == "human" else "sft-weak")
+        if not before.is_dir():
+            fine_tune(table, settings, before, device, lambda line: None)
+        scored = optimise(table, str(before), settings, scratch / arm, device, lambda line: None, test)[1]
+        assert scored is not None  # test pairs were given
+        a_wins = (rest["target"].to_numpy() > 0.5) if arm == "human" else gap >= 0
+        decided = gold != 0.5
+        right = float((a_wins == (gold > 0.5))[decided].mean())
+        facts = {
+            "arm": arm,
+            "n_train": len(table),
+            "labels_right": right,
+            "mean_weight": table["weight"].mean(),
+        }
+        rows.append(
+            pd.DataFrame({"group": test["prompt"], "before": scored[0], "after": scored[1]}).assign(**facts)
+        )
+    return pd.concat(rows, ignore_index=True)
+
+
+def _trained(train: pd.DataFrame, path: str, seed: int, cfg: Any, folder: Path, device: str) -> Annotates:
+    settings = OmegaConf.merge(
+        cfg.annotate, {"model": path, "ties": "drop", "seed": seed, "token_budget": cfg.token_budget}
+    )
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        fit(train, settings, folder, seed=seed, device=device)
+    return load_members([folder], settings.annotator.kind, device, cfg.token_budget)
+
+
+def _some(pairs: pd.DataFrame, most: int | None, seed: int) -> pd.DataFrame:
+    return pairs if most is None or len(pairs) <= most else pairs.sample(n=most, random_state=seed)
+
+
+def _file(cfg: Any, kind: str, *names: Any) -> Path:
+    """Where a finished part lies; its name follows from the settings that made it."""
+    shared = ["annotate", "test_pairs", "token_budget"]
+    own = ["train_pairs"] if kind == "annotator" else ["align", "align_pairs", "human_fraction"]
+    plain: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, shared + own))
+    folder = f"{kind}-{stage_key('own_results', 1, plain, {})[:8]}"
+    return Path(cfg.store).expanduser() / folder / ("-".join(map(str, names)) + ".parquet")
+
+
+def _keep(table: pd.DataFrame, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial")
+    table.to_parquet(partial, index=False)
+    partial.rename(file)
