@@ -301,8 +301,9 @@ class OwnResultsConfig:
     sources: list[str] = field(default_factory=list)
     strong: str = MISSING
     train_pairs: dict[str, int] = field(default_factory=dict)
-    test_pairs: int = 800
+    test_pairs: dict[str, int] = field(default_factory=dict)
     align_pairs: int = 1000
+    align_test_pairs: int = 300
     align_seeds: int = 1
     human_fraction: float = 0.3
     annotate: AnnotateConfig = field(default_factory=AnnotateConfig)

@@ -16,6 +16,7 @@ from cwpo.own.crossfit import folds_by_prompt
 from cwpo.own.fit import Annotates, fit, load_members
 from cwpo.own.preferences import preferences
 from cwpo.own.real_pairs import check_sources, cut, load_source, one_vote, require
+from cwpo.own.real_report import write_report
 from cwpo.own.words import WordAnnotator
 from cwpo.runtime import pick_device, quiet_libraries, use_threads
 from cwpo.store import stage_key
@@ -54,6 +55,7 @@ def measure(cfg: Any, say: Callable[[str], None] = print) -> Path:
                 _keep(align_arms(pairs, seed, cfg, file.with_suffix(".work"), device, say), file)
             aligned.append(pd.read_parquet(file).assign(seed=seed))
     out = Path(cfg.out).expanduser()
+    write_report(pd.concat(tested), pd.concat(aligned) if aligned else None, cfg, out)
     for path in sorted(out.iterdir()):
         say(f"  {path}")
     return out
@@ -71,7 +73,7 @@ def examine(
     """What an annotator trained on one vote per pair says of the pairs of other groups that have a gold label."""
     train, test = split(pairs.assign(target=one_vote(pairs, seed)), seed)
     train = _some(train[train["target"] != 0.5], cfg.train_pairs.get(name), seed)
-    test = _some(test[test["gold"] != 0.5], cfg.test_pairs, seed)
+    test = _some(test[test["gold"] != 0.5], cfg.test_pairs.get(name), seed)
     if annotator == WORDS:
         model: Annotates = WordAnnotator(train, seed)
         shown = test
@@ -97,7 +99,9 @@ def align_arms(
     train, test = split(pairs.assign(target=one_vote(pairs, seed)), seed)
     train = cut(_some(train[train["target"] != 0.5], cfg.align_pairs, seed), path)
     test = by_label(
-        cut(_some(test[test["gold"] != 0.5], cfg.test_pairs, seed), path).assign(target=lambda t: t["gold"])
+        cut(_some(test[test["gold"] != 0.5], cfg.align_test_pairs, seed), path).assign(
+            target=lambda t: t["gold"]
+        )
     )
     labeled = np.random.default_rng([seed, 13]).random(len(train)) < cfg.human_fraction
     annotator = _trained(train[labeled], path, seed, cfg, scratch / "annotator", device)
@@ -149,9 +153,10 @@ def _some(pairs: pd.DataFrame, most: int | None, seed: int) -> pd.DataFrame:
 
 def _file(cfg: Any, kind: str, *names: Any) -> Path:
     """Where a finished part lies; its name follows from the settings that made it."""
-    shared = ["annotate", "test_pairs", "token_budget"]
-    own = ["train_pairs"] if kind == "annotator" else ["align", "align_pairs", "human_fraction"]
-    plain: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, shared + own))
+    own = [] if kind == "annotator" else ["align", "align_pairs", "align_test_pairs", "human_fraction"]
+    plain: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, ["annotate", "token_budget", *own]))
+    if kind == "annotator":
+        plain |= {"train": cfg.train_pairs.get(names[0]), "test": cfg.test_pairs.get(names[0])}
     folder = f"{kind}-{stage_key('own_results', 1, plain, {})[:8]}"
     return Path(cfg.store).expanduser() / folder / ("-".join(map(str, names)) + ".parquet")
 
