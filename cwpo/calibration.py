@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
-from scipy.stats import mannwhitneyu, norm
+from scipy.stats import norm, rankdata
 
 Floats = NDArray[np.float64]
 Z = float(norm.ppf(0.975))
@@ -47,7 +47,9 @@ def share(successes: ArrayLike, groups: ArrayLike | None = None) -> Share:
     p, n = float(values.mean()), len(values) / design_effect(values, groups)
     centre, half = p + Z**2 / (2 * n), Z * np.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
     low, high = (centre - half) / (1 + Z**2 / n), (centre + half) / (1 + Z**2 / n)
-    return Share(p, max(0.0, float(low)), min(1.0, float(high)), len(values))
+    return Share(
+        p, min(p, max(0.0, float(low))), max(p, min(1.0, float(high))), len(values)
+    )  # rounding aside
 
 
 def design_effect(values: ArrayLike, groups: ArrayLike | None) -> float:
@@ -66,11 +68,11 @@ def design_effect(values: ArrayLike, groups: ArrayLike | None) -> float:
 def resampled(n: int, groups: ArrayLike | None, resamples: int, seed: int = 0) -> Iterator[NDArray[np.int64]]:
     """Indices of bootstrap samples of N pairs; with groups, whole groups are drawn."""
     rng = np.random.default_rng(seed)
-    if groups is None:
+    index = np.arange(n) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    if index.max() + 1 == n:  # every pair is a group of its own
         for _ in range(resamples):
             yield rng.integers(n, size=n)
         return
-    index = np.unique(np.asarray(groups), return_inverse=True)[1]
     members = np.split(np.argsort(index, kind="stable"), np.cumsum(np.bincount(index))[:-1])
     for _ in range(resamples):
         yield np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
@@ -191,7 +193,8 @@ def _auc(confidence: Floats, right: Floats) -> float:
     good, bad = confidence[right == 1], confidence[right == 0]
     if not len(good) or not len(bad):
         return float("nan")
-    return float(mannwhitneyu(good, bad, method="asymptotic").statistic / (len(good) * len(bad)))
+    ranks = rankdata(np.concatenate([good, bad]))[: len(good)]
+    return float((ranks.sum() - len(good) * (len(good) + 1) / 2) / (len(good) * len(bad)))
 
 
 def _pair(a: ArrayLike, b: ArrayLike) -> tuple[Floats, Floats]:

@@ -33,6 +33,12 @@ def test_share_is_wilsons():
     assert found[:] == pytest.approx((0.7, expected.low, expected.high, 100))
 
 
+@pytest.mark.parametrize("right", [[True] * 3, [False] * 3])
+def test_share_lies_in_its_interval(right):
+    found = share(right)
+    assert 0 <= found.low <= found.mean <= found.high <= 1
+
+
 def test_share_needs_something():
     with pytest.raises(ValueError, match="nothing to take a share of"):
         share([])
@@ -85,6 +91,7 @@ def test_coverage_takes_the_most_confident_first():
 
 
 def test_calibration_error_by_hand():
+    assert discrimination([0.9, 0.5, 0.5, 0.1], [1, 1, 0, 0]).mean == 0.875  # 3 of 4 pairs above, one tied
     # two bins: expected .6 and .9, observed .5 and 1: (.1 * 2 + .1 * 2) / 4
     assert expected_calibration_error([0.6, 0.6, 0.9, 0.9], [1, 0, 1, 1], bins=2) == pytest.approx(0.1)
     assert [b.expected for b in reliability([0.6, 0.6, 0.9, 0.9], [1, 0, 1, 1], bins=2)] == [0.6, 0.9]
@@ -98,7 +105,7 @@ def test_log_loss_by_hand():
 # --- synthetic annotators ----------------------------------------------------------------------------------------
 
 
-def held_out_pairs(n=4000, spread=2.0, overconfidence=1.0, seed=0, group=1) -> pd.DataFrame:
+def held_out_pairs(n=2000, spread=2.0, overconfidence=1.0, seed=0, group=1) -> pd.DataFrame:
     """Held-out pairs whose true log-odds are normal with standard deviation `spread`; the annotator says them times `overconfidence`."""
     rng = np.random.default_rng(seed)
     logit = rng.normal(0, spread, n)
@@ -133,8 +140,8 @@ def test_a_calibrated_annotator_is_recognised(seed):
         top = pairs.reindex(pairs["gap"].abs().sort_values(ascending=False).index).head(row["n"])
         assert row["low"] - 0.01 < true_accuracy(top) < row["high"] + 0.01
     found = numbers["calibration"]
-    assert found["temperature"] == pytest.approx(1.0, abs=0.1)
-    assert found["ece_before"] < 0.025
+    assert found["temperature"] == pytest.approx(1.0, abs=0.15)
+    assert found["ece_before"] < 0.035
     assert found["log_loss_change"]["low"] < 0.002 and found["log_loss_change"]["high"] > -0.002
     inside = [row["low"] <= row["expected"] <= row["high"] for row in found["bins_before"]]
     assert sum(inside) >= 8  # of ten 95 % intervals
@@ -143,8 +150,8 @@ def test_a_calibrated_annotator_is_recognised(seed):
 @pytest.mark.parametrize("temperature", [0.5, 3.0])
 def test_temperature_scaling_repairs_a_known_miscalibration(temperature):
     found = report_numbers(held_out_pairs(overconfidence=temperature), None)["calibration"]
-    assert found["temperature"] == pytest.approx(temperature, rel=0.1)
-    assert found["ece_after"] < 0.025 < found["ece_before"]
+    assert found["temperature"] == pytest.approx(temperature, rel=0.15)
+    assert found["ece_after"] < 0.035 < found["ece_before"]
     assert found["log_loss_after"] < found["log_loss_before"]
     assert found["log_loss_change"]["high"] < 0
 
