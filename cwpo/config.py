@@ -311,6 +311,7 @@ class OwnResultsConfig:
     token_budget: int | None = None
     threads: int = 1
     device: str = "auto"
+    finished_only: bool = False
     store: str = "runs/own"
     out: str = "results/own"
 

@@ -39,26 +39,46 @@ def measure(cfg: Any, say: Callable[[str], None] = print) -> Path:
     require([*check_sources(cfg.data, cfg.sources), *checkpoints(paths, None, ask_hub=False)])
     use_threads(cfg.threads)
     device = pick_device(cfg.device)
-    tested, aligned = [], []
-    for name in cfg.sources:
-        pairs = load_source(name, cfg.data)
-        for annotator in [*cfg.models, WORDS]:
-            for seed in range(FOLDS):
-                file = _file(cfg, "annotator", name, annotator, seed)
-                if not file.is_file():
-                    say(f"annotator: {name}, {annotator}, seed {seed}")
-                    _keep(examine(pairs, name, annotator, seed, cfg, file.with_suffix(".work"), device), file)
-                tested.append(pd.read_parquet(file).assign(data=name, annotator=annotator, seed=seed))
-        for seed in range(cfg.align_seeds if name == "ukp" else 0):
-            file = _file(cfg, "alignment", name, cfg.strong, seed)
-            if not file.is_file():
-                _keep(align_arms(pairs, seed, cfg, file.with_suffix(".work"), device, say), file)
+    tested, aligned, absent = [], [], []
+    for name, annotator, seed in _parts(cfg):
+        file = _file(cfg, "annotator", name, annotator, seed)
+        part = f"{name}, {annotator}, seed {seed}"
+        if not file.is_file() and not cfg.finished_only:
+            say(f"annotator: {part}")
+            pairs = load_source(name, cfg.data)
+            _keep(examine(pairs, name, annotator, seed, cfg, file.with_suffix(".work"), device), file)
+        if file.is_file():
+            tested.append(pd.read_parquet(file).assign(data=name, annotator=annotator, seed=seed))
+        else:
+            absent.append(part)
+    for seed in range(cfg.align_seeds if "ukp" in cfg.sources else 0):
+        file = _file(cfg, "alignment", "ukp", cfg.strong, seed)
+        if not file.is_file() and not cfg.finished_only:
+            pairs = load_source("ukp", cfg.data)
+            _keep(align_arms(pairs, seed, cfg, file.with_suffix(".work"), device, say), file)
+        if file.is_file():
             aligned.append(pd.read_parquet(file).assign(seed=seed))
+        else:
+            absent.append(f"alignment, seed {seed}")
+    require([] if tested else [f"store={cfg.store} holds no finished part of this measurement"])
     out = Path(cfg.out).expanduser()
-    write_report(pd.concat(tested), pd.concat(aligned) if aligned else None, cfg, out)
+    write_report(pd.concat(tested), pd.concat(aligned) if aligned else None, cfg, out, absent)
     for path in sorted(out.iterdir()):
         say(f"  {path}")
     return out
+
+
+def _parts(cfg: Any) -> list[tuple[str, str, int]]:
+    """Data set, annotator and seed of every part, the quick ones first."""
+    order = [WORDS, *cfg.models]
+    return [
+        (name, annotator, seed)
+        for quick in (True, False)
+        for name in cfg.sources
+        for annotator in order
+        if (annotator == WORDS) == quick
+        for seed in range(FOLDS)
+    ]
 
 
 def split(pairs: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:

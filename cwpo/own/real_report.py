@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,21 @@ ADVICE = {
 DIGITS = 4
 
 
-def write_report(tested: pd.DataFrame, aligned: pd.DataFrame | None, cfg: Any, out: Path) -> None:
-    """Write annotators.csv, coverage.csv, seeds.csv, alignment.csv, two figures and README.md; `out` appears when complete."""
+def write_report(
+    tested: pd.DataFrame, aligned: pd.DataFrame | None, cfg: Any, out: Path, absent: Sequence[str] = ()
+) -> None:
+    """Write annotators.csv, coverage.csv, seeds.csv, alignment.csv, a figure and README.md; `out` appears when complete.
+
+    `absent` are the parts of the measurement that have not been computed; the page says so.
+    """
     new = out.with_name(f".{out.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     rows, curves = annotator_rows(tested)
     tables = {"annotators": rows, "coverage": curves, "seeds": seed_rows(tested)}
-    text = [*_head(cfg), *_annotators(rows), *_calibration(rows)]
+    order = {name: i for i, name in enumerate(cfg.sources)}
+    tested = tested.sort_values("data", key=lambda names: names.map(order), kind="stable")
+    text = [*_head(cfg), *_absent(absent), *_annotators(rows), *_calibration(rows)]
     if aligned is not None:
         arms, gaps = alignment_rows(aligned)
         tables |= {"alignment": arms, "alignment_differences": gaps}
@@ -55,6 +63,15 @@ def _head(cfg: Any) -> list[str]:
         "pooled. In brackets 95 % intervals that take the pairs of one debate or prompt as one draw.",
         "",
         "Nothing was tuned on the test pairs. The learning rate was looked at on UKP's training debates of seed 0 only.",
+        "",
+    ]
+
+
+def _absent(parts: Sequence[str]) -> list[str]:
+    if not parts:
+        return []
+    return [
+        f"Not computed yet: {'; '.join(parts)}. Rows of fewer than three seeds have fewer test pairs.",
         "",
     ]
 
