@@ -15,7 +15,7 @@ Rows = Sequence[Mapping[str, float]]
 
 def coverage_figure(numbers: Mapping[str, Any]) -> str:
     """Accuracy against the share of pairs kept, most confident first."""
-    figure, (axis,) = _axes(1)
+    figure, axis = _axes(5.6)
     rows = numbers["coverage"]
     x = [100 * row["coverage"] for row in rows]
     _band(axis, x, rows, BLUE, "by the annotator's confidence")
@@ -27,26 +27,34 @@ def coverage_figure(numbers: Mapping[str, Any]) -> str:
     return _image(figure, "accuracy against the share of pairs kept, most confident first")
 
 
-def reliability_figure(calibration: Mapping[str, Any]) -> str:
-    """Expected against observed accuracy, ten bins, before and after temperature scaling."""
-    figure, axes = _axes(2)
-    for axis, key, title in zip(
-        axes, ("bins_before", "bins_after"), ("as it is", "with a temperature"), strict=True
-    ):
-        rows = calibration[key]
-        axis.plot([0.5, 1], [0.5, 1], color=GREY, linewidth=1)
-        errors = [[r["mean"] - r["low"] for r in rows], [r["high"] - r["mean"] for r in rows]]
-        x = [row["expected"] for row in rows]
-        axis.errorbar(x, [r["mean"] for r in rows], yerr=errors, fmt="o", color=BLUE, markersize=4)
-        axis.set(xlabel="expected share right", xlim=(0.48, 1.02), ylim=(-0.02, 1.05))
-        axis.set_title(title, fontsize=9)
-    axes[0].set(ylabel="observed share right")
-    return _image(figure, "expected against observed accuracy, before and after temperature scaling")
+def reliability_figures(calibration: Mapping[str, Any]) -> str:
+    """Expected against observed accuracy, ten bins, before and after temperature scaling: side by side where there is room."""
+    return (
+        "<div class=figures>"
+        + "".join(
+            _reliability(calibration[key], title)
+            for key, title in (("bins_before", "as it is"), ("bins_after", "with a temperature"))
+        )
+        + "</div>"
+    )
+
+
+def _reliability(rows: Rows, title: str) -> str:
+    figure, axis = _axes(4.2)
+    axis.plot([0.5, 1], [0.5, 1], color=GREY, linewidth=1)
+    errors = [[r["mean"] - r["low"] for r in rows], [r["high"] - r["mean"] for r in rows]]
+    x = [row["expected"] for row in rows]
+    axis.errorbar(x, [r["mean"] for r in rows], yerr=errors, fmt="o", color=BLUE, markersize=4)
+    axis.set(
+        xlabel="expected share right", ylabel="observed share right", xlim=(0.48, 1.02), ylim=(-0.02, 1.05)
+    )
+    axis.set_title(title, fontsize=9)
+    return _image(figure, f"expected against observed accuracy, {title}")
 
 
 def learning_figure(rows: Rows) -> str:
     """Accuracy against the number of labels trained on."""
-    figure, (axis,) = _axes(1)
+    figure, axis = _axes(5.6)
     x = [row["n_train"] for row in rows]
     _band(axis, x, rows, BLUE, "annotator")
     axis.set(xlabel="labelled pairs trained on", ylabel="accuracy on held-out pairs", xscale="log")
@@ -55,15 +63,13 @@ def learning_figure(rows: Rows) -> str:
     return _image(figure, "accuracy against the number of labels trained on")
 
 
-def _axes(columns: int) -> tuple[Any, Any]:
+def _axes(width: float) -> tuple[Any, Any]:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    size = (6.0, 3.6) if columns == 1 else (3.5 * columns, 3.6)
-    figure, axes = plt.subplots(1, columns, figsize=size, layout="constrained", squeeze=False)
-    for axis in axes[0]:
-        axis.spines[["top", "right"]].set_visible(False)
-    return figure, axes[0]
+    figure, axis = plt.subplots(figsize=(width, 3.5), layout="constrained")
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure, axis
 
 
 def _band(axis: Any, x: Sequence[float], rows: Rows, color: str, label: str) -> None:

@@ -6,7 +6,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cwpo.own.figures import coverage_figure, learning_figure, reliability_figure
+from cwpo.own.figures import coverage_figure, learning_figure, reliability_figures
 
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;overflow-wrap:anywhere}
@@ -16,6 +16,7 @@ h1{font-size:1.6rem;line-height:1.25}h2{font-size:1.2rem;margin-top:2rem}
 .wide{overflow-x:auto}table{border-collapse:collapse}
 td,th{padding:.2rem .7rem;border-bottom:1px solid #ddd;text-align:right;overflow-wrap:normal}
 td:first-child,th:first-child{text-align:left}img{max-width:100%;height:auto}
+.figures{display:flex;flex-wrap:wrap}.figures img{width:28rem}
 @media(max-width:40rem){body{margin:1rem auto}td,th{padding:.2rem .4rem;font-size:.9rem}}
 """
 ROWS_SHOWN = 10  # row numbers named for each reason
@@ -73,7 +74,7 @@ def _calibration(found: Mapping[str, Any]) -> list[str]:
     change = found["log_loss_change"]
     return [
         "<h2>Calibration</h2>",
-        reliability_figure(found),
+        reliability_figures(found),
         table(["", "as it is", "temperature fitted on other pairs"], rows),
         f"<p>Temperature {found['temperature']:.2f}: above 1 the annotator is more confident than it should be. It changes the "
         f"log-loss of other pairs by {change['mean']:+.3f} [{change['low']:+.3f}, {change['high']:+.3f}] nats.</p>",
@@ -87,8 +88,8 @@ def _labels_needed(numbers: Mapping[str, Any]) -> list[str]:
     more = numbers["more_labels"]
     if more is not None:
         parts.append(
-            f"<p>{more['extra']} more labels would add about {100 * more['mean']:+.1f} points "
-            f"[{100 * more['low']:+.1f}, {100 * more['high']:+.1f}] if accuracy kept growing as it did.</p>"
+            f"<p>{more['extra']} more labels would change accuracy by about {100 * more['mean']:+.1f} points "
+            f"[{100 * more['low']:+.1f}, {100 * more['high']:+.1f}] if it went on as the curve does.</p>"
         )
     return parts
 

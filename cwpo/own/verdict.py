@@ -76,7 +76,7 @@ def _facts(numbers: Mapping[str, Any]) -> tuple[list[str], list[str]]:
         )
     if more is not None:
         reasons.append(
-            f"{more['extra']} more labels would add about {_points(more)} if accuracy kept growing as it did up to {more['n_train']:.0f}"
+            f"{more['extra']} more labels would change accuracy by about {_points(more)} if it went on as it did up to {more['n_train']:.0f}"
         )
     return reasons, beaten
 
