@@ -302,10 +302,10 @@ class OwnResultsConfig:
     strong: str = MISSING
     train_pairs: dict[str, int] = field(default_factory=dict)
     test_pairs: dict[str, int] = field(default_factory=dict)
-    align_pairs: int = 1000
+    align_pairs: int = 400
     align_test_pairs: int = 300
+    align_response: int = 128
     align_seeds: int = 1
-    human_fraction: float = 0.3
     annotate: AnnotateConfig = field(default_factory=AnnotateConfig)
     align: AlignConfig = field(default_factory=AlignConfig)
     token_budget: int | None = None

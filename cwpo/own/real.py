@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
@@ -112,21 +111,18 @@ def align_arms(
 ) -> pd.DataFrame:
     """CW-PO, WS-PO and Human on one split of UKP: margins on held-out gold pairs under the models before and after.
 
-    A share cfg.human_fraction of the training pairs, with one vote each, trains the annotator; the arms learn from the others, by the
-    annotator's label or by one vote.
+    The annotator is that of `examine`; the arms learn from other training pairs, by its label or by one vote.
     """
     path = cfg.models[cfg.strong]
     train, test = split(pairs.assign(target=one_vote(pairs, seed)), seed)
-    train = cut(_some(train[train["target"] != 0.5], cfg.align_pairs, seed), path)
-    test = by_label(
-        cut(_some(test[test["gold"] != 0.5], cfg.align_test_pairs, seed), path).assign(
-            target=lambda t: t["gold"]
-        )
-    )
-    labeled = np.random.default_rng([seed, 13]).random(len(train)) < cfg.human_fraction
-    annotator = _trained(train[labeled], path, seed, cfg, scratch / "annotator", device)
-    rest = train[~labeled].assign(n_votes=0)
-    gap = annotator.gaps(rest)[0]
+    train = train[train["target"] != 0.5]
+    labeled = _some(train, cfg.train_pairs.get("ukp"), seed)
+    rest = _some(train[~train["pair_id"].isin(labeled["pair_id"])], cfg.align_pairs, seed).assign(n_votes=0)
+    test = _some(test[test["gold"] != 0.5], cfg.align_test_pairs, seed)
+    test = by_label(cut(test.assign(target=test["gold"]), path, cfg.align_response))
+    folder = _file(cfg, "annotator", "ukp", cfg.strong, seed).with_suffix(".work")
+    gap = _trained(cut(labeled, path), path, seed, cfg, folder, device).gaps(cut(rest, path))[0]
+    rest = cut(rest, path, cfg.align_response)
     tables = {
         "human": preferences(rest.assign(n_votes=1), gap, "uniform"),
         "ws_po": preferences(rest, gap, "uniform"),
@@ -144,11 +140,11 @@ def align_arms(
         assert scored is not None  # test pairs were given
         a_wins = (rest["target"].to_numpy() > 0.5) if arm == "human" else gap >= 0
         decided = gold != 0.5
-        right = float((a_wins == (gold > 0.5))[decided].mean())
         facts = {
             "arm": arm,
+            "n_labeled": len(labeled),
             "n_train": len(table),
-            "labels_right": right,
+            "labels_right": float((a_wins == (gold > 0.5))[decided].mean()),
             "mean_weight": table["weight"].mean(),
         }
         rows.append(
@@ -173,10 +169,9 @@ def _some(pairs: pd.DataFrame, most: int | None, seed: int) -> pd.DataFrame:
 
 def _file(cfg: Any, kind: str, *names: Any) -> Path:
     """Where a finished part lies; its name follows from the settings that made it."""
-    own = [] if kind == "annotator" else ["align", "align_pairs", "align_test_pairs", "human_fraction"]
+    own = [] if kind == "annotator" else ["align", "align_pairs", "align_test_pairs", "align_response"]
     plain: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, ["annotate", "token_budget", *own]))
-    if kind == "annotator":
-        plain |= {"train": cfg.train_pairs.get(names[0]), "test": cfg.test_pairs.get(names[0])}
+    plain |= {"train": cfg.train_pairs.get(names[0]), "test": cfg.test_pairs.get(names[0])}
     folder = f"{kind}-{stage_key('own_results', 1, plain, {})[:8]}"
     return Path(cfg.store).expanduser() / folder / ("-".join(map(str, names)) + ".parquet")
 

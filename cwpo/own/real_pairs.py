@@ -71,10 +71,10 @@ def one_vote(pairs: pd.DataFrame, seed: int) -> np.ndarray:
     return np.array([vote_share(votes[rng.integers(len(votes))])[0] for votes in pairs["votes"]])
 
 
-def cut(pairs: pd.DataFrame, model: str) -> pd.DataFrame:
-    """With the last LONGEST_PROMPT tokens of each prompt and the first LONGEST_RESPONSE of each response, or half the context each."""
+def cut(pairs: pd.DataFrame, model: str, longest: int = LONGEST_RESPONSE) -> pd.DataFrame:
+    """With the last LONGEST_PROMPT tokens of each prompt and the first `longest` of each response, or half the context each."""
     tokenizer, context = load_tokenizer(model), context_length(model) or 10**9
-    response = min(LONGEST_RESPONSE, context // 2 - 2)
+    response = min(longest, context // 2 - 2)
     prompt = min(LONGEST_PROMPT, context - response - 4)
 
     def shown(texts: Sequence[str], part: slice) -> list[str]:

@@ -129,8 +129,8 @@ def _alignment(arms: pd.DataFrame, gaps: pd.DataFrame, cfg: Any) -> list[str]:
     lines = [
         "## One whole run on UKP",
         "",
-        f"{cfg.strong} annotates and is aligned. {cfg.human_fraction:.0%} of the training pairs, one vote each, train the annotator; the others, by its labels "
-        "or by one vote, go through SFT and PreferenceTrainer. On held-out pairs with a gold label: how often the better response is more "
+        f"{cfg.strong} annotates and is aligned. The annotator of the table above labels training pairs that it has not learned from; by its labels or by "
+        f"one vote they go through SFT and PreferenceTrainer ({cfg.align.objective}, responses cut to {cfg.align_response} tokens). On held-out pairs with a gold label: how often the better response is more "
         "likely than the worse, before (SFT) and after, and how often its likelihood has grown more (implicit-reward accuracy; .5 is chance).",
         "",
         "| arm | seeds | pairs | labels right | mean weight | likelihood before | after | change | implicit reward |",
