@@ -34,13 +34,13 @@ def write_report(
     new = out.with_name(f".{out.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
-    rows, curves = annotator_rows(tested)
+    rows, curves = (table.round(DIGITS) for table in annotator_rows(tested))
     tables = {"annotators": rows, "coverage": curves, "seeds": seed_rows(tested)}
     order = {name: i for i, name in enumerate(cfg.sources)}
     tested = tested.sort_values("data", key=lambda names: names.map(order), kind="stable")
     text = [*_head(cfg), *_absent(absent), *_annotators(rows), *_calibration(rows)]
     if aligned is not None:
-        arms, gaps = alignment_rows(aligned)
+        arms, gaps = (table.round(DIGITS) for table in alignment_rows(aligned))
         tables |= {"alignment": arms, "alignment_differences": gaps}
         text += _alignment(arms, gaps, cfg)
     for name, table in tables.items():
