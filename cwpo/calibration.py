@@ -1,25 +1,27 @@
 """How far an annotator's scores can be trusted: accuracy by confidence, calibration, temperature. NumPy in, numbers out.
 
 A gap is score(a) - score(b) in logits, (N,), for pairs whose better response people know; `target` is the share of people
-who prefer a, in [0, 1], (N,): 0 or 1 for a single label.
+who prefer a, in [0, 1], (N,): 0 or 1 for a single label. Pairs of one prompt are no independent tests: where `groups`, (N,),
+names their prompts, intervals count them so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
-from scipy.stats import binomtest, mannwhitneyu
+from scipy.stats import norm, rankdata
 
 Floats = NDArray[np.float64]
+Z = float(norm.ppf(0.975))
 
 
 class Share(NamedTuple):
-    """A proportion with its 95 % Wilson interval."""
+    """A proportion with its 95 % interval."""
 
     mean: float
     low: float
@@ -34,13 +36,57 @@ class Bin(NamedTuple):
     accuracy: Share
 
 
-def share(successes: ArrayLike) -> Share:
-    """The share of True in (N,) booleans, or the mean of 0, 1/2 and 1. Raises ValueError for none."""
+def share(successes: ArrayLike, groups: ArrayLike | None = None) -> Share:
+    """The share of True in (N,) booleans, or the mean of 0, 1/2 and 1, with Wilson's interval. Raises ValueError for none.
+
+    With groups, N is divided by the design effect: the variance of the mean over that of N independent pairs, at least 1.
+    """
     values = np.asarray(successes, dtype=np.float64)
     if not len(values):
         raise ValueError("there is nothing to take a share of")
-    interval = binomtest(round(float(values.sum())), len(values)).proportion_ci(method="wilson")
-    return Share(float(values.mean()), float(interval.low), float(interval.high), len(values))
+    p, n = float(values.mean()), len(values) / design_effect(values, groups)
+    centre, half = p + Z**2 / (2 * n), Z * np.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
+    low, high = (centre - half) / (1 + Z**2 / n), (centre + half) / (1 + Z**2 / n)
+    return Share(
+        p, min(p, max(0.0, float(low))), max(p, min(1.0, float(high))), len(values)
+    )  # rounding aside
+
+
+def design_effect(values: ArrayLike, groups: ArrayLike | None) -> float:
+    """How many times more variance the mean of (N,) zeros and ones has than if pairs of one group were independent; >= 1."""
+    x = np.asarray(values, dtype=np.float64)
+    p = float(x.mean())
+    if groups is None or not 0 < p < 1:
+        return 1.0
+    index = np.unique(np.asarray(groups), return_inverse=True)[1]
+    sums = np.bincount(index, weights=x - p)
+    if len(sums) < 2:
+        return float(len(x))
+    return max(1.0, float((sums**2).sum() * len(sums) / (len(sums) - 1) / (len(x) * p * (1 - p))))
+
+
+def resampled(n: int, groups: ArrayLike | None, resamples: int, seed: int = 0) -> Iterator[NDArray[np.int64]]:
+    """Indices of bootstrap samples of N pairs; with groups, whole groups are drawn."""
+    rng = np.random.default_rng(seed)
+    index = np.arange(n) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    if index.max() + 1 == n:  # every pair is a group of its own
+        for _ in range(resamples):
+            yield rng.integers(n, size=n)
+        return
+    members = np.split(np.argsort(index, kind="stable"), np.cumsum(np.bincount(index))[:-1])
+    for _ in range(resamples):
+        yield np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
+
+
+def mean_difference(
+    a: ArrayLike, b: ArrayLike, groups: ArrayLike | None = None, resamples: int = 1000, seed: int = 0
+) -> Share:
+    """Mean of a - b over the same N pairs, with its bootstrap interval."""
+    x, y = _pair(a, b)
+    gap = x - y
+    drawn = [gap[i].mean() for i in resampled(len(gap), groups, resamples, seed)]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Share(float(gap.mean()), float(low), float(high), len(gap))
 
 
 def is_right(gap: ArrayLike, target: ArrayLike) -> Floats:
@@ -52,34 +98,43 @@ def is_right(gap: ArrayLike, target: ArrayLike) -> Floats:
 
 
 def coverage_accuracy(
-    confidence: ArrayLike, right: ArrayLike, coverages: Sequence[float]
+    confidence: ArrayLike, right: ArrayLike, coverages: Sequence[float], groups: ArrayLike | None = None
 ) -> list[tuple[float, Share]]:
     """Accuracy on the most confident share of the pairs, for each coverage in (0, 1]."""
     c, r = _pair(confidence, right)
     order = np.argsort(-c, kind="stable")
-    return [(cover, share(r[order[: max(1, round(cover * len(c)))]])) for cover in coverages]
+    names = None if groups is None else np.asarray(groups)
+    kept = [(cover, order[: max(1, round(cover * len(c)))]) for cover in coverages]
+    return [(cover, share(r[i], None if names is None else names[i])) for cover, i in kept]
 
 
 def reliability(probability: ArrayLike, right: ArrayLike, bins: int = 10) -> list[Bin]:
     """Pairs in `bins` groups of equal size by the probability, in [1/2, 1], that the label is right."""
     p, r = _pair(probability, right)
-    groups = np.array_split(np.argsort(p, kind="stable"), min(bins, len(p)))
-    return [Bin(float(p[g].mean()), share(r[g])) for g in groups]
+    parts = np.array_split(np.argsort(p, kind="stable"), min(bins, len(p)))
+    return [Bin(float(p[i].mean()), share(r[i])) for i in parts]
 
 
 def expected_calibration_error(probability: ArrayLike, right: ArrayLike, bins: int = 10) -> float:
-    """Mean distance of expected and observed accuracy over bins of equal size, weighted by size; in [0, 1]."""
-    groups = reliability(probability, right, bins)
-    return sum(b.accuracy.n * abs(b.expected - b.accuracy.mean) for b in groups) / sum(
-        b.accuracy.n for b in groups
-    )
+    """Mean distance of expected and observed accuracy over bins of equal size, weighted by size; in [0, 1].
+
+    Chance alone gives about sqrt(2 p (1 - p) bins / (pi N)), also to a perfectly calibrated annotator.
+    """
+    parts = reliability(probability, right, bins)
+    total = sum(part.accuracy.n for part in parts)
+    return sum(part.accuracy.n * abs(part.expected - part.accuracy.mean) for part in parts) / total
 
 
 def log_loss(gap: ArrayLike, target: ArrayLike, temperature: float = 1.0) -> float:
     """Mean cross-entropy, in nats, of sigmoid(gap / temperature) against the target shares."""
+    return float(log_losses(gap, target, temperature).mean())
+
+
+def log_losses(gap: ArrayLike, target: ArrayLike, temperature: float = 1.0) -> Floats:
+    """The cross-entropy of each pair, in nats, (N,)."""
     x, y = _pair(gap, target)
     z = x / temperature
-    return float(np.mean(np.logaddexp(0, z) - y * z))
+    return np.logaddexp(0, z) - y * z
 
 
 def fit_temperature(gap: ArrayLike, target: ArrayLike) -> float:
@@ -91,10 +146,18 @@ def fit_temperature(gap: ArrayLike, target: ArrayLike) -> float:
     return float(np.exp(fitted.x))
 
 
-def tempered(gap: ArrayLike, target: ArrayLike, folds: int = 2, seed: int = 0) -> Floats:
-    """The gaps, each divided by a temperature fitted on the other folds: what calibration does to pairs not seen by it."""
+def tempered(
+    gap: ArrayLike, target: ArrayLike, groups: ArrayLike | None = None, folds: int = 2, seed: int = 0
+) -> Floats:
+    """The gaps, each divided by a temperature fitted on the other folds: what calibration does to pairs it has not seen.
+
+    A group lies in one fold. With fewer groups than folds the temperature is 1.
+    """
     x, y = _pair(gap, target)
-    fold = np.random.default_rng(seed).permutation(len(x)) % folds
+    index = np.arange(len(x)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    fold = (np.random.default_rng(seed).permutation(index.max() + 1) % folds)[index]
+    if index.max() + 1 < folds:
+        return x
     result = np.empty_like(x)
     for k in range(folds):
         result[fold == k] = x[fold == k] / fit_temperature(x[fold != k], y[fold != k])
@@ -107,8 +170,12 @@ def right_probability(gap: ArrayLike) -> Floats:
 
 
 def discrimination(
-    confidence: ArrayLike, right: ArrayLike, resamples: int = 1000, seed: int = 0
-) -> tuple[float, float, float]:
+    confidence: ArrayLike,
+    right: ArrayLike,
+    groups: ArrayLike | None = None,
+    resamples: int = 500,
+    seed: int = 0,
+) -> Share:
     """P(confidence of a right label > that of a wrong one), ties half, with its bootstrap interval; 1/2 is uninformative.
 
     NaN where all labels are right or all are wrong.
@@ -116,18 +183,18 @@ def discrimination(
     c, r = _pair(confidence, right)
     value = _auc(c, r)
     if np.isnan(value):
-        return value, value, value
-    rng = np.random.default_rng(seed)
-    drawn = [_auc(c[i], r[i]) for i in rng.integers(len(c), size=(resamples, len(c)))]
+        return Share(value, value, value, len(c))
+    drawn = [_auc(c[i], r[i]) for i in resampled(len(c), groups, resamples, seed)]
     low, high = np.nanquantile(drawn, [0.025, 0.975])
-    return value, float(low), float(high)
+    return Share(value, float(low), float(high), len(c))
 
 
 def _auc(confidence: Floats, right: Floats) -> float:
     good, bad = confidence[right == 1], confidence[right == 0]
     if not len(good) or not len(bad):
         return float("nan")
-    return float(mannwhitneyu(good, bad).statistic / (len(good) * len(bad)))
+    ranks = rankdata(np.concatenate([good, bad]))[: len(good)]
+    return float((ranks.sum() - len(good) * (len(good) + 1) / 2) / (len(good) * len(bad)))
 
 
 def _pair(a: ArrayLike, b: ArrayLike) -> tuple[Floats, Floats]:

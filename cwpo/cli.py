@@ -119,7 +119,7 @@ def explain(error: Exception) -> str:
 def _nearest_key(key: str, schema: type) -> str:
     """The key that was meant where one is close, and the valid ones beside it."""
     parent, _, leaf = key.rpartition(".")
-    if schema is Config and parent in ("data.columns", "models"):
+    if parent in (("data.columns", "models") if schema is Config else ("columns",)):
         return f"to add it write +{key}=..."
     keys = sorted({*leaf_keys(schema), *(groups() if schema is Config else [])})
     same_leaf = [k for k in keys if k.split(".")[-1] == leaf]

@@ -218,19 +218,25 @@ class ReportConfig:
 
 
 @dataclass
+class OwnAnnotatorConfig:
+    kind: str = "bt"
+    path: str | None = None
+    members: int = 1
+    head_std: float = 0.01
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+
+@dataclass
 class AnnotateConfig:
     data: str = MISSING
     columns: dict[str, str] = field(default_factory=dict)
     split: str | None = None
     ties: str = "drop"
     model: str | None = None
-    annotator_path: str | None = None
     revision: str | None = None
     out: str = MISSING
     max_tokens: int = 512
-    members: int = 1
-    head_std: float = 0.01
-    training: TrainingConfig = field(default_factory=TrainingConfig)
+    annotator: OwnAnnotatorConfig = field(default_factory=OwnAnnotatorConfig)
     folds: int = 5
     holdout_above: int = 5000
     curve: list[float] = field(default_factory=list)
@@ -239,6 +245,31 @@ class AnnotateConfig:
     calibrate: bool = False
     include_labeled: bool = True
     target_accuracy: float = 0.65
+    seed: int = 0
+    threads: int = 1
+    device: str = "auto"
+    token_budget: int | None = None
+
+
+@dataclass
+class AlignConfig:
+    preferences: str = MISSING
+    model: str = MISSING
+    revision: str | None = None
+    out: str = MISSING
+    weight_column: str = "weight"
+    keep: float = 1.0
+    max_tokens: int = 512
+    objective: str = "dpo"
+    beta: float = 0.5
+    flip_rate: float = 0.1
+    average_logps: bool = False
+    sft: TrainingConfig = field(default_factory=TrainingConfig)
+    alignment: TrainingConfig = field(default_factory=TrainingConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    test: str | None = None
+    columns: dict[str, str] = field(default_factory=dict)
+    split: str | None = None
     seed: int = 0
     threads: int = 1
     device: str = "auto"
@@ -261,6 +292,28 @@ class CompareConfig:
     threads: int = 1
     device: str = "auto"
     out: str = MISSING
+
+
+@dataclass
+class OwnResultsConfig:
+    data: str = MISSING
+    models: dict[str, str] = field(default_factory=dict)
+    sources: list[str] = field(default_factory=list)
+    strong: str = MISSING
+    train_pairs: dict[str, int] = field(default_factory=dict)
+    test_pairs: dict[str, int] = field(default_factory=dict)
+    align_pairs: int = 400
+    align_test_pairs: int = 300
+    align_response: int = 128
+    align_seeds: int = 1
+    annotate: AnnotateConfig = field(default_factory=AnnotateConfig)
+    align: AlignConfig = field(default_factory=AlignConfig)
+    token_budget: int | None = None
+    threads: int = 1
+    device: str = "auto"
+    finished_only: bool = False
+    store: str = "runs/own"
+    out: str = "results/own"
 
 
 @dataclass
@@ -287,7 +340,9 @@ COMMANDS: dict[str, type] = {
     "report": ReportConfig,
     "benchmark": BenchmarkConfig,
     "annotate": AnnotateConfig,
+    "align": AlignConfig,
     "compare": CompareConfig,
+    "own_results": OwnResultsConfig,
 }
 
 

@@ -1,14 +1,19 @@
 """The README's commands, run as they stand: only sizes and folders are set to something small and temporary."""
 
 import json
+import random
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import REPO, SMOKE
+from hydra import compose, initialize_config_dir
+
+from cwpo.config import CONF, register
 
 README = (REPO / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"<!-- test(?:: (\w+))? -->\n```(\w+)\n(.*?)```", README, flags=re.DOTALL)
@@ -32,7 +37,7 @@ def run(words: list[str], folder: Path, extra: list[str]) -> str:
 
 
 def test_there_are_commands_to_test():
-    assert sorted(tag for tag, _, _ in BLOCKS) == ["", "", "own", "trainer"]
+    assert sorted(tag for tag, _, _ in BLOCKS) == ["", "", "mine", "own", "trainer"]
 
 
 @pytest.mark.parametrize(
@@ -56,6 +61,79 @@ def test_own_pairs(tmp_path, tiny_checkpoint):
     shown = run(words, tmp_path, small)
     assert "60 read" in shown and "dropped: none" in shown
     assert (tmp_path / "results" / "toy" / "runs.csv").is_file()
+
+
+# Sizes for a model of 10^4 parameters; the commands and the numbers of pairs are the README's.
+SMALL = {
+    "annotate": [
+        "annotator.training.epochs=1",
+        "annotator.training.learning_rate=3e-3",
+        "folds=2",
+        "curve=[]",
+    ],
+    "align": ["sft.epochs=1", "alignment.epochs=1", "alignment.learning_rate=1e-3", "keep=0.1"],
+    "compare": ["most=8", "max_new_tokens=5"],
+}
+
+
+def write_own_pairs(path: Path, labeled: int, unlabeled: int) -> None:
+    """The better response has more vowels; a tenth of the labels is wrong."""
+    rng = random.Random(0)
+    with path.open("w", encoding="utf-8") as lines:
+        for i in range(labeled + unlabeled):
+            texts = [" " + "".join(rng.choices(letters, k=8)) for letters in ("aeo", "xyz")]
+            a_wins = rng.random() < 0.5
+            row = dict(zip(("response_a", "response_b"), texts if a_wins else texts[::-1], strict=True))
+            if i < labeled:
+                row["label"] = "a" if a_wins != (rng.random() < 0.1) else "b"
+            lines.write(json.dumps({"prompt": f"Ask {i}?", **row}) + "\n")
+
+
+def own_commands(tiny_checkpoint: Path) -> list[list[str]]:
+    """The three commands for a user's own pairs; the annotator serves as judge, for want of another reward model."""
+    named = {"path/or/hub-id": str(tiny_checkpoint), "path/of/reward-model": "labeled/annotator"}
+    text = block("mine")
+    for old, new in named.items():
+        text = text.replace(old, new)
+    return [words + SMALL[Path(words[1]).stem] for words in commands(text)]
+
+
+def check_own_results(folder: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    weighted = pd.read_parquet(folder / "labeled" / "preferences.parquet")
+    assert weighted["label_source"].value_counts().to_dict() == {"annotator": 3000, "human": 300}
+    report = json.loads((folder / "labeled" / "report.json").read_text())
+    assert report["accuracy"]["low"] > 0.7 and report["verdict"]["advice"] in ("weights", "top")
+    assert (folder / "labeled" / "report.html").stat().st_size > 10_000
+    AutoModelForCausalLM.from_pretrained(folder / "aligned")
+    assert "| pairs, by label | 300 annotator, 300 human |" in (folder / "aligned" / "README.md").read_text()
+    assert json.loads((folder / "compared" / "comparison.json").read_text())["prompts"] == 8
+    assert sorted(p.name for p in folder.iterdir()) == ["aligned", "compared", "labeled", "pairs.jsonl"]
+
+
+def test_three_commands_from_own_pairs_to_an_aligned_model(tmp_path, tiny_checkpoint, monkeypatch):
+    from cwpo.own.align import align
+    from cwpo.own.compare import compare
+    from cwpo.own.label import label
+
+    monkeypatch.chdir(tmp_path)
+    write_own_pairs(tmp_path / "pairs.jsonl", 300, 3000)
+    register()
+    for words, run_command in zip(own_commands(tiny_checkpoint), (label, align, compare), strict=True):
+        with initialize_config_dir(str(CONF / "command"), version_base="1.3"):
+            run_command(compose(Path(words[1]).stem, overrides=words[2:]), lambda line: None)
+    check_own_results(tmp_path)
+
+
+@pytest.mark.slow
+def test_three_commands_in_a_shell(tmp_path, tiny_checkpoint):
+    write_own_pairs(tmp_path / "pairs.jsonl", 300, 3000)
+    for words in own_commands(tiny_checkpoint):
+        script = [sys.executable, str(REPO / words[1]), *words[2:]]
+        done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stdout + done.stderr
+    check_own_results(tmp_path)
 
 
 def test_trainer_example(tmp_path, tiny_checkpoint, monkeypatch):

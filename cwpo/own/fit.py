@@ -1,10 +1,15 @@
-"""Annotators of own pairs: trained on labelled pairs, cross-fitted so that every label also serves as a test."""
+"""Annotators of own pairs: trained here on labelled pairs, or any sequence-classification reward model by its path."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -12,128 +17,176 @@ import pandas as pd
 from cwpo.data.batching import PairCollator, encode, encode_pairs, within_budget
 from cwpo.models.annotator import load_annotator, new_annotator, score_responses
 from cwpo.models.gold import HuggingFace
+from cwpo.models.pairrm import encode_both_orders, score_both_orders
 from cwpo.models.policy import load_tokenizer
 from cwpo.training.base import Rows, training_arguments
 from cwpo.training.bradley_terry import BradleyTerryTrainer
+from cwpo.training.pairrm import PairRMTrainer
 
-Gaps = Callable[[pd.DataFrame], np.ndarray]  # score(a) - score(b) of each pair and member, (members, N)
+KINDS = ("bt", "pairrm")
+NOTE = "annotator.json"  # beside the weights: that they were trained here, and how many members there are
+SEEN = "trained_on.txt"  # beside the weights: digests of the prompts that the annotator learned from
+BATCH = 64
+
+
+class Annotates(Protocol):
+    def gaps(self, pairs: pd.DataFrame) -> np.ndarray:
+        """score(a) - score(b), in logits, of every member for each of N pairs: (members, N)."""
+
+
+@dataclass(frozen=True)
+class Annotator:
+    """One model, or the members of an ensemble, trained here."""
+
+    kind: str
+    models: Sequence[Any]
+    tokenizer: Any
+    token_budget: int | None = None
+
+    def gaps(self, pairs: pd.DataFrame) -> np.ndarray:
+        prompts, first, second = (pairs[name].tolist() for name in ("prompt", "response_a", "response_b"))
+        if self.kind == "pairrm":
+            halves = [
+                score_both_orders(model, self.tokenizer, prompts, first, second) for model in self.models
+            ]
+            return np.stack([(right - swapped).double().numpy() for right, swapped in halves])
+        return self._scores(prompts, first) - self._scores(prompts, second)
+
+    def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+        """The members' mean score of each response, (N,), as of any gold reward; a PairRM has none."""
+        return self._scores(prompts, responses).mean(axis=0)
+
+    def _scores(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+        rows, pad_id = encode(self.tokenizer, prompts, responses), self.tokenizer.pad_token_id
+        scores = [score_responses(model, rows, pad_id, BATCH, self.token_budget) for model in self.models]
+        return np.stack([score.double().numpy() for score in scores])
+
+
+class RewardModel:
+    """A sequence-classification model with one score, folder or hub id, in the place of an annotator."""
+
+    def __init__(self, path: str, revision: str | None, device: str) -> None:
+        self.model = HuggingFace(path, revision, batch_size=BATCH, device=device)
+
+    def gaps(self, pairs: pd.DataFrame) -> np.ndarray:
+        order = np.argsort(pairs["response_a"].str.len() + pairs["response_b"].str.len(), kind="stable")
+        ordered = pairs.iloc[order]  # neighbours of like length need little padding
+        a, b = (
+            self.model.rewards(ordered["prompt"].tolist(), ordered[f"response_{side}"].tolist())
+            for side in "ab"
+        )
+        gaps = np.empty((1, len(pairs)))
+        gaps[0, order] = a - b
+        return gaps
 
 
 def fit(pairs: pd.DataFrame, cfg: Any, folder: Path, *, seed: int, device: str) -> None:
-    """Train a Bradley-Terry annotator on pairs with a target; saves model and tokenizer in `folder`."""
+    """Train one annotator on pairs with a target; `folder` holds model and tokenizer, and appears when they are complete.
+
+    cfg needs model, revision, annotator, ties and token_budget.
+    """
     tokenizer = load_tokenizer(cfg.model, cfg.revision)
     a_wins = pairs["target"] >= 0.5
-    rows = encode_pairs(
-        tokenizer,
+    texts = (
         pairs["prompt"].tolist(),
         pairs["response_a"].where(a_wins, pairs["response_b"]).tolist(),
         pairs["response_b"].where(a_wins, pairs["response_a"]).tolist(),
-        target=np.maximum(pairs["target"], 1 - pairs["target"]).tolist(),
     )
+    soft = {"target": np.maximum(pairs["target"], 1 - pairs["target"]).tolist()} if cfg.ties == "soft" else {}
+    joint = cfg.annotator.kind == "pairrm"
+    rows = encode_both_orders(tokenizer, *texts) if joint else encode_pairs(tokenizer, *texts, **soft)
     model = new_annotator(
         cfg.model,
         cfg.revision,
         pad_id=tokenizer.pad_token_id,
-        head_std=cfg.head_std,
+        head_std=cfg.annotator.head_std,
         seed=seed,
         device=device,
     )
-    collator = PairCollator(tokenizer.pad_token_id, floats=("target",))
-    BradleyTerryTrainer(
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    arguments = training_arguments(
+        cfg.annotator.training,
+        partial,
+        rows=len(rows),
+        seed=seed,
+        device=device,
+        token_budget=cfg.token_budget,
+    )
+    (PairRMTrainer if joint else BradleyTerryTrainer)(
         model=model,
-        args=training_arguments(
-            cfg.training, folder, rows=len(rows), seed=seed, device=device, token_budget=cfg.token_budget
-        ),
+        args=arguments,
         train_dataset=Rows(rows),
-        data_collator=within_budget(collator, cfg.token_budget),
+        data_collator=within_budget(
+            PairCollator(tokenizer.pad_token_id, floats=tuple(soft)), cfg.token_budget
+        ),
     ).train()
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    model.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    os.replace(partial, folder)
 
 
-def fit_members(pairs: pd.DataFrame, cfg: Any, folder: Path, *, device: str) -> Gaps:
-    """An annotator for each member of the ensemble, every one from a head and an order of its own; their gaps."""
-    paths = [folder / f"member{member}" for member in range(cfg.members)]
-    for member, path in enumerate(paths):
-        if not (path / "config.json").is_file():
-            fit(pairs, cfg, path, seed=cfg.seed + 1000 * member, device=device)
-    return gaps_of(paths, cfg, device)
+def fit_members(pairs: pd.DataFrame, cfg: Any, folder: Path, *, device: str) -> Annotator:
+    """Every member of the ensemble from a head and an order of its own, in `folder`; those that are there stay."""
+    members = cfg.annotator.members
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if not (folder / NOTE).is_file():
+        if members > 1:
+            folder.mkdir(exist_ok=True)
+        for member, path in enumerate(_paths(folder, members)):
+            if not path.is_dir():
+                fit(pairs, cfg, path, seed=cfg.seed + 1000 * member, device=device)
+        digests = sorted({prompt_digest(prompt) for prompt in pairs["prompt"]})
+        (folder / SEEN).write_text("".join(f"{digest}\n" for digest in digests), encoding="utf-8")
+        note = {"kind": cfg.annotator.kind, "members": members}
+        (folder / NOTE).write_text(json.dumps(note) + "\n", encoding="utf-8")
+    return load(folder, device=device, token_budget=cfg.token_budget)
 
 
-def gaps_of(folders: Sequence[Path], cfg: Any, device: str) -> Gaps:
-    """score(a) - score(b) under annotators saved in `folders`."""
+def load(folder: Path, *, device: str, token_budget: int | None = None) -> Annotator:
+    """The annotator that fit_members left in `folder`."""
+    note = read_note(folder)
+    return load_members(_paths(folder, note["members"]), note["kind"], device, token_budget)
+
+
+def load_members(
+    folders: Sequence[Path], kind: str, device: str, token_budget: int | None = None
+) -> Annotator:
+    """Annotators of one kind and one tokenizer from the folders that `fit` left."""
     tokenizer = load_tokenizer(folders[0])
-    pad_id = tokenizer.pad_token_id
-    models = [load_annotator(folder, pad_id=pad_id, device=device) for folder in folders]
-
-    def gaps(pairs: pd.DataFrame) -> np.ndarray:
-        rows = [
-            encode(tokenizer, pairs["prompt"].tolist(), pairs[f"response_{side}"].tolist()) for side in "ab"
-        ]
-        scores = [
-            [
-                score_responses(model, part, pad_id, token_budget=cfg.token_budget).double().numpy()
-                for part in rows
-            ]
-            for model in models
-        ]
-        return np.stack([a - b for a, b in scores])
-
-    return gaps
+    models = [load_annotator(path, pad_id=tokenizer.pad_token_id, device=device) for path in folders]
+    return Annotator(kind, models, tokenizer, token_budget)
 
 
-def gaps_of_reward_model(cfg: Any, device: str) -> Gaps:
-    """score(a) - score(b) under the sequence-classification model that `annotator_path` names."""
-    gold = HuggingFace(cfg.annotator_path, cfg.revision, batch_size=32, device=device)
-
-    def gaps(pairs: pd.DataFrame) -> np.ndarray:
-        prompts = pairs["prompt"].tolist()
-        scores = [gold.rewards(prompts, pairs[f"response_{side}"].tolist()) for side in "ab"]
-        return (scores[0] - scores[1])[None]
-
-    return gaps
+def read_note(folder: str | Path) -> dict[str, Any]:
+    """kind and members of an annotator that was trained here."""
+    return json.loads((Path(folder).expanduser() / NOTE).read_text(encoding="utf-8"))
 
 
-def folds_by_prompt(prompts: Sequence[str], folds: int, seed: int) -> np.ndarray:
-    """A fold, (N,), for each pair; pairs of one prompt share theirs, and folds are about equally large."""
-    sizes = pd.Series(list(prompts)).value_counts()
-    order = np.random.default_rng(seed).permutation(len(sizes))
-    filled, fold_of = np.zeros(folds), {}
-    for index in sorted(order, key=lambda i: -int(sizes.iloc[i])):  # stable: ties stay in random order
-        fold = int(filled.argmin())
-        fold_of[sizes.index[index]] = fold
-        filled[fold] += int(sizes.iloc[index])
-    return np.array([fold_of[prompt] for prompt in prompts])
+def is_ours(path: str | None) -> bool:
+    """Whether fit_members made what lies at `path`."""
+    return path is not None and (Path(path).expanduser() / NOTE).is_file()
 
 
-def cross_fit(
-    labeled: pd.DataFrame, cfg: Any, scratch: Path, *, device: str, say: Callable[[str], None]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Gaps of labelled pairs under annotators that never saw their prompts, and the learning curve.
+def checkpoint_of(path: str) -> str:
+    """The folder of a model: an ensemble's first member, or `path` itself."""
+    first = Path(path).expanduser() / "member0"
+    return str(first) if first.is_dir() else path
 
-    With more than cfg.holdout_above labelled pairs one fold is enough. The first table has pair_id, gap (the mean of the members')
-    and spread (their standard deviation); the second fold, n_train and the gap of each pair for cfg.curve's shares of a fold's
-    training pairs. Both are kept in `scratch` fold by fold.
-    """
-    fold = folds_by_prompt(labeled["prompt"].tolist(), cfg.folds, cfg.seed)
-    used = 1 if len(labeled) > cfg.holdout_above else cfg.folds
-    whole, curve = [], []
-    for k in range(used):
-        train, test = labeled[fold != k], labeled[fold == k]
-        shares = (*(cfg.curve if k < cfg.curve_folds else ()), 1.0)
-        for part in sorted(shares):
-            file = scratch / f"fold{k}-{part:g}.parquet"
-            if not file.is_file():
-                some = train.sample(n=max(2, round(part * len(train))), random_state=cfg.seed)
-                say(f"fold {k + 1} of {used}: training on {len(some)} labelled pairs, testing on {len(test)}")
-                gaps = fit_members(some, cfg, scratch / f"fold{k}-{part:g}", device=device)(test)
-                table = pd.DataFrame(
-                    {"pair_id": test["pair_id"], "gap": gaps.mean(axis=0), "spread": gaps.std(axis=0)}
-                )
-                table.assign(fold=k, share=part, n_train=len(some)).to_parquet(file, index=False)
-            table = pd.read_parquet(file)
-            curve.append(table)
-            if part == 1.0:
-                whole.append(table[["pair_id", "gap", "spread"]])
-    kept = [table for table in curve if table["fold"].iloc[0] < cfg.curve_folds]
-    return pd.concat(whole, ignore_index=True), pd.concat(kept, ignore_index=True)
+
+def trained_on(folder: Path, prompts: Iterable[str]) -> np.ndarray:
+    """Whether the annotator in `folder` learned from each prompt, (N,); False for a model that does not say."""
+    if not (folder / SEEN).is_file():
+        return np.zeros(len(list(prompts)), dtype=bool)
+    seen = set((folder / SEEN).read_text(encoding="utf-8").split())
+    return np.array([prompt_digest(prompt) in seen for prompt in prompts], dtype=bool)
+
+
+def prompt_digest(prompt: str) -> str:
+    """16 hex digits of a prompt."""
+    return hashlib.sha256(prompt.encode()).hexdigest()[:16]
+
+
+def _paths(folder: Path, members: int) -> list[Path]:
+    """One model lies in the folder itself, so that it is an ordinary checkpoint."""
+    return [folder] if members == 1 else [folder / f"member{member}" for member in range(members)]

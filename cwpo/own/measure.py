@@ -17,121 +17,178 @@ from cwpo.calibration import (
     fit_temperature,
     is_right,
     log_loss,
+    log_losses,
+    mean_difference,
     reliability,
+    resampled,
     right_probability,
     share,
     tempered,
 )
-from cwpo.statistics import paired_difference
 from cwpo.weighting import scaled_sigmoid
 
 COVERAGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 MORE_LABELS = 500
+SEVERAL_VOTES = 10  # pairs with several votes below which their agreement is not measured
 
 
 def report_numbers(
-    tested: pd.DataFrame, curve: pd.DataFrame, unlabeled: pd.DataFrame | None = None
+    tested: pd.DataFrame, curve: pd.DataFrame | None, unlabeled: pd.DataFrame | None = None
 ) -> dict[str, Any]:
-    """Everything measured on `tested`: prompt, response_a, response_b, domain, target, n_votes, gap, spread of held-out pairs.
+    """Everything measured on `tested`: prompt, response_a, response_b, domain, target, share, n_votes, gap, agree of held-out pairs.
 
-    `curve` has n_train, pair_id and gap of annotators on fewer labels, with target; `unlabeled` has prompt, response_a, response_b
-    and gap, for the shift. Pairs whose votes are tied count for calibration only.
+    `curve` has share_trained_on, n_train, pair_id, prompt, target and gap of annotators on fewer labels; `unlabeled` has prompt,
+    chosen, rejected and margin, for the shift. Intervals are 95 % and take the pairs of one prompt as one draw. Pairs whose votes
+    are tied count for calibration only. Where something cannot be measured there is None.
     """
     decided = tested[tested["target"] != 0.5]
-    gap, target = decided["gap"].to_numpy(), decided["target"].to_numpy()
-    right = is_right(gap, target)
-    confidence = scaled_sigmoid(np.abs(gap))
-    longer = decided["response_a"].str.len().to_numpy() - decided["response_b"].str.len().to_numpy()
-    longer_right, majority_right = is_right(longer, target), _majority(target)
-    all_gap, all_target = tested["gap"].to_numpy(), tested["target"].to_numpy()
-    calibrated = tempered(all_gap, all_target)
-    held = (tested["target"] != 0.5).to_numpy()
-    found = discrimination(confidence, right)
+    gap, target, prompts = (decided[name].to_numpy() for name in ("gap", "target", "prompt"))
+    right, confidence = is_right(gap, target), scaled_sigmoid(np.abs(gap))
+    longer = length_gap(decided)
+    baselines = {"majority": majority_right(target), "longer": is_right(longer, target)}
+    agree = decided["agree"].to_numpy()
     numbers = {
         "pairs": len(tested),
         "decided_pairs": len(decided),
         "prompts": int(tested["prompt"].nunique()),
-        "accuracy": _share(share(right)),
-        "baselines": {"majority": _share(share(majority_right)), "longer": _share(share(longer_right))},
+        "accuracy": _plain(share(right, prompts)),
+        "baselines": {name: _plain(share(values, prompts)) for name, values in baselines.items()},
         "difference": {
-            "majority": paired_difference(right, majority_right)._asdict(),
-            "longer": paired_difference(right, longer_right)._asdict(),
+            name: _plain(mean_difference(right, values, prompts)) for name, values in baselines.items()
         },
-        "coverage": [{"coverage": c} | _share(s) for c, s in coverage_accuracy(confidence, right, COVERAGES)],
-        "coverage_by_length_gap": [
-            {"coverage": c} | _share(s) for c, s in coverage_accuracy(np.abs(longer), right, COVERAGES)
-        ],
-        "discrimination": dict(zip(("mean", "low", "high"), found, strict=True)),
-        "calibration": {
-            "temperature": fit_temperature(all_gap, all_target),
-            "ece_before": expected_calibration_error(right_probability(gap), right),
-            "ece_after": expected_calibration_error(right_probability(calibrated[held]), right),
-            "log_loss_before": log_loss(all_gap, all_target),
-            "log_loss_after": log_loss(calibrated, all_target),
-            "bins_before": _bins(right_probability(gap), right),
-            "bins_after": _bins(right_probability(calibrated[held]), right),
-        },
-        "bias": {
-            "annotator_prefers_longer": _share(
-                share(is_right(gap, np.where(longer > 0, 1.0, 0.0))[longer != 0])
-            )
-            if (longer != 0).any()
-            else None,
-            "people_prefer_longer": _share(share(longer_right[longer != 0])) if (longer != 0).any() else None,
-            "annotator_prefers_a": _share(share(np.where(gap == 0, 0.5, gap > 0))),
-            "people_prefer_a": _share(share(target > 0.5)),
-        },
-        "domains": {
-            str(name): _share(share(right[(decided["domain"] == name).to_numpy()]))
-            for name in sorted(decided["domain"].unique())
-            if len(set(decided["domain"])) > 1
-        },
-        "votes": _votes(tested, confidence, decided),
-        "members_disagree": float((decided["spread"] > np.abs(gap)).mean()),
-        "learning_curve": learning_curve(curve),
-        "more_labels": more_labels(curve),
+        "coverage": coverage(confidence, right, prompts),
+        "coverage_by_length_gap": coverage(np.abs(longer), right, prompts),
+        "discrimination": _plain(discrimination(confidence, right, prompts)),
+        "calibration": calibration(tested),
+        "bias": _bias(gap, target, longer, prompts),
+        "domains": _domains(decided["domain"].to_numpy(), right, prompts),
+        "votes": votes(decided, confidence),
+        "members": _members(agree, right, prompts),
+        "learning_curve": [] if curve is None else learning_curve(curve),
+        "more_labels": None if curve is None else more_labels(curve),
     }
     if unlabeled is not None and len(unlabeled):
         numbers["shift"] = shift(tested, unlabeled)
     return numbers
 
 
-def _majority(target: np.ndarray) -> np.ndarray:
+def length_gap(pairs: pd.DataFrame) -> np.ndarray:
+    """Characters of a minus characters of b, (N,)."""
+    return (pairs["response_a"].str.len() - pairs["response_b"].str.len()).to_numpy()
+
+
+def majority_right(target: np.ndarray) -> np.ndarray:
     """Right or wrong, pair by pair, of always answering the side that is better more often."""
     a_wins = target > 0.5
     return (a_wins == (a_wins.mean() >= 0.5)).astype(float)
 
 
-def _share(value: Share) -> dict[str, float]:
-    return value._asdict()
+def coverage(confidence: np.ndarray, right: np.ndarray, groups: np.ndarray) -> list[dict[str, Any]]:
+    """Accuracy of the most confident COVERAGES."""
+    found = coverage_accuracy(confidence, right, COVERAGES, groups)
+    return [{"coverage": cover, **value._asdict()} for cover, value in found]
 
 
-def _bins(probability: np.ndarray, right: np.ndarray) -> list[dict[str, float]]:
-    return [{"expected": b.expected} | _share(b.accuracy) for b in reliability(probability, right)]
-
-
-def _votes(tested: pd.DataFrame, confidence: np.ndarray, decided: pd.DataFrame) -> dict[str, Any] | None:
-    """Does confidence find the pairs on which people agree? Rank correlation with how far the votes are from a tie."""
-    several = (decided["n_votes"] > 1).to_numpy()
-    if several.sum() < 10:
-        return None
-    agreement = np.abs(2 * decided["target"].to_numpy()[several] - 1)
-    person = np.maximum(tested["target"], 1 - tested["target"])[tested["n_votes"] > 1]
-    rank = spearmanr(confidence[several], agreement).statistic if len(set(agreement)) > 1 else float("nan")
+def calibration(tested: pd.DataFrame) -> dict[str, Any]:
+    """Log-loss, expected calibration error and reliability, as it is and with a temperature fitted on pairs of other prompts."""
+    gap, target, prompts = (tested[name].to_numpy() for name in ("gap", "target", "prompt"))
+    scaled = tempered(gap, target, prompts)
+    held = target != 0.5
+    right = is_right(gap[held], target[held])
+    before, after = right_probability(gap[held]), right_probability(scaled[held])
     return {
-        "pairs": int(several.sum()),
-        "rank_correlation": float(rank),
-        "one_vote_agrees_with_majority": float(person.mean()),
+        "temperature": fit_temperature(gap, target),
+        "log_loss_before": log_loss(gap, target),
+        "log_loss_after": log_loss(scaled, target),
+        "log_loss_change": _plain(
+            mean_difference(log_losses(scaled, target), log_losses(gap, target), prompts)
+        ),
+        "ece_before": expected_calibration_error(before, right),
+        "ece_after": expected_calibration_error(after, right),
+        "bins_before": _bins(before, right),
+        "bins_after": _bins(after, right),
     }
 
 
-def learning_curve(curve: pd.DataFrame) -> list[dict[str, float]]:
+def _bins(probability: np.ndarray, right: np.ndarray) -> list[dict[str, Any]]:
+    return [{"expected": b.expected, **b.accuracy._asdict()} for b in reliability(probability, right)]
+
+
+def _plain(value: Share) -> dict[str, Any] | None:
+    return None if np.isnan(value.mean) else value._asdict()
+
+
+def _bias(gap: np.ndarray, target: np.ndarray, longer: np.ndarray, prompts: np.ndarray) -> dict[str, Any]:
+    differ, first = longer != 0, np.where(gap == 0, 0.5, gap > 0)
+    found: dict[str, Any] = {
+        "annotator_prefers_a": _plain(share(first, prompts)),
+        "people_prefer_a": _plain(share(target > 0.5, prompts)),
+        "annotator_prefers_longer": None,
+        "people_prefer_longer": None,
+    }
+    if differ.any():
+        names = prompts[differ]
+        by_length = (longer[differ] > 0).astype(float)
+        found["annotator_prefers_longer"] = _plain(share(is_right(gap[differ], by_length), names))
+        found["people_prefer_longer"] = _plain(share((target[differ] > 0.5) == (by_length > 0.5), names))
+    return found
+
+
+def _domains(domain: np.ndarray, right: np.ndarray, prompts: np.ndarray) -> dict[str, Any]:
+    """Accuracy by domain, where there are several."""
+    names = sorted(set(domain))
+    parts = {str(name): domain == name for name in names} if len(names) > 1 else {}
+    return {name: _plain(share(right[rows], prompts[rows])) for name, rows in parts.items()}
+
+
+def _members(agree: np.ndarray, right: np.ndarray, prompts: np.ndarray) -> dict[str, Any] | None:
+    """Accuracy where the members of an ensemble agree and where they do not; None where they always do, as one member does."""
+    split = agree < 1
+    if not split.any() or split.all():
+        return None
+    return {
+        "disagree": _plain(share(split, prompts)),
+        "accuracy_agreed": _plain(share(right[~split], prompts[~split])),
+        "accuracy_disagreed": _plain(share(right[split], prompts[split])),
+    }
+
+
+def votes(
+    decided: pd.DataFrame, confidence: np.ndarray, resamples: int = 500, seed: int = 0
+) -> dict[str, Any] | None:
+    """Does confidence find the pairs on which people agree? Rank correlation with how far the votes are from a tie, |2 share - 1|."""
+    several = (decided["n_votes"] > 1).to_numpy()
+    part = decided[several]
+    agreement = np.abs(2 * part["share"].to_numpy() - 1)
+    if several.sum() < SEVERAL_VOTES or len(set(agreement)) < 2 or len(set(confidence[several])) < 2:
+        return None
+    sure = confidence[several]
+    drawn = [
+        float(spearmanr(sure[i], agreement[i]).statistic)
+        for i in resampled(len(sure), part["prompt"].to_numpy(), resamples, seed)
+        if len(set(agreement[i])) > 1
+    ]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return {
+        "pairs": int(several.sum()),
+        "rank_correlation": {
+            "mean": float(spearmanr(sure, agreement).statistic),
+            "low": float(low),
+            "high": float(high),
+        },
+        "one_vote_agrees_with_majority": float(np.maximum(part["share"], 1 - part["share"]).mean()),
+    }
+
+
+def learning_curve(curve: pd.DataFrame) -> list[dict[str, Any]]:
     """Accuracy on the same held-out pairs after training on fewer labels."""
     decided = curve[curve["target"] != 0.5]
     return [
-        {"n_train": round(float(part["n_train"].mean()))}
-        | _share(share(is_right(part["gap"], part["target"])))
-        for _, part in decided.groupby("share", sort=True)
+        {
+            "n_train": round(float(part["n_train"].mean())),
+            **share(is_right(part["gap"], part["target"]), part["prompt"])._asdict(),
+        }
+        for _, part in decided.groupby("share_trained_on", sort=True)
     ]
 
 
@@ -144,27 +201,24 @@ def more_labels(
     """
     decided = curve[curve["target"] != 0.5]
     table = decided.assign(right=is_right(decided["gap"], decided["target"])).pivot_table(
-        index="pair_id", columns="share", values="right"
+        index=["prompt", "pair_id"], columns="share_trained_on", values="right"
     )
     table = table.dropna()
     if table.shape[1] < 2 or len(table) < 2:
         return None
-    sizes = decided.groupby("share")["n_train"].mean().loc[table.columns].to_numpy()
+    sizes = decided.groupby("share_trained_on")["n_train"].mean().loc[table.columns].to_numpy()
     steps = np.log2((sizes[-1] + extra) / sizes[-1])
     x = np.log2(sizes) - np.log2(sizes).mean()
-    values = table.to_numpy()
-    rng = np.random.default_rng(seed)
-    means = np.stack(
-        [
-            values.mean(axis=0),
-            *(values[rng.integers(len(values), size=len(values))].mean(axis=0) for _ in range(resamples)),
-        ]
-    )
-    gains = steps * (means @ x) / (x @ x)
-    low, high = np.quantile(gains[1:], [0.025, 0.975])
+    values, groups = table.to_numpy(), table.index.get_level_values("prompt").to_numpy()
+
+    def gain(means: np.ndarray) -> float:
+        return float(steps * (means @ x) / (x @ x))
+
+    drawn = [gain(values[i].mean(axis=0)) for i in resampled(len(values), groups, resamples, seed)]
+    low, high = np.quantile(drawn, [0.025, 0.975])
     return {
         "extra": extra,
-        "mean": float(gains[0]),
+        "mean": gain(values.mean(axis=0)),
         "low": float(low),
         "high": float(high),
         "n_train": float(sizes[-1]),
@@ -174,29 +228,24 @@ def more_labels(
 def shift(labeled: pd.DataFrame, unlabeled: pd.DataFrame) -> dict[str, Any]:
     """How far the pairs to be labelled differ from those tested on: Kolmogorov-Smirnov distances, and words never seen."""
 
-    def lengths(table: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
-        return np.concatenate([table[name].str.len().to_numpy() for name in names])
+    def words(table: pd.DataFrame, names: Sequence[str]) -> set[str]:
+        return {word for name in names for text in table[name] for word in text.lower().split()}
 
-    def words(table: pd.DataFrame) -> set[str]:
-        return {
-            w
-            for name in ("prompt", "response_a", "response_b")
-            for text in table[name]
-            for w in text.lower().split()
-        }
-
-    distances = {
-        "prompt_length": ks_2samp(lengths(labeled, ["prompt"]), lengths(unlabeled, ["prompt"])),
-        "response_length": ks_2samp(
-            *(lengths(t, ["response_a", "response_b"]) for t in (labeled, unlabeled))
-        ),
-        "margin": ks_2samp(np.abs(labeled["gap"]), np.abs(unlabeled["gap"])),
+    old, new = ("prompt", "response_a", "response_b"), ("prompt", "chosen", "rejected")
+    measured = {
+        "prompt length": [table["prompt"].str.len() for table in (labeled, unlabeled)],
+        "response length": [
+            pd.concat([table[name].str.len() for name in names[1:]])
+            for table, names in ((labeled, old), (unlabeled, new))
+        ],
+        "confidence": [labeled["gap"].abs(), unlabeled["margin"]],
     }
-    new = words(unlabeled.head(len(labeled)))
+    distances = {name: ks_2samp(*values, method="asymp") for name, values in measured.items()}
+    found = words(unlabeled.head(len(labeled)), new)
     return {
         "unlabeled_pairs": len(unlabeled),
         "distances": {
-            name: {"distance": float(r.statistic), "p": float(r.pvalue)} for name, r in distances.items()
+            name: {"distance": float(d.statistic), "p": float(d.pvalue)} for name, d in distances.items()
         },
-        "unseen_words": len(new - words(labeled)) / max(1, len(new)),
+        "unseen_words": len(found - words(labeled, old)) / max(1, len(found)),
     }

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 FEW = 100  # held-out pairs below which nothing is concluded but "label more"
 GAIN = 0.02  # accuracy that 500 more labels must promise to be worth asking for
+BASELINES = {"majority": "always naming the same side", "longer": "naming the longer response"}
 
 
 class Verdict(NamedTuple):
-    """`advice` is weights, top, more_labels or do_not_use; `coverage` the share to keep under `top`."""
+    """`advice` is weights, top, more_labels or do_not_use; `coverage` the share of the pairs to keep."""
 
     advice: str
     coverage: float
@@ -24,61 +25,60 @@ def verdict(numbers: Mapping[str, Any], target: float) -> Verdict:
     In this order: fewer than FEW held-out pairs -> more_labels. The interval of accuracy reaches down to 1/2, or the annotator is
     worse than a baseline (interval of the paired difference below 0) -> more_labels where the learning curve promises GAIN, else
     do_not_use. Accuracy's lower end at least `target`, and confidence tells right from wrong -> weights. Else the largest share
-    of most confident pairs whose accuracy has its lower end at `target` -> top. Else more_labels or do_not_use, as above.
+    of most confident pairs, at least FEW / 2, whose accuracy has its lower end at `target` -> top. Else as for a useless annotator.
     """
-    accuracy, found = numbers["accuracy"], numbers["discrimination"]
-    reasons = [f"right on {_percent(accuracy)} of {accuracy['n']} held-out pairs"]
-    names = {"majority": "always naming the same side", "longer": "naming the longer response"}
-    beaten = []
-    for name, words in names.items():
-        gap, base = numbers["difference"][name], numbers["baselines"][name]
-        reasons.append(
-            f"{words} is right on {base['mean']:.0%}: the annotator is {_points(gap)} better on the same pairs"
-        )
-        if gap["high"] < 0:
-            beaten.append(words)
-    informative = found["low"] > 0.5
-    reasons.append(
-        f"a right label has more confidence than a wrong one with probability {found['mean']:.2f} [{found['low']:.2f}, {found['high']:.2f}]; "
-        "0.50 would be chance"
-    )
-    more = numbers["more_labels"]
-    promising = more is not None and more["low"] > 0 and more["mean"] >= GAIN
-    if more is not None:
-        reasons.append(
-            f"{more['extra']} more labels would add about {_points(more)} if accuracy kept growing as it did up to {more['n_train']:.0f}"
-        )
+    accuracy, sure, more = numbers["accuracy"], numbers["discrimination"], numbers["more_labels"]
+    reasons, beaten = _facts(numbers)
     if accuracy["n"] < FEW:
         reasons.append(f"{accuracy['n']} held-out pairs are too few to conclude anything: {FEW} are needed")
         return Verdict("more_labels", 0.0, "Label more pairs", reasons)
-    if accuracy["low"] <= 0.5 or beaten:
-        reasons.append(
-            "it cannot be told from guessing"
-            if accuracy["low"] <= 0.5
-            else f"{' and '.join(beaten)} is better"
-        )
-        return _without(promising, reasons)
+    promising = more is not None and more["low"] > 0 and more["mean"] >= GAIN
+    if accuracy["low"] <= 0.5:
+        return _without(promising, [*reasons, "it cannot be told from guessing"])
+    if beaten:
+        return _without(promising, [*reasons, f"{' and '.join(beaten)} is better, and free"])
+    informative = sure is None or sure["low"] > 0.5
     if accuracy["low"] >= target and informative:
         reasons.append(f"its accuracy is at least the wanted {target:.0%}, and its confidence is informative")
         return Verdict("weights", 1.0, "Use the labels of all pairs, with their weights", reasons)
-    wide = [row for row in numbers["coverage"] if row["low"] >= target and row["n"] >= FEW / 2]
-    if wide:
-        row = max(wide, key=lambda r: r["coverage"])
+    enough = [row for row in numbers["coverage"] if row["low"] >= target and row["n"] >= FEW / 2]
+    if not enough:
         reasons.append(
-            f"the most confident {row['coverage']:.0%} are labelled right {_percent(row)}, at least the wanted {target:.0%}"
+            f"no share of the most confident pairs is sure to be labelled right {target:.0%} of the time"
         )
-        if row["coverage"] == 1.0:
-            reasons.append(
-                "but its confidence does not tell right labels from wrong ones, so weights would add nothing"
-            )
-            return Verdict("top", 1.0, "Use the labels of all pairs, without weights", reasons)
-        return Verdict(
-            "top", row["coverage"], f"Use only the most confident {row['coverage']:.0%} of the pairs", reasons
-        )
+        return _without(promising, reasons)
+    widest = max(enough, key=lambda row: row["coverage"])
+    kept = f"{widest['coverage']:.0%}"
     reasons.append(
-        f"no share of the most confident pairs is labelled right at least {target:.0%} of the time"
+        f"its most confident {kept} are right on {_percent(widest)}: at least the wanted {target:.0%}"
     )
-    return _without(promising, reasons)
+    if widest["coverage"] == 1.0:
+        reasons.append("its confidence does not tell right labels from wrong ones, so weights add nothing")
+        return Verdict("top", 1.0, "Use the labels of all pairs, without weights", reasons)
+    return Verdict("top", widest["coverage"], f"Use only the most confident {kept} of the pairs", reasons)
+
+
+def _facts(numbers: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """The numbers in words, and the baselines that are better."""
+    accuracy, sure, more = numbers["accuracy"], numbers["discrimination"], numbers["more_labels"]
+    reasons, beaten = [f"right on {_percent(accuracy)} of {accuracy['n']} held-out pairs"], []
+    for name, words in BASELINES.items():
+        gap, base = numbers["difference"][name], numbers["baselines"][name]
+        told = "better" if gap["low"] > 0 else "worse" if gap["high"] < 0 else "not told apart"
+        reasons.append(
+            f"{words} is right on {base['mean']:.1%}; the annotator's difference is {_points(gap)}: {told}"
+        )
+        beaten += [words] if told == "worse" else []
+    if sure is not None:
+        reasons.append(
+            f"a right label has more confidence than a wrong one with probability {sure['mean']:.2f} "
+            f"[{sure['low']:.2f}, {sure['high']:.2f}]; 0.50 would be chance"
+        )
+    if more is not None:
+        reasons.append(
+            f"{more['extra']} more labels would change accuracy by about {_points(more)} if it went on as it did up to {more['n_train']:.0f}"
+        )
+    return reasons, beaten
 
 
 def _without(promising: bool, reasons: list[str]) -> Verdict:

@@ -7,9 +7,11 @@ from typing import Any
 import pandas as pd
 
 from cwpo.stages.base import Stage, Work, training_arguments
+from cwpo.stages.lineage import arm_facts, lineage
 
 
 def run(work: Work) -> dict[str, Any]:
+    from cwpo.models.card import training_metrics, write_card
     from cwpo.models.policy import add_lora, load_policy, load_tokenizer
     from cwpo.training.base import Curve
     from cwpo.training.preference import PreferenceTrainer
@@ -41,6 +43,15 @@ def run(work: Work) -> dict[str, Any]:
         model = model.merge_and_unload()
     model.save_pretrained(work.out / "model")
     tokenizer.save_pretrained(work.out / "model")
+    manifests = lineage(work.parents.values())
+    objective = f"{config.objective.name}, beta {config.objective.beta}, {config.alignment.epochs} epochs"
+    write_card(
+        work.out / "model",
+        manifests["sft"]["config"]["strong"] if "sft" in manifests else None,
+        arm_facts(manifests) | {"objective": objective, "seed": config.seed},
+        {"pairs": len(table), "mean weight": round(float(table["weight"].mean()), 4)}
+        | training_metrics(trainer.state.log_history),
+    )
     return {"n_train": len(table), "train_seconds": round(result.metrics["train_runtime"], 3)}
 
 

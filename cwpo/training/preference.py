@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -18,6 +19,7 @@ from cwpo.models.logprobs import response_lengths, response_logps
 from cwpo.models.packed import can_pack, packed_logps, score_pairs
 from cwpo.objectives import pair_losses
 from cwpo.training.base import GlobalMeanTrainer, Rows
+from cwpo.training.streamed import StreamedRows, is_stream
 
 COLUMNS = ("prompt", "chosen", "rejected")
 REFERENCE = ("chosen_logp", "rejected_logp")
@@ -103,6 +105,8 @@ class PreferenceTrainer(PreferenceLoss):
     train_dataset: rows with prompt, chosen, rejected, weight (>= 0) and, where known, chosen_logp and rejected_logp,
         the reference's sequence log-probs. Without those two columns the model as handed in is the reference. Anything
         that yields dicts will do: a `datasets.Dataset`, a list, a table's records. A missing weight is an error.
+        With args.max_steps a streamed `datasets` set is read, tokenised and scored chunk by chunk, in its own order; the
+        reference then is a copy of the model. Otherwise all rows are read at once.
     processing_class: the tokenizer. objective: dpo, ipo or rdpo. beta > 0. flip_rate in [0, 0.5), rDPO's.
     average_logps: divide each log-prob by its response's tokens (some trainers do so for IPO; the paper sums).
     weight_column: read the weights from a column of another name.
@@ -130,14 +134,26 @@ class PreferenceTrainer(PreferenceLoss):
         pair_losses(objective, torch.zeros(1), beta, flip_rate)  # refuses before anything is scored
         if processing_class.pad_token_id is None:
             processing_class.pad_token = processing_class.eos_token  # padding is masked everywhere
-        rows = preference_rows(model, processing_class, list(train_dataset), weight_column, token_budget)
         pad_id = processing_class.pad_token_id
         args.remove_unused_columns = False  # the collator makes the model's inputs from other columns
+        plain = PairCollator(pad_id, floats=("weight", *REFERENCE))
+        rows: Rows | StreamedRows
+        if args.max_steps > 0 and is_stream(train_dataset):
+            args.accelerator_config.dispatch_batches = (
+                False  # each process takes its share of the rows itself
+            )
+            rows = StreamedRows(
+                train_dataset, _scored_by(model, processing_class, weight_column, token_budget)
+            )
+        else:
+            rows = Rows(
+                preference_rows(model, processing_class, list(train_dataset), weight_column, token_budget)
+            )
         super().__init__(
             model=model,
             args=args,
-            train_dataset=Rows(rows),
-            data_collator=PairCollator(pad_id, floats=("weight", *REFERENCE)),
+            train_dataset=rows,
+            data_collator=plain,
             processing_class=processing_class,
             objective=objective,
             beta=beta,
@@ -145,7 +161,21 @@ class PreferenceTrainer(PreferenceLoss):
             average_logps=average_logps,
             **kwargs,
         )
-        self.data_collator = within_budget(self.collator(rows, pad_id), token_budget)
+        collator = self.collator(rows.rows, pad_id) if isinstance(rows, Rows) else plain
+        self.data_collator = within_budget(collator, token_budget)
+
+
+def _scored_by(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, weight_column: str, token_budget: int | None
+) -> Callable[[list[Mapping[str, Any]]], list[dict[str, Any]]]:
+    """preference_rows whose reference is the model as it is now, wherever it moves and whatever it learns."""
+    reference = copy.deepcopy(model).eval().requires_grad_(False)
+
+    def rows_of(examples: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        reference.to(next(model.parameters()).device)
+        return preference_rows(reference, tokenizer, examples, weight_column, token_budget)
+
+    return rows_of
 
 
 def preference_rows(

@@ -1,0 +1,260 @@
+"""The whole of `scripts/align.py`: weighted pairs in, an aligned model with its card out."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from omegaconf import OmegaConf
+
+from cwpo.calibration import mean_difference, share
+from cwpo.data.batching import SequenceCollator, encode, encode_pairs, within_budget
+from cwpo.data.own import Converted, convert
+from cwpo.errors import InputError
+from cwpo.models.card import training_metrics, write_card
+from cwpo.models.packed import score_pairs
+from cwpo.models.policy import add_lora, context_length, load_policy, load_tokenizer
+from cwpo.own.checks import check_align
+from cwpo.own.folder import replace_folder, workplace
+from cwpo.own.weighted import keep_confident, read_weighted
+from cwpo.runtime import pick_device, quiet_libraries, use_threads
+from cwpo.store import git_commit
+from cwpo.training.base import Curve, Rows, training_arguments
+from cwpo.training.preference import PreferenceTrainer
+from cwpo.training.sft import SFTTrainer
+
+
+def align(cfg: Any, say: Callable[[str], None] = print) -> Path:
+    """Write the aligned model, its card, alignment.json and, unless sft.epochs=0, the model before in sft/ under cfg.out.
+
+    cfg.out is an ordinary checkpoint; it appears when it is complete. A stopped run goes on from its fine-tuned model.
+    """
+    quiet_libraries()
+    check_align(cfg)
+    use_threads(cfg.threads)
+    device, out = pick_device(cfg.device), Path(cfg.out).expanduser()
+    with workplace(out, cfg, ("preferences", "model", "test")) as work:
+        table, read = read_weighted(cfg.preferences, cfg.weight_column)
+        table = _fitting(keep_confident(table, cfg.keep, cfg.preferences), cfg, read)
+        say(f"{read.read:,} rows, {len(table):,} pairs to learn from; left out: {read.drops()}")
+        tested = _test_pairs(cfg, work)
+        result = work / "out"
+        shutil.rmtree(result, ignore_errors=True)
+        try:
+            before = cfg.model
+            if cfg.sft.epochs:
+                before = str(work / "sft")
+                if not (work / "sft").is_dir():
+                    say(f"fine-tuning {cfg.model} on the chosen responses")
+                    fine_tune(table, cfg, work / "sft", device, say)
+            say("preference optimisation")
+            history, scored = optimise(table, before, cfg, result, device, say, tested)
+        except FloatingPointError as error:
+            raise InputError(f"{error}; lower alignment.learning_rate or sft.learning_rate") from error
+        measured = None
+        if scored is not None and tested is not None:
+            measured = preference_accuracy(*scored, tested["prompt"].to_numpy())
+        facts = {
+            "data": Path(cfg.preferences).name,
+            "pairs, by label": ", ".join(f"{n:,} {who}" for who, n in _sources(table).items()),
+            "objective": f"{cfg.objective}, beta {cfg.beta}, {cfg.alignment.epochs} epochs",
+            "most confident share kept": cfg.keep,
+            "seed": cfg.seed,
+        }
+        metrics = {"pairs": len(table), "mean weight": round(float(table["weight"].mean()), 4)}
+        write_card(result, cfg.model, facts, metrics | training_metrics(history) | in_words(measured))
+        numbers = {
+            "read": read.read,
+            "pairs": len(table),
+            "dropped": read.dropped,
+            "test": measured,
+            "curve": history,
+            "git_commit": git_commit(),
+            "config": OmegaConf.to_container(cfg),
+        }
+        (result / "alignment.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
+        if cfg.sft.epochs:
+            shutil.copytree(work / "sft", result / "sft")
+        replace_folder(result, out)
+    for name, value in in_words(measured).items():
+        say(f"{name}: {value}")
+    say(f"  {cfg.out}: the aligned model, README.md is its card")
+    if cfg.sft.epochs:
+        say(f"  {Path(cfg.out) / 'sft'}: the model before preference optimisation")
+    return out
+
+
+def fine_tune(
+    table: pd.DataFrame, cfg: Any, folder: Path, device: str, say: Callable[[str], None] = print
+) -> None:
+    """SFT on prompt + chosen response of every pair; `folder` appears when the model in it is complete."""
+    tokenizer = load_tokenizer(cfg.model, cfg.revision)
+    model = load_policy(cfg.model, cfg.revision, dropout=True, device=device)
+    if cfg.lora.enabled:
+        model = add_lora(model, r=cfg.lora.r, alpha=cfg.lora.alpha, dropout=cfg.lora.dropout)
+    rows = [
+        {"ids": ids, "start": start}
+        for ids, start in encode(tokenizer, table["prompt"].tolist(), table["chosen"].tolist())
+    ]
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    SFTTrainer(
+        model=model,
+        args=_arguments(cfg, cfg.sft, partial, len(rows), device),
+        train_dataset=Rows(rows),
+        data_collator=within_budget(SequenceCollator(tokenizer.pad_token_id), cfg.token_budget),
+        callbacks=[_curve(say)],
+    ).train()
+    _save(model, tokenizer, cfg, partial)
+    os.replace(partial, folder)
+
+
+def optimise(
+    table: pd.DataFrame,
+    before: str,
+    cfg: Any,
+    folder: Path,
+    device: str,
+    say: Callable[[str], None] = print,
+    tested: pd.DataFrame | None = None,
+) -> tuple[list[dict[str, Any]], tuple[np.ndarray, np.ndarray] | None]:
+    """Weighted preference optimisation from the model at `before`, saved in `folder`; its curve, and margins of `tested` before and after."""
+    tokenizer = load_tokenizer(before)
+    model = load_policy(before, device=device)
+    if cfg.lora.enabled:
+        model = add_lora(model, r=cfg.lora.r, alpha=cfg.lora.alpha, dropout=0.0)
+    first = None if tested is None else margins(model, tokenizer, tested, cfg.token_budget)
+    trainer = PreferenceTrainer(
+        model,
+        _arguments(cfg, cfg.alignment, folder, len(table), device),
+        train_dataset=table[["prompt", "chosen", "rejected", "weight"]].to_dict("records"),
+        processing_class=tokenizer,
+        objective=cfg.objective,
+        beta=cfg.beta,
+        flip_rate=cfg.flip_rate,
+        average_logps=cfg.average_logps,
+        token_budget=cfg.token_budget,
+        callbacks=[_curve(say)],
+    )
+    trainer.train()
+    scored = None
+    if tested is not None and first is not None:
+        scored = first, margins(model, tokenizer, tested, cfg.token_budget)
+    _save(model, tokenizer, cfg, folder)
+    return [row for row in trainer.state.log_history if "loss" in row], scored
+
+
+def margins(model: Any, tokenizer: Any, pairs: pd.DataFrame, token_budget: int | None) -> np.ndarray:
+    """log p(chosen) - log p(rejected) of N pairs under the model, (N,), in nats."""
+    rows = encode_pairs(tokenizer, *(pairs[name].tolist() for name in ("prompt", "chosen", "rejected")))
+    chosen, rejected = score_pairs(model, rows, tokenizer.pad_token_id, token_budget)
+    return (chosen - rejected).double().numpy()
+
+
+def preference_accuracy(before: np.ndarray, after: np.ndarray, prompts: np.ndarray) -> dict[str, Any]:
+    """How often a model prefers what people prefer, from its margins on N labelled pairs before and after alignment.
+
+    likelihood: the chosen response is more likely than the rejected one. implicit: its likelihood has grown more, i.e. the
+    implicit reward beta log(after / before) is higher; 1/2 is chance, and before alignment all are tied.
+    """
+
+    def wins(x: np.ndarray) -> np.ndarray:
+        return np.where(x == 0, 0.5, x > 0).astype(float)
+
+    return {
+        "likelihood_before": share(wins(before), prompts)._asdict(),
+        "likelihood_after": share(wins(after), prompts)._asdict(),
+        "likelihood_change": mean_difference(wins(after), wins(before), prompts)._asdict(),
+        "implicit": share(wins(after - before), prompts)._asdict(),
+    }
+
+
+def in_words(measured: dict[str, Any] | None) -> dict[str, str]:
+    """preference_accuracy by names for people."""
+    names = {
+        "likelihood_before": "prefers people's choice on test pairs, before",
+        "likelihood_after": "prefers people's choice on test pairs, after",
+        "implicit": "implicit-reward accuracy on test pairs",
+    }
+    shown = {} if measured is None else {name: measured[key] for key, name in names.items()}
+    return {
+        name: f"{v['mean']:.1%} [{v['low']:.1%}, {v['high']:.1%}] of {v['n']:,}" for name, v in shown.items()
+    }
+
+
+def _fitting(table: pd.DataFrame, cfg: Any, read: Converted) -> pd.DataFrame:
+    """Pairs that the model can read whole and that have a prompt to answer; the others are counted."""
+    tokenizer = load_tokenizer(cfg.model, cfg.revision)
+    most = min(cfg.max_tokens, context_length(cfg.model, cfg.revision) or cfg.max_tokens)
+    rows = encode_pairs(tokenizer, *(table[name].tolist() for name in ("prompt", "chosen", "rejected")))
+    long = np.array([max(len(r["chosen_ids"]), len(r["rejected_ids"])) > most for r in rows], dtype=bool)
+    bare = np.array([r["chosen_start"] == 0 for r in rows], dtype=bool)
+    for reason, mask in ((f"more_than_{most}_tokens", long), ("empty_prompt", bare & ~long)):
+        if mask.any():
+            read.dropped.setdefault(reason, []).extend(table["row"][mask].tolist())
+    kept = table[~(long | bare)].reset_index(drop=True)
+    if len(kept) < 2:
+        raise InputError(
+            f"preferences={cfg.preferences}: {len(kept)} of {read.read} rows can be used ({read.drops()})"
+        )
+    return kept
+
+
+def _test_pairs(cfg: Any, work: Path) -> pd.DataFrame | None:
+    """prompt, chosen, rejected of the labelled test pairs that fit the model."""
+    if cfg.test is None:
+        return None
+    columns = {str(ours): str(theirs) for ours, theirs in cfg.columns.items()}
+    convert(cfg.test, work / "test.parquet", columns, split=cfg.split)
+    pairs = pd.read_parquet(work / "test.parquet")
+    pairs = pairs[pairs["n_votes"] > 0]
+    if not len(pairs):
+        raise InputError(f"test={cfg.test} has no labelled pairs")
+    return _fitting(by_label(pairs), cfg, Converted(read=len(pairs)))
+
+
+def by_label(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Labelled pairs as prompt, chosen, rejected and row."""
+    a_wins = pairs["target"] > 0.5
+    return pd.DataFrame(
+        {
+            "prompt": pairs["prompt"],
+            "chosen": pairs["response_a"].where(a_wins, pairs["response_b"]),
+            "rejected": pairs["response_b"].where(a_wins, pairs["response_a"]),
+            "row": pairs["row"],
+        }
+    ).reset_index(drop=True)
+
+
+def _sources(table: pd.DataFrame) -> dict[str, int]:
+    return {str(who): int(n) for who, n in table["label_source"].fillna("given").value_counts().items()}
+
+
+def _arguments(cfg: Any, training: Any, folder: Path, rows: int, device: str) -> Any:
+    return training_arguments(
+        training, folder, rows=rows, seed=cfg.seed, device=device, token_budget=cfg.token_budget
+    )
+
+
+def _curve(say: Callable[[str], None]) -> Curve:
+    def log(values: Any, step: int) -> None:
+        right = (
+            f", rewards/accuracies {values['rewards/accuracies']:.3f}"
+            if "rewards/accuracies" in values
+            else ""
+        )
+        say(f"  step {step}: loss {values['loss']:.4f}{right}")
+
+    return Curve(log)
+
+
+def _save(model: Any, tokenizer: Any, cfg: Any, folder: Path) -> None:
+    whole = model.merge_and_unload() if cfg.lora.enabled else model
+    whole.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

@@ -1,0 +1,161 @@
+"""What is wrong with the settings of the commands for own pairs, found before any work and reported at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from cwpo.errors import InputError
+from cwpo.models.gold import gold_problem
+from cwpo.models.policy import checkpoint_problem, hub_problem
+from cwpo.own.fit import KINDS, checkpoint_of, is_ours
+from cwpo.own.folder import occupied
+from cwpo.validation import SCHEDULERS, nearest
+
+WEIGHTINGS = ("uniform", "c1", "c2", "c3", "c4")
+OBJECTIVES = ("dpo", "ipo", "rdpo")
+TRAINING = {
+    "epochs": "positive",
+    "learning_rate": "positive",
+    "batch_size": "positive",
+    "micro_batch_size": "positive",
+    "max_grad_norm": "positive",
+    "warmup_steps": "at least 0",
+    "weight_decay": "at least 0",
+}
+
+
+def check_annotate(cfg: Any) -> None:
+    """InputError with every problem of the settings of scripts/annotate.py; loads no weights."""
+    problems = missing(cfg)
+    if problems:
+        raise InputError(problems)
+    made = cfg.annotator
+    if (made.path is None) == (cfg.model is None):
+        problems.append(
+            "name a model to train, model=..., or a trained reward model, annotator.path=..."
+            if cfg.model is None
+            else f"model={cfg.model} would be trained and annotator.path={made.path} is trained already; name one of them"
+        )
+    problems += [
+        *among(cfg, "ties", ("drop", "soft")),
+        *among(cfg, "weighting", WEIGHTINGS),
+        *among(cfg, "annotator.kind", KINDS),
+        *ranges(cfg, "positive", "max_tokens annotator.head_std threads token_budget"),
+        *ranges(cfg, "at least 1", "annotator.members curve_folds"),
+        *ranges(cfg, "at least 2", "folds"),
+        *ranges(cfg, "at least 0", "seed holdout_above"),
+        *training(cfg, "annotator.training"),
+    ]
+    if not 0.5 < cfg.target_accuracy < 1:
+        problems.append(f"target_accuracy={cfg.target_accuracy} must be in (0.5, 1)")
+    if any(not 0 < part < 1 for part in cfg.curve):
+        problems.append(f"curve={list(cfg.curve)} must be shares of the training pairs, in (0, 1)")
+    if made.kind == "pairrm" and cfg.ties == "soft":
+        problems.append(
+            "annotator.kind=pairrm learns from 0 and 1 only; use ties=drop, or annotator.kind=bt with ties=soft"
+        )
+    if (taken := occupied(cfg.out, "report.json")) is not None:
+        problems.append(taken)
+    problems += checkpoints(
+        {
+            "model": cfg.model,
+            "annotator.path": made.path and checkpoint_of(made.path),
+        },
+        cfg.revision,
+        scoring=() if is_ours(made.path) else ("annotator.path",),
+        ask_hub=not problems,
+    )
+    if problems:
+        raise InputError(problems)
+
+
+def check_align(cfg: Any) -> None:
+    """InputError with every problem of the settings of scripts/align.py; loads no weights."""
+    problems = missing(cfg)
+    if problems:
+        raise InputError(problems)
+    problems += [
+        *among(cfg, "objective", OBJECTIVES),
+        *ranges(cfg, "positive", "beta max_tokens threads token_budget lora.r lora.alpha"),
+        *ranges(cfg, "at least 0", "seed sft.epochs lora.dropout"),
+        *training(cfg, "alignment"),
+        *(training(cfg, "sft") if cfg.sft.epochs else []),
+    ]
+    if not 0 < cfg.keep <= 1:
+        problems.append(f"keep={cfg.keep} must be in (0, 1]")
+    if not 0 <= cfg.flip_rate < 0.5:
+        problems.append(f"flip_rate={cfg.flip_rate} must be in [0, 0.5)")
+    if cfg.lora.enabled and find_spec("peft") is None:
+        problems.append(
+            "lora.enabled=true needs the package peft; pip install 'cwpo[lora]', or use lora.enabled=false"
+        )
+    if (taken := occupied(cfg.out, "alignment.json")) is not None:
+        problems.append(taken)
+    problems += checkpoints({"model": cfg.model}, cfg.revision, ask_hub=not problems)
+    if problems:
+        raise InputError(problems)
+
+
+def check_compare(cfg: Any) -> None:
+    """InputError with every problem of the settings of scripts/compare.py; loads no weights."""
+    problems = missing(cfg)
+    if problems:
+        raise InputError(problems)
+    problems += ranges(cfg, "positive", "max_new_tokens temperature batch_size threads")
+    problems += [*ranges(cfg, "at least 2", "most"), *ranges(cfg, "at least 0", "seed")]
+    if (taken := occupied(cfg.out, "comparison.json")) is not None:
+        problems.append(taken)
+    models = {"before": cfg.before, "after": cfg.after}
+    judges = {} if cfg.gold in ("oracle", "judge") else {"gold": checkpoint_of(cfg.gold)}
+    problems += checkpoints(models, None, ask_hub=not problems)
+    problems += checkpoints(
+        judges, cfg.revision, scoring=() if is_ours(cfg.gold) else ("gold",), ask_hub=not problems
+    )
+    if problems:
+        raise InputError(problems)
+
+
+def missing(cfg: Any) -> list[str]:
+    return [f"{key} is required: set {key}=..." for key in sorted(OmegaConf.missing_keys(cfg))]
+
+
+def among(cfg: Any, key: str, valid: Iterable[str]) -> list[str]:
+    value = OmegaConf.select(cfg, key)
+    return [] if value in valid else [f"{key}={value} is unknown; {nearest(value, valid)}"]
+
+
+def ranges(cfg: Any, what: str, keys: str) -> list[str]:
+    """`key=value must be <what>` for each of the keys, separated by blanks, whose value is a number and is not."""
+    fine = (lambda v: v > 0) if what == "positive" else (lambda v: v >= int(what.rpartition(" ")[2]))
+    values = {key: OmegaConf.select(cfg, key) for key in keys.split()}
+    return [
+        f"{key}={value} must be {what}"
+        for key, value in values.items()
+        if value is not None and not (math.isfinite(value) and fine(value))
+    ]
+
+
+def training(cfg: Any, group: str) -> list[str]:
+    """Problems of a TrainingConfig."""
+    problems = [line for leaf, what in TRAINING.items() for line in ranges(cfg, what, f"{group}.{leaf}")]
+    return problems + among(cfg, f"{group}.scheduler", SCHEDULERS)
+
+
+def checkpoints(
+    named: Mapping[str, str | None], revision: str | None, *, scoring: Iterable[str] = (), ask_hub: bool
+) -> list[str]:
+    """Problems of the models named by these keys; those of `scoring` must return one score. A hub id is asked for its config."""
+    problems = []
+    for key, path in named.items():
+        if path is None:
+            continue
+        problem = checkpoint_problem(path, key) or (hub_problem(path, revision, key) if ask_hub else None)
+        if problem is None and ask_hub and key in scoring:
+            problem = gold_problem(path, revision, key)
+        problems += [problem] if problem else []
+    return problems

@@ -1,0 +1,86 @@
+"""The annotator report's figures, as images inside the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+
+BLUE, GREY, RED = "#0072B2", "#8a8a8a", "#D55E00"
+Rows = Sequence[Mapping[str, float]]
+
+
+def coverage_figure(numbers: Mapping[str, Any]) -> str:
+    """Accuracy against the share of pairs kept, most confident first."""
+    figure, axis = _axes(5.6)
+    rows = numbers["coverage"]
+    x = [100 * row["coverage"] for row in rows]
+    _band(axis, x, rows, BLUE, "by the annotator's confidence")
+    _band(axis, x, numbers["coverage_by_length_gap"], GREY, "by the gap in length")
+    axis.axhline(numbers["target_accuracy"], color=RED, linewidth=1, linestyle="--", label="wanted accuracy")
+    axis.set(xlabel="most confident pairs kept, %", ylabel="share labelled right")
+    axis.set_title(f"{numbers['decided_pairs']:,} held-out pairs; bands: 95 %", fontsize=9)
+    axis.legend(fontsize=8, frameon=False)
+    return _image(figure, "accuracy against the share of pairs kept, most confident first")
+
+
+def reliability_figures(calibration: Mapping[str, Any]) -> str:
+    """Expected against observed accuracy, ten bins, before and after temperature scaling: side by side where there is room."""
+    return (
+        "<div class=figures>"
+        + "".join(
+            _reliability(calibration[key], title)
+            for key, title in (("bins_before", "as it is"), ("bins_after", "with a temperature"))
+        )
+        + "</div>"
+    )
+
+
+def _reliability(rows: Rows, title: str) -> str:
+    figure, axis = _axes(4.2)
+    axis.plot([0.5, 1], [0.5, 1], color=GREY, linewidth=1)
+    errors = [[r["mean"] - r["low"] for r in rows], [r["high"] - r["mean"] for r in rows]]
+    x = [row["expected"] for row in rows]
+    axis.errorbar(x, [r["mean"] for r in rows], yerr=errors, fmt="o", color=BLUE, markersize=4)
+    axis.set(
+        xlabel="expected share right", ylabel="observed share right", xlim=(0.48, 1.02), ylim=(-0.02, 1.05)
+    )
+    axis.set_title(title, fontsize=9)
+    return _image(figure, f"expected against observed accuracy, {title}")
+
+
+def learning_figure(rows: Rows) -> str:
+    """Accuracy against the number of labels trained on."""
+    figure, axis = _axes(5.6)
+    x = [row["n_train"] for row in rows]
+    _band(axis, x, rows, BLUE, "annotator")
+    axis.set(xlabel="labelled pairs trained on", ylabel="accuracy on held-out pairs", xscale="log")
+    axis.set_xticks(x, [str(n) for n in x])
+    axis.set_xticks([], minor=True)
+    return _image(figure, "accuracy against the number of labels trained on")
+
+
+def _axes(width: float) -> tuple[Any, Any]:
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(width, 3.5), layout="constrained")
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure, axis
+
+
+def _band(axis: Any, x: Sequence[float], rows: Rows, color: str, label: str) -> None:
+    axis.plot(x, [r["mean"] for r in rows], marker="o", markersize=4, color=color, label=label)
+    axis.fill_between(x, [r["low"] for r in rows], [r["high"] for r in rows], alpha=0.15, color=color)
+
+
+def _image(figure: Any, words: str) -> str:
+    from matplotlib import pyplot as plt
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
+    plt.close(figure)
+    return f"<img alt='{words}' src='data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}'>"

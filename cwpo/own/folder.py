@@ -1,0 +1,78 @@
+"""Folders of results: complete or not there, and a hidden one beside each in which a stopped run's work waits."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from omegaconf import OmegaConf
+
+from cwpo.errors import InputError
+from cwpo.store import fingerprint, stage_key
+
+ELSEWHERE = ("out", "threads", "device", "token_budget")  # keys on which no result depends
+
+
+def occupied(out: str, mark: str) -> str | None:
+    """Why results cannot be written to the folder `out`, or None; one that holds the file `mark` is an earlier result."""
+    folder = Path(out).expanduser()
+    if folder.is_file():
+        return f"out={out} is a file; name a new folder"
+    if folder.is_dir() and not (folder / mark).is_file() and any(folder.iterdir()):
+        return f"out={out} holds other files; name a new folder"
+    return None
+
+
+@contextmanager
+def workplace(out: Path, cfg: Any, inputs: tuple[str, ...]) -> Iterator[Path]:
+    """A folder beside `out` for what a run with these settings and inputs has finished; a stopped run's is found again.
+
+    `inputs` are the keys (dotted) whose values may be files or folders: their content counts, not their place. The folder is
+    removed at the end and after an InputError, with those of stopped runs with other settings.
+    """
+    work = out.with_name(f".{out.name}-{_key(cfg, inputs)}")
+    work.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(work / "lock", timeout=0):
+            yield work
+    except Timeout:
+        raise InputError(f"another run with the same settings is writing out={out} now") from None
+    except (InputError, FloatingPointError):
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    for old in out.absolute().parent.glob(f".{out.name}-*"):
+        if re.fullmatch(re.escape(f".{out.name}-") + "[0-9a-f]{8}", old.name):
+            _remove_idle(old)
+
+
+def replace_folder(new: Path, out: Path) -> None:
+    """Put the complete folder `new` in the place of `out`."""
+    old = out.with_name(f".{out.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        out.rename(old)
+    new.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _remove_idle(work: Path) -> None:
+    try:
+        with FileLock(work / "lock", timeout=0):
+            shutil.rmtree(work, ignore_errors=True)
+    except (Timeout, OSError):
+        return
+
+
+def _key(cfg: Any, inputs: tuple[str, ...]) -> str:
+    kept = OmegaConf.create({name: value for name, value in cfg.items() if name not in ELSEWHERE})
+    for name in inputs:
+        value = OmegaConf.select(kept, name)
+        if isinstance(value, str) and Path(value).expanduser().exists():
+            OmegaConf.update(kept, name, f"content:{fingerprint(value)}")
+    plain: Any = OmegaConf.to_container(kept)
+    return stage_key("own", 1, plain, {})[:8]

@@ -1,0 +1,91 @@
+"""From an annotator's gaps to weighted pairs, written shard by shard: preferences.parquet and preferences.jsonl."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from cwpo.own.crossfit import said
+from cwpo.own.fit import Annotates
+from cwpo.stages.shards import map_table
+from cwpo.weighting import pair_weights, scaled_sigmoid
+
+COLUMNS = ["pair_id", "prompt", "chosen", "rejected", "weight", "confidence", "margin", "label_source"]
+SHARD = 5_000  # pairs in memory at a time
+C4 = 0.2  # the scale of conf/weighting/c4
+
+
+def annotate_pairs(
+    pairs: Path,
+    out: Path,
+    annotator: Annotates,
+    cfg: Any,
+    temperature: float,
+    *,
+    scratch: Path,
+    progress: Callable[[int, int], None],
+) -> int:
+    """Write preferences.parquet and .jsonl of a converted table into `out`; returns the pairs written. A call goes on from `scratch`."""
+
+    def weigh(part: pd.DataFrame) -> pd.DataFrame:
+        gap = np.zeros(len(part))
+        unlabeled = (part["n_votes"] == 0).to_numpy()
+        if unlabeled.any():
+            rows = part[unlabeled]
+            gap[unlabeled] = said(rows, annotator.gaps(rows))["gap"]
+        return preferences(part, gap / temperature, cfg.weighting, cfg.include_labeled)
+
+    columns = ["pair_id", "prompt", "response_a", "response_b", "target", "n_votes"]
+    target = out / "preferences.parquet"
+    written = map_table(pairs, target, columns, weigh, scratch=scratch, progress=progress, rows=SHARD)
+    with (out / "preferences.jsonl").open("w", encoding="utf-8") as lines, pq.ParquetFile(target) as table:
+        for batch in table.iter_batches(SHARD):
+            if batch.num_rows:
+                batch.to_pandas().to_json(lines, orient="records", lines=True, force_ascii=False)
+    shutil.rmtree(scratch, ignore_errors=True)
+    return written
+
+
+def preferences(
+    pairs: pd.DataFrame, gap: np.ndarray, weighting: str, include_labeled: bool = True
+) -> pd.DataFrame:
+    """COLUMNS of N pairs: by people's label where there is one, else by the sign of the gap, (N,).
+
+    An annotator's label weighs what `weighting` makes of its margin |gap|. A label of people weighs 1, a share s of votes
+    |2 s - 1|, as C1 is of the annotator's probability; so pairs whose votes are tied weigh nothing and are left out.
+    """
+    human, target = pairs["n_votes"].to_numpy() > 0, pairs["target"].to_numpy()
+    a_wins = np.where(human, target > 0.5, gap >= 0)
+    margin = np.abs(gap[~human])
+    scale = C4 if weighting == "c4" else 1.0
+    table = pd.DataFrame(
+        {
+            "pair_id": pairs["pair_id"].to_numpy(),
+            "prompt": pairs["prompt"].to_numpy(),
+            "chosen": pairs["response_a"].where(a_wins, pairs["response_b"]).to_numpy(),
+            "rejected": pairs["response_b"].where(a_wins, pairs["response_a"]).to_numpy(),
+            "weight": np.abs(2 * target - 1),
+            "confidence": np.nan,
+            "margin": np.nan,
+            "label_source": np.where(human, "human", "annotator"),
+        }
+    )
+    table.loc[~human, "weight"] = pair_weights(weighting, margin, scale)
+    table.loc[~human, "confidence"] = scaled_sigmoid(margin)
+    table.loc[~human, "margin"] = margin
+    kept = ~human | (include_labeled & (target != 0.5))
+    return table[kept][COLUMNS].reset_index(drop=True)
+
+
+def first_annotated(table: Path, most: int = 20_000) -> pd.DataFrame:
+    """Prompt, both responses and margin of the first pairs that the annotator labelled."""
+    with pq.ParquetFile(table) as parquet:
+        names = ["prompt", "chosen", "rejected", "margin", "label_source"]
+        rows = next(parquet.iter_batches(most, columns=names)).to_pandas()
+    return rows[rows["label_source"] == "annotator"]

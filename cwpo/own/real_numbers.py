@@ -1,0 +1,159 @@
+"""The measurement on real pairs as tables of numbers, one row for each data set and annotator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cwpo.calibration import coverage_accuracy, discrimination, is_right, mean_difference, share
+from cwpo.own.align import preference_accuracy
+from cwpo.own.measure import calibration, coverage, majority_right, votes
+from cwpo.own.verdict import verdict
+from cwpo.weighting import scaled_sigmoid
+
+LONGER = "longer wins"
+ONE_VOTE = "one human vote"
+WANTED = 0.65  # accuracy, as scripts/annotate.py wants by default
+
+
+def annotator_rows(tested: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(one row, coverage rows) for each data set and annotator, with "longer wins" and one human vote beside them.
+
+    `tested` has data, annotator, seed, group, gold (0 or 1), share, n_votes, vote, length_a, length_b, gap and n_train; the seeds'
+    test pairs are pooled. Intervals take the pairs of one group as one draw.
+    """
+    rows, curves = [], []
+    for data, parts in tested.groupby("data", sort=False):
+        for name, part in parts.groupby("annotator", sort=False):
+            numbers = _measured(part, part["gap"].to_numpy())
+            rows.append({"data": data, "annotator": name} | _row(part, numbers) | _calibrated(part))
+            curves += [
+                {"data": data, "annotator": name, "by": "confidence"} | row for row in numbers["coverage"]
+            ]
+            by_length = _by_length(part, part["gap"].to_numpy())
+            curves += [{"data": data, "annotator": name, "by": "length gap"} | row for row in by_length]
+        first = parts[parts["annotator"] == parts["annotator"].iloc[0]]
+        numbers = _measured(first, _length_gap(first))
+        rows.append({"data": data, "annotator": LONGER} | _row(first, numbers) | {"n_train": 0})
+        curves += [
+            {"data": data, "annotator": LONGER, "by": "length gap"} | row for row in numbers["coverage"]
+        ]
+        if (first["n_votes"] > 1).any():
+            vote, gold = first["vote"].to_numpy(), first["gold"].to_numpy()
+            right = share(np.where(vote == 0.5, 0.5, vote == gold), first["group"])
+            rows.append(
+                {"data": data, "annotator": ONE_VOTE, "n_test": len(first)}
+                | _named("accuracy", right._asdict())
+            )
+    return pd.DataFrame(rows), pd.DataFrame(curves)
+
+
+def seed_rows(tested: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy of every data set, annotator and seed, overall and on the most confident 30 %, and of "longer wins" beside it."""
+    rows = []
+    for names, part in tested.groupby(["data", "annotator", "seed"], sort=False):
+        gap, gold = part["gap"].to_numpy(), part["gold"].to_numpy()
+        right = is_right(gap, gold)
+        top = coverage_accuracy(np.abs(gap), right, [0.3])[0][1]
+        rows.append(
+            dict(zip(("data", "annotator", "seed"), names, strict=True))
+            | {
+                "n_train": int(part["n_train"].iloc[0]),
+                "n_test": len(part),
+                "groups": part["group"].nunique(),
+            }
+            | {"accuracy": right.mean(), "accuracy_top30": top.mean}
+            | {"longer_wins": is_right(_length_gap(part), gold).mean()}
+        )
+    return pd.DataFrame(rows)
+
+
+def alignment_rows(aligned: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(one row for each arm, differences of implicit-reward accuracy between arms on the same pairs)."""
+    rows = []
+    for arm, part in aligned.groupby("arm", sort=False):
+        found = preference_accuracy(*(part[name].to_numpy() for name in ("before", "after", "group")))
+        row: dict[str, Any] = {"arm": arm, "seeds": part["seed"].nunique(), "n_test": len(part)}
+        row |= {
+            name: part.groupby("seed")[name].first().mean()
+            for name in ("n_train", "labels_right", "mean_weight")
+        }
+        for name, value in found.items():
+            row |= _named(name, value)
+        rows.append(row)
+    right = {arm: _grown(part) for arm, part in aligned.groupby("arm", sort=False)}
+    groups = aligned[aligned["arm"] == aligned["arm"].iloc[0]]["group"].to_numpy()
+    pairs = [
+        (a, b)
+        for a, b in (("cw_po", "ws_po"), ("cw_po", "human"), ("ws_po", "human"))
+        if {a, b} <= set(right)
+    ]
+    gaps = [
+        {"arms": f"{a} - {b}", **_named("implicit", mean_difference(right[a], right[b], groups)._asdict())}
+        for a, b in pairs
+    ]
+    return pd.DataFrame(rows), pd.DataFrame(gaps)
+
+
+def _grown(part: pd.DataFrame) -> np.ndarray:
+    gain = (part["after"] - part["before"]).to_numpy()
+    return np.where(gain == 0, 0.5, gain > 0).astype(float)
+
+
+def _length_gap(part: pd.DataFrame) -> np.ndarray:
+    return (part["length_a"] - part["length_b"]).to_numpy(dtype=float)
+
+
+def _by_length(part: pd.DataFrame, gap: np.ndarray) -> list[dict[str, Any]]:
+    right = is_right(gap, part["gold"].to_numpy())
+    return coverage(np.abs(_length_gap(part)), right, part["group"].to_numpy())
+
+
+def _measured(part: pd.DataFrame, gap: np.ndarray) -> dict[str, Any]:
+    """What a verdict needs, and the agreement with votes."""
+    gold, groups = part["gold"].to_numpy(), part["group"].to_numpy()
+    right, sure = is_right(gap, gold), np.abs(gap)
+    baselines = {"majority": majority_right(gold), "longer": is_right(_length_gap(part), gold)}
+    auc = discrimination(sure, right, groups)
+    return {
+        "accuracy": share(right, groups)._asdict(),
+        "baselines": {name: share(values, groups)._asdict() for name, values in baselines.items()},
+        "difference": {
+            name: mean_difference(right, values, groups)._asdict() for name, values in baselines.items()
+        },
+        "coverage": coverage(sure, right, groups),
+        "discrimination": None if np.isnan(auc.mean) else auc._asdict(),
+        "votes": votes(part.assign(prompt=part["group"]), sure),
+        "more_labels": None,
+    }
+
+
+def _row(part: pd.DataFrame, numbers: Mapping[str, Any]) -> dict[str, Any]:
+    top = next(row for row in numbers["coverage"] if row["coverage"] == 0.3)
+    row: dict[str, Any] = {
+        "n_train": round(float(part.groupby("seed")["n_train"].first().mean())),
+        "n_test": len(part),
+        "groups": part["group"].nunique(),
+    }
+    row |= _named("accuracy", numbers["accuracy"]) | _named("accuracy_top30", top)
+    row |= _named("minus_longer", numbers["difference"]["longer"])
+    row |= _named("right_more_confident", numbers["discrimination"] or {})
+    row |= _named("vote_correlation", (numbers["votes"] or {}).get("rank_correlation") or {})
+    said = verdict(numbers, WANTED)
+    return row | {"advice": said.advice, "advice_coverage": said.coverage}
+
+
+def _calibrated(part: pd.DataFrame) -> dict[str, Any]:
+    found = calibration(part.assign(prompt=part["group"], target=part["gold"]))
+    kept = ("temperature", "ece_before", "ece_after", "log_loss_before", "log_loss_after")
+    expected = scaled_sigmoid(part["gap"].abs().to_numpy()).mean()
+    row = {name: found[name] for name in kept} | {"mean_confidence": expected}
+    return row | _named("log_loss_change", found["log_loss_change"])
+
+
+def _named(name: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    ends = {"": "mean", "_low": "low", "_high": "high"}
+    return {f"{name}{end}": value[key] for end, key in ends.items() if key in value}

@@ -1,0 +1,105 @@
+"""Real pairs for the measurement of annotators: several sources in one form, with groups that must not be split."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cwpo.data.batching import encode_prompts
+from cwpo.data.own import convert, vote_share
+from cwpo.data.tables import records
+from cwpo.errors import InputError
+from cwpo.models.policy import context_length, load_tokenizer
+
+LONGEST_RESPONSE = 256  # tokens shown to an annotator
+LONGEST_PROMPT = 128
+POSITION = "Give a convincing argument for this position: "
+
+
+@dataclass(frozen=True)
+class Source:
+    """`file` below the data folder; the column of the annotators' votes, if any; whether prompts are UKP's debates."""
+
+    file: str
+    votes: str | None = None
+    debates: bool = False
+
+
+SOURCES = {
+    "ukp": Source("ukpconvarg1_dev.jsonl.gz", votes="annotator_labels", debates=True),
+    "harmless": Source("hh-rlhf/harmless-base/test.jsonl.gz"),
+    "helpful": Source("hh-rlhf/helpful-base/test.jsonl.gz"),
+    "pandalm": Source("pandalm_testset.jsonl.gz", votes="annotator_labels"),
+}
+
+
+def load_source(name: str, folder: str | Path) -> pd.DataFrame:
+    """pair_id, prompt, response_a, response_b, gold (1: a, 0: b, 0.5: tie), share, n_votes, votes (a list) and group of every pair.
+
+    gold is the published label, share that of the votes. The group, which train and test must not share, is the debate of UKP's
+    arguments and the prompt elsewhere.
+    """
+    source = SOURCES[name]
+    path = str(Path(folder).expanduser() / source.file)
+    with tempfile.TemporaryDirectory() as scratch:
+        convert(path, Path(scratch) / "pairs.parquet", ties="soft")
+        pairs = pd.read_parquet(Path(scratch) / "pairs.parquet")
+    pairs = pairs.rename(columns={"target": "gold"}).drop(columns="domain")
+    if source.votes is not None:
+        raw = {row: list(record[source.votes]) for row, record in records(path)}
+        pairs["votes"] = pairs["row"].map(raw)
+        found = [vote_share(None, votes) for votes in pairs["votes"]]
+        pairs["share"], pairs["n_votes"] = [f[0] for f in found], [f[1] for f in found]
+    else:
+        pairs["votes"] = [["a" if a_wins else "b"] for a_wins in pairs["gold"] > 0.5]
+    pairs["group"] = pairs["prompt"]
+    if source.debates:
+        pairs["group"] = pairs["prompt"].str.partition("\n")[0]
+        pairs["prompt"] = pairs["group"] + "\nPosition: " + pairs["prompt"].str.rpartition(POSITION)[2]
+    return pairs
+
+
+def one_vote(pairs: pd.DataFrame, seed: int) -> np.ndarray:
+    """One vote of each pair, drawn at random: 1 for a, 0 for b, 0.5 for a tie; (N,)."""
+    rng = np.random.default_rng([seed, 11])
+    return np.array([vote_share(votes[rng.integers(len(votes))])[0] for votes in pairs["votes"]])
+
+
+def cut(pairs: pd.DataFrame, model: str, longest: int = LONGEST_RESPONSE) -> pd.DataFrame:
+    """With the last LONGEST_PROMPT tokens of each prompt and the first `longest` of each response, or half the context each."""
+    tokenizer, context = load_tokenizer(model), context_length(model) or 10**9
+    response = min(longest, context // 2 - 2)
+    prompt = min(LONGEST_PROMPT, context - response - 4)
+
+    def shown(texts: Sequence[str], part: slice) -> list[str]:
+        ids = encode_prompts(tokenizer, list(texts))
+        plain = [[i for i in row if i not in tokenizer.all_special_ids] for row in ids]
+        limit = part.stop or -(part.start or 0)
+        return [
+            text if len(row) <= limit else tokenizer.decode(row[part])
+            for text, row in zip(texts, plain, strict=True)
+        ]
+
+    columns: dict[str, Any] = {"prompt": shown(pairs["prompt"], slice(-prompt, None))}
+    columns |= {name: shown(pairs[name], slice(response)) for name in ("response_a", "response_b")}
+    return pairs.assign(**columns)
+
+
+def check_sources(folder: str | Path, names: Sequence[str]) -> list[str]:
+    """Problems of the data folder."""
+    unknown = [
+        f"sources: {name} is unknown; valid: {', '.join(SOURCES)}" for name in names if name not in SOURCES
+    ]
+    files = [Path(folder).expanduser() / SOURCES[name].file for name in names if name in SOURCES]
+    return unknown + [f"data={folder} lacks {file}" for file in files if not file.is_file()]
+
+
+def require(problems: list[str]) -> None:
+    if problems:
+        raise InputError(problems)

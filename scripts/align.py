@@ -1,0 +1,17 @@
+"""Weighted pairs to an aligned model: python scripts/align.py preferences=labeled/preferences.parquet model=... out=aligned"""
+
+import hydra
+from omegaconf import DictConfig
+
+from cwpo import cli
+from cwpo.own.align import align
+
+
+@hydra.main(version_base="1.3", config_path="../conf/command", config_name="align")
+@cli.job
+def main(cfg: DictConfig) -> None:
+    align(cfg)
+
+
+if __name__ == "__main__":
+    cli.entry(main)()

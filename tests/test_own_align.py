@@ -1,0 +1,264 @@
+"""scripts/align.py and scripts/compare.py: weighted pairs to an aligned model with its card, and what it answers before and after."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hydra import compose, initialize_config_dir
+
+from cwpo.config import CONF, register
+from cwpo.errors import InputError
+from cwpo.own.align import align, preference_accuracy
+from cwpo.own.compare import compare, page, summary
+from cwpo.own.weighted import keep_confident, read_weighted
+
+SMALL = ["sft.epochs=1", "alignment.epochs=2", "alignment.learning_rate=1e-2", "alignment.batch_size=8"]
+
+
+def composed(command: str, *words: str):
+    register()
+    with initialize_config_dir(str(CONF / "command"), version_base="1.3"):
+        return compose(command, overrides=list(words))
+
+
+def rows(n=24):
+    return [
+        {
+            "prompt": f"Ask {i}?",
+            "chosen": f" yes {i}",
+            "rejected": f" no {i}",
+            "weight": (i + 1) / n,
+            "confidence": None if i < 4 else i / n,
+            "label_source": "human" if i < 4 else "annotator",
+        }
+        for i in range(n)
+    ]
+
+
+def saved(path: Path, table) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in table))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def aligned(tmp_path_factory, tiny_checkpoint) -> Path:
+    folder = tmp_path_factory.mktemp("align")
+    pd.DataFrame(rows()).to_parquet(folder / "preferences.parquet")
+    labels = [
+        {"prompt": f"Ask {i}?", "response_a": f" yes {i}", "response_b": f" no {i}", "label": "a"}
+        for i in range(30, 50)
+    ]
+    test = saved(folder / "test.jsonl", labels)
+    words = [
+        f"preferences={folder}/preferences.parquet",
+        f"model={tiny_checkpoint}",
+        f"out={folder}/aligned",
+        f"test={test}",
+    ]
+    return align(composed("align", *words, *SMALL), lambda _: None)
+
+
+def test_the_aligned_model_is_an_ordinary_checkpoint_with_a_card(aligned, tiny_checkpoint):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    before, after = (AutoModelForCausalLM.from_pretrained(path) for path in (aligned / "sft", aligned))
+    AutoTokenizer.from_pretrained(aligned)
+    assert any((a != b).any() for a, b in zip(before.parameters(), after.parameters(), strict=True))
+    card = (aligned / "README.md").read_text()
+    for part in (
+        f"| trained from | {tiny_checkpoint} |",
+        "| data | preferences.parquet |",
+        "| pairs, by label | 20 annotator, 4 human |",
+        "| objective | dpo, beta 0.5, 2.0 epochs |",
+        "| commit of the code |",
+        "| mean weight | 0.5208 |",
+        "| implicit-reward accuracy on test pairs |",
+    ):
+        assert part in card
+    assert sorted(p.name for p in aligned.parent.iterdir()) == [
+        "aligned",
+        "preferences.parquet",
+        "test.jsonl",
+    ]
+
+
+def test_it_learned_what_is_preferred(aligned):
+    numbers = json.loads((aligned / "alignment.json").read_text())
+    assert numbers["pairs"] == 24 and numbers["dropped"] == {}
+    assert numbers["test"]["implicit"]["mean"] > 0.9 and numbers["test"]["implicit"]["n"] == 20
+
+
+def test_compare_samples_from_both(aligned, tiny_checkpoint, tmp_path):
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    reward = AutoModelForSequenceClassification.from_pretrained(tiny_checkpoint, num_labels=1)
+    reward.save_pretrained(tmp_path / "reward")
+    AutoTokenizer.from_pretrained(tiny_checkpoint).save_pretrained(tmp_path / "reward")
+    data = saved(tmp_path / "p.jsonl", [*rows(12), *rows(12), {"prompt": "x" * 500}])
+    words = [
+        f"before={aligned}/sft",
+        f"after={aligned}",
+        f"prompts={data}",
+        f"gold={tmp_path}/reward",
+        "max_new_tokens=5",
+    ]
+    said: list[str] = []
+    out = compare(composed("compare", *words, f"out={tmp_path}/out"), said.append)
+    numbers = json.loads((out / "comparison.json").read_text())
+    assert (numbers["prompts"], numbers["prompts_without_room"]) == (12, 1)
+    assert 0 <= numbers["win_rate"]["low"] <= numbers["win_rate"]["mean"] <= numbers["win_rate"]["high"] <= 1
+    samples = pd.read_json(out / "samples.jsonl", lines=True)
+    assert samples["prompt"].is_unique and len(samples) == 12
+    wins = (samples["after_reward"] > samples["before_reward"]).mean() + 0.5 * (
+        samples["after_reward"] == samples["before_reward"]
+    ).mean()
+    assert numbers["win_rate"]["mean"] == pytest.approx(wins)
+    assert any(line.startswith("after wins ") for line in said)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "p.jsonl", "reward"]
+
+
+def test_summary_by_hand():
+    table = pd.DataFrame(
+        {"before": ["x", "xy"], "after": ["x", "z"], "before_reward": [1.0, 1.0], "after_reward": [1.0, 3.0]}
+    )
+    table = table.assign(before_truncated=[True, False], after_truncated=False)
+    found = summary(table)
+    assert (found["win_rate"]["mean"], found["tie_rate"], found["reward_difference"]["mean"]) == (
+        0.75,
+        0.5,
+        1.0,
+    )
+    assert found["truncated"] == {"before": 0.5, "after": 0.0}
+    with pytest.raises(InputError, match="1 of 4 rewards that are NaN or infinite"):
+        summary(table.assign(after_reward=[math.nan, 1.0]))
+
+
+def test_the_samples_page_escapes_texts():
+    table = pd.DataFrame(
+        {
+            "prompt": ["<p>"],
+            "before": ["<b>"],
+            "after": ["<a>"],
+            "before_reward": [0.0],
+            "after_reward": [1.0],
+        }
+    )
+    whole = {
+        "win_rate": {"mean": 1, "low": 1, "high": 1},
+        "tie_rate": 0.0,
+        "reward_difference": {"mean": 1, "low": 1, "high": 1},
+    }
+    text = page(
+        table,
+        whole
+        | {"before": "<m>", "after": "n", "gold": "g", "prompts": 1, "characters": {"before": 3, "after": 3}},
+    )
+    assert all(f"&lt;{tag}&gt;" in text for tag in "pbam") and "<b>" not in text
+
+
+def test_preference_accuracy_by_hand():
+    found = preference_accuracy(
+        np.array([1.0, -1.0, -1.0, 2.0]), np.array([2.0, 1.0, -2.0, 2.0]), np.arange(4)
+    )
+    means = {name: value["mean"] for name, value in found.items()}
+    assert means == {
+        "likelihood_before": 0.5,
+        "likelihood_after": 0.75,
+        "likelihood_change": 0.25,
+        "implicit": 0.625,
+    }
+
+
+def test_only_the_most_confident_and_all_of_peoples_labels(tmp_path):
+    table, _ = read_weighted(saved(tmp_path / "p.jsonl", rows()))
+    kept = keep_confident(table, 0.25, "p.jsonl")
+    assert kept["label_source"].value_counts().to_dict() == {"annotator": 5, "human": 4}
+    assert kept["confidence"].min() == 19 / 24
+    assert len(keep_confident(table, 1.0, "p.jsonl")) == 24
+    with pytest.raises(InputError, match="keep=0.5 chooses by confidence, and no row of p.jsonl has one"):
+        keep_confident(table.assign(confidence=None), 0.5, "p.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"weight": None}, "1 rows have a weight that is no finite number of at least 0: row 2"),
+        ({"weight": -1}, "1 rows have a weight that is no finite"),
+        ({"weight": True}, "1 rows have a weight that is no finite"),
+        ({"chosen": 3}, "1 rows have a chosen that is no text: row 2"),
+    ],
+)
+def test_wrong_rows_are_named(change, said, tmp_path):
+    table = rows(4)
+    table[1] |= change
+    with pytest.raises(InputError) as error:
+        read_weighted(saved(tmp_path / "p.jsonl", table))
+    assert said in str(error.value)
+
+
+def test_weights_are_never_assumed(tmp_path):
+    bare = [{k: v for k, v in row.items() if k != "weight"} for row in rows(3)]
+    with pytest.raises(InputError, match="row 1 lacks the column weight; .*Weights are never assumed"):
+        read_weighted(saved(tmp_path / "p.jsonl", bare))
+    with pytest.raises(InputError, match="all 3 weights are 0"):
+        read_weighted(saved(tmp_path / "q.jsonl", [row | {"weight": 0} for row in rows(3)]))
+
+
+def test_unusable_rows_are_counted(tmp_path):
+    table = [*rows(3), {**rows(1)[0]}, {**rows(1)[0], "chosen": " "}, {**rows(1)[0], "chosen": " no 0"}]
+    kept, done = read_weighted(saved(tmp_path / "p.jsonl", table))
+    assert len(kept) == 3
+    assert done.dropped == {"repeated": [4], "empty_response": [5], "identical_responses": [6]}
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "said"),
+    [
+        (
+            "align",
+            [],
+            ["model is required: set model=...", "out is required: set out=...", "preferences is required"],
+        ),
+        (
+            "align",
+            [
+                "preferences=p",
+                "model=./no",
+                "out=o",
+                "objective=kto",
+                "beta=0",
+                "keep=0",
+                "flip_rate=0.5",
+                "alignment.epochs=0",
+            ],
+            [
+                "objective=kto is unknown",
+                "beta=0.0 must be positive",
+                "alignment.epochs=0.0",
+                "keep=0.0",
+                "flip_rate=0.5",
+                "model=./no does not",
+            ],
+        ),
+        (
+            "compare",
+            ["before=./a", "after=./b", "prompts=p", "gold=./c", "out=o"],
+            ["before=./a", "after=./b", "gold=./c"],
+        ),
+        (
+            "compare",
+            ["before=./a", "after=./b", "prompts=p", "gold=oracle", "out=o", "most=1"],
+            ["most=1 must be at least 2", "before", "after"],
+        ),
+    ],
+)
+def test_all_wrong_settings_at_once(command, words, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as error:
+        {"align": align, "compare": compare}[command](composed(command, *words), lambda _: None)
+    assert len(error.value.problems) == len(said)
+    assert all(any(line.startswith(part) for line in error.value.problems) for part in said)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,399 @@
+"""scripts/annotate.py, align.py and compare.py from a user's table to an aligned model, with a tiny model; what they refuse."""
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import REPO
+from hydra import compose, initialize_config_dir
+
+from cwpo.config import CONF, register
+from cwpo.errors import InputError
+from cwpo.own.align import align
+from cwpo.own.compare import compare
+from cwpo.own.crossfit import cross_fit, folds_by_prompt
+from cwpo.own.fit import NOTE, is_ours, load, trained_on
+from cwpo.own.label import label
+from cwpo.own.preferences import COLUMNS, preferences
+from cwpo.weighting import most_confident, scaled_sigmoid
+
+FAST = ["annotator.training.epochs=1", "annotator.training.learning_rate=3e-3", "folds=2", "curve_folds=1"]
+
+
+def composed(command: str, *words: str):
+    register()
+    with initialize_config_dir(str(CONF / "command"), version_base="1.3"):
+        return compose(command, overrides=list(words))
+
+
+def write_pairs(path: Path, labeled: int, unlabeled: int, **extra) -> Path:
+    """Pairs whose better response has more `a` than `z`; one label in ten is wrong."""
+    rng = random.Random(0)
+    with path.open("w", encoding="utf-8") as lines:
+        for i in range(labeled + unlabeled):
+            good, bad = (" " + "".join(rng.choices(letters, k=8)) for letters in ("aaz", "zza"))
+            a_wins = rng.random() < 0.5
+            row = {
+                "prompt": f"Ask {i}?",
+                "response_a": good if a_wins else bad,
+                "response_b": bad if a_wins else good,
+            }
+            if i < labeled:
+                row["label"] = "a" if a_wins != (rng.random() < 0.1) else "b"
+            lines.write(json.dumps(row | extra) + "\n")
+    return path
+
+
+def hidden(folder: Path) -> list[str]:
+    """What commands leave beside their results."""
+    return sorted(path.name for path in folder.iterdir() if path.name.startswith("."))
+
+
+@pytest.fixture(scope="module")
+def labeled(tmp_path_factory, tiny_checkpoint) -> Path:
+    """The folder that scripts/annotate.py makes of 120 labels and 200 pairs without."""
+    folder = tmp_path_factory.mktemp("own")
+    data = write_pairs(folder / "pairs.jsonl", 120, 200)
+    said: list[str] = []
+    out = label(
+        composed("annotate", f"data={data}", f"model={tiny_checkpoint}", f"out={folder}/labeled", *FAST),
+        said.append,
+    )
+    assert said[0] == "320 rows, 320 usable pairs, 120 with a label; left out: none"
+    assert hidden(folder) == []
+    return out
+
+
+# --- annotate ----------------------------------------------------------------------------------------------------
+
+
+def test_every_pair_is_there_once_with_its_weight(labeled):
+    table = pd.read_parquet(labeled / "preferences.parquet")
+    assert list(table.columns) == COLUMNS and len(table) == 320 and table["pair_id"].is_unique
+    human = table[table["label_source"] == "human"]
+    machine = table[table["label_source"] == "annotator"]
+    assert (len(human), len(machine)) == (120, 200)
+    assert (human["weight"] == 1).all() and human[["confidence", "margin"]].isna().all(axis=None)
+    assert machine["weight"].to_numpy() == pytest.approx(scaled_sigmoid(machine["margin"]))
+    assert (machine["confidence"] == machine["weight"]).all()
+    assert most_confident(machine["confidence"], 0.3).sum() == 60
+    as_lines = [json.loads(line) for line in (labeled / "preferences.jsonl").read_text().splitlines()]
+    assert [row["pair_id"] for row in as_lines] == table["pair_id"].tolist()
+    assert as_lines[0]["confidence"] is None and as_lines[-1]["margin"] == pytest.approx(
+        machine["margin"].iloc[-1]
+    )
+
+
+def test_labels_and_margins_are_the_annotators(labeled):
+    table = pd.read_parquet(labeled / "preferences.parquet")
+    machine = table[table["label_source"] == "annotator"].head(20)
+    annotator = load(labeled / "annotator", device="cpu")
+    pairs = machine.rename(columns={"chosen": "response_a", "rejected": "response_b"})
+    assert annotator.gaps(pairs)[0] == pytest.approx(machine["margin"].to_numpy(), abs=1e-5)
+    scores = annotator.rewards(machine["prompt"].tolist(), machine["chosen"].tolist())
+    assert scores.shape == (20,)
+
+
+def test_the_annotator_is_an_ordinary_checkpoint(labeled):
+    from transformers import AutoModelForSequenceClassification
+
+    assert AutoModelForSequenceClassification.from_pretrained(labeled / "annotator").config.num_labels == 1
+
+
+def test_the_report_and_the_card(labeled):
+    numbers = json.loads((labeled / "report.json").read_text())
+    assert numbers["accuracy"]["n"] == 120 and numbers["input"] == {
+        "read": 320,
+        "kept": 320,
+        "labeled": 120,
+        "dropped": {},
+    }
+    assert [row["n_train"] for row in numbers["learning_curve"]] == [15, 30, 60]
+    assert numbers["shift"]["unlabeled_pairs"] == 200
+    page, card = (labeled / "report.html").read_text(), (labeled / "README.md").read_text()
+    assert numbers["verdict"]["title"] in page and numbers["verdict"]["title"] in card
+    assert "200 pairs of pairs.jsonl had no label" in card
+
+
+def test_a_finished_annotator_labels_new_pairs_and_is_not_tested_on_what_it_learned(labeled, tmp_path):
+    data = write_pairs(tmp_path / "pairs.jsonl", 160, 10)  # its first 120 labels are the annotator's own
+    out = label(
+        composed("annotate", f"data={data}", f"annotator.path={labeled}/annotator", f"out={tmp_path}/out"),
+        lambda _: None,
+    )
+    numbers = json.loads((out / "report.json").read_text())
+    assert (numbers["pairs"], numbers["trained_on_before"]) == (40, 120)
+    assert numbers["learning_curve"] == [] and numbers["more_labels"] is None
+    assert "120 labelled pairs it had been trained on were left out of the test" in numbers["about"]
+    assert not (out / "annotator").exists()
+    again = write_pairs(tmp_path / "old.jsonl", 120, 10)
+    (line,) = refusal(
+        "annotate", [f"data={again}", f"annotator.path={labeled}/annotator", f"out={tmp_path}/no"]
+    )
+    assert "was trained on the prompts of 120 of the 120 labelled pairs; 20 with other prompts" in line
+    assert not (tmp_path / "no").exists() and hidden(tmp_path) == []
+
+
+def test_any_reward_model_by_its_path(tmp_path):
+    from tiny import save, tiny_model
+
+    folder = save(tiny_model("llama", labels=1), tmp_path / "reward")
+    rows = [
+        {
+            "prompt": f"ask {'me ' * i}",
+            "response_a": "bread is good",
+            "response_b": "bad",
+            "label": "ab"[i % 2],
+        }
+        for i in range(24)
+    ]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = label(
+        composed(
+            "annotate", f"data={tmp_path}/pairs.jsonl", f"annotator.path={folder}", f"out={tmp_path}/out"
+        ),
+        lambda _: None,
+    )
+    assert json.loads((out / "report.json").read_text())["accuracy"]["mean"] == pytest.approx(0.5)
+    assert json.loads((out / "report.json").read_text())["verdict"]["advice"] == "more_labels"
+
+
+@pytest.mark.parametrize("kind", ["pairrm", "bt"])
+def test_other_annotators(kind, tiny_checkpoint, tmp_path):
+    """PairRM, and an ensemble of Bradley-Terry annotators on shares of votes."""
+    data = write_pairs(tmp_path / "pairs.jsonl", 40, 10)
+    many = (
+        ["annotator.members=2", "ties=soft", "calibrate=true"] if kind == "bt" else ["annotator.kind=pairrm"]
+    )
+    words = [f"data={data}", f"model={tiny_checkpoint}", f"out={tmp_path}/out", "curve=[]", *FAST, *many]
+    out = label(composed("annotate", *words), lambda _: None)
+    annotator = load(out / "annotator", device="cpu")
+    assert (annotator.kind, len(annotator.models)) == (kind, 2 if kind == "bt" else 1)
+    pairs = pd.DataFrame({"prompt": ["Ask?"], "response_a": [" aaa"], "response_b": [" zzz"]})
+    swapped = pairs.rename(columns={"response_a": "response_b", "response_b": "response_a"})
+    gaps = annotator.gaps(pairs)
+    assert annotator.gaps(swapped) == pytest.approx(-gaps, abs=1e-5)
+    if kind == "bt":
+        assert gaps[0] != gaps[1]
+        table = pd.read_parquet(out / "preferences.parquet")
+        machine = table[table["label_source"] == "annotator"].head(5)
+        whole = annotator.gaps(machine.rename(columns={"chosen": "response_a", "rejected": "response_b"}))
+        temperature = json.loads((out / "report.json").read_text())["calibration"]["temperature"]
+        assert machine["margin"].to_numpy() == pytest.approx(whole.mean(axis=0) / temperature, rel=1e-4)
+
+
+def test_a_stopped_run_goes_on(tiny_checkpoint, tmp_path, monkeypatch):
+    data = write_pairs(tmp_path / "pairs.jsonl", 40, 20)
+    words = [f"data={data}", f"model={tiny_checkpoint}", f"out={tmp_path}/out", "curve=[]", *FAST]
+
+    def stop(line: str) -> None:
+        if line.startswith("training the annotator on all"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        label(composed("annotate", *words), stop)
+    assert not (tmp_path / "out").exists() and len(hidden(tmp_path)) == 1
+    said: list[str] = []
+    label(composed("annotate", *words), said.append)
+    assert not [line for line in said if line.startswith("fold ")]
+    assert hidden(tmp_path) == []
+    first = (tmp_path / "out" / "preferences.jsonl").read_bytes()
+    label(composed("annotate", *words), lambda _: None)  # in the place of the first
+    assert (tmp_path / "out" / "preferences.jsonl").read_bytes() == first
+
+
+# --- what annotate refuses ---------------------------------------------------------------------------------------
+
+
+def refusal(command, words) -> list[str]:
+    run = {"annotate": label, "align": align, "compare": compare}[command]
+    with pytest.raises(InputError) as error:
+        run(composed(command, *words), lambda _: None)
+    return error.value.problems
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], ["data is required: set data=...", "out is required: set out=..."]),
+        (
+            ["data=d", "out=o"],
+            ["name a model to train, model=..., or a trained reward model, annotator.path=..."],
+        ),
+        (
+            [
+                "data=d",
+                "out=o",
+                "model=./no",
+                "ties=x",
+                "weighting=c9",
+                "folds=1",
+                "annotator.kind=dpo",
+                "target_accuracy=0.5",
+            ],
+            [
+                "ties=x is unknown",
+                "weighting=c9 is unknown",
+                "annotator.kind=dpo",
+                "folds=1 must be at least 2",
+                "target_acc",
+                "model=./no does not",
+            ],
+        ),
+        (
+            ["data=d", "out=o", "model=./no", "annotator.training.scheduler=step", "curve=[1.5]"],
+            ["annotator.training.scheduler", "curve", "model"],
+        ),
+    ],
+)
+def test_all_wrong_settings_at_once(words, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    problems = refusal("annotate", words)
+    assert len(problems) == len(said)
+    assert all(any(line.startswith(part) for line in problems) for part in said)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_tables_leave_nothing(tiny_checkpoint, tmp_path):
+    base = [f"model={tiny_checkpoint}", f"out={tmp_path}/out"]
+    few = write_pairs(tmp_path / "few.jsonl", 5, 5)
+    assert (
+        "5 of 10 rows have a usable label, and 20 are needed"
+        in refusal("annotate", [f"data={few}", *base])[0]
+    )
+    long = write_pairs(tmp_path / "long.jsonl", 30, 5)
+    (line,) = refusal("annotate", [f"data={long}", *base, "max_tokens=3"])
+    assert (
+        "0 of 35 rows have a usable label" in line
+        and "more_than_3_tokens 35 (row 1, 2, 3, 4, 5 and 30 more)" in line
+    )
+    one = write_pairs(tmp_path / "one.jsonl", 30, 0, prompt="the same?")
+    assert (
+        "1 different prompts, and testing on unseen prompts in folds=5 needs as many"
+        in refusal("annotate", [f"data={one}", *base])[0]
+    )
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("x")
+    taken = refusal("annotate", [f"data={few}", f"model={tiny_checkpoint}", f"out={tmp_path}/full"])
+    assert taken == [f"out={tmp_path}/full holds other files; name a new folder"]
+    assert not (tmp_path / "out").exists() and hidden(tmp_path) == []
+
+
+def test_the_command_ends_with_one_message(tmp_path):
+    command = [sys.executable, str(REPO / "scripts/annotate.py"), "data=no.jsonl", "columns.votes=x", "out=o"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr == "error: unknown key columns.votes; to add it write +columns.votes=...\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- parts -------------------------------------------------------------------------------------------------------
+
+
+def test_weights_by_hand():
+    pairs = pd.DataFrame(
+        {
+            "pair_id": list("wxyz"),
+            "prompt": "p",
+            "response_a": "A",
+            "response_b": "B",
+            "target": [np.nan, np.nan, 0.2, 0.5],
+            "n_votes": [0, 0, 5, 2],
+        }
+    )
+    gap = np.array([2.0, -0.5, 9.0, 9.0])
+    table = preferences(pairs, gap, "c1")
+    assert table["chosen"].tolist() == ["A", "B", "B"]  # the tie is left out
+    assert table["weight"].to_numpy() == pytest.approx([np.tanh(1), np.tanh(0.25), 0.6])
+    assert table["margin"].tolist()[:2] == [2.0, 0.5] and np.isnan(table["margin"][2])
+    assert preferences(pairs, gap, "c4")["weight"].tolist() == pytest.approx([0.4, 0.1, 0.6])
+    assert preferences(pairs, gap, "uniform", include_labeled=False)["weight"].tolist() == [1.0, 1.0]
+
+
+def test_folds_keep_prompts_together():
+    prompts = [f"p{i % 7}" for i in range(70)]
+    fold = folds_by_prompt(prompts, 3, seed=0)
+    assert pd.Series(fold).groupby(prompts).nunique().max() == 1
+    assert sorted(np.bincount(fold)) == [20, 20, 30]
+    assert (folds_by_prompt(prompts, 3, seed=0) == fold).all()
+
+
+def test_no_pair_is_tested_by_an_annotator_that_saw_its_prompt(tmp_path, monkeypatch):
+    from cwpo.own import crossfit
+
+    seen: list[tuple[set, set]] = []
+
+    class Spy:
+        def __init__(self, train):
+            self.train = set(train["prompt"])
+
+        def gaps(self, pairs):
+            seen.append((self.train, set(pairs["prompt"])))
+            return np.ones((1, len(pairs)))
+
+    monkeypatch.setattr(crossfit, "fit_members", lambda train, cfg, folder, device: Spy(train))
+    pairs = pd.DataFrame(
+        {"pair_id": [str(i) for i in range(60)], "prompt": [f"p{i % 20}" for i in range(60)]}
+    )
+    cfg = composed("annotate", "data=d", "out=o", "folds=4")
+    tested, curve = cross_fit(pairs, cfg, tmp_path, device="cpu", say=lambda _: None)
+    assert sorted(tested["pair_id"]) == sorted(pairs["pair_id"])
+    assert len(seen) == 4 + 2 * len(cfg.curve) and all(not train & test for train, test in seen)
+    assert sorted(curve["n_train"].unique()) == [11, 22, 45]
+
+
+def test_prompts_an_annotator_learned_from(labeled, tmp_path):
+    assert trained_on(labeled / "annotator", ["Ask 0?", "Ask 119?", "Ask 120?"]).tolist() == [
+        True,
+        True,
+        False,
+    ]
+    assert not trained_on(tmp_path, ["Ask 0?"]).any()
+    assert is_ours(str(labeled / "annotator")) and not is_ours(str(tmp_path))
+    assert json.loads((labeled / "annotator" / NOTE).read_text()) == {"kind": "bt", "members": 1}
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_pairs_stream_with_flat_memory(tmp_path):
+    """Reading, weighing and writing; four times the pairs take hardly more memory."""
+    code = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from omegaconf import OmegaConf
+from cwpo.data.own import convert
+from cwpo.own.preferences import annotate_pairs
+from cwpo.runtime import peak_memory_mb
+
+folder, n = Path(sys.argv[1]), int(sys.argv[2])
+with (folder / "pairs.jsonl").open("w") as lines:
+    for i in range(n):
+        lines.write(json.dumps({"prompt": f"{i} " + "p" * 400, "response_a": f"{i}" + "a" * 800, "response_b": f"{i}" + "b" * 800}) + chr(10))
+
+class Constant:
+    def gaps(self, pairs):
+        return np.ones((1, len(pairs)))
+
+before = peak_memory_mb()
+convert(str(folder / "pairs.jsonl"), folder / "pairs.parquet")
+cfg = OmegaConf.create({"weighting": "c1", "include_labeled": True})
+written = annotate_pairs(folder / "pairs.parquet", folder, Constant(), cfg, 1.0, scratch=folder / "shards", progress=lambda d, t: None)
+print(written, peak_memory_mb() - before)
+"""
+    grown = []
+    for n in (25_000, 100_000):
+        folder = tmp_path / str(n)
+        folder.mkdir()
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(folder), str(n)], capture_output=True, text=True, check=True
+        )
+        written, memory = done.stdout.split()
+        assert int(written) == n
+        assert sum(1 for _ in (folder / "preferences.jsonl").open()) == n
+        grown.append(float(memory))
+    assert grown[1] < grown[0] + 100, grown  # MiB; the files are 200 MB each

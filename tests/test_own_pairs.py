@@ -1,0 +1,283 @@
+"""A user's own table: every form of it, what a label and votes mean, and one clear message with row numbers for what is wrong."""
+
+import csv
+import gzip
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cwpo.data.own import SCHEMA, convert, vote_share
+from cwpo.data.own_texts import pair_texts
+from cwpo.data.tables import read_column, records
+from cwpo.errors import InputError
+
+ROWS = [
+    {"prompt": "p1", "response_a": "x", "response_b": "y", "label": "a"},
+    {"prompt": "p2", "response_a": "x", "response_b": "z", "label": "b"},
+    {"prompt": "p3", "response_a": "u", "response_b": "v", "label": None},
+]
+
+
+def lines(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def read(path, tmp_path, *args, **kwargs):
+    done = convert(str(path), tmp_path / "out.parquet", *args, **kwargs)
+    table = pd.read_parquet(tmp_path / "out.parquet")
+    assert list(table.columns) == SCHEMA.names
+    assert (done.kept, done.labeled) == (len(table), int((table["n_votes"] > 0).sum()))
+    return done, table
+
+
+def refused(path, tmp_path, *args, **kwargs) -> list[str]:
+    with pytest.raises(InputError) as error:
+        convert(str(path), tmp_path / "out.parquet", *args, **kwargs)
+    assert not (tmp_path / "out.parquet").exists()
+    return error.value.problems
+
+
+# --- forms --------------------------------------------------------------------------------------------------------
+
+
+def save_csv(frame, path):
+    frame.to_csv(path, index=False, sep="\t" if ".tsv" in path.name else ",", quoting=csv.QUOTE_MINIMAL)
+
+
+def save_parquet_gz(frame, path):
+    plain = path.with_name("plain.parquet")
+    frame.to_parquet(plain)
+    path.write_bytes(gzip.compress(plain.read_bytes()))
+
+
+SAVE = {
+    "t.jsonl": lambda frame, path: frame.to_json(path, orient="records", lines=True),
+    "t.jsonl.gz": lambda frame, path: frame.to_json(path, orient="records", lines=True),
+    "t.csv": save_csv,
+    "t.csv.gz": save_csv,
+    "t.tsv": save_csv,
+    "t.parquet": lambda frame, path: frame.to_parquet(path),
+    "t.parquet.gz": save_parquet_gz,
+}
+
+
+@pytest.mark.parametrize("name", SAVE)
+def test_every_kind_of_file_gives_the_same_pairs(name, tmp_path):
+    rows = [{**ROWS[0], "prompt": 'a "quoted", text\nof two lines, é'}, *ROWS[1:]]
+    SAVE[name](pd.DataFrame(rows), tmp_path / name)
+    done, table = read(tmp_path / name, tmp_path)
+    assert table["prompt"].tolist() == ['a "quoted", text\nof two lines, é', "p2", "p3"]
+    assert table["target"].tolist()[:2] == [1.0, 0.0] and np.isnan(table["target"][2])
+    assert (done.read, done.labeled, done.dropped) == (3, 2, {})
+
+
+@pytest.mark.parametrize("split", [None, "train"])
+def test_a_datasets_folder(split, tmp_path):
+    import datasets
+
+    data = datasets.Dataset.from_list(ROWS)
+    whole = data if split is None else datasets.DatasetDict({"train": data, "test": data.select([0])})
+    whole.save_to_disk(tmp_path / "saved")
+    done, _ = read(tmp_path / "saved", tmp_path, split=split)
+    assert done.read == 3
+    if split is not None:
+        (line,) = refused(tmp_path / "saved", tmp_path)
+        assert "has the splits train, test; choose with split=" in line
+        assert "has no split dev; it has train, test" in refused(tmp_path / "saved", tmp_path, split="dev")[0]
+
+
+def test_columns_of_other_names(tmp_path):
+    rows = [{"question": "q", "first": "x", "second": "y", "winner": 1, "topic": "t"}]
+    names = {
+        "prompt": "question",
+        "response_a": "first",
+        "response_b": "second",
+        "label": "winner",
+        "domain": "topic",
+    }
+    _, table = read(lines(tmp_path / "t.jsonl", rows), tmp_path, names)
+    assert table[["prompt", "response_a", "target", "domain"]].values.tolist() == [["q", "x", 0.0, "t"]]
+
+
+def test_the_chosen_side_does_not_tell_that_it_is_chosen(tmp_path):
+    rows = [{"prompt": f"p{i}", "chosen": f"good {i}", "rejected": f"bad {i}"} for i in range(200)]
+    _, table = read(lines(tmp_path / "t.jsonl", rows), tmp_path)
+    assert 70 < table["target"].sum() < 130
+    assert (table["response_a"].str.startswith("good") == (table["target"] == 1)).all()
+
+
+def test_messages_and_dialogues():
+    user = {"role": "user", "content": "hi"}
+    said = [[user, {"role": "assistant", "content": text}] for text in ("x", "y")]
+    assert pair_texts(None, *said, ("a", "b")) == (("hi", "x", "y"), "", "")
+    assert pair_texts("own", *said, ("a", "b"))[0] == ("own", "x", "y")
+    assert pair_texts([user], "x", "y", ("a", "b"))[0] == ("hi", "x", "y")
+    turns = [user, {"role": "assistant", "content": "yes?"}, {"role": "user", "content": "go"}]
+    prompt = "\n\nHuman: hi\n\nAssistant: yes?\n\nHuman: go\n\nAssistant:"
+    assert pair_texts(turns, "x", "y", ("a", "b"))[0] == (prompt, "x", "y")
+    assert pair_texts(None, f"{prompt} x", f"{prompt} y", ("a", "b"))[0] == (prompt, " x", " y")
+    assert (
+        pair_texts(None, f"{prompt} x", "\n\nHuman: other\n\nAssistant: y", ("a", "b"))[1] == "prompts_differ"
+    )
+    assert pair_texts(None, said[0], said[0], ("a", "b"))[1] == "identical_responses"
+    assert pair_texts(None, [user], said[1], ("a", "b"))[1] == "empty_response"
+    assert "text in one of a and b" in pair_texts("p", "x", said[1], ("a", "b"))[2]
+
+
+# --- labels and votes ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("label", "votes", "share", "count"),
+    [
+        ("a", None, 1.0, 1),
+        (" B ", None, 0.0, 1),
+        ("tie", None, 0.5, 1),
+        (0, None, 1.0, 1),
+        ("1", None, 0.0, 1),
+        (None, None, np.nan, 0),
+        ("", None, np.nan, 0),
+        (float("nan"), None, np.nan, 0),
+        (None, ["a", "a", "b"], 2 / 3, 3),
+        (None, "a|b, b", 1 / 3, 3),
+        (None, ["a", "tie"], 0.75, 2),
+        ("b", ["a", "a"], 1.0, 2),  # votes take precedence
+        ("b", [], 0.0, 1),
+    ],
+)
+def test_share_of_votes(label, votes, share, count):
+    found, n, problem = vote_share(label, votes)
+    assert (n, problem) == (count, "")
+    assert found == pytest.approx(share, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("label", "votes"), [("c", None), (2, None), (True, None), (None, ["a", "x"]), (None, 3)]
+)
+def test_what_is_no_vote(label, votes):
+    assert vote_share(label, votes)[2]
+
+
+@pytest.mark.parametrize(("ties", "targets"), [("drop", [1.0, 0.0]), ("soft", [2 / 3, 0.5, 0.0])])
+def test_split_votes_are_a_majority_or_a_share(ties, targets, tmp_path):
+    votes = [["a", "a", "b"], ["a", "b"], ["b"]]
+    rows = [
+        {"prompt": f"p{i}", "response_a": "x", "response_b": "y", "votes": v} for i, v in enumerate(votes)
+    ]
+    done, table = read(lines(tmp_path / "t.jsonl", rows), tmp_path, ties=ties)
+    assert table["target"].tolist() == pytest.approx(targets)
+    assert table["share"].tolist()[0] == pytest.approx(2 / 3)
+    assert done.dropped == ({"no_majority": [2]} if ties == "drop" else {})
+
+
+# --- what is left out, what is refused ----------------------------------------------------------------------------
+
+
+def test_every_row_left_out_is_counted_by_its_number(tmp_path):
+    rows = [
+        ROWS[0],
+        {**ROWS[0], "prompt": "q1", "response_a": " "},
+        {**ROWS[0], "prompt": "q2", "response_b": "x"},
+        {**ROWS[0], "response_a": "y", "response_b": "x"},  # the first pair, sides exchanged
+        {**ROWS[0], "prompt": None},
+        {"prompt": "q3", "response_a": "x"},
+        {**ROWS[0], "prompt": "q4", "label": "tie"},
+    ]
+    done, table = read(lines(tmp_path / "t.jsonl", rows), tmp_path)
+    assert done.dropped == {
+        "empty_response": [2],
+        "identical_responses": [3],
+        "repeated": [4],
+        "missing_prompt": [5],
+        "missing_response_b": [6],
+        "no_majority": [7],
+    }
+    assert table["row"].tolist() == [1]
+    assert done.drops().startswith("empty_response 1 (row 2); identical_responses 1 (row 3)")
+
+
+def test_wrong_values_are_reported_all_at_once_with_their_rows(tmp_path):
+    rows = [ROWS[0], {**ROWS[1], "label": "c"}, {**ROWS[1], "label": 7}, {**ROWS[1], "prompt": 5}]
+    problems = refused(lines(tmp_path / "t.jsonl", rows), tmp_path)
+    assert len(problems) == 2
+    assert 'have a label other than "a", "b", "tie", 0 or 1: row 2, 3' in problems[0]
+    assert (
+        "1 rows have a prompt that is neither text nor a list of messages with role and content: row 4"
+        in problems[1]
+    )
+
+
+def test_many_wrong_rows_are_counted_and_the_first_are_named(tmp_path):
+    rows = [{**ROWS[0], "label": "c"} for _ in range(9)]
+    (line,) = refused(lines(tmp_path / "t.jsonl", rows), tmp_path)
+    assert "9 rows have a label" in line and line.endswith("row 1, 2, 3, 4, 5 and 4 more")
+
+
+def test_half_a_character_is_no_text(tmp_path):
+    (tmp_path / "t.jsonl").write_text('{"prompt": "\\ud800", "response_a": "x", "response_b": "y"}\n')
+    assert "have a prompt that is neither text" in refused(tmp_path / "t.jsonl", tmp_path)[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("t.jsonl", '{"prompt": "p"\n', "line 1 is not JSON"),
+        ("t.jsonl", json.dumps(ROWS[0]) + "\n\n[1]\n", "line 3 is a JSON list; one object a line"),
+        ("t.json", "[\n{}\n]\n", "jq -c '.[]' t.json"),
+        (
+            "t.csv",
+            "prompt,response_a,response_b\np,x,y\np,x,y,z\n",
+            "row 2 (it ends in line 3) has 1 fields more",
+        ),
+        ("t.csv", 'prompt,response_a,response_b\np,x,"y\n', "cannot be read as csv"),
+        ("t.parquet", "nonsense", "cannot be read as parquet"),
+        ("t.jsonl.gz", "nonsense", "cannot be read as jsonl"),
+        ("t.txt", "nonsense", "a table ends in .jsonl, .json, .csv, .tsv, .parquet"),
+        ("t.jsonl", "", "holds no rows"),
+        ("t.jsonl", '{"prompt": "p", "answer": "x"}\n', "needs the columns prompt, response_a, response_b"),
+        (
+            "t.jsonl",
+            '{"chosen": "x", "rejected": "y"}\n',
+            "it has chosen, rejected. Name yours with +columns.prompt=",
+        ),
+        ("t.jsonl", json.dumps({**ROWS[0], "response_a": "y"}) + "\n", "none of 1 rows can be used"),
+    ],
+)
+def test_unreadable_tables(name, text, said, tmp_path):
+    (tmp_path / name).write_text(text)
+    (line,) = refused(tmp_path / name, tmp_path)
+    assert said in line
+
+
+def test_a_column_that_no_row_has(tmp_path):
+    path = lines(tmp_path / "t.jsonl", ROWS)
+    assert refused(path, tmp_path, {"votes": "ratings"}) == [f"{path} has no column ratings (columns.votes)"]
+    assert "columns.lable is unknown; valid: prompt," in refused(path, tmp_path, {"lable": "label"})[0]
+
+
+def test_a_label_column_that_only_later_rows_have(tmp_path):
+    rows = [{k: v for k, v in ROWS[0].items() if k != "label"}, {**ROWS[1], "label": None, "winner": "b"}]
+    done, _ = read(lines(tmp_path / "t.jsonl", rows), tmp_path, {"label": "winner"})
+    assert done.labeled == 1
+
+
+def test_what_does_not_exist(tmp_path):
+    for path in (tmp_path / "missing.jsonl", "missing.csv.gz", "./missing"):
+        assert refused(path, tmp_path) == [f"{path} does not exist"]
+
+
+def test_one_column_of_a_table(tmp_path):
+    path = lines(tmp_path / "t.jsonl", ROWS)
+    assert list(read_column(path, "prompt")) == ["p1", "p2", "p3"]
+    with pytest.raises(InputError, match="row 1 lacks the column question; it has prompt,"):
+        list(read_column(path, "question"))
+    with pytest.raises(InputError, match="row 3: label is NoneType, not text"):
+        list(read_column(path, "label"))
+
+
+def test_lines_are_numbered_as_an_editor_numbers_them(tmp_path):
+    (tmp_path / "t.jsonl").write_text("\n" + json.dumps(ROWS[0]) + "\n\n" + json.dumps(ROWS[1]) + "\n")
+    assert [number for number, _ in records(str(tmp_path / "t.jsonl"))] == [2, 4]

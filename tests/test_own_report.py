@@ -1,0 +1,352 @@
+"""The annotator report: numbers recovered from synthetic scores of known accuracy and calibration; advice at its thresholds."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+from scipy.stats import binomtest
+
+from cwpo.calibration import (
+    coverage_accuracy,
+    design_effect,
+    discrimination,
+    expected_calibration_error,
+    is_right,
+    log_loss,
+    mean_difference,
+    reliability,
+    resampled,
+    right_probability,
+    share,
+    tempered,
+)
+from cwpo.own.measure import learning_curve, more_labels, report_numbers, shift
+from cwpo.own.page import card, report_page
+from cwpo.own.verdict import FEW, verdict
+
+# --- single numbers ----------------------------------------------------------------------------------------------
+
+
+def test_share_is_wilsons():
+    found = share([True] * 70 + [False] * 30)
+    expected = binomtest(70, 100).proportion_ci(method="wilson")
+    assert found[:] == pytest.approx((0.7, expected.low, expected.high, 100))
+
+
+@pytest.mark.parametrize("right", [[True] * 3, [False] * 3])
+def test_share_lies_in_its_interval(right):
+    found = share(right)
+    assert 0 <= found.low <= found.mean <= found.high <= 1
+
+
+def test_share_needs_something():
+    with pytest.raises(ValueError, match="nothing to take a share of"):
+        share([])
+
+
+def test_pairs_of_one_prompt_that_go_together_count_as_one():
+    right = np.repeat(np.arange(40) % 2, 10).astype(float)  # 40 prompts of 10 pairs, all right or all wrong
+    prompts = np.repeat(np.arange(40), 10)
+    assert design_effect(right, prompts) == pytest.approx(10 * 40 / 39)
+    alone, together = share(right), share(right, prompts)
+    assert together.n == 400
+    width = (together.high - together.low) / (alone.high - alone.low)
+    assert width == pytest.approx(np.sqrt(10), rel=0.08)
+
+
+def test_pairs_of_one_prompt_that_do_not_go_together_count_as_many():
+    rng = np.random.default_rng(0)
+    right = (rng.random(4000) < 0.7).astype(float)
+    assert design_effect(right, np.repeat(np.arange(400), 10)) < 1.3
+    assert design_effect(right, None) == 1.0
+
+
+def test_resamples_draw_whole_groups():
+    groups = np.array(["a", "b", "b", "c", "c", "c"])
+    for index in resampled(6, groups, 50):
+        counts = pd.Series(groups[index]).value_counts()
+        assert counts.get("b", 0) % 2 == 0 and counts.get("c", 0) % 3 == 0
+
+
+def test_mean_difference_by_hand():
+    found = mean_difference([1, 1, 0, 1], [0, 1, 0, 0])
+    assert (found.mean, found.n) == (0.5, 4)
+    assert found.low <= 0.5 <= found.high
+
+
+def test_is_right():
+    assert is_right([2.0, -1.0, 0.0, 3.0], [1, 1, 0, 0.2]).tolist() == [1.0, 0.0, 0.5, 0.0]
+    with pytest.raises(ValueError, match="1 targets are ties"):
+        is_right([1.0], [0.5])
+
+
+def test_coverage_takes_the_most_confident_first():
+    rows = coverage_accuracy([4, 3, 2, 1], [1, 1, 0, 0], [0.25, 0.5, 0.75, 1.0])
+    assert [(cover, value.mean, value.n) for cover, value in rows] == [
+        (0.25, 1.0, 1),
+        (0.5, 1.0, 2),
+        (0.75, pytest.approx(2 / 3), 3),
+        (1.0, 0.5, 4),
+    ]
+
+
+def test_calibration_error_by_hand():
+    assert discrimination([0.9, 0.5, 0.5, 0.1], [1, 1, 0, 0]).mean == 0.875  # 3 of 4 pairs above, one tied
+    # two bins: expected .6 and .9, observed .5 and 1: (.1 * 2 + .1 * 2) / 4
+    assert expected_calibration_error([0.6, 0.6, 0.9, 0.9], [1, 0, 1, 1], bins=2) == pytest.approx(0.1)
+    assert [b.expected for b in reliability([0.6, 0.6, 0.9, 0.9], [1, 0, 1, 1], bins=2)] == [0.6, 0.9]
+
+
+def test_log_loss_by_hand():
+    assert log_loss([0.0, 0.0], [1, 0]) == pytest.approx(np.log(2))
+    assert log_loss([2.0], [0.75]) == pytest.approx(-0.75 * np.log(expit(2)) - 0.25 * np.log(expit(-2)))
+
+
+# --- synthetic annotators ----------------------------------------------------------------------------------------
+
+
+def held_out_pairs(n=2000, spread=2.0, overconfidence=1.0, seed=0, group=1) -> pd.DataFrame:
+    """Held-out pairs whose true log-odds are normal with standard deviation `spread`; the annotator says them times `overconfidence`."""
+    rng = np.random.default_rng(seed)
+    logit = rng.normal(0, spread, n)
+    votes = (rng.random((n, 5)) < expit(logit)[:, None]).mean(axis=1)
+    return pd.DataFrame(
+        {
+            "pair_id": [f"{i:016x}" for i in range(n)],
+            "prompt": [f"prompt {i // group}" for i in range(n)],
+            "response_a": ["x" * k for k in rng.integers(1, 40, n)],
+            "response_b": ["x" * k for k in rng.integers(1, 40, n)],
+            "domain": np.where(np.arange(n) % 2, "odd", "even"),
+            "target": (rng.random(n) < expit(logit)).astype(float),
+            "share": votes,
+            "n_votes": 5,
+            "gap": logit * overconfidence,
+            "agree": 1.0,
+        }
+    )
+
+
+def true_accuracy(pairs: pd.DataFrame) -> float:
+    return float(right_probability(pairs["gap"]).mean())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_calibrated_annotator_is_recognised(seed):
+    pairs = held_out_pairs(seed=seed)
+    numbers = report_numbers(pairs, None)
+    accuracy = numbers["accuracy"]
+    assert accuracy["low"] < true_accuracy(pairs) < accuracy["high"]
+    for row in numbers["coverage"]:
+        top = pairs.reindex(pairs["gap"].abs().sort_values(ascending=False).index).head(row["n"])
+        assert row["low"] - 0.01 < true_accuracy(top) < row["high"] + 0.01
+    found = numbers["calibration"]
+    assert found["temperature"] == pytest.approx(1.0, abs=0.15)
+    assert found["ece_before"] < 0.035
+    assert found["log_loss_change"]["low"] < 0.002 and found["log_loss_change"]["high"] > -0.002
+    inside = [row["low"] <= row["expected"] <= row["high"] for row in found["bins_before"]]
+    assert sum(inside) >= 8  # of ten 95 % intervals
+
+
+@pytest.mark.parametrize("temperature", [0.5, 3.0])
+def test_temperature_scaling_repairs_a_known_miscalibration(temperature):
+    found = report_numbers(held_out_pairs(overconfidence=temperature), None)["calibration"]
+    assert found["temperature"] == pytest.approx(temperature, rel=0.15)
+    assert found["ece_after"] < 0.035 < found["ece_before"]
+    assert found["log_loss_after"] < found["log_loss_before"]
+    assert found["log_loss_change"]["high"] < 0
+
+
+def test_the_temperature_of_a_pair_is_fitted_on_other_prompts():
+    pairs = held_out_pairs(n=400, group=10)
+    gap, target, prompts = (pairs[name].to_numpy() for name in ("gap", "target", "prompt"))
+    factor = tempered(gap, target, prompts) / gap
+    by_prompt = pd.Series(factor.round(6)).groupby(prompts).nunique()
+    assert (by_prompt == 1).all() and len(set(factor.round(6))) == 2
+    changed = target.copy()
+    mine = prompts == prompts[0]
+    changed[mine] = 1 - changed[mine]
+    again = tempered(gap, changed, prompts) / gap
+    assert again[mine] == pytest.approx(factor[mine])  # its own labels have no say
+    assert tempered(gap, target, np.zeros(len(gap))) == pytest.approx(gap)  # one group: nothing to fit on
+
+
+def test_confidence_that_says_nothing():
+    rng = np.random.default_rng(1)
+    found = discrimination(rng.random(2000), rng.random(2000) < 0.7)
+    assert found.low < 0.5 < found.high
+    assert np.isnan(discrimination([0.1, 0.2], [1, 1]).mean)
+
+
+def test_confidence_follows_the_agreement_of_people():
+    pairs = held_out_pairs()
+    found = report_numbers(pairs, None)["votes"]
+    assert found["rank_correlation"]["low"] > 0.3
+    assert found["one_vote_agrees_with_majority"] == pytest.approx(
+        np.maximum(pairs["share"], 1 - pairs["share"]).mean()
+    )
+    shuffled = pairs.assign(gap=np.random.default_rng(0).permutation(pairs["gap"]))
+    rank = report_numbers(shuffled, None)["votes"]["rank_correlation"]
+    assert rank["low"] < 0 < rank["high"]
+
+
+def test_length_bias_is_measured():
+    pairs = held_out_pairs()
+    longer = pairs["response_a"].str.len() - pairs["response_b"].str.len()
+    bias = report_numbers(pairs.assign(gap=longer + 0.01), None)["bias"]
+    assert bias["annotator_prefers_longer"]["mean"] == 1.0
+    assert bias["people_prefer_longer"]["low"] < 0.5 < bias["people_prefer_longer"]["high"]
+
+
+def test_members_that_disagree_are_less_often_right():
+    pairs = held_out_pairs()
+    unsure = pairs["gap"].abs() < 1
+    found = report_numbers(pairs.assign(agree=np.where(unsure, 2 / 3, 1.0)), None)["members"]
+    assert found["disagree"]["mean"] == pytest.approx(unsure.mean())
+    assert found["accuracy_disagreed"]["high"] < found["accuracy_agreed"]["low"]
+    assert report_numbers(pairs, None)["members"] is None
+
+
+# --- learning curve and shift ------------------------------------------------------------------------------------
+
+
+def curve_of(accuracies: dict[int, float], n=3000) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    draws = rng.random(n)  # the same pairs are easy for all
+    parts = []
+    for size, accuracy in accuracies.items():
+        right = draws < accuracy
+        parts.append(
+            pd.DataFrame(
+                {
+                    "pair_id": np.arange(n).astype(str),
+                    "prompt": np.arange(n).astype(str),
+                    "target": 1.0,
+                    "gap": np.where(right, 1.0, -1.0),
+                    "share_trained_on": size / max(accuracies),
+                    "n_train": size,
+                }
+            )
+        )
+    return pd.concat(parts)
+
+
+def test_more_labels_go_on_along_the_logarithm():
+    # 5 points for each doubling: from 500 to 1000 labels 5 more
+    curve = curve_of({125: 0.6, 250: 0.65, 500: 0.7})
+    assert [row["n_train"] for row in learning_curve(curve)] == [125, 250, 500]
+    found = more_labels(curve, extra=500)
+    assert found["mean"] == pytest.approx(0.05, abs=0.01)
+    assert 0 < found["low"] < found["mean"] < found["high"]
+
+
+def test_a_flat_curve_promises_nothing():
+    found = more_labels(curve_of({125: 0.7, 250: 0.7, 500: 0.7}))
+    assert [found[name] for name in ("mean", "low", "high")] == pytest.approx([0, 0, 0], abs=1e-9)
+    assert more_labels(curve_of({500: 0.7})) is None
+
+
+def test_shift_sees_longer_texts_and_new_words():
+    pairs = held_out_pairs(n=500)
+    same = pairs.rename(columns={"response_a": "chosen", "response_b": "rejected"}).assign(
+        margin=pairs["gap"].abs()
+    )
+    assert max(d["distance"] for d in shift(pairs, same)["distances"].values()) == 0
+    assert shift(pairs, same)["unseen_words"] == 0
+    moved = shift(pairs, same.assign(chosen=same["chosen"] + " and quite unheard of words"))
+    assert moved["distances"]["response length"]["distance"] > 0.3
+    assert moved["unseen_words"] > 0
+
+
+# --- the verdict -------------------------------------------------------------------------------------------------
+
+
+def interval(mean, half, n=1000) -> dict:
+    return {"mean": mean, "low": mean - half, "high": mean + half, "n": n}
+
+
+def numbers(**changes) -> dict:
+    """A good annotator: .75, informative, above both baselines, whose learning curve is flat."""
+    usual = {
+        "accuracy": interval(0.75, 0.03),
+        "baselines": {"majority": interval(0.5, 0.03), "longer": interval(0.6, 0.03)},
+        "difference": {"majority": interval(0.25, 0.04), "longer": interval(0.15, 0.04)},
+        "discrimination": interval(0.65, 0.03),
+        "coverage": [
+            {"coverage": c, **interval(1.0 - c / 4, 0.02, round(1000 * c))} for c in (0.1, 0.3, 0.5, 1.0)
+        ],
+        "more_labels": {"extra": 500, "n_train": 800, "mean": 0.0, "low": -0.01, "high": 0.01},
+    }
+    return usual | changes
+
+
+PROMISING = {"extra": 500, "n_train": 800, "mean": 0.03, "low": 0.01, "high": 0.05}
+WEAK = [{"coverage": c, **interval(0.6, 0.02)} for c in (0.3, 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "advice", "coverage"),
+    [
+        ({}, "weights", 1.0),
+        (
+            {"accuracy": interval(0.69, 0.041)},
+            "top",
+            1.0,
+        ),  # lower end .649 misses .65; its coverage row does not
+        ({"accuracy": interval(0.69, 0.039)}, "weights", 1.0),
+        ({"accuracy": interval(0.62, 0.03), "coverage": numbers()["coverage"][:3]}, "top", 0.5),
+        ({"accuracy": interval(0.62, 0.03), "coverage": WEAK}, "do_not_use", 0.0),
+        ({"accuracy": interval(0.62, 0.03), "coverage": WEAK, "more_labels": PROMISING}, "more_labels", 0.0),
+        ({"accuracy": interval(0.53, 0.03)}, "do_not_use", 0.0),  # cannot be told from guessing
+        ({"accuracy": interval(0.53, 0.03), "more_labels": PROMISING}, "more_labels", 0.0),
+        ({"accuracy": interval(0.53, 0.03), "more_labels": PROMISING | {"mean": 0.019}}, "do_not_use", 0.0),
+        ({"accuracy": interval(0.53, 0.03), "more_labels": None}, "do_not_use", 0.0),
+        ({"accuracy": interval(0.75, 0.03, n=FEW - 1)}, "more_labels", 0.0),
+        ({"accuracy": interval(0.75, 0.03, n=FEW)}, "weights", 1.0),
+        ({"discrimination": interval(0.52, 0.03)}, "top", 1.0),  # right enough, but its confidence is no help
+        ({"discrimination": None}, "weights", 1.0),  # all right
+        (
+            {"difference": {"majority": interval(0.2, 0.04), "longer": interval(-0.05, 0.04)}},
+            "do_not_use",
+            0.0,
+        ),
+        ({"difference": {"majority": interval(0.2, 0.04), "longer": interval(-0.03, 0.04)}}, "weights", 1.0),
+    ],
+)
+def test_advice(changes, advice, coverage):
+    found = verdict(numbers(**changes), 0.65)
+    assert (found.advice, found.coverage) == (advice, coverage)
+    assert found.title and found.reasons[0].startswith("right on ")
+
+
+def test_a_small_top_is_not_trusted():
+    rows = [
+        {"coverage": 0.1, **interval(0.9, 0.02, n=FEW // 2 - 1)},
+        {"coverage": 1.0, **interval(0.6, 0.02)},
+    ]
+    assert verdict(numbers(accuracy=interval(0.6, 0.03), coverage=rows), 0.65).advice == "do_not_use"
+
+
+def test_the_verdict_says_what_is_better():
+    lost = {"majority": interval(0.2, 0.04), "longer": interval(-0.05, 0.04)}
+    assert (
+        verdict(numbers(difference=lost), 0.65).reasons[-1]
+        == "naming the longer response is better, and free"
+    )
+
+
+# --- pages -------------------------------------------------------------------------------------------------------
+
+
+def test_page_and_card_escape_what_comes_from_data():
+    pairs = held_out_pairs(n=300).assign(domain=np.where(np.arange(300) % 2, "<script>x", "b"), agree=0.9)
+    found = report_numbers(pairs, curve_of({125: 0.6, 500: 0.7}, n=300))
+    found |= {
+        "target_accuracy": 0.65,
+        "verdict": verdict(found, 0.65)._asdict(),
+        "about": "<b>about</b>",
+        "input": {"read": 9, "kept": 8, "labeled": 7, "dropped": {"empty_response": [3]}},
+    }
+    page = report_page(found)
+    assert "<script>" not in page and "&lt;script&gt;x" in page and "&lt;b&gt;about" in page
+    assert page.count("<img ") == 4 and "viewport" in page and "<td>empty response</td>" in page
+    assert found["verdict"]["title"] in page and found["verdict"]["title"] in card(found)

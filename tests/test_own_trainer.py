@@ -1,0 +1,155 @@
+"""PreferenceTrainer in a user's own script: adapters, streamed data sets, own weight columns, every objective; model cards."""
+
+import json
+
+import pytest
+import torch
+from datasets import Dataset
+from test_trainers import arguments, pairs, parameters, preference, trained, update
+from tiny import tiny_model, tiny_tokenizer
+
+from cwpo.errors import InputError
+from cwpo.models.card import training_metrics, write_card
+from cwpo.models.policy import add_lora
+from cwpo.stages.lineage import arm_facts, lineage
+from cwpo.training.preference import PreferenceTrainer
+from cwpo.training.streamed import CHUNK, StreamedRows, is_stream
+
+OBJECTIVES = ["dpo", "ipo", "rdpo"]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_stream_trains_as_the_whole_data_set_does(objective, tmp_path):
+    """One batch of all rows, so that their order does not matter; the weight column has a name of its own."""
+    rows = [{("sureness" if k == "weight" else k): v for k, v in row.items()} for row in pairs()]
+    data = Dataset.from_list(rows)
+    whole = trained(preference(tmp_path / "a", rows, objective=objective, column="sureness"))
+    args = arguments(tmp_path / "b", rows=len(rows))
+    args.max_steps = 1
+    trainer = PreferenceTrainer(
+        tiny_model("llama"),
+        args,
+        data.to_iterable_dataset(),
+        processing_class=tiny_tokenizer(),
+        objective=objective,
+        weight_column="sureness",
+    )
+    assert isinstance(trainer.train_dataset, StreamedRows)
+    assert torch.allclose(trained(trainer), whole, atol=1e-5)
+    assert not torch.allclose(whole, parameters(tiny_model("llama")), atol=1e-4)
+
+
+def test_the_reference_of_a_stream_is_the_model_before_training(tmp_path):
+    """Two passes over one batch: in the second the margin is the first step's doing, not 0."""
+    args = arguments(tmp_path, rows=8)
+    args.max_steps = 3
+    data = Dataset.from_list(pairs()).to_iterable_dataset()
+    trainer = PreferenceTrainer(tiny_model("llama"), args, data, processing_class=tiny_tokenizer())
+    trainer.train()
+    margins = [row["rewards/margins"] for row in trainer.state.log_history if "rewards/margins" in row]
+    assert margins[0] == pytest.approx(0, abs=1e-5) and margins[-1] > 0.01
+
+
+def test_a_stream_is_checked_as_it_goes(tmp_path):
+    args = arguments(tmp_path, rows=8)
+    args.max_steps = 1
+    bare = Dataset.from_list([{k: v for k, v in row.items() if k != "weight"} for row in pairs()])
+    trainer = PreferenceTrainer(
+        tiny_model("llama"), args, bare.to_iterable_dataset(), processing_class=tiny_tokenizer()
+    )
+    with pytest.raises(InputError, match="lacks the column weight"):
+        trainer.train()
+
+
+def test_a_stream_without_max_steps_is_read_at_once(tmp_path):
+    data = Dataset.from_list(pairs()).to_iterable_dataset()
+    args = arguments(tmp_path, rows=8)
+    trainer = PreferenceTrainer(tiny_model("llama"), args, data, processing_class=tiny_tokenizer())
+    assert len(trainer.train_dataset) == 8
+
+
+def test_what_a_stream_is():
+    data = Dataset.from_list(pairs())
+    assert is_stream(data.to_iterable_dataset())
+    assert not is_stream(data) and not is_stream(pairs()) and not is_stream(iter(pairs()))
+    sizes = []
+    rows = StreamedRows(range(CHUNK + 1), lambda chunk: sizes.append(len(chunk)) or chunk)
+    assert list(rows) == list(rows) == list(range(CHUNK + 1))
+    assert sizes == [CHUNK, 1, CHUNK, 1]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_adapters_learn_and_the_base_stays(objective, tmp_path):
+    pytest.importorskip("peft")
+    model = add_lora(tiny_model("llama", spread=4.0), r=2, alpha=4, dropout=0.0)
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    moved = update(preference(tmp_path, pairs(), model, objective=objective))
+    assert moved.norm() > 0
+    changed = [name for name, value in model.named_parameters() if not torch.equal(value, before[name])]
+    assert changed and all("lora_" in name for name in changed)
+
+
+def test_weights_count_for_adapters_too(tmp_path):
+    pytest.importorskip("peft")
+
+    def moved(weights):
+        model = add_lora(tiny_model("llama", spread=4.0), r=2, alpha=4, dropout=0.0)
+        for name, value in model.named_parameters():
+            if "lora_A" in name:
+                torch.nn.init.constant_(value, 0.05)
+        return update(preference(tmp_path, pairs(weight=weights), model))
+
+    assert torch.allclose(moved([0.5] * 8), moved([1.0] * 8) / 2, atol=1e-6)
+
+
+# --- cards -------------------------------------------------------------------------------------------------------
+
+
+def test_a_card_says_data_arm_metrics_and_commit(tmp_path):
+    history = [
+        {"loss": 1.0, "rewards/accuracies": 0.5},
+        {"loss": 0.25, "rewards/accuracies": 0.75, "rewards/margins": 1.23456},
+        {"train_runtime": 3.0},
+    ]
+    write_card(tmp_path, "a/model", {"data": "x | y"}, {"pairs": 3} | training_metrics(history))
+    text = (tmp_path / "README.md").read_text()
+    assert text.startswith("---\nlibrary_name: transformers\nbase_model: a/model\n")
+    for line in (
+        "| trained from | a/model |",
+        "| data | x \\| y |",
+        "| pairs | 3 |",
+        "| commit of the code | ",
+    ):
+        assert line in text
+    assert (
+        "| loss, last training steps | 0.25 |" in text
+        and "| rewards/margins, last training steps | 1.2346 |" in text
+    )
+    write_card(tmp_path, str(tmp_path), {}, {})
+    assert "base_model" not in (tmp_path / "README.md").read_text()  # a folder is nothing on the hub
+
+
+def test_lineage_walks_up_the_store(tmp_path):
+    def stage(name, key, config, **parents):
+        folder = tmp_path / name / key
+        folder.mkdir(parents=True)
+        manifest = {"stage": name, "config": config, "parents": parents}
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        return folder
+
+    data = {"data": {"name": "harmless", "source": "world"}, "seed": 3, "human_fraction": 0.3}
+    stage("prepare", "p", data)
+    stage("train_annotator", "t", {"annotator": {"name": "bt"}, "weak": "world/opt-32x1"}, prepare="p")
+    stage("annotate", "n", {}, prepare="p", train_annotator="t")
+    method = {"labels": "weak", "pairs": "unlabeled", "selection": {"kind": "top_fraction", "value": 0.3}}
+    stage("select", "s", {"method": method}, prepare="p", annotate="n")
+    weight = stage("weight", "w", {"weighting": {"name": "c1"}}, select="s")
+    found = lineage([weight, tmp_path / "no manifest"])
+    assert set(found) == {"weight", "select", "annotate", "train_annotator", "prepare"}
+    assert arm_facts(found) == {
+        "data": "harmless (world), seed 3",
+        "share of human labels used": 0.3,
+        "annotator": "bt on world/opt-32x1",
+        "labels, pairs": "weak, unlabeled, top_fraction 0.3",
+        "weights": "c1",
+    }
