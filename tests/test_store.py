@@ -95,7 +95,7 @@ def test_verify_finds_a_flipped_byte(tmp_path):
     compute(store)
     assert store.verify() == []
     (store.folder("stage", "k") / "out.txt").write_text("hellO")
-    assert [line for line in store.verify() if "out.txt differs" in line]
+    assert [line for line in store.verify() if "out.txt is damaged: it differs" in line]
 
 
 def _slow(folder: Path) -> dict:
