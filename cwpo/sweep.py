@@ -196,10 +196,10 @@ def _failure(node: Node, settings: Settings, error: BaseException) -> Failed:
     refused = disk_problem(error)
     if refused is None:
         return Failed(f"stage {node.name} ({node.key}) failed: {type(error).__name__}: {error}")
-    place = disk_place(error) or settings.store
+    place = os.path.abspath(disk_place(error) or settings.store)
     return Failed(
         f"stage {node.name} ({node.key}) could not use {place}: {refused}. What is finished stays, and the same command "
-        f"goes on from there; store: {settings.store}"
+        "goes on from there"
     )
 
 
