@@ -281,6 +281,17 @@ class BenchmarkConfig:
     results: str = "results"
 
 
+@dataclass
+class StoreConfig:
+    action: str = MISSING
+    store: str = "runs/store"
+    results: str = "results"
+    stages: list[str] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list)
+    older_than_days: float = 7
+    delete: bool = False
+
+
 # The commands with a configuration of their own, conf/command/<name>.yaml.
 COMMANDS: dict[str, type] = {
     "reproduce": ReproduceConfig,
@@ -288,6 +299,7 @@ COMMANDS: dict[str, type] = {
     "benchmark": BenchmarkConfig,
     "annotate": AnnotateConfig,
     "compare": CompareConfig,
+    "store": StoreConfig,
 }
 
 

@@ -158,9 +158,10 @@ def _write(path: Path, frame: pd.DataFrame, columns: Sequence[str]) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except OSError as error:  # writing names no file
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
 
 
 def replace_rows(

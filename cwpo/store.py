@@ -80,9 +80,9 @@ class Store:
             raise damaged(folder, f"{folder / MANIFEST} is damaged: it belongs to {of}")
         return manifest
 
-    def finished(self) -> Iterator[tuple[str, str]]:
-        """Stage and key of all that stands where finished stages do, damaged ones included, in order."""
-        for path in sorted(self.root.glob("[!.]*/[!.]*")):
+    def finished(self, stage: str = "[!.]*") -> Iterator[tuple[str, str]]:
+        """Stage and key of all that stands where finished stages do, or those of one kind; damaged ones included."""
+        for path in sorted(self.root.glob(f"{stage}/[!.]*")):
             yield path.parent.name, path.name
 
     def damage(self, stage: str, key: str) -> list[str]:
@@ -174,12 +174,29 @@ class Store:
 
         Parts of unfinished stages stay, since a later run goes on from them; so does all that a live process works on.
         """
-        for path in [*_entries(self.root / ".partial"), *_entries(self.root / ".scratch")]:
+        for path in [*entries(self.root / ".partial"), *entries(self.root / ".scratch")]:
             stage, _, key = path.name.rpartition("-")
             if path.parent.name == ".scratch" and not (self.folder(stage, key) / MANIFEST).is_file():
                 continue
             with suppress(Timeout, OSError), self._lock(stage, key, timeout=0):
                 remove(path)
+
+    def held(self) -> list[str]:
+        """<stage>-<key> of what live processes are computing."""
+        names = []
+        for lock in entries(self.root / ".locks"):
+            try:
+                with FileLock(lock, timeout=0):
+                    pass
+            except Timeout:
+                names.append(lock.stem)
+        return names
+
+    def forget_locks(self) -> None:
+        """Delete lock files that nobody holds; who waits for one opens a new one."""
+        for lock in entries(self.root / ".locks"):
+            with suppress(Timeout), FileLock(lock, timeout=0):
+                lock.unlink(missing_ok=True)
 
     def partial(self, stage: str, key: str) -> Path:
         """Where the stage is written until it is complete."""
@@ -194,7 +211,8 @@ class Store:
             yield
 
 
-def _entries(folder: Path) -> list[Path]:
+def entries(folder: Path) -> list[Path]:
+    """What is in a folder, in order; nothing where it does not exist."""
     try:
         return sorted(folder.iterdir())
     except OSError:  # there is none

@@ -108,8 +108,8 @@ def _run_in_workers(nodes: Sequence[Node], settings: Settings, jobs: int, board:
                     try:
                         with _undisturbed():  # the first call starts the workers
                             running[pool.submit(_work, by_key[key], settings)] = by_key[key]
-                    except BrokenProcessPool as error:  # an idle worker is gone
-                        failure = _reported(error, settings, [by_key[key], *running.values()])
+                    except BrokenProcessPool as broken:  # an idle worker is gone
+                        failure = _reported(broken, settings, [by_key[key], *running.values()])
                         break
                     del waiting[key]
             if not running:

@@ -10,8 +10,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-from harness.fixtures import undisturbed  # noqa: E402, F401
-from harness.state import COUNTS  # noqa: E402
+from harness.fixtures import undisturbed  # noqa: F401
+from harness.state import COUNTS
 
 REPO = Path(__file__).resolve().parent.parent
 

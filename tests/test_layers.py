@@ -33,6 +33,8 @@ LAYERS = {
             "cli",
             "validation",
             "method_checks",
+            "explain",
+            "store_tools",
             "bench",
             "own",
         ],

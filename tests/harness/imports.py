@@ -3,10 +3,13 @@
 import importlib
 import pkgutil
 
-import cwpo
+import cwpo.data
+import cwpo.models
+import cwpo.stages
+import cwpo.training
 
-for module in pkgutil.walk_packages(cwpo.__path__, "cwpo."):
-    if not module.name.startswith(("cwpo.bench", "cwpo.report")):
+for package in (cwpo.data, cwpo.models, cwpo.training, cwpo.stages):
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         importlib.import_module(module.name)
 
 import accelerate  # noqa: E402, F401
@@ -14,6 +17,7 @@ import torch  # noqa: E402, F401
 import transformers.models.opt.modeling_opt  # noqa: E402
 import transformers.trainer  # noqa: E402, F401
 
+import cwpo.runner  # noqa: E402
 from cwpo.plan import expand  # noqa: E402
 from harness.commands import SWEEP  # noqa: E402
 
