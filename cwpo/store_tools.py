@@ -224,12 +224,13 @@ def _drop(store: Store, cfg: Any) -> None:
 
 
 def _drop_these(store: Store, stages: Iterable[tuple[str, str]]) -> None:
-    count = 0
-    for count, (stage, key) in enumerate(stages, 1):
+    dropped = []
+    for stage, key in stages:
         store.drop(stage, key)
+        dropped.append(key)
         print(f"deleted {store.folder(stage, key)}")
     print(
-        f"{count} stages deleted; a run that needs them computes them again, the same bytes on the same machine"
+        f"{len(dropped)} stages deleted; a run that needs them computes them again, the same bytes on the same machine"
     )
 
 

@@ -140,7 +140,7 @@ def test_a_read_only_store_can_be_read_but_not_written(undisturbed, disk, tmp_pa
 
 @pytest.fixture
 def another_user(undisturbed, tmp_path) -> Iterator[int]:
-    """A user who may look at `undisturbed` and tmp_path but not write there."""
+    """A user who may read a finished store in tmp_path but not write there."""
     if os.geteuid():
         pytest.skip("only root can start a command as another user")
     opened = {}
@@ -149,13 +149,15 @@ def another_user(undisturbed, tmp_path) -> Iterator[int]:
             opened[folder] = folder.stat().st_mode
             folder.chmod(opened[folder] | 0o005)
     tmp_path.chmod(0o755)
+    shutil.copytree(undisturbed / "runs", tmp_path / "runs")
+    for path in [tmp_path / "runs", *(tmp_path / "runs").rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
     yield NOBODY
     for folder, mode in opened.items():
         folder.chmod(mode)
 
 
-def test_missing_permissions_are_named(undisturbed, another_user, tmp_path):
-    shutil.copytree(undisturbed / "runs", tmp_path / "runs")
+def test_missing_permissions_are_named(another_user, tmp_path):
     places = ["store=runs/store", "results=results"]
     code, said = run("run", [*ONE_RUN, "objective.beta=0.2", *places], tmp_path, user=another_user)
     line = only_line(said)

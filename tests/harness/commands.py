@@ -132,6 +132,8 @@ def _forked(script: str, words: list[str], folder: str, log: str, user: int | No
     sys.stdout, sys.stderr = (open(n, "w", buffering=1, closefd=False) for n in (1, 2))  # noqa: SIM115
     os.chdir(folder)
     if user is not None:
+        os.setgroups([])
+        os.setgid(user)
         os.setuid(user)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     fork = multiprocessing.get_context("fork")
