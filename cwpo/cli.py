@@ -107,6 +107,9 @@ def explain(error: Exception) -> str:
     found = re.search(r"LexerNoViableAltException: (.*)", text)
     if found:
         return f"error: cannot read {found.group(1)!r}; write key=value, with quotes inside around a value that has spaces"
+    found = re.search(r"no viable alternative at input '(.*)'", text)
+    if found:
+        return f'error: cannot read {found.group(1)!r}; quote what holds a = inside a list: \'overrides=["seed=0","method=cw_po"]\''
     found = re.search(r"Error merging override (.+)\n(.+)", text)
     if found:
         return f"error: {found.group(1)} cannot be set: {found.group(2).strip()}"

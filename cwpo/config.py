@@ -283,7 +283,7 @@ class BenchmarkConfig:
 
 @dataclass
 class StoreConfig:
-    action: str = MISSING
+    action: str | None = None
     store: str = "runs/store"
     results: str = "results"
     stages: list[str] = field(default_factory=list)

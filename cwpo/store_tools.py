@@ -44,7 +44,8 @@ class Entry:
 def look_after(cfg: Any) -> None:
     """scripts/store.py: one of ACTIONS. Damage found by verify ends with StoreError."""
     if cfg.action not in ACTIONS:
-        raise InputError(f"action={cfg.action} is unknown; {nearest(cfg.action, ACTIONS)}")
+        what = "action= is required" if cfg.action is None else f"action={cfg.action} is unknown"
+        raise InputError(f"{what}; {nearest(cfg.action, ACTIONS)}")
     store = Store(cfg.store)
     if not store.root.is_dir():
         raise InputError(
@@ -250,7 +251,7 @@ def _is_named(entry: Entry, stages: Iterable[str]) -> bool:
 
 def _nearest(name: str, there: list[str]) -> str:
     same = [known for known in there if known.startswith(name.partition("/")[0] + "/")]
-    return nearest(name, same[:20] or sorted({known.partition("/")[0] for known in there}))
+    return nearest(name, same[:5] or sorted({known.partition("/")[0] for known in there}))
 
 
 def _left_over(store: Store) -> list[Path]:

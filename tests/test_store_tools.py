@@ -191,8 +191,17 @@ def test_the_changed_key_is_named_and_then_the_parents_it_changes(ran):
     assert first.endswith("3 to run")
     assert set(said) == {"align", "generate", "evaluate"}
     assert ": alignment.learning_rate 0.0001 -> 0.0003 (nearest: align/" in said["align"]
-    assert ": parent model " in said["generate"] and "alignment" not in said["generate"]
-    assert "parent generate " in said["evaluate"]
+    for stage in ("generate", "evaluate"):
+        assert ": alignment.learning_rate 0.0001 -> 0.0003 (through align) (nearest: " in said[stage]
+
+
+def test_what_several_stages_read_is_named_once_with_all_it_reaches(ran):
+    _, *reasons = explain(ran, ["method=cw_po", "seed=1"])
+    said = {line.split()[0]: line for line in reasons}
+    assert ": seed 0 -> 1 (nearest: prepare/" in said["prepare"]
+    assert ": seed 0 -> 1 (nearest: align/" in said["align"]
+    assert ": seed 0 -> 1 (through prepare" in said["score_gold"]
+    assert "pretrain" not in said
 
 
 def test_a_new_version_and_a_missing_kind_are_named(ran):

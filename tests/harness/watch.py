@@ -7,6 +7,7 @@ import os
 import select
 import struct
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -24,10 +25,11 @@ class Watch:
         if self._handle < 0:
             raise OSError(ctypes.get_errno(), "inotify_init1")
         self._folders: dict[int, Path] = {}
-        self._kept: list[Path] = []
+        self._seen: deque[Path] = deque()
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
-            self._add(folder)
+            for place in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
+                self._add(place)
 
     def _add(self, folder: Path) -> None:
         watch = self._libc.inotify_add_watch(self._handle, bytes(folder), CREATED | MOVED_HERE)
@@ -35,7 +37,12 @@ class Watch:
             self._folders[watch] = folder
 
     def pending(self) -> Iterator[Path]:
-        """What has appeared since the last call."""
+        """What has appeared and was not handed out yet."""
+        self._seen.extend(self._read())
+        while self._seen:
+            yield self._seen.popleft()
+
+    def _read(self) -> Iterator[Path]:
         try:
             data = os.read(self._handle, 1 << 16)
         except BlockingIOError:
@@ -62,11 +69,10 @@ class Watch:
         """The first path that is `wanted`; None when `going` says no more, or after `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
-            ready, _, _ = select.select([self._handle], [], [], 0.05)
-            for path in self.pending() if ready else ():
+            for path in self.pending():
                 if wanted(path):
                     return path
-            if not ready and not going():
+            if not select.select([self._handle], [], [], 0.05)[0] and not going():
                 return None
         return None
 
