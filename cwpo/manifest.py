@@ -31,7 +31,7 @@ class StoreError(RuntimeError):
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Write `manifest`, which has the entries FIELDS, into `folder` with its seal."""
+    """Write `manifest`, which has at least the entries FIELDS, into `folder` with its seal."""
     (folder / MANIFEST).write_text(_sealed(manifest), encoding="utf-8")
 
 
@@ -49,9 +49,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise damaged(folder, f"{file} is damaged: it is a folder") from None
     except (ValueError, RecursionError):
         raise damaged(folder, f"{file} is damaged: it is no JSON") from None
-    if not isinstance(manifest, dict) or manifest.keys() - {SEAL} != FIELDS:
+    whole = isinstance(manifest, dict) and manifest.keys() >= FIELDS
+    sealed = whole and SEAL in manifest
+    if not whole or not (sealed or manifest.keys() == FIELDS):
         raise damaged(folder, f"{file} is damaged: it lacks entries or has unknown ones")
-    sealed = SEAL in manifest
     manifest.pop(SEAL, None)
     if sealed and _sealed(manifest) != text:
         raise damaged(folder, f"{file} is damaged: it differs from what was written")

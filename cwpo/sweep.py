@@ -174,8 +174,8 @@ def _terminated(*_: object) -> None:
 
 
 def _work(node: Node, settings: Settings) -> bool:
-    _worker.busy = True
     try:
+        _worker.busy = True
         if _worker.stopped:
             raise KeyboardInterrupt
         return _run(node, settings)
@@ -199,7 +199,7 @@ def _failure(node: Node, settings: Settings, error: BaseException) -> Failed:
     place = os.path.abspath(disk_place(error) or settings.store)
     return Failed(
         f"stage {node.name} ({node.key}) could not use {place}: {refused}. What is finished stays, and the same command "
-        "goes on from there"
+        f"goes on from there ({type(error).__name__}: {' '.join(str(error).split())})"
     )
 
 

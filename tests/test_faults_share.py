@@ -53,7 +53,7 @@ def test_eight_processes_compute_each_stage_once_though_one_is_killed_holding_a_
     )  # a folder of this name appears whenever a process starts to compute the stage
     commands = [Command("sweep", ["1"], tmp_path) for _ in range(PROCESSES)]
     killed = freed_after = None
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 900
     while any(command.running() for command in commands) and time.monotonic() < deadline:
         path = watch.wait(lambda p: p.parent.name == ".partial", lambda: False, timeout=0.2)
         if path is None:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from cwpo.config import StoreConfig
+from cwpo.config import CONF, StoreConfig
 from cwpo.errors import InputError
 from cwpo.explain import explain
 from cwpo.plan import distinct, expand
@@ -219,3 +221,23 @@ def test_a_new_version_and_a_missing_kind_are_named(ran):
     (ran.folder("sft", "f") / "manifest.json").write_text(json.dumps(older, indent=1) + "\n")
     _, *reasons = explain(ran, ["method=cw_po", "seed=0"])
     assert reasons == [f"sft ({key}): version of the stage 0 -> {old['version']} (nearest: sft/f)"]
+
+
+def test_the_command_names_damage_and_ends_with_1(store):
+    (store.folder("sft", "s") / "out.txt").unlink()
+    command = [
+        sys.executable,
+        str(CONF.parent / "scripts" / "store.py"),
+        "action=verify",
+        f"store={store.root}",
+    ]
+    done = subprocess.run(command, cwd=store.root, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stdout.splitlines()[0].startswith("7 stages, 7 files, ")
+    assert (
+        f"{store.folder('sft', 's')}/out.txt is damaged: 1 bytes were written, it is missing" in done.stdout
+    )
+    assert done.stderr.startswith(
+        "error: 1 files are damaged; python scripts/store.py action=repair deletes their stages"
+    )
+    assert not [path for path in store.root.iterdir() if path.name in ("outputs", "multirun", ".hydra")]
