@@ -8,13 +8,14 @@ EXPERIMENT ?= core
 SEEDS ?=
 JOBS ?= 2
 PYTEST_ARGS ?=
+FORM ?= full
 
 CHECKED := $(wildcard cwpo scripts tests .ci/lock.py)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce plan report test test-slow lint format lock clean clean-runs
+.PHONY: help setup reproduce plan report test test-slow faults lint format lock clean clean-runs
 
 help: ## show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -38,6 +39,9 @@ test: setup ## run the tests (PYTEST_ARGS="-k store -x" to choose)
 
 test-slow: setup ## run all tests but those that need a GPU
 	@$(PY) -m pytest -q -m "not gpu" -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+
+faults: setup ## kill, share, damage and fill up the store; several minutes (FORM=bounded: one)
+	@CWPO_FAULTS=$(FORM) $(PY) -m pytest -q -m faults $(PYTEST_ARGS)
 
 lint: setup ## check style (ruff) and types (mypy)
 	$(PY) -m ruff check $(CHECKED)

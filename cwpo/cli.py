@@ -17,10 +17,11 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from cwpo.config import COMMANDS, CONF, Config, register
-from cwpo.errors import InputError
+from cwpo.errors import InputError, disk_place, disk_problem
 from cwpo.validation import nearest
 
 INTERRUPTED = 130
+GO_ON = "what is finished stays, and the same command goes on from there"
 
 
 @contextmanager
@@ -29,9 +30,7 @@ def plain_words() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        sys.exit(
-            _say("stopped; what is finished stays, and the same command goes on from there", INTERRUPTED)
-        )
+        sys.exit(_say(f"stopped; {GO_ON}", INTERRUPTED))
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(_say(explain(error), 2))
     except ValueError as error:
@@ -42,6 +41,11 @@ def plain_words() -> Iterator[None]:
         if type(error).__module__.split(".")[0] != "cwpo":
             raise
         sys.exit(_say(f"error: {error}", 1))
+    except OSError as error:
+        refused = disk_problem(error)
+        if refused is None:
+            raise
+        sys.exit(_say(f"error: {disk_place(error) or 'a file'} cannot be used: {refused}; {GO_ON}", 1))
 
 
 def entry(main: Callable[[], Any]) -> Callable[[], None]:
@@ -103,6 +107,9 @@ def explain(error: Exception) -> str:
     found = re.search(r"LexerNoViableAltException: (.*)", text)
     if found:
         return f"error: cannot read {found.group(1)!r}; write key=value, with quotes inside around a value that has spaces"
+    found = re.search(r"no viable alternative at input '(.*)'", text)
+    if found:
+        return f'error: cannot read {found.group(1)!r}; quote what holds a = inside a list: \'overrides=["seed=0","method=cw_po"]\''
     found = re.search(r"Error merging override (.+)\n(.+)", text)
     if found:
         return f"error: {found.group(1)} cannot be set: {found.group(2).strip()}"

@@ -59,7 +59,8 @@ def _ends_in(made: Arm, name: str) -> bool:
 
 
 def metrics(node: Node, store: Store) -> dict[str, Any]:
-    """metrics.json of a finished stage."""
+    """metrics.json of a finished stage. Raises StoreError where the stage is damaged."""
+    store.manifest(node.stage.name, node.key)
     return json.loads((node.folder(store) / "metrics.json").read_text(encoding="utf-8"))
 
 
@@ -136,6 +137,7 @@ def _add_rewards(path: Path, arms: Sequence[Arm], store: Store) -> None:
 
 def _rewards(made: Arm, store: Store) -> dict[str, str]:
     node = made.nodes["evaluate"]
+    store.manifest(node.stage.name, node.key)
     long = pd.read_parquet(node.folder(store) / "rewards.parquet")
     wide = long.pivot(index="prompt_id", columns="model_tag", values="reward")
     return RunRewards.of(list(wide.index), wide["aligned"], wide["sft"]).row(node.key)

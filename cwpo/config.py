@@ -334,6 +334,17 @@ class BenchmarkConfig:
     results: str = "results"
 
 
+@dataclass
+class StoreConfig:
+    action: str | None = None
+    store: str = "runs/store"
+    results: str = "results"
+    stages: list[str] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list)
+    older_than_days: float = 7
+    delete: bool = False
+
+
 # The commands with a configuration of their own, conf/command/<name>.yaml.
 COMMANDS: dict[str, type] = {
     "reproduce": ReproduceConfig,
@@ -343,6 +354,7 @@ COMMANDS: dict[str, type] = {
     "align": AlignConfig,
     "compare": CompareConfig,
     "own_results": OwnResultsConfig,
+    "store": StoreConfig,
 }
 
 

@@ -158,4 +158,5 @@ def _names(made: Arm) -> dict[str, object]:
 
 
 def _file(node: Node, store: Store, name: str) -> Path:
+    store.manifest(node.stage.name, node.key)  # raises StoreError where the stage is damaged
     return node.folder(store) / name

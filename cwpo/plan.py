@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import copy
 import itertools
-import json
 import re
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from hydra import compose, initialize_config_dir
@@ -21,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cwpo.config import CONF, register
 from cwpo.errors import InputError
+from cwpo.manifest import StoreError, read_manifest
 from cwpo.pipeline import STAGES, Node, arm, wanted
 from cwpo.store import Store
 from cwpo.validation import check_config
@@ -225,7 +225,9 @@ def make_plan(arms: Sequence[Arm], store: Store) -> Plan:
 
 
 def median_seconds(store: Store, stage: str, sample: int = 20) -> float | None:
-    """Median seconds of finished stages of that name, from at most `sample` manifests."""
-    manifests = itertools.islice((store.root / stage).glob("*/manifest.json"), sample)
-    seconds = [json.loads(path.read_text(encoding="utf-8"))["seconds"] for path in manifests]
+    """Median seconds of finished stages of that name, from at most `sample` manifests; damaged ones do not count."""
+    seconds = []
+    for path in itertools.islice((store.root / stage).glob("*/manifest.json"), sample):
+        with suppress(StoreError):
+            seconds.append(read_manifest(path.parent)["seconds"])
     return statistics.median(seconds) if seconds else None

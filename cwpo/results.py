@@ -7,7 +7,8 @@ import hashlib
 import io
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,6 +126,19 @@ class RunRewards:
 
 def write_rows(path: Path, frame: pd.DataFrame, columns: Sequence[str]) -> None:
     """Write atomically: rows sorted, floats to 6 decimals, blanks where a value does not apply. Equal rows, equal bytes."""
+    with _turn(path):
+        _write(path, frame, columns)
+
+
+@contextmanager
+def _turn(path: Path) -> Iterator[None]:
+    """One writer of a file at a time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        yield
+
+
+def _write(path: Path, frame: pd.DataFrame, columns: Sequence[str]) -> None:
     order = [name for name in columns if name not in ("git_commit", "train_seconds")]
     ordered = frame[list(columns)].sort_values(order, kind="stable", na_position="first")
     ordered = ordered.round({name: 6 for name in columns if name not in UNROUNDED})
@@ -135,10 +149,19 @@ def write_rows(path: Path, frame: pd.DataFrame, columns: Sequence[str]) -> None:
         with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0, filename="") as stream:
             stream.write(data)
         data = buffer.getvalue()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+    temporary = path.with_name(
+        f".{path.name}.partial"
+    )  # one name: what a killed writer leaves, the next one takes
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except OSError as error:  # writing names no file
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def replace_rows(
@@ -149,8 +172,7 @@ def replace_rows(
     Rows without a run_key give way to those of the same data, strong model, seed and source.
     Writers take turns, so two sweeps at once lose nothing.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")):
+    with _turn(path):
         if path.is_file():
             old = read_rows(path, columns)
             if experiment is not None:
@@ -159,7 +181,7 @@ def replace_rows(
             taken = set(rows[identity].itertuples(index=False, name=None))
             old = old[[row not in taken for row in old[identity].itertuples(index=False, name=None)]]
             rows = pd.concat([frame for frame in (old, rows) if len(frame)], ignore_index=True)
-        write_rows(path, rows, columns)
+        _write(path, rows, columns)
 
 
 def prune(folder: Path) -> None:
@@ -172,11 +194,11 @@ def prune(folder: Path) -> None:
         return  # details and rewards are entered together
     for name, columns in (("details.csv", DETAIL_COLUMNS), ("rewards.csv.gz", REWARD_COLUMNS)):
         path = folder / name
-        with FileLock(path.with_name(f".{path.name}.lock")):
+        with _turn(path):
             frame = read_rows(path, columns)
             named = frame["run_key"].isin(_named(folder))
             if not named.all():
-                write_rows(path, frame[named], columns)
+                _write(path, frame[named], columns)
 
 
 def _named(folder: Path) -> set[str]:

@@ -4,6 +4,8 @@
 <root>/.partial/<stage>-<key>   being written; renamed into place when complete, removed when found stale
 <root>/.scratch/<stage>-<key>   parts that a killed stage can go on from; removed when it is finished
 <root>/.locks/                  one lock file per key; the operating system frees it when its holder dies
+
+A finished folder is never written again. What a run finds damaged it names and leaves alone; see cwpo/store_tools.py.
 """
 
 from __future__ import annotations
@@ -16,22 +18,28 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
+from cwpo.manifest import (
+    MANIFEST,
+    StoreError,
+    check_files,
+    damaged,
+    damaged_files,
+    exists,
+    read_manifest,
+    sha256,
+    write_manifest,
+)
 from cwpo.runtime import peak_memory_mb
 
-MANIFEST = "manifest.json"
 PACKAGES = ("torch", "transformers", "tokenizers", "accelerate", "datasets", "numpy", "pandas", "peft")
-
-
-class StoreError(RuntimeError):
-    """A stage folder is damaged."""
 
 
 def stage_key(stage: str, version: int, config: Mapping[str, Any], parents: Mapping[str, str]) -> str:
@@ -54,34 +62,41 @@ class Store:
         return self.root / ".scratch" / f"{stage}-{key}"
 
     def has(self, stage: str, key: str) -> bool:
-        """Whether the stage is finished. Folders appear only when complete, so the manifest's existence is enough."""
-        return (self.folder(stage, key) / MANIFEST).is_file()
+        """Whether the stage is finished. Raises StoreError for a folder without its manifest."""
+        return exists(self.folder(stage, key))
 
     def manifest(self, stage: str, key: str) -> dict[str, Any]:
-        """The manifest of a finished stage, with its files' sizes checked; raises StoreError where they differ."""
-        folder = self.folder(stage, key)
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        for name, entry in manifest["files"].items():
-            file = folder / name
-            size = file.stat().st_size if file.is_file() else None
-            if size != entry["bytes"]:
-                raise StoreError(
-                    f"{file} is damaged: {entry['bytes']} bytes were written, "
-                    f"{'it is missing' if size is None else f'{size} are there'}; delete {folder} to compute it again"
-                )
+        """The manifest of a finished stage whose files are as it says; see check_files. Raises StoreError else."""
+        manifest = self.recorded(stage, key)
+        check_files(self.folder(stage, key), manifest)
         return manifest
 
+    def recorded(self, stage: str, key: str) -> dict[str, Any]:
+        """The manifest of a finished stage, whatever became of its files. Raises StoreError for a damaged one."""
+        folder = self.folder(stage, key)
+        manifest = read_manifest(folder)
+        if (manifest["stage"], manifest["key"]) != (stage, key):
+            of = f"{manifest['stage']}/{manifest['key']}"
+            raise damaged(folder, f"{folder / MANIFEST} is damaged: it belongs to {of}")
+        return manifest
+
+    def finished(self, stage: str = "[!.]*") -> Iterator[tuple[str, str]]:
+        """Stage and key of all that stands where finished stages do, or those of one kind; damaged ones included."""
+        for path in sorted(self.root.glob(f"{stage}/[!.]*")):
+            yield path.parent.name, path.name
+
+    def damage(self, stage: str, key: str) -> list[str]:
+        """One line per file of a stage that is missing, differs from its manifest, every byte read, or is named by none."""
+        folder = self.folder(stage, key)
+        try:
+            found = damaged_files(folder, self.recorded(stage, key), hashed=float("inf"))
+        except StoreError as error:
+            return [str(error).partition("; delete ")[0]]
+        return [f"{folder / name} is damaged: {what}" for name, what in found.items()]
+
     def verify(self) -> list[str]:
-        """One line per file whose sha256 differs from its manifest, or that is missing."""
-        problems = []
-        for path in sorted(self.root.glob(f"[!.]*/*/{MANIFEST}")):
-            for name, entry in json.loads(path.read_text(encoding="utf-8"))["files"].items():
-                file = path.parent / name
-                if not file.is_file():
-                    problems.append(f"{file} is missing")
-                elif sha256(file) != entry["sha256"]:
-                    problems.append(f"{file} differs from what was written")
-        return problems
+        """The damage of all stages, one line per file."""
+        return [line for stage, key in self.finished() for line in self.damage(stage, key)]
 
     def compute(
         self,
@@ -104,8 +119,8 @@ class Store:
         with self._lock(stage, key):
             if self.has(stage, key):
                 return False
-            partial = self.root / ".partial" / f"{stage}-{key}"
-            shutil.rmtree(partial, ignore_errors=True)
+            partial = self.partial(stage, key)
+            remove(partial)
             partial.mkdir(parents=True)
             try:
                 started = time.perf_counter()
@@ -135,26 +150,81 @@ class Store:
         return True
 
     def _finish(self, partial: Path, folder: Path, manifest: Mapping[str, Any]) -> None:
-        (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        write_manifest(partial, manifest)
         for path in [*partial.rglob("*"), partial]:
             _fsync(path)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)  # a folder without a manifest: someone deleted it by hand
         os.rename(partial, folder)
         _fsync(folder.parent)
         shutil.rmtree(self.scratch(folder.parent.name, folder.name), ignore_errors=True)
 
+    def drop(self, stage: str, key: str) -> None:
+        """Remove a stage's folder, finished or damaged, so that it is computed again when it is needed."""
+        with self._lock(stage, key):
+            partial = self.partial(stage, key)
+            remove(partial)
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(
+                self.folder(stage, key), partial
+            )  # at once: a kill in the middle leaves no damaged stage
+            remove(partial)
+
+    def clean(self) -> None:
+        """Remove what killed processes left: folders half written, and parts of stages that are finished.
+
+        Parts of unfinished stages stay, since a later run goes on from them; so does all that a live process works on.
+        """
+        for path in [*entries(self.root / ".partial"), *entries(self.root / ".scratch")]:
+            stage, _, key = path.name.rpartition("-")
+            if path.parent.name == ".scratch" and not (self.folder(stage, key) / MANIFEST).is_file():
+                continue
+            with suppress(Timeout, OSError), self._lock(stage, key, timeout=0):
+                remove(path)
+
+    def held(self) -> list[str]:
+        """<stage>-<key> of what live processes are computing."""
+        names = []
+        for lock in entries(self.root / ".locks"):
+            try:
+                with FileLock(lock, timeout=0):
+                    pass
+            except Timeout:
+                names.append(lock.stem)
+        return names
+
+    def forget_locks(self) -> None:
+        """Delete lock files that nobody holds; who waits for one opens a new one."""
+        for lock in entries(self.root / ".locks"):
+            with suppress(Timeout), FileLock(lock, timeout=0):
+                lock.unlink(missing_ok=True)
+
+    def partial(self, stage: str, key: str) -> Path:
+        """Where the stage is written until it is complete."""
+        return self.root / ".partial" / f"{stage}-{key}"
+
     @contextmanager
-    def _lock(self, stage: str, key: str) -> Iterator[None]:
+    def _lock(self, stage: str, key: str, timeout: float = -1) -> Iterator[None]:
+        """Hold the key; with a `timeout` in seconds, filelock's Timeout where another process holds it that long."""
         locks = self.root / ".locks"
         locks.mkdir(parents=True, exist_ok=True)
-        with FileLock(locks / f"{stage}-{key}.lock"):
+        with FileLock(locks / f"{stage}-{key}.lock", timeout=timeout):
             yield
 
 
-def sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def entries(folder: Path) -> list[Path]:
+    """What is in a folder, in order; nothing where it does not exist."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:  # there is none
+        return []
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder with all that is in it; what is not there is fine."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def fingerprint(path: str | Path) -> str:

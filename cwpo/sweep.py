@@ -7,8 +7,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cwpo.errors import InputError
+from cwpo.errors import InputError, disk_place, disk_problem
+from cwpo.manifest import StoreError
 from cwpo.pipeline import Node, Settings, run_node
 from cwpo.plan import Arm, distinct
 from cwpo.runtime import quiet_libraries, spare_collector, use_threads
@@ -25,6 +27,7 @@ from cwpo.store import Store
 # Longer stages first where several are ready, so that no worker ends up alone with one.
 FIRST = ("pretrain", "train_gold", "prepare", "train_annotator")
 INTERRUPTS = {signal.SIGINT, signal.SIGTERM}
+TERMINATED = 128 + signal.SIGTERM
 
 
 @dataclass
@@ -33,6 +36,7 @@ class Worker:
 
     busy: bool = False
     stopped: bool = False
+    ending: bool = False
 
 
 _worker = Worker()
@@ -49,6 +53,7 @@ def run_arms(arms: Sequence[Arm], settings: Settings, *, jobs: int = 1, title: s
     stages and is raised after those under way have ended.
     """
     store = Store(settings.store)
+    store.clean()
     nodes = distinct(arms)
     open_nodes = [node for node in nodes if not node.done(store)]
     if not open_nodes:
@@ -64,14 +69,19 @@ def _run_here(nodes: Sequence[Node], settings: Settings, jobs: int, board: Board
     computed = 0
     for node in nodes:
         board.start(node)
-        try:
-            computed += run_node(node, settings, board.within)
-        except (InputError, KeyboardInterrupt):
-            raise
-        except Exception as error:
-            raise _failure(node, error) from error
+        computed += _run(node, settings, board.within)
         board.finish(node)
     return computed
+
+
+def _run(node: Node, settings: Settings, progress: Callable[[int, int], None] = lambda d, t: None) -> bool:
+    """run_node whose errors name the stage; those that do so themselves stay."""
+    try:
+        return run_node(node, settings, progress)
+    except (InputError, StoreError):
+        raise
+    except Exception as error:
+        raise _failure(node, settings, error) from error
 
 
 def _run_in_workers(nodes: Sequence[Node], settings: Settings, jobs: int, board: Board) -> int:
@@ -94,10 +104,14 @@ def _run_in_workers(nodes: Sequence[Node], settings: Settings, jobs: int, board:
                     key=lambda k: by_key[k].stage.name not in FIRST,
                 )
                 for key in ready[: jobs - len(running)]:
-                    del waiting[key]
                     board.start(by_key[key])
-                    with _undisturbed():  # the first call starts the workers
-                        running[pool.submit(_work, by_key[key], settings)] = by_key[key]
+                    try:
+                        with _undisturbed():  # the first call starts the workers
+                            running[pool.submit(_work, by_key[key], settings)] = by_key[key]
+                    except BrokenProcessPool as broken:  # an idle worker is gone
+                        failure = _reported(broken, settings, [by_key[key], *running.values()])
+                        break
+                    del waiting[key]
             if not running:
                 if failure is None:
                     raise RuntimeError(f"{len(waiting)} stages wait for stages that nobody runs")
@@ -111,7 +125,7 @@ def _run_in_workers(nodes: Sequence[Node], settings: Settings, jobs: int, board:
                     for needs in waiting.values():
                         needs.discard(node.key)
                 else:
-                    failure = failure or (error if isinstance(error, InputError) else _failure(node, error))
+                    failure = failure or _reported(error, settings, [node, *running.values()])
     except KeyboardInterrupt:
         for worker in multiprocessing.active_children():
             os.kill(worker.pid or 0, signal.SIGINT)  # they clean up the stage under way
@@ -136,6 +150,7 @@ def _undisturbed() -> Iterator[None]:
 def _start_worker(threads: int) -> None:
     os.setsid()  # Ctrl-C reaches the parent only, which passes it on once
     signal.signal(signal.SIGINT, _interrupted)  # ignored in what a script starts in the background
+    signal.signal(signal.SIGTERM, _terminated)  # a batch system's to all processes, or the pool's
     signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     use_threads(threads)
@@ -150,14 +165,24 @@ def _interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
 
+def _terminated(*_: object) -> None:
+    """End, after cleaning up; the pool waits for it."""
+    _worker.ending = True
+    if not _worker.busy:
+        os._exit(TERMINATED)
+    raise KeyboardInterrupt
+
+
 def _work(node: Node, settings: Settings) -> bool:
-    _worker.busy = True
     try:
+        _worker.busy = True
         if _worker.stopped:
             raise KeyboardInterrupt
-        return run_node(node, settings)
+        return _run(node, settings)
     finally:
         _worker.busy = False
+        if _worker.ending:
+            os._exit(TERMINATED)
 
 
 def _end_with_parent() -> None:
@@ -167,8 +192,27 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _failure(node: Node, error: BaseException) -> Failed:
-    return Failed(f"stage {node.name} ({node.key}) failed: {type(error).__name__}: {error}")
+def _failure(node: Node, settings: Settings, error: BaseException) -> Failed:
+    refused = disk_problem(error)
+    if refused is None:
+        return Failed(f"stage {node.name} ({node.key}) failed: {type(error).__name__}: {error}")
+    place = os.path.abspath(disk_place(error) or settings.store)
+    return Failed(
+        f"stage {node.name} ({node.key}) could not use {place}: {refused}. What is finished stays, and the same command "
+        f"goes on from there ({type(error).__name__}: {' '.join(str(error).split())})"
+    )
+
+
+def _reported(error: BaseException, settings: Settings, running: Sequence[Node]) -> BaseException:
+    """What is raised for the error of the first of `running`; a worker that is gone takes all of them with it."""
+    if isinstance(error, BrokenProcessPool):
+        names = ", ".join(f"{node.name} ({node.key})" for node in running)
+        return Failed(
+            f"a worker process was killed while these stages ran: {names}. Often memory ran out: use fewer jobs. What "
+            "is finished stays, and the same command goes on from there"
+        )
+    said = (InputError, StoreError, Failed, KeyboardInterrupt)
+    return error if isinstance(error, said) else _failure(running[0], settings, error)
 
 
 class Board:

@@ -10,6 +10,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+from harness.fixtures import undisturbed  # noqa: F401
+from harness.state import COUNTS
+
 REPO = Path(__file__).resolve().parent.parent
 
 # A toy arm cut down to seconds. Its numbers mean nothing; its path is the real one.
@@ -23,6 +26,12 @@ SMOKE = [
     "annotator.dpo_training.epochs=1",
     "alignment.epochs=1",
 ]
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """What the fault tests counted."""
+    for line in COUNTS:
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ REPORT = -1
 
 # Module or package -> layer; the longest prefix counts. validation looks at checkpoints, so it stands above the models.
 LAYERS = {
-    **dict.fromkeys(["errors", "config", "store", "runtime", "tracking", "results"], 0),
+    **dict.fromkeys(["errors", "config", "manifest", "store", "runtime", "tracking", "results"], 0),
     **dict.fromkeys(["weighting", "objectives", "statistics", "calibration"], 1),
     "data": 2,
     "models": 3,
@@ -33,6 +33,8 @@ LAYERS = {
             "cli",
             "validation",
             "method_checks",
+            "explain",
+            "store_tools",
             "bench",
             "own",
         ],

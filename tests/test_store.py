@@ -1,12 +1,18 @@
 """The store: content-addressed, atomic, one computation per key, damage seen."""
 
+import errno
 import json
 import multiprocessing
+import os
+import shutil
 import time
 from pathlib import Path
 
 import pytest
 
+from cwpo import manifest
+from cwpo.errors import disk_place, disk_problem
+from cwpo.manifest import sha256
 from cwpo.store import Store, StoreError, fingerprint, stage_key
 
 
@@ -95,7 +101,7 @@ def test_verify_finds_a_flipped_byte(tmp_path):
     compute(store)
     assert store.verify() == []
     (store.folder("stage", "k") / "out.txt").write_text("hellO")
-    assert [line for line in store.verify() if "out.txt differs" in line]
+    assert [line for line in store.verify() if "out.txt is damaged: it differs" in line]
 
 
 def _slow(folder: Path) -> dict:
@@ -136,3 +142,198 @@ def test_manifest_is_the_last_file_written(tmp_path):
     manifest = json.loads((folder / "manifest.json").read_text())
     assert "manifest.json" not in manifest["files"]
     assert (folder / "manifest.json").stat().st_mtime_ns >= (folder / "out.txt").stat().st_mtime_ns
+
+
+# --- damage --------------------------------------------------------------------------------------------------------
+
+
+def test_a_changed_manifest_is_damage(tmp_path):
+    store = Store(tmp_path)
+    compute(store)
+    file = store.folder("stage", "k") / "manifest.json"
+    file.write_text(file.read_text().replace('"seed": 0', '"seed": 1'))
+    with pytest.raises(
+        StoreError, match=r"manifest\.json is damaged: it differs from what was written; delete"
+    ):
+        store.manifest("stage", "k")
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("{", "it is no JSON"),
+        ("", "it is no JSON"),
+        ("[1]", "it lacks entries"),
+        ('{"a": 1}', "it lacks entries"),
+    ],
+)
+def test_a_manifest_that_is_none_is_damage(tmp_path, text, what):
+    store = Store(tmp_path)
+    compute(store)
+    (store.folder("stage", "k") / "manifest.json").write_text(text)
+    with pytest.raises(StoreError, match=rf"manifest\.json is damaged: {what}"):
+        store.manifest("stage", "k")
+
+
+def test_a_manifest_from_before_there_were_seals_is_read(tmp_path):
+    store = Store(tmp_path)
+    compute(store)
+    file = store.folder("stage", "k") / "manifest.json"
+    old = json.loads(file.read_text())
+    assert len(old.pop("sha256")) == 64
+    file.write_text(json.dumps(old, indent=1) + "\n")
+    assert store.manifest("stage", "k") == old
+    (store.folder("stage", "k") / "out.txt").write_text("hellO")
+    with pytest.raises(StoreError, match=r"out\.txt is damaged"):
+        store.manifest("stage", "k")
+
+
+def test_the_manifest_of_another_stage_is_damage(tmp_path):
+    store = Store(tmp_path)
+    compute(store, "k")
+    compute(store, "l")
+    shutil.copy(store.folder("stage", "l") / "manifest.json", store.folder("stage", "k") / "manifest.json")
+    with pytest.raises(StoreError, match="is damaged: it belongs to stage/l"):
+        store.manifest("stage", "k")
+
+
+def test_a_folder_without_its_manifest_is_not_overwritten(tmp_path):
+    store = Store(tmp_path)
+    compute(store, text="precious")
+    (store.folder("stage", "k") / "manifest.json").unlink()
+    for look in (
+        lambda: store.has("stage", "k"),
+        lambda: compute(store),
+        lambda: store.manifest("stage", "k"),
+    ):
+        with pytest.raises(StoreError, match=r"manifest\.json is missing.*delete .* to compute it again"):
+            look()
+    assert (store.folder("stage", "k") / "out.txt").read_text() == "precious"
+
+
+def test_a_stranger_is_damage_but_not_what_desktops_leave(tmp_path):
+    store = Store(tmp_path)
+    compute(store)
+    (store.folder("stage", "k") / ".DS_Store").write_text("x")
+    assert store.manifest("stage", "k") and store.verify() == []
+    (store.folder("stage", "k") / "config.json").write_text("{}")
+    with pytest.raises(StoreError, match=r"config\.json is damaged: the stage did not write it"):
+        store.manifest("stage", "k")
+
+
+def test_a_file_is_hashed_once_and_again_after_it_changed(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    compute(store)
+    hashed = []
+    monkeypatch.setattr(manifest, "sha256", lambda file: hashed.append(file) or sha256(file))
+    for _ in range(3):
+        store.manifest("stage", "k")
+    assert len(hashed) == 1
+    file = store.folder("stage", "k") / "out.txt"
+    os.utime(file, ns=(1, 1))
+    store.manifest("stage", "k")
+    assert len(hashed) == 2
+
+
+def test_a_dropped_stage_is_computed_again(tmp_path):
+    store = Store(tmp_path)
+    compute(store, text="first")
+    store.drop("stage", "k")
+    assert not store.has("stage", "k") and not any((tmp_path / ".partial").iterdir())
+    assert compute(store, text="second")
+
+
+# --- what killed processes leave ------------------------------------------------------------------------------------
+
+
+def _hold(root: str, ready, finish) -> None:
+    def work(folder: Path) -> dict:
+        (folder / "half").write_text("half")
+        ready.set()
+        finish.wait(30)
+        return {}
+
+    compute(Store(root), "busy", work=work)
+
+
+def test_cleaning_takes_what_the_dead_left_and_nothing_of_the_living(tmp_path):
+    store = Store(tmp_path)
+    context = multiprocessing.get_context("fork")
+    ready, finish = context.Event(), context.Event()
+    living = context.Process(target=_hold, args=(str(tmp_path), ready, finish))
+    living.start()
+    assert ready.wait(30)
+    compute(store, "done")
+    for name in (".partial/stage-dead", ".scratch/stage-done", ".scratch/stage-unfinished"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "part").write_text("x")
+    assert store.held() == ["stage-busy"]
+    store.clean()
+    assert [p.name for p in (tmp_path / ".partial").iterdir()] == ["stage-busy"]
+    assert [p.name for p in (tmp_path / ".scratch").iterdir()] == ["stage-unfinished"]
+    finish.set()
+    living.join()
+    assert store.has("stage", "busy") and store.held() == []
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path):
+    store = Store(tmp_path)
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    doomed = context.Process(target=_hold, args=(str(tmp_path), ready, context.Event()))
+    doomed.start()
+    assert ready.wait(30)
+    doomed.kill()
+    doomed.join()
+    assert (tmp_path / ".partial" / "stage-busy" / "half").is_file()
+    begun = time.monotonic()
+    assert compute(store, "busy")
+    assert time.monotonic() - begun < 5
+    assert sorted(p.name for p in store.folder("stage", "busy").iterdir()) == ["manifest.json", "out.txt"]
+
+
+def test_forgetting_locks_spares_those_that_are_held(tmp_path):
+    store = Store(tmp_path)
+    context = multiprocessing.get_context("fork")
+    ready, finish = context.Event(), context.Event()
+    living = context.Process(target=_hold, args=(str(tmp_path), ready, finish))
+    living.start()
+    assert ready.wait(30)
+    compute(store)
+    store.forget_locks()
+    assert [p.name for p in (tmp_path / ".locks").iterdir()] == ["stage-busy.lock"]
+    finish.set()
+    living.join()
+
+
+# --- what a disk refuses -------------------------------------------------------------------------------------------
+
+
+def test_a_refusal_is_recognised_however_it_is_wrapped():
+    class LibraryError(Exception):
+        pass
+
+    assert disk_problem(OSError(errno.ENOSPC, "x")).startswith("no space is left")
+    assert disk_problem(LibraryError("I/O error: No space left on device (os error 28)")).startswith(
+        "no space"
+    )
+    assert disk_problem(PermissionError(errno.EACCES, "x", "file")).startswith("permission is denied")
+    wrapped = LibraryError("could not save")
+    wrapped.__cause__ = OSError(errno.EROFS, "x", "/some/file")
+    assert disk_problem(wrapped).startswith("it is read-only")
+    assert disk_place(wrapped) == "/some/file"
+    assert disk_problem(ValueError("28")) is None
+    assert disk_problem(FileNotFoundError(errno.ENOENT, "x", "file")) is None
+
+
+def test_a_stage_that_finds_no_space_leaves_nothing(tmp_path):
+    store = Store(tmp_path)
+
+    def fail(folder: Path) -> dict:
+        (folder / "half.txt").write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        compute(store, work=fail)
+    assert not any((tmp_path / ".partial").iterdir()) and store.verify() == []
+    assert compute(store)

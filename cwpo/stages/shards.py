@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pyarrow.parquet as pq
+
+from cwpo.manifest import sha256
+from cwpo.store import remove
 
 SHARD = 20_000  # rows
 
@@ -25,6 +27,7 @@ def map_table(
     """Write `work` of each `rows` (default SHARD) rows of parquet `source` to parquet `target`; returns the rows written.
 
     Finished shards lie in `scratch` until the table is complete; a later call with the same folder goes on from there.
+    Their names carry a digest, so that a damaged one is not taken for finished.
     """
     rows = rows or SHARD
     with pq.ParquetFile(source) as table:
@@ -37,14 +40,29 @@ def map_table(
         scratch.mkdir(parents=True, exist_ok=True)
         shards = []
         for number, batch in enumerate(batches):
-            shard = scratch / f"{number:06d}.parquet"
-            if not shard.is_file():
-                written = shard.with_suffix(".partial")
-                work(batch.to_pandas()).to_parquet(written, index=False)
-                os.replace(written, shard)
-            shards.append(shard)
+            shards.append(_intact(scratch, number) or _write(work(batch.to_pandas()), scratch, number))
             progress(min(total, (number + 1) * rows), total)
     return _join(shards, target)
+
+
+def _intact(scratch: Path, number: int) -> Path | None:
+    """The finished shard of that number; one that is not as it was written is deleted."""
+    for shard in scratch.glob(f"{number:06d}-*.parquet"):
+        if shard.is_file() and shard.name == _name(shard, number):
+            return shard
+        remove(shard)
+    return None
+
+
+def _write(part: pd.DataFrame, scratch: Path, number: int) -> Path:
+    written = scratch / f"{number:06d}.partial"
+    remove(written)
+    part.to_parquet(written, index=False)
+    return written.rename(scratch / _name(written, number))
+
+
+def _name(shard: Path, number: int) -> str:
+    return f"{number:06d}-{sha256(shard)[:16]}.parquet"
 
 
 def _join(shards: list[Path], target: Path) -> int:

@@ -1,0 +1,133 @@
+"""The manifest of a finished stage: how it was made and what it wrote, sealed, and held against what is there.
+
+It is JSON; its last entry `sha256` is the digest of the rest, so that a change to the manifest itself is seen as well.
+Manifests that were written before there were seals are taken as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "manifest.json"
+SEAL = "sha256"
+FIELDS = frozenset(
+    "stage key version config parents seed summary seconds peak_memory_mb host git_commit packages files".split()
+)
+HASHED_ON_USE = 64 * 2**20  # bytes; of larger files only the size is checked on use, a tenth of a second each
+
+_intact: set[tuple[object, ...]] = (
+    set()
+)  # files of this process's stages that were hashed and found as written
+
+
+class StoreError(RuntimeError):
+    """A stage folder is damaged."""
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write `manifest`, which has at least the entries FIELDS, into `folder` with its seal."""
+    (folder / MANIFEST).write_text(_sealed(manifest), encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest without its seal. Raises StoreError for one that is missing or not as it was written."""
+    file = folder / MANIFEST
+    try:
+        text = file.read_bytes().decode()
+        manifest = json.loads(text)
+    except (FileNotFoundError, NotADirectoryError):
+        if not os.path.lexists(folder):
+            raise StoreError(f"{folder} is gone; the same command computes it again") from None
+        raise damaged(folder, f"{file} is missing") from None
+    except IsADirectoryError:
+        raise damaged(folder, f"{file} is damaged: it is a folder") from None
+    except (ValueError, RecursionError):
+        raise damaged(folder, f"{file} is damaged: it is no JSON") from None
+    whole = isinstance(manifest, dict) and manifest.keys() >= FIELDS
+    sealed = whole and SEAL in manifest
+    if not whole or not (sealed or manifest.keys() == FIELDS):
+        raise damaged(folder, f"{file} is damaged: it lacks entries or has unknown ones")
+    manifest.pop(SEAL, None)
+    if sealed and _sealed(manifest) != text:
+        raise damaged(folder, f"{file} is damaged: it differs from what was written")
+    return manifest
+
+
+def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Raise StoreError unless the files are as the manifest says: names, sizes, digests of those up to HASHED_ON_USE.
+
+    A file is hashed once per process as long as its size and times stay.
+    """
+    found = damaged_files(folder, manifest, HASHED_ON_USE)
+    if found:
+        (name, what), *others = found.items()
+        more = f" (and {len(others)} more)" if others else ""
+        raise damaged(folder, f"{folder / name} is damaged: {what}{more}")
+
+
+def damaged_files(folder: Path, manifest: Mapping[str, Any], hashed: float) -> dict[str, str]:
+    """File -> what is wrong with it, {} where all is as written; files of more than `hashed` bytes are not hashed."""
+    found = {}
+    for name, entry in manifest["files"].items():
+        what = _damage(folder / name, entry, hashed)
+        if what:
+            found[name] = what
+    there = {str(file.relative_to(folder)) for file in folder.rglob("*") if not file.is_dir()}
+    for name in sorted(there - {*manifest["files"], MANIFEST}):
+        if not Path(name).name.startswith("."):  # what desktops and network file systems leave
+            found[name] = "the stage did not write it"
+    return found
+
+
+def _damage(file: Path, entry: Mapping[str, Any], hashed: float) -> str | None:
+    try:
+        there = file.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return f"{entry['bytes']} bytes were written, it is missing"
+    if not stat.S_ISREG(there.st_mode):
+        return f"{entry['bytes']} bytes were written, it is {'a folder' if file.is_dir() else 'no file'}"
+    if there.st_size != entry["bytes"]:
+        return f"{entry['bytes']} bytes were written, {there.st_size} are there"
+    if there.st_size > hashed:
+        return None
+    seen = (file, there.st_ino, there.st_size, there.st_mtime_ns, there.st_ctime_ns, entry["sha256"])
+    if hashed == HASHED_ON_USE and seen in _intact:
+        return None
+    if sha256(file) != entry["sha256"]:
+        return "it differs from what was written"
+    _intact.add(seen)
+    return None
+
+
+def sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def exists(folder: Path) -> bool:
+    """Whether a stage is finished. Folders appear complete, so one without its manifest is damaged: StoreError."""
+    if (folder / MANIFEST).is_file():
+        return True
+    # Looked at in this order, a folder that appears meanwhile is not taken for a damaged one.
+    if os.path.lexists(folder) and not (folder / MANIFEST).is_file():
+        raise damaged(folder, f"{folder / MANIFEST} is missing or no file")
+    return False
+
+
+def _sealed(manifest: Mapping[str, Any]) -> str:
+    text = json.dumps(manifest, indent=1)
+    seal = hashlib.sha256(text.encode()).hexdigest()
+    return json.dumps({**manifest, SEAL: seal}, indent=1) + "\n"
+
+
+def damaged(folder: Path, what: str) -> StoreError:
+    """The error that says what is damaged and how to compute the stage in `folder` again."""
+    named = f"{folder.parent.name}/{folder.name}"
+    fix = f"delete {folder}, or run scripts/store.py action=drop stages=[{named}], to compute it again"
+    return StoreError(f"{what}; {fix}")
