@@ -15,7 +15,7 @@ REPORT = -1
 
 # Module or package -> layer; the longest prefix counts. validation looks at checkpoints, so it stands above the models.
 LAYERS = {
-    **dict.fromkeys(["errors", "config", "store", "runtime", "tracking", "results"], 0),
+    **dict.fromkeys(["errors", "config", "store", "runtime", "tracking", "results", "plain", "finite"], 0),
     **dict.fromkeys(["weighting", "objectives", "statistics", "calibration"], 1),
     "data": 2,
     "models": 3,
@@ -33,6 +33,9 @@ LAYERS = {
             "cli",
             "validation",
             "method_checks",
+            "leaf_checks",
+            "command_checks",
+            "foreign_config",
             "bench",
             "own",
         ],
@@ -40,7 +43,9 @@ LAYERS = {
     ),
     "report": REPORT,
 }
-REPORT_MAY_IMPORT = {"errors", "config", "results", "statistics", "store", "runtime", "tracking", "report"}
+REPORT_MAY_IMPORT = {
+    *("errors", "config", "plain", "results", "statistics", "store", "runtime", "tracking", "report"),
+}
 
 
 def name_of(file: Path) -> str:
