@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cwpo.command_checks import check_command
 from cwpo.config import COMMANDS, CONF, Config, register
 from cwpo.errors import InputError
+from cwpo.foreign_config import refuse_code
 from cwpo.leaf_checks import wrong_type
 from cwpo.plain import shown
 from cwpo.validation import nearest
@@ -63,6 +64,7 @@ def entry(main: Callable[[], Any]) -> Callable[[], None]:
         sys.excepthook = _say_traceback
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: clean up, say how to go on
         with plain_words():
+            refuse_code(sys.argv[1:])
             main()
 
     return run

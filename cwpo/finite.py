@@ -14,7 +14,7 @@ def check_finite(values: ArrayLike, names: Sequence[str], what: str) -> None:
     """FloatingPointError that says how many of `what`, (N,), are NaN or infinite and names their pairs, (N,)."""
     broken = ~np.isfinite(np.asarray(values, dtype=np.float64))
     if broken.any():
-        named = [names[i] for i in np.flatnonzero(broken)]
+        named = [names[i] for i in np.flatnonzero(broken).tolist()]
         raise FloatingPointError(
             f"{what} of {len(named)} of {broken.size} pairs are NaN or infinite: {listed(named)}"
         )

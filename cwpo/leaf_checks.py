@@ -103,7 +103,8 @@ def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def _nodes(node: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
     """(dotted key, its container, its name in it) of every value that refers to another."""
-    for name in list(node.keys()) if isinstance(node, DictConfig) else range(len(node)):
+    names: Any = list(node.keys()) if isinstance(node, DictConfig) else range(len(node))
+    for name in names:
         key = f"{path}.{name}" if path else str(name)
         child = node._get_node(name)
         if OmegaConf.is_interpolation(node, name):

@@ -22,16 +22,19 @@ from transformers import (
 )
 
 from cwpo.data.batching import encode_prompts, pad
+from cwpo.finite import check_finite
 
 
 class GumbelSampler(LogitsProcessor):
-    """logits / temperature + Gumbel noise, one generator per row."""
+    """logits / temperature + Gumbel noise, one generator per row. `broken`, (B,), marks rows that had a NaN among them."""
 
     def __init__(self, seeds: Sequence[int], temperature: float) -> None:
         self.generators = [np.random.Generator(np.random.Philox(seed)) for seed in seeds]
         self.temperature = temperature
+        self.broken = torch.zeros(len(seeds), dtype=torch.bool)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        self.broken = self.broken.to(scores.device) | scores.isnan().any(dim=1)
         noise = np.stack([g.gumbel(size=scores.shape[1]) for g in self.generators])
         return scores.float() / self.temperature + torch.from_numpy(noise).to(scores.device, torch.float32)
 
@@ -60,8 +63,13 @@ def sample_responses(
     max_new_tokens: int,
     batch_size: int,
     progress: Callable[[int], Any] = lambda n: None,
+    names: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """One response per prompt, in order: `response` (text), `n_tokens` (EOS included), `truncated` (no EOS in time)."""
+    """One response per prompt, in order: `response` (text), `n_tokens` (EOS included), `truncated` (no EOS in time).
+
+    Raises FloatingPointError, with the prompts' `names` (default: their numbers), where the model's logits are NaN.
+    """
+    names = names or [f"prompt {i}" for i in range(len(prompts))]
     model.eval()
     # Not the checkpoint's own settings: a repetition penalty or top-p there would change the distribution.
     model.generation_config = GenerationConfig(
@@ -75,11 +83,15 @@ def sample_responses(
         rows = order[first : first + batch_size]
         inputs = pad([ids[i] for i in rows], tokenizer.pad_token_id, side="left")
         mask = pad([[1] * len(ids[i]) for i in rows], 0, side="left")
+        sampler = GumbelSampler([seeds[i] for i in rows], temperature)
         output = model.generate(
             input_ids=inputs.to(device),
             attention_mask=mask.to(device),
             max_new_tokens=max_new_tokens,
-            logits_processor=LogitsProcessorList([GumbelSampler([seeds[i] for i in rows], temperature)]),
+            logits_processor=LogitsProcessorList([sampler]),
+        )
+        check_finite(
+            np.where(sampler.broken.cpu().numpy(), np.nan, 0.0), [names[i] for i in rows], "the logits"
         )
         for i, new in zip(rows, output[:, inputs.shape[1] :].tolist(), strict=True):
             ended = tokenizer.eos_token_id in new

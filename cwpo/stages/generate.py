@@ -47,6 +47,7 @@ def run(work: Work) -> dict[str, Any]:
         max_new_tokens=config.generation.max_new_tokens,
         batch_size=config.generation.batch_size,
         progress=progress,
+        names=table["prompt_id"].tolist(),
     )
     table = table.reset_index(drop=True).join(pd.DataFrame(results)).assign(model_tag=config.model_tag)
     columns = ["prompt_id", "prompt", "response", "model_tag", "n_tokens", "truncated"]
