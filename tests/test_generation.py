@@ -1,5 +1,7 @@
 """Sampling: from the right distribution, and each response from its own seed only."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -31,8 +33,8 @@ class Fixed(torch.nn.Module):
         super().__init__()
         self.new, self.weight = torch.tensor(new), torch.nn.Parameter(torch.zeros(1))
 
-    def generate(self, input_ids, **kwargs):
-        return torch.cat([input_ids, self.new], dim=1)
+    def generate(self, input_ids, max_new_tokens, **kwargs):
+        return SimpleNamespace(sequences=torch.cat([input_ids, self.new[:, :max_new_tokens]], dim=1))
 
 
 def test_a_sample_is_the_same_alone_and_in_any_batch(model):
@@ -40,7 +42,27 @@ def test_a_sample_is_the_same_alone_and_in_any_batch(model):
     assert len({row["response"] for row in together}) == len(PROMPTS)
     assert together == [sample(model, [p], [s])[0] for p, s in zip(PROMPTS, SEEDS)]
     assert together == sample(model, batch_size=5)
+    assert together == sample(model, token_budget=20)
     assert together == sample(model, PROMPTS[::-1], SEEDS[::-1])[::-1]
+
+
+def test_rows_that_end_leave_the_batch_and_the_others_do_not_notice(model, monkeypatch):
+    seeds = [prompt_seed(0, "test", str(i)) for i in range(20)]
+    sizes, whole = [], type(model).forward
+    monkeypatch.setattr(
+        type(model), "forward", lambda self, **k: sizes.append(len(k["input_ids"])) or whole(self, **k)
+    )
+    samples, sized = [], []
+    for few in (100, 3):
+        monkeypatch.setattr("cwpo.models.generation.ROUND", few)
+        samples.append(sample(model, PROMPTS * 4, seeds, max_new_tokens=20, batch_size=20))
+        sized.append(sizes.copy())
+        sizes.clear()
+    assert samples[0] == samples[1]
+    assert len({row["n_tokens"] for row in samples[0]}) > 3
+    assert set(sized[0]) == {20}
+    assert sized[1] == sorted(sized[1], reverse=True)
+    assert sized[1][-1] < 20
 
 
 def test_another_seed_gives_another_sample(model):
@@ -104,7 +126,7 @@ def test_a_response_ends_at_eos_and_counts_it():
 
 
 def test_a_response_without_eos_in_time_is_truncated():
-    assert sample(Fixed([[GOOD, GOOD, GOOD]]), ["ask"], [0]) == [
+    assert sample(Fixed([[GOOD, GOOD, GOOD]]), ["ask"], [0], max_new_tokens=3) == [
         {"response": "good good good", "n_tokens": 3, "truncated": True}
     ]
 

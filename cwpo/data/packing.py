@@ -14,9 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-ROW_TOKENS = (
-    64  # pairs are put together into rows of about this many tokens; longer pairs have a row of their own
-)
+ROW_TOKENS = 32  # short pairs share rows of about so many tokens: wider ones waste attention, narrower ones are padding
 
 
 @dataclass(frozen=True)

@@ -23,18 +23,29 @@ from transformers import (
 
 from cwpo.data.batching import encode_prompts, pad
 from cwpo.finite import check_finite
+from cwpo.models.logprobs import scoring_batches
+
+ROUND = 4  # at least so many tokens, or ROUNDS a response, are drawn before ended rows leave the batch
+ROUNDS = 16
 
 
 class GumbelSampler(LogitsProcessor):
-    """logits / temperature + Gumbel noise, one generator per row. `broken`, (B,), marks rows that had a NaN among them."""
+    """logits / temperature + Gumbel noise, one generator per row. `broken`, (B,), marks rows that had a NaN."""
 
     def __init__(self, seeds: Sequence[int], temperature: float) -> None:
         self.generators = [np.random.Generator(np.random.Philox(seed)) for seed in seeds]
         self.temperature = temperature
         self.broken = torch.zeros(len(seeds), dtype=torch.bool)
+        self.rows = torch.arange(len(seeds))
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows only."""
+        self.generators = [self.generators[row] for row in rows]
+        self.rows = self.rows[torch.tensor(rows, device=self.rows.device)]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        self.broken = self.broken.to(scores.device) | scores.isnan().any(dim=1)
+        self.broken, self.rows = self.broken.to(scores.device), self.rows.to(scores.device)
+        self.broken[self.rows] |= scores.isnan().any(dim=1)
         noise = np.stack([g.gumbel(size=scores.shape[1]) for g in self.generators])
         return scores.float() / self.temperature + torch.from_numpy(noise).to(scores.device, torch.float32)
 
@@ -62,11 +73,13 @@ def sample_responses(
     temperature: float,
     max_new_tokens: int,
     batch_size: int,
+    token_budget: int | None = None,
     progress: Callable[[int], Any] = lambda n: None,
     names: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
     """One response per prompt, in order: `response` (text), `n_tokens` (EOS included), `truncated` (no EOS in time).
 
+    Prompts of like length come together: `batch_size` of them, or with a token budget as many as fit with their responses.
     Raises FloatingPointError, with the prompts' `names` (default: their numbers), where the model's logits are NaN.
     """
     names = names or [f"prompt {i}" for i in range(len(prompts))]
@@ -78,28 +91,52 @@ def sample_responses(
     device = next(model.parameters()).device
     ids = encode_prompts(tokenizer, prompts)
     results: list[dict[str, Any]] = [{} for _ in prompts]
-    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-    for first in range(0, len(order), batch_size):
-        rows = order[first : first + batch_size]
+    for rows in scoring_batches([len(row) + max_new_tokens for row in ids], batch_size, token_budget):
         inputs = pad([ids[i] for i in rows], tokenizer.pad_token_id, side="left")
         mask = pad([[1] * len(ids[i]) for i in rows], 0, side="left")
         sampler = GumbelSampler([seeds[i] for i in rows], temperature)
-        output = model.generate(
-            input_ids=inputs.to(device),
-            attention_mask=mask.to(device),
-            max_new_tokens=max_new_tokens,
-            logits_processor=LogitsProcessorList([sampler]),
+        drawn = _draw(
+            model, inputs.to(device), mask.to(device), sampler, tokenizer.eos_token_id, max_new_tokens
         )
-        check_finite(
-            np.where(sampler.broken.cpu().numpy(), np.nan, 0.0), [names[i] for i in rows], "the logits"
-        )
-        for i, new in zip(rows, output[:, inputs.shape[1] :].tolist(), strict=True):
-            ended = tokenizer.eos_token_id in new
-            tokens = new[: new.index(tokenizer.eos_token_id)] if ended else new
+        broken = np.where(sampler.broken.cpu().numpy(), np.nan, 0.0)
+        check_finite(broken, [names[i] for i in rows], "the logits")
+        for i, new in zip(rows, drawn, strict=True):
+            ended = new[-1] == tokenizer.eos_token_id
             results[i] = {
-                "response": tokenizer.decode(tokens, skip_special_tokens=True),
-                "n_tokens": len(tokens) + ended,
+                "response": tokenizer.decode(new[:-1] if ended else new, skip_special_tokens=True),
+                "n_tokens": len(new),
                 "truncated": not ended,
             }
         progress(len(rows))
     return results
+
+
+def _draw(
+    model: PreTrainedModel, inputs: Tensor, mask: Tensor, sampler: GumbelSampler, eos: int, most: int
+) -> list[list[int]]:
+    """New tokens of each row, up to and including EOS, `most` at most. Rows that have ended leave the batch."""
+    new: list[list[int]] = [[] for _ in inputs]
+    rows = list(range(len(inputs)))
+    cache = None
+    while True:
+        output = model.generate(
+            input_ids=inputs,
+            attention_mask=mask,
+            past_key_values=cache,
+            max_new_tokens=min(max(ROUND, most // ROUNDS), most - len(new[rows[0]])),
+            logits_processor=LogitsProcessorList([sampler]),
+            return_dict_in_generate=True,
+        )
+        tokens = output.sequences[:, inputs.shape[1] :]
+        for row, fresh in zip(rows, tokens.tolist(), strict=True):
+            new[row] += fresh[: fresh.index(eos) + 1] if eos in fresh else fresh
+        going = [i for i, row in enumerate(rows) if new[row][-1] != eos and len(new[row]) < most]
+        if not going:
+            return new
+        kept = torch.tensor(going, device=inputs.device)
+        cache = output.past_key_values
+        cache.batch_select_indices(kept)
+        inputs = output.sequences[kept]
+        mask = torch.cat([mask[kept], torch.ones_like(tokens[kept])], dim=1)
+        sampler.keep(going)
+        rows = [rows[i] for i in going]

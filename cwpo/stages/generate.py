@@ -46,6 +46,7 @@ def run(work: Work) -> dict[str, Any]:
         temperature=config.generation.temperature,
         max_new_tokens=config.generation.max_new_tokens,
         batch_size=config.generation.batch_size,
+        token_budget=work.token_budget,
         progress=progress,
         names=table["prompt_id"].tolist(),
     )

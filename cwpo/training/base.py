@@ -23,6 +23,8 @@ from transformers import (
 from cwpo.errors import InputError
 from cwpo.finite import listed
 
+FASTEST = {"adamw_torch": "adamw_torch_fused"}  # the same update in one pass over the parameters
+
 
 class Rows(Dataset):
     """A list of examples as a torch Dataset."""
@@ -188,7 +190,7 @@ def training_arguments(
         warmup_steps=config.warmup_steps,
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
-        optim=config.optimizer,
+        optim=FASTEST.get(config.optimizer, config.optimizer),
         activation_checkpointing=config.gradient_checkpointing,
         logging_steps=max(1, round(steps / 20)),
         save_strategy="no",
