@@ -9,15 +9,22 @@ import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import TracebackType
 from typing import Any
 
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from cwpo.command_checks import check_command
 from cwpo.config import COMMANDS, CONF, Config, register
 from cwpo.errors import InputError, disk_place, disk_problem
+from cwpo.foreign_config import refuse_code
+from cwpo.leaf_checks import wrong_type
+from cwpo.plain import shown
 from cwpo.validation import nearest
 
 INTERRUPTED = 130
@@ -34,9 +41,13 @@ def plain_words() -> Iterator[None]:
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(_say(explain(error), 2))
     except ValueError as error:
+        if _is_hydra(error):
+            sys.exit(_say(explain(error), 2))
         if not _is_input(error):
             raise
-        sys.exit(_say("\n".join(f"error: {line}" for line in str(error).splitlines()), 2))
+        # A line break in a name or value must not start a line that looks like ours.
+        problems = getattr(error, "problems", [str(error)])
+        sys.exit(_say("\n".join("error: " + problem.replace("\n", "\\n") for problem in problems), 2))
     except RuntimeError as error:
         if type(error).__module__.split(".")[0] != "cwpo":
             raise
@@ -54,22 +65,36 @@ def entry(main: Callable[[], Any]) -> Callable[[], None]:
     def run() -> None:
         register()
         os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of Hydra's own report and exit code 1
+        sys.excepthook = _say_traceback
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: clean up, say how to go on
         with plain_words():
+            refuse_code(sys.argv[1:])
             main()
 
     return run
 
 
 def job(task: Callable[[Any], None]) -> Callable[[Any], None]:
-    """A Hydra task whose errors are put in plain words before Hydra adds its own to them."""
+    """A Hydra task whose errors are put in plain words before Hydra adds its own to them.
+
+    The configuration of a command other than a run is checked first.
+    """
 
     @functools.wraps(task)
     def run(cfg: Any) -> None:
         with plain_words():
+            for command, schema in COMMANDS.items():
+                if OmegaConf.get_type(cfg) is schema:
+                    check_command(cfg, command)
             task(cfg)
 
     return run
+
+
+def _is_hydra(error: BaseException) -> bool:
+    """Whether a ValueError was raised while Hydra read the command line."""
+    last = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(last) and last[-1].partition(".")[0] in ("hydra", "omegaconf", "antlr4")
 
 
 def _is_input(error: BaseException) -> bool:
@@ -77,13 +102,19 @@ def _is_input(error: BaseException) -> bool:
 
 
 def _say(text: str, code: int) -> int:
-    print(text, file=sys.stderr)
+    print(shown(text), file=sys.stderr)
     return code
+
+
+def _say_traceback(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+    sys.stderr.write(shown("".join(traceback.format_exception(kind, error, where))))
 
 
 def explain(error: Exception) -> str:
     """A Hydra or OmegaConf error as one message with the nearest valid keys or values."""
     text = str(error)
+    if text.startswith("Config group override must be"):
+        return f"error: {', '.join(groups())} name a file of conf/; none of them can be null or anything but a name"
     if error.__cause__ is not None and isinstance(error.__cause__, OmegaConfBaseException):
         text += "\n" + str(error.__cause__)
     found = re.search(r"[Cc]ould not find '([^'/]+)/([^']*)'", text)
@@ -112,7 +143,7 @@ def explain(error: Exception) -> str:
         return f'error: cannot read {found.group(1)!r}; quote what holds a = inside a list: \'overrides=["seed=0","method=cw_po"]\''
     found = re.search(r"Error merging override (.+)\n(.+)", text)
     if found:
-        return f"error: {found.group(1)} cannot be set: {found.group(2).strip()}"
+        return "error: " + wrong_type(found.group(1), found.group(2).strip())
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     kept = [
         line

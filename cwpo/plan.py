@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -21,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cwpo.config import CONF, register
 from cwpo.errors import InputError
 from cwpo.manifest import StoreError, read_manifest
+from cwpo.leaf_checks import wrong_type
 from cwpo.pipeline import STAGES, Node, arm, wanted
 from cwpo.store import Store
 from cwpo.validation import check_config
@@ -58,7 +60,7 @@ def expand(overrides: Sequence[str], seeds: Sequence[int] | None = None) -> list
     names the same key. `seeds` replaces the sweep over seeds. Raises InputError with every arm's problems.
     """
     register()
-    with _composing():
+    with composing():
         parser = OverridesParser.create()
         given = parser.parse_overrides(list(overrides))
         fixed = [str(o.input_line) for o in given if not o.is_sweep_override()]
@@ -89,7 +91,7 @@ def expand(overrides: Sequence[str], seeds: Sequence[int] | None = None) -> list
     for cfg in composed:
         for point in _points(cfg, points):
             try:
-                for made in _over_seeds(_with_values(cfg, point), points.get("seed", [])):
+                for made in _over_seeds(with_values(cfg, point), points.get("seed", [])):
                     arms.setdefault(made.key, made)
             except InputError as error:
                 problems |= dict.fromkeys(error.problems)
@@ -109,18 +111,18 @@ def _over_seeds(cfg: DictConfig, seeds: Sequence[Override]) -> Iterator[Arm]:
     if not seeds:
         yield Arm.of(cfg)
         return
-    configs = [_with_values(cfg, [seed]) for seed in seeds]
+    configs = [with_values(cfg, [seed]) for seed in seeds]
     check_config(min(configs, key=lambda c: c.seed), STAGES)
     yield from map(Arm.of_checked, configs)
 
 
 @contextmanager
-def _composing() -> Iterator[None]:
+def composing(folder: Path = CONF) -> Iterator[None]:
     """Hydra's compose over conf/, also inside a command that Hydra itself runs."""
     outer = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
+        with initialize_config_dir(str(folder), version_base="1.3"):
             yield
     finally:
         GlobalHydra.instance().clear()
@@ -173,7 +175,7 @@ def _writes_only_its_node(group: str, choices: Sequence[str]) -> bool:
     )
 
 
-def _with_values(cfg: DictConfig, overrides: Sequence[Override]) -> DictConfig:
+def with_values(cfg: DictConfig, overrides: Sequence[Override]) -> DictConfig:
     """A copy with plain values set. Composing is the slow part, and only groups need it."""
     cfg = copy.deepcopy(cfg)
     for override in overrides:
@@ -181,7 +183,7 @@ def _with_values(cfg: DictConfig, overrides: Sequence[Override]) -> DictConfig:
             OmegaConf.update(cfg, override.get_key_element(), override.value(), force_add=False)
         except OmegaConfBaseException as error:
             reason = str(error).splitlines()[0]
-            raise InputError(f"{override.input_line} cannot be set: {reason}") from error
+            raise InputError(wrong_type(str(override.input_line), reason)) from error
     return cfg
 
 

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import os
+import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -48,12 +49,14 @@ EMBEDDING_COLUMNS = "data strong seed source pair_id x y".split()
 TEXT = ("run_key", "prompt_id", "pair_id", "git_commit", "experiment", "prompts", "rewards", "rewards_sft")
 IDENTITY = ("experiment", "run_key", "prompt_id", "pair_id", "source", "low")
 POINTS = ["data", "strong", "seed", "source"]  # what rows without a run key belong to
+NAME = re.compile(r"(?!\.)[^/\\\x00-\x1f]{1,100}")  # of an experiment
 UNROUNDED = ("learning_rate",)  # 6 decimals would lose digits of 2.5e-7
 AGAIN = "delete it and run `make reproduce` again, which takes everything finished from the store"
 UNREADABLE = (
     pd.errors.EmptyDataError,
     pd.errors.ParserError,
     UnicodeDecodeError,
+    OverflowError,
     EOFError,
     gzip.BadGzipFile,
     zlib.error,
@@ -71,7 +74,8 @@ def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """
     text = dict.fromkeys(TEXT, str)
     try:
-        frame = pd.read_csv(path, dtype=text)
+        # Only blanks are missing: "null" and "NA" may be what a model said.
+        frame = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
     except UNREADABLE as error:
         raise ResultsError(f"{path} is empty or damaged ({str(error).rstrip('.')}); {AGAIN}") from error
     missing = [name for name in columns if name not in frame]
@@ -88,6 +92,13 @@ def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         raise ResultsError(
             f"{path} has the same {' and '.join(identity)} more than once: lines {lines}; delete the extra rows"
         )
+    if "experiment" in columns:
+        wrong = [name for name in map(str, frame["experiment"].unique()) if not NAME.fullmatch(name)]
+        if wrong:
+            raise ResultsError(
+                f"{path} has the experiment {wrong[0]!r}; a name becomes that of a file: no slash, no dot at the start, at most 100 "
+                "characters"
+            )
     if "scale" in columns and len(frame) and set(frame["scale"]) != {path.parent.name}:
         raise ResultsError(
             f"{path} mixes scales: {', '.join(sorted(set(map(str, frame['scale']))))}; only {path.parent.name} belongs there; "

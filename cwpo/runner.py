@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -156,10 +156,13 @@ def experiments(name: str) -> list[str]:
     return names
 
 
-def seeds_of(experiment: str, given: Iterable[int] | None) -> list[int] | None:
+def seeds_of(experiment: str, given: object) -> list[int] | None:
     """The seeds asked for; else three for the core; None: those of the experiments' files."""
     if given is not None:
-        return list(given)
+        seeds = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else []
+        if not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
+            raise InputError(f"seeds={given} must be a list of whole numbers from 0, e.g. seeds=[0,1,2]")
+        return seeds
     return list(CORE_SEEDS) if experiment == "core" else None
 
 

@@ -5,6 +5,8 @@ import os
 import resource
 import sys
 
+from cwpo.errors import InputError
+
 
 def use_threads(threads: int) -> None:
     """Give this process `threads` CPU threads; on a busy small machine one each is far faster than two each."""
@@ -37,11 +39,23 @@ def spare_collector() -> None:
 
 
 def pick_device(name: str) -> str:
-    """`auto` means cuda, else mps, else cpu; anything else is taken as it is."""
-    if name != "auto":
+    """`auto` means cuda, else mps, else cpu. Raises InputError for a device that this machine does not have."""
+    if name == "cpu":
         return name
     import torch
 
+    if name != "auto":
+        kind, _, number = name.partition(":")
+        there = (
+            torch.backends.mps.is_available()
+            if kind == "mps"
+            else torch.cuda.device_count() > int(number or 0)
+        )
+        if not there:
+            raise InputError(
+                f"device={name} is not there: torch finds no such device; use device=auto or cpu"
+            )
+        return name
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -188,6 +188,8 @@ def principal_plane(points: ArrayLike) -> Callable[[ArrayLike], Floats]:
     x = np.asarray(points, dtype=np.float64)
     if x.ndim != 2 or min(x.shape) < 2:
         raise ValueError(f"a plane needs at least 2 points of at least 2 dimensions; got shape {x.shape}")
+    if not np.isfinite(x).all():
+        raise ValueError(f"{int((~np.isfinite(x)).sum())} of {x.size} coordinates are NaN or infinite")
     centre = x.mean(axis=0)
     axes = np.linalg.svd(x - centre, full_matrices=False)[2][:2]
     axes = axes * np.sign(axes[[0, 1], np.abs(axes).argmax(axis=1)])[:, None]
@@ -198,11 +200,15 @@ def mean_shift(points: ArrayLike, others: ArrayLike) -> float:
     """Distance between the means of two clouds, (N, D) and (M, D), over the spread of the first.
 
     The spread is the root mean square distance of `points` from their mean: two draws of N points from one distribution
-    are about sqrt(2 / N) apart.
+    are about sqrt(2 / N) apart. Raises ValueError for an empty cloud, coordinates that are not finite, or no spread at all.
     """
     x, y = np.asarray(points, dtype=np.float64), np.asarray(others, dtype=np.float64)
+    if x.ndim != 2 or y.ndim != 2 or not len(x) or not len(y) or x.shape[1] != y.shape[1]:
+        raise ValueError(f"two clouds of one dimension are needed; got shapes {x.shape} and {y.shape}")
     centre = x.mean(axis=0)
     spread = np.sqrt(((x - centre) ** 2).sum(axis=1).mean())
+    if not (spread > 0 and np.isfinite(spread) and np.isfinite(y).all()):
+        raise ValueError(f"the spread of {len(x)} points is {spread}; distances cannot be measured in it")
     return float(np.linalg.norm(y.mean(axis=0) - centre) / spread)
 
 

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from cwpo.config import CONF, Config
 from cwpo.errors import InputError
+from cwpo.leaf_checks import unreadable, with_leaf_problems
 from cwpo.method_checks import LABELS, REWARDS, method_problems, online_problems
 
 CHOICES = {
@@ -74,9 +75,9 @@ def check_config(cfg: DictConfig, stages: Iterable[str]) -> None:
     unknown = list(_unknown(cfg, Config))
     if unknown:
         raise InputError(unknown)
-    missing = sorted(OmegaConf.missing_keys(cfg))
-    if missing:
-        raise InputError([f"{key} is required: set {key}=..." for key in missing])
+    none = unreadable(cfg)
+    if none:
+        raise InputError(none)
     problems = [
         *_choices(cfg, stages),
         *_ranges(cfg),
@@ -86,6 +87,7 @@ def check_config(cfg: DictConfig, stages: Iterable[str]) -> None:
         *_gold(cfg),
         *_data(cfg),
     ]
+    problems = with_leaf_problems(cfg, problems)
     problems += _models(cfg, ask_hub=not problems)
     if problems:
         raise InputError(problems)
@@ -110,20 +112,18 @@ def _choices(cfg: DictConfig, stages: Iterable[str]) -> list[str]:
     ]
     if cfg.until is not None and cfg.until not in stages:
         problems.append(f"until={cfg.until} is no stage; {nearest(cfg.until, stages)}")
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", cfg.device):
-        problems.append(
-            f"device={cfg.device} is unknown; {nearest(cfg.device, ('auto', 'cpu', 'cuda', 'cuda:<number>', 'mps'))}"
-        )
+    problems += device_problems(cfg.device)
     if cfg.lora.enabled and find_spec("peft") is None:
         problems.append(
             "lora.enabled=true needs the package peft; pip install 'cwpo[lora]', or use lora.enabled=false"
         )
-    for group in _trainings(cfg):
-        scheduler = OmegaConf.select(cfg, f"{group}.scheduler")
-        if scheduler not in SCHEDULERS:
-            problems.append(f"{group}.scheduler={scheduler} is unknown; {nearest(scheduler, SCHEDULERS)}")
-        problems += _optimizer(f"{group}.optimizer", OmegaConf.select(cfg, f"{group}.optimizer"))
     return problems
+
+
+def device_problems(device: str) -> list[str]:
+    if re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", device):
+        return []
+    return [f"device={device} is unknown; {nearest(device, ('auto', 'cpu', 'cuda', 'cuda:<number>', 'mps'))}"]
 
 
 def _trainings(cfg: DictConfig) -> list[str]:
@@ -144,7 +144,7 @@ def _ranges(cfg: DictConfig) -> list[str]:
 
     def need(key: str, ok: Any, what: str) -> None:
         value = OmegaConf.select(cfg, key)
-        if value is not None and not (math.isfinite(value) and ok(value)):
+        if value is not None and not (-math.inf < value < math.inf and ok(value)):
             problems.append(f"{key}={value} must be {what}")
 
     for key in OPEN_UNIT:
@@ -157,23 +157,38 @@ def _ranges(cfg: DictConfig) -> list[str]:
         need(key, lambda v: 0 <= v < 0.5, "in [0, 0.5)")
     need("labeled.own_share", lambda v: 0 <= v <= 1, "in [0, 1]")
     need("labeled.poison_fraction", lambda v: 0 <= v < 1, "in [0, 1)")
-    total = cfg.human_fraction + cfg.unlabeled_fraction if cfg.unlabeled_fraction else 0
-    if total > 1 + 1e-9:
+    total = cfg.human_fraction + (cfg.unlabeled_fraction or 0)
+    if not problems and total > 1 + 1e-9:
         problems.append(
             f"human_fraction={cfg.human_fraction} and unlabeled_fraction={cfg.unlabeled_fraction} are {total:g} together; they are "
             "shares of the same training pairs, so at most 1"
         )
     for group in _trainings(cfg):
-        for leaf in ("epochs", "learning_rate", "batch_size", "micro_batch_size", "max_grad_norm"):
-            need(f"{group}.{leaf}", lambda v: v > 0, "positive")
-        for leaf in ("warmup_steps", "weight_decay"):
-            need(f"{group}.{leaf}", lambda v: v >= 0, "at least 0")
-        part = OmegaConf.select(cfg, group)
-        if part.micro_batch_size and part.batch_size % part.micro_batch_size:
-            problems.append(
-                f"{group}.micro_batch_size={part.micro_batch_size} must divide {group}.batch_size={part.batch_size}"
-            )
+        problems += training_problems(cfg, group)
     return problems
+
+
+def training_problems(cfg: DictConfig, group: str) -> list[str]:
+    """Of a TrainingConfig at the dotted key `group`."""
+    part = OmegaConf.select(cfg, group)
+    problems = [
+        f"{group}.{leaf}={part[leaf]} must be positive"
+        for leaf in ("epochs", "learning_rate", "batch_size", "micro_batch_size", "max_grad_norm")
+        if part[leaf] is not None and not 0 < part[leaf] < math.inf
+    ]
+    problems += [
+        f"{group}.{leaf}={part[leaf]} must be at least 0"
+        for leaf in ("warmup_steps", "weight_decay")
+        if not 0 <= part[leaf] < math.inf
+    ]
+    micro = part.micro_batch_size
+    if micro and micro > 0 and part.batch_size % micro:
+        problems.append(f"{group}.micro_batch_size={micro} must divide {group}.batch_size={part.batch_size}")
+    if part.scheduler not in SCHEDULERS:
+        problems.append(
+            f"{group}.scheduler={part.scheduler} is unknown; {nearest(part.scheduler, SCHEDULERS)}"
+        )
+    return problems + _optimizer(f"{group}.optimizer", part.optimizer)
 
 
 def _labeled(cfg: DictConfig) -> list[str]:

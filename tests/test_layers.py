@@ -15,7 +15,9 @@ REPORT = -1
 
 # Module or package -> layer; the longest prefix counts. validation looks at checkpoints, so it stands above the models.
 LAYERS = {
-    **dict.fromkeys(["errors", "config", "manifest", "store", "runtime", "tracking", "results"], 0),
+    **dict.fromkeys(
+        ["errors", "config", "manifest", "store", "runtime", "tracking", "results", "plain", "finite"], 0
+    ),
     **dict.fromkeys(["weighting", "objectives", "statistics", "calibration"], 1),
     "data": 2,
     "models": 3,
@@ -35,6 +37,9 @@ LAYERS = {
             "method_checks",
             "explain",
             "store_tools",
+            "leaf_checks",
+            "command_checks",
+            "foreign_config",
             "bench",
             "own",
         ],
@@ -42,7 +47,9 @@ LAYERS = {
     ),
     "report": REPORT,
 }
-REPORT_MAY_IMPORT = {"errors", "config", "results", "statistics", "store", "runtime", "tracking", "report"}
+REPORT_MAY_IMPORT = {
+    *("errors", "config", "plain", "results", "statistics", "store", "runtime", "tracking", "report"),
+}
 
 
 def name_of(file: Path) -> str:

@@ -90,7 +90,7 @@ class MicroBatches:
     collator: SequenceCollator | PairCollator
     budget: int
 
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, torch.Tensor]]]:
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
         parts = fill_budget([self.collator.tokens(row) for row in rows], self.budget)
         return {"micro": [self.collator([rows[i] for i in part]) for part in parts]}
 
@@ -104,7 +104,7 @@ def within_budget(
 
 @dataclass(frozen=True)
 class SequenceCollator:
-    """Batches of {"ids", "start"} rows for language modelling on the response tokens."""
+    """Batches of {"ids", "start"} rows for language modelling on the response tokens; with `pair_id` where rows have it."""
 
     pad_id: int
 
@@ -112,8 +112,8 @@ class SequenceCollator:
         """Tokens the model computes for a row."""
         return len(row["ids"])
 
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        return collate_sequences([(row["ids"], row["start"]) for row in rows], self.pad_id)
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        return collate_sequences([(row["ids"], row["start"]) for row in rows], self.pad_id) | _names(rows)
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,8 @@ class PairCollator:
     """Batches of pairs: chosen rows first, then rejected rows, so row i pairs with row i + B.
 
     Rows hold chosen_ids, chosen_start, rejected_ids, rejected_start and floats named in `floats`, which become (B,)
-    tensors. `packed` gives the rows of cwpo.data.packing instead of padded sequences.
+    tensors. `packed` gives the rows of cwpo.data.packing instead of padded sequences. Where rows have a `pair_id`, so has
+    the batch: a list, by which a batch that goes wrong can be named.
     """
 
     pad_id: int
@@ -133,15 +134,26 @@ class PairCollator:
         chosen, rejected = len(row["chosen_ids"]), len(row["rejected_ids"])
         return chosen + rejected - row["chosen_start"] if self.packed else 2 * max(chosen, rejected)
 
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if self.packed:
-            return pack_pairs(rows, self.pad_id) | self._numbers(rows)
+            return pack_pairs(rows, self.pad_id) | self._numbers(rows) | _names(rows)
         sequences = [(row["chosen_ids"], row["chosen_start"]) for row in rows]
         sequences += [(row["rejected_ids"], row["rejected_start"]) for row in rows]
-        return collate_sequences(sequences, self.pad_id) | self._numbers(rows)
+        return collate_sequences(sequences, self.pad_id) | self._numbers(rows) | _names(rows)
 
     def _numbers(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         return {name: torch.tensor([row[name] for row in rows], dtype=torch.float32) for name in self.floats}
+
+
+def _names(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    return {"pair_id": [row["pair_id"] for row in rows]} if "pair_id" in rows[0] else {}
+
+
+def named(rows: list[dict[str, Any]], pair_ids: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows, each with its `pair_id`."""
+    for row, pair_id in zip(rows, pair_ids, strict=True):
+        row["pair_id"] = pair_id
+    return rows
 
 
 def encode_pairs(

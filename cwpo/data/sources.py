@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cwpo.data.lines import json_lines
 from cwpo.data.splits import assign_splits
 from cwpo.errors import InputError
 
@@ -155,7 +154,7 @@ def _records(data: Any) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     for path in paths:
         file = Path(path).expanduser()
         if file.is_file():
-            for number, record in _json_lines(file):
+            for number, record in json_lines(file):
                 yield f"{file}:{number}", data.name if len(paths) == 1 else _domain(file), record
         else:
             yield from _hub_records(path, data)
@@ -180,28 +179,6 @@ def _hub_records(path: str, data: Any) -> Iterator[tuple[str, str, Mapping[str, 
             ) from error
         for number, record in enumerate(table):
             yield f"{path}/{folder or ''}#{number}", folder or data.name, record
-
-
-def _json_lines(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    opener = gzip.open if file.suffix == ".gz" else open
-    with opener(file, "rt", encoding="utf-8-sig") as lines:  # -sig: some editors put a byte order mark first
-        try:
-            for number, line in enumerate(lines, start=1):
-                if not line.strip():
-                    continue
-                try:
-                    record = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise InputError(
-                        f"{file} line {number} is not JSON: {error.msg} at column {error.colno}"
-                    ) from error
-                if not isinstance(record, dict):
-                    raise InputError(
-                        f"{file} line {number} is a JSON {type(record).__name__}; one object a line is needed"
-                    )
-                yield number, record
-        except (UnicodeDecodeError, gzip.BadGzipFile, zlib.error, EOFError) as error:
-            raise InputError(f"{file} cannot be read as UTF-8 JSON lines: {error}") from error
 
 
 def _renamed(record: Mapping[str, Any], columns: Mapping[str, str], where: str) -> Mapping[str, Any]:

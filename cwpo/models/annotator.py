@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from cwpo.data.batching import pad
 from cwpo.models.logprobs import scoring_batches
-from cwpo.models.policy import no_dropout
+from cwpo.models.policy import load_weights, no_dropout, read_config
 
 
 def new_annotator(
@@ -35,17 +35,9 @@ def load_annotator(path: str | Path, *, pad_id: int, device: str = "cpu") -> Pre
 
 
 def _load(path: str | Path, revision: str | None, pad_id: int) -> PreTrainedModel:
-    config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
-    return AutoModelForSequenceClassification.from_pretrained(
-        path,
-        revision=revision,
-        num_labels=1,
-        pad_token_id=pad_id,
-        dtype=torch.float32,
-        use_safetensors=True,
-        trust_remote_code=False,
-        **no_dropout(config),
-    )
+    settings = {"num_labels": 1, "pad_token_id": pad_id, "dtype": torch.float32}
+    settings |= no_dropout(read_config(path, revision))
+    return load_weights(AutoModelForSequenceClassification, path, revision, **settings)
 
 
 def response_scores(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

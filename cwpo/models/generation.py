@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from cwpo.data.batching import encode_prompts, pad
+from cwpo.finite import check_finite
 from cwpo.models.logprobs import scoring_batches
 
 ROUND = 4  # at least so many tokens, or ROUNDS a response, are drawn before ended rows leave the batch
@@ -29,17 +30,22 @@ ROUNDS = 16
 
 
 class GumbelSampler(LogitsProcessor):
-    """logits / temperature + Gumbel noise, one generator per row."""
+    """logits / temperature + Gumbel noise, one generator per row. `broken`, (B,), marks rows that had a NaN."""
 
     def __init__(self, seeds: Sequence[int], temperature: float) -> None:
         self.generators = [np.random.Generator(np.random.Philox(seed)) for seed in seeds]
         self.temperature = temperature
+        self.broken = torch.zeros(len(seeds), dtype=torch.bool)
+        self.rows = torch.arange(len(seeds))
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows only."""
         self.generators = [self.generators[row] for row in rows]
+        self.rows = self.rows[torch.tensor(rows, device=self.rows.device)]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        self.broken, self.rows = self.broken.to(scores.device), self.rows.to(scores.device)
+        self.broken[self.rows] |= scores.isnan().any(dim=1)
         noise = np.stack([g.gumbel(size=scores.shape[1]) for g in self.generators])
         return scores.float() / self.temperature + torch.from_numpy(noise).to(scores.device, torch.float32)
 
@@ -69,11 +75,14 @@ def sample_responses(
     batch_size: int,
     token_budget: int | None = None,
     progress: Callable[[int], Any] = lambda n: None,
+    names: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
     """One response per prompt, in order: `response` (text), `n_tokens` (EOS included), `truncated` (no EOS in time).
 
     Prompts of like length come together: `batch_size` of them, or with a token budget as many as fit with their responses.
+    Raises FloatingPointError, with the prompts' `names` (default: their numbers), where the model's logits are NaN.
     """
+    names = names or [f"prompt {i}" for i in range(len(prompts))]
     model.eval()
     # Not the checkpoint's own settings: a repetition penalty or top-p there would change the distribution.
     model.generation_config = GenerationConfig(
@@ -89,6 +98,8 @@ def sample_responses(
         drawn = _draw(
             model, inputs.to(device), mask.to(device), sampler, tokenizer.eos_token_id, max_new_tokens
         )
+        broken = np.where(sampler.broken.cpu().numpy(), np.nan, 0.0)
+        check_finite(broken, [names[i] for i in rows], "the logits")
         for i, new in zip(rows, drawn, strict=True):
             ended = new[-1] == tokenizer.eos_token_id
             results[i] = {

@@ -10,12 +10,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification
 
 from cwpo.data.batching import encode
 from cwpo.errors import InputError
 from cwpo.models.annotator import load_annotator, score_responses
-from cwpo.models.policy import load_tokenizer
+from cwpo.models.policy import load_tokenizer, load_weights, read_config, read_tokenizer
 
 
 class Gold(Protocol):
@@ -81,13 +81,12 @@ class HuggingFace:
         if problem:
             raise InputError(problem)
         self.tokenizer = load_tokenizer_for_rewards(path, revision)
-        self.model = AutoModelForSequenceClassification.from_pretrained(
+        self.model: Any = load_weights(
+            AutoModelForSequenceClassification,
             path,
-            revision=revision,
+            revision,
             pad_token_id=self.tokenizer.pad_token_id,
             dtype=torch.float32 if device == "cpu" else "auto",
-            use_safetensors=True,
-            trust_remote_code=False,
         )
         self.model.to(device).eval()
         self.batch_size, self.device = batch_size, device
@@ -108,9 +107,7 @@ class HuggingFace:
 
 def load_tokenizer_for_rewards(path: str, revision: str | None) -> Any:
     """As load_tokenizer, for models that may have no EOS."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
+    tokenizer = read_tokenizer(path, revision)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "right"
@@ -119,7 +116,7 @@ def load_tokenizer_for_rewards(path: str, revision: str | None) -> Any:
 
 def gold_problem(path: str, revision: str | None, key: str = "gold.path") -> str | None:
     """Why the model at `path`, the value of `key`, cannot serve as reward, or None; reads its config only."""
-    labels = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False).num_labels
+    labels = read_config(path, revision, key).num_labels
     if labels != 1:
         return f"{key}={path} returns {labels} scores; a reward model has num_labels=1"
     return None

@@ -80,7 +80,7 @@ def score_pairs(
     lengths = [collator.tokens(row) for row in rows]
     for part in scoring_batches(lengths, token_budget=token_budget):
         batch = collator([rows[i] for i in part])
-        logps = packed_logps(model, {k: v.to(device) for k, v in batch.items()})
+        logps = packed_logps(model, {k: v.to(device) for k, v in batch.items() if isinstance(v, Tensor)})
         scores[:, part] = logps.view(2, -1).cpu()
     return scores[0], scores[1]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -17,7 +18,8 @@ from transformers import (
 
 from cwpo.errors import InputError
 
-HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+ADAPTER = "adapter_config.json"
 DROPOUTS = (
     "dropout",
     "attention_dropout",
@@ -35,6 +37,11 @@ def checkpoint_problem(path: str, key: str) -> str | None:
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             return f"{key}={path} is not a checkpoint: it has no config.json; name a folder written by save_pretrained"
+        if (folder / ADAPTER).is_file():
+            return (
+                f"{key}={path} holds a LoRA adapter ({ADAPTER}), which names a model elsewhere to load; merge it first "
+                "(model.merge_and_unload().save_pretrained(folder)) and name that folder"
+            )
         if not any(folder.glob("*.safetensors")):
             pickles = sorted(
                 p.name for p in [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]
@@ -57,22 +64,76 @@ def checkpoint_problem(path: str, key: str) -> str | None:
 
 def hub_problem(path: str, revision: str | None, key: str) -> str | None:
     """Why the folder or hub id `path` cannot be used: a broken config; unknown, unreachable or not cached. No weights."""
-    local = Path(path).expanduser().is_dir()
+    from huggingface_hub.utils import logging
+    from transformers.utils.peft_utils import find_adapter_config_file
+
+    logging.set_verbosity_error()  # five lines about retries where there is no network
     try:
-        AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        if local:
-            return f"{key}={path} has a config.json that cannot be read as a model's: {reason}"
-        return (
+        read_config(path, revision, key)
+        adapter = find_adapter_config_file(path, revision=revision)
+    except InputError as error:
+        return str(error)
+    except (OSError, ValueError):
+        return None
+    return (
+        f"{key}={path} holds a LoRA adapter ({ADAPTER}); merge it and save the whole model"
+        if adapter
+        else None
+    )
+
+
+def read_config(path: str | Path, revision: str | None = None, key: str = "model") -> Any:
+    """The config of the checkpoint at `path`, the value of `key`. InputError where there is none, or where it asks for code."""
+    try:
+        config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+    except Exception as error:  # a broken config.json raises nearly anything
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if "custom code" in reason or "trust_remote_code" in str(error):
+            raise InputError(
+                f"{key}={path} is a model with Python code of its own (auto_map in its config.json), which is never run here; "
+                "use a model whose architecture transformers has"
+            ) from error
+        if Path(path).expanduser().is_dir():
+            raise InputError(
+                f"{key}={path} has a config.json that cannot be read as a model's: {reason}"
+            ) from error
+        raise InputError(
             f"{key}={path} is neither a folder here nor a model that the hub or its cache can give: {reason}"
+        ) from error
+    attention = getattr(config, "_attn_implementation", None)
+    if attention is not None and "/" in str(attention):
+        raise InputError(
+            f"{key}={path} asks for the attention kernel {attention}, code from the hub, which is never run here; remove "
+            "attn_implementation from its config.json"
         )
-    return None
+    return config
+
+
+def load_weights(kind: Any, path: str | Path, revision: str | None, **settings: Any) -> PreTrainedModel:
+    """`kind`.from_pretrained with safetensors only and no remote code; InputError for weights that cannot be read."""
+    try:
+        return kind.from_pretrained(
+            path, revision=revision, use_safetensors=True, trust_remote_code=False, **settings
+        )
+    except (OSError, ValueError, ImportError, KeyError, SafetensorError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"the weights of {path} cannot be loaded: {reason}") from error
+
+
+def read_tokenizer(path: str | Path, revision: str | None = None) -> Any:
+    """The tokenizer as it is saved; InputError where it cannot be read or has code of its own."""
+    try:
+        return AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
+    except Exception as error:  # the tokenizers library raises bare Exceptions
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if "custom code" in reason or "trust_remote_code" in str(error):
+            reason = "it has Python code of its own, which is never run here"
+        raise InputError(f"the tokenizer of {path} cannot be loaded: {reason}") from error
 
 
 def load_tokenizer(path: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer, with a pad token (EOS where it has none: padding is masked everywhere) and an EOS."""
-    tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
+    tokenizer = read_tokenizer(path, revision)
     if tokenizer.eos_token_id is None:
         raise InputError(
             f"the tokenizer of {path} has no EOS token, so no response could end; set eos_token in it"
@@ -91,22 +152,14 @@ def load_policy(
     path: str | Path, revision: str | None = None, *, dropout: bool = False, device: str = "cpu"
 ) -> PreTrainedModel:
     """A causal LM in float32 (OPT would otherwise come in fp16). dropout=False turns every dropout off."""
-    config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
-    model = AutoModelForCausalLM.from_pretrained(
-        path,
-        revision=revision,
-        dtype=torch.float32,
-        use_safetensors=True,
-        trust_remote_code=False,
-        **({} if dropout else no_dropout(config)),
-    )
+    settings = {} if dropout else no_dropout(read_config(path, revision))
+    model: Any = load_weights(AutoModelForCausalLM, path, revision, dtype=torch.float32, **settings)
     return model.to(device)
 
 
 def context_length(path: str | Path, revision: str | None = None) -> int | None:
     """Longest sequence the model was built for, in tokens, or None where its config does not say."""
-    config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
-    return getattr(config, "max_position_embeddings", None)
+    return getattr(read_config(path, revision), "max_position_embeddings", None)
 
 
 def add_lora(model: PreTrainedModel, *, r: int, alpha: int, dropout: float) -> Any:

@@ -149,5 +149,8 @@ def _fit(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        if progress is not None and ((step + 1) % 100 == 0 or step + 1 == steps):
-            progress(step + 1, steps, loss.item())
+        if (step + 1) % 100 == 0 or step + 1 == steps:
+            if not torch.isfinite(loss):
+                raise FloatingPointError(f"the loss of pretraining became {loss.item()} by step {step + 1}")
+            if progress is not None:
+                progress(step + 1, steps, loss.item())

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from cwpo.errors import InputError
 from cwpo.report.annotators import ANNOTATOR_SPECS, calibration, table6
 from cwpo.report.arm_tables import SPECS
 from cwpo.report.claims.write import judge_all, write_claims
@@ -20,6 +21,7 @@ from cwpo.report.page import Page
 from cwpo.report.regimes import regimes
 from cwpo.report.render import pages
 from cwpo.report.table20 import TABLE20
+from cwpo.results import NAME
 
 ALL_SPECS = (*SPECS, TABLE20, *FIGURE_SPECS, *ANNOTATOR_SPECS)
 COVERED = {name for spec in ALL_SPECS for name in spec.shown} | {"controls", "regimes", "tuning"}
@@ -36,6 +38,8 @@ def build_report(results: Path, scale: str) -> list[Path]:
     What has not been run is marked so, or left out where nothing of a table was run. A report that is up to date is left alone.
     """
     folder = results / scale
+    if not NAME.fullmatch(scale):
+        raise InputError(f"scale={scale} is no folder of {results}")
     inputs = [*sorted([*folder.glob("*.csv"), *folder.glob("*.csv.gz")]), results / PAPER]
     written = up_to_date(folder, inputs)
     if written is None:

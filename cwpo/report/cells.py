@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from cwpo.plain import visible
 from cwpo.report.collect import RESAMPLES, Results, one_per_seed
 from cwpo.results import ResultsError
 from cwpo.statistics import (
@@ -214,6 +216,12 @@ def span(values: Sequence[int]) -> str:
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A GitHub table; every column but the first is right-aligned."""
+    """A GitHub table; every column but the first is right-aligned. A cell stays one cell, and what looks like HTML is text."""
+    header, rows = [_cell(title) for title in header], [[_cell(text) for text in row] for row in rows]
     lines = ["| " + " | ".join(header) + " |", "|" + "|".join(["---"] + ["---:"] * (len(header) - 1)) + "|"]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def _cell(text: str) -> str:
+    text = re.sub(r"(?<!\\)\|", r"\\|", " ".join(visible(text).split("\n")))
+    return re.sub(r"<(?=[a-zA-Z/!?])", r"\\<", text)

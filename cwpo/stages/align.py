@@ -25,7 +25,7 @@ def run(work: Work) -> dict[str, Any]:
     model = load_policy(folder, device=work.device)
     if config.lora.enabled:
         model = add_lora(model, r=config.lora.r, alpha=config.lora.alpha, dropout=0.0)
-    columns = ["prompt", "chosen", "rejected", "weight", "chosen_logp", "rejected_logp"]
+    columns = ["pair_id", "prompt", "chosen", "rejected", "weight", "chosen_logp", "rejected_logp"]
     trainer = PreferenceTrainer(
         model=model,
         args=training_arguments(work, config.alignment, rows=len(table), seed=config.seed),

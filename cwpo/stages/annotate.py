@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cwpo.errors import InputError
+from cwpo.finite import check_finite
 from cwpo.stages.base import Stage, Work
 from cwpo.stages.shards import column_mean, map_table
 from cwpo.weighting import scaled_sigmoid
@@ -27,30 +29,39 @@ def run(scorer: Callable[[Work], Score], work: Work) -> dict[str, Any]:
     def annotate(pairs: pd.DataFrame) -> pd.DataFrame:
         texts = (pairs[name].tolist() for name in COLUMNS[1:])
         score_a, score_b = score(*texts)
-        table = annotation_table(score_a.double().numpy(), score_b.double().numpy())
-        table.insert(0, "pair_id", pairs["pair_id"].to_numpy())
+        names = pairs["pair_id"].tolist()
+        table = annotation_table(score_a.double().numpy(), score_b.double().numpy(), names)
+        table.insert(0, "pair_id", names)
         return table
 
     pairs, annotations = work.parents["prepare"] / "pairs.parquet", work.out / "annotations.parquet"
     annotated = map_table(
         pairs, annotations, COLUMNS, annotate, scratch=work.scratch or work.out, progress=work.progress
     )
+    mean_confidence = column_mean(annotations, "confidence")
+    if mean_confidence == 0:
+        raise InputError(
+            f"the annotator gives both responses of all {annotated} pairs the same score, so it prefers none; train it longer "
+            "(annotator.training.epochs, learning_rate), or give it more labels (human_fraction)"
+        )
     return {
         "annotated": annotated,
-        "mean_confidence": column_mean(annotations, "confidence"),
+        "mean_confidence": mean_confidence,
         "seconds": round(time.perf_counter() - started, 3),
     }
 
 
-def annotation_table(score_a: np.ndarray, score_b: np.ndarray) -> pd.DataFrame:
-    """score_a, score_b, label ("a" or "b"), margin (>= 0) and confidence in [0, 1) of N pairs from their scores, (N,).
+def annotation_table(
+    score_a: np.ndarray, score_b: np.ndarray, names: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """score_a, score_b, label ("a" or "b"), margin (>= 0) and confidence in [0, 1] of N pairs from their scores, (N,).
 
-    Raises FloatingPointError for scores that are NaN or infinite.
+    Equal scores give "a", a side that is random, with margin and confidence 0. Raises FloatingPointError for scores that
+    are NaN or infinite, or so far apart that their difference is, with the pairs' `names` (default: their numbers).
     """
-    broken = int((~np.isfinite(score_a) | ~np.isfinite(score_b)).sum())
-    if broken:
-        raise FloatingPointError(f"the scores of {broken} of {len(score_a)} pairs are NaN or infinite")
-    margin = np.abs(score_a - score_b)
+    with np.errstate(over="ignore", invalid="ignore"):
+        margin = np.abs(score_a - score_b)
+    check_finite(margin, names or [f"row {i}" for i in range(len(margin))], "the scores")
     return pd.DataFrame(
         {
             "score_a": score_a,

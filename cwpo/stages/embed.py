@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cwpo.finite import check_finite
 from cwpo.stages.base import Stage, Work
 from cwpo.stages.mix_labels import labeled_pairs
 from cwpo.statistics import mean_shift, principal_plane
@@ -32,6 +33,9 @@ def run(work: Work) -> dict[str, Any]:
     for source, table in tables.items():
         rows = encode(tokenizer, table["prompt"].tolist(), table["response"].tolist())
         states[source] = mean_states(model, rows, tokenizer.pad_token_id).double().numpy()
+        check_finite(
+            states[source].sum(axis=1), table["pair_id"].tolist(), f"the hidden states of {source} responses"
+        )
     plane = principal_plane(states["labeled"])
     points = [
         pd.DataFrame(plane(states[source]), columns=["x", "y"]).assign(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from cwpo.finite import check_finite
 from cwpo.stages.base import Stage, Work
 from cwpo.stages.score_gold import GOLD_READS, trained_folder
 from cwpo.statistics import gold_reward_accuracy
@@ -26,8 +27,11 @@ def run(work: Work) -> dict[str, Any]:
         tag: pd.read_parquet(work.parents[parent] / "responses.parquet")
         for tag, parent in (("sft", "generate_sft"), ("aligned", "generate"))
     }
-    for table in responses.values():
+    for tag, table in responses.items():
         table["reward"] = gold.rewards(table["prompt"].tolist(), table["response"].tolist())
+        check_finite(
+            table["reward"], table["prompt_id"].tolist(), f"the gold rewards of the {tag} model's responses"
+        )
     rewards = pd.concat(responses.values(), ignore_index=True)
     rewards[["prompt_id", "model_tag", "reward", "n_tokens", "truncated"]].to_parquet(
         work.out / "rewards.parquet", index=False

@@ -48,6 +48,7 @@ def run(work: Work) -> dict[str, Any]:
         batch_size=config.generation.batch_size,
         token_budget=work.token_budget,
         progress=progress,
+        names=table["prompt_id"].tolist(),
     )
     table = table.reset_index(drop=True).join(pd.DataFrame(results)).assign(model_tag=config.model_tag)
     columns = ["prompt_id", "prompt", "response", "model_tag", "n_tokens", "truncated"]

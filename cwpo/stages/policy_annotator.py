@@ -29,7 +29,14 @@ def fit_policy(
     seconds, steps = 0.0, 0
     if annotator.name == "sft_dpo":
         seconds, steps = _fit_sft(
-            work, prompts, chosen, path=path, revision=revision, training=annotator.sft_training, seed=seed
+            work,
+            pairs["pair_id"].tolist(),
+            prompts,
+            chosen,
+            path=path,
+            revision=revision,
+            training=annotator.sft_training,
+            seed=seed,
         )
     else:
         load_policy(path, revision).save_pretrained(work.out / "reference")
@@ -44,8 +51,10 @@ def fit_policy(
         model=model,
         args=training_arguments(work, annotator.dpo_training, rows=len(pairs), seed=seed),
         train_dataset=[
-            {"prompt": prompt, "chosen": better, "rejected": worse, "weight": 1.0}
-            for prompt, better, worse in zip(prompts, chosen, rejected, strict=True)
+            {"pair_id": pair_id, "prompt": prompt, "chosen": better, "rejected": worse, "weight": 1.0}
+            for pair_id, prompt, better, worse in zip(
+                pairs["pair_id"], prompts, chosen, rejected, strict=True
+            )
         ],
         processing_class=tokenizer,
         token_budget=work.token_budget,
@@ -62,6 +71,7 @@ def fit_policy(
 
 def _fit_sft(
     work: Work,
+    pair_ids: list[str],
     prompts: list[str],
     chosen: list[str],
     *,
@@ -71,7 +81,7 @@ def _fit_sft(
     seed: int,
 ) -> tuple[float, int]:
     """SFT of the model at `path`, saved under `reference`; returns its seconds and its optimiser steps."""
-    from cwpo.data.batching import SequenceCollator, encode, within_budget
+    from cwpo.data.batching import SequenceCollator, encode, named, within_budget
     from cwpo.models.policy import load_policy, load_tokenizer
     from cwpo.training.base import Curve, Rows
     from cwpo.training.sft import SFTTrainer
@@ -82,6 +92,7 @@ def _fit_sft(
     tokenizer = load_tokenizer(path, revision)
     model = load_policy(path, revision, dropout=True, device=work.device)
     rows = [{"ids": ids, "start": start} for ids, start in encode(tokenizer, prompts, chosen)]
+    named(rows, pair_ids)
     trainer = SFTTrainer(
         model=model,
         args=training_arguments(work, training, rows=len(rows), seed=seed),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from cwpo.finite import check_finite
 from cwpo.stages.base import Stage, Work
 
 
@@ -22,6 +23,7 @@ def run(work: Work) -> dict[str, Any]:
     rows = encode_pairs(tokenizer, *(table[name].tolist() for name in ("prompt", "chosen", "rejected")))
     scores = score_pairs(model, rows, tokenizer.pad_token_id, work.token_budget)
     for side, logps in zip(("chosen", "rejected"), scores, strict=True):
+        check_finite(logps.numpy(), table["pair_id"].tolist(), f"the {side} responses' log-probs")
         result[f"{side}_logp"] = logps.double().numpy()
         result[f"{side}_tokens"] = [len(row[f"{side}_ids"]) - row[f"{side}_start"] for row in rows]
     columns = ["pair_id", "chosen_logp", "rejected_logp", "chosen_tokens", "rejected_tokens"]

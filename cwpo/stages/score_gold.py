@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from cwpo.finite import check_finite
 from cwpo.stages.base import Stage, Work
 
 GOLD_READS = (
@@ -25,7 +26,9 @@ def run(work: Work) -> dict[str, Any]:
     gold = load_gold(work.config.gold, trained_folder(work), work.device)
     table = pd.DataFrame({"pair_id": pairs["pair_id"]})
     for side in ("a", "b"):
-        table[f"gold_{side}"] = gold.rewards(pairs["prompt"].tolist(), pairs[f"response_{side}"].tolist())
+        rewards = gold.rewards(pairs["prompt"].tolist(), pairs[f"response_{side}"].tolist())
+        check_finite(rewards, pairs["pair_id"].tolist(), f"the gold rewards of response {side}")
+        table[f"gold_{side}"] = rewards
     table.to_parquet(work.out / "gold.parquet", index=False)
     return {"scored": len(table)}
 

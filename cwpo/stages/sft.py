@@ -10,7 +10,7 @@ from cwpo.stages.base import Stage, Work, training_arguments
 
 
 def run(work: Work) -> dict[str, Any]:
-    from cwpo.data.batching import SequenceCollator, encode, within_budget
+    from cwpo.data.batching import SequenceCollator, encode, named, within_budget
     from cwpo.models.policy import add_lora, load_policy, load_tokenizer
     from cwpo.training.base import Curve, Rows
     from cwpo.training.sft import SFTTrainer
@@ -26,6 +26,7 @@ def run(work: Work) -> dict[str, Any]:
         {"ids": ids, "start": start}
         for ids, start in encode(tokenizer, table["prompt"].tolist(), table["chosen"].tolist())
     ]
+    named(rows, table["pair_id"].tolist())
     trainer = SFTTrainer(
         model=model,
         args=training_arguments(work, config.sft, rows=len(rows), seed=config.seed),

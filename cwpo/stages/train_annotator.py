@@ -73,7 +73,7 @@ def fit_annotator(
 
     Bradley-Terry on one response at a time, or with `joint` PairRM on both at once.
     """
-    from cwpo.data.batching import PairCollator, encode_pairs, within_budget
+    from cwpo.data.batching import PairCollator, encode_pairs, named, within_budget
     from cwpo.models.annotator import new_annotator
     from cwpo.models.pairrm import encode_both_orders
     from cwpo.models.policy import load_tokenizer
@@ -82,7 +82,8 @@ def fit_annotator(
     from cwpo.training.pairrm import PairRMTrainer
 
     tokenizer = load_tokenizer(path, revision)
-    rows = (encode_both_orders if joint else encode_pairs)(tokenizer, *by_human_label(pairs))
+    rows: Any = (encode_both_orders if joint else encode_pairs)(tokenizer, *by_human_label(pairs))
+    named(rows, pairs["pair_id"].tolist())
     model = new_annotator(
         path, revision, pad_id=tokenizer.pad_token_id, head_std=head_std, seed=seed, device=work.device
     )

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cwpo.errors import InputError
 from cwpo.stages.base import Stage, Work
 from cwpo.weighting import mean_one, pair_weights
 
@@ -17,6 +18,11 @@ def run(work: Work) -> dict[str, Any]:
     table = pd.read_parquet(work.parents["select"] / "selected.parquet")
     weighting = work.config.weighting
     weights = pair_weights(weighting.name, table["margin"], weighting.scale)
+    if not np.any(weights > 0):
+        raise InputError(
+            f"all {len(weights)} weights are 0: the annotator prefers neither response of any selected pair, so nothing would be "
+            "learned; use weighting=uniform, or another annotator"
+        )
     if weighting.normalize:
         weights = mean_one(weights)
     if weighting.permute:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from transformers import (
 )
 
 from cwpo.errors import InputError
+from cwpo.finite import listed
 
 FASTEST = {"adamw_torch": "adamw_torch_fused"}  # the same update in one pass over the parameters
 
@@ -43,6 +44,7 @@ class GlobalMeanTrainer(Trainer):
 
     `row_losses(model, inputs)` returns one loss per row, shape (B,). Their sum is divided by the number of rows in the
     global batch: accumulation 1 x 8 and 8 x 1, one or two processes, and any split by MicroBatches give the same update.
+    A loss or gradient that is NaN or infinite is a FloatingPointError that names the batch's pairs, before it is applied.
     """
 
     loss_is_scaled_for_ga = True
@@ -50,6 +52,7 @@ class GlobalMeanTrainer(Trainer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.remove_callback(PrinterCallback)  # it prints every log; ours go to the tracker
+        self._pairs: list[str] = []  # of the optimiser's step under way
 
     def row_losses(self, model: torch.nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         raise TypeError(f"{type(self).__name__} does not define row_losses")
@@ -73,6 +76,26 @@ class GlobalMeanTrainer(Trainer):
         losses.append(super().training_step(model, parts[-1], num_items_in_batch))
         return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
 
+    def get_batch_samples(
+        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
+    ) -> tuple[list, Any]:
+        batch_samples, count = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._begin_step(batch_samples)
+        return batch_samples, count
+
+    def _begin_step(self, batch_samples: list) -> None:
+        parts = (part for batch in batch_samples for part in _parts(batch))
+        self._pairs = [pair_id for part in parts for pair_id in part.get("pair_id", [])]
+
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        scaled = self.accelerator.scaler is not None  # float16: steps with an infinite gradient are skipped
+        if norm is not None and not scaled and not math.isfinite(norm):
+            raise FloatingPointError(
+                f"the gradient became {float(norm)} at step {self.state.global_step}{_batch(self._pairs)}"
+            )
+        return norm
+
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor:
         parts = [part for batch in batch_samples for part in _parts(batch)]
         rows = torch.tensor(sum(self.count_rows(part) for part in parts), device=device)
@@ -92,8 +115,22 @@ class GlobalMeanTrainer(Trainer):
             # Gradients are averaged over processes, so each contributes its sum times their number.
             loss = losses.sum() / num_items_in_batch * self.accelerator.num_processes
         if not torch.isfinite(loss):
-            raise FloatingPointError(f"the loss became {loss.item()} at step {self.state.global_step}")
+            raise FloatingPointError(
+                f"the loss became {loss.item()} at step {self.state.global_step}{_blame(losses, inputs)}"
+            )
         return (loss, {"loss": loss}) if return_outputs else loss
+
+
+def _blame(losses: Tensor, inputs: Mapping[str, Any]) -> str:
+    """The pairs whose own loss is not finite, where there is a loss for each pair, and all of their batch."""
+    pairs = inputs.get("pair_id", [])
+    broken = (~torch.isfinite(losses.detach())).nonzero().flatten().tolist()
+    own = [pairs[i] for i in broken] if len(losses) == len(pairs) else []
+    return (f", in the loss of pair {listed(own)}" if own else "") + _batch(pairs)
+
+
+def _batch(pairs: Sequence[str]) -> str:
+    return f"; pairs of the batch: {listed(pairs)}" if pairs else ""
 
 
 def _parts(inputs: dict[str, Any]) -> list[dict[str, Any]]:

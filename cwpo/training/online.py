@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
-from cwpo.data.batching import PairCollator, encode_pairs
+from cwpo.data.batching import PairCollator, encode_pairs, named
 from cwpo.errors import InputError
+from cwpo.finite import listed
 from cwpo.models.generation import prompt_seed, sample_responses
 from cwpo.models.logprobs import score_sequences
 from cwpo.training.base import Rows
@@ -101,6 +102,7 @@ class OnlineTrainer(PreferenceLoss):
             batches = self._round(prompts)
             self._ready = [batches[i : i + step] for i in range(0, len(batches), step)]
         batch = self._ready.pop(0)
+        self._begin_step(batch)
         return batch, self._get_num_items_in_batch(batch, device)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -147,8 +149,14 @@ class OnlineTrainer(PreferenceLoss):
             temperature=self.sampling.temperature,
             max_new_tokens=self.sampling.max_new_tokens,
             batch_size=self.sampling.batch_size,
+            names=[row["prompt_id"] for row in prompts] * 2,
         )
-        scores = self.reward(texts * 2, [one["response"] for one in said])
+        try:
+            scores = self.reward(texts * 2, [one["response"] for one in said])
+        except FloatingPointError as error:
+            raise FloatingPointError(
+                f"{error}, in round {number} of the prompts {listed([row['prompt_id'] for row in prompts])}"
+            ) from error
         count = len(prompts)
         return [
             {
@@ -186,6 +194,8 @@ class OnlineTrainer(PreferenceLoss):
             )
         )
         for index, (pair, row) in enumerate(zip(pairs, rows, strict=True)):
+            if row is not None:
+                row["pair_id"] = pair["prompt_id"]
             pair["dropped"] = self._reason(pair, row)
             if pair["dropped"]:
                 rows[index] = None
@@ -205,8 +215,8 @@ class OnlineTrainer(PreferenceLoss):
 
     def _nothing(self, prompt: Mapping[str, str]) -> dict[str, Any]:
         """A pair of weight 0, for a micro-batch whose pairs were all dropped: its step must take place."""
-        (row,) = encode_pairs(self.processing_class, [prompt["prompt"]], [""], [""], weight=[0.0])
-        return row
+        rows = encode_pairs(self.processing_class, [prompt["prompt"]], [""], [""], weight=[0.0])
+        return named(rows, [prompt["prompt_id"]])[0]
 
 
 def _summary(pairs: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -13,7 +13,7 @@ from accelerate import DistributedType
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
-from cwpo.data.batching import PairCollator, encode_pairs, within_budget
+from cwpo.data.batching import PairCollator, encode_pairs, named, within_budget
 from cwpo.errors import InputError
 from cwpo.models.logprobs import response_lengths, response_logps
 from cwpo.models.packed import can_pack, packed_logps, score_pairs
@@ -109,11 +109,12 @@ class PreferenceTrainer(PreferenceLoss):
         reference then is a copy of the model. Otherwise all rows are read at once.
     processing_class: the tokenizer. objective: dpo, ipo or rdpo. beta > 0. flip_rate in [0, 0.5), rDPO's.
     average_logps: divide each log-prob by its response's tokens (some trainers do so for IPO; the paper sums).
-    weight_column: read the weights from a column of another name.
+    weight_column: read the weights from a column of another name. A column pair_id, if there is one, names pairs in errors.
     token_budget: compute each device's batch in parts of at most so many tokens; the update stays the same.
 
     Logs what PreferenceLoss does.
-    Raises InputError for missing columns and for weights or log-probs that are negative, NaN or infinite.
+    Raises InputError for missing columns, for weights or log-probs that are negative, NaN or infinite, and for weights
+    that are all 0.
     """
 
     def __init__(
@@ -194,13 +195,18 @@ def preference_rows(
             f"the training data lacks the column {', '.join(missing)}; it has {', '.join(examples[0])}. "
             "Weights are never assumed: add a column of ones for unweighted training"
         )
+    weights = _numbers(examples, weight_column, low=0.0)
+    if not any(weights):
+        raise InputError(
+            f"column {weight_column}: all {len(weights)} weights are 0, so nothing would be learned from any pair"
+        )
     texts = {name: [row[name] for row in examples] for name in COLUMNS}
     rows = encode_pairs(
         tokenizer,
         texts["prompt"],
         texts["chosen"],
         texts["rejected"],
-        weight=_numbers(examples, weight_column, low=0.0),
+        weight=weights,
     )
     if all(name in examples[0] for name in REFERENCE):
         reference = {name: _numbers(examples, name) for name in REFERENCE}
@@ -210,7 +216,7 @@ def preference_rows(
     for name, values in reference.items():
         for row, value in zip(rows, values, strict=True):
             row[name] = value
-    return rows
+    return named(rows, [str(row.get("pair_id", f"row {i}")) for i, row in enumerate(examples)])
 
 
 def _numbers(examples: list[Mapping[str, Any]], name: str, low: float = float("-inf")) -> list[float]:

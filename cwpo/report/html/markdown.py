@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from html import escape
-
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+
+from cwpo.plain import visible
+from cwpo.report.html.parts import escape
 
 HIGHEST = 3  # a page's title stands under a section's
 
@@ -16,7 +17,7 @@ def to_html(text: str, *, label: str, folder: str) -> str:
     Relative links are into `folder`. The first column of a table names its rows.
     """
     parser = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
-    tokens = parser.parse(text)
+    tokens = parser.parse(visible(text))
     first = False
     named = ""
     for token in tokens:

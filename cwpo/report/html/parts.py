@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from html import escape
+from html import escape as escape_html
+
+from cwpo.plain import visible
 
 __all__ = ["escape", "natural", "table"]
 ORDER = ("table", "figure")
+
+
+def escape(text: str) -> str:
+    """The text as it stands: markup is shown, and so are control characters, which could reverse what stands around them."""
+    return escape_html(visible(text))
 
 
 def natural(name: str) -> tuple[int, list[tuple[int, str]]]:
