@@ -21,8 +21,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cwpo.config import CONF, register
 from cwpo.errors import InputError
-from cwpo.manifest import StoreError, read_manifest
 from cwpo.leaf_checks import wrong_type
+from cwpo.manifest import StoreError, read_manifest
 from cwpo.pipeline import STAGES, Node, arm, wanted
 from cwpo.store import Store
 from cwpo.validation import check_config
