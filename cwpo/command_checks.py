@@ -79,15 +79,15 @@ def _reproduce(cfg: DictConfig) -> list[str]:
 
 
 def _annotate(cfg: DictConfig) -> list[str]:
-    from cwpo.own.label import check
+    from cwpo.own.checks import check_annotate
 
-    return _raised(lambda: check(cfg))
+    return _raised(lambda: check_annotate(cfg))
 
 
 def _compare(cfg: DictConfig) -> list[str]:
-    from cwpo.own.compare import check
+    from cwpo.own.checks import check_compare
 
-    return _raised(lambda: check(cfg))
+    return _raised(lambda: check_compare(cfg))
 
 
 def _benchmark(cfg: DictConfig) -> list[str]:

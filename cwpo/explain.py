@@ -92,7 +92,8 @@ def differences(before: Lineage, after: Lineage) -> list[tuple[str, str, str, st
     for stage, key in sorted(before.keys() | after.keys()):
         old, new = before.get((stage, key), set()), after.get((stage, key), set())
         if old != new:
-            found.append((stage, key, *(" and ".join(sorted(side)) or "not there" for side in (old, new))))
+            was, now = (" and ".join(sorted(side)) or "not there" for side in (old, new))
+            found.append((stage, key, was, now))
     return found
 
 
