@@ -20,7 +20,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cwpo.command_checks import check_command
-from cwpo.config import COMMANDS, CONF, Config, register
+from cwpo.commands import COMMANDS, register
+from cwpo.config import CONF, Config
 from cwpo.errors import InputError, disk_place, disk_problem
 from cwpo.foreign_config import refuse_code
 from cwpo.leaf_checks import wrong_type

@@ -19,7 +19,8 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cwpo.config import CONF, register
+from cwpo.commands import register
+from cwpo.config import CONF
 from cwpo.errors import InputError
 from cwpo.leaf_checks import wrong_type
 from cwpo.manifest import StoreError, read_manifest

@@ -20,7 +20,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cwpo.cli import explain, leaf_keys
 from cwpo.command_checks import check_command
-from cwpo.config import COMMANDS, CONF, register
+from cwpo.commands import COMMANDS, register
+from cwpo.config import CONF
 from cwpo.errors import InputError
 from cwpo.pipeline import STAGES
 from cwpo.plain import shown

@@ -10,9 +10,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cwpo import config, validation
+from cwpo import commands, config, validation
 from cwpo.cli import explain, groups, leaf_keys
-from cwpo.config import register
+from cwpo.commands import register
 from cwpo.errors import InputError
 from cwpo.pipeline import STAGES
 from cwpo.plan import CONF, expand
@@ -55,7 +55,7 @@ def check(cfg) -> None:
 def test_every_file_of_conf_is_covered_below():
     assert len(ALL_FILES) == 1 + len(CHOICES) + len(COMMANDS) > 30
     assert CONF / "config.yaml" in ALL_FILES
-    assert set(COMMANDS) == set(config.COMMANDS)
+    assert set(COMMANDS) == set(commands.COMMANDS)
     assert {group for group, _ in CHOICES} == set(groups())
     assert EXPERIMENTS
     assert SCALES
@@ -103,9 +103,9 @@ def test_every_experiment_makes_a_valid_arm_at_every_scale(hub_knows_all, experi
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_other_commands_compose(command):
     register()
-    key = list(leaf_keys(config.COMMANDS[command]))[-1]
+    key = list(leaf_keys(commands.COMMANDS[command]))[-1]
     with initialize_config_dir(str(CONF / "command"), version_base="1.3"):
-        assert set(compose(command)) == {key.split(".")[0] for key in leaf_keys(config.COMMANDS[command])}
+        assert set(compose(command)) == {key.split(".")[0] for key in leaf_keys(commands.COMMANDS[command])}
         with pytest.raises(HydraException) as refused:
             compose(command, overrides=[f"{key}x=paper"])
     assert f"unknown key {key}x; did you mean {key}? valid: " in explain(refused.value)

@@ -16,7 +16,19 @@ REPORT = -1
 # Module or package -> layer; the longest prefix counts. validation looks at checkpoints, so it stands above the models.
 LAYERS = {
     **dict.fromkeys(
-        ["errors", "config", "manifest", "store", "runtime", "tracking", "results", "plain", "finite"], 0
+        [
+            "errors",
+            "config",
+            "commands",
+            "manifest",
+            "store",
+            "runtime",
+            "tracking",
+            "results",
+            "plain",
+            "finite",
+        ],
+        0,
     ),
     **dict.fromkeys(["weighting", "objectives", "statistics", "calibration"], 1),
     "data": 2,

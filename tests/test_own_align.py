@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 
-from cwpo.config import CONF, register
+from cwpo.commands import register
+from cwpo.config import CONF
 from cwpo.errors import InputError
 from cwpo.own.align import align, preference_accuracy
 from cwpo.own.compare import compare, page, summary

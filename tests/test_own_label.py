@@ -12,7 +12,8 @@ import pytest
 from conftest import REPO
 from hydra import compose, initialize_config_dir
 
-from cwpo.config import CONF, register
+from cwpo.commands import register
+from cwpo.config import CONF
 from cwpo.errors import InputError
 from cwpo.own.align import align
 from cwpo.own.compare import compare

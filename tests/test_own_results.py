@@ -7,7 +7,8 @@ from conftest import REPO
 from hydra import compose, initialize_config_dir
 from scipy.special import expit
 
-from cwpo.config import CONF, register
+from cwpo.commands import register
+from cwpo.config import CONF
 from cwpo.errors import InputError
 from cwpo.own.real import FOLDS, measure, split
 from cwpo.own.real_numbers import LONGER, ONE_VOTE, alignment_rows, annotator_rows, seed_rows

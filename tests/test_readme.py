@@ -13,7 +13,8 @@ import pytest
 from conftest import REPO, SMOKE
 from hydra import compose, initialize_config_dir
 
-from cwpo.config import CONF, register
+from cwpo.commands import register
+from cwpo.config import CONF
 
 README = (REPO / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"<!-- test(?:: (\w+))? -->\n```(\w+)\n(.*?)```", README, flags=re.DOTALL)

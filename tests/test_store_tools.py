@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from cwpo.config import CONF, StoreConfig
+from cwpo.commands import StoreConfig
+from cwpo.config import CONF
 from cwpo.errors import InputError
 from cwpo.explain import explain
 from cwpo.plan import distinct, expand
