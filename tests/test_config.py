@@ -10,7 +10,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cwpo import commands, config, validation
+from cwpo import commands, validation
 from cwpo.cli import explain, groups, leaf_keys
 from cwpo.commands import register
 from cwpo.errors import InputError
