@@ -7,6 +7,7 @@ from conftest import REPO
 from hydra import compose, initialize_config_dir
 from scipy.special import expit
 
+from cwpo.command_checks import check_command
 from cwpo.commands import register
 from cwpo.config import CONF
 from cwpo.errors import InputError
@@ -208,3 +209,10 @@ def test_the_committed_page_is_that_of_the_committed_tables():
     for row in pd.read_csv(folder / "annotators.csv").to_dict("records"):
         (line,) = [x for x in text.splitlines() if x.startswith(f"| {row['data']} | {row['annotator']} | ")]
         assert f"| {row['accuracy']:.3f} [{row['accuracy_low']:.3f}, {row['accuracy_high']:.3f}] |" in line
+
+
+def test_the_command_asks_for_nothing_that_it_sets_itself():
+    cfg = composed()
+    check_command(cfg, "own_results")
+    with pytest.raises(InputError, match=r"annotate\.annotator\.training\.batch_size"):
+        check_command(composed("annotate.annotator.training.batch_size=-1"), "own_results")
