@@ -48,7 +48,11 @@ def unreadable(cfg: DictConfig, filled_in: tuple[str, ...] = ()) -> list[str]:
         for key, text in written
         if isinstance(text, str) and RESOLVER.search(text)
     ]
-    problems += [f"{key} is required: set {key}=..." for key, value in written if value == REQUIRED and not key.startswith(filled_in)]
+    problems += [
+        f"{key} is required: set {key}=..."
+        for key, value in written
+        if value == REQUIRED and not key.startswith(filled_in)
+    ]
     if problems:
         return problems
     try:

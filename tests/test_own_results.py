@@ -65,7 +65,11 @@ def test_ukp_as_it_is_measured(shared):
     pairs = load_source("ukp", shared / "data")
     assert pairs["group"].nunique() == 10 and pairs["group"].str.startswith("Debate: ").all()
     assert pairs["prompt"].str.fullmatch(r"Debate: .+\nPosition: .+").all()
-    assert (pairs["n_votes"] == 5).all() and pairs["share"].between(0, 1).all()
+    assert (
+        pairs["n_votes"].isin([4, 5]).all()
+        and (pairs["n_votes"] == 5).mean() > 0.98
+        and pairs["share"].between(0, 1).all()
+    )
     decided = pairs[pairs["gold"] != 0.5]
     longer = (decided["response_a"].str.len() > decided["response_b"].str.len()) == (decided["gold"] > 0.5)
     assert longer.mean() == pytest.approx(0.74, abs=0.01)
@@ -80,7 +84,7 @@ def test_ukp_as_it_is_measured(shared):
     assert sorted(tested) == sorted(set(pairs["group"]))  # every debate once
 
 
-@pytest.mark.parametrize(("name", "longer"), [("pandalm", 0.68), ("harmless", 0.45)])
+@pytest.mark.parametrize(("name", "longer"), [("pandalm", 0.66), ("harmless", 0.45)])
 def test_other_sources(shared, name, longer):
     pairs = load_source(name, shared / "data")
     decided = pairs[pairs["gold"] != 0.5]
