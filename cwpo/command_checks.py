@@ -20,7 +20,7 @@ AT_LEAST = {
     **dict.fromkeys(("seed", "seeds", "holdout_above"), 0),
     "folds": 2,
 }
-POSITIVE = ("temperature", "head_std")
+POSITIVE = ("temperature", "head_std", "gpu_gib", "disk_gib")
 CHOICES = {"ties": ("drop", "soft"), "weighting": ("uniform", "c1", "c2", "c3", "c4")}
 
 
@@ -106,6 +106,7 @@ def _raised(check: Callable[[], object]) -> list[str]:
 
 OWN: dict[str, Callable[[DictConfig], list[str]]] = {
     "reproduce": _reproduce,
+    "preflight": _reproduce,
     "annotate": _annotate,
     "compare": _compare,
     "benchmark": _benchmark,

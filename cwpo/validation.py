@@ -81,12 +81,25 @@ def nearest(value: object, valid: Iterable[str]) -> str:
 
 def check_config(cfg: DictConfig, stages: Iterable[str]) -> None:
     """Raise InputError with every problem of a composed configuration. Reads no data and no weights."""
-    unknown = list(_unknown(cfg, Config))
-    if unknown:
-        raise InputError(unknown)
-    none = unreadable(cfg)
+    none = _unusable(cfg)
     if none:
         raise InputError(none)
+    problems = _settings(cfg, stages)
+    problems += _models(cfg, ask_hub=not problems)
+    if problems:
+        raise InputError(problems)
+
+
+def setting_problems(cfg: DictConfig, stages: Iterable[str]) -> list[str]:
+    """Every problem but those of the named checkpoints."""
+    return _unusable(cfg) or _settings(cfg, stages)
+
+
+def _unusable(cfg: DictConfig) -> list[str]:
+    return list(_unknown(cfg, Config)) or unreadable(cfg)
+
+
+def _settings(cfg: DictConfig, stages: Iterable[str]) -> list[str]:
     problems = [
         *_choices(cfg, stages),
         *_ranges(cfg),
@@ -96,10 +109,7 @@ def check_config(cfg: DictConfig, stages: Iterable[str]) -> None:
         *_gold(cfg),
         *_data(cfg),
     ]
-    problems = with_leaf_problems(cfg, problems)
-    problems += _models(cfg, ask_hub=not problems)
-    if problems:
-        raise InputError(problems)
+    return with_leaf_problems(cfg, problems)
 
 
 def _unknown(cfg: DictConfig, schema: Any, prefix: str = "") -> Iterator[str]:
