@@ -62,7 +62,9 @@ def other_data(cfg: DictConfig) -> dict[str, Any]:
     if plain["source"] == "hub":
         entry = read_lock()["datasets"].get(plain["path"], {})
         own_file = CONF / "data" / f"{cfg.data.name}.yaml"
-        if own_file.is_file() and plain["path"] == OmegaConf.load(own_file).path:  # wherever that was taken from
+        if (
+            own_file.is_file() and plain["path"] == OmegaConf.load(own_file).path
+        ):  # wherever that was taken from
             plain |= {"path": cfg.data.path, "revision": cfg.data.revision}
         plain["revision"] = plain["revision"] or entry.get("revision") or entry.get("ref")
     return _read_of(plain)

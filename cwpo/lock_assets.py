@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
 
 from cwpo.assets import KINDS, LOCK, is_hub_id, read_lock
 from cwpo.config import CONF
@@ -28,7 +27,9 @@ def lock_assets(cfg: Any, api: Any = None, file: Path = LOCK) -> None:
         from huggingface_hub import HfApi, constants
 
         if constants.is_offline_mode():
-            raise InputError("the hub cannot be asked: HF_HUB_OFFLINE is set; unset it where there is a network")
+            raise InputError(
+                "the hub cannot be asked: HF_HUB_OFFLINE is set; unset it where there is a network"
+            )
         api = HfApi()
     lock = {kind: dict(entries) for kind, entries in read_lock(file).items()}
     for kind, name in named_assets():
@@ -44,7 +45,9 @@ def lock_assets(cfg: Any, api: Any = None, file: Path = LOCK) -> None:
             except InputError as error:
                 problems += error.problems
                 continue
-            change = "" if entry.get("revision") in (None, found["revision"]) else f" (was {entry['revision']})"
+            change = (
+                "" if entry.get("revision") in (None, found["revision"]) else f" (was {entry['revision']})"
+            )
             lock[kind][name] = found
             print(f"{name}: {found['revision']} of {found['ref']}{change}")
     write_lock(lock, file)
@@ -69,14 +72,17 @@ def look_up(api: Any, kind: str, name: str, ref: str) -> Entry:
 
 def named_assets() -> Iterator[tuple[str, str]]:
     """(kind, id) of all that the files of conf/ take from the hub."""
-    models = [OmegaConf.load(file).get("models") or {} for file in sorted((CONF / "scale").glob("*.yaml"))]
-    models.append(OmegaConf.load(CONF / "config.yaml").reward_models)
-    for group in models:
+    scales = [_content(file).get("models") or {} for file in sorted((CONF / "scale").glob("*.yaml"))]
+    for group in (*scales, _content(CONF / "config.yaml")["reward_models"]):
         yield from (("models", path) for path in group.values() if is_hub_id(path))
     for file in sorted((CONF / "data").glob("*.yaml")):
-        path = OmegaConf.to_container(OmegaConf.load(file)).get("path")  # type: ignore[union-attr]
-        if path != "???" and is_hub_id(path):
+        path = _content(file).get("path")
+        if isinstance(path, str) and is_hub_id(path):
             yield "datasets", path
+
+
+def _content(file: Path) -> dict[str, Any]:
+    return yaml.safe_load(file.read_text(encoding="utf-8"))
 
 
 def write_lock(lock: dict[str, dict[str, Entry]], file: Path) -> None:

@@ -40,7 +40,9 @@ def _judge(cfg: DictConfig) -> list[str]:
         problems.append("gold=openai needs gold.model=<name of the model at the endpoint>")
     file = cfg.gold.prompt_file
     if file is not None and not Path(file).expanduser().is_file():
-        problems.append(f"gold.prompt_file={file} does not exist; name a text file, or null for our own prompt")
+        problems.append(
+            f"gold.prompt_file={file} does not exist; name a text file, or null for our own prompt"
+        )
     if cfg.method.labels in ("gold", "flips") or cfg.labeled.poison_fraction:
         problems.append(
             "gold=openai compares the test responses only, but this arm needs gold rewards of its training pairs; use another gold"

@@ -89,7 +89,9 @@ def against_paper(kept: Mapping[str, int] | None, data: Any) -> list[str]:
         f"{count:,} {name}" + (f" (paper: {data.paper_counts[name]:,})" if name in data.paper_counts else "")
         for name, count in kept.items()
     ]
-    return [f"kept by data.length_rule={data.length_rule}, at most {data.max_tokens} tokens: {', '.join(splits)}"]
+    return [
+        f"kept by data.length_rule={data.length_rule}, at most {data.max_tokens} tokens: {', '.join(splits)}"
+    ]
 
 
 def against_others(folder: Path, run_key: str) -> list[str]:

@@ -71,7 +71,7 @@ SCHEDULERS = (
 PAIR_COLUMNS = ("prompt", "chosen", "rejected", "response_a", "response_b", "label")
 
 
-def nearest(value: object, valid: Iterable[str]) -> str:
+def nearest(value: object, valid: Iterable[str | None]) -> str:
     """`did you mean x?` where one is close, and the valid values."""
     options, given = [option for option in valid if option is not None], str(value)
     close = [option for option in options if given and option.startswith(given)]
@@ -278,7 +278,6 @@ def _data(cfg: DictConfig) -> list[str]:
     return problems
 
 
-
 def _published(data: DictConfig) -> list[str]:
     problems = [
         f"data.{key} is required for a published data set: {what}"
@@ -288,9 +287,13 @@ def _published(data: DictConfig) -> list[str]:
     if isinstance(data.path, str):
         file = Path(data.path).expanduser()
         if file.is_file():
-            problems.append(f"data.path={data.path} is a file; name the folder with the data set's files, or use data=jsonl")
+            problems.append(
+                f"data.path={data.path} is a file; name the folder with the data set's files, or use data=jsonl"
+            )
         elif not file.is_dir() and not is_hub_id(data.path):
-            problems.append(f"data.path={data.path} does not exist; name a folder, or a hub id such as Anthropic/hh-rlhf")
+            problems.append(
+                f"data.path={data.path} does not exist; name a folder, or a hub id such as Anthropic/hh-rlhf"
+            )
     elif data.path is not None:
         problems.append(f"data.path={data.path} must be one folder or hub id for a published data set")
     return problems

@@ -58,7 +58,9 @@ def reads_chat(tokenizer: Any) -> bool:
     return bool(getattr(tokenizer, "init_kwargs", {}).get(CHAT))
 
 
-def chat_text(tokenizer: Any, messages: Sequence[Mapping[str, str]], add_generation_prompt: bool = False) -> str:
+def chat_text(
+    tokenizer: Any, messages: Sequence[Mapping[str, str]], add_generation_prompt: bool = False
+) -> str:
     """Messages as the tokenizer's chat template writes them, its BOS included where it has one."""
     return tokenizer.apply_chat_template(
         list(messages), tokenize=False, add_generation_prompt=add_generation_prompt

@@ -52,13 +52,17 @@ def split_files(root: Path, folder: str | None, split: str) -> list[Path]:
     """The files of a split under `root`: one, or the numbered parts of one, in order."""
     name = re.compile(rf"{split}(-\d+-of-\d+(-\w+)?)?\.(jsonl|json|parquet)(\.gz)?")
     places = [root / folder] if folder else [root, root / "data"]
-    return sorted(file for place in places if place.is_dir() for file in place.iterdir() if name.fullmatch(file.name))
+    return sorted(
+        file for place in places if place.is_dir() for file in place.iterdir() if name.fullmatch(file.name)
+    )
 
 
 def patterns(folder: str | None, layout: Layout) -> list[str]:
     """What to fetch of a data set of the hub."""
     places = [f"{folder}/"] if folder else ["", "data/"]
-    return [f"{at}{split}{end}" for at in places for split in (layout.train, layout.test) for end in (".*", "-*")]
+    return [
+        f"{at}{split}{end}" for at in places for split in (layout.train, layout.test) for end in (".*", "-*")
+    ]
 
 
 def _root(path: str, revision: str | None, folder: str | None, layout: Layout) -> Path:
@@ -106,7 +110,7 @@ def _messages(record: Mapping[str, Any], where: str) -> Row:
 
 
 def _chat(messages: Any, name: str, where: str) -> list[tuple[str, str]]:
-    pairs = [
+    pairs: list[tuple[Any, Any]] = [
         (message.get("role"), message.get("content"))
         for message in (messages if isinstance(messages, list) else [])
         if isinstance(message, Mapping)
@@ -124,7 +128,9 @@ def _comments(record: Mapping[str, Any], where: str) -> Row:
     """A post and two comments; `label` is 1 where people prefer the first, 0 where the second."""
     label = record.get("label")
     if isinstance(label, bool) or label not in (0, 1):
-        raise InputError(f"{where}: the label is {label!r}; it must be 1 (the first comment) or 0 (the second)")
+        raise InputError(
+            f"{where}: the label is {label!r}; it must be 1 (the first comment) or 0 (the second)"
+        )
     row, reason = as_pair({**record, "label": "a" if label == 1 else "b"}, where)
     if row is None:
         return row, reason

@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeGuard
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ class Gold(Protocol):
         """One float64 per prompt and response; higher is better."""
 
 
+@runtime_checkable
 class Comparison(Protocol):
     counts: Counter[str]  # what happened on the way: texts cut, questions without a usable answer
 
@@ -35,15 +36,10 @@ def both_rewards(
     gold: Gold | Comparison, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
     """What gold says of two responses to each prompt, each (N,): their rewards, or how likely each is the better one."""
-    if compares(gold):
+    if isinstance(gold, Comparison):
         preferred = gold.preferences(prompts, first, second)
         return preferred, 1 - preferred
     return gold.rewards(prompts, first), gold.rewards(prompts, second)
-
-
-def compares(gold: Any) -> TypeGuard[Comparison]:
-    """Whether gold compares two responses instead of scoring each."""
-    return hasattr(gold, "preferences")
 
 
 class Oracle:
@@ -167,9 +163,7 @@ def load_gold(config: Any, trained: Path | None, device: str) -> Gold | Comparis
         from cwpo.models.judge import ApiJudge
 
         return ApiJudge(config)
-    return _adapters()[config.name](
-        config.path, config.revision, batch_size=config.batch_size, device=device
-    )
+    return _adapters()[config.name](config.path, config.revision, batch_size=config.batch_size, device=device)
 
 
 def _adapters() -> dict[str, Any]:

@@ -71,9 +71,7 @@ class ApiJudge:
         self.counts: Counter[str] = Counter()
         self._client: Any = None
 
-    def preferences(
-        self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]
-    ) -> np.ndarray:
+    def preferences(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> np.ndarray:
         """P(first is better), (N,): 1, 3/4, 1/2, 1/4 or 0 after both orders, NaN where it was not judged."""
         rows = list(zip(prompts, first, second, strict=True))
         asked = [(i, row) for i, row in enumerate(rows) if row[1].strip() != row[2].strip()]
@@ -101,7 +99,9 @@ class ApiJudge:
     def _answers(self, questions: Sequence[str]) -> list[dict[str, Any]]:
         """The answer to each question, from the cache or from the endpoint."""
         files = [self._file(question) for question in questions]
-        missing = {file: question for file, question in zip(files, questions, strict=True) if not file.is_file()}
+        missing = {
+            file: question for file, question in zip(files, questions, strict=True) if not file.is_file()
+        }
         if missing:
             self._client = self._client or client(self.config)
             self._announce(len(questions), list(missing.values()))

@@ -166,7 +166,9 @@ def load_tokenizer(
 def chat_problem(tokenizer: Any) -> str | None:
     """Why prompts cannot go through the tokenizer's chat template, or None."""
     if not tokenizer.chat_template:
-        return "has no chat template, but the model is to read prompts through one; use pair.strong_chat=false"
+        return (
+            "has no chat template, but the model is to read prompts through one; use pair.strong_chat=false"
+        )
     asked = [{"role": "user", "content": "x"}]
     try:
         open_turn = chat_text(tokenizer, asked, add_generation_prompt=True)

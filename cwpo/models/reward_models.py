@@ -31,7 +31,9 @@ class ChatReward:
             raise InputError(problem)
         self.tokenizer = load_tokenizer_for_rewards(path, revision)
         if not self.tokenizer.chat_template:
-            raise InputError(f"the tokenizer of {path} has no chat template, but this reward model reads chats")
+            raise InputError(
+                f"the tokenizer of {path} has no chat template, but this reward model reads chats"
+            )
         self.model: Any = load_weights(
             AutoModelForSequenceClassification,
             path,
@@ -111,9 +113,7 @@ class SteamSHP:
         ids = self.tokenizer(post, add_special_tokens=False)["input_ids"]
         return _question(self.tokenizer.decode(ids[: max(0, len(ids) - over)]), first, second)
 
-    def preferences(
-        self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]
-    ) -> np.ndarray:
+    def preferences(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> np.ndarray:
         """P(first is better), (N,), in [0, 1]."""
         rows = list(zip(prompts, first, second, strict=True))
         right = self._says_a([self.text(prompt, a, b) for prompt, a, b in rows])
@@ -127,7 +127,9 @@ class SteamSHP:
         ids = self.tokenizer(list(texts))["input_ids"] if texts else []
         start = self.model.config.decoder_start_token_id
         for part in scoring_batches([len(row) for row in ids], self.batch_size):
-            inputs = self.tokenizer.pad({"input_ids": [ids[i] for i in part]}, return_tensors="pt").to(self.device)
+            inputs = self.tokenizer.pad({"input_ids": [ids[i] for i in part]}, return_tensors="pt").to(
+                self.device
+            )
             begun = torch.full((len(part), 1), start, device=self.device)
             logits = self.model(**inputs, decoder_input_ids=begun).logits[:, 0, self.answers]
             result[part] = logits.double().softmax(dim=1)[:, 0].cpu().numpy()

@@ -70,7 +70,9 @@ def tokenizer_problems(key: str, path: str, revision: str | None, chat: bool) ->
             "save it again with add_bos_token"
         )
     if bos is not None and ids[:2] == [bos, bos]:
-        problems.append(f"{key}={path}: its tokenizer puts BOS before a text twice; correct its chat template or post-processor")
+        problems.append(
+            f"{key}={path}: its tokenizer puts BOS before a text twice; correct its chat template or post-processor"
+        )
     if len(tokenizer) > config.vocab_size:
         problems.append(
             f"{key}={path}: its tokenizer has {len(tokenizer)} tokens, the model only {config.vocab_size}; they do not belong together"
@@ -86,9 +88,15 @@ def data_problems(cfg: DictConfig) -> list[str]:
     for folder in list(cfg.data.folders) or [None]:
         names = None if local.is_dir() else _files(path, cfg.data.revision)
         if names is None and not local.is_dir():
-            return [f"data.path={path} cannot be reached, and is not in the cache at revision {cfg.data.revision}"]
+            return [
+                f"data.path={path} cannot be reached, and is not in the cache at revision {cfg.data.revision}"
+            ]
         for split in (layout.train, layout.test):
-            there = split_files(local, folder, split) if names is None else _matching(names, folder, layout, split)
+            there = (
+                split_files(local, folder, split)
+                if names is None
+                else _matching(names, folder, layout, split)
+            )
             if not there:
                 problems.append(f"data.path={path} has no split {folder + '/' if folder else ''}{split}")
     return problems
@@ -109,7 +117,11 @@ def _files(path: str, revision: str | None) -> list[str] | None:
 def _matching(names: list[str], folder: str | None, layout: Any, split: str) -> list[str]:
     from fnmatch import fnmatch
 
-    wanted = [pattern for pattern in patterns(folder, layout) if pattern.split("/")[-1][: len(split) + 1] in (f"{split}.", f"{split}-")]
+    wanted = [
+        pattern
+        for pattern in patterns(folder, layout)
+        if pattern.split("/")[-1][: len(split) + 1] in (f"{split}.", f"{split}-")
+    ]
     return [name for name in names if any(fnmatch(name, pattern) for pattern in wanted)]
 
 

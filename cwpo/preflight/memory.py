@@ -80,7 +80,11 @@ def training_need(stage: str, name: str, shape: Shape, training: Any, tokens: in
     trained = shape.adapters(lora.r) if lora is not None and lora.enabled else shape.parameters
     width = 1 if getattr(training, "precision", "float32") == "bfloat16" else 2
     layer = width * ACTIVATION * shape.hidden
-    kept = (2 * width * shape.hidden) * shape.layers + layer if training.gradient_checkpointing else layer * shape.layers
+    kept = (
+        (2 * width * shape.hidden) * shape.layers + layer
+        if training.gradient_checkpointing
+        else layer * shape.layers
+    )
     logits = 0 if stage == "train_annotator" else 2 * FLOAT * shape.vocabulary
     adapters = trained if trained != shape.parameters else 0
     return Need(
@@ -92,13 +96,21 @@ def training_need(stage: str, name: str, shape: Shape, training: Any, tokens: in
     )
 
 
-def scoring_need(stage: str, name: str, shape: Shape, tokens: int, *, cached: bool, size: int = FLOAT) -> Need:
+def scoring_need(
+    stage: str, name: str, shape: Shape, tokens: int, *, cached: bool, size: int = FLOAT
+) -> Need:
     """Of a model that only reads, with SCORING * `tokens` at once; `cached` keeps keys and values, `size` bytes a weight."""
     columns = SCORING * tokens
     layer = ACTIVATION * shape.hidden * size / 2
     # Sampling needs the logits of one token a sequence; scoring needs them all.
     bytes_each = layer + (size * shape.cache if cached else 2 * FLOAT * shape.vocabulary)
-    return Need(stage, name, weights=size * shape.parameters / GIB, training=0.0, activations=columns * bytes_each / GIB)
+    return Need(
+        stage,
+        name,
+        weights=size * shape.parameters / GIB,
+        training=0.0,
+        activations=columns * bytes_each / GIB,
+    )
 
 
 def gpus() -> list[float]:
@@ -109,11 +121,14 @@ def gpus() -> list[float]:
 def stage_needs(cfg: Any, shapes: dict[str, Shape]) -> Iterator[Need]:
     """What the stages of an arm want; `shapes` by the key that names the model: pair.weak, pair.strong, gold.path."""
     tokens = cfg.token_budget or max(
-        (training.micro_batch_size or training.batch_size) * 2 * cfg.data.max_tokens for training in (cfg.alignment,)
+        (training.micro_batch_size or training.batch_size) * 2 * cfg.data.max_tokens
+        for training in (cfg.alignment,)
     )
     weak, strong, gold = (shapes.get(key) for key in ("pair.weak", "pair.strong", "gold.path"))
     if weak is not None and cfg.method.labels in ("weak", "flips"):
-        training = cfg.annotator.training if cfg.annotator.name in ("bt", "pairrm") else cfg.annotator.dpo_training
+        training = (
+            cfg.annotator.training if cfg.annotator.name in ("bt", "pairrm") else cfg.annotator.dpo_training
+        )
         yield training_need("train_annotator", cfg.pair.weak, weak, training, tokens)
     if strong is not None:
         yield training_need("sft", cfg.pair.strong, strong, cfg.sft, tokens, cfg.lora)
@@ -121,4 +136,6 @@ def stage_needs(cfg: Any, shapes: dict[str, Shape]) -> Iterator[Need]:
         yield scoring_need("reference", cfg.pair.strong, strong, tokens, cached=False)
         yield scoring_need("generate", cfg.pair.strong, strong, tokens, cached=True)
     if gold is not None:
-        yield Need("evaluate", cfg.gold.path, weights=2 * gold.parameters / GIB, training=0.0, activations=1.0)
+        yield Need(
+            "evaluate", cfg.gold.path, weights=2 * gold.parameters / GIB, training=0.0, activations=1.0
+        )

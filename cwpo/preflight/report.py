@@ -19,7 +19,12 @@ from cwpo.runner import experiments, seeds_of
 from cwpo.store import Store
 from cwpo.validation import setting_problems
 
-WEIGHTS = {"sft": 4, "align": 4, "online_align": 4, "train_annotator": 4}  # stages that write a model, bytes a parameter
+WEIGHTS = {
+    "sft": 4,
+    "align": 4,
+    "online_align": 4,
+    "train_annotator": 4,
+}  # stages that write a model, bytes a parameter
 
 
 def preflight(cfg: Any) -> None:
@@ -36,7 +41,9 @@ def preflight(cfg: Any) -> None:
     unusable = dict(_asset_problems(arms))
     problems |= dict.fromkeys(problem for found in unusable.values() for problem in found)
     shapes = _shapes(arms, unusable)
-    needs = list({(n.stage, n.model): n for arm in arms for n in stage_needs(arm, _named(arm, shapes))}.values())
+    needs = list(
+        {(n.stage, n.model): n for arm in arms for n in stage_needs(arm, _named(arm, shapes))}.values()
+    )
     problems |= dict.fromkeys(_memory_problems(needs, cfg.gpu_gib))
     if not problems:
         problems |= dict.fromkeys(_disk_problems(cfg, arms, assets, shapes))
@@ -57,7 +64,7 @@ def settled_arms(cfg: Any) -> Iterator[DictConfig]:
 
 def _asset_problems(arms: list[DictConfig]) -> Iterator[tuple[Any, list[str]]]:
     """What is wrong with each model and data set, each looked at once."""
-    seen = set()
+    seen: set[Any] = set()
     for arm in arms:
         for key, path, revision in models_of(arm):
             what = (key, path, revision, arm.pair.strong_chat, arm.gold.name if key == "gold.path" else None)
@@ -82,7 +89,11 @@ def _shapes(arms: list[DictConfig], unusable: dict[Any, list[str]]) -> dict[tupl
                 continue
             kind: Any = AutoModelForCausalLM
             if key != "pair.weak" and key != "pair.strong":
-                kind = AutoModelForSeq2SeqLM if arm.gold.name == "steamshp" else AutoModelForSequenceClassification
+                kind = (
+                    AutoModelForSeq2SeqLM
+                    if arm.gold.name == "steamshp"
+                    else AutoModelForSequenceClassification
+                )
             shapes[key, path] = shape_of(read_config(path, revision, key), kind)
     return shapes
 
@@ -108,7 +119,9 @@ def _memory_problems(needs: list[Need], given: float | None) -> Iterator[str]:
             )
 
 
-def _disk_problems(cfg: Any, arms: list[DictConfig], assets: list[Asset], shapes: dict[Any, Shape]) -> Iterator[str]:
+def _disk_problems(
+    cfg: Any, arms: list[DictConfig], assets: list[Asset], shapes: dict[Any, Shape]
+) -> Iterator[str]:
     from huggingface_hub import constants
 
     fetched = sum(

@@ -17,13 +17,10 @@ from cwpo.stages.mix_labels import labeled_pairs
 
 def run(work: Work) -> dict[str, Any]:
     pairs = pd.read_parquet(work.parents["prepare"] / "pairs.parquet")
-    table = (
-        pairs[pairs["split"] == "test"]
-        .merge(
-            pd.read_parquet(work.parents["annotate"] / "annotations.parquet"),
-            on="pair_id",
-            validate="one_to_one",
-        )
+    table = pairs[pairs["split"] == "test"].merge(
+        pd.read_parquet(work.parents["annotate"] / "annotations.parquet"),
+        on="pair_id",
+        validate="one_to_one",
     )
     gap = np.zeros(len(table))  # undecided, where gold has not seen the pairs
     if "score_gold" in work.parents:

@@ -22,20 +22,22 @@ OF_LABELS = ("label_accuracy_gold", "human_gold_agreement", "margin_agreement")
 
 
 def run(work: Work) -> dict[str, Any]:
-    from cwpo.models.gold import compares, load_gold
+    from cwpo.models.gold import Comparison, load_gold
 
     gold = load_gold(work.config.gold, trained_folder(work), work.device)
     responses = {
         tag: pd.read_parquet(work.parents[parent] / "responses.parquet")
         for tag, parent in (("sft", "generate_sft"), ("aligned", "generate"))
     }
-    if compares(gold):
+    if isinstance(gold, Comparison):
         responses = compared(gold, responses)
     else:
         for tag, table in responses.items():
             table["reward"] = gold.rewards(table["prompt"].tolist(), table["response"].tolist())
             check_finite(
-                table["reward"], table["prompt_id"].tolist(), f"the gold rewards of the {tag} model's responses"
+                table["reward"],
+                table["prompt_id"].tolist(),
+                f"the gold rewards of the {tag} model's responses",
             )
     rewards = pd.concat(responses.values(), ignore_index=True)
     rewards[["prompt_id", "model_tag", "reward", "n_tokens", "truncated"]].to_parquet(
@@ -67,7 +69,9 @@ def compared(gold: Comparison, responses: dict[str, pd.DataFrame]) -> dict[str, 
 
     Prompts whose responses could not be compared are left out; gold counts them. InputError where none is left.
     """
-    aligned = responses["aligned"].merge(responses["sft"][["prompt_id"]], on="prompt_id", validate="one_to_one")
+    aligned = responses["aligned"].merge(
+        responses["sft"][["prompt_id"]], on="prompt_id", validate="one_to_one"
+    )
     sft = aligned[["prompt_id"]].merge(responses["sft"], on="prompt_id", validate="one_to_one")
     texts = (column.tolist() for column in (aligned["prompt"], aligned["response"], sft["response"]))
     preferred = gold.preferences(*texts)

@@ -14,7 +14,9 @@ def run(work: Work) -> dict[str, Any]:
     from cwpo.models.policy import load_tokenizer
 
     config = work.config
-    tokenizers = [load_tokenizer(path, revision, chat=bool(chat)) for path, revision, *chat in config.tokenizers]
+    tokenizers = [
+        load_tokenizer(path, revision, chat=bool(chat)) for path, revision, *chat in config.tokenizers
+    ]
     if not tokenizers:
         from cwpo.data.toy import build_tokenizer
 
