@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,7 @@ class ApiJudge:
         self.cache = Path(config.cache).expanduser()
         self.counts: Counter[str] = Counter()
         self._client: Any = None
+        self._failed = Event()
 
     def preferences(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> np.ndarray:
         """P(first is better), (N,): 1, 3/4, 1/2, 1/4 or 0 after both orders, NaN where it was not judged."""
@@ -105,6 +107,7 @@ class ApiJudge:
         if missing:
             self._client = self._client or client(self.config)
             self._announce(len(questions), list(missing.values()))
+            self._failed.clear()
             with ThreadPoolExecutor(self.config.concurrency) as pool:
                 try:
                     list(pool.map(self._ask, missing.values(), missing))
@@ -136,7 +139,13 @@ class ApiJudge:
         )
 
     def _ask(self, question: str, file: Path) -> None:
-        reply, usage = self._complete(question)
+        if self._failed.is_set():  # one question failed for good, so nobody needs the others now
+            return
+        try:
+            reply, usage = self._complete(question)
+        except BaseException:
+            self._failed.set()
+            raise
         _write(file, {"verdict": verdict(reply), "reply": reply, "model": self.model, **usage})
 
     def _complete(self, question: str) -> tuple[str, dict[str, Any]]:
