@@ -151,3 +151,42 @@ def test_whole_tables_run_from_the_command(local, tmp_path, table, arms):
     assert set(rows["method"]) == (
         {"human_all", "cw_po"} if table == "table3" else {"human", "ws_po", "cw_po"}
     )
+
+
+# --- Table 17: the judge -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def judge(monkeypatch, tmp_path):
+    pytest.importorskip("openai")
+    from endpoint import KEY, serving
+
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with serving(lambda question: "Verdict: A" if len(question) % 3 else "nothing to say") as endpoint:
+        words = ["experiment=table17", "pair=opt_large", "objective=dpo", "data=ufb", "evaluation.prompts=6"]
+        yield endpoint, [*words, f"gold.base_url={endpoint.url}", f"gold.cache={tmp_path}/verdicts"]
+
+
+def test_table_17_asks_the_judge_about_test_responses_alone(local, judge, tmp_path):
+    from endpoint import KEY
+
+    endpoint, words = judge
+    arm, store = run(local, tmp_path / "store", *words, "method=cw_po")
+    assert arm.cfg.gold.name == "openai" and "score_gold" not in arm.nodes
+    assert 0 < endpoint.requests <= 12
+    metrics = json.loads(output(arm, store, "evaluate", "metrics.json").read_text())
+    assert metrics["n_eval"] + metrics["judge_not_judged"] == metrics["judge_comparisons"] == 6
+    assert metrics["label_accuracy_gold"] is None and metrics["mean_weight"] is not None
+    assess = json.loads(output(arm, store, "assess", "metrics.json").read_text())
+    assert assess["accuracy_gold"] is None and 0 <= assess["accuracy_human"] <= 1
+    written = [file.read_text() for file in (tmp_path / "store").rglob("manifest.json")]
+    assert not any(KEY in text or endpoint.url in text for text in written)
+    asked = endpoint.requests
+    moved = ["gold.base_url=http://127.0.0.1:9/v1", "gold.concurrency=1", "gold.retries=0", "gold.max_usd=1"]
+    (same,) = expand(
+        ["scale=paper", "seed=0", f"store={tmp_path}/store", *local, *words, "method=cw_po", *moved]
+    )
+    assert same.key == arm.key  # how it is asked changes no result
+    store.drop("evaluate", arm.nodes["evaluate"].key)
+    run_arms([same], Settings.of(same.cfg))
+    assert endpoint.requests == asked  # every verdict was kept, so nobody was asked
