@@ -160,6 +160,8 @@ def _show(arms: list[DictConfig], assets: list[Asset], needs: list[Need]) -> Non
     from rich.table import Table
 
     console = Console()
+    if not console.is_terminal:  # a log file has no width to keep to
+        console = Console(width=200)
     if assets:
         table = Table("from the hub", "revision", "pinned")
         for asset in sorted(assets, key=lambda a: (a.kind, a.id)):
