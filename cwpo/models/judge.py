@@ -65,6 +65,8 @@ class JudgeError(RuntimeError):
 class ApiJudge:
     """The judge of a `conf/gold/openai` configuration."""
 
+    paid = True  # so it is asked about the test responses alone
+
     def __init__(self, config: Any) -> None:
         self.config, self.model = config, config.model
         self.template = read_prompt(config.prompt_file)

@@ -121,7 +121,7 @@ def online_quality(work: Work, gold: Gold | Comparison) -> dict[str, Any]:
     pairs = pd.read_parquet(work.parents["online_align"] / "responses.parquet")
     trained = pairs[pairs["dropped"] == ""]
     table = trained.iloc[np.unique(np.linspace(0, len(trained) - 1, MEASURED).round().astype(int))]
-    if "score_gold" not in work.parents:
+    if getattr(gold, "paid", False):
         found = {"mean_weight": float(trained["weight"].mean()), "n_train": len(trained)}
         return {"label_accuracy_gold": None, "margin_agreement": None, **found}
     texts = (table[name].tolist() for name in ("prompt", "response_a", "response_b"))
