@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -129,7 +130,7 @@ def explain(error: Exception) -> str:
         key = full.group(1) if full else found.group(1)
         schema = next(
             (kind for kind in COMMANDS.values() if kind.__name__ in text),
-            Config,
+            COMMANDS.get(Path(sys.argv[0]).stem, Config),  # of a key in a mapping the text names no class
         )
         return f"error: unknown key {key}; {_nearest_key(key, schema)}"
     found = re.search(r"Ambiguous value for argument '([^=]+)=([^']*)'", text)

@@ -21,12 +21,13 @@ AT_LEAST = {
     "folds": 2,
 }
 POSITIVE = ("temperature", "head_std", "gpu_gib", "disk_gib")
+FILLED_IN = {"own_results": ("annotate.", "align.")}  # groups whose required keys the command sets itself
 CHOICES = {"ties": ("drop", "soft"), "weighting": ("uniform", "c1", "c2", "c3", "c4")}
 
 
 def check_command(cfg: DictConfig, command: str) -> None:
     """Raise InputError with every problem of a composed conf/command/<command>.yaml. Reads no data and no weights."""
-    none = unreadable(cfg)
+    none = unreadable(cfg, FILLED_IN.get(command, ()))
     if none:
         raise InputError(none)
     problems = OWN[command](cfg) if command in OWN else []
@@ -90,6 +91,11 @@ def _compare(cfg: DictConfig) -> list[str]:
     return _raised(lambda: check_compare(cfg))
 
 
+def _own_results(cfg: DictConfig) -> list[str]:
+    groups = ("annotate.annotator.training", "align.sft", "align.alignment")
+    return [problem for group in groups for problem in training_problems(cfg, group)]
+
+
 def _benchmark(cfg: DictConfig) -> list[str]:
     from cwpo.bench.measure import check
 
@@ -109,5 +115,6 @@ OWN: dict[str, Callable[[DictConfig], list[str]]] = {
     "preflight": _reproduce,
     "annotate": _annotate,
     "compare": _compare,
+    "own_results": _own_results,
     "benchmark": _benchmark,
 }

@@ -38,10 +38,10 @@ SIZED = ("data", "evaluation", "world")
 COUNTS = {"pairs": 10**8, "test_pairs": 10**8, "prompts": 10**8, "sequences": 10**9}
 
 
-def unreadable(cfg: DictConfig) -> list[str]:
+def unreadable(cfg: DictConfig, filled_in: tuple[str, ...] = ()) -> list[str]:
     """Values that are required, refer to what is not there, or are too long for any file system: there is none to check.
 
-    A reference is to another key: no resolver may read the environment.
+    Required keys that start with one of `filled_in` may be absent: the command sets them itself. A reference is to another key: no resolver may read the environment.
     """
     written = list(_leaves(OmegaConf.to_container(cfg, resolve=False)))
     problems = [
@@ -49,7 +49,11 @@ def unreadable(cfg: DictConfig) -> list[str]:
         for key, text in written
         if isinstance(text, str) and RESOLVER.search(text)
     ]
-    problems += [f"{key} is required: set {key}=..." for key, value in written if value == REQUIRED]
+    problems += [
+        f"{key} is required: set {key}=..."
+        for key, value in written
+        if value == REQUIRED and not key.startswith(filled_in)
+    ]
     if problems:
         return problems
     try:

@@ -15,6 +15,7 @@ from hydra import compose, initialize_config_dir
 from cwpo.commands import register
 from cwpo.config import CONF
 from cwpo.errors import InputError
+from cwpo.models.gold import HuggingFace
 from cwpo.own.align import align
 from cwpo.own.compare import compare
 from cwpo.own.crossfit import cross_fit, folds_by_prompt
@@ -160,7 +161,13 @@ def test_any_reward_model_by_its_path(tmp_path):
         ),
         lambda _: None,
     )
-    assert json.loads((out / "report.json").read_text())["accuracy"]["mean"] == pytest.approx(0.5)
+    report = json.loads((out / "report.json").read_text())
+    a_wins = HuggingFace(str(folder), None, batch_size=4, device="cpu")
+    gaps = np.subtract(
+        *(a_wins.rewards([r["prompt"] for r in rows], [r[f"response_{side}"] for r in rows]) for side in "ab")
+    )
+    right = [(gap > 0) == (row["label"] == "a") for gap, row in zip(gaps, rows, strict=True)]
+    assert report["accuracy"]["mean"] == pytest.approx(np.mean(right))
     assert json.loads((out / "report.json").read_text())["verdict"]["advice"] == "more_labels"
 
 

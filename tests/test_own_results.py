@@ -7,6 +7,7 @@ from conftest import REPO
 from hydra import compose, initialize_config_dir
 from scipy.special import expit
 
+from cwpo.command_checks import check_command
 from cwpo.commands import register
 from cwpo.config import CONF
 from cwpo.errors import InputError
@@ -64,7 +65,11 @@ def test_ukp_as_it_is_measured(shared):
     pairs = load_source("ukp", shared / "data")
     assert pairs["group"].nunique() == 10 and pairs["group"].str.startswith("Debate: ").all()
     assert pairs["prompt"].str.fullmatch(r"Debate: .+\nPosition: .+").all()
-    assert (pairs["n_votes"] == 5).all() and pairs["share"].between(0, 1).all()
+    assert (
+        pairs["n_votes"].isin([4, 5]).all()
+        and (pairs["n_votes"] == 5).mean() > 0.98
+        and pairs["share"].between(0, 1).all()
+    )
     decided = pairs[pairs["gold"] != 0.5]
     longer = (decided["response_a"].str.len() > decided["response_b"].str.len()) == (decided["gold"] > 0.5)
     assert longer.mean() == pytest.approx(0.74, abs=0.01)
@@ -79,7 +84,7 @@ def test_ukp_as_it_is_measured(shared):
     assert sorted(tested) == sorted(set(pairs["group"]))  # every debate once
 
 
-@pytest.mark.parametrize(("name", "longer"), [("pandalm", 0.68), ("harmless", 0.45)])
+@pytest.mark.parametrize(("name", "longer"), [("pandalm", 0.66), ("harmless", 0.45)])
 def test_other_sources(shared, name, longer):
     pairs = load_source(name, shared / "data")
     decided = pairs[pairs["gold"] != 0.5]
@@ -208,3 +213,10 @@ def test_the_committed_page_is_that_of_the_committed_tables():
     for row in pd.read_csv(folder / "annotators.csv").to_dict("records"):
         (line,) = [x for x in text.splitlines() if x.startswith(f"| {row['data']} | {row['annotator']} | ")]
         assert f"| {row['accuracy']:.3f} [{row['accuracy_low']:.3f}, {row['accuracy_high']:.3f}] |" in line
+
+
+def test_the_command_asks_for_nothing_that_it_sets_itself():
+    cfg = composed()
+    check_command(cfg, "own_results")
+    with pytest.raises(InputError, match=r"annotate\.annotator\.training\.batch_size"):
+        check_command(composed("annotate.annotator.training.batch_size=-1"), "own_results")

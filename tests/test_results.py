@@ -1,5 +1,6 @@
 """The result files: equal rows give equal bytes, writers lose nothing, and what cannot be trusted is refused."""
 
+import errno
 import gzip
 from concurrent.futures import ThreadPoolExecutor
 
@@ -88,7 +89,7 @@ def test_a_failed_write_leaves_the_old_file(folder, monkeypatch):
     before = path.read_bytes()
 
     def full(*_):
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, "no space left on device")
 
     monkeypatch.setattr(cwpo.results.os, "replace", full)
     with pytest.raises(OSError, match="no space"):

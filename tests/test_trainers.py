@@ -15,7 +15,7 @@ from cwpo.data.batching import PairCollator, SequenceCollator, encode, encode_pa
 from cwpo.errors import InputError
 from cwpo.models.annotator import new_annotator, score_responses
 from cwpo.models.logprobs import score_sequences
-from cwpo.models.packed import can_pack
+from cwpo.models.packed import can_pack, score_pairs
 from cwpo.models.policy import load_policy
 from cwpo.objectives import dpo, weighted_mean
 from cwpo.training.base import Curve, Rows
@@ -308,10 +308,13 @@ def test_any_rows_will_do(tmp_path):
 
 
 def test_given_reference_log_probs_equal_the_computed_ones(tmp_path):
-    model = tiny_model("llama")
     given = pairs()
-    for column in ("chosen", "rejected"):
-        for row, logp in zip(given, reference_logps(model, given, column)):
+    encoded = encode_pairs(
+        tiny_tokenizer(), *([r[c] for r in given] for c in ("prompt", "chosen", "rejected"))
+    )
+    scores = score_pairs(tiny_model("llama"), encoded, tiny_tokenizer().pad_token_id)
+    for column, logps in zip(("chosen", "rejected"), scores, strict=True):
+        for row, logp in zip(given, logps.tolist(), strict=True):
             row[f"{column}_logp"] = logp
     settings = {"epochs": 3, "batch_size": 4}
     assert torch.equal(

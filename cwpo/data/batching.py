@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from cwpo.data.dialogues import turns
@@ -26,11 +28,17 @@ def encode(
     tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], responses: Sequence[str]
 ) -> list[tuple[list[int], int]]:
     """(token ids, prompt length) of each prompt and response, ending in EOS exactly once."""
+    return _continued(tokenizer, encode_prompts(tokenizer, prompts), responses)
+
+
+def _continued(
+    tokenizer: PreTrainedTokenizerBase, heads: Sequence[list[int]], responses: Sequence[str]
+) -> list[tuple[list[int], int]]:
+    """`encode` of prompts that are tokens already."""
     if reads_chat(tokenizer):  # whose templates put no space before what the assistant says
         responses = [response.strip() for response in responses]
     eos = tokenizer.eos_token_id
     encoded = []
-    heads = encode_prompts(tokenizer, prompts)
     tails = tokenizer(list(responses), add_special_tokens=False)["input_ids"] if responses else []
     for head, tail in zip(heads, tails, strict=True):
         while tail and tail[-1] == eos:  # a response whose text already ends in the EOS token
@@ -69,11 +77,14 @@ def chat_text(
 
 def pad(rows: Sequence[Sequence[int]], value: int, side: str = "right") -> torch.Tensor:
     """Rows of different lengths as one (B, T) int64 tensor, filled with `value` on `side`."""
-    width = max(len(row) for row in rows)
-    fill = [[value] * (width - len(row)) for row in rows]
+    lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+    columns = np.arange(lengths.max())
     if side == "left":
-        return torch.tensor([f + list(row) for f, row in zip(fill, rows, strict=True)], dtype=torch.int64)
-    return torch.tensor([list(row) + f for f, row in zip(fill, rows, strict=True)], dtype=torch.int64)
+        columns = columns[::-1]
+    filled = columns < lengths[:, None]
+    table = np.full(filled.shape, value, np.int64)
+    table[filled] = np.fromiter(chain.from_iterable(rows), np.int64, lengths.sum())
+    return torch.from_numpy(table)
 
 
 def collate_sequences(rows: Sequence[tuple[Sequence[int], int]], pad_id: int) -> dict[str, torch.Tensor]:
@@ -190,8 +201,9 @@ def encode_pairs(
 ) -> list[dict[str, Any]]:
     """Rows for PairCollator."""
     rows = []
+    heads = encode_prompts(tokenizer, prompts)
     for (c, c_start), (r, r_start) in zip(
-        encode(tokenizer, prompts, chosen), encode(tokenizer, prompts, rejected), strict=True
+        _continued(tokenizer, heads, chosen), _continued(tokenizer, heads, rejected), strict=True
     ):
         rows.append({"chosen_ids": c, "chosen_start": c_start, "rejected_ids": r, "rejected_start": r_start})
     for name, values in floats.items():

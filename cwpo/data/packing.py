@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -48,37 +49,45 @@ def pack_pairs(pairs: Sequence[Mapping[str, Any]], pad_id: int) -> dict[str, Ten
     One pair with prompt [1, 7], chosen [5, 9] and rejected [6, 9] becomes packed_ids [[1, 7, 5, 9, 6, 9]], position_ids
     [[0, 1, 2, 3, 2, 3]], predictor [1, 2, 1, 4], target [5, 9, 6, 9], sequence [0, 0, 1, 1].
     """
-    lengths = [len(p["chosen_ids"]) + len(p["rejected_ids"]) - p["chosen_start"] for p in pairs]
-    width = max(ROW_TOKENS, max(lengths))
-    places, rows = fill_rows(lengths, width)
-    # Row by row, flat; 0 marks padding; pair i has the blocks 3 i + 1 (prompt), 3 i + 2 (chosen), 3 i + 3 (rejected).
-    ids, positions, block = [pad_id] * (rows * width), [0] * (rows * width), [0] * (rows * width)
-    predictor: list[int] = []
-    target: list[int] = []
-    sequence: list[int] = []
-    for index, (pair, place) in enumerate(zip(pairs, places, strict=True)):
-        start, first = pair["chosen_start"], place.row * width + place.column
-        chosen, rejected = pair["chosen_ids"], pair["rejected_ids"][start:]
-        n_chosen, n_rejected = len(chosen) - start, len(rejected)
-        prompt_end, chosen_end, end = first + start, first + len(chosen), first + lengths[index]
-        ids[first:chosen_end], ids[chosen_end:end] = chosen, rejected
-        positions[first:chosen_end] = range(len(chosen))
-        positions[chosen_end:end] = range(start, start + n_rejected)
-        block[first:prompt_end] = [3 * index + 1] * start
-        block[prompt_end:chosen_end] = [3 * index + 2] * n_chosen
-        block[chosen_end:end] = [3 * index + 3] * n_rejected
-        predictor += [*range(prompt_end - 1, chosen_end - 1), prompt_end - 1, *range(chosen_end, end - 1)]
-        target += [*chosen[start:], *rejected]
-        sequence += [index] * n_chosen + [index + len(pairs)] * n_rejected
-    kept = attention_blocks(np.array(block).reshape(rows, width))
+    start, chosen, whole = (np.array(sizes) for sizes in zip(*map(_sizes, pairs), strict=True))
+    width = max(ROW_TOKENS, int(whole.max()))
+    places, rows = fill_rows(whole.tolist(), width)
+    first = np.array([place.row * width + place.column for place in places])
+    # One entry per token of any pair: its pair, how far into it, and where that lies among the rows laid out flat.
+    pair = np.repeat(np.arange(len(pairs)), whole)
+    within = np.arange(len(pair)) - np.repeat(whole.cumsum() - whole, whole)
+    at = first[pair] + within
+    is_rejected = within >= chosen[pair]
+    token = np.fromiter(chain.from_iterable(map(_tokens, pairs)), np.int64, len(pair))
+    ids, positions, block = np.full(rows * width, pad_id), *np.zeros((2, rows * width), np.int64)
+    ids[at] = token
+    positions[at] = within - is_rejected * (chosen - start)[pair]
+    # 0 marks padding; pair i has the blocks 3 i + 1 (prompt), 3 i + 2 (chosen), 3 i + 3 (rejected).
+    block[at] = 3 * pair + 1 + (within >= start[pair]) + is_rejected
+    predictor = at - 1
+    begins_rejected = within == chosen[pair]
+    predictor[begins_rejected] = (first + start - 1)[pair[begins_rejected]]
+    of_response = within >= start[pair]
+    kept = attention_blocks(block.reshape(rows, width))
     return {
-        "packed_ids": torch.tensor(ids).view(rows, width),
-        "position_ids": torch.tensor(positions).view(rows, width),
+        "packed_ids": torch.from_numpy(ids).view(rows, width),
+        "position_ids": torch.from_numpy(positions).view(rows, width),
         "attention": torch.from_numpy(kept)[:, None],
-        "predictor": torch.tensor(predictor),
-        "target": torch.tensor(target),
-        "sequence": torch.tensor(sequence),
+        "predictor": torch.from_numpy(predictor[of_response]),
+        "target": torch.from_numpy(token[of_response]),
+        "sequence": torch.from_numpy((pair + len(pairs) * is_rejected)[of_response]),
     }
+
+
+def _sizes(pair: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Tokens of the prompt, of prompt and chosen response, and of prompt and both responses."""
+    start, chosen = pair["chosen_start"], len(pair["chosen_ids"])
+    return start, chosen, chosen + len(pair["rejected_ids"]) - start
+
+
+def _tokens(pair: Mapping[str, Any]) -> list[int]:
+    """prompt | chosen | rejected."""
+    return pair["chosen_ids"] + pair["rejected_ids"][pair["chosen_start"] :]
 
 
 def attention_blocks(block: np.ndarray) -> np.ndarray:

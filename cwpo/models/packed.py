@@ -65,9 +65,9 @@ def score_pairs(
 ) -> tuple[Tensor, Tensor]:
     """Log-probs of the chosen and of the rejected responses of encode_pairs' rows, each (N,), dropout off.
 
-    With a token budget, prompts are computed once for both responses where the model allows it.
+    Prompts are computed once for both responses where the model allows it.
     """
-    if token_budget is None or not can_pack(model, rows, pad_id):
+    if not can_pack(model, rows, pad_id):
         sides = (
             [(row[f"{side}_ids"], row[f"{side}_start"]) for row in rows] for side in ("chosen", "rejected")
         )

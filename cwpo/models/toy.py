@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -106,11 +107,7 @@ def pretrain(
     """
     tokenizer = toy_tokenizer(name)
     config = toy_config(name, tokenizer)
-    rows = tokenizer(pretraining_texts(sequences, seed))["input_ids"]
-    lengths = np.array([len(row) for row in rows])
-    table = np.full((len(rows), lengths.max()), tokenizer.pad_token_id, dtype=np.int64)
-    for index, row in enumerate(rows):
-        table[index, : len(row)] = row
+    table, lengths = _token_table(sequences, seed)
 
     threads_before = torch.get_num_threads()
     if threads is not None:
@@ -125,6 +122,18 @@ def pretrain(
     return model.eval(), tokenizer
 
 
+@functools.lru_cache(maxsize=1)  # a worker pretrains several models on the same texts
+def _token_table(sequences: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The pretraining texts as tokens, (N, T) padded on the right, and their lengths (N,); the same for all families."""
+    tokenizer = build_tokenizer()
+    rows = tokenizer(pretraining_texts(sequences, seed))["input_ids"]
+    lengths = np.array([len(row) for row in rows])
+    table = np.full((len(rows), lengths.max()), tokenizer.pad_token_id, dtype=np.int64)
+    for index, row in enumerate(rows):
+        table[index, : len(row)] = row
+    return table, lengths
+
+
 def _fit(
     model: PreTrainedModel,
     table: np.ndarray,
@@ -135,7 +144,7 @@ def _fit(
 ) -> None:
     """One pass over `table` (N, T) in order (the texts are i.i.d.), each batch cut to its longest row."""
     steps = -(-len(table) // batch_size)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01, fused=True)
     schedule: LambdaLR = get_cosine_schedule_with_warmup(optimizer, max(1, steps // 50), steps)
     model.train()
     for step in range(steps):

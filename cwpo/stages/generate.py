@@ -22,12 +22,12 @@ def run(work: Work) -> dict[str, Any]:
         ["prompt_id", "prompt"]
     ]
     context = context_length(folder)
-    new = config.generation.max_new_tokens
+    new, seed, tag = config.generation.max_new_tokens, config.seed, config.model_tag
     fitting = prompts[leaves_room(tokenizer, prompts["prompt"].tolist(), new, context)]
     if len(fitting) < 2:
         raise InputError(
             f"{len(fitting)} of {len(prompts)} test prompts leave room for generation.max_new_tokens="
-            f"{config.generation.max_new_tokens} in a context of {context} tokens; lower it or data.max_tokens"
+            f"{new} in a context of {context} tokens; lower it or data.max_tokens"
         )
     table = fitting.head(config.evaluation.prompts) if config.evaluation.prompts else fitting
     model = load_policy(folder, device=work.device)
@@ -42,15 +42,15 @@ def run(work: Work) -> dict[str, Any]:
         model,
         tokenizer,
         table["prompt"].tolist(),
-        [prompt_seed(config.seed, config.model_tag, prompt_id) for prompt_id in table["prompt_id"]],
+        [prompt_seed(seed, tag, prompt_id) for prompt_id in table["prompt_id"]],
         temperature=config.generation.temperature,
-        max_new_tokens=config.generation.max_new_tokens,
+        max_new_tokens=new,
         batch_size=config.generation.batch_size,
         token_budget=work.token_budget,
         progress=progress,
         names=table["prompt_id"].tolist(),
     )
-    table = table.reset_index(drop=True).join(pd.DataFrame(results)).assign(model_tag=config.model_tag)
+    table = table.reset_index(drop=True).join(pd.DataFrame(results)).assign(model_tag=tag)
     columns = ["prompt_id", "prompt", "response", "model_tag", "n_tokens", "truncated"]
     table[columns].to_parquet(work.out / "responses.parquet", index=False)
     return {

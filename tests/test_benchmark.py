@@ -1,0 +1,215 @@
+"""The benchmark: what it trains, that its sides agree, and how its rows become a table. No test looks at a time."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from cwpo.bench import annotation, measure, report, sides
+from cwpo.bench.workloads import WORKLOADS, model_config, random_pairs, save_model, words_tokenizer
+from cwpo.errors import InputError
+from cwpo.models.policy import load_policy, load_tokenizer
+
+
+class Settings(dict):
+    """As Hydra's DictConfig: keys and attributes."""
+
+    __getattr__ = dict.__getitem__
+
+
+def cfg(**changes):
+    """The command's settings with one tiny workload and nothing else to measure."""
+    base = dict(
+        workloads=["tiny_lora"],
+        sides=["cwpo"],
+        pairs={"tiny_lora": 4},
+        batch_size=2,
+        token_budget=256,
+        trl_micro=[1],
+        repeats=1,
+        scaling=False,
+        annotation=[],
+        threads=1,
+        device="cpu",
+        data=None,
+        tokenizer=None,
+    )
+    return Settings(base | changes)
+
+
+def test_random_pairs_have_the_lengths_of_the_workload_and_fit():
+    workload = WORKLOADS["hh"]
+    tokenizer = words_tokenizer(workload.shape["vocab_size"])
+    pairs = random_pairs(workload, 400)
+    prompts = [len(ids) for ids in tokenizer([p["prompt"] for p in pairs])["input_ids"]]
+    responses = [len(ids) for ids in tokenizer([p["chosen"] for p in pairs])["input_ids"]]
+    assert 60 < pd.Series(prompts).median() < 95  # exp(4.33) = 76
+    assert 27 < pd.Series(responses).median() < 41  # exp(3.5) = 33
+    assert max(p + r for p, r in zip(prompts, responses, strict=True)) + 2 <= workload.longest
+    assert random_pairs(workload, 400) == pairs
+    assert random_pairs(workload, 400, seed=1) != pairs
+
+
+@pytest.mark.parametrize("name", ["hh", "lora_1_3b"])
+def test_shapes_are_those_of_the_published_models(name):
+    """125,239,296 and 1,315,758,080 parameters, embeddings shared with the head."""
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(model_config(WORKLOADS[name]))
+    assert model.num_parameters() == {"hh": 125_239_296, "lora_1_3b": 1_315_758_080}[name]
+
+
+def test_tiny_lora_trains_the_way_of_the_gpu_workload():
+    table = measure.compare("tiny_lora", cfg(), lambda text: None)
+    assert len(table) == 1 and table["side"].item() == "cwpo"
+    row = table.iloc[0]
+    assert row["pairs"] == 4 and row["useful_tokens"] > 4 * 3
+    assert row["tokens_per_second"] == pytest.approx(row["useful_tokens"] / row["seconds"])
+    assert 0 < row["share_of_matmul_peak"] < 1
+    assert row["loss"] == pytest.approx(0.6931, abs=0.05)  # the margins start at 0: ln 2
+    assert WORKLOADS["tiny_lora"].lora and WORKLOADS["lora_1_3b"].lora
+
+
+def test_operations_of_a_training_step_by_hand():
+    """Body 2 layers x (4 x 64^2 + 2 x 64 x 256) = 98,304 weights, head 64 x 352 = 22,528; 6 per weight and token."""
+    tiny = WORKLOADS["toy"]
+    assert measure._operations(tiny, useful=100, responses=10) == 6 * (98_304 * 100 + 22_528 * 10)
+    lora = WORKLOADS["tiny_lora"]
+    assert measure._operations(lora, useful=100, responses=10) == 4 * (98_304 * 100 + 22_528 * 10)
+
+
+def test_exponent_of_a_power_law():
+    assert measure.exponent([1, 4, 16], [3.0, 12.0, 48.0]) == pytest.approx(1.0)
+    assert measure.exponent([1, 2, 4], [1.0, 4.0, 16.0]) == pytest.approx(2.0)
+
+
+def test_useful_tokens_count_prompt_once(tmp_path):
+    workload = WORKLOADS["toy"]
+    job, tokens = measure._set_up(workload, cfg(), tmp_path, 3)
+    pairs = json.loads(Path(job["pairs"]).read_text())
+    tokenizer = load_tokenizer(job["model"])
+    count = sum(
+        len(tokenizer(p[name])["input_ids"]) for p in pairs for name in ("prompt", "chosen", "rejected")
+    )
+    assert tokens["useful"] == count + 2 * len(pairs)  # and the EOS of each response
+
+
+@pytest.mark.bench
+def test_sides_agree_on_the_losses(tmp_path):
+    pytest.importorskip("trl")
+    workload = WORKLOADS["toy"]
+    job, _ = measure._set_up(workload, cfg(), tmp_path, 4)
+    assert sides.losses_agree(job | {"lora": False}) < measure.AGREE
+
+
+def test_cwpo_side_is_preference_trainer_with_weight_one(tmp_path):
+    workload = WORKLOADS["toy"]
+    save_model(workload, tmp_path / "model", words_tokenizer(workload.shape["vocab_size"]))
+    pairs = [pair | {"weight": 1.0} for pair in random_pairs(workload, 4)]
+    job = {
+        "folder": str(tmp_path / "out"),
+        "model": str(tmp_path / "model"),
+        "batch_size": 4,
+        "device": "cpu",
+        "dtype": "float32",
+        "token_budget": 128,
+    }
+    trainer = sides.cwpo_trainer(job, load_policy(tmp_path / "model"), pairs)
+    assert (trainer.objective, trainer.beta) == ("dpo", sides.BETA)
+    assert [row["weight"] for row in trainer.train_dataset.rows] == [1.0] * 4
+
+
+def runs(**sides_seconds):
+    return pd.DataFrame(
+        [
+            {
+                "workload": "hh",
+                "side": side,
+                "repeat": i,
+                "micro": None,
+                "seconds": seconds,
+                "preparation_seconds": 1.0,
+                "peak_memory_mb": memory,
+                "loss": 0.69,
+                "pairs": 32,
+                "useful_tokens": 600,
+                "tokens_per_second": 600 / seconds,
+                "share_of_matmul_peak": 0.5,
+                "device": "a processor, 2 threads",
+                "torch": "2",
+                "transformers": "5",
+                "git_commit": "abc",
+            }
+            for side, (times, memory) in sides_seconds.items()
+            for i, seconds in enumerate(times)
+        ]
+    )
+
+
+def test_summary_is_medians_and_ratios_to_cwpo():
+    table = report.summary(runs(cwpo=([2.0, 3.0, 9.0], 100), trl_best=([9.0, 6.0, 12.0], 250))).set_index(
+        "side"
+    )
+    assert table.loc["cwpo", "seconds"] == 3.0 and table.loc["trl_best", "seconds"] == 9.0
+    assert table.loc["trl_best", "times_slower"] == 3.0 and table.loc["cwpo", "times_slower"] == 1.0
+    assert table.loc["trl_best", "memory_share"] == pytest.approx(0.4)
+    assert table["runs"].tolist() == [3, 3]
+
+
+def test_report_of_all_parts(tmp_path):
+    runs(cwpo=([2.0], 100), trl_default=([9.0], 250)).to_csv(tmp_path / "training.csv", index=False)
+    pd.DataFrame({"axis": ["pairs"] * 3, "value": [1, 4, 16], "seconds": [1.0, 4.0, 16.0]}).to_csv(
+        tmp_path / "scaling.csv", index=False
+    )
+    pd.DataFrame({"pairs": [1000, 100], "seconds": [10.0, 1.0], "peak_memory_mb": [600.0, 590.0]}).to_csv(
+        tmp_path / "annotation.csv", index=False
+    )
+    report.write_report(tmp_path)
+    text = (tmp_path / "benchmark.md").read_text()
+    assert "| hh | TRL, defaults | 32 | 1 | 9.00 | 4.50 |" in text
+    assert "power 1.00" in text
+    assert text.index("| 100 |") < text.index("| 1,000 |")
+    assert (tmp_path / "speed.png").stat().st_size > 10_000
+
+
+def test_rows_of_a_workload_measured_again_replace_the_old_ones(tmp_path):
+    path = tmp_path / "training.csv"
+    report._keep(path, pd.DataFrame({"workload": ["hh", "toy"], "seconds": [1.0, 2.0]}), "workload")
+    report._keep(path, pd.DataFrame({"workload": ["toy"], "seconds": [3.0]}), "workload")
+    assert pd.read_csv(path).to_dict("list") == {"workload": ["hh", "toy"], "seconds": [1.0, 3.0]}
+
+
+def test_annotation_table_has_distinct_ids_and_any_size(tmp_path):
+    annotation.write_pairs(tmp_path / "pairs.parquet", 2 * annotation.BASE + 7)
+    frame = pd.read_parquet(tmp_path / "pairs.parquet")
+    assert len(frame) == 2 * annotation.BASE + 7 and frame["pair_id"].is_unique
+
+
+def test_annotation_is_measured_in_a_process_of_its_own():
+    table = annotation.annotation(cfg(annotation=[64, 128]), lambda text: None)
+    assert table["pairs"].tolist() == [64, 128]
+    assert (table["seconds"] > 0).all() and (table["peak_memory_mb"] > 50).all()
+
+
+def test_bad_settings_are_refused_all_at_once(tmp_path):
+    bad = cfg(
+        workloads=["nope"], sides=["them"], repeats=0, batch_size=0, data=str(tmp_path / "absent.jsonl")
+    )
+    with pytest.raises(InputError) as error:
+        measure.check(bad)
+    text = str(error.value)
+    for part in (
+        "workload nope is unknown",
+        "side them is unknown",
+        "repeats=0",
+        "batch_size=0",
+        "is not a file",
+        "needs a tokenizer",
+    ):
+        assert part in text
+    with pytest.raises(InputError, match=r"pairs\.tiny_lora is missing"):
+        measure.check(cfg(pairs={}))
+    measure.check(cfg())
