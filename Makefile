@@ -15,7 +15,7 @@ CHECKED := $(wildcard cwpo scripts tests .ci/lock.py)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce plan report test test-slow faults lint format lock clean clean-runs
+.PHONY: help setup reproduce plan preflight report test test-slow faults lint format lock clean clean-runs
 
 help: ## show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -30,6 +30,9 @@ reproduce: setup ## run EXPERIMENT at SCALE for SEEDS (e.g. SEEDS=0,1,2) with JO
 
 plan: setup ## show what EXPERIMENT at SCALE would run, what is cached and what it costs
 	$(PY) scripts/plan.py "experiment='$(EXPERIMENT)'" scale=$(SCALE) $(if $(SEEDS),'seeds=[$(SEEDS)]') jobs=$(JOBS)
+
+preflight: setup ## check assets, disk, GPU memory, credentials and tokenizers for EXPERIMENT at SCALE
+	$(PY) scripts/preflight.py "experiment='$(EXPERIMENT)'" scale=$(SCALE) $(if $(SEEDS),'seeds=[$(SEEDS)]')
 
 report: setup ## make tables, figures and the page from results/
 	$(PY) scripts/report.py

@@ -20,7 +20,7 @@ AT_LEAST = {
     **dict.fromkeys(("seed", "seeds", "holdout_above"), 0),
     "folds": 2,
 }
-POSITIVE = ("temperature", "head_std")
+POSITIVE = ("temperature", "head_std", "gpu_gib", "disk_gib")
 FILLED_IN = {"own_results": ("annotate.", "align.")}  # groups whose required keys the command sets itself
 CHOICES = {"ties": ("drop", "soft"), "weighting": ("uniform", "c1", "c2", "c3", "c4")}
 
@@ -112,6 +112,7 @@ def _raised(check: Callable[[], object]) -> list[str]:
 
 OWN: dict[str, Callable[[DictConfig], list[str]]] = {
     "reproduce": _reproduce,
+    "preflight": _reproduce,
     "annotate": _annotate,
     "compare": _compare,
     "own_results": _own_results,

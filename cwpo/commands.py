@@ -156,6 +156,23 @@ class StoreConfig:
     delete: bool = False
 
 
+@dataclass
+class LockAssetsConfig:
+    assets: list[str] = field(default_factory=list)
+    update: bool = False
+
+
+@dataclass
+class PreflightConfig:
+    experiment: str = "table3"
+    scale: str = "paper"
+    seeds: list[int] | None = None
+    store: str = "runs/store"
+    overrides: list[str] = field(default_factory=list)
+    gpu_gib: float | None = None
+    disk_gib: float | None = None
+
+
 # The commands with a configuration of their own, conf/command/<name>.yaml.
 COMMANDS: dict[str, type] = {
     "reproduce": ReproduceConfig,
@@ -166,6 +183,8 @@ COMMANDS: dict[str, type] = {
     "compare": CompareConfig,
     "own_results": OwnResultsConfig,
     "store": StoreConfig,
+    "lock_assets": LockAssetsConfig,
+    "preflight": PreflightConfig,
 }
 
 

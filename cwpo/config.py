@@ -29,6 +29,11 @@ class DataConfig:
     test_pairs: int | None = None
     test_fraction: float = 0.1
     max_tokens: int = 512
+    layout: str | None = None
+    length_rule: str = "longer_pair"
+    test_prompts: str = "any"
+    gold: str | None = None
+    paper_counts: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -38,6 +43,7 @@ class PairConfig:
     strong: str = MISSING
     weak_revision: str | None = None
     strong_revision: str | None = None
+    strong_chat: bool = False
 
 
 @dataclass
@@ -63,6 +69,12 @@ class LabeledConfig:
 
 # Annotators whose weak model stays a language model. Only these read annotator.scoring.
 POLICY_ANNOTATORS = ("dpo", "sft_dpo")
+# Golds by what they are: exact in the synthetic world; reward models by path; those that compare two responses.
+SYNTHETIC_GOLDS = ("oracle", "judge")
+MODEL_GOLDS = ("huggingface", "skywork", "openassistant", "steamshp", "trl_qwen")
+COMPARING_GOLDS = ("steamshp", "openai")
+# How the judge behind an API is asked; its verdicts depend on its model and prompts alone.
+JUDGE_SETTINGS = ("base_url", "cache", "concurrency", "timeout", "retries", "usd_per_million", "max_usd")
 
 
 @dataclass
@@ -128,6 +140,7 @@ class OnlineConfig:
     reward: str = "none"
     reward_model: str | None = None
     reward_revision: str | None = None
+    reward_chat: bool = False
     batches_per_round: int = 1
     batch_size: int = 64
 
@@ -145,6 +158,15 @@ class GoldConfig:
     holdout: float = 0.0
     temperature: float = 1.0
     batch_size: int = 32
+    model: str | None = None
+    prompt_file: str | None = None
+    base_url: str | None = None
+    cache: str = "runs/verdicts"
+    concurrency: int = 8
+    timeout: float = 60.0
+    retries: int = 6
+    usd_per_million: dict[str, float] = field(default_factory=dict)
+    max_usd: float | None = None
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
 
@@ -179,7 +201,10 @@ class Config:
     device: str = "auto"
     scale_name: str = MISSING
     data_source: str = MISSING
+    allow_unpinned: bool = False
     models: dict[str, str] = field(default_factory=dict)
+    reward_models: dict[str, str] = field(default_factory=dict)
+    judge: str = "judge"
     data: DataConfig = field(default_factory=DataConfig)
     pair: PairConfig = field(default_factory=PairConfig)
     annotator: AnnotatorConfig = field(default_factory=AnnotatorConfig)

@@ -17,6 +17,7 @@ SEED = 2**31  # beyond it numpy or torch refuse what is added to a seed here
 PROCESSES = 1024
 PART = 255  # bytes of a name in any file system
 RESOLVER = re.compile(r"\$\{[^}]*:")
+ENDPOINT = re.compile(r"https?://[\w.-]+(:\d+)?(/[\w.~-]+)*/?|https?://\[[\da-f:]+\](:\d+)?(/[\w.~-]+)*/?")
 REVISION = re.compile(r"[\w+.-]+(/[\w+.-]+)*")
 FILES = ("name", "scale_name", "scale")
 COLUMNS = ("name", "scale_name", "data.name", "method.name", "pair.weak", "pair.strong")
@@ -141,6 +142,13 @@ def _text_problem(cfg: DictConfig, key: str, text: str) -> str | None:
         return f"{key}={text} is no folder inside the data set"
     if key in WANDB and re.search(r"[/\\#?%:]", text):
         return f"{key}={text} is no name for Weights & Biases: it may not contain / \\ # ? % or :"
+    if key == "gold.base_url":
+        fine = ENDPOINT.fullmatch(text)
+        return (
+            None
+            if fine
+            else f"{key}={text} is no address of an endpoint: http(s)://host/path, without user, password or query"
+        )
     if "://" in text:
         return f"{key}={text} is an address; download it and name the file or folder, or give a hub id"
     return None

@@ -10,7 +10,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from cwpo.derived import WORLD, derived_config, other_data
+from cwpo.assets import settled
+from cwpo.config import JUDGE_SETTINGS
+from cwpo.derived import PUBLISHED, WORLD, derived_config, other_data
 from cwpo.runtime import pick_device
 from cwpo.stages.align import ALIGN
 from cwpo.stages.annotate import annotate_stage
@@ -39,9 +41,19 @@ PATHS = (
     "strong",
     "tokenizers",
     "reward_model",
+    "prompt_file",
 )  # keys whose values may be local files or folders
 # Settings that came after stores existed -> the value at which all is done as before; at it they are no part of a key.
-LATER: dict[str, Any] = {}
+LATER: dict[str, Any] = {
+    **{f"data.{key}": value for key, value in PUBLISHED.items()},
+    "context": None,
+    "strong_chat": False,
+    "online.reward_chat": False,
+    "gold.model": None,
+    "gold.prompt_file": None,
+}
+# Settings that change how a stage works and not what comes out: no part of a key.
+UNHASHED = tuple(f"gold.{key}" for key in JUDGE_SETTINGS)
 OTHER_PAIRS = 500  # added to the seed, it draws the pairs that the reward model of an online arm learns from
 # What `until` may name, in order. The pretraining of the synthetic world's models runs where a stage needs it.
 STAGES = (
@@ -108,6 +120,7 @@ class Settings:
 
 def arm(cfg: DictConfig) -> dict[str, Node]:
     """The nodes of one arm by name, in an order in which they can run. Arms on human labels have no annotator."""
+    cfg = settled(cfg)
     plain = derived_config(cfg)
     nodes: dict[str, Node] = {}
 
@@ -145,7 +158,9 @@ def arm(cfg: DictConfig) -> dict[str, Node]:
     if cfg.gold.name == "trained":
         base = pretrained("gold", cfg.gold.path)
         gold_model = add("train_gold", TRAIN_GOLD, {"prepare": prepare, "gold_model": base})
-    gold = add("score_gold", SCORE_GOLD, {"prepare": prepare, "train_gold": gold_model})
+    gold = None
+    if cfg.gold.name != "openai":  # nobody pays for comparisons of the training pairs
+        gold = add("score_gold", SCORE_GOLD, {"prepare": prepare, "train_gold": gold_model})
     annotator = annotate = mixed = None
     if cfg.method.labels in ("weak", "flips") or cfg.until in ("train_annotator", "annotate", "assess"):
         if cfg.labeled.other or cfg.labeled.poison_fraction:
@@ -269,7 +284,7 @@ def _hashed(config: Any, path: str = "") -> Any:
         return {
             name: _hashed(value, at)
             for name, (at, value) in parts.items()
-            if at not in LATER or value != LATER[at]
+            if at not in UNHASHED and (at not in LATER or value != LATER[at])
         }
     if isinstance(config, list):
         return [_hashed(value, path) for value in config]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import pickle
 import re
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,10 +56,27 @@ class Arm:
 
 
 def expand(overrides: Sequence[str], seeds: Sequence[int] | None = None) -> list[Arm]:
-    """The distinct arms of a sweep, in order.
+    """The distinct arms of a sweep, in order; see configurations. Raises InputError with every arm's problems."""
+    arms: dict[str, Arm] = {}
+    problems: dict[str, None] = {}
+    for cfg, over_seeds in configurations(overrides, seeds):
+        try:
+            for made in _over_seeds(cfg(), over_seeds):
+                arms.setdefault(made.key, made)
+        except InputError as error:
+            problems |= dict.fromkeys(error.problems)
+    if problems:
+        raise InputError(list(problems))
+    return list(arms.values())
+
+
+def configurations(
+    overrides: Sequence[str], seeds: Sequence[int] | None = None
+) -> Iterator[tuple[Callable[[], DictConfig], Sequence[Override]]]:
+    """What makes each configuration of a sweep but for the seed, in order and unchecked, and the seeds' overrides.
 
     Overrides are as on the command line; `a=1,2` sweeps. An experiment file's own sweep counts unless the command line
-    names the same key. `seeds` replaces the sweep over seeds. Raises InputError with every arm's problems.
+    names the same key. `seeds` replaces the sweep over seeds. Making one raises InputError for a value of the wrong type.
     """
     register()
     with composing():
@@ -87,18 +105,9 @@ def expand(overrides: Sequence[str], seeds: Sequence[int] | None = None) -> list
             for key, options in plain.items()
         }
         composed = list(_compositions(fixed, groups))
-    arms: dict[str, Arm] = {}
-    problems: dict[str, None] = {}
     for cfg in composed:
         for point in _points(cfg, points):
-            try:
-                for made in _over_seeds(with_values(cfg, point), points.get("seed", [])):
-                    arms.setdefault(made.key, made)
-            except InputError as error:
-                problems |= dict.fromkeys(error.problems)
-    if problems:
-        raise InputError(list(problems))
-    return list(arms.values())
+            yield functools.partial(with_values, cfg, point), points.get("seed", [])
 
 
 def _points(cfg: DictConfig, values: Mapping[str, Sequence[Override]]) -> Iterator[tuple[Override, ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from cwpo.assets import settled
 from cwpo.collect import metrics, record
-from cwpo.config import CONF
+from cwpo.config import COMPARING_GOLDS, CONF
 from cwpo.errors import InputError
 from cwpo.pipeline import Settings
 from cwpo.plan import Arm, expand, make_plan
@@ -59,6 +60,8 @@ def _say_outcome(made: Arm, store: Store, written: Sequence[Path]) -> None:
         f"{cfg.scale_name} scale · {cfg.data.name} · {cfg.pair.weak} -> {cfg.pair.strong} · seed {cfg.seed}"
     )
     print(f"  pairs: {prepared['drops']['read']} read; {sizes}; dropped: {drops or 'none'}")
+    for line in against_paper(prepared.get("kept"), cfg.data):
+        print(f"  {line}")
     said = {
         "assess": "annotator",
         "embed": "distance from the labeled responses",
@@ -69,13 +72,26 @@ def _say_outcome(made: Arm, store: Store, written: Sequence[Path]) -> None:
             values = metrics(made.nodes[name], store)
             shown = ", ".join(f"{k} {v:.4g}" for k, v in values.items() if isinstance(v, int | float))
             print(f"  {who}: {shown}")
-            if name == "evaluate":
+            if name == "evaluate" and settled(cfg).gold.name not in COMPARING_GOLDS:
                 for line in against_others(Path(cfg.results) / cfg.scale_name, made.nodes[name].key):
                     print(f"  {line}")
     last = made.run[-1]
     print(f"  {last.name}: {last.folder(store)}")
     if written:
         print(f"  rows: {', '.join(str(path) for path in written)}")
+
+
+def against_paper(kept: Mapping[str, int] | None, data: Any) -> list[str]:
+    """The usable pairs of a published data set beside the paper's count, which none of the rules meets exactly."""
+    if not kept:
+        return []
+    splits = [
+        f"{count:,} {name}" + (f" (paper: {data.paper_counts[name]:,})" if name in data.paper_counts else "")
+        for name, count in kept.items()
+    ]
+    return [
+        f"kept by data.length_rule={data.length_rule}, at most {data.max_tokens} tokens: {', '.join(splits)}"
+    ]
 
 
 def against_others(folder: Path, run_key: str) -> list[str]:

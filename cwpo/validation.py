@@ -13,10 +13,14 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from cwpo.config import CONF, Config
+from cwpo.assets import is_hub_id
+from cwpo.config import CONF, MODEL_GOLDS, SYNTHETIC_GOLDS, Config
 from cwpo.errors import InputError
 from cwpo.leaf_checks import unreadable, with_leaf_problems
 from cwpo.method_checks import LABELS, REWARDS, method_problems, online_problems
+from cwpo.model_checks import HEAD_SIZE as HEAD_SIZE
+from cwpo.model_checks import checkpoint_problems as _models
+from cwpo.model_checks import gold_problems as _gold
 
 CHOICES = {
     "data.source": ("world", "hub", "jsonl"),
@@ -29,14 +33,18 @@ CHOICES = {
     "annotator.name": ("bt", "dpo", "sft_dpo", "pairrm"),
     "annotator.scoring": ("likelihood", "implicit"),
     "online.reward": REWARDS,
-    "gold.name": ("oracle", "judge", "trained", "huggingface"),
+    "data.layout": (None, "hh_rlhf", "tldr", "ufb", "shp"),
+    "data.length_rule": ("longer_pair", "full_texts", "prompt_and_responses", "both_full_texts"),
+    "data.test_prompts": ("any", "unseen", "unseen_once"),
+    "gold.name": (*SYNTHETIC_GOLDS, "trained", "paper", *MODEL_GOLDS, "openai"),
+    "judge": ("judge", "openai"),
     "logger.name": ("jsonl", "wandb"),
     "logger.mode": ("auto", "online", "offline"),
 }
 OPEN_UNIT = ("human_fraction", "unlabeled_fraction", "data.test_fraction")
 POSITIVE = (
     "objective.beta weighting.scale generation.temperature generation.max_new_tokens generation.batch_size gold.batch_size "
-    "gold.temperature annotator.head_std annotator.beta data.max_tokens jobs threads token_budget world.sequences world.batch_size "
+    "gold.temperature gold.concurrency gold.timeout annotator.head_std annotator.beta data.max_tokens jobs threads token_budget world.sequences world.batch_size "
     "world.learning_rate lora.r lora.alpha"
 ).split()
 AT_LEAST = {
@@ -48,6 +56,8 @@ AT_LEAST = {
     "seed": 0,
     "world.seed": 0,
     "lora.dropout": 0,
+    "gold.retries": 0,
+    "gold.max_usd": 0,
 }
 TRAININGS = ("annotator.training", "annotator.sft_training", "annotator.dpo_training", "sft", "alignment")
 SCHEDULERS = (
@@ -59,12 +69,11 @@ SCHEDULERS = (
     "inverse_sqrt",
 )  # need no more settings
 PAIR_COLUMNS = ("prompt", "chosen", "rejected", "response_a", "response_b", "label")
-HEAD_SIZE = 16  # of the synthetic world's models
 
 
-def nearest(value: object, valid: Iterable[str]) -> str:
+def nearest(value: object, valid: Iterable[str | None]) -> str:
     """`did you mean x?` where one is close, and the valid values."""
-    options, given = list(valid), str(value)
+    options, given = [option for option in valid if option is not None], str(value)
     close = [option for option in options if given and option.startswith(given)]
     close = close or difflib.get_close_matches(given, options, n=1)
     return (f"did you mean {close[0]}? " if close else "") + "valid: " + ", ".join(options)
@@ -72,12 +81,25 @@ def nearest(value: object, valid: Iterable[str]) -> str:
 
 def check_config(cfg: DictConfig, stages: Iterable[str]) -> None:
     """Raise InputError with every problem of a composed configuration. Reads no data and no weights."""
-    unknown = list(_unknown(cfg, Config))
-    if unknown:
-        raise InputError(unknown)
-    none = unreadable(cfg)
+    none = _unusable(cfg)
     if none:
         raise InputError(none)
+    problems = _settings(cfg, stages)
+    problems += _models(cfg, ask_hub=not problems)
+    if problems:
+        raise InputError(problems)
+
+
+def setting_problems(cfg: DictConfig, stages: Iterable[str]) -> list[str]:
+    """Every problem but those of the named checkpoints."""
+    return _unusable(cfg) or _settings(cfg, stages)
+
+
+def _unusable(cfg: DictConfig) -> list[str]:
+    return list(_unknown(cfg, Config)) or unreadable(cfg)
+
+
+def _settings(cfg: DictConfig, stages: Iterable[str]) -> list[str]:
     problems = [
         *_choices(cfg, stages),
         *_ranges(cfg),
@@ -87,10 +109,7 @@ def check_config(cfg: DictConfig, stages: Iterable[str]) -> None:
         *_gold(cfg),
         *_data(cfg),
     ]
-    problems = with_leaf_problems(cfg, problems)
-    problems += _models(cfg, ask_hub=not problems)
-    if problems:
-        raise InputError(problems)
+    return with_leaf_problems(cfg, problems)
 
 
 def _unknown(cfg: DictConfig, schema: Any, prefix: str = "") -> Iterator[str]:
@@ -208,21 +227,6 @@ def _labeled(cfg: DictConfig) -> list[str]:
     return problems
 
 
-def _gold(cfg: DictConfig) -> list[str]:
-    if cfg.gold.name in ("oracle", "judge") and cfg.data.source != "world":
-        return [
-            f"gold={cfg.gold.name} knows only the synthetic world, but data={cfg.data.name} comes from {cfg.data.source}; use "
-            "gold=trained, or gold=huggingface gold.path=<reward model>"
-        ]
-    if cfg.gold.name == "trained" and not 0 < cfg.gold.holdout < 1:
-        return [
-            f"gold.holdout={cfg.gold.holdout} must be in (0, 1): gold=trained learns from held-out human pairs"
-        ]
-    if cfg.gold.name == "huggingface" and not cfg.gold.path:
-        return ["gold=huggingface needs gold.path=<checkpoint folder or hub id>"]
-    return []
-
-
 def _data(cfg: DictConfig) -> list[str]:
     data = cfg.data
     if data.source == "world":
@@ -237,6 +241,8 @@ def _data(cfg: DictConfig) -> list[str]:
             problems.append(f"data.world={data.world} is unknown; {nearest(data.world, DATASETS)}")
         return problems
     problems = []
+    if data.source == "hub":
+        problems += _published(data)
     if data.source == "jsonl":
         if data.path is None:
             return ["data.path is required: a file, a list of files, or a hub id"]
@@ -272,44 +278,22 @@ def _data(cfg: DictConfig) -> list[str]:
     return problems
 
 
-def _models(cfg: DictConfig, ask_hub: bool) -> list[str]:
-    """Problems of the named checkpoints. Folders are looked into; a hub id is asked for its config, which takes time."""
-    named = {
-        "pair.weak": (cfg.pair.weak, cfg.pair.weak_revision),
-        "pair.strong": (cfg.pair.strong, cfg.pair.strong_revision),
-    }
-    gold = (cfg.gold.path, cfg.gold.revision)
-    # gold=trained starts from the strong model unless told otherwise: that one needs no second line
-    if cfg.gold.name not in ("oracle", "judge") and cfg.gold.path and gold != named["pair.strong"]:
-        named["gold.path"] = gold
-    if cfg.online.reward == "reward_model" and cfg.online.reward_model:
-        named["online.reward_model"] = (cfg.online.reward_model, cfg.online.reward_revision)
-    real = {key: spec for key, spec in named.items() if not spec[0].startswith("world/")}
-    problems = []
-    for key, (path, _) in named.items():
-        if path.startswith("world/"):
-            problems += _world_model(key, path)
-    if real:
-        from cwpo.models.policy import checkpoint_problem, hub_problem
-
-        for key, (path, revision) in real.items():
-            problem = checkpoint_problem(path, key) or (hub_problem(path, revision, key) if ask_hub else None)
-            problems += [problem] if problem else []
-        # gold=trained names a backbone, which gets its head here
-        scoring = ["online.reward_model", *(["gold.path"] if cfg.gold.name == "huggingface" else [])]
-        if ask_hub and not problems and not real.keys().isdisjoint(scoring):
-            from cwpo.models.gold import gold_problem
-
-            found = (gold_problem(*real[key], key) for key in scoring if key in real)
-            problems += [problem for problem in found if problem]
-    return problems
-
-
-def _world_model(key: str, path: str) -> list[str]:
-    found = re.fullmatch(r"world/(opt|qwen2|llama)-([1-9]\d*)x[1-9]\d*", path)
-    if found and int(found[2]) % HEAD_SIZE == 0:
-        return []
-    return [
-        f"{key}={path} is no model of the synthetic world; use world/<opt|qwen2|llama>-<hidden>x<layers> with hidden a "
-        f"multiple of {HEAD_SIZE}, e.g. world/opt-64x2"
+def _published(data: DictConfig) -> list[str]:
+    problems = [
+        f"data.{key} is required for a published data set: {what}"
+        for key, what in (("path", "a folder or hub id"), ("layout", "the form of its files and rows"))
+        if data[key] is None
     ]
+    if isinstance(data.path, str):
+        file = Path(data.path).expanduser()
+        if file.is_file():
+            problems.append(
+                f"data.path={data.path} is a file; name the folder with the data set's files, or use data=jsonl"
+            )
+        elif not file.is_dir() and not is_hub_id(data.path):
+            problems.append(
+                f"data.path={data.path} does not exist; name a folder, or a hub id such as Anthropic/hh-rlhf"
+            )
+    elif data.path is not None:
+        problems.append(f"data.path={data.path} must be one folder or hub id for a published data set")
+    return problems

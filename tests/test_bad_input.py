@@ -103,7 +103,10 @@ def assert_one(lines: list[str], *parts: str) -> None:
         ("objective=", ["objective= is unknown", "valid: dpo, ipo, rdpo"]),
         ("experiment=tabel1", ["experiment=tabel1 is unknown", "did you mean table1?"]),
         ("method.labls=weak", ["unknown key method.labls", "did you mean method.labels?"]),
-        ("foo=1", ["unknown key foo", "valid: alignment, annotator, data,", "human_fraction"]),
+        (
+            "foo=1",
+            ["unknown key foo", "valid: alignment, allow_unpinned, annotator, data,", "human_fraction"],
+        ),
         ("beta=1", ["unknown key beta", "did you mean annotator.beta or objective.beta?"]),
         ("+foo=1", ["+foo is no key"]),
         ("+method.labls=weak", ["+method.labls is no key", "did you mean method.labels?"]),
@@ -305,9 +308,13 @@ def test_a_model_folder_without_tokenizer(refused, checkpoint, tokenizer_files):
 
 
 def test_a_hub_id_that_cannot_be_had(refused):
-    assert_one(
-        refused("pair.weak=no/such-model"), "pair.weak=no/such-model is neither a folder here nor a model"
-    )
+    lines = refused("pair.weak=no/such-model", "allow_unpinned=true")
+    assert_one(lines, "pair.weak=no/such-model is neither a folder here nor a model")
+
+
+def test_a_hub_id_without_a_commit(refused):
+    lines = refused("pair.weak=no/such-model")
+    assert_one(lines, "pair.weak=no/such-model is not pinned", "python scripts/lock_assets.py")
 
 
 def test_every_bad_model_is_named_and_none_twice(refused):

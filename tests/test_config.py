@@ -10,14 +10,15 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cwpo import commands, validation
+from cwpo import commands, config, validation
+from cwpo.assets import LOCK, settled
 from cwpo.cli import explain, groups, leaf_keys
 from cwpo.commands import register
 from cwpo.errors import InputError
 from cwpo.pipeline import STAGES
 from cwpo.plan import CONF, expand
 
-ALL_FILES = sorted(CONF.rglob("*.yaml"))
+ALL_FILES = sorted(set(CONF.rglob("*.yaml")) - {LOCK})  # the lock is data, not configuration
 COMMANDS = [f.stem for f in ALL_FILES if f.parent == CONF / "command"]
 CHOICES = [(f.parent.name, f.stem) for f in ALL_FILES if f.parent not in (CONF, CONF / "command")]
 EXPERIMENTS = [name for group, name in CHOICES if group == "experiment"]
@@ -26,7 +27,7 @@ SCALES = [name for group, name in CHOICES if group == "scale"]
 NEEDS = {
     ("data", "jsonl"): ["data.path=pairs.jsonl", "gold=trained", "pair.weak=a/b", "pair.strong=a/c"],
     ("gold", "huggingface"): ["gold.path=a/reward"],
-    ("scale", "paper"): ["gold=trained"],
+    ("gold", "paper"): ["scale=paper"],
 }
 
 
@@ -83,20 +84,20 @@ def test_every_choice_makes_a_valid_arm(hub_knows_all, group, choice):
 
 @pytest.mark.parametrize(("group", "choice"), [c for c in CHOICES if c[0] in ("data", "pair")])
 def test_data_and_pairs_of_models_resolve_at_the_papers_scale(hub_knows_all, group, choice):
-    cfg = composed(
-        f"{group}={choice}", "scale=paper", *dict.fromkeys([*NEEDS.get((group, choice), []), "gold=trained"])
-    )
+    cfg = composed(f"{group}={choice}", "scale=paper", *NEEDS.get((group, choice), []))
     check(cfg)
-    assert not any(str(name).startswith("world/") for name in (cfg.pair.weak, cfg.pair.strong, cfg.gold.path))
+    gold = settled(cfg).gold
+    assert not any(str(name).startswith("world/") for name in (cfg.pair.weak, cfg.pair.strong, gold.path))
+    assert gold.name in ("trained", *config.MODEL_GOLDS)
     assert cfg.data.source == ("jsonl" if choice == "jsonl" else "hub")
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_experiment_makes_a_valid_arm_at_every_scale(hub_knows_all, experiment, scale):
-    gold = ["gold=trained"] if scale == "paper" else []
-    cfg = composed(f"experiment={experiment}", f"scale={scale}", *gold)
+    cfg = composed(f"experiment={experiment}", f"scale={scale}")
     check(cfg)
+    assert (cfg.gold.name == "paper") == (scale == "paper")
     assert (cfg.name, cfg.scale_name) == (experiment, scale)
 
 

@@ -165,7 +165,7 @@ def test_load_gold_makes_the_chosen_adapter(tmp_path):
     config = OmegaConf.create({"name": "oracle", "path": str(folder), "revision": None, "batch_size": 4})
     assert isinstance(load_gold(config, None, "cpu"), Oracle)
     assert isinstance(load_gold(OmegaConf.merge(config, {"name": "trained"}), folder, "cpu"), Trained)
-    assert isinstance(load_gold(OmegaConf.merge(config, {"name": "skywork"}), None, "cpu"), HuggingFace)
+    assert isinstance(load_gold(OmegaConf.merge(config, {"name": "huggingface"}), None, "cpu"), HuggingFace)
 
 
 def test_a_trained_gold_reward_without_its_model_is_an_error():

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from cwpo.data.dialogues import turns
 from cwpo.data.packing import pack_pairs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100
+CHAT = "reads_chat"  # in a tokenizer's init_kwargs, which are saved with it: prompts go through its chat template
 
 
 def encode(
@@ -33,6 +35,8 @@ def _continued(
     tokenizer: PreTrainedTokenizerBase, heads: Sequence[list[int]], responses: Sequence[str]
 ) -> list[tuple[list[int], int]]:
     """`encode` of prompts that are tokens already."""
+    if reads_chat(tokenizer):  # whose templates put no space before what the assistant says
+        responses = [response.strip() for response in responses]
     eos = tokenizer.eos_token_id
     encoded = []
     tails = tokenizer(list(responses), add_special_tokens=False)["input_ids"] if responses else []
@@ -44,10 +48,31 @@ def _continued(
 
 
 def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> list[list[int]]:
-    """Token ids of each prompt with the tokenizer's own BOS, if it has one, and without a closing EOS."""
+    """Token ids of each prompt with the tokenizer's own BOS, if it has one, and without a closing EOS.
+
+    A tokenizer that reads chat gives the prompt's turns as its template writes them, BOS once, up to where the assistant
+    begins.
+    """
+    if reads_chat(tokenizer):
+        texts = [chat_text(tokenizer, turns(prompt), add_generation_prompt=True) for prompt in prompts]
+        return tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
     eos = tokenizer.eos_token_id
     ids = tokenizer(list(prompts))["input_ids"] if prompts else []
     return [row[:-1] if len(row) > 1 and row[-1] == eos else row for row in ids]
+
+
+def reads_chat(tokenizer: Any) -> bool:
+    """Whether prompts go through the tokenizer's chat template; see load_tokenizer."""
+    return bool(getattr(tokenizer, "init_kwargs", {}).get(CHAT))
+
+
+def chat_text(
+    tokenizer: Any, messages: Sequence[Mapping[str, str]], add_generation_prompt: bool = False
+) -> str:
+    """Messages as the tokenizer's chat template writes them, its BOS included where it has one."""
+    return tokenizer.apply_chat_template(
+        list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
+    )
 
 
 def pad(rows: Sequence[Sequence[int]], value: int, side: str = "right") -> torch.Tensor:

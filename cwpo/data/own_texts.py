@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from cwpo.data.sources import TURN
+from cwpo.data.dialogues import SPEAKERS, TURN
 
-SPEAKERS = {"user": "Human", "assistant": "Assistant"}  # HH-RLHF's names
 Message = tuple[str, str]  # role, content
 
 

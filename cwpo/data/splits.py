@@ -23,8 +23,8 @@ def assign_splits(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(pairs with `split`, pairs held out for gold). All choices follow `seed`.
 
-    A column `test`, where there is one, says which pairs are test pairs; otherwise whole prompts are drawn, so no test
-    prompt is trained on. Of the training pairs, `holdout` goes to gold and `human_fraction` of the rest is labeled;
+    A column `test`, where there is one, says which pairs are test pairs, of which at most `data.test_pairs` are drawn;
+    otherwise whole prompts are drawn, so no test prompt is trained on. Of the training pairs, `holdout` goes to gold and `human_fraction` of the rest is labeled;
     labeled sets of growing fraction contain each other. The others are unlabeled, or `unlabeled_fraction` of all: then the
     same ones for every human_fraction, and what is left over is used by nobody.
     """
@@ -40,7 +40,10 @@ def assign_splits(
     if unlabeled_fraction is not None:
         n_unlabeled = min(n_unlabeled, round(unlabeled_fraction * len(train)))
     split = np.full(len(frame), "", dtype=object)
-    split[test], split[train[:n_labeled]] = "test", "labeled"
+    tested = np.flatnonzero(test)
+    if data.test_pairs is not None and len(tested) > data.test_pairs and "test" in frame:
+        tested = np.random.default_rng([seed, 7]).permutation(tested)[: data.test_pairs]
+    split[tested], split[train[:n_labeled]] = "test", "labeled"
     split[train[len(train) - n_unlabeled :]] = "unlabeled"
     sizes = {name: int((split == name).sum()) for name in ("labeled", "unlabeled", "test")}
     if holdout > 0:
@@ -64,3 +67,20 @@ def _test_prompts(frame: pd.DataFrame, data: Any, rng: np.random.Generator) -> n
     sizes = np.bincount(codes, minlength=len(prompts))[order]
     taken = order[: np.searchsorted(np.cumsum(sizes), wanted) + 1] if wanted else order[:0]
     return np.isin(codes, taken)
+
+
+def unseen_prompts(frame: pd.DataFrame, rule: str) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Without test pairs that `rule` leaves out, and their number by reason.
+
+    any: all stay. unseen: none whose prompt is in a training pair. unseen_once: besides, each prompt's first pair only.
+    """
+    if rule == "any":
+        return frame, {}
+    test = frame["test"].to_numpy(dtype=bool)
+    seen = test & frame["prompt"].isin(set(frame["prompt"][~test])).to_numpy()
+    again = np.zeros(len(frame), dtype=bool)
+    if rule == "unseen_once":
+        left = frame["prompt"][test & ~seen]
+        again[left.index[left.duplicated()]] = True
+    drops = {"test_prompt_in_training": int(seen.sum()), "test_prompt_repeated": int(again.sum())}
+    return frame[~(seen | again)].reset_index(drop=True), drops

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -21,6 +22,24 @@ from cwpo.models.policy import load_tokenizer, load_weights, read_config, read_t
 class Gold(Protocol):
     def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
         """One float64 per prompt and response; higher is better."""
+
+
+@runtime_checkable
+class Comparison(Protocol):
+    counts: Counter[str]  # what happened on the way: texts cut, questions without a usable answer
+
+    def preferences(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> np.ndarray:
+        """P(first is better than second) in [0, 1], float64, (N,); NaN where it could not be told."""
+
+
+def both_rewards(
+    gold: Gold | Comparison, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """What gold says of two responses to each prompt, each (N,): their rewards, or how likely each is the better one."""
+    if isinstance(gold, Comparison):
+        preferred = gold.preferences(prompts, first, second)
+        return preferred, 1 - preferred
+    return gold.rewards(prompts, first), gold.rewards(prompts, second)
 
 
 class Oracle:
@@ -114,15 +133,23 @@ def load_tokenizer_for_rewards(path: str, revision: str | None) -> Any:
     return tokenizer
 
 
-def gold_problem(path: str, revision: str | None, key: str = "gold.path") -> str | None:
-    """Why the model at `path`, the value of `key`, cannot serve as reward, or None; reads its config only."""
-    labels = read_config(path, revision, key).num_labels
+def gold_problem(
+    path: str, revision: str | None, key: str = "gold.path", seq2seq: bool = False
+) -> str | None:
+    """Why the model at `path`, the value of `key`, cannot serve as reward, or None; reads its config only.
+
+    seq2seq: it answers a question in words, and has no scores.
+    """
+    config = read_config(path, revision, key)
+    if seq2seq:
+        return None if config.is_encoder_decoder else f"{key}={path} is no encoder-decoder model such as T5"
+    labels = config.num_labels
     if labels != 1:
         return f"{key}={path} returns {labels} scores; a reward model has num_labels=1"
     return None
 
 
-def load_gold(config: Any, trained: Path | None, device: str) -> Gold:
+def load_gold(config: Any, trained: Path | None, device: str) -> Gold | Comparison:
     """The adapter of a `conf/gold` choice; `trained` is the folder of the trained gold model."""
     if config.name == "oracle":
         return Oracle()
@@ -132,4 +159,20 @@ def load_gold(config: Any, trained: Path | None, device: str) -> Gold:
         if trained is None:
             raise ValueError("gold=trained needs the folder of its model")
         return Trained(trained, batch_size=config.batch_size, device=device)
-    return HuggingFace(config.path, config.revision, batch_size=config.batch_size, device=device)
+    if config.name == "openai":
+        from cwpo.models.judge import ApiJudge
+
+        return ApiJudge(config)
+    return _adapters()[config.name](config.path, config.revision, batch_size=config.batch_size, device=device)
+
+
+def _adapters() -> dict[str, Any]:
+    from cwpo.models.reward_models import ChatReward, QuestionAnswer, SteamSHP
+
+    return {
+        "huggingface": HuggingFace,
+        "skywork": ChatReward,
+        "trl_qwen": ChatReward,
+        "openassistant": QuestionAnswer,
+        "steamshp": SteamSHP,
+    }

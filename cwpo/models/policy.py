@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from cwpo.data.batching import CHAT, chat_text
 from cwpo.errors import InputError
+from cwpo.models.hub import weights_problem
 
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 ADAPTER = "adapter_config.json"
@@ -74,12 +77,10 @@ def hub_problem(path: str, revision: str | None, key: str) -> str | None:
     except InputError as error:
         return str(error)
     except (OSError, ValueError):
-        return None
-    return (
-        f"{key}={path} holds a LoRA adapter ({ADAPTER}); merge it and save the whole model"
-        if adapter
-        else None
-    )
+        adapter = None
+    if adapter:
+        return f"{key}={path} holds a LoRA adapter ({ADAPTER}); merge it and save the whole model"
+    return None if Path(path).expanduser().is_dir() else weights_problem(path, revision, key)
 
 
 def read_config(path: str | Path, revision: str | None = None, key: str = "model") -> Any:
@@ -110,12 +111,20 @@ def read_config(path: str | Path, revision: str | None = None, key: str = "model
 
 
 def load_weights(kind: Any, path: str | Path, revision: str | None, **settings: Any) -> PreTrainedModel:
-    """`kind`.from_pretrained with safetensors only and no remote code; InputError for weights that cannot be read."""
+    """`kind`.from_pretrained with safetensors only and no remote code; InputError for weights that cannot be read.
+
+    transformers is kept from asking the hub to convert pickle weights in the background.
+    """
+    os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
     try:
         return kind.from_pretrained(
             path, revision=revision, use_safetensors=True, trust_remote_code=False, **settings
         )
     except (OSError, ValueError, ImportError, KeyError, SafetensorError) as error:
+        here = Path(path).expanduser().exists()
+        problem = None if here else weights_problem(str(path), revision, "model")
+        if problem:
+            raise InputError(problem) from error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"the weights of {path} cannot be loaded: {reason}") from error
 
@@ -131,8 +140,14 @@ def read_tokenizer(path: str | Path, revision: str | None = None) -> Any:
         raise InputError(f"the tokenizer of {path} cannot be loaded: {reason}") from error
 
 
-def load_tokenizer(path: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
-    """The tokenizer, with a pad token (EOS where it has none: padding is masked everywhere) and an EOS."""
+def load_tokenizer(
+    path: str | Path, revision: str | None = None, *, chat: bool = False
+) -> PreTrainedTokenizerBase:
+    """The tokenizer, with a pad token (EOS where it has none: padding is masked everywhere) and an EOS.
+
+    `chat` has prompts go through its chat template from now on, also once it was saved and loaded again; InputError where it
+    has none, or one whose turns do not end in EOS.
+    """
     tokenizer = read_tokenizer(path, revision)
     if tokenizer.eos_token_id is None:
         raise InputError(
@@ -140,7 +155,34 @@ def load_tokenizer(path: str | Path, revision: str | None = None) -> PreTrainedT
         )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if chat:
+        problem = chat_problem(tokenizer)
+        if problem:
+            raise InputError(f"the tokenizer of {path} {problem}")
+        tokenizer.init_kwargs[CHAT] = True
     return tokenizer
+
+
+def chat_problem(tokenizer: Any) -> str | None:
+    """Why prompts cannot go through the tokenizer's chat template, or None."""
+    if not tokenizer.chat_template:
+        return (
+            "has no chat template, but the model is to read prompts through one; use pair.strong_chat=false"
+        )
+    asked = [{"role": "user", "content": "x"}]
+    try:
+        open_turn = chat_text(tokenizer, asked, add_generation_prompt=True)
+        whole = chat_text(tokenizer, [*asked, {"role": "assistant", "content": "y"}])
+    except Exception as error:  # a template can raise anything
+        return f"has a chat template that fails: {' '.join(str(error).split())}"
+    if not whole.startswith(open_turn + "y"):
+        return "has a chat template whose answer does not continue its prompt"
+    if not whole.removeprefix(open_turn + "y").startswith(tokenizer.eos_token):
+        return (
+            f"has a chat template whose turns do not end in its EOS token {tokenizer.eos_token}, so no response would end; set "
+            "eos_token to what ends a turn"
+        )
+    return None
 
 
 def no_dropout(config: Any) -> dict[str, float]:

@@ -8,12 +8,13 @@ import numpy as np
 
 from cwpo.data.batching import encode
 from cwpo.models.gold import HuggingFace, Trained
+from cwpo.models.reward_models import ChatReward
 
 
 class Reward:
     """Scores of responses under `model`, whose context holds `context` tokens (None: any number)."""
 
-    def __init__(self, model: Trained | HuggingFace, context: int | None) -> None:
+    def __init__(self, model: Trained | HuggingFace | ChatReward, context: int | None) -> None:
         self.model, self.context = model, context
 
     def __call__(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:

@@ -233,7 +233,10 @@ def by_label(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _sources(table: pd.DataFrame) -> dict[str, int]:
-    return {str(who): int(n) for who, n in table["label_source"].fillna("given").value_counts().sort_index().items()}
+    return {
+        str(who): int(n)
+        for who, n in table["label_source"].fillna("given").value_counts().sort_index().items()
+    }
 
 
 def _arguments(cfg: Any, training: Any, folder: Path, rows: int, device: str) -> Any:

@@ -17,22 +17,18 @@ from cwpo.stages.mix_labels import labeled_pairs
 
 def run(work: Work) -> dict[str, Any]:
     pairs = pd.read_parquet(work.parents["prepare"] / "pairs.parquet")
-    table = (
-        pairs[pairs["split"] == "test"]
-        .merge(
-            pd.read_parquet(work.parents["annotate"] / "annotations.parquet"),
-            on="pair_id",
-            validate="one_to_one",
-        )
-        .merge(
-            pd.read_parquet(work.parents["score_gold"] / "gold.parquet"), on="pair_id", validate="one_to_one"
-        )
+    table = pairs[pairs["split"] == "test"].merge(
+        pd.read_parquet(work.parents["annotate"] / "annotations.parquet"),
+        on="pair_id",
+        validate="one_to_one",
     )
+    gap = np.zeros(len(table))  # undecided, where gold has not seen the pairs
+    if "score_gold" in work.parents:
+        gold = pd.read_parquet(work.parents["score_gold"] / "gold.parquet")
+        table = table.merge(gold, on="pair_id", validate="one_to_one")
+        gap = (table["gold_a"] - table["gold_b"]).to_numpy()
     metrics = annotator_metrics(
-        table["label"].to_numpy(),
-        table["human_label"].to_numpy(),
-        (table["gold_a"] - table["gold_b"]).to_numpy(),
-        table["confidence"].to_numpy(),
+        table["label"].to_numpy(), table["human_label"].to_numpy(), gap, table["confidence"].to_numpy()
     )
     metrics["n_train"] = len(labeled_pairs(work))
     (work.out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")

@@ -8,30 +8,37 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from cwpo.errors import InputError
 from cwpo.finite import check_finite
 from cwpo.stages.base import Stage, Work
 from cwpo.stages.score_gold import GOLD_READS, trained_folder
 from cwpo.statistics import gold_reward_accuracy
 
 if TYPE_CHECKING:
-    from cwpo.models.gold import Gold
+    from cwpo.models.gold import Comparison, Gold
 
 MEASURED = 2000  # pairs of an online arm whose labels are held against gold
+OF_LABELS = ("label_accuracy_gold", "human_gold_agreement", "margin_agreement")
 
 
 def run(work: Work) -> dict[str, Any]:
-    from cwpo.models.gold import load_gold
+    from cwpo.models.gold import Comparison, load_gold
 
     gold = load_gold(work.config.gold, trained_folder(work), work.device)
     responses = {
         tag: pd.read_parquet(work.parents[parent] / "responses.parquet")
         for tag, parent in (("sft", "generate_sft"), ("aligned", "generate"))
     }
-    for tag, table in responses.items():
-        table["reward"] = gold.rewards(table["prompt"].tolist(), table["response"].tolist())
-        check_finite(
-            table["reward"], table["prompt_id"].tolist(), f"the gold rewards of the {tag} model's responses"
-        )
+    if isinstance(gold, Comparison):
+        responses = compared(gold, responses)
+    else:
+        for tag, table in responses.items():
+            table["reward"] = gold.rewards(table["prompt"].tolist(), table["response"].tolist())
+            check_finite(
+                table["reward"],
+                table["prompt_id"].tolist(),
+                f"the gold rewards of the {tag} model's responses",
+            )
     rewards = pd.concat(responses.values(), ignore_index=True)
     rewards[["prompt_id", "model_tag", "reward", "n_tokens", "truncated"]].to_parquet(
         work.out / "rewards.parquet", index=False
@@ -51,14 +58,43 @@ def run(work: Work) -> dict[str, Any]:
         "truncated_share": float(both["truncated"].mean()),
         "n_eval": len(both),
         **(online_quality(work, gold) if "online_align" in work.parents else label_quality(work)),
+        **getattr(gold, "counts", {}),
     }
     (work.out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
     return metrics
 
 
+def compared(gold: Comparison, responses: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """The responses to prompts that both models answered, with how likely each is the better one as its `reward`.
+
+    Prompts whose responses could not be compared are left out; gold counts them. InputError where none is left.
+    """
+    aligned = responses["aligned"].merge(
+        responses["sft"][["prompt_id"]], on="prompt_id", validate="one_to_one"
+    )
+    sft = aligned[["prompt_id"]].merge(responses["sft"], on="prompt_id", validate="one_to_one")
+    texts = (column.tolist() for column in (aligned["prompt"], aligned["response"], sft["response"]))
+    preferred = gold.preferences(*texts)
+    judged = ~np.isnan(preferred)
+    if judged.sum() < 2:
+        raise InputError(
+            f"gold compared {int(judged.sum())} of {len(aligned)} prompts' responses: {dict(gold.counts)}; see its answers, or use another"
+        )
+    return {
+        "sft": sft.assign(reward=1 - preferred)[judged],
+        "aligned": aligned.assign(reward=preferred)[judged],
+    }
+
+
 def label_quality(work: Work) -> dict[str, Any]:
-    """Of the arm's training pairs: labels that agree with gold, and the weighted agreement M (see margin_agreement)."""
+    """Of the arm's training pairs: labels that agree with gold, and the weighted agreement M (see margin_agreement).
+
+    Where gold has not seen them, only their number and weight.
+    """
     preferences = pd.read_parquet(work.parents["weight"] / "preferences.parquet")
+    if "score_gold" not in work.parents:
+        mean_weight = float(preferences["weight"].mean())
+        return {**dict.fromkeys(OF_LABELS), "mean_weight": mean_weight, "n_train": len(preferences)}
     pairs = pd.read_parquet(
         work.parents["prepare"] / "pairs.parquet", columns=["pair_id", "response_a", "human_label"]
     )
@@ -78,15 +114,19 @@ def label_quality(work: Work) -> dict[str, Any]:
     }
 
 
-def online_quality(work: Work, gold: Gold) -> dict[str, Any]:
+def online_quality(work: Work, gold: Gold | Comparison) -> dict[str, Any]:
     """As label_quality, of the pairs that an online arm trained on: at most MEASURED, spread evenly over the training."""
+    from cwpo.models.gold import both_rewards
+
     pairs = pd.read_parquet(work.parents["online_align"] / "responses.parquet")
     trained = pairs[pairs["dropped"] == ""]
     table = trained.iloc[np.unique(np.linspace(0, len(trained) - 1, MEASURED).round().astype(int))]
-    rewards = {
-        side: gold.rewards(table["prompt"].tolist(), table[f"response_{side}"].tolist()) for side in "ab"
-    }
-    gap = np.where(table["score_a"] > table["score_b"], 1, -1) * (rewards["a"] - rewards["b"])
+    if getattr(gold, "paid", False):
+        found = {"mean_weight": float(trained["weight"].mean()), "n_train": len(trained)}
+        return {"label_accuracy_gold": None, "margin_agreement": None, **found}
+    texts = (table[name].tolist() for name in ("prompt", "response_a", "response_b"))
+    reward_a, reward_b = both_rewards(gold, *texts)
+    gap = np.where(table["score_a"] > table["score_b"], 1, -1) * (reward_a - reward_b)
     decided = gap != 0
     return {
         "label_accuracy_gold": float((gap[decided] > 0).mean()) if decided.any() else None,

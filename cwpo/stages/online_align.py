@@ -88,6 +88,7 @@ def _reward(work: Work) -> Any:
     from cwpo.models.gold import HuggingFace, Trained
     from cwpo.models.policy import context_length
     from cwpo.models.reward import Reward
+    from cwpo.models.reward_models import ChatReward
 
     online = work.config.online
     settings = {"batch_size": online.batch_size, "device": work.device}
@@ -95,7 +96,8 @@ def _reward(work: Work) -> Any:
         folder = work.parents["reward"] / "model"
         return Reward(Trained(folder, **settings), context_length(folder))
     context = context_length(online.reward_model, online.reward_revision)
-    return Reward(HuggingFace(online.reward_model, online.reward_revision, **settings), context)
+    kind = ChatReward if online.reward_chat else HuggingFace
+    return Reward(kind(online.reward_model, online.reward_revision, **settings), context)
 
 
 ONLINE_ALIGN = Stage(

@@ -14,7 +14,9 @@ def run(work: Work) -> dict[str, Any]:
     from cwpo.models.policy import load_tokenizer
 
     config = work.config
-    tokenizers = [load_tokenizer(path, revision) for path, revision in config.tokenizers]
+    tokenizers = [
+        load_tokenizer(path, revision, chat=bool(chat)) for path, revision, *chat in config.tokenizers
+    ]
     if not tokenizers:
         from cwpo.data.toy import build_tokenizer
 
@@ -28,14 +30,17 @@ def run(work: Work) -> dict[str, Any]:
             holdout=config.holdout,
             tokenizers=tokenizers,
             max_tokens=config.max_tokens,
+            context=config.context,
         )
     )
     drops, held_out = pairs.attrs.pop("drops"), pairs.attrs.pop("held_out")
+    kept = pairs.attrs.pop("kept", None)
     pairs.to_parquet(work.out / "pairs.parquet", index=False)
     held_out.to_parquet(work.out / "held_out.parquet", index=False)
     (work.out / "drops.json").write_text(json.dumps(drops, indent=1) + "\n", encoding="utf-8")
     sizes = pairs["split"].value_counts().to_dict()
-    return {"drops": drops, "pairs": sizes | ({"gold": len(held_out)} if len(held_out) else {})}
+    summary = {"drops": drops, "pairs": sizes | ({"gold": len(held_out)} if len(held_out) else {})}
+    return summary | ({"kept": kept} if kept else {})
 
 
 PREPARE = Stage(
@@ -49,6 +54,7 @@ PREPARE = Stage(
         "holdout",
         "tokenizers",
         "max_tokens",
+        "context",
         "world_version",
     ),
     run,

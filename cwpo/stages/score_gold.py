@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from cwpo.config import JUDGE_SETTINGS
 from cwpo.finite import check_finite
 from cwpo.stages.base import Stage, Work
 
@@ -15,22 +16,25 @@ GOLD_READS = (
     "gold.revision",
     "gold.temperature",
     "gold.batch_size",
+    "gold.model",
+    "gold.prompt_file",
+    *(f"gold.{key}" for key in JUDGE_SETTINGS),
     "world_version",
 )
 
 
 def run(work: Work) -> dict[str, Any]:
-    from cwpo.models.gold import load_gold
+    from cwpo.models.gold import both_rewards, load_gold
 
     pairs = pd.read_parquet(work.parents["prepare"] / "pairs.parquet")
     gold = load_gold(work.config.gold, trained_folder(work), work.device)
     table = pd.DataFrame({"pair_id": pairs["pair_id"]})
-    for side in ("a", "b"):
-        rewards = gold.rewards(pairs["prompt"].tolist(), pairs[f"response_{side}"].tolist())
+    texts = (pairs[name].tolist() for name in ("prompt", "response_a", "response_b"))
+    for side, rewards in zip("ab", both_rewards(gold, *texts), strict=True):
         check_finite(rewards, pairs["pair_id"].tolist(), f"the gold rewards of response {side}")
         table[f"gold_{side}"] = rewards
     table.to_parquet(work.out / "gold.parquet", index=False)
-    return {"scored": len(table)}
+    return {"scored": len(table), **getattr(gold, "counts", {})}
 
 
 def trained_folder(work: Work) -> Any:

@@ -18,7 +18,7 @@ def run(work: Work) -> dict[str, Any]:
     config = work.config
     table = pd.read_parquet(work.parents["select"] / "selected.parquet")
     path = work.parents.get("strong_model", config.strong)
-    tokenizer = load_tokenizer(path, config.strong_revision)
+    tokenizer = load_tokenizer(path, config.strong_revision, chat=config.strong_chat)
     model = load_policy(path, config.strong_revision, dropout=True, device=work.device)
     if config.lora.enabled:
         model = add_lora(model, r=config.lora.r, alpha=config.lora.alpha, dropout=config.lora.dropout)
@@ -42,4 +42,4 @@ def run(work: Work) -> dict[str, Any]:
     return {"n_train": len(rows), "train_seconds": round(result.metrics["train_runtime"], 3)}
 
 
-SFT = Stage("sft", 1, ("sft", "lora", "strong", "strong_revision", "seed"), run)
+SFT = Stage("sft", 1, ("sft", "lora", "strong", "strong_revision", "strong_chat", "seed"), run)

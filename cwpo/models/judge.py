@@ -1,0 +1,269 @@
+"""A judge behind any OpenAI-compatible endpoint: two responses compared in both orders, every answer kept on disk.
+
+The rule: an order counts 1 for the response it prefers, 1/2 each for a tie, and the two orders are averaged; so a judge that
+prefers whatever comes first says nothing (a tie). A pair with an answer that is no verdict in either order is not judged: it
+is NaN, counted, and never guessed. Identical responses tie without being asked about.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import re
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import numpy as np
+
+from cwpo.errors import InputError
+
+KEY = "OPENAI_API_KEY"
+URL = "OPENAI_BASE_URL"
+LETTERS = 4  # characters a token, for the estimate
+REPLY = 400  # tokens an answer may have; the estimate supposes half of them
+FIRST_WAIT = 0.5  # seconds before a question is asked again; doubled each time, at most LONGEST_WAIT
+LONGEST_WAIT = 8.0
+SLOTS = re.compile(r"\{(prompt|response_a|response_b)\}")
+VERDICT = re.compile(r"(?im)^[\s*_#>`]*verdict[\s*_`]*:[\s*_`\[(\"']*(a|b|tie)[\s*_`\])\"'.]*$")
+SCORES = {"a": 1.0, "b": 0.0, "tie": 0.5}
+PROMPT = """\
+Somebody wrote the text under REQUEST to an assistant: a question, a conversation whose next turn is the assistant's, or a \
+post to be summarised. Two answers are given. Decide which one serves that person better.
+
+Look at these, in this order: does it do what is asked; is what it says true; does it refuse, or lead away from, what would \
+hurt somebody; is it clear and no longer than it has to be. Length, polish and order of the answers are no merits in themselves.
+
+REQUEST
+{prompt}
+
+ANSWER A
+{response_a}
+
+ANSWER B
+{response_b}
+
+In two or three sentences, say what decides it. Then end with a line of its own that is exactly one of
+Verdict: A
+Verdict: B
+Verdict: tie
+"""
+
+
+class JudgeError(RuntimeError):
+    """The endpoint does not answer. What was answered so far is kept, and the same command goes on from there."""
+
+
+class ApiJudge:
+    """The judge of a `conf/gold/openai` configuration."""
+
+    paid = True  # so it is asked about the test responses alone
+
+    def __init__(self, config: Any) -> None:
+        self.config, self.model = config, config.model
+        self.template = read_prompt(config.prompt_file)
+        self.cache = Path(config.cache).expanduser()
+        self.counts: Counter[str] = Counter()
+        self._client: Any = None
+        self._failed = Event()
+
+    def preferences(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> np.ndarray:
+        """P(first is better), (N,): 1, 3/4, 1/2, 1/4 or 0 after both orders, NaN where it was not judged."""
+        rows = list(zip(prompts, first, second, strict=True))
+        asked = [(i, row) for i, row in enumerate(rows) if row[1].strip() != row[2].strip()]
+        questions = [self.question(p, x, y) for _, (p, a, b) in asked for x, y in ((a, b), (b, a))]
+        verdicts = [answer["verdict"] for answer in self._answers(questions)]
+        result = np.full(len(rows), 0.5)
+        for number, (i, _) in enumerate(asked):
+            right, swapped = verdicts[2 * number : 2 * number + 2]
+            result[i] = preference(right, swapped)
+        pairs = list(zip(verdicts[::2], verdicts[1::2], strict=True))
+        self.counts += Counter(
+            judge_comparisons=len(rows),
+            judge_identical=len(rows) - len(asked),
+            judge_unparsable=sum(verdict is None for verdict in verdicts),
+            judge_orders_disagree=sum({right, swapped} in ({"a"}, {"b"}) for right, swapped in pairs),
+            judge_not_judged=int(np.isnan(result).sum()),
+        )
+        return result
+
+    def question(self, prompt: str, response_a: str, response_b: str) -> str:
+        """The whole message. Slots are filled at once, so that texts with braces stay as they are."""
+        texts = {"prompt": prompt.strip(), "response_a": response_a.strip(), "response_b": response_b.strip()}
+        return SLOTS.sub(lambda slot: texts[slot[1]], self.template)
+
+    def _answers(self, questions: Sequence[str]) -> list[dict[str, Any]]:
+        """The answer to each question, from the cache or from the endpoint."""
+        files = [self._file(question) for question in questions]
+        missing = {
+            file: question for file, question in zip(files, questions, strict=True) if not file.is_file()
+        }
+        if missing:
+            self._client = self._client or client(self.config)
+            self._announce(len(questions), list(missing.values()))
+            self._failed.clear()
+            with ThreadPoolExecutor(self.config.concurrency) as pool:
+                try:
+                    list(pool.map(self._ask, missing.values(), missing))
+                except BaseException:
+                    pool.shutdown(wait=True, cancel_futures=True)
+                    raise
+        return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+
+    def _file(self, question: str) -> Path:
+        digest = hashlib.sha256(json.dumps([self.model, REPLY, question]).encode()).hexdigest()
+        return self.cache / digest[:2] / f"{digest}.json"
+
+    def _announce(self, questions: int, missing: Sequence[str]) -> None:
+        """Say what will be asked and what it may cost; InputError where that is more than max_usd."""
+        tokens = sum(map(len, missing)) / LETTERS, len(missing) * REPLY / 2
+        cost = estimate(tokens, self.config.usd_per_million)
+        about = "at an unknown price (gold.usd_per_million)" if cost is None else f"about ${cost:,.2f}"
+        most = self.config.max_usd
+        if most is not None and (cost is None or cost > most):
+            raise InputError(
+                f"gold.max_usd={most}: {len(missing)} questions to {self.model} would cost {about}; raise it, or judge fewer prompts "
+                "(evaluation.prompts)"
+            )
+        print(
+            f"judge {self.model}: {len(missing):,} of {questions:,} questions to ask, the others are answered; about {tokens[0]:,.0f} tokens "
+            f"in and {tokens[1]:,.0f} out, {about}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def _ask(self, question: str, file: Path) -> None:
+        if self._failed.is_set():  # one question failed for good, so nobody needs the others now
+            return
+        try:
+            reply, usage = self._complete(question)
+        except BaseException:
+            self._failed.set()
+            raise
+        _write(file, {"verdict": verdict(reply), "reply": reply, "model": self.model, **usage})
+
+    def _complete(self, question: str) -> tuple[str, dict[str, Any]]:
+        """The endpoint's answer and the tokens it counted. JudgeError after the last try."""
+        openai = client_library()
+        error: Exception | None = None
+        for wait in waits(self.config.retries):
+            try:
+                answer = self._client.chat.completions.create(
+                    model=self.model,
+                    messages=[{"role": "user", "content": question}],
+                    temperature=0,
+                    max_tokens=REPLY,
+                )
+                text = answer.choices[0].message.content
+                if not isinstance(text, str):
+                    raise TypeError("a completion without text")
+                used = getattr(answer, "usage", None)
+                names = ("prompt_tokens", "completion_tokens")
+                return text, {name: getattr(used, name, None) for name in names}
+            except openai.APIStatusError as refused:
+                if refused.status_code not in (408, 409, 429) and refused.status_code < 500:
+                    raise JudgeError(_refusal(refused, self.model)) from None
+                error, wait = refused, wait and max(wait, _told(refused))
+            except (openai.OpenAIError, AttributeError, IndexError, TypeError, ValueError) as broken:
+                error = broken  # no connection, no answer in time, or something that is no completion
+            time.sleep(wait)
+        raise JudgeError(
+            f"the judge {self.model} gave no answer in {self.config.retries + 1} tries: {_said(error)}; the same command asks only "
+            "what is still open"
+        )
+
+
+def preference(right: str | None, swapped: str | None) -> float:
+    """P(first is better) from the verdict on (first, second) and on (second, first); NaN where one is missing."""
+    if right is None or swapped is None:
+        return float("nan")
+    return (SCORES[right] + 1 - SCORES[swapped]) / 2
+
+
+def verdict(reply: str) -> str | None:
+    """The one verdict an answer gives, "a", "b" or "tie"; None for an answer with none, or with several that differ."""
+    found = {match.lower() for match in VERDICT.findall(reply)}
+    return found.pop() if len(found) == 1 else None
+
+
+def read_prompt(file: str | None) -> str:
+    """Our question, or that in a text file; InputError where a slot is missing."""
+    if file is None:
+        return PROMPT
+    try:
+        text = Path(file).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"gold.prompt_file={file} cannot be read: {error}") from error
+    missing = [f"{{{name}}}" for name in ("prompt", "response_a", "response_b") if f"{{{name}}}" not in text]
+    if missing:
+        raise InputError(f"gold.prompt_file={file} lacks {', '.join(missing)}, where the texts go")
+    return text
+
+
+def estimate(tokens: tuple[float, float], usd_per_million: Mapping[str, float]) -> float | None:
+    """Dollars for so many tokens in and out; None where a price is unknown."""
+    prices = [usd_per_million.get(name) for name in ("input", "output")]
+    if any(price is None for price in prices):
+        return None
+    return sum(count * price / 1e6 for count, price in zip(tokens, prices, strict=True) if price is not None)
+
+
+def client_library() -> Any:
+    try:
+        import openai
+    except ImportError as error:
+        raise InputError("gold=openai needs the package openai; pip install 'cwpo[judge]'") from error
+    return openai
+
+
+def client(config: Any) -> Any:
+    """A client of the endpoint with the key from the environment, and no tries of its own beside ours."""
+    key = os.environ.get(KEY, "").strip()
+    if not key:
+        raise InputError(
+            f"gold=openai needs a key: set the environment variable {KEY} (any word for an endpoint that asks for none)"
+        )
+    url = config.base_url or os.environ.get(URL) or None
+    return client_library().OpenAI(api_key=key, base_url=url, timeout=config.timeout, max_retries=0)
+
+
+def waits(retries: int) -> Iterator[float]:
+    """Seconds to wait after each try: doubling, spread out so that many do not come back at once."""
+    for number in range(retries):
+        yield min(LONGEST_WAIT, FIRST_WAIT * 2**number) * (0.5 + random.random() / 2)
+    yield 0.0
+
+
+def _told(refused: Any) -> float:
+    """Seconds that the endpoint asks to wait, at most a minute."""
+    try:
+        return min(60.0, max(0.0, float(refused.response.headers.get("retry-after", 0))))
+    except ValueError:
+        return 0.0
+
+
+def _refusal(refused: Any, model: str) -> str:
+    reasons = {401: f"check {KEY}", 403: f"check {KEY}", 404: f"check gold.model={model} and gold.base_url"}
+    fix = reasons.get(refused.status_code, f"check gold.model={model} and the endpoint")
+    return f"the judge's endpoint refuses ({refused.status_code}): {fix}"
+
+
+def _said(error: Exception | None) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__} {text[:200]}".strip()
+
+
+def _write(file: Path, content: Mapping[str, Any]) -> None:
+    """At once, so that a stopped run leaves no half answer."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=file.parent, delete=False) as part:
+        json.dump(content, part)
+    os.replace(part.name, file)

@@ -1,0 +1,140 @@
+"""The published reward models, each read exactly as it was trained to be: chat, question and answer, or a comparison."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
+
+from cwpo.data.batching import chat_text
+from cwpo.data.dialogues import turns
+from cwpo.errors import InputError
+from cwpo.models.annotator import score_responses
+from cwpo.models.gold import HuggingFace, gold_problem, load_tokenizer_for_rewards
+from cwpo.models.logprobs import scoring_batches
+from cwpo.models.policy import load_weights, no_dropout, read_config
+
+
+class ChatReward:
+    """Skywork-Reward-V2, TRL's Qwen2 reward and their like: the whole chat as the template writes it, one score at its end.
+
+    bfloat16 but on a CPU. The score is read at the last token by length, so a pad token that also ends turns does no harm.
+    """
+
+    def __init__(self, path: str, revision: str | None, *, batch_size: int, device: str) -> None:
+        problem = gold_problem(path, revision)
+        if problem:
+            raise InputError(problem)
+        self.tokenizer = load_tokenizer_for_rewards(path, revision)
+        if not self.tokenizer.chat_template:
+            raise InputError(
+                f"the tokenizer of {path} has no chat template, but this reward model reads chats"
+            )
+        self.model: Any = load_weights(
+            AutoModelForSequenceClassification,
+            path,
+            revision,
+            pad_token_id=self.tokenizer.pad_token_id,
+            dtype=torch.float32 if device == "cpu" else torch.bfloat16,
+            **no_dropout(read_config(path, revision)),
+        )
+        self.model.to(device).eval()
+        self.batch_size = batch_size
+
+    def text(self, prompt: str, response: str) -> str:
+        """The chat without BOS: the tokenizer adds its own, and would have it twice."""
+        said = [*turns(prompt), {"role": "assistant", "content": response.strip()}]
+        written = chat_text(self.tokenizer, said)
+        bos = self.tokenizer.bos_token
+        return written.removeprefix(bos) if bos else written
+
+    def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+        texts = [self.text(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
+        rows = [(ids, 0) for ids in self.tokenizer(texts)["input_ids"]] if texts else []
+        pad_id = self.tokenizer.pad_token_id
+        return score_responses(self.model, rows, pad_id, self.batch_size).double().numpy()
+
+
+class QuestionAnswer(HuggingFace):
+    """OpenAssistant's reward model: the tokenizer joins question and answer; each without white space around it."""
+
+    def pair(self, prompt: str, response: str) -> tuple[str, str]:
+        said = turns(prompt)
+        # A dialogue is its own question, speakers and all; the model knows such from its training on HH-RLHF.
+        question = said[0]["content"] if len(said) == 1 else prompt
+        return question.strip(), response.strip()
+
+    def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+        if not prompts:
+            return np.empty(0)
+        pairs = (self.pair(prompt, response) for prompt, response in zip(prompts, responses, strict=True))
+        questions, answers = zip(*pairs, strict=True)
+        return super().rewards(questions, answers)
+
+
+class SteamSHP:
+    """SteamSHP: a T5 that is shown a post and two responses, and names the better one. P(A) of both orders, averaged.
+
+    What does not fit into LENGTH tokens is taken from the end of the post, as its authors advise; `counts` says how often.
+    """
+
+    LENGTH = 512
+
+    def __init__(self, path: str, revision: str | None, *, batch_size: int, device: str) -> None:
+        problem = gold_problem(path, revision, seq2seq=True)
+        if problem:
+            raise InputError(problem)
+        self.tokenizer = load_tokenizer_for_rewards(path, revision)
+        self.model: Any = load_weights(
+            AutoModelForSeq2SeqLM,
+            path,
+            revision,
+            dtype=torch.float32 if device == "cpu" else torch.bfloat16,
+            **no_dropout(read_config(path, revision)),
+        )
+        self.model.to(device).eval()
+        self.batch_size, self.device = batch_size, device
+        self.answers = [self.tokenizer(letter)["input_ids"][0] for letter in "AB"]
+        self.counts: Counter[str] = Counter()
+
+    def text(self, prompt: str, first: str, second: str) -> str:
+        """The question in the form the model was trained on, its texts each on one line, the post cut where it must be."""
+        post = " ".join(turn["content"] for turn in turns(prompt))
+        post, first, second = (" ".join(text.split()) for text in (post, first, second))
+        written = _question(post, first, second)
+        over = len(self.tokenizer(written)["input_ids"]) - self.LENGTH
+        if over <= 0:
+            return written
+        self.counts["posts_shortened"] += 1
+        ids = self.tokenizer(post, add_special_tokens=False)["input_ids"]
+        return _question(self.tokenizer.decode(ids[: max(0, len(ids) - over)]), first, second)
+
+    def preferences(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> np.ndarray:
+        """P(first is better), (N,), in [0, 1]."""
+        rows = list(zip(prompts, first, second, strict=True))
+        right = self._says_a([self.text(prompt, a, b) for prompt, a, b in rows])
+        swapped = self._says_a([self.text(prompt, b, a) for prompt, a, b in rows])
+        return (right + 1 - swapped) / 2
+
+    @torch.no_grad()
+    def _says_a(self, texts: Sequence[str]) -> np.ndarray:
+        """P(A) of each question among the answers A and B."""
+        result = np.empty(len(texts))
+        ids = self.tokenizer(list(texts))["input_ids"] if texts else []
+        start = self.model.config.decoder_start_token_id
+        for part in scoring_batches([len(row) for row in ids], self.batch_size):
+            inputs = self.tokenizer.pad({"input_ids": [ids[i] for i in part]}, return_tensors="pt").to(
+                self.device
+            )
+            begun = torch.full((len(part), 1), start, device=self.device)
+            logits = self.model(**inputs, decoder_input_ids=begun).logits[:, 0, self.answers]
+            result[part] = logits.double().softmax(dim=1)[:, 0].cpu().numpy()
+        return result
+
+
+def _question(post: str, first: str, second: str) -> str:
+    return f"POST: {post}\n\n RESPONSE A: {first}\n\n RESPONSE B: {second}\n\n Which response is better? RESPONSE"

@@ -1,0 +1,17 @@
+"""Everything that would stop a run, before it starts: python scripts/preflight.py experiment=table3 scale=paper"""
+
+import hydra
+from omegaconf import DictConfig
+
+from cwpo import cli
+from cwpo.preflight.report import preflight
+
+
+@hydra.main(version_base="1.3", config_path="../conf/command", config_name="preflight")
+@cli.job
+def main(cfg: DictConfig) -> None:
+    preflight(cfg)
+
+
+if __name__ == "__main__":
+    cli.entry(main)()

@@ -1,0 +1,172 @@
+"""OPT, Qwen2 and Llama as they are published: precision, pickle weights, BOS, EOS and pad tokens, chat templates, dropout."""
+
+import json
+import os
+
+import paper_copies
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import modeling_utils as modeling
+
+from cwpo.data.batching import encode, encode_prompts, reads_chat
+from cwpo.errors import InputError
+from cwpo.models.annotator import load_annotator, new_annotator
+from cwpo.models.policy import checkpoint_problem, load_policy, load_tokenizer, read_config
+
+DIALOGUE = "\n\nHuman: hi\n\nAssistant: hello\n\nHuman: how?\n\nAssistant:"
+FAMILIES = {"opt": paper_copies.opt, "qwen2": paper_copies.qwen, "llama": paper_copies.llama}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("families")
+    return {name: make(root / name) for name, make in FAMILIES.items()}
+
+
+def dtypes(model) -> set[torch.dtype]:
+    return {parameter.dtype for parameter in model.parameters()}
+
+
+# --- float32 masters -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_weights_published_in_16_bits_are_trained_in_32(folders, family):
+    half = AutoModelForCausalLM.from_pretrained(
+        folders[family]
+    )  # what transformers does unless told otherwise
+    assert dtypes(half) <= {torch.float16, torch.bfloat16}
+    assert dtypes(load_policy(folders[family])) == {torch.float32}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_so_is_the_fresh_head_of_the_annotator(folders, family, tmp_path):
+    model = new_annotator(folders[family], None, pad_id=1, head_std=0.01, seed=0)
+    assert dtypes(model) == {torch.float32}
+    assert model.score.weight.shape == (1, 32)
+    model.save_pretrained(tmp_path)
+    assert dtypes(load_annotator(tmp_path, pad_id=1)) == {torch.float32}
+
+
+# --- dropout ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_dropout_is_off_in_training_mode_too(folders, family):
+    published = AutoConfig.from_pretrained(folders[family])
+    assert family != "opt" or published.dropout == 0.1
+    for model in (
+        load_policy(folders[family]),
+        new_annotator(folders[family], None, pad_id=1, head_std=0.01, seed=0),
+    ):
+        model.train()
+        ids = torch.arange(5, 15)[None]
+        first, second = (model(input_ids=ids).logits for _ in range(2))
+        assert torch.equal(first, second)
+
+
+def test_sft_keeps_the_dropout_a_model_was_published_with(folders):
+    model = load_policy(folders["opt"], dropout=True).train()
+    ids = torch.arange(5, 15)[None]
+    assert not torch.equal(model(input_ids=ids).logits, model(input_ids=ids).logits)
+
+
+# --- tokens that begin, end and pad ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("family", "bos", "eos", "pad"), [("opt", 2, 2, 1), ("qwen2", None, 0, 0), ("llama", 0, 1, 1)]
+)
+def test_sequences_begin_and_end_as_each_family_was_trained(folders, family, bos, eos, pad):
+    tokenizer = load_tokenizer(folders[family])
+    assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id) == (bos, eos, pad)
+    ((ids, start),) = encode(tokenizer, [paper_copies.ask(1)], [f" {paper_copies.good(1)}"])
+    begins = [] if bos is None else [bos]
+    assert ids[: len(begins)] == begins
+    assert ids.count(eos) == 1 + begins.count(eos) and ids[-1] == eos
+    assert tokenizer.decode(ids[len(begins) : start]) == paper_copies.ask(1)
+    assert tokenizer.decode(ids[start:-1]) == f" {paper_copies.good(1)}"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_saved_tokenizer_reads_as_before(folders, family, tmp_path):
+    tokenizer = load_tokenizer(folders[family])
+    tokenizer.save_pretrained(tmp_path)
+    prompts = [paper_copies.ask(1), "", DIALOGUE]
+    assert encode_prompts(load_tokenizer(tmp_path), prompts) == encode_prompts(tokenizer, prompts)
+
+
+# --- chat templates --------------------------------------------------------------------------------------------------
+
+
+def test_an_instruct_model_reads_prompts_through_its_template_with_one_bos(folders, tmp_path):
+    tokenizer = load_tokenizer(folders["llama"], chat=True)
+    ((ids, start),) = encode(tokenizer, [DIALOGUE], [" fine, thanks "])
+    assert tokenizer.decode(ids[:start]) == (
+        "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nhi<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\nhello<|eot_id|>"
+        "<|start_header_id|>user<|end_header_id|>\n\nhow?<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n"
+    )
+    assert ids.count(tokenizer.bos_token_id) == 1
+    assert tokenizer.decode(ids[start:]) == "fine, thanks<|eot_id|>"
+    said = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "hello"},
+        {"role": "user", "content": "how?"},
+    ]
+    said.append({"role": "assistant", "content": "fine, thanks"})
+    assert tokenizer.decode(ids) == tokenizer.apply_chat_template(said, tokenize=False)
+    tokenizer.save_pretrained(tmp_path)
+    again = load_tokenizer(tmp_path)  # as the stages after SFT load it: nobody tells them
+    assert reads_chat(again)
+    assert encode(again, [DIALOGUE], [" fine, thanks "]) == [(ids, start)]
+
+
+def test_a_base_model_with_a_template_does_not_use_it(folders):
+    tokenizer = load_tokenizer(folders["qwen2"])
+    assert tokenizer.chat_template and not reads_chat(tokenizer)
+    assert tokenizer.decode(encode_prompts(tokenizer, [DIALOGUE])[0]) == DIALOGUE
+
+
+def test_a_template_whose_turns_do_not_end_in_eos_is_refused(folders):
+    with pytest.raises(InputError, match=r"whose turns do not end in its EOS token <\|endoftext\|>"):
+        load_tokenizer(folders["qwen2"], chat=True)
+
+
+def test_a_model_without_a_template_cannot_chat(folders):
+    with pytest.raises(InputError, match="has no chat template"):
+        load_tokenizer(folders["opt"], chat=True)
+
+
+# --- weights that are never loaded -----------------------------------------------------------------------------------
+
+
+def test_pickle_weights_are_refused_by_name(folders, tmp_path):
+    for name in ("config.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((folders["opt"] / name).read_bytes())
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    assert "has only pickle weights (pytorch_model.bin)" in checkpoint_problem(str(tmp_path), "pair.weak")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load_policy(tmp_path)
+
+
+def test_nobody_is_asked_to_convert_pickle_weights(folders, monkeypatch):
+    """transformers asks a service of the hub to convert them, in the background, unless this variable says no."""
+    monkeypatch.delenv("DISABLE_SAFETENSORS_CONVERSION", raising=False)
+    load_policy(folders["opt"])
+    assert os.environ["DISABLE_SAFETENSORS_CONVERSION"] == "1"
+    assert modeling.is_env_variable_true("DISABLE_SAFETENSORS_CONVERSION")
+
+
+def test_a_model_with_code_of_its_own_is_refused(folders, tmp_path):
+    config = json.loads((folders["opt"] / "config.json").read_text())
+    config |= {
+        "model_type": "strange",
+        "auto_map": {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "own.py").write_text("raise SystemExit('this ran')\n")
+    with pytest.raises(InputError, match="Python code of its own"):
+        read_config(tmp_path)

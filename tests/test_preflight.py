@@ -1,0 +1,228 @@
+"""What preflight finds: all at once, each with its fix, and nothing where nothing is wrong."""
+
+import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import paper_copies
+import pytest
+from hydra import compose
+from transformers import AutoModelForCausalLM, OPTConfig
+
+from cwpo.commands import PreflightConfig, register
+from cwpo.config import CONF, LoraConfig, TrainingConfig
+from cwpo.errors import InputError
+from cwpo.plan import composing
+from cwpo.preflight import report
+from cwpo.preflight.found import data_problems, tokenizer_problems
+from cwpo.preflight.machine import credential_problems, free_gib
+from cwpo.preflight.memory import GIB, Shape, scoring_need, shape_of, training_need
+from cwpo.preflight.report import preflight
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory) -> list[str]:
+    """Overrides for table 3 with the small pair on HH-RLHF's harmless part, everything here."""
+    root = tmp_path_factory.mktemp("local")
+    made = {
+        "models.opt_125m": paper_copies.opt(root / "opt-125m"),
+        "models.opt_1_3b": paper_copies.opt(root / "opt-1.3b"),
+        "reward_models.skywork": paper_copies.skywork(root / "skywork"),
+        "data.path": paper_copies.published_folder(root / "data", 9, 3),
+    }
+    return ["pair=opt_small", "data=harmless", *(f"{key}={path}" for key, path in made.items())]
+
+
+def settings(store, *overrides: str, **changes) -> PreflightConfig:
+    given = {"experiment": "table3", "store": str(store), "gpu_gib": 80.0, "disk_gib": 500.0}
+    return PreflightConfig(**given | changes, overrides=list(overrides))
+
+
+def composed(*words: str):
+    register()
+    with composing():
+        return compose("config", overrides=["scale=paper", *words])
+
+
+def test_where_nothing_is_wrong_it_says_what_will_be_needed(local, tmp_path, capsys):
+    preflight(settings(tmp_path, *local))
+    said = capsys.readouterr().out
+    assert "ready: 2 arms a seed" in said
+    assert all(
+        stage in said for stage in ("train_annotator", "sft", "align", "reference", "generate", "evaluate")
+    )
+
+
+def test_every_problem_is_in_one_list_each_with_its_fix(local, tmp_path, monkeypatch):
+    """Bare of a network, a GPU, a disk and keys, with a judge and an instruct model of the hub."""
+    for name in ("HF_TOKEN", "OPENAI_API_KEY", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(report, "gpus", list)
+    monkeypatch.setattr("cwpo.preflight.machine._hub_token", lambda: False)
+    words = [*local, "pair=qwen_to_llama", "gold=openai", "logger=wandb", "logger.mode=online"]
+    with pytest.raises(InputError) as refused:
+        preflight(settings(tmp_path, *words, gpu_gib=None))
+    problems = refused.value.problems
+    assert len(problems) == len(set(problems))
+    for part, fix in {
+        "pair.weak=Qwen/Qwen2.5-0.5B is not pinned": "python scripts/lock_assets.py",
+        "pair.strong=meta-llama/Llama-3.1-8B-Instruct is not pinned": "python scripts/lock_assets.py",
+        "pair.strong=meta-llama/Llama-3.1-8B-Instruct is neither": "that the hub or its cache can give",
+        "meta-llama/Llama-3.1-8B-Instruct: the hub asks who you are": "set HF_TOKEN",
+        "logger.mode=online needs a key": "set WANDB_API_KEY",
+        "gold=openai needs a key": "set OPENAI_API_KEY",
+        "no GPU is here": "gpu_gib=80",
+    }.items():
+        assert any(part in problem and fix in problem for problem in problems), (part, problems)
+
+
+def test_the_command_ends_with_code_2_and_loads_nothing(tmp_path):
+    script = str(CONF.parent / "scripts" / "preflight.py")
+    words = ["experiment=table3", f"store={tmp_path}", 'overrides=["pair=opt_small","data=harmless"]']
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [sys.executable, script, *words], capture_output=True, text=True, env=env, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    lines = done.stderr.splitlines()
+    assert all(line.startswith("error: ") for line in lines) and len(lines) >= 5
+    assert "facebook/opt-1.3b" in done.stdout and "refs/pr/25" in done.stdout  # the table of assets
+    assert sorted(path.name for path in tmp_path.iterdir()) == []
+
+
+def test_wrong_settings_are_told_first(local, tmp_path):
+    with pytest.raises(InputError, match="objective.beta=-1.0 must be positive"):
+        preflight(settings(tmp_path, *local, "objective.beta=-1"))
+
+
+# --- memory and disk -------------------------------------------------------------------------------------------------
+
+SHAPE = Shape(
+    parameters=10**9,
+    linear=((1000, 3000), (1000, 1000)),
+    layers=10,
+    hidden=1000,
+    vocabulary=50_000,
+    cache=20_000,
+)
+
+
+def test_memory_of_full_training_by_hand():
+    need = training_need(
+        "train_annotator", "m", SHAPE, TrainingConfig(gradient_checkpointing=False), tokens=100
+    )
+    assert need.weights == 4 * 10**9 / GIB
+    assert need.training == 12 * 10**9 / GIB  # gradients and two moments
+    assert need.activations == 100 * 10 * 2 * 34 * 1000 / GIB  # a head of one number: no logits
+    assert need.total == pytest.approx(1.1 * (need.weights + need.training + need.activations))
+
+
+def test_memory_of_adapters_by_hand():
+    lora = LoraConfig(enabled=True, r=8)
+    need = training_need("align", "m", SHAPE, TrainingConfig(gradient_checkpointing=True), 100, lora)
+    adapters = 8 * (1000 + 3000) + 8 * (1000 + 1000)
+    assert SHAPE.adapters(8) == adapters
+    assert need.weights == 4 * (10**9 + adapters) / GIB and need.training == 12 * adapters / GIB
+    layer = 2 * 34 * 1000
+    assert need.activations == 100 * (10 * 4 * 1000 + layer + 8 * 50_000) / GIB
+
+
+def test_memory_of_sampling_by_hand():
+    need = scoring_need("generate", "m", SHAPE, tokens=100, cached=True)
+    assert need.activations == 200 * (2 * 34 * 1000 + 4 * 20_000) / GIB and need.training == 0
+
+
+def test_a_shape_is_that_of_the_model_and_costs_no_memory():
+    config = OPTConfig(
+        vocab_size=50_272, hidden_size=5120, ffn_dim=20_480, num_hidden_layers=40, num_attention_heads=40
+    )
+    config.word_embed_proj_dim = 5120
+    shape = shape_of(config, AutoModelForCausalLM)
+    assert 12.8e9 < shape.parameters < 13.0e9
+    assert shape.adapters(8) == 40 * 8 * (4 * 2 * 5120 + 2 * (5120 + 20_480))
+    assert (shape.layers, shape.hidden, shape.cache) == (40, 5120, 2 * 40 * 5120)
+
+
+def test_a_gpu_that_is_too_small_is_told_with_the_parts(local, tmp_path):
+    with pytest.raises(InputError) as refused:
+        preflight(settings(tmp_path, *local, gpu_gib=0.01))
+    assert any(p.startswith("sft of ") and "lower token_budget" in p for p in refused.value.problems)
+
+
+def test_a_disk_that_is_too_small_is_told(local, tmp_path):
+    with pytest.raises(InputError, match=r"store=.* will take about .* for one seed, but 0 GiB are free"):
+        preflight(settings(tmp_path, *local, disk_gib=1e-9))
+
+
+def test_free_disk_is_that_of_the_nearest_folder(tmp_path):
+    assert free_gib(tmp_path / "not" / "yet") == pytest.approx(free_gib(tmp_path), rel=0.01)
+
+
+# --- tokenizers, data, credentials -------------------------------------------------------------------------------------
+
+
+def test_an_opt_tokenizer_without_bos_is_told(tmp_path):
+    folder = paper_copies.opt(tmp_path / "opt")
+    assert tokenizer_problems("pair.weak", str(folder), None, chat=False) == []
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"add_bos_token": False}))
+    (problem,) = tokenizer_problems("pair.weak", str(folder), None, chat=False)
+    assert "puts no BOS before a text" in problem
+
+
+def test_a_template_with_two_bos_is_told(tmp_path):
+    folder = paper_copies.llama(tmp_path / "llama")
+    assert tokenizer_problems("pair.strong", str(folder), None, chat=True) == []
+    (folder / "chat_template.jinja").write_text("{{ bos_token }}" + paper_copies.LLAMA_CHAT)
+    (problem,) = tokenizer_problems("pair.strong", str(folder), None, chat=True)
+    assert "puts BOS before a text twice" in problem
+
+
+def test_a_tokenizer_of_another_model_is_told(tmp_path):
+    folder = paper_copies.qwen(tmp_path / "qwen")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 100}))
+    (problem,) = tokenizer_problems("pair.weak", str(folder), None, chat=False)
+    assert "tokens, the model only 100; they do not belong together" in problem
+
+
+def test_a_base_model_that_should_chat_is_told(tmp_path):
+    (problem,) = tokenizer_problems("pair.strong", str(paper_copies.opt(tmp_path / "opt")), None, chat=True)
+    assert "has no chat template" in problem
+
+
+def test_data_without_a_split_is_told(tmp_path):
+    folder = paper_copies.published_folder(tmp_path, 3, 3)
+    cfg = composed("data=harmless", f"data.path={folder}")
+    assert data_problems(cfg) == []
+    (folder / "harmless-base" / "test.jsonl.gz").unlink()
+    assert data_problems(cfg) == [f"data.path={folder} has no split harmless-base/test"]
+    assert "cannot be reached" in data_problems(composed("data=ufb"))[0]
+
+
+def test_the_files_of_a_data_set_of_the_hub_are_known_by_name(monkeypatch):
+    cfg = composed("data=ufb")
+    names = ["README.md", "data/train_prefs-00000-of-00001.parquet", "data/test_prefs-00000-of-00001.parquet"]
+    monkeypatch.setattr("cwpo.preflight.found._files", lambda path, revision: names)
+    assert data_problems(cfg) == []
+    monkeypatch.setattr(
+        "cwpo.preflight.found._files",
+        lambda path, revision: [*names[:2], "data/test_sft-00000-of-00001.parquet"],
+    )
+    assert data_problems(cfg) == ["data.path=HuggingFaceH4/ultrafeedback_binarized has no split test_prefs"]
+
+
+def test_credentials_that_are_there_are_no_problem_and_never_told(monkeypatch):
+    cfg = SimpleNamespace(
+        logger=SimpleNamespace(name="wandb", mode="online"), gold=SimpleNamespace(name="openai"), pair=None
+    )
+    for name in ("WANDB_API_KEY", "OPENAI_API_KEY"):
+        monkeypatch.setenv(name, "secret-0123456789")
+    monkeypatch.setattr("cwpo.preflight.machine.find_spec", lambda name: True)
+    assert credential_problems(cfg, []) == []
+    monkeypatch.delenv("OPENAI_API_KEY")
+    problems = credential_problems(cfg, [])
+    assert len(problems) == 1 and "OPENAI_API_KEY" in problems[0] and "secret" not in problems[0]
