@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
@@ -19,6 +20,8 @@ class ReproduceConfig:
     threads: int = 1
     store: str = "runs/store"
     results: str = "results"
+    launcher: str | None = None
+    launcher_settings: dict[str, Any] = field(default_factory=dict)
     overrides: list[str] = field(default_factory=list)
 
 

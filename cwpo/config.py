@@ -12,6 +12,8 @@ from typing import Any
 from omegaconf import MISSING
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
+# Every TrainingConfig but gold.training, by its key.
+TRAININGS = ("annotator.training", "annotator.sft_training", "annotator.dpo_training", "sft", "alignment")
 
 
 @dataclass
@@ -52,6 +54,7 @@ class TrainingConfig:
     max_grad_norm: float = 1.0
     optimizer: str = "adamw_torch"
     gradient_checkpointing: bool = False
+    precision: str = "float32"
 
 
 @dataclass
@@ -177,6 +180,10 @@ class Config:
     threads: int = 1
     token_budget: int | None = None
     device: str = "auto"
+    launch: str = "none"
+    processes: int = 1
+    checkpoint_minutes: float | None = None
+    checkpoint_steps: int | None = None
     scale_name: str = MISSING
     data_source: str = MISSING
     models: dict[str, str] = field(default_factory=dict)

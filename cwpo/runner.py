@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from cwpo.collect import metrics, record
 from cwpo.config import CONF
 from cwpo.errors import InputError
+from cwpo.launchers import chosen, launcher
+from cwpo.levels import run_levels
 from cwpo.pipeline import Settings
 from cwpo.plan import Arm, expand, make_plan
 from cwpo.results import REWARD_COLUMNS, RUN_COLUMNS, RunRewards, read_rows
@@ -22,6 +25,7 @@ from cwpo.store import Store
 from cwpo.sweep import run_arms
 from cwpo.validation import nearest
 
+LOOKS = {"--cfg", "-c", "--help", "-h", "--hydra-help", "--info", "-i", "--version"}  # of Hydra, which then runs nothing
 BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 SAME_TASK = ("experiment", "data", "weak", "strong", "objective", "seed")
 CORE = tuple(
@@ -46,6 +50,16 @@ def run_job(cfg: DictConfig, argv: Sequence[str]) -> None:
     store = Store(cfg.store)
     written = record([made], store, Path(cfg.results), experiment=cfg.name, whole=False)
     _say_outcome(made, store, written)
+
+
+def run(main: Callable[[], Any]) -> None:
+    """Hydra's `main`; where the command line names a launcher, the stages of all arms are first run by it, level by level."""
+    submit, words = chosen(sys.argv[1:])
+    if submit is not None and LOOKS.isdisjoint(words):
+        arms = expand([word for word in words if not word.startswith("-")])
+        run_levels(arms, Settings.of(arms[0].cfg), submit, arms[0].cfg.name)
+        sys.argv[1:] = words
+    main()
 
 
 def _say_outcome(made: Arm, store: Store, written: Sequence[Path]) -> None:
@@ -171,6 +185,8 @@ def reproduce(cfg: Any) -> None:
     from cwpo.report.build import build_report
 
     started = time.monotonic()
+    own: Any = OmegaConf.to_container(cfg.launcher_settings)
+    submit = None if cfg.launcher is None else launcher(cfg.launcher, own)
     names = experiments(cfg.experiment)
     common = [
         f"scale={cfg.scale}",
@@ -184,7 +200,10 @@ def reproduce(cfg: Any) -> None:
     together = [made for group in arms.values() for made in group]
     print(f"{', '.join(names)} at {cfg.scale} scale: {len(together)} arms", flush=True)
     settings = Settings.of(together[0].cfg)
-    run_arms(together, settings, jobs=cfg.jobs, title="reproduce")
+    if submit is None:
+        run_arms(together, settings, jobs=cfg.jobs, title="reproduce")
+    else:
+        run_levels(together, settings, submit, "reproduce")
     store = Store(cfg.store)
     for name, group in arms.items():
         record(group, store, Path(cfg.results), experiment=name, whole=True)

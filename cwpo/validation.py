@@ -13,10 +13,12 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from cwpo.config import CONF, Config
+from cwpo.config import CONF, TRAININGS, Config
 from cwpo.errors import InputError
 from cwpo.leaf_checks import unreadable, with_leaf_problems
+from cwpo.machine_checks import machine_problems
 from cwpo.method_checks import LABELS, REWARDS, method_problems, online_problems
+from cwpo.runtime import PRECISIONS
 
 CHOICES = {
     "data.source": ("world", "hub", "jsonl"),
@@ -49,7 +51,6 @@ AT_LEAST = {
     "world.seed": 0,
     "lora.dropout": 0,
 }
-TRAININGS = ("annotator.training", "annotator.sft_training", "annotator.dpo_training", "sft", "alignment")
 SCHEDULERS = (
     "constant",
     "constant_with_warmup",
@@ -86,6 +87,7 @@ def check_config(cfg: DictConfig, stages: Iterable[str]) -> None:
         *_labeled(cfg),
         *_gold(cfg),
         *_data(cfg),
+        *machine_problems(cfg, _trainings(cfg)),
     ]
     problems = with_leaf_problems(cfg, problems)
     problems += _models(cfg, ask_hub=not problems)
@@ -181,6 +183,8 @@ def training_problems(cfg: DictConfig, group: str) -> list[str]:
         for leaf in ("warmup_steps", "weight_decay")
         if not 0 <= part[leaf] < math.inf
     ]
+    if part.precision not in PRECISIONS:
+        problems.append(f"{group}.precision={part.precision} is unknown; {nearest(part.precision, PRECISIONS)}")
     micro = part.micro_batch_size
     if micro and micro > 0 and part.batch_size % micro:
         problems.append(f"{group}.micro_batch_size={micro} must divide {group}.batch_size={part.batch_size}")

@@ -97,7 +97,7 @@ def fine_tune(
     tokenizer = load_tokenizer(cfg.model, cfg.revision)
     model = load_policy(cfg.model, cfg.revision, dropout=True, device=device)
     if cfg.lora.enabled:
-        model = add_lora(model, r=cfg.lora.r, alpha=cfg.lora.alpha, dropout=cfg.lora.dropout)
+        model = add_lora(model, r=cfg.lora.r, alpha=cfg.lora.alpha, dropout=cfg.lora.dropout, seed=cfg.seed)
     rows = [
         {"ids": ids, "start": start}
         for ids, start in encode(tokenizer, table["prompt"].tolist(), table["chosen"].tolist())
@@ -128,7 +128,7 @@ def optimise(
     tokenizer = load_tokenizer(before)
     model = load_policy(before, device=device)
     if cfg.lora.enabled:
-        model = add_lora(model, r=cfg.lora.r, alpha=cfg.lora.alpha, dropout=0.0)
+        model = add_lora(model, r=cfg.lora.r, alpha=cfg.lora.alpha, dropout=0.0, seed=cfg.seed)
     first = None if tested is None else margins(model, tokenizer, tested, cfg.token_budget)
     trainer = PreferenceTrainer(
         model,
