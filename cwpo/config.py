@@ -160,6 +160,23 @@ class LoggerConfig:
 
 
 @dataclass
+class DataSize:
+    train: int = MISSING
+    test: int = MISSING
+    prompt: float = MISSING
+    response: float = MISSING
+
+
+@dataclass
+class PlanConfig:
+    tflops: float | None = None
+    utilisation: float = 0.35
+    generation_utilisation: float = 0.02
+    parameters: dict[str, float] = field(default_factory=dict)
+    data: dict[str, DataSize] = field(default_factory=dict)
+
+
+@dataclass
 class WorldConfig:
     sequences: int = 200_000
     batch_size: int = 128
@@ -203,3 +220,4 @@ class Config:
     gold: GoldConfig = field(default_factory=GoldConfig)
     world: WorldConfig = field(default_factory=WorldConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
+    plan: PlanConfig = field(default_factory=PlanConfig)

@@ -11,11 +11,11 @@ from cwpo.config import CONF, DataConfig
 WORLD = "world/"
 
 
-def derived_config(cfg: DictConfig) -> dict[str, Any]:
+def derived_config(cfg: DictConfig, look: bool = True) -> dict[str, Any]:
     """The configuration as plain containers, with what follows from it and without settings that nothing reads.
 
     Added: world_version (None without the synthetic world), weak, strong and their revisions, holdout, tokenizers and
-    max_tokens.
+    max_tokens. With look=False the last two leave the models' own limits out, and no checkpoint is looked at.
     """
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     uses_world = cfg.data.source == "world" or any(
@@ -33,7 +33,7 @@ def derived_config(cfg: DictConfig) -> dict[str, Any]:
         for part in ("", "_revision")
     }
     plain["holdout"] = cfg.gold.holdout if cfg.gold.name == "trained" else 0.0
-    plain["tokenizers"], plain["max_tokens"] = _token_limits(cfg)
+    plain["tokenizers"], plain["max_tokens"] = _token_limits(cfg) if look else ([], cfg.data.max_tokens)
     if plain["method"]["selection"]["kind"] == "all":
         plain["method"]["selection"]["value"] = None
 

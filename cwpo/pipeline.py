@@ -122,9 +122,12 @@ class Settings:
         return Settings(cfg.store, cfg.device, cfg.threads, cfg.token_budget, cfg.name, wandb, **own)
 
 
-def arm(cfg: DictConfig) -> dict[str, Node]:
-    """The nodes of one arm by name, in an order in which they can run. Arms on human labels have no annotator."""
-    plain = derived_config(cfg)
+def arm(cfg: DictConfig, look: bool = True) -> dict[str, Node]:
+    """The nodes of one arm by name, in an order in which they can run. Arms on human labels have no annotator.
+
+    With look=False no checkpoint is asked for its context length, and the keys are only good for counting.
+    """
+    plain = derived_config(cfg, look)
     nodes: dict[str, Node] = {}
 
     def add(name: str, stage: Stage, parents: Mapping[str, Node | None], **extra: Any) -> Node:

@@ -43,9 +43,9 @@ class Arm:
         return Arm.of_checked(cfg)
 
     @staticmethod
-    def of_checked(cfg: DictConfig) -> Arm:
-        """The arm of a configuration that is known to be valid."""
-        nodes = arm(cfg)
+    def of_checked(cfg: DictConfig, look: bool = True) -> Arm:
+        """The arm of a configuration that is known to be valid; without a look at its checkpoints it can only be counted."""
+        nodes = arm(cfg, look)
         return Arm(cfg, nodes, wanted(nodes, cfg.until))
 
     @property
@@ -54,11 +54,14 @@ class Arm:
         return self.run[-1].key
 
 
-def expand(overrides: Sequence[str], seeds: Sequence[int] | None = None) -> list[Arm]:
+def expand(
+    overrides: Sequence[str], seeds: Sequence[int] | None = None, look: bool = True
+) -> list[Arm]:
     """The distinct arms of a sweep, in order.
 
     Overrides are as on the command line; `a=1,2` sweeps. An experiment file's own sweep counts unless the command line
-    names the same key. `seeds` replaces the sweep over seeds. Raises InputError with every arm's problems.
+    names the same key. `seeds` replaces the sweep over seeds. Raises InputError with every arm's problems. With look=False
+    nothing is checked and no checkpoint looked at: such arms can be counted, not run.
     """
     register()
     with composing():
@@ -92,7 +95,7 @@ def expand(overrides: Sequence[str], seeds: Sequence[int] | None = None) -> list
     for cfg in composed:
         for point in _points(cfg, points):
             try:
-                for made in _over_seeds(with_values(cfg, point), points.get("seed", [])):
+                for made in _over_seeds(with_values(cfg, point), points.get("seed", []), look):
                     arms.setdefault(made.key, made)
             except InputError as error:
                 problems |= dict.fromkeys(error.problems)
@@ -107,14 +110,13 @@ def _points(cfg: DictConfig, values: Mapping[str, Sequence[Override]]) -> Iterat
     return itertools.product(*(options for key, options in values.items() if key not in moot))
 
 
-def _over_seeds(cfg: DictConfig, seeds: Sequence[Override]) -> Iterator[Arm]:
+def _over_seeds(cfg: DictConfig, seeds: Sequence[Override], look: bool) -> Iterator[Arm]:
     """The arm of every seed; but for the seed they are one configuration, checked once."""
-    if not seeds:
-        yield Arm.of(cfg)
-        return
-    configs = [with_values(cfg, [seed]) for seed in seeds]
-    check_config(min(configs, key=lambda c: c.seed), STAGES)
-    yield from map(Arm.of_checked, configs)
+    configs = [with_values(cfg, [seed]) for seed in seeds] or [cfg]
+    if look:
+        check_config(min(configs, key=lambda c: c.seed), STAGES)
+    for made in configs:
+        yield Arm.of_checked(made, look)
 
 
 @contextmanager
