@@ -20,9 +20,7 @@ HEAD = ("experiment", "weak → strong", "data", "arms", "stages", "seeds", "GPU
 
 def table(names: Sequence[str] | None = None) -> str:
     """Markdown, one row for each of these experiments (default: all), in their order."""
-    names = names or sorted(
-        (path.stem for path in (CONF / "experiment").glob("*.yaml")), key=_order
-    )
+    names = names or sorted((path.stem for path in (CONF / "experiment").glob("*.yaml")), key=_order)
     rows = [HEAD, ("---",) * 3 + ("---:",) * 4, *(row(name) for name in names)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
 

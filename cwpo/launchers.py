@@ -31,7 +31,16 @@ CHOICE, SETTING = "hydra/launcher=", "hydra.launcher."
 FOLDER = CONF / "hydra" / "launcher"
 BASIC = "basic"  # Hydra's own: worker processes of this command, see cwpo.sweep
 # Names that submitit has for every kind of executor; the others it wants with that of the kind before them.
-COMMON = ("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes", "name", "stderr_to_stdout")
+COMMON = (
+    "timeout_min",
+    "cpus_per_task",
+    "gpus_per_node",
+    "tasks_per_node",
+    "mem_gb",
+    "nodes",
+    "name",
+    "stderr_to_stdout",
+)
 POLL = 1.0  # seconds
 
 
@@ -73,7 +82,9 @@ def launcher(name: str, values: Mapping[str, Any]) -> Submit:
     if find_spec(package) is None:
         problems.append(f"hydra/launcher={name} needs the package {package}; pip install 'cwpo[slurm]'")
     if name == "submitit_slurm" and shutil.which("sbatch") is None:
-        problems.append("hydra/launcher=submitit_slurm needs Slurm's sbatch on this machine, where jobs are submitted")
+        problems.append(
+            "hydra/launcher=submitit_slurm needs Slurm's sbatch on this machine, where jobs are submitted"
+        )
     if problems:
         raise InputError(problems)
     for key, value in values.items():
@@ -155,7 +166,9 @@ class Submitit:
         import submitit
 
         given = {name: value for name, value in self.params.items() if value is not None}
-        folder = given.pop("submitit_folder", Path(settings.store).expanduser() / ".hydra" / "submitit" / "%j")
+        folder = given.pop(
+            "submitit_folder", Path(settings.store).expanduser() / ".hydra" / "submitit" / "%j"
+        )
         first = {f"{self.kind}_max_num_timeout": given.pop("max_num_timeout")} if self.kind == "slurm" else {}
         executor = submitit.AutoExecutor(folder=str(folder), cluster=self.kind, **first)
         executor.update_parameters(

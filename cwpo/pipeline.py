@@ -44,10 +44,7 @@ PATHS = (
 )  # keys whose values may be local files or folders
 # Settings that came after stores existed -> the value at which all is done as before; at it they are no part of a key.
 LATER: dict[str, Any] = dict.fromkeys(
-    (
-        f"{training}.precision"
-        for training in (*TRAININGS, "gold.training")
-    ),
+    (f"{training}.precision" for training in (*TRAININGS, "gold.training")),
     "float32",
 )
 OTHER_PAIRS = 500  # added to the seed, it draws the pairs that the reward model of an online arm learns from
@@ -115,10 +112,7 @@ class Settings:
             if cfg.logger.name == "wandb"
             else None
         )
-        own = {
-            name: cfg[name]
-            for name in ("checkpoint_minutes", "checkpoint_steps", "launch", "processes")
-        }
+        own = {name: cfg[name] for name in ("checkpoint_minutes", "checkpoint_steps", "launch", "processes")}
         return Settings(cfg.store, cfg.device, cfg.threads, cfg.token_budget, cfg.name, wandb, **own)
 
 

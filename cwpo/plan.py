@@ -54,9 +54,7 @@ class Arm:
         return self.run[-1].key
 
 
-def expand(
-    overrides: Sequence[str], seeds: Sequence[int] | None = None, look: bool = True
-) -> list[Arm]:
+def expand(overrides: Sequence[str], seeds: Sequence[int] | None = None, look: bool = True) -> list[Arm]:
     """The distinct arms of a sweep, in order.
 
     Overrides are as on the command line; `a=1,2` sweeps. An experiment file's own sweep counts unless the command line

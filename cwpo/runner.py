@@ -25,7 +25,16 @@ from cwpo.store import Store
 from cwpo.sweep import run_arms
 from cwpo.validation import nearest
 
-LOOKS = {"--cfg", "-c", "--help", "-h", "--hydra-help", "--info", "-i", "--version"}  # of Hydra, which then runs nothing
+LOOKS = {
+    "--cfg",
+    "-c",
+    "--help",
+    "-h",
+    "--hydra-help",
+    "--info",
+    "-i",
+    "--version",
+}  # of Hydra, which then runs nothing
 BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 SAME_TASK = ("experiment", "data", "weak", "strong", "objective", "seed")
 CORE = tuple(

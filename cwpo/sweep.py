@@ -74,7 +74,9 @@ def tell_stand_in(nodes: Sequence[Node], settings: Settings) -> None:
     """One line, once, where optimisers of bitsandbytes are wanted and there is no CUDA device."""
     named = {name for node in nodes for name in optimizers(node.config) if needs_bitsandbytes(name)}
     if named and not pick_device(settings.device).startswith("cuda"):
-        print(f"no CUDA device: {ON_CPU} stands in for {', '.join(sorted(named))}", file=sys.stderr, flush=True)
+        print(
+            f"no CUDA device: {ON_CPU} stands in for {', '.join(sorted(named))}", file=sys.stderr, flush=True
+        )
 
 
 def optimizers(config: Mapping[str, Any]) -> Iterator[str]:
@@ -97,7 +99,9 @@ def _run_here(nodes: Sequence[Node], settings: Settings, jobs: int, board: Board
     return computed
 
 
-def run_stage(node: Node, settings: Settings, progress: Callable[[int, int], None] = lambda d, t: None) -> bool:
+def run_stage(
+    node: Node, settings: Settings, progress: Callable[[int, int], None] = lambda d, t: None
+) -> bool:
     """run_node whose errors name the stage; those that do so themselves stay."""
     try:
         return run_node(node, settings, progress)

@@ -10,7 +10,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cwpo import commands, config, validation
+from cwpo import commands, validation
 from cwpo.cli import explain, groups, leaf_keys
 from cwpo.commands import register
 from cwpo.errors import InputError
@@ -19,7 +19,9 @@ from cwpo.plan import CONF, expand
 
 ALL_FILES = sorted(CONF.rglob("*.yaml"))
 COMMANDS = [f.stem for f in ALL_FILES if f.parent == CONF / "command"]
-OF_OTHERS = [f for f in ALL_FILES if f.relative_to(CONF).parts[0] in ("hydra", "accelerate")]  # read by cwpo.launchers, accelerate
+OF_OTHERS = [
+    f for f in ALL_FILES if f.relative_to(CONF).parts[0] in ("hydra", "accelerate")
+]  # read by cwpo.launchers, accelerate
 CHOICES = [
     (f.parent.name, f.stem)
     for f in ALL_FILES

@@ -31,8 +31,17 @@ from cwpo.training.sharing import SharedBatches
 
 # Plain gradient descent: an adaptive step would blow the last bits up.
 SGD = ["optimizer=sgd", "learning_rate=0.05", "scheduler=constant", "warmup_steps=0", "max_grad_norm=1e9"]
-WORDS = [*TINY, "method=cw_po", *(f"{part}.{word}" for part in ("sft", "alignment", "annotator.training") for word in SGD)]
-WORDS += ["sft.batch_size=16", "sft.micro_batch_size=8", "alignment.batch_size=16", "alignment.micro_batch_size=4"]
+WORDS = [
+    *TINY,
+    "method=cw_po",
+    *(f"{part}.{word}" for part in ("sft", "alignment", "annotator.training") for word in SGD),
+]
+WORDS += [
+    "sft.batch_size=16",
+    "sft.micro_batch_size=8",
+    "alignment.batch_size=16",
+    "alignment.micro_batch_size=4",
+]
 
 
 # Who gets which rows
@@ -107,13 +116,17 @@ def test_settings_that_cannot_be(words, problem):
 
 
 def test_an_unknown_precision_is_refused():
-    with pytest.raises(InputError, match=r"sft.precision=float17 is unknown; did you mean|valid: float32, bfloat16"):
+    with pytest.raises(
+        InputError, match=r"sft.precision=float17 is unknown; did you mean|valid: float32, bfloat16"
+    ):
         expand(["sft.precision=float17"])
 
 
 def test_a_launch_enters_no_key():
     (plain,), (launched,) = expand(TINY), expand([*TINY, "launch=ddp", "processes=2", "checkpoint_steps=5"])
-    assert {n: node.key for n, node in plain.nodes.items()} == {n: node.key for n, node in launched.nodes.items()}
+    assert {n: node.key for n, node in plain.nodes.items()} == {
+        n: node.key for n, node in launched.nodes.items()
+    }
 
 
 @pytest.mark.parametrize("how", CONFIGS)

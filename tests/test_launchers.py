@@ -189,4 +189,7 @@ def test_six_arms_on_a_real_slurm(tmp_path):
         check_sweep(tmp_path, said)
         jobs = list((tmp_path / "store" / ".hydra" / "submitit").glob("*"))
         light = sum(is_light(node) for node in distinct(expand(SIX)))
-        assert len([job for job in jobs if list(job.glob("*_result.pkl"))]) == len(manifests(tmp_path / "store")) - light
+        assert (
+            len([job for job in jobs if list(job.glob("*_result.pkl"))])
+            == len(manifests(tmp_path / "store")) - light
+        )

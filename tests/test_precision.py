@@ -48,7 +48,9 @@ def test_parts_of_the_model_called_by_themselves_compute_in_bfloat16(tmp_path, m
         return inner(head, hidden, target)
 
     monkeypatch.setattr(packed, "_losses", watched)
-    preference(tmp_path, pairs(chosen_logp=[-9.0] * 8, rejected_logp=[-11.0] * 8), precision="bfloat16").train()
+    preference(
+        tmp_path, pairs(chosen_logp=[-9.0] * 8, rejected_logp=[-11.0] * 8), precision="bfloat16"
+    ).train()
     assert seen[-1] == torch.bfloat16  # the first call checks, in float32, that pairs can be packed
     assert seen[0] == torch.float32
 

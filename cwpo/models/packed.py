@@ -106,7 +106,9 @@ def can_pack(model: nn.Module, pairs: Sequence[Mapping[str, Any]], pad_id: int) 
         with torch.autocast(device.type, enabled=False):  # bfloat16 would blur the difference
             packed = packed_logps(model, {k: v.to(device) for k, v in pack_pairs(sample, pad_id).items()})
             rows = [(p[f"{side}_ids"], p[f"{side}_start"]) for side in ("chosen", "rejected") for p in sample]
-            plain = response_logps(model, **{k: v.to(device) for k, v in collate_sequences(rows, pad_id).items()})
+            plain = response_logps(
+                model, **{k: v.to(device) for k, v in collate_sequences(rows, pad_id).items()}
+            )
     except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
         return False
     finally:

@@ -22,7 +22,9 @@ def run(work: Work) -> dict[str, Any]:
     model = load_policy(folder, device=work.device)
     result = {"pair_id": table["pair_id"]}
     rows = encode_pairs(tokenizer, *(table[name].tolist() for name in ("prompt", "chosen", "rejected")))
-    with computing_in(work.config.alignment.precision, work.device):  # as the policy is: at step 0 every margin is 0
+    with computing_in(
+        work.config.alignment.precision, work.device
+    ):  # as the policy is: at step 0 every margin is 0
         scores = score_pairs(model, rows, tokenizer.pad_token_id, work.token_budget)
     for side, logps in zip(("chosen", "rejected"), scores, strict=True):
         check_finite(logps.numpy(), table["pair_id"].tolist(), f"the {side} responses' log-probs")

@@ -93,7 +93,9 @@ class Checkpoints(TrainerCallback):
         if self.schedule.minutes is None:
             return False
         due = time.monotonic() - self._last >= 60 * self.schedule.minutes
-        if args.world_size > 1:  # clocks differ, and all must save at the same step: the first process decides
+        if (
+            args.world_size > 1
+        ):  # clocks differ, and all must save at the same step: the first process decides
             decided = torch.tensor(int(due), device=args.device)
             torch.distributed.broadcast(decided, src=0)
             due = bool(decided)
@@ -105,9 +107,7 @@ def seal(folder: Path, layout: dict[str, Any]) -> None:
     files = [file for file in sorted(folder.rglob("*")) if file.is_file() and file.name != SEAL]
     for file in files:
         _sync(file)
-    entries = {
-        str(f.relative_to(folder)): {"bytes": f.stat().st_size, "sha256": sha256(f)} for f in files
-    }
+    entries = {str(f.relative_to(folder)): {"bytes": f.stat().st_size, "sha256": sha256(f)} for f in files}
     partial = folder / f"{SEAL}.partial"
     partial.write_text(json.dumps({"layout": layout, "files": entries}), encoding="utf-8")
     _sync(partial)

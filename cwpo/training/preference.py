@@ -113,8 +113,12 @@ class PreferenceLoss(GlobalMeanTrainer):
         """Means since the last log over the rows of all processes."""
         rows, sums = self._rows_seen, dict(self._sums)
         if self.args.world_size > 1:
-            own = torch.stack([*(sums.get(name, torch.zeros(())).to(self.args.device) for name in LOGGED),
-                               torch.tensor(float(rows), device=self.args.device)])
+            own = torch.stack(
+                [
+                    *(sums.get(name, torch.zeros(())).to(self.args.device) for name in LOGGED),
+                    torch.tensor(float(rows), device=self.args.device),
+                ]
+            )
             *totals, counted = self.accelerator.reduce(own, reduction="sum")
             rows, sums = int(counted), dict(zip(LOGGED, totals, strict=True))
         return {name: (total / rows).item() for name, total in sums.items()} if rows else {}

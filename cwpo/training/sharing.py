@@ -70,14 +70,19 @@ class SharedLoader(DataLoader):
         dataset = WithFiller(rows)
         micro = args.per_device_train_batch_size
         batches = SharedBatches(
-            SeedableRandomSampler(dataset, data_seed=args.data_seed if args.data_seed is not None else args.seed),
+            SeedableRandomSampler(
+                dataset, data_seed=args.data_seed if args.data_seed is not None else args.seed
+            ),
             batch_size=micro * args.gradient_accumulation_steps * args.world_size,
             micro=micro,
             process=args.process_index,
             processes=args.world_size,
         )
         super().__init__(
-            dataset, batch_sampler=batches, collate_fn=Marking(collator), pin_memory=args.dataloader_pin_memory
+            dataset,
+            batch_sampler=batches,
+            collate_fn=Marking(collator),
+            pin_memory=args.dataloader_pin_memory,
         )
 
     def set_epoch(self, epoch: int) -> None:
