@@ -193,7 +193,8 @@ def test_two_processes_make_the_update_of_one(tmp_path, ready, budget):
     pairs = json.loads((node.folder(Store(second)) / "manifest.json").read_text())["summary"]["n_train"]
     assert pairs % 16  # the last batch is a short one
     for ours, theirs in zip(curve(node, second), curve(node, first), strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-4)
+        for name in theirs.keys() - {"rewards/accuracies", "epoch"}:  # ties at step 0; share of micro-batches
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-3, abs=1e-4), name
 
 
 @pytest.mark.slow
@@ -263,7 +264,7 @@ def workers(process: subprocess.Popen) -> list[psutil.Process]:
 
 @pytest.mark.slow
 def test_a_failure_is_one_line_with_the_path_of_the_log(tmp_path, ready):
-    node = aligned("alignment.learning_rate=1e30")
+    node = aligned("alignment.learning_rate=1e9")
     store = tmp_path / "store"
     shutil.copytree(ready, store)
     with pytest.raises(Failed) as failed:
