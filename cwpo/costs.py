@@ -62,17 +62,17 @@ def arm_hours(arm: Arm) -> dict[str, float]:
     return {node.key: _hours(cfg, node, sizes) for node in arm.run}
 
 
-def assumptions(cfg: DictConfig) -> str:
+def assumptions(arms: Sequence[Arm]) -> str:
     """What the hours rest on, in a sentence."""
-    plan = cfg.plan
+    plan = arms[0].cfg.plan
+    sizes = {arm.cfg.data.name: plan.data[arm.cfg.data.name] for arm in arms}
     data = "; ".join(
-        f"{name} {size.train:,}+{size.test:,} pairs of {size.prompt:g}+{size.response:g} tokens"
-        for name, size in plan.data.items()
-        if name == cfg.data.name
+        f"{name} {size.train:,} + {size.test:,} pairs, a prompt of {size.prompt:g} tokens, a response of {size.response:g}"
+        for name, size in sizes.items()
     )
     return (
         f"GPUs of {plan.tflops:g} TFLOP/s, used to {plan.utilisation:.0%} in training and scoring and to "
-        f"{plan.generation_utilisation:.1%} in sampling, answers as long as allowed; {data}, ..."
+        f"{plan.generation_utilisation:.1%} in sampling, sampled answers as long as allowed; {data}"
     )
 
 

@@ -15,7 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from cwpo.collect import metrics, record
 from cwpo.config import CONF
 from cwpo.errors import InputError
-from cwpo.launchers import chosen, launcher
+from cwpo.forecast import hour_lines, level_lines
+from cwpo.launchers import CHOICE, SETTING, chosen, launcher
 from cwpo.levels import run_levels
 from cwpo.pipeline import Settings
 from cwpo.plan import Arm, expand, make_plan
@@ -130,6 +131,7 @@ def show_plan(overrides: Sequence[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    overrides = [word for word in overrides if not word.lstrip("+").startswith((CHOICE, SETTING))]
     named = [word for word in overrides if word.startswith("experiment=")]
     listed = [word for word in overrides if word.startswith("seeds=")] if named else []
     others = [word for word in overrides if word not in (*named, *listed)]
@@ -161,6 +163,9 @@ def show_plan(overrides: Sequence[str]) -> None:
         f"{plan.arms} arms, {total} distinct stages of {naive} ({total / naive:.0%} of naive), {plan.cached.total()} cached; "
         f"about {left:.0f} s left with jobs={arms[0].cfg.jobs} (one process, nothing shared: {plan.naive_seconds():.0f} s)"
     )
+    store = Store(arms[0].cfg.store)
+    for line in [*level_lines(arms, store), *hour_lines(arms, store)]:
+        console.print(line, soft_wrap=True, highlight=False)
 
 
 def experiments(name: str) -> list[str]:

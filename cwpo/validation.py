@@ -184,9 +184,8 @@ def training_problems(cfg: DictConfig, group: str) -> list[str]:
         if not 0 <= part[leaf] < math.inf
     ]
     if part.precision not in PRECISIONS:
-        problems.append(
-            f"{group}.precision={part.precision} is unknown; {nearest(part.precision, PRECISIONS)}"
-        )
+        valid = nearest(part.precision, PRECISIONS)
+        problems.append(f"{group}.precision={part.precision} is unknown; {valid}")
     micro = part.micro_batch_size
     if micro and micro > 0 and part.batch_size % micro:
         problems.append(f"{group}.micro_batch_size={micro} must divide {group}.batch_size={part.batch_size}")

@@ -61,6 +61,8 @@ LAYERS = {
             "levels",
             "machine_checks",
             "costs",
+            "cost_table",
+            "forecast",
         ],
         6,
     ),
