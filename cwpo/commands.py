@@ -140,6 +140,8 @@ class BenchmarkConfig:
     trl_micro: list[int] = field(default_factory=list)
     repeats: int = 3
     scaling: bool = True
+    curve: list[str] = field(default_factory=list)
+    curve_steps: int = 100
     annotation: list[int] = field(default_factory=list)
     threads: int | None = None
     device: str = "auto"

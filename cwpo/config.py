@@ -124,6 +124,8 @@ class GenerationConfig:
     temperature: float = 0.95
     max_new_tokens: int = MISSING
     batch_size: int = 128
+    engine: str = "transformers"
+    python: str | None = None
 
 
 @dataclass

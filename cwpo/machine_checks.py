@@ -11,6 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from cwpo.launch import LAUNCHES
 from cwpo.runtime import needs_bitsandbytes
 
+ENGINES = ("transformers", "vllm")
+
 
 def machine_problems(cfg: DictConfig, trainings: Iterable[str]) -> list[str]:
     """Problems of the run-level keys; `trainings` are the dotted keys of the TrainingConfigs that count."""
@@ -31,9 +33,26 @@ def machine_problems(cfg: DictConfig, trainings: Iterable[str]) -> list[str]:
         problems.append(f"checkpoint_minutes={cfg.checkpoint_minutes} must be positive, or null for never")
     if cfg.checkpoint_steps is not None and cfg.checkpoint_steps < 1:
         problems.append(f"checkpoint_steps={cfg.checkpoint_steps} must be at least 1, or null for never")
+    problems += _engine(cfg)
     for group in trainings:
         problems += _shares(cfg, group)
     return problems + _bitsandbytes(cfg, trainings)
+
+
+def _engine(cfg: DictConfig) -> list[str]:
+    if cfg.generation.engine not in ENGINES:
+        return [f"generation.engine={cfg.generation.engine} is unknown; valid: {', '.join(ENGINES)}"]
+    if cfg.generation.engine == "transformers":
+        return []
+    if cfg.online.reward != "none":
+        return [
+            "generation.engine=vllm samples from models that are saved; an online arm samples from the one under training: "
+            "use generation.engine=transformers"
+        ]
+    from cwpo.models.vllm_engine import vllm_problem  # imports transformers
+
+    problem = vllm_problem(cfg.generation.python)
+    return [problem] if problem else []
 
 
 def _shares(cfg: DictConfig, group: str) -> list[str]:

@@ -47,6 +47,8 @@ LATER: dict[str, Any] = dict.fromkeys(
     (f"{training}.precision" for training in (*TRAININGS, "gold.training")),
     "float32",
 )
+LATER["generation.engine"] = "transformers"
+UNHASHED = ("generation.python",)  # where something is on this machine: read by stages, no part of a key
 OTHER_PAIRS = 500  # added to the seed, it draws the pairs that the reward model of an online arm learns from
 # What `until` may name, in order. The pretraining of the synthetic world's models runs where a stage needs it.
 STAGES = (
@@ -286,7 +288,7 @@ def _hashed(config: Any, path: str = "") -> Any:
         hashed = {
             name: _hashed(value, at)
             for name, (at, value) in parts.items()
-            if at not in LATER or value != LATER[at]
+            if at not in UNHASHED and (at not in LATER or value != LATER[at])
         }
         # a group that a stage reads only later settings of is no part of the key either
         return {name: value for name, value in hashed.items() if value != {} or config[name] == {}}

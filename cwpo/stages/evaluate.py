@@ -16,6 +16,7 @@ from cwpo.statistics import gold_reward_accuracy
 if TYPE_CHECKING:
     from cwpo.models.gold import Gold
 
+SHOWN = 100  # prompts whose answers W&B shows
 MEASURED = 2000  # pairs of an online arm whose labels are held against gold
 
 
@@ -53,7 +54,26 @@ def run(work: Work) -> dict[str, Any]:
         **(online_quality(work, gold) if "online_align" in work.parents else label_quality(work)),
     }
     (work.out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    if work.tracker.shows:
+        _show(work, both)
     return metrics
+
+
+def _show(work: Work, both: pd.DataFrame) -> None:
+    """Both models in a few numbers, and the first SHOWN prompts with both answers and their gold rewards."""
+    models = pd.DataFrame(
+        {
+            "model": model,
+            "mean gold reward": both[f"reward{suffix}"].mean(),
+            "mean tokens": both[f"n_tokens{suffix}"].mean(),
+            "truncated": both[f"truncated{suffix}"].mean(),
+            "prompts": len(both),
+        }
+        for model, suffix in (("sft", "_sft"), ("aligned", ""))
+    )
+    columns = ["prompt_id", "prompt", "response_sft", "response", "reward_sft", "reward"]
+    work.tracker.table("evaluation/models", models)
+    work.tracker.table("evaluation/responses", both[columns].head(SHOWN))
 
 
 def label_quality(work: Work) -> dict[str, Any]:
