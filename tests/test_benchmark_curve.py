@@ -29,7 +29,7 @@ def test_a_curve_with_its_speed_and_memory(tmp_path):
     steps = pd.read_csv(folder / "curve_steps.csv")
     assert steps["step"].tolist() == [1, 2, 3, 4, 5, 6]
     assert steps["loss"].iloc[0] == pytest.approx(0.6931 * steps["weights/mean"].iloc[0], abs=1e-3)
-    assert steps["weights/mean"].nunique() > 1  # weights are not all one
+    assert steps["weights/mean"].std() > 0  # weights are not all one
     assert (training["workload"], training["steps"], training["batch_size"]) == ("tiny_lora", 6, 4)
     assert training["lora"] and training["parameters"] > 1e5
     assert training["tokens_per_second"] > 0 and training["peak_memory_mb"] > 0

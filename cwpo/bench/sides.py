@@ -26,7 +26,7 @@ COMMON: dict[str, Any] = {
     "disable_tqdm": True,
     "seed": 0,
 }
-# Table 8, for so few steps without its warm-up; memory as on one GPU: paged optimiser, activations computed again.
+# Table 8, without its warm-up, which is as long as the whole curve.
 PAPER: dict[str, Any] = {
     "learning_rate": 5e-6,
     "lr_scheduler_type": "cosine",
