@@ -32,7 +32,7 @@ def row(name: str) -> tuple[str, ...]:
     params = OmegaConf.load(CONF / "experiment" / f"{name}.yaml").hydra.sweeper.params
     return (
         name,
-        ", ".join(dict.fromkeys(_pair(arm) for arm in arms)),
+        _models(arms),
         ", ".join(dict.fromkeys(arm.cfg.data.name for arm in arms)),
         str(len(arms)),
         str(len(distinct(arms))),
@@ -41,10 +41,15 @@ def row(name: str) -> tuple[str, ...]:
     )
 
 
-def _pair(arm: Arm) -> str:
-    cfg = arm.cfg
-    weak, strong = (cfg.pair[who].rpartition("/")[2] for who in ("weak", "strong"))
-    return weak if cfg.until in ("assess", "annotate", "train_annotator") else f"{weak} → {strong}"
+def _models(arms: Sequence[Arm]) -> str:
+    """Every weak model with the strong ones it labels for; annotator experiments have none."""
+    strong: dict[str, dict[str, None]] = {}
+    for arm in arms:
+        weak, other = (arm.cfg.pair[who].rpartition("/")[2] for who in ("weak", "strong"))
+        strong.setdefault(weak, {})
+        if arm.cfg.until not in ("assess", "annotate", "train_annotator"):
+            strong[weak][other] = None
+    return "; ".join(weak + (f" → {', '.join(others)}" if others else "") for weak, others in strong.items())
 
 
 def _order(name: str) -> tuple[int, int, str]:
