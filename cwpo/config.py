@@ -125,6 +125,7 @@ class GenerationConfig:
     max_new_tokens: int = MISSING
     batch_size: int = 128
     engine: str = "transformers"
+    precision: str = "float32"
     python: str | None = None
 
 

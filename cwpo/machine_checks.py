@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from omegaconf import DictConfig, OmegaConf
 
 from cwpo.launch import LAUNCHES
-from cwpo.runtime import needs_bitsandbytes
+from cwpo.runtime import PRECISIONS, needs_bitsandbytes
 
 ENGINES = ("transformers", "vllm")
 
@@ -42,6 +42,8 @@ def machine_problems(cfg: DictConfig, trainings: Iterable[str]) -> list[str]:
 def _engine(cfg: DictConfig) -> list[str]:
     if cfg.generation.engine not in ENGINES:
         return [f"generation.engine={cfg.generation.engine} is unknown; valid: {', '.join(ENGINES)}"]
+    if cfg.generation.precision not in PRECISIONS:
+        return [f"generation.precision={cfg.generation.precision} is unknown; valid: {', '.join(PRECISIONS)}"]
     if cfg.generation.engine == "transformers":
         return []
     if cfg.online.reward != "none":

@@ -47,7 +47,7 @@ LATER: dict[str, Any] = dict.fromkeys(
     (f"{training}.precision" for training in (*TRAININGS, "gold.training")),
     "float32",
 )
-LATER["generation.engine"] = "transformers"
+LATER |= {"generation.engine": "transformers", "generation.precision": "float32"}
 UNHASHED = ("generation.python",)  # where something is on this machine: read by stages, no part of a key
 OTHER_PAIRS = 500  # added to the seed, it draws the pairs that the reward model of an online arm learns from
 # What `until` may name, in order. The pretraining of the synthetic world's models runs where a stage needs it.

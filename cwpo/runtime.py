@@ -4,7 +4,7 @@ import gc
 import os
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from cwpo.errors import InputError
@@ -87,6 +87,12 @@ def computing_in(precision: str, device: str) -> Iterator[None]:
 def needs_bitsandbytes(optimizer: str) -> bool:
     """Whether an optimiser, by its name in transformers, is an AdamW of bitsandbytes."""
     return "adamw" in optimizer and any(word in optimizer for word in ("paged", "8bit", "bnb"))
+
+
+def stand_in(optimizers: Iterable[str], device: str) -> str | None:
+    """The line to tell where some of the `optimizers` have a stand-in on this device; None where none has."""
+    named = sorted({name for name in optimizers if optimizer_on(device, name) != name})
+    return f"no CUDA device: {ON_CPU} stands in for {', '.join(named)}" if named else None
 
 
 def optimizer_on(device: str, optimizer: str) -> str:

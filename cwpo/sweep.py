@@ -21,11 +21,11 @@ from cwpo.manifest import StoreError
 from cwpo.pipeline import Node, Settings, run_node
 from cwpo.plan import Arm, distinct
 from cwpo.runtime import (
-    ON_CPU,
     needs_bitsandbytes,
     pick_device,
     quiet_libraries,
     spare_collector,
+    stand_in,
     use_threads,
 )
 from cwpo.store import Store
@@ -73,10 +73,9 @@ def run_arms(arms: Sequence[Arm], settings: Settings, *, jobs: int = 1, title: s
 def tell_stand_in(nodes: Sequence[Node], settings: Settings) -> None:
     """One line, once, where optimisers of bitsandbytes are wanted and there is no CUDA device."""
     named = {name for node in nodes for name in optimizers(node.config) if needs_bitsandbytes(name)}
-    if named and not pick_device(settings.device).startswith("cuda"):
-        print(
-            f"no CUDA device: {ON_CPU} stands in for {', '.join(sorted(named))}", file=sys.stderr, flush=True
-        )
+    line = stand_in(named, pick_device(settings.device)) if named else None
+    if line:
+        print(line, file=sys.stderr, flush=True)
 
 
 def optimizers(config: Mapping[str, Any]) -> Iterator[str]:

@@ -168,6 +168,8 @@ def update(ready: Path, folder: Path, node: Node, **settings) -> tuple[torch.Ten
     """What `align` moves from its SFT model, run in a store of its own."""
     store = folder / "store"
     shutil.copytree(ready, store)
+    for parent in [*node.ancestors()][:-1]:  # with adapters the SFT model is another one
+        run_node(parent, Settings(str(store), device="cpu"))
     run_node(node, Settings(str(store), device="cpu", **settings))
     before = node.parents["sft"].folder(Store(store)) / "model" / "model.safetensors"
     after = node.folder(Store(store)) / "model" / "model.safetensors"
@@ -183,9 +185,14 @@ def curve(node: Node, store: Path) -> list[dict]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("budget", [None, 64])
-def test_two_processes_make_the_update_of_one(tmp_path, ready, budget):
-    node = aligned()
+@pytest.mark.parametrize(
+    ("budget", "words"),
+    [(None, []), (64, []), (None, ["lora.enabled=true", "alignment.gradient_checkpointing=true"])],
+)
+def test_two_processes_make_the_update_of_one(tmp_path, ready, budget, words):
+    if words:
+        pytest.importorskip("peft")
+    node = aligned(*words)
     one, first = update(ready, tmp_path / "one", node, token_budget=budget)
     two, second = update(ready, tmp_path / "two", node, launch="ddp", processes=2, token_budget=budget)
     assert one.norm() > 0
@@ -210,6 +217,17 @@ def test_other_stages_too(tmp_path, ready, name):
     one, two = (weights(node.folder(Store(s)) / "model" / "model.safetensors") for s in stores.values())
     assert close(two, one) < 1e-5
     assert not torch.equal(one, two) or name != "sft"
+
+
+@pytest.mark.slow
+def test_adapters_of_a_sharded_model_are_merged_into_it(tmp_path, ready):
+    pytest.importorskip("peft")
+    node = aligned("lora.enabled=true", "alignment.gradient_checkpointing=true")
+    one, _ = update(ready, tmp_path / "one", node)
+    settings = {"launch": "fsdp", "processes": 2, "checkpoint_steps": 3}
+    sharded, _ = update(ready, tmp_path / "sharded", node, **settings)
+    assert one.norm() > 0
+    assert close(sharded, one) < 1e-4
 
 
 @pytest.mark.slow

@@ -11,6 +11,8 @@ from cwpo.stages.base import Stage, Work
 
 
 def run(work: Work) -> dict[str, Any]:
+    import torch
+
     from cwpo.models.generation import leaves_room, prompt_seed, sample_responses
     from cwpo.models.policy import context_length, load_policy, load_tokenizer
     from cwpo.models.vllm_engine import sample_by_vllm
@@ -48,11 +50,12 @@ def run(work: Work) -> dict[str, Any]:
             seeds,
             context=context,
             python=config.generation.python,
+            dtype=config.generation.precision,
             **drawn,
         )
     else:
         results = sample_responses(
-            load_policy(folder, device=work.device),
+            load_policy(folder).to(work.device, getattr(torch, config.generation.precision)),
             tokenizer,
             table["prompt"].tolist(),
             seeds,

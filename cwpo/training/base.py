@@ -57,6 +57,7 @@ class GlobalMeanTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self.remove_callback(PrinterCallback)  # it prints every log; ours go to the tracker
         self._pairs: list[str] = []  # of the optimiser's step under way
+        self._tr_loss: Tensor  # the sum of losses since the last log, while training
 
     def get_train_dataloader(self) -> DataLoader:
         """Rows in the order of one process; of several, each gets its share of every global batch, once."""

@@ -20,8 +20,8 @@ def save_trained(trainer: Any, tokenizer: Any, folder: Path, *, fresh: Callable[
     accelerator = trainer.accelerator
     if accelerator.distributed_type in SHARDED:
         weights = accelerator.get_state_dict(trainer.model_wrapped)
-        model = fresh() if accelerator.is_main_process else None
-        if model is not None:
+        model = fresh() if accelerator.is_main_process else trainer.model
+        if accelerator.is_main_process:
             model.load_state_dict(weights)
     else:
         model = trainer.model
