@@ -40,8 +40,8 @@ report: setup ## make tables, figures and the page from results/
 test: setup ## run the tests (PYTEST_ARGS="-k store -x" to choose)
 	@$(PY) -m pytest -q -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
-test-slow: setup ## run all tests but those that need a GPU
-	@$(PY) -m pytest -q -m "not gpu" -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+test-slow: setup ## run all tests but those that need a GPU or Slurm
+	@$(PY) -m pytest -q -m "not gpu and not slurm" -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 faults: setup ## kill, share, damage and fill up the store; several minutes (FORM=bounded: one)
 	@CWPO_FAULTS=$(FORM) $(PY) -m pytest -q -m faults $(PYTEST_ARGS)

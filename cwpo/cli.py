@@ -30,6 +30,7 @@ from cwpo.plain import shown
 from cwpo.validation import nearest
 
 INTERRUPTED = 130
+NO_GROUPS = ("command", "hydra", "accelerate")  # folders of conf/ that hold no choices of a run
 GO_ON = "what is finished stays, and the same command goes on from there"
 
 
@@ -182,4 +183,4 @@ def leaf_keys(node: type = Config, prefix: str = "") -> Iterator[str]:
 
 def groups() -> list[str]:
     """The choices of conf/: data, pair, method, ..."""
-    return sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "command")
+    return sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in NO_GROUPS)

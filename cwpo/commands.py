@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
@@ -19,6 +20,8 @@ class ReproduceConfig:
     threads: int = 1
     store: str = "runs/store"
     results: str = "results"
+    launcher: str | None = None
+    launcher_settings: dict[str, Any] = field(default_factory=dict)
     overrides: list[str] = field(default_factory=list)
 
 
@@ -137,6 +140,8 @@ class BenchmarkConfig:
     trl_micro: list[int] = field(default_factory=list)
     repeats: int = 3
     scaling: bool = True
+    curve: list[str] = field(default_factory=list)
+    curve_steps: int = 100
     annotation: list[int] = field(default_factory=list)
     threads: int | None = None
     device: str = "auto"

@@ -12,6 +12,8 @@ from typing import Any
 from omegaconf import MISSING
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
+# Every TrainingConfig but gold.training, by its key.
+TRAININGS = ("annotator.training", "annotator.sft_training", "annotator.dpo_training", "sft", "alignment")
 
 
 @dataclass
@@ -58,6 +60,7 @@ class TrainingConfig:
     max_grad_norm: float = 1.0
     optimizer: str = "adamw_torch"
     gradient_checkpointing: bool = False
+    precision: str = "float32"
 
 
 @dataclass
@@ -133,6 +136,9 @@ class GenerationConfig:
     temperature: float = 0.95
     max_new_tokens: int = MISSING
     batch_size: int = 128
+    engine: str = "transformers"
+    precision: str = "float32"
+    python: str | None = None
 
 
 @dataclass
@@ -179,6 +185,23 @@ class LoggerConfig:
 
 
 @dataclass
+class DataSize:
+    train: int = MISSING
+    test: int = MISSING
+    prompt: float = MISSING
+    response: float = MISSING
+
+
+@dataclass
+class PlanConfig:
+    tflops: float | None = None
+    utilisation: float = 0.35
+    generation_utilisation: float = 0.02
+    parameters: dict[str, float] = field(default_factory=dict)
+    data: dict[str, DataSize] = field(default_factory=dict)
+
+
+@dataclass
 class WorldConfig:
     sequences: int = 200_000
     batch_size: int = 128
@@ -199,6 +222,10 @@ class Config:
     threads: int = 1
     token_budget: int | None = None
     device: str = "auto"
+    launch: str = "none"
+    processes: int = 1
+    checkpoint_minutes: float | None = None
+    checkpoint_steps: int | None = None
     scale_name: str = MISSING
     data_source: str = MISSING
     allow_unpinned: bool = False
@@ -221,3 +248,4 @@ class Config:
     gold: GoldConfig = field(default_factory=GoldConfig)
     world: WorldConfig = field(default_factory=WorldConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
+    plan: PlanConfig = field(default_factory=PlanConfig)

@@ -15,11 +15,12 @@ PUBLISHED = {"layout": None, "length_rule": "longer_pair", "test_prompts": "any"
 SHOWN = ("gold", "paper_counts")  # of a data set, for people and other keys: no part of any stage
 
 
-def derived_config(cfg: DictConfig) -> dict[str, Any]:
+def derived_config(cfg: DictConfig, look: bool = True) -> dict[str, Any]:
     """The configuration as plain containers, with what follows from it and without settings that nothing reads.
 
     Added: world_version (None without the synthetic world), weak, strong, their revisions and strong_chat, holdout,
-    tokenizers, max_tokens and context.
+    tokenizers, max_tokens and context. With look=False the last three leave the models' own limits out, and no checkpoint
+    is looked at.
     """
     cfg = settled(cfg)
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
@@ -40,7 +41,9 @@ def derived_config(cfg: DictConfig) -> dict[str, Any]:
     plain["strong_chat"] = cfg.pair.strong_chat and not cfg.pair.strong.startswith(WORLD)
     plain["data"] = _read_of(plain["data"])
     plain["holdout"] = cfg.gold.holdout if cfg.gold.name == "trained" else 0.0
-    plain["tokenizers"], plain["max_tokens"], plain["context"] = _token_limits(cfg)
+    plain["tokenizers"], plain["max_tokens"], plain["context"] = (
+        _token_limits(cfg) if look else ([], cfg.data.max_tokens, None)
+    )
     if plain["method"]["selection"]["kind"] == "all":
         plain["method"]["selection"]["value"] = None
 

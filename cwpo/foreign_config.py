@@ -62,7 +62,9 @@ def file_problems(file: Path, folder: Path) -> list[str]:
         ]
     except OverflowError:
         return [f"{file} has more than {NODES:,} values, aliases included"]
-    inside = file.relative_to(folder).parts[0] == "hydra" or re.search(r"@package\s+\S*hydra", text)
+    parts = file.relative_to(folder).parts
+    own = folder == CONF and parts[:2] == ("hydra", "launcher")  # plain values that cwpo.launchers reads
+    inside = (parts[0] == "hydra" and not own) or re.search(r"@package\s+\S*hydra", text)
     hydra = content.get("hydra") if isinstance(content, dict) else None
     defaults = content.get("defaults") if isinstance(content, dict) else None
     if inside or re.search(r"@[^'\"]*hydra", str(defaults or "")):

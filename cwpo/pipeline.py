@@ -11,8 +11,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from cwpo.assets import settled
-from cwpo.config import JUDGE_SETTINGS
+from cwpo.config import JUDGE_SETTINGS, TRAININGS
 from cwpo.derived import PUBLISHED, WORLD, derived_config, other_data
+from cwpo.launch import LAUNCHED, launch
 from cwpo.runtime import pick_device
 from cwpo.stages.align import ALIGN
 from cwpo.stages.annotate import annotate_stage
@@ -46,14 +47,17 @@ PATHS = (
 # Settings that came after stores existed -> the value at which all is done as before; at it they are no part of a key.
 LATER: dict[str, Any] = {
     **{f"data.{key}": value for key, value in PUBLISHED.items()},
+    **{f"{training}.precision": "float32" for training in (*TRAININGS, "gold.training")},
+    "generation.engine": "transformers",
+    "generation.precision": "float32",
     "context": None,
     "strong_chat": False,
     "online.reward_chat": False,
     "gold.model": None,
     "gold.prompt_file": None,
 }
-# Settings that change how a stage works and not what comes out: no part of a key.
-UNHASHED = tuple(f"gold.{key}" for key in JUDGE_SETTINGS)
+# Settings that change how or where a stage works and not what comes out: no part of a key.
+UNHASHED = (*(f"gold.{key}" for key in JUDGE_SETTINGS), "generation.python")
 OTHER_PAIRS = 500  # added to the seed, it draws the pairs that the reward model of an online arm learns from
 # What `until` may name, in order. The pretraining of the synthetic world's models runs where a stage needs it.
 STAGES = (
@@ -107,6 +111,10 @@ class Settings:
     token_budget: int | None = None
     group: str = "custom"
     wandb: dict[str, Any] | None = None
+    checkpoint_minutes: float | None = None
+    checkpoint_steps: int | None = None
+    launch: str = "none"
+    processes: int = 1
 
     @staticmethod
     def of(cfg: DictConfig) -> Settings:
@@ -115,13 +123,17 @@ class Settings:
             if cfg.logger.name == "wandb"
             else None
         )
-        return Settings(cfg.store, cfg.device, cfg.threads, cfg.token_budget, cfg.name, wandb)
+        own = {name: cfg[name] for name in ("checkpoint_minutes", "checkpoint_steps", "launch", "processes")}
+        return Settings(cfg.store, cfg.device, cfg.threads, cfg.token_budget, cfg.name, wandb, **own)
 
 
-def arm(cfg: DictConfig) -> dict[str, Node]:
-    """The nodes of one arm by name, in an order in which they can run. Arms on human labels have no annotator."""
+def arm(cfg: DictConfig, look: bool = True) -> dict[str, Node]:
+    """The nodes of one arm by name, in an order in which they can run. Arms on human labels have no annotator.
+
+    With look=False no checkpoint is asked for its context length, and the keys are only good for counting.
+    """
     cfg = settled(cfg)
-    plain = derived_config(cfg)
+    plain = derived_config(cfg, look)
     nodes: dict[str, Node] = {}
 
     def add(name: str, stage: Stage, parents: Mapping[str, Node | None], **extra: Any) -> Node:
@@ -230,18 +242,22 @@ def run_node(
             wandb=settings.wandb,
             wandb_dir=store.root.parent,
         ) as tracker:
-            summary = node.stage.run(
-                Work(
-                    out=folder,
-                    config=OmegaConf.create(node.config),
-                    parents={role: _output(parent, store) for role, parent in node.parents.items()},
-                    tracker=tracker,
-                    device=pick_device(settings.device),
-                    token_budget=settings.token_budget,
-                    scratch=store.scratch(node.stage.name, node.key),
-                    progress=progress,
-                )
+            task = Work(
+                out=folder,
+                config=OmegaConf.create(node.config),
+                parents={role: _output(parent, store) for role, parent in node.parents.items()},
+                tracker=tracker,
+                device=pick_device(settings.device),
+                token_budget=settings.token_budget,
+                scratch=store.scratch(node.stage.name, node.key),
+                checkpoint_minutes=settings.checkpoint_minutes,
+                checkpoint_steps=settings.checkpoint_steps,
+                progress=progress,
             )
+            if settings.launch != "none" and node.stage.name in LAUNCHED:
+                summary = launch(node.stage.name, task, settings.launch, settings.processes, settings.threads)
+            else:
+                summary = node.stage.run(task)
             tracker.summary(summary)
         return summary
 
@@ -281,11 +297,13 @@ def _hashed(config: Any, path: str = "") -> Any:
     """The slice, at the dotted `path`, as it enters the key: a local path is replaced by a digest of what lies there."""
     if isinstance(config, dict):
         parts = {name: (f"{path}.{name}" if path else name, value) for name, value in config.items()}
-        return {
+        hashed = {
             name: _hashed(value, at)
             for name, (at, value) in parts.items()
             if at not in UNHASHED and (at not in LATER or value != LATER[at])
         }
+        # a group that a stage reads only later settings of is no part of the key either
+        return {name: value for name, value in hashed.items() if value != {} or config[name] == {}}
     if isinstance(config, list):
         return [_hashed(value, path) for value in config]
     if path.rpartition(".")[2] in PATHS and isinstance(config, str) and Path(config).expanduser().exists():

@@ -44,9 +44,9 @@ class Arm:
         return Arm.of_checked(cfg)
 
     @staticmethod
-    def of_checked(cfg: DictConfig) -> Arm:
-        """The arm of a configuration that is known to be valid."""
-        nodes = arm(cfg)
+    def of_checked(cfg: DictConfig, look: bool = True) -> Arm:
+        """The arm of a configuration that is known to be valid; without a look at its checkpoints it can only be counted."""
+        nodes = arm(cfg, look)
         return Arm(cfg, nodes, wanted(nodes, cfg.until))
 
     @property
@@ -55,13 +55,16 @@ class Arm:
         return self.run[-1].key
 
 
-def expand(overrides: Sequence[str], seeds: Sequence[int] | None = None) -> list[Arm]:
-    """The distinct arms of a sweep, in order; see configurations. Raises InputError with every arm's problems."""
+def expand(overrides: Sequence[str], seeds: Sequence[int] | None = None, look: bool = True) -> list[Arm]:
+    """The distinct arms of a sweep, in order; see configurations. Raises InputError with every arm's problems.
+
+    With look=False nothing is checked and no checkpoint looked at: such arms can be counted, not run.
+    """
     arms: dict[str, Arm] = {}
     problems: dict[str, None] = {}
     for cfg, over_seeds in configurations(overrides, seeds):
         try:
-            for made in _over_seeds(cfg(), over_seeds):
+            for made in _over_seeds(cfg(), over_seeds, look):
                 arms.setdefault(made.key, made)
         except InputError as error:
             problems |= dict.fromkeys(error.problems)
@@ -116,14 +119,13 @@ def _points(cfg: DictConfig, values: Mapping[str, Sequence[Override]]) -> Iterat
     return itertools.product(*(options for key, options in values.items() if key not in moot))
 
 
-def _over_seeds(cfg: DictConfig, seeds: Sequence[Override]) -> Iterator[Arm]:
+def _over_seeds(cfg: DictConfig, seeds: Sequence[Override], look: bool) -> Iterator[Arm]:
     """The arm of every seed; but for the seed they are one configuration, checked once."""
-    if not seeds:
-        yield Arm.of(cfg)
-        return
-    configs = [with_values(cfg, [seed]) for seed in seeds]
-    check_config(min(configs, key=lambda c: c.seed), STAGES)
-    yield from map(Arm.of_checked, configs)
+    configs = [with_values(cfg, [seed]) for seed in seeds] or [cfg]
+    if look:
+        check_config(min(configs, key=lambda c: c.seed), STAGES)
+    for made in configs:
+        yield Arm.of_checked(made, look)
 
 
 @contextmanager

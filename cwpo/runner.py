@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from cwpo.assets import settled
 from cwpo.collect import metrics, record
 from cwpo.config import COMPARING_GOLDS, CONF
 from cwpo.errors import InputError
+from cwpo.forecast import hour_lines, level_lines
+from cwpo.launchers import CHOICE, SETTING, chosen, launcher
+from cwpo.levels import run_levels
 from cwpo.pipeline import Settings
 from cwpo.plan import Arm, expand, make_plan
 from cwpo.results import REWARD_COLUMNS, RUN_COLUMNS, RunRewards, read_rows
@@ -23,6 +27,16 @@ from cwpo.store import Store
 from cwpo.sweep import run_arms
 from cwpo.validation import nearest
 
+LOOKS = {
+    "--cfg",
+    "-c",
+    "--help",
+    "-h",
+    "--hydra-help",
+    "--info",
+    "-i",
+    "--version",
+}  # of Hydra, which then runs nothing
 BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 SAME_TASK = ("experiment", "data", "weak", "strong", "objective", "seed")
 CORE = tuple(
@@ -47,6 +61,16 @@ def run_job(cfg: DictConfig, argv: Sequence[str]) -> None:
     store = Store(cfg.store)
     written = record([made], store, Path(cfg.results), experiment=cfg.name, whole=False)
     _say_outcome(made, store, written)
+
+
+def run(main: Callable[[], Any]) -> None:
+    """Hydra's `main`; where the command line names a launcher, the stages of all arms are first run by it, level by level."""
+    submit, words = chosen(sys.argv[1:])
+    if submit is not None and LOOKS.isdisjoint(words):
+        arms = expand([word for word in words if not word.startswith("-")])
+        run_levels(arms, Settings.of(arms[0].cfg), submit, arms[0].cfg.name)
+        sys.argv[1:] = words
+    main()
 
 
 def _say_outcome(made: Arm, store: Store, written: Sequence[Path]) -> None:
@@ -125,6 +149,7 @@ def show_plan(overrides: Sequence[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    overrides = [word for word in overrides if not word.lstrip("+").startswith((CHOICE, SETTING))]
     named = [word for word in overrides if word.startswith("experiment=")]
     listed = [word for word in overrides if word.startswith("seeds=")] if named else []
     others = [word for word in overrides if word not in (*named, *listed)]
@@ -156,6 +181,9 @@ def show_plan(overrides: Sequence[str]) -> None:
         f"{plan.arms} arms, {total} distinct stages of {naive} ({total / naive:.0%} of naive), {plan.cached.total()} cached; "
         f"about {left:.0f} s left with jobs={arms[0].cfg.jobs} (one process, nothing shared: {plan.naive_seconds():.0f} s)"
     )
+    store = Store(arms[0].cfg.store)
+    for line in [*level_lines(arms, store), *hour_lines(arms, store)]:
+        console.print(line, soft_wrap=True, highlight=False)
 
 
 def experiments(name: str) -> list[str]:
@@ -189,6 +217,8 @@ def reproduce(cfg: Any) -> None:
     from cwpo.report.build import build_report
 
     started = time.monotonic()
+    own: Any = OmegaConf.to_container(cfg.launcher_settings)
+    submit = None if cfg.launcher is None else launcher(cfg.launcher, own)
     names = experiments(cfg.experiment)
     common = [
         f"scale={cfg.scale}",
@@ -202,7 +232,10 @@ def reproduce(cfg: Any) -> None:
     together = [made for group in arms.values() for made in group]
     print(f"{', '.join(names)} at {cfg.scale} scale: {len(together)} arms", flush=True)
     settings = Settings.of(together[0].cfg)
-    run_arms(together, settings, jobs=cfg.jobs, title="reproduce")
+    if submit is None:
+        run_arms(together, settings, jobs=cfg.jobs, title="reproduce")
+    else:
+        run_levels(together, settings, submit, "reproduce")
     store = Store(cfg.store)
     for name, group in arms.items():
         record(group, store, Path(cfg.results), experiment=name, whole=True)

@@ -4,8 +4,13 @@ import gc
 import os
 import resource
 import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from cwpo.errors import InputError
+
+PRECISIONS = ("float32", "bfloat16")
+ON_CPU = "adamw_torch"  # what takes the place of an optimiser of bitsandbytes where there is no CUDA device
 
 
 def use_threads(threads: int) -> None:
@@ -65,3 +70,31 @@ def peak_memory_mb() -> float:
     """Peak resident memory of this process so far, in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+@contextmanager
+def computing_in(precision: str, device: str) -> Iterator[None]:
+    """Matrix products in bfloat16, weights stay float32; `float32` leaves all as it is."""
+    if precision == "float32":
+        yield
+        return
+    import torch
+
+    with torch.autocast(device.partition(":")[0], dtype=getattr(torch, precision)):
+        yield
+
+
+def needs_bitsandbytes(optimizer: str) -> bool:
+    """Whether an optimiser, by its name in transformers, is an AdamW of bitsandbytes."""
+    return "adamw" in optimizer and any(word in optimizer for word in ("paged", "8bit", "bnb"))
+
+
+def stand_in(optimizers: Iterable[str], device: str) -> str | None:
+    """The line to tell where some of the `optimizers` have a stand-in on this device; None where none has."""
+    named = sorted({name for name in optimizers if optimizer_on(device, name) != name})
+    return f"no CUDA device: {ON_CPU} stands in for {', '.join(named)}" if named else None
+
+
+def optimizer_on(device: str, optimizer: str) -> str:
+    """The optimiser that stands for `optimizer` on a device: those of bitsandbytes need CUDA, elsewhere it is plain AdamW."""
+    return ON_CPU if needs_bitsandbytes(optimizer) and not device.startswith("cuda") else optimizer

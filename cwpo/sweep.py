@@ -5,23 +5,29 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
+from cwpo.board import Board
 from cwpo.errors import InputError, disk_place, disk_problem
+from cwpo.launch import LaunchFailed
 from cwpo.manifest import StoreError
 from cwpo.pipeline import Node, Settings, run_node
 from cwpo.plan import Arm, distinct
-from cwpo.runtime import quiet_libraries, spare_collector, use_threads
+from cwpo.runtime import (
+    needs_bitsandbytes,
+    pick_device,
+    quiet_libraries,
+    spare_collector,
+    stand_in,
+    use_threads,
+)
 from cwpo.store import Store
 
 # Longer stages first where several are ready, so that no worker ends up alone with one.
@@ -58,9 +64,27 @@ def run_arms(arms: Sequence[Arm], settings: Settings, *, jobs: int = 1, title: s
     open_nodes = [node for node in nodes if not node.done(store)]
     if not open_nodes:
         return 0
+    tell_stand_in(open_nodes, settings)
     with Board(len(nodes), len(nodes) - len(open_nodes), title) as board:
         run = _run_here if jobs == 1 else _run_in_workers
         return run(open_nodes, settings, jobs, board)
+
+
+def tell_stand_in(nodes: Sequence[Node], settings: Settings) -> None:
+    """One line, once, where optimisers of bitsandbytes are wanted and there is no CUDA device."""
+    named = {name for node in nodes for name in optimizers(node.config) if needs_bitsandbytes(name)}
+    line = stand_in(named, pick_device(settings.device)) if named else None
+    if line:
+        print(line, file=sys.stderr, flush=True)
+
+
+def optimizers(config: Mapping[str, Any]) -> Iterator[str]:
+    """The optimisers that a stage's config names, in all its sections."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from optimizers(value)
+        elif name == "optimizer":
+            yield value
 
 
 def _run_here(nodes: Sequence[Node], settings: Settings, jobs: int, board: Board) -> int:
@@ -69,12 +93,14 @@ def _run_here(nodes: Sequence[Node], settings: Settings, jobs: int, board: Board
     computed = 0
     for node in nodes:
         board.start(node)
-        computed += _run(node, settings, board.within)
+        computed += run_stage(node, settings, board.within)
         board.finish(node)
     return computed
 
 
-def _run(node: Node, settings: Settings, progress: Callable[[int, int], None] = lambda d, t: None) -> bool:
+def run_stage(
+    node: Node, settings: Settings, progress: Callable[[int, int], None] = lambda d, t: None
+) -> bool:
     """run_node whose errors name the stage; those that do so themselves stay."""
     try:
         return run_node(node, settings, progress)
@@ -178,7 +204,7 @@ def _work(node: Node, settings: Settings) -> bool:
         _worker.busy = True
         if _worker.stopped:
             raise KeyboardInterrupt
-        return _run(node, settings)
+        return run_stage(node, settings)
     finally:
         _worker.busy = False
         if _worker.ending:
@@ -193,6 +219,8 @@ def _end_with_parent() -> None:
 
 
 def _failure(node: Node, settings: Settings, error: BaseException) -> Failed:
+    if isinstance(error, LaunchFailed):
+        return Failed(f"stage {node.name} ({node.key}) {error}")
     refused = disk_problem(error)
     if refused is None:
         return Failed(f"stage {node.name} ({node.key}) failed: {type(error).__name__}: {error}")
@@ -213,74 +241,3 @@ def _reported(error: BaseException, settings: Settings, running: Sequence[Node])
         )
     said = (InputError, StoreError, Failed, KeyboardInterrupt)
     return error if isinstance(error, said) else _failure(running[0], settings, error)
-
-
-class Board:
-    """Progress for people: stage i of n, time left, what was cached. A bar on a terminal, else a line now and then."""
-
-    def __init__(self, total: int, cached: int, title: str) -> None:
-        self.console = Console(stderr=True)
-        self.total, self.cached, self.finished, self.title = total, cached, cached, title
-        self.begun = self.spoken = time.monotonic()
-        self.current = ""
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("stage {task.completed} of {task.total}"),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=self.console,
-            disable=not self.console.is_terminal,
-        )
-
-    def __enter__(self) -> Board:
-        note = f"{self.cached} of {self.total} stages cached"
-        self.task = self.bar.add_task(self.title or "run", total=self.total, completed=self.cached, note=note)
-        self.bar.start()
-        self._say(note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
-
-    def start(self, node: Node) -> None:
-        self.current = node.name
-        self.bar.update(self.task, note=self._note(node.name))
-
-    def within(self, done: int, total: int) -> None:
-        """Progress inside the one stage that runs in this process."""
-        self.bar.update(self.task, note=f"{self._note(self.current)} {done}/{total}")
-        self._line(f"{self.current} {done}/{total}")
-
-    def finish(self, node: Node) -> None:
-        self.finished += 1
-        self.bar.update(self.task, completed=self.finished, note=self._note(node.name))
-        if self.finished == self.total:
-            self.spoken = 0.0
-        self._line(self._note(node.name))
-
-    def _note(self, name: str) -> str:
-        done = self.finished - self.cached
-        enough = done >= max(
-            3, (self.total - self.cached) / 20
-        )  # the first stages, imports included, mislead
-        left = (time.monotonic() - self.begun) / done * (self.total - self.finished) if enough else None
-        return f"{name} · {self.cached} cached" + (
-            f" · about {_minutes(left)} left" if left is not None else ""
-        )
-
-    def _line(self, text: str) -> None:
-        if not self.console.is_terminal and time.monotonic() - self.spoken > 10:
-            self._say(text)
-
-    def _say(self, text: str) -> None:
-        if not self.console.is_terminal:
-            self.spoken = time.monotonic()
-            prefix = f"{self.title}: " if self.title else ""
-            print(
-                f"{prefix}stage {self.finished} of {self.total} · {text}", file=self.console.file, flush=True
-            )
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

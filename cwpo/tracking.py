@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Tracker:
@@ -42,9 +45,12 @@ class Tracker:
                 name=f"{stage}-{key[:8]}",
                 group=group,
                 job_type=stage,
-                config=dict(config),
+                config=_plain(config),
                 dir=str(wandb_dir or folder),
                 reinit="create_new",
+                resume=None
+                if wandb_mode(wandb["mode"]) == "offline"
+                else "allow",  # a stage that was stopped goes on
                 settings=client.Settings(silent=True, console="off"),
             )
 
@@ -54,6 +60,23 @@ class Tracker:
         self._file.write(json.dumps(row) + "\n")
         if self._run is not None:
             self._run.log(dict(values), step=step)
+
+    @property
+    def shows(self) -> bool:
+        """Whether somebody sees tables and charts: those are for W&B only, and the stage's own files hold the same."""
+        return self._run is not None
+
+    def table(self, name: str, frame: pd.DataFrame) -> None:
+        """A table of results."""
+        if self._run is not None:
+            self._run.log({name: _table(frame)})
+
+    def chart(self, name: str, frame: pd.DataFrame, x: str, y: str, title: str) -> None:
+        """A line of column y over column x."""
+        if self._run is not None:
+            from wandb.plot import line
+
+            self._run.log({name: line(_table(frame[[x, y]]), x, y, title=title)})
 
     def summary(self, values: Mapping[str, Any]) -> None:
         """Final numbers of the stage."""
@@ -69,6 +92,22 @@ class Tracker:
         self._file.close()
         if self._run is not None:
             self._run.finish(exit_code=0 if kind is None else 1)
+
+
+def _table(frame: pd.DataFrame) -> Any:
+    from wandb import Table
+
+    rows = frame.astype(object).where(frame.notna(), None).to_numpy().tolist()
+    return Table(columns=[str(column) for column in frame.columns], data=rows)
+
+
+def _plain(value: Any) -> Any:
+    """Containers of other libraries as dicts and lists, which W&B can write as they are."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    return value
 
 
 def wandb_mode(mode: str) -> Any:

@@ -14,13 +14,15 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from cwpo.assets import is_hub_id
-from cwpo.config import CONF, MODEL_GOLDS, SYNTHETIC_GOLDS, Config
+from cwpo.config import CONF, MODEL_GOLDS, SYNTHETIC_GOLDS, TRAININGS, Config
 from cwpo.errors import InputError
 from cwpo.leaf_checks import unreadable, with_leaf_problems
+from cwpo.machine_checks import machine_problems
 from cwpo.method_checks import LABELS, REWARDS, method_problems, online_problems
 from cwpo.model_checks import HEAD_SIZE as HEAD_SIZE
 from cwpo.model_checks import checkpoint_problems as _models
 from cwpo.model_checks import gold_problems as _gold
+from cwpo.runtime import PRECISIONS
 
 CHOICES = {
     "data.source": ("world", "hub", "jsonl"),
@@ -59,7 +61,6 @@ AT_LEAST = {
     "gold.retries": 0,
     "gold.max_usd": 0,
 }
-TRAININGS = ("annotator.training", "annotator.sft_training", "annotator.dpo_training", "sft", "alignment")
 SCHEDULERS = (
     "constant",
     "constant_with_warmup",
@@ -108,6 +109,7 @@ def _settings(cfg: DictConfig, stages: Iterable[str]) -> list[str]:
         *_labeled(cfg),
         *_gold(cfg),
         *_data(cfg),
+        *machine_problems(cfg, _trainings(cfg)),
     ]
     return with_leaf_problems(cfg, problems)
 
@@ -200,6 +202,9 @@ def training_problems(cfg: DictConfig, group: str) -> list[str]:
         for leaf in ("warmup_steps", "weight_decay")
         if not 0 <= part[leaf] < math.inf
     ]
+    if part.precision not in PRECISIONS:
+        valid = nearest(part.precision, PRECISIONS)
+        problems.append(f"{group}.precision={part.precision} is unknown; {valid}")
     micro = part.micro_batch_size
     if micro and micro > 0 and part.batch_size % micro:
         problems.append(f"{group}.micro_batch_size={micro} must divide {group}.batch_size={part.batch_size}")

@@ -207,11 +207,51 @@ def test_every_stage_of_a_sweep_is_a_run_of_its_own(tmp_path):
         assert run["exit_code"] == 0
         for name, value in made["config"].items():
             if name not in PATHS:
-                assert run["config"][name] == value
+                assert holds(run["config"][name], value)
+        if made["stage"] == "assess":
+            check_calibration(tmp_path, run, made)
+        if made["stage"] == "evaluate":
+            check_evaluation(tmp_path, run, made)
         if made["stage"] == "align":
             assert {"loss", "rewards/margins", "weights/mean"} <= set(run["history"][-1])
         for name, value in made["summary"].items():
             assert run["summary"][name] == value
+
+
+def holds(config, part) -> bool:
+    """Whether all of `part` is in the config; a manifest leaves out settings at which nothing differs."""
+    if isinstance(part, dict):
+        return all(name in config and holds(config[name], value) for name, value in part.items())
+    return config == part
+
+
+def logged_table(folder: Path, run: dict, name: str) -> tuple[list[str], list[list]]:
+    """Columns and rows of a table that a run logged, from the file beside its history."""
+    (path,) = [row[f"{name}/path"] for row in run["history"] if f"{name}/path" in row]
+    (file,) = folder.rglob(path.rpartition("/")[2])
+    content = json.loads(file.read_text())
+    return content["columns"], content["data"]
+
+
+def check_calibration(folder: Path, run: dict, made: dict) -> None:
+    columns, rows = logged_table(folder, run, "annotator/calibration")
+    assert columns == ["expected accuracy", "accuracy", "low", "high", "pairs"]
+    pairs = sum(row[-1] for row in rows)
+    assert pairs == made["summary"]["n_eval"]
+    assert sum(row[1] * row[-1] for row in rows) / pairs == pytest.approx(made["summary"]["accuracy_human"])
+    assert rows == sorted(rows) and all(0.5 <= row[0] <= 1 for row in rows)
+    _, covered = logged_table(folder, run, "annotator/most_confident")
+    assert covered[-1][1] == pytest.approx(made["summary"]["accuracy_human"])
+
+
+def check_evaluation(folder: Path, run: dict, made: dict) -> None:
+    _, rows = logged_table(folder, run, "evaluation/models")
+    rewards = {row[0]: row[1] for row in rows}
+    assert rewards["aligned"] == pytest.approx(made["summary"]["reward_mean"])
+    assert rewards["sft"] == pytest.approx(made["summary"]["reward_sft_mean"])
+    columns, answers = logged_table(folder, run, "evaluation/responses")
+    assert len(answers) == min(100, made["summary"]["n_eval"])
+    assert columns[1:4] == ["prompt", "response_sft", "response"]
 
 
 def manifest(path: Path) -> dict:

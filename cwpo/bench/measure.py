@@ -48,11 +48,11 @@ def compare(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
     if len(sides) < len(cfg.sides):
         say("trl is not installed, so only cwpo runs; pip install 'trl==1.16.*'")
     with tempfile.TemporaryDirectory() as folder:
-        job, tokens = _set_up(workload, cfg, Path(folder), cfg.pairs[name])
+        job, tokens = set_up(workload, cfg, Path(folder), cfg.pairs[name])
         batch = min(cfg.batch_size, cfg.pairs[name])
-        job |= {"batch_size": batch, "lora": workload.lora, "dtype": _dtype(workload, cfg)}
+        job |= {"batch_size": batch, "lora": workload.lora, "dtype": numerical_type(workload, cfg)}
         if any(side in TRL for side in sides):
-            difference = _run(job | {"side": "losses"})["difference"]
+            difference = run_side(job | {"side": "losses"})["difference"]
             say(f"{name}: the sides' losses differ by {difference:.1e} (relative)")
             if not difference < AGREE:
                 raise BenchmarkError(
@@ -61,7 +61,7 @@ def compare(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
         micro = {}
         if "trl_best" in sides:
             tried = {
-                size: _run(job | {"side": "trl_best", "micro": size})["seconds"]
+                size: run_side(job | {"side": "trl_best", "micro": size})["seconds"]
                 for size in cfg.trl_micro
                 if size <= batch
             }
@@ -69,11 +69,11 @@ def compare(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
             say(
                 f"{name}: TRL's micro-batches: " + ", ".join(f"{k} pairs {v:.1f} s" for k, v in tried.items())
             )
-        peak = _run(job | {"side": "matmul"})["peak_flops"]
+        peak = run_side(job | {"side": "matmul"})["peak_flops"]
         rows = []
         for repeat in range(cfg.repeats):
             for side in sides:
-                done = _run(job | {"side": side, "micro": micro.get(side)})
+                done = run_side(job | {"side": side, "micro": micro.get(side)})
                 rows.append(
                     {"workload": name, "side": side, "repeat": repeat, "micro": micro.get(side)} | done
                 )
@@ -99,9 +99,9 @@ def scaling(cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
             lengths = replace(short, prompt=(float(np.log(prompt)), 0.0))
             workload = Workload("opt", TINY, lengths, longest=2048)
             with tempfile.TemporaryDirectory() as folder:
-                job, tokens = _set_up(workload, cfg, Path(folder), pairs, plain=True)
+                job, tokens = set_up(workload, cfg, Path(folder), pairs, plain=True)
                 job |= {"batch_size": 64, "lora": False, "dtype": "float32", "side": "cwpo"}
-                seconds = float(np.median([_run(job)["seconds"] for _ in range(cfg.repeats)]))
+                seconds = float(np.median([run_side(job)["seconds"] for _ in range(cfg.repeats)]))
             rows.append(
                 {
                     "axis": axis,
@@ -148,13 +148,14 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _dtype(workload: Workload, cfg: Any) -> str:
+def numerical_type(workload: Workload, cfg: Any) -> str:
+    """The workload's dtype on a GPU, float32 elsewhere."""
     import torch
 
     return workload.dtype if cfg.device != "cpu" and torch.cuda.is_available() else "float32"
 
 
-def _set_up(
+def set_up(
     workload: Workload, cfg: Any, folder: Path, count: int, plain: bool = False
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """The checkpoint and the pairs in `folder`, and a job that names them; useful tokens and operations of an epoch."""
@@ -196,7 +197,7 @@ def _operations(workload: Workload, useful: int, responses: int) -> float:
     return (4 if workload.lora else 6) * (body * useful + width * workload.shape["vocab_size"] * responses)
 
 
-def _run(job: dict[str, Any]) -> dict[str, Any]:
+def run_side(job: dict[str, Any]) -> dict[str, Any]:
     """One side in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         job = job | {"answer": f"{folder}/answer.json"}
@@ -233,9 +234,16 @@ def check(cfg: Any) -> None:
         if side not in ("cwpo", *TRL)
     ]
     problems += [
-        f"pairs.{name} is missing" for name in cfg.workloads if name in WORKLOADS and name not in cfg.pairs
+        f"curve={name} is no workload; valid: {', '.join(WORKLOADS)}"
+        for name in cfg.curve
+        if name not in WORKLOADS
     ]
-    for key in ("repeats", "batch_size", "token_budget"):
+    problems += [
+        f"pairs.{name} is missing"
+        for name in (*cfg.workloads, *cfg.curve)
+        if name in WORKLOADS and name not in cfg.pairs
+    ]
+    for key in ("repeats", "batch_size", "token_budget", "curve_steps"):
         if cfg[key] < 1:
             problems.append(f"{key}={cfg[key]} must be at least 1")
     if cfg.data is not None and not Path(cfg.data).is_file():

@@ -9,6 +9,8 @@ import matplotlib
 import pandas as pd
 
 from cwpo.bench.annotation import annotation
+from cwpo.bench.curve import curve, draw
+from cwpo.bench.curve import lines as curve_lines
 from cwpo.bench.measure import check, compare, exponent, scaling
 from cwpo.runtime import quiet_libraries
 
@@ -28,6 +30,10 @@ def benchmark(cfg: Any) -> None:
         written.append(_keep(folder / "training.csv", table, "workload"))
     if cfg.scaling:
         written.append(_keep(folder / "scaling.csv", scaling(cfg, _say), "axis"))
+    for name in cfg.curve:
+        training, steps = curve(name, cfg, _say)
+        written.append(_keep(folder / "curves.csv", training, "workload"))
+        written.append(_keep(folder / "curve_steps.csv", steps, "workload"))
     if cfg.annotation:
         written.append(_keep(folder / "annotation.csv", annotation(cfg, _say), "pairs"))
     written += write_report(folder)
@@ -112,6 +118,10 @@ def write_report(folder: Path) -> list[Path]:
             f"| {row.pairs:,} | {row.seconds:.1f} | {row.pairs / row.seconds:,.0f} | {row.peak_memory_mb:,.0f} |"
             for row in sizes.itertuples()
         ]
+    if (folder / "curves.csv").is_file():
+        steps = pd.read_csv(folder / "curve_steps.csv")
+        lines += curve_lines(pd.read_csv(folder / "curves.csv"), steps)
+        written.append(draw(steps, folder / "curve.png"))
     path = folder / "benchmark.md"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return [path, *written]

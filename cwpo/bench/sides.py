@@ -26,6 +26,13 @@ COMMON: dict[str, Any] = {
     "disable_tqdm": True,
     "seed": 0,
 }
+# Table 8, without its warm-up, which is as long as the whole curve.
+PAPER: dict[str, Any] = {
+    "learning_rate": 5e-6,
+    "lr_scheduler_type": "cosine",
+    "weight_decay": 0.05,
+    "activation_checkpointing": True,
+}
 # TRL 1.16 as it comes but for the dtype, which is the same on both sides; and with everything that makes it faster.
 TRL_SIDES: dict[str, dict[str, Any]] = {
     "trl_default": {"per_device_train_batch_size": 8},
@@ -39,7 +46,7 @@ TRL_SIDES: dict[str, dict[str, Any]] = {
 
 
 def cwpo_trainer(job: dict[str, Any], model: Any, pairs: list[dict[str, Any]]) -> Any:
-    """PreferenceTrainer on the job's pairs, all of weight 1."""
+    """PreferenceTrainer on the job's weighted pairs."""
     from transformers import TrainingArguments
 
     from cwpo.training.preference import PreferenceTrainer
@@ -49,7 +56,7 @@ def cwpo_trainer(job: dict[str, Any], model: Any, pairs: list[dict[str, Any]]) -
         per_device_train_batch_size=job["batch_size"],
         use_cpu=job["device"] == "cpu",
         bf16=job["dtype"] == "bfloat16",
-        **COMMON,
+        **COMMON | (PAPER | {"max_steps": job["steps"]} if job["side"] == "curve" else {}),
     )
     return PreferenceTrainer(
         model=model,
@@ -57,7 +64,7 @@ def cwpo_trainer(job: dict[str, Any], model: Any, pairs: list[dict[str, Any]]) -
         train_dataset=pairs,
         processing_class=load_tokenizer(job["model"]),
         objective="dpo",
-        beta=BETA,
+        beta=0.5 if job["side"] == "curve" else BETA,
         token_budget=job["token_budget"],
     )
 
@@ -105,7 +112,9 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     device = pick_device(job["device"])
     if job["side"] == "matmul":
         return {"peak_flops": matmul_flops(device, job["dtype"])}
-    pairs = [pair | {"weight": 1.0} for pair in json.loads(Path(job["pairs"]).read_text(encoding="utf-8"))]
+    pairs = json.loads(Path(job["pairs"]).read_text(encoding="utf-8"))
+    weights = job.get("weights") or [1.0] * len(pairs)
+    pairs = [pair | {"weight": weight} for pair, weight in zip(pairs, weights, strict=True)]
     model = load_policy(job["model"], device=device)
     if job["lora"]:
         model = add_lora(model, r=8, alpha=16, dropout=0.0)
@@ -113,7 +122,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         torch.cuda.reset_peak_memory_stats()
     before = peak_memory_mb()
     started = time.perf_counter()
-    trainer = (cwpo_trainer if job["side"] == "cwpo" else trl_trainer)(job, model, pairs)
+    trainer = (trl_trainer if job["side"] in TRL_SIDES else cwpo_trainer)(job, model, pairs)
     prepared = time.perf_counter()
     result = trainer.train()
     seconds = time.perf_counter() - prepared
@@ -121,7 +130,13 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         peak = torch.cuda.max_memory_allocated() / 2**20
     else:
         peak = peak_memory_mb()
+    curve = [row for row in trainer.state.log_history if "loss" in row]
     return {
+        **(
+            {"curve": curve, "parameters": sum(p.numel() for p in model.parameters())}
+            if job["side"] == "curve"
+            else {}
+        ),
         "seconds": seconds,
         "preparation_seconds": prepared - started,
         "peak_memory_mb": peak,

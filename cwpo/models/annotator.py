@@ -44,8 +44,9 @@ def response_scores(model: PreTrainedModel, input_ids: Tensor, attention_mask: T
     """Score of each right-padded row, read at its last token; (B, T) -> (B,), in logits."""
     inner = model.module if hasattr(model, "module") else model
     states: list[Tensor] = []
-    hook = inner.base_model.register_forward_hook(
-        lambda module, args, output: states.append(output.last_hidden_state)
+    sharded = hasattr(inner, "reshard")  # FSDP: the head has its weights inside the forward pass only
+    hook = (inner.score if sharded else inner.base_model).register_forward_hook(
+        lambda module, args, output: states.append(output if sharded else output.last_hidden_state)
     )
     try:
         # Through the model itself, not its backbone: the wrapper of several processes syncs gradients in its forward.
@@ -53,7 +54,13 @@ def response_scores(model: PreTrainedModel, input_ids: Tensor, attention_mask: T
     finally:
         hook.remove()
     last = attention_mask.sum(dim=1) - 1
-    return inner.score(states[0][torch.arange(len(last), device=last.device), last]).squeeze(-1).float()
+    read = states[0][torch.arange(len(last), device=last.device), last]
+    if sharded:
+        return read.squeeze(-1).float()
+    with torch.autocast(
+        read.device.type, enabled=False
+    ):  # differences of scores are confidences: in full precision
+        return inner.score(read.to(inner.score.weight.dtype)).squeeze(-1).float()
 
 
 @torch.no_grad()

@@ -24,8 +24,10 @@ def packed_logps(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     The LM head runs on the positions that predict a response token only, in chunks.
     """
     backbone, head = _parts(model)
-    dtype = next(head.parameters()).dtype
     allowed = batch["attention"]
+    kind = allowed.device.type
+    autocast = torch.is_autocast_enabled(kind)  # the mask must be of the dtype that attention is computed in
+    dtype = torch.get_autocast_dtype(kind) if autocast else next(head.parameters()).dtype
     mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill(
         ~allowed, torch.finfo(dtype).min
     )
@@ -101,9 +103,12 @@ def can_pack(model: nn.Module, pairs: Sequence[Mapping[str, Any]], pad_id: int) 
     training = model.training
     model.eval()
     try:
-        packed = packed_logps(model, {k: v.to(device) for k, v in pack_pairs(sample, pad_id).items()})
-        rows = [(p[f"{side}_ids"], p[f"{side}_start"]) for side in ("chosen", "rejected") for p in sample]
-        plain = response_logps(model, **{k: v.to(device) for k, v in collate_sequences(rows, pad_id).items()})
+        with torch.autocast(device.type, enabled=False):  # bfloat16 would blur the difference
+            packed = packed_logps(model, {k: v.to(device) for k, v in pack_pairs(sample, pad_id).items()})
+            rows = [(p[f"{side}_ids"], p[f"{side}_start"]) for side in ("chosen", "rejected") for p in sample]
+            plain = response_logps(
+                model, **{k: v.to(device) for k, v in collate_sequences(rows, pad_id).items()}
+            )
     except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
         return False
     finally:

@@ -204,13 +204,13 @@ def context_length(path: str | Path, revision: str | None = None) -> int | None:
     return getattr(read_config(path, revision), "max_position_embeddings", None)
 
 
-def add_lora(model: PreTrainedModel, *, r: int, alpha: int, dropout: float) -> Any:
-    """Low-rank adapters on every linear layer of the blocks; the rest is frozen. Needs the extra `lora`."""
+def add_lora(model: PreTrainedModel, *, r: int, alpha: int, dropout: float, seed: int = 0) -> Any:
+    """Low-rank adapters on every linear layer of the blocks, drawn from `seed`; the rest is frozen. Needs the extra `lora`."""
     from peft import LoraConfig, get_peft_model
 
-    return get_peft_model(
-        model,
-        LoraConfig(
-            r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM"
-        ),
+    config = LoraConfig(
+        r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM"
     )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return get_peft_model(model, config)

@@ -23,7 +23,7 @@ from cwpo.models.policy import add_lora, context_length, load_policy, load_token
 from cwpo.own.checks import check_align
 from cwpo.own.folder import replace_folder, workplace
 from cwpo.own.weighted import keep_confident, read_weighted
-from cwpo.runtime import pick_device, quiet_libraries, use_threads
+from cwpo.runtime import computing_in, pick_device, quiet_libraries, stand_in, use_threads
 from cwpo.store import git_commit
 from cwpo.training.base import Curve, Rows, training_arguments
 from cwpo.training.preference import PreferenceTrainer
@@ -42,6 +42,9 @@ def align(cfg: Any, say: Callable[[str], None] = print) -> Path:
     with workplace(out, cfg, ("preferences", "model", "test")) as work:
         table, read = read_weighted(cfg.preferences, cfg.weight_column)
         table = _fitting(keep_confident(table, cfg.keep, cfg.preferences), cfg, read)
+        told = stand_in([cfg.sft.optimizer, cfg.alignment.optimizer], device)
+        if told:
+            say(told)
         say(f"{read.read:,} rows, {len(table):,} pairs to learn from; left out: {read.drops()}")
         tested = _test_pairs(cfg, work)
         result = work / "out"
@@ -97,7 +100,7 @@ def fine_tune(
     tokenizer = load_tokenizer(cfg.model, cfg.revision)
     model = load_policy(cfg.model, cfg.revision, dropout=True, device=device)
     if cfg.lora.enabled:
-        model = add_lora(model, r=cfg.lora.r, alpha=cfg.lora.alpha, dropout=cfg.lora.dropout)
+        model = add_lora(model, r=cfg.lora.r, alpha=cfg.lora.alpha, dropout=cfg.lora.dropout, seed=cfg.seed)
     rows = [
         {"ids": ids, "start": start}
         for ids, start in encode(tokenizer, table["prompt"].tolist(), table["chosen"].tolist())
@@ -128,8 +131,9 @@ def optimise(
     tokenizer = load_tokenizer(before)
     model = load_policy(before, device=device)
     if cfg.lora.enabled:
-        model = add_lora(model, r=cfg.lora.r, alpha=cfg.lora.alpha, dropout=0.0)
-    first = None if tested is None else margins(model, tokenizer, tested, cfg.token_budget)
+        model = add_lora(model, r=cfg.lora.r, alpha=cfg.lora.alpha, dropout=0.0, seed=cfg.seed)
+    with computing_in(cfg.alignment.precision, device):
+        first = None if tested is None else margins(model, tokenizer, tested, cfg.token_budget)
     trainer = PreferenceTrainer(
         model,
         _arguments(cfg, cfg.alignment, folder, len(table), device),
@@ -145,7 +149,8 @@ def optimise(
     trainer.train()
     scored = None
     if tested is not None and first is not None:
-        scored = first, margins(model, tokenizer, tested, cfg.token_budget)
+        with computing_in(cfg.alignment.precision, device):
+            scored = first, margins(model, tokenizer, tested, cfg.token_budget)
     _save(model, tokenizer, cfg, folder)
     return [row for row in trainer.state.log_history if "loss" in row], scored
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from cwpo.stages.base import Stage, Work, training_arguments
+from cwpo.stages.base import Stage, Work, save, train, training_arguments
 from cwpo.stages.lineage import arm_facts, lineage
 
 
@@ -22,12 +22,16 @@ def run(work: Work) -> dict[str, Any]:
     )
     folder = work.parents["sft"] / "model"
     tokenizer = load_tokenizer(folder)
-    model = load_policy(folder, device=work.device)
-    if config.lora.enabled:
-        model = add_lora(model, r=config.lora.r, alpha=config.lora.alpha, dropout=0.0)
+
+    def start(device: str = "cpu") -> Any:
+        model = load_policy(folder, device=device)
+        if not config.lora.enabled:
+            return model
+        return add_lora(model, r=config.lora.r, alpha=config.lora.alpha, dropout=0.0, seed=config.seed)
+
     columns = ["pair_id", "prompt", "chosen", "rejected", "weight", "chosen_logp", "rejected_logp"]
     trainer = PreferenceTrainer(
-        model=model,
+        model=start(work.loading_device),
         args=training_arguments(work, config.alignment, rows=len(table), seed=config.seed),
         train_dataset=table[columns].to_dict("records"),
         processing_class=tokenizer,
@@ -38,11 +42,11 @@ def run(work: Work) -> dict[str, Any]:
         token_budget=work.token_budget,
         callbacks=[Curve(work.tracker.log, work.progress)],
     )
-    result = trainer.train()
-    if config.lora.enabled:
-        model = model.merge_and_unload()
-    model.save_pretrained(work.out / "model")
-    tokenizer.save_pretrained(work.out / "model")
+    seconds = train(work, trainer)
+    save(work, trainer, tokenizer, "model", start)
+    summary = {"n_train": len(table), "train_seconds": round(seconds, 3)}
+    if not work.first:
+        return summary
     manifests = lineage(work.parents.values())
     objective = f"{config.objective.name}, beta {config.objective.beta}, {config.alignment.epochs} epochs"
     write_card(
@@ -52,7 +56,7 @@ def run(work: Work) -> dict[str, Any]:
         {"pairs": len(table), "mean weight": round(float(table["weight"].mean()), 4)}
         | training_metrics(trainer.state.log_history),
     )
-    return {"n_train": len(table), "train_seconds": round(result.metrics["train_runtime"], 3)}
+    return summary
 
 
 ALIGN = Stage("align", 1, ("alignment", "objective", "lora", "seed"), run)

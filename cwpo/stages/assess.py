@@ -11,8 +11,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cwpo.calibration import coverage_accuracy, reliability
 from cwpo.stages.base import Stage, Work
 from cwpo.stages.mix_labels import labeled_pairs
+
+COVERAGES = (
+    0.1,
+    0.2,
+    0.3,
+    0.4,
+    0.5,
+    0.6,
+    0.7,
+    0.8,
+    0.9,
+    1.0,
+)  # shares of the most confident pairs that W&B shows
 
 
 def run(work: Work) -> dict[str, Any]:
@@ -31,8 +45,44 @@ def run(work: Work) -> dict[str, Any]:
         table["label"].to_numpy(), table["human_label"].to_numpy(), gap, table["confidence"].to_numpy()
     )
     metrics["n_train"] = len(labeled_pairs(work))
+    if work.tracker.shows:
+        _show(work, table)
     (work.out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
     return metrics
+
+
+def _show(work: Work, table: pd.DataFrame) -> None:
+    """Calibration against the human labels: how often pairs of like confidence are right, and how often they should be."""
+    right = (table["label"] == table["human_label"]).to_numpy(dtype=float)
+    confidence = table["confidence"].to_numpy()
+    bins = pd.DataFrame(
+        {
+            "expected accuracy": b.expected,
+            "accuracy": b.accuracy.mean,
+            "low": b.accuracy.low,
+            "high": b.accuracy.high,
+        }
+        | {"pairs": b.accuracy.n}
+        for b in reliability((1 + confidence) / 2, right)
+    )
+    covered = pd.DataFrame(
+        {
+            "share of pairs": share,
+            "accuracy": found.mean,
+            "low": found.low,
+            "high": found.high,
+            "pairs": found.n,
+        }
+        for share, found in coverage_accuracy(confidence, right, COVERAGES)
+    )
+    work.tracker.table("annotator/calibration", bins)
+    work.tracker.chart(
+        "annotator/reliability", bins, "expected accuracy", "accuracy", "Annotator's calibration"
+    )
+    work.tracker.table("annotator/most_confident", covered)
+    work.tracker.chart(
+        "annotator/coverage", covered, "share of pairs", "accuracy", "The most confident pairs"
+    )
 
 
 def annotator_metrics(

@@ -1,7 +1,8 @@
-"""What a stage is given and what it declares."""
+"""What a stage is given and what it declares; how it trains and saves."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ class Work:
     """Everything a stage's `run` may read: where to write, its slice of the config, its parents' folders.
 
     `scratch` is a folder, made when needed, that outlives a kill; what a stage leaves there it finds when run again.
+    `sharded` says that each of several processes holds a part of the model under training; all of them run the stage.
     """
 
     out: Path
@@ -28,7 +30,20 @@ class Work:
     device: str = "cpu"
     token_budget: int | None = None
     scratch: Path | None = None
+    checkpoint_minutes: float | None = None
+    checkpoint_steps: int | None = None
+    sharded: bool = False
     progress: Callable[[int, int], None] = lambda done, total: None
+
+    @property
+    def loading_device(self) -> str:
+        """Where a model to be trained is loaded: a sharded one may be too large for the device."""
+        return "cpu" if self.sharded else self.device
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the only process, or the first of several: the one that writes."""
+        return os.environ.get("RANK", "0") == "0"
 
 
 @dataclass(frozen=True)
@@ -45,10 +60,41 @@ class Stage:
     run: Run
 
 
-def training_arguments(work: Work, training: Any, *, rows: int, seed: int) -> Any:
-    """transformers' TrainingArguments of a TrainingConfig in this stage; see cwpo.training.base."""
+def training_arguments(work: Work, training: Any, *, rows: int, seed: int, part: str = "checkpoints") -> Any:
+    """transformers' TrainingArguments of a TrainingConfig in this stage; see cwpo.training.base.
+
+    `part` names the training where a stage has several: it is the folder of the checkpoints.
+    """
     from cwpo.training import base  # late: it imports torch
 
+    output = work.scratch / part if work.scratch and _schedule(work) else work.out
+    # Processes that share a model's weights must run it equally often, so each takes micro_batch_size rows at a time.
+    budget = None if work.sharded else work.token_budget
     return base.training_arguments(
-        training, work.out, rows=rows, seed=seed, device=work.device, token_budget=work.token_budget
+        training, output, rows=rows, seed=seed, device=work.device, token_budget=budget
     )
+
+
+def train(work: Work, trainer: Any) -> float:
+    """Train with the checkpoints that the run asks for; seconds spent, those before a kill included."""
+    from cwpo.training.checkpoints import train as run
+
+    return run(trainer, _schedule(work))
+
+
+def _schedule(work: Work) -> Any:
+    """When to write checkpoints; never without a place for them."""
+    from cwpo.training.checkpoints import Schedule
+
+    kept = work.scratch is not None
+    return Schedule(work.checkpoint_steps, work.checkpoint_minutes) if kept else Schedule()
+
+
+def save(work: Work, trainer: Any, tokenizer: Any, name: str, fresh: Callable[[], Any]) -> None:
+    """The trained model as an ordinary checkpoint in the folder `name`, adapters merged; the first process writes it.
+
+    `fresh` gives a model of the same shape, into which the parts of a sharded one are put together.
+    """
+    from cwpo.training.saving import save_trained
+
+    save_trained(trainer, tokenizer, work.out / name, fresh=fresh)

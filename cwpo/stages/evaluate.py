@@ -17,6 +17,7 @@ from cwpo.statistics import gold_reward_accuracy
 if TYPE_CHECKING:
     from cwpo.models.gold import Comparison, Gold
 
+SHOWN = 100  # prompts whose answers W&B shows
 MEASURED = 2000  # pairs of an online arm whose labels are held against gold
 OF_LABELS = ("label_accuracy_gold", "human_gold_agreement", "margin_agreement")
 
@@ -61,6 +62,8 @@ def run(work: Work) -> dict[str, Any]:
         **getattr(gold, "counts", {}),
     }
     (work.out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    if work.tracker.shows:
+        _show(work, both)
     return metrics
 
 
@@ -84,6 +87,23 @@ def compared(gold: Comparison, responses: dict[str, pd.DataFrame]) -> dict[str, 
         "sft": sft.assign(reward=1 - preferred)[judged],
         "aligned": aligned.assign(reward=preferred)[judged],
     }
+
+
+def _show(work: Work, both: pd.DataFrame) -> None:
+    """Both models in a few numbers, and the first SHOWN prompts with both answers and their gold rewards."""
+    models = pd.DataFrame(
+        {
+            "model": model,
+            "mean gold reward": both[f"reward{suffix}"].mean(),
+            "mean tokens": both[f"n_tokens{suffix}"].mean(),
+            "truncated": both[f"truncated{suffix}"].mean(),
+            "prompts": len(both),
+        }
+        for model, suffix in (("sft", "_sft"), ("aligned", ""))
+    )
+    columns = ["prompt_id", "prompt", "response_sft", "response", "reward_sft", "reward"]
+    work.tracker.table("evaluation/models", models)
+    work.tracker.table("evaluation/responses", both[columns].head(SHOWN))
 
 
 def label_quality(work: Work) -> dict[str, Any]:

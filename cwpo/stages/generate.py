@@ -11,8 +11,11 @@ from cwpo.stages.base import Stage, Work
 
 
 def run(work: Work) -> dict[str, Any]:
+    import torch
+
     from cwpo.models.generation import leaves_room, prompt_seed, sample_responses
     from cwpo.models.policy import context_length, load_policy, load_tokenizer
+    from cwpo.models.vllm_engine import sample_by_vllm
 
     config = work.config
     folder = work.parents["model"] / "model"
@@ -30,7 +33,6 @@ def run(work: Work) -> dict[str, Any]:
             f"{new} in a context of {context} tokens; lower it or data.max_tokens"
         )
     table = fitting.head(config.evaluation.prompts) if config.evaluation.prompts else fitting
-    model = load_policy(folder, device=work.device)
     done = 0
 
     def progress(count: int) -> None:
@@ -38,18 +40,31 @@ def run(work: Work) -> dict[str, Any]:
         done += count
         work.progress(done, len(table))
 
-    results = sample_responses(
-        model,
-        tokenizer,
-        table["prompt"].tolist(),
-        [prompt_seed(seed, tag, prompt_id) for prompt_id in table["prompt_id"]],
-        temperature=config.generation.temperature,
-        max_new_tokens=new,
-        batch_size=config.generation.batch_size,
-        token_budget=work.token_budget,
-        progress=progress,
-        names=table["prompt_id"].tolist(),
-    )
+    seeds = [prompt_seed(seed, tag, prompt_id) for prompt_id in table["prompt_id"]]
+    drawn = {"temperature": config.generation.temperature, "max_new_tokens": new}
+    if config.generation.engine == "vllm":
+        results = sample_by_vllm(
+            folder,
+            tokenizer,
+            table["prompt"].tolist(),
+            seeds,
+            context=context,
+            python=config.generation.python,
+            dtype=config.generation.precision,
+            **drawn,
+        )
+    else:
+        results = sample_responses(
+            load_policy(folder).to(work.device, getattr(torch, config.generation.precision)),
+            tokenizer,
+            table["prompt"].tolist(),
+            seeds,
+            **drawn,
+            batch_size=config.generation.batch_size,
+            token_budget=work.token_budget,
+            progress=progress,
+            names=table["prompt_id"].tolist(),
+        )
     table = table.reset_index(drop=True).join(pd.DataFrame(results)).assign(model_tag=tag)
     columns = ["prompt_id", "prompt", "response", "model_tag", "n_tokens", "truncated"]
     table[columns].to_parquet(work.out / "responses.parquet", index=False)

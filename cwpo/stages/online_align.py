@@ -33,7 +33,7 @@ def run(work: Work) -> dict[str, Any]:
     model = load_policy(folder, device=work.device)
     settings = model.generation_config
     if config.lora.enabled:
-        model = add_lora(model, r=config.lora.r, alpha=config.lora.alpha, dropout=0.0)
+        model = add_lora(model, r=config.lora.r, alpha=config.lora.alpha, dropout=0.0, seed=config.seed)
     trainer = OnlineTrainer(
         model,
         training_arguments(

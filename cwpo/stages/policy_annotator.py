@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from cwpo.stages.base import Work, training_arguments
+from cwpo.stages.base import Work, save, train, training_arguments
 from cwpo.stages.train_annotator import by_human_label
 
 
@@ -23,6 +23,7 @@ def fit_policy(
     from cwpo.models.policy import load_policy, load_tokenizer
     from cwpo.training.base import Curve
     from cwpo.training.preference import PreferenceTrainer
+    from cwpo.training.saving import wait_for_all
 
     prompts, chosen, rejected = by_human_label(pairs)
     tokenizer = load_tokenizer(path, revision)
@@ -38,17 +39,20 @@ def fit_policy(
             training=annotator.sft_training,
             seed=seed,
         )
-    else:
+    elif work.first:
         load_policy(path, revision).save_pretrained(work.out / "reference")
-    tokenizer.save_pretrained(work.out / "reference")
+        tokenizer.save_pretrained(work.out / "reference")
+    wait_for_all()
 
     def log(values: Mapping[str, float], step: int | None = None) -> None:
         work.tracker.log(values, steps + (step or 0))
 
-    model = load_policy(work.out / "reference", device=work.device)
+    def start(device: str = "cpu") -> Any:
+        return load_policy(work.out / "reference", device=device)
+
     started = time.perf_counter()
     trainer = PreferenceTrainer(
-        model=model,
+        model=start(work.loading_device),
         args=training_arguments(work, annotator.dpo_training, rows=len(pairs), seed=seed),
         train_dataset=[
             {"pair_id": pair_id, "prompt": prompt, "chosen": better, "rejected": worse, "weight": 1.0}
@@ -62,10 +66,9 @@ def fit_policy(
         beta=annotator.beta,
         callbacks=[Curve(log, work.progress)],
     )
-    trainer.train()
     seconds += time.perf_counter() - started
-    model.save_pretrained(work.out / "model")
-    tokenizer.save_pretrained(work.out / "model")
+    seconds += train(work, trainer)
+    save(work, trainer, tokenizer, "model", start)
     return {"n_train": len(pairs), "train_seconds": round(seconds, 3)}
 
 
@@ -90,16 +93,19 @@ def _fit_sft(
         work.tracker.log({f"sft/{name}": value for name, value in values.items()}, step)
 
     tokenizer = load_tokenizer(path, revision)
-    model = load_policy(path, revision, dropout=True, device=work.device)
-    rows = [{"ids": ids, "start": start} for ids, start in encode(tokenizer, prompts, chosen)]
+
+    def start(device: str = "cpu") -> Any:
+        return load_policy(path, revision, dropout=True, device=device)
+
+    rows = [{"ids": ids, "start": at} for ids, at in encode(tokenizer, prompts, chosen)]
     named(rows, pair_ids)
     trainer = SFTTrainer(
-        model=model,
-        args=training_arguments(work, training, rows=len(rows), seed=seed),
+        model=start(work.loading_device),
+        args=training_arguments(work, training, rows=len(rows), seed=seed, part="sft"),
         train_dataset=Rows(rows),
         data_collator=within_budget(SequenceCollator(tokenizer.pad_token_id), work.token_budget),
         callbacks=[Curve(log, work.progress)],
     )
-    result = trainer.train()
-    model.save_pretrained(work.out / "reference")
-    return result.metrics["train_runtime"], trainer.state.global_step
+    seconds = train(work, trainer)
+    save(work, trainer, tokenizer, "reference", start)
+    return seconds, trainer.state.global_step

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from cwpo.finite import check_finite
+from cwpo.runtime import computing_in
 from cwpo.stages.base import Stage, Work
 
 
@@ -21,7 +22,10 @@ def run(work: Work) -> dict[str, Any]:
     model = load_policy(folder, device=work.device)
     result = {"pair_id": table["pair_id"]}
     rows = encode_pairs(tokenizer, *(table[name].tolist() for name in ("prompt", "chosen", "rejected")))
-    scores = score_pairs(model, rows, tokenizer.pad_token_id, work.token_budget)
+    with computing_in(
+        work.config.alignment.precision, work.device
+    ):  # as the policy is: at step 0 every margin is 0
+        scores = score_pairs(model, rows, tokenizer.pad_token_id, work.token_budget)
     for side, logps in zip(("chosen", "rejected"), scores, strict=True):
         check_finite(logps.numpy(), table["pair_id"].tolist(), f"the {side} responses' log-probs")
         result[f"{side}_logp"] = logps.double().numpy()
@@ -31,4 +35,4 @@ def run(work: Work) -> dict[str, Any]:
     return {"scored": len(table)}
 
 
-REFERENCE = Stage("reference", 1, (), run)
+REFERENCE = Stage("reference", 1, ("alignment.precision",), run)

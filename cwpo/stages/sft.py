@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from cwpo.stages.base import Stage, Work, training_arguments
+from cwpo.stages.base import Stage, Work, save, train, training_arguments
 
 
 def run(work: Work) -> dict[str, Any]:
@@ -19,27 +19,29 @@ def run(work: Work) -> dict[str, Any]:
     table = pd.read_parquet(work.parents["select"] / "selected.parquet")
     path = work.parents.get("strong_model", config.strong)
     tokenizer = load_tokenizer(path, config.strong_revision, chat=config.strong_chat)
-    model = load_policy(path, config.strong_revision, dropout=True, device=work.device)
-    if config.lora.enabled:
-        model = add_lora(model, r=config.lora.r, alpha=config.lora.alpha, dropout=config.lora.dropout)
+
+    def start(device: str = "cpu") -> Any:
+        model = load_policy(path, config.strong_revision, dropout=True, device=device)
+        if not config.lora.enabled:
+            return model
+        settings = config.lora
+        return add_lora(model, r=settings.r, alpha=settings.alpha, dropout=settings.dropout, seed=config.seed)
+
     rows = [
-        {"ids": ids, "start": start}
-        for ids, start in encode(tokenizer, table["prompt"].tolist(), table["chosen"].tolist())
+        {"ids": ids, "start": at}
+        for ids, at in encode(tokenizer, table["prompt"].tolist(), table["chosen"].tolist())
     ]
     named(rows, table["pair_id"].tolist())
     trainer = SFTTrainer(
-        model=model,
+        model=start(work.loading_device),
         args=training_arguments(work, config.sft, rows=len(rows), seed=config.seed),
         train_dataset=Rows(rows),
         data_collator=within_budget(SequenceCollator(tokenizer.pad_token_id), work.token_budget),
         callbacks=[Curve(work.tracker.log, work.progress)],
     )
-    result = trainer.train()
-    if config.lora.enabled:
-        model = model.merge_and_unload()
-    model.save_pretrained(work.out / "model")
-    tokenizer.save_pretrained(work.out / "model")
-    return {"n_train": len(rows), "train_seconds": round(result.metrics["train_runtime"], 3)}
+    seconds = train(work, trainer)
+    save(work, trainer, tokenizer, "model", start)
+    return {"n_train": len(rows), "train_seconds": round(seconds, 3)}
 
 
 SFT = Stage("sft", 1, ("sft", "lora", "strong", "strong_revision", "strong_chat", "seed"), run)

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from cwpo.config import POLICY_ANNOTATORS
-from cwpo.stages.base import Stage, Work, training_arguments
+from cwpo.stages.base import Stage, Work, save, train, training_arguments
 from cwpo.stages.mix_labels import labeled_pairs
 
 # What each kind of annotator reads of its config group, beside its name. `scoring` is read when pairs are annotated.
@@ -84,20 +84,21 @@ def fit_annotator(
     tokenizer = load_tokenizer(path, revision)
     rows: Any = (encode_both_orders if joint else encode_pairs)(tokenizer, *by_human_label(pairs))
     named(rows, pairs["pair_id"].tolist())
-    model = new_annotator(
-        path, revision, pad_id=tokenizer.pad_token_id, head_std=head_std, seed=seed, device=work.device
-    )
+
+    def start(device: str = "cpu") -> Any:
+        pad_id = tokenizer.pad_token_id
+        return new_annotator(path, revision, pad_id=pad_id, head_std=head_std, seed=seed, device=device)
+
     trainer = (PairRMTrainer if joint else BradleyTerryTrainer)(
-        model=model,
+        model=start(work.loading_device),
         args=training_arguments(work, training, rows=len(rows), seed=seed),
         train_dataset=Rows(rows),
         data_collator=within_budget(PairCollator(tokenizer.pad_token_id), work.token_budget),
         callbacks=[Curve(work.tracker.log, work.progress)],
     )
-    result = trainer.train()
-    model.save_pretrained(work.out / "model")
-    tokenizer.save_pretrained(work.out / "model")
-    return {"n_train": len(rows), "train_seconds": round(result.metrics["train_runtime"], 3)}
+    seconds = train(work, trainer)
+    save(work, trainer, tokenizer, "model", start)
+    return {"n_train": len(rows), "train_seconds": round(seconds, 3)}
 
 
 def _check_lengths(pairs: pd.DataFrame, path: Any, config: Any) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import DistributedType
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 from transformers import (
     PrinterCallback,
     Trainer,
@@ -22,6 +23,8 @@ from transformers import (
 
 from cwpo.errors import InputError
 from cwpo.finite import listed
+from cwpo.runtime import optimizer_on
+from cwpo.training.sharing import SharedLoader, is_filler
 
 FASTEST = {"adamw_torch": "adamw_torch_fused"}  # the same update in one pass over the parameters
 
@@ -44,6 +47,7 @@ class GlobalMeanTrainer(Trainer):
 
     `row_losses(model, inputs)` returns one loss per row, shape (B,). Their sum is divided by the number of rows in the
     global batch: accumulation 1 x 8 and 8 x 1, one or two processes, and any split by MicroBatches give the same update.
+    Under args.bf16 all of `row_losses` runs in bfloat16 autocast, also parts of the model called by themselves.
     A loss or gradient that is NaN or infinite is a FloatingPointError that names the batch's pairs, before it is applied.
     """
 
@@ -53,6 +57,13 @@ class GlobalMeanTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self.remove_callback(PrinterCallback)  # it prints every log; ours go to the tracker
         self._pairs: list[str] = []  # of the optimiser's step under way
+        self._tr_loss: Tensor  # the sum of losses since the last log, while training
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Rows in the order of one process; of several, each gets its share of every global batch, once."""
+        if self.args.world_size == 1 or isinstance(self.train_dataset, IterableDataset):
+            return super().get_train_dataloader()
+        return SharedLoader(self.train_dataset, self.data_collator, self.args)
 
     def row_losses(self, model: torch.nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         raise TypeError(f"{type(self).__name__} does not define row_losses")
@@ -76,6 +87,15 @@ class GlobalMeanTrainer(Trainer):
         losses.append(super().training_step(model, parts[-1], num_items_in_batch))
         return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
 
+    def window(self) -> dict[str, Any]:
+        """What has been summed since the last log, as JSON values, for a checkpoint."""
+        return {"loss": self._tr_loss.item(), "logged": self._globalstep_last_logged}
+
+    def restore_window(self, values: Mapping[str, Any]) -> None:
+        """Go on summing from another process's `window`."""
+        self._tr_loss = self._tr_loss + values["loss"]
+        self._globalstep_last_logged = values["logged"]
+
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
     ) -> tuple[list, Any]:
@@ -98,7 +118,8 @@ class GlobalMeanTrainer(Trainer):
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor:
         parts = [part for batch in batch_samples for part in _parts(batch)]
-        rows = torch.tensor(sum(self.count_rows(part) for part in parts), device=device)
+        counted = sum(self.count_rows(part) for part in parts if not is_filler(part))
+        rows = torch.tensor(counted, device=device)
         return self.accelerator.gather(rows).sum() if self.args.world_size > 1 else rows
 
     def compute_loss(
@@ -108,7 +129,10 @@ class GlobalMeanTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        losses = self.row_losses(model, inputs)
+        with self.accelerator.autocast():
+            losses = self.row_losses(model, inputs)
+        if is_filler(inputs):
+            losses = losses * 0.0
         if num_items_in_batch is None:
             loss = losses.mean()
         else:
@@ -149,6 +173,13 @@ class Curve(TrainerCallback):
         self._log = log
         self._progress = progress
 
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """A training that goes on from a checkpoint first repeats what was logged before it."""
+        for row in state.log_history if state.is_world_process_zero else []:
+            self._hand_on({name: value for name, value in row.items() if name != "step"}, row["step"])
+
     def on_log(
         self,
         args: TrainingArguments,
@@ -157,9 +188,13 @@ class Curve(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        values = {k: v for k, v in (logs or {}).items() if not k.startswith(("train_", "total_flos"))}
+        if state.is_world_process_zero:
+            self._hand_on(logs or {}, state.global_step)
+
+    def _hand_on(self, logs: Mapping[str, float], step: int) -> None:
+        values = {k: v for k, v in logs.items() if not k.startswith(("train_", "total_flos"))}
         if "loss" in values:
-            self._log(values, state.global_step)
+            self._log(values, step)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -173,10 +208,11 @@ def training_arguments(
     """TrainingArguments of a TrainingConfig for `rows` training rows.
 
     The optimiser's batch is `batch_size` rows over all processes, made of micro-batches of `micro_batch_size`, or with a
-    token budget of those that MicroBatches fills. Nothing is saved or reported by the Trainer itself. Raises InputError
-    where the batch does not divide so.
+    token budget of those that MicroBatches fills. The Trainer itself reports nothing and saves nothing unasked. An AdamW
+    of bitsandbytes is plain AdamW without CUDA. Raises InputError where the batch does not divide so.
     """
     processes = int(os.environ.get("WORLD_SIZE", "1"))  # as torchrun sets it
+    optimizer = optimizer_on(device, config.optimizer)
     whole = config.batch_size // processes
     micro = whole if token_budget else config.micro_batch_size or whole
     if not micro or config.batch_size % (micro * processes):
@@ -184,7 +220,7 @@ def training_arguments(
             f"batch_size={config.batch_size} is no multiple of {processes} processes x micro-batches of {micro}"
         )
     steps = math.ceil(rows / config.batch_size) * config.epochs
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(output),
         num_train_epochs=config.epochs,
         learning_rate=config.learning_rate,
@@ -194,10 +230,12 @@ def training_arguments(
         warmup_steps=config.warmup_steps,
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
-        optim=FASTEST.get(config.optimizer, config.optimizer),
+        optim=FASTEST.get(optimizer, optimizer),
+        bf16=config.precision == "bfloat16",
         activation_checkpointing=config.gradient_checkpointing,
         logging_steps=max(1, round(steps / 20)),
         save_strategy="no",
+        save_total_limit=2,
         report_to=[],
         disable_tqdm=True,
         remove_unused_columns=False,
@@ -207,3 +245,7 @@ def training_arguments(
         dataloader_pin_memory=device != "cpu",
         logging_nan_inf_filter=False,
     )
+    if device == "cpu" and os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        # accelerate shards on GPUs only; gloo can do it on CPUs too, which lets the path be tested without any
+        arguments.distributed_state.distributed_type = DistributedType.MULTI_GPU
+    return arguments

@@ -124,7 +124,8 @@ class OnlineTrainer(PreferenceLoss):
         pad_id = self.processing_class.pad_token_id
         for side in ("chosen", "rejected"):
             sequences = [(row[f"{side}_ids"], row[f"{side}_start"]) for row in flat]
-            scores = score_sequences(self.reference, sequences, pad_id).tolist()
+            with self.accelerator.autocast():  # as the policy computes
+                scores = score_sequences(self.reference, sequences, pad_id).tolist()
             for row, score in zip(flat, scores, strict=True):
                 row[f"{side}_logp"] = score
         if self._collate is None:

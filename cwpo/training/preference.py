@@ -18,11 +18,22 @@ from cwpo.errors import InputError
 from cwpo.models.logprobs import response_lengths, response_logps
 from cwpo.models.packed import can_pack, packed_logps, score_pairs
 from cwpo.objectives import pair_losses
+from cwpo.runtime import computing_in
 from cwpo.training.base import GlobalMeanTrainer, Rows
+from cwpo.training.sharing import is_filler
 from cwpo.training.streamed import StreamedRows, is_stream
 
 COLUMNS = ("prompt", "chosen", "rejected")
 REFERENCE = ("chosen_logp", "rejected_logp")
+LOGGED = (
+    "rewards/chosen",
+    "rewards/rejected",
+    "rewards/margins",
+    "rewards/accuracies",
+    "logps/chosen",
+    "logps/rejected",
+    "weights/mean",
+)
 
 
 class PreferenceLoss(GlobalMeanTrainer):
@@ -66,7 +77,8 @@ class PreferenceLoss(GlobalMeanTrainer):
             ratios = ratios / lengths
         chosen, rejected = ratios.chunk(2)
         margin = chosen - rejected
-        self._record(logps.detach(), chosen.detach(), rejected.detach(), inputs["weight"])
+        if not is_filler(inputs):
+            self._record(logps.detach(), chosen.detach(), rejected.detach(), inputs["weight"])
         return inputs["weight"] * pair_losses(self.objective, margin, self.beta, self.flip_rate)
 
     def _logps(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -77,25 +89,49 @@ class PreferenceLoss(GlobalMeanTrainer):
         return logps, response_lengths(inputs["labels"])
 
     def _record(self, logps: Tensor, chosen: Tensor, rejected: Tensor, weights: Tensor) -> None:
-        values = {
-            "rewards/chosen": self.beta * chosen,
-            "rewards/rejected": self.beta * rejected,
-            "rewards/margins": self.beta * (chosen - rejected),
-            "rewards/accuracies": (chosen > rejected).float(),
-            "logps/chosen": logps[: len(chosen)],
-            "logps/rejected": logps[len(chosen) :],
-            "weights/mean": weights,
-        }
-        for name, value in values.items():
+        values = (
+            self.beta * chosen,
+            self.beta * rejected,
+            self.beta * (chosen - rejected),
+            (chosen > rejected).float(),
+            logps[: len(chosen)],
+            logps[len(chosen) :],
+            weights,
+        )
+        for name, value in zip(LOGGED, values, strict=True):
             self._sums[name] = self._sums[name].to(value.device) + value.sum()
         self._rows_seen += len(chosen)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if self._rows_seen:
-            logs |= {name: (total / self._rows_seen).item() for name, total in self._sums.items()}
+        if self._rows_seen or self.args.world_size > 1:
+            logs |= self._means()
             self._sums.clear()
             self._rows_seen = 0
         super().log(logs, start_time)
+
+    def _means(self) -> dict[str, float]:
+        """Means since the last log over the rows of all processes."""
+        rows, sums = self._rows_seen, dict(self._sums)
+        if self.args.world_size > 1:
+            own = torch.stack(
+                [
+                    *(sums.get(name, torch.zeros(())).to(self.args.device) for name in LOGGED),
+                    torch.tensor(float(rows), device=self.args.device),
+                ]
+            )
+            *totals, counted = self.accelerator.reduce(own, reduction="sum")
+            rows, sums = int(counted), dict(zip(LOGGED, totals, strict=True))
+        return {name: (total / rows).item() for name, total in sums.items()} if rows else {}
+
+    def window(self) -> dict[str, Any]:
+        sums = {name: total.item() for name, total in self._sums.items()}
+        return super().window() | {"sums": sums, "rows": self._rows_seen}
+
+    def restore_window(self, values: Mapping[str, Any]) -> None:
+        super().restore_window(values)
+        self._rows_seen = values["rows"]
+        for name, total in values["sums"].items():
+            self._sums[name] = torch.tensor(total, device=self.args.device)
 
 
 class PreferenceTrainer(PreferenceLoss):
@@ -147,9 +183,10 @@ class PreferenceTrainer(PreferenceLoss):
                 train_dataset, _scored_by(model, processing_class, weight_column, token_budget)
             )
         else:
-            rows = Rows(
-                preference_rows(model, processing_class, list(train_dataset), weight_column, token_budget)
-            )
+            with computing_in("bfloat16" if args.bf16 else "float32", args.device.type):
+                rows = Rows(
+                    preference_rows(model, processing_class, list(train_dataset), weight_column, token_budget)
+                )
         super().__init__(
             model=model,
             args=args,

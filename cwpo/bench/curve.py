@@ -1,0 +1,98 @@
+"""A training as the paper sets it up, CW-DPO with a weight for every pair, for some steps: its loss curve, speed and memory."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cwpo.bench.measure import machine, numerical_type, run_side, set_up
+from cwpo.bench.workloads import WORKLOADS
+
+SHOWN = ["step", "loss", "rewards/accuracies", "rewards/margins", "weights/mean"]
+
+
+def curve(name: str, cfg: Any, say: Callable[[str], None]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """One row for the whole training of a workload, and one for each of its `curve_steps` optimiser steps."""
+    workload = WORKLOADS[name]
+    pairs, batch = cfg.pairs[name], min(cfg.batch_size, cfg.pairs[name])
+    with tempfile.TemporaryDirectory() as folder:
+        job, tokens = set_up(workload, cfg, Path(folder), pairs)
+        draw = random.Random(0)
+        job |= {"batch_size": batch, "lora": workload.lora, "dtype": numerical_type(workload, cfg)}
+        job |= {"side": "curve", "steps": cfg.curve_steps, "weights": [draw.random() for _ in range(pairs)]}
+        done = run_side(job)
+    steps = pd.DataFrame(done.pop("curve"))[SHOWN].assign(workload=name)
+    epochs = cfg.curve_steps * batch / pairs
+    row = {
+        "workload": name,
+        "dtype": job["dtype"],
+        "lora": workload.lora,
+        "steps": cfg.curve_steps,
+        "batch_size": batch,
+    }
+    row |= {
+        "parameters": done["parameters"],
+        "seconds": done["seconds"],
+        "peak_memory_mb": done["peak_memory_mb"],
+    }
+    row["tokens_per_second"] = tokens["useful"] * epochs / done["seconds"]
+    say(
+        f"{name}: {cfg.curve_steps} steps of CW-DPO in {done['seconds']:.1f} s, {row['tokens_per_second']:,.0f} tokens/s, "
+        f"{done['peak_memory_mb']:,.0f} MiB, loss {steps['loss'].iloc[0]:.4f} to {steps['loss'].iloc[-1]:.4f}"
+    )
+    return pd.DataFrame([row]).assign(**machine(cfg)), steps
+
+
+def lines(trainings: pd.DataFrame, steps: pd.DataFrame) -> list[str]:
+    """The trainings as a section of benchmark.md; losses are means of the first and last tenth of the steps."""
+    text = [
+        "",
+        "## CW-DPO as in Table 8",
+        "",
+        "Random weights, a weight drawn for every pair; ![loss](curve.png)",
+        "",
+    ]
+    text += [
+        "| workload | parameters | dtype | LoRA | steps | pairs a step | tokens/s | peak MiB | loss, first and last tenth |"
+    ]
+    text += ["|---|---|---|---|---|---|---|---|---|"]
+    for row in trainings.itertuples():
+        loss = steps[steps["workload"] == row.workload]["loss"]
+        tenth = max(1, len(loss) // 10)
+        text.append(
+            f"| {row.workload} | {row.parameters / 1e6:,.1f} M | {row.dtype} | {'yes' if row.lora else 'no'} | {row.steps} | "
+            f"{row.batch_size} | {row.tokens_per_second:,.0f} | {row.peak_memory_mb:,.0f} | "
+            f"{loss.iloc[:tenth].mean():.4f}, {loss.iloc[-tenth:].mean():.4f} |"
+        )
+    return [
+        *text,
+        "",
+        *(
+            f"{row.workload}: {row.device}, torch {row.torch}, commit {row.git_commit}."
+            for row in trainings.itertuples()
+        ),
+    ]
+
+
+def draw(steps: pd.DataFrame, path: Path) -> Path:
+    """Loss over optimiser steps, a line for each workload."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(6, 3.2), layout="constrained")
+    for name, part in steps.groupby("workload", sort=False):
+        axis.plot(part["step"], part["loss"], label=name, linewidth=1)
+    axis.set_xlabel("optimiser step")
+    axis.set_ylabel("weighted DPO loss")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+    return path

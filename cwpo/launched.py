@@ -1,0 +1,109 @@
+"""One process of a launched stage: `accelerate launch ... -m cwpo.launched JOB`; see cwpo.launch."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from cwpo.errors import InputError
+from cwpo.runtime import quiet_libraries, use_threads
+from cwpo.stages import align, sft, train_annotator, train_gold
+from cwpo.stages.base import Work
+from cwpo.tracking import Tracker
+
+RUNS: dict[str, Callable[[Work], Mapping[str, Any]]] = {
+    "align": align.run,
+    "sft": sft.run,
+    "train_annotator": train_annotator.run,
+    "train_gold": train_gold.run,
+}
+
+
+class Reports(Tracker):
+    """Curve, progress and result as lines of a file that the parent reads; only the first process writes it."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file.open("w", encoding="utf-8")
+        self._run = None
+
+    def say(self, **event: Any) -> None:
+        self._file.write(json.dumps(event) + "\n")
+        self._file.flush()
+
+    def log(self, values: Mapping[str, float], step: int | None = None) -> None:
+        self.say(log=dict(values), step=step)
+
+
+def main(job_file: Path) -> None:
+    job = json.loads(job_file.read_text(encoding="utf-8"))
+    rank, folder = int(os.environ["RANK"]), job_file.parent
+    threading.Thread(target=_end_with, args=(job["parent"],), daemon=True).start()
+    use_threads(int(os.environ["OMP_NUM_THREADS"]))
+    quiet_libraries()
+    device = _join(job["device"])
+    with tempfile.TemporaryDirectory() as other:
+        reports = Reports(folder / "events.jsonl" if rank == 0 else Path(other) / "events.jsonl")
+        work = Work(
+            out=Path(job["out"]),
+            config=OmegaConf.create(job["config"]),
+            parents={role: Path(path) for role, path in job["parents"].items()},
+            tracker=reports,
+            device=device,
+            token_budget=job["token_budget"],
+            scratch=Path(job["scratch"]),
+            checkpoint_minutes=job["checkpoint_minutes"],
+            checkpoint_steps=job["checkpoint_steps"],
+            sharded=job["sharded"],
+            progress=lambda done, total: reports.say(progress=[done, total]),
+        )
+        try:
+            reports.say(summary=dict(RUNS[job["stage"]](work)))
+        except Exception as error:
+            problems = error.problems if isinstance(error, InputError) else []
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            told = json.dumps({"problems": problems, "reason": reason})
+            (folder / f"failure-{rank}.json").write_text(told, encoding="utf-8")
+            raise
+    _leave()
+
+
+def _join(device: str) -> str:
+    """Join the other processes; the device of this one."""
+    import torch
+    from accelerate import PartialState
+
+    own = device if device == "cpu" else f"{device.partition(':')[0]}:{os.environ['LOCAL_RANK']}"
+    if own.startswith("cuda"):
+        torch.cuda.set_device(own)
+    PartialState(cpu=own == "cpu")
+    return own
+
+
+def _leave() -> None:
+    import torch
+
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+def _end_with(parent: int) -> None:
+    """A parent that was killed takes this process with it, so that no GPU stays busy for nobody."""
+    while True:
+        try:
+            os.kill(parent, 0)
+        except ProcessLookupError:
+            os._exit(1)
+        time.sleep(1)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,160 @@
+"""Checkpoints of a training under way, in a folder that outlives a kill, and going on from the newest intact one.
+
+Weights are safetensors. Optimiser, scheduler and random states are torch files of our own making; transformers reads them
+with weights_only, which runs no code from them. A checkpoint counts once it has its seal, written last: the sizes and digests
+of all its files. What is half written, damaged, or of another number of processes is deleted, and the one before it counts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from cwpo.manifest import damaged_files, sha256
+from cwpo.training.base import GlobalMeanTrainer
+
+SEAL = ".sealed.json"
+ARGUMENTS = "training_args.bin"  # a pickle that nobody reads
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When to write one: every `steps` optimiser steps, or when `minutes` have passed since the last."""
+
+    steps: int | None = None
+    minutes: float | None = None
+
+    def __bool__(self) -> bool:
+        return self.steps is not None or self.minutes is not None
+
+
+def train(trainer: GlobalMeanTrainer, schedule: Schedule) -> float:
+    """Train to the end, from the newest checkpoint in args.output_dir where there is one; seconds spent, all runs together.
+
+    The weights are, bit for bit, those of a training that nothing has interrupted, and so is the curve.
+    """
+    if not schedule:
+        return trainer.train().metrics["train_runtime"]
+    start = newest(Path(trainer.args.output_dir), _layout(trainer.args))
+    keeper = Checkpoints(trainer, schedule, start)
+    trainer.add_callback(keeper)
+    result = trainer.train(resume_from_checkpoint=str(start) if start else None)
+    return keeper.spent_before + result.metrics["train_runtime"]
+
+
+class Checkpoints(TrainerCallback):
+    """Asks the trainer for checkpoints when the schedule says so, completes and seals them."""
+
+    def __init__(self, trainer: GlobalMeanTrainer, schedule: Schedule, start: Path | None) -> None:
+        self.trainer, self.schedule, self.start = trainer, schedule, start
+        self.spent_before = 0.0
+        self._begun = self._last = time.monotonic()
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._begun = self._last = time.monotonic()
+        if self.start is not None:
+            values = json.loads((self.start / _window_name(args)).read_text(encoding="utf-8"))
+            self.spent_before = values["seconds"]
+            self.trainer.restore_window(values)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.global_step < state.max_steps and self._due(args, state.global_step):
+            control.should_save = True
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        spent = self.spent_before + time.monotonic() - self._begun
+        window = json.dumps(self.trainer.window() | {"seconds": spent})
+        (folder / _window_name(args)).write_text(window, encoding="utf-8")
+        if args.world_size > 1:
+            torch.distributed.barrier()  # until every process has written its part
+        if state.is_world_process_zero:
+            (folder / ARGUMENTS).unlink(missing_ok=True)
+            seal(folder, _layout(args))
+        self._last = time.monotonic()
+
+    def _due(self, args: TrainingArguments, step: int) -> bool:
+        if self.schedule.steps is not None and step % self.schedule.steps == 0:
+            return True
+        if self.schedule.minutes is None:
+            return False
+        due = time.monotonic() - self._last >= 60 * self.schedule.minutes
+        if (
+            args.world_size > 1
+        ):  # clocks differ, and all must save at the same step: the first process decides
+            decided = torch.tensor(int(due), device=args.device)
+            torch.distributed.broadcast(decided, src=0)
+            due = bool(decided)
+        return due
+
+
+def seal(folder: Path, layout: dict[str, Any]) -> None:
+    """Declare a checkpoint complete."""
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and file.name != SEAL]
+    for file in files:
+        _sync(file)
+    entries = {str(f.relative_to(folder)): {"bytes": f.stat().st_size, "sha256": sha256(f)} for f in files}
+    partial = folder / f"{SEAL}.partial"
+    partial.write_text(json.dumps({"layout": layout, "files": entries}), encoding="utf-8")
+    _sync(partial)
+    os.replace(partial, folder / SEAL)
+
+
+def newest(folder: Path, layout: dict[str, Any]) -> Path | None:
+    """The newest intact checkpoint of that layout; those that are not intact are deleted by the first process."""
+    found = None
+    for checkpoint in sorted(folder.glob("checkpoint-*"), key=_step, reverse=True):
+        if found is None and intact(checkpoint, layout):
+            found = checkpoint
+        elif found is None and layout["process"] == 0:
+            shutil.rmtree(checkpoint, ignore_errors=True)
+    return found
+
+
+def intact(checkpoint: Path, layout: dict[str, Any]) -> bool:
+    """Whether all files are as they were sealed, in a training of the same layout."""
+    try:
+        sealed = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))
+        same = {**sealed["layout"], "process": 0} == {**layout, "process": 0}
+        return same and not damaged_files(checkpoint, sealed, float("inf"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _layout(args: TrainingArguments) -> dict[str, Any]:
+    """What must be the same for the files to fit: processes, how the model is spread over them, the optimiser."""
+    return {
+        "process": args.process_index,
+        "processes": args.world_size,
+        "fsdp": os.environ.get("ACCELERATE_USE_FSDP", "false"),
+        "deepspeed": os.environ.get("ACCELERATE_USE_DEEPSPEED", "false"),
+        "optimizer": str(args.optim),
+    }
+
+
+def _window_name(args: TrainingArguments) -> str:
+    return f"window-{args.process_index}.json"
+
+
+def _step(checkpoint: Path) -> int:
+    number = checkpoint.name.rpartition("-")[2]
+    return int(number) if number.isdigit() else -1
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb") as handle:
+        os.fsync(handle.fileno())

@@ -1,0 +1,38 @@
+"""From a trainer to an ordinary checkpoint, also where several processes hold the model's parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import DistributedType
+
+SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED)
+
+
+def save_trained(trainer: Any, tokenizer: Any, folder: Path, *, fresh: Callable[[], Any]) -> None:
+    """Write the trainer's model, adapters merged, and the tokenizer; every process must call this, the first one writes.
+
+    `fresh` gives a model of the same architecture and adapters: what is sharded is gathered into it.
+    """
+    accelerator = trainer.accelerator
+    if accelerator.distributed_type in SHARDED:
+        weights = accelerator.get_state_dict(trainer.model_wrapped)
+        model = fresh() if accelerator.is_main_process else trainer.model
+        if accelerator.is_main_process:
+            model.load_state_dict(weights)
+    else:
+        model = trainer.model
+    if accelerator.is_main_process:
+        whole = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+        whole.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    wait_for_all()
+
+
+def wait_for_all() -> None:
+    """Until every process is here; at once where there is one."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()

@@ -1,0 +1,107 @@
+"""Several processes share each global batch: the rows of one process's batch, every row once.
+
+accelerate's own sharding fills the last batch of an epoch with rows it has dealt before, which would change the mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from accelerate.data_loader import SeedableRandomSampler
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+FILLER = "filler"
+
+
+class SharedBatches(Sampler[list[int]]):
+    """Micro-batches of one process. Global batches are of `batch_size` rows, in the order of SeedableRandomSampler.
+
+    Of a global batch process r of P gets rows r, r + P, ..., in equally many micro-batches of about `micro` rows as every
+    other process. Where there are fewer rows than processes, the rest get the index -1, a row that does not count.
+    """
+
+    def __init__(
+        self, order: SeedableRandomSampler, *, batch_size: int, micro: int, process: int, processes: int
+    ) -> None:
+        self.order, self.batch_size, self.micro = order, batch_size, micro
+        self.process, self.processes = process, processes
+        self.batch_sampler = self  # where transformers looks for set_epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        self.order.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self.order), self.batch_size)
+        return whole * self._parts(self.batch_size) + (self._parts(rest) if rest else 0)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rows = list(self.order)
+        for first in range(0, len(rows), self.batch_size):
+            batch = rows[first : first + self.batch_size]
+            own = batch[self.process :: self.processes]
+            parts = self._parts(len(batch))
+            for part in range(parts):
+                yield own[part::parts] or [-1]
+
+    def _parts(self, rows: int) -> int:
+        """Micro-batches of each process: as few as `micro` allows, but none without a row unless there are too few rows."""
+        most = -(-rows // self.processes)
+        return max(1, min(-(-most // self.micro), rows // self.processes))
+
+
+class WithFiller(Dataset):
+    """The rows of a dataset, and at -1 the first one again, marked as a row that does not count."""
+
+    def __init__(self, rows: Any) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        return self.rows[index] if index >= 0 else {**self.rows[0], FILLER: True}
+
+
+class SharedLoader(DataLoader):
+    """The training batches of this process, from TrainingArguments."""
+
+    def __init__(self, rows: Any, collator: Callable[[Sequence[Any]], dict[str, Any]], args: Any) -> None:
+        dataset = WithFiller(rows)
+        micro = args.per_device_train_batch_size
+        batches = SharedBatches(
+            SeedableRandomSampler(
+                dataset, data_seed=args.data_seed if args.data_seed is not None else args.seed
+            ),
+            batch_size=micro * args.gradient_accumulation_steps * args.world_size,
+            micro=micro,
+            process=args.process_index,
+            processes=args.world_size,
+        )
+        super().__init__(
+            dataset,
+            batch_sampler=batches,
+            collate_fn=Marking(collator),
+            pin_memory=args.dataloader_pin_memory,
+        )
+
+    def set_epoch(self, epoch: int) -> None:
+        self.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
+
+
+class Marking:
+    """A collator whose batches, and the parts they may come in, say whether they are filler."""
+
+    def __init__(self, collator: Callable[[Sequence[Any]], dict[str, Any]]) -> None:
+        self.collator = collator
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        batch = self.collator(rows)
+        if rows[0].get(FILLER):
+            for part in batch.get("micro", [batch]):
+                part[FILLER] = True
+        return batch
+
+
+def is_filler(inputs: Mapping[str, Any]) -> bool:
+    return bool(inputs.get(FILLER))

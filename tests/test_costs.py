@@ -1,0 +1,153 @@
+"""GPU-hours by hand, what `plan` prints, and the README's table of experiments."""
+
+import re
+
+import pytest
+from conftest import REPO
+from harness.commands import TINY
+
+from cwpo.cost_table import GOLD, HEAD, row, table
+from cwpo.costs import Sizes, arm_hours, stage_hours
+from cwpo.errors import InputError
+from cwpo.forecast import hour_lines, level_lines
+from cwpo.plan import Arm, distinct, expand
+from cwpo.runner import show_plan
+from cwpo.store import Store
+
+README = (REPO / "README.md").read_text(encoding="utf-8")
+SKYWORK = 7.5e9
+PEAK = 989e12 * 3600  # operations an hour
+
+
+def paper(*words: str) -> list[Arm]:
+    return expand(["scale=paper", *GOLD, *words], seeds=[0], look=False)
+
+
+def hours(arm: Arm, name: str) -> float:
+    return arm_hours(arm)[arm.nodes[name].key]
+
+
+def test_every_stage_of_an_arm_by_hand():
+    (arm,) = paper("method=cw_po", "data=tldr", "pair=opt_large")  # 117,011 + 6,158 pairs, 340 + 37 tokens
+    labeled, unlabeled, test = 0.3 * 117011, 0.7 * 117011, 6158
+    train, sample = 0.35 * PEAK, 0.02 * PEAK
+    expected = {
+        # full fine-tuning, 6 a parameter and token, 5 epochs over two responses with their prompts
+        "train_annotator": 6 * 0.125e9 * 2 * 377 * labeled * 5 / train,
+        "annotate": 2 * 0.125e9 * 2 * 377 * (labeled + unlabeled + test) / train,
+        # LoRA 4, activations again 2, 3 epochs
+        "sft": 6 * 13e9 * 377 * unlabeled * 3 / train,
+        # the prompt once for both responses
+        "reference": 2 * 13e9 * (340 + 2 * 37) * unlabeled / train,
+        "align": 6 * 13e9 * (340 + 2 * 37) * unlabeled * 5 / train,
+        "generate": 2 * 13e9 * test * (340 / train + 512 / sample),
+        "generate_sft": 2 * 13e9 * test * (340 / train + 512 / sample),
+        "score_gold": 2 * SKYWORK * 2 * 377 * (labeled + unlabeled + test) / train,
+        "evaluate": 2 * SKYWORK * 2 * (340 + 512) * test / train,
+    }
+    for name, value in expected.items():
+        assert hours(arm, name) == pytest.approx(value), name
+    assert {name for name, node in arm.nodes.items() if arm_hours(arm)[node.key] == 0} == {
+        "prepare",
+        "select",
+        "weight",
+        "assess",
+    }
+    assert sum(stage_hours([arm]).values()) == pytest.approx(sum(expected.values()))
+
+
+def test_settings_that_change_the_work():
+    def of(name: str, *words: str) -> float:
+        (arm,) = paper("data=harmless", "pair=qwen_mid", *words)
+        return hours(arm, name)
+
+    whole = of("align", "method=ws_po")
+    assert of("align", "method=filter", "method.selection.value=0.3") == pytest.approx(0.3 * whole)
+    assert of("align", "method=filter_steps") == pytest.approx(whole)
+    assert of("align", "method=ws_po", "lora.enabled=false") == pytest.approx(8 / 6 * whole)
+    assert of("align", "method=ws_po", "alignment.gradient_checkpointing=false") == pytest.approx(
+        4 / 6 * whole
+    )
+    assert of("sft", "method=ws_po", "sft.epochs=6") == pytest.approx(2 * of("sft", "method=ws_po"))
+    assert of("align", "method=ws_po", "plan.utilisation=0.7") == pytest.approx(whole / 2)
+    assert of("align", "method=ws_po", "human_fraction=0.65") == pytest.approx(whole / 2)
+    assert of("align", "method=human_all") == pytest.approx(whole / 0.7)
+    bt = of("train_annotator", "method=ws_po")
+    assert of("train_annotator", "method=ws_po", "annotator=sft_dpo") > 0.9 * bt
+    assert of("online_align", "method=online_cw_po") > 10 * whole  # two long samples for every pair
+
+
+def test_a_stage_that_arms_share_counts_once():
+    both = paper("method=ws_po,cw_po", "data=harmless", "pair=opt_small")
+    one, two = stage_hours(both[:1]), stage_hours(both)
+    assert two["train_annotator"] == one["train_annotator"]
+    assert two["sft"] == one["sft"]
+    assert two["align"] == pytest.approx(2 * one["align"])
+
+
+def test_a_model_or_a_data_set_of_unknown_size_is_named():
+    with pytest.raises(InputError, match=r"plan.parameters has no my/model"):
+        stage_hours(paper("pair.strong=my/model"))
+    (arm,) = paper("data.name=mine")
+    with pytest.raises(InputError, match=r"plan.data has no mine; add"):
+        Sizes.of(arm.cfg)
+
+
+def test_what_is_cached_costs_nothing_and_opens_no_level(tmp_path):
+    arms = paper("method=human", "data=harmless", "pair=opt_small")
+    store = Store(tmp_path)
+    before = hour_lines(arms, store)
+    assert re.match(r"about \d[\d,.]* GPU-hours left: ", before[0])
+    assert before[1].startswith(
+        "assumed: GPUs of 989 TFLOP/s, used to 35% in training and scoring and to 2.0% in sampling"
+    )
+    assert "harmless 35,908 + 1,927 pairs, a prompt of 115 tokens" in before[1]
+    levels = level_lines(arms, store)
+    for node in distinct(arms):
+        if node.name in ("prepare", "select", "sft"):
+            node.folder(store).mkdir(parents=True)
+            (node.folder(store) / "manifest.json").write_text("{}")
+    after = hour_lines(arms, store)
+    assert " sft " in before[0] and " sft " not in after[0]
+    assert len(level_lines(arms, store)) == len(levels) - 1
+
+
+def test_plan_prints_levels_and_where_the_scale_says_how_gpu_hours(tmp_path, capsys):
+    show_plan(
+        [
+            *TINY,
+            "method=human,cw_po",
+            f"store={tmp_path}",
+            "hydra/launcher=submitit_slurm",
+            "plan.tflops=null",
+        ]
+    )
+    said = capsys.readouterr().out
+    assert "level 1: " in said and "jobs (" in said and "where the command runs" in said
+    assert "GPU-hours" not in said
+
+
+# The README
+
+
+def rows_of_readme() -> dict[str, str]:
+    part = README.partition("## Every experiment")[2].partition("\n## ")[0]
+    lines = [line for line in part.splitlines() if line.startswith("| ")]
+    return {line.split(" | ")[0].removeprefix("| "): line for line in lines[2:]}
+
+
+def test_the_table_has_every_experiment():
+    from cwpo.config import CONF
+
+    assert set(rows_of_readme()) == {path.stem for path in (CONF / "experiment").glob("*.yaml")}
+    assert f"| {' | '.join(HEAD)} |" in README
+
+
+@pytest.mark.parametrize("name", ["figure8", "table21", "table25"])
+def test_rows_of_the_readme_are_what_the_configs_give(name):
+    assert rows_of_readme()[name] == f"| {' | '.join(row(name))} |"
+
+
+@pytest.mark.slow
+def test_the_whole_table_is_what_the_configs_give():
+    assert table() in README

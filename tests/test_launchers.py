@@ -1,0 +1,195 @@
+"""Sweeps by joblib and submitit: level by level, each stage once."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from conftest import REPO
+from harness import slurm
+from harness.commands import TINY
+
+from cwpo import launchers
+from cwpo.errors import InputError
+from cwpo.launchers import Joblib, StageJob, Submitit, chosen
+from cwpo.levels import is_light, levels, run_levels
+from cwpo.pipeline import Settings
+from cwpo.plan import distinct, expand
+from cwpo.store import Store
+from cwpo.sweep import Failed
+
+SIX = [*TINY, "method=human,ws_po,cw_po", "seed=0,1"]
+
+
+def needs(package: str):
+    return pytest.mark.skipif(find_spec(package) is None, reason=f"{package} is not installed (extra slurm)")
+
+
+# Levels
+
+
+def test_a_stage_needs_only_earlier_levels_and_light_stages_before_it():
+    nodes = distinct(expand(SIX))
+    made = levels(nodes)
+    assert sum(len(level.light) + len(level.jobs) for level in made) == len(nodes)
+    done: set[str] = set()
+    for level in made:
+        for node in level.light:
+            assert is_light(node) and {p.key for p in node.parents.values()} <= done
+            done.add(node.key)
+        for node in level.jobs:  # side by side: none may need another
+            assert not is_light(node) and {p.key for p in node.parents.values()} <= done
+        done |= {node.key for node in level.jobs}
+    depth = [{node.name for node in level.jobs} for level in made]
+    assert "pretrain_weak" in depth[0] and "train_annotator" in depth[1] and {"evaluate"} == depth[-1]
+
+
+def test_stages_that_are_done_open_no_level(tmp_path):
+    nodes = distinct(expand(SIX))
+    rest = [node for node in nodes if node.name == "evaluate"]
+    assert [len(level.jobs) for level in levels(rest)] == [6]
+    assert levels([]) == []
+
+
+def test_all_jobs_of_a_level_end_before_the_next_and_a_failure_ends_the_sweep(tmp_path, monkeypatch):
+    ran: list[list[str]] = []
+
+    def submit(nodes, settings):
+        ran.append([node.name for node in nodes])
+        for node in nodes:
+            yield node, Failed("no") if node.name == "pretrain_weak" else None
+
+    monkeypatch.setattr("cwpo.levels.run_stage", lambda *args: True)
+    with pytest.raises(Failed, match="no"):
+        run_levels(expand(SIX), Settings(str(tmp_path)), submit)
+    assert len(ran) == 1 and {"pretrain_weak", "pretrain_strong"} <= set(ran[0])
+
+
+# The choice
+
+
+def test_the_words_of_a_launcher_are_taken_out_of_the_command_line(monkeypatch):
+    monkeypatch.setattr(launchers, "find_spec", lambda name: True)
+    monkeypatch.setattr(launchers.shutil, "which", lambda name: name)
+    words = ["-m", "hydra/launcher=submitit_slurm", "seed=0,1", "hydra.launcher.partition=gpu",
+             "+hydra.launcher.additional_parameters.nice=5", "hydra.launcher.timeout_min=7"]  # fmt: skip
+    submit, rest = chosen(words)
+    assert rest == ["-m", "seed=0,1"]
+    assert isinstance(submit, Submitit) and submit.kind == "slurm"
+    assert (submit.params["partition"], submit.params["timeout_min"]) == ("gpu", 7)
+    assert submit.params["additional_parameters"] == {"nice": 5}
+    assert chosen(["seed=0"]) == (None, ["seed=0"])
+    assert chosen(["hydra/launcher=basic"]) == (None, [])
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["hydra/launcher=submitit_slrm"], "hydra/launcher=submitit_slrm is unknown; did you mean submitit_slurm"),
+        (["hydra/launcher=submitit_slurm", "hydra.launcher.partitoin=a"], "unknown key hydra.launcher.partitoin; did you"),
+        (["hydra/launcher=joblib"], "hydra/launcher=joblib needs the package joblib; pip install 'cwpo"),
+        (["hydra/launcher=submitit_slurm"], "hydra/launcher=submitit_slurm needs Slurm's sbatch"),
+        (["hydra.launcher.n_jobs=2"], "hydra.launcher.n_jobs=2 needs hydra/launcher="),
+    ],
+)  # fmt: skip
+def test_a_wrong_choice_is_refused(monkeypatch, words, problem):
+    monkeypatch.setattr(launchers, "find_spec", lambda name: None)
+    monkeypatch.setattr(launchers.shutil, "which", lambda name: None)
+    with pytest.raises(InputError) as refused:
+        chosen(words)
+    assert any(line.startswith(problem) for line in refused.value.problems), refused.value.problems
+
+
+def test_a_job_reports_the_error_of_its_stage(tmp_path):
+    (arm,) = expand(TINY)
+    computed, error = StageJob(Settings(str(tmp_path), device="cpu"))(arm.nodes["align"])
+    assert not computed and "is gone" in str(error)
+
+
+# Whole sweeps
+
+
+def manifests(store: Path) -> dict[str, dict]:
+    found = [json.loads(path.read_text()) for path in store.glob("[!.]*/*/manifest.json")]
+    return {made["key"]: made for made in found}
+
+
+def check_sweep(folder: Path, said: str) -> None:
+    """Six rows, and one manifest for every distinct stage, many of which several arms share."""
+    arms = expand(SIX)
+    nodes = distinct(arms)
+    made = manifests(folder / "store")
+    assert set(made) == {node.key for node in nodes}
+    assert len(nodes) < 0.7 * sum(len(arm.run) for arm in arms)
+    rows = (folder / "results" / "toy" / "runs.csv").read_text().splitlines()
+    assert len(rows) == 1 + 6
+    assert not list((folder / "store" / ".partial").glob("*"))
+
+
+def sweep(folder: Path, *words: str, environment: dict[str, str] | None = None, timeout: float = 900) -> str:
+    command = [sys.executable, str(REPO / "scripts" / "run.py"), "-m", *SIX, *words, "name=six", "device=cpu"]
+    command += [f"store={folder}/store", f"results={folder}/results"]
+    environment = (environment or dict(os.environ)) | {"OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(REPO), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=timeout, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@needs("joblib")
+@pytest.mark.slow
+def test_six_arms_by_joblib(tmp_path):
+    check_sweep(tmp_path, sweep(tmp_path, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"))
+
+
+@needs("joblib")
+def test_joblib_runs_stages_and_hands_on_errors(tmp_path):
+    from cwpo.launchers import launcher
+
+    submit = launcher("joblib", {"n_jobs": 1})
+    assert isinstance(submit, Joblib)
+    (arm,) = expand(TINY)
+    settings = Settings(str(tmp_path), device="cpu")
+    (done,) = submit([arm.nodes["prepare"]], settings)
+    assert done == (arm.nodes["prepare"], None)
+    assert arm.nodes["prepare"].done(Store(tmp_path))
+    ((_, error),) = submit([arm.nodes["align"]], settings)
+    assert "is gone" in str(error)
+
+
+@needs("submitit")
+@pytest.mark.slow
+def test_six_arms_by_submitit_on_this_machine(tmp_path):
+    words = ["hydra/launcher=submitit_local", "method=human,cw_po", "seed=0"]
+    said = sweep(tmp_path, *words)
+    assert said
+    arms = expand([*TINY, "method=human,cw_po", "seed=0"])
+    assert set(manifests(tmp_path / "store")) == {node.key for node in distinct(arms)}
+
+
+@needs("submitit")
+@pytest.mark.slurm
+def test_six_arms_on_a_real_slurm(tmp_path):
+    reason = slurm.missing()
+    if reason:
+        pytest.skip(reason)
+    with slurm.slurm(tmp_path / "slurm", cpus=2) as environment:
+        words = ["cpus_per_task=1", "gpus_per_node=null", "timeout_min=60", "partition=main"]
+        said = sweep(
+            tmp_path,
+            "hydra/launcher=submitit_slurm",
+            *(f"hydra.launcher.{word}" for word in words),
+            environment=environment,
+        )
+        check_sweep(tmp_path, said)
+        jobs = list((tmp_path / "store" / ".hydra" / "submitit").glob("*"))
+        light = sum(is_light(node) for node in distinct(expand(SIX)))
+        assert (
+            len([job for job in jobs if list(job.glob("*_result.pkl"))])
+            == len(manifests(tmp_path / "store")) - light
+        )

@@ -1,0 +1,172 @@
+"""Training in bfloat16, with optimisers of bitsandbytes, and with activations computed twice."""
+
+import math
+
+import pytest
+import torch
+from conftest import SMOKE
+from test_trainers import close, pairs, preference, update
+from tiny import FAMILIES, tiny_model
+
+from cwpo.models import packed
+from cwpo.models.annotator import response_scores
+from cwpo.models.policy import add_lora
+from cwpo.pipeline import Settings
+from cwpo.plan import distinct, expand
+from cwpo.runtime import computing_in, optimizer_on
+from cwpo.sweep import optimizers, tell_stand_in
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bfloat16_rounds_the_update_and_leaves_the_weights_in_float32(tmp_path, family):
+    settings = {"learning_rate": 0.01, "epochs": 2}
+    exact = update(preference(tmp_path, pairs(), tiny_model(family), **settings))
+    trainer = preference(tmp_path, pairs(), tiny_model(family), precision="bfloat16", **settings)
+    assert trainer.data_collator.packed
+    rounded = update(trainer)
+    assert {p.dtype for p in trainer.model.parameters()} == {torch.float32}
+    assert close(rounded, exact, rel=0.2)
+    assert not close(rounded, exact, rel=1e-5)
+
+
+@pytest.mark.parametrize("split", [{}, {"budget": 45}, {"micro_batch_size": 2}])
+def test_at_step_0_every_margin_is_0_in_bfloat16_too(tmp_path, split):
+    # the reference's log-probs are computed as the policy's are
+    trainer = preference(tmp_path, pairs(), precision="bfloat16", **split)
+    trainer.train()
+    first = trainer.state.log_history[0]
+    assert first["rewards/margins"] == pytest.approx(0, abs=0.05)
+    assert first["loss"] == pytest.approx(3.65 / 8 * math.log(2), abs=0.02)
+
+
+def test_parts_of_the_model_called_by_themselves_compute_in_bfloat16(tmp_path, monkeypatch):
+    seen = []
+    inner = packed._losses
+
+    def watched(head, hidden, target):
+        seen.append(head(hidden).dtype)
+        return inner(head, hidden, target)
+
+    monkeypatch.setattr(packed, "_losses", watched)
+    preference(
+        tmp_path, pairs(chosen_logp=[-9.0] * 8, rejected_logp=[-11.0] * 8), precision="bfloat16"
+    ).train()
+    assert seen[-1] == torch.bfloat16  # the first call checks, in float32, that pairs can be packed
+    assert seen[0] == torch.float32
+
+
+def test_scores_stay_in_full_precision():
+    model = tiny_model("opt", labels=1)
+    ids = torch.tensor([[1, 4, 5, 6], [1, 7, 8, 0]])
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
+    exact = response_scores(model, ids, mask)
+    with computing_in("bfloat16", "cpu"):
+        scores = response_scores(model, ids, mask)
+    assert scores.dtype == torch.float32
+    assert torch.allclose(scores, exact, rtol=0.1, atol=0.1)
+    assert not torch.equal(scores, scores.bfloat16().float())  # the head itself was not rounded
+
+
+class Calls:
+    """Counts the forward passes of the model's first block."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.count = 0
+        block = next(m for name, m in model.named_modules() if name.endswith("layers.0"))
+        forward = block.self_attn.forward
+
+        def counted(*args, **kwargs):
+            self.count += torch.is_grad_enabled()
+            return forward(*args, **kwargs)
+
+        block.self_attn.forward = counted
+
+
+@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_checkpointed_activations_give_the_same_gradients_on_packed_pairs(tmp_path, family, lora):
+    updates, calls = [], []
+    for checkpointing in (False, True):
+        model = tiny_model(family)
+        watch = Calls(model)
+        if lora:
+            pytest.importorskip("peft")
+            model = add_lora(model, r=2, alpha=4, dropout=0.0, seed=3)
+        trainer = preference(
+            tmp_path, pairs(), model, gradient_checkpointing=checkpointing, learning_rate=0.1
+        )
+        assert trainer.data_collator.packed
+        updates.append(update(trainer))
+        calls.append(watch.count)
+    assert updates[0].norm() > 0
+    assert torch.allclose(updates[0], updates[1], rtol=1e-5, atol=1e-8)
+    assert calls[1] == 2 * calls[0]  # forward, and again in the backward pass
+
+
+def test_adapters_are_drawn_from_the_seed():
+    pytest.importorskip("peft")
+
+    def drawn(seed: int) -> torch.Tensor:
+        torch.rand(seed + 1)  # whatever was drawn before
+        model = add_lora(tiny_model(), r=2, alpha=4, dropout=0.0, seed=seed)
+        return torch.cat([p.flatten() for name, p in model.named_parameters() if "lora_A" in name])
+
+    assert torch.equal(drawn(0), drawn(0))
+    assert not torch.equal(drawn(0), drawn(1))
+
+
+@pytest.mark.parametrize(
+    ("device", "wanted", "used"),
+    [
+        ("cuda", "paged_adamw_32bit", "paged_adamw_32bit"),
+        ("cuda:1", "adamw_8bit", "adamw_8bit"),
+        ("cpu", "paged_adamw_32bit", "adamw_torch"),
+        ("mps", "adamw_bnb_8bit", "adamw_torch"),
+        ("cpu", "adamw_torch", "adamw_torch"),
+        ("cpu", "sgd", "sgd"),
+    ],
+)
+def test_optimisers_of_bitsandbytes_need_cuda(device, wanted, used):
+    assert optimizer_on(device, wanted) == used
+
+
+def test_without_cuda_paged_adamw_is_adamw_bit_for_bit(tmp_path):
+    settings = {"learning_rate": 0.01, "epochs": 2}
+    plain, paged = (
+        update(preference(tmp_path, pairs(), optimizer=name, **settings))
+        for name in ("adamw_torch", "paged_adamw_32bit")
+    )
+    assert torch.equal(plain, paged)
+
+
+def test_the_stand_in_is_told_once(capsys):
+    nodes = distinct(expand([*SMOKE, "method=ws_po,cw_po", "alignment.optimizer=paged_adamw_32bit"]))
+    assert [name for node in nodes for name in optimizers(node.config)].count("paged_adamw_32bit") == 2
+    tell_stand_in(nodes, Settings("store", device="cpu"))
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "adamw_torch stands in for paged_adamw_32bit" in said
+    tell_stand_in(distinct(expand(SMOKE)), Settings("store", device="cpu"))
+    assert capsys.readouterr().err == ""
+
+
+def test_the_papers_scale_trains_as_tables_8_and_9_say():
+    from test_config import composed
+
+    cfg = composed("scale=paper")
+    for training in (cfg.sft, cfg.alignment):
+        assert training.precision == "bfloat16"
+        assert training.optimizer == "paged_adamw_32bit"
+        assert training.gradient_checkpointing
+        assert (training.batch_size, training.micro_batch_size, training.weight_decay) == (64, 16, 0.05)
+    assert (cfg.lora.enabled, cfg.lora.r, cfg.lora.alpha, cfg.lora.dropout) == (True, 8, 16, 0.05)
+    assert cfg.checkpoint_minutes is not None
+
+
+def test_a_new_setting_at_its_neutral_value_is_no_part_of_a_key():
+    (default,) = expand(SMOKE)
+    (rounded,) = expand([*SMOKE, "alignment.precision=bfloat16"])
+    changed = {name for name, node in default.nodes.items() if rounded.nodes[name].key != node.key}
+    assert changed == {"reference", "align", "generate", "evaluate"}
+    assert "precision" not in str(default.nodes["align"].hashed)
+    assert default.nodes["reference"].hashed == {}
