@@ -103,7 +103,7 @@ def assert_one(lines: list[str], *parts: str) -> None:
         ("objective=", ["objective= is unknown", "valid: dpo, ipo, rdpo"]),
         ("experiment=tabel1", ["experiment=tabel1 is unknown", "did you mean table1?"]),
         ("method.labls=weak", ["unknown key method.labls", "did you mean method.labels?"]),
-        ("foo=1", ["unknown key foo", "valid: alignment, annotator, data,", "human_fraction"]),
+        ("foo=1", ["unknown key foo", "valid: alignment, annotator, checkpoint_minutes,", "human_fraction"]),
         ("beta=1", ["unknown key beta", "did you mean annotator.beta or objective.beta?"]),
         ("+foo=1", ["+foo is no key"]),
         ("+method.labls=weak", ["+method.labls is no key", "did you mean method.labels?"]),
