@@ -69,10 +69,13 @@ def _items(cfg: DictConfig, key: str) -> list[tuple[str, Any]]:
 
 
 def _reproduce(cfg: DictConfig) -> list[str]:
+    from cwpo.launchers import choices
     from cwpo.runner import experiments, seeds_of
 
     problems = _raised(lambda: experiments(cfg.experiment)) if cfg.experiment.strip() else []
     problems += _raised(lambda: seeds_of(cfg.experiment, OmegaConf.to_container(cfg).get("seeds")))  # type: ignore[union-attr]
+    if cfg.launcher is not None and cfg.launcher.strip() and cfg.launcher not in choices():
+        problems.append(f"launcher={cfg.launcher} is unknown; {nearest(cfg.launcher, choices())}")
     scales = sorted(path.stem for path in (CONF / "scale").glob("*.yaml"))
     if cfg.scale.strip() and cfg.scale not in scales:
         problems.append(f"scale={cfg.scale} is unknown; {nearest(cfg.scale, scales)}")

@@ -33,7 +33,7 @@ TYPES = {
     "is not a ListConfig": "a list, as in [a,b]",
     r"Cannot assign \w+ to Dict|DictConfig with ListConfig": "a mapping; set one of its entries, as in {0}.entry=value",
 }
-BOUNDS = {"seed": SEED - 1, "seeds": SEED - 1, "jobs": PROCESSES, "threads": PROCESSES}
+BOUNDS = {"seed": SEED - 1, "seeds": SEED - 1, **dict.fromkeys(("jobs", "threads", "processes"), PROCESSES)}
 SIZED = ("data", "evaluation", "world")
 COUNTS = {"pairs": 10**8, "test_pairs": 10**8, "prompts": 10**8, "sequences": 10**9}
 

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 from omegaconf import DictConfig, OmegaConf
 
-from cwpo.launch import LAUNCHES
+from cwpo.launch import LAUNCHES, SHARDED
 from cwpo.runtime import PRECISIONS, needs_bitsandbytes
 
 ENGINES = ("transformers", "vllm")
@@ -33,10 +33,22 @@ def machine_problems(cfg: DictConfig, trainings: Iterable[str]) -> list[str]:
         problems.append(f"checkpoint_minutes={cfg.checkpoint_minutes} must be positive, or null for never")
     if cfg.checkpoint_steps is not None and cfg.checkpoint_steps < 1:
         problems.append(f"checkpoint_steps={cfg.checkpoint_steps} must be at least 1, or null for never")
-    problems += _engine(cfg)
+    problems += [*_engine(cfg), *_plan(cfg)]
     for group in trainings:
         problems += _shares(cfg, group)
     return problems + _bitsandbytes(cfg, trainings)
+
+
+def _plan(cfg: DictConfig) -> list[str]:
+    plan = cfg.plan
+    problems = [
+        f"plan.{key}={plan[key]} must be in (0, 1]"
+        for key in ("utilisation", "generation_utilisation")
+        if not 0 < plan[key] <= 1
+    ]
+    if plan.tflops is not None and not 0 < plan.tflops < math.inf:
+        problems.append(f"plan.tflops={plan.tflops} must be positive, or null for no estimate")
+    return problems
 
 
 def _engine(cfg: DictConfig) -> list[str]:
@@ -77,6 +89,8 @@ def _shares(cfg: DictConfig, group: str) -> list[str]:
 def _bitsandbytes(cfg: DictConfig, trainings: Iterable[str]) -> list[str]:
     wanted = {group: OmegaConf.select(cfg, group).optimizer for group in trainings}
     wanted = {group: name for group, name in wanted.items() if needs_bitsandbytes(name)}
+    if cfg.launch in SHARDED:
+        return []  # plain AdamW stands in
     if not wanted or find_spec("bitsandbytes") is not None or not cfg.device.startswith(("auto", "cuda")):
         return []
     import torch  # slow to import, so not for the default

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from cwpo.errors import InputError
 
 PRECISIONS = ("float32", "bfloat16")
-ON_CPU = "adamw_torch"  # what takes the place of an optimiser of bitsandbytes where there is no CUDA device
+STAND_IN = "adamw_torch"  # for optimisers of bitsandbytes
 
 
 def use_threads(threads: int) -> None:
@@ -89,12 +89,17 @@ def needs_bitsandbytes(optimizer: str) -> bool:
     return "adamw" in optimizer and any(word in optimizer for word in ("paged", "8bit", "bnb"))
 
 
-def stand_in(optimizers: Iterable[str], device: str) -> str | None:
+def stand_in(optimizers: Iterable[str], device: str, sharded: bool = False) -> str | None:
     """The line to tell where some of the `optimizers` have a stand-in on this device; None where none has."""
-    named = sorted({name for name in optimizers if optimizer_on(device, name) != name})
-    return f"no CUDA device: {ON_CPU} stands in for {', '.join(named)}" if named else None
+    named = sorted({name for name in optimizers if optimizer_on(device, name, sharded) != name})
+    why = "no CUDA device" if not device.startswith("cuda") else "the model is sharded"
+    return f"{why}: {STAND_IN} stands in for {', '.join(named)}" if named else None
 
 
-def optimizer_on(device: str, optimizer: str) -> str:
-    """The optimiser that stands for `optimizer` on a device: those of bitsandbytes need CUDA, elsewhere it is plain AdamW."""
-    return ON_CPU if needs_bitsandbytes(optimizer) and not device.startswith("cuda") else optimizer
+def optimizer_on(device: str, optimizer: str, sharded: bool = False) -> str:
+    """The optimiser that stands for `optimizer` on a device.
+
+    Those of bitsandbytes need CUDA, and weights that are not shared between processes; else plain AdamW takes their place.
+    """
+    able = device.startswith("cuda") and not sharded
+    return STAND_IN if needs_bitsandbytes(optimizer) and not able else optimizer

@@ -16,7 +16,7 @@ from typing import Any
 
 from cwpo.board import Board
 from cwpo.errors import InputError, disk_place, disk_problem
-from cwpo.launch import LaunchFailed
+from cwpo.launch import SHARDED, LaunchFailed
 from cwpo.manifest import StoreError
 from cwpo.pipeline import Node, Settings, run_node
 from cwpo.plan import Arm, distinct
@@ -71,9 +71,9 @@ def run_arms(arms: Sequence[Arm], settings: Settings, *, jobs: int = 1, title: s
 
 
 def tell_stand_in(nodes: Sequence[Node], settings: Settings) -> None:
-    """One line, once, where optimisers of bitsandbytes are wanted and there is no CUDA device."""
+    """One line, once, where optimisers of bitsandbytes are wanted and cannot be had."""
     named = {name for node in nodes for name in optimizers(node.config) if needs_bitsandbytes(name)}
-    line = stand_in(named, pick_device(settings.device)) if named else None
+    line = stand_in(named, pick_device(settings.device), settings.launch in SHARDED) if named else None
     if line:
         print(line, file=sys.stderr, flush=True)
 

@@ -105,7 +105,7 @@ def assert_one(lines: list[str], *parts: str) -> None:
         ("method.labls=weak", ["unknown key method.labls", "did you mean method.labels?"]),
         (
             "foo=1",
-            ["unknown key foo", "valid: alignment, allow_unpinned, annotator, data,", "human_fraction"],
+            ["unknown key foo", "valid: alignment, allow_unpinned, annotator, checkpoint_minutes,", "human_fraction"],
         ),
         ("beta=1", ["unknown key beta", "did you mean annotator.beta or objective.beta?"]),
         ("+foo=1", ["+foo is no key"]),

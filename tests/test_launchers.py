@@ -193,3 +193,11 @@ def test_six_arms_on_a_real_slurm(tmp_path):
             len([job for job in jobs if list(job.glob("*_result.pkl"))])
             == len(manifests(tmp_path / "store")) - light
         )
+
+
+@needs("submitit")
+def test_a_job_whose_time_is_up_is_queued_again_with_its_stage(tmp_path):
+    (arm,) = expand(TINY)
+    job = StageJob(Settings(str(tmp_path), device="cpu"))
+    again = job.checkpoint(arm.nodes["prepare"])
+    assert (again.function, again.args) == (job, (arm.nodes["prepare"],))

@@ -128,6 +128,7 @@ def test_adapters_are_drawn_from_the_seed():
 )
 def test_optimisers_of_bitsandbytes_need_cuda(device, wanted, used):
     assert optimizer_on(device, wanted) == used
+    assert optimizer_on(device, wanted, sharded=True) == ("adamw_torch" if "adamw" in wanted else used)
 
 
 def test_without_cuda_paged_adamw_is_adamw_bit_for_bit(tmp_path):

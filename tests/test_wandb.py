@@ -240,6 +240,8 @@ def check_calibration(folder: Path, run: dict, made: dict) -> None:
     assert pairs == made["summary"]["n_eval"]
     assert sum(row[1] * row[-1] for row in rows) / pairs == pytest.approx(made["summary"]["accuracy_human"])
     assert rows == sorted(rows) and all(0.5 <= row[0] <= 1 for row in rows)
+    charts = {key.split("_table")[0] for row in run["history"] for key in row if "_table" in key}
+    assert charts >= {"annotator/reliability", "annotator/coverage"}
     _, covered = logged_table(folder, run, "annotator/most_confident")
     assert covered[-1][1] == pytest.approx(made["summary"]["accuracy_human"])
 

@@ -202,6 +202,11 @@ class Curve(TrainerCallback):
         self._progress(state.global_step, state.max_steps)
 
 
+def is_sharded() -> bool:
+    """Whether `accelerate launch` started this process to hold a part of a model only."""
+    return any(os.environ.get(f"ACCELERATE_USE_{how}") == "true" for how in ("FSDP", "DEEPSPEED"))
+
+
 def training_arguments(
     config: Any, output: Path, *, rows: int, seed: int, device: str, token_budget: int | None = None
 ) -> TrainingArguments:
@@ -212,7 +217,7 @@ def training_arguments(
     of bitsandbytes is plain AdamW without CUDA. Raises InputError where the batch does not divide so.
     """
     processes = int(os.environ.get("WORLD_SIZE", "1"))  # as torchrun sets it
-    optimizer = optimizer_on(device, config.optimizer)
+    optimizer = optimizer_on(device, config.optimizer, sharded=is_sharded())
     whole = config.batch_size // processes
     micro = whole if token_budget else config.micro_batch_size or whole
     if not micro or config.batch_size % (micro * processes):
@@ -245,7 +250,7 @@ def training_arguments(
         dataloader_pin_memory=device != "cpu",
         logging_nan_inf_filter=False,
     )
-    if device == "cpu" and os.environ.get("ACCELERATE_USE_FSDP") == "true":
+    if device == "cpu" and is_sharded():
         # accelerate shards on GPUs only; gloo can do it on CPUs too, which lets the path be tested without any
         arguments.distributed_state.distributed_type = DistributedType.MULTI_GPU
     return arguments
