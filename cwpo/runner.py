@@ -107,7 +107,9 @@ def against_others(folder: Path, run_key: str) -> list[str]:
     ours = rewards[run_key]
     lines = []
     for other in runs[same].to_dict("records"):
-        theirs = rewards[other["run_key"]]
+        theirs = rewards.get(other["run_key"])
+        if theirs is None:
+            continue  # the run that entered it was killed half-way; started again, it enters the rest
         if theirs.prompts != ours.prompts:
             continue  # other test prompts, as with another evaluation.prompts
         gap = paired_difference(ours.reward, theirs.reward)

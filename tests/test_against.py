@@ -51,3 +51,11 @@ def test_wins_and_difference_by_hand(tmp_path):
 def test_an_arm_alone_says_nothing(tmp_path):
     results(tmp_path / "toy", ("cw_po", {}, [1.0, 2.0, 3.0, 4.0], PROMPTS))
     assert against_others(tmp_path / "toy", "cw_po") == []
+
+
+def test_an_arm_whose_rewards_a_killed_run_did_not_enter_is_left_out(tmp_path):
+    folder = tmp_path / "toy"
+    results(folder, ("cw_po", {}, [1.0] * 4, PROMPTS), ("human", {}, [0.0] * 4, PROMPTS))
+    own = RunRewards.of(PROMPTS, [1.0] * 4, [0.0] * 4).row("cw_po")
+    write_rows(folder / "rewards.csv.gz", pd.DataFrame([own]), REWARD_COLUMNS)
+    assert against_others(folder, "cw_po") == []
