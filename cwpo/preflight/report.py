@@ -169,6 +169,8 @@ def _show(arms: list[DictConfig], assets: list[Asset], needs: list[Need]) -> Non
         for asset in sorted(assets, key=lambda a: (a.kind, a.id)):
             table.add_row(asset.id, asset.revision or "–", "yes" if asset.pinned else "no")
         console.print(table)
+    if not needs:
+        return
     table = Table("stage", "model", "weights", "training", "activations", "GiB of a GPU")
     for need in sorted(needs, key=lambda n: -n.total):
         cells = (need.weights, need.training, need.activations, need.total)
