@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -28,7 +28,7 @@ class Asset:
     """A model or data set of the hub that the value of `key` names, at the revision of `revision_key` or the lock's."""
 
     key: str
-    revision_key: str
+    revision_key: str | None  # None where the lock alone says it
     kind: str
     id: str
     given: str | None
@@ -47,9 +47,10 @@ class Asset:
     def problem(self) -> str:
         """What to say of it where it is not pinned."""
         how = f"its revision is {self.given}, which can move" if self.given else "no commit is locked for it"
+        own = f" set {self.revision_key}=<40 hex digits>," if self.revision_key else ""
         return (
             f"{self.key}={self.id} is not pinned: {how}; enter its commit into conf/{LOCK.name} with {COMMAND} where there is a "
-            f"network, set {self.revision_key}=<40 hex digits>, or allow_unpinned=true"
+            f"network,{own} or allow_unpinned=true"
         )
 
 
@@ -94,7 +95,7 @@ def is_hub_id(path: Any) -> bool:
 
 
 def hub_assets(cfg: DictConfig) -> list[Asset]:
-    """What a run takes from the hub, each once; gold=paper must be settled."""
+    """What a run takes from the hub, each key by itself; gold=paper must be settled."""
     named = [
         ("pair.weak", "pair.weak_revision", "models", True),
         ("pair.strong", "pair.strong_revision", "models", True),
@@ -107,7 +108,30 @@ def hub_assets(cfg: DictConfig) -> list[Asset]:
         for key, revision_key, kind, used in named
         if used and is_hub_id(path := OmegaConf.select(cfg, key))
     ]
-    return list({(asset.kind, asset.id, asset.given): asset for asset in reversed(assets)}.values())[::-1]
+    if cfg.labeled.other and cfg.data.source == "hub":
+        path = published_path(cfg.labeled.other)
+        if path is not None and path != published_path(
+            cfg.data.name
+        ):  # else it is taken from where the arm's own data are
+            assets.append(Asset("labeled.other", None, "datasets", path, None))
+    return assets
+
+
+def distinct(assets: Iterable[Asset]) -> list[Asset]:
+    """Each model or data set once, under the first key that names it."""
+    found: dict[tuple[str, str, str | None], Asset] = {}
+    for asset in assets:
+        found.setdefault((asset.kind, asset.id, asset.revision), asset)
+    return list(found.values())
+
+
+def published_path(name: str) -> str | None:
+    """The hub id of a data set of conf/data; None for one that is not there."""
+    file = CONF / "data" / f"{name}.yaml"
+    if not file.is_file():
+        return None
+    content: Any = OmegaConf.to_container(OmegaConf.load(file))
+    return content["path"] if is_hub_id(content["path"]) else None
 
 
 def settled(cfg: DictConfig) -> DictConfig:
@@ -119,7 +143,7 @@ def settled(cfg: DictConfig) -> DictConfig:
     revisions = {
         asset.revision_key: asset.revision
         for asset in hub_assets(cfg)
-        if asset.given is None and asset.revision is not None
+        if asset.given is None and asset.revision is not None and asset.revision_key is not None
     }
     return _with(cfg, revisions) if revisions else cfg
 

@@ -160,7 +160,11 @@ def explain(error: Exception) -> str:
 def _nearest_key(key: str, schema: type) -> str:
     """The key that was meant where one is close, and the valid ones beside it."""
     parent, _, leaf = key.rpartition(".")
-    if parent in (("data.columns", "models") if schema is Config else ("columns",)):
+    if parent in (
+        ("data.columns", "models", "reward_models", "gold.usd_per_million")
+        if schema is Config
+        else ("columns",)
+    ):
         return f"to add it write +{key}=..."
     keys = sorted({*leaf_keys(schema), *(groups() if schema is Config else [])})
     same_leaf = [k for k in keys if k.split(".")[-1] == leaf]

@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from cwpo.assets import read_lock, settled
+from cwpo.assets import published_path, read_lock, settled
 from cwpo.config import CONF, DataConfig
 
 WORLD = "world/"
@@ -64,10 +64,7 @@ def other_data(cfg: DictConfig) -> dict[str, Any]:
     plain: Any = OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(DataConfig), file, own))
     if plain["source"] == "hub":
         entry = read_lock()["datasets"].get(plain["path"], {})
-        own_file = CONF / "data" / f"{cfg.data.name}.yaml"
-        if (
-            own_file.is_file() and plain["path"] == OmegaConf.load(own_file).path
-        ):  # wherever that was taken from
+        if plain["path"] == published_path(cfg.data.name):  # taken from wherever the own data are
             plain |= {"path": cfg.data.path, "revision": cfg.data.revision}
         plain["revision"] = plain["revision"] or entry.get("revision") or entry.get("ref")
     return _read_of(plain)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from cwpo.assets import hub_assets, is_hub_id, settled
+from cwpo.assets import distinct, hub_assets, is_hub_id, settled
 from cwpo.config import MODEL_GOLDS, SYNTHETIC_GOLDS
 
 HEAD_SIZE = 16  # of the synthetic world's models
@@ -43,7 +43,7 @@ def _judge(cfg: DictConfig) -> list[str]:
         problems.append(
             f"gold.prompt_file={file} does not exist; name a text file, or null for our own prompt"
         )
-    if cfg.method.labels in ("gold", "flips") or cfg.labeled.poison_fraction:
+    if cfg.method.labels in ("gold", "flips") or cfg.labeled.poison_fraction or cfg.name == "figure7":
         problems.append(
             "gold=openai compares the test responses only, but this arm needs gold rewards of its training pairs; use another gold"
         )
@@ -96,7 +96,7 @@ def unpinned(cfg: DictConfig) -> list[str]:
     """One line for every model or data set of the hub without a commit, unless that is allowed."""
     if cfg.allow_unpinned:
         return []
-    return [asset.problem() for asset in hub_assets(settled(cfg)) if not asset.pinned]
+    return [asset.problem() for asset in distinct(hub_assets(settled(cfg))) if not asset.pinned]
 
 
 def _folders(real: dict[str, tuple[str, str | None]]) -> list[str]:

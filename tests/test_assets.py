@@ -363,3 +363,28 @@ def test_a_filled_cache_is_enough_offline(tmp_path):
     )
     assert f"at revision {COMMIT} has only pickle weights (pytorch_model.bin)" in pickled
     assert "python scripts/lock_assets.py" in pickled and "has only pickle weights" in refused
+
+
+def test_a_model_in_two_parts_is_pinned_in_both_and_told_once(lock):
+    lock({"Qwen/Qwen2.5-7B": {"ref": "main", "revision": COMMIT}})
+    cfg = settled(paper("pair=weak_qwen_7b", "data=harmless"))
+    assert cfg.pair.weak_revision == cfg.pair.strong_revision == COMMIT
+    lock()
+    problems = model_checks.unpinned(paper("pair=weak_qwen_7b", "data=harmless"))
+    assert sum("Qwen/Qwen2.5-7B" in problem for problem in problems) == 1
+
+
+def test_the_data_set_that_labels_are_mixed_with_is_pinned_too(lock):
+    lock()
+    other = [
+        p
+        for p in model_checks.unpinned(paper("data=harmless", "labeled.other=ufb"))
+        if p.startswith("labeled.other=")
+    ]
+    assert (
+        len(other) == 1
+        and "HuggingFaceH4/ultrafeedback_binarized is not pinned" in other[0]
+        and "set " not in other[0]
+    )
+    same = model_checks.unpinned(paper("data=harmless", "labeled.other=helpful"))
+    assert not any(p.startswith("labeled.other=") for p in same)  # of the same repository

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from cwpo.assets import Asset, hub_assets, is_hub_id
+from cwpo.assets import Asset, is_hub_id
 from cwpo.config import MODEL_GOLDS
 from cwpo.data.hub import LAYOUTS, patterns, split_files
 from cwpo.errors import InputError
@@ -30,10 +30,6 @@ def models_of(cfg: DictConfig) -> Iterator[tuple[str, str, str | None]]:
         path = OmegaConf.select(cfg, key)
         if not path.startswith("world/"):
             yield key, path, OmegaConf.select(cfg, revision_key)
-
-
-def pin_problems(cfg: DictConfig) -> list[str]:
-    return [] if cfg.allow_unpinned else [asset.problem() for asset in hub_assets(cfg) if not asset.pinned]
 
 
 def model_problems(key: str, path: str, revision: str | None, cfg: DictConfig) -> list[str]:

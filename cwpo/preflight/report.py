@@ -9,10 +9,12 @@ from typing import Any
 from omegaconf import DictConfig
 
 from cwpo.assets import Asset, hub_assets, is_hub_id, settled
+from cwpo.assets import distinct as distinct_assets
 from cwpo.errors import InputError
+from cwpo.model_checks import unpinned
 from cwpo.pipeline import STAGES
 from cwpo.plan import Arm, configurations, distinct, with_values
-from cwpo.preflight.found import data_problems, model_problems, models_of, pin_problems
+from cwpo.preflight.found import data_problems, model_problems, models_of
 from cwpo.preflight.machine import credential_problems, free_gib, in_cache
 from cwpo.preflight.memory import GIB, Need, Shape, gpus, shape_of, stage_needs
 from cwpo.runner import experiments, seeds_of
@@ -35,9 +37,9 @@ def preflight(cfg: Any) -> None:
         problems |= dict.fromkeys(setting_problems(arm, STAGES))
     if problems:  # what an arm would load is known only once its settings are right
         raise InputError(list(problems))
-    assets = list({(a.kind, a.id, a.given): a for arm in arms for a in hub_assets(arm)}.values())
+    assets = distinct_assets(asset for arm in arms for asset in hub_assets(arm))
     for arm in arms:
-        problems |= dict.fromkeys([*pin_problems(arm), *credential_problems(arm, assets)])
+        problems |= dict.fromkeys([*unpinned(arm), *credential_problems(arm, assets)])
     unusable = dict(_asset_problems(arms))
     problems |= dict.fromkeys(problem for found in unusable.values() for problem in found)
     shapes = _shapes(arms, unusable)
@@ -167,6 +169,8 @@ def _show(arms: list[DictConfig], assets: list[Asset], needs: list[Need]) -> Non
         for asset in sorted(assets, key=lambda a: (a.kind, a.id)):
             table.add_row(asset.id, asset.revision or "–", "yes" if asset.pinned else "no")
         console.print(table)
+    if not needs:
+        return
     table = Table("stage", "model", "weights", "training", "activations", "GiB of a GPU")
     for need in sorted(needs, key=lambda n: -n.total):
         cells = (need.weights, need.training, need.activations, need.total)
