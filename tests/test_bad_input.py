@@ -109,7 +109,7 @@ def assert_one(lines: list[str], *parts: str) -> None:
         ("+method.labls=weak", ["+method.labls is no key", "did you mean method.labels?"]),
         ("data.columns.chosen=better", ["unknown key data.columns.chosen", "+data.columns.chosen=..."]),
         ("seed=abc", ["seed=abc", "seed must be a whole number"]),
-        ("lora.enabled=maybe", ["lora.enabled=maybe", "not a valid bool"]),
+        ("lora.enabled=maybe", ["lora.enabled=maybe", "must be true or false"]),
         ("human_fraction=nan", ["human_fraction=nan must be in (0, 1)"]),
         ("method=human weighting=c1", ["weighting=c1", "human labels", "weighting=uniform or method=cw_po"]),
         (
