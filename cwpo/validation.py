@@ -57,14 +57,8 @@ TRAININGS = (
     "alignment",
     "gold.training",
 )
-SCHEDULERS = (
-    "constant",
-    "constant_with_warmup",
-    "linear",
-    "cosine",
-    "polynomial",
-    "inverse_sqrt",
-)  # need no more settings
+# These need no more settings.
+SCHEDULERS = ("constant", "constant_with_warmup", "linear", "cosine", "polynomial", "inverse_sqrt")
 PAIR_COLUMNS = ("prompt", "chosen", "rejected", "response_a", "response_b", "label")
 HEAD_SIZE = 16  # of the synthetic world's models
 
