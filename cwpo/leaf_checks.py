@@ -17,7 +17,7 @@ SEED = 2**31  # beyond it numpy or torch refuse what is added to a seed here
 PROCESSES = 1024
 LONGEST_WORD = 200  # characters of the command line that a message repeats
 PART = 255  # bytes of a name in any file system
-RESOLVER = re.compile(r"\$\{[^}]*:")
+RESOLVER = re.compile(r"\$\{.*:", re.DOTALL)  # also where its name is itself put together from references
 REVISION = re.compile(r"[\w+.-]+(/[\w+.-]+)*")
 FILES = ("name", "scale_name", "scale")
 COLUMNS = ("name", "scale_name", "data.name", "method.name", "pair.weak", "pair.strong")
@@ -138,8 +138,9 @@ def _unresolved(key: str, node: Any, name: Any) -> str | None:
 def _text_problem(cfg: DictConfig, key: str, text: str) -> str | None:
     if not text.strip():
         return f"{key}={text!r} is blank; give it a value" + _or_null(cfg, key)
-    if CONTROL.search(text):
-        return f"{key}={visible(text)} holds control characters, which no name or path here can have"
+    if CONTROL.search(text) or "\n" in text:
+        shown = visible(text).replace("\n", "\\n")
+        return f"{key}={shown} holds control characters, which no name or path here can have"
     if key in FILES and (re.search(r"[/\\]", text) or text.startswith(".") or len(text) > 100):
         return f"{key}={text} becomes part of file names: at most 100 characters, no slash, and no dot at the start"
     if key in COLUMNS and (text.lower() in MISSING or _is_number(text)):
