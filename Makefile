@@ -15,7 +15,7 @@ CHECKED := $(wildcard cwpo scripts tests .ci/lock.py)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce plan preflight report test test-slow faults lint format lock clean clean-runs
+.PHONY: help setup reproduce plan preflight report test test-slow faults properties bad-input lint format lock clean clean-runs
 
 help: ## show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -45,6 +45,12 @@ test-slow: setup ## run all tests but those that need a GPU or Slurm
 
 faults: setup ## kill, share, damage and fill up the store; several minutes (FORM=bounded: one)
 	@CWPO_FAULTS=$(FORM) $(PY) -m pytest -q -m faults $(PYTEST_ARGS)
+
+properties: setup ## try more than 10,000 generated inputs on loaders, splits, weights, batches, statistics, results
+	@CWPO_PROPERTIES=full $(PY) -m pytest -q tests/test_properties_*.py $(PYTEST_ARGS)
+
+bad-input: setup ## write results/bad_input.md: every bad value of every key, and what is said about it
+	@PYTHONPATH=. $(PY) tests/config_fuzz.py
 
 lint: setup ## check style (ruff) and types (mypy)
 	$(PY) -m ruff check $(CHECKED)

@@ -144,6 +144,12 @@ def explain(error: Exception) -> str:
     found = re.search(r"no viable alternative at input '(.*)'", text)
     if found:
         return f'error: cannot read {found.group(1)!r}; quote what holds a = inside a list: \'overrides=["seed=0","method=cw_po"]\''
+    found = re.search(r"mismatched input '(.*)' expecting", text)
+    if found:
+        return (
+            f"error: cannot read the command line at {found.group(1)!r}; quote a value that holds = , : or brackets: "
+            "'key=\"a=b\"'"
+        )
     found = re.search(r"Error merging override (.+)\n(.+)", text)
     if found:
         return "error: " + wrong_type(found.group(1), found.group(2).strip())

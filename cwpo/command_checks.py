@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -13,21 +14,24 @@ from cwpo.errors import InputError
 from cwpo.leaf_checks import unreadable, with_leaf_problems
 from cwpo.validation import device_problems, nearest, training_problems
 
+# Sections that are another command's settings, of which the command itself sets what is required.
+INNER = {"own_results": ("annotate.", "align.")}
 # What the keys of all these commands must be where they have them, nulls aside.
 AT_LEAST = {
     **dict.fromkeys(("jobs", "threads", "repeats", "members", "curve_folds", "most", "batch_size"), 1),
     **dict.fromkeys(("max_tokens", "max_new_tokens", "token_budget", "trl_micro", "pairs", "annotation"), 1),
-    **dict.fromkeys(("seed", "seeds", "holdout_above"), 0),
+    **dict.fromkeys(("seed", "seeds", "holdout_above", "older_than_days"), 0),
+    **dict.fromkeys(("train_pairs", "test_pairs", "align_pairs", "align_test_pairs", "align_response"), 2),
+    "align_seeds": 1,
     "folds": 2,
 }
 POSITIVE = ("temperature", "head_std", "gpu_gib", "disk_gib")
-FILLED_IN = {"own_results": ("annotate.", "align.")}  # groups whose required keys the command sets itself
 CHOICES = {"ties": ("drop", "soft"), "weighting": ("uniform", "c1", "c2", "c3", "c4")}
 
 
 def check_command(cfg: DictConfig, command: str) -> None:
     """Raise InputError with every problem of a composed conf/command/<command>.yaml. Reads no data and no weights."""
-    none = unreadable(cfg, FILLED_IN.get(command, ()))
+    none = unreadable(cfg, INNER.get(command, ()))
     if none:
         raise InputError(none)
     problems = OWN[command](cfg) if command in OWN else []
@@ -40,13 +44,14 @@ def check_command(cfg: DictConfig, command: str) -> None:
 
 def _values(cfg: DictConfig) -> list[str]:
     problems = []
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
     for key, low in AT_LEAST.items():
         problems += [
-            f"{at}={value} must be at least {low}" for at, value in _items(cfg, key) if not value >= low
+            f"{at}={value} must be at least {low}" for at, value in _items(plain, key) if not value >= low
         ]
     for key in POSITIVE:
         problems += [
-            f"{at}={value} must be positive" for at, value in _items(cfg, key) if not 0 < value < math.inf
+            f"{at}={value} must be positive" for at, value in _items(plain, key) if not 0 < value < math.inf
         ]
     for key, valid in CHOICES.items():
         if key in cfg and cfg[key] not in valid:
@@ -58,9 +63,9 @@ def _values(cfg: DictConfig) -> list[str]:
     return problems
 
 
-def _items(cfg: DictConfig, key: str) -> list[tuple[str, Any]]:
+def _items(plain: Mapping[str, Any], key: str) -> list[tuple[str, Any]]:
     """(dotted key, number) of a number, or of each number of a list or mapping; none of a null."""
-    value = OmegaConf.to_container(cfg, resolve=True).get(key)  # type: ignore[union-attr]
+    value = plain.get(key)
     if isinstance(value, dict):
         return [(f"{key}.{name}", item) for name, item in value.items()]
     if isinstance(value, list):
@@ -88,6 +93,12 @@ def _annotate(cfg: DictConfig) -> list[str]:
     return _raised(lambda: check_annotate(cfg))
 
 
+def _align(cfg: DictConfig) -> list[str]:
+    from cwpo.own.checks import check_align
+
+    return _raised(lambda: check_align(cfg))
+
+
 def _compare(cfg: DictConfig) -> list[str]:
     from cwpo.own.checks import check_compare
 
@@ -95,8 +106,34 @@ def _compare(cfg: DictConfig) -> list[str]:
 
 
 def _own_results(cfg: DictConfig) -> list[str]:
-    groups = ("annotate.annotator.training", "align.sft", "align.alignment")
-    return [problem for group in groups for problem in training_problems(cfg, group)]
+    from cwpo.own.checks import align_values, annotate_values
+    from cwpo.own.real_pairs import SOURCES
+
+    problems = [
+        f"sources.{index}={name} is unknown; {nearest(name, SOURCES)}"
+        for index, name in enumerate(cfg.sources)
+        if name not in SOURCES
+    ]
+    if cfg.strong not in cfg.models:
+        problems.append(f"strong={cfg.strong} is none of models; {nearest(cfg.strong, cfg.models)}")
+    return problems + annotate_values(cfg, "annotate.") + align_values(cfg, "align.")
+
+
+def _report(cfg: DictConfig) -> list[str]:
+    from cwpo.results import NAME
+
+    if NAME.fullmatch(cfg.scale) and (Path(cfg.results).expanduser() / cfg.scale).is_dir():
+        return []
+    return [f"scale={cfg.scale} is no folder of results={cfg.results}; name one that runs have written to"]
+
+
+def _store(cfg: DictConfig) -> list[str]:
+    from cwpo.store_tools import ACTIONS
+
+    if cfg.action in ACTIONS:
+        return []
+    what = "action= is required" if cfg.action is None else f"action={cfg.action} is unknown"
+    return [f"{what}; {nearest(cfg.action, ACTIONS)}"]
 
 
 def _benchmark(cfg: DictConfig) -> list[str]:
@@ -116,8 +153,11 @@ def _raised(check: Callable[[], object]) -> list[str]:
 OWN: dict[str, Callable[[DictConfig], list[str]]] = {
     "reproduce": _reproduce,
     "preflight": _reproduce,
+    "report": _report,
     "annotate": _annotate,
+    "align": _align,
     "compare": _compare,
     "own_results": _own_results,
+    "store": _store,
     "benchmark": _benchmark,
 }

@@ -13,7 +13,10 @@ from omegaconf import MISSING
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 # Every TrainingConfig but gold.training, by its key.
-TRAININGS = ("annotator.training", "annotator.sft_training", "annotator.dpo_training", "sft", "alignment")
+TRAININGS = (
+    *(f"annotator.{name}" for name in ("training", "sft_training", "dpo_training")),
+    *("sft", "alignment", "gold.training"),
+)
 
 
 @dataclass

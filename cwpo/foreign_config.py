@@ -15,11 +15,12 @@ import yaml
 
 from cwpo.config import CONF
 from cwpo.errors import InputError
+from cwpo.leaf_checks import RESOLVER
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 CODE = ("_target_", "()", "class")  # keys whose values Hydra or logging import and call
 FOLDERS = ("--config-dir", "-cd", "--config-path", "-cp")
-# What a file may set of Hydra's own configuration; {} stands for anything below.
+# What a file of conf/ may set of Hydra's own configuration; {} stands for anything below.
 OURS: dict[str, Any] = {
     "output_subdir": None,
     "mode": None,
@@ -29,6 +30,8 @@ OURS: dict[str, Any] = {
     "job_logging": {"root": {"level": None}},
     "sweeper": {"params": {}},
 }
+# The same of other folders' files: they choose no folder that is written to.
+THEIRS: dict[str, Any] = {"mode": None, "sweeper": {"params": {}}}
 WORDS = re.compile(
     r"[+~]*(hydra[./](callbacks|searchpath|job_logging|hydra_logging|job\.env)|[^=]*@[^=]*hydra)|.*_target_"
 )
@@ -58,7 +61,8 @@ def file_problems(file: Path, folder: Path) -> list[str]:
         return [f"{file} cannot be read as YAML: {' '.join(str(error).split())}"]
     try:
         found = [
-            f"{file}: {where} names code, which no configuration file may do" for where in _code(content)
+            f"{file}: {where} names code, or asks for a resolver, which no configuration file may do"
+            for where in _code(content)
         ]
     except OverflowError:
         return [f"{file} has more than {NODES:,} values, aliases included"]
@@ -69,9 +73,10 @@ def file_problems(file: Path, folder: Path) -> list[str]:
     defaults = content.get("defaults") if isinstance(content, dict) else None
     if inside or re.search(r"@[^'\"]*hydra", str(defaults or "")):
         found.append(f"{file} writes into Hydra's own configuration")
+    allowed = OURS if folder.resolve() == CONF.resolve() else THEIRS
     return found + [
-        f"{file}: {key} is Hydra's; a file may set {', '.join(f'hydra.{name}' for name in OURS)}"
-        for key in _not_ours(hydra, OURS, "hydra")
+        f"{file}: {key} is Hydra's; a file may set {', '.join(f'hydra.{name}' for name in allowed)}"
+        for key in _not_ours(hydra, allowed, "hydra")
     ]
 
 
@@ -83,7 +88,7 @@ def _folders(words: Sequence[str]) -> Iterator[Path]:
 
 
 def _code(node: Any) -> Iterator[str]:
-    """Dotted keys that name code. OverflowError where aliases make more of a file than it is."""
+    """Dotted keys that name code or ask for a resolver. OverflowError where aliases make more of a file than it is."""
     seen = 0
     stack = [("", node)]
     while stack:
@@ -97,6 +102,8 @@ def _code(node: Any) -> Iterator[str]:
                 if key in CODE or any(f"{name}:" in str(key) for name in CODE):
                     yield at
                 stack.append((at, value))
+        elif isinstance(here, str) and RESOLVER.search(here):
+            yield path
         elif isinstance(here, list):
             stack += [(f"{path}[{index}]", value) for index, value in enumerate(here)]
 

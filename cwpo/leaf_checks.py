@@ -15,8 +15,9 @@ REQUIRED = "???"
 LARGEST = 10**9
 SEED = 2**31  # beyond it numpy or torch refuse what is added to a seed here
 PROCESSES = 1024
+LONGEST_WORD = 200  # characters of the command line that a message repeats
 PART = 255  # bytes of a name in any file system
-RESOLVER = re.compile(r"\$\{[^}]*:")
+RESOLVER = re.compile(r"\$\{.*:", re.DOTALL)  # also where its name is itself put together from references
 ENDPOINT = re.compile(r"https?://[\w.-]+(:\d+)?(/[\w.~-]+)*/?|https?://\[[\da-f:]+\](:\d+)?(/[\w.~-]+)*/?")
 REVISION = re.compile(r"[\w+.-]+(/[\w+.-]+)*")
 FILES = ("name", "scale_name", "scale")
@@ -27,21 +28,21 @@ WANDB = ("logger.project", "logger.entity")
 TYPES = {
     "converted to Integer": "a whole number",
     "converted to Float": "a number",
-    "not a valid bool": "true or false (not a valid bool)",
+    "not a valid bool": "true or false",
     "is not Optional": "given a value; it cannot be null",
     "to string": "one text",
     "is not a ListConfig": "a list, as in [a,b]",
-    r"Cannot assign \w+ to Dict|DictConfig with ListConfig": "a mapping; set one of its entries, as in {0}.entry=value",
+    r"Cannot assign \w+ to Dict": "a mapping; set one of its entries, as in {0}.entry=value",
 }
 BOUNDS = {"seed": SEED - 1, "seeds": SEED - 1, **dict.fromkeys(("jobs", "threads", "processes"), PROCESSES)}
 SIZED = ("data", "evaluation", "world")
 COUNTS = {"pairs": 10**8, "test_pairs": 10**8, "prompts": 10**8, "sequences": 10**9}
 
 
-def unreadable(cfg: DictConfig, filled_in: tuple[str, ...] = ()) -> list[str]:
+def unreadable(cfg: DictConfig, set_later: Sequence[str] = ()) -> list[str]:
     """Values that are required, refer to what is not there, or are too long for any file system: there is none to check.
 
-    Required keys that start with one of `filled_in` may be absent: the command sets them itself. A reference is to another key: no resolver may read the environment.
+    A reference is to another key: no resolver may read the environment. Keys that begin with one of `set_later` may miss.
     """
     written = list(_leaves(OmegaConf.to_container(cfg, resolve=False)))
     problems = [
@@ -52,7 +53,7 @@ def unreadable(cfg: DictConfig, filled_in: tuple[str, ...] = ()) -> list[str]:
     problems += [
         f"{key} is required: set {key}=..."
         for key, value in written
-        if value == REQUIRED and not key.startswith(filled_in)
+        if value == REQUIRED and not key.startswith(tuple(set_later))
     ]
     if problems:
         return problems
@@ -84,11 +85,17 @@ def with_leaf_problems(cfg: DictConfig, special: Sequence[str]) -> list[str]:
 
 def wrong_type(word: str, reason: str) -> str:
     """A word of the command line that OmegaConf refuses for `reason`, in plain words."""
-    key, _, _ = word.partition("=")
+    key, _, value = word.partition("=")
+    if "DictConfig with ListConfig" in reason:  # it says so of a list for a mapping, and the other way round
+        reason = "is not a ListConfig" if value.lstrip().startswith("{") else "Cannot assign list to Dict"
+    said = word if len(word) <= LONGEST_WORD else f"{word[:LONGEST_WORD]}… ({len(word):,} characters)"
     for pattern, wanted in TYPES.items():
         if re.search(pattern, reason):
-            return f"{word} cannot be set: {key} must be {wanted.format(key)}"
-    return f"{word} cannot be set: {reason}"
+            return f"{said} cannot be set: {key} must be {wanted.format(key)}"
+    entry = re.search(r"Key '([^']*)' is not in struct", reason)
+    if entry:
+        return f"{said} cannot be set: {key} has no entry {entry[1]}; to add one write +{key}.{entry[1]}=..."
+    return f"{said} cannot be set: {reason}"
 
 
 def _key(problem: str) -> str:
@@ -123,15 +130,18 @@ def _unresolved(key: str, node: Any, name: Any) -> str | None:
         OmegaConf.to_container(OmegaConf.create({"value": node[name]}), resolve=True)
     except (OmegaConfBaseException, RecursionError) as error:
         written = visible(str(node._get_node(name)._value()))
-        return f"{key}={written} cannot be resolved: {str(error).splitlines()[0]}"
+        absent = re.search(r"Interpolation key '([^']*)' not found", str(error))
+        why = f"there is no key {absent[1]}" if absent else str(error).splitlines()[0]
+        return f"{key}={written} cannot be resolved: {why}; refer to another key, as in ${{pair.strong}}, or give the value"
     return None
 
 
 def _text_problem(cfg: DictConfig, key: str, text: str) -> str | None:
     if not text.strip():
         return f"{key}={text!r} is blank; give it a value" + _or_null(cfg, key)
-    if CONTROL.search(text):
-        return f"{key}={visible(text)} holds control characters, which no name or path here can have"
+    if CONTROL.search(text) or "\n" in text:
+        shown = visible(text).replace("\n", "\\n")
+        return f"{key}={shown} holds control characters, which no name or path here can have"
     if key in FILES and (re.search(r"[/\\]", text) or text.startswith(".") or len(text) > 100):
         return f"{key}={text} becomes part of file names: at most 100 characters, no slash, and no dot at the start"
     if key in COLUMNS and (text.lower() in MISSING or _is_number(text)):

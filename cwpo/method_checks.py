@@ -23,14 +23,14 @@ def method_problems(cfg: DictConfig) -> list[str]:
                 f"method.selection.kind={selection.kind} needs the weak model's confidence, but method={method.name} uses "
                 f"{method.labels} labels; use method.selection.kind=all or method=filter"
             )
-    if selection.kind == "top_fraction" and not (selection.value is not None and 0 < selection.value <= 1):
+    if selection.kind == "top_fraction" and not selection.value:
         problems.append(f"method.selection.value={selection.value} must be in (0, 1] for top_fraction")
     if method.equal_steps and selection.kind != "top_fraction":
         problems.append(
             "method.equal_steps=true makes up for pairs left out by a share that is known beforehand, so it needs "
             f"method.selection.kind=top_fraction, not {selection.kind}"
         )
-    if selection.kind == "threshold" and not (selection.value is not None and 0 <= selection.value < 1):
+    if selection.kind == "threshold" and selection.value in (None, 1):
         problems.append(f"method.selection.value={selection.value} must be in [0, 1) for threshold")
     return problems
 

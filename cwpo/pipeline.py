@@ -47,7 +47,7 @@ PATHS = (
 # Settings that came after stores existed -> the value at which all is done as before; at it they are no part of a key.
 LATER: dict[str, Any] = {
     **{f"data.{key}": value for key, value in PUBLISHED.items()},
-    **{f"{training}.precision": "float32" for training in (*TRAININGS, "gold.training")},
+    **{f"{training}.precision": "float32" for training in TRAININGS},
     "generation.engine": "transformers",
     "generation.precision": "float32",
     "context": None,

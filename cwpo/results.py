@@ -18,6 +18,8 @@ import pandas as pd
 from filelock import FileLock
 from numpy.typing import ArrayLike, NDArray
 
+from cwpo.plain import visible
+
 RUN_COLUMNS = (
     "experiment scale data weak strong annotator method objective weighting keep_fraction human_fraction seed gra tie_rate "
     "gra_se reward_mean reward_sft_mean annotator_accuracy_human annotator_accuracy_gold label_accuracy_gold n_train n_eval "
@@ -46,7 +48,19 @@ DISAGREEMENT_COLUMNS = (
 EMBEDDING_COLUMNS = "data strong seed source pair_id x y".split()
 
 
-TEXT = ("run_key", "prompt_id", "pair_id", "git_commit", "experiment", "prompts", "rewards", "rewards_sft")
+# What models and people wrote. Control characters are written as escapes, as in \\x0d: CSV readers take some for line ends.
+WRITTEN = ("prompt", "response", "response_sft", "preferred_by_weak", "preferred_by_human")
+TEXT = (
+    "run_key",
+    "prompt_id",
+    "pair_id",
+    "git_commit",
+    "experiment",
+    "prompts",
+    "rewards",
+    "rewards_sft",
+    *WRITTEN,
+)
 IDENTITY = ("experiment", "run_key", "prompt_id", "pair_id", "source", "low")
 POINTS = ["data", "strong", "seed", "source"]  # what rows without a run key belong to
 NAME = re.compile(r"(?!\.)[^/\\\x00-\x1f]{1,100}")  # of an experiment
@@ -151,7 +165,8 @@ def _turn(path: Path) -> Iterator[None]:
 
 def _write(path: Path, frame: pd.DataFrame, columns: Sequence[str]) -> None:
     order = [name for name in columns if name not in ("git_commit", "train_seconds")]
-    ordered = frame[list(columns)].sort_values(order, kind="stable", na_position="first")
+    plain = {name: frame[name].map(visible, na_action="ignore") for name in WRITTEN if name in columns}
+    ordered = frame[list(columns)].assign(**plain).sort_values(order, kind="stable", na_position="first")
     ordered = ordered.round({name: 6 for name in columns if name not in UNROUNDED})
     text = ordered.to_csv(index=False, lineterminator="\n")
     data = text.encode()
@@ -169,8 +184,10 @@ def _write(path: Path, frame: pd.DataFrame, columns: Sequence[str]) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
-    except OSError as error:  # writing names no file
-        raise OSError(error.errno, error.strerror, str(path)) from error
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # writing names no file
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -191,7 +208,7 @@ def replace_rows(
             identity = [name for name in ("experiment", "run_key") if name in columns] or POINTS
             taken = set(rows[identity].itertuples(index=False, name=None))
             old = old[[row not in taken for row in old[identity].itertuples(index=False, name=None)]]
-            rows = pd.concat([frame for frame in (old, rows) if len(frame)], ignore_index=True)
+            rows = pd.concat([frame for frame in (old, rows) if len(frame)] or [rows], ignore_index=True)
         _write(path, rows, columns)
 
 

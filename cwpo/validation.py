@@ -61,14 +61,8 @@ AT_LEAST = {
     "gold.retries": 0,
     "gold.max_usd": 0,
 }
-SCHEDULERS = (
-    "constant",
-    "constant_with_warmup",
-    "linear",
-    "cosine",
-    "polynomial",
-    "inverse_sqrt",
-)  # need no more settings
+# These need no more settings.
+SCHEDULERS = ("constant", "constant_with_warmup", "linear", "cosine", "polynomial", "inverse_sqrt")
 PAIR_COLUMNS = ("prompt", "chosen", "rejected", "response_a", "response_b", "label")
 
 
@@ -86,7 +80,8 @@ def check_config(cfg: DictConfig, stages: Iterable[str]) -> None:
     if none:
         raise InputError(none)
     problems = _settings(cfg, stages)
-    problems += _models(cfg, ask_hub=not problems)
+    told = {problem.partition("=")[0] for problem in problems}
+    problems += [line for line in _models(cfg, ask_hub=not problems) if line.partition("=")[0] not in told]
     if problems:
         raise InputError(problems)
 
@@ -109,7 +104,7 @@ def _settings(cfg: DictConfig, stages: Iterable[str]) -> list[str]:
         *_labeled(cfg),
         *_gold(cfg),
         *_data(cfg),
-        *machine_problems(cfg, _trainings(cfg)),
+        *machine_problems(cfg, TRAININGS),
     ]
     return with_leaf_problems(cfg, problems)
 
@@ -147,10 +142,6 @@ def device_problems(device: str) -> list[str]:
     return [f"device={device} is unknown; {nearest(device, ('auto', 'cpu', 'cuda', 'cuda:<number>', 'mps'))}"]
 
 
-def _trainings(cfg: DictConfig) -> list[str]:
-    return [*TRAININGS, *(["gold.training"] if cfg.gold.name == "trained" else [])]
-
-
 def _optimizer(key: str, name: str) -> list[str]:
     if name == "adamw_torch":
         return []
@@ -176,6 +167,8 @@ def _ranges(cfg: DictConfig) -> list[str]:
         need(key, lambda v, low=low: v >= low, f"at least {low}")
     for key in ("objective.flip_rate", "data.label_flip"):
         need(key, lambda v: 0 <= v < 0.5, "in [0, 0.5)")
+    need("gold.holdout", lambda v: 0 <= v < 1, "in [0, 1)")
+    need("method.selection.value", lambda v: 0 <= v <= 1, "in [0, 1]")
     need("labeled.own_share", lambda v: 0 <= v <= 1, "in [0, 1]")
     need("labeled.poison_fraction", lambda v: 0 <= v < 1, "in [0, 1)")
     total = cfg.human_fraction + (cfg.unlabeled_fraction or 0)
@@ -184,7 +177,7 @@ def _ranges(cfg: DictConfig) -> list[str]:
             f"human_fraction={cfg.human_fraction} and unlabeled_fraction={cfg.unlabeled_fraction} are {total:g} together; they are "
             "shares of the same training pairs, so at most 1"
         )
-    for group in _trainings(cfg):
+    for group in TRAININGS:
         problems += training_problems(cfg, group)
     return problems
 
@@ -225,7 +218,7 @@ def _labeled(cfg: DictConfig) -> list[str]:
         problems.append(
             "labeled.other names a published data set, but data=jsonl is a file; put the rows to mix into one file"
         )
-    if other is None and cfg.labeled.own_share < 1:
+    if other is None and 0 <= cfg.labeled.own_share < 1:
         problems.append(
             f"labeled.own_share={cfg.labeled.own_share} leaves pairs to another data set; name it with labeled.other=..."
         )
@@ -234,6 +227,11 @@ def _labeled(cfg: DictConfig) -> list[str]:
 
 def _data(cfg: DictConfig) -> list[str]:
     data = cfg.data
+    paths = list(data.path) if isinstance(data.path, ListConfig) else [data.path]
+    if data.path is not None and not (paths and all(isinstance(path, str) and path for path in paths)):
+        return [f"data.path={data.path} must be a file, a list of files, or a hub id"]
+    if data.source not in CHOICES["data.source"]:
+        return []
     if data.source == "world":
         from cwpo.data.toy import DATASETS
 
@@ -251,9 +249,6 @@ def _data(cfg: DictConfig) -> list[str]:
     if data.source == "jsonl":
         if data.path is None:
             return ["data.path is required: a file, a list of files, or a hub id"]
-        paths = list(data.path) if isinstance(data.path, ListConfig) else [data.path]
-        if not paths or not all(isinstance(path, str) and path for path in paths):
-            return [f"data.path={data.path} must be a file, a list of files, or a hub id"]
         problems += [
             f"data.columns.{ours} names no column of a pair; {nearest(ours, PAIR_COLUMNS)}"
             for ours in data.columns

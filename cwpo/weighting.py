@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
+MEAN_ABOVE = 1e-300  # below it the division overflows
 Floats = NDArray[np.float64]
 
 
@@ -58,10 +59,10 @@ def most_confident(confidence: ArrayLike, fraction: float) -> NDArray[np.bool_]:
 def mean_one(weights: ArrayLike) -> Floats:
     """The weights divided by their mean, so that weighting leaves the size of the average step alone.
 
-    Raises ValueError where they are all zero.
+    Raises ValueError where they are all zero (or too small to divide by), or one is negative or not finite.
     """
     values = np.asarray(weights, dtype=np.float64)
-    if not values.sum() > 0:
+    if not (np.isfinite(values).all() and (values >= 0).all() and values.sum() > MEAN_ABOVE * values.size):
         raise ValueError(f"the {values.size} weights sum to {values.sum()}; they cannot be given mean 1")
     return values / values.mean()
 

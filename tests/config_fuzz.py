@@ -6,8 +6,11 @@ else that is raised is a defect.
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator, Sequence
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -53,10 +56,25 @@ VALUES = {
     "a very long word": "x" * 5000,
 }
 # What the commands need before they can be run at all, so that the case's own word is what is wrong.
+# model/ is what `furnish` makes.
 NEEDED = {
-    "annotate": ["data=pairs.jsonl", "model=some/model", "out=labeled"],
-    "compare": ["before=some/model", "after=other/model", "prompts=p.jsonl", "gold=oracle", "out=compared"],
+    "annotate": ["data=pairs.jsonl", "model=model", "out=labeled"],
+    "align": ["preferences=p.jsonl", "model=model", "out=aligned"],
+    "compare": ["before=model", "after=model", "prompts=p.jsonl", "gold=oracle", "out=compared"],
+    "store": ["action=list"],
 }
+LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 16, "num_hidden_layers": 1,
+         "num_attention_heads": 1, "max_position_embeddings": 64}  # fmt: skip
+
+
+def furnish(folder: Path) -> None:
+    """What valid configurations refer to: a checkpoint with garbage for weights, which nobody may load, and results."""
+    model = folder / "model"
+    model.mkdir()
+    (model / "config.json").write_text(json.dumps(LLAMA))
+    (model / "tokenizer_config.json").write_text("{}")
+    (model / "model.safetensors").write_bytes(b"no weights")
+    (folder / "results" / "toy").mkdir(parents=True)
 
 
 def cases(keys: Sequence[str]) -> Iterator[tuple[str, str, str]]:
@@ -112,44 +130,69 @@ def typed(word: str, command: str | None) -> list[str]:
     return []
 
 
-def write_table(path: Path) -> None:
-    """All cases that are refused, with their messages, and what is left as valid."""
-    refused, valid, total = [], [], 0
+def write_table(path: Path) -> tuple[int, int]:
+    """All cases with their messages, and what is left as valid; (cases, refused).
+
+    Cases of one command that are told the same, but for key and value, share a row, which shows the first of them.
+    """
+    lines, valid, total, count = [], [], 0, 0
     for command in (None, *COMMANDS):
-        name = f"scripts/{command or 'run'}.py"
-        refused += [f"\n## {name}\n", "| on the command line | what is said |", "|---|---|"]
-        valid.append(f"\n## {name}: accepted\n")
-        for key in keys_of(command):
-            fine = []
-            for _, kind, word in cases([key]):
-                total += 1
-                said = typed(word, command)
-                if said:
-                    refused.append(
-                        f"| {_cell(word)} | {'<br>'.join(_cell(line, code=False) for line in said)} |"
-                    )
-                else:
-                    fine.append(kind)
-            if fine:
-                valid.append(f"* `{key}`: {', '.join(fine)}")
-    count = sum(line.startswith("| `") for line in refused)
+        cfg = base(command)
+        rows: dict[str, tuple[str, list[str], dict[str, None], dict[str, None]]] = {}
+        accepted: dict[str, list[str]] = {}
+        for key, kind, word in cases(keys_of(command)):
+            total += 1
+            said = outcome(cfg, word, command)
+            if not said:
+                accepted.setdefault(kind, []).append(key)
+                continue
+            count += 1
+            row = rows.setdefault(_alike(key, said), (word, said, {}, {}))
+            row[2][kind], row[3][key] = None, None
+        lines += [
+            f"\n## scripts/{command or 'run'}.py\n",
+            "| for example | what is said | so are told | of the keys |",
+            "|---|---|---|---|",
+            *(
+                f"| {_cell(word)} | {'<br>'.join(_cell(line, code=False) for line in said)} | {', '.join(kinds)} | {_few(keys)} |"
+                for word, said, kinds, keys in rows.values()
+            ),
+        ]
+        valid.append(f"\n## scripts/{command or 'run'}.py: accepted\n")
+        valid += [f"* {kind}: {_few(keys, 100)}" for kind, keys in accepted.items()]
     head = [
         "# Bad input, and what is said about it",
         "",
         f"Written by `make bad-input`: every key of every command with {len(VALUES)} kinds of value that nobody would mean, {total:,} "
-        f"cases. {count:,} are refused before any data or model is read, in the words below; the rest are valid values of "
-        "their key, listed at the end (a name may be any text, an optional key may be null).",
+        f"cases. {count:,} are refused before any data or model is read, in the words below; cases that are told the same, but for "
+        "key and value, share a row. The rest are valid values of their key, listed at the end: a name or folder may be any text, an "
+        "optional key may be null, for a switch 0 is false and any other number true, and what an arm does not read is not looked up.",
     ]
-    path.write_text("\n".join([*head, *refused, *valid]) + "\n", encoding="utf-8")
+    path.write_text("\n".join([*head, *lines, *valid]) + "\n", encoding="utf-8")
+    return total, count
+
+
+def _alike(key: str, said: Sequence[str]) -> str:
+    """The message without the key and the value."""
+    text = re.sub(rf"(?<![\w.]){re.escape(key)}(?![\w])", "KEY", " ".join(said))
+    return re.sub(r"(?<==).*?(?= (is|must|cannot|has|holds|asks|becomes|would)\b|$)", "", text)
+
+
+def _few(keys: Iterable[str], most: int = 4) -> str:
+    names = [f"`{key}`" for key in keys]
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _cell(text: str, code: bool = True) -> str:
     text = shown(text if len(text) < 160 else f"{text[:60]}…{text[-60:]}" if code else text)
-    text = text if len(text) < 600 else f"{text[:300]}…{text[-200:]}"
+    text = text if len(text) < 420 else f"{text[:260]}…{text[-120:]}"
     text = text.replace("|", "\\|").replace("\n", " ")
     return f"`{text}`" if code else text.replace("<", "&lt;")
 
 
 if __name__ == "__main__":
-    os.chdir(Path(__file__).resolve().parent.parent)
-    write_table(Path("results") / "bad_input.md")
+    table = Path(__file__).resolve().parent.parent / "results" / "bad_input.md"
+    with tempfile.TemporaryDirectory() as place:
+        os.chdir(place)
+        furnish(Path(place))
+        print("{} cases, {} refused".format(*write_table(table)))

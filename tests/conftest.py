@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import properties
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -29,8 +30,8 @@ SMOKE = [
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
-    """What the fault tests counted."""
-    for line in COUNTS:
+    """What the fault tests, the bad values and the properties counted."""
+    for line in (*COUNTS, *properties.summary()):
         terminalreporter.write_line(line)
 
 

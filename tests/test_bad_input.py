@@ -105,14 +105,18 @@ def assert_one(lines: list[str], *parts: str) -> None:
         ("method.labls=weak", ["unknown key method.labls", "did you mean method.labels?"]),
         (
             "foo=1",
-            ["unknown key foo", "valid: alignment, allow_unpinned, annotator, checkpoint_minutes,", "human_fraction"],
+            [
+                "unknown key foo",
+                "valid: alignment, allow_unpinned, annotator, checkpoint_minutes,",
+                "human_fraction",
+            ],
         ),
         ("beta=1", ["unknown key beta", "did you mean annotator.beta or objective.beta?"]),
         ("+foo=1", ["+foo is no key"]),
         ("+method.labls=weak", ["+method.labls is no key", "did you mean method.labels?"]),
         ("data.columns.chosen=better", ["unknown key data.columns.chosen", "+data.columns.chosen=..."]),
         ("seed=abc", ["seed=abc", "seed must be a whole number"]),
-        ("lora.enabled=maybe", ["lora.enabled=maybe", "not a valid bool"]),
+        ("lora.enabled=maybe", ["lora.enabled=maybe", "must be true or false"]),
         ("human_fraction=nan", ["human_fraction=nan must be in (0, 1)"]),
         ("method=human weighting=c1", ["weighting=c1", "human labels", "weighting=uniform or method=cw_po"]),
         (

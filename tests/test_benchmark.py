@@ -202,8 +202,8 @@ def test_bad_settings_are_refused_all_at_once(tmp_path):
         measure.check(bad)
     text = str(error.value)
     for part in (
-        "workload nope is unknown",
-        "side them is unknown",
+        "workloads=nope is unknown",
+        "sides=them is unknown",
         "repeats=0",
         "batch_size=0",
         "is not a file",

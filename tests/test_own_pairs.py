@@ -234,7 +234,7 @@ def test_half_a_character_is_no_text(tmp_path):
         ),
         ("t.csv", 'prompt,response_a,response_b\np,x,"y\n', "cannot be read as csv"),
         ("t.parquet", "nonsense", "cannot be read as parquet"),
-        ("t.jsonl.gz", "nonsense", "cannot be read as jsonl"),
+        ("t.jsonl.gz", "nonsense", "cannot be read as UTF-8 text: Not a gzipped file"),
         ("t.txt", "nonsense", "a table ends in .jsonl, .json, .csv, .tsv, .parquet"),
         ("t.jsonl", "", "holds no rows"),
         ("t.jsonl", '{"prompt": "p", "answer": "x"}\n', "needs the columns prompt, response_a, response_b"),

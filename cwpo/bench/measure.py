@@ -224,12 +224,12 @@ def run_side(job: dict[str, Any]) -> dict[str, Any]:
 def check(cfg: Any) -> None:
     """InputError for workloads, sides or numbers that cannot be."""
     problems = [
-        f"workload {name} is unknown; valid: {', '.join(WORKLOADS)}"
+        f"workloads={name} is unknown; valid: {', '.join(WORKLOADS)}"
         for name in cfg.workloads
         if name not in WORKLOADS
     ]
     problems += [
-        f"side {side} is unknown; valid: cwpo, {', '.join(TRL)}"
+        f"sides={side} is unknown; valid: cwpo, {', '.join(TRL)}"
         for side in cfg.sides
         if side not in ("cwpo", *TRL)
     ]
@@ -249,6 +249,8 @@ def check(cfg: Any) -> None:
     if cfg.data is not None and not Path(cfg.data).is_file():
         problems.append(f"data={cfg.data} is not a file of pairs")
     if cfg.data is not None and cfg.tokenizer is None:
-        problems.append("data needs a tokenizer: a folder or hub id of a tokenizer with about 50,000 tokens")
+        problems.append(
+            f"data={cfg.data} needs a tokenizer: set tokenizer=<folder or hub id of one with about 50,000 tokens>"
+        )
     if problems:
         raise InputError(problems)

@@ -7,7 +7,7 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from cwpo.errors import InputError
 
@@ -23,13 +23,17 @@ def json_lines(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
             yield number, _record(file, number, line)
 
 
-def text_lines(file: Path) -> Iterator[tuple[int, str]]:
-    """(number, line) of a UTF-8 file. InputError for other bytes, a broken .gz, and for sizes beyond the limits above."""
+def text_lines(file: Path, newline: str | None = None) -> Iterator[tuple[int, str]]:
+    """(number, line) of a UTF-8 file. InputError for other bytes, a broken .gz, and for sizes beyond the limits above.
+
+    Lines end as with `open`: with newline="" in what the file has there, else in \\n.
+    """
     packed = file.suffix == ".gz"
-    allowed = max(EXPANDED, RATIO * file.stat().st_size) if packed else None
+    allowed = expands_to(file) if packed else None
     opener = gzip.open if packed else open
     read = number = 0
-    with opener(file, "rt", encoding="utf-8-sig") as stream:  # -sig: some editors put a byte order mark first
+    # -sig: some editors put a byte order mark first
+    with opener(file, "rt", encoding="utf-8-sig", newline=newline) as stream:
         try:
             while line := stream.readline(LINE + 1):
                 number, read = number + 1, read + len(line)
@@ -38,13 +42,33 @@ def text_lines(file: Path) -> Iterator[tuple[int, str]]:
                         f"{file} line {number} has more than {LINE:,} characters; a line holds one pair"
                     )
                 if allowed is not None and read > allowed:
-                    raise InputError(
-                        f"{file} expands to more than {allowed:,} characters, {RATIO} times its size, as no text does; if it is "
-                        "meant to, unpack it yourself (gunzip) and name the plain file"
-                    )
+                    raise too_large(file, allowed)
                 yield number, line
         except (UnicodeDecodeError, gzip.BadGzipFile, zlib.error, EOFError) as error:
-            raise InputError(f"{file} cannot be read as UTF-8 JSON lines: {error}") from error
+            raise InputError(f"{file} cannot be read as UTF-8 text: {error}") from error
+
+
+def unpack(file: Path, out: IO[bytes]) -> None:
+    """Write what a .gz file expands to, within the same limits."""
+    allowed, written = expands_to(file), 0
+    with gzip.open(file) as packed:
+        while block := packed.read(2**20):
+            written += len(block)
+            if written > allowed:
+                raise too_large(file, allowed)
+            out.write(block)
+
+
+def expands_to(file: Path) -> int:
+    """The most that a .gz file may expand to."""
+    return max(EXPANDED, RATIO * file.stat().st_size)
+
+
+def too_large(file: Path, allowed: int) -> InputError:
+    return InputError(
+        f"{file} expands to more than {allowed:,} characters, {RATIO} times its size, as no text does; if it is meant to, "
+        "unpack it yourself (gunzip) and name the plain file"
+    )
 
 
 def _record(file: Path, number: int, line: str) -> Mapping[str, Any]:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import json
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pyarrow.parquet as pq
 
+from cwpo.data.lines import text_lines, unpack
 from cwpo.errors import InputError
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
@@ -58,18 +57,10 @@ def _file_rows(file: Path, kind: str) -> Iterator[tuple[int, Mapping[str, Any]]]
         raise InputError(f"{file} cannot be read as {kind[1:]}: {reason}") from error
 
 
-def _text(file: Path) -> IO[str]:
-    # utf-8-sig: some editors put a byte order mark first
-    if file.suffix == ".gz":
-        return gzip.open(file, "rt", encoding="utf-8-sig", newline="")
-    return file.open(encoding="utf-8-sig", newline="")
-
-
 def _json_rows(file: Path, kind: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    with _text(file) as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield number, _json_row(file, number, line)
+    for number, line in text_lines(file, newline=""):
+        if line.strip():
+            yield number, _json_row(file, number, line)
 
 
 def _json_row(file: Path, number: int, line: str) -> Mapping[str, Any]:
@@ -91,14 +82,14 @@ def _json_row(file: Path, number: int, line: str) -> Mapping[str, Any]:
 def _csv_rows(file: Path, kind: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Rows whose fields are text, None where empty."""
     csv.field_size_limit(LONGEST_FIELD)
-    with _text(file) as lines:
-        reader = csv.DictReader(lines, delimiter="\t" if kind == ".tsv" else ",", strict=True)
-        for number, row in enumerate(reader, start=1):
-            if None in row:
-                raise InputError(
-                    f"{file} row {number} (it ends in line {reader.line_num}) has {len(row[None])} fields more than the header"
-                )
-            yield number, {name: value or None for name, value in row.items()}
+    lines = (line for _, line in text_lines(file, newline=""))
+    reader = csv.DictReader(lines, delimiter="\t" if kind == ".tsv" else ",", strict=True)
+    for number, row in enumerate(reader, start=1):
+        if None in row:
+            raise InputError(
+                f"{file} row {number} (it ends in line {reader.line_num}) has {len(row[None])} fields more than the header"
+            )
+        yield number, {name: value or None for name, value in row.items()}
 
 
 def _parquet_rows(file: Path, kind: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -106,8 +97,7 @@ def _parquet_rows(file: Path, kind: str) -> Iterator[tuple[int, Mapping[str, Any
         if (
             file.suffix == ".gz"
         ):  # Parquet is read from its end; unpacking in passing would start again each time
-            with gzip.open(file) as packed:
-                shutil.copyfileobj(packed, unpacked)
+            unpack(file, unpacked)
         number = 0
         with pq.ParquetFile(unpacked if file.suffix == ".gz" else file) as table:
             for batch in table.iter_batches(BATCH):

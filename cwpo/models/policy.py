@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -55,6 +57,8 @@ def checkpoint_problem(path: str, key: str) -> str | None:
                     "convert it with model.save_pretrained(folder), which writes safetensors"
                 )
             return f"{key}={path} has a config.json but no *.safetensors weights"
+        if strange := strange_shards(folder):
+            return f"{key}={path}: {strange}"
         if not (folder / "tokenizer_config.json").is_file() and not (folder / "tokenizer.json").is_file():
             return f"{key}={path} has no tokenizer; save one there with tokenizer.save_pretrained(folder)"
         return None
@@ -62,6 +66,19 @@ def checkpoint_problem(path: str, key: str) -> str | None:
         return f"{key}={path} is a file; name the folder of the checkpoint"
     if path.startswith((".", "/", "~")) or not HUB_ID.fullmatch(path):
         return f"{key}={path} does not exist; name a checkpoint folder, or a hub id such as facebook/opt-125m"
+    return None
+
+
+def strange_shards(folder: Path) -> str | None:
+    """What is wrong with the list of a folder's weight files, if it has one: transformers would read any file that it names."""
+    for index in sorted(folder.glob("*.index.json")):
+        try:
+            named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
+            return f"{index.name} is no list of weight files; save the model again with save_pretrained"
+        wrong = [str(name) for name in named if not re.fullmatch(r"[\w.-]+\.safetensors", str(name))]
+        if wrong and index.name.endswith(".safetensors.index.json"):
+            return f"{index.name} names {sorted(wrong)[0]}, which is no .safetensors file in that folder, and only these are read"
     return None
 
 
@@ -116,11 +133,14 @@ def load_weights(kind: Any, path: str | Path, revision: str | None, **settings: 
     transformers is kept from asking the hub to convert pickle weights in the background.
     """
     os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
+    strange = strange_shards(Path(path).expanduser())
+    if strange:
+        raise InputError(f"the weights of {path} cannot be loaded: {strange}")
     try:
         return kind.from_pretrained(
             path, revision=revision, use_safetensors=True, trust_remote_code=False, **settings
         )
-    except (OSError, ValueError, ImportError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, ImportError, KeyError, SafetensorError, UnpicklingError) as error:
         here = Path(path).expanduser().exists()
         problem = None if here else weights_problem(str(path), revision, "model")
         if problem:

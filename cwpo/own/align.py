@@ -14,7 +14,7 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from cwpo.calibration import mean_difference, share
-from cwpo.data.batching import SequenceCollator, encode, encode_pairs, within_budget
+from cwpo.data.batching import SequenceCollator, encode, encode_pairs, named, within_budget
 from cwpo.data.own import Converted, convert
 from cwpo.errors import InputError
 from cwpo.models.card import training_metrics, write_card
@@ -105,6 +105,7 @@ def fine_tune(
         {"ids": ids, "start": start}
         for ids, start in encode(tokenizer, table["prompt"].tolist(), table["chosen"].tolist())
     ]
+    named(rows, _names(table))
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     SFTTrainer(
@@ -116,6 +117,13 @@ def fine_tune(
     ).train()
     _save(model, tokenizer, cfg, partial)
     os.replace(partial, folder)
+
+
+def _names(table: pd.DataFrame) -> list[str]:
+    """By what an error names the pairs: their rows in the user's table, where it is one."""
+    return (
+        [f"row {row}" for row in table["row"]] if "row" in table else [f"pair {i}" for i in range(len(table))]
+    )
 
 
 def optimise(
@@ -137,7 +145,9 @@ def optimise(
     trainer = PreferenceTrainer(
         model,
         _arguments(cfg, cfg.alignment, folder, len(table), device),
-        train_dataset=table[["prompt", "chosen", "rejected", "weight"]].to_dict("records"),
+        train_dataset=table[["prompt", "chosen", "rejected", "weight"]]
+        .assign(pair_id=_names(table))
+        .to_dict("records"),
         processing_class=tokenizer,
         objective=cfg.objective,
         beta=cfg.beta,

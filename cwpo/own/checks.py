@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -14,19 +14,10 @@ from cwpo.models.gold import gold_problem
 from cwpo.models.policy import checkpoint_problem, hub_problem
 from cwpo.own.fit import KINDS, checkpoint_of, is_ours
 from cwpo.own.folder import occupied
-from cwpo.validation import SCHEDULERS, nearest
+from cwpo.validation import device_problems, nearest, training_problems
 
 WEIGHTINGS = ("uniform", "c1", "c2", "c3", "c4")
 OBJECTIVES = ("dpo", "ipo", "rdpo")
-TRAINING = {
-    "epochs": "positive",
-    "learning_rate": "positive",
-    "batch_size": "positive",
-    "micro_batch_size": "positive",
-    "max_grad_norm": "positive",
-    "warmup_steps": "at least 0",
-    "weight_decay": "at least 0",
-}
 
 
 def check_annotate(cfg: Any) -> None:
@@ -41,20 +32,7 @@ def check_annotate(cfg: Any) -> None:
             if cfg.model is None
             else f"model={cfg.model} would be trained and annotator.path={made.path} is trained already; name one of them"
         )
-    problems += [
-        *among(cfg, "ties", ("drop", "soft")),
-        *among(cfg, "weighting", WEIGHTINGS),
-        *among(cfg, "annotator.kind", KINDS),
-        *ranges(cfg, "positive", "max_tokens annotator.head_std threads token_budget"),
-        *ranges(cfg, "at least 1", "annotator.members curve_folds"),
-        *ranges(cfg, "at least 2", "folds"),
-        *ranges(cfg, "at least 0", "seed holdout_above"),
-        *training(cfg, "annotator.training"),
-    ]
-    if not 0.5 < cfg.target_accuracy < 1:
-        problems.append(f"target_accuracy={cfg.target_accuracy} must be in (0.5, 1)")
-    if any(not 0 < part < 1 for part in cfg.curve):
-        problems.append(f"curve={list(cfg.curve)} must be shares of the training pairs, in (0, 1)")
+    problems += annotate_values(cfg)
     if made.kind == "pairrm" and cfg.ties == "soft":
         problems.append(
             "annotator.kind=pairrm learns from 0 and 1 only; use ties=drop, or annotator.kind=bt with ties=soft"
@@ -79,17 +57,7 @@ def check_align(cfg: Any) -> None:
     problems = missing(cfg)
     if problems:
         raise InputError(problems)
-    problems += [
-        *among(cfg, "objective", OBJECTIVES),
-        *ranges(cfg, "positive", "beta max_tokens threads token_budget lora.r lora.alpha"),
-        *ranges(cfg, "at least 0", "seed sft.epochs lora.dropout"),
-        *training(cfg, "alignment"),
-        *(training(cfg, "sft") if cfg.sft.epochs else []),
-    ]
-    if not 0 < cfg.keep <= 1:
-        problems.append(f"keep={cfg.keep} must be in (0, 1]")
-    if not 0 <= cfg.flip_rate < 0.5:
-        problems.append(f"flip_rate={cfg.flip_rate} must be in [0, 0.5)")
+    problems += align_values(cfg)
     if cfg.lora.enabled and find_spec("peft") is None:
         problems.append(
             "lora.enabled=true needs the package peft; pip install 'cwpo[lora]', or use lora.enabled=false"
@@ -120,6 +88,51 @@ def check_compare(cfg: Any) -> None:
         raise InputError(problems)
 
 
+def annotate_values(cfg: Any, at: str = "") -> list[str]:
+    """Single values of the settings of scripts/annotate.py that cannot be; `at` is the section they are in, with its dot."""
+    here = OmegaConf.select(cfg, at[:-1]) if at else cfg
+    problems = [
+        *among(cfg, f"{at}ties", ("drop", "soft")),
+        *among(cfg, f"{at}weighting", WEIGHTINGS),
+        *among(cfg, f"{at}annotator.kind", KINDS),
+        *ranges(cfg, "positive", "max_tokens annotator.head_std threads token_budget", at),
+        *ranges(cfg, "at least 1", "annotator.members curve_folds", at),
+        *ranges(cfg, "at least 2", "folds", at),
+        *ranges(cfg, "at least 0", "seed holdout_above", at),
+        *training(cfg, f"{at}annotator.training"),
+        *_device(cfg, f"{at}device"),
+    ]
+    if not 0.5 < here.target_accuracy < 1:
+        problems.append(f"{at}target_accuracy={here.target_accuracy} must be in (0.5, 1)")
+    if any(not 0 < part < 1 for part in here.curve):
+        problems.append(f"{at}curve={list(here.curve)} must be shares of the training pairs, in (0, 1)")
+    return problems
+
+
+def align_values(cfg: Any, at: str = "") -> list[str]:
+    """The same of scripts/align.py."""
+    here = OmegaConf.select(cfg, at[:-1]) if at else cfg
+    problems = [
+        *among(cfg, f"{at}objective", OBJECTIVES),
+        *ranges(cfg, "positive", "beta max_tokens threads token_budget lora.r lora.alpha", at),
+        *ranges(cfg, "at least 0", "seed sft.epochs", at),
+        *training(cfg, f"{at}alignment"),
+        *(training(cfg, f"{at}sft") if here.sft.epochs else training(cfg, f"{at}sft", ("epochs",))),
+        *_device(cfg, f"{at}device"),
+    ]
+    if not 0 <= here.lora.dropout < 1:
+        problems.append(f"{at}lora.dropout={here.lora.dropout} must be in [0, 1)")
+    if not 0 < here.keep <= 1:
+        problems.append(f"{at}keep={here.keep} must be in (0, 1]")
+    if not 0 <= here.flip_rate < 0.5:
+        problems.append(f"{at}flip_rate={here.flip_rate} must be in [0, 0.5)")
+    return problems
+
+
+def _device(cfg: Any, key: str) -> list[str]:
+    return [f"{key.removesuffix('device')}{line}" for line in device_problems(OmegaConf.select(cfg, key))]
+
+
 def missing(cfg: Any) -> list[str]:
     return [f"{key} is required: set {key}=..." for key in sorted(OmegaConf.missing_keys(cfg))]
 
@@ -129,10 +142,12 @@ def among(cfg: Any, key: str, valid: Iterable[str]) -> list[str]:
     return [] if value in valid else [f"{key}={value} is unknown; {nearest(value, valid)}"]
 
 
-def ranges(cfg: Any, what: str, keys: str) -> list[str]:
-    """`key=value must be <what>` for each of the keys, separated by blanks, whose value is a number and is not."""
+def ranges(cfg: Any, what: str, keys: str, at: str = "") -> list[str]:
+    """`key=value must be <what>` for each of the keys, separated by blanks, in the section `at`, whose value is a number and
+    is not.
+    """
     fine = (lambda v: v > 0) if what == "positive" else (lambda v: v >= int(what.rpartition(" ")[2]))
-    values = {key: OmegaConf.select(cfg, key) for key in keys.split()}
+    values = {f"{at}{key}": OmegaConf.select(cfg, f"{at}{key}") for key in keys.split()}
     return [
         f"{key}={value} must be {what}"
         for key, value in values.items()
@@ -140,10 +155,10 @@ def ranges(cfg: Any, what: str, keys: str) -> list[str]:
     ]
 
 
-def training(cfg: Any, group: str) -> list[str]:
-    """Problems of a TrainingConfig."""
-    problems = [line for leaf, what in TRAINING.items() for line in ranges(cfg, what, f"{group}.{leaf}")]
-    return problems + among(cfg, f"{group}.scheduler", SCHEDULERS)
+def training(cfg: Any, group: str, free: Sequence[str] = ()) -> list[str]:
+    """Problems of a TrainingConfig, but for its `free` keys."""
+    problems = training_problems(cfg, group)
+    return [line for line in problems if not line.startswith(tuple(f"{group}.{leaf}=" for leaf in free))]
 
 
 def checkpoints(

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from cwpo.data.batching import PairCollator, encode, encode_pairs, within_budget
+from cwpo.data.batching import PairCollator, encode, encode_pairs, named, within_budget
+from cwpo.finite import check_finite
 from cwpo.models.annotator import load_annotator, new_annotator, score_responses
 from cwpo.models.gold import HuggingFace
 from cwpo.models.pairrm import encode_both_orders, score_both_orders
@@ -31,7 +32,7 @@ BATCH = 64
 
 class Annotates(Protocol):
     def gaps(self, pairs: pd.DataFrame) -> np.ndarray:
-        """score(a) - score(b), in logits, of every member for each of N pairs: (members, N)."""
+        """score(a) - score(b), in logits, of every member for each of N pairs: (members, N). FloatingPointError if not finite."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class Annotator:
             halves = [
                 score_both_orders(model, self.tokenizer, prompts, first, second) for model in self.models
             ]
-            return np.stack([(right - swapped).double().numpy() for right, swapped in halves])
-        return self._scores(prompts, first) - self._scores(prompts, second)
+            return _finite(np.stack([(right - swapped).double().numpy() for right, swapped in halves]), pairs)
+        return _finite(self._scores(prompts, first) - self._scores(prompts, second), pairs)
 
     def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
         """The members' mean score of each response, (N,), as of any gold reward; a PairRM has none."""
@@ -77,7 +78,14 @@ class RewardModel:
         )
         gaps = np.empty((1, len(pairs)))
         gaps[0, order] = a - b
-        return gaps
+        return _finite(gaps, pairs)
+
+
+def _finite(gaps: np.ndarray, pairs: pd.DataFrame) -> np.ndarray:
+    """The gaps, (members, N); FloatingPointError that names the pairs of those that are NaN or infinite."""
+    worst = np.abs(gaps).max(axis=0, initial=0.0)  # NaN where any is
+    check_finite(worst, list(map(str, pairs.get("pair_id", range(len(pairs))))), "the annotator's scores")
+    return gaps
 
 
 def fit(pairs: pd.DataFrame, cfg: Any, folder: Path, *, seed: int, device: str) -> None:
@@ -95,6 +103,8 @@ def fit(pairs: pd.DataFrame, cfg: Any, folder: Path, *, seed: int, device: str) 
     soft = {"target": np.maximum(pairs["target"], 1 - pairs["target"]).tolist()} if cfg.ties == "soft" else {}
     joint = cfg.annotator.kind == "pairrm"
     rows = encode_both_orders(tokenizer, *texts) if joint else encode_pairs(tokenizer, *texts, **soft)
+    if "pair_id" in pairs:
+        named(rows, pairs["pair_id"].tolist())
     model = new_annotator(
         cfg.model,
         cfg.revision,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cwpo.own.figures import coverage_figure, learning_figure, reliability_figures
+from cwpo.plain import visible
 
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;overflow-wrap:anywhere}
@@ -183,7 +184,8 @@ def card(numbers: Mapping[str, Any]) -> str:
 
 
 def escape(text: Any) -> str:
-    return html.escape(str(text))
+    """HTML of a text from anywhere, its control characters and changes of direction visible."""
+    return html.escape(visible(str(text)))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,0 +1,200 @@
+"""Names and texts from strangers: none leaves its folder, none is markup, none commands a terminal."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import strategies as st
+from properties import ODD, holds
+
+from cwpo import cli
+from cwpo.cli import plain_words
+from cwpo.command_checks import check_command
+from cwpo.errors import InputError
+from cwpo.models.policy import checkpoint_problem
+from cwpo.own.compare import page as samples_page
+from cwpo.own.page import escape as own_escape
+from cwpo.pipeline import STAGES
+from cwpo.plain import CONTROL, shown, visible
+from cwpo.plan import expand
+from cwpo.report.html.markdown import to_html
+from cwpo.report.html.parts import escape
+from cwpo.results import RUN_COLUMNS, ResultsError, read_rows, write_rows
+from cwpo.validation import check_config
+
+OUTSIDE = ["../x", "..", "/etc/x", "a/../../x", "a/b", "..\\x", ".hidden", "x\x00y", "~/x", "a\nb"]
+SCRIPT = "<script>alert(1)</script>"
+TERMINAL = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202etxt\x08\r"
+ALLOWED_TAGS = re.compile(r"</?[a-z][a-z0-9]*( [^<>]*)?>")
+
+
+# --- folders ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def config():
+    (arm,) = expand([])
+    return arm.cfg
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+@pytest.mark.parametrize("key", ["name", "scale_name"])
+def test_names_that_become_files_stay_in_their_folder(config, key, name):
+    cfg = config.copy()
+    cfg[key] = name
+    with pytest.raises(InputError) as refused:
+        check_config(cfg, STAGES)
+    assert any(line.startswith(f"{key}=") for line in refused.value.problems)
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_scales_and_experiments_of_commands_are_names(name, tmp_path):
+    import config_fuzz
+
+    for command, key in (("report", "scale"), ("reproduce", "scale"), ("reproduce", "experiment")):
+        cfg = config_fuzz.base(command)
+        cfg[key] = name
+        with pytest.raises(InputError):
+            check_command(cfg, command)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in OUTSIDE if "\x00" not in name and "\n" not in name and name != "~/x"]
+)
+def test_an_experiment_of_a_strangers_results_is_a_name(tmp_path, name):
+    row = dict.fromkeys(RUN_COLUMNS) | {"experiment": name, "scale": "toy", "run_key": "k"}
+    write_rows(tmp_path / "toy" / "runs.csv", pd.DataFrame([row]), RUN_COLUMNS)
+    if re.search(r"[/\\]", name) or name.startswith("."):
+        with pytest.raises(ResultsError, match="no slash, no dot at the start"):
+            read_rows(tmp_path / "toy" / "runs.csv", RUN_COLUMNS)
+
+
+@pytest.mark.parametrize("name", ["../../etc", "a/../b", "org/../x", "a//b", "a/b/c", "org/.hidden", "-rf"])
+def test_a_hub_id_is_an_id(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    assert "does not exist" in (checkpoint_problem(name, "model") or "")
+
+
+@pytest.mark.parametrize("folder", ["/etc", "../x", "a/../../x", "~/x"])
+def test_a_folder_of_a_data_set_is_inside_it(config, folder):
+    cfg = config.copy()
+    cfg.data.folders = [folder]
+    with pytest.raises(InputError, match="is no folder inside the data set"):
+        check_config(cfg, STAGES)
+
+
+@pytest.mark.parametrize("revision", ["../../x", "a b", "main;ls", "$(id)", "x\ny", "a/../b"])
+def test_a_revision_is_a_revision(config, revision):
+    cfg = config.copy()
+    cfg.pair.weak_revision = revision
+    with pytest.raises(InputError, match=r"pair\.weak_revision="):
+        check_config(cfg, STAGES)
+
+
+# --- markup -------------------------------------------------------------------------------------------------------
+
+TEXT = st.text(max_size=30) | st.lists(
+    st.sampled_from(
+        [
+            *ODD,
+            SCRIPT,
+            TERMINAL,
+            "<img src=x onerror=alert(1)>",
+            "](javascript:alert(1))",
+            "[a",
+            "`",
+            "**",
+            "&lt;",
+        ]
+    ),
+    max_size=6,
+).map("".join)
+
+
+@holds(TEXT)
+def test_an_escaped_text_is_neither_markup_nor_control(text):
+    for escaped in (escape(text), own_escape(text)):
+        assert not re.search(r"[<>\"']", escaped) and not CONTROL.search(escaped)
+
+
+@holds(TEXT)
+def test_markdown_of_results_makes_no_tags_of_texts(text):
+    made = to_html(f"| a |\n|---|\n| {text} |\n\n{text}\n", label="t", folder="x")
+    assert not CONTROL.search(made)
+    assert not re.search(
+        r"<(script|img|iframe|svg|style|object)|javascript:[^<]*['\"]|\son\w+\s*=(?=[^<]*>)",
+        re.sub(r">[^<]*<", "><", made),
+    )
+
+
+def test_samples_of_a_model_are_shown_as_text():
+    table = pd.DataFrame(
+        {
+            "prompt": [SCRIPT],
+            "before": [TERMINAL + "</div><b>"],
+            "after": ["<img src=x onerror=alert(1)>"],
+            "before_reward": [0.0],
+            "after_reward": [1.0],
+        }
+    )
+    interval = {"mean": 0.5, "low": 0.4, "high": 0.6}
+    numbers = {
+        "before": f"model{SCRIPT}",
+        "after": "m",
+        "gold": "oracle",
+        "win_rate": interval,
+        "reward_difference": interval,
+        "tie_rate": 0.0,
+    }
+    page = samples_page(table, numbers | {"prompts": 1, "characters": {"before": 1.0, "after": 1.0}})
+    assert "<script" not in page and "<img" not in page and "<b>" not in page and not CONTROL.search(page)
+    assert page.count("&lt;script&gt;") == 2 and "\\x1b]0;owned" in page
+
+
+# --- terminals ----------------------------------------------------------------------------------------------------
+
+
+@holds(st.text(max_size=40) | TEXT)
+def test_what_is_shown_commands_no_terminal_and_stays_readable(text):
+    made = shown(text)
+    assert not CONTROL.search(made)
+    assert CONTROL.sub("", text) == text or made != text
+    if not CONTROL.search(text):
+        assert visible(text) == text
+    made.encode()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InputError(f"row 3: unknown label {TERMINAL!r} {TERMINAL}"),
+        InputError([f"a{TERMINAL}", "b\nerror: forged"]),
+    ],
+)
+def test_a_message_about_a_strangers_text_is_plain(error, capsys):
+    with pytest.raises(SystemExit), plain_words():
+        raise error
+    said = capsys.readouterr().err
+    assert not CONTROL.search(said) and "\\x1b" in said
+    assert said.count("\nerror: ") + said.startswith("error: ") == len(error.problems)  # no forged line
+
+
+def test_a_traceback_about_a_strangers_text_is_plain(capsys):
+    try:
+        raise ZeroDivisionError(TERMINAL)
+    except ZeroDivisionError as error:
+        cli._say_traceback(type(error), error, error.__traceback__)
+    assert not CONTROL.search(capsys.readouterr().err)
+
+
+def test_a_message_about_a_file_of_ten_megabytes_is_short(tmp_path):
+    from cwpo.data.own import convert
+
+    file = tmp_path / "p.jsonl"
+    file.write_text('{"prompt": "' + "x" * 10_000_000)
+    with pytest.raises(InputError) as refused:
+        convert(str(file), tmp_path / "out.parquet")
+    assert len(str(refused.value)) < 500
+    assert len(shown("y" * 10_000_000)) < 5_000
+    assert np.char.count(shown("a\nb\nc"), "\n") == 2
