@@ -79,8 +79,9 @@ def _reproduce(cfg: DictConfig) -> list[str]:
 
     problems = _raised(lambda: experiments(cfg.experiment)) if cfg.experiment.strip() else []
     problems += _raised(lambda: seeds_of(cfg.experiment, OmegaConf.to_container(cfg).get("seeds")))  # type: ignore[union-attr]
-    if cfg.launcher is not None and cfg.launcher.strip() and cfg.launcher not in choices():
-        problems.append(f"launcher={cfg.launcher} is unknown; {nearest(cfg.launcher, choices())}")
+    launcher = cfg.get("launcher")  # preflight, which starts nothing, has none
+    if launcher is not None and launcher.strip() and launcher not in choices():
+        problems.append(f"launcher={launcher} is unknown; {nearest(launcher, choices())}")
     scales = sorted(path.stem for path in (CONF / "scale").glob("*.yaml"))
     if cfg.scale.strip() and cfg.scale not in scales:
         problems.append(f"scale={cfg.scale} is unknown; {nearest(cfg.scale, scales)}")

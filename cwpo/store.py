@@ -250,9 +250,12 @@ def git_commit() -> str:
     here = Path(__file__).parent
 
     def git(*args: str) -> str:
-        return subprocess.run(
-            ["git", *args], cwd=here, capture_output=True, text=True, check=True
-        ).stdout.strip()
+        for _ in range(3):
+            done = subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, check=False)
+            if done.returncode >= 0:
+                break  # below 0 it was killed, which says nothing about the code
+        done.check_returncode()
+        return done.stdout.strip()
 
     try:
         changed = git("status", "--porcelain", "--untracked-files=no", "--", "cwpo", "conf", "scripts")

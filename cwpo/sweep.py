@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -34,6 +36,7 @@ from cwpo.store import Store
 FIRST = ("pretrain", "train_gold", "prepare", "train_annotator")
 INTERRUPTS = {signal.SIGINT, signal.SIGTERM}
 TERMINATED = 128 + signal.SIGTERM
+GRACE = 1.0  # seconds in which a worker that was told to stop cleans up undisturbed
 
 
 @dataclass
@@ -43,6 +46,7 @@ class Worker:
     busy: bool = False
     stopped: bool = False
     ending: bool = False
+    told: float = -math.inf  # when it was last told to stop, in seconds of time.monotonic
 
 
 _worker = Worker()
@@ -188,7 +192,7 @@ def _interrupted(*_: object) -> None:
     """An idle worker only takes note: if it died, the pool would kill the others before they have cleaned up."""
     _worker.stopped = True
     if _worker.busy:
-        raise KeyboardInterrupt
+        _interrupt()
 
 
 def _terminated(*_: object) -> None:
@@ -196,7 +200,14 @@ def _terminated(*_: object) -> None:
     _worker.ending = True
     if not _worker.busy:
         os._exit(TERMINATED)
-    raise KeyboardInterrupt
+    _interrupt()
+
+
+def _interrupt() -> None:
+    """Leave the stage under way; told twice at once, by the system and by the parent, it is not disturbed in cleaning up."""
+    told, _worker.told = _worker.told, time.monotonic()
+    if _worker.told - told > GRACE:
+        raise KeyboardInterrupt
 
 
 def _work(node: Node, settings: Settings) -> bool:
