@@ -12,7 +12,6 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -129,9 +128,11 @@ def explain(error: Exception) -> str:
     if found:
         full = re.search(r"full_key: (\S+)", text)
         key = full.group(1) if full else found.group(1)
+        if "reference_type=Dict[" in text:  # of entries that anyone may add
+            return f"error: unknown key {key}; to add it write +{key}=..."
         schema = next(
             (kind for kind in COMMANDS.values() if kind.__name__ in text),
-            COMMANDS.get(Path(sys.argv[0]).stem, Config),  # of a key in a mapping the text names no class
+            Config,
         )
         return f"error: unknown key {key}; {_nearest_key(key, schema)}"
     found = re.search(r"Ambiguous value for argument '([^=]+)=([^']*)'", text)
@@ -166,12 +167,6 @@ def explain(error: Exception) -> str:
 def _nearest_key(key: str, schema: type) -> str:
     """The key that was meant where one is close, and the valid ones beside it."""
     parent, _, leaf = key.rpartition(".")
-    if parent in (
-        ("data.columns", "models", "reward_models", "gold.usd_per_million")
-        if schema is Config
-        else ("columns",)
-    ):
-        return f"to add it write +{key}=..."
     keys = sorted({*leaf_keys(schema), *(groups() if schema is Config else [])})
     same_leaf = [k for k in keys if k.split(".")[-1] == leaf]
     close = same_leaf[:3] or difflib.get_close_matches(key, keys, n=1)

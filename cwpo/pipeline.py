@@ -217,7 +217,7 @@ def arm(cfg: DictConfig, look: bool = True) -> dict[str, Node]:
 
 def wanted(nodes: Mapping[str, Node], until: str | None) -> list[Node]:
     """The nodes to run: all, or what `until` needs; a stage this arm does not have ends at the one before it."""
-    if until is None:
+    if until in (None, "evaluate"):  # the row of an arm also says how good its annotator is
         ends = [nodes[name] for name in ("assess", "evaluate") if name in nodes]
     else:
         names = [name for name in STAGES[: STAGES.index(until) + 1] if name in nodes]

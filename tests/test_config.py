@@ -306,6 +306,8 @@ def test_until_a_stage_the_arm_lacks_ends_before_it():
 def test_without_until_an_arm_ends_in_its_evaluation():
     (arm,) = expand([])
     assert {"assess", "evaluate"} <= {node.name for node in arm.run}
+    (same,) = expand(["until=evaluate"])
+    assert [node.name for node in same.run] == [node.name for node in arm.run]
     (human,) = expand(["method=human"])
     assert {"assess", "train_annotator", "annotate"} & {node.name for node in human.run} == set()
 
