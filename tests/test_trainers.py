@@ -340,6 +340,17 @@ def test_without_bos_an_empty_prompt_is_not_packed(tmp_path):
     assert not can_pack(tiny_model("llama"), encoded, pad_id=0)
 
 
+def test_a_model_that_cannot_share_prompts_is_told_once_and_trains_the_same(tmp_path, monkeypatch):
+    expected = losses(preference(tmp_path, pairs(4)))
+    monkeypatch.setattr("cwpo.training.preference.can_pack", lambda *_: False)
+    with pytest.warns(
+        UserWarning, match="LlamaForCausalLM cannot compute these pairs with their prompts shared"
+    ) as told:
+        trainer = preference(tmp_path, pairs(4))
+    assert len(told) == 1 and not trainer.data_collator.packed
+    assert close(losses(trainer), expected, rel=1e-5)
+
+
 # Runs
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Real
@@ -64,6 +65,12 @@ class PreferenceLoss(GlobalMeanTrainer):
         # Where training is distributed (even over one process) the model gets wrapped: its parts must not be called.
         alone = self.accelerator.distributed_type == DistributedType.NO and self.args.n_gpu <= 1
         packed = alone and can_pack(self.model, rows, pad_id)
+        if alone and not packed:
+            warnings.warn(
+                f"{type(self.model).__name__} cannot compute these pairs with their prompts shared; each response is computed "
+                "with a prompt of its own: the same result, slower",
+                stacklevel=3,
+            )
         return PairCollator(pad_id, floats=("weight", *REFERENCE), packed=packed)
 
     def count_rows(self, inputs: Mapping[str, Tensor]) -> int:
