@@ -47,7 +47,7 @@ def launch(stage: str, work: Work, how: str, processes: int, threads: int) -> Ma
     (folder / "job.json").write_text(json.dumps(_job(stage, work, how)), encoding="utf-8")
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command(folder / "job.json", how, processes),
+            [*command(folder / "job.json", how, processes)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -31,6 +31,8 @@ def cfg(**changes):
         repeats=1,
         scaling=False,
         annotation=[],
+        curve=[],
+        curve_steps=2,
         threads=1,
         device="cpu",
         data=None,
@@ -88,7 +90,7 @@ def test_exponent_of_a_power_law():
 
 def test_useful_tokens_count_prompt_once(tmp_path):
     workload = WORKLOADS["toy"]
-    job, tokens = measure._set_up(workload, cfg(), tmp_path, 3)
+    job, tokens = measure.set_up(workload, cfg(), tmp_path, 3)
     pairs = json.loads(Path(job["pairs"]).read_text())
     tokenizer = load_tokenizer(job["model"])
     count = sum(
@@ -101,8 +103,8 @@ def test_useful_tokens_count_prompt_once(tmp_path):
 def test_sides_agree_on_the_losses(tmp_path):
     pytest.importorskip("trl")
     workload = WORKLOADS["toy"]
-    job, _ = measure._set_up(workload, cfg(), tmp_path, 4)
-    assert sides.losses_agree(job | {"lora": False}) < measure.AGREE
+    job, _ = measure.set_up(workload, cfg(), tmp_path, 4)
+    assert sides.losses_agree(job | {"lora": False, "side": "losses"}) < measure.AGREE
 
 
 def test_cwpo_side_is_preference_trainer_with_weight_one(tmp_path):
@@ -116,6 +118,7 @@ def test_cwpo_side_is_preference_trainer_with_weight_one(tmp_path):
         "device": "cpu",
         "dtype": "float32",
         "token_budget": 128,
+        "side": "cwpo",
     }
     trainer = sides.cwpo_trainer(job, load_policy(tmp_path / "model"), pairs)
     assert (trainer.objective, trainer.beta) == ("dpo", sides.BETA)
@@ -189,8 +192,8 @@ def test_annotation_table_has_distinct_ids_and_any_size(tmp_path):
 
 
 def test_annotation_is_measured_in_a_process_of_its_own():
-    table = annotation.annotation(cfg(annotation=[64, 128]), lambda text: None)
-    assert table["pairs"].tolist() == [64, 128]
+    table = annotation.annotation(cfg(annotation=[64]), lambda text: None)
+    assert table["pairs"].tolist() == [64]
     assert (table["seconds"] > 0).all() and (table["peak_memory_mb"] > 50).all()
 
 
