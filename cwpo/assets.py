@@ -49,7 +49,7 @@ class Asset:
         how = f"its revision is {self.given}, which can move" if self.given else "no commit is locked for it"
         own = f" set {self.revision_key}=<40 hex digits>," if self.revision_key else ""
         return (
-            f"{self.key}={self.id} is not pinned: {how}; enter its commit into conf/{LOCK.name} with {COMMAND} where there is a "
+            f"{self.key}={self.id} is not pinned: {how}, nor is it a folder here; enter its commit into conf/{LOCK.name} with {COMMAND} where there is a "
             f"network,{own} or allow_unpinned=true"
         )
 

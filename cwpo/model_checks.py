@@ -17,7 +17,7 @@ def gold_problems(cfg: DictConfig) -> list[str]:
     """Whether gold knows the data, and has what it needs."""
     name, source = cfg.gold.name, cfg.data.source
     own = "gold=trained, or gold=huggingface gold.path=<reward model>"
-    if name in SYNTHETIC_GOLDS and source != "world":
+    if name in SYNTHETIC_GOLDS and source in ("hub", "jsonl"):  # any other is told as unknown
         return [
             f"gold={name} knows only the synthetic world, but data={cfg.data.name} comes from {source}; use {own}"
         ]

@@ -182,6 +182,7 @@ def _start_worker(threads: int) -> None:
     signal.signal(signal.SIGINT, _interrupted)  # ignored in what a script starts in the background
     signal.signal(signal.SIGTERM, _terminated)  # a batch system's to all processes, or the pool's
     signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
+    sys.unraisablehook = _unraisable
     threading.Thread(target=_end_with_parent, daemon=True).start()
     use_threads(threads)
     quiet_libraries()
@@ -208,6 +209,15 @@ def _interrupt() -> None:
     told, _worker.told = _worker.told, time.monotonic()
     if _worker.told - told > GRACE:
         raise KeyboardInterrupt
+
+
+def _unraisable(lost: Any) -> None:
+    """An interrupt that came while an object was being deleted, where Python drops what is raised, comes again."""
+    if lost.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(lost)
+        return
+    _worker.told = -math.inf
+    threading.Timer(0.01, signal.raise_signal, [signal.SIGINT]).start()
 
 
 def _work(node: Node, settings: Settings) -> bool:

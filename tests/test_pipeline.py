@@ -3,13 +3,17 @@
 import dataclasses
 import json
 import multiprocessing
+import os
+import signal
+import sys
+import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from conftest import SMOKE
 
-from cwpo import pipeline
+from cwpo import pipeline, sweep
 from cwpo.pipeline import Settings
 from cwpo.plan import Arm, expand, make_plan
 from cwpo.store import Store
@@ -269,3 +273,35 @@ def test_an_empty_selection_is_one_clear_error(finished, store):
     )
     with pytest.raises(InputError, match=r"threshold=0\.999 keeps 0 of 84 pairs; lower the threshold"):
         run(made)
+
+
+class InterruptedInDel:
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)  # the handler runs here, where what it raises is dropped
+
+
+def _delete_and_wait() -> None:
+    broken = InterruptedInDel()
+    del broken
+    time.sleep(10)
+
+
+def test_an_interrupt_that_python_drops_comes_again(monkeypatch, capfd):
+    monkeypatch.setattr(sweep, "_worker", sweep.Worker(busy=True))
+    monkeypatch.setattr(sys, "unraisablehook", sweep._unraisable)
+    before = signal.signal(signal.SIGINT, sweep._interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            _delete_and_wait()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_told_twice_at_once_a_worker_is_interrupted_once(monkeypatch):
+    monkeypatch.setattr(sweep, "_worker", sweep.Worker(busy=True))
+    with pytest.raises(KeyboardInterrupt):
+        sweep._interrupted()
+    sweep._terminated()
+    assert sweep._worker.stopped and sweep._worker.ending
