@@ -43,9 +43,10 @@ def test_people_agree_with_gold_as_in_the_literature_on_every_data_set(facts):
 
 
 @pytest.mark.slow
-def test_accuracy_rises_with_the_labels(facts):
+def test_accuracy_rises_with_the_labels_and_flattens(facts):
+    """From 10 to 30 % it rises; from 30 to 50 % no steeper, and at most within what 9,000 pairs can tell it falls."""
     by_fraction = facts.groupby("fraction")["accuracy_human"].mean()
-    assert by_fraction[0.1] < by_fraction[0.3] < by_fraction[0.5]
-    assert (
-        by_fraction[0.5] - by_fraction[0.3] < by_fraction[0.3] - by_fraction[0.1] + 0.01
-    )  # no steeper later
+    error = (0.25 / 9000) ** 0.5
+    assert by_fraction[0.1] + 2 * error < by_fraction[0.3]
+    later = by_fraction[0.5] - by_fraction[0.3]
+    assert -2 * error < later < by_fraction[0.3] - by_fraction[0.1] + 0.01
