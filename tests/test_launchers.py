@@ -165,11 +165,7 @@ def test_joblib_runs_stages_and_hands_on_errors(tmp_path):
 @needs("submitit")
 @pytest.mark.slow
 def test_six_arms_by_submitit_on_this_machine(tmp_path):
-    words = ["hydra/launcher=submitit_local", "method=human,cw_po", "seed=0"]
-    said = sweep(tmp_path, *words)
-    assert said
-    arms = expand([*TINY, "method=human,cw_po", "seed=0"])
-    assert set(manifests(tmp_path / "store")) == {node.key for node in distinct(arms)}
+    check_sweep(tmp_path, sweep(tmp_path, "hydra/launcher=submitit_local"))
 
 
 @needs("submitit")
