@@ -1,5 +1,7 @@
 """What a process runs on: threads, device, quiet libraries. None of it enters a stage's key."""
 
+import ctypes
+import functools
 import gc
 import os
 import resource
@@ -10,6 +12,7 @@ from contextlib import contextmanager
 from cwpo.errors import InputError
 
 PRECISIONS = ("float32", "bfloat16")
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 STAND_IN = "adamw_torch"  # for optimisers of bitsandbytes
 
 
@@ -20,6 +23,19 @@ def use_threads(threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
+    keep_freed_memory()
+
+
+def keep_freed_memory() -> None:
+    """Let glibc hand freed blocks out again, where there is glibc.
+
+    By default it gives large ones back to the system and gets them back page by page, filled with zeros: a fifth of the
+    time of training a model of 10^8 parameters on CPUs, whose every step takes and frees the same blocks.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(M_MMAP_MAX, 0)
 
 
 def quiet_libraries() -> None:
@@ -34,11 +50,16 @@ def quiet_libraries() -> None:
     datasets.disable_progress_bars()
 
 
-def spare_collector() -> None:
-    """Take what is loaded out of the garbage collector's sight: every training ends with a full collection."""
-    import accelerate  # noqa: F401
-    import transformers.trainer  # noqa: F401
+def stay_loaded() -> None:
+    """For a process that trains many small models: nothing loaded is collected or searched for again.
 
+    Every training ends with a full collection of garbage.
+    """
+    import transformers.trainer  # noqa: F401
+    from accelerate import accelerator, optimizer
+
+    for module in (accelerator, optimizer):  # searched for on disk in every step, of which many here take 5 ms
+        module.is_lomo_available = functools.cache(module.is_lomo_available)
     gc.collect()
     gc.freeze()
 

@@ -26,7 +26,7 @@ from cwpo.runtime import (
     needs_bitsandbytes,
     pick_device,
     quiet_libraries,
-    spare_collector,
+    stay_loaded,
     stand_in,
     use_threads,
 )
@@ -186,7 +186,7 @@ def _start_worker(threads: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     use_threads(threads)
     quiet_libraries()
-    spare_collector()
+    stay_loaded()
 
 
 def _interrupted(*_: object) -> None:

@@ -23,21 +23,45 @@ def pair(prompt, chosen, rejected):
     }
 
 
+EXAMPLE = [pair([1, 7], [5, 9], [6, 9]), pair([3], [9], [4, 9])]
+
+
 def test_worked_example():
-    batch = pack_pairs([pair([1, 7], [5, 9], [6, 9])], pad_id=0)
-    assert batch["packed_ids"][0, :6].tolist() == [1, 7, 5, 9, 6, 9]
-    assert batch["position_ids"][0, :6].tolist() == [0, 1, 2, 3, 2, 3]
-    assert batch["predictor"].tolist() == [1, 2, 1, 4]
-    assert batch["target"].tolist() == [5, 9, 6, 9]
-    assert batch["sequence"].tolist() == [0, 0, 1, 1]
-    assert batch["attention"][0, 0, :6, :6].int().tolist() == [
-        [1, 0, 0, 0, 0, 0],
-        [1, 1, 0, 0, 0, 0],
-        [1, 1, 1, 0, 0, 0],
-        [1, 1, 1, 1, 0, 0],
-        [1, 1, 0, 0, 1, 0],
-        [1, 1, 0, 0, 1, 1],
+    batch = pack_pairs(EXAMPLE)
+    assert batch["packed_ids"].tolist() == [[1, 7, 5, 9, 6, 9, 3, 9, 4, 9]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 2, 3, 0, 1, 1, 2]]
+    assert batch["slot"].tolist() == batch["token"][:10].tolist() == list(range(10))
+    assert batch["predictor"].tolist() == [1, 2, 1, 4, 6, 6, 8]
+    assert batch["target"].tolist() == [5, 9, 6, 9, 9, 4, 9]
+    assert batch["sequence"].tolist() == [0, 0, 2, 2, 1, 3, 3]
+    assert batch["attention"].shape == (1, 1, 32, 32)
+    assert batch["attention"][0, 0, :10, :10].int().tolist() == [
+        [1, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0, 0, 0, 0, 0],
+        [1, 1, 1, 0, 0, 0, 0, 0, 0, 0],
+        [1, 1, 1, 1, 0, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 1, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 1, 1, 0, 0, 0, 0],
+        [0, 0, 0, 0, 0, 0, 1, 0, 0, 0],
+        [0, 0, 0, 0, 0, 0, 1, 1, 0, 0],
+        [0, 0, 0, 0, 0, 0, 1, 0, 1, 0],
+        [0, 0, 0, 0, 0, 0, 1, 0, 1, 1],
     ]
+
+
+def test_full_rows_stay_rows():
+    batch = pack_pairs(EXAMPLE, full=10 / 32)
+    assert batch["packed_ids"][0, :10].tolist() == [1, 7, 5, 9, 6, 9, 3, 9, 4, 9]
+    assert batch["packed_ids"].shape == batch["position_ids"].shape == (1, 32) and "slot" not in batch
+    assert batch["predictor"].tolist() == [1, 2, 1, 4, 6, 6, 8]
+
+
+def test_rows_are_filled_again_from_the_line():
+    pairs = [pair([1] * 10, [5, 2], [6, 2]), pair([3] * 20, [7, 2], [8, 2]), pair([4] * 12, [2], [9, 2])]
+    batch = pack_pairs(pairs)
+    rows = batch["packed_ids"][0][batch["token"]].view(2, 32)
+    assert rows[:, :24].tolist() == [[3] * 20 + [7, 2, 8, 2], [4] * 12 + [2, 9, 2] + [1] * 9]
+    assert batch["packed_ids"].shape == (1, 53) and batch["slot"].tolist()[:14] == list(range(47, 61))
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=30))
@@ -60,8 +84,9 @@ def random_pairs(count=9):
     return [pair(ids(3 + i % 4), [*ids(1 + i % 5), 2], [*ids(1 + (2 * i) % 3), 2]) for i in range(count)]
 
 
+@pytest.mark.parametrize("full", [0.0, 2.0], ids=["rows", "line"])
 @pytest.mark.parametrize("name", ["opt-32x2", "qwen2-32x2", "llama-32x2"])
-def test_log_probs_and_gradients_equal_plain_sequences(name):
+def test_log_probs_and_gradients_equal_plain_sequences(name, full):
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(0)
@@ -71,7 +96,7 @@ def test_log_probs_and_gradients_equal_plain_sequences(name):
     coefficients = torch.linspace(-1, 1, 2 * len(pairs))
     results = []
     for packed in (False, True):
-        batch = PairCollator(0, packed=packed)(pairs)
+        batch = pack_pairs(pairs, full) if packed else PairCollator(0)(pairs)
         logps = packed_logps(model, batch) if packed else response_logps(model, **batch)
         model.zero_grad()
         (coefficients * logps).sum().backward()

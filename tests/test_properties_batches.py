@@ -85,13 +85,16 @@ def test_padded_batches_hold_every_token_and_learn_from_responses_only(triples):
             assert (mask.int().diff() <= 0).all()  # padding is on the right
 
 
-@holds(PAIRS)
-def test_packed_pairs_see_what_two_plain_sequences_see(triples):
+@holds(PAIRS, st.sampled_from([0.0, 2.0]))
+def test_packed_pairs_see_what_two_plain_sequences_see(triples, full):
     """From every response token back: the tokens its predictor may look at, in the order of their positions, are its prefix."""
-    batch = pack_pairs([row(*triple) for triple in triples], pad_id=0)
-    width = batch["packed_ids"].shape[1]
+    batch = pack_pairs([row(*triple) for triple in triples], full)
     ids, positions = batch["packed_ids"].flatten(), batch["position_ids"].flatten()
     seen = batch["attention"][:, 0]
+    width = seen.shape[-1]
+    slot = batch.get("slot", torch.arange(len(ids)))
+    token = batch.get("token", torch.arange(len(ids)))
+    assert token[slot].tolist() == list(range(len(ids)))
     for number in range(2 * len(triples)):
         prompt, chosen, rejected = triples[number % len(triples)]
         whole = [*prompt, *(chosen if number < len(triples) else rejected), 2]
@@ -99,8 +102,8 @@ def test_packed_pairs_see_what_two_plain_sequences_see(triples):
         assert batch["target"][places].tolist() == whole[len(prompt) :]
         for step, place in enumerate(places):
             at = int(batch["predictor"][place])
-            line, column = divmod(at, width)
-            visible = line * width + seen[line, column].nonzero().flatten()
+            line, column = divmod(int(slot[at]), width)
+            visible = token[line * width + seen[line, column].nonzero().flatten()]
             order = positions[visible].argsort()
             assert positions[visible][order].tolist() == list(range(len(prompt) + step))
             assert ids[visible][order].tolist() == whole[: len(prompt) + step]

@@ -39,7 +39,7 @@ def _continued(
         responses = [response.strip() for response in responses]
     eos = tokenizer.eos_token_id
     encoded = []
-    tails = tokenizer(list(responses), add_special_tokens=False)["input_ids"] if responses else []
+    tails = _token_ids(tokenizer, responses, add_special_tokens=False)
     for head, tail in zip(heads, tails, strict=True):
         while tail and tail[-1] == eos:  # a response whose text already ends in the EOS token
             tail = tail[:-1]
@@ -55,10 +55,17 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -
     """
     if reads_chat(tokenizer):
         texts = [chat_text(tokenizer, turns(prompt), add_generation_prompt=True) for prompt in prompts]
-        return tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+        return _token_ids(tokenizer, texts, add_special_tokens=False)
     eos = tokenizer.eos_token_id
-    ids = tokenizer(list(prompts))["input_ids"] if prompts else []
+    ids = _token_ids(tokenizer, prompts)
     return [row[:-1] if len(row) > 1 and row[-1] == eos else row for row in ids]
+
+
+def _token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], **options: Any) -> list[list[int]]:
+    """Token ids of each text; those that occur again, as prompts do, are tokenised once and share a list."""
+    distinct = list(dict.fromkeys(texts))
+    ids = dict(zip(distinct, tokenizer(distinct, **options)["input_ids"], strict=True)) if distinct else {}
+    return [ids[text] for text in texts]
 
 
 def reads_chat(tokenizer: Any) -> bool:
@@ -172,7 +179,7 @@ class PairCollator:
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if self.packed:
-            return pack_pairs(rows, self.pad_id) | self._numbers(rows) | _names(rows)
+            return pack_pairs(rows) | self._numbers(rows) | _names(rows)
         sequences = [(row["chosen_ids"], row["chosen_start"]) for row in rows]
         sequences += [(row["rejected_ids"], row["rejected_start"]) for row in rows]
         return collate_sequences(sequences, self.pad_id) | self._numbers(rows) | _names(rows)

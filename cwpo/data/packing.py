@@ -1,7 +1,7 @@
-"""Pairs as packed rows: prompt | chosen | rejected, the prompt once, several pairs to a row.
+"""Packed pairs: prompt | chosen | rejected of one pair after the other, the prompt once.
 
 The rejected response sees the prompt but not the chosen one, both continue the prompt's positions, and no pair sees
-another: the log-probs are those of two plain sequences.
+another: the log-probs are those of two plain sequences. For attention the pairs lie in rows, short ones side by side.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 ROW_TOKENS = 32  # short pairs share rows of about so many tokens: wider ones waste attention, narrower ones are padding
+FULL = 0.9  # rows filled less than this are laid as a line outside attention: laying costs about as much as 10 % padding
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,14 @@ def fill_rows(lengths: Sequence[int], width: int) -> tuple[list[Place], int]:
     return places, len(used)
 
 
-def pack_pairs(pairs: Sequence[Mapping[str, Any]], pad_id: int) -> dict[str, Tensor]:
-    """Packed rows of pairs that share their prompt (chosen_ids, rejected_ids, chosen_start as encode_pairs gives them).
+def pack_pairs(pairs: Sequence[Mapping[str, Any]], full: float = FULL) -> dict[str, Tensor]:
+    """Pairs that share their prompt (chosen_ids, rejected_ids, chosen_start as encode_pairs gives them), packed.
 
-    Returns packed_ids and position_ids (R, W); attention (R, 1, W, W), True where a query may look; and, for each of the
-    M response tokens, `predictor` (its index among the R * W positions), `target` (its id) and `sequence` (which of the
-    2 B sequences it belongs to: chosen 0..B-1, then rejected).
+    Returns `attention` (R, 1, W, W) over rows, True where a query may look; packed_ids and position_ids, (R, W) where the
+    rows are filled to at least `full`, else as one line (1, T) without padding, with `slot` (T,), each token's place among
+    the R * W, and `token` (R * W,), the token at each place (0 where there is none); and, for each of the M response
+    tokens, `predictor` (its index among all positions), `target` (its id) and `sequence` (which of the 2 B sequences it
+    belongs to: chosen 0..B-1, then rejected).
 
     One pair with prompt [1, 7], chosen [5, 9] and rejected [6, 9] becomes packed_ids [[1, 7, 5, 9, 6, 9]], position_ids
     [[0, 1, 2, 3, 2, 3]], predictor [1, 2, 1, 4], target [5, 9, 6, 9], sequence [0, 0, 1, 1].
@@ -52,29 +55,33 @@ def pack_pairs(pairs: Sequence[Mapping[str, Any]], pad_id: int) -> dict[str, Ten
     start, chosen, whole = (np.array(sizes) for sizes in zip(*map(_sizes, pairs), strict=True))
     width = max(ROW_TOKENS, int(whole.max()))
     places, rows = fill_rows(whole.tolist(), width)
-    first = np.array([place.row * width + place.column for place in places])
-    # One entry per token of any pair: its pair, how far into it, and where that lies among the rows laid out flat.
+    # One entry per token of any pair: its pair, how far into it, and where it lies among the rows.
     pair = np.repeat(np.arange(len(pairs)), whole)
-    within = np.arange(len(pair)) - np.repeat(whole.cumsum() - whole, whole)
-    at = first[pair] + within
+    within = np.arange(len(pair)) - (whole.cumsum() - whole)[pair]
+    slot = np.array([place.row * width + place.column for place in places])[pair] + within
     is_rejected = within >= chosen[pair]
-    token = np.fromiter(chain.from_iterable(map(_tokens, pairs)), np.int64, len(pair))
-    ids, positions, block = np.full(rows * width, pad_id), *np.zeros((2, rows * width), np.int64)
-    ids[at] = token
-    positions[at] = within - is_rejected * (chosen - start)[pair]
-    # 0 marks padding; pair i has the blocks 3 i + 1 (prompt), 3 i + 2 (chosen), 3 i + 3 (rejected).
-    block[at] = 3 * pair + 1 + (within >= start[pair]) + is_rejected
-    predictor = at - 1
-    begins_rejected = within == chosen[pair]
-    predictor[begins_rejected] = (first + start - 1)[pair[begins_rejected]]
     of_response = within >= start[pair]
-    kept = attention_blocks(block.reshape(rows, width))
-    return {
-        "packed_ids": torch.from_numpy(ids).view(rows, width),
-        "position_ids": torch.from_numpy(positions).view(rows, width),
-        "attention": torch.from_numpy(kept)[:, None],
+    # 0 marks padding; pair i has the blocks 3 i + 1 (prompt), 3 i + 2 (chosen), 3 i + 3 (rejected).
+    block = np.zeros(rows * width, np.int64)
+    block[slot] = 3 * pair + 1 + of_response + is_rejected
+    packed = {"attention": torch.from_numpy(attention_blocks(block.reshape(rows, width)))[:, None]}
+    at, shape = slot, (rows, width)
+    if len(pair) < full * rows * width:
+        at, shape = np.arange(len(pair)), (1, len(pair))
+        token = np.zeros(rows * width, np.int64)
+        token[slot] = at
+        packed |= {"slot": torch.from_numpy(slot), "token": torch.from_numpy(token)}
+    ids, positions = np.zeros((2, *shape), np.int64)
+    tokens = np.fromiter(chain.from_iterable(map(_tokens, pairs)), np.int64, len(pair))
+    ids.flat[at] = tokens
+    skipped = (chosen - start)[pair]  # tokens of the chosen response, which the rejected one does not see
+    positions.flat[at] = within - is_rejected * skipped
+    predictor = at - 1 - (within == chosen[pair]) * skipped
+    return packed | {
+        "packed_ids": torch.from_numpy(ids),
+        "position_ids": torch.from_numpy(positions),
         "predictor": torch.from_numpy(predictor[of_response]),
-        "target": torch.from_numpy(token[of_response]),
+        "target": torch.from_numpy(tokens[of_response]),
         "sequence": torch.from_numpy((pair + len(pairs) * is_rejected)[of_response]),
     }
 

@@ -1,4 +1,4 @@
-"""Sequence log-probs of packed pairs: one forward pass over rows of prompt | chosen | rejected."""
+"""Sequence log-probs of packed pairs: one forward pass over prompt | chosen | rejected, pair after pair."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from torch.utils.checkpoint import checkpoint
 from cwpo.data.batching import PairCollator, collate_sequences
 from cwpo.data.packing import pack_pairs
 from cwpo.models.logprobs import response_logps, score_sequences, scoring_batches
+from cwpo.models.row_attention import Rows, attend_in_rows
 
 LOGITS = 2**26  # at most so many logits at a time: 256 MiB in float32
+LINE = 2.0  # rows are never so full: what takes a line takes rows too
 TOLERANCE = 1e-4  # relative, in float32; a model that ignores the mask is off by far more
 
 
@@ -23,7 +25,7 @@ def packed_logps(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
 
     The LM head runs on the positions that predict a response token only, in chunks.
     """
-    backbone, head = _parts(model)
+    inner, backbone, head = _parts(model)
     allowed = batch["attention"]
     kind = allowed.device.type
     autocast = torch.is_autocast_enabled(kind)  # the mask must be of the dtype that attention is computed in
@@ -31,11 +33,16 @@ def packed_logps(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill(
         ~allowed, torch.finfo(dtype).min
     )
+    line = {}
+    if "slot" in batch:
+        attend_in_rows(inner)
+        line["rows"] = Rows(batch["slot"], batch["token"], len(allowed))
     hidden = backbone(
         input_ids=batch["packed_ids"],
         position_ids=batch["position_ids"],
         attention_mask=mask,
         use_cache=False,
+        **line,
     ).last_hidden_state
     losses = token_losses(head, hidden.flatten(0, 1)[batch["predictor"]], batch["target"])
     count = int(batch["sequence"].max()) + 1
@@ -104,7 +111,7 @@ def can_pack(model: nn.Module, pairs: Sequence[Mapping[str, Any]], pad_id: int) 
     model.eval()
     try:
         with torch.autocast(device.type, enabled=False):  # bfloat16 would blur the difference
-            packed = packed_logps(model, {k: v.to(device) for k, v in pack_pairs(sample, pad_id).items()})
+            packed = packed_logps(model, {k: v.to(device) for k, v in pack_pairs(sample, full=LINE).items()})
             rows = [(p[f"{side}_ids"], p[f"{side}_start"]) for side in ("chosen", "rejected") for p in sample]
             plain = response_logps(
                 model, **{k: v.to(device) for k, v in collate_sequences(rows, pad_id).items()}
@@ -116,7 +123,7 @@ def can_pack(model: nn.Module, pairs: Sequence[Mapping[str, Any]], pad_id: int) 
     return bool(torch.allclose(packed, plain, rtol=TOLERANCE, atol=TOLERANCE))
 
 
-def _parts(model: nn.Module) -> tuple[nn.Module, nn.Module]:
-    """The backbone that gives hidden states, and the LM head; through PEFT adapters too."""
+def _parts(model: nn.Module) -> tuple[nn.Module, nn.Module, nn.Module]:
+    """The model without PEFT adapters' wrapping, its backbone that gives hidden states, and its LM head."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return inner.base_model, inner.get_output_embeddings()
+    return inner, inner.base_model, inner.get_output_embeddings()

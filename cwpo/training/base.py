@@ -107,6 +107,12 @@ class GlobalMeanTrainer(Trainer):
         parts = (part for batch in batch_samples for part in _parts(batch))
         self._pairs = [pair_id for part in parts for pair_id in part.get("pair_id", [])]
 
+    def _clip_grad_norm(self, model: torch.nn.Module) -> Any:
+        if self.accelerator.distributed_type == DistributedType.NO and self.accelerator.scaler is None:
+            # what accelerate does after looking at every gradient's type, a tenth of a small step
+            return torch.nn.utils.clip_grad_norm_(model.parameters(), self.args.max_grad_norm)
+        return super()._clip_grad_norm(model)
+
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         scaled = self.accelerator.scaler is not None  # float16: steps with an infinite gradient are skipped
