@@ -103,10 +103,15 @@ def hub_assets(cfg: DictConfig) -> list[Asset]:
         ("online.reward_model", "online.reward_revision", "models", cfg.online.reward == "reward_model"),
         ("data.path", "data.revision", "datasets", cfg.data.source != "world"),
     ]
+
+    def value(key: str) -> Any:
+        group, _, name = key.partition(".")
+        return cfg[group][name]
+
     assets = [
-        Asset(key, revision_key, kind, path, OmegaConf.select(cfg, revision_key))
+        Asset(key, revision_key, kind, path, value(revision_key))
         for key, revision_key, kind, used in named
-        if used and is_hub_id(path := OmegaConf.select(cfg, key))
+        if used and is_hub_id(path := value(key))
     ]
     if cfg.labeled.other and cfg.data.source == "hub":
         path = published_path(cfg.labeled.other)

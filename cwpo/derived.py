@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from cwpo.assets import published_path, read_lock, settled
+from cwpo.assets import published_path, read_lock
 from cwpo.config import CONF, DataConfig
 
 WORLD = "world/"
@@ -16,13 +16,12 @@ SHOWN = ("gold", "paper_counts")  # of a data set, for people and other keys: no
 
 
 def derived_config(cfg: DictConfig, look: bool = True) -> dict[str, Any]:
-    """The configuration as plain containers, with what follows from it and without settings that nothing reads.
+    """A settled configuration as plain containers, with what follows from it and without settings that nothing reads.
 
     Added: world_version (None without the synthetic world), weak, strong, their revisions and strong_chat, holdout,
     tokenizers, max_tokens and context. With look=False the last three leave the models' own limits out, and no checkpoint
     is looked at.
     """
-    cfg = settled(cfg)
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     uses_world = cfg.data.source == "world" or any(
         m.startswith(WORLD) for m in (cfg.pair.weak, cfg.pair.strong)

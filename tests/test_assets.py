@@ -173,7 +173,7 @@ def test_the_pinned_revision_enters_the_stage_keys(lock, monkeypatch):
     from cwpo.pipeline import arm
 
     cfg = paper("data=harmless")
-    plain = derived_config(cfg)
+    plain = derived_config(settled(cfg))
     assert (
         plain["weak_revision"]
         == plain["strong_revision"]

@@ -33,7 +33,8 @@ from cwpo.errors import InputError
 from cwpo.models.policy import load_tokenizer
 from cwpo.store import git_commit, package_versions
 
-TRL = ("trl_default", "trl_best")
+TRL = ("trl_default", "trl_best", "trl_kept")
+TUNED = ("trl_best", "trl_kept")
 AGREE = 1e-4  # largest relative difference of the sides' losses
 
 
@@ -59,13 +60,13 @@ def compare(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
                     f"{name}: the sides' losses differ by {difference:.1e}, more than {AGREE:g}"
                 )
         micro = {}
-        if "trl_best" in sides:
+        if set(TUNED) & set(sides):
             tried = {
                 size: run_side(job | {"side": "trl_best", "micro": size})["seconds"]
                 for size in cfg.trl_micro
                 if size <= batch
             }
-            micro = {"trl_best": min(tried, key=lambda size: tried[size])}
+            micro = dict.fromkeys(TUNED, min(tried, key=lambda size: tried[size]))
             say(
                 f"{name}: TRL's micro-batches: " + ", ".join(f"{k} pairs {v:.1f} s" for k, v in tried.items())
             )

@@ -23,7 +23,7 @@ from transformers import (
 
 from cwpo.errors import InputError
 from cwpo.finite import listed
-from cwpo.runtime import optimizer_on
+from cwpo.runtime import keep_freed_memory, optimizer_on
 from cwpo.training.sharing import SharedLoader, is_filler
 
 FASTEST = {"adamw_torch": "adamw_torch_fused"}  # the same update in one pass over the parameters
@@ -55,6 +55,8 @@ class GlobalMeanTrainer(Trainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if self.args.device.type == "cpu":
+            keep_freed_memory()
         self.remove_callback(PrinterCallback)  # it prints every log; ours go to the tracker
         self._pairs: list[str] = []  # of the optimiser's step under way
         self._tr_loss: Tensor  # the sum of losses since the last log, while training
