@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -20,14 +21,19 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from cwpo.assets import settled
 from cwpo.commands import register
 from cwpo.config import CONF
+from cwpo.derived import derived_config
 from cwpo.errors import InputError
 from cwpo.leaf_checks import wrong_type
 from cwpo.manifest import StoreError, read_manifest
 from cwpo.pipeline import STAGES, Node, arm, wanted
+from cwpo.runtime import rare_collections
 from cwpo.store import Store
 from cwpo.validation import check_config
+
+NAMES_SEED = re.compile(r"\$\{[^}]*seed")  # an interpolation through which the seed reaches other keys
 
 
 @dataclass(frozen=True)
@@ -44,9 +50,12 @@ class Arm:
         return Arm.of_checked(cfg)
 
     @staticmethod
-    def of_checked(cfg: DictConfig, look: bool = True) -> Arm:
-        """The arm of a configuration that is known to be valid; without a look at its checkpoints it can only be counted."""
-        nodes = arm(cfg, look)
+    def of_checked(cfg: DictConfig, look: bool = True, plain: Mapping[str, Any] | None = None) -> Arm:
+        """The arm of a configuration that is known to be valid; without a look at its checkpoints it can only be counted.
+
+        `plain` is its derived_config, where that is known already.
+        """
+        nodes = arm(cfg, look, plain)
         return Arm(cfg, nodes, wanted(nodes, cfg.until))
 
     @property
@@ -62,12 +71,13 @@ def expand(overrides: Sequence[str], seeds: Sequence[int] | None = None, look: b
     """
     arms: dict[str, Arm] = {}
     problems: dict[str, None] = {}
-    for cfg, over_seeds in configurations(overrides, seeds):
-        try:
-            for made in _over_seeds(cfg(), over_seeds, look):
-                arms.setdefault(made.key, made)
-        except InputError as error:
-            problems |= dict.fromkeys(error.problems)
+    with rare_collections():
+        for cfg, over_seeds in configurations(overrides, seeds):
+            try:
+                for made in _over_seeds(cfg(), over_seeds, look):
+                    arms.setdefault(made.key, made)
+            except InputError as error:
+                problems |= dict.fromkeys(error.problems)
     if problems:
         raise InputError(list(problems))
     return list(arms.values())
@@ -120,12 +130,15 @@ def _points(cfg: DictConfig, values: Mapping[str, Sequence[Override]]) -> Iterat
 
 
 def _over_seeds(cfg: DictConfig, seeds: Sequence[Override], look: bool) -> Iterator[Arm]:
-    """The arm of every seed; but for the seed they are one configuration, checked once."""
+    """The arm of every seed; but for the seed they are one configuration, checked and read once."""
     configs = [with_values(cfg, [seed]) for seed in seeds] or [cfg]
     if look:
         check_config(min(configs, key=lambda c: c.seed), STAGES)
+    plain: dict[str, Any] | None = None
+    if seeds and not NAMES_SEED.search(str(OmegaConf.to_container(cfg))):
+        plain = derived_config(settled(configs[0]), look)
     for made in configs:
-        yield Arm.of_checked(made, look)
+        yield Arm.of_checked(made, look, plain and plain | {"seed": made.seed})
 
 
 @contextmanager
@@ -194,7 +207,9 @@ def _copied(cfg: DictConfig) -> DictConfig:
 
 
 def with_values(cfg: DictConfig, overrides: Sequence[Override]) -> DictConfig:
-    """A copy with plain values set. Composing is the slow part, and only groups need it."""
+    """A copy with plain values set, or the configuration itself without any. Only groups need composing, the slow part."""
+    if not overrides:
+        return cfg
     cfg = _copied(cfg)
     for override in overrides:
         try:

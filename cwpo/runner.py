@@ -22,6 +22,7 @@ from cwpo.levels import run_levels
 from cwpo.pipeline import Settings
 from cwpo.plan import Arm, expand, make_plan
 from cwpo.results import REWARD_COLUMNS, RUN_COLUMNS, RunRewards, read_rows
+from cwpo.runtime import rare_collections
 from cwpo.statistics import paired_difference, win_rate
 from cwpo.store import Store
 from cwpo.sweep import run_arms
@@ -237,8 +238,9 @@ def reproduce(cfg: Any) -> None:
     else:
         run_levels(together, settings, submit, "reproduce")
     store = Store(cfg.store)
-    for name, group in arms.items():
-        record(group, store, Path(cfg.results), experiment=name, whole=True)
+    with rare_collections():
+        for name, group in arms.items():
+            record(group, store, Path(cfg.results), experiment=name, whole=True)
     print("tables and figures:")
     for path in build_report(Path(cfg.results), cfg.scale):
         print(f"  {path}")
