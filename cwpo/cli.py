@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import difflib
 import functools
+import gc
 import os
 import re
 import signal
@@ -69,6 +71,7 @@ def entry(main: Callable[[], Any]) -> Callable[[], None]:
         os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of Hydra's own report and exit code 1
         sys.excepthook = _say_traceback
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: clean up, say how to go on
+        atexit.register(gc.freeze)  # no last search for garbage in what is about to go anyway
         with plain_words():
             refuse_code(sys.argv[1:])
             main()

@@ -127,16 +127,16 @@ class Settings:
         return Settings(cfg.store, cfg.device, cfg.threads, cfg.token_budget, cfg.name, wandb, **own)
 
 
-def arm(
-    cfg: DictConfig, look: bool = True, plain: Mapping[str, Any] | None = None
-) -> dict[str, Node]:
+def arm(cfg: DictConfig, look: bool = True, plain: Mapping[str, Any] | None = None) -> dict[str, Node]:
     """The nodes of one arm by name, in an order in which they can run. Arms on human labels have no annotator.
 
     With look=False no checkpoint is asked for its context length, and the keys are only good for counting. `plain` is the
-    derived_config of the settled configuration, where that is known already.
+    derived_config of a configuration that is settled as it is, where that is known already.
     """
-    cfg = settled(cfg)
-    plain = dict(plain or derived_config(cfg, look))
+    if plain is None:
+        cfg = settled(cfg)
+        plain = derived_config(cfg, look)
+    plain = dict(plain)
     nodes: dict[str, Node] = {}
 
     def add(name: str, stage: Stage, parents: Mapping[str, Node | None], **extra: Any) -> Node:

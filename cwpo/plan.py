@@ -53,7 +53,7 @@ class Arm:
     def of_checked(cfg: DictConfig, look: bool = True, plain: Mapping[str, Any] | None = None) -> Arm:
         """The arm of a configuration that is known to be valid; without a look at its checkpoints it can only be counted.
 
-        `plain` is its derived_config, where that is known already.
+        `plain` is its derived_config, where that is known already and nothing had to be settled.
         """
         nodes = arm(cfg, look, plain)
         return Arm(cfg, nodes, wanted(nodes, cfg.until))
@@ -135,8 +135,8 @@ def _over_seeds(cfg: DictConfig, seeds: Sequence[Override], look: bool) -> Itera
     if look:
         check_config(min(configs, key=lambda c: c.seed), STAGES)
     plain: dict[str, Any] | None = None
-    if seeds and not NAMES_SEED.search(str(OmegaConf.to_container(cfg))):
-        plain = derived_config(settled(configs[0]), look)
+    if settled(cfg) is cfg and not NAMES_SEED.search(str(OmegaConf.to_container(cfg))):
+        plain = derived_config(cfg, look)
     for made in configs:
         yield Arm.of_checked(made, look, plain and plain | {"seed": made.seed})
 

@@ -26,8 +26,8 @@ from cwpo.runtime import (
     needs_bitsandbytes,
     pick_device,
     quiet_libraries,
-    stay_loaded,
     stand_in,
+    stay_loaded,
     use_threads,
 )
 from cwpo.store import Store
