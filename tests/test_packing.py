@@ -107,6 +107,38 @@ def test_log_probs_and_gradients_equal_plain_sequences(name, full):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
+def test_gradient_checkpoints_compute_the_line_again_in_its_rows():
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(toy_config("qwen2-32x2", build_tokenizer())).train()
+    batch = pack_pairs(random_pairs())
+    assert "slot" in batch
+    gradients = []
+    for checkpointing in (False, True):
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+        model.zero_grad()
+        packed_logps(model, batch).sum().backward()
+        gradients.append([p.grad.clone() for p in model.parameters()])
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_a_model_that_has_attended_in_rows_is_saved_as_any_other(tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_config(toy_config("opt-32x1", build_tokenizer())).eval()
+    ids, mask = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 0]]), torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
+    before = model(ids, attention_mask=mask).logits
+    packed_logps(model, pack_pairs(random_pairs()))
+    torch.testing.assert_close(model(ids, attention_mask=mask).logits, before)
+    model.save_pretrained(tmp_path)
+    assert "cwpo" not in (tmp_path / "config.json").read_text()
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
+    torch.testing.assert_close(loaded(ids, attention_mask=mask).logits, before)
+
+
 @pytest.mark.parametrize("chunk", [1, 4, 7, 100])
 def test_the_chunked_head_equals_the_whole_one(chunk):
     torch.manual_seed(0)
