@@ -176,7 +176,9 @@ def _bars(table: pd.DataFrame, path: Path, device: str) -> Path:
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_yticks(range(len(workloads)), workloads)
     axes[0].invert_yaxis()
-    axes[0].legend(fontsize=8, loc="lower right", frameon=False)
+    figure.legend(
+        *axes[0].get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=4, frameon=False
+    )
     figure.suptitle(f"Medians on {device}", fontsize=9)
     figure.savefig(path, dpi=150)
     plt.close(figure)
