@@ -57,10 +57,8 @@ def stay_loaded() -> None:
     import transformers.trainer  # noqa: F401
     from accelerate import accelerator, optimizer
 
-    for module in (
-        accelerator,
-        optimizer,
-    ):  # searched for on disk in every step, of which many here take 5 ms
+    # searched for on disk in every step, of which many here take 5 ms
+    for module in (accelerator, optimizer):
         module.is_lomo_available = functools.cache(module.is_lomo_available)
     gc.collect()
     gc.freeze()

@@ -111,7 +111,7 @@ class GlobalMeanTrainer(Trainer):
 
     def _clip_grad_norm(self, model: torch.nn.Module) -> Any:
         if self.accelerator.distributed_type == DistributedType.NO and self.accelerator.scaler is None:
-            # what accelerate does after looking at every gradient's type, a tenth of a small step
+            # what accelerate does too, after looking at the type of every gradient
             return torch.nn.utils.clip_grad_norm_(model.parameters(), self.args.max_grad_norm)
         return super()._clip_grad_norm(model)
 
