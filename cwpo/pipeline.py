@@ -44,6 +44,7 @@ PATHS = (
     "reward_model",
     "prompt_file",
 )  # keys whose values may be local files or folders
+LOCAL = "content:"  # begins what stands in a key for a local path: a digest of the file or folder
 # Settings that came after stores existed -> the value at which all is done as before; at it they are no part of a key.
 LATER: dict[str, Any] = {
     **{f"data.{key}": value for key, value in PUBLISHED.items()},
@@ -142,7 +143,7 @@ def arm(cfg: DictConfig, look: bool = True, plain: Mapping[str, Any] | None = No
     def add(name: str, stage: Stage, parents: Mapping[str, Node | None], **extra: Any) -> Node:
         config = _slice(plain | extra, stage.reads)
         nodes[name] = Node(
-            name, stage, config, _hashed(config), {r: p for r, p in parents.items() if p is not None}
+            name, stage, config, hashed_config(config), {r: p for r, p in parents.items() if p is not None}
         )
         return nodes[name]
 
@@ -296,19 +297,19 @@ def _slice(plain: Mapping[str, Any], reads: tuple[str, ...]) -> dict[str, Any]:
     return part
 
 
-def _hashed(config: Any, path: str = "") -> Any:
+def hashed_config(config: Any, path: str = "") -> Any:
     """The slice, at the dotted `path`, as it enters the key: a local path is replaced by a digest of what lies there."""
     if isinstance(config, dict):
         parts = {name: (f"{path}.{name}" if path else name, value) for name, value in config.items()}
         hashed = {
-            name: _hashed(value, at)
+            name: hashed_config(value, at)
             for name, (at, value) in parts.items()
             if at not in UNHASHED and (at not in LATER or value != LATER[at])
         }
         # a group that a stage reads only later settings of is no part of the key either
         return {name: value for name, value in hashed.items() if value != {} or config[name] == {}}
     if isinstance(config, list):
-        return [_hashed(value, path) for value in config]
+        return [hashed_config(value, path) for value in config]
     if path.rpartition(".")[2] in PATHS and isinstance(config, str) and Path(config).expanduser().exists():
-        return f"content:{fingerprint(config)}"
+        return f"{LOCAL}{fingerprint(config)}"
     return config

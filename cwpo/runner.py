@@ -17,6 +17,7 @@ from cwpo.collect import metrics, record
 from cwpo.config import COMPARING_GOLDS, CONF
 from cwpo.errors import InputError
 from cwpo.forecast import hour_lines, level_lines
+from cwpo.kept import keep_arms, kept_arms
 from cwpo.launchers import CHOICE, SETTING, chosen, launcher
 from cwpo.levels import run_levels
 from cwpo.pipeline import Settings
@@ -229,15 +230,18 @@ def reproduce(cfg: Any) -> None:
         *cfg.overrides,
     ]
     seeds = seeds_of(cfg.experiment, cfg.seeds)
-    arms = {name: expand([f"experiment={name}", *common], seeds) for name in names}
+    store, command = Store(cfg.store), [names, common, seeds]
+    kept = kept_arms(store, command)
+    arms = kept or {name: expand([f"experiment={name}", *common], seeds) for name in names}
     together = [made for group in arms.values() for made in group]
     print(f"{', '.join(names)} at {cfg.scale} scale: {len(together)} arms", flush=True)
-    settings = Settings.of(together[0].cfg)
-    if submit is None:
-        run_arms(together, settings, jobs=cfg.jobs, title="reproduce")
-    else:
-        run_levels(together, settings, submit, "reproduce")
-    store = Store(cfg.store)
+    if kept is None:
+        settings = Settings.of(together[0].cfg)
+        if submit is None:
+            run_arms(together, settings, jobs=cfg.jobs, title="reproduce")
+        else:
+            run_levels(together, settings, submit, "reproduce")
+        keep_arms(store, command, arms)
     with rare_collections():
         for name, group in arms.items():
             record(group, store, Path(cfg.results), experiment=name, whole=True)

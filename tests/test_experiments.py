@@ -7,6 +7,7 @@ from omegaconf import OmegaConf
 
 from cwpo.collect import record
 from cwpo.config import CONF
+from cwpo.kept import keep_arms, kept_arms
 from cwpo.pipeline import Settings
 from cwpo.plan import expand
 from cwpo.report.build import build_report
@@ -44,6 +45,10 @@ def test_an_experiment_runs_to_its_rows(experiment, folder):
     assert len(rows) >= len(arms)
     assert set(rows.data) == {made.cfg.data.name for made in arms}
     assert all(path.is_file() for path in written)
+    keep_arms(store, experiment, {experiment: arms})
+    kept = kept_arms(store, experiment)[experiment]
+    again = record(kept, store, folder / "again", experiment=experiment, whole=True)
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in written]
 
 
 def test_the_report_shows_them_all(folder):

@@ -27,6 +27,7 @@ LAYERS = {
             "results",
             "plain",
             "finite",
+            "digests",
         ],
         0,
     ),
@@ -40,6 +41,7 @@ LAYERS = {
             "pipeline",
             "plan",
             "sweep",
+            "kept",
             "collect",
             "excerpts",
             "derived",
@@ -73,7 +75,18 @@ LAYERS = {
     "report": REPORT,
 }
 REPORT_MAY_IMPORT = {
-    *("errors", "config", "plain", "results", "statistics", "store", "runtime", "tracking", "report"),
+    *(
+        "errors",
+        "config",
+        "digests",
+        "plain",
+        "results",
+        "statistics",
+        "store",
+        "runtime",
+        "tracking",
+        "report",
+    ),
 }
 
 

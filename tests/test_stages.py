@@ -194,10 +194,10 @@ def test_equal_steps_stretch_the_epochs_only():
 
 
 def test_a_moved_data_file_is_the_same_data(tmp_path):
-    from cwpo.pipeline import _hashed
+    from cwpo.pipeline import hashed_config
 
     (tmp_path / "a.jsonl").write_text("{}")
     (tmp_path / "b.jsonl").write_text("{}")
-    assert _hashed({"data": {"path": str(tmp_path / "a.jsonl")}}) == _hashed(
+    assert hashed_config({"data": {"path": str(tmp_path / "a.jsonl")}}) == hashed_config(
         {"data": {"path": str(tmp_path / "b.jsonl")}}
     )

@@ -31,8 +31,9 @@ def fill_rows(lengths: Sequence[int], width: int) -> tuple[list[Place], int]:
     """Longest first, each into the first row with room: places in the given order, and the number of rows."""
     places: list[Place] = [Place(0, 0)] * len(lengths)
     used: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        row = next((r for r, taken in enumerate(used) if taken + lengths[index] <= width), len(used))
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
+        most = width - lengths[index]
+        row = next((r for r, taken in enumerate(used) if taken <= most), len(used))
         if row == len(used):
             used.append(0)
         places[index] = Place(row, used[row])
@@ -62,7 +63,7 @@ def pack_pairs(pairs: Sequence[Mapping[str, Any]], full: float = FULL) -> dict[s
     is_rejected = within >= chosen[pair]
     of_response = within >= start[pair]
     # 0 marks padding; pair i has the blocks 3 i + 1 (prompt), 3 i + 2 (chosen), 3 i + 3 (rejected).
-    block = np.zeros(rows * width, np.int64)
+    block = np.zeros(rows * width, np.int32)
     block[slot] = 3 * pair + 1 + of_response + is_rejected
     packed = {"attention": torch.from_numpy(attention_blocks(block.reshape(rows, width)))[:, None]}
     at, shape = slot, (rows, width)

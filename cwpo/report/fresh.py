@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import cwpo
+from cwpo.digests import code, digest
 
 STAMP = ".report.json"
 
@@ -18,7 +17,7 @@ def up_to_date(folder: Path, inputs: Iterable[Path]) -> list[Path] | None:
     try:
         last = json.loads(stamp.read_text(encoding="utf-8"))
         written = [folder / name for name in last["written"]]
-        same = last["inputs"] == _digest([*inputs, *_code()]) and last["output"] == _digest(written)
+        same = last["inputs"] == digest([*inputs, *code()]) and last["output"] == digest(written)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return written if same else None
@@ -27,21 +26,8 @@ def up_to_date(folder: Path, inputs: Iterable[Path]) -> list[Path] | None:
 def remember(folder: Path, inputs: Iterable[Path], written: Sequence[Path]) -> None:
     """Note what the report was made from and what it wrote; `written` lies in `folder`."""
     note = {
-        "inputs": _digest([*inputs, *_code()]),
-        "output": _digest(written),
+        "inputs": digest([*inputs, *code()]),
+        "output": digest(written),
         "written": [path.relative_to(folder).as_posix() for path in written],
     }
     (folder / STAMP).write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
-
-
-def _code() -> list[Path]:
-    return sorted(Path(cwpo.__file__).parent.rglob("*.py"))
-
-
-def _digest(paths: Iterable[Path]) -> str:
-    """Of names and bytes; a path that is no file counts as such."""
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(f"{path.name}\0".encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest() if path.is_file() else b"missing")
-    return digest.hexdigest()

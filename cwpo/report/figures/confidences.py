@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cwpo.report.collect import DATA_NAMES, Results, datasets
-from cwpo.report.figures.style import BLUE, GREY, ORANGE, figure, head, legend, save
+from cwpo.report.figures.style import BLUE, ORANGE, figure, head, legend, save
 from cwpo.report.models import label
 
 ENOUGH = 30  # fewer pairs in a bin give no accuracy worth a point
@@ -44,7 +44,7 @@ def figure7(results: Results, folder: Path) -> list[Path]:
                 lw=1,
                 label="labels that agree with gold",
             )
-            right.axhline(50, color=GREY, lw=0.6, ls=":")
+            right.axhline(50, color="black", lw=0.8, ls=":", label="chance, 50 %")
             right.set_ylim(30, 102)
             right.spines["right"].set_visible(True)
             centre = (bins["low"] + bins["high"]) / 2
@@ -58,7 +58,7 @@ def figure7(results: Results, folder: Path) -> list[Path]:
             axis.set_xlabel("confidence C")
         for axis in axes.flat[len(names) :]:
             axis.set_axis_off()
-        legend(fig, 2)
+        legend(fig, 3)
         seeds = ", ".join(map(str, sorted(set(table["seed"]))))
         head(
             fig,

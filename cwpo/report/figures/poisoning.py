@@ -27,7 +27,7 @@ def figure8(results: Results, folder: Path) -> list[Path]:
         for name, (title, color) in AGAINST.items():
             look = {"color": color, "label": f"disagreement {title}"}
             points(axis, shares, [_disagreement(cell, name) for cell in cells], name, **look)
-        axis.axhline(50, color="black", lw=0.6, ls=":")
+        axis.axhline(50, color="black", lw=0.8, ls=":", label="chance, 50 %")
         axis.set_xticks(shares)
         axis.set_xlabel("poisoned labels, %")
         axis.set_ylabel("disagreement, %")
