@@ -68,7 +68,7 @@ def test_tiny_lora_trains_the_way_of_the_gpu_workload():
     table = measure.compare("tiny_lora", cfg(), lambda text: None)
     assert len(table) == 1 and table["side"].item() == "cwpo"
     row = table.iloc[0]
-    assert row["pairs"] == 4 and row["useful_tokens"] > 4 * 3
+    assert row["pairs"] == 4 and row["batch_size"] == 2 and row["useful_tokens"] > 4 * 3
     assert row["tokens_per_second"] == pytest.approx(row["useful_tokens"] / row["seconds"])
     assert 0 < row["share_of_matmul_peak"] < 1
     assert row["loss"] == pytest.approx(0.6931, abs=0.05)  # the margins start at 0: ln 2
@@ -138,6 +138,7 @@ def runs(**sides_seconds):
                 "peak_memory_mb": memory,
                 "loss": 0.69,
                 "pairs": 32,
+                "batch_size": 16,
                 "useful_tokens": 600,
                 "tokens_per_second": 600 / seconds,
                 "share_of_matmul_peak": 0.5,
@@ -172,7 +173,7 @@ def test_report_of_all_parts(tmp_path):
     )
     report.write_report(tmp_path)
     text = (tmp_path / "benchmark.md").read_text()
-    assert "| hh | TRL, defaults | 32 | 1 | 9.00 | 4.50 |" in text
+    assert "| hh | TRL, defaults | 32 | 16 | 1 | 9.00 | 4.50 |" in text
     assert "power 1.00" in text
     assert text.index("| 100 |") < text.index("| 1,000 |")
     assert (tmp_path / "speed.png").stat().st_size > 10_000

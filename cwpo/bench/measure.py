@@ -35,6 +35,7 @@ from cwpo.store import git_commit, package_versions
 
 TRL = ("trl_default", "trl_best", "trl_kept")
 TUNED = ("trl_best", "trl_kept")
+SCALED = 1024  # pairs of the smallest training whose cost is set against its size: a second or so beside the start of any
 AGREE = 1e-4  # largest relative difference of the sides' losses
 
 
@@ -83,6 +84,7 @@ def compare(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
                 )
     table = pd.DataFrame(rows)
     table["pairs"] = cfg.pairs[name]
+    table["batch_size"] = batch
     table["useful_tokens"] = tokens["useful"]
     table["tokens_per_second"] = tokens["useful"] / table["seconds"]
     table["share_of_matmul_peak"] = tokens["operations"] / table["seconds"] / peak
@@ -95,7 +97,7 @@ def scaling(cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
     short = Lengths((3.5, 0.0), (3.0, 0.0))
     for axis, factors in (("pairs", (1, 4, 16)), ("prompt_tokens", (1, 2, 4, 8))):
         for factor in factors:
-            pairs = 64 * (factor if axis == "pairs" else 4)
+            pairs = SCALED * (factor if axis == "pairs" else 4)
             prompt = 33 * (1 if axis == "pairs" else factor)
             lengths = replace(short, prompt=(float(np.log(prompt)), 0.0))
             workload = Workload("opt", TINY, lengths, longest=2048)

@@ -90,12 +90,12 @@ def write_report(folder: Path) -> list[Path]:
             "Tokens are those of prompt, chosen and rejected response, each counted once. The last column is the share of the",
             "machine's matrix-multiply peak, measured in the same minutes, that the necessary operations make up.",
             "",
-            "| workload | side | pairs | runs | seconds | times cwpo's | tokens/s | peak MiB | cwpo's memory / theirs | of peak |",
-            "|---|---|---|---|---|---|---|---|---|---|",
+            "| workload | side | pairs | a step | runs | seconds | times cwpo's | tokens/s | peak MiB | cwpo's memory / theirs | of peak |",
+            "|---|---|---|---|---|---|---|---|---|---|---|",
         ]
-        counts = runs.groupby("workload")["pairs"].first()
+        sizes = runs.groupby("workload")[["pairs", "batch_size"]].first()
         lines += [
-            f"| {row.workload} | {NAMES[row.side]} | {counts[row.workload]} | {row.runs} | {row.seconds:.2f} | {row.times_slower:.2f} | "
+            f"| {row.workload} | {NAMES[row.side]} | {sizes.loc[row.workload, 'pairs']} | {sizes.loc[row.workload, 'batch_size']} | {row.runs} | {row.seconds:.2f} | {row.times_slower:.2f} | "
             f"{row.tokens_per_second:,.0f} | {row.peak_memory_mb:,.0f} | {row.memory_share:.0%} | {row.share_of_matmul_peak:.0%} |"
             for row in table.itertuples()
         ]
