@@ -9,7 +9,7 @@ from scipy import stats
 from tiny import EOS, FAMILIES, tiny_model, tiny_tokenizer
 from transformers import GenerationConfig
 
-from cwpo.models.generation import GumbelSampler, prompt_seed, sample_responses
+from cwpo.models.generation import GumbelSampler, gumbel, prompt_seed, sample_responses
 
 PROMPTS = ["tell me about bread", "ask", "ask me", "tell me about bridges is very good", "bread"]
 SEEDS = [prompt_seed(0, "sft", str(i)) for i in range(len(PROMPTS))]
@@ -35,6 +35,20 @@ class Fixed(torch.nn.Module):
 
     def generate(self, input_ids, max_new_tokens, **kwargs):
         return SimpleNamespace(sequences=torch.cat([input_ids, self.new[:, :max_new_tokens]], dim=1))
+
+
+def test_noise_is_what_each_generator_draws():
+    ours, numpys = ([np.random.Generator(np.random.Philox(seed)) for seed in (0, 1, 2)] for _ in range(2))
+    for _ in range(2):
+        np.testing.assert_allclose(gumbel(ours, 500), [g.gumbel(size=500) for g in numpys], rtol=1e-13)
+
+
+def test_noise_is_finite_at_the_ends_of_the_uniform_numbers():
+    def ends(out):
+        out[:] = 0.0, 1.0 - 2.0**-53
+
+    noise = gumbel([SimpleNamespace(random=ends)], 2)[0]
+    np.testing.assert_allclose(noise, [53 * np.log(2), -np.log(53 * np.log(2))])
 
 
 def test_a_sample_is_the_same_alone_and_in_any_batch(model):

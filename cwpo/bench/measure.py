@@ -128,9 +128,10 @@ def machine(cfg: Any) -> dict[str, Any]:
 
     cuda = cfg.device != "cpu" and torch.cuda.is_available()
     name = torch.cuda.get_device_name() if cuda else _processor()
+    threads = cfg.threads or os.cpu_count()
     versions = package_versions()
     return {
-        "device": f"{name}, {cfg.threads or os.cpu_count()} threads" if not cuda else name,
+        "device": name if cuda else f"{name}, {threads} thread{'s' * (threads != 1)}",
         "torch": versions["torch"],
         "transformers": versions["transformers"],
         "git_commit": git_commit(),

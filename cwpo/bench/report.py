@@ -99,7 +99,7 @@ def write_report(folder: Path) -> list[Path]:
             f"{row.tokens_per_second:,.0f} | {row.peak_memory_mb:,.0f} | {row.memory_share:.0%} | {row.share_of_matmul_peak:.0%} |"
             for row in table.itertuples()
         ]
-        written.append(_bars(table, folder / "speed.png", runs["device"].iloc[-1]))
+        written.append(_bars(table, folder / "speed.png", _devices(runs)))
     if (folder / "scaling.csv").is_file():
         sizes = pd.read_csv(folder / "scaling.csv")
         lines += ["", "## Cost against size", "", "cwpo alone, a two-layer model of width 64.", ""]
@@ -134,14 +134,20 @@ def write_report(folder: Path) -> list[Path]:
 
 
 def _machine(runs: pd.DataFrame) -> list[str]:
-    rows = runs[["device", "torch", "transformers", "git_commit"]].drop_duplicates()
+    """Where each workload ran, and with what."""
+    where = ["device", "torch", "transformers", "git_commit"]
     return [
-        f"{r.device}; torch {r.torch}, transformers {r.transformers}, commit {r.git_commit}."
-        for r in rows.itertuples()
+        f"{', '.join(part['workload'].unique())}: {device}; torch {torch}, transformers {transformers}, commit {commit}."
+        for (device, torch, transformers, commit), part in runs.groupby(where, sort=False)
     ] + [""]
 
 
-def _bars(table: pd.DataFrame, path: Path, device: str) -> Path:
+def _devices(runs: pd.DataFrame) -> str:
+    devices = runs.groupby("device", sort=False)["workload"].unique()
+    return "\n".join(f"{', '.join(names)}: {device}" for device, names in devices.items())
+
+
+def _bars(table: pd.DataFrame, path: Path, devices: str) -> Path:
     """Tokens a second of every workload and side, as a share of cwpo's, with the numbers on the bars."""
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
@@ -179,7 +185,7 @@ def _bars(table: pd.DataFrame, path: Path, device: str) -> Path:
     figure.legend(
         *axes[0].get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=4, frameon=False
     )
-    figure.suptitle(f"Medians on {device}", fontsize=9)
+    figure.suptitle(f"Medians. {devices}", fontsize=9)
     figure.savefig(path, dpi=150)
     plt.close(figure)
     return path

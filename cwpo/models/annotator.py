@@ -68,7 +68,7 @@ def score_responses(
     model: PreTrainedModel,
     rows: Sequence[tuple[Sequence[int], int]],
     pad_id: int,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     token_budget: int | None = None,
 ) -> Tensor:
     """response_scores of (ids, start) rows without gradients, in the given order, dropout off; shape (N,)."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import (
     GenerationConfig,
@@ -27,6 +28,7 @@ from cwpo.models.logprobs import scoring_batches
 
 ROUND = 4  # at least so many tokens, or ROUNDS a response, are drawn before ended rows leave the batch
 ROUNDS = 16
+SMALLEST = 2.0**-53  # half of the smallest uniform number above 0; the noise of 0 itself would be infinite
 
 
 class GumbelSampler(LogitsProcessor):
@@ -46,8 +48,19 @@ class GumbelSampler(LogitsProcessor):
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         self.broken, self.rows = self.broken.to(scores.device), self.rows.to(scores.device)
         self.broken[self.rows] |= scores.isnan().any(dim=1)
-        noise = np.stack([g.gumbel(size=scores.shape[1]) for g in self.generators])
+        noise = gumbel(self.generators, scores.shape[1])
         return scores.float() / self.temperature + torch.from_numpy(noise).to(scores.device, torch.float32)
+
+
+def gumbel(generators: Sequence[np.random.Generator], columns: int) -> NDArray[np.float64]:
+    """Standard Gumbel noise, (B, columns), row i from generator i: what its `gumbel` draws, the logarithms of all at once."""
+    uniform = np.empty((len(generators), columns))
+    for row, generator in zip(uniform, generators, strict=True):
+        generator.random(out=row)
+    np.subtract(1.0, np.maximum(uniform, SMALLEST, out=uniform), out=uniform)
+    for _ in range(2):  # -log(-log(1 - u)), where it lies
+        np.negative(np.log(uniform, out=uniform), out=uniform)
+    return uniform
 
 
 def prompt_seed(seed: int, tag: str, prompt_id: str) -> int:

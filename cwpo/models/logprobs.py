@@ -11,6 +11,8 @@ from torch.nn.functional import cross_entropy
 from cwpo.data.batching import IGNORED, collate_sequences, fill_budget
 
 SCORING = 2  # without gradients a batch needs far less memory
+ROWS = 64  # of sequences of any length
+FEW = 2048  # tokens that any machine can score at once; batches of fewer spend their time on being started
 
 
 def response_logps(model: nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
@@ -44,7 +46,7 @@ def score_sequences(
     model: nn.Module,
     rows: Sequence[tuple[Sequence[int], int]],
     pad_id: int,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     token_budget: int | None = None,
 ) -> Tensor:
     """response_logps of (ids, start) rows without gradients, in the given order, dropout off; shape (N,)."""
@@ -58,10 +60,14 @@ def score_sequences(
 
 
 def scoring_batches(
-    lengths: Sequence[int], batch_size: int = 64, token_budget: int | None = None
+    lengths: Sequence[int], batch_size: int | None = None, token_budget: int | None = None
 ) -> list[list[int]]:
-    """Indices in batches of like length: of `batch_size`, or of SCORING times the tokens that training may hold at once."""
+    """Indices in batches of like length: of SCORING times the tokens that training may hold at once, else of `batch_size`.
+
+    With neither they are of ROWS, and of more where all are short.
+    """
     if token_budget is not None:
         return fill_budget(lengths, SCORING * token_budget)
+    size = batch_size or max(ROWS, FEW // max(lengths, default=1))
     order = sorted(range(len(lengths)), key=lambda i: lengths[i])
-    return [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
+    return [order[first : first + size] for first in range(0, len(order), size)]
