@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -34,12 +35,14 @@ READERS = ("hydra-core", "omegaconf")
 def kept_arms(store: Store, command: Any) -> dict[str, list[Arm]] | None:
     """The arms of each experiment of `command`, which is JSON values; None where they must be expanded.
 
-    They are kept for a store and a command as long as conf/, our code and the packages that read conf/ stay as they are, and
-    good while every stage is finished. Such arms can be read, not run: their `cfg` has the configuration's values as plain
-    attributes. Keys are made anew from what made them, so nothing that was damaged or put there names another stage.
+    They are good as long as conf/, our code and the packages that read conf/ stay as they are and every stage is there. Such
+    arms can be read, not run: their `cfg` has the configuration's values as plain attributes. Keys are made anew from what
+    made them, so nothing that was damaged or put there names another stage.
     """
     try:
         told = json.loads(_file(store, command).read_text(encoding="utf-8"))
+        if told["source"] != _source():
+            return None
         nodes: list[Node] = []
         for name, version, hashed, parents in told["nodes"]:
             if hashed != hashed_config(hashed):  # what was the name of a model is now a local folder's
@@ -63,25 +66,31 @@ def keep_arms(store: Store, command: Any, arms: Mapping[str, Sequence[Arm]]) -> 
                 parents = {role: at[parent.key] for role, parent in node.parents.items()}
                 nodes.append([node.stage.name, node.stage.version, node.hashed, parents])
     groups = {name: [_told(made, at) for made in group] for name, group in arms.items()}
-    text = json.dumps({"arms": groups, "nodes": nodes})
+    text = json.dumps({"source": _source(), "arms": groups, "nodes": nodes})
     if f'"{LOCAL}' in text:
         return
     file = _file(store, command)
     partial = file.with_suffix(f".{os.getpid()}")
-    file.parent.mkdir(exist_ok=True)
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
+    with suppress(OSError):  # of a disk that is full or read-only: what is finished can be read all the same
+        try:
+            file.parent.mkdir(exist_ok=True)
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(file)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def _file(store: Store, command: Any) -> Path:
-    """Where the arms of a command are kept: named after all that they come from."""
-    source = [*sorted(path for path in CONF.rglob("*") if path.is_file()), *code()]
+    """Where the arms of a command, given in this folder, are kept."""
+    given = json.dumps([command, os.getcwd()])
+    return store.root / FOLDER / f"{hashlib.sha256(given.encode()).hexdigest()[:16]}.json"
+
+
+def _source() -> str:
+    """A digest of all that a command's arms come from."""
+    files = [*sorted(path for path in CONF.rglob("*") if path.is_file()), *code()]
     versions = [sys.version, *map(metadata.version, READERS)]
-    made_from = json.dumps([command, os.getcwd(), versions, digest(source)])
-    return store.root / FOLDER / f"{hashlib.sha256(made_from.encode()).hexdigest()[:16]}.json"
+    return hashlib.sha256(json.dumps([digest(files), *map(str, files), versions]).encode()).hexdigest()
 
 
 def _told(made: Arm, at: Mapping[str, int]) -> tuple[Any, dict[str, int], list[str]]:

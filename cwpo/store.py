@@ -3,6 +3,7 @@
 <root>/<stage>/<key>/           a finished stage: its files and manifest.json, the last file written
 <root>/.partial/<stage>-<key>   being written; renamed into place when complete, removed when found stale
 <root>/.scratch/<stage>-<key>   parts that a killed stage can go on from; removed when it is finished
+<root>/.arms/                   the arms of finished commands; see cwpo/kept.py
 <root>/.locks/                  one lock file per key; the operating system frees it when its holder dies
 
 A finished folder is never written again. What a run finds damaged it names and leaves alone; see cwpo/store_tools.py.

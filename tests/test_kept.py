@@ -75,6 +75,21 @@ def test_another_configuration_has_other_arms(change, arms, store, tmp_path, mon
     file = tmp_path / "conf/scale" / ("toy.yaml" if change == "a value" else "mine.yaml")
     file.write_text(f"{file.read_text() if file.is_file() else ''}\nseed: 1\n")
     assert kept_arms(store, COMMAND) is None
+    keep_arms(store, COMMAND, arms)
+    assert kept_arms(store, COMMAND) is not None and file_of(store).is_file()  # in place of the old ones
+
+
+def test_a_file_of_conf_that_moved_counts(arms, store, tmp_path, monkeypatch):
+    monkeypatch.setattr(kept, "CONF", shutil.copytree(kept.CONF, tmp_path / "conf"))
+    keep_arms(store, COMMAND, arms)
+    (tmp_path / "conf/weighting").rename(tmp_path / "conf/weightings")
+    assert kept_arms(store, COMMAND) is None
+
+
+def test_a_disk_that_takes_nothing_stops_nothing(arms, store):
+    (store.root / kept.FOLDER).touch()  # no folder can be made there
+    keep_arms(store, COMMAND, arms)
+    assert kept_arms(store, COMMAND) is None
 
 
 def test_other_code_has_other_arms(arms, store, tmp_path, monkeypatch):
