@@ -26,7 +26,7 @@ from cwpo.manifest import StoreError
 from cwpo.pipeline import LOCAL, Node, hashed_config
 from cwpo.plan import Arm
 from cwpo.stages.base import Stage
-from cwpo.store import Store
+from cwpo.store import Store, fingerprint
 
 FOLDER = ".arms"
 READERS = ("hydra-core", "omegaconf")
@@ -82,15 +82,17 @@ def keep_arms(store: Store, command: Any, arms: Mapping[str, Sequence[Arm]]) -> 
 
 def _file(store: Store, command: Any) -> Path:
     """Where the arms of a command, given in this folder, are kept."""
-    given = json.dumps([command, os.getcwd()])
-    return store.root / FOLDER / f"{hashlib.sha256(given.encode()).hexdigest()[:16]}.json"
+    return store.root / FOLDER / f"{_digest([command, os.getcwd()])}.json"
 
 
 def _source() -> str:
     """A digest of all that a command's arms come from."""
-    files = [*sorted(path for path in CONF.rglob("*") if path.is_file()), *code()]
     versions = [sys.version, *map(metadata.version, READERS)]
-    return hashlib.sha256(json.dumps([digest(files), *map(str, files), versions]).encode()).hexdigest()
+    return _digest([fingerprint(CONF), digest(code()), versions])
+
+
+def _digest(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
 
 
 def _told(made: Arm, at: Mapping[str, int]) -> tuple[Any, dict[str, int], list[str]]:

@@ -95,8 +95,9 @@ def write_report(folder: Path) -> list[Path]:
         ]
         sizes = runs.groupby("workload")[["pairs", "batch_size"]].first()
         lines += [
-            f"| {row.workload} | {NAMES[row.side]} | {sizes.loc[row.workload, 'pairs']} | {sizes.loc[row.workload, 'batch_size']} | {row.runs} | {row.seconds:.2f} | {row.times_slower:.2f} | "
-            f"{row.tokens_per_second:,.0f} | {row.peak_memory_mb:,.0f} | {row.memory_share:.0%} | {row.share_of_matmul_peak:.0%} |"
+            f"| {row.workload} | {NAMES[row.side]} | {sizes.loc[row.workload, 'pairs']} | {sizes.loc[row.workload, 'batch_size']} | "
+            f"{row.runs} | {row.seconds:.2f} | {row.times_slower:.2f} | {row.tokens_per_second:,.0f} | {row.peak_memory_mb:,.0f} | "
+            f"{row.memory_share:.0%} | {row.share_of_matmul_peak:.0%} |"
             for row in table.itertuples()
         ]
         written.append(_bars(table, folder / "speed.png", _devices(runs)))
