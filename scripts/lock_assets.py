@@ -3,15 +3,15 @@
 import hydra
 from omegaconf import DictConfig
 
-from cwpo import cli
-from cwpo.lock_assets import lock_assets
+from cwpo.commands.entry import entry, job
+from cwpo.commands.lock_assets import lock_assets
 
 
 @hydra.main(version_base="1.3", config_path="../conf/command", config_name="lock_assets")
-@cli.job
+@job
 def main(cfg: DictConfig) -> None:
     lock_assets(cfg)
 
 
 if __name__ == "__main__":
-    cli.entry(main)()
+    entry(main)()

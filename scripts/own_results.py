@@ -3,15 +3,15 @@
 import hydra
 from omegaconf import DictConfig
 
-from cwpo import cli
-from cwpo.own.real import measure
+from cwpo.bench.real import measure
+from cwpo.commands.entry import entry, job
 
 
 @hydra.main(version_base="1.3", config_path="../conf/command", config_name="own_results")
-@cli.job
+@job
 def main(cfg: DictConfig) -> None:
     measure(cfg)
 
 
 if __name__ == "__main__":
-    cli.entry(main)()
+    entry(main)()

@@ -2,7 +2,8 @@
 
 import sys
 
-from cwpo import cli, runner
+from cwpo.commands.entry import entry
+from cwpo.commands.plan import show_plan
 
 if __name__ == "__main__":
-    cli.entry(lambda: runner.show_plan(sys.argv[1:]))()
+    entry(lambda: show_plan(sys.argv[1:]))()

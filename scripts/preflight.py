@@ -3,15 +3,15 @@
 import hydra
 from omegaconf import DictConfig
 
-from cwpo import cli
-from cwpo.preflight.report import preflight
+from cwpo.commands.entry import entry, job
+from cwpo.planning.preflight.report import preflight
 
 
 @hydra.main(version_base="1.3", config_path="../conf/command", config_name="preflight")
-@cli.job
+@job
 def main(cfg: DictConfig) -> None:
     preflight(cfg)
 
 
 if __name__ == "__main__":
-    cli.entry(main)()
+    entry(main)()

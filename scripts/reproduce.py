@@ -3,14 +3,15 @@
 import hydra
 from omegaconf import DictConfig
 
-from cwpo import cli, runner
+from cwpo.commands.entry import entry, job
+from cwpo.commands.reproduce import reproduce
 
 
 @hydra.main(version_base="1.3", config_path="../conf/command", config_name="reproduce")
-@cli.job
+@job
 def main(cfg: DictConfig) -> None:
-    runner.reproduce(cfg)
+    reproduce(cfg)
 
 
 if __name__ == "__main__":
-    cli.entry(main)()
+    entry(main)()

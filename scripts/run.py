@@ -5,14 +5,15 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from cwpo import cli, runner
+from cwpo.commands.entry import entry, job
+from cwpo.commands.run import run, run_job
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="config")
-@cli.job
+@job
 def main(cfg: DictConfig) -> None:
-    runner.run_job(cfg, sys.argv[1:])
+    run_job(cfg, sys.argv[1:])
 
 
 if __name__ == "__main__":
-    cli.entry(lambda: runner.run(main))()
+    entry(lambda: run(main))()

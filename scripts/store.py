@@ -3,15 +3,15 @@
 import hydra
 from omegaconf import DictConfig
 
-from cwpo import cli
-from cwpo.store_tools import look_after
+from cwpo.commands.entry import entry, job
+from cwpo.commands.store import look_after
 
 
 @hydra.main(version_base="1.3", config_path="../conf/command", config_name="store")
-@cli.job
+@job
 def main(cfg: DictConfig) -> None:
     look_after(cfg)
 
 
 if __name__ == "__main__":
-    cli.entry(main)()
+    entry(main)()

@@ -21,15 +21,15 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from cwpo.cli import explain, leaf_keys
-from cwpo.command_checks import check_command
-from cwpo.commands import COMMANDS, register
-from cwpo.config import CONF
+from cwpo.checks.settings import check_config
+from cwpo.commands.checks import check_command
+from cwpo.commands.entry import explain, leaf_keys
+from cwpo.config.commands import COMMANDS, register
+from cwpo.config.schema import CONF
 from cwpo.errors import InputError
-from cwpo.pipeline import STAGES
+from cwpo.pipeline.arms import composing, with_values
+from cwpo.pipeline.graph import STAGES
 from cwpo.plain import shown
-from cwpo.plan import composing, with_values
-from cwpo.validation import check_config
 
 # What nobody would mean, as it would be typed; quotes are those of the command line's grammar.
 VALUES = {

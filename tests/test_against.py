@@ -2,8 +2,8 @@
 
 import pandas as pd
 
+from cwpo.commands.run import against_others
 from cwpo.results import REWARD_COLUMNS, RUN_COLUMNS, RunRewards, write_rows
-from cwpo.runner import against_others
 
 PROMPTS = [f"p{i}" for i in range(4)]
 

@@ -14,13 +14,15 @@ import torch
 import yaml
 from hydra import compose
 
-from cwpo import assets, lock_assets, model_checks
-from cwpo.assets import LOCK, hub_assets, is_hub_id, read_lock, settled
-from cwpo.commands import LockAssetsConfig, register
-from cwpo.config import CONF
-from cwpo.derived import derived_config
+from cwpo.checks import checkpoints
+from cwpo.commands import lock_assets
+from cwpo.config import assets
+from cwpo.config.assets import LOCK, hub_assets, is_hub_id, read_lock, settled
+from cwpo.config.commands import LockAssetsConfig, register
+from cwpo.config.schema import CONF
 from cwpo.errors import InputError
-from cwpo.plan import composing
+from cwpo.pipeline.arms import composing
+from cwpo.pipeline.derived import derived_config
 
 COMMIT, OTHER = "0123456789abcdef0123456789abcdef01234567", "f" * 40
 
@@ -134,7 +136,7 @@ def test_each_data_set_is_judged_as_in_the_paper(data, gold):
 
 def test_unpinned_assets_are_refused_all_at_once_with_the_fix(lock):
     lock({"facebook/opt-125m": {"ref": "refs/pr/35", "revision": COMMIT}})
-    problems = model_checks.unpinned(paper("data=harmless"))
+    problems = checkpoints.unpinned(paper("data=harmless"))
     assert [problem.partition(" ")[0] for problem in problems] == [
         "pair.strong=facebook/opt-1.3b",
         "gold.path=Skywork/Skywork-Reward-V2-Llama-3.1-8B",
@@ -142,23 +144,23 @@ def test_unpinned_assets_are_refused_all_at_once_with_the_fix(lock):
     ]
     assert all("python scripts/lock_assets.py" in p and "allow_unpinned=true" in p for p in problems)
     assert "set pair.strong_revision=<40 hex digits>" in problems[0]
-    assert model_checks.unpinned(paper("data=harmless", "allow_unpinned=true")) == []
+    assert checkpoints.unpinned(paper("data=harmless", "allow_unpinned=true")) == []
 
 
 def test_a_branch_is_no_pin_and_a_commit_is(lock):
     lock({"facebook/opt-1.3b": {"ref": "main", "revision": None}})
     words = ["data=harmless", "gold=trained"]
     for given, fine in (("main", False), (COMMIT, True)):
-        problems = model_checks.unpinned(paper(*words, f"pair.strong_revision={given}"))
+        problems = checkpoints.unpinned(paper(*words, f"pair.strong_revision={given}"))
         assert any(p.startswith("pair.strong=") for p in problems) != fine
     assert any(
         "its revision is main, which can move" in p
-        for p in model_checks.unpinned(paper(*words, "pair.strong_revision=main"))
+        for p in checkpoints.unpinned(paper(*words, "pair.strong_revision=main"))
     )
 
 
 def test_an_unpinned_arm_does_not_start():
-    problems = model_checks.checkpoint_problems(paper("data=harmless"), ask_hub=True)
+    problems = checkpoints.checkpoint_problems(paper("data=harmless"), ask_hub=True)
     assert any(p.startswith("pair.strong=facebook/opt-1.3b is not pinned") for p in problems)
 
 
@@ -170,7 +172,7 @@ def test_the_pinned_revision_enters_the_stage_keys(lock, monkeypatch):
     models["Skywork/Skywork-Reward-V2-Llama-3.1-8B"] = {"ref": "main", "revision": COMMIT}
     data = {"Anthropic/hh-rlhf": {"ref": "main", "revision": COMMIT}}
     lock(models, data)
-    from cwpo.pipeline import arm
+    from cwpo.pipeline.graph import arm
 
     cfg = paper("data=harmless")
     plain = derived_config(settled(cfg))
@@ -370,7 +372,7 @@ def test_a_model_in_two_parts_is_pinned_in_both_and_told_once(lock):
     cfg = settled(paper("pair=weak_qwen_7b", "data=harmless"))
     assert cfg.pair.weak_revision == cfg.pair.strong_revision == COMMIT
     lock()
-    problems = model_checks.unpinned(paper("pair=weak_qwen_7b", "data=harmless"))
+    problems = checkpoints.unpinned(paper("pair=weak_qwen_7b", "data=harmless"))
     assert sum("Qwen/Qwen2.5-7B" in problem for problem in problems) == 1
 
 
@@ -378,7 +380,7 @@ def test_the_data_set_that_labels_are_mixed_with_is_pinned_too(lock):
     lock()
     other = [
         p
-        for p in model_checks.unpinned(paper("data=harmless", "labeled.other=ufb"))
+        for p in checkpoints.unpinned(paper("data=harmless", "labeled.other=ufb"))
         if p.startswith("labeled.other=")
     ]
     assert (
@@ -386,5 +388,5 @@ def test_the_data_set_that_labels_are_mixed_with_is_pinned_too(lock):
         and "HuggingFaceH4/ultrafeedback_binarized is not pinned" in other[0]
         and "set " not in other[0]
     )
-    same = model_checks.unpinned(paper("data=harmless", "labeled.other=helpful"))
+    same = checkpoints.unpinned(paper("data=harmless", "labeled.other=helpful"))
     assert not any(p.startswith("labeled.other=") for p in same)  # of the same repository

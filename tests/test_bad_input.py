@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from cwpo import cli
+from cwpo.checks.settings import check_config
+from cwpo.commands import entry
 from cwpo.data.toy import build_tokenizer
 from cwpo.errors import InputError
-from cwpo.pipeline import STAGES, Settings
-from cwpo.plan import expand
-from cwpo.sweep import run_arms
-from cwpo.validation import check_config
+from cwpo.execution.node import Settings
+from cwpo.execution.workers import run_arms
+from cwpo.pipeline.arms import expand
+from cwpo.pipeline.graph import STAGES
 
 LLAMA = {
     "model_type": "llama",
@@ -72,7 +73,7 @@ def refused(capsys):
             run_arms(arms, Settings.of(arms[0].cfg))
 
         with pytest.raises(SystemExit) as ended:
-            cli.entry(work)()
+            entry.entry(work)()
         said = capsys.readouterr().err
         assert ended.value.code == 2, said
         assert "Traceback" not in said
@@ -259,7 +260,7 @@ def test_real_text_needs_a_gold_model_and_models_that_can_read_it(refused):
 
 
 def test_lora_without_peft_says_what_to_install(refused, monkeypatch):
-    monkeypatch.setattr("cwpo.validation.find_spec", lambda name: None)
+    monkeypatch.setattr("cwpo.checks.settings.find_spec", lambda name: None)
     assert_one(
         refused("lora.enabled=true"), "lora.enabled=true needs the package peft", "pip install 'cwpo[lora]'"
     )

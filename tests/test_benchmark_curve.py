@@ -6,8 +6,8 @@ from hydra import compose, initialize_config_dir
 
 from cwpo.bench.report import benchmark
 from cwpo.bench.workloads import WORKLOADS, model_config
-from cwpo.commands import register
-from cwpo.config import CONF
+from cwpo.config.commands import register
+from cwpo.config.schema import CONF
 from cwpo.errors import InputError
 
 

@@ -3,12 +3,12 @@
 import pandas as pd
 import pytest
 
-from cwpo.collect import metrics
-from cwpo.pipeline import Settings
-from cwpo.plan import expand
-from cwpo.report.annotators import TARGETS
-from cwpo.store import Store
-from cwpo.sweep import run_arms
+from cwpo.execution.node import Settings
+from cwpo.execution.workers import run_arms
+from cwpo.pipeline.arms import expand
+from cwpo.pipeline.record import metrics
+from cwpo.report.tables.annotators import TARGETS
+from cwpo.store.store import Store
 
 
 @pytest.fixture(scope="module")

@@ -19,11 +19,11 @@ from tiny import arguments, parameters, save, tiny_model, tiny_tokenizer
 from transformers import TrainerCallback
 
 from cwpo.data.batching import PairCollator, SequenceCollator, encode, encode_pairs
+from cwpo.execution.node import Settings, run_node
 from cwpo.models.annotator import new_annotator
 from cwpo.models.policy import add_lora
-from cwpo.pipeline import Settings, run_node
-from cwpo.plan import expand
-from cwpo.store import Store
+from cwpo.pipeline.arms import expand
+from cwpo.store.store import Store
 from cwpo.training.base import Curve, Rows
 from cwpo.training.bradley_terry import BradleyTerryTrainer
 from cwpo.training.checkpoints import SEAL, Schedule, train

@@ -25,7 +25,7 @@ from cwpo.report.claims.measures import ARM, over_best, own_choice_pays
 from cwpo.report.claims.outcome import assess
 from cwpo.report.claims.verdict import VERDICTS, judge, t_interval
 from cwpo.report.claims.write import judge_all, write_claims
-from cwpo.report.collect import load
+from cwpo.report.inputs import load
 from cwpo.results import CONFIDENCE_COLUMNS, ResultsError
 
 BY_ID = {claim.id: claim for claim in CLAIMS}

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from cwpo import cli, runner
+from cwpo.commands import entry
 from cwpo.errors import InputError
-from cwpo.plan import CONF
-from cwpo.store import StoreError
+from cwpo.pipeline.arms import CONF
+from cwpo.pipeline.experiments import experiments
+from cwpo.store.store import StoreError
 
 REPO = CONF.parent
 
@@ -103,7 +104,7 @@ def test_reproduce_refuses_an_unknown_experiment(tmp_path):
 
 def end_of(work) -> int:
     with pytest.raises(SystemExit) as ended:
-        cli.entry(work)()
+        entry.entry(work)()
     return ended.value.code
 
 
@@ -132,11 +133,11 @@ def test_a_damaged_store_ends_with_1_and_no_traceback(capsys):
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), ValueError("a bug"), KeyError("a bug")])
 def test_a_bug_of_ours_keeps_its_traceback(error):
     with pytest.raises(type(error)):
-        cli.entry(raises(error))()
+        entry.entry(raises(error))()
 
 
 def test_success_ends_quietly(capsys):
-    assert cli.entry(lambda: None)() is None
+    assert entry.entry(lambda: None)() is None
     assert capsys.readouterr().err == ""
 
 
@@ -144,29 +145,29 @@ def test_success_ends_quietly(capsys):
 
 
 def test_core_stands_for_the_main_results():
-    assert runner.experiments("core") == [
+    assert experiments("core") == [
         *("table1", "table3", "table4", "table5", "table6", "table13"),
         *("figure2", "figure3_left", "figure3_right", "figure4", "figure7"),
     ]
 
 
 def test_all_stands_for_every_file():
-    assert set(runner.experiments("all")) == {f.stem for f in (CONF / "experiment").glob("*.yaml")}
+    assert set(experiments("all")) == {f.stem for f in (CONF / "experiment").glob("*.yaml")}
 
 
 def test_several_experiments_separated_by_commas():
-    assert runner.experiments("table13, figure2") == ["table13", "figure2"]
+    assert experiments("table13, figure2") == ["table13", "figure2"]
 
 
 @pytest.mark.parametrize("name", ["", " , "])
 def test_no_experiment_is_an_error(name):
     with pytest.raises(InputError, match="names nothing"):
-        runner.experiments(name)
+        experiments(name)
 
 
 def test_every_unknown_experiment_is_listed_with_those_that_exist():
     with pytest.raises(InputError) as refused:
-        runner.experiments("table1,figur2,nonsense")
+        experiments("table1,figur2,nonsense")
     first, second = refused.value.problems
     assert first.startswith("experiment=figur2 does not exist; did you mean figure2?")
     assert second.startswith("experiment=nonsense does not exist; valid: core, all, controls, figure2,")

@@ -10,13 +10,14 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cwpo import commands, config, validation
-from cwpo.assets import LOCK, settled
-from cwpo.cli import explain, groups, leaf_keys
-from cwpo.commands import register
+from cwpo.checks import settings
+from cwpo.commands.entry import explain, groups, leaf_keys
+from cwpo.config import commands, schema
+from cwpo.config.assets import LOCK, settled
+from cwpo.config.commands import register
 from cwpo.errors import InputError
-from cwpo.pipeline import STAGES
-from cwpo.plan import CONF, expand
+from cwpo.pipeline.arms import CONF, expand
+from cwpo.pipeline.graph import STAGES
 
 ALL_FILES = sorted(set(CONF.rglob("*.yaml")) - {LOCK})  # the lock is data, not configuration
 COMMANDS = [f.stem for f in ALL_FILES if f.parent == CONF / "command"]
@@ -48,13 +49,13 @@ def composed(*overrides: str) -> DictConfig:
 @pytest.fixture
 def hub_knows_all(monkeypatch, tmp_path):
     """Let every checkpoint name pass, and `pairs.jsonl` exist here; these tests are about configuration only."""
-    monkeypatch.setattr(validation, "_models", lambda cfg, ask_hub: [])
+    monkeypatch.setattr(settings, "_models", lambda cfg, ask_hub: [])
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pairs.jsonl").write_text("{}\n")
 
 
 def check(cfg) -> None:
-    validation.check_config(cfg, STAGES)
+    settings.check_config(cfg, STAGES)
 
 
 # --- every file composes ------------------------------------------------------------------------------------------
@@ -95,7 +96,7 @@ def test_data_and_pairs_of_models_resolve_at_the_papers_scale(hub_knows_all, gro
     check(cfg)
     gold = settled(cfg).gold
     assert not any(str(name).startswith("world/") for name in (cfg.pair.weak, cfg.pair.strong, gold.path))
-    assert gold.name in ("trained", *config.MODEL_GOLDS)
+    assert gold.name in ("trained", *schema.MODEL_GOLDS)
     assert cfg.data.source == ("jsonl" if choice == "jsonl" else "hub")
 
 
@@ -317,7 +318,7 @@ def test_without_until_an_arm_ends_in_its_evaluation():
 
 @pytest.mark.parametrize("group", ["weighting", "objective", "annotator", "gold", "logger"])
 def test_choices_of_a_group_are_its_files(group):
-    assert set(validation.CHOICES[f"{group}.name"]) == {name for g, name in CHOICES if g == group}
+    assert set(settings.CHOICES[f"{group}.name"]) == {name for g, name in CHOICES if g == group}
 
 
 def test_schedulers_and_head_size_are_those_of_the_code_they_name():
@@ -325,8 +326,8 @@ def test_schedulers_and_head_size_are_those_of_the_code_they_name():
 
     from cwpo.models import toy
 
-    assert set(validation.SCHEDULERS) <= {kind.value for kind in SchedulerType}
-    assert validation.HEAD_SIZE == toy.HEAD_SIZE
+    assert set(settings.SCHEDULERS) <= {kind.value for kind in SchedulerType}
+    assert settings.HEAD_SIZE == toy.HEAD_SIZE
 
 
 def test_conf_holds_no_machine_path():

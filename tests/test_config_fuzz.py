@@ -12,7 +12,7 @@ import pytest
 from config_fuzz import NEEDED, VALUES, base, cases, check, furnish, keys_of, outcome, typed
 from harness.state import COUNTS
 
-from cwpo.commands import COMMANDS
+from cwpo.config.commands import COMMANDS
 from cwpo.plain import CONTROL
 
 ALL = (None, *COMMANDS)

@@ -6,13 +6,13 @@ import pytest
 from conftest import REPO
 from harness.commands import TINY
 
-from cwpo.cost_table import GOLD, HEAD, row, table
-from cwpo.costs import Sizes, arm_hours, stage_hours
+from cwpo.commands.plan import show_plan
 from cwpo.errors import InputError
-from cwpo.forecast import hour_lines, level_lines
-from cwpo.plan import Arm, distinct, expand
-from cwpo.runner import show_plan
-from cwpo.store import Store
+from cwpo.pipeline.arms import Arm, distinct, expand
+from cwpo.planning.cost_table import GOLD, HEAD, row, table
+from cwpo.planning.forecast import hour_lines, level_lines
+from cwpo.planning.gpu_hours import Sizes, arm_hours, stage_hours
+from cwpo.store.store import Store
 
 README = (REPO / "README.md").read_text(encoding="utf-8")
 SKYWORK = 7.5e9
@@ -137,7 +137,7 @@ def rows_of_readme() -> dict[str, str]:
 
 
 def test_the_table_has_every_experiment():
-    from cwpo.config import CONF
+    from cwpo.config.schema import CONF
 
     assert set(rows_of_readme()) == {path.stem for path in (CONF / "experiment").glob("*.yaml")}
     assert f"| {' | '.join(HEAD)} |" in README

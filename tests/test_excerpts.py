@@ -4,13 +4,13 @@ import pandas as pd
 import pytest
 from conftest import SMOKE
 
-from cwpo.collect import record
-from cwpo.excerpts import annotated
-from cwpo.pipeline import Settings
-from cwpo.plan import expand
+from cwpo.execution.node import Settings
+from cwpo.execution.workers import run_arms
+from cwpo.pipeline.arms import expand
+from cwpo.pipeline.excerpts import annotated
+from cwpo.pipeline.record import record
 from cwpo.results import CONFIDENCE_COLUMNS, DISAGREEMENT_COLUMNS, SAMPLE_COLUMNS, read_rows
-from cwpo.store import Store
-from cwpo.sweep import run_arms
+from cwpo.store.store import Store
 
 
 @pytest.fixture(scope="module")

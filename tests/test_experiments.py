@@ -5,14 +5,14 @@ import pytest
 from conftest import SMOKE
 from omegaconf import OmegaConf
 
-from cwpo.collect import record
-from cwpo.config import CONF
-from cwpo.kept import keep_arms, kept_arms
-from cwpo.pipeline import Settings
-from cwpo.plan import expand
+from cwpo.config.schema import CONF
+from cwpo.execution.node import Settings
+from cwpo.execution.workers import run_arms
+from cwpo.pipeline.arms import expand
+from cwpo.pipeline.kept import keep_arms, kept_arms
+from cwpo.pipeline.record import record
 from cwpo.report.build import build_report
-from cwpo.store import Store
-from cwpo.sweep import run_arms
+from cwpo.store.store import Store
 
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 ONE_EACH = ("pair", "data", "seed", "objective", "data.pairs")  # axes whose values run the same code

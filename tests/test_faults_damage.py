@@ -14,11 +14,12 @@ from harness.commands import run
 from harness.fixtures import FULL
 from harness.state import COUNTS, identities, left_over, outputs, rows, store_of
 
-from cwpo import manifest
-from cwpo.collect import metrics
-from cwpo.manifest import MANIFEST, StoreError
-from cwpo.pipeline import Node, Settings, run_node
-from cwpo.plan import distinct, expand
+from cwpo.execution.node import Settings, run_node
+from cwpo.pipeline.arms import distinct, expand
+from cwpo.pipeline.graph import Node
+from cwpo.pipeline.record import metrics
+from cwpo.store import manifest
+from cwpo.store.manifest import MANIFEST, StoreError
 
 pytestmark = pytest.mark.faults
 

@@ -65,7 +65,7 @@ def test_a_full_disk_at_every_stage(undisturbed, disk):
     """Stage by stage: filled up so that the next one finds no room, part of the room, or almost all of it."""
     from harness.commands import SWEEP
 
-    from cwpo.plan import distinct, expand
+    from cwpo.pipeline.arms import distinct, expand
 
     store = store_of(disk)
     nodes = distinct(expand(SWEEP[1:]))

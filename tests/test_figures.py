@@ -8,11 +8,11 @@ from conftest import REPO
 from test_report import made_up, only, results  # noqa: F401
 
 from cwpo.report import figures
-from cwpo.report.collect import load
-from cwpo.report.figure_specs import FIGURE2, FIGURE5
 from cwpo.report.figures import style
-from cwpo.report.grid import AVERAGE, fill
-from cwpo.report.regimes import arms, differences
+from cwpo.report.inputs import load
+from cwpo.report.tables.figure_specs import FIGURE2, FIGURE5
+from cwpo.report.tables.grid import AVERAGE, fill
+from cwpo.report.tables.regimes import arms, differences
 
 COMMITTED = load(REPO / "results", "toy")
 

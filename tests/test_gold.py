@@ -14,7 +14,8 @@ from transformers import (
 
 from cwpo.errors import InputError
 from cwpo.models.annotator import load_annotator, new_annotator, score_responses
-from cwpo.models.gold import HuggingFace, Oracle, Trained, gold_problem, load_gold
+from cwpo.models.gold import Oracle, Trained, load_gold
+from cwpo.models.reward_models import HuggingFace, gold_problem
 
 ROWS = [([BOS, 5, 6, 7, EOS], 3), ([BOS, 8, 9, 10, 11, EOS], 2), ([BOS, 5, 8, EOS], 3)]
 PROMPTS = ["ask me", "tell me about bread", "ask"]

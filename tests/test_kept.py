@@ -6,10 +6,10 @@ import shutil
 import pytest
 from omegaconf import OmegaConf
 
-from cwpo import kept, pipeline
-from cwpo.kept import keep_arms, kept_arms
-from cwpo.plan import expand
-from cwpo.store import Store
+from cwpo.pipeline import graph, kept
+from cwpo.pipeline.arms import expand
+from cwpo.pipeline.kept import keep_arms, kept_arms
+from cwpo.store.store import Store
 
 COMMAND = [["table1"], ["scale=toy"], [0, 1]]
 
@@ -22,7 +22,7 @@ def arms():
 @pytest.fixture
 def store(tmp_path, monkeypatch):
     """One in which every stage is finished."""
-    monkeypatch.setattr(pipeline.Node, "done", lambda *_: True)
+    monkeypatch.setattr(graph.Node, "done", lambda *_: True)
     (tmp_path / "store").mkdir()
     return Store(tmp_path / "store")
 
@@ -58,7 +58,7 @@ def test_they_cannot_be_run(arms, store):
 def test_an_unfinished_stage_asks_for_the_whole_way(arms, store, monkeypatch):
     keep_arms(store, COMMAND, arms)
     last = arms["mine"][-1].key
-    monkeypatch.setattr(pipeline.Node, "done", lambda node, _: node.key != last)
+    monkeypatch.setattr(graph.Node, "done", lambda node, _: node.key != last)
     assert kept_arms(store, COMMAND) is None
 
 

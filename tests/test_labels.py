@@ -10,13 +10,13 @@ from omegaconf import OmegaConf
 
 from cwpo.data.splits import assign_splits
 from cwpo.errors import InputError
+from cwpo.execution.node import Settings
+from cwpo.execution.workers import run_arms
 from cwpo.models.gold import Judge, Oracle
-from cwpo.pipeline import Settings
-from cwpo.plan import expand
+from cwpo.pipeline.arms import expand
 from cwpo.stages.mix_labels import poisoned
 from cwpo.stages.select import _labels
-from cwpo.store import Store
-from cwpo.sweep import run_arms
+from cwpo.store.store import Store
 from cwpo.weighting import mean_one
 
 DATA = SimpleNamespace(pairs=None, test_pairs=None, test_fraction=0.1)

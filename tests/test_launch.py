@@ -18,14 +18,15 @@ from harness.commands import TINY
 from safetensors.torch import load_file
 from test_config import composed
 
-from cwpo.config import CONF
+from cwpo.checks.machine import machine_problems
+from cwpo.config.schema import CONF
 from cwpo.errors import InputError
-from cwpo.launch import CONFIGS, LaunchFailed, command
-from cwpo.machine_checks import machine_problems
-from cwpo.pipeline import Node, Settings, run_node
-from cwpo.plan import expand
-from cwpo.store import Store
-from cwpo.sweep import Failed, run_stage
+from cwpo.execution.node import Settings, run_node
+from cwpo.execution.processes import CONFIGS, LaunchFailed, command
+from cwpo.execution.workers import Failed, run_stage
+from cwpo.pipeline.arms import expand
+from cwpo.pipeline.graph import Node
+from cwpo.store.store import Store
 from cwpo.training.checkpoints import SEAL
 from cwpo.training.sharing import SharedBatches
 
@@ -277,7 +278,7 @@ def wait_for(found, process: subprocess.Popen, seconds: float = 120) -> None:
 
 def workers(process: subprocess.Popen) -> list[psutil.Process]:
     children = psutil.Process(process.pid).children(recursive=True)
-    return [child for child in children if "cwpo.launched" in " ".join(child.cmdline())]
+    return [child for child in children if "cwpo.execution.member" in " ".join(child.cmdline())]
 
 
 @pytest.mark.slow

@@ -12,14 +12,14 @@ from conftest import REPO
 from harness import slurm
 from harness.commands import TINY
 
-from cwpo import launchers
 from cwpo.errors import InputError
-from cwpo.launchers import Joblib, StageJob, Submitit, chosen
-from cwpo.levels import is_light, levels, run_levels
-from cwpo.pipeline import Settings
-from cwpo.plan import distinct, expand
-from cwpo.store import Store
-from cwpo.sweep import Failed
+from cwpo.execution import cluster
+from cwpo.execution.cluster import Joblib, StageJob, Submitit, chosen
+from cwpo.execution.levels import is_light, levels, run_levels
+from cwpo.execution.node import Settings
+from cwpo.execution.workers import Failed
+from cwpo.pipeline.arms import distinct, expand
+from cwpo.store.store import Store
 
 SIX = [*TINY, "method=human,ws_po,cw_po", "seed=0,1"]
 
@@ -62,7 +62,7 @@ def test_all_jobs_of_a_level_end_before_the_next_and_a_failure_ends_the_sweep(tm
         for node in nodes:
             yield node, Failed("no") if node.name == "pretrain_weak" else None
 
-    monkeypatch.setattr("cwpo.levels.run_stage", lambda *args: True)
+    monkeypatch.setattr("cwpo.execution.levels.run_stage", lambda *args: True)
     with pytest.raises(Failed, match="no"):
         run_levels(expand(SIX), Settings(str(tmp_path)), submit)
     assert len(ran) == 1 and {"pretrain_weak", "pretrain_strong"} <= set(ran[0])
@@ -72,8 +72,8 @@ def test_all_jobs_of_a_level_end_before_the_next_and_a_failure_ends_the_sweep(tm
 
 
 def test_the_words_of_a_launcher_are_taken_out_of_the_command_line(monkeypatch):
-    monkeypatch.setattr(launchers, "find_spec", lambda name: True)
-    monkeypatch.setattr(launchers.shutil, "which", lambda name: name)
+    monkeypatch.setattr(cluster, "find_spec", lambda name: True)
+    monkeypatch.setattr(cluster.shutil, "which", lambda name: name)
     words = ["-m", "hydra/launcher=submitit_slurm", "seed=0,1", "hydra.launcher.partition=gpu",
              "+hydra.launcher.additional_parameters.nice=5", "hydra.launcher.timeout_min=7"]  # fmt: skip
     submit, rest = chosen(words)
@@ -96,8 +96,8 @@ def test_the_words_of_a_launcher_are_taken_out_of_the_command_line(monkeypatch):
     ],
 )  # fmt: skip
 def test_a_wrong_choice_is_refused(monkeypatch, words, problem):
-    monkeypatch.setattr(launchers, "find_spec", lambda name: None)
-    monkeypatch.setattr(launchers.shutil, "which", lambda name: None)
+    monkeypatch.setattr(cluster, "find_spec", lambda name: None)
+    monkeypatch.setattr(cluster.shutil, "which", lambda name: None)
     with pytest.raises(InputError) as refused:
         chosen(words)
     assert any(line.startswith(problem) for line in refused.value.problems), refused.value.problems
@@ -149,7 +149,7 @@ def test_six_arms_by_joblib(tmp_path):
 
 @needs("joblib")
 def test_joblib_runs_stages_and_hands_on_errors(tmp_path):
-    from cwpo.launchers import launcher
+    from cwpo.execution.cluster import launcher
 
     submit = launcher("joblib", {"n_jobs": 1})
     assert isinstance(submit, Joblib)

@@ -11,83 +11,16 @@ import pytest
 REPO = Path(__file__).resolve().parent.parent
 PACKAGE = REPO / "cwpo"
 FILES = sorted(PACKAGE.rglob("*.py"))
-REPORT = -1
 
-# Module or package -> layer; the longest prefix counts. validation looks at checkpoints, so it stands above the models.
-LAYERS = {
-    **dict.fromkeys(
-        [
-            "errors",
-            "config",
-            "commands",
-            "manifest",
-            "store",
-            "runtime",
-            "tracking",
-            "results",
-            "plain",
-            "finite",
-            "digests",
-        ],
-        0,
-    ),
-    **dict.fromkeys(["weighting", "objectives", "statistics", "calibration"], 1),
-    "data": 2,
-    "models": 3,
-    "training": 4,
-    "stages": 5,
-    **dict.fromkeys(
-        [
-            "pipeline",
-            "plan",
-            "sweep",
-            "kept",
-            "collect",
-            "excerpts",
-            "derived",
-            "runner",
-            "cli",
-            "validation",
-            "method_checks",
-            "explain",
-            "store_tools",
-            "leaf_checks",
-            "command_checks",
-            "foreign_config",
-            "assets",
-            "lock_assets",
-            "model_checks",
-            "preflight",
-            "bench",
-            "own",
-            "board",
-            "launch",
-            "launched",
-            "launchers",
-            "levels",
-            "machine_checks",
-            "costs",
-            "cost_table",
-            "forecast",
-        ],
-        6,
-    ),
-    "report": REPORT,
-}
-REPORT_MAY_IMPORT = {
-    *(
-        "errors",
-        "config",
-        "digests",
-        "plain",
-        "results",
-        "statistics",
-        "store",
-        "runtime",
-        "tracking",
-        "report",
-    ),
-}
+FOUNDATION = set(
+    "errors finite plain results runtime tracking weighting objectives statistics calibration".split()
+)
+# From the ground up. A package imports from itself and from the packages below it.
+FLOORS = (
+    "config store data models training checks stages pipeline execution planning own bench commands".split()
+)
+# The report reads results/ alone: it stands beside the floors, and only commands import it.
+REPORT_MAY_IMPORT = FOUNDATION | {"config", "store", "report"}
 
 
 def name_of(file: Path) -> str:
@@ -125,34 +58,51 @@ def ours(modules: set[str]) -> set[str]:
     return {module for module in modules if module.startswith("cwpo.")}
 
 
-def test_every_module_has_a_layer():
-    assert len(FILES) > 30
-    assert {part_of(name_of(f)) for f in FILES if name_of(f) != "cwpo"} <= set(LAYERS)
+def allowed(part: str) -> set[str]:
+    """The parts of cwpo that modules of `part` may import."""
+    if part in FOUNDATION:
+        return FOUNDATION
+    if part == "report":
+        return REPORT_MAY_IMPORT
+    below = FLOORS[: FLOORS.index(part) + 1]
+    return FOUNDATION | set(below) | ({"report"} if part == "commands" else set())
 
 
-@pytest.mark.parametrize("file", [f for f in FILES if name_of(f) != "cwpo"], ids=name_of)
-def test_imports_only_go_down(file):
-    layer = LAYERS[part_of(name_of(file))]
-    if layer == REPORT:
-        assert {part_of(module) for module in ours(imports(file))} <= REPORT_MAY_IMPORT
-        return
-    allowed = {name for name, level in LAYERS.items() if REPORT < level <= layer}
-    if name_of(file) == "cwpo.runner":  # the command that writes results also asks for their tables
-        allowed.add("report")
-    above = {module for module in ours(imports(file)) if part_of(module) not in allowed}
-    assert above == set()
+def test_the_house_has_few_rooms():
+    modules = [f.stem for f in PACKAGE.glob("*.py") if f.name != "__init__.py"]
+    packages = [f.parent.name for f in PACKAGE.glob("*/__init__.py")]
+    assert set(modules) == FOUNDATION
+    assert set(packages) == {*FLOORS, "report"}
+    assert len(modules) <= 12
+    assert len(packages) <= 14
+
+
+def test_every_package_says_what_it_is_for():
+    silent = [f for f in PACKAGE.rglob("__init__.py") if not ast.get_docstring(ast.parse(f.read_text()))]
+    assert silent == []
+
+
+@pytest.mark.parametrize("part", [*FLOORS, "report", *sorted(FOUNDATION)])
+def test_imports_only_go_down(part):
+    files = [f for f in FILES if name_of(f) != "cwpo" and part_of(name_of(f)) == part]
+    assert files
+    upwards = {
+        f"{name_of(file)} -> {module}"
+        for file in files
+        for module in ours(imports(file))
+        if part_of(module) not in allowed(part)
+    }
+    assert upwards == set()
 
 
 def test_no_import_cycles():
-    graph = {name_of(f): {m for m in ours(imports(f, top_level_only=True)) if m != name_of(f)} for f in FILES}
+    graph = {name_of(f): {m for m in ours(imports(f)) if m != name_of(f)} for f in FILES}
     order = list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError
-    assert {"cwpo.plan", "cwpo.errors"} <= set(order)
+    assert {"cwpo.pipeline.arms", "cwpo.errors"} <= set(order)
 
 
 def test_report_never_touches_torch():
     files = sorted((PACKAGE / "report").rglob("*.py"))
-    if not files:
-        pytest.skip("there is no cwpo/report")
     heavy = {"torch", "transformers", "datasets", "tokenizers", "accelerate", "peft"}
     assert {f.name: {m.split(".")[0] for m in imports(f)} & heavy for f in files} == {
         f.name: set() for f in files
@@ -176,7 +126,7 @@ def test_pure_method_knows_no_models():
 
 
 def test_planning_a_sweep_loads_neither_torch_nor_transformers():
-    code = "import sys, cwpo.plan, cwpo.cli; print(sorted({'torch', 'transformers', 'datasets', 'wandb'} & set(sys.modules)))"
+    code = "import sys, cwpo.planning.plan, cwpo.commands.entry; print(sorted({'torch', 'transformers', 'datasets', 'wandb'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

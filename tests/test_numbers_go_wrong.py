@@ -21,8 +21,8 @@ from cwpo.errors import InputError
 from cwpo.models.annotator import new_annotator
 from cwpo.models.generation import sample_responses
 from cwpo.own.align import align
+from cwpo.own.annotate import label
 from cwpo.own.fit import Annotator
-from cwpo.own.label import label
 from cwpo.own.weighted import read_weighted
 from cwpo.stages.annotate import annotate_stage
 from cwpo.stages.weight import WEIGHT

@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 from conftest import SMOKE
 
-from cwpo.collect import record
+from cwpo.execution.node import Settings
+from cwpo.execution.workers import run_arms
 from cwpo.models.gold import Trained
-from cwpo.pipeline import Settings
-from cwpo.plan import Arm, expand
+from cwpo.pipeline.arms import Arm, expand
+from cwpo.pipeline.record import record
 from cwpo.results import DETAIL_COLUMNS, EMBEDDING_COLUMNS, RUN_COLUMNS, read_rows
-from cwpo.store import Store
-from cwpo.sweep import run_arms
+from cwpo.store.store import Store
 from cwpo.training.online import OnlineTrainer
 
 SMALL = [*SMOKE, "data=tldr", "alignment.epochs=2", "alignment.batch_size=32", "online.batches_per_round=2"]

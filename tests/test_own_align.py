@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 
-from cwpo.commands import register
-from cwpo.config import CONF
+from cwpo.config.commands import register
+from cwpo.config.schema import CONF
 from cwpo.errors import InputError
 from cwpo.own.align import align, preference_accuracy
 from cwpo.own.compare import compare, page, summary

@@ -12,15 +12,15 @@ import pytest
 from conftest import REPO
 from hydra import compose, initialize_config_dir
 
-from cwpo.commands import register
-from cwpo.config import CONF
+from cwpo.config.commands import register
+from cwpo.config.schema import CONF
 from cwpo.errors import InputError
-from cwpo.models.gold import HuggingFace
+from cwpo.models.reward_models import HuggingFace
 from cwpo.own.align import align
+from cwpo.own.annotate import label
 from cwpo.own.compare import compare
 from cwpo.own.crossfit import cross_fit, folds_by_prompt
 from cwpo.own.fit import NOTE, is_ours, load, trained_on
-from cwpo.own.label import label
 from cwpo.own.preferences import COLUMNS, preferences
 from cwpo.weighting import most_confident, scaled_sigmoid
 

@@ -7,15 +7,15 @@ from conftest import REPO
 from hydra import compose, initialize_config_dir
 from scipy.special import expit
 
-from cwpo.command_checks import check_command
-from cwpo.commands import register
-from cwpo.config import CONF
+from cwpo.bench.real import FOLDS, measure, split
+from cwpo.bench.real_numbers import LONGER, ONE_VOTE, alignment_rows, annotator_rows, seed_rows
+from cwpo.bench.real_pairs import SOURCES, check_sources, cut, load_source, one_vote
+from cwpo.bench.real_report import write_report
+from cwpo.bench.words import WordAnnotator
+from cwpo.commands.checks import check_command
+from cwpo.config.commands import register
+from cwpo.config.schema import CONF
 from cwpo.errors import InputError
-from cwpo.own.real import FOLDS, measure, split
-from cwpo.own.real_numbers import LONGER, ONE_VOTE, alignment_rows, annotator_rows, seed_rows
-from cwpo.own.real_pairs import SOURCES, check_sources, cut, load_source, one_vote
-from cwpo.own.real_report import write_report
-from cwpo.own.words import WordAnnotator
 
 
 def composed(*words: str):

@@ -9,13 +9,13 @@ import pytest
 from claims_results import SCRIPT, complete, texts, write
 
 from cwpo.report.build import build_report
-from cwpo.report.cells import ranges
 from cwpo.report.claims.ledger import CLAIMS
 from cwpo.report.claims.verdict import VERDICTS
 from cwpo.report.html.document import write_page
 from cwpo.report.html.markdown import to_html
 from cwpo.report.html.parts import natural
 from cwpo.report.html.texts import disagreements, samples
+from cwpo.report.tables.cells import ranges
 from cwpo.results import DISAGREEMENT_COLUMNS, SAMPLE_COLUMNS
 
 VOID = {"meta", "img", "br"}
@@ -133,7 +133,7 @@ def test_the_same_results_give_the_same_bytes(built):
 
 
 def test_a_page_without_any_runs(tmp_path):
-    from cwpo.report.collect import load
+    from cwpo.report.inputs import load
 
     write(tmp_path, [])
     page = write_page(load(tmp_path, "toy"), [], [], tmp_path / "toy").read_text()

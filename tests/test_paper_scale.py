@@ -9,12 +9,12 @@ import pandas as pd
 import paper_copies
 import pytest
 
-from cwpo.config import CONF
-from cwpo.pipeline import Settings
-from cwpo.plan import Arm, expand
-from cwpo.runner import against_paper
-from cwpo.store import Store
-from cwpo.sweep import run_arms
+from cwpo.commands.run import against_paper
+from cwpo.config.schema import CONF
+from cwpo.execution.node import Settings
+from cwpo.execution.workers import run_arms
+from cwpo.pipeline.arms import Arm, expand
+from cwpo.store.store import Store
 
 # What makes it quick; nothing else of the shipped configuration is changed but where things are.
 QUICK = [

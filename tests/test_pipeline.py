@@ -13,11 +13,13 @@ import pandas as pd
 import pytest
 from conftest import SMOKE
 
-from cwpo import pipeline, sweep
-from cwpo.pipeline import Settings
-from cwpo.plan import Arm, expand, make_plan
-from cwpo.store import Store
-from cwpo.sweep import Failed, run_arms
+from cwpo.execution import workers
+from cwpo.execution.node import Settings
+from cwpo.execution.workers import Failed, run_arms
+from cwpo.pipeline import graph
+from cwpo.pipeline.arms import Arm, expand
+from cwpo.planning.plan import make_plan
+from cwpo.store.store import Store
 
 
 def smoke_arm(store: Path, *overrides: str) -> Arm:
@@ -228,8 +230,8 @@ def test_a_failing_stage_is_named_and_keeps_what_was_done(tmp_path, monkeypatch)
     def fail(work):
         raise RuntimeError("out of memory")
 
-    broken = dataclasses.replace(pipeline.annotate_stage("bt"), run=fail)
-    monkeypatch.setattr(pipeline, "annotate_stage", lambda annotator: broken)
+    broken = dataclasses.replace(graph.annotate_stage("bt"), run=fail)
+    monkeypatch.setattr(graph, "annotate_stage", lambda annotator: broken)
     made = smoke_arm(tmp_path, "until=annotate")
     with pytest.raises(Failed, match=r"stage annotate \(.*\) failed: RuntimeError: out of memory"):
         run(made)
@@ -288,9 +290,9 @@ def _delete_and_wait() -> None:
 
 
 def test_an_interrupt_that_python_drops_comes_again(monkeypatch, capfd):
-    monkeypatch.setattr(sweep, "_worker", sweep.Worker(busy=True))
-    monkeypatch.setattr(sys, "unraisablehook", sweep._unraisable)
-    before = signal.signal(signal.SIGINT, sweep._interrupted)
+    monkeypatch.setattr(workers, "_worker", workers.Worker(busy=True))
+    monkeypatch.setattr(sys, "unraisablehook", workers._unraisable)
+    before = signal.signal(signal.SIGINT, workers._interrupted)
     try:
         with pytest.raises(KeyboardInterrupt):
             _delete_and_wait()
@@ -300,11 +302,11 @@ def test_an_interrupt_that_python_drops_comes_again(monkeypatch, capfd):
 
 
 def test_told_twice_at_once_a_worker_is_interrupted_once(monkeypatch):
-    monkeypatch.setattr(sweep, "_worker", sweep.Worker(busy=True))
+    monkeypatch.setattr(workers, "_worker", workers.Worker(busy=True))
     with pytest.raises(KeyboardInterrupt):
-        sweep._interrupted()
-    sweep._terminated()
-    assert sweep._worker.stopped and sweep._worker.ending
+        workers._interrupted()
+    workers._terminated()
+    assert workers._worker.stopped and workers._worker.ending
 
 
 @pytest.mark.parametrize("override", ["alignment.warmup_steps=3", "alignment.warmup_steps=${seed}"])

@@ -8,13 +8,13 @@ from conftest import SMOKE
 from test_trainers import close, pairs, preference, update
 from tiny import FAMILIES, tiny_model
 
+from cwpo.execution.node import Settings
+from cwpo.execution.workers import optimizers, tell_stand_in
 from cwpo.models import packed
 from cwpo.models.annotator import response_scores
 from cwpo.models.policy import add_lora
-from cwpo.pipeline import Settings
-from cwpo.plan import distinct, expand
+from cwpo.pipeline.arms import distinct, expand
 from cwpo.runtime import computing_in, optimizer_on
-from cwpo.sweep import optimizers, tell_stand_in
 
 
 @pytest.mark.parametrize("family", FAMILIES)

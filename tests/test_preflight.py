@@ -11,15 +11,15 @@ import pytest
 from hydra import compose
 from transformers import AutoModelForCausalLM, OPTConfig
 
-from cwpo.commands import PreflightConfig, register
-from cwpo.config import CONF, LoraConfig, TrainingConfig
+from cwpo.config.commands import PreflightConfig, register
+from cwpo.config.schema import CONF, LoraConfig, TrainingConfig
 from cwpo.errors import InputError
-from cwpo.plan import composing
-from cwpo.preflight import report
-from cwpo.preflight.found import data_problems, tokenizer_problems
-from cwpo.preflight.machine import credential_problems, free_gib
-from cwpo.preflight.memory import GIB, Shape, scoring_need, shape_of, training_need
-from cwpo.preflight.report import preflight
+from cwpo.pipeline.arms import composing
+from cwpo.planning.preflight import report
+from cwpo.planning.preflight.found import data_problems, tokenizer_problems
+from cwpo.planning.preflight.machine import credential_problems, free_gib
+from cwpo.planning.preflight.memory import GIB, Shape, scoring_need, shape_of, training_need
+from cwpo.planning.preflight.report import preflight
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_every_problem_is_in_one_list_each_with_its_fix(local, tmp_path, monkeyp
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(report, "gpus", list)
-    monkeypatch.setattr("cwpo.preflight.machine._hub_token", lambda: False)
+    monkeypatch.setattr("cwpo.planning.preflight.machine._hub_token", lambda: False)
     words = [*local, "pair=qwen_to_llama", "gold=openai", "logger=wandb", "logger.mode=online"]
     with pytest.raises(InputError) as refused:
         preflight(settings(tmp_path, *words, gpu_gib=None))
@@ -206,10 +206,10 @@ def test_data_without_a_split_is_told(tmp_path):
 def test_the_files_of_a_data_set_of_the_hub_are_known_by_name(monkeypatch):
     cfg = composed("data=ufb")
     names = ["README.md", "data/train_prefs-00000-of-00001.parquet", "data/test_prefs-00000-of-00001.parquet"]
-    monkeypatch.setattr("cwpo.preflight.found._files", lambda path, revision: names)
+    monkeypatch.setattr("cwpo.planning.preflight.found._files", lambda path, revision: names)
     assert data_problems(cfg) == []
     monkeypatch.setattr(
-        "cwpo.preflight.found._files",
+        "cwpo.planning.preflight.found._files",
         lambda path, revision: [*names[:2], "data/test_sft-00000-of-00001.parquet"],
     )
     assert data_problems(cfg) == ["data.path=HuggingFaceH4/ultrafeedback_binarized has no split test_prefs"]
@@ -221,7 +221,7 @@ def test_credentials_that_are_there_are_no_problem_and_never_told(monkeypatch):
     )
     for name in ("WANDB_API_KEY", "OPENAI_API_KEY"):
         monkeypatch.setenv(name, "secret-0123456789")
-    monkeypatch.setattr("cwpo.preflight.machine.find_spec", lambda name: True)
+    monkeypatch.setattr("cwpo.planning.preflight.machine.find_spec", lambda name: True)
     assert credential_problems(cfg, []) == []
     monkeypatch.delenv("OPENAI_API_KEY")
     problems = credential_problems(cfg, [])

@@ -10,13 +10,13 @@ import paper_copies
 import pytest
 from omegaconf import OmegaConf
 
+from cwpo.checks.settings import CHOICES
+from cwpo.commands.run import against_paper
 from cwpo.data.dialogues import turns
 from cwpo.data.hub import LAYOUTS, patterns, split_files
 from cwpo.data.lengths import RULES, token_counts
 from cwpo.data.sources import drop_unusable, load_pairs, read_pairs
 from cwpo.errors import InputError
-from cwpo.runner import against_paper
-from cwpo.validation import CHOICES
 
 SHP = {"prompt": "history", "response_a": "human_ref_A", "response_b": "human_ref_B", "label": "labels"}
 

@@ -11,7 +11,7 @@ from conftest import REPO
 
 from cwpo.errors import InputError
 from cwpo.report.build import build_report
-from cwpo.report.collect import load, paper_value
+from cwpo.report.inputs import load, paper_value
 from cwpo.results import (
     ANNOTATOR_COLUMNS,
     DETAIL_COLUMNS,

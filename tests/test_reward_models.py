@@ -10,8 +10,8 @@ from omegaconf import OmegaConf
 from transformers import AutoModelForSeq2SeqLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from cwpo.errors import InputError
-from cwpo.models.gold import Comparison, both_rewards, gold_problem, load_gold
-from cwpo.models.reward_models import ChatReward, QuestionAnswer, SteamSHP
+from cwpo.models.gold import Comparison, both_rewards, load_gold
+from cwpo.models.reward_models import ChatReward, QuestionAnswer, SteamSHP, gold_problem
 
 DIALOGUE = "\n\nHuman: hi \n\nAssistant: hello\n\nHuman: how?\n\nAssistant:"
 PROMPTS = [DIALOGUE, "\n\nHuman: what is salt?\n\nAssistant:"]

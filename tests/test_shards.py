@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from cwpo.stages.shards import map_table
+from cwpo.store.shards import map_table
 
 ROWS = 10
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cwpo.plan import expand
+from cwpo.pipeline.arms import expand
 
 BASE = ["seed=0"]
 ALIGNMENT = {"align", "generate", "evaluate"}
@@ -94,9 +94,9 @@ def test_every_stage_is_covered(before):
 def test_version_change_reruns_a_stage_and_its_children(before, monkeypatch):
     import dataclasses
 
-    from cwpo import pipeline
+    from cwpo.pipeline import graph
 
-    monkeypatch.setattr(pipeline, "SELECT", dataclasses.replace(pipeline.SELECT, version=99))
+    monkeypatch.setattr(graph, "SELECT", dataclasses.replace(graph.SELECT, version=99))
     after = keys()
     assert {name for name in before if before[name] != after[name]} == LABELS
 
@@ -194,7 +194,7 @@ def test_equal_steps_stretch_the_epochs_only():
 
 
 def test_a_moved_data_file_is_the_same_data(tmp_path):
-    from cwpo.pipeline import hashed_config
+    from cwpo.pipeline.graph import hashed_config
 
     (tmp_path / "a.jsonl").write_text("{}")
     (tmp_path / "b.jsonl").write_text("{}")

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from cwpo import manifest
 from cwpo.errors import disk_place, disk_problem
-from cwpo.manifest import sha256
-from cwpo.store import Store, StoreError, fingerprint, stage_key
+from cwpo.store import manifest
+from cwpo.store.manifest import sha256
+from cwpo.store.store import Store, StoreError, fingerprint, stage_key
 
 
 def compute(store: Store, key: str = "k", text: str = "hello", work=None) -> bool:

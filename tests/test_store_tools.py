@@ -11,14 +11,14 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from cwpo.commands import StoreConfig
-from cwpo.config import CONF
+from cwpo.commands.store import garbage, look_after, referred_to
+from cwpo.config.commands import StoreConfig
+from cwpo.config.schema import CONF
 from cwpo.errors import InputError
-from cwpo.explain import explain
-from cwpo.plan import distinct, expand
+from cwpo.pipeline.arms import distinct, expand
+from cwpo.pipeline.explain import explain
 from cwpo.results import ResultsError
-from cwpo.store import Store, StoreError
-from cwpo.store_tools import garbage, look_after, referred_to
+from cwpo.store.store import Store, StoreError
 
 DAY = 86400
 

@@ -13,12 +13,11 @@ import pytest
 from conftest import REPO
 from tiny import tiny_model, tiny_tokenizer
 
-from cwpo import cli
-from cwpo.config import CONF
+from cwpo.checks.foreign import refuse_code
+from cwpo.commands import entry
+from cwpo.config.schema import CONF
 from cwpo.data.tables import records
 from cwpo.errors import InputError
-from cwpo.foreign_config import refuse_code
-from cwpo.models.gold import HuggingFace
 from cwpo.models.policy import (
     checkpoint_problem,
     hub_problem,
@@ -27,7 +26,8 @@ from cwpo.models.policy import (
     read_config,
     read_tokenizer,
 )
-from cwpo.plan import expand
+from cwpo.models.reward_models import HuggingFace
+from cwpo.pipeline.arms import expand
 
 SCRIPT = "import pathlib\npathlib.Path({trap!r}).touch()\n"
 
@@ -222,7 +222,7 @@ def test_a_file_that_could_start_code_is_refused_before_hydra_reads_it(
     file.write_bytes(FILES[kind].format(trap=trap).encode(errors="surrogateescape"))
     monkeypatch.setattr(sys, "argv", ["run.py", "--config-dir", str(folder), "experiment=evil"])
     with pytest.raises(SystemExit) as ended:
-        cli.entry(lambda: pytest.fail("Hydra would have read it"))()
+        entry.entry(lambda: pytest.fail("Hydra would have read it"))()
     said = capsys.readouterr().err
     assert ended.value.code == 2 and f"error: {file}" in said and "Traceback" not in said
 
@@ -340,6 +340,6 @@ def test_the_look_at_our_source_sees(tmp_path, line):
 def test_the_loader_of_yaml_makes_plain_values_only():
     import yaml
 
-    from cwpo.foreign_config import LOADER
+    from cwpo.checks.foreign import LOADER
 
     assert issubclass(LOADER, yaml.SafeLoader | getattr(yaml, "CSafeLoader", yaml.SafeLoader))

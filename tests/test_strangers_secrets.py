@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import REPO, SMOKE
 
-from cwpo import cli
+from cwpo.commands import entry
 from cwpo.plain import HIDDEN, shown, without_secrets
 
 PLANTED = {
@@ -94,7 +94,7 @@ def test_a_secret_in_an_unforeseen_error_is_not_shown(planted, capsys, name):
     try:
         raise KeyError(f"request with {PLANTED[name]} failed")
     except KeyError as error:
-        cli._say_traceback(type(error), error, error.__traceback__)
+        entry._say_traceback(type(error), error, error.__traceback__)
     said = capsys.readouterr().err
     assert "KeyError" in said and HIDDEN in said and not any(secret in said for secret in SECRETS)
 

@@ -8,20 +8,20 @@ import pytest
 from hypothesis import strategies as st
 from properties import ODD, holds
 
-from cwpo import cli
-from cwpo.cli import plain_words
-from cwpo.command_checks import check_command
+from cwpo.checks.settings import check_config
+from cwpo.commands import entry
+from cwpo.commands.checks import check_command
+from cwpo.commands.entry import plain_words
 from cwpo.errors import InputError
 from cwpo.models.policy import checkpoint_problem
 from cwpo.own.compare import page as samples_page
 from cwpo.own.page import escape as own_escape
-from cwpo.pipeline import STAGES
+from cwpo.pipeline.arms import expand
+from cwpo.pipeline.graph import STAGES
 from cwpo.plain import CONTROL, shown, visible
-from cwpo.plan import expand
 from cwpo.report.html.markdown import to_html
 from cwpo.report.html.parts import escape
 from cwpo.results import RUN_COLUMNS, ResultsError, read_rows, write_rows
-from cwpo.validation import check_config
 
 OUTSIDE = ["../x", "..", "/etc/x", "a/../../x", "a/b", "..\\x", ".hidden", "x\x00y", "~/x", "a\nb"]
 SCRIPT = "<script>alert(1)</script>"
@@ -184,7 +184,7 @@ def test_a_traceback_about_a_strangers_text_is_plain(capsys):
     try:
         raise ZeroDivisionError(TERMINAL)
     except ZeroDivisionError as error:
-        cli._say_traceback(type(error), error, error.__traceback__)
+        entry._say_traceback(type(error), error, error.__traceback__)
     assert not CONTROL.search(capsys.readouterr().err)
 
 

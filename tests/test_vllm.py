@@ -13,13 +13,13 @@ from harness.commands import TINY
 from tiny import save, tiny_model, tiny_tokenizer
 
 from cwpo.errors import InputError
+from cwpo.execution.node import Settings, run_node
 from cwpo.models import vllm_engine
 from cwpo.models.generation import prompt_seed, sample_responses
 from cwpo.models.policy import load_policy
 from cwpo.models.vllm_engine import EngineFailed, sample_by_vllm, vllm_problem
-from cwpo.pipeline import Settings, run_node
-from cwpo.plan import expand
-from cwpo.store import Store
+from cwpo.pipeline.arms import expand
+from cwpo.store.store import Store
 
 STANDIN = Path(__file__).parent / "standin" / "with_vllm"
 PROMPTS = ["ask me", "tell me about bread", "ask about warm bridges", "bread is"]

@@ -11,7 +11,7 @@ import pytest
 from conftest import REPO, SMOKE
 from wandb.proto import wandb_internal_pb2
 
-from cwpo.pipeline import PATHS
+from cwpo.pipeline.graph import PATHS
 from cwpo.tracking import Tracker, wandb_mode
 
 OFFLINE = {"project": "cwpo-tests", "entity": None, "mode": "offline"}

@@ -14,7 +14,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from cwpo.config import TrainingConfig
+from cwpo.config.schema import TrainingConfig
 from cwpo.models.toy import FAMILIES, toy_config
 from cwpo.training.base import training_arguments
 

@@ -1,1 +1,4 @@
-"""How fast training is, beside TRL's DPOTrainer on the same work; `scripts/benchmark.py` runs it."""
+"""Measurements for the documentation: speed beside TRL's DPOTrainer, and annotators on real human pairs.
+
+Others import `report.benchmark` and `real.measure`.
+"""

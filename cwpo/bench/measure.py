@@ -31,7 +31,7 @@ from cwpo.bench.workloads import (
 from cwpo.data.batching import encode_pairs
 from cwpo.errors import InputError
 from cwpo.models.policy import load_tokenizer
-from cwpo.store import git_commit, package_versions
+from cwpo.store.store import git_commit, package_versions
 
 TRL = ("trl_default", "trl_best", "trl_kept")
 TUNED = ("trl_best", "trl_kept")

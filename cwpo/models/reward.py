@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from cwpo.data.batching import encode
-from cwpo.models.gold import HuggingFace, Trained
-from cwpo.models.reward_models import ChatReward
+from cwpo.models.gold import Trained
+from cwpo.models.reward_models import ChatReward, HuggingFace
 
 
 class Reward:

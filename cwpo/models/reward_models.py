@@ -14,9 +14,69 @@ from cwpo.data.batching import chat_text
 from cwpo.data.dialogues import turns
 from cwpo.errors import InputError
 from cwpo.models.annotator import score_responses
-from cwpo.models.gold import HuggingFace, gold_problem, load_tokenizer_for_rewards
 from cwpo.models.logprobs import scoring_batches
-from cwpo.models.policy import load_weights, no_dropout, read_config
+from cwpo.models.policy import load_weights, no_dropout, read_config, read_tokenizer
+
+
+class HuggingFace:
+    """A sequence-classification reward model with one label, read as its own forward pass returns it.
+
+    The input is the prompt followed by the response, as one text where the model is causal, as a pair of texts where
+    its tokenizer separates the two (encoders such as DeBERTa).
+    """
+
+    def __init__(self, path: str, revision: str | None, *, batch_size: int, device: str) -> None:
+        problem = gold_problem(path, revision)
+        if problem:
+            raise InputError(problem)
+        self.tokenizer = load_tokenizer_for_rewards(path, revision)
+        self.model: Any = load_weights(
+            AutoModelForSequenceClassification,
+            path,
+            revision,
+            pad_token_id=self.tokenizer.pad_token_id,
+            dtype=torch.float32 if device == "cpu" else "auto",
+        )
+        self.model.to(device).eval()
+        self.batch_size, self.device = batch_size, device
+
+    @torch.no_grad()
+    def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+        scores = []
+        for first in range(0, len(prompts), self.batch_size):
+            rows = slice(first, first + self.batch_size)
+            if self.tokenizer.sep_token_id is not None:
+                texts: tuple[Any, ...] = (list(prompts[rows]), list(responses[rows]))
+            else:
+                texts = ([p + r for p, r in zip(prompts[rows], responses[rows], strict=True)],)
+            inputs = self.tokenizer(*texts, return_tensors="pt", padding=True).to(self.device)
+            scores.append(self.model(**inputs).logits.squeeze(-1).double().cpu().numpy())
+        return np.concatenate(scores)
+
+
+def load_tokenizer_for_rewards(path: str, revision: str | None) -> Any:
+    """As load_tokenizer, for models that may have no EOS."""
+    tokenizer = read_tokenizer(path, revision)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    return tokenizer
+
+
+def gold_problem(
+    path: str, revision: str | None, key: str = "gold.path", seq2seq: bool = False
+) -> str | None:
+    """Why the model at `path`, the value of `key`, cannot serve as reward, or None; reads its config only.
+
+    seq2seq: it answers a question in words, and has no scores.
+    """
+    config = read_config(path, revision, key)
+    if seq2seq:
+        return None if config.is_encoder_decoder else f"{key}={path} is no encoder-decoder model such as T5"
+    labels = config.num_labels
+    if labels != 1:
+        return f"{key}={path} returns {labels} scores; a reward model has num_labels=1"
+    return None
 
 
 class ChatReward:

@@ -1,1 +1,4 @@
-"""Own pairs: label and weight them, and learn from held-out labels how far to trust that; `scripts/annotate.py` runs it."""
+"""Users' own pairs and models: label, align and compare, with a report that says what can be trusted.
+
+Others import `annotate.label`, `align.align` and `compare.compare`.
+"""

@@ -24,7 +24,7 @@ from cwpo.own.checks import check_align
 from cwpo.own.folder import replace_folder, workplace
 from cwpo.own.weighted import keep_confident, read_weighted
 from cwpo.runtime import computing_in, pick_device, quiet_libraries, stand_in, use_threads
-from cwpo.store import git_commit
+from cwpo.store.store import git_commit
 from cwpo.training.base import Curve, Rows, training_arguments
 from cwpo.training.preference import PreferenceTrainer
 from cwpo.training.sft import SFTTrainer

@@ -9,12 +9,12 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from cwpo.checks.settings import device_problems, nearest, training_problems
 from cwpo.errors import InputError
-from cwpo.models.gold import gold_problem
 from cwpo.models.policy import checkpoint_problem, hub_problem
+from cwpo.models.reward_models import gold_problem
 from cwpo.own.fit import KINDS, checkpoint_of, is_ours
 from cwpo.own.folder import occupied
-from cwpo.validation import device_problems, nearest, training_problems
 
 WEIGHTINGS = ("uniform", "c1", "c2", "c3", "c4")
 OBJECTIVES = ("dpo", "ipo", "rdpo")

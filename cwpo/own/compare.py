@@ -15,8 +15,9 @@ import pandas as pd
 from cwpo.data.tables import read_column
 from cwpo.errors import InputError
 from cwpo.models.generation import leaves_room, prompt_seed, sample_responses
-from cwpo.models.gold import Gold, HuggingFace, Judge, Oracle
+from cwpo.models.gold import Gold, Judge, Oracle
 from cwpo.models.policy import context_length, load_policy, load_tokenizer
+from cwpo.models.reward_models import HuggingFace
 from cwpo.own.checks import check_compare
 from cwpo.own.fit import is_ours, load, read_note
 from cwpo.own.folder import replace_folder, workplace

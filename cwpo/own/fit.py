@@ -17,9 +17,9 @@ import pandas as pd
 from cwpo.data.batching import PairCollator, encode, encode_pairs, named, within_budget
 from cwpo.finite import check_finite
 from cwpo.models.annotator import load_annotator, new_annotator, score_responses
-from cwpo.models.gold import HuggingFace
 from cwpo.models.pairrm import encode_both_orders, score_both_orders
 from cwpo.models.policy import load_tokenizer
+from cwpo.models.reward_models import HuggingFace
 from cwpo.training.base import Rows, training_arguments
 from cwpo.training.bradley_terry import BradleyTerryTrainer
 from cwpo.training.pairrm import PairRMTrainer

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from cwpo.errors import InputError
-from cwpo.store import fingerprint, stage_key
+from cwpo.store.store import fingerprint, stage_key
 
 ELSEWHERE = ("out", "threads", "device", "token_budget")  # keys on which no result depends
 

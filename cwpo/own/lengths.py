@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from cwpo.data.batching import encode
-from cwpo.models.gold import load_tokenizer_for_rewards
 from cwpo.models.pairrm import encode_joint
 from cwpo.models.policy import context_length, load_tokenizer
+from cwpo.models.reward_models import load_tokenizer_for_rewards
 from cwpo.own.fit import checkpoint_of, is_ours, read_note
 
 

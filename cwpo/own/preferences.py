@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from cwpo.own.crossfit import said
 from cwpo.own.fit import Annotates
-from cwpo.stages.shards import map_table
+from cwpo.store.shards import map_table
 from cwpo.weighting import pair_weights, scaled_sigmoid
 
 COLUMNS = ["pair_id", "prompt", "chosen", "rejected", "weight", "confidence", "margin", "label_source"]

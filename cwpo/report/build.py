@@ -7,20 +7,20 @@ from functools import partial
 from pathlib import Path
 
 from cwpo.errors import InputError
-from cwpo.report.annotators import ANNOTATOR_SPECS, calibration, table6
-from cwpo.report.arm_tables import SPECS
 from cwpo.report.claims.write import judge_all, write_claims
-from cwpo.report.collect import PAPER, Results, load
-from cwpo.report.controls import controls
-from cwpo.report.figure_specs import FIGURE_SPECS
 from cwpo.report.figures import FIGURES
 from cwpo.report.fresh import remember, up_to_date
 from cwpo.report.html.document import write_page
-from cwpo.report.other import summaries, tuning
-from cwpo.report.page import Page
-from cwpo.report.regimes import regimes
-from cwpo.report.render import pages
-from cwpo.report.table20 import TABLE20
+from cwpo.report.inputs import PAPER, Results, load
+from cwpo.report.tables.annotators import ANNOTATOR_SPECS, calibration, table6
+from cwpo.report.tables.arms import SPECS
+from cwpo.report.tables.controls import controls
+from cwpo.report.tables.figure_specs import FIGURE_SPECS
+from cwpo.report.tables.other import summaries, tuning
+from cwpo.report.tables.page import Page
+from cwpo.report.tables.regimes import regimes
+from cwpo.report.tables.render import pages
+from cwpo.report.tables.table20 import TABLE20
 from cwpo.results import NAME
 
 ALL_SPECS = (*SPECS, TABLE20, *FIGURE_SPECS, *ANNOTATOR_SPECS)

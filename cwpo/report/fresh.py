@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from cwpo.digests import code, digest
+from cwpo.store.digests import code, digest
 
 STAMP = ".report.json"
 

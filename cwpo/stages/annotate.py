@@ -13,7 +13,7 @@ import pandas as pd
 from cwpo.errors import InputError
 from cwpo.finite import check_finite
 from cwpo.stages.base import Stage, Work
-from cwpo.stages.shards import column_mean, map_table
+from cwpo.store.shards import column_mean, map_table
 from cwpo.weighting import scaled_sigmoid
 
 Texts = Sequence[str]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from cwpo.store import MANIFEST
+from cwpo.store.store import MANIFEST
 
 
 def lineage(parents: Iterable[Path]) -> dict[str, dict[str, Any]]:

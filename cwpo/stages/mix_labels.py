@@ -63,3 +63,11 @@ def labeled_pairs(work: Work) -> pd.DataFrame:
 
 
 MIX_LABELS = Stage("mix_labels", 1, ("labeled", "seed"), run)
+
+
+def by_human_label(pairs: pd.DataFrame) -> tuple[list[str], list[str], list[str]]:
+    """Prompts, chosen and rejected responses according to the human labels."""
+    a_wins = pairs["human_label"] == "a"
+    chosen = pairs["response_a"].where(a_wins, pairs["response_b"])
+    rejected = pairs["response_b"].where(a_wins, pairs["response_a"])
+    return pairs["prompt"].tolist(), chosen.tolist(), rejected.tolist()

@@ -85,10 +85,10 @@ def _weights(weighting: Any, gaps: Any) -> Any:
 
 def _reward(work: Work) -> Any:
     """The annotator, the reward model trained here, or the checkpoint online.reward_model."""
-    from cwpo.models.gold import HuggingFace, Trained
+    from cwpo.models.gold import Trained
     from cwpo.models.policy import context_length
     from cwpo.models.reward import Reward
-    from cwpo.models.reward_models import ChatReward
+    from cwpo.models.reward_models import ChatReward, HuggingFace
 
     online = work.config.online
     settings = {"batch_size": online.batch_size, "device": work.device}

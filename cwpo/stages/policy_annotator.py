@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from cwpo.stages.base import Work, save, train, training_arguments
-from cwpo.stages.train_annotator import by_human_label
+from cwpo.stages.mix_labels import by_human_label
 
 
 def fit_policy(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from cwpo.config import JUDGE_SETTINGS
+from cwpo.config.schema import JUDGE_SETTINGS
 from cwpo.finite import check_finite
 from cwpo.stages.base import Stage, Work
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from cwpo.config import POLICY_ANNOTATORS
+from cwpo.config.schema import POLICY_ANNOTATORS
 from cwpo.stages.base import Stage, Work, save, train, training_arguments
-from cwpo.stages.mix_labels import labeled_pairs
+from cwpo.stages.mix_labels import by_human_label, labeled_pairs
 
 # What each kind of annotator reads of its config group, beside its name. `scoring` is read when pairs are annotated.
 READS = {
@@ -48,14 +48,6 @@ def run(work: Work) -> dict[str, Any]:
         seed=config.seed,
         joint=joint,
     )
-
-
-def by_human_label(pairs: pd.DataFrame) -> tuple[list[str], list[str], list[str]]:
-    """Prompts, chosen and rejected responses according to the human labels."""
-    a_wins = pairs["human_label"] == "a"
-    chosen = pairs["response_a"].where(a_wins, pairs["response_b"])
-    rejected = pairs["response_b"].where(a_wins, pairs["response_a"])
-    return pairs["prompt"].tolist(), chosen.tolist(), rejected.tolist()
 
 
 def fit_annotator(

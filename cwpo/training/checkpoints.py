@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from cwpo.manifest import damaged_files, sha256
+from cwpo.store.manifest import damaged_files, sha256
 from cwpo.training.base import GlobalMeanTrainer
 
 SEAL = ".sealed.json"

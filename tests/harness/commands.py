@@ -22,7 +22,7 @@ from typing import Any
 
 import psutil
 
-from cwpo.config import CONF
+from cwpo.config.schema import CONF
 
 REPO = CONF.parent
 TESTS = REPO / "tests"
@@ -143,7 +143,7 @@ def _forked(script: str, words: list[str], folder: str, log: str, user: int | No
 
 def start(script: str, words: list[str]) -> None:
     """Run scripts/<script>.py in this process; "sweep" is SWEEP without Hydra."""
-    import cwpo.stages.shards
+    import cwpo.store.shards
 
     cwpo.stages.shards.SHARD = SHARD
     if script == "sweep":
@@ -157,12 +157,12 @@ def start(script: str, words: list[str]) -> None:
 
 def _sweep(jobs: int, stages: int | None = None) -> None:
     """The whole sweep and its rows, or only its first `stages` stages."""
-    from cwpo import cli
-    from cwpo.collect import record
-    from cwpo.pipeline import Settings
-    from cwpo.plan import distinct
-    from cwpo.store import Store
-    from cwpo.sweep import run_arms
+    from cwpo.commands import entry
+    from cwpo.execution.node import Settings
+    from cwpo.execution.workers import run_arms
+    from cwpo.pipeline.arms import distinct
+    from cwpo.pipeline.record import record
+    from cwpo.store.store import Store
     from harness.imports import ARMS
 
     def main() -> None:
@@ -175,4 +175,4 @@ def _sweep(jobs: int, stages: int | None = None) -> None:
         for made in ARMS:
             record([made], Store(settings.store), Path(made.cfg.results), experiment="faults", whole=False)
 
-    cli.entry(main)()
+    entry.entry(main)()

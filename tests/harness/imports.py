@@ -17,8 +17,8 @@ import torch  # noqa: E402, F401
 import transformers.models.opt.modeling_opt  # noqa: E402
 import transformers.trainer  # noqa: E402, F401
 
-import cwpo.runner  # noqa: E402
-from cwpo.plan import expand  # noqa: E402
+import cwpo.commands.run  # noqa: E402
+from cwpo.pipeline.arms import expand  # noqa: E402
 from harness.commands import SWEEP  # noqa: E402
 
 ARMS = expand(SWEEP[1:])

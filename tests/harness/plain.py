@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
 
-import cwpo.stages.shards  # noqa: E402
+import cwpo.store.shards  # noqa: E402
 from harness.commands import SHARD, start  # noqa: E402
 
 cwpo.stages.shards.SHARD = SHARD

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cwpo.store import Store
+from cwpo.store.store import Store
 
 OF_THE_MACHINE = ["train_seconds", "git_commit"]
 COUNTS: list[str] = []  # printed at the end of the session

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from cwpo.report.collect import Results, family
+from cwpo.report.inputs import Results, family
 from cwpo.results import CONFIDENCE_COLUMNS, ResultsError
 
 ARM_COLUMNS = (

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from cwpo.report.claims.evidence import Evidence
-from cwpo.report.collect import one_per_seed
+from cwpo.report.inputs import one_per_seed
 
 Where = Mapping[str, Any]
 ARM = ("data", "weak", "strong", "objective")

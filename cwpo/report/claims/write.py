@@ -14,7 +14,7 @@ from cwpo.report.claims.evidence import of_paper, of_results
 from cwpo.report.claims.ledger import CLAIMS
 from cwpo.report.claims.outcome import Outcome, assess
 from cwpo.report.claims.verdict import CONFIDENCE, RULE, VERDICTS, Judged
-from cwpo.report.collect import SCALE_NOTES, Results
+from cwpo.report.inputs import SCALE_NOTES, Results
 
 MISSING = "–"
 COLUMNS = ("claim", "where", "verdict", "effect", "paper", "seeds", "runs", "prompts", "beside it")

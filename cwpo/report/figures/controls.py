@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cwpo.report.collect import Results
-from cwpo.report.controls import COMMON, OWN
 from cwpo.report.figures.style import (
     BLUE,
     GREEN,
@@ -20,7 +18,9 @@ from cwpo.report.figures.style import (
     save,
     sizes,
 )
-from cwpo.report.grid import fill
+from cwpo.report.inputs import Results
+from cwpo.report.tables.controls import COMMON, OWN
+from cwpo.report.tables.grid import fill
 
 COLORS = (GREY, "black", YELLOW, ORANGE, BLUE, SKY, PURPLE, GREEN, GREEN)
 MARKERS = "sPXovD^<>"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cwpo.report.collect import DATA_NAMES, METHOD_NAMES, Results, datasets
 from cwpo.report.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, figure, head, legend, save
-from cwpo.report.models import label
+from cwpo.report.inputs import DATA_NAMES, METHOD_NAMES, Results, datasets
+from cwpo.report.names import label
 from cwpo.statistics import mean_shift
 
 LABELED, OFFLINE = "labeled", "offline"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cwpo.report.collect import Results
-from cwpo.report.figure_specs import FIGURE3_LEFT, FIGURE3_RIGHT
 from cwpo.report.figures.style import (
     COLORS,
     figure,
@@ -17,8 +15,10 @@ from cwpo.report.figures.style import (
     sizes,
     theirs,
 )
-from cwpo.report.grid import fill
-from cwpo.report.spec import Spec
+from cwpo.report.inputs import Results
+from cwpo.report.tables.figure_specs import FIGURE3_LEFT, FIGURE3_RIGHT
+from cwpo.report.tables.grid import fill
+from cwpo.report.tables.spec import Spec
 
 
 def figure3_left(results: Results, folder: Path) -> list[Path]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cwpo.report.annotators import FIGURE8
-from cwpo.report.collect import Results
 from cwpo.report.figures.style import BLUE, ORANGE, figure, head, legend, points, save, sizes
-from cwpo.report.grid import Cell, fill
+from cwpo.report.inputs import Results
+from cwpo.report.tables.annotators import FIGURE8
+from cwpo.report.tables.grid import Cell, fill
 
 AGAINST = {
     "accuracy_gold": ("with gold", BLUE),

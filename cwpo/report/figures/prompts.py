@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cwpo.report.arm_tables import CW, HUMAN
-from cwpo.report.cells import counts, interval
-from cwpo.report.collect import Results
-from cwpo.report.figure_specs import FIGURE5
 from cwpo.report.figures.style import BLUE, GREY, ORANGE, figure, head, mark_not_run, save
-from cwpo.report.grid import AVERAGE, Cell, fill
+from cwpo.report.inputs import Results
+from cwpo.report.tables.arms import CW, HUMAN
+from cwpo.report.tables.cells import counts, interval
+from cwpo.report.tables.figure_specs import FIGURE5
+from cwpo.report.tables.grid import AVERAGE, Cell, fill
 
 
 def figure5(results: Results, folder: Path) -> list[Path]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cwpo.report.collect import Results
-from cwpo.report.figure_specs import FIGURE2, FIGURE4
 from cwpo.report.figures.style import (
     BLUE,
     COLORS,
@@ -22,8 +20,10 @@ from cwpo.report.figures.style import (
     sizes,
     theirs,
 )
-from cwpo.report.grid import AVERAGE, Cell, fill
-from cwpo.report.spec import Spec
+from cwpo.report.inputs import Results
+from cwpo.report.tables.figure_specs import FIGURE2, FIGURE4
+from cwpo.report.tables.grid import AVERAGE, Cell, fill
+from cwpo.report.tables.spec import Spec
 
 
 def figure2(results: Results, folder: Path) -> list[Path]:

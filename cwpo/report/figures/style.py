@@ -14,8 +14,8 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
-from cwpo.report.cells import NOT_RUN, counts
-from cwpo.report.collect import SCALE_NOTES
+from cwpo.report.inputs import SCALE_NOTES
+from cwpo.report.tables.cells import NOT_RUN, counts
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#555555"
 SKY, YELLOW = "#56B4E9", "#E69F00"

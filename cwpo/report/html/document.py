@@ -10,11 +10,11 @@ from pathlib import Path
 
 from cwpo.report.claims.outcome import Outcome
 from cwpo.report.claims.write import limits, summary
-from cwpo.report.collect import SCALE_NOTES, Results
 from cwpo.report.html import claims, provenance, texts
 from cwpo.report.html.css import CSS
 from cwpo.report.html.markdown import to_html
 from cwpo.report.html.parts import escape, natural
+from cwpo.report.inputs import SCALE_NOTES, Results
 
 PNG_SIZE = slice(16, 24)  # width and height in the header
 

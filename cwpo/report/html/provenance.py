@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from cwpo.report.cells import ranges
-from cwpo.report.collect import Results
 from cwpo.report.html.parts import escape, natural, table
+from cwpo.report.inputs import Results
+from cwpo.report.tables.cells import ranges
 
 COLUMNS = ["experiment", "runs", "seeds", "test prompts or pairs", "training seconds", "commits"]
 KINDS = ("", "number", "", "number", "number", "")

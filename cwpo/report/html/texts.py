@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from cwpo.report.collect import DATA_NAMES, METHOD_NAMES
 from cwpo.report.html.parts import escape, table
+from cwpo.report.inputs import DATA_NAMES, METHOD_NAMES
 
 PROMPTS, PAIRS = 3, 5  # shown per data set, and per data set and band
 BANDS = {"low": "least confident", "high": "most confident"}

@@ -1,0 +1,192 @@
+"""results/own: tables, figures and a page of what was measured on real pairs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pandas as pd
+
+from cwpo.bench.real_numbers import LONGER, alignment_rows, annotator_rows, seed_rows
+from cwpo.own.folder import replace_folder
+from cwpo.store.store import git_commit
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#8a8a8a", "#CC79A7")
+ADVICE = {
+    "weights": "use all, with weights",
+    "top": "most confident {:.0%}",
+    "more_labels": "label more",
+    "do_not_use": "do not use",
+}
+DIGITS = 4
+
+
+def write_report(
+    tested: pd.DataFrame, aligned: pd.DataFrame | None, cfg: Any, out: Path, absent: Sequence[str] = ()
+) -> None:
+    """Write annotators.csv, coverage.csv, seeds.csv, alignment.csv, a figure and README.md; `out` appears when complete.
+
+    `absent` are the parts of the measurement that have not been computed; the page says so.
+    """
+    new = out.with_name(f".{out.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    rows, curves = (table.round(DIGITS) for table in annotator_rows(tested))
+    tables = {"annotators": rows, "coverage": curves, "seeds": seed_rows(tested)}
+    order = {name: i for i, name in enumerate(cfg.sources)}
+    tested = tested.sort_values("data", key=lambda names: names.map(order), kind="stable")
+    text = [*_head(cfg), *_absent(absent), *_annotators(rows), *_calibration(rows)]
+    if aligned is not None:
+        arms, gaps = (table.round(DIGITS) for table in alignment_rows(aligned))
+        tables |= {"alignment": arms, "alignment_differences": gaps}
+        text += _alignment(arms, gaps, cfg)
+    for name, table in tables.items():
+        table.round(DIGITS).to_csv(new / f"{name}.csv", index=False)
+    _coverage_figure(curves, new / "coverage.png")
+    (new / "README.md").write_text("\n".join([*text, ""]), encoding="utf-8")
+    replace_folder(new, out)
+
+
+def _head(cfg: Any) -> list[str]:
+    training = cfg.annotate.annotator.training
+    return [
+        "# Annotators on real pairs",
+        "",
+        f"`python scripts/own_results.py` makes this folder; commit {git_commit() or 'unknown'}. Models of 260,000 parameters, Bradley-Terry on "
+        f"one label per pair (of UKP and PandaLM one of the votes, drawn at random), {training.epochs:g} epoch at {training.learning_rate:g}; "
+        "responses cut to 256 tokens and prompts to their last 128 (aidreams260k: half its context of 128 each). `words` is logistic "
+        "regression on word counts of the whole responses. Judged against the gold label: UKP's from 5 votes, PandaLM's from 3, elsewhere the "
+        "one human label. Three seeds, each with another third of the debates (UKP) or prompts as its test, no debate or prompt on both sides; "
+        "pooled. In brackets 95 % intervals that take the pairs of one debate or prompt as one draw.",
+        "",
+        "Nothing was tuned on the test pairs. The learning rate was looked at on UKP's training debates of seed 0 only.",
+        "",
+    ]
+
+
+def _absent(parts: Sequence[str]) -> list[str]:
+    if not parts:
+        return []
+    return [
+        f"Not computed yet: {'; '.join(parts)}. Rows of fewer than three seeds have fewer test pairs.",
+        "",
+    ]
+
+
+def _annotators(rows: pd.DataFrame) -> list[str]:
+    lines = [
+        "## Accuracy",
+        "",
+        "| data | annotator | train, test pairs | accuracy | most confident 30 % | minus longer wins | right more confident | correlation with vote margin | advice |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---|",
+    ]
+    for row in rows.to_dict("records"):
+        sizes = (
+            f"{row['n_train']:,.0f}, {row['n_test']:,.0f}"
+            if row["n_train"] == row["n_train"]
+            else f"{row['n_test']:,.0f}"
+        )
+        advice = (
+            ADVICE[row["advice"]].format(row["advice_coverage"]) if isinstance(row["advice"], str) else ""
+        )
+        cells = [_cell(row, name) for name in ("accuracy", "accuracy_top30")]
+        own = row["annotator"] == LONGER
+        cells += ["" if own else _cell(row, "minus_longer", sign=True)]
+        cells += [_cell(row, name) for name in ("right_more_confident", "vote_correlation")]
+        lines.append(f"| {row['data']} | {row['annotator']} | {sizes} | {' | '.join(cells)} | {advice} |")
+    return [
+        *lines,
+        "",
+        "*longer wins*: its confidence is the gap in length. *right more confident*: probability that a right label has more confidence than a "
+        "wrong one, .5 is chance. *advice*: the verdict that `scripts/annotate.py` gives for such numbers, wanting .65.",
+        "",
+        "![Accuracy of the most confident pairs](coverage.png)",
+        "",
+    ]
+
+
+def _calibration(rows: pd.DataFrame) -> list[str]:
+    lines = [
+        "## Calibration",
+        "",
+        "Temperatures are fitted on one half of the debates or prompts and tested on the other.",
+        "",
+        "| data | annotator | temperature | calibration error before, after | log-loss before, after | change of log-loss |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for row in rows[rows["temperature"].notna()].to_dict("records"):
+        lines.append(
+            f"| {row['data']} | {row['annotator']} | {row['temperature']:.2f} | {row['ece_before']:.3f}, {row['ece_after']:.3f} | "
+            f"{row['log_loss_before']:.3f}, {row['log_loss_after']:.3f} | {_cell(row, 'log_loss_change', sign=True)} |"
+        )
+    return [*lines, ""]
+
+
+def _alignment(arms: pd.DataFrame, gaps: pd.DataFrame, cfg: Any) -> list[str]:
+    lines = [
+        "## One whole run on UKP",
+        "",
+        f"{cfg.strong} annotates and is aligned. The annotator of the table above labels training pairs that it has not learned from; by its labels or by "
+        f"one vote they go through SFT and PreferenceTrainer ({cfg.align.objective}, responses cut to {cfg.align_response} tokens). On held-out pairs with a gold label: how often the better response is more "
+        "likely than the worse, before (SFT) and after, and how often its likelihood has grown more (implicit-reward accuracy; .5 is chance).",
+        "",
+        "| arm | seeds | pairs | labels right | mean weight | likelihood before | after | change | implicit reward |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in arms.to_dict("records"):
+        cells = [_cell(row, name) for name in ("likelihood_before", "likelihood_after")]
+        cells += [_cell(row, "likelihood_change", sign=True), _cell(row, "implicit")]
+        lines.append(
+            f"| {row['arm']} | {row['seeds']} | {row['n_train']:.0f} | {row['labels_right']:.3f} | {row['mean_weight']:.3f} | {' | '.join(cells)} |"
+        )
+    lines += ["", "| implicit-reward accuracy on the same pairs | difference |", "|---|---:|"]
+    lines += [f"| {row['arms']} | {_cell(row, 'implicit', sign=True)} |" for row in gaps.to_dict("records")]
+    return [*lines, ""]
+
+
+def _cell(row: dict[str, Any], name: str, sign: bool = False) -> str:
+    """mean [low, high], empty where it was not measured."""
+    value = row.get(name)
+    if value is None or value != value:
+        return ""
+    style = "+.3f" if sign else ".3f"
+    return f"{value:{style}} [{row[f'{name}_low']:{style}}, {row[f'{name}_high']:{style}}]"
+
+
+def _coverage_figure(curves: pd.DataFrame, file: Path) -> None:
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    names = list(dict.fromkeys(curves["data"]))
+    columns = min(2, len(names))
+    height = -(-len(names) // columns)
+    figure, axes = plt.subplots(
+        height,
+        columns,
+        figsize=(4.2 * columns, 3.2 * height),
+        layout="constrained",
+        squeeze=False,
+        sharex=True,
+    )
+    shown = list(dict.fromkeys(curves["annotator"]))
+    for axis, name in zip(axes.flat, names):
+        for color, annotator in zip(COLORS, shown):
+            own = curves[(curves["data"] == name) & (curves["annotator"] == annotator)]
+            part = own[own["by"] == ("length gap" if annotator == LONGER else "confidence")]
+            axis.plot(
+                100 * part["coverage"], part["mean"], color=color, marker="o", markersize=3, label=annotator
+            )
+            axis.fill_between(100 * part["coverage"], part["low"], part["high"], color=color, alpha=0.1)
+        axis.axhline(0.5, color="#bbbbbb", linewidth=1)
+        axis.set_title(name, fontsize=10)
+        axis.spines[["top", "right"]].set_visible(False)
+    for axis in axes[-1]:
+        axis.set_xlabel("most confident pairs kept, %")
+    for row in axes:
+        row[0].set_ylabel("agreement with gold")
+    axes[0][0].legend(fontsize=8, frameon=False)
+    figure.savefig(file, dpi=120, metadata={"Software": None})
+    plt.close(figure)

@@ -1,0 +1,120 @@
+"""Looking up the commits of everything conf/ names on the hub, and writing them into conf/assets.lock.yaml."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cwpo.config.assets import KINDS, LOCK, is_hub_id, read_lock
+from cwpo.config.schema import CONF
+from cwpo.errors import InputError
+
+CONVERTER = "SFconvertbot"  # the hub's own account that converts pickle weights
+HEADER = re.compile(r"\A(#.*\n)*")
+Entry = dict[str, Any]
+
+
+def lock_assets(cfg: Any, api: Any = None, file: Path = LOCK) -> None:
+    """Enter the commit of each asset that has none, or of all with `update`; say what was found.
+
+    What is found is written even where something else is not; then InputError names that, every asset a line.
+    """
+    if api is None:
+        from huggingface_hub import HfApi, constants
+
+        if constants.is_offline_mode():
+            raise InputError(
+                "the hub cannot be asked: HF_HUB_OFFLINE is set; unset it where there is a network"
+            )
+        api = HfApi()
+    lock = {kind: dict(entries) for kind, entries in read_lock(file).items()}
+    for kind, name in named_assets():
+        lock[kind].setdefault(name, {"ref": "main", "revision": None})
+    unknown = [name for name in cfg.assets if not any(name in lock[kind] for kind in KINDS)]
+    problems = [f"assets names {name}, which is not in conf/; see {file}" for name in unknown]
+    for kind in KINDS:
+        for name, entry in lock[kind].items():
+            if (cfg.assets and name not in cfg.assets) or (entry.get("revision") and not cfg.update):
+                continue
+            try:
+                found = look_up(api, kind, name, entry.get("ref") or "main")
+            except InputError as error:
+                problems += error.problems
+                continue
+            change = (
+                "" if entry.get("revision") in (None, found["revision"]) else f" (was {entry['revision']})"
+            )
+            lock[kind][name] = found
+            print(f"{name}: {found['revision']} of {found['ref']}{change}")
+    write_lock(lock, file)
+    if problems:
+        raise InputError(problems)
+
+
+def look_up(api: Any, kind: str, name: str, ref: str) -> Entry:
+    """Where the asset is to be taken from, and its commit now. A model's is one with safetensors; InputError without any."""
+    repo_type = {"models": "model", "datasets": "dataset"}[kind]
+    sha, files = _commit(api, name, repo_type, ref)
+    if kind == "datasets" or any(file.endswith(".safetensors") for file in files):
+        return {"ref": ref, "revision": sha}
+    for conversion in _conversions(api, name):
+        sha, files = _commit(api, name, repo_type, conversion)
+        if any(file.endswith(".safetensors") for file in files):
+            return {"ref": conversion, "revision": sha}
+    raise InputError(
+        f"{name} has no safetensors weights at {ref}, and the hub's {CONVERTER} offers no conversion; pickle weights are never loaded"
+    )
+
+
+def named_assets() -> Iterator[tuple[str, str]]:
+    """(kind, id) of all that the files of conf/ take from the hub."""
+    scales = [_content(file).get("models") or {} for file in sorted((CONF / "scale").glob("*.yaml"))]
+    for group in (*scales, _content(CONF / "config.yaml")["reward_models"]):
+        yield from (("models", path) for path in group.values() if is_hub_id(path))
+    for file in sorted((CONF / "data").glob("*.yaml")):
+        path = _content(file).get("path")
+        if isinstance(path, str) and is_hub_id(path):
+            yield "datasets", path
+
+
+def _content(file: Path) -> dict[str, Any]:
+    return yaml.safe_load(file.read_text(encoding="utf-8"))
+
+
+def write_lock(lock: dict[str, dict[str, Entry]], file: Path) -> None:
+    """The entries as they are, under the comments that the file begins with."""
+    old = HEADER.match(file.read_text(encoding="utf-8"))
+    lines = [old[0] if old else ""]
+    for kind in KINDS:
+        lines.append(f"{kind}:\n")
+        for name, entry in lock[kind].items():
+            entry = {"ref": entry.get("ref") or "main", "revision": entry.get("revision")}
+            flow = yaml.safe_dump(entry, default_flow_style=True, sort_keys=False, width=1000).strip()
+            lines.append(f"  {name}: {flow}\n")
+    file.write_text("".join(lines), encoding="utf-8")
+
+
+def _commit(api: Any, name: str, repo_type: str, ref: str) -> tuple[str, list[str]]:
+    try:
+        info = api.repo_info(name, repo_type=repo_type, revision=ref)
+    except Exception as error:  # the hub client raises many kinds
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"{name} at {ref} cannot be looked up: {reason}") from error
+    return info.sha, [sibling.rfilename for sibling in info.siblings]
+
+
+def _conversions(api: Any, name: str) -> list[str]:
+    """The converter's pull requests, the newest first. Nobody else's: a stranger's weights could be anything."""
+    try:
+        found = [
+            (each.num, each.git_reference)
+            for each in api.get_repo_discussions(name)
+            if each.is_pull_request and each.author == CONVERTER and each.status == "open"
+        ]
+    except Exception as error:
+        raise InputError(f"{name}: its pull requests cannot be listed: {error}") from error
+    return [ref or f"refs/pr/{number}" for number, ref in sorted(found, reverse=True)]

@@ -1,0 +1,56 @@
+"""The command `plan`: what a run or sweep would do. It runs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from omegaconf import OmegaConf
+
+from cwpo.execution.cluster import CHOICE, SETTING
+from cwpo.pipeline.arms import expand
+from cwpo.pipeline.experiments import experiments, seeds_of
+from cwpo.planning.forecast import hour_lines, level_lines
+from cwpo.planning.plan import make_plan
+from cwpo.store.store import Store
+
+
+def show_plan(overrides: Sequence[str]) -> None:
+    """Print what a command would run. Runs nothing."""
+    from rich.console import Console
+    from rich.table import Table
+
+    overrides = [word for word in overrides if not word.lstrip("+").startswith((CHOICE, SETTING))]
+    named = [word for word in overrides if word.startswith("experiment=")]
+    listed = [word for word in overrides if word.startswith("seeds=")] if named else []
+    others = [word for word in overrides if word not in (*named, *listed)]
+    if named:
+        experiment = named[-1].partition("=")[2].strip("'\"")
+        given = OmegaConf.from_dotlist(listed).get("seeds")
+        seeds = seeds_of(experiment, given)
+        names = experiments(experiment)
+        arms = [made for name in names for made in expand([f"experiment={name}", *others], seeds)]
+    else:
+        arms = expand(overrides)
+    plan = make_plan(arms, Store(arms[0].cfg.store))
+    table = Table("stage", "distinct", "cached", "to run", "median s", "if every arm ran alone")
+    for name, count in plan.stages.items():
+        seconds = plan.seconds[name]
+        table.add_row(
+            name,
+            str(count),
+            str(plan.cached[name]),
+            str(count - plan.cached[name]),
+            "never ran" if seconds is None else f"{seconds:.1f}",
+            str(plan.naive[name]),
+        )
+    console = Console()
+    console.print(table)
+    total, naive = plan.stages.total(), plan.naive.total()
+    left = plan.remaining_seconds() / arms[0].cfg.jobs
+    console.print(
+        f"{plan.arms} arms, {total} distinct stages of {naive} ({total / naive:.0%} of naive), {plan.cached.total()} cached; "
+        f"about {left:.0f} s left with jobs={arms[0].cfg.jobs} (one process, nothing shared: {plan.naive_seconds():.0f} s)"
+    )
+    store = Store(arms[0].cfg.store)
+    for line in [*level_lines(arms, store), *hour_lines(arms, store)]:
+        console.print(line, soft_wrap=True, highlight=False)

@@ -1,0 +1,57 @@
+"""The command `reproduce`: experiments, their rows, tables, figures and page."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from cwpo.execution.cluster import launcher
+from cwpo.execution.levels import run_levels
+from cwpo.execution.node import Settings
+from cwpo.execution.workers import run_arms
+from cwpo.pipeline.arms import expand
+from cwpo.pipeline.experiments import experiments, seeds_of
+from cwpo.pipeline.kept import keep_arms, kept_arms
+from cwpo.pipeline.record import record
+from cwpo.runtime import rare_collections
+from cwpo.store.store import Store
+
+
+def reproduce(cfg: Any) -> None:
+    """Run experiments and write their rows, tables and figures; say where they are."""
+    from cwpo.report.build import build_report
+
+    started = time.monotonic()
+    own: Any = OmegaConf.to_container(cfg.launcher_settings)
+    submit = None if cfg.launcher is None else launcher(cfg.launcher, own)
+    names = experiments(cfg.experiment)
+    common = [
+        f"scale={cfg.scale}",
+        f"store={cfg.store}",
+        f"results={cfg.results}",
+        f"threads={cfg.threads}",
+        *cfg.overrides,
+    ]
+    seeds = seeds_of(cfg.experiment, cfg.seeds)
+    store, command = Store(cfg.store), [names, common, seeds]
+    kept = kept_arms(store, command)
+    arms = kept or {name: expand([f"experiment={name}", *common], seeds) for name in names}
+    together = [made for group in arms.values() for made in group]
+    print(f"{', '.join(names)} at {cfg.scale} scale: {len(together)} arms", flush=True)
+    if kept is None:
+        settings = Settings.of(together[0].cfg)
+        if submit is None:
+            run_arms(together, settings, jobs=cfg.jobs, title="reproduce")
+        else:
+            run_levels(together, settings, submit, "reproduce")
+        keep_arms(store, command, arms)
+    with rare_collections():
+        for name, group in arms.items():
+            record(group, store, Path(cfg.results), experiment=name, whole=True)
+    print("tables and figures:")
+    for path in build_report(Path(cfg.results), cfg.scale):
+        print(f"  {path}")
+    print(f"done in {time.monotonic() - started:.0f} s")

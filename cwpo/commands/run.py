@@ -1,0 +1,136 @@
+"""The command `run`: one arm, or a sweep whose stages are shared."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from cwpo.config.assets import settled
+from cwpo.config.schema import COMPARING_GOLDS
+from cwpo.execution.cluster import chosen
+from cwpo.execution.levels import run_levels
+from cwpo.execution.node import Settings
+from cwpo.execution.workers import run_arms
+from cwpo.pipeline.arms import Arm, expand
+from cwpo.pipeline.record import metrics, record
+from cwpo.results import REWARD_COLUMNS, RUN_COLUMNS, RunRewards, read_rows
+from cwpo.statistics import paired_difference, win_rate
+from cwpo.store.store import Store
+
+LOOKS = {
+    "--cfg",
+    "-c",
+    "--help",
+    "-h",
+    "--hydra-help",
+    "--info",
+    "-i",
+    "--version",
+}  # of Hydra, which then runs nothing
+BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+SAME_TASK = ("experiment", "data", "weak", "strong", "objective", "seed")
+
+
+def run_job(cfg: DictConfig, argv: Sequence[str]) -> None:
+    """One job of Hydra's: finish the arm, enter its row, say what came out.
+
+    The first job of a sweep on Hydra's own launcher first finishes all arms' stages with `jobs` workers, each distinct
+    stage once; the other jobs then find them done.
+    """
+    made = Arm.of(cfg)
+    settings = Settings.of(cfg)
+    hydra = HydraConfig.get()
+    if hydra.mode == RunMode.MULTIRUN and hydra.launcher._target_ == BASIC and hydra.job.num == 0:
+        arms = expand([word for word in argv if not word.startswith("-")])
+        run_arms(arms, settings, jobs=cfg.jobs, title=cfg.name)
+    run_arms([made], settings, title=cfg.method.name)
+    store = Store(cfg.store)
+    written = record([made], store, Path(cfg.results), experiment=cfg.name, whole=False)
+    _say_outcome(made, store, written)
+
+
+def run(main: Callable[[], Any]) -> None:
+    """Hydra's `main`; where the command line names a launcher, the stages of all arms are first run by it, level by level."""
+    submit, words = chosen(sys.argv[1:])
+    if submit is not None and LOOKS.isdisjoint(words):
+        arms = expand([word for word in words if not word.startswith("-")])
+        run_levels(arms, Settings.of(arms[0].cfg), submit, arms[0].cfg.name)
+        sys.argv[1:] = words
+    main()
+
+
+def _say_outcome(made: Arm, store: Store, written: Sequence[Path]) -> None:
+    cfg = made.cfg
+    prepared = store.manifest("prepare", made.nodes["prepare"].key)["summary"]
+    drops = ", ".join(
+        f"{name} {count}" for name, count in prepared["drops"].items() if name != "read" and count
+    )
+    sizes = ", ".join(f"{count} {name}" for name, count in prepared["pairs"].items())
+    print(
+        f"{cfg.scale_name} scale · {cfg.data.name} · {cfg.pair.weak} -> {cfg.pair.strong} · seed {cfg.seed}"
+    )
+    print(f"  pairs: {prepared['drops']['read']} read; {sizes}; dropped: {drops or 'none'}")
+    for line in against_paper(prepared.get("kept"), cfg.data):
+        print(f"  {line}")
+    said = {
+        "assess": "annotator",
+        "embed": "distance from the labeled responses",
+        "evaluate": cfg.method.name,
+    }
+    for name, who in said.items():
+        if any(node.name == name for node in made.run):
+            values = metrics(made.nodes[name], store)
+            shown = ", ".join(f"{k} {v:.4g}" for k, v in values.items() if isinstance(v, int | float))
+            print(f"  {who}: {shown}")
+            if name == "evaluate" and settled(cfg).gold.name not in COMPARING_GOLDS:
+                for line in against_others(Path(cfg.results) / cfg.scale_name, made.nodes[name].key):
+                    print(f"  {line}")
+    last = made.run[-1]
+    print(f"  {last.name}: {last.folder(store)}")
+    if written:
+        print(f"  rows: {', '.join(str(path) for path in written)}")
+
+
+def against_paper(kept: Mapping[str, int] | None, data: Any) -> list[str]:
+    """The usable pairs of a published data set beside the paper's count, which none of the rules meets exactly."""
+    if not kept:
+        return []
+    splits = [
+        f"{count:,} {name}" + (f" (paper: {data.paper_counts[name]:,})" if name in data.paper_counts else "")
+        for name, count in kept.items()
+    ]
+    return [
+        f"kept by data.length_rule={data.length_rule}, at most {data.max_tokens} tokens: {', '.join(splits)}"
+    ]
+
+
+def against_others(folder: Path, run_key: str) -> list[str]:
+    """One line for every other arm in runs.csv of the same experiment, models, data, objective and seed: who wins how often.
+
+    The responses compared are those of the two aligned models to the same test prompts; ties count half.
+    """
+    runs = read_rows(folder / "runs.csv", RUN_COLUMNS)
+    table = read_rows(folder / "rewards.csv.gz", REWARD_COLUMNS)
+    own = runs[runs["run_key"] == run_key].iloc[0]
+    same = (runs[list(SAME_TASK)] == own[list(SAME_TASK)]).all(axis=1) & (runs["run_key"] != run_key)
+    rewards = {row["run_key"]: RunRewards.parse(row) for row in table.to_dict("records")}
+    ours = rewards[run_key]
+    lines = []
+    for other in runs[same].to_dict("records"):
+        theirs = rewards.get(other["run_key"])
+        if theirs is None:
+            continue  # the run that entered it was killed half-way; started again, it enters the rest
+        if theirs.prompts != ours.prompts:
+            continue  # other test prompts, as with another evaluation.prompts
+        gap = paired_difference(ours.reward, theirs.reward)
+        lines.append(
+            f"against {other['method']} ({other['run_key']}): wins {100 * win_rate(ours.reward, theirs.reward):.1f} %, gold reward "
+            f"{gap.mean:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}] on {gap.n_prompts} prompts"
+        )
+    return lines

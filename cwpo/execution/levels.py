@@ -1,0 +1,79 @@
+"""A sweep level by level, so that no job of a cluster waits, with a GPU, for a stage that another job computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from cwpo.execution.board import Board
+from cwpo.execution.node import Settings
+from cwpo.execution.workers import run_stage, tell_stand_in
+from cwpo.pipeline.arms import Arm, distinct
+from cwpo.pipeline.graph import Node
+from cwpo.runtime import quiet_libraries, use_threads
+from cwpo.store.store import Store
+
+LIGHT = ("prepare", "mix_labels", "select", "weight", "assess")  # files in, files out: no job of their own
+
+# Starts a job for every stage and yields each with its error, or None, when it has ended.
+Submit = Callable[[Sequence[Node], Settings], Iterator[tuple[Node, BaseException | None]]]
+
+
+@dataclass(frozen=True)
+class Level:
+    """Stages that need only earlier levels: first those that are light, in an order in which they can run, then the jobs."""
+
+    light: list[Node]
+    jobs: list[Node]
+
+
+def levels(nodes: Sequence[Node]) -> list[Level]:
+    """The levels of these stages, which are in an order in which they can run; parents that are not among them count as done."""
+    height: dict[str, int] = {}
+    for node in nodes:
+        parents = [p for p in node.parents.values() if p.key in height]
+        height[node.key] = max((height[p.key] + (not is_light(p)) for p in parents), default=0)
+    found = [Level([], []) for _ in range(1 + max(height.values(), default=-1))]
+    for node in nodes:
+        level = found[height[node.key]]
+        (level.light if is_light(node) else level.jobs).append(node)
+    return found
+
+
+def is_light(node: Node) -> bool:
+    return node.stage.name in LIGHT
+
+
+def run_levels(arms: Sequence[Arm], settings: Settings, submit: Submit, title: str = "") -> int:
+    """Finish every stage of the arms and return how many were computed; the rest was in the store.
+
+    All jobs of a level end before the next begins. A failure is raised when its level has ended.
+    """
+    store = Store(settings.store)
+    store.clean()
+    nodes = distinct(arms)
+    waiting = [node for node in nodes if not node.done(store)]
+    if not waiting:
+        return 0
+    tell_stand_in(waiting, settings)
+    with Board(len(nodes), len(nodes) - len(waiting), title) as board:
+        for level in levels(waiting):
+            _run_level(level, settings, submit, board)
+    return len(waiting)
+
+
+def _run_level(level: Level, settings: Settings, submit: Submit, board: Board) -> None:
+    for node in level.light:
+        use_threads(settings.threads)
+        quiet_libraries()
+        board.start(node)
+        run_stage(node, settings, board.within)
+        board.finish(node)
+    failure: BaseException | None = None
+    for node, error in submit(level.jobs, settings) if level.jobs else ():
+        if error is None:
+            board.finish(node)
+        else:
+            failure = failure or error
+    if failure is not None:
+        raise failure

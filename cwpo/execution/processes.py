@@ -1,0 +1,156 @@
+"""A training stage in several processes: `accelerate launch` as a subprocess, from the resolved configuration.
+
+The process that runs the sweep stays single. It writes the stage's job as JSON, starts cwpo.launched in every process,
+hands on the curve that the first of them writes, and ends them all when it is stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from cwpo.config.schema import CONF, SHARDED
+from cwpo.errors import InputError
+from cwpo.stages.base import Work
+
+LAUNCHED = ("train_annotator", "train_gold", "sft", "align")  # online_align samples, and runs in one process
+CONFIGS = {"ddp": "ddp.yaml", "fsdp": "fsdp.yaml", "deepspeed": "deepspeed_zero3.yaml"}
+POLL = 0.2  # seconds
+GRACE = 20.0  # seconds from SIGTERM to SIGKILL
+
+
+class LaunchFailed(RuntimeError):
+    """The processes of a stage failed; the message is one line and ends in the path of their log."""
+
+
+def launch(stage: str, work: Work, how: str, processes: int, threads: int) -> Mapping[str, Any]:
+    """Run a stage in `processes` processes and return its summary. Raises LaunchFailed, and InputError for bad input."""
+    if work.scratch is None:
+        raise ValueError("a launched stage needs a folder that outlives it")
+    folder = work.scratch / "launch"
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.iterdir():
+        old.unlink()
+    log = folder / "log.txt"
+    (folder / "job.json").write_text(json.dumps(_job(stage, work, how)), encoding="utf-8")
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command(folder / "job.json", how, processes)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=_environment(threads),
+            start_new_session=True,
+        )
+    try:
+        events = _events(folder / "events.jsonl", process)
+        summary = None
+        for event in events:
+            if "progress" in event:
+                work.progress(*event["progress"])
+            elif "log" in event:
+                work.tracker.log(event["log"], event["step"])
+            elif "summary" in event:
+                summary = event["summary"]
+    finally:
+        _end(process)
+    if process.returncode or summary is None:
+        raise _failure(folder, processes, process.returncode)
+    return summary
+
+
+def command(job: Path, how: str, processes: int) -> list[str]:
+    """The words of `accelerate launch` for a job."""
+    return [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--config_file",
+        str(CONF / "accelerate" / CONFIGS[how]),
+        "--num_processes",
+        str(processes),
+        "-m",
+        "cwpo.execution.member",
+        str(job),
+    ]
+
+
+def _job(stage: str, work: Work, how: str) -> dict[str, Any]:
+    return {
+        "stage": stage,
+        "config": OmegaConf.to_container(work.config, resolve=True),
+        "parents": {role: str(path) for role, path in work.parents.items()},
+        "out": str(work.out),
+        "scratch": str(work.scratch),
+        "device": work.device,
+        "token_budget": work.token_budget,
+        "checkpoint_minutes": work.checkpoint_minutes,
+        "checkpoint_steps": work.checkpoint_steps,
+        "sharded": how in SHARDED,
+        "parent": os.getpid(),
+    }
+
+
+def _environment(threads: int) -> dict[str, str]:
+    paths = [str(CONF.parent), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
+        "OMP_NUM_THREADS": str(threads),
+        "TOKENIZERS_PARALLELISM": "false",
+        "DISABLE_SAFETENSORS_CONVERSION": "1",
+    }
+
+
+def _events(file: Path, process: subprocess.Popen) -> Iterator[dict[str, Any]]:
+    """What the first process reports, as it comes, until all have ended."""
+    read = b""
+    at = 0
+    while True:
+        ended = process.poll() is not None
+        if file.is_file():
+            with file.open("rb") as stream:
+                stream.seek(at)
+                fresh = stream.read()
+            at += len(fresh)
+            *lines, read = (read + fresh).split(b"\n")
+            for line in lines:
+                yield json.loads(line)
+        if ended:
+            return
+        time.sleep(POLL)
+
+
+def _end(process: subprocess.Popen) -> None:
+    """No process of the group is left."""
+    if process.poll() is None:
+        _signal(process, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE)
+    _signal(process, signal.SIGKILL)
+    process.wait()
+
+
+def _signal(process: subprocess.Popen, number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
+
+
+def _failure(folder: Path, processes: int, code: int) -> Exception:
+    """What the processes said; the first that failed of itself counts, not those that lost their peer."""
+    said = sorted(folder.glob("failure-*.json"), key=lambda file: file.stat().st_mtime_ns)
+    failures = [json.loads(file.read_text(encoding="utf-8")) for file in said]
+    for failure in failures:
+        if failure["problems"]:
+            return InputError(failure["problems"])
+    reason = failures[0]["reason"] if failures else f"they ended with code {code}"
+    return LaunchFailed(f"failed in {processes} processes: {reason}; log: {folder / 'log.txt'}")

@@ -1,0 +1,266 @@
+"""Running arms: every distinct stage once, by worker processes that stay alive, then the rows of the result tables."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from cwpo.config.schema import SHARDED
+from cwpo.errors import InputError, disk_place, disk_problem
+from cwpo.execution.board import Board
+from cwpo.execution.node import Settings, run_node
+from cwpo.execution.processes import LaunchFailed
+from cwpo.pipeline.arms import Arm, distinct
+from cwpo.pipeline.graph import Node
+from cwpo.runtime import (
+    needs_bitsandbytes,
+    pick_device,
+    quiet_libraries,
+    stand_in,
+    stay_loaded,
+    use_threads,
+)
+from cwpo.store.manifest import StoreError
+from cwpo.store.store import Store
+
+# Longer stages first where several are ready, so that no worker ends up alone with one.
+FIRST = ("pretrain", "train_gold", "prepare", "train_annotator")
+INTERRUPTS = {signal.SIGINT, signal.SIGTERM}
+TERMINATED = 128 + signal.SIGTERM
+GRACE = 1.0  # seconds in which a worker that was told to stop cleans up undisturbed
+
+
+@dataclass
+class Worker:
+    """What this process, if it is a worker, is doing."""
+
+    busy: bool = False
+    stopped: bool = False
+    ending: bool = False
+    told: float = -math.inf  # when it was last told to stop, in seconds of time.monotonic
+
+
+_worker = Worker()
+
+
+class Failed(RuntimeError):
+    """A stage failed; what was finished before stays."""
+
+
+def run_arms(arms: Sequence[Arm], settings: Settings, *, jobs: int = 1, title: str = "") -> int:
+    """Finish every stage of the arms and return how many were computed here; the rest was in the store.
+
+    With jobs > 1 a stage starts as soon as its parents are done and a worker is free. A failure stops the start of new
+    stages and is raised after those under way have ended.
+    """
+    store = Store(settings.store)
+    store.clean()
+    nodes = distinct(arms)
+    open_nodes = [node for node in nodes if not node.done(store)]
+    if not open_nodes:
+        return 0
+    tell_stand_in(open_nodes, settings)
+    with Board(len(nodes), len(nodes) - len(open_nodes), title) as board:
+        run = _run_here if jobs == 1 else _run_in_workers
+        return run(open_nodes, settings, jobs, board)
+
+
+def tell_stand_in(nodes: Sequence[Node], settings: Settings) -> None:
+    """One line, once, where optimisers of bitsandbytes are wanted and cannot be had."""
+    named = {name for node in nodes for name in optimizers(node.config) if needs_bitsandbytes(name)}
+    line = stand_in(named, pick_device(settings.device), settings.launch in SHARDED) if named else None
+    if line:
+        print(line, file=sys.stderr, flush=True)
+
+
+def optimizers(config: Mapping[str, Any]) -> Iterator[str]:
+    """The optimisers that a stage's config names, in all its sections."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from optimizers(value)
+        elif name == "optimizer":
+            yield value
+
+
+def _run_here(nodes: Sequence[Node], settings: Settings, jobs: int, board: Board) -> int:
+    use_threads(settings.threads)
+    quiet_libraries()
+    computed = 0
+    for node in nodes:
+        board.start(node)
+        computed += run_stage(node, settings, board.within)
+        board.finish(node)
+    return computed
+
+
+def run_stage(
+    node: Node, settings: Settings, progress: Callable[[int, int], None] = lambda d, t: None
+) -> bool:
+    """run_node whose errors name the stage; those that do so themselves stay."""
+    try:
+        return run_node(node, settings, progress)
+    except (InputError, StoreError):
+        raise
+    except Exception as error:
+        raise _failure(node, settings, error) from error
+
+
+def _run_in_workers(nodes: Sequence[Node], settings: Settings, jobs: int, board: Board) -> int:
+    computed = 0
+    waiting = {node.key: {p.key for p in node.parents.values()} for node in nodes}
+    for needs in waiting.values():
+        needs.intersection_update(waiting)  # the others are finished
+    by_key = {node.key: node for node in nodes}
+    running: dict[Future[Any], Node] = {}
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(
+        jobs, mp_context=context, initializer=_start_worker, initargs=(settings.threads,)
+    )
+    failure: BaseException | None = None
+    try:
+        while waiting or running:
+            if failure is None:
+                ready = sorted(
+                    (key for key, needs in waiting.items() if not needs),
+                    key=lambda k: by_key[k].stage.name not in FIRST,
+                )
+                for key in ready[: jobs - len(running)]:
+                    board.start(by_key[key])
+                    try:
+                        with _undisturbed():  # the first call starts the workers
+                            running[pool.submit(_work, by_key[key], settings)] = by_key[key]
+                    except BrokenProcessPool as broken:  # an idle worker is gone
+                        failure = _reported(broken, settings, [by_key[key], *running.values()])
+                        break
+                    del waiting[key]
+            if not running:
+                if failure is None:
+                    raise RuntimeError(f"{len(waiting)} stages wait for stages that nobody runs")
+                break
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                node = running.pop(future)
+                error = future.exception()
+                if error is None:
+                    computed += future.result()
+                    board.finish(node)
+                    for needs in waiting.values():
+                        needs.discard(node.key)
+                else:
+                    failure = failure or _reported(error, settings, [node, *running.values()])
+    except KeyboardInterrupt:
+        for worker in multiprocessing.active_children():
+            os.kill(worker.pid or 0, signal.SIGINT)  # they clean up the stage under way
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    if failure is not None:
+        raise failure
+    return computed
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Signals wait until the block ends; processes started in it wait with them until they are ready."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_worker(threads: int) -> None:
+    os.setsid()  # Ctrl-C reaches the parent only, which passes it on once
+    signal.signal(signal.SIGINT, _interrupted)  # ignored in what a script starts in the background
+    signal.signal(signal.SIGTERM, _terminated)  # a batch system's to all processes, or the pool's
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
+    sys.unraisablehook = _unraisable
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    use_threads(threads)
+    quiet_libraries()
+    stay_loaded()
+
+
+def _interrupted(*_: object) -> None:
+    """An idle worker only takes note: if it died, the pool would kill the others before they have cleaned up."""
+    _worker.stopped = True
+    if _worker.busy:
+        _interrupt()
+
+
+def _terminated(*_: object) -> None:
+    """End, after cleaning up; the pool waits for it."""
+    _worker.ending = True
+    if not _worker.busy:
+        os._exit(TERMINATED)
+    _interrupt()
+
+
+def _interrupt() -> None:
+    """Leave the stage under way; told twice at once, by the system and by the parent, it is not disturbed in cleaning up."""
+    told, _worker.told = _worker.told, time.monotonic()
+    if _worker.told - told > GRACE:
+        raise KeyboardInterrupt
+
+
+def _unraisable(lost: Any) -> None:
+    """An interrupt that came while an object was being deleted, where Python drops what is raised, comes again."""
+    if lost.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(lost)
+        return
+    _worker.told = -math.inf
+    threading.Timer(0.01, signal.raise_signal, [signal.SIGINT]).start()
+
+
+def _work(node: Node, settings: Settings) -> bool:
+    try:
+        _worker.busy = True
+        if _worker.stopped:
+            raise KeyboardInterrupt
+        return run_stage(node, settings)
+    finally:
+        _worker.busy = False
+        if _worker.ending:
+            os._exit(TERMINATED)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _failure(node: Node, settings: Settings, error: BaseException) -> Failed:
+    if isinstance(error, LaunchFailed):
+        return Failed(f"stage {node.name} ({node.key}) {error}")
+    refused = disk_problem(error)
+    if refused is None:
+        return Failed(f"stage {node.name} ({node.key}) failed: {type(error).__name__}: {error}")
+    place = os.path.abspath(disk_place(error) or settings.store)
+    return Failed(
+        f"stage {node.name} ({node.key}) could not use {place}: {refused}. What is finished stays, and the same command "
+        f"goes on from there ({type(error).__name__}: {' '.join(str(error).split())})"
+    )
+
+
+def _reported(error: BaseException, settings: Settings, running: Sequence[Node]) -> BaseException:
+    """What is raised for the error of the first of `running`; a worker that is gone takes all of them with it."""
+    if isinstance(error, BrokenProcessPool):
+        names = ", ".join(f"{node.name} ({node.key})" for node in running)
+        return Failed(
+            f"a worker process was killed while these stages ran: {names}. Often memory ran out: use fewer jobs. What "
+            "is finished stays, and the same command goes on from there"
+        )
+    said = (InputError, StoreError, Failed, KeyboardInterrupt)
+    return error if isinstance(error, said) else _failure(running[0], settings, error)

@@ -1,0 +1,189 @@
+"""The whole of `scripts/annotate.py`: read, cross-fit, judge, train on all labels, annotate, weight, write."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+from omegaconf import OmegaConf
+
+from cwpo.calibration import fit_temperature
+from cwpo.data.own import Converted, convert
+from cwpo.errors import InputError
+from cwpo.own.checks import check_annotate
+from cwpo.own.crossfit import cross_fit, said
+from cwpo.own.fit import Annotates, RewardModel, fit_members, is_ours, load, trained_on
+from cwpo.own.folder import replace_folder, workplace
+from cwpo.own.lengths import longest
+from cwpo.own.measure import report_numbers
+from cwpo.own.page import card, report_page
+from cwpo.own.preferences import SHARD, annotate_pairs, first_annotated
+from cwpo.own.verdict import verdict
+from cwpo.runtime import pick_device, quiet_libraries, use_threads
+from cwpo.store.shards import map_table
+
+LEAST = 20  # labelled pairs
+
+
+def label(cfg: Any, say: Callable[[str], None] = print) -> Path:
+    """Write preferences.parquet and .jsonl, report.html and .json, README.md and the annotator under cfg.out.
+
+    Work goes on where a stopped run with the same settings left it, in a hidden folder beside cfg.out; cfg.out appears when
+    everything is complete, in the place of an earlier result. Raises InputError for wrong settings or data.
+    """
+    quiet_libraries()
+    check_annotate(cfg)
+    use_threads(cfg.threads)
+    out = Path(cfg.out).expanduser()
+    with workplace(out, cfg, ("data", "model", "annotator.path")) as work:
+        try:
+            result, numbers = _work(cfg, work, pick_device(cfg.device), say)
+        except FloatingPointError as error:
+            raise InputError(
+                f"{error}; the annotator broke: lower annotator.training.learning_rate"
+            ) from error
+        replace_folder(result, out)
+    say(f"{numbers['written']:,} weighted pairs. {numbers['verdict']['title']}")
+    for reason in numbers["verdict"]["reasons"]:
+        say(f"  - {reason}")
+    for path in sorted(out.iterdir()):
+        say(f"  {Path(cfg.out) / path.name}")
+    return out
+
+
+def _work(cfg: Any, work: Path, device: str, say: Callable[[str], None]) -> tuple[Path, dict[str, Any]]:
+    """The complete folder of results, still in `work`, and the report's numbers."""
+    columns = {str(ours): str(theirs) for ours, theirs in cfg.columns.items()}
+    read = convert(cfg.data, work / "read.parquet", columns, ties=cfg.ties, split=cfg.split)
+    _drop_long(work / "read.parquet", work / "pairs.parquet", cfg, read)
+    labeled = pq.read_table(work / "pairs.parquet", filters=[("n_votes", ">", 0)]).to_pandas()
+    say(
+        f"{read.read:,} rows, {read.kept:,} usable pairs, {len(labeled):,} with a label; left out: {read.drops()}"
+    )
+    _enough(labeled, read, cfg)
+    tested, curve, annotator, old = _annotator(labeled, cfg, work, device, say)
+    temperature = fit_temperature(tested["gap"], tested["target"])
+    result = work / "out"
+    shutil.rmtree(result, ignore_errors=True)
+    result.mkdir()
+    written = annotate_pairs(
+        work / "pairs.parquet",
+        result,
+        annotator,
+        cfg,
+        temperature if cfg.calibrate else 1.0,
+        scratch=work / "shards",
+        progress=lambda done, total: say(f"annotating: {done:,} of {total:,} pairs"),
+    )
+    numbers = report_numbers(tested, curve, first_annotated(result / "preferences.parquet"))
+    numbers |= {
+        "target_accuracy": cfg.target_accuracy,
+        "verdict": verdict(numbers, cfg.target_accuracy)._asdict(),
+        "input": {"read": read.read, "kept": read.kept, "labeled": len(labeled), "dropped": read.dropped},
+        "trained_on_before": old,
+        "written": written,
+        "config": OmegaConf.to_container(cfg),
+    }
+    numbers["about"] = _about(cfg, numbers)
+    (result / "report.json").write_text(
+        json.dumps(numbers, indent=1, default=_plain, allow_nan=False) + "\n", encoding="utf-8"
+    )
+    (result / "report.html").write_text(report_page(numbers), encoding="utf-8")
+    (result / "README.md").write_text(card(numbers), encoding="utf-8")
+    if (work / "annotator").is_dir():
+        shutil.copytree(work / "annotator", result / "annotator")
+    return result, numbers
+
+
+def _drop_long(source: Path, target: Path, cfg: Any, read: Converted) -> None:
+    """Pairs that the annotator can read whole; the others are counted."""
+    most, count = longest(cfg)
+
+    def fitting(pairs: pd.DataFrame) -> pd.DataFrame:
+        fits = count(pairs) <= most
+        if not fits.all():
+            read.dropped.setdefault(f"more_than_{most}_tokens", []).extend(pairs["row"][~fits].tolist())
+        return pairs[fits]
+
+    scratch = target.with_suffix(".shards")
+    shutil.rmtree(scratch, ignore_errors=True)  # the counts must be those of all rows
+    read.kept = map_table(source, target, pq.read_schema(source).names, fitting, scratch=scratch, rows=SHARD)
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _enough(labeled: pd.DataFrame, read: Converted, cfg: Any) -> None:
+    if len(labeled) < LEAST:
+        raise InputError(
+            f"data={cfg.data}: {len(labeled)} of {read.read} rows have a usable label, and {LEAST} are needed to tell anything "
+            f"(left out: {read.drops()})"
+        )
+    decided = labeled[labeled["target"] != 0.5]
+    if len(decided) < LEAST:
+        raise InputError(
+            f"data={cfg.data}: the votes of all but {len(decided)} of {len(labeled)} labelled pairs are tied"
+        )
+    prompts = labeled["prompt"].nunique()
+    if cfg.annotator.path is None and prompts < cfg.folds:
+        raise InputError(
+            f"data={cfg.data}: the labelled pairs have {prompts} different prompts, and testing on unseen prompts in folds={cfg.folds} "
+            "needs as many; lower folds, or label pairs of more prompts"
+        )
+
+
+def _annotator(
+    labeled: pd.DataFrame, cfg: Any, work: Path, device: str, say: Callable[[str], None]
+) -> tuple[pd.DataFrame, pd.DataFrame | None, Annotates, int]:
+    """Labelled pairs with held-out gaps, the learning curve, the annotator of the rest, and labelled pairs it had seen before."""
+    if cfg.annotator.path is None:
+        scratch = work / "folds"
+        scratch.mkdir(exist_ok=True)
+        held_out, curve = cross_fit(labeled, cfg, scratch, device=device, say=say)
+        tested = labeled.merge(held_out, on="pair_id", validate="one_to_one")
+        say(f"training the annotator on all {len(labeled)} labelled pairs")
+        whole = fit_members(labeled, cfg, work / "annotator", device=device)
+        return tested, curve.merge(labeled[["pair_id", "target", "prompt"]], on="pair_id"), whole, 0
+    folder = Path(cfg.annotator.path).expanduser()
+    annotator: Annotates = (
+        load(folder, device=device, token_budget=cfg.token_budget)
+        if is_ours(cfg.annotator.path)
+        else RewardModel(cfg.annotator.path, cfg.revision, device)
+    )
+    old = trained_on(folder, labeled["prompt"].tolist())
+    new = labeled[~old]
+    if len(new) < LEAST:
+        raise InputError(
+            f"annotator.path={cfg.annotator.path} was trained on the prompts of {int(old.sum())} of the {len(labeled)} labelled pairs; "
+            f"{LEAST} with other prompts are needed to test it"
+        )
+    say(f"testing {cfg.annotator.path} on {len(new)} labelled pairs")
+    found = said(new, annotator.gaps(new))
+    return new.merge(found, on="pair_id", validate="one_to_one"), None, annotator, int(old.sum())
+
+
+def _about(cfg: Any, numbers: dict[str, Any]) -> str:
+    given, name = numbers["input"], {"bt": "Bradley-Terry", "pairrm": "PairRM"}[cfg.annotator.kind]
+    who = (
+        f"The reward model {cfg.annotator.path}"
+        if cfg.annotator.path
+        else f"A {name} annotator trained from {cfg.model}"
+    )
+    if cfg.annotator.members > 1 and not cfg.annotator.path:
+        who += f" ({cfg.annotator.members} of them, their mean)"
+    tested = f"tested on {numbers['pairs']:,} labelled pairs with {numbers['prompts']:,} prompts"
+    if cfg.annotator.path is None:
+        tested += " that it had not been trained on"
+    elif numbers["trained_on_before"]:
+        tested += f"; {numbers['trained_on_before']:,} labelled pairs it had been trained on were left out of the test"
+    data = re.split(r"[\\/]", cfg.data)[-1]
+    return f"{who}, {tested}. {given['kept'] - given['labeled']:,} pairs of {data} had no label. Seed {cfg.seed}."
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else str(value)

@@ -1,0 +1,128 @@
+"""Why a stage would run: which settings, of its own or of what it descends from, differ from the nearest finished one."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from cwpo.pipeline.arms import distinct, expand
+from cwpo.pipeline.graph import Node
+from cwpo.store.manifest import StoreError
+from cwpo.store.store import Store
+
+VERSION = "version of the stage"
+# (stage, dotted key) -> its values as JSON, of a stage and all it descends from; several where a kind is there twice.
+Lineage = dict[tuple[str, str], set[str]]
+
+
+def explain(store: Store, overrides: Sequence[str]) -> Iterator[str]:
+    """Lines for the run or sweep that `overrides` mean: what is in the store, and for every other stage why it is not."""
+    nodes = distinct(expand(overrides))
+    past = Past(store)
+    said: dict[tuple[str, str], list[str]] = {}
+    there = 0
+    for node in nodes:
+        try:
+            if node.done(store):
+                there += 1
+                continue
+            reason = past.why(node)
+        except StoreError as error:
+            reason = str(error)
+        said.setdefault((node.name, reason), []).append(node.key)
+    yield f"{len(nodes)} stages: {there} in the store, {len(nodes) - there} to run"
+    for (name, reason), keys in said.items():
+        more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+        yield f"{name} ({keys[0]}{more}): {reason}"
+
+
+class Past:
+    """The finished stages of a store and what each descends from."""
+
+    def __init__(self, store: Store) -> None:
+        self.stage_of: dict[str, str] = {}
+        self.manifests: dict[str, dict[str, Any]] = {}
+        self.lineages: dict[str, Lineage] = {}
+        for stage, key in store.finished():
+            try:
+                self.manifests[key] = store.recorded(stage, key)
+                self.stage_of[key] = stage
+            except StoreError:
+                continue  # a damaged one explains nothing
+
+    def why(self, node: Node) -> str:
+        """What distinguishes the node from the finished stage of its kind that differs least."""
+        ours = lineage_of(node)
+        found = [
+            (differences(self.lineage(key), ours), key)
+            for key, stage in self.stage_of.items()
+            if stage == node.stage.name
+        ]
+        if not found:
+            return f"no stage {node.stage.name} is in the store"
+        changed, key = min(found, key=lambda pair: (len(pair[0]), pair[1]))
+        return f"{_shown(changed, node.stage.name)} (nearest: {node.stage.name}/{key})"
+
+    def lineage(self, key: str) -> Lineage:
+        if key not in self.lineages:
+            manifest = self.manifests[key]
+            lineage = _own(manifest["stage"], manifest["version"], manifest["config"])
+            for role, parent in manifest["parents"].items():
+                if parent in self.manifests:
+                    _add(lineage, self.lineage(parent))
+                else:
+                    lineage[role, "its finished stage"] = {f"{parent}, which is gone"}
+            self.lineages[key] = lineage
+        return self.lineages[key]
+
+
+def lineage_of(node: Node) -> Lineage:
+    """Of a node of a plan, as Past.lineage of a finished stage."""
+    lineage: Lineage = {}
+    for each in node.ancestors():
+        _add(lineage, _own(each.stage.name, each.stage.version, json.loads(json.dumps(each.hashed))))
+    return lineage
+
+
+def differences(before: Lineage, after: Lineage) -> list[tuple[str, str, str, str]]:
+    """(stage, key, old, new) of what differs; `not there` where one side lacks it."""
+    found = []
+    for stage, key in sorted(before.keys() | after.keys()):
+        old, new = before.get((stage, key), set()), after.get((stage, key), set())
+        if old != new:
+            was, now = (" and ".join(sorted(side)) or "not there" for side in (old, new))
+            found.append((stage, key, was, now))
+    return found
+
+
+def _own(stage: str, version: int, config: Mapping[str, Any]) -> Lineage:
+    flat = {(stage, key): {json.dumps(value, ensure_ascii=False)} for key, value in _flat(config)}
+    return {(stage, VERSION): {str(version)}} | flat
+
+
+def _add(lineage: Lineage, other: Lineage) -> None:
+    for key, values in other.items():
+        lineage[key] = lineage.get(key, set()) | values
+
+
+def _flat(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested dictionaries as dotted names and values."""
+    if not isinstance(config, dict) or not config:
+        yield prefix, config
+        return
+    for name, value in config.items():
+        yield from _flat(value, f"{prefix}.{name}" if prefix else str(name))
+
+
+def _shown(changed: Sequence[tuple[str, str, str, str]], own: str) -> str:
+    """One entry per key; those of ancestors alone say through which stages they come."""
+    stages = defaultdict(list)
+    for stage, key, old, new in changed:
+        stages[key, old, new].append(stage)
+    parts = []
+    for (key, old, new), where in sorted(stages.items(), key=lambda item: own not in item[1]):
+        through = "" if own in where else f" (through {', '.join(where)})"
+        parts.append(f"{key} {old} -> {new}{through}")
+    return ", ".join(parts) or "what it descends from"

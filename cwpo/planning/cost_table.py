@@ -1,0 +1,60 @@
+"""The README's table of experiments: models, data and GPU-hours at the paper's scale, from the configs alone.
+
+To write it anew: python -c "from cwpo.cost_table import table; print(table())"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from omegaconf import OmegaConf
+
+from cwpo.config.schema import CONF
+from cwpo.pipeline.arms import Arm, distinct, expand
+from cwpo.planning.gpu_hours import stage_hours
+
+# Gold rewards of every data set by the largest of the paper's reward models: an upper bound.
+GOLD = ("gold=huggingface", "gold.path=Skywork/Skywork-Reward-V2-Llama-3.1-8B")
+HEAD = ("experiment", "weak → strong", "data", "arms", "stages", "seeds", "GPU-hours a seed")
+
+
+def table(names: Sequence[str] | None = None) -> str:
+    """Markdown, one row for each of these experiments (default: all), in their order."""
+    names = names or sorted((path.stem for path in (CONF / "experiment").glob("*.yaml")), key=_order)
+    rows = [HEAD, ("---",) * 3 + ("---:",) * 4, *(row(name) for name in names)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+
+
+def row(name: str) -> tuple[str, ...]:
+    """An experiment of one seed at scale=paper. Nothing is loaded, from the hub or from anywhere."""
+    arms = expand([f"experiment={name}", "scale=paper", *GOLD], seeds=[0], look=False)
+    hours = sum(stage_hours(arms).values())
+    params = OmegaConf.load(CONF / "experiment" / f"{name}.yaml").hydra.sweeper.params
+    return (
+        name,
+        _models(arms),
+        ", ".join(dict.fromkeys(arm.cfg.data.name for arm in arms)),
+        str(len(arms)),
+        str(len(distinct(arms))),
+        str(len(str(params.seed).split(","))),
+        f"{hours:,.0f}" if hours >= 10 else f"{hours:.1f}",
+    )
+
+
+def _models(arms: Sequence[Arm]) -> str:
+    """Every weak model with the strong ones it labels for; annotator experiments have none."""
+    strong: dict[str, dict[str, None]] = {}
+    for arm in arms:
+        weak, other = (arm.cfg.pair[who].rpartition("/")[2] for who in ("weak", "strong"))
+        strong.setdefault(weak, {})
+        if arm.cfg.until not in ("assess", "annotate", "train_annotator"):
+            strong[weak][other] = None
+    return "; ".join(weak + (f" → {', '.join(others)}" if others else "") for weak, others in strong.items())
+
+
+def _order(name: str) -> tuple[int, int, str]:
+    """The paper's tables, its figures, then our own."""
+    kinds = ("table", "figure")
+    kind = next((i for i, kind in enumerate(kinds) if name.startswith(kind)), len(kinds))
+    digits = "".join(letter for letter in name if letter.isdigit())
+    return kind, int(digits or 0), name

@@ -1,0 +1,39 @@
+"""What scripts/plan.py says beyond counts: the jobs of every level, and GPU-hours where the scale states what they follow from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from cwpo.execution.levels import levels
+from cwpo.pipeline.arms import Arm, distinct
+from cwpo.planning.gpu_hours import assumptions, stage_hours
+from cwpo.store.store import Store
+
+
+def level_lines(arms: Sequence[Arm], store: Store) -> list[str]:
+    """One line for each level of what is left: how many jobs a launcher would submit at once, and of which stages."""
+    waiting = [node for node in distinct(arms) if not node.done(store)]
+    lines = []
+    for number, level in enumerate(levels(waiting), 1):
+        jobs, light = (Counter(node.stage.name for node in nodes) for nodes in (level.jobs, level.light))
+        before = f", after {_counts(light)} where the command runs" if light else ""
+        lines.append(f"level {number}: {len(level.jobs)} jobs ({_counts(jobs) or 'none'}){before}")
+    return lines
+
+
+def hour_lines(arms: Sequence[Arm], store: Store) -> list[str]:
+    """GPU-hours of what is left, by kind of stage, and what they rest on; none where plan.tflops is not set."""
+    if arms[0].cfg.plan.tflops is None:
+        return []
+    waiting = {node.key for node in distinct(arms) if not node.done(store)}
+    hours = {name: value for name, value in stage_hours(arms, waiting).items() if value}
+    parts = ", ".join(f"{name} {value:,.1f}" for name, value in hours.items())
+    return [
+        f"about {sum(hours.values()):,.1f} GPU-hours left: {parts or 'none'}",
+        f"assumed: {assumptions(arms)}",
+    ]
+
+
+def _counts(stages: Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in stages.items())

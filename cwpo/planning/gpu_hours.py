@@ -1,0 +1,213 @@
+"""GPU-hours of stages before anything has run: from parameters, tokens and a stated utilisation. Arithmetic on configs only.
+
+A training step takes 6 operations per parameter and token: 2 forward, 4 backward. With LoRA the gradients of the frozen
+weights are not needed: 4. Computing activations again adds 2. Scoring takes 2. Sampling takes 2 per new token, at a far
+lower utilisation, since each token reads all the weights. Files are free.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig
+
+from cwpo.errors import InputError
+from cwpo.pipeline.arms import Arm
+from cwpo.pipeline.graph import Node
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Numbers of pairs and mean tokens of an arm's data."""
+
+    labeled: float
+    unlabeled: float
+    held_out: float
+    test: float
+    prompt: float
+    response: float
+
+    @property
+    def sequence(self) -> float:
+        return self.prompt + self.response
+
+    @property
+    def packed(self) -> float:
+        """Tokens of a pair whose prompt is computed once."""
+        return self.prompt + 2 * self.response
+
+    @staticmethod
+    def of(cfg: DictConfig) -> Sizes:
+        data = cfg.plan.data.get(cfg.data.name)
+        if data is None:
+            raise InputError(
+                f"plan.data has no {cfg.data.name}; add its pairs and mean tokens: "
+                f"+plan.data.{cfg.data.name}={{train: ..., test: ..., prompt: ..., response: ...}}"
+            )
+        train = min(data.train, cfg.data.pairs or data.train)
+        held_out = train * cfg.gold.holdout if cfg.gold.name == "trained" else 0.0
+        train -= held_out
+        labeled = train * cfg.human_fraction
+        unlabeled = train * cfg.unlabeled_fraction if cfg.unlabeled_fraction else train - labeled
+        test = min(data.test, cfg.data.test_pairs or data.test)
+        return Sizes(labeled, unlabeled, held_out, test, data.prompt, data.response)
+
+
+def arm_hours(arm: Arm) -> dict[str, float]:
+    """GPU-hours of every stage that an arm runs, by its key. Raises InputError for a model or data set of unknown size."""
+    cfg, sizes = arm.cfg, Sizes.of(arm.cfg)
+    return {node.key: _hours(cfg, node, sizes) for node in arm.run}
+
+
+def assumptions(arms: Sequence[Arm]) -> str:
+    """What the hours rest on, in a sentence."""
+    plan = arms[0].cfg.plan
+    sizes = {arm.cfg.data.name: plan.data[arm.cfg.data.name] for arm in arms}
+    data = "; ".join(
+        f"{name} {size.train:,} + {size.test:,} pairs, a prompt of {size.prompt:g} tokens, a response of {size.response:g}"
+        for name, size in sizes.items()
+    )
+    return (
+        f"GPUs of {plan.tflops:g} TFLOP/s, used to {plan.utilisation:.0%} in training and scoring and to "
+        f"{plan.generation_utilisation:.1%} in sampling, sampled answers as long as allowed; {data}"
+    )
+
+
+def _hours(cfg: DictConfig, node: Node, sizes: Sizes) -> float:
+    work = _WORK.get(node.stage.name)
+    computed, sampled = work(cfg, node, sizes) if work else (0.0, 0.0)
+    plan = cfg.plan
+    rate = plan.tflops * 1e12 * 3600
+    return computed / (rate * plan.utilisation) + sampled / (rate * plan.generation_utilisation)
+
+
+def _parameters(cfg: DictConfig, model: str | None) -> float:
+    billions = cfg.plan.parameters.get(model)
+    if billions is None:
+        raise InputError(f"plan.parameters has no {model}; add its billions of parameters")
+    return billions * 1e9
+
+
+def _step(training: Any, lora: bool) -> int:
+    return (4 if lora else 6) + (2 if training.gradient_checkpointing else 0)
+
+
+def _epochs(cfg: DictConfig, part: str) -> float:
+    """Passes of sft or alignment, as many as give the steps of all pairs where the method says so."""
+    return cfg[part].epochs / (cfg.method.selection.value if cfg.method.equal_steps else 1)
+
+
+def _used(cfg: DictConfig, sizes: Sizes) -> float:
+    """Pairs that the strong model trains on; by a threshold at most all of them."""
+    pairs = {
+        "unlabeled": sizes.unlabeled,
+        "labeled": sizes.labeled,
+        "all": sizes.labeled + sizes.unlabeled,
+    }[cfg.method.pairs]
+    return pairs * cfg.method.selection.value if cfg.method.selection.kind == "top_fraction" else pairs
+
+
+Work = tuple[float, float]  # operations in training and scoring, and in sampling
+
+
+def _annotator(cfg: DictConfig, node: Node, sizes: Sizes) -> Work:
+    weak, kind = _parameters(cfg, cfg.pair.weak), cfg.annotator.name
+    # the reward model of an online arm learns from as many pairs of the synthetic world as prepare_reward labels
+    pairs = 0.9 * (sizes.labeled + sizes.unlabeled) if node.name == "train_reward" else sizes.labeled
+    if kind in ("bt", "pairrm"):
+        training = cfg.annotator.training
+        return weak * _step(training, False) * 2 * sizes.sequence * pairs * training.epochs, 0.0
+    dpo = cfg.annotator.dpo_training
+    operations = weak * sizes.packed * pairs * (2 + _step(dpo, False) * dpo.epochs)
+    if kind == "sft_dpo":
+        sft = cfg.annotator.sft_training
+        operations += weak * sizes.sequence * pairs * _step(sft, False) * sft.epochs
+    return operations, 0.0
+
+
+def _train_gold(cfg: DictConfig, node: Node, sizes: Sizes) -> Work:
+    training = cfg.gold.training
+    size = _parameters(cfg, cfg.gold.path)
+    return size * _step(training, False) * 2 * sizes.sequence * sizes.held_out * training.epochs, 0.0
+
+
+def _annotate(cfg: DictConfig, node: Node, sizes: Sizes) -> Work:
+    passes = 2 if cfg.annotator.scoring == "implicit" and cfg.annotator.name in ("dpo", "sft_dpo") else 1
+    pairs = sizes.labeled + sizes.unlabeled + sizes.test
+    return 2 * passes * _parameters(cfg, cfg.pair.weak) * 2 * sizes.sequence * pairs, 0.0
+
+
+def _sft(cfg: DictConfig, node: Node, sizes: Sizes) -> Work:
+    strong = _parameters(cfg, cfg.pair.strong)
+    step = _step(cfg.sft, cfg.lora.enabled)
+    return strong * step * sizes.sequence * _used(cfg, sizes) * _epochs(cfg, "sft"), 0.0
+
+
+def _reference(cfg: DictConfig, node: Node, sizes: Sizes) -> Work:
+    return 2 * _parameters(cfg, cfg.pair.strong) * sizes.packed * _used(cfg, sizes), 0.0
+
+
+def _align(cfg: DictConfig, node: Node, sizes: Sizes) -> Work:
+    strong, epochs = _parameters(cfg, cfg.pair.strong), _epochs(cfg, "alignment")
+    step = _step(cfg.alignment, cfg.lora.enabled)
+    return strong * step * sizes.packed * _used(cfg, sizes) * epochs, 0.0
+
+
+def _online(cfg: DictConfig, node: Node, sizes: Sizes) -> Work:
+    strong, epochs = _parameters(cfg, cfg.pair.strong), cfg.alignment.epochs
+    rewarding = cfg.pair.weak if cfg.online.reward != "reward_model" else cfg.online.reward_model
+    new, pairs = cfg.generation.max_new_tokens, _used(cfg, sizes) * epochs
+    trained = strong * (2 + _step(cfg.alignment, cfg.lora.enabled)) * 2 * (sizes.prompt + new) * pairs
+    scored = 2 * _parameters(cfg, rewarding) * 2 * (sizes.prompt + new) * pairs
+    return trained + scored, 2 * strong * 2 * new * pairs
+
+
+def _generate(cfg: DictConfig, node: Node, sizes: Sizes) -> Work:
+    prompts = min(sizes.test, cfg.evaluation.prompts or sizes.test)
+    strong = _parameters(cfg, cfg.pair.strong)
+    return 2 * strong * sizes.prompt * prompts, 2 * strong * cfg.generation.max_new_tokens * prompts
+
+
+def _gold_size(cfg: DictConfig) -> float:
+    """0 for what is no model of ours: the oracle, or a judge elsewhere."""
+    return _parameters(cfg, cfg.gold.path) if cfg.gold.path else 0.0
+
+
+def _score_gold(cfg: DictConfig, node: Node, sizes: Sizes) -> Work:
+    pairs = sizes.labeled + sizes.unlabeled + sizes.test
+    return 2 * _gold_size(cfg) * 2 * sizes.sequence * pairs, 0.0
+
+
+def _evaluate(cfg: DictConfig, node: Node, sizes: Sizes) -> Work:
+    prompts = min(sizes.test, cfg.evaluation.prompts or sizes.test)
+    return 2 * _gold_size(cfg) * 2 * (sizes.prompt + cfg.generation.max_new_tokens) * prompts, 0.0
+
+
+_WORK = {
+    "train_annotator": _annotator,
+    "train_gold": _train_gold,
+    "annotate": _annotate,
+    "sft": _sft,
+    "reference": _reference,
+    "align": _align,
+    "online_align": _online,
+    "generate": _generate,
+    "score_gold": _score_gold,
+    "evaluate": _evaluate,
+}
+
+
+def stage_hours(arms: Sequence[Arm], wanted: Collection[str] | None = None) -> dict[str, float]:
+    """GPU-hours by kind of stage, each distinct stage once; of the stages whose keys are `wanted`, None for all."""
+    by_stage: dict[str, float] = defaultdict(float)
+    seen: set[str] = set()
+    for arm in arms:
+        hours = arm_hours(arm)
+        for node in arm.run:
+            if node.key not in seen and (wanted is None or node.key in wanted):
+                seen.add(node.key)
+                by_stage[node.stage.name] += hours[node.key]
+    return dict(by_stage)

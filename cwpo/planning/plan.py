@@ -1,0 +1,57 @@
+"""What a sweep needs, what is finished already, and what the rest costs."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from cwpo.pipeline.arms import Arm, distinct
+from cwpo.store.manifest import StoreError, read_manifest
+from cwpo.store.store import Store
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Counts and seconds of a sweep. Seconds come from the manifests of past runs; None where a stage never ran."""
+
+    arms: int
+    stages: Counter[str]
+    cached: Counter[str]
+    naive: Counter[str]
+    seconds: dict[str, float | None]
+
+    def remaining_seconds(self) -> float:
+        """Estimated work left, in seconds of one worker; stages that never ran count 0."""
+        return sum(
+            (count - self.cached[name]) * (self.seconds[name] or 0) for name, count in self.stages.items()
+        )
+
+    def naive_seconds(self) -> float:
+        """The same if every arm computed all its stages itself."""
+        return sum(count * (self.seconds[name] or 0) for name, count in self.naive.items())
+
+
+def make_plan(arms: Sequence[Arm], store: Store) -> Plan:
+    """Looks at the store; runs nothing."""
+    nodes = distinct(arms)
+    stages = Counter(node.stage.name for node in nodes)
+    return Plan(
+        arms=len(arms),
+        stages=stages,
+        cached=Counter(node.stage.name for node in nodes if node.done(store)),
+        naive=Counter(node.stage.name for made in arms for node in made.run),
+        seconds={name: median_seconds(store, name) for name in stages},
+    )
+
+
+def median_seconds(store: Store, stage: str, sample: int = 20) -> float | None:
+    """Median seconds of finished stages of that name, from at most `sample` manifests; damaged ones do not count."""
+    seconds = []
+    for path in itertools.islice((store.root / stage).glob("*/manifest.json"), sample):
+        with suppress(StoreError):
+            seconds.append(read_manifest(path.parent)["seconds"])
+    return statistics.median(seconds) if seconds else None

@@ -1,0 +1,126 @@
+"""Each model and data set of an experiment by itself: pinned, to be had, of the right kind, with a tokenizer that fits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from cwpo.config.assets import Asset, is_hub_id
+from cwpo.config.schema import MODEL_GOLDS
+from cwpo.data.hub import LAYOUTS, patterns, split_files
+from cwpo.errors import InputError
+
+GATED = ("meta-llama/",)
+BEGIN_WITH_BOS = ("opt", "llama")  # families whose models never saw a text without it
+
+
+def models_of(cfg: DictConfig) -> Iterator[tuple[str, str, str | None]]:
+    """(key, folder or hub id, revision) of every model that a settled arm loads."""
+    named = {"pair.strong": "pair.strong_revision"}
+    if cfg.method.labels in ("weak", "flips"):
+        named = {"pair.weak": "pair.weak_revision", **named}
+    if cfg.gold.name in MODEL_GOLDS:
+        named["gold.path"] = "gold.revision"
+    if cfg.online.reward == "reward_model" and cfg.online.reward_model:
+        named["online.reward_model"] = "online.reward_revision"
+    for key, revision_key in named.items():
+        path = OmegaConf.select(cfg, key)
+        if not path.startswith("world/"):
+            yield key, path, OmegaConf.select(cfg, revision_key)
+
+
+def model_problems(key: str, path: str, revision: str | None, cfg: DictConfig) -> list[str]:
+    """Of one model: its files, its config, and as far as they can be had its tokenizer."""
+    from cwpo.models.policy import checkpoint_problem, hub_problem
+    from cwpo.models.reward_models import gold_problem
+
+    problem = checkpoint_problem(path, key) or hub_problem(path, revision, key)
+    if problem:
+        closed = is_hub_id(path) and ("gated" in problem.lower() or "401" in problem or "403" in problem)
+        return [problem + ("; accept its licence on the hub and set HF_TOKEN" if closed else "")]
+    if key in ("gold.path", "online.reward_model"):
+        wrong = gold_problem(path, revision, key, seq2seq=key == "gold.path" and cfg.gold.name == "steamshp")
+        return [wrong] if wrong else []
+    return tokenizer_problems(key, path, revision, chat=key == "pair.strong" and cfg.pair.strong_chat)
+
+
+def tokenizer_problems(key: str, path: str, revision: str | None, chat: bool) -> list[str]:
+    """EOS, BOS where the family wants one, a chat template where one is used, and no more tokens than the model has."""
+    from cwpo.data.batching import encode_prompts
+    from cwpo.models.policy import load_tokenizer, read_config
+
+    try:
+        tokenizer = load_tokenizer(path, revision, chat=chat)
+        config = read_config(path, revision, key)
+    except InputError as error:
+        return [f"{key}: {problem}" for problem in error.problems]
+    problems = []
+    ids = encode_prompts(tokenizer, ["x"])[0]
+    bos = tokenizer.bos_token_id
+    if config.model_type in BEGIN_WITH_BOS and (bos is None or ids[:1] != [bos]):
+        problems.append(
+            f"{key}={path}: its tokenizer puts no BOS before a text, which a model of the family {config.model_type} expects; "
+            "save it again with add_bos_token"
+        )
+    if bos is not None and ids[:2] == [bos, bos]:
+        problems.append(
+            f"{key}={path}: its tokenizer puts BOS before a text twice; correct its chat template or post-processor"
+        )
+    if len(tokenizer) > config.vocab_size:
+        problems.append(
+            f"{key}={path}: its tokenizer has {len(tokenizer)} tokens, the model only {config.vocab_size}; they do not belong together"
+        )
+    return problems
+
+
+def data_problems(cfg: DictConfig) -> list[str]:
+    """Of a published data set: whether each split has files, here or on the hub. Reads none of them."""
+    layout = LAYOUTS[cfg.data.layout]
+    path, problems = cfg.data.path, []
+    local = Path(path).expanduser()
+    for folder in list(cfg.data.folders) or [None]:
+        names = None if local.is_dir() else _files(path, cfg.data.revision)
+        if names is None and not local.is_dir():
+            return [
+                f"data.path={path} cannot be reached, and is not in the cache at revision {cfg.data.revision}"
+            ]
+        for split in (layout.train, layout.test):
+            there = (
+                split_files(local, folder, split)
+                if names is None
+                else _matching(names, folder, layout, split)
+            )
+            if not there:
+                problems.append(f"data.path={path} has no split {folder + '/' if folder else ''}{split}")
+    return problems
+
+
+def _files(path: str, revision: str | None) -> list[str] | None:
+    from huggingface_hub import HfApi, constants, snapshot_download
+
+    try:
+        if not constants.is_offline_mode():
+            return HfApi().list_repo_files(path, repo_type="dataset", revision=revision)
+        root = Path(snapshot_download(path, repo_type="dataset", revision=revision, local_files_only=True))
+    except Exception:  # the hub client raises many kinds
+        return None
+    return [str(file.relative_to(root)) for file in root.rglob("*") if file.is_file()]
+
+
+def _matching(names: list[str], folder: str | None, layout: Any, split: str) -> list[str]:
+    from fnmatch import fnmatch
+
+    wanted = [
+        pattern
+        for pattern in patterns(folder, layout)
+        if pattern.split("/")[-1][: len(split) + 1] in (f"{split}.", f"{split}-")
+    ]
+    return [name for name in names if any(fnmatch(name, pattern) for pattern in wanted)]
+
+
+def gated(asset: Asset) -> bool:
+    """Whether the hub gives the asset only to those who accepted its licence."""
+    return asset.id.startswith(GATED)

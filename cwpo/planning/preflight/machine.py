@@ -1,0 +1,68 @@
+"""What the machine must bring along: free disk, credentials (whether they are there, never what they are), packages."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from cwpo.config.assets import Asset
+from cwpo.models.judge import KEY
+from cwpo.planning.preflight.found import gated
+from cwpo.tracking import wandb_mode
+
+GIB = 2**30
+
+
+def free_gib(path: Path) -> float:
+    """Free disk where `path` is or will be."""
+    path = path.expanduser().absolute()
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free / GIB
+
+
+def credential_problems(cfg: DictConfig, assets: list[Asset]) -> list[str]:
+    problems = []
+    closed = sorted({asset.id for asset in assets if gated(asset) and not in_cache(asset)})
+    if closed and not _hub_token():
+        problems.append(
+            f"{', '.join(closed)}: the hub asks who you are; accept the licence there, then set HF_TOKEN or run hf auth login"
+        )
+    if cfg.logger.name == "wandb" and cfg.logger.mode == "online" and not _wandb_key():
+        problems.append(
+            "logger.mode=online needs a key of Weights & Biases: set WANDB_API_KEY or run wandb login, or use logger.mode=auto"
+        )
+    if cfg.gold.name == "openai":
+        if not os.environ.get(KEY, "").strip():
+            problems.append(
+                f"gold=openai needs a key: set {KEY} (any word for an endpoint that asks for none)"
+            )
+        if find_spec("openai") is None:
+            problems.append("gold=openai needs the package openai; pip install 'cwpo[judge]'")
+    return problems
+
+
+def in_cache(asset: Asset) -> bool:
+    """Whether the asset's config, and so probably all of it, was fetched before."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(asset.id, "config.json", revision=asset.revision), str)
+
+
+def _hub_token() -> bool:
+    from huggingface_hub import get_token
+
+    return bool(get_token())
+
+
+def _wandb_key() -> bool:
+    netrc = Path("~/.netrc").expanduser()
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    return (
+        netrc.is_file() and "wandb" in netrc.read_text(errors="replace") and wandb_mode("online") == "online"
+    )

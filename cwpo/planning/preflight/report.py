@@ -1,0 +1,178 @@
+"""The whole of `make preflight`: every problem in one list, each with its fix; else what the experiment will take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from cwpo.checks.checkpoints import unpinned
+from cwpo.checks.settings import setting_problems
+from cwpo.config.assets import Asset, hub_assets, is_hub_id, settled
+from cwpo.config.assets import distinct as distinct_assets
+from cwpo.errors import InputError
+from cwpo.pipeline.arms import Arm, configurations, distinct, with_values
+from cwpo.pipeline.experiments import experiments, seeds_of
+from cwpo.pipeline.graph import STAGES
+from cwpo.planning.preflight.found import data_problems, model_problems, models_of
+from cwpo.planning.preflight.machine import credential_problems, free_gib, in_cache
+from cwpo.planning.preflight.memory import GIB, Need, Shape, gpus, shape_of, stage_needs
+from cwpo.store.store import Store
+
+WEIGHTS = {
+    "sft": 4,
+    "align": 4,
+    "online_align": 4,
+    "train_annotator": 4,
+}  # stages that write a model, bytes a parameter
+
+
+def preflight(cfg: Any) -> None:
+    """Print what the experiments need; InputError with every problem, and the message of each says what to do."""
+    arms = list(settled_arms(cfg))
+    problems: dict[str, None] = {}
+    for arm in arms:
+        problems |= dict.fromkeys(setting_problems(arm, STAGES))
+    if problems:  # what an arm would load is known only once its settings are right
+        raise InputError(list(problems))
+    assets = distinct_assets(asset for arm in arms for asset in hub_assets(arm))
+    for arm in arms:
+        problems |= dict.fromkeys([*unpinned(arm), *credential_problems(arm, assets)])
+    unusable = dict(_asset_problems(arms))
+    problems |= dict.fromkeys(problem for found in unusable.values() for problem in found)
+    shapes = _shapes(arms, unusable)
+    needs = list(
+        {(n.stage, n.model): n for arm in arms for n in stage_needs(arm, _named(arm, shapes))}.values()
+    )
+    problems |= dict.fromkeys(_memory_problems(needs, cfg.gpu_gib))
+    if not problems:
+        problems |= dict.fromkeys(_disk_problems(cfg, arms, assets, shapes))
+    _show(arms, assets, needs)
+    if problems:
+        raise InputError(list(problems))
+    print(f"ready: {len(arms)} arms a seed; nothing was found that would stop them")
+
+
+def settled_arms(cfg: Any) -> Iterator[DictConfig]:
+    """The configuration of every arm, at the first of its seeds, with its choices settled."""
+    for name in experiments(cfg.experiment):
+        words = [f"experiment={name}", f"scale={cfg.scale}", f"store={cfg.store}", *cfg.overrides]
+        for make, seeds in configurations(words, seeds_of(cfg.experiment, cfg.seeds)):
+            arm = make()
+            yield settled(with_values(arm, seeds[:1]) if seeds else arm)
+
+
+def _asset_problems(arms: list[DictConfig]) -> Iterator[tuple[Any, list[str]]]:
+    """What is wrong with each model and data set, each looked at once."""
+    seen: set[Any] = set()
+    for arm in arms:
+        for key, path, revision in models_of(arm):
+            what = (key, path, revision, arm.pair.strong_chat, arm.gold.name if key == "gold.path" else None)
+            if what not in seen:
+                seen.add(what)
+                yield (key, path, revision), model_problems(key, path, revision, arm)
+        if arm.data.source == "hub" and ("data", arm.data.name) not in seen:
+            seen.add(("data", arm.data.name))
+            yield ("data", arm.data.name), data_problems(arm)
+
+
+def _shapes(arms: list[DictConfig], unusable: dict[Any, list[str]]) -> dict[tuple[str, str], Shape]:
+    """The shape of every model whose config could be read."""
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
+
+    from cwpo.models.policy import read_config
+
+    shapes: dict[tuple[str, str], Shape] = {}
+    for arm in arms:
+        for key, path, revision in models_of(arm):
+            if (key, path) in shapes or unusable.get((key, path, revision)):
+                continue
+            kind: Any = AutoModelForCausalLM
+            if key != "pair.weak" and key != "pair.strong":
+                kind = (
+                    AutoModelForSeq2SeqLM
+                    if arm.gold.name == "steamshp"
+                    else AutoModelForSequenceClassification
+                )
+            shapes[key, path] = shape_of(read_config(path, revision, key), kind)
+    return shapes
+
+
+def _named(arm: DictConfig, shapes: dict[tuple[str, str], Shape]) -> dict[str, Shape]:
+    return {key: shapes[key, path] for key, path, _ in models_of(arm) if (key, path) in shapes}
+
+
+def _memory_problems(needs: list[Need], given: float | None) -> Iterator[str]:
+    found = [given] if given else gpus()
+    if not found:
+        yield (
+            "no GPU is here: run this where the experiment will run, or say what its GPUs have, e.g. gpu_gib=80, to check for it"
+        )
+        return
+    least = min(found)
+    for need in needs:
+        if need.total > least:
+            parts = f"weights {need.weights:.0f}, gradients and optimizer {need.training:.0f}, activations {need.activations:.0f}"
+            yield (
+                f"{need.stage} of {need.model} wants about {need.total:.0f} GiB of a GPU ({parts}), which has {least:.0f}; lower "
+                "token_budget, use lora.enabled=true, or share it among several GPUs"
+            )
+
+
+def _disk_problems(
+    cfg: Any, arms: list[DictConfig], assets: list[Asset], shapes: dict[Any, Shape]
+) -> Iterator[str]:
+    from huggingface_hub import constants
+
+    fetched = sum(
+        2 * shape.parameters / GIB
+        for (_, path), shape in {key[1]: (key, shape) for key, shape in shapes.items()}.values()
+        if is_hub_id(path) and not any(a.id == path and in_cache(a) for a in assets)
+    )
+    made = [Arm.of_checked(arm) for arm in arms]
+    store = Store(cfg.store)
+    written = 0.0
+    for node in distinct(made):
+        if node.stage.name in WEIGHTS and not node.done(store):
+            key = "pair.weak" if node.stage.name == "train_annotator" else "pair.strong"
+            path = node.config.get("weak" if key == "pair.weak" else "strong") or _strong_of(node)
+            shape = shapes.get((key, path))
+            written += WEIGHTS[node.stage.name] * shape.parameters / GIB if shape else 0
+    for what, where, gib in (
+        ("the cache of the hub", Path(constants.HF_HUB_CACHE), fetched),
+        ("store", Path(cfg.store), written),
+    ):
+        free = cfg.disk_gib or free_gib(where)
+        if gib > free:
+            yield (
+                f"{what}={where} will take about {gib:,.0f} GiB for one seed, but {free:,.0f} GiB are free; give it another disk, run "
+                "fewer arms at a time, or clean up between them (scripts/store.py action=gc)"
+            )
+
+
+def _strong_of(node: Any) -> str:
+    """The strong model that an aligned model descends from."""
+    return next(str(each.config["strong"]) for each in node.ancestors() if each.stage.name == "sft")
+
+
+def _show(arms: list[DictConfig], assets: list[Asset], needs: list[Need]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if not console.is_terminal:  # a log file has no width to keep to
+        console = Console(width=200)
+    if assets:
+        table = Table("from the hub", "revision", "pinned")
+        for asset in sorted(assets, key=lambda a: (a.kind, a.id)):
+            table.add_row(asset.id, asset.revision or "–", "yes" if asset.pinned else "no")
+        console.print(table)
+    if not needs:
+        return
+    table = Table("stage", "model", "weights", "training", "activations", "GiB of a GPU")
+    for need in sorted(needs, key=lambda n: -n.total):
+        cells = (need.weights, need.training, need.activations, need.total)
+        table.add_row(need.stage, need.model, *(f"{value:.1f}" for value in cells))
+    console.print(table)

@@ -1,0 +1,1 @@
+"""The paper's tables and ours, filled from results/*.csv and written as Markdown, CSV and LaTeX."""

@@ -1,0 +1,139 @@
+"""Tables 6, 12, 13 and Figure 8: how well annotators agree with people and with gold."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from cwpo.report.inputs import Results, paper_value
+from cwpo.report.tables.arms import HH
+from cwpo.report.tables.cells import markdown, published
+from cwpo.report.tables.grid import Grid, fill
+from cwpo.report.tables.kinds import ANNOTATORS
+from cwpo.report.tables.page import Page
+from cwpo.report.tables.render import pages_of
+from cwpo.report.tables.spec import Item, Spec, data, fixed, select, weak_models
+
+FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5)
+POISON = (0.0, 0.05, 0.1, 0.15, 0.2)
+
+
+def trained_as(name: str, label: str, scoring: str | None = None, paper: bool = True) -> Item:
+    """A way to train the annotator; the paper scores those trained as policies by likelihood."""
+    where = {"annotator": name, "scoring": scoring}
+    return Item(label, where, {"method": f"annotator={name}" if paper else "none"})
+
+
+def labeled_share(share: float) -> Item:
+    return Item(
+        f"{100 * share:g} % labeled", {"human_fraction": share}, {"setting": f"human_fraction={share:g}"}
+    )
+
+
+DPO, DPO_IMPLICIT = (
+    trained_as("dpo", "DPO", "likelihood"),
+    trained_as("dpo", "DPO, implicit reward", "implicit", paper=False),
+)
+SFT_DPO, SFT_DPO_IMPLICIT = (
+    trained_as("sft_dpo", "SFT+DPO", "likelihood"),
+    trained_as("sft_dpo", "SFT+DPO, implicit reward", "implicit", paper=False),
+)
+BT = trained_as("bt", "Bradley–Terry")
+TABLE6 = Spec(
+    "table6",
+    "Table 6: how the annotator is trained",
+    "Annotators trained as policies are scored twice: by the likelihood of a response, which the paper compares, and by the implicit "
+    "reward, from which the reference model's likelihood is subtracted.",
+    columns=fixed(DPO, SFT_DPO, BT, DPO_IMPLICIT, SFT_DPO_IMPLICIT),
+    rows=(data(*HH),),
+    sections=(weak_models("opt-125m", "qwen2.5-0.5b"),),
+    contrasts=tuple((BT, other) for other in (DPO, SFT_DPO, DPO_IMPLICIT, SFT_DPO_IMPLICIT))
+    + ((SFT_DPO, DPO), (SFT_DPO_IMPLICIT, DPO_IMPLICIT)),
+    kind=ANNOTATORS,
+)
+TABLE12 = Spec(
+    "table12",
+    "Table 12: annotator accuracy by the size of the weak model",
+    "Bradley–Terry annotators, 30 % of the pairs labeled.",
+    columns=data("harmless", "helpful", "tldr"),
+    rows=(weak_models(*(f"qwen2.5-{size}" for size in ("0.5b", "1.5b", "3b", "7b"))),),
+    kind=ANNOTATORS,
+)
+TABLE13 = Spec(
+    "table13",
+    "Table 13: annotator accuracy by label fraction",
+    "Bradley–Terry annotators.",
+    columns=fixed(*(labeled_share(share) for share in FRACTIONS)),
+    rows=(data(*HH),),
+    sections=(weak_models("opt-125m"),),
+    kind=ANNOTATORS,
+)
+FIGURE8 = Spec(
+    "figure8",
+    "Figure 8: annotators trained on poisoned labels",
+    "Bradley–Terry annotators that learn from Helpful pairs and from Harmless ones labeled against gold, largest gaps first; the "
+    "disagreement of the figure is 100 % less the accuracy. The paper's points are not published as numbers.",
+    columns=fixed(*(Item(f"{100 * share:g} % poisoned", {"poison_fraction": share}) for share in POISON)),
+    rows=(data("harmless"),),
+    sections=(weak_models("qwen2.5-0.5b"),),
+    contrasts=tuple(
+        (Item(f"{100 * s:g} %", {"poison_fraction": s}), Item("0 %", {"poison_fraction": 0.0}))
+        for s in POISON[1:]
+    ),
+    kind=ANNOTATORS,
+)
+ANNOTATOR_SPECS = (TABLE12, TABLE13, FIGURE8)
+# Accepted ranges, from the paper (Tables 6, 13) and the literature on human agreement; fitted before any arm was compared.
+TARGETS = {
+    "human_gold_agreement": ("human labels agree with gold", ".63 to .77", 0.63, 0.77),
+    "accuracy_human": ("annotator agrees with human labels, 30 % labelled", ".62 to .69", 0.62, 0.69),
+    "accuracy_gold": ("annotator agrees with gold", "informative, > .70", 0.70, 1.0),
+    "accuracy_gold_top30": ("the same, 30 % most confident pairs", "well above all pairs, > .85", 0.85, 1.0),
+    "accuracy_gold_bottom30": ("the same, 30 % least confident pairs", "near chance, < .65", 0.50, 0.65),
+}
+
+
+def table6(results: Results) -> list[Page]:
+    """Accuracies, and below them the seconds that each way of training takes, mean over data sets, models and seeds."""
+    grid = fill(TABLE6, results)
+    return [] if grid is None else pages_of(grid, _seconds(grid, results))
+
+
+def _seconds(grid: Grid, results: Results) -> str:
+    rows = results.annotators_of("table6")
+    lines = []
+    for column in (DPO, SFT_DPO, BT):
+        trained = select(rows, column.where)
+        theirs = paper_value(
+            results.paper, source="table6", metric="training_seconds", method=column.paper["method"]
+        )
+        ours = f"{trained['train_seconds'].mean():.2f}" if len(trained) else "not run"
+        lines.append([column.label, ours, published(theirs, digits=0), f"{len(trained)}"])
+    return (
+        "Seconds of training, mean over data sets, weak models and seeds (ours on another machine than the paper's, so only their "
+        f"ratios compare):\n\n{markdown(['', 'seconds', 'paper', 'annotators'], lines)}"
+    )
+
+
+def calibration(results: Results) -> list[Page]:
+    """Annotator-level facts at 30 % labels against the ranges accepted when the world was made."""
+    rows = results.annotators_of("table13")
+    rows = rows[(rows["human_fraction"] - 0.3).abs() < 1e-9]
+    if results.scale != "toy" or not len(rows):
+        return []
+    cells, lines = [], []
+    sets = data()(rows)
+    for name, (title, accepted, low, high) in TARGETS.items():
+        means = {item.where["data"]: float(select(rows, item.where)[name].mean()) for item in sets}
+        overall = sum(means.values()) / len(means)
+        verdict = "yes" if low <= overall <= high else "no"
+        cells.append({"fact": name, **means, "mean": overall, "low": low, "high": high, "holds": verdict})
+        values = [*means.values(), overall]
+        lines.append([title, *(f"{value:.3f}" for value in values), accepted, verdict])
+    header = ["fact", *(item.label for item in sets), "mean", "accepted", "holds"]
+    text = (
+        f"The synthetic world was fitted to these annotator-level facts only, and frozen before arms were compared; "
+        f"{rows['seed'].nunique()} seeds, {int(rows['n_eval'].iloc[0]):,} test pairs each.\n\n{markdown(header, lines)}"
+    )
+    frame = pd.DataFrame(cells)
+    title = "Calibration of the synthetic world"
+    return [Page("calibration", title, text, frame, rows["git_commit"], made_by="table13")]

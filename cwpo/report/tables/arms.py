@@ -1,0 +1,269 @@
+"""The paper's tables of aligned models as specs, in the paper's order of rows and columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pandas as pd
+
+from cwpo.report.tables.kinds import ARMS, Kind, Number
+from cwpo.report.tables.spec import Axis, Item, Spec, data, data_item, fixed, method, models, objectives
+
+OPT_SMALL, OPT_LARGE = ("opt-125m", "opt-1.3b"), ("opt-125m", "opt-13b")
+QWEN_MID, QWEN_LARGE = ("qwen2.5-0.5b", "qwen2.5-7b"), ("qwen2.5-0.5b", "qwen2.5-14b")
+STUDENTS = [
+    *(("opt-125m", f"opt-{size}") for size in ("1.3b", "2.7b", "6.7b", "13b")),
+    *(("qwen2.5-0.5b", f"qwen2.5-{size}") for size in ("1.5b", "3b", "7b", "14b")),
+]
+CROSSED = (
+    ("opt-125m", "qwen2.5-14b"),
+    ("qwen2.5-0.5b", "opt-13b"),
+    ("qwen2.5-0.5b", "llama-3.1-8b-instruct"),
+)
+HH = ("harmless", "helpful", "hh_rlhf")
+SHP = tuple(f"shp_ask{name}" for name in ("academia", "baking", "engineers", "philosophy"))
+SHARES = (0.3, 0.5, 0.75)
+SOME_THRESHOLDS = (0.3, 0.4)
+POISON = (0.05, 0.1, 0.15, 0.2)
+MIXES = ("50/50", "80/20", "20/80")  # Harmless/Helpful, in the paper's order
+
+HUMAN, WS, CW = method("human", "Human"), method("ws_po", "WS-PO"), method("cw_po", "CW-PO")
+HUMAN_ALL = method("human_all", "Human 100 %", "human")
+ONLINE_RM = method("online_rm", "Online, reward model", "online_dpo_reward_model")
+ONLINE_CW, ONLINE_WS = method("online_cw_po", "Online CW-PO"), method("online_ws_po", "Online WS-PO")
+THREE = fixed(HUMAN, WS, CW)
+USUAL = ((CW, WS), (CW, HUMAN), (WS, HUMAN))
+
+
+def top(share: float) -> Item:
+    """The most confident share of the weak labels; of all of them, WS-PO."""
+    paper = {"method": "filter", "setting": f"keep_fraction={share}"}
+    if share == 1:
+        return Item("Top 100 % (WS-PO)", {"method": "ws_po"}, paper)
+    return Item(f"Top {100 * share:g} %", {"method": "filter", "keep_fraction": share}, paper)
+
+
+def weight(name: str) -> Item:
+    """CW-PO with the weights C1 to C4."""
+    return Item(
+        name.upper(),
+        {"method": "cw_po", "weighting": name},
+        {"method": "cw_po", "setting": f"weighting={name.upper()}"},
+    )
+
+
+def mix(share: str, name: str) -> Item:
+    """A labeled mixture Harmless/Helpful, and the data set aligned on."""
+    harmless, helpful = (float(part) / 100 for part in share.split("/"))
+    own = harmless if name == "harmless" else helpful
+    item = data_item(name)
+    return Item(
+        f"{share}, {item.label}",
+        {**item.where, "own_share": own},
+        {**item.paper, "setting": f"labeled_mix_harmless/helpful={share}"},
+    )
+
+
+def poison(share: float) -> Item:
+    return Item(
+        f"{100 * share:g} % poisoned",
+        {"poison_fraction": share},
+        {"setting": f"poison_fraction={share:g}"},
+    )
+
+
+def annotated_by(item: Item, annotator: str, label: str, paper: str) -> Item:
+    return Item(label, {**item.where, "annotator": annotator}, {"method": paper})
+
+
+C1, *OTHER_WEIGHTS = (weight(name) for name in ("c1", "c2", "c3", "c4"))
+BT_WS, BT_CW = (annotated_by(i, "bt", i.label, i.where["method"]) for i in (WS, CW))
+PAIRRM = annotated_by(CW, "pairrm", "CW-PO, PairRM", "cw_po_pairrm")
+
+
+def figure2_part(name: str, title: str, pair: tuple[str, str]) -> Spec:
+    """Table 10 or 11: a column for each share, then Human; from its own runs, or from Figure 2's."""
+
+    def only(frame: pd.DataFrame) -> list[Item]:
+        return [item for item in models(pair)(frame) if item.paper["strong"] == pair[1]]
+
+    return Spec(
+        name,
+        title,
+        "DPO on the pairs the weak model is most confident about, all weights 1, against human labels on all unlabeled pairs. "
+        "All arms train the same number of epochs, so fewer pairs are also fewer steps, and an SFT model that has seen less, "
+        "which GRA rewards: read the gold reward with it.",
+        columns=fixed(*(top(share) for share in (*SHARES, 1.0)), HUMAN),
+        rows=(data(*HH),),
+        sections=(only,),
+        experiments=(name, "figure2"),
+        contrasts=((top(0.3), top(1.0)), (top(1.0), HUMAN), (top(0.3), HUMAN)),
+    )
+
+
+def arms_on(
+    name: str,
+    title: str,
+    about: str,
+    pairs: Sequence[tuple[str, str]],
+    sets: Sequence[str],
+    columns: Axis = THREE,
+) -> Spec:
+    """Human, WS-PO and CW-PO: a section for each pair of models, a row for each data set."""
+    return Spec(
+        name,
+        title,
+        about,
+        columns=columns,
+        rows=(data(*sets),),
+        sections=(models(*pairs),),
+        contrasts=USUAL,
+    )
+
+
+def grid_of_table1(
+    name: str, title: str, about: str, kind: Kind = ARMS, experiments: tuple[str, ...] = ()
+) -> Spec:
+    """Rows: data sets and objectives; a section for each of the two large students."""
+    return Spec(
+        name,
+        title,
+        about,
+        kind=kind,
+        experiments=experiments,
+        columns=THREE,
+        rows=(data("hh_rlhf", "tldr", "ufb"), objectives),
+        sections=(models(OPT_LARGE, QWEN_LARGE),),
+        contrasts=USUAL,
+        split="objective",
+    )
+
+
+TABLE1 = grid_of_table1(
+    "table1",
+    "Table 1: three objectives, three label sources",
+    "Human labels, the weak model's labels (WS-PO), and the same weighted by its confidence (CW-PO), under three objectives.",
+)
+SPECS = (
+    TABLE1,
+    Spec(
+        "table2",
+        "Table 2: size of the strong model",
+        "DPO with one weak model of each family and four strong ones.",
+        columns=THREE,
+        rows=(data("hh_rlhf", "tldr"), models(*STUDENTS, short=True)),
+        contrasts=USUAL,
+        split="strong",
+    ),
+    Spec(
+        "table3",
+        "Table 3: weak labels from 30 % of the human labels against all human labels",
+        "The Human arm trains on all pairs, labeled and unlabeled; CW-PO on the unlabeled 70 %.",
+        columns=fixed(HUMAN_ALL, CW),
+        rows=(data(*HH, "tldr"),),
+        sections=(models(OPT_SMALL, QWEN_MID),),
+        contrasts=((CW, HUMAN_ALL),),
+    ),
+    Spec(
+        "table4",
+        "Table 4: confidence weights against thresholds",
+        "DPO on the most confident weak labels alone, or on all of them weighted.",
+        columns=fixed(*(top(share) for share in SOME_THRESHOLDS), CW),
+        rows=(data(*HH),),
+        sections=(models(OPT_SMALL, QWEN_MID),),
+        contrasts=tuple((CW, top(share)) for share in SOME_THRESHOLDS),
+        split="data",
+    ),
+    Spec(
+        "table5",
+        "Table 5: four ways to turn a score gap into a weight",
+        "C1 = 2σ(gap) − 1, C2 = σ(gap), C3 = min(gap, 1), C4 = min(0.2 gap, 1).",
+        columns=fixed(C1, *OTHER_WEIGHTS),
+        rows=(data(*HH),),
+        sections=(models(QWEN_MID),),
+        contrasts=tuple((C1, other) for other in OTHER_WEIGHTS),
+    ),
+    figure2_part("table10", "Table 10: the most confident pairs, OPT", OPT_SMALL),
+    figure2_part("table11", "Table 11: the most confident pairs, Qwen", QWEN_MID),
+    arms_on(
+        "table16",
+        "Table 16: weak and strong model from different families",
+        "DPO.",
+        CROSSED,
+        HH,
+    ),
+    arms_on(
+        "table23",
+        "Table 23: four SHP domains",
+        "DPO on questions and answers of four kinds.",
+        (QWEN_MID, QWEN_LARGE),
+        SHP,
+    ),
+    grid_of_table1(
+        "table17",
+        "Table 17: another judge",
+        "The grid of Table 1 under a judge that compares two responses: at toy scale a simulated reader whose choices are those of "
+        "sigmoid(difference of exact rewards / temperature), in the paper GPT-4.",
+        kind=replace(
+            ARMS,
+            main=Number("gra", "win rate over its SFT model, %", 1),
+            second=replace(
+                ARMS.second, title="Mean score by the judge of the same models", short="score (SFT)"
+            ),
+            metric="win_rate_gpt4",
+            cells_rule="Win rate: share of test prompts on which the judge prefers the aligned model's response to its own SFT "
+            "model's; mean and 95 % bootstrap interval over seeds and the prompts of each",
+        ),
+    ),
+    Spec(
+        "table21",
+        "Table 21: online DPO",
+        "The policy's own responses, compared by a separate reward model or by the weak model, with and without its confidence.",
+        columns=fixed(ONLINE_RM, ONLINE_CW, ONLINE_WS),
+        rows=(data("hh_rlhf", "tldr"),),
+        sections=(models(("qwen2.5-0.5b", "qwen2.5-3b")),),
+        contrasts=((ONLINE_CW, ONLINE_WS), (ONLINE_CW, ONLINE_RM)),
+    ),
+    Spec(
+        "table22",
+        "Table 22: online against offline",
+        "CW-PO on the policy's own responses, and on the data set's. The paper's offline numbers equal Table 1's for OPT-13B and "
+        "differ from Table 2's for Qwen2.5-3B (73.3, 62.7).",
+        columns=fixed(ONLINE_CW, CW),
+        rows=(data("hh_rlhf", "tldr"),),
+        sections=(models(("qwen2.5-0.5b", "qwen2.5-3b")),),
+        contrasts=((ONLINE_CW, CW),),
+    ),
+    Spec(
+        "table24",
+        "Table 24: mixed labels",
+        "The annotator's labeled pairs are a mixture Harmless/Helpful; the strong model is aligned on one of them.",
+        columns=fixed(CW, WS),
+        rows=(fixed(*(mix(share, name) for share in MIXES for name in ("harmless", "helpful"))),),
+        sections=(models(QWEN_MID),),
+        contrasts=((CW, WS),),
+        split="own_share",
+        same=("own_share",),
+    ),
+    Spec(
+        "table25",
+        "Table 25: poisoned labels",
+        "The annotator learns from Helpful pairs and from Harmless ones labeled against gold, largest gaps first.",
+        columns=fixed(CW, WS),
+        rows=(fixed(*(poison(share) for share in POISON)),),
+        sections=(models(QWEN_MID),),
+        contrasts=((CW, WS),),
+        split="poison_fraction",
+        same=("poison_fraction",),
+    ),
+    Spec(
+        "table26",
+        "Table 26: PairRM as the annotator",
+        "PairRM reads both responses at once; it takes the place of the Bradley–Terry annotator.",
+        columns=fixed(HUMAN, BT_WS, PAIRRM, BT_CW),
+        rows=(data("hh_rlhf", "tldr"),),
+        sections=(models(QWEN_MID),),
+        contrasts=((BT_CW, PAIRRM), (BT_CW, BT_WS), (BT_CW, HUMAN)),
+    ),
+)

@@ -1,0 +1,227 @@
+"""What stands in a cell: a mean with its interval, and how it is written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cwpo.plain import visible
+from cwpo.report.inputs import RESAMPLES, Results, one_per_seed
+from cwpo.results import ResultsError
+from cwpo.statistics import (
+    Floats,
+    Interval,
+    clustered_interval,
+    interval_of,
+    mean_of_cells,
+)
+
+NOT_RUN = "not run"
+FEW_SEEDS = 5  # up to so many, the value of every seed is shown
+RULE = (
+    "A difference is taken on the same prompts, then averaged over the cells (data sets, models, objectives, settings) within each "
+    "seed; its interval resamples the seeds, all cells of a drawn seed together, and then the prompts of each cell. With three "
+    "seeds such an interval is optimistic, so the value of every seed stands beside it."
+)
+
+
+def outcome(results: Results, rows: pd.DataFrame) -> dict[str, Any]:
+    """GRA in percent and mean gold rewards of the runs in `rows`, one per seed, with intervals and counts; {} if none ran."""
+    if not len(rows):
+        return {}
+    rows = one_per_seed(rows)
+    keys = list(rows["run_key"])
+    resampled = [results.resampled[key] for key in keys]
+    gra = interval_of([float(wins.mean()) for wins in results.wins(rows)], [wins for wins, _ in resampled])
+    reward = interval_of([float(gold.mean()) for gold in results.gold(rows)], [gold for _, gold in resampled])
+    return {
+        **_named("gra", gra, 100),
+        "tie_rate": 100 * float(rows["tie_rate"].mean()),
+        **_named("reward", reward),
+        "reward_sft": float(rows["reward_sft_mean"].mean()),
+        "seeds": len(rows),
+        "prompts": int(rows["n_eval"].sum()),
+    }
+
+
+def average(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
+    """As `outcome`, of the mean over cells within each seed, one frame of runs per cell; {} unless all have the same seeds.
+
+    The intervals resample the seeds, all cells of a drawn seed together, and then the prompts of each cell.
+    """
+    ran = [one_per_seed(rows).sort_values("seed") for rows in cells]
+    seeds = {tuple(rows["seed"]) for rows in ran}
+    if len(seeds) != 1 or not seeds.pop():
+        return {}
+    named: dict[str, Any] = {}
+    of_cells = [(results.wins(rows), results.gold(rows), list(rows["run_key"])) for rows in ran]
+    for name, which, factor in (("gra", 0, 100), ("reward", 1, 1)):
+        by_seed = list(zip(*(cell[which] for cell in of_cells)))
+        keys = list(zip(*(cell[2] for cell in of_cells)))
+        centres = [float(np.mean([values.mean() for values in of_seed])) for of_seed in by_seed]
+        drawn = mean_of_cells([[results.resampled[key][which] for key in of_seed] for of_seed in keys])
+        named |= _named(name, interval_of(centres, drawn), factor)
+    return named | {
+        "tie_rate": 100 * float(np.mean([rows["tie_rate"].mean() for rows in ran])),
+        "reward_sft": float(np.mean([rows["reward_sft_mean"].mean() for rows in ran])),
+        "seeds": len(ran[0]),
+        "prompts": int(sum(rows["n_eval"].sum() for rows in ran)),
+    }
+
+
+def compare(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str]) -> dict[str, Any]:
+    """Arm a less arm b on the same prompts, over the runs that agree in `on`, which holds "seed"; {} if there are none.
+
+    Difference of mean gold rewards, of GRA in points, and the win rate, ties half, averaged over the cells within each seed;
+    the seed is what the intervals resample (see RULE). Only cells that every seed has count, so that all seeds average the
+    same. Raises ResultsError where the prompts are not the same or an arm has two runs in one cell and seed.
+    """
+    pairs = _balanced(_paired(results, a, b, on), [name for name in on if name != "seed"])
+    if not len(pairs):
+        return {}
+    gold: dict[int, list[Floats]] = {}
+    gra: dict[int, list[Floats]] = {}
+    wins: dict[int, list[Floats]] = {}
+    centres: dict[str, list[float]] = {"gold": [], "gra": []}
+    for seed, rows in pairs.groupby("seed", sort=True):
+        by_cell: dict[str, list[float]] = {"gold": [], "gra": []}
+        for key, other in zip(rows["run_key"], rows["run_key_b"]):
+            mine, theirs = results.rewards[key], results.rewards[other]
+            (my_wins, my_gold), (their_wins, their_gold) = results.resampled[key], results.resampled[other]
+            gold.setdefault(seed, []).append(my_gold - their_gold)
+            gra.setdefault(seed, []).append(my_wins - their_wins)
+            wins.setdefault(seed, []).append(
+                (mine.reward > theirs.reward) + (mine.reward == theirs.reward) / 2
+            )
+            by_cell["gold"].append(float(np.mean(mine.reward - theirs.reward)))
+            by_cell["gra"].append(
+                float(np.mean(mine.reward > mine.reward_sft) - np.mean(theirs.reward > theirs.reward_sft))
+            )
+        for name, values in by_cell.items():
+            centres[name].append(float(np.mean(values)))
+    difference = interval_of(centres["gold"], mean_of_cells(list(gold.values())))
+    accuracy = interval_of(centres["gra"], mean_of_cells(list(gra.values())))
+    return {
+        **_named("difference", difference),
+        "by_seed": "; ".join(f"{value:.3f}" for value in centres["gold"]),
+        **_named("gra_difference", accuracy, 100),
+        "gra_by_seed": "; ".join(f"{100 * value:.1f}" for value in centres["gra"]),
+        **_named("win_rate", clustered_interval(list(wins.values()), resamples=RESAMPLES), 100),
+        "seeds": len(gold),
+        "cells": len(pairs) // len(gold),
+        "prompts": int(pairs["n_eval"].sum()),
+    }
+
+
+def _paired(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str]) -> pd.DataFrame:
+    names = [*on, "run_key", "experiment"]
+    pairs = a[[*names, "n_eval"]].merge(b[names], on=list(on), suffixes=("", "_b"))
+    twice = pairs[pairs.duplicated(list(on), keep=False)]
+    if len(twice):
+        one_per_seed(twice.drop_duplicates("run_key"))
+        one_per_seed(twice.assign(run_key=twice["run_key_b"]).drop_duplicates("run_key"))
+    for key, other in zip(pairs["run_key"], pairs["run_key_b"]):
+        if results.rewards[key].prompts != results.rewards[other].prompts:
+            raise ResultsError(
+                f"runs {key} and {other} answered different prompts, so they cannot be compared pair by pair"
+            )
+    return pairs
+
+
+def _balanced(pairs: pd.DataFrame, cell: Sequence[str]) -> pd.DataFrame:
+    """The rows of the cells that every seed has; if there is none, those of the seeds that every cell has."""
+    if not len(pairs):
+        return pairs
+    which = pairs.groupby(list(cell), dropna=False, sort=True).ngroup()
+    seeds_of = pairs.groupby(which)["seed"].transform("nunique")
+    whole = pairs[seeds_of == pairs["seed"].nunique()]
+    if not len(whole):
+        cells_of = which.groupby(pairs["seed"]).transform("nunique")
+        whole = pairs[cells_of == which.nunique()]
+    return whole.assign(_cell=which).sort_values(["_cell", "seed"], kind="stable").drop(columns="_cell")
+
+
+def _named(name: str, found: Interval, factor: float = 1) -> dict[str, float]:
+    return {
+        name: factor * found.mean,
+        f"{name}_low": factor * found.low,
+        f"{name}_high": factor * found.high,
+    }
+
+
+def excludes_zero(cell: dict[str, Any], name: str) -> bool:
+    """Whether the interval of a difference lies on one side of 0."""
+    return name in cell and (cell[f"{name}_low"] > 0 or cell[f"{name}_high"] < 0)
+
+
+def interval(cell: dict[str, Any], name: str, digits: int = 1) -> str:
+    """`61.3 [60.1, 62.4]`, `61.3 ± 0.5` where there is a standard deviation instead, or `not run`."""
+    if pd.isna(cell.get(name)):
+        return NOT_RUN
+    if f"{name}_std" in cell:
+        return f"{cell[name]:.{digits}f} ± {cell[f'{name}_std']:.{digits}f}"
+    low, high = cell[f"{name}_low"], cell[f"{name}_high"]
+    return f"{cell[name]:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def plain(cell: dict[str, Any], name: str, digits: int = 2) -> str:
+    """`1.41`, or `not run`."""
+    return NOT_RUN if pd.isna(cell.get(name)) else f"{cell[name]:.{digits}f}"
+
+
+def by_seed(values: str, seeds: int) -> str:
+    """`0.1; 0.2; 0.3`, or of many seeds the lowest and the highest."""
+    if seeds <= FEW_SEEDS:
+        return values
+    numbers = sorted(values.split("; "), key=float)
+    return f"{numbers[0]} to {numbers[-1]}"
+
+
+def published(value: float | None, spread: float | None = None, digits: int = 1) -> str:
+    """The paper's number, with its standard deviation if it prints one, or a dash where it has none."""
+    if value is None or pd.isna(value):
+        return "–"
+    return f"{value:.{digits}f}" + ("" if spread is None or pd.isna(spread) else f" ± {spread:.{digits}f}")
+
+
+def counts(cells: Sequence[dict[str, Any]], numbers: Iterable[int], what: str = "prompts") -> str:
+    """`3 seeds (0, 1, 2) and 3,000 prompts per cell`, a range where cells differ; cells that have not run do not count."""
+    ran = [cell for cell in cells if pd.notna(cell.get("seeds"))]
+    if not ran:
+        return NOT_RUN
+    seeds, prompts = (sorted({int(c[name]) for c in ran}) for name in ("seeds", "prompts"))
+    which = ranges(sorted(set(numbers)))
+    word = "seed" if seeds == [1] else "seeds"
+    return f"{span(seeds)} {word} ({which}) and {span(prompts)} {what} (all seeds together) per cell"
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """`0–2, 1000` for 0, 1, 2, 1000."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and number == found[-1][-1] + 1:
+            found[-1].append(number)
+        else:
+            found.append([number])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in found)
+
+
+def span(values: Sequence[int]) -> str:
+    """`3,000`, or `1,000 to 3,000` of sorted values that differ."""
+    return f"{values[0]:,}" if len(values) == 1 else f"{values[0]:,} to {values[-1]:,}"
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A GitHub table; every column but the first is right-aligned. A cell stays one cell, and what looks like HTML is text."""
+    header, rows = [_cell(title) for title in header], [[_cell(text) for text in row] for row in rows]
+    lines = ["| " + " | ".join(header) + " |", "|" + "|".join(["---"] + ["---:"] * (len(header) - 1)) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def _cell(text: str) -> str:
+    text = re.sub(r"(?<!\\)\|", r"\\|", " ".join(visible(text).split("\n")))
+    return re.sub(r"<(?=[a-zA-Z/!?])", r"\\<", text)

@@ -1,0 +1,120 @@
+"""The controls the paper lacks, and how well the margin-weighted agreement with gold predicts the order of the arms."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+from scipy.stats import spearmanr
+
+from cwpo.report.inputs import Results
+from cwpo.report.tables.arms import HH, OPT_SMALL, QWEN_MID
+from cwpo.report.tables.cells import markdown, outcome
+from cwpo.report.tables.grid import Grid, fill
+from cwpo.report.tables.kinds import ARMS
+from cwpo.report.tables.page import Page
+from cwpo.report.tables.render import pages_of
+from cwpo.report.tables.spec import Item, Spec, data, fixed, models
+
+SHARE = 0.3
+
+
+def with_agreement(results: Results, rows: pd.DataFrame) -> dict[str, Any]:
+    """As `outcome`, with M = E[w s Δgold] / E[w |Δgold|] of the training pairs, w the weight and s = ±1 the label, in [-1, 1]."""
+    cell = outcome(results, rows)
+    return cell and {**cell, "margin_agreement": float(rows["margin_agreement"].mean())}
+
+
+def arms(sft: str) -> dict[str, Item]:
+    """The arms; `sft`: "own", every arm starts from its own SFT model, or "human", all start from the Human arm's."""
+    of_sft = {"sft_labels": sft}
+    weighted = {"method": "cw_po", **of_sft}
+    most_confident = {"method": "filter", "keep_fraction": SHARE, **of_sft}
+    return {
+        "human": Item("Human", {"method": "human"}),  # one run: its own SFT model is the common one
+        "gold": Item("Gold labels", {"method": "gold", **of_sft}),
+        "flips": Item("Gold, uniform flips", {"method": "flips", **of_sft}),
+        "ws": Item("WS-PO", {"method": "ws_po", **of_sft}),
+        "cw": Item("CW-PO", {"weighting": "c1", **weighted}),
+        "normalized": Item("CW-PO, mean weight 1", {"weighting": "c1_normalized", **weighted}),
+        "permuted": Item("CW-PO, weights permuted", {"weighting": "c1_permuted", **weighted}),
+        "top": Item("Top 30 %, equal epochs", {"equal_steps": False, **most_confident}),
+        "top_steps": Item("Top 30 %, equal steps", {"equal_steps": True, **most_confident}),
+    }
+
+
+CONTRASTS = (
+    ("cw", "ws"),
+    ("cw", "human"),
+    ("cw", "normalized"),
+    ("normalized", "ws"),
+    ("cw", "permuted"),
+    ("permuted", "ws"),
+    ("ws", "flips"),
+    ("ws", "human"),
+    ("gold", "human"),
+    ("top", "ws"),
+    ("top_steps", "ws"),
+    ("top_steps", "top"),
+)
+
+
+def controls_spec(name: str, title: str, about: str, sft: str) -> Spec:
+    """The table of the controls from one kind of SFT model."""
+    of = arms(sft)
+    return Spec(
+        name,
+        title,
+        about,
+        columns=fixed(*of.values()),
+        rows=(data(*HH[:2]),),
+        sections=(models(OPT_SMALL, QWEN_MID),),
+        experiments=("controls",),
+        contrasts=tuple((of[a], of[b]) for a, b in CONTRASTS),
+        kind=replace(
+            ARMS,
+            cell=with_agreement,
+            average=None,
+            second=replace(ARMS.second, beside=("margin_agreement", "M"), short="gold reward (M)"),
+        ),
+    )
+
+
+ABOUT = (
+    "Weights divided by their mean (the same step size as without weights), weights dealt out to pairs at random (a placebo with "
+    "the same step size as CW-PO), gold labels with as many uniform flips as the annotator makes errors, gold labels, and the "
+    "most confident pairs at as many epochs, or at as many steps, as all pairs. "
+)
+OWN = controls_spec(
+    "controls", "Controls", ABOUT + "Every arm starts from its own SFT model, as in the paper.", "own"
+)
+COMMON = controls_spec(
+    "controls_common_sft",
+    "Controls from one SFT model",
+    ABOUT + "All arms start from the Human arm's SFT model, so they share the baseline of GRA.",
+    "human",
+)
+
+
+def controls(results: Results) -> list[Page]:
+    """Both tables, each with the rank correlation of M and mean gold reward over its arms."""
+    grids = [fill(spec, results) for spec in (OWN, COMMON)]
+    return [page for grid in grids if grid is not None for page in pages_of(grid, _predicts(grid))]
+
+
+def _predicts(grid: Grid) -> str:
+    lines = []
+    for section in grid.sections:
+        for label, cells in section.rows:
+            ran = [(cell["margin_agreement"], cell["reward"]) for cell in cells if "reward" in cell]
+            if len(ran) > 2 and all(len(set(values)) > 1 for values in zip(*ran)):
+                rank = spearmanr(*zip(*ran)).statistic
+                lines.append([f"{section.label}, {label}", f"{rank:.2f}", str(len(ran))])
+    if not lines:
+        return ""
+    return (
+        "M = E[w·s·Δgold] / E[w·|Δgold|] is the margin-weighted agreement of an arm's labels s = ±1 and weights w with gold. "
+        "Spearman's rank correlation of M with mean gold reward over the arms:\n\n"
+        + markdown(["", "rank correlation", "arms"], lines)
+    )

@@ -1,0 +1,112 @@
+"""The numbers behind Figures 2 to 5 as tables; the figures draw the same cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from cwpo.report.inputs import Results
+from cwpo.report.tables.arms import CW, HH, HUMAN, OPT_SMALL, QWEN_MID, SHARES, WS, top
+from cwpo.report.tables.cells import compare
+from cwpo.report.tables.kinds import ARMS, Number
+from cwpo.report.tables.spec import Item, Spec, data, fixed, method, models
+
+HUMAN_LABELED = method("human_labeled", "DPO on the labeled part", "human")
+FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5)
+THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75)
+TOP_STEPS = (
+    "All arms train the same number of epochs, so fewer pairs are also fewer steps, and an SFT model that has seen less, "
+    "which GRA rewards: read the gold reward with it."
+)
+
+
+def labeled(share: float) -> Item:
+    """Arms whose annotator, or Human model, saw this share of the human labels."""
+    return Item(
+        f"{100 * share:g} % labeled", {"human_fraction": share}, {"setting": f"human_fraction={share:g}"}
+    )
+
+
+def label_fractions(name: str, title: str, about: str, other: Item) -> Spec:
+    """Figure 3: CW-PO against another arm over the labeled share, a section for each data set."""
+    return Spec(
+        name,
+        title,
+        about,
+        columns=fixed(CW, other),
+        rows=(fixed(*(labeled(share) for share in FRACTIONS)),),
+        sections=(models(OPT_SMALL), data("harmless", "helpful")),
+        contrasts=((CW, other),),
+        split="human_fraction",
+        same=("human_fraction",),
+        kind=replace(ARMS, average=None),
+    )
+
+
+def against_human(results: Results, rows: pd.DataFrame) -> dict[str, Any]:
+    """CW-PO against Human on the same prompts: win rate in percent and difference of gold rewards; {} unless both ran."""
+    arms = [rows[rows["method"] == item.where["method"]] for item in (CW, HUMAN)]
+    return compare(results, arms[0], arms[1], ARMS.same)
+
+
+def against_human_on_all(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
+    """As `against_human`, averaged over cells; {} unless both arms ran in all."""
+    if not all(against_human(results, rows) for rows in cells):
+        return {}
+    return against_human(results, pd.concat(list(cells)))
+
+
+FIGURE2 = Spec(
+    "figure2",
+    "Figure 2: the most confident pairs",
+    "DPO on the pairs the weak model is most confident about, all weights 1, against human labels on all unlabeled pairs. "
+    + TOP_STEPS,
+    columns=fixed(*(top(share) for share in (*SHARES, 1.0)), HUMAN),
+    rows=(data(*HH),),
+    sections=(models(OPT_SMALL, QWEN_MID),),
+    sources=("table10", "table11"),
+    contrasts=((top(0.3), top(1.0)), (top(1.0), HUMAN), (top(0.3), HUMAN)),
+)
+FIGURE3_LEFT = label_fractions(
+    "figure3_left",
+    "Figure 3, left: labeled share, the unlabeled half of the pairs fixed",
+    "The annotator learns from more or fewer human labels; it always labels the same unlabeled half.",
+    WS,
+)
+FIGURE3_RIGHT = label_fractions(
+    "figure3_right",
+    "Figure 3, right: labeled share of a fixed pool",
+    "CW-PO aligns on the pairs without a human label, DPO on those with one: the two divide one pool.",
+    HUMAN_LABELED,
+)
+FIGURE4 = Spec(
+    "figure4",
+    "Figure 4: confidence thresholds",
+    "DPO on the most confident weak labels, at nine thresholds, and CW-PO, which needs none. " + TOP_STEPS,
+    columns=fixed(*(top(share) for share in (*THRESHOLDS, 1.0)), CW),
+    rows=(data(*HH),),
+    sections=(models(OPT_SMALL),),
+    contrasts=tuple((CW, top(share)) for share in (*THRESHOLDS, 1.0)),
+)
+FIGURE5 = Spec(
+    "figure5",
+    "Figure 5: CW-PO against Human, prompt by prompt",
+    "Gold rewards of the two aligned models' answers to the same prompts.",
+    columns=fixed(Item("CW-PO against Human", {}, {"method": "cw_po"})),
+    rows=(data("harmless", "helpful", "hh_rlhf", "tldr"),),
+    sections=(models(QWEN_MID),),
+    kind=replace(
+        ARMS,
+        cell=against_human,
+        average=against_human_on_all,
+        main=Number("win_rate", "win rate %", 1),
+        second=Number("difference", "Difference of mean gold rewards", 3, short="gold reward"),
+        metric="win_rate_vs_human_arm",
+        cells_rule="Win rate: share of test prompts on which CW-PO's answer has the higher gold reward, ties half. "
+        + ARMS.differences_rule,
+    ),
+)
+FIGURE_SPECS = (FIGURE2, FIGURE3_LEFT, FIGURE3_RIGHT, FIGURE4, FIGURE5)

@@ -1,0 +1,188 @@
+"""A table filled in: from its spec and the results to cells and differences."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import pandas as pd
+
+from cwpo.report.inputs import DATA_NAMES, Results, paper_row
+from cwpo.report.names import family, label
+from cwpo.report.tables.spec import ANY, OBJECTIVES, Item, Spec, join, select
+
+Cell = dict[str, Any]
+AVERAGE = "Average"
+
+
+@dataclass(frozen=True)
+class Section:
+    """Rows under one heading; a row is its label and its cells, in the order of the columns."""
+
+    label: str
+    rows: list[tuple[str, list[Cell]]]
+
+    @property
+    def ran(self) -> bool:
+        return any("seeds" in cell for _, cells in self.rows for cell in cells)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """`seeds`: the seeds of all its runs; `commits`: theirs."""
+
+    spec: Spec
+    columns: list[str]
+    sections: list[Section]
+    differences: list[Cell]
+    seeds: list[int]
+    commits: pd.Series
+
+    @property
+    def cells(self) -> list[Cell]:
+        """All but the averages."""
+        return self._cells(averages=False)
+
+    def _cells(self, averages: bool) -> list[Cell]:
+        rows = [row for section in self.sections for row in section.rows]
+        return [cell for label, cells in rows if averages or label != AVERAGE for cell in cells]
+
+    @property
+    def has_paper(self) -> bool:
+        return any(pd.notna(cell["paper"]) for cell in self.cells)
+
+    def frame(self) -> pd.DataFrame:
+        """One row per cell, the paper's number under the name `paper_<what the cell shows>`."""
+        table = pd.DataFrame(self._cells(averages=True))
+        main = self.spec.kind.main.name
+        if not self.has_paper:
+            return table.drop(columns=["paper", "paper_std"])
+        return table.drop(columns="paper_std" if table["paper_std"].isna().all() else []).rename(
+            columns={"paper": f"paper_{main}", "paper_std": f"paper_{main}_std"}
+        )
+
+
+@lru_cache(maxsize=128)
+def fill(spec: Spec, results: Results) -> Grid | None:
+    """The table, computed once for both a table and its figure, or None where nothing of it ran."""
+    runs = spec.kind.frame(results, spec.shown)
+    if not len(runs):
+        return None
+    published = results.paper[results.paper["source"].isin(spec.published)]
+    columns = spec.columns(runs)
+    lines = [join(items) for items in itertools.product(*(axis(runs) for axis in spec.rows))]
+    sections = []
+    for heading in _sections(spec, runs):
+        in_section = select(runs, heading.where)
+        rows = []
+        for line in lines:
+            cells = [
+                _cell(spec, results, in_section, published, (heading, line, column)) for column in columns
+            ]
+            rows.append((line.label, cells))
+        if spec.kind.average is not None and len(lines) > 1:
+            rows.append((AVERAGE, _averages(spec, results, in_section, heading, lines, columns, rows)))
+        sections.append(Section(heading.label, rows))
+    if not any(section.ran for section in sections):
+        return None
+    return Grid(
+        spec,
+        [column.label for column in columns],
+        sections,
+        list(_differences(spec, results, runs)),
+        sorted({int(seed) for seed in runs["seed"]}),
+        runs["git_commit"],
+    )
+
+
+def _sections(spec: Spec, runs: pd.DataFrame) -> list[Item]:
+    return [join(items) for items in itertools.product(*(axis(runs) for axis in spec.sections))]
+
+
+def _cell(
+    spec: Spec, results: Results, runs: pd.DataFrame, published: pd.DataFrame, parts: tuple[Item, Item, Item]
+) -> Cell:
+    meaning = join(parts)
+    where, paper = _conditions(meaning.where), _conditions(meaning.paper)
+    rows = select(runs, where)
+    theirs = paper_row(published, metric=spec.kind.metric, **paper) if len(published) else None
+    named = next((where[name] for name in ("strong", "weak") if where.get(name)), None)
+    return {
+        "section": parts[0].label,
+        "row": parts[1].label,
+        "column": parts[2].label,
+        **({"family": family(named)} if named else {}),
+        **where,
+        "paper": None if theirs is None else float(theirs["value"]),
+        "paper_std": float(theirs["std"]) if theirs is not None and theirs["std"] != "" else None,
+        **spec.kind.cell(results, rows),
+    }
+
+
+def _averages(
+    spec: Spec,
+    results: Results,
+    runs: pd.DataFrame,
+    heading: Item,
+    lines: list[Item],
+    columns: list[Item],
+    rows: list[tuple[str, list[Cell]]],
+) -> list[Cell]:
+    """Per column, the mean over the rows of a section, ours and the paper's, where all of them are there."""
+    assert spec.kind.average is not None
+    cells: list[Cell] = []
+    for index, column in enumerate(columns):
+        parts = [select(runs, _conditions(join((heading, line, column)).where)) for line in lines]
+        theirs = [row[index]["paper"] for _, row in rows]
+        known = all(value is not None for value in theirs)
+        cells.append(
+            {
+                "section": heading.label,
+                "row": AVERAGE,
+                "column": column.label,
+                **_conditions(heading.where),
+                **_conditions(column.where),
+                "paper": sum(theirs) / len(theirs) if known else None,
+                "paper_std": None,
+                **spec.kind.average(results, parts),
+            }
+        )
+    return cells
+
+
+def _conditions(where: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in where.items() if not _lifted(value)}
+
+
+def _lifted(value: Any) -> bool:
+    return isinstance(value, str) and value == ANY
+
+
+def _differences(spec: Spec, results: Results, runs: pd.DataFrame) -> Iterator[Cell]:
+    """Per section and contrast: for each value of the split column, then over all; last over all sections."""
+    sections = _sections(spec, runs)
+    on = (*spec.kind.same, *spec.same)
+    groups = [(section.label, select(runs, section.where)) for section in sections]
+    if len([rows for _, rows in groups if len(rows)]) > 1:
+        groups.append(("all", runs))
+    for name, rows in groups:
+        for a, b in spec.contrasts:
+            first, second = select(rows, a.where), select(rows, b.where)
+            parts = sorted(set(first[spec.split]) & set(second[spec.split])) if spec.split else []
+            found = (
+                [(_shown(spec.split, part), {spec.split: part}) for part in parts] if len(parts) > 1 else []
+            )
+            for part, where in [*found, ("all", {})]:
+                cell = spec.kind.compare(results, select(first, where), select(second, where), on)
+                if cell:
+                    yield {"section": name, "part": part, "a": a.label, "b": b.label, **cell}
+
+
+def _shown(column: str, value: Any) -> str:
+    if column in ("weak", "strong"):
+        return label(value)
+    names = {"objective": OBJECTIVES, "data": DATA_NAMES}.get(column, {})
+    return names.get(value, f"{value:g}" if isinstance(value, float) else str(value))

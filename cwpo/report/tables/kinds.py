@@ -1,0 +1,154 @@
+"""What a cell of a table measures: aligned models (runs.csv), or annotators (annotators.csv)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cwpo.report.inputs import Results, one_per_seed
+from cwpo.report.tables.cells import RULE, average, compare, outcome
+from cwpo.statistics import bootstrap_interval, proportion_interval
+
+
+@dataclass(frozen=True)
+class Number:
+    """One number with an interval: its column in the CSV, its heading, and its digits.
+
+    `beside`: the column and heading of a plain number next to it; `short`: what LaTeX calls both.
+    """
+
+    name: str
+    title: str
+    digits: int
+    beside: tuple[str, str] | None = None
+    short: str = ""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How cells are filled, and what they hold. `main` stands beside the paper's number.
+
+    `average`: the cell of a section's mean over its rows, where that is shown.
+    """
+
+    frame: Callable[[Results, Sequence[str]], pd.DataFrame]
+    cell: Callable[[Results, pd.DataFrame], dict[str, Any]]
+    average: Callable[[Results, Sequence[pd.DataFrame]], dict[str, Any]] | None
+    compare: Callable[[Results, pd.DataFrame, pd.DataFrame, Sequence[str]], dict[str, Any]]
+    same: tuple[str, ...]
+    main: Number
+    second: Number
+    differences: tuple[Number, ...]
+    metric: str
+    what: str
+    cells_rule: str
+    differences_rule: str
+
+
+def _annotators(results: Results, experiments: Sequence[str]) -> pd.DataFrame:
+    return results.annotators_of(experiments[0])
+
+
+def annotator_outcome(results: Results, rows: pd.DataFrame) -> dict[str, Any]:
+    """Accuracies in percent and seconds of the annotators in `rows`, one per seed; {} if none were trained."""
+    if not len(rows):
+        return {}
+    rows = one_per_seed(rows)
+    cell: dict[str, Any] = {}
+    for name in ("accuracy_human", "accuracy_gold"):
+        if rows[name].isna().any():
+            continue
+        found = proportion_interval(rows[name].astype(float).tolist(), rows["n_eval"].astype(int).tolist())
+        cell |= {name: 100 * found.mean, f"{name}_low": 100 * found.low, f"{name}_high": 100 * found.high}
+    return cell | {
+        "train_seconds": float(rows["train_seconds"].mean()),
+        "n_train": int(rows["n_train"].iloc[0]),
+        "seeds": len(rows),
+        "prompts": int(rows["n_eval"].sum()),
+    }
+
+
+def compare_annotators(
+    results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str]
+) -> dict[str, Any]:
+    """Annotator a less annotator b, in points of accuracy, averaged over the cells of each seed; the interval is over seeds."""
+    pairs = a.merge(b, on=list(on), suffixes=("", "_b"), validate="one_to_one")
+    cell: dict[str, Any] = {}
+    for column, name in (("accuracy_human", "difference"), ("accuracy_gold", "gold_difference")):
+        gap = (100 * (pairs[column] - pairs[f"{column}_b"]).astype(float)).groupby(pairs["seed"]).mean()
+        if not len(gap) or gap.isna().any():
+            continue
+        found = bootstrap_interval([[value] for value in gap])
+        cell |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
+        if name == "difference":
+            cell["by_seed"] = "; ".join(f"{value:.1f}" for value in gap)
+    if not cell:
+        return {}
+    seeds = pairs["seed"].nunique()
+    return cell | {
+        "seeds": seeds,
+        "cells": int(np.ceil(len(pairs) / seeds)),
+        "prompts": int(pairs["n_eval"].sum()),
+    }
+
+
+ARMS = Kind(
+    frame=lambda results, experiments: results.of(*experiments),
+    cell=outcome,
+    average=average,
+    compare=compare,
+    same=("data", "weak", "strong", "objective", "seed"),
+    main=Number("gra", "GRA %", 1),
+    second=Number(
+        "reward",
+        "Mean gold reward of the same models",
+        2,
+        ("reward_sft", "its SFT model"),
+        "gold reward (SFT)",
+    ),
+    differences=(
+        Number("difference", "gold reward", 3),
+        Number("gra_difference", "GRA, points", 1),
+        Number("win_rate", "win rate %", 1),
+    ),
+    metric="gra",
+    what="prompts",
+    cells_rule=(
+        "GRA: share of test prompts on which the aligned model's gold reward is above its own SFT model's; mean and 95 % bootstrap "
+        "interval over seeds and the prompts of each"
+    ),
+    differences_rule=(
+        f"Difference of mean gold rewards, of GRA, and win rate (ties half) of the aligned models. {RULE}"
+    ),
+)
+ANNOTATORS = Kind(
+    frame=_annotators,
+    cell=annotator_outcome,
+    average=None,
+    compare=compare_annotators,
+    same=("data", "weak", "human_fraction", "seed"),
+    main=Number("accuracy_human", "accuracy vs human labels %", 1),
+    second=Number(
+        "accuracy_gold",
+        "Accuracy against gold of the same annotators, %, and seconds of their training",
+        1,
+        ("train_seconds", "seconds"),
+        "vs gold (seconds)",
+    ),
+    differences=(
+        Number("difference", "vs human labels, points", 1),
+        Number("gold_difference", "vs gold, points", 1),
+    ),
+    metric="annotator_accuracy_vs_human",
+    what="test pairs",
+    cells_rule=(
+        "Accuracy on held-out pairs; mean and 95 % bootstrap interval over seeds and the pairs of each"
+    ),
+    differences_rule=(
+        "Differences are averaged over the cells within each seed; the interval resamples the seeds, whose values stand beside it."
+    ),
+)

@@ -1,0 +1,110 @@
+"""A filled table as LaTeX (booktabs): our mean and interval, the paper's number in the row below, then the second number."""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+
+from cwpo.report.inputs import SCALE_NOTES
+from cwpo.report.tables.cells import NOT_RUN, counts
+from cwpo.report.tables.grid import Cell, Grid, Section
+from cwpo.report.tables.kinds import Number
+
+SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "→": r"$\rightarrow$",
+    "−": r"$-$",
+    "–": "--",
+    "±": r"$\pm$",
+    "·": r"$\cdot$",
+    "≥": r"$\geq$",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}
+
+
+def escape(text: str) -> str:
+    """`text` as it stands, in LaTeX."""
+    return "".join(SPECIAL.get(letter, letter) for letter in text)
+
+
+def tabular(grid: Grid) -> str:
+    """A `table` environment; it needs \\usepackage{booktabs}. Every row has as many cells as there are columns."""
+    width = len(grid.columns) + 1
+    body: list[str] = []
+    for index, section in enumerate(grid.sections):
+        body += [r"\midrule"] if index else []
+        if section.label:
+            body.append(rf"\multicolumn{{{width}}}{{l}}{{\textit{{{escape(section.label)}}}}} \\")
+        body += _rows(grid, section)
+    spec = grid.spec
+    sizes = counts(grid.cells, grid.seeds, spec.kind.what)
+    return "\n".join(
+        [
+            r"\begin{table}[t]",
+            r"\centering\small",
+            rf"\caption{{{escape(spec.title)}. @SCALE@; {escape(spec.kind.main.title)}, mean and 95\,\% bootstrap interval, "
+            rf"{escape(sizes)}.}}",
+            rf"\label{{tab:{spec.name}}}",
+            rf"\begin{{tabular}}{{l{'c' * len(grid.columns)}}}",
+            r"\toprule",
+            " & ".join(["", *(escape(column) for column in grid.columns)]) + r" \\",
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def at_scale(text: str, scale: str) -> str:
+    """The table with the scale it was measured at in its caption."""
+    note = SCALE_NOTES.get(scale, f"{scale} scale")
+    note = re.sub(r"10\\textasciicircum\{\}(\d)", r"$10^{\1}$", escape(note[0].upper() + note[1:]))
+    return text.replace("@SCALE@", note)
+
+
+def _rows(grid: Grid, section: Section) -> list[str]:
+    main, second = grid.spec.kind.main, grid.spec.kind.second
+    lines = []
+    for label, cells in section.rows:
+        lines.append([escape(label) or "ours", *(_mean(cell, main) for cell in cells)])
+        if grid.has_paper:
+            lines.append([r"\quad paper", *(_paper(cell) for cell in cells)])
+        if section.ran:
+            lines.append([rf"\quad {escape(second.short)}", *(_mean(cell, second) for cell in cells)])
+    return [" & ".join(line) + r" \\" for line in lines]
+
+
+def _mean(cell: Cell, number: Number) -> str:
+    if pd.isna(cell.get(number.name)):
+        return NOT_RUN
+    if f"{number.name}_std" in cell:
+        return rf"{cell[number.name]:.{number.digits}f} $\pm$ {cell[f'{number.name}_std']:.{number.digits}f}"
+    mean, low, high = (f"{cell[f'{number.name}{end}']:.{number.digits}f}" for end in ("", "_low", "_high"))
+    beside = f" ({cell[number.beside[0]]:.2f})" if number.beside else ""
+    return rf"{_signed(mean)} {{\scriptsize [{_signed(low)}, {_signed(high)}]}}{_signed(beside)}"
+
+
+def _paper(cell: Cell) -> str:
+    if pd.isna(cell["paper"]):
+        return "--"
+    spread = "" if pd.isna(cell["paper_std"]) else rf" $\pm$ {cell['paper_std']:.2f}"
+    return f"{cell['paper']:g}{spread}"
+
+
+def _signed(text: str) -> str:
+    """A minus sign for a hyphen before a digit."""
+    return re.sub(r"-(?=\d)", r"$-$", text)

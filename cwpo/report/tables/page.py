@@ -1,0 +1,59 @@
+"""One table of the report as it is written: Markdown for people, tidy CSV for programs, LaTeX for papers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from cwpo.report.inputs import SCALE_NOTES
+from cwpo.report.tables.latex import at_scale
+from cwpo.results import UNROUNDED
+
+
+@dataclass(frozen=True)
+class Page:
+    """`text` is the Markdown body, None for a CSV without a page of its own; `frame` has one row per cell.
+
+    `own` marks runs that no experiment file makes, perhaps on real pairs and models: the page says so. `made_by` is the
+    experiment that makes its rows, where that is not its name.
+    """
+
+    name: str
+    title: str
+    text: str | None
+    frame: pd.DataFrame
+    commits: pd.Series
+    own: bool = False
+    tex: str | None = None
+    made_by: str = ""
+
+    def write(self, folder: Path, scale: str) -> list[Path]:
+        folder.mkdir(parents=True, exist_ok=True)
+        table = folder / f"{self.name}.csv"
+        digits = {name: 4 for name in self.frame if name not in UNROUNDED}
+        self.frame.round(digits).to_csv(table, index=False, lineterminator="\n")
+        if self.text is None:
+            return [table]
+        page = folder / f"{self.name}.md"
+        note = SCALE_NOTES.get(scale, f"{scale} scale")
+        commits = (
+            ", ".join(sorted({str(c) for c in self.commits if isinstance(c, str) and c})) or "not recorded"
+        )
+        made = f"Made by `make reproduce SCALE={scale} EXPERIMENT={self.made_by or self.name}`"
+        if self.own:
+            note = (
+                f"{scale} scale: hyperparameters of conf/scale/{scale}.yaml, data and models as named below"
+            )
+            made = f"Made by `python scripts/run.py name={self.name} ...`"
+        page.write_text(
+            f"# {self.title}\n\n{note[0].upper()}{note[1:]}.\n\n{self.text}\n\n{made}; cells in "
+            f"[{table.name}]({table.name}); commit {commits}.\n",
+            encoding="utf-8",
+        )
+        if self.tex is None:
+            return [page, table]
+        latex = folder / f"{self.name}.tex"
+        latex.write_text(at_scale(self.tex, scale), encoding="utf-8")
+        return [page, table, latex]

@@ -1,0 +1,114 @@
+"""When weak labels and confidence help: over label noise, number of pairs and update size."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import pandas as pd
+
+from cwpo.report.inputs import METHOD_NAMES, Results
+from cwpo.report.names import label
+from cwpo.report.tables.cells import RULE, compare, excludes_zero, markdown, outcome
+from cwpo.report.tables.kinds import ARMS
+from cwpo.report.tables.page import Page
+
+REGIME = ("label_flip", "data_pairs", "learning_rate")
+CONTRASTS = {
+    "CW-PO − Human": ("cw_po", "human"),
+    "CW-PO − WS-PO": ("cw_po", "ws_po"),
+    "Top 30 % − WS-PO": ("filter", "ws_po"),
+}
+METHODS = ("human", "ws_po", "cw_po", "filter")
+
+
+@lru_cache(maxsize=1)
+def differences(results: Results) -> pd.DataFrame:
+    """One row per contrast, label noise, number of pairs and learning rate, as `compare` gives it; empty if nothing ran."""
+    return _each(results, lambda rows: _contrasts(results, rows))
+
+
+@lru_cache(maxsize=1)
+def arms(results: Results) -> pd.DataFrame:
+    """One row per method, label noise, number of pairs and learning rate, as `outcome` gives it; empty if nothing ran."""
+    return _each(
+        results,
+        lambda rows: [
+            {"method": name, **outcome(results, of)}
+            for name in METHODS
+            if len(of := rows[rows["method"] == name])
+        ],
+    )
+
+
+def regimes(results: Results) -> list[Page]:
+    """Differences as tables, one per contrast and learning rate, and each arm's mean gold reward."""
+    found = differences(results)
+    if not len(found):
+        return []
+    runs = results.of("regimes")
+    sizes = f"{', '.join(map(str, sorted(set(runs['seed']))))}; {int(found['prompts'].min()):,} prompts (all seeds together) per cell"
+    names = sorted({f"{label(w)} → {label(s)}" for w, s in zip(runs["weak"], runs["strong"])})
+    parts = [
+        f"{', '.join(names)}. Difference of mean gold rewards, in brackets its 95 % interval, bold where that excludes 0. "
+        f"{RULE} Seeds {sizes}. Label noise is the share of human labels that the world flips at random, on top of people's "
+        "own disagreement."
+    ]
+    for contrast in CONTRASTS:
+        for rate, cells in found[found["contrast"] == contrast].groupby("learning_rate"):
+            parts.append(f"### {contrast}, learning rate {rate:g}\n\n{_table(cells)}")
+    made = {"commits": runs["git_commit"]}
+    of_arms = arms(results)
+    parts.append(f"### Mean gold reward of each arm\n\n{_rewards(of_arms)}")
+    title = "When does it work? Label noise, number of pairs, update size"
+    return [
+        Page("regimes", title, "\n\n".join(parts), found, **made),
+        Page("regimes_arms", f"{title}: every arm", None, of_arms, made_by="regimes", **made),
+    ]
+
+
+def _each(results: Results, cells: Any) -> pd.DataFrame:
+    runs = results.of("regimes")
+    found = []
+    for values, rows in runs.groupby(list(REGIME), sort=True):
+        found += [{**dict(zip(REGIME, values)), **cell} for cell in cells(rows)]
+    return pd.DataFrame(found)
+
+
+def _contrasts(results: Results, rows: pd.DataFrame) -> list[dict[str, Any]]:
+    found = []
+    for name, (a, b) in CONTRASTS.items():
+        cell = compare(results, rows[rows["method"] == a], rows[rows["method"] == b], ARMS.same)
+        if cell:
+            found.append({"contrast": name, **cell})
+    return found
+
+
+def _table(cells: pd.DataFrame) -> str:
+    sizes = sorted(set(cells["data_pairs"]))
+    lines = []
+    for noise, row in cells.groupby("label_flip"):
+        by_size = {cell["data_pairs"]: cell for cell in row.to_dict("records")}
+        lines.append([f"noise {noise:g}", *(_cell(by_size.get(size)) for size in sizes)])
+    return markdown(["", *(f"{int(size):,} pairs" for size in sizes)], lines)
+
+
+def _cell(cell: dict[str, Any] | None) -> str:
+    if cell is None:
+        return "not run"
+    mean = f"{cell['difference']:+.3f}"
+    mark = "**" if excludes_zero(cell, "difference") else ""
+    return f"{mark}{mean}{mark} [{cell['difference_low']:.3f}, {cell['difference_high']:.3f}]"
+
+
+def _rewards(cells: pd.DataFrame) -> str:
+    lines = []
+    for (noise, size, rate), rows in cells.groupby(list(REGIME)):
+        of = {row["method"]: f"{row['reward']:.3f}" for row in rows.to_dict("records")}
+        lines.append(
+            [
+                f"noise {noise:g}, {int(size):,} pairs, {rate:g}",
+                *(of.get(name, "not run") for name in METHODS),
+            ]
+        )
+    return markdown(["", *(METHOD_NAMES[name] for name in METHODS)], lines)

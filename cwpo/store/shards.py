@@ -1,0 +1,87 @@
+"""A big table made shard by shard: flat memory, and after a kill only the shard under way is computed again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+from cwpo.store.manifest import sha256
+from cwpo.store.store import remove
+
+SHARD = 20_000  # rows
+
+
+def map_table(
+    source: Path,
+    target: Path,
+    columns: list[str],
+    work: Callable[[pd.DataFrame], pd.DataFrame],
+    *,
+    scratch: Path,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    rows: int | None = None,
+) -> int:
+    """Write `work` of each `rows` (default SHARD) rows of parquet `source` to parquet `target`; returns the rows written.
+
+    Finished shards lie in `scratch` until the table is complete; a later call with the same folder goes on from there.
+    Their names carry a digest, so that a damaged one is not taken for finished.
+    """
+    rows = rows or SHARD
+    with pq.ParquetFile(source) as table:
+        total = table.metadata.num_rows
+        batches = table.iter_batches(rows, columns=columns)
+        if total <= rows:
+            part = work(next(batches).to_pandas() if total else table.read(columns).to_pandas())
+            part.to_parquet(target, index=False)
+            return len(part)
+        scratch.mkdir(parents=True, exist_ok=True)
+        shards = []
+        for number, batch in enumerate(batches):
+            shards.append(_intact(scratch, number) or _write(work(batch.to_pandas()), scratch, number))
+            progress(min(total, (number + 1) * rows), total)
+    return _join(shards, target)
+
+
+def _intact(scratch: Path, number: int) -> Path | None:
+    """The finished shard of that number; one that is not as it was written is deleted."""
+    for shard in scratch.glob(f"{number:06d}-*.parquet"):
+        if shard.is_file() and shard.name == _name(shard, number):
+            return shard
+        remove(shard)
+    return None
+
+
+def _write(part: pd.DataFrame, scratch: Path, number: int) -> Path:
+    written = scratch / f"{number:06d}.partial"
+    remove(written)
+    part.to_parquet(written, index=False)
+    return written.rename(scratch / _name(written, number))
+
+
+def _name(shard: Path, number: int) -> str:
+    return f"{number:06d}-{sha256(shard)[:16]}.parquet"
+
+
+def _join(shards: list[Path], target: Path) -> int:
+    total = 0
+    with pq.ParquetWriter(target, pq.read_schema(shards[0])) as writer:
+        for shard in shards:
+            part = pq.read_table(shard)
+            writer.write_table(part)
+            total += len(part)
+    return total
+
+
+def column_mean(table: Path, column: str) -> float:
+    """The mean of a numeric column, read in batches."""
+    total, count = 0.0, 0
+    with pq.ParquetFile(table) as parquet:
+        if parquet.metadata.num_rows <= SHARD:
+            return float(parquet.read([column]).to_pandas()[column].mean())
+        for batch in parquet.iter_batches(SHARD, columns=[column]):
+            values = batch.column(0).to_numpy()
+            total, count = total + float(values.sum()), count + len(values)
+    return total / count

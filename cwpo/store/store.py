@@ -1,0 +1,284 @@
+"""The experiment store: finished stages, each in a folder named by the hash of everything that made it.
+
+<root>/<stage>/<key>/           a finished stage: its files and manifest.json, the last file written
+<root>/.partial/<stage>-<key>   being written; renamed into place when complete, removed when found stale
+<root>/.scratch/<stage>-<key>   parts that a killed stage can go on from; removed when it is finished
+<root>/.arms/                   the arms of finished commands; see cwpo/kept.py
+<root>/.locks/                  one lock file per key; the operating system frees it when its holder dies
+
+A finished folder is never written again. What a run finds damaged it names and leaves alone; see cwpo/store_tools.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from cwpo.runtime import peak_memory_mb
+from cwpo.store.manifest import (
+    MANIFEST,
+    StoreError,
+    check_files,
+    damaged,
+    damaged_files,
+    exists,
+    read_manifest,
+    sha256,
+    write_manifest,
+)
+
+PACKAGES = ("torch", "transformers", "tokenizers", "accelerate", "datasets", "numpy", "pandas", "peft")
+
+
+def stage_key(stage: str, version: int, config: Mapping[str, Any], parents: Mapping[str, str]) -> str:
+    """16 hex digits from the stage's name and version, its slice of the config and its parents' keys."""
+    text = json.dumps([stage, version, config, parents], sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Store:
+    """Content-addressed stage folders under `root`. Safe for many processes at once."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).expanduser().absolute()
+
+    def folder(self, stage: str, key: str) -> Path:
+        return self.root / stage / key
+
+    def scratch(self, stage: str, key: str) -> Path:
+        """Where a stage may keep parts of its work until it is finished. Not made here."""
+        return self.root / ".scratch" / f"{stage}-{key}"
+
+    def has(self, stage: str, key: str) -> bool:
+        """Whether the stage is finished. Raises StoreError for a folder without its manifest."""
+        return exists(self.folder(stage, key))
+
+    def manifest(self, stage: str, key: str) -> dict[str, Any]:
+        """The manifest of a finished stage whose files are as it says; see check_files. Raises StoreError else."""
+        manifest = self.recorded(stage, key)
+        check_files(self.folder(stage, key), manifest)
+        return manifest
+
+    def recorded(self, stage: str, key: str) -> dict[str, Any]:
+        """The manifest of a finished stage, whatever became of its files. Raises StoreError for a damaged one."""
+        folder = self.folder(stage, key)
+        manifest = read_manifest(folder)
+        if (manifest["stage"], manifest["key"]) != (stage, key):
+            of = f"{manifest['stage']}/{manifest['key']}"
+            raise damaged(folder, f"{folder / MANIFEST} is damaged: it belongs to {of}")
+        return manifest
+
+    def finished(self, stage: str = "[!.]*") -> Iterator[tuple[str, str]]:
+        """Stage and key of all that stands where finished stages do, or those of one kind; damaged ones included."""
+        for path in sorted(self.root.glob(f"{stage}/[!.]*")):
+            yield path.parent.name, path.name
+
+    def damage(self, stage: str, key: str) -> list[str]:
+        """One line per file of a stage that is missing, differs from its manifest, every byte read, or is named by none."""
+        folder = self.folder(stage, key)
+        try:
+            found = damaged_files(folder, self.recorded(stage, key), hashed=float("inf"))
+        except StoreError as error:
+            return [str(error).partition("; delete ")[0]]
+        return [f"{folder / name} is damaged: {what}" for name, what in found.items()]
+
+    def verify(self) -> list[str]:
+        """The damage of all stages, one line per file."""
+        return [line for stage, key in self.finished() for line in self.damage(stage, key)]
+
+    def compute(
+        self,
+        stage: str,
+        key: str,
+        work: Callable[[Path], Mapping[str, Any]],
+        *,
+        config: Mapping[str, Any],
+        parents: Mapping[str, str],
+        seed: int | None,
+        version: int,
+    ) -> bool:
+        """Finish the stage unless it is finished; True if this call ran `work(folder)`, whose result is the summary.
+
+        Only one process works on a key; the others wait and find it done. A killed run leaves nothing that looks
+        finished.
+        """
+        if self.has(stage, key):
+            return False
+        with self._lock(stage, key):
+            if self.has(stage, key):
+                return False
+            partial = self.partial(stage, key)
+            remove(partial)
+            partial.mkdir(parents=True)
+            try:
+                started = time.perf_counter()
+                summary = work(partial)
+                manifest = {
+                    "stage": stage,
+                    "key": key,
+                    "version": version,
+                    "config": config,
+                    "parents": parents,
+                    "seed": seed,
+                    "summary": dict(summary),
+                    "seconds": round(time.perf_counter() - started, 3),
+                    "peak_memory_mb": round(peak_memory_mb(), 1),
+                    "host": platform.node(),
+                    "git_commit": git_commit(),
+                    "packages": package_versions(),
+                    "files": {
+                        str(file.relative_to(partial)): {"bytes": file.stat().st_size, "sha256": sha256(file)}
+                        for file in sorted(partial.rglob("*"))
+                        if file.is_file()
+                    },
+                }
+                self._finish(partial, self.folder(stage, key), manifest)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+        return True
+
+    def _finish(self, partial: Path, folder: Path, manifest: Mapping[str, Any]) -> None:
+        write_manifest(partial, manifest)
+        for path in [*partial.rglob("*"), partial]:
+            _fsync(path)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(partial, folder)
+        _fsync(folder.parent)
+        shutil.rmtree(self.scratch(folder.parent.name, folder.name), ignore_errors=True)
+
+    def drop(self, stage: str, key: str) -> None:
+        """Remove a stage's folder, finished or damaged, so that it is computed again when it is needed."""
+        with self._lock(stage, key):
+            partial = self.partial(stage, key)
+            remove(partial)
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(
+                self.folder(stage, key), partial
+            )  # at once: a kill in the middle leaves no damaged stage
+            remove(partial)
+
+    def clean(self) -> None:
+        """Remove what killed processes left: folders half written, and parts of stages that are finished.
+
+        Parts of unfinished stages stay, since a later run goes on from them; so does all that a live process works on.
+        """
+        for path in [*entries(self.root / ".partial"), *entries(self.root / ".scratch")]:
+            stage, _, key = path.name.rpartition("-")
+            if path.parent.name == ".scratch" and not (self.folder(stage, key) / MANIFEST).is_file():
+                continue
+            with suppress(Timeout, OSError), self._lock(stage, key, timeout=0):
+                remove(path)
+
+    def held(self) -> list[str]:
+        """<stage>-<key> of what live processes are computing."""
+        names = []
+        for lock in entries(self.root / ".locks"):
+            try:
+                with FileLock(lock, timeout=0):
+                    pass
+            except Timeout:
+                names.append(lock.stem)
+        return names
+
+    def forget_locks(self) -> None:
+        """Delete lock files that nobody holds; who waits for one opens a new one."""
+        for lock in entries(self.root / ".locks"):
+            with suppress(Timeout), FileLock(lock, timeout=0):
+                lock.unlink(missing_ok=True)
+
+    def partial(self, stage: str, key: str) -> Path:
+        """Where the stage is written until it is complete."""
+        return self.root / ".partial" / f"{stage}-{key}"
+
+    @contextmanager
+    def _lock(self, stage: str, key: str, timeout: float = -1) -> Iterator[None]:
+        """Hold the key; with a `timeout` in seconds, filelock's Timeout where another process holds it that long."""
+        locks = self.root / ".locks"
+        locks.mkdir(parents=True, exist_ok=True)
+        with FileLock(locks / f"{stage}-{key}.lock", timeout=timeout):
+            yield
+
+
+def entries(folder: Path) -> list[Path]:
+    """What is in a folder, in order; nothing where it does not exist."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:  # there is none
+        return []
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder with all that is in it; what is not there is fine."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def fingerprint(path: str | Path) -> str:
+    """A digest of what lies at a local path: the bytes of a file, or of a folder's files and their names."""
+    path = Path(path).expanduser()
+    stamps = tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in _files(path))
+    return _fingerprint(path, stamps)
+
+
+@cache
+def _fingerprint(path: Path, stamps: tuple[tuple[str, int, int], ...]) -> str:
+    files = [(f.name if path.is_file() else str(f.relative_to(path)), sha256(f)) for f in _files(path)]
+    return hashlib.sha256(json.dumps(files if path.is_dir() else files[0][1]).encode()).hexdigest()[:16]
+
+
+def _files(path: Path) -> list[Path]:
+    return [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file())
+
+
+@cache
+def git_commit() -> str:
+    """The commit of the code, with `+` where tracked files differ from it; empty outside a repository."""
+    here = Path(__file__).parent
+
+    def git(*args: str) -> str:
+        for _ in range(3):
+            done = subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, check=False)
+            if done.returncode >= 0:
+                break  # below 0 it was killed, which says nothing about the code
+        done.check_returncode()
+        return done.stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", "cwpo", "conf", "scripts")
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+@cache
+def package_versions() -> dict[str, str]:
+    installed = {}
+    for name in PACKAGES:
+        try:
+            installed[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return installed
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
