@@ -47,7 +47,7 @@ faults: setup ## kill, share, damage and fill up the store; several minutes (FOR
 	@CWPO_FAULTS=$(FORM) $(PY) -m pytest -q -m faults $(PYTEST_ARGS)
 
 properties: setup ## try more than 10,000 generated inputs on loaders, splits, weights, batches, statistics, results
-	@CWPO_PROPERTIES=full $(PY) -m pytest -q tests/test_properties_*.py $(PYTEST_ARGS)
+	@CWPO_PROPERTIES=full $(PY) -m pytest -q tests/data/test_properties_*.py tests/test_properties_numbers.py $(PYTEST_ARGS)
 
 bad-input: setup ## write results/bad_input.md: every bad value of every key, and what is said about it
 	@PYTHONPATH=. $(PY) tests/config_fuzz.py

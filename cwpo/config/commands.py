@@ -1,4 +1,4 @@
-"""The typed configuration of every command but run and plan, as cwpo.config is theirs: conf/command/<name>.yaml."""
+"""The typed configuration of every command but run and plan, as cwpo.config.schema is theirs: conf/command/<name>.yaml."""
 
 from __future__ import annotations
 

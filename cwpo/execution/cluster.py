@@ -30,7 +30,7 @@ from cwpo.store.manifest import StoreError
 
 CHOICE, SETTING = "hydra/launcher=", "hydra.launcher."
 FOLDER = CONF / "hydra" / "launcher"
-BASIC = "basic"  # Hydra's own: worker processes of this command, see cwpo.sweep
+BASIC = "basic"  # Hydra's own: worker processes of this command, see cwpo.execution.workers
 # Names that submitit has for every kind of executor; the others it wants with that of the kind before them.
 COMMON = (
     "timeout_min",

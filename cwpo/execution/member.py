@@ -1,4 +1,4 @@
-"""One process of a launched stage: `accelerate launch ... -m cwpo.launched JOB`; see cwpo.launch."""
+"""One process of a launched stage: `accelerate launch ... -m cwpo.execution.member JOB`; see cwpo.execution.processes."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A training stage in several processes: `accelerate launch` as a subprocess, from the resolved configuration.
 
-The process that runs the sweep stays single. It writes the stage's job as JSON, starts cwpo.launched in every process,
+The process that runs the sweep stays single. It writes the stage's job as JSON, starts cwpo.execution.member in every process,
 hands on the curve that the first of them writes, and ends them all when it is stopped.
 """
 

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import REPO
-from test_report import made_up, only, results  # noqa: F401
+from report.test_build import made_up, only, results  # noqa: F401
 
 from cwpo.report import figures
 from cwpo.report.figures import style

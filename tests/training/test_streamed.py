@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 from datasets import Dataset
-from test_trainers import arguments, pairs, parameters, preference, trained, update
 from tiny import tiny_model, tiny_tokenizer
+from training.test_preference import arguments, pairs, parameters, preference, trained, update
 
 from cwpo.errors import InputError
 from cwpo.models.card import training_metrics, write_card

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import REPO
-from test_report import made_up, only, results, tables_only  # noqa: F401
+from report.test_build import made_up, only, results, tables_only  # noqa: F401
 
 from cwpo.report.build import ALL_SPECS, COVERED, build_report
 from cwpo.report.inputs import load

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 from conftest import SMOKE
-from test_trainers import close, pairs, preference, update
 from tiny import FAMILIES, tiny_model
+from training.test_preference import close, pairs, preference, update
 
 from cwpo.execution.node import Settings
 from cwpo.execution.workers import optimizers, tell_stand_in
@@ -152,7 +152,7 @@ def test_the_stand_in_is_told_once(capsys):
 
 
 def test_the_papers_scale_trains_as_tables_8_and_9_say():
-    from test_config import composed
+    from config.test_schema import composed
 
     cfg = composed("scale=paper")
     for training in (cfg.sft, cfg.alignment):

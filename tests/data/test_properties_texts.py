@@ -10,9 +10,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from data.test_sources import Words, source, write
 from hypothesis import strategies as st
 from properties import ANYTHING, HALVES, TEXT, WORDS, holds, tried
-from test_sources import Words, source, write
 
 from cwpo.data import lines
 from cwpo.data.lines import json_lines, text_lines

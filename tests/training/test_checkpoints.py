@@ -14,8 +14,8 @@ import torch
 from conftest import REPO
 from harness.commands import TINY
 from safetensors.torch import load_file
-from test_trainers import TEXTS, pairs
 from tiny import arguments, parameters, save, tiny_model, tiny_tokenizer
+from training.test_preference import TEXTS, pairs
 from transformers import TrainerCallback
 
 from cwpo.data.batching import PairCollator, SequenceCollator, encode, encode_pairs
@@ -180,8 +180,8 @@ def test_without_an_intact_checkpoint_it_starts_again(tmp_path):
 WORDS = [*TINY, "method=cw_po", "alignment.epochs=40", "seed=3"]
 STAGE = f"""
 import sys
-from cwpo.pipeline import Settings, run_node
-from cwpo.plan import expand
+from cwpo.execution.node import Settings, run_node
+from cwpo.pipeline.arms import expand
 
 (arm,) = expand({WORDS!r})
 settings = Settings(sys.argv[1], device="cpu", checkpoint_steps=2)

@@ -13,10 +13,10 @@ import psutil
 import pytest
 import torch
 import yaml
+from config.test_schema import composed
 from conftest import REPO
 from harness.commands import TINY
 from safetensors.torch import load_file
-from test_config import composed
 
 from cwpo.checks.machine import machine_problems
 from cwpo.config.schema import CONF
@@ -262,8 +262,8 @@ def test_a_sharded_model_trains_resumes_and_is_saved_whole(tmp_path, ready):
 
 RUN = """
 import sys
-from test_launch import aligned
-from cwpo.pipeline import Settings, run_node
+from execution.test_processes import aligned
+from cwpo.execution.node import Settings, run_node
 store, how, *words = sys.argv[1:]
 run_node(aligned(*words), Settings(store, device="cpu", launch=how, processes=2, checkpoint_steps=2))
 """

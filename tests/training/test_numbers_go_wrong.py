@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from test_own_align import rows as weighted_rows
-from test_own_align import saved
-from test_own_label import FAST, composed, write_pairs
-from test_trainers import pairs, preference
+from own.test_align import rows as weighted_rows
+from own.test_align import saved
+from own.test_annotate import FAST, composed, write_pairs
 from tiny import arguments, save, tiny_model, tiny_tokenizer
+from training.test_preference import pairs, preference
 
 from cwpo.data.batching import PairCollator, SequenceCollator, encode, encode_pairs, named
 from cwpo.data.own import convert

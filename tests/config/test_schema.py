@@ -23,7 +23,7 @@ ALL_FILES = sorted(set(CONF.rglob("*.yaml")) - {LOCK})  # the lock is data, not 
 COMMANDS = [f.stem for f in ALL_FILES if f.parent == CONF / "command"]
 OF_OTHERS = [
     f for f in ALL_FILES if f.relative_to(CONF).parts[0] in ("hydra", "accelerate")
-]  # read by cwpo.launchers, accelerate
+]  # read by cwpo.execution.cluster, accelerate
 CHOICES = [
     (f.parent.name, f.stem)
     for f in ALL_FILES

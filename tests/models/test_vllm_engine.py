@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import SMOKE
+from conftest import REPO, SMOKE
 from harness.commands import TINY
 from tiny import save, tiny_model, tiny_tokenizer
 
@@ -21,7 +21,7 @@ from cwpo.models.vllm_engine import EngineFailed, sample_by_vllm, vllm_problem
 from cwpo.pipeline.arms import expand
 from cwpo.store.store import Store
 
-STANDIN = Path(__file__).parent / "standin" / "with_vllm"
+STANDIN = REPO / "tests" / "standin" / "with_vllm"
 PROMPTS = ["ask me", "tell me about bread", "ask about warm bridges", "bread is"]
 
 

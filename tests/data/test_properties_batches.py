@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 import torch
+from data.test_sources import source
 from hypothesis import strategies as st
 from properties import TEXT, holds, tried
-from test_sources import source
 from tiny import tiny_tokenizer
 
 from cwpo.data.batching import (
