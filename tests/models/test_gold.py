@@ -69,7 +69,8 @@ def test_a_reloaded_annotator_gives_the_same_scores(tmp_path, family):
     backbone = save(tiny_model(family), tmp_path / "backbone")
     fresh = new_annotator(backbone, None, pad_id=PAD, head_std=0.5, seed=3)
     loaded = load_annotator(save(fresh, tmp_path / "annotator"), pad_id=PAD)
-    assert scores(loaded) == scores(fresh)
+    # Where the weights lie in memory decides the last bit of some products.
+    assert scores(loaded) == pytest.approx(scores(fresh), rel=1e-6)
     assert loaded.dtype == torch.float32 and not loaded.training
 
 
