@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from cwpo.data.batching import encode
+from cwpo.data.encoding import encode
 from cwpo.models.annotator import load_annotator, score_responses
 from cwpo.models.policy import load_tokenizer
 

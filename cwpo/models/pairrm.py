@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from cwpo.data.batching import encode
+from cwpo.data.encoding import encode
 from cwpo.errors import InputError
 from cwpo.models.annotator import score_responses
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cwpo.data.batching import encode
+from cwpo.data.encoding import encode
 from cwpo.models.gold import Trained
 from cwpo.models.reward_models import ChatReward, HuggingFace
 

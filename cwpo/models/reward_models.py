@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
 
-from cwpo.data.batching import chat_text
+from cwpo.data.encoding import chat_text
 from cwpo.data.dialogues import turns
 from cwpo.errors import InputError
 from cwpo.models.annotator import score_responses
