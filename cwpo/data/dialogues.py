@@ -106,7 +106,8 @@ def _content(content: Any) -> str | None:
         return ""
     if isinstance(content, (list, tuple, np.ndarray)):
         parts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
-        return "".join(parts) if all(isinstance(part, str) for part in parts) else None
+        texts = [part for part in parts if isinstance(part, str)]
+        return "".join(texts) if len(texts) == len(parts) else None
     return content if isinstance(content, str) else None
 
 

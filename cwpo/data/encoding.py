@@ -22,12 +22,12 @@ A prompt or response may be text or a list of messages, {"role", "content"}. Mes
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cwpo.data.chat import chat_problem, reads_chat, rendered
 from cwpo.data.dialogues import Message, as_messages, replied, turns, written
 from cwpo.errors import InputError
 
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Text = str | Sequence[Mapping[str, Any]]
-# In a tokenizer's init_kwargs, which are saved with it. True: all prompts go through the chat template. False: none do.
-CHAT = "reads_chat"
 ANCHORS = ("\n", ".", "a", "0", "中")  # one of them does not merge with the first character of a response
 
 
@@ -119,7 +117,8 @@ def text_behind(tokenizer: PreTrainedTokenizerBase, head: list[int], ids: list[i
     if _splits_words(tokenizer):
         return tokenizer.decode(ids, skip_special_tokens=True)
     before, whole = _spelt(tokenizer, head), _spelt(tokenizer, head + ids)
-    return whole[len(os.path.commonprefix([before, whole])) :]
+    differ = (at for at, (x, y) in enumerate(zip(before, whole)) if x != y)
+    return whole[next(differ, len(before)) :]
 
 
 def plain_texts(prompt: Text, response: Text) -> tuple[str, str]:
@@ -134,43 +133,6 @@ def whole_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[
     prefix = _prefix(tokenizer)
     ids = _token_ids(tokenizer, texts, add_special_tokens=True)
     return [prefix + _without(prefix, row) for row in ids]
-
-
-def reads_chat(tokenizer: Any) -> bool | None:
-    """Whether all prompts go through the tokenizer's chat template; None where nobody has decided: messages do."""
-    return getattr(tokenizer, "init_kwargs", {}).get(CHAT)
-
-
-def chat_text(
-    tokenizer: Any, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = False
-) -> str:
-    """Messages as the tokenizer's chat template writes them, its BOS included where it has one.
-
-    Models that can think before they answer are asked not to, so that answers begin where the prompt ends.
-    """
-    return tokenizer.apply_chat_template(
-        list(messages), tokenize=False, add_generation_prompt=add_generation_prompt, enable_thinking=False
-    )
-
-
-def chat_problem(tokenizer: Any) -> str | None:
-    """Why prompts cannot go through the tokenizer's chat template, or None."""
-    if not getattr(tokenizer, "chat_template", None):
-        return "has no chat template, but the model is to read prompts through one; use pair.strong_chat=false (own pairs: chat=false)"
-    asked = [{"role": "user", "content": "x"}]
-    try:
-        open_turn = chat_text(tokenizer, asked, add_generation_prompt=True)
-        whole = chat_text(tokenizer, [*asked, {"role": "assistant", "content": "y"}])
-    except Exception as error:  # a template can raise anything
-        return f"has a chat template that fails: {' '.join(str(error).split())}"
-    if not whole.startswith(open_turn + "y"):
-        return "has a chat template whose answer does not continue its prompt"
-    if not whole.removeprefix(open_turn + "y").startswith(tokenizer.eos_token):
-        return (
-            f"has a chat template whose turns do not end in its EOS token {tokenizer.eos_token}, so no response would end; set "
-            "eos_token to what ends a turn"
-        )
-    return None
 
 
 def _opened(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Text]) -> Opened:
@@ -189,7 +151,7 @@ def _opened(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Text]) -> Open
     for index, prompt in enumerate(prompts):
         asked = turns(prompt) if isinstance(prompt, str) else _checked(prompt)
         chat = flag if isinstance(prompt, str) else templated
-        texts.append(_template(tokenizer, asked, index, True) if chat else plain_texts(prompt, "")[0])
+        texts.append(rendered(tokenizer, asked, index, True) if chat else plain_texts(prompt, "")[0])
         messages.append(asked if chat else None)
     heads = [
         prefix + _without(prefix, ids) if asked is None else ids
@@ -230,7 +192,7 @@ def _reply(tokenizer: Any, index: int, opened: str, asked: list[Message] | None,
         if isinstance(response, str)
         else _checked(response)
     )
-    whole = _template(tokenizer, [*asked, *answer], index, False)
+    whole = rendered(tokenizer, [*asked, *answer], index, False)
     if not whole.startswith(opened):
         raise InputError(
             f"row {index}: the chat template writes the prompt in another way once a response follows, so its tokens could not "
@@ -319,17 +281,6 @@ def _token_ids(tokenizer: Any, texts: Sequence[str], add_special_tokens: bool = 
     rows = tokenizer(distinct, add_special_tokens=add_special_tokens)["input_ids"]
     ids = dict(zip(distinct, rows, strict=True))
     return [ids[text] for text in texts]
-
-
-def _template(tokenizer: Any, messages: Sequence[Message], index: int, open_turn: bool) -> str:
-    try:
-        return chat_text(tokenizer, messages, add_generation_prompt=open_turn)
-    except Exception as error:  # a template can raise anything
-        roles = ", ".join(message["role"] for message in messages)
-        raise InputError(
-            f"row {index}: the chat template cannot write its messages ({roles}): {' '.join(str(error).split())}; "
-            "mend the row, or use chat=false"
-        ) from error
 
 
 def _checked(value: Any) -> list[Message]:

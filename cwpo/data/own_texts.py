@@ -57,7 +57,8 @@ def prompt_of(record: Mapping[str, Any], column: str) -> Text | None:
         return json.loads(kept)
     for sides in (("response_a", "response_b"), ("chosen", "rejected")):
         if all(name in record for name in sides):
-            texts, messages, _, _ = _read(record.get(column), *(record[name] for name in sides), sides)
+            first, second = (record[name] for name in sides)
+            texts, messages, _, _ = _read(record.get(column), first, second, sides)
             if texts is not None:
                 return messages if messages is not None else texts[0]
     return _parsed(record.get(column))

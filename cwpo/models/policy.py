@@ -19,7 +19,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from cwpo.data.encoding import CHAT, chat_problem
+from cwpo.data.chat import CHAT, chat_problem
 from cwpo.errors import InputError
 from cwpo.models.hub import weights_problem
 

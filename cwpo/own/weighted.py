@@ -72,14 +72,16 @@ def read_weighted(path: str, weight_column: str = "weight") -> tuple[pd.DataFram
 
 def _as_texts(record: Mapping[str, Any]) -> Mapping[str, Any]:
     """The row with its texts as text, and the prompt's messages, as JSON, in `messages` where it has some."""
-    given = [record[name] for name in TEXTS]
-    if all(isinstance(value, str) for value in given) and "messages" not in record:
-        return record
-    asked = own_messages(record) or given[0]
-    texts, _, _ = pair_texts(asked, *given[1:], TEXTS[1:])
-    if texts is None:
+    prompt, chosen, rejected = (record[name] for name in TEXTS)
+    asked = own_messages(record) or prompt
+    texts, _, _ = pair_texts(asked, chosen, rejected, TEXTS[1:])
+    if texts is None or prompt is None:
         return {**record, "messages": None}
-    return {**record, **dict(zip(TEXTS, texts, strict=True)), "messages": pair_messages(asked, *given[1:])}
+    return {
+        **record,
+        **dict(zip(TEXTS, texts, strict=True)),
+        "messages": pair_messages(asked, chosen, rejected),
+    }
 
 
 def keep_confident(table: pd.DataFrame, share: float, path: str) -> pd.DataFrame:

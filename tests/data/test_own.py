@@ -112,12 +112,14 @@ def test_the_chosen_side_does_not_tell_that_it_is_chosen(tmp_path):
 def test_messages_and_dialogues():
     user = {"role": "user", "content": "hi"}
     said = [[user, {"role": "assistant", "content": text}] for text in ("x", "y")]
-    assert pair_texts(None, *said, ("a", "b")) == (("hi", "x", "y"), "", "")
-    assert pair_texts("own", *said, ("a", "b"))[0] == ("own", "x", "y")
-    assert pair_texts([user], "x", "y", ("a", "b"))[0] == ("hi", "x", "y")
+    asked = "\n\nHuman: hi\n\nAssistant:"
+    assert pair_texts(None, *said, ("a", "b")) == ((asked, " x", " y"), "", "")
+    assert pair_texts("hi", *said, ("a", "b"))[0] == (asked, " x", " y")
+    assert pair_texts("own", *said, ("a", "b"))[0] == (asked.replace("hi", "own"), " x", " y")
+    assert pair_texts([user], "x", " y", ("a", "b"))[0] == (asked, " x", " y")
     turns = [user, {"role": "assistant", "content": "yes?"}, {"role": "user", "content": "go"}]
     prompt = "\n\nHuman: hi\n\nAssistant: yes?\n\nHuman: go\n\nAssistant:"
-    assert pair_texts(turns, "x", "y", ("a", "b"))[0] == (prompt, "x", "y")
+    assert pair_texts(turns, "x", "y", ("a", "b"))[0] == (prompt, " x", " y")
     assert pair_texts(None, f"{prompt} x", f"{prompt} y", ("a", "b"))[0] == (prompt, " x", " y")
     assert (
         pair_texts(None, f"{prompt} x", "\n\nHuman: other\n\nAssistant: y", ("a", "b"))[1] == "prompts_differ"
