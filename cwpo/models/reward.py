@@ -36,7 +36,7 @@ class Reward:
 
     def _lengths(self, prompts: Sequence[str], responses: Sequence[str]) -> list[int]:
         tokenizer = self.model.tokenizer
-        if isinstance(self.model, Trained):
-            return [len(ids) for ids, _ in encode(tokenizer, prompts, responses)]
-        read = reward_inputs(tokenizer, prompts, responses, self.model.chat)
-        return [len(ids) for ids in read["input_ids"]]
+        if isinstance(self.model, (HuggingFace, ChatReward)):
+            read = reward_inputs(tokenizer, prompts, responses, self.model.chat)
+            return [len(ids) for ids in read["input_ids"]]
+        return [len(ids) for ids, _ in encode(tokenizer, prompts, responses)]
