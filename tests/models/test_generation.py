@@ -146,7 +146,9 @@ def test_a_response_without_eos_in_time_is_truncated():
 
 
 def test_an_empty_response_is_one_token():
-    assert sample(Fixed([[EOS, EOS]]), ["ask"], [0]) == [{"response": "", "n_tokens": 1, "truncated": False, "same_tokens": True}]
+    assert sample(Fixed([[EOS, EOS]]), ["ask"], [0]) == [
+        {"response": "", "n_tokens": 1, "truncated": False, "same_tokens": True}
+    ]
 
 
 def test_lengths_and_truncation_of_real_samples(model):
