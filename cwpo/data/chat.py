@@ -32,7 +32,7 @@ def chat_text(
 def chat_problem(tokenizer: Any) -> str | None:
     """Why prompts cannot go through the tokenizer's chat template, or None."""
     if not getattr(tokenizer, "chat_template", None):
-        return "has no chat template, but the model is to read prompts through one; use pair.strong_chat=false (own pairs: chat=false)"
+        return "has no chat template"
     asked = [{"role": "user", "content": "x"}]
     try:
         open_turn = chat_text(tokenizer, asked, add_generation_prompt=True)

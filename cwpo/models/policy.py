@@ -178,7 +178,10 @@ def load_tokenizer(
     if chat:
         problem = chat_problem(tokenizer)
         if problem:
-            raise InputError(f"the tokenizer of {path} {problem}")
+            raise InputError(
+                f"the tokenizer of {path} {problem}; have prompts read as plain text with pair.strong_chat=false (own pairs: "
+                "chat=false)"
+            )
     if chat is not None and tokenizer.chat_template:
         tokenizer.init_kwargs[CHAT] = chat
     return tokenizer

@@ -26,7 +26,9 @@ def template_used(
     tokenizer = load_tokenizer(path, revision)
     wish, known, problem = wished(chat), reads_chat(tokenizer), chat_problem(tokenizer)
     if wish and problem:
-        raise InputError(f"chat=true: the tokenizer of {path} {problem}")
+        raise InputError(
+            f"chat=true: the tokenizer of {path} {problem}; use chat=false, or a model with such a template"
+        )
     trained = messages and not problem if known is None else known
     used = trained if wish is None else wish
     why = f" (its tokenizer {problem})" if messages and wish is None and not used and problem else ""
