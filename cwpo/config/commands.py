@@ -48,6 +48,7 @@ class AnnotateConfig:
     ties: str = "drop"
     model: str | None = None
     revision: str | None = None
+    chat: str = "auto"
     out: str = MISSING
     max_tokens: int = 512
     annotator: OwnAnnotatorConfig = field(default_factory=OwnAnnotatorConfig)
@@ -70,6 +71,7 @@ class AlignConfig:
     preferences: str = MISSING
     model: str = MISSING
     revision: str | None = None
+    chat: str = "auto"
     out: str = MISSING
     weight_column: str = "weight"
     keep: float = 1.0
@@ -98,6 +100,7 @@ class CompareConfig:
     column: str = "prompt"
     gold: str = MISSING
     revision: str | None = None
+    chat: str = "auto"
     most: int = 200
     max_new_tokens: int = 128
     temperature: float = 0.95

@@ -1,7 +1,6 @@
-"""Texts to token sequences, token sequences to padded batches.
+"""Token sequences to padded batches.
 
-A sequence is tokens(prompt) + tokens(response) + EOS; `prompt_length` says where the response starts. Nothing is cut
-here: pairs that do not fit were dropped, and counted, when the pairs were prepared.
+Nothing is cut here: pairs that do not fit were dropped, and counted, when the pairs were prepared.
 """
 
 from __future__ import annotations
@@ -9,77 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
-from cwpo.data.dialogues import turns
+from cwpo.data.encoding import encode as encode
+from cwpo.data.encoding import encode_pairs as encode_pairs
+from cwpo.data.encoding import encode_prompts as encode_prompts
 from cwpo.data.packing import pack_pairs
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
 IGNORED = -100
-CHAT = "reads_chat"  # in a tokenizer's init_kwargs, which are saved with it: prompts go through its chat template
-
-
-def encode(
-    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], responses: Sequence[str]
-) -> list[tuple[list[int], int]]:
-    """(token ids, prompt length) of each prompt and response, ending in EOS exactly once."""
-    return _continued(tokenizer, encode_prompts(tokenizer, prompts), responses)
-
-
-def _continued(
-    tokenizer: PreTrainedTokenizerBase, heads: Sequence[list[int]], responses: Sequence[str]
-) -> list[tuple[list[int], int]]:
-    """`encode` of prompts that are tokens already."""
-    if reads_chat(tokenizer):  # whose templates put no space before what the assistant says
-        responses = [response.strip() for response in responses]
-    eos = tokenizer.eos_token_id
-    encoded = []
-    tails = _token_ids(tokenizer, responses, add_special_tokens=False)
-    for head, tail in zip(heads, tails, strict=True):
-        while tail and tail[-1] == eos:  # a response whose text already ends in the EOS token
-            tail = tail[:-1]
-        encoded.append((head + tail + [eos], len(head)))
-    return encoded
-
-
-def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> list[list[int]]:
-    """Token ids of each prompt with the tokenizer's own BOS, if it has one, and without a closing EOS.
-
-    A tokenizer that reads chat gives the prompt's turns as its template writes them, BOS once, up to where the assistant
-    begins.
-    """
-    if reads_chat(tokenizer):
-        texts = [chat_text(tokenizer, turns(prompt), add_generation_prompt=True) for prompt in prompts]
-        return _token_ids(tokenizer, texts, add_special_tokens=False)
-    eos = tokenizer.eos_token_id
-    ids = _token_ids(tokenizer, prompts)
-    return [row[:-1] if len(row) > 1 and row[-1] == eos else row for row in ids]
-
-
-def _token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], **options: Any) -> list[list[int]]:
-    """Token ids of each text; those that occur again, as prompts do, are tokenised once and share a list."""
-    distinct = list(dict.fromkeys(texts))
-    ids = dict(zip(distinct, tokenizer(distinct, **options)["input_ids"], strict=True)) if distinct else {}
-    return [ids[text] for text in texts]
-
-
-def reads_chat(tokenizer: Any) -> bool:
-    """Whether prompts go through the tokenizer's chat template; see load_tokenizer."""
-    return bool(getattr(tokenizer, "init_kwargs", {}).get(CHAT))
-
-
-def chat_text(
-    tokenizer: Any, messages: Sequence[Mapping[str, str]], add_generation_prompt: bool = False
-) -> str:
-    """Messages as the tokenizer's chat template writes them, its BOS included where it has one."""
-    return tokenizer.apply_chat_template(
-        list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
-    )
 
 
 def pad(rows: Sequence[Sequence[int]], value: int, side: str = "right") -> torch.Tensor:
@@ -196,24 +135,4 @@ def named(rows: list[dict[str, Any]], pair_ids: Sequence[str]) -> list[dict[str,
     """The rows, each with its `pair_id`."""
     for row, pair_id in zip(rows, pair_ids, strict=True):
         row["pair_id"] = pair_id
-    return rows
-
-
-def encode_pairs(
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
-    chosen: Sequence[str],
-    rejected: Sequence[str],
-    **floats: Sequence[float],
-) -> list[dict[str, Any]]:
-    """Rows for PairCollator."""
-    rows = []
-    heads = encode_prompts(tokenizer, prompts)
-    for (c, c_start), (r, r_start) in zip(
-        _continued(tokenizer, heads, chosen), _continued(tokenizer, heads, rejected), strict=True
-    ):
-        rows.append({"chosen_ids": c, "chosen_start": c_start, "rejected_ids": r, "rejected_start": r_start})
-    for name, values in floats.items():
-        for row, value in zip(rows, values, strict=True):
-            row[name] = float(value)
     return rows

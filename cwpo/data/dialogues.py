@@ -1,16 +1,21 @@
-"""Dialogues as HH-RLHF writes them, and the same as turns for models that read a chat template."""
+"""Chat messages, and the same as dialogues in plain text as HH-RLHF writes them."""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
 
 HUMAN = "\n\nHuman:"
 TURN = "\n\nAssistant:"
-SPEAKER = re.compile(r"\n\n(Human|Assistant):")
-ROLES = {"Human": "user", "Assistant": "assistant"}
+SPEAKER = re.compile(r"\n\n(System|Human|Assistant|Tool):")
+ROLES = {"System": "system", "Human": "user", "Assistant": "assistant", "Tool": "tool"}
 SPEAKERS = {role: name for name, role in ROLES.items()}
-Message = dict[str, str]  # role and content
+SHAREGPT = {"human": "user", "gpt": "assistant", "function": "tool", "observation": "tool"}
+Message = dict[str, Any]  # role and content, both text; tool_calls where the message has some
 
 
 def split_dialogue(text: str) -> tuple[str, str] | None:
@@ -19,9 +24,35 @@ def split_dialogue(text: str) -> tuple[str, str] | None:
     return (head + turn, response) if turn else None
 
 
-def written(messages: Iterable[tuple[str, str]]) -> str:
-    """(role, content) messages as the prompt of the assistant's next turn."""
-    return "".join(f"\n\n{SPEAKERS[role]}: {content}" for role, content in messages) + TURN
+def written(messages: Iterable[tuple[str, str] | Mapping[str, Any]]) -> str:
+    """Messages as the prompt of the assistant's next turn: "\\n\\nHuman: hi\\n\\nAssistant:"."""
+    return _turns_text(messages) + TURN
+
+
+def replied(messages: Iterable[Mapping[str, Any]]) -> str:
+    """The messages behind `written`'s prompt, from the assistant's on: " hello", one space before what it says."""
+    return _turns_text(messages).removeprefix(TURN)
+
+
+def _turns_text(messages: Iterable[tuple[str, str] | Mapping[str, Any]]) -> str:
+    parts = []
+    for message in messages:
+        role, content = message if isinstance(message, tuple) else (message["role"], _said(message))
+        parts.append(f"\n\n{SPEAKERS.get(role, role.title())}: {content}")
+    return "".join(parts)
+
+
+def _said(message: Mapping[str, Any]) -> str:
+    """The content of a message; the calls of a message that only calls tools."""
+    calls = message.get("tool_calls")
+    return message["content"] or (json.dumps(calls, ensure_ascii=False, default=str) if calls else "")
+
+
+def replies(text: str) -> list[Message]:
+    """The messages whose text `replied` gives; the assistant's first."""
+    first, *parts = SPEAKER.split(text)
+    said = [("Assistant", first), *zip(parts[::2], parts[1::2], strict=True)]
+    return [{"role": ROLES[name], "content": content.removeprefix(" ")} for name, content in said]
 
 
 def turns(prompt: str) -> list[Message]:
@@ -40,3 +71,50 @@ def turns(prompt: str) -> list[Message]:
         else:
             messages.append({"role": ROLES[name], "content": content.strip()})
     return messages
+
+
+def as_messages(value: Any) -> list[Message] | None:
+    """A list of chat messages in one form, or None where the value is something else.
+
+    Read are role and content, and ShareGPT's from and value (human, gpt). A content may be text, None (of a message that
+    calls tools), or parts of which each is text, [{"type": "text", "text": ...}].
+    """
+    if not isinstance(value, (list, tuple, np.ndarray)) or not len(value):
+        return None
+    messages = [_message(message) for message in value]
+    return None if any(message is None for message in messages) else messages  # type: ignore[return-value]
+
+
+def _message(message: Any) -> Message | None:
+    if not isinstance(message, Mapping):
+        return None
+    who, what = ("from", "value") if "from" in message and "role" not in message else ("role", "content")
+    role, content = message.get(who), _content(message[what]) if what in message else None
+    if not isinstance(role, str) or not role.strip() or content is None:
+        return None
+    if not (encodes(role) and encodes(content)):
+        return None
+    calls = message.get("tool_calls")
+    called = (
+        {"tool_calls": list(calls)} if isinstance(calls, (list, tuple, np.ndarray)) and len(calls) else {}
+    )
+    return {"role": SHAREGPT.get(role, role) if who == "from" else role, "content": content, **called}
+
+
+def _content(content: Any) -> str | None:
+    if content is None:
+        return ""
+    if isinstance(content, (list, tuple, np.ndarray)):
+        parts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
+        texts = [part for part in parts if isinstance(part, str)]
+        return "".join(texts) if len(texts) == len(parts) else None
+    return content if isinstance(content, str) else None
+
+
+def encodes(text: str) -> bool:
+    """Whether a file can hold the text: it has no half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cwpo.data.own_texts import pair_texts
+from cwpo.data.own_texts import own_messages, pair_messages, pair_texts
 from cwpo.data.sources import TURN, pair_id
 from cwpo.data.tables import records
 from cwpo.errors import InputError
@@ -24,6 +24,7 @@ SCHEMA = pa.schema(
     [("pair_id", pa.string()), ("row", pa.int64())]
     + [(name, pa.string()) for name in ("prompt", "response_a", "response_b", "domain")]
     + [("target", pa.float64()), ("share", pa.float64()), ("n_votes", pa.int64())]
+    + [("messages", pa.string())]  # JSON: the prompt's messages, null where the row is plain text
 )
 
 
@@ -154,7 +155,8 @@ def _pair(
     share, votes, problem = (1.0, 1, "") if ordered else vote_share(get["label"], get["votes"])
     if problem:
         return None, "", problem
-    texts, reason, problem = pair_texts(get["prompt"], get[sides[0]], get[sides[1]], sides)
+    given = (own_messages(record) or get["prompt"], get[sides[0]], get[sides[1]])
+    texts, reason, problem = pair_texts(*given, sides)
     if texts is None:
         return None, reason, problem
     prompt, first, second = texts
@@ -165,7 +167,11 @@ def _pair(
     target = share if ties == "soft" or np.isnan(share) else float(share > 0.5)
     domain = "" if get["domain"] is None else str(get["domain"])
     pair = {"prompt": prompt, "response_a": first, "response_b": second, "domain": domain}
-    return pair | {"target": target, "share": share, "n_votes": votes}, "", ""
+    return (
+        pair | {"target": target, "share": share, "n_votes": votes, "messages": pair_messages(*given)},
+        "",
+        "",
+    )
 
 
 def vote_share(label: Any, votes: Any = None) -> tuple[float, int, str]:

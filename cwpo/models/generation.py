@@ -22,7 +22,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from cwpo.data.batching import encode_prompts, pad
+from cwpo.data.batching import pad
+from cwpo.data.encoding import Text, encode_prompts, sampled
 from cwpo.finite import check_finite
 from cwpo.models.logprobs import scoring_batches
 
@@ -69,7 +70,7 @@ def prompt_seed(seed: int, tag: str, prompt_id: str) -> int:
 
 
 def leaves_room(
-    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], max_new_tokens: int, context: int | None
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Text], max_new_tokens: int, context: int | None
 ) -> list[bool]:
     """Whether each prompt and `max_new_tokens` more fit into a context of so many tokens; None fits everything."""
     lengths = [len(ids) for ids in encode_prompts(tokenizer, prompts)]
@@ -80,7 +81,7 @@ def leaves_room(
 def sample_responses(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
+    prompts: Sequence[Text],
     seeds: Sequence[int],
     *,
     temperature: float,
@@ -90,7 +91,7 @@ def sample_responses(
     progress: Callable[[int], Any] = lambda n: None,
     names: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """One response per prompt, in order: `response` (text), `n_tokens` (EOS included), `truncated` (no EOS in time).
+    """One response per prompt, in order: response, n_tokens, truncated and same_tokens, as in `encoding.sampled`.
 
     Prompts of like length come together: `batch_size` of them, or with a token budget as many as fit with their responses.
     Raises FloatingPointError, with the prompts' `names` (default: their numbers), where the model's logits are NaN.
@@ -103,25 +104,23 @@ def sample_responses(
     )
     device = next(model.parameters()).device
     ids = encode_prompts(tokenizer, prompts)
-    results: list[dict[str, Any]] = [{} for _ in prompts]
+    drawn: list[list[int]] = [[] for _ in prompts]
     for rows in scoring_batches([len(row) + max_new_tokens for row in ids], batch_size, token_budget):
         inputs = pad([ids[i] for i in rows], tokenizer.pad_token_id, side="left")
         mask = pad([[1] * len(ids[i]) for i in rows], 0, side="left")
         sampler = GumbelSampler([seeds[i] for i in rows], temperature)
-        drawn = _draw(
+        new = _draw(
             model, inputs.to(device), mask.to(device), sampler, tokenizer.eos_token_id, max_new_tokens
         )
         broken = np.where(sampler.broken.cpu().numpy(), np.nan, 0.0)
         check_finite(broken, [names[i] for i in rows], "the logits")
-        for i, new in zip(rows, drawn, strict=True):
-            ended = new[-1] == tokenizer.eos_token_id
-            results[i] = {
-                "response": tokenizer.decode(new[:-1] if ended else new, skip_special_tokens=True),
-                "n_tokens": len(new),
-                "truncated": not ended,
-            }
+        for i, tokens in zip(rows, new, strict=True):
+            drawn[i] = tokens
         progress(len(rows))
-    return results
+    eos = tokenizer.eos_token_id
+    return sampled(
+        tokenizer, prompts, ids, [(row[:-1], True) if row[-1] == eos else (row, False) for row in drawn]
+    )
 
 
 def _draw(

@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from cwpo.data.batching import encode
+from cwpo.data.encoding import encode
 from cwpo.models.annotator import load_annotator, score_responses
 from cwpo.models.policy import load_tokenizer
 
@@ -103,10 +103,10 @@ def load_gold(config: Any, trained: Path | None, device: str) -> Gold | Comparis
 
 
 def _adapters() -> dict[str, Any]:
-    from cwpo.models.reward_models import ChatReward, HuggingFace, QuestionAnswer, SteamSHP
+    from cwpo.models.reward_models import ChatReward, QuestionAnswer, SteamSHP, load_reward
 
     return {
-        "huggingface": HuggingFace,
+        "huggingface": load_reward,
         "skywork": ChatReward,
         "trl_qwen": ChatReward,
         "openassistant": QuestionAnswer,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from cwpo.data.batching import encode
+from cwpo.data.encoding import Text, encode
 from cwpo.errors import InputError
 from cwpo.models.annotator import score_responses
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def encode_joint(
-    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Text], first: Sequence[Text], second: Sequence[Text]
 ) -> list[tuple[list[int], int]]:
     """(token ids, prompt length) of prompt, first response, EOS, second response, EOS, for each pair."""
     heads, tails = encode(tokenizer, prompts, first), encode(tokenizer, prompts, second)
@@ -27,7 +27,10 @@ def encode_joint(
 
 
 def encode_both_orders(
-    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], chosen: Sequence[str], rejected: Sequence[str]
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Text],
+    chosen: Sequence[Text],
+    rejected: Sequence[Text],
 ) -> list[dict[str, list[int] | int]]:
     """Rows for PairCollator whose `chosen` sequence has the better response first and `rejected` has it second."""
     return [
@@ -57,9 +60,9 @@ def check_joint_lengths(rows: Sequence[tuple[Sequence[int], int]], context: int 
 def score_both_orders(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
-    first: Sequence[str],
-    second: Sequence[str],
+    prompts: Sequence[Text],
+    first: Sequence[Text],
+    second: Sequence[Text],
 ) -> tuple[Tensor, Tensor]:
     """f(x, first, second) / 2 and f(x, second, first) / 2, each (N,), in logits.
 

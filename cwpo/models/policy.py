@@ -19,7 +19,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from cwpo.data.batching import CHAT, chat_text
+from cwpo.data.chat import CHAT, chat_problem
 from cwpo.errors import InputError
 from cwpo.models.hub import weights_problem
 
@@ -161,12 +161,12 @@ def read_tokenizer(path: str | Path, revision: str | None = None) -> Any:
 
 
 def load_tokenizer(
-    path: str | Path, revision: str | None = None, *, chat: bool = False
+    path: str | Path, revision: str | None = None, *, chat: bool | None = None
 ) -> PreTrainedTokenizerBase:
     """The tokenizer, with a pad token (EOS where it has none: padding is masked everywhere) and an EOS.
 
-    `chat` has prompts go through its chat template from now on, also once it was saved and loaded again; InputError where it
-    has none, or one whose turns do not end in EOS.
+    chat=True: prompts go through its chat template from now on, also when it is saved and loaded again. InputError where it
+    has none, or one whose turns do not end in EOS. chat=False: no prompt does. None: as it was saved; see `reads_chat`.
     """
     tokenizer = read_tokenizer(path, revision)
     if tokenizer.eos_token_id is None:
@@ -178,31 +178,13 @@ def load_tokenizer(
     if chat:
         problem = chat_problem(tokenizer)
         if problem:
-            raise InputError(f"the tokenizer of {path} {problem}")
-        tokenizer.init_kwargs[CHAT] = True
+            raise InputError(
+                f"the tokenizer of {path} {problem}; have prompts read as plain text with pair.strong_chat=false (own pairs: "
+                "chat=false)"
+            )
+    if chat is not None and tokenizer.chat_template:
+        tokenizer.init_kwargs[CHAT] = chat
     return tokenizer
-
-
-def chat_problem(tokenizer: Any) -> str | None:
-    """Why prompts cannot go through the tokenizer's chat template, or None."""
-    if not tokenizer.chat_template:
-        return (
-            "has no chat template, but the model is to read prompts through one; use pair.strong_chat=false"
-        )
-    asked = [{"role": "user", "content": "x"}]
-    try:
-        open_turn = chat_text(tokenizer, asked, add_generation_prompt=True)
-        whole = chat_text(tokenizer, [*asked, {"role": "assistant", "content": "y"}])
-    except Exception as error:  # a template can raise anything
-        return f"has a chat template that fails: {' '.join(str(error).split())}"
-    if not whole.startswith(open_turn + "y"):
-        return "has a chat template whose answer does not continue its prompt"
-    if not whole.removeprefix(open_turn + "y").startswith(tokenizer.eos_token):
-        return (
-            f"has a chat template whose turns do not end in its EOS token {tokenizer.eos_token}, so no response would end; set "
-            "eos_token to what ends a turn"
-        )
-    return None
 
 
 def no_dropout(config: Any) -> dict[str, float]:

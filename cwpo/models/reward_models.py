@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from cwpo.data.batching import chat_text
+from cwpo.data.chat import chat_text, reads_chat
 from cwpo.data.dialogues import turns
+from cwpo.data.encoding import Text, plain_texts, whole_ids
 from cwpo.errors import InputError
 from cwpo.models.annotator import score_responses
 from cwpo.models.logprobs import scoring_batches
@@ -22,8 +24,10 @@ class HuggingFace:
     """A sequence-classification reward model with one label, read as its own forward pass returns it.
 
     The input is the prompt followed by the response, as one text where the model is causal, as a pair of texts where
-    its tokenizer separates the two (encoders such as DeBERTa).
+    its tokenizer separates the two (encoders such as DeBERTa). Messages are written as HH-RLHF does.
     """
+
+    chat = False
 
     def __init__(self, path: str, revision: str | None, *, batch_size: int, device: str) -> None:
         problem = gold_problem(path, revision)
@@ -41,17 +45,63 @@ class HuggingFace:
         self.batch_size, self.device = batch_size, device
 
     @torch.no_grad()
-    def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
-        scores = []
+    def rewards(self, prompts: Sequence[Text], responses: Sequence[Text]) -> np.ndarray:
+        scores = [np.empty(0)]
         for first in range(0, len(prompts), self.batch_size):
             rows = slice(first, first + self.batch_size)
-            if self.tokenizer.sep_token_id is not None:
-                texts: tuple[Any, ...] = (list(prompts[rows]), list(responses[rows]))
-            else:
-                texts = ([p + r for p, r in zip(prompts[rows], responses[rows], strict=True)],)
-            inputs = self.tokenizer(*texts, return_tensors="pt", padding=True).to(self.device)
+            read = reward_inputs(self.tokenizer, prompts[rows], responses[rows])
+            inputs = self.tokenizer.pad(read, return_tensors="pt").to(self.device)
             scores.append(self.model(**inputs).logits.squeeze(-1).double().cpu().numpy())
         return np.concatenate(scores)
+
+
+def reward_inputs(
+    tokenizer: Any, prompts: Sequence[Text], responses: Sequence[Text], chat: bool = False
+) -> dict[str, list[list[int]]]:
+    """What a reward model reads of prompts and responses, not padded: `input_ids` and, for encoders, what goes with them."""
+    if chat:
+        return {
+            "input_ids": whole_ids(
+                tokenizer, [_chat(tokenizer, *t) for t in zip(prompts, responses, strict=True)]
+            )
+        }
+    texts = [plain_texts(*both) for both in zip(prompts, responses, strict=True)]
+    if tokenizer.sep_token_id is None:
+        return {"input_ids": whole_ids(tokenizer, [prompt + response for prompt, response in texts])}
+    return dict(tokenizer([prompt for prompt, _ in texts], [response for _, response in texts]))
+
+
+def _chat(tokenizer: Any, prompt: Text, response: Text) -> str:
+    """The whole chat as the tokenizer's template writes it."""
+    asked = turns(prompt) if isinstance(prompt, str) else list(prompt)
+    said = (
+        [{"role": "assistant", "content": response.strip()}] if isinstance(response, str) else list(response)
+    )
+    return chat_text(tokenizer, [*asked, *said])
+
+
+def read_reward(path: str, revision: str | None, chat: bool | None = None) -> tuple[Any, bool]:
+    """The tokenizer of the reward model at `path`, and whether the model reads chats by its template.
+
+    chat=None leaves this to the checkpoint: one that was trained here says so; else a causal model with a template does.
+    """
+    tokenizer = load_tokenizer_for_rewards(path, revision)
+    if chat and not tokenizer.chat_template:
+        raise InputError(f"the tokenizer of {path} has no chat template, but this reward model reads chats")
+    if chat is None:
+        causal = read_config(path, revision).model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+        chat = bool(tokenizer.chat_template) and causal and tokenizer.sep_token_id is None
+        known = reads_chat(tokenizer)
+        chat = chat if known is None else known
+    return tokenizer, chat
+
+
+def load_reward(
+    path: str, revision: str | None, *, batch_size: int, device: str, chat: bool | None = None
+) -> HuggingFace | ChatReward:
+    """Any sequence-classification reward model, read as `read_reward` says."""
+    _, reads = read_reward(path, revision, chat)
+    return (ChatReward if reads else HuggingFace)(path, revision, batch_size=batch_size, device=device)
 
 
 def load_tokenizer_for_rewards(path: str, revision: str | None) -> Any:
@@ -85,15 +135,13 @@ class ChatReward:
     bfloat16 but on a CPU. The score is read at the last token by length, so a pad token that also ends turns does no harm.
     """
 
+    chat = True
+
     def __init__(self, path: str, revision: str | None, *, batch_size: int, device: str) -> None:
         problem = gold_problem(path, revision)
         if problem:
             raise InputError(problem)
-        self.tokenizer = load_tokenizer_for_rewards(path, revision)
-        if not self.tokenizer.chat_template:
-            raise InputError(
-                f"the tokenizer of {path} has no chat template, but this reward model reads chats"
-            )
+        self.tokenizer, _ = read_reward(path, revision, chat=True)
         self.model: Any = load_weights(
             AutoModelForSequenceClassification,
             path,
@@ -105,17 +153,9 @@ class ChatReward:
         self.model.to(device).eval()
         self.batch_size = batch_size
 
-    def text(self, prompt: str, response: str) -> str:
-        """The chat without BOS: the tokenizer adds its own, and would have it twice."""
-        said = [*turns(prompt), {"role": "assistant", "content": response.strip()}]
-        written = chat_text(self.tokenizer, said)
-        bos = self.tokenizer.bos_token
-        return written.removeprefix(bos) if bos else written
-
-    def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
-        texts = [self.text(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
-        rows = [(ids, 0) for ids in self.tokenizer(texts)["input_ids"]] if texts else []
-        pad_id = self.tokenizer.pad_token_id
+    def rewards(self, prompts: Sequence[Text], responses: Sequence[Text]) -> np.ndarray:
+        ids = reward_inputs(self.tokenizer, prompts, responses, chat=True)["input_ids"]
+        rows, pad_id = [(row, 0) for row in ids], self.tokenizer.pad_token_id
         return score_responses(self.model, rows, pad_id, self.batch_size).double().numpy()
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from cwpo.data.batching import encode_prompts
+from cwpo.data.encoding import Text, encode_prompts, sampled
 from cwpo.errors import InputError
 
 WORKER = Path(__file__).with_name("vllm_worker.py")
@@ -48,7 +48,7 @@ def vllm_problem(python: str | None) -> str | None:
 def sample_by_vllm(
     folder: Path,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
+    prompts: Sequence[Text],
     seeds: Sequence[int],
     *,
     temperature: float,
@@ -57,7 +57,7 @@ def sample_by_vllm(
     python: str,
     dtype: str = "bfloat16",
 ) -> list[dict[str, Any]]:
-    """One response per prompt, in order, of the checkpoint in `folder`: `response`, `n_tokens`, `truncated`.
+    """One response per prompt, in order, of the checkpoint in `folder`, as in `encoding.sampled`.
 
     Raises InputError where `python` has no vllm, EngineFailed with the path of the log where it fails.
     """
@@ -89,22 +89,19 @@ def sample_by_vllm(
             f"vllm answered {len(answers)} of {len(prompts)} prompts: {said[-1]}; log: {place / 'log.txt'}"
         )
     shutil.rmtree(place)
-    return [_response(tokenizer, answer) for answer in answers]
+    drawn = [_tokens(answer, tokenizer.eos_token_id) for answer in answers]
+    return sampled(tokenizer, prompts, ids, drawn)
 
 
 def _answers(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.open(encoding="utf-8")] if file.is_file() else []
 
 
-def _response(tokenizer: PreTrainedTokenizerBase, answer: dict[str, Any]) -> dict[str, Any]:
+def _tokens(answer: dict[str, Any], eos: int) -> tuple[list[int], bool]:
+    """The tokens drawn, without EOS, and whether it came."""
     ids, finish = answer["ids"], answer["finish"]
     if finish not in ("stop", "length"):
         raise EngineFailed(f"vllm ended a response with finish_reason {finish}")
-    while ids and ids[-1] == tokenizer.eos_token_id:
+    while ids and ids[-1] == eos:
         ids = ids[:-1]
-    ended = finish == "stop"
-    return {
-        "response": tokenizer.decode(ids, skip_special_tokens=True),
-        "n_tokens": len(ids) + ended,
-        "truncated": not ended,
-    }
+    return ids, finish == "stop"

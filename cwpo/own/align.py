@@ -14,12 +14,16 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from cwpo.calibration import mean_difference, share
-from cwpo.data.batching import SequenceCollator, encode, encode_pairs, named, within_budget
+from cwpo.data.batching import SequenceCollator, named, within_budget
+from cwpo.data.chat import read_as
+from cwpo.data.encoding import encode, encode_pairs
 from cwpo.data.own import Converted, convert
+from cwpo.data.own_texts import as_conversations
 from cwpo.errors import InputError
 from cwpo.models.card import training_metrics, write_card
 from cwpo.models.packed import score_pairs
 from cwpo.models.policy import add_lora, context_length, load_policy, load_tokenizer
+from cwpo.own.chat import template_used, wished
 from cwpo.own.checks import check_align
 from cwpo.own.folder import replace_folder, workplace
 from cwpo.own.weighted import keep_confident, read_weighted
@@ -41,6 +45,7 @@ def align(cfg: Any, say: Callable[[str], None] = print) -> Path:
     device, out = pick_device(cfg.device), Path(cfg.out).expanduser()
     with workplace(out, cfg, ("preferences", "model", "test")) as work:
         table, read = read_weighted(cfg.preferences, cfg.weight_column)
+        cfg = OmegaConf.merge(cfg, {"chat": _chat(cfg, bool(table["messages"].notna().any()), say)})
         table = _fitting(keep_confident(table, cfg.keep, cfg.preferences), cfg, read)
         told = stand_in([cfg.sft.optimizer, cfg.alignment.optimizer], device)
         if told:
@@ -66,6 +71,7 @@ def align(cfg: Any, say: Callable[[str], None] = print) -> Path:
         facts = {
             "data": Path(cfg.preferences).name,
             "pairs, by label": ", ".join(f"{n:,} {who}" for who, n in _sources(table).items()),
+            "prompts": read_as(wished(cfg.chat)),
             "objective": f"{cfg.objective}, beta {cfg.beta}, {cfg.alignment.epochs} epochs",
             "most confident share kept": cfg.keep,
             "seed": cfg.seed,
@@ -97,13 +103,12 @@ def fine_tune(
     table: pd.DataFrame, cfg: Any, folder: Path, device: str, say: Callable[[str], None] = print
 ) -> None:
     """SFT on prompt + chosen response of every pair; `folder` appears when the model in it is complete."""
-    tokenizer = load_tokenizer(cfg.model, cfg.revision)
+    tokenizer = load_tokenizer(cfg.model, cfg.revision, chat=wished(cfg.chat))
     model = load_policy(cfg.model, cfg.revision, dropout=True, device=device)
     if cfg.lora.enabled:
         model = add_lora(model, r=cfg.lora.r, alpha=cfg.lora.alpha, dropout=cfg.lora.dropout, seed=cfg.seed)
     rows = [
-        {"ids": ids, "start": start}
-        for ids, start in encode(tokenizer, table["prompt"].tolist(), table["chosen"].tolist())
+        {"ids": ids, "start": start} for ids, start in encode(tokenizer, *as_conversations(table, "chosen"))
     ]
     named(rows, _names(table))
     partial = folder.with_name(f"{folder.name}.partial")
@@ -136,7 +141,7 @@ def optimise(
     tested: pd.DataFrame | None = None,
 ) -> tuple[list[dict[str, Any]], tuple[np.ndarray, np.ndarray] | None]:
     """Weighted preference optimisation from the model at `before`, saved in `folder`; its curve, and margins of `tested` before and after."""
-    tokenizer = load_tokenizer(before)
+    tokenizer = load_tokenizer(before, chat=wished(cfg.chat))
     model = load_policy(before, device=device)
     if cfg.lora.enabled:
         model = add_lora(model, r=cfg.lora.r, alpha=cfg.lora.alpha, dropout=0.0, seed=cfg.seed)
@@ -145,9 +150,7 @@ def optimise(
     trainer = PreferenceTrainer(
         model,
         _arguments(cfg, cfg.alignment, folder, len(table), device),
-        train_dataset=table[["prompt", "chosen", "rejected", "weight"]]
-        .assign(pair_id=_names(table))
-        .to_dict("records"),
+        train_dataset=_examples(table),
         processing_class=tokenizer,
         objective=cfg.objective,
         beta=cfg.beta,
@@ -165,9 +168,20 @@ def optimise(
     return [row for row in trainer.state.log_history if "loss" in row], scored
 
 
+def _examples(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of PreferenceTrainer."""
+    texts = zip(*as_conversations(table, "chosen", "rejected"), strict=True)
+    return [
+        {"pair_id": name, "prompt": prompt, "chosen": chosen, "rejected": rejected, "weight": weight}
+        for name, (prompt, chosen, rejected), weight in zip(
+            _names(table), texts, table["weight"], strict=True
+        )
+    ]
+
+
 def margins(model: Any, tokenizer: Any, pairs: pd.DataFrame, token_budget: int | None) -> np.ndarray:
     """log p(chosen) - log p(rejected) of N pairs under the model, (N,), in nats."""
-    rows = encode_pairs(tokenizer, *(pairs[name].tolist() for name in ("prompt", "chosen", "rejected")))
+    rows = encode_pairs(tokenizer, *as_conversations(pairs, "chosen", "rejected"))
     chosen, rejected = score_pairs(model, rows, tokenizer.pad_token_id, token_budget)
     return (chosen - rejected).double().numpy()
 
@@ -205,9 +219,9 @@ def in_words(measured: dict[str, Any] | None) -> dict[str, str]:
 
 def _fitting(table: pd.DataFrame, cfg: Any, read: Converted) -> pd.DataFrame:
     """Pairs that the model can read whole and that have a prompt to answer; the others are counted."""
-    tokenizer = load_tokenizer(cfg.model, cfg.revision)
+    tokenizer = load_tokenizer(cfg.model, cfg.revision, chat=wished(cfg.chat))
     most = min(cfg.max_tokens, context_length(cfg.model, cfg.revision) or cfg.max_tokens)
-    rows = encode_pairs(tokenizer, *(table[name].tolist() for name in ("prompt", "chosen", "rejected")))
+    rows = encode_pairs(tokenizer, *as_conversations(table, "chosen", "rejected"))
     long = np.array([max(len(r["chosen_ids"]), len(r["rejected_ids"])) > most for r in rows], dtype=bool)
     bare = np.array([r["chosen_start"] == 0 for r in rows], dtype=bool)
     for reason, mask in ((f"more_than_{most}_tokens", long), ("empty_prompt", bare & ~long)):
@@ -219,6 +233,11 @@ def _fitting(table: pd.DataFrame, cfg: Any, read: Converted) -> pd.DataFrame:
             f"preferences={cfg.preferences}: {len(kept)} of {read.read} rows can be used ({read.drops()})"
         )
     return kept
+
+
+def _chat(cfg: Any, messages: bool, say: Callable[[str], None]) -> str:
+    """The setting `chat` with auto decided."""
+    return str(template_used(cfg.model, cfg.revision, cfg.chat, messages, say)).lower()
 
 
 def _test_pairs(cfg: Any, work: Path) -> pd.DataFrame | None:
@@ -243,6 +262,7 @@ def by_label(pairs: pd.DataFrame) -> pd.DataFrame:
             "chosen": pairs["response_a"].where(a_wins, pairs["response_b"]),
             "rejected": pairs["response_b"].where(a_wins, pairs["response_a"]),
             "row": pairs["row"],
+            "messages": pairs.get("messages"),
         }
     ).reset_index(drop=True)
 

@@ -15,16 +15,18 @@ import pyarrow.parquet as pq
 from omegaconf import OmegaConf
 
 from cwpo.calibration import fit_temperature
+from cwpo.data.chat import read_as
 from cwpo.data.own import Converted, convert
 from cwpo.errors import InputError
+from cwpo.own.chat import reward_reads_chat, template_used, wished
 from cwpo.own.checks import check_annotate
 from cwpo.own.crossfit import cross_fit, said
-from cwpo.own.fit import Annotates, RewardModel, fit_members, is_ours, load, trained_on
+from cwpo.own.fit import Annotates, RewardModel, checkpoint_of, fit_members, is_ours, load, trained_on
 from cwpo.own.folder import replace_folder, workplace
 from cwpo.own.lengths import longest
 from cwpo.own.measure import report_numbers
 from cwpo.own.page import card, report_page
-from cwpo.own.preferences import SHARD, annotate_pairs, first_annotated
+from cwpo.own.preferences import SHARD, annotate_pairs, first_annotated, has_messages
 from cwpo.own.verdict import verdict
 from cwpo.runtime import pick_device, quiet_libraries, use_threads
 from cwpo.store.shards import map_table
@@ -62,11 +64,14 @@ def _work(cfg: Any, work: Path, device: str, say: Callable[[str], None]) -> tupl
     """The complete folder of results, still in `work`, and the report's numbers."""
     columns = {str(ours): str(theirs) for ours, theirs in cfg.columns.items()}
     read = convert(cfg.data, work / "read.parquet", columns, ties=cfg.ties, split=cfg.split)
+    said: list[str] = []
+    cfg = OmegaConf.merge(cfg, {"chat": _chat(cfg, has_messages(work / "read.parquet"), said.append)})
     _drop_long(work / "read.parquet", work / "pairs.parquet", cfg, read)
     labeled = pq.read_table(work / "pairs.parquet", filters=[("n_votes", ">", 0)]).to_pandas()
     say(
         f"{read.read:,} rows, {read.kept:,} usable pairs, {len(labeled):,} with a label; left out: {read.drops()}"
     )
+    say(said[0])
     _enough(labeled, read, cfg)
     tested, curve, annotator, old = _annotator(labeled, cfg, work, device, say)
     temperature = fit_temperature(tested["gap"], tested["target"])
@@ -89,6 +94,7 @@ def _work(cfg: Any, work: Path, device: str, say: Callable[[str], None]) -> tupl
         "input": {"read": read.read, "kept": read.kept, "labeled": len(labeled), "dropped": read.dropped},
         "trained_on_before": old,
         "written": written,
+        "read_as": read_as(wished(cfg.chat)),
         "config": OmegaConf.to_container(cfg),
     }
     numbers["about"] = _about(cfg, numbers)
@@ -100,6 +106,16 @@ def _work(cfg: Any, work: Path, device: str, say: Callable[[str], None]) -> tupl
     if (work / "annotator").is_dir():
         shutil.copytree(work / "annotator", result / "annotator")
     return result, numbers
+
+
+def _chat(cfg: Any, messages: bool, say: Callable[[str], None]) -> str:
+    """The setting `chat` with auto decided, for the annotator to train or the one that is trained already."""
+    if cfg.annotator.path is not None and not is_ours(cfg.annotator.path):
+        used = reward_reads_chat(cfg.annotator.path, cfg.revision, cfg.chat, say)
+    else:
+        path = checkpoint_of(cfg.annotator.path or cfg.model)
+        used = template_used(path, cfg.revision, cfg.chat, messages, say)
+    return str(used).lower()
 
 
 def _drop_long(source: Path, target: Path, cfg: Any, read: Converted) -> None:
@@ -151,9 +167,9 @@ def _annotator(
         return tested, curve.merge(labeled[["pair_id", "target", "prompt"]], on="pair_id"), whole, 0
     folder = Path(cfg.annotator.path).expanduser()
     annotator: Annotates = (
-        load(folder, device=device, token_budget=cfg.token_budget)
+        load(folder, device=device, token_budget=cfg.token_budget, chat=wished(cfg.chat))
         if is_ours(cfg.annotator.path)
-        else RewardModel(cfg.annotator.path, cfg.revision, device)
+        else RewardModel(cfg.annotator.path, cfg.revision, device, wished(cfg.chat))
     )
     old = trained_on(folder, labeled["prompt"].tolist())
     new = labeled[~old]
@@ -182,7 +198,10 @@ def _about(cfg: Any, numbers: dict[str, Any]) -> str:
     elif numbers["trained_on_before"]:
         tested += f"; {numbers['trained_on_before']:,} labelled pairs it had been trained on were left out of the test"
     data = re.split(r"[\\/]", cfg.data)[-1]
-    return f"{who}, {tested}. {given['kept'] - given['labeled']:,} pairs of {data} had no label. Seed {cfg.seed}."
+    return (
+        f"{who}, {tested}. {given['kept'] - given['labeled']:,} pairs of {data} had no label. "
+        f"Prompts: {numbers['read_as']}. Seed {cfg.seed}."
+    )
 
 
 def _plain(value: Any) -> Any:

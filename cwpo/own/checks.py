@@ -18,6 +18,7 @@ from cwpo.own.folder import occupied
 
 WEIGHTINGS = ("uniform", "c1", "c2", "c3", "c4")
 OBJECTIVES = ("dpo", "ipo", "rdpo")
+CHAT_CHOICES = ("auto", "true", "false")
 
 
 def check_annotate(cfg: Any) -> None:
@@ -75,7 +76,7 @@ def check_compare(cfg: Any) -> None:
     if problems:
         raise InputError(problems)
     problems += ranges(cfg, "positive", "max_new_tokens temperature batch_size threads")
-    problems += [*ranges(cfg, "at least 2", "most"), *ranges(cfg, "at least 0", "seed")]
+    problems += [*ranges(cfg, "at least 2", "most"), *ranges(cfg, "at least 0", "seed"), *_chat(cfg, "chat")]
     if (taken := occupied(cfg.out, "comparison.json")) is not None:
         problems.append(taken)
     models = {"before": cfg.before, "after": cfg.after}
@@ -101,6 +102,7 @@ def annotate_values(cfg: Any, at: str = "") -> list[str]:
         *ranges(cfg, "at least 0", "seed holdout_above", at),
         *training(cfg, f"{at}annotator.training"),
         *_device(cfg, f"{at}device"),
+        *_chat(cfg, f"{at}chat"),
     ]
     if not 0.5 < here.target_accuracy < 1:
         problems.append(f"{at}target_accuracy={here.target_accuracy} must be in (0.5, 1)")
@@ -119,6 +121,7 @@ def align_values(cfg: Any, at: str = "") -> list[str]:
         *training(cfg, f"{at}alignment"),
         *(training(cfg, f"{at}sft") if here.sft.epochs else training(cfg, f"{at}sft", ("epochs",))),
         *_device(cfg, f"{at}device"),
+        *_chat(cfg, f"{at}chat"),
     ]
     if not 0 <= here.lora.dropout < 1:
         problems.append(f"{at}lora.dropout={here.lora.dropout} must be in [0, 1)")
@@ -131,6 +134,11 @@ def align_values(cfg: Any, at: str = "") -> list[str]:
 
 def _device(cfg: Any, key: str) -> list[str]:
     return [f"{key.removesuffix('device')}{line}" for line in device_problems(OmegaConf.select(cfg, key))]
+
+
+def _chat(cfg: Any, key: str) -> list[str]:
+    value = str(OmegaConf.select(cfg, key)).lower()
+    return [] if value in CHAT_CHOICES else [f"{key}={value} is unknown; {nearest(value, CHAT_CHOICES)}"]
 
 
 def missing(cfg: Any) -> list[str]:

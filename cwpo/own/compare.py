@@ -5,21 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from cwpo.data.tables import read_column
+from cwpo.data.chat import read_as, reads_chat
+from cwpo.data.encoding import Text, plain_texts
+from cwpo.data.own_texts import prompt_of
+from cwpo.data.tables import records
 from cwpo.errors import InputError
 from cwpo.models.generation import leaves_room, prompt_seed, sample_responses
-from cwpo.models.gold import Gold, Judge, Oracle
+from cwpo.models.gold import Judge, Oracle
 from cwpo.models.policy import context_length, load_policy, load_tokenizer
-from cwpo.models.reward_models import HuggingFace
+from cwpo.models.reward_models import load_reward
+from cwpo.own.chat import template_used
 from cwpo.own.checks import check_compare
-from cwpo.own.fit import is_ours, load, read_note
+from cwpo.own.fit import Annotator, is_ours, load, read_note
 from cwpo.own.folder import replace_folder, workplace
 from cwpo.own.page import document, escape
 from cwpo.runtime import pick_device, quiet_libraries, use_threads
@@ -43,23 +47,28 @@ def compare(cfg: Any, say: Callable[[str], None] = print) -> Path:
     device, out = pick_device(cfg.device), Path(cfg.out).expanduser()
     gold = load_judge(cfg, device)
     with workplace(out, cfg, ("before", "after", "prompts", "gold")) as work:
-        prompts, left_out = _prompts(cfg)
-        table = pd.DataFrame({"prompt": prompts})
+        prompts, left_out, chat = _prompts(cfg, say)
+        say(f"prompts for {cfg.gold}: {read_as(_reads_chat(gold))}")
+        table = pd.DataFrame({"prompt": [plain_texts(prompt, "")[0] for prompt in prompts]})
+        other_tokens = {}
         for name in MODELS:
             file = work / f"{name}.parquet"
             if not file.is_file():
                 say(f"{name}: {len(prompts)} responses of {cfg[name]}")
-                _sample(prompts, name, cfg, device).to_parquet(file, index=False)
+                _sample(prompts, name, cfg, device, chat[name]).to_parquet(file, index=False)
             samples = pd.read_parquet(file)
             table[[name, f"{name}_truncated"]] = samples[["response", "truncated"]]
+            other_tokens[name] = int((~samples["same_tokens"]).sum())
         for name in MODELS:
-            table[f"{name}_reward"] = gold.rewards(prompts, table[name].tolist())
+            table[f"{name}_reward"] = gold.rewards(*_judged(prompts, table, name, gold))
         numbers = summary(table) | {
             "before": str(cfg.before),
             "after": str(cfg.after),
             "gold": str(cfg.gold),
             "seed": cfg.seed,
             "prompts_without_room": left_out,
+            "read_as": {**{name: read_as(chat[name]) for name in MODELS}, "gold": read_as(_reads_chat(gold))},
+            "other_tokens": other_tokens,
         }
         result = work / "out"
         shutil.rmtree(result, ignore_errors=True)
@@ -74,54 +83,96 @@ def compare(cfg: Any, say: Callable[[str], None] = print) -> Path:
     return out
 
 
-def load_judge(cfg: Any, device: str) -> Gold:
+def load_judge(cfg: Any, device: str) -> Any:
     """The gold adapter that cfg.gold names: oracle, judge, an annotator trained here, or any reward model."""
     if cfg.gold in ("oracle", "judge"):
         return Oracle() if cfg.gold == "oracle" else Judge(1.0)
     if not is_ours(cfg.gold):
-        return HuggingFace(cfg.gold, cfg.revision, batch_size=cfg.batch_size, device=device)
+        return load_reward(cfg.gold, cfg.revision, batch_size=cfg.batch_size, device=device)
     if read_note(cfg.gold)["kind"] == "pairrm":
         raise InputError(f"gold={cfg.gold} is a PairRM: it compares and gives no reward; name another judge")
     return load(Path(cfg.gold).expanduser(), device=device)
 
 
-def _prompts(cfg: Any) -> tuple[list[str], int]:
-    """The first cfg.most different prompts that leave room in both contexts, and how many were passed over."""
-    readers = [(load_tokenizer(cfg[name]), context_length(cfg[name])) for name in MODELS]
-    seen: dict[str, bool] = {}
+def _reads_chat(gold: Any) -> bool:
+    """Whether the judge reads conversations by its chat template; another reads them as plain text."""
+    return bool(reads_chat(gold.tokenizer)) if isinstance(gold, Annotator) else getattr(gold, "chat", False)
 
-    def judge(new: list[str]) -> None:
-        rooms = [leaves_room(reader, new, cfg.max_new_tokens, context) for reader, context in readers]
-        for prompt, *fits in zip(new, *rooms, strict=True):
-            seen[prompt] = all(fits)
 
-    waiting: list[str] = []
-    for prompt in read_column(cfg.prompts, cfg.column):
-        if prompt in seen or prompt in waiting:
-            continue
-        waiting.append(prompt)
-        if len(waiting) == CHUNK:
-            judge(waiting)
-            waiting = []
-            if sum(seen.values()) >= cfg.most:
-                break
-    if waiting:
-        judge(waiting)
-    kept = [prompt for prompt, fits in seen.items() if fits][: cfg.most]
+def _judged(
+    prompts: Sequence[Text], table: pd.DataFrame, name: str, gold: Any
+) -> tuple[Sequence[Text], list[Text]]:
+    """Prompts and responses as the judge reads them: a response to messages is a message."""
+    responses = table[name].tolist()
+    if isinstance(gold, (Oracle, Judge)):
+        return table["prompt"].tolist(), responses
+    return prompts, [
+        text if isinstance(prompt, str) else [{"role": "assistant", "content": text.removeprefix(" ")}]
+        for prompt, text in zip(prompts, responses, strict=True)
+    ]
+
+
+def _prompts(cfg: Any, say: Callable[[str], None]) -> tuple[list[Text], int, dict[str, bool]]:
+    """The first cfg.most different prompts that leave room in both contexts, how many were passed over, and for each model
+    whether it reads them by its chat template, which the first CHUNK prompts decide.
+    """
+    chat: dict[str, bool] = {}
+    kept: list[Text] = []
+    seen = 0
+    for chunk in _distinct(cfg):
+        if not chat:
+            messages = not all(isinstance(prompt, str) for prompt in chunk)
+            chat = {name: template_used(cfg[name], None, cfg.chat, messages, say) for name in MODELS}
+        rooms = [
+            leaves_room(
+                load_tokenizer(cfg[name], chat=chat[name]),
+                chunk,
+                cfg.max_new_tokens,
+                context_length(cfg[name]),
+            )
+            for name in MODELS
+        ]
+        kept += [prompt for prompt, *fits in zip(chunk, *rooms, strict=True) if all(fits)]
+        seen += len(chunk)
+        if len(kept) >= cfg.most:
+            break
     if len(kept) < 2:
         raise InputError(
-            f"prompts={cfg.prompts}: {len(kept)} of {len(seen)} different prompts leave room for "
+            f"prompts={cfg.prompts}: {len(kept)} of {seen} different prompts leave room for "
             f"max_new_tokens={cfg.max_new_tokens} in both models' contexts; 2 are needed"
         )
-    return kept, len(seen) - sum(seen.values())
+    return kept[: cfg.most], seen - len(kept), chat
 
 
-def _sample(prompts: list[str], name: str, cfg: Any, device: str) -> pd.DataFrame:
+def _distinct(cfg: Any) -> Iterator[list[Text]]:
+    """The different prompts of the table, CHUNK at a time."""
+    seen: set[str] = set()
+    chunk: list[Text] = []
+    for number, record in records(cfg.prompts):
+        prompt = prompt_of(record, cfg.column)
+        if prompt is None:
+            raise InputError(
+                f"{cfg.prompts} row {number}: the column {cfg.column} is missing, or is neither text nor messages with role and "
+                f"content; it has {', '.join(map(str, record))}. Name the column of the prompts with column="
+            )
+        text = plain_texts(prompt, "")[0]
+        if text in seen:
+            continue
+        seen.add(text)
+        chunk.append(prompt)
+        if len(chunk) == CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _sample(prompts: list[Text], name: str, cfg: Any, device: str, chat: bool) -> pd.DataFrame:
     samples = sample_responses(
         load_policy(cfg[name], device=device),
-        load_tokenizer(cfg[name]),
+        load_tokenizer(cfg[name], chat=chat),
         prompts,
-        [prompt_seed(cfg.seed, name, _digest(prompt)) for prompt in prompts],
+        [prompt_seed(cfg.seed, name, _digest(plain_texts(prompt, "")[0])) for prompt in prompts],
         temperature=cfg.temperature,
         max_new_tokens=cfg.max_new_tokens,
         batch_size=cfg.batch_size,

@@ -14,12 +14,15 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from cwpo.data.batching import PairCollator, encode, encode_pairs, named, within_budget
+from cwpo.data.batching import PairCollator, named, within_budget
+from cwpo.data.encoding import Text, encode, encode_pairs
+from cwpo.data.own_texts import as_conversations
 from cwpo.finite import check_finite
 from cwpo.models.annotator import load_annotator, new_annotator, score_responses
 from cwpo.models.pairrm import encode_both_orders, score_both_orders
 from cwpo.models.policy import load_tokenizer
-from cwpo.models.reward_models import HuggingFace
+from cwpo.models.reward_models import load_reward
+from cwpo.own.chat import wished
 from cwpo.training.base import Rows, training_arguments
 from cwpo.training.bradley_terry import BradleyTerryTrainer
 from cwpo.training.pairrm import PairRMTrainer
@@ -45,7 +48,7 @@ class Annotator:
     token_budget: int | None = None
 
     def gaps(self, pairs: pd.DataFrame) -> np.ndarray:
-        prompts, first, second = (pairs[name].tolist() for name in ("prompt", "response_a", "response_b"))
+        prompts, first, second = as_conversations(pairs, "response_a", "response_b")
         if self.kind == "pairrm":
             halves = [
                 score_both_orders(model, self.tokenizer, prompts, first, second) for model in self.models
@@ -53,11 +56,11 @@ class Annotator:
             return _finite(np.stack([(right - swapped).double().numpy() for right, swapped in halves]), pairs)
         return _finite(self._scores(prompts, first) - self._scores(prompts, second), pairs)
 
-    def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+    def rewards(self, prompts: Sequence[Text], responses: Sequence[Text]) -> np.ndarray:
         """The members' mean score of each response, (N,), as of any gold reward; a PairRM has none."""
         return self._scores(prompts, responses).mean(axis=0)
 
-    def _scores(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+    def _scores(self, prompts: Sequence[Text], responses: Sequence[Text]) -> np.ndarray:
         rows, pad_id = encode(self.tokenizer, prompts, responses), self.tokenizer.pad_token_id
         scores = [score_responses(model, rows, pad_id, BATCH, self.token_budget) for model in self.models]
         return np.stack([score.double().numpy() for score in scores])
@@ -66,16 +69,14 @@ class Annotator:
 class RewardModel:
     """A sequence-classification model with one score, folder or hub id, in the place of an annotator."""
 
-    def __init__(self, path: str, revision: str | None, device: str) -> None:
-        self.model = HuggingFace(path, revision, batch_size=BATCH, device=device)
+    def __init__(self, path: str, revision: str | None, device: str, chat: bool | None = None) -> None:
+        self.model = load_reward(path, revision, batch_size=BATCH, device=device, chat=chat)
 
     def gaps(self, pairs: pd.DataFrame) -> np.ndarray:
         order = np.argsort(pairs["response_a"].str.len() + pairs["response_b"].str.len(), kind="stable")
         ordered = pairs.iloc[order]  # neighbours of like length need little padding
-        a, b = (
-            self.model.rewards(ordered["prompt"].tolist(), ordered[f"response_{side}"].tolist())
-            for side in "ab"
-        )
+        prompts, *sides = as_conversations(ordered, "response_a", "response_b")
+        a, b = (self.model.rewards(prompts, responses) for responses in sides)
         gaps = np.empty((1, len(pairs)))
         gaps[0, order] = a - b
         return _finite(gaps, pairs)
@@ -91,15 +92,15 @@ def _finite(gaps: np.ndarray, pairs: pd.DataFrame) -> np.ndarray:
 def fit(pairs: pd.DataFrame, cfg: Any, folder: Path, *, seed: int, device: str) -> None:
     """Train one annotator on pairs with a target; `folder` holds model and tokenizer, and appears when they are complete.
 
-    cfg needs model, revision, annotator, ties and token_budget.
+    cfg needs model, revision, chat, annotator, ties and token_budget.
     """
-    tokenizer = load_tokenizer(cfg.model, cfg.revision)
+    tokenizer = load_tokenizer(cfg.model, cfg.revision, chat=wished(cfg.chat))
     a_wins = pairs["target"] >= 0.5
-    texts = (
-        pairs["prompt"].tolist(),
-        pairs["response_a"].where(a_wins, pairs["response_b"]).tolist(),
-        pairs["response_b"].where(a_wins, pairs["response_a"]).tolist(),
+    ordered = pairs.assign(
+        chosen=pairs["response_a"].where(a_wins, pairs["response_b"]),
+        rejected=pairs["response_b"].where(a_wins, pairs["response_a"]),
     )
+    texts = as_conversations(ordered, "chosen", "rejected")
     soft = {"target": np.maximum(pairs["target"], 1 - pairs["target"]).tolist()} if cfg.ties == "soft" else {}
     joint = cfg.annotator.kind == "pairrm"
     rows = encode_both_orders(tokenizer, *texts) if joint else encode_pairs(tokenizer, *texts, **soft)
@@ -153,17 +154,23 @@ def fit_members(pairs: pd.DataFrame, cfg: Any, folder: Path, *, device: str) -> 
     return load(folder, device=device, token_budget=cfg.token_budget)
 
 
-def load(folder: Path, *, device: str, token_budget: int | None = None) -> Annotator:
-    """The annotator that fit_members left in `folder`."""
+def load(
+    folder: Path, *, device: str, token_budget: int | None = None, chat: bool | None = None
+) -> Annotator:
+    """The annotator that fit_members left in `folder`. chat=None: prompts go through its template if they did in training."""
     note = read_note(folder)
-    return load_members(_paths(folder, note["members"]), note["kind"], device, token_budget)
+    return load_members(_paths(folder, note["members"]), note["kind"], device, token_budget, chat)
 
 
 def load_members(
-    folders: Sequence[Path], kind: str, device: str, token_budget: int | None = None
+    folders: Sequence[Path],
+    kind: str,
+    device: str,
+    token_budget: int | None = None,
+    chat: bool | None = None,
 ) -> Annotator:
     """Annotators of one kind and one tokenizer from the folders that `fit` left."""
-    tokenizer = load_tokenizer(folders[0])
+    tokenizer = load_tokenizer(folders[0], chat=chat)
     models = [load_annotator(path, pad_id=tokenizer.pad_token_id, device=device) for path in folders]
     return Annotator(kind, models, tokenizer, token_budget)
 

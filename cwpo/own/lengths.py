@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cwpo.data.batching import encode
+from cwpo.data.encoding import encode
+from cwpo.data.own_texts import as_conversations
 from cwpo.models.pairrm import encode_joint
 from cwpo.models.policy import context_length, load_tokenizer
-from cwpo.models.reward_models import load_tokenizer_for_rewards
+from cwpo.models.reward_models import read_reward, reward_inputs
+from cwpo.own.chat import wished
 from cwpo.own.fit import checkpoint_of, is_ours, read_note
 
 
@@ -19,26 +21,20 @@ def longest(cfg: Any) -> tuple[int, Callable[[pd.DataFrame], np.ndarray]]:
     """The limit, cfg.max_tokens or the model's context, and a function that counts the tokens of N pairs, (N,)."""
     path = checkpoint_of(cfg.annotator.path or cfg.model)
     limit = min(cfg.max_tokens, context_length(path, cfg.revision) or cfg.max_tokens)
-    names = ("prompt", "response_a", "response_b")
     if cfg.annotator.path is not None and not is_ours(cfg.annotator.path):
-        reader = load_tokenizer_for_rewards(path, cfg.revision)
+        reader, chat = read_reward(path, cfg.revision, wished(cfg.chat))
 
         def whole(pairs: pd.DataFrame) -> np.ndarray:
-            prompts = pairs["prompt"].tolist()
-            sides = [
-                reader(prompts, pairs[name].tolist())
-                if reader.sep_token_id is not None
-                else reader((pairs["prompt"] + pairs[name]).tolist())
-                for name in names[1:]
-            ]
-            return _longer(*([len(ids) for ids in side["input_ids"]] for side in sides))
+            prompts, *sides = as_conversations(pairs, "response_a", "response_b")
+            read = (reward_inputs(reader, prompts, side, chat)["input_ids"] for side in sides)
+            return _longer(*([len(ids) for ids in rows] for rows in read))
 
         return min(limit, reader.model_max_length), whole
     kind = read_note(cfg.annotator.path)["kind"] if cfg.annotator.path else cfg.annotator.kind
-    tokenizer = load_tokenizer(path, cfg.revision)
+    tokenizer = load_tokenizer(path, cfg.revision, chat=wished(cfg.chat))
 
     def tokens(pairs: pd.DataFrame) -> np.ndarray:
-        prompts, first, second = (pairs[name].tolist() for name in names)
+        prompts, first, second = as_conversations(pairs, "response_a", "response_b")
         if kind == "pairrm":
             return np.array([len(ids) for ids, _ in encode_joint(tokenizer, prompts, first, second)])
         return _longer(

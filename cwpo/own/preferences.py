@@ -42,6 +42,7 @@ def annotate_pairs(
         return preferences(part, gap / temperature, cfg.weighting, cfg.include_labeled)
 
     columns = ["pair_id", "prompt", "response_a", "response_b", "target", "n_votes"]
+    columns += ["messages"] if has_messages(pairs) else []
     target = out / "preferences.parquet"
     written = map_table(pairs, target, columns, weigh, scratch=scratch, progress=progress, rows=SHARD)
     with (out / "preferences.jsonl").open("w", encoding="utf-8") as lines, pq.ParquetFile(target) as table:
@@ -55,7 +56,7 @@ def annotate_pairs(
 def preferences(
     pairs: pd.DataFrame, gap: np.ndarray, weighting: str, include_labeled: bool = True
 ) -> pd.DataFrame:
-    """COLUMNS of N pairs: by people's label where there is one, else by the sign of the gap, (N,).
+    """COLUMNS of N pairs, and `messages` where they have it: by people's label where there is one, else by the sign of the gap, (N,).
 
     An annotator's label weighs what `weighting` makes of its margin |gap|. A label of people weighs 1, a share s of votes
     |2 s - 1|, as C1 is of the annotator's probability; so pairs whose votes are tied weigh nothing and are left out.
@@ -80,7 +81,17 @@ def preferences(
     table.loc[~human, "confidence"] = scaled_sigmoid(margin)
     table.loc[~human, "margin"] = margin
     kept = ~human | (include_labeled & (target != 0.5))
-    return table[kept][COLUMNS].reset_index(drop=True)
+    names = COLUMNS
+    if "messages" in pairs:
+        table["messages"] = pairs["messages"].to_numpy()
+        names = [*COLUMNS, "messages"]
+    return table[kept][names].reset_index(drop=True)
+
+
+def has_messages(pairs: Path) -> bool:
+    """Whether some prompts of a converted table are messages."""
+    column = pq.read_table(pairs, columns=["messages"])["messages"]
+    return column.null_count < len(column)
 
 
 def first_annotated(table: Path, most: int = 20_000) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cwpo.data.own import Converted
+from cwpo.data.own_texts import own_messages, pair_messages, pair_texts
 from cwpo.data.tables import records
 from cwpo.errors import InputError
 from cwpo.weighting import most_confident
@@ -32,6 +34,7 @@ def read_weighted(path: str, weight_column: str = "weight") -> tuple[pd.DataFram
                 f"{path} row {number} lacks the column {', '.join(absent)}; it has {', '.join(map(str, record))}. Weights are never "
                 "assumed: add a column of ones for unweighted training"
             )
+        record = _as_texts(record)
         weight = _number(record[weight_column])
         wrong = [f"have a {name} that is no text" for name in TEXTS if not isinstance(record[name], str)]
         if weight is None or not 0 <= weight < np.inf:
@@ -54,7 +57,7 @@ def read_weighted(path: str, weight_column: str = "weight") -> tuple[pd.DataFram
             done.dropped.setdefault(reason, []).append(number)
             continue
         seen.add(texts)
-        known = {name: record.get(name) for name in ("confidence", "label_source")}
+        known = {name: record.get(name) for name in ("confidence", "label_source", "messages")}
         rows.append(dict(zip(TEXTS, texts, strict=True)) | known | {"weight": weight, "row": number})
     if done.wrong:
         raise InputError([f"{path}: {done.named(what)}" for what in done.wrong])
@@ -65,6 +68,20 @@ def read_weighted(path: str, weight_column: str = "weight") -> tuple[pd.DataFram
     if not table["weight"].any():
         raise InputError(f"{path}: all {len(table)} weights are 0, so there is nothing to learn")
     return table, done
+
+
+def _as_texts(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The row with its texts as text, and the prompt's messages, as JSON, in `messages` where it has some."""
+    prompt, chosen, rejected = (record[name] for name in TEXTS)
+    asked = own_messages(record) or prompt
+    texts, _, _ = pair_texts(asked, chosen, rejected, TEXTS[1:])
+    if texts is None or prompt is None:
+        return {**record, "messages": None}
+    return {
+        **record,
+        **dict(zip(TEXTS, texts, strict=True)),
+        "messages": pair_messages(asked, chosen, rejected),
+    }
 
 
 def keep_confident(table: pd.DataFrame, share: float, path: str) -> pd.DataFrame:

@@ -10,6 +10,9 @@ from cwpo.config.assets import published_path, read_lock
 from cwpo.config.schema import CONF, DataConfig
 
 WORLD = "world/"
+TEXT_VERSION = (
+    2  # of how texts become tokens and tokens texts, for other models than the world's; up when that changes
+)
 # What only published data sets have; in the synthetic world nobody reads it.
 PUBLISHED = {"layout": None, "length_rule": "longer_pair", "test_prompts": "any"}
 SHOWN = ("gold", "paper_counts")  # of a data set, for people and other keys: no part of any stage
@@ -18,7 +21,7 @@ SHOWN = ("gold", "paper_counts")  # of a data set, for people and other keys: no
 def derived_config(cfg: DictConfig, look: bool = True) -> dict[str, Any]:
     """A settled configuration as plain containers, with what follows from it and without settings that nothing reads.
 
-    Added: world_version (None without the synthetic world), weak, strong, their revisions and strong_chat, holdout,
+    Added: world_version (None without the synthetic world), text_version (None where all models are the world's), weak, strong, their revisions and strong_chat, holdout,
     tokenizers, max_tokens and context. With look=False the last three leave the models' own limits out, and no checkpoint
     is looked at.
     """
@@ -37,6 +40,7 @@ def derived_config(cfg: DictConfig, look: bool = True) -> dict[str, Any]:
         for who in ("weak", "strong")
         for part in ("", "_revision")
     }
+    plain["text_version"] = None if all(name.startswith(WORLD) for name in _models(cfg)) else TEXT_VERSION
     plain["strong_chat"] = cfg.pair.strong_chat and not cfg.pair.strong.startswith(WORLD)
     plain["data"] = _read_of(plain["data"])
     plain["holdout"] = cfg.gold.holdout if cfg.gold.name == "trained" else 0.0
@@ -53,6 +57,13 @@ def derived_config(cfg: DictConfig, look: bool = True) -> dict[str, Any]:
     if cfg.online.reward != "reward_model":
         plain["online"] |= {"reward_model": None, "reward_revision": None, "reward_chat": False}
     return plain
+
+
+def _models(cfg: DictConfig) -> list[str]:
+    """The models of a run: weak, strong, gold where it is one, and an online arm's reward model."""
+    gold = OmegaConf.select(cfg, "gold.path") if cfg.gold.name not in ("oracle", "judge", "openai") else None
+    reward = cfg.online.reward_model if cfg.online.reward == "reward_model" else None
+    return [name for name in (cfg.pair.weak, cfg.pair.strong, gold, reward) if name is not None]
 
 
 def other_data(cfg: DictConfig) -> dict[str, Any]:

@@ -49,6 +49,7 @@ LATER: dict[str, Any] = {
     "generation.engine": "transformers",
     "generation.precision": "float32",
     "context": None,
+    "text_version": None,
     "strong_chat": False,
     "online.reward_chat": False,
     "gold.model": None,

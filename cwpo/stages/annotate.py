@@ -141,4 +141,4 @@ SCORING: dict[str, tuple[Callable[[Work], Score], tuple[str, ...]]] = {
 def annotate_stage(annotator: str) -> Stage:
     """The stage for a choice of conf/annotator: how it scores, and the config keys that this reads."""
     scorer, reads = SCORING[annotator]
-    return Stage("annotate", 1, reads, functools.partial(run, scorer))
+    return Stage("annotate", 1, (*reads, "text_version"), functools.partial(run, scorer))

@@ -68,11 +68,14 @@ def run(work: Work) -> dict[str, Any]:
     table = table.reset_index(drop=True).join(pd.DataFrame(results)).assign(model_tag=tag)
     columns = ["prompt_id", "prompt", "response", "model_tag", "n_tokens", "truncated"]
     table[columns].to_parquet(work.out / "responses.parquet", index=False)
-    return {
+    summary = {
         "responses": len(table),
         "prompts_without_room": len(prompts) - len(fitting),
         "truncated": int(table["truncated"].sum()),
     }
+    if config.text_version is not None:  # the synthetic world's manifests stay as they are
+        summary["other_tokens"] = int((~table["same_tokens"]).sum())
+    return summary
 
 
-GENERATE = Stage("generate", 1, ("generation", "evaluation", "seed", "model_tag"), run)
+GENERATE = Stage("generate", 1, ("generation", "evaluation", "seed", "model_tag", "text_version"), run)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from cwpo.data.chat import read_as
 from cwpo.store.store import MANIFEST
 
 
@@ -41,6 +42,8 @@ def arm_facts(manifests: dict[str, dict[str, Any]]) -> dict[str, Any]:
         kept = method["selection"]
         chosen = "all" if kept["kind"] == "all" else f"{kept['kind']} {kept['value']}"
         facts["labels, pairs"] = f"{method['labels']}, {method['pairs']}, {chosen}"
+    if config.get("sft", {}).get("text_version") is not None:
+        facts["prompts"] = read_as(config["sft"].get("strong_chat"))
     if "weight" in config:
         facts["weights"] = config["weight"]["weighting"]["name"]
     return facts

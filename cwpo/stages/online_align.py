@@ -103,6 +103,6 @@ def _reward(work: Work) -> Any:
 ONLINE_ALIGN = Stage(
     "online_align",
     1,
-    ("alignment", "objective", "lora", "weighting", "generation", "online", "seed"),
+    ("alignment", "objective", "lora", "weighting", "generation", "online", "seed", "text_version"),
     run,
 )

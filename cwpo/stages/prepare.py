@@ -56,6 +56,7 @@ PREPARE = Stage(
         "max_tokens",
         "context",
         "world_version",
+        "text_version",
     ),
     run,
 )

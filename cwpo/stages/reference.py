@@ -35,4 +35,4 @@ def run(work: Work) -> dict[str, Any]:
     return {"scored": len(table)}
 
 
-REFERENCE = Stage("reference", 1, ("alignment.precision",), run)
+REFERENCE = Stage("reference", 1, ("alignment.precision", "text_version"), run)

@@ -20,6 +20,7 @@ GOLD_READS = (
     "gold.prompt_file",
     *(f"gold.{key}" for key in JUDGE_SETTINGS),
     "world_version",
+    "text_version",
 )
 
 

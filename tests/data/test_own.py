@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cwpo.data.dialogues import replies
 from cwpo.data.own import SCHEMA, convert, vote_share
-from cwpo.data.own_texts import pair_texts
+from cwpo.data.own_texts import as_conversations, pair_messages, pair_texts, prompt_of
 from cwpo.data.tables import read_column, records
 from cwpo.errors import InputError
 
@@ -112,12 +113,14 @@ def test_the_chosen_side_does_not_tell_that_it_is_chosen(tmp_path):
 def test_messages_and_dialogues():
     user = {"role": "user", "content": "hi"}
     said = [[user, {"role": "assistant", "content": text}] for text in ("x", "y")]
-    assert pair_texts(None, *said, ("a", "b")) == (("hi", "x", "y"), "", "")
-    assert pair_texts("own", *said, ("a", "b"))[0] == ("own", "x", "y")
-    assert pair_texts([user], "x", "y", ("a", "b"))[0] == ("hi", "x", "y")
+    asked = "\n\nHuman: hi\n\nAssistant:"
+    assert pair_texts(None, *said, ("a", "b")) == ((asked, " x", " y"), "", "")
+    assert pair_texts("hi", *said, ("a", "b"))[0] == (asked, " x", " y")
+    assert pair_texts("own", *said, ("a", "b"))[0] == (asked.replace("hi", "own"), " x", " y")
+    assert pair_texts([user], "x", " y", ("a", "b"))[0] == (asked, " x", " y")
     turns = [user, {"role": "assistant", "content": "yes?"}, {"role": "user", "content": "go"}]
     prompt = "\n\nHuman: hi\n\nAssistant: yes?\n\nHuman: go\n\nAssistant:"
-    assert pair_texts(turns, "x", "y", ("a", "b"))[0] == (prompt, "x", "y")
+    assert pair_texts(turns, "x", "y", ("a", "b"))[0] == (prompt, " x", " y")
     assert pair_texts(None, f"{prompt} x", f"{prompt} y", ("a", "b"))[0] == (prompt, " x", " y")
     assert (
         pair_texts(None, f"{prompt} x", "\n\nHuman: other\n\nAssistant: y", ("a", "b"))[1] == "prompts_differ"
@@ -125,6 +128,94 @@ def test_messages_and_dialogues():
     assert pair_texts(None, said[0], said[0], ("a", "b"))[1] == "identical_responses"
     assert pair_texts(None, [user], said[1], ("a", "b"))[1] == "empty_response"
     assert "text in one of a and b" in pair_texts("p", "x", said[1], ("a", "b"))[2]
+
+
+SAID = {"role": "assistant", "content": "4"}
+ASKED = {"role": "user", "content": "2+2?"}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": [ASKED], "response_a": [SAID], "response_b": [{**SAID, "content": "5"}]},
+        {"prompt": [ASKED], "response_a": "4", "response_b": "5"},
+        {"prompt": "2+2?", "response_a": [SAID], "response_b": [{**SAID, "content": "5"}]},
+        {"response_a": [ASKED, SAID], "response_b": [ASKED, {**SAID, "content": "5"}]},
+        {"prompt": "2+2?", "response_a": [ASKED, SAID], "response_b": [ASKED, {**SAID, "content": "5"}]},
+        {"prompt": json.dumps([ASKED]), "response_a": json.dumps([SAID]), "response_b": '[{"role": "assistant", "content": "5"}]'},
+        {"prompt": [{"from": "human", "value": "2+2?"}], "response_a": [{"from": "gpt", "value": "4"}], "response_b": [{"from": "gpt", "value": "5"}]},
+        {"prompt": [{"role": "user", "content": [{"type": "text", "text": "2+"}, {"type": "text", "text": "2?"}]}], "response_a": "4", "response_b": "5"},
+    ],
+)  # fmt: skip
+def test_every_form_of_messages_is_the_same_conversation(tmp_path, row):
+    _, table = read(lines(tmp_path / "t.jsonl", [row]), tmp_path)
+    texts = table.loc[0, ["prompt", "response_a", "response_b"]].tolist()
+    assert texts == ["\n\nHuman: 2+2?\n\nAssistant:", " 4", " 5"]
+    assert json.loads(table.loc[0, "messages"]) == [ASKED]
+    prompts, first = as_conversations(table, "response_a")
+    assert (prompts, first) == ([[ASKED]], [[SAID]])
+
+
+def test_text_has_no_messages(tmp_path):
+    _, table = read(lines(tmp_path / "t.jsonl", [{"prompt": "p", "chosen": "x", "rejected": "y"}]), tmp_path)
+    assert table["messages"].isna().all()
+    assert as_conversations(table, "response_a")[0] == ["p"]
+
+
+def test_conversations_that_part_early_have_one_header_each():
+    system = {"role": "system", "content": "Be kind."}
+    a = [system, ASKED, SAID, {"role": "user", "content": "sure?"}, {"role": "assistant", "content": "yes"}]
+    b = [system, ASKED, {**SAID, "content": "5"}]
+    (prompt, first, second), *_ = pair_texts(None, a, b, ("a", "b"))
+    assert prompt == "\n\nSystem: Be kind.\n\nHuman: 2+2?\n\nAssistant:"
+    assert (first, second) == (" 4\n\nHuman: sure?\n\nAssistant: yes", " 5")
+    assert replies(first) == a[2:] and replies(second) == b[2:]
+    others = (
+        [ASKED, SAID, {"role": "user", "content": "x"}, SAID],
+        [ASKED, SAID, {"role": "user", "content": "y"}, SAID],
+    )
+    assert pair_texts(None, *others, ("a", "b"))[1] == "prompts_differ"
+
+
+def test_calls_of_tools_have_no_content():
+    calls = [{"function": {"name": "add", "arguments": {"a": 2}}}]
+    asked = [
+        ASKED,
+        {"role": "assistant", "content": None, "tool_calls": calls},
+        {"role": "tool", "content": "4"},
+    ]
+    (prompt, *_), *_ = pair_texts(asked, "4", "5", ("a", "b"))
+    assert prompt == (
+        '\n\nHuman: 2+2?\n\nAssistant: [{"function": {"name": "add", "arguments": {"a": 2}}}]\n\nTool: 4\n\nAssistant:'
+    )
+    assert json.loads(pair_messages(asked, "4", "5"))[1] == {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": calls,
+    }
+
+
+@pytest.mark.parametrize(
+    "value",
+    [str([ASKED]), [{"role": "user"}], [{"content": "x"}], [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]],
+)  # fmt: skip
+def test_what_only_looks_like_messages_is_a_problem(value):
+    texts, reason, problem = pair_texts(value, "4", "5", ("a", "b"))
+    assert texts is None and not reason and "have a prompt" in problem
+
+
+def test_prompts_are_read_as_pairs_are():
+    asked = "\n\nHuman: 2+2?\n\nAssistant:"
+    assert prompt_of({"prompt": "p"}, "prompt") == "p"
+    assert prompt_of({"q": [ASKED]}, "q") == [ASKED]
+    assert prompt_of({"chosen": [ASKED, SAID], "rejected": [ASKED, {**SAID, "content": "5"}]}, "prompt") == [
+        ASKED
+    ]
+    assert prompt_of({"chosen": f"{asked} 4", "rejected": f"{asked} 5"}, "prompt") == asked
+    kept = {"prompt": asked, "messages": json.dumps([ASKED]), "chosen": " 4", "rejected": " 5"}
+    assert prompt_of(kept, "prompt") == [ASKED]
+    assert prompt_of(kept | {"messages": json.dumps([SAID])}, "prompt") == asked  # another data set's column
+    assert prompt_of({"question": "p"}, "prompt") is None
 
 
 # --- labels and votes ---------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers import modeling_utils as modeling
 
-from cwpo.data.batching import encode, encode_prompts, reads_chat
+from cwpo.data.chat import reads_chat
+from cwpo.data.encoding import encode, encode_prompts
 from cwpo.errors import InputError
 from cwpo.models.annotator import load_annotator, new_annotator
 from cwpo.models.policy import checkpoint_problem, load_policy, load_tokenizer, read_config

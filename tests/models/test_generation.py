@@ -135,18 +135,20 @@ def test_the_first_token_follows_the_models_own_distribution():
 
 def test_a_response_ends_at_eos_and_counts_it():
     assert sample(Fixed([[GOOD, EOS, GOOD]]), ["ask"], [0]) == [
-        {"response": "good", "n_tokens": 2, "truncated": False}
+        {"response": "good", "n_tokens": 2, "truncated": False, "same_tokens": True}
     ]
 
 
 def test_a_response_without_eos_in_time_is_truncated():
     assert sample(Fixed([[GOOD, GOOD, GOOD]]), ["ask"], [0], max_new_tokens=3) == [
-        {"response": "good good good", "n_tokens": 3, "truncated": True}
+        {"response": "good good good", "n_tokens": 3, "truncated": True, "same_tokens": True}
     ]
 
 
 def test_an_empty_response_is_one_token():
-    assert sample(Fixed([[EOS, EOS]]), ["ask"], [0]) == [{"response": "", "n_tokens": 1, "truncated": False}]
+    assert sample(Fixed([[EOS, EOS]]), ["ask"], [0]) == [
+        {"response": "", "n_tokens": 1, "truncated": False, "same_tokens": True}
+    ]
 
 
 def test_lengths_and_truncation_of_real_samples(model):

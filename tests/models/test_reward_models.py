@@ -11,7 +11,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoModelForSequenceClassificati
 
 from cwpo.errors import InputError
 from cwpo.models.gold import Comparison, both_rewards, load_gold
-from cwpo.models.reward_models import ChatReward, QuestionAnswer, SteamSHP, gold_problem
+from cwpo.models.reward_models import ChatReward, QuestionAnswer, SteamSHP, gold_problem, reward_inputs
 
 DIALOGUE = "\n\nHuman: hi \n\nAssistant: hello\n\nHuman: how?\n\nAssistant:"
 PROMPTS = [DIALOGUE, "\n\nHuman: what is salt?\n\nAssistant:"]
@@ -53,22 +53,25 @@ def one_by_one(folder, texts) -> list[float]:
 # --- the exact input texts ---------------------------------------------------------------------------------------
 
 
+def read(adapter, prompt, response) -> str:
+    """What the adapter's model reads, special tokens included."""
+    (ids,) = reward_inputs(adapter.tokenizer, [prompt], [response], adapter.chat)["input_ids"]
+    return adapter.tokenizer.decode(ids)
+
+
 def test_skywork_reads_the_chat_without_a_second_bos(folders):
     adapter = gold(folders, "skywork")
-    assert adapter.text(PROMPTS[0], ANSWERS[0]) == (
-        "<|start_header_id|>user<|end_header_id|>\n\nhi<|eot_id|>"
+    assert read(adapter, PROMPTS[0], ANSWERS[0]) == (
+        "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nhi<|eot_id|>"
         "<|start_header_id|>assistant<|end_header_id|>\n\nhello<|eot_id|>"
         "<|start_header_id|>user<|end_header_id|>\n\nhow?<|eot_id|>"
         "<|start_header_id|>assistant<|end_header_id|>\n\nfine, thanks<|eot_id|>"
     )
-    ids = adapter.tokenizer(adapter.text(PROMPTS[0], ANSWERS[0]))["input_ids"]
-    bos = adapter.tokenizer.bos_token_id
-    assert ids[0] == bos and ids.count(bos) == 1
 
 
 def test_trl_qwen_reads_the_chat_which_has_no_bos(folders):
     adapter = gold(folders, "trl_qwen")
-    assert adapter.text(PROMPTS[1], ANSWERS[0]) == (
+    assert read(adapter, PROMPTS[1], ANSWERS[0]) == (
         "<|im_start|>user\nwhat is salt?<|im_end|>\n<|im_start|>assistant\nfine, thanks<|im_end|>\n"
     )
 
@@ -114,7 +117,8 @@ def test_steamshp_shortens_the_post_and_never_a_response(folders):
 def test_chat_rewards_are_those_of_the_model_card(folders, name):
     adapter = gold(folders, name)
     assert isinstance(adapter, ChatReward)
-    expected = one_by_one(folders[name], [adapter.text(p, a) for p, a in zip(PROMPTS, ANSWERS)])
+    texts = [read(adapter, p, a).removeprefix("<|begin_of_text|>") for p, a in zip(PROMPTS, ANSWERS)]
+    expected = one_by_one(folders[name], texts)
     assert np.allclose(adapter.rewards(PROMPTS, ANSWERS), expected, atol=1e-4)
     assert abs(expected[0] - expected[1]) > 1e-2
 

@@ -61,7 +61,7 @@ def test_responses_come_in_order_from_a_process_of_its_own(with_vllm, folder, tm
     note = json.loads((tmp_path / "note.json").read_text())
     assert note["parent"] == os.getpid() and note["pid"] != os.getpid()
     assert (note["dtype"], note["max_model_len"]) == ("bfloat16", 40)
-    assert [set(row) for row in one] == [{"response", "n_tokens", "truncated"}] * 4
+    assert [set(row) for row in one] == [{"response", "n_tokens", "truncated", "same_tokens"}] * 4
     for row in one:
         words = len(row["response"].split())  # special tokens may be drawn too, and are not shown
         assert words + (not row["truncated"]) <= row["n_tokens"] <= 6

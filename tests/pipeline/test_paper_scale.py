@@ -78,7 +78,8 @@ def test_an_arm_of_table_3_runs_as_shipped_with_adapters(local, tmp_path):
 
 @pytest.mark.slow
 def test_an_instruct_model_is_trained_and_asked_through_its_chat_template(local, tmp_path):
-    from cwpo.data.batching import encode_prompts, reads_chat
+    from cwpo.data.chat import reads_chat
+    from cwpo.data.encoding import encode_prompts
     from cwpo.models.policy import load_tokenizer
 
     arm, store = run(

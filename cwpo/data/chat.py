@@ -1,0 +1,66 @@
+"""The tokenizer's chat template: whether prompts go through it, whether it can serve, and what it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cwpo.data.dialogues import Message
+from cwpo.errors import InputError
+
+# In a tokenizer's init_kwargs, which are saved with it. True: all prompts go through the chat template. False: none do.
+CHAT = "reads_chat"
+
+
+def reads_chat(tokenizer: Any) -> bool | None:
+    """Whether all prompts go through the tokenizer's chat template; None where nobody has decided: messages do."""
+    return getattr(tokenizer, "init_kwargs", {}).get(CHAT)
+
+
+def chat_text(
+    tokenizer: Any, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = False
+) -> str:
+    """Messages as the tokenizer's chat template writes them, its BOS included where it has one.
+
+    Models that can think before they answer are asked not to, so that answers begin where the prompt ends.
+    """
+    return tokenizer.apply_chat_template(
+        list(messages), tokenize=False, add_generation_prompt=add_generation_prompt, enable_thinking=False
+    )
+
+
+def chat_problem(tokenizer: Any) -> str | None:
+    """Why prompts cannot go through the tokenizer's chat template, or None."""
+    if not getattr(tokenizer, "chat_template", None):
+        return "has no chat template"
+    asked = [{"role": "user", "content": "x"}]
+    try:
+        open_turn = chat_text(tokenizer, asked, add_generation_prompt=True)
+        whole = chat_text(tokenizer, [*asked, {"role": "assistant", "content": "y"}])
+    except Exception as error:  # a template can raise anything
+        return f"has a chat template that fails: {' '.join(str(error).split())}"
+    if not whole.startswith(open_turn + "y"):
+        return "has a chat template whose answer does not continue its prompt"
+    if not whole.removeprefix(open_turn + "y").startswith(tokenizer.eos_token):
+        return (
+            f"has a chat template whose turns do not end in its EOS token {tokenizer.eos_token}, so no response would end; set "
+            "eos_token to what ends a turn"
+        )
+    return None
+
+
+def read_as(chat: bool | None) -> str:
+    """How prompts are written, in words for reports and model cards."""
+    return "written by the model's chat template" if chat else "plain text, messages as in HH-RLHF"
+
+
+def rendered(tokenizer: Any, messages: Sequence[Message], index: int, open_turn: bool) -> str:
+    """The messages of row `index` as the template writes them; InputError where it refuses them."""
+    try:
+        return chat_text(tokenizer, messages, add_generation_prompt=open_turn)
+    except Exception as error:  # a template can raise anything
+        roles = ", ".join(message["role"] for message in messages)
+        raise InputError(
+            f"row {index}: the chat template cannot write its messages ({roles}): {' '.join(str(error).split())}; "
+            "mend the row, or use chat=false"
+        ) from error

@@ -1,0 +1,290 @@
+"""The one way from texts to tokens and back.
+
+A sequence is head + continuation + EOS. The head is the prompt's tokens, which chosen, rejected and sampled responses
+share; `start`, its length, says where the response begins. Both parts together spell prompt + response.
+
+The continuation comes from the whole text wherever the whole text's tokens begin with the head. With a SentencePiece
+model (▁ stands for a space, and one is put before every text) "Once upon" + " a time" gives
+
+    head   <s> ▁Once ▁upon              whole  <s> ▁Once ▁upon ▁a ▁time         →  <s> ▁Once ▁upon | ▁a ▁time </s>
+
+and not ▁ ▁a ▁time, the tokens of " a time" alone, which spell two spaces. Where tokens merge across the boundary, the
+head stays as it is and the response is tokenised behind an anchor, a text that does not merge with it:
+
+    "Once upon a ti" + "me there"       whole  <s> ▁Once ▁upon ▁a ▁time ▁there  →  <s> ▁Once ▁upon ▁a ▁t i | m e ▁there </s>
+
+A tokenizer without a decoder (words split at white space, as the synthetic world's) has no token for a space: its
+decoder writes one between any two tokens. There prompt and response are tokenised, and decoded, each on its own.
+
+A prompt or response may be text or a list of messages, {"role", "content"}. Messages, and the texts of a tokenizer that
+`reads_chat`, are written by the tokenizer's chat template; without a template they are written as HH-RLHF does.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cwpo.data.chat import chat_problem, reads_chat, rendered
+from cwpo.data.dialogues import Message, as_messages, replied, turns, written
+from cwpo.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Text = str | Sequence[Mapping[str, Any]]
+ANCHORS = ("\n", ".", "a", "0", "中")  # one of them does not merge with the first character of a response
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Prompts ready to be continued: the text and the tokens of each, and the template's messages (None: plain text)."""
+
+    texts: list[str]
+    heads: list[list[int]]
+    messages: list[list[Message] | None]
+    prefix: list[int]  # the special tokens that the tokenizer puts before a plain text
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Text], responses: Sequence[Text]
+) -> list[tuple[list[int], int]]:
+    """(token ids, prompt length) of each prompt and response: BOS once where the tokenizer has one, EOS once at the end.
+
+    Raises InputError for messages that the chat template cannot write. Warns where tokens cannot spell the text exactly.
+    """
+    return _continued(tokenizer, _opened(tokenizer, prompts), responses)
+
+
+def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Text]) -> list[list[int]]:
+    """Token ids of each prompt, up to where the response begins: what `encode` begins with, and what is sampled from."""
+    return _opened(tokenizer, prompts).heads
+
+
+def encode_pairs(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Text],
+    chosen: Sequence[Text],
+    rejected: Sequence[Text],
+    **floats: Sequence[float],
+) -> list[dict[str, Any]]:
+    """Rows for PairCollator: chosen_ids, chosen_start, rejected_ids, rejected_start, and each of `floats`."""
+    opened = _opened(tokenizer, prompts)
+    sides = (_continued(tokenizer, opened, side) for side in (chosen, rejected))
+    rows: list[dict[str, Any]] = [
+        {"chosen_ids": c, "chosen_start": c_start, "rejected_ids": r, "rejected_start": r_start}
+        for (c, c_start), (r, r_start) in zip(*sides, strict=True)
+    ]
+    for name, values in floats.items():
+        for row, value in zip(rows, values, strict=True):
+            row[name] = float(value)
+    return rows
+
+
+def sampled(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Text],
+    heads: Sequence[list[int]],
+    drawn: Sequence[tuple[list[int], bool]],
+) -> list[dict[str, Any]]:
+    """Responses from the tokens drawn after `heads`, the prompts' own: (ids without EOS, whether EOS came) of each.
+
+    response: the text behind the prompt in the decoded whole. To a text prompt that a chat template wrote it begins with
+    one space, as responses of dialogues do. n_tokens: EOS included. truncated: no EOS came. same_tokens: `encode` gives
+    the response these tokens again (special tokens in it, and words that can be cut in several ways, are what differs).
+    """
+    texts = []
+    for prompt, head, (ids, _) in zip(prompts, heads, drawn, strict=True):
+        text = text_behind(tokenizer, head, ids)
+        spaced = isinstance(prompt, str) and reads_chat(tokenizer) and text and not text[0].isspace()
+        texts.append(f" {text}" if spaced else text)
+    again = encode(tokenizer, prompts, texts)
+    return [
+        {
+            "response": text,
+            "n_tokens": len(ids) + ended,
+            "truncated": not ended,
+            "same_tokens": row == head + ids + [tokenizer.eos_token_id],
+        }
+        for text, head, (ids, ended), (row, _) in zip(texts, heads, drawn, again, strict=True)
+    ]
+
+
+def text_behind(tokenizer: PreTrainedTokenizerBase, head: list[int], ids: list[int]) -> str:
+    """The text of the tokens `ids` where they follow those of `head`, special tokens left out."""
+    if _splits_words(tokenizer):
+        return tokenizer.decode(ids, skip_special_tokens=True)
+    before, whole = _spelt(tokenizer, head), _spelt(tokenizer, head + ids)
+    differ = (at for at, (x, y) in enumerate(zip(before, whole)) if x != y)
+    return whole[next(differ, len(before)) :]
+
+
+def plain_texts(prompt: Text, response: Text) -> tuple[str, str]:
+    """Prompt and response as plain text; messages are written as HH-RLHF does."""
+    messages = None if isinstance(prompt, str) else _checked(prompt)
+    text = response if isinstance(response, str) else replied(_checked(response))
+    return (str(prompt) if messages is None else written(messages)), text
+
+
+def whole_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of texts with all special tokens that the tokenizer adds, but its BOS only where the text has none."""
+    prefix = _prefix(tokenizer)
+    ids = _token_ids(tokenizer, texts, add_special_tokens=True)
+    return [prefix + _without(prefix, row) for row in ids]
+
+
+def _opened(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Text]) -> Opened:
+    flag = reads_chat(tokenizer)
+    templated = flag
+    if flag is None and not all(isinstance(prompt, str) for prompt in prompts):
+        templated = bool(getattr(tokenizer, "chat_template", None))
+        problem = chat_problem(tokenizer) if templated else None
+        if problem:
+            raise InputError(
+                f"the tokenizer {problem}; prompts that are messages need the template, or none at all (chat_template=None)"
+            )
+    prefix = _prefix(tokenizer)
+    texts: list[str] = []
+    messages: list[list[Message] | None] = []
+    for index, prompt in enumerate(prompts):
+        asked = turns(prompt) if isinstance(prompt, str) else _checked(prompt)
+        chat = flag if isinstance(prompt, str) else templated
+        texts.append(rendered(tokenizer, asked, index, True) if chat else plain_texts(prompt, "")[0])
+        messages.append(asked if chat else None)
+    heads = [
+        prefix + _without(prefix, ids) if asked is None else ids
+        for ids, asked in zip(_token_ids(tokenizer, texts), messages, strict=True)
+    ]
+    return Opened(texts, heads, messages, prefix)
+
+
+def _continued(
+    tokenizer: PreTrainedTokenizerBase, opened: Opened, responses: Sequence[Text]
+) -> list[tuple[list[int], int]]:
+    tails = [
+        _reply(tokenizer, index, text, asked, response)
+        for index, (text, asked, response) in enumerate(
+            zip(opened.texts, opened.messages, responses, strict=True)
+        )
+    ]
+    eos = tokenizer.eos_token_id
+    if _splits_words(tokenizer):
+        ids = _token_ids(tokenizer, tails)
+    else:
+        ids = _continuations(tokenizer, opened, tails)
+    rows = []
+    for head, tail in zip(opened.heads, ids, strict=True):
+        while tail and tail[-1] == eos:  # a response whose text already ends in the EOS token
+            tail = tail[:-1]
+        rows.append((head + tail + [eos], len(head)))
+    return rows
+
+
+def _reply(tokenizer: Any, index: int, opened: str, asked: list[Message] | None, response: Text) -> str:
+    """The text of the response behind the opened prompt, without what its last turn ends in."""
+    if asked is None:
+        return response if isinstance(response, str) else replied(_checked(response))
+    # Templates put no space before what the assistant says; responses of dialogues begin with one.
+    answer: list[Message] = (
+        [{"role": "assistant", "content": response.strip()}]
+        if isinstance(response, str)
+        else _checked(response)
+    )
+    whole = rendered(tokenizer, [*asked, *answer], index, False)
+    if not whole.startswith(opened):
+        raise InputError(
+            f"row {index}: the chat template writes the prompt in another way once a response follows, so its tokens could not "
+            f"be those that are sampled from; it begins {opened[:80]!r} and then {whole[:80]!r}"
+        )
+    rest = whole.removeprefix(opened)
+    before, eos, behind = rest.rpartition(tokenizer.eos_token)
+    return before if eos and not behind.strip() else rest  # templates may put a line end behind EOS
+
+
+def _continuations(
+    tokenizer: PreTrainedTokenizerBase, opened: Opened, tails: Sequence[str]
+) -> list[list[int]]:
+    """The tokens of each tail behind its head; see the module's text."""
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    joints = _token_ids(tokenizer, [text + tail for text, tail in zip(opened.texts, tails, strict=True)])
+    result, inexact = [], []
+    for index, (head, joint, tail) in enumerate(zip(opened.heads, joints, tails, strict=True)):
+        if opened.messages[index] is None:
+            joint = opened.prefix + _without(opened.prefix, joint)
+        # An unknown word may hold the response's first letters too.
+        if joint[: len(head)] == head and (not head or head[-1] != unknown or not tail):
+            result.append(joint[len(head) :])
+            continue
+        ids, exact = _anchored(tokenizer, head, joint, tail)
+        result.append(ids)
+        inexact += [] if exact else [index]
+    if inexact:
+        first = inexact[0]
+        warnings.warn(
+            f"{len(inexact)} of {len(tails)} responses cannot be spelt exactly behind their prompts by this tokenizer, first row "
+            f"{first}: {opened.texts[first][-20:]!r} + {tails[first][:20]!r}; begin responses with a space",
+            stacklevel=4,
+        )
+    return result
+
+
+def _anchored(tokenizer: Any, head: list[int], joint: list[int], tail: str) -> tuple[list[int], bool]:
+    """Tokens that continue `head` with the text `tail`, and whether they spell what the tokens `joint` do."""
+    wanted, first = _spelt(tokenizer, joint), None
+    for anchor, ids in zip(ANCHORS, _token_ids(tokenizer, [a + tail for a in ANCHORS]), strict=True):
+        (before,) = _token_ids(tokenizer, [anchor])
+        if ids[: len(before)] != before:
+            continue
+        rest = ids[len(before) :]
+        text = _spelt(tokenizer, head + rest)
+        if text == wanted or _token_ids(tokenizer, [text]) == _token_ids(tokenizer, [wanted]):
+            return rest, True
+        first = rest if first is None else first
+    (alone,) = _token_ids(tokenizer, [tail])
+    return (alone if first is None else first), False
+
+
+def _splits_words(tokenizer: Any) -> bool:
+    """Whether the tokenizer has no decoder, so that the spaces in a decoded text stand for no token."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return not hasattr(tokenizer, "decode") if backend is None else backend.decoder is None
+
+
+def _spelt(tokenizer: Any, ids: Sequence[int]) -> str:
+    return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+def _prefix(tokenizer: Any) -> list[int]:
+    """The special tokens that the tokenizer puts before a text: its BOS, or none."""
+    framed, bare = (
+        tokenizer(["a"])["input_ids"][0],
+        tokenizer(["a"], add_special_tokens=False)["input_ids"][0],
+    )
+    starts = (at for at in range(len(framed)) if bare and framed[at : at + len(bare)] == bare)
+    return list(framed[: next(starts, 0)])
+
+
+def _without(prefix: list[int], ids: list[int]) -> list[int]:
+    """The tokens of a text that may have been given the prefix beforehand, without it."""
+    while prefix and ids[: len(prefix)] == prefix:
+        ids = ids[len(prefix) :]
+    return ids
+
+
+def _token_ids(tokenizer: Any, texts: Sequence[str], add_special_tokens: bool = False) -> list[list[int]]:
+    """Token ids of each text; those that occur again, as prompts do, are tokenised once and share a list."""
+    distinct = list(dict.fromkeys(texts))
+    if not distinct:
+        return []
+    rows = tokenizer(distinct, add_special_tokens=add_special_tokens)["input_ids"]
+    ids = dict(zip(distinct, rows, strict=True))
+    return [ids[text] for text in texts]
+
+
+def _checked(value: Any) -> list[Message]:
+    messages = as_messages(value)
+    if messages is None:
+        raise InputError(f"{str(value)[:80]!r} is neither text nor a list of messages with role and content")
+    return messages
