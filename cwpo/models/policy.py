@@ -22,18 +22,11 @@ from transformers import (
 from cwpo.data.batching import CHAT, chat_text
 from cwpo.errors import InputError
 from cwpo.models.hub import weights_problem
+from cwpo.models.limits import context
+from cwpo.models.mending import dropout_names, mend_generation_config
 
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 ADAPTER = "adapter_config.json"
-DROPOUTS = (
-    "dropout",
-    "attention_dropout",
-    "activation_dropout",
-    "layerdrop",
-    "embd_pdrop",
-    "attn_pdrop",
-    "resid_pdrop",
-)
 
 
 def checkpoint_problem(path: str, key: str) -> str | None:
@@ -207,21 +200,22 @@ def chat_problem(tokenizer: Any) -> str | None:
 
 def no_dropout(config: Any) -> dict[str, float]:
     """The config's dropout settings, each set to 0."""
-    return {name: 0.0 for name in DROPOUTS if hasattr(config, name)}
+    return dict.fromkeys(dropout_names(config), 0.0)
 
 
 def load_policy(
     path: str | Path, revision: str | None = None, *, dropout: bool = False, device: str = "cpu"
 ) -> PreTrainedModel:
-    """A causal LM in float32 (OPT would otherwise come in fp16). dropout=False turns every dropout off."""
+    """A causal LM in float32 (OPT would otherwise come in fp16), which can be saved. dropout=False turns every dropout off."""
     settings = {} if dropout else no_dropout(read_config(path, revision))
     model: Any = load_weights(AutoModelForCausalLM, path, revision, dtype=torch.float32, **settings)
+    mend_generation_config(model)
     return model.to(device)
 
 
 def context_length(path: str | Path, revision: str | None = None) -> int | None:
-    """Longest sequence the model was built for, in tokens, or None where its config does not say."""
-    return getattr(read_config(path, revision), "max_position_embeddings", None)
+    """Longest sequence the model can read, in tokens, or None where its config sets no limit."""
+    return context(read_config(path, revision))
 
 
 def add_lora(model: PreTrainedModel, *, r: int, alpha: int, dropout: float, seed: int = 0) -> Any:

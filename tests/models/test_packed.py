@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from cwpo.data.batching import PairCollator
 from cwpo.data.packing import fill_rows, pack_pairs
 from cwpo.data.toy import build_tokenizer
-from cwpo.models.logprobs import response_logps
-from cwpo.models.packed import can_pack, packed_logps, score_pairs, token_losses
+from cwpo.models.heads import token_losses
+from cwpo.models.logprobs import packed_logps, response_logps
+from cwpo.models.packed import exact_layout, score_pairs
 from cwpo.models.toy import toy_config
 
 
@@ -92,7 +93,7 @@ def test_log_probs_and_gradients_equal_plain_sequences(name, full):
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(toy_config(name, build_tokenizer())).eval()
     pairs = random_pairs()
-    assert can_pack(model, pairs, pad_id=0)
+    assert exact_layout(model, pairs, pad_id=0).packed
     coefficients = torch.linspace(-1, 1, 2 * len(pairs))
     results = []
     for packed in (False, True):
@@ -176,7 +177,7 @@ def test_a_model_that_ignores_the_mask_is_not_packed():
             return torch.nn.Linear(32, 352)  # not what its logits come from
 
     model = Scaled(GPT2Config(vocab_size=352, n_embd=32, n_layer=1, n_head=2, n_positions=64))
-    assert not can_pack(model, random_pairs(), pad_id=0)
+    assert not exact_layout(model, random_pairs(), pad_id=0).packed
 
 
 def test_pairs_with_different_prompt_tokens_are_not_packed():
@@ -185,4 +186,4 @@ def test_pairs_with_different_prompt_tokens_are_not_packed():
     model = AutoModelForCausalLM.from_config(toy_config("opt-32x1", build_tokenizer()))
     pairs = random_pairs()
     pairs[5]["rejected_ids"] = [5, *pairs[5]["rejected_ids"][1:]]
-    assert not can_pack(model, pairs, pad_id=0)
+    assert not exact_layout(model, pairs, pad_id=0).packed
