@@ -21,19 +21,19 @@ def context(config: Any) -> int | None:
     return max(positions, int(rope["factor"] * rope.get("original_max_position_embeddings", positions)))
 
 
-def vocabulary(config: Any) -> int:
-    """Rows of the model's embedding."""
-    return config.get_text_config().vocab_size
+def vocabulary(config: Any) -> int | None:
+    """Rows of the model's embedding, or None where its config does not say."""
+    return getattr(config.get_text_config(), "vocab_size", None)
 
 
 def tokenizer_problems(tokenizer: Any, config: Any) -> list[str]:
     """Whether responses can end, and the special tokens are in the model's vocabulary."""
-    problems = []
+    problems, most = [], vocabulary(config) or np.inf
     if tokenizer.eos_token_id is None:
         problems.append("the tokenizer has no EOS token, so no response could end; set tokenizer.eos_token")
     for name in ("bos_token", "eos_token", "pad_token"):
         number = getattr(tokenizer, f"{name}_id")
-        if number is not None and number >= vocabulary(config):
+        if number is not None and number >= most:
             problems.append(
                 f"the tokenizer's {name} {getattr(tokenizer, name)} is token {number}, {_beyond(tokenizer, config)}"
             )
@@ -43,7 +43,7 @@ def tokenizer_problems(tokenizer: Any, config: Any) -> list[str]:
 def token_problems(sequences: Sequence[Sequence[int]], tokenizer: Any, config: Any) -> list[str]:
     """Whether all tokens of N rows are in the model's vocabulary."""
     highest = np.array([max(ids, default=0) for ids in sequences], dtype=np.int64)
-    bad = np.flatnonzero(highest >= vocabulary(config))
+    bad = np.flatnonzero(highest >= (vocabulary(config) or np.inf))
     if not len(bad):
         return []
     row, token = int(bad[0]), int(highest[bad[0]])

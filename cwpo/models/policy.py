@@ -22,7 +22,7 @@ from transformers import (
 from cwpo.data.batching import CHAT, chat_text
 from cwpo.errors import InputError
 from cwpo.models.hub import weights_problem
-from cwpo.models.limits import context
+from cwpo.models.limits import context, vocabulary
 from cwpo.models.mending import dropout_names, mend_generation_config
 
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
@@ -76,7 +76,7 @@ def strange_shards(folder: Path) -> str | None:
 
 
 def hub_problem(path: str, revision: str | None, key: str) -> str | None:
-    """Why the folder or hub id `path` cannot be used: a broken config; unknown, unreachable or not cached. No weights."""
+    """Why the folder or hub id `path` cannot be used: a broken config, a tokenizer of another model, or not to be had. No weights."""
     from huggingface_hub.utils import logging
     from transformers.utils.peft_utils import find_adapter_config_file
 
@@ -90,7 +90,23 @@ def hub_problem(path: str, revision: str | None, key: str) -> str | None:
         adapter = None
     if adapter:
         return f"{key}={path} holds a LoRA adapter ({ADAPTER}); merge it and save the whole model"
-    return None if Path(path).expanduser().is_dir() else weights_problem(path, revision, key)
+    missing = None if Path(path).expanduser().is_dir() else weights_problem(path, revision, key)
+    return missing or vocabulary_problem(path, revision, key)
+
+
+def vocabulary_problem(path: str, revision: str | None, key: str) -> str | None:
+    """Whether the tokenizer can give tokens that the model does not have; None also where it has no tokenizer."""
+    try:
+        tokens = len(read_tokenizer(path, revision))
+    except InputError:
+        return None
+    most = vocabulary(read_config(path, revision, key))
+    if most is None or tokens <= most:
+        return None
+    return (
+        f"{key}={path}: its tokenizer has {tokens} tokens, the model's vocabulary only {most}; they do not belong together: save "
+        "the model's own tokenizer there, or the model after resize_token_embeddings"
+    )
 
 
 def read_config(path: str | Path, revision: str | None = None, key: str = "model") -> Any:

@@ -19,7 +19,7 @@ from cwpo.models.gold import Gold, Judge, Oracle
 from cwpo.models.policy import context_length, load_policy, load_tokenizer
 from cwpo.models.reward_models import HuggingFace
 from cwpo.own.checks import check_compare
-from cwpo.own.fit import is_ours, load, read_note
+from cwpo.own.fit import checkpoint_of, is_ours, load, read_note
 from cwpo.own.folder import replace_folder, workplace
 from cwpo.own.page import document, escape
 from cwpo.runtime import pick_device, quiet_libraries, use_threads
@@ -44,6 +44,7 @@ def compare(cfg: Any, say: Callable[[str], None] = print) -> Path:
     gold = load_judge(cfg, device)
     with workplace(out, cfg, ("before", "after", "prompts", "gold")) as work:
         prompts, left_out = _prompts(cfg)
+        _check_judge(cfg, gold, prompts)
         table = pd.DataFrame({"prompt": prompts})
         for name in MODELS:
             file = work / f"{name}.parquet"
@@ -83,6 +84,19 @@ def load_judge(cfg: Any, device: str) -> Gold:
     if read_note(cfg.gold)["kind"] == "pairrm":
         raise InputError(f"gold={cfg.gold} is a PairRM: it compares and gives no reward; name another judge")
     return load(Path(cfg.gold).expanduser(), device=device)
+
+
+def _check_judge(cfg: Any, gold: Any, prompts: list[str]) -> None:
+    """InputError where the judge could not read a response of cfg.max_new_tokens to some prompt; before any is sampled."""
+    if not hasattr(gold, "tokenizer"):
+        return
+    context = context_length(checkpoint_of(cfg.gold), cfg.revision)
+    room = leaves_room(gold.tokenizer, prompts, cfg.max_new_tokens, context)
+    if not all(room):
+        raise InputError(
+            f"gold={cfg.gold} reads at most {context} tokens, and {len(room) - sum(room)} of {len(room)} prompts leave no room there "
+            f"for max_new_tokens={cfg.max_new_tokens}; lower it, use shorter prompts, or another judge"
+        )
 
 
 def _prompts(cfg: Any) -> tuple[list[str], int]:
