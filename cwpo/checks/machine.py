@@ -56,6 +56,11 @@ def _engine(cfg: DictConfig) -> list[str]:
         return [f"generation.engine={cfg.generation.engine} is unknown; valid: {', '.join(ENGINES)}"]
     if cfg.generation.precision not in PRECISIONS:
         return [f"generation.precision={cfg.generation.precision} is unknown; valid: {', '.join(PRECISIONS)}"]
+    if cfg.lora.enabled and cfg.generation.precision != "float32":
+        return [
+            f"generation.precision={cfg.generation.precision} with lora.enabled=true: adapters are merged before sampling, and merged "
+            "weights in 16 bits lose small updates; use generation.precision=float32"
+        ]
     if cfg.generation.engine == "transformers":
         return []
     if cfg.online.reward != "none":

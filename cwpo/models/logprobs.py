@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from cwpo.data.batching import IGNORED, collate_sequences, fill_budget
+from cwpo.models.heads import Head, logit_chunk, token_losses, without_adapters
+from cwpo.models.row_attention import Rows, attend_in_rows
 
 SCORING = 2  # without gradients a batch needs far less memory
 ROWS = 64  # of sequences of any length
 FEW = 2048  # tokens that any machine can score at once; batches of fewer spend their time on being started
+
+Logps = Callable[..., Tensor]  # response_logps, or a function of the same arguments and values
 
 
 def response_logps(model: nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
@@ -36,6 +41,86 @@ def response_logits(
     return labels[:, first:], logits[:, -keep:-1]
 
 
+def lean_logps(
+    model: nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, head: Head
+) -> Tensor:
+    """response_logps with the `head` (see head_of) run on response tokens only, in chunks."""
+    inner = without_adapters(model)
+    hidden = inner.base_model(
+        input_ids=input_ids, attention_mask=attention_mask, use_cache=False
+    ).last_hidden_state
+    predicted = labels[:, 1:] != IGNORED
+    states = hidden[:, :-1][predicted].to(_compute_dtype(inner, hidden.device.type))
+    losses = token_losses(head, states, labels[:, 1:][predicted], logit_chunk(inner))
+    return _sums(losses, predicted.nonzero()[:, 0], len(labels))
+
+
+def logps_by_length(
+    model: nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, compute: Logps
+) -> Tensor:
+    """`compute` on the sequences of one length at a time, for models whose positions depend on the batch's longest row.
+
+    With dynamic RoPE they also depend on longer rows before, until a short row resets them: a single token is run first,
+    and lengths ascend.
+    """
+    lengths = attention_mask.sum(dim=1)
+    forget_lengths(model)
+    order, parts = [], []
+    for length in lengths.unique().tolist():
+        rows = (lengths == length).nonzero()[:, 0]
+        order.append(rows)
+        parts.append(
+            compute(model, input_ids[rows, :length], attention_mask[rows, :length], labels[rows, :length])
+        )
+    return torch.cat(parts)[torch.cat(order).argsort()]
+
+
+@torch.no_grad()
+def forget_lengths(model: nn.Module) -> None:
+    """Run one token, which has dynamic RoPE forget the lengths of earlier rows."""
+    one = torch.zeros(1, 1, dtype=torch.long, device=next(model.parameters()).device)
+    model(input_ids=one, attention_mask=one + 1)
+
+
+def packed_logps(model: nn.Module, batch: Mapping[str, Tensor], head: Head | None = None) -> Tensor:
+    """Log-probs of the chosen, then of the rejected responses, shape (2 B,), in nats; `batch` comes from pack_pairs.
+
+    The `head` (see head_of; default: the LM head) runs on the positions that predict a response token only, in chunks.
+    """
+    inner = without_adapters(model)
+    allowed = batch["attention"]
+    dtype = _compute_dtype(inner, allowed.device.type)
+    mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill(
+        ~allowed, torch.finfo(dtype).min
+    )
+    line: dict[str, Any] = {}
+    if "slot" in batch:
+        attend_in_rows(inner)
+        line["rows"] = Rows(batch["slot"], batch["token"], len(allowed))
+    hidden = inner.base_model(
+        input_ids=batch["packed_ids"],
+        position_ids=batch["position_ids"],
+        attention_mask=mask,
+        use_cache=False,
+        **line,
+    ).last_hidden_state
+    states = hidden.flatten(0, 1)[batch["predictor"]].to(dtype)
+    losses = token_losses(head or inner.get_output_embeddings(), states, batch["target"], logit_chunk(inner))
+    return _sums(losses, batch["sequence"], int(batch["sequence"].max()) + 1)
+
+
+def _compute_dtype(inner: Any, device: str) -> torch.dtype:
+    """What matrix products and attention are computed in: autocast's dtype, else that of the LM head."""
+    if torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return inner.get_output_embeddings().weight.dtype
+
+
+def _sums(losses: Tensor, sequence: Tensor, count: int) -> Tensor:
+    """Log-probs of `count` sequences from their tokens' losses."""
+    return -torch.zeros(count, device=losses.device).index_add(0, sequence, losses)
+
+
 def response_lengths(labels: Tensor) -> Tensor:
     """Response tokens of each row, EOS included, shape (B,)."""
     return (labels[:, 1:] != IGNORED).sum(dim=1)
@@ -48,14 +133,15 @@ def score_sequences(
     pad_id: int,
     batch_size: int | None = None,
     token_budget: int | None = None,
+    compute: Logps = response_logps,
 ) -> Tensor:
-    """response_logps of (ids, start) rows without gradients, in the given order, dropout off; shape (N,)."""
+    """`compute`'s log-probs of (ids, start) rows without gradients, in the given order, dropout off; shape (N,)."""
     model.eval()
     device = next(model.parameters()).device
     scores = torch.empty(len(rows))
     for chosen in scoring_batches([len(ids) for ids, _ in rows], batch_size, token_budget):
         batch = collate_sequences([rows[i] for i in chosen], pad_id)
-        scores[chosen] = response_logps(model, **{k: v.to(device) for k, v in batch.items()}).cpu()
+        scores[chosen] = compute(model, **{k: v.to(device) for k, v in batch.items()}).cpu()
     return scores
 
 

@@ -1,86 +1,181 @@
-"""Sequence log-probs of packed pairs: one forward pass over prompt | chosen | rejected, pair after pair."""
+"""How a model's log-probs of given pairs can be computed exactly: prompts shared, padded batches, or one length at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
-from torch.utils.checkpoint import checkpoint
 
 from cwpo.data.batching import PairCollator, collate_sequences
 from cwpo.data.packing import pack_pairs
-from cwpo.models.logprobs import response_logps, score_sequences, scoring_batches
-from cwpo.models.row_attention import Rows, attend_in_rows
+from cwpo.models.heads import Head, head_of
+from cwpo.models.logprobs import (
+    Logps,
+    forget_lengths,
+    lean_logps,
+    logps_by_length,
+    packed_logps,
+    response_logps,
+    score_sequences,
+    scoring_batches,
+)
 
-LOGITS = 2**26  # at most so many logits at a time: 256 MiB in float32
-LINE = 2.0  # rows are never so full: what takes a line takes rows too
-TOLERANCE = 1e-4  # relative, in float32; a model that ignores the mask is off by far more
+LINE = 2.0  # rows are never this full: a model that takes a line takes rows too
+TOLERANCE = 2e-4  # nats times the root of the number of tokens: rounding errors in float32 add up as a random walk does
+ROUGH = 0.1  # the same for quantised weights, which compute in 16 bits
+FAILURES = (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError)
 
 
-def packed_logps(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-    """Log-probs of the chosen, then of the rejected responses, shape (2 B,), in nats; `batch` comes from pack_pairs.
+@dataclass(frozen=True)
+class Layout:
+    """An exact way to compute log-probs of pairs: each equals that of its plain sequence alone.
 
-    The LM head runs on the positions that predict a response token only, in chunks.
+    packed: both responses share one prompt, and pairs lie side by side (cwpo.data.packing). by_length: a forward pass has
+    sequences of one length only. head: what turns hidden states into logits, on response tokens only; None: the model's
+    whole forward pass.
     """
-    inner, backbone, head = _parts(model)
-    allowed = batch["attention"]
-    kind = allowed.device.type
-    autocast = torch.is_autocast_enabled(kind)  # the mask must be of the dtype that attention is computed in
-    dtype = torch.get_autocast_dtype(kind) if autocast else next(head.parameters()).dtype
-    mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill(
-        ~allowed, torch.finfo(dtype).min
-    )
-    line = {}
-    if "slot" in batch:
-        attend_in_rows(inner)
-        line["rows"] = Rows(batch["slot"], batch["token"], len(allowed))
-    hidden = backbone(
-        input_ids=batch["packed_ids"],
-        position_ids=batch["position_ids"],
-        attention_mask=mask,
-        use_cache=False,
-        **line,
-    ).last_hidden_state
-    losses = token_losses(head, hidden.flatten(0, 1)[batch["predictor"]], batch["target"])
-    count = int(batch["sequence"].max()) + 1
-    return -torch.zeros(count, device=losses.device).index_add(0, batch["sequence"], losses)
+
+    packed: bool = False
+    by_length: bool = False
+    head: Head | None = None
+
+    @property
+    def plain(self) -> Logps:
+        """response_logps in this layout, for batches that are not packed."""
+        compute = response_logps if self.head is None else functools.partial(lean_logps, head=self.head)
+        return functools.partial(logps_by_length, compute=compute) if self.by_length else compute
+
+    def pair_logps(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """Log-probs of the chosen, then of the rejected responses of PairCollator's batch, packed or not: (2 B,), in nats."""
+        if "packed_ids" in batch:
+            return packed_logps(model, batch, self.head)
+        return self.plain(model, batch["input_ids"], batch["attention_mask"], batch["labels"])
 
 
-def token_losses(head: nn.Module, hidden: Tensor, target: Tensor, chunk: int | None = None) -> Tensor:
-    """-log p of each of M target tokens from the hidden states (M, d) that predict them, in nats.
+@torch.no_grad()
+def exact_layout(
+    model: nn.Module, pairs: Sequence[Mapping[str, Any]], pad_id: int, *, whole: bool = False
+) -> Layout:
+    """The fastest layout in which the model's log-probs of encode_pairs' rows are exact, found by comparing values.
 
-    At most `chunk` tokens' logits exist at a time (default: LOGITS of them in all): those of several chunks are computed
-    again in the backward pass.
+    Attention windows, RoPE that depends on the longest row, ALiBi and logits that are more than a linear head's all show on
+    the pairs with the longest and the shortest sequence, side by side with a copy of the longest whose chosen response is
+    another one. They are computed in float32, also where the weights are of 16 bits (these are widened for the moment, and
+    narrowed again without loss): else rounding would hide what is sought. `whole`: only forward passes of the whole model,
+    as wrapped models need.
     """
-    chunk = chunk or max(1, LOGITS // next(head.parameters()).shape[0])
-    if len(target) <= chunk:
-        return _losses(head, hidden, target)
-    parts = zip(hidden.split(chunk), target.split(chunk), strict=True)
-    return torch.cat(
-        [checkpoint(_losses, head, *part, use_reentrant=False, preserve_rng_state=False) for part in parts]
+    sample = _extremes(pairs, len(_embeddings(model)))
+    with _probing(model):
+        right = _one_at_a_time(model, sample)
+        head = None if whole else head_of(model)
+        layouts = [Layout(packed=True, head=head)] if not whole and _share_prompts(pairs) else []
+        layouts += [] if whole else [Layout(head=head), Layout(by_length=True, head=head)]
+        layouts += [Layout()]
+        return next((layout for layout in layouts if _agrees(model, sample, layout, pad_id, right)), LAST)
+
+
+LAST = Layout(by_length=True)  # what `right` is computed like
+
+
+def _agrees(
+    model: nn.Module, sample: Sequence[Mapping[str, Any]], layout: Layout, pad_id: int, right: Tensor
+) -> bool:
+    packed = pack_pairs(sample, full=LINE) if layout.packed else PairCollator(pad_id)(sample)
+    batch = tensors(packed, right.device)
+    try:
+        logps = layout.pair_logps(model, batch)
+    except FAILURES:
+        return False
+    tokens = torch.tensor([len(ids) - start for ids, start in _sequences(sample)], device=right.device)
+    tolerance = ROUGH if getattr(model, "is_quantized", False) else TOLERANCE
+    near = (logps - right).abs() <= tolerance * tokens.sqrt()
+    return bool((near | right.isnan()).all())  # a broken model is broken in every layout: training says so
+
+
+def _one_at_a_time(model: nn.Module, sample: Sequence[Mapping[str, Any]]) -> Tensor:
+    """response_logps of each sequence by itself, the shortest first (see logps_by_length): chosen, then rejected, (2 B,)."""
+    rows = _sequences(sample)
+    device = next(model.parameters()).device
+    logps = torch.empty(len(rows), device=device)
+    forget_lengths(model)
+    for index in sorted(range(len(rows)), key=lambda i: len(rows[i][0])):
+        logps[index] = response_logps(model, **tensors(collate_sequences([rows[index]], 0), device))[0]
+    return logps
+
+
+def _sequences(pairs: Sequence[Mapping[str, Any]]) -> list[tuple[list[int], int]]:
+    """(ids, start) of the chosen, then of the rejected sequences."""
+    return [(pair[f"{side}_ids"], pair[f"{side}_start"]) for side in ("chosen", "rejected") for pair in pairs]
+
+
+def tensors(batch: Mapping[str, Any], device: Any) -> dict[str, Tensor]:
+    """The batch's tensors on a device, without pair_id."""
+    return {name: value.to(device) for name, value in batch.items() if isinstance(value, Tensor)}
+
+
+def _extremes(pairs: Sequence[Mapping[str, Any]], vocabulary: int) -> list[Mapping[str, Any]]:
+    """The pairs with the longest and the shortest sequence, and the former again with another chosen response."""
+    longest = max(pairs, key=lambda pair: max(len(pair["chosen_ids"]), len(pair["rejected_ids"])))
+    shortest = min(pairs, key=lambda pair: min(len(pair["chosen_ids"]), len(pair["rejected_ids"])))
+    start = longest["chosen_start"]
+    other = [(token + 1) % vocabulary for token in longest["chosen_ids"][start:]]
+    return [longest, {**longest, "chosen_ids": longest["chosen_ids"][:start] + other}, shortest]
+
+
+def _share_prompts(pairs: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether both sequences of each pair begin with the same prompt tokens, at least one."""
+    return all(
+        0 < pair["chosen_start"] == pair["rejected_start"]
+        and pair["chosen_ids"][: pair["chosen_start"]] == pair["rejected_ids"][: pair["rejected_start"]]
+        for pair in pairs
     )
 
 
-def _losses(head: nn.Module, hidden: Tensor, target: Tensor) -> Tensor:
-    return cross_entropy(head(hidden).float(), target, reduction="none")
+def _embeddings(model: Any) -> Tensor:
+    return model.get_input_embeddings().weight
+
+
+@contextmanager
+def _probing(model: nn.Module) -> Iterator[None]:
+    """Dropout off, no autocast, floating-point weights in float32; all as before afterwards."""
+    training = model.training
+    narrow = [(p, p.dtype) for p in model.parameters() if p.dtype in (torch.bfloat16, torch.float16)]
+    model.eval()
+    try:
+        for parameter, _ in narrow:
+            parameter.data = parameter.data.float()
+        with torch.autocast(next(model.parameters()).device.type, enabled=False):
+            yield
+    finally:
+        for parameter, dtype in narrow:
+            parameter.data = parameter.data.to(dtype)
+        model.train(training)
 
 
 @torch.no_grad()
 def score_pairs(
-    model: nn.Module, rows: Sequence[Mapping[str, Any]], pad_id: int, token_budget: int | None = None
+    model: nn.Module,
+    rows: Sequence[Mapping[str, Any]],
+    pad_id: int,
+    token_budget: int | None = None,
+    layout: Layout | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Log-probs of the chosen and of the rejected responses of encode_pairs' rows, each (N,), dropout off.
 
-    Prompts are computed once for both responses where the model allows it.
+    `layout` defaults to exact_layout of the rows.
     """
-    if not can_pack(model, rows, pad_id):
-        sides = (
-            [(row[f"{side}_ids"], row[f"{side}_start"]) for row in rows] for side in ("chosen", "rejected")
+    layout = layout or exact_layout(model, rows, pad_id)
+    if not layout.packed:
+        sequences = _sequences(rows)
+        chosen, rejected = (
+            score_sequences(model, part, pad_id, token_budget=token_budget, compute=layout.plain)
+            for part in (sequences[: len(rows)], sequences[len(rows) :])
         )
-        chosen, rejected = (score_sequences(model, part, pad_id, token_budget=token_budget) for part in sides)
         return chosen, rejected
     model.eval()
     device = next(model.parameters()).device
@@ -89,41 +184,6 @@ def score_pairs(
     lengths = [collator.tokens(row) for row in rows]
     for part in scoring_batches(lengths, token_budget=token_budget):
         batch = collator([rows[i] for i in part])
-        logps = packed_logps(model, {k: v.to(device) for k, v in batch.items() if isinstance(v, Tensor)})
+        logps = layout.pair_logps(model, tensors(batch, device))
         scores[:, part] = logps.view(2, -1).cpu()
     return scores[0], scores[1]
-
-
-@torch.no_grad()
-def can_pack(model: nn.Module, pairs: Sequence[Mapping[str, Any]], pad_id: int) -> bool:
-    """Whether the model's packed log-probs of a few pairs equal those of plain sequences.
-
-    False for pairs that do not share their prompts' tokens or have none, and for models that cannot take such a mask, or
-    whose logits are more than head(last hidden state).
-    """
-    if any(p["chosen_start"] == 0 for p in pairs):
-        return False
-    if any(p["chosen_ids"][: p["chosen_start"]] != p["rejected_ids"][: p["rejected_start"]] for p in pairs):
-        return False
-    sample = list(pairs[:2])
-    device = next(model.parameters()).device
-    training = model.training
-    model.eval()
-    try:
-        with torch.autocast(device.type, enabled=False):  # bfloat16 would blur the difference
-            packed = packed_logps(model, {k: v.to(device) for k, v in pack_pairs(sample, full=LINE).items()})
-            rows = [(p[f"{side}_ids"], p[f"{side}_start"]) for side in ("chosen", "rejected") for p in sample]
-            plain = response_logps(
-                model, **{k: v.to(device) for k, v in collate_sequences(rows, pad_id).items()}
-            )
-    except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
-        return False
-    finally:
-        model.train(training)
-    return bool(torch.allclose(packed, plain, rtol=TOLERANCE, atol=TOLERANCE))
-
-
-def _parts(model: nn.Module) -> tuple[nn.Module, nn.Module, nn.Module]:
-    """The model without PEFT adapters' wrapping, its backbone that gives hidden states, and its LM head."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return inner, inner.base_model, inner.get_output_embeddings()

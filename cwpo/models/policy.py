@@ -22,18 +22,11 @@ from transformers import (
 from cwpo.data.chat import CHAT, chat_problem
 from cwpo.errors import InputError
 from cwpo.models.hub import weights_problem
+from cwpo.models.limits import context, vocabulary
+from cwpo.models.mending import dropout_names, mend_generation_config
 
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 ADAPTER = "adapter_config.json"
-DROPOUTS = (
-    "dropout",
-    "attention_dropout",
-    "activation_dropout",
-    "layerdrop",
-    "embd_pdrop",
-    "attn_pdrop",
-    "resid_pdrop",
-)
 
 
 def checkpoint_problem(path: str, key: str) -> str | None:
@@ -83,7 +76,7 @@ def strange_shards(folder: Path) -> str | None:
 
 
 def hub_problem(path: str, revision: str | None, key: str) -> str | None:
-    """Why the folder or hub id `path` cannot be used: a broken config; unknown, unreachable or not cached. No weights."""
+    """Why the folder or hub id `path` cannot be used: a broken config, a tokenizer of another model, or not to be had. No weights."""
     from huggingface_hub.utils import logging
     from transformers.utils.peft_utils import find_adapter_config_file
 
@@ -97,7 +90,23 @@ def hub_problem(path: str, revision: str | None, key: str) -> str | None:
         adapter = None
     if adapter:
         return f"{key}={path} holds a LoRA adapter ({ADAPTER}); merge it and save the whole model"
-    return None if Path(path).expanduser().is_dir() else weights_problem(path, revision, key)
+    missing = None if Path(path).expanduser().is_dir() else weights_problem(path, revision, key)
+    return missing or vocabulary_problem(path, revision, key)
+
+
+def vocabulary_problem(path: str, revision: str | None, key: str) -> str | None:
+    """Whether the tokenizer can give tokens that the model does not have; None also where it has no tokenizer."""
+    try:
+        tokens = len(read_tokenizer(path, revision))
+    except InputError:
+        return None
+    most = vocabulary(read_config(path, revision, key))
+    if most is None or tokens <= most:
+        return None
+    return (
+        f"{key}={path}: its tokenizer has {tokens} tokens, the model's vocabulary only {most}; they do not belong together: save "
+        "the model's own tokenizer there, or the model after resize_token_embeddings"
+    )
 
 
 def read_config(path: str | Path, revision: str | None = None, key: str = "model") -> Any:
@@ -189,21 +198,22 @@ def load_tokenizer(
 
 def no_dropout(config: Any) -> dict[str, float]:
     """The config's dropout settings, each set to 0."""
-    return {name: 0.0 for name in DROPOUTS if hasattr(config, name)}
+    return dict.fromkeys(dropout_names(config), 0.0)
 
 
 def load_policy(
     path: str | Path, revision: str | None = None, *, dropout: bool = False, device: str = "cpu"
 ) -> PreTrainedModel:
-    """A causal LM in float32 (OPT would otherwise come in fp16). dropout=False turns every dropout off."""
+    """A causal LM in float32 (OPT would otherwise come in fp16), which can be saved. dropout=False turns every dropout off."""
     settings = {} if dropout else no_dropout(read_config(path, revision))
     model: Any = load_weights(AutoModelForCausalLM, path, revision, dtype=torch.float32, **settings)
+    mend_generation_config(model)
     return model.to(device)
 
 
 def context_length(path: str | Path, revision: str | None = None) -> int | None:
-    """Longest sequence the model was built for, in tokens, or None where its config does not say."""
-    return getattr(read_config(path, revision), "max_position_embeddings", None)
+    """Longest sequence the model can read, in tokens, or None where its config sets no limit."""
+    return context(read_config(path, revision))
 
 
 def add_lora(model: PreTrainedModel, *, r: int, alpha: int, dropout: float, seed: int = 0) -> Any:

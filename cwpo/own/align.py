@@ -31,6 +31,7 @@ from cwpo.runtime import computing_in, pick_device, quiet_libraries, stand_in, u
 from cwpo.store.store import git_commit
 from cwpo.training.base import Curve, Rows, training_arguments
 from cwpo.training.preference import PreferenceTrainer
+from cwpo.training.saving import merged
 from cwpo.training.sft import SFTTrainer
 
 
@@ -120,7 +121,7 @@ def fine_tune(
         data_collator=within_budget(SequenceCollator(tokenizer.pad_token_id), cfg.token_budget),
         callbacks=[_curve(say)],
     ).train()
-    _save(model, tokenizer, cfg, partial)
+    _save(model, tokenizer, partial)
     os.replace(partial, folder)
 
 
@@ -164,7 +165,7 @@ def optimise(
     if tested is not None and first is not None:
         with computing_in(cfg.alignment.precision, device):
             scored = first, margins(model, tokenizer, tested, cfg.token_budget)
-    _save(model, tokenizer, cfg, folder)
+    _save(model, tokenizer, folder)
     return [row for row in trainer.state.log_history if "loss" in row], scored
 
 
@@ -292,7 +293,6 @@ def _curve(say: Callable[[str], None]) -> Curve:
     return Curve(log)
 
 
-def _save(model: Any, tokenizer: Any, cfg: Any, folder: Path) -> None:
-    whole = model.merge_and_unload() if cfg.lora.enabled else model
-    whole.save_pretrained(folder)
+def _save(model: Any, tokenizer: Any, folder: Path) -> None:
+    merged(model).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -23,7 +23,7 @@ from cwpo.models.policy import context_length, load_policy, load_tokenizer
 from cwpo.models.reward_models import load_reward
 from cwpo.own.chat import template_used
 from cwpo.own.checks import check_compare
-from cwpo.own.fit import Annotator, is_ours, load, read_note
+from cwpo.own.fit import Annotator, checkpoint_of, is_ours, load, read_note
 from cwpo.own.folder import replace_folder, workplace
 from cwpo.own.page import document, escape
 from cwpo.runtime import pick_device, quiet_libraries, use_threads
@@ -50,6 +50,7 @@ def compare(cfg: Any, say: Callable[[str], None] = print) -> Path:
         prompts, left_out, chat = _prompts(cfg, say)
         say(f"prompts for {cfg.gold}: {read_as(_reads_chat(gold))}")
         table = pd.DataFrame({"prompt": [plain_texts(prompt, "")[0] for prompt in prompts]})
+        _check_judge(cfg, gold, prompts)
         other_tokens = {}
         for name in MODELS:
             file = work / f"{name}.parquet"
@@ -97,6 +98,19 @@ def load_judge(cfg: Any, device: str) -> Any:
 def _reads_chat(gold: Any) -> bool:
     """Whether the judge reads conversations by its chat template; another reads them as plain text."""
     return bool(reads_chat(gold.tokenizer)) if isinstance(gold, Annotator) else getattr(gold, "chat", False)
+
+
+def _check_judge(cfg: Any, gold: Any, prompts: list[str]) -> None:
+    """InputError where the judge could not read a response of cfg.max_new_tokens to some prompt; before any is sampled."""
+    if not hasattr(gold, "tokenizer"):
+        return
+    context = context_length(checkpoint_of(cfg.gold), cfg.revision)
+    room = leaves_room(gold.tokenizer, prompts, cfg.max_new_tokens, context)
+    if not all(room):
+        raise InputError(
+            f"gold={cfg.gold} reads at most {context} tokens, and {len(room) - sum(room)} of {len(room)} prompts leave no room there "
+            f"for max_new_tokens={cfg.max_new_tokens}; lower it, use shorter prompts, or another judge"
+        )
 
 
 def _judged(

@@ -7,12 +7,11 @@ from typing import Any
 import pandas as pd
 
 from cwpo.errors import InputError
+from cwpo.runtime import computing_in
 from cwpo.stages.base import Stage, Work
 
 
 def run(work: Work) -> dict[str, Any]:
-    import torch
-
     from cwpo.models.generation import leaves_room, prompt_seed, sample_responses
     from cwpo.models.policy import context_length, load_policy, load_tokenizer
     from cwpo.models.vllm_engine import sample_by_vllm
@@ -54,17 +53,18 @@ def run(work: Work) -> dict[str, Any]:
             **drawn,
         )
     else:
-        results = sample_responses(
-            load_policy(folder).to(work.device, getattr(torch, config.generation.precision)),
-            tokenizer,
-            table["prompt"].tolist(),
-            seeds,
-            **drawn,
-            batch_size=config.generation.batch_size,
-            token_budget=work.token_budget,
-            progress=progress,
-            names=table["prompt_id"].tolist(),
-        )
+        with computing_in(config.generation.precision, work.device):  # the weights stay float32
+            results = sample_responses(
+                load_policy(folder, device=work.device),
+                tokenizer,
+                table["prompt"].tolist(),
+                seeds,
+                **drawn,
+                batch_size=config.generation.batch_size,
+                token_budget=work.token_budget,
+                progress=progress,
+                names=table["prompt_id"].tolist(),
+            )
     table = table.reset_index(drop=True).join(pd.DataFrame(results)).assign(model_tag=tag)
     columns = ["prompt_id", "prompt", "response", "model_tag", "n_tokens", "truncated"]
     table[columns].to_parquet(work.out / "responses.parquet", index=False)

@@ -17,6 +17,7 @@ def run(work: Work) -> dict[str, Any]:
     from cwpo.models.policy import add_lora, context_length, load_policy, load_tokenizer
     from cwpo.training.base import Curve, training_arguments
     from cwpo.training.online import OnlineTrainer, Sampling, counts
+    from cwpo.training.saving import merged
 
     config, generation = work.config, work.config.generation
     folder = work.parents["sft"] / "model"
@@ -66,8 +67,7 @@ def run(work: Work) -> dict[str, Any]:
             "generation.temperature, or use another online.reward"
         )
     pd.DataFrame(trainer.pairs).to_parquet(work.out / "responses.parquet", index=False)
-    if config.lora.enabled:
-        model = model.merge_and_unload()
+    model = merged(model)
     model.generation_config = settings  # sampling set its own
     model.save_pretrained(work.out / "model")
     tokenizer.save_pretrained(work.out / "model")

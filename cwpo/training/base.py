@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,11 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer_utils import EvalLoopOutput
 
 from cwpo.errors import InputError
 from cwpo.finite import listed
+from cwpo.models.mending import float32_masters, mend_generation_config
 from cwpo.runtime import keep_freed_memory, optimizer_on
 from cwpo.training.sharing import SharedLoader, is_filler
 
@@ -42,6 +45,12 @@ class Rows(Dataset):
         return self.rows[index]
 
 
+def widen(model: torch.nn.Module) -> None:
+    """Train in float32 what is of 16 bits, with a warning."""
+    if (notice := float32_masters(model)) is not None:
+        warnings.warn(notice, stacklevel=3)
+
+
 class GlobalMeanTrainer(Trainer):
     """A Trainer whose loss is a mean over all rows of the optimiser's batch, however that batch is split.
 
@@ -52,9 +61,12 @@ class GlobalMeanTrainer(Trainer):
     """
 
     loss_is_scaled_for_ga = True
+    control: TrainerControl
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        widen(self.model)
+        mend_generation_config(self.model)
         if self.args.device.type == "cpu":
             keep_freed_memory()
         self.remove_callback(PrinterCallback)  # it prints every log; ours go to the tracker
@@ -66,6 +78,40 @@ class GlobalMeanTrainer(Trainer):
         if self.args.world_size == 1 or isinstance(self.train_dataset, IterableDataset):
             return super().get_train_dataloader()
         return SharedLoader(self.train_dataset, self.data_collator, self.args)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """Rows of the evaluation set (default: the trainer's own; or one of several, by name), each in one process, once."""
+        if self.args.world_size == 1:
+            return super().get_eval_dataloader(eval_dataset)
+        if isinstance(eval_dataset, str):
+            eval_dataset = self.eval_dataset[eval_dataset]
+        rows = self.eval_dataset if eval_dataset is None else eval_dataset
+        return SharedLoader(rows, self.data_collator, self.args, micro=self.args.per_device_eval_batch_size)
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """The mean loss over all rows of the data set, computed as in training. Nothing is predicted."""
+        model = self._wrap_model(self.model, training=False)
+        model.eval()
+        sums = torch.zeros(2, dtype=torch.float64)  # of losses and rows
+        for batch in dataloader:
+            for part in _parts(self._prepare_inputs(batch)):
+                with torch.no_grad(), self.accelerator.autocast():
+                    losses = self.row_losses(model, part)
+                if not is_filler(part):
+                    sums += torch.tensor([losses.double().sum(), len(losses)])
+            self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+        if self.args.world_size > 1:
+            sums = self.accelerator.reduce(sums.to(self.args.device, torch.float32), reduction="sum")
+        total, rows = sums.tolist()
+        metrics = {f"{metric_key_prefix}_loss": total / rows}
+        return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=int(rows))
 
     def row_losses(self, model: torch.nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         raise TypeError(f"{type(self).__name__} does not define row_losses")

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
-from cwpo.data.batching import PairCollator, encode_pairs, named
+from cwpo.data.batching import encode_pairs, named
 from cwpo.errors import InputError
 from cwpo.finite import listed
 from cwpo.models.generation import prompt_seed, sample_responses
 from cwpo.models.logprobs import score_sequences
+from cwpo.models.packed import Layout
 from cwpo.training.base import Rows
 from cwpo.training.preference import PreferenceLoss
 
@@ -74,7 +75,6 @@ class OnlineTrainer(PreferenceLoss):
         self.pairs: list[dict[str, Any]] = []
         self._rounds = itertools.count()
         self._ready: list[list[dict[str, Tensor]]] = []
-        self._collate: PairCollator | None = None
         self._latest: dict[str, float] = {}
         args.remove_unused_columns = False  # prompts are no inputs of the model
         super().__init__(
@@ -122,17 +122,17 @@ class OnlineTrainer(PreferenceLoss):
         ]
         flat = [row for batch in batches for row in batch]
         pad_id = self.processing_class.pad_token_id
+        collate = self.collator(flat, pad_id)
+        exact = Layout(by_length=self.layout.by_length).plain
         for side in ("chosen", "rejected"):
             sequences = [(row[f"{side}_ids"], row[f"{side}_start"]) for row in flat]
             with self.accelerator.autocast():  # as the policy computes
-                scores = score_sequences(self.reference, sequences, pad_id).tolist()
+                scores = score_sequences(self.reference, sequences, pad_id, compute=exact).tolist()
             for row, score in zip(flat, scores, strict=True):
                 row[f"{side}_logp"] = score
-        if self._collate is None:
-            self._collate = self.collator(flat, pad_id)
         self.pairs += pairs
         self._latest = _summary(pairs)
-        return [self._collate(batch) for batch in batches]
+        return [collate(batch) for batch in batches]
 
     def _sample(self, prompts: Sequence[Mapping[str, str]], number: int) -> list[dict[str, Any]]:
         """Two responses to every prompt with their rewards: rows of `pairs`, not yet weighted."""

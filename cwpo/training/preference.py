@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import copy
+import functools
+import itertools
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from numbers import Real
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from accelerate import DistributedType
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, TrainingArguments
+from transformers.trainer_utils import EvalLoopOutput
 
-from cwpo.data.batching import PairCollator, encode_pairs, named, within_budget
+from cwpo.data.batching import PairCollator, within_budget
 from cwpo.errors import InputError
-from cwpo.models.logprobs import response_lengths, response_logps
-from cwpo.models.packed import can_pack, packed_logps, score_pairs
+from cwpo.models.heads import head_of
+from cwpo.models.limits import tokenizer_problems
+from cwpo.models.logprobs import response_lengths
+from cwpo.models.mending import dropout_off
+from cwpo.models.packed import Layout, exact_layout
 from cwpo.objectives import pair_losses
 from cwpo.runtime import computing_in
-from cwpo.training.base import GlobalMeanTrainer, Rows
+from cwpo.training.base import GlobalMeanTrainer, Rows, widen
+from cwpo.training.pairs import REFERENCE, encoded_rows, examples_of, lack_reference, score_reference
 from cwpo.training.sharing import is_filler
-from cwpo.training.streamed import StreamedRows, is_stream
+from cwpo.training.streamed import StreamedRows, is_stream, read_here
 
-COLUMNS = ("prompt", "chosen", "rejected")
-REFERENCE = ("chosen_logp", "rejected_logp")
 LOGGED = (
     "rewards/chosen",
     "rewards/rejected",
@@ -34,6 +40,11 @@ LOGGED = (
     "logps/chosen",
     "logps/rejected",
     "weights/mean",
+)
+FLOATS = ("weight", *REFERENCE)
+ONE_LENGTH = (
+    "{name} computes these pairs exactly one length at a time only (its positions depend on the longest row of a batch), which "
+    "cannot be done in several processes or on several GPUs; train in one process, or leave out the pairs beyond its original context"
 )
 
 
@@ -58,20 +69,40 @@ class PreferenceLoss(GlobalMeanTrainer):
         self.average_logps = average_logps
         self._sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
         self._rows_seen = 0
+        self.layout = Layout()
         super().__init__(*args, **kwargs)
-
-    def collator(self, rows: Sequence[Mapping[str, Any]], pad_id: int) -> PairCollator:
-        """The collator of such rows: packed where this gives the model's log-probs."""
-        # Where training is distributed (even over one process) the model gets wrapped: its parts must not be called.
-        alone = self.accelerator.distributed_type == DistributedType.NO and self.args.n_gpu <= 1
-        packed = alone and can_pack(self.model, rows, pad_id)
-        if alone and not packed:
+        if was_on := dropout_off(self.model):
+            rates = ", ".join(f"{name}={rate:g}" for name, rate in was_on.items())
             warnings.warn(
-                f"{type(self.model).__name__} cannot compute these pairs with their prompts shared; each response is computed "
-                "with a prompt of its own: the same result, slower",
-                stacklevel=3,
+                f"dropout was on in the model ({rates}) and is switched off: policy and reference must be the same model at step 0",
+                stacklevel=2,
             )
-        return PairCollator(pad_id, floats=("weight", *REFERENCE), packed=packed)
+
+    @property
+    def is_wrapped(self) -> bool:
+        """Whether the model is wrapped in training: distributed, even over one process. Its parts must not be called then."""
+        return self.accelerator.distributed_type != DistributedType.NO or self.args.n_gpu > 1
+
+    def collator(
+        self, rows: Sequence[Mapping[str, Any]], pad_id: int, layout: Layout | None = None
+    ) -> PairCollator:
+        """The collator of these rows: packed where this gives the model's log-probs. `layout`: their exact_layout, if known."""
+        name = type(self.model).__name__
+        if self.is_wrapped:
+            first = self.args.process_index == 0  # the others may hold no weights yet
+            if first and exact_layout(self.model, rows, pad_id, whole=True).by_length:
+                raise InputError(ONE_LENGTH.format(name=name))
+            self.layout = Layout()
+        else:
+            self.layout = layout or exact_layout(self.model, rows, pad_id)
+            if not self.layout.packed:
+                lengths = ", one length at a time" if self.layout.by_length else ""
+                warnings.warn(
+                    f"{name} cannot compute these pairs with their prompts shared; each response is computed with a prompt of its "
+                    f"own{lengths}: the same result, slower",
+                    stacklevel=3,
+                )
+        return PairCollator(pad_id, floats=FLOATS, packed=self.layout.packed)
 
     def count_rows(self, inputs: Mapping[str, Tensor]) -> int:
         return len(inputs["weight"])
@@ -90,9 +121,9 @@ class PreferenceLoss(GlobalMeanTrainer):
 
     def _logps(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Log-probs and lengths of the chosen, then the rejected responses, both (2 B,)."""
+        logps = self.layout.pair_logps(model, inputs)
         if "packed_ids" in inputs:
-            return packed_logps(model, inputs), torch.bincount(inputs["sequence"])
-        logps = response_logps(model, inputs["input_ids"], inputs["attention_mask"], inputs["labels"])
+            return logps, torch.bincount(inputs["sequence"])
         return logps, response_lengths(inputs["labels"])
 
     def _record(self, logps: Tensor, chosen: Tensor, rejected: Tensor, weights: Tensor) -> None:
@@ -110,11 +141,29 @@ class PreferenceLoss(GlobalMeanTrainer):
         self._rows_seen += len(chosen)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if self._rows_seen or self.args.world_size > 1:
+        training = "loss" in logs or "train_loss" in logs
+        if training and (self._rows_seen or self.args.world_size > 1):
             logs |= self._means()
             self._sums.clear()
             self._rows_seen = 0
         super().log(logs, start_time)
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """The mean of w * l over all pairs, and the means of what training logs."""
+        kept = self._sums.copy(), self._rows_seen
+        self._sums.clear()
+        self._rows_seen = 0
+        output = super().evaluation_loop(dataloader, description, metric_key_prefix=metric_key_prefix)
+        output.metrics.update({f"{metric_key_prefix}_{name}": mean for name, mean in self._means().items()})
+        self._sums, self._rows_seen = kept
+        return output
 
     def _means(self) -> dict[str, float]:
         """Means since the last log over the rows of all processes."""
@@ -144,20 +193,24 @@ class PreferenceLoss(GlobalMeanTrainer):
 class PreferenceTrainer(PreferenceLoss):
     """Minimises mean(w * l) over preference pairs with per-pair weights.
 
-    model: a causal LM, or a PEFT model around one. Dropout in it should be off (`load_policy` does that).
-    train_dataset: rows with prompt, chosen, rejected, weight (>= 0) and, where known, chosen_logp and rejected_logp,
-        the reference's sequence log-probs. Without those two columns the model as handed in is the reference. Anything
-        that yields dicts will do: a `datasets.Dataset`, a list, a table's records. A missing weight is an error.
-        With args.max_steps a streamed `datasets` set is read, tokenised and scored chunk by chunk, in its own order; the
-        reference then is a copy of the model. Otherwise all rows are read at once.
+    model: a causal LM, or a PEFT model around one. Its dropout is switched off, and trainable weights of 16 bits are widened
+        to float32, each with a warning.
+    train_dataset: rows with prompt, chosen, rejected (texts, or lists of chat messages), weight (>= 0) and, where known,
+        chosen_logp and rejected_logp, the reference's sequence log-probs. Without those two columns the model as handed in is
+        the reference. Anything that yields dicts will do: a `datasets.Dataset`, a list, a table's records. A missing weight is
+        an error. With args.max_steps a streamed `datasets` set is read, tokenised and scored chunk by chunk, in its own order
+        and in this process, whatever args.dataloader_num_workers says; the reference then is a copy of the model. Otherwise all
+        rows are read at once.
+    eval_dataset: rows of the same kind, or a dict of several such sets. Logged are eval_loss and eval_rewards/*.
     processing_class: the tokenizer. objective: dpo, ipo or rdpo. beta > 0. flip_rate in [0, 0.5), rDPO's.
     average_logps: divide each log-prob by its response's tokens (some trainers do so for IPO; the paper sums).
     weight_column: read the weights from a column of another name. A column pair_id, if there is one, names pairs in errors.
     token_budget: compute each device's batch in parts of at most so many tokens; the update stays the same.
 
     Logs what PreferenceLoss does.
-    Raises InputError for missing columns, for weights or log-probs that are negative, NaN or infinite, and for weights
-    that are all 0.
+    Raises InputError for missing columns or texts, for weights or log-probs that are negative, NaN or infinite, for weights
+    that are all 0, for pairs that are longer than the model's context or have tokens beyond its vocabulary, and for a
+    tokenizer without EOS.
     """
 
     def __init__(
@@ -165,6 +218,7 @@ class PreferenceTrainer(PreferenceLoss):
         model: nn.Module,
         args: TrainingArguments,
         train_dataset: Iterable[Mapping[str, Any]],
+        eval_dataset: Any = None,
         *,
         processing_class: PreTrainedTokenizerBase,
         objective: str = "dpo",
@@ -178,26 +232,40 @@ class PreferenceTrainer(PreferenceLoss):
         pair_losses(objective, torch.zeros(1), beta, flip_rate)  # refuses before anything is scored
         if processing_class.pad_token_id is None:
             processing_class.pad_token = processing_class.eos_token  # padding is masked everywhere
-        pad_id = processing_class.pad_token_id
+        if problems := tokenizer_problems(processing_class, model.config):
+            raise InputError(problems)
+        widen(model)
         args.remove_unused_columns = False  # the collator makes the model's inputs from other columns
-        plain = PairCollator(pad_id, floats=("weight", *REFERENCE))
-        rows: Rows | StreamedRows
-        if args.max_steps > 0 and is_stream(train_dataset):
-            args.accelerator_config.dispatch_batches = (
-                False  # each process takes its share of the rows itself
-            )
-            rows = StreamedRows(
-                train_dataset, _scored_by(model, processing_class, weight_column, token_budget)
-            )
+        self._read = functools.partial(
+            encoded_rows, processing_class, model.config, weight_column=weight_column
+        )
+        self._pad_id, self._budget = processing_class.pad_token_id, token_budget
+        plain = PairCollator(self._pad_id, FLOATS)
+        streamed = args.max_steps > 0 and is_stream(train_dataset)
+        if streamed:
+            read_here(args)
+            train_rows: Any = StreamedRows(examples_of(train_dataset), self._scored_by(model, args))
         else:
-            with computing_in("bfloat16" if args.bf16 else "float32", args.device.type):
-                rows = Rows(
-                    preference_rows(model, processing_class, list(train_dataset), weight_column, token_budget)
-                )
+            train_rows = Rows(self._read(list(examples_of(train_dataset))))
+        several = isinstance(eval_dataset, dict)
+        tests = {
+            name: Rows(self._read(list(examples_of(part))))
+            for name, part in (eval_dataset if several else {"": eval_dataset}).items()
+            if part is not None
+        }
+        parts = [rows.rows for rows in (train_rows, *tests.values()) if isinstance(rows, Rows)]
+        rows = list(itertools.chain(*parts))
+        layout = None
+        if lack_reference(rows):
+            layout = exact_layout(model, rows, self._pad_id)
+            with precision_of(args):
+                for part in parts:
+                    score_reference(model, part, self._pad_id, token_budget, layout)
         super().__init__(
             model=model,
             args=args,
-            train_dataset=rows,
+            train_dataset=train_rows,
+            eval_dataset=tests if several else tests.get(""),
             data_collator=plain,
             processing_class=processing_class,
             objective=objective,
@@ -206,75 +274,34 @@ class PreferenceTrainer(PreferenceLoss):
             average_logps=average_logps,
             **kwargs,
         )
-        collator = self.collator(rows.rows, pad_id) if isinstance(rows, Rows) else plain
-        self.data_collator = within_budget(collator, token_budget)
+        collator = self.collator(rows, self._pad_id, layout) if rows else plain
+        self.data_collator = within_budget(plain if streamed else collator, token_budget)
+
+    def _scored_by(
+        self, model: nn.Module, args: TrainingArguments
+    ) -> Callable[[list[Mapping[str, Any]]], list[dict[str, Any]]]:
+        """From examples to rows whose reference is the model as it is now, wherever it moves and whatever it learns."""
+        reference = copy.deepcopy(model).eval().requires_grad_(False)
+
+        def rows_of(examples: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
+            rows = self._read(examples)
+            reference.to(next(self.model.parameters()).device)
+            layout = exact_layout(reference, rows, self._pad_id, whole=self.is_wrapped)
+            self._allow(layout)
+            with precision_of(args):
+                score_reference(reference, rows, self._pad_id, self._budget, layout)
+            return rows
+
+        return rows_of
+
+    def _allow(self, layout: Layout) -> None:
+        """Compute the policy's log-probs of a stream's rows so that they are exact for this layout's and all earlier rows."""
+        if layout.by_length and self.is_wrapped:
+            raise InputError(ONE_LENGTH.format(name=type(self.model).__name__))
+        head = None if layout.head is None else head_of(self.model)
+        self.layout = Layout(by_length=self.layout.by_length or layout.by_length, head=head)
 
 
-def _scored_by(
-    model: nn.Module, tokenizer: PreTrainedTokenizerBase, weight_column: str, token_budget: int | None
-) -> Callable[[list[Mapping[str, Any]]], list[dict[str, Any]]]:
-    """preference_rows whose reference is the model as it is now, wherever it moves and whatever it learns."""
-    reference = copy.deepcopy(model).eval().requires_grad_(False)
-
-    def rows_of(examples: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        reference.to(next(model.parameters()).device)
-        return preference_rows(reference, tokenizer, examples, weight_column, token_budget)
-
-    return rows_of
-
-
-def preference_rows(
-    model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    examples: list[Mapping[str, Any]],
-    weight_column: str = "weight",
-    token_budget: int | None = None,
-) -> list[dict[str, Any]]:
-    """Checked and tokenised rows for PairCollator; reference log-probs come from `model` where the rows have none."""
-    if not examples:
-        raise InputError("the training data has no pairs")
-    missing = [name for name in (*COLUMNS, weight_column) if any(name not in row for row in examples)]
-    if missing:
-        raise InputError(
-            f"the training data lacks the column {', '.join(missing)}; it has {', '.join(examples[0])}. "
-            "Weights are never assumed: add a column of ones for unweighted training"
-        )
-    weights = _numbers(examples, weight_column, low=0.0)
-    if not any(weights):
-        raise InputError(
-            f"column {weight_column}: all {len(weights)} weights are 0, so nothing would be learned from any pair"
-        )
-    texts = {name: [row[name] for row in examples] for name in COLUMNS}
-    rows = encode_pairs(
-        tokenizer,
-        texts["prompt"],
-        texts["chosen"],
-        texts["rejected"],
-        weight=weights,
-    )
-    if all(name in examples[0] for name in REFERENCE):
-        reference = {name: _numbers(examples, name) for name in REFERENCE}
-    else:
-        scores = score_pairs(model, rows, tokenizer.pad_token_id, token_budget)
-        reference = dict(zip(REFERENCE, (part.tolist() for part in scores), strict=True))
-    for name, values in reference.items():
-        for row, value in zip(rows, values, strict=True):
-            row[name] = value
-    return named(rows, [str(row.get("pair_id", f"row {i}")) for i, row in enumerate(examples)])
-
-
-def _numbers(examples: list[Mapping[str, Any]], name: str, low: float = float("-inf")) -> list[float]:
-    bad = [
-        (i, row.get(name))
-        for i, row in enumerate(examples)
-        if not isinstance(row.get(name), Real)
-        or not low <= row[name] < float("inf")
-        or row[name] == float("-inf")
-    ]
-    if bad:
-        index, value = bad[0]
-        bound = "finite numbers" if low == float("-inf") else f"finite numbers, at least {low:g}"
-        raise InputError(
-            f"column {name}: {len(bad)} of {len(examples)} values are not {bound}; row {index} has {value!r}"
-        )
-    return [float(row[name]) for row in examples]
+def precision_of(args: TrainingArguments) -> AbstractContextManager[None]:
+    """Autocast as training computes, so that policy and reference agree at step 0."""
+    return computing_in("bfloat16" if args.bf16 else "float32", args.device.type)

@@ -26,10 +26,14 @@ def save_trained(trainer: Any, tokenizer: Any, folder: Path, *, fresh: Callable[
     else:
         model = trainer.model
     if accelerator.is_main_process:
-        whole = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
-        whole.save_pretrained(folder)
+        merged(model).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     wait_for_all()
+
+
+def merged(model: Any) -> Any:
+    """The model with its adapters, if it has any, added to its weights in float32: 16 bits would round small updates away."""
+    return model.float().merge_and_unload() if hasattr(model, "merge_and_unload") else model
 
 
 def wait_for_all() -> None:

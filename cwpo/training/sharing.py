@@ -64,16 +64,23 @@ class WithFiller(Dataset):
 
 
 class SharedLoader(DataLoader):
-    """The training batches of this process, from TrainingArguments."""
+    """The training batches of this process, from TrainingArguments; with `micro` batches of so many rows for each process."""
 
-    def __init__(self, rows: Any, collator: Callable[[Sequence[Any]], dict[str, Any]], args: Any) -> None:
+    def __init__(
+        self,
+        rows: Any,
+        collator: Callable[[Sequence[Any]], dict[str, Any]],
+        args: Any,
+        micro: int | None = None,
+    ) -> None:
         dataset = WithFiller(rows)
-        micro = args.per_device_train_batch_size
+        steps = args.gradient_accumulation_steps if micro is None else 1
+        micro = micro or args.per_device_train_batch_size
         batches = SharedBatches(
             SeedableRandomSampler(
                 dataset, data_seed=args.data_seed if args.data_seed is not None else args.seed
             ),
-            batch_size=micro * args.gradient_accumulation_steps * args.world_size,
+            batch_size=micro * steps * args.world_size,
             micro=micro,
             process=args.process_index,
             processes=args.world_size,

@@ -505,29 +505,29 @@ ROW = {"prompt": "p", "chosen": "x", "rejected": "y", "weight": 0.5}
 
 
 def test_rows_without_a_weight_are_refused():
-    from cwpo.training.preference import preference_rows
+    from cwpo.training.pairs import encoded_rows
 
     with pytest.raises(
         InputError, match=r"lacks the column weight; it has prompt, chosen, rejected.*never assumed"
     ):
-        preference_rows(None, None, [{k: v for k, v in ROW.items() if k != "weight"}])
+        encoded_rows(None, None, [{k: v for k, v in ROW.items() if k != "weight"}])
 
 
 @pytest.mark.parametrize("value", [-0.1, math.nan, math.inf, None, "0.5"])
 def test_weights_that_are_no_weights_are_refused(value):
-    from cwpo.training.preference import preference_rows
+    from cwpo.training.pairs import encoded_rows
 
     with pytest.raises(
         InputError, match=r"column weight: 1 of 2 values are not finite numbers, at least 0; row 1 has"
     ):
-        preference_rows(None, None, [ROW, ROW | {"weight": value}])
+        encoded_rows(None, None, [ROW, ROW | {"weight": value}])
 
 
 def test_no_rows_are_refused():
-    from cwpo.training.preference import preference_rows
+    from cwpo.training.pairs import encoded_rows
 
     with pytest.raises(InputError, match="no pairs"):
-        preference_rows(None, None, [])
+        encoded_rows(None, None, [])
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,17 @@
-"""Packed pairs: exactly the log-probs and gradients of plain sequences."""
+"""Exactly the log-probs and gradients of plain sequences: of packed pairs, and of every architecture."""
 
 import pytest
 import torch
+from architectures import ARCHITECTURES, architecture, right_logp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cwpo.data.batching import PairCollator
 from cwpo.data.packing import fill_rows, pack_pairs
 from cwpo.data.toy import build_tokenizer
-from cwpo.models.logprobs import response_logps
-from cwpo.models.packed import can_pack, packed_logps, score_pairs, token_losses
+from cwpo.models.heads import token_losses
+from cwpo.models.logprobs import packed_logps, response_logps
+from cwpo.models.packed import exact_layout, score_pairs
 from cwpo.models.toy import toy_config
 
 
@@ -23,6 +25,7 @@ def pair(prompt, chosen, rejected):
     }
 
 
+SIDES = ("chosen", "rejected")
 EXAMPLE = [pair([1, 7], [5, 9], [6, 9]), pair([3], [9], [4, 9])]
 
 
@@ -92,7 +95,7 @@ def test_log_probs_and_gradients_equal_plain_sequences(name, full):
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(toy_config(name, build_tokenizer())).eval()
     pairs = random_pairs()
-    assert can_pack(model, pairs, pad_id=0)
+    assert exact_layout(model, pairs, pad_id=0).packed
     coefficients = torch.linspace(-1, 1, 2 * len(pairs))
     results = []
     for packed in (False, True):
@@ -176,7 +179,7 @@ def test_a_model_that_ignores_the_mask_is_not_packed():
             return torch.nn.Linear(32, 352)  # not what its logits come from
 
     model = Scaled(GPT2Config(vocab_size=352, n_embd=32, n_layer=1, n_head=2, n_positions=64))
-    assert not can_pack(model, random_pairs(), pad_id=0)
+    assert not exact_layout(model, random_pairs(), pad_id=0).packed
 
 
 def test_pairs_with_different_prompt_tokens_are_not_packed():
@@ -185,4 +188,84 @@ def test_pairs_with_different_prompt_tokens_are_not_packed():
     model = AutoModelForCausalLM.from_config(toy_config("opt-32x1", build_tokenizer()))
     pairs = random_pairs()
     pairs[5]["rejected_ids"] = [5, *pairs[5]["rejected_ids"][1:]]
-    assert not can_pack(model, pairs, pad_id=0)
+    assert not exact_layout(model, pairs, pad_id=0).packed
+
+
+SHORT = [(3, 2, 4), (5, 4, 1)]  # tokens of the prompt and of both responses
+MIXED = [*SHORT, (40, 20, 8), (20, 3, 12), (2, 50, 30), (30, 1, 2)]
+WINDOWS = ("mistral", "qwen2", "gemma2", "gemma3", "olmo3")
+BY_LENGTH = ("dynamic", "longrope")
+
+
+def pairs_of(lengths):
+    generator = torch.Generator().manual_seed(1)
+
+    def ids(n):
+        return torch.randint(4, 300, (n,), generator=generator).tolist()
+
+    return [pair(ids(prompt), [*ids(a), 2], [*ids(b), 2]) for prompt, a, b in lengths]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_architecture_gets_the_log_probs_of_plain_sequences(name, dtype):
+    model, pairs = architecture(name).to(dtype), pairs_of(MIXED)
+    layout = exact_layout(model, pairs, pad_id=0)
+    assert {p.dtype for p in model.parameters()} == {dtype}
+    assert layout.packed == (name not in (*WINDOWS, *BY_LENGTH, "bloom", "stablelm"))
+    assert layout.by_length == (name in BY_LENGTH) and layout.head is not None
+    right = [[right_logp(model, p[f"{side}_ids"], p[f"{side}_start"]) for p in pairs] for side in SIDES]
+    exact = dtype == torch.float32
+    for budget in (1, 10_000):
+        scores = score_pairs(model, pairs, 0, budget)
+        for side, expected in zip(scores, right, strict=True):
+            assert side.tolist() == pytest.approx(
+                expected, rel=0 if exact else 0.02, abs=2e-3 if exact else 0.5
+            )
+
+
+@pytest.mark.parametrize("name", [*WINDOWS, *BY_LENGTH])
+def test_the_longest_pairs_decide_wherever_they_stand(name):
+    model = architecture(name)
+    short = exact_layout(model, pairs_of(SHORT), pad_id=0)
+    assert short.packed == (name != "gemma2") and not short.by_length
+    for lengths in (MIXED, MIXED[::-1]):
+        assert not exact_layout(model, pairs_of(lengths), pad_id=0).packed
+
+
+def test_dynamic_positions_forget_what_was_read_before():
+    # after 60 tokens, 40 are computed with the frequencies of 60 by a plain forward pass
+    model, pairs = architecture("dynamic"), pairs_of([(50, 8, 8), (30, 8, 8)])
+    model(input_ids=torch.tensor([pairs[0]["chosen_ids"]]))
+    chosen, _ = score_pairs(model, pairs, 0, token_budget=1)
+    assert chosen.tolist() == pytest.approx(
+        [right_logp(model, p["chosen_ids"], p["chosen_start"]) for p in pairs], abs=2e-3
+    )
+
+
+@pytest.mark.parametrize("name", ["mistral", "gemma2", "cohere", "dynamic"])
+def test_plain_layouts_give_the_gradients_of_plain_sequences(name, monkeypatch):
+    monkeypatch.setattr("cwpo.models.heads.LOGITS", 300 * 7)  # the head runs in chunks
+    model, pairs = architecture(name), pairs_of(MIXED)
+    layout, batch = exact_layout(model, pairs, 0), PairCollator(0)(pairs)
+    results = []
+    for compute in (lambda: layout.plain(model, **batch), lambda: one_by_one(model, pairs)):
+        model.zero_grad()
+        (compute() * torch.linspace(-1, 1, 2 * len(pairs))).sum().backward()
+        results.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    ours, plain = results
+    assert (ours - plain).norm() < 1e-4 * plain.norm()
+
+
+def one_by_one(model, pairs):
+    model.eval()
+    rows = sorted(
+        range(2 * len(pairs)), key=lambda i: len(pairs[i % len(pairs)][f"{SIDES[i // len(pairs)]}_ids"])
+    )
+    model(input_ids=torch.tensor([[5]]))  # dynamic RoPE: as a model that has read nothing before
+    logps = {}
+    for i in rows:
+        p, side = pairs[i % len(pairs)], SIDES[i // len(pairs)]
+        batch = PairCollator(0)([{**p, "rejected_ids": p[f"{side}_ids"], "chosen_ids": p[f"{side}_ids"]}])
+        logps[i] = response_logps(model, **{k: v[:1] for k, v in batch.items()})[0]
+    return torch.stack([logps[i] for i in range(2 * len(pairs))])

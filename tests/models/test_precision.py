@@ -10,7 +10,7 @@ from training.test_preference import close, pairs, preference, update
 
 from cwpo.execution.node import Settings
 from cwpo.execution.workers import optimizers, tell_stand_in
-from cwpo.models import packed
+from cwpo.models import heads
 from cwpo.models.annotator import response_scores
 from cwpo.models.policy import add_lora
 from cwpo.pipeline.arms import distinct, expand
@@ -41,13 +41,13 @@ def test_at_step_0_every_margin_is_0_in_bfloat16_too(tmp_path, split):
 
 def test_parts_of_the_model_called_by_themselves_compute_in_bfloat16(tmp_path, monkeypatch):
     seen = []
-    inner = packed._losses
+    inner = heads._losses
 
     def watched(head, hidden, target):
         seen.append(head(hidden).dtype)
         return inner(head, hidden, target)
 
-    monkeypatch.setattr(packed, "_losses", watched)
+    monkeypatch.setattr(heads, "_losses", watched)
     preference(
         tmp_path, pairs(chosen_logp=[-9.0] * 8, rejected_logp=[-11.0] * 8), precision="bfloat16"
     ).train()

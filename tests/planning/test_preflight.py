@@ -186,7 +186,7 @@ def test_a_tokenizer_of_another_model_is_told(tmp_path):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 100}))
     (problem,) = tokenizer_problems("pair.weak", str(folder), None, chat=False)
-    assert "tokens, the model only 100; they do not belong together" in problem
+    assert "tokens, the model's vocabulary only 100; they do not belong together" in problem
 
 
 def test_a_base_model_that_should_chat_is_told(tmp_path):

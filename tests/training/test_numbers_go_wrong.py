@@ -28,7 +28,7 @@ from cwpo.stages.annotate import annotate_stage
 from cwpo.stages.weight import WEIGHT
 from cwpo.training.base import Rows
 from cwpo.training.bradley_terry import BradleyTerryTrainer
-from cwpo.training.preference import preference_rows
+from cwpo.training.pairs import encoded_rows
 from cwpo.training.sft import SFTTrainer
 
 NAMES = [f"pair{i}" for i in range(8)]
@@ -227,7 +227,7 @@ def test_the_weight_stage_refuses_weights_that_teach_nothing(tmp_path, margin, s
 
 def test_weights_that_are_all_zero_are_refused_by_the_trainer_and_by_align(tmp_path):
     with pytest.raises(InputError, match="all 8 weights are 0, so nothing would be learned"):
-        preference_rows(None, None, pairs(weight=[0] * 8))
+        encoded_rows(None, None, pairs(weight=[0] * 8))
     file = saved(tmp_path / "p.jsonl", [row | {"weight": 0.0} for row in weighted_rows(4)])
     with pytest.raises(InputError, match="all 4 weights are 0, so there is nothing to learn"):
         read_weighted(file)

@@ -15,12 +15,13 @@ from cwpo.data.batching import PairCollator, SequenceCollator, encode, encode_pa
 from cwpo.errors import InputError
 from cwpo.models.annotator import new_annotator, score_responses
 from cwpo.models.logprobs import score_sequences
-from cwpo.models.packed import can_pack, score_pairs
+from cwpo.models.packed import Layout, exact_layout, score_pairs
 from cwpo.models.policy import load_policy
 from cwpo.objectives import dpo, weighted_mean
 from cwpo.training.base import Curve, Rows
 from cwpo.training.bradley_terry import BradleyTerryTrainer
-from cwpo.training.preference import PreferenceTrainer, preference_rows
+from cwpo.training.pairs import encoded_rows, score_reference
+from cwpo.training.preference import PreferenceTrainer
 from cwpo.training.sft import SFTTrainer
 from cwpo.weighting import pair_weights
 
@@ -163,7 +164,8 @@ def test_the_logs_are_the_fields_known_from_other_trainers(tmp_path):
 
 def test_one_step_follows_the_gradient_of_the_weighted_mean(tmp_path):
     model = tiny_model("llama")
-    rows = preference_rows(model, tiny_tokenizer(), pairs())
+    rows = encoded_rows(tiny_tokenizer(), model.config, pairs())
+    score_reference(model, rows, 0)
     batch = PairCollator(0, ("weight", "chosen_logp", "rejected_logp"))(rows)
     logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1]
     labels = batch["labels"][:, 1:]
@@ -336,13 +338,14 @@ def test_without_bos_an_empty_prompt_is_not_packed(tmp_path):
     # the first response token then follows nothing, least of all the pair before it
     rows = pairs(4)
     rows[3]["prompt"] = ""
-    encoded = preference_rows(tiny_model("llama"), tiny_tokenizer("$A"), rows)
-    assert not can_pack(tiny_model("llama"), encoded, pad_id=0)
+    model = tiny_model("llama")
+    encoded = encoded_rows(tiny_tokenizer("$A"), model.config, rows)
+    assert not exact_layout(model, encoded, pad_id=0).packed
 
 
 def test_a_model_that_cannot_share_prompts_is_told_once_and_trains_the_same(tmp_path, monkeypatch):
     expected = losses(preference(tmp_path, pairs(4)))
-    monkeypatch.setattr("cwpo.training.preference.can_pack", lambda *_: False)
+    monkeypatch.setattr("cwpo.training.preference.exact_layout", lambda *_: Layout())
     with pytest.warns(
         UserWarning, match="LlamaForCausalLM cannot compute these pairs with their prompts shared"
     ) as told:

@@ -48,7 +48,7 @@ def model_problems(key: str, path: str, revision: str | None, cfg: DictConfig) -
 
 
 def tokenizer_problems(key: str, path: str, revision: str | None, chat: bool) -> list[str]:
-    """EOS, BOS where the family wants one, a chat template where one is used, and no more tokens than the model has."""
+    """EOS, BOS where the family wants one, and a chat template where one is used."""
     from cwpo.data.batching import encode_prompts
     from cwpo.models.policy import load_tokenizer, read_config
 
@@ -68,10 +68,6 @@ def tokenizer_problems(key: str, path: str, revision: str | None, chat: bool) ->
     if bos is not None and ids[:2] == [bos, bos]:
         problems.append(
             f"{key}={path}: its tokenizer puts BOS before a text twice; correct its chat template or post-processor"
-        )
-    if len(tokenizer) > config.vocab_size:
-        problems.append(
-            f"{key}={path}: its tokenizer has {len(tokenizer)} tokens, the model only {config.vocab_size}; they do not belong together"
         )
     return problems
 

@@ -1,0 +1,87 @@
+"""What is set right in a model before it is trained: dropout, weights of 16 bits, generation settings that cannot be saved."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
+from transformers import GenerationConfig
+
+from cwpo.models.heads import without_adapters
+
+NARROW = (torch.bfloat16, torch.float16)
+
+
+def float32_masters(model: nn.Module) -> str | None:
+    """Widen trainable weights of 16 bits to float32, in which AdamW's small updates are not rounded away; says so, or None.
+
+    A model without adapters is widened whole. Beside adapters the frozen weights stay as they are.
+    """
+    narrow = [p for p in model.parameters() if p.requires_grad and p.dtype in NARROW]
+    if not narrow:
+        return None
+    dtype = str(narrow[0].dtype).removeprefix("torch.")
+    if hasattr(model, "get_base_model"):
+        for parameter in narrow:
+            parameter.data = parameter.data.float()
+    else:
+        model.float()
+    return (
+        f"the model's trainable weights are {dtype}, which rounds small updates away: they are trained in float32 now; "
+        "bf16=True in the training arguments computes in bfloat16 with float32 weights"
+    )
+
+
+def dropout_off(model: nn.Module) -> dict[str, float]:
+    """Set every dropout in the model and its config to 0, those of LoRA adapters excepted; names and rates of what was on."""
+    was_on: dict[str, float] = {}
+
+    def switch_off(owner: Any, name: str, shown: str) -> None:
+        rate = getattr(owner, name)
+        if rate > 0:
+            was_on[shown] = rate
+            setattr(owner, name, 0.0)
+
+    for path, module in model.named_modules():
+        if "lora_dropout" in path:
+            continue
+        if isinstance(module, _DropoutNd):
+            switch_off(module, "p", path.rpartition(".")[2])
+        for name in dropout_names(module):
+            switch_off(module, name, name)
+    for name in dropout_names(model.config):
+        if not name.startswith(("classifier", "summary")):  # of heads that a language model does not have
+            switch_off(model.config, name, name)
+    return was_on
+
+
+def dropout_names(owner: Any) -> list[str]:
+    """Attributes that hold a dropout rate: `attention_dropout`, `resid_pdrop`, `layerdrop` ..."""
+    numbers = {name: value for name, value in vars(owner).items() if isinstance(value, (int, float))}
+    return [name for name, value in numbers.items() if "drop" in name and not isinstance(value, bool)]
+
+
+def mend_generation_config(model: nn.Module) -> None:
+    """Make the model's generation settings ones that save_pretrained accepts.
+
+    A temperature without do_sample, as some published models have it, is refused once the settings were changed: do_sample
+    is switched on. Settings that contradict each other otherwise are replaced by the special tokens alone.
+    """
+    inner = without_adapters(model)
+    settings = getattr(inner, "generation_config", None)
+    if settings is None or _is_valid(settings):
+        return
+    settings.do_sample = True
+    if not _is_valid(settings):
+        names = ("bos_token_id", "eos_token_id", "pad_token_id")
+        inner.generation_config = GenerationConfig(**{name: getattr(settings, name) for name in names})
+
+
+def _is_valid(settings: GenerationConfig) -> bool:
+    try:
+        settings.validate(strict=True)
+    except ValueError:
+        return False
+    return True

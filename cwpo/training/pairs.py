@@ -1,0 +1,117 @@
+"""A user's preference pairs as checked and tokenised rows for PairCollator, with the reference's log-probs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from cwpo.data.batching import encode_pairs, named
+from cwpo.errors import InputError
+from cwpo.models.limits import pair_problems
+from cwpo.models.packed import Layout, score_pairs
+
+COLUMNS = ("prompt", "chosen", "rejected")
+REFERENCE = ("chosen_logp", "rejected_logp")
+LEAST = float(np.finfo(float).min)
+
+Examples = Sequence[Mapping[str, Any]]
+
+
+def examples_of(dataset: Iterable[Mapping[str, Any]]) -> Any:
+    """The data set with Python values in its rows, whatever format (torch, numpy ...) a `datasets` set was given."""
+    return dataset.with_format(None) if hasattr(dataset, "with_format") else dataset
+
+
+def encoded_rows(
+    tokenizer: PreTrainedTokenizerBase, config: Any, examples: Examples, weight_column: str = "weight"
+) -> list[dict[str, Any]]:
+    """Checked and tokenised rows; with REFERENCE where the examples have it. `config` is the model's.
+
+    Raises InputError that names the first wrong row of each kind.
+    """
+    if not examples:
+        raise InputError("the data has no pairs")
+    missing = [name for name in (*COLUMNS, weight_column) if any(name not in row for row in examples)]
+    if missing:
+        raise InputError(
+            f"the data lacks the column {', '.join(missing)}; it has {', '.join(examples[0])}. "
+            "Weights are never assumed: add a column of ones for unweighted training"
+        )
+    weights = _numbers(examples, weight_column, low=0.0)
+    if not any(weights):
+        raise InputError(
+            f"column {weight_column}: all {len(weights)} weights are 0, so nothing would be learned from any pair"
+        )
+    if problems := [problem for name in COLUMNS if (problem := _text_problem(examples, name))]:
+        raise InputError(problems)
+    texts = ([row[name] for row in examples] for name in COLUMNS)
+    rows = encode_pairs(tokenizer, *texts, weight=weights)
+    if problems := pair_problems(rows, tokenizer, config):
+        raise InputError(problems)
+    if all(name in examples[0] for name in REFERENCE):
+        _enter(rows, *(_numbers(examples, name) for name in REFERENCE))
+    return named(rows, [str(row.get("pair_id", f"row {i}")) for i, row in enumerate(examples)])
+
+
+def lack_reference(rows: Examples) -> bool:
+    return any(name not in row for row in rows for name in REFERENCE)
+
+
+def score_reference(
+    model: nn.Module,
+    rows: Examples,
+    pad_id: int,
+    token_budget: int | None = None,
+    layout: Layout | None = None,
+) -> None:
+    """Enter the model's log-probs as REFERENCE in rows that lack it."""
+    if lack_reference(rows):
+        _enter(rows, *(part.tolist() for part in score_pairs(model, rows, pad_id, token_budget, layout)))
+
+
+def _enter(rows: Any, *columns: Sequence[float]) -> None:
+    for name, values in zip(REFERENCE, columns, strict=True):
+        for row, value in zip(rows, values, strict=True):
+            row[name] = value
+
+
+def _text_problem(examples: Examples, name: str) -> str | None:
+    """What a column has that is neither text nor messages."""
+    bad = [i for i, row in enumerate(examples) if not (isinstance(row[name], str) or _messages(row[name]))]
+    if not bad:
+        return None
+    return (
+        f"column {name}: {len(bad)} of {len(examples)} values are neither text nor a list of messages with role and content; row "
+        f"{bad[0]} has {examples[bad[0]][name]!r}"
+    )
+
+
+def _messages(value: Any) -> bool:
+    return isinstance(value, (list, tuple, np.ndarray)) and all(
+        isinstance(message, Mapping) and {"role", "content"} <= message.keys() for message in value
+    )
+
+
+def _numbers(examples: Examples, name: str, low: float = float("-inf")) -> list[float]:
+    values = [_plain(row.get(name)) for row in examples]
+    bad = [
+        i
+        for i, value in enumerate(values)
+        if not isinstance(value, Real) or not max(low, LEAST) <= float(value) < float("inf")
+    ]
+    if bad:
+        bound = "finite numbers" if low == float("-inf") else f"finite numbers, at least {low:g}"
+        raise InputError(
+            f"column {name}: {len(bad)} of {len(examples)} values are not {bound}; row {bad[0]} has {values[bad[0]]!r}"
+        )
+    return [float(value) for value in values]
+
+
+def _plain(value: Any) -> Any:
+    """The number in a tensor or array of one."""
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
