@@ -1,4 +1,4 @@
-"""One claim held against the evidence: effect, interval, verdict, and what may explain it."""
+"""One claim tested against the evidence: effect, interval, verdict, and diagnostics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cwpo.report.claims.claim import Claim
 from cwpo.report.claims.evidence import Evidence
 from cwpo.report.claims.explain import diagnostics, reasons
 from cwpo.report.claims.measures import Measured
-from cwpo.report.claims.verdict import (
+from cwpo.report.claims.rule import (
     CONFIDENCE,
     NOT_RUN,
     OPPOSITE,
@@ -26,7 +26,7 @@ DIGITS = 4
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was found about a claim. `second` is the same comparison in the claim's second number, if it has one."""
+    """The result of testing a claim. `second` is the same comparison in the claim's second number, if it has one."""
 
     claim: Claim
     scale: str
@@ -95,7 +95,7 @@ class Outcome:
 
 
 def assess(claim: Claim, ours: Evidence, theirs: Evidence, scale: str) -> Outcome:
-    """Hold one claim against our evidence and the paper's numbers."""
+    """Test one claim on our evidence; the paper's numbers set the margin: half the paper's effect, at least the claim's floor."""
     measured = claim.measure(ours, claim.number)
     published = (claim.paper or claim.measure)(theirs, claim.number)
     paper = float(published.by_seed.iloc[0]) if len(published.effects) else None
@@ -157,14 +157,14 @@ def _remarks(
 
 
 def _smaller(claim: Claim, judged: Judged, margin: float) -> bool:
-    """Whether a reproduced effect's interval lies within the margin."""
+    """Whether a reproduced effect is smaller than the margin: its whole interval lies nearer to the value than that."""
     if judged.verdict != REPRODUCED or judged.low is None or judged.high is None:
         return False
     return (claim.value - judged.low if claim.below else judged.high - claim.value) < margin
 
 
 def _where_it_differs(claim: Claim, measured: Measured) -> list[str]:
-    """A sentence where the mean effect has other signs for other models."""
+    """A sentence if the mean effect has one sign for some models and the other for others."""
     cells = measured.by_cell
     names = [name for name in ("strong", "family", "weak") if name in cells.index.names]
     if not names:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from cwpo.report.figures.style import BLUE, ORANGE, figure, head, legend, save
-from cwpo.report.inputs import DATA_NAMES, Results, datasets
-from cwpo.report.names import label
+from cwpo.report.inputs import Results, datasets
+from cwpo.report.names import DATA_NAMES, label
 
 ENOUGH = 30  # fewer pairs in a bin give no accuracy worth a point
 

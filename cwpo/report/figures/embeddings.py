@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from cwpo.report.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, figure, head, legend, save
-from cwpo.report.inputs import DATA_NAMES, METHOD_NAMES, Results, datasets
-from cwpo.report.names import label
+from cwpo.report.inputs import Results, datasets
+from cwpo.report.names import DATA_NAMES, METHOD_NAMES, label
 from cwpo.statistics import mean_shift
 
 LABELED, OFFLINE = "labeled", "offline"

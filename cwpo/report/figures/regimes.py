@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from cwpo.report.figures.style import COLORS, figure, head, legend, points, rate_axis, rate_label, save, sizes
-from cwpo.report.inputs import METHOD_NAMES, Results
+from cwpo.report.inputs import Results
+from cwpo.report.names import METHOD_NAMES
 from cwpo.report.tables.regimes import METHODS, arms, differences
 
 MEASURES = (("difference", "gold reward", "{:+.2f}"), ("gra_difference", "GRA, points", "{:+.1f}"))

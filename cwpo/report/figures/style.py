@@ -14,7 +14,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
-from cwpo.report.inputs import SCALE_NOTES
+from cwpo.report.names import scale_note
 from cwpo.report.tables.cells import NOT_RUN, counts
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#555555"
@@ -47,7 +47,7 @@ def figure(rows: int, columns: int, *, width: float, height: float) -> Iterator[
 
 def head(fig: Any, title: str, scale: str, sizes: str) -> None:
     """Title, scale, and how many seeds and prompts, each on a line."""
-    note = SCALE_NOTES.get(scale, f"{scale} scale").replace("10^4 to 10^5", "$10^4$ to $10^5$")
+    note = scale_note(scale).replace("10^4 to 10^5", "$10^4$ to $10^5$")
     fig.suptitle(f"{title}\n{note}\n{sizes}")
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from cwpo.report.figures.style import BLUE, GREY, ORANGE, figure, head, legend, points, rate_axis, save, sizes
-from cwpo.report.inputs import FAMILIES, Results
+from cwpo.report.inputs import Results
+from cwpo.report.names import FAMILIES
 from cwpo.report.tables.other import tuning_cells
 
 COLORS = {"all": GREY, "opt": BLUE, "qwen": ORANGE}
