@@ -11,12 +11,10 @@ from cwpo.report.figures.style import (
     GREEN,
     GREY,
     figure,
-    head,
-    legend,
+    files,
     level,
     mark_not_run,
     points,
-    save,
     sizes,
     theirs,
 )
@@ -43,22 +41,26 @@ def _draw(results: Results, folder: Path, spec: Spec, other: str, name: str) -> 
     panels = [
         [(label, cells) for label, cells in section.rows if label != AVERAGE] for section in grid.sections
     ]
-    width, height = max(2.3 * len(panels[0]), 4.6), 3.4 * len(panels) + 1.1
-    with figure(2 * len(panels), len(panels[0]), width=width, height=height) as (fig, axes):
+    with figure(
+        path := folder / spec.name,
+        results.scale,
+        (2 * len(panels), len(panels[0])),
+        size=(max(2.3 * len(panels[0]), 4.6), 3.4 * len(panels) + 1.1),
+        title=spec.title,
+        sizes=sizes(grid.cells, grid.seeds),
+        legend=2,
+    ) as (_, axes):
         for index, (section, rows) in enumerate(zip(grid.sections, panels)):
-            for column, (label, cells) in enumerate(rows):
-                upper, lower = axes[2 * index : 2 * index + 2, column]
+            gra, reward = axes[2 * index : 2 * index + 2]
+            for upper, lower, (label, cells) in zip(gra, reward, rows):
                 _panel(upper, cells, "gra", other, name)
                 _panel(lower, cells, "reward", other, name)
-                models = section.label.partition(" (")[0]
-                upper.set_title(f"{label}\n{models}")
-            axes[2 * index, 0].set_ylabel("GRA, %")
-            axes[2 * index + 1, 0].set_ylabel("mean gold reward")
+                upper.set_title(f"{label}\n{section.label.partition(' (')[0]}")
+            gra[0].set_ylabel("GRA, %")
+            reward[0].set_ylabel("mean gold reward")
         for axis in axes[-1]:
             axis.set_xlabel("most confident pairs kept, %")
-        legend(fig, 2)
-        head(fig, spec.title, results.scale, sizes(grid.cells, grid.seeds))
-        return save(fig, folder / spec.name)
+    return files(path)
 
 
 def _panel(axis: Any, cells: list[Cell], name: str, other: str, title: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -138,9 +138,9 @@ def named_interval(name: str, values: Interval, factor: float = 1) -> dict[str, 
     return {f"{name}{end}": factor * value for end, value in ends.items()}
 
 
-def excludes_zero(cell: dict[str, Any], name: str) -> bool:
+def excludes_zero(cell: Mapping[str, Any] | pd.Series, name: str) -> bool:
     """Whether the interval of a difference lies on one side of 0."""
-    return name in cell and (cell[f"{name}_low"] > 0 or cell[f"{name}_high"] < 0)
+    return name in cell and bool(cell[f"{name}_low"] > 0 or cell[f"{name}_high"] < 0)
 
 
 def interval(cell: dict[str, Any], name: str, digits: int = 1) -> str:
