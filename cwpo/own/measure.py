@@ -43,33 +43,48 @@ def report_numbers(
     """
     decided = tested[tested["target"] != 0.5]
     gap, target, prompts = (decided[name].to_numpy() for name in ("gap", "target", "prompt"))
-    right, confidence = is_right(gap, target), scaled_sigmoid(np.abs(gap))
-    longer = length_gap(decided)
-    baselines = {"majority": majority_right(target), "longer": is_right(longer, target)}
-    agree = decided["agree"].to_numpy()
+    right, confidence, longer = is_right(gap, target), scaled_sigmoid(np.abs(gap)), length_gap(decided)
     numbers = {
         "pairs": len(tested),
         "decided_pairs": len(decided),
         "prompts": int(tested["prompt"].nunique()),
-        "accuracy": _plain(share(right, prompts)),
-        "baselines": {name: _plain(share(values, prompts)) for name, values in baselines.items()},
-        "difference": {
-            name: _plain(mean_difference(right, values, prompts)) for name, values in baselines.items()
-        },
-        "coverage": coverage(confidence, right, prompts),
+        **accuracy_numbers(gap, target, longer, prompts),
         "coverage_by_length_gap": coverage(np.abs(longer), right, prompts),
-        "discrimination": _plain(discrimination(confidence, right, prompts)),
         "calibration": calibration(tested),
         "bias": _bias(gap, target, longer, prompts),
         "domains": _domains(decided["domain"].to_numpy(), right, prompts),
         "votes": votes(decided, confidence),
-        "members": _members(agree, right, prompts),
+        "members": _members(decided["agree"].to_numpy(), right, prompts),
         "learning_curve": [] if curve is None else learning_curve(curve),
         "more_labels": None if curve is None else more_labels(curve),
     }
     if unlabeled is not None and len(unlabeled):
         numbers["shift"] = shift(tested, unlabeled)
     return numbers
+
+
+def accuracy_numbers(
+    gap: np.ndarray, target: np.ndarray, longer: np.ndarray, groups: np.ndarray
+) -> dict[str, Any]:
+    """Accuracy alone, beside two baselines, and by confidence, as a verdict needs them; all arguments are (N,).
+
+    `gap` is the annotator's score of a less that of b, `target` 1 where a is better and 0 where b is, `longer` the difference in
+    length. Intervals take the pairs of one group as one draw.
+    """
+    right, confidence = (
+        is_right(gap, target),
+        np.abs(gap),
+    )  # orders pairs as C1 does, without ties where C1 rounds to 1
+    baselines = {"majority": majority_right(target), "longer": is_right(longer, target)}
+    return {
+        "accuracy": _plain(share(right, groups)),
+        "baselines": {name: _plain(share(values, groups)) for name, values in baselines.items()},
+        "difference": {
+            name: _plain(mean_difference(right, values, groups)) for name, values in baselines.items()
+        },
+        "coverage": coverage(confidence, right, groups),
+        "discrimination": _plain(discrimination(confidence, right, groups)),
+    }
 
 
 def length_gap(pairs: pd.DataFrame) -> np.ndarray:
