@@ -13,9 +13,10 @@ from cwpo.pages import image, markdown_html, paper_order, render
 from cwpo.report.claims.outcome import Outcome
 from cwpo.report.claims.rule import OPPOSITE, RULE
 from cwpo.report.claims.write import READING, SIDES, cells, counts, details, limits, summary
-from cwpo.report.inputs import Results
+from cwpo.report.inputs import Results, commits
 from cwpo.report.names import DATA_NAMES, METHOD_NAMES, capital, scale_note
 from cwpo.report.tables.cells import ranges
+from cwpo.results import WRITTEN
 
 PROMPTS, PAIRS = 3, 5  # shown per data set, and per data set and band
 BANDS = {"low": "least confident", "high": "most confident"}
@@ -96,52 +97,33 @@ def _short(stem: str) -> str:
 
 def samples(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Tables 14, 15. Per data set, every arm's responses, before and after, to the same few test prompts of the first seed."""
-    for (data, strong), rows in frame.groupby(["data", "strong"], sort=True):
-        rows = rows[rows["seed"] == rows["seed"].min()]
-        parts = []
-        for number, (_, answers) in enumerate(list(rows.groupby("prompt_id", sort=True))[:PROMPTS], 1):
-            lines = [
-                [
-                    METHOD_NAMES.get(r["method"], r["method"]),
-                    _text(r["response_sft"]),
-                    f"{r['reward_sft']:.2f}",
-                    _text(r["response"]),
-                    f"{r['reward']:.2f}",
-                ]
-                for r in answers.sort_values(["method", "run_key"]).to_dict("records")
-            ]
-            prompt = _text(answers["prompt"].iloc[0])
-            parts.append({"name": f"prompt {number}", "prompt": prompt, "rows": lines})
-        about = f"{strong}, seed {rows['seed'].min()}"
-        yield {"name": DATA_NAMES.get(data, data), "about": about, "parts": parts}
+    for (data, strong), rows in _with_texts(frame).groupby(["data", "strong"], sort=True):
+        rows = rows[rows["seed"] == rows["seed"].min()].assign(arm=rows["method"].replace(METHOD_NAMES))
+        answers = [
+            part.sort_values(["method", "run_key"]) for _, part in rows.groupby("prompt_id", sort=True)
+        ]
+        yield {
+            "name": DATA_NAMES.get(data, data),
+            "about": f"{strong}, seed {rows['seed'].min()}",
+            "prompts": [part.to_dict("records") for part in answers[:PROMPTS]],
+        }
 
 
 def disagreements(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Tables 18, 19. Per data set, pairs that annotator and human order differently, at low and at high confidence."""
-    for (data, weak), rows in frame.groupby(["data", "weak"], sort=True):
-        parts = []
-        for band, words in BANDS.items():
-            pairs = rows[rows["band"] == band].sort_values(["seed", "pair_id"]).head(PAIRS)
-            lines = [
-                [
-                    _text(r["prompt"]),
-                    f"{r['confidence']:.3f}",
-                    _text(r["preferred_by_weak"]),
-                    f"{r['gold_weak']:.2f}",
-                    _text(r["preferred_by_human"]),
-                    f"{r['gold_human']:.2f}",
-                ]
-                for r in pairs.to_dict("records")
-            ]
-            if lines:
-                right = int((pairs["gold_weak"] > pairs["gold_human"]).sum())
-                parts.append({"name": words, "right": right, "rows": lines})
-        yield {"name": DATA_NAMES.get(data, data), "about": weak, "parts": parts}
+    for (data, weak), rows in _with_texts(frame).groupby(["data", "weak"], sort=True):
+        rows = rows.sort_values(["seed", "pair_id"])
+        bands = {words: rows[rows["band"] == band].head(PAIRS) for band, words in BANDS.items()}
+        yield {
+            "name": DATA_NAMES.get(data, data),
+            "about": weak,
+            "bands": {words: part.to_dict("records") for words, part in bands.items() if len(part)},
+        }
 
 
-def _text(value: object) -> str:
+def _with_texts(frame: pd.DataFrame) -> pd.DataFrame:
     """CSV has a blank, read as missing, for an empty text; the page says that it is empty."""
-    return "" if pd.isna(value) else str(value)
+    return frame.fillna({name: "" for name in WRITTEN if name in frame})
 
 
 def provenance(results: Results) -> list[list[str]]:
@@ -155,12 +137,11 @@ def provenance(results: Results) -> list[list[str]]:
 
 
 def _origin(name: str, rows: pd.DataFrame) -> list[str]:
-    commits = sorted({str(commit) for commit in rows["git_commit"].dropna()})
     return [
         name,
         f"{rows['run_key'].nunique():,}",
         ranges(sorted({int(seed) for seed in rows["seed"]})),
         f"{int(rows['n_eval'].sum()):,}",
         f"{rows['train_seconds'].astype(float).sum():,.0f}",
-        ", ".join(commits) or "not recorded",
+        commits(rows["git_commit"]),
     ]

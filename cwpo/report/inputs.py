@@ -31,6 +31,14 @@ from cwpo.statistics import Floats, resampled_means
 RESAMPLES = 1000
 PAPER = Path("paper") / "paper_results.csv"  # below results/
 PAPER_COLUMNS = "source weak strong dataset objective method setting metric value std note".split()
+OPTIONAL = {
+    "annotators": ANNOTATOR_COLUMNS,
+    "details": DETAIL_COLUMNS,
+    "confidences": CONFIDENCE_COLUMNS,
+    "samples": SAMPLE_COLUMNS,
+    "disagreements": DISAGREEMENT_COLUMNS,
+    "embeddings": EMBEDDING_COLUMNS,
+}
 TOLERANCE = 1e-9
 ANY = "*"
 
@@ -41,14 +49,14 @@ class Results:
 
     scale: str
     runs: pd.DataFrame
+    rewards: dict[str, RunRewards]
+    paper: pd.DataFrame
     annotators: pd.DataFrame
     details: pd.DataFrame
     confidences: pd.DataFrame
     samples: pd.DataFrame
     disagreements: pd.DataFrame
     embeddings: pd.DataFrame
-    rewards: dict[str, RunRewards]
-    paper: pd.DataFrame
 
     def of(self, *experiments: str) -> pd.DataFrame:
         """The rows of runs.csv and details.csv of the first of these experiments that has any, with the strong model's family."""
@@ -126,18 +134,8 @@ def load(results: Path, scale: str) -> Results:
     rows = read("rewards.csv.gz", REWARD_COLUMNS).to_dict("records")
     rewards = {row["run_key"]: RunRewards.parse(row) for row in rows}
     _check_rewards(folder, runs, rewards)
-    return Results(
-        scale=scale,
-        runs=runs,
-        annotators=read("annotators.csv", ANNOTATOR_COLUMNS),
-        details=read("details.csv", DETAIL_COLUMNS),
-        confidences=read("confidences.csv", CONFIDENCE_COLUMNS),
-        samples=read("samples.csv", SAMPLE_COLUMNS),
-        disagreements=read("disagreements.csv", DISAGREEMENT_COLUMNS),
-        embeddings=read("embeddings.csv", EMBEDDING_COLUMNS),
-        rewards=rewards,
-        paper=_paper(results / PAPER),
-    )
+    tables = {name: read(f"{name}.csv", columns) for name, columns in OPTIONAL.items()}
+    return Results(scale, runs, rewards, _paper(results / PAPER), **tables)
 
 
 def _paper(path: Path) -> pd.DataFrame:

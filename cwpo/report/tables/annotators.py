@@ -6,7 +6,7 @@ import pandas as pd
 
 from cwpo.pages import markdown_table
 from cwpo.report.inputs import Results, paper_row, select
-from cwpo.report.tables.arms import FRACTIONS, HH, labeled
+from cwpo.report.tables.arms import FRACTIONS, HH, labeled, poison
 from cwpo.report.tables.cells import published
 from cwpo.report.tables.kinds import ANNOTATORS
 from cwpo.report.tables.page import Page
@@ -55,7 +55,7 @@ TABLE13 = Spec(
     "table13",
     "Table 13: annotator accuracy by label fraction",
     "Bradley–Terry annotators.",
-    columns=fixed(*(labeled(share) for share in FRACTIONS)),
+    columns=fixed(*map(labeled, FRACTIONS)),
     rows=(data(*HH),),
     sections=(weak_models("opt-125m"),),
     kind=ANNOTATORS,
@@ -65,7 +65,7 @@ FIGURE8 = Spec(
     "Figure 8: annotators trained on poisoned labels",
     "Bradley–Terry annotators that learn from Helpful pairs and from Harmless ones labeled against gold, largest gaps first; the "
     "disagreement of the figure is 100 % less the accuracy. The paper's points are not published as numbers.",
-    columns=fixed(*(Item(f"{100 * share:g} % poisoned", {"poison_fraction": share}) for share in POISON)),
+    columns=fixed(*map(poison, POISON)),
     rows=(data("harmless"),),
     sections=(weak_models("qwen2.5-0.5b"),),
     contrasts=tuple(

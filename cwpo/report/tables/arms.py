@@ -71,18 +71,17 @@ def mix(share: str, name: str) -> Item:
 
 
 def poison(share: float) -> Item:
-    return Item(
-        f"{100 * share:g} % poisoned",
-        {"poison_fraction": share},
-        {"setting": f"poison_fraction={share:g}"},
-    )
+    """Annotators, or arms labeled by them, that learned from this share of poisoned labels."""
+    return _share("poison_fraction", share, "poisoned")
 
 
 def labeled(share: float) -> Item:
     """Arms or annotators that learned from this share of the human labels."""
-    return Item(
-        f"{100 * share:g} % labeled", {"human_fraction": share}, {"setting": f"human_fraction={share:g}"}
-    )
+    return _share("human_fraction", share, "labeled")
+
+
+def _share(column: str, share: float, word: str) -> Item:
+    return Item(f"{100 * share:g} % {word}", {column: share}, {"setting": f"{column}={share:g}"})
 
 
 def annotated_by(item: Item, annotator: str, label: str, paper: str) -> Item:

@@ -37,7 +37,7 @@ def label_fractions(name: str, title: str, about: str, other: Item) -> Spec:
         title,
         about,
         columns=fixed(CW, other),
-        rows=(fixed(*(labeled(share) for share in FRACTIONS)),),
+        rows=(fixed(*map(labeled, FRACTIONS)),),
         sections=(models(OPT_SMALL), data("harmless", "helpful")),
         contrasts=((CW, other),),
         split="human_fraction",
