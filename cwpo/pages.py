@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,13 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: i
     line = "|" + "|".join(["---"] * left + ["---:"] * (len(header) - left)) + "|"
     head, *body = [f"| {' | '.join(map(_cell, row))} |" for row in (header, *rows)]
     return "\n".join([head, line, *body])
+
+
+def markdown_records(columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]], left: int = 1) -> str:
+    """As `markdown_table`, from heading -> format string over the names in a row, such as `{"seconds": "{seconds:.2f}"}`."""
+    return markdown_table(
+        list(columns), [[form.format(**row) for form in columns.values()] for row in rows], left
+    )
 
 
 def _cell(text: str) -> str:

@@ -117,16 +117,16 @@ def _row(part: pd.DataFrame, numbers: Mapping[str, Any]) -> dict[str, Any]:
     row |= _named("minus_longer", numbers["difference"]["longer"])
     row |= _named("right_more_confident", numbers["discrimination"] or {})
     row |= _named("vote_correlation", (numbers["votes"] or {}).get("rank_correlation") or {})
-    said = verdict(numbers, WANTED)
-    return row | {"advice": said.advice, "advice_coverage": said.coverage}
+    advice = verdict(numbers, WANTED)
+    return row | {"advice": advice.advice, "advice_coverage": advice.coverage}
 
 
 def _calibrated(part: pd.DataFrame) -> dict[str, Any]:
-    found = calibration(part.assign(prompt=part["group"], target=part["gold"]))
+    numbers = calibration(part.assign(prompt=part["group"], target=part["gold"]))
     kept = ("temperature", "ece_before", "ece_after", "log_loss_before", "log_loss_after")
     expected = scaled_sigmoid(part["gap"].abs().to_numpy()).mean()
-    row = {name: found[name] for name in kept} | {"mean_confidence": expected}
-    return row | _named("log_loss_change", found["log_loss_change"])
+    row = {name: numbers[name] for name in kept} | {"mean_confidence": expected}
+    return row | _named("log_loss_change", numbers["log_loss_change"])
 
 
 def _named(name: str, value: Mapping[str, Any]) -> dict[str, Any]:

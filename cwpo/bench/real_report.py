@@ -70,7 +70,7 @@ def _annotators(rows: pd.DataFrame) -> str:
     lines = []
     for row in rows.to_dict("records"):
         sizes = [row[name] for name in ("n_train", "n_test") if pd.notna(row[name])]
-        told = isinstance(row["advice"], str)
+        advised = isinstance(row["advice"], str)
         lines.append(
             [
                 row["data"],
@@ -81,7 +81,7 @@ def _annotators(rows: pd.DataFrame) -> str:
                 "" if row["annotator"] == LONGER else _cell(row, "minus_longer", sign=True),
                 _cell(row, "right_more_confident"),
                 _cell(row, "vote_correlation"),
-                ADVICE[row["advice"]].format(row["advice_coverage"]) if told else "",
+                ADVICE[row["advice"]].format(row["advice_coverage"]) if advised else "",
             ]
         )
     return f"""## Accuracy

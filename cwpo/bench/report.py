@@ -11,7 +11,7 @@ import pandas as pd
 from cwpo.bench.annotation import annotation
 from cwpo.bench.curve import curve, curve_section, draw
 from cwpo.bench.measure import check, compare, exponent, scaling
-from cwpo.pages import markdown_table
+from cwpo.pages import markdown_records
 from cwpo.runtime import quiet_libraries
 
 NAMES = {
@@ -21,6 +21,25 @@ NAMES = {
     "trl_kept": "TRL, best, freed memory kept",
 }
 COLORS = {"cwpo": "#0072B2", "trl_default": "#BBBBBB", "trl_best": "#777777", "trl_kept": "#E69F00"}
+TRAINING = {
+    "workload": "{workload}",
+    "side": "{side}",
+    "pairs": "{pairs}",
+    "a step": "{batch_size}",
+    "runs": "{runs}",
+    "seconds": "{seconds:.2f}",
+    "times cwpo's": "{times_slower:.2f}",
+    "tokens/s": "{tokens_per_second:,.0f}",
+    "peak MiB": "{peak_memory_mb:,.0f}",
+    "cwpo's memory / theirs": "{memory_share:.0%}",
+    "of peak": "{share_of_matmul_peak:.0%}",
+}
+ANNOTATION = {
+    "pairs": "{pairs:,}",
+    "seconds": "{seconds:.1f}",
+    "pairs/s": "{rate:,.0f}",
+    "peak MiB": "{peak_memory_mb:,.0f}",
+}
 BAR = 0.2  # of the distance of two workloads
 
 
@@ -101,28 +120,13 @@ def _machines(runs: pd.DataFrame) -> str:
 
 
 def _training(runs: pd.DataFrame) -> str:
-    header = "workload|side|pairs|a step|runs|seconds|times cwpo's|tokens/s|peak MiB|cwpo's memory / theirs|of peak"
     sizes = runs.groupby("workload")[["pairs", "batch_size"]].first()
-    lines = [
-        [
-            row.workload,
-            NAMES[row.side],
-            *(str(size) for size in sizes.loc[row.workload]),
-            f"{row.runs}",
-            f"{row.seconds:.2f}",
-            f"{row.times_slower:.2f}",
-            f"{row.tokens_per_second:,.0f}",
-            f"{row.peak_memory_mb:,.0f}",
-            f"{row.memory_share:.0%}",
-            f"{row.share_of_matmul_peak:.0%}",
-        ]
-        for row in summary(runs).itertuples()
-    ]
+    table = summary(runs).join(sizes, on="workload").assign(side=lambda rows: rows["side"].map(NAMES))
     return f"""Medians over runs by turns, each in a process of its own; the same model, pairs, batch and dtype on every side.
 Tokens are those of prompt, chosen and rejected response, each counted once. The last column is the share of the
 machine's matrix-multiply peak, measured in the same minutes, that the necessary operations make up.
 
-{markdown_table(header.split("|"), lines, left=2)}"""
+{markdown_records(TRAINING, table.to_dict("records"), left=2)}"""
 
 
 def _scaling(sizes: pd.DataFrame) -> str:
@@ -135,15 +139,12 @@ def _scaling(sizes: pd.DataFrame) -> str:
 
 
 def _annotation(sizes: pd.DataFrame) -> str:
-    lines = [
-        [f"{r.pairs:,}", f"{r.seconds:.1f}", f"{r.pairs / r.seconds:,.0f}", f"{r.peak_memory_mb:,.0f}"]
-        for r in sizes.sort_values("pairs").itertuples()
-    ]
+    rows = sizes.assign(rate=sizes["pairs"] / sizes["seconds"]).sort_values("pairs").to_dict("records")
     return f"""## Annotating many pairs
 
 The annotate stage on the synthetic world's pairs, a process for each size.
 
-{markdown_table(["pairs", "seconds", "pairs/s", "peak MiB"], lines, left=0)}"""
+{markdown_records(ANNOTATION, rows, left=0)}"""
 
 
 def _devices(runs: pd.DataFrame) -> str:

@@ -14,11 +14,11 @@ Points = Sequence[Mapping[str, float]]  # each with mean, low and high
 
 def report_figures(numbers: Mapping[str, Any]) -> dict[str, bytes]:
     """By name, the figures that the report's numbers allow."""
-    found = numbers["calibration"]
+    calibration = numbers["calibration"]
     figures = {
         "coverage": _coverage(numbers),
-        "before": _reliability(found["bins_before"], "without a temperature"),
-        "after": _reliability(found["bins_after"], "with a temperature"),
+        "before": _reliability(calibration["bins_before"], "without a temperature"),
+        "after": _reliability(calibration["bins_after"], "with a temperature"),
     }
     if len(numbers["learning_curve"]) > 1:
         figures["learning"] = _learning(numbers["learning_curve"])

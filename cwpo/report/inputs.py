@@ -208,11 +208,9 @@ def commits(column: pd.Series) -> str:
 
 def paper_row(paper: pd.DataFrame, **conditions: str) -> dict[str, Any] | None:
     """The one published number, in percent, that meets the conditions; `weak` matches by its beginning. None if none does."""
-    keep = np.ones(len(paper), dtype=bool)
-    for column, wanted in conditions.items():
-        values = paper[column]
-        keep &= (values.str.startswith(wanted) if column == "weak" else values == wanted).to_numpy(dtype=bool)
-    rows = paper[keep]
+    weak = conditions.pop("weak", "")
+    rows = select(paper, conditions)
+    rows = rows[rows["weak"].str.startswith(weak).to_numpy(dtype=bool)]
     if len(rows) > 1:
         raise ValueError(f"{len(rows)} published numbers meet {conditions}")
     return dict(rows.iloc[0]) if len(rows) else None

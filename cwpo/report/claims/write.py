@@ -93,7 +93,7 @@ def cells(outcome: Outcome) -> dict[str, str]:
 
 
 def _form(claim: Claim) -> Callable[[float], str]:
-    """How effects of a claim are written: with a sign, except where 0 means nothing."""
+    """How effects of a claim are written: with a sign, except where 0 is not the value that the claim compares with."""
     digits = 3 if claim.unit == "total variation" else 1
     return _signed(digits) if claim.value == 0 else f"{{:.{digits}f}}".format
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cwpo.report.figures.style import COLORS, figure, files, mark_not_run, points, sizes, theirs
+from cwpo.report.figures.style import COLORS, files, mark_not_run, points, table_figure, theirs
 from cwpo.report.inputs import Results
 from cwpo.report.tables.figure_specs import FIGURE3_LEFT, FIGURE3_RIGHT
 from cwpo.report.tables.grid import Cell, fill
@@ -26,15 +26,8 @@ def _draw(results: Results, folder: Path, spec: Spec) -> list[Path]:
     grid = fill(spec, results)
     if grid is None:
         return []
-    with figure(
-        path := folder / spec.name,
-        results.scale,
-        (2, len(grid.sections)),
-        size=(max(2.4 * len(grid.sections), 3.3), 4.7),
-        title=spec.title,
-        sizes=sizes(grid.cells, grid.seeds),
-        legend=2,
-    ) as (_, axes):
+    shape, size = (2, len(grid.sections)), (max(2.4 * len(grid.sections), 3.3), 4.7)
+    with table_figure(grid, results.scale, folder, shape=shape, size=size, legend=2) as (_, axes):
         for column, section in zip(axes.T, grid.sections):
             for axis, name in zip(column, ("gra", "reward")):
                 _panel(axis, name, grid.columns, [cells for _, cells in section.rows])
@@ -43,7 +36,7 @@ def _draw(results: Results, folder: Path, spec: Spec) -> list[Path]:
             column[1].set_xlabel("labeled pairs, %")
         axes[0, 0].set_ylabel("GRA, %")
         axes[1, 0].set_ylabel("mean gold reward")
-    return files(path)
+    return files(folder / spec.name)
 
 
 def _panel(axis: Any, name: str, labels: list[str], rows: list[list[Cell]]) -> None:

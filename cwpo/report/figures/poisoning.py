@@ -21,14 +21,12 @@ def figure8(results: Results, folder: Path) -> list[Path]:
     if grid is None:
         return []
     cells = [cell for section in grid.sections for _, row in section.rows for cell in row]
-    with figure(
-        path := folder / FIGURE8.name,
-        results.scale,
-        size=(3.3, 3.3),
-        title="Figure 8: poisoned annotators",
-        sizes=sizes(cells, grid.seeds, "pairs"),
-        legend=1,
-    ) as (_, axes):
+    path, title, note = (
+        folder / FIGURE8.name,
+        "Figure 8: poisoned annotators",
+        sizes(cells, grid.seeds, "pairs"),
+    )
+    with figure(path, results.scale, size=(3.3, 3.3), title=title, sizes=note, legend=1) as (_, axes):
         axis = axes[0, 0]
         shares = [100 * cell["poison_fraction"] for cell in cells]
         for name, (title, color) in AGAINST.items():

@@ -53,8 +53,8 @@ def _gaps(results: Results, cell: Cell) -> np.ndarray:
         (runs["data"] == cell["data"]) & (runs["strong"] == cell["strong"]) & (runs["weak"] == cell["weak"])
     ]
     arms = [here[here["method"] == item.where["method"]].set_index("seed")["run_key"] for item in (CW, HUMAN)]
-    found = [
+    gaps = [
         results.rewards[arms[0][seed]].reward - results.rewards[arms[1][seed]].reward
         for seed in sorted(set(arms[0].index) & set(arms[1].index))
     ]
-    return np.concatenate(found) if found else np.empty(0)
+    return np.concatenate(gaps) if gaps else np.empty(0)

@@ -102,7 +102,7 @@ def _heat_map(axis: Any, here: pd.DataFrame, cells: pd.DataFrame, name: str, for
     """One measure at one learning rate over label noise and number of pairs; return the coloured image."""
     noises, pairs = sorted(set(cells["label_flip"])), sorted(set(cells["data_pairs"]))
     grid = here[name].unstack().reindex(index=noises, columns=pairs).astype(float)
-    # Red to blue is told apart by people who cannot tell red from green.
+    # Red and blue differ for people who cannot tell red from green.
     image = axis.imshow(grid.to_numpy(), cmap="RdBu", vmin=-most, vmax=most, aspect="auto")
     for (y, noise), (x, size) in itertools.product(enumerate(noises), enumerate(pairs)):
         if (noise, size) in here.index:

@@ -10,12 +10,11 @@ from cwpo.report.figures.style import (
     COLORS,
     GREEN,
     GREY,
-    figure,
     files,
     level,
     mark_not_run,
     points,
-    sizes,
+    table_figure,
     theirs,
 )
 from cwpo.report.inputs import Results
@@ -41,15 +40,9 @@ def _draw(results: Results, folder: Path, spec: Spec, other: str, name: str) -> 
     panels = [
         [(label, cells) for label, cells in section.rows if label != AVERAGE] for section in grid.sections
     ]
-    with figure(
-        path := folder / spec.name,
-        results.scale,
-        (2 * len(panels), len(panels[0])),
-        size=(max(2.3 * len(panels[0]), 4.6), 3.4 * len(panels) + 1.1),
-        title=spec.title,
-        sizes=sizes(grid.cells, grid.seeds),
-        legend=2,
-    ) as (_, axes):
+    shape = (2 * len(panels), len(panels[0]))
+    size = (max(2.3 * len(panels[0]), 4.6), 3.4 * len(panels) + 1.1)
+    with table_figure(grid, results.scale, folder, shape=shape, size=size, legend=2) as (_, axes):
         for index, (section, rows) in enumerate(zip(grid.sections, panels)):
             gra, reward = axes[2 * index : 2 * index + 2]
             for upper, lower, (label, cells) in zip(gra, reward, rows):
@@ -60,7 +53,7 @@ def _draw(results: Results, folder: Path, spec: Spec, other: str, name: str) -> 
             reward[0].set_ylabel("mean gold reward")
         for axis in axes[-1]:
             axis.set_xlabel("most confident pairs kept, %")
-    return files(path)
+    return files(folder / spec.name)
 
 
 def _panel(axis: Any, cells: list[Cell], name: str, other: str, title: str) -> None:

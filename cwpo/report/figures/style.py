@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import matplotlib.pyplot as plt
 
 from cwpo.report.names import scale_note
 from cwpo.report.tables.cells import NOT_RUN, counts
+from cwpo.report.tables.grid import Grid
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#555555"
 SKY, YELLOW = "#56B4E9", "#E69F00"
@@ -62,6 +63,14 @@ def figure(
         note = scale_note(scale).replace("10^4 to 10^5", "$10^4$ to $10^5$")
         fig.suptitle(f"{title}\n{note}\n{sizes}")
         _save(fig, path)
+
+
+def table_figure(
+    grid: Grid, scale: str, folder: Path, **more: Any
+) -> AbstractContextManager[tuple[Any, Any]]:
+    """As `figure`, with the name, title and sizes of a table whose cells it shows."""
+    spec = grid.spec
+    return figure(folder / spec.name, scale, title=spec.title, sizes=sizes(grid.cells, grid.seeds), **more)
 
 
 def files(path: Path) -> list[Path]:

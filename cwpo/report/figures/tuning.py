@@ -17,15 +17,9 @@ def tuning(results: Results, folder: Path) -> list[Path]:
     cells = tuning_cells(results)
     if not len(cells):
         return []
-    seeds = sorted(set(results.of("tuning")["seed"]))
-    with figure(
-        path := folder / "tuning",
-        results.scale,
-        size=(3.3, 3.1),
-        title="Update size",
-        sizes=sizes(cells.to_dict("records"), seeds),
-        legend=3,
-    ) as (_, axes):
+    path, seeds = folder / "tuning", sorted(set(results.of("tuning")["seed"]))
+    note = sizes(cells.to_dict("records"), seeds)
+    with figure(path, results.scale, size=(3.3, 3.1), title="Update size", sizes=note, legend=3) as (_, axes):
         axis = axes[0, 0]
         for family, of in cells.groupby("family"):
             look = {"color": COLORS.get(family, "black"), "label": FAMILIES.get(family, family)}

@@ -100,7 +100,12 @@ def _seconds(results: Results) -> str:
         )
         ours = f"{trained['train_seconds'].mean():.2f}" if len(trained) else "not run"
         lines.append(
-            [column.label, ours, published(theirs and float(theirs["value"]), digits=0), f"{len(trained)}"]
+            [
+                column.label,
+                ours,
+                published(None if theirs is None else float(theirs["value"]), digits=0),
+                f"{len(trained)}",
+            ]
         )
     return (
         "Seconds of training, mean over data sets, weak models and seeds (ours on another machine than the paper's, so only their "

@@ -167,7 +167,7 @@ def by_seed(values: str, seeds: int) -> str:
 
 
 def published(value: float | None, spread: float | None = None, digits: int = 1) -> str:
-    """The paper's number, with its standard deviation if it prints one, or a dash where it has none."""
+    """The paper's number, with its standard deviation if the paper prints one; a dash if there is no number."""
     if value is None or pd.isna(value):
         return "–"
     return f"{value:.{digits}f}" + ("" if spread is None or pd.isna(spread) else f" ± {spread:.{digits}f}")

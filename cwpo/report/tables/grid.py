@@ -55,7 +55,7 @@ class Grid:
         return any(pd.notna(cell["paper"]) for cell in self.cells)
 
     def frame(self) -> pd.DataFrame:
-        """One row per cell, the paper's number under the name `paper_<what the cell shows>`."""
+        """One row per cell, the paper's number under the name of ours with `paper_` before it."""
         table = pd.DataFrame(self._cells(averages=True))
         main = self.spec.kind.main.name
         if not self.has_paper:

@@ -30,6 +30,7 @@ class Page:
     experiment: str = ""
 
     def write(self, folder: Path, scale: str) -> list[Path]:
+        """Write the table's files into `folder`; return their paths, Markdown first."""
         folder.mkdir(parents=True, exist_ok=True)
         table = folder / f"{self.name}.csv"
         digits = {name: 4 for name in self.frame if name not in UNROUNDED}
@@ -38,12 +39,12 @@ class Page:
             return [table]
         page = folder / f"{self.name}.md"
         note = scale_note(scale)
-        made = f"Made by `make reproduce SCALE={scale} EXPERIMENT={self.experiment or self.name}`"
+        origin = f"Made by `make reproduce SCALE={scale} EXPERIMENT={self.experiment or self.name}`"
         if self.own:
             note = f"{scale} scale: hyperparameters of conf/scale/{scale}.yaml, data and models named below"
-            made = f"Made by `python scripts/run.py name={self.name} ...`"
+            origin = f"Made by `python scripts/run.py name={self.name} ...`"
         page.write_text(
-            f"# {self.title}\n\n{capital(note)}.\n\n{self.text}\n\n{made}; cells in "
+            f"# {self.title}\n\n{capital(note)}.\n\n{self.text}\n\n{origin}; cells in "
             f"[{table.name}]({table.name}); commit {commits(self.commits)}.\n",
             encoding="utf-8",
         )

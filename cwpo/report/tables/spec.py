@@ -119,10 +119,8 @@ def weak_models(*known: str) -> Axis:
 
 def _known_first(known: Sequence[T], ours: Mapping[T, T]) -> list[tuple[T, T]]:
     """(paper's model, ours): the known ones in their order, themselves where ours did not run; then the others that ran."""
-    return [
-        *((paper, mine) for paper in known for mine in [m for m in ours if ours[m] == paper] or [paper]),
-        *((paper, mine) for mine, paper in ours.items() if paper not in known),
-    ]
+    first = [(paper, mine) for paper in known for mine in [m for m in ours if ours[m] == paper] or [paper]]
+    return first + [(paper, mine) for mine, paper in ours.items() if paper not in known]
 
 
 def objectives(frame: pd.DataFrame) -> list[Item]:
