@@ -12,8 +12,20 @@ import pandas as pd
 
 from cwpo.bench.measure import machine, numerical_type, run_side, set_up
 from cwpo.bench.workloads import WORKLOADS
+from cwpo.pages import markdown_records
 
 SHOWN = ["step", "loss", "rewards/accuracies", "rewards/margins", "weights/mean"]
+COLUMNS = {
+    "workload": "{workload}",
+    "parameters": "{millions:,.1f} M",
+    "dtype": "{dtype}",
+    "LoRA": "{lora}",
+    "steps": "{steps}",
+    "pairs a step": "{batch_size}",
+    "tokens/s": "{tokens_per_second:,.0f}",
+    "peak MiB": "{peak_memory_mb:,.0f}",
+    "loss, first and last tenth": "{loss}",
+}
 
 
 def curve(name: str, cfg: Any, say: Callable[[str], None]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -48,35 +60,28 @@ def curve(name: str, cfg: Any, say: Callable[[str], None]) -> tuple[pd.DataFrame
     return pd.DataFrame([row]).assign(**machine(cfg)), steps
 
 
-def lines(trainings: pd.DataFrame, steps: pd.DataFrame) -> list[str]:
+def curve_section(trainings: pd.DataFrame, steps: pd.DataFrame) -> str:
     """The trainings as a section of benchmark.md; losses are means of the first and last tenth of the steps."""
-    text = [
-        "",
-        "## CW-DPO as in Table 8",
-        "",
-        "Random weights, a weight drawn for every pair; ![loss](curve.png)",
-        "",
-    ]
-    text += [
-        "| workload | parameters | dtype | LoRA | steps | pairs a step | tokens/s | peak MiB | loss, first and last tenth |"
-    ]
-    text += ["|---|---|---|---|---|---|---|---|---|"]
-    for row in trainings.itertuples():
-        loss = steps[steps["workload"] == row.workload]["loss"]
+    rows = trainings.to_dict("records")
+    for row in rows:
+        loss = steps[steps["workload"] == row["workload"]]["loss"]
         tenth = max(1, len(loss) // 10)
-        text.append(
-            f"| {row.workload} | {row.parameters / 1e6:,.1f} M | {row.dtype} | {'yes' if row.lora else 'no'} | {row.steps} | "
-            f"{row.batch_size} | {row.tokens_per_second:,.0f} | {row.peak_memory_mb:,.0f} | "
-            f"{loss.iloc[:tenth].mean():.4f}, {loss.iloc[-tenth:].mean():.4f} |"
-        )
-    return [
-        *text,
-        "",
-        *(
-            f"{row.workload}: {row.device}, torch {row.torch}, commit {row.git_commit}."
-            for row in trainings.itertuples()
-        ),
+        row["loss"] = f"{loss.iloc[:tenth].mean():.4f}, {loss.iloc[-tenth:].mean():.4f}"
+        row |= {"lora": "yes" if row["lora"] else "no", "millions": row["parameters"] / 1e6}
+    devices = [
+        f"{r.workload}: {r.device}, torch {r.torch}, commit {r.git_commit}." for r in trainings.itertuples()
     ]
+    return "\n".join(
+        [
+            "## CW-DPO as in Table 8",
+            "",
+            "Random weights, a weight drawn for every pair; ![loss](curve.png)",
+            "",
+            markdown_records(COLUMNS, rows),
+            "",
+            *devices,
+        ]
+    )
 
 
 def draw(steps: pd.DataFrame, path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""How good annotators are on real pairs, and one whole run on UKP: the measurement behind results/own."""
+"""The measurement behind results/own: accuracy of annotators on real pairs, and one whole run on UKP."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def split(pairs: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
 def examine(
     pairs: pd.DataFrame, name: str, annotator: str, seed: int, cfg: Any, scratch: Path, device: str
 ) -> pd.DataFrame:
-    """What an annotator trained on one vote per pair says of the pairs of other groups that have a gold label."""
+    """Gaps of an annotator trained on one vote per pair, for the pairs of other groups that have a gold label."""
     train, test = split(pairs.assign(target=one_vote(pairs, seed)), seed)
     train = _some(train[train["target"] != 0.5], cfg.train_pairs.get(name), seed)
     test = _some(test[test["gold"] != 0.5], cfg.test_pairs.get(name), seed)
@@ -168,7 +168,7 @@ def _some(pairs: pd.DataFrame, most: int | None, seed: int) -> pd.DataFrame:
 
 
 def _file(cfg: Any, kind: str, *names: Any) -> Path:
-    """Where a finished part lies; its name follows from the settings that made it."""
+    """The file of a finished part; its folder's name is a hash of the settings that the part depends on."""
     own = [] if kind == "annotator" else ["align", "align_pairs", "align_test_pairs", "align_response"]
     plain: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, ["annotate", "token_budget", *own]))
     plain |= {"train": cfg.train_pairs.get(names[0]), "test": cfg.test_pairs.get(names[0])}

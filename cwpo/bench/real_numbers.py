@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cwpo.calibration import coverage_accuracy, discrimination, is_right, mean_difference, share
+from cwpo.calibration import coverage_accuracy, is_right, mean_difference, share
 from cwpo.own.align import preference_accuracy
-from cwpo.own.measure import calibration, coverage, majority_right, votes
+from cwpo.own.measure import accuracy_numbers, calibration, coverage, votes
 from cwpo.own.verdict import verdict
 from cwpo.weighting import scaled_sigmoid
 
@@ -25,29 +25,24 @@ def annotator_rows(tested: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     `tested` has data, annotator, seed, group, gold (0 or 1), share, n_votes, vote, length_a, length_b, gap and n_train; the seeds'
     test pairs are pooled. Intervals take the pairs of one group as one draw.
     """
-    rows, curves = [], []
+    rows: list[dict[str, Any]] = []
+    curves: list[dict[str, Any]] = []
     for data, parts in tested.groupby("data", sort=False):
         for name, part in parts.groupby("annotator", sort=False):
-            numbers = _measured(part, part["gap"].to_numpy())
-            rows.append({"data": data, "annotator": name} | _row(part, numbers) | _calibrated(part))
-            curves += [
-                {"data": data, "annotator": name, "by": "confidence"} | row for row in numbers["coverage"]
-            ]
-            by_length = _by_length(part, part["gap"].to_numpy())
-            curves += [{"data": data, "annotator": name, "by": "length gap"} | row for row in by_length]
+            which, gap = {"data": data, "annotator": name}, part["gap"].to_numpy()
+            numbers = _measured(part, gap)
+            rows.append(which | _row(part, numbers) | _calibrated(part))
+            curves += [which | {"by": "confidence"} | row for row in numbers["coverage"]]
+            curves += [which | {"by": "length gap"} | row for row in _by_length(part, gap)]
         first = parts[parts["annotator"] == parts["annotator"].iloc[0]]
-        numbers = _measured(first, _length_gap(first))
-        rows.append({"data": data, "annotator": LONGER} | _row(first, numbers) | {"n_train": 0})
-        curves += [
-            {"data": data, "annotator": LONGER, "by": "length gap"} | row for row in numbers["coverage"]
-        ]
+        which, numbers = {"data": data, "annotator": LONGER}, _measured(first, _length_gap(first))
+        rows.append(which | _row(first, numbers) | {"n_train": 0})
+        curves += [which | {"by": "length gap"} | row for row in numbers["coverage"]]
         if (first["n_votes"] > 1).any():
             vote, gold = first["vote"].to_numpy(), first["gold"].to_numpy()
             right = share(np.where(vote == 0.5, 0.5, vote == gold), first["group"])
-            rows.append(
-                {"data": data, "annotator": ONE_VOTE, "n_test": len(first)}
-                | _named("accuracy", right._asdict())
-            )
+            which = {"data": data, "annotator": ONE_VOTE, "n_test": len(first)}
+            rows.append(which | _named("accuracy", right._asdict()))
     return pd.DataFrame(rows), pd.DataFrame(curves)
 
 
@@ -58,16 +53,15 @@ def seed_rows(tested: pd.DataFrame) -> pd.DataFrame:
         gap, gold = part["gap"].to_numpy(), part["gold"].to_numpy()
         right = is_right(gap, gold)
         top = coverage_accuracy(np.abs(gap), right, [0.3])[0][1]
-        rows.append(
-            dict(zip(("data", "annotator", "seed"), names, strict=True))
-            | {
-                "n_train": int(part["n_train"].iloc[0]),
-                "n_test": len(part),
-                "groups": part["group"].nunique(),
-            }
-            | {"accuracy": right.mean(), "accuracy_top30": top.mean}
-            | {"longer_wins": is_right(_length_gap(part), gold).mean()}
-        )
+        numbers = {
+            "n_train": int(part["n_train"].iloc[0]),
+            "n_test": len(part),
+            "groups": part["group"].nunique(),
+            "accuracy": right.mean(),
+            "accuracy_top30": top.mean,
+            "longer_wins": is_right(_length_gap(part), gold).mean(),
+        }
+        rows.append(dict(zip(("data", "annotator", "seed"), names, strict=True)) | numbers)
     return pd.DataFrame(rows)
 
 
@@ -75,25 +69,18 @@ def alignment_rows(aligned: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(one row for each arm, differences of implicit-reward accuracy between arms on the same pairs)."""
     rows = []
     for arm, part in aligned.groupby("arm", sort=False):
-        found = preference_accuracy(*(part[name].to_numpy() for name in ("before", "after", "group")))
         row: dict[str, Any] = {"arm": arm, "seeds": part["seed"].nunique(), "n_test": len(part)}
-        row |= {
-            name: part.groupby("seed")[name].first().mean()
-            for name in ("n_train", "labels_right", "mean_weight")
-        }
-        for name, value in found.items():
+        row |= {n: part.groupby("seed")[n].first().mean() for n in ("n_train", "labels_right", "mean_weight")}
+        accuracies = preference_accuracy(*(part[name].to_numpy() for name in ("before", "after", "group")))
+        for name, value in accuracies.items():
             row |= _named(name, value)
         rows.append(row)
     right = {arm: _grown(part) for arm, part in aligned.groupby("arm", sort=False)}
     groups = aligned[aligned["arm"] == aligned["arm"].iloc[0]]["group"].to_numpy()
-    pairs = [
-        (a, b)
-        for a, b in (("cw_po", "ws_po"), ("cw_po", "human"), ("ws_po", "human"))
-        if {a, b} <= set(right)
-    ]
     gaps = [
         {"arms": f"{a} - {b}", **_named("implicit", mean_difference(right[a], right[b], groups)._asdict())}
-        for a, b in pairs
+        for a, b in (("cw_po", "ws_po"), ("cw_po", "human"), ("ws_po", "human"))
+        if {a, b} <= set(right)
     ]
     return pd.DataFrame(rows), pd.DataFrame(gaps)
 
@@ -113,22 +100,10 @@ def _by_length(part: pd.DataFrame, gap: np.ndarray) -> list[dict[str, Any]]:
 
 
 def _measured(part: pd.DataFrame, gap: np.ndarray) -> dict[str, Any]:
-    """What a verdict needs, and the agreement with votes."""
+    """The numbers that a verdict needs, and the agreement with votes."""
     gold, groups = part["gold"].to_numpy(), part["group"].to_numpy()
-    right, sure = is_right(gap, gold), np.abs(gap)
-    baselines = {"majority": majority_right(gold), "longer": is_right(_length_gap(part), gold)}
-    auc = discrimination(sure, right, groups)
-    return {
-        "accuracy": share(right, groups)._asdict(),
-        "baselines": {name: share(values, groups)._asdict() for name, values in baselines.items()},
-        "difference": {
-            name: mean_difference(right, values, groups)._asdict() for name, values in baselines.items()
-        },
-        "coverage": coverage(sure, right, groups),
-        "discrimination": None if np.isnan(auc.mean) else auc._asdict(),
-        "votes": votes(part.assign(prompt=part["group"]), sure),
-        "more_labels": None,
-    }
+    agreement = votes(part.assign(prompt=part["group"]), np.abs(gap))
+    return accuracy_numbers(gap, gold, _length_gap(part), groups) | {"votes": agreement, "more_labels": None}
 
 
 def _row(part: pd.DataFrame, numbers: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,16 +117,16 @@ def _row(part: pd.DataFrame, numbers: Mapping[str, Any]) -> dict[str, Any]:
     row |= _named("minus_longer", numbers["difference"]["longer"])
     row |= _named("right_more_confident", numbers["discrimination"] or {})
     row |= _named("vote_correlation", (numbers["votes"] or {}).get("rank_correlation") or {})
-    said = verdict(numbers, WANTED)
-    return row | {"advice": said.advice, "advice_coverage": said.coverage}
+    advice = verdict(numbers, WANTED)
+    return row | {"advice": advice.advice, "advice_coverage": advice.coverage}
 
 
 def _calibrated(part: pd.DataFrame) -> dict[str, Any]:
-    found = calibration(part.assign(prompt=part["group"], target=part["gold"]))
+    numbers = calibration(part.assign(prompt=part["group"], target=part["gold"]))
     kept = ("temperature", "ece_before", "ece_after", "log_loss_before", "log_loss_after")
     expected = scaled_sigmoid(part["gap"].abs().to_numpy()).mean()
-    row = {name: found[name] for name in kept} | {"mean_confidence": expected}
-    return row | _named("log_loss_change", found["log_loss_change"])
+    row = {name: numbers[name] for name in kept} | {"mean_confidence": expected}
+    return row | _named("log_loss_change", numbers["log_loss_change"])
 
 
 def _named(name: str, value: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Real pairs for the measurement of annotators: several sources in one form, with groups that must not be split."""
+"""Real pairs to measure annotators on: several sources in one form, with groups that never lie in both train and test."""
 
 from __future__ import annotations
 
@@ -54,8 +54,7 @@ def load_source(name: str, folder: str | Path) -> pd.DataFrame:
     if source.votes is not None:
         raw = {row: list(record[source.votes]) for row, record in records(path)}
         pairs["votes"] = pairs["row"].map(raw)
-        found = [vote_share(None, votes) for votes in pairs["votes"]]
-        pairs["share"], pairs["n_votes"] = [f[0] for f in found], [f[1] for f in found]
+        pairs["share"], pairs["n_votes"] = zip(*(vote_share(None, votes) for votes in pairs["votes"]))
     else:
         pairs["votes"] = [["a" if a_wins else "b"] for a_wins in pairs["gold"] > 0.5]
     pairs["group"] = pairs["prompt"]
@@ -72,7 +71,7 @@ def one_vote(pairs: pd.DataFrame, seed: int) -> np.ndarray:
 
 
 def cut(pairs: pd.DataFrame, model: str, longest: int = LONGEST_RESPONSE) -> pd.DataFrame:
-    """With the last LONGEST_PROMPT tokens of each prompt and the first `longest` of each response, or half the context each."""
+    """Pairs cut to the last LONGEST_PROMPT tokens of the prompt and the first `longest` of a response, at most half the context each."""
     tokenizer, context = load_tokenizer(model), context_length(model) or 10**9
     response = min(longest, context // 2 - 2)
     prompt = min(LONGEST_PROMPT, context - response - 4)

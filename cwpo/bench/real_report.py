@@ -1,4 +1,4 @@
-"""results/own: tables, figures and a page of what was measured on real pairs."""
+"""results/own: tables, a figure and a page about annotators on real pairs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pandas as pd
 
 from cwpo.bench.real_numbers import LONGER, alignment_rows, annotator_rows, seed_rows
 from cwpo.own.folder import replace_folder
+from cwpo.pages import markdown_table
 from cwpo.store.store import git_commit
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#8a8a8a", "#CC79A7")
@@ -29,128 +30,123 @@ def write_report(
 ) -> None:
     """Write annotators.csv, coverage.csv, seeds.csv, alignment.csv, a figure and README.md; `out` appears when complete.
 
-    `absent` are the parts of the measurement that have not been computed; the page says so.
+    `absent` are the parts of the measurement that have not been computed; the page lists them.
     """
     new = out.with_name(f".{out.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     rows, curves = (table.round(DIGITS) for table in annotator_rows(tested))
     tables = {"annotators": rows, "coverage": curves, "seeds": seed_rows(tested)}
-    order = {name: i for i, name in enumerate(cfg.sources)}
-    tested = tested.sort_values("data", key=lambda names: names.map(order), kind="stable")
-    text = [*_head(cfg), *_absent(absent), *_annotators(rows), *_calibration(rows)]
+    parts = [_head(cfg)]
+    if absent:
+        note = "Rows of fewer than three seeds have fewer test pairs."
+        parts.append(f"Not computed yet: {'; '.join(absent)}. {note}")
+    parts += [_annotators(rows), _calibration(rows)]
     if aligned is not None:
         arms, gaps = (table.round(DIGITS) for table in alignment_rows(aligned))
         tables |= {"alignment": arms, "alignment_differences": gaps}
-        text += _alignment(arms, gaps, cfg)
+        parts.append(_alignment(arms, gaps, cfg))
     for name, table in tables.items():
         table.round(DIGITS).to_csv(new / f"{name}.csv", index=False)
     _coverage_figure(curves, new / "coverage.png")
-    (new / "README.md").write_text("\n".join([*text, ""]), encoding="utf-8")
+    (new / "README.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     replace_folder(new, out)
 
 
-def _head(cfg: Any) -> list[str]:
+def _head(cfg: Any) -> str:
     training = cfg.annotate.annotator.training
-    return [
-        "# Annotators on real pairs",
-        "",
-        f"`python scripts/own_results.py` makes this folder; commit {git_commit() or 'unknown'}. Models of 260,000 parameters, Bradley-Terry on "
-        f"one label per pair (of UKP and PandaLM one of the votes, drawn at random), {training.epochs:g} epoch at {training.learning_rate:g}; "
-        "responses cut to 256 tokens and prompts to their last 128 (aidreams260k: half its context of 128 each). `words` is logistic "
-        "regression on word counts of the whole responses. Judged against the gold label: UKP's from 5 votes, PandaLM's from 3, elsewhere the "
-        "one human label. Three seeds, each with another third of the debates (UKP) or prompts as its test, no debate or prompt on both sides; "
-        "pooled. In brackets 95 % intervals that take the pairs of one debate or prompt as one draw.",
-        "",
-        "Nothing was tuned on the test pairs. The learning rate was looked at on UKP's training debates of seed 0 only.",
-        "",
-    ]
+    return f"""# Annotators on real pairs
+
+`python scripts/own_results.py` writes this folder; commit {git_commit() or "unknown"}. Models of 260,000 parameters, Bradley-Terry on one label per pair (of UKP and PandaLM one of the votes, drawn at random), {training.epochs:g} epoch at {training.learning_rate:g}; responses cut to 256 tokens and prompts to their last 128 (aidreams260k: half its context of 128 each). `words` is logistic regression on word counts of the whole responses. Judged against the gold label: UKP's from 5 votes, PandaLM's from 3, elsewhere the one human label. Three seeds, each with another third of the debates (UKP) or prompts as its test, no debate or prompt on both sides; pooled. In brackets 95 % intervals that take the pairs of one debate or prompt as one draw.
+
+Nothing was tuned on the test pairs. The learning rate was examined on UKP's training debates of seed 0 only."""
 
 
-def _absent(parts: Sequence[str]) -> list[str]:
-    if not parts:
-        return []
-    return [
-        f"Not computed yet: {'; '.join(parts)}. Rows of fewer than three seeds have fewer test pairs.",
-        "",
-    ]
-
-
-def _annotators(rows: pd.DataFrame) -> list[str]:
-    lines = [
-        "## Accuracy",
-        "",
-        "| data | annotator | train, test pairs | accuracy | most confident 30 % | minus longer wins | right more confident | correlation with vote margin | advice |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---|",
-    ]
+def _annotators(rows: pd.DataFrame) -> str:
+    header = (
+        "data|annotator|train, test pairs|accuracy|most confident 30 %|minus longer wins|right more confident|"
+        "correlation with vote margin|advice"
+    ).split("|")
+    lines = []
     for row in rows.to_dict("records"):
-        sizes = (
-            f"{row['n_train']:,.0f}, {row['n_test']:,.0f}"
-            if row["n_train"] == row["n_train"]
-            else f"{row['n_test']:,.0f}"
-        )
-        advice = (
-            ADVICE[row["advice"]].format(row["advice_coverage"]) if isinstance(row["advice"], str) else ""
-        )
-        cells = [_cell(row, name) for name in ("accuracy", "accuracy_top30")]
-        own = row["annotator"] == LONGER
-        cells += ["" if own else _cell(row, "minus_longer", sign=True)]
-        cells += [_cell(row, name) for name in ("right_more_confident", "vote_correlation")]
-        lines.append(f"| {row['data']} | {row['annotator']} | {sizes} | {' | '.join(cells)} | {advice} |")
-    return [
-        *lines,
-        "",
-        "*longer wins*: its confidence is the gap in length. *right more confident*: probability that a right label has more confidence than a "
-        "wrong one, .5 is chance. *advice*: the verdict that `scripts/annotate.py` gives for such numbers, wanting .65.",
-        "",
-        "![Accuracy of the most confident pairs](coverage.png)",
-        "",
-    ]
-
-
-def _calibration(rows: pd.DataFrame) -> list[str]:
-    lines = [
-        "## Calibration",
-        "",
-        "Temperatures are fitted on one half of the debates or prompts and tested on the other.",
-        "",
-        "| data | annotator | temperature | calibration error before, after | log-loss before, after | change of log-loss |",
-        "|---|---|---:|---:|---:|---:|",
-    ]
-    for row in rows[rows["temperature"].notna()].to_dict("records"):
+        sizes = [row[name] for name in ("n_train", "n_test") if pd.notna(row[name])]
+        advised = isinstance(row["advice"], str)
         lines.append(
-            f"| {row['data']} | {row['annotator']} | {row['temperature']:.2f} | {row['ece_before']:.3f}, {row['ece_after']:.3f} | "
-            f"{row['log_loss_before']:.3f}, {row['log_loss_after']:.3f} | {_cell(row, 'log_loss_change', sign=True)} |"
+            [
+                row["data"],
+                row["annotator"],
+                ", ".join(f"{size:,.0f}" for size in sizes),
+                _cell(row, "accuracy"),
+                _cell(row, "accuracy_top30"),
+                "" if row["annotator"] == LONGER else _cell(row, "minus_longer", sign=True),
+                _cell(row, "right_more_confident"),
+                _cell(row, "vote_correlation"),
+                ADVICE[row["advice"]].format(row["advice_coverage"]) if advised else "",
+            ]
         )
-    return [*lines, ""]
+    return f"""## Accuracy
+
+{markdown_table(header, lines, left=2)}
+
+*longer wins*: its confidence is the gap in length. *right more confident*: probability that a right label has more confidence than a wrong one, .5 is chance. *advice*: the verdict that `scripts/annotate.py` gives for such numbers, wanting .65.
+
+![Accuracy of the most confident pairs](coverage.png)"""
 
 
-def _alignment(arms: pd.DataFrame, gaps: pd.DataFrame, cfg: Any) -> list[str]:
+def _calibration(rows: pd.DataFrame) -> str:
+    header = (
+        "data|annotator|temperature|calibration error before, after|log-loss before, after|change of log-loss"
+    )
     lines = [
-        "## One whole run on UKP",
-        "",
-        f"{cfg.strong} annotates and is aligned. The annotator of the table above labels training pairs that it has not learned from; by its labels or by "
-        f"one vote they go through SFT and PreferenceTrainer ({cfg.align.objective}, responses cut to {cfg.align_response} tokens). On held-out pairs with a gold label: how often the better response is more "
-        "likely than the worse, before (SFT) and after, and how often its likelihood has grown more (implicit-reward accuracy; .5 is chance).",
-        "",
-        "| arm | seeds | pairs | labels right | mean weight | likelihood before | after | change | implicit reward |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+        [
+            row["data"],
+            row["annotator"],
+            f"{row['temperature']:.2f}",
+            f"{row['ece_before']:.3f}, {row['ece_after']:.3f}",
+            f"{row['log_loss_before']:.3f}, {row['log_loss_after']:.3f}",
+            _cell(row, "log_loss_change", sign=True),
+        ]
+        for row in rows[rows["temperature"].notna()].to_dict("records")
     ]
-    for row in arms.to_dict("records"):
-        cells = [_cell(row, name) for name in ("likelihood_before", "likelihood_after")]
-        cells += [_cell(row, "likelihood_change", sign=True), _cell(row, "implicit")]
-        lines.append(
-            f"| {row['arm']} | {row['seeds']} | {row['n_train']:.0f} | {row['labels_right']:.3f} | {row['mean_weight']:.3f} | {' | '.join(cells)} |"
-        )
-    lines += ["", "| implicit-reward accuracy on the same pairs | difference |", "|---|---:|"]
-    lines += [f"| {row['arms']} | {_cell(row, 'implicit', sign=True)} |" for row in gaps.to_dict("records")]
-    return [*lines, ""]
+    return f"""## Calibration
+
+Temperatures are fitted on one half of the debates or prompts and tested on the other.
+
+{markdown_table(header.split("|"), lines, left=2)}"""
+
+
+def _alignment(arms: pd.DataFrame, gaps: pd.DataFrame, cfg: Any) -> str:
+    header = "arm|seeds|pairs|labels right|mean weight|likelihood before|after|change|implicit reward".split(
+        "|"
+    )
+    lines = [
+        [
+            row["arm"],
+            f"{row['seeds']}",
+            f"{row['n_train']:.0f}",
+            f"{row['labels_right']:.3f}",
+            f"{row['mean_weight']:.3f}",
+            _cell(row, "likelihood_before"),
+            _cell(row, "likelihood_after"),
+            _cell(row, "likelihood_change", sign=True),
+            _cell(row, "implicit"),
+        ]
+        for row in arms.to_dict("records")
+    ]
+    differences = [[row["arms"], _cell(row, "implicit", sign=True)] for row in gaps.to_dict("records")]
+    return f"""## One whole run on UKP
+
+{cfg.strong} annotates and is aligned. The annotator of the table above labels training pairs that it has not learned from; by its labels or by one vote they go through SFT and PreferenceTrainer ({cfg.align.objective}, responses cut to {cfg.align_response} tokens). On held-out pairs with a gold label: how often the better response is more likely than the worse, before (SFT) and after, and how often its likelihood has grown more (implicit-reward accuracy; .5 is chance).
+
+{markdown_table(header, lines)}
+
+{markdown_table(["implicit-reward accuracy on the same pairs", "difference"], differences)}"""
 
 
 def _cell(row: dict[str, Any], name: str, sign: bool = False) -> str:
-    """mean [low, high], empty where it was not measured."""
+    """`mean [low, high]`; empty if it was not measured."""
     value = row.get(name)
-    if value is None or value != value:
+    if pd.isna(value):
         return ""
     style = "+.3f" if sign else ".3f"
     return f"{value:{style}} [{row[f'{name}_low']:{style}}, {row[f'{name}_high']:{style}}]"
@@ -163,13 +159,9 @@ def _coverage_figure(curves: pd.DataFrame, file: Path) -> None:
     names = list(dict.fromkeys(curves["data"]))
     columns = min(2, len(names))
     height = -(-len(names) // columns)
+    size = (4.2 * columns, 3.2 * height)
     figure, axes = plt.subplots(
-        height,
-        columns,
-        figsize=(4.2 * columns, 3.2 * height),
-        layout="constrained",
-        squeeze=False,
-        sharex=True,
+        height, columns, figsize=size, layout="constrained", squeeze=False, sharex=True
     )
     shown = list(dict.fromkeys(curves["annotator"]))
     for axis, name in zip(axes.flat, names):

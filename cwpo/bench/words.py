@@ -14,18 +14,13 @@ from scipy.special import expit
 
 WORD = re.compile(r"\w+|[^\w\s]")
 LEAST = 5  # training responses that a word must occur in
-PENALTIES = (
-    1.0,
-    3.0,
-    10.0,
-    30.0,
-    100.0,
-)  # of the squared weights; the best on held-out training pairs is taken
+# Factors of the squared weights; the one that is best on held-out training pairs is taken.
+PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0)
 HELD_OUT = 0.2
 
 
 class WordAnnotator:
-    """score(response) = sum over its words of weight(word) * log(1 + count); there is no intercept, so sides are alike."""
+    """score(response) = sum over its words of weight(word) * log(1 + count); without an intercept, so that neither side is preferred."""
 
     def __init__(self, pairs: pd.DataFrame, seed: int) -> None:
         """Fit to pairs with response_a, response_b and a target of 0 or 1."""
@@ -48,9 +43,9 @@ class WordAnnotator:
         return vstack([self._row(text) for text in texts]).tocsr()
 
     def _row(self, text: str) -> csr_array:
-        found = Counter(self.index[word] for word in _words(text) if word in self.index)
-        values = np.log1p(np.array(list(found.values()), dtype=float))
-        columns = np.array(list(found), dtype=int)
+        counts = Counter(self.index[word] for word in _words(text) if word in self.index)
+        values = np.log1p(np.array(list(counts.values()), dtype=float))
+        columns = np.array(list(counts), dtype=int)
         shape = (1, max(1, len(self.index)))
         return csr_array((values, (np.zeros(len(columns), dtype=int), columns)), shape=shape)
 

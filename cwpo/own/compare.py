@@ -25,18 +25,13 @@ from cwpo.own.chat import template_used
 from cwpo.own.checks import check_compare
 from cwpo.own.fit import Annotator, checkpoint_of, is_ours, load, read_note
 from cwpo.own.folder import replace_folder, workplace
-from cwpo.own.page import document, escape
+from cwpo.pages import render
 from cwpo.runtime import pick_device, quiet_libraries, use_threads
 from cwpo.statistics import bootstrap_interval, paired_difference
 
 MODELS = ("before", "after")
 SHOWN = 50  # samples on the page
 CHUNK = 256  # prompts measured at a time
-STYLE = (
-    ".side{display:grid;grid-template-columns:1fr 1fr;gap:1rem}.side div{white-space:pre-wrap}"
-    "h2{white-space:pre-wrap;font-weight:normal;font-size:1rem;border-top:1px solid #ddd;padding-top:1rem}"
-    "@media(max-width:40rem){.side{grid-template-columns:1fr}}"
-)
 
 
 def compare(cfg: Any, say: Callable[[str], None] = print) -> Path:
@@ -226,15 +221,5 @@ def _digest(prompt: str) -> str:
 
 def page(table: pd.DataFrame, numbers: dict[str, Any]) -> str:
     """The first SHOWN samples side by side; every text is escaped."""
-    rows = "".join(
-        f"<h2>{escape(row.prompt)}</h2><div class=side><div><strong>before ({row.before_reward:.2f})</strong>\n{escape(row.before)}</div>"
-        f"<div><strong>after ({row.after_reward:.2f})</strong>\n{escape(row.after)}</div></div>"
-        for row in table.head(SHOWN).itertuples()
-    )
-    about = f"Before: {numbers['before']}. After: {numbers['after']}. Judge: {numbers['gold']}. {in_words(numbers)}."
-    shown = f"The first {min(SHOWN, len(table))} of {len(table)} prompts:"
-    return document(
-        "Before and after",
-        f"<h1>Before and after</h1><p>{escape(about)}</p><p>{shown}</p>{rows}",
-        STYLE,
-    )
+    samples = table.head(SHOWN).to_dict("records")
+    return render("comparison.html.jinja", numbers=numbers, samples=samples, summary=in_words(numbers))

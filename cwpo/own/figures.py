@@ -1,8 +1,7 @@
-"""The annotator report's figures, as images inside the page."""
+"""The annotator report's figures as PNG."""
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,10 +9,23 @@ from typing import Any
 import matplotlib
 
 BLUE, GREY, RED = "#0072B2", "#8a8a8a", "#D55E00"
-Rows = Sequence[Mapping[str, float]]
+Points = Sequence[Mapping[str, float]]  # each with mean, low and high
 
 
-def coverage_figure(numbers: Mapping[str, Any]) -> str:
+def report_figures(numbers: Mapping[str, Any]) -> dict[str, bytes]:
+    """By name, the figures that the report's numbers allow."""
+    calibration = numbers["calibration"]
+    figures = {
+        "coverage": _coverage(numbers),
+        "before": _reliability(calibration["bins_before"], "without a temperature"),
+        "after": _reliability(calibration["bins_after"], "with a temperature"),
+    }
+    if len(numbers["learning_curve"]) > 1:
+        figures["learning"] = _learning(numbers["learning_curve"])
+    return figures
+
+
+def _coverage(numbers: Mapping[str, Any]) -> bytes:
     """Accuracy against the share of pairs kept, most confident first."""
     figure, axis = _axes(5.6)
     rows = numbers["coverage"]
@@ -24,22 +36,11 @@ def coverage_figure(numbers: Mapping[str, Any]) -> str:
     axis.set(xlabel="most confident pairs kept, %", ylabel="share labelled right")
     axis.set_title(f"{numbers['decided_pairs']:,} held-out pairs; bands: 95 %", fontsize=9)
     axis.legend(fontsize=8, frameon=False)
-    return _image(figure, "accuracy against the share of pairs kept, most confident first")
+    return _png(figure)
 
 
-def reliability_figures(calibration: Mapping[str, Any]) -> str:
-    """Expected against observed accuracy, ten bins, before and after temperature scaling: side by side where there is room."""
-    return (
-        "<div class=figures>"
-        + "".join(
-            _reliability(calibration[key], title)
-            for key, title in (("bins_before", "as it is"), ("bins_after", "with a temperature"))
-        )
-        + "</div>"
-    )
-
-
-def _reliability(rows: Rows, title: str) -> str:
+def _reliability(rows: Points, title: str) -> bytes:
+    """Expected against observed accuracy, ten bins."""
     figure, axis = _axes(4.2)
     axis.plot([0.5, 1], [0.5, 1], color=GREY, linewidth=1)
     errors = [[r["mean"] - r["low"] for r in rows], [r["high"] - r["mean"] for r in rows]]
@@ -49,10 +50,10 @@ def _reliability(rows: Rows, title: str) -> str:
         xlabel="expected share right", ylabel="observed share right", xlim=(0.48, 1.02), ylim=(-0.02, 1.05)
     )
     axis.set_title(title, fontsize=9)
-    return _image(figure, f"expected against observed accuracy, {title}")
+    return _png(figure)
 
 
-def learning_figure(rows: Rows) -> str:
+def _learning(rows: Points) -> bytes:
     """Accuracy against the number of labels trained on."""
     figure, axis = _axes(5.6)
     x = [row["n_train"] for row in rows]
@@ -60,7 +61,7 @@ def learning_figure(rows: Rows) -> str:
     axis.set(xlabel="labelled pairs trained on", ylabel="accuracy on held-out pairs", xscale="log")
     axis.set_xticks(x, [str(n) for n in x])
     axis.set_xticks([], minor=True)
-    return _image(figure, "accuracy against the number of labels trained on")
+    return _png(figure)
 
 
 def _axes(width: float) -> tuple[Any, Any]:
@@ -72,15 +73,15 @@ def _axes(width: float) -> tuple[Any, Any]:
     return figure, axis
 
 
-def _band(axis: Any, x: Sequence[float], rows: Rows, color: str, label: str) -> None:
+def _band(axis: Any, x: Sequence[float], rows: Points, color: str, label: str) -> None:
     axis.plot(x, [r["mean"] for r in rows], marker="o", markersize=4, color=color, label=label)
     axis.fill_between(x, [r["low"] for r in rows], [r["high"] for r in rows], alpha=0.15, color=color)
 
 
-def _image(figure: Any, words: str) -> str:
+def _png(figure: Any) -> bytes:
     from matplotlib import pyplot as plt
 
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
     plt.close(figure)
-    return f"<img alt='{words}' src='data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}'>"
+    return buffer.getvalue()

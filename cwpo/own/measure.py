@@ -39,31 +39,22 @@ def report_numbers(
 
     `curve` has share_trained_on, n_train, pair_id, prompt, target and gap of annotators on fewer labels; `unlabeled` has prompt,
     chosen, rejected and margin, for the shift. Intervals are 95 % and take the pairs of one prompt as one draw. Pairs whose votes
-    are tied count for calibration only. Where something cannot be measured there is None.
+    are tied count for calibration only. None stands for numbers that these pairs cannot give.
     """
     decided = tested[tested["target"] != 0.5]
     gap, target, prompts = (decided[name].to_numpy() for name in ("gap", "target", "prompt"))
-    right, confidence = is_right(gap, target), scaled_sigmoid(np.abs(gap))
-    longer = length_gap(decided)
-    baselines = {"majority": majority_right(target), "longer": is_right(longer, target)}
-    agree = decided["agree"].to_numpy()
+    right, confidence, longer = is_right(gap, target), scaled_sigmoid(np.abs(gap)), length_gap(decided)
     numbers = {
         "pairs": len(tested),
         "decided_pairs": len(decided),
         "prompts": int(tested["prompt"].nunique()),
-        "accuracy": _plain(share(right, prompts)),
-        "baselines": {name: _plain(share(values, prompts)) for name, values in baselines.items()},
-        "difference": {
-            name: _plain(mean_difference(right, values, prompts)) for name, values in baselines.items()
-        },
-        "coverage": coverage(confidence, right, prompts),
+        **accuracy_numbers(gap, target, longer, prompts),
         "coverage_by_length_gap": coverage(np.abs(longer), right, prompts),
-        "discrimination": _plain(discrimination(confidence, right, prompts)),
         "calibration": calibration(tested),
         "bias": _bias(gap, target, longer, prompts),
         "domains": _domains(decided["domain"].to_numpy(), right, prompts),
         "votes": votes(decided, confidence),
-        "members": _members(agree, right, prompts),
+        "members": _members(decided["agree"].to_numpy(), right, prompts),
         "learning_curve": [] if curve is None else learning_curve(curve),
         "more_labels": None if curve is None else more_labels(curve),
     }
@@ -72,21 +63,45 @@ def report_numbers(
     return numbers
 
 
+def accuracy_numbers(
+    gap: np.ndarray, target: np.ndarray, longer: np.ndarray, groups: np.ndarray
+) -> dict[str, Any]:
+    """Accuracy alone, beside two baselines, and by confidence, as a verdict needs them; all arguments are (N,).
+
+    `gap` is the annotator's score of a less that of b, `target` 1 where a is better and 0 where b is, `longer` the difference in
+    length. Intervals take the pairs of one group as one draw.
+    """
+    right, confidence = (
+        is_right(gap, target),
+        np.abs(gap),
+    )  # orders pairs as C1 does, without ties where C1 rounds to 1
+    baselines = {"majority": majority_right(target), "longer": is_right(longer, target)}
+    return {
+        "accuracy": _plain(share(right, groups)),
+        "baselines": {name: _plain(share(values, groups)) for name, values in baselines.items()},
+        "difference": {
+            name: _plain(mean_difference(right, values, groups)) for name, values in baselines.items()
+        },
+        "coverage": coverage(confidence, right, groups),
+        "discrimination": _plain(discrimination(confidence, right, groups)),
+    }
+
+
 def length_gap(pairs: pd.DataFrame) -> np.ndarray:
     """Characters of a minus characters of b, (N,)."""
     return (pairs["response_a"].str.len() - pairs["response_b"].str.len()).to_numpy()
 
 
 def majority_right(target: np.ndarray) -> np.ndarray:
-    """Right or wrong, pair by pair, of always answering the side that is better more often."""
+    """Whether naming always the side that is better more often is right, pair by pair, (N,)."""
     a_wins = target > 0.5
     return (a_wins == (a_wins.mean() >= 0.5)).astype(float)
 
 
 def coverage(confidence: np.ndarray, right: np.ndarray, groups: np.ndarray) -> list[dict[str, Any]]:
     """Accuracy of the most confident COVERAGES."""
-    found = coverage_accuracy(confidence, right, COVERAGES, groups)
-    return [{"coverage": cover, **value._asdict()} for cover, value in found]
+    shares = coverage_accuracy(confidence, right, COVERAGES, groups)
+    return [{"coverage": cover, **value._asdict()} for cover, value in shares]
 
 
 def calibration(tested: pd.DataFrame) -> dict[str, Any]:
@@ -120,7 +135,7 @@ def _plain(value: Share) -> dict[str, Any] | None:
 
 def _bias(gap: np.ndarray, target: np.ndarray, longer: np.ndarray, prompts: np.ndarray) -> dict[str, Any]:
     differ, first = longer != 0, np.where(gap == 0, 0.5, gap > 0)
-    found: dict[str, Any] = {
+    bias: dict[str, Any] = {
         "annotator_prefers_a": _plain(share(first, prompts)),
         "people_prefer_a": _plain(share(target > 0.5, prompts)),
         "annotator_prefers_longer": None,
@@ -129,9 +144,9 @@ def _bias(gap: np.ndarray, target: np.ndarray, longer: np.ndarray, prompts: np.n
     if differ.any():
         names = prompts[differ]
         by_length = (longer[differ] > 0).astype(float)
-        found["annotator_prefers_longer"] = _plain(share(is_right(gap[differ], by_length), names))
-        found["people_prefer_longer"] = _plain(share((target[differ] > 0.5) == (by_length > 0.5), names))
-    return found
+        bias["annotator_prefers_longer"] = _plain(share(is_right(gap[differ], by_length), names))
+        bias["people_prefer_longer"] = _plain(share((target[differ] > 0.5) == (by_length > 0.5), names))
+    return bias
 
 
 def _domains(domain: np.ndarray, right: np.ndarray, prompts: np.ndarray) -> dict[str, Any]:
@@ -156,7 +171,7 @@ def _members(agree: np.ndarray, right: np.ndarray, prompts: np.ndarray) -> dict[
 def votes(
     decided: pd.DataFrame, confidence: np.ndarray, resamples: int = 500, seed: int = 0
 ) -> dict[str, Any] | None:
-    """Does confidence find the pairs on which people agree? Rank correlation with how far the votes are from a tie, |2 share - 1|."""
+    """Rank correlation of confidence with the agreement of people, |2 share - 1|; None with too few votes to measure it."""
     several = (decided["n_votes"] > 1).to_numpy()
     part = decided[several]
     agreement = np.abs(2 * part["share"].to_numpy() - 1)
@@ -169,13 +184,10 @@ def votes(
         if len(set(agreement[i])) > 1
     ]
     low, high = np.quantile(drawn, [0.025, 0.975])
+    mean = float(spearmanr(sure, agreement).statistic)
     return {
         "pairs": int(several.sum()),
-        "rank_correlation": {
-            "mean": float(spearmanr(sure, agreement).statistic),
-            "low": float(low),
-            "high": float(high),
-        },
+        "rank_correlation": {"mean": mean, "low": float(low), "high": float(high)},
         "one_vote_agrees_with_majority": float(np.maximum(part["share"], 1 - part["share"]).mean()),
     }
 
@@ -241,11 +253,11 @@ def shift(labeled: pd.DataFrame, unlabeled: pd.DataFrame) -> dict[str, Any]:
         "confidence": [labeled["gap"].abs(), unlabeled["margin"]],
     }
     distances = {name: ks_2samp(*values, method="asymp") for name, values in measured.items()}
-    found = words(unlabeled.head(len(labeled)), new)
+    new_words = words(unlabeled.head(len(labeled)), new)
     return {
         "unlabeled_pairs": len(unlabeled),
         "distances": {
             name: {"distance": float(d.statistic), "p": float(d.pvalue)} for name, d in distances.items()
         },
-        "unseen_words": len(found - words(labeled, old)) / max(1, len(found)),
+        "unseen_words": len(new_words - words(labeled, old)) / max(1, len(new_words)),
     }

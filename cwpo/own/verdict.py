@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-FEW = 100  # held-out pairs below which nothing is concluded but "label more"
+FEW = 100  # held-out pairs; with fewer, the only advice is to label more
 GAIN = 0.02  # accuracy that 500 more labels must promise to be worth asking for
 BASELINES = {"majority": "always naming the same side", "longer": "naming the longer response"}
 
@@ -64,11 +64,11 @@ def _facts(numbers: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     reasons, beaten = [f"right on {_percent(accuracy)} of {accuracy['n']} held-out pairs"], []
     for name, words in BASELINES.items():
         gap, base = numbers["difference"][name], numbers["baselines"][name]
-        told = "better" if gap["low"] > 0 else "worse" if gap["high"] < 0 else "not told apart"
+        compared = "better" if gap["low"] > 0 else "worse" if gap["high"] < 0 else "not told apart"
         reasons.append(
-            f"{words} is right on {base['mean']:.1%}; the annotator's difference is {_points(gap)}: {told}"
+            f"{words} is right on {base['mean']:.1%}; the annotator's difference is {_points(gap)}: {compared}"
         )
-        beaten += [words] if told == "worse" else []
+        beaten += [words] if compared == "worse" else []
     if sure is not None:
         reasons.append(
             f"a right label has more confidence than a wrong one with probability {sure['mean']:.2f} "
@@ -76,7 +76,7 @@ def _facts(numbers: Mapping[str, Any]) -> tuple[list[str], list[str]]:
         )
     if more is not None:
         reasons.append(
-            f"{more['extra']} more labels would change accuracy by about {_points(more)} if it went on as it did up to {more['n_train']:.0f}"
+            f"{more['extra']} more labels would change accuracy by about {_points(more)} if accuracy kept growing as it did up to {more['n_train']:.0f}"
         )
     return reasons, beaten
 

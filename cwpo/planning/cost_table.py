@@ -1,6 +1,6 @@
 """The README's table of experiments: models, data and GPU-hours at the paper's scale, from the configs alone.
 
-To write it anew: python -c "from cwpo.cost_table import table; print(table())"
+To write it again: python -c "from cwpo.planning.cost_table import table; print(table())"
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from omegaconf import OmegaConf
 
 from cwpo.config.schema import CONF
+from cwpo.pages import markdown_table, paper_order
 from cwpo.pipeline.arms import Arm, distinct, expand
 from cwpo.planning.gpu_hours import stage_hours
 
@@ -20,9 +21,8 @@ HEAD = ("experiment", "weak → strong", "data", "arms", "stages", "seeds", "GPU
 
 def table(names: Sequence[str] | None = None) -> str:
     """Markdown, one row for each of these experiments (default: all), in their order."""
-    names = names or sorted((path.stem for path in (CONF / "experiment").glob("*.yaml")), key=_order)
-    rows = [HEAD, ("---",) * 3 + ("---:",) * 4, *(row(name) for name in names)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+    names = names or sorted((path.stem for path in (CONF / "experiment").glob("*.yaml")), key=paper_order)
+    return markdown_table(HEAD, [row(name) for name in names], left=3)
 
 
 def row(name: str) -> tuple[str, ...]:
@@ -50,11 +50,3 @@ def _models(arms: Sequence[Arm]) -> str:
         if arm.cfg.until not in ("assess", "annotate", "train_annotator"):
             strong[weak][other] = None
     return "; ".join(weak + (f" → {', '.join(others)}" if others else "") for weak, others in strong.items())
-
-
-def _order(name: str) -> tuple[int, int, str]:
-    """The paper's tables, its figures, then our own."""
-    kinds = ("table", "figure")
-    kind = next((i for i, kind in enumerate(kinds) if name.startswith(kind)), len(kinds))
-    digits = "".join(letter for letter in name if letter.isdigit())
-    return kind, int(digits or 0), name

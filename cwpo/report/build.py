@@ -7,10 +7,11 @@ from functools import partial
 from pathlib import Path
 
 from cwpo.errors import InputError
-from cwpo.report.claims.write import judge_all, write_claims
+from cwpo.report.claims.ledger import judge_all
+from cwpo.report.claims.write import write_claims
 from cwpo.report.figures import FIGURES
 from cwpo.report.fresh import remember, up_to_date
-from cwpo.report.html.document import write_page
+from cwpo.report.html import write_page
 from cwpo.report.inputs import PAPER, Results, load
 from cwpo.report.tables.annotators import ANNOTATOR_SPECS, calibration, table6
 from cwpo.report.tables.arms import SPECS
@@ -33,13 +34,13 @@ TABLES: tuple[Callable[[Results], list[Page]], ...] = (
 
 
 def build_report(results: Path, scale: str) -> list[Path]:
-    """Write results/<scale>/tables/ and figures/, the claims and the page from the result files; return what was written.
+    """Write results/<scale>/tables/ and figures/, the claims and the page from the result files; return the files written.
 
-    What has not been run is marked so, or left out where nothing of a table was run. A report that is up to date is left alone.
+    Cells without runs say so; tables without runs are left out. A report that is up to date is not written again.
     """
     folder = results / scale
     if not NAME.fullmatch(scale):
-        raise InputError(f"scale={scale} is no folder of {results}")
+        raise InputError(f"scale={scale} is not a folder of {results}: name one of them, such as toy")
     inputs = [*sorted([*folder.glob("*.csv"), *folder.glob("*.csv.gz")]), results / PAPER]
     written = up_to_date(folder, inputs)
     if written is None:

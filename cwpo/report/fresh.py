@@ -1,4 +1,4 @@
-"""Whether the report stands for its inputs already, so that calling for it twice costs nothing the second time."""
+"""A stamp that tells whether the last report is up to date, so that a second call costs nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STAMP = ".report.json"
 
 
 def up_to_date(folder: Path, inputs: Iterable[Path]) -> list[Path] | None:
-    """The files of the last report in `folder` if nothing has changed: its inputs, our code, or a file it wrote. Else None."""
+    """The files of the last report in `folder`; None if its inputs, our code or one of these files has changed since."""
     stamp = folder / STAMP
     try:
         last = json.loads(stamp.read_text(encoding="utf-8"))
@@ -24,7 +24,7 @@ def up_to_date(folder: Path, inputs: Iterable[Path]) -> list[Path] | None:
 
 
 def remember(folder: Path, inputs: Iterable[Path], written: Sequence[Path]) -> None:
-    """Note what the report was made from and what it wrote; `written` lies in `folder`."""
+    """Store digests of the inputs and of the files written, which lie in `folder`."""
     note = {
         "inputs": digest([*inputs, *code()]),
         "output": digest(written),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cwpo.errors import InputError
-from cwpo.report.names import FAMILIES, family
+from cwpo.report.names import DATA_NAMES, family
 from cwpo.results import (
     ANNOTATOR_COLUMNS,
     CONFIDENCE_COLUMNS,
@@ -27,57 +28,40 @@ from cwpo.results import (
 )
 from cwpo.statistics import Floats, resampled_means
 
-SCALE_NOTES = {
-    "toy": "toy scale: synthetic world, models of 10^4 to 10^5 parameters",
-    "paper": "paper scale: the published models and data",
-}
-METHOD_NAMES = {
-    "human": "Human",
-    "ws_po": "WS-PO",
-    "cw_po": "CW-PO",
-    "filter": "Top-N%",
-    "human_all": "Human 100 %",
-    "human_labeled": "Human, labeled part",
-    "gold": "Gold labels",
-    "flips": "Uniform flips",
-    "online_ws_po": "Online WS-PO",
-    "online_cw_po": "Online CW-PO",
-    "online_rm": "Online, reward model",
-}
-DATA_NAMES = {
-    "harmless": "Harmless",
-    "helpful": "Helpful",
-    "hh_rlhf": "HH-RLHF",
-    "tldr": "TL;DR",
-    "ufb": "UFB",
-    "shp_askacademia": "AskAcademia",
-    "shp_askbaking": "AskBaking",
-    "shp_askengineers": "AskEngineers",
-    "shp_askphilosophy": "AskPhilosophy",
-}
 RESAMPLES = 1000
 PAPER = Path("paper") / "paper_results.csv"  # below results/
+PAPER_COLUMNS = "source weak strong dataset objective method setting metric value std note".split()
+OPTIONAL = {
+    "annotators": ANNOTATOR_COLUMNS,
+    "details": DETAIL_COLUMNS,
+    "confidences": CONFIDENCE_COLUMNS,
+    "samples": SAMPLE_COLUMNS,
+    "disagreements": DISAGREEMENT_COLUMNS,
+    "embeddings": EMBEDDING_COLUMNS,
+}
+TOLERANCE = 1e-9
+ANY = "*"
 
 
-@dataclass(frozen=True, eq=False)  # equal only to itself, so that what is computed from it can be kept
+@dataclass(frozen=True, eq=False)  # equal only to itself, so that functions can cache by it
 class Results:
     """Everything the report reads. Frames are empty, with their columns, where a file does not exist."""
 
     scale: str
     runs: pd.DataFrame
+    rewards: dict[str, RunRewards]
+    paper: pd.DataFrame
     annotators: pd.DataFrame
     details: pd.DataFrame
     confidences: pd.DataFrame
     samples: pd.DataFrame
     disagreements: pd.DataFrame
     embeddings: pd.DataFrame
-    rewards: dict[str, RunRewards]
-    paper: pd.DataFrame
 
     def of(self, *experiments: str) -> pd.DataFrame:
         """The rows of runs.csv and details.csv of the first of these experiments that has any, with the strong model's family."""
         for name in experiments:
-            rows = self._arms[self._arms["experiment"] == name]
+            rows = self.arms[self.arms["experiment"] == name]
             if len(rows):
                 break
         return rows
@@ -89,15 +73,28 @@ class Results:
 
     def wins(self, rows: pd.DataFrame) -> list[Floats]:
         """Per row (seed), 1 where the aligned model beats its SFT model on a prompt, else 0."""
-        found = [self.rewards[key] for key in rows["run_key"]]
-        return [(run.reward > run.reward_sft).astype(float) for run in found]
+        runs = [self.rewards[key] for key in rows["run_key"]]
+        return [(run.reward > run.reward_sft).astype(float) for run in runs]
 
     def gold(self, rows: pd.DataFrame) -> list[Floats]:
         """Per row (seed), the aligned model's gold reward on each prompt, in the order of prompt ids."""
         return [self.rewards[key].reward for key in rows["run_key"]]
 
+    def wins_over(self, run_key: str, other: str) -> Floats:
+        """1 where the first run's model has the higher gold reward on a prompt, 1/2 for ties, else 0; (prompts,).
+
+        Raises ResultsError where the two runs answered different prompts.
+        """
+        ours, theirs = self.rewards[run_key], self.rewards[other]
+        if ours.prompts != theirs.prompts:
+            raise ResultsError(
+                f"runs {run_key} and {other} answered different prompts, so they cannot be compared pair by pair"
+            )
+        return (ours.reward > theirs.reward) + (ours.reward == theirs.reward) / 2
+
     @cached_property
-    def _arms(self) -> pd.DataFrame:
+    def arms(self) -> pd.DataFrame:
+        """Every row of runs.csv with its row of details.csv and the strong model's family."""
         joined = self.runs.merge(self.details, on="run_key", how="left")
         return _plain(joined.assign(family=[family(name) for name in joined["strong"]]))
 
@@ -110,13 +107,13 @@ class Results:
         by_size: dict[int, list[str]] = {}
         for key, run in self.rewards.items():
             by_size.setdefault(len(run.reward), []).append(key)
-        found: dict[str, tuple[Floats, Floats]] = {}
+        means: dict[str, tuple[Floats, Floats]] = {}
         for keys in by_size.values():
             gold = np.stack([self.rewards[key].reward for key in keys])
             wins = gold > np.stack([self.rewards[key].reward_sft for key in keys])
             both = resampled_means(wins, RESAMPLES), resampled_means(gold, RESAMPLES)
-            found |= {key: (w, g) for key, w, g in zip(keys, *both)}
-        return found
+            means |= {key: (w, g) for key, w, g in zip(keys, *both)}
+        return means
 
 
 def load(results: Path, scale: str) -> Results:
@@ -124,9 +121,8 @@ def load(results: Path, scale: str) -> Results:
     folder = results / scale
 
     def read(name: str, columns: list[str]) -> pd.DataFrame:
-        return (
-            read_rows(folder / name, columns) if (folder / name).is_file() else pd.DataFrame(columns=columns)
-        )
+        file = folder / name
+        return read_rows(file, columns) if file.is_file() else pd.DataFrame(columns=columns)
 
     if not (folder / "runs.csv").is_file() and not (folder / "annotators.csv").is_file():
         have = sorted(path.parent.name for path in results.glob("*/runs.csv"))
@@ -138,18 +134,14 @@ def load(results: Path, scale: str) -> Results:
     rows = read("rewards.csv.gz", REWARD_COLUMNS).to_dict("records")
     rewards = {row["run_key"]: RunRewards.parse(row) for row in rows}
     _check_rewards(folder, runs, rewards)
-    return Results(
-        scale=scale,
-        runs=runs,
-        annotators=read("annotators.csv", ANNOTATOR_COLUMNS),
-        details=read("details.csv", DETAIL_COLUMNS),
-        confidences=read("confidences.csv", CONFIDENCE_COLUMNS),
-        samples=read("samples.csv", SAMPLE_COLUMNS),
-        disagreements=read("disagreements.csv", DISAGREEMENT_COLUMNS),
-        embeddings=read("embeddings.csv", EMBEDDING_COLUMNS),
-        rewards=rewards,
-        paper=_paper(results / PAPER),
-    )
+    tables = {name: read(f"{name}.csv", columns) for name, columns in OPTIONAL.items()}
+    return Results(scale, runs, rewards, _paper(results / PAPER), **tables)
+
+
+def _paper(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        return pd.DataFrame(columns=PAPER_COLUMNS)
+    return _plain(pd.read_csv(path, keep_default_na=False))
 
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:
@@ -172,23 +164,16 @@ def _check_rewards(folder: Path, runs: pd.DataFrame, rewards: dict[str, RunRewar
         )
 
 
-def pairs(rows: pd.DataFrame) -> list[tuple[str, str, str]]:
-    """The (family, weak, strong) in `rows`: OPT, Qwen, Llama, then others."""
-    found = set(rows[["family", "weak", "strong"]].itertuples(index=False, name=None))
-    return sorted(found, key=lambda pair: (_rank(pair[0], FAMILIES), pair))
-
-
 def datasets(rows: pd.DataFrame) -> list[str]:
     """The data sets in `rows`: the paper's, in its order, then others."""
-    return sorted(set(rows["data"]), key=lambda name: (_rank(name, DATA_NAMES), name))
-
-
-def _rank(name: str, known: dict[str, str]) -> int:
-    return [*known, name].index(name)
+    order = list(DATA_NAMES)
+    return sorted(
+        set(rows["data"]), key=lambda name: (order.index(name) if name in order else len(order), name)
+    )
 
 
 def one_per_seed(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of one cell, unchanged. Raises ResultsError if two share a seed: they differ in what no column says."""
+    """The rows of one cell, unchanged. Raises ResultsError if two share a seed: they differ in a setting that no column holds."""
     twice = rows[rows.duplicated("seed", keep=False)]
     if len(twice):
         keys = ", ".join(f"{key} (seed {seed})" for key, seed in zip(twice["run_key"], twice["seed"]))
@@ -200,26 +185,32 @@ def one_per_seed(rows: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
-def _paper(path: Path) -> pd.DataFrame:
-    columns = "source weak strong dataset objective method setting metric value std note".split()
-    return (
-        _plain(pd.read_csv(path, keep_default_na=False)) if path.is_file() else pd.DataFrame(columns=columns)
-    )
+def select(frame: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
+    """The rows that meet every condition, column -> value. None means blank, ANY lifts a condition, numbers may differ by rounding."""
+    keep = np.ones(len(frame), dtype=bool)
+    for column, wanted in where.items():
+        if wanted == ANY:
+            continue
+        values = frame[column]
+        if wanted is None:
+            keep &= values.isna().to_numpy()
+        elif isinstance(wanted, str | bool):
+            keep &= (values == wanted).to_numpy(dtype=bool)
+        else:
+            keep &= np.abs(values.to_numpy(dtype=float, na_value=np.nan) - wanted) < TOLERANCE
+    return frame[keep]
+
+
+def commits(column: pd.Series) -> str:
+    """The git commits in a column, each once."""
+    return ", ".join(sorted({str(commit) for commit in column.dropna()} - {""})) or "not recorded"
 
 
 def paper_row(paper: pd.DataFrame, **conditions: str) -> dict[str, Any] | None:
     """The one published number, in percent, that meets the conditions; `weak` matches by its beginning. None if none does."""
-    keep = np.ones(len(paper), dtype=bool)
-    for column, wanted in conditions.items():
-        values = paper[column]
-        keep &= (values.str.startswith(wanted) if column == "weak" else values == wanted).to_numpy(dtype=bool)
-    rows = paper[keep]
+    weak = conditions.pop("weak", "")
+    rows = select(paper, conditions)
+    rows = rows[rows["weak"].str.startswith(weak).to_numpy(dtype=bool)]
     if len(rows) > 1:
         raise ValueError(f"{len(rows)} published numbers meet {conditions}")
     return dict(rows.iloc[0]) if len(rows) else None
-
-
-def paper_value(paper: pd.DataFrame, **conditions: str) -> float | None:
-    """As `paper_row`, the number alone."""
-    row = paper_row(paper, **conditions)
-    return None if row is None else float(row["value"])

@@ -1,4 +1,4 @@
-"""Which of the paper's models a model of ours plays the part of, and how models are called in tables."""
+"""Names for readers: of models (and the paper's model that each stands in for), methods, data sets and scales."""
 
 from __future__ import annotations
 
@@ -17,18 +17,46 @@ STAND_INS = {
     "qwen2-64x2": "qwen2.5-14b",
     "llama-48x3": "llama-3.1-8b-instruct",
 }
+METHOD_NAMES = {
+    "human": "Human",
+    "ws_po": "WS-PO",
+    "cw_po": "CW-PO",
+    "filter": "Top-N%",
+    "human_all": "Human 100 %",
+    "human_labeled": "Human, labeled part",
+    "gold": "Gold labels",
+    "flips": "Uniform flips",
+    "online_ws_po": "Online WS-PO",
+    "online_cw_po": "Online CW-PO",
+    "online_rm": "Online, reward model",
+}
+DATA_NAMES = {
+    "harmless": "Harmless",
+    "helpful": "Helpful",
+    "hh_rlhf": "HH-RLHF",
+    "tldr": "TL;DR",
+    "ufb": "UFB",
+    "shp_askacademia": "AskAcademia",
+    "shp_askbaking": "AskBaking",
+    "shp_askengineers": "AskEngineers",
+    "shp_askphilosophy": "AskPhilosophy",
+}
+SCALE_NOTES = {
+    "toy": "toy scale: synthetic world, models of 10^4 to 10^5 parameters",
+    "paper": "paper scale: the published models and data",
+}
 LABELS = {"opt": "OPT-", "qwen2.5": "Qwen2.5-", "llama": "Llama-"}
 
 
 def paper_model(name: str) -> str:
-    """The paper's name of a model, `opt-1.3b`; that of another model is the last part of its own, in lower case."""
-    last = name.rsplit("/", 1)[-1].lower()
+    """The paper's name of a model, `opt-1.3b`; for other models the last part of their own name, in lower case."""
+    last = _last_part(name)
     return STAND_INS.get(last, last)
 
 
 def family(model: str) -> str:
     """opt, qwen or llama from the last part of a model's name; the name itself for others."""
-    last = model.rsplit("/", 1)[-1].lower()
+    last = _last_part(model)
     return next((key for key in FAMILIES if last.startswith(key)), last)
 
 
@@ -42,6 +70,20 @@ def label(model: str) -> str:
 
 
 def stands_for(model: str) -> str:
-    """`world/opt-32x2 (as OPT-1.3B)`; the name alone where it is the paper's own, or nobody's."""
+    """`world/opt-32x2 (as OPT-1.3B)`; the name alone for the paper's own models and for models the paper does not have."""
     name = label(model)
     return model if name.lower() in model.lower() else f"{model} (as {name})"
+
+
+def scale_note(scale: str) -> str:
+    """What a scale is, as a clause: `toy scale: synthetic world, ...`."""
+    return SCALE_NOTES.get(scale, f"{scale} scale")
+
+
+def capital(text: str) -> str:
+    """The text with its first letter as a capital."""
+    return text[:1].upper() + text[1:]
+
+
+def _last_part(model: str) -> str:
+    return model.rsplit("/", 1)[-1].lower()

@@ -15,12 +15,10 @@ from cwpo.commands.entry import plain_words
 from cwpo.errors import InputError
 from cwpo.models.policy import checkpoint_problem
 from cwpo.own.compare import page as samples_page
-from cwpo.own.page import escape as own_escape
+from cwpo.pages import environment, markdown_html, markdown_table
 from cwpo.pipeline.arms import expand
 from cwpo.pipeline.graph import STAGES
 from cwpo.plain import CONTROL, shown, visible
-from cwpo.report.html.markdown import to_html
-from cwpo.report.html.parts import escape
 from cwpo.results import RUN_COLUMNS, ResultsError, read_rows, write_rows
 
 OUTSIDE = ["../x", "..", "/etc/x", "a/../../x", "a/b", "..\\x", ".hidden", "x\x00y", "~/x", "a\nb"]
@@ -114,13 +112,34 @@ TEXT = st.text(max_size=30) | st.lists(
 
 @holds(TEXT)
 def test_an_escaped_text_is_neither_markup_nor_control(text):
-    for escaped in (escape(text), own_escape(text)):
-        assert not re.search(r"[<>\"']", escaped) and not CONTROL.search(escaped)
+    escaped = environment().from_string("{{ text }}").render(text=text)
+    assert not re.search(r"[<>\"']", escaped) and not CONTROL.search(escaped)
+
+
+def test_every_template_escapes():
+    names = [name for name in environment().list_templates() if name.endswith(".jinja")]
+    assert len(names) >= 5 and environment().autoescape is True
+    trusted = [
+        line for name in names for line in source(name).splitlines() if re.search(r"safe\b|Markup", line)
+    ]
+    assert len(trusted) == 2 and all(re.search(r"(rule|page\.html) \| safe", line) for line in trusted)
+
+
+def source(template: str) -> str:
+    loader = environment().loader
+    assert loader is not None
+    return loader.get_source(environment(), template)[0]
+
+
+@holds(TEXT)
+def test_a_text_in_a_markdown_table_stays_in_its_cell(text):
+    html = markdown_html(markdown_table(["a", "b"], [[text, "end"]]))
+    assert html.count("<tr>") == 2 and html.count("<th ") + html.count("<td") == 4
 
 
 @holds(TEXT)
 def test_markdown_of_results_makes_no_tags_of_texts(text):
-    made = to_html(f"| a |\n|---|\n| {text} |\n\n{text}\n", label="t", folder="x")
+    made = markdown_html(f"| a |\n|---|\n| {text} |\n\n{text}\n", label="t", folder="x")
     assert not CONTROL.search(made)
     assert not re.search(
         r"<(script|img|iframe|svg|style|object)|javascript:[^<]*['\"]|\son\w+\s*=(?=[^<]*>)",

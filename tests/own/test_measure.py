@@ -348,5 +348,5 @@ def test_page_and_card_escape_what_comes_from_data():
     }
     page = report_page(found)
     assert "<script>" not in page and "&lt;script&gt;x" in page and "&lt;b&gt;about" in page
-    assert page.count("<img ") == 4 and "viewport" in page and "<td>empty response</td>" in page
+    assert page.count("<img ") == 4 and "viewport" in page and ">empty response</th>" in page
     assert found["verdict"]["title"] in page and found["verdict"]["title"] in card(found)

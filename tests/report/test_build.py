@@ -11,7 +11,7 @@ from conftest import REPO
 
 from cwpo.errors import InputError
 from cwpo.report.build import build_report
-from cwpo.report.inputs import load, paper_value
+from cwpo.report.inputs import load, paper_row
 from cwpo.results import (
     ANNOTATOR_COLUMNS,
     DETAIL_COLUMNS,
@@ -219,13 +219,11 @@ def test_report_needs_no_torch():
 def test_paper_values_are_found_one_at_a_time(results):
     paper = load(results, "toy").paper
     assert len(paper) == 494
-    found = paper_value(
-        paper, source="table1", weak="opt", dataset="hh_rlhf", objective="dpo", method="human"
-    )
-    assert found == 56.9
-    assert paper_value(paper, source="table1", weak="opt", dataset="harmless") is None
+    found = paper_row(paper, source="table1", weak="opt", dataset="hh_rlhf", objective="dpo", method="human")
+    assert found["value"] == 56.9
+    assert paper_row(paper, source="table1", weak="opt", dataset="harmless") is None
     with pytest.raises(ValueError, match="published numbers meet"):
-        paper_value(paper, source="table1", weak="opt")
+        paper_row(paper, source="table1", weak="opt")
 
 
 def test_rows_survive_a_round_trip_with_equal_bytes(results):

@@ -20,11 +20,11 @@ from claims_results import (
 )
 
 from cwpo.report.claims.evidence import model_size, of_paper, of_results
-from cwpo.report.claims.ledger import CLAIMS
+from cwpo.report.claims.ledger import CLAIMS, judge_all
 from cwpo.report.claims.measures import ARM, over_best, own_choice_pays
 from cwpo.report.claims.outcome import assess
-from cwpo.report.claims.verdict import VERDICTS, judge, t_interval
-from cwpo.report.claims.write import judge_all, write_claims
+from cwpo.report.claims.rule import VERDICTS, judge, t_interval
+from cwpo.report.claims.write import write_claims
 from cwpo.report.inputs import load
 from cwpo.results import CONFIDENCE_COLUMNS, ResultsError
 

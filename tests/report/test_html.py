@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pandas as pd
@@ -10,11 +11,9 @@ from claims_results import SCRIPT, complete, texts, write
 
 from cwpo.report.build import build_report
 from cwpo.report.claims.ledger import CLAIMS
-from cwpo.report.claims.verdict import VERDICTS
-from cwpo.report.html.document import write_page
-from cwpo.report.html.markdown import to_html
-from cwpo.report.html.parts import natural
-from cwpo.report.html.texts import disagreements, samples
+from cwpo.report.claims.rule import VERDICTS
+from cwpo.report.html import write_page
+from cwpo.report.inputs import load
 from cwpo.report.tables.cells import ranges
 from cwpo.results import DISAGREEMENT_COLUMNS, SAMPLE_COLUMNS
 
@@ -93,7 +92,7 @@ def test_every_table_and_figure_that_was_made_stands_there(built, page):
 def test_texts_of_models_are_text(page):
     assert "<script" not in page and "<b>" not in page
     assert (
-        "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt; **not bold** | &amp; [link](http://example.org)"
+        "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; **not bold** | &amp; [link](http://example.org)"
         in page
     )
 
@@ -133,36 +132,16 @@ def test_the_same_results_give_the_same_bytes(built):
 
 
 def test_a_page_without_any_runs(tmp_path):
-    from cwpo.report.inputs import load
-
     write(tmp_path, [])
     page = write_page(load(tmp_path, "toy"), [], [], tmp_path / "toy").read_text()
     Reader(page)
     assert page.count("Not run.") == 4
 
 
-def test_markdown_of_our_pages():
-    text = "# Title\n\nSome **bold** text <b>raw</b> ![x](http://a/b.png)\n\n### Part\n\n| a | b |\n|---|---:|\n| x & y | 1 |\n\n[f.csv](f.csv)"
-    html = to_html(text, label='a "b"', folder="tables")
-    assert "<h3>Title</h3>" in html and "<h4>Part</h4>" in html
-    assert "<strong>bold</strong> text &lt;b&gt;raw&lt;/b&gt;" in html and "<img" not in html
-    assert '<div class="scroll" tabindex="0" role="region" aria-label="a &quot;b&quot;"><table>' in html
-    assert '<th scope="row">x &amp; y</th>' in html and '<td class="number">1</td>' in html
-    assert '<th scope="col">a</th>' in html and '<th scope="col" class="number">b</th>' in html
-    assert '<a href="tables/f.csv">' in html
-
-
-def test_names_are_sorted_as_people_do():
-    names = ["figure10", "table12", "calibration", "table2", "figure3_right", "figure3_left", "table1"]
-    assert sorted(names, key=natural) == [
-        "table1",
-        "table2",
-        "table12",
-        "figure3_left",
-        "figure3_right",
-        "figure10",
-        "calibration",
-    ]
+def page_of(folder, **tables) -> str:
+    """The page of no runs but these samples or disagreements."""
+    write(folder, [])
+    return write_page(replace(load(folder, "toy"), **tables), [], [], folder / "toy").read_text()
 
 
 def test_seeds_are_written_as_ranges():
@@ -174,7 +153,7 @@ def test_empty_responses_are_said_to_be_empty(tmp_path):
     texts(tmp_path / "toy")
     frame = pd.read_csv(tmp_path / "toy/samples.csv")
     frame.loc[frame["method"] == "human", "response"] = None
-    html = samples(frame[SAMPLE_COLUMNS])
+    html = page_of(tmp_path, samples=frame[SAMPLE_COLUMNS])
     assert html.count("<em>(empty)</em>") == 4  # two data sets, two prompts
     assert SCRIPT not in html
 
@@ -185,9 +164,5 @@ def test_gold_says_who_was_right(tmp_path):
     frame = pd.read_csv(tmp_path / "toy/disagreements.csv")
     first = (frame["data"] == "harmless") & (frame["band"] == "low")
     frame.loc[frame.index[first][:2], "gold_human"] = 3.0
-    assert "in 1 of the 3 shown" in disagreements(frame[DISAGREEMENT_COLUMNS])
-
-
-def test_no_texts_are_not_run():
-    assert samples(pd.DataFrame(columns=SAMPLE_COLUMNS)) == "<p>Not run.</p>"
-    assert disagreements(pd.DataFrame(columns=DISAGREEMENT_COLUMNS)) == "<p>Not run.</p>"
+    html = page_of(tmp_path, disagreements=frame[DISAGREEMENT_COLUMNS])
+    assert "in 1 of the 3 shown" in html

@@ -10,13 +10,13 @@ from conftest import REPO
 from report.test_build import made_up, only, results, tables_only  # noqa: F401
 
 from cwpo.report.build import ALL_SPECS, COVERED, build_report
-from cwpo.report.inputs import load
+from cwpo.report.inputs import ANY, load, select
 from cwpo.report.names import label, paper_model
 from cwpo.report.tables.arms import CW, HUMAN, TABLE1, mix, poison, top, weight
 from cwpo.report.tables.cells import average, by_seed, compare, counts, outcome, published, ranges
 from cwpo.report.tables.grid import AVERAGE, fill
 from cwpo.report.tables.latex import escape
-from cwpo.report.tables.spec import ANY, Item, join, select
+from cwpo.report.tables.spec import Item, join
 from cwpo.results import ResultsError
 
 CONF = REPO / "conf"

@@ -1,1 +1,1 @@
-"""The claims ledger: what the paper says, the comparison that tests each statement, and a verdict computed from results."""
+"""The claims ledger: the paper's statements, the comparison that tests each of them, and a verdict computed from results."""

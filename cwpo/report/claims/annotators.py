@@ -31,7 +31,7 @@ def _accuracy(id: str, where: str, statement: str, test: str, measure: Measure, 
 
 
 def _table6() -> list[Claim]:
-    found = []
+    claims = []
     for scoring, (words, remark) in RULES.items():
         for a, b, short in (
             (BT, _by_dpo("sft_dpo", scoring), "bt_over_sft_dpo"),
@@ -39,7 +39,7 @@ def _table6() -> list[Claim]:
         ):
             first, second = ("BT", "SFT+DPO") if short.startswith("bt") else ("SFT+DPO", "DPO")
             paper = dict(a, scoring="likelihood") if a is not BT else BT
-            found.append(
+            claims.append(
                 _accuracy(
                     f"table6_{short}_{scoring}",
                     "Table 6",
@@ -50,7 +50,7 @@ def _table6() -> list[Claim]:
                     remark=remark,
                 )
             )
-    return found
+    return claims
 
 
 def _at(experiment: str, factor: float, **where: object) -> Term:

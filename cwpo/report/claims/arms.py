@@ -1,9 +1,10 @@
-"""Claims on what the strong model becomes: Tables 1 to 5, Figures 2 to 5."""
+"""Claims on aligned models: Tables 1 to 5, Figures 2 to 5."""
 
 from __future__ import annotations
 
 from cwpo.report.claims.claim import Claim, arm, better
 from cwpo.report.claims.measures import ARM, Measure, Term, contrast, over_best, own_choice_pays
+from cwpo.report.names import METHOD_NAMES, capital
 
 OBJECTIVES = {"dpo": "DPO", "ipo": "IPO", "rdpo": "rDPO"}
 THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75)
@@ -27,53 +28,45 @@ def _shrinks(other: str) -> Measure:
     return contrast(terms, match=STUDENT)
 
 
-def cw_over(experiment: str, where: str, what: str) -> tuple[Claim, Claim]:
-    """CW-PO above WS-PO, and above Human, on average over all cells of an experiment."""
-    cw = arm(experiment, "cw_po")
-    return (
-        better(
-            f"{experiment}_cw_over_ws",
-            where,
-            f"Confidence weights beat the same weak labels unweighted {what}.",
-            cw,
-            arm(experiment, "ws_po"),
-            test="CW-PO − WS-PO",
-        ),
-        better(
-            f"{experiment}_cw_over_human",
-            where,
-            f"Weak labels with confidence weights beat human labels on the same pairs {what}.",
-            cw,
-            arm(experiment, "human"),
-            test="CW-PO − Human",
-        ),
-    )
+def cw_over(
+    experiment: str, where: str, what: str, lead: str = "", note: str = "", **conditions: str
+) -> list[Claim]:
+    """CW-PO above WS-PO, and above Human, on average over the cells of an experiment that meet the conditions.
 
-
-def _table1() -> list[Claim]:
-    found = []
-    for objective, name in OBJECTIVES.items():
-        cw = arm("table1", "cw_po", objective=objective)
-        for other, label, text in (
-            ("ws_po", "WS-PO", "confidence weights beat the same weak labels unweighted"),
-            ("human", "Human", "weak labels with confidence weights beat human labels on the same pairs"),
-        ):
-            found.append(
-                better(
-                    f"table1_{objective}_cw_over_{other.removesuffix('_po')}",
-                    "Table 1",
-                    f"With {name}, {text}, on average over data sets and model pairs.",
-                    cw,
-                    arm("table1", other, objective=objective),
-                    test=f"CW-PO − {label}, {name}",
-                )
-            )
-    return found
+    The statements begin with `lead` and end with `what`; `note` stands behind the tests.
+    """
+    id = "_".join([experiment, *conditions.values()])
+    cw = arm(experiment, "cw_po", **conditions)
+    return [
+        better(
+            f"{id}_cw_over_{other.removesuffix('_po')}",
+            where,
+            capital(f"{lead}{text}{what}."),
+            cw,
+            arm(experiment, other, **conditions),
+            test=f"CW-PO − {METHOD_NAMES[other]}{note}",
+        )
+        for other, text in (
+            ("ws_po", "confidence weights beat the same weak labels unweighted"),
+            ("human", "weak labels with confidence weights beat human labels on the same pairs"),
+        )
+    ]
 
 
 ARM_CLAIMS = (
-    *_table1(),
-    *cw_over("table2", "Table 2", "across student sizes"),
+    *(
+        claim
+        for objective, name in OBJECTIVES.items()
+        for claim in cw_over(
+            "table1",
+            "Table 1",
+            ", on average over data sets and model pairs",
+            lead=f"With {name}, ",
+            note=f", {name}",
+            objective=objective,
+        )
+    ),
+    *cw_over("table2", "Table 2", " across student sizes"),
     *(
         Claim(
             f"table2_gain_over_{short}_shrinks",

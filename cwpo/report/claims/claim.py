@@ -1,4 +1,4 @@
-"""What a claim is made of."""
+"""The parts of a claim: statement, comparison, and the smallest effect that matters."""
 
 from __future__ import annotations
 

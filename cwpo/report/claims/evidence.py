@@ -1,15 +1,15 @@
-"""What claims are tested on: our results and the paper's numbers as tables of the same columns, one row per arm and seed."""
+"""The data that claims are tested on: our results and the paper's numbers in the same columns, one row per arm and seed."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
-from cwpo.report.inputs import Results, family
-from cwpo.results import CONFIDENCE_COLUMNS, ResultsError
+from cwpo.report.inputs import Results
+from cwpo.report.names import family
+from cwpo.results import CONFIDENCE_COLUMNS
 
 ARM_COLUMNS = (
     "experiment data weak strong family rank annotator method objective weighting keep_fraction human_fraction own_share "
@@ -23,6 +23,13 @@ PAPER_METHODS = {
     ("table3", "human"): "human_all",
     ("figure3_right", "human"): "human_labeled",
     ("table21", "online_dpo_reward_model"): "online_rm",
+}
+PAPER_METRICS = {
+    "gra": "gra",
+    "win_rate_gpt4": "gra",
+    "win_rate_vs_human_arm": "win_rate",
+    "annotator_accuracy_vs_human": "accuracy",
+    "training_seconds": "train_seconds",
 }
 PAPER_EXPERIMENTS = {"table10": "figure2", "table11": "figure2"}
 WEAK_LABELS = ("ws_po", "cw_po", "filter", "online_ws_po", "online_cw_po")
@@ -45,23 +52,31 @@ class Evidence:
 
 def of_results(results: Results) -> Evidence:
     """Our own runs."""
-    runs = results.runs.merge(results.details, on="run_key", how="left")
+    runs, trained = results.arms, results.annotators
     arms = runs.assign(
-        family=[family(name) for name in runs["strong"]],
         gra=100 * runs["gra"].astype(float),
         reward=runs["reward_mean"].astype(float),
         reward_sft=runs["reward_sft_mean"].astype(float),
-        win_rate=_win_rates(results),
+        win_rate=runs["run_key"].map(_win_rates(results)).astype(float),
     )
-    arms["rank"] = _ranks(arms, "strong")
-    found = results.annotators
-    annotators = found.assign(
-        family=[family(name) for name in found["weak"]],
-        accuracy=100 * found["accuracy_human"].astype(float),
-        accuracy_gold=100 * found["accuracy_gold"].astype(float),
+    annotators = trained.assign(
+        accuracy=100 * trained["accuracy_human"].astype(float),
+        accuracy_gold=100 * trained["accuracy_gold"].astype(float),
     )
-    annotators["rank"] = _ranks(annotators, "weak")
-    return Evidence(arms[ARM_COLUMNS], annotators[ANNOTATOR_COLUMNS], results.confidences)
+    return _evidence(arms, annotators, results.confidences)
+
+
+def _evidence(arms: pd.DataFrame, annotators: pd.DataFrame, confidences: pd.DataFrame) -> Evidence:
+    return Evidence(
+        _ranked(arms, "strong")[ARM_COLUMNS], _ranked(annotators, "weak")[ANNOTATOR_COLUMNS], confidences
+    )
+
+
+def _ranked(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """With the family of the models in `column`, and their rank by size within the experiment and the family."""
+    frame = frame.assign(family=[family(name) for name in frame[column]])
+    sizes = pd.Series([model_size(name) for name in frame[column]], index=frame.index, dtype=float)
+    return frame.assign(rank=sizes.groupby([frame["experiment"], frame["family"]]).rank(method="dense") - 1)
 
 
 def of_paper(paper: pd.DataFrame) -> Evidence:
@@ -100,22 +115,8 @@ def of_paper(paper: pd.DataFrame) -> Evidence:
             rows.append(row | {"experiment": "figure4", "run_key": f"paper{len(rows)}"})
     frame = pd.DataFrame(rows, columns=list(dict.fromkeys(ARM_COLUMNS + ANNOTATOR_COLUMNS)))
     is_annotator = frame["experiment"].isin(("table6", "table12", "table13"))
-    arms, annotators = frame[~is_annotator].copy(), frame[is_annotator].copy()
-    arms["family"] = [family(name) for name in arms["strong"]]
-    annotators["family"] = [family(name) for name in annotators["weak"]]
-    arms["rank"], annotators["rank"] = _ranks(arms, "strong"), _ranks(annotators, "weak")
-    return Evidence(
-        arms[ARM_COLUMNS], annotators[ANNOTATOR_COLUMNS], pd.DataFrame(columns=CONFIDENCE_COLUMNS)
-    )
-
-
-PAPER_METRICS = {
-    "gra": "gra",
-    "win_rate_gpt4": "gra",
-    "win_rate_vs_human_arm": "win_rate",
-    "annotator_accuracy_vs_human": "accuracy",
-    "training_seconds": "train_seconds",
-}
+    no_confidences = pd.DataFrame(columns=CONFIDENCE_COLUMNS)
+    return _evidence(frame[~is_annotator], frame[is_annotator], no_confidences)
 
 
 def model_size(name: str) -> float:
@@ -128,27 +129,11 @@ def model_size(name: str) -> float:
     return float("nan")
 
 
-def _ranks(frame: pd.DataFrame, column: str) -> pd.Series:
-    sizes = pd.Series([model_size(name) for name in frame[column]], index=frame.index, dtype=float)
-    return sizes.groupby([frame["experiment"], frame["family"]]).rank(method="dense") - 1
-
-
-def _win_rates(results: Results) -> list[float]:
-    """In percent, of each CW-PO run against the Human run of the same experiment, cell and seed, ties half; else NaN."""
-    cell = ["experiment", "data", "weak", "strong", "objective", "seed"]
-    human = results.runs[results.runs["method"] == "human"].drop_duplicates(cell, keep=False)
-    opponents = dict(zip(human[cell].itertuples(index=False, name=None), human["run_key"]))
-    rates = []
-    for row in results.runs.to_dict("records"):
-        other = opponents.get(tuple(row[name] for name in cell))
-        if row["experiment"] != "figure5" or row["method"] != "cw_po" or other is None:
-            rates.append(np.nan)
-            continue
-        mine, theirs = results.rewards[row["run_key"]], results.rewards[other]
-        if mine.prompts != theirs.prompts:
-            raise ResultsError(
-                f"runs {row['run_key']} and {other} answered different prompts, so they cannot be compared pair by pair"
-            )
-        wins = (mine.reward > theirs.reward) + (mine.reward == theirs.reward) / 2
-        rates.append(100 * float(wins.mean()))
-    return rates
+def _win_rates(results: Results) -> dict[str, float]:
+    """Figure 5: by run key, the win rate in percent of CW-PO runs against the Human run of the same cell and seed, ties half."""
+    cell = ["data", "weak", "strong", "objective", "seed"]
+    runs = results.runs[results.runs["experiment"] == "figure5"]
+    human = runs[runs["method"] == "human"].drop_duplicates(cell, keep=False)
+    both = runs[runs["method"] == "cw_po"].merge(human, on=cell, suffixes=("", "_human"))
+    keys = zip(both["run_key"], both["run_key_human"])
+    return {key: 100 * float(results.wins_over(key, other).mean()) for key, other in keys}

@@ -1,4 +1,4 @@
-"""What arms are like beside their scores, and what of it goes with a result against the paper."""
+"""Diagnostics shown beside a result that contradicts the paper."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ def diagnostics(measured: Measured) -> dict[str, dict[str, float]]:
 
     Numbers that no run of the side has are left out.
     """
-    found = {}
+    sides = {}
     for side, rows in measured.used.groupby("side"):
         runs = rows.drop_duplicates("run_key")
         means = {name: pd.to_numeric(runs[name]).mean() for name in NUMBERS}
-        found[str(side)] = {name: float(value) for name, value in means.items() if pd.notna(value)}
-    return found
+        sides[str(side)] = {name: float(value) for name, value in means.items() if pd.notna(value)}
+    return sides
 
 
 def reasons(sides: dict[str, dict[str, float]], measured: Measured) -> tuple[str, ...]:
-    """Why side a may be behind side b, as far as the numbers beside the scores tell: what goes with it, not what causes it."""
+    """Sentences on why side a may be behind side b. They name differences that accompany the result, which need not cause it."""
     a, b = sides.get("a", {}), sides.get("b", {})
     known = set(a) & set(b)
-    found = []
+    notes = []
     if "margin_agreement" in known:
         ours, theirs = a["margin_agreement"], b["margin_agreement"]
         values = f"M {ours:.2f} against {theirs:.2f}"
         if ours < theirs:
-            found.append(f"Its weighted labels agree less with gold ({values}), which goes with it.")
+            notes.append(f"Its weighted labels agree less with gold ({values}), which goes with it.")
         else:
-            found.append(
+            notes.append(
                 f"Its weighted labels agree no less with gold ({values}), so the loss is not in the labels."
             )
     if {"mean_length", "truncated_share"} <= known:
         longer = a["mean_length"] > LONGER * b["mean_length"]
         if longer or a["truncated_share"] > b["truncated_share"] + MORE_UNFINISHED:
-            found.append(
+            notes.append(
                 f"Its responses run on ({a['mean_length']:.1f} tokens and {100 * a['truncated_share']:.0f} % unfinished, against "
                 f"{b['mean_length']:.1f} and {100 * b['truncated_share']:.0f} %), as they do when a model is over-optimised."
             )
     if "reward_sft" in known and a["reward_sft"] > b["reward_sft"]:
-        found.append(
+        notes.append(
             f"Its SFT model, against which GRA measures it, is the better one (gold reward {a['reward_sft']:.2f} against "
             f"{b['reward_sft']:.2f})."
         )
-    return tuple(found)
+    return tuple(notes)

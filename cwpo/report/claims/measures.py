@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from cwpo.report.claims.evidence import Evidence
-from cwpo.report.inputs import one_per_seed
+from cwpo.report.inputs import one_per_seed, select
 
 Where = Mapping[str, Any]
 ARM = ("data", "weak", "strong", "objective")
@@ -53,24 +53,13 @@ class Term:
     where: Where
 
 
-def select(frame: pd.DataFrame, where: Where) -> pd.DataFrame:
-    """The rows that meet every condition; numbers may differ in the last digits."""
-    meets = np.ones(len(frame), dtype=bool)
-    for column, wanted in where.items():
-        if isinstance(wanted, str):
-            meets &= (frame[column] == wanted).to_numpy()
-        else:
-            meets &= np.isclose(frame[column].to_numpy(dtype=float), wanted)
-    return frame[meets]
-
-
 def contrast(terms: Sequence[Term], *, match: Sequence[str] = ARM, table: str = "arms") -> Measure:
     """The sum of the terms within each cell and seed that has all of them."""
 
     def measure(evidence: Evidence, number: str) -> Measured:
         frame = getattr(evidence, table)
         rows = [select(frame, term.where) for term in terms]
-        parts = [_values(found, number, match) for found in rows]
+        parts = [_values(arms, number, match) for arms in rows]
         total = {
             key: sum(term.factor * part[key] for term, part in zip(terms, parts))
             for key in parts[0]
@@ -96,7 +85,7 @@ def over_best(
 
     def measure(evidence: Evidence, number: str) -> Measured:
         rows = [select(evidence.arms, where) for where in (challenger, *rivals)]
-        own, *others = (_values(found, number, match) for found in rows)
+        own, *others = (_values(arms, number, match) for arms in rows)
         options, notes = _options(others, match)
         against = _chosen(options, per)
         gain = {key: own[key] - value for key, value in against.items() if key in own}
@@ -114,7 +103,7 @@ def own_choice_pays(wheres: Sequence[Where], *, match: Sequence[str] = ARM, per:
 
     def measure(evidence: Evidence, number: str) -> Measured:
         rows = [select(evidence.arms, where) for where in wheres]
-        options, notes = _options([_values(found, number, match) for found in rows], match)
+        options, notes = _options([_values(arms, number, match) for arms in rows], match)
         common = _chosen(options, [name for name in match if name not in per])
         gain = {key: value - common[key] for key, value in _chosen(options, match).items()}
         return _measured(gain, rows, "a" * len(wheres), match, notes)
@@ -127,7 +116,7 @@ def saving(mine: Where, others: Sequence[Where], *, match: Sequence[str] = ANNOT
 
     def measure(evidence: Evidence, number: str) -> Measured:
         rows = [select(evidence.annotators, where) for where in (mine, *others)]
-        own, *rest = (_values(found, number, match) for found in rows)
+        own, *rest = (_values(arms, number, match) for arms in rows)
         saved = {
             key: 100 * (1 - value / min(part[key] for part in rest))
             for key, value in own.items()
@@ -149,36 +138,34 @@ def confidence_distance(evidence: Evidence, number: str) -> Measured:
     frame = frame[frame["annotator"] == "bt"]
     counts = frame.pivot_table(index=["weak", "data", "seed"], columns="low", values="pairs", aggfunc="sum")
     shares = counts.fillna(0).div(counts.sum(axis=1), axis=0) if len(counts) else counts
-    found = {}
-    for (weak, data, seed), own in shares.iterrows():
-        rest = [
-            (d, s, _distance(own, row))
-            for (w, d, s), row in shares.iterrows()
-            if w == weak and (d, s) != (data, seed)
-        ]
-        between = [gap for d, s, gap in rest if d != data and s == seed]
-        within = [gap for d, s, gap in rest if d == data and s != seed]
+    histograms = {key: row.to_numpy() for key, row in shares.iterrows()}
+    effects = {}
+    for (weak, data, seed), own in histograms.items():
+        gaps = {
+            (d, s): float(np.abs(own - other).sum() / 2)
+            for (w, d, s), other in histograms.items()
+            if w == weak
+        }
+        between = [gap for (d, s), gap in gaps.items() if d != data and s == seed]
+        within = [gap for (d, s), gap in gaps.items() if d == data and s != seed]
         if between:
-            noise = float(np.mean(within)) if within else 0.0
-            found[(data, weak, seed)] = float(np.mean(between)) - noise
+            effects[(data, weak, seed)] = float(np.mean(between)) - (
+                float(np.mean(within)) if within else 0.0
+            )
     used = frame.assign(n_eval=frame.groupby("run_key")["pairs"].transform("sum"), git_commit=None)
-    return _measured(found, [used], "a", ANNOTATOR)
-
-
-def _distance(a: pd.Series, b: pd.Series) -> float:
-    return float((a - b).abs().sum() / 2)
+    return _measured(effects, [used], "a", ANNOTATOR)
 
 
 def _values(rows: pd.DataFrame, number: str, match: Sequence[str]) -> Effects:
     key = [*match, "seed"]
-    found = dict(zip(rows[key].itertuples(index=False, name=None), rows[number].astype(float)))
-    if len(found) < len(rows):
+    values = dict(zip(rows[key].itertuples(index=False, name=None), rows[number].astype(float)))
+    if len(values) < len(rows):
         one_per_seed(rows[rows.duplicated(key, keep=False)])  # raises ResultsError, which names the runs
-    return {key: value for key, value in found.items() if not np.isnan(value)}
+    return {key: value for key, value in values.items() if not np.isnan(value)}
 
 
 def _options(columns: Sequence[Effects], match: Sequence[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Cells and seeds by options, without options that never ran and cells that lack one of the others."""
+    """Cells and seeds by options, without options that never ran and without cells that lack one of the options that ran."""
     ran = [column for column in columns if column]
     keys = [key for key in (ran[0] if ran else ()) if all(key in column for column in ran)]
     index = pd.MultiIndex.from_tuples(keys, names=[*match, "seed"]) if keys else None
@@ -188,7 +175,11 @@ def _options(columns: Sequence[Effects], match: Sequence[str]) -> tuple[pd.DataF
 
 
 def _chosen(options: pd.DataFrame, per: Sequence[str]) -> Effects:
-    """Each row's value of the option that is best, in the mean, over the rows of its group that are of other seeds."""
+    """For each cell and seed, its value of the option whose mean over the group's other seeds is best.
+
+    The sum over other seeds is that of the group less that of the seed itself. Where the group has no other seed, the option is
+    chosen on the seed itself. Means are rounded, so that equal options tie and the first one counts on every machine.
+    """
     if not len(options):
         return {}
     table = options.assign(rows=1.0)
@@ -228,7 +219,7 @@ def _measured(
     )
     taken = {(*cell, seed) for cell in cells for seed in seeds}
     used = [
-        found[[key in taken for key in found[[*match, "seed"]].itertuples(index=False, name=None)]]
-        for found in rows
+        arms[[key in taken for key in arms[[*match, "seed"]].itertuples(index=False, name=None)]]
+        for arms in rows
     ]
     return Measured(table, pd.concat([part.assign(side=side) for part, side in zip(used, sides)]), notes)

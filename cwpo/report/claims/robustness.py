@@ -8,7 +8,7 @@ from cwpo.report.claims.measures import ARM, Measure, Term, contrast
 
 
 def _drop(experiment: str, column: str, better_at: float, worse_at: float) -> Measure:
-    """What WS-PO loses between two values of a setting, less what CW-PO loses."""
+    """The loss of WS-PO between two values of a setting, less the loss of CW-PO."""
     terms = [
         Term(factor * sign, side, arm(experiment, method, **{column: value}))
         for factor, side, method in ((1, "a", "ws_po"), (-1, "b", "cw_po"))
@@ -18,8 +18,8 @@ def _drop(experiment: str, column: str, better_at: float, worse_at: float) -> Me
 
 
 ROBUSTNESS_CLAIMS = (
-    *cw_over("table16", "Table 16", "when weak and strong model are of different families"),
-    *cw_over("table17", "Table 17", "for a second judge as well"),
+    *cw_over("table16", "Table 16", " when weak and strong model are of different families"),
+    *cw_over("table17", "Table 17", " for a second judge as well"),
     better(
         "table21_reward_model_over_online_cw",
         "Table 21",
@@ -37,7 +37,7 @@ ROBUSTNESS_CLAIMS = (
         test="offline − online CW-PO",
         remark="The paper's offline cells equal Table 1's for OPT-13B, not Table 2's for the student named: its effect may be larger.",
     ),
-    *cw_over("table23", "Table 23", "in the domains of SHP"),
+    *cw_over("table23", "Table 23", " in the domains of SHP"),
     better(
         "table24_cw_over_ws",
         "Table 24",

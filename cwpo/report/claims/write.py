@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from cwpo.pages import markdown_table
 from cwpo.report.claims.claim import Claim
-from cwpo.report.claims.evidence import of_paper, of_results
-from cwpo.report.claims.ledger import CLAIMS
-from cwpo.report.claims.outcome import Outcome, assess
-from cwpo.report.claims.verdict import CONFIDENCE, RULE, VERDICTS, Judged
-from cwpo.report.inputs import SCALE_NOTES, Results
+from cwpo.report.claims.outcome import Outcome
+from cwpo.report.claims.rule import CONFIDENCE, RULE, VERDICTS, Judged
+from cwpo.report.inputs import commits
+from cwpo.report.names import scale_note
 
 MISSING = "–"
 COLUMNS = ("claim", "where", "verdict", "effect", "paper", "seeds", "runs", "prompts", "beside it")
@@ -30,18 +30,11 @@ SIDES = (
 SECOND_DIGITS = {"reward": 3, "accuracy_gold": 1}
 
 
-def judge_all(results: Results) -> list[Outcome]:
-    """Every claim of the ledger, in its order."""
-    ours = of_results(results)
-    theirs = of_paper(results.paper)
-    return [assess(claim, ours, theirs, results.scale) for claim in CLAIMS]
-
-
 def write_claims(outcomes: Sequence[Outcome], folder: Path, scale: str) -> list[Path]:
     """Write claims.json and claims.md into results/<scale>."""
     data = {
         "scale": scale,
-        "scale_note": SCALE_NOTES.get(scale, f"{scale} scale"),
+        "scale_note": scale_note(scale),
         "rule": RULE.replace("**", ""),
         "confidence": CONFIDENCE,
         "counts": counts(outcomes),
@@ -57,8 +50,8 @@ def write_claims(outcomes: Sequence[Outcome], folder: Path, scale: str) -> list[
 
 def counts(outcomes: Sequence[Outcome]) -> dict[str, int]:
     """How many claims got each verdict, all verdicts named."""
-    found = Counter(outcome.judged.verdict for outcome in outcomes)
-    return {verdict: found[verdict] for verdict in VERDICTS}
+    verdicts = Counter(outcome.judged.verdict for outcome in outcomes)
+    return {verdict: verdicts[verdict] for verdict in VERDICTS}
 
 
 def summary(outcomes: Sequence[Outcome], scale: str) -> str:
@@ -68,7 +61,7 @@ def summary(outcomes: Sequence[Outcome], scale: str) -> str:
 
 
 def limits(outcomes: Sequence[Outcome], scale: str) -> str:
-    """What the verdicts are evidence of, and of what not."""
+    """How far the verdicts can be trusted at this scale."""
     ran = sum(outcome.judged.effect is not None for outcome in outcomes)
     many = (
         f"{ran} of {len(outcomes)} claims were tested, each at 95 %: a few verdicts of every hundred go wrong by chance, and claims "
@@ -82,49 +75,46 @@ def limits(outcomes: Sequence[Outcome], scale: str) -> str:
     )
 
 
-def row(outcome: Outcome) -> list[str]:
-    """The cells of one claim, in the order of COLUMNS."""
-    claim, judged = outcome.claim, outcome.judged
+def cells(outcome: Outcome) -> dict[str, str]:
+    """The cells of one claim, by COLUMNS."""
+    claim, judged, form = outcome.claim, outcome.judged, _form(outcome.claim)
+    counted = [str(len(outcome.measured.by_seed)), str(outcome.runs), f"{outcome.prompts:,}"]
     ran = judged.effect is not None
-    return [
+    values = [
         claim.statement,
         claim.where,
         outcome.shown,
-        effect(judged, claim) if ran else MISSING,
-        MISSING if outcome.paper is None else f"{_number(outcome.paper, claim)} {claim.unit}",
-        str(len(outcome.measured.by_seed)) if ran else MISSING,
-        str(outcome.runs) if ran else MISSING,
-        f"{outcome.prompts:,}" if ran else MISSING,
-        second(outcome),
+        f"{_with_interval(judged, form)} {claim.unit}" if ran else MISSING,
+        MISSING if outcome.paper is None else f"{form(outcome.paper)} {claim.unit}",
+        *(counted if ran else [MISSING] * len(counted)),
+        _second(outcome),
     ]
+    return dict(zip(COLUMNS, values, strict=True))
 
 
-def effect(judged: Judged, claim: Claim) -> str:
-    """`+4.2 [+1.0, +7.4] points`; without an interval where there is none, without plus signs where 0 means nothing."""
-    parts = [_number(value, claim) for value in judged[1:] if value is not None]
-    between = f" [{parts[1]}, {parts[2]}]" if len(parts) == 3 else ""
-    return f"{parts[0]}{between} {claim.unit}"
-
-
-def _number(value: float, claim: Claim) -> str:
+def _form(claim: Claim) -> Callable[[float], str]:
+    """How effects of a claim are written: with a sign, except where 0 is not the value that the claim compares with."""
     digits = 3 if claim.unit == "total variation" else 1
-    return _signed(value, digits) if claim.value == 0 else f"{value:.{digits}f}"
+    return _signed(digits) if claim.value == 0 else f"{{:.{digits}f}}".format
 
 
-def _signed(value: float, digits: int) -> str:
-    return f"{round(value, digits) + 0.0:+.{digits}f}"
+def _signed(digits: int) -> Callable[[float], str]:
+    return lambda value: f"{round(value, digits) + 0.0:+.{digits}f}"  # + 0.0: never -0.0
 
 
-def second(outcome: Outcome) -> str:
+def _with_interval(judged: Judged, form: Callable[[float], str]) -> str:
+    """`+4.2 [+1.0, +7.4]`, or the effect alone where it has no interval."""
+    effect, *ends = (form(value) for value in judged[1:] if value is not None)
+    return f"{effect} [{', '.join(ends)}]" if ends else effect
+
+
+def _second(outcome: Outcome) -> str:
     """The same comparison in mean gold reward, or for annotators in accuracy against gold."""
-    found, name = outcome.second, outcome.claim.second
-    if found is None or found.effect is None or name is None:
+    judged, name = outcome.second, outcome.claim.second
+    if judged is None or judged.effect is None or name is None:
         return MISSING
-    digits = SECOND_DIGITS[name]
-    parts = [_signed(value, digits) for value in found[1:] if value is not None]
-    between = f" [{parts[1]}, {parts[2]}]" if len(parts) == 3 else ""
     unit = "" if name == "reward" else " points of accuracy vs gold"
-    return f"{parts[0]}{between}{unit}"
+    return _with_interval(judged, _signed(SECOND_DIGITS[name])) + unit
 
 
 def details(outcome: Outcome) -> list[str]:
@@ -149,26 +139,23 @@ def _diagnosis(values: dict[str, float], side: str) -> str:
 
 
 def _page(outcomes: Sequence[Outcome], scale: str) -> str:
-    lines = [("id", *COLUMNS), ["---"] * 4 + ["---:"] * (len(COLUMNS) - 3)]
-    lines += [(outcome.claim.id, *row(outcome)) for outcome in outcomes]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    lines = [[outcome.claim.id, *cells(outcome).values()] for outcome in outcomes]
     notes = [
         f"**{outcome.claim.id}**, {outcome.shown}. " + " ".join(details(outcome))
         for outcome in outcomes
         if outcome.judged.effect is not None
     ]
     used = pd.concat([outcome.measured.used[["run_key", "git_commit"]] for outcome in outcomes])
-    commits = ", ".join(sorted(set(used["git_commit"].dropna()))) or "not recorded"
     return "\n\n".join(
         [
             "# The paper's claims",
             f"{summary(outcomes, scale)} {limits(outcomes, scale)}",
             RULE,
             READING,
-            table,
+            markdown_table(["id", *COLUMNS], lines, left=4),
             "## Notes",
             SIDES,
             *(notes or ["Nothing was run."]),
-            f"Made by `make report` from {used['run_key'].nunique()} runs; numbers in [claims.json](claims.json); commit {commits}.\n",
+            f"Made by `make report` from {used['run_key'].nunique()} runs; numbers in [claims.json](claims.json); commit {commits(used['git_commit'])}.\n",
         ]
     )

@@ -1,4 +1,4 @@
-"""The paper's figures and ours, as PNG and PDF. Each function draws one from the results, or nothing if nothing of it ran."""
+"""The paper's figures and ours, as PNG and PDF. Each function draws one, or returns [] if none of its runs exist."""
 
 from cwpo.report.figures.confidences import figure7
 from cwpo.report.figures.controls import controls

@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from cwpo.report.figures.style import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    SKY,
-    YELLOW,
-    figure,
-    head,
-    legend,
-    save,
-    sizes,
-)
+from cwpo.report.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, YELLOW, figure, files, sizes
 from cwpo.report.inputs import Results
 from cwpo.report.tables.controls import COMMON, OWN
-from cwpo.report.tables.grid import fill
+from cwpo.report.tables.grid import Cell, fill
 
 COLORS = (GREY, "black", YELLOW, ORANGE, BLUE, SKY, PURPLE, GREEN, GREEN)
 MARKERS = "sPXovD^<>"
@@ -31,26 +19,31 @@ def controls(results: Results, folder: Path) -> list[Path]:
     grids = [grid for grid in (fill(OWN, results), fill(COMMON, results)) if grid is not None]
     if not grids:
         return []
-    panels = [(section, row) for section in grids[0].sections for row in section.rows]
-    with figure(len(grids), len(panels), width=2.0 * len(panels) + 0.3, height=2.1 * len(grids) + 1.4) as (
-        fig,
-        axes,
-    ):
-        for line, grid in enumerate(grids):
-            rows = [(section, row) for section in grid.sections for row in section.rows]
-            for axis, (section, (label, cells)) in zip(axes[line], rows):
-                for name, color, marker, cell in zip(grid.columns, COLORS, MARKERS, cells):
-                    if "reward" in cell:
-                        bars = [[cell["reward"] - cell["reward_low"]], [cell["reward_high"] - cell["reward"]]]
-                        look = {"color": color, "marker": marker, "ms": 4.5, "ls": "none", "elinewidth": 0.7}
-                        axis.errorbar(
-                            [cell["margin_agreement"]], [cell["reward"]], yerr=bars, label=name, **look
-                        )
-                sft = "own SFT" if grid.spec is OWN else "common SFT"
+    panels = sum(len(section.rows) for section in grids[0].sections)
+    with figure(
+        path := folder / "controls",
+        results.scale,
+        (len(grids), panels),
+        size=(2.0 * panels + 0.3, 2.1 * len(grids) + 1.4),
+        title="Controls: what the labels are worth",
+        sizes=sizes(grids[0].cells, grids[0].seeds),
+        legend=5,
+    ) as (_, axes):
+        for line, grid in zip(axes, grids):
+            sft = "own SFT" if grid.spec is OWN else "common SFT"
+            rows = [(section, *row) for section in grid.sections for row in section.rows]
+            for axis, (section, label, cells) in zip(line, rows):
+                _panel(axis, grid.columns, cells)
                 axis.set_title(f"{section.label.partition(' (')[0]}\n{label}, {sft}")
-            axes[line, 0].set_ylabel("mean gold reward")
+            line[0].set_ylabel("mean gold reward")
         for axis in axes[-1]:
             axis.set_xlabel("agreement with gold, M")
-        legend(fig, 5)
-        head(fig, "Controls: what the labels are worth", results.scale, sizes(grids[0].cells, grids[0].seeds))
-        return save(fig, folder / "controls")
+    return files(path)
+
+
+def _panel(axis: Any, columns: list[str], cells: list[Cell]) -> None:
+    for name, color, marker, cell in zip(columns, COLORS, MARKERS, cells):
+        if "reward" in cell:
+            bars = [[cell["reward"] - cell["reward_low"]], [cell["reward_high"] - cell["reward"]]]
+            look: Any = {"color": color, "marker": marker, "ms": 4.5, "ls": "none", "elinewidth": 0.7}
+            axis.errorbar([cell["margin_agreement"]], [cell["reward"]], yerr=bars, label=name, **look)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from cwpo.report.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, figure, head, legend, save
-from cwpo.report.inputs import DATA_NAMES, METHOD_NAMES, Results, datasets
-from cwpo.report.names import label
+from cwpo.report.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, figure, files
+from cwpo.report.inputs import Results, datasets
+from cwpo.report.names import DATA_NAMES, METHOD_NAMES, label
 from cwpo.statistics import mean_shift
 
 LABELED, OFFLINE = "labeled", "offline"
@@ -23,12 +24,22 @@ def figure6(results: Results, folder: Path) -> list[Path]:
     sources = [LABELED, OFFLINE, *sorted(set(table["source"]) - {LABELED, OFFLINE})]
     strong, seed = min(table["strong"]), int(table["seed"].min())
     ours = table[(table["strong"] == strong) & (table["seed"] == seed)]
-    with figure(1, len(names), width=max(2.6 * len(names), 3.3), height=3.9) as (fig, axes):
+    most = int(ours.groupby(["data", "source"]).size().max())
+    with figure(
+        path := folder / "figure6",
+        results.scale,
+        (1, len(names)),
+        size=(max(2.6 * len(names), 3.3), 3.9),
+        title=f"Figure 6: responses as {label(strong)} (SFT) represents them",
+        sizes=f"seed {seed}, up to {most:,} responses of each kind;\n"
+        "shift in units of the labeled responses' spread in this plane",
+        legend=1,
+    ) as (_, axes):
         for axis, name in zip(axes.flat, names):
             here = ours[ours["data"] == name]
             clouds = {of: here[here["source"] == of][["x", "y"]].to_numpy(float) for of in sources}
             for (of, cloud), (color, marker) in zip(clouds.items(), LOOKS):
-                look = {"s": 7, "lw": 0.7, "alpha": 0.65, "color": color, "marker": marker}
+                look: Any = {"s": 7, "lw": 0.7, "alpha": 0.65, "color": color, "marker": marker}
                 axis.scatter(*cloud.T, label=_title(of), **look)
             shifts = [
                 f"{METHOD_NAMES.get(of, of)} {mean_shift(clouds[LABELED], clouds[of]):.2f}"
@@ -38,16 +49,7 @@ def figure6(results: Results, folder: Path) -> list[Path]:
             axis.set_title(f"{DATA_NAMES.get(name, name)}, shift of means:\n{', '.join(shifts)}")
             axis.set_xlabel("first component")
         axes.flat[0].set_ylabel("second component")
-        legend(fig, 1)
-        most = int(ours.groupby(["data", "source"]).size().max())
-        head(
-            fig,
-            f"Figure 6: responses as {label(strong)} (SFT) represents them",
-            results.scale,
-            f"seed {seed}, up to {most:,} responses of each kind;\n"
-            "shift in units of the labeled responses' spread in this plane",
-        )
-        return save(fig, folder / "figure6")
+    return files(path)
 
 
 def _title(source: str) -> str:

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from cwpo.report.figures.style import (
-    COLORS,
-    figure,
-    head,
-    legend,
-    mark_not_run,
-    points,
-    save,
-    sizes,
-    theirs,
-)
+from cwpo.report.figures.style import COLORS, files, mark_not_run, points, table_figure, theirs
 from cwpo.report.inputs import Results
 from cwpo.report.tables.figure_specs import FIGURE3_LEFT, FIGURE3_RIGHT
-from cwpo.report.tables.grid import fill
+from cwpo.report.tables.grid import Cell, fill
 from cwpo.report.tables.spec import Spec
 
 
@@ -35,25 +26,26 @@ def _draw(results: Results, folder: Path, spec: Spec) -> list[Path]:
     grid = fill(spec, results)
     if grid is None:
         return []
-    width, height = max(2.4 * len(grid.sections), 3.3), 4.7
-    with figure(2, len(grid.sections), width=width, height=height) as (fig, axes):
-        for column, section in enumerate(grid.sections):
-            for axis, name in zip(axes[:, column], ("gra", "reward")):
-                for index, label in enumerate(grid.columns):
-                    cells = [row[index] for _, row in section.rows]
-                    shares = [100 * cell["human_fraction"] for cell in cells]
-                    color = COLORS[cells[0]["method"]]
-                    points(axis, shares, cells, name, color=color, label=label)
-                    if name == "gra":
-                        look = {"color": color, "marker": "os"[index], "label": f"{label}, paper"}
-                        theirs(axis, shares, cells, **look)
-                mark_not_run(axis, [cell for _, row in section.rows for cell in row])
-                axis.set_xticks(shares)
-            models, _, name = section.label.rpartition(", ")
-            axes[0, column].set_title(f"{name}\n{models.partition(' (')[0]}")
-            axes[1, column].set_xlabel("labeled pairs, %")
+    shape, size = (2, len(grid.sections)), (max(2.4 * len(grid.sections), 3.3), 4.7)
+    with table_figure(grid, results.scale, folder, shape=shape, size=size, legend=2) as (_, axes):
+        for column, section in zip(axes.T, grid.sections):
+            for axis, name in zip(column, ("gra", "reward")):
+                _panel(axis, name, grid.columns, [cells for _, cells in section.rows])
+            models, _, data = section.label.rpartition(", ")
+            column[0].set_title(f"{data}\n{models.partition(' (')[0]}")
+            column[1].set_xlabel("labeled pairs, %")
         axes[0, 0].set_ylabel("GRA, %")
         axes[1, 0].set_ylabel("mean gold reward")
-        legend(fig, 2)
-        head(fig, spec.title, results.scale, sizes(grid.cells, grid.seeds))
-        return save(fig, folder / spec.name)
+    return files(folder / spec.name)
+
+
+def _panel(axis: Any, name: str, labels: list[str], rows: list[list[Cell]]) -> None:
+    """One number of both arms over the labeled share, a row of cells for each share; the paper has GRA alone."""
+    shares = [100 * row[0]["human_fraction"] for row in rows]
+    for label, cells, marker in zip(labels, zip(*rows), "os"):
+        color = COLORS[cells[0]["method"]]
+        points(axis, shares, cells, name, color=color, label=label)
+        if name == "gra":
+            theirs(axis, shares, cells, color=color, marker=marker, label=f"{label}, paper")
+    mark_not_run(axis, [cell for row in rows for cell in row])
+    axis.set_xticks(shares)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cwpo.report.figures.style import BLUE, ORANGE, figure, head, legend, points, save, sizes
+from cwpo.report.figures.style import BLUE, ORANGE, figure, files, points, sizes
 from cwpo.report.inputs import Results
 from cwpo.report.tables.annotators import FIGURE8
 from cwpo.report.tables.grid import Cell, fill
@@ -21,7 +21,12 @@ def figure8(results: Results, folder: Path) -> list[Path]:
     if grid is None:
         return []
     cells = [cell for section in grid.sections for _, row in section.rows for cell in row]
-    with figure(1, 1, width=3.3, height=3.3) as (fig, axes):
+    path, title, note = (
+        folder / FIGURE8.name,
+        "Figure 8: poisoned annotators",
+        sizes(cells, grid.seeds, "pairs"),
+    )
+    with figure(path, results.scale, size=(3.3, 3.3), title=title, sizes=note, legend=1) as (_, axes):
         axis = axes[0, 0]
         shares = [100 * cell["poison_fraction"] for cell in cells]
         for name, (title, color) in AGAINST.items():
@@ -31,9 +36,7 @@ def figure8(results: Results, folder: Path) -> list[Path]:
         axis.set_xticks(shares)
         axis.set_xlabel("poisoned labels, %")
         axis.set_ylabel("disagreement, %")
-        legend(fig, 1)
-        head(fig, "Figure 8: poisoned annotators", results.scale, sizes(cells, grid.seeds, "pairs"))
-        return save(fig, folder / FIGURE8.name)
+    return files(path)
 
 
 def _disagreement(cell: Cell, name: str) -> Cell:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cwpo.report.figures.style import BLUE, GREY, ORANGE, figure, head, mark_not_run, save
+from cwpo.report.figures.style import BLUE, GREY, ORANGE, figure, files, mark_not_run
 from cwpo.report.inputs import Results
 from cwpo.report.tables.arms import CW, HUMAN
 from cwpo.report.tables.cells import counts, interval
@@ -23,7 +23,14 @@ def figure5(results: Results, folder: Path) -> list[Path]:
         (label, cells[0]) for section in grid.sections for label, cells in section.rows if label != AVERAGE
     ]
     columns = min(2, len(rows))
-    with figure(-(-len(rows) // columns), columns, width=5.6, height=5.0) as (fig, axes):
+    with figure(
+        path := folder / FIGURE5.name,
+        results.scale,
+        (-(-len(rows) // columns), columns),
+        size=(5.6, 5.0),
+        title=FIGURE5.title,
+        sizes=counts(grid.cells, grid.seeds),
+    ) as (fig, axes):
         for axis, (label, cell) in zip(axes.flat, rows):
             gaps = np.sort(_gaps(results, cell))[::-1]
             place = 100 * np.arange(len(gaps)) / max(len(gaps), 1)
@@ -32,15 +39,12 @@ def figure5(results: Results, folder: Path) -> list[Path]:
             axis.axhline(0, color=GREY, lw=0.8)
             mark_not_run(axis, [cell])
             paper = "" if cell["paper"] is None else f" (paper {cell['paper']:.1f})"
-            axis.set_title(
-                f"{label}: win rate {interval(cell, 'win_rate')} %{paper}".replace(": win", "\nwin")
-            )
+            axis.set_title(f"{label}\nwin rate {interval(cell, 'win_rate')} %{paper}")
         for axis in axes.flat[len(rows) :]:
             axis.set_axis_off()
         fig.supxlabel("prompts, % (sorted)", fontsize=8)
         fig.supylabel("gold reward, CW-PO − Human", fontsize=8)
-        head(fig, FIGURE5.title, results.scale, counts(grid.cells, grid.seeds))
-        return save(fig, folder / FIGURE5.name)
+    return files(path)
 
 
 def _gaps(results: Results, cell: Cell) -> np.ndarray:
@@ -49,8 +53,8 @@ def _gaps(results: Results, cell: Cell) -> np.ndarray:
         (runs["data"] == cell["data"]) & (runs["strong"] == cell["strong"]) & (runs["weak"] == cell["weak"])
     ]
     arms = [here[here["method"] == item.where["method"]].set_index("seed")["run_key"] for item in (CW, HUMAN)]
-    found = [
+    gaps = [
         results.rewards[arms[0][seed]].reward - results.rewards[arms[1][seed]].reward
         for seed in sorted(set(arms[0].index) & set(arms[1].index))
     ]
-    return np.concatenate(found) if found else np.empty(0)
+    return np.concatenate(gaps) if gaps else np.empty(0)

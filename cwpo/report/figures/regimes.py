@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.patches import Rectangle
 
-from cwpo.report.figures.style import COLORS, figure, head, legend, points, rate_axis, rate_label, save, sizes
-from cwpo.report.inputs import METHOD_NAMES, Results
+from cwpo.report.figures.style import COLORS, figure, files, points, rate_axis, rate_label, sizes
+from cwpo.report.inputs import Results
+from cwpo.report.names import METHOD_NAMES
+from cwpo.report.tables.cells import excludes_zero
 from cwpo.report.tables.regimes import METHODS, arms, differences
 
 MEASURES = (("difference", "gold reward", "{:+.2f}"), ("gra_difference", "GRA, points", "{:+.1f}"))
@@ -36,85 +40,85 @@ def regimes_sizes(results: Results, folder: Path) -> list[Path]:
     if not len(cells):
         return []
     noises, pairs = sorted(set(cells["label_flip"])), sorted(set(cells["data_pairs"]))
-    width, height = 2.3 * len(pairs), 1.8 * len(noises) + 1.3
-    with figure(len(noises), len(pairs), width=width, height=height) as (fig, axes):
-        for row, noise in enumerate(noises):
-            for column, size in enumerate(pairs):
-                axis = axes[row, column]
-                here = cells[(cells["label_flip"] == noise) & (cells["data_pairs"] == size)]
-                for name in METHODS:
-                    of = here[here["method"] == name].sort_values("learning_rate").to_dict("records")
-                    rates = [cell["learning_rate"] for cell in of]
-                    points(axis, rates, of, "reward", color=COLORS[name], label=METHOD_NAMES[name])
-                rate_axis(axis, sorted(set(cells["learning_rate"])))
-                axis.set_xlabel("learning rate" if row == len(noises) - 1 else "")
-                axis.set_title(f"noise {noise:g}, {int(size):,} pairs")
-            axes[row, 0].set_ylabel("mean gold reward")
-        legend(fig, 4)
-        seeds = sorted(set(results.of("regimes")["seed"]))
-        title = "Every arm over the update size (Top-N%: the 30 % most confident)"
-        head(fig, title, results.scale, sizes(cells.to_dict("records"), seeds))
-        return save(fig, folder / "regimes_sizes")
+    with figure(
+        path := folder / "regimes_sizes",
+        results.scale,
+        (len(noises), len(pairs)),
+        size=(2.3 * len(pairs), 1.8 * len(noises) + 1.3),
+        title="Every arm over the update size (Top-N%: the 30 % most confident)",
+        sizes=sizes(cells.to_dict("records"), _seeds(results)),
+        legend=4,
+    ) as (_, axes):
+        for (row, noise), (column, size) in itertools.product(enumerate(noises), enumerate(pairs)):
+            axis = axes[row, column]
+            here = cells[(cells["label_flip"] == noise) & (cells["data_pairs"] == size)]
+            for name in METHODS:
+                of = here[here["method"] == name].sort_values("learning_rate").to_dict("records")
+                rates = [cell["learning_rate"] for cell in of]
+                points(axis, rates, of, "reward", color=COLORS[name], label=METHOD_NAMES[name])
+            rate_axis(axis, sorted(set(cells["learning_rate"])))
+            axis.set_xlabel("learning rate" if row == len(noises) - 1 else "")
+            axis.set_title(f"noise {noise:g}, {int(size):,} pairs")
+        for axis in axes[:, 0]:
+            axis.set_ylabel("mean gold reward")
+    return files(path)
+
+
+def _seeds(results: Results) -> list[int]:
+    return sorted(set(results.of("regimes")["seed"]))
 
 
 def _heat_maps(results: Results, path: Path, contrast: str) -> list[Path]:
-    """A row per measure, a column per learning rate; a number with * where its interval excludes 0, framed."""
-    found = differences(results)
-    if not len(found) or contrast not in set(found["contrast"]):
+    """A row per measure, a column per learning rate; a cell whose interval excludes 0 has a * and a frame."""
+    every = differences(results)
+    if not len(every) or contrast not in set(every["contrast"]):
         return []
-    cells = found[found["contrast"] == contrast]
+    cells = every[every["contrast"] == contrast]
     rates = sorted(set(cells["learning_rate"]))
-    noises, pairs = sorted(set(cells["label_flip"])), sorted(set(cells["data_pairs"]))
-    with figure(len(MEASURES), len(rates), width=1.75 * len(rates) + 0.6, height=4.9) as (fig, axes):
-        for row, (name, title, form) in enumerate(MEASURES):
+    note = sizes(cells.to_dict("records"), _seeds(results)).partition(";")[0]
+    with figure(
+        path,
+        results.scale,
+        (len(MEASURES), len(rates)),
+        size=(1.75 * len(rates) + 0.6, 4.9),
+        title=f"When does it work? {contrast}",
+        sizes=f"{note};\n* and frame: the 95 % interval excludes 0",
+    ) as (fig, axes):
+        for line, (name, title, form) in zip(axes, MEASURES):
             most = float(cells[name].abs().max()) or 1.0
-            for column, rate in enumerate(rates):
-                axis = axes[row, column]
+            for axis, rate in zip(line, rates):
                 here = cells[cells["learning_rate"] == rate].set_index(["label_flip", "data_pairs"])
-                grid = here[name].unstack().reindex(index=noises, columns=pairs).astype(float)
-                # Red to blue is told apart by people who cannot tell red from green.
-                image = axis.imshow(grid.to_numpy(), cmap="RdBu", vmin=-most, vmax=most, aspect="auto")
-                _numbers(axis, here, name, form, noises, pairs, most)
-                axis.set_xticks(range(len(pairs)), [f"{int(size):,}" for size in pairs])
-                axis.set_yticks(range(len(noises)), [f"{noise:g}" for noise in noises])
-                axis.tick_params(length=0)
-                if row == 0:
+                image = _heat_map(axis, here, cells, name, form, most)
+                if name == MEASURES[0][0]:
                     axis.set_title(f"learning rate {rate_label(rate)}")
-            axes[row, 0].set_ylabel(f"{title}\nlabel noise")
-            fig.colorbar(image, ax=axes[row, :].tolist(), fraction=0.03, pad=0.01)
+            line[0].set_ylabel(f"{title}\nlabel noise")
+            fig.colorbar(image, ax=line.tolist(), fraction=0.03, pad=0.01)
         for axis in axes[-1]:
             axis.set_xlabel("pairs")
-        seeds = sorted(set(results.of("regimes")["seed"]))
-        note = sizes(cells.to_dict("records"), seeds).partition(";")[0]
-        head(
-            fig,
-            f"When does it work? {contrast}",
-            results.scale,
-            f"{note};\n* and frame: the 95 % interval excludes 0",
-        )
-        return save(fig, path)
+    return files(path)
 
 
-def _numbers(
-    axis: Any,
-    here: pd.DataFrame,
-    name: str,
-    form: str,
-    noises: list[float],
-    pairs: list[float],
-    most: float,
-) -> None:
-    from matplotlib.patches import Rectangle
+def _heat_map(axis: Any, here: pd.DataFrame, cells: pd.DataFrame, name: str, form: str, most: float) -> Any:
+    """One measure at one learning rate over label noise and number of pairs; return the coloured image."""
+    noises, pairs = sorted(set(cells["label_flip"])), sorted(set(cells["data_pairs"]))
+    grid = here[name].unstack().reindex(index=noises, columns=pairs).astype(float)
+    # Red and blue differ for people who cannot tell red from green.
+    image = axis.imshow(grid.to_numpy(), cmap="RdBu", vmin=-most, vmax=most, aspect="auto")
+    for (y, noise), (x, size) in itertools.product(enumerate(noises), enumerate(pairs)):
+        if (noise, size) in here.index:
+            _number(axis, x, y, here.loc[(noise, size)], name, form, most)
+        else:
+            axis.text(x, y, "not run", ha="center", va="center", fontsize=6)
+    axis.set_xticks(range(len(pairs)), [f"{int(size):,}" for size in pairs])
+    axis.set_yticks(range(len(noises)), [f"{noise:g}" for noise in noises])
+    axis.tick_params(length=0)
+    return image
 
-    for y, noise in enumerate(noises):
-        for x, size in enumerate(pairs):
-            if (noise, size) not in here.index:
-                axis.text(x, y, "not run", ha="center", va="center", fontsize=6)
-                continue
-            cell = here.loc[(noise, size)]
-            sure = bool(cell[f"{name}_low"] > 0 or cell[f"{name}_high"] < 0)
-            color = "white" if np.abs(cell[name]) > 0.6 * most else "black"
-            text = form.format(cell[name]) + ("*" if sure else "")
-            axis.text(x, y, text, ha="center", va="center", fontsize=7, color=color)
-            if sure:
-                axis.add_patch(Rectangle((x - 0.47, y - 0.47), 0.94, 0.94, fill=False, lw=1.2, ec="black"))
+
+def _number(axis: Any, x: int, y: int, cell: pd.Series, name: str, form: str, most: float) -> None:
+    sure = excludes_zero(cell, name)
+    color = "white" if np.abs(cell[name]) > 0.6 * most else "black"
+    text = form.format(cell[name]) + ("*" if sure else "")
+    axis.text(x, y, text, ha="center", va="center", fontsize=7, color=color)
+    if sure:
+        axis.add_patch(Rectangle((x - 0.47, y - 0.47), 0.94, 0.94, fill=False, lw=1.2, ec="black"))

@@ -10,14 +10,11 @@ from cwpo.report.figures.style import (
     COLORS,
     GREEN,
     GREY,
-    figure,
-    head,
-    legend,
+    files,
     level,
     mark_not_run,
     points,
-    save,
-    sizes,
+    table_figure,
     theirs,
 )
 from cwpo.report.inputs import Results
@@ -43,22 +40,20 @@ def _draw(results: Results, folder: Path, spec: Spec, other: str, name: str) -> 
     panels = [
         [(label, cells) for label, cells in section.rows if label != AVERAGE] for section in grid.sections
     ]
-    width, height = max(2.3 * len(panels[0]), 4.6), 3.4 * len(panels) + 1.1
-    with figure(2 * len(panels), len(panels[0]), width=width, height=height) as (fig, axes):
+    shape = (2 * len(panels), len(panels[0]))
+    size = (max(2.3 * len(panels[0]), 4.6), 3.4 * len(panels) + 1.1)
+    with table_figure(grid, results.scale, folder, shape=shape, size=size, legend=2) as (_, axes):
         for index, (section, rows) in enumerate(zip(grid.sections, panels)):
-            for column, (label, cells) in enumerate(rows):
-                upper, lower = axes[2 * index : 2 * index + 2, column]
+            gra, reward = axes[2 * index : 2 * index + 2]
+            for upper, lower, (label, cells) in zip(gra, reward, rows):
                 _panel(upper, cells, "gra", other, name)
                 _panel(lower, cells, "reward", other, name)
-                models = section.label.partition(" (")[0]
-                upper.set_title(f"{label}\n{models}")
-            axes[2 * index, 0].set_ylabel("GRA, %")
-            axes[2 * index + 1, 0].set_ylabel("mean gold reward")
+                upper.set_title(f"{label}\n{section.label.partition(' (')[0]}")
+            gra[0].set_ylabel("GRA, %")
+            reward[0].set_ylabel("mean gold reward")
         for axis in axes[-1]:
             axis.set_xlabel("most confident pairs kept, %")
-        legend(fig, 2)
-        head(fig, spec.title, results.scale, sizes(grid.cells, grid.seeds))
-        return save(fig, folder / spec.name)
+    return files(folder / spec.name)
 
 
 def _panel(axis: Any, cells: list[Cell], name: str, other: str, title: str) -> None:

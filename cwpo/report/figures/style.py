@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
-from cwpo.report.inputs import SCALE_NOTES
+from cwpo.report.names import scale_note
 from cwpo.report.tables.cells import NOT_RUN, counts
+from cwpo.report.tables.grid import Grid
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#555555"
 SKY, YELLOW = "#56B4E9", "#E69F00"
@@ -39,16 +40,42 @@ LOOK: Any = {
 
 
 @contextmanager
-def figure(rows: int, columns: int, *, width: float, height: float) -> Iterator[tuple[Any, Any]]:
-    """A figure and its (rows, columns) array of axes, sizes in inches; the look holds for what is drawn inside."""
+def figure(
+    path: Path,
+    scale: str,
+    shape: tuple[int, int] = (1, 1),
+    *,
+    size: tuple[float, float],
+    title: str,
+    sizes: str,
+    legend: int = 0,
+) -> Iterator[tuple[Any, Any]]:
+    """A figure and its axes, an array of `shape`, to draw in; `size` is (width, height) in inches.
+
+    Afterwards it gets the title, the scale and `sizes` (how many seeds and prompts) on lines of their own, one legend of
+    `legend` columns below all axes, and is written to `path` as PNG and PDF.
+    """
     with plt.rc_context(LOOK):
-        yield plt.subplots(rows, columns, figsize=(width, height), squeeze=False, layout="constrained")
+        fig, axes = plt.subplots(*shape, figsize=size, squeeze=False, layout="constrained")
+        yield fig, axes
+        if legend:
+            _legend(fig, legend)
+        note = scale_note(scale).replace("10^4 to 10^5", "$10^4$ to $10^5$")
+        fig.suptitle(f"{title}\n{note}\n{sizes}")
+        _save(fig, path)
 
 
-def head(fig: Any, title: str, scale: str, sizes: str) -> None:
-    """Title, scale, and how many seeds and prompts, each on a line."""
-    note = SCALE_NOTES.get(scale, f"{scale} scale").replace("10^4 to 10^5", "$10^4$ to $10^5$")
-    fig.suptitle(f"{title}\n{note}\n{sizes}")
+def table_figure(
+    grid: Grid, scale: str, folder: Path, **more: Any
+) -> AbstractContextManager[tuple[Any, Any]]:
+    """As `figure`, with the name, title and sizes of a table whose cells it shows."""
+    spec = grid.spec
+    return figure(folder / spec.name, scale, title=spec.title, sizes=sizes(grid.cells, grid.seeds), **more)
+
+
+def files(path: Path) -> list[Path]:
+    """The files of a figure."""
+    return [path.with_suffix(".png"), path.with_suffix(".pdf")]
 
 
 def sizes(cells: Sequence[dict[str, Any]], seeds: Sequence[int], what: str = "prompts") -> str:
@@ -56,10 +83,10 @@ def sizes(cells: Sequence[dict[str, Any]], seeds: Sequence[int], what: str = "pr
     return f"{counts(cells, seeds, what)};\nbars and bands: 95 % intervals"
 
 
-def legend(fig: Any, columns: int = 4) -> None:
+def _legend(fig: Any, columns: int) -> None:
     """One legend below all axes, every label once."""
-    found = [axis.get_legend_handles_labels() for axis in fig.axes]
-    named = {label: handle for handles, labels in found for handle, label in zip(handles, labels)}
+    of_axes = [axis.get_legend_handles_labels() for axis in fig.axes]
+    named = {label: handle for handles, labels in of_axes for handle, label in zip(handles, labels)}
     if named:
         fig.legend(list(named.values()), list(named), loc="outside lower center", ncols=columns)
 
@@ -105,18 +132,19 @@ def theirs(axis: Any, x: Sequence[float], cells: Sequence[dict[str, Any]], **loo
 
 
 def mark_not_run(axis: Any, cells: Sequence[dict[str, Any]]) -> None:
-    """Says so in a panel nothing of which ran."""
+    """Write `not run` into a panel without any run."""
     if not any("seeds" in cell for cell in cells):
         axis.text(0.5, 0.5, NOT_RUN, ha="center", va="center", transform=axis.transAxes, color=GREY)
 
 
-def save(fig: Any, path: Path) -> list[Path]:
+def _save(fig: Any, path: Path) -> None:
     """Write PNG and PDF without dates in them, and close the figure."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fig.draw_without_rendering()
-    fig.set_layout_engine("none")  # it stands; every further drawing would lay it out again
-    png, pdf = path.with_suffix(".png"), path.with_suffix(".pdf")
+    fig.set_layout_engine(
+        "none"
+    )  # the layout is final; with an engine every further drawing would compute it again
+    png, pdf = files(path)
     fig.savefig(png, dpi=200, bbox_inches="tight", metadata={"Software": None})
     fig.savefig(pdf, bbox_inches="tight", metadata={"CreationDate": None, "Producer": None, "Creator": None})
     plt.close(fig)
-    return [png, pdf]

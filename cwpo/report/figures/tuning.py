@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cwpo.report.figures.style import BLUE, GREY, ORANGE, figure, head, legend, points, rate_axis, save, sizes
-from cwpo.report.inputs import FAMILIES, Results
+from cwpo.report.figures.style import BLUE, GREY, ORANGE, figure, files, points, rate_axis, sizes
+from cwpo.report.inputs import Results
+from cwpo.report.names import FAMILIES
 from cwpo.report.tables.other import tuning_cells
 
 COLORS = {"all": GREY, "opt": BLUE, "qwen": ORANGE}
@@ -16,14 +17,13 @@ def tuning(results: Results, folder: Path) -> list[Path]:
     cells = tuning_cells(results)
     if not len(cells):
         return []
-    with figure(1, 1, width=3.3, height=3.1) as (fig, axes):
+    path, seeds = folder / "tuning", sorted(set(results.of("tuning")["seed"]))
+    note = sizes(cells.to_dict("records"), seeds)
+    with figure(path, results.scale, size=(3.3, 3.1), title="Update size", sizes=note, legend=3) as (_, axes):
         axis = axes[0, 0]
         for family, of in cells.groupby("family"):
             look = {"color": COLORS.get(family, "black"), "label": FAMILIES.get(family, family)}
             points(axis, of["learning_rate"].tolist(), of.to_dict("records"), "reward", **look)
         rate_axis(axis, sorted(set(cells["learning_rate"])))
         axis.set_ylabel("mean gold reward, Human arm")
-        legend(fig, 3)
-        seeds = sorted(set(results.of("tuning")["seed"]))
-        head(fig, "Update size", results.scale, sizes(cells.to_dict("records"), seeds))
-        return save(fig, folder / "tuning")
+    return files(path)

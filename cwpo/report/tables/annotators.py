@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import pandas as pd
 
-from cwpo.report.inputs import Results, paper_value
-from cwpo.report.tables.arms import HH
-from cwpo.report.tables.cells import markdown, published
-from cwpo.report.tables.grid import Grid, fill
+from cwpo.pages import markdown_table
+from cwpo.report.inputs import Results, paper_row, select
+from cwpo.report.tables.arms import FRACTIONS, HH, labeled, poison
+from cwpo.report.tables.cells import published
 from cwpo.report.tables.kinds import ANNOTATORS
 from cwpo.report.tables.page import Page
-from cwpo.report.tables.render import pages_of
-from cwpo.report.tables.spec import Item, Spec, data, fixed, select, weak_models
+from cwpo.report.tables.render import pages
+from cwpo.report.tables.spec import Item, Spec, data, fixed, weak_models
 
-FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5)
 POISON = (0.0, 0.05, 0.1, 0.15, 0.2)
 
 
@@ -21,12 +20,6 @@ def trained_as(name: str, label: str, scoring: str | None = None, paper: bool = 
     """A way to train the annotator; the paper scores those trained as policies by likelihood."""
     where = {"annotator": name, "scoring": scoring}
     return Item(label, where, {"method": f"annotator={name}" if paper else "none"})
-
-
-def labeled_share(share: float) -> Item:
-    return Item(
-        f"{100 * share:g} % labeled", {"human_fraction": share}, {"setting": f"human_fraction={share:g}"}
-    )
 
 
 DPO, DPO_IMPLICIT = (
@@ -62,7 +55,7 @@ TABLE13 = Spec(
     "table13",
     "Table 13: annotator accuracy by label fraction",
     "Bradley–Terry annotators.",
-    columns=fixed(*(labeled_share(share) for share in FRACTIONS)),
+    columns=fixed(*map(labeled, FRACTIONS)),
     rows=(data(*HH),),
     sections=(weak_models("opt-125m"),),
     kind=ANNOTATORS,
@@ -72,7 +65,7 @@ FIGURE8 = Spec(
     "Figure 8: annotators trained on poisoned labels",
     "Bradley–Terry annotators that learn from Helpful pairs and from Harmless ones labeled against gold, largest gaps first; the "
     "disagreement of the figure is 100 % less the accuracy. The paper's points are not published as numbers.",
-    columns=fixed(*(Item(f"{100 * share:g} % poisoned", {"poison_fraction": share}) for share in POISON)),
+    columns=fixed(*map(poison, POISON)),
     rows=(data("harmless"),),
     sections=(weak_models("qwen2.5-0.5b"),),
     contrasts=tuple(
@@ -94,28 +87,34 @@ TARGETS = {
 
 def table6(results: Results) -> list[Page]:
     """Accuracies, and below them the seconds that each way of training takes, mean over data sets, models and seeds."""
-    grid = fill(TABLE6, results)
-    return [] if grid is None else pages_of(grid, _seconds(grid, results))
+    return pages(TABLE6, results, below=lambda grid: _seconds(results))
 
 
-def _seconds(grid: Grid, results: Results) -> str:
+def _seconds(results: Results) -> str:
     rows = results.annotators_of("table6")
     lines = []
     for column in (DPO, SFT_DPO, BT):
         trained = select(rows, column.where)
-        theirs = paper_value(
+        theirs = paper_row(
             results.paper, source="table6", metric="training_seconds", method=column.paper["method"]
         )
         ours = f"{trained['train_seconds'].mean():.2f}" if len(trained) else "not run"
-        lines.append([column.label, ours, published(theirs, digits=0), f"{len(trained)}"])
+        lines.append(
+            [
+                column.label,
+                ours,
+                published(None if theirs is None else float(theirs["value"]), digits=0),
+                f"{len(trained)}",
+            ]
+        )
     return (
         "Seconds of training, mean over data sets, weak models and seeds (ours on another machine than the paper's, so only their "
-        f"ratios compare):\n\n{markdown(['', 'seconds', 'paper', 'annotators'], lines)}"
+        f"ratios compare):\n\n{markdown_table(['', 'seconds', 'paper', 'annotators'], lines)}"
     )
 
 
 def calibration(results: Results) -> list[Page]:
-    """Annotator-level facts at 30 % labels against the ranges accepted when the world was made."""
+    """Annotators at 30 % labels against the ranges that were accepted when the synthetic world was fitted."""
     rows = results.annotators_of("table13")
     rows = rows[(rows["human_fraction"] - 0.3).abs() < 1e-9]
     if results.scale != "toy" or not len(rows):
@@ -132,8 +131,8 @@ def calibration(results: Results) -> list[Page]:
     header = ["fact", *(item.label for item in sets), "mean", "accepted", "holds"]
     text = (
         f"The synthetic world was fitted to these annotator-level facts only, and frozen before arms were compared; "
-        f"{rows['seed'].nunique()} seeds, {int(rows['n_eval'].iloc[0]):,} test pairs each.\n\n{markdown(header, lines)}"
+        f"{rows['seed'].nunique()} seeds, {int(rows['n_eval'].iloc[0]):,} test pairs each.\n\n{markdown_table(header, lines)}"
     )
     frame = pd.DataFrame(cells)
     title = "Calibration of the synthetic world"
-    return [Page("calibration", title, text, frame, rows["git_commit"], made_by="table13")]
+    return [Page("calibration", title, text, frame, rows["git_commit"], experiment="table13")]

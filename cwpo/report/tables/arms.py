@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-
-import pandas as pd
+from typing import Any
 
 from cwpo.report.tables.kinds import ARMS, Kind, Number
 from cwpo.report.tables.spec import Axis, Item, Spec, data, data_item, fixed, method, models, objectives
@@ -26,7 +25,13 @@ SHP = tuple(f"shp_ask{name}" for name in ("academia", "baking", "engineers", "ph
 SHARES = (0.3, 0.5, 0.75)
 SOME_THRESHOLDS = (0.3, 0.4)
 POISON = (0.05, 0.1, 0.15, 0.2)
+FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5)
 MIXES = ("50/50", "80/20", "20/80")  # Harmless/Helpful, in the paper's order
+
+TOP_STEPS = (
+    "All arms train the same number of epochs, so fewer pairs are also fewer steps, and an SFT model that has seen less, "
+    "which GRA rewards: read the gold reward with it."
+)
 
 HUMAN, WS, CW = method("human", "Human"), method("ws_po", "WS-PO"), method("cw_po", "CW-PO")
 HUMAN_ALL = method("human_all", "Human 100 %", "human")
@@ -66,11 +71,17 @@ def mix(share: str, name: str) -> Item:
 
 
 def poison(share: float) -> Item:
-    return Item(
-        f"{100 * share:g} % poisoned",
-        {"poison_fraction": share},
-        {"setting": f"poison_fraction={share:g}"},
-    )
+    """Annotators, or arms labeled by them, that learned from this share of poisoned labels."""
+    return _share("poison_fraction", share, "poisoned")
+
+
+def labeled(share: float) -> Item:
+    """Arms or annotators that learned from this share of the human labels."""
+    return _share("human_fraction", share, "labeled")
+
+
+def _share(column: str, share: float, word: str) -> Item:
+    return Item(f"{100 * share:g} % {word}", {column: share}, {"setting": f"{column}={share:g}"})
 
 
 def annotated_by(item: Item, annotator: str, label: str, paper: str) -> Item:
@@ -82,23 +93,23 @@ BT_WS, BT_CW = (annotated_by(i, "bt", i.label, i.where["method"]) for i in (WS, 
 PAIRRM = annotated_by(CW, "pairrm", "CW-PO, PairRM", "cw_po_pairrm")
 
 
-def figure2_part(name: str, title: str, pair: tuple[str, str]) -> Spec:
-    """Table 10 or 11: a column for each share, then Human; from its own runs, or from Figure 2's."""
+def only(weak: str, strong: str) -> Axis:
+    """One pair of the paper's models, also where the runs are of more pairs."""
+    return lambda frame: [item for item in models((weak, strong))(frame) if item.paper["strong"] == strong]
 
-    def only(frame: pd.DataFrame) -> list[Item]:
-        return [item for item in models(pair)(frame) if item.paper["strong"] == pair[1]]
 
+def most_confident(name: str, title: str, sections: Axis, **more: Any) -> Spec:
+    """Figure 2, Tables 10 and 11: a column for each share, then Human."""
     return Spec(
         name,
         title,
         "DPO on the pairs the weak model is most confident about, all weights 1, against human labels on all unlabeled pairs. "
-        "All arms train the same number of epochs, so fewer pairs are also fewer steps, and an SFT model that has seen less, "
-        "which GRA rewards: read the gold reward with it.",
+        + TOP_STEPS,
         columns=fixed(*(top(share) for share in (*SHARES, 1.0)), HUMAN),
         rows=(data(*HH),),
-        sections=(only,),
-        experiments=(name, "figure2"),
+        sections=(sections,),
         contrasts=((top(0.3), top(1.0)), (top(1.0), HUMAN), (top(0.3), HUMAN)),
+        **more,
     )
 
 
@@ -184,8 +195,18 @@ SPECS = (
         sections=(models(QWEN_MID),),
         contrasts=tuple((C1, other) for other in OTHER_WEIGHTS),
     ),
-    figure2_part("table10", "Table 10: the most confident pairs, OPT", OPT_SMALL),
-    figure2_part("table11", "Table 11: the most confident pairs, Qwen", QWEN_MID),
+    most_confident(
+        "table10",
+        "Table 10: the most confident pairs, OPT",
+        only(*OPT_SMALL),
+        experiments=("table10", "figure2"),
+    ),
+    most_confident(
+        "table11",
+        "Table 11: the most confident pairs, Qwen",
+        only(*QWEN_MID),
+        experiments=("table11", "figure2"),
+    ),
     arms_on(
         "table16",
         "Table 16: weak and strong model from different families",

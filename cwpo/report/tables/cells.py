@@ -1,27 +1,19 @@
-"""What stands in a cell: a mean with its interval, and how it is written."""
+"""Cells of tables: means with their intervals, and how they are written."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from cwpo.plain import visible
 from cwpo.report.inputs import RESAMPLES, Results, one_per_seed
-from cwpo.results import ResultsError
-from cwpo.statistics import (
-    Floats,
-    Interval,
-    clustered_interval,
-    interval_of,
-    mean_of_cells,
-)
+from cwpo.results import RunRewards
+from cwpo.statistics import Floats, Interval, clustered_interval, interval_of, mean_of_cells
 
 NOT_RUN = "not run"
-FEW_SEEDS = 5  # up to so many, the value of every seed is shown
+FEW_SEEDS = 5  # with at most this many seeds, the value of every seed is shown
 RULE = (
     "A difference is taken on the same prompts, then averaged over the cells (data sets, models, objectives, settings) within each "
     "seed; its interval resamples the seeds, all cells of a drawn seed together, and then the prompts of each cell. With three "
@@ -39,9 +31,9 @@ def outcome(results: Results, rows: pd.DataFrame) -> dict[str, Any]:
     gra = interval_of([float(wins.mean()) for wins in results.wins(rows)], [wins for wins, _ in resampled])
     reward = interval_of([float(gold.mean()) for gold in results.gold(rows)], [gold for _, gold in resampled])
     return {
-        **_named("gra", gra, 100),
+        **named_interval("gra", gra, 100),
         "tie_rate": 100 * float(rows["tie_rate"].mean()),
-        **_named("reward", reward),
+        **named_interval("reward", reward),
         "reward_sft": float(rows["reward_sft_mean"].mean()),
         "seeds": len(rows),
         "prompts": int(rows["n_eval"].sum()),
@@ -64,7 +56,7 @@ def average(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
         keys = list(zip(*(cell[2] for cell in of_cells)))
         centres = [float(np.mean([values.mean() for values in of_seed])) for of_seed in by_seed]
         drawn = mean_of_cells([[results.resampled[key][which] for key in of_seed] for of_seed in keys])
-        named |= _named(name, interval_of(centres, drawn), factor)
+        named |= named_interval(name, interval_of(centres, drawn), factor)
     return named | {
         "tie_rate": 100 * float(np.mean([rows["tie_rate"].mean() for rows in ran])),
         "reward_sft": float(np.mean([rows["reward_sft_mean"].mean() for rows in ran])),
@@ -80,60 +72,55 @@ def compare(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str
     the seed is what the intervals resample (see RULE). Only cells that every seed has count, so that all seeds average the
     same. Raises ResultsError where the prompts are not the same or an arm has two runs in one cell and seed.
     """
-    pairs = _balanced(_paired(results, a, b, on), [name for name in on if name != "seed"])
+    pairs = _balanced(_paired(a, b, on), [name for name in on if name != "seed"])
     if not len(pairs):
         return {}
-    gold: dict[int, list[Floats]] = {}
-    gra: dict[int, list[Floats]] = {}
-    wins: dict[int, list[Floats]] = {}
-    centres: dict[str, list[float]] = {"gold": [], "gra": []}
-    for seed, rows in pairs.groupby("seed", sort=True):
-        by_cell: dict[str, list[float]] = {"gold": [], "gra": []}
-        for key, other in zip(rows["run_key"], rows["run_key_b"]):
-            mine, theirs = results.rewards[key], results.rewards[other]
-            (my_wins, my_gold), (their_wins, their_gold) = results.resampled[key], results.resampled[other]
-            gold.setdefault(seed, []).append(my_gold - their_gold)
-            gra.setdefault(seed, []).append(my_wins - their_wins)
-            wins.setdefault(seed, []).append(
-                (mine.reward > theirs.reward) + (mine.reward == theirs.reward) / 2
-            )
-            by_cell["gold"].append(float(np.mean(mine.reward - theirs.reward)))
-            by_cell["gra"].append(
-                float(np.mean(mine.reward > mine.reward_sft) - np.mean(theirs.reward > theirs.reward_sft))
-            )
-        for name, values in by_cell.items():
-            centres[name].append(float(np.mean(values)))
-    difference = interval_of(centres["gold"], mean_of_cells(list(gold.values())))
-    accuracy = interval_of(centres["gra"], mean_of_cells(list(gra.values())))
+    gold: list[list[Floats]] = []  # per seed and cell, resampled differences of mean gold rewards
+    gra: list[list[Floats]] = []
+    wins: list[list[Floats]] = []  # per seed and cell, wins prompt by prompt
+    gold_centres, gra_centres = [], []  # per seed, the difference averaged over cells
+    for _, rows in pairs.groupby("seed", sort=True):
+        keys = list(zip(rows["run_key"], rows["run_key_b"]))
+        runs = [(results.rewards[key], results.rewards[other]) for key, other in keys]
+        drawn = [(results.resampled[key], results.resampled[other]) for key, other in keys]
+        wins.append([results.wins_over(key, other) for key, other in keys])
+        gra.append([ours[0] - theirs[0] for ours, theirs in drawn])
+        gold.append([ours[1] - theirs[1] for ours, theirs in drawn])
+        gold_centres.append(float(np.mean([np.mean(a.reward - b.reward) for a, b in runs])))
+        gra_centres.append(float(np.mean([_gra(a) - _gra(b) for a, b in runs])))
+    difference = interval_of(gold_centres, mean_of_cells(gold))
+    accuracy = interval_of(gra_centres, mean_of_cells(gra))
     return {
-        **_named("difference", difference),
-        "by_seed": "; ".join(f"{value:.3f}" for value in centres["gold"]),
-        **_named("gra_difference", accuracy, 100),
-        "gra_by_seed": "; ".join(f"{100 * value:.1f}" for value in centres["gra"]),
-        **_named("win_rate", clustered_interval(list(wins.values()), resamples=RESAMPLES), 100),
+        **named_interval("difference", difference),
+        "by_seed": "; ".join(f"{value:.3f}" for value in gold_centres),
+        **named_interval("gra_difference", accuracy, 100),
+        "gra_by_seed": "; ".join(f"{100 * value:.1f}" for value in gra_centres),
+        **named_interval("win_rate", clustered_interval(wins, resamples=RESAMPLES), 100),
         "seeds": len(gold),
         "cells": len(pairs) // len(gold),
         "prompts": int(pairs["n_eval"].sum()),
     }
 
 
-def _paired(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str]) -> pd.DataFrame:
+def _gra(run: RunRewards) -> float:
+    return float(np.mean(run.reward > run.reward_sft))
+
+
+def _paired(a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str]) -> pd.DataFrame:
     names = [*on, "run_key", "experiment"]
     pairs = a[[*names, "n_eval"]].merge(b[names], on=list(on), suffixes=("", "_b"))
     twice = pairs[pairs.duplicated(list(on), keep=False)]
     if len(twice):
         one_per_seed(twice.drop_duplicates("run_key"))
         one_per_seed(twice.assign(run_key=twice["run_key_b"]).drop_duplicates("run_key"))
-    for key, other in zip(pairs["run_key"], pairs["run_key_b"]):
-        if results.rewards[key].prompts != results.rewards[other].prompts:
-            raise ResultsError(
-                f"runs {key} and {other} answered different prompts, so they cannot be compared pair by pair"
-            )
     return pairs
 
 
 def _balanced(pairs: pd.DataFrame, cell: Sequence[str]) -> pd.DataFrame:
-    """The rows of the cells that every seed has; if there is none, those of the seeds that every cell has."""
+    """The rows of the cells that every seed has; if no cell has every seed, those of the seeds that every cell has.
+
+    Without this, a seed's mean would be over other cells than the next one's, and differ for that reason alone.
+    """
     if not len(pairs):
         return pairs
     which = pairs.groupby(list(cell), dropna=False, sort=True).ngroup()
@@ -145,17 +132,15 @@ def _balanced(pairs: pd.DataFrame, cell: Sequence[str]) -> pd.DataFrame:
     return whole.assign(_cell=which).sort_values(["_cell", "seed"], kind="stable").drop(columns="_cell")
 
 
-def _named(name: str, found: Interval, factor: float = 1) -> dict[str, float]:
-    return {
-        name: factor * found.mean,
-        f"{name}_low": factor * found.low,
-        f"{name}_high": factor * found.high,
-    }
+def named_interval(name: str, values: Interval, factor: float = 1) -> dict[str, float]:
+    """Mean, low and high as the columns `name`, `name`_low and `name`_high, times `factor`."""
+    ends = {"": values.mean, "_low": values.low, "_high": values.high}
+    return {f"{name}{end}": factor * value for end, value in ends.items()}
 
 
-def excludes_zero(cell: dict[str, Any], name: str) -> bool:
+def excludes_zero(cell: Mapping[str, Any] | pd.Series, name: str) -> bool:
     """Whether the interval of a difference lies on one side of 0."""
-    return name in cell and (cell[f"{name}_low"] > 0 or cell[f"{name}_high"] < 0)
+    return name in cell and bool(cell[f"{name}_low"] > 0 or cell[f"{name}_high"] < 0)
 
 
 def interval(cell: dict[str, Any], name: str, digits: int = 1) -> str:
@@ -174,7 +159,7 @@ def plain(cell: dict[str, Any], name: str, digits: int = 2) -> str:
 
 
 def by_seed(values: str, seeds: int) -> str:
-    """`0.1; 0.2; 0.3`, or of many seeds the lowest and the highest."""
+    """`0.1; 0.2; 0.3`; of more than FEW_SEEDS seeds the lowest and the highest."""
     if seeds <= FEW_SEEDS:
         return values
     numbers = sorted(values.split("; "), key=float)
@@ -182,7 +167,7 @@ def by_seed(values: str, seeds: int) -> str:
 
 
 def published(value: float | None, spread: float | None = None, digits: int = 1) -> str:
-    """The paper's number, with its standard deviation if it prints one, or a dash where it has none."""
+    """The paper's number, with its standard deviation if the paper prints one; a dash if there is no number."""
     if value is None or pd.isna(value):
         return "–"
     return f"{value:.{digits}f}" + ("" if spread is None or pd.isna(spread) else f" ± {spread:.{digits}f}")
@@ -201,27 +186,15 @@ def counts(cells: Sequence[dict[str, Any]], numbers: Iterable[int], what: str = 
 
 def ranges(numbers: Sequence[int]) -> str:
     """`0–2, 1000` for 0, 1, 2, 1000."""
-    found: list[list[int]] = []
+    runs: list[list[int]] = []
     for number in numbers:
-        if found and number == found[-1][-1] + 1:
-            found[-1].append(number)
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
         else:
-            found.append([number])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in found)
+            runs.append([number])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)
 
 
 def span(values: Sequence[int]) -> str:
-    """`3,000`, or `1,000 to 3,000` of sorted values that differ."""
+    """`3,000`; for several sorted values `1,000 to 3,000`."""
     return f"{values[0]:,}" if len(values) == 1 else f"{values[0]:,} to {values[-1]:,}"
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A GitHub table; every column but the first is right-aligned. A cell stays one cell, and what looks like HTML is text."""
-    header, rows = [_cell(title) for title in header], [[_cell(text) for text in row] for row in rows]
-    lines = ["| " + " | ".join(header) + " |", "|" + "|".join(["---"] + ["---:"] * (len(header) - 1)) + "|"]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
-
-
-def _cell(text: str) -> str:
-    text = re.sub(r"(?<!\\)\|", r"\\|", " ".join(visible(text).split("\n")))
-    return re.sub(r"<(?=[a-zA-Z/!?])", r"\\<", text)

@@ -8,13 +8,14 @@ from typing import Any
 import pandas as pd
 from scipy.stats import spearmanr
 
+from cwpo.pages import markdown_table
 from cwpo.report.inputs import Results
 from cwpo.report.tables.arms import HH, OPT_SMALL, QWEN_MID
-from cwpo.report.tables.cells import markdown, outcome
-from cwpo.report.tables.grid import Grid, fill
+from cwpo.report.tables.cells import outcome
+from cwpo.report.tables.grid import Grid
 from cwpo.report.tables.kinds import ARMS
 from cwpo.report.tables.page import Page
-from cwpo.report.tables.render import pages_of
+from cwpo.report.tables.render import pages
 from cwpo.report.tables.spec import Item, Spec, data, fixed, models
 
 SHARE = 0.3
@@ -99,8 +100,7 @@ COMMON = controls_spec(
 
 def controls(results: Results) -> list[Page]:
     """Both tables, each with the rank correlation of M and mean gold reward over its arms."""
-    grids = [fill(spec, results) for spec in (OWN, COMMON)]
-    return [page for grid in grids if grid is not None for page in pages_of(grid, _predicts(grid))]
+    return [page for spec in (OWN, COMMON) for page in pages(spec, results, below=_predicts)]
 
 
 def _predicts(grid: Grid) -> str:
@@ -116,5 +116,5 @@ def _predicts(grid: Grid) -> str:
     return (
         "M = E[w·s·Δgold] / E[w·|Δgold|] is the margin-weighted agreement of an arm's labels s = ±1 and weights w with gold. "
         "Spearman's rank correlation of M with mean gold reward over the arms:\n\n"
-        + markdown(["", "rank correlation", "arms"], lines)
+        + markdown_table(["", "rank correlation", "arms"], lines)
     )

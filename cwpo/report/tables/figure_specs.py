@@ -9,25 +9,25 @@ from typing import Any
 import pandas as pd
 
 from cwpo.report.inputs import Results
-from cwpo.report.tables.arms import CW, HH, HUMAN, OPT_SMALL, QWEN_MID, SHARES, WS, top
+from cwpo.report.tables.arms import (
+    CW,
+    FRACTIONS,
+    HH,
+    HUMAN,
+    OPT_SMALL,
+    QWEN_MID,
+    TOP_STEPS,
+    WS,
+    labeled,
+    most_confident,
+    top,
+)
 from cwpo.report.tables.cells import compare
 from cwpo.report.tables.kinds import ARMS, Number
 from cwpo.report.tables.spec import Item, Spec, data, fixed, method, models
 
 HUMAN_LABELED = method("human_labeled", "DPO on the labeled part", "human")
-FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5)
 THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75)
-TOP_STEPS = (
-    "All arms train the same number of epochs, so fewer pairs are also fewer steps, and an SFT model that has seen less, "
-    "which GRA rewards: read the gold reward with it."
-)
-
-
-def labeled(share: float) -> Item:
-    """Arms whose annotator, or Human model, saw this share of the human labels."""
-    return Item(
-        f"{100 * share:g} % labeled", {"human_fraction": share}, {"setting": f"human_fraction={share:g}"}
-    )
 
 
 def label_fractions(name: str, title: str, about: str, other: Item) -> Spec:
@@ -37,7 +37,7 @@ def label_fractions(name: str, title: str, about: str, other: Item) -> Spec:
         title,
         about,
         columns=fixed(CW, other),
-        rows=(fixed(*(labeled(share) for share in FRACTIONS)),),
+        rows=(fixed(*map(labeled, FRACTIONS)),),
         sections=(models(OPT_SMALL), data("harmless", "helpful")),
         contrasts=((CW, other),),
         split="human_fraction",
@@ -59,16 +59,11 @@ def against_human_on_all(results: Results, cells: Sequence[pd.DataFrame]) -> dic
     return against_human(results, pd.concat(list(cells)))
 
 
-FIGURE2 = Spec(
+FIGURE2 = most_confident(
     "figure2",
     "Figure 2: the most confident pairs",
-    "DPO on the pairs the weak model is most confident about, all weights 1, against human labels on all unlabeled pairs. "
-    + TOP_STEPS,
-    columns=fixed(*(top(share) for share in (*SHARES, 1.0)), HUMAN),
-    rows=(data(*HH),),
-    sections=(models(OPT_SMALL, QWEN_MID),),
+    models(OPT_SMALL, QWEN_MID),
     sources=("table10", "table11"),
-    contrasts=((top(0.3), top(1.0)), (top(1.0), HUMAN), (top(0.3), HUMAN)),
 )
 FIGURE3_LEFT = label_fractions(
     "figure3_left",

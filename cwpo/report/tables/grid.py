@@ -1,18 +1,18 @@
-"""A table filled in: from its spec and the results to cells and differences."""
+"""Filled tables: from a spec and the results to cells and differences."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import pandas as pd
 
-from cwpo.report.inputs import DATA_NAMES, Results, paper_row
-from cwpo.report.names import family, label
-from cwpo.report.tables.spec import ANY, OBJECTIVES, Item, Spec, join, select
+from cwpo.report.inputs import ANY, Results, paper_row, select
+from cwpo.report.names import DATA_NAMES, family, label
+from cwpo.report.tables.spec import OBJECTIVES, Axis, Item, Spec, join
 
 Cell = dict[str, Any]
 AVERAGE = "Average"
@@ -32,7 +32,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Grid:
-    """`seeds`: the seeds of all its runs; `commits`: theirs."""
+    """`seeds` and `commits` are those of all its runs."""
 
     spec: Spec
     columns: list[str]
@@ -55,7 +55,7 @@ class Grid:
         return any(pd.notna(cell["paper"]) for cell in self.cells)
 
     def frame(self) -> pd.DataFrame:
-        """One row per cell, the paper's number under the name `paper_<what the cell shows>`."""
+        """One row per cell, the paper's number under the name of ours with `paper_` before it."""
         table = pd.DataFrame(self._cells(averages=True))
         main = self.spec.kind.main.name
         if not self.has_paper:
@@ -67,15 +67,15 @@ class Grid:
 
 @lru_cache(maxsize=128)
 def fill(spec: Spec, results: Results) -> Grid | None:
-    """The table, computed once for both a table and its figure, or None where nothing of it ran."""
+    """The table, computed once for both the table and its figure; None if no run of the table exists."""
     runs = spec.kind.frame(results, spec.shown)
     if not len(runs):
         return None
     published = results.paper[results.paper["source"].isin(spec.published)]
     columns = spec.columns(runs)
-    lines = [join(items) for items in itertools.product(*(axis(runs) for axis in spec.rows))]
+    lines = _crossed(spec.rows, runs)
     sections = []
-    for heading in _sections(spec, runs):
+    for heading in _crossed(spec.sections, runs):
         in_section = select(runs, heading.where)
         rows = []
         for line in lines:
@@ -98,8 +98,9 @@ def fill(spec: Spec, results: Results) -> Grid | None:
     )
 
 
-def _sections(spec: Spec, runs: pd.DataFrame) -> list[Item]:
-    return [join(items) for items in itertools.product(*(axis(runs) for axis in spec.sections))]
+def _crossed(axes: Sequence[Axis], runs: pd.DataFrame) -> list[Item]:
+    """One item for every combination of the axes' items."""
+    return [join(items) for items in itertools.product(*(axis(runs) for axis in axes))]
 
 
 def _cell(
@@ -131,7 +132,7 @@ def _averages(
     columns: list[Item],
     rows: list[tuple[str, list[Cell]]],
 ) -> list[Cell]:
-    """Per column, the mean over the rows of a section, ours and the paper's, where all of them are there."""
+    """Per column, the mean over the rows of a section, ours and the paper's; no mean if a row has no number."""
     assert spec.kind.average is not None
     cells: list[Cell] = []
     for index, column in enumerate(columns):
@@ -154,28 +155,21 @@ def _averages(
 
 
 def _conditions(where: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in where.items() if not _lifted(value)}
-
-
-def _lifted(value: Any) -> bool:
-    return isinstance(value, str) and value == ANY
+    return {name: value for name, value in where.items() if value != ANY}
 
 
 def _differences(spec: Spec, results: Results, runs: pd.DataFrame) -> Iterator[Cell]:
     """Per section and contrast: for each value of the split column, then over all; last over all sections."""
-    sections = _sections(spec, runs)
     on = (*spec.kind.same, *spec.same)
-    groups = [(section.label, select(runs, section.where)) for section in sections]
-    if len([rows for _, rows in groups if len(rows)]) > 1:
+    groups = [(section.label, select(runs, section.where)) for section in _crossed(spec.sections, runs)]
+    if sum(len(rows) > 0 for _, rows in groups) > 1:
         groups.append(("all", runs))
     for name, rows in groups:
         for a, b in spec.contrasts:
             first, second = select(rows, a.where), select(rows, b.where)
             parts = sorted(set(first[spec.split]) & set(second[spec.split])) if spec.split else []
-            found = (
-                [(_shown(spec.split, part), {spec.split: part}) for part in parts] if len(parts) > 1 else []
-            )
-            for part, where in [*found, ("all", {})]:
+            split = [(_shown(spec.split, part), {spec.split: part}) for part in parts if len(parts) > 1]
+            for part, where in [*split, ("all", {})]:
                 cell = spec.kind.compare(results, select(first, where), select(second, where), on)
                 if cell:
                     yield {"section": name, "part": part, "a": a.label, "b": b.label, **cell}

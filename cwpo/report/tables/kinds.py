@@ -1,4 +1,4 @@
-"""What a cell of a table measures: aligned models (runs.csv), or annotators (annotators.csv)."""
+"""The two kinds of tables: cells measure aligned models (runs.csv) or annotators (annotators.csv)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cwpo.report.inputs import Results, one_per_seed
-from cwpo.report.tables.cells import RULE, average, compare, outcome
+from cwpo.report.tables.cells import RULE, average, compare, named_interval, outcome
 from cwpo.statistics import bootstrap_interval, proportion_interval
 
 
@@ -30,7 +30,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Kind:
-    """How cells are filled, and what they hold. `main` stands beside the paper's number.
+    """How the cells of a table are filled, and the numbers they hold. `main` stands beside the paper's number.
 
     `average`: the cell of a section's mean over its rows, where that is shown.
     """
@@ -49,10 +49,6 @@ class Kind:
     differences_rule: str
 
 
-def _annotators(results: Results, experiments: Sequence[str]) -> pd.DataFrame:
-    return results.annotators_of(experiments[0])
-
-
 def annotator_outcome(results: Results, rows: pd.DataFrame) -> dict[str, Any]:
     """Accuracies in percent and seconds of the annotators in `rows`, one per seed; {} if none were trained."""
     if not len(rows):
@@ -62,8 +58,8 @@ def annotator_outcome(results: Results, rows: pd.DataFrame) -> dict[str, Any]:
     for name in ("accuracy_human", "accuracy_gold"):
         if rows[name].isna().any():
             continue
-        found = proportion_interval(rows[name].astype(float).tolist(), rows["n_eval"].astype(int).tolist())
-        cell |= {name: 100 * found.mean, f"{name}_low": 100 * found.low, f"{name}_high": 100 * found.high}
+        shares, sizes = rows[name].astype(float).tolist(), rows["n_eval"].astype(int).tolist()
+        cell |= named_interval(name, proportion_interval(shares, sizes), 100)
     return cell | {
         "train_seconds": float(rows["train_seconds"].mean()),
         "n_train": int(rows["n_train"].iloc[0]),
@@ -82,8 +78,7 @@ def compare_annotators(
         gap = (100 * (pairs[column] - pairs[f"{column}_b"]).astype(float)).groupby(pairs["seed"]).mean()
         if not len(gap) or gap.isna().any():
             continue
-        found = bootstrap_interval([[value] for value in gap])
-        cell |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
+        cell |= named_interval(name, bootstrap_interval([[value] for value in gap]))
         if name == "difference":
             cell["by_seed"] = "; ".join(f"{value:.1f}" for value in gap)
     if not cell:
@@ -126,7 +121,7 @@ ARMS = Kind(
     ),
 )
 ANNOTATORS = Kind(
-    frame=_annotators,
+    frame=lambda results, experiments: results.annotators_of(experiments[0]),
     cell=annotator_outcome,
     average=None,
     compare=compare_annotators,

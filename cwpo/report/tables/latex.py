@@ -6,7 +6,7 @@ import re
 
 import pandas as pd
 
-from cwpo.report.inputs import SCALE_NOTES
+from cwpo.report.names import capital, scale_note
 from cwpo.report.tables.cells import NOT_RUN, counts
 from cwpo.report.tables.grid import Cell, Grid, Section
 from cwpo.report.tables.kinds import Number
@@ -34,12 +34,12 @@ SPECIAL = {
 
 
 def escape(text: str) -> str:
-    """`text` as it stands, in LaTeX."""
+    """LaTeX that shows the text unchanged."""
     return "".join(SPECIAL.get(letter, letter) for letter in text)
 
 
-def tabular(grid: Grid) -> str:
-    """A `table` environment; it needs \\usepackage{booktabs}. Every row has as many cells as there are columns."""
+def tabular(grid: Grid, scale: str) -> str:
+    """A `table` environment, which needs \\usepackage{booktabs}. Every row has as many cells as there are columns."""
     width = len(grid.columns) + 1
     body: list[str] = []
     for index, section in enumerate(grid.sections):
@@ -49,11 +49,12 @@ def tabular(grid: Grid) -> str:
         body += _rows(grid, section)
     spec = grid.spec
     sizes = counts(grid.cells, grid.seeds, spec.kind.what)
+    note = re.sub(r"10\\textasciicircum\{\}(\d)", r"$10^{\1}$", escape(capital(scale_note(scale))))
     return "\n".join(
         [
             r"\begin{table}[t]",
             r"\centering\small",
-            rf"\caption{{{escape(spec.title)}. @SCALE@; {escape(spec.kind.main.title)}, mean and 95\,\% bootstrap interval, "
+            rf"\caption{{{escape(spec.title)}. {note}; {escape(spec.kind.main.title)}, mean and 95\,\% bootstrap interval, "
             rf"{escape(sizes)}.}}",
             rf"\label{{tab:{spec.name}}}",
             rf"\begin{{tabular}}{{l{'c' * len(grid.columns)}}}",
@@ -67,13 +68,6 @@ def tabular(grid: Grid) -> str:
             "",
         ]
     )
-
-
-def at_scale(text: str, scale: str) -> str:
-    """The table with the scale it was measured at in its caption."""
-    note = SCALE_NOTES.get(scale, f"{scale} scale")
-    note = re.sub(r"10\\textasciicircum\{\}(\d)", r"$10^{\1}$", escape(note[0].upper() + note[1:]))
-    return text.replace("@SCALE@", note)
 
 
 def _rows(grid: Grid, section: Section) -> list[str]:

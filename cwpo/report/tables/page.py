@@ -1,4 +1,4 @@
-"""One table of the report as it is written: Markdown for people, tidy CSV for programs, LaTeX for papers."""
+"""One table of the report as files: Markdown for people, tidy CSV for programs, LaTeX for papers."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from cwpo.report.inputs import SCALE_NOTES
-from cwpo.report.tables.latex import at_scale
+from cwpo.report.inputs import commits
+from cwpo.report.names import capital, scale_note
 from cwpo.results import UNROUNDED
 
 
@@ -16,8 +16,8 @@ from cwpo.results import UNROUNDED
 class Page:
     """`text` is the Markdown body, None for a CSV without a page of its own; `frame` has one row per cell.
 
-    `own` marks runs that no experiment file makes, perhaps on real pairs and models: the page says so. `made_by` is the
-    experiment that makes its rows, where that is not its name.
+    `own` marks runs that belong to no experiment file, perhaps on real pairs and models: the page says so. `experiment` is the
+    experiment that the rows come from, by default the one with the table's name.
     """
 
     name: str
@@ -27,9 +27,10 @@ class Page:
     commits: pd.Series
     own: bool = False
     tex: str | None = None
-    made_by: str = ""
+    experiment: str = ""
 
     def write(self, folder: Path, scale: str) -> list[Path]:
+        """Write the table's files into `folder`; return their paths, Markdown first."""
         folder.mkdir(parents=True, exist_ok=True)
         table = folder / f"{self.name}.csv"
         digits = {name: 4 for name in self.frame if name not in UNROUNDED}
@@ -37,23 +38,18 @@ class Page:
         if self.text is None:
             return [table]
         page = folder / f"{self.name}.md"
-        note = SCALE_NOTES.get(scale, f"{scale} scale")
-        commits = (
-            ", ".join(sorted({str(c) for c in self.commits if isinstance(c, str) and c})) or "not recorded"
-        )
-        made = f"Made by `make reproduce SCALE={scale} EXPERIMENT={self.made_by or self.name}`"
+        note = scale_note(scale)
+        origin = f"Made by `make reproduce SCALE={scale} EXPERIMENT={self.experiment or self.name}`"
         if self.own:
-            note = (
-                f"{scale} scale: hyperparameters of conf/scale/{scale}.yaml, data and models as named below"
-            )
-            made = f"Made by `python scripts/run.py name={self.name} ...`"
+            note = f"{scale} scale: hyperparameters of conf/scale/{scale}.yaml, data and models named below"
+            origin = f"Made by `python scripts/run.py name={self.name} ...`"
         page.write_text(
-            f"# {self.title}\n\n{note[0].upper()}{note[1:]}.\n\n{self.text}\n\n{made}; cells in "
-            f"[{table.name}]({table.name}); commit {commits}.\n",
+            f"# {self.title}\n\n{capital(note)}.\n\n{self.text}\n\n{origin}; cells in "
+            f"[{table.name}]({table.name}); commit {commits(self.commits)}.\n",
             encoding="utf-8",
         )
         if self.tex is None:
             return [page, table]
         latex = folder / f"{self.name}.tex"
-        latex.write_text(at_scale(self.tex, scale), encoding="utf-8")
+        latex.write_text(self.tex, encoding="utf-8")
         return [page, table, latex]

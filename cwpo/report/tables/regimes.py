@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
 import pandas as pd
 
-from cwpo.report.inputs import METHOD_NAMES, Results
-from cwpo.report.names import label
-from cwpo.report.tables.cells import RULE, compare, excludes_zero, markdown, outcome
+from cwpo.pages import markdown_table
+from cwpo.report.inputs import Results
+from cwpo.report.names import METHOD_NAMES, label
+from cwpo.report.tables.cells import RULE, compare, excludes_zero, outcome
 from cwpo.report.tables.kinds import ARMS
 from cwpo.report.tables.page import Page
 
@@ -25,29 +27,38 @@ METHODS = ("human", "ws_po", "cw_po", "filter")
 @lru_cache(maxsize=1)
 def differences(results: Results) -> pd.DataFrame:
     """One row per contrast, label noise, number of pairs and learning rate, as `compare` gives it; empty if nothing ran."""
-    return _each(results, lambda rows: _contrasts(results, rows))
+    return pd.DataFrame(
+        {**where, "contrast": name, **cell}
+        for where, rows in _regimes(results)
+        for name, (a, b) in CONTRASTS.items()
+        if (cell := compare(results, rows[rows["method"] == a], rows[rows["method"] == b], ARMS.same))
+    )
 
 
 @lru_cache(maxsize=1)
 def arms(results: Results) -> pd.DataFrame:
     """One row per method, label noise, number of pairs and learning rate, as `outcome` gives it; empty if nothing ran."""
-    return _each(
-        results,
-        lambda rows: [
-            {"method": name, **outcome(results, of)}
-            for name in METHODS
-            if len(of := rows[rows["method"] == name])
-        ],
+    return pd.DataFrame(
+        {**where, "method": name, **cell}
+        for where, rows in _regimes(results)
+        for name in METHODS
+        if (cell := outcome(results, rows[rows["method"] == name]))
     )
+
+
+def _regimes(results: Results) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """Label noise, number of pairs and learning rate, with the runs that have them."""
+    for values, rows in results.of("regimes").groupby(list(REGIME), sort=True):
+        yield dict(zip(REGIME, values)), rows
 
 
 def regimes(results: Results) -> list[Page]:
     """Differences as tables, one per contrast and learning rate, and each arm's mean gold reward."""
-    found = differences(results)
-    if not len(found):
+    cells = differences(results)
+    if not len(cells):
         return []
     runs = results.of("regimes")
-    sizes = f"{', '.join(map(str, sorted(set(runs['seed']))))}; {int(found['prompts'].min()):,} prompts (all seeds together) per cell"
+    sizes = f"{', '.join(map(str, sorted(set(runs['seed']))))}; {int(cells['prompts'].min()):,} prompts (all seeds together) per cell"
     names = sorted({f"{label(w)} → {label(s)}" for w, s in zip(runs["weak"], runs["strong"])})
     parts = [
         f"{', '.join(names)}. Difference of mean gold rewards, in brackets its 95 % interval, bold where that excludes 0. "
@@ -55,33 +66,16 @@ def regimes(results: Results) -> list[Page]:
         "own disagreement."
     ]
     for contrast in CONTRASTS:
-        for rate, cells in found[found["contrast"] == contrast].groupby("learning_rate"):
-            parts.append(f"### {contrast}, learning rate {rate:g}\n\n{_table(cells)}")
-    made = {"commits": runs["git_commit"]}
+        for rate, at_rate in cells[cells["contrast"] == contrast].groupby("learning_rate"):
+            parts.append(f"### {contrast}, learning rate {rate:g}\n\n{_table(at_rate)}")
+    commits = runs["git_commit"]
     of_arms = arms(results)
     parts.append(f"### Mean gold reward of each arm\n\n{_rewards(of_arms)}")
     title = "When does it work? Label noise, number of pairs, update size"
     return [
-        Page("regimes", title, "\n\n".join(parts), found, **made),
-        Page("regimes_arms", f"{title}: every arm", None, of_arms, made_by="regimes", **made),
+        Page("regimes", title, "\n\n".join(parts), cells, commits),
+        Page("regimes_arms", f"{title}: every arm", None, of_arms, commits, experiment="regimes"),
     ]
-
-
-def _each(results: Results, cells: Any) -> pd.DataFrame:
-    runs = results.of("regimes")
-    found = []
-    for values, rows in runs.groupby(list(REGIME), sort=True):
-        found += [{**dict(zip(REGIME, values)), **cell} for cell in cells(rows)]
-    return pd.DataFrame(found)
-
-
-def _contrasts(results: Results, rows: pd.DataFrame) -> list[dict[str, Any]]:
-    found = []
-    for name, (a, b) in CONTRASTS.items():
-        cell = compare(results, rows[rows["method"] == a], rows[rows["method"] == b], ARMS.same)
-        if cell:
-            found.append({"contrast": name, **cell})
-    return found
 
 
 def _table(cells: pd.DataFrame) -> str:
@@ -90,7 +84,7 @@ def _table(cells: pd.DataFrame) -> str:
     for noise, row in cells.groupby("label_flip"):
         by_size = {cell["data_pairs"]: cell for cell in row.to_dict("records")}
         lines.append([f"noise {noise:g}", *(_cell(by_size.get(size)) for size in sizes)])
-    return markdown(["", *(f"{int(size):,} pairs" for size in sizes)], lines)
+    return markdown_table(["", *(f"{int(size):,} pairs" for size in sizes)], lines)
 
 
 def _cell(cell: dict[str, Any] | None) -> str:
@@ -111,4 +105,4 @@ def _rewards(cells: pd.DataFrame) -> str:
                 *(of.get(name, "not run") for name in METHODS),
             ]
         )
-    return markdown(["", *(METHOD_NAMES[name] for name in METHODS)], lines)
+    return markdown_table(["", *(METHOD_NAMES[name] for name in METHODS)], lines)

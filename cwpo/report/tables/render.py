@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pandas as pd
 
+from cwpo.pages import markdown_table
 from cwpo.report.inputs import Results
-from cwpo.report.tables.cells import NOT_RUN, by_seed, counts, interval, markdown, plain, published
+from cwpo.report.names import capital
+from cwpo.report.tables.cells import NOT_RUN, by_seed, counts, interval, plain, published
 from cwpo.report.tables.grid import Cell, Grid, Section, fill
 from cwpo.report.tables.kinds import Number
 from cwpo.report.tables.latex import tabular
@@ -13,23 +17,23 @@ from cwpo.report.tables.page import Page
 from cwpo.report.tables.spec import Spec
 
 
-def pages(spec: Spec, results: Results) -> list[Page]:
-    """The table's page and, where arms are compared, its differences as CSV; none where nothing of it ran."""
+def pages(spec: Spec, results: Results, below: Callable[[Grid], str] | None = None) -> list[Page]:
+    """The table's page and, where arms are compared, its differences as CSV; [] if no run of the table exists.
+
+    `below` writes Markdown that stands under the table.
+    """
     grid = fill(spec, results)
-    return [] if grid is None else pages_of(grid)
-
-
-def pages_of(grid: Grid, extra: str = "") -> list[Page]:
-    """As `pages`; `extra` is Markdown that stands below the table."""
-    spec = grid.spec
-    text = "\n\n".join(part for part in [_about(grid), *_tables(grid), extra, *_compared(grid)] if part)
+    if grid is None:
+        return []
+    text = [_about(grid), *_tables(grid), below(grid) if below else "", *_compared(grid)]
     experiment = spec.shown[0] if len(spec.shown) == 1 else spec.name
-    made = {"commits": grid.commits, "made_by": experiment}
-    page = Page(spec.name, spec.title, text, grid.frame(), tex=tabular(grid), **made)
+    source = {"commits": grid.commits, "experiment": experiment}
+    body, tex = "\n\n".join(filter(None, text)), tabular(grid, results.scale)
+    page = Page(spec.name, spec.title, body, grid.frame(), tex=tex, **source)
     if not grid.differences:
         return [page]
     title = f"{spec.title}: paired differences"
-    return [page, Page(f"{spec.name}_differences", title, None, pd.DataFrame(grid.differences), **made)]
+    return [page, Page(f"{spec.name}_differences", title, None, pd.DataFrame(grid.differences), **source)]
 
 
 def _about(grid: Grid) -> str:
@@ -50,14 +54,12 @@ def _tables(grid: Grid) -> list[str]:
     for section in grid.sections:
         if section.label:
             parts.append(f"### {section.label}")
-        parts.append(f"{_title(kind.main)}:\n\n{_table(grid, section, kind.main, paper=grid.has_paper)}")
+        parts.append(
+            f"{capital(kind.main.title)}:\n\n{_table(grid, section, kind.main, paper=grid.has_paper)}"
+        )
         if section.ran:
             parts.append(f"{kind.second.title}:\n\n{_table(grid, section, kind.second)}")
     return parts
-
-
-def _title(number: Number) -> str:
-    return number.title[0].upper() + number.title[1:]
 
 
 def _table(grid: Grid, section: Section, number: Number, paper: bool = False) -> str:
@@ -75,7 +77,7 @@ def _table(grid: Grid, section: Section, number: Number, paper: bool = False) ->
             elif number.beside:
                 line.append(plain(cell, number.beside[0]))
         lines.append(line)
-    return markdown(header, lines)
+    return markdown_table(header, lines)
 
 
 def _compared(grid: Grid) -> list[str]:
@@ -85,7 +87,7 @@ def _compared(grid: Grid) -> list[str]:
     header = ["contrast", numbers[0].title, "by seed", *(n.title for n in numbers[1:]), "seeds", "cells"]
     lines = [[_contrast(cell), *_numbers(cell, numbers), *_sizes(cell)] for cell in grid.differences]
     text = f"### Arm against arm, same prompts\n\n{grid.spec.kind.differences_rule}"
-    return [text, markdown([*header, grid.spec.kind.what], lines)]
+    return [text, markdown_table([*header, grid.spec.kind.what], lines)]
 
 
 def _contrast(cell: Cell) -> str:
@@ -95,7 +97,7 @@ def _contrast(cell: Cell) -> str:
 
 
 def _short(label: str) -> str:
-    """A pair of models without the names of the files."""
+    """A pair of models without the names of their checkpoints."""
     return label.partition(" (")[0]
 
 

@@ -1,25 +1,23 @@
-"""What a table shows, as data: items along its sections, rows and columns, each with the runs and the published numbers it means.
+"""Tables as data: items along sections, rows and columns; each item names its runs and its published numbers.
 
 A cell is where a section, a row and a column meet: its runs are those that meet all their conditions, its published number the
 one that meets all their conditions on paper_results.csv. Where two set the same condition the later one counts, in the order
-section, row, column; ANY lifts one.
+section, row, column; inputs.ANY lifts one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 import pandas as pd
 
-from cwpo.report.inputs import DATA_NAMES, datasets
-from cwpo.report.names import label, paper_model, stands_for
+from cwpo.report.inputs import datasets
+from cwpo.report.names import DATA_NAMES, label, paper_model, stands_for
 from cwpo.report.tables.kinds import ARMS, Kind
 
-ANY = "*"
-TOLERANCE = 1e-9
+T = TypeVar("T", str, tuple[str, str])
 OBJECTIVES = {"dpo": "DPO", "ipo": "IPO", "rdpo": "rDPO"}
 
 
@@ -32,12 +30,11 @@ class Item:
     paper: Mapping[str, str] = field(default_factory=dict)
 
 
-Axis = Callable[
-    [pd.DataFrame], list[Item]
-]  # from the runs of the table: the paper's items, then others that ran
+# From the runs of the table: the paper's items, then others that ran.
+Axis = Callable[[pd.DataFrame], list[Item]]
 
 
-@dataclass(frozen=True, eq=False)  # equal only to itself, so that a filled table can be kept
+@dataclass(frozen=True, eq=False)  # equal only to itself, so that filled tables can be cached by it
 class Spec:
     """One table. `experiments`: the first that ran is shown, by default that of the table's name.
 
@@ -68,22 +65,6 @@ class Spec:
         return self.sources or (self.name,)
 
 
-def select(frame: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
-    """The rows that meet all conditions."""
-    keep = np.ones(len(frame), dtype=bool)
-    for column, wanted in where.items():
-        if isinstance(wanted, str) and wanted == ANY:
-            continue
-        values = frame[column]
-        if wanted is None:
-            keep &= values.isna().to_numpy()
-        elif isinstance(wanted, float):
-            keep &= np.abs(values.to_numpy(dtype=float, na_value=np.nan) - wanted) < TOLERANCE
-        else:
-            keep &= (values == wanted).to_numpy(dtype=bool)
-    return frame[keep]
-
-
 def join(items: Sequence[Item]) -> Item:
     """All conditions of some items, the later ones before the earlier, under all of their labels."""
     where: dict[str, Any] = {}
@@ -111,35 +92,35 @@ def data_item(name: str) -> Item:
 def models(*known: tuple[str, str], short: bool = False) -> Axis:
     """Pairs of the paper's (weak, strong) models, then other pairs that ran. `short`: named by the strong model alone."""
 
-    def found(frame: pd.DataFrame) -> list[Item]:
+    def pairs(frame: pd.DataFrame) -> list[Item]:
         ran = sorted(set(frame[["weak", "strong"]].itertuples(index=False, name=None)))
         ours = {pair: (paper_model(pair[0]), paper_model(pair[1])) for pair in ran}
-        ordered = [(pair, [o for o in ran if ours[o] == pair] or [pair]) for pair in known]
-        ordered += [(ours[pair], [pair]) for pair in ran if ours[pair] not in known]
         return [
             Item(
                 label(strong) if short else _pair_label(weak, strong),
                 {"weak": weak, "strong": strong},
                 {"weak": paper[0], "strong": paper[1]},
             )
-            for paper, pairs in ordered
-            for weak, strong in pairs
+            for paper, (weak, strong) in _known_first(known, ours)
         ]
 
-    return found
+    return pairs
 
 
 def weak_models(*known: str) -> Axis:
     """The paper's weak models, then others that ran."""
 
-    def found(frame: pd.DataFrame) -> list[Item]:
-        ran = sorted(set(frame["weak"]))
-        ours = {name: paper_model(name) for name in ran}
-        ordered = [(paper, [o for o in ran if ours[o] == paper] or [paper]) for paper in known]
-        ordered += [(ours[name], [name]) for name in ran if ours[name] not in known]
-        return [Item(label(n), {"weak": n}, {"weak": paper}) for paper, names in ordered for n in names]
+    def items(frame: pd.DataFrame) -> list[Item]:
+        ours = {name: paper_model(name) for name in sorted(set(frame["weak"]))}
+        return [Item(label(n), {"weak": n}, {"weak": paper}) for paper, n in _known_first(known, ours)]
 
-    return found
+    return items
+
+
+def _known_first(known: Sequence[T], ours: Mapping[T, T]) -> list[tuple[T, T]]:
+    """(paper's model, ours): the known ones in their order, themselves where ours did not run; then the others that ran."""
+    first = [(paper, mine) for paper in known for mine in [m for m in ours if ours[m] == paper] or [paper]]
+    return first + [(paper, mine) for mine, paper in ours.items() if paper not in known]
 
 
 def objectives(frame: pd.DataFrame) -> list[Item]:
@@ -148,7 +129,7 @@ def objectives(frame: pd.DataFrame) -> list[Item]:
 
 
 def method(key: str, title: str, paper: str = "", **where: Any) -> Item:
-    """A column: an arm under one name; `paper` is the paper_results.csv name of its method where it is another."""
+    """A column: the arms of one method; `paper` is the method's name in paper_results.csv, if that is another."""
     return Item(title, {"method": key, **where}, {"method": paper or key})
 
 

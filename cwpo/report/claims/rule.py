@@ -1,4 +1,4 @@
-"""The one rule by which every claim is judged."""
+"""The rule that gives every claim its verdict."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def t_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple
 
 
 def judge(by_seed: Sequence[float], *, margin: float, value: float = 0.0, below: bool = False) -> Judged:
-    """Apply RULE to one effect per seed. `below` turns the claim round: the effect is said to be under `value`.
+    """Apply RULE to one effect per seed. `below` turns the claim round: the effect is claimed to be under `value`.
 
     `margin` > 0 is the distance from `value` that matters. Raises ValueError for another margin or effects that are not finite.
     """

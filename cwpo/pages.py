@@ -1,0 +1,121 @@
+"""Pages for people: Markdown tables, and HTML pages from the templates and the one stylesheet in cwpo/templates.
+
+Text from data and models never becomes markup: templates escape every value, and raw HTML in Markdown stays text.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from cwpo.plain import visible
+
+KINDS = ("table", "figure")
+PNG_SIZE = slice(16, 24)  # where the header of a PNG holds width and height
+TITLE_LEVEL = 3  # in a page, a Markdown title stands below the page's title and a section's
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """A GitHub table: the first `left` columns are left-aligned, the others right-aligned.
+
+    Every text stays inside its cell, and what looks like HTML is shown as text.
+    """
+    line = "|" + "|".join(["---"] * left + ["---:"] * (len(header) - left)) + "|"
+    head, *body = [f"| {' | '.join(map(_cell, row))} |" for row in (header, *rows)]
+    return "\n".join([head, line, *body])
+
+
+def markdown_records(columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]], left: int = 1) -> str:
+    """As `markdown_table`, from heading -> format string over the names in a row, such as `{"seconds": "{seconds:.2f}"}`."""
+    return markdown_table(
+        list(columns), [[form.format(**row) for form in columns.values()] for row in rows], left
+    )
+
+
+def _cell(text: str) -> str:
+    text = re.sub(r"(?<!\\)\|", r"\\|", " ".join(visible(text).split("\n")))
+    return re.sub(r"<(?=[a-zA-Z/!?])", r"\\<", text)
+
+
+def paper_order(name: str) -> tuple[int, list[tuple[int, str]]]:
+    """Sorting key for names of tables and figures: the paper's tables by number, its figures, then our own."""
+    kind = next((i for i, word in enumerate(KINDS) if re.match(rf"{word}\d", name)), len(KINDS))
+    return kind, [(int(part), "") if part.isdigit() else (-1, part) for part in re.findall(r"\d+|\D+", name)]
+
+
+def render(template: str, **values: Any) -> str:
+    """A page from cwpo/templates. Raises jinja2.UndefinedError for a value that the template needs and did not get."""
+    return environment().get_template(template).render(values)
+
+
+@cache
+def environment() -> Environment:
+    """The templates, which escape every value."""
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_without_controls,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _without_controls(value: Any) -> Any:
+    """jinja2 calls this for every value before it escapes it. What is already HTML is a subclass of str."""
+    return visible(value) if type(value) is str else value
+
+
+def image(png: bytes) -> dict[str, Any]:
+    """Width and height in pixels, and the image as a `src` that needs no file, for the template's `picture`."""
+    width, height = struct.unpack(">II", png[PNG_SIZE])
+    return {
+        "width": width,
+        "height": height,
+        "src": f"data:image/png;base64,{base64.b64encode(png).decode()}",
+    }
+
+
+def markdown_html(text: str, *, label: str = "", folder: str = "") -> str:
+    """Markdown as HTML: its title an h3, its sections h4, its tables in scrolling regions called `label`.
+
+    Relative links are into `folder`. The first column of a table names its rows. Raw HTML and images stay text.
+    """
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
+    tokens = parser.parse(visible(text))
+    first = names_row = False  # whether the next cell opens a row; whether the open cell names one
+    for token in tokens:
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = f"h{TITLE_LEVEL if token.tag == 'h1' else TITLE_LEVEL + 1}"
+        elif token.type == "tr_open":
+            first = True
+        elif token.type in ("th_open", "td_open"):
+            names_row, first = first and token.type == "td_open", False
+            _describe(token, names_row)
+        elif token.type == "td_close" and names_row:
+            token.tag = "th"
+        for part in token.children or ():
+            if part.type == "link_open" and ":" not in str(part.attrGet("href")):
+                part.attrSet("href", f"{folder}/{part.attrGet('href')}")
+    html = parser.renderer.render(tokens, parser.options, {})
+    region = render("region.html.jinja", label=label)
+    return html.replace("<table>", f"{region}<table>").replace("</table>", "</table></div>")
+
+
+def _describe(cell: Token, names_row: bool) -> None:
+    """Say what a header cell names, and align by class instead of by inline style."""
+    if names_row:
+        cell.tag = "th"
+    if cell.tag == "th":
+        cell.attrSet("scope", "row" if names_row else "col")
+    if "right" in str(cell.attrs.pop("style", "")):
+        cell.attrSet("class", "number")

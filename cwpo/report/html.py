@@ -1,0 +1,147 @@
+"""report.html: claims, tables, figures and samples of one scale in one file that needs nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cwpo.pages import image, markdown_html, paper_order, render
+from cwpo.report.claims.outcome import Outcome
+from cwpo.report.claims.rule import OPPOSITE, RULE
+from cwpo.report.claims.write import READING, SIDES, cells, counts, details, limits, summary
+from cwpo.report.inputs import Results, commits
+from cwpo.report.names import DATA_NAMES, METHOD_NAMES, capital, scale_note
+from cwpo.report.tables.cells import ranges
+from cwpo.results import WRITTEN
+
+PROMPTS, PAIRS = 3, 5  # shown per data set, and per data set and band
+BANDS = {"low": "least confident", "high": "most confident"}
+
+
+def write_page(results: Results, outcomes: Sequence[Outcome], written: Sequence[Path], folder: Path) -> Path:
+    """Write report.html into `folder`, results/<scale>: claims, then the Markdown tables and PNG figures in `written`.
+
+    The same results give the same bytes. Nothing on the page is loaded from anywhere else.
+    """
+    written = sorted(written, key=lambda path: paper_order(path.stem))
+    tables = [_table(path) for path in written if path.suffix == ".md" and path.parent.name == "tables"]
+    titles = {table["stem"]: table["title"] for table in tables}
+    page = folder / "report.html"
+    html = render(
+        "report.html.jinja",
+        scale=results.scale,
+        note=capital(scale_note(results.scale)),
+        limits=limits(outcomes, results.scale),
+        summary=summary(outcomes, results.scale),
+        counts=counts(outcomes),
+        reading=f"{READING} {SIDES}",
+        rule=markdown_html(RULE),
+        claims=[_claim(outcome) for outcome in outcomes],
+        tables=tables,
+        figures=[_figure(path, titles) for path in written if path.suffix == ".png"],
+        samples=list(samples(results.samples)),
+        disagreements=list(disagreements(results.disagreements)),
+        provenance=provenance(results),
+    )
+    page.write_text(html, encoding="utf-8")
+    return page
+
+
+def _claim(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "id": outcome.claim.id,
+        "verdict": outcome.judged.verdict,
+        "cells": cells(outcome),
+        "ran": outcome.judged.effect is not None,
+        "open": outcome.judged.verdict == OPPOSITE,
+        "details": details(outcome),
+    }
+
+
+def _table(path: Path) -> dict[str, str]:
+    text = path.read_text(encoding="utf-8")
+    title = text.partition("\n")[0].lstrip("# ").strip()
+    return {
+        "id": f"table-{path.stem}",
+        "stem": path.stem,
+        "name": _short(path.stem),
+        "title": title,
+        "html": markdown_html(text, label=title, folder=path.parent.name),
+    }
+
+
+def _figure(path: Path, titles: dict[str, str]) -> dict[str, Any]:
+    """A figure whose numbers stand in a table of the same name has that table's title, and links to it."""
+    name, has_table = _short(path.stem), path.stem in titles
+    title = titles.get(path.stem, name)
+    return {
+        "id": f"figure-{path.stem}",
+        "name": name,
+        "title": title,
+        "alt": f"Plot: {title}."
+        + (f" The numbers are in the table “{title}” on this page." if has_table else ""),
+        "numbers": f"table-{path.stem}" if has_table else "",
+        "image": image(path.read_bytes()),
+    }
+
+
+def _short(stem: str) -> str:
+    """`Table 13`, `Figure 3 left` from the name of a file."""
+    words = re.sub(r"^(table|figure)(?=\d)", r"\1 ", stem).replace("_", " ")
+    return capital(words)
+
+
+def samples(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Tables 14, 15. Per data set, every arm's responses, before and after, to the same few test prompts of the first seed."""
+    for (data, strong), rows in _with_texts(frame).groupby(["data", "strong"], sort=True):
+        rows = rows[rows["seed"] == rows["seed"].min()].assign(arm=rows["method"].replace(METHOD_NAMES))
+        answers = [
+            part.sort_values(["method", "run_key"]) for _, part in rows.groupby("prompt_id", sort=True)
+        ]
+        yield {
+            "name": DATA_NAMES.get(data, data),
+            "about": f"{strong}, seed {rows['seed'].min()}",
+            "prompts": [part.to_dict("records") for part in answers[:PROMPTS]],
+        }
+
+
+def disagreements(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Tables 18, 19. Per data set, pairs that annotator and human order differently, at low and at high confidence."""
+    for (data, weak), rows in _with_texts(frame).groupby(["data", "weak"], sort=True):
+        rows = rows.sort_values(["seed", "pair_id"])
+        bands = {words: rows[rows["band"] == band].head(PAIRS) for band, words in BANDS.items()}
+        yield {
+            "name": DATA_NAMES.get(data, data),
+            "about": weak,
+            "bands": {words: part.to_dict("records") for words, part in bands.items() if len(part)},
+        }
+
+
+def _with_texts(frame: pd.DataFrame) -> pd.DataFrame:
+    """CSV has a blank, read as missing, for an empty text; the page says that it is empty."""
+    return frame.fillna({name: "" for name in WRITTEN if name in frame})
+
+
+def provenance(results: Results) -> list[list[str]]:
+    """Runs, seeds, prompts, seconds and commits of every experiment, and of all runs together."""
+    keep = ["experiment", "run_key", "seed", "n_eval", "train_seconds", "git_commit"]
+    frames = [frame[keep] for frame in (results.runs, results.annotators) if len(frame)]
+    rows = pd.concat(frames) if frames else pd.DataFrame(columns=keep)
+    names = sorted(set(rows["experiment"]), key=paper_order)
+    lines = [_origin(name, rows[rows["experiment"] == name]) for name in names]
+    return [*lines, _origin("all, shared runs once", rows.drop_duplicates("run_key"))]
+
+
+def _origin(name: str, rows: pd.DataFrame) -> list[str]:
+    return [
+        name,
+        f"{rows['run_key'].nunique():,}",
+        ranges(sorted({int(seed) for seed in rows["seed"]})),
+        f"{int(rows['n_eval'].sum()):,}",
+        f"{rows['train_seconds'].astype(float).sum():,.0f}",
+        commits(rows["git_commit"]),
+    ]

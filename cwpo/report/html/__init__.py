@@ -1,1 +1,0 @@
-"""report.html: claims, tables, figures and samples of one scale in one file that needs nothing else."""
