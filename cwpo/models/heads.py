@@ -68,6 +68,7 @@ def head_of(model: nn.Module) -> Head:
 def _after_backbone(inner: Any) -> Head:
     """The model's forward pass without its backbone; parameters are shared with the model."""
     shell = copy.copy(inner)
+    vars(shell).pop("forward", None)  # accelerate's wrapper, which would call the whole model
     shell._modules = inner._modules | {inner.base_model_prefix: _Given()}
     return lambda hidden: shell(inputs_embeds=hidden[None], use_cache=False).logits[0]
 

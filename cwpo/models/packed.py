@@ -142,8 +142,9 @@ def _embeddings(model: Any) -> Tensor:
 
 @contextmanager
 def _probing(model: nn.Module) -> Iterator[None]:
-    """Dropout off, no autocast, floating-point weights in float32; all as before afterwards."""
+    """Dropout off, no autocast, also none of accelerate's forward, weights of 16 bits in float32; all as before afterwards."""
     training = model.training
+    wrapper = vars(model).pop("forward", None) if hasattr(model, "_original_forward") else None
     narrow = [(p, p.dtype) for p in model.parameters() if p.dtype in (torch.bfloat16, torch.float16)]
     model.eval()
     try:
@@ -154,6 +155,8 @@ def _probing(model: nn.Module) -> Iterator[None]:
     finally:
         for parameter, dtype in narrow:
             parameter.data = parameter.data.to(dtype)
+        if wrapper is not None:
+            model.forward = wrapper
         model.train(training)
 
 

@@ -1,0 +1,89 @@
+"""Models set right before training: dropout, weights of 16 bits, generation settings."""
+
+import pytest
+import torch
+from architectures import architecture
+from tiny import tiny_model
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+
+from cwpo.models.mending import dropout_off, float32_masters, mend_generation_config
+from cwpo.models.policy import add_lora, load_policy
+
+RATES = {
+    "opt": {"dropout": 0.1, "attention_dropout": 0.2, "layerdrop": 0.0},
+    "gpt2": {"attn_pdrop": 0.1, "embd_pdrop": 0.2, "resid_pdrop": 0.3},
+    "bloom": {"hidden_dropout": 0.2, "attention_dropout": 0.1},
+    "llama": {"attention_dropout": 0.1},
+}
+
+
+@pytest.mark.parametrize("kind", RATES)
+def test_dropout_is_off_wherever_the_model_keeps_it(kind, tmp_path):
+    config = AutoConfig.for_model(
+        kind, vocab_size=50, hidden_size=16, num_attention_heads=2, num_hidden_layers=2, **RATES[kind]
+    )
+    model = AutoModelForCausalLM.from_config(config).train()
+    ids = torch.randint(0, 50, (2, 40))
+    assert not torch.equal(model(ids).logits, model(ids).logits)
+    assert set(dropout_off(model).values()) == {rate for rate in RATES[kind].values() if rate}
+    assert torch.equal(model(ids).logits, model(ids).logits)
+    assert dropout_off(model) == {}
+    model.save_pretrained(tmp_path)
+    assert dropout_off(AutoModelForCausalLM.from_pretrained(tmp_path)) == {}
+
+
+def test_loading_without_dropout_knows_the_same_names(tmp_path):
+    architecture("bloom", hidden_dropout=0.2, attention_dropout=0.1).save_pretrained(tmp_path)
+    assert dropout_off(load_policy(tmp_path)) == {}
+    assert dropout_off(load_policy(tmp_path, dropout=True)) == {
+        "hidden_dropout": 0.2,
+        "attention_dropout": 0.1,
+    }
+
+
+def test_the_adapters_own_dropout_stays():
+    model = add_lora(tiny_model("llama"), r=2, alpha=4, dropout=0.25)
+    assert dropout_off(model) == {}
+    assert any(getattr(module, "p", 0) == 0.25 for module in model.modules())
+
+
+def dtypes(model, trainable):
+    return {p.dtype for p in model.parameters() if p.requires_grad == trainable}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_all_weights_are_widened_or_only_the_adapters(dtype):
+    whole = tiny_model("llama").to(dtype)
+    before = [p.float() for p in whole.parameters()]
+    assert str(dtype).removeprefix("torch.") in float32_masters(whole)
+    assert dtypes(whole, True) == {torch.float32} and float32_masters(whole) is None
+    assert all(torch.equal(a, b) for a, b in zip(before, whole.parameters(), strict=True))
+    adapted = add_lora(tiny_model("llama").to(dtype), r=2, alpha=4, dropout=0.0)
+    for parameter in adapted.parameters():
+        parameter.data = parameter.data.to(dtype)
+    assert float32_masters(adapted) is not None
+    assert dtypes(adapted, True) == {torch.float32} and dtypes(adapted, False) == {dtype}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"temperature": 0.9, "top_p": 0.6}, {"num_return_sequences": 2}, {"temperature": 0.9, "num_beams": 1}],
+)
+def test_generation_settings_are_made_savable(settings, tmp_path):
+    model = tiny_model("llama")
+    model.generation_config = GenerationConfig(eos_token_id=2)
+    for name, value in settings.items():
+        setattr(model.generation_config, name, value)
+    with pytest.raises(ValueError, match="Fix these issues"):
+        model.save_pretrained(tmp_path / "a")
+    mend_generation_config(model)
+    model.save_pretrained(tmp_path / "b")
+    saved = GenerationConfig.from_pretrained(tmp_path / "b")
+    assert saved.eos_token_id == 2 and saved.temperature == settings.get("temperature")
+
+
+def test_valid_generation_settings_stay_as_they_are():
+    model = tiny_model("llama")
+    before = model.generation_config.to_dict()
+    mend_generation_config(model)
+    assert model.generation_config.to_dict() == before
