@@ -19,6 +19,7 @@ from markdown_it.token import Token
 
 from cwpo.plain import visible
 
+TEMPLATES = Path(__file__).parent / "templates"
 KINDS = ("table", "figure")
 PNG_SIZE = slice(16, 24)  # where the header of a PNG holds width and height
 TITLE_LEVEL = 3  # in a page, a Markdown title stands below the page's title and a section's
@@ -61,7 +62,7 @@ def render(template: str, **values: Any) -> str:
 def environment() -> Environment:
     """The templates, which escape every value."""
     return Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_without_controls,

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from cwpo.pages import TEMPLATES
 from cwpo.store.digests import code, digest
 
 STAMP = ".report.json"
@@ -17,7 +18,7 @@ def up_to_date(folder: Path, inputs: Iterable[Path]) -> list[Path] | None:
     try:
         last = json.loads(stamp.read_text(encoding="utf-8"))
         written = [folder / name for name in last["written"]]
-        same = last["inputs"] == digest([*inputs, *code()]) and last["output"] == digest(written)
+        same = last["inputs"] == _digest(inputs) and last["output"] == digest(written)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return written if same else None
@@ -26,8 +27,12 @@ def up_to_date(folder: Path, inputs: Iterable[Path]) -> list[Path] | None:
 def remember(folder: Path, inputs: Iterable[Path], written: Sequence[Path]) -> None:
     """Store digests of the inputs and of the files written, which lie in `folder`."""
     note = {
-        "inputs": digest([*inputs, *code()]),
+        "inputs": _digest(inputs),
         "output": digest(written),
         "written": [path.relative_to(folder).as_posix() for path in written],
     }
     (folder / STAMP).write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
+
+
+def _digest(inputs: Iterable[Path]) -> str:
+    return digest([*inputs, *code(), *sorted(TEMPLATES.iterdir())])
