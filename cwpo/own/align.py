@@ -15,7 +15,8 @@ from omegaconf import OmegaConf
 
 from cwpo.calibration import mean_difference, share
 from cwpo.data.batching import SequenceCollator, encode, encode_pairs, named, within_budget
-from cwpo.data.own import Converted, convert
+from cwpo.data.own import convert
+from cwpo.data.rows import Converted
 from cwpo.errors import InputError
 from cwpo.models.card import training_metrics, write_card
 from cwpo.models.packed import score_pairs
@@ -226,7 +227,7 @@ def _test_pairs(cfg: Any, work: Path) -> pd.DataFrame | None:
     if cfg.test is None:
         return None
     columns = {str(ours): str(theirs) for ours, theirs in cfg.columns.items()}
-    convert(cfg.test, work / "test.parquet", columns, split=cfg.split)
+    convert(cfg.test, work / "test.parquet", columns, split=cfg.split, positive=cfg.positive)
     pairs = pd.read_parquet(work / "test.parquet")
     pairs = pairs[pairs["n_votes"] > 0]
     if not len(pairs):

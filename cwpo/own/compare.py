@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cwpo.data.tables import read_column
+from cwpo.data.files import read_column
 from cwpo.errors import InputError
 from cwpo.models.generation import leaves_room, prompt_seed, sample_responses
 from cwpo.models.gold import Gold, Judge, Oracle
