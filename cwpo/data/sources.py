@@ -14,7 +14,7 @@ import pandas as pd
 from cwpo.data.dialogues import TURN as TURN
 from cwpo.data.files import records
 from cwpo.data.hub import LAYOUTS, Published, Table, published
-from cwpo.data.lengths import token_counts
+from cwpo.data.lengths import check_words, token_counts
 from cwpo.data.own_texts import pair_texts
 from cwpo.data.rows import PairReader
 from cwpo.data.splits import assign_splits, unseen_prompts
@@ -35,6 +35,8 @@ def load_pairs(cfg: Any) -> pd.DataFrame:
     raw, drops = read_pairs(cfg.data, cfg.seed)
     raw, more = drop_unusable(raw)
     drops.update({reason: drops.get(reason, 0) + count for reason, count in more.items()})
+    for tokenizer in cfg.tokenizers:
+        check_words(tokenizer, raw["response_a"].tolist(), getattr(tokenizer, "name_or_path", "a model"))
     raw["n_tokens"], unfit = token_counts(
         raw,
         cfg.tokenizers,
@@ -106,7 +108,7 @@ def _rows(
         data.columns,
         getattr(data, "positive", None),
         at="data.",
-        layout=known and known.layout,
+        layout=known.layout if known else None,
         texts=known.texts if known else pair_texts,
     )
     rows = records(

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from cwpo.calibration import mean_difference, share
 from cwpo.data.batching import SequenceCollator, encode, encode_pairs, named, within_budget
+from cwpo.data.lengths import check_words
 from cwpo.data.own import convert
 from cwpo.data.rows import Converted
 from cwpo.errors import InputError
@@ -207,6 +208,7 @@ def in_words(measured: dict[str, Any] | None) -> dict[str, str]:
 def _fitting(table: pd.DataFrame, cfg: Any, read: Converted) -> pd.DataFrame:
     """Pairs that the model can read whole and that have a prompt to answer; the others are counted."""
     tokenizer = load_tokenizer(cfg.model, cfg.revision)
+    check_words(tokenizer, table["chosen"].tolist(), cfg.model)
     most = min(cfg.max_tokens, context_length(cfg.model, cfg.revision) or cfg.max_tokens)
     rows = encode_pairs(tokenizer, *(table[name].tolist() for name in ("prompt", "chosen", "rejected")))
     long = np.array([max(len(r["chosen_ids"]), len(r["rejected_ids"])) > most for r in rows], dtype=bool)

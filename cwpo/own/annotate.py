@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from omegaconf import OmegaConf
 
 from cwpo.calibration import fit_temperature
+from cwpo.data.lengths import LOOKED_AT
 from cwpo.data.own import convert
 from cwpo.data.rows import Converted
 from cwpo.errors import InputError
@@ -111,7 +112,9 @@ def _work(cfg: Any, work: Path, device: str, say: Callable[[str], None]) -> tupl
 
 def _drop_long(source: Path, target: Path, cfg: Any, read: Converted) -> None:
     """Pairs that the annotator can read whole; the others are counted."""
-    most, count = longest(cfg)
+    with pq.ParquetFile(source) as pairs:
+        first = next(pairs.iter_batches(LOOKED_AT)).to_pandas()
+    most, count = longest(cfg, first)
 
     def fitting(pairs: pd.DataFrame) -> pd.DataFrame:
         fits = count(pairs) <= most

@@ -9,19 +9,24 @@ import numpy as np
 import pandas as pd
 
 from cwpo.data.batching import encode
+from cwpo.data.lengths import check_words
 from cwpo.models.pairrm import encode_joint
 from cwpo.models.policy import context_length, load_tokenizer
 from cwpo.models.reward_models import load_tokenizer_for_rewards
 from cwpo.own.fit import checkpoint_of, is_ours, read_note
 
 
-def longest(cfg: Any) -> tuple[int, Callable[[pd.DataFrame], np.ndarray]]:
-    """The limit, cfg.max_tokens or the model's context, and a function that counts the tokens of N pairs, (N,)."""
+def longest(cfg: Any, first: pd.DataFrame) -> tuple[int, Callable[[pd.DataFrame], np.ndarray]]:
+    """The limit, cfg.max_tokens or the model's context, and a function that counts the tokens of N pairs, (N,).
+
+    Raises InputError where the tokenizer knows no word of the `first` pairs.
+    """
     path = checkpoint_of(cfg.annotator.path or cfg.model)
     limit = min(cfg.max_tokens, context_length(path, cfg.revision) or cfg.max_tokens)
     names = ("prompt", "response_a", "response_b")
     if cfg.annotator.path is not None and not is_ours(cfg.annotator.path):
         reader = load_tokenizer_for_rewards(path, cfg.revision)
+        check_words(reader, first["response_a"].tolist(), path)
 
         def whole(pairs: pd.DataFrame) -> np.ndarray:
             prompts = pairs["prompt"].tolist()
@@ -36,6 +41,7 @@ def longest(cfg: Any) -> tuple[int, Callable[[pd.DataFrame], np.ndarray]]:
         return min(limit, reader.model_max_length), whole
     kind = read_note(cfg.annotator.path)["kind"] if cfg.annotator.path else cfg.annotator.kind
     tokenizer = load_tokenizer(path, cfg.revision)
+    check_words(tokenizer, first["response_a"].tolist(), path)
 
     def tokens(pairs: pd.DataFrame) -> np.ndarray:
         prompts, first, second = (pairs[name].tolist() for name in names)
