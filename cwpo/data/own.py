@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -35,7 +34,7 @@ def convert(
     """Write the pairs of any table to Parquet `out` with the columns of SCHEMA, as a stream.
 
     `columns` and `positive` are as in PairReader, labels and votes as in vote_share, texts as in pair_texts.
-    share: the share of a pair's votes that are for a, a tie counting half; NaN without any. target is what an annotator learns:
+    share: the share of a pair's votes that are for a, a tie counting half; null without any. target is what an annotator learns:
     with ties="drop" 1 or 0, the majority's, and pairs without a majority are left out; with ties="soft" the share itself. Of
     pairs that occur several times the first is kept. Raises InputError for an unreadable table, missing columns, or values of a
     wrong kind, with the rows; nothing is left at `out` then.
@@ -87,6 +86,7 @@ def _row(pair: Pair, ties: str) -> dict[str, Any]:
     name, first, second, share = pair_id(*pair[:3]), pair.first, pair.second, pair.share
     if pair.ordered and int(name, 16) % 2:  # the side of the better one must not tell which it is
         first, second, share = second, first, 1 - share
-    target = share if ties == "soft" or np.isnan(share) else float(share > 0.5)
+    target = share if ties == "soft" else float(share > 0.5)
+    votes = {"target": target, "share": share} if pair.n_votes else {"target": None, "share": None}
     texts = {"pair_id": name, "prompt": pair.prompt, "response_a": first, "response_b": second}
-    return texts | {"domain": pair.domain, "target": target, "share": share, "n_votes": pair.n_votes}
+    return texts | votes | {"domain": pair.domain, "n_votes": pair.n_votes}

@@ -181,7 +181,7 @@ class PairReader:
         if "drop" in computed or "problem" in computed:
             return None, computed.get("drop", ""), computed.get("problem", ""), []
         cells = {ours: row.get(names.get(ours, ours)) for ours in KNOWN} | computed
-        ordered = cells["response_a"] is None and cells["chosen"] is not None
+        ordered = cells["response_a"] is None and any(cells[name] is not None for name in SIDES[1])
         sides = SIDES[ordered]
         if ordered:
             share, n_votes = 0.5 if computed.get("label") == "tie" else 1.0, 1

@@ -142,6 +142,14 @@ def test_blank_lines_and_a_byte_order_mark_do_no_harm(tmp_path):
     assert drops["read"] == 2
 
 
+def test_rows_without_one_of_the_texts_are_counted(tmp_path):
+    rows = [*plain(3), {"prompt": "p", "chosen": "x"}, {"prompt": "p", "chosen": None, "rejected": "x"}]
+    rows += [{"chosen": "x", "rejected": "y"}, {"prompt": None, "chosen": "x", "rejected": "y"}]
+    frame, drops = read_pairs(source(write(tmp_path / "pairs.jsonl", rows)), seed=0)
+    counts = {"missing_rejected": 1, "missing_chosen": 1, "missing_prompt": 2}
+    assert (len(frame), dropped(drops)) == (3, {"read": 7, **counts})
+
+
 def test_a_pair_without_a_label_is_refused(tmp_path):
     rows = [
         {"prompt": "p", "response_a": f"x{i}", "response_b": "y"} | ({"label": "a"} if i else {})
