@@ -164,8 +164,3 @@ def test_a_label_column_that_only_later_rows_have(tmp_path):
     rows = [{k: v for k, v in ROWS[0].items() if k != "label"}, {**ROWS[1], "label": None, "winner": "b"}]
     done, _ = read(lines(tmp_path / "t.jsonl", rows), tmp_path, {"label": "winner"})
     assert done.labeled == 1
-
-
-def test_what_does_not_exist(tmp_path):
-    for path in (tmp_path / "missing.jsonl", "missing.csv.gz", "./missing"):
-        assert refused(path, tmp_path) == [f"{path} does not exist"]
