@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from cwpo.data.batching import encode_prompts
-from cwpo.data.own import convert, vote_share
-from cwpo.data.tables import records
+from cwpo.data.files import records
+from cwpo.data.labels import vote_share
+from cwpo.data.own import convert
 from cwpo.errors import InputError
 from cwpo.models.policy import context_length, load_tokenizer
 

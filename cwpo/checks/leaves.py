@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from cwpo.config import commands, schema
 from cwpo.plain import CONTROL, visible
 
 REQUIRED = "???"
@@ -92,6 +94,13 @@ def wrong_type(word: str, reason: str) -> str:
     for pattern, wanted in TYPES.items():
         if re.search(pattern, reason):
             return f"{said} cannot be set: {key} must be {wanted.format(key)}"
+    section = re.search(r"is not a subclass of (\w+)", reason)
+    if section:
+        kind = getattr(schema, section[1], None) or getattr(commands, section[1])
+        keys = [f"{key}.{field.name}" for field in dataclasses.fields(kind)]
+        switch = f"{key}.enabled"
+        advice = f"set {switch}={value}" if switch in keys else f"set one of {', '.join(keys)}"
+        return f"{said} cannot be set: {key} is a section; {advice}"
     entry = re.search(r"Key '([^']*)' is not in struct", reason)
     if entry:
         return f"{said} cannot be set: {key} has no entry {entry[1]}; to add one write +{key}.{entry[1]}=..."

@@ -36,6 +36,7 @@ CHOICES = {
     "annotator.scoring": ("likelihood", "implicit"),
     "online.reward": REWARDS,
     "data.layout": (None, "hh_rlhf", "tldr", "ufb", "shp"),
+    "data.positive": (None, "a", "b"),
     "data.length_rule": ("longer_pair", "full_texts", "prompt_and_responses", "both_full_texts"),
     "data.test_prompts": ("any", "unseen", "unseen_once"),
     "gold.name": (*SYNTHETIC_GOLDS, "trained", "paper", *MODEL_GOLDS, "openai"),
@@ -63,7 +64,6 @@ AT_LEAST = {
 }
 # These need no more settings.
 SCHEDULERS = ("constant", "constant_with_warmup", "linear", "cosine", "polynomial", "inverse_sqrt")
-PAIR_COLUMNS = ("prompt", "chosen", "rejected", "response_a", "response_b", "label")
 
 
 def nearest(value: object, valid: Iterable[str | None]) -> str:
@@ -247,22 +247,23 @@ def _data(cfg: DictConfig) -> list[str]:
     if data.source == "hub":
         problems += _published(data)
     if data.source == "jsonl":
+        from cwpo.data.files import SUFFIXES
+        from cwpo.data.rows import KNOWN
+
         if data.path is None:
             return ["data.path is required: a file, a list of files, or a hub id"]
         problems += [
-            f"data.columns.{ours} names no column of a pair; {nearest(ours, PAIR_COLUMNS)}"
+            f"data.columns.{ours} names no column of a pair; {nearest(ours, KNOWN)}"
             for ours in data.columns
-            if ours not in PAIR_COLUMNS
+            if ours not in KNOWN
         ]
         for path in map(str, paths):
             file = Path(path).expanduser()
             looks_local = (
-                path.startswith((".", "/", "~"))
-                or path.endswith((".jsonl", ".gz", ".json"))
-                or path.count("/") > 1
+                path.startswith((".", "/", "~")) or path.endswith((*SUFFIXES, ".gz")) or path.count("/") > 1
             )
             if file.is_dir():
-                problems.append(f"data.path={path} is a folder; name the .jsonl or .jsonl.gz file in it")
+                problems.append(f"data.path={path} is a folder; name the file in it")
             elif not file.is_file() and looks_local:
                 problems.append(f"data.path={path} does not exist")
             elif file.is_file() and file.stat().st_size == 0:

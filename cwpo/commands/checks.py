@@ -31,7 +31,7 @@ CHOICES = {"ties": ("drop", "soft"), "weighting": ("uniform", "c1", "c2", "c3", 
 
 def check_command(cfg: DictConfig, command: str) -> None:
     """Raise InputError with every problem of a composed conf/command/<command>.yaml. Reads no data and no weights."""
-    none = unreadable(cfg, INNER.get(command, ()))
+    none = unreadable(cfg, ("out",) if cfg.get("show") is not None else INNER.get(command, ()))
     if none:
         raise InputError(none)
     problems = OWN[command](cfg) if command in OWN else []

@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
+from typing import Any, get_origin
 
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
@@ -25,6 +25,7 @@ from cwpo.checks.foreign import refuse_code
 from cwpo.checks.leaves import wrong_type
 from cwpo.checks.settings import nearest
 from cwpo.commands.checks import check_command
+from cwpo.commands.words import as_typed, kind_of, schema_in_use
 from cwpo.config.commands import COMMANDS, register
 from cwpo.config.schema import CONF, Config
 from cwpo.errors import InputError, disk_place, disk_problem
@@ -74,6 +75,7 @@ def entry(main: Callable[[], Any]) -> Callable[[], None]:
         atexit.register(gc.freeze)  # no last search for garbage in what is about to go anyway
         with plain_words():
             refuse_code(sys.argv[1:])
+            sys.argv[1:] = as_typed(sys.argv[1:], schema_in_use())
             main()
 
     return run
@@ -141,7 +143,10 @@ def explain(error: Exception) -> str:
     found = re.search(r"Ambiguous value for argument '([^=]+)=([^']*)'", text)
     if found:
         key, values = found.groups()
-        return f"error: {key}={values} is several values; add -m to run each of them, or write a list as {key}=[{values}]"
+        schema, several = schema_in_use(), f"error: {key}={values} is several values"
+        if get_origin(kind_of(schema, key)) is list:
+            return f"{several}; write a list as {key}=[{values}]"
+        return f"{several}; add -m to run each of them" if schema is Config else f"{several}; {key} takes one"
     found = re.search(r"LexerNoViableAltException: (.*)", text)
     if found:
         return f"error: cannot read {found.group(1)!r}; write key=value, with quotes inside around a value that has spaces"

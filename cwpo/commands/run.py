@@ -17,7 +17,7 @@ from cwpo.execution.cluster import chosen
 from cwpo.execution.levels import run_levels
 from cwpo.execution.node import Settings
 from cwpo.execution.workers import run_arms
-from cwpo.pipeline.arms import Arm, expand
+from cwpo.pipeline.arms import Arm, expand, one_choice
 from cwpo.pipeline.record import metrics, record
 from cwpo.results import REWARD_COLUMNS, RUN_COLUMNS, RunRewards, read_rows
 from cwpo.statistics import paired_difference, win_rate
@@ -57,6 +57,7 @@ def run_job(cfg: DictConfig, argv: Sequence[str]) -> None:
 
 def run(main: Callable[[], Any]) -> None:
     """Hydra's `main`; where the command line names a launcher, the stages of all arms are first run by it, level by level."""
+    one_choice(sys.argv[1:])
     submit, words = chosen(sys.argv[1:])
     if submit is not None and LOOKS.isdisjoint(words):
         arms = expand([word for word in words if not word.startswith("-")])

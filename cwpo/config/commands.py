@@ -45,6 +45,8 @@ class AnnotateConfig:
     data: str = MISSING
     columns: dict[str, str] = field(default_factory=dict)
     split: str | None = None
+    positive: str | None = None
+    show: int | None = None
     ties: str = "drop"
     model: str | None = None
     revision: str | None = None
@@ -86,6 +88,7 @@ class AlignConfig:
     test: str | None = None
     columns: dict[str, str] = field(default_factory=dict)
     split: str | None = None
+    positive: str | None = None
     seed: int = 0
     threads: int = 1
     device: str = "auto"

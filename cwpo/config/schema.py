@@ -32,6 +32,7 @@ class DataConfig:
     revision: str | None = None
     folders: list[str] = field(default_factory=list)
     columns: dict[str, str] = field(default_factory=dict)
+    positive: str | None = None
     pairs: int | None = None
     test_pairs: int | None = None
     test_fraction: float = 0.1

@@ -1,37 +1,48 @@
-"""The paper's data sets as they are published: which files hold which split, and what a row of theirs means.
+"""The paper's data sets as they are published: which files hold which split, and how a row becomes texts.
 
-A folder here with the same files does as well as a data set of the hub. From the hub only the files themselves are taken,
-at a given revision; nothing in it is ever run.
+A folder here with the same files does as well as a data set id. From the hub only the files themselves are taken, at a
+given revision; no code in it ever runs.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cwpo.data.dialogues import SPEAKERS, written
-from cwpo.data.forms import Row, as_pair, check_text
-from cwpo.data.lines import json_lines
-from cwpo.data.tables import records
+from cwpo.data.layouts import OWN, Layout
+from cwpo.data.own_texts import pair_texts
+from cwpo.data.rows import Texts
 from cwpo.errors import InputError
 
 SUMMARY = "TL;DR:"
 
 
+class Table(NamedTuple):
+    """One file of pairs, or one part of a data set of the hub (`folder`); all its rows are test rows or none is."""
+
+    path: str
+    domain: str
+    test: bool = False
+    split: str | None = None
+    folder: str | None = None
+
+
 @dataclass(frozen=True)
-class Layout:
-    """Names of the splits to train and to test on, and how a row becomes a pair."""
+class Published:
+    """Names of the splits to train and to test on, the texts of a row, and what its label means."""
 
     train: str
     test: str
-    pair: Callable[[Mapping[str, Any], str], Row]
+    texts: Texts = pair_texts
+    layout: Layout = OWN
 
 
-def published(data: Any) -> Iterator[tuple[str, str, bool, Mapping[str, Any]]]:
-    """(where, domain, whether it is a test row, row) of a data set in the layout `data.layout`, its `folders` in turn."""
+def published(data: Any) -> Iterator[Table]:
+    """The files of a data set in the layout `data.layout`, those of its `folders` in turn."""
     layout = LAYOUTS[data.layout]
     for folder in data.folders or [None]:
         root = _root(data.path, data.revision, folder, layout)
@@ -44,8 +55,7 @@ def published(data: Any) -> Iterator[tuple[str, str, bool, Mapping[str, Any]]]:
                     "a .parquet, is needed there"
                 )
             for file in files:
-                for number, record in _rows(file):
-                    yield f"{file}:{number}", folder or data.name, split == layout.test, record
+                yield Table(str(file), folder or data.name, split == layout.test)
 
 
 def split_files(root: Path, folder: str | None, split: str) -> list[Path]:
@@ -57,23 +67,23 @@ def split_files(root: Path, folder: str | None, split: str) -> list[Path]:
     )
 
 
-def patterns(folder: str | None, layout: Layout) -> list[str]:
-    """What to fetch of a data set of the hub."""
+def patterns(folder: str | None, layout: Published) -> list[str]:
+    """The files to fetch from the hub."""
     places = [f"{folder}/"] if folder else ["", "data/"]
     return [
         f"{at}{split}{end}" for at in places for split in (layout.train, layout.test) for end in (".*", "-*")
     ]
 
 
-def _root(path: str, revision: str | None, folder: str | None, layout: Layout) -> Path:
-    """The folder itself, or where the hub's files lie in the cache once they are there."""
+def _root(path: str, revision: str | None, folder: str | None, layout: Published) -> Path:
+    """The folder itself, or the folder of the cache into which the hub's files are fetched."""
     local = Path(path).expanduser()
     if local.is_dir():
         return local
     from huggingface_hub import snapshot_download
 
     try:
-        found = snapshot_download(
+        root = snapshot_download(
             path, repo_type="dataset", revision=revision, allow_patterns=patterns(folder, layout)
         )
     except Exception as error:  # the hub client raises many kinds; each means the data set cannot be had
@@ -81,68 +91,58 @@ def _root(path: str, revision: str | None, folder: str | None, layout: Layout) -
         raise InputError(
             f"data.path={path} is neither a folder here nor a data set that the hub or its cache can give: {reason}"
         ) from error
-    return Path(found)
+    return Path(root)
 
 
-def _rows(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    return records(str(file)) if ".parquet" in file.suffixes else json_lines(file)
+def _summaries(prompt: Any, first: Any, second: Any, sides: Sequence[str]) -> Any:
+    """A post and two summaries. Where the published file begins a summary with "TL;DR:", here the prompt ends with it."""
+    texts, reason, problem = pair_texts(prompt, first, second, sides)
+    if texts is None:
+        return None, reason, problem
+    post = texts[0].rstrip()
+    prompt = post if post.endswith(SUMMARY) else f"{post}\n{SUMMARY}"
+    a, b = (" " + text.strip().removeprefix(SUMMARY).strip() for text in texts[1:])
+    return (prompt, a, b), "", ""
 
 
-def _summaries(record: Mapping[str, Any], where: str) -> Row:
-    """A post and two summaries, of which the mirror begins each with "TL;DR:"; here the prompt ends with it."""
-    row, reason = as_pair(record, where)
-    if row is None:
-        return row, reason
-    post = row["prompt"].rstrip()
-    row["prompt"] = post if post.endswith(SUMMARY) else f"{post}\n{SUMMARY}"
-    for side in ("first", "second"):
-        row[side] = " " + row[side].strip().removeprefix(SUMMARY).strip()
-    return row, reason
-
-
-def _messages(record: Mapping[str, Any], where: str) -> Row:
-    """Two lists of chat messages that differ in the last one."""
-    sides = [_chat(record.get(name), name, where) for name in ("chosen", "rejected")]
-    (*asked, (_, first)), (*other, (_, second)) = sides
+def _messages(prompt: Any, first: Any, second: Any, sides: Sequence[str]) -> Any:
+    """Two lists of chat messages that differ in the last one; the prompt is what they share."""
+    talks = _chat(first), _chat(second)
+    if talks[0] is None or talks[1] is None:
+        name = sides[talks[0] is not None]
+        return (
+            None,
+            "",
+            f"have a {name} that is no list of messages with role and content that ends with the assistant's",
+        )
+    (*asked, (_, a)), (*other, (_, b)) = talks[0], talks[1]
     if asked != other:
-        return None, "prompts_differ"
-    return dict(prompt=written(asked), first=f" {first}", second=f" {second}", human_label="chosen"), ""
+        return None, "prompts_differ", ""
+    return pair_texts(written(asked), f" {a}", f" {b}", sides)
 
 
-def _chat(messages: Any, name: str, where: str) -> list[tuple[str, str]]:
+def _chat(messages: Any) -> list[tuple[str, str]] | None:
+    """(role, content) of messages that end with the assistant's; None for anything else."""
     pairs: list[tuple[Any, Any]] = [
         (message.get("role"), message.get("content"))
         for message in (messages if isinstance(messages, list) else [])
         if isinstance(message, Mapping)
     ]
-    if len(pairs) < 2 or any(role not in SPEAKERS for role, _ in pairs) or pairs[-1][0] != "assistant":
-        raise InputError(
-            f"{where}: {name} is no list of messages with role and content that ends with the assistant's"
-        )
-    for _, content in pairs:
-        check_text(content, name, where)
-    return pairs
+    wrong = any(role not in SPEAKERS or not isinstance(text, str) for role, text in pairs)
+    return None if wrong or len(pairs) < 2 or pairs[-1][0] != "assistant" else pairs
 
 
-def _comments(record: Mapping[str, Any], where: str) -> Row:
-    """A post and two comments; `label` is 1 where people prefer the first, 0 where the second."""
-    label = record.get("label")
-    if isinstance(label, bool) or label not in (0, 1):
-        raise InputError(
-            f"{where}: the label is {label!r}; it must be 1 (the first comment) or 0 (the second)"
-        )
-    row, reason = as_pair({**record, "label": "a" if label == 1 else "b"}, where)
-    if row is None:
-        return row, reason
-    row["prompt"] = written([("user", row["prompt"].strip())])
-    for side in ("first", "second"):
-        row[side] = " " + row[side].strip()
-    return row, reason
+def _comments(prompt: Any, first: Any, second: Any, sides: Sequence[str]) -> Any:
+    """A post and two comments, written as a dialogue."""
+    texts, reason, problem = pair_texts(prompt, first, second, sides)
+    if texts is None:
+        return None, reason, problem
+    return (written([("user", texts[0].strip())]), *(" " + text.strip() for text in texts[1:])), "", ""
 
 
 LAYOUTS = {
-    "hh_rlhf": Layout("train", "test", as_pair),
-    "tldr": Layout("train", "valid1", _summaries),
-    "ufb": Layout("train_prefs", "test_prefs", _messages),
-    "shp": Layout("train", "test", _comments),
+    "hh_rlhf": Published("train", "test"),
+    "tldr": Published("train", "valid1", _summaries),
+    "ufb": Published("train_prefs", "test_prefs", _messages),
+    "shp": Published("train", "test", _comments, Layout("Stanford SHP", {}, positive="a")),
 }

@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cwpo.errors import InputError
+
 Counts = np.ndarray
+LOOKED_AT = 64  # texts that show whether a tokenizer knows their words
 
 
 def token_counts(
@@ -50,6 +53,27 @@ def token_counts(
             pair_long |= RULES[rule](tokenizer, frame) > limit
     pair_long &= ~(prompt_long | no_prompt)
     return longest, {"empty_prompt": no_prompt, "prompt_too_long": prompt_long, "too_long": pair_long}
+
+
+def check_words(tokenizer: Any, texts: Sequence[str], whose: str) -> None:
+    """InputError where a tokenizer (`whose` names it) knows no word of the first texts, and would read all alike."""
+    some = [text for text in texts if text.strip()][:LOOKED_AT]
+    ids = (
+        {token for row in tokenizer(some, add_special_tokens=False)["input_ids"] for token in row}
+        if some
+        else set()
+    )
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    if (
+        not some
+        or (ids and unknown not in ids)
+        or any(tokenizer.decode([i]).strip() for i in ids - {unknown})
+    ):
+        return
+    raise InputError(
+        f"the tokenizer of {whose} knows no word of the data, as in {some[0][:40]!r}; take a model for this language, and "
+        "the tokenizer that belongs to it"
+    )
 
 
 def plain_tokens(tokenizer: Any, texts: Sequence[str]) -> Counts:

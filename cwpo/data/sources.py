@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,15 @@ import numpy as np
 import pandas as pd
 
 from cwpo.data.dialogues import TURN as TURN
-from cwpo.data.forms import as_pair, renamed
-from cwpo.data.hub import LAYOUTS, published
-from cwpo.data.lengths import token_counts
-from cwpo.data.lines import json_lines
+from cwpo.data.files import records
+from cwpo.data.hub import LAYOUTS, Published, Table, published
+from cwpo.data.lengths import check_words, token_counts
+from cwpo.data.own_texts import pair_texts
+from cwpo.data.rows import PairReader
 from cwpo.data.splits import assign_splits, unseen_prompts
 from cwpo.errors import InputError
 
+ONE_SIDED = ("empty_response", "identical_responses")
 COLUMNS = ["pair_id", "prompt", "response_a", "response_b", "human_label", "split", "domain", "n_tokens"]
 
 
@@ -32,7 +34,9 @@ def load_pairs(cfg: Any) -> pd.DataFrame:
     """
     raw, drops = read_pairs(cfg.data, cfg.seed)
     raw, more = drop_unusable(raw)
-    drops.update(more)
+    drops.update({reason: drops.get(reason, 0) + count for reason, count in more.items()})
+    for tokenizer in cfg.tokenizers:
+        check_words(tokenizer, raw["response_a"].tolist(), getattr(tokenizer, "name_or_path", "a model"))
     raw["n_tokens"], unfit = token_counts(
         raw,
         cfg.tokenizers,
@@ -82,28 +86,51 @@ def read_pairs(data: Any, seed: int) -> tuple[pd.DataFrame, dict[str, int]]:
         )
         frame["test"] = np.arange(len(frame)) >= data.pairs
         return frame, {"read": len(frame)}
-    form = LAYOUTS[data.layout].pair if data.source == "hub" else as_pair
-    rows: list[dict[str, Any]] = []
-    drops = {"read": 0, "prompts_differ": 0, "ties": 0}
-    for where, domain, test, record in published(data) if data.source == "hub" else _records(data):
-        drops["read"] += 1
-        row, reason = form(renamed(record, data.columns, where), where)
-        if row is None:
-            drops[reason] += 1
-        else:
-            rows.append({**row, "domain": domain, "test": test})
+    known = LAYOUTS[data.layout] if data.source == "hub" else None
+    drops = dict.fromkeys(("read", "prompts_differ", "ties", *ONE_SIDED), 0)
+    sides = np.random.default_rng([seed, 1])
+    tables = published(data) if known else _own(data)
+    rows = [row for table in tables for row in _rows(table, data, known, sides, drops)]
     if not drops["read"]:
         raise InputError(f"data.path={data.path} holds no pairs: it is empty")
-    frame = pd.DataFrame(rows, columns=["prompt", "first", "second", "human_label", "domain", "test"])
-    swap = np.random.default_rng([seed, 1]).random(len(frame)) < 0.5
-    # chosen/rejected sources put the chosen one first; labelled sources keep the sides they came with.
-    swap &= (frame["human_label"] == "chosen").to_numpy()
-    frame["response_a"] = frame["first"].where(~swap, frame["second"])
-    frame["response_b"] = frame["second"].where(~swap, frame["first"])
-    frame["human_label"] = frame["human_label"].mask(
-        frame["human_label"] == "chosen", np.where(swap, "b", "a")
+    frame = pd.DataFrame(
+        rows, columns=["prompt", "response_a", "response_b", "human_label", "domain", "test"]
     )
-    return frame.drop(columns=["first", "second", *([] if data.source == "hub" else ["test"])]), drops
+    return frame if known else frame.drop(columns="test"), drops
+
+
+def _rows(
+    table: Table, data: Any, known: Published | None, sides: np.random.Generator, drops: dict[str, int]
+) -> Iterator[tuple[str, str, str, str, str, bool]]:
+    """(prompt, response_a, response_b, human_label, domain, whether a test row) of each pair; the others are counted."""
+    reader = PairReader(
+        table.path,
+        data.columns,
+        getattr(data, "positive", None),
+        at="data.",
+        layout=known.layout if known else None,
+        texts=known.texts if known else pair_texts,
+    )
+    rows = records(
+        table.path, table.split, folder=table.folder, revision=data.revision if table.split else None
+    )
+    for number, pair, reason, _ in reader.read(rows):
+        if pair is None or pair.share == 0.5:
+            reason = reason or "ties"
+            drops[reason] = drops.get(reason, 0) + 1
+            if (
+                reason in ONE_SIDED
+            ):  # drawn for nothing, so that the sides of the other pairs do not depend on this one
+                sides.random()
+            continue
+        swap = bool(sides.random() < 0.5) and pair.ordered  # labelled pairs keep the sides they came with
+        if not pair.n_votes:
+            reader.done.refuse('have no label; a run needs one for every pair: "a", "b" or "tie"', number)
+            continue
+        domain = pair.domain if "domain" in data.columns else table.domain
+        a, b = (pair.second, pair.first) if swap else (pair.first, pair.second)
+        yield pair.prompt, a, b, "a" if (pair.share > 0.5) != swap else "b", domain, table.test
+    drops["read"] += reader.done.read
 
 
 def drop_unusable(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
@@ -128,34 +155,19 @@ def pair_id(prompt: str, response_a: str, response_b: str) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def _records(data: Any) -> Iterator[tuple[str, str, bool, Mapping[str, Any]]]:
-    """(where, domain, False, record) of every row of own pairs: local JSON lines, or a data set of the hub."""
+def _own(data: Any) -> Iterator[Table]:
+    """Own pairs: local files, or a data set id of the hub."""
     paths = [data.path] if isinstance(data.path, str) else list(data.path)
     for path in paths:
         file = Path(path).expanduser()
         if file.is_file():
-            for number, record in json_lines(file):
-                yield f"{file}:{number}", data.name if len(paths) == 1 else _domain(file), False, record
+            yield Table(path, data.name if len(paths) == 1 else _domain(file))
         else:
-            yield from _hub_records(path, data)
+            for folder in data.folders or [None]:
+                yield Table(path, folder or data.name, split="train+test", folder=folder)
 
 
 def _domain(file: Path) -> str:
     """A short name for a file of several: its folder's name where the file is just train or test."""
     stem = file.name.split(".")[0]
     return file.parent.name if stem in ("train", "test", "data") and file.parent.name else stem
-
-
-def _hub_records(path: str, data: Any) -> Iterator[tuple[str, str, bool, Mapping[str, Any]]]:
-    import datasets
-
-    for folder in data.folders or [None]:
-        try:
-            table = datasets.load_dataset(path, data_dir=folder, revision=data.revision, split="train+test")
-        except Exception as error:  # the hub client raises many kinds; each means the data set cannot be had
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise InputError(
-                f"data.path={path} is neither a file here nor a data set that the hub or its cache can give: {reason}"
-            ) from error
-        for number, record in enumerate(table):
-            yield f"{path}/{folder or ''}#{number}", folder or data.name, False, record

@@ -17,8 +17,10 @@ from cwpo.calibration import mean_difference, share
 from cwpo.data.batching import SequenceCollator, named, within_budget
 from cwpo.data.chat import read_as
 from cwpo.data.encoding import encode, encode_pairs
-from cwpo.data.own import Converted, convert
+from cwpo.data.lengths import check_words
+from cwpo.data.own import convert
 from cwpo.data.own_texts import as_conversations
+from cwpo.data.rows import Converted
 from cwpo.errors import InputError
 from cwpo.models.card import training_metrics, write_card
 from cwpo.models.packed import score_pairs
@@ -221,6 +223,7 @@ def in_words(measured: dict[str, Any] | None) -> dict[str, str]:
 def _fitting(table: pd.DataFrame, cfg: Any, read: Converted) -> pd.DataFrame:
     """Pairs that the model can read whole and that have a prompt to answer; the others are counted."""
     tokenizer = load_tokenizer(cfg.model, cfg.revision, chat=wished(cfg.chat))
+    check_words(tokenizer, table["chosen"].tolist(), cfg.model)
     most = min(cfg.max_tokens, context_length(cfg.model, cfg.revision) or cfg.max_tokens)
     rows = encode_pairs(tokenizer, *as_conversations(table, "chosen", "rejected"))
     long = np.array([max(len(r["chosen_ids"]), len(r["rejected_ids"])) > most for r in rows], dtype=bool)
@@ -246,7 +249,7 @@ def _test_pairs(cfg: Any, work: Path) -> pd.DataFrame | None:
     if cfg.test is None:
         return None
     columns = {str(ours): str(theirs) for ours, theirs in cfg.columns.items()}
-    convert(cfg.test, work / "test.parquet", columns, split=cfg.split)
+    convert(cfg.test, work / "test.parquet", columns, split=cfg.split, positive=cfg.positive)
     pairs = pd.read_parquet(work / "test.parquet")
     pairs = pairs[pairs["n_votes"] > 0]
     if not len(pairs):

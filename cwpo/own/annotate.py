@@ -16,7 +16,9 @@ from omegaconf import OmegaConf
 
 from cwpo.calibration import fit_temperature
 from cwpo.data.chat import read_as
-from cwpo.data.own import Converted, convert
+from cwpo.data.lengths import LOOKED_AT
+from cwpo.data.own import convert
+from cwpo.data.rows import Converted
 from cwpo.errors import InputError
 from cwpo.own.chat import reward_reads_chat, template_used, wished
 from cwpo.own.checks import check_annotate
@@ -24,6 +26,7 @@ from cwpo.own.crossfit import cross_fit, said
 from cwpo.own.fit import Annotates, RewardModel, checkpoint_of, fit_members, is_ours, load, trained_on
 from cwpo.own.folder import replace_folder, workplace
 from cwpo.own.lengths import longest
+from cwpo.own.look import first_look
 from cwpo.own.measure import report_numbers
 from cwpo.own.page import card, report_page
 from cwpo.own.preferences import SHARD, annotate_pairs, first_annotated, has_messages
@@ -34,14 +37,17 @@ from cwpo.store.shards import map_table
 LEAST = 20  # labelled pairs
 
 
-def label(cfg: Any, say: Callable[[str], None] = print) -> Path:
-    """Write preferences.parquet and .jsonl, report.html and .json, README.md and the annotator under cfg.out.
+def label(cfg: Any, say: Callable[[str], None] = print) -> Path | None:
+    """With cfg.show only say how the data are read. Else write preferences.parquet and .jsonl, report.html and .json, README.md and the annotator under cfg.out.
 
     Work goes on where a stopped run with the same settings left it, in a hidden folder beside cfg.out; cfg.out appears when
     everything is complete, in the place of an earlier result. Raises InputError for wrong settings or data.
     """
     quiet_libraries()
     check_annotate(cfg)
+    if cfg.show is not None:
+        first_look(cfg, say)
+        return None
     use_threads(cfg.threads)
     out = Path(cfg.out).expanduser()
     with workplace(out, cfg, ("data", "model", "annotator.path")) as work:
@@ -63,7 +69,9 @@ def label(cfg: Any, say: Callable[[str], None] = print) -> Path:
 def _work(cfg: Any, work: Path, device: str, say: Callable[[str], None]) -> tuple[Path, dict[str, Any]]:
     """The complete folder of results, still in `work`, and the report's numbers."""
     columns = {str(ours): str(theirs) for ours, theirs in cfg.columns.items()}
-    read = convert(cfg.data, work / "read.parquet", columns, ties=cfg.ties, split=cfg.split)
+    read = convert(
+        cfg.data, work / "read.parquet", columns, ties=cfg.ties, split=cfg.split, positive=cfg.positive
+    )
     said: list[str] = []
     cfg = OmegaConf.merge(cfg, {"chat": _chat(cfg, has_messages(work / "read.parquet"), said.append)})
     _drop_long(work / "read.parquet", work / "pairs.parquet", cfg, read)
@@ -120,7 +128,9 @@ def _chat(cfg: Any, messages: bool, say: Callable[[str], None]) -> str:
 
 def _drop_long(source: Path, target: Path, cfg: Any, read: Converted) -> None:
     """Pairs that the annotator can read whole; the others are counted."""
-    most, count = longest(cfg)
+    with pq.ParquetFile(source) as pairs:
+        first = next(pairs.iter_batches(LOOKED_AT)).to_pandas()
+    most, count = longest(cfg, first)
 
     def fitting(pairs: pd.DataFrame) -> pd.DataFrame:
         fits = count(pairs) <= most

@@ -23,6 +23,11 @@ CHAT_CHOICES = ("auto", "true", "false")
 
 def check_annotate(cfg: Any) -> None:
     """InputError with every problem of the settings of scripts/annotate.py; loads no weights."""
+    if cfg.show is not None:
+        wrong = [*ranges(cfg, "positive", "show"), *annotate_values(cfg)]
+        if wrong:
+            raise InputError(wrong)
+        return
     problems = missing(cfg)
     if problems:
         raise InputError(problems)
@@ -94,6 +99,7 @@ def annotate_values(cfg: Any, at: str = "") -> list[str]:
     here = OmegaConf.select(cfg, at[:-1]) if at else cfg
     problems = [
         *among(cfg, f"{at}ties", ("drop", "soft")),
+        *among(cfg, f"{at}positive", (None, "a", "b")),
         *among(cfg, f"{at}weighting", WEIGHTINGS),
         *among(cfg, f"{at}annotator.kind", KINDS),
         *ranges(cfg, "positive", "max_tokens annotator.head_std threads token_budget", at),
@@ -116,6 +122,7 @@ def align_values(cfg: Any, at: str = "") -> list[str]:
     here = OmegaConf.select(cfg, at[:-1]) if at else cfg
     problems = [
         *among(cfg, f"{at}objective", OBJECTIVES),
+        *among(cfg, f"{at}positive", (None, "a", "b")),
         *ranges(cfg, "positive", "beta max_tokens threads token_budget lora.r lora.alpha", at),
         *ranges(cfg, "at least 0", "seed sft.epochs", at),
         *training(cfg, f"{at}alignment"),
@@ -145,7 +152,7 @@ def missing(cfg: Any) -> list[str]:
     return [f"{key} is required: set {key}=..." for key in sorted(OmegaConf.missing_keys(cfg))]
 
 
-def among(cfg: Any, key: str, valid: Iterable[str]) -> list[str]:
+def among(cfg: Any, key: str, valid: Iterable[str | None]) -> list[str]:
     value = OmegaConf.select(cfg, key)
     return [] if value in valid else [f"{key}={value} is unknown; {nearest(value, valid)}"]
 

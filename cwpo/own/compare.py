@@ -14,8 +14,8 @@ import pandas as pd
 
 from cwpo.data.chat import read_as, reads_chat
 from cwpo.data.encoding import Text, plain_texts
+from cwpo.data.files import records
 from cwpo.data.own_texts import prompt_of
-from cwpo.data.tables import records
 from cwpo.errors import InputError
 from cwpo.models.generation import leaves_room, prompt_seed, sample_responses
 from cwpo.models.gold import Judge, Oracle
@@ -95,7 +95,7 @@ def _reads_chat(gold: Any) -> bool:
     return bool(reads_chat(gold.tokenizer)) if isinstance(gold, Annotator) else getattr(gold, "chat", False)
 
 
-def _check_judge(cfg: Any, gold: Any, prompts: list[str]) -> None:
+def _check_judge(cfg: Any, gold: Any, prompts: list[Text]) -> None:
     """InputError where the judge could not read a response of cfg.max_new_tokens to some prompt; before any is sampled."""
     if not hasattr(gold, "tokenizer"):
         return

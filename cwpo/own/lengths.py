@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cwpo.data.encoding import encode
+from cwpo.data.lengths import check_words
 from cwpo.data.own_texts import as_conversations
 from cwpo.models.pairrm import encode_joint
 from cwpo.models.policy import context_length, load_tokenizer
@@ -17,12 +18,16 @@ from cwpo.own.chat import wished
 from cwpo.own.fit import checkpoint_of, is_ours, read_note
 
 
-def longest(cfg: Any) -> tuple[int, Callable[[pd.DataFrame], np.ndarray]]:
-    """The limit, cfg.max_tokens or the model's context, and a function that counts the tokens of N pairs, (N,)."""
+def longest(cfg: Any, first: pd.DataFrame) -> tuple[int, Callable[[pd.DataFrame], np.ndarray]]:
+    """The limit, cfg.max_tokens or the model's context, and a function that counts the tokens of N pairs, (N,).
+
+    Raises InputError where the tokenizer knows no word of the `first` pairs.
+    """
     path = checkpoint_of(cfg.annotator.path or cfg.model)
     limit = min(cfg.max_tokens, context_length(path, cfg.revision) or cfg.max_tokens)
     if cfg.annotator.path is not None and not is_ours(cfg.annotator.path):
         reader, chat = read_reward(path, cfg.revision, wished(cfg.chat))
+        check_words(reader, first["response_a"].tolist(), path)
 
         def whole(pairs: pd.DataFrame) -> np.ndarray:
             prompts, *sides = as_conversations(pairs, "response_a", "response_b")
@@ -32,6 +37,7 @@ def longest(cfg: Any) -> tuple[int, Callable[[pd.DataFrame], np.ndarray]]:
         return min(limit, reader.model_max_length), whole
     kind = read_note(cfg.annotator.path)["kind"] if cfg.annotator.path else cfg.annotator.kind
     tokenizer = load_tokenizer(path, cfg.revision, chat=wished(cfg.chat))
+    check_words(tokenizer, first["response_a"].tolist(), path)
 
     def tokens(pairs: pd.DataFrame) -> np.ndarray:
         prompts, first, second = as_conversations(pairs, "response_a", "response_b")

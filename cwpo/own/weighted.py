@@ -1,17 +1,15 @@
-"""Weighted pairs as `scripts/align.py` reads them: any table with prompt, chosen, rejected and a weight."""
+"""Weighted pairs as `scripts/align.py` reads them: any table of pairs with a label, or prompt, chosen, rejected, and a weight."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from numbers import Real
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from cwpo.data.own import Converted
-from cwpo.data.own_texts import own_messages, pair_messages, pair_texts
-from cwpo.data.tables import records
+from cwpo.data.files import records
+from cwpo.data.rows import Converted, PairReader
 from cwpo.errors import InputError
 from cwpo.weighting import most_confident
 
@@ -19,69 +17,45 @@ TEXTS = ("prompt", "chosen", "rejected")
 
 
 def read_weighted(path: str, weight_column: str = "weight") -> tuple[pd.DataFrame, Converted]:
-    """prompt, chosen, rejected, weight, and confidence and label_source where the table has them; what was left out.
+    """prompt, chosen, rejected, weight, row, and confidence and label_source where the table has them; and how it was read.
 
-    Raises InputError, with the rows, for missing columns, texts that are none and weights that are not finite or negative.
+    Raises InputError, with the rows, for missing columns, texts of a wrong kind and weights that are not finite or negative.
     """
-    done = Converted()
-    rows: list[dict[str, Any]] = []
+    reader = PairReader(path)
+    done = reader.done
+    table: list[dict[str, Any]] = []
     seen: set[tuple[str, ...]] = set()
-    for number, record in records(path):
-        done.read += 1
-        absent = [name for name in (*TEXTS, weight_column) if name not in record]
-        if absent:
+    for number, pair, _, row in reader.read(records(path)):
+        if weight_column not in row:
             raise InputError(
-                f"{path} row {number} lacks the column {', '.join(absent)}; it has {', '.join(map(str, record))}. Weights are never "
+                f"{path} row {number} lacks the column {weight_column}; it has {', '.join(map(str, row))}. Weights are never "
                 "assumed: add a column of ones for unweighted training"
             )
-        record = _as_texts(record)
-        weight = _number(record[weight_column])
-        wrong = [f"have a {name} that is no text" for name in TEXTS if not isinstance(record[name], str)]
+        weight = _number(row[weight_column])
         if weight is None or not 0 <= weight < np.inf:
-            wrong.append(f"have a {weight_column} that is no finite number of at least 0")
-        for problem in wrong:
-            done.wrong.setdefault(problem, []).append(number)
-        if wrong:
+            done.refuse(
+                f"have a {weight_column} that is not a finite number of at least 0",
+                number,
+                row[weight_column],
+            )
             continue
-        texts = tuple(record[name] for name in TEXTS)
-        reason = (
-            "empty_response"
-            if not texts[1].strip() or not texts[2].strip()
-            else "identical_responses"
-            if texts[1] == texts[2]
-            else "repeated"
-            if texts in seen
-            else ""
-        )
-        if reason:
-            done.dropped.setdefault(reason, []).append(number)
+        if pair is None:
+            continue
+        a_wins = pair.share > 0.5
+        texts = (pair.prompt, *((pair.first, pair.second) if a_wins else (pair.second, pair.first)))
+        reason = "unlabeled" if not pair.n_votes else "no_majority" if pair.share == 0.5 else ""
+        if reason or texts in seen:
+            done.drop(reason or "repeated", number)
             continue
         seen.add(texts)
-        known = {name: record.get(name) for name in ("confidence", "label_source", "messages")}
-        rows.append(dict(zip(TEXTS, texts, strict=True)) | known | {"weight": weight, "row": number})
-    if done.wrong:
-        raise InputError([f"{path}: {done.named(what)}" for what in done.wrong])
-    if not rows:
+        known = {name: row.get(name) for name in ("confidence", "label_source")} | {"messages": pair.messages}
+        table.append(dict(zip(TEXTS, texts, strict=True)) | known | {"weight": weight, "row": number})
+    if not table:
         raise InputError(f"{path}: none of {done.read} rows can be used ({done.drops()})")
-    done.kept = len(rows)
-    table = pd.DataFrame(rows)
-    if not table["weight"].any():
+    done.kept = len(table)
+    if not any(row["weight"] for row in table):
         raise InputError(f"{path}: all {len(table)} weights are 0, so there is nothing to learn")
-    return table, done
-
-
-def _as_texts(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The row with its texts as text, and the prompt's messages, as JSON, in `messages` where it has some."""
-    prompt, chosen, rejected = (record[name] for name in TEXTS)
-    asked = own_messages(record) or prompt
-    texts, _, _ = pair_texts(asked, chosen, rejected, TEXTS[1:])
-    if texts is None or prompt is None:
-        return {**record, "messages": None}
-    return {
-        **record,
-        **dict(zip(TEXTS, texts, strict=True)),
-        "messages": pair_messages(asked, chosen, rejected),
-    }
+    return pd.DataFrame(table), done
 
 
 def keep_confident(table: pd.DataFrame, share: float, path: str) -> pd.DataFrame:

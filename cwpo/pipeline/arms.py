@@ -87,6 +87,7 @@ def configurations(
     Overrides are as on the command line; `a=1,2` sweeps. An experiment file's own sweep counts unless the command line
     names the same key. `seeds` replaces the sweep over seeds. Making one raises InputError for a value of the wrong type.
     """
+    one_choice(overrides)
     register()
     with composing():
         parser = OverridesParser.create()
@@ -117,6 +118,18 @@ def configurations(
     for cfg in composed:
         for point in _points(cfg, points):
             yield functools.partial(with_values, cfg, point), points.get("seed", [])
+
+
+def one_choice(overrides: Sequence[str]) -> None:
+    """InputError for a list where a group of conf/ takes one choice; Hydra would compose them all into one arm."""
+    lists = [match for word in overrides if (match := re.fullmatch(r"\+*(\w+)=\[(.*)\]", word))]
+    problems = [
+        f"{match[0]} is a list, and {match[1]} takes one choice; to run each of several add -m and write {match[1]}={match[2]}"
+        for match in lists
+        if (CONF / match[1]).is_dir()
+    ]
+    if problems:
+        raise InputError(problems)
 
 
 def _points(cfg: DictConfig, values: Mapping[str, Sequence[Override]]) -> Iterator[tuple[Override, ...]]:

@@ -82,7 +82,10 @@ def other_data(cfg: DictConfig) -> dict[str, Any]:
 
 def _read_of(data: dict[str, Any]) -> dict[str, Any]:
     """What the stages of a data set read of its configuration."""
-    kept = {key: value for key, value in data.items() if key not in SHOWN}
+    left_out = (
+        SHOWN if data["positive"] is not None else (*SHOWN, "positive")
+    )  # keys are as before it existed
+    kept = {key: value for key, value in data.items() if key not in left_out}
     return kept | (PUBLISHED if data["source"] == "world" else {})
 
 

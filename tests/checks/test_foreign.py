@@ -16,7 +16,7 @@ from tiny import tiny_model, tiny_tokenizer
 from cwpo.checks.foreign import refuse_code
 from cwpo.commands import entry
 from cwpo.config.schema import CONF
-from cwpo.data.tables import records
+from cwpo.data.files import records
 from cwpo.errors import InputError
 from cwpo.models.policy import (
     checkpoint_problem,

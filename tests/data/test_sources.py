@@ -57,6 +57,11 @@ def load(data: SimpleNamespace, *, seed=0, human_fraction=0.3, holdout=0.0, max_
     )
 
 
+def dropped(drops: dict[str, int]) -> dict[str, int]:
+    """The counts that are not 0."""
+    return {reason: count for reason, count in drops.items() if count}
+
+
 def chosen(frame) -> list[str]:
     """The response that the human label points to."""
     return np.where(frame["human_label"] == "a", frame["response_a"], frame["response_b"]).tolist()
@@ -68,7 +73,7 @@ def chosen(frame) -> list[str]:
 @pytest.mark.parametrize("name", ["pairs.jsonl", "pairs.jsonl.gz"])
 def test_prompt_chosen_rejected(tmp_path, name):
     frame, drops = read_pairs(source(write(tmp_path / name, plain(40))), seed=0)
-    assert drops == {"read": 40, "prompts_differ": 0, "ties": 0}
+    assert dropped(drops) == {"read": 40}
     assert frame["prompt"].tolist() == [f"ask {i}" for i in range(40)]
     assert chosen(frame) == [f"good {i}" for i in range(40)]
     assert set(frame["human_label"]) == {"a", "b"}
@@ -81,7 +86,7 @@ def test_labelled_pairs_keep_their_sides_and_ties_are_counted(tmp_path):
     ]
     rows += [{"prompt": "p", "response_a": "x", "response_b": "y", "label": "tie"}] * 3
     frame, drops = read_pairs(source(write(tmp_path / "pairs.jsonl", rows)), seed=0)
-    assert drops == {"read": 43, "prompts_differ": 0, "ties": 3}
+    assert dropped(drops) == {"read": 43, "ties": 3}
     assert frame["response_a"].tolist() == [f"x{i}" for i in range(40)]
     assert frame["human_label"].tolist() == ["a", "b"] * 20
 
@@ -91,7 +96,7 @@ def test_dialogues_are_split_at_the_last_turn_of_the_assistant(tmp_path):
     rows = [{"chosen": f"{history} well", "rejected": f"{history} go away"}]
     rows += [{"chosen": f"\n\nHuman: one{TURN} x", "rejected": f"\n\nHuman: two{TURN} y"}]
     frame, drops = read_pairs(source(write(tmp_path / "pairs.jsonl", rows)), seed=0)
-    assert drops == {"read": 2, "prompts_differ": 1, "ties": 0}
+    assert dropped(drops) == {"read": 2, "prompts_differ": 1}
     assert frame["prompt"].tolist() == [history]
     assert chosen(frame) == [" well"]
     assert {frame["response_a"][0], frame["response_b"][0]} == {" well", " go away"}
@@ -109,7 +114,7 @@ def test_own_column_names(tmp_path):
 
 def test_a_mapped_column_that_is_absent_is_an_error(tmp_path):
     data = source(write(tmp_path / "pairs.jsonl", plain(1)), columns={"prompt": "question"})
-    with pytest.raises(InputError, match=r"pairs.jsonl:1 lacks a column.*question \(data.columns.prompt\)"):
+    with pytest.raises(InputError, match=r"pairs.jsonl has no column question \(data.columns.prompt\)"):
         read_pairs(data, seed=0)
 
 
@@ -135,6 +140,35 @@ def test_blank_lines_and_a_byte_order_mark_do_no_harm(tmp_path):
     )
     _, drops = read_pairs(source(file), seed=0)
     assert drops["read"] == 2
+
+
+def test_rows_without_one_of_the_texts_are_counted(tmp_path):
+    rows = [*plain(3), {"prompt": "p", "chosen": "x"}, {"prompt": "p", "chosen": None, "rejected": "x"}]
+    rows += [{"chosen": "x", "rejected": "y"}, {"prompt": None, "chosen": "x", "rejected": "y"}]
+    frame, drops = read_pairs(source(write(tmp_path / "pairs.jsonl", rows)), seed=0)
+    counts = {"missing_rejected": 1, "missing_chosen": 1, "missing_prompt": 2}
+    assert (len(frame), dropped(drops)) == (3, {"read": 7, **counts})
+
+
+def test_a_pair_without_a_label_is_refused(tmp_path):
+    rows = [
+        {"prompt": "p", "response_a": f"x{i}", "response_b": "y"} | ({"label": "a"} if i else {})
+        for i in range(3)
+    ]
+    with pytest.raises(InputError, match="row 1 has no label; a run needs one for every pair"):
+        read_pairs(source(write(tmp_path / "pairs.jsonl", rows)), seed=0)
+
+
+@pytest.mark.parametrize("bad", [" ", "same"])
+def test_a_dropped_pair_does_not_change_the_sides_of_the_others(tmp_path, bad):
+    rows = [row | ({"rejected": "same"} if i % 3 == 0 else {}) for i, row in enumerate(plain(60))]
+    worse = [row | ({"chosen": bad} if i % 3 == 0 else {}) for i, row in enumerate(rows)]
+    frames = [
+        read_pairs(source(write(tmp_path / f"{len(kind)}{i}.jsonl", kind)), 0)[0].set_index("prompt")
+        for i, kind in enumerate((rows, worse))
+    ]
+    assert len(frames[1]) == 40
+    assert frames[0].loc[frames[1].index, "human_label"].tolist() == frames[1]["human_label"].tolist()
 
 
 def test_sides_are_random_unbiased_and_follow_the_seed(tmp_path):
@@ -308,11 +342,12 @@ def read_rows(rows: list[dict], name: str, seed: int = 0):
 def test_reading_keeps_every_character_and_every_row(triples, name, seed):
     rows = [{"prompt": p, "chosen": c, "rejected": r} for p, c, r in triples]
     frame, drops = read_rows(rows, name, seed)
-    assert drops["read"] == len(frame) == len(triples)
-    assert frame["prompt"].tolist() == [p for p, _, _ in triples]
-    assert chosen(frame) == [c for _, c, _ in triples]
+    usable = [(p, c, r) for p, c, r in triples if c.strip() and r.strip() and c != r]
+    assert drops["read"] == len(triples) and len(frame) == len(usable)
+    assert frame["prompt"].tolist() == [p for p, _, _ in usable]
+    assert chosen(frame) == [c for _, c, _ in usable]
     others = np.where(frame["human_label"] == "a", frame["response_b"], frame["response_a"]).tolist()
-    assert others == [r for _, _, r in triples]
+    assert others == [r for _, _, r in usable]
 
 
 @settings(max_examples=60, deadline=None)
@@ -322,9 +357,10 @@ def test_dialogues_come_apart_where_they_were_joined(triples):
     rows = [{"chosen": f"{p}{TURN}{c}", "rejected": f"{p}{TURN}{r}"} for p, c, r in triples]
     if rows:
         frame, drops = read_rows(rows, "p.jsonl")
-        assert drops == {"read": len(rows), "prompts_differ": 0, "ties": 0}
-        assert frame["prompt"].tolist() == [p + TURN for p, _, _ in triples]
-        assert chosen(frame) == [c for _, c, _ in triples]
+        usable = [(p, c) for p, c, r in triples if c.strip() and r.strip() and c != r]
+        assert drops["read"] == len(rows) and not drops["prompts_differ"]
+        assert frame["prompt"].tolist() == [p + TURN for p, _ in usable]
+        assert chosen(frame) == [c for _, c in usable]
 
 
 @settings(max_examples=60, deadline=None)
@@ -332,7 +368,7 @@ def test_dialogues_come_apart_where_they_were_joined(triples):
 def test_what_stays_is_usable_and_what_goes_is_counted(triples):
     frame, drops = read_rows([{"prompt": p, "chosen": c, "rejected": r} for p, c, r in triples], "p.jsonl")
     kept, more = drop_unusable(frame)
-    assert drops["read"] == len(kept) + sum(more.values())
+    assert drops["read"] == len(kept) + sum(drops.values()) - drops["read"] + sum(more.values())
     assert kept["pair_id"].is_unique
     assert (kept["response_a"] != kept["response_b"]).all()
     assert all(text.strip() for side in ("response_a", "response_b") for text in kept[side])
@@ -382,16 +418,23 @@ def test_hh_rlhf_counts(shared, subset, read, differ, empty, identical):
     data = source(shared / "data" / "hh-rlhf" / subset / "test.jsonl.gz")
     frame, drops = read_pairs(data, seed=0)
     kept, more = drop_unusable(frame)
-    assert drops == {"read": read, "prompts_differ": differ, "ties": 0}
-    assert more == {"empty_response": empty, "identical_responses": identical, "repeated": 0}
+    wanted = {
+        "read": read,
+        "prompts_differ": differ,
+        "empty_response": empty,
+        "identical_responses": identical,
+    }
+    assert dropped(drops) == {reason: count for reason, count in wanted.items() if count}
+    assert not any(more.values())
     assert len(kept) == read - differ - empty - identical
     assert frame["prompt"].str.endswith(TURN).all()
 
 
 def test_labelled_arguments_with_ties(shared):
     file = shared / "data" / "ukpconvarg1_dev.jsonl.gz"
-    labels = [json.loads(line)["label"] for line in gzip.decompress(file.read_bytes()).splitlines()]
+    rows = [json.loads(line) for line in gzip.decompress(file.read_bytes()).splitlines()]
+    labels = [row["label"] for row in rows if row["response_a"] != row["response_b"]]
     frame, drops = read_pairs(source(file), seed=0)
-    assert drops["read"] == len(labels) == 10441
+    assert drops["read"] == len(rows) == len(labels) + drops["identical_responses"] == 10441
     assert drops["ties"] == labels.count("tie") > 2000
     assert frame["human_label"].tolist() == [label for label in labels if label != "tie"]

@@ -186,10 +186,10 @@ def test_only_the_most_confident_and_all_of_peoples_labels(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"weight": None}, "1 rows have a weight that is no finite number of at least 0: row 2"),
-        ({"weight": -1}, "1 rows have a weight that is no finite"),
-        ({"weight": True}, "1 rows have a weight that is no finite"),
-        ({"chosen": 3}, "1 rows have a chosen that is no text: row 2"),
+        ({"weight": None}, "row 2 (None) has a weight that is not a finite number of at least 0"),
+        ({"weight": -1}, "row 2 (-1) has a weight that is not a finite"),
+        ({"weight": True}, "row 2 (True) has a weight that is not a finite"),
+        ({"chosen": 3}, "row 2 (3) has a chosen that is neither text nor"),
     ],
 )
 def test_wrong_rows_are_named(change, said, tmp_path):

@@ -319,3 +319,13 @@ def test_arms_of_several_seeds_are_those_of_one_seed_each(override):
         assert {node.key for node in made.run} == {node.key for node in Arm.of(made.cfg).run}
         steps = made.nodes["align"].config["alignment"]["warmup_steps"]
         assert steps == (3 if override.endswith("3") else made.cfg.seed)
+
+
+def test_positive_enters_the_key_of_the_data_only_where_it_is_set():
+    words = ["data=jsonl", "data.path=pairs.jsonl", "method=human"]
+    prepared = [
+        next(node for node in expand([*words, *more], look=False)[0].run if node.name == "prepare")
+        for more in ([], ["data.positive=a"], ["data.positive=b"])
+    ]
+    assert "positive" not in prepared[0].config["data"] and prepared[1].config["data"]["positive"] == "a"
+    assert len({node.key for node in prepared}) == 3

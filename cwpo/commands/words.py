@@ -1,0 +1,67 @@
+"""Words of the command line as a user types them: a text is taken as it stands, whatever Hydra's grammar would make of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from hydra.core.override_parser.types import Quote, QuotedString
+
+from cwpo.config.commands import COMMANDS
+from cwpo.config.schema import Config
+
+WORD = re.compile(r"([+]{0,2}[A-Za-z_][\w.]*)=(.+)", re.DOTALL)
+PLAIN = re.compile(r"[A-Za-z_./~][\w./~-]*", re.ASCII)  # Hydra reads it as a text
+VALUES = (
+    "true",
+    "false",
+    "yes",
+    "no",
+    "on",
+    "off",
+    "inf",
+    "nan",
+    "none",
+)  # plain words that it reads as other values
+
+
+def schema_in_use() -> type:
+    """The schema of the command that is running."""
+    return COMMANDS.get(Path(sys.argv[0]).stem, Config)
+
+
+def as_typed(words: Sequence[str], schema: type) -> list[str]:
+    """The words with the values of keys of text quoted for Hydra: out=1e3 is the folder 1e3, and data=données.csv a file.
+
+    Left alone are null, what is quoted or escaped already, lists and mappings, and in a run or sweep values with commas.
+    """
+    return [_quoted(word, schema) for word in words]
+
+
+def kind_of(schema: type, key: str) -> Any:
+    """The type of a dotted key in a schema without `| None`; None for a key that does not exist."""
+    kind: Any = schema
+    for part in key.split("."):
+        if dataclasses.is_dataclass(kind):
+            kind = get_type_hints(kind).get(part)
+            kind = next((arg for arg in get_args(kind) if type(None) in get_args(kind)), kind)
+        else:
+            kind = get_args(kind)[1] if get_origin(kind) is dict else None
+    return kind
+
+
+def _quoted(word: str, schema: type) -> str:
+    match = WORD.fullmatch(word)
+    if match is None or kind_of(schema, match[1].lstrip("+")) not in (str, Any):
+        return word
+    value = match[2]
+    plain = PLAIN.fullmatch(value) and value.lower() not in VALUES
+    if plain or value == "null" or value[0] in "'\"[{" or "\\" in value:
+        return word
+    if schema is Config and re.search("[,(]", value):
+        return word
+    return f"{match[1]}={QuotedString(text=value, quote=Quote.single).with_quotes()}"

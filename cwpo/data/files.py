@@ -1,0 +1,269 @@
+"""Rows of any table, one at a time and within limits, so that a small file cannot expand into all of the memory.
+
+JSON lines, one JSON array, CSV, TSV and Parquet, plain or .gz; a folder that `datasets` saved; a data set id of the hub.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow.parquet as pq
+
+from cwpo.data.limits import LINE, UNREADABLE, Text, unpack
+from cwpo.errors import InputError
+
+Row = Mapping[str, Any]
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+CHUNK = 2**16  # characters of a JSON array read at a time
+BATCH = 1_000  # rows of a Parquet file in memory at a time
+LONGEST_FIELD = 2**30  # characters; the csv module would refuse texts above 2**17
+UTF16 = (b"\xff\xfe", b"\xfe\xff")  # the byte order marks of Excel's "Unicode text"
+CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")  # bytes that are in no text
+
+
+def records(
+    path: str, split: str | None = None, *, folder: str | None = None, revision: str | None = None
+) -> Iterator[tuple[int, Row]]:
+    """(number, row) of every row. JSON lines are numbered as an editor numbers them, other rows from 1 without the header.
+
+    `split` chooses among those of a `datasets` folder or hub id ("train+test" joins two); `folder` and `revision` are a hub
+    id's. A ClassLabel is given by its name. Raises InputError for a table that cannot be read, with the row where there is one.
+    """
+    file = Path(path).expanduser()
+    kind = next((s for s in reversed(file.suffixes) if s != ".gz"), "")
+    if file.is_file():
+        if kind not in SUFFIXES:
+            raise InputError(f"{path}: a table ends in {', '.join(SUFFIXES)}, or one of them and .gz")
+        return _file_rows(file, kind)
+    if not file.is_dir() and (kind in SUFFIXES or path.startswith((".", "/", "~"))):
+        raise InputError(f"{path} does not exist")
+    return enumerate(_datasets_rows(path, split, folder, revision), start=1)
+
+
+def read_column(path: str, column: str, split: str | None = None) -> Iterator[str]:
+    """The texts in one column of a table, in order; raises InputError where the column is missing or holds anything but text."""
+    for number, record in records(path, split):
+        if column not in record:
+            raise InputError(f"{path} row {number} lacks the column {column}; it has {', '.join(record)}")
+        if not isinstance(record[column], str):
+            raise InputError(f"{path} row {number}: {column} is {type(record[column]).__name__}, not text")
+        yield record[column]
+
+
+def _file_rows(file: Path, kind: str) -> Iterator[tuple[int, Row]]:
+    rows = {".parquet": _parquet_rows, ".csv": _csv_rows, ".tsv": _csv_rows}.get(kind, _json_rows)
+    try:
+        yield from rows(file, kind)
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # parsers raise many kinds; each means the file is not what its name says
+        raise InputError(f"{file} cannot be read as {kind[1:]}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+# --- JSON ---------------------------------------------------------------------------------------------------------
+
+
+def _json_rows(file: Path, kind: str) -> Iterator[tuple[int, Row]]:
+    with Text(file) as text:
+        start = text.chunk(CHUNK)
+        while start and not start.strip():
+            start = text.chunk(CHUNK)
+        if start.lstrip()[:1] == "[":
+            yield from _json_array(text, start.lstrip()[1:])
+            return
+    with Text(file) as text:
+        yield from _json_lines(text)
+
+
+def _json_lines(text: Text) -> Iterator[tuple[int, Row]]:
+    for number, line in text.lines():
+        if line.strip():
+            place = f"{text.file} line {number}"
+            try:
+                value = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                unfinished = number == 1 and getattr(error, "pos", 0) >= len(line.rstrip())
+                advice = "; one object a line, or one array of objects is needed" if unfinished else ""
+                raise _not_json(place, error, advice) from error
+            yield number, _object(value, place, "; one object a line is needed")
+
+
+def _json_array(text: Text, rest: str) -> Iterator[tuple[int, Row]]:
+    """The elements of an array, of which `rest` follows the opening bracket; one element at a time is in memory."""
+    decoder, number, comma_due = json.JSONDecoder(), 0, False
+    rest = rest.lstrip()
+    while not rest.startswith("]"):
+        place = f"{text.file} element {number + 1}"
+        if not rest:
+            rest = text.chunk(CHUNK)
+            if not rest:
+                raise InputError(f"{text.file} ends inside its array, after {number} elements")
+        elif comma_due:
+            if rest[0] != ",":
+                raise InputError(f"{place} does not follow a comma")
+            rest, comma_due = rest[1:], False
+        else:
+            try:
+                value, stop = decoder.raw_decode(rest)
+            except (ValueError, RecursionError) as error:
+                more = text.chunk(max(CHUNK, len(rest))) if isinstance(error, json.JSONDecodeError) else ""
+                if not more:
+                    raise _not_json(place, error) from error
+                if len(rest) > LINE:
+                    raise InputError(
+                        f"{place} has more than {LINE:,} characters; an element is one pair"
+                    ) from error
+                rest += more
+                continue
+            number += 1
+            yield number, _object(value, place, "; an array of objects is needed")
+            rest, comma_due = rest[stop:], True
+        rest = rest.lstrip()
+    if rest[1:].strip() or text.chunk(CHUNK).strip():
+        raise InputError(f"{text.file} goes on after its array of {number} elements")
+
+
+def _not_json(place: str, error: Exception, advice: str = "") -> InputError:
+    if isinstance(error, json.JSONDecodeError):
+        return InputError(f"{place} is not JSON: {error.msg} at column {error.colno}{advice}")
+    if isinstance(error, RecursionError):
+        return InputError(f"{place} is nested too deeply; a pair is one flat object")
+    return InputError(f"{place} cannot be read: {error}")  # whole numbers of thousands of digits
+
+
+def _object(value: Any, place: str, advice: str) -> Row:
+    if not isinstance(value, dict):
+        raise InputError(f"{place} is a JSON {type(value).__name__}{advice}")
+    return value
+
+
+# --- CSV ----------------------------------------------------------------------------------------------------------
+
+
+def _csv_rows(file: Path, kind: str) -> Iterator[tuple[int, Row]]:
+    """Rows whose fields are text, None where empty."""
+    csv.field_size_limit(LONGEST_FIELD)
+    number = 0
+    with Text(file, _encoding(file)) as text:
+        header = next((line for _, line in text.lines()), "")
+    with Text(file, _encoding(file)) as text:
+        lines = (line for _, line in text.lines())
+        reader = csv.DictReader(lines, delimiter=_delimiter(header, kind), strict=True)
+        try:
+            for number, row in enumerate(reader, start=1):
+                if None in row:
+                    raise InputError(
+                        f"{file} row {number} (it ends in line {reader.line_num}) has {len(row[None])} fields more than the header"
+                    )
+                yield number, {name: value or None for name, value in row.items()}
+        except csv.Error as error:
+            raise InputError(
+                f"{file} row {number + 1} (up to line {reader.reader.line_num}) cannot be read as {kind[1:]}: {error}; put a text with "
+                'quotes or line breaks between quotes, and write each quote inside as ""'
+            ) from error
+
+
+def _encoding(file: Path) -> str:
+    """UTF-16 where its mark comes first, UTF-8 where all bytes are, else Windows-1252, which Excel writes.
+
+    UTF-8 as well where nothing fits, so that reading the file says what is wrong with it.
+    """
+    opener: Callable[..., IO[bytes]] = gzip.open if file.suffix == ".gz" else open  # type: ignore[assignment]
+    try:
+        with opener(file, "rb") as stream:
+            start = stream.read(CHUNK)
+        with Text(file) as text:
+            while text.chunk(2**20):
+                pass
+    except UNREADABLE:
+        return "utf-8-sig"
+    except InputError as error:
+        if not isinstance(error.__cause__, UnicodeDecodeError):
+            return "utf-8-sig"
+        return "utf-16" if start[:2] in UTF16 else "utf-8-sig" if CONTROL.search(start) else "cp1252"
+    return "utf-8-sig"
+
+
+def _delimiter(header: str, kind: str) -> str:
+    if kind == ".tsv" and "\t" in header:
+        return "\t"
+    try:
+        return csv.Sniffer().sniff(header, delimiters=",;\t|").delimiter
+    except csv.Error:  # a single column
+        return ","
+
+
+# --- Parquet and datasets -----------------------------------------------------------------------------------------
+
+
+def _parquet_rows(file: Path, kind: str) -> Iterator[tuple[int, Row]]:
+    with tempfile.TemporaryFile() as unpacked:
+        # Parquet is read from its end; unpacking in passing would start again each time.
+        if file.suffix == ".gz":
+            unpack(file, unpacked)
+        number = 0
+        with pq.ParquetFile(unpacked if file.suffix == ".gz" else file) as table:
+            about = json.loads((table.schema_arrow.metadata or {}).get(b"huggingface", b"{}"))
+            named = _class_names(about.get("info", {}).get("features", {}))
+            for batch in table.iter_batches(BATCH):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row | {name: _names(row[name], named[name]) for name in named}
+
+
+def _class_names(features: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The names of every column of ClassLabels, or of lists of them, in the dictionary form of `datasets.Features`."""
+    inner = {name: kind.get("feature") or kind for name, kind in features.items() if isinstance(kind, dict)}
+    return {
+        name: kind["names"]
+        for name, kind in inner.items()
+        if isinstance(kind, dict) and kind.get("_type") == "ClassLabel"
+    }
+
+
+def _names(value: Any, names: list[str]) -> Any:
+    """The name of a class, None for -1, which stands for a missing one; other values as they are."""
+    if isinstance(value, list):
+        return [_names(item, names) for item in value]
+    if not isinstance(value, int) or not -1 <= value < len(names):
+        return value
+    return None if value == -1 else names[value]
+
+
+def _datasets_rows(path: str, split: str | None, part: str | None, revision: str | None) -> Iterator[Row]:
+    import datasets
+
+    folder = Path(path).expanduser()
+    saved = any((folder / name).is_file() for name in ("state.json", "dataset_dict.json"))
+    try:
+        loaded = (
+            datasets.load_from_disk(str(folder))
+            if saved
+            else datasets.load_dataset(path, data_dir=part, revision=revision)
+        )
+    except Exception as error:  # the hub client raises many kinds
+        raise InputError(
+            f"{path} is neither a file, a datasets folder, nor a data set that the hub or its cache can give: {_reason(error)}"
+        ) from error
+    splits = loaded if isinstance(loaded, datasets.DatasetDict) else {split or "train": loaded}
+    if split is None and len(splits) > 1:
+        raise InputError(f"{path} has the splits {', '.join(splits)}; choose with split=")
+    wanted = list(splits) if split is None else re.split(r"\s*\+\s*", split)
+    for name in wanted:
+        if name not in splits:
+            raise InputError(f"{path} has no split {name}; it has {', '.join(splits)}")
+    for name in wanted:
+        named = _class_names(splits[name].features.to_dict())
+        for row in splits[name]:
+            yield row | {column: _names(row[column], named[column]) for column in named}

@@ -1,0 +1,76 @@
+"""What a label or a list of votes says: the share of the votes for response a. Never guessed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+# Words for the label -> share for response a. model_a, model_b and the two kinds of ties are Chatbot Arena's.
+WORDS = {
+    **dict.fromkeys(("a", "response_a", "model_a"), 1.0),
+    **dict.fromkeys(("b", "response_b", "model_b"), 0.0),
+    **dict.fromkeys(("tie", "tie (bothbad)", "both_bad"), 0.5),
+}
+NUMBERS = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}
+NO_SIDE = 'that names no response; write "a", "b" or "tie"'
+NO_MEANING = (
+    "that is a number or true/false, and nothing says which response 1 or true prefers; set positive=a "
+    "(response_a, the first) or positive=b (response_b, the second)"
+)
+
+
+def vote_share(
+    label: Any, votes: Any = None, positive: str | None = None, *, counts: bool = True
+) -> tuple[float, int, str]:
+    """(share of votes for a, NaN without any; number of votes; what is wrong). Votes count where there are both.
+
+    Votes are a list, or one text with commas or bars between them; a null vote is an absent vote. positive, "a" or "b", is
+    the response that a vote of 1 or true prefers. Without it 0 and 1 count the responses where `counts`, as in our own form
+    (0 is a, 1 is b); else they have no meaning.
+    """
+    given: list[Any] = []
+    if isinstance(votes, str):
+        given = votes.replace("|", ",").split(",")
+    elif isinstance(votes, (list, tuple, np.ndarray)):
+        given = list(votes)
+    elif not is_absent(votes):
+        return (
+            np.nan,
+            0,
+            "have votes that are no list; write a list of votes, or a text with commas between them",
+        )
+    given = [vote for vote in given if not is_absent(vote)]
+    name = "have votes with one" if given else "have a label"
+    given = given or ([] if is_absent(label) else [label])
+    shares = []
+    for vote in given:
+        share, problem = _share(vote, positive, counts)
+        if problem:
+            return np.nan, 0, f"{name} {problem}"
+        shares.append(share)
+    return (float(np.mean(shares)) if shares else np.nan), len(shares), ""
+
+
+def is_absent(value: Any) -> bool:
+    """Whether a cell of a table is empty: null, NaN or blank text."""
+    return (
+        value is None
+        or (isinstance(value, (float, np.floating)) and bool(np.isnan(value)))
+        or (isinstance(value, str) and not value.strip())
+    )
+
+
+def _share(vote: Any, positive: str | None, counts: bool) -> tuple[float, str]:
+    """(1 for a, 0 for b, 0.5 for a tie; what is wrong)."""
+    word = str(vote).strip().lower() if isinstance(vote, (str, int, float, np.generic)) else ""
+    if word in WORDS:
+        return WORDS[word], ""
+    if word not in NUMBERS:
+        return np.nan, NO_SIDE
+    number = NUMBERS[word]
+    if positive is not None:
+        return float(number == (positive == "a")), ""
+    if counts and word not in ("true", "false"):
+        return 1.0 - number, ""
+    return np.nan, NO_MEANING

@@ -1,0 +1,56 @@
+"""annotate.py show=N: how the data are read, before anything starts."""
+
+import json
+
+import pytest
+from own.test_annotate import composed
+from tiny import tiny_tokenizer
+
+from cwpo.commands.checks import check_command
+from cwpo.errors import InputError
+from cwpo.own.annotate import label
+
+ROWS = [
+    {
+        "history": "Which flour?",
+        "human_ref_A": "Bread flour.",
+        "human_ref_B": "No\x1b[31m idea.",
+        "labels": 1,
+    },
+    {"history": "Why?", "human_ref_A": "Salt.", "human_ref_B": "So.", "labels": 0},
+    {"history": "Why?", "human_ref_A": "Same.", "human_ref_B": "Same.", "labels": 0},
+    {"history": "When?", "human_ref_A": "Now.", "human_ref_B": "Later.", "labels": None},
+]
+
+
+def look(tmp_path, *words) -> str:
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    cfg, said = composed("annotate", f"data={tmp_path}/t.jsonl", *words), []
+    check_command(cfg, "annotate")
+    assert label(cfg, say=said.append) is None
+    return "\n".join(said)
+
+
+def test_columns_meaning_labels_drops_and_pairs_are_shown(tmp_path):
+    said = look(tmp_path, "show=2")
+    assert "4 rows with the columns history, human_ref_A, human_ref_B, labels" in said
+    assert "read as: Stanford SHP; prompt is history;" in said and "1 or true prefers response_a" in said
+    assert "labels: a 1, b 1, none 1" in said
+    assert "3 usable pairs, 2 with a label; left out: identical_responses 1 (row 3)" in said
+    assert said.count("row 1:") == said.count("row 2:") == 1 and "Later." not in said
+    assert "row 1: 100% of 1 votes for response_a" in said and "\\x1b[31m idea." in said
+    assert list(tmp_path.iterdir()) == [tmp_path / "t.jsonl"]
+
+
+def test_with_a_model_the_pairs_are_what_its_tokens_spell(tmp_path):
+    tokenizer = tiny_tokenizer()
+    tokenizer.save_pretrained(tmp_path / "model")
+    assert tokenizer.eos_token in look(tmp_path, "show=1", f"model={tmp_path}/model")
+
+
+@pytest.mark.parametrize(
+    ("word", "said"), [("show=0", "show=0 must be positive"), ("ties=x", "ties=x is unknown")]
+)
+def test_wrong_settings_are_refused(word, said, tmp_path):
+    with pytest.raises(InputError, match=said):
+        look(tmp_path, "show=3", word)
