@@ -103,8 +103,8 @@ class PairCollator:
     """Batches of pairs: chosen rows first, then rejected rows, so row i pairs with row i + B.
 
     Rows hold chosen_ids, chosen_start, rejected_ids, rejected_start and floats named in `floats`, which become (B,)
-    tensors. `packed` gives the rows of cwpo.data.packing instead of padded sequences. Where rows have a `pair_id`, so has
-    the batch: a list, by which a batch that goes wrong can be named.
+    tensors. `packed` gives the rows of cwpo.data.packing instead of padded sequences. Where rows have a `pair_id`, the batch
+    has a list of them, so that errors can name the pairs.
     """
 
     pad_id: int

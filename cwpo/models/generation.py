@@ -54,12 +54,12 @@ class GumbelSampler(LogitsProcessor):
 
 
 def gumbel(generators: Sequence[np.random.Generator], columns: int) -> NDArray[np.float64]:
-    """Standard Gumbel noise, (B, columns), row i from generator i: what its `gumbel` draws, the logarithms of all at once."""
+    """Standard Gumbel noise, (B, columns): row i equals `generators[i].gumbel`; the logarithms are taken of all at once."""
     uniform = np.empty((len(generators), columns))
     for row, generator in zip(uniform, generators, strict=True):
         generator.random(out=row)
     np.subtract(1.0, np.maximum(uniform, SMALLEST, out=uniform), out=uniform)
-    for _ in range(2):  # -log(-log(1 - u)), where it lies
+    for _ in range(2):  # -log(-log(1 - u)), in place
         np.negative(np.log(uniform, out=uniform), out=uniform)
     return uniform
 

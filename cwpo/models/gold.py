@@ -1,4 +1,4 @@
-"""Gold rewards: what judges the arms and is never trained on by them. Each adapter maps texts to one score each."""
+"""Gold rewards judge the arms; no arm trains on them. Each adapter gives one score for each prompt and response."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Gold(Protocol):
 
 @runtime_checkable
 class Comparison(Protocol):
-    counts: Counter[str]  # what happened on the way: texts cut, questions without a usable answer
+    counts: Counter[str]  # texts that were cut, questions without a usable answer
 
     def preferences(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> np.ndarray:
         """P(first is better than second) in [0, 1], float64, (N,); NaN where it could not be told."""
@@ -32,7 +32,7 @@ class Comparison(Protocol):
 def both_rewards(
     gold: Gold | Comparison, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What gold says of two responses to each prompt, each (N,): their rewards, or how likely each is the better one."""
+    """Gold's rewards of two responses to each prompt, each (N,); of a judge that compares, how likely each is better."""
     if isinstance(gold, Comparison):
         preferred = gold.preferences(prompts, first, second)
         return preferred, 1 - preferred

@@ -1,4 +1,4 @@
-"""What scores the responses of online alignment: a Bradley-Terry model trained here, or any reward model."""
+"""The reward of online alignment: a Bradley-Terry model trained here, or any reward model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The published reward models, each read exactly as it was trained to be: chat, question and answer, or a comparison."""
+"""Published reward models. Each reads texts in the form it was trained on: chat, question and answer, or a comparison."""
 
 from __future__ import annotations
 
@@ -116,9 +116,9 @@ def load_tokenizer_for_rewards(path: str, revision: str | None) -> Any:
 def gold_problem(
     path: str, revision: str | None, key: str = "gold.path", seq2seq: bool = False
 ) -> str | None:
-    """Why the model at `path`, the value of `key`, cannot serve as reward, or None; reads its config only.
+    """Why the model at `path`, the value of the setting `key`, cannot serve as reward, or None. Reads its config only.
 
-    seq2seq: it answers a question in words, and has no scores.
+    seq2seq: the model answers a question in words instead of giving a score.
     """
     config = read_config(path, revision, key)
     if seq2seq:

@@ -25,19 +25,19 @@ LOOK = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is
 
 
 class EngineFailed(RuntimeError):
-    """vLLM ended with an error, or without an answer to every prompt."""
+    """vLLM failed, or did not answer every prompt."""
 
 
 @functools.cache
 def vllm_problem(python: str | None) -> str | None:
-    """Why generation.engine=vllm cannot run by that interpreter, or None. Starts it once."""
+    """Why generation.engine=vllm cannot run with that interpreter, or None. Starts the interpreter once."""
     if python is None:
         return "generation.engine=vllm needs generation.python=<path to the Python of an environment that has vllm>"
-    found = shutil.which(os.path.expanduser(python))
-    if found is None:
+    program = shutil.which(os.path.expanduser(python))
+    if program is None:
         return f"generation.python={python} is no program; name the Python of an environment that has vllm"
     try:
-        code = subprocess.run([found, "-c", LOOK], capture_output=True, timeout=60, check=False).returncode
+        code = subprocess.run([program, "-c", LOOK], capture_output=True, timeout=60, check=False).returncode
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"generation.python={python} cannot be run: {error}"
     if code:
@@ -84,9 +84,11 @@ def sample_by_vllm(
         code = subprocess.run(words, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
     answers = _answers(place / "answers.jsonl")
     if code or len(answers) != len(prompts):
-        said = (place / "log.txt").read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+        log_lines = (place / "log.txt").read_text(errors="replace").strip().splitlines() or [
+            "its log is empty"
+        ]
         raise EngineFailed(
-            f"vllm answered {len(answers)} of {len(prompts)} prompts: {said[-1]}; log: {place / 'log.txt'}"
+            f"vllm answered {len(answers)} of {len(prompts)} prompts: {log_lines[-1]}; log: {place / 'log.txt'}"
         )
     shutil.rmtree(place)
     drawn = [_tokens(answer, tokenizer.eos_token_id) for answer in answers]

@@ -118,6 +118,32 @@ def test_filter_keeps_the_most_confident(finished, store):
     assert (kept["weight"] == 1).all()
 
 
+def test_only_runs_with_real_models_have_a_version_of_their_texts(tiny_checkpoint):
+    """So keys of the synthetic world's stages stay, and those of real models change with the way texts become tokens."""
+    worlds, weak, gold = (
+        expand(words, look=False)[0].nodes
+        for words in (
+            ["method=cw_po"],
+            ["method=cw_po", f"pair.weak={tiny_checkpoint}"],
+            ["method=cw_po", "gold=huggingface", f"gold.path={tiny_checkpoint}"],
+        )
+    )
+    tokenising = {name for name, node in worlds.items() if "text_version" in node.stage.reads}
+    assert {
+        "prepare",
+        "train_annotator",
+        "annotate",
+        "sft",
+        "reference",
+        "align",
+        "generate",
+        "evaluate",
+    } <= tokenising
+    for name in tokenising:
+        assert "text_version" not in worlds[name].hashed
+        assert weak[name].hashed["text_version"] == gold[name].hashed["text_version"] == 2
+
+
 def test_until_stops_there(tmp_path):
     made = smoke_arm(tmp_path, "until=prepare")
     assert run(made) == 1
