@@ -55,7 +55,8 @@ def load_source(name: str, folder: str | Path) -> pd.DataFrame:
     if source.votes is not None:
         raw = {row: list(record[source.votes]) for row, record in records(path)}
         pairs["votes"] = pairs["row"].map(raw)
-        pairs["share"], pairs["n_votes"] = zip(*(vote_share(None, votes) for votes in pairs["votes"]))
+        voted = [vote_share(None, votes) for votes in pairs["votes"]]
+        pairs["share"], pairs["n_votes"] = [v[0] for v in voted], [v[1] for v in voted]
     else:
         pairs["votes"] = [["a" if a_wins else "b"] for a_wins in pairs["gold"] > 0.5]
     pairs["group"] = pairs["prompt"]
