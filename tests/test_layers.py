@@ -13,7 +13,7 @@ PACKAGE = REPO / "cwpo"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 FOUNDATION = set(
-    "errors finite plain results runtime tracking weighting objectives statistics calibration".split()
+    "atomic errors finite plain results runtime tracking weighting objectives statistics calibration".split()
 )
 # From the ground up. A package imports from itself and from the packages below it.
 FLOORS = (

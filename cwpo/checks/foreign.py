@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from cwpo.checks.leaves import RESOLVER
+from cwpo.checks.reading import RESOLVER
 from cwpo.config.schema import CONF
 from cwpo.errors import InputError
 
@@ -67,7 +67,10 @@ def file_problems(file: Path, folder: Path) -> list[str]:
     except OverflowError:
         return [f"{file} has more than {NODES:,} values, aliases included"]
     parts = file.relative_to(folder).parts
-    own = folder == CONF and parts[:2] == ("hydra", "launcher")  # plain values that cwpo.execution.cluster reads
+    own = folder == CONF and parts[:2] == (
+        "hydra",
+        "launcher",
+    )  # plain values that cwpo.execution.cluster reads
     inside = (parts[0] == "hydra" and not own) or re.search(r"@package\s+\S*hydra", text)
     hydra = content.get("hydra") if isinstance(content, dict) else None
     defaults = content.get("defaults") if isinstance(content, dict) else None

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from cwpo.atomic import write_text
 from cwpo.config.assets import KINDS, LOCK, is_hub_id, read_lock
 from cwpo.config.schema import CONF
 from cwpo.errors import InputError
@@ -95,7 +96,7 @@ def write_lock(lock: dict[str, dict[str, Entry]], file: Path) -> None:
             entry = {"ref": entry.get("ref") or "main", "revision": entry.get("revision")}
             flow = yaml.safe_dump(entry, default_flow_style=True, sort_keys=False, width=1000).strip()
             lines.append(f"  {name}: {flow}\n")
-    file.write_text("".join(lines), encoding="utf-8")
+    write_text(file, "".join(lines))
 
 
 def _commit(api: Any, name: str, repo_type: str, ref: str) -> tuple[str, list[str]]:

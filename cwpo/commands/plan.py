@@ -28,7 +28,7 @@ def show_plan(overrides: Sequence[str]) -> None:
         given = OmegaConf.from_dotlist(listed).get("seeds")
         seeds = seeds_of(experiment, given)
         names = experiments(experiment)
-        arms = [made for name in names for made in expand([f"experiment={name}", *others], seeds)]
+        arms = [arm for name in names for arm in expand([f"experiment={name}", *others], seeds)]
     else:
         arms = expand(overrides)
     plan = make_plan(arms, Store(arms[0].cfg.store))

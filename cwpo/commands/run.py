@@ -37,22 +37,22 @@ BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 SAME_TASK = ("experiment", "data", "weak", "strong", "objective", "seed")
 
 
-def run_job(cfg: DictConfig, argv: Sequence[str]) -> None:
+def run_job(composed: DictConfig, argv: Sequence[str]) -> None:
     """One job of Hydra's: finish the arm, enter its row, say what came out.
 
     The first job of a sweep on Hydra's own launcher first finishes all arms' stages with `jobs` workers, each distinct
     stage once; the other jobs then find them done.
     """
-    made = Arm.of(cfg)
-    settings = Settings.of(cfg)
+    arm = Arm.of(composed)
+    cfg, settings = arm.cfg, Settings.of(arm.cfg)
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.MULTIRUN and hydra.launcher._target_ == BASIC and hydra.job.num == 0:
         arms = expand([word for word in argv if not word.startswith("-")])
         run_arms(arms, settings, jobs=cfg.jobs, title=cfg.name)
-    run_arms([made], settings, title=cfg.method.name)
+    run_arms([arm], settings, title=cfg.method.name)
     store = Store(cfg.store)
-    written = record([made], store, Path(cfg.results), experiment=cfg.name, whole=False)
-    _say_outcome(made, store, written)
+    written = record([arm], store, Path(cfg.results), experiment=cfg.name, whole=False)
+    _say_outcome(arm, store, written)
 
 
 def run(main: Callable[[], Any]) -> None:
@@ -65,9 +65,9 @@ def run(main: Callable[[], Any]) -> None:
     main()
 
 
-def _say_outcome(made: Arm, store: Store, written: Sequence[Path]) -> None:
-    cfg = made.cfg
-    prepared = store.manifest("prepare", made.nodes["prepare"].key)["summary"]
+def _say_outcome(arm: Arm, store: Store, written: Sequence[Path]) -> None:
+    cfg = arm.cfg
+    prepared = store.manifest("prepare", arm.nodes["prepare"].key)["summary"]
     drops = ", ".join(
         f"{name} {count}" for name, count in prepared["drops"].items() if name != "read" and count
     )
@@ -84,14 +84,14 @@ def _say_outcome(made: Arm, store: Store, written: Sequence[Path]) -> None:
         "evaluate": cfg.method.name,
     }
     for name, who in said.items():
-        if any(node.name == name for node in made.run):
-            values = metrics(made.nodes[name], store)
+        if any(node.name == name for node in arm.run):
+            values = metrics(arm.nodes[name], store)
             shown = ", ".join(f"{k} {v:.4g}" for k, v in values.items() if isinstance(v, int | float))
             print(f"  {who}: {shown}")
             if name == "evaluate" and settled(cfg).gold.name not in COMPARING_GOLDS:
-                for line in against_others(Path(cfg.results) / cfg.scale_name, made.nodes[name].key):
+                for line in against_others(Path(cfg.results) / cfg.scale_name, arm.nodes[name].key):
                     print(f"  {line}")
-    last = made.run[-1]
+    last = arm.run[-1]
     print(f"  {last.name}: {last.folder(store)}")
     if written:
         print(f"  rows: {', '.join(str(path) for path in written)}")

@@ -14,16 +14,16 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from cwpo.checks.settings import nearest
-from cwpo.errors import InputError
+from cwpo.errors import InputError, nearest
 from cwpo.pipeline.explain import explain
+from cwpo.pipeline.graph import KINDS
 from cwpo.results import AGAIN, UNREADABLE, ResultsError
 from cwpo.store.manifest import StoreError
 from cwpo.store.store import Store, entries, remove
 
 DAY = 86400.0  # seconds
-# What is measured of an arm and recorded without being needed by what its rows are named after.
-MEASURES = ("assess", "embed")
+# Stages whose results are recorded although no row is named after them or a descendant.
+MEASURES = tuple(stage.name for stage in KINDS.values() if stage.measure)
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,7 @@ class Entry:
 
 
 def look_after(cfg: Any) -> None:
-    """scripts/store.py: one of ACTIONS. Damage found by verify ends with StoreError."""
-    if cfg.action not in ACTIONS:
-        what = "action= is required" if cfg.action is None else f"action={cfg.action} is unknown"
-        raise InputError(f"{what}; {nearest(cfg.action, ACTIONS)}")
+    """scripts/store.py: one of ACTIONS. Raises StoreError where verify finds damage."""
     store = Store(cfg.store)
     if not store.root.is_dir():
         raise InputError(

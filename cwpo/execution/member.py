@@ -8,24 +8,17 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from cwpo.errors import InputError
+from cwpo.pipeline.graph import KINDS
 from cwpo.runtime import quiet_libraries, use_threads
-from cwpo.stages import align, sft, train_annotator, train_gold
 from cwpo.stages.base import Work
 from cwpo.tracking import Tracker
-
-RUNS: dict[str, Callable[[Work], Mapping[str, Any]]] = {
-    "align": align.run,
-    "sft": sft.run,
-    "train_annotator": train_annotator.run,
-    "train_gold": train_gold.run,
-}
 
 
 class Reports(Tracker):
@@ -66,7 +59,7 @@ def main(job_file: Path) -> None:
             progress=lambda done, total: reports.say(progress=[done, total]),
         )
         try:
-            reports.say(summary=dict(RUNS[job["stage"]](work)))
+            reports.say(summary=dict(KINDS[job["stage"]].run(work)))
         except Exception as error:
             problems = error.problems if isinstance(error, InputError) else []
             reason = " ".join(f"{type(error).__name__}: {error}".split())

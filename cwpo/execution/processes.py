@@ -19,17 +19,15 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from cwpo.config.schema import CONF, SHARDED
-from cwpo.errors import InputError
+from cwpo.config.schema import CONF
+from cwpo.errors import CwpoError, InputError
 from cwpo.stages.base import Work
 
-LAUNCHED = ("train_annotator", "train_gold", "sft", "align")  # online_align samples, and runs in one process
-CONFIGS = {"ddp": "ddp.yaml", "fsdp": "fsdp.yaml", "deepspeed": "deepspeed_zero3.yaml"}
 POLL = 0.2  # seconds
 GRACE = 20.0  # seconds from SIGTERM to SIGKILL
 
 
-class LaunchFailed(RuntimeError):
+class LaunchFailed(CwpoError, RuntimeError):
     """The processes of a stage failed; the message is one line and ends in the path of their log."""
 
 
@@ -76,7 +74,7 @@ def command(job: Path, how: str, processes: int) -> list[str]:
         "-m",
         "accelerate.commands.launch",
         "--config_file",
-        str(CONF / "accelerate" / CONFIGS[how]),
+        str(CONF / "accelerate" / f"{how}.yaml"),
         "--num_processes",
         str(processes),
         "-m",
@@ -96,7 +94,7 @@ def _job(stage: str, work: Work, how: str) -> dict[str, Any]:
         "token_budget": work.token_budget,
         "checkpoint_minutes": work.checkpoint_minutes,
         "checkpoint_steps": work.checkpoint_steps,
-        "sharded": how in SHARDED,
+        "sharded": how == "fsdp",
         "parent": os.getpid(),
     }
 

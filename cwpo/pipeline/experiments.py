@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cwpo.checks.settings import nearest
 from cwpo.config.schema import CONF
-from cwpo.errors import InputError
+from cwpo.errors import InputError, nearest
 
 CORE = tuple(
     "table1 table3 table4 table5 table6 table13 figure2 figure3_left figure3_right figure4 figure7".split()

@@ -1,4 +1,4 @@
-"""The chain of stages that makes one arm."""
+"""The stages of one arm and how they depend on each other."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
 from cwpo.config.assets import settled
-from cwpo.config.schema import JUDGE_SETTINGS, TRAININGS
+from cwpo.config.schema import JUDGE_SETTINGS, STAGES, Config, trainings
 from cwpo.pipeline.derived import PUBLISHED, WORLD, derived_config, other_data
 from cwpo.stages.align import ALIGN
 from cwpo.stages.annotate import annotate_stage
@@ -45,7 +43,7 @@ LOCAL = "content:"  # begins what stands in a key for a local path: a digest of 
 # Settings that came after stores existed -> the value at which all is done as before; at it they are no part of a key.
 LATER: dict[str, Any] = {
     **{f"data.{key}": value for key, value in PUBLISHED.items()},
-    **{f"{training}.precision": "float32" for training in TRAININGS},
+    **{f"{training}.precision": "float32" for training in trainings(Config())},
     "generation.engine": "transformers",
     "generation.precision": "float32",
     "context": None,
@@ -56,12 +54,15 @@ LATER: dict[str, Any] = {
 }
 # Settings that change how or where a stage works and not what comes out: no part of a key.
 UNHASHED = (*(f"gold.{key}" for key in JUDGE_SETTINGS), "generation.python")
+# Every kind of stage by name; stages of one kind may differ in the keys that they read.
+KINDS = {
+    stage.name: stage
+    for stage in (
+        *(ALIGN, ASSESS, EMBED, EVALUATE, GENERATE, MIX_LABELS, ONLINE_ALIGN, PREPARE, PRETRAIN, REFERENCE),
+        *(SCORE_GOLD, SELECT, SFT, TRAIN_GOLD, WEIGHT, annotate_stage("bt"), train_annotator_stage("bt")),
+    )
+}
 OTHER_PAIRS = 500  # added to the seed, it draws the pairs that the reward model of an online arm learns from
-# What `until` may name, in order. The pretraining of the synthetic world's models runs where a stage needs it.
-STAGES = (
-    "prepare mix_labels train_annotator annotate train_gold score_gold assess select weight sft reference align "
-    "online_align embed generate_sft generate evaluate"
-).split()
 
 
 @dataclass(frozen=True)
@@ -99,16 +100,13 @@ class Node:
         yield from seen.values()
 
 
-def arm(cfg: DictConfig, look: bool = True, plain: Mapping[str, Any] | None = None) -> dict[str, Node]:
+def nodes_of(cfg: Config, look: bool = True) -> dict[str, Node]:
     """The nodes of one arm by name, in an order in which they can run. Arms on human labels have no annotator.
 
-    With look=False no checkpoint is asked for its context length, and the keys are only good for counting. `plain` is the
-    derived_config of a configuration that is settled as it is, where that is known already.
+    With look=False no checkpoint is asked for its context length, and the keys are only good for counting.
     """
-    if plain is None:
-        cfg = settled(cfg)
-        plain = derived_config(cfg, look)
-    plain = dict(plain)
+    cfg = settled(cfg)
+    plain = derived_config(cfg, look)
     nodes: dict[str, Node] = {}
 
     def add(name: str, stage: Stage, parents: Mapping[str, Node | None], **extra: Any) -> Node:

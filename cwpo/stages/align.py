@@ -59,4 +59,4 @@ def run(work: Work) -> dict[str, Any]:
     return summary
 
 
-ALIGN = Stage("align", 1, ("alignment", "objective", "lora", "seed"), run)
+ALIGN = Stage("align", 1, ("alignment", "objective", "lora", "seed"), run, launched=True, trains="strong")

@@ -58,4 +58,6 @@ PREPARE = Stage(
         "world_version",
     ),
     run,
+    light=True,
+    early=True,
 )

@@ -44,4 +44,11 @@ def run(work: Work) -> dict[str, Any]:
     return {"n_train": len(rows), "train_seconds": round(seconds, 3)}
 
 
-SFT = Stage("sft", 1, ("sft", "lora", "strong", "strong_revision", "strong_chat", "seed"), run)
+SFT = Stage(
+    "sft",
+    1,
+    ("sft", "lora", "strong", "strong_revision", "strong_chat", "seed"),
+    run,
+    launched=True,
+    trains="strong",
+)

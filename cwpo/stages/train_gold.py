@@ -23,4 +23,6 @@ def run(work: Work) -> dict[str, Any]:
     )
 
 
-TRAIN_GOLD = Stage("train_gold", 1, ("gold.path", "gold.revision", "gold.training", "seed"), run)
+TRAIN_GOLD = Stage(
+    "train_gold", 1, ("gold.path", "gold.revision", "gold.training", "seed"), run, launched=True, early=True
+)

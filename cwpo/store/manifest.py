@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cwpo.errors import CwpoError
+
 MANIFEST = "manifest.json"
 SEAL = "sha256"
 FIELDS = frozenset(
@@ -26,7 +28,7 @@ _intact: set[tuple[object, ...]] = (
 )  # files of this process's stages that were hashed and found as written
 
 
-class StoreError(RuntimeError):
+class StoreError(CwpoError, RuntimeError):
     """A stage folder is damaged."""
 
 

@@ -3,7 +3,6 @@
 <root>/<stage>/<key>/           a finished stage: its files and manifest.json, the last file written
 <root>/.partial/<stage>-<key>   being written; renamed into place when complete, removed when found stale
 <root>/.scratch/<stage>-<key>   parts that a killed stage can go on from; removed when it is finished
-<root>/.arms/                   the arms of finished commands; see cwpo/kept.py
 <root>/.locks/                  one lock file per key; the operating system frees it when its holder dies
 
 A finished folder is never written again. What a run finds damaged it names and leaves alone; see cwpo/store_tools.py.
@@ -27,6 +26,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from cwpo.atomic import sync
 from cwpo.runtime import peak_memory_mb
 from cwpo.store.manifest import (
     MANIFEST,
@@ -41,6 +41,10 @@ from cwpo.store.manifest import (
 )
 
 PACKAGES = ("torch", "transformers", "tokenizers", "accelerate", "datasets", "numpy", "pandas", "peft")
+
+
+# From the top of the repository, wherever git is called.
+CODE = (":/cwpo", ":/conf", ":/scripts")
 
 
 def stage_key(stage: str, version: int, config: Mapping[str, Any], parents: Mapping[str, str]) -> str:
@@ -153,10 +157,10 @@ class Store:
     def _finish(self, partial: Path, folder: Path, manifest: Mapping[str, Any]) -> None:
         write_manifest(partial, manifest)
         for path in [*partial.rglob("*"), partial]:
-            _fsync(path)
+            sync(path)
         folder.parent.mkdir(parents=True, exist_ok=True)
         os.rename(partial, folder)
-        _fsync(folder.parent)
+        sync(folder.parent)
         shutil.rmtree(self.scratch(folder.parent.name, folder.name), ignore_errors=True)
 
     def drop(self, stage: str, key: str) -> None:
@@ -248,18 +252,22 @@ def _files(path: Path) -> list[Path]:
 @cache
 def git_commit() -> str:
     """The commit of the code, with `+` where tracked files differ from it; empty outside a repository."""
-    here = Path(__file__).parent
+    return commit_of(Path(__file__).parent)
+
+
+def commit_of(folder: Path) -> str:
+    """As git_commit, for the repository that `folder` is in."""
 
     def git(*args: str) -> str:
         for _ in range(3):
-            done = subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, check=False)
+            done = subprocess.run(["git", *args], cwd=folder, capture_output=True, text=True, check=False)
             if done.returncode >= 0:
                 break  # below 0 it was killed, which says nothing about the code
         done.check_returncode()
         return done.stdout.strip()
 
     try:
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", "cwpo", "conf", "scripts")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", *CODE)
         return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return ""
@@ -274,11 +282,3 @@ def package_versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return installed
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
