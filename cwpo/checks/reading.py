@@ -103,14 +103,14 @@ def wrong_type(word: str, reason: str) -> str:
     key, _, value = word.partition("=")
     if "DictConfig with ListConfig" in reason:  # OmegaConf says this for both ways round
         reason = "is not a ListConfig" if value.lstrip().startswith("{") else "Cannot assign list to Dict"
-    shown = word if len(word) <= LONGEST_WORD else f"{word[:LONGEST_WORD]}… ({len(word):,} characters)"
+    short = word if len(word) <= LONGEST_WORD else f"{word[:LONGEST_WORD]}… ({len(word):,} characters)"
     for pattern, wanted in TYPES.items():
         if re.search(pattern, reason):
-            return f"{shown} cannot be set: {key} must be {wanted.format(key)}"
+            return f"{short} cannot be set: {key} must be {wanted.format(key)}"
     entry = re.search(r"Key '([^']*)' is not in struct", reason)
     if entry:
-        return f"{shown} cannot be set: {key} has no entry {entry[1]}; to add one write +{key}.{entry[1]}=..."
-    return f"{shown} cannot be set: {reason}"
+        return f"{short} cannot be set: {key} has no entry {entry[1]}; to add one write +{key}.{entry[1]}=..."
+    return f"{short} cannot be set: {reason}"
 
 
 def _unknown(node: Mapping[str, Any], schema: type, prefix: str = "") -> Iterator[Problem]:

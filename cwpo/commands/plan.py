@@ -1,4 +1,4 @@
-"""The command `plan`: what a run or sweep would do. It runs nothing."""
+"""The command `plan`: the stages that a run or sweep needs and their cost. It runs nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cwpo.store.store import Store
 
 
 def show_plan(overrides: Sequence[str]) -> None:
-    """Print what a command would run. Runs nothing."""
+    """Print the stages that a run or sweep with these overrides needs."""
     from rich.console import Console
     from rich.table import Table
 

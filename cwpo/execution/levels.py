@@ -1,4 +1,4 @@
-"""A sweep level by level, so that no job of a cluster waits, with a GPU, for a stage that another job computes."""
+"""Runs a sweep level by level, so that no job holds a GPU while it waits for a stage that another job computes."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Submit = Callable[[Sequence[Node], Settings], Iterator[tuple[Node, BaseException
 
 @dataclass(frozen=True)
 class Level:
-    """Stages that need only earlier levels: first those that are light, in an order in which they can run, then the jobs."""
+    """Stages whose parents are in earlier levels, or light and earlier in this one. The light ones run first, in order."""
 
     light: list[Node]
     jobs: list[Node]
 
 
 def levels(nodes: Sequence[Node]) -> list[Level]:
-    """The levels of these stages, which are in an order in which they can run; parents that are not among them count as done."""
+    """The levels of these stages, given parents before children. Parents that are not among them count as done."""
     height: dict[str, int] = {}
     for node in nodes:
         parents = [p for p in node.parents.values() if p.key in height]
@@ -39,7 +39,7 @@ def levels(nodes: Sequence[Node]) -> list[Level]:
 
 
 def run_levels(arms: Sequence[Arm], settings: Settings, submit: Submit, title: str = "") -> int:
-    """Finish every stage of the arms and return how many were computed; the rest was in the store.
+    """Finish every stage of the arms and return how many were computed; the others were in the store.
 
     All jobs of a level end before the next begins. A failure is raised when its level has ended.
     """

@@ -63,14 +63,14 @@ def main(job_file: Path) -> None:
         except Exception as error:
             problems = error.problems if isinstance(error, InputError) else []
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            told = json.dumps({"problems": problems, "reason": reason})
-            (folder / f"failure-{rank}.json").write_text(told, encoding="utf-8")
+            failure = json.dumps({"problems": problems, "reason": reason})
+            (folder / f"failure-{rank}.json").write_text(failure, encoding="utf-8")
             raise
     _leave()
 
 
 def _join(device: str) -> str:
-    """Join the other processes; the device of this one."""
+    """Join the other processes and return the device of this one."""
     import torch
     from accelerate import PartialState
 
@@ -89,7 +89,7 @@ def _leave() -> None:
 
 
 def _end_with(parent: int) -> None:
-    """A parent that was killed takes this process with it, so that no GPU stays busy for nobody."""
+    """End this process when its parent was killed, so that no GPU stays busy."""
     while True:
         try:
             os.kill(parent, 0)

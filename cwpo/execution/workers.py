@@ -52,11 +52,11 @@ _worker = Worker()
 
 
 class Failed(CwpoError, RuntimeError):
-    """A stage failed; what was finished before stays."""
+    """A stage failed; the stages that finished before it stay."""
 
 
 def run_arms(arms: Sequence[Arm], settings: Settings, *, jobs: int = 1, title: str = "") -> int:
-    """Finish every stage of the arms and return how many were computed here; the rest was in the store.
+    """Finish every stage of the arms and return how many were computed here; the others were in the store.
 
     With jobs > 1 a stage starts as soon as its parents are done and a worker is free. A failure stops the start of new
     stages and is raised after those under way have ended.
@@ -82,7 +82,7 @@ def print_stand_in(nodes: Sequence[Node], settings: Settings) -> None:
 
 
 def optimizers(config: Mapping[str, Any]) -> Iterator[str]:
-    """The optimisers that a stage's config names, in all its sections."""
+    """The optimisers in all sections of a stage's config."""
     for name, value in config.items():
         if isinstance(value, Mapping):
             yield from optimizers(value)
@@ -208,7 +208,7 @@ def _start_worker(threads: int) -> None:
 
 
 def _interrupted(*_: object) -> None:
-    """An idle worker only takes note: if it died, the pool would kill the others before they have cleaned up."""
+    """An idle worker only takes note: if it ended, the pool would kill the others before they have cleaned up."""
     _worker.stopped = True
     if _worker.busy:
         _interrupt()
@@ -230,7 +230,7 @@ def _interrupt() -> None:
 
 
 def _unraisable(lost: Any) -> None:
-    """An interrupt that came while an object was being deleted, where Python drops what is raised, comes again."""
+    """Python drops an interrupt that arrives while an object is being deleted, so send it again."""
     if lost.exc_type is not KeyboardInterrupt:
         sys.__unraisablehook__(lost)
         return

@@ -28,7 +28,7 @@ from cwpo.errors import InputError
 from cwpo.pipeline.graph import Node, nodes_of, wanted
 from cwpo.runtime import rare_collections
 
-UNKNOWN = "?"  # stands for sections that cannot be told from a file of conf/
+UNKNOWN = "?"  # stands for the sections of a file whose form is not known here
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Arm:
 def expand(overrides: Sequence[str], seeds: Sequence[int] | None = None, look: bool = True) -> list[Arm]:
     """The distinct arms of a sweep, in order; see configurations. Raises InputError with every arm's problems.
 
-    With look=False nothing is checked and no checkpoint looked at: such arms can be counted, not run.
+    With look=False nothing is checked and no checkpoint is looked at; the arms can be counted, not run.
     """
     arms: dict[str, Arm] = {}
     problems: dict[str, None] = {}

@@ -1,4 +1,4 @@
-"""What tables of means do not show: distributions of confidence, a few responses, a few disputed pairs.
+"""Rows beside the tables of means: distributions of confidence, a few responses, a few disputed pairs.
 
 Figure 6 shows responses as points, Figure 7 confidences, Tables 14 and 15 responses, Tables 18 and 19 pairs on which
 annotator and human disagree.
@@ -33,18 +33,18 @@ UNSURE, SURE = 0.1, 0.9  # the paper's bands of confidence
 def record_excerpts(
     arms: Sequence[Arm], store: Store, folder: Path, *, experiment: str, whole: bool
 ) -> list[Path]:
-    """Write the rows that `experiment` is there to show, in place of all such rows if `whole`; returns the files written."""
+    """Write the extra rows of an experiment and return the files; `whole` replaces all rows in them."""
     first = min((arm.cfg.seed for arm in arms), default=0)
     tables: list[tuple[str, list[str], list[pd.DataFrame]]] = []
     if experiment == "figure7":
-        shown = [arm for arm in arms if arm.cfg.seed == first]
+        first_seed = [arm for arm in arms if arm.cfg.seed == first]
         tables = [
             ("confidences.csv", CONFIDENCE_COLUMNS, [confidences(arm, store) for arm in arms]),
-            ("disagreements.csv", DISAGREEMENT_COLUMNS, [disagreements(arm, store) for arm in shown]),
+            ("disagreements.csv", DISAGREEMENT_COLUMNS, [disagreements(arm, store) for arm in first_seed]),
         ]
     elif experiment == "table1":
-        shown = [arm for arm in arms if arm.cfg.seed == first and arm.cfg.objective.name == "dpo"]
-        tables = [("samples.csv", SAMPLE_COLUMNS, [samples(arm, store) for arm in shown])]
+        first_seed = [arm for arm in arms if arm.cfg.seed == first and arm.cfg.objective.name == "dpo"]
+        tables = [("samples.csv", SAMPLE_COLUMNS, [samples(arm, store) for arm in first_seed])]
     elif experiment == "figure6":
         clouds = [embeddings(arm, store) for arm in arms if any(node.name == "embed" for node in arm.run)]
         distinct = [pd.concat(clouds).drop_duplicates([*POINTS, "pair_id"])] if clouds else []
@@ -97,7 +97,7 @@ def disagreements(arm: Arm, store: Store) -> pd.DataFrame:
     rows = pd.concat(
         [rows.sort_values("pair_id").head(EXAMPLES).assign(band=band) for band, rows in bands.items()]
     )
-    rows = rows.drop_duplicates("pair_id")  # of so few that both bands reach for the same
+    rows = rows.drop_duplicates("pair_id")  # both bands may hold a pair where there are few
     weak_a = (rows["label"] == "a").to_numpy()
     sides = {
         "preferred_by_weak": np.where(weak_a, rows["response_a"], rows["response_b"]),
@@ -112,14 +112,14 @@ def samples(arm: Arm, store: Store) -> pd.DataFrame:
     """SAMPLE_COLUMNS: responses of the SFT and the aligned model to the first test prompts."""
     nodes = arm.nodes
     rewards = pd.read_parquet(_file(nodes["evaluate"], store, "rewards.parquet"))
-    said = {
+    responses = {
         tag: pd.read_parquet(_file(nodes[node], store, "responses.parquet")).merge(
             rewards.loc[rewards["model_tag"] == tag, ["prompt_id", "reward"]], on="prompt_id"
         )
         for node, tag in (("generate", "aligned"), ("generate_sft", "sft"))
     }
-    table = said["aligned"].merge(
-        said["sft"][["prompt_id", "response", "reward"]], on="prompt_id", suffixes=("", "_sft")
+    table = responses["aligned"].merge(
+        responses["sft"][["prompt_id", "response", "reward"]], on="prompt_id", suffixes=("", "_sft")
     )
     cfg = arm.cfg
     return (

@@ -1,4 +1,4 @@
-"""From finished stages to rows of results/<scale>/: runs.csv, details.csv, rewards.csv.gz and annotators.csv."""
+"""Writes the rows of finished arms into results/<scale>/: runs.csv, details.csv, rewards.csv.gz and annotators.csv."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def _detail_row(arm: Arm, store: Store) -> dict[str, Any]:
 
 
 def _add_rewards(path: Path, arms: Sequence[Arm], store: Store) -> None:
-    """Enter the rewards of arms the file does not have yet: equal run keys have equal rewards."""
+    """Add the rewards of arms that are new in the file; equal run keys have equal rewards."""
     known = set(read_rows(path, REWARD_COLUMNS)["run_key"]) if path.is_file() else set()
     new = [_rewards(arm, store) for arm in arms if arm.nodes["evaluate"].key not in known]
     if new:
@@ -143,7 +143,7 @@ def _rewards(arm: Arm, store: Store) -> dict[str, str]:
 
 
 def _scoring(cfg: Config) -> str | None:
-    """The rule by which an annotator trained as a policy was read; None for the others."""
+    """The scoring rule of an annotator that was trained as a policy; None for the others."""
     return cfg.annotator.scoring if cfg.annotator.name in POLICY_ANNOTATORS else None
 
 
