@@ -49,7 +49,7 @@ faults: setup ## kill, share, damage and fill up the store; several minutes (FOR
 properties: setup ## try more than 10,000 generated inputs on loaders, splits, weights, batches, statistics, results
 	@CWPO_PROPERTIES=full $(PY) -m pytest -q tests/data/test_properties_*.py tests/test_properties_numbers.py $(PYTEST_ARGS)
 
-bad-input: setup ## write results/bad_input.md: every bad value of every key, and what is said about it
+bad-input: setup ## write results/bad_input.md: an example of each kind of message about bad values
 	@PYTHONPATH=. $(PY) tests/config_fuzz.py
 
 lint: setup ## check style (ruff) and types (mypy)

@@ -1,24 +1,53 @@
-"""The one exception for input the user can fix, and in plain words what a disk can refuse."""
+"""Errors that users see as one message without a traceback, and disk errors in plain words."""
 
 from __future__ import annotations
 
+import difflib
 import errno
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import ClassVar, NamedTuple
 
 
-class InputError(ValueError):
-    """Wrong input. Carries every problem found, each naming the value, the reason and the fix; exit code 2."""
+class CwpoError(Exception):
+    """An error whose message says all that the user needs; a command ends with `exit_code`."""
 
-    def __init__(self, problems: str | Sequence[str]) -> None:
-        self.problems = [problems] if isinstance(problems, str) else list(problems)
+    exit_code: ClassVar[int] = 1
+
+
+class Problem(NamedTuple):
+    """What is wrong with the value of a dotted key. The text names the value, the reason and the fix."""
+
+    key: str
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class InputError(CwpoError, ValueError):
+    """Wrong input: one or several problems, each a sentence that names the value, the reason and the fix."""
+
+    exit_code = 2
+
+    def __init__(self, problems: str | Problem | Sequence[str | Problem]) -> None:
+        several = [problems] if isinstance(problems, str | Problem) else problems
+        self.problems = [str(problem) for problem in several]
         super().__init__("\n".join(self.problems))
 
     def __reduce__(self) -> tuple[type, tuple[list[str]]]:
         return (type(self), (self.problems,))
 
 
-# What a disk says -> the same in plain words, with the fix. Libraries hand it on as text.
+def nearest(value: object, valid: Iterable[str]) -> str:
+    """`did you mean x? ` where one of the valid values is close, then all of them."""
+    options, given = list(valid), str(value)
+    close = [option for option in options if given and option.startswith(given)]
+    close = close or difflib.get_close_matches(given, options, n=1)
+    return (f"did you mean {close[0]}? " if close else "") + "valid: " + ", ".join(options)
+
+
+# Error numbers of disks -> the reason and the fix in plain words. Some libraries pass only the system's text on.
 REFUSALS = {
     errno.ENOSPC: "no space is left there; free some",
     errno.EDQUOT: "the disk quota is used up; free some space",
@@ -35,7 +64,7 @@ AS_TEXT = {
 
 
 def disk_problem(error: BaseException) -> str | None:
-    """What a disk refused, in plain words, if that is what the error or one of its causes is about; else None."""
+    """The reason and the fix in plain words where the error or one of its causes comes from a disk; else None."""
     for cause in _causes(error):
         if isinstance(cause, OSError) and cause.errno in REFUSALS:
             return REFUSALS[cause.errno]
@@ -47,7 +76,7 @@ def disk_problem(error: BaseException) -> str | None:
 
 
 def disk_place(error: BaseException) -> str | None:
-    """The file or folder that a disk refused to read or write, where the error says so."""
+    """The file or folder that could not be read or written, where the error names it."""
     names = (cause.filename for cause in _causes(error) if isinstance(cause, OSError))
     return next((str(name) for name in names if name is not None), None)
 

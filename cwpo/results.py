@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import os
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,8 @@ import pandas as pd
 from filelock import FileLock
 from numpy.typing import ArrayLike, NDArray
 
+from cwpo.atomic import new_file
+from cwpo.errors import CwpoError
 from cwpo.plain import visible
 
 RUN_COLUMNS = (
@@ -78,8 +79,10 @@ UNREADABLE = (
 )
 
 
-class ResultsError(ValueError):
+class ResultsError(CwpoError, ValueError):
     """A result file that cannot be trusted."""
+
+    exit_code = 2
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -176,21 +179,8 @@ def _write(path: Path, frame: pd.DataFrame, columns: Sequence[str]) -> None:
         with gzip.GzipFile("", "wb", PACKED, buffer, mtime=0) as stream:
             stream.write(data)
         data = buffer.getvalue()
-    temporary = path.with_name(
-        f".{path.name}.partial"
-    )  # one name: what a killed writer leaves, the next one takes
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        if error.errno is None:
-            raise
-        raise OSError(error.errno, error.strerror, str(path)) from error  # writing names no file
-    finally:
-        temporary.unlink(missing_ok=True)
+    with new_file(path) as partial:
+        partial.write_bytes(data)
 
 
 def replace_rows(

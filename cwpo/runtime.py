@@ -116,6 +116,13 @@ def computing_in(precision: str, device: str) -> Iterator[None]:
         yield
 
 
+def optimizers() -> list[str]:
+    """The names of transformers' optimisers."""
+    from transformers.training_args import OptimizerNames  # slow to import
+
+    return [optimizer.value for optimizer in OptimizerNames]
+
+
 def needs_bitsandbytes(optimizer: str) -> bool:
     """Whether an optimiser, by its name in transformers, is an AdamW of bitsandbytes."""
     return "adamw" in optimizer and any(word in optimizer for word in ("paged", "8bit", "bnb"))

@@ -3,6 +3,8 @@
 A gap is score(chosen) - score(rejected) in logits, shape (N,), never negative because the weak model itself chose.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
@@ -67,11 +69,16 @@ def mean_one(weights: ArrayLike) -> Floats:
     return values / values.mean()
 
 
+# By name, each a function of the gap and the scale. conf/weighting adds controls, named after one of these: c1_permuted.
+WEIGHTINGS: dict[str, Callable[[ArrayLike, float], Floats]] = {
+    "uniform": lambda gap, scale: np.ones(np.shape(gap)),
+    "c1": lambda gap, scale: scaled_sigmoid(gap),
+    "c2": lambda gap, scale: sigmoid(gap),
+    "c3": clipped_gap,
+    "c4": clipped_gap,
+}
+
+
 def pair_weights(name: str, gap: ArrayLike, scale: float = 1.0) -> Floats:
-    """The weights of a `conf/weighting` choice before normalising and permuting: uniform, c1, c2, c3, c4."""
-    kind = name.partition("_")[0]
-    if kind == "uniform":
-        return np.ones(np.shape(gap))
-    if kind in ("c3", "c4"):
-        return clipped_gap(gap, scale)
-    return {"c1": scaled_sigmoid, "c2": sigmoid}[kind](gap)
+    """The weights of a `conf/weighting` choice before normalising and permuting."""
+    return WEIGHTINGS[name.partition("_")[0]](gap, scale)

@@ -1,4 +1,4 @@
-"""Every leaf key of every configuration with every kind of bad value; `make bad-input` writes results/bad_input.md from it.
+"""Every leaf key of every configuration with every kind of bad value; `make bad-input` writes results/bad_input.md.
 
 A case is one word of a command line. Its outcome is either "" (the value is valid) or the lines a user is shown. Anything
 else that is raised is a defect.
@@ -10,7 +10,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -23,12 +23,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cwpo.checks.settings import check_config
 from cwpo.commands.checks import check_command
-from cwpo.commands.entry import explain, leaf_keys
+from cwpo.commands.hydra_errors import explain, leaf_keys
 from cwpo.config.commands import COMMANDS, register
 from cwpo.config.schema import CONF
 from cwpo.errors import InputError
-from cwpo.pipeline.arms import composing, with_values
-from cwpo.pipeline.graph import STAGES
+from cwpo.pipeline.arms import composing, set_values
 from cwpo.plain import shown
 
 # What nobody would mean, as it would be typed; quotes are those of the command line's grammar.
@@ -101,7 +100,7 @@ def keys_of(command: str | None) -> list[str]:
 def check(cfg: DictConfig, command: str | None) -> None:
     """What the command does with its configuration before it does anything else."""
     if command is None:
-        check_config(cfg, STAGES)
+        check_config(cfg)
     else:
         check_command(cfg, command)
 
@@ -109,11 +108,13 @@ def check(cfg: DictConfig, command: str | None) -> None:
 def outcome(cfg: DictConfig, word: str, command: str | None) -> list[str]:
     """What a sweep that sets `word` says of it; [] where the value is valid."""
     try:
-        check(with_values(cfg, OverridesParser.create().parse_overrides([word])), command)
+        changed = cfg.copy()
+        set_values(changed, OverridesParser.create().parse_overrides([word]))
+        check(changed, command)
     except InputError as error:
         return [shown(problem) for problem in error.problems]
     except (HydraException, OmegaConfBaseException) as error:
-        return [shown(explain(error)).removeprefix("error: ")]
+        return [shown(explain(error))]
     return []
 
 
@@ -126,61 +127,45 @@ def typed(word: str, command: str | None) -> list[str]:
     except InputError as error:
         return [shown(problem) for problem in error.problems]
     except (HydraException, OmegaConfBaseException) as error:
-        return [shown(explain(error)).removeprefix("error: ")]
+        return [shown(explain(error))]
     return []
 
 
 def write_table(path: Path) -> tuple[int, int]:
-    """All cases with their messages, and what is left as valid; (cases, refused).
-
-    Cases of one command that are told the same, but for key and value, share a row, which shows the first of them.
-    """
-    lines, valid, total, count = [], [], 0, 0
+    """One example of each kind of message that the cases of all commands end in; (cases, refused)."""
+    examples: dict[str, str] = {}
+    total = refused = 0
     for command in (None, *COMMANDS):
         cfg = base(command)
-        rows: dict[str, tuple[str, list[str], dict[str, None], dict[str, None]]] = {}
-        accepted: dict[str, list[str]] = {}
-        for key, kind, word in cases(keys_of(command)):
+        for key, _, word in cases(keys_of(command)):
             total += 1
-            said = outcome(cfg, word, command)
-            if not said:
-                accepted.setdefault(kind, []).append(key)
-                continue
-            count += 1
-            row = rows.setdefault(_alike(key, said), (word, said, {}, {}))
-            row[2][kind], row[3][key] = None, None
-        lines += [
-            f"\n## scripts/{command or 'run'}.py\n",
-            "| for example | what is said | so are told | of the keys |",
-            "|---|---|---|---|",
-            *(
-                f"| {_cell(word)} | {'<br>'.join(_cell(line, code=False) for line in said)} | {', '.join(kinds)} | {_few(keys)} |"
-                for word, said, kinds, keys in rows.values()
-            ),
-        ]
-        valid.append(f"\n## scripts/{command or 'run'}.py: accepted\n")
-        valid += [f"* {kind}: {_few(keys, 100)}" for kind, keys in accepted.items()]
+            problems = outcome(cfg, word, command)
+            refused += bool(problems)
+            for problem in problems:
+                words = f"scripts/{command or 'run'}.py {word}"
+                examples.setdefault(
+                    kind_of(key, problem), f"| {_cell(words)} | {_cell(problem, code=False)} |"
+                )
     head = [
-        "# Bad input, and what is said about it",
+        "# Bad input and the messages about it",
         "",
-        f"Written by `make bad-input`: every key of every command with {len(VALUES)} kinds of value that nobody would mean, {total:,} "
-        f"cases. {count:,} are refused before any data or model is read, in the words below; cases that are told the same, but for "
-        "key and value, share a row. The rest are valid values of their key, listed at the end: a name or folder may be any text, an "
-        "optional key may be null, for a switch 0 is false and any other number true, and what an arm does not read is not looked up.",
+        f"`make bad-input` tries every key of every command with {len(VALUES)} kinds of value that nobody would mean: {total:,} "
+        f"cases, of which {refused:,} are refused before any data or model is read. The others are valid values of their key. "
+        f"Here is one example of each of the {len(examples)} kinds of message.",
+        "",
+        "| for example | the message |",
+        "|---|---|",
     ]
-    path.write_text("\n".join([*head, *lines, *valid]) + "\n", encoding="utf-8")
-    return total, count
+    path.write_text("\n".join([*head, *examples.values()]) + "\n", encoding="utf-8")
+    return total, refused
 
 
-def _alike(key: str, said: Sequence[str]) -> str:
-    """The message without the key and the value."""
-    text = re.sub(rf"(?<![\w.]){re.escape(key)}(?![\w])", "KEY", " ".join(said))
-    return re.sub(r"(?<==).*?(?= (is|must|cannot|has|holds|asks|becomes|would)\b|$)", "", text)
-
-
-def _few(keys: Iterable[str], most: int = 4) -> str:
-    names = [f"`{key}`" for key in keys]
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def kind_of(key: str, problem: str) -> str:
+    """The message without keys, values, bounds and the values that would be valid."""
+    text = re.sub(r";? (did you mean|valid:) .*", "", problem)
+    text = re.sub(rf"(?<![\w.]){re.escape(key)}(?!\w)", "KEY", text)
+    text = re.sub(r"(?<==).*?(?= (is|must|cannot|has|holds|asks|becomes|would|needs)\b|$)", "", text)
+    return re.sub(r"[\w.]+=|[\d.,]+|\[.*?\]", "", text)
 
 
 def _cell(text: str, code: bool = True) -> str:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pandas as pd
 import pytest
 
-import cwpo.results
+import cwpo.atomic
 from cwpo.results import (
     DETAIL_COLUMNS,
     EMBEDDING_COLUMNS,
@@ -91,7 +91,7 @@ def test_a_failed_write_leaves_the_old_file(folder, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "no space left on device")
 
-    monkeypatch.setattr(cwpo.results.os, "replace", full)
+    monkeypatch.setattr(cwpo.atomic.os, "replace", full)
     with pytest.raises(OSError, match="no space"):
         write_rows(path, runs("a", "b"), RUN_COLUMNS)
     assert path.read_bytes() == before

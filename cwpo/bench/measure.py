@@ -9,7 +9,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,12 @@ from cwpo.bench.workloads import (
     words_tokenizer,
 )
 from cwpo.data.batching import encode_pairs
-from cwpo.errors import InputError
+from cwpo.errors import Problem
 from cwpo.models.policy import load_tokenizer
 from cwpo.store.store import git_commit, package_versions
 
 TRL = ("trl_default", "trl_best", "trl_kept")
+SIDES = ("cwpo", *TRL)
 TUNED = ("trl_best", "trl_kept")
 SCALED = 1024  # pairs of the smallest training whose cost is set against its size: a second or so beside the start of any
 AGREE = 1e-4  # largest relative difference of the sides' losses
@@ -225,36 +226,15 @@ def run_side(job: dict[str, Any]) -> dict[str, Any]:
         return json.loads(Path(job["answer"]).read_text(encoding="utf-8"))
 
 
-def check(cfg: Any) -> None:
-    """InputError for workloads, sides or numbers that cannot be."""
-    problems = [
-        f"workloads={name} is unknown; valid: {', '.join(WORKLOADS)}"
-        for name in cfg.workloads
-        if name not in WORKLOADS
-    ]
-    problems += [
-        f"sides={side} is unknown; valid: cwpo, {', '.join(TRL)}"
-        for side in cfg.sides
-        if side not in ("cwpo", *TRL)
-    ]
-    problems += [
-        f"curve={name} is no workload; valid: {', '.join(WORKLOADS)}"
-        for name in cfg.curve
-        if name not in WORKLOADS
-    ]
-    problems += [
-        f"pairs.{name} is missing"
-        for name in (*cfg.workloads, *cfg.curve)
-        if name in WORKLOADS and name not in cfg.pairs
-    ]
-    for key in ("repeats", "batch_size", "token_budget", "curve_steps"):
-        if cfg[key] < 1:
-            problems.append(f"{key}={cfg[key]} must be at least 1")
+def problems(cfg: Any) -> Iterator[Problem]:
+    """Settings of the benchmark that do not go together."""
+    for name in dict.fromkeys([*cfg.workloads, *cfg.curve]):
+        if name in WORKLOADS and name not in cfg.pairs:
+            yield Problem(f"pairs.{name}", f"pairs.{name} is required: set +pairs.{name}=...")
     if cfg.data is not None and not Path(cfg.data).is_file():
-        problems.append(f"data={cfg.data} is not a file of pairs")
-    if cfg.data is not None and cfg.tokenizer is None:
-        problems.append(
-            f"data={cfg.data} needs a tokenizer: set tokenizer=<folder or hub id of one with about 50,000 tokens>"
+        yield Problem("data", f"data={cfg.data} is not a file of pairs")
+    elif cfg.data is not None and cfg.tokenizer is None:
+        yield Problem(
+            "data",
+            f"data={cfg.data} needs a tokenizer: set tokenizer=<folder or hub id of one with about 50,000 tokens>",
         )
-    if problems:
-        raise InputError(problems)

@@ -9,11 +9,12 @@ from typing import Any
 import pandas as pd
 from omegaconf import OmegaConf
 
+from cwpo.atomic import new_file
 from cwpo.bench.real_pairs import check_sources, cut, load_source, one_vote, require
 from cwpo.bench.real_report import write_report
 from cwpo.bench.words import WordAnnotator
+from cwpo.checks.checkpoints import model_problems
 from cwpo.own.align import by_label, fine_tune, optimise
-from cwpo.own.checks import checkpoints, missing
 from cwpo.own.crossfit import folds_by_prompt
 from cwpo.own.fit import Annotates, fit, load_members
 from cwpo.own.preferences import preferences
@@ -28,14 +29,8 @@ ARMS = ("human", "ws_po", "cw_po")
 def measure(cfg: Any, say: Callable[[str], None] = print) -> Path:
     """Write the tables, figures and README.md of results/own under cfg.out; finished parts are kept in cfg.store."""
     quiet_libraries()
-    require([line for line in missing(cfg) if not line.startswith(("align.", "annotate."))])  # set here
-    require(
-        []
-        if cfg.strong in cfg.models
-        else [f"strong={cfg.strong} is none of models: {', '.join(cfg.models)}"]
-    )
-    paths = {f"models.{name}": path for name, path in cfg.models.items()}
-    require([*check_sources(cfg.data, cfg.sources), *checkpoints(paths, None, ask_hub=False)])
+    paths = {f"models.{name}": (path, None) for name, path in cfg.models.items()}
+    require([*check_sources(cfg.data, cfg.sources), *map(str, model_problems(paths))])
     use_threads(cfg.threads)
     device = pick_device(cfg.device)
     tested, aligned, absent = [], [], []
@@ -178,6 +173,5 @@ def _file(cfg: Any, kind: str, *names: Any) -> Path:
 
 def _keep(table: pd.DataFrame, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    table.to_parquet(partial, index=False)
-    partial.rename(file)
+    with new_file(file) as partial:
+        table.to_parquet(partial, index=False)

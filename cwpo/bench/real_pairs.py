@@ -93,12 +93,9 @@ def cut(pairs: pd.DataFrame, model: str, longest: int = LONGEST_RESPONSE) -> pd.
 
 
 def check_sources(folder: str | Path, names: Sequence[str]) -> list[str]:
-    """Problems of the data folder."""
-    unknown = [
-        f"sources: {name} is unknown; valid: {', '.join(SOURCES)}" for name in names if name not in SOURCES
-    ]
-    files = [Path(folder).expanduser() / SOURCES[name].file for name in names if name in SOURCES]
-    return unknown + [f"data={folder} lacks {file}" for file in files if not file.is_file()]
+    """Files of these sources that the data folder lacks."""
+    files = [Path(folder).expanduser() / SOURCES[name].file for name in names]
+    return [f"data={folder} lacks {file}" for file in files if not file.is_file()]
 
 
 def require(problems: list[str]) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from cwpo.bench.annotation import annotation
 from cwpo.bench.curve import curve, curve_section, draw
-from cwpo.bench.measure import check, compare, exponent, scaling
+from cwpo.bench.measure import compare, exponent, scaling
 from cwpo.pages import markdown_records
 from cwpo.runtime import quiet_libraries
 
@@ -45,7 +45,6 @@ BAR = 0.2  # of the distance of two workloads
 
 def benchmark(cfg: Any) -> None:
     """Measure what `cfg` asks for; write training.csv, scaling.csv, benchmark.md and the figures."""
-    check(cfg)
     quiet_libraries()
     folder = Path(cfg.results) / "benchmark"
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,117 +1,87 @@
-"""Whether the gold model and the checkpoints of a configuration can be used: pinned, there, of the right kind. No weights."""
+"""Whether the checkpoints that a configuration names can be used: pinned, present, of the right kind. Loads no weights."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
-
-from omegaconf import DictConfig
+from collections.abc import Iterable, Mapping
 
 from cwpo.config.assets import distinct, hub_assets, is_hub_id, settled
-from cwpo.config.schema import MODEL_GOLDS, SYNTHETIC_GOLDS
+from cwpo.config.schema import MODEL_GOLDS, Config
+from cwpo.errors import Problem
 
 HEAD_SIZE = 16  # of the synthetic world's models
+Named = Mapping[str, tuple[str, str | None]]  # key -> folder or hub id, and revision
 
 
-def gold_problems(cfg: DictConfig) -> list[str]:
-    """Whether gold knows the data, and has what it needs."""
-    name, source = cfg.gold.name, cfg.data.source
-    own = "gold=trained, or gold=huggingface gold.path=<reward model>"
-    if name in SYNTHETIC_GOLDS and source in ("hub", "jsonl"):  # any other is told as unknown
-        return [
-            f"gold={name} knows only the synthetic world, but data={cfg.data.name} comes from {source}; use {own}"
-        ]
-    if name == "paper" and (source != "hub" or cfg.data.gold not in cfg.reward_models):
-        return [
-            f"gold=paper names a reward model for the paper's published data sets, but data={cfg.data.name} is none of them; use {own}"
-        ]
-    if name == "trained" and not 0 < cfg.gold.holdout < 1:
-        return [
-            f"gold.holdout={cfg.gold.holdout} must be in (0, 1): gold=trained learns from held-out human pairs"
-        ]
-    if name in MODEL_GOLDS and not cfg.gold.path:
-        return [f"gold={name} needs gold.path=<checkpoint folder or hub id>"]
-    return _judge(cfg) if name == "openai" else []
-
-
-def _judge(cfg: DictConfig) -> list[str]:
-    problems = []
-    if not cfg.gold.model:
-        problems.append("gold=openai needs gold.model=<name of the model at the endpoint>")
-    file = cfg.gold.prompt_file
-    if file is not None and not Path(file).expanduser().is_file():
-        problems.append(
-            f"gold.prompt_file={file} does not exist; name a text file, or null for our own prompt"
-        )
-    if cfg.method.labels in ("gold", "flips") or cfg.labeled.poison_fraction or cfg.name == "figure7":
-        problems.append(
-            "gold=openai compares the test responses only, but this arm needs gold rewards of its training pairs; use another gold"
-        )
-    return problems + [
-        f"gold.usd_per_million.{name}={price} must be at least 0, of input or output"
-        for name, price in cfg.gold.usd_per_million.items()
-        if name not in ("input", "output") or not price >= 0
-    ]
-
-
-def checkpoint_problems(cfg: DictConfig, ask_hub: bool) -> list[str]:
-    """Problems of the named checkpoints. Folders are looked into; a hub id is asked for its config, which takes time."""
+def checkpoint_problems(cfg: Config, ask_hub: bool) -> list[Problem]:
+    """Problems of the named checkpoints. Looks into folders, and asks the hub for a model's config, which takes time."""
     cfg = settled(cfg)
+    named = _named(cfg)
+    synthetic = [Problem(*each) for key, (path, _) in named.items() if (each := _world_model(key, path))]
+    real = {key: spec for key, spec in named.items() if not spec[0].startswith("world/")}
+    problems = [*synthetic, *model_problems({k: s for k, s in real.items() if not is_hub_id(s[0])})]
+    if problems or not ask_hub:
+        return problems
+    # gold=trained starts from a language model and adds the scalar head itself
+    scoring = ["online.reward_model", *(["gold.path"] if cfg.gold.name in MODEL_GOLDS else [])]
+    pairwise = ["gold.path"] if cfg.gold.name == "steamshp" else []
+    return unpinned(cfg) or model_problems(real, scoring=scoring, seq2seq=pairwise, ask_hub=True)
+
+
+def unpinned(cfg: Config) -> list[Problem]:
+    """One line for every model or data set on the hub without a commit, unless that is allowed."""
+    if cfg.allow_unpinned:
+        return []
+    assets = distinct(hub_assets(settled(cfg)))
+    return [Problem(asset.key, asset.problem()) for asset in assets if not asset.pinned]
+
+
+def model_problems(
+    named: Named, *, scoring: Iterable[str] = (), seq2seq: Iterable[str] = (), ask_hub: bool = False
+) -> list[Problem]:
+    """Problems of models by key. Those at the keys of `scoring` must return one score, those of `seq2seq` compare.
+
+    With `ask_hub` the config of a hub id is fetched and the heads are looked at.
+    """
+    if not named:
+        return []
+    from cwpo.models.policy import checkpoint_problem, hub_problem
+
+    problems = []
+    for key, (path, revision) in named.items():
+        text = checkpoint_problem(path, key) or (hub_problem(path, revision, key) if ask_hub else None)
+        problems += [Problem(key, text)] if text else []
+    scored = [key for key in scoring if key in named]
+    if not ask_hub or problems or not scored:
+        return problems
+    from cwpo.models.reward_models import gold_problem
+
+    texts = {key: gold_problem(*named[key], key, key in seq2seq) for key in scored}
+    return [Problem(key, text) for key, text in texts.items() if text]
+
+
+def _named(cfg: Config) -> dict[str, tuple[str, str | None]]:
+    """The models of a settled configuration by key."""
     named = {
         "pair.weak": (cfg.pair.weak, cfg.pair.weak_revision),
         "pair.strong": (cfg.pair.strong, cfg.pair.strong_revision),
     }
-    gold = (cfg.gold.path, cfg.gold.revision)
-    # gold=trained starts from the strong model unless told otherwise: that one needs no second line
-    if cfg.gold.name in (*MODEL_GOLDS, "trained") and cfg.gold.path and gold != named["pair.strong"]:
-        named["gold.path"] = gold
+    # By default gold=trained starts from the strong model, which needs no second line.
+    if cfg.gold.name in (*MODEL_GOLDS, "trained") and cfg.gold.path:
+        gold = (cfg.gold.path, cfg.gold.revision)
+        named |= {"gold.path": gold} if gold != named["pair.strong"] else {}
     if cfg.online.reward == "reward_model" and cfg.online.reward_model:
         named["online.reward_model"] = (cfg.online.reward_model, cfg.online.reward_revision)
-    real = {key: spec for key, spec in named.items() if not spec[0].startswith("world/")}
-    problems = []
-    for key, (path, _) in named.items():
-        if path.startswith("world/"):
-            problems += _world_model(key, path)
-    if not ask_hub or problems:
-        return problems + _folders(real)
-    problems = _folders(real) or unpinned(cfg)
-    if real and not problems:
-        from cwpo.models.policy import hub_problem
-
-        for key, (path, revision) in real.items():
-            problem = hub_problem(path, revision, key)
-            problems += [problem] if problem else []
-        # gold=trained names a backbone, which gets its head here
-        scoring = ["online.reward_model", *(["gold.path"] if cfg.gold.name in MODEL_GOLDS else [])]
-        if not problems and not real.keys().isdisjoint(scoring):
-            from cwpo.models.reward_models import gold_problem
-
-            seq2seq = {"gold.path": cfg.gold.name == "steamshp"}
-            found = (gold_problem(*real[key], key, seq2seq.get(key, False)) for key in scoring if key in real)
-            problems += [problem for problem in found if problem]
-    return problems
+    return named
 
 
-def unpinned(cfg: DictConfig) -> list[str]:
-    """One line for every model or data set of the hub without a commit, unless that is allowed."""
-    if cfg.allow_unpinned:
-        return []
-    return [asset.problem() for asset in distinct(hub_assets(settled(cfg))) if not asset.pinned]
-
-
-def _folders(real: dict[str, tuple[str, str | None]]) -> list[str]:
-    if all(is_hub_id(path) for path, _ in real.values()):
-        return []
-    from cwpo.models.policy import checkpoint_problem
-
-    return [problem for key, (path, _) in real.items() if (problem := checkpoint_problem(path, key))]
-
-
-def _world_model(key: str, path: str) -> list[str]:
-    found = re.fullmatch(r"world/(opt|qwen2|llama)-([1-9]\d*)x[1-9]\d*", path)
-    if found and int(found[2]) % HEAD_SIZE == 0:
-        return []
-    return [
-        f"{key}={path} is no model of the synthetic world; use world/<opt|qwen2|llama>-<hidden>x<layers> with hidden a "
+def _world_model(key: str, path: str) -> tuple[str, str] | None:
+    if not path.startswith("world/"):
+        return None
+    parts = re.fullmatch(r"world/(opt|qwen2|llama)-([1-9]\d*)x[1-9]\d*", path)
+    if parts and int(parts[2]) % HEAD_SIZE == 0:
+        return None
+    return key, (
+        f"{key}={path} is not a model of the synthetic world; use world/<opt|qwen2|llama>-<hidden>x<layers> with hidden a "
         f"multiple of {HEAD_SIZE}, e.g. world/opt-64x2"
-    ]
+    )

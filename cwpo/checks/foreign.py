@@ -1,7 +1,7 @@
-"""Configuration files are data: one from a stranger sets values, and cannot name code, a logger or the environment.
+"""Refuses configuration files that could start code: a stranger's file may set values only.
 
-Hydra itself would call what a file names under hydra.callbacks, hydra.job_logging and the like before our own code runs,
-so the files are looked through first: all of conf/ and of the folders that the command line names.
+Hydra calls the functions that a file names under hydra.callbacks, hydra.job_logging and the like before our own code runs.
+So all files of conf/ and of the folders on the command line are checked first.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 
 import yaml
 
-from cwpo.checks.leaves import RESOLVER
+from cwpo.checks.reading import RESOLVER
 from cwpo.config.schema import CONF
 from cwpo.errors import InputError
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 CODE = ("_target_", "()", "class")  # keys whose values Hydra or logging import and call
 FOLDERS = ("--config-dir", "-cd", "--config-path", "-cp")
-# What a file of conf/ may set of Hydra's own configuration; {} stands for anything below.
+# The keys of Hydra's own configuration that a file of conf/ may set; {} allows every key below.
 OURS: dict[str, Any] = {
     "output_subdir": None,
     "mode": None,
@@ -30,7 +30,7 @@ OURS: dict[str, Any] = {
     "job_logging": {"root": {"level": None}},
     "sweeper": {"params": {}},
 }
-# The same of other folders' files: they choose no folder that is written to.
+# The same for files of other folders, which may not choose where results are written.
 THEIRS: dict[str, Any] = {"mode": None, "sweeper": {"params": {}}}
 WORDS = re.compile(
     r"[+~]*(hydra[./](callbacks|searchpath|job_logging|hydra_logging|job\.env)|[^=]*@[^=]*hydra)|.*_target_"
@@ -39,7 +39,7 @@ NODES = 20_000  # in all of conf/ there are about a thousand
 
 
 def refuse_code(words: Sequence[str]) -> None:
-    """InputError with every word of the command line, and every place in a configuration file, that could start code."""
+    """Raise InputError with every word of the command line, and every key of a configuration file, that could start code."""
     problems = [
         f"{word} is refused: it would let Hydra import and call what it names"
         for word in words
@@ -53,14 +53,14 @@ def refuse_code(words: Sequence[str]) -> None:
 
 
 def file_problems(file: Path, folder: Path) -> list[str]:
-    """What a configuration file of `folder` must not hold."""
+    """Problems of a configuration file of `folder`."""
     try:
         text = file.read_text(encoding="utf-8")
         content = yaml.load(text, LOADER)  # safe: plain values only, no tags
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
         return [f"{file} cannot be read as YAML: {' '.join(str(error).split())}"]
     try:
-        found = [
+        problems = [
             f"{file}: {where} names code, or asks for a resolver, which no configuration file may do"
             for where in _code(content)
         ]
@@ -75,9 +75,9 @@ def file_problems(file: Path, folder: Path) -> list[str]:
     hydra = content.get("hydra") if isinstance(content, dict) else None
     defaults = content.get("defaults") if isinstance(content, dict) else None
     if inside or re.search(r"@[^'\"]*hydra", str(defaults or "")):
-        found.append(f"{file} writes into Hydra's own configuration")
+        problems.append(f"{file} writes into Hydra's own configuration")
     allowed = OURS if folder.resolve() == CONF.resolve() else THEIRS
-    return found + [
+    return problems + [
         f"{file}: {key} is Hydra's; a file may set {', '.join(f'hydra.{name}' for name in allowed)}"
         for key in _not_ours(hydra, allowed, "hydra")
     ]
@@ -91,24 +91,21 @@ def _folders(words: Sequence[str]) -> Iterator[Path]:
 
 
 def _code(node: Any) -> Iterator[str]:
-    """Dotted keys that name code or ask for a resolver. OverflowError where aliases make more of a file than it is."""
-    seen = 0
+    """Dotted keys that name code or ask for a resolver. Raises OverflowError for more than NODES values."""
     stack = [("", node)]
-    while stack:
+    for _ in range(NODES + 1):
+        if not stack:
+            return
         path, here = stack.pop()
-        seen += 1
-        if seen > NODES:
-            raise OverflowError
         if isinstance(here, dict):
-            for key, value in here.items():
-                at = f"{path}.{key}" if path else str(key)
-                if key in CODE or any(f"{name}:" in str(key) for name in CODE):
-                    yield at
-                stack.append((at, value))
+            inner = [(f"{path}.{key}" if path else str(key), key, value) for key, value in here.items()]
+            yield from (at for at, key, _ in inner if key in CODE or any(f"{c}:" in str(key) for c in CODE))
+            stack += [(at, value) for at, _, value in inner]
         elif isinstance(here, str) and RESOLVER.search(here):
             yield path
         elif isinstance(here, list):
             stack += [(f"{path}[{index}]", value) for index, value in enumerate(here)]
+    raise OverflowError
 
 
 def _not_ours(node: Any, allowed: dict[str, Any], path: str) -> Iterator[str]:

@@ -1,108 +1,91 @@
-"""Whether the settings of where and how a run computes go together: processes, checkpoints, optimisers of bitsandbytes."""
+"""Whether the settings of where and how a run computes go together: processes, sampling engine, packages."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+from collections.abc import Iterator
 from importlib.util import find_spec
+from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
-from cwpo.config.schema import LAUNCHES, SHARDED
-from cwpo.runtime import PRECISIONS, needs_bitsandbytes
-
-ENGINES = ("transformers", "vllm")
+from cwpo.config.schema import Config, TrainingConfig, trainings
+from cwpo.errors import Problem
+from cwpo.runtime import needs_bitsandbytes
 
 
-def machine_problems(cfg: DictConfig, trainings: Iterable[str]) -> list[str]:
-    """Problems of the run-level keys; `trainings` are the dotted keys of the TrainingConfigs that count."""
-    problems = []
-    if cfg.launch not in LAUNCHES:
-        return [f"launch={cfg.launch} is unknown; valid: {', '.join(LAUNCHES)}"]
-    if cfg.processes < 1:
-        problems.append(f"processes={cfg.processes} must be at least 1")
+def machine_problems(cfg: Config) -> Iterator[Problem]:
+    """Problems of processes, engines and optional packages."""
     if cfg.launch == "none" and cfg.processes > 1:
-        problems.append(f"processes={cfg.processes} needs launch=ddp, fsdp or deepspeed")
+        yield Problem("processes", f"processes={cfg.processes} needs launch=ddp or launch=fsdp")
     if cfg.launch != "none" and cfg.jobs > 1:
-        problems.append(
-            f"launch={cfg.launch} gives a stage all GPUs of the machine, so only one can run at a time: use jobs=1"
+        yield Problem(
+            "launch",
+            f"launch={cfg.launch} gives a stage all GPUs of the machine, so only one can run at a time: use jobs=1",
         )
-    if cfg.launch == "deepspeed" and find_spec("deepspeed") is None:
-        problems.append("launch=deepspeed needs the package deepspeed; install it, or use launch=fsdp")
-    if cfg.checkpoint_minutes is not None and not 0 < cfg.checkpoint_minutes < math.inf:
-        problems.append(f"checkpoint_minutes={cfg.checkpoint_minutes} must be positive, or null for never")
-    if cfg.checkpoint_steps is not None and cfg.checkpoint_steps < 1:
-        problems.append(f"checkpoint_steps={cfg.checkpoint_steps} must be at least 1, or null for never")
-    problems += [*_engine(cfg), *_plan(cfg)]
-    for group in trainings:
-        problems += _shares(cfg, group)
-    return problems + _bitsandbytes(cfg, trainings)
+    yield from lora_problems(cfg.lora)
+    yield from _engine(cfg)
+    for key, training in trainings(cfg).items():
+        yield from _shares(cfg, key, training)
+    yield from _bitsandbytes(cfg)
 
 
-def _plan(cfg: DictConfig) -> list[str]:
-    plan = cfg.plan
-    problems = [
-        f"plan.{key}={plan[key]} must be in (0, 1]"
-        for key in ("utilisation", "generation_utilisation")
-        if not 0 < plan[key] <= 1
-    ]
-    if plan.tflops is not None and not 0 < plan.tflops < math.inf:
-        problems.append(f"plan.tflops={plan.tflops} must be positive, or null for no estimate")
-    return problems
+def lora_problems(lora: Any) -> Iterator[Problem]:
+    if lora.enabled and find_spec("peft") is None:
+        yield Problem(
+            "lora.enabled",
+            "lora.enabled=true needs the package peft; pip install 'cwpo[lora]', or use lora.enabled=false",
+        )
 
 
-def _engine(cfg: DictConfig) -> list[str]:
-    if cfg.generation.engine not in ENGINES:
-        return [f"generation.engine={cfg.generation.engine} is unknown; valid: {', '.join(ENGINES)}"]
-    if cfg.generation.precision not in PRECISIONS:
-        return [f"generation.precision={cfg.generation.precision} is unknown; valid: {', '.join(PRECISIONS)}"]
+def _engine(cfg: Config) -> Iterator[Problem]:
     if cfg.lora.enabled and cfg.generation.precision != "float32":
-        return [
+        yield Problem(
+            "generation.precision",
             f"generation.precision={cfg.generation.precision} with lora.enabled=true: adapters are merged before sampling, and merged "
-            "weights in 16 bits lose small updates; use generation.precision=float32"
-        ]
-    if cfg.generation.engine == "transformers":
-        return []
+            "weights in 16 bits lose small updates; use generation.precision=float32",
+        )
+    if cfg.generation.engine != "vllm":
+        return
     if cfg.online.reward != "none":
-        return [
+        yield Problem(
+            "generation.engine",
             "generation.engine=vllm samples from models that are saved; an online arm samples from the one under training: "
-            "use generation.engine=transformers"
-        ]
+            "use generation.engine=transformers",
+        )
+        return
     from cwpo.models.vllm_engine import vllm_problem  # imports transformers
 
     problem = vllm_problem(cfg.generation.python)
-    return [problem] if problem else []
+    if problem:
+        yield Problem("generation.engine", problem)
 
 
-def _shares(cfg: DictConfig, group: str) -> list[str]:
+def _shares(cfg: Config, key: str, training: TrainingConfig) -> Iterator[Problem]:
     """A batch that the processes cannot share evenly."""
-    training = OmegaConf.select(cfg, group)
     size, processes = training.batch_size, cfg.processes
     if cfg.launch == "none" or processes < 1 or size < 1:
-        return []
-    micro = training.micro_batch_size
-    # with a token budget, micro-batches are filled by tokens, but where weights are shared between processes
-    rows = micro if micro and (cfg.launch != "ddp" or cfg.token_budget is None) else 1
-    if size % (rows * processes):
-        return [
-            f"{group}.batch_size={size} is no multiple of processes={processes}"
-            + (f" x {group}.micro_batch_size={micro}" if rows > 1 else "")
-        ]
-    return []
+        return
+    # With a token budget, tokens fill the micro-batches, unless weights are shared between processes.
+    by_rows = training.micro_batch_size and (cfg.launch != "ddp" or cfg.token_budget is None)
+    rows = training.micro_batch_size if by_rows else 1
+    if rows and size % (rows * processes):
+        micro = f" x {key}.micro_batch_size={rows}" if rows > 1 else ""
+        yield Problem(
+            f"{key}.batch_size",
+            f"{key}.batch_size={size} is not a multiple of processes={processes}{micro}",
+        )
 
 
-def _bitsandbytes(cfg: DictConfig, trainings: Iterable[str]) -> list[str]:
-    wanted = {group: OmegaConf.select(cfg, group).optimizer for group in trainings}
-    wanted = {group: name for group, name in wanted.items() if needs_bitsandbytes(name)}
-    if cfg.launch in SHARDED:
-        return []  # plain AdamW stands in
-    if not wanted or find_spec("bitsandbytes") is not None or not cfg.device.startswith(("auto", "cuda")):
-        return []
+def _bitsandbytes(cfg: Config) -> Iterator[Problem]:
+    wanted = {key: t.optimizer for key, t in trainings(cfg).items() if needs_bitsandbytes(t.optimizer)}
+    if not wanted or cfg.launch == "fsdp":  # plain AdamW takes their place in fsdp
+        return
+    if find_spec("bitsandbytes") is not None or not cfg.device.startswith(("auto", "cuda")):
+        return
     import torch  # slow to import, so not for the default
 
-    if not torch.cuda.is_available():
-        return []
-    group, name = next(iter(wanted.items()))
-    return [
-        f"{group}.optimizer={name} needs the package bitsandbytes; pip install 'cwpo[gpu]', or use {group}.optimizer=adamw_torch"
-    ]
+    if torch.cuda.is_available():
+        key, name = next(iter(wanted.items()))
+        yield Problem(
+            f"{key}.optimizer",
+            f"{key}.optimizer={name} needs the package bitsandbytes; pip install 'cwpo[gpu]', or use "
+            f"{key}.optimizer=adamw_torch",
+        )

@@ -1,4 +1,4 @@
-"""One module per script: it checks, calls the layers below and tells the user what came out.
+"""One module per script: it calls the layers below and prints the outcome.
 
 Only scripts/ imports from here: `entry` (entry, job) and the command's own function.
 """

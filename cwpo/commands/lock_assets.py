@@ -1,4 +1,4 @@
-"""Looking up the commits of everything conf/ names on the hub, and writing them into conf/assets.lock.yaml."""
+"""The command `lock_assets`: looks up the commits of the models and data sets in conf/ and writes them into the lock."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from cwpo.atomic import write_text
 from cwpo.config.assets import KINDS, LOCK, is_hub_id, read_lock
 from cwpo.config.schema import CONF
 from cwpo.errors import InputError
@@ -19,9 +20,9 @@ Entry = dict[str, Any]
 
 
 def lock_assets(cfg: Any, api: Any = None, file: Path = LOCK) -> None:
-    """Enter the commit of each asset that has none, or of all with `update`; say what was found.
+    """Write and print the commit of each asset that has none, or of all with `update`.
 
-    What is found is written even where something else is not; then InputError names that, every asset a line.
+    Raises InputError at the end, with a line for every asset that could not be looked up; the others are written.
     """
     if api is None:
         from huggingface_hub import HfApi, constants
@@ -41,22 +42,22 @@ def lock_assets(cfg: Any, api: Any = None, file: Path = LOCK) -> None:
             if (cfg.assets and name not in cfg.assets) or (entry.get("revision") and not cfg.update):
                 continue
             try:
-                found = look_up(api, kind, name, entry.get("ref") or "main")
+                pinned = look_up(api, kind, name, entry.get("ref") or "main")
             except InputError as error:
                 problems += error.problems
                 continue
             change = (
-                "" if entry.get("revision") in (None, found["revision"]) else f" (was {entry['revision']})"
+                "" if entry.get("revision") in (None, pinned["revision"]) else f" (was {entry['revision']})"
             )
-            lock[kind][name] = found
-            print(f"{name}: {found['revision']} of {found['ref']}{change}")
+            lock[kind][name] = pinned
+            print(f"{name}: {pinned['revision']} of {pinned['ref']}{change}")
     write_lock(lock, file)
     if problems:
         raise InputError(problems)
 
 
 def look_up(api: Any, kind: str, name: str, ref: str) -> Entry:
-    """Where the asset is to be taken from, and its commit now. A model's is one with safetensors; InputError without any."""
+    """The ref of an asset and its commit. Raises InputError for a model without safetensors weights."""
     repo_type = {"models": "model", "datasets": "dataset"}[kind]
     sha, files = _commit(api, name, repo_type, ref)
     if kind == "datasets" or any(file.endswith(".safetensors") for file in files):
@@ -71,7 +72,7 @@ def look_up(api: Any, kind: str, name: str, ref: str) -> Entry:
 
 
 def named_assets() -> Iterator[tuple[str, str]]:
-    """(kind, id) of all that the files of conf/ take from the hub."""
+    """(kind, id) of every model and data set on the hub that a file of conf/ names."""
     scales = [_content(file).get("models") or {} for file in sorted((CONF / "scale").glob("*.yaml"))]
     for group in (*scales, _content(CONF / "config.yaml")["reward_models"]):
         yield from (("models", path) for path in group.values() if is_hub_id(path))
@@ -86,7 +87,7 @@ def _content(file: Path) -> dict[str, Any]:
 
 
 def write_lock(lock: dict[str, dict[str, Entry]], file: Path) -> None:
-    """The entries as they are, under the comments that the file begins with."""
+    """Write the entries under the comments that the file begins with."""
     old = HEADER.match(file.read_text(encoding="utf-8"))
     lines = [old[0] if old else ""]
     for kind in KINDS:
@@ -95,7 +96,7 @@ def write_lock(lock: dict[str, dict[str, Entry]], file: Path) -> None:
             entry = {"ref": entry.get("ref") or "main", "revision": entry.get("revision")}
             flow = yaml.safe_dump(entry, default_flow_style=True, sort_keys=False, width=1000).strip()
             lines.append(f"  {name}: {flow}\n")
-    file.write_text("".join(lines), encoding="utf-8")
+    write_text(file, "".join(lines))
 
 
 def _commit(api: Any, name: str, repo_type: str, ref: str) -> tuple[str, list[str]]:
@@ -108,13 +109,13 @@ def _commit(api: Any, name: str, repo_type: str, ref: str) -> tuple[str, list[st
 
 
 def _conversions(api: Any, name: str) -> list[str]:
-    """The converter's pull requests, the newest first. Nobody else's: a stranger's weights could be anything."""
+    """The converter's pull requests, the newest first. Other people's weights could be anything."""
     try:
-        found = [
+        refs = [
             (each.num, each.git_reference)
             for each in api.get_repo_discussions(name)
             if each.is_pull_request and each.author == CONVERTER and each.status == "open"
         ]
     except Exception as error:
         raise InputError(f"{name}: its pull requests cannot be listed: {error}") from error
-    return [ref or f"refs/pr/{number}" for number, ref in sorted(found, reverse=True)]
+    return [ref or f"refs/pr/{number}" for number, ref in sorted(refs, reverse=True)]

@@ -1,4 +1,4 @@
-"""The command `plan`: what a run or sweep would do. It runs nothing."""
+"""The command `plan`: the stages that a run or sweep needs and their cost. It runs nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cwpo.store.store import Store
 
 
 def show_plan(overrides: Sequence[str]) -> None:
-    """Print what a command would run. Runs nothing."""
+    """Print the stages that a run or sweep with these overrides needs."""
     from rich.console import Console
     from rich.table import Table
 
@@ -28,7 +28,7 @@ def show_plan(overrides: Sequence[str]) -> None:
         given = OmegaConf.from_dotlist(listed).get("seeds")
         seeds = seeds_of(experiment, given)
         names = experiments(experiment)
-        arms = [made for name in names for made in expand([f"experiment={name}", *others], seeds)]
+        arms = [arm for name in names for arm in expand([f"experiment={name}", *others], seeds)]
     else:
         arms = expand(overrides)
     plan = make_plan(arms, Store(arms[0].cfg.store))

@@ -14,14 +14,13 @@ from cwpo.execution.node import Settings
 from cwpo.execution.workers import run_arms
 from cwpo.pipeline.arms import expand
 from cwpo.pipeline.experiments import experiments, seeds_of
-from cwpo.pipeline.kept import keep_arms, kept_arms
 from cwpo.pipeline.record import record
 from cwpo.runtime import rare_collections
 from cwpo.store.store import Store
 
 
 def reproduce(cfg: Any) -> None:
-    """Run experiments and write their rows, tables and figures; say where they are."""
+    """Run experiments, write their rows, tables and figures, and print where they are."""
     from cwpo.report.build import build_report
 
     started = time.monotonic()
@@ -36,18 +35,15 @@ def reproduce(cfg: Any) -> None:
         *cfg.overrides,
     ]
     seeds = seeds_of(cfg.experiment, cfg.seeds)
-    store, command = Store(cfg.store), [names, common, seeds]
-    kept = kept_arms(store, command)
-    arms = kept or {name: expand([f"experiment={name}", *common], seeds) for name in names}
-    together = [made for group in arms.values() for made in group]
+    arms = {name: expand([f"experiment={name}", *common], seeds) for name in names}
+    together = [arm for group in arms.values() for arm in group]
     print(f"{', '.join(names)} at {cfg.scale} scale: {len(together)} arms", flush=True)
-    if kept is None:
-        settings = Settings.of(together[0].cfg)
-        if submit is None:
-            run_arms(together, settings, jobs=cfg.jobs, title="reproduce")
-        else:
-            run_levels(together, settings, submit, "reproduce")
-        keep_arms(store, command, arms)
+    settings = Settings.of(together[0].cfg)
+    if submit is None:
+        run_arms(together, settings, jobs=cfg.jobs, title="reproduce")
+    else:
+        run_levels(together, settings, submit, "reproduce")
+    store = Store(cfg.store)
     with rare_collections():
         for name, group in arms.items():
             record(group, store, Path(cfg.results), experiment=name, whole=True)

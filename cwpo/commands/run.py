@@ -18,45 +18,39 @@ from cwpo.execution.levels import run_levels
 from cwpo.execution.node import Settings
 from cwpo.execution.workers import run_arms
 from cwpo.pipeline.arms import Arm, expand, one_choice
+from cwpo.pipeline.graph import Node
 from cwpo.pipeline.record import metrics, record
 from cwpo.results import REWARD_COLUMNS, RUN_COLUMNS, RunRewards, read_rows
 from cwpo.statistics import paired_difference, win_rate
 from cwpo.store.store import Store
 
-LOOKS = {
-    "--cfg",
-    "-c",
-    "--help",
-    "-h",
-    "--hydra-help",
-    "--info",
-    "-i",
-    "--version",
-}  # of Hydra, which then runs nothing
+# Flags with which Hydra shows something and runs nothing.
+LOOKS = {"--cfg", "-c", "--help", "-h", "--hydra-help", "--info", "-i", "--version"}
 BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+# Stages whose metrics are printed, and the words before them; evaluate has the method's name.
+MEASURED = {"assess": "annotator", "embed": "distance from the labeled responses", "evaluate": None}
 SAME_TASK = ("experiment", "data", "weak", "strong", "objective", "seed")
 
 
-def run_job(cfg: DictConfig, argv: Sequence[str]) -> None:
-    """One job of Hydra's: finish the arm, enter its row, say what came out.
+def run_job(composed: DictConfig, argv: Sequence[str]) -> None:
+    """One job of Hydra's: finish the arm, enter its row and print the outcome.
 
-    The first job of a sweep on Hydra's own launcher first finishes all arms' stages with `jobs` workers, each distinct
-    stage once; the other jobs then find them done.
+    The first job of a sweep finishes the stages of all arms with `jobs` workers, so the other jobs only enter rows.
     """
-    made = Arm.of(cfg)
-    settings = Settings.of(cfg)
+    arm = Arm.of(composed)
+    cfg, settings = arm.cfg, Settings.of(arm.cfg)
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.MULTIRUN and hydra.launcher._target_ == BASIC and hydra.job.num == 0:
         arms = expand([word for word in argv if not word.startswith("-")])
         run_arms(arms, settings, jobs=cfg.jobs, title=cfg.name)
-    run_arms([made], settings, title=cfg.method.name)
+    run_arms([arm], settings, title=cfg.method.name)
     store = Store(cfg.store)
-    written = record([made], store, Path(cfg.results), experiment=cfg.name, whole=False)
-    _say_outcome(made, store, written)
+    written = record([arm], store, Path(cfg.results), experiment=cfg.name, whole=False)
+    _print_outcome(arm, store, written)
 
 
 def run(main: Callable[[], Any]) -> None:
-    """Hydra's `main`; where the command line names a launcher, the stages of all arms are first run by it, level by level."""
+    """Hydra's `main`. A launcher on the command line first runs the stages of all arms, level by level."""
     one_choice(sys.argv[1:])
     submit, words = chosen(sys.argv[1:])
     if submit is not None and LOOKS.isdisjoint(words):
@@ -66,9 +60,9 @@ def run(main: Callable[[], Any]) -> None:
     main()
 
 
-def _say_outcome(made: Arm, store: Store, written: Sequence[Path]) -> None:
-    cfg = made.cfg
-    prepared = store.manifest("prepare", made.nodes["prepare"].key)["summary"]
+def _print_outcome(arm: Arm, store: Store, written: Sequence[Path]) -> None:
+    cfg = arm.cfg
+    prepared = store.manifest("prepare", arm.nodes["prepare"].key)["summary"]
     drops = ", ".join(
         f"{name} {count}" for name, count in prepared["drops"].items() if name != "read" and count
     )
@@ -79,27 +73,26 @@ def _say_outcome(made: Arm, store: Store, written: Sequence[Path]) -> None:
     print(f"  pairs: {prepared['drops']['read']} read; {sizes}; dropped: {drops or 'none'}")
     for line in against_paper(prepared.get("kept"), cfg.data):
         print(f"  {line}")
-    said = {
-        "assess": "annotator",
-        "embed": "distance from the labeled responses",
-        "evaluate": cfg.method.name,
-    }
-    for name, who in said.items():
-        if any(node.name == name for node in made.run):
-            values = metrics(made.nodes[name], store)
-            shown = ", ".join(f"{k} {v:.4g}" for k, v in values.items() if isinstance(v, int | float))
-            print(f"  {who}: {shown}")
-            if name == "evaluate" and settled(cfg).gold.name not in COMPARING_GOLDS:
-                for line in against_others(Path(cfg.results) / cfg.scale_name, made.nodes[name].key):
-                    print(f"  {line}")
-    last = made.run[-1]
+    for node in arm.run:
+        if node.name in MEASURED:
+            _print_metrics(arm, node, store)
+    last = arm.run[-1]
     print(f"  {last.name}: {last.folder(store)}")
     if written:
         print(f"  rows: {', '.join(str(path) for path in written)}")
 
 
+def _print_metrics(arm: Arm, node: Node, store: Store) -> None:
+    cfg, values = arm.cfg, metrics(node, store)
+    numbers = ", ".join(f"{k} {v:.4g}" for k, v in values.items() if isinstance(v, int | float))
+    print(f"  {MEASURED[node.name] or cfg.method.name}: {numbers}")
+    if node.name == "evaluate" and settled(cfg).gold.name not in COMPARING_GOLDS:
+        for line in against_others(Path(cfg.results) / cfg.scale_name, node.key):
+            print(f"  {line}")
+
+
 def against_paper(kept: Mapping[str, int] | None, data: Any) -> list[str]:
-    """The usable pairs of a published data set beside the paper's count, which none of the rules meets exactly."""
+    """The usable pairs of a published data set beside the paper's count, which no length rule reproduces exactly."""
     if not kept:
         return []
     splits = [
@@ -112,9 +105,9 @@ def against_paper(kept: Mapping[str, int] | None, data: Any) -> list[str]:
 
 
 def against_others(folder: Path, run_key: str) -> list[str]:
-    """One line for every other arm in runs.csv of the same experiment, models, data, objective and seed: who wins how often.
+    """The win rate against every other arm in runs.csv with the same experiment, models, data, objective and seed.
 
-    The responses compared are those of the two aligned models to the same test prompts; ties count half.
+    It compares the responses of the two aligned models to the same test prompts; ties count half.
     """
     runs = read_rows(folder / "runs.csv", RUN_COLUMNS)
     table = read_rows(folder / "rewards.csv.gz", REWARD_COLUMNS)
@@ -126,9 +119,9 @@ def against_others(folder: Path, run_key: str) -> list[str]:
     for other in runs[same].to_dict("records"):
         theirs = rewards.get(other["run_key"])
         if theirs is None:
-            continue  # the run that entered it was killed half-way; started again, it enters the rest
+            continue  # a run that was killed half-way enters the rest when it is started again
         if theirs.prompts != ours.prompts:
-            continue  # other test prompts, as with another evaluation.prompts
+            continue  # evaluated on other test prompts
         gap = paired_difference(ours.reward, theirs.reward)
         lines.append(
             f"against {other['method']} ({other['run_key']}): wins {100 * win_rate(ours.reward, theirs.reward):.1f} %, gold reward "

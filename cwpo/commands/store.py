@@ -1,4 +1,4 @@
-"""Looking after the store: what is in it, what is damaged, what nobody needs any more. Deletes only what it is told to."""
+"""The command `store`: lists, verifies and explains the stages of a store, and deletes damaged or unneeded ones."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from cwpo.checks.settings import nearest
-from cwpo.errors import InputError
+from cwpo.errors import InputError, nearest
 from cwpo.pipeline.explain import explain
+from cwpo.pipeline.graph import KINDS
 from cwpo.results import AGAIN, UNREADABLE, ResultsError
 from cwpo.store.manifest import StoreError
 from cwpo.store.store import Store, entries, remove
 
 DAY = 86400.0  # seconds
-# What is measured of an arm and recorded without being needed by what its rows are named after.
-MEASURES = ("assess", "embed")
+# Stages whose results are recorded although no row is named after them or a descendant.
+MEASURES = tuple(stage.name for stage in KINDS.values() if stage.measure)
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,7 @@ class Entry:
 
 
 def look_after(cfg: Any) -> None:
-    """scripts/store.py: one of ACTIONS. Damage found by verify ends with StoreError."""
-    if cfg.action not in ACTIONS:
-        what = "action= is required" if cfg.action is None else f"action={cfg.action} is unknown"
-        raise InputError(f"{what}; {nearest(cfg.action, ACTIONS)}")
+    """scripts/store.py: one of ACTIONS. Raises StoreError where verify finds damage."""
     store = Store(cfg.store)
     if not store.root.is_dir():
         raise InputError(
@@ -66,20 +63,18 @@ def stages(store: Store) -> Iterator[Entry]:
 
 
 def referred_to(results: Path) -> set[str]:
-    """The run keys in the result files of all scales. Raises InputError where there is no result file at all."""
+    """The run keys in the result files of all scales. Raises InputError without any result file."""
     files = [file for file in sorted(results.glob("*/[!.]*.csv*")) if file.parent.name != "paper"]
     keys: set[str] = set()
-    found = False
+    any_file = False
     for file in files:
         try:
             if "run_key" in pd.read_csv(file, nrows=0).columns:
                 keys |= set(pd.read_csv(file, usecols=["run_key"], dtype=str)["run_key"].dropna())
-                found = True
+                any_file = True
         except UNREADABLE as error:
-            raise ResultsError(
-                f"{file} is empty or damaged, so what it refers to is unknown; {AGAIN}"
-            ) from error
-    if not found:
+            raise ResultsError(f"{file} is empty or damaged, so its run keys are unknown; {AGAIN}") from error
+    if not any_file:
         raise InputError(
             f"results={results} holds no result files, so all of the store would count as garbage; name the folder of your "
             "results"
@@ -88,9 +83,9 @@ def referred_to(results: Path) -> set[str]:
 
 
 def garbage(store: Store, keys: set[str], older_than: float) -> list[Entry]:
-    """Stages older than `older_than` seconds that neither `keys` nor their measures, nor any ancestor of these, name.
+    """Stages older than `older_than` seconds that `keys` do not name, nor are measures or ancestors of those they name.
 
-    Raises StoreError for a damaged manifest: what it descends from is unknown.
+    Raises StoreError for a damaged manifest, whose ancestors are unknown.
     """
     parents = {(s, k): store.recorded(s, k)["parents"] for s, k in store.finished()}
     stage_of = {key: stage for stage, key in parents}
@@ -126,7 +121,7 @@ def _verify(store: Store, cfg: Any) -> None:
         files, size = files + len(written), size + sum(entry["bytes"] for entry in written)
     print(f"{count} stages, {files} files, {_bytes(size)} read")
     for left in _left_over(store):
-        print(f"left by a killed or live run: {left}; a run removes it, or action=gc")
+        print(f"left by a killed or live run: {left}; the next run removes it, or action=gc")
     for line in problems:
         print(line)
     if problems:
@@ -138,8 +133,8 @@ def _verify(store: Store, cfg: Any) -> None:
 
 
 def _list(store: Store, cfg: Any) -> None:
-    found = list(stages(store))
-    named = [entry for entry in found if _is_named(entry, cfg.stages)]
+    everything = list(stages(store))
+    named = [entry for entry in everything if _is_named(entry, cfg.stages)]
     if cfg.stages:
         table = Table("stage", "size", "age", "seconds")
         for entry in sorted(named, key=lambda e: (e.stage, e.age)):
@@ -148,7 +143,7 @@ def _list(store: Store, cfg: Any) -> None:
     else:
         table = Table("stage", "count", "size", "oldest", "newest", "seconds in all")
         groups = defaultdict(list)
-        for entry in found:
+        for entry in everything:
             groups[entry.stage].append(entry)
         for stage, group in sorted(groups.items()):
             ages = [entry.age for entry in group]
@@ -179,33 +174,32 @@ def _gc(store: Store, cfg: Any) -> None:
             f"a run is at work on {', '.join(held)}; wait for it, or stop it, then collect garbage"
         )
     keys = referred_to(Path(cfg.results))
-    found = garbage(store, keys, cfg.older_than_days * DAY)
+    unneeded = garbage(store, keys, cfg.older_than_days * DAY)
     there = {key for _, key in store.finished()}
     absent = len(keys - there)
     if absent:
         print(f"{absent} of {len(keys)} rows in {cfg.results} are of runs that are not in this store")
-    for name, count in sorted(Counter(entry.stage for entry in found).items()):
-        print(f"{name}: {count}, {_bytes(sum(entry.size for entry in found if entry.stage == name))}")
+    for name, count in sorted(Counter(entry.stage for entry in unneeded).items()):
+        print(f"{name}: {count}, {_bytes(sum(entry.size for entry in unneeded if entry.stage == name))}")
     left = _left_over(store)
     for path in left:
         print(f"left over: {path}")
-    size = sum(entry.size for entry in found) + sum(map(_size, left))
+    size = sum(entry.size for entry in unneeded) + sum(map(_size, left))
     if not cfg.delete:
         print(
-            f"{len(found)} stages and {len(left)} left-overs, {_bytes(size)}, could go; nothing was deleted: add delete=true"
+            f"{len(unneeded)} stages and {len(left)} left-overs, {_bytes(size)}, could go; nothing was deleted: add delete=true"
         )
         return
-    for entry in found:
+    for entry in unneeded:
         store.drop(entry.stage, entry.key)
     for path in left:
         remove(path)
     store.forget_locks()
-    print(f"deleted {len(found)} stages and {len(left)} left-overs, {_bytes(size)}")
+    print(f"deleted {len(unneeded)} stages and {len(left)} left-overs, {_bytes(size)}")
 
 
 def _repair(store: Store, cfg: Any) -> None:
-    found = [(stage, key) for stage, key in store.finished() if store.damage(stage, key)]
-    _drop_these(store, found)
+    _drop_these(store, [(stage, key) for stage, key in store.finished() if store.damage(stage, key)])
 
 
 def _drop(store: Store, cfg: Any) -> None:

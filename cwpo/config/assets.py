@@ -1,19 +1,19 @@
-"""Models and data sets of the hub, each at one commit: the lock file, and what a configuration takes from it."""
+"""Models and data sets on the hub, each pinned to one commit by conf/assets.lock.yaml."""
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from cwpo.config.schema import CONF, MODEL_GOLDS
+from cwpo.config.schema import CONF, MODEL_GOLDS, Config
 from cwpo.errors import InputError
 
 LOCK = CONF / "assets.lock.yaml"
@@ -25,37 +25,37 @@ COMMAND = "python scripts/lock_assets.py"
 
 @dataclass(frozen=True)
 class Asset:
-    """A model or data set of the hub that the value of `key` names, at the revision of `revision_key` or the lock's."""
+    """A model or data set on the hub. `key` names it; its revision stands at `revision_key`, else in the lock."""
 
     key: str
-    revision_key: str | None  # None where the lock alone says it
+    revision_key: str | None  # None where only the lock has the revision
     kind: str
     id: str
     given: str | None
 
     @property
     def revision(self) -> str | None:
-        """As the configuration says; else as locked; else the branch that the lock looks at."""
+        """The configuration's, else the locked commit, else the branch that the lock follows."""
         entry = read_lock()[self.kind].get(self.id, {})
         return self.given or entry.get("revision") or entry.get("ref")
 
     @property
     def pinned(self) -> bool:
-        """Whether the revision is a commit, which stays what it is."""
+        """Whether the revision is a commit, which never moves."""
         return bool(self.revision and COMMIT.fullmatch(self.revision))
 
     def problem(self) -> str:
-        """What to say of it where it is not pinned."""
+        """The message for an asset that is not pinned."""
         how = f"its revision is {self.given}, which can move" if self.given else "no commit is locked for it"
         own = f" set {self.revision_key}=<40 hex digits>," if self.revision_key else ""
         return (
-            f"{self.key}={self.id} is not pinned: {how}, nor is it a folder here; enter its commit into conf/{LOCK.name} with {COMMAND} where there is a "
+            f"{self.key}={self.id} is not pinned: {how}, and there is no such folder here; enter its commit into conf/{LOCK.name} with {COMMAND} where there is a "
             f"network,{own} or allow_unpinned=true"
         )
 
 
 def read_lock(file: Path = LOCK) -> dict[str, dict[str, dict[str, Any]]]:
-    """The entries of the lock by kind and id; InputError where the file is not one."""
+    """The entries of the lock by kind and id. Raises InputError for a file that is not a lock."""
     return _read(file, file.stat().st_mtime_ns if file.is_file() else 0)
 
 
@@ -73,7 +73,7 @@ def _read(file: Path, stamp: int) -> dict[str, dict[str, dict[str, Any]]]:
 
 def _problems(content: Any, file: Path) -> Iterator[str]:
     if not isinstance(content, Mapping) or not set(content) <= set(KINDS):
-        yield f"{file} is no lock of assets: it must have {' and '.join(KINDS)}, nothing else"
+        yield f"{file} is not a lock of assets: it must have {' and '.join(KINDS)}, nothing else"
         return
     for kind, entries in content.items():
         for name, entry in (entries or {}).items():
@@ -81,11 +81,11 @@ def _problems(content: Any, file: Path) -> Iterator[str]:
             if not isinstance(entry, Mapping) or not set(entry) <= {"ref", "revision"}:
                 yield f"{file}: {kind}.{name} must have ref and revision"
             elif revision is not None and not COMMIT.fullmatch(str(revision)):
-                yield f"{file}: {kind}.{name}.revision={revision} is no commit of 40 hex digits"
+                yield f"{file}: {kind}.{name}.revision={revision} is not a commit of 40 hex digits"
 
 
 def is_hub_id(path: Any) -> bool:
-    """Whether a path names something of the hub: not of the synthetic world, and nothing that is here."""
+    """Whether a path is an id on the hub: neither a model of the synthetic world nor a file or folder here."""
     return (
         isinstance(path, str)
         and not path.startswith("world/")
@@ -94,8 +94,8 @@ def is_hub_id(path: Any) -> bool:
     )
 
 
-def hub_assets(cfg: DictConfig) -> list[Asset]:
-    """What a run takes from the hub, each key by itself; gold=paper must be settled."""
+def hub_assets(cfg: Config) -> list[Asset]:
+    """The models and data sets that a run takes from the hub, one for each key. gold=paper must be settled."""
     named = [
         ("pair.weak", "pair.weak_revision", "models", True),
         ("pair.strong", "pair.strong_revision", "models", True),
@@ -103,35 +103,30 @@ def hub_assets(cfg: DictConfig) -> list[Asset]:
         ("online.reward_model", "online.reward_revision", "models", cfg.online.reward == "reward_model"),
         ("data.path", "data.revision", "datasets", cfg.data.source != "world"),
     ]
-
-    def value(key: str) -> Any:
-        group, _, name = key.partition(".")
-        return cfg[group][name]
-
+    value = {key: attrgetter(key)(cfg) for key, *_ in named}
     assets = [
-        Asset(key, revision_key, kind, path, value(revision_key))
+        Asset(key, revision_key, kind, value[key], attrgetter(revision_key)(cfg))
         for key, revision_key, kind, used in named
-        if used and is_hub_id(path := value(key))
+        if used and is_hub_id(value[key])
     ]
     if cfg.labeled.other and cfg.data.source == "hub":
         path = published_path(cfg.labeled.other)
-        if path is not None and path != published_path(
-            cfg.data.name
-        ):  # else it is taken from where the arm's own data are
+        # A data set under another name of the same path is taken from where the arm's own data are.
+        if path is not None and path != published_path(cfg.data.name):
             assets.append(Asset("labeled.other", None, "datasets", path, None))
     return assets
 
 
 def distinct(assets: Iterable[Asset]) -> list[Asset]:
     """Each model or data set once, under the first key that names it."""
-    found: dict[tuple[str, str, str | None], Asset] = {}
+    by_id: dict[tuple[str, str, str | None], Asset] = {}
     for asset in assets:
-        found.setdefault((asset.kind, asset.id, asset.revision), asset)
-    return list(found.values())
+        by_id.setdefault((asset.kind, asset.id, asset.revision), asset)
+    return list(by_id.values())
 
 
 def published_path(name: str) -> str | None:
-    """The hub id of a data set of conf/data; None for one that is not there."""
+    """The hub id of a data set of conf/data; None without one."""
     file = CONF / "data" / f"{name}.yaml"
     if not file.is_file():
         return None
@@ -139,22 +134,18 @@ def published_path(name: str) -> str | None:
     return content["path"] if is_hub_id(content["path"]) else None
 
 
-def settled(cfg: DictConfig) -> DictConfig:
-    """The configuration with what its choices stand for: the data set's gold model for gold=paper, and locked revisions."""
-    changes: dict[str, Any] = {}
+def settled(cfg: Config) -> Config:
+    """The configuration with the data set's gold model in place of gold=paper, and with locked revisions."""
     if cfg.gold.name == "paper" and cfg.data.source == "hub" and cfg.data.gold in cfg.reward_models:
-        changes = {"gold.name": cfg.data.gold, "gold.path": cfg.reward_models[cfg.data.gold]}
-        cfg = _with(cfg, changes)
-    revisions = {
-        asset.revision_key: asset.revision
-        for asset in hub_assets(cfg)
-        if asset.given is None and asset.revision is not None and asset.revision_key is not None
-    }
-    return _with(cfg, revisions) if revisions else cfg
-
-
-def _with(cfg: DictConfig, values: Mapping[str, Any]) -> DictConfig:
-    cfg = copy.deepcopy(cfg)
-    for key, value in values.items():
-        OmegaConf.update(cfg, key, value, force_add=False)
+        path = cfg.reward_models[cfg.data.gold]
+        cfg = _with(_with(cfg, "gold.name", cfg.data.gold), "gold.path", path)
+    for asset in hub_assets(cfg):
+        if asset.given is None and asset.revision is not None and asset.revision_key is not None:
+            cfg = _with(cfg, asset.revision_key, asset.revision)
     return cfg
+
+
+def _with(cfg: Config, key: str, value: Any) -> Config:
+    """A copy in which `key`, of the form group.name, has another value."""
+    group, _, name = key.partition(".")
+    return replace(cfg, **{group: replace(getattr(cfg, group), **{name: value})})

@@ -1,4 +1,4 @@
-"""The typed configuration of every command but run and plan, as cwpo.config.schema is theirs: conf/command/<name>.yaml."""
+"""The typed configuration of every command but run and plan, whose own is cwpo.config.schema: conf/command/<name>.yaml."""
 
 from __future__ import annotations
 
@@ -8,35 +8,52 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from cwpo.config.schema import Config, LoraConfig, TrainingConfig
+from cwpo.config import rules
+from cwpo.config.rules import (
+    PROCESSES,
+    SEED,
+    above_zero,
+    at_least,
+    between,
+    file_in,
+    listed_in,
+    one_of,
+    ruled,
+)
+from cwpo.config.schema import CONF, Config, LoraConfig, TrainingConfig
+
+
+def completed_later(schema: type) -> Any:
+    """A section whose required keys the command itself sets."""
+    return field(default_factory=schema, metadata={"completed_later": True})
 
 
 @dataclass
 class ReproduceConfig:
     experiment: str = "core"
-    scale: str = "toy"
-    seeds: list[int] | None = None
-    jobs: int = 2
-    threads: int = 1
+    scale: str = file_in(CONF / "scale", "toy")
+    seeds: list[int] | None = at_least(0, None, SEED)
+    jobs: int = at_least(1, 2, PROCESSES)
+    threads: int = at_least(1, 1, PROCESSES)
     store: str = "runs/store"
     results: str = "results"
-    launcher: str | None = None
+    launcher: str | None = file_in(CONF / "hydra" / "launcher", None)
     launcher_settings: dict[str, Any] = field(default_factory=dict)
     overrides: list[str] = field(default_factory=list)
 
 
 @dataclass
 class ReportConfig:
-    scale: str = "toy"
+    scale: str = ruled("toy", rules.file_name)
     results: str = "results"
 
 
 @dataclass
 class OwnAnnotatorConfig:
-    kind: str = "bt"
+    kind: str = one_of("bt", "pairrm", default="bt")
     path: str | None = None
-    members: int = 1
-    head_std: float = 0.01
+    members: int = at_least(1, 1)
+    head_std: float = above_zero(0.01)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
 
@@ -45,54 +62,59 @@ class AnnotateConfig:
     data: str = MISSING
     columns: dict[str, str] = field(default_factory=dict)
     split: str | None = None
-    positive: str | None = None
-    show: int | None = None
-    ties: str = "drop"
+    positive: str | None = one_of("a", "b", default=None)
+    show: int | None = at_least(1, None)
+    ties: str = one_of("drop", "soft", default="drop")
     model: str | None = None
-    revision: str | None = None
-    chat: str = "auto"
-    out: str = MISSING
-    max_tokens: int = 512
+    revision: str | None = ruled(None, rules.revision)
+    chat: str = ruled("auto", rules.chat)
+    out: str | None = None
+    max_tokens: int = above_zero(512)
     annotator: OwnAnnotatorConfig = field(default_factory=OwnAnnotatorConfig)
-    folds: int = 5
-    holdout_above: int = 5000
-    curve: list[float] = field(default_factory=list)
-    curve_folds: int = 2
-    weighting: str = "c1"
+    folds: int = at_least(2, 5)
+    holdout_above: int = at_least(0, 5000)
+    curve: list[float] = between(0, 1, "()", [])
+    curve_folds: int = at_least(1, 2)
+    weighting: str = listed_in("cwpo.weighting:WEIGHTINGS", "c1")
     calibrate: bool = False
     include_labeled: bool = True
-    target_accuracy: float = 0.65
-    seed: int = 0
-    threads: int = 1
-    device: str = "auto"
-    token_budget: int | None = None
+    target_accuracy: float = between(0.5, 1, "()", 0.65)
+    seed: int = at_least(0, 0, SEED)
+    threads: int = at_least(1, 1, PROCESSES)
+    device: str = ruled("auto", rules.device)
+    token_budget: int | None = above_zero(None)
+
+
+@dataclass
+class SftConfig(TrainingConfig):
+    epochs: float = at_least(0)  # 0 leaves SFT out
 
 
 @dataclass
 class AlignConfig:
     preferences: str = MISSING
     model: str = MISSING
-    revision: str | None = None
-    chat: str = "auto"
+    revision: str | None = ruled(None, rules.revision)
+    chat: str = ruled("auto", rules.chat)
     out: str = MISSING
     weight_column: str = "weight"
-    keep: float = 1.0
-    max_tokens: int = 512
-    objective: str = "dpo"
-    beta: float = 0.5
-    flip_rate: float = 0.1
+    keep: float = between(0, 1, "(]", 1.0)
+    max_tokens: int = above_zero(512)
+    objective: str = file_in(CONF / "objective", "dpo")
+    beta: float = above_zero(0.5)
+    flip_rate: float = between(0, 0.5, "[)", 0.1)
     average_logps: bool = False
-    sft: TrainingConfig = field(default_factory=TrainingConfig)
+    sft: SftConfig = field(default_factory=SftConfig)
     alignment: TrainingConfig = field(default_factory=TrainingConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
     test: str | None = None
     columns: dict[str, str] = field(default_factory=dict)
     split: str | None = None
-    positive: str | None = None
-    seed: int = 0
-    threads: int = 1
-    device: str = "auto"
-    token_budget: int | None = None
+    positive: str | None = one_of("a", "b", default=None)
+    seed: int = at_least(0, 0, SEED)
+    threads: int = at_least(1, 1, PROCESSES)
+    device: str = ruled("auto", rules.device)
+    token_budget: int | None = above_zero(None)
 
 
 @dataclass
@@ -102,15 +124,15 @@ class CompareConfig:
     prompts: str = MISSING
     column: str = "prompt"
     gold: str = MISSING
-    revision: str | None = None
-    chat: str = "auto"
-    most: int = 200
-    max_new_tokens: int = 128
-    temperature: float = 0.95
-    batch_size: int = 32
-    seed: int = 0
-    threads: int = 1
-    device: str = "auto"
+    revision: str | None = ruled(None, rules.revision)
+    chat: str = ruled("auto", rules.chat)
+    most: int = at_least(2, 200)
+    max_new_tokens: int = above_zero(128)
+    temperature: float = above_zero(0.95)
+    batch_size: int = above_zero(32)
+    seed: int = at_least(0, 0, SEED)
+    threads: int = at_least(1, 1, PROCESSES)
+    device: str = ruled("auto", rules.device)
     out: str = MISSING
 
 
@@ -118,19 +140,19 @@ class CompareConfig:
 class OwnResultsConfig:
     data: str = MISSING
     models: dict[str, str] = field(default_factory=dict)
-    sources: list[str] = field(default_factory=list)
+    sources: list[str] = listed_in("cwpo.bench.real_pairs:SOURCES", [])
     strong: str = MISSING
-    train_pairs: dict[str, int] = field(default_factory=dict)
-    test_pairs: dict[str, int] = field(default_factory=dict)
-    align_pairs: int = 400
-    align_test_pairs: int = 300
-    align_response: int = 128
-    align_seeds: int = 1
-    annotate: AnnotateConfig = field(default_factory=AnnotateConfig)
-    align: AlignConfig = field(default_factory=AlignConfig)
-    token_budget: int | None = None
-    threads: int = 1
-    device: str = "auto"
+    train_pairs: dict[str, int] = at_least(2, {})
+    test_pairs: dict[str, int] = at_least(2, {})
+    align_pairs: int = at_least(2, 400)
+    align_test_pairs: int = at_least(2, 300)
+    align_response: int = at_least(2, 128)
+    align_seeds: int = at_least(1, 1)
+    annotate: AnnotateConfig = completed_later(AnnotateConfig)
+    align: AlignConfig = completed_later(AlignConfig)
+    token_budget: int | None = above_zero(None)
+    threads: int = at_least(1, 1, PROCESSES)
+    device: str = ruled("auto", rules.device)
     finished_only: bool = False
     store: str = "runs/own"
     out: str = "results/own"
@@ -138,19 +160,19 @@ class OwnResultsConfig:
 
 @dataclass
 class BenchmarkConfig:
-    workloads: list[str] = field(default_factory=list)
-    sides: list[str] = field(default_factory=list)
-    pairs: dict[str, int] = field(default_factory=dict)
-    batch_size: int = 16
-    token_budget: int = 4096
-    trl_micro: list[int] = field(default_factory=list)
-    repeats: int = 3
+    workloads: list[str] = listed_in("cwpo.bench.workloads:WORKLOADS", [])
+    sides: list[str] = listed_in("cwpo.bench.measure:SIDES", [])
+    pairs: dict[str, int] = at_least(1, {})
+    batch_size: int = at_least(1, 16)
+    token_budget: int = at_least(1, 4096)
+    trl_micro: list[int] = at_least(1, [])
+    repeats: int = at_least(1, 3)
     scaling: bool = True
-    curve: list[str] = field(default_factory=list)
-    curve_steps: int = 100
-    annotation: list[int] = field(default_factory=list)
-    threads: int | None = None
-    device: str = "auto"
+    curve: list[str] = listed_in("cwpo.bench.workloads:WORKLOADS", [])
+    curve_steps: int = at_least(1, 100)
+    annotation: list[int] = at_least(1, [])
+    threads: int | None = at_least(1, None, PROCESSES)
+    device: str = ruled("auto", rules.device)
     data: str | None = None
     tokenizer: str | None = None
     results: str = "results"
@@ -158,12 +180,12 @@ class BenchmarkConfig:
 
 @dataclass
 class StoreConfig:
-    action: str | None = None
+    action: str = listed_in("cwpo.commands.store:ACTIONS")
     store: str = "runs/store"
     results: str = "results"
     stages: list[str] = field(default_factory=list)
     overrides: list[str] = field(default_factory=list)
-    older_than_days: float = 7
+    older_than_days: float = at_least(0, 7)
     delete: bool = False
 
 
@@ -176,15 +198,15 @@ class LockAssetsConfig:
 @dataclass
 class PreflightConfig:
     experiment: str = "table3"
-    scale: str = "paper"
-    seeds: list[int] | None = None
+    scale: str = file_in(CONF / "scale", "paper")
+    seeds: list[int] | None = at_least(0, None, SEED)
     store: str = "runs/store"
     overrides: list[str] = field(default_factory=list)
-    gpu_gib: float | None = None
-    disk_gib: float | None = None
+    gpu_gib: float | None = above_zero(None)
+    disk_gib: float | None = above_zero(None)
 
 
-# The commands with a configuration of their own, conf/command/<name>.yaml.
+# The commands that have a configuration of their own.
 COMMANDS: dict[str, type] = {
     "reproduce": ReproduceConfig,
     "report": ReportConfig,
@@ -200,7 +222,7 @@ COMMANDS: dict[str, type] = {
 
 
 def register() -> None:
-    """Make the schemas known to Hydra under the names that the defaults lists in conf/ begin with."""
+    """Tell Hydra the schemas, under the names with which the defaults lists in conf/ begin."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for name, node in COMMANDS.items():

@@ -1,45 +1,61 @@
 """The typed configuration: one dataclass per group of `conf/`. A key that is not named here does not exist.
 
-What each key means, with its unit and its source in the paper, is written beside it in the YAML files.
+A field also holds the rules for its values; see cwpo.config.rules. The YAML files say beside each key what it means, with
+its unit and its source in the paper.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
-LAUNCHES = ("none", "ddp", "fsdp", "deepspeed")  # how a training stage is spread over processes
-SHARDED = ("fsdp", "deepspeed")  # those that give each process a part of the model
-# Every TrainingConfig but gold.training, by its key.
-TRAININGS = (
-    *(f"annotator.{name}" for name in ("training", "sft_training", "dpo_training")),
-    *("sft", "alignment", "gold.training"),
+from cwpo.config import rules
+from cwpo.config.rules import (
+    PAIRS,
+    PROCESSES,
+    SEED,
+    above_zero,
+    at_least,
+    between,
+    file_in,
+    listed_in,
+    one_of,
+    ruled,
 )
+from cwpo.runtime import PRECISIONS
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+# What `until` may name, in order. The pretraining of the synthetic world's models runs where a stage needs it.
+STAGES = (
+    "prepare mix_labels train_annotator annotate train_gold score_gold assess select weight sft reference align "
+    "online_align embed generate_sft generate evaluate"
+).split()
+# Learning-rate schedules of transformers that need no settings of their own.
+SCHEDULERS = ("constant", "constant_with_warmup", "linear", "cosine", "polynomial", "inverse_sqrt")
 
 
 @dataclass
 class DataConfig:
-    name: str = MISSING
-    source: str = MISSING
+    name: str = ruled(MISSING, rules.cell)
+    source: str = one_of("world", "hub", "jsonl")
     world: str | None = None
-    label_flip: float | None = None
+    label_flip: float | None = between(0, 0.5, "[)", None)
     counterpart: str | None = None
     path: Any = None
-    revision: str | None = None
-    folders: list[str] = field(default_factory=list)
+    revision: str | None = ruled(None, rules.revision)
+    folders: list[str] = ruled([], rules.inner_folder)
     columns: dict[str, str] = field(default_factory=dict)
-    positive: str | None = None
-    pairs: int | None = None
-    test_pairs: int | None = None
-    test_fraction: float = 0.1
-    max_tokens: int = 512
-    layout: str | None = None
-    length_rule: str = "longer_pair"
-    test_prompts: str = "any"
+    positive: str | None = one_of("a", "b", default=None)
+    pairs: int | None = at_least(4, None, PAIRS)
+    test_pairs: int | None = at_least(2, None, PAIRS)
+    test_fraction: float = between(0, 1, "()", 0.1)
+    max_tokens: int = above_zero(512)
+    layout: str | None = listed_in("cwpo.data.hub:LAYOUTS", None)
+    length_rule: str = listed_in("cwpo.data.lengths:RULES", "longer_pair")
+    test_prompts: str = one_of("any", "unseen", "unseen_once", default="any")
     gold: str | None = None
     paper_counts: dict[str, int] = field(default_factory=dict)
 
@@ -47,51 +63,51 @@ class DataConfig:
 @dataclass
 class PairConfig:
     name: str = MISSING
-    weak: str = MISSING
-    strong: str = MISSING
-    weak_revision: str | None = None
-    strong_revision: str | None = None
+    weak: str = ruled(MISSING, rules.cell)
+    strong: str = ruled(MISSING, rules.cell)
+    weak_revision: str | None = ruled(None, rules.revision)
+    strong_revision: str | None = ruled(None, rules.revision)
     strong_chat: bool = False
 
 
 @dataclass
 class TrainingConfig:
-    epochs: float = MISSING
-    learning_rate: float = MISSING
-    batch_size: int = MISSING
-    micro_batch_size: int | None = None
-    scheduler: str = "cosine"
-    warmup_steps: int = 0
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    optimizer: str = "adamw_torch"
+    epochs: float = above_zero()
+    learning_rate: float = above_zero()
+    batch_size: int = above_zero()
+    micro_batch_size: int | None = above_zero(None)
+    scheduler: str = one_of(*SCHEDULERS, default="cosine")
+    warmup_steps: int = at_least(0, 0)
+    weight_decay: float = at_least(0, 0.0)
+    max_grad_norm: float = above_zero(1.0)
+    optimizer: str = listed_in("cwpo.runtime:optimizers", "adamw_torch")
     gradient_checkpointing: bool = False
-    precision: str = "float32"
+    precision: str = one_of(*PRECISIONS, default="float32")
 
 
 @dataclass
 class LabeledConfig:
     other: str | None = None
-    own_share: float = 1.0
-    poison_fraction: float = 0.0
+    own_share: float = between(0, 1, "[]", 1.0)
+    poison_fraction: float = between(0, 1, "[)", 0.0)
 
 
-# Annotators whose weak model stays a language model. Only these read annotator.scoring.
+# Annotators that are language models trained by DPO. Only these read annotator.scoring.
 POLICY_ANNOTATORS = ("dpo", "sft_dpo")
-# Golds by what they are: exact in the synthetic world; reward models by path; those that compare two responses.
+# Gold models: those that know the synthetic world, reward models with a path, and those that compare two responses.
 SYNTHETIC_GOLDS = ("oracle", "judge")
 MODEL_GOLDS = ("huggingface", "skywork", "openassistant", "steamshp", "trl_qwen")
 COMPARING_GOLDS = ("steamshp", "openai")
-# How the judge behind an API is asked; its verdicts depend on its model and prompts alone.
+# How the judge behind an API is asked. Its verdicts depend only on its model and prompts.
 JUDGE_SETTINGS = ("base_url", "cache", "concurrency", "timeout", "retries", "usd_per_million", "max_usd")
 
 
 @dataclass
 class AnnotatorConfig:
-    name: str = MISSING
-    head_std: float = 0.01
-    beta: float = 0.5
-    scoring: str = "likelihood"
+    name: str = file_in(CONF / "annotator")
+    head_std: float = above_zero(0.01)
+    beta: float = above_zero(0.5)
+    scoring: str = one_of("likelihood", "implicit", default="likelihood")
     training: TrainingConfig = field(default_factory=TrainingConfig)
     sft_training: TrainingConfig = field(default_factory=TrainingConfig)
     dpo_training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -99,95 +115,95 @@ class AnnotatorConfig:
 
 @dataclass
 class SelectionConfig:
-    kind: str = "all"
-    value: float | None = None
+    kind: str = one_of("all", "top_fraction", "threshold", default="all")
+    value: float | None = between(0, 1, "[]", None)
 
 
 @dataclass
 class MethodConfig:
-    name: str = MISSING
-    labels: str = MISSING
-    pairs: str = "unlabeled"
+    name: str = ruled(MISSING, rules.cell)
+    labels: str = one_of("human", "weak", "gold", "flips")
+    pairs: str = one_of("unlabeled", "labeled", "all", default="unlabeled")
     selection: SelectionConfig = field(default_factory=SelectionConfig)
     equal_steps: bool = False
-    sft_labels: str = "own"
+    sft_labels: str = one_of("own", "human", default="own")
 
 
 @dataclass
 class WeightingConfig:
-    name: str = MISSING
-    scale: float = 1.0
+    name: str = file_in(CONF / "weighting")
+    scale: float = above_zero(1.0)
     normalize: bool = False
     permute: bool = False
 
 
 @dataclass
 class ObjectiveConfig:
-    name: str = MISSING
-    beta: float = 0.5
-    flip_rate: float = 0.0
+    name: str = file_in(CONF / "objective")
+    beta: float = above_zero(0.5)
+    flip_rate: float = between(0, 0.5, "[)", 0.0)
     average_logps: bool = False
 
 
 @dataclass
 class LoraConfig:
     enabled: bool = False
-    r: int = 8
-    alpha: int = 16
-    dropout: float = 0.05
+    r: int = above_zero(8)
+    alpha: int = above_zero(16)
+    dropout: float = between(0, 1, "[)", 0.05)
 
 
 @dataclass
 class GenerationConfig:
-    temperature: float = 0.95
-    max_new_tokens: int = MISSING
-    batch_size: int = 128
-    engine: str = "transformers"
-    precision: str = "float32"
+    temperature: float = above_zero(0.95)
+    max_new_tokens: int = above_zero()
+    batch_size: int = above_zero(128)
+    engine: str = one_of("transformers", "vllm", default="transformers")
+    precision: str = one_of(*PRECISIONS, default="float32")
     python: str | None = None
 
 
 @dataclass
 class OnlineConfig:
-    reward: str = "none"
+    reward: str = one_of("none", "annotator", "reward_model", default="none")
     reward_model: str | None = None
-    reward_revision: str | None = None
+    reward_revision: str | None = ruled(None, rules.revision)
     reward_chat: bool = False
-    batches_per_round: int = 1
-    batch_size: int = 64
+    batches_per_round: int = at_least(1, 1)
+    batch_size: int = at_least(1, 64)
 
 
 @dataclass
 class EvaluationConfig:
-    prompts: int | None = None
+    prompts: int | None = at_least(2, None, PAIRS)
 
 
 @dataclass
 class GoldConfig:
-    name: str = MISSING
+    name: str = file_in(CONF / "gold")
     path: str | None = None
-    revision: str | None = None
-    holdout: float = 0.0
-    temperature: float = 1.0
-    batch_size: int = 32
+    revision: str | None = ruled(None, rules.revision)
+    holdout: float = between(0, 1, "[)", 0.0)
+    temperature: float = above_zero(1.0)
+    batch_size: int = above_zero(32)
     model: str | None = None
     prompt_file: str | None = None
-    base_url: str | None = None
+    base_url: str | None = ruled(None, rules.endpoint)
     cache: str = "runs/verdicts"
-    concurrency: int = 8
-    timeout: float = 60.0
-    retries: int = 6
-    usd_per_million: dict[str, float] = field(default_factory=dict)
-    max_usd: float | None = None
+    concurrency: int = above_zero(8)
+    timeout: float = above_zero(60.0)
+    retries: int = at_least(0, 6)
+    usd_per_million: dict[str, float] = at_least(0, {})
+    max_usd: float | None = at_least(0, None)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
 
 @dataclass
 class LoggerConfig:
-    name: str = MISSING
-    project: str = "cwpo"
-    entity: str | None = None
-    mode: str = "auto"
+    name: str = file_in(CONF / "logger")
+    project: str = ruled("cwpo", rules.wandb_name)
+    entity: str | None = ruled(None, rules.wandb_name)
+    mode: str = one_of("auto", "online", "offline", default="auto")
 
 
 @dataclass
@@ -200,44 +216,44 @@ class DataSize:
 
 @dataclass
 class PlanConfig:
-    tflops: float | None = None
-    utilisation: float = 0.35
-    generation_utilisation: float = 0.02
+    tflops: float | None = above_zero(None)
+    utilisation: float = between(0, 1, "(]", 0.35)
+    generation_utilisation: float = between(0, 1, "(]", 0.02)
     parameters: dict[str, float] = field(default_factory=dict)
     data: dict[str, DataSize] = field(default_factory=dict)
 
 
 @dataclass
 class WorldConfig:
-    sequences: int = 200_000
-    batch_size: int = 128
-    learning_rate: float = 3e-3
-    seed: int = 0
+    sequences: int = above_zero(200_000)
+    batch_size: int = above_zero(128)
+    learning_rate: float = above_zero(3e-3)
+    seed: int = at_least(0, 0, SEED)
 
 
 @dataclass
 class Config:
-    name: str = "custom"
-    seed: int = 0
-    human_fraction: float = 0.3
-    unlabeled_fraction: float | None = None
-    until: str | None = None
+    name: str = ruled("custom", rules.file_name, rules.cell)
+    seed: int = at_least(0, 0, SEED)
+    human_fraction: float = between(0, 1, "()", 0.3)
+    unlabeled_fraction: float | None = between(0, 1, "()", None)
+    until: str | None = one_of(*STAGES, default=None)
     store: str = "runs/store"
     results: str = "results"
-    jobs: int = 1
-    threads: int = 1
-    token_budget: int | None = None
-    device: str = "auto"
-    launch: str = "none"
-    processes: int = 1
-    checkpoint_minutes: float | None = None
-    checkpoint_steps: int | None = None
-    scale_name: str = MISSING
+    jobs: int = at_least(1, 1, PROCESSES)
+    threads: int = at_least(1, 1, PROCESSES)
+    token_budget: int | None = above_zero(None)
+    device: str = ruled("auto", rules.device)
+    launch: str = one_of("none", "ddp", "fsdp", default="none")
+    processes: int = at_least(1, 1, PROCESSES)
+    checkpoint_minutes: float | None = above_zero(None)
+    checkpoint_steps: int | None = at_least(1, None)
+    scale_name: str = ruled(MISSING, rules.file_name, rules.cell)
     data_source: str = MISSING
     allow_unpinned: bool = False
     models: dict[str, str] = field(default_factory=dict)
     reward_models: dict[str, str] = field(default_factory=dict)
-    judge: str = "judge"
+    judge: str = one_of("judge", "openai", default="judge")
     data: DataConfig = field(default_factory=DataConfig)
     pair: PairConfig = field(default_factory=PairConfig)
     annotator: AnnotatorConfig = field(default_factory=AnnotatorConfig)
@@ -255,3 +271,14 @@ class Config:
     world: WorldConfig = field(default_factory=WorldConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
+
+
+def trainings(config: Any, prefix: str = "") -> dict[str, TrainingConfig]:
+    """Every TrainingConfig of a configuration by its dotted key."""
+    by_key: dict[str, TrainingConfig] = {}
+    for name, value in vars(config).items():
+        if isinstance(value, TrainingConfig):
+            by_key[f"{prefix}{name}"] = value
+        elif is_dataclass(value):
+            by_key |= trainings(value, f"{prefix}{name}.")
+    return by_key

@@ -1,4 +1,4 @@
-"""Progress for people who wait: a bar on a terminal, else a line now and then."""
+"""Shows the progress of a sweep: a bar on a terminal, elsewhere a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cwpo.pipeline.graph import Node
 
 
 class Board:
-    """Progress for people: stage i of n, time left, what was cached. A bar on a terminal, else a line now and then."""
+    """Stage i of n, the number of cached stages and the time left. A context manager around the sweep."""
 
     def __init__(self, total: int, cached: int, title: str) -> None:
         self.console = Console(stderr=True)

@@ -1,7 +1,7 @@
-"""What runs the jobs of a level: joblib's processes, or submitit's jobs, on Slurm or here. conf/hydra/launcher sets them up.
+"""Runs the jobs of a level by submitit, on Slurm or on this machine, with the settings of conf/hydra/launcher.
 
-A launcher is chosen as Hydra's are, hydra/launcher=submitit_slurm hydra.launcher.partition=gpu, but it is given stages, each
-once, and not arms; Hydra's own launchers would let every job compute, or wait for, what it shares with others.
+A launcher is chosen as Hydra's are: hydra/launcher=submitit_slurm hydra.launcher.partition=gpu. It is given stages, each
+once. Hydra's own launchers get arms, and every job would compute, or wait for, stages that it shares with others.
 """
 
 from __future__ import annotations
@@ -18,20 +18,18 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from cwpo.checks.settings import nearest
 from cwpo.config.schema import CONF
-from cwpo.errors import InputError
+from cwpo.errors import CwpoError, InputError, nearest
 from cwpo.execution.levels import Submit
 from cwpo.execution.node import Settings
 from cwpo.execution.workers import Failed, run_stage
 from cwpo.pipeline.graph import Node
 from cwpo.runtime import quiet_libraries, use_threads
-from cwpo.store.manifest import StoreError
 
 CHOICE, SETTING = "hydra/launcher=", "hydra.launcher."
 FOLDER = CONF / "hydra" / "launcher"
-BASIC = "basic"  # Hydra's own: worker processes of this command, see cwpo.execution.workers
-# Names that submitit has for every kind of executor; the others it wants with that of the kind before them.
+BASIC = "basic"  # no launcher: worker processes of this command, see cwpo.execution.workers
+# Settings that submitit has for every kind of executor; the names of others begin with the kind.
 COMMON = (
     "timeout_min",
     "cpus_per_task",
@@ -46,7 +44,7 @@ POLL = 1.0  # seconds
 
 
 def chosen(words: Sequence[str]) -> tuple[Submit | None, list[str]]:
-    """The launcher that a command line names, None for none, and the words without those about it."""
+    """The launcher that a command line names, or None, and the words that are not about it."""
     name, settings, rest = BASIC, [], []
     for word in words:
         if word.startswith(CHOICE):
@@ -79,9 +77,8 @@ def launcher(name: str, values: Mapping[str, Any]) -> Submit:
         for key in values
         if key.partition(".")[0] not in params
     ]
-    package = name.partition("_")[0]
-    if find_spec(package) is None:
-        problems.append(f"hydra/launcher={name} needs the package {package}; pip install 'cwpo[slurm]'")
+    if find_spec("submitit") is None:
+        problems.append(f"hydra/launcher={name} needs the package submitit; pip install 'cwpo[slurm]'")
     if name == "submitit_slurm" and shutil.which("sbatch") is None:
         problems.append(
             "hydra/launcher=submitit_slurm needs Slurm's sbatch on this machine, where jobs are submitted"
@@ -91,12 +88,12 @@ def launcher(name: str, values: Mapping[str, Any]) -> Submit:
     for key, value in values.items():
         OmegaConf.update(params, key, value, force_add=True)
     plain: Any = OmegaConf.to_container(params)
-    return Joblib(plain) if package == "joblib" else Submitit(name.partition("_")[2], plain)
+    return Submitit(name.removeprefix("submitit_"), plain)
 
 
 @dataclass(frozen=True)
 class StageJob:
-    """What a job does with a stage: whether it computed it, and the error that ended it. Stopped, it is queued again."""
+    """A stage as a job. It returns whether it computed the stage, and the error that ended it; stopped, it is queued again."""
 
     settings: Settings
 
@@ -105,7 +102,7 @@ class StageJob:
         quiet_libraries()
         try:
             return run_stage(node, self.settings), None
-        except (InputError, StoreError, Failed) as error:
+        except CwpoError as error:
             return False, error
 
     def checkpoint(self, node: Node) -> Any:
@@ -113,32 +110,6 @@ class StageJob:
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self, node)
-
-
-@dataclass(frozen=True)
-class Joblib:
-    """Processes of joblib, with its own parameters."""
-
-    params: Mapping[str, Any]
-
-    def __call__(
-        self, nodes: Sequence[Node], settings: Settings
-    ) -> Iterator[tuple[Node, BaseException | None]]:
-        from joblib import Parallel, delayed
-        from joblib.externals.loky.process_executor import TerminatedWorkerError
-
-        by_key, job = {node.key: node for node in nodes}, StageJob(_anywhere(settings))
-        pool = Parallel(return_as="generator_unordered", **self.params)
-        try:
-            for key, error in pool(delayed(_keyed)(job, node) for node in nodes):
-                yield by_key.pop(key), error
-        except TerminatedWorkerError as error:
-            names = ", ".join(f"{node.name} ({node.key})" for node in by_key.values())
-            raise Failed(f"a process was killed while these stages ran or waited: {names}") from error
-
-
-def _keyed(job: StageJob, node: Node) -> tuple[str, BaseException | None]:
-    return node.key, job(node)[1]
 
 
 @dataclass(frozen=True)
@@ -184,10 +155,10 @@ def _outcome(job: Any, node: Node) -> BaseException | None:
     try:
         return job.result()[1]
     except (FailedJobError, UncompletedJobError) as error:
-        said = [line for line in str(error).splitlines() if line.strip() and set(line) != {"-"}]
+        lines = [line for line in str(error).splitlines() if line.strip() and set(line) != {"-"}]
         return Failed(
             f"stage {node.name} ({node.key}): job {job.job_id} ended without an answer, state {job.state}; "
-            f"log: {job.paths.stderr} ({said[0] if said else type(error).__name__})"
+            f"log: {job.paths.stderr} ({lines[0] if lines else type(error).__name__})"
         )
 
 

@@ -1,4 +1,4 @@
-"""A sweep level by level, so that no job of a cluster waits, with a GPU, for a stage that another job computes."""
+"""Runs a sweep level by level, so that no job holds a GPU while it waits for a stage that another job computes."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from dataclasses import dataclass
 
 from cwpo.execution.board import Board
 from cwpo.execution.node import Settings
-from cwpo.execution.workers import run_stage, tell_stand_in
+from cwpo.execution.workers import print_stand_in, run_stage
 from cwpo.pipeline.arms import Arm, distinct
 from cwpo.pipeline.graph import Node
 from cwpo.runtime import quiet_libraries, use_threads
 from cwpo.store.store import Store
-
-LIGHT = ("prepare", "mix_labels", "select", "weight", "assess")  # files in, files out: no job of their own
 
 # Starts a job for every stage and yields each with its error, or None, when it has ended.
 Submit = Callable[[Sequence[Node], Settings], Iterator[tuple[Node, BaseException | None]]]
@@ -21,31 +19,27 @@ Submit = Callable[[Sequence[Node], Settings], Iterator[tuple[Node, BaseException
 
 @dataclass(frozen=True)
 class Level:
-    """Stages that need only earlier levels: first those that are light, in an order in which they can run, then the jobs."""
+    """Stages whose parents are in earlier levels, or light and earlier in this one. The light ones run first, in order."""
 
     light: list[Node]
     jobs: list[Node]
 
 
 def levels(nodes: Sequence[Node]) -> list[Level]:
-    """The levels of these stages, which are in an order in which they can run; parents that are not among them count as done."""
+    """The levels of these stages, given parents before children. Parents that are not among them count as done."""
     height: dict[str, int] = {}
     for node in nodes:
         parents = [p for p in node.parents.values() if p.key in height]
-        height[node.key] = max((height[p.key] + (not is_light(p)) for p in parents), default=0)
-    found = [Level([], []) for _ in range(1 + max(height.values(), default=-1))]
+        height[node.key] = max((height[p.key] + (not p.stage.light) for p in parents), default=0)
+    by_height = [Level([], []) for _ in range(1 + max(height.values(), default=-1))]
     for node in nodes:
-        level = found[height[node.key]]
-        (level.light if is_light(node) else level.jobs).append(node)
-    return found
-
-
-def is_light(node: Node) -> bool:
-    return node.stage.name in LIGHT
+        level = by_height[height[node.key]]
+        (level.light if node.stage.light else level.jobs).append(node)
+    return by_height
 
 
 def run_levels(arms: Sequence[Arm], settings: Settings, submit: Submit, title: str = "") -> int:
-    """Finish every stage of the arms and return how many were computed; the rest was in the store.
+    """Finish every stage of the arms and return how many were computed; the others were in the store.
 
     All jobs of a level end before the next begins. A failure is raised when its level has ended.
     """
@@ -55,7 +49,7 @@ def run_levels(arms: Sequence[Arm], settings: Settings, submit: Submit, title: s
     waiting = [node for node in nodes if not node.done(store)]
     if not waiting:
         return 0
-    tell_stand_in(waiting, settings)
+    print_stand_in(waiting, settings)
     with Board(len(nodes), len(nodes) - len(waiting), title) as board:
         for level in levels(waiting):
             _run_level(level, settings, submit, board)

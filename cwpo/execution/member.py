@@ -8,24 +8,17 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from cwpo.errors import InputError
+from cwpo.pipeline.graph import KINDS
 from cwpo.runtime import quiet_libraries, use_threads
-from cwpo.stages import align, sft, train_annotator, train_gold
 from cwpo.stages.base import Work
 from cwpo.tracking import Tracker
-
-RUNS: dict[str, Callable[[Work], Mapping[str, Any]]] = {
-    "align": align.run,
-    "sft": sft.run,
-    "train_annotator": train_annotator.run,
-    "train_gold": train_gold.run,
-}
 
 
 class Reports(Tracker):
@@ -66,18 +59,18 @@ def main(job_file: Path) -> None:
             progress=lambda done, total: reports.say(progress=[done, total]),
         )
         try:
-            reports.say(summary=dict(RUNS[job["stage"]](work)))
+            reports.say(summary=dict(KINDS[job["stage"]].run(work)))
         except Exception as error:
             problems = error.problems if isinstance(error, InputError) else []
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            told = json.dumps({"problems": problems, "reason": reason})
-            (folder / f"failure-{rank}.json").write_text(told, encoding="utf-8")
+            failure = json.dumps({"problems": problems, "reason": reason})
+            (folder / f"failure-{rank}.json").write_text(failure, encoding="utf-8")
             raise
     _leave()
 
 
 def _join(device: str) -> str:
-    """Join the other processes; the device of this one."""
+    """Join the other processes and return the device of this one."""
     import torch
     from accelerate import PartialState
 
@@ -96,7 +89,7 @@ def _leave() -> None:
 
 
 def _end_with(parent: int) -> None:
-    """A parent that was killed takes this process with it, so that no GPU stays busy for nobody."""
+    """End this process when its parent was killed, so that no GPU stays busy."""
     while True:
         try:
             os.kill(parent, 0)

@@ -1,4 +1,4 @@
-"""How one stage is run: its settings, which never enter a key, and its work in the store."""
+"""One stage at work in the store, and the execution settings, which never enter a key."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from cwpo.execution.processes import LAUNCHED, launch
+from cwpo.config.schema import Config
+from cwpo.execution.processes import launch
 from cwpo.pipeline.graph import Node
 from cwpo.runtime import pick_device
 from cwpo.stages.base import Work
-from cwpo.stages.pretrain import PRETRAIN
 from cwpo.store.store import Store
 from cwpo.tracking import Tracker
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run uses that is no part of any key: where, on what, and who is told."""
+    """Execution settings that never enter a key: where results go, on what to compute, and how progress is logged."""
 
     store: str
     device: str = "auto"
@@ -34,20 +34,23 @@ class Settings:
     processes: int = 1
 
     @staticmethod
-    def of(cfg: DictConfig) -> Settings:
+    def of(cfg: Config) -> Settings:
         wandb = (
             {"project": cfg.logger.project, "entity": cfg.logger.entity, "mode": cfg.logger.mode}
             if cfg.logger.name == "wandb"
             else None
         )
-        own = {name: cfg[name] for name in ("checkpoint_minutes", "checkpoint_steps", "launch", "processes")}
+        own = {
+            name: getattr(cfg, name)
+            for name in ("checkpoint_minutes", "checkpoint_steps", "launch", "processes")
+        }
         return Settings(cfg.store, cfg.device, cfg.threads, cfg.token_budget, cfg.name, wandb, **own)
 
 
 def run_node(
     node: Node, settings: Settings, progress: Callable[[int, int], None] = lambda d, t: None
 ) -> bool:
-    """Compute one stage whose parents are finished; False if it was finished already."""
+    """Compute one stage whose parents are finished. Returns False where it was finished already."""
     store = Store(settings.store)
 
     def work(folder: Path) -> Mapping[str, Any]:
@@ -72,7 +75,7 @@ def run_node(
                 checkpoint_steps=settings.checkpoint_steps,
                 progress=progress,
             )
-            if settings.launch != "none" and node.stage.name in LAUNCHED:
+            if settings.launch != "none" and node.stage.launched:
                 summary = launch(node.stage.name, task, settings.launch, settings.processes, settings.threads)
             else:
                 summary = node.stage.run(task)
@@ -93,6 +96,5 @@ def run_node(
 
 
 def _output(node: Node, store: Store) -> Path:
-    """What a child reads: the folder of a stage, or the checkpoint itself for a pretrained model."""
-    folder = node.folder(store)
-    return folder / "model" if node.stage.name == PRETRAIN.name else folder
+    """The folder that a child of the stage reads."""
+    return node.folder(store) / node.stage.output

@@ -1,7 +1,7 @@
-"""A training stage in several processes: `accelerate launch` as a subprocess, from the resolved configuration.
+"""Runs a training stage in several processes by `accelerate launch`.
 
-The process that runs the sweep stays single. It writes the stage's job as JSON, starts cwpo.execution.member in every process,
-hands on the curve that the first of them writes, and ends them all when it is stopped.
+The process that runs the sweep stays single. It writes the stage's job as JSON, starts cwpo.execution.member in every
+process, passes on the curve that the first of them writes, and ends them all when it is stopped.
 """
 
 from __future__ import annotations
@@ -19,17 +19,15 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from cwpo.config.schema import CONF, SHARDED
-from cwpo.errors import InputError
+from cwpo.config.schema import CONF
+from cwpo.errors import CwpoError, InputError
 from cwpo.stages.base import Work
 
-LAUNCHED = ("train_annotator", "train_gold", "sft", "align")  # online_align samples, and runs in one process
-CONFIGS = {"ddp": "ddp.yaml", "fsdp": "fsdp.yaml", "deepspeed": "deepspeed_zero3.yaml"}
 POLL = 0.2  # seconds
 GRACE = 20.0  # seconds from SIGTERM to SIGKILL
 
 
-class LaunchFailed(RuntimeError):
+class LaunchFailed(CwpoError, RuntimeError):
     """The processes of a stage failed; the message is one line and ends in the path of their log."""
 
 
@@ -76,7 +74,7 @@ def command(job: Path, how: str, processes: int) -> list[str]:
         "-m",
         "accelerate.commands.launch",
         "--config_file",
-        str(CONF / "accelerate" / CONFIGS[how]),
+        str(CONF / "accelerate" / f"{how}.yaml"),
         "--num_processes",
         str(processes),
         "-m",
@@ -96,7 +94,7 @@ def _job(stage: str, work: Work, how: str) -> dict[str, Any]:
         "token_budget": work.token_budget,
         "checkpoint_minutes": work.checkpoint_minutes,
         "checkpoint_steps": work.checkpoint_steps,
-        "sharded": how in SHARDED,
+        "sharded": how == "fsdp",
         "parent": os.getpid(),
     }
 
@@ -112,7 +110,7 @@ def _environment(threads: int) -> dict[str, str]:
 
 
 def _events(file: Path, process: subprocess.Popen) -> Iterator[dict[str, Any]]:
-    """What the first process reports, as it comes, until all have ended."""
+    """The events that the first process writes, as they come, until all processes have ended."""
     read = b""
     at = 0
     while True:
@@ -131,7 +129,7 @@ def _events(file: Path, process: subprocess.Popen) -> Iterator[dict[str, Any]]:
 
 
 def _end(process: subprocess.Popen) -> None:
-    """No process of the group is left."""
+    """End every process of the group."""
     if process.poll() is None:
         _signal(process, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
@@ -146,9 +144,9 @@ def _signal(process: subprocess.Popen, number: int) -> None:
 
 
 def _failure(folder: Path, processes: int, code: int) -> Exception:
-    """What the processes said; the first that failed of itself counts, not those that lost their peer."""
-    said = sorted(folder.glob("failure-*.json"), key=lambda file: file.stat().st_mtime_ns)
-    failures = [json.loads(file.read_text(encoding="utf-8")) for file in said]
+    """The error of the process that failed first; the others only lost their peer."""
+    files = sorted(folder.glob("failure-*.json"), key=lambda file: file.stat().st_mtime_ns)
+    failures = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     for failure in failures:
         if failure["problems"]:
             return InputError(failure["problems"])

@@ -1,4 +1,4 @@
-"""Running arms: every distinct stage once, by worker processes that stay alive, then the rows of the result tables."""
+"""Runs the stages of arms, every distinct stage once, in this process or in worker processes that stay alive."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from cwpo.config.schema import SHARDED
-from cwpo.errors import InputError, disk_place, disk_problem
+from cwpo.errors import CwpoError, InputError, disk_place, disk_problem
 from cwpo.execution.board import Board
 from cwpo.execution.node import Settings, run_node
 from cwpo.execution.processes import LaunchFailed
@@ -34,32 +33,30 @@ from cwpo.runtime import (
 from cwpo.store.manifest import StoreError
 from cwpo.store.store import Store
 
-# Longer stages first where several are ready, so that no worker ends up alone with one.
-FIRST = ("pretrain", "train_gold", "prepare", "train_annotator")
 INTERRUPTS = {signal.SIGINT, signal.SIGTERM}
 TERMINATED = 128 + signal.SIGTERM
-GRACE = 1.0  # seconds in which a worker that was told to stop cleans up undisturbed
+GRACE = 1.0  # seconds in which a worker cleans up undisturbed after a signal to stop
 
 
 @dataclass
 class Worker:
-    """What this process, if it is a worker, is doing."""
+    """The state of this process where it is a worker."""
 
     busy: bool = False
     stopped: bool = False
     ending: bool = False
-    told: float = -math.inf  # when it was last told to stop, in seconds of time.monotonic
+    stopped_at: float = -math.inf  # the last signal to stop, in seconds of time.monotonic
 
 
 _worker = Worker()
 
 
-class Failed(RuntimeError):
-    """A stage failed; what was finished before stays."""
+class Failed(CwpoError, RuntimeError):
+    """A stage failed; the stages that finished before it stay."""
 
 
 def run_arms(arms: Sequence[Arm], settings: Settings, *, jobs: int = 1, title: str = "") -> int:
-    """Finish every stage of the arms and return how many were computed here; the rest was in the store.
+    """Finish every stage of the arms and return how many were computed here; the others were in the store.
 
     With jobs > 1 a stage starts as soon as its parents are done and a worker is free. A failure stops the start of new
     stages and is raised after those under way have ended.
@@ -70,22 +67,22 @@ def run_arms(arms: Sequence[Arm], settings: Settings, *, jobs: int = 1, title: s
     open_nodes = [node for node in nodes if not node.done(store)]
     if not open_nodes:
         return 0
-    tell_stand_in(open_nodes, settings)
+    print_stand_in(open_nodes, settings)
     with Board(len(nodes), len(nodes) - len(open_nodes), title) as board:
         run = _run_here if jobs == 1 else _run_in_workers
         return run(open_nodes, settings, jobs, board)
 
 
-def tell_stand_in(nodes: Sequence[Node], settings: Settings) -> None:
-    """One line, once, where optimisers of bitsandbytes are wanted and cannot be had."""
+def print_stand_in(nodes: Sequence[Node], settings: Settings) -> None:
+    """Print one line where stages want optimisers of bitsandbytes that this machine cannot run."""
     named = {name for node in nodes for name in optimizers(node.config) if needs_bitsandbytes(name)}
-    line = stand_in(named, pick_device(settings.device), settings.launch in SHARDED) if named else None
+    line = stand_in(named, pick_device(settings.device), settings.launch == "fsdp") if named else None
     if line:
         print(line, file=sys.stderr, flush=True)
 
 
 def optimizers(config: Mapping[str, Any]) -> Iterator[str]:
-    """The optimisers that a stage's config names, in all its sections."""
+    """The optimisers in all sections of a stage's config."""
     for name, value in config.items():
         if isinstance(value, Mapping):
             yield from optimizers(value)
@@ -107,7 +104,7 @@ def _run_here(nodes: Sequence[Node], settings: Settings, jobs: int, board: Board
 def run_stage(
     node: Node, settings: Settings, progress: Callable[[int, int], None] = lambda d, t: None
 ) -> bool:
-    """run_node whose errors name the stage; those that do so themselves stay."""
+    """As run_node, with errors that name the stage. InputError and StoreError are clear without it."""
     try:
         return run_node(node, settings, progress)
     except (InputError, StoreError):
@@ -117,56 +114,75 @@ def run_stage(
 
 
 def _run_in_workers(nodes: Sequence[Node], settings: Settings, jobs: int, board: Board) -> int:
-    computed = 0
-    waiting = {node.key: {p.key for p in node.parents.values()} for node in nodes}
-    for needs in waiting.values():
-        needs.intersection_update(waiting)  # the others are finished
-    by_key = {node.key: node for node in nodes}
-    running: dict[Future[Any], Node] = {}
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(
         jobs, mp_context=context, initializer=_start_worker, initargs=(settings.threads,)
     )
-    failure: BaseException | None = None
+    queue = Queue(nodes, settings, board, pool)
     try:
-        while waiting or running:
-            if failure is None:
-                ready = sorted(
-                    (key for key, needs in waiting.items() if not needs),
-                    key=lambda k: by_key[k].stage.name not in FIRST,
-                )
-                for key in ready[: jobs - len(running)]:
-                    board.start(by_key[key])
-                    try:
-                        with _undisturbed():  # the first call starts the workers
-                            running[pool.submit(_work, by_key[key], settings)] = by_key[key]
-                    except BrokenProcessPool as broken:  # an idle worker is gone
-                        failure = _reported(broken, settings, [by_key[key], *running.values()])
-                        break
-                    del waiting[key]
-            if not running:
-                if failure is None:
-                    raise RuntimeError(f"{len(waiting)} stages wait for stages that nobody runs")
+        while queue.waiting or queue.running:
+            queue.start(jobs)
+            if not queue.running:
                 break
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                node = running.pop(future)
-                error = future.exception()
-                if error is None:
-                    computed += future.result()
-                    board.finish(node)
-                    for needs in waiting.values():
-                        needs.discard(node.key)
-                else:
-                    failure = failure or _reported(error, settings, [node, *running.values()])
+            queue.collect()
     except KeyboardInterrupt:
         for worker in multiprocessing.active_children():
             os.kill(worker.pid or 0, signal.SIGINT)  # they clean up the stage under way
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-    if failure is not None:
-        raise failure
-    return computed
+    if queue.failure is not None:
+        raise queue.failure
+    return queue.computed
+
+
+class Queue:
+    """Stages on their way through a pool: those that wait, with the unfinished parents of each, and those that run.
+
+    After a failure no other stage starts.
+    """
+
+    def __init__(
+        self, nodes: Sequence[Node], settings: Settings, board: Board, pool: ProcessPoolExecutor
+    ) -> None:
+        self.by_key = {node.key: node for node in nodes}
+        self.waiting = {
+            node.key: {parent.key for parent in node.parents.values()} & self.by_key.keys() for node in nodes
+        }
+        self.running: dict[Future[Any], Node] = {}
+        self.failure: BaseException | None = None
+        self.computed = 0
+        self.settings, self.board, self.pool = settings, board, pool
+
+    def start(self, jobs: int) -> None:
+        """Start ready stages until `jobs` run, early ones first, so that no worker ends up alone with a long one."""
+        if self.failure is not None:
+            return
+        ready = [self.by_key[key] for key, parents in self.waiting.items() if not parents]
+        for node in sorted(ready, key=lambda node: not node.stage.early)[: jobs - len(self.running)]:
+            self.board.start(node)
+            try:
+                with _undisturbed():  # the first call starts the workers
+                    self.running[self.pool.submit(_work, node, self.settings)] = node
+            except BrokenProcessPool as broken:  # an idle worker is gone
+                self.failure = _reported(broken, self.settings, [node, *self.running.values()])
+                return
+            del self.waiting[node.key]
+        if not self.running:
+            raise RuntimeError(f"{len(self.waiting)} stages wait for parents that are not in the queue")
+
+    def collect(self) -> None:
+        """Wait until at least one stage has ended, and note what became of it."""
+        for future in wait(self.running, return_when=FIRST_COMPLETED).done:
+            node = self.running.pop(future)
+            error = future.exception()
+            if error is not None:
+                self.failure = self.failure or _reported(error, self.settings, [node, *self.running.values()])
+                continue
+            self.computed += future.result()
+            self.board.finish(node)
+            for parents in self.waiting.values():
+                parents.discard(node.key)
 
 
 @contextmanager
@@ -192,7 +208,7 @@ def _start_worker(threads: int) -> None:
 
 
 def _interrupted(*_: object) -> None:
-    """An idle worker only takes note: if it died, the pool would kill the others before they have cleaned up."""
+    """An idle worker only takes note: if it ended, the pool would kill the others before they have cleaned up."""
     _worker.stopped = True
     if _worker.busy:
         _interrupt()
@@ -207,18 +223,18 @@ def _terminated(*_: object) -> None:
 
 
 def _interrupt() -> None:
-    """Leave the stage under way; told twice at once, by the system and by the parent, it is not disturbed in cleaning up."""
-    told, _worker.told = _worker.told, time.monotonic()
-    if _worker.told - told > GRACE:
+    """Leave the stage under way. A second signal at once, from the system or the parent, does not disturb the clean-up."""
+    before, _worker.stopped_at = _worker.stopped_at, time.monotonic()
+    if _worker.stopped_at - before > GRACE:
         raise KeyboardInterrupt
 
 
 def _unraisable(lost: Any) -> None:
-    """An interrupt that came while an object was being deleted, where Python drops what is raised, comes again."""
+    """Python drops an interrupt that arrives while an object is being deleted, so send it again."""
     if lost.exc_type is not KeyboardInterrupt:
         sys.__unraisablehook__(lost)
         return
-    _worker.told = -math.inf
+    _worker.stopped_at = -math.inf
     threading.Timer(0.01, signal.raise_signal, [signal.SIGINT]).start()
 
 
@@ -255,12 +271,13 @@ def _failure(node: Node, settings: Settings, error: BaseException) -> Failed:
 
 
 def _reported(error: BaseException, settings: Settings, running: Sequence[Node]) -> BaseException:
-    """What is raised for the error of the first of `running`; a worker that is gone takes all of them with it."""
+    """The error to raise for that of the first of `running`. All of them are lost when a worker process is gone."""
     if isinstance(error, BrokenProcessPool):
         names = ", ".join(f"{node.name} ({node.key})" for node in running)
         return Failed(
             f"a worker process was killed while these stages ran: {names}. Often memory ran out: use fewer jobs. What "
             "is finished stays, and the same command goes on from there"
         )
-    said = (InputError, StoreError, Failed, KeyboardInterrupt)
-    return error if isinstance(error, said) else _failure(running[0], settings, error)
+    if isinstance(error, CwpoError | KeyboardInterrupt):
+        return error
+    return _failure(running[0], settings, error)

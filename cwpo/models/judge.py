@@ -13,17 +13,17 @@ import os
 import random
 import re
 import sys
-import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import numpy as np
 
+from cwpo.atomic import new_file
 from cwpo.errors import InputError
 
 KEY = "OPENAI_API_KEY"
@@ -73,7 +73,7 @@ class ApiJudge:
         self.cache = Path(config.cache).expanduser()
         self.counts: Counter[str] = Counter()
         self._client: Any = None
-        self._failed = Event()
+        self._failed = threading.Event()
 
     def preferences(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> np.ndarray:
         """P(first is better), (N,): 1, 3/4, 1/2, 1/4 or 0 after both orders, NaN where it was not judged."""
@@ -262,8 +262,6 @@ def _said(error: Exception | None) -> str:
 
 
 def _write(file: Path, content: Mapping[str, Any]) -> None:
-    """At once, so that a stopped run leaves no half answer."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=file.parent, delete=False) as part:
-        json.dump(content, part)
-    os.replace(part.name, file)
+    with new_file(file, f"{os.getpid()}-{threading.get_ident()}") as partial:
+        partial.write_text(json.dumps(content), encoding="utf-8")

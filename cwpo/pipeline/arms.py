@@ -1,4 +1,4 @@
-"""Which arms a command means, and which stages they need."""
+"""The arms that a command means, and the stages that each needs."""
 
 from __future__ import annotations
 
@@ -6,72 +6,69 @@ import functools
 import itertools
 import pickle
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from cwpo.checks.leaves import wrong_type
+from cwpo.checks.reading import wrong_type
 from cwpo.checks.settings import check_config
-from cwpo.config.assets import settled
 from cwpo.config.commands import register
-from cwpo.config.schema import CONF
+from cwpo.config.schema import CONF, Config
 from cwpo.errors import InputError
-from cwpo.pipeline.derived import derived_config
-from cwpo.pipeline.graph import STAGES, Node, arm, wanted
+from cwpo.pipeline.graph import Node, nodes_of, wanted
 from cwpo.runtime import rare_collections
 
-NAMES_SEED = re.compile(r"\$\{[^}]*seed")  # an interpolation through which the seed reaches other keys
+UNKNOWN = "?"  # stands for the sections of a file whose form is not known here
 
 
 @dataclass(frozen=True)
 class Arm:
     """One configuration and the stages it needs."""
 
-    cfg: DictConfig
+    cfg: Config
     nodes: dict[str, Node]
     run: list[Node]
 
     @staticmethod
     def of(cfg: DictConfig) -> Arm:
-        check_config(cfg, STAGES)
-        return Arm.of_checked(cfg)
+        """The arm of a composed configuration. Raises InputError with every problem."""
+        return Arm.of_checked(check_config(cfg))
 
     @staticmethod
-    def of_checked(cfg: DictConfig, look: bool = True, plain: Mapping[str, Any] | None = None) -> Arm:
-        """The arm of a configuration that is known to be valid; without a look at its checkpoints it can only be counted.
-
-        `plain` is its derived_config, where that is known already and nothing had to be settled.
-        """
-        nodes = arm(cfg, look, plain)
+    def of_checked(cfg: Config, look: bool = True) -> Arm:
+        """The arm of a valid configuration; without a look at its checkpoints it can be counted, not run."""
+        nodes = nodes_of(cfg, look)
         return Arm(cfg, nodes, wanted(nodes, cfg.until))
 
     @property
     def key(self) -> str:
-        """What the arm ends in; two arms of equal key are the same experiment."""
+        """The key of the last stage; two arms of equal key are the same experiment."""
         return self.run[-1].key
 
 
 def expand(overrides: Sequence[str], seeds: Sequence[int] | None = None, look: bool = True) -> list[Arm]:
     """The distinct arms of a sweep, in order; see configurations. Raises InputError with every arm's problems.
 
-    With look=False nothing is checked and no checkpoint looked at: such arms can be counted, not run.
+    With look=False nothing is checked and no checkpoint is looked at; the arms can be counted, not run.
     """
     arms: dict[str, Arm] = {}
     problems: dict[str, None] = {}
     with rare_collections():
-        for cfg, over_seeds in configurations(overrides, seeds):
+        for cfg, point in configurations(overrides, seeds):
             try:
-                for made in _over_seeds(cfg(), over_seeds, look):
-                    arms.setdefault(made.key, made)
+                set_values(cfg, point)
+                arm = Arm.of(cfg) if look else Arm.of_checked(typed(cfg), look=False)
+                arms.setdefault(arm.key, arm)
             except InputError as error:
                 problems |= dict.fromkeys(error.problems)
     if problems:
@@ -81,43 +78,63 @@ def expand(overrides: Sequence[str], seeds: Sequence[int] | None = None, look: b
 
 def configurations(
     overrides: Sequence[str], seeds: Sequence[int] | None = None
-) -> Iterator[tuple[Callable[[], DictConfig], Sequence[Override]]]:
-    """What makes each configuration of a sweep but for the seed, in order and unchecked, and the seeds' overrides.
+) -> Iterator[tuple[DictConfig, tuple[Override, ...]]]:
+    """Every configuration of a sweep, in order and unchecked: a composition, and the plain values to set in it.
 
-    Overrides are as on the command line; `a=1,2` sweeps. An experiment file's own sweep counts unless the command line
-    names the same key. `seeds` replaces the sweep over seeds. Making one raises InputError for a value of the wrong type.
+    The same composition comes several times, with values for the same keys. Overrides are as on the command line; `a=1,2`
+    sweeps. An experiment file's own sweep counts unless the command line names the same key. `seeds` replaces the sweep over
+    seeds.
     """
     one_choice(overrides)
     register()
     with composing():
-        parser = OverridesParser.create()
-        given = parser.parse_overrides(list(overrides))
-        fixed = [str(o.input_line) for o in given if not o.is_sweep_override()]
-        hydra = compose("config", overrides=fixed, return_hydra_config=True).hydra
-        from_file = parser.parse_overrides([f"{k}={v}" for k, v in (hydra.sweeper.params or {}).items()])
-        named = {o.get_key_element() for o in given}
-        axes: dict[str, list[str]] = {}
-        for o in [
-            *(o for o in from_file if o.get_key_element() not in named),
-            *(o for o in given if o.is_sweep_override()),
-        ]:
-            values = (
-                list(o.sweep_string_iterator()) if o.is_sweep_override() else [o.get_value_element_as_str()]
-            )
-            axes[o.get_key_element()] = values
-        if seeds is not None:
-            fixed = [o for o in fixed if not o.startswith("seed=")]
-            axes["seed"] = [str(seed) for seed in seeds]
+        base, fixed, axes = _axes(overrides, seeds)
         groups = {key: values for key, values in axes.items() if (CONF / key).is_dir()}
-        plain = {key: values for key, values in axes.items() if key not in groups}
-        points = {
-            key: parser.parse_overrides([f"{key}={value}" for value in options])
-            for key, options in plain.items()
-        }
-        composed = list(_compositions(fixed, groups))
+        composed = list(_compositions(base, fixed, groups))
+    parser = OverridesParser.create()
+    points = {
+        key: parser.parse_overrides([f"{key}={value}" for value in values])
+        for key, values in axes.items()
+        if key not in groups
+    }
     for cfg in composed:
-        for point in _points(cfg, points):
-            yield functools.partial(with_values, cfg, point), points.get("seed", [])
+        yield from ((cfg, point) for point in _points(cfg, points))
+
+
+def typed(cfg: DictConfig) -> Config:
+    """The configuration as objects of its dataclasses, references resolved."""
+    config: Any = OmegaConf.to_object(cfg)
+    return config
+
+
+def _axes(
+    overrides: Sequence[str], seeds: Sequence[int] | None
+) -> tuple[DictConfig, list[str], dict[str, list[str]]]:
+    """The overrides that all arms share, what they compose to, and the values of every key that the sweep varies."""
+    parser = OverridesParser.create()
+    given = parser.parse_overrides(list(overrides))
+    fixed = [str(o.input_line) for o in given if not o.is_sweep_override()]
+    base = compose("config", overrides=fixed, return_hydra_config=True)
+    with open_dict(base):
+        params = base.pop("hydra").sweeper.params or {}
+    own = parser.parse_overrides([f"{key}={values}" for key, values in params.items()])
+    named = {o.get_key_element() for o in given}
+    swept = [
+        *(o for o in own if o.get_key_element() not in named),
+        *(o for o in given if o.is_sweep_override()),
+    ]
+    axes = {
+        o.get_key_element(): list(o.sweep_string_iterator())
+        if o.is_sweep_override()
+        else [o.get_value_element_as_str()]
+        for o in swept
+    }
+    if seeds is not None:
+        fixed = [word for word in fixed if not word.startswith("seed=")]
+        axes["seed"] = [str(seed) for seed in seeds]
+    if "seed" in axes:
+        axes["seed"] = axes.pop("seed")  # last: the seeds of an arm follow each other
+    return base, fixed, axes
 
 
 def one_choice(overrides: Sequence[str]) -> None:
@@ -133,21 +150,9 @@ def one_choice(overrides: Sequence[str]) -> None:
 
 
 def _points(cfg: DictConfig, values: Mapping[str, Sequence[Override]]) -> Iterator[tuple[Override, ...]]:
-    """Every combination of plain values but the seed's, and but those of a key that nobody reads in this arm."""
-    moot = {"seed"} | ({"method.selection.value"} if cfg.method.selection.kind == "all" else set())
-    return itertools.product(*(options for key, options in values.items() if key not in moot))
-
-
-def _over_seeds(cfg: DictConfig, seeds: Sequence[Override], look: bool) -> Iterator[Arm]:
-    """The arm of every seed; but for the seed they are one configuration, checked and read once."""
-    configs = [with_values(cfg, [seed]) for seed in seeds] or [cfg]
-    if look:
-        check_config(min(configs, key=lambda c: c.seed), STAGES)
-    plain: dict[str, Any] | None = None
-    if settled(cfg) is cfg and not NAMES_SEED.search(str(OmegaConf.to_container(cfg))):
-        plain = derived_config(cfg, look)
-    for made in configs:
-        yield Arm.of_checked(made, look, plain and plain | {"seed": made.seed})
+    """Every combination of plain values, without a key that this arm does not read."""
+    unread = {"method.selection.value"} if cfg.method.selection.kind == "all" else set()
+    return itertools.product(*(options for key, options in values.items() if key not in unread))
 
 
 @contextmanager
@@ -164,49 +169,73 @@ def composing(folder: Path = CONF) -> Iterator[None]:
             GlobalHydra.instance().initialize(outer)
 
 
-def _compositions(fixed: Sequence[str], groups: Mapping[str, Sequence[str]]) -> Iterator[DictConfig]:
-    """The configuration of every combination of choices.
+def _compositions(
+    base: DictConfig, fixed: Sequence[str], groups: Mapping[str, Sequence[str]]
+) -> Iterator[DictConfig]:
+    """The configuration of every combination of choices; `base` is that of the overrides without any.
 
-    Composing is slow, so a group whose files write nothing outside their own node is composed once per choice, and its
-    node put into the others.
+    Composing is slow. Where the files of a group write sections that neither the experiment nor another group writes, each
+    choice is composed once, without the experiment, and its sections are put into the others. The remaining groups are
+    composed in every combination.
     """
-    alone = {key: values for key, values in groups.items() if _writes_only_its_node(key, values)}
-    together = {key: values for key, values in groups.items() if key not in alone}
-    first = [f"{key}={values[0]}" for key, values in alone.items()]
+    apart = _apart(fixed, groups)
+    together = {key: values for key, values in groups.items() if key not in apart}
     bases = {
-        choice: compose("config", overrides=[*fixed, *first, *_chosen(together, choice)])
-        for choice in _product(together)
+        choice: compose("config", overrides=[*fixed, *_chosen(together, choice)]) if together else base
+        for choice in itertools.product(*together.values())
     }
-    base = next(iter(bases.values()))
-    chosen = _chosen(together, next(_product(together)))
-    nodes = {(key, values[0]): base[key] for key, values in alone.items()} | {
-        (key, value): compose("config", overrides=[*fixed, *first, *chosen, f"{key}={value}"])[key]
-        for key, values in alone.items()
-        for value in values[1:]
-    }
-    for choice in _product(groups):
+    common = tuple(word for word in fixed if not word.startswith("experiment="))
+    for choice in itertools.product(*groups.values()):
         by_key = dict(zip(groups, choice, strict=True))
         cfg = _copied(bases[tuple(by_key[key] for key in together)])
-        for key in alone:
-            cfg[key] = _copied(nodes[key, by_key[key]])
+        for key in apart:
+            sections = _sections(common, key, by_key[key])
+            for name, section in sections.items():
+                cfg[name] = _copied(section)
         yield cfg
 
 
-def _product(groups: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, ...]]:
-    return itertools.product(*groups.values())
+@functools.cache
+def _sections(common: tuple[str, ...], group: str, choice: str) -> dict[str, DictConfig]:
+    """The sections that a choice writes, as they are with these overrides."""
+    cfg = compose("config", overrides=[*common, f"{group}={choice}"])
+    return {name: cfg[name] for name in _written(group, choice)}
+
+
+def _apart(fixed: Sequence[str], groups: Mapping[str, Sequence[str]]) -> list[str]:
+    """The groups whose files write only sections that no other group and no experiment of the overrides writes."""
+    experiments = [word.split("=", 1)[1] for word in fixed if word.startswith("experiment=")]
+    written = {
+        key: set().union(*(_written(key, value) for value in values)) for key, values in groups.items()
+    }
+    others = set().union(*(_written("experiment", name) for name in experiments))
+    return [
+        key
+        for key, sections in written.items()
+        if UNKNOWN not in sections
+        and not sections & others.union(*(written[other] for other in groups if other != key))
+    ]
+
+
+@functools.cache
+def _written(group: str, choice: str) -> frozenset[str]:
+    """The top-level keys that a file of conf/ writes, also by the choices that it overrides; UNKNOWN for another form."""
+    file = CONF / group / f"{choice}.yaml"
+    if not file.is_file():
+        return frozenset({UNKNOWN})
+    text = file.read_text(encoding="utf-8")
+    content = yaml.safe_load(text)
+    keys = {group}
+    if "@package" in text:
+        keys = {*content} if re.match(r"# @package _global_\n", text) else {UNKNOWN}
+    for entry in content.get("defaults", []):
+        override = re.fullmatch(r"override /(\w+)", next(iter(entry))) if isinstance(entry, dict) else None
+        keys |= _written(override[1], *entry.values()) if override else {UNKNOWN}
+    return frozenset(keys - {"defaults", "hydra"})
 
 
 def _chosen(groups: Mapping[str, Sequence[str]], choice: Sequence[str]) -> list[str]:
     return [f"{key}={value}" for key, value in zip(groups, choice, strict=True)]
-
-
-def _writes_only_its_node(group: str, choices: Sequence[str]) -> bool:
-    files = [CONF / group / f"{choice}.yaml" for choice in choices]
-    return all(
-        file.is_file()
-        and not re.search(r"^# @package|^defaults:", file.read_text(encoding="utf-8"), re.MULTILINE)
-        for file in files
-    )
 
 
 def _copied(cfg: DictConfig) -> DictConfig:
@@ -215,20 +244,16 @@ def _copied(cfg: DictConfig) -> DictConfig:
     return copied
 
 
-def with_values(cfg: DictConfig, overrides: Sequence[Override]) -> DictConfig:
-    """A copy with plain values set, or the configuration itself without any. Only groups need composing, the slow part."""
-    if not overrides:
-        return cfg
-    cfg = _copied(cfg)
+def set_values(cfg: DictConfig, overrides: Sequence[Override]) -> None:
+    """Set plain values in place. Raises InputError for one of the wrong type."""
     for override in overrides:
         try:
             OmegaConf.update(cfg, override.get_key_element(), override.value(), force_add=False)
         except OmegaConfBaseException as error:
             reason = str(error).splitlines()[0]
             raise InputError(wrong_type(str(override.input_line), reason)) from error
-    return cfg
 
 
 def distinct(arms: Sequence[Arm]) -> list[Node]:
     """Every stage the arms need, once, parents before children."""
-    return list({node.key: node for made in arms for node in made.run}.values())
+    return list({node.key: node for arm in arms for node in arm.run}.values())

@@ -1,31 +1,32 @@
-"""What stages read that follows from other keys of the configuration."""
+"""Values that stages read and that follow from other keys of the configuration."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from cwpo.config.assets import published_path, read_lock
-from cwpo.config.schema import CONF, DataConfig
+from cwpo.config.schema import CONF, Config, DataConfig
 
 WORLD = "world/"
 TEXT_VERSION = (
-    2  # of how texts become tokens and tokens texts, for other models than the world's; up when that changes
+    2  # how texts become tokens and back, for models other than the world's; raise it when that changes
 )
-# What only published data sets have; in the synthetic world nobody reads it.
+# Settings of published data sets only. Data of the synthetic world have these defaults.
 PUBLISHED = {"layout": None, "length_rule": "longer_pair", "test_prompts": "any"}
-SHOWN = ("gold", "paper_counts")  # of a data set, for people and other keys: no part of any stage
+SHOWN = ("gold", "paper_counts")  # settings of a data set that no stage reads
 
 
-def derived_config(cfg: DictConfig, look: bool = True) -> dict[str, Any]:
-    """A settled configuration as plain containers, with what follows from it and without settings that nothing reads.
+def derived_config(cfg: Config, look: bool = True) -> dict[str, Any]:
+    """A settled configuration as plain containers, with values that follow from it and without settings that no stage reads.
 
-    Added: world_version (None without the synthetic world), text_version (None where all models are the world's), weak, strong, their revisions and strong_chat, holdout,
-    tokenizers, max_tokens and context. With look=False the last three leave the models' own limits out, and no checkpoint
+    Added: world_version (None without the synthetic world), text_version (None where all models are the world's), weak,
+    strong, their revisions and strong_chat, holdout, tokenizers, max_tokens and context. With look=False the last three leave the models' own limits out, and no checkpoint
     is looked at.
     """
-    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    plain = asdict(cfg)
     uses_world = cfg.data.source == "world" or any(
         m.startswith(WORLD) for m in (cfg.pair.weak, cfg.pair.strong)
     )
@@ -59,29 +60,29 @@ def derived_config(cfg: DictConfig, look: bool = True) -> dict[str, Any]:
     return plain
 
 
-def _models(cfg: DictConfig) -> list[str]:
+def _models(cfg: Config) -> list[str]:
     """The models of a run: weak, strong, gold where it is one, and an online arm's reward model."""
-    gold = OmegaConf.select(cfg, "gold.path") if cfg.gold.name not in ("oracle", "judge", "openai") else None
+    gold = cfg.gold.path if cfg.gold.name not in ("oracle", "judge", "openai") else None
     reward = cfg.online.reward_model if cfg.online.reward == "reward_model" else None
     return [name for name in (cfg.pair.weak, cfg.pair.strong, gold, reward) if name is not None]
 
 
-def other_data(cfg: DictConfig) -> dict[str, Any]:
+def other_data(cfg: Config) -> dict[str, Any]:
     """The config of the data set labeled.other, sized and sourced as the arm's own, at its locked revision."""
     file = OmegaConf.load(CONF / "data" / f"{cfg.labeled.other}.yaml")
     shared = ("source", "pairs", "test_pairs", "test_fraction", "max_tokens", "length_rule")
-    own = {key: cfg.data[key] for key in shared}
+    own = {key: getattr(cfg.data, key) for key in shared}
     plain: Any = OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(DataConfig), file, own))
     if plain["source"] == "hub":
         entry = read_lock()["datasets"].get(plain["path"], {})
-        if plain["path"] == published_path(cfg.data.name):  # taken from wherever the own data are
+        if plain["path"] == published_path(cfg.data.name):  # it lies where the arm's own data lie
             plain |= {"path": cfg.data.path, "revision": cfg.data.revision}
         plain["revision"] = plain["revision"] or entry.get("revision") or entry.get("ref")
     return _read_of(plain)
 
 
 def _read_of(data: dict[str, Any]) -> dict[str, Any]:
-    """What the stages of a data set read of its configuration."""
+    """The settings of a data set that its stages read."""
     left_out = (
         SHOWN if data["positive"] is not None else (*SHOWN, "positive")
     )  # keys are as before it existed
@@ -89,7 +90,7 @@ def _read_of(data: dict[str, Any]) -> dict[str, Any]:
     return kept | (PUBLISHED if data["source"] == "world" else {})
 
 
-def _token_limits(cfg: DictConfig) -> tuple[list[list[str | bool | None]], int, int | None]:
+def _token_limits(cfg: Config) -> tuple[list[list[str | bool | None]], int, int | None]:
     """The tokenizers that every pair must fit, the longest sequence, in tokens, and the models' own limit beside it.
 
     By the usual rule the longest sequence fits both models; another rule bounds something else, so the models' limit stands

@@ -1,18 +1,13 @@
-"""The names of experiments, and the seeds each is run with."""
+"""The experiments that a name stands for, and their seeds."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cwpo.checks.settings import nearest
 from cwpo.config.schema import CONF
-from cwpo.errors import InputError
+from cwpo.errors import InputError, nearest
 
-CORE = tuple(
-    "table1 table3 table4 table5 table6 table13 figure2 figure3_left figure3_right figure4 figure7".split()
-)
-
-
+CORE = "table1 table3 table4 table5 table6 table13 figure2 figure3_left figure3_right figure4 figure7".split()
 CORE_SEEDS = (0, 1, 2)  # the experiments behind headline claims name ten
 
 
@@ -21,7 +16,7 @@ def experiments(name: str) -> list[str]:
     existing = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
     if name == "all":
         return existing
-    names = list(CORE) if name == "core" else [part.strip() for part in name.split(",") if part.strip()]
+    names = CORE if name == "core" else [part.strip() for part in name.split(",") if part.strip()]
     unknown = [
         f"experiment={part} does not exist; {nearest(part, ['core', 'all', *existing])}"
         for part in names
@@ -33,7 +28,7 @@ def experiments(name: str) -> list[str]:
 
 
 def seeds_of(experiment: str, given: object) -> list[int] | None:
-    """The seeds asked for; else three for the core; None: those of the experiments' files."""
+    """The given seeds, else three for the core; None stands for the seeds in the experiments' files."""
     if given is not None:
         seeds = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else []
         if not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):

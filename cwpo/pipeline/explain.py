@@ -1,4 +1,4 @@
-"""Why a stage would run: which settings, of its own or of what it descends from, differ from the nearest finished one."""
+"""Why a stage would run: the settings, its own or its ancestors', that differ from the most similar finished stage."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from cwpo.store.manifest import StoreError
 from cwpo.store.store import Store
 
 VERSION = "version of the stage"
-# (stage, dotted key) -> its values as JSON, of a stage and all it descends from; several where a kind is there twice.
+# (stage, dotted key) -> values as JSON, of a stage and all its ancestors; several where a kind occurs twice.
 Lineage = dict[tuple[str, str], set[str]]
 
 
 def explain(store: Store, overrides: Sequence[str]) -> Iterator[str]:
-    """Lines for the run or sweep that `overrides` mean: what is in the store, and for every other stage why it is not."""
+    """Lines for the run or sweep of these overrides: how many stages are in the store, and why the others are not."""
     nodes = distinct(expand(overrides))
     past = Past(store)
-    said: dict[tuple[str, str], list[str]] = {}
+    reasons: dict[tuple[str, str], list[str]] = {}
     there = 0
     for node in nodes:
         try:
@@ -31,15 +31,15 @@ def explain(store: Store, overrides: Sequence[str]) -> Iterator[str]:
             reason = past.why(node)
         except StoreError as error:
             reason = str(error)
-        said.setdefault((node.name, reason), []).append(node.key)
+        reasons.setdefault((node.name, reason), []).append(node.key)
     yield f"{len(nodes)} stages: {there} in the store, {len(nodes) - there} to run"
-    for (name, reason), keys in said.items():
+    for (name, reason), keys in reasons.items():
         more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
         yield f"{name} ({keys[0]}{more}): {reason}"
 
 
 class Past:
-    """The finished stages of a store and what each descends from."""
+    """The finished stages of a store and their ancestors."""
 
     def __init__(self, store: Store) -> None:
         self.stage_of: dict[str, str] = {}
@@ -50,19 +50,19 @@ class Past:
                 self.manifests[key] = store.recorded(stage, key)
                 self.stage_of[key] = stage
             except StoreError:
-                continue  # a damaged one explains nothing
+                continue  # a damaged stage explains nothing
 
     def why(self, node: Node) -> str:
-        """What distinguishes the node from the finished stage of its kind that differs least."""
+        """The differences from the finished stage of the same kind that differs least."""
         ours = lineage_of(node)
-        found = [
+        candidates = [
             (differences(self.lineage(key), ours), key)
             for key, stage in self.stage_of.items()
             if stage == node.stage.name
         ]
-        if not found:
+        if not candidates:
             return f"no stage {node.stage.name} is in the store"
-        changed, key = min(found, key=lambda pair: (len(pair[0]), pair[1]))
+        changed, key = min(candidates, key=lambda pair: (len(pair[0]), pair[1]))
         return f"{_shown(changed, node.stage.name)} (nearest: {node.stage.name}/{key})"
 
     def lineage(self, key: str) -> Lineage:
@@ -79,7 +79,7 @@ class Past:
 
 
 def lineage_of(node: Node) -> Lineage:
-    """Of a node of a plan, as Past.lineage of a finished stage."""
+    """As Past.lineage, for a stage that need not be finished."""
     lineage: Lineage = {}
     for each in node.ancestors():
         _add(lineage, _own(each.stage.name, each.stage.version, json.loads(json.dumps(each.hashed))))
@@ -87,14 +87,14 @@ def lineage_of(node: Node) -> Lineage:
 
 
 def differences(before: Lineage, after: Lineage) -> list[tuple[str, str, str, str]]:
-    """(stage, key, old, new) of what differs; `not there` where one side lacks it."""
-    found = []
+    """(stage, key, old, new) of every difference; `not there` where one side lacks the key."""
+    changed = []
     for stage, key in sorted(before.keys() | after.keys()):
         old, new = before.get((stage, key), set()), after.get((stage, key), set())
         if old != new:
             was, now = (" and ".join(sorted(side)) or "not there" for side in (old, new))
-            found.append((stage, key, was, now))
-    return found
+            changed.append((stage, key, was, now))
+    return changed
 
 
 def _own(stage: str, version: int, config: Mapping[str, Any]) -> Lineage:
@@ -117,7 +117,7 @@ def _flat(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _shown(changed: Sequence[tuple[str, str, str, str]], own: str) -> str:
-    """One entry per key; those of ancestors alone say through which stages they come."""
+    """One entry per key, with the stages that a change comes through unless the stage reads the key itself."""
     stages = defaultdict(list)
     for stage, key, old, new in changed:
         stages[key, old, new].append(stage)
@@ -125,4 +125,4 @@ def _shown(changed: Sequence[tuple[str, str, str, str]], own: str) -> str:
     for (key, old, new), where in sorted(stages.items(), key=lambda item: own not in item[1]):
         through = "" if own in where else f" (through {', '.join(where)})"
         parts.append(f"{key} {old} -> {new}{through}")
-    return ", ".join(parts) or "what it descends from"
+    return ", ".join(parts) or "its ancestors"

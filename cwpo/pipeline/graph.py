@@ -1,4 +1,4 @@
-"""The chain of stages that makes one arm."""
+"""The stages of one arm and how they depend on each other."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
 from cwpo.config.assets import settled
-from cwpo.config.schema import JUDGE_SETTINGS, TRAININGS
+from cwpo.config.schema import JUDGE_SETTINGS, STAGES, Config, trainings
 from cwpo.pipeline.derived import PUBLISHED, WORLD, derived_config, other_data
 from cwpo.stages.align import ALIGN
 from cwpo.stages.annotate import annotate_stage
@@ -33,19 +31,13 @@ from cwpo.stages.train_gold import TRAIN_GOLD
 from cwpo.stages.weight import WEIGHT
 from cwpo.store.store import Store, fingerprint, stage_key
 
-PATHS = (
-    "path",
-    "weak",
-    "strong",
-    "tokenizers",
-    "reward_model",
-    "prompt_file",
-)  # keys whose values may be local files or folders
-LOCAL = "content:"  # begins what stands in a key for a local path: a digest of the file or folder
-# Settings that came after stores existed -> the value at which all is done as before; at it they are no part of a key.
+# Settings whose values may be local files or folders. Their content enters a stage's key, not their place.
+PATHS = ("path", "weak", "strong", "tokenizers", "reward_model", "prompt_file")
+LOCAL = "content:"  # begins the digest that replaces a local path
+# Settings that are younger than some stores -> the value that changes nothing. At that value they do not enter a key.
 LATER: dict[str, Any] = {
     **{f"data.{key}": value for key, value in PUBLISHED.items()},
-    **{f"{training}.precision": "float32" for training in TRAININGS},
+    **{f"{training}.precision": "float32" for training in trainings(Config())},
     "generation.engine": "transformers",
     "generation.precision": "float32",
     "context": None,
@@ -55,14 +47,17 @@ LATER: dict[str, Any] = {
     "gold.model": None,
     "gold.prompt_file": None,
 }
-# Settings that change how or where a stage works and not what comes out: no part of a key.
+# Settings on which no result depends. They never enter a key.
 UNHASHED = (*(f"gold.{key}" for key in JUDGE_SETTINGS), "generation.python")
-OTHER_PAIRS = 500  # added to the seed, it draws the pairs that the reward model of an online arm learns from
-# What `until` may name, in order. The pretraining of the synthetic world's models runs where a stage needs it.
-STAGES = (
-    "prepare mix_labels train_annotator annotate train_gold score_gold assess select weight sft reference align "
-    "online_align embed generate_sft generate evaluate"
-).split()
+# Every kind of stage by name; stages of one kind may differ in the keys that they read.
+KINDS = {
+    stage.name: stage
+    for stage in (
+        *(ALIGN, ASSESS, EMBED, EVALUATE, GENERATE, MIX_LABELS, ONLINE_ALIGN, PREPARE, PRETRAIN, REFERENCE),
+        *(SCORE_GOLD, SELECT, SFT, TRAIN_GOLD, WEIGHT, annotate_stage("bt"), train_annotator_stage("bt")),
+    )
+}
+OTHER_PAIRS = 500  # the reward model of an online arm learns from pairs drawn with the seed plus this
 
 
 @dataclass(frozen=True)
@@ -100,100 +95,133 @@ class Node:
         yield from seen.values()
 
 
-def arm(cfg: DictConfig, look: bool = True, plain: Mapping[str, Any] | None = None) -> dict[str, Node]:
+def nodes_of(cfg: Config, look: bool = True) -> dict[str, Node]:
     """The nodes of one arm by name, in an order in which they can run. Arms on human labels have no annotator.
 
-    With look=False no checkpoint is asked for its context length, and the keys are only good for counting. `plain` is the
-    derived_config of a configuration that is settled as it is, where that is known already.
+    With look=False no checkpoint is asked for its context length, and the keys are only good for counting.
     """
-    if plain is None:
-        cfg = settled(cfg)
-        plain = derived_config(cfg, look)
-    plain = dict(plain)
-    nodes: dict[str, Node] = {}
-
-    def add(name: str, stage: Stage, parents: Mapping[str, Node | None], **extra: Any) -> Node:
-        config = _slice(plain | extra, stage.reads)
-        nodes[name] = Node(
-            name, stage, config, hashed_config(config), {r: p for r, p in parents.items() if p is not None}
-        )
-        return nodes[name]
-
-    def pretrained(who: str, model: str | None) -> Node | None:
-        return (
-            add(f"pretrain_{who}", PRETRAIN, {}, model=model) if model and model.startswith(WORLD) else None
-        )
-
-    def reward(annotator: Node | None) -> Node | None:
-        """What compares an online arm's responses; None for a checkpoint."""
-        if cfg.online.reward == "annotator":
-            return annotator
-        if cfg.online.reward_model is not None:
-            return None
-        own = {
-            "seed": cfg.seed + OTHER_PAIRS,
-            "human_fraction": 0.9,
-            "unlabeled_fraction": None,
-            "holdout": 0.0,
-        }
-        pairs = add("prepare_reward", PREPARE, {}, **own)
-        weak = pretrained("weak", cfg.pair.weak)
-        parents = {"prepare": pairs, "weak_model": weak}
-        return add("train_reward", train_annotator_stage("bt"), parents, seed=own["seed"])
-
-    prepare = add("prepare", PREPARE, {})
-    gold_model = None
-    if cfg.gold.name == "trained":
-        base = pretrained("gold", cfg.gold.path)
-        gold_model = add("train_gold", TRAIN_GOLD, {"prepare": prepare, "gold_model": base})
-    gold = None
-    if cfg.gold.name != "openai":  # nobody pays for comparisons of the training pairs
-        gold = add("score_gold", SCORE_GOLD, {"prepare": prepare, "train_gold": gold_model})
-    annotator = annotate = mixed = None
+    cfg = settled(cfg)
+    graph = _Graph(cfg, derived_config(cfg, look))
+    prepare = graph.add("prepare", PREPARE)
+    gold_model, gold = graph.gold(prepare)
+    mixed = annotator = annotate = None
     if cfg.method.labels in ("weak", "flips") or cfg.until in ("train_annotator", "annotate", "assess"):
-        if cfg.labeled.other or cfg.labeled.poison_fraction:
-            other = add("prepare_other", PREPARE, {}, data=other_data(cfg)) if cfg.labeled.other else None
-            mixed = add("mix_labels", MIX_LABELS, {"prepare": prepare, "other": other, "score_gold": gold})
-        annotator = add(
-            "train_annotator",
-            train_annotator_stage(cfg.annotator.name),
-            {"prepare": prepare, "labels": mixed, "weak_model": pretrained("weak", cfg.pair.weak)},
-        )
-        annotate = add(
-            "annotate",
-            annotate_stage(cfg.annotator.name),
-            {"prepare": prepare, "train_annotator": annotator},
-        )
-        add("assess", ASSESS, {"prepare": prepare, "labels": mixed, "annotate": annotate, "score_gold": gold})
-    needed = {
+        mixed = graph.labels(prepare, gold)
+        annotator = graph.annotator(prepare, mixed)
+        kind = annotate_stage(cfg.annotator.name)
+        annotate = graph.add("annotate", kind, prepare=prepare, train_annotator=annotator)
+        graph.add("assess", ASSESS, prepare=prepare, labels=mixed, annotate=annotate, score_gold=gold)
+    labels = {
         "annotate": annotate if cfg.method.labels in ("weak", "flips") else None,
         "score_gold": gold if cfg.method.labels in ("gold", "flips") else None,
     }
-    select = add("select", SELECT, {"prepare": prepare, **needed})
-    online = cfg.online.reward != "none"
-    weight = None if online else add("weight", WEIGHT, {"select": select})
-    shown = select
-    if cfg.method.sft_labels == "human" and cfg.method.labels != "human":
-        human = {"labels": "human", "pairs": "unlabeled", "selection": {"kind": "all", "value": None}}
-        shown = add("select_sft", SELECT, {"prepare": prepare}, method=human)
-    sft = add("sft", SFT, {"select": shown, "strong_model": pretrained("strong", cfg.pair.strong)})
-    if online:
-        align = add("online_align", ONLINE_ALIGN, {"select": select, "sft": sft, "reward": reward(annotator)})
-        add("embed", EMBED, {"prepare": prepare, "labels": mixed, "sft": sft, "online_align": align})
+    select = graph.add("select", SELECT, prepare=prepare, **labels)
+    if cfg.online.reward == "none":
+        sft, align, trained_on = graph.offline(prepare, select)
     else:
-        reference = add("reference", REFERENCE, {"select": select, "sft": sft})
-        align = add("align", ALIGN, {"weight": weight, "sft": sft, "reference": reference})
-    before = add("generate_sft", GENERATE, {"prepare": prepare, "model": sft}, model_tag="sft")
-    after = add("generate", GENERATE, {"prepare": prepare, "model": align}, model_tag="aligned")
-    trained_on = {"online_align": align} if online else {"weight": weight}
+        sft, align, trained_on = graph.online(prepare, select, mixed, annotator)
+    before = graph.add("generate_sft", GENERATE, {"model_tag": "sft"}, prepare=prepare, model=sft)
+    after = graph.add("generate", GENERATE, {"model_tag": "aligned"}, prepare=prepare, model=align)
     measured = {"prepare": prepare, "score_gold": gold, "train_gold": gold_model, **trained_on}
-    add("evaluate", EVALUATE, {**measured, "generate_sft": before, "generate": after})
-    return nodes
+    graph.add("evaluate", EVALUATE, **measured, generate_sft=before, generate=after)
+    return graph.nodes
+
+
+@dataclass
+class _Graph:
+    """The nodes of an arm so far, and the ways to add more."""
+
+    cfg: Config
+    plain: dict[str, Any]
+    nodes: dict[str, Node] = field(default_factory=dict)
+
+    def add(
+        self, name: str, stage: Stage, changes: Mapping[str, Any] | None = None, /, **parents: Node | None
+    ) -> Node:
+        """Add a stage that reads the configuration with these changes, and return its node."""
+        config = _slice(self.plain | dict(changes or {}), stage.reads)
+        needs = {role: parent for role, parent in parents.items() if parent is not None}
+        self.nodes[name] = Node(name, stage, config, hashed_config(config), needs)
+        return self.nodes[name]
+
+    def pretrained(self, who: str, model: str | None) -> Node | None:
+        """The node of a model of the synthetic world; None for a checkpoint."""
+        if not model or not model.startswith(WORLD):
+            return None
+        return self.add(f"pretrain_{who}", PRETRAIN, {"model": model})
+
+    def gold(self, prepare: Node) -> tuple[Node | None, Node | None]:
+        """The gold model, where one is trained, and its scores. Nobody pays for a judge to compare the training pairs."""
+        model = None
+        if self.cfg.gold.name == "trained":
+            base = self.pretrained("gold", self.cfg.gold.path)
+            model = self.add("train_gold", TRAIN_GOLD, prepare=prepare, gold_model=base)
+        if self.cfg.gold.name == "openai":
+            return model, None
+        return model, self.add("score_gold", SCORE_GOLD, prepare=prepare, train_gold=model)
+
+    def labels(self, prepare: Node, gold: Node | None) -> Node | None:
+        """Labeled pairs that are mixed or poisoned; None for the arm's own, as they are."""
+        labeled = self.cfg.labeled
+        if not (labeled.other or labeled.poison_fraction):
+            return None
+        other = None
+        if labeled.other:
+            other = self.add("prepare_other", PREPARE, {"data": other_data(self.cfg)})
+        return self.add("mix_labels", MIX_LABELS, prepare=prepare, other=other, score_gold=gold)
+
+    def annotator(self, prepare: Node, mixed: Node | None) -> Node:
+        weak = self.pretrained("weak", self.cfg.pair.weak)
+        kind = train_annotator_stage(self.cfg.annotator.name)
+        return self.add("train_annotator", kind, prepare=prepare, labels=mixed, weak_model=weak)
+
+    def sft(self, select: Node) -> Node:
+        return self.add(
+            "sft", SFT, select=select, strong_model=self.pretrained("strong", self.cfg.pair.strong)
+        )
+
+    def offline(self, prepare: Node, select: Node) -> tuple[Node, Node, dict[str, Node | None]]:
+        """The SFT and the aligned model, and the pairs that the latter learned from."""
+        weight = self.add("weight", WEIGHT, select=select)
+        sft = self.sft(self.shown(prepare, select))
+        reference = self.add("reference", REFERENCE, select=select, sft=sft)
+        align = self.add("align", ALIGN, weight=weight, sft=sft, reference=reference)
+        return sft, align, {"weight": weight}
+
+    def online(
+        self, prepare: Node, select: Node, mixed: Node | None, annotator: Node | None
+    ) -> tuple[Node, Node, dict[str, Node | None]]:
+        """The same where the policy's own responses, compared while it learns, are the pairs."""
+        sft = self.sft(self.shown(prepare, select))
+        align = self.add("online_align", ONLINE_ALIGN, select=select, sft=sft, reward=self.reward(annotator))
+        self.add("embed", EMBED, prepare=prepare, labels=mixed, sft=sft, online_align=align)
+        return sft, align, {"online_align": align}
+
+    def shown(self, prepare: Node, select: Node) -> Node:
+        """The pairs whose chosen responses the SFT model learns."""
+        method = self.cfg.method
+        if method.sft_labels != "human" or method.labels == "human":
+            return select
+        human = {"labels": "human", "pairs": "unlabeled", "selection": {"kind": "all", "value": None}}
+        return self.add("select_sft", SELECT, {"method": human}, prepare=prepare)
+
+    def reward(self, annotator: Node | None) -> Node | None:
+        """The model that compares an online arm's responses; None for a checkpoint."""
+        if self.cfg.online.reward == "annotator":
+            return annotator
+        if self.cfg.online.reward_model is not None:
+            return None
+        seed = self.cfg.seed + OTHER_PAIRS
+        own = {"seed": seed, "human_fraction": 0.9, "unlabeled_fraction": None, "holdout": 0.0}
+        pairs = self.add("prepare_reward", PREPARE, own)
+        weak = self.pretrained("weak", self.cfg.pair.weak)
+        kind = train_annotator_stage("bt")
+        return self.add("train_reward", kind, {"seed": seed}, prepare=pairs, weak_model=weak)
 
 
 def wanted(nodes: Mapping[str, Node], until: str | None) -> list[Node]:
-    """The nodes to run: all, or what `until` needs; a stage this arm does not have ends at the one before it."""
-    if until in (None, "evaluate"):  # the row of an arm also says how good its annotator is
+    """The nodes to run: all, or those that `until` needs. A stage that the arm lacks stands for the one before it."""
+    if until in (None, "evaluate"):  # an arm's row holds its annotator's accuracy too
         ends = [nodes[name] for name in ("assess", "evaluate") if name in nodes]
     else:
         names = [name for name in STAGES[: STAGES.index(until) + 1] if name in nodes]
@@ -216,7 +244,7 @@ def _slice(plain: Mapping[str, Any], reads: tuple[str, ...]) -> dict[str, Any]:
 
 
 def hashed_config(config: Any, path: str = "") -> Any:
-    """The slice, at the dotted `path`, as it enters the key: a local path is replaced by a digest of what lies there."""
+    """The slice at the dotted `path` as it enters the key: a digest of the content replaces a local path."""
     if isinstance(config, dict):
         parts = {name: (f"{path}.{name}" if path else name, value) for name, value in config.items()}
         hashed = {
@@ -224,7 +252,7 @@ def hashed_config(config: Any, path: str = "") -> Any:
             for name, (at, value) in parts.items()
             if at not in UNHASHED and (at not in LATER or value != LATER[at])
         }
-        # a group that a stage reads only later settings of is no part of the key either
+        # a group of which a stage reads only later settings does not enter the key either
         return {name: value for name, value in hashed.items() if value != {} or config[name] == {}}
     if isinstance(config, list):
         return [hashed_config(value, path) for value in config]

@@ -45,7 +45,7 @@ def _models(arms: Sequence[Arm]) -> str:
     """Every weak model with the strong ones it labels for; annotator experiments have none."""
     strong: dict[str, dict[str, None]] = {}
     for arm in arms:
-        weak, other = (arm.cfg.pair[who].rpartition("/")[2] for who in ("weak", "strong"))
+        weak, other = (model.rpartition("/")[2] for model in (arm.cfg.pair.weak, arm.cfg.pair.strong))
         strong.setdefault(weak, {})
         if arm.cfg.until not in ("assess", "annotate", "train_annotator"):
             strong[weak][other] = None

@@ -12,8 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import DictConfig
-
+from cwpo.config.schema import Config
 from cwpo.errors import InputError
 from cwpo.pipeline.arms import Arm
 from cwpo.pipeline.graph import Node
@@ -40,14 +39,14 @@ class Sizes:
         return self.prompt + 2 * self.response
 
     @staticmethod
-    def of(cfg: DictConfig) -> Sizes:
+    def of(cfg: Config) -> Sizes:
         data = cfg.plan.data.get(cfg.data.name)
         if data is None:
             raise InputError(
                 f"plan.data has no {cfg.data.name}; add its pairs and mean tokens: "
                 f"+plan.data.{cfg.data.name}={{train: ..., test: ..., prompt: ..., response: ...}}"
             )
-        train = min(data.train, cfg.data.pairs or data.train)
+        train = float(min(data.train, cfg.data.pairs or data.train))
         held_out = train * cfg.gold.holdout if cfg.gold.name == "trained" else 0.0
         train -= held_out
         labeled = train * cfg.human_fraction
@@ -76,16 +75,18 @@ def assumptions(arms: Sequence[Arm]) -> str:
     )
 
 
-def _hours(cfg: DictConfig, node: Node, sizes: Sizes) -> float:
+def _hours(cfg: Config, node: Node, sizes: Sizes) -> float:
     work = _WORK.get(node.stage.name)
     computed, sampled = work(cfg, node, sizes) if work else (0.0, 0.0)
     plan = cfg.plan
+    if plan.tflops is None:
+        raise InputError("plan.tflops is null; set it to the TFLOP/s of one GPU")
     rate = plan.tflops * 1e12 * 3600
     return computed / (rate * plan.utilisation) + sampled / (rate * plan.generation_utilisation)
 
 
-def _parameters(cfg: DictConfig, model: str | None) -> float:
-    billions = cfg.plan.parameters.get(model)
+def _parameters(cfg: Config, model: str | None) -> float:
+    billions = cfg.plan.parameters.get(model or "")
     if billions is None:
         raise InputError(f"plan.parameters has no {model}; add its billions of parameters")
     return billions * 1e9
@@ -95,25 +96,26 @@ def _step(training: Any, lora: bool) -> int:
     return (4 if lora else 6) + (2 if training.gradient_checkpointing else 0)
 
 
-def _epochs(cfg: DictConfig, part: str) -> float:
+def _epochs(cfg: Config, part: str) -> float:
     """Passes of sft or alignment, as many as give the steps of all pairs where the method says so."""
-    return cfg[part].epochs / (cfg.method.selection.value if cfg.method.equal_steps else 1)
+    return getattr(cfg, part).epochs / (cfg.method.selection.value if cfg.method.equal_steps else 1)
 
 
-def _used(cfg: DictConfig, sizes: Sizes) -> float:
+def _used(cfg: Config, sizes: Sizes) -> float:
     """Pairs that the strong model trains on; by a threshold at most all of them."""
     pairs = {
         "unlabeled": sizes.unlabeled,
         "labeled": sizes.labeled,
         "all": sizes.labeled + sizes.unlabeled,
     }[cfg.method.pairs]
-    return pairs * cfg.method.selection.value if cfg.method.selection.kind == "top_fraction" else pairs
+    selection = cfg.method.selection
+    return pairs * (selection.value or 0.0) if selection.kind == "top_fraction" else pairs
 
 
 Work = tuple[float, float]  # operations in training and scoring, and in sampling
 
 
-def _annotator(cfg: DictConfig, node: Node, sizes: Sizes) -> Work:
+def _annotator(cfg: Config, node: Node, sizes: Sizes) -> Work:
     weak, kind = _parameters(cfg, cfg.pair.weak), cfg.annotator.name
     # the reward model of an online arm learns from as many pairs of the synthetic world as prepare_reward labels
     pairs = 0.9 * (sizes.labeled + sizes.unlabeled) if node.name == "train_reward" else sizes.labeled
@@ -128,35 +130,35 @@ def _annotator(cfg: DictConfig, node: Node, sizes: Sizes) -> Work:
     return operations, 0.0
 
 
-def _train_gold(cfg: DictConfig, node: Node, sizes: Sizes) -> Work:
+def _train_gold(cfg: Config, node: Node, sizes: Sizes) -> Work:
     training = cfg.gold.training
     size = _parameters(cfg, cfg.gold.path)
     return size * _step(training, False) * 2 * sizes.sequence * sizes.held_out * training.epochs, 0.0
 
 
-def _annotate(cfg: DictConfig, node: Node, sizes: Sizes) -> Work:
+def _annotate(cfg: Config, node: Node, sizes: Sizes) -> Work:
     passes = 2 if cfg.annotator.scoring == "implicit" and cfg.annotator.name in ("dpo", "sft_dpo") else 1
     pairs = sizes.labeled + sizes.unlabeled + sizes.test
     return 2 * passes * _parameters(cfg, cfg.pair.weak) * 2 * sizes.sequence * pairs, 0.0
 
 
-def _sft(cfg: DictConfig, node: Node, sizes: Sizes) -> Work:
+def _sft(cfg: Config, node: Node, sizes: Sizes) -> Work:
     strong = _parameters(cfg, cfg.pair.strong)
     step = _step(cfg.sft, cfg.lora.enabled)
     return strong * step * sizes.sequence * _used(cfg, sizes) * _epochs(cfg, "sft"), 0.0
 
 
-def _reference(cfg: DictConfig, node: Node, sizes: Sizes) -> Work:
+def _reference(cfg: Config, node: Node, sizes: Sizes) -> Work:
     return 2 * _parameters(cfg, cfg.pair.strong) * sizes.packed * _used(cfg, sizes), 0.0
 
 
-def _align(cfg: DictConfig, node: Node, sizes: Sizes) -> Work:
+def _align(cfg: Config, node: Node, sizes: Sizes) -> Work:
     strong, epochs = _parameters(cfg, cfg.pair.strong), _epochs(cfg, "alignment")
     step = _step(cfg.alignment, cfg.lora.enabled)
     return strong * step * sizes.packed * _used(cfg, sizes) * epochs, 0.0
 
 
-def _online(cfg: DictConfig, node: Node, sizes: Sizes) -> Work:
+def _online(cfg: Config, node: Node, sizes: Sizes) -> Work:
     strong, epochs = _parameters(cfg, cfg.pair.strong), cfg.alignment.epochs
     rewarding = cfg.pair.weak if cfg.online.reward != "reward_model" else cfg.online.reward_model
     new, pairs = cfg.generation.max_new_tokens, _used(cfg, sizes) * epochs
@@ -165,23 +167,23 @@ def _online(cfg: DictConfig, node: Node, sizes: Sizes) -> Work:
     return trained + scored, 2 * strong * 2 * new * pairs
 
 
-def _generate(cfg: DictConfig, node: Node, sizes: Sizes) -> Work:
+def _generate(cfg: Config, node: Node, sizes: Sizes) -> Work:
     prompts = min(sizes.test, cfg.evaluation.prompts or sizes.test)
     strong = _parameters(cfg, cfg.pair.strong)
     return 2 * strong * sizes.prompt * prompts, 2 * strong * cfg.generation.max_new_tokens * prompts
 
 
-def _gold_size(cfg: DictConfig) -> float:
+def _gold_size(cfg: Config) -> float:
     """0 for what is no model of ours: the oracle, or a judge elsewhere."""
     return _parameters(cfg, cfg.gold.path) if cfg.gold.path else 0.0
 
 
-def _score_gold(cfg: DictConfig, node: Node, sizes: Sizes) -> Work:
+def _score_gold(cfg: Config, node: Node, sizes: Sizes) -> Work:
     pairs = sizes.labeled + sizes.unlabeled + sizes.test
     return 2 * _gold_size(cfg) * 2 * sizes.sequence * pairs, 0.0
 
 
-def _evaluate(cfg: DictConfig, node: Node, sizes: Sizes) -> Work:
+def _evaluate(cfg: Config, node: Node, sizes: Sizes) -> Work:
     prompts = min(sizes.test, cfg.evaluation.prompts or sizes.test)
     return 2 * _gold_size(cfg) * 2 * (sizes.prompt + cfg.generation.max_new_tokens) * prompts, 0.0
 

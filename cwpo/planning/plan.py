@@ -43,7 +43,7 @@ def make_plan(arms: Sequence[Arm], store: Store) -> Plan:
         arms=len(arms),
         stages=stages,
         cached=Counter(node.stage.name for node in nodes if node.done(store)),
-        naive=Counter(node.stage.name for made in arms for node in made.run),
+        naive=Counter(node.stage.name for arm in arms for node in arm.run),
         seconds={name: median_seconds(store, name) for name in stages},
     )
 

@@ -59,4 +59,11 @@ def run(work: Work) -> dict[str, Any]:
     return summary
 
 
-ALIGN = Stage("align", 1, ("alignment", "objective", "lora", "seed", "text_version"), run)
+ALIGN = Stage(
+    "align",
+    1,
+    ("alignment", "objective", "lora", "seed", "text_version"),
+    run,
+    launched=True,
+    trains="strong",
+)

@@ -108,4 +108,4 @@ def _mean(values: np.ndarray) -> float | None:
     return float(values.mean()) if len(values) else None
 
 
-ASSESS = Stage("assess", 1, (), run)
+ASSESS = Stage("assess", 1, (), run, light=True, measure=True)

@@ -51,13 +51,21 @@ class Stage:
     """A pure function of the config keys in `reads` (dotted paths; a group stands for all its keys) and its parents.
 
     `version` goes up when the same input would give another output. `run` writes files into `Work.out` and returns a
-    summary of JSON values for the manifest.
+    summary of JSON values for the manifest. The other fields say how to run the stage and never enter a key.
     """
 
     name: str
     version: int
     reads: tuple[str, ...]
     run: Run
+    launched: bool = (
+        False  # a training that several processes can share; `run` stands in the module cwpo.stages.<name>
+    )
+    light: bool = False  # reads and writes files only: no job of its own on a cluster
+    early: bool = False  # long, and others wait for it: it starts first where several stages are ready
+    measure: bool = False  # recorded in the results beside the stages that an arm ends in
+    trains: str | None = None  # "weak" or "strong": the model of the pair that it trains and writes
+    output: str = "."  # the folder inside its own that children read
 
 
 def training_arguments(work: Work, training: Any, *, rows: int, seed: int, part: str = "checkpoints") -> Any:

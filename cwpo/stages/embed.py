@@ -78,4 +78,4 @@ def _drawn(table: pd.DataFrame, seed: int) -> pd.DataFrame:
     return table.iloc[order[:RESPONSES]]
 
 
-EMBED = Stage("embed", 1, ("seed", "text_version"), run)
+EMBED = Stage("embed", 1, ("seed", "text_version"), run, measure=True)

@@ -62,7 +62,7 @@ def labeled_pairs(work: Work) -> pd.DataFrame:
     return _labeled(work, "prepare")
 
 
-MIX_LABELS = Stage("mix_labels", 1, ("labeled", "seed"), run)
+MIX_LABELS = Stage("mix_labels", 1, ("labeled", "seed"), run, light=True)
 
 
 def by_human_label(pairs: pd.DataFrame) -> tuple[list[str], list[str], list[str]]:

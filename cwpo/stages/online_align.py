@@ -105,4 +105,5 @@ ONLINE_ALIGN = Stage(
     1,
     ("alignment", "objective", "lora", "weighting", "generation", "online", "seed", "text_version"),
     run,
+    trains="strong",
 )

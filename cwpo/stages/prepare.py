@@ -59,4 +59,6 @@ PREPARE = Stage(
         "text_version",
     ),
     run,
+    light=True,
+    early=True,
 )

@@ -22,4 +22,4 @@ def run(work: Work) -> dict[str, Any]:
     return {"parameters": model.num_parameters()}
 
 
-PRETRAIN = Stage("pretrain", 1, ("world", "model", "world_version"), run)
+PRETRAIN = Stage("pretrain", 1, ("world", "model", "world_version"), run, early=True, output="model")

@@ -72,4 +72,4 @@ def _kept(confidence: np.ndarray, selection: Any) -> np.ndarray:
     return np.ones(len(confidence), dtype=bool)
 
 
-SELECT = Stage("select", 1, ("method.labels", "method.pairs", "method.selection", "seed"), run)
+SELECT = Stage("select", 1, ("method.labels", "method.pairs", "method.selection", "seed"), run, light=True)

@@ -45,5 +45,10 @@ def run(work: Work) -> dict[str, Any]:
 
 
 SFT = Stage(
-    "sft", 1, ("sft", "lora", "strong", "strong_revision", "strong_chat", "seed", "text_version"), run
+    "sft",
+    1,
+    ("sft", "lora", "strong", "strong_revision", "strong_chat", "seed", "text_version"),
+    run,
+    launched=True,
+    trains="strong",
 )

@@ -106,4 +106,5 @@ def _check_lengths(pairs: pd.DataFrame, path: Any, config: Any) -> None:
 def train_annotator_stage(annotator: str) -> Stage:
     """The stage for a choice of conf/annotator. It declares only what that kind of annotator reads."""
     reads = (f"annotator.{leaf}" for leaf in ("name", *READS[annotator]))
-    return Stage("train_annotator", 1, (*reads, "weak", "weak_revision", "seed", "text_version"), run)
+    config = (*reads, "weak", "weak_revision", "seed", "text_version")
+    return Stage("train_annotator", 1, config, run, launched=True, early=True, trains="weak")

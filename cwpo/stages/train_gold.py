@@ -24,5 +24,10 @@ def run(work: Work) -> dict[str, Any]:
 
 
 TRAIN_GOLD = Stage(
-    "train_gold", 1, ("gold.path", "gold.revision", "gold.training", "seed", "text_version"), run
+    "train_gold",
+    1,
+    ("gold.path", "gold.revision", "gold.training", "seed", "text_version"),
+    run,
+    launched=True,
+    early=True,
 )

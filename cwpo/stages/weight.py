@@ -32,4 +32,4 @@ def run(work: Work) -> dict[str, Any]:
     return {"n_train": len(table), "mean_weight": float(table["weight"].mean())}
 
 
-WEIGHT = Stage("weight", 1, ("weighting", "seed"), run)
+WEIGHT = Stage("weight", 1, ("weighting", "seed"), run, light=True)

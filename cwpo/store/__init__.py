@@ -1,4 +1,4 @@
-"""The experiment store: finished stages in folders named by the hash of everything that made them.
+"""The experiment store: every finished stage in a folder named by the hash of all its inputs.
 
 Others import `store.Store`, `manifest` (StoreError, read_manifest), `shards` and `digests`.
 """

@@ -1,4 +1,4 @@
-"""Digests of files, by which what was made from them is known to stand for them still."""
+"""File digests, used to tell whether derived results are up to date."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import cwpo
 
 
 def digest(paths: Iterable[Path]) -> str:
-    """Of names and bytes; a path that is no file counts as such."""
+    """Hex SHA-256 of the names and bytes of files; a missing file counts as missing."""
     whole = hashlib.sha256()
     for path in paths:
         whole.update(f"{path.name}\0".encode())
@@ -19,5 +19,5 @@ def digest(paths: Iterable[Path]) -> str:
 
 
 def code() -> list[Path]:
-    """Our own source files."""
+    """The source files of this package."""
     return sorted(Path(cwpo.__file__).parent.rglob("*.py"))

@@ -1,7 +1,7 @@
-"""The manifest of a finished stage: how it was made and what it wrote, sealed, and held against what is there.
+"""The manifest of a finished stage: its inputs and its files, with digests that show any later change.
 
-It is JSON; its last entry `sha256` is the digest of the rest, so that a change to the manifest itself is seen as well.
-Manifests that were written before there were seals are taken as they are.
+It is JSON. The last entry `sha256` is the digest of the other entries, so that a change to the manifest itself shows as
+well. Older manifests without it are accepted.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cwpo.errors import CwpoError
+
 MANIFEST = "manifest.json"
 SEAL = "sha256"
 FIELDS = frozenset(
@@ -21,12 +23,11 @@ FIELDS = frozenset(
 )
 HASHED_ON_USE = 64 * 2**20  # bytes; of larger files only the size is checked on use, a tenth of a second each
 
-_intact: set[tuple[object, ...]] = (
-    set()
-)  # files of this process's stages that were hashed and found as written
+# Files that this process has hashed and that are as written.
+_intact: set[tuple[object, ...]] = set()
 
 
-class StoreError(RuntimeError):
+class StoreError(CwpoError, RuntimeError):
     """A stage folder is damaged."""
 
 
@@ -36,7 +37,7 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest without its seal. Raises StoreError for one that is missing or not as it was written."""
+    """The manifest without its seal. Raises StoreError for one that is missing or was changed."""
     file = folder / MANIFEST
     try:
         text = file.read_bytes().decode()
@@ -48,7 +49,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except IsADirectoryError:
         raise damaged(folder, f"{file} is damaged: it is a folder") from None
     except (ValueError, RecursionError):
-        raise damaged(folder, f"{file} is damaged: it is no JSON") from None
+        raise damaged(folder, f"{file} is damaged: it is not JSON") from None
     whole = isinstance(manifest, dict) and manifest.keys() >= FIELDS
     sealed = whole and SEAL in manifest
     if not whole or not (sealed or manifest.keys() == FIELDS):
@@ -60,29 +61,29 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Raise StoreError unless the files are as the manifest says: names, sizes, digests of those up to HASHED_ON_USE.
+    """Raise StoreError unless names, sizes and (up to HASHED_ON_USE bytes) digests of the files are those of the manifest.
 
     A file is hashed once per process as long as its size and times stay.
     """
-    found = damaged_files(folder, manifest, HASHED_ON_USE)
-    if found:
-        (name, what), *others = found.items()
+    damage = damaged_files(folder, manifest, HASHED_ON_USE)
+    if damage:
+        (name, what), *others = damage.items()
         more = f" (and {len(others)} more)" if others else ""
         raise damaged(folder, f"{folder / name} is damaged: {what}{more}")
 
 
 def damaged_files(folder: Path, manifest: Mapping[str, Any], hashed: float) -> dict[str, str]:
-    """File -> what is wrong with it, {} where all is as written; files of more than `hashed` bytes are not hashed."""
-    found = {}
+    """Damaged file -> reason. Files of more than `hashed` bytes are not hashed."""
+    damage = {}
     for name, entry in manifest["files"].items():
         what = _damage(folder / name, entry, hashed)
         if what:
-            found[name] = what
+            damage[name] = what
     there = {str(file.relative_to(folder)) for file in folder.rglob("*") if not file.is_dir()}
     for name in sorted(there - {*manifest["files"], MANIFEST}):
-        if not Path(name).name.startswith("."):  # what desktops and network file systems leave
-            found[name] = "the stage did not write it"
-    return found
+        if not Path(name).name.startswith("."):  # hidden files of desktops and network file systems
+            damage[name] = "the stage did not write it"
+    return damage
 
 
 def _damage(file: Path, entry: Mapping[str, Any], hashed: float) -> str | None:
@@ -91,7 +92,7 @@ def _damage(file: Path, entry: Mapping[str, Any], hashed: float) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return f"{entry['bytes']} bytes were written, it is missing"
     if not stat.S_ISREG(there.st_mode):
-        return f"{entry['bytes']} bytes were written, it is {'a folder' if file.is_dir() else 'no file'}"
+        return f"{entry['bytes']} bytes were written, it is {'a folder' if file.is_dir() else 'not a file'}"
     if there.st_size != entry["bytes"]:
         return f"{entry['bytes']} bytes were written, {there.st_size} are there"
     if there.st_size > hashed:
@@ -127,7 +128,7 @@ def _sealed(manifest: Mapping[str, Any]) -> str:
 
 
 def damaged(folder: Path, what: str) -> StoreError:
-    """The error that says what is damaged and how to compute the stage in `folder` again."""
+    """An error with the damage, and how to compute the stage in `folder` again."""
     named = f"{folder.parent.name}/{folder.name}"
     fix = f"delete {folder}, or run scripts/store.py action=drop stages=[{named}], to compute it again"
     return StoreError(f"{what}; {fix}")

@@ -1,4 +1,4 @@
-"""A big table made shard by shard: flat memory, and after a kill only the shard under way is computed again."""
+"""Computes a big table shard by shard: flat memory, and after a kill only the shard under way is computed again."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def map_table(
 
 
 def _intact(scratch: Path, number: int) -> Path | None:
-    """The finished shard of that number; one that is not as it was written is deleted."""
+    """The finished shard of that number, or None. A damaged one is deleted."""
     for shard in scratch.glob(f"{number:06d}-*.parquet"):
         if shard.is_file() and shard.name == _name(shard, number):
             return shard

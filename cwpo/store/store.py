@@ -1,12 +1,11 @@
-"""The experiment store: finished stages, each in a folder named by the hash of everything that made it.
+"""The experiment store: finished stages, each in a folder named by the hash of all its inputs.
 
 <root>/<stage>/<key>/           a finished stage: its files and manifest.json, the last file written
-<root>/.partial/<stage>-<key>   being written; renamed into place when complete, removed when found stale
+<root>/.partial/<stage>-<key>   being written; renamed into place when complete, removed when stale
 <root>/.scratch/<stage>-<key>   parts that a killed stage can go on from; removed when it is finished
-<root>/.arms/                   the arms of finished commands; see cwpo/kept.py
 <root>/.locks/                  one lock file per key; the operating system frees it when its holder dies
 
-A finished folder is never written again. What a run finds damaged it names and leaves alone; see cwpo/store_tools.py.
+A finished folder is never written again. A run reports a damaged one and leaves it alone; see cwpo.commands.store.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from cwpo.atomic import sync
 from cwpo.runtime import peak_memory_mb
 from cwpo.store.manifest import (
     MANIFEST,
@@ -41,6 +41,10 @@ from cwpo.store.manifest import (
 )
 
 PACKAGES = ("torch", "transformers", "tokenizers", "accelerate", "datasets", "numpy", "pandas", "peft")
+
+
+# From the top of the repository, wherever git is called.
+CODE = (":/cwpo", ":/conf", ":/scripts")
 
 
 def stage_key(stage: str, version: int, config: Mapping[str, Any], parents: Mapping[str, str]) -> str:
@@ -59,7 +63,7 @@ class Store:
         return self.root / stage / key
 
     def scratch(self, stage: str, key: str) -> Path:
-        """Where a stage may keep parts of its work until it is finished. Not made here."""
+        """Where a stage may keep parts of its work until it is finished. The folder need not exist."""
         return self.root / ".scratch" / f"{stage}-{key}"
 
     def has(self, stage: str, key: str) -> bool:
@@ -67,13 +71,13 @@ class Store:
         return exists(self.folder(stage, key))
 
     def manifest(self, stage: str, key: str) -> dict[str, Any]:
-        """The manifest of a finished stage whose files are as it says; see check_files. Raises StoreError else."""
+        """The manifest of a finished stage whose files are intact; see check_files. Raises StoreError for others."""
         manifest = self.recorded(stage, key)
         check_files(self.folder(stage, key), manifest)
         return manifest
 
     def recorded(self, stage: str, key: str) -> dict[str, Any]:
-        """The manifest of a finished stage, whatever became of its files. Raises StoreError for a damaged one."""
+        """The manifest of a finished stage without a look at its files. Raises StoreError for a damaged manifest."""
         folder = self.folder(stage, key)
         manifest = read_manifest(folder)
         if (manifest["stage"], manifest["key"]) != (stage, key):
@@ -82,18 +86,18 @@ class Store:
         return manifest
 
     def finished(self, stage: str = "[!.]*") -> Iterator[tuple[str, str]]:
-        """Stage and key of all that stands where finished stages do, or those of one kind; damaged ones included."""
+        """Stage and key of all folders of finished stages, or those of one kind, damaged ones included."""
         for path in sorted(self.root.glob(f"{stage}/[!.]*")):
             yield path.parent.name, path.name
 
     def damage(self, stage: str, key: str) -> list[str]:
-        """One line per file of a stage that is missing, differs from its manifest, every byte read, or is named by none."""
+        """One line per file that is missing, differs from the manifest, or is not in it. Reads every byte."""
         folder = self.folder(stage, key)
         try:
-            found = damaged_files(folder, self.recorded(stage, key), hashed=float("inf"))
+            files = damaged_files(folder, self.recorded(stage, key), hashed=float("inf"))
         except StoreError as error:
             return [str(error).partition("; delete ")[0]]
-        return [f"{folder / name} is damaged: {what}" for name, what in found.items()]
+        return [f"{folder / name} is damaged: {what}" for name, what in files.items()]
 
     def verify(self) -> list[str]:
         """The damage of all stages, one line per file."""
@@ -110,7 +114,7 @@ class Store:
         seed: int | None,
         version: int,
     ) -> bool:
-        """Finish the stage unless it is finished; True if this call ran `work(folder)`, whose result is the summary.
+        """Finish the stage unless it is finished. Returns True if this call ran `work(folder)`, which returns the summary.
 
         Only one process works on a key; the others wait and find it done. A killed run leaves nothing that looks
         finished.
@@ -153,10 +157,10 @@ class Store:
     def _finish(self, partial: Path, folder: Path, manifest: Mapping[str, Any]) -> None:
         write_manifest(partial, manifest)
         for path in [*partial.rglob("*"), partial]:
-            _fsync(path)
+            sync(path)
         folder.parent.mkdir(parents=True, exist_ok=True)
         os.rename(partial, folder)
-        _fsync(folder.parent)
+        sync(folder.parent)
         shutil.rmtree(self.scratch(folder.parent.name, folder.name), ignore_errors=True)
 
     def drop(self, stage: str, key: str) -> None:
@@ -171,9 +175,9 @@ class Store:
             remove(partial)
 
     def clean(self) -> None:
-        """Remove what killed processes left: folders half written, and parts of stages that are finished.
+        """Remove the remains of killed processes: unfinished folders, and parts of stages that are finished.
 
-        Parts of unfinished stages stay, since a later run goes on from them; so does all that a live process works on.
+        Parts of unfinished stages stay, since a later run goes on from them; so do folders of live processes.
         """
         for path in [*entries(self.root / ".partial"), *entries(self.root / ".scratch")]:
             stage, _, key = path.name.rpartition("-")
@@ -183,7 +187,7 @@ class Store:
                 remove(path)
 
     def held(self) -> list[str]:
-        """<stage>-<key> of what live processes are computing."""
+        """<stage>-<key> of the stages that live processes are computing."""
         names = []
         for lock in entries(self.root / ".locks"):
             try:
@@ -194,7 +198,7 @@ class Store:
         return names
 
     def forget_locks(self) -> None:
-        """Delete lock files that nobody holds; who waits for one opens a new one."""
+        """Delete lock files that no process holds; a process that waits for one opens a new one."""
         for lock in entries(self.root / ".locks"):
             with suppress(Timeout), FileLock(lock, timeout=0):
                 lock.unlink(missing_ok=True)
@@ -205,7 +209,7 @@ class Store:
 
     @contextmanager
     def _lock(self, stage: str, key: str, timeout: float = -1) -> Iterator[None]:
-        """Hold the key; with a `timeout` in seconds, filelock's Timeout where another process holds it that long."""
+        """Hold the lock of a key. Raises filelock's Timeout where another process holds it for `timeout` seconds."""
         locks = self.root / ".locks"
         locks.mkdir(parents=True, exist_ok=True)
         with FileLock(locks / f"{stage}-{key}.lock", timeout=timeout):
@@ -213,15 +217,15 @@ class Store:
 
 
 def entries(folder: Path) -> list[Path]:
-    """What is in a folder, in order; nothing where it does not exist."""
+    """The sorted content of a folder; nothing where it does not exist."""
     try:
         return sorted(folder.iterdir())
-    except OSError:  # there is none
+    except OSError:
         return []
 
 
 def remove(path: Path) -> None:
-    """Delete a file or a folder with all that is in it; what is not there is fine."""
+    """Delete a file, or a folder with its content, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -229,7 +233,7 @@ def remove(path: Path) -> None:
 
 
 def fingerprint(path: str | Path) -> str:
-    """A digest of what lies at a local path: the bytes of a file, or of a folder's files and their names."""
+    """A digest of a local file's bytes, or of a folder's files and their names."""
     path = Path(path).expanduser()
     stamps = tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in _files(path))
     return _fingerprint(path, stamps)
@@ -248,18 +252,22 @@ def _files(path: Path) -> list[Path]:
 @cache
 def git_commit() -> str:
     """The commit of the code, with `+` where tracked files differ from it; empty outside a repository."""
-    here = Path(__file__).parent
+    return commit_of(Path(__file__).parent)
+
+
+def commit_of(folder: Path) -> str:
+    """As git_commit, for the repository that `folder` is in."""
 
     def git(*args: str) -> str:
         for _ in range(3):
-            done = subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, check=False)
+            done = subprocess.run(["git", *args], cwd=folder, capture_output=True, text=True, check=False)
             if done.returncode >= 0:
                 break  # below 0 it was killed, which says nothing about the code
         done.check_returncode()
         return done.stdout.strip()
 
     try:
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", "cwpo", "conf", "scripts")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", *CODE)
         return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return ""
@@ -274,11 +282,3 @@ def package_versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return installed
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -258,7 +258,7 @@ class Curve(TrainerCallback):
 
 def is_sharded() -> bool:
     """Whether `accelerate launch` started this process to hold a part of a model only."""
-    return any(os.environ.get(f"ACCELERATE_USE_{how}") == "true" for how in ("FSDP", "DEEPSPEED"))
+    return os.environ.get("ACCELERATE_USE_FSDP") == "true"
 
 
 def training_arguments(

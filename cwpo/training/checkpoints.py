@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from cwpo.atomic import sync, write_text
 from cwpo.store.manifest import damaged_files, sha256
 from cwpo.training.base import GlobalMeanTrainer
 
@@ -106,12 +107,9 @@ def seal(folder: Path, layout: dict[str, Any]) -> None:
     """Declare a checkpoint complete."""
     files = [file for file in sorted(folder.rglob("*")) if file.is_file() and file.name != SEAL]
     for file in files:
-        _sync(file)
+        sync(file)
     entries = {str(f.relative_to(folder)): {"bytes": f.stat().st_size, "sha256": sha256(f)} for f in files}
-    partial = folder / f"{SEAL}.partial"
-    partial.write_text(json.dumps({"layout": layout, "files": entries}), encoding="utf-8")
-    _sync(partial)
-    os.replace(partial, folder / SEAL)
+    write_text(folder / SEAL, json.dumps({"layout": layout, "files": entries}))
 
 
 def newest(folder: Path, layout: dict[str, Any]) -> Path | None:
@@ -141,7 +139,6 @@ def _layout(args: TrainingArguments) -> dict[str, Any]:
         "process": args.process_index,
         "processes": args.world_size,
         "fsdp": os.environ.get("ACCELERATE_USE_FSDP", "false"),
-        "deepspeed": os.environ.get("ACCELERATE_USE_DEEPSPEED", "false"),
         "optimizer": str(args.optim),
     }
 
@@ -153,8 +150,3 @@ def _window_name(args: TrainingArguments) -> str:
 def _step(checkpoint: Path) -> int:
     number = checkpoint.name.rpartition("-")[2]
     return int(number) if number.isdigit() else -1
-
-
-def _sync(file: Path) -> None:
-    with file.open("rb") as handle:
-        os.fsync(handle.fileno())

@@ -9,8 +9,6 @@ from typing import Any
 import torch
 from accelerate import DistributedType
 
-SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED)
-
 
 def save_trained(trainer: Any, tokenizer: Any, folder: Path, *, fresh: Callable[[], Any]) -> None:
     """Write the trainer's model, adapters merged, and the tokenizer; every process must call this, the first one writes.
@@ -18,7 +16,7 @@ def save_trained(trainer: Any, tokenizer: Any, folder: Path, *, fresh: Callable[
     `fresh` gives a model of the same architecture and adapters: what is sharded is gathered into it.
     """
     accelerator = trainer.accelerator
-    if accelerator.distributed_type in SHARDED:
+    if accelerator.distributed_type == DistributedType.FSDP:
         weights = accelerator.get_state_dict(trainer.model_wrapped)
         model = fresh() if accelerator.is_main_process else trainer.model
         if accelerator.is_main_process:

@@ -6,9 +6,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from cwpo.bench import annotation, measure, report, sides
 from cwpo.bench.workloads import WORKLOADS, model_config, random_pairs, save_model, words_tokenizer
+from cwpo.commands.checks import check_command
+from cwpo.config.commands import BenchmarkConfig
 from cwpo.errors import InputError
 from cwpo.models.policy import load_policy, load_tokenizer
 
@@ -199,21 +202,26 @@ def test_annotation_is_measured_in_a_process_of_its_own():
 
 
 def test_bad_settings_are_refused_all_at_once(tmp_path):
-    bad = cfg(
-        workloads=["nope"], sides=["them"], repeats=0, batch_size=0, data=str(tmp_path / "absent.jsonl")
-    )
+    bad = {
+        "workloads": ["nope"],
+        "sides": ["them"],
+        "repeats": 0,
+        "batch_size": 0,
+        "data": str(tmp_path / "absent.jsonl"),
+    }
     with pytest.raises(InputError) as error:
-        measure.check(bad)
-    text = str(error.value)
+        check_command(OmegaConf.structured(BenchmarkConfig(**bad)), "benchmark")
     for part in (
-        "workloads=nope is unknown",
-        "sides=them is unknown",
-        "repeats=0",
-        "batch_size=0",
-        "is not a file",
-        "needs a tokenizer",
+        "workloads.0=nope is unknown",
+        "sides.0=them is unknown",
+        "repeats=0 must be at least 1",
+        "batch_size=0 must be at least 1",
+        "is not a file of pairs",
     ):
-        assert part in text
-    with pytest.raises(InputError, match=r"pairs\.tiny_lora is missing"):
-        measure.check(cfg(pairs={}))
-    measure.check(cfg())
+        assert part in str(error.value)
+    (tmp_path / "pairs.jsonl").touch()
+    data = {"workloads": ["tiny_lora"], "data": str(tmp_path / "pairs.jsonl")}
+    with pytest.raises(InputError) as error:
+        check_command(OmegaConf.structured(BenchmarkConfig(**data)), "benchmark")
+    missing, tokenizer = error.value.problems
+    assert missing.startswith("pairs.tiny_lora is required") and "needs a tokenizer" in tokenizer

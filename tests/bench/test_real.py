@@ -7,7 +7,7 @@ from conftest import REPO
 from hydra import compose, initialize_config_dir
 from scipy.special import expit
 
-from cwpo.bench.real import FOLDS, measure, split
+from cwpo.bench.real import FOLDS, split
 from cwpo.bench.real_numbers import LONGER, ONE_VOTE, alignment_rows, annotator_rows, seed_rows
 from cwpo.bench.real_pairs import SOURCES, check_sources, cut, load_source, one_vote
 from cwpo.bench.real_report import write_report
@@ -106,10 +106,12 @@ def test_texts_are_cut_to_the_context(tiny_checkpoint):
 def test_what_is_missing_is_said_at_once(tmp_path):
     (line,) = check_sources(tmp_path, ["ukp"])
     assert line == f"data={tmp_path} lacks {tmp_path / SOURCES['ukp'].file}"
-    assert "sources: upk is unknown; valid: ukp," in check_sources(tmp_path, ["upk"])[0]
     with pytest.raises(InputError) as error:
-        measure(composed(f"data={tmp_path}", "strong=gpt"))
-    assert "strong=gpt is none of models: stories260k, aidreams260k" in str(error.value)
+        check_command(composed("sources=[upk]", "strong=gpt"), "own_results")
+    assert error.value.problems == [
+        "sources.0=upk is unknown; did you mean ukp? valid: ukp, harmless, helpful, pandalm",
+        "strong=gpt is none of models; valid: stories260k, aidreams260k",
+    ]
 
 
 # --- tables ------------------------------------------------------------------------------------------------------

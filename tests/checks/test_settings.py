@@ -10,6 +10,7 @@ import math
 from pathlib import Path
 
 import pytest
+from config.test_schema import composed
 from omegaconf import OmegaConf
 from tiny import tiny_tokenizer
 
@@ -19,7 +20,6 @@ from cwpo.errors import InputError
 from cwpo.execution.node import Settings
 from cwpo.execution.workers import run_arms
 from cwpo.pipeline.arms import expand
-from cwpo.pipeline.graph import STAGES
 
 LLAMA = {
     "model_type": "llama",
@@ -113,8 +113,8 @@ def assert_one(lines: list[str], *parts: str) -> None:
             ],
         ),
         ("beta=1", ["unknown key beta", "did you mean annotator.beta or objective.beta?"]),
-        ("+foo=1", ["+foo is no key"]),
-        ("+method.labls=weak", ["+method.labls is no key", "did you mean method.labels?"]),
+        ("+foo=1", ["+foo is not a key"]),
+        ("+method.labls=weak", ["+method.labls is not a key", "did you mean method.labels?"]),
         ("data.columns.chosen=better", ["unknown key data.columns.chosen", "+data.columns.chosen=..."]),
         ("seed=abc", ["seed=abc", "seed must be a whole number"]),
         ("lora.enabled=maybe", ["lora.enabled=maybe", "must be true or false"]),
@@ -136,8 +136,7 @@ def test_one_line_says_what_is_wrong(refused, words, parts):
 
 @pytest.fixture(scope="module")
 def valid_config():
-    (arm,) = expand([])
-    return arm.cfg
+    return composed()
 
 
 @pytest.mark.parametrize(
@@ -150,7 +149,7 @@ def valid_config():
             "method.selection.kind=top is unknown; did you mean top_fraction? valid: all,",
         ),
         ("data.world=harmles", "data.world=harmles is unknown; did you mean harmless?"),
-        ("until=anotate", "until=anotate is no stage; did you mean annotate?"),
+        ("until=anotate", "until=anotate is unknown; did you mean annotate?"),
         ("device=gpu", "device=gpu is unknown; did you mean cpu? valid: auto, cpu, cuda"),
         ("sft.scheduler=cosin", "sft.scheduler=cosin is unknown; did you mean cosine?"),
         ("alignment.optimizer=adamw", "alignment.optimizer=adamw is unknown; did you mean adamw"),
@@ -209,12 +208,12 @@ def valid_config():
         ),
         (
             "online.reward=reward_model method.name=online_x online.reward_model=world/opt-32x1",
-            "online.reward_model=world/opt-32x1 is a language model, which scores nothing",
+            "online.reward_model=world/opt-32x1 is a language model and returns no scores",
         ),
-        ("jobs=0", "jobs=0 must be positive"),
+        ("jobs=0", "jobs=0 must be at least 1"),
         ("data.test_fraction=1", "data.test_fraction=1.0 must be in (0, 1)"),
-        ("pair.weak=world/opt-33x1", "pair.weak=world/opt-33x1 is no model of the synthetic world"),
-        ("pair.strong=world/gpt-32x1", "pair.strong=world/gpt-32x1 is no model of the synthetic world"),
+        ("pair.weak=world/opt-33x1", "pair.weak=world/opt-33x1 is not a model of the synthetic world"),
+        ("pair.strong=world/gpt-32x1", "pair.strong=world/gpt-32x1 is not a model of the synthetic world"),
     ],
 )
 def test_one_line_names_the_value_and_what_is_valid(valid_config, values, message):
@@ -222,7 +221,7 @@ def test_one_line_names_the_value_and_what_is_valid(valid_config, values, messag
     for word in values.split():
         OmegaConf.update(cfg, *word.split("="))
     with pytest.raises(InputError) as refused:
-        check_config(cfg, STAGES)
+        check_config(cfg)
     assert_one(refused.value.problems, message)
 
 
@@ -230,7 +229,7 @@ def test_synthetic_data_needs_its_sizes(valid_config):
     cfg = copy.deepcopy(valid_config)
     cfg.data.pairs = cfg.data.test_pairs = None
     with pytest.raises(InputError) as refused:
-        check_config(cfg, STAGES)
+        check_config(cfg)
     assert refused.value.problems == [
         f"data.{key} is required for synthetic data" for key in ("pairs", "test_pairs")
     ]
@@ -260,7 +259,7 @@ def test_real_text_needs_a_gold_model_and_models_that_can_read_it(refused):
 
 
 def test_lora_without_peft_says_what_to_install(refused, monkeypatch):
-    monkeypatch.setattr("cwpo.checks.settings.find_spec", lambda name: None)
+    monkeypatch.setattr("cwpo.checks.machine.find_spec", lambda name: None)
     assert_one(
         refused("lora.enabled=true"), "lora.enabled=true needs the package peft", "pip install 'cwpo[lora]'"
     )
@@ -418,7 +417,7 @@ def test_a_file_of_blank_lines(refused_data):
 
 def test_a_column_of_ours_that_does_not_exist(refused_data):
     lines = refused_data(*good(3), **{"+data.columns.chozen": "better"})
-    assert_one(lines, "data.columns.chozen names no column of a pair", "did you mean chosen?")
+    assert_one(lines, "data.columns.chozen does not name a column of a pair", "did you mean chosen?")
 
 
 @pytest.mark.parametrize(

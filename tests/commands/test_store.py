@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
+from cwpo.commands.checks import check_command
 from cwpo.commands.store import garbage, look_after, referred_to
 from cwpo.config.commands import StoreConfig
 from cwpo.config.schema import CONF
@@ -154,11 +155,11 @@ def test_list_shows_counts_and_the_stages_of_a_kind(store, capsys):
     assert "sft/s " in said and "damaged" in said and "prepare" not in said
 
 
-def test_unknown_actions_and_stores_are_refused(store, tmp_path):
+def test_unknown_actions_and_stores_are_refused(tmp_path):
     with pytest.raises(
         InputError, match=r"action=verfy is unknown; did you mean verify\? valid: verify, list"
     ):
-        do(store, "verfy")
+        check_command(OmegaConf.structured(StoreConfig(action="verfy")), "store")
     with pytest.raises(InputError, match="does not exist"):
         do(Store(tmp_path / "nowhere"), "verify")
 

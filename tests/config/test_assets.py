@@ -21,7 +21,7 @@ from cwpo.config.assets import LOCK, hub_assets, is_hub_id, read_lock, settled
 from cwpo.config.commands import LockAssetsConfig, register
 from cwpo.config.schema import CONF
 from cwpo.errors import InputError
-from cwpo.pipeline.arms import composing
+from cwpo.pipeline.arms import composing, typed
 from cwpo.pipeline.derived import derived_config
 
 COMMIT, OTHER = "0123456789abcdef0123456789abcdef01234567", "f" * 40
@@ -31,7 +31,11 @@ COMMIT, OTHER = "0123456789abcdef0123456789abcdef01234567", "f" * 40
 def composed(*words: str):
     register()
     with composing():
-        return compose("config", overrides=list(words))
+        return typed(compose("config", overrides=list(words)))
+
+
+def unpinned(cfg) -> list[str]:
+    return [str(problem) for problem in checkpoints.unpinned(cfg)]
 
 
 def paper(*words: str):
@@ -74,7 +78,7 @@ def test_opt_is_taken_from_conversions_to_safetensors():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("models: {a/b: {revision: main}}", r"models.a/b.revision=main is no commit of 40 hex digits"),
+        ("models: {a/b: {revision: main}}", r"models.a/b.revision=main is not a commit of 40 hex digits"),
         ("models: {a/b: 3}", r"models.a/b must have ref and revision"),
         ("modles: {}", r"must have models and datasets, nothing else"),
         ("models: {", r"cannot be read"),
@@ -136,7 +140,7 @@ def test_each_data_set_is_judged_as_in_the_paper(data, gold):
 
 def test_unpinned_assets_are_refused_all_at_once_with_the_fix(lock):
     lock({"facebook/opt-125m": {"ref": "refs/pr/35", "revision": COMMIT}})
-    problems = checkpoints.unpinned(paper("data=harmless"))
+    problems = unpinned(paper("data=harmless"))
     assert [problem.partition(" ")[0] for problem in problems] == [
         "pair.strong=facebook/opt-1.3b",
         "gold.path=Skywork/Skywork-Reward-V2-Llama-3.1-8B",
@@ -144,23 +148,23 @@ def test_unpinned_assets_are_refused_all_at_once_with_the_fix(lock):
     ]
     assert all("python scripts/lock_assets.py" in p and "allow_unpinned=true" in p for p in problems)
     assert "set pair.strong_revision=<40 hex digits>" in problems[0]
-    assert checkpoints.unpinned(paper("data=harmless", "allow_unpinned=true")) == []
+    assert unpinned(paper("data=harmless", "allow_unpinned=true")) == []
 
 
 def test_a_branch_is_no_pin_and_a_commit_is(lock):
     lock({"facebook/opt-1.3b": {"ref": "main", "revision": None}})
     words = ["data=harmless", "gold=trained"]
     for given, fine in (("main", False), (COMMIT, True)):
-        problems = checkpoints.unpinned(paper(*words, f"pair.strong_revision={given}"))
+        problems = unpinned(paper(*words, f"pair.strong_revision={given}"))
         assert any(p.startswith("pair.strong=") for p in problems) != fine
     assert any(
         "its revision is main, which can move" in p
-        for p in checkpoints.unpinned(paper(*words, "pair.strong_revision=main"))
+        for p in unpinned(paper(*words, "pair.strong_revision=main"))
     )
 
 
 def test_an_unpinned_arm_does_not_start():
-    problems = checkpoints.checkpoint_problems(paper("data=harmless"), ask_hub=True)
+    problems = map(str, checkpoints.checkpoint_problems(paper("data=harmless"), ask_hub=True))
     assert any(p.startswith("pair.strong=facebook/opt-1.3b is not pinned") for p in problems)
 
 
@@ -172,7 +176,7 @@ def test_the_pinned_revision_enters_the_stage_keys(lock, monkeypatch):
     models["Skywork/Skywork-Reward-V2-Llama-3.1-8B"] = {"ref": "main", "revision": COMMIT}
     data = {"Anthropic/hh-rlhf": {"ref": "main", "revision": COMMIT}}
     lock(models, data)
-    from cwpo.pipeline.graph import arm
+    from cwpo.pipeline.graph import nodes_of
 
     cfg = paper("data=harmless")
     plain = derived_config(settled(cfg))
@@ -184,12 +188,12 @@ def test_the_pinned_revision_enters_the_stage_keys(lock, monkeypatch):
         == COMMIT
     )
     assert plain["tokenizers"] == [["facebook/opt-125m", COMMIT], ["facebook/opt-1.3b", COMMIT]]
-    before = {name: node.key for name, node in arm(cfg).items()}
+    before = {name: node.key for name, node in nodes_of(cfg).items()}
 
     def changed(kind: dict, name: str) -> set[str]:
         kind[name]["revision"] = OTHER
         lock(models, data)
-        after = {role: node.key for role, node in arm(cfg).items()}
+        after = {role: node.key for role, node in nodes_of(cfg).items()}
         kind[name]["revision"] = COMMIT
         return {role for role in before if before[role] != after[role]}
 
@@ -197,7 +201,7 @@ def test_the_pinned_revision_enters_the_stage_keys(lock, monkeypatch):
     assert changed(models, "Skywork/Skywork-Reward-V2-Llama-3.1-8B") == {"score_gold", "assess", "evaluate"}
     assert "train_annotator" in changed(models, "facebook/opt-125m")
     lock(models, data)
-    assert {name: node.key for name, node in arm(cfg).items()} == before
+    assert {name: node.key for name, node in nodes_of(cfg).items()} == before
 
 
 def test_an_allowed_unpinned_asset_is_taken_from_the_ref_of_the_lock(lock):
@@ -372,21 +376,19 @@ def test_a_model_in_two_parts_is_pinned_in_both_and_told_once(lock):
     cfg = settled(paper("pair=weak_qwen_7b", "data=harmless"))
     assert cfg.pair.weak_revision == cfg.pair.strong_revision == COMMIT
     lock()
-    problems = checkpoints.unpinned(paper("pair=weak_qwen_7b", "data=harmless"))
+    problems = unpinned(paper("pair=weak_qwen_7b", "data=harmless"))
     assert sum("Qwen/Qwen2.5-7B" in problem for problem in problems) == 1
 
 
 def test_the_data_set_that_labels_are_mixed_with_is_pinned_too(lock):
     lock()
     other = [
-        p
-        for p in checkpoints.unpinned(paper("data=harmless", "labeled.other=ufb"))
-        if p.startswith("labeled.other=")
+        p for p in unpinned(paper("data=harmless", "labeled.other=ufb")) if p.startswith("labeled.other=")
     ]
     assert (
         len(other) == 1
         and "HuggingFaceH4/ultrafeedback_binarized is not pinned" in other[0]
         and "set " not in other[0]
     )
-    same = checkpoints.unpinned(paper("data=harmless", "labeled.other=helpful"))
+    same = unpinned(paper("data=harmless", "labeled.other=helpful"))
     assert not any(p.startswith("labeled.other=") for p in same)  # of the same repository

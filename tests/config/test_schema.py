@@ -1,5 +1,6 @@
 """Every file of conf/ composes and is known to the schema; sweeps expand to the arms of the paper's tables."""
 
+import dataclasses
 import math
 import re
 from pathlib import Path
@@ -10,14 +11,15 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cwpo.checks import settings
-from cwpo.commands.entry import explain, groups, leaf_keys
+from cwpo.checks import checkpoints, settings
+from cwpo.checks.reading import keys_of
+from cwpo.commands.hydra_errors import explain, groups, leaf_keys
 from cwpo.config import commands, schema
 from cwpo.config.assets import LOCK, settled
 from cwpo.config.commands import register
+from cwpo.config.schema import CONF, STAGES
 from cwpo.errors import InputError
-from cwpo.pipeline.arms import CONF, expand
-from cwpo.pipeline.graph import STAGES
+from cwpo.pipeline.arms import expand, typed
 
 ALL_FILES = sorted(set(CONF.rglob("*.yaml")) - {LOCK})  # the lock is data, not configuration
 COMMANDS = [f.stem for f in ALL_FILES if f.parent == CONF / "command"]
@@ -49,13 +51,13 @@ def composed(*overrides: str) -> DictConfig:
 @pytest.fixture
 def hub_knows_all(monkeypatch, tmp_path):
     """Let every checkpoint name pass, and `pairs.jsonl` exist here; these tests are about configuration only."""
-    monkeypatch.setattr(settings, "_models", lambda cfg, ask_hub: [])
+    monkeypatch.setattr(settings, "checkpoint_problems", lambda cfg, ask_hub: [])
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pairs.jsonl").write_text("{}\n")
 
 
-def check(cfg) -> None:
-    settings.check_config(cfg, STAGES)
+def check(cfg):
+    return settings.check_config(cfg)
 
 
 # --- every file composes ------------------------------------------------------------------------------------------
@@ -93,8 +95,7 @@ def test_every_choice_makes_a_valid_arm(hub_knows_all, group, choice):
 @pytest.mark.parametrize(("group", "choice"), [c for c in CHOICES if c[0] in ("data", "pair")])
 def test_data_and_pairs_of_models_resolve_at_the_papers_scale(hub_knows_all, group, choice):
     cfg = composed(f"{group}={choice}", "scale=paper", *NEEDS.get((group, choice), []))
-    check(cfg)
-    gold = settled(cfg).gold
+    gold = settled(check(cfg)).gold
     assert not any(str(name).startswith("world/") for name in (cfg.pair.weak, cfg.pair.strong, gold.path))
     assert gold.name in ("trained", *schema.MODEL_GOLDS)
     assert cfg.data.source == ("jsonl" if choice == "jsonl" else "hub")
@@ -148,7 +149,7 @@ def test_a_misspelt_key_on_the_command_line_is_refused(group, key):
 
 
 def test_a_key_added_with_plus_is_refused_too():
-    with pytest.raises(InputError, match=r"\+objective\.betta is no key.*did you mean objective\.beta\?"):
+    with pytest.raises(InputError, match=r"\+objective\.betta is not a key.*did you mean objective\.beta\?"):
         check(composed("+objective.betta=1"))
 
 
@@ -245,11 +246,11 @@ def test_number_of_distinct_arms(experiment, arms):
 def test_composing_choices_apart_gives_what_composing_them_together_does(overrides):
     for made in expand(overrides):
         choices = [o for o in overrides if "," not in o] + [
-            f"{group}={made.cfg[group].name}"
+            f"{group}={getattr(made.cfg, group).name}"
             for group in ("data", "pair", "objective", "method", "weighting")
         ]
         together = composed(*choices)
-        assert made.cfg == together
+        assert made.cfg == typed(together)
 
 
 def test_seeds_replace_the_experiments_own():
@@ -316,9 +317,25 @@ def test_without_until_an_arm_ends_in_its_evaluation():
 # --- the lists in validation.py agree with what they stand for -----------------------------------------------------
 
 
-@pytest.mark.parametrize("group", ["weighting", "objective", "annotator", "gold", "logger"])
-def test_choices_of_a_group_are_its_files(group):
-    assert set(settings.CHOICES[f"{group}.name"]) == {name for g, name in CHOICES if g == group}
+def choices_of(group: str) -> set[str]:
+    return {name for g, name in CHOICES if g == group}
+
+
+def test_every_choice_of_a_group_has_its_code():
+    import torch
+
+    from cwpo.objectives import pair_losses
+    from cwpo.stages.annotate import SCORING
+    from cwpo.stages.train_annotator import READS
+    from cwpo.weighting import WEIGHTINGS
+
+    assert {name.partition("_")[0] for name in choices_of("weighting")} == set(WEIGHTINGS)
+    assert choices_of("annotator") == set(SCORING) == set(READS)
+    golds = {*schema.SYNTHETIC_GOLDS, *schema.MODEL_GOLDS, "trained", "paper", "openai"}
+    assert choices_of("gold") == golds
+    assert choices_of("logger") == {"jsonl", "wandb"}
+    for name in choices_of("objective"):
+        assert pair_losses(name, torch.zeros(3), beta=0.5, flip_rate=0.1).shape == (3,)
 
 
 def test_schedulers_and_head_size_are_those_of_the_code_they_name():
@@ -326,8 +343,18 @@ def test_schedulers_and_head_size_are_those_of_the_code_they_name():
 
     from cwpo.models import toy
 
-    assert set(settings.SCHEDULERS) <= {kind.value for kind in SchedulerType}
-    assert settings.HEAD_SIZE == toy.HEAD_SIZE
+    assert set(schema.SCHEDULERS) <= {kind.value for kind in SchedulerType}
+    assert checkpoints.HEAD_SIZE == toy.HEAD_SIZE
+
+
+@pytest.mark.parametrize("kind", [schema.Config, *commands.COMMANDS.values()])
+def test_defaults_keep_their_own_rules(kind):
+    """No rule sees a field's default."""
+    for name, key in keys_of(kind).items():
+        if key.default not in (None, "???", dataclasses.MISSING):
+            assert [rule(key.default) for rule in key.rules] == [None] * len(key.rules), name
+        if key.section is not None and key.section is not kind:
+            test_defaults_keep_their_own_rules(key.section)
 
 
 def test_conf_holds_no_machine_path():

@@ -10,11 +10,10 @@ import paper_copies
 import pytest
 from omegaconf import OmegaConf
 
-from cwpo.checks.settings import CHOICES
 from cwpo.commands.run import against_paper
 from cwpo.data.dialogues import turns
 from cwpo.data.hub import LAYOUTS, patterns, split_files
-from cwpo.data.lengths import RULES, token_counts
+from cwpo.data.lengths import token_counts
 from cwpo.data.sources import drop_unusable, load_pairs, read_pairs
 from cwpo.errors import InputError
 
@@ -252,11 +251,6 @@ def test_the_rules_count_what_their_names_say():
     assert kept("prompt_and_responses", 6) == [True, False]  # 3 + 1 + 2; 3 + 1 + 4
     assert kept("both_full_texts", 9) == [True, False]  # 4 + 5; 4 + 7
     assert kept("full_texts", 7, context=6) == [True, False]  # whatever the rule, the models must read it
-
-
-def test_the_rules_and_layouts_that_validation_knows_are_those_of_the_code():
-    assert CHOICES["data.length_rule"] == tuple(RULES)
-    assert set(CHOICES["data.layout"]) == {None, *LAYOUTS}
 
 
 def test_counts_stand_beside_the_papers():

@@ -1,4 +1,4 @@
-"""Sweeps by joblib and submitit: level by level, each stage once."""
+"""Sweeps by submitit: level by level, each stage once."""
 
 import json
 import os
@@ -14,18 +14,16 @@ from harness.commands import TINY
 
 from cwpo.errors import InputError
 from cwpo.execution import cluster
-from cwpo.execution.cluster import Joblib, StageJob, Submitit, chosen
-from cwpo.execution.levels import is_light, levels, run_levels
+from cwpo.execution.cluster import StageJob, Submitit, chosen
+from cwpo.execution.levels import levels, run_levels
 from cwpo.execution.node import Settings
 from cwpo.execution.workers import Failed
 from cwpo.pipeline.arms import distinct, expand
-from cwpo.store.store import Store
 
 SIX = [*TINY, "method=human,ws_po,cw_po", "seed=0,1"]
 
 
-def needs(package: str):
-    return pytest.mark.skipif(find_spec(package) is None, reason=f"{package} is not installed (extra slurm)")
+needs_submitit = pytest.mark.skipif(find_spec("submitit") is None, reason="the extra slurm is not installed")
 
 
 # Levels
@@ -38,10 +36,10 @@ def test_a_stage_needs_only_earlier_levels_and_light_stages_before_it():
     done: set[str] = set()
     for level in made:
         for node in level.light:
-            assert is_light(node) and {p.key for p in node.parents.values()} <= done
+            assert node.stage.light and {p.key for p in node.parents.values()} <= done
             done.add(node.key)
         for node in level.jobs:  # side by side: none may need another
-            assert not is_light(node) and {p.key for p in node.parents.values()} <= done
+            assert not node.stage.light and {p.key for p in node.parents.values()} <= done
         done |= {node.key for node in level.jobs}
     depth = [{node.name for node in level.jobs} for level in made]
     assert "pretrain_weak" in depth[0] and "train_annotator" in depth[1] and {"evaluate"} == depth[-1]
@@ -90,9 +88,9 @@ def test_the_words_of_a_launcher_are_taken_out_of_the_command_line(monkeypatch):
     [
         (["hydra/launcher=submitit_slrm"], "hydra/launcher=submitit_slrm is unknown; did you mean submitit_slurm"),
         (["hydra/launcher=submitit_slurm", "hydra.launcher.partitoin=a"], "unknown key hydra.launcher.partitoin; did you"),
-        (["hydra/launcher=joblib"], "hydra/launcher=joblib needs the package joblib; pip install 'cwpo"),
+        (["hydra/launcher=submitit_local"], "hydra/launcher=submitit_local needs the package submitit; pip install 'cwpo"),
         (["hydra/launcher=submitit_slurm"], "hydra/launcher=submitit_slurm needs Slurm's sbatch"),
-        (["hydra.launcher.n_jobs=2"], "hydra.launcher.n_jobs=2 needs hydra/launcher="),
+        (["hydra.launcher.nodes=2"], "hydra.launcher.nodes=2 needs hydra/launcher="),
     ],
 )  # fmt: skip
 def test_a_wrong_choice_is_refused(monkeypatch, words, problem):
@@ -141,34 +139,13 @@ def sweep(folder: Path, *words: str, environment: dict[str, str] | None = None, 
     return done.stdout + done.stderr
 
 
-@needs("joblib")
-@pytest.mark.slow
-def test_six_arms_by_joblib(tmp_path):
-    check_sweep(tmp_path, sweep(tmp_path, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"))
-
-
-@needs("joblib")
-def test_joblib_runs_stages_and_hands_on_errors(tmp_path):
-    from cwpo.execution.cluster import launcher
-
-    submit = launcher("joblib", {"n_jobs": 1})
-    assert isinstance(submit, Joblib)
-    (arm,) = expand(TINY)
-    settings = Settings(str(tmp_path), device="cpu")
-    (done,) = submit([arm.nodes["prepare"]], settings)
-    assert done == (arm.nodes["prepare"], None)
-    assert arm.nodes["prepare"].done(Store(tmp_path))
-    ((_, error),) = submit([arm.nodes["align"]], settings)
-    assert "is gone" in str(error)
-
-
-@needs("submitit")
+@needs_submitit
 @pytest.mark.slow
 def test_six_arms_by_submitit_on_this_machine(tmp_path):
     check_sweep(tmp_path, sweep(tmp_path, "hydra/launcher=submitit_local"))
 
 
-@needs("submitit")
+@needs_submitit
 @pytest.mark.slurm
 def test_six_arms_on_a_real_slurm(tmp_path):
     reason = slurm.missing()
@@ -184,14 +161,14 @@ def test_six_arms_on_a_real_slurm(tmp_path):
         )
         check_sweep(tmp_path, said)
         jobs = list((tmp_path / "store" / ".hydra" / "submitit").glob("*"))
-        light = sum(is_light(node) for node in distinct(expand(SIX)))
+        light = sum(node.stage.light for node in distinct(expand(SIX)))
         assert (
             len([job for job in jobs if list(job.glob("*_result.pkl"))])
             == len(manifests(tmp_path / "store")) - light
         )
 
 
-@needs("submitit")
+@needs_submitit
 def test_a_job_whose_time_is_up_is_queued_again_with_its_stage(tmp_path):
     (arm,) = expand(TINY)
     job = StageJob(Settings(str(tmp_path), device="cpu"))

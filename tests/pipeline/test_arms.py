@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import SMOKE
+from omegaconf import OmegaConf
 
 from cwpo.execution import workers
 from cwpo.execution.node import Settings
@@ -337,12 +338,13 @@ def test_told_twice_at_once_a_worker_is_interrupted_once(monkeypatch):
 
 @pytest.mark.parametrize("override", ["alignment.warmup_steps=3", "alignment.warmup_steps=${seed}"])
 def test_arms_of_several_seeds_are_those_of_one_seed_each(override):
-    """Seeds share one reading of the configuration, unless the seed reaches other keys."""
     shared = expand(["method=human,cw_po", override], seeds=[1, 2])
     alone = [made for seed in (1, 2) for made in expand(["method=human,cw_po", override], seeds=[seed])]
     assert {made.key for made in shared} == {made.key for made in alone} and len(shared) == 4
     for made in shared:
-        assert {node.key for node in made.run} == {node.key for node in Arm.of(made.cfg).run}
+        assert {node.key for node in made.run} == {
+            node.key for node in Arm.of(OmegaConf.structured(made.cfg)).run
+        }
         steps = made.nodes["align"].config["alignment"]["warmup_steps"]
         assert steps == (3 if override.endswith("3") else made.cfg.seed)
 

@@ -4,7 +4,9 @@ import errno
 import json
 import multiprocessing
 import os
+import re
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 from cwpo.errors import disk_place, disk_problem
 from cwpo.store import manifest
 from cwpo.store.manifest import sha256
-from cwpo.store.store import Store, StoreError, fingerprint, stage_key
+from cwpo.store.store import Store, StoreError, commit_of, fingerprint, stage_key
 
 
 def compute(store: Store, key: str = "k", text: str = "hello", work=None) -> bool:
@@ -337,3 +339,23 @@ def test_a_stage_that_finds_no_space_leaves_nothing(tmp_path):
         compute(store, work=fail)
     assert not any((tmp_path / ".partial").iterdir()) and store.verify() == []
     assert compute(store)
+
+
+def test_the_commit_says_whether_the_code_was_changed(tmp_path):
+    def git(*words: str) -> None:
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], cwd=tmp_path, check=True)
+
+    package = tmp_path / "cwpo" / "store"
+    package.mkdir(parents=True)
+    for name in ("cwpo/store/store.py", "notes.txt"):
+        (tmp_path / name).write_text("first\n")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "first")
+    clean = commit_of(package)
+    assert re.fullmatch(r"[0-9a-f]{12}", clean)
+    (tmp_path / "notes.txt").write_text("changed\n")
+    assert commit_of(package) == clean
+    (package / "store.py").write_text("changed\n")
+    assert commit_of(package) == f"{clean}+"
+    assert commit_of(tmp_path.parent) == ""

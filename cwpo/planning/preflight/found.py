@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from cwpo.config.assets import Asset, is_hub_id
-from cwpo.config.schema import MODEL_GOLDS
+from cwpo.config.schema import MODEL_GOLDS, Config
 from cwpo.data.hub import LAYOUTS, patterns, split_files
 from cwpo.errors import InputError
 
@@ -17,7 +16,7 @@ GATED = ("meta-llama/",)
 BEGIN_WITH_BOS = ("opt", "llama")  # families whose models never saw a text without it
 
 
-def models_of(cfg: DictConfig) -> Iterator[tuple[str, str, str | None]]:
+def models_of(cfg: Config) -> Iterator[tuple[str, str, str | None]]:
     """(key, folder or hub id, revision) of every model that a settled arm loads."""
     named = {"pair.strong": "pair.strong_revision"}
     if cfg.method.labels in ("weak", "flips"):
@@ -27,12 +26,12 @@ def models_of(cfg: DictConfig) -> Iterator[tuple[str, str, str | None]]:
     if cfg.online.reward == "reward_model" and cfg.online.reward_model:
         named["online.reward_model"] = "online.reward_revision"
     for key, revision_key in named.items():
-        path = OmegaConf.select(cfg, key)
+        path = attrgetter(key)(cfg)
         if not path.startswith("world/"):
-            yield key, path, OmegaConf.select(cfg, revision_key)
+            yield key, path, attrgetter(revision_key)(cfg)
 
 
-def model_problems(key: str, path: str, revision: str | None, cfg: DictConfig) -> list[str]:
+def model_problems(key: str, path: str, revision: str | None, cfg: Config) -> list[str]:
     """Of one model: its files, its config, and as far as they can be had its tokenizer."""
     from cwpo.models.policy import checkpoint_problem, hub_problem
     from cwpo.models.reward_models import gold_problem
@@ -72,12 +71,13 @@ def tokenizer_problems(key: str, path: str, revision: str | None, chat: bool) ->
     return problems
 
 
-def data_problems(cfg: DictConfig) -> list[str]:
+def data_problems(cfg: Config) -> list[str]:
     """Of a published data set: whether each split has files, here or on the hub. Reads none of them."""
-    layout = LAYOUTS[cfg.data.layout]
+    layout = LAYOUTS[str(cfg.data.layout)]
     path, problems = cfg.data.path, []
     local = Path(path).expanduser()
-    for folder in list(cfg.data.folders) or [None]:
+    folders: list[Any] = [*cfg.data.folders] or [None]
+    for folder in folders:
         names = None if local.is_dir() else _files(path, cfg.data.revision)
         if names is None and not local.is_dir():
             return [

@@ -7,9 +7,8 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from cwpo.config.assets import Asset
+from cwpo.config.schema import Config
 from cwpo.models.judge import KEY
 from cwpo.planning.preflight.found import gated
 from cwpo.tracking import wandb_mode
@@ -25,7 +24,7 @@ def free_gib(path: Path) -> float:
     return shutil.disk_usage(path).free / GIB
 
 
-def credential_problems(cfg: DictConfig, assets: list[Asset]) -> list[str]:
+def credential_problems(cfg: Config, assets: list[Asset]) -> list[str]:
     problems = []
     closed = sorted({asset.id for asset in assets if gated(asset) and not in_cache(asset)})
     if closed and not _hub_token():

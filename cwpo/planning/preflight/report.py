@@ -6,40 +6,29 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
 from cwpo.checks.checkpoints import unpinned
 from cwpo.checks.settings import setting_problems
 from cwpo.config.assets import Asset, hub_assets, is_hub_id, settled
 from cwpo.config.assets import distinct as distinct_assets
+from cwpo.config.schema import Config
 from cwpo.errors import InputError
-from cwpo.pipeline.arms import Arm, configurations, distinct, with_values
+from cwpo.pipeline.arms import Arm, configurations, distinct, set_values, typed
 from cwpo.pipeline.experiments import experiments, seeds_of
-from cwpo.pipeline.graph import STAGES
 from cwpo.planning.preflight.found import data_problems, model_problems, models_of
 from cwpo.planning.preflight.machine import credential_problems, free_gib, in_cache
 from cwpo.planning.preflight.memory import GIB, Need, Shape, gpus, shape_of, stage_needs
 from cwpo.store.store import Store
 
-WEIGHTS = {
-    "sft": 4,
-    "align": 4,
-    "online_align": 4,
-    "train_annotator": 4,
-}  # stages that write a model, bytes a parameter
+FLOAT32 = 4  # bytes a parameter of a model that a stage writes
 
 
 def preflight(cfg: Any) -> None:
     """Print what the experiments need; InputError with every problem, and the message of each says what to do."""
     arms = list(settled_arms(cfg))
     problems: dict[str, None] = {}
-    for arm in arms:
-        problems |= dict.fromkeys(setting_problems(arm, STAGES))
-    if problems:  # what an arm would load is known only once its settings are right
-        raise InputError(list(problems))
     assets = distinct_assets(asset for arm in arms for asset in hub_assets(arm))
     for arm in arms:
-        problems |= dict.fromkeys([*unpinned(arm), *credential_problems(arm, assets)])
+        problems |= dict.fromkeys(map(str, [*unpinned(arm), *credential_problems(arm, assets)]))
     unusable = dict(_asset_problems(arms))
     problems |= dict.fromkeys(problem for found in unusable.values() for problem in found)
     shapes = _shapes(arms, unusable)
@@ -55,16 +44,27 @@ def preflight(cfg: Any) -> None:
     print(f"ready: {len(arms)} arms a seed; nothing was found that would stop them")
 
 
-def settled_arms(cfg: Any) -> Iterator[DictConfig]:
-    """The configuration of every arm, at the first of its seeds, with its choices settled."""
+def settled_arms(cfg: Any) -> Iterator[Config]:
+    """The configuration of every arm, at one seed, with its choices settled.
+
+    Raises InputError with the problems of all settings: only right ones say what an arm would load.
+    """
+    seeds = seeds_of(cfg.experiment, cfg.seeds) or [0]
+    arms: list[Config] = []
+    problems: dict[str, None] = {}
     for name in experiments(cfg.experiment):
         words = [f"experiment={name}", f"scale={cfg.scale}", f"store={cfg.store}", *cfg.overrides]
-        for make, seeds in configurations(words, seeds_of(cfg.experiment, cfg.seeds)):
-            arm = make()
-            yield settled(with_values(arm, seeds[:1]) if seeds else arm)
+        for composed, point in configurations(words, seeds[:1]):
+            set_values(composed, point)
+            wrong = setting_problems(composed)
+            problems |= dict.fromkeys(wrong)
+            arms += [] if wrong else [typed(composed)]
+    if problems:
+        raise InputError(list(problems))
+    yield from map(settled, arms)
 
 
-def _asset_problems(arms: list[DictConfig]) -> Iterator[tuple[Any, list[str]]]:
+def _asset_problems(arms: list[Config]) -> Iterator[tuple[Any, list[str]]]:
     """What is wrong with each model and data set, each looked at once."""
     seen: set[Any] = set()
     for arm in arms:
@@ -78,7 +78,7 @@ def _asset_problems(arms: list[DictConfig]) -> Iterator[tuple[Any, list[str]]]:
             yield ("data", arm.data.name), data_problems(arm)
 
 
-def _shapes(arms: list[DictConfig], unusable: dict[Any, list[str]]) -> dict[tuple[str, str], Shape]:
+def _shapes(arms: list[Config], unusable: dict[Any, list[str]]) -> dict[tuple[str, str], Shape]:
     """The shape of every model whose config could be read."""
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
 
@@ -100,7 +100,7 @@ def _shapes(arms: list[DictConfig], unusable: dict[Any, list[str]]) -> dict[tupl
     return shapes
 
 
-def _named(arm: DictConfig, shapes: dict[tuple[str, str], Shape]) -> dict[str, Shape]:
+def _named(arm: Config, shapes: dict[tuple[str, str], Shape]) -> dict[str, Shape]:
     return {key: shapes[key, path] for key, path, _ in models_of(arm) if (key, path) in shapes}
 
 
@@ -122,7 +122,7 @@ def _memory_problems(needs: list[Need], given: float | None) -> Iterator[str]:
 
 
 def _disk_problems(
-    cfg: Any, arms: list[DictConfig], assets: list[Asset], shapes: dict[Any, Shape]
+    cfg: Any, arms: list[Config], assets: list[Asset], shapes: dict[Any, Shape]
 ) -> Iterator[str]:
     from huggingface_hub import constants
 
@@ -131,15 +131,13 @@ def _disk_problems(
         for (_, path), shape in {key[1]: (key, shape) for key, shape in shapes.items()}.values()
         if is_hub_id(path) and not any(a.id == path and in_cache(a) for a in assets)
     )
-    made = [Arm.of_checked(arm) for arm in arms]
     store = Store(cfg.store)
     written = 0.0
-    for node in distinct(made):
-        if node.stage.name in WEIGHTS and not node.done(store):
-            key = "pair.weak" if node.stage.name == "train_annotator" else "pair.strong"
-            path = node.config.get("weak" if key == "pair.weak" else "strong") or _strong_of(node)
-            shape = shapes.get((key, path))
-            written += WEIGHTS[node.stage.name] * shape.parameters / GIB if shape else 0
+    for node in distinct([Arm.of_checked(arm) for arm in arms]):
+        who = node.stage.trains
+        if who is not None and not node.done(store):
+            shape = shapes.get((f"pair.{who}", node.config.get(who) or _strong_of(node)))
+            written += FLOAT32 * shape.parameters / GIB if shape else 0
     for what, where, gib in (
         ("the cache of the hub", Path(constants.HF_HUB_CACHE), fetched),
         ("store", Path(cfg.store), written),
@@ -157,7 +155,7 @@ def _strong_of(node: Any) -> str:
     return next(str(each.config["strong"]) for each in node.ancestors() if each.stage.name == "sft")
 
 
-def _show(arms: list[DictConfig], assets: list[Asset], needs: list[Need]) -> None:
+def _show(arms: list[Config], assets: list[Asset], needs: list[Need]) -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -1,0 +1,177 @@
+"""Whether a composed configuration can be read at all: known keys, required values, references that lead somewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cwpo.config import commands
+from cwpo.config import schema as run_schema
+from cwpo.config.rules import Rule
+from cwpo.errors import InputError, Problem, nearest
+from cwpo.plain import visible
+
+REQUIRED = "???"
+LONGEST_WORD = 200  # characters of the command line that a message repeats
+PART = 255  # bytes of a name in any file system
+RESOLVER = re.compile(r"\$\{.*:", re.DOTALL)  # also where references make up the resolver's name
+# What OmegaConf says about a value of the wrong type -> what the key must be.
+TYPES = {
+    "converted to Integer": "a whole number",
+    "converted to Float": "a number",
+    "not a valid bool": "true or false",
+    "is not Optional": "given a value; it cannot be null",
+    "to string": "one text",
+    "is not a ListConfig": "a list, as in [a,b]",
+    r"Cannot assign \w+ to Dict": "a mapping; set one of its entries, as in {0}.entry=value",
+}
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a schema says about one of its fields: a section has a schema of its own, a value has rules."""
+
+    section: type | None
+    rules: tuple[Rule, ...]
+    default: Any
+    optional: bool
+    completed_later: bool
+
+
+@cache
+def keys_of(schema: type) -> dict[str, Key]:
+    """The fields of a schema by name."""
+    return {
+        field.name: Key(
+            section=field.default_factory if dataclasses.is_dataclass(field.default_factory) else None,  # type: ignore[arg-type]
+            rules=field.metadata.get("rules", ()),
+            default=field.default,
+            optional=field.type == "Any" or str(field.type).endswith("| None"),
+            completed_later=field.metadata.get("completed_later", False),
+        )
+        for field in dataclasses.fields(schema)
+    }
+
+
+def plain(cfg: DictConfig) -> Any:
+    """The values in plain containers."""
+    return OmegaConf.to_container(cfg, resolve=True)
+
+
+def read(cfg: DictConfig, schema: type, convert: Callable[[DictConfig], Any] = plain) -> Any:
+    """The values with their references resolved, as `convert` returns them. Raises InputError where some cannot be read.
+
+    No resolver may read the environment: a reference leads to another key.
+    """
+    written: Any = OmegaConf.to_container(cfg, resolve=False)
+    problems = [*_unknown(written, schema), *_unwritten(written, schema)]
+    if problems:
+        raise InputError(problems)
+    try:
+        values = convert(cfg)
+    except (OmegaConfBaseException, RecursionError):
+        raise InputError([problem for node in _nodes(cfg) if (problem := _unresolved(*node))]) from None
+    long = [
+        Problem(
+            key,
+            f"{key}={value[:40]}… has {len(value):,} characters; no name, nor any part of a path, has more than {PART}",
+        )
+        for key, value in items(dataclasses.asdict(values) if convert is not plain else values)
+        if isinstance(value, str) and len(value) * 4 > PART and _too_long(value)
+    ]
+    if long:
+        raise InputError(long)
+    return values
+
+
+def items(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of everything in plain containers, or of a value itself."""
+    if not isinstance(node, dict | list):
+        yield path, node
+        return
+    for name, value in node.items() if isinstance(node, dict) else enumerate(node):
+        yield from items(value, f"{path}.{name}" if path else str(name))
+
+
+def wrong_type(word: str, reason: str) -> str:
+    """The message for a word of the command line that OmegaConf refuses for `reason`."""
+    key, _, value = word.partition("=")
+    if "DictConfig with ListConfig" in reason:  # OmegaConf says this for both ways round
+        reason = "is not a ListConfig" if value.lstrip().startswith("{") else "Cannot assign list to Dict"
+    short = word if len(word) <= LONGEST_WORD else f"{word[:LONGEST_WORD]}… ({len(word):,} characters)"
+    for pattern, wanted in TYPES.items():
+        if re.search(pattern, reason):
+            return f"{short} cannot be set: {key} must be {wanted.format(key)}"
+    section = re.search(r"is not a subclass of (\w+)", reason)
+    if section:
+        return f"{short} cannot be set: {key} is a section; {_section_advice(section[1], key, value)}"
+    entry = re.search(r"Key '([^']*)' is not in struct", reason)
+    if entry:
+        return f"{short} cannot be set: {key} has no entry {entry[1]}; to add one write +{key}.{entry[1]}=..."
+    return f"{short} cannot be set: {reason}"
+
+
+def _section_advice(schema: str, key: str, value: str) -> str:
+    kind = getattr(run_schema, schema, None) or getattr(commands, schema)
+    keys = [f"{key}.{name}" for name in keys_of(kind)]
+    return f"set {key}.enabled={value}" if f"{key}.enabled" in keys else f"set one of {', '.join(keys)}"
+
+
+def _unknown(node: Mapping[str, Any], schema: type, prefix: str = "") -> Iterator[Problem]:
+    """Keys that the command line added with `+` and no schema has. Hydra lets them in, and nothing would read them."""
+    known = keys_of(schema)
+    for name in node:
+        key = f"{prefix}{name}"
+        if name not in known:
+            valid = nearest(key, [f"{prefix}{each}" for each in known])
+            yield Problem(key, f"+{key} is not a key of the configuration; {valid}")
+        elif (section := known[name].section) and isinstance(node[name], dict):
+            yield from _unknown(node[name], section, f"{key}.")
+
+
+def _unwritten(written: Mapping[str, Any], schema: type) -> list[Problem]:
+    """Values that ask for a resolver, and required ones that nobody gave."""
+    later = tuple(f"{name}." for name, key in keys_of(schema).items() if key.completed_later)
+    problems = []
+    for key, text in items(written):
+        if isinstance(text, str) and RESOLVER.search(text):
+            advice = "a value may only refer to another key, as in ${pair.strong}"
+            problems.append(Problem(key, f"{key}={visible(text)} asks for a resolver; {advice}"))
+        elif text == REQUIRED and not key.startswith(later):
+            problems.append(Problem(key, f"{key} is required: set {key}=..."))
+    return problems
+
+
+def _too_long(text: str) -> bool:
+    return any(len(part.encode(errors="replace")) > PART for part in text.split("/"))
+
+
+def _nodes(node: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(dotted key, its container, its name there) of every value that refers to another."""
+    names: Any = list(node.keys()) if isinstance(node, DictConfig) else range(len(node))
+    for name in names:
+        key = f"{path}.{name}" if path else str(name)
+        child = node._get_node(name)
+        if OmegaConf.is_interpolation(node, name):
+            yield key, node, name
+        elif isinstance(child, DictConfig | ListConfig) and not (child._is_none() or child._is_missing()):
+            yield from _nodes(child, key)
+
+
+def _unresolved(key: str, node: Any, name: Any) -> Problem | None:
+    try:
+        OmegaConf.to_container(OmegaConf.create({"value": node[name]}), resolve=True)
+    except (OmegaConfBaseException, RecursionError) as error:
+        written = visible(str(node._get_node(name)._value()))
+        absent = re.search(r"Interpolation key '([^']*)' not found", str(error))
+        why = f"there is no key {absent[1]}" if absent else str(error).splitlines()[0]
+        advice = "refer to another key, as in ${pair.strong}, or give the value"
+        return Problem(key, f"{key}={written} cannot be resolved: {why}; {advice}")
+    return None

@@ -1,0 +1,117 @@
+"""Errors of Hydra and OmegaConf as one message each, with the nearest valid keys or values."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Callable, Iterator
+from typing import get_origin
+
+from omegaconf.errors import OmegaConfBaseException
+
+from cwpo.checks.reading import wrong_type
+from cwpo.commands.words import kind_of, schema_in_use
+from cwpo.config.commands import COMMANDS
+from cwpo.config.schema import CONF, Config
+from cwpo.errors import nearest
+
+NOT_GROUPS = ("command", "hydra", "accelerate")  # folders of conf/ that hold no choices of a run
+NOISE = ("full_key:", "object_type=", "See https", "reference_type=")
+
+
+def explain(error: Exception) -> str:
+    """The message for an error that Hydra or OmegaConf raised while it read the command line."""
+    text = str(error)
+    if isinstance(error.__cause__, OmegaConfBaseException):
+        text += "\n" + str(error.__cause__)
+    if text.startswith("Config group override must be"):
+        return f"{', '.join(groups())} name a file of conf/; none of them can be null or anything but a name"
+    for pattern, words in FORMS:
+        match = re.search(pattern, text)
+        if match:
+            return words(match, text)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    where = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("full_key:")), "")
+    rest = " ".join(line for line in lines if not line.startswith(NOISE))
+    return f"{where}: {rest}" if where else rest
+
+
+def _choice(match: re.Match[str], text: str) -> str:
+    group, choice = match.groups()
+    options = text.partition("Available options")[2].partition("Config search path")[0].split()[2:]
+    return f"{group}={choice} is unknown; {nearest(choice, options)}"
+
+
+def _key(match: re.Match[str], text: str) -> str:
+    full = re.search(r"full_key: (\S+)", text)
+    key = full[1] if full else match[1]
+    if "reference_type=Dict[" in text:  # the entries of a mapping are free
+        return f"unknown key {key}; to add it write +{key}=..."
+    schema = next((kind for kind in COMMANDS.values() if kind.__name__ in text), Config)
+    return f"unknown key {key}; {_nearest_key(key, schema)}"
+
+
+def _several(match: re.Match[str], text: str) -> str:
+    key, values = match.groups()
+    schema, several = schema_in_use(), f"{key}={values} is several values"
+    if get_origin(kind_of(schema, key)) is list:
+        return f"{several}; write a list as {key}=[{values}]"
+    return f"{several}; add -m to run each of them" if schema is Config else f"{several}; {key} takes one"
+
+
+# Texts of Hydra and OmegaConf -> our words for them.
+FORMS: tuple[tuple[str, Callable[[re.Match[str], str], str]], ...] = (
+    (r"[Cc]ould not find '([^'/]+)/([^']*)'", _choice),
+    (r"Could not override '([^']+)'", _key),
+    (r"Key '([^']+)' not in", _key),
+    (r"Ambiguous value for argument '([^=]+)=([^']*)'", _several),
+    (
+        r"LexerNoViableAltException: (.*)",
+        lambda match, _: (
+            f"cannot read {match[1]!r}; write key=value, with quotes inside around a value that has spaces"
+        ),
+    ),
+    (
+        r"no viable alternative at input '(.*)'",
+        lambda match, _: (
+            f'cannot read {match[1]!r}; quote what holds a = inside a list: \'overrides=["seed=0","method=cw_po"]\''
+        ),
+    ),
+    (
+        r"mismatched input '(.*)' expecting",
+        lambda match, _: (
+            f"cannot read the command line at {match[1]!r}; quote a value that holds = , : or brackets: 'key=\"a=b\"'"
+        ),
+    ),
+    (
+        r"Error merging override (.+)\n(.+)",
+        lambda match, _: wrong_type(match[1], match[2].strip()),
+    ),
+)
+
+
+def _nearest_key(key: str, schema: type) -> str:
+    """The key that was meant where one is close, and the valid ones beside it."""
+    parent, _, leaf = key.rpartition(".")
+    keys = sorted({*leaf_keys(schema), *(groups() if schema is Config else [])})
+    close = [each for each in keys if each.split(".")[-1] == leaf][:3]
+    close = close or difflib.get_close_matches(key, keys, n=1)
+    beside = [each for each in keys if parent and each.startswith(f"{parent}.")]
+    beside = beside or sorted({each.split(".")[0] for each in keys})
+    return (f"did you mean {' or '.join(close)}? " if close else "") + "valid: " + ", ".join(beside)
+
+
+def leaf_keys(node: type = Config, prefix: str = "") -> Iterator[str]:
+    """Every dotted key of a configuration."""
+    for field in dataclasses.fields(node):  # type: ignore[arg-type]
+        kind = field.default_factory
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+            yield from leaf_keys(kind, f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}"
+
+
+def groups() -> list[str]:
+    """The choices of conf/: data, pair, method, ..."""
+    return sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in NOT_GROUPS)

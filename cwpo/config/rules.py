@@ -1,0 +1,149 @@
+"""Rules for single values, written as metadata on the fields of the configuration's dataclasses.
+
+A rule is a function of a value. It returns None, or the words that follow `key=value ` in a message. Each function below
+that takes a `default` returns a dataclass field: `beta: float = above_zero(0.5)`. No rule sees a null, nor the field's default.
+"""
+
+from __future__ import annotations
+
+import math
+import pkgutil
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING
+
+from cwpo.errors import nearest
+
+Rule = Callable[[Any], str | None]
+LARGEST = 10**9  # of any number
+PAIRS = 10**8
+PROCESSES = 1024
+SEED = 2**31 - 1  # numpy and torch refuse more after the small numbers that stages add to a seed
+REVISION = re.compile(r"[\w+.-]+(/[\w+.-]+)*")
+ENDPOINT = re.compile(r"https?://[\w.-]+(:\d+)?(/[\w.~-]+)*/?|https?://\[[\da-f:]+\](:\d+)?(/[\w.~-]+)*/?")
+MISSING_CELLS = ("nan", "null", "none", "na", "n/a", "inf", "-inf", "true", "false")
+DEVICES = ("auto", "cpu", "cuda", "cuda:<number>", "mps")
+
+
+def ruled(default: Any, *rules: Rule) -> Any:
+    """A field with these rules. The values of a list or mapping are checked one by one."""
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: type(default)(default), metadata={"rules": rules})
+    return field(default=default, metadata={"rules": rules})
+
+
+def above_zero(default: Any = MISSING) -> Any:
+    return ruled(default, Range(0, ends="(]"))
+
+
+def at_least(low: float, default: Any = MISSING, most: float = LARGEST) -> Any:
+    return ruled(default, Range(low, most=most))
+
+
+def between(low: float, high: float, ends: str, default: Any = MISSING) -> Any:
+    """`ends` says which ends of the interval belong to it, as in "[)"."""
+    return ruled(default, Range(low, high, ends))
+
+
+def one_of(*values: str, default: Any = MISSING) -> Any:
+    return ruled(default, Choice(lambda: values))
+
+
+def file_in(folder: Path, default: Any = MISSING) -> Any:
+    """The name of a YAML file in a folder of conf/, without the extension."""
+    return ruled(default, Choice(lambda: sorted(file.stem for file in folder.glob("*.yaml"))))
+
+
+def listed_in(registry: str, default: Any = MISSING) -> Any:
+    """A key of the mapping, or a result of the function, at `module:name`. It is imported when a value is checked."""
+
+    def values() -> Iterable[str]:
+        names = pkgutil.resolve_name(registry)
+        return names() if callable(names) else names
+
+    return ruled(default, Choice(values))
+
+
+@dataclass(frozen=True)
+class Range:
+    """A finite number between `low` and `high`. `most` is the largest that any program here can work with."""
+
+    low: float
+    high: float = math.inf
+    ends: str = "[]"
+    most: float = LARGEST
+
+    def __call__(self, value: float) -> str | None:
+        above = value > self.low or (value == self.low and self.ends[0] == "[")
+        below = value < self.high or (value == self.high and self.ends[1] == "]")
+        if not (above and below and math.isfinite(value)):
+            return f"must be {self}"
+        return f"is beyond all bounds; it must be at most {self.most:,}" if value > self.most else None
+
+    def __str__(self) -> str:
+        if self.high < math.inf:
+            return f"in {self.ends[0]}{self.low:g}, {self.high:g}{self.ends[1]}"
+        return "positive" if self.ends[0] == "(" else f"at least {self.low:g}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of the values that `valid` returns."""
+
+    valid: Callable[[], Iterable[str]]
+
+    def __call__(self, value: str) -> str | None:
+        options = list(self.valid())
+        return None if value in options else f"is unknown; {nearest(value, options)}"
+
+
+def file_name(text: str) -> str | None:
+    if re.search(r"[/\\]", text) or text.startswith(".") or len(text) > 100:
+        return "becomes part of file names: at most 100 characters, no slash, and no dot at the start"
+    return None
+
+
+def cell(text: str) -> str | None:
+    """A text that the result tables hold."""
+    try:
+        float(text)
+    except ValueError:
+        if text.lower() not in MISSING_CELLS:
+            return None
+    return "would be read as a number or as missing in the result tables; use a name with letters"
+
+
+def revision(text: str) -> str | None:
+    fits = REVISION.fullmatch(text) and ".." not in text
+    return None if fits else "is not a branch, tag or commit"
+
+
+def inner_folder(text: str) -> str | None:
+    leaves = text.startswith(("/", "~")) or ".." in text.split("/")
+    return "is not a folder inside the data set" if leaves else None
+
+
+def wandb_name(text: str) -> str | None:
+    wrong = re.search(r"[/\\#?%:]", text)
+    return "is not a name for Weights & Biases: it may not contain / \\ # ? % or :" if wrong else None
+
+
+def endpoint(text: str) -> str | None:
+    if ENDPOINT.fullmatch(text):
+        return None
+    return "is not an address of an endpoint: http(s)://host/path, without user, password or query"
+
+
+def chat(text: str) -> str | None:
+    valid = ("auto", "true", "false")
+    return None if text.lower() in valid else f"is unknown; {nearest(text, valid)}"
+
+
+def device(text: str) -> str | None:
+    if re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", text):
+        return None
+    return f"is unknown; {nearest(text, DEVICES)}"
