@@ -4,6 +4,8 @@
 [log pi(chosen) - log pi_ref(chosen)] - [log pi(rejected) - log pi_ref(rejected)].
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
@@ -42,11 +44,17 @@ def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
     return torch.mean(weights * losses)
 
 
+# By name, each a function of margin, beta and flip_rate. conf/objective has a file for each.
+OBJECTIVES: dict[str, Callable[[Tensor, float, float], Tensor]] = {
+    "dpo": lambda margin, beta, flip_rate: dpo(margin, beta),
+    "ipo": lambda margin, beta, flip_rate: ipo(margin, beta),
+    "rdpo": rdpo,
+}
+
+
 def pair_losses(name: str, margin: Tensor, beta: float, flip_rate: float) -> Tensor:
-    """The losses of a `conf/objective` choice: dpo, ipo, rdpo."""
-    if name == "rdpo":
-        return rdpo(margin, beta, flip_rate)
-    return {"dpo": dpo, "ipo": ipo}[name](margin, beta)
+    """The losses of a `conf/objective` choice."""
+    return OBJECTIVES[name](margin, beta, flip_rate)
 
 
 def _positive(beta: float) -> float:

@@ -99,16 +99,6 @@ def load_gold(config: Any, trained: Path | None, device: str) -> Gold | Comparis
         from cwpo.models.judge import ApiJudge
 
         return ApiJudge(config)
-    return _adapters()[config.name](config.path, config.revision, batch_size=config.batch_size, device=device)
+    from cwpo.models.reward_models import ADAPTERS
 
-
-def _adapters() -> dict[str, Any]:
-    from cwpo.models.reward_models import ChatReward, QuestionAnswer, SteamSHP, load_reward
-
-    return {
-        "huggingface": load_reward,
-        "skywork": ChatReward,
-        "trl_qwen": ChatReward,
-        "openassistant": QuestionAnswer,
-        "steamshp": SteamSHP,
-    }
+    return ADAPTERS[config.name](config.path, config.revision, batch_size=config.batch_size, device=device)

@@ -238,3 +238,13 @@ class SteamSHP:
 
 def _question(post: str, first: str, second: str) -> str:
     return f"POST: {post}\n\n RESPONSE A: {first}\n\n RESPONSE B: {second}\n\n Which response is better? RESPONSE"
+
+
+# How each choice of conf/gold is read.
+ADAPTERS: dict[str, Any] = {
+    "huggingface": load_reward,
+    "skywork": ChatReward,
+    "trl_qwen": ChatReward,
+    "openassistant": QuestionAnswer,
+    "steamshp": SteamSHP,
+}
