@@ -26,7 +26,7 @@ from cwpo.models.logprobs import (
 )
 
 LINE = 2.0  # rows are never this full: a model that takes a line takes rows too
-TOLERANCE = 2e-4  # nats times the root of the number of tokens: rounding errors in float32 add up as a random walk does
+TOLERANCE = 5e-4  # nats times the root of the number of tokens: rounding errors in float32 add up as a random walk does
 ROUGH = 0.1  # the same for quantised weights, which compute in 16 bits
 FAILURES = (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError)
 

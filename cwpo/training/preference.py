@@ -247,12 +247,7 @@ class PreferenceTrainer(PreferenceLoss):
             train_rows: Any = StreamedRows(examples_of(train_dataset), self._scored_by(model, args))
         else:
             train_rows = Rows(self._read(list(examples_of(train_dataset))))
-        several = isinstance(eval_dataset, dict)
-        tests = {
-            name: Rows(self._read(list(examples_of(part))))
-            for name, part in (eval_dataset if several else {"": eval_dataset}).items()
-            if part is not None
-        }
+        tests = self._tests(eval_dataset)
         parts = [rows.rows for rows in (train_rows, *tests.values()) if isinstance(rows, Rows)]
         rows = list(itertools.chain(*parts))
         layout = None
@@ -265,7 +260,7 @@ class PreferenceTrainer(PreferenceLoss):
             model=model,
             args=args,
             train_dataset=train_rows,
-            eval_dataset=tests if several else tests.get(""),
+            eval_dataset=tests if isinstance(eval_dataset, dict) else tests.get(""),
             data_collator=plain,
             processing_class=processing_class,
             objective=objective,
@@ -276,6 +271,13 @@ class PreferenceTrainer(PreferenceLoss):
         )
         collator = self.collator(rows, self._pad_id, layout) if rows else plain
         self.data_collator = within_budget(plain if streamed else collator, token_budget)
+
+    def _tests(self, eval_dataset: Any) -> dict[str, Rows]:
+        """The evaluation sets by name; a single one is named ""."""
+        sets = eval_dataset if isinstance(eval_dataset, dict) else {"": eval_dataset}
+        return {
+            name: Rows(self._read(list(examples_of(part)))) for name, part in sets.items() if part is not None
+        }
 
     def _scored_by(
         self, model: nn.Module, args: TrainingArguments

@@ -43,6 +43,9 @@ def read_here(args: TrainingArguments) -> None:
             "training process, so that each pair comes once a pass; using 0 workers",
             stacklevel=3,
         )
+    args.accelerator_config.dispatch_batches = (
+        False  # of several processes, each takes its share of the rows itself
+    )
     args.dataloader_num_workers = 0
     args.dataloader_prefetch_factor = None
     args.dataloader_persistent_workers = False

@@ -536,3 +536,10 @@ def test_settings_of_an_objective_are_checked_first(settings, message):
 
     with pytest.raises(ValueError, match=message):
         PreferenceTrainer(None, None, [ROW], processing_class=None, **settings)
+
+
+def test_adapters_are_not_sampled_from_weights_of_16_bits(refused):
+    problem = "generation.precision=bfloat16 with lora.enabled=true"
+    assert_one(
+        refused("lora.enabled=true", "generation.precision=bfloat16"), problem, "generation.precision=float32"
+    )

@@ -1,6 +1,9 @@
 """Evaluation as every Trainer has it: the same loss over rows that are not trained on, however they are batched."""
 
+import json
 import math
+import os
+import socket
 
 import pytest
 import torch
@@ -120,3 +123,28 @@ def test_a_streamed_training_is_evaluated_too(tmp_path):
     expected = right_values(trainer.model, tiny_model("llama"))
     metrics = trainer.evaluate()
     assert {name: metrics[name] for name in expected} == pytest.approx(expected, abs=1e-5)
+
+
+def in_process(rank: int, processes: int, port: int, tmp_path) -> None:
+    """Entry point of one of `processes` spawned processes, as torchrun would start it."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    trainer = evaluated(tmp_path / f"{processes}-{rank}", batch=1)
+    trainer.train()
+    metrics = {name: trainer.evaluate()[name] for name in NAMES}
+    (tmp_path / f"{processes}-{rank}.json").write_text(json.dumps(metrics))
+
+
+@pytest.mark.slow
+def test_two_processes_evaluate_each_row_once(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for processes in (1, 2):
+        torch.multiprocessing.spawn(in_process, (processes, port, tmp_path), nprocs=processes)
+    one, first, second = (
+        json.loads((tmp_path / f"{name}.json").read_text()) for name in ("1-0", "2-0", "2-1")
+    )
+    assert first == second
+    assert first == pytest.approx(one, rel=1e-4)
