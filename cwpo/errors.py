@@ -1,4 +1,4 @@
-"""The one exception for input the user can fix, and in plain words what a disk can refuse."""
+"""Exceptions for input the user can fix, and in plain words what a disk can refuse."""
 
 from __future__ import annotations
 
@@ -16,6 +16,18 @@ class InputError(ValueError):
 
     def __reduce__(self) -> tuple[type, tuple[list[str]]]:
         return (type(self), (self.problems,))
+
+
+class LeftOut(Exception):
+    """A row of a table that holds no usable pair; its text is the reason, which is counted."""
+
+
+class WrongRow(Exception):
+    """A row of a table with values of a wrong kind: the problem, as "have ...; the fix", and the values that messages show."""
+
+    def __init__(self, problem: str, *values: object) -> None:
+        self.problem, self.values = problem, values
+        super().__init__(problem)
 
 
 # What a disk says -> the same in plain words, with the fix. Libraries hand it on as text.
