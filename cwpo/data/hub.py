@@ -110,7 +110,7 @@ def _comments(*cells: Any) -> Texts:
     """A post and two comments, written as a dialogue."""
     post, *comments, _ = pair_texts(*cells)
     first, second = (" " + text.strip() for text in comments)
-    return Texts(written([("user", post.strip())]), first, second)
+    return Texts(written([{"role": "user", "content": post.strip()}]), first, second)
 
 
 LAYOUTS = {

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from cwpo.data.dialogues import LISTS
 from cwpo.errors import WrongRow
 
 # Words for the label -> share for response a. model_a, model_b and the two kinds of ties are Chatbot Arena's.
@@ -33,7 +34,7 @@ def vote_share(
     """
     if isinstance(votes, str):
         votes = votes.replace("|", ",").split(",")
-    if not isinstance(votes, (list, tuple, np.ndarray)):
+    if not isinstance(votes, LISTS):
         if not is_absent(votes):
             problem = "have votes that are no list; write a list of votes, or a text with commas between them"
             raise WrongRow(problem, votes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +47,9 @@ def convert(
     done = reader.done
     try:
         with pq.ParquetWriter(out, SCHEMA) as writer:
-            rows: list[dict[str, Any]] = []
-            for row in _usable(reader, split, ties):
-                rows.append(row)
-                if len(rows) == CHUNK:
-                    writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
-                    rows = []
-            writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
+            rows = _usable(reader, split, ties)
+            while chunk := list(islice(rows, CHUNK)):
+                writer.write_table(pa.Table.from_pylist(chunk, SCHEMA))
         if not done.read:
             raise InputError(f"{path} holds no rows")
         if not done.kept:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,16 +63,13 @@ def kept_messages(record: Mapping[str, Any], prompt: Any) -> str | None:
 
 def as_conversations(table: pd.DataFrame, *sides: str) -> list[list[Text]]:
     """The prompts and the responses in the columns `sides` as `encode` reads them: messages where the row keeps some."""
-    kept = table["messages"] if "messages" in table else pd.Series(None, table.index, dtype=object)
-    chat = [isinstance(messages, str) for messages in kept]
-    prompts = [
-        json.loads(m) if is_chat else p for m, is_chat, p in zip(kept, chat, table["prompt"], strict=True)
-    ]
-    responses = [
-        [replies(text) if is_chat else text for is_chat, text in zip(chat, table[side], strict=True)]
-        for side in sides
-    ]
-    return [prompts, *responses]
+    kept = list(table["messages"]) if "messages" in table else [None] * len(table)
+
+    def column(name: str, as_chat: Callable[[str, str], Text]) -> list[Text]:
+        return [as_chat(t, m) if isinstance(m, str) else t for t, m in zip(table[name], kept, strict=True)]
+
+    prompts = column("prompt", lambda _, messages: json.loads(messages))
+    return [prompts, *(column(side, lambda text, _: replies(text)) for side in sides)]
 
 
 def _value(name: str, cell: Any) -> Value | None:
