@@ -47,6 +47,18 @@ def nearest(value: object, valid: Iterable[str]) -> str:
     return (f"did you mean {close[0]}? " if close else "") + "valid: " + ", ".join(options)
 
 
+class LeftOut(Exception):
+    """A row of a table that holds no usable pair; its text is the reason, which is counted."""
+
+
+class WrongRow(Exception):
+    """A row of a table with values of a wrong kind: the problem, as "have ...; the fix", and the values that messages show."""
+
+    def __init__(self, problem: str, *values: object) -> None:
+        self.problem, self.values = problem, values
+        super().__init__(problem)
+
+
 # Error numbers of disks -> the reason and the fix in plain words. Some libraries pass only the system's text on.
 REFUSALS = {
     errno.ENOSPC: "no space is left there; free some",

@@ -15,6 +15,7 @@ SPEAKER = re.compile(r"\n\n(System|Human|Assistant|Tool):")
 ROLES = {"System": "system", "Human": "user", "Assistant": "assistant", "Tool": "tool"}
 SPEAKERS = {role: name for name, role in ROLES.items()}
 SHAREGPT = {"human": "user", "gpt": "assistant", "function": "tool", "observation": "tool"}
+LISTS = (list, tuple, np.ndarray)  # pandas gives the lists of a Parquet file as arrays
 Message = dict[str, Any]  # role and content, both text; tool_calls where the message has some
 
 
@@ -24,28 +25,25 @@ def split_dialogue(text: str) -> tuple[str, str] | None:
     return (head + turn, response) if turn else None
 
 
-def written(messages: Iterable[tuple[str, str] | Mapping[str, Any]]) -> str:
+def written(messages: Iterable[Mapping[str, Any]]) -> str:
     """Messages as the prompt of the assistant's next turn: "\\n\\nHuman: hi\\n\\nAssistant:"."""
-    return _turns_text(messages) + TURN
+    return _joined(messages) + TURN
 
 
 def replied(messages: Iterable[Mapping[str, Any]]) -> str:
     """The messages behind `written`'s prompt, from the assistant's on: " hello", one space before what it says."""
-    return _turns_text(messages).removeprefix(TURN)
+    return _joined(messages).removeprefix(TURN)
 
 
-def _turns_text(messages: Iterable[tuple[str, str] | Mapping[str, Any]]) -> str:
-    parts = []
+def _joined(messages: Iterable[Mapping[str, Any]]) -> str:
+    """One turn for each message, with its content, or with its calls where it only calls tools."""
+    turns = []
     for message in messages:
-        role, content = message if isinstance(message, tuple) else (message["role"], _said(message))
-        parts.append(f"\n\n{SPEAKERS.get(role, role.title())}: {content}")
-    return "".join(parts)
-
-
-def _said(message: Mapping[str, Any]) -> str:
-    """The content of a message; the calls of a message that only calls tools."""
-    calls = message.get("tool_calls")
-    return message["content"] or (json.dumps(calls, ensure_ascii=False, default=str) if calls else "")
+        role, content, calls = message["role"], message["content"], message.get("tool_calls")
+        if calls and not content:
+            content = json.dumps(calls, ensure_ascii=False, default=str)
+        turns.append(f"\n\n{SPEAKERS.get(role, role.title())}: {content}")
+    return "".join(turns)
 
 
 def replies(text: str) -> list[Message]:
@@ -79,36 +77,35 @@ def as_messages(value: Any) -> list[Message] | None:
     Read are role and content, and ShareGPT's from and value (human, gpt). A content may be text, None (of a message that
     calls tools), or parts of which each is text, [{"type": "text", "text": ...}].
     """
-    if not isinstance(value, (list, tuple, np.ndarray)) or not len(value):
-        return None
-    messages = [_message(message) for message in value]
-    return None if any(message is None for message in messages) else messages  # type: ignore[return-value]
+    messages = [_message(message) for message in _items(value)]
+    return [m for m in messages if m is not None] if messages and None not in messages else None
 
 
 def _message(message: Any) -> Message | None:
     if not isinstance(message, Mapping):
         return None
-    who, what = ("from", "value") if "from" in message and "role" not in message else ("role", "content")
+    sharegpt = "from" in message and "role" not in message
+    who, what = ("from", "value") if sharegpt else ("role", "content")
     role, content = message.get(who), _content(message[what]) if what in message else None
-    if not isinstance(role, str) or not role.strip() or content is None:
+    if not isinstance(role, str) or not role.strip() or content is None or not encodes(role + content):
         return None
-    if not (encodes(role) and encodes(content)):
-        return None
-    calls = message.get("tool_calls")
-    called = (
-        {"tool_calls": list(calls)} if isinstance(calls, (list, tuple, np.ndarray)) and len(calls) else {}
-    )
-    return {"role": SHAREGPT.get(role, role) if who == "from" else role, "content": content, **called}
+    calls = _items(message.get("tool_calls"))
+    role = SHAREGPT.get(role, role) if sharegpt else role
+    return {"role": role, "content": content} | ({"tool_calls": calls} if calls else {})
 
 
 def _content(content: Any) -> str | None:
-    if content is None:
-        return ""
-    if isinstance(content, (list, tuple, np.ndarray)):
-        parts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
-        texts = [part for part in parts if isinstance(part, str)]
-        return "".join(texts) if len(texts) == len(parts) else None
-    return content if isinstance(content, str) else None
+    if content is None or isinstance(content, str):
+        return content or ""
+    if not isinstance(content, LISTS):
+        return None
+    parts: list[Any] = [part.get("text") if isinstance(part, Mapping) else part for part in content]
+    return "".join(parts) if all(isinstance(part, str) for part in parts) else None
+
+
+def _items(value: Any) -> list[Any]:
+    """The items of a list; none of anything else."""
+    return list(value) if isinstance(value, LISTS) else []
 
 
 def encodes(text: str) -> bool:

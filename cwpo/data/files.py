@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
 import re
+import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import pyarrow.parquet as pq
 
-from cwpo.data.limits import LINE, UNREADABLE, Text, unpack
 from cwpo.errors import InputError
 
 Row = Mapping[str, Any]
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+LINE = 2**26  # characters of a line, or of one element of a JSON array
+EXPANDED = 2**28  # bytes that any .gz file may expand to; beyond them, at most RATIO times its size
+RATIO = 100  # text seldom shrinks to less than a twentieth
 CHUNK = 2**16  # characters of a JSON array read at a time
 BATCH = 1_000  # rows of a Parquet file in memory at a time
 LONGEST_FIELD = 2**30  # characters; the csv module would refuse texts above 2**17
@@ -47,22 +51,14 @@ def records(
     return enumerate(_datasets_rows(path, split, folder, revision), start=1)
 
 
-def read_column(path: str, column: str, split: str | None = None) -> Iterator[str]:
-    """The texts in one column of a table, in order; raises InputError where the column is missing or holds anything but text."""
-    for number, record in records(path, split):
-        if column not in record:
-            raise InputError(f"{path} row {number} lacks the column {column}; it has {', '.join(record)}")
-        if not isinstance(record[column], str):
-            raise InputError(f"{path} row {number}: {column} is {type(record[column]).__name__}, not text")
-        yield record[column]
-
-
 def _file_rows(file: Path, kind: str) -> Iterator[tuple[int, Row]]:
     rows = {".parquet": _parquet_rows, ".csv": _csv_rows, ".tsv": _csv_rows}.get(kind, _json_rows)
     try:
         yield from rows(file, kind)
     except (InputError, MemoryError):
         raise
+    except UnicodeError as error:
+        raise InputError(f"{file} cannot be read as UTF-8 text: {error}; save it as UTF-8") from error
     except Exception as error:  # parsers raise many kinds; each means the file is not what its name says
         raise InputError(f"{file} cannot be read as {kind[1:]}: {_reason(error)}") from error
 
@@ -71,25 +67,69 @@ def _reason(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+class Unpacked(gzip.GzipFile):
+    """What is in a .gz file; InputError as soon as it is more than a file of text of this size expands to."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(file)
+        self.allowed = max(EXPANDED, RATIO * file.stat().st_size)
+
+    def read(self, size: int | None = -1) -> bytes:
+        return self._within(super().read(size))
+
+    def read1(self, size: int = -1) -> bytes:
+        return self._within(super().read1(size))
+
+    def _within(self, block: bytes) -> bytes:
+        if self.tell() > self.allowed:
+            raise InputError(
+                f"{self.name} expands to more than {self.allowed:,} bytes, {RATIO} times its size, as no text does; if it is meant "
+                "to, unpack it yourself (gunzip) and name the plain file"
+            )
+        return block
+
+
+def open_bytes(file: Path) -> IO[bytes]:
+    return Unpacked(file) if file.suffix == ".gz" else file.open("rb")  # type: ignore[return-value]
+
+
+def open_text(file: Path, encoding: str = "utf-8-sig") -> io.TextIOWrapper:
+    """The text of a file; -sig skips the byte order mark of some editors."""
+    return io.TextIOWrapper(open_bytes(file), encoding=encoding, newline="")
+
+
+def lines(text: io.TextIOWrapper, file: Path) -> Iterator[tuple[int, str]]:
+    """(number from 1, line with its end) of every line."""
+    for number, line in enumerate(iter(lambda: text.readline(LINE + 1), ""), start=1):
+        if len(line) > LINE:
+            raise InputError(f"{file} line {number} has more than {LINE:,} characters; a line holds one pair")
+        yield number, line
+
+
 # --- JSON ---------------------------------------------------------------------------------------------------------
 
 
 def _json_rows(file: Path, kind: str) -> Iterator[tuple[int, Row]]:
-    with Text(file) as text:
-        start = text.chunk(CHUNK)
-        while start and not start.strip():
-            start = text.chunk(CHUNK)
-        if start.lstrip()[:1] == "[":
-            yield from _json_array(text, start.lstrip()[1:])
-            return
-    with Text(file) as text:
-        yield from _json_lines(text)
+    with open_text(file) as text:
+        start = _past_blanks(text, "")
+        if start.startswith("["):
+            yield from _json_array(text, file, start[1:])
+        else:
+            text.seek(0)
+            yield from _json_lines(text, file)
 
 
-def _json_lines(text: Text) -> Iterator[tuple[int, Row]]:
-    for number, line in text.lines():
+def _past_blanks(text: io.TextIOWrapper, rest: str) -> str:
+    """What follows white space: of `rest`, or where that is all blank, of the next characters of the text."""
+    while not (rest := rest.lstrip()) and (rest := text.read(CHUNK)):
+        pass
+    return rest
+
+
+def _json_lines(text: io.TextIOWrapper, file: Path) -> Iterator[tuple[int, Row]]:
+    for number, line in lines(text, file):
         if line.strip():
-            place = f"{text.file} line {number}"
+            place = f"{file} line {number}"
             try:
                 value = json.loads(line)
             except (ValueError, RecursionError) as error:
@@ -99,39 +139,40 @@ def _json_lines(text: Text) -> Iterator[tuple[int, Row]]:
             yield number, _object(value, place, "; one object a line is needed")
 
 
-def _json_array(text: Text, rest: str) -> Iterator[tuple[int, Row]]:
+def _json_array(text: io.TextIOWrapper, file: Path, rest: str) -> Iterator[tuple[int, Row]]:
     """The elements of an array, of which `rest` follows the opening bracket; one element at a time is in memory."""
-    decoder, number, comma_due = json.JSONDecoder(), 0, False
-    rest = rest.lstrip()
-    while not rest.startswith("]"):
-        place = f"{text.file} element {number + 1}"
-        if not rest:
-            rest = text.chunk(CHUNK)
-            if not rest:
-                raise InputError(f"{text.file} ends inside its array, after {number} elements")
-        elif comma_due:
-            if rest[0] != ",":
-                raise InputError(f"{place} does not follow a comma")
-            rest, comma_due = rest[1:], False
-        else:
-            try:
-                value, stop = decoder.raw_decode(rest)
-            except (ValueError, RecursionError) as error:
-                more = text.chunk(max(CHUNK, len(rest))) if isinstance(error, json.JSONDecodeError) else ""
-                if not more:
-                    raise _not_json(place, error) from error
-                if len(rest) > LINE:
-                    raise InputError(
-                        f"{place} has more than {LINE:,} characters; an element is one pair"
-                    ) from error
-                rest += more
-                continue
-            number += 1
-            yield number, _object(value, place, "; an array of objects is needed")
-            rest, comma_due = rest[stop:], True
-        rest = rest.lstrip()
-    if rest[1:].strip() or text.chunk(CHUNK).strip():
-        raise InputError(f"{text.file} goes on after its array of {number} elements")
+    decoder, number = json.JSONDecoder(), 0
+    rest = _past_blanks(text, rest)
+    while rest and not rest.startswith("]"):
+        place = f"{file} element {number + 1}"
+        if number and not rest.startswith(","):
+            raise InputError(f"{place} does not follow a comma")
+        rest = _past_blanks(text, rest[1:] if number else rest)
+        value, rest = _element(decoder, text, rest, place)
+        number += 1
+        yield number, _object(value, place, "; an array of objects is needed")
+        rest = _past_blanks(text, rest)
+    if not rest:
+        raise InputError(f"{file} ends inside its array, after {number} elements")
+    if _past_blanks(text, rest[1:]):
+        raise InputError(f"{file} goes on after its array of {number} elements")
+
+
+def _element(decoder: json.JSONDecoder, text: io.TextIOWrapper, rest: str, place: str) -> tuple[Any, str]:
+    """The value that `rest` begins with, of which it may hold a part only, and what follows it."""
+    while True:
+        try:
+            value, stop = decoder.raw_decode(rest)
+            return value, rest[stop:]
+        except (ValueError, RecursionError) as error:
+            more = text.read(max(CHUNK, len(rest))) if isinstance(error, json.JSONDecodeError) else ""
+            if not more:
+                raise _not_json(place, error) from error
+            if len(rest) > LINE:
+                raise InputError(
+                    f"{place} has more than {LINE:,} characters; an element is one pair"
+                ) from error
+            rest += more
 
 
 def _not_json(place: str, error: Exception, advice: str = "") -> InputError:
@@ -155,11 +196,12 @@ def _csv_rows(file: Path, kind: str) -> Iterator[tuple[int, Row]]:
     """Rows whose fields are text, None where empty."""
     csv.field_size_limit(LONGEST_FIELD)
     number = 0
-    with Text(file, _encoding(file)) as text:
-        header = next((line for _, line in text.lines()), "")
-    with Text(file, _encoding(file)) as text:
-        lines = (line for _, line in text.lines())
-        reader = csv.DictReader(lines, delimiter=_delimiter(header, kind), strict=True)
+    with open_text(file, _encoding(file)) as text:
+        header = next((line for _, line in lines(text, file)), "")
+        text.seek(0)
+        reader = csv.DictReader(
+            (line for _, line in lines(text, file)), delimiter=_delimiter(header, kind), strict=True
+        )
         try:
             for number, row in enumerate(reader, start=1):
                 if None in row:
@@ -175,23 +217,17 @@ def _csv_rows(file: Path, kind: str) -> Iterator[tuple[int, Row]]:
 
 
 def _encoding(file: Path) -> str:
-    """UTF-16 where its mark comes first, UTF-8 where all bytes are, else Windows-1252, which Excel writes.
-
-    UTF-8 as well where nothing fits, so that reading the file says what is wrong with it.
-    """
-    opener: Callable[..., IO[bytes]] = gzip.open if file.suffix == ".gz" else open  # type: ignore[assignment]
+    """UTF-16 where its mark comes first, UTF-8 where all bytes are, else Windows-1252, which Excel writes."""
+    with open_bytes(file) as stream:
+        start = stream.read(CHUNK)
+    if start[:2] in UTF16:
+        return "utf-16"
     try:
-        with opener(file, "rb") as stream:
-            start = stream.read(CHUNK)
-        with Text(file) as text:
-            while text.chunk(2**20):
+        with open_text(file) as text:
+            while text.read(2**20):
                 pass
-    except UNREADABLE:
-        return "utf-8-sig"
-    except InputError as error:
-        if not isinstance(error.__cause__, UnicodeDecodeError):
-            return "utf-8-sig"
-        return "utf-16" if start[:2] in UTF16 else "utf-8-sig" if CONTROL.search(start) else "cp1252"
+    except UnicodeError:
+        return "utf-8-sig" if CONTROL.search(start) else "cp1252"
     return "utf-8-sig"
 
 
@@ -211,7 +247,8 @@ def _parquet_rows(file: Path, kind: str) -> Iterator[tuple[int, Row]]:
     with tempfile.TemporaryFile() as unpacked:
         # Parquet is read from its end; unpacking in passing would start again each time.
         if file.suffix == ".gz":
-            unpack(file, unpacked)
+            with open_bytes(file) as packed:
+                shutil.copyfileobj(packed, unpacked)
         number = 0
         with pq.ParquetFile(unpacked if file.suffix == ".gz" else file) as table:
             about = json.loads((table.schema_arrow.metadata or {}).get(b"huggingface", b"{}"))

@@ -7,15 +7,14 @@ given revision; no code in it ever runs.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cwpo.data.dialogues import SPEAKERS, written
+from cwpo.data.dialogues import written
 from cwpo.data.layouts import OWN, Layout
-from cwpo.data.own_texts import pair_texts
-from cwpo.data.rows import Texts
+from cwpo.data.own_texts import Texts, pair_texts
 from cwpo.errors import InputError
 
 SUMMARY = "TL;DR:"
@@ -37,7 +36,7 @@ class Published:
 
     train: str
     test: str
-    texts: Texts = pair_texts
+    texts: Callable[..., Texts] = pair_texts
     layout: Layout = OWN
 
 
@@ -94,50 +93,24 @@ def _root(path: str, revision: str | None, folder: str | None, layout: Published
     return Path(root)
 
 
-def _summaries(prompt: Any, first: Any, second: Any, sides: Sequence[str]) -> Any:
+def _summaries(*cells: Any) -> Texts:
     """A post and two summaries. Where the published file begins a summary with "TL;DR:", here the prompt ends with it."""
-    texts, reason, problem = pair_texts(prompt, first, second, sides)
-    if texts is None:
-        return None, reason, problem
-    post = texts[0].rstrip()
-    prompt = post if post.endswith(SUMMARY) else f"{post}\n{SUMMARY}"
-    a, b = (" " + text.strip().removeprefix(SUMMARY).strip() for text in texts[1:])
-    return (prompt, a, b), "", ""
+    post, *summaries, _ = pair_texts(*cells)
+    post = post.rstrip()
+    first, second = (" " + text.strip().removeprefix(SUMMARY).strip() for text in summaries)
+    return Texts(post if post.endswith(SUMMARY) else f"{post}\n{SUMMARY}", first, second)
 
 
-def _messages(prompt: Any, first: Any, second: Any, sides: Sequence[str]) -> Any:
-    """Two lists of chat messages that differ in the last one; the prompt is what they share."""
-    talks = _chat(first), _chat(second)
-    if talks[0] is None or talks[1] is None:
-        name = sides[talks[0] is not None]
-        return (
-            None,
-            "",
-            f"have a {name} that is no list of messages with role and content that ends with the assistant's",
-        )
-    (*asked, (_, a)), (*other, (_, b)) = talks[0], talks[1]
-    if asked != other:
-        return None, "prompts_differ", ""
-    return pair_texts(written(asked), f" {a}", f" {b}", sides)
+def _messages(prompt: Any, *cells: Any) -> Texts:
+    """Two lists of chat messages; the prompt is their common beginning, not the column, which is its first message only."""
+    return pair_texts(None, *cells)
 
 
-def _chat(messages: Any) -> list[tuple[str, str]] | None:
-    """(role, content) of messages that end with the assistant's; None for anything else."""
-    pairs: list[tuple[Any, Any]] = [
-        (message.get("role"), message.get("content"))
-        for message in (messages if isinstance(messages, list) else [])
-        if isinstance(message, Mapping)
-    ]
-    wrong = any(role not in SPEAKERS or not isinstance(text, str) for role, text in pairs)
-    return None if wrong or len(pairs) < 2 or pairs[-1][0] != "assistant" else pairs
-
-
-def _comments(prompt: Any, first: Any, second: Any, sides: Sequence[str]) -> Any:
+def _comments(*cells: Any) -> Texts:
     """A post and two comments, written as a dialogue."""
-    texts, reason, problem = pair_texts(prompt, first, second, sides)
-    if texts is None:
-        return None, reason, problem
-    return (written([("user", texts[0].strip())]), *(" " + text.strip() for text in texts[1:])), "", ""
+    post, *comments, _ = pair_texts(*cells)
+    first, second = (" " + text.strip() for text in comments)
+    return Texts(written([{"role": "user", "content": post.strip()}]), first, second)
 
 
 LAYOUTS = {

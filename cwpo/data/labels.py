@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from cwpo.data.dialogues import LISTS
+from cwpo.errors import WrongRow
+
 # Words for the label -> share for response a. model_a, model_b and the two kinds of ties are Chatbot Arena's.
 WORDS = {
     **dict.fromkeys(("a", "response_a", "model_a"), 1.0),
@@ -22,34 +25,27 @@ NO_MEANING = (
 
 def vote_share(
     label: Any, votes: Any = None, positive: str | None = None, *, counts: bool = True
-) -> tuple[float, int, str]:
-    """(share of votes for a, NaN without any; number of votes; what is wrong). Votes count where there are both.
+) -> tuple[float, int]:
+    """(share of votes for a, NaN without any; number of votes). Votes count where there are both.
 
     Votes are a list, or one text with commas or bars between them; a null vote is an absent vote. positive, "a" or "b", is
     the response that a vote of 1 or true prefers. Without it 0 and 1 count the responses where `counts`, as in our own form
-    (0 is a, 1 is b); else they have no meaning.
+    (0 is a, 1 is b); else they have no meaning. Raises WrongRow for anything else.
     """
-    given: list[Any] = []
     if isinstance(votes, str):
-        given = votes.replace("|", ",").split(",")
-    elif isinstance(votes, (list, tuple, np.ndarray)):
-        given = list(votes)
-    elif not is_absent(votes):
-        return (
-            np.nan,
-            0,
-            "have votes that are no list; write a list of votes, or a text with commas between them",
-        )
-    given = [vote for vote in given if not is_absent(vote)]
-    name = "have votes with one" if given else "have a label"
-    given = given or ([] if is_absent(label) else [label])
-    shares = []
-    for vote in given:
-        share, problem = _share(vote, positive, counts)
-        if problem:
-            return np.nan, 0, f"{name} {problem}"
-        shares.append(share)
-    return (float(np.mean(shares)) if shares else np.nan), len(shares), ""
+        votes = votes.replace("|", ",").split(",")
+    if not isinstance(votes, LISTS):
+        if not is_absent(votes):
+            problem = "have votes that are no list; write a list of votes, or a text with commas between them"
+            raise WrongRow(problem, votes)
+        votes = []
+    votes = [vote for vote in votes if not is_absent(vote)]
+    cast = votes or ([] if is_absent(label) else [label])
+    try:
+        shares = [_share(vote, positive, counts) for vote in cast]
+    except ValueError as error:
+        raise WrongRow(f"have {'votes with one' if votes else 'a label'} {error}", votes or label) from error
+    return (float(np.mean(shares)) if shares else np.nan), len(shares)
 
 
 def is_absent(value: Any) -> bool:
@@ -61,16 +57,13 @@ def is_absent(value: Any) -> bool:
     )
 
 
-def _share(vote: Any, positive: str | None, counts: bool) -> tuple[float, str]:
-    """(1 for a, 0 for b, 0.5 for a tie; what is wrong)."""
+def _share(vote: Any, positive: str | None, counts: bool) -> float:
+    """1 for a, 0 for b, 0.5 for a tie; ValueError for a vote without a meaning."""
     word = str(vote).strip().lower() if isinstance(vote, (str, int, float, np.generic)) else ""
     if word in WORDS:
-        return WORDS[word], ""
+        return WORDS[word]
     if word not in NUMBERS:
-        return np.nan, NO_SIDE
-    number = NUMBERS[word]
-    if positive is not None:
-        return float(number == (positive == "a")), ""
-    if counts and word not in ("true", "false"):
-        return 1.0 - number, ""
-    return np.nan, NO_MEANING
+        raise ValueError(NO_SIDE)
+    if positive is None and (not counts or word in ("true", "false")):
+        raise ValueError(NO_MEANING)
+    return float(NUMBERS[word] == (positive == "a"))  # without `positive`, 0 is a

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +47,9 @@ def convert(
     done = reader.done
     try:
         with pq.ParquetWriter(out, SCHEMA) as writer:
-            rows: list[dict[str, Any]] = []
-            for row in _usable(reader, split, ties):
-                rows.append(row)
-                if len(rows) == CHUNK:
-                    writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
-                    rows = []
-            writer.write_table(pa.Table.from_pylist(rows, SCHEMA))
+            rows = _usable(reader, split, ties)
+            while chunk := list(islice(rows, CHUNK)):
+                writer.write_table(pa.Table.from_pylist(chunk, SCHEMA))
         if not done.read:
             raise InputError(f"{path} holds no rows")
         if not done.kept:
@@ -84,10 +81,11 @@ def _usable(reader: PairReader, split: str | None, ties: str) -> Iterator[dict[s
 
 
 def _row(pair: Pair, ties: str) -> dict[str, Any]:
-    name, first, second, share = pair_id(*pair[:3]), pair.first, pair.second, pair.share
+    name = pair_id(*pair.texts[:3])
     if pair.ordered and int(name, 16) % 2:  # the side of the better one must not tell which it is
-        first, second, share = second, first, 1 - share
-    target = share if ties == "soft" else float(share > 0.5)
-    votes = {"target": target, "share": share} if pair.n_votes else {"target": None, "share": None}
-    texts = {"pair_id": name, "prompt": pair.prompt, "response_a": first, "response_b": second}
-    return texts | votes | {"domain": pair.domain, "n_votes": pair.n_votes, "messages": pair.messages}
+        pair = pair.turned()
+    share = pair.share if pair.n_votes else None
+    target = share if share is None or ties == "soft" else float(share > 0.5)
+    texts = zip(("prompt", "response_a", "response_b", "messages"), pair.texts, strict=True)
+    votes = {"target": target, "share": share, "n_votes": pair.n_votes}
+    return {"pair_id": name, **dict(texts), **votes, "domain": pair.domain}

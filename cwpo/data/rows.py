@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import reprlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -9,36 +10,38 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from cwpo.data.dialogues import TURN
-from cwpo.data.labels import is_absent, vote_share
-from cwpo.data.layouts import OWN, Layout, Row, layout_of
-from cwpo.data.own_texts import own_messages, pair_messages, pair_texts
-from cwpo.errors import InputError
+from cwpo.data.encoding import Text
+from cwpo.data.files import Row, records
+from cwpo.data.labels import vote_share
+from cwpo.data.layouts import OWN, Layout, layout_of
+from cwpo.data.own_texts import Texts, kept_messages, pair_texts, parsed
+from cwpo.errors import InputError, LeftOut, WrongRow
 from cwpo.plain import visible
 
 SIDES = (("response_a", "response_b"), ("chosen", "rejected"))
 KNOWN = ("prompt", *SIDES[0], *SIDES[1], "label", "votes", "domain")
 SHOWN = 5  # rows named for each kind of problem
-# Three cells and the names of the last two -> ((prompt, first, second) or None, why the pair is left out, what is wrong)
-Texts = Callable[[Any, Any, Any, Sequence[str]], tuple[tuple[str, str, str] | None, str, str]]
 
 
 class Pair(NamedTuple):
     """share: of the votes, for the first response, NaN without votes. ordered: the table itself calls the first one chosen."""
 
-    prompt: str
-    first: str
-    second: str
+    texts: Texts
     share: float
     n_votes: int
     ordered: bool
     domain: str
-    messages: str | None  # the prompt's, as JSON; None where the row is plain text
 
     @property
     def label(self) -> str:
         if not self.n_votes:
             return "none"
         return "chosen" if self.ordered else "a" if self.share > 0.5 else "b" if self.share < 0.5 else "tie"
+
+    def turned(self) -> Pair:
+        """The same pair with its responses exchanged."""
+        prompt, first, second, messages = self.texts
+        return self._replace(texts=Texts(prompt, second, first, messages), share=1 - self.share)
 
 
 @dataclass
@@ -94,15 +97,12 @@ class PairReader:
         *,
         at: str = "",
         layout: Layout | None = None,
-        texts: Texts = pair_texts,
+        texts: Callable[..., Texts] = pair_texts,
     ) -> None:
         self.path, self.named, self.positive, self.at = path, dict(columns or {}), positive, at
         self.layout, self.texts, self.done = layout, texts, Converted()
-        self.layouts: dict[tuple[str, ...], Layout] = {}
-        problems = [
-            f"{at}columns.{name} is unknown; valid: {', '.join(KNOWN)}"
-            for name in sorted({*self.named} - {*KNOWN})
-        ]
+        unknown = sorted({*self.named} - {*KNOWN})
+        problems = [f"{at}columns.{name} is unknown; valid: {', '.join(KNOWN)}" for name in unknown]
         if positive not in (None, "a", "b"):
             problems.append(
                 f"{at}positive={positive} must be a or b, the response that a label of 1 or true prefers"
@@ -121,14 +121,17 @@ class PairReader:
             if done.read == 1:
                 self._begin(row)
             absent -= {ours for ours in absent if self.named[ours] in row}
-            pair, reason, problem, values = self._pair(row)
-            if problem:
-                done.refuse(problem.replace(" positive=", f" {self.at}positive="), number, *values)
-                continue
-            if pair is None:
-                done.drop(reason, number)
-            else:
+            try:
+                pair, reason = self.pair(row), ""
                 done.labels[pair.label] += 1
+            except LeftOut as left_out:
+                pair, reason = None, str(left_out)
+                done.drop(reason, number)
+            except WrongRow as wrong:
+                done.refuse(
+                    wrong.problem.replace(" positive=", f" {self.at}positive="), number, *wrong.values
+                )
+                continue
             yield number, pair, reason, row
         problems = done.problems(self.path)
         if done.read:  # the first of JSON lines may lack a column that later ones have
@@ -136,24 +139,37 @@ class PairReader:
         if problems:
             raise InputError(problems)
 
-    def _absent(self, names: Iterable[str]) -> list[str]:
-        return [
-            f"{self.path} has no column {self.named[ours]} ({self.at}columns.{ours})"
-            for ours in sorted(names)
-        ]
+    def pair(self, row: Row) -> Pair:
+        """The row as a pair. Raises LeftOut and WrongRow."""
+        layout, names = self._columns(row)
+        texts, ordered, cells = self.texts_of(row)
+        domain = "" if cells["domain"] is None else str(cells["domain"])
+        if ordered:
+            return Pair(texts, cells.get("share", 1.0), 1, True, domain)
+        label = cells["label"]
+        if isinstance(label, str):  # the name of a response's own column
+            label = {names[side]: side for side in SIDES[0] if side in names}.get(label, label)
+        counts = all(names.get(name, name) == name for name in (*SIDES[0], "label", "votes"))
+        share = vote_share(label, cells["votes"], self.positive or layout.positive, counts=counts)
+        return Pair(texts, *share, False, domain)
 
-    def _layout(self, row: Row) -> Layout:
-        if self.layout is not None:
-            return self.layout
-        have = tuple(row)
-        if have not in self.layouts:
-            self.layouts[have] = layout_of(have, self.named)
-        return self.layouts[have]
+    def _columns(self, row: Row) -> tuple[Layout, dict[str, str]]:
+        """The layout of a row, and the table's names of our columns."""
+        layout = self.layout or layout_of(frozenset(row), frozenset(self.named.items()))
+        return layout, {**layout.columns, **self.named}
+
+    def texts_of(self, row: Row) -> tuple[Texts, bool, dict[str, Any]]:
+        """The texts of a row, whether the table itself calls the first response chosen, and the cells of our columns."""
+        layout, names = self._columns(row)
+        cells = {ours: row.get(names.get(ours, ours)) for ours in KNOWN} | layout.compute(row)
+        ordered = cells["response_a"] is None and any(cells[name] is not None for name in SIDES[1])
+        sides = SIDES[ordered]
+        prompt = kept_messages(row, cells["prompt"]) or cells["prompt"]
+        return self.texts(prompt, cells[sides[0]], cells[sides[1]], sides), ordered, cells
 
     def _begin(self, row: Row) -> None:
         """Note the columns of the first row and what they mean; InputError where they hold no pair."""
-        layout = self._layout(row)
-        names = {**layout.columns, **self.named}
+        layout, names = self._columns(row)
         self.done.columns = [str(name) for name in row]
         positive = self.positive or layout.positive
         means = [layout.name, *(f"{ours} is {theirs}" for ours, theirs in names.items() if ours != theirs)]
@@ -165,54 +181,41 @@ class PairReader:
         sides = next((pair for pair in SIDES if {*pair} <= have), None)
         first = row[names.get(sides[0], sides[0])] if sides else None
         if sides is None or ("prompt" not in have and isinstance(first, str) and TURN not in first):
-            have_not = {ours for ours, theirs in self.named.items() if theirs not in row}
+            needs = (
+                f"{self.path} needs the columns prompt, response_a, response_b, or prompt, chosen, rejected; it has "
+                f"{', '.join(self.done.columns) or 'none'}. Name yours with +{self.at}columns.prompt=... and so on"
+            )
             raise InputError(
-                [
-                    f"{self.path} needs the columns prompt, response_a, response_b, or prompt, chosen, rejected; it has "
-                    f"{', '.join(self.done.columns) or 'none'}. Name yours with +{self.at}columns.prompt=... and so on",
-                    *self._absent(have_not),
-                ]
+                [needs, *self._absent(ours for ours in self.named if self.named[ours] not in row)]
             )
 
-    def _pair(self, row: Row) -> tuple[Pair | None, str, str, list[Any]]:
-        """(the pair, why it is left out, what is wrong with the row, the values that show it)."""
-        layout = self._layout(row)
-        names = {**layout.columns, **self.named}
-        computed = layout.compute(row)
-        if "drop" in computed or "problem" in computed:
-            return None, computed.get("drop", ""), computed.get("problem", ""), []
-        cells = {ours: row.get(names.get(ours, ours)) for ours in KNOWN} | computed
-        ordered = cells["response_a"] is None and any(cells[name] is not None for name in SIDES[1])
-        sides = SIDES[ordered]
-        if ordered:
-            share, n_votes = 0.5 if computed.get("label") == "tie" else 1.0, 1
-        else:
-            ours = all(names.get(name, name) == name for name in (*SIDES[0], "label", "votes"))
-            label = cells["label"]
-            if isinstance(label, str):  # the name of a response's own column
-                label = {names[side]: side for side in sides if side in names}.get(label, label)
-            share, n_votes, problem = vote_share(
-                label, cells["votes"], self.positive or layout.positive, counts=ours
+    def _absent(self, names: Iterable[str]) -> list[str]:
+        return [
+            f"{self.path} has no column {self.named[ours]} ({self.at}columns.{ours})"
+            for ours in sorted(names)
+        ]
+
+
+def read_prompts(path: str, column: str) -> Iterator[Text]:
+    """The prompts of a table in any form of pairs, or with only the `column` of prompts; as messages where a row has some.
+
+    Two dialogues that begin differently have no prompt and are passed over. Raises InputError for other rows without one.
+    """
+    reader = PairReader(path, {} if column == "prompt" else {"prompt": column})
+    for number, row in records(path):
+        try:
+            texts, *_ = reader.texts_of(row)
+            prompt = texts.prompt if texts.messages is None else json.loads(texts.messages)
+        except (LeftOut, WrongRow) as why:
+            prompt = parsed(row.get(column))
+            if prompt is None and str(why) == "prompts_differ":
+                continue
+        if prompt is None:
+            raise InputError(
+                f"{path} row {number}: the column {column} is missing, or is neither text nor messages with role and content; it has "
+                f"{', '.join(map(str, row))}. Name the column of the prompts with column="
             )
-            if problem:
-                return (
-                    None,
-                    "",
-                    problem,
-                    [cells[name] for name in ("label", "votes") if not is_absent(cells[name])],
-                )
-        given = own_messages(row) or cells["prompt"], cells[sides[0]], cells[sides[1]]
-        texts, reason, problem = self.texts(*given, sides)
-        if texts is None:
-            return (
-                None,
-                reason,
-                problem,
-                [cells[n] for n in ("prompt", *sides) if not isinstance(cells[n], str | None)],
-            )
-        domain = "" if cells["domain"] is None else str(cells["domain"])
-        messages = pair_messages(*given) if self.texts is pair_texts else None
-        return Pair(*texts, share, n_votes, ordered, domain, messages), "", "", []
+        yield prompt
 
 
 def _first(rows: Sequence[Any]) -> str:

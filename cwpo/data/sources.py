@@ -118,9 +118,8 @@ def _rows(
         if pair is None or pair.share == 0.5:
             reason = reason or "ties"
             drops[reason] = drops.get(reason, 0) + 1
-            if (
-                reason in ONE_SIDED
-            ):  # drawn for nothing, so that the sides of the other pairs do not depend on this one
+            # Also drawn for these pairs, so that the sides of the others do not depend on them.
+            if reason in ONE_SIDED:
                 sides.random()
             continue
         swap = bool(sides.random() < 0.5) and pair.ordered  # labelled pairs keep the sides they came with
@@ -128,8 +127,9 @@ def _rows(
             reader.done.refuse('have no label; a run needs one for every pair: "a", "b" or "tie"', number)
             continue
         domain = pair.domain if "domain" in data.columns else table.domain
-        a, b = (pair.second, pair.first) if swap else (pair.first, pair.second)
-        yield pair.prompt, a, b, "a" if (pair.share > 0.5) != swap else "b", domain, table.test
+        if swap:
+            pair = pair.turned()
+        yield *pair.texts[:3], "a" if pair.share > 0.5 else "b", domain, table.test
     drops["read"] += reader.done.read
 
 

@@ -20,16 +20,16 @@ from cwpo.data.lengths import LOOKED_AT
 from cwpo.data.own import convert
 from cwpo.data.rows import Converted
 from cwpo.errors import InputError
-from cwpo.own.chat import reward_reads_chat, template_used, wished
+from cwpo.own.chat import wished
 from cwpo.own.checks import check_annotate
 from cwpo.own.crossfit import cross_fit, said
-from cwpo.own.fit import Annotates, RewardModel, checkpoint_of, fit_members, is_ours, load, trained_on
+from cwpo.own.fit import Annotates, RewardModel, fit_members, is_ours, load, trained_on
 from cwpo.own.folder import replace_folder, workplace
-from cwpo.own.lengths import longest
 from cwpo.own.look import first_look
 from cwpo.own.measure import report_numbers
 from cwpo.own.page import card, report_page
 from cwpo.own.preferences import SHARD, annotate_pairs, first_annotated, has_messages
+from cwpo.own.reading import chat_decided, longest
 from cwpo.own.verdict import verdict
 from cwpo.runtime import pick_device, quiet_libraries, use_threads
 from cwpo.store.shards import map_table
@@ -73,7 +73,7 @@ def _work(cfg: Any, work: Path, device: str, say: Callable[[str], None]) -> tupl
         cfg.data, work / "read.parquet", columns, ties=cfg.ties, split=cfg.split, positive=cfg.positive
     )
     said: list[str] = []
-    cfg = OmegaConf.merge(cfg, {"chat": _chat(cfg, has_messages(work / "read.parquet"), said.append)})
+    cfg = OmegaConf.merge(cfg, {"chat": chat_decided(cfg, has_messages(work / "read.parquet"), said.append)})
     _drop_long(work / "read.parquet", work / "pairs.parquet", cfg, read)
     labeled = pq.read_table(work / "pairs.parquet", filters=[("n_votes", ">", 0)]).to_pandas()
     say(
@@ -114,16 +114,6 @@ def _work(cfg: Any, work: Path, device: str, say: Callable[[str], None]) -> tupl
     if (work / "annotator").is_dir():
         shutil.copytree(work / "annotator", result / "annotator")
     return result, numbers
-
-
-def _chat(cfg: Any, messages: bool, say: Callable[[str], None]) -> str:
-    """The setting `chat` with auto decided, for the annotator to train or the one that is trained already."""
-    if cfg.annotator.path is not None and not is_ours(cfg.annotator.path):
-        used = reward_reads_chat(cfg.annotator.path, cfg.revision, cfg.chat, say)
-    else:
-        path = checkpoint_of(cfg.annotator.path or cfg.model)
-        used = template_used(path, cfg.revision, cfg.chat, messages, say)
-    return str(used).lower()
 
 
 def _drop_long(source: Path, target: Path, cfg: Any, read: Converted) -> None:

@@ -14,8 +14,7 @@ import pandas as pd
 
 from cwpo.data.chat import read_as, reads_chat
 from cwpo.data.encoding import Text, plain_texts
-from cwpo.data.files import records
-from cwpo.data.own_texts import prompt_of
+from cwpo.data.rows import read_prompts
 from cwpo.errors import InputError
 from cwpo.models.generation import leaves_room, prompt_seed, sample_responses
 from cwpo.models.gold import Judge, Oracle
@@ -157,13 +156,7 @@ def _distinct(cfg: Any) -> Iterator[list[Text]]:
     """The different prompts of the table, CHUNK at a time."""
     seen: set[str] = set()
     chunk: list[Text] = []
-    for number, record in records(cfg.prompts):
-        prompt = prompt_of(record, cfg.column)
-        if prompt is None:
-            raise InputError(
-                f"{cfg.prompts} row {number}: the column {cfg.column} is missing, or is neither text nor messages with role and "
-                f"content; it has {', '.join(map(str, record))}. Name the column of the prompts with column="
-            )
+    for prompt in read_prompts(cfg.prompts, cfg.column):
         text = plain_texts(prompt, "")[0]
         if text in seen:
             continue

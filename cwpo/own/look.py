@@ -8,11 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow.parquet as pq
+from omegaconf import OmegaConf
 
-from cwpo.data.batching import encode
 from cwpo.data.own import convert
-from cwpo.models.policy import load_tokenizer
+from cwpo.own.preferences import has_messages
+from cwpo.own.reading import chat_decided, reader
 from cwpo.plain import visible
 
 LONGEST = 800  # characters of a text
@@ -24,31 +26,32 @@ def first_look(cfg: Any, say: Callable[[str], None] = print) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "pairs.parquet"
         read = convert(cfg.data, file, columns, ties=cfg.ties, split=cfg.split, positive=cfg.positive)
+        messages = has_messages(file)
         with pq.ParquetFile(file) as table:
-            pairs = next(table.iter_batches(cfg.show)).to_pylist()
+            pairs = next(table.iter_batches(cfg.show)).to_pandas()
     say(f"{cfg.data}: {read.read:,} rows with the columns {', '.join(read.columns)}")
     say(f"  read as: {read.meaning}")
     say(f"  labels: {', '.join(f'{name} {count:,}' for name, count in read.labels.most_common())}")
     say(f"  {read.kept:,} usable pairs, {read.labeled:,} with a label; left out: {read.drops()}")
-    seen = _as_read(cfg)
-    for pair in pairs:
-        share = (
-            f"{pair['share']:.0%} of {pair['n_votes']} votes for response_a"
-            if pair["n_votes"]
-            else "no label"
-        )
-        say(f"row {pair['row']}: {share}")
-        for side in ("response_a", "response_b"):
-            say(f"  {side}, after its prompt:")
-            say(textwrap.indent(_short(seen(pair["prompt"], pair[side])), "  | ", lambda line: True))
+    for pair, texts in zip(pairs.itertuples(), zip(*_as_read(cfg, pairs, messages, say)), strict=True):
+        votes = f"{pair.share:.0%} of {pair.n_votes} votes for response_a" if pair.n_votes else "no label"
+        say(f"row {pair.row}: {votes}")
+        names = ("response_a", "response_b") if len(texts) == 2 else ("both responses",)
+        for name, text in zip(names, texts, strict=True):
+            say(f"  {name}, after the prompt:")
+            say(textwrap.indent(_short(text), "  | ", lambda line: True))
 
 
-def _as_read(cfg: Any) -> Callable[[str, str], str]:
-    """Prompt and response as one text: what the tokens of cfg.model spell, special tokens included, or else the plain texts."""
-    if cfg.model is None:
-        return lambda prompt, response: prompt + response
-    tokenizer = load_tokenizer(cfg.model, cfg.revision)
-    return lambda prompt, response: tokenizer.decode(encode(tokenizer, [prompt], [response])[0][0])
+def _as_read(cfg: Any, pairs: pd.DataFrame, messages: bool, say: Callable[[str], None]) -> list[list[str]]:
+    """Prompt and response as one text, for each side: what the annotator's tokens spell, special tokens included.
+
+    Without a model the plain texts.
+    """
+    if cfg.model is None and cfg.annotator.path is None:
+        return [(pairs["prompt"] + pairs[side]).tolist() for side in ("response_a", "response_b")]
+    cfg = OmegaConf.merge(cfg, {"chat": chat_decided(cfg, messages, lambda line: say(f"  {line}"))})
+    tokenizer, sequences = reader(cfg)
+    return [[tokenizer.decode(ids) for ids in rows] for rows in sequences(pairs)]
 
 
 def _short(text: str) -> str:

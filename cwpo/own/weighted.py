@@ -41,15 +41,15 @@ def read_weighted(path: str, weight_column: str = "weight") -> tuple[pd.DataFram
             continue
         if pair is None:
             continue
-        a_wins = pair.share > 0.5
-        texts = (pair.prompt, *((pair.first, pair.second) if a_wins else (pair.second, pair.first)))
+        *texts, messages = (pair if pair.share > 0.5 else pair.turned()).texts
         reason = "unlabeled" if not pair.n_votes else "no_majority" if pair.share == 0.5 else ""
-        if reason or texts in seen:
+        if reason or tuple(texts) in seen:
             done.drop(reason or "repeated", number)
             continue
-        seen.add(texts)
-        known = {name: row.get(name) for name in ("confidence", "label_source")} | {"messages": pair.messages}
-        table.append(dict(zip(TEXTS, texts, strict=True)) | known | {"weight": weight, "row": number})
+        seen.add(tuple(texts))
+        known = {name: row.get(name) for name in ("confidence", "label_source")}
+        known |= {"messages": messages, "weight": weight, "row": number}
+        table.append(dict(zip(TEXTS, texts, strict=True)) | known)
     if not table:
         raise InputError(f"{path}: none of {done.read} rows can be used ({done.drops()})")
     done.kept = len(table)

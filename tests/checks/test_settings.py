@@ -435,7 +435,7 @@ def test_a_column_of_ours_that_does_not_exist(refused_data):
         ),
         (
             '{"prompt": "p", "chosen": "\\ud800", "rejected": "r"}',
-            ["pairs.jsonl: row 3 has a chosen that is neither text nor"],
+            ["pairs.jsonl: row 3 ('\\ud800') has a chosen that is neither text nor"],
         ),
     ],
     ids=["not-json", "not-an-object", "turns", "label", "surrogate"],

@@ -133,9 +133,8 @@ def test_a_conversation_keeps_its_rounds_in_order(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"chosen": "text"}, "has a chosen that is no list of messages"),
-        ({"chosen": [{"role": "assistant", "content": "x"}]}, "has a chosen that is no list of messages"),
-        ({"rejected": [{"role": "user", "content": "x"}] * 2}, "has a rejected that is no list of messages"),
+        ({"chosen": "text"}, "has text in one of chosen and rejected and messages in the other"),
+        ({"rejected": [{"role": "user"}] * 2}, "has a rejected that is neither text nor a list of messages"),
     ],
 )
 def test_rows_that_are_no_conversation_are_named(tmp_path, change, message):

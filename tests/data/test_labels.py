@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cwpo.data.labels import NO_MEANING, NO_SIDE, vote_share
+from cwpo.errors import WrongRow
 
 NULL = float("nan")
 
@@ -33,17 +34,15 @@ NULL = float("nan")
     ],
 )
 def test_share_of_votes(label, votes, share, count):
-    given, n, problem = vote_share(label, votes)
-    assert (n, problem) == (count, "")
-    assert given == pytest.approx(share, nan_ok=True)
+    assert vote_share(label, votes) == (pytest.approx(share, nan_ok=True), count)
 
 
 @pytest.mark.parametrize("label", [1, 1.0, "1", "1.0", True, "true", "True", np.True_, np.int64(1)])
 @pytest.mark.parametrize(("positive", "share"), [("a", 1.0), ("b", 0.0)])
 def test_positive_says_what_1_and_true_mean_and_0_and_false_the_other(label, positive, share):
-    assert vote_share(label, None, positive) == (share, 1, "")
+    assert vote_share(label, None, positive) == (share, 1)
     other = {True: False, "true": "false", "True": "False", "1": "0", "1.0": "0.0"}.get(label, type(label)(0))
-    assert vote_share(other, None, positive) == (1 - share, 1, "")
+    assert vote_share(other, None, positive) == (1 - share, 1)
     assert vote_share(None, [label, label, other], positive)[0] == pytest.approx(
         (2 * share + (1 - share)) / 3
     )
@@ -53,13 +52,18 @@ def test_positive_says_what_1_and_true_mean_and_0_and_false_the_other(label, pos
     ("label", "counts"), [(True, True), ("false", True), (1, False), ("0", False), (0.0, False)]
 )
 def test_a_number_without_a_meaning_is_asked_about(label, counts):
-    assert vote_share(label, None, counts=counts)[1:] == (0, f"have a label {NO_MEANING}")
-    assert vote_share(None, ["a", label], counts=counts)[1:] == (0, f"have votes with one {NO_MEANING}")
+    for cast, problem in (
+        ((label, None), f"have a label {NO_MEANING}"),
+        ((None, ["a", label]), f"have votes with one {NO_MEANING}"),
+    ):
+        with pytest.raises(WrongRow) as refused:
+            vote_share(*cast, counts=counts)
+        assert refused.value.problem == problem
 
 
 @pytest.mark.parametrize(
     ("label", "votes"), [("c", None), (2, None), (0.5, None), (["a"], None), (None, ["a", "x"]), (None, 3)]
 )
 def test_values_that_are_no_votes(label, votes):
-    problem = vote_share(label, votes)[2]
-    assert NO_SIDE in problem or "have votes that are no list" in problem
+    with pytest.raises(WrongRow, match="have votes that are no list" if votes == 3 else NO_SIDE):
+        vote_share(label, votes)

@@ -115,7 +115,7 @@ def test_a_label_means_the_same_in_every_command(row, preferred, tmp_path):
 
 
 def test_of_several_generations_the_order_of_the_row_stays():
-    layout = layout_of(["instruction", "generations", "ratings"], {})
+    layout = layout_of(frozenset(["instruction", "generations", "ratings"]))
     row = layout.compute(rated(1, 3, 5, texts=("w", "x", "y")))
     assert row == {"response_a": "w", "response_b": "y", "label": "b"}
     assert layout.compute(rated(5, 3, 1, texts=("w", "x", "y")))["label"] == "a"
@@ -138,7 +138,7 @@ def test_rows_that_say_no_preference_are_counted(row, reason, tmp_path):
         (shp(2), "row 1 (2) has a label that names no response"),
         (arena_55k(1, 1, 0), "row 1 has not exactly one 1 in winner_model_a"),
         (rated(1, 2, 3), "row 1 has generations and ratings that are not lists of equal length"),
-        (rated("good", "bad"), "row 1 has ratings that are not numbers"),
+        (rated("good", "bad"), "row 1 (['good', 'bad']) has ratings that are not numbers"),
     ],
 )
 def test_labels_that_a_layout_does_not_have_are_refused(row, said, tmp_path):
@@ -189,15 +189,17 @@ def test_columns_that_contradict_a_layout_leave_its_meaning_open(tmp_path):
         "response_b": "human_ref_A",
         "label": "labels",
     }
-    assert layout_of(shp(1), swapped) is OWN and layout_of(shp(1), {"domain": "d"}).name == "Stanford SHP"
+    have = frozenset(shp(1))
+    assert layout_of(have, frozenset(swapped.items())) is OWN
+    assert layout_of(have, frozenset([("domain", "d")])).name == "Stanford SHP"
     with pytest.raises(InputError, match="set positive=a"):
         converted(tmp_path, [shp(1)], columns=swapped)
 
 
 def test_every_layout_fits_its_own_columns_first():
     for layout in LAYOUTS:
-        have = {*layout.columns.values(), *layout.more}
-        assert layout_of(have, {}).fits(have) and layout_of(have, {}).name == layout.name
+        have = frozenset([*layout.columns.values(), *layout.more])
+        assert layout_of(have).fits(have) and layout_of(have).name == layout.name
 
 
 # --- names of classes ---------------------------------------------------------------------------------------------

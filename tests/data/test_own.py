@@ -7,8 +7,10 @@ import pytest
 
 from cwpo.data.dialogues import replies
 from cwpo.data.own import SCHEMA, convert
-from cwpo.data.own_texts import as_conversations, pair_messages, pair_texts, prompt_of
-from cwpo.errors import InputError
+from cwpo.data.own_texts import as_conversations, pair_texts
+from cwpo.data.rows import read_prompts
+from cwpo.errors import InputError, LeftOut, WrongRow
+from cwpo.own.weighted import read_weighted
 
 ROWS = [
     {"prompt": "p1", "response_a": "x", "response_b": "y", "label": "a"},
@@ -64,20 +66,40 @@ def test_messages_and_dialogues():
     user = {"role": "user", "content": "hi"}
     said = [[user, {"role": "assistant", "content": text}] for text in ("x", "y")]
     asked = "\n\nHuman: hi\n\nAssistant:"
-    assert pair_texts(None, *said, ("a", "b")) == ((asked, " x", " y"), "", "")
-    assert pair_texts("hi", *said, ("a", "b"))[0] == (asked, " x", " y")
-    assert pair_texts("own", *said, ("a", "b"))[0] == (asked.replace("hi", "own"), " x", " y")
-    assert pair_texts([user], "x", " y", ("a", "b"))[0] == (asked, " x", " y")
+    assert pair_texts(None, *said) == (asked, " x", " y", json.dumps([user]))
+    assert pair_texts("hi", *said)[:3] == (asked, " x", " y")
+    assert pair_texts("own", *said)[:3] == (asked.replace("hi", "own"), " x", " y")
+    assert pair_texts([user], "x", " y")[:3] == (asked, " x", " y")
     turns = [user, {"role": "assistant", "content": "yes?"}, {"role": "user", "content": "go"}]
     prompt = "\n\nHuman: hi\n\nAssistant: yes?\n\nHuman: go\n\nAssistant:"
-    assert pair_texts(turns, "x", "y", ("a", "b"))[0] == (prompt, " x", " y")
-    assert pair_texts(None, f"{prompt} x", f"{prompt} y", ("a", "b"))[0] == (prompt, " x", " y")
-    assert (
-        pair_texts(None, f"{prompt} x", "\n\nHuman: other\n\nAssistant: y", ("a", "b"))[1] == "prompts_differ"
-    )
-    assert pair_texts(None, said[0], said[0], ("a", "b"))[1] == "identical_responses"
-    assert pair_texts(None, [user], said[1], ("a", "b"))[1] == "empty_response"
-    assert "text in one of a and b" in pair_texts("p", "x", said[1], ("a", "b"))[2]
+    assert pair_texts(turns, "x", "y") == (prompt, " x", " y", json.dumps(turns))
+    assert pair_texts(None, f"{prompt} x", f"{prompt} y") == (prompt, " x", " y", None)
+
+
+USER = {"role": "user", "content": "hi"}
+ANSWER = [USER, {"role": "assistant", "content": "x"}]
+
+
+@pytest.mark.parametrize(
+    ("cells", "reason"),
+    [
+        ((None, "\n\nHuman: a\n\nAssistant: x", "\n\nHuman: b\n\nAssistant: y"), "prompts_differ"),
+        ((None, "x", "y"), "missing_prompt"),
+        ((None, None, "y"), "missing_first"),
+        (("p", "x", float("nan")), "missing_second"),
+        ((None, ANSWER, ANSWER), "identical_responses"),
+        ((None, [USER], ANSWER), "empty_response"),
+        (("p", " ", "y"), "empty_response"),
+    ],
+)
+def test_cells_without_a_usable_pair_are_left_out(cells, reason):
+    with pytest.raises(LeftOut, match=f"^{reason}$"):
+        pair_texts(*cells)
+
+
+def test_text_beside_messages_is_wrong():
+    with pytest.raises(WrongRow, match="have text in one of a and b and messages in the other"):
+        pair_texts("p", "x", ANSWER, ("a", "b"))
 
 
 SAID = {"role": "assistant", "content": "4"}
@@ -116,7 +138,7 @@ def test_conversations_that_part_early_have_one_header_each():
     system = {"role": "system", "content": "Be kind."}
     a = [system, ASKED, SAID, {"role": "user", "content": "sure?"}, {"role": "assistant", "content": "yes"}]
     b = [system, ASKED, {**SAID, "content": "5"}]
-    (prompt, first, second), *_ = pair_texts(None, a, b, ("a", "b"))
+    prompt, first, second, _ = pair_texts(None, a, b)
     assert prompt == "\n\nSystem: Be kind.\n\nHuman: 2+2?\n\nAssistant:"
     assert (first, second) == (" 4\n\nHuman: sure?\n\nAssistant: yes", " 5")
     assert replies(first) == a[2:] and replies(second) == b[2:]
@@ -124,7 +146,8 @@ def test_conversations_that_part_early_have_one_header_each():
         [ASKED, SAID, {"role": "user", "content": "x"}, SAID],
         [ASKED, SAID, {"role": "user", "content": "y"}, SAID],
     )
-    assert pair_texts(None, *others, ("a", "b"))[1] == "prompts_differ"
+    with pytest.raises(LeftOut, match="prompts_differ"):
+        pair_texts(None, *others)
 
 
 def test_calls_of_tools_have_no_content():
@@ -134,11 +157,11 @@ def test_calls_of_tools_have_no_content():
         {"role": "assistant", "content": None, "tool_calls": calls},
         {"role": "tool", "content": "4"},
     ]
-    (prompt, *_), *_ = pair_texts(asked, "4", "5", ("a", "b"))
+    prompt, *_, messages = pair_texts(asked, "4", "5")
     assert prompt == (
         '\n\nHuman: 2+2?\n\nAssistant: [{"function": {"name": "add", "arguments": {"a": 2}}}]\n\nTool: 4\n\nAssistant:'
     )
-    assert json.loads(pair_messages(asked, "4", "5"))[1] == {
+    assert json.loads(messages)[1] == {
         "role": "assistant",
         "content": "",
         "tool_calls": calls,
@@ -150,22 +173,51 @@ def test_calls_of_tools_have_no_content():
     [str([ASKED]), [{"role": "user"}], [{"content": "x"}], [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]],
 )  # fmt: skip
 def test_what_only_looks_like_messages_is_a_problem(value):
-    texts, reason, problem = pair_texts(value, "4", "5", ("a", "b"))
-    assert texts is None and not reason and "have a prompt" in problem
+    with pytest.raises(WrongRow, match="have a prompt"):
+        pair_texts(value, "4", "5")
 
 
-def test_prompts_are_read_as_pairs_are():
-    asked = "\n\nHuman: 2+2?\n\nAssistant:"
-    assert prompt_of({"prompt": "p"}, "prompt") == "p"
-    assert prompt_of({"q": [ASKED]}, "q") == [ASKED]
-    assert prompt_of({"chosen": [ASKED, SAID], "rejected": [ASKED, {**SAID, "content": "5"}]}, "prompt") == [
-        ASKED
+DIALOGUE = "\n\nHuman: 2+2?\n\nAssistant:"
+KEPT = {"prompt": DIALOGUE, "messages": json.dumps([ASKED]), "chosen": " 4", "rejected": " 5"}
+
+
+@pytest.mark.parametrize(
+    ("row", "prompt"),
+    [
+        ({"prompt": "p"}, "p"),
+        ({"prompt": "p", "label": 7}, "p"),
+        ({"prompt": [ASKED]}, [ASKED]),
+        ({"chosen": [ASKED, SAID], "rejected": [ASKED, {**SAID, "content": "5"}]}, [ASKED]),
+        ({"chosen": f"{DIALOGUE} 4", "rejected": f"{DIALOGUE} 5"}, DIALOGUE),
+        ({"conversation_a": [ASKED, SAID], "conversation_b": [ASKED, {**SAID, "content": "5"}], "winner": "tie"}, [ASKED]),
+        ({"history": "2+2?", "human_ref_A": "4", "human_ref_B": "5", "labels": 1}, "2+2?"),
+        (KEPT, [ASKED]),
+        (KEPT | {"messages": json.dumps([SAID])}, DIALOGUE),  # another data set's column
+    ],
+)  # fmt: skip
+def test_prompts_are_read_as_pairs_are(tmp_path, row, prompt):
+    assert list(read_prompts(lines(tmp_path / "t.jsonl", [row]), "prompt")) == [prompt]
+
+
+def test_prompts_of_another_column_and_rows_without_one(tmp_path):
+    differ = {"chosen": f"{DIALOGUE} 4", "rejected": f"\n\nHuman: other{DIALOGUE} 5"}
+    assert list(read_prompts(lines(tmp_path / "t.jsonl", [{"q": [ASKED]}, differ]), "q")) == [[ASKED]]
+    for row in ({"question": "p"}, {"prompt": 5}):
+        with pytest.raises(InputError, match="row 1: the column prompt is missing, or is neither text"):
+            list(read_prompts(lines(tmp_path / "t.jsonl", [row]), "prompt"))
+
+
+def test_align_reads_the_messages_that_annotate_keeps(tmp_path):
+    """A row of preferences.parquet, and pairs of messages whose label names the second response."""
+    sides = {"response_a": [SAID], "response_b": [{**SAID, "content": "5"}], "label": "b"}
+    file = lines(tmp_path / "t.jsonl", [KEPT | {"weight": 0.5}, {"prompt": [ASKED], **sides, "weight": 1}])
+    table, done = read_weighted(file)
+    assert table[["prompt", "chosen", "rejected"]].values.tolist() == [
+        [DIALOGUE, " 4", " 5"],
+        [DIALOGUE, " 5", " 4"],
     ]
-    assert prompt_of({"chosen": f"{asked} 4", "rejected": f"{asked} 5"}, "prompt") == asked
-    kept = {"prompt": asked, "messages": json.dumps([ASKED]), "chosen": " 4", "rejected": " 5"}
-    assert prompt_of(kept, "prompt") == [ASKED]
-    assert prompt_of(kept | {"messages": json.dumps([SAID])}, "prompt") == asked  # another data set's column
-    assert prompt_of({"question": "p"}, "prompt") is None
+    assert [json.loads(kept) for kept in table["messages"]] == [[ASKED], [ASKED]]
+    assert (done.read, done.kept) == (2, 2)
 
 
 # --- labels and votes ---------------------------------------------------------------------------------------------

@@ -1,10 +1,13 @@
 """annotate.py show=N: how the data are read, before anything starts."""
 
 import json
+import textwrap
 
 import pytest
+from many_tokenizers import TEMPLATE
 from own.test_annotate import composed
 from tiny import tiny_tokenizer
+from transformers import AutoTokenizer
 
 from cwpo.commands.checks import check_command
 from cwpo.errors import InputError
@@ -23,8 +26,8 @@ ROWS = [
 ]
 
 
-def look(tmp_path, *words) -> str:
-    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+def look(tmp_path, *words, rows=ROWS) -> str:
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     cfg, said = composed("annotate", f"data={tmp_path}/t.jsonl", *words), []
     check_command(cfg, "annotate")
     assert label(cfg, say=said.append) is None
@@ -46,6 +49,23 @@ def test_with_a_model_the_pairs_are_what_its_tokens_spell(tmp_path):
     tokenizer = tiny_tokenizer()
     tokenizer.save_pretrained(tmp_path / "model")
     assert tokenizer.eos_token in look(tmp_path, "show=1", f"model={tmp_path}/model")
+
+
+def test_messages_are_seen_as_the_template_writes_them(tiny_checkpoint, tmp_path):
+    tokenizer, model = AutoTokenizer.from_pretrained(tiny_checkpoint), tmp_path / "model"
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(model)
+    talk = [{"role": "user", "content": "Why?"}]
+    row = {"prompt": talk, "chosen": "Salt.", "rejected": "So."}
+    said = look(tmp_path, "show=1", f"model={model}", rows=[row])
+    for answer in ("Salt.", "So."):
+        whole = tokenizer.apply_chat_template(
+            [*talk, {"role": "assistant", "content": answer}], tokenize=False
+        )
+        assert textwrap.indent(whole.rstrip("\n"), "  | ", lambda line: True) in said
+    assert "written by the model's chat template" in said
+    plain = look(tmp_path, "show=1", f"model={model}", "chat=false", rows=[row])
+    assert "\n  | Human: Why?" in plain and "plain text, messages as in HH-RLHF" in plain
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,76 @@
+"""How the annotator of `scripts/annotate.py` reads pairs: by its chat template or not, as which tokens, and how many at most."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cwpo.data.encoding import encode
+from cwpo.data.lengths import check_words
+from cwpo.data.own_texts import as_conversations
+from cwpo.models.pairrm import encode_joint
+from cwpo.models.policy import context_length, load_tokenizer
+from cwpo.models.reward_models import read_reward, reward_inputs
+from cwpo.own.chat import reward_reads_chat, template_used, wished
+from cwpo.own.fit import checkpoint_of, is_ours, read_note
+
+Sequences = Callable[[pd.DataFrame], list[list[list[int]]]]
+
+
+def chat_decided(cfg: Any, messages: bool, say: Callable[[str], None]) -> str:
+    """cfg.chat with auto decided, for the annotator to train or the one that is trained already."""
+    path = checkpoint_of(cfg.annotator.path or cfg.model)
+    if _foreign(cfg):
+        used = reward_reads_chat(path, cfg.revision, cfg.chat, say)
+    else:
+        used = template_used(path, cfg.revision, cfg.chat, messages, say)
+    return str(used).lower()
+
+
+def reader(cfg: Any) -> tuple[Any, Sequences]:
+    """The annotator's tokenizer, and a function from N pairs to the token ids of their sequences.
+
+    These are lists of N rows: one for each response, or for PairRM, which reads both at once, a single one.
+    """
+    path = checkpoint_of(cfg.annotator.path or cfg.model)
+    if _foreign(cfg):
+        tokenizer, chat = read_reward(path, cfg.revision, wished(cfg.chat))
+    else:
+        tokenizer, chat = load_tokenizer(path, cfg.revision, chat=wished(cfg.chat)), False
+    kind = read_note(cfg.annotator.path)["kind"] if is_ours(cfg.annotator.path) else cfg.annotator.kind
+
+    def sequences(pairs: pd.DataFrame) -> list[list[list[int]]]:
+        prompts, *sides = as_conversations(pairs, "response_a", "response_b")
+        if _foreign(cfg):
+            return [reward_inputs(tokenizer, prompts, side, chat)["input_ids"] for side in sides]
+        if kind == "pairrm":
+            return [[ids for ids, _ in encode_joint(tokenizer, prompts, *sides)]]
+        return [[ids for ids, _ in encode(tokenizer, prompts, side)] for side in sides]
+
+    return tokenizer, sequences
+
+
+def longest(cfg: Any, first: pd.DataFrame) -> tuple[int, Callable[[pd.DataFrame], np.ndarray]]:
+    """The limit, cfg.max_tokens or the model's context, and a function from N pairs to the tokens of their longer sequences, (N,).
+
+    Raises InputError where the tokenizer knows no word of the `first` pairs.
+    """
+    path = checkpoint_of(cfg.annotator.path or cfg.model)
+    limit = min(cfg.max_tokens, context_length(path, cfg.revision) or cfg.max_tokens)
+    tokenizer, sequences = reader(cfg)
+    check_words(tokenizer, first["response_a"].tolist(), path)
+    if _foreign(cfg):
+        limit = min(limit, tokenizer.model_max_length)
+
+    def tokens(pairs: pd.DataFrame) -> np.ndarray:
+        return np.max([[len(ids) for ids in rows] for rows in sequences(pairs)], axis=0, initial=0)
+
+    return limit, tokens
+
+
+def _foreign(cfg: Any) -> bool:
+    """Whether the annotator is a reward model that was not trained here."""
+    return cfg.annotator.path is not None and not is_ours(cfg.annotator.path)
