@@ -89,7 +89,20 @@ def checkpoint_problems(cfg: DictConfig, ask_hub: bool) -> list[str]:
             seq2seq = {"gold.path": cfg.gold.name == "steamshp"}
             found = (gold_problem(*real[key], key, seq2seq.get(key, False)) for key in scoring if key in real)
             problems += [problem for problem in found if problem]
+    if not problems:
+        from cwpo.models.annotator import classifier_problem
+
+        heads = [key for key in _gets_head(cfg) if key in real]
+        problems += [problem for key in heads if (problem := classifier_problem(*real[key], key))]
     return problems
+
+
+def _gets_head(cfg: DictConfig) -> list[str]:
+    """Keys of the language models that are given a scalar head here."""
+    annotator = cfg.method.labels in ("weak", "flips") and cfg.annotator.name in ("bt", "pairrm")
+    gold = cfg.gold.name == "trained"
+    own_gold = "gold.path" if cfg.gold.path and cfg.gold.path != cfg.pair.strong else "pair.strong"
+    return [*(["pair.weak"] if annotator else []), *([own_gold] if gold else [])]
 
 
 def unpinned(cfg: DictConfig) -> list[str]:

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from cwpo.checks.settings import device_problems, nearest, training_problems
 from cwpo.errors import InputError
+from cwpo.models.annotator import classifier_problem
 from cwpo.models.policy import checkpoint_problem, hub_problem
 from cwpo.models.reward_models import gold_problem
 from cwpo.own.fit import KINDS, checkpoint_of, is_ours
@@ -52,6 +53,7 @@ def check_annotate(cfg: Any) -> None:
         },
         cfg.revision,
         scoring=() if is_ours(made.path) else ("annotator.path",),
+        heads=("model",),
         ask_hub=not problems,
     )
     if problems:
@@ -177,9 +179,15 @@ def training(cfg: Any, group: str, free: Sequence[str] = ()) -> list[str]:
 
 
 def checkpoints(
-    named: Mapping[str, str | None], revision: str | None, *, scoring: Iterable[str] = (), ask_hub: bool
+    named: Mapping[str, str | None],
+    revision: str | None,
+    *,
+    scoring: Iterable[str] = (),
+    heads: Iterable[str] = (),
+    ask_hub: bool,
 ) -> list[str]:
-    """Problems of the models named by these keys; those of `scoring` must return one score. A hub id is asked for its config."""
+    """Problems of the models named by these keys; those of `scoring` must return one score, those of `heads` are given a
+    scalar head. A hub id is asked for its config."""
     problems = []
     for key, path in named.items():
         if path is None:
@@ -187,5 +195,7 @@ def checkpoints(
         problem = checkpoint_problem(path, key) or (hub_problem(path, revision, key) if ask_hub else None)
         if problem is None and ask_hub and key in scoring:
             problem = gold_problem(path, revision, key)
+        if problem is None and ask_hub and key in heads:
+            problem = classifier_problem(path, revision, key)
         problems += [problem] if problem else []
     return problems
