@@ -112,7 +112,7 @@ ARCHITECTURES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "mamba": ("mamba", "state space", {"state_size": 8}),
     "rwkv": ("rwkv", "recurrent", {}),
     "lfm2": ("lfm2", "convolution and attention", {"layer_types": ["conv", "full_attention"]}),
-    "jamba": ("jamba", "state space and attention, experts", JAMBA | {"use_mamba_kernels": False}),
+    "jamba": ("jamba", "state space and attention, experts", JAMBA),
     "bamba": ("bamba", "state space and attention", MAMBA_LAYERS),
     "qwen3_next": ("qwen3_next", "linear attention, experts", SHARED_EXPERT | DELTA | HEAD),
 }

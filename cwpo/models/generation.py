@@ -145,7 +145,13 @@ def samples_alone(model: PreTrainedModel, longest: int) -> bool:
 
 
 def _draw(
-    model: PreTrainedModel, inputs: Tensor, mask: Tensor, sampler: GumbelSampler, eos: int, most: int, size: int
+    model: PreTrainedModel,
+    inputs: Tensor,
+    mask: Tensor,
+    sampler: GumbelSampler,
+    eos: int,
+    most: int,
+    size: int,
 ) -> list[list[int]]:
     """New tokens of each row, up to and including EOS, `most` at most. After `size` tokens ended rows leave the batch."""
     new: list[list[int]] = [[] for _ in inputs]

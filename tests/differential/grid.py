@@ -12,6 +12,7 @@ PRECISIONS = ("float32", "bfloat16 weights", "bfloat16 autocast")
 ADAPTERS = ("none", "LoRA", "rsLoRA", "DoRA")
 KINDS = list(itertools.product(PRECISIONS, ADAPTERS))
 LARGE = {"GPT-2"}  # a vocabulary of 50,257 tokens costs a minute and is byte-level BPE as others are
+FAR = 7  # families between two cells of the bounded form
 
 
 class Cell(NamedTuple):
@@ -41,6 +42,3 @@ def bounded() -> list[Cell]:
         Cell(families[(FAR * t + 4) % len(families)], tokenizer, *KINDS[5 * t % len(KINDS)])
         for t, tokenizer in enumerate(tokenizers())
     ]
-
-
-FAR = 7

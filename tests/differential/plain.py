@@ -70,7 +70,10 @@ class Noise(LogitsProcessor):
         self.generator = np.random.Generator(np.random.Philox(seed))
 
     def __call__(self, input_ids: Tensor | None, scores: Tensor) -> Tensor:
-        return scores.float() / TEMPERATURE + torch.from_numpy(self.generator.gumbel(size=scores.shape[1])).float()
+        return (
+            scores.float() / TEMPERATURE
+            + torch.from_numpy(self.generator.gumbel(size=scores.shape[1])).float()
+        )
 
 
 @torch.no_grad()
@@ -96,6 +99,8 @@ def short_of_best(model: nn.Module, head: list[int], new: list[int], seed: int) 
 @torch.no_grad()
 def rewards(folder: Any, rows: Sequence[Row]) -> list[float]:
     """The scores that transformers' own classifier gives to sequences at their last token."""
-    model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1, dtype=torch.float32).eval()
+    model = AutoModelForSequenceClassification.from_pretrained(
+        folder, num_labels=1, dtype=torch.float32
+    ).eval()
     model.config.get_text_config().pad_token_id = None  # then the last token is read, whatever it is
     return [copy.deepcopy(model)(input_ids=torch.tensor([ids])).logits.item() for ids, _ in rows]
