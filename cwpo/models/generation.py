@@ -134,8 +134,8 @@ def sample_responses(
 def samples_alone(model: PreTrainedModel, longest: int) -> bool:
     """Whether prompts, with responses up to `longest` tokens, must be sampled from one at a time.
 
-    So it is where positions depend on the longest row, and where layers keep a state instead of keys and values
-    (Mamba, hybrids, RWKV): transformers cannot take ended rows out of it, and not every model keeps padding out.
+    This holds where positions depend on the longest row, and where layers keep a state instead of keys and values
+    (Mamba, hybrids, RWKV): transformers cannot remove ended rows from a state, and padding can change it.
     """
     layers = DynamicCache(config=model.config).layers
     keeps_state = getattr(model, "_is_stateful", False) or any(

@@ -13,7 +13,7 @@ from torch.nn.functional import logsigmoid
 from transformers import AutoModelForSequenceClassification, LogitsProcessor
 
 BETA = 0.5
-TEMPERATURE = 0.7
+TEMPERATURE = 0.3  # low, so that small differences of logits show in the samples
 Row = tuple[Sequence[int], int]  # token ids, and where the response begins
 
 
