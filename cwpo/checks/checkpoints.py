@@ -92,17 +92,19 @@ def checkpoint_problems(cfg: DictConfig, ask_hub: bool) -> list[str]:
     if not problems:
         from cwpo.models.annotator import classifier_problem
 
-        heads = [key for key in _gets_head(cfg) if key in real]
-        problems += [problem for key in heads if (problem := classifier_problem(*real[key], key))]
+        heads = {key: real[key] for key in _given_a_head(cfg) if key in real}
+        problems = [problem for key, spec in heads.items() if (problem := classifier_problem(*spec, key))]
     return problems
 
 
-def _gets_head(cfg: DictConfig) -> list[str]:
-    """Keys of the language models that are given a scalar head here."""
-    annotator = cfg.method.labels in ("weak", "flips") and cfg.annotator.name in ("bt", "pairrm")
-    gold = cfg.gold.name == "trained"
-    own_gold = "gold.path" if cfg.gold.path and cfg.gold.path != cfg.pair.strong else "pair.strong"
-    return [*(["pair.weak"] if annotator else []), *([own_gold] if gold else [])]
+def _given_a_head(cfg: DictConfig) -> list[str]:
+    """Keys of the language models that get a scalar head in this arm."""
+    keys = []
+    if cfg.method.labels in ("weak", "flips") and cfg.annotator.name in ("bt", "pairrm"):
+        keys.append("pair.weak")
+    if cfg.gold.name == "trained":
+        keys.append("pair.strong" if cfg.gold.path == cfg.pair.strong else "gold.path")
+    return keys
 
 
 def unpinned(cfg: DictConfig) -> list[str]:
