@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from cwpo.config.assets import distinct, hub_assets, is_hub_id, settled
-from cwpo.config.schema import MODEL_GOLDS, Config
+from cwpo.config.schema import MODEL_GOLDS, POLICY_ANNOTATORS, Config
 from cwpo.errors import Problem
 
 HEAD_SIZE = 16  # of the synthetic world's models
@@ -25,7 +25,17 @@ def checkpoint_problems(cfg: Config, ask_hub: bool) -> list[Problem]:
     # gold=trained starts from a language model and adds the scalar head itself
     scoring = ["online.reward_model", *(["gold.path"] if cfg.gold.name in MODEL_GOLDS else [])]
     pairwise = ["gold.path"] if cfg.gold.name == "steamshp" else []
-    return unpinned(cfg) or model_problems(real, scoring=scoring, seq2seq=pairwise, ask_hub=True)
+    heads = _given_a_head(cfg)
+    return unpinned(cfg) or model_problems(real, scoring=scoring, seq2seq=pairwise, heads=heads, ask_hub=True)
+
+
+def _given_a_head(cfg: Config) -> list[str]:
+    """Keys of the language models that get a scalar head in this arm."""
+    annotated = cfg.method.labels in ("weak", "flips") and cfg.annotator.name not in POLICY_ANNOTATORS
+    keys = ["pair.weak"] if annotated else []
+    if cfg.gold.name == "trained":
+        keys.append("pair.strong" if cfg.gold.path == cfg.pair.strong else "gold.path")
+    return keys
 
 
 def unpinned(cfg: Config) -> list[Problem]:
@@ -37,9 +47,15 @@ def unpinned(cfg: Config) -> list[Problem]:
 
 
 def model_problems(
-    named: Named, *, scoring: Iterable[str] = (), seq2seq: Iterable[str] = (), ask_hub: bool = False
+    named: Named,
+    *,
+    scoring: Iterable[str] = (),
+    seq2seq: Iterable[str] = (),
+    heads: Iterable[str] = (),
+    ask_hub: bool = False,
 ) -> list[Problem]:
-    """Problems of models by key. Those at the keys of `scoring` must return one score, those of `seq2seq` compare.
+    """Problems of models by key. Those of `scoring` must return one score, those of `seq2seq` compare, those of `heads` get a
+    scalar head.
 
     With `ask_hub` the config of a hub id is fetched and the heads are looked at.
     """
@@ -51,13 +67,15 @@ def model_problems(
     for key, (path, revision) in named.items():
         text = checkpoint_problem(path, key) or (hub_problem(path, revision, key) if ask_hub else None)
         problems += [Problem(key, text)] if text else []
-    scored = [key for key in scoring if key in named]
-    if not ask_hub or problems or not scored:
+    scored, headed = ([key for key in keys if key in named] for keys in (scoring, heads))
+    if not ask_hub or problems or not (scored or headed):
         return problems
+    from cwpo.models.annotator import classifier_problem
     from cwpo.models.reward_models import gold_problem
 
-    texts = {key: gold_problem(*named[key], key, key in seq2seq) for key in scored}
-    return [Problem(key, text) for key, text in texts.items() if text]
+    texts = [(key, gold_problem(*named[key], key, key in seq2seq)) for key in scored]
+    texts += [(key, classifier_problem(*named[key], key)) for key in headed]
+    return [Problem(key, text) for key, text in texts if text]
 
 
 def _named(cfg: Config) -> dict[str, tuple[str, str | None]]:

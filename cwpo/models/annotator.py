@@ -12,8 +12,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
 from cwpo.data.batching import pad
+from cwpo.errors import InputError
+from cwpo.models.lengths import exact_parts, in_order
 from cwpo.models.logprobs import scoring_batches
 from cwpo.models.policy import load_weights, no_dropout, read_config
 
@@ -34,7 +37,20 @@ def load_annotator(path: str | Path, *, pad_id: int, device: str = "cpu") -> Pre
     return _load(path, None, pad_id).to(device).eval()
 
 
+def classifier_problem(path: str | Path, revision: str | None, key: str) -> str | None:
+    """Why the model at `path`, the value of the setting `key`, cannot get a scalar head, or None. Reads its config only."""
+    kind = read_config(path, revision, key).model_type
+    if kind in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
+        return None
+    return (
+        f"{key}={path} is a model of type {kind}, for which transformers has no sequence classifier, so it cannot be given a "
+        "scalar head; choose a model of another type"
+    )
+
+
 def _load(path: str | Path, revision: str | None, pad_id: int) -> PreTrainedModel:
+    if problem := classifier_problem(path, revision, "model"):
+        raise InputError(problem)
     settings = {"num_labels": 1, "pad_token_id": pad_id, "dtype": torch.float32}
     settings |= no_dropout(read_config(path, revision))
     return load_weights(AutoModelForSequenceClassification, path, revision, **settings)
@@ -42,6 +58,11 @@ def _load(path: str | Path, revision: str | None, pad_id: int) -> PreTrainedMode
 
 def response_scores(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
     """Score of each right-padded row, read at its last token; (B, T) -> (B,), in logits."""
+    parts = exact_parts(model, attention_mask, input_ids)
+    return in_order([(rows, _last_scores(model, ids, mask)) for rows, mask, ids in parts])
+
+
+def _last_scores(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
     inner = model.module if hasattr(model, "module") else model
     states: list[Tensor] = []
     sharded = hasattr(inner, "reshard")  # FSDP: the head has its weights inside the forward pass only

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import (
+    DynamicCache,
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
@@ -25,6 +26,7 @@ from transformers import (
 from cwpo.data.batching import pad
 from cwpo.data.encoding import Text, encode_prompts, sampled
 from cwpo.finite import check_finite
+from cwpo.models.lengths import forget_lengths, mixes_lengths
 from cwpo.models.logprobs import scoring_batches
 
 ROUND = 4  # at least so many tokens, or ROUNDS a response, are drawn before ended rows leave the batch
@@ -94,6 +96,7 @@ def sample_responses(
     """One response per prompt, in order: response, n_tokens, truncated and same_tokens, as in `encoding.sampled`.
 
     Prompts of like length come together: `batch_size` of them, or with a token budget as many as fit with their responses.
+    One prompt at a time is sampled from where padding would change the samples, see `samples_alone`.
     Raises FloatingPointError, with the prompts' `names` (default: their numbers), where the model's logits are NaN.
     """
     names = names or [f"prompt {i}" for i in range(len(prompts))]
@@ -105,12 +108,17 @@ def sample_responses(
     device = next(model.parameters()).device
     ids = encode_prompts(tokenizer, prompts)
     drawn: list[list[int]] = [[] for _ in prompts]
-    for rows in scoring_batches([len(row) + max_new_tokens for row in ids], batch_size, token_budget):
+    lengths = [len(row) + max_new_tokens for row in ids]
+    alone = samples_alone(model, max(lengths, default=0))
+    for rows in scoring_batches(lengths, *((1, None) if alone else (batch_size, token_budget))):
+        if alone:
+            forget_lengths(model)
         inputs = pad([ids[i] for i in rows], tokenizer.pad_token_id, side="left")
         mask = pad([[1] * len(ids[i]) for i in rows], 0, side="left")
         sampler = GumbelSampler([seeds[i] for i in rows], temperature)
+        size = max_new_tokens if alone else max(ROUND, max_new_tokens // ROUNDS)
         new = _draw(
-            model, inputs.to(device), mask.to(device), sampler, tokenizer.eos_token_id, max_new_tokens
+            model, inputs.to(device), mask.to(device), sampler, tokenizer.eos_token_id, max_new_tokens, size
         )
         broken = np.where(sampler.broken.cpu().numpy(), np.nan, 0.0)
         check_finite(broken, [names[i] for i in rows], "the logits")
@@ -123,10 +131,29 @@ def sample_responses(
     )
 
 
+def samples_alone(model: PreTrainedModel, longest: int) -> bool:
+    """Whether prompts, with responses up to `longest` tokens, must be sampled from one at a time.
+
+    This holds where positions depend on the longest row, and where layers keep a state instead of keys and values
+    (Mamba, hybrids, RWKV): transformers cannot remove ended rows from a state, and padding can change it.
+    """
+    layers = DynamicCache(config=model.config).layers
+    keeps_state = getattr(model, "_is_stateful", False) or any(
+        not hasattr(layer, "batch_select_indices") for layer in layers
+    )
+    return keeps_state or mixes_lengths(model.config, longest)
+
+
 def _draw(
-    model: PreTrainedModel, inputs: Tensor, mask: Tensor, sampler: GumbelSampler, eos: int, most: int
+    model: PreTrainedModel,
+    inputs: Tensor,
+    mask: Tensor,
+    sampler: GumbelSampler,
+    eos: int,
+    most: int,
+    size: int,
 ) -> list[list[int]]:
-    """New tokens of each row, up to and including EOS, `most` at most. Rows that have ended leave the batch."""
+    """New tokens of each row, up to and including EOS, `most` at most. After `size` tokens ended rows leave the batch."""
     new: list[list[int]] = [[] for _ in inputs]
     rows = list(range(len(inputs)))
     cache = None
@@ -135,7 +162,7 @@ def _draw(
             input_ids=inputs,
             attention_mask=mask,
             past_key_values=cache,
-            max_new_tokens=min(max(ROUND, most // ROUNDS), most - len(new[rows[0]])),
+            max_new_tokens=min(size, most - len(new[rows[0]])),
             logits_processor=LogitsProcessorList([sampler]),
             return_dict_in_generate=True,
         )

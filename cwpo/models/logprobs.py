@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from cwpo.data.batching import IGNORED, collate_sequences, fill_budget
 from cwpo.models.heads import Head, logit_chunk, token_losses, without_adapters
+from cwpo.models.lengths import exact_parts, in_order, parts_by_length
 from cwpo.models.row_attention import Rows, attend_in_rows
 
 SCORING = 2  # without gradients a batch needs far less memory
@@ -58,28 +59,15 @@ def lean_logps(
 def logps_by_length(
     model: nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, compute: Logps
 ) -> Tensor:
-    """`compute` on the sequences of one length at a time, for models whose positions depend on the batch's longest row.
-
-    With dynamic RoPE they also depend on longer rows before, until a short row resets them: a single token is run first,
-    and lengths ascend.
-    """
-    lengths = attention_mask.sum(dim=1)
-    forget_lengths(model)
-    order, parts = [], []
-    for length in lengths.unique().tolist():
-        rows = (lengths == length).nonzero()[:, 0]
-        order.append(rows)
-        parts.append(
-            compute(model, input_ids[rows, :length], attention_mask[rows, :length], labels[rows, :length])
-        )
-    return torch.cat(parts)[torch.cat(order).argsort()]
+    """`compute` on the sequences of one length at a time, for models whose positions depend on the batch's longest row."""
+    parts = parts_by_length(model, attention_mask, input_ids, labels)
+    return in_order([(rows, compute(model, ids, mask, targets)) for rows, mask, ids, targets in parts])
 
 
-@torch.no_grad()
-def forget_lengths(model: nn.Module) -> None:
-    """Run one token, which has dynamic RoPE forget the lengths of earlier rows."""
-    one = torch.zeros(1, 1, dtype=torch.long, device=next(model.parameters()).device)
-    model(input_ids=one, attention_mask=one + 1)
+def exact_logps(model: nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
+    """response_logps, one length at a time where the model needs it."""
+    parts = exact_parts(model, attention_mask, input_ids, labels)
+    return in_order([(rows, response_logps(model, ids, mask, targets)) for rows, mask, ids, targets in parts])
 
 
 def packed_logps(model: nn.Module, batch: Mapping[str, Tensor], head: Head | None = None) -> Tensor:
@@ -133,7 +121,7 @@ def score_sequences(
     pad_id: int,
     batch_size: int | None = None,
     token_budget: int | None = None,
-    compute: Logps = response_logps,
+    compute: Logps = exact_logps,
 ) -> Tensor:
     """`compute`'s log-probs of (ids, start) rows without gradients, in the given order, dropout off; shape (N,)."""
     model.eval()

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from cwpo.data.batching import PairCollator, collate_sequences
 from cwpo.data.packing import pack_pairs
 from cwpo.models.heads import Head, head_of
+from cwpo.models.lengths import forget_lengths
 from cwpo.models.logprobs import (
     Logps,
-    forget_lengths,
     lean_logps,
     logps_by_length,
     packed_logps,
@@ -98,7 +98,7 @@ def _agrees(
 
 
 def _one_at_a_time(model: nn.Module, sample: Sequence[Mapping[str, Any]]) -> Tensor:
-    """response_logps of each sequence by itself, the shortest first (see logps_by_length): chosen, then rejected, (2 B,)."""
+    """response_logps of each sequence by itself, the shortest first (see models.lengths): chosen, then rejected, (2 B,)."""
     rows = _sequences(sample)
     device = next(model.parameters()).device
     logps = torch.empty(len(rows), device=device)

@@ -217,7 +217,10 @@ def context_length(path: str | Path, revision: str | None = None) -> int | None:
 
 
 def add_lora(model: PreTrainedModel, *, r: int, alpha: int, dropout: float, seed: int = 0) -> Any:
-    """Low-rank adapters on every linear layer of the blocks, drawn from `seed`; the rest is frozen. Needs the extra `lora`."""
+    """Low-rank adapters on every linear layer of the blocks, drawn from `seed`; the rest is frozen. Needs the extra `lora`.
+
+    Raises InputError for a model whose layers PEFT cannot adapt.
+    """
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
@@ -225,4 +228,10 @@ def add_lora(model: PreTrainedModel, *, r: int, alpha: int, dropout: float, seed
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return get_peft_model(model, config)
+        try:
+            return get_peft_model(model, config)
+        except ValueError as error:
+            raise InputError(
+                f"PEFT cannot put adapters on the linear layers of a model of type {model.config.model_type}: "
+                f"{str(error).splitlines()[0]}; train it whole with lora.enabled=false"
+            ) from error

@@ -16,6 +16,7 @@ from cwpo.data.dialogues import turns
 from cwpo.data.encoding import Text, plain_texts, whole_ids
 from cwpo.errors import InputError
 from cwpo.models.annotator import score_responses
+from cwpo.models.lengths import forget_lengths, mixing_length
 from cwpo.models.logprobs import scoring_batches
 from cwpo.models.policy import load_weights, no_dropout, read_config, read_tokenizer
 
@@ -42,12 +43,15 @@ class HuggingFace:
             dtype=torch.float32 if device == "cpu" else "auto",
         )
         self.model.to(device).eval()
-        self.batch_size, self.device = batch_size, device
+        self.mixes = mixing_length(self.model.config) is not None
+        self.batch_size, self.device = 1 if self.mixes else batch_size, device
 
     @torch.no_grad()
     def rewards(self, prompts: Sequence[Text], responses: Sequence[Text]) -> np.ndarray:
         scores = [np.empty(0)]
         for first in range(0, len(prompts), self.batch_size):
+            if self.mixes:
+                forget_lengths(self.model)
             rows = slice(first, first + self.batch_size)
             read = reward_inputs(self.tokenizer, prompts[rows], responses[rows])
             inputs = self.tokenizer.pad(read, return_tensors="pt").to(self.device)

@@ -22,7 +22,8 @@ def check_annotate(cfg: Any) -> None:
     problems = check_settings(cfg, AnnotateConfig, annotate_problems)
     path = cfg.annotator.path
     models = {"model": cfg.model, "annotator.path": path and checkpoint_of(path)} if cfg.show is None else {}
-    _refuse(problems, models, cfg.revision, scoring=() if is_ours(path) else ("annotator.path",))
+    scoring = () if is_ours(path) else ("annotator.path",)
+    _refuse(problems, models, cfg.revision, scoring=scoring, heads=("model",))
 
 
 def check_align(cfg: Any) -> None:
@@ -79,10 +80,10 @@ def _occupied(out: str, mark: str) -> Iterator[Problem]:
 
 
 def _refuse(
-    problems: list[Problem], models: dict[str, Any], revision: str | None, scoring: tuple[str, ...] = ()
+    problems: list[Problem], models: dict[str, Any], revision: str | None, **kinds: tuple[str, ...]
 ) -> None:
     """Raise InputError with the problems and those of the models; the hub is asked only where there are none so far."""
-    asked = model_problems(_given(models, revision), scoring=scoring, ask_hub=not problems)
+    asked = model_problems(_given(models, revision), ask_hub=not problems, **kinds)
     problems = first_by_key(problems, asked)
     if problems:
         raise InputError(problems)

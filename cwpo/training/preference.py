@@ -21,6 +21,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from cwpo.data.batching import PairCollator, within_budget
 from cwpo.errors import InputError
 from cwpo.models.heads import head_of
+from cwpo.models.lengths import ONE_LENGTH
 from cwpo.models.limits import tokenizer_problems
 from cwpo.models.logprobs import response_lengths
 from cwpo.models.mending import dropout_off
@@ -42,10 +43,6 @@ LOGGED = (
     "weights/mean",
 )
 FLOATS = ("weight", *REFERENCE)
-ONE_LENGTH = (
-    "{name} computes these pairs exactly one length at a time only (its positions depend on the longest row of a batch), which "
-    "cannot be done in several processes or on several GPUs; train in one process, or leave out the pairs beyond its original context"
-)
 
 
 class PreferenceLoss(GlobalMeanTrainer):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 from tiny import EOS, FAMILIES, tiny_model, tiny_tokenizer
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LlamaConfig
 
 from cwpo.models.generation import GumbelSampler, gumbel, prompt_seed, sample_responses
 
@@ -28,6 +28,8 @@ def sample(model, prompts=PROMPTS, seeds=SEEDS, **settings) -> list[dict]:
 
 class Fixed(torch.nn.Module):
     """Stands in for a model: `generate` answers with the given new tokens."""
+
+    config = LlamaConfig(num_hidden_layers=1)
 
     def __init__(self, new: list[list[int]]) -> None:
         super().__init__()

@@ -1,0 +1,84 @@
+"""Models that read a sequence otherwise beside a longer one, computed one length at a time.
+
+Dynamic RoPE and LongRoPE take their frequencies from the batch's longest row once it is longer than the original context;
+dynamic RoPE keeps them until a short row resets them. Padding then changes the values of every shorter row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cwpo.errors import InputError
+
+FROM_LONGEST = (
+    "dynamic",
+    "longrope",
+)  # the RoPE types whose frequencies transformers computes in the forward pass
+ONE_LENGTH = (
+    "{name} computes these rows exactly one length at a time only (its positions depend on the longest row of a batch), which "
+    "cannot be done in several processes or on several GPUs; train in one process, or leave out the rows beyond its original context"
+)
+
+
+def mixing_length(config: Any) -> int | None:
+    """Tokens from which on a row changes the shorter rows of its batch; None where none does."""
+    text = config.get_text_config()
+    rope = getattr(text, "rope_parameters", None) or {}
+    parts = [
+        rope,
+        *(part for part in rope.values() if isinstance(part, Mapping)),
+    ]  # also one for each type of layer
+    scaled = [part for part in parts if part.get("rope_type") in FROM_LONGEST]
+    positions = text.max_position_embeddings if scaled else 0
+    return min(
+        (min(positions, part.get("original_max_position_embeddings", positions)) for part in scaled),
+        default=None,
+    )
+
+
+def mixes_lengths(config: Any, longest: int) -> bool:
+    """Whether rows of a batch with one of so many tokens must be computed one length at a time."""
+    least = mixing_length(config)
+    return least is not None and longest >= least
+
+
+def exact_parts(model: nn.Module, attention_mask: Tensor, *columns: Tensor) -> Iterator[list[Tensor]]:
+    """Right-padded columns (B, T) in parts whose values do not depend on padding: [row numbers, mask, *columns] of each.
+
+    Most models compute all rows at once. Raises InputError for a wrapped model that would need several forward passes.
+    """
+    config = getattr(model, "module", model).config
+    if not mixes_lengths(config, attention_mask.shape[1]):
+        yield [torch.arange(len(attention_mask), device=attention_mask.device), attention_mask, *columns]
+        return
+    if hasattr(model, "module") or hasattr(model, "reshard"):
+        raise InputError(ONE_LENGTH.format(name=type(getattr(model, "module", model)).__name__))
+    yield from parts_by_length(model, attention_mask, *columns)
+
+
+def parts_by_length(model: nn.Module, attention_mask: Tensor, *columns: Tensor) -> Iterator[list[Tensor]]:
+    """As exact_parts, always one length at a time: a single token is run first, and lengths ascend."""
+    lengths = attention_mask.sum(dim=1)
+    forget_lengths(model)
+    for length in lengths.unique().tolist():
+        rows = (lengths == length).nonzero()[:, 0]
+        yield [rows, *(column[rows, :length] for column in (attention_mask, *columns))]
+
+
+def in_order(parts: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Values of parts, each with its row numbers, in the order of the rows."""
+    if len(parts) == 1:
+        return parts[0][1]
+    rows, values = zip(*parts, strict=True)
+    return torch.cat(values)[torch.cat(rows).argsort()]
+
+
+@torch.no_grad()
+def forget_lengths(model: nn.Module) -> None:
+    """Run one token, which has dynamic RoPE forget the lengths of earlier rows."""
+    one = torch.zeros(1, 1, dtype=torch.long, device=next(model.parameters()).device)
+    model(input_ids=one, attention_mask=one + 1)

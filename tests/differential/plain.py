@@ -1,0 +1,106 @@
+"""The right values: plain transformers, one sequence at a time, each read by a copy that has read nothing before."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
+from transformers import AutoModelForSequenceClassification, LogitsProcessor
+
+BETA = 0.5
+TEMPERATURE = 0.3  # low, so that small differences of logits show in the samples
+Row = tuple[Sequence[int], int]  # token ids, and where the response begins
+
+
+class Values(NamedTuple):
+    logps: Tensor  # (2 B,), in nats
+    loss: float
+    norm: float
+
+
+def in_float32(model: nn.Module) -> Any:
+    return copy.deepcopy(model).float().eval()
+
+
+def merged(model: nn.Module) -> Any:
+    """A copy in float32 without adapters: they are added to its weights."""
+    copied = in_float32(model)
+    return copied.merge_and_unload() if hasattr(copied, "merge_and_unload") else copied
+
+
+def logp(model: nn.Module, ids: Sequence[int], start: int) -> Tensor:
+    """log p of ids[start:]."""
+    scores = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, :-1].double().log_softmax(-1)
+    return scores[range(start - 1, len(ids) - 1), ids[start:]].sum()
+
+
+@torch.no_grad()
+def logps(model: nn.Module, rows: Sequence[Row]) -> Tensor:
+    return torch.stack([logp(copy.deepcopy(model), *row) for row in rows])
+
+
+def values(model: nn.Module, rows: Sequence[Row], reference: Tensor, weights: Tensor) -> Values:
+    """Log-probs, Equation 11's loss of B pairs, and the norm of its gradient. Rows: the chosen, then the rejected."""
+    each, gradients = [], []
+    for row in rows:
+        own = copy.deepcopy(model)
+        trained = [p for p in own.parameters() if p.requires_grad]
+        each.append(logp(own, *row))
+        gradients.append(torch.autograd.grad(each[-1], trained, allow_unused=True))
+    leaves = torch.stack(each).detach().requires_grad_()
+    chosen, rejected = (leaves - reference.double()).chunk(2)
+    loss = -(weights.double() * logsigmoid(BETA * (chosen - rejected))).mean()
+    (shares,) = torch.autograd.grad(loss, leaves)
+    squares = 0.0
+    for parts in zip(*gradients, strict=True):
+        whole = [share * part.double() for share, part in zip(shares, parts, strict=True) if part is not None]
+        squares += sum(whole).square().sum().item() if whole else 0.0
+    return Values(leaves.detach(), loss.item(), squares**0.5)
+
+
+class Noise(LogitsProcessor):
+    """logits / temperature + the Gumbel noise of one row's generator."""
+
+    def __init__(self, seed: int) -> None:
+        self.generator = np.random.Generator(np.random.Philox(seed))
+
+    def __call__(self, input_ids: Tensor | None, scores: Tensor) -> Tensor:
+        return (
+            scores.float() / TEMPERATURE
+            + torch.from_numpy(self.generator.gumbel(size=scores.shape[1])).float()
+        )
+
+
+@torch.no_grad()
+def drawn(model: Any, head: list[int], seed: int, most: int, eos: int) -> list[int]:
+    """New tokens by transformers' own generate in a batch of one, EOS included."""
+    ids = torch.tensor([head])
+    settings = {"do_sample": False, "max_new_tokens": most, "eos_token_id": eos, "pad_token_id": eos}
+    output = copy.deepcopy(model).generate(
+        input_ids=ids, attention_mask=torch.ones_like(ids), logits_processor=[Noise(seed)], **settings
+    )
+    return output[0, len(head) :].tolist()
+
+
+@torch.no_grad()
+def short_of_best(model: nn.Module, head: list[int], new: list[int], seed: int) -> float:
+    """How far, at most, a drawn token's score is below the best one, in logits over temperature."""
+    noise, ids = Noise(seed), torch.tensor([head + new])
+    logits = copy.deepcopy(model)(input_ids=ids, use_cache=False).logits[0, len(head) - 1 : -1]
+    scores = torch.cat([noise(None, row[None]) for row in logits])
+    return (scores.max(1).values - scores[range(len(new)), new]).max().item()
+
+
+@torch.no_grad()
+def rewards(folder: Any, rows: Sequence[Row]) -> list[float]:
+    """The scores that transformers' own classifier gives to sequences at their last token."""
+    model = AutoModelForSequenceClassification.from_pretrained(
+        folder, num_labels=1, dtype=torch.float32
+    ).eval()
+    model.config.get_text_config().pad_token_id = None  # then the last token is read, whatever it is
+    return [copy.deepcopy(model)(input_ids=torch.tensor([ids])).logits.item() for ids, _ in rows]
