@@ -54,6 +54,7 @@ class DataConfig:
     test_fraction: float = between(0, 1, "()", 0.1)
     max_tokens: int = above_zero(512)
     layout: str | None = listed_in("cwpo.data.hub:LAYOUTS", None)
+    turns: str = one_of("all", "first", default="all")
     length_rule: str = listed_in("cwpo.data.lengths:RULES", "longer_pair")
     test_prompts: str = one_of("any", "unseen", "unseen_once", default="any")
     gold: str | None = None
