@@ -136,6 +136,11 @@ def labeled_problems(cfg: Config) -> Iterator[Problem]:
             "labeled.other",
             "labeled.other names a published data set, but data=jsonl is a file; put the rows to mix into one file",
         )
+    if other is None and cfg.labeled.unlabeled != "own":
+        yield Problem(
+            "labeled.unlabeled",
+            f"labeled.unlabeled={cfg.labeled.unlabeled} takes pairs of another data set; name it with labeled.other=...",
+        )
     if other is None and 0 <= share < 1:
         yield Problem(
             "labeled.own_share",

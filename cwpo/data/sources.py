@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,12 @@ def read_pairs(data: Any, seed: int) -> tuple[pd.DataFrame, dict[str, int]]:
 
 def first_turns(texts: Texts) -> Texts:
     """The same reader of a row's texts, of dialogues cut to their first human turn and their last response."""
-    return lambda prompt, first, second, sides: texts(*map(cut_to_first_turn, (prompt, first, second)), sides)
+
+    def cut(prompt: Any, first: Any, second: Any, sides: Sequence[str]) -> Any:
+        prompt, first, second = map(cut_to_first_turn, (prompt, first, second))
+        return texts(prompt, first, second, sides)
+
+    return cut
 
 
 def _rows(
