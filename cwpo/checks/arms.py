@@ -176,7 +176,10 @@ def gold_problems(cfg: Config) -> Iterator[Problem]:
 
 def _judge_problems(cfg: Config) -> Iterator[Problem]:
     if not cfg.gold.model:
-        yield Problem("gold.model", "gold=openai needs gold.model=<name of the model at the endpoint>")
+        yield Problem(
+            "gold.model",
+            "gold=openai needs gold.model=<name of the model at the endpoint>; there is no default, because models are withdrawn and prices differ",
+        )
     file = cfg.gold.prompt_file
     if file is not None and not Path(file).expanduser().is_file():
         yield Problem(

@@ -210,6 +210,7 @@ class GoldConfig:
     temperature: float = above_zero(1.0)
     batch_size: int = above_zero(32)
     model: str | None = None
+    asks: str = listed_in("cwpo.models.judge:QUESTIONS", "both")
     prompt_file: str | None = None
     base_url: str | None = ruled(None, rules.endpoint)
     cache: str = "runs/verdicts"

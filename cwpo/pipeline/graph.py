@@ -52,6 +52,7 @@ LATER: dict[str, Any] = {
     "strong_chat": False,
     "online.reward_chat": False,
     "gold.model": None,
+    "gold.asks": "both",
     "gold.prompt_file": None,
 }
 # Settings on which no result depends. They never enter a key.

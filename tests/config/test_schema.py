@@ -37,6 +37,7 @@ SCALES = [name for group, name in CHOICES if group == "scale"]
 NEEDS = {
     ("data", "jsonl"): ["data.path=pairs.jsonl", "gold=trained", "pair.weak=a/b", "pair.strong=a/c"],
     ("gold", "huggingface"): ["gold.path=a/reward"],
+    ("gold", "openai"): ["gold.model=some-judge"],
     ("gold", "paper"): ["scale=paper"],
 }
 
@@ -105,10 +106,16 @@ def test_data_and_pairs_of_models_resolve_at_the_papers_scale(hub_knows_all, gro
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_experiment_makes_a_valid_arm_at_every_scale(hub_knows_all, experiment, scale):
-    cfg = composed(f"experiment={experiment}", f"scale={scale}")
+    judge = ["gold.model=some-judge"] if (experiment, scale) == ("table17", "paper") else []
+    cfg = composed(f"experiment={experiment}", f"scale={scale}", *judge)
     check(cfg)
     assert (cfg.gold.name == "paper") == (scale == "paper")
     assert (cfg.name, cfg.scale_name) == (experiment, scale)
+
+
+def test_a_judge_must_be_named(hub_knows_all):
+    with pytest.raises(InputError, match="gold=openai needs gold.model=<name of the model at the endpoint>"):
+        check(composed("experiment=table17", "scale=paper"))
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -4,6 +4,7 @@ import re
 
 import pytest
 from tiny import FAMILIES, tiny_model
+from transformers import AutoModelForCausalLM, BioGptConfig
 
 from cwpo.errors import InputError
 from cwpo.models.policy import add_lora
@@ -23,9 +24,8 @@ def test_pefts_choice_is_the_query_and_the_value(family):
 
 
 def test_an_architecture_for_which_peft_has_no_choice_is_named():
-    model = tiny_model("llama")
-    model.config.model_type = "nobody_knows"
-    with pytest.raises(
-        InputError, match="lora.targets=peft: .*type nobody_knows; use lora.targets=all-linear"
-    ):
+    model = AutoModelForCausalLM.from_config(
+        BioGptConfig(vocab_size=16, hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
+    )
+    with pytest.raises(InputError, match="lora.targets=peft: .*type biogpt; use lora.targets=all-linear"):
         add_lora(model, r=2, alpha=4, dropout=0.0, targets="peft")
