@@ -137,6 +137,18 @@ def test_implicit_rewards_and_likelihoods_are_scores_of_one_trained_policy(store
     )
 
 
+@pytest.mark.parametrize("split", ["test", "unlabeled"])
+def test_the_annotator_is_assessed_on_the_pairs_that_are_named(store, split):
+    made = smoke_arm(store, f"annotator.assessed_on={split}", "until=assess")
+    run(made)
+    pairs = read(made, store, "prepare", "pairs.parquet").set_index("pair_id")
+    labels = read(made, store, "annotate", "annotations.parquet").set_index("pair_id")["label"]
+    human = pairs.loc[pairs["split"] == split, "human_label"]
+    metrics = json.loads((made.nodes["assess"].folder(Store(store)) / "metrics.json").read_text())
+    assert metrics["n_eval"] == len(human) == {"test": 30, "unlabeled": 84}[split]
+    assert metrics["accuracy_human"] == pytest.approx((labels[human.index] == human).mean())
+
+
 def test_ws_bt_is_ws_po_under_its_own_name(store):
     assert smoke_arm(store, "method=ws_bt").key == smoke_arm(store, "method=ws_po").key
 
