@@ -136,6 +136,11 @@ def labeled_problems(cfg: Config) -> Iterator[Problem]:
             "labeled.other",
             "labeled.other names a published data set, but data=jsonl is a file; put the rows to mix into one file",
         )
+    if other is None and cfg.labeled.unlabeled != "own":
+        yield Problem(
+            "labeled.unlabeled",
+            f"labeled.unlabeled={cfg.labeled.unlabeled} takes pairs of another data set; name it with labeled.other=...",
+        )
     if other is None and 0 <= share < 1:
         yield Problem(
             "labeled.own_share",
@@ -171,7 +176,10 @@ def gold_problems(cfg: Config) -> Iterator[Problem]:
 
 def _judge_problems(cfg: Config) -> Iterator[Problem]:
     if not cfg.gold.model:
-        yield Problem("gold.model", "gold=openai needs gold.model=<name of the model at the endpoint>")
+        yield Problem(
+            "gold.model",
+            "gold=openai needs gold.model=<name of the model at the endpoint>; there is no default, because models are withdrawn and prices differ",
+        )
     file = cfg.gold.prompt_file
     if file is not None and not Path(file).expanduser().is_file():
         yield Problem(

@@ -90,6 +90,8 @@ def _named(cfg: Config) -> dict[str, tuple[str, str | None]]:
         named |= {"gold.path": gold} if gold != named["pair.strong"] else {}
     if cfg.online.reward == "reward_model" and cfg.online.reward_model:
         named["online.reward_model"] = (cfg.online.reward_model, cfg.online.reward_revision)
+    if cfg.online.reward != "none" and cfg.embedding.path:
+        named["embedding.path"] = (cfg.embedding.path, cfg.embedding.revision)
     return named
 
 

@@ -92,7 +92,7 @@ def _print_metrics(arm: Arm, node: Node, store: Store) -> None:
 
 
 def against_paper(kept: Mapping[str, int] | None, data: Any) -> list[str]:
-    """The usable pairs of a published data set beside the paper's count, which no length rule reproduces exactly."""
+    """The usable pairs of a published data set beside the paper's count."""
     if not kept:
         return []
     splits = [
@@ -100,7 +100,7 @@ def against_paper(kept: Mapping[str, int] | None, data: Any) -> list[str]:
         for name, count in kept.items()
     ]
     return [
-        f"kept by data.length_rule={data.length_rule}, at most {data.max_tokens} tokens: {', '.join(splits)}"
+        f"kept by data.length_rule={data.length_rule}, data.max_tokens={data.max_tokens}: {', '.join(splits)}"
     ]
 
 

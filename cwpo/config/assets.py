@@ -101,6 +101,7 @@ def hub_assets(cfg: Config) -> list[Asset]:
         ("pair.strong", "pair.strong_revision", "models", True),
         ("gold.path", "gold.revision", "models", cfg.gold.name in (*MODEL_GOLDS, "trained")),
         ("online.reward_model", "online.reward_revision", "models", cfg.online.reward == "reward_model"),
+        ("embedding.path", "embedding.revision", "models", cfg.online.reward != "none"),
         ("data.path", "data.revision", "datasets", cfg.data.source != "world"),
     ]
     value = {key: attrgetter(key)(cfg) for key, *_ in named}

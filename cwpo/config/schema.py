@@ -30,7 +30,7 @@ from cwpo.runtime import PRECISIONS
 CONF = Path(__file__).resolve().parents[2] / "conf"
 # What `until` may name, in order. The pretraining of the synthetic world's models runs where a stage needs it.
 STAGES = (
-    "prepare mix_labels train_annotator annotate train_gold score_gold assess select weight sft reference align "
+    "prepare mix_unlabeled mix_labels train_annotator annotate train_gold score_gold assess select weight sft reference align "
     "online_align embed generate_sft generate evaluate"
 ).split()
 # Learning-rate schedules of transformers that need no settings of their own.
@@ -54,6 +54,7 @@ class DataConfig:
     test_fraction: float = between(0, 1, "()", 0.1)
     max_tokens: int = above_zero(512)
     layout: str | None = listed_in("cwpo.data.hub:LAYOUTS", None)
+    turns: str = one_of("all", "first", default="all")
     length_rule: str = listed_in("cwpo.data.lengths:RULES", "longer_pair")
     test_prompts: str = one_of("any", "unseen", "unseen_once", default="any")
     gold: str | None = None
@@ -68,6 +69,8 @@ class PairConfig:
     weak_revision: str | None = ruled(None, rules.revision)
     strong_revision: str | None = ruled(None, rules.revision)
     strong_chat: bool = False
+    batch_size: int = above_zero(64)
+    micro_batch_size: int = above_zero(16)
 
 
 @dataclass
@@ -90,6 +93,17 @@ class LabeledConfig:
     other: str | None = None
     own_share: float = between(0, 1, "[]", 1.0)
     poison_fraction: float = between(0, 1, "[)", 0.0)
+    unlabeled: str = one_of("own", "both", "eq19", default="own")
+
+
+@dataclass
+class TablesConfig:
+    """Values of keys that single experiments take from here, because the scale decides them."""
+
+    table6_assessed_on: str = "test"
+    table24_unlabeled: str = "own"
+    table25_unlabeled: str = "own"
+    figure6_embedding: str | None = None
 
 
 # Annotators that are language models trained by DPO. Only these read annotator.scoring.
@@ -114,6 +128,7 @@ class AnnotatorConfig:
     head_std: float = above_zero(0.01)
     beta: float = above_zero(0.5)
     scoring: str = one_of("likelihood", "implicit", default="likelihood")
+    assessed_on: str = one_of("test", "unlabeled", default="test")
     training: TrainingConfig = field(default_factory=TrainingConfig)
     sft_training: TrainingConfig = field(default_factory=TrainingConfig)
     dpo_training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -157,11 +172,13 @@ class LoraConfig:
     r: int = above_zero(8)
     alpha: int = above_zero(16)
     dropout: float = between(0, 1, "[)", 0.05)
+    targets: str = one_of("all-linear", "peft", default="all-linear")
 
 
 @dataclass
 class GenerationConfig:
     temperature: float = above_zero(0.95)
+    top_k: int = at_least(0, 0)
     max_new_tokens: int = above_zero()
     batch_size: int = above_zero(128)
     engine: str = one_of("transformers", "vllm", default="transformers")
@@ -180,6 +197,12 @@ class OnlineConfig:
 
 
 @dataclass
+class EmbeddingConfig:
+    path: str | None = None
+    revision: str | None = ruled(None, rules.revision)
+
+
+@dataclass
 class EvaluationConfig:
     prompts: int | None = at_least(2, None, PAIRS)
 
@@ -193,6 +216,7 @@ class GoldConfig:
     temperature: float = above_zero(1.0)
     batch_size: int = above_zero(32)
     model: str | None = None
+    asks: str = listed_in("cwpo.models.judge:QUESTIONS", "both")
     prompt_file: str | None = None
     base_url: str | None = ruled(None, rules.endpoint)
     cache: str = "runs/verdicts"
@@ -264,6 +288,7 @@ class Config:
     pair: PairConfig = field(default_factory=PairConfig)
     annotator: AnnotatorConfig = field(default_factory=AnnotatorConfig)
     labeled: LabeledConfig = field(default_factory=LabeledConfig)
+    tables: TablesConfig = field(default_factory=TablesConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
     weighting: WeightingConfig = field(default_factory=WeightingConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
@@ -272,6 +297,7 @@ class Config:
     alignment: TrainingConfig = field(default_factory=TrainingConfig)
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     online: OnlineConfig = field(default_factory=OnlineConfig)
+    embedding: EmbeddingConfig = field(default_factory=EmbeddingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     gold: GoldConfig = field(default_factory=GoldConfig)
     world: WorldConfig = field(default_factory=WorldConfig)

@@ -25,6 +25,28 @@ def split_dialogue(text: str) -> tuple[str, str] | None:
     return (head + turn, response) if turn else None
 
 
+def first_turn(prompt: str) -> str:
+    """The text of a dialogue's first human turn, its leading space included; any other text as it is."""
+    before, *parts = SPEAKER.split(prompt)
+    return parts[parts.index("Human") + 1] if not before and "Human" in parts[::2] else prompt
+
+
+def cut_to_first_turn(value: Any) -> Any:
+    """A dialogue, text or messages, with its first human turn and its last response alone; anything else as it is.
+
+    "\\n\\nHuman: hi\\n\\nAssistant: hello\\n\\nHuman: how?\\n\\nAssistant: so" gives
+    "\\n\\nHuman: hi\\n\\nAssistant: so".
+    """
+    if isinstance(value, str):
+        parts = split_dialogue(value)
+        return (
+            f"{HUMAN}{first_turn(parts[0])}{TURN}{parts[1]}" if parts and value.startswith(HUMAN) else value
+        )
+    messages = as_messages(value) or []
+    asked = [message for message in messages if message["role"] == "user"]
+    return asked[:1] + messages[-1:] * (messages[-1]["role"] == "assistant") if asked else value
+
+
 def written(messages: Iterable[Mapping[str, Any]]) -> str:
     """Messages as the prompt of the assistant's next turn: "\\n\\nHuman: hi\\n\\nAssistant:"."""
     return _joined(messages) + TURN

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cwpo.data.dialogues import first_turn
 from cwpo.errors import InputError
 
 Counts = np.ndarray
@@ -24,7 +25,7 @@ def token_counts(
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Tokens of each pair's longer sequence under the last tokenizer, and masks of the pairs unfit under any.
 
-    `rule` says what must have at most `limit` tokens; whatever it is, the sequences as the models read them must fit
+    `rule`, one of RULES, says what `limit` bounds; whatever it is, the sequences as the models read them must fit
     into `context` (None: any length). A prompt without a single token (empty, and a tokenizer without BOS) leaves nothing
     to predict the response's first token from.
     """
@@ -86,7 +87,13 @@ def _full_texts(tokenizer: Any, frame: pd.DataFrame) -> list[Counts]:
     return [plain_tokens(tokenizer, (frame["prompt"] + frame[f"response_{side}"]).tolist()) for side in "ab"]
 
 
-# What data.length_rule may name -> the number of tokens, (N,), that data.max_tokens bounds.
+def _characters(tokenizer: Any, frame: pd.DataFrame) -> Counts:
+    """Of the first human turn and the longer response, as they stand in the row; no tokenizer matters."""
+    responses = np.maximum(frame["response_a"].str.len(), frame["response_b"].str.len())
+    return (frame["prompt"].map(first_turn).str.len() + responses).to_numpy()
+
+
+# What data.length_rule may name -> the number, (N,), of tokens (`characters`: of characters) that data.max_tokens bounds.
 RULES: dict[str, Callable[[Any, pd.DataFrame], Counts] | Any] = {
     "longer_pair": None,  # prompt and longer response as the models read them, with BOS and EOS
     "full_texts": lambda tokenizer, frame: np.maximum(*_full_texts(tokenizer, frame)),
@@ -94,4 +101,5 @@ RULES: dict[str, Callable[[Any, pd.DataFrame], Counts] | Any] = {
         tokenizer, (frame["prompt"] + frame["response_a"] + frame["response_b"]).tolist()
     ),
     "both_full_texts": lambda tokenizer, frame: np.add(*_full_texts(tokenizer, frame)),
+    "characters": _characters,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 
 from cwpo.data.dialogues import TURN as TURN
+from cwpo.data.dialogues import cut_to_first_turn
 from cwpo.data.files import records
 from cwpo.data.hub import LAYOUTS, Published, Table, published
 from cwpo.data.lengths import check_words, token_counts
 from cwpo.data.own_texts import pair_texts
-from cwpo.data.rows import PairReader
+from cwpo.data.rows import PairReader, Texts
 from cwpo.data.splits import assign_splits, unseen_prompts
 from cwpo.errors import InputError
 
@@ -49,8 +50,8 @@ def load_pairs(cfg: Any) -> pd.DataFrame:
     kept = raw[~np.logical_or.reduce(list(unfit.values()))].reset_index(drop=True)
     if len(raw) and not len(kept):
         raise InputError(
-            f"none of the {len(raw)} pairs fits into {cfg.max_tokens} tokens ({drops['prompt_too_long']} prompts alone are "
-            "longer); raise data.max_tokens, or use models with a longer context"
+            f"data.max_tokens={cfg.max_tokens} fits none of the {len(raw)} pairs ({drops['prompt_too_long']} prompts alone are "
+            "longer); raise it, or use models with a longer context"
         )
     kept, more = unseen_prompts(kept, getattr(cfg.data, "test_prompts", "any"))
     drops.update(more)
@@ -90,7 +91,10 @@ def read_pairs(data: Any, seed: int) -> tuple[pd.DataFrame, dict[str, int]]:
     drops = dict.fromkeys(("read", "prompts_differ", "ties", *ONE_SIDED), 0)
     sides = np.random.default_rng([seed, 1])
     tables = published(data) if known else _own(data)
-    rows = [row for table in tables for row in _rows(table, data, known, sides, drops)]
+    texts = known.texts if known else pair_texts
+    if getattr(data, "turns", "all") == "first":
+        texts = first_turns(texts)
+    rows = [row for table in tables for row in _rows(table, data, known, texts, sides, drops)]
     if not drops["read"]:
         raise InputError(f"data.path={data.path} holds no pairs: it is empty")
     frame = pd.DataFrame(
@@ -99,8 +103,23 @@ def read_pairs(data: Any, seed: int) -> tuple[pd.DataFrame, dict[str, int]]:
     return frame if known else frame.drop(columns="test"), drops
 
 
+def first_turns(texts: Texts) -> Texts:
+    """The same reader of a row's texts, of dialogues cut to their first human turn and their last response."""
+
+    def cut(prompt: Any, first: Any, second: Any, sides: Sequence[str]) -> Any:
+        prompt, first, second = map(cut_to_first_turn, (prompt, first, second))
+        return texts(prompt, first, second, sides)
+
+    return cut
+
+
 def _rows(
-    table: Table, data: Any, known: Published | None, sides: np.random.Generator, drops: dict[str, int]
+    table: Table,
+    data: Any,
+    known: Published | None,
+    texts: Texts,
+    sides: np.random.Generator,
+    drops: dict[str, int],
 ) -> Iterator[tuple[str, str, str, str, str, bool]]:
     """(prompt, response_a, response_b, human_label, domain, whether a test row) of each pair; the others are counted."""
     reader = PairReader(
@@ -109,7 +128,7 @@ def _rows(
         getattr(data, "positive", None),
         at="data.",
         layout=known.layout if known else None,
-        texts=known.texts if known else pair_texts,
+        texts=texts,
     )
     rows = records(
         table.path, table.split, folder=table.folder, revision=data.revision if table.split else None

@@ -1,4 +1,4 @@
-"""Responses as vectors: the mean final hidden state over their tokens."""
+"""Responses as vectors: the mean final hidden state over their tokens, or an encoder's state of the first token."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import AutoModel, PreTrainedModel
 
 from cwpo.data.batching import IGNORED, collate_sequences
+from cwpo.models.policy import context_length, load_weights, read_tokenizer
 
 
 @torch.no_grad()
@@ -29,3 +30,26 @@ def mean_states(
         response = (batch["labels"] != IGNORED).float()[:, :, None]
         means.append((states * response).sum(dim=1) / response.sum(dim=1))
     return torch.cat(means)
+
+
+@torch.no_grad()
+def first_states(
+    path: str, revision: str | None, texts: Sequence[str], device: str = "cpu", batch_size: int = 64
+) -> Tensor:
+    """The encoder's last-layer state of each text's first token, BERT's [CLS]; (N, d), float32.
+
+    Texts are cut to the encoder's context.
+    """
+    tokenizer = read_tokenizer(path, revision)
+    model = load_weights(AutoModel, path, revision, dtype=torch.float32).to(device).eval()
+    states: list[Tensor] = []
+    for first in range(0, len(texts), batch_size):
+        inputs = tokenizer(
+            list(texts[first : first + batch_size]),
+            padding=True,
+            truncation=True,
+            max_length=context_length(path, revision),
+            return_tensors="pt",
+        )
+        states.append(model(**inputs.to(device)).last_hidden_state[:, 0].cpu())
+    return torch.cat(states)

@@ -21,6 +21,7 @@ from transformers import (
     LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    TopKLogitsWarper,
 )
 
 from cwpo.data.batching import pad
@@ -35,11 +36,15 @@ SMALLEST = 2.0**-53  # half of the smallest uniform number above 0; the noise of
 
 
 class GumbelSampler(LogitsProcessor):
-    """logits / temperature + Gumbel noise, one generator per row. `broken`, (B,), marks rows that had a NaN."""
+    """logits / temperature + Gumbel noise, one generator per row. `broken`, (B,), marks rows that had a NaN.
 
-    def __init__(self, seeds: Sequence[int], temperature: float) -> None:
+    With top_k > 0 only the top_k largest logits (and those equal to the last of them) can be drawn.
+    """
+
+    def __init__(self, seeds: Sequence[int], temperature: float, top_k: int = 0) -> None:
         self.generators = [np.random.Generator(np.random.Philox(seed)) for seed in seeds]
         self.temperature = temperature
+        self.warpers = [TopKLogitsWarper(top_k)] if top_k else []
         self.broken = torch.zeros(len(seeds), dtype=torch.bool)
         self.rows = torch.arange(len(seeds))
 
@@ -51,6 +56,8 @@ class GumbelSampler(LogitsProcessor):
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         self.broken, self.rows = self.broken.to(scores.device), self.rows.to(scores.device)
         self.broken[self.rows] |= scores.isnan().any(dim=1)
+        for warper in self.warpers:
+            scores = warper(input_ids, scores)
         noise = gumbel(self.generators, scores.shape[1])
         return scores.float() / self.temperature + torch.from_numpy(noise).to(scores.device, torch.float32)
 
@@ -89,6 +96,7 @@ def sample_responses(
     temperature: float,
     max_new_tokens: int,
     batch_size: int,
+    top_k: int = 0,
     token_budget: int | None = None,
     progress: Callable[[int], Any] = lambda n: None,
     names: Sequence[str] | None = None,
@@ -115,7 +123,7 @@ def sample_responses(
             forget_lengths(model)
         inputs = pad([ids[i] for i in rows], tokenizer.pad_token_id, side="left")
         mask = pad([[1] * len(ids[i]) for i in rows], 0, side="left")
-        sampler = GumbelSampler([seeds[i] for i in rows], temperature)
+        sampler = GumbelSampler([seeds[i] for i in rows], temperature, top_k)
         size = max_new_tokens if alone else max(ROUND, max_new_tokens // ROUNDS)
         new = _draw(
             model, inputs.to(device), mask.to(device), sampler, tokenizer.eos_token_id, max_new_tokens, size

@@ -216,22 +216,27 @@ def context_length(path: str | Path, revision: str | None = None) -> int | None:
     return context(read_config(path, revision))
 
 
-def add_lora(model: PreTrainedModel, *, r: int, alpha: int, dropout: float, seed: int = 0) -> Any:
-    """Low-rank adapters on every linear layer of the blocks, drawn from `seed`; the rest is frozen. Needs the extra `lora`.
+def add_lora(
+    model: PreTrainedModel, *, r: int, alpha: int, dropout: float, targets: str = "all-linear", seed: int = 0
+) -> Any:
+    """Low-rank adapters drawn from `seed`; the rest is frozen. Needs the extra `lora`.
 
-    Raises InputError for a model whose layers PEFT cannot adapt.
+    They lie on every linear layer of the blocks, or with targets="peft" on those that PEFT chooses for the architecture:
+    the query and value projections of OPT, Qwen2 and Llama. Raises InputError where PEFT has no choice.
     """
     from peft import LoraConfig, get_peft_model
 
+    modules = None if targets == "peft" else targets
     config = LoraConfig(
-        r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM"
+        r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=modules, task_type="CAUSAL_LM"
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
             return get_peft_model(model, config)
         except ValueError as error:
+            kind, reason = model.config.model_type, str(error).splitlines()[0]
+            other = "lora.enabled=false" if targets == "all-linear" else "lora.targets=all-linear"
             raise InputError(
-                f"PEFT cannot put adapters on the linear layers of a model of type {model.config.model_type}: "
-                f"{str(error).splitlines()[0]}; train it whole with lora.enabled=false"
+                f"lora.targets={targets}: PEFT cannot put adapters on a model of type {kind} ({reason}); use {other}"
             ) from error

@@ -55,6 +55,7 @@ def sample_by_vllm(
     max_new_tokens: int,
     context: int | None,
     python: str,
+    top_k: int = 0,
     dtype: str = "bfloat16",
 ) -> list[dict[str, Any]]:
     """One response per prompt, in order, of the checkpoint in `folder`, as in `encoding.sampled`.
@@ -73,6 +74,7 @@ def sample_by_vllm(
         "dtype": dtype,
         "context": context,
         "temperature": temperature,
+        "top_k": top_k or -1,  # vllm's word for all
         "max_new_tokens": max_new_tokens,
         "eos": tokenizer.eos_token_id,
         "prompts": str(place / "prompts.jsonl"),

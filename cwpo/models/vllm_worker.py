@@ -26,6 +26,7 @@ def main(job_file: str) -> None:
     settings = [
         SamplingParams(
             temperature=job["temperature"],
+            top_k=job["top_k"],
             max_tokens=job["max_new_tokens"],
             stop_token_ids=[job["eos"]],
             seed=request["seed"],

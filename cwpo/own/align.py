@@ -109,7 +109,14 @@ def fine_tune(
     tokenizer = load_tokenizer(cfg.model, cfg.revision, chat=wished(cfg.chat))
     model = load_policy(cfg.model, cfg.revision, dropout=True, device=device)
     if cfg.lora.enabled:
-        model = add_lora(model, r=cfg.lora.r, alpha=cfg.lora.alpha, dropout=cfg.lora.dropout, seed=cfg.seed)
+        model = add_lora(
+            model,
+            r=cfg.lora.r,
+            alpha=cfg.lora.alpha,
+            dropout=cfg.lora.dropout,
+            targets=cfg.lora.targets,
+            seed=cfg.seed,
+        )
     rows = [
         {"ids": ids, "start": start} for ids, start in encode(tokenizer, *as_conversations(table, "chosen"))
     ]
@@ -147,7 +154,9 @@ def optimise(
     tokenizer = load_tokenizer(before, chat=wished(cfg.chat))
     model = load_policy(before, device=device)
     if cfg.lora.enabled:
-        model = add_lora(model, r=cfg.lora.r, alpha=cfg.lora.alpha, dropout=0.0, seed=cfg.seed)
+        model = add_lora(
+            model, r=cfg.lora.r, alpha=cfg.lora.alpha, dropout=0.0, targets=cfg.lora.targets, seed=cfg.seed
+        )
     with computing_in(cfg.alignment.precision, device):
         first = None if tested is None else margins(model, tokenizer, tested, cfg.token_budget)
     trainer = PreferenceTrainer(

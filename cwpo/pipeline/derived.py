@@ -15,7 +15,7 @@ TEXT_VERSION = (
     2  # how texts become tokens and back, for models other than the world's; raise it when that changes
 )
 # Settings of published data sets only. Data of the synthetic world have these defaults.
-PUBLISHED = {"layout": None, "length_rule": "longer_pair", "test_prompts": "any"}
+PUBLISHED = {"layout": None, "turns": "all", "length_rule": "longer_pair", "test_prompts": "any"}
 SHOWN = ("gold", "paper_counts")  # settings of a data set that no stage reads
 
 
@@ -70,7 +70,7 @@ def _models(cfg: Config) -> list[str]:
 def other_data(cfg: Config) -> dict[str, Any]:
     """The config of the data set labeled.other, sized and sourced as the arm's own, at its locked revision."""
     file = OmegaConf.load(CONF / "data" / f"{cfg.labeled.other}.yaml")
-    shared = ("source", "pairs", "test_pairs", "test_fraction", "max_tokens", "length_rule")
+    shared = ("source", "pairs", "test_pairs", "test_fraction", "max_tokens", "length_rule", "turns")
     own = {key: getattr(cfg.data, key) for key in shared}
     plain: Any = OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(DataConfig), file, own))
     if plain["source"] == "hub":

@@ -19,6 +19,7 @@ from cwpo.stages.embed import EMBED
 from cwpo.stages.evaluate import EVALUATE
 from cwpo.stages.generate import GENERATE
 from cwpo.stages.mix_labels import MIX_LABELS
+from cwpo.stages.mix_unlabeled import MIX_UNLABELED
 from cwpo.stages.online_align import ONLINE_ALIGN
 from cwpo.stages.prepare import PREPARE
 from cwpo.stages.pretrain import PRETRAIN
@@ -40,11 +41,18 @@ LATER: dict[str, Any] = {
     **{f"{training}.precision": "float32" for training in trainings(Config())},
     "generation.engine": "transformers",
     "generation.precision": "float32",
+    "generation.top_k": 0,
+    "lora.targets": "all-linear",
+    "annotator.assessed_on": "test",
+    "labeled.unlabeled": "own",
+    "embedding.path": None,
+    "embedding.revision": None,
     "context": None,
     "text_version": None,
     "strong_chat": False,
     "online.reward_chat": False,
     "gold.model": None,
+    "gold.asks": "both",
     "gold.prompt_file": None,
 }
 # Settings on which no result depends. They never enter a key.
@@ -53,7 +61,19 @@ UNHASHED = (*(f"gold.{key}" for key in JUDGE_SETTINGS), "generation.python")
 KINDS = {
     stage.name: stage
     for stage in (
-        *(ALIGN, ASSESS, EMBED, EVALUATE, GENERATE, MIX_LABELS, ONLINE_ALIGN, PREPARE, PRETRAIN, REFERENCE),
+        *(
+            ALIGN,
+            ASSESS,
+            EMBED,
+            EVALUATE,
+            GENERATE,
+            MIX_LABELS,
+            MIX_UNLABELED,
+            ONLINE_ALIGN,
+            PREPARE,
+            PRETRAIN,
+            REFERENCE,
+        ),
         *(SCORE_GOLD, SELECT, SFT, TRAIN_GOLD, WEIGHT, annotate_stage("bt"), train_annotator_stage("bt")),
     )
 }
@@ -102,7 +122,7 @@ def nodes_of(cfg: Config, look: bool = True) -> dict[str, Node]:
     """
     cfg = settled(cfg)
     graph = _Graph(cfg, derived_config(cfg, look))
-    prepare = graph.add("prepare", PREPARE)
+    prepare = graph.pairs()
     gold_model, gold = graph.gold(prepare)
     mixed = annotator = annotate = None
     if cfg.method.labels in ("weak", "flips") or cfg.until in ("train_annotator", "annotate", "assess"):
@@ -144,6 +164,19 @@ class _Graph:
         self.nodes[name] = Node(name, stage, config, hashed_config(config), needs)
         return self.nodes[name]
 
+    def pairs(self) -> Node:
+        """The arm's pairs, with another set's unlabeled pairs among them where it aligns on a mixture."""
+        prepare = self.add("prepare", PREPARE)
+        if self.cfg.labeled.unlabeled == "own":
+            return prepare
+        return self.add("mix_unlabeled", MIX_UNLABELED, prepare=prepare, other=self.other())
+
+    def other(self) -> Node:
+        """The pairs of labeled.other."""
+        if "prepare_other" not in self.nodes:
+            self.add("prepare_other", PREPARE, {"data": other_data(self.cfg)})
+        return self.nodes["prepare_other"]
+
     def pretrained(self, who: str, model: str | None) -> Node | None:
         """The node of a model of the synthetic world; None for a checkpoint."""
         if not model or not model.startswith(WORLD):
@@ -165,9 +198,7 @@ class _Graph:
         labeled = self.cfg.labeled
         if not (labeled.other or labeled.poison_fraction):
             return None
-        other = None
-        if labeled.other:
-            other = self.add("prepare_other", PREPARE, {"data": other_data(self.cfg)})
+        other = self.other() if labeled.other else None
         return self.add("mix_labels", MIX_LABELS, prepare=prepare, other=other, score_gold=gold)
 
     def annotator(self, prepare: Node, mixed: Node | None) -> Node:

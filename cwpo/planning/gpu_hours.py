@@ -16,6 +16,7 @@ from cwpo.config.schema import Config
 from cwpo.errors import InputError
 from cwpo.pipeline.arms import Arm
 from cwpo.pipeline.graph import Node
+from cwpo.stages.mix_unlabeled import EQ19_SHARE
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,10 @@ class Sizes:
         train -= held_out
         labeled = train * cfg.human_fraction
         unlabeled = train * cfg.unlabeled_fraction if cfg.unlabeled_fraction else train - labeled
+        if cfg.labeled.unlabeled != "own":
+            own = EQ19_SHARE if cfg.labeled.unlabeled == "eq19" else 1.0
+            other = cfg.plan.data[str(cfg.labeled.other)].train
+            unlabeled = own * unlabeled + other * (1 - cfg.human_fraction)
         test = min(data.test, cfg.data.test_pairs or data.test)
         return Sizes(labeled, unlabeled, held_out, test, data.prompt, data.response)
 

@@ -27,7 +27,14 @@ def run(work: Work) -> dict[str, Any]:
         model = load_policy(folder, device=device)
         if not config.lora.enabled:
             return model
-        return add_lora(model, r=config.lora.r, alpha=config.lora.alpha, dropout=0.0, seed=config.seed)
+        return add_lora(
+            model,
+            r=config.lora.r,
+            alpha=config.lora.alpha,
+            dropout=0.0,
+            targets=config.lora.targets,
+            seed=config.seed,
+        )
 
     columns = ["pair_id", "prompt", "chosen", "rejected", "weight", "chosen_logp", "rejected_logp"]
     trainer = PreferenceTrainer(

@@ -1,4 +1,4 @@
-"""How good the annotator is, on the test pairs: against the human labels and against gold.
+"""How good the annotator is, on the test pairs or on D_unlabeled: against the human labels and against gold.
 
 Pairs whose two responses have equal gold rewards say nothing about accuracy against gold and are left out there.
 """
@@ -31,7 +31,7 @@ COVERAGES = (
 
 def run(work: Work) -> dict[str, Any]:
     pairs = pd.read_parquet(work.parents["prepare"] / "pairs.parquet")
-    table = pairs[pairs["split"] == "test"].merge(
+    table = pairs[pairs["split"] == work.config.annotator.assessed_on].merge(
         pd.read_parquet(work.parents["annotate"] / "annotations.parquet"),
         on="pair_id",
         validate="one_to_one",
@@ -108,4 +108,4 @@ def _mean(values: np.ndarray) -> float | None:
     return float(values.mean()) if len(values) else None
 
 
-ASSESS = Stage("assess", 1, (), run, light=True, measure=True)
+ASSESS = Stage("assess", 1, ("annotator.assessed_on",), run, light=True, measure=True)

@@ -1,12 +1,14 @@
 """How far the policy's own responses lie from what the annotator learned on (appendix J.5, Figure 6).
 
-Every response is the mean of its tokens' final hidden states under the arm's SFT model. The plane of the figure is that of
-the first two principal components of the labeled responses, so it shows the others as the annotator's data spans the space.
+A response's vector is the mean of its tokens' final hidden states under the arm's SFT model, or the [CLS] state of an encoder
+(embedding.path). The plane of the figure is that of the first two principal components of the labeled responses, so it shows
+the others as the annotator's data spans the space.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,18 +23,11 @@ RESPONSES = 200  # of each source; fewer where it has fewer
 
 
 def run(work: Work) -> dict[str, Any]:
-    from cwpo.data.batching import encode
-    from cwpo.models.embeddings import mean_states
-    from cwpo.models.policy import load_policy, load_tokenizer
-
-    folder = work.parents["sft"] / "model"
-    tokenizer = load_tokenizer(folder)
-    model = load_policy(folder, device=work.device)
+    embed = _embedding(work)
     states = {}
     tables = responses(work)
     for source, table in tables.items():
-        rows = encode(tokenizer, table["prompt"].tolist(), table["response"].tolist())
-        states[source] = mean_states(model, rows, tokenizer.pad_token_id).double().numpy()
+        states[source] = embed(table["prompt"].tolist(), table["response"].tolist())
         check_finite(
             states[source].sum(axis=1), table["pair_id"].tolist(), f"the hidden states of {source} responses"
         )
@@ -51,6 +46,27 @@ def run(work: Work) -> dict[str, Any]:
     }
     (work.out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
     return metrics
+
+
+def _embedding(work: Work) -> Callable[[list[str], list[str]], np.ndarray]:
+    """The vectors, (N, d), of N prompts and their responses; an encoder reads the responses alone."""
+    from cwpo.data.batching import encode
+    from cwpo.models.embeddings import first_states, mean_states
+    from cwpo.models.policy import load_policy, load_tokenizer
+
+    encoder = work.config.embedding
+    if encoder.path is not None:
+        return lambda _, texts: (
+            first_states(encoder.path, encoder.revision, texts, work.device).double().numpy()
+        )
+    folder = work.parents["sft"] / "model"
+    tokenizer = load_tokenizer(folder)
+    model = load_policy(folder, device=work.device)
+
+    def embed(prompts: list[str], texts: list[str]) -> np.ndarray:
+        return mean_states(model, encode(tokenizer, prompts, texts), tokenizer.pad_token_id).double().numpy()
+
+    return embed
 
 
 def responses(work: Work) -> dict[str, pd.DataFrame]:
@@ -78,4 +94,4 @@ def _drawn(table: pd.DataFrame, seed: int) -> pd.DataFrame:
     return table.iloc[order[:RESPONSES]]
 
 
-EMBED = Stage("embed", 1, ("seed", "text_version"), run, measure=True)
+EMBED = Stage("embed", 1, ("embedding", "seed", "text_version"), run, measure=True)

@@ -40,7 +40,11 @@ def run(work: Work) -> dict[str, Any]:
         work.progress(done, len(table))
 
     seeds = [prompt_seed(seed, tag, prompt_id) for prompt_id in table["prompt_id"]]
-    drawn = {"temperature": config.generation.temperature, "max_new_tokens": new}
+    drawn = {
+        "temperature": config.generation.temperature,
+        "top_k": config.generation.top_k,
+        "max_new_tokens": new,
+    }
     if config.generation.engine == "vllm":
         results = sample_by_vllm(
             folder,

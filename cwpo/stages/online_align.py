@@ -34,7 +34,14 @@ def run(work: Work) -> dict[str, Any]:
     model = load_policy(folder, device=work.device)
     settings = model.generation_config
     if config.lora.enabled:
-        model = add_lora(model, r=config.lora.r, alpha=config.lora.alpha, dropout=0.0, seed=config.seed)
+        model = add_lora(
+            model,
+            r=config.lora.r,
+            alpha=config.lora.alpha,
+            dropout=0.0,
+            targets=config.lora.targets,
+            seed=config.seed,
+        )
     trainer = OnlineTrainer(
         model,
         training_arguments(
@@ -47,6 +54,7 @@ def run(work: Work) -> dict[str, Any]:
         weights=functools.partial(_weights, config.weighting),
         sampling=Sampling(
             temperature=generation.temperature,
+            top_k=generation.top_k,
             max_new_tokens=generation.max_new_tokens,
             batch_size=generation.batch_size,
             batches_per_round=config.online.batches_per_round,

@@ -17,6 +17,7 @@ GOLD_READS = (
     "gold.temperature",
     "gold.batch_size",
     "gold.model",
+    "gold.asks",
     "gold.prompt_file",
     *(f"gold.{key}" for key in JUDGE_SETTINGS),
     "world_version",

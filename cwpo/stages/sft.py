@@ -24,8 +24,14 @@ def run(work: Work) -> dict[str, Any]:
         model = load_policy(path, config.strong_revision, dropout=True, device=device)
         if not config.lora.enabled:
             return model
-        settings = config.lora
-        return add_lora(model, r=settings.r, alpha=settings.alpha, dropout=settings.dropout, seed=config.seed)
+        return add_lora(
+            model,
+            r=config.lora.r,
+            alpha=config.lora.alpha,
+            dropout=config.lora.dropout,
+            targets=config.lora.targets,
+            seed=config.seed,
+        )
 
     rows = [
         {"ids": ids, "start": at}

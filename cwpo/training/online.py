@@ -35,6 +35,7 @@ class Sampling:
     batch_size: int
     batches_per_round: int
     seed: int
+    top_k: int = 0
 
 
 class OnlineTrainer(PreferenceLoss):
@@ -149,6 +150,7 @@ class OnlineTrainer(PreferenceLoss):
             seeds,
             temperature=self.sampling.temperature,
             max_new_tokens=self.sampling.max_new_tokens,
+            top_k=self.sampling.top_k,
             batch_size=self.sampling.batch_size,
             names=[row["prompt_id"] for row in prompts] * 2,
         )

@@ -489,7 +489,7 @@ def test_nothing_is_left_after_filtering(refused_data):
 def test_prompts_that_are_longer_than_the_models_context(refused_data):
     rows = [{"prompt": "word " * 70 + str(i), "chosen": "good", "rejected": "bad"} for i in range(9)]
     lines = refused_data(*rows)
-    assert_one(lines, "none of the 9 pairs fits into 64 tokens", "9 prompts alone", "longer context")
+    assert_one(lines, "data.max_tokens=64 fits none of the 9 pairs", "9 prompts alone", "longer context")
 
 
 # --- training data of PreferenceTrainer ---------------------------------------------------------------------------

@@ -65,7 +65,7 @@ def test_the_lock_names_all_that_conf_takes_from_the_hub_and_nothing_else():
     assert (
         ("models", "facebook/opt-13b") in named
         and ("datasets", "stanfordnlp/SHP") in named
-        and len(named) == 19
+        and len(named) == 20
     )
     assert named == {(kind, name) for kind, entries in read_lock().items() for name in entries}
 

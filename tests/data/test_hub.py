@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from cwpo.commands.run import against_paper
-from cwpo.data.dialogues import turns
+from cwpo.data.dialogues import cut_to_first_turn, turns
 from cwpo.data.hub import LAYOUTS, patterns, split_files
 from cwpo.data.lengths import token_counts
 from cwpo.data.sources import drop_unusable, load_pairs, read_pairs
@@ -249,6 +250,7 @@ def test_the_rules_count_what_their_names_say():
     assert kept("full_texts", 7) == [True, True]
     assert kept("prompt_and_responses", 6) == [True, False]  # 3 + 1 + 2; 3 + 1 + 4
     assert kept("both_full_texts", 9) == [True, False]  # 4 + 5; 4 + 7
+    assert kept("characters", 9) == [True, False]  # "a b c" and " e f", " e f g h": letters, spaces
     assert kept("full_texts", 7, context=6) == [True, False]  # whatever the rule, the models must read it
 
 
@@ -268,21 +270,22 @@ def gpt2(shared):
     return GPT2Tokenizer.from_pretrained(str(shared / "tokenizers" / "gpt2-bpe"))
 
 
+def real_test_split(shared: Path, folder: Path, kind: str) -> Path:
+    """The real test file in both places: there is no training file here, so it stands in, and is not looked at."""
+    for split in ("train", "test"):
+        file = folder / f"{kind}-base" / f"{split}.jsonl.gz"
+        file.parent.mkdir(exist_ok=True)
+        file.symlink_to(shared / "data" / "hh-rlhf" / f"{kind}-base" / "test.jsonl.gz")
+    return folder
+
+
 @pytest.mark.parametrize(
     ("kind", "read", "same_prompt", "short"), [("harmless", 2312, 2307, 2229), ("helpful", 2354, 2345, 2250)]
 )
 def test_the_real_test_splits_keep_the_known_numbers(shared, gpt2, tmp_path, kind, read, same_prompt, short):
     """With GPT-2's tokens, neither BOS nor EOS counted: full_texts counts the text as it stands."""
-    folder = f"{kind}-base"
-    (tmp_path / folder).mkdir()
-    for split in (
-        "train",
-        "test",
-    ):  # there is no training file here; the test file stands in, and is not looked at
-        (tmp_path / folder / f"{split}.jsonl.gz").symlink_to(
-            shared / "data" / "hh-rlhf" / folder / "test.jsonl.gz"
-        )
-    frame, drops = read_pairs(source(tmp_path, "hh_rlhf", [folder]), seed=0)
+    folder = real_test_split(shared, tmp_path, kind)
+    frame, drops = read_pairs(source(folder, "hh_rlhf", [f"{kind}-base"]), seed=0)
     assert (drops["read"], drops["prompts_differ"]) == (2 * read, 2 * (read - same_prompt))
     unusable = drops["empty_response"] + drops["identical_responses"]
     frame = frame[frame["test"]].reset_index(drop=True)
@@ -293,6 +296,62 @@ def test_the_real_test_splits_keep_the_known_numbers(shared, gpt2, tmp_path, kin
     )  # which are all short
     usable, more = drop_unusable(frame)
     assert len(usable) == len(frame) - sum(more.values())
+
+
+@pytest.mark.parametrize(("kind", "short", "unusable"), [("harmless", 1926, 4), ("helpful", 1878, 6)])
+def test_first_turns_of_at_most_512_characters_are_as_many_as_the_paper_kept(
+    shared, gpt2, tmp_path, kind, short, unusable
+):
+    """The paper prints 1,927 and 1,878. A few pairs have an empty response or two equal ones, which no arm can learn from."""
+    folder = real_test_split(shared, tmp_path, kind)
+    frame, drops = read_pairs(source(folder, "hh_rlhf", [f"{kind}-base"], turns="first"), seed=0)
+    assert (
+        drops["prompts_differ"] == 0
+        and drops["empty_response"] + drops["identical_responses"] == 2 * unusable
+    )
+    frame = frame[frame["test"]].reset_index(drop=True)
+    assert not frame["prompt"].str.contains("Assistant:.*Assistant:", regex=True).any()
+    masks = token_counts(frame, [gpt2], 512, rule="characters", context=1024)[1]
+    assert int((~np.logical_or.reduce(list(masks.values()))).sum()) == short - unusable
+    left_out = [
+        row
+        for row in rows_of(folder / f"{kind}-base" / "test.jsonl.gz")
+        if not row[1].strip() or not row[2].strip() or row[1] == row[2]
+    ]
+    assert len(left_out) == unusable and all(len(q) + max(len(a), len(b)) <= 512 for q, a, b in left_out)
+
+
+def rows_of(file: Path) -> list[tuple[str, str, str]]:
+    """First human turn and last responses of each line, found without the project's code."""
+    rows = map(json.loads, gzip.decompress(file.read_bytes()).decode().splitlines())
+    return [
+        (
+            re.split(r"\n\n(?:Human|Assistant):", row["chosen"])[1],
+            *(row[side].split("\n\nAssistant:")[-1] for side in ("chosen", "rejected")),
+        )
+        for row in rows
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("\n\nHuman: hi\n\nAssistant: a\n\nHuman: b\n\nAssistant: c", "\n\nHuman: hi\n\nAssistant: c"),
+        ("\n\nHuman: hi\n\nHuman: more\n\nAssistant:", "\n\nHuman: hi\n\nAssistant:"),
+        ("a post\nTL;DR:", "a post\nTL;DR:"),
+        (None, None),
+    ],
+)
+def test_dialogues_are_cut_to_their_first_turn(value, expected):
+    assert cut_to_first_turn(value) == expected
+
+
+def test_messages_are_cut_to_their_first_turn(published):
+    messages = [
+        {"role": role, "content": c} for role, c in zip(["system", *["user", "assistant"] * 2], "sabcd")
+    ]
+    assert [m["content"] for m in cut_to_first_turn(messages)] == ["a", "d"]
+    assert [m["content"] for m in cut_to_first_turn(messages[:-1])] == ["a"]
 
 
 # --- dialogues as turns ----------------------------------------------------------------------------------------------

@@ -183,3 +183,25 @@ def test_progress_counts_every_prompt(model):
     done = []
     sample(model, progress=done.append)
     assert done == [2, 2, 1]
+
+
+def test_top_k_draws_from_the_largest_logits_alone():
+    logits = torch.tensor([2.0, -1.0, 1.0, 0.0, -3.0])
+    n = 4000
+    sampler = GumbelSampler([prompt_seed(0, "test", str(i)) for i in range(n)], 0.95, top_k=3)
+    drawn = sampler(torch.zeros(n, 1, dtype=torch.int64), logits.expand(n, -1)).argmax(dim=1)
+    counts = np.bincount(drawn.numpy(), minlength=5)
+    assert counts[1] == counts[4] == 0
+    expected = n * torch.softmax(logits[[0, 2, 3]].double() / 0.95, dim=0).numpy()
+    assert stats.chisquare(counts[[0, 2, 3]], expected).pvalue > 1e-3
+
+
+def test_top_1_is_greedy_search_and_top_0_draws_from_all(model):
+    tokenizer = tiny_tokenizer()
+    greedy = sample(model, top_k=1)
+    model.generation_config = GenerationConfig(do_sample=False, max_new_tokens=8)
+    for prompt, row in zip(PROMPTS, greedy):
+        ids = tokenizer(prompt, return_tensors="pt")
+        new = model.generate(**ids, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+        assert row["n_tokens"] == len(new[0]) - ids["input_ids"].shape[1]
+    assert sample(model, top_k=0) == sample(model) != greedy

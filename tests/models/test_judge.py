@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from cwpo.errors import InputError
-from cwpo.models import judge
 from cwpo.models.judge import ApiJudge, JudgeError, estimate, preference, read_prompt, verdict
 
 PROMPTS = [f"\n\nHuman: ask {i}\n\nAssistant:" for i in range(4)]
@@ -31,6 +30,7 @@ def settings(tmp_path: Path, url: str | None = None, **changes) -> object:
     given = {
         "name": "openai",
         "model": "stub-1",
+        "asks": "both",
         "prompt_file": None,
         "base_url": url,
         "cache": str(tmp_path / "verdicts"),
@@ -48,7 +48,6 @@ def endpoint(monkeypatch):
     pytest.importorskip("openai")
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    monkeypatch.setattr(judge, "FIRST_WAIT", 0.01)
     with serving(fair) as stub:
         yield stub
 
@@ -141,32 +140,55 @@ def test_the_golden_question(endpoint, tmp_path):
     )
 
 
-FAULTS = ["429", "500", "503", "hang", "drop", "html", "cut", "empty", "null"]
+def test_the_judge_is_asked_about_help_about_harm_or_about_both(tmp_path):
+    asked = {
+        asks: ApiJudge(settings(tmp_path, asks=asks)).question("q {question}", "x", "y")
+        for asks in ("helpful", "harmless", "both")
+    }
+    has = {asks: ("helps that person more" in text, "does less harm" in text) for asks, text in asked.items()}
+    assert has == {"helpful": (True, False), "harmless": (False, True), "both": (True, True)}
+    assert all("REQUEST\nq {question}\n" in text for text in asked.values())
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_request_that_fails_is_made_again(endpoint, tmp_path, fault):
+BUSY = ["429", "500", "503", "hang", "drop"]
+
+
+@pytest.mark.parametrize("fault", BUSY)
+def test_a_request_that_fails_is_sent_again(endpoint, tmp_path, fault):
     endpoint.faults = lambda question, number: fault if number == 1 else None
-    found = ApiJudge(settings(tmp_path, endpoint.url)).preferences(PROMPTS[:1], GOOD[:1], BAD[:1])
-    assert found.tolist() == [1]
+    preferred = ApiJudge(settings(tmp_path, endpoint.url)).preferences(PROMPTS[:1], GOOD[:1], BAD[:1])
+    assert preferred.tolist() == [1]
     assert set(endpoint.asked.values()) == {2}
+
+
+@pytest.mark.parametrize("fault", ["html", "cut", "empty", "null"])
+def test_an_answer_without_a_completion_fails_and_is_asked_for_again_by_the_next_command(
+    endpoint, tmp_path, fault
+):
+    endpoint.faults = lambda question, number: fault if number == 1 and "ANSWER A\nbad" in question else None
+    with pytest.raises(
+        JudgeError, match="the judge stub-1 gave no answer .* the same command asks only what is"
+    ):
+        ApiJudge(settings(tmp_path, endpoint.url, concurrency=1)).preferences(PROMPTS[:1], GOOD[:1], BAD[:1])
+    preferred = ApiJudge(settings(tmp_path, endpoint.url)).preferences(PROMPTS[:1], GOOD[:1], BAD[:1])
+    assert preferred.tolist() == [1] and sorted(endpoint.asked.values()) == [1, 2]
 
 
 def test_everything_at_once(endpoint, tmp_path):
     """Each request fails in a way of its own, up to three times."""
 
     def faults(question: str, number: int) -> str | None:
-        return FAULTS[(len(question) * 7 + number) % len(FAULTS)] if number < 1 + len(question) % 3 else None
+        return BUSY[(len(question) * 7 + number) % len(BUSY)] if number < 1 + len(question) % 3 else None
 
     endpoint.faults = faults
     prompts = [f"{PROMPTS[0]} {'x' * i}" for i in range(6)]
-    found = ApiJudge(settings(tmp_path, endpoint.url)).preferences(prompts, ["good"] * 6, ["bad"] * 6)
-    assert found.tolist() == [1] * 6
+    preferred = ApiJudge(settings(tmp_path, endpoint.url)).preferences(prompts, ["good"] * 6, ["bad"] * 6)
+    assert preferred.tolist() == [1] * 6
 
 
 def test_an_endpoint_that_never_answers_fails_the_stage_and_the_rest_is_kept(endpoint, tmp_path):
     endpoint.faults = lambda question, number: "500" if "ask 3" in question else None
-    with pytest.raises(JudgeError, match="gave no answer in 3 tries: InternalServerError"):
+    with pytest.raises(JudgeError, match=r"gave no answer \(InternalServerError; .* tried 3 times\)"):
         ApiJudge(settings(tmp_path, endpoint.url, retries=2, concurrency=1)).preferences(PROMPTS, GOOD, BAD)
     assert endpoint.requests == 6 + 3  # the three other pairs, and three tries
     endpoint.faults = lambda question, number: None
@@ -265,4 +287,4 @@ def test_a_question_of_ones_own(endpoint, tmp_path):
 def test_a_question_without_its_slots_is_refused(tmp_path):
     (tmp_path / "own.txt").write_text("{prompt} {response_a}")
     with pytest.raises(InputError, match=r"lacks \{response_b\}"):
-        read_prompt(str(tmp_path / "own.txt"))
+        read_prompt(str(tmp_path / "own.txt"), "both")

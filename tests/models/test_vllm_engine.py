@@ -70,6 +70,20 @@ def test_responses_come_in_order_from_a_process_of_its_own(with_vllm, folder, tm
     assert sample(folder, with_vllm, PROMPTS[2:]) == one[2:]
 
 
+def test_top_1_is_greedy_search_in_both_engines(with_vllm, folder):
+    ours = sample_responses(
+        load_policy(folder),
+        tiny_tokenizer(),
+        PROMPTS,
+        [0] * 4,
+        temperature=0.95,
+        top_k=1,
+        max_new_tokens=6,
+        batch_size=4,
+    )
+    assert sample(folder, with_vllm, top_k=1, dtype="float32") == ours
+
+
 @pytest.mark.slow
 def test_the_distribution_is_that_of_the_other_engine(with_vllm, folder):
     prompts = ["ask me"] * 1500
@@ -106,7 +120,7 @@ def test_an_environment_without_vllm_is_refused_before_anything_runs(tmp_path):
         expand(["generation.engine=vllm", f"generation.python={sys.executable}"])
     assert str(vllm_problem(sys.executable)).startswith(said)
     for word, problem in {
-        "generation.engine=vlm": "generation.engine=vlm is unknown; valid: transformers, vllm",
+        "generation.engine=vlm": "generation.engine=vlm is unknown; did you mean vllm?",
         "generation.engine=vllm": "generation.engine=vllm needs generation.python=",
     }.items():
         with pytest.raises(InputError) as refused:

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import SMOKE
@@ -96,6 +97,60 @@ def test_preferences_follow_the_annotator_on_the_unlabeled_part(finished, store)
         assert row.chosen == pairs.loc[row.pair_id, f"response_{labels[row.pair_id]}"]
     assert (preferences["weight"] == preferences["confidence"]).all()
     assert (preferences["label_source"] == "weak").all()
+
+
+# Method -> annotator, its rule of scoring where it is a policy, and whether the confidence is the weight.
+WEAK = {
+    "ws_dpo": ("sft_dpo", "implicit", False),
+    "ws_dpo_likelihood": ("sft_dpo", "likelihood", False),
+    "cw_dpo_annotator": ("sft_dpo", "implicit", True),
+    "ws_bt": ("bt", None, False),
+}
+
+
+@pytest.mark.parametrize("method", WEAK)
+def test_weak_methods_bring_their_annotator_and_their_weights(store, method):
+    annotator, scoring, weighted = WEAK[method]
+    made = smoke_arm(store, f"method={method}", "until=weight")
+    run(made)
+    assert (made.cfg.method.name, made.cfg.annotator.name) == (method, annotator)
+    if scoring:
+        assert made.nodes["annotate"].config["annotator"]["scoring"] == scoring
+    annotations = read(made, store, "annotate", "annotations.parquet").set_index("pair_id")
+    pairs = read(made, store, "prepare", "pairs.parquet").set_index("pair_id")
+    preferences = read(made, store, "weight", "preferences.parquet").set_index("pair_id")
+    gap = (annotations["score_a"] - annotations["score_b"]).loc[preferences.index]
+    better = pairs["response_a"].loc[preferences.index].where(gap >= 0, pairs["response_b"])
+    assert (preferences["chosen"] == better).all()
+    confidence = 2 / (1 + np.exp(-gap.abs())) - 1
+    np.testing.assert_allclose(preferences["weight"], confidence if weighted else 1.0, atol=1e-12)
+
+
+def test_implicit_rewards_and_likelihoods_are_scores_of_one_trained_policy(store):
+    implicit, likelihood, weighted = (
+        smoke_arm(store, f"method={method}", "until=weight")
+        for method in ("ws_dpo", "ws_dpo_likelihood", "cw_dpo_annotator")
+    )
+    assert implicit.nodes["train_annotator"].key == likelihood.nodes["train_annotator"].key
+    assert (
+        implicit.nodes["annotate"].key == weighted.nodes["annotate"].key != likelihood.nodes["annotate"].key
+    )
+
+
+@pytest.mark.parametrize("split", ["test", "unlabeled"])
+def test_the_annotator_is_assessed_on_the_pairs_that_are_named(store, split):
+    made = smoke_arm(store, f"annotator.assessed_on={split}", "until=assess")
+    run(made)
+    pairs = read(made, store, "prepare", "pairs.parquet").set_index("pair_id")
+    labels = read(made, store, "annotate", "annotations.parquet").set_index("pair_id")["label"]
+    human = pairs.loc[pairs["split"] == split, "human_label"]
+    metrics = json.loads((made.nodes["assess"].folder(Store(store)) / "metrics.json").read_text())
+    assert metrics["n_eval"] == len(human) == {"test": 30, "unlabeled": 84}[split]
+    assert metrics["accuracy_human"] == pytest.approx((labels[human.index] == human).mean())
+
+
+def test_ws_bt_is_ws_po_under_its_own_name(store):
+    assert smoke_arm(store, "method=ws_bt").key == smoke_arm(store, "method=ws_po").key
 
 
 def test_human_arm_uses_human_labels_and_no_annotator(finished, store):

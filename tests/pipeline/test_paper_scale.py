@@ -169,7 +169,10 @@ def judge(monkeypatch, tmp_path):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with serving(lambda question: "Verdict: A" if len(question) % 3 else "nothing to say") as endpoint:
         words = ["experiment=table17", "pair=opt_large", "objective=dpo", "data=ufb", "evaluation.prompts=6"]
-        yield endpoint, [*words, f"gold.base_url={endpoint.url}", f"gold.cache={tmp_path}/verdicts"]
+        yield (
+            endpoint,
+            [*words, "gold.model=stub", f"gold.base_url={endpoint.url}", f"gold.cache={tmp_path}/verdicts"],
+        )
 
 
 def test_table_17_asks_the_judge_about_test_responses_alone(local, judge, tmp_path):

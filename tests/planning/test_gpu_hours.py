@@ -101,7 +101,7 @@ def test_what_is_cached_costs_nothing_and_opens_no_level(tmp_path):
     assert before[1].startswith(
         "assumed: GPUs of 989 TFLOP/s, used to 35% in training and scoring and to 2.0% in sampling"
     )
-    assert "harmless 35,908 + 1,927 pairs, a prompt of 115 tokens" in before[1]
+    assert "harmless 35,908 + 1,927 pairs, a prompt of 22 tokens" in before[1]
     levels = level_lines(arms, store)
     for node in distinct(arms):
         if node.name in ("prepare", "select", "sft"):

@@ -63,7 +63,14 @@ def test_every_problem_is_in_one_list_each_with_its_fix(local, tmp_path, monkeyp
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(report, "gpus", list)
     monkeypatch.setattr("cwpo.planning.preflight.machine._hub_token", lambda: False)
-    words = [*local, "pair=qwen_to_llama", "gold=openai", "logger=wandb", "logger.mode=online"]
+    words = [
+        *local,
+        "pair=qwen_to_llama",
+        "gold=openai",
+        "gold.model=some-judge",
+        "logger=wandb",
+        "logger.mode=online",
+    ]
     with pytest.raises(InputError) as refused:
         preflight(settings(tmp_path, *words, gpu_gib=None))
     problems = refused.value.problems

@@ -27,6 +27,8 @@ RERUNS = {
     "annotator.head_std=0.5": ANNOTATION,
     "labeled.poison_fraction=0.1": ANNOTATION,
     "labeled.other=helpful labeled.own_share=0.5": ANNOTATION,
+    "labeled.other=helpful labeled.unlabeled=both": EVERYTHING - {"prepare"},
+    "annotator.assessed_on=unlabeled": {"assess"},
     "annotator=pairrm": ANNOTATION,
     "annotator=dpo": ANNOTATION,
     "annotator.scoring=implicit": set(),
@@ -47,9 +49,14 @@ RERUNS = {
     "objective.beta=0.1": ALIGNMENT,
     "sft.epochs=3": STRONG,
     "lora.enabled=true": STRONG,
+    "lora.targets=peft": STRONG,
     "alignment.learning_rate=1": ALIGNMENT,
     "alignment.epochs=9": ALIGNMENT,
     "generation.temperature=0.5": {"generate_sft", "generate", "evaluate"},
+    "generation.top_k=9": {"generate_sft", "generate", "evaluate"},
+    "data.turns=first data.length_rule=characters": set(),  # of published data only
+    "pair.batch_size=9": set(),  # the paper scale's training sections read it
+    "embedding.path=a/b embedding.revision=c": set(),
     "evaluation.prompts=9": {"generate_sft", "generate", "evaluate"},
     "online.batches_per_round=9": set(),  # an offline arm reads nothing of it
     "online.batch_size=9": set(),

@@ -18,6 +18,7 @@ class SamplingParams:
     """Arguments and bounds as vllm's; others are a TypeError."""
 
     temperature: float = 1.0
+    top_k: int = -1
     max_tokens: int = 16
     seed: int | None = None
     stop_token_ids: list[int] | None = None
@@ -73,6 +74,8 @@ class LLM:
         while len(drawn) < settings.max_tokens:
             assert self.context is None or len(ids) + len(drawn) <= self.context
             logits = self.model(input_ids=torch.tensor([[*ids, *drawn]])).logits[0, -1].float()
+            if settings.top_k > 0:
+                logits[logits < logits.topk(settings.top_k).values[-1]] = float("-inf")
             chances = torch.softmax(logits / settings.temperature, dim=-1)
             drawn.append(int(torch.multinomial(chances, 1, generator=generator)))
             if drawn[-1] in settings.stop_token_ids:

@@ -1,0 +1,40 @@
+"""D_unlabeled of two data sets: what the arms of Tables 24 and 25 align on."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cwpo.stages.base import Stage, Work
+
+EQ19_SHARE = 0.3  # of the arm's own D_unlabeled
+
+
+def run(work: Work) -> dict[str, Any]:
+    config = work.config
+    own, other = (pd.read_parquet(work.parents[parent] / "pairs.parquet") for parent in ("prepare", "other"))
+    pairs = mixed(own, other, config.labeled.unlabeled, np.random.default_rng([config.seed, 8]))
+    pairs.to_parquet(work.out / "pairs.parquet", index=False)
+    shutil.copyfile(work.parents["prepare"] / "held_out.parquet", work.out / "held_out.parquet")
+    return {"pairs": pairs["split"].value_counts().to_dict()}
+
+
+def mixed(own: pd.DataFrame, other: pd.DataFrame, rule: str, generator: np.random.Generator) -> pd.DataFrame:
+    """The arm's own labeled and test pairs, and unlabeled pairs of both tables in the order of their ids.
+
+    rule: "both" takes all unlabeled pairs of both (Table 24; two sets of equal size, so half and half, and the same pairs
+    whichever of them is the arm's own), "eq19" all of the other set and a share EQ19_SHARE of the own ones (Eq. 19).
+    """
+    unlabeled = own["split"] == "unlabeled"
+    kept = own[unlabeled]
+    if rule == "eq19":
+        kept = kept.iloc[generator.permutation(len(kept))[: round(EQ19_SHARE * len(kept))]]
+    others = other[(other["split"] == "unlabeled") & ~other["pair_id"].isin(own["pair_id"])]
+    pool = pd.concat([kept, others]).sort_values("pair_id")
+    return pd.concat([own[~unlabeled], pool], ignore_index=True)
+
+
+MIX_UNLABELED = Stage("mix_unlabeled", 1, ("labeled.unlabeled", "seed"), run, light=True)

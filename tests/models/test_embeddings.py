@@ -1,0 +1,29 @@
+"""An encoder's first state stands for a response, whatever else is in the batch."""
+
+import torch
+from tiny import save, tiny_tokenizer
+from transformers import AutoModel, BertConfig, BertModel
+
+from cwpo.models.embeddings import first_states
+
+TEXTS = ["bread is good", "tell me", "about very warm bridges", "bread " * 60]
+
+
+def test_first_states_are_those_of_a_batch_of_one_cut_to_the_context(tmp_path):
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tiny_tokenizer()),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=32,
+        pad_token_id=0,
+    )
+    folder = save(BertModel(config), tmp_path / "bert")
+    states = first_states(str(folder), None, TEXTS, batch_size=3)
+    model, tokenizer = AutoModel.from_pretrained(folder).eval(), tiny_tokenizer()
+    for text, state in zip(TEXTS, states):
+        ids = torch.tensor([tokenizer(text)["input_ids"][:32]])
+        torch.testing.assert_close(state, model(input_ids=ids).last_hidden_state[0, 0], rtol=1e-4, atol=1e-5)
+    assert states.shape == (4, 16) and not torch.allclose(states[0], states[1], atol=1e-2)
