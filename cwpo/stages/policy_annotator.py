@@ -34,9 +34,7 @@ def fit_policy(
 
     if annotator.name == "sft_dpo":
         site = work.site("reference", checkpoints="sft", log=log_sft)
-        tuned = fit_sft(
-            site, names, prompts, chosen, start=start, training=annotator.sft_training, seed=seed
-        )
+        tuned = fit_sft(site, names, prompts, chosen, start=start, training=annotator.sft_training, seed=seed)
         seconds, steps = tuned.seconds, tuned.steps
     elif work.first:
         load_policy(path, revision).save_pretrained(work.out / "reference")

@@ -21,6 +21,8 @@ from cwpo.training.preference import PreferenceTrainer
 from cwpo.training.saving import save_trained
 from cwpo.training.sft import SFTTrainer
 
+NEVER = Schedule()
+
 
 @dataclass(frozen=True)
 class Site:
@@ -35,7 +37,7 @@ class Site:
     device: str = "cpu"
     token_budget: int | None = None
     checkpoints: Path | None = None
-    schedule: Schedule = Schedule()
+    schedule: Schedule = NEVER
     sharded: bool = False
     log: Callable[[Mapping[str, float], int], None] = lambda values, step: None
     progress: Callable[[int, int], None] = lambda done, total: None
@@ -178,9 +180,7 @@ def fit_preference(
 def _adapted(model: Any, lora: Any, seed: int, *, dropout: bool) -> Any:
     if lora is None or not lora.enabled:
         return model
-    return add_lora(
-        model, r=lora.r, alpha=lora.alpha, dropout=lora.dropout if dropout else 0.0, seed=seed
-    )
+    return add_lora(model, r=lora.r, alpha=lora.alpha, dropout=lora.dropout if dropout else 0.0, seed=seed)
 
 
 def _fit(
@@ -195,7 +195,7 @@ def _fit(
 ) -> Fitted:
     """Train the model that `fresh` gives, and save it as an ordinary checkpoint, adapters merged."""
     began = time.perf_counter()
-    schedule = site.schedule if site.checkpoints is not None else Schedule()
+    schedule = site.schedule if site.checkpoints is not None else NEVER
     trainer = kind(
         # a sharded model may be too large for the device
         model=fresh("cpu" if site.sharded else site.device),
