@@ -14,12 +14,13 @@ from cwpo.bench.real_pairs import check_sources, cut, load_source, one_vote, req
 from cwpo.bench.real_report import write_report
 from cwpo.bench.words import WordAnnotator
 from cwpo.checks.checkpoints import model_problems
-from cwpo.own.align import by_label, fine_tune, optimise
+from cwpo.own.align import by_label, fine_tune, margins, optimise
 from cwpo.own.crossfit import folds_by_prompt
 from cwpo.own.fit import Annotates, fit, load_members
 from cwpo.own.preferences import preferences
 from cwpo.runtime import pick_device, quiet_libraries, use_threads
 from cwpo.store.store import stage_key
+from cwpo.training.fit import Start
 
 FOLDS = 3  # every group is tested in one of them; fold k is the test of seed k
 WORDS = "words"
@@ -131,8 +132,8 @@ def align_arms(
         before = scratch / ("sft-human" if arm == "human" else "sft-weak")
         if not before.is_dir():
             fine_tune(table, settings, before, device, lambda line: None)
-        scored = optimise(table, str(before), settings, scratch / arm, device, lambda line: None, test)[1]
-        assert scored is not None  # test pairs were given
+        optimise(table, Start(before), settings, scratch / arm, device, lambda line: None)
+        scored = [margins(Start(path), test, settings, device) for path in (before, scratch / arm)]
         a_wins = (rest["target"].to_numpy() > 0.5) if arm == "human" else gap >= 0
         decided = gold != 0.5
         facts = {

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,8 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from cwpo.calibration import mean_difference, share
-from cwpo.data.batching import SequenceCollator, named, within_budget
 from cwpo.data.chat import read_as
-from cwpo.data.encoding import encode, encode_pairs
+from cwpo.data.encoding import encode_pairs
 from cwpo.data.lengths import check_words
 from cwpo.data.own import convert
 from cwpo.data.own_texts import as_conversations
@@ -24,20 +23,19 @@ from cwpo.data.rows import Converted
 from cwpo.errors import InputError
 from cwpo.models.card import training_metrics, write_card
 from cwpo.models.packed import score_pairs
-from cwpo.models.policy import add_lora, context_length, load_policy, load_tokenizer
+from cwpo.models.policy import context_length, load_policy, load_tokenizer
 from cwpo.own.chat import template_used, wished
 from cwpo.own.checks import check_align
-from cwpo.own.folder import replace_folder, workplace
+from cwpo.own.folder import replace_folder, training_in, workplace
 from cwpo.own.weighted import keep_confident, read_weighted
 from cwpo.runtime import computing_in, pick_device, quiet_libraries, stand_in, use_threads
 from cwpo.store.store import git_commit
-from cwpo.training.base import Curve, Rows, training_arguments
-from cwpo.training.preference import PreferenceTrainer
-from cwpo.training.saving import merged
-from cwpo.training.sft import SFTTrainer
+from cwpo.training.fit import Start, fit_preference, fit_sft
+
+Say = Callable[[str], None]
 
 
-def align(cfg: Any, say: Callable[[str], None] = print) -> Path:
+def align(cfg: Any, say: Say = print) -> Path:
     """Write the aligned model, its card, alignment.json and, unless sft.epochs=0, the model before in sft/ under cfg.out.
 
     cfg.out is an ordinary checkpoint; it appears when it is complete. A stopped run goes on from its fine-tuned model.
@@ -50,27 +48,29 @@ def align(cfg: Any, say: Callable[[str], None] = print) -> Path:
         table, read = read_weighted(cfg.preferences, cfg.weight_column)
         cfg = OmegaConf.merge(cfg, {"chat": _chat(cfg, bool(table["messages"].notna().any()), say)})
         table = _fitting(keep_confident(table, cfg.keep, cfg.preferences), cfg, read)
-        told = stand_in([cfg.sft.optimizer, cfg.alignment.optimizer], device)
-        if told:
-            say(told)
+        replaced = stand_in([cfg.sft.optimizer, cfg.alignment.optimizer], device)
+        if replaced:
+            say(replaced)
         say(f"{read.read:,} rows, {len(table):,} pairs to learn from; left out: {read.drops()}")
         tested = _test_pairs(cfg, work)
         result = work / "out"
         shutil.rmtree(result, ignore_errors=True)
         try:
-            before = cfg.model
+            before = _start(cfg)
             if cfg.sft.epochs:
-                before = str(work / "sft")
+                before = replace(before, path=work / "sft", revision=None)
                 if not (work / "sft").is_dir():
                     say(f"fine-tuning {cfg.model} on the chosen responses")
                     fine_tune(table, cfg, work / "sft", device, say)
             say("preference optimisation")
-            history, scored = optimise(table, before, cfg, result, device, say, tested)
+            history = optimise(table, before, cfg, result, device, say)
         except FloatingPointError as error:
             raise InputError(f"{error}; lower alignment.learning_rate or sft.learning_rate") from error
         measured = None
-        if scored is not None and tested is not None:
-            measured = preference_accuracy(*scored, tested["prompt"].to_numpy())
+        if tested is not None:
+            first = margins(before, tested, cfg, device)
+            last = margins(replace(before, path=result, revision=None), tested, cfg, device)
+            measured = preference_accuracy(first, last, tested["prompt"].to_numpy())
         facts = {
             "data": Path(cfg.preferences).name,
             "pairs, by label": ", ".join(f"{n:,} {who}" for who, n in _sources(table).items()),
@@ -102,36 +102,18 @@ def align(cfg: Any, say: Callable[[str], None] = print) -> Path:
     return out
 
 
-def fine_tune(
-    table: pd.DataFrame, cfg: Any, folder: Path, device: str, say: Callable[[str], None] = print
-) -> None:
+def fine_tune(table: pd.DataFrame, cfg: Any, folder: Path, device: str, say: Say = print) -> None:
     """SFT on prompt + chosen response of every pair; `folder` appears when the model in it is complete."""
-    tokenizer = load_tokenizer(cfg.model, cfg.revision, chat=wished(cfg.chat))
-    model = load_policy(cfg.model, cfg.revision, dropout=True, device=device)
-    if cfg.lora.enabled:
-        model = add_lora(
-            model,
-            r=cfg.lora.r,
-            alpha=cfg.lora.alpha,
-            dropout=cfg.lora.dropout,
-            targets=cfg.lora.targets,
+    with training_in(folder, device, cfg.token_budget, log=_log(say)) as site:
+        fit_sft(
+            site,
+            _names(table),
+            *as_conversations(table, "chosen"),
+            start=_start(cfg),
+            training=cfg.sft,
+            lora=cfg.lora,
             seed=cfg.seed,
         )
-    rows = [
-        {"ids": ids, "start": start} for ids, start in encode(tokenizer, *as_conversations(table, "chosen"))
-    ]
-    named(rows, _names(table))
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    SFTTrainer(
-        model=model,
-        args=_arguments(cfg, cfg.sft, partial, len(rows), device),
-        train_dataset=Rows(rows),
-        data_collator=within_budget(SequenceCollator(tokenizer.pad_token_id), cfg.token_budget),
-        callbacks=[_curve(say)],
-    ).train()
-    _save(model, tokenizer, partial)
-    os.replace(partial, folder)
 
 
 def _names(table: pd.DataFrame) -> list[str]:
@@ -142,42 +124,22 @@ def _names(table: pd.DataFrame) -> list[str]:
 
 
 def optimise(
-    table: pd.DataFrame,
-    before: str,
-    cfg: Any,
-    folder: Path,
-    device: str,
-    say: Callable[[str], None] = print,
-    tested: pd.DataFrame | None = None,
-) -> tuple[list[dict[str, Any]], tuple[np.ndarray, np.ndarray] | None]:
-    """Weighted preference optimisation from the model at `before`, saved in `folder`; its curve, and margins of `tested` before and after."""
-    tokenizer = load_tokenizer(before, chat=wished(cfg.chat))
-    model = load_policy(before, device=device)
-    if cfg.lora.enabled:
-        model = add_lora(
-            model, r=cfg.lora.r, alpha=cfg.lora.alpha, dropout=0.0, targets=cfg.lora.targets, seed=cfg.seed
-        )
-    with computing_in(cfg.alignment.precision, device):
-        first = None if tested is None else margins(model, tokenizer, tested, cfg.token_budget)
-    trainer = PreferenceTrainer(
-        model,
-        _arguments(cfg, cfg.alignment, folder, len(table), device),
-        train_dataset=_examples(table),
-        processing_class=tokenizer,
-        objective=cfg.objective,
-        beta=cfg.beta,
-        flip_rate=cfg.flip_rate,
-        average_logps=cfg.average_logps,
-        token_budget=cfg.token_budget,
-        callbacks=[_curve(say)],
-    )
-    trainer.train()
-    scored = None
-    if tested is not None and first is not None:
-        with computing_in(cfg.alignment.precision, device):
-            scored = first, margins(model, tokenizer, tested, cfg.token_budget)
-    _save(model, tokenizer, folder)
-    return [row for row in trainer.state.log_history if "loss" in row], scored
+    table: pd.DataFrame, before: Start, cfg: Any, folder: Path, device: str, say: Say = print
+) -> list[dict[str, Any]]:
+    """Weighted preference optimisation from the model `before`, saved in `folder`; its curve."""
+    with training_in(folder, device, cfg.token_budget, log=_log(say)) as site:
+        return fit_preference(
+            site,
+            _examples(table),
+            start=before,
+            training=cfg.alignment,
+            lora=cfg.lora,
+            seed=cfg.seed,
+            objective=cfg.objective,
+            beta=cfg.beta,
+            flip_rate=cfg.flip_rate,
+            average_logps=cfg.average_logps,
+        ).curve
 
 
 def _examples(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -191,10 +153,13 @@ def _examples(table: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-def margins(model: Any, tokenizer: Any, pairs: pd.DataFrame, token_budget: int | None) -> np.ndarray:
-    """log p(chosen) - log p(rejected) of N pairs under the model, (N,), in nats."""
+def margins(start: Start, pairs: pd.DataFrame, cfg: Any, device: str) -> np.ndarray:
+    """log p(chosen) - log p(rejected) of N pairs under the model at `start`, (N,), in nats."""
+    tokenizer = load_tokenizer(start.path, start.revision, chat=start.chat)
+    model = load_policy(start.path, start.revision, device=device)
     rows = encode_pairs(tokenizer, *as_conversations(pairs, "chosen", "rejected"))
-    chosen, rejected = score_pairs(model, rows, tokenizer.pad_token_id, token_budget)
+    with computing_in(cfg.alignment.precision, device):
+        chosen, rejected = score_pairs(model, rows, tokenizer.pad_token_id, cfg.token_budget)
     return (chosen - rejected).double().numpy()
 
 
@@ -248,7 +213,7 @@ def _fitting(table: pd.DataFrame, cfg: Any, read: Converted) -> pd.DataFrame:
     return kept
 
 
-def _chat(cfg: Any, messages: bool, say: Callable[[str], None]) -> str:
+def _chat(cfg: Any, messages: bool, say: Say) -> str:
     """The setting `chat` with auto decided."""
     return str(template_used(cfg.model, cfg.revision, cfg.chat, messages, say)).lower()
 
@@ -287,24 +252,14 @@ def _sources(table: pd.DataFrame) -> dict[str, int]:
     }
 
 
-def _arguments(cfg: Any, training: Any, folder: Path, rows: int, device: str) -> Any:
-    return training_arguments(
-        training, folder, rows=rows, seed=cfg.seed, device=device, token_budget=cfg.token_budget
-    )
+def _start(cfg: Any) -> Start:
+    return Start(cfg.model, cfg.revision, wished(cfg.chat))
 
 
-def _curve(say: Callable[[str], None]) -> Curve:
-    def log(values: Any, step: int) -> None:
-        right = (
-            f", rewards/accuracies {values['rewards/accuracies']:.3f}"
-            if "rewards/accuracies" in values
-            else ""
-        )
-        say(f"  step {step}: loss {values['loss']:.4f}{right}")
+def _log(say: Say) -> Callable[[Mapping[str, float], int], None]:
+    def log(values: Mapping[str, float], step: int) -> None:
+        right = values.get("rewards/accuracies")
+        also = "" if right is None else f", rewards/accuracies {right:.3f}"
+        say(f"  step {step}: loss {values['loss']:.4f}{also}")
 
-    return Curve(log)
-
-
-def _save(model: Any, tokenizer: Any, folder: Path) -> None:
-    merged(model).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    return log

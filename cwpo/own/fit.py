@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +12,16 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from cwpo.data.batching import PairCollator, named, within_budget
-from cwpo.data.encoding import Text, encode, encode_pairs
+from cwpo.data.encoding import Text, encode
 from cwpo.data.own_texts import as_conversations
 from cwpo.finite import check_finite
-from cwpo.models.annotator import load_annotator, new_annotator, score_responses
-from cwpo.models.pairrm import encode_both_orders, score_both_orders
+from cwpo.models.annotator import load_annotator, score_responses
+from cwpo.models.pairrm import score_both_orders
 from cwpo.models.policy import load_tokenizer
 from cwpo.models.reward_models import load_reward
 from cwpo.own.chat import wished
-from cwpo.training.base import Rows, training_arguments
-from cwpo.training.bradley_terry import BradleyTerryTrainer
-from cwpo.training.pairrm import PairRMTrainer
+from cwpo.own.folder import training_in
+from cwpo.training.fit import Start, fit_annotator
 
 KINDS = ("bt", "pairrm")
 NOTE = "annotator.json"  # beside the weights: that they were trained here, and how many members there are
@@ -94,47 +90,23 @@ def fit(pairs: pd.DataFrame, cfg: Any, folder: Path, *, seed: int, device: str) 
 
     cfg needs model, revision, chat, annotator, ties and token_budget.
     """
-    tokenizer = load_tokenizer(cfg.model, cfg.revision, chat=wished(cfg.chat))
     a_wins = pairs["target"] >= 0.5
     ordered = pairs.assign(
         chosen=pairs["response_a"].where(a_wins, pairs["response_b"]),
         rejected=pairs["response_b"].where(a_wins, pairs["response_a"]),
     )
-    texts = as_conversations(ordered, "chosen", "rejected")
-    soft = {"target": np.maximum(pairs["target"], 1 - pairs["target"]).tolist()} if cfg.ties == "soft" else {}
-    joint = cfg.annotator.kind == "pairrm"
-    rows = encode_both_orders(tokenizer, *texts) if joint else encode_pairs(tokenizer, *texts, **soft)
-    if "pair_id" in pairs:
-        named(rows, pairs["pair_id"].tolist())
-    model = new_annotator(
-        cfg.model,
-        cfg.revision,
-        pad_id=tokenizer.pad_token_id,
-        head_std=cfg.annotator.head_std,
-        seed=seed,
-        device=device,
-    )
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    arguments = training_arguments(
-        cfg.annotator.training,
-        partial,
-        rows=len(rows),
-        seed=seed,
-        device=device,
-        token_budget=cfg.token_budget,
-    )
-    (PairRMTrainer if joint else BradleyTerryTrainer)(
-        model=model,
-        args=arguments,
-        train_dataset=Rows(rows),
-        data_collator=within_budget(
-            PairCollator(tokenizer.pad_token_id, floats=tuple(soft)), cfg.token_budget
-        ),
-    ).train()
-    model.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    os.replace(partial, folder)
+    with training_in(folder, device, cfg.token_budget) as site:
+        fit_annotator(
+            site,
+            pairs["pair_id"].tolist(),
+            *as_conversations(ordered, "chosen", "rejected"),
+            start=Start(cfg.model, cfg.revision, wished(cfg.chat)),
+            training=cfg.annotator.training,
+            head_std=cfg.annotator.head_std,
+            seed=seed,
+            joint=cfg.annotator.kind == "pairrm",
+            target=np.maximum(pairs["target"], 1 - pairs["target"]).tolist() if cfg.ties == "soft" else None,
+        )
 
 
 def fit_members(pairs: pd.DataFrame, cfg: Any, folder: Path, *, device: str) -> Annotator:

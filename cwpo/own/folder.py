@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from omegaconf import OmegaConf
 
 from cwpo.errors import InputError
 from cwpo.store.store import fingerprint, stage_key
+from cwpo.training.checkpoints import Schedule
+from cwpo.training.fit import Site
 
 ELSEWHERE = ("out", "threads", "device", "token_budget")  # keys on which no result depends
 
@@ -26,6 +29,22 @@ def occupied(out: str, mark: str) -> str | None:
     if folder.is_dir() and not (folder / mark).is_file() and any(folder.iterdir()):
         return f"out={out} holds other files; name a new folder"
     return None
+
+
+CHECKPOINTS = Schedule(minutes=10)
+
+
+@contextmanager
+def training_in(folder: Path, device: str, token_budget: int | None, **told: Any) -> Iterator[Site]:
+    """The Site of one training, whose model appears in `folder` when it is complete.
+
+    A stopped training goes on from the checkpoints that it left beside `folder`. `told`: log and progress of the Site.
+    """
+    partial, checkpoints = (folder.with_name(f"{folder.name}.{part}") for part in ("partial", "checkpoints"))
+    shutil.rmtree(partial, ignore_errors=True)
+    yield Site(partial, device, token_budget, checkpoints, CHECKPOINTS, **told)
+    os.replace(partial, folder)
+    shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 @contextmanager

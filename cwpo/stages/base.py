@@ -1,4 +1,4 @@
-"""What a stage is given and what it declares; how it trains and saves."""
+"""What a stage is given and what it declares."""
 
 from __future__ import annotations
 
@@ -35,10 +35,24 @@ class Work:
     sharded: bool = False
     progress: Callable[[int, int], None] = lambda done, total: None
 
-    @property
-    def loading_device(self) -> str:
-        """Where a model to be trained is loaded: a sharded one may be too large for the device."""
-        return "cpu" if self.sharded else self.device
+    def site(self, name: str = "model", checkpoints: str = "checkpoints", log: Any = None) -> Any:
+        """The cwpo.training.fit.Site of a training whose model goes to the folder `name`.
+
+        `checkpoints` names the folder of its checkpoints: each training of a stage needs its own. `log`: not the tracker's.
+        """
+        from cwpo.training.checkpoints import Schedule  # late: it imports torch
+        from cwpo.training.fit import Site
+
+        return Site(
+            self.out / name,
+            self.device,
+            self.token_budget,
+            self.scratch / checkpoints if self.scratch is not None else None,
+            Schedule(self.checkpoint_steps, self.checkpoint_minutes),
+            self.sharded,
+            log or self.tracker.log,
+            self.progress,
+        )
 
     @property
     def first(self) -> bool:
@@ -66,43 +80,3 @@ class Stage:
     measure: bool = False  # recorded in the results beside the stages that an arm ends in
     trains: str | None = None  # "weak" or "strong": the model of the pair that it trains and writes
     output: str = "."  # the folder inside its own that children read
-
-
-def training_arguments(work: Work, training: Any, *, rows: int, seed: int, part: str = "checkpoints") -> Any:
-    """transformers' TrainingArguments of a TrainingConfig in this stage; see cwpo.training.base.
-
-    `part` names the training where a stage has several: it is the folder of the checkpoints.
-    """
-    from cwpo.training import base  # late: it imports torch
-
-    output = work.scratch / part if work.scratch and _schedule(work) else work.out
-    # Processes that share a model's weights must run it equally often, so each takes micro_batch_size rows at a time.
-    budget = None if work.sharded else work.token_budget
-    return base.training_arguments(
-        training, output, rows=rows, seed=seed, device=work.device, token_budget=budget
-    )
-
-
-def train(work: Work, trainer: Any) -> float:
-    """Train with the checkpoints that the run asks for; seconds spent, those before a kill included."""
-    from cwpo.training.checkpoints import train as run
-
-    return run(trainer, _schedule(work))
-
-
-def _schedule(work: Work) -> Any:
-    """When to write checkpoints; never without a place for them."""
-    from cwpo.training.checkpoints import Schedule
-
-    kept = work.scratch is not None
-    return Schedule(work.checkpoint_steps, work.checkpoint_minutes) if kept else Schedule()
-
-
-def save(work: Work, trainer: Any, tokenizer: Any, name: str, fresh: Callable[[], Any]) -> None:
-    """The trained model as an ordinary checkpoint in the folder `name`, adapters merged; the first process writes it.
-
-    `fresh` gives a model of the same shape, into which the parts of a sharded one are put together.
-    """
-    from cwpo.training.saving import save_trained
-
-    save_trained(trainer, tokenizer, work.out / name, fresh=fresh)

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from cwpo.config.schema import POLICY_ANNOTATORS
-from cwpo.stages.base import Stage, Work, save, train, training_arguments
+from cwpo.stages.base import Stage, Work
 from cwpo.stages.mix_labels import by_human_label, labeled_pairs
 
 # What each kind of annotator reads of its config group, beside its name. `scoring` is read when pairs are annotated.
@@ -38,59 +38,33 @@ def run(work: Work) -> dict[str, Any]:
     if joint:
         pairs = pd.read_parquet(work.parents["prepare"] / "pairs.parquet")
         _check_lengths(pd.concat([pairs, labeled]), path, config)
-    return fit_annotator(
-        work,
-        labeled,
-        path=path,
-        revision=config.weak_revision,
-        head_std=config.annotator.head_std,
-        training=config.annotator.training,
-        seed=config.seed,
-        joint=joint,
+    return fit_scalar(
+        work, labeled, path, config.weak_revision, config.annotator.training, config.annotator.head_std, joint
     )
 
 
-def fit_annotator(
+def fit_scalar(
     work: Work,
     pairs: pd.DataFrame,
-    *,
     path: Any,
     revision: str | None,
-    head_std: float,
     training: Any,
-    seed: int,
+    head_std: float,
     joint: bool = False,
 ) -> dict[str, Any]:
-    """Training of a scalar head on the human labels of `pairs`; saves model and tokenizer under `model`.
+    """A scalar head trained on the human labels of `pairs`, by Bradley-Terry or with `joint` as PairRM."""
+    from cwpo.training.fit import Start, fit_annotator
 
-    Bradley-Terry on one response at a time, or with `joint` PairRM on both at once.
-    """
-    from cwpo.data.batching import PairCollator, encode_pairs, named, within_budget
-    from cwpo.models.annotator import new_annotator
-    from cwpo.models.pairrm import encode_both_orders
-    from cwpo.models.policy import load_tokenizer
-    from cwpo.training.base import Curve, Rows
-    from cwpo.training.bradley_terry import BradleyTerryTrainer
-    from cwpo.training.pairrm import PairRMTrainer
-
-    tokenizer = load_tokenizer(path, revision)
-    rows: Any = (encode_both_orders if joint else encode_pairs)(tokenizer, *by_human_label(pairs))
-    named(rows, pairs["pair_id"].tolist())
-
-    def start(device: str = "cpu") -> Any:
-        pad_id = tokenizer.pad_token_id
-        return new_annotator(path, revision, pad_id=pad_id, head_std=head_std, seed=seed, device=device)
-
-    trainer = (PairRMTrainer if joint else BradleyTerryTrainer)(
-        model=start(work.loading_device),
-        args=training_arguments(work, training, rows=len(rows), seed=seed),
-        train_dataset=Rows(rows),
-        data_collator=within_budget(PairCollator(tokenizer.pad_token_id), work.token_budget),
-        callbacks=[Curve(work.tracker.log, work.progress)],
-    )
-    seconds = train(work, trainer)
-    save(work, trainer, tokenizer, "model", start)
-    return {"n_train": len(rows), "train_seconds": round(seconds, 3)}
+    return fit_annotator(
+        work.site(),
+        pairs["pair_id"].tolist(),
+        *by_human_label(pairs),
+        start=Start(path, revision),
+        training=training,
+        head_std=head_std,
+        seed=work.config.seed,
+        joint=joint,
+    ).summary
 
 
 def _check_lengths(pairs: pd.DataFrame, path: Any, config: Any) -> None:

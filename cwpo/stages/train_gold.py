@@ -7,20 +7,14 @@ from typing import Any
 import pandas as pd
 
 from cwpo.stages.base import Stage, Work
-from cwpo.stages.train_annotator import fit_annotator
+from cwpo.stages.train_annotator import fit_scalar
 
 
 def run(work: Work) -> dict[str, Any]:
     gold = work.config.gold
-    return fit_annotator(
-        work,
-        pd.read_parquet(work.parents["prepare"] / "held_out.parquet"),
-        path=work.parents.get("gold_model", gold.path),
-        revision=gold.revision,
-        head_std=0.01,
-        training=gold.training,
-        seed=work.config.seed,
-    )
+    pairs = pd.read_parquet(work.parents["prepare"] / "held_out.parquet")
+    path = work.parents.get("gold_model", gold.path)
+    return fit_scalar(work, pairs, path, gold.revision, gold.training, head_std=0.01)
 
 
 TRAIN_GOLD = Stage(

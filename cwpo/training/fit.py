@@ -1,0 +1,219 @@
+"""The one SFT, the one annotator fit and the one preference fit, for stages and for own data."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cwpo.data.batching import PairCollator, SequenceCollator, encode, encode_pairs, named, within_budget
+from cwpo.data.encoding import Text
+from cwpo.models.annotator import new_annotator
+from cwpo.models.pairrm import encode_both_orders
+from cwpo.models.policy import add_lora, load_policy, load_tokenizer
+from cwpo.training.base import Curve, Rows, training_arguments
+from cwpo.training.bradley_terry import BradleyTerryTrainer
+from cwpo.training.checkpoints import Schedule, train
+from cwpo.training.pairrm import PairRMTrainer
+from cwpo.training.preference import PreferenceTrainer
+from cwpo.training.saving import save_trained
+from cwpo.training.sft import SFTTrainer
+
+NEVER = Schedule()
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where and how a training runs, and whom it tells. No result depends on it.
+
+    The model is written to the folder `out`. `checkpoints` is a folder that outlives a kill; without one the schedule does
+    not count. `sharded`: each of several processes holds a part of the model. `log(values, step)` gets each line of the
+    training curve, `progress(done, total)` the optimiser's steps.
+    """
+
+    out: Path
+    device: str = "cpu"
+    token_budget: int | None = None
+    checkpoints: Path | None = None
+    schedule: Schedule = NEVER
+    sharded: bool = False
+    log: Callable[[Mapping[str, float], int], None] = lambda values, step: None
+    progress: Callable[[int, int], None] = lambda done, total: None
+
+
+@dataclass(frozen=True)
+class Start:
+    """The checkpoint that a training starts from; `chat` as in load_tokenizer."""
+
+    path: str | Path
+    revision: str | None = None
+    chat: bool | None = None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """`seconds` of training, those before a kill included; `setup_seconds` until it began; the curve, line by line."""
+
+    rows: int
+    seconds: float
+    setup_seconds: float
+    steps: int
+    curve: list[dict[str, float]]
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return {"n_train": self.rows, "train_seconds": round(self.seconds, 3)}
+
+
+def fit_sft(
+    site: Site,
+    names: Sequence[str],
+    prompts: Sequence[Text],
+    responses: Sequence[Text],
+    *,
+    start: Start,
+    training: Any,
+    seed: int,
+    lora: Any = None,
+) -> Fitted:
+    """Fine-tune a causal LM on prompt + response; errors name the rows by `names`. `lora`: a LoraConfig, or None."""
+    tokenizer = load_tokenizer(start.path, start.revision, chat=start.chat)
+    pairs = encode(tokenizer, prompts, responses)
+    rows = named([{"ids": ids, "start": at} for ids, at in pairs], names)
+
+    def fresh(device: str = "cpu") -> Any:
+        model = load_policy(start.path, start.revision, dropout=True, device=device)
+        return _adapted(model, lora, seed, dropout=True)
+
+    return _fit(
+        site,
+        SFTTrainer,
+        tokenizer,
+        fresh,
+        rows,
+        training,
+        seed,
+        train_dataset=Rows(rows),
+        data_collator=within_budget(SequenceCollator(tokenizer.pad_token_id), site.token_budget),
+    )
+
+
+def fit_annotator(
+    site: Site,
+    names: Sequence[str],
+    prompts: Sequence[Text],
+    chosen: Sequence[Text],
+    rejected: Sequence[Text],
+    *,
+    start: Start,
+    training: Any,
+    head_std: float,
+    seed: int,
+    joint: bool = False,
+    target: Sequence[float] | None = None,
+) -> Fitted:
+    """Train a scalar head and its backbone on pairs: Bradley-Terry on one response at a time (Eq. 5), or with `joint` PairRM.
+
+    `target`: the share of people, in [1/2, 1], who prefer each chosen response; only Bradley-Terry can learn from it.
+    """
+    tokenizer = load_tokenizer(start.path, start.revision, chat=start.chat)
+    soft = {} if target is None else {"target": target}
+    rows: Any = (
+        encode_both_orders(tokenizer, prompts, chosen, rejected)
+        if joint
+        else encode_pairs(tokenizer, prompts, chosen, rejected, **soft)
+    )
+    named(rows, names)
+    pad_id = tokenizer.pad_token_id
+
+    def fresh(device: str = "cpu") -> Any:
+        return new_annotator(
+            start.path, start.revision, pad_id=pad_id, head_std=head_std, seed=seed, device=device
+        )
+
+    return _fit(
+        site,
+        PairRMTrainer if joint else BradleyTerryTrainer,
+        tokenizer,
+        fresh,
+        rows,
+        training,
+        seed,
+        train_dataset=Rows(rows),
+        data_collator=within_budget(PairCollator(pad_id, floats=tuple(soft)), site.token_budget),
+    )
+
+
+def fit_preference(
+    site: Site,
+    pairs: Sequence[Mapping[str, Any]],
+    *,
+    start: Start,
+    training: Any,
+    seed: int,
+    lora: Any = None,
+    **objective: Any,
+) -> Fitted:
+    """Weighted preference optimisation (Eq. 8 to 11) on the rows, and with the objective's settings, of PreferenceTrainer."""
+    tokenizer = load_tokenizer(start.path, start.revision, chat=start.chat)
+
+    def fresh(device: str = "cpu") -> Any:
+        return _adapted(load_policy(start.path, start.revision, device=device), lora, seed, dropout=False)
+
+    return _fit(
+        site,
+        PreferenceTrainer,
+        tokenizer,
+        fresh,
+        pairs,
+        training,
+        seed,
+        train_dataset=pairs,
+        processing_class=tokenizer,
+        token_budget=site.token_budget,
+        **objective,
+    )
+
+
+def _adapted(model: Any, lora: Any, seed: int, *, dropout: bool) -> Any:
+    if lora is None or not lora.enabled:
+        return model
+    kept = lora.dropout if dropout else 0.0
+    return add_lora(model, r=lora.r, alpha=lora.alpha, dropout=kept, targets=lora.targets, seed=seed)
+
+
+def _fit(
+    site: Site,
+    kind: Callable[..., Any],
+    tokenizer: Any,
+    fresh: Callable[..., Any],
+    rows: Sequence[Any],
+    training: Any,
+    seed: int,
+    **data: Any,
+) -> Fitted:
+    """Train the model that `fresh` gives, and save it as an ordinary checkpoint, adapters merged."""
+    began = time.perf_counter()
+    schedule = site.schedule if site.checkpoints is not None else NEVER
+    trainer = kind(
+        # a sharded model may be too large for the device
+        model=fresh("cpu" if site.sharded else site.device),
+        args=training_arguments(
+            training,
+            site.checkpoints if site.checkpoints is not None and schedule else site.out,
+            rows=len(rows),
+            seed=seed,
+            device=site.device,
+            # Processes that share a model's weights must run it equally often: micro_batch_size rows at a time.
+            token_budget=None if site.sharded else site.token_budget,
+        ),
+        callbacks=[Curve(site.log, site.progress)],
+        **data,
+    )
+    setup = time.perf_counter() - began
+    seconds = train(trainer, schedule)
+    save_trained(trainer, tokenizer, site.out, fresh=fresh)
+    curve = [row for row in trainer.state.log_history if "loss" in row]
+    return Fitted(len(rows), seconds, setup, trainer.state.global_step, curve)
