@@ -108,7 +108,7 @@ def test_no_results_is_no_licence_to_delete_everything(store, tmp_path):
 
 def test_garbage_is_not_collected_on_damaged_grounds(store, results):
     (store.folder("sft", "s") / "manifest.json").write_text("{")
-    with pytest.raises(StoreError, match="is no JSON"):
+    with pytest.raises(StoreError, match="is not JSON"):
         do(store, "gc", results=str(results), delete=True)
     (results / "toy" / "details.csv").write_text("")
     with pytest.raises(ResultsError, match=r"details\.csv is empty or damaged"):

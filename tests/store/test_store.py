@@ -163,8 +163,8 @@ def test_a_changed_manifest_is_damage(tmp_path):
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("{", "it is no JSON"),
-        ("", "it is no JSON"),
+        ("{", "it is not JSON"),
+        ("", "it is not JSON"),
         ("[1]", "it lacks entries"),
         ('{"a": 1}', "it lacks entries"),
     ],
