@@ -68,7 +68,7 @@ class AnnotateConfig:
     model: str | None = None
     revision: str | None = ruled(None, rules.revision)
     chat: str = ruled("auto", rules.chat)
-    out: str | None = None
+    out: str = MISSING
     max_tokens: int = above_zero(512)
     annotator: OwnAnnotatorConfig = field(default_factory=OwnAnnotatorConfig)
     folds: int = at_least(2, 5)

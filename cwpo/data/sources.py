@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ def read_pairs(data: Any, seed: int) -> tuple[pd.DataFrame, dict[str, int]]:
     drops = dict.fromkeys(("read", "prompts_differ", "ties", *ONE_SIDED), 0)
     sides = np.random.default_rng([seed, 1])
     tables = published(data) if known else _own(data)
-    texts = known.texts if known else pair_texts
+    texts: Callable[..., Texts] = known.texts if known else pair_texts
     if getattr(data, "turns", "all") == "first":
         texts = first_turns(texts)
     rows = [row for table in tables for row in _rows(table, data, known, texts, sides, drops)]
@@ -103,7 +103,7 @@ def read_pairs(data: Any, seed: int) -> tuple[pd.DataFrame, dict[str, int]]:
     return frame if known else frame.drop(columns="test"), drops
 
 
-def first_turns(texts: Texts) -> Texts:
+def first_turns(texts: Callable[..., Texts]) -> Callable[..., Texts]:
     """The same reader of a row's texts, of dialogues cut to their first human turn and their last response."""
 
     def cut(prompt: Any, first: Any, second: Any, sides: Sequence[str]) -> Any:
@@ -117,7 +117,7 @@ def _rows(
     table: Table,
     data: Any,
     known: Published | None,
-    texts: Texts,
+    texts: Callable[..., Texts],
     sides: np.random.Generator,
     drops: dict[str, int],
 ) -> Iterator[tuple[str, str, str, str, str, bool]]:

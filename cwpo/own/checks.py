@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from cwpo.checks.arms import training_problems
 from cwpo.checks.checkpoints import model_problems
 from cwpo.checks.machine import lora_problems
@@ -19,6 +21,8 @@ SYNTHETIC_JUDGES = ("oracle", "judge")
 
 def check_annotate(cfg: Any) -> None:
     """Raise InputError with every problem of the settings of scripts/annotate.py. Loads no weights."""
+    if cfg.show is not None:  # it writes nothing
+        cfg = OmegaConf.merge(cfg, {"out": "."})
     problems = check_settings(cfg, AnnotateConfig, annotate_problems)
     path = cfg.annotator.path
     models = {"model": cfg.model, "annotator.path": path and checkpoint_of(path)} if cfg.show is None else {}
@@ -45,10 +49,7 @@ def annotate_problems(cfg: Any) -> Iterator[Problem]:
     yield from training_problems("annotator.training", cfg.annotator.training)
     if cfg.show is not None:  # nothing is trained and nothing written
         return
-    if cfg.out is None:
-        yield Problem("out", "out is required: set out=...")
-    else:
-        yield from _occupied(cfg.out, "report.json")
+    yield from _occupied(cfg.out, "report.json")
     path = cfg.annotator.path
     if path is None and cfg.model is None:
         yield Problem(

@@ -6,6 +6,7 @@ from hydra import compose, initialize_config_dir
 
 from cwpo.bench.report import benchmark
 from cwpo.bench.workloads import WORKLOADS, model_config
+from cwpo.commands.checks import check_command
 from cwpo.config.commands import register
 from cwpo.config.schema import CONF
 from cwpo.errors import InputError
@@ -65,4 +66,4 @@ def test_opt_1_3b_shaped_cw_dpo_on_a_gpu(tmp_path):
 @pytest.mark.parametrize("word", ["curve=[lora_13b]", "curve_steps=0"])
 def test_a_curve_that_cannot_be_is_refused(word):
     with pytest.raises(InputError, match="curve"):
-        benchmark(composed(*SMALL, word))
+        check_command(composed(*SMALL, word), "benchmark")

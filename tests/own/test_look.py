@@ -69,7 +69,7 @@ def test_messages_are_seen_as_the_template_writes_them(tiny_checkpoint, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("word", "said"), [("show=0", "show=0 must be positive"), ("ties=x", "ties=x is unknown")]
+    ("word", "said"), [("show=0", "show=0 must be at least 1"), ("ties=x", "ties=x is unknown")]
 )
 def test_wrong_settings_are_refused(word, said, tmp_path):
     with pytest.raises(InputError, match=said):
