@@ -13,6 +13,8 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -204,10 +206,10 @@ def _csv_rows(file: Path, kind: str) -> Iterator[tuple[int, Row]]:
         )
         try:
             for number, row in enumerate(reader, start=1):
-                if None in row:
-                    raise InputError(
-                        f"{file} row {number} (it ends in line {reader.line_num}) has {len(row[None])} fields more than the header"
-                    )
+                extra = len(row.pop(None, ()))  # type: ignore[call-overload]
+                if extra:
+                    place = f"{file} row {number} (it ends in line {reader.line_num})"
+                    raise InputError(f"{place} has {extra} fields more than the header")
                 yield number, {name: value or None for name, value in row.items()}
         except csv.Error as error:
             raise InputError(
@@ -244,19 +246,23 @@ def _delimiter(header: str, kind: str) -> str:
 
 
 def _parquet_rows(file: Path, kind: str) -> Iterator[tuple[int, Row]]:
-    with tempfile.TemporaryFile() as unpacked:
-        # Parquet is read from its end; unpacking in passing would start again each time.
-        if file.suffix == ".gz":
-            with open_bytes(file) as packed:
-                shutil.copyfileobj(packed, unpacked)
-        number = 0
-        with pq.ParquetFile(unpacked if file.suffix == ".gz" else file) as table:
-            about = json.loads((table.schema_arrow.metadata or {}).get(b"huggingface", b"{}"))
-            named = _class_names(about.get("info", {}).get("features", {}))
-            for batch in table.iter_batches(BATCH):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, row | {name: _names(row[name], named[name]) for name in named}
+    with _unpacked(file) as source, pq.ParquetFile(source) as table:
+        about = json.loads((table.schema_arrow.metadata or {}).get(b"huggingface", b"{}"))
+        named = _class_names(about.get("info", {}).get("features", {}))
+        rows = chain.from_iterable(batch.to_pylist() for batch in table.iter_batches(BATCH))
+        for number, row in enumerate(rows, start=1):
+            yield number, row | {name: _names(row[name], named[name]) for name in named}
+
+
+@contextmanager
+def _unpacked(file: Path) -> Iterator[Any]:
+    """A file as Parquet needs it: it is read from its end, and unpacking in passing would start again each time."""
+    if file.suffix != ".gz":
+        yield file
+        return
+    with tempfile.TemporaryFile() as unpacked, open_bytes(file) as packed:
+        shutil.copyfileobj(packed, unpacked)
+        yield unpacked
 
 
 def _class_names(features: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -9,7 +9,7 @@ from tiny import FAMILIES, tiny_model
 from training.test_preference import close, pairs, preference, update
 
 from cwpo.execution.node import Settings
-from cwpo.execution.workers import optimizers, tell_stand_in
+from cwpo.execution.workers import optimizers, print_stand_in
 from cwpo.models import heads
 from cwpo.models.annotator import response_scores
 from cwpo.models.policy import add_lora
@@ -143,11 +143,11 @@ def test_without_cuda_paged_adamw_is_adamw_bit_for_bit(tmp_path):
 def test_the_stand_in_is_told_once(capsys):
     nodes = distinct(expand([*SMOKE, "method=ws_po,cw_po", "alignment.optimizer=paged_adamw_32bit"]))
     assert [name for node in nodes for name in optimizers(node.config)].count("paged_adamw_32bit") == 2
-    tell_stand_in(nodes, Settings("store", device="cpu"))
+    print_stand_in(nodes, Settings("store", device="cpu"))
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "adamw_torch stands in for paged_adamw_32bit" in said
-    tell_stand_in(distinct(expand(SMOKE)), Settings("store", device="cpu"))
+    print_stand_in(distinct(expand(SMOKE)), Settings("store", device="cpu"))
     assert capsys.readouterr().err == ""
 
 
