@@ -49,12 +49,17 @@ class ReportConfig:
 
 
 @dataclass
+class OwnTrainingConfig(TrainingConfig):
+    learning_rate: float | None = above_zero(None)  # type: ignore[assignment]  # null: by the model's size
+
+
+@dataclass
 class OwnAnnotatorConfig:
     kind: str = one_of("bt", "pairrm", default="bt")
     path: str | None = None
     members: int = at_least(1, 1)
     head_std: float = above_zero(0.01)
-    training: TrainingConfig = field(default_factory=TrainingConfig)
+    training: OwnTrainingConfig = field(default_factory=OwnTrainingConfig)
 
 
 @dataclass
@@ -71,22 +76,23 @@ class AnnotateConfig:
     out: str = MISSING
     max_tokens: int = above_zero(512)
     annotator: OwnAnnotatorConfig = field(default_factory=OwnAnnotatorConfig)
-    folds: int = at_least(2, 5)
-    holdout_above: int = at_least(0, 5000)
+    tune: bool = False
+    folds: int | None = at_least(2, None)
+    holdout_above: int = at_least(0, 1000)
     curve: list[float] = between(0, 1, "()", [])
-    curve_folds: int = at_least(1, 2)
+    curve_folds: int = at_least(1, 1)
     weighting: str = listed_in("cwpo.weighting:WEIGHTINGS", "c1")
     calibrate: bool = False
     include_labeled: bool = True
     target_accuracy: float = between(0.5, 1, "()", 0.65)
     seed: int = at_least(0, 0, SEED)
-    threads: int = at_least(1, 1, PROCESSES)
+    threads: int | None = at_least(1, None, PROCESSES)
     device: str = ruled("auto", rules.device)
     token_budget: int | None = above_zero(None)
 
 
 @dataclass
-class SftConfig(TrainingConfig):
+class SftConfig(OwnTrainingConfig):
     epochs: float = at_least(0)  # 0 leaves SFT out
 
 
@@ -105,14 +111,14 @@ class AlignConfig:
     flip_rate: float = between(0, 0.5, "[)", 0.1)
     average_logps: bool = False
     sft: SftConfig = field(default_factory=SftConfig)
-    alignment: TrainingConfig = field(default_factory=TrainingConfig)
+    alignment: OwnTrainingConfig = field(default_factory=OwnTrainingConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
     test: str | None = None
     columns: dict[str, str] = field(default_factory=dict)
     split: str | None = None
     positive: str | None = one_of("a", "b", default=None)
     seed: int = at_least(0, 0, SEED)
-    threads: int = at_least(1, 1, PROCESSES)
+    threads: int | None = at_least(1, None, PROCESSES)
     device: str = ruled("auto", rules.device)
     token_budget: int | None = above_zero(None)
 
@@ -131,7 +137,7 @@ class CompareConfig:
     temperature: float = above_zero(0.95)
     batch_size: int = above_zero(32)
     seed: int = at_least(0, 0, SEED)
-    threads: int = at_least(1, 1, PROCESSES)
+    threads: int | None = at_least(1, None, PROCESSES)
     device: str = ruled("auto", rules.device)
     out: str = MISSING
 

@@ -26,6 +26,7 @@ from cwpo.models.packed import score_pairs
 from cwpo.models.policy import context_length, load_policy, load_tokenizer
 from cwpo.own.chat import template_used, wished
 from cwpo.own.checks import check_align
+from cwpo.own.defaults import cores, with_defaults
 from cwpo.own.folder import replace_folder, training_in, workplace
 from cwpo.own.weighted import keep_confident, read_weighted
 from cwpo.runtime import computing_in, pick_device, quiet_libraries, stand_in, use_threads
@@ -42,8 +43,9 @@ def align(cfg: Any, say: Say = print) -> Path:
     """
     quiet_libraries()
     check_align(cfg)
-    use_threads(cfg.threads)
+    use_threads(cfg.threads or cores())
     device, out = pick_device(cfg.device), Path(cfg.out).expanduser()
+    cfg = with_defaults(cfg, device, say)
     with workplace(out, cfg, ("preferences", "model", "test")) as work:
         table, read = read_weighted(cfg.preferences, cfg.weight_column)
         cfg = OmegaConf.merge(cfg, {"chat": _chat(cfg, bool(table["messages"].notna().any()), say)})

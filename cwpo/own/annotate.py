@@ -20,9 +20,11 @@ from cwpo.data.lengths import LOOKED_AT
 from cwpo.data.own import convert
 from cwpo.data.rows import Converted
 from cwpo.errors import InputError
+from cwpo.own.bar import bar
 from cwpo.own.chat import wished
 from cwpo.own.checks import check_annotate
-from cwpo.own.crossfit import cross_fit, said
+from cwpo.own.crossfit import answers, as_learned, cross_fit, fold_counts
+from cwpo.own.defaults import cores, with_defaults
 from cwpo.own.fit import Annotates, RewardModel, fit_members, is_ours, load, trained_on
 from cwpo.own.folder import replace_folder, workplace
 from cwpo.own.look import first_look
@@ -48,11 +50,12 @@ def label(cfg: Any, say: Callable[[str], None] = print) -> Path | None:
     if cfg.show is not None:
         first_look(cfg, say)
         return None
-    use_threads(cfg.threads)
-    out = Path(cfg.out).expanduser()
+    use_threads(cfg.threads or cores())
+    out, device = Path(cfg.out).expanduser(), pick_device(cfg.device)
+    cfg = with_defaults(cfg, device, say)
     with workplace(out, cfg, ("data", "model", "annotator.path")) as work:
         try:
-            result, numbers = _work(cfg, work, pick_device(cfg.device), say)
+            result, numbers = _work(cfg, work, device, say)
         except FloatingPointError as error:
             raise InputError(
                 f"{error}; the annotator broke: lower annotator.training.learning_rate"
@@ -72,35 +75,39 @@ def _work(cfg: Any, work: Path, device: str, say: Callable[[str], None]) -> tupl
     read = convert(
         cfg.data, work / "read.parquet", columns, ties=cfg.ties, split=cfg.split, positive=cfg.positive
     )
-    said: list[str] = []
-    cfg = OmegaConf.merge(cfg, {"chat": chat_decided(cfg, has_messages(work / "read.parquet"), said.append)})
+    reading: list[str] = []
+    cfg = OmegaConf.merge(
+        cfg, {"chat": chat_decided(cfg, has_messages(work / "read.parquet"), reading.append)}
+    )
     _drop_long(work / "read.parquet", work / "pairs.parquet", cfg, read)
     labeled = pq.read_table(work / "pairs.parquet", filters=[("n_votes", ">", 0)]).to_pandas()
     say(
         f"{read.read:,} rows, {read.kept:,} usable pairs, {len(labeled):,} with a label; left out: {read.drops()}"
     )
-    say(said[0])
+    say(reading[0])
     _enough(labeled, read, cfg)
-    tested, curve, annotator, old = _annotator(labeled, cfg, work, device, say)
+    tested, curve, annotator, old, learned = _annotator(labeled, cfg, work, device, say)
     temperature = fit_temperature(tested["gap"], tested["target"])
     result = work / "out"
     shutil.rmtree(result, ignore_errors=True)
     result.mkdir()
-    written = annotate_pairs(
-        work / "pairs.parquet",
-        result,
-        annotator,
-        cfg,
-        temperature if cfg.calibrate else 1.0,
-        scratch=work / "shards",
-        progress=lambda done, total: say(f"annotating: {done:,} of {total:,} pairs"),
-    )
+    with bar("annotating pairs", say) as progress:
+        written = annotate_pairs(
+            work / "pairs.parquet",
+            result,
+            annotator,
+            cfg,
+            temperature if cfg.calibrate else 1.0,
+            scratch=work / "shards",
+            progress=progress,
+        )
     numbers = report_numbers(tested, curve, first_annotated(result / "preferences.parquet"))
     numbers |= {
         "target_accuracy": cfg.target_accuracy,
-        "verdict": verdict(numbers, cfg.target_accuracy)._asdict(),
+        "verdict": verdict(numbers | {"training": learned}, cfg.target_accuracy)._asdict(),
         "input": {"read": read.read, "kept": read.kept, "labeled": len(labeled), "dropped": read.dropped},
         "trained_on_before": old,
+        "training": learned,
         "written": written,
         "read_as": read_as(wished(cfg.chat)),
         "config": OmegaConf.to_container(cfg),
@@ -146,25 +153,28 @@ def _enough(labeled: pd.DataFrame, read: Converted, cfg: Any) -> None:
             f"data={cfg.data}: the votes of all but {len(decided)} of {len(labeled)} labelled pairs are tied"
         )
     prompts = labeled["prompt"].nunique()
-    if cfg.annotator.path is None and prompts < cfg.folds:
+    folds, _ = fold_counts(len(labeled), cfg)
+    if cfg.annotator.path is None and prompts < folds:
         raise InputError(
-            f"data={cfg.data}: the labelled pairs have {prompts} different prompts, and testing on unseen prompts in folds={cfg.folds} "
+            f"data={cfg.data}: the labelled pairs have {prompts} different prompts, and testing on unseen prompts in folds={folds} "
             "needs as many; lower folds, or label pairs of more prompts"
         )
 
 
 def _annotator(
     labeled: pd.DataFrame, cfg: Any, work: Path, device: str, say: Callable[[str], None]
-) -> tuple[pd.DataFrame, pd.DataFrame | None, Annotates, int]:
-    """Labelled pairs with held-out gaps, the learning curve, the annotator of the rest, and labelled pairs it had seen before."""
+) -> tuple[pd.DataFrame, pd.DataFrame | None, Annotates, int, dict[str, Any] | None]:
+    """Labelled pairs with held-out gaps, the learning curve, the annotator of the rest, how many labelled pairs it had seen
+    before, and how its training went (None where nothing was trained)."""
     if cfg.annotator.path is None:
         scratch = work / "folds"
         scratch.mkdir(exist_ok=True)
-        held_out, curve = cross_fit(labeled, cfg, scratch, device=device, say=say)
+        held_out, curve, learned = cross_fit(labeled, cfg, scratch, device=device, say=say)
         tested = labeled.merge(held_out, on="pair_id", validate="one_to_one")
-        say(f"training the annotator on all {len(labeled)} labelled pairs")
-        whole = fit_members(labeled, cfg, work / "annotator", device=device)
-        return tested, curve.merge(labeled[["pair_id", "target", "prompt"]], on="pair_id"), whole, 0
+        with bar(f"training the annotator on all {len(labeled)} labelled pairs", say) as progress:
+            how = as_learned(cfg, learned)
+            whole = fit_members(labeled, how, work / "annotator", device=device, progress=progress)
+        return tested, curve.merge(labeled[["pair_id", "target", "prompt"]], on="pair_id"), whole, 0, learned
     folder = Path(cfg.annotator.path).expanduser()
     annotator: Annotates = (
         load(folder, device=device, token_budget=cfg.token_budget, chat=wished(cfg.chat))
@@ -179,8 +189,8 @@ def _annotator(
             f"{LEAST} with other prompts are needed to test it"
         )
     say(f"testing {cfg.annotator.path} on {len(new)} labelled pairs")
-    found = said(new, annotator.gaps(new))
-    return new.merge(found, on="pair_id", validate="one_to_one"), None, annotator, int(old.sum())
+    table = answers(new, annotator.gaps(new))
+    return new.merge(table, on="pair_id", validate="one_to_one"), None, annotator, int(old.sum()), None
 
 
 def _about(cfg: Any, numbers: dict[str, Any]) -> str:

@@ -22,6 +22,7 @@ from cwpo.models.policy import context_length, load_policy, load_tokenizer
 from cwpo.models.reward_models import load_reward
 from cwpo.own.chat import template_used
 from cwpo.own.checks import check_compare
+from cwpo.own.defaults import cores
 from cwpo.own.fit import Annotator, checkpoint_of, is_ours, load, read_note
 from cwpo.own.folder import replace_folder, workplace
 from cwpo.pages import render
@@ -37,7 +38,7 @@ def compare(cfg: Any, say: Callable[[str], None] = print) -> Path:
     """Write comparison.json, samples.jsonl and samples.html under cfg.out; say the win rate with its interval."""
     quiet_libraries()
     check_compare(cfg)
-    use_threads(cfg.threads)
+    use_threads(cfg.threads or cores())
     device, out = pick_device(cfg.device), Path(cfg.out).expanduser()
     gold = load_judge(cfg, device)
     with workplace(out, cfg, ("before", "after", "prompts", "gold")) as work:

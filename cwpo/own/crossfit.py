@@ -1,28 +1,39 @@
-"""Cross-fitting: every label also serves as a test, of an annotator that never saw its prompt."""
+"""Cross-fitting: labels serve as a test, of annotators that never saw their prompts."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from omegaconf import OmegaConf
 
-from cwpo.own.fit import fit_members
+from cwpo.calibration import is_right
+from cwpo.own.bar import bar
+from cwpo.own.fit import fit_members, read_curve
+
+FEW, MANY = 3, 5  # folds for few labels, all of them used, and for many, one of them used
+LOOKED_AT = 200  # training pairs that tell how well an annotator knows them
+TUNED = (1 / 3, 1.0, 3.0)  # times the learning rate
 
 
 def cross_fit(
     labeled: pd.DataFrame, cfg: Any, scratch: Path, *, device: str, say: Callable[[str], None]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What annotators say of labelled pairs whose prompts they never saw, and the learning curve.
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+    """Gaps of labelled pairs from annotators that never saw their prompts, the learning curve, and how the training went.
 
-    With more than cfg.holdout_above labelled pairs one fold is enough. The first table has pair_id, gap (the members' mean) and
-    agree (the share of members that label as their mean does); the second share, n_train and the gap of each pair for cfg.curve's
-    shares of the training pairs of the first cfg.curve_folds folds. Both are kept in `scratch` fold by fold.
+    The first table has pair_id, gap (the members' mean) and agree (the share of members that label as their mean does); the
+    second share, n_train and the gap of each pair for cfg.curve's shares of the training pairs of the first cfg.curve_folds
+    folds. With more than cfg.holdout_above labelled pairs one fold is enough. The first fold decides for all others, and for
+    the final training, how many epochs are best, and with cfg.tune which learning rate. All is kept in `scratch`.
     """
-    fold = folds_by_prompt(labeled["prompt"].tolist(), cfg.folds, cfg.seed)
-    used = 1 if len(labeled) > cfg.holdout_above else cfg.folds
+    folds, used = fold_counts(len(labeled), cfg)
+    fold = folds_by_prompt(labeled["prompt"].tolist(), folds, cfg.seed)
+    learned = first_fold(labeled[fold != 0], labeled[fold == 0], cfg, scratch, device=device, say=say)
+    cfg = as_learned(cfg, learned)
     whole, curve = [], []
     for k in range(used):
         train, test = labeled[fold != k], labeled[fold == k]
@@ -30,19 +41,78 @@ def cross_fit(
             file = scratch / f"fold{k}-{part:g}.parquet"
             if not file.is_file():
                 some = train.sample(n=max(2, round(part * len(train))), random_state=cfg.seed)
-                say(f"fold {k + 1} of {used}: training on {len(some)} labelled pairs, testing on {len(test)}")
-                annotator = fit_members(some, cfg, scratch / f"fold{k}-{part:g}", device=device)
-                found = said(test, annotator.gaps(test))
-                found.assign(share_trained_on=part, n_train=len(some)).to_parquet(file, index=False)
+                title = f"fold {k + 1} of {used}: {len(some)} labelled pairs"
+                with bar(title, say) as progress:
+                    annotator = fit_members(
+                        some, cfg, scratch / f"fold{k}-{part:g}", device=device, progress=progress
+                    )
+                table = answers(test, annotator.gaps(test))
+                table.assign(share_trained_on=part, n_train=len(some)).to_parquet(file, index=False)
             table = pd.read_parquet(file)
             if k < cfg.curve_folds:
                 curve.append(table)
             if part == 1.0:
                 whole.append(table[["pair_id", "gap", "agree"]])
-    return pd.concat(whole, ignore_index=True), pd.concat(curve or whole, ignore_index=True)
+    return pd.concat(whole, ignore_index=True), pd.concat(curve or whole, ignore_index=True), learned
 
 
-def said(pairs: pd.DataFrame, gaps: np.ndarray) -> pd.DataFrame:
+def fold_counts(labels: int, cfg: Any) -> tuple[int, int]:
+    """Folds, and how many of them are used."""
+    many = labels > cfg.holdout_above
+    folds = cfg.folds or (MANY if many else FEW)
+    return folds, 1 if many else folds
+
+
+def first_fold(
+    train: pd.DataFrame,
+    test: pd.DataFrame,
+    cfg: Any,
+    scratch: Path,
+    *,
+    device: str,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Train on the first fold until the held-out loss rises; leaves its gaps in `scratch` and returns how it went.
+
+    The numbers: learning_rate and epochs of the lowest held-out loss, held_out_loss by epoch, loss by logged step, and
+    accuracy on training pairs.
+    """
+    file = scratch / "learned.json"
+    if file.is_file():
+        return json.loads(file.read_text(encoding="utf-8"))
+    given, tried = cfg.annotator.training.learning_rate, []
+    train = train.sample(frac=1.0, random_state=cfg.seed)
+    for factor in TUNED if cfg.tune else (1.0,):
+        rate = float(f"{factor * given:.2g}")
+        one = OmegaConf.merge(cfg, {"annotator": {"training": {"learning_rate": rate}}})
+        title = f"first fold: {len(train)} labelled pairs, learning rate {rate:g}"
+        folder = scratch / f"first-{rate:g}"
+        with bar(title, say) as progress:
+            annotator = fit_members(train, one, folder, device=device, held_out=test, progress=progress)
+        curve = read_curve(folder)
+        tried.append((min(curve["held_out_loss"]), rate, annotator, curve))
+    _, rate, annotator, curve = min(tried, key=lambda each: each[0])
+    known = train[train["target"] != 0.5].head(LOOKED_AT)
+    learned = {
+        "learning_rate": rate,
+        "epochs": min(cfg.annotator.training.epochs, int(np.argmin(curve["held_out_loss"])) + 1),
+        **curve,
+        "train_accuracy": float(np.mean(is_right(annotator.gaps(known).mean(axis=0), known["target"]))),
+        "tried": {f"{rate:g}": loss for loss, rate, *_ in tried},
+    }
+    table = answers(test, annotator.gaps(test)).assign(share_trained_on=1.0, n_train=len(train))
+    table.to_parquet(scratch / "fold0-1.parquet", index=False)
+    file.write_text(json.dumps(learned), encoding="utf-8")
+    return learned
+
+
+def as_learned(cfg: Any, learned: dict[str, Any]) -> Any:
+    """The settings with the learning rate and the epochs that served the first fold best."""
+    training = {name: learned[name] for name in ("learning_rate", "epochs")}
+    return OmegaConf.merge(cfg, {"annotator": {"training": training}})
+
+
+def answers(pairs: pd.DataFrame, gaps: np.ndarray) -> pd.DataFrame:
     """pair_id, gap and agree of pairs from the members' gaps, (members, N)."""
     mean = gaps.mean(axis=0)
     agree = ((gaps >= 0) == (mean >= 0)).mean(axis=0)

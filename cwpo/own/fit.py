@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,12 +21,15 @@ from cwpo.models.policy import load_tokenizer
 from cwpo.models.reward_models import load_reward
 from cwpo.own.chat import wished
 from cwpo.own.folder import training_in
-from cwpo.training.fit import Start, fit_annotator
+from cwpo.training.fit import Comparisons, Start, fit_annotator
 
 KINDS = ("bt", "pairrm")
 NOTE = "annotator.json"  # beside the weights: that they were trained here, and how many members there are
 SEEN = "trained_on.txt"  # beside the weights: digests of the prompts that the annotator learned from
+CURVE = "training.json"  # beside the weights: the losses of the training
 BATCH = 64
+
+Progress = Callable[[int, int], None]
 
 
 class Annotates(Protocol):
@@ -85,32 +88,51 @@ def _finite(gaps: np.ndarray, pairs: pd.DataFrame) -> np.ndarray:
     return gaps
 
 
-def fit(pairs: pd.DataFrame, cfg: Any, folder: Path, *, seed: int, device: str) -> None:
-    """Train one annotator on pairs with a target; `folder` holds model and tokenizer, and appears when they are complete.
+def fit(
+    pairs: pd.DataFrame,
+    cfg: Any,
+    folder: Path,
+    *,
+    seed: int,
+    device: str,
+    held_out: pd.DataFrame | None = None,
+    progress: Progress = lambda done, total: None,
+) -> None:
+    """Train one annotator on pairs with a target; `folder` holds model, tokenizer and CURVE, and appears when they are complete.
 
-    cfg needs model, revision, chat, annotator, ties and token_budget.
+    cfg needs model, revision, chat, annotator, ties and token_budget. `held_out`: pairs whose loss says when to stop.
     """
-    a_wins = pairs["target"] >= 0.5
-    ordered = pairs.assign(
-        chosen=pairs["response_a"].where(a_wins, pairs["response_b"]),
-        rejected=pairs["response_b"].where(a_wins, pairs["response_a"]),
-    )
-    with training_in(folder, device, cfg.token_budget) as site:
-        fit_annotator(
+    with training_in(folder, device, cfg.token_budget, progress=progress) as site:
+        fitted = fit_annotator(
             site,
-            pairs["pair_id"].tolist(),
-            *as_conversations(ordered, "chosen", "rejected"),
+            _comparisons(pairs, cfg),
             start=Start(cfg.model, cfg.revision, wished(cfg.chat)),
             training=cfg.annotator.training,
             head_std=cfg.annotator.head_std,
             seed=seed,
             joint=cfg.annotator.kind == "pairrm",
-            target=np.maximum(pairs["target"], 1 - pairs["target"]).tolist() if cfg.ties == "soft" else None,
+            held_out=None if held_out is None else _comparisons(held_out, cfg),
         )
+        curve = {"loss": [row["loss"] for row in fitted.curve], "held_out_loss": fitted.held_out}
+        (site.out / CURVE).write_text(json.dumps(curve) + "\n", encoding="utf-8")
 
 
-def fit_members(pairs: pd.DataFrame, cfg: Any, folder: Path, *, device: str) -> Annotator:
-    """Every member of the ensemble from a head and an order of its own, in `folder`; those that are there stay."""
+def _comparisons(pairs: pd.DataFrame, cfg: Any) -> Comparisons:
+    a_wins = pairs["target"] >= 0.5
+    ordered = pairs.assign(
+        chosen=pairs["response_a"].where(a_wins, pairs["response_b"]),
+        rejected=pairs["response_b"].where(a_wins, pairs["response_a"]),
+    )
+    prompts, chosen, rejected = as_conversations(ordered, "chosen", "rejected")
+    soft = np.maximum(pairs["target"], 1 - pairs["target"]).tolist() if cfg.ties == "soft" else None
+    return Comparisons(pairs["pair_id"].tolist(), prompts, chosen, rejected, soft)
+
+
+def fit_members(pairs: pd.DataFrame, cfg: Any, folder: Path, *, device: str, **how: Any) -> Annotator:
+    """Every member of the ensemble from a head and an order of its own, in `folder`; those that are there stay.
+
+    `how`: held_out and progress of `fit`.
+    """
     members = cfg.annotator.members
     folder.parent.mkdir(parents=True, exist_ok=True)
     if not (folder / NOTE).is_file():
@@ -118,12 +140,17 @@ def fit_members(pairs: pd.DataFrame, cfg: Any, folder: Path, *, device: str) -> 
             folder.mkdir(exist_ok=True)
         for member, path in enumerate(_paths(folder, members)):
             if not path.is_dir():
-                fit(pairs, cfg, path, seed=cfg.seed + 1000 * member, device=device)
+                fit(pairs, cfg, path, seed=cfg.seed + 1000 * member, device=device, **how)
         digests = sorted({prompt_digest(prompt) for prompt in pairs["prompt"]})
         (folder / SEEN).write_text("".join(f"{digest}\n" for digest in digests), encoding="utf-8")
         note = {"kind": cfg.annotator.kind, "members": members}
         (folder / NOTE).write_text(json.dumps(note) + "\n", encoding="utf-8")
     return load(folder, device=device, token_budget=cfg.token_budget)
+
+
+def read_curve(folder: Path) -> dict[str, list[float]]:
+    """loss by logged step and held_out_loss by epoch of the annotator in `folder`, or of an ensemble's first member."""
+    return json.loads((Path(checkpoint_of(str(folder))) / CURVE).read_text(encoding="utf-8"))
 
 
 def load(

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from cwpo.own.crossfit import said
+from cwpo.own.crossfit import answers
 from cwpo.own.fit import Annotates
 from cwpo.store.shards import map_table
 from cwpo.weighting import pair_weights, scaled_sigmoid
@@ -38,7 +38,7 @@ def annotate_pairs(
         unlabeled = (part["n_votes"] == 0).to_numpy()
         if unlabeled.any():
             rows = part[unlabeled]
-            gap[unlabeled] = said(rows, annotator.gaps(rows))["gap"]
+            gap[unlabeled] = answers(rows, annotator.gaps(rows))["gap"]
         return preferences(part, gap / temperature, cfg.weighting, cfg.include_labeled)
 
     columns = ["pair_id", "prompt", "response_a", "response_b", "target", "n_votes"]

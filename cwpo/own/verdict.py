@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+LEARNED = 0.6  # accuracy on training pairs below which the training did little
 FEW = 100  # held-out pairs; with fewer, the only advice is to label more
 GAIN = 0.02  # accuracy that 500 more labels must promise to be worth asking for
 BASELINES = {"majority": "always naming the same side", "longer": "naming the longer response"}
@@ -74,11 +75,22 @@ def _facts(numbers: Mapping[str, Any]) -> tuple[list[str], list[str]]:
             f"a right label has more confidence than a wrong one with probability {sure['mean']:.2f} "
             f"[{sure['low']:.2f}, {sure['high']:.2f}]; 0.50 would be chance"
         )
+    training = numbers.get("training")
+    if training is not None:
+        reasons.append(_learning(training))
     if more is not None:
         reasons.append(
             f"{more['extra']} more labels would change accuracy by about {_points(more)} if accuracy kept growing as it did up to {more['n_train']:.0f}"
         )
     return reasons, beaten
+
+
+def _learning(training: Mapping[str, Any]) -> str:
+    known, rate = training["train_accuracy"], training["learning_rate"]
+    text = f"trained for {training['epochs']:g} epochs at {rate:g}, it is right on {known:.1%} of the pairs it was trained on"
+    if known >= LEARNED:
+        return text
+    return f"{text}: the training taught it little; try another learning rate with tune=true"
 
 
 def _without(promising: bool, reasons: list[str]) -> Verdict:

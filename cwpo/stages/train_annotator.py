@@ -53,12 +53,11 @@ def fit_scalar(
     joint: bool = False,
 ) -> dict[str, Any]:
     """A scalar head trained on the human labels of `pairs`, by Bradley-Terry or with `joint` as PairRM."""
-    from cwpo.training.fit import Start, fit_annotator
+    from cwpo.training.fit import Comparisons, Start, fit_annotator
 
     return fit_annotator(
         work.site(),
-        pairs["pair_id"].tolist(),
-        *by_human_label(pairs),
+        Comparisons(pairs["pair_id"].tolist(), *by_human_label(pairs)),
         start=Start(path, revision),
         training=training,
         head_std=head_std,

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cwpo.data.batching import PairCollator, SequenceCollator, encode, encode_pairs, named, within_budget
 from cwpo.data.encoding import Text
@@ -20,6 +20,7 @@ from cwpo.training.pairrm import PairRMTrainer
 from cwpo.training.preference import PreferenceTrainer
 from cwpo.training.saving import save_trained
 from cwpo.training.sft import SFTTrainer
+from cwpo.training.stopping import EarlyStopping
 
 NEVER = Schedule()
 
@@ -52,15 +53,32 @@ class Start:
     chat: bool | None = None
 
 
+class Comparisons(NamedTuple):
+    """N labelled pairs; errors name them by `names`. `target`: the share of people, in [1/2, 1], who prefer `chosen`.
+
+    PairRM cannot learn from a target.
+    """
+
+    names: Sequence[str]
+    prompts: Sequence[Text]
+    chosen: Sequence[Text]
+    rejected: Sequence[Text]
+    target: Sequence[float] | None = None
+
+
 @dataclass(frozen=True)
 class Fitted:
-    """`seconds` of training, those before a kill included; `setup_seconds` until it began; the curve, line by line."""
+    """`seconds` of training, those before a kill included; `setup_seconds` until it began; the curve, line by line.
+
+    `held_out`: the loss on held-out pairs after each epoch, where there are some.
+    """
 
     rows: int
     seconds: float
     setup_seconds: float
     steps: int
     curve: list[dict[str, float]]
+    held_out: list[float]
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -102,37 +120,39 @@ def fit_sft(
 
 def fit_annotator(
     site: Site,
-    names: Sequence[str],
-    prompts: Sequence[Text],
-    chosen: Sequence[Text],
-    rejected: Sequence[Text],
+    pairs: Comparisons,
     *,
     start: Start,
     training: Any,
     head_std: float,
     seed: int,
     joint: bool = False,
-    target: Sequence[float] | None = None,
+    held_out: Comparisons | None = None,
 ) -> Fitted:
-    """Train a scalar head and its backbone on pairs: Bradley-Terry on one response at a time (Eq. 5), or with `joint` PairRM.
+    """Train a scalar head and its backbone: Bradley-Terry on one response at a time (Eq. 5), or with `joint` PairRM.
 
-    `target`: the share of people, in [1/2, 1], who prefer each chosen response; only Bradley-Terry can learn from it.
+    With `held_out` pairs the training stops when their loss rises, and the model is that of the best epoch.
     """
     tokenizer = load_tokenizer(start.path, start.revision, chat=start.chat)
-    soft = {} if target is None else {"target": target}
-    rows: Any = (
-        encode_both_orders(tokenizer, prompts, chosen, rejected)
-        if joint
-        else encode_pairs(tokenizer, prompts, chosen, rejected, **soft)
-    )
-    named(rows, names)
     pad_id = tokenizer.pad_token_id
+
+    def rows_of(labelled: Comparisons) -> Rows:
+        names, prompts, chosen, rejected, target = labelled
+        soft: Any = {} if target is None else {"target": target}
+        rows: Any = (
+            encode_both_orders(tokenizer, prompts, chosen, rejected)
+            if joint
+            else encode_pairs(tokenizer, prompts, chosen, rejected, **soft)
+        )
+        return Rows(named(rows, names))
 
     def fresh(device: str = "cpu") -> Any:
         return new_annotator(
             start.path, start.revision, pad_id=pad_id, head_std=head_std, seed=seed, device=device
         )
 
+    collator = PairCollator(pad_id, floats=() if pairs.target is None else ("target",))
+    rows = rows_of(pairs)
     return _fit(
         site,
         PairRMTrainer if joint else BradleyTerryTrainer,
@@ -141,8 +161,10 @@ def fit_annotator(
         rows,
         training,
         seed,
-        train_dataset=Rows(rows),
-        data_collator=within_budget(PairCollator(pad_id, floats=tuple(soft)), site.token_budget),
+        stopping=None if held_out is None else EarlyStopping(),
+        train_dataset=rows,
+        eval_dataset=None if held_out is None else rows_of(held_out),
+        data_collator=within_budget(collator, site.token_budget),
     )
 
 
@@ -192,11 +214,13 @@ def _fit(
     rows: Sequence[Any],
     training: Any,
     seed: int,
+    stopping: EarlyStopping | None = None,
     **data: Any,
 ) -> Fitted:
     """Train the model that `fresh` gives, and save it as an ordinary checkpoint, adapters merged."""
     began = time.perf_counter()
-    schedule = site.schedule if site.checkpoints is not None else NEVER
+    # Checkpoints do not hold the weights of the best epoch.
+    schedule = site.schedule if site.checkpoints is not None and stopping is None else NEVER
     trainer = kind(
         # a sharded model may be too large for the device
         model=fresh("cpu" if site.sharded else site.device),
@@ -209,11 +233,15 @@ def _fit(
             # Processes that share a model's weights must run it equally often: micro_batch_size rows at a time.
             token_budget=None if site.sharded else site.token_budget,
         ),
-        callbacks=[Curve(site.log, site.progress)],
+        callbacks=[Curve(site.log, site.progress), *([stopping] if stopping else [])],
         **data,
     )
+    if stopping:
+        stopping.trainer = trainer
     setup = time.perf_counter() - began
     seconds = train(trainer, schedule)
     save_trained(trainer, tokenizer, site.out, fresh=fresh)
-    curve = [row for row in trainer.state.log_history if "loss" in row]
-    return Fitted(len(rows), seconds, setup, trainer.state.global_step, curve)
+    history = trainer.state.log_history
+    curve = [row for row in history if "loss" in row]
+    held_out = [row["eval_loss"] for row in history if "eval_loss" in row]
+    return Fitted(len(rows), seconds, setup, trainer.state.global_step, curve, held_out)

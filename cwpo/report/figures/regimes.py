@@ -89,12 +89,11 @@ def _heat_maps(results: Results, path: Path, contrast: str) -> list[Path]:
             for axis, rate in zip(line, rates):
                 here = cells[cells["learning_rate"] == rate].set_index(["label_flip", "data_pairs"])
                 image = _heat_map(axis, here, cells, name, form, most)
-                if name == MEASURES[0][0]:
-                    axis.set_title(f"learning rate {rate_label(rate)}")
             line[0].set_ylabel(f"{title}\nlabel noise")
             fig.colorbar(image, ax=line.tolist(), fraction=0.03, pad=0.01)
-        for axis in axes[-1]:
-            axis.set_xlabel("pairs")
+        for first, last, rate in zip(axes[0], axes[-1], rates):
+            first.set_title(f"learning rate {rate_label(rate)}")
+            last.set_xlabel("pairs")
     return files(path)
 
 

@@ -169,10 +169,12 @@ def _differences(spec: Spec, results: Results, runs: pd.DataFrame) -> Iterator[C
             first, second = select(rows, a.where), select(rows, b.where)
             parts = sorted(set(first[spec.split]) & set(second[spec.split])) if spec.split else []
             split = [(_shown(spec.split, part), {spec.split: part}) for part in parts if len(parts) > 1]
-            for part, where in [*split, ("all", {})]:
-                cell = spec.kind.compare(results, select(first, where), select(second, where), on)
-                if cell:
-                    yield {"section": name, "part": part, "a": a.label, "b": b.label, **cell}
+            compared = (
+                (part, spec.kind.compare(results, select(first, where), select(second, where), on))
+                for part, where in [*split, ("all", {})]
+            )
+            names = {"section": name, "a": a.label, "b": b.label}
+            yield from ({**names, "part": part, **cell} for part, cell in compared if cell)
 
 
 def _shown(column: str, value: Any) -> str:

@@ -1,0 +1,36 @@
+"""Settings left open that follow from the machine and the model: threads, tokens computed at once, learning rates."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from cwpo.training.rates import parameters_of, rate_for
+
+CPU_TOKENS, GPU_TOKENS = 2_048, 16_384
+PAPER_RATES = {"annotator.training": 1e-5, "sft": 1e-5, "alignment": 5e-6}  # Tables 7 to 9
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def with_defaults(cfg: Any, device: str, say: Callable[[str], None]) -> Any:
+    """The settings with a token budget, and with learning rates for cfg.model, which are said."""
+    cfg = OmegaConf.merge(cfg, {})
+    if cfg.token_budget is None:
+        cfg.token_budget = CPU_TOKENS if device == "cpu" else GPU_TOKENS
+    keys = [f"{name}.learning_rate" for name in PAPER_RATES]
+    open_keys = [key for key in keys if OmegaConf.select(cfg, key, default=0) is None]
+    if cfg.model is None or not open_keys:
+        return cfg
+    parameters = parameters_of(cfg.model, cfg.revision)
+    for key in open_keys:
+        OmegaConf.update(cfg, key, rate_for(PAPER_RATES[key.removesuffix(".learning_rate")], parameters))
+    chosen = ", ".join(f"{key}={OmegaConf.select(cfg, key):g}" for key in open_keys)
+    say(f"{cfg.model} has {parameters:,} parameters, so {chosen}")
+    return cfg
