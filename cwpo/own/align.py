@@ -58,14 +58,7 @@ def align(cfg: Any, say: Say = print) -> Path:
         result = work / "out"
         shutil.rmtree(result, ignore_errors=True)
         try:
-            before = _start(cfg)
-            if cfg.sft.epochs:
-                before = replace(before, path=work / "sft", revision=None)
-                if not (work / "sft").is_dir():
-                    say(f"fine-tuning {cfg.model} on the chosen responses")
-                    fine_tune(table, cfg, work / "sft", device, say)
-            say("preference optimisation")
-            history = optimise(table, before, cfg, result, device, say)
+            before, history = _trained(table, cfg, work, device, say)
         except FloatingPointError as error:
             raise InputError(f"{error}; lower alignment.learning_rate or sft.learning_rate") from error
         measured = None
@@ -73,26 +66,7 @@ def align(cfg: Any, say: Say = print) -> Path:
             first = margins(before, tested, cfg, device)
             last = margins(replace(before, path=result, revision=None), tested, cfg, device)
             measured = preference_accuracy(first, last, tested["prompt"].to_numpy())
-        facts = {
-            "data": Path(cfg.preferences).name,
-            "pairs, by label": ", ".join(f"{n:,} {who}" for who, n in _sources(table).items()),
-            "prompts": read_as(wished(cfg.chat)),
-            "objective": f"{cfg.objective}, beta {cfg.beta}, {cfg.alignment.epochs} epochs",
-            "most confident share kept": cfg.keep,
-            "seed": cfg.seed,
-        }
-        metrics = {"pairs": len(table), "mean weight": round(float(table["weight"].mean()), 4)}
-        write_card(result, cfg.model, facts, metrics | training_metrics(history) | in_words(measured))
-        numbers = {
-            "read": read.read,
-            "pairs": len(table),
-            "dropped": read.dropped,
-            "test": measured,
-            "curve": history,
-            "git_commit": git_commit(),
-            "config": OmegaConf.to_container(cfg),
-        }
-        (result / "alignment.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
+        _describe(result, cfg, table, read, history, measured)
         if cfg.sft.epochs:
             shutil.copytree(work / "sft", result / "sft")
         replace_folder(result, out)
@@ -102,6 +76,51 @@ def align(cfg: Any, say: Say = print) -> Path:
     if cfg.sft.epochs:
         say(f"  {Path(cfg.out) / 'sft'}: the model before preference optimisation")
     return out
+
+
+def _trained(
+    table: pd.DataFrame, cfg: Any, work: Path, device: str, say: Say
+) -> tuple[Start, list[dict[str, Any]]]:
+    """Fine-tune, then align into work/out; where alignment started from, and its curve. A finished work/sft is used again."""
+    before = _start(cfg)
+    if cfg.sft.epochs:
+        before = replace(before, path=work / "sft", revision=None)
+        if not (work / "sft").is_dir():
+            say(f"fine-tuning {cfg.model} on the chosen responses")
+            fine_tune(table, cfg, work / "sft", device, say)
+    say("preference optimisation")
+    return before, optimise(table, before, cfg, work / "out", device, say)
+
+
+def _describe(
+    result: Path,
+    cfg: Any,
+    table: pd.DataFrame,
+    read: Converted,
+    history: list[dict[str, Any]],
+    measured: dict[str, Any] | None,
+) -> None:
+    """Write the model's card and alignment.json beside it."""
+    facts = {
+        "data": Path(cfg.preferences).name,
+        "pairs, by label": ", ".join(f"{n:,} {who}" for who, n in _sources(table).items()),
+        "prompts": read_as(wished(cfg.chat)),
+        "objective": f"{cfg.objective}, beta {cfg.beta}, {cfg.alignment.epochs} epochs",
+        "most confident share kept": cfg.keep,
+        "seed": cfg.seed,
+    }
+    metrics = {"pairs": len(table), "mean weight": round(float(table["weight"].mean()), 4)}
+    write_card(result, cfg.model, facts, metrics | training_metrics(history) | in_words(measured))
+    numbers = {
+        "read": read.read,
+        "pairs": len(table),
+        "dropped": read.dropped,
+        "test": measured,
+        "curve": history,
+        "git_commit": git_commit(),
+        "config": OmegaConf.to_container(cfg),
+    }
+    (result / "alignment.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
 
 
 def fine_tune(table: pd.DataFrame, cfg: Any, folder: Path, device: str, say: Say = print) -> None:

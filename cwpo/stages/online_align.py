@@ -13,60 +13,18 @@ from cwpo.weighting import pair_weights
 
 
 def run(work: Work) -> dict[str, Any]:
-    from cwpo.models.generation import leaves_room
-    from cwpo.models.policy import add_lora, context_length, load_policy, load_tokenizer
-    from cwpo.training.base import Curve, training_arguments
-    from cwpo.training.online import OnlineTrainer, Sampling, counts
+    from cwpo.models.policy import context_length, load_policy, load_tokenizer
+    from cwpo.training.fit import adapted
+    from cwpo.training.online import counts
     from cwpo.training.saving import merged
 
-    config, generation = work.config, work.config.generation
     folder = work.parents["sft"] / "model"
-    tokenizer = load_tokenizer(folder)
-    context = context_length(folder)
-    table = pd.read_parquet(work.parents["select"] / "selected.parquet", columns=["pair_id", "prompt"])
-    table = table.rename(columns={"pair_id": "prompt_id"})
-    prompts = table[leaves_room(tokenizer, table["prompt"].tolist(), generation.max_new_tokens, context)]
-    if len(prompts) < 2:
-        raise InputError(
-            f"{len(prompts)} of {len(table)} training prompts leave room for generation.max_new_tokens="
-            f"{generation.max_new_tokens} in a context of {context} tokens; lower it or data.max_tokens"
-        )
-    model = load_policy(folder, device=work.device)
-    settings = model.generation_config
-    if config.lora.enabled:
-        model = add_lora(
-            model,
-            r=config.lora.r,
-            alpha=config.lora.alpha,
-            dropout=0.0,
-            targets=config.lora.targets,
-            seed=config.seed,
-        )
-    trainer = OnlineTrainer(
-        model,
-        training_arguments(
-            config.alignment, work.out, rows=len(prompts), seed=config.seed, device=work.device
-        ),
-        prompts.to_dict("records"),
-        reference=load_policy(folder, device=work.device).requires_grad_(False),
-        context=context,
-        reward=_reward(work),
-        weights=functools.partial(_weights, config.weighting),
-        sampling=Sampling(
-            temperature=generation.temperature,
-            top_k=generation.top_k,
-            max_new_tokens=generation.max_new_tokens,
-            batch_size=generation.batch_size,
-            batches_per_round=config.online.batches_per_round,
-            seed=config.seed,
-        ),
-        processing_class=tokenizer,
-        objective=config.objective.name,
-        beta=config.objective.beta,
-        flip_rate=config.objective.flip_rate,
-        average_logps=config.objective.average_logps,
-        callbacks=[Curve(work.tracker.log, work.progress)],
-    )
+    tokenizer, context = load_tokenizer(folder), context_length(folder)
+    prompts, without_room = _prompts(work, tokenizer, context)
+    policy = load_policy(folder, device=work.device)
+    settings = policy.generation_config
+    model = adapted(policy, work.config.lora, work.config.seed)
+    trainer = _trainer(work, model, tokenizer, prompts, context)
     result = trainer.train()
     counted = counts(trainer.pairs)
     if not counted["n_train"]:
@@ -82,9 +40,56 @@ def run(work: Work) -> dict[str, Any]:
     return {
         **counted,
         "rounds": trainer.pairs[-1]["round"] + 1,
-        "prompts_without_room": len(table) - len(prompts),
+        "prompts_without_room": without_room,
         "train_seconds": round(result.metrics["train_runtime"], 3),
     }
+
+
+def _prompts(work: Work, tokenizer: Any, context: int | None) -> tuple[pd.DataFrame, int]:
+    """prompt_id and prompt of the training prompts that leave room for a response, and how many do not."""
+    from cwpo.models.generation import leaves_room
+
+    table = pd.read_parquet(work.parents["select"] / "selected.parquet", columns=["pair_id", "prompt"])
+    table = table.rename(columns={"pair_id": "prompt_id"})
+    new = work.config.generation.max_new_tokens
+    prompts = table[leaves_room(tokenizer, table["prompt"].tolist(), new, context)]
+    if len(prompts) < 2:
+        raise InputError(
+            f"{len(prompts)} of {len(table)} training prompts leave room for generation.max_new_tokens="
+            f"{new} in a context of {context} tokens; lower it or data.max_tokens"
+        )
+    return prompts, len(table) - len(prompts)
+
+
+def _trainer(work: Work, model: Any, tokenizer: Any, prompts: pd.DataFrame, context: int | None) -> Any:
+    from cwpo.models.policy import load_policy
+    from cwpo.training.base import Curve, training_arguments
+    from cwpo.training.online import OnlineTrainer, Sampling
+
+    config = work.config
+    drawn = {
+        name: config.generation[name] for name in ("temperature", "top_k", "max_new_tokens", "batch_size")
+    }
+    arguments = training_arguments(
+        config.alignment, work.out, rows=len(prompts), seed=config.seed, device=work.device
+    )
+    reference = load_policy(work.parents["sft"] / "model", device=work.device)
+    return OnlineTrainer(
+        model,
+        arguments,
+        prompts.to_dict("records"),
+        reference=reference.requires_grad_(False),
+        context=context,
+        reward=_reward(work),
+        weights=functools.partial(_weights, config.weighting),
+        sampling=Sampling(**drawn, batches_per_round=config.online.batches_per_round, seed=config.seed),
+        processing_class=tokenizer,
+        objective=config.objective.name,
+        beta=config.objective.beta,
+        flip_rate=config.objective.flip_rate,
+        average_logps=config.objective.average_logps,
+        callbacks=[Curve(work.tracker.log, work.progress)],
+    )
 
 
 def _weights(weighting: Any, gaps: Any) -> Any:

@@ -103,7 +103,7 @@ def fit_sft(
 
     def fresh(device: str = "cpu") -> Any:
         model = load_policy(start.path, start.revision, dropout=True, device=device)
-        return _adapted(model, lora, seed, dropout=True)
+        return adapted(model, lora, seed, dropout=True)
 
     return _fit(
         site,
@@ -182,7 +182,7 @@ def fit_preference(
     tokenizer = load_tokenizer(start.path, start.revision, chat=start.chat)
 
     def fresh(device: str = "cpu") -> Any:
-        return _adapted(load_policy(start.path, start.revision, device=device), lora, seed, dropout=False)
+        return adapted(load_policy(start.path, start.revision, device=device), lora, seed)
 
     return _fit(
         site,
@@ -199,7 +199,8 @@ def fit_preference(
     )
 
 
-def _adapted(model: Any, lora: Any, seed: int, *, dropout: bool) -> Any:
+def adapted(model: Any, lora: Any, seed: int, *, dropout: bool = False) -> Any:
+    """The model with the adapters of a LoraConfig, or itself where these are off. dropout=False leaves out their dropout."""
     if lora is None or not lora.enabled:
         return model
     kept = lora.dropout if dropout else 0.0
