@@ -191,8 +191,7 @@ def sampled(
 @torch.no_grad()
 def slack(model: Any, exact: Any, ids: list[int]) -> float:
     """How far a draw in bfloat16 may be below the best: what the logits of plain transformers are rounded by."""
-    batch = torch.tensor([ids])
-    difference = copy.deepcopy(model)(input_ids=batch).logits.float() - exact(input_ids=batch).logits
+    difference = plain.logits_of(model, ids).float() - plain.logits_of(exact, ids)
     return ROUNDED * difference.abs().max().item() / plain.TEMPERATURE
 
 
