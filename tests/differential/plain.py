@@ -1,9 +1,10 @@
-"""The right values: plain transformers, one sequence at a time, each read by a copy that has read nothing before."""
+"""The right values: plain transformers, one sequence at a time, each read by a model that has read nothing before."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,31 @@ class Values(NamedTuple):
     norm: float
 
 
+@contextmanager
+def unread(model: Any) -> Iterator[Any]:
+    """The model, left as it was: dynamic RoPE keeps the lengths it has read in attributes and buffers of its modules."""
+    before = [
+        (
+            module,
+            dict(vars(module)),
+            {name: None if b is None else b.clone() for name, b in module._buffers.items()},
+        )
+        for module in model.modules()
+    ]
+    try:
+        yield model
+    finally:
+        for module, attributes, buffers in before:
+            vars(module).clear()
+            vars(module).update(attributes, _buffers=buffers)
+
+
+def logits_of(model: Any, ids: Sequence[int]) -> Tensor:
+    """Logits of one sequence by one forward pass, (T, V)."""
+    with unread(model):
+        return model(input_ids=torch.tensor([ids]), use_cache=False).logits[0]
+
+
 def in_float32(model: nn.Module) -> Any:
     return copy.deepcopy(model).float().eval()
 
@@ -35,22 +61,21 @@ def merged(model: nn.Module) -> Any:
 
 def logp(model: nn.Module, ids: Sequence[int], start: int) -> Tensor:
     """log p of ids[start:]."""
-    scores = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, :-1].double().log_softmax(-1)
+    scores = logits_of(model, ids)[:-1].double().log_softmax(-1)
     return scores[range(start - 1, len(ids) - 1), ids[start:]].sum()
 
 
 @torch.no_grad()
 def logps(model: nn.Module, rows: Sequence[Row]) -> Tensor:
-    return torch.stack([logp(copy.deepcopy(model), *row) for row in rows])
+    return torch.stack([logp(model, *row) for row in rows])
 
 
 def values(model: nn.Module, rows: Sequence[Row], reference: Tensor, weights: Tensor) -> Values:
     """Log-probs, Equation 11's loss of B pairs, and the norm of its gradient. Rows: the chosen, then the rejected."""
     each, gradients = [], []
+    trained = [p for p in model.parameters() if p.requires_grad]
     for row in rows:
-        own = copy.deepcopy(model)
-        trained = [p for p in own.parameters() if p.requires_grad]
-        each.append(logp(own, *row))
+        each.append(logp(model, *row))
         gradients.append(torch.autograd.grad(each[-1], trained, allow_unused=True))
     leaves = torch.stack(each).detach().requires_grad_()
     chosen, rejected = (leaves - reference.double()).chunk(2)
@@ -81,17 +106,17 @@ def drawn(model: Any, head: list[int], seed: int, most: int, eos: int) -> list[i
     """New tokens by transformers' own generate in a batch of one, EOS included."""
     ids = torch.tensor([head])
     settings = {"do_sample": False, "max_new_tokens": most, "eos_token_id": eos, "pad_token_id": eos}
-    output = copy.deepcopy(model).generate(
-        input_ids=ids, attention_mask=torch.ones_like(ids), logits_processor=[Noise(seed)], **settings
-    )
+    with unread(model):
+        output = model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), logits_processor=[Noise(seed)], **settings
+        )
     return output[0, len(head) :].tolist()
 
 
 @torch.no_grad()
 def short_of_best(model: nn.Module, head: list[int], new: list[int], seed: int) -> float:
     """How far, at most, a drawn token's score is below the best one, in logits over temperature."""
-    noise, ids = Noise(seed), torch.tensor([head + new])
-    logits = copy.deepcopy(model)(input_ids=ids, use_cache=False).logits[0, len(head) - 1 : -1]
+    noise, logits = Noise(seed), logits_of(model, head + new)[len(head) - 1 : -1]
     scores = torch.cat([noise(None, row[None]) for row in logits])
     return (scores.max(1).values - scores[range(len(new)), new]).max().item()
 
@@ -103,4 +128,4 @@ def rewards(folder: Any, rows: Sequence[Row]) -> list[float]:
         folder, num_labels=1, dtype=torch.float32
     ).eval()
     model.config.get_text_config().pad_token_id = None  # then the last token is read, whatever it is
-    return [copy.deepcopy(model)(input_ids=torch.tensor([ids])).logits.item() for ids, _ in rows]
+    return [logits_of(model, ids).item() for ids, _ in rows]
