@@ -23,7 +23,7 @@ help: ## show this help
 	@echo "  variables: SCALE=$(SCALE) EXPERIMENT=$(EXPERIMENT) SEEDS=$(SEEDS) JOBS=$(JOBS) PYTEST_ARGS=$(PYTEST_ARGS) PYTHON=$(PYTHON)"
 
 setup: ## create .venv with the locked packages (about 2 minutes once, at once when nothing changed)
-	@bash .ci/setup "$(PYTHON)" "$(TORCH_VERSION)"
+	@bash scripts/setup.sh "$(PYTHON)" "$(TORCH_VERSION)"
 
 reproduce: setup ## run EXPERIMENT at SCALE for SEEDS (e.g. SEEDS=0,1,2) with JOBS processes, then report
 	$(PY) scripts/reproduce.py scale=$(SCALE) "experiment='$(EXPERIMENT)'" $(if $(SEEDS),'seeds=[$(SEEDS)]') jobs=$(JOBS)

@@ -73,6 +73,12 @@ def test_extras_exist():
     assert {"lora", "bench", "slurm", "dev"} <= set(project()["optional-dependencies"])
 
 
+def test_every_script_that_make_calls_exists():
+    called = set(re.findall(r"(?:scripts|tests|\.ci)/[\w/]+\.(?:py|sh)\b", (ROOT / "Makefile").read_text()))
+    assert {"scripts/setup.sh", "scripts/reproduce.py"} <= called
+    assert all((ROOT / script).is_file() for script in called)
+
+
 def test_no_tracked_file_names_a_package_index():
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""The README's commands, run as they stand: only sizes and folders are set to something small and temporary."""
+"""The documentation: README's commands run as printed, with small sizes and temporary folders; the others compose; links lead somewhere."""
 
 import json
 import random
@@ -15,18 +15,25 @@ from hydra import compose, initialize_config_dir
 
 from cwpo.config.commands import register
 from cwpo.config.schema import CONF
+from cwpo.pipeline.arms import expand
 
 README = (REPO / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"<!-- test(?:: (\w+))? -->\n```(\w+)\n(.*?)```", README, flags=re.DOTALL)
+PAGES = sorted(
+    [*REPO.glob("*.md"), *(p for d in ("conf", "cwpo", "results") for p in (REPO / d).rglob("*.md"))]
+)
+TEXTS = {str(path.relative_to(REPO)): path.read_text(encoding="utf-8") for path in PAGES}
+TAGGED = re.compile(r"<!-- test(?:: (\w+))? -->\n```(\w+)\n(.*?)```", re.DOTALL)
+BLOCKS = TAGGED.findall(README)
 
 
-def block(name: str) -> str:
-    (text,) = [text for tag, _, text in BLOCKS if tag == name]
+def block(name: str, page: str = "README.md") -> str:
+    (text,) = [text for tag, _, text in TAGGED.findall(TEXTS[page]) if tag == name]
     return text
 
 
 def commands(text: str) -> list[list[str]]:
-    return [shlex.split(line) for line in text.replace("\\\n", " ").splitlines() if line.strip()]
+    lines = text.replace("\\\n", " ").splitlines()
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
 def run(words: list[str], folder: Path, extra: list[str]) -> str:
@@ -38,7 +45,76 @@ def run(words: list[str], folder: Path, extra: list[str]) -> str:
 
 
 def test_there_are_commands_to_test():
-    assert sorted(tag for tag, _, _ in BLOCKS) == ["", "", "mine", "own", "trainer"]
+    assert sorted(tag for tag, _, _ in BLOCKS) == ["", "", "cluster", "mine", "own", "trainer"]
+
+
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 220
+    assert len(README.split()) <= 2500
+
+
+def test_other_commands_of_the_readme_are_make_targets():
+    targets = set(re.findall(r"^([a-z-]+):", (REPO / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    untested = [words for text in bash_blocks(TAGGED.sub("", README)) for words in commands(text)]
+    assert untested
+    assert [words for words in untested if words[0] != "make" or words[1] not in targets] == []
+
+
+def bash_blocks(page: str) -> list[str]:
+    return re.findall(r"^```bash\n(.*?)```", page, flags=re.DOTALL | re.MULTILINE)
+
+
+def printed_commands() -> list[str]:
+    """Every `python scripts/...` of the documentation that is printed whole, in a block or inline."""
+    inline = [text for page in TEXTS.values() for text in re.findall(r"`(python scripts/[^`]+)`", page)]
+    blocks = [text for page in TEXTS.values() for text in bash_blocks(page)]
+    every = {shlex.join(words) for text in [*blocks, *inline] for words in commands(text)}
+    return sorted(
+        c for c in every if c.startswith("python scripts/") and not re.search(r"\.\.\.'?$|<name>", c)
+    )
+
+
+# CONTRIBUTING.md adds these files; its own test runs the commands.
+ADDED = (
+    "weighting=root",
+    "objective=hinge",
+    "annotator=bt_again",
+    "data=forum",
+    "gold=referee",
+    "forum/pairs",
+)
+
+
+@pytest.mark.parametrize("command", [c for c in printed_commands() if not any(word in c for word in ADDED)])
+def test_printed_command_composes(command):
+    _, script, *words = shlex.split(command)
+    name, words = Path(script).stem, [word for word in words if word != "-m"]
+    register()
+    if name not in ("run", "plan"):
+        with initialize_config_dir(str(CONF / "command"), version_base="1.3"):
+            compose(name, overrides=words)
+        return
+    launcher = [word for word in words if word.startswith("hydra")]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        compose("config", overrides=launcher, return_hydra_config=True)
+    assert expand([word for word in words if word not in launcher], seeds=[0], look=False)
+
+
+def anchors(page: str) -> set[str]:
+    """The anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", page, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_every_relative_link_leads_somewhere(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", TEXTS[page]):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (REPO / page).parent / path if path else REPO / page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), link
 
 
 @pytest.mark.parametrize(
@@ -97,6 +173,16 @@ def own_commands(tiny_checkpoint: Path) -> list[list[str]]:
     for old, new in named.items():
         text = text.replace(old, new)
     return [words + SMALL[Path(words[1]).stem] for words in commands(text)]
+
+
+def test_labels_for_other_software(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "labeled").mkdir()
+    rows = {"label_source": ["human", *["annotator"] * 10], "confidence": [1.0, *(i / 10 for i in range(10))]}
+    pd.DataFrame(rows).to_parquet("labeled/preferences.parquet")
+    names: dict = {}
+    exec(compile(block("elsewhere", "cwpo/own/README.md"), "cwpo/own/README.md", "exec"), names)
+    assert sorted(names["pairs"]["confidence"]) == [0.7, 0.8, 0.9]
 
 
 def check_own_results(folder: Path) -> None:

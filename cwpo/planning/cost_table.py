@@ -1,4 +1,4 @@
-"""The README's table of experiments: models, data and GPU-hours at the paper's scale, from the configs alone.
+"""The table of experiments in conf/README.md: models, data and GPU-hours at the paper's scale, from the configs alone.
 
 To write it again: python -c "from cwpo.planning.cost_table import table; print(table())"
 """
@@ -26,7 +26,7 @@ def table(names: Sequence[str] | None = None) -> str:
 
 
 def row(name: str) -> tuple[str, ...]:
-    """An experiment of one seed at scale=paper. Nothing is loaded, from the hub or from anywhere."""
+    """An experiment of one seed at scale=paper. Nothing is loaded or downloaded."""
     arms = expand([f"experiment={name}", "scale=paper", *GOLD], seeds=[0], look=False)
     hours = sum(stage_hours(arms).values())
     params = OmegaConf.load(CONF / "experiment" / f"{name}.yaml").hydra.sweeper.params

@@ -1,4 +1,4 @@
-"""GPU-hours by hand, what `plan` prints, and the README's table of experiments."""
+"""GPU-hours by hand, what `plan` prints, and the table of experiments in conf/README.md."""
 
 import re
 
@@ -14,7 +14,7 @@ from cwpo.planning.forecast import hour_lines, level_lines
 from cwpo.planning.gpu_hours import Sizes, arm_hours, stage_hours
 from cwpo.store.store import Store
 
-README = (REPO / "README.md").read_text(encoding="utf-8")
+README = (REPO / "conf" / "README.md").read_text(encoding="utf-8")
 SKYWORK = 7.5e9
 PEAK = 989e12 * 3600  # operations an hour
 
@@ -127,10 +127,10 @@ def test_plan_prints_levels_and_where_the_scale_says_how_gpu_hours(tmp_path, cap
     assert "GPU-hours" not in said
 
 
-# The README
+# The table in conf/README.md
 
 
-def rows_of_readme() -> dict[str, str]:
+def rows_of_table() -> dict[str, str]:
     part = README.partition("## Every experiment")[2].partition("\n## ")[0]
     lines = [line for line in part.splitlines() if line.startswith("| ")]
     return {line.split(" | ")[0].removeprefix("| "): line for line in lines[1:]}
@@ -139,13 +139,13 @@ def rows_of_readme() -> dict[str, str]:
 def test_the_table_has_every_experiment():
     from cwpo.config.schema import CONF
 
-    assert set(rows_of_readme()) == {path.stem for path in (CONF / "experiment").glob("*.yaml")}
+    assert set(rows_of_table()) == {path.stem for path in (CONF / "experiment").glob("*.yaml")}
     assert f"| {' | '.join(HEAD)} |" in README
 
 
 @pytest.mark.parametrize("name", ["figure8", "table21", "table25"])
-def test_rows_of_the_readme_are_what_the_configs_give(name):
-    assert rows_of_readme()[name] == f"| {' | '.join(row(name))} |"
+def test_rows_of_the_table_are_what_the_configs_give(name):
+    assert rows_of_table()[name] == f"| {' | '.join(row(name))} |"
 
 
 @pytest.mark.slow

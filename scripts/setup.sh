@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make .venv from requirements.lock: `.ci/setup PYTHON TORCH_VERSION`, normally through `make setup`.
+# Make .venv from requirements.lock: `scripts/setup.sh PYTHON TORCH_VERSION`, normally through `make setup`.
 # Finished steps are not repeated; a step that was killed half-way may have left half a package, so it starts afresh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 
 die() { echo "setup: $*" >&2; exit 1; }
 say() { echo "setup: $*"; }
-fingerprint() { cksum requirements.lock pyproject.toml .ci/setup && echo "torch $torch_version in $PWD"; }
+fingerprint() { cksum requirements.lock pyproject.toml scripts/setup.sh && echo "torch $torch_version in $PWD"; }
 
 # Run one step unless its stamp stands; $venv/.installing exists only while pip is at work.
 step() {
