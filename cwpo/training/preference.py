@@ -255,12 +255,7 @@ class PreferenceTrainer(PreferenceLoss):
         }
         parts = [rows.rows for rows in (train_rows, *tests.values()) if isinstance(rows, Rows)]
         rows = list(itertools.chain(*parts))
-        layout = None
-        if lack_reference(rows):
-            layout = exact_layout(model, rows, self._pad_id)
-            with precision_of(args):
-                for part in parts:
-                    score_reference(model, part, self._pad_id, token_budget, layout)
+        layout = self._score(parts, model, args) if lack_reference(rows) else None
         super().__init__(
             model=model,
             args=args,
@@ -276,6 +271,14 @@ class PreferenceTrainer(PreferenceLoss):
         )
         collator = self.collator(rows, self._pad_id, layout) if rows else plain
         self.data_collator = within_budget(plain if streamed else collator, token_budget)
+
+    def _score(self, parts: list[Any], model: nn.Module, args: TrainingArguments) -> Layout:
+        """Enter the reference's log-probs in the rows of each part that lack them; the exact layout of all rows."""
+        layout = exact_layout(model, list(itertools.chain(*parts)), self._pad_id)
+        with precision_of(args):
+            for part in parts:
+                score_reference(model, part, self._pad_id, self._budget, layout)
+        return layout
 
     def _scored_by(
         self, model: nn.Module, args: TrainingArguments

@@ -49,7 +49,7 @@ def test_with_a_model_the_pairs_are_what_its_tokens_spell(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("word", "said"), [("show=0", "show=0 must be positive"), ("ties=x", "ties=x is unknown")]
+    ("word", "said"), [("show=0", "show=0 must be at least 1"), ("ties=x", "ties=x is unknown")]
 )
 def test_wrong_settings_are_refused(word, said, tmp_path):
     with pytest.raises(InputError, match=said):
