@@ -37,23 +37,41 @@ def cross_fit(
     whole, curve = [], []
     for k in range(used):
         train, test = labeled[fold != k], labeled[fold == k]
-        for part in sorted((*(cfg.curve if k < cfg.curve_folds else ()), 1.0)):
-            file = scratch / f"fold{k}-{part:g}.parquet"
-            if not file.is_file():
-                some = train.sample(n=max(2, round(part * len(train))), random_state=cfg.seed)
-                title = f"fold {k + 1} of {used}: {len(some)} labelled pairs"
-                with bar(title, say) as progress:
-                    annotator = fit_members(
-                        some, cfg, scratch / f"fold{k}-{part:g}", device=device, progress=progress
-                    )
-                table = answers(test, annotator.gaps(test))
-                table.assign(share_trained_on=part, n_train=len(some)).to_parquet(file, index=False)
-            table = pd.read_parquet(file)
-            if k < cfg.curve_folds:
-                curve.append(table)
-            if part == 1.0:
-                whole.append(table[["pair_id", "gap", "agree"]])
-    return pd.concat(whole, ignore_index=True), pd.concat(curve or whole, ignore_index=True), learned
+        parts = sorted((*(cfg.curve if k < cfg.curve_folds else ()), 1.0))
+        for part in parts:
+            some = train.sample(n=max(2, round(part * len(train))), random_state=cfg.seed)
+            title = f"fold {k + 1} of {used}: {len(some)} labelled pairs"
+            _examine(some, test, part, cfg, scratch / f"fold{k}-{part:g}", title, device=device, say=say)
+        tables = [pd.read_parquet(scratch / f"fold{k}-{part:g}.parquet") for part in parts]
+        curve += tables if k < cfg.curve_folds else []
+        whole.append(tables[-1][["pair_id", "gap", "agree"]])
+    return pd.concat(whole, ignore_index=True), pd.concat(curve, ignore_index=True), learned
+
+
+def _examine(
+    train: pd.DataFrame,
+    test: pd.DataFrame,
+    part: float,
+    cfg: Any,
+    folder: Path,
+    title: str,
+    *,
+    device: str,
+    say: Callable[[str], None],
+) -> None:
+    """Train on the share `part` of a fold's training pairs, and keep the answers on its test pairs beside `folder`."""
+    file = folder.with_name(f"{folder.name}.parquet")
+    if file.is_file():
+        return
+    with bar(title, say) as progress:
+        annotator = fit_members(train, cfg, folder, device=device, progress=progress)
+    _keep(annotator, test, file, part, len(train))
+
+
+def _keep(annotator: Any, test: pd.DataFrame, file: Path, part: float, n_train: int) -> None:
+    """Write what an annotator that was trained on the share `part` of a fold's training pairs answers on its test pairs."""
+    table = answers(test, annotator.gaps(test))
+    table.assign(share_trained_on=part, n_train=n_train).to_parquet(file, index=False)
 
 
 def fold_counts(labels: int, cfg: Any) -> tuple[int, int]:
@@ -100,8 +118,7 @@ def first_fold(
         "train_accuracy": float(np.mean(is_right(annotator.gaps(known).mean(axis=0), known["target"]))),
         "tried": {f"{rate:g}": loss for loss, rate, *_ in tried},
     }
-    table = answers(test, annotator.gaps(test)).assign(share_trained_on=1.0, n_train=len(train))
-    table.to_parquet(scratch / "fold0-1.parquet", index=False)
+    _keep(annotator, test, scratch / "fold0-1.parquet", 1.0, len(train))
     file.write_text(json.dumps(learned), encoding="utf-8")
     return learned
 

@@ -247,12 +247,7 @@ class PreferenceTrainer(PreferenceLoss):
         tests = self._tests(eval_dataset)
         parts = [rows.rows for rows in (train_rows, *tests.values()) if isinstance(rows, Rows)]
         rows = list(itertools.chain(*parts))
-        layout = None
-        if lack_reference(rows):
-            layout = exact_layout(model, rows, self._pad_id)
-            with precision_of(args):
-                for part in parts:
-                    score_reference(model, part, self._pad_id, token_budget, layout)
+        layout = self._score(parts, model, args) if lack_reference(rows) else None
         super().__init__(
             model=model,
             args=args,
@@ -275,6 +270,14 @@ class PreferenceTrainer(PreferenceLoss):
         return {
             name: Rows(self._read(list(examples_of(part)))) for name, part in sets.items() if part is not None
         }
+
+    def _score(self, parts: list[Any], model: nn.Module, args: TrainingArguments) -> Layout:
+        """Enter the reference's log-probs in the rows of each part that lack them; the exact layout of all rows."""
+        layout = exact_layout(model, list(itertools.chain(*parts)), self._pad_id)
+        with precision_of(args):
+            for part in parts:
+                score_reference(model, part, self._pad_id, self._budget, layout)
+        return layout
 
     def _scored_by(
         self, model: nn.Module, args: TrainingArguments

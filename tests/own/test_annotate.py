@@ -115,7 +115,7 @@ def test_the_report_and_the_card(labeled):
         "labeled": 120,
         "dropped": {},
     }
-    assert [row["n_train"] for row in numbers["learning_curve"]] == [15, 30, 60]
+    assert [row["n_train"] for row in numbers["learning_curve"]] == [15, 60]
     assert numbers["shift"]["unlabeled_pairs"] == 200
     page, card = (labeled / "report.html").read_text(), (labeled / "README.md").read_text()
     assert numbers["verdict"]["title"] in page and numbers["verdict"]["title"] in card
@@ -228,7 +228,7 @@ def refusal(command, words) -> list[str]:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], ["data is required: set data=...", "out is required: set out=..."]),
+        ([], ["data is required: set data=..."]),
         (
             ["data=d", "out=o"],
             ["name a model to train, model=..., or a trained reward model, annotator.path=..."],
@@ -282,7 +282,7 @@ def test_bad_tables_leave_nothing(tiny_checkpoint, tmp_path):
     )
     one = write_pairs(tmp_path / "one.jsonl", 30, 0, prompt="the same?")
     assert (
-        "1 different prompts, and testing on unseen prompts in folds=5 needs as many"
+        "1 different prompts, and testing on unseen prompts in folds=3 needs as many"
         in refusal("annotate", [f"data={one}", *base])[0]
     )
     (tmp_path / "full").mkdir()
@@ -344,15 +344,30 @@ def test_no_pair_is_tested_by_an_annotator_that_saw_its_prompt(tmp_path, monkeyp
             seen.append((self.train, set(pairs["prompt"])))
             return np.ones((1, len(pairs)))
 
-    monkeypatch.setattr(crossfit, "fit_members", lambda train, cfg, folder, device: Spy(train))
-    pairs = pd.DataFrame(
-        {"pair_id": [str(i) for i in range(60)], "prompt": [f"p{i % 20}" for i in range(60)]}
+    def fit(train, cfg, folder, device, progress, held_out=None):
+        trained.append(cfg.annotator.training)
+        return Spy(train)
+
+    trained: list = []
+    losses = {3e-5: [0.6, 0.5, 0.7], 1e-4: [0.7, 0.6], 3e-4: [0.9, 0.9]}
+    curves = {f"first-{rate:g}": {"loss": [0.7], "held_out_loss": values} for rate, values in losses.items()}
+    monkeypatch.setattr(crossfit, "fit_members", fit)
+    monkeypatch.setattr(
+        crossfit, "read_curve", lambda folder: curves[folder.name.replace("3.3e-05", "3e-05")]
     )
-    cfg = composed("annotate", "data=d", "out=o", "folds=4")
-    tested, curve = cross_fit(pairs, cfg, tmp_path, device="cpu", say=lambda _: None)
+    pairs = pd.DataFrame(
+        {"pair_id": [str(i) for i in range(60)], "prompt": [f"p{i % 20}" for i in range(60)], "target": 1.0}
+    )
+    words = ("data=d", "out=o", "folds=4", "tune=true", "annotator.training.learning_rate=1e-4")
+    cfg = composed("annotate", *words)
+    tested, curve, learned = cross_fit(pairs, cfg, tmp_path, device="cpu", say=lambda _: None)
     assert sorted(tested["pair_id"]) == sorted(pairs["pair_id"])
-    assert len(seen) == 4 + 2 * len(cfg.curve) and all(not train & test for train, test in seen)
-    assert sorted(curve["n_train"].unique()) == [11, 22, 45]
+    known, *held_out = seen  # the first fold's annotator also says what it knows of its own pairs
+    assert known[1] <= known[0] and all(not train & test for train, test in held_out)
+    assert len(held_out) == 4 + len(cfg.curve)
+    assert sorted(curve["n_train"].unique()) == [11, 45]
+    assert (learned["learning_rate"], learned["epochs"], learned["train_accuracy"]) == (3.3e-5, 2, 1.0)
+    assert {(training.learning_rate, training.epochs) for training in trained[3:]} == {(3.3e-5, 2)}
 
 
 def test_prompts_an_annotator_learned_from(labeled, tmp_path):
