@@ -4,12 +4,13 @@ import hydra
 from omegaconf import DictConfig
 
 from cwpo.commands.entry import entry, job
-from cwpo.own.compare import compare
 
 
 @hydra.main(version_base="1.3", config_path="../conf/command", config_name="compare")
 @job
 def main(cfg: DictConfig) -> None:
+    from cwpo.own.compare import compare  # late: it imports torch, and wrong words are answered before
+
     compare(cfg)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from cwpo.config.assets import distinct, hub_assets, is_hub_id, settled
 from cwpo.config.schema import MODEL_GOLDS, POLICY_ANNOTATORS, Config
 from cwpo.errors import Problem
+from cwpo.models.folders import checkpoint_problem
 
 HEAD_SIZE = 16  # of the synthetic world's models
 Named = Mapping[str, tuple[str, str | None]]  # key -> folder or hub id, and revision
@@ -59,23 +60,24 @@ def model_problems(
 
     With `ask_hub` the config of a hub id is fetched and the heads are looked at.
     """
-    if not named:
-        return []
-    from cwpo.models.policy import checkpoint_problem, hub_problem
+    problems = _texts({key: checkpoint_problem(path, key) for key, (path, _) in named.items()})
+    if ask_hub:
+        from cwpo.models.policy import hub_problem  # late: it imports torch
 
-    problems = []
-    for key, (path, revision) in named.items():
-        text = checkpoint_problem(path, key) or (hub_problem(path, revision, key) if ask_hub else None)
-        problems += [Problem(key, text)] if text else []
+        fine = named.keys() - {problem.key for problem in problems}
+        problems += _texts({key: hub_problem(*named[key], key) for key in named if key in fine})
     scored, headed = ([key for key in keys if key in named] for keys in (scoring, heads))
     if not ask_hub or problems or not (scored or headed):
         return problems
     from cwpo.models.annotator import classifier_problem
     from cwpo.models.reward_models import gold_problem
 
-    texts = [(key, gold_problem(*named[key], key, key in seq2seq)) for key in scored]
-    texts += [(key, classifier_problem(*named[key], key)) for key in headed]
-    return [Problem(key, text) for key, text in texts if text]
+    texts = {key: gold_problem(*named[key], key, key in seq2seq) for key in scored}
+    return _texts(texts | {key: classifier_problem(*named[key], key) for key in headed})
+
+
+def _texts(texts: Mapping[str, str | None]) -> list[Problem]:
+    return [Problem(key, text) for key, text in texts.items() if text]
 
 
 def _named(cfg: Config) -> dict[str, tuple[str, str | None]]:

@@ -13,14 +13,14 @@ from cwpo.checks.settings import Check, check_settings
 from cwpo.config.commands import COMMANDS
 from cwpo.errors import InputError, Problem, nearest
 
-# Commands whose functions others may call without a command line: these check their configuration themselves.
+# Commands whose functions others may call without a command line: these check their configuration themselves, too.
 SELF_CHECKED = {name: f"cwpo.own.checks:check_{name}" for name in ("annotate", "align", "compare")}
 
 
-def check_command(cfg: DictConfig, command: str) -> None:
+def check_command(cfg: DictConfig, command: str, ask_hub: bool = True) -> None:
     """Raise InputError with every problem of a composed conf/command/<command>.yaml. Reads no data and no weights."""
     if command in SELF_CHECKED:
-        pkgutil.resolve_name(SELF_CHECKED[command])(cfg)
+        pkgutil.resolve_name(SELF_CHECKED[command])(cfg, ask_hub)
         return
     problems = check_settings(cfg, COMMANDS[command], RULES.get(command, lambda cfg: ()))
     if problems:

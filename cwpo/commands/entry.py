@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cwpo.checks.foreign import refuse_code
-from cwpo.commands.checks import SELF_CHECKED, check_command
+from cwpo.commands.checks import check_command
 from cwpo.commands.hydra_errors import explain
 from cwpo.commands.words import as_typed, schema_in_use
 from cwpo.config.commands import COMMANDS, register
@@ -73,15 +73,15 @@ def entry(main: Callable[[], Any]) -> Callable[[], None]:
 def job(task: Callable[[Any], None]) -> Callable[[Any], None]:
     """A Hydra task whose errors are put in plain words before Hydra adds its own to them.
 
-    The configuration of a command other than run is checked first, unless the command does so itself.
+    The configuration of a command other than run is checked first, without asking the hub.
     """
 
     @functools.wraps(task)
     def run(cfg: Any) -> None:
         with plain_words():
             for command, schema in COMMANDS.items():
-                if OmegaConf.get_type(cfg) is schema and command not in SELF_CHECKED:
-                    check_command(cfg, command)
+                if OmegaConf.get_type(cfg) is schema:
+                    check_command(cfg, command, ask_hub=False)
             task(cfg)
 
     return run

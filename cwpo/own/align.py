@@ -27,7 +27,8 @@ from cwpo.models.policy import context_length, load_policy, load_tokenizer
 from cwpo.own.chat import template_used, wished
 from cwpo.own.checks import check_align
 from cwpo.own.defaults import cores, with_defaults
-from cwpo.own.folder import replace_folder, training_in, workplace
+from cwpo.own.fit import training_in
+from cwpo.own.folder import replace_folder, workplace
 from cwpo.own.weighted import keep_confident, read_weighted
 from cwpo.runtime import computing_in, pick_device, quiet_libraries, stand_in, use_threads
 from cwpo.store.store import git_commit

@@ -25,8 +25,8 @@ from cwpo.own.chat import wished
 from cwpo.own.checks import check_annotate
 from cwpo.own.crossfit import answers, as_learned, cross_fit, fold_counts
 from cwpo.own.defaults import cores, with_defaults
-from cwpo.own.fit import Annotates, RewardModel, fit_members, is_ours, load, trained_on
-from cwpo.own.folder import replace_folder, workplace
+from cwpo.own.fit import Annotates, RewardModel, fit_members, load, trained_on
+from cwpo.own.folder import is_ours, replace_folder, workplace
 from cwpo.own.look import first_look
 from cwpo.own.measure import report_numbers
 from cwpo.own.page import card, report_page

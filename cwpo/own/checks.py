@@ -13,13 +13,12 @@ from cwpo.checks.machine import lora_problems
 from cwpo.checks.settings import check_settings, first_by_key
 from cwpo.config.commands import AlignConfig, AnnotateConfig, CompareConfig
 from cwpo.errors import InputError, Problem
-from cwpo.own.fit import checkpoint_of, is_ours
-from cwpo.own.folder import occupied
+from cwpo.own.folder import checkpoint_of, is_ours, occupied
 
 SYNTHETIC_JUDGES = ("oracle", "judge")
 
 
-def check_annotate(cfg: Any) -> None:
+def check_annotate(cfg: Any, ask_hub: bool = True) -> None:
     """Raise InputError with every problem of the settings of scripts/annotate.py. Loads no weights."""
     if cfg.show is not None:  # it writes nothing
         cfg = OmegaConf.merge(cfg, {"out": "."})
@@ -27,22 +26,22 @@ def check_annotate(cfg: Any) -> None:
     path = cfg.annotator.path
     models = {"model": cfg.model, "annotator.path": path and checkpoint_of(path)} if cfg.show is None else {}
     scoring = () if is_ours(path) else ("annotator.path",)
-    _refuse(problems, models, cfg.revision, scoring=scoring, heads=("model",))
+    _refuse(problems, models, cfg.revision, scoring=scoring, heads=("model",), ask_hub=ask_hub)
 
 
-def check_align(cfg: Any) -> None:
+def check_align(cfg: Any, ask_hub: bool = True) -> None:
     """Raise InputError with every problem of the settings of scripts/align.py. Loads no weights."""
     problems = check_settings(cfg, AlignConfig, align_problems)
-    _refuse(problems, {"model": cfg.model}, cfg.revision)
+    _refuse(problems, {"model": cfg.model}, cfg.revision, ask_hub=ask_hub)
 
 
-def check_compare(cfg: Any) -> None:
+def check_compare(cfg: Any, ask_hub: bool = True) -> None:
     """Raise InputError with every problem of the settings of scripts/compare.py. Loads no weights."""
     problems = check_settings(cfg, CompareConfig, lambda cfg: _occupied(cfg.out, "comparison.json"))
     models = {"before": cfg.before, "after": cfg.after}
-    problems = first_by_key(problems, model_problems(_given(models, None), ask_hub=not problems))
+    problems = first_by_key(problems, model_problems(_given(models, None), ask_hub=ask_hub and not problems))
     judge = {} if cfg.gold in SYNTHETIC_JUDGES else {"gold": checkpoint_of(cfg.gold)}
-    _refuse(problems, judge, cfg.revision, scoring=() if is_ours(cfg.gold) else ("gold",))
+    _refuse(problems, judge, cfg.revision, scoring=() if is_ours(cfg.gold) else ("gold",), ask_hub=ask_hub)
 
 
 def annotate_problems(cfg: Any) -> Iterator[Problem]:
@@ -81,10 +80,18 @@ def _occupied(out: str, mark: str) -> Iterator[Problem]:
 
 
 def _refuse(
-    problems: list[Problem], models: dict[str, Any], revision: str | None, **kinds: tuple[str, ...]
+    problems: list[Problem],
+    models: dict[str, Any],
+    revision: str | None,
+    *,
+    ask_hub: bool,
+    **kinds: tuple[str, ...],
 ) -> None:
-    """Raise InputError with the problems and those of the models; the hub is asked only where there are none so far."""
-    asked = model_problems(_given(models, revision), ask_hub=not problems, **kinds)
+    """Raise InputError with the problems and those of the models; the hub is asked only where there are none so far.
+
+    Without `ask_hub` torch is not imported.
+    """
+    asked = model_problems(_given(models, revision), ask_hub=ask_hub and not problems, **kinds)
     problems = first_by_key(problems, asked)
     if problems:
         raise InputError(problems)

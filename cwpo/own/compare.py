@@ -23,8 +23,8 @@ from cwpo.models.reward_models import load_reward
 from cwpo.own.chat import template_used
 from cwpo.own.checks import check_compare
 from cwpo.own.defaults import cores
-from cwpo.own.fit import Annotator, checkpoint_of, is_ours, load, read_note
-from cwpo.own.folder import replace_folder, workplace
+from cwpo.own.fit import Annotator, load
+from cwpo.own.folder import checkpoint_of, is_ours, read_note, replace_folder, workplace
 from cwpo.pages import render
 from cwpo.runtime import pick_device, quiet_libraries, use_threads
 from cwpo.statistics import bootstrap_interval, paired_difference

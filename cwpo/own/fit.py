@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,16 +23,30 @@ from cwpo.models.pairrm import score_both_orders
 from cwpo.models.policy import load_tokenizer
 from cwpo.models.reward_models import load_reward
 from cwpo.own.chat import wished
-from cwpo.own.folder import training_in
-from cwpo.training.fit import Comparisons, Start, fit_annotator
+from cwpo.own.folder import NOTE, checkpoint_of, read_note
+from cwpo.training.checkpoints import Schedule
+from cwpo.training.fit import Comparisons, Site, Start, fit_annotator
 
 KINDS = ("bt", "pairrm")
-NOTE = "annotator.json"  # beside the weights: that they were trained here, and how many members there are
 SEEN = "trained_on.txt"  # beside the weights: digests of the prompts that the annotator learned from
 CURVE = "training.json"  # beside the weights: the losses of the training
 BATCH = 64
+CHECKPOINTS = Schedule(minutes=10)
 
 Progress = Callable[[int, int], None]
+
+
+@contextmanager
+def training_in(folder: Path, device: str, token_budget: int | None, **told: Any) -> Iterator[Site]:
+    """The Site of one training, whose model appears in `folder` when it is complete.
+
+    A stopped training goes on from the checkpoints that it left beside `folder`. `told`: log and progress of the Site.
+    """
+    partial, checkpoints = (folder.with_name(f"{folder.name}.{part}") for part in ("partial", "checkpoints"))
+    shutil.rmtree(partial, ignore_errors=True)
+    yield Site(partial, device, token_budget, checkpoints, CHECKPOINTS, **told)
+    os.replace(partial, folder)
+    shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 class Annotates(Protocol):
@@ -172,22 +189,6 @@ def load_members(
     tokenizer = load_tokenizer(folders[0], chat=chat)
     models = [load_annotator(path, pad_id=tokenizer.pad_token_id, device=device) for path in folders]
     return Annotator(kind, models, tokenizer, token_budget)
-
-
-def read_note(folder: str | Path) -> dict[str, Any]:
-    """kind and members of an annotator that was trained here."""
-    return json.loads((Path(folder).expanduser() / NOTE).read_text(encoding="utf-8"))
-
-
-def is_ours(path: str | None) -> bool:
-    """Whether fit_members made what lies at `path`."""
-    return path is not None and (Path(path).expanduser() / NOTE).is_file()
-
-
-def checkpoint_of(path: str) -> str:
-    """The folder of a model: an ensemble's first member, or `path` itself."""
-    first = Path(path).expanduser() / "member0"
-    return str(first) if first.is_dir() else path
 
 
 def trained_on(folder: Path, prompts: Iterable[str]) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -15,9 +15,8 @@ from omegaconf import OmegaConf
 
 from cwpo.errors import InputError
 from cwpo.store.store import fingerprint, stage_key
-from cwpo.training.checkpoints import Schedule
-from cwpo.training.fit import Site
 
+NOTE = "annotator.json"  # beside the weights: that they were trained here, and how many members there are
 ELSEWHERE = ("out", "threads", "device", "token_budget")  # keys on which no result depends
 
 
@@ -29,22 +28,6 @@ def occupied(out: str, mark: str) -> str | None:
     if folder.is_dir() and not (folder / mark).is_file() and any(folder.iterdir()):
         return f"out={out} holds other files; name a new folder"
     return None
-
-
-CHECKPOINTS = Schedule(minutes=10)
-
-
-@contextmanager
-def training_in(folder: Path, device: str, token_budget: int | None, **told: Any) -> Iterator[Site]:
-    """The Site of one training, whose model appears in `folder` when it is complete.
-
-    A stopped training goes on from the checkpoints that it left beside `folder`. `told`: log and progress of the Site.
-    """
-    partial, checkpoints = (folder.with_name(f"{folder.name}.{part}") for part in ("partial", "checkpoints"))
-    shutil.rmtree(partial, ignore_errors=True)
-    yield Site(partial, device, token_budget, checkpoints, CHECKPOINTS, **told)
-    os.replace(partial, folder)
-    shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 @contextmanager
@@ -95,3 +78,19 @@ def _key(cfg: Any, inputs: tuple[str, ...]) -> str:
             OmegaConf.update(kept, name, f"content:{fingerprint(value)}")
     plain: Any = OmegaConf.to_container(kept)
     return stage_key("own", 1, plain, {})[:8]
+
+
+def read_note(folder: str | Path) -> dict[str, Any]:
+    """kind and members of an annotator that was trained here."""
+    return json.loads((Path(folder).expanduser() / NOTE).read_text(encoding="utf-8"))
+
+
+def is_ours(path: str | None) -> bool:
+    """Whether fit_members made what lies at `path`."""
+    return path is not None and (Path(path).expanduser() / NOTE).is_file()
+
+
+def checkpoint_of(path: str) -> str:
+    """The folder of a model: an ensemble's first member, or `path` itself."""
+    first = Path(path).expanduser() / "member0"
+    return str(first) if first.is_dir() else path

@@ -15,7 +15,7 @@ from cwpo.models.pairrm import encode_joint
 from cwpo.models.policy import context_length, load_tokenizer
 from cwpo.models.reward_models import read_reward, reward_inputs
 from cwpo.own.chat import reward_reads_chat, template_used, wished
-from cwpo.own.fit import checkpoint_of, is_ours, read_note
+from cwpo.own.folder import checkpoint_of, is_ours, read_note
 
 Sequences = Callable[[pd.DataFrame], list[list[list[int]]]]
 

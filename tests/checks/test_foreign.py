@@ -18,8 +18,8 @@ from cwpo.commands import entry
 from cwpo.config.schema import CONF
 from cwpo.data.files import records
 from cwpo.errors import InputError
+from cwpo.models.folders import checkpoint_problem
 from cwpo.models.policy import (
-    checkpoint_problem,
     hub_problem,
     load_policy,
     load_tokenizer,

@@ -14,7 +14,7 @@ from cwpo.commands import entry
 from cwpo.commands.checks import check_command
 from cwpo.commands.entry import plain_words
 from cwpo.errors import InputError
-from cwpo.models.policy import checkpoint_problem
+from cwpo.models.folders import checkpoint_problem
 from cwpo.own.compare import page as samples_page
 from cwpo.pages import environment, markdown_html, markdown_table
 from cwpo.plain import CONTROL, shown, visible

@@ -13,7 +13,8 @@ from cwpo.data.chat import reads_chat
 from cwpo.data.encoding import encode, encode_prompts
 from cwpo.errors import InputError
 from cwpo.models.annotator import load_annotator, new_annotator
-from cwpo.models.policy import checkpoint_problem, load_policy, load_tokenizer, read_config
+from cwpo.models.folders import checkpoint_problem
+from cwpo.models.policy import load_policy, load_tokenizer, read_config
 
 DIALOGUE = "\n\nHuman: hi\n\nAssistant: hello\n\nHuman: how?\n\nAssistant:"
 FAMILIES = {"opt": paper_copies.opt, "qwen2": paper_copies.qwen, "llama": paper_copies.llama}

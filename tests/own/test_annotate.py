@@ -20,7 +20,8 @@ from cwpo.own.align import align
 from cwpo.own.annotate import label
 from cwpo.own.compare import compare
 from cwpo.own.crossfit import cross_fit, folds_by_prompt
-from cwpo.own.fit import NOTE, is_ours, load, trained_on
+from cwpo.own.fit import load, trained_on
+from cwpo.own.folder import NOTE, is_ours
 from cwpo.own.preferences import COLUMNS, preferences
 from cwpo.weighting import most_confident, scaled_sigmoid
 
@@ -298,6 +299,24 @@ def test_the_command_ends_with_one_message(tmp_path):
     assert done.returncode == 2
     assert done.stderr == "error: unknown key columns.votes; to add it write +columns.votes=...\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_settings_are_answered_without_torch(tmp_path):
+    code = """
+import sys
+from omegaconf import OmegaConf
+from cwpo.commands.checks import check_command
+from cwpo.config.commands import AnnotateConfig
+from cwpo.errors import InputError
+try:
+    check_command(OmegaConf.structured(AnnotateConfig(data="d", out="o", model="./no", folds=1)), "annotate", ask_hub=False)
+except InputError as error:
+    print(len(error.problems), "torch" in sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.split()[1] == "False", done.stderr
 
 
 # --- parts -------------------------------------------------------------------------------------------------------

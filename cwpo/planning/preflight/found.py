@@ -33,7 +33,8 @@ def models_of(cfg: Config) -> Iterator[tuple[str, str, str | None]]:
 
 def model_problems(key: str, path: str, revision: str | None, cfg: Config) -> list[str]:
     """Of one model: its files, its config, and as far as they can be had its tokenizer."""
-    from cwpo.models.policy import checkpoint_problem, hub_problem
+    from cwpo.models.folders import checkpoint_problem
+    from cwpo.models.policy import hub_problem
     from cwpo.models.reward_models import gold_problem
 
     problem = checkpoint_problem(path, key) or hub_problem(path, revision, key)
