@@ -207,7 +207,7 @@ def mean_shift(points: ArrayLike, others: ArrayLike) -> float:
         raise ValueError(f"two clouds of one dimension are needed; got shapes {x.shape} and {y.shape}")
     centre = x.mean(axis=0)
     spread = np.sqrt(((x - centre) ** 2).sum(axis=1).mean())
-    rounding = 1e-12 * np.abs(x).max()  # by which the mean of equal points may miss them
+    rounding = 1e-12 * np.abs(x).max()  # the mean of equal points may miss them by this much
     if not (spread > rounding and np.isfinite(spread) and np.isfinite(y).all()):
         raise ValueError(f"the spread of {len(x)} points is {spread}; distances cannot be measured in it")
     return float(np.linalg.norm(y.mean(axis=0) - centre) / spread)

@@ -76,7 +76,7 @@ def replies(text: str) -> list[Message]:
 
 
 def turns(prompt: str) -> list[Message]:
-    """The prompt as messages. One that is no dialogue is what the user says; white space around contents goes.
+    """The prompt as messages. Text without speakers is what the user says; white space around contents is removed.
 
     "\\n\\nHuman: hi\\n\\nAssistant: hello\\n\\nHuman: how?\\n\\nAssistant:" gives user hi, assistant hello, user how?.
     Turns of one speaker that follow each other are one, for templates that want them by turns.

@@ -1,6 +1,6 @@
 """Rows of any table, one at a time and within limits, so that a small file cannot expand into all of the memory.
 
-JSON lines, one JSON array, CSV, TSV and Parquet, plain or .gz; a folder that `datasets` saved; a data set id of the hub.
+JSON lines, one JSON array, CSV, TSV and Parquet, plain or .gz; a folder that `datasets` saved; a data set on the hub.
 """
 
 from __future__ import annotations

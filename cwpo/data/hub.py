@@ -21,7 +21,7 @@ SUMMARY = "TL;DR:"
 
 
 class Table(NamedTuple):
-    """One file of pairs, or one part of a data set of the hub (`folder`); all its rows are test rows or none is."""
+    """One file of pairs, or one part of a data set on the hub (`folder`); all its rows are test rows or none is."""
 
     path: str
     domain: str

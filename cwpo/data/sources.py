@@ -175,7 +175,7 @@ def pair_id(prompt: str, response_a: str, response_b: str) -> str:
 
 
 def _own(data: Any) -> Iterator[Table]:
-    """Own pairs: local files, or a data set id of the hub."""
+    """Own pairs: local files, or a data set on the hub."""
     paths = [data.path] if isinstance(data.path, str) else list(data.path)
     for path in paths:
         file = Path(path).expanduser()

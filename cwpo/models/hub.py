@@ -1,4 +1,4 @@
-"""What a model of the hub holds at a revision, or what of it is in the cache, without fetching any weights."""
+"""Which files a model on the hub has at a revision, or which of them are cached. Fetches no weights."""
 
 from __future__ import annotations
 

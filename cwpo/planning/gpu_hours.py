@@ -179,7 +179,7 @@ def _generate(cfg: Config, node: Node, sizes: Sizes) -> Work:
 
 
 def _gold_size(cfg: Config) -> float:
-    """0 for what is no model of ours: the oracle, or a judge elsewhere."""
+    """0 where gold is not a model run here: the oracle, or a judge behind an API."""
     return _parameters(cfg, cfg.gold.path) if cfg.gold.path else 0.0
 
 
