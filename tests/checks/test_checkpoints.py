@@ -30,5 +30,8 @@ def test_a_model_without_a_sequence_classifier_is_refused_where_it_gets_a_scalar
     with composing():
         cfg = compose("config", overrides=words.format(tmp_path).split())
     problems = checkpoint_problems(cfg, ask_hub=True)
-    assert [problem.partition("=")[0] for problem in problems] == ([refused] if refused else [])
-    assert all("of type granite, for which transformers has no sequence classifier" in p for p in problems)
+    assert [problem.key for problem in problems] == ([refused] if refused else [])
+    assert all(
+        "of type granite, for which transformers has no sequence classifier" in problem.text
+        for problem in problems
+    )

@@ -9,6 +9,7 @@ from architectures import architecture, right_logp
 from tiny import WORDS, arguments, save, tiny_model, tiny_tokenizer
 from transformers import AutoModelForSequenceClassification
 
+from cwpo.checks.checkpoints import model_problems
 from cwpo.data.batching import SequenceCollator, encode
 from cwpo.data.encoding import whole_ids
 from cwpo.errors import InputError
@@ -18,7 +19,6 @@ from cwpo.models.lengths import mixes_lengths, mixing_length
 from cwpo.models.policy import add_lora
 from cwpo.models.policy_scores import policy_scores
 from cwpo.models.reward_models import HuggingFace
-from cwpo.own.checks import checkpoints
 from cwpo.training.base import Rows
 from cwpo.training.sft import SFTTrainer
 
@@ -126,12 +126,10 @@ def test_models_that_cannot_have_a_head_or_adapters_are_refused(tmp_path):
     tokenizer = tiny_tokenizer()
     folder = save(architecture("mamba", vocab_size=len(tokenizer)), tmp_path / "mamba", tokenizer)
     problem = "model=.* is a model of type mamba, for which transformers has no sequence classifier"
-    (refused,) = checkpoints({"model": str(folder)}, None, heads=("model",), ask_hub=True)
-    assert refused == classifier_problem(folder, None, "model")
+    (refused,) = model_problems({"model": (str(folder), None)}, heads=("model",), ask_hub=True)
+    assert refused.text == classifier_problem(folder, None, "model")
     with pytest.raises(InputError, match=problem):
         new_annotator(folder, None, pad_id=0, head_std=1.0, seed=0)
-    with pytest.raises(
-        InputError, match="PEFT cannot put adapters on the linear layers of a model of type mamba"
-    ):
+    with pytest.raises(InputError, match="PEFT cannot put adapters on a model of type mamba"):
         add_lora(architecture("mamba"), r=2, alpha=4, dropout=0.0)
     assert classifier_problem(save(tiny_model("llama"), tmp_path / "llama"), None, "model") is None

@@ -116,7 +116,7 @@ def test_the_report_and_the_card(labeled):
         "labeled": 120,
         "dropped": {},
     }
-    assert [row["n_train"] for row in numbers["learning_curve"]] == [15, 60]
+    assert [row["n_train"] for row in numbers["learning_curve"]] == [15, 48]
     assert numbers["shift"]["unlabeled_pairs"] == 200
     page, card = (labeled / "report.html").read_text(), (labeled / "README.md").read_text()
     assert numbers["verdict"]["title"] in page and numbers["verdict"]["title"] in card
@@ -229,7 +229,7 @@ def refusal(command, words) -> list[str]:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], ["data is required: set data=..."]),
+        ([], ["data is required: set data=...", "out is required: set out=..."]),
         (
             ["data=d", "out=o"],
             ["name a model to train, model=..., or a trained reward model, annotator.path=..."],
@@ -384,7 +384,7 @@ def test_no_pair_is_tested_by_an_annotator_that_saw_its_prompt(tmp_path, monkeyp
     known, *held_out = seen  # the first fold's annotator also says what it knows of its own pairs
     assert known[1] <= known[0] and all(not train & test for train, test in held_out)
     assert len(held_out) == 4 + len(cfg.curve)
-    assert sorted(curve["n_train"].unique()) == [11, 45]
+    assert sorted(curve["n_train"].unique()) == [11, 36, 45]
     assert (learned["learning_rate"], learned["epochs"], learned["train_accuracy"]) == (3.3e-5, 2, 1.0)
     assert {(training.learning_rate, training.epochs) for training in trained[3:]} == {(3.3e-5, 2)}
 

@@ -173,8 +173,8 @@ def _differences(spec: Spec, results: Results, runs: pd.DataFrame) -> Iterator[C
                 (part, spec.kind.compare(results, select(first, where), select(second, where), on))
                 for part, where in [*split, ("all", {})]
             )
-            names = {"section": name, "a": a.label, "b": b.label}
-            yield from ({**names, "part": part, **cell} for part, cell in compared if cell)
+            arms = {"a": a.label, "b": b.label}
+            yield from ({"section": name, "part": part, **arms, **cell} for part, cell in compared if cell)
 
 
 def _shown(column: str, value: Any) -> str:
