@@ -145,7 +145,7 @@ def start(script: str, words: list[str]) -> None:
     """Run scripts/<script>.py in this process; "sweep" is SWEEP without Hydra."""
     import cwpo.store.shards
 
-    cwpo.stages.shards.SHARD = SHARD
+    cwpo.store.shards.SHARD = SHARD
     if script == "sweep":
         _sweep(*map(int, words))
         return

@@ -11,7 +11,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
 import cwpo.store.shards  # noqa: E402
 from harness.commands import SHARD, start  # noqa: E402
 
-cwpo.stages.shards.SHARD = SHARD
+cwpo.store.shards.SHARD = SHARD
 
 if __name__ == "__main__":
     start(sys.argv[1], sys.argv[2:])
