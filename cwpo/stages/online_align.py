@@ -115,7 +115,7 @@ def _reward(work: Work) -> Any:
 
 ONLINE_ALIGN = Stage(
     "online_align",
-    1,
+    2,
     ("alignment", "objective", "lora", "weighting", "generation", "online", "seed", "text_version"),
     run,
     trains="strong",
