@@ -8,7 +8,7 @@ model's device: no generator has a state, and every device draws the same.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ from cwpo.data.encoding import Text, encode_prompts, sampled
 from cwpo.finite import check_finite
 from cwpo.models.lengths import forget_lengths, mixes_lengths
 from cwpo.models.logprobs import scoring_batches
+from cwpo.models.memory import in_batches, sampling_batches
 
 FEWEST = 8  # rows of a batch that is not made smaller when half of it has ended
 # 32-bit integer hash "lowbias32" by C. Wellons: shift right, multiply, twice; then shift right by 16
@@ -120,12 +121,12 @@ def sample_responses(
     batch_size: int,
     top_k: int = 0,
     token_budget: int | None = None,
-    progress: Callable[[int], Any] = lambda n: None,
     names: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
     """One response per prompt, in order: response, n_tokens, truncated and same_tokens, as in `encoding.sampled`.
 
-    Prompts of like length come together: `batch_size` of them, or with a token budget as many as fit with their responses.
+    Prompts of like length come together: on a GPU as many as its memory holds, else `batch_size` of them, or with a token
+    budget as many as fit with their responses.
     One prompt at a time is sampled from where padding would change the samples, see `samples_alone`.
     Raises FloatingPointError, with the prompts' `names` (default: their numbers), where the model's logits are NaN.
     """
@@ -135,26 +136,32 @@ def sample_responses(
     model.generation_config = GenerationConfig(
         do_sample=False, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
-    device = next(model.parameters()).device
+    device, eos = next(model.parameters()).device, tokenizer.eos_token_id
     ids = encode_prompts(tokenizer, prompts)
     drawn: list[list[int]] = [[] for _ in prompts]
     lengths = [len(row) + max_new_tokens for row in ids]
     alone = samples_alone(model, max(lengths, default=0))
-    for rows in scoring_batches(lengths, *((1, None) if alone else (batch_size, token_budget))):
+    if alone:
+        batches = scoring_batches(lengths, 1)
+    elif device.type == "cuda":
+        batches = sampling_batches(model, lengths)
+    else:
+        batches = scoring_batches(lengths, batch_size, token_budget)
+
+    def draw(rows: list[int]) -> list[list[int]]:
         if alone:
             forget_lengths(model)
         inputs = pad([ids[i] for i in rows], tokenizer.pad_token_id, side="left")
         mask = pad([[1] * len(ids[i]) for i in rows], 0, side="left")
         sampler = GumbelSampler([seeds[i] for i in rows], temperature, max_new_tokens, top_k).to(device)
-        new = _draw(
-            model, inputs.to(device), mask.to(device), sampler, tokenizer.eos_token_id, max_new_tokens
-        )
+        new = _draw(model, inputs.to(device), mask.to(device), sampler, eos, max_new_tokens)
         broken = np.where(sampler.broken.cpu().numpy(), np.nan, 0.0)
         check_finite(broken, [names[i] for i in rows], "the logits")
+        return new
+
+    for rows, new in in_batches(batches, draw):
         for i, tokens in zip(rows, new, strict=True):
             drawn[i] = tokens
-        progress(len(rows))
-    eos = tokenizer.eos_token_id
     return sampled(
         tokenizer, prompts, ids, [(row[:-1], True) if row[-1] == eos else (row, False) for row in drawn]
     )

@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from cwpo.data.batching import IGNORED, collate_sequences, fill_budget
 from cwpo.models.heads import Head, logit_chunk, token_losses, without_adapters
 from cwpo.models.lengths import exact_parts, in_order, parts_by_length
+from cwpo.models.memory import in_batches
 from cwpo.models.row_attention import Rows, attend_in_rows
 
 SCORING = 2  # without gradients a batch needs far less memory
@@ -127,9 +128,14 @@ def score_sequences(
     model.eval()
     device = next(model.parameters()).device
     scores = torch.empty(len(rows))
-    for chosen in scoring_batches([len(ids) for ids, _ in rows], batch_size, token_budget):
+
+    def score(chosen: list[int]) -> Tensor:
         batch = collate_sequences([rows[i] for i in chosen], pad_id)
-        scores[chosen] = compute(model, **{k: v.to(device) for k, v in batch.items()}).cpu()
+        return compute(model, **{k: v.to(device) for k, v in batch.items()}).cpu()
+
+    batches = scoring_batches([len(ids) for ids, _ in rows], batch_size, token_budget)
+    for chosen, values in in_batches(batches, score):
+        scores[chosen] = values
     return scores
 
 

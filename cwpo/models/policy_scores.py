@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from cwpo.models.logprobs import score_sequences
+from cwpo.runtime import label_precision
 
 
 def policy_scores(
@@ -16,12 +17,14 @@ def policy_scores(
     *,
     reference: nn.Module | None = None,
     beta: float = 1.0,
+    token_budget: int | None = None,
 ) -> Tensor:
     """log pi(y|x) of (ids, start) rows, summed over response tokens; (N,), float64, in nats.
 
     With a `reference`, the implicit reward beta * [log pi(y|x) - log pi_ref(y|x)] instead, in logits.
     """
-    scores = score_sequences(model, rows, pad_id).double()
-    if reference is None:
-        return scores
-    return beta * (scores - score_sequences(reference, rows, pad_id).double())
+    with label_precision(next(model.parameters()).device.type):
+        scores = score_sequences(model, rows, pad_id, token_budget=token_budget).double()
+        if reference is None:
+            return scores
+        return beta * (scores - score_sequences(reference, rows, pad_id, token_budget=token_budget).double())

@@ -18,7 +18,11 @@ from cwpo.errors import InputError
 from cwpo.models.annotator import score_responses
 from cwpo.models.lengths import forget_lengths, mixing_length
 from cwpo.models.logprobs import scoring_batches
+from cwpo.models.memory import in_batches
 from cwpo.models.policy import load_weights, no_dropout, read_config, read_tokenizer
+from cwpo.runtime import label_precision
+
+SMALL = 2e9  # parameters of a reward model that is computed in float32 on a GPU too
 
 
 class HuggingFace:
@@ -30,7 +34,15 @@ class HuggingFace:
 
     chat = False
 
-    def __init__(self, path: str, revision: str | None, *, batch_size: int, device: str) -> None:
+    def __init__(
+        self,
+        path: str,
+        revision: str | None,
+        *,
+        batch_size: int,
+        device: str,
+        token_budget: int | None = None,
+    ) -> None:
         problem = gold_problem(path, revision)
         if problem:
             raise InputError(problem)
@@ -40,23 +52,36 @@ class HuggingFace:
             path,
             revision,
             pad_token_id=self.tokenizer.pad_token_id,
-            dtype=torch.float32 if device == "cpu" else "auto",
+            dtype="auto",
         )
-        self.model.to(device).eval()
+        self.model = placed(self.model, device)
         self.mixes = mixing_length(self.model.config) is not None
-        self.batch_size, self.device = 1 if self.mixes else batch_size, device
+        self.batching, self.device = (1, None) if self.mixes else (batch_size, token_budget), device
 
     @torch.no_grad()
     def rewards(self, prompts: Sequence[Text], responses: Sequence[Text]) -> np.ndarray:
-        scores = [np.empty(0)]
-        for first in range(0, len(prompts), self.batch_size):
+        read = reward_inputs(self.tokenizer, prompts, responses)
+        scores = np.empty(len(prompts))
+
+        def score(rows: list[int]) -> np.ndarray:
             if self.mixes:
                 forget_lengths(self.model)
-            rows = slice(first, first + self.batch_size)
-            read = reward_inputs(self.tokenizer, prompts[rows], responses[rows])
-            inputs = self.tokenizer.pad(read, return_tensors="pt").to(self.device)
-            scores.append(self.model(**inputs).logits.squeeze(-1).double().cpu().numpy())
-        return np.concatenate(scores)
+            part = {name: [values[i] for i in rows] for name, values in read.items()}
+            inputs = self.tokenizer.pad(part, return_tensors="pt").to(self.device)
+            return self.model(**inputs).logits.squeeze(-1).double().cpu().numpy()
+
+        with label_precision(self.device):
+            batches = scoring_batches([len(ids) for ids in read["input_ids"]], *self.batching)
+            for rows, values in in_batches(batches, score):
+                scores[rows] = values
+        return scores
+
+
+def placed(model: Any, device: str) -> Any:
+    """A reward model, ready to score: in float32 on CPUs and up to SMALL parameters, else as published (often bfloat16)."""
+    if device == "cpu" or model.num_parameters() <= SMALL:
+        model.float()
+    return model.to(device).eval()
 
 
 def reward_inputs(
@@ -101,11 +126,11 @@ def read_reward(path: str, revision: str | None, chat: bool | None = None) -> tu
 
 
 def load_reward(
-    path: str, revision: str | None, *, batch_size: int, device: str, chat: bool | None = None
+    path: str, revision: str | None, *, device: str, chat: bool | None = None, **batching: int | None
 ) -> HuggingFace | ChatReward:
     """Any sequence-classification reward model, read as `read_reward` says."""
     _, reads = read_reward(path, revision, chat)
-    return (ChatReward if reads else HuggingFace)(path, revision, batch_size=batch_size, device=device)
+    return (ChatReward if reads else HuggingFace)(path, revision, device=device, **batching)
 
 
 def load_tokenizer_for_rewards(path: str, revision: str | None) -> Any:
@@ -136,12 +161,20 @@ def gold_problem(
 class ChatReward:
     """Skywork-Reward-V2, TRL's Qwen2 reward and their like: the whole chat as the template writes it, one score at its end.
 
-    bfloat16 but on a CPU. The score is read at the last token by length, so a pad token that also ends turns does no harm.
+    The score is read at the last token by length, so a pad token that also ends turns does no harm.
     """
 
     chat = True
 
-    def __init__(self, path: str, revision: str | None, *, batch_size: int, device: str) -> None:
+    def __init__(
+        self,
+        path: str,
+        revision: str | None,
+        *,
+        batch_size: int,
+        device: str,
+        token_budget: int | None = None,
+    ) -> None:
         problem = gold_problem(path, revision)
         if problem:
             raise InputError(problem)
@@ -151,16 +184,16 @@ class ChatReward:
             path,
             revision,
             pad_token_id=self.tokenizer.pad_token_id,
-            dtype=torch.float32 if device == "cpu" else torch.bfloat16,
+            dtype="auto",
             **no_dropout(read_config(path, revision)),
         )
-        self.model.to(device).eval()
-        self.batch_size = batch_size
+        self.model = placed(self.model, device)
+        self.batching = (batch_size, token_budget)
 
     def rewards(self, prompts: Sequence[Text], responses: Sequence[Text]) -> np.ndarray:
         ids = reward_inputs(self.tokenizer, prompts, responses, chat=True)["input_ids"]
         rows, pad_id = [(row, 0) for row in ids], self.tokenizer.pad_token_id
-        return score_responses(self.model, rows, pad_id, self.batch_size).double().numpy()
+        return score_responses(self.model, rows, pad_id, *self.batching).double().numpy()
 
 
 class QuestionAnswer(HuggingFace):
@@ -188,7 +221,15 @@ class SteamSHP:
 
     LENGTH = 512
 
-    def __init__(self, path: str, revision: str | None, *, batch_size: int, device: str) -> None:
+    def __init__(
+        self,
+        path: str,
+        revision: str | None,
+        *,
+        batch_size: int,
+        device: str,
+        token_budget: int | None = None,
+    ) -> None:
         problem = gold_problem(path, revision, seq2seq=True)
         if problem:
             raise InputError(problem)
@@ -197,11 +238,11 @@ class SteamSHP:
             AutoModelForSeq2SeqLM,
             path,
             revision,
-            dtype=torch.float32 if device == "cpu" else torch.bfloat16,
+            dtype="auto",
             **no_dropout(read_config(path, revision)),
         )
-        self.model.to(device).eval()
-        self.batch_size, self.device = batch_size, device
+        self.model = placed(self.model, device)
+        self.batching, self.device = (batch_size, token_budget), device
         self.answers = [self.tokenizer(letter)["input_ids"][0] for letter in "AB"]
         self.counts: Counter[str] = Counter()
 
@@ -230,13 +271,18 @@ class SteamSHP:
         result = np.empty(len(texts))
         ids = self.tokenizer(list(texts))["input_ids"] if texts else []
         start = self.model.config.decoder_start_token_id
-        for part in scoring_batches([len(row) for row in ids], self.batch_size):
+
+        def score(part: list[int]) -> np.ndarray:
             inputs = self.tokenizer.pad({"input_ids": [ids[i] for i in part]}, return_tensors="pt").to(
                 self.device
             )
             begun = torch.full((len(part), 1), start, device=self.device)
             logits = self.model(**inputs, decoder_input_ids=begun).logits[:, 0, self.answers]
-            result[part] = logits.double().softmax(dim=1)[:, 0].cpu().numpy()
+            return logits.double().softmax(dim=1)[:, 0].cpu().numpy()
+
+        with label_precision(self.device):
+            for part, values in in_batches(scoring_batches([len(row) for row in ids], *self.batching), score):
+                result[part] = values
         return result
 
 

@@ -103,7 +103,7 @@ def by_both_orders(work: Work) -> Score:
     folder = work.parents["train_annotator"] / "model"
     tokenizer = load_tokenizer(folder)
     model = load_annotator(folder, pad_id=tokenizer.pad_token_id, device=work.device)
-    return functools.partial(score_both_orders, model, tokenizer)
+    return functools.partial(score_both_orders, model, tokenizer, token_budget=work.token_budget)
 
 
 def by_policy(work: Work) -> Score:
@@ -120,10 +120,8 @@ def by_policy(work: Work) -> Score:
 
     def score(prompts: Texts, first: Texts, second: Texts) -> tuple[Any, Any]:
         rows = (encode(tokenizer, prompts, responses) for responses in (first, second))
-        score_a, score_b = (
-            policy_scores(model, part, tokenizer.pad_token_id, reference=reference, beta=annotator.beta)
-            for part in rows
-        )
+        settings = {"reference": reference, "beta": annotator.beta, "token_budget": work.token_budget}
+        score_a, score_b = (policy_scores(model, part, tokenizer.pad_token_id, **settings) for part in rows)
         return score_a, score_b
 
     return score

@@ -54,6 +54,10 @@ class Work:
             self.progress,
         )
 
+    def kept(self, name: str = "shards") -> Path:
+        """The folder, of that name, of the shards of a table that a later run goes on from."""
+        return (self.scratch or self.out) / name
+
     @property
     def first(self) -> bool:
         """Whether this is the only process, or the first of several: the one that writes."""

@@ -11,8 +11,9 @@ import pandas as pd
 from cwpo.errors import InputError
 from cwpo.finite import check_finite
 from cwpo.stages.base import Stage, Work
-from cwpo.stages.score_gold import GOLD_READS, trained_folder
+from cwpo.stages.score_gold import GOLD_READS, SHARD, trained_folder
 from cwpo.statistics import gold_reward_accuracy
+from cwpo.store.shards import map_rows
 
 if TYPE_CHECKING:
     from cwpo.models.gold import Comparison, Gold
@@ -25,7 +26,7 @@ OF_LABELS = ("label_accuracy_gold", "human_gold_agreement", "margin_agreement")
 def run(work: Work) -> dict[str, Any]:
     from cwpo.models.gold import Comparison, load_gold
 
-    gold = load_gold(work.config.gold, trained_folder(work), work.device)
+    gold = load_gold(work.config.gold, trained_folder(work), work.device, work.token_budget)
     responses = {
         tag: pd.read_parquet(work.parents[parent] / "responses.parquet")
         for tag, parent in (("sft", "generate_sft"), ("aligned", "generate"))
@@ -33,13 +34,7 @@ def run(work: Work) -> dict[str, Any]:
     if isinstance(gold, Comparison):
         responses = compared(gold, responses)
     else:
-        for tag, table in responses.items():
-            table["reward"] = gold.rewards(table["prompt"].tolist(), table["response"].tolist())
-            check_finite(
-                table["reward"],
-                table["prompt_id"].tolist(),
-                f"the gold rewards of the {tag} model's responses",
-            )
+        responses = {tag: _rewarded(work, gold, tag, table) for tag, table in responses.items()}
     rewards = pd.concat(responses.values(), ignore_index=True)
     rewards[["prompt_id", "model_tag", "reward", "n_tokens", "truncated"]].to_parquet(
         work.out / "rewards.parquet", index=False
@@ -65,6 +60,17 @@ def run(work: Work) -> dict[str, Any]:
     if work.tracker.shows:
         _show(work, both)
     return metrics
+
+
+def _rewarded(work: Work, gold: Gold, tag: str, responses: pd.DataFrame) -> pd.DataFrame:
+    """One model's responses with their gold `reward`."""
+
+    def score(part: pd.DataFrame) -> pd.DataFrame:
+        rewards = gold.rewards(part["prompt"].tolist(), part["response"].tolist())
+        check_finite(rewards, part["prompt_id"].tolist(), f"the gold rewards of the {tag} model's responses")
+        return part.assign(reward=rewards)
+
+    return map_rows(responses, score, scratch=work.kept(tag), rows=SHARD, progress=work.progress)
 
 
 def compared(gold: Comparison, responses: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:

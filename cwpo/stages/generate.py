@@ -10,6 +10,9 @@ import pandas as pd
 from cwpo.errors import InputError
 from cwpo.runtime import computing_in
 from cwpo.stages.base import Stage, Work
+from cwpo.store.shards import map_rows
+
+SHARD = 4  # batches whose responses are kept together while a stage is under way
 
 
 def run(work: Work) -> dict[str, Any]:
@@ -18,9 +21,8 @@ def run(work: Work) -> dict[str, Any]:
     folder = work.parents["model"] / "model"
     tokenizer, context = load_tokenizer(folder), context_length(folder)
     prompts, without_room = _prompts(work, tokenizer, context)
-    sample = _by_vllm if work.config.generation.engine == "vllm" else _by_transformers
-    table = prompts.join(pd.DataFrame(sample(work, folder, tokenizer, prompts, context)))
-    table = table.assign(model_tag=work.config.model_tag)
+    sampler = _by_vllm if work.config.generation.engine == "vllm" else _by_transformers
+    table = sampler(work, folder, tokenizer, prompts, context).assign(model_tag=work.config.model_tag)
     columns = ["prompt_id", "prompt", "response", "model_tag", "n_tokens", "truncated"]
     table[columns].to_parquet(work.out / "responses.parquet", index=False)
     summary = {
@@ -61,40 +63,42 @@ def _drawn(work: Work, prompts: pd.DataFrame) -> tuple[list[int], dict[str, Any]
 
 def _by_vllm(
     work: Work, folder: Path, tokenizer: Any, prompts: pd.DataFrame, context: int | None
-) -> list[dict[str, Any]]:
+) -> pd.DataFrame:
     from cwpo.models.vllm_engine import sample_by_vllm
 
     generation = work.config.generation
     seeds, drawn = _drawn(work, prompts)
     place = {"context": context, "python": generation.python, "dtype": generation.precision}
-    return sample_by_vllm(folder, tokenizer, prompts["prompt"].tolist(), seeds, **place, **drawn)
+    rows = sample_by_vllm(folder, tokenizer, prompts["prompt"].tolist(), seeds, **place, **drawn)
+    return prompts.join(pd.DataFrame(rows))
 
 
 def _by_transformers(
     work: Work, folder: Path, tokenizer: Any, prompts: pd.DataFrame, context: int | None
-) -> list[dict[str, Any]]:
+) -> pd.DataFrame:
     from cwpo.models.generation import sample_responses
     from cwpo.models.policy import load_policy
 
-    seeds, drawn = _drawn(work, prompts)
-    counts: list[int] = []
+    generation = work.config.generation
+    model = load_policy(folder, device=work.device)
 
-    def progress(count: int) -> None:
-        counts.append(count)
-        work.progress(sum(counts), len(prompts))
+    def sample(part: pd.DataFrame) -> pd.DataFrame:
+        seeds, drawn = _drawn(work, part)
+        with computing_in(generation.precision, work.device):  # the weights stay float32
+            rows = sample_responses(
+                model,
+                tokenizer,
+                part["prompt"].tolist(),
+                seeds,
+                **drawn,
+                batch_size=generation.batch_size,
+                token_budget=work.token_budget,
+                names=part["prompt_id"].tolist(),
+            )
+        return part.reset_index(drop=True).join(pd.DataFrame(rows))
 
-    with computing_in(work.config.generation.precision, work.device):  # the weights stay float32
-        return sample_responses(
-            load_policy(folder, device=work.device),
-            tokenizer,
-            prompts["prompt"].tolist(),
-            seeds,
-            **drawn,
-            batch_size=work.config.generation.batch_size,
-            token_budget=work.token_budget,
-            progress=progress,
-            names=prompts["prompt_id"].tolist(),
-        )
+    rows = SHARD * generation.batch_size
+    return map_rows(prompts, sample, scratch=work.kept(), rows=rows, progress=work.progress)
 
 
 GENERATE = Stage("generate", 2, ("generation", "evaluation", "seed", "model_tag", "text_version"), run)

@@ -206,12 +206,6 @@ def test_sampling_leaves_the_global_random_state_alone(model):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_progress_counts_every_prompt(model):
-    done = []
-    sample(model, progress=done.append)
-    assert done == [2, 2, 1]
-
-
 def test_top_k_draws_from_the_largest_logits_alone():
     logits = torch.tensor([2.0, -1.0, 1.0, 0.0, -3.0])
     n = 4000
