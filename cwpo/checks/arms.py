@@ -1,7 +1,5 @@
 """Rules between the keys of a run: settings that are right one by one and do not go together."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Errors of Hydra and OmegaConf as one message each, with the nearest valid keys or values."""
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import re

@@ -1,7 +1,5 @@
 """The command `lock_assets`: looks up the commits of the models and data sets in conf/ and writes them into the lock."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The command `plan`: the stages that a run or sweep needs and their cost. It runs nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from omegaconf import OmegaConf

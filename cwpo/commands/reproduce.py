@@ -1,7 +1,5 @@
 """The command `reproduce`: experiments, their rows, tables, figures and page."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The command `run`: one arm, or a sweep whose stages are shared."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The command `store`: lists, verifies and explains the stages of a store, and deletes damaged or unneeded ones."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections import Counter, defaultdict

@@ -1,7 +1,5 @@
 """Words of the command line as a user types them: a text is taken as it stands, whatever Hydra's grammar would make of it."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 import sys

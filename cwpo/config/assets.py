@@ -1,7 +1,5 @@
 """Models and data sets on the hub, each pinned to one commit by conf/assets.lock.yaml."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace

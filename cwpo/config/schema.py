@@ -4,8 +4,6 @@ A field also holds the rules for its values; see cwpo.config.rules. The YAML fil
 its unit and its source in the paper.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 JSON lines, one JSON array, CSV, TSV and Parquet, plain or .gz; a folder that `datasets` saved; a data set on the hub.
 """
 
-from __future__ import annotations
-
 import csv
 import gzip
 import io

@@ -4,8 +4,6 @@ A folder here with the same files does as well as a data set id. From the hub on
 given revision; no code in it ever runs.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

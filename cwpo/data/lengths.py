@@ -1,7 +1,5 @@
 """Which pairs are short enough: by one of several rules, and in any case for every model that reads them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A user's own pairs as one Parquet file: any table, with one label, a list of votes, or none for each pair."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path

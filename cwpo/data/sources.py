@@ -1,7 +1,5 @@
 """Preference pairs from where they are, as one table: the synthetic world, JSON lines, or the Hugging Face hub."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence

@@ -4,8 +4,6 @@ A launcher is chosen as Hydra's are: hydra/launcher=submitit_slurm hydra.launche
 once. Hydra's own launchers get arms, and every job would compute, or wait for, stages that it shares with others.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import shutil
 import time

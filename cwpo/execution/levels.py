@@ -1,7 +1,5 @@
 """Runs a sweep level by level, so that no job holds a GPU while it waits for a stage that another job computes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 

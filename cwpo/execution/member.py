@@ -1,7 +1,5 @@
 """One process of a launched stage: `accelerate launch ... -m cwpo.execution.member JOB`; see cwpo.execution.processes."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -4,8 +4,6 @@ The process that runs the sweep stays single. It writes the stage's job as JSON,
 process, passes on the curve that the first of them writes, and ends them all when it is stopped.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

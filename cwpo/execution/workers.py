@@ -1,7 +1,5 @@
 """Runs the stages of arms, every distinct stage once, in this process or in worker processes that stay alive."""
 
-from __future__ import annotations
-
 import math
 import multiprocessing
 import os

@@ -4,8 +4,6 @@ It is an ordinary `AutoModelForSequenceClassification` checkpoint with one label
 token by its length, not by the pad token, so a tokenizer that pads with EOS is scored correctly too.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Folders of checkpoints, looked at from outside: no weights are loaded, and torch is not imported."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Gold rewards judge the arms; no arm trains on them. Each adapter gives one score for each prompt and response."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections import Counter

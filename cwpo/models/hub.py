@@ -1,7 +1,5 @@
 """Which files a model on the hub has at a revision, or which of them are cached. Fetches no weights."""
 
-from __future__ import annotations
-
 import functools
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Dynamic RoPE and LongRoPE take their frequencies from the batch's longest row on
 dynamic RoPE keeps them until a short row resets them. Padding then changes the values of every shorter row.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Sequence log-probabilities: sums over response tokens, EOS included, never over prompt or padding."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Loading causal language models and tokenizers: safetensors only, float32 unless told otherwise, no remote code."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from pickle import UnpicklingError

@@ -1,7 +1,5 @@
 """Responses scored by a language model: by likelihood, or by the implicit reward of one trained by DPO (Eq. 17)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """The reward of online alignment: a Bradley-Terry model trained here, or any reward model."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

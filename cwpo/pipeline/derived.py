@@ -1,7 +1,5 @@
 """Values that stages read and that follow from other keys of the configuration."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from typing import Any
 

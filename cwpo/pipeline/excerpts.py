@@ -4,8 +4,6 @@ Figure 6 shows responses as points, Figure 7 confidences, Tables 14 and 15 respo
 annotator and human disagree.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Why a stage would run: the settings, its own or its ancestors', that differ from the most similar finished stage."""
 
-from __future__ import annotations
-
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence

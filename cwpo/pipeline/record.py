@@ -1,7 +1,5 @@
 """Writes the rows of finished arms into results/<scale>/: runs.csv, details.csv, rewards.csv.gz and annotators.csv."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Weighted preference optimisation of the strong model, starting from its SFT model (Eq. 8 to 11)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd

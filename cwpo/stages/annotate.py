@@ -1,7 +1,5 @@
 """Every pair scored and labelled by the annotator (Eq. 6), with the margin and the confidence (Eq. 7)."""
 
-from __future__ import annotations
-
 import functools
 import time
 from collections.abc import Callable, Sequence

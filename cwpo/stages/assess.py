@@ -3,8 +3,6 @@
 Pairs whose two responses have equal gold rewards say nothing about accuracy against gold and are left out there.
 """
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What a stage is given and what it declares."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ A response's vector is the mean of its tokens' final hidden states under the arm
 the others as the annotator's data spans the space.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from typing import Any

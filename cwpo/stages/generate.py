@@ -1,7 +1,5 @@
 """Responses of one model to the test prompts, each with a seed of its own (temperature 0.95, section 4.1)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

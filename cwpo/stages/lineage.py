@@ -1,7 +1,5 @@
 """Where a stage's parents come from, read back from the store's manifests: for the card of an aligned model."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from pathlib import Path

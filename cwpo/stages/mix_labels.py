@@ -1,7 +1,5 @@
 """Labeled pairs that are not all the arm's own: from another data set, or poisoned (Tables 24, 25)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """D_unlabeled of two data sets: what the arms of Tables 24 and 25 align on."""
 
-from __future__ import annotations
-
 import shutil
 from typing import Any
 

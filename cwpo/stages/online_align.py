@@ -1,7 +1,5 @@
 """Online preference optimisation: the policy's own responses, compared by a reward (appendix J.5, Tables 21 and 22)."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The weak model trained as a policy on the human-labelled pairs: DPO, or SFT and then DPO (Table 6, App. D)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The pairs, filtered, split and counted; see `cwpo.data.sources`."""
 
-from __future__ import annotations
-
 import json
 from types import SimpleNamespace
 from typing import Any

@@ -1,7 +1,5 @@
 """Sequence log-probs of the selected pairs under the arm's SFT model, the reference of its alignment."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """Gold rewards of both responses of every pair, to measure labels by; no arm trains on them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd

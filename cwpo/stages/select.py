@@ -1,7 +1,5 @@
 """The pairs an arm trains on, chosen and rejected according to the arm's own labels."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

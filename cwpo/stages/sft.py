@@ -1,7 +1,5 @@
 """The strong model, fine-tuned on prompt + chosen response of the arm's own pairs (section 4.1)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """The weak model, fully fine-tuned on the human-labelled pairs (section 3.2 i; Table 6 and J.9 for the other kinds)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd

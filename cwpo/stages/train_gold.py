@@ -1,7 +1,5 @@
 """The stand-in gold model: Bradley-Terry on held-out human pairs that no arm sees."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd

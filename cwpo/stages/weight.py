@@ -1,7 +1,5 @@
 """preferences.parquet: the selected pairs with their weights, a file other preference trainers can read as well."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

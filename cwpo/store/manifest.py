@@ -4,8 +4,6 @@ It is JSON. The last entry `sha256` is the digest of the other entries, so that 
 well. Older manifests without it are accepted.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

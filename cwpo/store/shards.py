@@ -1,7 +1,5 @@
 """Computes a big table shard by shard: flat memory, and after a kill only the shard under way is computed again."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

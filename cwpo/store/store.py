@@ -8,8 +8,6 @@
 A finished folder is never written again. A run reports a damaged one and leaves it alone; see cwpo.commands.store.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
