@@ -131,6 +131,21 @@ def score_sequences(
     return scores
 
 
+def policy_scores(
+    model: nn.Module,
+    rows: Sequence[tuple[Sequence[int], int]],
+    pad_id: int,
+    *,
+    reference: nn.Module | None = None,
+    beta: float = 1.0,
+) -> Tensor:
+    """log pi(y|x) of (ids, start) rows, (N,), float64, in nats; with a `reference` the implicit reward in logits (Eq. 17)."""
+    scores = score_sequences(model, rows, pad_id).double()
+    if reference is None:
+        return scores
+    return beta * (scores - score_sequences(reference, rows, pad_id).double())
+
+
 def scoring_batches(
     lengths: Sequence[int], batch_size: int | None = None, token_budget: int | None = None
 ) -> list[list[int]]:

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import pandas as pd
-
 from cwpo.stages.base import Stage, Work
 
 
@@ -11,7 +9,7 @@ def run(work: Work) -> dict[str, Any]:
     from cwpo.training.fit import Start, fit_sft
 
     config = work.config
-    table = pd.read_parquet(work.parents["select"] / "selected.parquet")
+    table = work.table("select", "selected.parquet")
     path = work.parents.get("strong_model", config.strong)
     return fit_sft(
         work.site(),
@@ -23,11 +21,5 @@ def run(work: Work) -> dict[str, Any]:
     ).summary
 
 
-SFT = Stage(
-    "sft",
-    1,
-    ("sft", "lora", "strong", "strong_revision", "strong_chat", "seed", "text_version"),
-    run,
-    launched=True,
-    trains="strong",
-)
+READS = ("sft", "lora", "strong", "strong_revision", "strong_chat", "seed", "text_version")
+SFT = Stage("sft", 1, READS, run, launched=True, trains="strong")

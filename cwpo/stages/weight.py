@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from cwpo.errors import InputError
 from cwpo.stages.base import Stage, Work
@@ -13,7 +12,7 @@ COLUMNS = ["pair_id", "prompt", "chosen", "rejected", "weight", "label_source", 
 
 
 def run(work: Work) -> dict[str, Any]:
-    table = pd.read_parquet(work.parents["select"] / "selected.parquet")
+    table = work.table("select", "selected.parquet")
     weighting = work.config.weighting
     weights = pair_weights(weighting.name, table["margin"], weighting.scale)
     if not np.any(weights > 0):
