@@ -14,17 +14,7 @@ from cwpo.config.schema import Config
 
 WORD = re.compile(r"([+]{0,2}[A-Za-z_][\w.]*)=(.+)", re.DOTALL)
 PLAIN = re.compile(r"[A-Za-z_./~][\w./~-]*", re.ASCII)  # Hydra reads it as a text
-VALUES = (
-    "true",
-    "false",
-    "yes",
-    "no",
-    "on",
-    "off",
-    "inf",
-    "nan",
-    "none",
-)  # plain words that it reads as other values
+VALUES = "true false yes no on off inf nan none".split()  # plain words that it reads as other values
 
 
 def schema_in_use() -> type:

@@ -50,6 +50,10 @@ class Arm:
         nodes = nodes_of(cfg, look)
         return Arm(cfg, nodes, wanted(nodes, cfg.until))
 
+    def runs(self, name: str) -> bool:
+        """Whether the stage is one that is wanted, not merely one that the arm would have."""
+        return any(node.name == name for node in self.run)
+
     @property
     def key(self) -> str:
         """The key of the last stage; two arms of equal key are the same experiment."""

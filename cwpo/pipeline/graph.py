@@ -61,20 +61,9 @@ UNHASHED = (*(f"gold.{key}" for key in JUDGE_SETTINGS), "generation.python")
 KINDS = {
     stage.name: stage
     for stage in (
-        *(
-            ALIGN,
-            ASSESS,
-            EMBED,
-            EVALUATE,
-            GENERATE,
-            MIX_LABELS,
-            MIX_UNLABELED,
-            ONLINE_ALIGN,
-            PREPARE,
-            PRETRAIN,
-            REFERENCE,
-        ),
-        *(SCORE_GOLD, SELECT, SFT, TRAIN_GOLD, WEIGHT, annotate_stage("bt"), train_annotator_stage("bt")),
+        *(ALIGN, ASSESS, EMBED, EVALUATE, GENERATE, MIX_LABELS, MIX_UNLABELED, ONLINE_ALIGN, PREPARE),
+        *(PRETRAIN, REFERENCE, SCORE_GOLD, SELECT, SFT, TRAIN_GOLD, WEIGHT),
+        *(annotate_stage("bt"), train_annotator_stage("bt")),
     )
 }
 OTHER_PAIRS = 500  # the reward model of an online arm learns from pairs drawn with the seed plus this
@@ -97,6 +86,15 @@ class Node:
 
     def folder(self, store: Store) -> Path:
         return store.folder(self.stage.name, self.key)
+
+    def file(self, store: Store, name: str) -> Path:
+        """A file of the finished stage. Raises StoreError where the stage is damaged."""
+        store.manifest(self.stage.name, self.key)
+        return self.folder(store) / name
+
+    def summary(self, store: Store) -> dict[str, Any]:
+        """The summary in the manifest of the finished stage. Raises StoreError where the stage is damaged."""
+        return store.manifest(self.stage.name, self.key)["summary"]
 
     def done(self, store: Store) -> bool:
         return store.has(self.stage.name, self.key)
