@@ -90,4 +90,4 @@ def _by_transformers(
         )
 
 
-GENERATE = Stage("generate", 1, ("generation", "evaluation", "seed", "model_tag", "text_version"), run)
+GENERATE = Stage("generate", 2, ("generation", "evaluation", "seed", "model_tag", "text_version"), run)
