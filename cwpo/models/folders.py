@@ -8,18 +8,23 @@ from pathlib import Path
 
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 ADAPTER = "adapter_config.json"
+BASE = "base.json"  # beside adapters that were trained here: the model under them; see cwpo.models.adapters
+TENSORS = "adapter_model.safetensors"
 
 
-def checkpoint_problem(path: str, key: str) -> str | None:
-    """Why `path` cannot be loaded as a checkpoint, or None. Loads nothing; a hub id is asked for its config only."""
+def checkpoint_problem(path: str, key: str, adapters: bool = False) -> str | None:
+    """Why `path` cannot be loaded as a checkpoint, or None. Loads nothing; a hub id is asked for its config only.
+
+    adapters: those that were trained here will do too.
+    """
     folder = Path(path).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             return f"{key}={path} is not a checkpoint: it has no config.json; name a folder written by save_pretrained"
-        if (folder / ADAPTER).is_file():
+        if (folder / ADAPTER).is_file() and not (adapters and (folder / BASE).is_file()):
             return (
                 f"{key}={path} holds a LoRA adapter ({ADAPTER}), which names a model elsewhere to load; merge it first "
-                "(model.merge_and_unload().save_pretrained(folder)) and name that folder"
+                "(model.merge_and_unload().save_pretrained(folder), or cwpo.models.policy.export) and name that folder"
             )
         if not any(folder.glob("*.safetensors")):
             pickles = sorted(

@@ -74,8 +74,10 @@ def _by_transformers(
     work: Work, folder: Path, tokenizer: Any, prompts: pd.DataFrame, context: int | None
 ) -> list[dict[str, Any]]:
     from cwpo.models.generation import sample_responses
-    from cwpo.models.policy import load_policy
+    from cwpo.models.policy import as_trained, load_policy
 
+    precision = work.config.generation.precision
+    load = load_policy if precision == "float32" else as_trained  # 16 bits would round merged adapters away
     seeds, drawn = _drawn(work, prompts)
     counts: list[int] = []
 
@@ -83,9 +85,9 @@ def _by_transformers(
         counts.append(count)
         work.progress(sum(counts), len(prompts))
 
-    with computing_in(work.config.generation.precision, work.device):  # the weights stay float32
+    with computing_in(precision, work.device):
         return sample_responses(
-            load_policy(folder, device=work.device),
+            load(folder, device=work.device),
             tokenizer,
             prompts["prompt"].tolist(),
             seeds,
