@@ -171,6 +171,8 @@ class LoraConfig:
     alpha: int = above_zero(16)
     dropout: float = between(0, 1, "[)", 0.05)
     targets: str = one_of("all-linear", "peft", default="all-linear")
+    base_dtype: str = one_of("float32", "bfloat16", default="float32")
+    save: str = one_of("merged", "adapters", default="merged")
 
 
 @dataclass

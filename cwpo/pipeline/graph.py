@@ -43,6 +43,8 @@ LATER: dict[str, Any] = {
     "generation.precision": "float32",
     "generation.top_k": 0,
     "lora.targets": "all-linear",
+    "lora.base_dtype": "float32",
+    "lora.save": "merged",
     "annotator.assessed_on": "test",
     "labeled.unlabeled": "own",
     "embedding.path": None,

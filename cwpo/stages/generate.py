@@ -68,17 +68,19 @@ def _by_transformers(
     work: Work, tokenizer: Any, prompts: pd.DataFrame, seeds: list[int], drawn: dict[str, Any]
 ) -> list[dict[str, Any]]:
     from cwpo.models.generation import sample_responses
-    from cwpo.models.policy import load_policy
+    from cwpo.models.policy import as_trained, load_policy
 
+    precision = work.config.generation.precision
+    load = load_policy if precision == "float32" else as_trained  # 16 bits would round merged adapters away
     counts: list[int] = []
 
     def progress(count: int) -> None:
         counts.append(count)
         work.progress(sum(counts), len(prompts))
 
-    with computing_in(work.config.generation.precision, work.device):  # the weights stay float32
+    with computing_in(precision, work.device):
         return sample_responses(
-            load_policy(work.parents["model"] / "model", device=work.device),
+            load(work.parents["model"] / "model", device=work.device),
             tokenizer,
             prompts["prompt"].tolist(),
             seeds,
