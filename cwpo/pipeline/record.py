@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from cwpo.config.schema import POLICY_ANNOTATORS, Config
+from cwpo.config.update_sizes import point_of
 from cwpo.pipeline.arms import Arm
 from cwpo.pipeline.excerpts import record_excerpts
 from cwpo.pipeline.graph import Node
@@ -121,7 +122,9 @@ def _detail_row(arm: Arm, store: Store) -> dict[str, Any]:
         "equal_steps": cfg.method.equal_steps,
         "scoring": _scoring(cfg) if weak_labels else None,
         "learning_rate": cfg.alignment.learning_rate,
+        "point": point_of(cfg),
         **metrics(arm.nodes["evaluate"], store),
+        **metrics(arm.nodes["divergence"], store),
     }
     return {name: row.get(name) for name in DETAIL_COLUMNS}
 
