@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from cwpo.config.schema import POLICY_ANNOTATORS
+from cwpo.config.update_sizes import point_of
 from cwpo.pipeline.arms import Arm
 from cwpo.pipeline.excerpts import record_excerpts
 from cwpo.pipeline.graph import Node
@@ -86,6 +87,7 @@ def _settings(arm: Arm, annotated: bool) -> dict[str, Any]:
         "sft_labels": cfg.method.sft_labels,
         "equal_steps": cfg.method.equal_steps,
         "learning_rate": cfg.alignment.learning_rate,
+        "point": point_of(cfg),
     }
 
 
@@ -98,7 +100,8 @@ def _run_row(arm: Arm, store: Store) -> dict[str, Any]:
     """The values of runs.csv and details.csv."""
     nodes, weak_labels = arm.nodes, arm.cfg.method.labels == "weak"
     row = _settings(arm, annotated=weak_labels) | {"run_key": nodes["evaluate"].key}
-    row |= _trained(nodes.get("align") or nodes["online_align"], store) | metrics(nodes["evaluate"], store)
+    row |= _trained(nodes.get("align") or nodes["online_align"], store)
+    row |= metrics(nodes["evaluate"], store) | metrics(nodes["divergence"], store)
     if weak_labels:
         assessed = metrics(nodes["assess"], store)
         row["annotator_accuracy_human"] = assessed["accuracy_human"]

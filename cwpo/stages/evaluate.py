@@ -51,6 +51,7 @@ def run(work: Work) -> dict[str, Any]:
         "mean_length": float(both["n_tokens"].mean()),
         "mean_length_sft": float(both["n_tokens_sft"].mean()),
         "truncated_share": float(both["truncated"].mean()),
+        "truncated_share_sft": float(both["truncated_sft"].mean()),
         "n_eval": len(both),
         **(online_quality(work, gold) if "online_align" in work.parents else label_quality(work)),
         **getattr(gold, "counts", {}),
@@ -153,4 +154,4 @@ def margin_agreement(weights: np.ndarray, gap: np.ndarray) -> float | None:
     return float(np.sum(weights * gap)) / total if total > 0 else None
 
 
-EVALUATE = Stage("evaluate", 1, GOLD_READS, run)
+EVALUATE = Stage("evaluate", 2, GOLD_READS, run)
