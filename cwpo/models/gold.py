@@ -1,7 +1,5 @@
 """Gold rewards judge the arms; no arm trains on them. Each adapter gives one score for each prompt and response."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections import Counter
@@ -80,9 +78,13 @@ class Trained:
         self.model = load_annotator(folder, pad_id=self.tokenizer.pad_token_id, device=device)
         self.batching = (batch_size, token_budget)
 
+    def lengths(self, prompts: Sequence[str], responses: Sequence[str]) -> list[int]:
+        """Tokens that the model reads of each prompt and response."""
+        return [len(ids) for ids, _ in encode(self.tokenizer, prompts, responses)]
+
     def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
-        rows = encode(self.tokenizer, prompts, responses)
-        return score_responses(self.model, rows, self.tokenizer.pad_token_id, *self.batching).double().numpy()
+        rows, pad_id = encode(self.tokenizer, prompts, responses), self.tokenizer.pad_token_id
+        return score_responses(self.model, rows, pad_id, *self.batching).double().numpy()
 
 
 def load_gold(
@@ -93,10 +95,8 @@ def load_gold(
     It reads SCORING times the token budget at a time, or without one `config.batch_size` sequences.
     """
     settings: dict[str, Any] = {"device": device, "token_budget": token_budget}
-    if config.name == "oracle":
-        return Oracle()
-    if config.name == "judge":
-        return Judge(config.temperature)
+    if config.name in ("oracle", "judge"):
+        return Oracle() if config.name == "oracle" else Judge(config.temperature)
     if config.name == "trained":
         if trained is None:
             raise ValueError("gold=trained needs the folder of its model")

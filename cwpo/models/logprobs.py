@@ -1,7 +1,5 @@
 """Sequence log-probabilities: sums over response tokens, EOS included, never over prompt or padding."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +12,7 @@ from cwpo.models.heads import Head, logit_chunk, token_losses, without_adapters
 from cwpo.models.lengths import exact_parts, in_order, parts_by_length
 from cwpo.models.memory import in_batches
 from cwpo.models.row_attention import Rows, attend_in_rows
+from cwpo.runtime import label_precision
 
 SCORING = 2  # without gradients a batch needs far less memory
 ROWS = 64  # of sequences of any length
@@ -137,6 +136,23 @@ def score_sequences(
     for chosen, values in in_batches(batches, score):
         scores[chosen] = values
     return scores
+
+
+def policy_scores(
+    model: nn.Module,
+    rows: Sequence[tuple[Sequence[int], int]],
+    pad_id: int,
+    *,
+    reference: nn.Module | None = None,
+    beta: float = 1.0,
+    token_budget: int | None = None,
+) -> Tensor:
+    """log pi(y|x) of (ids, start) rows, (N,), float64, in nats; with a `reference` the implicit reward in logits (Eq. 17)."""
+    with label_precision(next(model.parameters()).device.type):
+        scores = score_sequences(model, rows, pad_id, token_budget=token_budget).double()
+        if reference is None:
+            return scores
+        return beta * (scores - score_sequences(reference, rows, pad_id, token_budget=token_budget).double())
 
 
 def scoring_batches(

@@ -25,76 +25,76 @@ from cwpo.runtime import label_precision
 SMALL = 2e9  # parameters of a reward model that is computed in float32 on a GPU too
 
 
-class HuggingFace:
-    """A sequence-classification reward model with one label, read as its own forward pass returns it.
+class Scorer:
+    """A published checkpoint with its tokenizer, dropout off: float32 on CPUs and up to SMALL parameters, else as published.
 
-    The input is the prompt followed by the response, as one text where the model is causal, as a pair of texts where
-    its tokenizer separates the two (encoders such as DeBERTa). Messages are written as HH-RLHF does.
+    It reads SCORING times the token budget at a time, or without one `batch_size` sequences.
     """
 
-    chat = False
+    kind: Any = AutoModelForSequenceClassification
+    chat = False  # whether the tokenizer's template writes what the model reads
 
     def __init__(
         self,
         path: str,
         revision: str | None,
         *,
-        batch_size: int,
         device: str,
+        batch_size: int,
         token_budget: int | None = None,
     ) -> None:
-        problem = gold_problem(path, revision)
-        if problem:
+        if problem := gold_problem(path, revision, seq2seq=self.kind is AutoModelForSeq2SeqLM):
             raise InputError(problem)
-        self.tokenizer = load_tokenizer_for_rewards(path, revision)
-        self.model: Any = load_weights(
-            AutoModelForSequenceClassification,
-            path,
-            revision,
-            pad_token_id=self.tokenizer.pad_token_id,
-            dtype="auto",
-        )
-        self.model = placed(self.model, device)
-        self.mixes = mixing_length(self.model.config) is not None
-        self.batching, self.device = (1, None) if self.mixes else (batch_size, token_budget), device
+        self.tokenizer, _ = read_reward(path, revision, self.chat)
+        settings = no_dropout(read_config(path, revision)) | {"pad_token_id": self.tokenizer.pad_token_id}
+        self.model: Any = load_weights(self.kind, path, revision, dtype="auto", **settings)
+        if device == "cpu" or self.model.num_parameters() <= SMALL:
+            self.model.float()
+        self.model.to(device).eval()
+        self.batching, self.device = (batch_size, token_budget), device
+
+    def lengths(self, prompts: Sequence[Text], responses: Sequence[Text]) -> list[int]:
+        """Tokens that the model reads of each prompt and response."""
+        return list(map(len, reward_inputs(self.tokenizer, prompts, responses, self.chat)["input_ids"]))
+
+
+class HuggingFace(Scorer):
+    """A sequence-classification reward model with one label, read as its own forward pass returns it.
+
+    The input is the prompt followed by the response, as one text where the model is causal, as a pair of texts where
+    its tokenizer separates the two (encoders such as DeBERTa). Messages are written as HH-RLHF does.
+    """
 
     @torch.no_grad()
     def rewards(self, prompts: Sequence[Text], responses: Sequence[Text]) -> np.ndarray:
-        read = reward_inputs(self.tokenizer, prompts, responses)
+        alone = mixing_length(self.model.config) is not None  # a row changes others of its batch
+        read = reward_inputs(self.tokenizer, prompts, responses) if prompts else {"input_ids": []}
         scores = np.empty(len(prompts))
 
         def score(rows: list[int]) -> np.ndarray:
-            if self.mixes:
+            if alone:
                 forget_lengths(self.model)
             part = {name: [values[i] for i in rows] for name, values in read.items()}
             inputs = self.tokenizer.pad(part, return_tensors="pt").to(self.device)
             return self.model(**inputs).logits.squeeze(-1).double().cpu().numpy()
 
+        batching = (1, None) if alone else self.batching
         with label_precision(self.device):
-            batches = scoring_batches([len(ids) for ids in read["input_ids"]], *self.batching)
-            for rows, values in in_batches(batches, score):
+            for rows, values in in_batches(
+                scoring_batches(list(map(len, read["input_ids"])), *batching), score
+            ):
                 scores[rows] = values
         return scores
-
-
-def placed(model: Any, device: str) -> Any:
-    """A reward model, ready to score: in float32 on CPUs and up to SMALL parameters, else as published (often bfloat16)."""
-    if device == "cpu" or model.num_parameters() <= SMALL:
-        model.float()
-    return model.to(device).eval()
 
 
 def reward_inputs(
     tokenizer: Any, prompts: Sequence[Text], responses: Sequence[Text], chat: bool = False
 ) -> dict[str, list[list[int]]]:
     """What a reward model reads of prompts and responses, not padded: `input_ids` and, for encoders, what goes with them."""
+    both = list(zip(prompts, responses, strict=True))
     if chat:
-        return {
-            "input_ids": whole_ids(
-                tokenizer, [_chat(tokenizer, *t) for t in zip(prompts, responses, strict=True)]
-            )
-        }
-    texts = [plain_texts(*both) for both in zip(prompts, responses, strict=True)]
+        return {"input_ids": whole_ids(tokenizer, [_chat(tokenizer, *each) for each in both])}
+    texts = [plain_texts(*each) for each in both]
     if tokenizer.sep_token_id is None:
         return {"input_ids": whole_ids(tokenizer, [prompt + response for prompt, response in texts])}
     return dict(tokenizer([prompt for prompt, _ in texts], [response for _, response in texts]))
@@ -102,11 +102,10 @@ def reward_inputs(
 
 def _chat(tokenizer: Any, prompt: Text, response: Text) -> str:
     """The whole chat as the tokenizer's template writes it."""
-    asked = turns(prompt) if isinstance(prompt, str) else list(prompt)
-    said = (
-        [{"role": "assistant", "content": response.strip()}] if isinstance(response, str) else list(response)
-    )
-    return chat_text(tokenizer, [*asked, *said])
+    said: Any = response
+    if isinstance(response, str):
+        said = [{"role": "assistant", "content": response.strip()}]
+    return chat_text(tokenizer, [*(turns(prompt) if isinstance(prompt, str) else prompt), *said])
 
 
 def read_reward(path: str, revision: str | None, chat: bool | None = None) -> tuple[Any, bool]:
@@ -114,7 +113,10 @@ def read_reward(path: str, revision: str | None, chat: bool | None = None) -> tu
 
     chat=None leaves this to the checkpoint: one that was trained here says so; else a causal model with a template does.
     """
-    tokenizer = load_tokenizer_for_rewards(path, revision)
+    tokenizer = read_tokenizer(path, revision)
+    if tokenizer.pad_token_id is None:  # the model may have no EOS either
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
     if chat and not tokenizer.chat_template:
         raise InputError(f"the tokenizer of {path} has no chat template, but this reward model reads chats")
     if chat is None:
@@ -133,15 +135,6 @@ def load_reward(
     return (ChatReward if reads else HuggingFace)(path, revision, device=device, **batching)
 
 
-def load_tokenizer_for_rewards(path: str, revision: str | None) -> Any:
-    """As load_tokenizer, for models that may have no EOS."""
-    tokenizer = read_tokenizer(path, revision)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.padding_side = "right"
-    return tokenizer
-
-
 def gold_problem(
     path: str, revision: str | None, key: str = "gold.path", seq2seq: bool = False
 ) -> str | None:
@@ -152,43 +145,18 @@ def gold_problem(
     config = read_config(path, revision, key)
     if seq2seq:
         return None if config.is_encoder_decoder else f"{key}={path} is no encoder-decoder model such as T5"
-    labels = config.num_labels
-    if labels != 1:
-        return f"{key}={path} returns {labels} scores; a reward model has num_labels=1"
-    return None
+    if config.num_labels == 1:
+        return None
+    return f"{key}={path} returns {config.num_labels} scores; a reward model has num_labels=1"
 
 
-class ChatReward:
+class ChatReward(Scorer):
     """Skywork-Reward-V2, TRL's Qwen2 reward and their like: the whole chat as the template writes it, one score at its end.
 
     The score is read at the last token by length, so a pad token that also ends turns does no harm.
     """
 
     chat = True
-
-    def __init__(
-        self,
-        path: str,
-        revision: str | None,
-        *,
-        batch_size: int,
-        device: str,
-        token_budget: int | None = None,
-    ) -> None:
-        problem = gold_problem(path, revision)
-        if problem:
-            raise InputError(problem)
-        self.tokenizer, _ = read_reward(path, revision, chat=True)
-        self.model: Any = load_weights(
-            AutoModelForSequenceClassification,
-            path,
-            revision,
-            pad_token_id=self.tokenizer.pad_token_id,
-            dtype="auto",
-            **no_dropout(read_config(path, revision)),
-        )
-        self.model = placed(self.model, device)
-        self.batching = (batch_size, token_budget)
 
     def rewards(self, prompts: Sequence[Text], responses: Sequence[Text]) -> np.ndarray:
         ids = reward_inputs(self.tokenizer, prompts, responses, chat=True)["input_ids"]
@@ -206,43 +174,21 @@ class QuestionAnswer(HuggingFace):
         return question.strip(), response.strip()
 
     def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
-        if not prompts:
-            return np.empty(0)
-        pairs = (self.pair(prompt, response) for prompt, response in zip(prompts, responses, strict=True))
-        questions, answers = zip(*pairs, strict=True)
-        return super().rewards(questions, answers)
+        pairs = [self.pair(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
+        return super().rewards([question for question, _ in pairs], [answer for _, answer in pairs])
 
 
-class SteamSHP:
+class SteamSHP(Scorer):
     """SteamSHP: a T5 that is shown a post and two responses, and names the better one. P(A) of both orders, averaged.
 
     What does not fit into LENGTH tokens is taken from the end of the post, as its authors advise; `counts` says how often.
     """
 
+    kind = AutoModelForSeq2SeqLM
     LENGTH = 512
 
-    def __init__(
-        self,
-        path: str,
-        revision: str | None,
-        *,
-        batch_size: int,
-        device: str,
-        token_budget: int | None = None,
-    ) -> None:
-        problem = gold_problem(path, revision, seq2seq=True)
-        if problem:
-            raise InputError(problem)
-        self.tokenizer = load_tokenizer_for_rewards(path, revision)
-        self.model: Any = load_weights(
-            AutoModelForSeq2SeqLM,
-            path,
-            revision,
-            dtype="auto",
-            **no_dropout(read_config(path, revision)),
-        )
-        self.model = placed(self.model, device)
-        self.batching, self.device = (batch_size, token_budget), device
+    def __init__(self, path: str, revision: str | None, **place: Any) -> None:
+        super().__init__(path, revision, **place)
         self.answers = [self.tokenizer(letter)["input_ids"][0] for letter in "AB"]
         self.counts: Counter[str] = Counter()
 
@@ -273,9 +219,8 @@ class SteamSHP:
         start = self.model.config.decoder_start_token_id
 
         def score(part: list[int]) -> np.ndarray:
-            inputs = self.tokenizer.pad({"input_ids": [ids[i] for i in part]}, return_tensors="pt").to(
-                self.device
-            )
+            inputs = self.tokenizer.pad({"input_ids": [ids[i] for i in part]}, return_tensors="pt")
+            inputs = inputs.to(self.device)
             begun = torch.full((len(part), 1), start, device=self.device)
             logits = self.model(**inputs, decoder_input_ids=begun).logits[:, 0, self.answers]
             return logits.double().softmax(dim=1)[:, 0].cpu().numpy()
