@@ -26,7 +26,7 @@ def show_plan(overrides: Sequence[str]) -> None:
         given = OmegaConf.from_dotlist(listed).get("seeds")
         seeds = seeds_of(experiment, given)
         names = experiments(experiment)
-        arms = [arm for name in names for arm in expand([f"experiment={name}", *others], seeds)]
+        arms = [arm for words in names.values() for arm in expand([*words, *others], seeds)]
     else:
         arms = expand(overrides)
     store = Store(arms[0].cfg.store)

@@ -12,7 +12,7 @@ from cwpo.execution.node import Settings
 from cwpo.execution.workers import run_arms
 from cwpo.pipeline.arms import expand
 from cwpo.pipeline.experiments import experiments, seeds_of
-from cwpo.pipeline.record import record
+from cwpo.pipeline.record import record, recorded
 from cwpo.runtime import rare_collections
 from cwpo.store.store import Store
 
@@ -27,7 +27,7 @@ def reproduce(cfg: Any) -> None:
     names = experiments(cfg.experiment)
     common = [f"{key}={cfg[key]}" for key in ("scale", "store", "results", "threads")] + [*cfg.overrides]
     seeds = seeds_of(cfg.experiment, cfg.seeds)
-    arms = {name: expand([f"experiment={name}", *common], seeds) for name in names}
+    arms = {name: expand([*words, *common], seeds) for name, words in names.items()}
     together = [arm for group in arms.values() for arm in group]
     print(f"{', '.join(names)} at {cfg.scale} scale: {len(together)} arms", flush=True)
     settings = Settings.of(together[0].cfg)
@@ -38,7 +38,8 @@ def reproduce(cfg: Any) -> None:
     store = Store(cfg.store)
     with rare_collections():
         for name, group in arms.items():
-            record(group, store, Path(cfg.results), experiment=name, whole=True)
+            part = len(names[name]) > 1 and recorded(group, Path(cfg.results), name)
+            record(group, store, Path(cfg.results), experiment=name, whole=not part)
     print("tables and figures:")
     for path in build_report(Path(cfg.results), cfg.scale):
         print(f"  {path}")

@@ -52,6 +52,16 @@ def record(arms: Sequence[Arm], store: Store, results: Path, *, experiment: str,
     return written + record_excerpts(arms, store, folder, experiment=experiment, whole=whole)
 
 
+def recorded(arms: Sequence[Arm], results: Path, experiment: str) -> bool:
+    """Whether the result files have a row of each of these arms, so that other rows of the experiment are of the same version."""
+    folder, known = results / arms[0].cfg.scale_name, set()
+    for name, columns in (("runs.csv", RUN_COLUMNS), ("annotators.csv", ANNOTATOR_COLUMNS)):
+        if (folder / name).is_file():
+            rows = read_rows(folder / name, columns)
+            known |= set(rows["run_key"][rows["experiment"] == experiment])
+    return {arm.key for arm in arms} <= known
+
+
 def _table(rows: Sequence[Mapping[str, Any]], columns: list[str]) -> pd.DataFrame:
     return pd.DataFrame([{name: row.get(name) for name in columns} for row in rows], columns=columns)
 
