@@ -136,12 +136,15 @@ def _keep_fraction(arm: Arm, store: Store) -> float:
 def _add_rewards(path: Path, arms: Sequence[Arm], store: Store) -> None:
     """Add the rewards of arms that are new in the file; equal run keys have equal rewards."""
     known = set(read_rows(path, REWARD_COLUMNS)["run_key"]) if path.is_file() else set()
-    new = [_rewards(arm.nodes["evaluate"], store) for arm in arms if arm.nodes["evaluate"].key not in known]
+    new = [_rewards(arm, store) for arm in arms if arm.nodes["evaluate"].key not in known]
     if new:
         replace_rows(path, pd.DataFrame(new).drop_duplicates("run_key"), REWARD_COLUMNS)
 
 
-def _rewards(node: Node, store: Store) -> dict[str, str]:
+def _rewards(arm: Arm, store: Store) -> dict[str, str | None]:
+    node = arm.nodes["evaluate"]
     long = pd.read_parquet(node.file(store, "rewards.parquet"))
     wide = long.pivot(index="prompt_id", columns="model_tag", values="reward")
-    return RunRewards.of(list(wide.index), wide["aligned"], wide["sft"]).row(node.key)
+    moved = pd.read_parquet(arm.nodes["divergence"].file(store, "kl.parquet")).set_index("prompt_id")
+    kl = moved["kl"].loc[wide.index]  # a judge may have left prompts out
+    return RunRewards.of(list(wide.index), wide["aligned"], wide["sft"], kl).row(node.key)
