@@ -86,8 +86,7 @@ def by_head(work: Work) -> Score:
     def score(prompts: Texts, first: Texts, second: Texts) -> tuple[Any, Any]:
         rows = (encode(tokenizer, prompts, responses) for responses in (first, second))
         score_a, score_b = (
-            score_responses(model, part, tokenizer.pad_token_id, token_budget=work.token_budget)
-            for part in rows
+            score_responses(model, part, tokenizer.pad_token_id, token_budget=work.tokens) for part in rows
         )
         return score_a, score_b
 

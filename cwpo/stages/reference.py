@@ -25,7 +25,7 @@ def run(work: Work) -> dict[str, Any]:
     with computing_in(
         work.config.alignment.precision, work.device
     ):  # as the policy is: at step 0 every margin is 0
-        scores = score_pairs(model, rows, tokenizer.pad_token_id, work.token_budget)
+        scores = score_pairs(model, rows, tokenizer.pad_token_id, work.tokens)
     for side, logps in zip(("chosen", "rejected"), scores, strict=True):
         check_finite(logps.numpy(), table["pair_id"].tolist(), f"the {side} responses' log-probs")
         result[f"{side}_logp"] = logps.double().numpy()

@@ -173,7 +173,7 @@ def annotate(tmp_path: Path, value: float):
         out=tmp_path / "out",
         scratch=None,
         device="cpu",
-        token_budget=None,
+        tokens=None,
         config=None,
         progress=lambda *a: None,
     )
