@@ -1,7 +1,5 @@
 """Whether the checkpoints that a configuration names can be used: pinned, present, of the right kind. Loads no weights."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 

@@ -1,7 +1,5 @@
 """Whether the settings of where and how a run computes go together: processes, sampling engine, packages."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any

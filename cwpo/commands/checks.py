@@ -1,7 +1,5 @@
 """Checks of a command's configuration before any work; those of scripts/run.py are in cwpo.checks.settings."""
 
-from __future__ import annotations
-
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path

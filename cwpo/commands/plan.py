@@ -1,7 +1,5 @@
 """The command `plan`: the stages that a run or sweep needs and their cost. It runs nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from omegaconf import OmegaConf
@@ -31,26 +29,19 @@ def show_plan(overrides: Sequence[str]) -> None:
         arms = [arm for name in names for arm in expand([f"experiment={name}", *others], seeds)]
     else:
         arms = expand(overrides)
-    plan = make_plan(arms, Store(arms[0].cfg.store))
+    store = Store(arms[0].cfg.store)
+    plan = make_plan(arms, store)
     table = Table("stage", "distinct", "cached", "to run", "median s", "if every arm ran alone")
     for name, count in plan.stages.items():
-        seconds = plan.seconds[name]
-        table.add_row(
-            name,
-            str(count),
-            str(plan.cached[name]),
-            str(count - plan.cached[name]),
-            "never ran" if seconds is None else f"{seconds:.1f}",
-            str(plan.naive[name]),
-        )
+        seconds, cached = plan.seconds[name], plan.cached[name]
+        median = "never ran" if seconds is None else f"{seconds:.1f}"
+        table.add_row(name, str(count), str(cached), str(count - cached), median, str(plan.naive[name]))
     console = Console()
     console.print(table)
-    total, naive = plan.stages.total(), plan.naive.total()
-    left = plan.remaining_seconds() / arms[0].cfg.jobs
+    total, naive, jobs = plan.stages.total(), plan.naive.total(), arms[0].cfg.jobs
     console.print(
         f"{plan.arms} arms, {total} distinct stages of {naive} ({total / naive:.0%} of naive), {plan.cached.total()} cached; "
-        f"about {left:.0f} s left with jobs={arms[0].cfg.jobs} (one process, nothing shared: {plan.naive_seconds():.0f} s)"
+        f"about {plan.remaining_seconds() / jobs:.0f} s left with jobs={jobs} (one process, nothing shared: {plan.naive_seconds():.0f} s)"
     )
-    store = Store(arms[0].cfg.store)
     for line in [*level_lines(arms, store), *hour_lines(arms, store)]:
         console.print(line, soft_wrap=True, highlight=False)

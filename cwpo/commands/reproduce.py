@@ -1,7 +1,5 @@
 """The command `reproduce`: experiments, their rows, tables, figures and page."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 from typing import Any
@@ -27,13 +25,7 @@ def reproduce(cfg: Any) -> None:
     own: Any = OmegaConf.to_container(cfg.launcher_settings)
     submit = None if cfg.launcher is None else launcher(cfg.launcher, own)
     names = experiments(cfg.experiment)
-    common = [
-        f"scale={cfg.scale}",
-        f"store={cfg.store}",
-        f"results={cfg.results}",
-        f"threads={cfg.threads}",
-        *cfg.overrides,
-    ]
+    common = [f"{key}={cfg[key]}" for key in ("scale", "store", "results", "threads")] + [*cfg.overrides]
     seeds = seeds_of(cfg.experiment, cfg.seeds)
     arms = {name: expand([f"experiment={name}", *common], seeds) for name in names}
     together = [arm for group in arms.values() for arm in group]

@@ -1,7 +1,5 @@
 """The typed configuration of every command but run and plan, whose own is cwpo.config.schema: conf/command/<name>.yaml."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

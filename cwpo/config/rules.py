@@ -4,8 +4,6 @@ A rule is a function of a value. It returns None, or the words that follow `key=
 that takes a `default` returns a dataclass field: `beta: float = above_zero(0.5)`. No rule sees a null, nor the field's default.
 """
 
-from __future__ import annotations
-
 import math
 import pkgutil
 import re

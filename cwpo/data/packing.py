@@ -4,8 +4,6 @@ The rejected response sees the prompt but not the chosen one, both continue the 
 another: the log-probs are those of two plain sequences. For attention the pairs lie in rows, short ones side by side.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain

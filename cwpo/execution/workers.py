@@ -1,7 +1,5 @@
 """Runs the stages of arms, every distinct stage once, in this process or in worker processes that stay alive."""
 
-from __future__ import annotations
-
 import math
 import multiprocessing
 import os
@@ -61,16 +59,21 @@ def run_arms(arms: Sequence[Arm], settings: Settings, *, jobs: int = 1, title: s
     With jobs > 1 a stage starts as soon as its parents are done and a worker is free. A failure stops the start of new
     stages and is raised after those under way have ended.
     """
+    waiting, board = unfinished(arms, settings, title)
+    if not waiting:
+        return 0
+    with board:
+        return (_run_here if jobs == 1 else _run_in_workers)(waiting, settings, jobs, board)
+
+
+def unfinished(arms: Sequence[Arm], settings: Settings, title: str) -> tuple[list[Node], Board]:
+    """The stages that the arms still need, in order, and the board to show them on; cleans the store."""
     store = Store(settings.store)
     store.clean()
     nodes = distinct(arms)
-    open_nodes = [node for node in nodes if not node.done(store)]
-    if not open_nodes:
-        return 0
-    print_stand_in(open_nodes, settings)
-    with Board(len(nodes), len(nodes) - len(open_nodes), title) as board:
-        run = _run_here if jobs == 1 else _run_in_workers
-        return run(open_nodes, settings, jobs, board)
+    waiting = [node for node in nodes if not node.done(store)]
+    print_stand_in(waiting, settings)
+    return waiting, Board(len(nodes), len(nodes) - len(waiting), title)
 
 
 def print_stand_in(nodes: Sequence[Node], settings: Settings) -> None:
@@ -114,10 +117,8 @@ def run_stage(
 
 
 def _run_in_workers(nodes: Sequence[Node], settings: Settings, jobs: int, board: Board) -> int:
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=_start_worker, initargs=(settings.threads,)
-    )
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(jobs, spawn, _start_worker, (settings.threads,))
     queue = Queue(nodes, settings, board, pool)
     try:
         while queue.waiting or queue.running:

@@ -4,8 +4,6 @@ It is an ordinary `AutoModelForSequenceClassification` checkpoint with one label
 token by its length, not by the pad token, so a tokenizer that pads with EOS is scored correctly too.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -78,9 +76,7 @@ def _last_scores(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tens
     read = states[0][torch.arange(len(last), device=last.device), last]
     if sharded:
         return read.squeeze(-1).float()
-    with torch.autocast(
-        read.device.type, enabled=False
-    ):  # differences of scores are confidences: in full precision
+    with torch.autocast(read.device.type, enabled=False):  # confidences are small differences of scores
         return inner.score(read.to(inner.score.weight.dtype)).squeeze(-1).float()
 
 

@@ -1,7 +1,5 @@
 """The model card of an aligned model: data, arm, metrics, commit."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

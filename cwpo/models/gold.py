@@ -1,7 +1,5 @@
 """Gold rewards judge the arms; no arm trains on them. Each adapter gives one score for each prompt and response."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections import Counter
@@ -78,19 +76,19 @@ class Trained:
         self.model = load_annotator(folder, pad_id=self.tokenizer.pad_token_id, device=device)
         self.batch_size = batch_size
 
+    def lengths(self, prompts: Sequence[str], responses: Sequence[str]) -> list[int]:
+        """Tokens that the model reads of each prompt and response."""
+        return [len(ids) for ids, _ in encode(self.tokenizer, prompts, responses)]
+
     def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
-        rows = encode(self.tokenizer, prompts, responses)
-        return (
-            score_responses(self.model, rows, self.tokenizer.pad_token_id, self.batch_size).double().numpy()
-        )
+        rows, pad_id = encode(self.tokenizer, prompts, responses), self.tokenizer.pad_token_id
+        return score_responses(self.model, rows, pad_id, self.batch_size).double().numpy()
 
 
 def load_gold(config: Any, trained: Path | None, device: str) -> Gold | Comparison:
     """The adapter of a `conf/gold` choice; `trained` is the folder of the trained gold model."""
-    if config.name == "oracle":
-        return Oracle()
-    if config.name == "judge":
-        return Judge(config.temperature)
+    if config.name in ("oracle", "judge"):
+        return Oracle() if config.name == "oracle" else Judge(config.temperature)
     if config.name == "trained":
         if trained is None:
             raise ValueError("gold=trained needs the folder of its model")

@@ -1,7 +1,5 @@
 """Sequence log-probabilities: sums over response tokens, EOS included, never over prompt or padding."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -131,6 +129,21 @@ def score_sequences(
         batch = collate_sequences([rows[i] for i in chosen], pad_id)
         scores[chosen] = compute(model, **{k: v.to(device) for k, v in batch.items()}).cpu()
     return scores
+
+
+def policy_scores(
+    model: nn.Module,
+    rows: Sequence[tuple[Sequence[int], int]],
+    pad_id: int,
+    *,
+    reference: nn.Module | None = None,
+    beta: float = 1.0,
+) -> Tensor:
+    """log pi(y|x) of (ids, start) rows, (N,), float64, in nats; with a `reference` the implicit reward in logits (Eq. 17)."""
+    scores = score_sequences(model, rows, pad_id).double()
+    if reference is None:
+        return scores
+    return beta * (scores - score_sequences(reference, rows, pad_id).double())
 
 
 def scoring_batches(

@@ -1,7 +1,5 @@
 """How a model's log-probs of given pairs can be computed exactly: prompts shared, padded batches, or one length at a time."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

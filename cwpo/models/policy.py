@@ -1,7 +1,5 @@
 """Loading causal language models and tokenizers: safetensors only, float32 unless told otherwise, no remote code."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from pickle import UnpicklingError
@@ -18,11 +16,10 @@ from transformers import (
 )
 
 from cwpo.data.chat import CHAT, chat_problem
-from cwpo.errors import InputError
+from cwpo.errors import InputError, first_line
 from cwpo.models.adapters import base_of, is_adapters, read_note
-from cwpo.models.folders import ADAPTER, TENSORS, strange_shards
+from cwpo.models.folders import ADAPTER, TENSORS, hub_weights_problem, strange_shards
 from cwpo.models.heads import without_adapters
-from cwpo.models.hub import weights_problem
 from cwpo.models.limits import context, vocabulary
 from cwpo.models.mending import dropout_names, mend_generation_config
 
@@ -46,7 +43,7 @@ def hub_problem(path: str, revision: str | None, key: str) -> str | None:
         adapter = None
     if adapter:
         return f"{key}={path} holds a LoRA adapter ({ADAPTER}); merge it and save the whole model"
-    missing = None if Path(path).expanduser().is_dir() else weights_problem(path, revision, key)
+    missing = None if Path(path).expanduser().is_dir() else hub_weights_problem(path, revision, key)
     return missing or vocabulary_problem(path, revision, key)
 
 
@@ -76,21 +73,18 @@ def read_config(path: str | Path, revision: str | None = None, key: str = "model
     try:
         config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
     except Exception as error:  # a broken config.json raises nearly anything
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         if "custom code" in reason or "trust_remote_code" in str(error):
             raise InputError(
                 f"{key}={path} is a model with Python code of its own (auto_map in its config.json), which is never run here; "
                 "use a model whose architecture transformers has"
             ) from error
-        if Path(path).expanduser().is_dir():
-            raise InputError(
-                f"{key}={path} has a config.json that cannot be read as a model's: {reason}"
-            ) from error
-        raise InputError(
-            f"{key}={path} is neither a folder here nor a model that the hub or its cache can give: {reason}"
-        ) from error
-    attention = getattr(config, "_attn_implementation", None)
-    if attention is not None and "/" in str(attention):
+        here = Path(path).expanduser().is_dir()
+        what = "has a config.json that cannot be read as a model's"
+        what = what if here else "is neither a folder here nor a model that the hub or its cache can give"
+        raise InputError(f"{key}={path} {what}: {reason}") from error
+    attention = str(getattr(config, "_attn_implementation", None))
+    if "/" in attention:
         raise InputError(
             f"{key}={path} asks for the attention kernel {attention}, code from the hub, which is never run here; remove "
             "attn_implementation from its config.json"
@@ -104,8 +98,7 @@ def load_weights(kind: Any, path: str | Path, revision: str | None, **settings: 
     transformers is kept from asking the hub to convert pickle weights in the background.
     """
     os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
-    strange = strange_shards(Path(path).expanduser())
-    if strange:
+    if strange := strange_shards(Path(path).expanduser()):
         raise InputError(f"the weights of {path} cannot be loaded: {strange}")
     try:
         return kind.from_pretrained(
@@ -113,11 +106,8 @@ def load_weights(kind: Any, path: str | Path, revision: str | None, **settings: 
         )
     except (OSError, ValueError, ImportError, KeyError, SafetensorError, UnpicklingError) as error:
         here = Path(path).expanduser().exists()
-        problem = None if here else weights_problem(str(path), revision, "model")
-        if problem:
-            raise InputError(problem) from error
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"the weights of {path} cannot be loaded: {reason}") from error
+        problem = None if here else hub_weights_problem(str(path), revision, "model")
+        raise InputError(problem or f"the weights of {path} cannot be loaded: {first_line(error)}") from error
 
 
 def read_tokenizer(path: str | Path, revision: str | None = None) -> Any:
@@ -125,7 +115,7 @@ def read_tokenizer(path: str | Path, revision: str | None = None) -> Any:
     try:
         return AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises bare Exceptions
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         if "custom code" in reason or "trust_remote_code" in str(error):
             reason = "it has Python code of its own, which is never run here"
         raise InputError(f"the tokenizer of {path} cannot be loaded: {reason}") from error
@@ -146,13 +136,11 @@ def load_tokenizer(
         )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    if chat:
-        problem = chat_problem(tokenizer)
-        if problem:
-            raise InputError(
-                f"the tokenizer of {path} {problem}; have prompts read as plain text with pair.strong_chat=false (own pairs: "
-                "chat=false)"
-            )
+    if chat and (problem := chat_problem(tokenizer)):
+        raise InputError(
+            f"the tokenizer of {path} {problem}; have prompts read as plain text with pair.strong_chat=false (own pairs: "
+            "chat=false)"
+        )
     if chat is not None and tokenizer.chat_template:
         tokenizer.init_kwargs[CHAT] = chat
     return tokenizer
@@ -213,16 +201,14 @@ def add_lora(
     """
     from peft import LoraConfig, get_peft_model
 
-    modules = None if targets == "peft" else targets
-    config = LoraConfig(
-        r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=modules, task_type="CAUSAL_LM"
-    )
+    where = {"target_modules": None if targets == "peft" else targets, "task_type": "CAUSAL_LM"}
+    config = LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, **where)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
             return get_peft_model(model, config)
         except ValueError as error:
-            kind, reason = model.config.model_type, str(error).splitlines()[0]
+            kind, reason = model.config.model_type, first_line(error)
             other = "lora.enabled=false" if targets == "all-linear" else "lora.targets=all-linear"
             raise InputError(
                 f"lora.targets={targets}: PEFT cannot put adapters on a model of type {kind} ({reason}); use {other}"

@@ -1,7 +1,5 @@
 """Attention of packed pairs in rows, of a model that computes everything else on one line of tokens without padding."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

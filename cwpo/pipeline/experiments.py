@@ -1,7 +1,5 @@
 """The experiments that a name stands for, and their seeds."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from cwpo.config.schema import CONF

@@ -1,14 +1,13 @@
 """Online preference optimisation: the policy's own responses, compared by a reward (appendix J.5, Tables 21 and 22)."""
 
-from __future__ import annotations
-
-import functools
 from typing import Any
 
 import pandas as pd
 
 from cwpo.errors import InputError
+from cwpo.stages.align import objective_of
 from cwpo.stages.base import Stage, Work
+from cwpo.stages.generate import with_room
 from cwpo.weighting import pair_weights
 
 
@@ -18,8 +17,9 @@ def run(work: Work) -> dict[str, Any]:
     from cwpo.training.online import counts
 
     folder = work.parents["sft"] / "model"
-    context = context_length(folder)
-    prompts, without_room = _prompts(work, load_tokenizer(folder), context)
+    tokenizer, context = load_tokenizer(folder), context_length(folder)
+    selected, most_new = work.table("select", "selected.parquet"), work.config.generation.max_new_tokens
+    prompts, without_room = with_room(selected, "training", tokenizer, most_new, context)
     fitted, pairs = fit_online(
         work.site(),
         prompts.to_dict("records"),
@@ -44,22 +44,6 @@ def run(work: Work) -> dict[str, Any]:
     }
 
 
-def _prompts(work: Work, tokenizer: Any, context: int | None) -> tuple[pd.DataFrame, int]:
-    """prompt_id and prompt of the training prompts that leave room for a response, and how many do not."""
-    from cwpo.models.generation import leaves_room
-
-    table = pd.read_parquet(work.parents["select"] / "selected.parquet", columns=["pair_id", "prompt"])
-    table = table.rename(columns={"pair_id": "prompt_id"})
-    new = work.config.generation.max_new_tokens
-    prompts = table[leaves_room(tokenizer, table["prompt"].tolist(), new, context)]
-    if len(prompts) < 2:
-        raise InputError(
-            f"{len(prompts)} of {len(table)} training prompts leave room for generation.max_new_tokens="
-            f"{new} in a context of {context} tokens; lower it or data.max_tokens"
-        )
-    return prompts, len(table) - len(prompts)
-
-
 def _settings(work: Work, context: int | None) -> dict[str, Any]:
     """The settings of OnlineTrainer but its model and prompts."""
     from cwpo.training.online import DRAWN, Sampling
@@ -69,17 +53,10 @@ def _settings(work: Work, context: int | None) -> dict[str, Any]:
     return {
         "context": context,
         "reward": _reward(work),
-        "weights": functools.partial(_weights, config.weighting),
+        "weights": lambda gaps: pair_weights(config.weighting.name, gaps, config.weighting.scale),
         "sampling": Sampling(**drawn, batches_per_round=config.online.batches_per_round, seed=config.seed),
-        "objective": config.objective.name,
-        "beta": config.objective.beta,
-        "flip_rate": config.objective.flip_rate,
-        "average_logps": config.objective.average_logps,
+        **objective_of(config.objective),
     }
-
-
-def _weights(weighting: Any, gaps: Any) -> Any:
-    return pair_weights(weighting.name, gaps, weighting.scale)
 
 
 def _reward(work: Work) -> Any:
@@ -99,10 +76,5 @@ def _reward(work: Work) -> Any:
     return Reward(kind(online.reward_model, online.reward_revision, **settings), context)
 
 
-ONLINE_ALIGN = Stage(
-    "online_align",
-    1,
-    ("alignment", "objective", "lora", "weighting", "generation", "online", "seed", "text_version"),
-    run,
-    trains="strong",
-)
+READS = ("alignment", "objective", "lora", "weighting", "generation", "online", "seed", "text_version")
+ONLINE_ALIGN = Stage("online_align", 2, READS, run, trains="strong")

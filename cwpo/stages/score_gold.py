@@ -1,7 +1,5 @@
 """Gold rewards of both responses of every pair, to measure labels by; no arm trains on them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd
@@ -10,25 +8,14 @@ from cwpo.config.schema import JUDGE_SETTINGS
 from cwpo.finite import check_finite
 from cwpo.stages.base import Stage, Work
 
-GOLD_READS = (
-    "gold.name",
-    "gold.path",
-    "gold.revision",
-    "gold.temperature",
-    "gold.batch_size",
-    "gold.model",
-    "gold.asks",
-    "gold.prompt_file",
-    *(f"gold.{key}" for key in JUDGE_SETTINGS),
-    "world_version",
-    "text_version",
-)
+GOLD_KEYS = "name path revision temperature batch_size model asks prompt_file".split()
+GOLD_READS = (*(f"gold.{key}" for key in (*GOLD_KEYS, *JUDGE_SETTINGS)), "world_version", "text_version")
 
 
 def run(work: Work) -> dict[str, Any]:
     from cwpo.models.gold import both_rewards, load_gold
 
-    pairs = pd.read_parquet(work.parents["prepare"] / "pairs.parquet")
+    pairs = work.table("prepare", "pairs.parquet")
     gold = load_gold(work.config.gold, trained_folder(work), work.device)
     table = pd.DataFrame({"pair_id": pairs["pair_id"]})
     texts = (pairs[name].tolist() for name in ("prompt", "response_a", "response_b"))

@@ -1,7 +1,5 @@
 """Computes a big table shard by shard: flat memory, and after a kill only the shard under way is computed again."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,11 +75,9 @@ def _join(shards: list[Path], target: Path) -> int:
 
 def column_mean(table: Path, column: str) -> float:
     """The mean of a numeric column, read in batches."""
-    total, count = 0.0, 0
     with pq.ParquetFile(table) as parquet:
-        if parquet.metadata.num_rows <= SHARD:
+        rows = parquet.metadata.num_rows
+        if rows <= SHARD:
             return float(parquet.read([column]).to_pandas()[column].mean())
-        for batch in parquet.iter_batches(SHARD, columns=[column]):
-            values = batch.column(0).to_numpy()
-            total, count = total + float(values.sum()), count + len(values)
-    return total / count
+        batches = parquet.iter_batches(SHARD, columns=[column])
+        return sum(float(batch.column(0).to_numpy().sum()) for batch in batches) / rows

@@ -40,22 +40,13 @@ def messages(done: subprocess.CompletedProcess) -> list[str]:
 # --- for real -----------------------------------------------------------------------------------------------------
 
 
-def test_plan_prints_counts_and_runs_nothing(tmp_path):
-    done = script("plan", "experiment=table13", "data=harmless", "jobs=2", cwd=tmp_path)
+def test_plan_counts_the_seeds_that_reproduce_would_run_and_runs_nothing(tmp_path):
+    done = script("plan", "experiment=table13", "data=harmless", "seeds=[7,8]", "jobs=2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     row = re.search(r"train_annotator\W+(\d+)\W+(\d+)\W+(\d+)\W+never ran\W+(\d+)", done.stdout)
-    assert row.groups() == ("15", "0", "15", "15")  # distinct, cached, to run, if every arm ran alone
-    assert "15 arms" in done.stdout
+    assert row.groups() == ("10", "0", "10", "10")  # distinct, cached, to run, if every arm ran alone
+    assert "10 arms" in done.stdout
     assert list(tmp_path.iterdir()) == []
-
-
-def test_plan_counts_the_seeds_that_reproduce_would_run(tmp_path):
-    done = [
-        script("plan", "experiment=table13", "data=harmless", seeds, cwd=tmp_path)
-        for seeds in ("seeds=[7]", "seeds=[0,1,2]")
-    ]
-    one, three = (int(re.search(r"(\d+) arms", plan.stdout)[1]) for plan in done)
-    assert (one, three) == (5, 15)
 
 
 def test_run_shows_its_configuration_without_running(tmp_path):
@@ -63,25 +54,6 @@ def test_run_shows_its_configuration_without_running(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "\nseed: 3\n" in done.stdout
     assert "name: ws_po\n" in done.stdout
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_run_refuses_an_unknown_choice(tmp_path):
-    done = script("run", "objective=dop", cwd=tmp_path)
-    assert messages(done) == ["error: objective=dop is unknown; did you mean dpo? valid: dpo, ipo, rdpo"]
-    assert done.stdout == ""
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_run_refuses_bad_values_all_at_once(tmp_path):
-    done = script(
-        "run", "human_fraction=1.5", "objective.beta=0", "method=human", "weighting=c1", cwd=tmp_path
-    )
-    assert [line.split()[1] for line in messages(done)] == [
-        "human_fraction=1.5",
-        "objective.beta=0.0",
-        "weighting=c1",
-    ]
     assert list(tmp_path.iterdir()) == []
 
 

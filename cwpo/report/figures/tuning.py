@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cwpo.config.families import FAMILIES
 from cwpo.report.figures.style import BLUE, GREY, ORANGE, figure, files, points, rate_axis, sizes
 from cwpo.report.inputs import Results
-from cwpo.report.names import FAMILIES
 from cwpo.report.tables.other import tuning_cells
 
 COLORS = {"all": GREY, "opt": BLUE, "qwen": ORANGE}

@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from cwpo.config.families import FAMILIES
 from cwpo.pages import markdown_table
 from cwpo.report.inputs import Results
-from cwpo.report.names import DATA_NAMES, FAMILIES, METHOD_NAMES
+from cwpo.report.names import DATA_NAMES, METHOD_NAMES
 from cwpo.report.tables.cells import NOT_RUN, average, counts, interval, outcome
 from cwpo.report.tables.page import Page
 
