@@ -79,7 +79,7 @@ def by_head(work: Work) -> Score:
     folder = work.parents["train_annotator"] / "model"
     tokenizer = load_tokenizer(folder)
     model = load_annotator(folder, pad_id=tokenizer.pad_token_id, device=work.device)
-    scores = functools.partial(score_responses, token_budget=work.token_budget)
+    scores = functools.partial(score_responses, token_budget=work.tokens)
     return functools.partial(_one_by_one, scores, model, tokenizer)
 
 

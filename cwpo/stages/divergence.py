@@ -26,8 +26,6 @@ def run(work: Work) -> dict[str, Any]:
     responses = work.table("generate", "responses.parquet")
     folder = work.parents["model"] / "model"
     tokenizer = load_tokenizer(folder)
-    policy = as_trained(folder, device=work.device)
-    reference = as_trained(work.parents["sft"] / "model", device=work.device)
     rows = [
         (ids[:-1] if unfinished else ids, start)
         for (ids, start), unfinished in zip(
@@ -36,8 +34,12 @@ def run(work: Work) -> dict[str, Any]:
             strict=True,
         )
     ]
-    with computing_in(work.config.alignment.precision, work.device):
-        kl = policy_scores(policy, rows, tokenizer.pad_token_id, reference=reference).numpy()
+    with computing_in(work.config.alignment.precision, work.device):  # one model at a time in memory
+        reference = as_trained(work.parents["sft"] / "model", device=work.device)
+        before = policy_scores(reference, rows, tokenizer.pad_token_id)
+        del reference
+        policy = as_trained(folder, device=work.device)
+        kl = (policy_scores(policy, rows, tokenizer.pad_token_id) - before).numpy()
         accuracy = _train_accuracy(work, policy, tokenizer) if "weight" in work.parents else None
     check_finite(kl, responses["prompt_id"].tolist(), "the log-prob ratios of the responses")
     table = pd.DataFrame({"prompt_id": responses["prompt_id"], "kl": kl})
@@ -61,7 +63,7 @@ def _train_accuracy(work: Work, policy: Any, tokenizer: Any) -> float:
     )
     pairs = pairs.iloc[np.unique(np.linspace(0, len(pairs) - 1, MEASURED).round().astype(int))]
     rows = encode_pairs(tokenizer, *(pairs[name].tolist() for name in ("prompt", "chosen", "rejected")))
-    chosen, rejected = score_pairs(policy, rows, tokenizer.pad_token_id, work.token_budget)
+    chosen, rejected = score_pairs(policy, rows, tokenizer.pad_token_id, work.tokens)
     margin = (chosen - rejected).double().numpy() - (pairs["chosen_logp"] - pairs["rejected_logp"]).to_numpy()
     return float((margin > 0).mean())
 

@@ -86,7 +86,7 @@ def _by_transformers(
             seeds,
             **drawn,
             batch_size=work.config.generation.batch_size,
-            token_budget=work.token_budget,
+            token_budget=work.tokens,
             progress=progress,
             names=prompts["prompt_id"].tolist(),
         )
