@@ -25,8 +25,9 @@ def show_plan(overrides: Sequence[str]) -> None:
         experiment = named[-1].partition("=")[2].strip("'\"")
         given = OmegaConf.from_dotlist(listed).get("seeds")
         seeds = seeds_of(experiment, given)
-        names = experiments(experiment)
-        arms = [arm for name in names for arm in expand([f"experiment={name}", *others], seeds)]
+        scale = next((w.partition("=")[2] for w in reversed(others) if w.startswith("scale=")), "toy")
+        names = experiments(experiment, scale)
+        arms = [arm for words in names.values() for arm in expand([*words, *others], seeds)]
     else:
         arms = expand(overrides)
     store = Store(arms[0].cfg.store)

@@ -280,7 +280,7 @@ class Config:
     results: str = "results"
     jobs: int = at_least(1, 1, PROCESSES)
     threads: int = at_least(1, 1, PROCESSES)
-    token_budget: int | None = above_zero(None)
+    token_budget: str | None = ruled(None, rules.tokens)
     device: str = ruled("auto", rules.device)
     launch: str = one_of("none", "ddp", "fsdp", default="none")
     processes: int = at_least(1, 1, PROCESSES)

@@ -46,10 +46,10 @@ def pack_pairs(pairs: Sequence[Mapping[str, Any]], full: float = FULL) -> dict[s
     rows are filled to at least `full`, else as one line (1, T) without padding, with `slot` (T,), each token's place among
     the R * W, and `token` (R * W,), the token at each place (0 where there is none); and, for each of the M response
     tokens, `predictor` (its index among all positions), `target` (its id) and `sequence` (which of the 2 B sequences it
-    belongs to: chosen 0..B-1, then rejected).
+    belongs to: chosen 0..B-1, then rejected); and `lengths`, (2 B,), the response tokens of each sequence.
 
     One pair with prompt [1, 7], chosen [5, 9] and rejected [6, 9] becomes packed_ids [[1, 7, 5, 9, 6, 9]], position_ids
-    [[0, 1, 2, 3, 2, 3]], predictor [1, 2, 1, 4], target [5, 9, 6, 9], sequence [0, 0, 1, 1].
+    [[0, 1, 2, 3, 2, 3]], predictor [1, 2, 1, 4], target [5, 9, 6, 9], sequence [0, 0, 1, 1], lengths [2, 2].
     """
     start, chosen, whole = (np.array(sizes) for sizes in zip(*map(_sizes, pairs), strict=True))
     width = max(ROW_TOKENS, int(whole.max()))
@@ -82,6 +82,7 @@ def pack_pairs(pairs: Sequence[Mapping[str, Any]], full: float = FULL) -> dict[s
         "predictor": torch.from_numpy(predictor[of_response]),
         "target": torch.from_numpy(tokens[of_response]),
         "sequence": torch.from_numpy((pair + len(pairs) * is_rejected)[of_response]),
+        "lengths": torch.from_numpy(np.concatenate([chosen - start, whole - chosen])),
     }
 
 

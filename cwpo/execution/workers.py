@@ -21,6 +21,7 @@ from cwpo.execution.processes import LaunchFailed
 from cwpo.pipeline.arms import Arm, distinct
 from cwpo.pipeline.graph import Node
 from cwpo.runtime import (
+    gpu_names,
     needs_bitsandbytes,
     pick_device,
     quiet_libraries,
@@ -118,7 +119,11 @@ def run_stage(
 
 def _run_in_workers(nodes: Sequence[Node], settings: Settings, jobs: int, board: Board) -> int:
     spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, spawn, _start_worker, (settings.threads,))
+    gpus = gpu_names() if settings.device in ("auto", "cuda") else []
+    own = spawn.SimpleQueue()  # of each worker the GPU
+    for number in range(jobs):
+        own.put(gpus[number % len(gpus)] if gpus else None)
+    pool = ProcessPoolExecutor(jobs, spawn, _start_worker, (settings.threads, own))
     queue = Queue(nodes, settings, board, pool)
     try:
         while queue.waiting or queue.running:
@@ -196,7 +201,9 @@ def _undisturbed() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _start_worker(threads: int) -> None:
+def _start_worker(threads: int, own: Any) -> None:
+    if (gpu := own.get()) is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     os.setsid()  # Ctrl-C reaches the parent only, which passes it on once
     signal.signal(signal.SIGINT, _interrupted)  # ignored in what a script starts in the background
     signal.signal(signal.SIGTERM, _terminated)  # a batch system's to all processes, or the pool's

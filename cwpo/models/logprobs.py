@@ -94,7 +94,7 @@ def packed_logps(model: nn.Module, batch: Mapping[str, Tensor], head: Head | Non
     ).last_hidden_state
     states = hidden.flatten(0, 1)[batch["predictor"]].to(dtype)
     losses = token_losses(head or inner.get_output_embeddings(), states, batch["target"], logit_chunk(inner))
-    return _sums(losses, batch["sequence"], int(batch["sequence"].max()) + 1)
+    return _sums(losses, batch["sequence"], len(batch["lengths"]))
 
 
 def _compute_dtype(inner: Any, device: str) -> torch.dtype:

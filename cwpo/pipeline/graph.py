@@ -154,7 +154,8 @@ def nodes_of(cfg: Config, look: bool = True) -> dict[str, Node]:
         sft, align, trained_on = graph.online(prepare, select, mixed, annotator)
     before = graph.add("generate_sft", GENERATE, {"model_tag": "sft"}, prepare=prepare, model=sft)
     after = graph.add("generate", GENERATE, {"model_tag": "aligned"}, prepare=prepare, model=align)
-    graph.add("divergence", DIVERGENCE, **trained_on, sft=sft, model=align, generate=after)
+    parents = {**trained_on, "reference": graph.nodes.get("reference")}
+    graph.add("divergence", DIVERGENCE, **parents, sft=sft, model=align, generate=after)
     measured = {"prepare": prepare, "score_gold": gold, "train_gold": gold_model, **trained_on}
     graph.add("evaluate", EVALUATE, **measured, generate_sft=before, generate=after)
     return graph.nodes

@@ -79,7 +79,7 @@ def by_head(work: Work) -> Score:
     folder = work.parents["train_annotator"] / "model"
     tokenizer = load_tokenizer(folder)
     model = load_annotator(folder, pad_id=tokenizer.pad_token_id, device=work.device)
-    scores = functools.partial(score_responses, token_budget=work.token_budget)
+    scores = functools.partial(score_responses, token_budget=work.tokens)
     return functools.partial(_one_by_one, scores, model, tokenizer)
 
 
@@ -92,7 +92,7 @@ def by_both_orders(work: Work) -> Score:
     folder = work.parents["train_annotator"] / "model"
     tokenizer = load_tokenizer(folder)
     model = load_annotator(folder, pad_id=tokenizer.pad_token_id, device=work.device)
-    return functools.partial(score_both_orders, model, tokenizer, token_budget=work.token_budget)
+    return functools.partial(score_both_orders, model, tokenizer, token_budget=work.tokens)
 
 
 def by_policy(work: Work) -> Score:
@@ -106,7 +106,7 @@ def by_policy(work: Work) -> Score:
     implicit = annotator.scoring == "implicit"
     reference = load_policy(trained / "reference", device=work.device) if implicit else None
     scores = functools.partial(
-        policy_scores, reference=reference, beta=annotator.beta, token_budget=work.token_budget
+        policy_scores, reference=reference, beta=annotator.beta, token_budget=work.tokens
     )
     return functools.partial(_one_by_one, scores, model, tokenizer)
 

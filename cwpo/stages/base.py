@@ -28,7 +28,7 @@ class Work:
     parents: Mapping[str, Path]
     tracker: Tracker
     device: str = "cpu"
-    token_budget: int | None = None
+    token_budget: int | str | None = None
     scratch: Path | None = None
     checkpoint_minutes: float | None = None
     checkpoint_steps: int | None = None
@@ -64,6 +64,13 @@ class Work:
 
     def write_json(self, file: str, values: Mapping[str, Any]) -> None:
         (self.out / file).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+
+    @property
+    def tokens(self) -> int | None:
+        """Tokens to score at once; see cwpo.data.batching.tokens_at_once."""
+        from cwpo.data.batching import tokens_at_once  # late: it imports torch
+
+        return tokens_at_once(self.token_budget, self.device)
 
     @property
     def first(self) -> bool:

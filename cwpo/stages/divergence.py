@@ -1,8 +1,5 @@
 """How far preference optimisation has moved the policy from its reference: KL(policy || reference) and the fit of its labels."""
 
-from __future__ import annotations
-
-import json
 from typing import Any
 
 import numpy as np
@@ -23,14 +20,12 @@ def run(work: Work) -> dict[str, Any]:
     chosen response has the larger implicit reward (none for online arms).
     """
     from cwpo.data.encoding import encode
-    from cwpo.models.policy import load_policy, load_tokenizer
     from cwpo.models.logprobs import policy_scores
+    from cwpo.models.policy import as_trained, load_tokenizer
 
-    responses = pd.read_parquet(work.parents["generate"] / "responses.parquet")
+    responses = work.table("generate", "responses.parquet")
     folder = work.parents["model"] / "model"
     tokenizer = load_tokenizer(folder)
-    policy = load_policy(folder, device=work.device)
-    reference = load_policy(work.parents["sft"] / "model", device=work.device)
     rows = [
         (ids[:-1] if unfinished else ids, start)
         for (ids, start), unfinished in zip(
@@ -39,8 +34,12 @@ def run(work: Work) -> dict[str, Any]:
             strict=True,
         )
     ]
-    with computing_in(work.config.alignment.precision, work.device):
-        kl = policy_scores(policy, rows, tokenizer.pad_token_id, reference=reference).numpy()
+    with computing_in(work.config.alignment.precision, work.device):  # one model at a time in memory
+        reference = as_trained(work.parents["sft"] / "model", device=work.device)
+        before = policy_scores(reference, rows, tokenizer.pad_token_id)
+        del reference
+        policy = as_trained(folder, device=work.device)
+        kl = (policy_scores(policy, rows, tokenizer.pad_token_id) - before).numpy()
         accuracy = _train_accuracy(work, policy, tokenizer) if "weight" in work.parents else None
     check_finite(kl, responses["prompt_id"].tolist(), "the log-prob ratios of the responses")
     table = pd.DataFrame({"prompt_id": responses["prompt_id"], "kl": kl})
@@ -50,7 +49,7 @@ def run(work: Work) -> dict[str, Any]:
         "kl_se": float(kl.std(ddof=1) / np.sqrt(len(kl))),
         "train_accuracy": accuracy,
     }
-    (work.out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    work.write_json("metrics.json", metrics)
     return metrics
 
 
@@ -59,12 +58,12 @@ def _train_accuracy(work: Work, policy: Any, tokenizer: Any) -> float:
     from cwpo.data.batching import encode_pairs
     from cwpo.models.packed import score_pairs
 
-    pairs = pd.read_parquet(work.parents["weight"] / "preferences.parquet").merge(
-        pd.read_parquet(work.parents["reference"] / "reference.parquet"), on="pair_id", validate="one_to_one"
+    pairs = work.table("weight", "preferences.parquet").merge(
+        work.table("reference", "reference.parquet"), on="pair_id", validate="one_to_one"
     )
     pairs = pairs.iloc[np.unique(np.linspace(0, len(pairs) - 1, MEASURED).round().astype(int))]
     rows = encode_pairs(tokenizer, *(pairs[name].tolist() for name in ("prompt", "chosen", "rejected")))
-    chosen, rejected = score_pairs(policy, rows, tokenizer.pad_token_id, work.token_budget)
+    chosen, rejected = score_pairs(policy, rows, tokenizer.pad_token_id, work.tokens)
     margin = (chosen - rejected).double().numpy() - (pairs["chosen_logp"] - pairs["rejected_logp"]).to_numpy()
     return float((margin > 0).mean())
 

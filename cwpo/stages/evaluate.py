@@ -24,7 +24,7 @@ MEASURED = 2000  # pairs of an online arm whose labels are held against gold
 def run(work: Work) -> dict[str, Any]:
     from cwpo.models.gold import Comparison, load_gold
 
-    gold = load_gold(work.config.gold, trained_folder(work), work.device, work.token_budget)
+    gold = load_gold(work.config.gold, trained_folder(work), work.device, work.tokens)
     responses = {
         tag: work.table(parent, "responses.parquet")
         for tag, parent in (("sft", "generate_sft"), ("aligned", "generate"))

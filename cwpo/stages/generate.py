@@ -89,7 +89,7 @@ def _by_transformers(
                 part["seed"].tolist(),
                 **drawn,
                 batch_size=generation.batch_size,
-                token_budget=work.token_budget,
+                token_budget=work.tokens,
                 names=part["prompt_id"].tolist(),
             )
         return part.reset_index(drop=True).join(pd.DataFrame(rows))

@@ -22,7 +22,7 @@ def run(work: Work) -> dict[str, Any]:
     rows = encode_pairs(tokenizer, *(table[name].tolist() for name in ("prompt", "chosen", "rejected")))
     precision = work.config.alignment.precision  # the policy's, so that at step 0 every margin is 0
     with computing_in(precision, work.device):
-        scores = score_pairs(model, rows, tokenizer.pad_token_id, work.token_budget)
+        scores = score_pairs(model, rows, tokenizer.pad_token_id, work.tokens)
     for side, logps in zip(("chosen", "rejected"), scores, strict=True):
         check_finite(logps.numpy(), table["pair_id"].tolist(), f"the {side} responses' log-probs")
         result[f"{side}_logp"] = logps.double().numpy()

@@ -19,7 +19,7 @@ def run(work: Work) -> dict[str, Any]:
     from cwpo.models.gold import both_rewards, load_gold
 
     pairs = work.table("prepare", "pairs.parquet")
-    gold = load_gold(work.config.gold, trained_folder(work), work.device, work.token_budget)
+    gold = load_gold(work.config.gold, trained_folder(work), work.device, work.tokens)
 
     def score(part: pd.DataFrame) -> pd.DataFrame:
         names = part["pair_id"].tolist()

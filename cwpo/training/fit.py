@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cwpo.data.batching import PairCollator, SequenceCollator, encode, encode_pairs, named, within_budget
+from cwpo.data.batching import PairCollator, SequenceCollator, encode, encode_pairs, named
 from cwpo.data.encoding import Text
 from cwpo.models.adapters import Base, base_of, is_adapters
 from cwpo.models.annotator import new_annotator
@@ -18,6 +18,7 @@ from cwpo.models.policy import DTYPES, add_lora, load_adapted, load_policy, load
 from cwpo.training.base import Curve, Rows, training_arguments
 from cwpo.training.bradley_terry import BradleyTerryTrainer
 from cwpo.training.checkpoints import Schedule, train
+from cwpo.training.online import OnlineTrainer
 from cwpo.training.pairrm import PairRMTrainer
 from cwpo.training.preference import PreferenceTrainer
 from cwpo.training.saving import save_trained
@@ -38,7 +39,7 @@ class Site:
 
     out: Path
     device: str = "cpu"
-    token_budget: int | None = None
+    token_budget: int | str | None = None
     checkpoints: Path | None = None
     schedule: Schedule = NEVER
     sharded: bool = False
@@ -113,7 +114,7 @@ def fit_sft(
         seed,
         base=base_under(start, lora, site.out),
         train_dataset=Rows(rows),
-        data_collator=within_budget(SequenceCollator(tokenizer.pad_token_id), site.token_budget),
+        data_collator=SequenceCollator(tokenizer.pad_token_id),
     )
 
 
@@ -163,7 +164,7 @@ def fit_annotator(
         stopping=None if held_out is None else EarlyStopping(),
         train_dataset=rows,
         eval_dataset=None if held_out is None else rows_of(held_out),
-        data_collator=within_budget(collator, site.token_budget),
+        data_collator=collator,
     )
 
 
@@ -191,9 +192,38 @@ def fit_preference(
         base=base_under(start, lora, site.out),
         train_dataset=pairs,
         processing_class=tokenizer,
-        token_budget=site.token_budget,
         **objective,
     )
+
+
+def fit_online(
+    site: Site,
+    prompts: Sequence[Mapping[str, str]],
+    *,
+    start: Start,
+    training: Any,
+    seed: int,
+    lora: Any = None,
+    **online: Any,
+) -> tuple[Fitted, list[dict[str, Any]]]:
+    """Preference optimisation on the policy's own responses (J.5), and all pairs sampled; `online`: OnlineTrainer's settings."""
+    tokenizer = load_tokenizer(start.path, start.revision, chat=start.chat)
+    pairs: list[dict[str, Any]] = []
+    fitted = _fit(
+        site,
+        OnlineTrainer,
+        tokenizer,
+        functools.partial(adapted, start, lora, seed),
+        prompts,
+        training,
+        seed,
+        base=base_under(start, lora, site.out),
+        prompts=prompts,
+        pairs=pairs,
+        processing_class=tokenizer,
+        **online,
+    )
+    return fitted, pairs
 
 
 def adapted(start: Start, lora: Any, seed: int, device: str = "cpu", *, dropout: bool = False) -> Any:
@@ -236,6 +266,8 @@ def _fit(
     began = time.perf_counter()
     # Checkpoints do not hold the weights of the best epoch.
     schedule = site.schedule if site.checkpoints is not None and stopping is None else NEVER
+    # Processes that share a model's weights must run it equally often: micro_batch_size rows at a time.
+    budget = None if site.sharded else site.token_budget
     trainer = kind(
         # a sharded model may be too large for the device
         model=fresh("cpu" if site.sharded else site.device),
@@ -245,9 +277,9 @@ def _fit(
             rows=len(rows),
             seed=seed,
             device=site.device,
-            # Processes that share a model's weights must run it equally often: micro_batch_size rows at a time.
-            token_budget=None if site.sharded else site.token_budget,
+            token_budget=budget,
         ),
+        token_budget=budget,
         callbacks=[Curve(site.log, site.progress), *([stopping] if stopping else [])],
         **data,
     )

@@ -211,7 +211,7 @@ def test_leaf_keys_are_those_of_a_composed_configuration():
 
 @pytest.mark.parametrize(
     ("method", "weighting"),
-    [("cw_po", "c1"), ("ws_po", "uniform"), ("human", "uniform"), ("filter", "uniform")],
+    [("cw_po", "c1"), ("ws_bt", "uniform"), ("human", "uniform"), ("filter", "uniform")],
 )
 def test_a_method_brings_its_weighting(method, weighting):
     assert composed(f"method={method}").weighting.name == weighting
@@ -241,7 +241,7 @@ def test_command_line_beats_scale():
     ("experiment", "arms"),
     [
         ("table1", 2 * 3 * 3 * 3 * 3),
-        ("figure2", 2 * 3 * (1 + 1 + 3) * 10),  # human and ws_po do not read the share, so each is one arm
+        ("figure2", 2 * 3 * (1 + 1 + 3) * 10),  # human and ws_bt do not read the share, so each is one arm
         ("table6", 2 * 3 * (1 + 2 + 2) * 3),  # bt does not read the rule of scoring
         ("table13", 3 * 5 * 3),
         ("table21", 2 * 3 * 3),

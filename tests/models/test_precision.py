@@ -146,7 +146,7 @@ def test_without_cuda_paged_adamw_is_adamw_bit_for_bit(tmp_path):
 
 
 def test_the_stand_in_is_told_once(capsys):
-    nodes = distinct(expand([*SMOKE, "method=ws_po,cw_po", "alignment.optimizer=paged_adamw_32bit"]))
+    nodes = distinct(expand([*SMOKE, "method=ws_bt,cw_po", "alignment.optimizer=paged_adamw_32bit"]))
     assert [name for node in nodes for name in optimizers(node.config)].count("paged_adamw_32bit") == 2
     print_stand_in(nodes, Settings("store", device="cpu"))
     said = capsys.readouterr().err
