@@ -24,7 +24,7 @@ def experiments(name: str, scale: str = "toy") -> dict[str, list[str]]:
     """The experiments that core, all, or a comma-separated list stands for, and the overrides that each is run with."""
     existing = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
     if name == "core":
-        return {part: [f"experiment={part}", *cells] for part, cells in CORE[scale].items()}
+        return {part: [f"experiment={part}", *cells] for part, cells in CORE.get(scale, _TOY).items()}
     names = existing if name == "all" else [part.strip() for part in name.split(",") if part.strip()]
     unknown = [
         f"experiment={part} does not exist; {nearest(part, ['core', 'all', *existing])}"
