@@ -91,7 +91,12 @@ def bradley_terry(folder: Path, callbacks) -> BradleyTerryTrainer:
 
 def online_rounds(folder: Path, callbacks):
     """Rounds of 2 steps, and 3 steps an epoch: the second round of each has one."""
-    trainer = online(folder, policy=tiny_model("opt", spread=4.0), per_round=2, **STEPS | {"batch_size": 3, "micro_batch_size": 3})
+    trainer = online(
+        folder,
+        policy=tiny_model("opt", spread=4.0),
+        per_round=2,
+        **STEPS | {"batch_size": 3, "micro_batch_size": 3},
+    )
     for callback in callbacks:
         trainer.add_callback(callback)
     return trainer
@@ -131,7 +136,9 @@ def test_an_online_training_goes_on_between_rounds_only(tmp_path):
     whole = online_rounds(tmp_path / "whole", [])
     train(whole, Schedule())
     folder, every = tmp_path / "stopped", Schedule(steps=4)
-    assert run(online_rounds, folder, every, stop=7)[0] is None  # step 4 is amid a round: the checkpoint is of step 5
+    assert (
+        run(online_rounds, folder, every, stop=7)[0] is None
+    )  # step 4 is amid a round: the checkpoint is of step 5
     assert [f.name for f in folder.glob("checkpoint-*")] == ["checkpoint-5"]
     again = online_rounds(folder, [])
     train(again, every)

@@ -90,7 +90,9 @@ def test_a_step_that_runs_out_of_memory_is_made_in_smaller_parts(tmp_path, monke
 
 def test_a_row_that_does_not_fit_is_one_clear_error(tmp_path, monkeypatch):
     short_of_memory(monkeypatch, most=1)
-    with pytest.raises(InputError, match="a single row of .* tokens does not fit .*; use gradient_checkpointing"):
+    with pytest.raises(
+        InputError, match="a single row of .* tokens does not fit .*; use gradient_checkpointing"
+    ):
         preference(tmp_path, pairs(11), budget=200, **STEPS).train()
 
 
