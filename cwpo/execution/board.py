@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -11,9 +12,13 @@ from cwpo.pipeline.graph import Node
 
 
 class Board:
-    """Stage i of n, the number of cached stages and the time left. A context manager around the sweep."""
+    """Stage i of n, the number of cached stages and the time left. A context manager around the sweep.
 
-    def __init__(self, total: int, cached: int, title: str) -> None:
+    `watch` is called with each finished stage.
+    """
+
+    def __init__(self, total: int, cached: int, title: str, watch: Callable[[Node], None]) -> None:
+        self.watch = watch
         self.console = Console(stderr=True)
         self.total, self.cached, self.finished, self.title = total, cached, cached, title
         self.begun = self.spoken = time.monotonic()
@@ -53,6 +58,7 @@ class Board:
         if self.finished == self.total:
             self.spoken = 0.0
         self._line(self._note(node.name))
+        self.watch(node)
 
     def _note(self, name: str) -> str:
         done = self.finished - self.cached

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cwpo.execution.board import Board
 from cwpo.execution.node import Settings
-from cwpo.execution.workers import print_stand_in, run_stage
+from cwpo.execution.workers import print_stand_in, run_stage, unwatched
 from cwpo.pipeline.arms import Arm, distinct
 from cwpo.pipeline.graph import Node
 from cwpo.runtime import quiet_libraries, use_threads
@@ -38,7 +38,13 @@ def levels(nodes: Sequence[Node]) -> list[Level]:
     return by_height
 
 
-def run_levels(arms: Sequence[Arm], settings: Settings, submit: Submit, title: str = "") -> int:
+def run_levels(
+    arms: Sequence[Arm],
+    settings: Settings,
+    submit: Submit,
+    title: str = "",
+    watch: Callable[[Node], None] = unwatched,
+) -> int:
     """Finish every stage of the arms and return how many were computed; the others were in the store.
 
     All jobs of a level end before the next begins. A failure is raised when its level has ended.
@@ -50,7 +56,7 @@ def run_levels(arms: Sequence[Arm], settings: Settings, submit: Submit, title: s
     if not waiting:
         return 0
     print_stand_in(waiting, settings)
-    with Board(len(nodes), len(nodes) - len(waiting), title) as board:
+    with Board(len(nodes), len(nodes) - len(waiting), title, watch) as board:
         for level in levels(waiting):
             _run_level(level, settings, submit, board)
     return len(waiting)

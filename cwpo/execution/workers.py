@@ -55,8 +55,21 @@ class Failed(CwpoError, RuntimeError):
     """A stage failed; the stages that finished before it stay."""
 
 
-def run_arms(arms: Sequence[Arm], settings: Settings, *, jobs: int = 1, title: str = "") -> int:
+def unwatched(node: Node) -> None:
+    """What is done with each finished stage where nobody asks for more."""
+
+
+def run_arms(
+    arms: Sequence[Arm],
+    settings: Settings,
+    *,
+    jobs: int = 1,
+    title: str = "",
+    watch: Callable[[Node], None] = unwatched,
+) -> int:
     """Finish every stage of the arms and return how many were computed here; the others were in the store.
+
+    `watch` is called with each stage that has ended.
 
     With jobs > 1 a stage starts as soon as its parents are done and a worker is free. A failure stops the start of new
     stages and is raised after those under way have ended.
@@ -68,7 +81,7 @@ def run_arms(arms: Sequence[Arm], settings: Settings, *, jobs: int = 1, title: s
     if not open_nodes:
         return 0
     print_stand_in(open_nodes, settings)
-    with Board(len(nodes), len(nodes) - len(open_nodes), title) as board:
+    with Board(len(nodes), len(nodes) - len(open_nodes), title, watch) as board:
         run = _run_here if jobs == 1 else _run_in_workers
         return run(open_nodes, settings, jobs, board)
 

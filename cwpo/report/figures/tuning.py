@@ -7,7 +7,7 @@ from pathlib import Path
 from cwpo.report.figures.style import BLUE, GREY, ORANGE, figure, files, points, rate_axis, sizes
 from cwpo.report.inputs import Results
 from cwpo.report.names import FAMILIES
-from cwpo.report.tables.other import tuning_cells
+from cwpo.report.tables.tuning import tuning_cells
 
 COLORS = {"all": GREY, "opt": BLUE, "qwen": ORANGE}
 
