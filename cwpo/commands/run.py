@@ -47,6 +47,10 @@ def run(main: Callable[[], Any]) -> None:
     if LOOKS.isdisjoint(flags) and (submit or (of_many and sweeper == "basic" and not flags)):
         sweep([word for word in words if not word.startswith(("-", SWEEPER))], submit)
         return
+    if any(word.startswith("against=") for word in words) and LOOKS.isdisjoint(flags):
+        raise InputError(
+            "against= needs a sweep over all combinations: leave it out, or hydra/sweeper= and the flags of Hydra"
+        )
     sys.argv[1:] = words if sweeper != "optuna" else [*words, *_search(words)]
     main()
     if _trials:
@@ -75,13 +79,10 @@ def run_job(composed: DictConfig) -> float | None:
     arm = Arm.of(composed)
     cfg, store, evaluated = arm.cfg, Store(arm.cfg.store), arm.run[-1].name == "evaluate"
     of_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
-    if of_sweep and not evaluated:
-        raise InputError(
-            f"until={cfg.until} ends before the gold reward, which a search maximises; leave it out"
-        )
     run_arms([arm], Settings.of(cfg), title=cfg.method.name)
     if of_sweep:
-        given = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
+        chosen_here = [word for word in HydraConfig.get().overrides.task if word not in sys.argv]
+        given = OverridesParser.create().parse_overrides(chosen_here)
         _trials[arm.key] = replace(arm, point=plain_values(given))
         print(outcome_line(_trials[arm.key], store), flush=True)
     else:

@@ -114,9 +114,12 @@ def points(arms: Sequence[Arm]) -> pd.DataFrame:
     values = pd.DataFrame([arm.point for arm in arms], dtype=object)
     swept = [key for key in values if key != "seed" and len({str(value) for value in values[key]}) > 1]
     frame = values[swept].where(values[swept].notna(), None)
-    keys, seeds = [arm.nodes["evaluate"].key for arm in arms], [arm.cfg.seed for arm in arms]
-    references = [_reference(arm, arms) for arm in arms]
-    return pd.concat([pd.DataFrame({"run_key": keys, "seed": seeds, "reference": references}), frame], axis=1)
+    of_arms = {
+        "run_key": [arm.nodes["evaluate"].key for arm in arms],
+        "seed": [arm.cfg.seed for arm in arms],
+        "reference": pd.Series([_reference(arm, arms) for arm in arms], dtype=object),
+    }
+    return pd.concat([pd.DataFrame(of_arms), frame], axis=1)
 
 
 def _reference(arm: Arm, arms: Sequence[Arm]) -> str | None:

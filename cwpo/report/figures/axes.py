@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cwpo.report.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, YELLOW, figure, points, sizes
-from cwpo.report.inputs import Results
-from cwpo.report.tables.cells import average
+from cwpo.report.inputs import RESAMPLES, Results
+from cwpo.report.tables.cells import named_interval
 from cwpo.report.tables.ranking import setting, varies
+from cwpo.statistics import clustered_interval
 
 COLORS = (BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW, GREY, "black")
 APART = 0.12  # between the points of one place, of 1 between places
@@ -40,11 +42,10 @@ def _draw(
         return []
     path = folder / "_by_".join(axis.replace(".", "_") for axis in (across, colored) if axis)
     note = sizes(list(cells.values()), sorted(set(rows["seed"])))
-    if rest:
-        note = f"each point: mean over {settings} settings of {', '.join(rest)};\n{note}"
+    title = f"each point: mean over {settings} settings of {', '.join(rest)}" if rest else ""
     values = sorted({place[1:] for place in cells}, key=lambda value: _order(*value))
     size = (max(3.6, 0.9 * len(places) + 1.2), 3.6)
-    with figure(path, results.scale, size=size, title="", sizes=note, legend=2, pdf=False) as (_, grid):
+    with figure(path, results.scale, size=size, title=title, sizes=note, legend=2, pdf=False) as (_, grid):
         axis = grid[0, 0]
         for number, (value, color) in enumerate(zip(values, itertools.cycle(COLORS))):
             at = [place + APART * (number - (len(values) - 1) / 2) for place in range(len(places))]
@@ -68,7 +69,25 @@ def _cells(
     }
     common = set.intersection(*(set(by_setting) for by_setting in parts.values()))
     chosen = {place: [frame for key, frame in by.items() if key in common] for place, by in parts.items()}
-    return {place: average(results, frames) for place, frames in chosen.items() if frames}, len(common)
+    return {place: _pooled(results, frames) for place, frames in chosen.items() if frames}, len(common)
+
+
+def _pooled(results: Results, settings: Sequence[pd.DataFrame]) -> dict[str, Any]:
+    """The mean gold reward over settings, one frame of runs per setting; {} unless all have the same seeds.
+
+    Settings that answered the same prompts are averaged prompt by prompt, so the interval knows that they share them.
+    """
+    if len({tuple(sorted(rows["seed"])) for rows in settings}) != 1:
+        return {}
+    clusters = []
+    for _, rows in pd.concat(settings).groupby("seed", sort=True):
+        by_prompts: dict[str, list[Any]] = {}
+        for key in rows["run_key"]:
+            by_prompts.setdefault(results.rewards[key].prompts, []).append(results.rewards[key].reward)
+        clusters.append([np.mean(rewards, axis=0) for rewards in by_prompts.values()])
+    found = clustered_interval(clusters, resamples=RESAMPLES)
+    prompts = sum(len(cell) for cells in clusters for cell in cells)
+    return {**named_interval("reward", found), "seeds": len(clusters), "prompts": prompts}
 
 
 def _order(value: str = "") -> tuple[int, float, str]:

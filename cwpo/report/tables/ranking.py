@@ -18,8 +18,8 @@ AXES = (
 )
 QUALITY = {"label_accuracy_gold": "labels vs gold %", "annotator_accuracy_human": "annotator vs human %"}
 LUCK = (
-    "The best of many arms looks better than it is, because luck helped to choose it: run it again with other seeds before you "
-    "rely on it."
+    "Arms of one seed answer the same prompts, so arms can differ although their intervals overlap: against=<method> adds paired "
+    "differences. The best of many arms looks better than it is, because luck helped to choose it: run it again with other seeds."
 )
 
 
@@ -49,10 +49,10 @@ def texts(cells: Sequence[Cell], axes: Sequence[str], against: str = "") -> pd.D
     """The cells as people read them; `against` is the method that the differences are from."""
     lines = []
     for rank, cell in enumerate(cells, 1):
-        line = {"rank": str(rank)} | {axis: setting(cell[axis]) for axis in axes}
-        line |= {"gold reward": interval(cell, "reward", 3), "its SFT model": f"{cell['reward_sft']:.3f}"}
+        line = {"rank": str(rank), "gold reward": interval(cell, "reward", 3)}
         if against:
             line[f"minus {against}"] = interval(cell, "difference", 3) if "difference" in cell else "–"
+        line |= {axis: setting(cell[axis]) for axis in axes} | {"its SFT model": f"{cell['reward_sft']:.3f}"}
         line |= {"GRA %": interval(cell, "gra"), "ties %": f"{cell['tie_rate']:.1f}"}
         line |= {"pairs": f"{cell['n_train']:,.0f}"}
         line |= {
@@ -72,7 +72,7 @@ def page(name: str, rows: pd.DataFrame, cells: Sequence[Cell], shown: pd.DataFra
     text = (
         f"{len(cells)} arms, ranked by mean gold reward; mean and 95 % bootstrap interval over seeds and prompts, "
         f"{counts(cells, rows['seed'])}. In all arms: {common or 'nothing is the same'}. {LUCK}\n\n"
-        + markdown_table(list(shown), shown.to_numpy().tolist(), left=list(shown).index("gold reward"))
+        + markdown_table(list(shown), shown.to_numpy().tolist(), left=list(shown).index("its SFT model"))
     )
     return Page(name, f"Sweep {name}", text, pd.DataFrame(cells), rows["git_commit"], own=True)
 
