@@ -4,8 +4,6 @@ Hydra calls the functions that a file names under hydra.callbacks, hydra.job_log
 So all files of conf/ and of the folders on the command line are checked first.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Every problem of a configuration at once, before any work: the rules of each value, then those between keys."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """Shared by all commands: one clear message and an exit code for every expected error, and a clean end on Ctrl-C."""
 
-from __future__ import annotations
-
 import atexit
 import functools
 import gc

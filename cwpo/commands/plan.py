@@ -1,7 +1,5 @@
 """The command `plan`: the stages that a run or sweep needs and their cost. It runs nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from omegaconf import OmegaConf
@@ -28,27 +26,20 @@ def show_plan(overrides: Sequence[str]) -> None:
     missing = out_of_reach([arm.cfg for arm in arms])
     if not missing:
         arms = [arm for words, seeds in sweeps for arm in expand(words, seeds)]
-    plan = make_plan(arms, Store(arms[0].cfg.store))
+    store = Store(arms[0].cfg.store)
+    plan = make_plan(arms, store)
     table = Table("stage", "distinct", "cached", "to run", "median s", "if every arm ran alone")
     for name, count in plan.stages.items():
-        seconds = plan.seconds[name]
-        table.add_row(
-            name,
-            str(count),
-            str(plan.cached[name]),
-            str(count - plan.cached[name]),
-            "never ran" if seconds is None else f"{seconds:.1f}",
-            str(plan.naive[name]),
-        )
+        seconds, cached = plan.seconds[name], plan.cached[name]
+        median = "never ran" if seconds is None else f"{seconds:.1f}"
+        table.add_row(name, str(count), str(cached), str(count - cached), median, str(plan.naive[name]))
     console = Console()
     console.print(table)
-    total, naive = plan.stages.total(), plan.naive.total()
-    left = plan.remaining_seconds() / arms[0].cfg.jobs
+    total, naive, jobs = plan.stages.total(), plan.naive.total(), arms[0].cfg.jobs
     console.print(
         f"{plan.arms} arms, {total} distinct stages of {naive} ({total / naive:.0%} of naive), {plan.cached.total()} cached; "
-        f"about {left:.0f} s left with jobs={arms[0].cfg.jobs} (one process, nothing shared: {plan.naive_seconds():.0f} s)"
+        f"about {plan.remaining_seconds() / jobs:.0f} s left with jobs={jobs} (one process, nothing shared: {plan.naive_seconds():.0f} s)"
     )
-    store = Store(arms[0].cfg.store)
     for line in [*level_lines(arms, store), *hour_lines(arms, store)]:
         console.print(line, soft_wrap=True, highlight=False)
     if missing:
@@ -71,5 +62,6 @@ def _sweeps(overrides: Sequence[str]) -> Iterator[tuple[list[str], list[int] | N
         return
     experiment = named[-1].partition("=")[2].strip("'\"")
     seeds = seeds_of(experiment, OmegaConf.from_dotlist(listed).get("seeds"))
-    for name in experiments(experiment):
-        yield [f"experiment={name}", *others], seeds
+    scale = next((w.partition("=")[2] for w in reversed(others) if w.startswith("scale=")), "toy")
+    for words in experiments(experiment, scale).values():
+        yield [*words, *others], seeds

@@ -1,7 +1,5 @@
 """The command `run`: one arm, or a sweep whose stages are shared."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -93,15 +91,12 @@ def run_job(composed: DictConfig) -> float | None:
 
 def _print_outcome(arm: Arm, store: Store, written: Sequence[Path]) -> None:
     cfg = arm.cfg
-    prepared = store.manifest("prepare", arm.nodes["prepare"].key)["summary"]
-    drops = ", ".join(
-        f"{name} {count}" for name, count in prepared["drops"].items() if name != "read" and count
-    )
+    prepared = arm.nodes["prepare"].summary(store)
+    read, *drops = (f"{count} {name}" for name, count in prepared["drops"].items() if count)
     sizes = ", ".join(f"{count} {name}" for name, count in prepared["pairs"].items())
-    print(
-        f"{cfg.scale_name} scale · {cfg.data.name} · {cfg.pair.weak} -> {cfg.pair.strong} · seed {cfg.seed}"
-    )
-    print(f"  pairs: {prepared['drops']['read']} read; {sizes}; dropped: {drops or 'none'}")
+    models = f"{cfg.pair.weak} -> {cfg.pair.strong}"
+    print(f"{cfg.scale_name} scale · {cfg.data.name} · {models} · seed {cfg.seed}")
+    print(f"  pairs: {read}; {sizes}; dropped: {', '.join(drops) or 'none'}")
     for line in against_paper(prepared.get("kept"), cfg.data):
         print(f"  {line}")
     for node in arm.run:
@@ -119,10 +114,6 @@ def against_paper(kept: Mapping[str, int] | None, data: Any) -> list[str]:
     """The usable pairs of a published data set beside the paper's count."""
     if not kept:
         return []
-    splits = [
-        f"{count:,} {name}" + (f" (paper: {data.paper_counts[name]:,})" if name in data.paper_counts else "")
-        for name, count in kept.items()
-    ]
-    return [
-        f"kept by data.length_rule={data.length_rule}, data.max_tokens={data.max_tokens}: {', '.join(splits)}"
-    ]
+    paper = {name: f" (paper: {count:,})" for name, count in data.paper_counts.items()}
+    splits = ", ".join(f"{count:,} {name}{paper.get(name, '')}" for name, count in kept.items())
+    return [f"kept by data.length_rule={data.length_rule}, data.max_tokens={data.max_tokens}: {splits}"]

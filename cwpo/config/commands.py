@@ -1,7 +1,5 @@
 """The typed configuration of every command but run and plan, whose own is cwpo.config.schema: conf/command/<name>.yaml."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,7 +31,7 @@ class ReproduceConfig:
     experiment: str = "core"
     scale: str = file_in(CONF / "scale", "toy")
     seeds: list[int] | None = at_least(0, None, SEED)
-    jobs: int = at_least(1, 2, PROCESSES)
+    jobs: int | None = at_least(1, None, PROCESSES)
     threads: int = at_least(1, 1, PROCESSES)
     store: str = "runs/store"
     results: str = "results"

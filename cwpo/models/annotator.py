@@ -4,8 +4,6 @@ It is an ordinary `AutoModelForSequenceClassification` checkpoint with one label
 token by its length, not by the pad token, so a tokenizer that pads with EOS is scored correctly too.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +16,9 @@ from cwpo.data.batching import pad
 from cwpo.errors import InputError
 from cwpo.models.lengths import exact_parts, in_order
 from cwpo.models.logprobs import scoring_batches
+from cwpo.models.memory import in_batches
 from cwpo.models.policy import load_weights, no_dropout, read_config
+from cwpo.runtime import label_precision
 
 
 def new_annotator(
@@ -78,9 +78,7 @@ def _last_scores(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tens
     read = states[0][torch.arange(len(last), device=last.device), last]
     if sharded:
         return read.squeeze(-1).float()
-    with torch.autocast(
-        read.device.type, enabled=False
-    ):  # differences of scores are confidences: in full precision
+    with torch.autocast(read.device.type, enabled=False):  # confidences are small differences of scores
         return inner.score(read.to(inner.score.weight.dtype)).squeeze(-1).float()
 
 
@@ -96,8 +94,14 @@ def score_responses(
     model.eval()
     device = next(model.parameters()).device
     scores = torch.empty(len(rows))
-    for chosen in scoring_batches([len(ids) for ids, _ in rows], batch_size, token_budget):
+
+    def score(chosen: list[int]) -> Tensor:
         ids = pad([rows[i][0] for i in chosen], pad_id).to(device)
         mask = pad([[1] * len(rows[i][0]) for i in chosen], 0).to(device)
-        scores[chosen] = response_scores(model, ids, mask).cpu()
+        return response_scores(model, ids, mask).cpu()
+
+    with label_precision(device.type):
+        batches = scoring_batches([len(ids) for ids, _ in rows], batch_size, token_budget)
+        for chosen, values in in_batches(batches, score):
+            scores[chosen] = values
     return scores

@@ -24,6 +24,7 @@ from cwpo.checks.reading import wrong_type
 from cwpo.checks.settings import check_config
 from cwpo.config.commands import register
 from cwpo.config.schema import CONF, Config
+from cwpo.config.update_sizes import at_operating_point
 from cwpo.errors import InputError
 from cwpo.pipeline.graph import Node, nodes_of, wanted
 from cwpo.runtime import rare_collections
@@ -51,8 +52,13 @@ class Arm:
     @staticmethod
     def of_checked(cfg: Config, look: bool = True) -> Arm:
         """The arm of a valid configuration; without a look at its checkpoints it can be counted, not run."""
+        cfg = at_operating_point(cfg)
         nodes = nodes_of(cfg, look)
         return Arm(cfg, nodes, wanted(nodes, cfg.until))
+
+    def runs(self, name: str) -> bool:
+        """Whether the stage is one that is wanted, not merely one that the arm would have."""
+        return any(node.name == name for node in self.run)
 
     @property
     def key(self) -> str:

@@ -16,6 +16,7 @@ from cwpo.config.schema import Config
 from cwpo.errors import InputError
 from cwpo.pipeline.arms import Arm
 from cwpo.pipeline.graph import Node
+from cwpo.stages.divergence import MEASURED
 from cwpo.stages.mix_unlabeled import EQ19_SHARE
 
 
@@ -178,6 +179,12 @@ def _generate(cfg: Config, node: Node, sizes: Sizes) -> Work:
     return 2 * strong * sizes.prompt * prompts, 2 * strong * cfg.generation.max_new_tokens * prompts
 
 
+def _divergence(cfg: Config, node: Node, sizes: Sizes) -> Work:
+    strong, prompts = _parameters(cfg, cfg.pair.strong), min(sizes.test, cfg.evaluation.prompts or sizes.test)
+    responses = 2 * (sizes.prompt + cfg.generation.max_new_tokens) * prompts
+    return 2 * strong * (responses + sizes.packed * min(MEASURED, _used(cfg, sizes))), 0.0
+
+
 def _gold_size(cfg: Config) -> float:
     """0 where gold is not a model run here: the oracle, or a judge behind an API."""
     return _parameters(cfg, cfg.gold.path) if cfg.gold.path else 0.0
@@ -202,6 +209,7 @@ _WORK = {
     "align": _align,
     "online_align": _online,
     "generate": _generate,
+    "divergence": _divergence,
     "score_gold": _score_gold,
     "evaluate": _evaluate,
 }

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cwpo.config.families import family
 from cwpo.errors import InputError
-from cwpo.report.names import DATA_NAMES, family
+from cwpo.report.names import DATA_NAMES
 from cwpo.results import (
     ANNOTATOR_COLUMNS,
     CONFIDENCE_COLUMNS,

@@ -61,24 +61,24 @@ def test_settings_that_change_the_work():
         (arm,) = paper("data=harmless", "pair=qwen_mid", *words)
         return hours(arm, name)
 
-    whole = of("align", "method=ws_po")
+    whole = of("align", "method=ws_bt")
     assert of("align", "method=filter", "method.selection.value=0.3") == pytest.approx(0.3 * whole)
     assert of("align", "method=filter_steps") == pytest.approx(whole)
-    assert of("align", "method=ws_po", "lora.enabled=false") == pytest.approx(8 / 6 * whole)
-    assert of("align", "method=ws_po", "alignment.gradient_checkpointing=false") == pytest.approx(
+    assert of("align", "method=ws_bt", "lora.enabled=false") == pytest.approx(8 / 6 * whole)
+    assert of("align", "method=ws_bt", "alignment.gradient_checkpointing=false") == pytest.approx(
         4 / 6 * whole
     )
-    assert of("sft", "method=ws_po", "sft.epochs=6") == pytest.approx(2 * of("sft", "method=ws_po"))
-    assert of("align", "method=ws_po", "plan.utilisation=0.7") == pytest.approx(whole / 2)
-    assert of("align", "method=ws_po", "human_fraction=0.65") == pytest.approx(whole / 2)
+    assert of("sft", "method=ws_bt", "sft.epochs=6") == pytest.approx(2 * of("sft", "method=ws_bt"))
+    assert of("align", "method=ws_bt", "plan.utilisation=0.7") == pytest.approx(whole / 2)
+    assert of("align", "method=ws_bt", "human_fraction=0.65") == pytest.approx(whole / 2)
     assert of("align", "method=human_all") == pytest.approx(whole / 0.7)
-    bt = of("train_annotator", "method=ws_po")
-    assert of("train_annotator", "method=ws_po", "annotator=sft_dpo") > 0.9 * bt
+    bt = of("train_annotator", "method=ws_bt")
+    assert of("train_annotator", "method=ws_bt", "annotator=sft_dpo") > 0.9 * bt
     assert of("online_align", "method=online_cw_po") > 10 * whole  # two long samples for every pair
 
 
 def test_a_stage_that_arms_share_counts_once():
-    both = paper("method=ws_po,cw_po", "data=harmless", "pair=opt_small")
+    both = paper("method=ws_bt,cw_po", "data=harmless", "pair=opt_small")
     one, two = stage_hours(both[:1]), stage_hours(both)
     assert two["train_annotator"] == one["train_annotator"]
     assert two["sft"] == one["sft"]

@@ -11,7 +11,7 @@ from cwpo.config.assets import Asset, is_hub_id
 from cwpo.config.schema import MODEL_GOLDS, Config
 from cwpo.data.hub import LAYOUTS, patterns, split_files
 from cwpo.errors import InputError
-from cwpo.models.hub import repo_files
+from cwpo.models.folders import repo_files
 
 GATED = ("meta-llama/",)
 BEGIN_WITH_BOS = ("opt", "llama")  # families whose models never saw a text without it

@@ -12,7 +12,7 @@ from cwpo.checks.checkpoints import unpinned
 from cwpo.config.assets import Asset, distinct, hub_assets, settled
 from cwpo.config.hub import hub_answers
 from cwpo.config.schema import Config
-from cwpo.models.hub import repo_files
+from cwpo.models.folders import repo_files
 from cwpo.models.judge import KEY
 from cwpo.planning.preflight.found import gated
 from cwpo.tracking import wandb_mode

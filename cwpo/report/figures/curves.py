@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cwpo.config.families import FAMILIES
 from cwpo.report.figures.style import (
     BLUE,
     COLORS,
@@ -23,7 +24,6 @@ from cwpo.report.figures.style import (
     theirs,
 )
 from cwpo.report.inputs import Results
-from cwpo.report.names import FAMILIES
 from cwpo.report.tables.annotators import FIGURE8
 from cwpo.report.tables.figure_specs import FIGURE2, FIGURE3_LEFT, FIGURE3_RIGHT, FIGURE4
 from cwpo.report.tables.grid import AVERAGE, Cell, fill

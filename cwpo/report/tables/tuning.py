@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
+from cwpo.config.families import FAMILIES
 from cwpo.pages import markdown_table
 from cwpo.report.inputs import Results
-from cwpo.report.names import FAMILIES
 from cwpo.report.tables.cells import NOT_RUN, average, interval
 from cwpo.report.tables.page import Page
 
