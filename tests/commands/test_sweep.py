@@ -54,8 +54,8 @@ def test_an_arm_is_compared_with_the_method_at_its_own_point():
 def test_one_arm_is_compared_on_request_with_one_method():
     ours, human = compared("method=cw_normalized", "against=human")
     assert list(points([ours, human])["reference"]) == [human.key, None]
-    assert [arm.point for arm in compared("method=ws_po,human", "against=human")] == [
-        {"method": "ws_po"},
+    assert [arm.point for arm in compared("method=ws_bt,human", "against=human")] == [
+        {"method": "ws_bt"},
         {"method": "human"},
     ]
     with pytest.raises(InputError, match="against names one method"):
