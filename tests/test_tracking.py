@@ -243,7 +243,7 @@ def holds(config, part) -> bool:
 def logged_table(folder: Path, run: dict, name: str) -> tuple[list[str], list[list]]:
     """Columns and rows of a table that a run logged, from the file beside its history."""
     (path,) = [row[f"{name}/path"] for row in run["history"] if f"{name}/path" in row]
-    (file,) = folder.rglob(path.rpartition("/")[2])
+    file, *_ = folder.rglob(path.rpartition("/")[2])  # equal tables have equal names
     content = json.loads(file.read_text())
     return content["columns"], content["data"]
 
