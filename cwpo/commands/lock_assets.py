@@ -26,9 +26,7 @@ def lock_assets(cfg: Any, api: Any = None, file: Path = LOCK) -> None:
         from huggingface_hub import HfApi, constants
 
         if constants.is_offline_mode():
-            raise InputError(
-                "the hub cannot be asked: HF_HUB_OFFLINE is set; unset it where there is a network"
-            )
+            raise InputError("the hub cannot be asked: HF_HUB_OFFLINE is set; unset it on a network")
         api = HfApi()
     lock = {kind: dict(entries) for kind, entries in read_lock(file).items()}
     for kind, name in named_assets():

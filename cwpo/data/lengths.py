@@ -33,9 +33,8 @@ def token_counts(
     prompts, *sides = (frame[name].tolist() for name in ("prompt", "response_a", "response_b"))
     for tokenizer in tokenizers if prompts else ():
         head = np.array([len(ids) for ids in encode_prompts(tokenizer, prompts)])
-        longest = np.max(
-            [[len(ids) for ids, _ in encode(tokenizer, prompts, side)] for side in sides], axis=0
-        )
+        encoded = (encode(tokenizer, prompts, side) for side in sides)
+        longest = np.max([[len(ids) for ids, _ in rows] for rows in encoded], axis=0)
         unfit["empty_prompt"] |= head == 0
         unfit["prompt_too_long"] |= head >= most
         unfit["too_long"] |= longest > most

@@ -13,11 +13,8 @@ REWARDS = ("loss", "rewards/accuracies", "rewards/margins", "rewards/chosen", "r
 def write_card(folder: Path, base: str | None, facts: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
     """README.md in the folder of a model. `base` is the model it was trained from; the card links a base that has a hub id."""
     hub = base is not None and not Path(base).expanduser().exists() and not base.startswith("world/")
-    known = {
-        "trained from": base,
-        **facts,
-        "commit of the code": git_commit() or "none: outside a repository",
-    }
+    commit = git_commit() or "none: outside a repository"
+    known = {"trained from": base, **facts, "commit of the code": commit}
     head = ["library_name: transformers", *([f"base_model: {base}"] if hub else [])]
     parts = [
         "\n".join(["---", *head, "tags: [preference-optimization, cw-po]", "---", "# Aligned model"]),

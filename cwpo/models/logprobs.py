@@ -45,9 +45,8 @@ def lean_logps(
 ) -> Tensor:
     """response_logps with the `head` (see head_of) run on response tokens only, in chunks."""
     inner = without_adapters(model)
-    hidden = inner.base_model(
-        input_ids=input_ids, attention_mask=attention_mask, use_cache=False
-    ).last_hidden_state
+    read = {"input_ids": input_ids, "attention_mask": attention_mask}
+    hidden = inner.base_model(**read, use_cache=False).last_hidden_state
     predicted = labels[:, 1:] != IGNORED
     states = hidden[:, :-1][predicted].to(_compute_dtype(inner, hidden.device.type))
     losses = token_losses(head, states, labels[:, 1:][predicted], logit_chunk(inner))
@@ -76,9 +75,8 @@ def packed_logps(model: nn.Module, batch: Mapping[str, Tensor], head: Head | Non
     inner = without_adapters(model)
     allowed = batch["attention"]
     dtype = _compute_dtype(inner, allowed.device.type)
-    mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill(
-        ~allowed, torch.finfo(dtype).min
-    )
+    mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
+    mask = mask.masked_fill(~allowed, torch.finfo(dtype).min)
     line: dict[str, Any] = {}
     if "slot" in batch:
         attend_in_rows(inner)

@@ -1,8 +1,6 @@
 """GRA and mean gold rewards of the aligned model and its SFT model, and the quality of the labels it was trained on."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,10 +11,8 @@ from cwpo.stages.base import Stage, Work
 from cwpo.stages.score_gold import GOLD_READS, trained_folder
 from cwpo.statistics import gold_reward_accuracy
 
-if TYPE_CHECKING:
-    from cwpo.models.gold import Comparison, Gold
-
 SHOWN = 100  # prompts whose answers W&B shows
+OF_LABELS = ("label_accuracy_gold", "human_gold_agreement", "margin_agreement")
 MEASURED = 2000  # pairs of an online arm whose labels are held against gold
 
 
@@ -24,10 +20,8 @@ def run(work: Work) -> dict[str, Any]:
     from cwpo.models.gold import Comparison, load_gold
 
     gold = load_gold(work.config.gold, trained_folder(work), work.device)
-    responses = {
-        tag: work.table(parent, "responses.parquet")
-        for tag, parent in (("sft", "generate_sft"), ("aligned", "generate"))
-    }
+    parents = {"sft": "generate_sft", "aligned": "generate"}
+    responses = {tag: work.table(parent, "responses.parquet") for tag, parent in parents.items()}
     if isinstance(gold, Comparison):
         responses = compared(gold, responses)
     else:
@@ -38,9 +32,8 @@ def run(work: Work) -> dict[str, Any]:
     columns = ["prompt_id", "model_tag", "reward", "n_tokens", "truncated"]
     rewards = pd.concat(responses.values(), ignore_index=True)[columns]
     rewards.to_parquet(work.out / "rewards.parquet", index=False)
-    both = responses["aligned"].merge(
-        responses["sft"], on="prompt_id", suffixes=("", "_sft"), validate="one_to_one"
-    )
+    sft, aligned = responses["sft"], responses["aligned"]
+    both = aligned.merge(sft, on="prompt_id", suffixes=("", "_sft"), validate="one_to_one")
     gra = gold_reward_accuracy(both["reward"].to_numpy(), both["reward_sft"].to_numpy())
     metrics = {
         "gra": gra.accuracy,
@@ -61,7 +54,7 @@ def run(work: Work) -> dict[str, Any]:
     return metrics
 
 
-def compared(gold: Comparison, responses: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+def compared(gold: Any, responses: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     """The responses to prompts that both models answered, with how likely each is the better one as its `reward`.
 
     Prompts whose responses could not be compared are left out; gold counts them. InputError where none is left.
@@ -105,12 +98,7 @@ def label_quality(work: Work) -> dict[str, Any]:
     table = work.table("weight", "preferences.parquet")
     trained = {"mean_weight": float(table["weight"].mean()), "n_train": len(table)}
     if "score_gold" not in work.parents:
-        return {
-            "label_accuracy_gold": None,
-            "human_gold_agreement": None,
-            "margin_agreement": None,
-            **trained,
-        }
+        return dict.fromkeys(OF_LABELS) | trained
     pairs = work.table("prepare", "pairs.parquet", ["pair_id", "response_a", "human_label"])
     for other in (pairs, work.table("score_gold", "gold.parquet")):
         table = table.merge(other, on="pair_id", validate="one_to_one")
@@ -124,7 +112,7 @@ def label_quality(work: Work) -> dict[str, Any]:
     }
 
 
-def online_quality(work: Work, gold: Gold | Comparison) -> dict[str, Any]:
+def online_quality(work: Work, gold: Any) -> dict[str, Any]:
     """As label_quality, of the pairs that an online arm trained on: at most MEASURED, spread evenly over the training."""
     from cwpo.models.gold import both_rewards
 
