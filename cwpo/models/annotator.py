@@ -12,11 +12,9 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
-from cwpo.data.batching import pad
 from cwpo.errors import InputError
 from cwpo.models.lengths import exact_parts, in_order
-from cwpo.models.logprobs import scoring_batches
-from cwpo.models.memory import in_batches
+from cwpo.models.logprobs import score_sequences
 from cwpo.models.policy import load_weights, no_dropout, read_config
 from cwpo.runtime import label_precision
 
@@ -56,8 +54,10 @@ def _load(path: str | Path, revision: str | None, pad_id: int) -> PreTrainedMode
     return load_weights(AutoModelForSequenceClassification, path, revision, **settings)
 
 
-def response_scores(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-    """Score of each right-padded row, read at its last token; (B, T) -> (B,), in logits."""
+def response_scores(
+    model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, labels: Tensor | None = None
+) -> Tensor:
+    """Score of each right-padded row, read at its last token; (B, T) -> (B,), in logits. Labels are not looked at."""
     parts = exact_parts(model, attention_mask, input_ids)
     return in_order([(rows, _last_scores(model, ids, mask)) for rows, mask, ids in parts])
 
@@ -82,7 +82,6 @@ def _last_scores(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tens
         return inner.score(read.to(inner.score.weight.dtype)).squeeze(-1).float()
 
 
-@torch.no_grad()
 def score_responses(
     model: PreTrainedModel,
     rows: Sequence[tuple[Sequence[int], int]],
@@ -91,17 +90,5 @@ def score_responses(
     token_budget: int | None = None,
 ) -> Tensor:
     """response_scores of (ids, start) rows without gradients, in the given order, dropout off; shape (N,)."""
-    model.eval()
-    device = next(model.parameters()).device
-    scores = torch.empty(len(rows))
-
-    def score(chosen: list[int]) -> Tensor:
-        ids = pad([rows[i][0] for i in chosen], pad_id).to(device)
-        mask = pad([[1] * len(rows[i][0]) for i in chosen], 0).to(device)
-        return response_scores(model, ids, mask).cpu()
-
-    with label_precision(device.type):
-        batches = scoring_batches([len(ids) for ids, _ in rows], batch_size, token_budget)
-        for chosen, values in in_batches(batches, score):
-            scores[chosen] = values
-    return scores
+    with label_precision(next(model.parameters()).device.type):
+        return score_sequences(model, rows, pad_id, batch_size, token_budget, compute=response_scores)
