@@ -50,9 +50,8 @@ def lean_logps(
 ) -> Tensor:
     """response_logps with the `head` (see head_of) run on response tokens only, in chunks."""
     inner = without_adapters(model)
-    hidden = inner.base_model(
-        input_ids=input_ids, attention_mask=attention_mask, use_cache=False
-    ).last_hidden_state
+    read = {"input_ids": input_ids, "attention_mask": attention_mask}
+    hidden = inner.base_model(**read, use_cache=False).last_hidden_state
     predicted = labels[:, 1:] != IGNORED
     states = hidden[:, :-1][predicted].to(_compute_dtype(inner, hidden.device.type))
     losses = token_losses(head, states, labels[:, 1:][predicted], logit_chunk(inner))
