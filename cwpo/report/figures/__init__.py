@@ -1,16 +1,19 @@
 """The paper's figures and ours, as PNG and PDF. Each function draws one, or returns [] if none of its runs exist."""
 
+from cwpo.report.figures.capacity import capacity
 from cwpo.report.figures.confidences import figure7
 from cwpo.report.figures.controls import controls
 from cwpo.report.figures.embeddings import figure6
 from cwpo.report.figures.fractions import figure3_left, figure3_right
+from cwpo.report.figures.frontier import frontier
 from cwpo.report.figures.poisoning import figure8
 from cwpo.report.figures.prompts import figure5
-from cwpo.report.figures.regimes import regimes_cw_human, regimes_cw_ws, regimes_sizes, regimes_top_ws
+from cwpo.report.figures.regimes import HEAT_MAPS, regimes_sizes
 from cwpo.report.figures.shares import figure2, figure4
 from cwpo.report.figures.tuning import tuning
 
-FIGURES = (
+# Given the results at the matched update size, and given all of them.
+AT_MATCHED = (
     figure2,
     figure3_left,
     figure3_right,
@@ -19,10 +22,7 @@ FIGURES = (
     figure6,
     figure7,
     figure8,
-    regimes_cw_human,
-    regimes_cw_ws,
-    regimes_top_ws,
-    regimes_sizes,
     controls,
-    tuning,
+    capacity,
 )
+OVER_SIZES = (frontier, *HEAT_MAPS, regimes_sizes, tuning)

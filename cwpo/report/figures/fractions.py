@@ -1,4 +1,4 @@
-"""Figure 3: CW-PO and another arm over the share of human labels."""
+"""Figure 3: CW-PO and other arms over the share of human labels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cwpo.report.tables.spec import Spec
 
 
 def figure3_left(results: Results, folder: Path) -> list[Path]:
-    """CW-PO and WS-PO; a column per data set, GRA above mean gold reward."""
+    """CW-PO and the arms of unweighted weak labels; a column per data set, GRA above mean gold reward."""
     return _draw(results, folder, FIGURE3_LEFT)
 
 
@@ -27,7 +27,9 @@ def _draw(results: Results, folder: Path, spec: Spec) -> list[Path]:
     if grid is None:
         return []
     shape, size = (2, len(grid.sections)), (max(2.4 * len(grid.sections), 3.3), 4.7)
-    with table_figure(grid, results.scale, folder, shape=shape, size=size, legend=2) as (_, axes):
+    with table_figure(
+        grid, results.scale, folder, shape=shape, size=size, legend=4 if spec is FIGURE3_LEFT else 2
+    ) as (_, axes):
         for column, section in zip(axes.T, grid.sections):
             for axis, name in zip(column, ("gra", "reward")):
                 _panel(axis, name, grid.columns, [cells for _, cells in section.rows])
@@ -40,9 +42,9 @@ def _draw(results: Results, folder: Path, spec: Spec) -> list[Path]:
 
 
 def _panel(axis: Any, name: str, labels: list[str], rows: list[list[Cell]]) -> None:
-    """One number of both arms over the labeled share, a row of cells for each share; the paper has GRA alone."""
+    """One number of each arm over the labeled share, a row of cells for each share; the paper has GRA alone."""
     shares = [100 * row[0]["human_fraction"] for row in rows]
-    for label, cells, marker in zip(labels, zip(*rows), "os"):
+    for label, cells, marker in zip(labels, zip(*rows), "osD^"):
         color = COLORS[cells[0]["method"]]
         points(axis, shares, cells, name, color=color, label=label)
         if name == "gra":
