@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from cwpo.config.assets import settled
+from cwpo.config.schema import COMPARING_GOLDS
 from cwpo.errors import InputError
 from cwpo.execution.levels import Submit, run_levels
 from cwpo.execution.node import Settings
@@ -21,12 +23,13 @@ from cwpo.pipeline.record import metrics, record
 from cwpo.store.store import Store
 from cwpo.tracking import log_sweep
 
+OF_METHOD = re.compile(r"(method|weighting)[.=]")  # words about the method of an arm
 ROWS = 40  # of the table on the terminal; the files have all
 
 
 def sweep(words: Sequence[str], submit: Submit | None = None) -> None:
     """Finish every arm that the words name, in processes here or as jobs, and write and print what came out."""
-    arms = with_reference(expand(words), words)
+    arms, references = with_references(expand(words), words)
     cfg = arms[0].cfg
     settings, store = Settings.of(cfg), Store(cfg.store)
     finished = Finished(arms, store)
@@ -34,23 +37,43 @@ def sweep(words: Sequence[str], submit: Submit | None = None) -> None:
         run_arms(arms, settings, jobs=cfg.jobs, title=cfg.name, watch=finished)
     else:
         run_levels(arms, settings, submit, cfg.name, watch=finished)
-    conclude(arms, store)
+    conclude(arms, store, references)
 
 
-def with_reference(arms: list[Arm], words: Sequence[str]) -> list[Arm]:
-    """The arms, and with against=<method> those of that method at the other points of the sweep, each once."""
+def with_references(arms: list[Arm], words: Sequence[str]) -> tuple[list[Arm], dict[str, str]]:
+    """The arms, and with against=<method> those of that method at the same points: the key of each arm -> that of the latter.
+
+    Two arms are at the same point where they agree in all axes on which both depend, but those of the method itself.
+    """
     against = arms[0].cfg.against
     if any("against" in arm.point for arm in arms):
         raise InputError("against names one method, such as against=human; run the sweep again for another")
     if against is None:
-        return arms
-    kept = [word for word in words if not re.match(r"\+*(method|weighting)[.=]", word)]
-    others = [
-        replace(arm, point={"method": against} | arm.point) for arm in expand([*kept, f"method={against}"])
-    ]
-    named = [replace(arm, point={"method": arm.cfg.method.name} | arm.point) for arm in arms]
-    known = {arm.key for arm in arms}
-    return [*named, *(arm for arm in others if arm.key not in known)]
+        return arms, {}
+    judges = {settled(arm.cfg).gold.name for arm in arms} & {*COMPARING_GOLDS}
+    if judges:
+        raise InputError(
+            f"against={against} compares rewards of single responses, but gold={judges.pop()} only says which of two is better; "
+            "leave it out, or use another gold"
+        )
+    kept = [word for word in words if not OF_METHOD.match(word.lstrip("+"))]
+    others = {
+        arm.key: replace(arm, point={"method": against} | arm.point)
+        for arm in expand([*kept, f"method={against}"])
+    }
+    named = {arm.key: replace(arm, point={"method": arm.cfg.method.name} | arm.point) for arm in arms}
+    references = {
+        arm.key: other.key
+        for arm in named.values()
+        for other in others.values()
+        if other.key != arm.key and _agree(arm.point, other.point)
+    }
+    return list((named | {key: arm for key, arm in others.items() if key not in named}).values()), references
+
+
+def _agree(point: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    shared = {key for key in point.keys() & other.keys() if not OF_METHOD.match(f"{key}=")}
+    return all(None in (point[key], other[key]) or point[key] == other[key] for key in shared)
 
 
 class Finished:
@@ -82,7 +105,7 @@ def outcome_line(arm: Arm, store: Store) -> str:
     return f"{point} · gold reward {found['reward_mean']:.3f} (SFT {found['reward_sft_mean']:.3f}), GRA {100 * found['gra']:.1f} %"
 
 
-def conclude(arms: Sequence[Arm], store: Store) -> None:
+def conclude(arms: Sequence[Arm], store: Store, references: Mapping[str, str] | None = None) -> None:
     """Write the rows of finished arms and, for each name and scale among them, table, figures and page; print the tables."""
 
     def place(arm: Arm) -> tuple[str, str, str]:
@@ -98,7 +121,7 @@ def conclude(arms: Sequence[Arm], store: Store) -> None:
             from cwpo.report.sweep import write_sweep  # late: it imports matplotlib
 
             cfg = here[0].cfg
-            made = write_sweep(Path(results), scale, name, points(evaluated), cfg.against)
+            made = write_sweep(Path(results), scale, name, points(evaluated, references or {}), cfg.against)
             show(made.shown)
             print("\n".join(f"  {path}" for path in made.files if path.suffix != ".png"))
             print(f"  {sum(path.suffix == '.png' for path in made.files)} figures in {made.files[0].parent}")
@@ -106,7 +129,7 @@ def conclude(arms: Sequence[Arm], store: Store) -> None:
         print(f"  rows: {', '.join(map(str, rows)) or 'none'}")
 
 
-def points(arms: Sequence[Arm]) -> pd.DataFrame:
+def points(arms: Sequence[Arm], references: Mapping[str, str]) -> pd.DataFrame:
     """One row per arm: run_key, seed, `reference` (the run_key of the arm it is compared with, or None), then the swept axes.
 
     An axis has several values, or is the method where the arms are compared with another.
@@ -115,23 +138,11 @@ def points(arms: Sequence[Arm]) -> pd.DataFrame:
     swept = [key for key in values if key != "seed" and len({str(value) for value in values[key]}) > 1]
     frame = values[swept].where(values[swept].notna(), None)
     of_arms = {
-        "run_key": [arm.nodes["evaluate"].key for arm in arms],
+        "run_key": [arm.key for arm in arms],
         "seed": [arm.cfg.seed for arm in arms],
-        "reference": pd.Series([_reference(arm, arms) for arm in arms], dtype=object),
+        "reference": pd.Series([references.get(arm.key) for arm in arms], dtype=object),
     }
     return pd.concat([pd.DataFrame(of_arms), frame], axis=1)
-
-
-def _reference(arm: Arm, arms: Sequence[Arm]) -> str | None:
-    """The arm of the method `against` that agrees in all axes which both depend on, but those of the method itself."""
-    for other in arms if arm.cfg.against else ():
-        shared = {
-            key: value for key, value in arm.point.items() if not re.match(r"(method|weighting)(\.|$)", key)
-        }
-        same = all(value is None or other.point.get(key) in (None, value) for key, value in shared.items())
-        if other.point["method"] == arm.cfg.against and same and other.key != arm.key:
-            return other.nodes["evaluate"].key
-    return None
 
 
 def show(table: pd.DataFrame) -> None:

@@ -11,7 +11,7 @@ from conftest import REPO, SMOKE
 from report.test_build import made_up, only, results  # noqa: F401
 
 from cwpo.commands import sweep as command
-from cwpo.commands.sweep import Finished, points, with_reference
+from cwpo.commands.sweep import Finished, points, with_references
 from cwpo.errors import InputError
 from cwpo.pipeline.arms import distinct, expand
 from cwpo.report.figures.axes import _pooled
@@ -25,7 +25,7 @@ PAIR = f"pair.weak={','.join(WEAK)}"
 
 
 def compared(*words):
-    return with_reference(expand([*words]), words)
+    return with_references(expand([*words]), words)
 
 
 def test_an_arm_knows_its_point_and_what_makes_no_difference_to_it():
@@ -38,28 +38,28 @@ def test_an_arm_knows_its_point_and_what_makes_no_difference_to_it():
 
 def test_an_arm_is_compared_with_the_method_at_its_own_point():
     words = [PAIR, "method=filter", "method.selection.value=0.3,0.5", "human_fraction=0.2,0.3", "seed=0,1"]
-    arms = compared(*words, "against=human")
-    human = {
-        (arm.cfg.human_fraction, arm.cfg.seed): arm.key for arm in arms if arm.point["method"] == "human"
-    }
+    arms, references = compared(*words, "against=human")
+    human = {(arm.cfg.human_fraction, arm.cfg.seed): arm.key for arm in arms[16:]}
     assert len(arms) == 16 + 4 and len(human) == 4
-    table = points(arms)
+    table = points(arms, references)
     assert list(table)[3:] == ["method", "pair.weak", "method.selection.value", "human_fraction"]
-    assert (
-        list(table["reference"])
-        == [human[arm.cfg.human_fraction, arm.cfg.seed] for arm in arms[:16]] + [None] * 4
-    )
+    mine = [human[arm.cfg.human_fraction, arm.cfg.seed] for arm in arms[:16]]
+    assert list(table["reference"]) == mine + [None] * 4
 
 
 def test_one_arm_is_compared_on_request_with_one_method():
-    ours, human = compared("method=cw_normalized", "against=human")
-    assert list(points([ours, human])["reference"]) == [human.key, None]
-    assert [arm.point for arm in compared("method=ws_po,human", "against=human")] == [
-        {"method": "ws_po"},
-        {"method": "human"},
-    ]
+    (ours, human), references = compared("method=cw_normalized", "against=human")
+    assert references == {ours.key: human.key}
     with pytest.raises(InputError, match="against names one method"):
         compared("against=human,gold")
+
+
+def test_a_method_among_the_arms_is_compared_with_as_its_file_has_it():
+    arms, references = compared("method=filter,cw_po", "method.selection.value=0.5,0.3", "against=filter")
+    (reference,) = {*references.values()}
+    assert len(arms) == 3 and {
+        arm.point["method.selection.value"] for arm in arms if arm.key == reference
+    } == {0.3}
 
 
 def test_a_line_appears_when_the_last_stage_of_an_arm_ends(tmp_path, capsys, monkeypatch):

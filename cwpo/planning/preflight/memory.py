@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 
-from cwpo.data.batching import tokens_at_once
 from cwpo.models.heads import LOGITS
 from cwpo.models.memory import cache_numbers
 
@@ -136,10 +135,9 @@ def gpus() -> list[float]:
 
 def stage_needs(cfg: Any, shapes: dict[str, Shape]) -> Iterator[Need]:
     """What the stages of an arm want; `shapes` by the key that names the model: pair.weak, pair.strong, gold.path."""
-    tokens = tokens_at_once(cfg.token_budget, "gpu") or max(
-        (training.micro_batch_size or training.batch_size) * 2 * cfg.data.max_tokens
-        for training in (cfg.alignment,)
-    )
+    pair = 2 * cfg.data.max_tokens  # with token_budget=auto a step takes as few as one pair
+    rows = cfg.alignment.micro_batch_size or cfg.alignment.batch_size
+    tokens = {None: rows * pair, "auto": pair}.get(cfg.token_budget) or int(cfg.token_budget)
     weak, strong, gold = (shapes.get(key) for key in ("pair.weak", "pair.strong", "gold.path"))
     if weak is not None and cfg.method.labels in ("weak", "flips"):
         training = (
