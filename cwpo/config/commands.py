@@ -171,9 +171,10 @@ class BenchmarkConfig:
     token_budget: int = at_least(1, 4096)
     trl_micro: list[int] = at_least(1, [])
     repeats: int = at_least(1, 3)
-    scaling: bool = True
-    curve: list[str] = listed_in("cwpo.bench.workloads:WORKLOADS", [])
-    curve_steps: int = at_least(1, 100)
+    inference: list[str] = listed_in("cwpo.bench.workloads:WORKLOADS", [])
+    prompts: int = at_least(1, 32)
+    new_tokens: int = at_least(1, 64)
+    chain: list[str] = field(default_factory=list)
     annotation: list[int] = at_least(1, [])
     threads: int | None = at_least(1, None, PROCESSES)
     device: str = ruled("auto", rules.device)
@@ -206,6 +207,7 @@ class PreflightConfig:
     seeds: list[int] | None = at_least(0, None, SEED)
     store: str = "runs/store"
     overrides: list[str] = field(default_factory=list)
+    calibrate: bool = False
     gpu_gib: float | None = above_zero(None)
     disk_gib: float | None = above_zero(None)
 
