@@ -152,6 +152,8 @@ class OwnResultsConfig:
     align_test_pairs: int = at_least(2, 300)
     align_response: int = at_least(2, 128)
     align_seeds: int = at_least(1, 1)
+    defaults_pairs: int = at_least(60, 200)
+    defaults_seeds: int = at_least(0, 3)
     annotate: AnnotateConfig = completed_later(AnnotateConfig)
     align: AlignConfig = completed_later(AlignConfig)
     token_budget: int | None = above_zero(None)

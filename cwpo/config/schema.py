@@ -276,6 +276,7 @@ class Config:
     human_fraction: float = between(0, 1, "()", 0.3)
     unlabeled_fraction: float | None = between(0, 1, "()", None)
     until: str | None = one_of(*STAGES, default=None)
+    against: str | None = file_in(CONF / "method", None)
     store: str = "runs/store"
     results: str = "results"
     jobs: int = at_least(1, 1, PROCESSES)

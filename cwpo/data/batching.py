@@ -138,13 +138,14 @@ class PairCollator:
     """Batches of pairs: chosen rows first, then rejected rows, so row i pairs with row i + B.
 
     Rows hold chosen_ids, chosen_start, rejected_ids, rejected_start and floats named in `floats`, which become (B,)
-    tensors. `packed` gives the rows of cwpo.data.packing instead of padded sequences. Where rows have a `pair_id`, the batch
+    tensors. `packed` gives the rows of cwpo.data.packing instead of padded sequences, or with `lines` its lines. Where rows have a `pair_id`, the batch
     has a list of them, so that errors can name the pairs.
     """
 
     pad_id: int
     floats: tuple[str, ...] = ()
     packed: bool = False
+    lines: bool = False
 
     def tokens(self, row: Mapping[str, Any]) -> int:
         """Tokens the model computes for a pair, as long as it is alone."""
@@ -153,7 +154,7 @@ class PairCollator:
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if self.packed:
-            return pack_pairs(rows) | self._numbers(rows) | _names(rows)
+            return pack_pairs(rows, lines=self.lines) | self._numbers(rows) | _names(rows)
         sequences = [(row["chosen_ids"], row["chosen_start"]) for row in rows]
         sequences += [(row["rejected_ids"], row["rejected_start"]) for row in rows]
         return collate_sequences(sequences, self.pad_id) | self._numbers(rows) | _names(rows)

@@ -54,27 +54,42 @@ class Failed(CwpoError, RuntimeError):
     """A stage failed; the stages that finished before it stay."""
 
 
-def run_arms(arms: Sequence[Arm], settings: Settings, *, jobs: int = 1, title: str = "") -> int:
+def unwatched(node: Node) -> None:
+    """What is done with each finished stage where nobody asks for more."""
+
+
+def run_arms(
+    arms: Sequence[Arm],
+    settings: Settings,
+    *,
+    jobs: int = 1,
+    title: str = "",
+    watch: Callable[[Node], None] = unwatched,
+) -> int:
     """Finish every stage of the arms and return how many were computed here; the others were in the store.
+
+    `watch` is called with each stage that has ended.
 
     With jobs > 1 a stage starts as soon as its parents are done and a worker is free. A failure stops the start of new
     stages and is raised after those under way have ended.
     """
-    waiting, board = unfinished(arms, settings, title)
+    waiting, board = unfinished(arms, settings, title, watch)
     if not waiting:
         return 0
     with board:
         return (_run_here if jobs == 1 else _run_in_workers)(waiting, settings, jobs, board)
 
 
-def unfinished(arms: Sequence[Arm], settings: Settings, title: str) -> tuple[list[Node], Board]:
+def unfinished(
+    arms: Sequence[Arm], settings: Settings, title: str, watch: Callable[[Node], None]
+) -> tuple[list[Node], Board]:
     """The stages that the arms still need, in order, and the board to show them on; cleans the store."""
     store = Store(settings.store)
     store.clean()
     nodes = distinct(arms)
     waiting = [node for node in nodes if not node.done(store)]
     print_stand_in(waiting, settings)
-    return waiting, Board(len(nodes), len(nodes) - len(waiting), title)
+    return waiting, Board(len(nodes), len(nodes) - len(waiting), title, watch)
 
 
 def print_stand_in(nodes: Sequence[Node], settings: Settings) -> None:

@@ -1,12 +1,12 @@
 """Checkpoints looked at from outside, in a folder or on the hub: no weights are loaded, and torch is not imported."""
 
-import functools
 import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from cwpo.config.assets import HUB_ID
+from cwpo.config.hub import asked_once
 
 ADAPTER = "adapter_config.json"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
@@ -70,15 +70,15 @@ def strange_shards(folder: Path) -> str | None:
     return None
 
 
-@functools.cache
-def repo_files(path: str, revision: str | None) -> tuple[str, ...] | None:
-    """Names of the files of the model `path` on the hub; offline, of those in the cache. None where neither can be had."""
+@asked_once
+def repo_files(path: str, revision: str | None, kind: str = "model") -> tuple[str, ...] | None:
+    """Names of the files of the model or, with kind="dataset", data set `path`; offline, of those in the cache. None if neither."""
     from huggingface_hub import HfApi, constants, snapshot_download
 
     try:
         if not constants.is_offline_mode():
-            return tuple(HfApi().list_repo_files(path, revision=revision))
-        folder = Path(snapshot_download(path, revision=revision, local_files_only=True))
+            return tuple(HfApi().list_repo_files(path, repo_type=kind, revision=revision))
+        folder = Path(snapshot_download(path, repo_type=kind, revision=revision, local_files_only=True))
     except Exception:  # the hub client raises many kinds; what it says of a config is told elsewhere
         return None
     return tuple(sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()))

@@ -15,6 +15,7 @@ from cwpo.models.heads import Head, head_of
 from cwpo.models.lengths import forget_lengths
 from cwpo.models.logprobs import (
     Logps,
+    in_lines,
     lean_logps,
     logps_by_length,
     packed_logps,
@@ -113,8 +114,9 @@ def _sequences(pairs: Sequence[Mapping[str, Any]]) -> list[tuple[list[int], int]
 
 
 def tensors(batch: Mapping[str, Any], device: Any) -> dict[str, Tensor]:
-    """The batch's tensors on a device, without pair_id."""
-    return {name: value.to(device) for name, value in batch.items() if isinstance(value, Tensor)}
+    """The batch's tensors on a device, and its numbers, without pair_id."""
+    kept = {name: value for name, value in batch.items() if isinstance(value, Tensor | int)}
+    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in kept.items()}
 
 
 def _extremes(pairs: Sequence[Mapping[str, Any]], vocabulary: int) -> list[Mapping[str, Any]]:
@@ -204,7 +206,7 @@ def score_pairs(
     model.eval()
     device = next(model.parameters()).device
     scores = torch.empty(2, len(rows))
-    collator = PairCollator(pad_id, packed=True)
+    collator = PairCollator(pad_id, packed=True, lines=in_lines(model))
     lengths = [collator.tokens(row) for row in rows]
     for part in scoring_batches(lengths, token_budget=token_budget):
         batch = collator([rows[i] for i in part])

@@ -15,6 +15,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from cwpo.config.hub import asked_once, reach
 from cwpo.data.chat import CHAT, chat_problem
 from cwpo.errors import InputError, first_line
 from cwpo.models.adapters import base_of, is_adapters, read_note
@@ -26,6 +27,7 @@ from cwpo.models.mending import dropout_names, mend_generation_config
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
+@asked_once
 def hub_problem(path: str, revision: str | None, key: str) -> str | None:
     """Why the folder or hub id `path` cannot be used: a broken config, a tokenizer of another model, or not to be had. No weights."""
     from huggingface_hub.utils import logging
@@ -68,6 +70,7 @@ def vocabulary_problem(path: str, revision: str | None, key: str) -> str | None:
     )
 
 
+@asked_once
 def read_config(path: str | Path, revision: str | None = None, key: str = "model") -> Any:
     """The config of the checkpoint at `path`, the value of `key`. InputError where there is none, or where it asks for code."""
     try:
@@ -98,6 +101,7 @@ def load_weights(kind: Any, path: str | Path, revision: str | None, **settings: 
     transformers is kept from asking the hub to convert pickle weights in the background.
     """
     os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
+    reach(path)
     if strange := strange_shards(Path(path).expanduser()):
         raise InputError(f"the weights of {path} cannot be loaded: {strange}")
     try:
@@ -112,6 +116,7 @@ def load_weights(kind: Any, path: str | Path, revision: str | None, **settings: 
 
 def read_tokenizer(path: str | Path, revision: str | None = None) -> Any:
     """The tokenizer as it is saved; InputError where it cannot be read or has code of its own."""
+    reach(path)
     try:
         return AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises bare Exceptions

@@ -153,6 +153,7 @@ def fit_annotator(
 
     collator = PairCollator(pad_id, floats=() if pairs.target is None else ("target",))
     rows = rows_of(pairs)
+    lean = {} if joint else {"lean": site.token_budget is not None}
     return _fit(
         site,
         PairRMTrainer if joint else BradleyTerryTrainer,
@@ -165,6 +166,7 @@ def fit_annotator(
         train_dataset=rows,
         eval_dataset=None if held_out is None else rows_of(held_out),
         data_collator=collator,
+        **lean,
     )
 
 

@@ -23,7 +23,7 @@ from cwpo.errors import InputError
 from cwpo.models.heads import head_of
 from cwpo.models.lengths import ONE_LENGTH
 from cwpo.models.limits import tokenizer_problems
-from cwpo.models.logprobs import response_lengths
+from cwpo.models.logprobs import in_lines, response_lengths
 from cwpo.models.mending import dropout_off
 from cwpo.models.packed import Layout, exact_layout
 from cwpo.objectives import pair_losses
@@ -100,7 +100,9 @@ class PreferenceLoss(GlobalMeanTrainer):
                     f"own{lengths}: the same result, slower",
                     stacklevel=3,
                 )
-        return PairCollator(pad_id, floats=FLOATS, packed=self.layout.packed)
+        with self.accelerator.autocast():
+            lines = self.layout.packed and in_lines(self.model)
+        return PairCollator(pad_id, floats=FLOATS, packed=self.layout.packed, lines=lines)
 
     def count_rows(self, inputs: Mapping[str, Tensor]) -> int:
         return len(inputs["weight"])

@@ -119,10 +119,9 @@ def gpus() -> list[float]:
 
 def stage_needs(cfg: Any, shapes: dict[str, Shape]) -> Iterator[Need]:
     """What the stages of an arm want; `shapes` by the key that names the model: pair.weak, pair.strong, gold.path."""
-    tokens = cfg.token_budget or max(
-        (training.micro_batch_size or training.batch_size) * 2 * cfg.data.max_tokens
-        for training in (cfg.alignment,)
-    )
+    pair = 2 * cfg.data.max_tokens  # with token_budget=auto a step takes as few as one pair
+    rows = cfg.alignment.micro_batch_size or cfg.alignment.batch_size
+    tokens = {None: rows * pair, "auto": pair}.get(cfg.token_budget) or int(cfg.token_budget)
     weak, strong, gold = (shapes.get(key) for key in ("pair.weak", "pair.strong", "gold.path"))
     if weak is not None and cfg.method.labels in ("weak", "flips"):
         training = (

@@ -54,8 +54,8 @@ def settled_arms(cfg: Any) -> Iterator[Config]:
     problems: dict[str, None] = {}
     for cells in experiments(cfg.experiment, cfg.scale).values():
         words = [*cells, f"scale={cfg.scale}", f"store={cfg.store}", *cfg.overrides]
-        for composed, point in configurations(words, seeds[:1]):
-            set_values(composed, point)
+        for composed, values, _ in configurations(words, seeds[:1]):
+            set_values(composed, values)
             wrong = setting_problems(composed)
             problems |= dict.fromkeys(wrong)
             arms += [] if wrong else [typed(composed)]
