@@ -31,8 +31,8 @@ reproduce: setup ## run EXPERIMENT at SCALE for SEEDS (e.g. SEEDS=0,1,2) with JO
 plan: setup ## show what EXPERIMENT at SCALE would run, what is cached and what it costs
 	$(PY) scripts/plan.py "experiment='$(EXPERIMENT)'" scale=$(SCALE) $(if $(SEEDS),'seeds=[$(SEEDS)]') $(if $(JOBS),jobs=$(JOBS))
 
-preflight: setup ## check assets, disk, GPU memory, credentials and tokenizers for EXPERIMENT at SCALE
-	$(PY) scripts/preflight.py "experiment='$(EXPERIMENT)'" scale=$(SCALE) $(if $(SEEDS),'seeds=[$(SEEDS)]')
+preflight: setup ## check assets, disk, GPU memory, credentials, tokenizers for EXPERIMENT at SCALE (CALIBRATE=1: and speed)
+	$(PY) scripts/preflight.py "experiment='$(EXPERIMENT)'" scale=$(SCALE) $(if $(SEEDS),'seeds=[$(SEEDS)]') $(if $(CALIBRATE),calibrate=true)
 
 report: setup ## make tables, figures and the page from results/
 	$(PY) scripts/report.py
