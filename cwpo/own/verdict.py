@@ -104,7 +104,7 @@ def next_step(advice: Verdict, numbers: Mapping[str, Any]) -> tuple[str, str]:
     again |= {f"+columns.{ours}": theirs for ours, theirs in cfg["columns"].items()}
     again |= {"positive": cfg["positive"]} if cfg["positive"] else {}
     if advice.advice == "weights" or (advice.advice == "top" and advice.coverage < 1):
-        words = {
+        words: dict[str, Any] = {
             "preferences": f"{cfg['out']}/preferences.parquet",
             "model": "path/or/hub-id",
             "out": "aligned",
