@@ -68,14 +68,8 @@ def launch(stage: str, work: Work, how: str, processes: int, threads: int) -> Ma
 def command(job: Path, how: str, processes: int) -> list[str]:
     """The words of `accelerate launch` for a job."""
     config = str(CONF / "accelerate" / f"{how}.yaml")
-    launcher = [
-        "-m",
-        "accelerate.commands.launch",
-        "--config_file",
-        config,
-        "--num_processes",
-        str(processes),
-    ]
+    launcher = ["-m", "accelerate.commands.launch", "--config_file", config]
+    launcher += ["--num_processes", str(processes)]
     return [sys.executable, *launcher, "-m", "cwpo.execution.member", str(job)]
 
 
@@ -106,13 +100,10 @@ def _events(file: Path, process: subprocess.Popen) -> Iterator[dict[str, Any]]:
     read = 0  # bytes of whole lines
     while True:
         ended = process.poll() is not None
-        if file.is_file():
-            with file.open("rb") as stream:
-                stream.seek(read)
-                for line in stream:
-                    if line.endswith(b"\n"):
-                        read += len(line)
-                        yield json.loads(line)
+        fresh = file.read_bytes()[read:] if file.is_file() else b""
+        whole = fresh[: fresh.rfind(b"\n") + 1]
+        read += len(whole)
+        yield from map(json.loads, whole.splitlines())
         if ended:
             return
         time.sleep(POLL)
