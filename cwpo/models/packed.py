@@ -13,6 +13,7 @@ from cwpo.data.batching import PairCollator, collate_sequences
 from cwpo.data.packing import pack_pairs
 from cwpo.models.heads import Head, head_of
 from cwpo.models.lengths import forget_lengths
+from cwpo.models.memory import in_batches
 from cwpo.models.logprobs import (
     Logps,
     in_lines,
@@ -208,8 +209,11 @@ def score_pairs(
     scores = torch.empty(2, len(rows))
     collator = PairCollator(pad_id, packed=True, lines=in_lines(model))
     lengths = [collator.tokens(row) for row in rows]
-    for part in scoring_batches(lengths, token_budget=token_budget):
-        batch = collator([rows[i] for i in part])
-        logps = layout.pair_logps(model, tensors(batch, device))
-        scores[:, part] = logps.view(2, -1).cpu()
+
+    def score(part: list[int]) -> Tensor:
+        batch = tensors(collator([rows[i] for i in part]), device)
+        return layout.pair_logps(model, batch).view(2, -1).cpu()
+
+    for part, logps in in_batches(scoring_batches(lengths, token_budget=token_budget), score):
+        scores[:, part] = logps
     return scores[0], scores[1]
