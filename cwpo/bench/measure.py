@@ -49,7 +49,8 @@ def compare(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
         batch = min(cfg.batch_size, cfg.pairs[name])
         job |= {"batch_size": batch}
         if any(side in TRL for side in sides):
-            difference = run_side(job | {"side": "losses"})["difference"]
+            shallow = job | {"shape": job["shape"] | {"num_hidden_layers": 2}}
+            difference = run_side(shallow | {"side": "losses"})["difference"]
             say(f"{name}: the sides' losses differ by {difference:.1e} (relative)")
             if not difference < AGREE:
                 raise BenchmarkError(
@@ -57,15 +58,7 @@ def compare(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
                 )
         micro = {}
         if set(TUNED) & set(sides):
-            tried = {
-                size: run_side(job | {"side": "trl_best", "micro": size})["seconds"]
-                for size in cfg.trl_micro
-                if size <= batch
-            }
-            micro = dict.fromkeys(TUNED, min(tried, key=lambda size: tried[size]))
-            say(
-                f"{name}: TRL's micro-batches: " + ", ".join(f"{k} pairs {v:.1f} s" for k, v in tried.items())
-            )
+            micro = dict.fromkeys(TUNED, _best_micro(name, job, cfg, say))
         peak = run_side(job | {"side": "matmul"})["peak_flops"]
         rows = []
         for repeat in range(cfg.repeats):
@@ -82,8 +75,19 @@ def compare(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
     table["batch_size"] = batch
     table["useful_tokens"] = tokens["useful"]
     table["tokens_per_second"] = tokens["useful"] / table["seconds"]
-    table["share_of_matmul_peak"] = tokens["operations"] / table["seconds"] / peak
+    a_step = tokens["operations"] * batch / cfg.pairs[name]
+    table["share_of_matmul_peak"] = a_step / table["step_seconds"] / peak
     return table.assign(**machine(cfg))
+
+
+def _best_micro(name: str, job: dict[str, Any], cfg: Any, say: Callable[[str], None]) -> int:
+    """The fastest of cfg.trl_micro; a single one is taken as it is."""
+    sizes = [size for size in cfg.trl_micro if size <= job["batch_size"]]
+    if len(sizes) == 1:
+        return sizes[0]
+    tried = {size: run_side(job | {"side": "trl_best", "micro": size})["seconds"] for size in sizes}
+    say(f"{name}: TRL's micro-batches: " + ", ".join(f"{k} pairs {v:.1f} s" for k, v in tried.items()))
+    return min(sizes, key=lambda size: tried[size])
 
 
 def inference(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
