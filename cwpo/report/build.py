@@ -9,7 +9,7 @@ from pathlib import Path
 from cwpo.errors import InputError
 from cwpo.report.claims.ledger import judge_all
 from cwpo.report.claims.write import write_claims
-from cwpo.report.figures import AT_MATCHED, OVER_SIZES
+from cwpo.report.figures import AT_MATCHED, OF_ALL
 from cwpo.report.fresh import remember, up_to_date
 from cwpo.report.html import write_page
 from cwpo.report.inputs import PAPER, Results, load
@@ -58,7 +58,7 @@ def _build(loaded: Results, folder: Path) -> list[Path]:
         for page in table(loaded)
         for path in page.write(folder / "tables", loaded.scale)
     ]
-    drawn = [*((draw, loaded.at(MATCHED)) for draw in AT_MATCHED), *((draw, loaded) for draw in OVER_SIZES)]
+    drawn = [*((draw, loaded.at(MATCHED)) for draw in AT_MATCHED), *((draw, loaded) for draw in OF_ALL)]
     written += [path for draw, given in drawn for path in draw(given, folder / "figures")]
     outcomes = judge_all(loaded)
     page = write_page(loaded, outcomes, written, folder)

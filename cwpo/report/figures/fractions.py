@@ -28,7 +28,7 @@ def _draw(results: Results, folder: Path, spec: Spec) -> list[Path]:
         return []
     shape, size = (2, len(grid.sections)), (max(2.4 * len(grid.sections), 3.3), 4.7)
     with table_figure(
-        grid, results.scale, folder, shape=shape, size=size, legend=4 if spec is FIGURE3_LEFT else 2
+        grid, results, folder, shape=shape, size=size, legend=4 if spec is FIGURE3_LEFT else 2
     ) as (_, axes):
         for column, section in zip(axes.T, grid.sections):
             for axis, name in zip(column, ("gra", "reward")):

@@ -26,7 +26,7 @@ def figure8(results: Results, folder: Path) -> list[Path]:
         "Figure 8: poisoned annotators",
         sizes(cells, grid.seeds, "pairs"),
     )
-    with figure(path, results.scale, size=(3.3, 3.3), title=title, sizes=note, legend=1) as (_, axes):
+    with figure(path, results, size=(3.3, 3.3), title=title, sizes=note, legend=1) as (_, axes):
         axis = axes[0, 0]
         shares = [100 * cell["poison_fraction"] for cell in cells]
         for name, (title, color) in AGAINST.items():

@@ -42,7 +42,7 @@ def _draw(results: Results, folder: Path, spec: Spec, other: str, name: str) -> 
     ]
     shape = (2 * len(panels), len(panels[0]))
     size = (max(2.3 * len(panels[0]), 4.6), 3.4 * len(panels) + 1.1)
-    with table_figure(grid, results.scale, folder, shape=shape, size=size, legend=2) as (_, axes):
+    with table_figure(grid, results, folder, shape=shape, size=size, legend=2) as (_, axes):
         for index, (section, rows) in enumerate(zip(grid.sections, panels)):
             gra, reward = axes[2 * index : 2 * index + 2]
             for upper, lower, (label, cells) in zip(gra, reward, rows):

@@ -10,7 +10,7 @@ import pandas as pd
 from cwpo.config.families import FAMILIES
 from cwpo.report.figures.style import COLORS, GREY, figure, files, points, rate_axis, sizes
 from cwpo.report.inputs import Results
-from cwpo.report.names import METHOD_NAMES
+from cwpo.report.names import SWEPT_NAMES
 from cwpo.report.tables.tuning import human_target, tuning_cells
 from cwpo.results import MATCHED
 
@@ -23,9 +23,10 @@ def tuning(results: Results, folder: Path) -> list[Path]:
     path, families = folder / "tuning", sorted(set(cells["family"]))
     note = sizes(cells.to_dict("records"), sorted(set(results.of("tuning")["seed"])))
     size, target = (3.1 * len(families), 5.0), human_target(results)
-    with figure(
-        path, results.scale, (2, len(families)), size=size, title="Update size", sizes=note, legend=3
-    ) as (_, axes):
+    with figure(path, results, (2, len(families)), size=size, title="Update size", sizes=note, legend=3) as (
+        _,
+        axes,
+    ):
         for column, name in zip(axes.T, families):
             here = cells[cells["family"] == name]
             for axis, number in zip(column, ("gra", "reward")):
@@ -39,9 +40,9 @@ def tuning(results: Results, folder: Path) -> list[Path]:
 
 def _panel(axis: Any, cells: pd.DataFrame, number: str) -> None:
     """One number of every method in one family."""
-    for method in (key for key in METHOD_NAMES if key in set(cells["method"])):
+    for method in (key for key in SWEPT_NAMES if key in set(cells["method"])):
         of = cells[cells["method"] == method]
-        look = {"color": COLORS.get(method, "black"), "label": METHOD_NAMES[method]}
+        look = {"color": COLORS.get(method, "black"), "label": SWEPT_NAMES[method]}
         points(axis, of["learning_rate"].tolist(), of.to_dict("records"), number, **look)
     rate_axis(axis, sorted(set(cells["learning_rate"])))
     for rate in cells[cells[MATCHED]]["learning_rate"].unique():
