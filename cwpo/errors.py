@@ -47,6 +47,11 @@ def nearest(value: object, valid: Iterable[str]) -> str:
     return (f"did you mean {close[0]}? " if close else "") + "valid: " + ", ".join(options)
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of a library says in its first line, or its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class LeftOut(Exception):
     """A row of a table that holds no usable pair; its text is the reason, which is counted."""
 

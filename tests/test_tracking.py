@@ -216,6 +216,21 @@ def test_every_stage_of_a_sweep_is_a_run_of_its_own(tmp_path):
             assert {"loss", "rewards/margins", "weights/mean"} <= set(run["history"][-1])
         for name, value in made["summary"].items():
             assert run["summary"][name] == value
+    check_group(tmp_path, manifests)
+
+
+def check_group(folder: Path, manifests: dict) -> None:
+    """The sweep's own runs: one for each arm, with its axes and measurements for a parallel-coordinates view, and the table."""
+    keys = {path.stem.removeprefix("run-") for path in folder.rglob("run-*.wandb")} - manifests.keys()
+    added = [read_run(folder, key) for key in keys]
+    arms, (whole,) = ([run for run in added if run["job_type"] == kind] for kind in ("arm", "sweep"))
+    assert {run["group"] for run in added} == {"both"} and {run["exit_code"] for run in added} == {0}
+    assert sorted(run["config"]["method"] for run in arms) == ["cw_po", "human"]
+    measured = {m["summary"]["reward_mean"] for m in manifests.values() if m["stage"] == "evaluate"}
+    assert {run["summary"]["reward_mean"] for run in arms} == measured
+    columns, rows = logged_table(folder, whole, "sweep/arms")
+    assert columns[:2] == ["method", "gra"] and len(rows) == 2
+    assert whole["config"]["axes"] == ["method", "seed"]
 
 
 def holds(config, part) -> bool:

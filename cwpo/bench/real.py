@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
@@ -14,9 +15,12 @@ from cwpo.bench.real_pairs import check_sources, cut, load_source, one_vote, req
 from cwpo.bench.real_report import write_report
 from cwpo.bench.words import WordAnnotator
 from cwpo.checks.checkpoints import model_problems
+from cwpo.config.commands import AnnotateConfig
+from cwpo.config.schema import CONF
 from cwpo.own.align import by_label, fine_tune, margins, optimise
-from cwpo.own.crossfit import folds_by_prompt
-from cwpo.own.fit import Annotates, fit, load_members
+from cwpo.own.crossfit import as_learned, first_fold, fold_counts, folds_by_prompt
+from cwpo.own.defaults import with_defaults
+from cwpo.own.fit import Annotates, fit, fit_members, load_members
 from cwpo.own.preferences import preferences
 from cwpo.runtime import pick_device, quiet_libraries, use_threads
 from cwpo.store.store import stage_key
@@ -24,7 +28,15 @@ from cwpo.training.fit import Start
 
 FOLDS = 3  # every group is tested in one of them; fold k is the test of seed k
 WORDS = "words"
-ARMS = ("human", "ws_po", "cw_po")
+SIDES: dict[str, dict[str, float]] = {
+    "before": {"epochs": 5, "learning_rate": 1e-5},
+    "after": {},
+}  # of the defaults
+READS = {  # settings of each kind of part
+    "annotator": ["annotate"],
+    "alignment": ["annotate", "align", "align_pairs", "align_test_pairs", "align_response"],
+    "defaults": ["strong", "defaults_pairs", "align_response"],
+}
 
 
 def measure(cfg: Any, say: Callable[[str], None] = print) -> Path:
@@ -34,30 +46,40 @@ def measure(cfg: Any, say: Callable[[str], None] = print) -> Path:
     require([*check_sources(cfg.data, cfg.sources), *map(str, model_problems(paths))])
     use_threads(cfg.threads)
     device = pick_device(cfg.device)
-    tested, aligned, absent = [], [], []
-    for name, annotator, seed in _parts(cfg):
-        file = _file(cfg, "annotator", name, annotator, seed)
-        part = f"{name}, {annotator}, seed {seed}"
+    absent: list[str] = []
+
+    def part(
+        kind: str, data: str, name: str, seed: int, compute: Callable[..., pd.DataFrame]
+    ) -> list[pd.DataFrame]:
+        """The part's table, computed unless it is there, or nothing."""
+        file, title = _file(cfg, kind, data, name, seed), f"{kind}: {data}, {name}, seed {seed}"
         if not file.is_file() and not cfg.finished_only:
-            say(f"annotator: {part}")
-            pairs = load_source(name, cfg.data)
-            _keep(examine(pairs, name, annotator, seed, cfg, file.with_suffix(".work"), device), file)
-        if file.is_file():
-            tested.append(pd.read_parquet(file).assign(data=name, annotator=annotator, seed=seed))
-        else:
-            absent.append(part)
-    for seed in range(cfg.align_seeds if "ukp" in cfg.sources else 0):
-        file = _file(cfg, "alignment", "ukp", cfg.strong, seed)
-        if not file.is_file() and not cfg.finished_only:
-            pairs = load_source("ukp", cfg.data)
-            _keep(align_arms(pairs, seed, cfg, file.with_suffix(".work"), device, say), file)
-        if file.is_file():
-            aligned.append(pd.read_parquet(file).assign(seed=seed))
-        else:
-            absent.append(f"alignment, seed {seed}")
+            say(title)
+            _keep(
+                compute(
+                    load_source(data, cfg.data), data, name, seed, cfg, file.with_suffix(".work"), device
+                ),
+                file,
+            )
+        if not file.is_file():
+            absent.append(title)
+            return []
+        return [pd.read_parquet(file).assign(data=data, annotator=name, seed=seed)]
+
+    tested = [t for each in _parts(cfg) for t in part("annotator", *each, examine)]
+    seeds = range(cfg.align_seeds if "ukp" in cfg.sources else 0)
+    aligned = [t for seed in seeds for t in part("alignment", "ukp", cfg.strong, seed, align_arms)]
+    both = [
+        t
+        for data in cfg.sources
+        for side in SIDES
+        for seed in range(cfg.defaults_seeds)
+        for t in part("defaults", data, side, seed, by_defaults)
+    ]
     require([] if tested else [f"store={cfg.store} holds no finished part of this measurement"])
     out = Path(cfg.out).expanduser()
-    write_report(pd.concat(tested), pd.concat(aligned) if aligned else None, cfg, out, absent)
+    arms, defaults = (pd.concat(parts) if parts else None for parts in (aligned, both))
+    write_report(pd.concat(tested), arms, cfg, out, absent, defaults)
     for path in sorted(out.iterdir()):
         say(f"  {path}")
     return out
@@ -82,41 +104,69 @@ def split(pairs: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     return pairs[fold != seed], pairs[fold == seed]
 
 
+def _drawn(pairs: pd.DataFrame, seed: int, train: int | None, test: int | None) -> list[pd.DataFrame]:
+    """Pairs with one vote to train on, and pairs of other groups that have a gold label, at most so many."""
+    parts = split(pairs.assign(target=one_vote(pairs, seed)), seed)
+    labels = zip(parts, ("target", "gold"), (train, test), strict=True)
+    return [_some(part[part[label] != 0.5], most, seed) for part, label, most in labels]
+
+
+def _tested(test: pd.DataFrame, gap: np.ndarray, n_train: int) -> pd.DataFrame:
+    kept = test[["pair_id", "group", "gold", "share", "n_votes", "target"]].rename(columns={"target": "vote"})
+    for side in "ab":
+        kept[f"length_{side}"] = test[f"response_{side}"].str.len()
+    return kept.assign(gap=gap, n_train=n_train)
+
+
 def examine(
     pairs: pd.DataFrame, name: str, annotator: str, seed: int, cfg: Any, scratch: Path, device: str
 ) -> pd.DataFrame:
     """Gaps of an annotator trained on one vote per pair, for the pairs of other groups that have a gold label."""
-    train, test = split(pairs.assign(target=one_vote(pairs, seed)), seed)
-    train = _some(train[train["target"] != 0.5], cfg.train_pairs.get(name), seed)
-    test = _some(test[test["gold"] != 0.5], cfg.test_pairs.get(name), seed)
+    train, test = _drawn(pairs, seed, cfg.train_pairs.get(name), cfg.test_pairs.get(name))
     if annotator == WORDS:
-        model: Annotates = WordAnnotator(train, seed)
-        shown = test
-    else:
-        path = cfg.models[annotator]
-        model = _trained(cut(train, path), path, seed, cfg, scratch, device)
-        shown = cut(test, path)
-    kept = test[["pair_id", "group", "gold", "share", "n_votes", "target"]].rename(columns={"target": "vote"})
-    for side in "ab":
-        kept[f"length_{side}"] = test[f"response_{side}"].str.len()
-    return kept.assign(gap=model.gaps(shown)[0], n_train=len(train))
+        return _tested(test, WordAnnotator(train, seed).gaps(test)[0], len(train))
+    path = cfg.models[annotator]
+    model = _trained(cut(train, path), path, seed, cfg, scratch, device)
+    return _tested(test, model.gaps(cut(test, path))[0], len(train))
+
+
+def by_defaults(
+    pairs: pd.DataFrame, name: str, side: str, seed: int, cfg: Any, scratch: Path, device: str
+) -> pd.DataFrame:
+    """As examine, of `strong` on few labels, with one of SIDES over the defaults of scripts/annotate.py."""
+    path = cfg.models[cfg.strong]
+    train, test = _drawn(pairs, seed, cfg.defaults_pairs, cfg.test_pairs.get(name))
+    train, shown = (cut(part, path, cfg.align_response) for part in (train, test))
+    given = OmegaConf.load(CONF / "command" / "annotate.yaml")
+    own = {"data": name, "model": path, "seed": seed, "token_budget": cfg.token_budget}
+    settings = OmegaConf.merge(
+        OmegaConf.structured(AnnotateConfig),
+        OmegaConf.masked_copy(given, [key for key in given if key not in ("defaults", "hydra")]),
+        own | {"annotator": {"training": SIDES[side]}},
+    )
+    if not SIDES[side]:
+        settings = with_defaults(settings, device, _quiet)
+        fold = folds_by_prompt(train["prompt"].tolist(), fold_counts(len(train), settings)[0], seed)
+        parts = train[fold != 0], train[fold == 0]
+        learned = first_fold(*parts, settings, scratch, device=device, say=_quiet)
+        settings = as_learned(settings, learned)
+    model = fit_members(train, settings, scratch / "whole", device=device)
+    return _tested(test, model.gaps(shown)[0], len(train))
 
 
 def align_arms(
-    pairs: pd.DataFrame, seed: int, cfg: Any, scratch: Path, device: str, say: Callable[[str], None]
+    pairs: pd.DataFrame, name: str, strong: str, seed: int, cfg: Any, scratch: Path, device: str
 ) -> pd.DataFrame:
     """CW-PO, WS-PO and Human on one split of UKP: margins on held-out gold pairs under the models before and after.
 
     The annotator is that of `examine`; the arms learn from other training pairs, by its label or by one vote.
     """
-    path = cfg.models[cfg.strong]
-    train, test = split(pairs.assign(target=one_vote(pairs, seed)), seed)
-    train = train[train["target"] != 0.5]
-    labeled = _some(train, cfg.train_pairs.get("ukp"), seed)
+    path = cfg.models[strong]
+    train, test = _drawn(pairs, seed, None, cfg.align_test_pairs)
+    labeled = _some(train, cfg.train_pairs.get(name), seed)
     rest = _some(train[~train["pair_id"].isin(labeled["pair_id"])], cfg.align_pairs, seed).assign(n_votes=0)
-    test = _some(test[test["gold"] != 0.5], cfg.align_test_pairs, seed)
     test = by_label(cut(test.assign(target=test["gold"]), path, cfg.align_response))
-    folder = _file(cfg, "annotator", "ukp", cfg.strong, seed).with_suffix(".work")
+    folder = _file(cfg, "annotator", name, strong, seed).with_suffix(".work")
     gap = _trained(cut(labeled, path), path, seed, cfg, folder, device).gaps(cut(rest, path))[0]
     rest = cut(rest, path, cfg.align_response)
     tables = {
@@ -128,11 +178,10 @@ def align_arms(
     rows = []
     settings = OmegaConf.merge(cfg.align, {"model": path, "seed": seed, "token_budget": cfg.token_budget})
     for arm, table in tables.items():
-        say(f"alignment: ukp, {arm}, seed {seed}")
         before = scratch / ("sft-human" if arm == "human" else "sft-weak")
         if not before.is_dir():
-            fine_tune(table, settings, before, device, lambda line: None)
-        optimise(table, Start(before), settings, scratch / arm, device, lambda line: None)
+            fine_tune(table, settings, before, device, _quiet)
+        optimise(table, Start(before), settings, scratch / arm, device, _quiet)
         scored = [margins(Start(path), test, settings, device) for path in (before, scratch / arm)]
         a_wins = (rest["target"].to_numpy() > 0.5) if arm == "human" else gap >= 0
         decided = gold != 0.5
@@ -147,6 +196,10 @@ def align_arms(
             pd.DataFrame({"group": test["prompt"], "before": scored[0], "after": scored[1]}).assign(**facts)
         )
     return pd.concat(rows, ignore_index=True)
+
+
+def _quiet(line: str) -> None:
+    """Nothing is said."""
 
 
 def _trained(train: pd.DataFrame, path: str, seed: int, cfg: Any, folder: Path, device: str) -> Annotates:
@@ -165,8 +218,7 @@ def _some(pairs: pd.DataFrame, most: int | None, seed: int) -> pd.DataFrame:
 
 def _file(cfg: Any, kind: str, *names: Any) -> Path:
     """The file of a finished part; its folder's name is a hash of the settings that the part depends on."""
-    own = [] if kind == "annotator" else ["align", "align_pairs", "align_test_pairs", "align_response"]
-    plain: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, ["annotate", "token_budget", *own]))
+    plain: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, ["token_budget", *READS[kind]]))
     plain |= {"train": cfg.train_pairs.get(names[0]), "test": cfg.test_pairs.get(names[0])}
     folder = f"{kind}-{stage_key('own_results', 1, plain, {})[:8]}"
     return Path(cfg.store).expanduser() / folder / ("-".join(map(str, names)) + ".parquet")

@@ -65,6 +65,20 @@ def seed_rows(tested: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def defaults_rows(tested: pd.DataFrame) -> pd.DataFrame:
+    """A row for each data set and side, "before" and "after"; the latter with the difference of accuracy on the same pairs."""
+    rows = annotator_rows(tested)[0]
+    rows = rows[rows["annotator"].isin(tested["annotator"])].reset_index(drop=True)
+    for data, part in tested.groupby("data"):
+        before, after = (part[part["annotator"] == side] for side in ("before", "after"))
+        if len(before) != len(after):  # not all seeds are finished
+            continue
+        right = [is_right(side["gap"].to_numpy(), side["gold"].to_numpy()) for side in (after, before)]
+        value = _named("after_minus_before", mean_difference(*right, after["group"])._asdict())
+        rows.loc[(rows["data"] == data) & (rows["annotator"] == "after"), list(value)] = list(value.values())
+    return rows.dropna(axis=1, how="all")
+
+
 def alignment_rows(aligned: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(one row for each arm, differences of implicit-reward accuracy between arms on the same pairs)."""
     rows = []

@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib
 import pandas as pd
 
-from cwpo.bench.real_numbers import LONGER, alignment_rows, annotator_rows, seed_rows
+from cwpo.bench.real_numbers import LONGER, alignment_rows, annotator_rows, defaults_rows, seed_rows
 from cwpo.own.folder import replace_folder
 from cwpo.pages import markdown_table
 from cwpo.store.store import git_commit
@@ -26,9 +26,14 @@ DIGITS = 4
 
 
 def write_report(
-    tested: pd.DataFrame, aligned: pd.DataFrame | None, cfg: Any, out: Path, absent: Sequence[str] = ()
+    tested: pd.DataFrame,
+    aligned: pd.DataFrame | None,
+    cfg: Any,
+    out: Path,
+    absent: Sequence[str] = (),
+    defaults: pd.DataFrame | None = None,
 ) -> None:
-    """Write annotators.csv, coverage.csv, seeds.csv, alignment.csv, a figure and README.md; `out` appears when complete.
+    """Write annotators.csv, coverage.csv, seeds.csv, alignment.csv, defaults.csv, a figure and README.md; `out` appears when complete.
 
     `absent` are the parts of the measurement that have not been computed; the page lists them.
     """
@@ -46,6 +51,9 @@ def write_report(
         arms, gaps = (table.round(DIGITS) for table in alignment_rows(aligned))
         tables |= {"alignment": arms, "alignment_differences": gaps}
         parts.append(_alignment(arms, gaps, cfg))
+    if defaults is not None:
+        tables["defaults"] = defaults_rows(defaults)
+        parts.append(_defaults(tables["defaults"], cfg))
     for name, table in tables.items():
         table.round(DIGITS).to_csv(new / f"{name}.csv", index=False)
     _coverage_figure(curves, new / "coverage.png")
@@ -111,6 +119,28 @@ def _calibration(rows: pd.DataFrame) -> str:
     return f"""## Calibration
 
 Temperatures are fitted on one half of the debates or prompts and tested on the other.
+
+{markdown_table(header.split("|"), lines, left=2)}"""
+
+
+def _defaults(rows: pd.DataFrame, cfg: Any) -> str:
+    header = "data|defaults|test pairs|accuracy|most confident 30 %|calibration error|log-loss|accuracy, after - before"
+    lines = [
+        [
+            row["data"],
+            row["annotator"],
+            f"{row['n_test']:,}",
+            _cell(row, "accuracy"),
+            _cell(row, "accuracy_top30"),
+            f"{row['ece_before']:.3f}",
+            f"{row['log_loss_before']:.3f}",
+            _cell(row, "after_minus_before", sign=True),
+        ]
+        for row in rows.to_dict("records")
+    ]
+    return f"""## Defaults of scripts/annotate.py
+
+{cfg.strong} on {cfg.defaults_pairs} labels (responses cut to {cfg.align_response} tokens), three seeds pooled, without a temperature. *before*: 5 epochs at 1e-5, the paper's. *after*: the learning rate follows the model's size, and held-out labels decide when to stop.
 
 {markdown_table(header.split("|"), lines, left=2)}"""
 

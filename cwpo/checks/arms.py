@@ -1,13 +1,12 @@
 """Rules between the keys of a run: settings that are right one by one and do not go together."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 
 from cwpo.checks.data import data_problems
 from cwpo.checks.machine import machine_problems
 from cwpo.config.schema import CONF, MODEL_GOLDS, SYNTHETIC_GOLDS, Config, TrainingConfig, trainings
+from cwpo.config.update_sizes import sizes_of
 from cwpo.errors import Problem, nearest
 
 
@@ -16,6 +15,11 @@ def arm_problems(cfg: Config) -> Iterator[Problem]:
     yield from split_problems(cfg)
     for key, training in trainings(cfg).items():
         yield from training_problems(key, training)
+        if training.learning_rate is None and (key != "alignment" or sizes_of(cfg) is None):
+            yield Problem(
+                f"{key}.learning_rate",
+                f"{key}.learning_rate has no value; give one, e.g. {key}.learning_rate=1e-5",
+            )
     yield from method_problems(cfg)
     yield from online_problems(cfg)
     yield from labeled_problems(cfg)
@@ -44,9 +48,26 @@ def training_problems(key: str, training: TrainingConfig) -> Iterator[Problem]:
         )
 
 
+# Methods that are named for who labels: annotator and, where it has several, its rule of scoring.
+LABELLED_BY = {
+    "ws_bt": ("bt", None),
+    "ws_dpo": ("sft_dpo", "implicit"),
+    "ws_dpo_likelihood": ("sft_dpo", "likelihood"),
+    "cw_dpo_annotator": ("sft_dpo", "implicit"),
+}
+
+
 def method_problems(cfg: Config) -> Iterator[Problem]:
-    """Weights and selections that the arm's labels cannot give."""
+    """Weights and selections that the arm's labels cannot give, and names that promise other labels."""
     method, selection = cfg.method, cfg.method.selection
+    annotator, scoring = LABELLED_BY.get(method.name, (cfg.annotator.name, None))
+    if cfg.annotator.name != annotator or scoring not in (None, cfg.annotator.scoring):
+        promised = f"annotator={annotator}" + (f" annotator.scoring={scoring}" if scoring else "")
+        yield Problem(
+            "annotator",
+            f"annotator={cfg.annotator.name} annotator.scoring={cfg.annotator.scoring}: method={method.name} is named for the "
+            f"labels of {promised}; leave annotator out, or give the arm another method.name",
+        )
     kind, value = selection.kind, selection.value
     if method.labels in ("human", "gold", "flips"):
         why = f"needs the weak model's confidence, but method={method.name} uses {method.labels} labels"

@@ -1,7 +1,5 @@
 """Whether the checkpoints that a configuration names can be used: pinned, present, of the right kind. Loads no weights."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 
@@ -53,14 +51,16 @@ def model_problems(
     scoring: Iterable[str] = (),
     seq2seq: Iterable[str] = (),
     heads: Iterable[str] = (),
+    adapters: Iterable[str] = (),
     ask_hub: bool = False,
 ) -> list[Problem]:
     """Problems of models by key. Those of `scoring` must return one score, those of `seq2seq` compare, those of `heads` get a
-    scalar head.
+    scalar head, those of `adapters` may be adapters that were trained here.
 
     With `ask_hub` the config of a hub id is fetched and the heads are looked at.
     """
-    problems = _texts({key: checkpoint_problem(path, key) for key, (path, _) in named.items()})
+    found = {key: checkpoint_problem(path, key, key in adapters) for key, (path, _) in named.items()}
+    problems = _texts(found)
     if ask_hub:
         from cwpo.models.policy import hub_problem  # late: it imports torch
 

@@ -1,7 +1,5 @@
 """Whether a run's data are there and its models can read them. Reads no rows."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Hydra calls the functions that a file names under hydra.callbacks, hydra.job_log
 So all files of conf/ and of the folders on the command line are checked first.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -33,7 +31,7 @@ OURS: dict[str, Any] = {
 # The same for files of other folders, which may not choose where results are written.
 THEIRS: dict[str, Any] = {"mode": None, "sweeper": {"params": {}}}
 WORDS = re.compile(
-    r"[+~]*(hydra[./](callbacks|searchpath|job_logging|hydra_logging|job\.env)|[^=]*@[^=]*hydra)|.*_target_"
+    r"[+~]*(hydra[./](callbacks|searchpath|job_logging|hydra_logging|job\.env|sweeper\.custom_search_space)|[^=]*@[^=]*hydra)|.*_target_"
 )
 NODES = 20_000  # in all of conf/ there are about a thousand
 

@@ -1,7 +1,5 @@
 """Whether the settings of where and how a run computes go together: processes, sampling engine, packages."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
@@ -33,14 +31,22 @@ def lora_problems(lora: Any) -> Iterator[Problem]:
             "lora.enabled",
             "lora.enabled=true needs the package peft; pip install 'cwpo[lora]', or use lora.enabled=false",
         )
+    if lora.enabled and lora.base_dtype != "float32" and lora.save == "merged":
+        yield Problem(
+            "lora.save",
+            f"lora.save=merged with lora.base_dtype={lora.base_dtype}: alignment would start from merged weights rounded to 16 bits, "
+            "which lose SFT's small updates; use lora.save=adapters",
+        )
 
 
 def _engine(cfg: Config) -> Iterator[Problem]:
-    if cfg.lora.enabled and cfg.generation.precision != "float32":
+    merged = cfg.lora.save == "merged" or cfg.generation.engine == "vllm"
+    if cfg.lora.enabled and merged and cfg.generation.precision != "float32":
         yield Problem(
             "generation.precision",
-            f"generation.precision={cfg.generation.precision} with lora.enabled=true: adapters are merged before sampling, and merged "
-            "weights in 16 bits lose small updates; use generation.precision=float32",
+            f"generation.precision={cfg.generation.precision} with lora.enabled=true, lora.save={cfg.lora.save} and generation.engine="
+            f"{cfg.generation.engine}: merged weights in 16 bits lose small updates; use generation.precision=float32, or lora.save="
+            "adapters with generation.engine=transformers",
         )
     if cfg.generation.engine != "vllm":
         return

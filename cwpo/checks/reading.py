@@ -1,13 +1,11 @@
 """Whether a composed configuration can be read at all: known keys, required values, references that lead somewhere."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -53,7 +51,7 @@ def keys_of(schema: type) -> dict[str, Key]:
             section=field.default_factory if dataclasses.is_dataclass(field.default_factory) else None,  # type: ignore[arg-type]
             rules=field.metadata.get("rules", ()),
             default=field.default,
-            optional=field.type == "Any" or str(field.type).endswith("| None"),
+            optional=field.type is Any or type(None) in get_args(field.type),
             completed_later=field.metadata.get("completed_later", False),
         )
         for field in dataclasses.fields(schema)

@@ -1,7 +1,5 @@
 """Errors of Hydra and OmegaConf as one message each, with the nearest valid keys or values."""
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import re
@@ -60,6 +58,10 @@ def _several(match: re.Match[str], text: str) -> str:
     return f"{several}; add -m to run each of them" if schema is Config else f"{several}; {key} takes one"
 
 
+def _unread(what: str) -> Callable[[re.Match[str], str], str]:
+    return lambda match, _: "cannot read " + what.format(repr(match[1]))
+
+
 # Texts of Hydra and OmegaConf -> our words for them.
 FORMS: tuple[tuple[str, Callable[[re.Match[str], str], str]], ...] = (
     (r"[Cc]ould not find '([^'/]+)/([^']*)'", _choice),
@@ -68,26 +70,17 @@ FORMS: tuple[tuple[str, Callable[[re.Match[str], str], str]], ...] = (
     (r"Ambiguous value for argument '([^=]+)=([^']*)'", _several),
     (
         r"LexerNoViableAltException: (.*)",
-        lambda match, _: (
-            f"cannot read {match[1]!r}; write key=value, with quotes inside around a value that has spaces"
-        ),
+        _unread("{}; write key=value, with quotes inside around a value that has spaces"),
     ),
     (
         r"no viable alternative at input '(.*)'",
-        lambda match, _: (
-            f'cannot read {match[1]!r}; quote what holds a = inside a list: \'overrides=["seed=0","method=cw_po"]\''
-        ),
+        _unread('{}; quote what holds a = inside a list: \'overrides=["seed=0","method=cw_po"]\''),
     ),
     (
         r"mismatched input '(.*)' expecting",
-        lambda match, _: (
-            f"cannot read the command line at {match[1]!r}; quote a value that holds = , : or brackets: 'key=\"a=b\"'"
-        ),
+        _unread("the command line at {}; quote a value that holds = , : or brackets: 'key=\"a=b\"'"),
     ),
-    (
-        r"Error merging override (.+)\n(.+)",
-        lambda match, _: wrong_type(match[1], match[2].strip()),
-    ),
+    (r"Error merging override (.+)\n(.+)", lambda match, _: wrong_type(match[1], match[2].strip())),
 )
 
 

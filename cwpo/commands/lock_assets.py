@@ -1,7 +1,5 @@
 """The command `lock_assets`: looks up the commits of the models and data sets in conf/ and writes them into the lock."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +9,9 @@ import yaml
 
 from cwpo.atomic import write_text
 from cwpo.config.assets import KINDS, LOCK, is_hub_id, read_lock
+from cwpo.config.hub import hub_answers
 from cwpo.config.schema import CONF
-from cwpo.errors import InputError
+from cwpo.errors import InputError, first_line
 
 CONVERTER = "SFconvertbot"  # the hub's own account that converts pickle weights
 HEADER = re.compile(r"\A(#.*\n)*")
@@ -31,6 +30,8 @@ def lock_assets(cfg: Any, api: Any = None, file: Path = LOCK) -> None:
             raise InputError(
                 "the hub cannot be asked: HF_HUB_OFFLINE is set; unset it where there is a network"
             )
+        if not hub_answers():
+            raise InputError("no commit can be looked up without the hub; run this where it can be reached")
         api = HfApi()
     lock = {kind: dict(entries) for kind, entries in read_lock(file).items()}
     for kind, name in named_assets():
@@ -46,9 +47,8 @@ def lock_assets(cfg: Any, api: Any = None, file: Path = LOCK) -> None:
             except InputError as error:
                 problems += error.problems
                 continue
-            change = (
-                "" if entry.get("revision") in (None, pinned["revision"]) else f" (was {entry['revision']})"
-            )
+            before = entry.get("revision")
+            change = "" if before in (None, pinned["revision"]) else f" (was {before})"
             lock[kind][name] = pinned
             print(f"{name}: {pinned['revision']} of {pinned['ref']}{change}")
     write_lock(lock, file)
@@ -103,8 +103,7 @@ def _commit(api: Any, name: str, repo_type: str, ref: str) -> tuple[str, list[st
     try:
         info = api.repo_info(name, repo_type=repo_type, revision=ref)
     except Exception as error:  # the hub client raises many kinds
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"{name} at {ref} cannot be looked up: {reason}") from error
+        raise InputError(f"{name} at {ref} cannot be looked up: {first_line(error)}") from error
     return info.sha, [sibling.rfilename for sibling in info.siblings]
 
 

@@ -1,17 +1,18 @@
 """The command `store`: lists, verifies and explains the stages of a store, and deletes damaged or unneeded ones."""
 
-from __future__ import annotations
-
 import os
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table
 
 from cwpo.errors import InputError, nearest
@@ -45,19 +46,17 @@ def look_after(cfg: Any) -> None:
     """scripts/store.py: one of ACTIONS. Raises StoreError where verify finds damage."""
     store = Store(cfg.store)
     if not store.root.is_dir():
-        raise InputError(
-            f"store={cfg.store} does not exist; name the folder that runs used, by default runs/store"
-        )
+        text = f"store={cfg.store} does not exist; name the folder that runs used, by default runs/store"
+        raise InputError(text)
     ACTIONS[cfg.action](store, cfg)
 
 
 def stages(store: Store) -> Iterator[Entry]:
     """Every stage of the store, those with a damaged manifest included."""
     for stage, key in store.finished():
-        try:
+        seconds = None
+        with suppress(StoreError):
             seconds = float(store.recorded(stage, key)["seconds"])
-        except StoreError:
-            seconds = None
         folder = store.folder(stage, key)
         yield Entry(stage, key, _size(folder), max(0.0, time.time() - folder.lstat().st_mtime), seconds)
 
@@ -65,21 +64,19 @@ def stages(store: Store) -> Iterator[Entry]:
 def referred_to(results: Path) -> set[str]:
     """The run keys in the result files of all scales. Raises InputError without any result file."""
     files = [file for file in sorted(results.glob("*/[!.]*.csv*")) if file.parent.name != "paper"]
-    keys: set[str] = set()
-    any_file = False
+    keys: list[set[str]] = []  # of each file
     for file in files:
         try:
-            if "run_key" in pd.read_csv(file, nrows=0).columns:
-                keys |= set(pd.read_csv(file, usecols=["run_key"], dtype=str)["run_key"].dropna())
-                any_file = True
+            if "run_key" in pd.read_csv(file, nrows=0):
+                keys.append({*pd.read_csv(file, usecols=["run_key"], dtype=str)["run_key"].dropna()})
         except UNREADABLE as error:
             raise ResultsError(f"{file} is empty or damaged, so its run keys are unknown; {AGAIN}") from error
-    if not any_file:
+    if not keys:
         raise InputError(
             f"results={results} holds no result files, so all of the store would count as garbage; name the folder of your "
             "results"
         )
-    return keys
+    return set().union(*keys)
 
 
 def garbage(store: Store, keys: set[str], older_than: float) -> list[Entry]:
@@ -109,17 +106,12 @@ def garbage(store: Store, keys: set[str], older_than: float) -> list[Entry]:
 
 
 def _verify(store: Store, cfg: Any) -> None:
-    files = size = count = 0
-    problems = []
-    for stage, key in store.finished():
-        problems += store.damage(stage, key)
-        count += 1
-        try:
-            written = store.recorded(stage, key)["files"].values()
-        except StoreError:
-            continue
-        files, size = files + len(written), size + sum(entry["bytes"] for entry in written)
-    print(f"{count} stages, {files} files, {_bytes(size)} read")
+    sizes, problems = [], store.verify()
+    finished = list(store.finished())
+    for stage, key in finished:
+        with suppress(StoreError):
+            sizes += [entry["bytes"] for entry in store.recorded(stage, key)["files"].values()]
+    print(f"{len(finished)} stages, {len(sizes)} files, {decimal(sum(sizes))} read")
     for left in _left_over(store):
         print(f"left by a killed or live run: {left}; the next run removes it, or action=gc")
     for line in problems:
@@ -134,32 +126,21 @@ def _verify(store: Store, cfg: Any) -> None:
 
 def _list(store: Store, cfg: Any) -> None:
     everything = list(stages(store))
-    named = [entry for entry in everything if _is_named(entry, cfg.stages)]
+    named = [e for e in everything if not cfg.stages or e.stage in cfg.stages or e.name in cfg.stages]
     if cfg.stages:
         table = Table("stage", "size", "age", "seconds")
         for entry in sorted(named, key=lambda e: (e.stage, e.age)):
             seconds = "damaged" if entry.seconds is None else f"{entry.seconds:.1f}"
-            table.add_row(entry.name, _bytes(entry.size), _age(entry.age), seconds)
+            table.add_row(entry.name, decimal(entry.size), _age(entry.age), seconds)
     else:
         table = Table("stage", "count", "size", "oldest", "newest", "seconds in all")
-        groups = defaultdict(list)
-        for entry in everything:
-            groups[entry.stage].append(entry)
-        for stage, group in sorted(groups.items()):
-            ages = [entry.age for entry in group]
-            took = sum(entry.seconds or 0 for entry in group)
-            table.add_row(
-                stage,
-                str(len(group)),
-                _bytes(sum(entry.size for entry in group)),
-                _age(max(ages)),
-                _age(min(ages)),
-                f"{took:.1f}",
-            )
+        for stage, entries_of in groupby(everything, key=lambda e: e.stage):
+            group = list(entries_of)
+            ages, took = [entry.age for entry in group], sum(entry.seconds or 0 for entry in group)
+            times = _age(max(ages)), _age(min(ages)), f"{took:.1f}"
+            table.add_row(stage, str(len(group)), decimal(_total(group)), *times)
     Console().print(table)
-    print(
-        f"{len(named)} stages, {_bytes(sum(entry.size for entry in named))}; stages=[sft] lists those of a kind"
-    )
+    print(f"{len(named)} stages, {decimal(_total(named))}; stages=[sft] lists those of a kind")
 
 
 def _explain(store: Store, cfg: Any) -> None:
@@ -168,34 +149,30 @@ def _explain(store: Store, cfg: Any) -> None:
 
 
 def _gc(store: Store, cfg: Any) -> None:
-    held = store.held()
-    if held:
+    if held := store.held():
         raise StoreError(
             f"a run is at work on {', '.join(held)}; wait for it, or stop it, then collect garbage"
         )
     keys = referred_to(Path(cfg.results))
-    unneeded = garbage(store, keys, cfg.older_than_days * DAY)
-    there = {key for _, key in store.finished()}
-    absent = len(keys - there)
+    unneeded, left = garbage(store, keys, cfg.older_than_days * DAY), _left_over(store)
+    absent = len(keys - {key for _, key in store.finished()})
     if absent:
         print(f"{absent} of {len(keys)} rows in {cfg.results} are of runs that are not in this store")
     for name, count in sorted(Counter(entry.stage for entry in unneeded).items()):
-        print(f"{name}: {count}, {_bytes(sum(entry.size for entry in unneeded if entry.stage == name))}")
-    left = _left_over(store)
+        print(f"{name}: {count}, {decimal(_total(entry for entry in unneeded if entry.stage == name))}")
     for path in left:
         print(f"left over: {path}")
-    size = sum(entry.size for entry in unneeded) + sum(map(_size, left))
+    size = _total(unneeded) + sum(map(_size, left))
+    what = f"{len(unneeded)} stages and {len(left)} left-overs, {decimal(size)}"
     if not cfg.delete:
-        print(
-            f"{len(unneeded)} stages and {len(left)} left-overs, {_bytes(size)}, could go; nothing was deleted: add delete=true"
-        )
+        print(f"{what}, could go; nothing was deleted: add delete=true")
         return
     for entry in unneeded:
         store.drop(entry.stage, entry.key)
     for path in left:
         remove(path)
     store.forget_locks()
-    print(f"deleted {len(unneeded)} stages and {len(left)} left-overs, {_bytes(size)}")
+    print(f"deleted {what}")
 
 
 def _repair(store: Store, cfg: Any) -> None:
@@ -208,24 +185,20 @@ def _drop(store: Store, cfg: Any) -> None:
             "action=drop needs stages=[<stage>/<key>,...]; action=list stages=[<stage>] shows them"
         )
     there = [f"{stage}/{key}" for stage, key in store.finished()]
-    unknown = [
-        f"stages={name} is not in {store.root}; {_nearest(name, there)}"
-        for name in cfg.stages
-        if name not in there
-    ]
+    unknown = [name for name in cfg.stages if name not in there]
     if unknown:
-        raise InputError(unknown)
+        raise InputError(
+            [f"stages={name} is not in {store.root}; {_nearest(name, there)}" for name in unknown]
+        )
     _drop_these(store, [tuple(name.split("/")) for name in cfg.stages])
 
 
-def _drop_these(store: Store, stages: Iterable[tuple[str, str]]) -> None:
-    dropped = []
+def _drop_these(store: Store, stages: list[tuple[str, str]]) -> None:
     for stage, key in stages:
         store.drop(stage, key)
-        dropped.append(key)
         print(f"deleted {store.folder(stage, key)}")
     print(
-        f"{len(dropped)} stages deleted; a run that needs them computes them again, the same bytes on the same machine"
+        f"{len(stages)} stages deleted; a run that needs them computes them again, the same bytes on the same machine"
     )
 
 
@@ -237,10 +210,6 @@ ACTIONS: dict[str, Callable[[Store, Any], None]] = {
     "repair": _repair,
     "drop": _drop,
 }
-
-
-def _is_named(entry: Entry, stages: Iterable[str]) -> bool:
-    return not stages or entry.stage in stages or entry.name in stages
 
 
 def _nearest(name: str, there: list[str]) -> str:
@@ -258,12 +227,8 @@ def _size(path: Path) -> int:
     return sum(Path(folder, name).lstat().st_size for folder, _, names in os.walk(path) for name in names)
 
 
-def _bytes(size: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
-            break
-        size /= 1000
-    return f"{size:.3g} {unit}" if size < 1000 else f"{size:.0f} {unit}"
+def _total(stages: Iterable[Entry]) -> int:
+    return sum(entry.size for entry in stages)
 
 
 def _age(seconds: float) -> str:

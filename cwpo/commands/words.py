@@ -1,7 +1,5 @@
 """Words of the command line as a user types them: a text is taken as it stands, whatever Hydra's grammar would make of it."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 import sys
@@ -16,17 +14,7 @@ from cwpo.config.schema import Config
 
 WORD = re.compile(r"([+]{0,2}[A-Za-z_][\w.]*)=(.+)", re.DOTALL)
 PLAIN = re.compile(r"[A-Za-z_./~][\w./~-]*", re.ASCII)  # Hydra reads it as a text
-VALUES = (
-    "true",
-    "false",
-    "yes",
-    "no",
-    "on",
-    "off",
-    "inf",
-    "nan",
-    "none",
-)  # plain words that it reads as other values
+VALUES = "true false yes no on off inf nan none".split()  # plain words that it reads as other values
 
 
 def schema_in_use() -> type:

@@ -1,7 +1,5 @@
 """Models and data sets on the hub, each pinned to one commit by conf/assets.lock.yaml."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -36,8 +34,7 @@ class Asset:
     @property
     def revision(self) -> str | None:
         """The configuration's, else the locked commit, else the branch that the lock follows."""
-        entry = read_lock()[self.kind].get(self.id, {})
-        return self.given or entry.get("revision") or entry.get("ref")
+        return self.given or locked_revision(self.kind, self.id)
 
     @property
     def pinned(self) -> bool:
@@ -57,6 +54,12 @@ class Asset:
 def read_lock(file: Path = LOCK) -> dict[str, dict[str, dict[str, Any]]]:
     """The entries of the lock by kind and id. Raises InputError for a file that is not a lock."""
     return _read(file, file.stat().st_mtime_ns if file.is_file() else 0)
+
+
+def locked_revision(kind: str, name: str) -> str | None:
+    """The commit that the lock has for an asset, else the branch that it follows, else None."""
+    entry = read_lock()[kind].get(name, {})
+    return entry.get("revision") or entry.get("ref")
 
 
 @cache

@@ -1,7 +1,5 @@
 """The typed configuration of every command but run and plan, whose own is cwpo.config.schema: conf/command/<name>.yaml."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,7 +31,7 @@ class ReproduceConfig:
     experiment: str = "core"
     scale: str = file_in(CONF / "scale", "toy")
     seeds: list[int] | None = at_least(0, None, SEED)
-    jobs: int = at_least(1, 2, PROCESSES)
+    jobs: int | None = at_least(1, None, PROCESSES)
     threads: int = at_least(1, 1, PROCESSES)
     store: str = "runs/store"
     results: str = "results"
@@ -154,6 +152,8 @@ class OwnResultsConfig:
     align_test_pairs: int = at_least(2, 300)
     align_response: int = at_least(2, 128)
     align_seeds: int = at_least(1, 1)
+    defaults_pairs: int = at_least(60, 200)
+    defaults_seeds: int = at_least(0, 3)
     annotate: AnnotateConfig = completed_later(AnnotateConfig)
     align: AlignConfig = completed_later(AlignConfig)
     token_budget: int | None = above_zero(None)

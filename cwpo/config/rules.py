@@ -4,8 +4,6 @@ A rule is a function of a value. It returns None, or the words that follow `key=
 that takes a `default` returns a dataclass field: `beta: float = above_zero(0.5)`. No rule sees a null, nor the field's default.
 """
 
-from __future__ import annotations
-
 import math
 import pkgutil
 import re
@@ -99,6 +97,11 @@ class Choice:
     def __call__(self, value: str) -> str | None:
         options = list(self.valid())
         return None if value in options else f"is unknown; {nearest(value, options)}"
+
+
+def tokens(text: str) -> str | None:
+    whole = text.isdigit() and 0 < int(text) <= LARGEST
+    return None if whole or text == "auto" else "must be a positive number of tokens, or auto"
 
 
 def file_name(text: str) -> str | None:

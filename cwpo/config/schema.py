@@ -4,8 +4,6 @@ A field also holds the rules for its values; see cwpo.config.rules. The YAML fil
 its unit and its source in the paper.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +29,7 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 # What `until` may name, in order. The pretraining of the synthetic world's models runs where a stage needs it.
 STAGES = (
     "prepare mix_unlabeled mix_labels train_annotator annotate train_gold score_gold assess select weight sft reference align "
-    "online_align embed generate_sft generate evaluate"
+    "online_align embed generate_sft generate divergence evaluate"
 ).split()
 # Learning-rate schedules of transformers that need no settings of their own.
 SCHEDULERS = ("constant", "constant_with_warmup", "linear", "cosine", "polynomial", "inverse_sqrt")
@@ -76,7 +74,7 @@ class PairConfig:
 @dataclass
 class TrainingConfig:
     epochs: float = above_zero()
-    learning_rate: float = above_zero()
+    learning_rate: float | None = above_zero(None)
     batch_size: int = above_zero()
     micro_batch_size: int | None = above_zero(None)
     scheduler: str = one_of(*SCHEDULERS, default="cosine")
@@ -86,6 +84,14 @@ class TrainingConfig:
     optimizer: str = listed_in("cwpo.runtime:optimizers", "adamw_torch")
     gradient_checkpointing: bool = False
     precision: str = one_of(*PRECISIONS, default="float32")
+
+
+@dataclass
+class UpdateSizes:
+    """Learning rates of preference optimisation for one family of strong models; see cwpo.config.update_sizes."""
+
+    matched: float = above_zero()
+    own_best: dict[str, float] = above_zero({})
 
 
 @dataclass
@@ -173,6 +179,8 @@ class LoraConfig:
     alpha: int = above_zero(16)
     dropout: float = between(0, 1, "[)", 0.05)
     targets: str = one_of("all-linear", "peft", default="all-linear")
+    base_dtype: str = one_of("float32", "bfloat16", default="float32")
+    save: str = one_of("merged", "adapters", default="merged")
 
 
 @dataclass
@@ -268,16 +276,19 @@ class Config:
     human_fraction: float = between(0, 1, "()", 0.3)
     unlabeled_fraction: float | None = between(0, 1, "()", None)
     until: str | None = one_of(*STAGES, default=None)
+    against: str | None = file_in(CONF / "method", None)
     store: str = "runs/store"
     results: str = "results"
     jobs: int = at_least(1, 1, PROCESSES)
     threads: int = at_least(1, 1, PROCESSES)
-    token_budget: int | None = above_zero(None)
+    token_budget: str | None = ruled(None, rules.tokens)
     device: str = ruled("auto", rules.device)
     launch: str = one_of("none", "ddp", "fsdp", default="none")
     processes: int = at_least(1, 1, PROCESSES)
     checkpoint_minutes: float | None = above_zero(None)
     checkpoint_steps: int | None = at_least(1, None)
+    operating_point: str = one_of("matched", "own_best", default="matched")
+    update_sizes: dict[str, UpdateSizes] = field(default_factory=dict)
     scale_name: str = ruled(MISSING, rules.file_name, rules.cell)
     data_source: str = MISSING
     allow_unpinned: bool = False

@@ -1,7 +1,5 @@
 """The tokenizer's chat template: whether prompts go through it, whether it can serve, and what it writes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

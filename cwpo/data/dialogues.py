@@ -1,7 +1,5 @@
 """Chat messages, and the same as dialogues in plain text as HH-RLHF writes them."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Mapping

@@ -163,17 +163,10 @@ def _opened(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Text]) -> Open
 def _continued(
     tokenizer: PreTrainedTokenizerBase, opened: Opened, responses: Sequence[Text]
 ) -> list[tuple[list[int], int]]:
-    tails = [
-        _reply(tokenizer, index, text, asked, response)
-        for index, (text, asked, response) in enumerate(
-            zip(opened.texts, opened.messages, responses, strict=True)
-        )
-    ]
-    eos = tokenizer.eos_token_id
-    if _splits_words(tokenizer):
-        ids = _token_ids(tokenizer, tails)
-    else:
-        ids = _continuations(tokenizer, opened, tails)
+    given = enumerate(zip(opened.texts, opened.messages, responses, strict=True))
+    tails = [_reply(tokenizer, index, *each) for index, each in given]
+    apart, eos = _splits_words(tokenizer), tokenizer.eos_token_id
+    ids = _token_ids(tokenizer, tails) if apart else _continuations(tokenizer, opened, tails)
     rows = []
     for head, tail in zip(opened.heads, ids, strict=True):
         while tail and tail[-1] == eos:  # a response whose text already ends in the EOS token
@@ -187,11 +180,8 @@ def _reply(tokenizer: Any, index: int, opened: str, asked: list[Message] | None,
     if asked is None:
         return response if isinstance(response, str) else replied(_checked(response))
     # Templates put no space before what the assistant says; responses of dialogues begin with one.
-    answer: list[Message] = (
-        [{"role": "assistant", "content": response.strip()}]
-        if isinstance(response, str)
-        else _checked(response)
-    )
+    said = [{"role": "assistant", "content": response.strip()}] if isinstance(response, str) else response
+    answer = _checked(said)
     whole = rendered(tokenizer, [*asked, *answer], index, False)
     if not whole.startswith(opened):
         raise InputError(
@@ -258,10 +248,8 @@ def _spelt(tokenizer: Any, ids: Sequence[int]) -> str:
 
 def _prefix(tokenizer: Any) -> list[int]:
     """The special tokens that the tokenizer puts before a text: its BOS, or none."""
-    framed, bare = (
-        tokenizer(["a"])["input_ids"][0],
-        tokenizer(["a"], add_special_tokens=False)["input_ids"][0],
-    )
+    framed = tokenizer(["a"])["input_ids"][0]
+    bare = tokenizer(["a"], add_special_tokens=False)["input_ids"][0]
     starts = (at for at in range(len(framed)) if bare and framed[at : at + len(bare)] == bare)
     return list(framed[: next(starts, 0)])
 

@@ -3,8 +3,6 @@
 JSON lines, one JSON array, CSV, TSV and Parquet, plain or .gz; a folder that `datasets` saved; a data set on the hub.
 """
 
-from __future__ import annotations
-
 import csv
 import gzip
 import io
@@ -20,7 +18,8 @@ from typing import IO, Any
 
 import pyarrow.parquet as pq
 
-from cwpo.errors import InputError
+from cwpo.config.hub import reach
+from cwpo.errors import InputError, first_line
 
 Row = Mapping[str, Any]
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
@@ -62,11 +61,7 @@ def _file_rows(file: Path, kind: str) -> Iterator[tuple[int, Row]]:
     except UnicodeError as error:
         raise InputError(f"{file} cannot be read as UTF-8 text: {error}; save it as UTF-8") from error
     except Exception as error:  # parsers raise many kinds; each means the file is not what its name says
-        raise InputError(f"{file} cannot be read as {kind[1:]}: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"{file} cannot be read as {kind[1:]}: {first_line(error)}") from error
 
 
 class Unpacked(gzip.GzipFile):
@@ -171,9 +166,8 @@ def _element(decoder: json.JSONDecoder, text: io.TextIOWrapper, rest: str, place
             if not more:
                 raise _not_json(place, error) from error
             if len(rest) > LINE:
-                raise InputError(
-                    f"{place} has more than {LINE:,} characters; an element is one pair"
-                ) from error
+                large = f"{place} has more than {LINE:,} characters; an element is one pair"
+                raise InputError(large) from error
             rest += more
 
 
@@ -201,23 +195,19 @@ def _csv_rows(file: Path, kind: str) -> Iterator[tuple[int, Row]]:
     with open_text(file, _encoding(file)) as text:
         header = next((line for _, line in lines(text, file)), "")
         text.seek(0)
-        reader = csv.DictReader(
-            (line for _, line in lines(text, file)), delimiter=_delimiter(header, kind), strict=True
-        )
+        read = (line for _, line in lines(text, file))
+        reader: csv.DictReader[Any] = csv.DictReader(read, delimiter=_delimiter(header, kind), strict=True)
         try:
             for number, row in enumerate(reader, start=1):
-                _check_fields(row, f"{file} row {number} (it ends in line {reader.line_num})")
+                if None in row:  # the key of fields without a name
+                    place = f"{file} row {number} (it ends in line {reader.line_num})"
+                    raise InputError(f"{place} has {len(row[None])} fields more than the header")
                 yield number, {name: value or None for name, value in row.items()}
         except csv.Error as error:
             raise InputError(
                 f"{file} row {number + 1} (up to line {reader.reader.line_num}) cannot be read as {kind[1:]}: {error}; put a text with "
                 'quotes or line breaks between quotes, and write each quote inside as ""'
             ) from error
-
-
-def _check_fields(row: Mapping[Any, Any], place: str) -> None:
-    if None in row:
-        raise InputError(f"{place} has {len(row[None])} fields more than the header")
 
 
 def _encoding(file: Path) -> str:
@@ -269,12 +259,9 @@ def _unpacked(file: Path) -> Iterator[Any]:
 
 def _class_names(features: Mapping[str, Any]) -> dict[str, list[str]]:
     """The names of every column of ClassLabels, or of lists of them, in the dictionary form of `datasets.Features`."""
-    inner = {name: kind.get("feature") or kind for name, kind in features.items() if isinstance(kind, dict)}
-    return {
-        name: kind["names"]
-        for name, kind in inner.items()
-        if isinstance(kind, dict) and kind.get("_type") == "ClassLabel"
-    }
+    kinds = {name: kind.get("feature") or kind for name, kind in features.items() if isinstance(kind, dict)}
+    kinds = {name: kind for name, kind in kinds.items() if isinstance(kind, dict)}
+    return {name: kind["names"] for name, kind in kinds.items() if kind.get("_type") == "ClassLabel"}
 
 
 def _names(value: Any, names: list[str]) -> Any:
@@ -287,20 +274,18 @@ def _names(value: Any, names: list[str]) -> Any:
 
 
 def _datasets_rows(path: str, split: str | None, part: str | None, revision: str | None) -> Iterator[Row]:
+    reach(path)
     import datasets
 
     folder = Path(path).expanduser()
     saved = any((folder / name).is_file() for name in ("state.json", "dataset_dict.json"))
     try:
-        loaded = (
-            datasets.load_from_disk(str(folder))
-            if saved
-            else datasets.load_dataset(path, data_dir=part, revision=revision)
-        )
+        loaded: Any = datasets.load_from_disk(str(folder)) if saved else None
+        if loaded is None:
+            loaded = datasets.load_dataset(path, data_dir=part, revision=revision)
     except Exception as error:  # the hub client raises many kinds
-        raise InputError(
-            f"{path} is neither a file, a datasets folder, nor a data set that the hub or its cache can give: {_reason(error)}"
-        ) from error
+        what = "neither a file, a datasets folder, nor a data set that the hub or its cache can give"
+        raise InputError(f"{path} is {what}: {first_line(error)}") from error
     splits = loaded if isinstance(loaded, datasets.DatasetDict) else {split or "train": loaded}
     if split is None and len(splits) > 1:
         raise InputError(f"{path} has the splits {', '.join(splits)}; choose with split=")

@@ -4,18 +4,17 @@ A folder here with the same files does as well as a data set id. From the hub on
 given revision; no code in it ever runs.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cwpo.config.hub import reach
 from cwpo.data.dialogues import written
 from cwpo.data.layouts import OWN, Layout
 from cwpo.data.own_texts import Texts, pair_texts
-from cwpo.errors import InputError
+from cwpo.errors import InputError, first_line
 
 SUMMARY = "TL;DR:"
 
@@ -61,17 +60,15 @@ def split_files(root: Path, folder: str | None, split: str) -> list[Path]:
     """The files of a split under `root`: one, or the numbered parts of one, in order."""
     name = re.compile(rf"{split}(-\d+-of-\d+(-\w+)?)?\.(jsonl|json|parquet)(\.gz)?")
     places = [root / folder] if folder else [root, root / "data"]
-    return sorted(
-        file for place in places if place.is_dir() for file in place.iterdir() if name.fullmatch(file.name)
-    )
+    files = (file for place in places if place.is_dir() for file in place.iterdir())
+    return sorted(file for file in files if name.fullmatch(file.name))
 
 
 def patterns(folder: str | None, layout: Published) -> list[str]:
     """The files to fetch from the hub."""
     places = [f"{folder}/"] if folder else ["", "data/"]
-    return [
-        f"{at}{split}{end}" for at in places for split in (layout.train, layout.test) for end in (".*", "-*")
-    ]
+    splits = (layout.train, layout.test)
+    return [f"{at}{split}{end}" for at in places for split in splits for end in (".*", "-*")]
 
 
 def _root(path: str, revision: str | None, folder: str | None, layout: Published) -> Path:
@@ -79,18 +76,15 @@ def _root(path: str, revision: str | None, folder: str | None, layout: Published
     local = Path(path).expanduser()
     if local.is_dir():
         return local
+    reach(path)
     from huggingface_hub import snapshot_download
 
+    files = patterns(folder, layout)
     try:
-        root = snapshot_download(
-            path, repo_type="dataset", revision=revision, allow_patterns=patterns(folder, layout)
-        )
+        return Path(snapshot_download(path, repo_type="dataset", revision=revision, allow_patterns=files))
     except Exception as error:  # the hub client raises many kinds; each means the data set cannot be had
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(
-            f"data.path={path} is neither a folder here nor a data set that the hub or its cache can give: {reason}"
-        ) from error
-    return Path(root)
+        what = "neither a folder here nor a data set that the hub or its cache can give"
+        raise InputError(f"data.path={path} is {what}: {first_line(error)}") from error
 
 
 def _summaries(*cells: Any) -> Texts:

@@ -1,7 +1,5 @@
 """What a label or a list of votes says: the share of the votes for response a. Never guessed."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

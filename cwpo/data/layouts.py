@@ -1,7 +1,5 @@
 """Published layouts of preference pairs, recognised by their columns: which columns hold a pair and what its label means."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass

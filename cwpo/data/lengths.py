@@ -1,7 +1,5 @@
 """Which pairs are short enough: by one of several rules, and in any case for every model that reads them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -9,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from cwpo.data.dialogues import first_turn
+from cwpo.data.encoding import encode, encode_prompts
 from cwpo.errors import InputError
 
 Counts = np.ndarray
@@ -19,7 +18,6 @@ def token_counts(
     frame: pd.DataFrame,
     tokenizers: Iterable[Any],
     limit: int,
-    *,
     rule: str = "longer_pair",
     context: int | None = None,
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -29,52 +27,35 @@ def token_counts(
     into `context` (None: any length). A prompt without a single token (empty, and a tokenizer without BOS) leaves nothing
     to predict the response's first token from.
     """
-    from cwpo.data.batching import encode, encode_prompts
-
-    no_prompt = np.zeros(len(frame), dtype=bool)
-    prompt_long = np.zeros(len(frame), dtype=bool)
-    pair_long = np.zeros(len(frame), dtype=bool)
+    unfit = {name: np.zeros(len(frame), bool) for name in ("empty_prompt", "prompt_too_long", "too_long")}
     longest = np.zeros(len(frame), dtype=np.int64)
-    if not len(frame):
-        return longest, {"empty_prompt": no_prompt, "prompt_too_long": prompt_long, "too_long": pair_long}
     most = limit if rule == "longer_pair" else np.inf if context is None else context
-    for tokenizer in tokenizers:
-        prompts = frame["prompt"].tolist()
-        prompt_lengths = np.array([len(ids) for ids in encode_prompts(tokenizer, prompts)])
-        no_prompt |= prompt_lengths == 0
-        prompt_long |= prompt_lengths >= most
-        longest = np.maximum.reduce(
-            [
-                [len(ids) for ids, _ in encode(tokenizer, prompts, frame[side].tolist())]
-                for side in ("response_a", "response_b")
-            ]
+    prompts, *sides = (frame[name].tolist() for name in ("prompt", "response_a", "response_b"))
+    for tokenizer in tokenizers if prompts else ():
+        head = np.array([len(ids) for ids in encode_prompts(tokenizer, prompts)])
+        longest = np.max(
+            [[len(ids) for ids, _ in encode(tokenizer, prompts, side)] for side in sides], axis=0
         )
-        pair_long |= longest > most
+        unfit["empty_prompt"] |= head == 0
+        unfit["prompt_too_long"] |= head >= most
+        unfit["too_long"] |= longest > most
         if rule != "longer_pair":
-            pair_long |= RULES[rule](tokenizer, frame) > limit
-    pair_long &= ~(prompt_long | no_prompt)
-    return longest, {"empty_prompt": no_prompt, "prompt_too_long": prompt_long, "too_long": pair_long}
+            unfit["too_long"] |= RULES[rule](tokenizer, frame) > limit
+    unfit["too_long"] &= ~(unfit["prompt_too_long"] | unfit["empty_prompt"])
+    return longest, unfit
 
 
 def check_words(tokenizer: Any, texts: Sequence[str], whose: str) -> None:
     """InputError where a tokenizer (`whose` names it) knows no word of the first texts, and would read all alike."""
     some = [text for text in texts if text.strip()][:LOOKED_AT]
-    ids = (
-        {token for row in tokenizer(some, add_special_tokens=False)["input_ids"] for token in row}
-        if some
-        else set()
-    )
-    unknown = getattr(tokenizer, "unk_token_id", None)
-    if (
-        not some
-        or (ids and unknown not in ids)
-        or any(tokenizer.decode([i]).strip() for i in ids - {unknown})
-    ):
-        return
-    raise InputError(
-        f"the tokenizer of {whose} knows no word of the data, as in {some[0][:40]!r}; take a model for this language, and "
-        "the tokenizer that belongs to it"
-    )
+    rows = tokenizer(some, add_special_tokens=False)["input_ids"] if some else []
+    ids, unknown = {token for row in rows for token in row}, getattr(tokenizer, "unk_token_id", None)
+    known = any(tokenizer.decode([token]).strip() for token in ids - {unknown})
+    if some and not known and (unknown in ids or not ids):
+        raise InputError(
+            f"the tokenizer of {whose} knows no word of the data, as in {some[0][:40]!r}; take a model for this language, and "
+            "the tokenizer that belongs to it"
+        )
 
 
 def plain_tokens(tokenizer: Any, texts: Sequence[str]) -> Counts:

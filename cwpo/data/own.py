@@ -1,7 +1,5 @@
 """A user's own pairs as one Parquet file: any table, with one label, a list of votes, or none for each pair."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -63,21 +61,21 @@ def convert(
 def _usable(reader: PairReader, split: str | None, ties: str) -> Iterator[dict[str, Any]]:
     """Rows of SCHEMA; ties and repeated pairs are counted as left out."""
     seen: set[int] = set()
+    done = reader.done
     for number, pair, _, _ in reader.read(records(reader.path, split)):
         if pair is None:
             continue
-        if pair.share == 0.5 and ties == "drop":
-            reader.done.drop("no_majority", number)
-            continue
         row = _row(pair, ties)
         digest = int(row["pair_id"], 16)
-        if digest in seen:
-            reader.done.drop("repeated", number)
-            continue
-        seen.add(digest)
-        reader.done.kept += 1
-        reader.done.labeled += pair.n_votes > 0
-        yield {"row": number, **row}
+        if pair.share == 0.5 and ties == "drop":
+            done.drop("no_majority", number)
+        elif digest in seen:
+            done.drop("repeated", number)
+        else:
+            seen.add(digest)
+            done.kept += 1
+            done.labeled += pair.n_votes > 0
+            yield {"row": number, **row}
 
 
 def _row(pair: Pair, ties: str) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """Prompt and responses of a user's row, whether they are strings, lists of chat messages, or whole dialogues."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple

@@ -104,9 +104,8 @@ class PairReader:
         unknown = sorted({*self.named} - {*KNOWN})
         problems = [f"{at}columns.{name} is unknown; valid: {', '.join(KNOWN)}" for name in unknown]
         if positive not in (None, "a", "b"):
-            problems.append(
-                f"{at}positive={positive} must be a or b, the response that a label of 1 or true prefers"
-            )
+            why = "the response that a label of 1 or true prefers"
+            problems.append(f"{at}positive={positive} must be a or b, {why}")
         if problems:
             raise InputError(problems)
 
@@ -128,9 +127,8 @@ class PairReader:
                 pair, reason = None, str(left_out)
                 done.drop(reason, number)
             except WrongRow as wrong:
-                done.refuse(
-                    wrong.problem.replace(" positive=", f" {self.at}positive="), number, *wrong.values
-                )
+                problem = wrong.problem.replace(" positive=", f" {self.at}positive=")
+                done.refuse(problem, number, *wrong.values)
                 continue
             yield number, pair, reason, row
         problems = done.problems(self.path)
@@ -185,15 +183,12 @@ class PairReader:
                 f"{self.path} needs the columns prompt, response_a, response_b, or prompt, chosen, rejected; it has "
                 f"{', '.join(self.done.columns) or 'none'}. Name yours with +{self.at}columns.prompt=... and so on"
             )
-            raise InputError(
-                [needs, *self._absent(ours for ours in self.named if self.named[ours] not in row)]
-            )
+            absent = {ours for ours, theirs in self.named.items() if theirs not in row}
+            raise InputError([needs, *self._absent(absent)])
 
     def _absent(self, names: Iterable[str]) -> list[str]:
-        return [
-            f"{self.path} has no column {self.named[ours]} ({self.at}columns.{ours})"
-            for ours in sorted(names)
-        ]
+        places = {ours: f"{self.named[ours]} ({self.at}columns.{ours})" for ours in sorted(names)}
+        return [f"{self.path} has no column {place}" for place in places.values()]
 
 
 def read_prompts(path: str, column: str) -> Iterator[Text]:

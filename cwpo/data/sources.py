@@ -1,7 +1,5 @@
 """Preference pairs from where they are, as one table: the synthetic world, JSON lines, or the Hugging Face hub."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -55,15 +53,9 @@ def load_pairs(cfg: Any) -> pd.DataFrame:
         )
     kept, more = unseen_prompts(kept, getattr(cfg.data, "test_prompts", "any"))
     drops.update(more)
-    pairs, held_out = assign_splits(
-        kept,
-        cfg.data,
-        seed=cfg.seed,
-        human_fraction=cfg.human_fraction,
-        unlabeled_fraction=getattr(cfg, "unlabeled_fraction", None),
-        holdout=cfg.holdout,
-        drops=drops,
-    )
+    shares = {"human_fraction": cfg.human_fraction, "holdout": cfg.holdout}
+    shares["unlabeled_fraction"] = getattr(cfg, "unlabeled_fraction", None)
+    pairs, held_out = assign_splits(kept, cfg.data, seed=cfg.seed, drops=drops, **shares)
     drops["beyond_data_pairs"] = len(kept) - len(pairs) - len(held_out)
     pairs = pairs[COLUMNS].reset_index(drop=True)
     pairs.attrs["drops"], pairs.attrs["held_out"] = drops, held_out[COLUMNS].reset_index(drop=True)
@@ -82,9 +74,8 @@ def read_pairs(data: Any, seed: int) -> tuple[pd.DataFrame, dict[str, int]]:
     if data.source == "world":
         from cwpo.data.toy import sample_pairs
 
-        frame = sample_pairs(
-            data.world, data.pairs + data.test_pairs, seed=seed, flip=getattr(data, "label_flip", None)
-        )
+        count, flip = data.pairs + data.test_pairs, getattr(data, "label_flip", None)
+        frame = sample_pairs(data.world, count, seed=seed, flip=flip)
         frame["test"] = np.arange(len(frame)) >= data.pairs
         return frame, {"read": len(frame)}
     known = LAYOUTS[data.layout] if data.source == "hub" else None
@@ -97,9 +88,8 @@ def read_pairs(data: Any, seed: int) -> tuple[pd.DataFrame, dict[str, int]]:
     rows = [row for table in tables for row in _rows(table, data, known, texts, sides, drops)]
     if not drops["read"]:
         raise InputError(f"data.path={data.path} holds no pairs: it is empty")
-    frame = pd.DataFrame(
-        rows, columns=["prompt", "response_a", "response_b", "human_label", "domain", "test"]
-    )
+    columns = ["prompt", "response_a", "response_b", "human_label", "domain", "test"]
+    frame = pd.DataFrame(rows, columns=columns)
     return frame if known else frame.drop(columns="test"), drops
 
 
@@ -122,17 +112,10 @@ def _rows(
     drops: dict[str, int],
 ) -> Iterator[tuple[str, str, str, str, str, bool]]:
     """(prompt, response_a, response_b, human_label, domain, whether a test row) of each pair; the others are counted."""
-    reader = PairReader(
-        table.path,
-        data.columns,
-        getattr(data, "positive", None),
-        at="data.",
-        layout=known.layout if known else None,
-        texts=texts,
-    )
-    rows = records(
-        table.path, table.split, folder=table.folder, revision=data.revision if table.split else None
-    )
+    layout, positive = known.layout if known else None, getattr(data, "positive", None)
+    reader = PairReader(table.path, data.columns, positive, at="data.", layout=layout, texts=texts)
+    revision = data.revision if table.split else None
+    rows = records(table.path, table.split, folder=table.folder, revision=revision)
     for number, pair, reason, _ in reader.read(rows):
         if pair is None or pair.share == 0.5:
             reason = reason or "ties"
@@ -154,18 +137,15 @@ def _rows(
 
 def drop_unusable(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
     """Without empty or identical responses and without repeats, with `pair_id`; and the drops by reason."""
-    drops: dict[str, int] = {}
-    empty = (frame["response_a"].str.strip() == "") | (frame["response_b"].str.strip() == "")
-    identical = ~empty & (frame["response_a"] == frame["response_b"])
-    drops["empty_response"], drops["identical_responses"] = int(empty.sum()), int(identical.sum())
-    frame = frame[~(empty | identical)].copy()
-    frame["pair_id"] = [
-        pair_id(p, a, b)
-        for p, a, b in zip(frame["prompt"], frame["response_a"], frame["response_b"], strict=True)
-    ]
+    a, b = frame["response_a"], frame["response_b"]
+    empty = (a.str.strip() == "") | (b.str.strip() == "")
+    identical = ~empty & (a == b)
+    frame = frame[~(empty | identical)]
+    texts = zip(frame["prompt"], frame["response_a"], frame["response_b"], strict=True)
+    frame = frame.assign(pair_id=[pair_id(*each) for each in texts])
     repeated = frame["pair_id"].duplicated()
-    drops["repeated"] = int(repeated.sum())
-    return frame[~repeated].reset_index(drop=True), drops
+    drops = {"empty_response": empty, "identical_responses": identical, "repeated": repeated}
+    return frame[~repeated].reset_index(drop=True), {name: int(mask.sum()) for name, mask in drops.items()}
 
 
 def pair_id(prompt: str, response_a: str, response_b: str) -> str:

@@ -1,7 +1,5 @@
 """Who sees which pair: labeled, unlabeled, test, and the pairs held out for a trained gold model."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cwpo.pipeline.graph import Node
 
+EVERY = 10.0  # seconds between two lines
+
 
 class Board:
-    """Stage i of n, the number of cached stages and the time left. A context manager around the sweep."""
+    """Stage i of n, the number of cached stages and the time left. A context manager around the sweep.
 
-    def __init__(self, total: int, cached: int, title: str) -> None:
+    `watch` is called with each finished stage.
+    """
+
+    def __init__(self, total: int, cached: int, title: str, watch: Callable[[Node], None]) -> None:
+        self.watch = watch
         self.console = Console(stderr=True)
         self.total, self.cached, self.finished, self.title = total, cached, cached, title
         self.begun = self.spoken = time.monotonic()
@@ -32,7 +39,7 @@ class Board:
         note = f"{self.cached} of {self.total} stages cached"
         self.task = self.bar.add_task(self.title or "run", total=self.total, completed=self.cached, note=note)
         self.bar.start()
-        self._say(note)
+        self._line(note, at_once=True)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -49,32 +56,26 @@ class Board:
 
     def finish(self, node: Node) -> None:
         self.finished += 1
-        self.bar.update(self.task, completed=self.finished, note=self._note(node.name))
-        if self.finished == self.total:
-            self.spoken = 0.0
-        self._line(self._note(node.name))
+        note = self._note(node.name)
+        self.bar.update(self.task, completed=self.finished, note=note)
+        self._line(note, at_once=self.finished == self.total)
+        self.watch(node)
 
     def _note(self, name: str) -> str:
-        done = self.finished - self.cached
-        enough = done >= max(
-            3, (self.total - self.cached) / 20
-        )  # the first stages, imports included, mislead
-        left = (time.monotonic() - self.begun) / done * (self.total - self.finished) if enough else None
-        return f"{name} · {self.cached} cached" + (
-            f" · about {_minutes(left)} left" if left is not None else ""
-        )
+        done, wanted = self.finished - self.cached, self.total - self.cached
+        note = f"{name} · {self.cached} cached"
+        if done < max(3, wanted / 20):  # the first stages, imports included, mislead
+            return note
+        return f"{note} · about {_minutes((time.monotonic() - self.begun) / done * (wanted - done))} left"
 
-    def _line(self, text: str) -> None:
-        if not self.console.is_terminal and time.monotonic() - self.spoken > 10:
-            self._say(text)
-
-    def _say(self, text: str) -> None:
-        if not self.console.is_terminal:
-            self.spoken = time.monotonic()
-            prefix = f"{self.title}: " if self.title else ""
-            print(
-                f"{prefix}stage {self.finished} of {self.total} · {text}", file=self.console.file, flush=True
-            )
+    def _line(self, text: str, at_once: bool = False) -> None:
+        now = time.monotonic()
+        if self.console.is_terminal or not (at_once or now - self.spoken > EVERY):
+            return
+        self.spoken = now
+        prefix = f"{self.title}: " if self.title else ""
+        line = f"{prefix}stage {self.finished} of {self.total} · {text}"
+        print(line, file=self.console.file, flush=True)
 
 
 def _minutes(seconds: float) -> str:

@@ -4,8 +4,6 @@ A launcher is chosen as Hydra's are: hydra/launcher=submitit_slurm hydra.launche
 once. Hydra's own launchers get arms, and every job would compute, or wait for, stages that it shares with others.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import shutil
 import time
@@ -30,16 +28,7 @@ CHOICE, SETTING = "hydra/launcher=", "hydra.launcher."
 FOLDER = CONF / "hydra" / "launcher"
 BASIC = "basic"  # no launcher: worker processes of this command, see cwpo.execution.workers
 # Settings that submitit has for every kind of executor; the names of others begin with the kind.
-COMMON = (
-    "timeout_min",
-    "cpus_per_task",
-    "gpus_per_node",
-    "tasks_per_node",
-    "mem_gb",
-    "nodes",
-    "name",
-    "stderr_to_stdout",
-)
+COMMON = "timeout_min cpus_per_task gpus_per_node tasks_per_node mem_gb nodes name stderr_to_stdout".split()
 POLL = 1.0  # seconds
 
 
@@ -72,17 +61,12 @@ def launcher(name: str, values: Mapping[str, Any]) -> Submit:
         raise InputError(f"hydra/launcher={name} is unknown; {nearest(name, [BASIC, *choices()])}")
     params = OmegaConf.load(FOLDER / f"{name}.yaml")
     assert isinstance(params, DictConfig)
-    problems = [
-        f"unknown key hydra.launcher.{key}; {nearest(key, map(str, params))}"
-        for key in values
-        if key.partition(".")[0] not in params
-    ]
+    unknown = [key for key in values if key.partition(".")[0] not in params]
+    problems = [f"unknown key hydra.launcher.{key}; {nearest(key, map(str, params))}" for key in unknown]
     if find_spec("submitit") is None:
         problems.append(f"hydra/launcher={name} needs the package submitit; pip install 'cwpo[slurm]'")
     if name == "submitit_slurm" and shutil.which("sbatch") is None:
-        problems.append(
-            "hydra/launcher=submitit_slurm needs Slurm's sbatch on this machine, where jobs are submitted"
-        )
+        problems.append("hydra/launcher=submitit_slurm needs Slurm's sbatch on this machine to submit jobs")
     if problems:
         raise InputError(problems)
     for key, value in values.items():
@@ -122,7 +106,9 @@ class Submitit:
     def __call__(
         self, nodes: Sequence[Node], settings: Settings
     ) -> Iterator[tuple[Node, BaseException | None]]:
-        jobs = self._executor(settings).map_array(StageJob(_anywhere(settings)), list(nodes))
+        # a folder that means the same wherever a job runs
+        anywhere = dataclasses.replace(settings, store=str(Path(settings.store).expanduser().absolute()))
+        jobs = self._executor(anywhere).map_array(StageJob(anywhere), list(nodes))
         open_jobs = dict(zip(jobs, nodes, strict=True))
         try:
             while open_jobs:
@@ -138,14 +124,11 @@ class Submitit:
         import submitit
 
         given = {name: value for name, value in self.params.items() if value is not None}
-        folder = given.pop(
-            "submitit_folder", Path(settings.store).expanduser() / ".hydra" / "submitit" / "%j"
-        )
+        folder = given.pop("submitit_folder", Path(settings.store, ".hydra", "submitit", "%j"))
         first = {f"{self.kind}_max_num_timeout": given.pop("max_num_timeout")} if self.kind == "slurm" else {}
         executor = submitit.AutoExecutor(folder=str(folder), cluster=self.kind, **first)
-        executor.update_parameters(
-            **{name if name in COMMON else f"{self.kind}_{name}": value for name, value in given.items()}
-        )
+        names = {name: name if name in COMMON else f"{self.kind}_{name}" for name in given}
+        executor.update_parameters(**{names[name]: value for name, value in given.items()})
         return executor
 
 
@@ -160,8 +143,3 @@ def _outcome(job: Any, node: Node) -> BaseException | None:
             f"stage {node.name} ({node.key}): job {job.job_id} ended without an answer, state {job.state}; "
             f"log: {job.paths.stderr} ({lines[0] if lines else type(error).__name__})"
         )
-
-
-def _anywhere(settings: Settings) -> Settings:
-    """Settings that mean the same in another folder."""
-    return dataclasses.replace(settings, store=str(Path(settings.store).expanduser().absolute()))

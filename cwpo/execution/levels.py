@@ -1,17 +1,14 @@
 """Runs a sweep level by level, so that no job holds a GPU while it waits for a stage that another job computes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cwpo.execution.board import Board
 from cwpo.execution.node import Settings
-from cwpo.execution.workers import print_stand_in, run_stage
-from cwpo.pipeline.arms import Arm, distinct
+from cwpo.execution.workers import run_stage, unfinished, unwatched
+from cwpo.pipeline.arms import Arm
 from cwpo.pipeline.graph import Node
 from cwpo.runtime import quiet_libraries, use_threads
-from cwpo.store.store import Store
 
 # Starts a job for every stage and yields each with its error, or None, when it has ended.
 Submit = Callable[[Sequence[Node], Settings], Iterator[tuple[Node, BaseException | None]]]
@@ -38,21 +35,22 @@ def levels(nodes: Sequence[Node]) -> list[Level]:
     return by_height
 
 
-def run_levels(arms: Sequence[Arm], settings: Settings, submit: Submit, title: str = "") -> int:
+def run_levels(
+    arms: Sequence[Arm],
+    settings: Settings,
+    submit: Submit,
+    title: str = "",
+    watch: Callable[[Node], None] = unwatched,
+) -> int:
     """Finish every stage of the arms and return how many were computed; the others were in the store.
 
     All jobs of a level end before the next begins. A failure is raised when its level has ended.
     """
-    store = Store(settings.store)
-    store.clean()
-    nodes = distinct(arms)
-    waiting = [node for node in nodes if not node.done(store)]
-    if not waiting:
-        return 0
-    print_stand_in(waiting, settings)
-    with Board(len(nodes), len(nodes) - len(waiting), title) as board:
-        for level in levels(waiting):
-            _run_level(level, settings, submit, board)
+    waiting, board = unfinished(arms, settings, title, watch)
+    if waiting:
+        with board:
+            for level in levels(waiting):
+                _run_level(level, settings, submit, board)
     return len(waiting)
 
 

@@ -1,7 +1,5 @@
 """One process of a launched stage: `accelerate launch ... -m cwpo.execution.member JOB`; see cwpo.execution.processes."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys
@@ -42,7 +40,6 @@ def main(job_file: Path) -> None:
     threading.Thread(target=_end_with, args=(job["parent"],), daemon=True).start()
     use_threads(int(os.environ["OMP_NUM_THREADS"]))
     quiet_libraries()
-    device = _join(job["device"])
     with tempfile.TemporaryDirectory() as other:
         reports = Reports(folder / "events.jsonl" if rank == 0 else Path(other) / "events.jsonl")
         work = Work(
@@ -50,13 +47,9 @@ def main(job_file: Path) -> None:
             config=OmegaConf.create(job["config"]),
             parents={role: Path(path) for role, path in job["parents"].items()},
             tracker=reports,
-            device=device,
-            token_budget=job["token_budget"],
             scratch=Path(job["scratch"]),
-            checkpoint_minutes=job["checkpoint_minutes"],
-            checkpoint_steps=job["checkpoint_steps"],
-            sharded=job["sharded"],
             progress=lambda done, total: reports.say(progress=[done, total]),
+            **job["settings"] | {"device": _join(job["settings"]["device"])},
         )
         try:
             reports.say(summary=dict(KINDS[job["stage"]].run(work)))
@@ -66,7 +59,10 @@ def main(job_file: Path) -> None:
             failure = json.dumps({"problems": problems, "reason": reason})
             (folder / f"failure-{rank}.json").write_text(failure, encoding="utf-8")
             raise
-    _leave()
+    import torch
+
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
 
 
 def _join(device: str) -> str:
@@ -79,13 +75,6 @@ def _join(device: str) -> str:
         torch.cuda.set_device(own)
     PartialState(cpu=own == "cpu")
     return own
-
-
-def _leave() -> None:
-    import torch
-
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
 
 
 def _end_with(parent: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ class Settings:
     store: str
     device: str = "auto"
     threads: int = 1
-    token_budget: int | None = None
+    token_budget: int | str | None = None
     group: str = "custom"
     wandb: dict[str, Any] | None = None
     checkpoint_minutes: float | None = None
@@ -35,16 +35,9 @@ class Settings:
 
     @staticmethod
     def of(cfg: Config) -> Settings:
-        wandb = (
-            {"project": cfg.logger.project, "entity": cfg.logger.entity, "mode": cfg.logger.mode}
-            if cfg.logger.name == "wandb"
-            else None
-        )
-        own = {
-            name: getattr(cfg, name)
-            for name in ("checkpoint_minutes", "checkpoint_steps", "launch", "processes")
-        }
-        return Settings(cfg.store, cfg.device, cfg.threads, cfg.token_budget, cfg.name, wandb, **own)
+        same = {f.name: getattr(cfg, f.name) for f in fields(Settings) if hasattr(cfg, f.name)}
+        wandb = {name: getattr(cfg.logger, name) for name in ("project", "entity", "mode")}
+        return Settings(**same, group=cfg.name, wandb=wandb if cfg.logger.name == "wandb" else None)
 
 
 def run_node(
@@ -52,25 +45,19 @@ def run_node(
 ) -> bool:
     """Compute one stage whose parents are finished. Returns False where it was finished already."""
     store = Store(settings.store)
+    stage = {"stage": node.stage.name, "key": node.key}
 
     def work(folder: Path) -> Mapping[str, Any]:
-        with Tracker(
-            folder,
-            stage=node.stage.name,
-            key=node.key,
-            group=settings.group,
-            config=node.config,
-            wandb=settings.wandb,
-            wandb_dir=store.root.parent,
-        ) as tracker:
+        told = {"group": settings.group, "wandb": settings.wandb, "wandb_dir": store.root.parent}
+        with Tracker(folder, **stage, config=node.config, **told) as tracker:
             task = Work(
                 out=folder,
                 config=OmegaConf.create(node.config),
-                parents={role: _output(parent, store) for role, parent in node.parents.items()},
+                parents={role: each.folder(store) / each.stage.output for role, each in node.parents.items()},
                 tracker=tracker,
                 device=pick_device(settings.device),
                 token_budget=settings.token_budget,
-                scratch=store.scratch(node.stage.name, node.key),
+                scratch=store.scratch(**stage),
                 checkpoint_minutes=settings.checkpoint_minutes,
                 checkpoint_steps=settings.checkpoint_steps,
                 progress=progress,
@@ -85,16 +72,10 @@ def run_node(
     for parent in node.parents.values():
         store.manifest(parent.stage.name, parent.key)
     return store.compute(
-        node.stage.name,
-        node.key,
-        work,
+        **stage,
+        work=work,
         config=node.hashed,
         parents={role: parent.key for role, parent in node.parents.items()},
         seed=node.config.get("seed"),
         version=node.stage.version,
     )
-
-
-def _output(node: Node, store: Store) -> Path:
-    """The folder that a child of the stage reads."""
-    return node.folder(store) / node.stage.output

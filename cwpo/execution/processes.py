@@ -4,8 +4,6 @@ The process that runs the sweep stays single. It writes the stage's job as JSON,
 process, passes on the curve that the first of them writes, and ends them all when it is stopped.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal
@@ -25,6 +23,12 @@ from cwpo.stages.base import Work
 
 POLL = 0.2  # seconds
 GRACE = 20.0  # seconds from SIGTERM to SIGKILL
+AS_THEY_ARE = (
+    "device",
+    "token_budget",
+    "checkpoint_minutes",
+    "checkpoint_steps",
+)  # what each process's Work keeps
 
 
 class LaunchFailed(CwpoError, RuntimeError):
@@ -41,19 +45,13 @@ def launch(stage: str, work: Work, how: str, processes: int, threads: int) -> Ma
         old.unlink()
     log = folder / "log.txt"
     (folder / "job.json").write_text(json.dumps(_job(stage, work, how)), encoding="utf-8")
+    words, streams = command(folder / "job.json", how, processes), {"stdin": subprocess.DEVNULL}
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*command(folder / "job.json", how, processes)],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=_environment(threads),
-            start_new_session=True,
-        )
+        streams |= {"stdout": output, "stderr": subprocess.STDOUT}
+        process = subprocess.Popen(words, **streams, env=_environment(threads), start_new_session=True)
     try:
-        events = _events(folder / "events.jsonl", process)
         summary = None
-        for event in events:
+        for event in _events(folder / "events.jsonl", process):
             if "progress" in event:
                 work.progress(*event["progress"])
             elif "log" in event:
@@ -69,18 +67,16 @@ def launch(stage: str, work: Work, how: str, processes: int, threads: int) -> Ma
 
 def command(job: Path, how: str, processes: int) -> list[str]:
     """The words of `accelerate launch` for a job."""
-    return [
-        sys.executable,
+    config = str(CONF / "accelerate" / f"{how}.yaml")
+    launcher = [
         "-m",
         "accelerate.commands.launch",
         "--config_file",
-        str(CONF / "accelerate" / f"{how}.yaml"),
+        config,
         "--num_processes",
         str(processes),
-        "-m",
-        "cwpo.execution.member",
-        str(job),
     ]
+    return [sys.executable, *launcher, "-m", "cwpo.execution.member", str(job)]
 
 
 def _job(stage: str, work: Work, how: str) -> dict[str, Any]:
@@ -90,11 +86,7 @@ def _job(stage: str, work: Work, how: str) -> dict[str, Any]:
         "parents": {role: str(path) for role, path in work.parents.items()},
         "out": str(work.out),
         "scratch": str(work.scratch),
-        "device": work.device,
-        "token_budget": work.token_budget,
-        "checkpoint_minutes": work.checkpoint_minutes,
-        "checkpoint_steps": work.checkpoint_steps,
-        "sharded": how == "fsdp",
+        "settings": {name: getattr(work, name) for name in AS_THEY_ARE} | {"sharded": how == "fsdp"},
         "parent": os.getpid(),
     }
 
@@ -111,18 +103,16 @@ def _environment(threads: int) -> dict[str, str]:
 
 def _events(file: Path, process: subprocess.Popen) -> Iterator[dict[str, Any]]:
     """The events that the first process writes, as they come, until all processes have ended."""
-    read = b""
-    at = 0
+    read = 0  # bytes of whole lines
     while True:
         ended = process.poll() is not None
         if file.is_file():
             with file.open("rb") as stream:
-                stream.seek(at)
-                fresh = stream.read()
-            at += len(fresh)
-            *lines, read = (read + fresh).split(b"\n")
-            for line in lines:
-                yield json.loads(line)
+                stream.seek(read)
+                for line in stream:
+                    if line.endswith(b"\n"):
+                        read += len(line)
+                        yield json.loads(line)
         if ended:
             return
         time.sleep(POLL)

@@ -4,10 +4,9 @@ It is an ordinary `AutoModelForSequenceClassification` checkpoint with one label
 token by its length, not by the pad token, so a tokenizer that pads with EOS is scored correctly too.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -18,7 +17,12 @@ from cwpo.data.batching import pad
 from cwpo.errors import InputError
 from cwpo.models.lengths import exact_parts, in_order
 from cwpo.models.logprobs import scoring_batches
+from cwpo.models.memory import in_batches
 from cwpo.models.policy import load_weights, no_dropout, read_config
+from cwpo.runtime import label_precision
+
+PADDING = 128  # tokens: a forward pass of more rows saves about as much as so much padding costs
+_SEES_NO_PADDING: MutableMapping[PreTrainedModel, bool] = WeakKeyDictionary()
 
 
 def new_annotator(
@@ -56,13 +60,65 @@ def _load(path: str | Path, revision: str | None, pad_id: int) -> PreTrainedMode
     return load_weights(AutoModelForSequenceClassification, path, revision, **settings)
 
 
-def response_scores(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-    """Score of each right-padded row, read at its last token; (B, T) -> (B,), in logits."""
+def response_scores(
+    model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, lean: bool = False
+) -> Tensor:
+    """Score of each right-padded row, read at its last token; (B, T) -> (B,), in logits.
+
+    `lean`: the same values, but for rounding, with less work: rows of like length only share a forward pass, and the model
+    gets no mask where it can tell that it needs none. Wrapped models of several processes do not take it.
+    """
     parts = exact_parts(model, attention_mask, input_ids)
-    return in_order([(rows, _last_scores(model, ids, mask)) for rows, mask, ids in parts])
+    if not lean or hasattr(model, "module") or hasattr(model, "reshard"):
+        return in_order([(rows, _last_scores(model, ids, mask)) for rows, mask, ids in parts])
+    masked = not sees_no_padding(model, input_ids)
+    return in_order(
+        [
+            (rows[some], _last_scores(model, ids[some, :longest], mask[some, :longest], masked=masked))
+            for rows, mask, ids in parts
+            for some, longest in _of_like_length(mask)
+        ]
+    )
 
 
-def _last_scores(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+def _of_like_length(attention_mask: Tensor) -> Iterator[tuple[Tensor, int]]:
+    """Row numbers and longest row of groups that hold at most PADDING padding each, the longest rows first."""
+    lengths = attention_mask.sum(dim=1)
+    ordered, order = lengths.sort(descending=True, stable=True)
+    values, first, padding = ordered.tolist(), 0, 0
+    for at, length in enumerate([*values, -PADDING]):
+        padding += values[first] - length
+        if padding > PADDING or at == len(values):
+            yield order[first:at].sort().values, values[first]
+            first, padding = at, 0
+
+
+@torch.no_grad()
+def sees_no_padding(model: PreTrainedModel, input_ids: Tensor) -> bool:
+    """Whether the model's states do not change where it gets no mask of right padding, tried once on two rows (B, T)."""
+    if model not in _SEES_NO_PADDING:
+        rows = input_ids[:2]
+        mask = torch.ones_like(rows)
+        mask[:, (rows.shape[1] + 1) // 2 :] = 0
+        with_mask, without = (_last_states(model, rows, mask, masked=masked) for masked in (True, False))
+        _SEES_NO_PADDING[model] = torch.allclose(with_mask, without, rtol=1e-3, atol=1e-3)
+    return _SEES_NO_PADDING[model]
+
+
+def _last_scores(
+    model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, masked: bool = True
+) -> Tensor:
+    read = _last_states(model, input_ids, attention_mask, masked=masked)
+    inner = model.module if hasattr(model, "module") else model
+    if hasattr(inner, "reshard"):
+        return read.squeeze(-1).float()
+    # differences of scores are confidences: in full precision
+    with torch.autocast(read.device.type, enabled=False):
+        return inner.score(read.to(inner.score.weight.dtype)).squeeze(-1).float()
+
+
+def _last_states(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, masked: bool) -> Tensor:
+    """Hidden state of each row's last token, (B, d); of a sharded model its score, (B, 1)."""
     inner = model.module if hasattr(model, "module") else model
     states: list[Tensor] = []
     sharded = hasattr(inner, "reshard")  # FSDP: the head has its weights inside the forward pass only
@@ -71,17 +127,11 @@ def _last_scores(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tens
     )
     try:
         # Through the model itself, not its backbone: the wrapper of several processes syncs gradients in its forward.
-        model(input_ids=input_ids, attention_mask=attention_mask)
+        model(input_ids=input_ids, attention_mask=attention_mask if masked else None)
     finally:
         hook.remove()
     last = attention_mask.sum(dim=1) - 1
-    read = states[0][torch.arange(len(last), device=last.device), last]
-    if sharded:
-        return read.squeeze(-1).float()
-    with torch.autocast(
-        read.device.type, enabled=False
-    ):  # differences of scores are confidences: in full precision
-        return inner.score(read.to(inner.score.weight.dtype)).squeeze(-1).float()
+    return states[0][torch.arange(len(last), device=last.device), last]
 
 
 @torch.no_grad()
@@ -92,12 +142,18 @@ def score_responses(
     batch_size: int | None = None,
     token_budget: int | None = None,
 ) -> Tensor:
-    """response_scores of (ids, start) rows without gradients, in the given order, dropout off; shape (N,)."""
+    """response_scores of (ids, start) rows without gradients, in the given order, dropout off; shape (N,). Lean with a token budget."""
     model.eval()
     device = next(model.parameters()).device
     scores = torch.empty(len(rows))
-    for chosen in scoring_batches([len(ids) for ids, _ in rows], batch_size, token_budget):
+
+    def score(chosen: list[int]) -> Tensor:
         ids = pad([rows[i][0] for i in chosen], pad_id).to(device)
         mask = pad([[1] * len(rows[i][0]) for i in chosen], 0).to(device)
-        scores[chosen] = response_scores(model, ids, mask).cpu()
+        return response_scores(model, ids, mask, lean=token_budget is not None).cpu()
+
+    with label_precision(device.type):
+        batches = scoring_batches([len(ids) for ids, _ in rows], batch_size, token_budget)
+        for chosen, values in in_batches(batches, score):
+            scores[chosen] = values
     return scores

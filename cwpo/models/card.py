@@ -1,11 +1,10 @@
 """The model card of an aligned model: data, arm, metrics, commit."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cwpo.models.adapters import base_of, is_adapters
 from cwpo.pages import markdown_table
 from cwpo.store.store import git_commit
 
@@ -20,7 +19,15 @@ def write_card(folder: Path, base: str | None, facts: Mapping[str, Any], metrics
         **facts,
         "commit of the code": git_commit() or "none: outside a repository",
     }
-    head = ["library_name: transformers", *([f"base_model: {base}"] if hub else [])]
+    if is_adapters(folder):
+        under = base_of(folder)
+        known["weights"] = (
+            f"LoRA adapters in float32; the model under them is {under.path}, read in {under.dtype}"
+        )
+    head = [
+        f"library_name: {'peft' if is_adapters(folder) else 'transformers'}",
+        *([f"base_model: {base}"] if hub else []),
+    ]
     parts = [
         "\n".join(["---", *head, "tags: [preference-optimization, cw-po]", "---", "# Aligned model"]),
         "Preference optimisation with a weight for every pair, mean(w l), as in CW-PO (arXiv:2603.04968).",

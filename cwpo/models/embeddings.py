@@ -1,7 +1,5 @@
 """Responses as vectors: the mean final hidden state over their tokens, or an encoder's state of the first token."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,46 +1,60 @@
-"""Folders of checkpoints, looked at from outside: no weights are loaded, and torch is not imported."""
-
-from __future__ import annotations
+"""Checkpoints looked at from outside, in a folder or on the hub: no weights are loaded, and torch is not imported."""
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
-HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+from cwpo.config.assets import HUB_ID
+from cwpo.config.hub import asked_once
+
 ADAPTER = "adapter_config.json"
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+BASE = "base.json"  # beside adapters that were trained here: the model under them; see cwpo.models.adapters
+TENSORS = "adapter_model.safetensors"
 
 
-def checkpoint_problem(path: str, key: str) -> str | None:
-    """Why `path` cannot be loaded as a checkpoint, or None. Loads nothing; a hub id is asked for its config only."""
+def checkpoint_problem(path: str, key: str, adapters: bool = False) -> str | None:
+    """Why `path`, the value of `key`, cannot be loaded as a checkpoint, or None. A hub id is not asked for anything.
+
+    adapters: those that were trained here will do too.
+    """
     folder = Path(path).expanduser()
     if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            return f"{key}={path} is not a checkpoint: it has no config.json; name a folder written by save_pretrained"
-        if (folder / ADAPTER).is_file():
-            return (
-                f"{key}={path} holds a LoRA adapter ({ADAPTER}), which names a model elsewhere to load; merge it first "
-                "(model.merge_and_unload().save_pretrained(folder)) and name that folder"
-            )
-        if not any(folder.glob("*.safetensors")):
-            pickles = sorted(
-                p.name for p in [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]
-            )
-            if pickles:
-                return (
-                    f"{key}={path} has only pickle weights ({', '.join(pickles[:3])}), which can run code when loaded; "
-                    "convert it with model.save_pretrained(folder), which writes safetensors"
-                )
-            return f"{key}={path} has a config.json but no *.safetensors weights"
-        if strange := strange_shards(folder):
-            return f"{key}={path}: {strange}"
-        if not (folder / "tokenizer_config.json").is_file() and not (folder / "tokenizer.json").is_file():
-            return f"{key}={path} has no tokenizer; save one there with tokenizer.save_pretrained(folder)"
-        return None
+        return _folder_problem(folder, f"{key}={path}", adapters)
     if folder.exists():
         return f"{key}={path} is a file; name the folder of the checkpoint"
     if path.startswith((".", "/", "~")) or not HUB_ID.fullmatch(path):
         return f"{key}={path} does not exist; name a checkpoint folder, or a hub id such as facebook/opt-125m"
     return None
+
+
+def _folder_problem(folder: Path, at: str, adapters: bool) -> str | None:
+    files = {file.name for file in folder.iterdir()}
+    if "config.json" not in files:
+        return f"{at} is not a checkpoint: it has no config.json; name a folder written by save_pretrained"
+    if ADAPTER in files and not (adapters and BASE in files):
+        return (
+            f"{at} holds a LoRA adapter ({ADAPTER}), which names a model elsewhere to load; merge it first "
+            "(model.merge_and_unload().save_pretrained(folder), or cwpo.models.policy.export) and name that folder"
+        )
+    if not any(name.endswith(".safetensors") for name in files):
+        fix = "convert it with model.save_pretrained(folder), which writes safetensors"
+        return _only_pickles(files, at, fix) or f"{at} has a config.json but no *.safetensors weights"
+    if strange := strange_shards(folder):
+        return f"{at}: {strange}"
+    if files.isdisjoint({"tokenizer_config.json", "tokenizer.json"}):
+        return f"{at} has no tokenizer; save one there with tokenizer.save_pretrained(folder)"
+    return None
+
+
+def _only_pickles(files: Iterable[str], at: str, fix: str) -> str | None:
+    """The problem of a model without safetensors whose weights are pickles; None where it has none at all."""
+    pickles = sorted(name for name in files if name.endswith(PICKLES))
+    shown = ", ".join(pickles[:3])
+    return (
+        f"{at} has only pickle weights ({shown}), which can run code when loaded; {fix}" if pickles else None
+    )
 
 
 def strange_shards(folder: Path) -> str | None:
@@ -54,3 +68,28 @@ def strange_shards(folder: Path) -> str | None:
         if wrong and index.name.endswith(".safetensors.index.json"):
             return f"{index.name} names {sorted(wrong)[0]}, which is no .safetensors file in that folder, and only these are read"
     return None
+
+
+@asked_once
+def repo_files(path: str, revision: str | None, kind: str = "model") -> tuple[str, ...] | None:
+    """Names of the files of the model or, with kind="dataset", data set `path`; offline, of those in the cache. None if neither."""
+    from huggingface_hub import HfApi, constants, snapshot_download
+
+    try:
+        if not constants.is_offline_mode():
+            return tuple(HfApi().list_repo_files(path, repo_type=kind, revision=revision))
+        folder = Path(snapshot_download(path, repo_type=kind, revision=revision, local_files_only=True))
+    except Exception:  # the hub client raises many kinds; what it says of a config is told elsewhere
+        return None
+    return tuple(sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()))
+
+
+def hub_weights_problem(path: str, revision: str | None, key: str) -> str | None:
+    """Why the weights of a model on the hub cannot be loaded here, as far as the names of its files tell, or None."""
+    files = repo_files(path, revision)
+    if files is None or any(name.endswith(".safetensors") for name in files):
+        return None
+    at = f"{key}={path} at revision {revision or 'main'}"
+    fix = "python scripts/lock_assets.py finds the hub's own conversion to safetensors, where there is one"
+    missing = f"{at} has no *.safetensors weights, or the cache has only part of it; fetch the whole revision"
+    return _only_pickles(files, at, fix) or missing

@@ -1,7 +1,5 @@
 """From hidden states to log-probs of target tokens: the LM head on those positions only, a bounded number of logits at a time."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from typing import Any

@@ -5,8 +5,6 @@ always prefers the first response gives ties. A pair with an answer without a ve
 NaN, counted, and never guessed. Identical responses tie and are not asked about.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

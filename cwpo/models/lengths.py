@@ -4,8 +4,6 @@ Dynamic RoPE and LongRoPE take their frequencies from the batch's longest row on
 dynamic RoPE keeps them until a short row resets them. Padding then changes the values of every shorter row.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,7 +15,7 @@ from cwpo.errors import InputError
 FROM_LONGEST = (
     "dynamic",
     "longrope",
-)  # the RoPE types whose frequencies transformers computes in the forward pass
+)  # RoPE types whose frequencies transformers computes in the forward pass
 ONE_LENGTH = (
     "{name} computes these rows exactly one length at a time only (its positions depend on the longest row of a batch), which "
     "cannot be done in several processes or on several GPUs; train in one process, or leave out the rows beyond its original context"
@@ -31,7 +29,7 @@ def mixing_length(config: Any) -> int | None:
     parts = [
         rope,
         *(part for part in rope.values() if isinstance(part, Mapping)),
-    ]  # also one for each type of layer
+    ]  # one for each type of layer
     scaled = [part for part in parts if part.get("rope_type") in FROM_LONGEST]
     positions = text.max_position_embeddings if scaled else 0
     return min(

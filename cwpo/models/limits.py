@@ -1,7 +1,5 @@
 """What a model and its tokenizer cannot take, as lists of problems, found before anything is computed."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What is set right in a model before it is trained: dropout, weights of 16 bits, generation settings that cannot be saved."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,14 +1,11 @@
 """The reward of online alignment: a Bradley-Terry model trained here, or any reward model."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
 
-from cwpo.data.encoding import encode
 from cwpo.models.gold import Trained
-from cwpo.models.reward_models import ChatReward, HuggingFace, reward_inputs
+from cwpo.models.reward_models import ChatReward, HuggingFace
 
 
 class Reward:
@@ -22,21 +19,12 @@ class Reward:
 
         Raises FloatingPointError for other scores that are NaN or infinite.
         """
-        fits = np.array(
-            [self.context is None or n <= self.context for n in self._lengths(prompts, responses)], bool
-        )
-        scores = np.full(len(fits), np.nan)
-        if fits.any():
-            kept = np.flatnonzero(fits).tolist()
+        lengths = np.array(self.model.lengths(prompts, responses), dtype=np.int64)
+        kept = np.flatnonzero(lengths <= (self.context or np.inf)).tolist()
+        scores = np.full(len(lengths), np.nan)
+        if kept:
             scores[kept] = self.model.rewards([prompts[i] for i in kept], [responses[i] for i in kept])
-        broken = int((~np.isfinite(scores[fits])).sum())
+        broken = int((~np.isfinite(scores[kept])).sum())
         if broken:
-            raise FloatingPointError(f"{broken} of {len(fits)} rewards are NaN or infinite")
+            raise FloatingPointError(f"{broken} of {len(lengths)} rewards are NaN or infinite")
         return scores
-
-    def _lengths(self, prompts: Sequence[str], responses: Sequence[str]) -> list[int]:
-        tokenizer = self.model.tokenizer
-        if isinstance(self.model, (HuggingFace, ChatReward)):
-            read = reward_inputs(tokenizer, prompts, responses, self.model.chat)
-            return [len(ids) for ids in read["input_ids"]]
-        return [len(ids) for ids, _ in encode(tokenizer, prompts, responses)]

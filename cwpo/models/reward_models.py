@@ -18,58 +18,83 @@ from cwpo.errors import InputError
 from cwpo.models.annotator import score_responses
 from cwpo.models.lengths import forget_lengths, mixing_length
 from cwpo.models.logprobs import scoring_batches
+from cwpo.models.memory import in_batches
 from cwpo.models.policy import load_weights, no_dropout, read_config, read_tokenizer
+from cwpo.runtime import label_precision
+
+SMALL = 2e9  # parameters of a reward model that is computed in float32 on a GPU too
 
 
-class HuggingFace:
+class Scorer:
+    """A published checkpoint with its tokenizer, dropout off: float32 on CPUs and up to SMALL parameters, else as published.
+
+    It reads SCORING times the token budget at a time, or without one `batch_size` sequences.
+    """
+
+    kind: Any = AutoModelForSequenceClassification
+    chat = False  # whether the tokenizer's template writes what the model reads
+
+    def __init__(
+        self,
+        path: str,
+        revision: str | None,
+        *,
+        device: str,
+        batch_size: int,
+        token_budget: int | None = None,
+    ) -> None:
+        if problem := gold_problem(path, revision, seq2seq=self.kind is AutoModelForSeq2SeqLM):
+            raise InputError(problem)
+        self.tokenizer, _ = read_reward(path, revision, self.chat)
+        settings = no_dropout(read_config(path, revision)) | {"pad_token_id": self.tokenizer.pad_token_id}
+        self.model: Any = load_weights(self.kind, path, revision, dtype="auto", **settings)
+        if device == "cpu" or self.model.num_parameters() <= SMALL:
+            self.model.float()
+        self.model.to(device).eval()
+        self.batching, self.device = (batch_size, token_budget), device
+
+    def lengths(self, prompts: Sequence[Text], responses: Sequence[Text]) -> list[int]:
+        """Tokens that the model reads of each prompt and response."""
+        return list(map(len, reward_inputs(self.tokenizer, prompts, responses, self.chat)["input_ids"]))
+
+
+class HuggingFace(Scorer):
     """A sequence-classification reward model with one label, read as its own forward pass returns it.
 
     The input is the prompt followed by the response, as one text where the model is causal, as a pair of texts where
     its tokenizer separates the two (encoders such as DeBERTa). Messages are written as HH-RLHF does.
     """
 
-    chat = False
-
-    def __init__(self, path: str, revision: str | None, *, batch_size: int, device: str) -> None:
-        problem = gold_problem(path, revision)
-        if problem:
-            raise InputError(problem)
-        self.tokenizer = load_tokenizer_for_rewards(path, revision)
-        self.model: Any = load_weights(
-            AutoModelForSequenceClassification,
-            path,
-            revision,
-            pad_token_id=self.tokenizer.pad_token_id,
-            dtype=torch.float32 if device == "cpu" else "auto",
-        )
-        self.model.to(device).eval()
-        self.mixes = mixing_length(self.model.config) is not None
-        self.batch_size, self.device = 1 if self.mixes else batch_size, device
-
     @torch.no_grad()
     def rewards(self, prompts: Sequence[Text], responses: Sequence[Text]) -> np.ndarray:
-        scores = [np.empty(0)]
-        for first in range(0, len(prompts), self.batch_size):
-            if self.mixes:
+        alone = mixing_length(self.model.config) is not None  # a row changes others of its batch
+        read = reward_inputs(self.tokenizer, prompts, responses) if prompts else {"input_ids": []}
+        scores = np.empty(len(prompts))
+
+        def score(rows: list[int]) -> np.ndarray:
+            if alone:
                 forget_lengths(self.model)
-            rows = slice(first, first + self.batch_size)
-            read = reward_inputs(self.tokenizer, prompts[rows], responses[rows])
-            inputs = self.tokenizer.pad(read, return_tensors="pt").to(self.device)
-            scores.append(self.model(**inputs).logits.squeeze(-1).double().cpu().numpy())
-        return np.concatenate(scores)
+            part = {name: [values[i] for i in rows] for name, values in read.items()}
+            inputs = self.tokenizer.pad(part, return_tensors="pt").to(self.device)
+            return self.model(**inputs).logits.squeeze(-1).double().cpu().numpy()
+
+        batching = (1, None) if alone else self.batching
+        with label_precision(self.device):
+            for rows, values in in_batches(
+                scoring_batches(list(map(len, read["input_ids"])), *batching), score
+            ):
+                scores[rows] = values
+        return scores
 
 
 def reward_inputs(
     tokenizer: Any, prompts: Sequence[Text], responses: Sequence[Text], chat: bool = False
 ) -> dict[str, list[list[int]]]:
     """What a reward model reads of prompts and responses, not padded: `input_ids` and, for encoders, what goes with them."""
+    both = list(zip(prompts, responses, strict=True))
     if chat:
-        return {
-            "input_ids": whole_ids(
-                tokenizer, [_chat(tokenizer, *t) for t in zip(prompts, responses, strict=True)]
-            )
-        }
-    texts = [plain_texts(*both) for both in zip(prompts, responses, strict=True)]
+        return {"input_ids": whole_ids(tokenizer, [_chat(tokenizer, *each) for each in both])}
+    texts = [plain_texts(*each) for each in both]
     if tokenizer.sep_token_id is None:
         return {"input_ids": whole_ids(tokenizer, [prompt + response for prompt, response in texts])}
     return dict(tokenizer([prompt for prompt, _ in texts], [response for _, response in texts]))
@@ -77,11 +102,10 @@ def reward_inputs(
 
 def _chat(tokenizer: Any, prompt: Text, response: Text) -> str:
     """The whole chat as the tokenizer's template writes it."""
-    asked = turns(prompt) if isinstance(prompt, str) else list(prompt)
-    said = (
-        [{"role": "assistant", "content": response.strip()}] if isinstance(response, str) else list(response)
-    )
-    return chat_text(tokenizer, [*asked, *said])
+    said: Any = response
+    if isinstance(response, str):
+        said = [{"role": "assistant", "content": response.strip()}]
+    return chat_text(tokenizer, [*(turns(prompt) if isinstance(prompt, str) else prompt), *said])
 
 
 def read_reward(path: str, revision: str | None, chat: bool | None = None) -> tuple[Any, bool]:
@@ -89,7 +113,10 @@ def read_reward(path: str, revision: str | None, chat: bool | None = None) -> tu
 
     chat=None leaves this to the checkpoint: one that was trained here says so; else a causal model with a template does.
     """
-    tokenizer = load_tokenizer_for_rewards(path, revision)
+    tokenizer = read_tokenizer(path, revision)
+    if tokenizer.pad_token_id is None:  # the model may have no EOS either
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
     if chat and not tokenizer.chat_template:
         raise InputError(f"the tokenizer of {path} has no chat template, but this reward model reads chats")
     if chat is None:
@@ -101,20 +128,11 @@ def read_reward(path: str, revision: str | None, chat: bool | None = None) -> tu
 
 
 def load_reward(
-    path: str, revision: str | None, *, batch_size: int, device: str, chat: bool | None = None
+    path: str, revision: str | None, *, device: str, chat: bool | None = None, **batching: int | None
 ) -> HuggingFace | ChatReward:
     """Any sequence-classification reward model, read as `read_reward` says."""
     _, reads = read_reward(path, revision, chat)
-    return (ChatReward if reads else HuggingFace)(path, revision, batch_size=batch_size, device=device)
-
-
-def load_tokenizer_for_rewards(path: str, revision: str | None) -> Any:
-    """As load_tokenizer, for models that may have no EOS."""
-    tokenizer = read_tokenizer(path, revision)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.padding_side = "right"
-    return tokenizer
+    return (ChatReward if reads else HuggingFace)(path, revision, device=device, **batching)
 
 
 def gold_problem(
@@ -127,40 +145,23 @@ def gold_problem(
     config = read_config(path, revision, key)
     if seq2seq:
         return None if config.is_encoder_decoder else f"{key}={path} is no encoder-decoder model such as T5"
-    labels = config.num_labels
-    if labels != 1:
-        return f"{key}={path} returns {labels} scores; a reward model has num_labels=1"
-    return None
+    if config.num_labels == 1:
+        return None
+    return f"{key}={path} returns {config.num_labels} scores; a reward model has num_labels=1"
 
 
-class ChatReward:
+class ChatReward(Scorer):
     """Skywork-Reward-V2, TRL's Qwen2 reward and their like: the whole chat as the template writes it, one score at its end.
 
-    bfloat16 but on a CPU. The score is read at the last token by length, so a pad token that also ends turns does no harm.
+    The score is read at the last token by length, so a pad token that also ends turns does no harm.
     """
 
     chat = True
 
-    def __init__(self, path: str, revision: str | None, *, batch_size: int, device: str) -> None:
-        problem = gold_problem(path, revision)
-        if problem:
-            raise InputError(problem)
-        self.tokenizer, _ = read_reward(path, revision, chat=True)
-        self.model: Any = load_weights(
-            AutoModelForSequenceClassification,
-            path,
-            revision,
-            pad_token_id=self.tokenizer.pad_token_id,
-            dtype=torch.float32 if device == "cpu" else torch.bfloat16,
-            **no_dropout(read_config(path, revision)),
-        )
-        self.model.to(device).eval()
-        self.batch_size = batch_size
-
     def rewards(self, prompts: Sequence[Text], responses: Sequence[Text]) -> np.ndarray:
         ids = reward_inputs(self.tokenizer, prompts, responses, chat=True)["input_ids"]
         rows, pad_id = [(row, 0) for row in ids], self.tokenizer.pad_token_id
-        return score_responses(self.model, rows, pad_id, self.batch_size).double().numpy()
+        return score_responses(self.model, rows, pad_id, *self.batching).double().numpy()
 
 
 class QuestionAnswer(HuggingFace):
@@ -173,35 +174,21 @@ class QuestionAnswer(HuggingFace):
         return question.strip(), response.strip()
 
     def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
-        if not prompts:
-            return np.empty(0)
-        pairs = (self.pair(prompt, response) for prompt, response in zip(prompts, responses, strict=True))
-        questions, answers = zip(*pairs, strict=True)
-        return super().rewards(questions, answers)
+        pairs = [self.pair(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
+        return super().rewards([question for question, _ in pairs], [answer for _, answer in pairs])
 
 
-class SteamSHP:
+class SteamSHP(Scorer):
     """SteamSHP: a T5 that is shown a post and two responses, and names the better one. P(A) of both orders, averaged.
 
     What does not fit into LENGTH tokens is taken from the end of the post, as its authors advise; `counts` says how often.
     """
 
+    kind = AutoModelForSeq2SeqLM
     LENGTH = 512
 
-    def __init__(self, path: str, revision: str | None, *, batch_size: int, device: str) -> None:
-        problem = gold_problem(path, revision, seq2seq=True)
-        if problem:
-            raise InputError(problem)
-        self.tokenizer = load_tokenizer_for_rewards(path, revision)
-        self.model: Any = load_weights(
-            AutoModelForSeq2SeqLM,
-            path,
-            revision,
-            dtype=torch.float32 if device == "cpu" else torch.bfloat16,
-            **no_dropout(read_config(path, revision)),
-        )
-        self.model.to(device).eval()
-        self.batch_size, self.device = batch_size, device
+    def __init__(self, path: str, revision: str | None, **place: Any) -> None:
+        super().__init__(path, revision, **place)
         self.answers = [self.tokenizer(letter)["input_ids"][0] for letter in "AB"]
         self.counts: Counter[str] = Counter()
 
@@ -230,13 +217,17 @@ class SteamSHP:
         result = np.empty(len(texts))
         ids = self.tokenizer(list(texts))["input_ids"] if texts else []
         start = self.model.config.decoder_start_token_id
-        for part in scoring_batches([len(row) for row in ids], self.batch_size):
-            inputs = self.tokenizer.pad({"input_ids": [ids[i] for i in part]}, return_tensors="pt").to(
-                self.device
-            )
+
+        def score(part: list[int]) -> np.ndarray:
+            inputs = self.tokenizer.pad({"input_ids": [ids[i] for i in part]}, return_tensors="pt")
+            inputs = inputs.to(self.device)
             begun = torch.full((len(part), 1), start, device=self.device)
             logits = self.model(**inputs, decoder_input_ids=begun).logits[:, 0, self.answers]
-            result[part] = logits.double().softmax(dim=1)[:, 0].cpu().numpy()
+            return logits.double().softmax(dim=1)[:, 0].cpu().numpy()
+
+        with label_precision(self.device):
+            for part, values in in_batches(scoring_batches([len(row) for row in ids], *self.batching), score):
+                result[part] = values
         return result
 
 

@@ -1,19 +1,15 @@
 """Values that stages read and that follow from other keys of the configuration."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from cwpo.config.assets import published_path, read_lock
+from cwpo.config.assets import locked_revision, published_path
 from cwpo.config.schema import CONF, Config, DataConfig
 
 WORLD = "world/"
-TEXT_VERSION = (
-    2  # how texts become tokens and back, for models other than the world's; raise it when that changes
-)
+TEXT_VERSION = 2  # how texts become tokens and back, but for the world's models; raise it when that changes
 # Settings of published data sets only. Data of the synthetic world have these defaults.
 PUBLISHED = {"layout": None, "turns": "all", "length_rule": "longer_pair", "test_prompts": "any"}
 SHOWN = ("gold", "paper_counts")  # settings of a data set that no stage reads
@@ -26,35 +22,28 @@ def derived_config(cfg: Config, look: bool = True) -> dict[str, Any]:
     strong, their revisions and strong_chat, holdout, tokenizers, max_tokens and context. With look=False the last three leave the models' own limits out, and no checkpoint
     is looked at.
     """
-    plain = asdict(cfg)
-    uses_world = cfg.data.source == "world" or any(
-        m.startswith(WORLD) for m in (cfg.pair.weak, cfg.pair.strong)
-    )
-    if uses_world:
-        from cwpo.data.toy import WORLD_VERSION
+    from cwpo.data.toy import WORLD_VERSION
 
-        plain["world_version"] = WORLD_VERSION
-    else:
-        plain["world_version"] = None
+    plain, pair = asdict(cfg), cfg.pair
+    uses_world = cfg.data.source == "world" or any(m.startswith(WORLD) for m in (pair.weak, pair.strong))
+    tokenizers, max_tokens, context = _token_limits(cfg) if look else ([], cfg.data.max_tokens, None)
     plain |= {
-        f"{who}{part}": plain["pair"][f"{who}{part}"]
-        for who in ("weak", "strong")
-        for part in ("", "_revision")
+        **{name: getattr(pair, name) for name in ("weak", "strong", "weak_revision", "strong_revision")},
+        "strong_chat": pair.strong_chat and not pair.strong.startswith(WORLD),
+        "world_version": WORLD_VERSION if uses_world else None,
+        "text_version": None if all(name.startswith(WORLD) for name in _models(cfg)) else TEXT_VERSION,
+        "data": _read_of(plain["data"]),
+        "holdout": cfg.gold.holdout if cfg.gold.name == "trained" else 0.0,
+        "tokenizers": tokenizers,
+        "max_tokens": max_tokens,
+        "context": context,
     }
-    plain["text_version"] = None if all(name.startswith(WORLD) for name in _models(cfg)) else TEXT_VERSION
-    plain["strong_chat"] = cfg.pair.strong_chat and not cfg.pair.strong.startswith(WORLD)
-    plain["data"] = _read_of(plain["data"])
-    plain["holdout"] = cfg.gold.holdout if cfg.gold.name == "trained" else 0.0
-    plain["tokenizers"], plain["max_tokens"], plain["context"] = (
-        _token_limits(cfg) if look else ([], cfg.data.max_tokens, None)
-    )
-    if plain["method"]["selection"]["kind"] == "all":
-        plain["method"]["selection"]["value"] = None
-
-    if plain["method"]["equal_steps"]:
+    selection = plain["method"]["selection"]
+    if selection["kind"] == "all":
+        selection["value"] = None
+    if cfg.method.equal_steps:
         for part in ("sft", "alignment"):
-            plain[part]["epochs"] /= plain["method"]["selection"]["value"]
-
+            plain[part]["epochs"] /= selection["value"]
     if cfg.online.reward != "reward_model":
         plain["online"] |= {"reward_model": None, "reward_revision": None, "reward_chat": False}
     return plain
@@ -74,19 +63,17 @@ def other_data(cfg: Config) -> dict[str, Any]:
     own = {key: getattr(cfg.data, key) for key in shared}
     plain: Any = OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(DataConfig), file, own))
     if plain["source"] == "hub":
-        entry = read_lock()["datasets"].get(plain["path"], {})
+        locked = locked_revision("datasets", plain["path"])
         if plain["path"] == published_path(cfg.data.name):  # it lies where the arm's own data lie
             plain |= {"path": cfg.data.path, "revision": cfg.data.revision}
-        plain["revision"] = plain["revision"] or entry.get("revision") or entry.get("ref")
+        plain["revision"] = plain["revision"] or locked
     return _read_of(plain)
 
 
 def _read_of(data: dict[str, Any]) -> dict[str, Any]:
     """The settings of a data set that its stages read."""
-    left_out = (
-        SHOWN if data["positive"] is not None else (*SHOWN, "positive")
-    )  # keys are as before it existed
-    kept = {key: value for key, value in data.items() if key not in left_out}
+    younger = () if data["positive"] is not None else ("positive",)  # keys are as before it existed
+    kept = {key: value for key, value in data.items() if key not in (*SHOWN, *younger)}
     return kept | (PUBLISHED if data["source"] == "world" else {})
 
 
@@ -96,20 +83,17 @@ def _token_limits(cfg: Config) -> tuple[list[list[str | bool | None]], int, int 
     By the usual rule the longest sequence fits both models; another rule bounds something else, so the models' limit stands
     on its own.
     """
-    tokenizers: list[list[str | bool | None]] = []
-    limits = []
-    for path, revision, chat in (
-        (cfg.pair.weak, cfg.pair.weak_revision, False),
-        (cfg.pair.strong, cfg.pair.strong_revision, cfg.pair.strong_chat),
-    ):
-        if path.startswith(WORLD):
+    pair = cfg.pair
+    specs: list[list[Any]] = [[pair.weak, pair.weak_revision], [pair.strong, pair.strong_revision]]
+    specs[1] += [True] if pair.strong_chat else []
+    tokenizers, limits = [], []
+    for spec in specs:
+        if spec[0].startswith(WORLD):
             continue  # its texts are short and its tokenizer is the world's own
         from cwpo.models.policy import context_length
 
-        limits.append(context_length(path, revision) or cfg.data.max_tokens)
-        spec = [path, revision, *([True] if chat else [])]
-        if spec not in tokenizers:
-            tokenizers.append(spec)
+        limits.append(context_length(*spec[:2]) or cfg.data.max_tokens)
+        tokenizers += [spec] if spec not in tokenizers else []
     if cfg.data.length_rule != "longer_pair" and cfg.data.source != "world":
         return tokenizers, cfg.data.max_tokens, min(limits, default=None)
     return tokenizers, min([cfg.data.max_tokens, *limits]), None

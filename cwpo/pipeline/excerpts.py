@@ -4,16 +4,13 @@ Figure 6 shows responses as points, Figure 7 confidences, Tables 14 and 15 respo
 annotator and human disagree.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from cwpo.pipeline.arms import Arm
-from cwpo.pipeline.graph import Node
 from cwpo.results import (
     CONFIDENCE_COLUMNS,
     DISAGREEMENT_COLUMNS,
@@ -35,35 +32,29 @@ def record_excerpts(
 ) -> list[Path]:
     """Write the extra rows of an experiment and return the files; `whole` replaces all rows in them."""
     first = min((arm.cfg.seed for arm in arms), default=0)
-    tables: list[tuple[str, list[str], list[pd.DataFrame]]] = []
-    if experiment == "figure7":
-        first_seed = [arm for arm in arms if arm.cfg.seed == first]
-        tables = [
-            ("confidences.csv", CONFIDENCE_COLUMNS, [confidences(arm, store) for arm in arms]),
-            ("disagreements.csv", DISAGREEMENT_COLUMNS, [disagreements(arm, store) for arm in first_seed]),
-        ]
-    elif experiment == "table1":
-        first_seed = [arm for arm in arms if arm.cfg.seed == first and arm.cfg.objective.name == "dpo"]
-        tables = [("samples.csv", SAMPLE_COLUMNS, [samples(arm, store) for arm in first_seed])]
-    elif experiment == "figure6":
-        clouds = [embeddings(arm, store) for arm in arms if any(node.name == "embed" for node in arm.run)]
-        distinct = [pd.concat(clouds).drop_duplicates([*POINTS, "pair_id"])] if clouds else []
-        tables = [("embeddings.csv", EMBEDDING_COLUMNS, distinct)]
     written = []
-    for name, columns, frames in tables:
+    for name, columns, rows_of, wanted in EXCERPTS.get(experiment, ()):
+        frames = [rows_of(arm, store) for arm in arms if wanted(arm, first)]
         if frames:
-            write = write_rows if whole else replace_rows
-            write(folder / name, pd.concat(frames, ignore_index=True), columns)
+            rows = pd.concat(frames, ignore_index=True)
+            if "run_key" not in columns:  # arms that share points
+                rows = rows.drop_duplicates([*POINTS, "pair_id"])
+            (write_rows if whole else replace_rows)(folder / name, rows, columns)
             written.append(folder / name)
     return written
 
 
+def _names(arm: Arm) -> dict[str, object]:
+    cfg = arm.cfg
+    return {"data": cfg.data.name, "weak": cfg.pair.weak, "strong": cfg.pair.strong, "seed": cfg.seed}
+
+
 def annotated(arm: Arm, store: Store) -> pd.DataFrame:
     """The unlabeled pairs of an arm with the annotator's and the human's labels and the gold rewards."""
-    pairs = pd.read_parquet(_file(arm.nodes["prepare"], store, "pairs.parquet"))
+    pairs = pd.read_parquet(arm.nodes["prepare"].file(store, "pairs.parquet"))
     table = pairs[pairs["split"] == "unlabeled"]
     for node, file in (("annotate", "annotations.parquet"), ("score_gold", "gold.parquet")):
-        table = table.merge(pd.read_parquet(_file(arm.nodes[node], store, file)), on="pair_id")
+        table = table.merge(pd.read_parquet(arm.nodes[node].file(store, file)), on="pair_id")
     return table
 
 
@@ -81,7 +72,8 @@ def confidences(arm: Arm, store: Store) -> pd.DataFrame:
     )
     rows = counted.groupby(bins.to_numpy()).sum().reindex(range(BINS), fill_value=0).reset_index(drop=True)
     edges = {"low": np.arange(BINS) / BINS, "high": np.arange(1, BINS + 1) / BINS}
-    return rows.assign(**_names(arm), annotator=arm.cfg.annotator.name, **edges)
+    key = arm.nodes["assess"].key
+    return rows.assign(**_names(arm), run_key=key, annotator=arm.cfg.annotator.name, **edges)
 
 
 def disagreements(arm: Arm, store: Store) -> pd.DataFrame:
@@ -105,58 +97,42 @@ def disagreements(arm: Arm, store: Store) -> pd.DataFrame:
         "gold_weak": np.where(weak_a, rows["gold_a"], rows["gold_b"]),
         "gold_human": np.where(weak_a, rows["gold_b"], rows["gold_a"]),
     }
-    return rows.assign(**_names(arm), **sides)
+    return rows.assign(**_names(arm), run_key=arm.nodes["assess"].key, **sides)
 
 
 def samples(arm: Arm, store: Store) -> pd.DataFrame:
     """SAMPLE_COLUMNS: responses of the SFT and the aligned model to the first test prompts."""
     nodes = arm.nodes
-    rewards = pd.read_parquet(_file(nodes["evaluate"], store, "rewards.parquet"))
-    responses = {
-        tag: pd.read_parquet(_file(nodes[node], store, "responses.parquet")).merge(
-            rewards.loc[rewards["model_tag"] == tag, ["prompt_id", "reward"]], on="prompt_id"
-        )
+    rewards = pd.read_parquet(nodes["evaluate"].file(store, "rewards.parquet"))
+    aligned, sft = (
+        pd.read_parquet(nodes[node].file(store, "responses.parquet"))
+        .merge(rewards.loc[rewards["model_tag"] == tag, ["prompt_id", "reward"]], on="prompt_id")
+        .set_index("prompt_id")
         for node, tag in (("generate", "aligned"), ("generate_sft", "sft"))
-    }
-    table = responses["aligned"].merge(
-        responses["sft"][["prompt_id", "response", "reward"]], on="prompt_id", suffixes=("", "_sft")
     )
-    cfg = arm.cfg
-    return (
-        table.sort_values("prompt_id")
-        .head(EXAMPLES)
-        .assign(
-            run_key=nodes["evaluate"].key,
-            data=cfg.data.name,
-            strong=cfg.pair.strong,
-            method=cfg.method.name,
-            seed=cfg.seed,
-        )
-    )
+    table = aligned.join(sft[["response", "reward"]], rsuffix="_sft", how="inner").sort_index().head(EXAMPLES)
+    own = {"run_key": nodes["evaluate"].key, "method": arm.cfg.method.name}
+    return table.reset_index().assign(**_names(arm), **own)
 
 
 def embeddings(arm: Arm, store: Store) -> pd.DataFrame:
     """EMBEDDING_COLUMNS of an online arm. Its source is the method; labeled and offline points are the same in all."""
-    cfg = arm.cfg
-    table = pd.read_parquet(_file(arm.nodes["embed"], store, "embeddings.parquet"))
-    return table.assign(
-        source=table["source"].replace("online", cfg.method.name),
-        data=cfg.data.name,
-        strong=cfg.pair.strong,
-        seed=cfg.seed,
-    )
+    table = pd.read_parquet(arm.nodes["embed"].file(store, "embeddings.parquet"))
+    return table.assign(source=table["source"].replace("online", arm.cfg.method.name), **_names(arm))
 
 
-def _names(arm: Arm) -> dict[str, object]:
-    cfg = arm.cfg
-    return {
-        "run_key": arm.nodes["assess"].key,
-        "data": cfg.data.name,
-        "weak": cfg.pair.weak,
-        "seed": cfg.seed,
-    }
-
-
-def _file(node: Node, store: Store, name: str) -> Path:
-    store.manifest(node.stage.name, node.key)  # raises StoreError where the stage is damaged
-    return node.folder(store) / name
+# Experiment -> file, its columns, the rows of an arm, and which arms have some, given the first seed.
+Excerpt = tuple[str, list[str], Callable[[Arm, Store], pd.DataFrame], Callable[[Arm, int], bool]]
+EXCERPTS: dict[str, tuple[Excerpt, ...]] = {
+    "figure7": (
+        ("confidences.csv", CONFIDENCE_COLUMNS, confidences, lambda arm, first: True),
+        ("disagreements.csv", DISAGREEMENT_COLUMNS, disagreements, lambda arm, first: arm.cfg.seed == first),
+    ),
+    "table1": (
+        (
+            *("samples.csv", SAMPLE_COLUMNS, samples),
+            lambda arm, first: arm.cfg.seed == first and arm.cfg.objective.name == "dpo",
+        ),
+    ),
+    "figure6": (("embeddings.csv", EMBEDDING_COLUMNS, embeddings, lambda arm, first: arm.runs("embed")),),
+}

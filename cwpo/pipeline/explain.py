@@ -1,10 +1,9 @@
 """Why a stage would run: the settings, its own or its ancestors', that differ from the most similar finished stage."""
 
-from __future__ import annotations
-
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from cwpo.pipeline.arms import distinct, expand
@@ -21,18 +20,16 @@ def explain(store: Store, overrides: Sequence[str]) -> Iterator[str]:
     """Lines for the run or sweep of these overrides: how many stages are in the store, and why the others are not."""
     nodes = distinct(expand(overrides))
     past = Past(store)
-    reasons: dict[tuple[str, str], list[str]] = {}
-    there = 0
+    reasons: dict[tuple[str, str], list[str]] = defaultdict(list)
     for node in nodes:
         try:
-            if node.done(store):
-                there += 1
-                continue
-            reason = past.why(node)
+            reason = None if node.done(store) else past.why(node)
         except StoreError as error:
             reason = str(error)
-        reasons.setdefault((node.name, reason), []).append(node.key)
-    yield f"{len(nodes)} stages: {there} in the store, {len(nodes) - there} to run"
+        if reason is not None:
+            reasons[node.name, reason].append(node.key)
+    open_stages = sum(map(len, reasons.values()))
+    yield f"{len(nodes)} stages: {len(nodes) - open_stages} in the store, {open_stages} to run"
     for (name, reason), keys in reasons.items():
         more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
         yield f"{name} ({keys[0]}{more}): {reason}"
@@ -42,28 +39,20 @@ class Past:
     """The finished stages of a store and their ancestors."""
 
     def __init__(self, store: Store) -> None:
-        self.stage_of: dict[str, str] = {}
         self.manifests: dict[str, dict[str, Any]] = {}
         self.lineages: dict[str, Lineage] = {}
         for stage, key in store.finished():
-            try:
+            with suppress(StoreError):  # a damaged stage explains nothing
                 self.manifests[key] = store.recorded(stage, key)
-                self.stage_of[key] = stage
-            except StoreError:
-                continue  # a damaged stage explains nothing
 
     def why(self, node: Node) -> str:
         """The differences from the finished stage of the same kind that differs least."""
-        ours = lineage_of(node)
-        candidates = [
-            (differences(self.lineage(key), ours), key)
-            for key, stage in self.stage_of.items()
-            if stage == node.stage.name
-        ]
-        if not candidates:
-            return f"no stage {node.stage.name} is in the store"
-        changed, key = min(candidates, key=lambda pair: (len(pair[0]), pair[1]))
-        return f"{_shown(changed, node.stage.name)} (nearest: {node.stage.name}/{key})"
+        ours, name = lineage_of(node), node.stage.name
+        same = [key for key, manifest in self.manifests.items() if manifest["stage"] == name]
+        if not same:
+            return f"no stage {name} is in the store"
+        changed, key = min(((differences(self.lineage(key), ours), key) for key in same), key=_fewest)
+        return f"{_shown(changed, name)} (nearest: {name}/{key})"
 
     def lineage(self, key: str) -> Lineage:
         if key not in self.lineages:
@@ -76,6 +65,10 @@ class Past:
                     lineage[role, "its finished stage"] = {f"{parent}, which is gone"}
             self.lineages[key] = lineage
         return self.lineages[key]
+
+
+def _fewest(candidate: tuple[list[Any], str]) -> tuple[int, str]:
+    return len(candidate[0]), candidate[1]
 
 
 def lineage_of(node: Node) -> Lineage:

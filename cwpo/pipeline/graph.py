@@ -15,6 +15,7 @@ from cwpo.stages.align import ALIGN
 from cwpo.stages.annotate import annotate_stage
 from cwpo.stages.assess import ASSESS
 from cwpo.stages.base import Stage
+from cwpo.stages.divergence import DIVERGENCE
 from cwpo.stages.embed import EMBED
 from cwpo.stages.evaluate import EVALUATE
 from cwpo.stages.generate import GENERATE
@@ -43,6 +44,8 @@ LATER: dict[str, Any] = {
     "generation.precision": "float32",
     "generation.top_k": 0,
     "lora.targets": "all-linear",
+    "lora.base_dtype": "float32",
+    "lora.save": "merged",
     "annotator.assessed_on": "test",
     "labeled.unlabeled": "own",
     "embedding.path": None,
@@ -64,6 +67,7 @@ KINDS = {
         *(
             ALIGN,
             ASSESS,
+            DIVERGENCE,
             EMBED,
             EVALUATE,
             GENERATE,
@@ -71,10 +75,9 @@ KINDS = {
             MIX_UNLABELED,
             ONLINE_ALIGN,
             PREPARE,
-            PRETRAIN,
-            REFERENCE,
         ),
-        *(SCORE_GOLD, SELECT, SFT, TRAIN_GOLD, WEIGHT, annotate_stage("bt"), train_annotator_stage("bt")),
+        *(PRETRAIN, REFERENCE, SCORE_GOLD, SELECT, SFT, TRAIN_GOLD, WEIGHT),
+        *(annotate_stage("bt"), train_annotator_stage("bt")),
     )
 }
 OTHER_PAIRS = 500  # the reward model of an online arm learns from pairs drawn with the seed plus this
@@ -97,6 +100,15 @@ class Node:
 
     def folder(self, store: Store) -> Path:
         return store.folder(self.stage.name, self.key)
+
+    def file(self, store: Store, name: str) -> Path:
+        """A file of the finished stage. Raises StoreError where the stage is damaged."""
+        store.manifest(self.stage.name, self.key)
+        return self.folder(store) / name
+
+    def summary(self, store: Store) -> dict[str, Any]:
+        """The summary in the manifest of the finished stage. Raises StoreError where the stage is damaged."""
+        return store.manifest(self.stage.name, self.key)["summary"]
 
     def done(self, store: Store) -> bool:
         return store.has(self.stage.name, self.key)
@@ -142,6 +154,8 @@ def nodes_of(cfg: Config, look: bool = True) -> dict[str, Node]:
         sft, align, trained_on = graph.online(prepare, select, mixed, annotator)
     before = graph.add("generate_sft", GENERATE, {"model_tag": "sft"}, prepare=prepare, model=sft)
     after = graph.add("generate", GENERATE, {"model_tag": "aligned"}, prepare=prepare, model=align)
+    parents = {**trained_on, "reference": graph.nodes.get("reference")}
+    graph.add("divergence", DIVERGENCE, **parents, sft=sft, model=align, generate=after)
     measured = {"prepare": prepare, "score_gold": gold, "train_gold": gold_model, **trained_on}
     graph.add("evaluate", EVALUATE, **measured, generate_sft=before, generate=after)
     return graph.nodes
@@ -252,8 +266,8 @@ class _Graph:
 
 def wanted(nodes: Mapping[str, Node], until: str | None) -> list[Node]:
     """The nodes to run: all, or those that `until` needs. A stage that the arm lacks stands for the one before it."""
-    if until in (None, "evaluate"):  # an arm's row holds its annotator's accuracy too
-        ends = [nodes[name] for name in ("assess", "evaluate") if name in nodes]
+    if until in (None, "evaluate"):  # an arm's row holds its annotator's accuracy and its divergence too
+        ends = [nodes[name] for name in ("assess", "divergence", "evaluate") if name in nodes]
     else:
         names = [name for name in STAGES[: STAGES.index(until) + 1] if name in nodes]
         ends = [nodes[names[-1]]]

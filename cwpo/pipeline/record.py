@@ -1,15 +1,14 @@
 """Writes the rows of finished arms into results/<scale>/: runs.csv, details.csv, rewards.csv.gz and annotators.csv."""
 
-from __future__ import annotations
-
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from cwpo.config.schema import POLICY_ANNOTATORS, Config
+from cwpo.config.schema import POLICY_ANNOTATORS
+from cwpo.config.update_sizes import point_of
 from cwpo.pipeline.arms import Arm
 from cwpo.pipeline.excerpts import record_excerpts
 from cwpo.pipeline.graph import Node
@@ -35,95 +34,103 @@ def record(arms: Sequence[Arm], store: Store, results: Path, *, experiment: str,
         return []
     folder = results / arms[0].cfg.scale_name
     replaced = experiment if whole else None
-    evaluated = [arm for arm in arms if _ends_in(arm, "evaluate")]
-    assessed = [arm for arm in arms if _ends_in(arm, "assess") and not _ends_in(arm, "evaluate")]
+    evaluated = [arm for arm in arms if arm.runs("evaluate")]
+    assessed = [arm for arm in arms if arm.runs("assess") and not arm.runs("evaluate")]
     written = []
     if evaluated:
-        rows = pd.DataFrame([_run_row(arm, store) for arm in evaluated], columns=RUN_COLUMNS)
-        details = pd.DataFrame([_detail_row(arm, store) for arm in evaluated], columns=DETAIL_COLUMNS)
-        replace_rows(folder / "runs.csv", rows, RUN_COLUMNS, experiment=replaced)
-        replace_rows(folder / "details.csv", details.drop_duplicates("run_key"), DETAIL_COLUMNS)
+        rows = [_run_row(arm, store) for arm in evaluated]
+        replace_rows(folder / "runs.csv", _table(rows, RUN_COLUMNS), RUN_COLUMNS, experiment=replaced)
+        details = _table(rows, DETAIL_COLUMNS).drop_duplicates("run_key")
+        replace_rows(folder / "details.csv", details, DETAIL_COLUMNS)
         _add_rewards(folder / "rewards.csv.gz", evaluated, store)
         prune(folder)
         written += [folder / name for name in ("runs.csv", "details.csv", "rewards.csv.gz")]
     if assessed:
-        rows = pd.DataFrame([_annotator_row(arm, store) for arm in assessed], columns=ANNOTATOR_COLUMNS)
-        replace_rows(folder / "annotators.csv", rows, ANNOTATOR_COLUMNS, experiment=replaced)
+        table = _table([_annotator_row(arm, store) for arm in assessed], ANNOTATOR_COLUMNS)
+        replace_rows(folder / "annotators.csv", table, ANNOTATOR_COLUMNS, experiment=replaced)
         written.append(folder / "annotators.csv")
     return written + record_excerpts(arms, store, folder, experiment=experiment, whole=whole)
 
 
-def _ends_in(arm: Arm, name: str) -> bool:
-    return any(node.name == name for node in arm.run)
+def recorded(arms: Sequence[Arm], results: Path, experiment: str) -> bool:
+    """Whether the result files have a row of each of these arms, so that other rows of the experiment are of the same version."""
+    folder, known = results / arms[0].cfg.scale_name, set()
+    for name, columns in (("runs.csv", RUN_COLUMNS), ("annotators.csv", ANNOTATOR_COLUMNS)):
+        if (folder / name).is_file():
+            rows = read_rows(folder / name, columns)
+            known |= set(rows["run_key"][rows["experiment"] == experiment])
+    return {arm.key for arm in arms} <= known
+
+
+def _table(rows: Sequence[Mapping[str, Any]], columns: list[str]) -> pd.DataFrame:
+    return pd.DataFrame([{name: row.get(name) for name in columns} for row in rows], columns=columns)
 
 
 def metrics(node: Node, store: Store) -> dict[str, Any]:
     """metrics.json of a finished stage. Raises StoreError where the stage is damaged."""
-    store.manifest(node.stage.name, node.key)
-    return json.loads((node.folder(store) / "metrics.json").read_text(encoding="utf-8"))
+    return json.loads(node.file(store, "metrics.json").read_text(encoding="utf-8"))
 
 
-def _common(arm: Arm) -> dict[str, Any]:
+def _settings(arm: Arm, annotated: bool) -> dict[str, Any]:
+    """The columns that follow from an arm's configuration; without an annotator its own are blank."""
     cfg = arm.cfg
-    return {
+    of_annotator = {
+        "annotator": cfg.annotator.name,
+        "scoring": cfg.annotator.scoring if cfg.annotator.name in POLICY_ANNOTATORS else None,
+        "own_share": cfg.labeled.own_share,
+        "poison_fraction": cfg.labeled.poison_fraction,
+        "weighting": cfg.weighting.name,
+    }
+    return (of_annotator if annotated else {}) | {
         "experiment": cfg.name,
         "scale": cfg.scale_name,
         "data": cfg.data.name,
         "weak": cfg.pair.weak,
+        "strong": cfg.pair.strong,
+        "method": cfg.method.name,
+        "objective": cfg.objective.name,
         "human_fraction": cfg.human_fraction,
         "seed": cfg.seed,
+        "data_pairs": cfg.data.pairs,
+        "label_flip": cfg.data.label_flip,
+        "unlabeled_fraction": cfg.unlabeled_fraction,
+        "sft_labels": cfg.method.sft_labels,
+        "equal_steps": cfg.method.equal_steps,
+        "learning_rate": cfg.alignment.learning_rate,
+        "point": point_of(cfg),
     }
+
+
+def _trained(node: Node, store: Store) -> dict[str, Any]:
+    manifest = store.manifest(node.stage.name, node.key)
+    return {"train_seconds": manifest["summary"]["train_seconds"], "git_commit": manifest["git_commit"]}
 
 
 def _run_row(arm: Arm, store: Store) -> dict[str, Any]:
-    cfg, nodes = arm.cfg, arm.nodes
-    weak_labels = cfg.method.labels == "weak"
-    trained = nodes.get("align") or nodes["online_align"]
-    align = store.manifest(trained.stage.name, trained.key)
-    row = _common(arm) | {
-        "strong": cfg.pair.strong,
-        "annotator": cfg.annotator.name if weak_labels else None,
-        "method": cfg.method.name,
-        "objective": cfg.objective.name,
-        "weighting": cfg.weighting.name if weak_labels else None,
-        "keep_fraction": _keep_fraction(arm, store) if weak_labels else None,
-        "train_seconds": align["summary"]["train_seconds"],
-        "run_key": nodes["evaluate"].key,
-        "git_commit": align["git_commit"],
-        **metrics(nodes["evaluate"], store),
-    }
+    """The values of runs.csv and details.csv."""
+    nodes, weak_labels = arm.nodes, arm.cfg.method.labels == "weak"
+    row = _settings(arm, annotated=weak_labels) | {"run_key": nodes["evaluate"].key}
+    row |= _trained(nodes.get("align") or nodes["online_align"], store)
+    row |= metrics(nodes["evaluate"], store) | metrics(nodes["divergence"], store)
     if weak_labels:
         assessed = metrics(nodes["assess"], store)
         row["annotator_accuracy_human"] = assessed["accuracy_human"]
         row["annotator_accuracy_gold"] = assessed["accuracy_gold"]
-    return {name: row.get(name) for name in RUN_COLUMNS}
+        row["keep_fraction"] = _keep_fraction(arm, store)
+    return row
+
+
+def _annotator_row(arm: Arm, store: Store) -> dict[str, Any]:
+    row = _settings(arm, annotated=True) | {"run_key": arm.nodes["assess"].key}
+    return row | _trained(arm.nodes["train_annotator"], store) | metrics(arm.nodes["assess"], store)
 
 
 def _keep_fraction(arm: Arm, store: Store) -> float:
     selection = arm.cfg.method.selection
     if selection.kind == "top_fraction" and selection.value is not None:
         return float(selection.value)
-    selected = store.manifest("select", arm.nodes["select"].key)["summary"]
+    selected = arm.nodes["select"].summary(store)
     return float(selected["selected"] / selected["of"])
-
-
-def _detail_row(arm: Arm, store: Store) -> dict[str, Any]:
-    cfg = arm.cfg
-    weak_labels = cfg.method.labels == "weak"
-    row = {
-        "run_key": arm.nodes["evaluate"].key,
-        "data_pairs": cfg.data.pairs,
-        "label_flip": cfg.data.label_flip,
-        "unlabeled_fraction": cfg.unlabeled_fraction,
-        "own_share": cfg.labeled.own_share if weak_labels else None,
-        "poison_fraction": cfg.labeled.poison_fraction if weak_labels else None,
-        "sft_labels": cfg.method.sft_labels,
-        "equal_steps": cfg.method.equal_steps,
-        "scoring": _scoring(cfg) if weak_labels else None,
-        "learning_rate": cfg.alignment.learning_rate,
-        **metrics(arm.nodes["evaluate"], store),
-    }
-    return {name: row.get(name) for name in DETAIL_COLUMNS}
 
 
 def _add_rewards(path: Path, arms: Sequence[Arm], store: Store) -> None:
@@ -134,29 +141,10 @@ def _add_rewards(path: Path, arms: Sequence[Arm], store: Store) -> None:
         replace_rows(path, pd.DataFrame(new).drop_duplicates("run_key"), REWARD_COLUMNS)
 
 
-def _rewards(arm: Arm, store: Store) -> dict[str, str]:
+def _rewards(arm: Arm, store: Store) -> dict[str, str | None]:
     node = arm.nodes["evaluate"]
-    store.manifest(node.stage.name, node.key)
-    long = pd.read_parquet(node.folder(store) / "rewards.parquet")
+    long = pd.read_parquet(node.file(store, "rewards.parquet"))
     wide = long.pivot(index="prompt_id", columns="model_tag", values="reward")
-    return RunRewards.of(list(wide.index), wide["aligned"], wide["sft"]).row(node.key)
-
-
-def _scoring(cfg: Config) -> str | None:
-    """The scoring rule of an annotator that was trained as a policy; None for the others."""
-    return cfg.annotator.scoring if cfg.annotator.name in POLICY_ANNOTATORS else None
-
-
-def _annotator_row(arm: Arm, store: Store) -> dict[str, Any]:
-    trained = store.manifest("train_annotator", arm.nodes["train_annotator"].key)
-    row = _common(arm) | {
-        "annotator": arm.cfg.annotator.name,
-        "own_share": arm.cfg.labeled.own_share,
-        "poison_fraction": arm.cfg.labeled.poison_fraction,
-        "scoring": _scoring(arm.cfg),
-        "train_seconds": trained["summary"]["train_seconds"],
-        "run_key": arm.nodes["assess"].key,
-        "git_commit": trained["git_commit"],
-        **metrics(arm.nodes["assess"], store),
-    }
-    return {name: row.get(name) for name in ANNOTATOR_COLUMNS}
+    moved = pd.read_parquet(arm.nodes["divergence"].file(store, "kl.parquet")).set_index("prompt_id")
+    kl = moved["kl"].loc[wide.index]  # a judge may have left prompts out
+    return RunRewards.of(list(wide.index), wide["aligned"], wide["sft"], kl).row(node.key)

@@ -18,8 +18,8 @@ from cwpo.report.tables.arms import SPECS
 from cwpo.report.tables.controls import controls
 from cwpo.report.tables.figure_specs import FIGURE_SPECS
 from cwpo.report.tables.frontier import frontier
-from cwpo.report.tables.other import summaries
 from cwpo.report.tables.page import Page
+from cwpo.report.tables.ranking import summaries
 from cwpo.report.tables.regimes import regimes
 from cwpo.report.tables.render import pages
 from cwpo.report.tables.table20 import TABLE20
@@ -60,6 +60,8 @@ def _build(loaded: Results, folder: Path) -> list[Path]:
     ]
     drawn = [*((draw, loaded.at(MATCHED)) for draw in AT_MATCHED), *((draw, loaded) for draw in OF_ALL)]
     written += [path for draw, given in drawn for path in draw(given, folder / "figures")]
-    outcomes = judge_all(loaded)
-    page = write_page(loaded, outcomes, written, folder)
-    return [*written, *write_claims(outcomes, folder, loaded.scale), page]
+    entries = judge_all(loaded)
+    if not any(entry.ran for entry in entries):  # none of the paper's experiments
+        return [*written, write_page(loaded, [], written, folder)]
+    page = write_page(loaded, entries, written, folder)
+    return [*written, *write_claims(entries, folder, loaded.scale), page]

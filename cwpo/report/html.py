@@ -24,32 +24,39 @@ HEAD = "figure-frontier"  # stands beside the answer
 BANDS = {"low": "least confident", "high": "most confident"}
 
 
-def write_page(results: Results, entries: Sequence[Entry], written: Sequence[Path], folder: Path) -> Path:
-    """Write report.html into `folder`, results/<scale>: claims, then the Markdown tables and PNG figures in `written`.
+def write_page(
+    results: Results, entries: Sequence[Entry], written: Sequence[Path], folder: Path, sweep: str = ""
+) -> Path:
+    """Write report.html into `folder`: claims where there are entries, then the Markdown tables and PNG figures in `written`.
 
-    The same results give the same bytes. Nothing on the page is loaded from anywhere else.
+    The page is that of results/<scale>, or with `sweep` of the sweep of that name. The same results give the same bytes. Nothing
+    on the page is loaded from anywhere else.
     """
     written = sorted(written, key=lambda path: paper_order(path.stem))
-    tables = [_table(path) for path in written if path.suffix == ".md" and path.parent.name == "tables"]
+    tables = [_table(path, folder) for path in written if path.suffix == ".md"]
     titles = {table["stem"]: table["title"] for table in tables}
     figures = [_figure(path, titles) for path in written if path.suffix == ".png"]
     page = folder / "report.html"
+    judged = entries and {
+        "question": QUESTION,
+        "answer": answer(results),
+        "limits": limits(entries, results.scale),
+        "summary": summary(entries, results.scale),
+        "counts": counts(entries),
+        "headings": {point: capital(the_point(point)) for point in POINT_NAMES},
+        "reading": f"{READING} {SIDES}",
+        "rule": markdown_html(RULE),
+        "claims": [_claim(entry) for entry in entries],
+        "head": [figure for figure in figures if figure["id"] == HEAD],
+    }
     html = render(
         "report.html.jinja",
         scale=results.scale,
+        sweep=sweep,
         note=capital(scale_note(results.scale)),
-        limits=limits(entries, results.scale),
-        summary=summary(entries, results.scale),
-        counts=counts(entries),
-        headings={point: capital(the_point(point)) for point in POINT_NAMES},
-        reading=f"{READING} {SIDES}",
-        rule=markdown_html(RULE),
-        claims=[_claim(entry) for entry in entries],
+        judged=judged,
         tables=tables,
-        question=QUESTION,
-        answer=answer(results),
-        head=[figure for figure in figures if figure["id"] == HEAD],
-        figures=[figure for figure in figures if figure["id"] != HEAD],
+        figures=[figure for figure in figures if not judged or figure["id"] != HEAD],
         samples=list(samples(results.samples)),
         disagreements=list(disagreements(results.disagreements)),
         provenance=provenance(results),
@@ -75,7 +82,7 @@ def _claim(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _table(path: Path) -> dict[str, str]:
+def _table(path: Path, folder: Path) -> dict[str, str]:
     text = path.read_text(encoding="utf-8")
     title = text.partition("\n")[0].lstrip("# ").strip()
     return {
@@ -83,7 +90,7 @@ def _table(path: Path) -> dict[str, str]:
         "stem": path.stem,
         "name": _short(path.stem),
         "title": title,
-        "html": markdown_html(text, label=title, folder=path.parent.name),
+        "html": markdown_html(text, label=title, folder=path.parent.relative_to(folder).as_posix()),
     }
 
 
@@ -146,7 +153,10 @@ def provenance(results: Results) -> list[list[str]]:
     rows = pd.concat(frames) if frames else pd.DataFrame(columns=keep)
     names = sorted(set(rows["experiment"]), key=paper_order)
     lines = [_origin(name, rows[rows["experiment"] == name]) for name in names]
-    return [*lines, _origin("all, shared runs once", rows.drop_duplicates("run_key"))]
+    return [
+        *lines,
+        *([_origin("all, shared runs once", rows.drop_duplicates("run_key"))] if len(names) > 1 else []),
+    ]
 
 
 def _origin(name: str, rows: pd.DataFrame) -> list[str]:

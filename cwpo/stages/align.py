@@ -1,13 +1,13 @@
 """Weighted preference optimisation of the strong model, starting from its SFT model (Eq. 8 to 11)."""
 
-from __future__ import annotations
-
+import json
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
+from cwpo.data.chat import read_as
 from cwpo.stages.base import Stage, Work
-from cwpo.stages.lineage import arm_facts, lineage
+from cwpo.store.store import MANIFEST
 
 COLUMNS = ["pair_id", "prompt", "chosen", "rejected", "weight", "chosen_logp", "rejected_logp"]
 
@@ -17,9 +17,8 @@ def run(work: Work) -> dict[str, Any]:
     from cwpo.training.fit import Start, fit_preference
 
     config = work.config
-    table = pd.read_parquet(work.parents["weight"] / "preferences.parquet").merge(
-        pd.read_parquet(work.parents["reference"] / "reference.parquet"), on="pair_id", validate="one_to_one"
-    )
+    logps = work.table("reference", "reference.parquet")
+    table = work.table("weight", "preferences.parquet").merge(logps, on="pair_id", validate="one_to_one")
     fitted = fit_preference(
         work.site(),
         table[COLUMNS].to_dict("records"),
@@ -27,30 +26,62 @@ def run(work: Work) -> dict[str, Any]:
         training=config.alignment,
         lora=config.lora,
         seed=config.seed,
-        objective=config.objective.name,
-        beta=config.objective.beta,
-        flip_rate=config.objective.flip_rate,
-        average_logps=config.objective.average_logps,
+        **objective_of(config.objective),
     )
     if not work.first:
         return fitted.summary
     manifests = lineage(work.parents.values())
+    base = manifests["sft"]["config"]["strong"] if "sft" in manifests else None
     objective = f"{config.objective.name}, beta {config.objective.beta}, {config.alignment.epochs} epochs"
-    write_card(
-        work.out / "model",
-        manifests["sft"]["config"]["strong"] if "sft" in manifests else None,
-        arm_facts(manifests) | {"objective": objective, "seed": config.seed},
-        {"pairs": len(table), "mean weight": round(float(table["weight"].mean()), 4)}
-        | training_metrics(fitted.curve),
-    )
+    facts = arm_facts(manifests) | {"objective": objective, "seed": config.seed}
+    metrics = {"pairs": len(table), "mean weight": round(float(table["weight"].mean()), 4)}
+    write_card(work.out / "model", base, facts, metrics | training_metrics(fitted.curve))
     return fitted.summary
 
 
-ALIGN = Stage(
-    "align",
-    1,
-    ("alignment", "objective", "lora", "seed", "text_version"),
-    run,
-    launched=True,
-    trains="strong",
-)
+def objective_of(objective: Any) -> dict[str, Any]:
+    """The objective's settings as the preference trainers take them."""
+    names = ("beta", "flip_rate", "average_logps")
+    return {"objective": objective.name, **{name: objective[name] for name in names}}
+
+
+def lineage(parents: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """The manifests of the parents' stages and of all before them by stage name, the nearest where there are several."""
+    manifests: dict[str, dict[str, Any]] = {}
+    waiting = list(parents)
+    while waiting:
+        folder = waiting.pop(0)
+        if not (folder / MANIFEST).is_file():  # a pretrained checkpoint
+            continue
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifests.setdefault(manifest["stage"], manifest)
+        store = folder.parent.parent
+        waiting += [path for key in manifest["parents"].values() for path in sorted(store.glob(f"*/{key}"))]
+    return manifests
+
+
+def arm_facts(manifests: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Data, annotator, labels and weights of an arm, as far as its manifests tell: for the card of the aligned model."""
+    config = {stage: manifest["config"] for stage, manifest in manifests.items()}
+    facts: dict[str, Any] = {}
+    if "prepare" in config:
+        data = config["prepare"]["data"]
+        facts["data"] = f"{data['name']} ({data['source']}), seed {config['prepare']['seed']}"
+        facts["share of human labels used"] = config["prepare"]["human_fraction"]
+    if "train_annotator" in config:
+        trained = config["train_annotator"]
+        facts["annotator"] = f"{trained['annotator']['name']} on {trained['weak']}"
+    if "select" in config:
+        method = config["select"]["method"]
+        kept = method["selection"]
+        chosen = "all" if kept["kind"] == "all" else f"{kept['kind']} {kept['value']}"
+        facts["labels, pairs"] = f"{method['labels']}, {method['pairs']}, {chosen}"
+    if config.get("sft", {}).get("text_version") is not None:
+        facts["prompts"] = read_as(config["sft"].get("strong_chat"))
+    if "weight" in config:
+        facts["weights"] = config["weight"]["weighting"]["name"]
+    return facts
+
+
+READS = ("alignment", "objective", "lora", "seed", "text_version")
+ALIGN = Stage("align", 1, READS, run, launched=True, trains="strong")

@@ -1,7 +1,5 @@
 """Every pair scored and labelled by the annotator (Eq. 6), with the margin and the confidence (Eq. 7)."""
 
-from __future__ import annotations
-
 import functools
 import time
 from collections.abc import Callable, Sequence
@@ -75,23 +73,14 @@ def annotation_table(
 
 def by_head(work: Work) -> Score:
     """The Bradley-Terry annotator's score of each response on its own."""
-    from cwpo.data.batching import encode
     from cwpo.models.annotator import load_annotator, score_responses
     from cwpo.models.policy import load_tokenizer
 
     folder = work.parents["train_annotator"] / "model"
     tokenizer = load_tokenizer(folder)
     model = load_annotator(folder, pad_id=tokenizer.pad_token_id, device=work.device)
-
-    def score(prompts: Texts, first: Texts, second: Texts) -> tuple[Any, Any]:
-        rows = (encode(tokenizer, prompts, responses) for responses in (first, second))
-        score_a, score_b = (
-            score_responses(model, part, tokenizer.pad_token_id, token_budget=work.token_budget)
-            for part in rows
-        )
-        return score_a, score_b
-
-    return score
+    scores = functools.partial(score_responses, token_budget=work.tokens)
+    return functools.partial(_one_by_one, scores, model, tokenizer)
 
 
 def by_both_orders(work: Work) -> Score:
@@ -103,30 +92,34 @@ def by_both_orders(work: Work) -> Score:
     folder = work.parents["train_annotator"] / "model"
     tokenizer = load_tokenizer(folder)
     model = load_annotator(folder, pad_id=tokenizer.pad_token_id, device=work.device)
-    return functools.partial(score_both_orders, model, tokenizer)
+    return functools.partial(score_both_orders, model, tokenizer, token_budget=work.tokens)
 
 
 def by_policy(work: Work) -> Score:
     """The likelihood or the implicit reward of each response under the annotator trained by DPO (Eq. 17)."""
-    from cwpo.data.batching import encode
+    from cwpo.models.logprobs import policy_scores
     from cwpo.models.policy import load_policy, load_tokenizer
-    from cwpo.models.policy_scores import policy_scores
 
     trained, annotator = work.parents["train_annotator"], work.config.annotator
     tokenizer = load_tokenizer(trained / "model")
     model = load_policy(trained / "model", device=work.device)
     implicit = annotator.scoring == "implicit"
     reference = load_policy(trained / "reference", device=work.device) if implicit else None
+    scores = functools.partial(
+        policy_scores, reference=reference, beta=annotator.beta, token_budget=work.tokens
+    )
+    return functools.partial(_one_by_one, scores, model, tokenizer)
 
-    def score(prompts: Texts, first: Texts, second: Texts) -> tuple[Any, Any]:
-        rows = (encode(tokenizer, prompts, responses) for responses in (first, second))
-        score_a, score_b = (
-            policy_scores(model, part, tokenizer.pad_token_id, reference=reference, beta=annotator.beta)
-            for part in rows
-        )
-        return score_a, score_b
 
-    return score
+def _one_by_one(
+    scores: Callable[..., Any], model: Any, tokenizer: Any, prompts: Texts, first: Texts, second: Texts
+) -> tuple[Any, Any]:
+    """`scores` of the two responses to each prompt, each read alone."""
+    from cwpo.data.encoding import encode
+
+    pad_id = tokenizer.pad_token_id
+    score_a, score_b = (scores(model, encode(tokenizer, prompts, side), pad_id) for side in (first, second))
+    return score_a, score_b
 
 
 POLICY_READS = ("annotator.scoring", "annotator.beta")

@@ -3,9 +3,6 @@
 Pairs whose two responses have equal gold rewards say nothing about accuracy against gold and are left out there.
 """
 
-from __future__ import annotations
-
-import json
 from typing import Any
 
 import numpy as np
@@ -15,39 +12,22 @@ from cwpo.calibration import coverage_accuracy, reliability
 from cwpo.stages.base import Stage, Work
 from cwpo.stages.mix_labels import labeled_pairs
 
-COVERAGES = (
-    0.1,
-    0.2,
-    0.3,
-    0.4,
-    0.5,
-    0.6,
-    0.7,
-    0.8,
-    0.9,
-    1.0,
-)  # shares of the most confident pairs that W&B shows
+COVERAGES = [tenths / 10 for tenths in range(1, 11)]  # shares of the most confident pairs that W&B shows
 
 
 def run(work: Work) -> dict[str, Any]:
-    pairs = pd.read_parquet(work.parents["prepare"] / "pairs.parquet")
-    table = pairs[pairs["split"] == work.config.annotator.assessed_on].merge(
-        pd.read_parquet(work.parents["annotate"] / "annotations.parquet"),
-        on="pair_id",
-        validate="one_to_one",
-    )
+    pairs = work.table("prepare", "pairs.parquet")
+    table = pairs[pairs["split"] == work.config.annotator.assessed_on]
+    table = table.merge(work.table("annotate", "annotations.parquet"), on="pair_id", validate="one_to_one")
     gap = np.zeros(len(table))  # undecided, where gold has not seen the pairs
     if "score_gold" in work.parents:
-        gold = pd.read_parquet(work.parents["score_gold"] / "gold.parquet")
-        table = table.merge(gold, on="pair_id", validate="one_to_one")
+        table = table.merge(work.table("score_gold", "gold.parquet"), on="pair_id", validate="one_to_one")
         gap = (table["gold_a"] - table["gold_b"]).to_numpy()
-    metrics = annotator_metrics(
-        table["label"].to_numpy(), table["human_label"].to_numpy(), gap, table["confidence"].to_numpy()
-    )
-    metrics["n_train"] = len(labeled_pairs(work))
+    columns = (table[name].to_numpy() for name in ("label", "human_label", "confidence"))
+    metrics = annotator_metrics(*columns, gap) | {"n_train": len(labeled_pairs(work))}
     if work.tracker.shows:
         _show(work, table)
-    (work.out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    work.write_json("metrics.json", metrics)
     return metrics
 
 
@@ -55,51 +35,32 @@ def _show(work: Work, table: pd.DataFrame) -> None:
     """Calibration against the human labels: how often pairs of like confidence are right, and how often they should be."""
     right = (table["label"] == table["human_label"]).to_numpy(dtype=float)
     confidence = table["confidence"].to_numpy()
-    bins = pd.DataFrame(
-        {
-            "expected accuracy": b.expected,
-            "accuracy": b.accuracy.mean,
-            "low": b.accuracy.low,
-            "high": b.accuracy.high,
-        }
-        | {"pairs": b.accuracy.n}
-        for b in reliability((1 + confidence) / 2, right)
-    )
-    covered = pd.DataFrame(
-        {
-            "share of pairs": share,
-            "accuracy": found.mean,
-            "low": found.low,
-            "high": found.high,
-            "pairs": found.n,
-        }
-        for share, found in coverage_accuracy(confidence, right, COVERAGES)
-    )
-    work.tracker.table("annotator/calibration", bins)
-    work.tracker.chart(
-        "annotator/reliability", bins, "expected accuracy", "accuracy", "Annotator's calibration"
-    )
-    work.tracker.table("annotator/most_confident", covered)
-    work.tracker.chart(
-        "annotator/coverage", covered, "share of pairs", "accuracy", "The most confident pairs"
-    )
+    calibration = [(bin.expected, *bin.accuracy) for bin in reliability((1 + confidence) / 2, right)]
+    coverage = [(share, *accuracy) for share, accuracy in coverage_accuracy(confidence, right, COVERAGES)]
+    for x, name, chart, title, rows in (
+        ("expected accuracy", "calibration", "reliability", "Annotator's calibration", calibration),
+        ("share of pairs", "most_confident", "coverage", "The most confident pairs", coverage),
+    ):
+        frame = pd.DataFrame(rows, columns=[x, "accuracy", "low", "high", "pairs"])
+        work.tracker.table(f"annotator/{name}", frame)
+        work.tracker.chart(f"annotator/{chart}", frame, x, "accuracy", title)
 
 
 def annotator_metrics(
-    label: np.ndarray, human: np.ndarray, gold_gap: np.ndarray, confidence: np.ndarray
+    label: np.ndarray, human: np.ndarray, confidence: np.ndarray, gold_gap: np.ndarray
 ) -> dict[str, Any]:
     """Accuracies of labels ("a" or "b"), all of shape (N,); gold_gap is gold(a) - gold(b)."""
     decided = gold_gap != 0
-    right = np.where(gold_gap > 0, "a", "b") == label
+    gold = np.where(gold_gap > 0, "a", "b")
     order = np.argsort(-confidence, kind="stable")
     order = order[decided[order]]
     share = round(0.3 * len(order))
     return {
         "accuracy_human": float((label == human).mean()),
-        "accuracy_gold": _mean(right[decided]),
-        "accuracy_gold_top30": _mean(right[order[:share]]),
-        "accuracy_gold_bottom30": _mean(right[order[len(order) - share :]]),
-        "human_gold_agreement": _mean((np.where(gold_gap > 0, "a", "b") == human)[decided]),
+        "accuracy_gold": _mean((gold == label)[decided]),
+        "accuracy_gold_top30": _mean((gold == label)[order[:share]]),
+        "accuracy_gold_bottom30": _mean((gold == label)[order[len(order) - share :]]),
+        "human_gold_agreement": _mean((gold == human)[decided]),
         "n_eval": len(label),
     }
 

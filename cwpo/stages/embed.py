@@ -5,9 +5,6 @@ A response's vector is the mean of its tokens' final hidden states under the arm
 the others as the annotator's data spans the space.
 """
 
-from __future__ import annotations
-
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -24,27 +21,20 @@ RESPONSES = 200  # of each source; fewer where it has fewer
 
 def run(work: Work) -> dict[str, Any]:
     embed = _embedding(work)
-    states = {}
-    tables = responses(work)
+    states, tables = {}, responses(work)
     for source, table in tables.items():
         states[source] = embed(table["prompt"].tolist(), table["response"].tolist())
-        check_finite(
-            states[source].sum(axis=1), table["pair_id"].tolist(), f"the hidden states of {source} responses"
-        )
+        what = f"the hidden states of {source} responses"
+        check_finite(states[source].sum(axis=1), table["pair_id"].tolist(), what)
     plane = principal_plane(states["labeled"])
-    points = [
-        pd.DataFrame(plane(states[source]), columns=["x", "y"]).assign(
-            source=source, pair_id=table["pair_id"].to_numpy()
-        )
-        for source, table in tables.items()
-    ]
-    pd.concat(points, ignore_index=True)[["source", "pair_id", "x", "y"]].to_parquet(
-        work.out / "embeddings.parquet", index=False
+    points = pd.concat(
+        pd.DataFrame(plane(states[source]), columns=["x", "y"]).assign(source=source, pair_id=list(ids))
+        for source, ids in ((source, table["pair_id"]) for source, table in tables.items())
     )
-    metrics = {
-        f"shift_{source}": mean_shift(states["labeled"], states[source]) for source in ("offline", "online")
-    }
-    (work.out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    points[["source", "pair_id", "x", "y"]].to_parquet(work.out / "embeddings.parquet", index=False)
+    others = ("offline", "online")
+    metrics = {f"shift_{other}": mean_shift(states["labeled"], states[other]) for other in others}
+    work.write_json("metrics.json", metrics)
     return metrics
 
 
@@ -54,17 +44,17 @@ def _embedding(work: Work) -> Callable[[list[str], list[str]], np.ndarray]:
     from cwpo.models.embeddings import first_states, mean_states
     from cwpo.models.policy import load_policy, load_tokenizer
 
-    encoder = work.config.embedding
-    if encoder.path is not None:
-        return lambda _, texts: (
-            first_states(encoder.path, encoder.revision, texts, work.device).double().numpy()
-        )
-    folder = work.parents["sft"] / "model"
-    tokenizer = load_tokenizer(folder)
-    model = load_policy(folder, device=work.device)
+    encoder, folder = work.config.embedding, work.parents["sft"] / "model"
+    tokenizer = model = None
+    if encoder.path is None:
+        tokenizer, model = load_tokenizer(folder), load_policy(folder, device=work.device)
 
     def embed(prompts: list[str], texts: list[str]) -> np.ndarray:
-        return mean_states(model, encode(tokenizer, prompts, texts), tokenizer.pad_token_id).double().numpy()
+        if tokenizer is None or model is None:
+            states = first_states(encoder.path, encoder.revision, texts, work.device)
+        else:
+            states = mean_states(model, encode(tokenizer, prompts, texts), tokenizer.pad_token_id)
+        return states.double().numpy()
 
     return embed
 
@@ -75,9 +65,12 @@ def responses(work: Work) -> dict[str, pd.DataFrame]:
     labeled: what the annotator learned from; offline: D_unlabeled; online: the last pairs that the policy sampled. Pairs
     of the first two are drawn at random. The response is response_a, whose side means nothing in any of them.
     """
-    pairs = pd.read_parquet(work.parents["prepare"] / "pairs.parquet")
-    online = pd.read_parquet(work.parents["online_align"] / "responses.parquet")
-    online = online.rename(columns={"prompt_id": "pair_id"}).drop_duplicates("pair_id", keep="last")
+    pairs = work.table("prepare", "pairs.parquet")
+    online = (
+        work.table("online_align", "responses.parquet")
+        .rename(columns={"prompt_id": "pair_id"})
+        .drop_duplicates("pair_id", keep="last")
+    )
     tables = {
         "labeled": _drawn(labeled_pairs(work), work.config.seed),
         "offline": _drawn(pairs[pairs["split"] == "unlabeled"], work.config.seed),

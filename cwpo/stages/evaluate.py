@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,39 +10,32 @@ import pandas as pd
 from cwpo.errors import InputError
 from cwpo.finite import check_finite
 from cwpo.stages.base import Stage, Work
-from cwpo.stages.score_gold import GOLD_READS, trained_folder
+from cwpo.stages.score_gold import GOLD_READS, SHARD, trained_folder
 from cwpo.statistics import gold_reward_accuracy
+from cwpo.store.shards import map_rows
 
 if TYPE_CHECKING:
     from cwpo.models.gold import Comparison, Gold
 
 SHOWN = 100  # prompts whose answers W&B shows
 MEASURED = 2000  # pairs of an online arm whose labels are held against gold
-OF_LABELS = ("label_accuracy_gold", "human_gold_agreement", "margin_agreement")
 
 
 def run(work: Work) -> dict[str, Any]:
     from cwpo.models.gold import Comparison, load_gold
 
-    gold = load_gold(work.config.gold, trained_folder(work), work.device)
+    gold = load_gold(work.config.gold, trained_folder(work), work.device, work.tokens)
     responses = {
-        tag: pd.read_parquet(work.parents[parent] / "responses.parquet")
+        tag: work.table(parent, "responses.parquet")
         for tag, parent in (("sft", "generate_sft"), ("aligned", "generate"))
     }
     if isinstance(gold, Comparison):
         responses = compared(gold, responses)
     else:
-        for tag, table in responses.items():
-            table["reward"] = gold.rewards(table["prompt"].tolist(), table["response"].tolist())
-            check_finite(
-                table["reward"],
-                table["prompt_id"].tolist(),
-                f"the gold rewards of the {tag} model's responses",
-            )
-    rewards = pd.concat(responses.values(), ignore_index=True)
-    rewards[["prompt_id", "model_tag", "reward", "n_tokens", "truncated"]].to_parquet(
-        work.out / "rewards.parquet", index=False
-    )
+        responses = {tag: _rewarded(work, gold, tag, table) for tag, table in responses.items()}
+    columns = ["prompt_id", "model_tag", "reward", "n_tokens", "truncated"]
+    rewards = pd.concat(responses.values(), ignore_index=True)[columns]
+    rewards.to_parquet(work.out / "rewards.parquet", index=False)
     both = responses["aligned"].merge(
         responses["sft"], on="prompt_id", suffixes=("", "_sft"), validate="one_to_one"
     )
@@ -57,14 +49,26 @@ def run(work: Work) -> dict[str, Any]:
         "mean_length": float(both["n_tokens"].mean()),
         "mean_length_sft": float(both["n_tokens_sft"].mean()),
         "truncated_share": float(both["truncated"].mean()),
+        "truncated_share_sft": float(both["truncated_sft"].mean()),
         "n_eval": len(both),
         **(online_quality(work, gold) if "online_align" in work.parents else label_quality(work)),
         **getattr(gold, "counts", {}),
     }
-    (work.out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    work.write_json("metrics.json", metrics)
     if work.tracker.shows:
         _show(work, both)
     return metrics
+
+
+def _rewarded(work: Work, gold: Gold, tag: str, responses: pd.DataFrame) -> pd.DataFrame:
+    """One model's responses with their gold `reward`."""
+
+    def score(part: pd.DataFrame) -> pd.DataFrame:
+        rewards = gold.rewards(part["prompt"].tolist(), part["response"].tolist())
+        check_finite(rewards, part["prompt_id"].tolist(), f"the gold rewards of the {tag} model's responses")
+        return part.assign(reward=rewards)
+
+    return map_rows(responses, score, scratch=work.kept(tag), rows=SHARD, progress=work.progress)
 
 
 def compared(gold: Comparison, responses: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
@@ -72,10 +76,9 @@ def compared(gold: Comparison, responses: dict[str, pd.DataFrame]) -> dict[str, 
 
     Prompts whose responses could not be compared are left out; gold counts them. InputError where none is left.
     """
-    aligned = responses["aligned"].merge(
-        responses["sft"][["prompt_id"]], on="prompt_id", validate="one_to_one"
-    )
-    sft = aligned[["prompt_id"]].merge(responses["sft"], on="prompt_id", validate="one_to_one")
+    sft, aligned = responses["sft"], responses["aligned"]
+    aligned = aligned.merge(sft[["prompt_id"]], on="prompt_id", validate="one_to_one")
+    sft = aligned[["prompt_id"]].merge(sft, on="prompt_id", validate="one_to_one")
     texts = (column.tolist() for column in (aligned["prompt"], aligned["response"], sft["response"]))
     preferred = gold.preferences(*texts)
     judged = ~np.isnan(preferred)
@@ -83,10 +86,8 @@ def compared(gold: Comparison, responses: dict[str, pd.DataFrame]) -> dict[str, 
         raise InputError(
             f"gold compared {int(judged.sum())} of {len(aligned)} prompts' responses: {dict(gold.counts)}; see its answers, or use another"
         )
-    return {
-        "sft": sft.assign(reward=1 - preferred)[judged],
-        "aligned": aligned.assign(reward=preferred)[judged],
-    }
+    rewards = {"sft": sft.assign(reward=1 - preferred), "aligned": aligned.assign(reward=preferred)}
+    return {tag: table[judged] for tag, table in rewards.items()}
 
 
 def _show(work: Work, both: pd.DataFrame) -> None:
@@ -111,26 +112,25 @@ def label_quality(work: Work) -> dict[str, Any]:
 
     Where gold has not seen them, only their number and weight.
     """
-    preferences = pd.read_parquet(work.parents["weight"] / "preferences.parquet")
+    table = work.table("weight", "preferences.parquet")
+    trained = {"mean_weight": float(table["weight"].mean()), "n_train": len(table)}
     if "score_gold" not in work.parents:
-        mean_weight = float(preferences["weight"].mean())
-        return {**dict.fromkeys(OF_LABELS), "mean_weight": mean_weight, "n_train": len(preferences)}
-    pairs = pd.read_parquet(
-        work.parents["prepare"] / "pairs.parquet", columns=["pair_id", "response_a", "human_label"]
-    )
-    table = preferences.merge(pairs, on="pair_id").merge(
-        pd.read_parquet(work.parents["score_gold"] / "gold.parquet"), on="pair_id", validate="one_to_one"
-    )
+        return {
+            "label_accuracy_gold": None,
+            "human_gold_agreement": None,
+            "margin_agreement": None,
+            **trained,
+        }
+    pairs = work.table("prepare", "pairs.parquet", ["pair_id", "response_a", "human_label"])
+    for other in (pairs, work.table("score_gold", "gold.parquet")):
+        table = table.merge(other, on="pair_id", validate="one_to_one")
     gap_ab = (table["gold_a"] - table["gold_b"]).to_numpy()
     gap = np.where(table["chosen"] == table["response_a"], gap_ab, -gap_ab)
-    human = np.where(table["human_label"] == "a", gap_ab, -gap_ab)
-    decided = gap != 0
     return {
-        "label_accuracy_gold": float((gap[decided] > 0).mean()) if decided.any() else None,
-        "human_gold_agreement": float((human[decided] > 0).mean()) if decided.any() else None,
+        "label_accuracy_gold": _agreement(gap),
+        "human_gold_agreement": _agreement(np.where(table["human_label"] == "a", gap_ab, -gap_ab)),
         "margin_agreement": margin_agreement(table["weight"].to_numpy(), gap),
-        "mean_weight": float(table["weight"].mean()),
-        "n_train": len(table),
+        **trained,
     }
 
 
@@ -138,22 +138,23 @@ def online_quality(work: Work, gold: Gold | Comparison) -> dict[str, Any]:
     """As label_quality, of the pairs that an online arm trained on: at most MEASURED, spread evenly over the training."""
     from cwpo.models.gold import both_rewards
 
-    pairs = pd.read_parquet(work.parents["online_align"] / "responses.parquet")
-    trained = pairs[pairs["dropped"] == ""]
-    table = trained.iloc[np.unique(np.linspace(0, len(trained) - 1, MEASURED).round().astype(int))]
+    pairs = work.table("online_align", "responses.parquet")
+    pairs = pairs[pairs["dropped"] == ""]
+    trained = {"mean_weight": float(pairs["weight"].mean()), "n_train": len(pairs)}
     if getattr(gold, "paid", False):
-        found = {"mean_weight": float(trained["weight"].mean()), "n_train": len(trained)}
-        return {"label_accuracy_gold": None, "margin_agreement": None, **found}
+        return {"label_accuracy_gold": None, "margin_agreement": None, **trained}
+    table = pairs.iloc[np.unique(np.linspace(0, len(pairs) - 1, MEASURED).round().astype(int))]
     texts = (table[name].tolist() for name in ("prompt", "response_a", "response_b"))
     reward_a, reward_b = both_rewards(gold, *texts)
     gap = np.where(table["score_a"] > table["score_b"], 1, -1) * (reward_a - reward_b)
-    decided = gap != 0
-    return {
-        "label_accuracy_gold": float((gap[decided] > 0).mean()) if decided.any() else None,
-        "margin_agreement": margin_agreement(table["weight"].to_numpy(), gap),
-        "mean_weight": float(trained["weight"].mean()),
-        "n_train": len(trained),
-    }
+    agreement = margin_agreement(table["weight"].to_numpy(), gap)
+    return {"label_accuracy_gold": _agreement(gap), "margin_agreement": agreement, **trained}
+
+
+def _agreement(gap: np.ndarray) -> float | None:
+    """The share of gaps gold(chosen) - gold(rejected) above 0, ties aside; None where all are ties."""
+    decided = gap[gap != 0]
+    return float((decided > 0).mean()) if len(decided) else None
 
 
 def margin_agreement(weights: np.ndarray, gap: np.ndarray) -> float | None:
@@ -162,4 +163,4 @@ def margin_agreement(weights: np.ndarray, gap: np.ndarray) -> float | None:
     return float(np.sum(weights * gap)) / total if total > 0 else None
 
 
-EVALUATE = Stage("evaluate", 1, GOLD_READS, run)
+EVALUATE = Stage("evaluate", 2, GOLD_READS, run)

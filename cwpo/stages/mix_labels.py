@@ -1,7 +1,5 @@
 """Labeled pairs that are not all the arm's own: from another data set, or poisoned (Tables 24, 25)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -26,7 +24,7 @@ def run(work: Work) -> dict[str, Any]:
             )
         parts.append(other.iloc[rng.permutation(len(other))[:wanted]])
     if config.poison_fraction:
-        gold = pd.read_parquet(work.parents["score_gold"] / "gold.parquet")
+        gold = work.table("score_gold", "gold.parquet")
         spare = own[~own["pair_id"].isin(parts[0]["pair_id"])]
         parts.append(poisoned(spare, gold, round(config.poison_fraction * len(own))))
     table = pd.concat(parts, ignore_index=True).drop_duplicates("pair_id")
@@ -51,23 +49,27 @@ def poisoned(pairs: pd.DataFrame, gold: pd.DataFrame, count: int) -> pd.DataFram
 
 
 def _labeled(work: Work, parent: str) -> pd.DataFrame:
-    pairs = pd.read_parquet(work.parents[parent] / "pairs.parquet")
+    pairs = work.table(parent, "pairs.parquet")
     return pairs[pairs["split"] == "labeled"]
 
 
 def labeled_pairs(work: Work) -> pd.DataFrame:
     """What an annotator learns from: the mixed labels where the arm has them, else the labeled split."""
     if "labels" in work.parents:
-        return pd.read_parquet(work.parents["labels"] / "labeled.parquet")
+        return work.table("labels", "labeled.parquet")
     return _labeled(work, "prepare")
 
 
-MIX_LABELS = Stage("mix_labels", 1, ("labeled", "seed"), run, light=True)
+def chosen_rejected(pairs: pd.DataFrame, label: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """Chosen and rejected responses according to labels "a" and "b"."""
+    a, b = pairs["response_a"], pairs["response_b"]
+    return a.where(label == "a", b), b.where(label == "a", a)
 
 
-def by_human_label(pairs: pd.DataFrame) -> tuple[list[str], list[str], list[str]]:
+def by_human_label(pairs: pd.DataFrame) -> list[list[str]]:
     """Prompts, chosen and rejected responses according to the human labels."""
-    a_wins = pairs["human_label"] == "a"
-    chosen = pairs["response_a"].where(a_wins, pairs["response_b"])
-    rejected = pairs["response_b"].where(a_wins, pairs["response_a"])
-    return pairs["prompt"].tolist(), chosen.tolist(), rejected.tolist()
+    sides = chosen_rejected(pairs, pairs["human_label"])
+    return [column.tolist() for column in (pairs["prompt"], *sides)]
+
+
+MIX_LABELS = Stage("mix_labels", 1, ("labeled", "seed"), run, light=True)

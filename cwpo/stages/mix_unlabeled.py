@@ -1,7 +1,5 @@
 """D_unlabeled of two data sets: what the arms of Tables 24 and 25 align on."""
 
-from __future__ import annotations
-
 import shutil
 from typing import Any
 
@@ -15,7 +13,7 @@ EQ19_SHARE = 0.3  # of the arm's own D_unlabeled
 
 def run(work: Work) -> dict[str, Any]:
     config = work.config
-    own, other = (pd.read_parquet(work.parents[parent] / "pairs.parquet") for parent in ("prepare", "other"))
+    own, other = (work.table(parent, "pairs.parquet") for parent in ("prepare", "other"))
     pairs = mixed(own, other, config.labeled.unlabeled, np.random.default_rng([config.seed, 8]))
     pairs.to_parquet(work.out / "pairs.parquet", index=False)
     shutil.copyfile(work.parents["prepare"] / "held_out.parquet", work.out / "held_out.parquet")

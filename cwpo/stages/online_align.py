@@ -1,99 +1,62 @@
 """Online preference optimisation: the policy's own responses, compared by a reward (appendix J.5, Tables 21 and 22)."""
 
-from __future__ import annotations
-
-import functools
 from typing import Any
 
 import pandas as pd
 
 from cwpo.errors import InputError
+from cwpo.stages.align import objective_of
 from cwpo.stages.base import Stage, Work
+from cwpo.stages.generate import with_room
 from cwpo.weighting import pair_weights
 
 
 def run(work: Work) -> dict[str, Any]:
-    from cwpo.models.policy import context_length, load_policy, load_tokenizer
-    from cwpo.training.fit import adapted
+    from cwpo.models.policy import context_length, load_tokenizer
+    from cwpo.training.fit import Start, fit_online
     from cwpo.training.online import counts
-    from cwpo.training.saving import merged
 
     folder = work.parents["sft"] / "model"
     tokenizer, context = load_tokenizer(folder), context_length(folder)
-    prompts, without_room = _prompts(work, tokenizer, context)
-    policy = load_policy(folder, device=work.device)
-    settings = policy.generation_config
-    model = adapted(policy, work.config.lora, work.config.seed)
-    trainer = _trainer(work, model, tokenizer, prompts, context)
-    result = trainer.train()
-    counted = counts(trainer.pairs)
+    selected, most_new = work.table("select", "selected.parquet"), work.config.generation.max_new_tokens
+    prompts, without_room = with_room(selected, "training", tokenizer, most_new, context)
+    fitted, pairs = fit_online(
+        work.site(),
+        prompts.to_dict("records"),
+        start=Start(folder),
+        training=work.config.alignment,
+        lora=work.config.lora,
+        seed=work.config.seed,
+        **_settings(work, context),
+    )
+    counted = counts(pairs)
     if not counted["n_train"]:
         raise InputError(
             f"nothing to learn from: all {counted['sampled']} sampled pairs were dropped ({counted}); raise "
             "generation.temperature, or use another online.reward"
         )
-    pd.DataFrame(trainer.pairs).to_parquet(work.out / "responses.parquet", index=False)
-    model = merged(model)
-    model.generation_config = settings  # sampling set its own
-    model.save_pretrained(work.out / "model")
-    tokenizer.save_pretrained(work.out / "model")
+    pd.DataFrame(pairs).to_parquet(work.out / "responses.parquet", index=False)
     return {
         **counted,
-        "rounds": trainer.pairs[-1]["round"] + 1,
+        "rounds": pairs[-1]["round"] + 1,
         "prompts_without_room": without_room,
-        "train_seconds": round(result.metrics["train_runtime"], 3),
+        "train_seconds": round(fitted.seconds, 3),
     }
 
 
-def _prompts(work: Work, tokenizer: Any, context: int | None) -> tuple[pd.DataFrame, int]:
-    """prompt_id and prompt of the training prompts that leave room for a response, and how many do not."""
-    from cwpo.models.generation import leaves_room
-
-    table = pd.read_parquet(work.parents["select"] / "selected.parquet", columns=["pair_id", "prompt"])
-    table = table.rename(columns={"pair_id": "prompt_id"})
-    new = work.config.generation.max_new_tokens
-    prompts = table[leaves_room(tokenizer, table["prompt"].tolist(), new, context)]
-    if len(prompts) < 2:
-        raise InputError(
-            f"{len(prompts)} of {len(table)} training prompts leave room for generation.max_new_tokens="
-            f"{new} in a context of {context} tokens; lower it or data.max_tokens"
-        )
-    return prompts, len(table) - len(prompts)
-
-
-def _trainer(work: Work, model: Any, tokenizer: Any, prompts: pd.DataFrame, context: int | None) -> Any:
-    from cwpo.models.policy import load_policy
-    from cwpo.training.base import Curve, training_arguments
-    from cwpo.training.online import OnlineTrainer, Sampling
+def _settings(work: Work, context: int | None) -> dict[str, Any]:
+    """The settings of OnlineTrainer but its model and prompts."""
+    from cwpo.training.online import DRAWN, Sampling
 
     config = work.config
-    drawn = {
-        name: config.generation[name] for name in ("temperature", "top_k", "max_new_tokens", "batch_size")
+    drawn = {name: config.generation[name] for name in DRAWN}
+    return {
+        "context": context,
+        "reward": _reward(work),
+        "weights": lambda gaps: pair_weights(config.weighting.name, gaps, config.weighting.scale),
+        "sampling": Sampling(**drawn, batches_per_round=config.online.batches_per_round, seed=config.seed),
+        **objective_of(config.objective),
     }
-    arguments = training_arguments(
-        config.alignment, work.out, rows=len(prompts), seed=config.seed, device=work.device
-    )
-    reference = load_policy(work.parents["sft"] / "model", device=work.device)
-    return OnlineTrainer(
-        model,
-        arguments,
-        prompts.to_dict("records"),
-        reference=reference.requires_grad_(False),
-        context=context,
-        reward=_reward(work),
-        weights=functools.partial(_weights, config.weighting),
-        sampling=Sampling(**drawn, batches_per_round=config.online.batches_per_round, seed=config.seed),
-        processing_class=tokenizer,
-        objective=config.objective.name,
-        beta=config.objective.beta,
-        flip_rate=config.objective.flip_rate,
-        average_logps=config.objective.average_logps,
-        callbacks=[Curve(work.tracker.log, work.progress)],
-    )
-
-
-def _weights(weighting: Any, gaps: Any) -> Any:
-    return pair_weights(weighting.name, gaps, weighting.scale)
 
 
 def _reward(work: Work) -> Any:
@@ -113,10 +76,5 @@ def _reward(work: Work) -> Any:
     return Reward(kind(online.reward_model, online.reward_revision, **settings), context)
 
 
-ONLINE_ALIGN = Stage(
-    "online_align",
-    1,
-    ("alignment", "objective", "lora", "weighting", "generation", "online", "seed", "text_version"),
-    run,
-    trains="strong",
-)
+READS = ("alignment", "objective", "lora", "weighting", "generation", "online", "seed", "text_version")
+ONLINE_ALIGN = Stage("online_align", 2, READS, run, trains="strong")

@@ -1,7 +1,5 @@
 """The weak model trained as a policy on the human-labelled pairs: DPO, or SFT and then DPO (Table 6, App. D)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,9 +27,6 @@ def fit_policy(
     def log_sft(values: Mapping[str, float], step: int) -> None:
         work.tracker.log({f"sft/{name}": value for name, value in values.items()}, step)
 
-    def log(values: Mapping[str, float], step: int) -> None:
-        work.tracker.log(values, steps + step)
-
     if annotator.name == "sft_dpo":
         site = work.site("reference", checkpoints="sft", log=log_sft)
         tuned = fit_sft(site, names, prompts, chosen, start=start, training=annotator.sft_training, seed=seed)
@@ -42,7 +37,7 @@ def fit_policy(
     wait_for_all()
     columns = {"pair_id": names, "prompt": prompts, "chosen": chosen, "rejected": rejected, "weight": 1.0}
     fitted = fit_preference(
-        work.site(log=log),
+        work.site(log=lambda values, step: work.tracker.log(values, steps + step)),
         pd.DataFrame(columns).to_dict("records"),
         start=Start(work.out / "reference"),
         training=annotator.dpo_training,

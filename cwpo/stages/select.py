@@ -1,7 +1,5 @@
 """The pairs an arm trains on, chosen and rejected according to the arm's own labels."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -9,6 +7,7 @@ import pandas as pd
 
 from cwpo.errors import InputError
 from cwpo.stages.base import Stage, Work
+from cwpo.stages.mix_labels import chosen_rejected
 from cwpo.weighting import most_confident
 
 COLUMNS = ["pair_id", "prompt", "chosen", "rejected", "label_source", "margin", "confidence"]
@@ -16,44 +15,34 @@ COLUMNS = ["pair_id", "prompt", "chosen", "rejected", "label_source", "margin", 
 
 def run(work: Work) -> dict[str, Any]:
     method = work.config.method
-    pairs = pd.read_parquet(work.parents["prepare"] / "pairs.parquet")
+    table = work.table("prepare", "pairs.parquet")
     table = (
-        pairs[pairs["split"] != "test"] if method.pairs == "all" else pairs[pairs["split"] == method.pairs]
+        table[table["split"] != "test"] if method.pairs == "all" else table[table["split"] == method.pairs]
     )
     if "annotate" in work.parents:
-        annotations = pd.read_parquet(work.parents["annotate"] / "annotations.parquet")
+        annotations = work.table("annotate", "annotations.parquet")
         table = table.merge(annotations, on="pair_id", validate="one_to_one")
     else:
         table = table.assign(margin=np.nan, confidence=np.nan)
-    label = _labels(work, table)
-    a_wins = label == "a"
-    table = table.assign(
-        chosen=table["response_a"].where(a_wins, table["response_b"]),
-        rejected=table["response_b"].where(a_wins, table["response_a"]),
-        label_source=method.labels,
-    )
+    chosen, rejected = chosen_rejected(table, _labels(work, table))
+    of = len(table)
+    table = table.assign(chosen=chosen, rejected=rejected, label_source=method.labels)
     table = table[_kept(table["confidence"].to_numpy(), method.selection)][COLUMNS]
     if len(table) < 2:
         raise InputError(
-            f"method.selection {method.selection.kind}={method.selection.value} keeps {len(table)} of {len(label)} pairs; "
-            "lower the threshold or raise the fraction"
+            f"method.selection {method.selection.kind}={method.selection.value} keeps {len(table)} of {of} pairs; lower the "
+            "threshold or raise the fraction"
         )
     table.to_parquet(work.out / "selected.parquet", index=False)
-    return {"selected": len(table), "of": len(label)}
+    return {"selected": len(table), "of": of}
 
 
 def _labels(work: Work, table: pd.DataFrame) -> pd.Series:
     """ "a" or "b" for every pair: the human's, the weak model's, gold's, or gold's with as many errors as the weak model's."""
     source = work.config.method.labels
-    if source == "human":
-        return table["human_label"]
-    if source == "weak":
-        return table["label"]
-    gold = (
-        pd.read_parquet(work.parents["score_gold"] / "gold.parquet")
-        .set_index("pair_id")
-        .loc[table["pair_id"]]
-    )
+    if source in ("human", "weak"):
+        return table["human_label" if source == "human" else "label"]
+    gold = work.table("score_gold", "gold.parquet").set_index("pair_id").loc[table["pair_id"]]
     gap = (gold["gold_a"] - gold["gold_b"]).to_numpy()
     rng = np.random.default_rng([work.config.seed, 5])
     a_wins = (gap > 0) | ((gap == 0) & (rng.random(len(gap)) < 0.5))
@@ -67,9 +56,8 @@ def _labels(work: Work, table: pd.DataFrame) -> pd.Series:
 def _kept(confidence: np.ndarray, selection: Any) -> np.ndarray:
     if selection.kind == "top_fraction":
         return most_confident(confidence, selection.value)
-    if selection.kind == "threshold":
-        return confidence >= selection.value
-    return np.ones(len(confidence), dtype=bool)
+    least = selection.value if selection.kind == "threshold" else None
+    return np.ones(len(confidence), dtype=bool) if least is None else confidence >= least
 
 
 SELECT = Stage("select", 1, ("method.labels", "method.pairs", "method.selection", "seed"), run, light=True)

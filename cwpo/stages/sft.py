@@ -1,10 +1,6 @@
 """The strong model, fine-tuned on prompt + chosen response of the arm's own pairs (section 4.1)."""
 
-from __future__ import annotations
-
 from typing import Any
-
-import pandas as pd
 
 from cwpo.stages.base import Stage, Work
 
@@ -13,7 +9,7 @@ def run(work: Work) -> dict[str, Any]:
     from cwpo.training.fit import Start, fit_sft
 
     config = work.config
-    table = pd.read_parquet(work.parents["select"] / "selected.parquet")
+    table = work.table("select", "selected.parquet")
     path = work.parents.get("strong_model", config.strong)
     return fit_sft(
         work.site(),
@@ -25,11 +21,5 @@ def run(work: Work) -> dict[str, Any]:
     ).summary
 
 
-SFT = Stage(
-    "sft",
-    1,
-    ("sft", "lora", "strong", "strong_revision", "strong_chat", "seed", "text_version"),
-    run,
-    launched=True,
-    trains="strong",
-)
+READS = ("sft", "lora", "strong", "strong_revision", "strong_chat", "seed", "text_version")
+SFT = Stage("sft", 1, READS, run, launched=True, trains="strong")

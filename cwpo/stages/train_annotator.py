@@ -1,7 +1,5 @@
 """The weak model, fully fine-tuned on the human-labelled pairs (section 3.2 i; Table 6 and J.9 for the other kinds)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd
@@ -20,27 +18,17 @@ READS = {
 
 
 def run(work: Work) -> dict[str, Any]:
-    labeled = labeled_pairs(work)
-    config = work.config
+    labeled, config = labeled_pairs(work), work.config
+    annotator, revision = config.annotator, config.weak_revision
     path = work.parents.get("weak_model", config.weak)
-    if config.annotator.name in POLICY_ANNOTATORS:
+    if annotator.name in POLICY_ANNOTATORS:
         from cwpo.stages.policy_annotator import fit_policy
 
-        return fit_policy(
-            work,
-            labeled,
-            path=path,
-            revision=config.weak_revision,
-            annotator=config.annotator,
-            seed=config.seed,
-        )
-    joint = config.annotator.name == "pairrm"
+        return fit_policy(work, labeled, path=path, revision=revision, annotator=annotator, seed=config.seed)
+    joint = annotator.name == "pairrm"
     if joint:
-        pairs = pd.read_parquet(work.parents["prepare"] / "pairs.parquet")
-        _check_lengths(pd.concat([pairs, labeled]), path, config)
-    return fit_scalar(
-        work, labeled, path, config.weak_revision, config.annotator.training, config.annotator.head_std, joint
-    )
+        _check_lengths(pd.concat([work.table("prepare", "pairs.parquet"), labeled]), path, config)
+    return fit_scalar(work, labeled, path, revision, annotator.training, annotator.head_std, joint)
 
 
 def fit_scalar(

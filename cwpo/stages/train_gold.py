@@ -1,10 +1,6 @@
 """The stand-in gold model: Bradley-Terry on held-out human pairs that no arm sees."""
 
-from __future__ import annotations
-
 from typing import Any
-
-import pandas as pd
 
 from cwpo.stages.base import Stage, Work
 from cwpo.stages.train_annotator import fit_scalar
@@ -12,16 +8,10 @@ from cwpo.stages.train_annotator import fit_scalar
 
 def run(work: Work) -> dict[str, Any]:
     gold = work.config.gold
-    pairs = pd.read_parquet(work.parents["prepare"] / "held_out.parquet")
+    pairs = work.table("prepare", "held_out.parquet")
     path = work.parents.get("gold_model", gold.path)
     return fit_scalar(work, pairs, path, gold.revision, gold.training, head_std=0.01)
 
 
-TRAIN_GOLD = Stage(
-    "train_gold",
-    1,
-    ("gold.path", "gold.revision", "gold.training", "seed", "text_version"),
-    run,
-    launched=True,
-    early=True,
-)
+READS = ("gold.path", "gold.revision", "gold.training", "seed", "text_version")
+TRAIN_GOLD = Stage("train_gold", 1, READS, run, launched=True, early=True)

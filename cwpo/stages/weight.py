@@ -1,11 +1,8 @@
 """preferences.parquet: the selected pairs with their weights, a file other preference trainers can read as well."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from cwpo.errors import InputError
 from cwpo.stages.base import Stage, Work
@@ -15,7 +12,7 @@ COLUMNS = ["pair_id", "prompt", "chosen", "rejected", "weight", "label_source", 
 
 
 def run(work: Work) -> dict[str, Any]:
-    table = pd.read_parquet(work.parents["select"] / "selected.parquet")
+    table = work.table("select", "selected.parquet")
     weighting = work.config.weighting
     weights = pair_weights(weighting.name, table["margin"], weighting.scale)
     if not np.any(weights > 0):

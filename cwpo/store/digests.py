@@ -1,7 +1,5 @@
 """File digests, used to tell whether derived results are up to date."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path

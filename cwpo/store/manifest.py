@@ -4,8 +4,6 @@ It is JSON. The last entry `sha256` is the digest of the other entries, so that 
 well. Older manifests without it are accepted.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -65,8 +63,7 @@ def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
 
     A file is hashed once per process as long as its size and times stay.
     """
-    damage = damaged_files(folder, manifest, HASHED_ON_USE)
-    if damage:
+    if damage := damaged_files(folder, manifest, HASHED_ON_USE):
         (name, what), *others = damage.items()
         more = f" (and {len(others)} more)" if others else ""
         raise damaged(folder, f"{folder / name} is damaged: {what}{more}")
@@ -74,27 +71,24 @@ def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 def damaged_files(folder: Path, manifest: Mapping[str, Any], hashed: float) -> dict[str, str]:
     """Damaged file -> reason. Files of more than `hashed` bytes are not hashed."""
-    damage = {}
-    for name, entry in manifest["files"].items():
-        what = _damage(folder / name, entry, hashed)
-        if what:
-            damage[name] = what
+    damage = {name: _damage(folder / name, entry, hashed) for name, entry in manifest["files"].items()}
     there = {str(file.relative_to(folder)) for file in folder.rglob("*") if not file.is_dir()}
     for name in sorted(there - {*manifest["files"], MANIFEST}):
         if not Path(name).name.startswith("."):  # hidden files of desktops and network file systems
             damage[name] = "the stage did not write it"
-    return damage
+    return {name: what for name, what in damage.items() if what}
 
 
 def _damage(file: Path, entry: Mapping[str, Any], hashed: float) -> str | None:
+    written = f"{entry['bytes']} bytes were written"
     try:
         there = file.stat()
     except (FileNotFoundError, NotADirectoryError):
-        return f"{entry['bytes']} bytes were written, it is missing"
+        return f"{written}, it is missing"
     if not stat.S_ISREG(there.st_mode):
-        return f"{entry['bytes']} bytes were written, it is {'a folder' if file.is_dir() else 'not a file'}"
+        return f"{written}, it is {'a folder' if file.is_dir() else 'not a file'}"
     if there.st_size != entry["bytes"]:
-        return f"{entry['bytes']} bytes were written, {there.st_size} are there"
+        return f"{written}, {there.st_size} are there"
     if there.st_size > hashed:
         return None
     seen = (file, there.st_ino, there.st_size, there.st_mtime_ns, there.st_ctime_ns, entry["sha256"])

@@ -1,7 +1,5 @@
 """Computes a big table shard by shard: flat memory, and after a kill only the shard under way is computed again."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,6 +43,26 @@ def map_table(
     return _join(shards, target)
 
 
+def map_rows(
+    frame: pd.DataFrame,
+    work: Callable[[pd.DataFrame], pd.DataFrame],
+    *,
+    scratch: Path,
+    rows: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> pd.DataFrame:
+    """`work` of a frame, `rows` at a time, as one table; finished shards lie in `scratch` as in map_table."""
+    if len(frame) <= rows:
+        return work(frame)
+    scratch.mkdir(parents=True, exist_ok=True)
+    shards = []
+    for number, start in enumerate(range(0, len(frame), rows)):
+        part = frame.iloc[start : start + rows]
+        shards.append(_intact(scratch, number) or _write(work(part), scratch, number))
+        progress(start + len(part), len(frame))
+    return pd.concat([pd.read_parquet(shard) for shard in shards], ignore_index=True)
+
+
 def _intact(scratch: Path, number: int) -> Path | None:
     """The finished shard of that number, or None. A damaged one is deleted."""
     for shard in scratch.glob(f"{number:06d}-*.parquet"):
@@ -77,11 +95,9 @@ def _join(shards: list[Path], target: Path) -> int:
 
 def column_mean(table: Path, column: str) -> float:
     """The mean of a numeric column, read in batches."""
-    total, count = 0.0, 0
     with pq.ParquetFile(table) as parquet:
-        if parquet.metadata.num_rows <= SHARD:
+        rows = parquet.metadata.num_rows
+        if rows <= SHARD:
             return float(parquet.read([column]).to_pandas()[column].mean())
-        for batch in parquet.iter_batches(SHARD, columns=[column]):
-            values = batch.column(0).to_numpy()
-            total, count = total + float(values.sum()), count + len(values)
-    return total / count
+        batches = parquet.iter_batches(SHARD, columns=[column])
+        return sum(float(batch.column(0).to_numpy().sum()) for batch in batches) / rows

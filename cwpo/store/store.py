@@ -8,8 +8,6 @@
 A finished folder is never written again. A run reports a damaged one and leaves it alone; see cwpo.commands.store.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -41,10 +39,7 @@ from cwpo.store.manifest import (
 )
 
 PACKAGES = ("torch", "transformers", "tokenizers", "accelerate", "datasets", "numpy", "pandas", "peft")
-
-
-# From the top of the repository, wherever git is called.
-CODE = (":/cwpo", ":/conf", ":/scripts")
+CODE = (":/cwpo", ":/conf", ":/scripts")  # from the top of the repository, wherever git is called
 
 
 def stage_key(stage: str, version: int, config: Mapping[str, Any], parents: Mapping[str, str]) -> str:
@@ -121,6 +116,14 @@ class Store:
         """
         if self.has(stage, key):
             return False
+        given = {
+            "stage": stage,
+            "key": key,
+            "version": version,
+            "config": config,
+            "parents": parents,
+            "seed": seed,
+        }
         with self._lock(stage, key):
             if self.has(stage, key):
                 return False
@@ -130,13 +133,7 @@ class Store:
             try:
                 started = time.perf_counter()
                 summary = work(partial)
-                manifest = {
-                    "stage": stage,
-                    "key": key,
-                    "version": version,
-                    "config": config,
-                    "parents": parents,
-                    "seed": seed,
+                manifest = given | {
                     "summary": dict(summary),
                     "seconds": round(time.perf_counter() - started, 3),
                     "peak_memory_mb": round(peak_memory_mb(), 1),
@@ -169,9 +166,7 @@ class Store:
             partial = self.partial(stage, key)
             remove(partial)
             partial.parent.mkdir(parents=True, exist_ok=True)
-            os.rename(
-                self.folder(stage, key), partial
-            )  # at once: a kill in the middle leaves no damaged stage
+            os.rename(self.folder(stage, key), partial)  # at once: a kill leaves no damaged stage
             remove(partial)
 
     def clean(self) -> None:
@@ -277,8 +272,6 @@ def commit_of(folder: Path) -> str:
 def package_versions() -> dict[str, str]:
     installed = {}
     for name in PACKAGES:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             installed[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return installed

@@ -1,6 +1,7 @@
 """Bradley-Terry training of a scalar head over human-labelled pairs (Eq. 4, 5)."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -13,13 +14,19 @@ class BradleyTerryTrainer(GlobalMeanTrainer):
     """Rows come from PairCollator: chosen sequences first, then rejected. Loss: -log sigmoid(score gap), a mean over pairs.
 
     With a float `target` for each row, the share of people who prefer its first response, the loss is their cross-entropy.
+    `lean` as in response_scores.
     """
+
+    def __init__(self, *args: Any, lean: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lean = lean
 
     def count_rows(self, inputs: Mapping[str, Tensor]) -> int:
         return len(inputs["input_ids"]) // 2
 
     def row_losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-        chosen, rejected = response_scores(model, inputs["input_ids"], inputs["attention_mask"]).chunk(2)
+        scores = response_scores(model, inputs["input_ids"], inputs["attention_mask"], self.lean)
+        chosen, rejected = scores.chunk(2)
         gap = chosen - rejected
         if "target" not in inputs:
             return bradley_terry(gap)

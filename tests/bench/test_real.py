@@ -190,7 +190,10 @@ def test_arms_are_compared_on_the_same_pairs():
 
 
 def test_the_page_says_what_was_measured_and_what_was_not(tmp_path):
-    write_report(measured_pairs(), aligned_pairs(), composed(), tmp_path / "own", ["pandalm, a, seed 2"])
+    sides = measured_pairs().replace({"annotator": {"b": "before", "a": "after"}})
+    write_report(
+        measured_pairs(), aligned_pairs(), composed(), tmp_path / "own", ["pandalm, a, seed 2"], sides
+    )
     files = {path.name for path in (tmp_path / "own").iterdir()}
     assert files == {
         "README.md",
@@ -200,7 +203,13 @@ def test_the_page_says_what_was_measured_and_what_was_not(tmp_path):
         "seeds.csv",
         "alignment.csv",
         "alignment_differences.csv",
+        "defaults.csv",
     }
+    gained = pd.read_csv(tmp_path / "own" / "defaults.csv").set_index("annotator")
+    accuracy = gained["accuracy"]
+    assert gained.loc["after", "after_minus_before"] == pytest.approx(
+        accuracy["after"] - accuracy["before"], abs=1e-3
+    )
     text = (tmp_path / "own" / "README.md").read_text()
     assert "Not computed yet: pandalm, a, seed 2." in text and "| cw_po - human | +" in text
     assert "| ukp | a | 101, 900 | 0." in text and "| ukp | one human vote |" in text

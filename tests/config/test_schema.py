@@ -108,7 +108,7 @@ def test_data_and_pairs_of_models_resolve_at_the_papers_scale(hub_knows_all, gro
 def test_every_experiment_makes_a_valid_arm_at_every_scale(hub_knows_all, experiment, scale):
     cfg = composed(f"experiment={experiment}", f"scale={scale}")
     check(cfg)
-    assert (cfg.gold.name == "paper") == (scale == "paper")
+    assert (cfg.gold.name == "paper") == (scale != "toy")
     assert (cfg.name, cfg.scale_name) == (experiment, scale)
 
 
@@ -176,20 +176,6 @@ def test_steps_are_smaller_exactly_above_seven_billion(pair):
 # --- misspelt keys ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("group", "key"), [("objective", "betta"), ("data", "pears"), ("gold", "holdut"), ("sft", "epoch")]
-)
-def test_a_misspelt_key_on_the_command_line_is_refused(group, key):
-    with pytest.raises(HydraException) as refused:
-        composed(f"{group}.{key}=1")
-    assert f"unknown key {group}.{key}; did you mean {group}." in explain(refused.value)
-
-
-def test_a_key_added_with_plus_is_refused_too():
-    with pytest.raises(InputError, match=r"\+objective\.betta is not a key.*did you mean objective\.beta\?"):
-        check(composed("+objective.betta=1"))
-
-
 @pytest.mark.parametrize("group", [g for g in groups() if g not in ("experiment", "scale", "method")])
 def test_a_misspelt_key_in_a_file_of_a_group_is_refused(tmp_path, group):
     message = refusal_of_own_file(tmp_path, group, "name: own\nmisspelt: 1\n")
@@ -225,7 +211,7 @@ def test_leaf_keys_are_those_of_a_composed_configuration():
 
 @pytest.mark.parametrize(
     ("method", "weighting"),
-    [("cw_po", "c1"), ("ws_po", "uniform"), ("human", "uniform"), ("filter", "uniform")],
+    [("cw_po", "c1"), ("ws_bt", "uniform"), ("human", "uniform"), ("filter", "uniform")],
 )
 def test_a_method_brings_its_weighting(method, weighting):
     assert composed(f"method={method}").weighting.name == weighting
@@ -255,7 +241,7 @@ def test_command_line_beats_scale():
     ("experiment", "arms"),
     [
         ("table1", 2 * 3 * 3 * 3 * 3),
-        ("figure2", 2 * 3 * (1 + 1 + 3) * 10),  # human and ws_po do not read the share, so each is one arm
+        ("figure2", 2 * 3 * (1 + 1 + 3) * 10),  # human and ws_bt do not read the share, so each is one arm
         ("table6", 2 * 3 * (1 + 2 + 2) * 3),  # bt does not read the rule of scoring
         ("table13", 3 * 5 * 3),
         ("table21", 2 * 3 * 3),
@@ -294,13 +280,6 @@ def test_seeds_replace_the_experiments_own():
     made = expand(["experiment=table13", "data=helpful"], seeds=[7, 8])
     assert len(made) == 5 * 2
     assert {arm.cfg.seed for arm in made} == {7, 8}
-
-
-def test_an_override_replaces_an_axis_of_the_experiment():
-    made = expand(["experiment=table13", "human_fraction=0.25", "seed=4"])
-    assert [(arm.cfg.data.name, arm.cfg.human_fraction, arm.cfg.seed) for arm in made] == [
-        (name, 0.25, 4) for name in ("harmless", "helpful", "hh_rlhf")
-    ]
 
 
 def test_an_override_with_several_values_replaces_an_axis_too():

@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from tiny import BOS, EOS, tiny_tokenizer
 
 from cwpo.data.batching import (
@@ -42,14 +40,6 @@ def test_an_eos_that_is_also_the_pad_token_stays_in_the_labels():
 
 def test_a_budget_as_in_the_docstring():
     assert fill_budget([3, 9, 8, 2], 18) == [[1, 2], [0, 3]]
-
-
-@given(st.lists(st.integers(0, 50), max_size=30), st.integers(1, 200))
-def test_a_budget_is_kept_and_every_row_comes_once(lengths, budget):
-    batches = fill_budget(lengths, budget)
-    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
-    for batch in batches:
-        assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= budget
 
 
 def test_the_sequence_collator_reads_ids_and_start():

@@ -119,6 +119,8 @@ def test_a_datasets_folder(split, tmp_path):
         ("t.jsonl", b'{"prompt": "\xe9"}', "cannot be read as UTF-8 text"),
         ("t.parquet", "nonsense", "cannot be read as parquet"),
         ("t.jsonl.gz", "nonsense", "cannot be read as jsonl: Not a gzipped file"),
+        ("t.jsonl.gz", b"\x1f\x8b\x08\x00cut off", "cannot be read as jsonl"),
+        ("t.jsonl.gz", b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xff\xff", "cannot be read as jsonl"),
         ("t.csv.gz", "nonsense", "cannot be read as csv: Not a gzipped file"),
         ("t.txt", "nonsense", "a table ends in .jsonl, .json, .csv, .tsv, .parquet"),
     ],

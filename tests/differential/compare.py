@@ -199,5 +199,7 @@ def compare_rewards(folder: Path, sequences: list[plain.Row], pad_id: int) -> No
     """Scores of the annotator are those of transformers' own classifier."""
     annotator = new_annotator(folder / "model", None, pad_id=pad_id, head_std=1.0, seed=0)
     annotator.save_pretrained(folder / "annotator")
-    scores = score_responses(annotator, sequences, pad_id).tolist()
-    assert scores == pytest.approx(plain.rewards(folder / "annotator", sequences), abs=EXACT)
+    right = plain.rewards(folder / "annotator", sequences)
+    for budget in (None, 10_000):  # with a mask; lean
+        scores = score_responses(annotator, sequences, pad_id, token_budget=budget).tolist()
+        assert scores == pytest.approx(right, abs=EXACT)

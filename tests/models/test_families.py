@@ -1,6 +1,5 @@
 """OPT, Qwen2 and Llama as they are published: precision, pickle weights, BOS, EOS and pad tokens, chat templates, dropout."""
 
-import json
 import os
 
 import paper_copies
@@ -13,8 +12,7 @@ from cwpo.data.chat import reads_chat
 from cwpo.data.encoding import encode, encode_prompts
 from cwpo.errors import InputError
 from cwpo.models.annotator import load_annotator, new_annotator
-from cwpo.models.folders import checkpoint_problem
-from cwpo.models.policy import load_policy, load_tokenizer, read_config
+from cwpo.models.policy import load_policy, load_tokenizer
 
 DIALOGUE = "\n\nHuman: hi\n\nAssistant: hello\n\nHuman: how?\n\nAssistant:"
 FAMILIES = {"opt": paper_copies.opt, "qwen2": paper_copies.qwen, "llama": paper_copies.llama}
@@ -145,30 +143,9 @@ def test_a_model_without_a_template_cannot_chat(folders):
 # --- weights that are never loaded -----------------------------------------------------------------------------------
 
 
-def test_pickle_weights_are_refused_by_name(folders, tmp_path):
-    for name in ("config.json", "tokenizer_config.json"):
-        (tmp_path / name).write_bytes((folders["opt"] / name).read_bytes())
-    torch.save({}, tmp_path / "pytorch_model.bin")
-    assert "has only pickle weights (pytorch_model.bin)" in checkpoint_problem(str(tmp_path), "pair.weak")
-    with pytest.raises(InputError, match="cannot be loaded"):
-        load_policy(tmp_path)
-
-
 def test_nobody_is_asked_to_convert_pickle_weights(folders, monkeypatch):
     """transformers asks a service of the hub to convert them, in the background, unless this variable says no."""
     monkeypatch.delenv("DISABLE_SAFETENSORS_CONVERSION", raising=False)
     load_policy(folders["opt"])
     assert os.environ["DISABLE_SAFETENSORS_CONVERSION"] == "1"
     assert modeling.is_env_variable_true("DISABLE_SAFETENSORS_CONVERSION")
-
-
-def test_a_model_with_code_of_its_own_is_refused(folders, tmp_path):
-    config = json.loads((folders["opt"] / "config.json").read_text())
-    config |= {
-        "model_type": "strange",
-        "auto_map": {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"},
-    }
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    (tmp_path / "own.py").write_text("raise SystemExit('this ran')\n")
-    with pytest.raises(InputError, match="Python code of its own"):
-        read_config(tmp_path)

@@ -16,8 +16,8 @@ from cwpo.errors import InputError
 from cwpo.models.annotator import classifier_problem, new_annotator, response_scores, score_responses
 from cwpo.models.generation import sample_responses, samples_alone
 from cwpo.models.lengths import mixes_lengths, mixing_length
+from cwpo.models.logprobs import policy_scores
 from cwpo.models.policy import add_lora
-from cwpo.models.policy_scores import policy_scores
 from cwpo.models.reward_models import HuggingFace
 from cwpo.training.base import Rows
 from cwpo.training.sft import SFTTrainer

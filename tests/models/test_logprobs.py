@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-from tiny import BOS, EOS, FAMILIES, PAD, save, tiny_model
+from tiny import BOS, EOS, FAMILIES, PAD, tiny_model
 
 from cwpo.data.batching import collate_sequences
 from cwpo.models.logprobs import response_lengths, response_logits, response_logps, score_sequences
-from cwpo.models.policy import load_policy
 
 # (ids, where the response starts): responses of 2, 4 and 1 tokens, EOS included
 ROWS = [([BOS, 5, 6, 7, EOS], 3), ([BOS, 8, 9, 10, 11, EOS], 2), ([BOS, 5, 8, EOS], 3)]
@@ -84,17 +83,3 @@ def test_scores_are_taken_without_dropout_and_without_gradients():
     scores = score_sequences(noisy, ROWS, PAD)
     assert scores.tolist() == pytest.approx(score_sequences(tiny_model("opt"), ROWS, PAD).tolist())
     assert not scores.requires_grad
-
-
-def test_policies_load_in_float32_without_dropout(tmp_path):
-    folder = save(tiny_model("opt", dropout=0.1, attention_dropout=0.1).half(), tmp_path)
-    policy = load_policy(folder).train()
-    assert policy.dtype == torch.float32
-    assert (policy.config.dropout, policy.config.attention_dropout) == (0, 0)
-    assert batch_logps(policy, ROWS) == batch_logps(policy, ROWS)
-
-
-def test_sft_keeps_the_models_own_dropout(tmp_path):
-    policy = load_policy(save(tiny_model("opt", dropout=0.1), tmp_path), dropout=True).train()
-    assert policy.config.dropout == 0.1
-    assert batch_logps(policy, ROWS) != batch_logps(policy, ROWS)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import multiprocessing
 import os
 import signal
 import sys
@@ -15,6 +14,8 @@ import pytest
 from conftest import SMOKE
 from omegaconf import OmegaConf
 
+from cwpo.config.update_sizes import point_of
+from cwpo.errors import InputError
 from cwpo.execution import workers
 from cwpo.execution.node import Settings
 from cwpo.execution.workers import Failed, run_arms
@@ -65,19 +66,14 @@ def test_a_second_run_computes_nothing(finished):
 
 def test_files_have_the_contracted_columns(finished, store):
     columns = {
-        (
-            "prepare",
-            "pairs.parquet",
-        ): "pair_id prompt response_a response_b human_label split domain n_tokens",
-        ("annotate", "annotations.parquet"): "pair_id score_a score_b label margin confidence",
-        (
-            "weight",
-            "preferences.parquet",
-        ): "pair_id prompt chosen rejected weight label_source margin confidence",
-        ("reference", "reference.parquet"): "pair_id chosen_logp rejected_logp chosen_tokens rejected_tokens",
-        ("generate", "responses.parquet"): "prompt_id prompt response model_tag n_tokens truncated",
+        "prepare/pairs": "pair_id prompt response_a response_b human_label split domain n_tokens",
+        "annotate/annotations": "pair_id score_a score_b label margin confidence",
+        "weight/preferences": "pair_id prompt chosen rejected weight label_source margin confidence",
+        "reference/reference": "pair_id chosen_logp rejected_logp chosen_tokens rejected_tokens",
+        "generate/responses": "prompt_id prompt response model_tag n_tokens truncated",
     }
-    for (stage, file), expected in columns.items():
+    for place, expected in columns.items():
+        stage, file = f"{place}.parquet".split("/")
         assert list(read(finished, store, stage, file).columns) == expected.split(), stage
 
 
@@ -126,17 +122,6 @@ def test_weak_methods_bring_their_annotator_and_their_weights(store, method):
     np.testing.assert_allclose(preferences["weight"], confidence if weighted else 1.0, atol=1e-12)
 
 
-def test_implicit_rewards_and_likelihoods_are_scores_of_one_trained_policy(store):
-    implicit, likelihood, weighted = (
-        smoke_arm(store, f"method={method}", "until=weight")
-        for method in ("ws_dpo", "ws_dpo_likelihood", "cw_dpo_annotator")
-    )
-    assert implicit.nodes["train_annotator"].key == likelihood.nodes["train_annotator"].key
-    assert (
-        implicit.nodes["annotate"].key == weighted.nodes["annotate"].key != likelihood.nodes["annotate"].key
-    )
-
-
 @pytest.mark.parametrize("split", ["test", "unlabeled"])
 def test_the_annotator_is_assessed_on_the_pairs_that_are_named(store, split):
     made = smoke_arm(store, f"annotator.assessed_on={split}", "until=assess")
@@ -149,8 +134,41 @@ def test_the_annotator_is_assessed_on_the_pairs_that_are_named(store, split):
     assert metrics["accuracy_human"] == pytest.approx((labels[human.index] == human).mean())
 
 
-def test_ws_bt_is_ws_po_under_its_own_name(store):
-    assert smoke_arm(store, "method=ws_bt").key == smoke_arm(store, "method=ws_po").key
+@pytest.mark.parametrize("method", ["ws_bt", "ws_dpo", "ws_dpo_likelihood", "cw_dpo_annotator"])
+def test_a_method_named_for_its_annotator_takes_no_other(store, method):
+    with pytest.raises(InputError, match=f"method={method} is named for the labels of"):
+        smoke_arm(store, f"method={method}", "annotator=pairrm")
+
+
+SIZES = (
+    "+update_sizes={opt: {matched: 3e-5, own_best: {cw_po: 3e-4, human: 3e-5}}, other: {matched: 1e-4}}",
+    "alignment.learning_rate=null",
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "rate", "point"),
+    [
+        (["method=human"], 3e-5, "both"),
+        (["method=cw_po"], 3e-5, "matched"),
+        (["method=cw_po", "operating_point=own_best"], 3e-4, "own_best"),
+        (["method=ws_bt", "operating_point=own_best"], 3e-5, "both"),
+        (["method=cw_po", "pair=qwen_mid"], 1e-4, "both"),
+        (["method=cw_po", "alignment.learning_rate=1e-4"], 1e-4, None),
+    ],
+)
+def test_an_operating_point_gives_the_learning_rate(store, words, rate, point):
+    given = [word for word in SIZES if word.partition("=")[0] not in {w.partition("=")[0] for w in words}]
+    (made,) = expand([*SMOKE, f"store={store}", *given, *words])
+    assert (
+        made.cfg.alignment.learning_rate == made.nodes["align"].config["alignment"]["learning_rate"] == rate
+    )
+    assert point_of(made.cfg) == point
+
+
+def test_only_alignment_takes_its_learning_rate_from_an_operating_point(store):
+    with pytest.raises(InputError, match="sft.learning_rate has no value; give one"):
+        smoke_arm(store, "sft.learning_rate=null")
 
 
 def test_human_arm_uses_human_labels_and_no_annotator(finished, store):
@@ -185,16 +203,7 @@ def test_only_runs_with_real_models_have_a_version_of_their_texts(tiny_checkpoin
         )
     )
     tokenising = {name for name, node in worlds.items() if "text_version" in node.stage.reads}
-    assert {
-        "prepare",
-        "train_annotator",
-        "annotate",
-        "sft",
-        "reference",
-        "align",
-        "generate",
-        "evaluate",
-    } <= tokenising
+    assert {*"prepare train_annotator annotate sft reference align generate evaluate".split()} <= tokenising
     for name in tokenising:
         assert "text_version" not in worlds[name].hashed
         assert weak[name].hashed["text_version"] == gold[name].hashed["text_version"] == 2
@@ -234,17 +243,9 @@ def test_models_are_ordinary_checkpoints(finished, store):
 def test_curves_have_the_standard_names(finished, store):
     lines = (finished.nodes["align"].folder(Store(store)) / "metrics.jsonl").read_text().splitlines()
     first = json.loads(lines[0])
-    assert {
-        "step",
-        "loss",
-        "rewards/chosen",
-        "rewards/rejected",
-        "rewards/margins",
-        "rewards/accuracies",
-    } <= set(first)
-    assert first["step"] == 1 and first["rewards/margins"] == pytest.approx(
-        0, abs=1e-5
-    )  # policy = reference at step 0
+    rewards = {f"rewards/{name}" for name in ("chosen", "rejected", "margins", "accuracies")}
+    assert {"step", "loss", *rewards} <= set(first)
+    assert first["step"] == 1 and first["rewards/margins"] == pytest.approx(0, abs=1e-5)  # policy = reference
 
 
 def test_same_seed_same_bytes_however_often_interrupted(finished, store, tmp_path, monkeypatch):
@@ -275,12 +276,6 @@ def test_same_seed_same_bytes_however_often_interrupted(finished, store, tmp_pat
     assert not list((tmp_path / ".partial").iterdir())
 
 
-def test_workers_give_the_same_bytes(finished, store, tmp_path):
-    made = smoke_arm(tmp_path)
-    assert run(made, jobs=2) == len(made.run)
-    assert outputs(made, tmp_path) == outputs(finished, store)
-
-
 def test_workers_go_on_from_what_is_finished(finished, store, tmp_path):
     assert run(smoke_arm(tmp_path, "until=sft")) > 0
     made = smoke_arm(tmp_path)
@@ -288,24 +283,6 @@ def test_workers_go_on_from_what_is_finished(finished, store, tmp_path):
     assert 0 < len(left) < len(made.run)
     assert run(made, jobs=2) == len(left)
     assert outputs(made, tmp_path) == outputs(finished, store)
-
-
-def _run_in_process(store: str, method: str, queue) -> None:
-    made = smoke_arm(Path(store), f"method={method}", "until=annotate")
-    queue.put(run(made))
-
-
-def test_two_sweeps_at_once_train_a_shared_annotator_once(finished, tmp_path):
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    workers = [
-        context.Process(target=_run_in_process, args=(str(tmp_path), m, queue)) for m in ("ws_po", "cw_po")
-    ]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert sum(queue.get() for _ in workers) == 4  # pretrain, prepare, train_annotator, annotate
 
 
 def test_a_failing_stage_is_named_and_keeps_what_was_done(tmp_path, monkeypatch):
@@ -321,7 +298,7 @@ def test_a_failing_stage_is_named_and_keeps_what_was_done(tmp_path, monkeypatch)
 
 
 def test_plan_counts_shared_stages_and_runs_nothing(tmp_path):
-    overrides = [*SMOKE, f"store={tmp_path}", "method=human,ws_po,cw_po"]
+    overrides = [*SMOKE, f"store={tmp_path}", "method=human,ws_bt,cw_po"]
     plan = make_plan(expand(overrides), Store(tmp_path))
     assert plan.arms == 3
     assert plan.stages["prepare"] == 1 and plan.naive["prepare"] == 3

@@ -24,7 +24,7 @@ def arms(shared, tmp_path_factory):
             f"pair.weak={shared / 'models/aidreams260k'}",
             f"pair.strong={shared / 'models/stories260k'}",
             "gold=trained",
-            "method=human,ws_po,cw_po,filter",
+            "method=human,ws_bt,cw_po,filter",
             "data.max_tokens=100",
             "data.pairs=60",
             "data.test_pairs=12",
@@ -44,11 +44,11 @@ def arms(shared, tmp_path_factory):
 def test_four_arms_run_to_rows(arms):
     folder, _ = arms
     rows = read_rows(folder / "results/toy/runs.csv", RUN_COLUMNS)
-    assert sorted(rows["method"]) == ["cw_po", "filter", "human", "ws_po"]
+    assert sorted(rows["method"]) == ["cw_po", "filter", "human", "ws_bt"]
     assert rows["gra"].between(0, 1).all() and (rows["n_eval"] >= 12).all()
     assert rows.set_index("method")["n_train"].to_dict() == {
         "human": 31,
-        "ws_po": 31,
+        "ws_bt": 31,
         "cw_po": 31,
         "filter": 9,
     }

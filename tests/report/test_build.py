@@ -1,5 +1,6 @@
 """Result files and the report over made-up results."""
 
+import re
 import subprocess
 import sys
 import zlib
@@ -202,7 +203,7 @@ def test_an_experiment_of_ones_own_gets_a_summary(results):
     replace_rows(results / "toy/runs.csv", pd.DataFrame([row]), RUN_COLUMNS)
     replace_rows(results / "toy/rewards.csv.gz", rewards, REWARD_COLUMNS)
     build_report(results, "toy")
-    assert "reviews, dpo, CW-PO" in (results / "toy/tables/mine.md").read_text()
+    assert "In all arms: data reviews, " in (results / "toy/tables/mine.md").read_text()
 
 
 def test_no_results_is_one_clear_error(results):
@@ -323,7 +324,7 @@ def test_own_runs_of_one_seed_stand_on_lines_of_their_own(results):
     only(results, *twice("mine"))
     build_report(results, "toy")
     cells = pd.read_csv(results / "toy/tables/mine.csv")
-    assert list(cells["run"]) == ["mine0", "mine1"]
+    assert list(cells["run"]) == ["mine1", "mine0"]  # the better one first
     assert list(cells["seeds"]) == [1, 1]
 
 
@@ -332,8 +333,8 @@ def test_own_runs_show_what_varies(results):
     only(results, *(made_up("mine", **given, seed=s, weighting=w) for s in (0, 1) for w in ("c1", "c2")))
     build_report(results, "toy")
     text = (results / "toy/tables/mine.md").read_text()
-    assert "| data, objective, arm | weighting | pairs |" in text
-    assert "| Harmless, dpo, CW-PO | c1 | 84 |" in text and "| Harmless, dpo, CW-PO | c2 | 84 |" in text
+    assert "| rank | gold reward | weighting | its SFT model |" in text and "method cw_po" in text
+    assert re.findall(r"^\| (\d) \| .* \| (c\d) \|", text, re.MULTILINE) == [("1", "c1"), ("2", "c2")]
 
 
 def test_rewards_that_are_missing_are_an_error(results):

@@ -14,6 +14,7 @@ from cwpo.execution.node import Settings
 from cwpo.execution.workers import run_arms
 from cwpo.models.gold import Judge, Oracle
 from cwpo.pipeline.arms import expand
+from cwpo.stages.base import Work
 from cwpo.stages.mix_labels import poisoned
 from cwpo.stages.select import _labels
 from cwpo.store.store import Store
@@ -68,38 +69,27 @@ def test_pairs_without_a_gap_cannot_be_poisoned():
         poisoned(PAIRS, GOLD, 5)
 
 
-def labels(source: str, seed: int = 0, **columns) -> np.ndarray:
-    table = PAIRS.assign(**columns)
-    work = SimpleNamespace(
-        config=OmegaConf.create({"method": {"labels": source}, "seed": seed}), parents={"score_gold": FOLDER}
-    )
-    return _labels(work, table).to_numpy()
-
-
-class Folder:
-    """Stands for a folder whose gold.parquet is GOLD."""
-
-    def __truediv__(self, name: str) -> "Folder":
-        assert name == "gold.parquet"
-        return self
-
-
-FOLDER = Folder()
-
-
 @pytest.fixture
-def gold_file(monkeypatch):
-    monkeypatch.setattr(pd, "read_parquet", lambda path: GOLD)
+def labels(tmp_path):
+    """The labels of a source for PAIRS with these columns, as the stage chooses them."""
+    GOLD.to_parquet(tmp_path / "gold.parquet")
+
+    def choose(source: str, seed: int = 0, **columns) -> np.ndarray:
+        config = OmegaConf.create({"method": {"labels": source}, "seed": seed})
+        work = Work(tmp_path, config, {"score_gold": tmp_path}, tracker=None)
+        return _labels(work, PAIRS.assign(**columns)).to_numpy()
+
+    return choose
 
 
-def test_gold_labels_follow_the_gap_and_ties_are_drawn(gold_file):
+def test_gold_labels_follow_the_gap_and_ties_are_drawn(labels):
     drawn = [labels("gold", seed) for seed in range(20)]
     for label in drawn:
         assert list(label[[0, 1, 3, 4]]) == ["a", "b", "a", "b"]
     assert {label[2] for label in drawn} == {"a", "b"}
 
 
-def test_flips_have_as_many_errors_as_the_weak_model(gold_file):
+def test_flips_have_as_many_errors_as_the_weak_model(labels):
     # gold says a b - a b; the weak model is wrong on v and z only
     weak = ["b", "b", "a", "a", "a"]
     right = np.array(["a", "b", "?", "a", "b"])
@@ -198,7 +188,7 @@ def test_gold_and_flipped_labels_run_through_the_stages(store):
     gold = finished(store, "method=gold")
     assert "train_annotator" not in gold.nodes
     flips = finished(store, "method=flips")
-    weak = finished(store, "method=ws_po")
+    weak = finished(store, "method=ws_bt")
     rewards = read(weak, store, "score_gold", "gold.parquet").set_index("pair_id")
     pairs = read(weak, store, "prepare", "pairs.parquet").set_index("pair_id")
 
@@ -221,7 +211,7 @@ def test_gold_and_flipped_labels_run_through_the_stages(store):
         (["labeled.poison_fraction=1"], r"must be in \[0, 1\)"),
         (["data.label_flip=0.5"], r"data.label_flip=0.5 must be in \[0, 0.5\)"),
         (["method=gold", "weighting=c1"], "method=gold uses gold labels"),
-        (["method=ws_po", "method.equal_steps=true"], "use method.selection.kind=top_fraction, not all"),
+        (["method=ws_bt", "method.equal_steps=true"], "use method.selection.kind=top_fraction, not all"),
         (["method.sft_labels=mine"], "method.sft_labels=mine is unknown"),
         (["gold=judge", "gold.temperature=0"], "gold.temperature=0.0 must be positive"),
     ],

@@ -28,10 +28,9 @@ from cwpo.errors import InputError
 from cwpo.execution.node import Settings
 from cwpo.execution.workers import run_arms
 from cwpo.models.annotator import load_annotator, new_annotator
-from cwpo.models.logprobs import score_sequences
+from cwpo.models.logprobs import policy_scores, score_sequences
 from cwpo.models.pairrm import check_joint_lengths, encode_both_orders, encode_joint, score_both_orders
 from cwpo.models.policy import load_policy, load_tokenizer
-from cwpo.models.policy_scores import policy_scores
 from cwpo.pipeline.arms import Arm, expand
 from cwpo.pipeline.record import record
 from cwpo.stages.annotate import annotation_table

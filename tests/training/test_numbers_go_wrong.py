@@ -25,6 +25,7 @@ from cwpo.own.annotate import label
 from cwpo.own.fit import Annotator
 from cwpo.own.weighted import read_weighted
 from cwpo.stages.annotate import annotate_stage
+from cwpo.stages.base import Work
 from cwpo.stages.weight import WEIGHT
 from cwpo.training.base import Rows
 from cwpo.training.bradley_terry import BradleyTerryTrainer
@@ -168,16 +169,7 @@ def annotate(tmp_path: Path, value: float):
     )
     table.to_parquet(tmp_path / "prepare" / "pairs.parquet")
     parents = {"prepare": tmp_path / "prepare", "train_annotator": annotator(tmp_path, value)}
-    work = SimpleNamespace(
-        parents=parents,
-        out=tmp_path / "out",
-        scratch=None,
-        device="cpu",
-        token_budget=None,
-        config=None,
-        progress=lambda *a: None,
-    )
-    return annotate_stage("bt").run(work)
+    return annotate_stage("bt").run(Work(tmp_path / "out", None, parents, tracker=None))
 
 
 def test_scores_that_are_nan_name_the_pairs(tmp_path):
@@ -222,7 +214,7 @@ def test_the_weight_stage_refuses_weights_that_teach_nothing(tmp_path, margin, s
         weighting=SimpleNamespace(name="c1", scale=1.0, normalize=False, permute=False), seed=0
     )
     with pytest.raises(ValueError, match=said):
-        WEIGHT.run(SimpleNamespace(parents={"select": tmp_path}, config=config, out=tmp_path))
+        WEIGHT.run(Work(tmp_path, config, {"select": tmp_path}, tracker=None))
 
 
 def test_weights_that_are_all_zero_are_refused_by_the_trainer_and_by_align(tmp_path):

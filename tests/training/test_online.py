@@ -12,6 +12,7 @@ from cwpo.data.batching import PairCollator, encode
 from cwpo.errors import InputError
 from cwpo.models.embeddings import mean_states
 from cwpo.models.reward import Reward
+from cwpo.stages.base import Work
 from cwpo.stages.evaluate import online_quality
 from cwpo.training.online import OnlineTrainer, Sampling, counts
 from cwpo.training.preference import PreferenceTrainer
@@ -42,7 +43,6 @@ def online(
         policy or tiny_model(family, spread=4.0),
         arguments(tmp_path, rows=len(rows), **settings),
         rows,
-        reference=tiny_model(family, spread=4.0),
         context=context,
         reward=reward,
         weights=weights,
@@ -238,7 +238,6 @@ def test_several_processes_are_refused(tmp_path):
             None,
             SimpleNamespace(world_size=2),
             [],
-            reference=None,
             context=None,
             reward=goodness,
             weights=scaled_sigmoid,
@@ -250,10 +249,12 @@ def test_several_processes_are_refused(tmp_path):
 # --- rewards ------------------------------------------------------------------------------------------------------
 
 
+def lengths(prompts, responses) -> list[int]:
+    return [len(ids) for ids, _ in encode(tiny_tokenizer(), prompts, responses)]
+
+
 def test_a_text_beyond_the_rewards_context_has_no_score():
-    model = SimpleNamespace(
-        tokenizer=tiny_tokenizer(), rewards=lambda p, r: np.array([float(len(text)) for text in r])
-    )
+    model = SimpleNamespace(lengths=lengths, rewards=lambda p, r: np.array([float(len(text)) for text in r]))
     # <s> ask + words + </s>: 3, 5 and 4 tokens
     scores = Reward(model, 4)(["ask"] * 3, ["", "very good", "bad"])
     assert scores[[0, 2]].tolist() == [0.0, 3.0] and np.isnan(scores[1])
@@ -262,7 +263,7 @@ def test_a_text_beyond_the_rewards_context_has_no_score():
 
 
 def test_a_broken_reward_stops_the_run():
-    model = SimpleNamespace(tokenizer=tiny_tokenizer(), rewards=lambda p, r: np.array([np.nan] * len(r)))
+    model = SimpleNamespace(lengths=lengths, rewards=lambda p, r: np.array([np.nan] * len(r)))
     with pytest.raises(FloatingPointError, match="1 of 2 rewards"):
         Reward(model, 4)(["ask", "ask"], ["bad", "very good bread"])
 
@@ -283,7 +284,7 @@ def test_quality_of_online_labels_by_hand(tmp_path):
         tmp_path / "responses.parquet"
     )
     gold = SimpleNamespace(rewards=lambda prompts, responses: np.array([float(r) for r in responses]))
-    quality = online_quality(SimpleNamespace(parents={"online_align": tmp_path}), gold)
+    quality = online_quality(Work(tmp_path, None, {"online_align": tmp_path}, tracker=None), gold)
     assert quality["n_train"] == 4 and quality["mean_weight"] == pytest.approx(0.5)
     assert quality["label_accuracy_gold"] == pytest.approx(2 / 3)
     # M = (1 * 1 - .5 * 3 + .2 * 4) / (1 * 1 + .5 * 3 + .2 * 4)

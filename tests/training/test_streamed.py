@@ -11,7 +11,7 @@ from training.test_preference import arguments, pairs, parameters, preference, t
 from cwpo.errors import InputError
 from cwpo.models.card import training_metrics, write_card
 from cwpo.models.policy import add_lora
-from cwpo.stages.lineage import arm_facts, lineage
+from cwpo.stages.align import arm_facts, lineage
 from cwpo.training.preference import PreferenceTrainer
 from cwpo.training.streamed import CHUNK, StreamedRows, is_stream
 

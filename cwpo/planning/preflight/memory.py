@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from cwpo.models.memory import cache_numbers
+
 GIB = 2**30
 SPARE = 1.1
 FLOAT = 4
@@ -62,16 +64,13 @@ def shape_of(config: Any, kind: Any) -> Shape:
         for module in model.modules()
         if isinstance(module, torch.nn.Linear) and module is not head
     )
-    heads = config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // heads
-    layers = config.num_hidden_layers
     return Shape(
         parameters=model.num_parameters(),
         linear=linear,
-        layers=layers,
+        layers=config.num_hidden_layers,
         hidden=config.hidden_size,
         vocabulary=config.vocab_size,
-        cache=2 * layers * width * (getattr(config, "num_key_value_heads", None) or heads),
+        cache=cache_numbers(config),
     )
 
 
@@ -120,10 +119,9 @@ def gpus() -> list[float]:
 
 def stage_needs(cfg: Any, shapes: dict[str, Shape]) -> Iterator[Need]:
     """What the stages of an arm want; `shapes` by the key that names the model: pair.weak, pair.strong, gold.path."""
-    tokens = cfg.token_budget or max(
-        (training.micro_batch_size or training.batch_size) * 2 * cfg.data.max_tokens
-        for training in (cfg.alignment,)
-    )
+    pair = 2 * cfg.data.max_tokens  # with token_budget=auto a step takes as few as one pair
+    rows = cfg.alignment.micro_batch_size or cfg.alignment.batch_size
+    tokens = {None: rows * pair, "auto": pair}.get(cfg.token_budget) or int(cfg.token_budget)
     weak, strong, gold = (shapes.get(key) for key in ("pair.weak", "pair.strong", "gold.path"))
     if weak is not None and cfg.method.labels in ("weak", "flips"):
         training = (

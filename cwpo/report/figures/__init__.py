@@ -3,14 +3,11 @@
 from cwpo.report.figures.capacity import capacity
 from cwpo.report.figures.confidences import figure7
 from cwpo.report.figures.controls import controls
+from cwpo.report.figures.curves import figure2, figure3_left, figure3_right, figure4, figure8, tuning
 from cwpo.report.figures.embeddings import figure6
-from cwpo.report.figures.fractions import figure3_left, figure3_right
 from cwpo.report.figures.frontier import frontier
-from cwpo.report.figures.poisoning import figure8
 from cwpo.report.figures.prompts import figure5
 from cwpo.report.figures.regimes import HEAT_MAPS, regimes_sizes
-from cwpo.report.figures.shares import figure2, figure4
-from cwpo.report.figures.tuning import tuning
 
 # Figures of aligned models are given the results at the matched update size, the others all results.
 AT_MATCHED = (figure2, figure3_left, figure3_right, figure4, figure5, controls, capacity)

@@ -87,7 +87,7 @@ def fill(spec: Spec, results: Results) -> Grid | None:
             ]
             rows.append((line.label, cells))
         if spec.kind.average is not None and len(lines) > 1:
-            rows.append((AVERAGE, _averages(spec, results, in_section, heading, lines, columns, rows)))
+            rows.append((AVERAGE, list(_averages(spec, results, in_section, heading, lines, columns, rows))))
         sections.append(Section(heading.label, rows))
     if not any(section.ran for section in sections):
         return None
@@ -135,27 +135,22 @@ def _averages(
     lines: list[Item],
     columns: list[Item],
     rows: list[tuple[str, list[Cell]]],
-) -> list[Cell]:
+) -> Iterator[Cell]:
     """Per column, the mean over the rows of a section, ours and the paper's; no mean if a row has no number."""
     assert spec.kind.average is not None
-    cells: list[Cell] = []
     for index, column in enumerate(columns):
         parts = [select(runs, _conditions(join((heading, line, column)).where)) for line in lines]
         theirs = [row[index]["paper"] for _, row in rows]
-        known = all(value is not None for value in theirs)
-        cells.append(
-            {
-                "section": heading.label,
-                "row": AVERAGE,
-                "column": column.label,
-                **_conditions(heading.where),
-                **_conditions(column.where),
-                "paper": sum(theirs) / len(theirs) if known else None,
-                "paper_std": None,
-                **spec.kind.average(results, parts),
-            }
-        )
-    return cells
+        yield {
+            "section": heading.label,
+            "row": AVERAGE,
+            "column": column.label,
+            **_conditions(heading.where),
+            **_conditions(column.where),
+            "paper": None if None in theirs else sum(theirs) / len(theirs),
+            "paper_std": None,
+            **spec.kind.average(results, parts),
+        }
 
 
 def _conditions(where: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,26 +11,9 @@ from cwpo.report.tables.cells import NOT_RUN, counts
 from cwpo.report.tables.grid import Cell, Grid, Section
 from cwpo.report.tables.kinds import Number
 
-SPECIAL = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "→": r"$\rightarrow$",
-    "−": r"$-$",
-    "–": "--",
-    "±": r"$\pm$",
-    "·": r"$\cdot$",
-    "≥": r"$\geq$",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-}
+SPECIAL = {letter: rf"\{letter}" for letter in "&%$#_{}"}
+NAMED = r"\textbackslash{} \textasciitilde{} \textasciicircum{} $\rightarrow$ $-$ -- $\pm$ $\cdot$ $\geq$ \textless{} \textgreater{}"
+SPECIAL |= dict(zip("\\~^→−–±·≥<>", NAMED.split(), strict=True))
 
 
 def escape(text: str) -> str:
