@@ -96,8 +96,9 @@ def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 
     Raises ResultsError for a damaged file, other columns than `columns`, repeated rows or mixed scales.
     """
-    # "kl" holds the numbers of a run's prompts among rewards, and their mean elsewhere.
-    text = dict.fromkeys((*TEXT, "kl") if columns == REWARD_COLUMNS else TEXT, str)
+    text = dict.fromkeys(
+        (*TEXT, "kl") if columns == REWARD_COLUMNS else TEXT, str
+    )  # numbers of prompts, or a mean
     try:
         # Only blanks are missing: "null" and "NA" may be what a model said.
         frame = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])

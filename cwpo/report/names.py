@@ -36,6 +36,7 @@ METHOD_NAMES = {
     "online_cw_po": "Online CW-PO",
     "online_rm": "Online, reward model",
 }
+SWEPT_NAMES = METHOD_NAMES | {"filter": "Top 30 %"}  # where one share alone is swept over other settings
 # Arms of weak labels with every weight 1: the paper's WS-DPO, by either rule of reading labels off its weak policy, and the
 # ablation that keeps CW-PO's labels. The paper does not say which rule gave its numbers.
 WS_DPO = ("ws_dpo", "ws_dpo_likelihood")

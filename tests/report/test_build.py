@@ -63,7 +63,7 @@ def tables_only(monkeypatch, request):
     """Figures take seconds, so only tests that look at them draw them."""
     if "figures" not in request.keywords:
         monkeypatch.setattr("cwpo.report.build.AT_MATCHED", ())
-        monkeypatch.setattr("cwpo.report.build.OVER_SIZES", ())
+        monkeypatch.setattr("cwpo.report.build.OF_ALL", ())
 
 
 @pytest.fixture
