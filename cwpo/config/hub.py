@@ -13,7 +13,8 @@ from typing import Any, ParamSpec, TypeVar
 from cwpo.config.assets import is_hub_id
 
 WAIT = 3.0  # seconds
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @functools.cache
