@@ -80,7 +80,7 @@ class Tracker:
             self._run.finish(exit_code=0 if kind is None else 1)
 
 
-def _start(wandb: Mapping[str, Any], folder: Path, *, config: Mapping[str, Any], **names: str) -> Any:
+def _start(wandb: Mapping[str, Any], folder: Path, *, config: Mapping[str, Any], **names: Any) -> Any:
     """A run of W&B; one of the same id goes on, such as a stage that was stopped."""
     import wandb as client
 

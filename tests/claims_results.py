@@ -17,6 +17,7 @@ from cwpo.results import (
     CONFIDENCE_COLUMNS,
     DETAIL_COLUMNS,
     DISAGREEMENT_COLUMNS,
+    EMBEDDING_COLUMNS,
     REWARD_COLUMNS,
     RUN_COLUMNS,
     SAMPLE_COLUMNS,
@@ -28,27 +29,31 @@ PROMPTS = 100
 IDS = [f"p{i:03}" for i in range(PROMPTS)]
 HH = ("harmless", "helpful", "hh_rlhf")
 WEAK = {"opt": "world/opt-32x1", "qwen": "world/qwen2-32x1"}
-OPT_13B, QWEN_14B, LLAMA = "world/opt-64x2", "world/qwen2-64x2", "world/llama-48x3"
-OPT_1_3B, QWEN_7B, QWEN_3B = "world/opt-32x2", "world/qwen2-48x3", "world/qwen2-48x2"
+OPT_13B, QWEN_14B, LLAMA = "world/opt-192x4", "world/qwen2-192x4", "world/llama-128x4"
+OPT_1_3B, QWEN_7B, QWEN_3B = "world/opt-96x3", "world/qwen2-128x4", "world/qwen2-96x3"
 OPT_SMALL, QWEN_MID = (WEAK["opt"], OPT_1_3B), (WEAK["qwen"], QWEN_7B)
 OPT_LARGE, QWEN_LARGE = (WEAK["opt"], OPT_13B), (WEAK["qwen"], QWEN_14B)
-SIZES = {"opt": ("32x2", "48x2", "48x3", "64x2"), "qwen": ("32x2", "48x2", "48x3", "64x2")}
-STUDENTS = [
-    (WEAK[family], f"world/{family if family == 'opt' else 'qwen2'}-{size}")
-    for family in SIZES
-    for size in SIZES[family]
-]
-ARMS = ("human", "ws_po", "cw_po")
+SIZES = {"opt": ("96x3", "128x3", "128x4", "192x4"), "qwen2": ("96x2", "96x3", "128x4", "192x4")}
+STUDENTS = [(f"world/{name}-32x1", f"world/{name}-{size}") for name in SIZES for size in SIZES[name]]
+WS = ("ws_dpo", "ws_dpo_likelihood", "ws_bt")
+ARMS = ("human", *WS, "cw_po")
+EVERY_ARM = (*ARMS, "cw_dpo_annotator", "filter")
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5)
 THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75)
+RATES = (3e-5, 1e-4, 3e-4, 1e-3)
 
 GRA = {
     "human": 0.60,
     "human_all": 0.62,
     "human_labeled": 0.55,
-    "ws_po": 0.64,
+    "ws_dpo": 0.64,
+    "ws_dpo_likelihood": 0.52,
+    "ws_bt": 0.64,
     "cw_po": 0.70,
+    "cw_dpo_annotator": 0.68,
     "filter": 0.66,
+    "gold": 0.80,
+    "flips": 0.62,
     "online_rm": 0.75,
     "online_ws_po": 0.55,
     "online_cw_po": 0.56,
@@ -82,34 +87,65 @@ def arms() -> Iterator[Row]:
     yield from grid("table22", ((WEAK["qwen"], QWEN_3B),), ("hh_rlhf", "tldr"), ("online_cw_po", "cw_po"))
     shp = tuple(f"shp_ask{name}" for name in ("academia", "baking", "engineers", "philosophy"))
     yield from grid("table23", (QWEN_MID, QWEN_LARGE), shp, ARMS)
-    weak = ("ws_po", "cw_po")
+    weak = (*WS, "cw_po")
     yield from grid("table24", (QWEN_MID,), ("harmless", "helpful"), weak, own_share=(0.2, 0.5, 0.8))
     yield from grid("table25", (QWEN_MID,), ("harmless",), weak, poison_fraction=(0.05, 0.1, 0.15, 0.2))
     yield from grid("table26", (QWEN_MID,), ("hh_rlhf", "tldr"), ARMS)
     yield from grid("table26", (QWEN_MID,), ("hh_rlhf", "tldr"), ("cw_po",), annotator=("pairrm",))
-    yield from grid("figure2", (OPT_SMALL, QWEN_MID), HH, ("human", "ws_po"))
+    yield from grid("figure2", (OPT_SMALL, QWEN_MID), HH, ("human", "ws_bt"))
     yield from grid("figure2", (OPT_SMALL, QWEN_MID), HH, ("filter",), keep_fraction=(0.3, 0.5, 0.75))
     two = ("harmless", "helpful")
     yield from grid("figure3_left", (OPT_SMALL,), two, weak, human_fraction=SHARES)
     yield from grid("figure3_right", (OPT_SMALL,), two, ("cw_po", "human_labeled"), human_fraction=SHARES)
-    yield from grid("figure4", (OPT_SMALL,), HH, weak)
+    yield from grid("figure4", (OPT_SMALL,), HH, ("ws_bt", "cw_po"))
     yield from grid("figure4", (OPT_SMALL,), HH, ("filter",), keep_fraction=THRESHOLDS)
     yield from grid("figure5", (QWEN_MID,), (*HH, "tldr"), ("human", "cw_po"))
+    yield from grid("capacity", STUDENTS, two, ARMS)
+    yield from grid("controls", (OPT_SMALL, QWEN_MID), two, ("human",))
+    controls = (*EVERY_ARM[1:], "gold", "flips")
+    yield from grid("controls", (OPT_SMALL, QWEN_MID), two, controls, sft_labels=("own", "human"))
+
+
+def over_rates() -> Iterator[Row]:
+    """The arms that are swept over update sizes, without seeds, at which they may lie at operating points."""
+    pairs, two = (OPT_SMALL, QWEN_MID), ("harmless", "helpful")
+    for name in ("frontier", "tuning"):
+        for arm in grid(name, pairs, two, EVERY_ARM, learning_rate=RATES):
+            best = RATES[1] if arm["method"] == "human" else RATES[2]
+            at = [
+                point
+                for point, rate in (("matched", RATES[1]), ("own_best", best))
+                if arm["learning_rate"] == rate
+            ]
+            yield arm | {"point": "both" if len(at) == 2 else next(iter(at), None)}
+    noise_and_pairs = {"label_flip": (0.05, 0.3), "data_pairs": (750, 1500), "learning_rate": RATES[:2]}
+    yield from grid("regimes", (QWEN_MID,), ("helpful",), (*ARMS, "filter"), **noise_and_pairs)
+
+
+def at_points(arm: Row) -> Iterator[Row]:
+    """Human's own best update size is the matched one; the others have another."""
+    points = ("both",) if arm["method"].startswith("human") else ("matched", "own_best")
+    yield from (arm | {"point": point} for point in points)
 
 
 def default_gra(arm: Row) -> float:
     """A world in which most of the paper's claims hold."""
     value = GRA[arm["method"]]
-    if arm["method"] == "filter":  # the best threshold differs by data set
+    if arm["method"] == "filter" and "keep_fraction" in arm:  # the best threshold differs by data set
         value -= 0.1 * abs(arm["keep_fraction"] - (0.2 if arm["data"] == "harmless" else 0.4))
     value -= {"c2": 0.03, "c3": 0.04, "c4": 0.05}.get(arm.get("weighting", ""), 0)
-    sensitivity = 2 if arm["method"] == "ws_po" else 1
+    sensitivity = 2 if arm["method"] in WS else 1
     value += 0.05 * sensitivity * (arm.get("own_share", 1) - 1)
     value -= 0.2 * sensitivity * arm.get("poison_fraction", 0)
     if arm.get("annotator") == "pairrm":
         value -= 0.03
     if arm["experiment"] == "table2" and arm["method"] == "cw_po":
-        value += 0.05 if "32x2" in arm["strong"] or "48x2" in arm["strong"] else 0
+        value += 0.05 if arm["strong"].endswith(("96x3", "96x2", "opt-128x3")) else 0
+    if arm.get("learning_rate"):
+        value -= 0.05 * abs(
+            np.log10(arm["learning_rate"] / (RATES[1] if arm["method"] == "human" else RATES[2]))
+        )
+    value += 0.02 * (arm.get("point") == "own_best")
     return value
 
 
@@ -131,7 +167,7 @@ def annotators() -> Iterator[Row]:
                 "accuracy_human": 0.55 + gain,
                 "train_seconds": 5,
             }
-    for rank, size in enumerate(("32x1", "32x2", "48x2", "48x3")):
+    for rank, size in enumerate(("32x1", "96x2", "96x3", "128x4")):
         for data in ("harmless", "helpful", "tldr"):
             row = {
                 "experiment": "table12",
@@ -162,11 +198,12 @@ def run_of(arm: Row, seed: int, gra: float, level: float = 1.0, **details: float
     reward = np.where(np.arange(PROMPTS) < wins, level + 1, level - 1)
     key = f"{zlib.crc32(repr((sorted(arm.items(), key=str), seed)).encode()):08x}{len(arm)}"
     weak = arm["method"] not in ("human", "human_all", "human_labeled", "online_rm")
+    kept = 0.3 if arm["method"] == "filter" else 1.0
     defaults = {
         "scale": "toy",
         "annotator": "bt" if weak else None,
         "weighting": "c1" if "cw" in arm["method"] else "uniform" if weak else None,
-        "keep_fraction": 1.0 if weak else None,
+        "keep_fraction": kept if weak else None,
     }
     measured = {
         "seed": seed,
@@ -182,10 +219,19 @@ def run_of(arm: Row, seed: int, gra: float, level: float = 1.0, **details: float
         "git_commit": "abc123",
     }
     row = {name: ({**defaults, **arm, **measured}).get(name) for name in RUN_COLUMNS}
-    plain = {"margin_agreement": 0.8, "mean_length": 5.0, "truncated_share": 0.05, "learning_rate": 2e-4}
-    extra = {name: arm[name] for name in ("own_share", "poison_fraction") if name in arm}
+    plain = {
+        "margin_agreement": 0.6 + gra / 4,
+        "mean_length": 5.0,
+        "truncated_share": 0.01,
+        "learning_rate": 2e-4,
+    }
+    plain |= {"truncated_share_sft": 0.01, "train_accuracy": 0.8, "human_gold_agreement": 0.73, "kl_se": 0.05}
+    plain |= {"equal_steps": False, "sft_labels": "own"}
+    extra = {name: arm[name] for name in DETAIL_COLUMNS if name in arm}
     detail = dict.fromkeys(DETAIL_COLUMNS) | plain | extra | details | {"run_key": key}
-    return row, detail, RunRewards.of(IDS, reward, np.full(PROMPTS, level)).row(key)
+    detail["kl"] = details.get("kl", 3e4 * detail["learning_rate"])
+    kl = detail["kl"] + np.where(np.arange(PROMPTS) % 2, 0.5, -0.5)
+    return row, detail, RunRewards.of(IDS, reward, np.full(PROMPTS, level), kl).row(key)
 
 
 def write(folder: Path, runs: Sequence[tuple[Row, Row, Row]], trained: Sequence[Row] = ()) -> Path:
@@ -223,10 +269,30 @@ def complete(
     folder: Path, *, seeds: Sequence[int] = (0, 1, 2), gra: Callable[[Row], float] = default_gra
 ) -> Path:
     """Every experiment, with a seed's noise of at most one point of GRA in each arm."""
-    runs = [run_of(arm, seed, gra(arm) + 0.01 * noise(arm, seed)) for arm in arms() for seed in seeds]
+    given = [at_point for arm in arms() for at_point in at_points(arm)]
+    dev = [1000 + seed for seed in seeds]
+    each = [
+        (arm, seed)
+        for arm in (*given, *over_rates())
+        for seed in (dev if arm["experiment"] == "tuning" else seeds)
+    ]
+    runs = [run_of(arm, seed, gra(arm) + 0.01 * noise(arm, seed)) for arm, seed in each]
     write(folder, runs, [annotator_of(row, seed) for row in annotators() for seed in seeds])
     confidences(folder / "toy", seeds)
     texts(folder / "toy")
+    points = [
+        {
+            "data": "hh_rlhf",
+            "strong": QWEN_3B,
+            "seed": 0,
+            "source": source,
+            "pair_id": f"e{n}",
+            "x": n % 3 + at,
+            "y": n % 4,
+        }
+        for (at, source), n in itertools.product(enumerate(("labeled", "offline", "online_cw_po")), range(12))
+    ]
+    write_rows(folder / "toy/embeddings.csv", pd.DataFrame(points), EMBEDDING_COLUMNS)
     return folder
 
 

@@ -47,6 +47,22 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
+def made_up_results(tmp_path_factory) -> Path:
+    """A results folder with every experiment at both operating points; nothing in it was measured."""
+    from claims_results import complete
+
+    return complete(tmp_path_factory.mktemp("made_up"))
+
+
+@pytest.fixture(scope="session")
+def made_up_loaded(made_up_results):
+    """The same, loaded; cached functions of the report compute each table once."""
+    from cwpo.report.inputs import load
+
+    return load(made_up_results, "toy")
+
+
+@pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory) -> Path:
     """A random Llama-architecture checkpoint with a byte-level tokenizer, which reads any text."""
     import torch

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from conftest import REPO, SMOKE
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from cwpo.config.commands import register
 from cwpo.config.schema import CONF
@@ -42,6 +44,18 @@ def run(words: list[str], folder: Path, extra: list[str]) -> str:
     done = subprocess.run([sys.executable, *script], cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+@pytest.mark.parametrize("command", ["annotate", "align", "compare"])
+def test_the_defaults_of_own_pairs_are_those_of_the_configuration(command):
+    register()
+    with initialize_config_dir(str(CONF / "command"), version_base="1.3"):
+        cfg = compose(command)
+    table = TEXTS["cwpo/own/README.md"].partition(f"<!-- defaults: {command} -->")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| `([\w.]+)` \| (.+?) \|", table, re.MULTILINE)
+    assert rows and {key: yaml.safe_load(value) for key, value in rows} == {
+        key: OmegaConf.select(cfg, key) for key, _ in rows
+    }
 
 
 def test_there_are_commands_to_test():

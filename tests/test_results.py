@@ -38,6 +38,16 @@ def rewards(*keys: str) -> pd.DataFrame:
     return pd.DataFrame([run.row(key) for key in keys])
 
 
+@pytest.mark.parametrize("kl", [None, [2.0, -0.125]])
+def test_rewards_come_back_in_the_order_of_prompts_with_kl_where_it_was_measured(folder, kl):
+    row = RunRewards.of(["p1", "p0"], [1.5, 0.5], [0.25, 0.75], kl).row("a")
+    write_rows(folder / "rewards.csv.gz", pd.DataFrame([row]), REWARD_COLUMNS)
+    (read,) = read_rows(folder / "rewards.csv.gz", REWARD_COLUMNS).to_dict("records")
+    run = RunRewards.parse(read)
+    assert (run.reward.tolist(), run.reward_sft.tolist()) == ([0.5, 1.5], [0.75, 0.25])
+    assert run.kl is None if kl is None else run.kl.tolist() == [-0.125, 2.0]
+
+
 def details(*keys: str, **given) -> pd.DataFrame:
     return pd.DataFrame([dict.fromkeys(DETAIL_COLUMNS) | {"run_key": key} | given for key in keys])
 
@@ -79,7 +89,9 @@ def test_gzip_bytes_do_not_depend_on_time_name_or_order(folder, monkeypatch):
     assert (
         gzip.decompress(first)
         .decode()
-        .startswith(f"run_key,prompts,rewards,rewards_sft\na,{rewards('a').prompts[0]},0.5 1.5,0.25 0.25\n")
+        .startswith(
+            f"run_key,prompts,rewards,rewards_sft,kl\na,{rewards('a').prompts[0]},0.5 1.5,0.25 0.25,\n"
+        )
     )
 
 

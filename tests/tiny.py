@@ -16,7 +16,7 @@ from transformers import (
 
 from cwpo.config.schema import TrainingConfig
 from cwpo.models.toy import FAMILIES, toy_config
-from cwpo.training.base import training_arguments
+from cwpo.training.arguments import training_arguments
 
 WORDS = ["ask", "tell", "me", "about", "bread", "bridges", "is", "good", "bad", "very", "warm", "cold"]
 VOCABULARY = {word: index for index, word in enumerate(["<pad>", "<s>", "</s>", "<unk>", *WORDS])}

@@ -20,7 +20,7 @@ from cwpo.config.schema import CONF
 from cwpo.own.align import by_label, fine_tune, margins, optimise
 from cwpo.own.crossfit import as_learned, first_fold, fold_counts, folds_by_prompt
 from cwpo.own.defaults import with_defaults
-from cwpo.own.fit import Annotates, fit, fit_members, load_members
+from cwpo.own.fit import Annotates, fit_members
 from cwpo.own.preferences import preferences
 from cwpo.runtime import pick_device, quiet_libraries, use_threads
 from cwpo.store.store import stage_key
@@ -137,7 +137,7 @@ def by_defaults(
     path = cfg.models[cfg.strong]
     train, test = _drawn(pairs, seed, cfg.defaults_pairs, cfg.test_pairs.get(name))
     train, shown = (cut(part, path, cfg.align_response) for part in (train, test))
-    given = OmegaConf.load(CONF / "command" / "annotate.yaml")
+    given: Any = OmegaConf.load(CONF / "command" / "annotate.yaml")
     own = {"data": name, "model": path, "seed": seed, "token_budget": cfg.token_budget}
     settings = OmegaConf.merge(
         OmegaConf.structured(AnnotateConfig),
@@ -206,10 +206,7 @@ def _trained(train: pd.DataFrame, path: str, seed: int, cfg: Any, folder: Path, 
     settings = OmegaConf.merge(
         cfg.annotate, {"model": path, "ties": "drop", "seed": seed, "token_budget": cfg.token_budget}
     )
-    if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        fit(train, settings, folder, seed=seed, device=device)
-    return load_members([folder], settings.annotator.kind, device, cfg.token_budget)
+    return fit_members(train, settings, folder, device=device)
 
 
 def _some(pairs: pd.DataFrame, most: int | None, seed: int) -> pd.DataFrame:

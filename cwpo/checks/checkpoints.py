@@ -16,9 +16,10 @@ def checkpoint_problems(cfg: Config, ask_hub: bool) -> list[Problem]:
     """Problems of the named checkpoints. Looks into folders, and asks the hub for a model's config, which takes time."""
     cfg = settled(cfg)
     named = _named(cfg)
-    synthetic = [Problem(*each) for key, (path, _) in named.items() if (each := _world_model(key, path))]
-    real = {key: spec for key, spec in named.items() if not spec[0].startswith("world/")}
-    problems = [*synthetic, *model_problems({k: s for k, s in real.items() if not is_hub_id(s[0])})]
+    worlds = {key: path for key, (path, _) in named.items() if path.startswith("world/")}
+    real = {key: spec for key, spec in named.items() if key not in worlds}
+    here = {key: spec for key, spec in real.items() if not is_hub_id(spec[0])}
+    problems = _texts({key: _world_problem(key, path) for key, path in worlds.items()}) + model_problems(here)
     if problems or not ask_hub:
         return problems
     # gold=trained starts from a language model and adds the scalar head itself
@@ -54,26 +55,25 @@ def model_problems(
     adapters: Iterable[str] = (),
     ask_hub: bool = False,
 ) -> list[Problem]:
-    """Problems of models by key. Those of `scoring` must return one score, those of `seq2seq` compare, those of `heads` get a
-    scalar head, those of `adapters` may be adapters that were trained here.
+    """Problems of models by key. Those of `adapters` may be adapters that were trained here.
 
-    With `ask_hub` the config of a hub id is fetched and the heads are looked at.
+    With `ask_hub` the config of a hub id is fetched and looked at: models of `scoring` must return one score, those of
+    `seq2seq` compare, those of `heads` get a scalar head.
     """
     found = {key: checkpoint_problem(path, key, key in adapters) for key, (path, _) in named.items()}
     problems = _texts(found)
-    if ask_hub:
-        from cwpo.models.policy import hub_problem  # late: it imports torch
-
-        fine = named.keys() - {problem.key for problem in problems}
-        problems += _texts({key: hub_problem(*named[key], key) for key in named if key in fine})
-    scored, headed = ([key for key in keys if key in named] for keys in (scoring, heads))
-    if not ask_hub or problems or not (scored or headed):
+    if not ask_hub:
         return problems
-    from cwpo.models.annotator import classifier_problem
+    from cwpo.models.annotator import classifier_problem  # late: these import torch
+    from cwpo.models.policy import hub_problem
     from cwpo.models.reward_models import gold_problem
 
-    texts = {key: gold_problem(*named[key], key, key in seq2seq) for key in scored}
-    return _texts(texts | {key: classifier_problem(*named[key], key) for key in headed})
+    wrong = {problem.key for problem in problems}
+    problems += _texts({key: hub_problem(*named[key], key) for key in named if key not in wrong})
+    if problems:
+        return problems
+    texts = {key: gold_problem(*named[key], key, key in seq2seq) for key in scoring if key in named}
+    return _texts(texts | {key: classifier_problem(*named[key], key) for key in heads if key in named})
 
 
 def _texts(texts: Mapping[str, str | None]) -> list[Problem]:
@@ -97,13 +97,11 @@ def _named(cfg: Config) -> dict[str, tuple[str, str | None]]:
     return named
 
 
-def _world_model(key: str, path: str) -> tuple[str, str] | None:
-    if not path.startswith("world/"):
-        return None
+def _world_problem(key: str, path: str) -> str | None:
     parts = re.fullmatch(r"world/(opt|qwen2|llama)-([1-9]\d*)x[1-9]\d*", path)
     if parts and int(parts[2]) % HEAD_SIZE == 0:
         return None
-    return key, (
+    return (
         f"{key}={path} is not a model of the synthetic world; use world/<opt|qwen2|llama>-<hidden>x<layers> with hidden a "
         f"multiple of {HEAD_SIZE}, e.g. world/opt-64x2"
     )

@@ -38,11 +38,8 @@ NODES = 20_000  # in all of conf/ there are about a thousand
 
 def refuse_code(words: Sequence[str]) -> None:
     """Raise InputError with every word of the command line, and every key of a configuration file, that could start code."""
-    problems = [
-        f"{word} is refused: it would let Hydra import and call what it names"
-        for word in words
-        if WORDS.match(word)
-    ]
+    refused = "is refused: it would let Hydra import and call what it names"
+    problems = [f"{word} {refused}" for word in words if WORDS.match(word)]
     for folder in (CONF, *_folders(words)):
         for file in sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")]):
             problems += file_problems(file, folder)
@@ -57,28 +54,21 @@ def file_problems(file: Path, folder: Path) -> list[str]:
         content = yaml.load(text, LOADER)  # safe: plain values only, no tags
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
         return [f"{file} cannot be read as YAML: {' '.join(str(error).split())}"]
+    code = "names code, or asks for a resolver, which no configuration file may do"
     try:
-        problems = [
-            f"{file}: {where} names code, or asks for a resolver, which no configuration file may do"
-            for where in _code(content)
-        ]
+        problems = [f"{file}: {where} {code}" for where in _code(content)]
     except OverflowError:
         return [f"{file} has more than {NODES:,} values, aliases included"]
     parts = file.relative_to(folder).parts
-    own = folder == CONF and parts[:2] == (
-        "hydra",
-        "launcher",
-    )  # plain values that cwpo.execution.cluster reads
+    # plain values that cwpo.execution.cluster reads
+    own = folder == CONF and parts[:2] == ("hydra", "launcher")
     inside = (parts[0] == "hydra" and not own) or re.search(r"@package\s+\S*hydra", text)
-    hydra = content.get("hydra") if isinstance(content, dict) else None
-    defaults = content.get("defaults") if isinstance(content, dict) else None
-    if inside or re.search(r"@[^'\"]*hydra", str(defaults or "")):
+    top = content if isinstance(content, dict) else {}
+    if inside or re.search(r"@[^'\"]*hydra", str(top.get("defaults") or "")):
         problems.append(f"{file} writes into Hydra's own configuration")
     allowed = OURS if folder.resolve() == CONF.resolve() else THEIRS
-    return problems + [
-        f"{file}: {key} is Hydra's; a file may set {', '.join(f'hydra.{name}' for name in allowed)}"
-        for key in _not_ours(hydra, allowed, "hydra")
-    ]
+    may = f"is Hydra's; a file may set {', '.join(f'hydra.{name}' for name in allowed)}"
+    return problems + [f"{file}: {key} {may}" for key in _not_ours(top.get("hydra"), allowed, "hydra")]
 
 
 def _folders(words: Sequence[str]) -> Iterator[Path]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
 
+from cwpo.checks.reading import wrong
 from cwpo.config.schema import Config, TrainingConfig, trainings
 from cwpo.errors import Problem
 from cwpo.runtime import needs_bitsandbytes
@@ -12,12 +13,10 @@ from cwpo.runtime import needs_bitsandbytes
 def machine_problems(cfg: Config) -> Iterator[Problem]:
     """Problems of processes, engines and optional packages."""
     if cfg.launch == "none" and cfg.processes > 1:
-        yield Problem("processes", f"processes={cfg.processes} needs launch=ddp or launch=fsdp")
+        yield wrong(cfg, "processes", "needs launch=ddp or launch=fsdp")
     if cfg.launch != "none" and cfg.jobs > 1:
-        yield Problem(
-            "launch",
-            f"launch={cfg.launch} gives a stage all GPUs of the machine, so only one can run at a time: use jobs=1",
-        )
+        why = "gives a stage all GPUs of the machine, so only one can run at a time: use jobs=1"
+        yield wrong(cfg, "launch", why)
     yield from lora_problems(cfg.lora)
     yield from _engine(cfg)
     for key, training in trainings(cfg).items():
@@ -27,40 +26,29 @@ def machine_problems(cfg: Config) -> Iterator[Problem]:
 
 def lora_problems(lora: Any) -> Iterator[Problem]:
     if lora.enabled and find_spec("peft") is None:
-        yield Problem(
-            "lora.enabled",
-            "lora.enabled=true needs the package peft; pip install 'cwpo[lora]', or use lora.enabled=false",
-        )
+        why = "needs the package peft; pip install 'cwpo[lora]', or use lora.enabled=false"
+        yield Problem("lora.enabled", f"lora.enabled=true {why}")
     if lora.enabled and lora.base_dtype != "float32" and lora.save == "merged":
-        yield Problem(
-            "lora.save",
-            f"lora.save=merged with lora.base_dtype={lora.base_dtype}: alignment would start from merged weights rounded to 16 bits, "
-            "which lose SFT's small updates; use lora.save=adapters",
-        )
+        why = "alignment would start from merged weights rounded to 16 bits, which lose SFT's small updates"
+        text = f"lora.save=merged with lora.base_dtype={lora.base_dtype}: {why}; use lora.save=adapters"
+        yield Problem("lora.save", text)
 
 
 def _engine(cfg: Config) -> Iterator[Problem]:
     merged = cfg.lora.save == "merged" or cfg.generation.engine == "vllm"
     if cfg.lora.enabled and merged and cfg.generation.precision != "float32":
-        yield Problem(
-            "generation.precision",
-            f"generation.precision={cfg.generation.precision} with lora.enabled=true, lora.save={cfg.lora.save} and generation.engine="
-            f"{cfg.generation.engine}: merged weights in 16 bits lose small updates; use generation.precision=float32, or lora.save="
-            "adapters with generation.engine=transformers",
-        )
+        why = f"with lora.enabled=true, lora.save={cfg.lora.save} and generation.engine={cfg.generation.engine}: merged"
+        why = f"{why} weights in 16 bits lose small updates; use generation.precision=float32, or lora.save=adapters"
+        yield wrong(cfg, "generation.precision", f"{why} with generation.engine=transformers")
     if cfg.generation.engine != "vllm":
         return
     if cfg.online.reward != "none":
-        yield Problem(
-            "generation.engine",
-            "generation.engine=vllm samples from models that are saved; an online arm samples from the one under training: "
-            "use generation.engine=transformers",
-        )
+        why = "samples from models that are saved; an online arm samples from the one under training: use"
+        yield wrong(cfg, "generation.engine", f"{why} generation.engine=transformers")
         return
     from cwpo.models.vllm_engine import vllm_problem  # imports transformers
 
-    problem = vllm_problem(cfg.generation.python)
-    if problem:
+    if problem := vllm_problem(cfg.generation.python):
         yield Problem("generation.engine", problem)
 
 
@@ -74,24 +62,17 @@ def _shares(cfg: Config, key: str, training: TrainingConfig) -> Iterator[Problem
     rows = training.micro_batch_size if by_rows else 1
     if rows and size % (rows * processes):
         micro = f" x {key}.micro_batch_size={rows}" if rows > 1 else ""
-        yield Problem(
-            f"{key}.batch_size",
-            f"{key}.batch_size={size} is not a multiple of processes={processes}{micro}",
-        )
+        yield wrong(cfg, f"{key}.batch_size", f"is not a multiple of processes={processes}{micro}")
 
 
 def _bitsandbytes(cfg: Config) -> Iterator[Problem]:
-    wanted = {key: t.optimizer for key, t in trainings(cfg).items() if needs_bitsandbytes(t.optimizer)}
-    if not wanted or cfg.launch == "fsdp":  # plain AdamW takes their place in fsdp
-        return
-    if find_spec("bitsandbytes") is not None or not cfg.device.startswith(("auto", "cuda")):
+    wanted = [key for key, each in trainings(cfg).items() if needs_bitsandbytes(each.optimizer)]
+    # in fsdp plain AdamW takes their place
+    if not wanted or cfg.launch == "fsdp" or find_spec("bitsandbytes") is not None:
         return
     import torch  # slow to import, so not for the default
 
-    if torch.cuda.is_available():
-        key, name = next(iter(wanted.items()))
-        yield Problem(
-            f"{key}.optimizer",
-            f"{key}.optimizer={name} needs the package bitsandbytes; pip install 'cwpo[gpu]', or use "
-            f"{key}.optimizer=adamw_torch",
-        )
+    if cfg.device.startswith(("auto", "cuda")) and torch.cuda.is_available():
+        key = f"{wanted[0]}.optimizer"
+        why = f"needs the package bitsandbytes; pip install 'cwpo[gpu]', or use {key}=adamw_torch"
+        yield wrong(cfg, key, why)

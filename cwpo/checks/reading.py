@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from operator import attrgetter
 from typing import Any, get_args
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -76,16 +77,11 @@ def read(cfg: DictConfig, schema: type, convert: Callable[[DictConfig], Any] = p
         values = convert(cfg)
     except (OmegaConfBaseException, RecursionError):
         raise InputError([problem for node in _nodes(cfg) if (problem := _unresolved(*node))]) from None
-    long = [
-        Problem(
-            key,
-            f"{key}={value[:40]}… has {len(value):,} characters; no name, nor any part of a path, has more than {PART}",
-        )
-        for key, value in items(dataclasses.asdict(values) if convert is not plain else values)
-        if isinstance(value, str) and len(value) * 4 > PART and _too_long(value)
-    ]
+    texts = items(dataclasses.asdict(values) if convert is not plain else values)
+    long = {key: text for key, text in texts if isinstance(text, str) and _too_long(text)}
     if long:
-        raise InputError(long)
+        why = f"characters; no name, nor any part of a path, has more than {PART}"
+        raise InputError([f"{key}={text[:40]}… has {len(text):,} {why}" for key, text in long.items()])
     return values
 
 
@@ -120,6 +116,13 @@ def _section_advice(schema: str, key: str, value: str) -> str:
     kind = getattr(run_schema, schema, None) or getattr(commands, schema)
     keys = [f"{key}.{name}" for name in keys_of(kind)]
     return f"set {key}.enabled={value}" if f"{key}.enabled" in keys else f"set one of {', '.join(keys)}"
+
+
+def wrong(cfg: Any, key: str, why: str) -> Problem:
+    """`key=value why` of the value at a dotted key; of a group, the name of its choice."""
+    value = attrgetter(key)(cfg)
+    value = getattr(value, "name", value)
+    return Problem(key, f"{key}={str(value).lower() if isinstance(value, bool) else value} {why}")
 
 
 def _unknown(node: Mapping[str, Any], schema: type, prefix: str = "") -> Iterator[Problem]:

@@ -84,24 +84,20 @@ def _reason(value: Any, key: Key, path: str) -> str | None:
             return "holds control characters, which no name or path here can have"
     if value == key.default:
         return None
-    for rule in key.rules:
-        if (reason := rule(value)) is not None:
-            return reason
-    return _beyond(value) if not isinstance(value, str) else _address(value, key)
+    reasons = (reason for rule in key.rules if (reason := rule(value)) is not None)
+    return next(reasons, None) or (_address(value, key) if isinstance(value, str) else _beyond(value))
 
 
 def _address(text: str, key: Key) -> str | None:
-    if "://" in text and endpoint not in key.rules:
-        return "is an address; download it and name the file or folder, or give a hub id"
-    return None
+    advice = "download it and name the file or folder, or give a hub id"
+    return f"is an address; {advice}" if "://" in text and endpoint not in key.rules else None
 
 
 def _beyond(value: float) -> str | None:
-    if value != value:
-        return "is not a number"
     if abs(value) <= LARGEST:
         return None
-    return f"is beyond all bounds; it must be {f'at most {LARGEST:,}' if value > 0 else f'at least -{LARGEST:,}'}"
+    bound = f"at most {LARGEST:,}" if value > 0 else f"at least -{LARGEST:,}"
+    return f"is beyond all bounds; it must be {bound}" if value == value else "is not a number"
 
 
 def _shown(value: Any) -> str:

@@ -42,10 +42,8 @@ def _raised(key: str, check: Callable[[], object]) -> Iterator[Problem]:
 
 def _report(cfg: Any) -> Iterator[Problem]:
     if not (Path(cfg.results).expanduser() / cfg.scale).is_dir():
-        text = (
-            f"scale={cfg.scale} is not a folder of results={cfg.results}; name one that runs have written to"
-        )
-        yield Problem("scale", text)
+        why = "name one that runs have written to"
+        yield Problem("scale", f"scale={cfg.scale} is not a folder of results={cfg.results}; {why}")
 
 
 def _own_results(cfg: Any) -> Iterator[Problem]:

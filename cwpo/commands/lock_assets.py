@@ -27,9 +27,7 @@ def lock_assets(cfg: Any, api: Any = None, file: Path = LOCK) -> None:
         from huggingface_hub import HfApi, constants
 
         if constants.is_offline_mode():
-            raise InputError(
-                "the hub cannot be asked: HF_HUB_OFFLINE is set; unset it where there is a network"
-            )
+            raise InputError("the hub cannot be asked: HF_HUB_OFFLINE is set; unset it on a network")
         if not hub_answers():
             raise InputError("no commit can be looked up without the hub; run this where it can be reached")
         api = HfApi()

@@ -46,8 +46,8 @@ def look_after(cfg: Any) -> None:
     """scripts/store.py: one of ACTIONS. Raises StoreError where verify finds damage."""
     store = Store(cfg.store)
     if not store.root.is_dir():
-        text = f"store={cfg.store} does not exist; name the folder that runs used, by default runs/store"
-        raise InputError(text)
+        fix = "name the folder that runs used, by default runs/store"
+        raise InputError(f"store={cfg.store} does not exist; {fix}")
     ACTIONS[cfg.action](store, cfg)
 
 
@@ -150,9 +150,7 @@ def _explain(store: Store, cfg: Any) -> None:
 
 def _gc(store: Store, cfg: Any) -> None:
     if held := store.held():
-        raise StoreError(
-            f"a run is at work on {', '.join(held)}; wait for it, or stop it, then collect garbage"
-        )
+        raise StoreError(f"a run is at work on {', '.join(held)}; wait for it, or stop it, and try again")
     keys = referred_to(Path(cfg.results))
     unneeded, left = garbage(store, keys, cfg.older_than_days * DAY), _left_over(store)
     absent = len(keys - {key for _, key in store.finished()})
@@ -182,14 +180,12 @@ def _repair(store: Store, cfg: Any) -> None:
 def _drop(store: Store, cfg: Any) -> None:
     if not cfg.stages:
         raise InputError(
-            "action=drop needs stages=[<stage>/<key>,...]; action=list stages=[<stage>] shows them"
+            "action=drop needs stages=[<stage>/<key>,...]; action=list stages=[<stage>] lists them"
         )
     there = [f"{stage}/{key}" for stage, key in store.finished()]
-    unknown = [name for name in cfg.stages if name not in there]
+    unknown = {name: _nearest(name, there) for name in cfg.stages if name not in there}
     if unknown:
-        raise InputError(
-            [f"stages={name} is not in {store.root}; {_nearest(name, there)}" for name in unknown]
-        )
+        raise InputError([f"stages={name} is not in {store.root}; {near}" for name, near in unknown.items()])
     _drop_these(store, [tuple(name.split("/")) for name in cfg.stages])
 
 
@@ -197,9 +193,8 @@ def _drop_these(store: Store, stages: list[tuple[str, str]]) -> None:
     for stage, key in stages:
         store.drop(stage, key)
         print(f"deleted {store.folder(stage, key)}")
-    print(
-        f"{len(stages)} stages deleted; a run that needs them computes them again, the same bytes on the same machine"
-    )
+    again = "a run that needs them computes them again, the same bytes on the same machine"
+    print(f"{len(stages)} stages deleted; {again}")
 
 
 ACTIONS: dict[str, Callable[[Store, Any], None]] = {

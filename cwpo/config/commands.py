@@ -7,17 +7,6 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from cwpo.config import rules
-from cwpo.config.rules import (
-    PROCESSES,
-    SEED,
-    above_zero,
-    at_least,
-    between,
-    file_in,
-    listed_in,
-    one_of,
-    ruled,
-)
 from cwpo.config.schema import CONF, Config, LoraConfig, TrainingConfig
 
 
@@ -29,34 +18,34 @@ def completed_later(schema: type) -> Any:
 @dataclass
 class ReproduceConfig:
     experiment: str = "core"
-    scale: str = file_in(CONF / "scale", "toy")
-    seeds: list[int] | None = at_least(0, None, SEED)
-    jobs: int | None = at_least(1, None, PROCESSES)
-    threads: int = at_least(1, 1, PROCESSES)
+    scale: str = rules.file_in(CONF / "scale", "toy")
+    seeds: list[int] | None = rules.at_least(0, None, rules.SEED)
+    jobs: int | None = rules.at_least(1, None, rules.PROCESSES)
+    threads: int = rules.at_least(1, 1, rules.PROCESSES)
     store: str = "runs/store"
     results: str = "results"
-    launcher: str | None = file_in(CONF / "hydra" / "launcher", None)
+    launcher: str | None = rules.file_in(CONF / "hydra" / "launcher", None)
     launcher_settings: dict[str, Any] = field(default_factory=dict)
     overrides: list[str] = field(default_factory=list)
 
 
 @dataclass
 class ReportConfig:
-    scale: str = ruled("toy", rules.file_name)
+    scale: str = rules.ruled("toy", rules.file_name)
     results: str = "results"
 
 
 @dataclass
 class OwnTrainingConfig(TrainingConfig):
-    learning_rate: float | None = above_zero(None)  # type: ignore[assignment]  # null: by the model's size
+    learning_rate: float | None = rules.above_zero(None)  # type: ignore[assignment]  # null: by the model's size
 
 
 @dataclass
 class OwnAnnotatorConfig:
-    kind: str = one_of("bt", "pairrm", default="bt")
+    kind: str = rules.one_of("bt", "pairrm", default="bt")
     path: str | None = None
-    members: int = at_least(1, 1)
-    head_std: float = above_zero(0.01)
+    members: int = rules.at_least(1, 1)
+    head_std: float = rules.above_zero(0.01)
     training: OwnTrainingConfig = field(default_factory=OwnTrainingConfig)
 
 
@@ -65,48 +54,48 @@ class AnnotateConfig:
     data: str = MISSING
     columns: dict[str, str] = field(default_factory=dict)
     split: str | None = None
-    positive: str | None = one_of("a", "b", default=None)
-    show: int | None = at_least(1, None)
-    ties: str = one_of("drop", "soft", default="drop")
+    positive: str | None = rules.one_of("a", "b", default=None)
+    show: int | None = rules.at_least(1, None)
+    ties: str = rules.one_of("drop", "soft", default="drop")
     model: str | None = None
-    revision: str | None = ruled(None, rules.revision)
-    chat: str = ruled("auto", rules.chat)
+    revision: str | None = rules.ruled(None, rules.revision)
+    chat: str = rules.ruled("auto", rules.chat)
     out: str = MISSING
-    max_tokens: int = above_zero(512)
+    max_tokens: int = rules.above_zero(512)
     annotator: OwnAnnotatorConfig = field(default_factory=OwnAnnotatorConfig)
     tune: bool = False
-    folds: int | None = at_least(2, None)
-    holdout_above: int = at_least(0, 1000)
-    curve: list[float] = between(0, 1, "()", [])
-    curve_folds: int = at_least(1, 1)
-    weighting: str = listed_in("cwpo.weighting:WEIGHTINGS", "c1")
+    folds: int | None = rules.at_least(2, None)
+    holdout_above: int = rules.at_least(0, 1000)
+    curve: list[float] = rules.between(0, 1, "()", [])
+    curve_folds: int = rules.at_least(1, 1)
+    weighting: str = rules.listed_in("cwpo.weighting:WEIGHTINGS", "c1")
     calibrate: bool = False
     include_labeled: bool = True
-    target_accuracy: float = between(0.5, 1, "()", 0.65)
-    seed: int = at_least(0, 0, SEED)
-    threads: int | None = at_least(1, None, PROCESSES)
-    device: str = ruled("auto", rules.device)
-    token_budget: int | None = above_zero(None)
+    target_accuracy: float = rules.between(0.5, 1, "()", 0.65)
+    seed: int = rules.at_least(0, 0, rules.SEED)
+    threads: int | None = rules.at_least(1, None, rules.PROCESSES)
+    device: str = rules.ruled("auto", rules.device)
+    token_budget: int | None = rules.above_zero(None)
 
 
 @dataclass
 class SftConfig(OwnTrainingConfig):
-    epochs: float = at_least(0)  # 0 leaves SFT out
+    epochs: float = rules.at_least(0)  # 0 leaves SFT out
 
 
 @dataclass
 class AlignConfig:
     preferences: str = MISSING
     model: str = MISSING
-    revision: str | None = ruled(None, rules.revision)
-    chat: str = ruled("auto", rules.chat)
+    revision: str | None = rules.ruled(None, rules.revision)
+    chat: str = rules.ruled("auto", rules.chat)
     out: str = MISSING
     weight_column: str = "weight"
-    keep: float = between(0, 1, "(]", 1.0)
-    max_tokens: int = above_zero(512)
-    objective: str = file_in(CONF / "objective", "dpo")
-    beta: float = above_zero(0.5)
-    flip_rate: float = between(0, 0.5, "[)", 0.1)
+    keep: float = rules.between(0, 1, "(]", 1.0)
+    max_tokens: int = rules.above_zero(512)
+    objective: str = rules.file_in(CONF / "objective", "dpo")
+    beta: float = rules.above_zero(0.5)
+    flip_rate: float = rules.between(0, 0.5, "[)", 0.1)
     average_logps: bool = False
     sft: SftConfig = field(default_factory=SftConfig)
     alignment: OwnTrainingConfig = field(default_factory=OwnTrainingConfig)
@@ -114,11 +103,11 @@ class AlignConfig:
     test: str | None = None
     columns: dict[str, str] = field(default_factory=dict)
     split: str | None = None
-    positive: str | None = one_of("a", "b", default=None)
-    seed: int = at_least(0, 0, SEED)
-    threads: int | None = at_least(1, None, PROCESSES)
-    device: str = ruled("auto", rules.device)
-    token_budget: int | None = above_zero(None)
+    positive: str | None = rules.one_of("a", "b", default=None)
+    seed: int = rules.at_least(0, 0, rules.SEED)
+    threads: int | None = rules.at_least(1, None, rules.PROCESSES)
+    device: str = rules.ruled("auto", rules.device)
+    token_budget: int | None = rules.above_zero(None)
 
 
 @dataclass
@@ -128,15 +117,15 @@ class CompareConfig:
     prompts: str = MISSING
     column: str = "prompt"
     gold: str = MISSING
-    revision: str | None = ruled(None, rules.revision)
-    chat: str = ruled("auto", rules.chat)
-    most: int = at_least(2, 200)
-    max_new_tokens: int = above_zero(128)
-    temperature: float = above_zero(0.95)
-    batch_size: int = above_zero(32)
-    seed: int = at_least(0, 0, SEED)
-    threads: int | None = at_least(1, None, PROCESSES)
-    device: str = ruled("auto", rules.device)
+    revision: str | None = rules.ruled(None, rules.revision)
+    chat: str = rules.ruled("auto", rules.chat)
+    most: int = rules.at_least(2, 200)
+    max_new_tokens: int = rules.above_zero(128)
+    temperature: float = rules.above_zero(0.95)
+    batch_size: int = rules.above_zero(32)
+    seed: int = rules.at_least(0, 0, rules.SEED)
+    threads: int | None = rules.at_least(1, None, rules.PROCESSES)
+    device: str = rules.ruled("auto", rules.device)
     out: str = MISSING
 
 
@@ -144,21 +133,21 @@ class CompareConfig:
 class OwnResultsConfig:
     data: str = MISSING
     models: dict[str, str] = field(default_factory=dict)
-    sources: list[str] = listed_in("cwpo.bench.real_pairs:SOURCES", [])
+    sources: list[str] = rules.listed_in("cwpo.bench.real_pairs:SOURCES", [])
     strong: str = MISSING
-    train_pairs: dict[str, int] = at_least(2, {})
-    test_pairs: dict[str, int] = at_least(2, {})
-    align_pairs: int = at_least(2, 400)
-    align_test_pairs: int = at_least(2, 300)
-    align_response: int = at_least(2, 128)
-    align_seeds: int = at_least(1, 1)
-    defaults_pairs: int = at_least(60, 200)
-    defaults_seeds: int = at_least(0, 3)
+    train_pairs: dict[str, int] = rules.at_least(2, {})
+    test_pairs: dict[str, int] = rules.at_least(2, {})
+    align_pairs: int = rules.at_least(2, 400)
+    align_test_pairs: int = rules.at_least(2, 300)
+    align_response: int = rules.at_least(2, 128)
+    align_seeds: int = rules.at_least(1, 1)
+    defaults_pairs: int = rules.at_least(60, 200)
+    defaults_seeds: int = rules.at_least(0, 3)
     annotate: AnnotateConfig = completed_later(AnnotateConfig)
     align: AlignConfig = completed_later(AlignConfig)
-    token_budget: int | None = above_zero(None)
-    threads: int = at_least(1, 1, PROCESSES)
-    device: str = ruled("auto", rules.device)
+    token_budget: int | None = rules.above_zero(None)
+    threads: int = rules.at_least(1, 1, rules.PROCESSES)
+    device: str = rules.ruled("auto", rules.device)
     finished_only: bool = False
     store: str = "runs/own"
     out: str = "results/own"
@@ -166,20 +155,20 @@ class OwnResultsConfig:
 
 @dataclass
 class BenchmarkConfig:
-    workloads: list[str] = listed_in("cwpo.bench.workloads:WORKLOADS", [])
-    sides: list[str] = listed_in("cwpo.bench.measure:SIDES", [])
-    pairs: dict[str, int] = at_least(1, {})
-    batch_size: int = at_least(1, 16)
-    token_budget: int = at_least(1, 4096)
-    trl_micro: list[int] = at_least(1, [])
-    repeats: int = at_least(1, 3)
-    inference: list[str] = listed_in("cwpo.bench.workloads:WORKLOADS", [])
-    prompts: int = at_least(1, 32)
-    new_tokens: int = at_least(1, 64)
+    workloads: list[str] = rules.listed_in("cwpo.bench.workloads:WORKLOADS", [])
+    sides: list[str] = rules.listed_in("cwpo.bench.measure:SIDES", [])
+    pairs: dict[str, int] = rules.at_least(1, {})
+    batch_size: int = rules.at_least(1, 16)
+    token_budget: int = rules.at_least(1, 4096)
+    trl_micro: list[int] = rules.at_least(1, [])
+    repeats: int = rules.at_least(1, 3)
+    inference: list[str] = rules.listed_in("cwpo.bench.workloads:WORKLOADS", [])
+    prompts: int = rules.at_least(1, 32)
+    new_tokens: int = rules.at_least(1, 64)
     chain: list[str] = field(default_factory=list)
-    annotation: list[int] = at_least(1, [])
-    threads: int | None = at_least(1, None, PROCESSES)
-    device: str = ruled("auto", rules.device)
+    annotation: list[int] = rules.at_least(1, [])
+    threads: int | None = rules.at_least(1, None, rules.PROCESSES)
+    device: str = rules.ruled("auto", rules.device)
     data: str | None = None
     tokenizer: str | None = None
     results: str = "results"
@@ -187,12 +176,12 @@ class BenchmarkConfig:
 
 @dataclass
 class StoreConfig:
-    action: str = listed_in("cwpo.commands.store:ACTIONS")
+    action: str = rules.listed_in("cwpo.commands.store:ACTIONS")
     store: str = "runs/store"
     results: str = "results"
     stages: list[str] = field(default_factory=list)
     overrides: list[str] = field(default_factory=list)
-    older_than_days: float = at_least(0, 7)
+    older_than_days: float = rules.at_least(0, 7)
     delete: bool = False
 
 
@@ -205,13 +194,13 @@ class LockAssetsConfig:
 @dataclass
 class PreflightConfig:
     experiment: str = "table3"
-    scale: str = file_in(CONF / "scale", "paper")
-    seeds: list[int] | None = at_least(0, None, SEED)
+    scale: str = rules.file_in(CONF / "scale", "paper")
+    seeds: list[int] | None = rules.at_least(0, None, rules.SEED)
     store: str = "runs/store"
     overrides: list[str] = field(default_factory=list)
     calibrate: bool = False
-    gpu_gib: float | None = above_zero(None)
-    disk_gib: float | None = above_zero(None)
+    gpu_gib: float | None = rules.above_zero(None)
+    disk_gib: float | None = rules.above_zero(None)
 
 
 # The commands that have a configuration of their own.

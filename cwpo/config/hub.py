@@ -13,7 +13,8 @@ from typing import Any, ParamSpec, TypeVar
 from cwpo.config.assets import is_hub_id
 
 WAIT = 3.0  # seconds
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @functools.cache
@@ -62,13 +63,15 @@ def _ask(address: str) -> bool:
 
 def asked_once(question: Callable[P, T]) -> Callable[P, T]:
     """The function, whose first argument is a path. Answers about hub ids are kept; a folder is looked at each time."""
-    kept = functools.cache(question)
+    kept: Any = functools.cache(question)
 
     @functools.wraps(question)
     def ask(*args: P.args, **more: P.kwargs) -> T:
-        if not is_hub_id(args[0]):
+        path: Any = args[0]
+        if not is_hub_id(path):
             return question(*args, **more)
-        reach(args[0])
-        return copy.deepcopy(kept(*args, **more))
+        reach(path)
+        answer: T = copy.deepcopy(kept(*args, **more))
+        return answer
 
     return ask

@@ -11,18 +11,6 @@ from typing import Any
 from omegaconf import MISSING
 
 from cwpo.config import rules
-from cwpo.config.rules import (
-    PAIRS,
-    PROCESSES,
-    SEED,
-    above_zero,
-    at_least,
-    between,
-    file_in,
-    listed_in,
-    one_of,
-    ruled,
-)
 from cwpo.runtime import PRECISIONS
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -37,24 +25,24 @@ SCHEDULERS = ("constant", "constant_with_warmup", "linear", "cosine", "polynomia
 
 @dataclass
 class DataConfig:
-    name: str = ruled(MISSING, rules.cell)
-    source: str = one_of("world", "hub", "jsonl")
+    name: str = rules.ruled(MISSING, rules.cell)
+    source: str = rules.one_of("world", "hub", "jsonl")
     world: str | None = None
-    label_flip: float | None = between(0, 0.5, "[)", None)
+    label_flip: float | None = rules.between(0, 0.5, "[)", None)
     counterpart: str | None = None
     path: Any = None
-    revision: str | None = ruled(None, rules.revision)
-    folders: list[str] = ruled([], rules.inner_folder)
+    revision: str | None = rules.ruled(None, rules.revision)
+    folders: list[str] = rules.ruled([], rules.inner_folder)
     columns: dict[str, str] = field(default_factory=dict)
-    positive: str | None = one_of("a", "b", default=None)
-    pairs: int | None = at_least(4, None, PAIRS)
-    test_pairs: int | None = at_least(2, None, PAIRS)
-    test_fraction: float = between(0, 1, "()", 0.1)
-    max_tokens: int = above_zero(512)
-    layout: str | None = listed_in("cwpo.data.hub:LAYOUTS", None)
-    turns: str = one_of("all", "first", default="all")
-    length_rule: str = listed_in("cwpo.data.lengths:RULES", "longer_pair")
-    test_prompts: str = one_of("any", "unseen", "unseen_once", default="any")
+    positive: str | None = rules.one_of("a", "b", default=None)
+    pairs: int | None = rules.at_least(4, None, rules.PAIRS)
+    test_pairs: int | None = rules.at_least(2, None, rules.PAIRS)
+    test_fraction: float = rules.between(0, 1, "()", 0.1)
+    max_tokens: int = rules.above_zero(512)
+    layout: str | None = rules.listed_in("cwpo.data.hub:LAYOUTS", None)
+    turns: str = rules.one_of("all", "first", default="all")
+    length_rule: str = rules.listed_in("cwpo.data.lengths:RULES", "longer_pair")
+    test_prompts: str = rules.one_of("any", "unseen", "unseen_once", default="any")
     gold: str | None = None
     paper_counts: dict[str, int] = field(default_factory=dict)
 
@@ -62,44 +50,44 @@ class DataConfig:
 @dataclass
 class PairConfig:
     name: str = MISSING
-    weak: str = ruled(MISSING, rules.cell)
-    strong: str = ruled(MISSING, rules.cell)
-    weak_revision: str | None = ruled(None, rules.revision)
-    strong_revision: str | None = ruled(None, rules.revision)
+    weak: str = rules.ruled(MISSING, rules.cell)
+    strong: str = rules.ruled(MISSING, rules.cell)
+    weak_revision: str | None = rules.ruled(None, rules.revision)
+    strong_revision: str | None = rules.ruled(None, rules.revision)
     strong_chat: bool = False
-    batch_size: int = above_zero(64)
-    micro_batch_size: int = above_zero(16)
+    batch_size: int = rules.above_zero(64)
+    micro_batch_size: int = rules.above_zero(16)
 
 
 @dataclass
 class TrainingConfig:
-    epochs: float = above_zero()
-    learning_rate: float | None = above_zero(None)
-    batch_size: int = above_zero()
-    micro_batch_size: int | None = above_zero(None)
-    scheduler: str = one_of(*SCHEDULERS, default="cosine")
-    warmup_steps: int = at_least(0, 0)
-    weight_decay: float = at_least(0, 0.0)
-    max_grad_norm: float = above_zero(1.0)
-    optimizer: str = listed_in("cwpo.runtime:optimizers", "adamw_torch")
+    epochs: float = rules.above_zero()
+    learning_rate: float | None = rules.above_zero(None)
+    batch_size: int = rules.above_zero()
+    micro_batch_size: int | None = rules.above_zero(None)
+    scheduler: str = rules.one_of(*SCHEDULERS, default="cosine")
+    warmup_steps: int = rules.at_least(0, 0)
+    weight_decay: float = rules.at_least(0, 0.0)
+    max_grad_norm: float = rules.above_zero(1.0)
+    optimizer: str = rules.listed_in("cwpo.runtime:optimizers", "adamw_torch")
     gradient_checkpointing: bool = False
-    precision: str = one_of(*PRECISIONS, default="float32")
+    precision: str = rules.one_of(*PRECISIONS, default="float32")
 
 
 @dataclass
 class UpdateSizes:
     """Learning rates of preference optimisation for one family of strong models; see cwpo.config.update_sizes."""
 
-    matched: float = above_zero()
-    own_best: dict[str, float] = above_zero({})
+    matched: float = rules.above_zero()
+    own_best: dict[str, float] = rules.above_zero({})
 
 
 @dataclass
 class LabeledConfig:
     other: str | None = None
-    own_share: float = between(0, 1, "[]", 1.0)
-    poison_fraction: float = between(0, 1, "[)", 0.0)
-    unlabeled: str = one_of("own", "both", "eq19", default="own")
+    own_share: float = rules.between(0, 1, "[]", 1.0)
+    poison_fraction: float = rules.between(0, 1, "[)", 0.0)
+    unlabeled: str = rules.one_of("own", "both", "eq19", default="own")
 
 
 @dataclass
@@ -130,11 +118,11 @@ JUDGE_SETTINGS = ("base_url", "cache", "concurrency", "timeout", "retries", "usd
 
 @dataclass
 class AnnotatorConfig:
-    name: str = file_in(CONF / "annotator")
-    head_std: float = above_zero(0.01)
-    beta: float = above_zero(0.5)
-    scoring: str = one_of("likelihood", "implicit", default="likelihood")
-    assessed_on: str = one_of("test", "unlabeled", default="test")
+    name: str = rules.file_in(CONF / "annotator")
+    head_std: float = rules.above_zero(0.01)
+    beta: float = rules.above_zero(0.5)
+    scoring: str = rules.one_of("likelihood", "implicit", default="likelihood")
+    assessed_on: str = rules.one_of("test", "unlabeled", default="test")
     training: TrainingConfig = field(default_factory=TrainingConfig)
     sft_training: TrainingConfig = field(default_factory=TrainingConfig)
     dpo_training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -142,106 +130,106 @@ class AnnotatorConfig:
 
 @dataclass
 class SelectionConfig:
-    kind: str = one_of("all", "top_fraction", "threshold", default="all")
-    value: float | None = between(0, 1, "[]", None)
+    kind: str = rules.one_of("all", "top_fraction", "threshold", default="all")
+    value: float | None = rules.between(0, 1, "[]", None)
 
 
 @dataclass
 class MethodConfig:
-    name: str = ruled(MISSING, rules.cell)
-    labels: str = one_of("human", "weak", "gold", "flips")
-    pairs: str = one_of("unlabeled", "labeled", "all", default="unlabeled")
+    name: str = rules.ruled(MISSING, rules.cell)
+    labels: str = rules.one_of("human", "weak", "gold", "flips")
+    pairs: str = rules.one_of("unlabeled", "labeled", "all", default="unlabeled")
     selection: SelectionConfig = field(default_factory=SelectionConfig)
     equal_steps: bool = False
-    sft_labels: str = one_of("own", "human", default="own")
+    sft_labels: str = rules.one_of("own", "human", default="own")
 
 
 @dataclass
 class WeightingConfig:
-    name: str = file_in(CONF / "weighting")
-    scale: float = above_zero(1.0)
+    name: str = rules.file_in(CONF / "weighting")
+    scale: float = rules.above_zero(1.0)
     normalize: bool = False
     permute: bool = False
 
 
 @dataclass
 class ObjectiveConfig:
-    name: str = file_in(CONF / "objective")
-    beta: float = above_zero(0.5)
-    flip_rate: float = between(0, 0.5, "[)", 0.0)
+    name: str = rules.file_in(CONF / "objective")
+    beta: float = rules.above_zero(0.5)
+    flip_rate: float = rules.between(0, 0.5, "[)", 0.0)
     average_logps: bool = False
 
 
 @dataclass
 class LoraConfig:
     enabled: bool = False
-    r: int = above_zero(8)
-    alpha: int = above_zero(16)
-    dropout: float = between(0, 1, "[)", 0.05)
-    targets: str = one_of("all-linear", "peft", default="all-linear")
-    base_dtype: str = one_of("float32", "bfloat16", default="float32")
-    save: str = one_of("merged", "adapters", default="merged")
+    r: int = rules.above_zero(8)
+    alpha: int = rules.above_zero(16)
+    dropout: float = rules.between(0, 1, "[)", 0.05)
+    targets: str = rules.one_of("all-linear", "peft", default="all-linear")
+    base_dtype: str = rules.one_of("float32", "bfloat16", default="float32")
+    save: str = rules.one_of("merged", "adapters", default="merged")
 
 
 @dataclass
 class GenerationConfig:
-    temperature: float = above_zero(0.95)
-    top_k: int = at_least(0, 0)
-    max_new_tokens: int = above_zero()
-    batch_size: int = above_zero(128)
-    engine: str = one_of("transformers", "vllm", default="transformers")
-    precision: str = one_of(*PRECISIONS, default="float32")
+    temperature: float = rules.above_zero(0.95)
+    top_k: int = rules.at_least(0, 0)
+    max_new_tokens: int = rules.above_zero()
+    batch_size: int = rules.above_zero(128)
+    engine: str = rules.one_of("transformers", "vllm", default="transformers")
+    precision: str = rules.one_of(*PRECISIONS, default="float32")
     python: str | None = None
 
 
 @dataclass
 class OnlineConfig:
-    reward: str = one_of("none", "annotator", "reward_model", default="none")
+    reward: str = rules.one_of("none", "annotator", "reward_model", default="none")
     reward_model: str | None = None
-    reward_revision: str | None = ruled(None, rules.revision)
+    reward_revision: str | None = rules.ruled(None, rules.revision)
     reward_chat: bool = False
-    batches_per_round: int = at_least(1, 1)
-    batch_size: int = at_least(1, 64)
+    batches_per_round: int = rules.at_least(1, 1)
+    batch_size: int = rules.at_least(1, 64)
 
 
 @dataclass
 class EmbeddingConfig:
     path: str | None = None
-    revision: str | None = ruled(None, rules.revision)
+    revision: str | None = rules.ruled(None, rules.revision)
 
 
 @dataclass
 class EvaluationConfig:
-    prompts: int | None = at_least(2, None, PAIRS)
+    prompts: int | None = rules.at_least(2, None, rules.PAIRS)
 
 
 @dataclass
 class GoldConfig:
-    name: str = file_in(CONF / "gold")
+    name: str = rules.file_in(CONF / "gold")
     path: str | None = None
-    revision: str | None = ruled(None, rules.revision)
-    holdout: float = between(0, 1, "[)", 0.0)
-    temperature: float = above_zero(1.0)
-    batch_size: int = above_zero(32)
+    revision: str | None = rules.ruled(None, rules.revision)
+    holdout: float = rules.between(0, 1, "[)", 0.0)
+    temperature: float = rules.above_zero(1.0)
+    batch_size: int = rules.above_zero(32)
     model: str | None = None
-    asks: str = listed_in("cwpo.models.judge:QUESTIONS", "both")
+    asks: str = rules.listed_in("cwpo.models.judge:QUESTIONS", "both")
     prompt_file: str | None = None
-    base_url: str | None = ruled(None, rules.endpoint)
+    base_url: str | None = rules.ruled(None, rules.endpoint)
     cache: str = "runs/verdicts"
-    concurrency: int = above_zero(8)
-    timeout: float = above_zero(60.0)
-    retries: int = at_least(0, 6)
-    usd_per_million: dict[str, float] = at_least(0, {})
-    max_usd: float | None = at_least(0, None)
+    concurrency: int = rules.above_zero(8)
+    timeout: float = rules.above_zero(60.0)
+    retries: int = rules.at_least(0, 6)
+    usd_per_million: dict[str, float] = rules.at_least(0, {})
+    max_usd: float | None = rules.at_least(0, None)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
 
 @dataclass
 class LoggerConfig:
-    name: str = file_in(CONF / "logger")
-    project: str = ruled("cwpo", rules.wandb_name)
-    entity: str | None = ruled(None, rules.wandb_name)
-    mode: str = one_of("auto", "online", "offline", default="auto")
+    name: str = rules.file_in(CONF / "logger")
+    project: str = rules.ruled("cwpo", rules.wandb_name)
+    entity: str | None = rules.ruled(None, rules.wandb_name)
+    mode: str = rules.one_of("auto", "online", "offline", default="auto")
 
 
 @dataclass
@@ -254,47 +242,47 @@ class DataSize:
 
 @dataclass
 class PlanConfig:
-    tflops: float | None = above_zero(None)
-    utilisation: float = between(0, 1, "(]", 0.35)
-    generation_utilisation: float = between(0, 1, "(]", 0.02)
+    tflops: float | None = rules.above_zero(None)
+    utilisation: float = rules.between(0, 1, "(]", 0.35)
+    generation_utilisation: float = rules.between(0, 1, "(]", 0.02)
     parameters: dict[str, float] = field(default_factory=dict)
     data: dict[str, DataSize] = field(default_factory=dict)
 
 
 @dataclass
 class WorldConfig:
-    sequences: int = above_zero(200_000)
-    batch_size: int = above_zero(128)
-    learning_rate: float = above_zero(3e-3)
-    seed: int = at_least(0, 0, SEED)
+    sequences: int = rules.above_zero(200_000)
+    batch_size: int = rules.above_zero(128)
+    learning_rate: float = rules.above_zero(3e-3)
+    seed: int = rules.at_least(0, 0, rules.SEED)
 
 
 @dataclass
 class Config:
-    name: str = ruled("custom", rules.file_name, rules.cell)
-    seed: int = at_least(0, 0, SEED)
-    human_fraction: float = between(0, 1, "()", 0.3)
-    unlabeled_fraction: float | None = between(0, 1, "()", None)
-    until: str | None = one_of(*STAGES, default=None)
-    against: str | None = file_in(CONF / "method", None)
+    name: str = rules.ruled("custom", rules.file_name, rules.cell)
+    seed: int = rules.at_least(0, 0, rules.SEED)
+    human_fraction: float = rules.between(0, 1, "()", 0.3)
+    unlabeled_fraction: float | None = rules.between(0, 1, "()", None)
+    until: str | None = rules.one_of(*STAGES, default=None)
+    against: str | None = rules.file_in(CONF / "method", None)
     store: str = "runs/store"
     results: str = "results"
-    jobs: int = at_least(1, 1, PROCESSES)
-    threads: int = at_least(1, 1, PROCESSES)
-    token_budget: str | None = ruled(None, rules.tokens)
-    device: str = ruled("auto", rules.device)
-    launch: str = one_of("none", "ddp", "fsdp", default="none")
-    processes: int = at_least(1, 1, PROCESSES)
-    checkpoint_minutes: float | None = above_zero(None)
-    checkpoint_steps: int | None = at_least(1, None)
-    operating_point: str = one_of("matched", "own_best", default="matched")
+    jobs: int = rules.at_least(1, 1, rules.PROCESSES)
+    threads: int = rules.at_least(1, 1, rules.PROCESSES)
+    token_budget: str | None = rules.ruled(None, rules.tokens)
+    device: str = rules.ruled("auto", rules.device)
+    launch: str = rules.one_of("none", "ddp", "fsdp", default="none")
+    processes: int = rules.at_least(1, 1, rules.PROCESSES)
+    checkpoint_minutes: float | None = rules.above_zero(None)
+    checkpoint_steps: int | None = rules.at_least(1, None)
+    operating_point: str = rules.one_of("matched", "own_best", default="matched")
     update_sizes: dict[str, UpdateSizes] = field(default_factory=dict)
-    scale_name: str = ruled(MISSING, rules.file_name, rules.cell)
+    scale_name: str = rules.ruled(MISSING, rules.file_name, rules.cell)
     data_source: str = MISSING
     allow_unpinned: bool = False
     models: dict[str, str] = field(default_factory=dict)
     reward_models: dict[str, str] = field(default_factory=dict)
-    judge: str = one_of("judge", "openai", default="judge")
+    judge: str = rules.one_of("judge", "openai", default="judge")
     data: DataConfig = field(default_factory=DataConfig)
     pair: PairConfig = field(default_factory=PairConfig)
     annotator: AnnotatorConfig = field(default_factory=AnnotatorConfig)

@@ -78,12 +78,9 @@ def _one_of_three(row: Row) -> dict[str, Any]:
 
 def _talk(asked: str, answered: str) -> list[dict[str, str]]:
     """Two JSON lists, the user's and the assistant's texts, as messages."""
-    rounds = zip(json.loads(asked), json.loads(answered), strict=True)
-    return [
-        {"role": role, "content": text}
-        for texts in rounds
-        for role, text in zip(("user", "assistant"), texts, strict=True)
-    ]
+    both = zip(json.loads(asked), json.loads(answered), strict=True)
+    rounds = (zip(("user", "assistant"), texts, strict=True) for texts in both)
+    return [{"role": role, "content": text} for turns in rounds for role, text in turns]
 
 
 CHOSEN = {"chosen": "chosen", "rejected": "rejected"}
@@ -91,12 +88,8 @@ SIDES = {"response_a": "response_a", "response_b": "response_b"}
 ARGILLA = {"prompt": "instruction", "chosen": "chosen_response", "rejected": "rejected_response"}
 SHP = {"prompt": "history", "response_a": "human_ref_A", "response_b": "human_ref_B", "label": "labels"}
 ARENA = {"response_a": "conversation_a", "response_b": "conversation_b", "label": "winner"}
-SAFE = {
-    "prompt": "prompt",
-    "response_a": "response_0",
-    "response_b": "response_1",
-    "label": "better_response_id",
-}
+RESPONSES = {"response_a": "response_0", "response_b": "response_1"}
+SAFE = {"prompt": "prompt", **RESPONSES, "label": "better_response_id"}
 # The first that fits counts.
 LAYOUTS = (
     Layout("Stanford SHP", SHP, positive="a"),

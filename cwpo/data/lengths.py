@@ -33,9 +33,8 @@ def token_counts(
     prompts, *sides = (frame[name].tolist() for name in ("prompt", "response_a", "response_b"))
     for tokenizer in tokenizers if prompts else ():
         head = np.array([len(ids) for ids in encode_prompts(tokenizer, prompts)])
-        longest = np.max(
-            [[len(ids) for ids, _ in encode(tokenizer, prompts, side)] for side in sides], axis=0
-        )
+        encoded = (encode(tokenizer, prompts, side) for side in sides)
+        longest = np.max([[len(ids) for ids, _ in rows] for rows in encoded], axis=0)
         unfit["empty_prompt"] |= head == 0
         unfit["prompt_too_long"] |= head >= most
         unfit["too_long"] |= longest > most
@@ -50,8 +49,9 @@ def check_words(tokenizer: Any, texts: Sequence[str], whose: str) -> None:
     some = [text for text in texts if text.strip()][:LOOKED_AT]
     rows = tokenizer(some, add_special_tokens=False)["input_ids"] if some else []
     ids, unknown = {token for row in rows for token in row}, getattr(tokenizer, "unk_token_id", None)
-    known = any(tokenizer.decode([token]).strip() for token in ids - {unknown})
-    if some and not known and (unknown in ids or not ids):
+    if not some or (ids and unknown not in ids):
+        return
+    if not any(tokenizer.decode([token]).strip() for token in ids - {unknown}):
         raise InputError(
             f"the tokenizer of {whose} knows no word of the data, as in {some[0][:40]!r}; take a model for this language, and "
             "the tokenizer that belongs to it"

@@ -7,16 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from cwpo.data.dialogues import (
-    Message,
-    as_messages,
-    encodes,
-    replied,
-    replies,
-    split_dialogue,
-    turns,
-    written,
-)
+from cwpo.data import dialogues
+from cwpo.data.dialogues import Message, as_messages, encodes, replied, split_dialogue, turns, written
 from cwpo.data.encoding import Text
 from cwpo.errors import LeftOut, WrongRow
 
@@ -67,7 +59,7 @@ def as_conversations(table: pd.DataFrame, *sides: str) -> list[list[Text]]:
         return [as_chat(t, m) if isinstance(m, str) else t for t, m in zip(table[name], kept, strict=True)]
 
     prompts = column("prompt", lambda _, messages: json.loads(messages))
-    return [prompts, *(column(side, lambda text, _: replies(text)) for side in sides)]
+    return [prompts, *(column(side, lambda text, _: dialogues.replies(text)) for side in sides)]
 
 
 def _value(name: str, cell: Any) -> Value | None:
@@ -78,9 +70,8 @@ def _value(name: str, cell: Any) -> Value | None:
         raise LeftOut(f"missing_{name}")
     value = parsed(cell)
     if value is None:
-        raise WrongRow(
-            f"have a {name} that is neither text nor a list of messages with role and content", cell
-        )
+        problem = f"have a {name} that is neither text nor a list of messages with role and content"
+        raise WrongRow(problem, cell)
     if isinstance(value, str) and value.startswith(PYTHON):
         raise WrongRow(f"have a {name} with messages as Python prints them; write them as JSON (json.dumps)")
     return value

@@ -45,7 +45,8 @@ def launch(stage: str, work: Work, how: str, processes: int, threads: int) -> Ma
         old.unlink()
     log = folder / "log.txt"
     (folder / "job.json").write_text(json.dumps(_job(stage, work, how)), encoding="utf-8")
-    words, streams = command(folder / "job.json", how, processes), {"stdin": subprocess.DEVNULL}
+    words = command(folder / "job.json", how, processes)
+    streams: dict[str, Any] = {"stdin": subprocess.DEVNULL}
     with log.open("wb") as output:
         streams |= {"stdout": output, "stderr": subprocess.STDOUT}
         process = subprocess.Popen(words, **streams, env=_environment(threads), start_new_session=True)
@@ -68,14 +69,8 @@ def launch(stage: str, work: Work, how: str, processes: int, threads: int) -> Ma
 def command(job: Path, how: str, processes: int) -> list[str]:
     """The words of `accelerate launch` for a job."""
     config = str(CONF / "accelerate" / f"{how}.yaml")
-    launcher = [
-        "-m",
-        "accelerate.commands.launch",
-        "--config_file",
-        config,
-        "--num_processes",
-        str(processes),
-    ]
+    launcher = ["-m", "accelerate.commands.launch", "--config_file", config]
+    launcher += ["--num_processes", str(processes)]
     return [sys.executable, *launcher, "-m", "cwpo.execution.member", str(job)]
 
 
@@ -106,13 +101,10 @@ def _events(file: Path, process: subprocess.Popen) -> Iterator[dict[str, Any]]:
     read = 0  # bytes of whole lines
     while True:
         ended = process.poll() is not None
-        if file.is_file():
-            with file.open("rb") as stream:
-                stream.seek(read)
-                for line in stream:
-                    if line.endswith(b"\n"):
-                        read += len(line)
-                        yield json.loads(line)
+        fresh = file.read_bytes()[read:] if file.is_file() else b""
+        whole = fresh[: fresh.rfind(b"\n") + 1]
+        read += len(whole)
+        yield from map(json.loads, whole.splitlines())
         if ended:
             return
         time.sleep(POLL)

@@ -5,6 +5,7 @@ token by its length, not by the pad token, so a tokenizer that pads with EOS is 
 """
 
 from collections.abc import Iterator, MutableMapping, Sequence
+from functools import partial
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
@@ -13,11 +14,9 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
-from cwpo.data.batching import pad
 from cwpo.errors import InputError
 from cwpo.models.lengths import exact_parts, in_order
-from cwpo.models.logprobs import scoring_batches
-from cwpo.models.memory import in_batches
+from cwpo.models.logprobs import score_sequences
 from cwpo.models.policy import load_weights, no_dropout, read_config
 from cwpo.runtime import label_precision
 
@@ -61,9 +60,14 @@ def _load(path: str | Path, revision: str | None, pad_id: int) -> PreTrainedMode
 
 
 def response_scores(
-    model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, lean: bool = False
+    model: PreTrainedModel,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    labels: Tensor | None = None,
+    *,
+    lean: bool = False,
 ) -> Tensor:
-    """Score of each right-padded row, read at its last token; (B, T) -> (B,), in logits.
+    """Score of each right-padded row, read at its last token; (B, T) -> (B,), in logits. Labels are not looked at.
 
     `lean`: the same values, but for rounding, with less work: rows of like length only share a forward pass, and the model
     gets no mask where it can tell that it needs none. Wrapped models of several processes do not take it.
@@ -134,7 +138,6 @@ def _last_states(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tens
     return states[0][torch.arange(len(last), device=last.device), last]
 
 
-@torch.no_grad()
 def score_responses(
     model: PreTrainedModel,
     rows: Sequence[tuple[Sequence[int], int]],
@@ -143,17 +146,6 @@ def score_responses(
     token_budget: int | None = None,
 ) -> Tensor:
     """response_scores of (ids, start) rows without gradients, in the given order, dropout off; shape (N,). Lean with a token budget."""
-    model.eval()
-    device = next(model.parameters()).device
-    scores = torch.empty(len(rows))
-
-    def score(chosen: list[int]) -> Tensor:
-        ids = pad([rows[i][0] for i in chosen], pad_id).to(device)
-        mask = pad([[1] * len(rows[i][0]) for i in chosen], 0).to(device)
-        return response_scores(model, ids, mask, lean=token_budget is not None).cpu()
-
-    with label_precision(device.type):
-        batches = scoring_batches([len(ids) for ids, _ in rows], batch_size, token_budget)
-        for chosen, values in in_batches(batches, score):
-            scores[chosen] = values
-    return scores
+    compute = partial(response_scores, lean=token_budget is not None)
+    with label_precision(next(model.parameters()).device.type):
+        return score_sequences(model, rows, pad_id, batch_size, token_budget, compute)

@@ -14,20 +14,15 @@ REWARDS = ("loss", "rewards/accuracies", "rewards/margins", "rewards/chosen", "r
 def write_card(folder: Path, base: str | None, facts: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
     """README.md in the folder of a model. `base` is the model it was trained from; the card links a base that has a hub id."""
     hub = base is not None and not Path(base).expanduser().exists() and not base.startswith("world/")
-    known = {
-        "trained from": base,
-        **facts,
-        "commit of the code": git_commit() or "none: outside a repository",
-    }
-    if is_adapters(folder):
+    commit = git_commit() or "none: outside a repository"
+    known = {"trained from": base, **facts, "commit of the code": commit}
+    adapters = is_adapters(folder)
+    if adapters:
         under = base_of(folder)
-        known["weights"] = (
-            f"LoRA adapters in float32; the model under them is {under.path}, read in {under.dtype}"
-        )
-    head = [
-        f"library_name: {'peft' if is_adapters(folder) else 'transformers'}",
-        *([f"base_model: {base}"] if hub else []),
-    ]
+        read = f"the model under them is {under.path}, read in {under.dtype}"
+        known["weights"] = f"LoRA adapters in float32; {read}"
+    library = f"library_name: {'peft' if adapters else 'transformers'}"
+    head = [library, *([f"base_model: {base}"] if hub else [])]
     parts = [
         "\n".join(["---", *head, "tags: [preference-optimization, cw-po]", "---", "# Aligned model"]),
         "Preference optimisation with a weight for every pair, mean(w l), as in CW-PO (arXiv:2603.04968).",

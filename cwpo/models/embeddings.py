@@ -40,14 +40,9 @@ def first_states(
     """
     tokenizer = read_tokenizer(path, revision)
     model = load_weights(AutoModel, path, revision, dtype=torch.float32).to(device).eval()
-    states: list[Tensor] = []
+    states, most = [], context_length(path, revision)
     for first in range(0, len(texts), batch_size):
-        inputs = tokenizer(
-            list(texts[first : first + batch_size]),
-            padding=True,
-            truncation=True,
-            max_length=context_length(path, revision),
-            return_tensors="pt",
-        )
+        part = list(texts[first : first + batch_size])
+        inputs = tokenizer(part, padding=True, truncation=True, max_length=most, return_tensors="pt")
         states.append(model(**inputs.to(device)).last_hidden_state[:, 0].cpu())
     return torch.cat(states)

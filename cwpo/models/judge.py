@@ -7,6 +7,7 @@ NaN, counted, and never guessed. Identical responses tie and are not asked about
 
 import hashlib
 import json
+import math
 import os
 import re
 import sys
@@ -106,9 +107,8 @@ class ApiJudge:
     def _answers(self, questions: Sequence[str]) -> list[dict[str, Any]]:
         """The answer to each question, from the cache or from the endpoint."""
         files = [self._file(question) for question in questions]
-        missing = {
-            file: question for file, question in zip(files, questions, strict=True) if not file.is_file()
-        }
+        asked = dict(zip(files, questions, strict=True))
+        missing = {file: question for file, question in asked.items() if not file.is_file()}
         if missing:
             self._client = self._client or client(self.config)
             self._announce(len(questions), list(missing.values()))
@@ -157,12 +157,8 @@ class ApiJudge:
         """The endpoint's answer and the tokens it counted. JudgeError where the client's tries give none."""
         openai = client_library()
         try:
-            answer = self._client.chat.completions.create(
-                model=self.model,
-                messages=[{"role": "user", "content": question}],
-                temperature=0,
-                max_tokens=REPLY,
-            )
+            asked = {"model": self.model, "messages": [{"role": "user", "content": question}]}
+            answer = self._client.chat.completions.create(**asked, temperature=0, max_tokens=REPLY)
             text = answer.choices[0].message.content
             if not isinstance(text, str):
                 raise TypeError("a completion without text")
@@ -212,10 +208,9 @@ def read_prompt(file: str | None, asks: str) -> str:
 
 def estimate(tokens: tuple[float, float], usd_per_million: Mapping[str, float]) -> float | None:
     """Dollars for so many tokens in and out; None where a price is unknown."""
-    prices = [usd_per_million.get(name) for name in ("input", "output")]
-    if any(price is None for price in prices):
-        return None
-    return sum(count * price / 1e6 for count, price in zip(tokens, prices, strict=True) if price is not None)
+    prices = [usd_per_million.get(name, math.nan) for name in ("input", "output")]
+    cost = sum(count * price / 1e6 for count, price in zip(tokens, prices, strict=True))
+    return None if math.isnan(cost) else cost
 
 
 def client_library() -> Any:
@@ -234,9 +229,8 @@ def client(config: Any) -> Any:
             f"gold=openai needs a key: set the environment variable {KEY} (any word for an endpoint that asks for none)"
         )
     url = config.base_url or os.environ.get(URL) or None
-    return client_library().OpenAI(
-        api_key=key, base_url=url, timeout=config.timeout, max_retries=config.retries
-    )
+    patience = {"timeout": config.timeout, "max_retries": config.retries}
+    return client_library().OpenAI(api_key=key, base_url=url, **patience)
 
 
 def _refusal(refused: Any, model: str) -> str:

@@ -32,10 +32,8 @@ def mixing_length(config: Any) -> int | None:
     ]  # one for each type of layer
     scaled = [part for part in parts if part.get("rope_type") in FROM_LONGEST]
     positions = text.max_position_embeddings if scaled else 0
-    return min(
-        (min(positions, part.get("original_max_position_embeddings", positions)) for part in scaled),
-        default=None,
-    )
+    original = (part.get("original_max_position_embeddings", positions) for part in scaled)
+    return min((min(positions, each) for each in original), default=None)
 
 
 def mixes_lengths(config: Any, longest: int) -> bool:

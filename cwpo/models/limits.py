@@ -26,15 +26,12 @@ def vocabulary(config: Any) -> int | None:
 
 def tokenizer_problems(tokenizer: Any, config: Any) -> list[str]:
     """Whether responses can end, and the special tokens are in the model's vocabulary."""
-    problems, most = [], vocabulary(config) or np.inf
-    if tokenizer.eos_token_id is None:
-        problems.append("the tokenizer has no EOS token, so no response could end; set tokenizer.eos_token")
+    no_eos = "the tokenizer has no EOS token, so no response could end; set tokenizer.eos_token"
+    problems, most = [no_eos] if tokenizer.eos_token_id is None else [], vocabulary(config) or np.inf
     for name in ("bos_token", "eos_token", "pad_token"):
-        number = getattr(tokenizer, f"{name}_id")
+        token, number = getattr(tokenizer, name), getattr(tokenizer, f"{name}_id")
         if number is not None and number >= most:
-            problems.append(
-                f"the tokenizer's {name} {getattr(tokenizer, name)} is token {number}, {_beyond(tokenizer, config)}"
-            )
+            problems.append(f"the tokenizer's {name} {token} is token {number}, {_beyond(tokenizer, config)}")
     return problems
 
 
@@ -46,9 +43,8 @@ def token_problems(sequences: Sequence[Sequence[int]], tokenizer: Any, config: A
         return []
     row, token = int(bad[0]), int(highest[bad[0]])
     text = tokenizer.convert_ids_to_tokens(token)
-    return [
-        f"row {row} has token {token} ({text}), {_beyond(tokenizer, config)} ({len(bad)} of {len(sequences)} rows)"
-    ]
+    beyond, share = _beyond(tokenizer, config), f"{len(bad)} of {len(sequences)} rows"
+    return [f"row {row} has token {token} ({text}), {beyond} ({share})"]
 
 
 def _beyond(tokenizer: Any, config: Any) -> str:

@@ -49,14 +49,21 @@ def lean_logps(
     model: nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, head: Head
 ) -> Tensor:
     """response_logps with the `head` (see head_of) run on response tokens only, in chunks."""
+    losses, rows = lean_losses(model, input_ids, attention_mask, labels, head)
+    return _sums(losses, rows, len(labels))
+
+
+def lean_losses(
+    model: nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, head: Head
+) -> tuple[Tensor, Tensor]:
+    """-log p of every response token, (M,), in nats, and its row."""
     inner = without_adapters(model)
-    hidden = inner.base_model(
-        input_ids=input_ids, attention_mask=attention_mask, use_cache=False
-    ).last_hidden_state
+    read = {"input_ids": input_ids, "attention_mask": attention_mask}
+    hidden = inner.base_model(**read, use_cache=False).last_hidden_state
     predicted = labels[:, 1:] != IGNORED
     states = hidden[:, :-1][predicted].to(_compute_dtype(inner, hidden.device.type))
     losses = token_losses(head, states, labels[:, 1:][predicted], logit_chunk(inner))
-    return _sums(losses, predicted.nonzero()[:, 0], len(labels))
+    return losses, predicted.nonzero()[:, 0]
 
 
 def logps_by_length(

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from cwpo.data.batching import PairCollator, collate_sequences
 from cwpo.data.packing import pack_pairs
-from cwpo.models.heads import Head, head_of
+from cwpo.models.heads import Head, head_of, without_adapters
 from cwpo.models.lengths import forget_lengths
-from cwpo.models.memory import in_batches
 from cwpo.models.logprobs import (
     Logps,
     in_lines,
@@ -24,6 +23,7 @@ from cwpo.models.logprobs import (
     score_sequences,
     scoring_batches,
 )
+from cwpo.models.memory import in_batches
 from cwpo.models.mending import NARROW
 
 LINE = 2.0  # rows are never this full: a model that takes a line takes rows too
@@ -70,7 +70,7 @@ def exact_layout(
     narrowed again without loss): else rounding would hide what is sought. `whole`: only forward passes of the whole model,
     as wrapped models need.
     """
-    sample = _extremes(pairs, len(_embeddings(model)))
+    sample = _extremes(pairs, len(without_adapters(model).get_input_embeddings().weight))
     with _probing(model):
         right = _one_at_a_time(model, sample)
         head = None if whole else head_of(model)
@@ -136,10 +136,6 @@ def _share_prompts(pairs: Sequence[Mapping[str, Any]]) -> bool:
         and pair["chosen_ids"][: pair["chosen_start"]] == pair["rejected_ids"][: pair["rejected_start"]]
         for pair in pairs
     )
-
-
-def _embeddings(model: Any) -> Tensor:
-    return model.get_input_embeddings().weight
 
 
 @contextmanager

@@ -3,19 +3,14 @@
 The sequence is tokens(prompt) + tokens(y1) + EOS + tokens(y2) + EOS; the score is read at its last token.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cwpo.data.encoding import Text, encode
 from cwpo.errors import InputError
 from cwpo.models.annotator import score_responses
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 def encode_joint(
@@ -33,23 +28,19 @@ def encode_both_orders(
     rejected: Sequence[Text],
 ) -> list[dict[str, list[int] | int]]:
     """Rows for PairCollator whose `chosen` sequence has the better response first and `rejected` has it second."""
+    right = encode_joint(tokenizer, prompts, chosen, rejected)
+    swapped = encode_joint(tokenizer, prompts, rejected, chosen)
     return [
-        {"chosen_ids": right, "chosen_start": start, "rejected_ids": swapped, "rejected_start": start}
-        for (right, start), (swapped, _) in zip(
-            encode_joint(tokenizer, prompts, chosen, rejected),
-            encode_joint(tokenizer, prompts, rejected, chosen),
-            strict=True,
-        )
+        {"chosen_ids": ids, "chosen_start": start, "rejected_ids": others, "rejected_start": start}
+        for (ids, start), (others, _) in zip(right, swapped, strict=True)
     ]
 
 
 def check_joint_lengths(rows: Sequence[tuple[Sequence[int], int]], context: int | None, path: object) -> None:
     """InputError where the model at `path` has fewer positions (`context`, None = unknown) than a row has tokens."""
-    if context is None:
-        return
     lengths = [len(ids) for ids, _ in rows]
-    over = sum(length > context for length in lengths)
-    if over:
+    over = 0 if context is None else sum(length > context for length in lengths)
+    if context is not None and over:
         raise InputError(
             f"annotator=pairrm reads both responses at once, and {over} of {len(rows)} pairs then have more than the "
             f"{context} tokens that pair.weak={path} can read (longest: {max(lengths)}); data.max_tokens={context // 2} "

@@ -105,9 +105,8 @@ def load_weights(kind: Any, path: str | Path, revision: str | None, **settings: 
     if strange := strange_shards(Path(path).expanduser()):
         raise InputError(f"the weights of {path} cannot be loaded: {strange}")
     try:
-        return kind.from_pretrained(
-            path, revision=revision, use_safetensors=True, trust_remote_code=False, **settings
-        )
+        settings |= {"revision": revision, "use_safetensors": True}
+        return kind.from_pretrained(path, trust_remote_code=False, **settings)
     except (OSError, ValueError, ImportError, KeyError, SafetensorError, UnpicklingError) as error:
         here = Path(path).expanduser().exists()
         problem = None if here else hub_weights_problem(str(path), revision, "model")
@@ -136,9 +135,8 @@ def load_tokenizer(
     """
     tokenizer = read_tokenizer(path, revision)
     if tokenizer.eos_token_id is None:
-        raise InputError(
-            f"the tokenizer of {path} has no EOS token, so no response could end; set eos_token in it"
-        )
+        fix = "so no response could end; set eos_token in it"
+        raise InputError(f"the tokenizer of {path} has no EOS token, {fix}")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if chat and (problem := chat_problem(tokenizer)):

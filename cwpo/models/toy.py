@@ -1,32 +1,17 @@
 """Tiny language models of the synthetic world: real architectures, pretrained here from scratch."""
 
-from __future__ import annotations
-
 import functools
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import (
-    AutoModelForCausalLM,
-    LlamaConfig,
-    OPTConfig,
-    Qwen2Config,
-    get_cosine_schedule_with_warmup,
-)
+from transformers import AutoModelForCausalLM, LlamaConfig, OPTConfig, PreTrainedModel, Qwen2Config
+from transformers import PreTrainedTokenizerFast as Tokenizer
+from transformers import get_cosine_schedule_with_warmup as cosine_schedule
 
 from cwpo.data.toy import build_tokenizer, pretraining_texts
-
-if TYPE_CHECKING:
-    from transformers import (
-        PretrainedConfig,
-        PreTrainedModel,
-        PreTrainedTokenizerBase,
-        PreTrainedTokenizerFast,
-    )
 
 FAMILIES = ("opt", "qwen2", "llama")
 HEAD_SIZE = 16
@@ -34,7 +19,7 @@ MAX_POSITIONS = 64
 IGNORED = -100
 
 
-def toy_config(name: str, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
+def toy_config(name: str, tokenizer: Tokenizer) -> OPTConfig | Qwen2Config | LlamaConfig:
     """Configuration of "<family>-<hidden size>x<layers>", e.g. "opt-32x1".
 
     Heads of 16, tied embeddings, no dropout; feed-forward blocks 4 times as wide as the hidden size for OPT,
@@ -56,28 +41,17 @@ def toy_config(name: str, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfi
         "max_position_embeddings": MAX_POSITIONS,
         "attention_dropout": 0.0,
         "tie_word_embeddings": True,
-        "pad_token_id": tokenizer.pad_token_id,
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
+        **{name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")},
     }
     if family == "opt":
-        return OPTConfig(
-            **shared,
-            ffn_dim=4 * hidden,
-            word_embed_proj_dim=hidden,
-            do_layer_norm_before=True,
-            dropout=0.0,
-            activation_dropout=0.0,
-        )
-    gated = {
-        **shared,
-        "intermediate_size": -(-hidden * 8 // 24) * 8,
-        "num_key_value_heads": hidden // HEAD_SIZE,
-    }
-    return Qwen2Config(**gated) if family == "qwen2" else LlamaConfig(**gated)
+        off = {"dropout": 0.0, "activation_dropout": 0.0}
+        wide = {"ffn_dim": 4 * hidden, "word_embed_proj_dim": hidden, "do_layer_norm_before": True}
+        return OPTConfig(**shared, **wide, **off)
+    gated = {"intermediate_size": -(-hidden * 8 // 24) * 8, "num_key_value_heads": hidden // HEAD_SIZE}
+    return (Qwen2Config if family == "qwen2" else LlamaConfig)(**shared, **gated)
 
 
-def toy_tokenizer(name: str) -> PreTrainedTokenizerFast:
+def toy_tokenizer(name: str) -> Tokenizer:
     """The world's tokenizer, such that AutoTokenizer loads it again from the folder of the model `name`.
 
     transformers 5 loads the tokenizer of any "qwen2" folder as Qwen2Tokenizer, whatever class the folder names,
@@ -96,29 +70,21 @@ def pretrain(
     batch_size: int = 128,
     learning_rate: float = 3e-3,
     seed: int,
-    threads: int | None = None,
     progress: Callable[[int, int, float], None] | None = None,
-) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+) -> tuple[PreTrainedModel, Tokenizer]:
     """A model of `toy_config` after one epoch of next-token prediction on `sequences` texts of the world.
 
     AdamW in float32, cosine schedule with 2 % warm-up, loss on all tokens but padding. The same name, seed
-    and number of torch `threads` (default: as set) give the same weights; the global random state is left
-    alone. `progress(step, steps, loss)` is called every 100 steps and after the last.
+    and number of torch threads give the same weights; the global random state is left alone.
+    `progress(step, steps, loss)` is called every 100 steps and after the last.
     """
     tokenizer = toy_tokenizer(name)
     config = toy_config(name, tokenizer)
     table, lengths = _token_table(sequences, seed)
-
-    threads_before = torch.get_num_threads()
-    if threads is not None:
-        torch.set_num_threads(threads)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model = AutoModelForCausalLM.from_config(config).float()
-            _fit(model, table, lengths, batch_size, learning_rate, progress)
-    finally:
-        torch.set_num_threads(threads_before)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(config).float()
+        _fit(model, table, lengths, batch_size, learning_rate, progress)
     return model.eval(), tokenizer
 
 
@@ -145,7 +111,7 @@ def _fit(
     """One pass over `table` (N, T) in order (the texts are i.i.d.), each batch cut to its longest row."""
     steps = -(-len(table) // batch_size)
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01, fused=True)
-    schedule: LambdaLR = get_cosine_schedule_with_warmup(optimizer, max(1, steps // 50), steps)
+    schedule: LambdaLR = cosine_schedule(optimizer, max(1, steps // 50), steps)
     model.train()
     for step in range(steps):
         chosen = slice(step * batch_size, (step + 1) * batch_size)

@@ -32,7 +32,7 @@ from cwpo.own.measure import report_numbers
 from cwpo.own.page import card, report_page
 from cwpo.own.preferences import SHARD, annotate_pairs, first_annotated, has_messages
 from cwpo.own.reading import chat_decided, longest
-from cwpo.own.verdict import verdict
+from cwpo.own.verdict import next_step, verdict
 from cwpo.runtime import pick_device, quiet_libraries, use_threads
 from cwpo.store.shards import map_table
 
@@ -61,9 +61,10 @@ def label(cfg: Any, say: Callable[[str], None] = print) -> Path | None:
                 f"{error}; the annotator broke: lower annotator.training.learning_rate"
             ) from error
         replace_folder(result, out)
-    say(f"{numbers['written']:,} weighted pairs. {numbers['verdict']['title']}")
+    say(f"{numbers['written']:,} weighted pairs. {numbers['verdict']['sentence']}")
     for reason in numbers["verdict"]["reasons"]:
         say(f"  - {reason}")
+    say("{}: {}".format(*numbers["next"]))
     for path in sorted(out.iterdir()):
         say(f"  {Path(cfg.out) / path.name}")
     return out
@@ -104,7 +105,6 @@ def _work(cfg: Any, work: Path, device: str, say: Callable[[str], None]) -> tupl
     numbers = report_numbers(tested, curve, first_annotated(result / "preferences.parquet"))
     numbers |= {
         "target_accuracy": cfg.target_accuracy,
-        "verdict": verdict(numbers | {"training": learned}, cfg.target_accuracy)._asdict(),
         "input": {"read": read.read, "kept": read.kept, "labeled": len(labeled), "dropped": read.dropped},
         "trained_on_before": old,
         "training": learned,
@@ -112,7 +112,9 @@ def _work(cfg: Any, work: Path, device: str, say: Callable[[str], None]) -> tupl
         "read_as": read_as(wished(cfg.chat)),
         "config": OmegaConf.to_container(cfg),
     }
-    numbers["about"] = _about(cfg, numbers)
+    advice = verdict(numbers, cfg.target_accuracy)
+    numbers["verdict"] = advice._asdict() | {"sentence": advice.sentence}
+    numbers |= {"next": next_step(advice, numbers), "about": _about(cfg, numbers)}
     (result / "report.json").write_text(
         json.dumps(numbers, indent=1, default=_plain, allow_nan=False) + "\n", encoding="utf-8"
     )

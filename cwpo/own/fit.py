@@ -171,20 +171,10 @@ def load(
 ) -> Annotator:
     """The annotator that fit_members left in `folder`. chat=None: prompts go through its template if they did in training."""
     note = read_note(folder)
-    return load_members(_paths(folder, note["members"]), note["kind"], device, token_budget, chat)
-
-
-def load_members(
-    folders: Sequence[Path],
-    kind: str,
-    device: str,
-    token_budget: int | None = None,
-    chat: bool | None = None,
-) -> Annotator:
-    """Annotators of one kind and one tokenizer from the folders that `fit` left."""
+    folders = _paths(folder, note["members"])
     tokenizer = load_tokenizer(folders[0], chat=chat)
     models = [load_annotator(path, pad_id=tokenizer.pad_token_id, device=device) for path in folders]
-    return Annotator(kind, models, tokenizer, token_budget)
+    return Annotator(note["kind"], models, tokenizer, token_budget)
 
 
 def trained_on(folder: Path, prompts: Iterable[str]) -> np.ndarray:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 LEARNED = 0.6  # accuracy on training pairs below which the training did little
 FEW = 100  # held-out pairs; with fewer, the only advice is to label more
 GAIN = 0.02  # accuracy that 500 more labels must promise to be worth asking for
+WIDE = 0.2  # an interval of a share or of a difference that is wider says nothing that one could use
+TOO_FEW = "too few labels to say"
 BASELINES = {"majority": "always naming the same side", "longer": "naming the longer response"}
 
 
@@ -18,6 +21,11 @@ class Verdict(NamedTuple):
     coverage: float
     title: str
     reasons: list[str]
+
+    @property
+    def sentence(self) -> str:
+        """The advice and the reason that decided."""
+        return f"{self.title}: {self.reasons[-1]}."
 
 
 def verdict(numbers: Mapping[str, Any], target: float) -> Verdict:
@@ -63,26 +71,76 @@ def _facts(numbers: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """The numbers in words, and the baselines that are better."""
     accuracy, sure, more = numbers["accuracy"], numbers["discrimination"], numbers["more_labels"]
     reasons, beaten = [f"right on {_percent(accuracy)} of {accuracy['n']} held-out pairs"], []
+    if too_wide(accuracy):
+        reasons = [f"accuracy on {accuracy['n']} held-out pairs: {TOO_FEW}"]
     for name, words in BASELINES.items():
         gap, base = numbers["difference"][name], numbers["baselines"][name]
         compared = "better" if gap["low"] > 0 else "worse" if gap["high"] < 0 else "not told apart"
-        reasons.append(
-            f"{words} is right on {base['mean']:.1%}; the annotator's difference is {_points(gap)}: {compared}"
-        )
+        difference = f"the annotator's difference is {_points(gap)}: {compared}"
+        if compared == "not told apart" and too_wide(gap):
+            difference = f"{TOO_FEW} whether the annotator is better"
+        reasons.append(f"{words} is right on {base['mean']:.1%}; {difference}")
         beaten += [words] if compared == "worse" else []
     if sure is not None:
-        reasons.append(
-            f"a right label has more confidence than a wrong one with probability {sure['mean']:.2f} "
-            f"[{sure['low']:.2f}, {sure['high']:.2f}]; 0.50 would be chance"
+        shown = (
+            TOO_FEW
+            if too_wide(sure)
+            else "{mean:.2f} [{low:.2f}, {high:.2f}]; 0.50 would be chance".format(**sure)
         )
+        reasons.append(f"probability that a right label has more confidence than a wrong one: {shown}")
     training = numbers.get("training")
     if training is not None:
         reasons.append(_learning(training))
     if more is not None:
-        reasons.append(
-            f"{more['extra']} more labels would change accuracy by about {_points(more)} if accuracy kept growing as it did up to {more['n_train']:.0f}"
-        )
+        reasons.append(more_in_words(more))
     return reasons, beaten
+
+
+def next_step(advice: Verdict, numbers: Mapping[str, Any]) -> tuple[str, str]:
+    """What to do now, in words and as a command, from the numbers of report.json with its `config`."""
+    cfg, training = numbers["config"], numbers["training"]
+    trained = "annotator.path" if cfg["annotator"]["path"] else "model"
+    again = {"data": cfg["data"], trained: cfg["annotator"]["path"] or cfg["model"], "out": cfg["out"]}
+    again |= {f"+columns.{ours}": theirs for ours, theirs in cfg["columns"].items()}
+    again |= {"positive": cfg["positive"]} if cfg["positive"] else {}
+    if advice.advice == "weights" or (advice.advice == "top" and advice.coverage < 1):
+        words: dict[str, Any] = {
+            "preferences": f"{cfg['out']}/preferences.parquet",
+            "model": "path/or/hub-id",
+            "out": "aligned",
+        }
+        words |= {"keep": advice.coverage} if advice.coverage < 1 else {}
+        return "Align a model (name it in model=) with these pairs", _command("align", words)
+    if advice.advice == "top":
+        return "Write the labels without weights", _command("annotate", again | {"weighting": "uniform"})
+    if advice.advice == "more_labels":
+        labels = numbers["input"]["labeled"]
+        return f"Label more of the pairs (now {labels:,}), then repeat the command", _command(
+            "annotate", again
+        )
+    if training and training["train_accuracy"] < LEARNED and len(training["tried"]) == 1:
+        return "Try other learning rates", _command("annotate", again | {"tune": "true"})
+    again = {name: value for name, value in again.items() if name != trained} | {"model": "path/or/hub-id"}
+    return "Try a larger model", _command("annotate", again)
+
+
+def _command(name: str, words: Mapping[str, Any]) -> str:
+    return f"python scripts/{name}.py {shlex.join(f'{key}={value}' for key, value in words.items())}"
+
+
+def too_wide(value: Mapping[str, float]) -> bool:
+    """Whether an interval is too wide to be of use."""
+    return value["high"] - value["low"] > WIDE
+
+
+def more_in_words(more: Mapping[str, float]) -> str:
+    """What more labels would change."""
+    if more["low"] <= 0 and too_wide(more):
+        return f"{TOO_FEW} whether more labels would help"
+    return (
+        f"{more['extra']} more labels would change accuracy by about {_points(more)} if it kept growing as it did up to "
+        f"{more['n_train']:.0f}"
+    )
 
 
 def _learning(training: Mapping[str, Any]) -> str:

@@ -146,10 +146,8 @@ def _axes(
         params = base.pop("hydra").sweeper.params or {}
     own = parser.parse_overrides([f"{key}={values}" for key, values in params.items()])
     named = {o.get_key_element() for o in given}
-    swept = [
-        *(o for o in own if o.get_key_element() not in named),
-        *(o for o in given if o.is_sweep_override()),
-    ]
+    swept = [o for o in own if o.get_key_element() not in named]
+    swept += [o for o in given if o.is_sweep_override()]
     axes = {
         o.get_key_element(): list(o.sweep_string_iterator())
         if o.is_sweep_override()

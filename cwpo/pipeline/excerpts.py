@@ -86,10 +86,8 @@ def disagreements(arm: Arm, store: Store) -> pd.DataFrame:
         "low": unsure if len(unsure) else disputed.head(EXAMPLES),
         "high": sure if len(sure) else disputed.tail(EXAMPLES),
     }
-    rows = pd.concat(
-        [rows.sort_values("pair_id").head(EXAMPLES).assign(band=band) for band, rows in bands.items()]
-    )
-    rows = rows.drop_duplicates("pair_id")  # both bands may hold a pair where there are few
+    first = (rows.sort_values("pair_id").head(EXAMPLES).assign(band=band) for band, rows in bands.items())
+    rows = pd.concat(first).drop_duplicates("pair_id")  # both bands may hold a pair where there are few
     weak_a = (rows["label"] == "a").to_numpy()
     sides = {
         "preferred_by_weak": np.where(weak_a, rows["response_a"], rows["response_b"]),
@@ -105,20 +103,24 @@ def samples(arm: Arm, store: Store) -> pd.DataFrame:
     nodes = arm.nodes
     rewards = pd.read_parquet(nodes["evaluate"].file(store, "rewards.parquet"))
     aligned, sft = (
-        pd.read_parquet(nodes[node].file(store, "responses.parquet"))
-        .merge(rewards.loc[rewards["model_tag"] == tag, ["prompt_id", "reward"]], on="prompt_id")
-        .set_index("prompt_id")
+        pd.read_parquet(nodes[node].file(store, "responses.parquet")).merge(
+            rewards.loc[rewards["model_tag"] == tag, ["prompt_id", "reward"]], on="prompt_id"
+        )
         for node, tag in (("generate", "aligned"), ("generate_sft", "sft"))
     )
-    table = aligned.join(sft[["response", "reward"]], rsuffix="_sft", how="inner").sort_index().head(EXAMPLES)
-    own = {"run_key": nodes["evaluate"].key, "method": arm.cfg.method.name}
-    return table.reset_index().assign(**_names(arm), **own)
+    sft = sft[["prompt_id", "response", "reward"]]
+    table = aligned.merge(sft, on="prompt_id", suffixes=("", "_sft")).sort_values("prompt_id").head(EXAMPLES)
+    return table.assign(**_names(arm), run_key=nodes["evaluate"].key, method=arm.cfg.method.name)
 
 
 def embeddings(arm: Arm, store: Store) -> pd.DataFrame:
     """EMBEDDING_COLUMNS of an online arm. Its source is the method; labeled and offline points are the same in all."""
     table = pd.read_parquet(arm.nodes["embed"].file(store, "embeddings.parquet"))
     return table.assign(source=table["source"].replace("online", arm.cfg.method.name), **_names(arm))
+
+
+def _of_first_dpo(arm: Arm, first: int) -> bool:
+    return arm.cfg.seed == first and arm.cfg.objective.name == "dpo"
 
 
 # Experiment -> file, its columns, the rows of an arm, and which arms have some, given the first seed.
@@ -128,11 +130,6 @@ EXCERPTS: dict[str, tuple[Excerpt, ...]] = {
         ("confidences.csv", CONFIDENCE_COLUMNS, confidences, lambda arm, first: True),
         ("disagreements.csv", DISAGREEMENT_COLUMNS, disagreements, lambda arm, first: arm.cfg.seed == first),
     ),
-    "table1": (
-        (
-            *("samples.csv", SAMPLE_COLUMNS, samples),
-            lambda arm, first: arm.cfg.seed == first and arm.cfg.objective.name == "dpo",
-        ),
-    ),
+    "table1": (("samples.csv", SAMPLE_COLUMNS, samples, _of_first_dpo),),
     "figure6": (("embeddings.csv", EMBEDDING_COLUMNS, embeddings, lambda arm, first: arm.runs("embed")),),
 }

@@ -221,9 +221,8 @@ class _Graph:
         return self.add("train_annotator", kind, prepare=prepare, labels=mixed, weak_model=weak)
 
     def sft(self, select: Node) -> Node:
-        return self.add(
-            "sft", SFT, select=select, strong_model=self.pretrained("strong", self.cfg.pair.strong)
-        )
+        strong = self.pretrained("strong", self.cfg.pair.strong)
+        return self.add("sft", SFT, select=select, strong_model=strong)
 
     def offline(self, prepare: Node, select: Node) -> tuple[Node, Node, dict[str, Node | None]]:
         """The SFT and the aligned model, and the pairs that the latter learned from."""

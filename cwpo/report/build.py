@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from cwpo.errors import InputError
 from cwpo.report.claims.ledger import judge_all
-from cwpo.report.claims.rule import NOT_RUN
 from cwpo.report.claims.write import write_claims
-from cwpo.report.figures import FIGURES
+from cwpo.report.figures import AT_MATCHED, OVER_SIZES
 from cwpo.report.fresh import remember, up_to_date
 from cwpo.report.html import write_page
 from cwpo.report.inputs import PAPER, Results, load
@@ -18,19 +18,20 @@ from cwpo.report.tables.annotators import ANNOTATOR_SPECS, calibration, table6
 from cwpo.report.tables.arms import SPECS
 from cwpo.report.tables.controls import controls
 from cwpo.report.tables.figure_specs import FIGURE_SPECS
+from cwpo.report.tables.frontier import frontier
 from cwpo.report.tables.page import Page
 from cwpo.report.tables.ranking import summaries
 from cwpo.report.tables.regimes import regimes
 from cwpo.report.tables.render import pages
 from cwpo.report.tables.table20 import TABLE20
 from cwpo.report.tables.tuning import tuning
-from cwpo.results import NAME
+from cwpo.results import MATCHED, NAME
 
 ALL_SPECS = (*SPECS, TABLE20, *FIGURE_SPECS, *ANNOTATOR_SPECS)
-COVERED = {name for spec in ALL_SPECS for name in spec.shown} | {"controls", "regimes", "tuning"}
+COVERED = {name for spec in ALL_SPECS for name in spec.shown} | {"controls", "regimes", "tuning", "frontier"}
 TABLES: tuple[Callable[[Results], list[Page]], ...] = (
     *(partial(pages, spec) for spec in ALL_SPECS),
-    *(table6, calibration, controls, regimes, tuning),
+    *(table6, calibration, controls, regimes, tuning, frontier),
     partial(summaries, covered=COVERED),
 )
 
@@ -58,9 +59,13 @@ def _build(loaded: Results, folder: Path) -> list[Path]:
         for page in table(loaded)
         for path in page.write(folder / "tables", loaded.scale)
     ]
-    written += [path for draw in FIGURES for path in draw(loaded, folder / "figures")]
-    outcomes = judge_all(loaded)
-    if all(outcome.judged.verdict == NOT_RUN for outcome in outcomes):  # none of the paper's experiments
+    drawn: list[tuple[Any, Results]] = [
+        *((draw, loaded.at(MATCHED)) for draw in AT_MATCHED),
+        *((draw, loaded) for draw in OVER_SIZES),
+    ]
+    written += [path for draw, given in drawn for path in draw(given, folder / "figures")]
+    entries = judge_all(loaded)
+    if not any(entry.ran for entry in entries):  # none of the paper's experiments
         return [*written, write_page(loaded, [], written, folder)]
-    page = write_page(loaded, outcomes, written, folder)
-    return [*written, *write_claims(outcomes, folder, loaded.scale), page]
+    page = write_page(loaded, entries, written, folder)
+    return [*written, *write_claims(entries, folder, loaded.scale), page]

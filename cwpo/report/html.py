@@ -10,22 +10,24 @@ from typing import Any
 import pandas as pd
 
 from cwpo.pages import image, markdown_html, paper_order, render
-from cwpo.report.claims.outcome import Outcome
+from cwpo.report.answer import QUESTION, answer
+from cwpo.report.claims.ledger import Entry
 from cwpo.report.claims.rule import OPPOSITE, RULE
-from cwpo.report.claims.write import READING, SIDES, cells, counts, details, limits, summary
+from cwpo.report.claims.write import READING, SIDES, cells, counts, details, limits, paper_effect, summary
 from cwpo.report.inputs import Results, commits
-from cwpo.report.names import DATA_NAMES, METHOD_NAMES, capital, scale_note
+from cwpo.report.names import DATA_NAMES, METHOD_NAMES, POINT_NAMES, capital, scale_note, the_point
 from cwpo.report.tables.cells import ranges
 from cwpo.results import WRITTEN
 
 PROMPTS, PAIRS = 3, 5  # shown per data set, and per data set and band
+HEAD = "figure-frontier"  # stands beside the answer
 BANDS = {"low": "least confident", "high": "most confident"}
 
 
 def write_page(
-    results: Results, outcomes: Sequence[Outcome], written: Sequence[Path], folder: Path, sweep: str = ""
+    results: Results, entries: Sequence[Entry], written: Sequence[Path], folder: Path, sweep: str = ""
 ) -> Path:
-    """Write report.html into `folder`: claims where there are outcomes, then the Markdown tables and PNG figures in `written`.
+    """Write report.html into `folder`: claims where there are entries, then the Markdown tables and PNG figures in `written`.
 
     The page is that of results/<scale>, or with `sweep` of the sweep of that name. The same results give the same bytes. Nothing
     on the page is loaded from anywhere else.
@@ -33,14 +35,16 @@ def write_page(
     written = sorted(written, key=lambda path: paper_order(path.stem))
     tables = [_table(path, folder) for path in written if path.suffix == ".md"]
     titles = {table["stem"]: table["title"] for table in tables}
+    figures = [_figure(path, titles) for path in written if path.suffix == ".png"]
     page = folder / "report.html"
-    judged = outcomes and {
-        "limits": limits(outcomes, results.scale),
-        "summary": summary(outcomes, results.scale),
-        "counts": counts(outcomes),
+    judged = entries and {
+        "limits": limits(entries, results.scale),
+        "summary": summary(entries, results.scale),
+        "counts": counts(entries),
+        "headings": {point: capital(the_point(point)) for point in POINT_NAMES},
         "reading": f"{READING} {SIDES}",
         "rule": markdown_html(RULE),
-        "claims": [_claim(outcome) for outcome in outcomes],
+        "claims": [_claim(entry) for entry in entries],
     }
     html = render(
         "report.html.jinja",
@@ -49,7 +53,10 @@ def write_page(
         note=capital(scale_note(results.scale)),
         judged=judged,
         tables=tables,
-        figures=[_figure(path, titles) for path in written if path.suffix == ".png"],
+        question=QUESTION,
+        answer=[] if sweep else answer(results),
+        head=[figure for figure in figures if figure["id"] == HEAD],
+        figures=[figure for figure in figures if figure["id"] != HEAD],
         samples=list(samples(results.samples)),
         disagreements=list(disagreements(results.disagreements)),
         provenance=provenance(results),
@@ -58,14 +65,20 @@ def write_page(
     return page
 
 
-def _claim(outcome: Outcome) -> dict[str, Any]:
+def _claim(entry: Entry) -> dict[str, Any]:
+    verdicts = {point: outcome.judged.verdict for point, outcome in entry.points.items()}
     return {
-        "id": outcome.claim.id,
-        "verdict": outcome.judged.verdict,
-        "cells": cells(outcome),
-        "ran": outcome.judged.effect is not None,
-        "open": outcome.judged.verdict == OPPOSITE,
-        "details": details(outcome),
+        "id": entry.claim.id,
+        "statement": entry.claim.statement,
+        "where": entry.claim.where,
+        "paper": paper_effect(entry),
+        "points": {
+            point: {**cells(outcome), "shown": outcome.shown, "verdict": verdicts[point]}
+            for point, outcome in entry.points.items()
+        },
+        "ran": entry.ran,
+        "open": OPPOSITE in verdicts.values(),
+        "details": details(entry),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,13 @@ from cwpo.errors import InputError
 from cwpo.report.names import DATA_NAMES
 from cwpo.results import (
     ANNOTATOR_COLUMNS,
+    BOTH,
     CONFIDENCE_COLUMNS,
     DETAIL_COLUMNS,
     DISAGREEMENT_COLUMNS,
     EMBEDDING_COLUMNS,
+    MATCHED,
+    OWN_BEST,
     REWARD_COLUMNS,
     RUN_COLUMNS,
     SAMPLE_COLUMNS,
@@ -44,13 +47,43 @@ TOLERANCE = 1e-9
 ANY = "*"
 
 
+@dataclass(frozen=True, eq=False)
+class Rewards:
+    """The rewards of every run, by run key."""
+
+    runs: dict[str, RunRewards]
+
+    def __getitem__(self, run_key: str) -> RunRewards:
+        return self.runs[run_key]
+
+    @cached_property
+    def resampled(self) -> dict[str, tuple[Floats, Floats]]:
+        """By run key, the resampled means, (RESAMPLES,), of wins over the SFT model and of gold rewards.
+
+        Runs with equally many prompts share their draws, so two runs on the same prompts can be subtracted.
+        """
+        by_size: dict[int, list[str]] = {}
+        for key, run in self.runs.items():
+            by_size.setdefault(len(run.reward), []).append(key)
+        means: dict[str, tuple[Floats, Floats]] = {}
+        for keys in by_size.values():
+            gold = np.stack([self[key].reward for key in keys])
+            wins = gold > np.stack([self[key].reward_sft for key in keys])
+            both = resampled_means(wins, RESAMPLES), resampled_means(gold, RESAMPLES)
+            means |= {key: (w, g) for key, w, g in zip(keys, *both)}
+        return means
+
+
 @dataclass(frozen=True, eq=False)  # equal only to itself, so that functions can cache by it
 class Results:
-    """Everything the report reads. Frames are empty, with their columns, where a file does not exist."""
+    """Everything the report reads. Frames are empty, with their columns, where a file does not exist.
+
+    `point`: the operating point to which `arms` and all that is made from them are restricted; None: every run.
+    """
 
     scale: str
     runs: pd.DataFrame
-    rewards: dict[str, RunRewards]
+    rewards: Rewards
     paper: pd.DataFrame
     annotators: pd.DataFrame
     details: pd.DataFrame
@@ -58,6 +91,21 @@ class Results:
     samples: pd.DataFrame
     disagreements: pd.DataFrame
     embeddings: pd.DataFrame
+    point: str | None = None
+
+    def at(self, point: str) -> Results:
+        """The same results without the runs that lie at another operating point alone."""
+        return self._points[point]
+
+    @cached_property
+    def _points(self) -> dict[str, Results]:
+        return {point: replace(self, point=point) for point in (MATCHED, OWN_BEST)}
+
+    def points(self, *experiments: str) -> tuple[str, ...]:
+        """The operating points at which the first of these experiments that has runs (or any, if none is named) ran."""
+        where = (self.of(*experiments) if experiments else self.arms)["point"]
+        own = (where == OWN_BEST).any() or (len(where) > 0 and (where == BOTH).all())
+        return (MATCHED, OWN_BEST) if own else (MATCHED,)
 
     def of(self, *experiments: str) -> pd.DataFrame:
         """The rows of runs.csv and details.csv of the first of these experiments that has any, with the strong model's family."""
@@ -95,26 +143,11 @@ class Results:
 
     @cached_property
     def arms(self) -> pd.DataFrame:
-        """Every row of runs.csv with its row of details.csv and the strong model's family."""
+        """The rows of runs.csv (at the operating point) with their rows of details.csv and the strong model's family."""
         joined = self.runs.merge(self.details, on="run_key", how="left")
+        if self.point is not None:
+            joined = joined[joined["point"].isin((self.point, BOTH)) | joined["point"].isna()]
         return _plain(joined.assign(family=[family(name) for name in joined["strong"]]))
-
-    @cached_property
-    def resampled(self) -> dict[str, tuple[Floats, Floats]]:
-        """By run key, the resampled means, (RESAMPLES,), of wins over the SFT model and of gold rewards.
-
-        Runs with equally many prompts share their draws, so two runs on the same prompts can be subtracted.
-        """
-        by_size: dict[int, list[str]] = {}
-        for key, run in self.rewards.items():
-            by_size.setdefault(len(run.reward), []).append(key)
-        means: dict[str, tuple[Floats, Floats]] = {}
-        for keys in by_size.values():
-            gold = np.stack([self.rewards[key].reward for key in keys])
-            wins = gold > np.stack([self.rewards[key].reward_sft for key in keys])
-            both = resampled_means(wins, RESAMPLES), resampled_means(gold, RESAMPLES)
-            means |= {key: (w, g) for key, w, g in zip(keys, *both)}
-        return means
 
 
 def load(results: Path, scale: str, experiment: str = "", keys: Iterable[str] = ()) -> Results:
@@ -143,7 +176,7 @@ def load(results: Path, scale: str, experiment: str = "", keys: Iterable[str] = 
         tables = {name: frame.head(0) if name != "details" else frame for name, frame in tables.items()}
     by_key = {row["run_key"]: RunRewards.parse(row) for row in rewards.to_dict("records")}
     _check_rewards(folder, runs, by_key)
-    return Results(scale, runs, by_key, _paper(results / PAPER), **tables)
+    return Results(scale, runs, Rewards(by_key), _paper(results / PAPER), **tables)
 
 
 def _paper(path: Path) -> pd.DataFrame:

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import re
+
+from cwpo.results import MATCHED, OWN_BEST
+
 # The toy models of conf/scale/toy.yaml, by family and size. At paper scale models have the paper's own names.
 STAND_INS = {
     "opt-32x1": "opt-125m",
-    "opt-32x2": "opt-1.3b",
-    "opt-48x2": "opt-2.7b",
-    "opt-48x3": "opt-6.7b",
-    "opt-64x2": "opt-13b",
+    "opt-96x3": "opt-1.3b",
+    "opt-128x3": "opt-2.7b",
+    "opt-128x4": "opt-6.7b",
+    "opt-192x4": "opt-13b",
     "qwen2-32x1": "qwen2.5-0.5b",
-    "qwen2-32x2": "qwen2.5-1.5b",
-    "qwen2-48x2": "qwen2.5-3b",
-    "qwen2-48x3": "qwen2.5-7b",
-    "qwen2-64x2": "qwen2.5-14b",
-    "llama-48x3": "llama-3.1-8b-instruct",
+    "qwen2-96x2": "qwen2.5-1.5b",
+    "qwen2-96x3": "qwen2.5-3b",
+    "qwen2-128x4": "qwen2.5-7b",
+    "qwen2-192x4": "qwen2.5-14b",
+    "llama-128x4": "llama-3.1-8b-instruct",
 }
 METHOD_NAMES = {
     "human": "Human",
-    "ws_po": "WS-PO",
-    "cw_po": "CW-PO",
     "ws_dpo": "WS-DPO",
     "ws_dpo_likelihood": "WS-DPO, likelihood",
-    "cw_dpo_annotator": "CW-PO, DPO annotator",
     "ws_bt": "BT labels, weight 1",
+    "cw_po": "CW-PO",
+    "cw_dpo_annotator": "CW-PO, DPO annotator",
     "filter": "Top-N%",
     "human_all": "Human 100 %",
     "human_labeled": "Human, labeled part",
@@ -33,6 +36,11 @@ METHOD_NAMES = {
     "online_cw_po": "Online CW-PO",
     "online_rm": "Online, reward model",
 }
+# Arms of weak labels with every weight 1: the paper's WS-DPO, by either rule of reading labels off its weak policy, and the
+# ablation that keeps CW-PO's labels. The paper does not say which rule gave its numbers.
+WS_DPO = ("ws_dpo", "ws_dpo_likelihood")
+WS = (*WS_DPO, "ws_bt")
+POINT_NAMES = {MATCHED: "the matched update size", OWN_BEST: "each arm's own best update size"}
 DATA_NAMES = {
     "harmless": "Harmless",
     "helpful": "Helpful",
@@ -45,7 +53,7 @@ DATA_NAMES = {
     "shp_askphilosophy": "AskPhilosophy",
 }
 SCALE_NOTES = {
-    "toy": "toy scale: synthetic world, models of 10^4 to 10^5 parameters",
+    "toy": "toy scale: synthetic world, models of 2·10^4 to 2·10^6 parameters",
     "paper": "paper scale: the published models and data",
 }
 LABELS = {"opt": "OPT-", "qwen2.5": "Qwen2.5-", "llama": "Llama-"}
@@ -58,7 +66,7 @@ def paper_model(name: str) -> str:
 
 
 def label(model: str) -> str:
-    """`OPT-1.3B` for world/opt-32x2 and facebook/opt-1.3b; the last part of the name for models the paper does not have."""
+    """`OPT-1.3B` for world/opt-96x3 and facebook/opt-1.3b; the last part of the name for models the paper does not have."""
     name = paper_model(model)
     head, _, size = name.partition("-")
     if head not in LABELS or not any(name == known for known in STAND_INS.values()):
@@ -67,9 +75,24 @@ def label(model: str) -> str:
 
 
 def stands_for(model: str) -> str:
-    """`world/opt-32x2 (as OPT-1.3B)`; the name alone for the paper's own models and for models the paper does not have."""
+    """`world/opt-96x3 (as OPT-1.3B)`; the name alone for the paper's own models and for models the paper does not have."""
     name = label(model)
     return model if name.lower() in model.lower() else f"{model} (as {name})"
+
+
+def model_size(name: str) -> float:
+    """Parameters from a model's name, up to a factor: `opt-1.3b`, `stories260k`, `qwen2-128x4` (width² · layers); NaN if none."""
+    last = name.rsplit("/", 1)[-1].lower()
+    if shape := re.search(r"(\d+)x(\d+)", last):
+        return float(shape[1]) ** 2 * float(shape[2])
+    if counted := re.search(r"(\d+(?:\.\d+)?)([kmb])(?![a-z0-9])", last):
+        return float(counted[1]) * {"k": 1e3, "m": 1e6, "b": 1e9}[counted[2]]
+    return float("nan")
+
+
+def the_point(point: str) -> str:
+    """`at the matched update size`."""
+    return f"at {POINT_NAMES[point]}"
 
 
 def scale_note(scale: str) -> str:

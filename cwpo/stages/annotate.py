@@ -33,20 +33,16 @@ def run(scorer: Callable[[Work], Score], work: Work) -> dict[str, Any]:
         return table
 
     pairs, annotations = work.parents["prepare"] / "pairs.parquet", work.out / "annotations.parquet"
-    annotated = map_table(
-        pairs, annotations, COLUMNS, annotate, scratch=work.scratch or work.out, progress=work.progress
-    )
+    told: Any = {"scratch": work.scratch or work.out, "progress": work.progress}
+    annotated = map_table(pairs, annotations, COLUMNS, annotate, **told)
     mean_confidence = column_mean(annotations, "confidence")
     if mean_confidence == 0:
         raise InputError(
             f"the annotator gives both responses of all {annotated} pairs the same score, so it prefers none; train it longer "
             "(annotator.training.epochs, learning_rate), or give it more labels (human_fraction)"
         )
-    return {
-        "annotated": annotated,
-        "mean_confidence": mean_confidence,
-        "seconds": round(time.perf_counter() - started, 3),
-    }
+    seconds = round(time.perf_counter() - started, 3)
+    return {"annotated": annotated, "mean_confidence": mean_confidence, "seconds": seconds}
 
 
 def annotation_table(

@@ -1,8 +1,6 @@
 """GRA and mean gold rewards of the aligned model and its SFT model, and the quality of the labels it was trained on."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,10 +12,8 @@ from cwpo.stages.score_gold import GOLD_READS, SHARD, trained_folder
 from cwpo.statistics import gold_reward_accuracy
 from cwpo.store.shards import map_rows
 
-if TYPE_CHECKING:
-    from cwpo.models.gold import Comparison, Gold
-
 SHOWN = 100  # prompts whose answers W&B shows
+OF_LABELS = ("label_accuracy_gold", "human_gold_agreement", "margin_agreement")
 MEASURED = 2000  # pairs of an online arm whose labels are held against gold
 
 
@@ -25,10 +21,8 @@ def run(work: Work) -> dict[str, Any]:
     from cwpo.models.gold import Comparison, load_gold
 
     gold = load_gold(work.config.gold, trained_folder(work), work.device, work.tokens)
-    responses = {
-        tag: work.table(parent, "responses.parquet")
-        for tag, parent in (("sft", "generate_sft"), ("aligned", "generate"))
-    }
+    parents = {"sft": "generate_sft", "aligned": "generate"}
+    responses = {tag: work.table(parent, "responses.parquet") for tag, parent in parents.items()}
     if isinstance(gold, Comparison):
         responses = compared(gold, responses)
     else:
@@ -36,9 +30,8 @@ def run(work: Work) -> dict[str, Any]:
     columns = ["prompt_id", "model_tag", "reward", "n_tokens", "truncated"]
     rewards = pd.concat(responses.values(), ignore_index=True)[columns]
     rewards.to_parquet(work.out / "rewards.parquet", index=False)
-    both = responses["aligned"].merge(
-        responses["sft"], on="prompt_id", suffixes=("", "_sft"), validate="one_to_one"
-    )
+    sft, aligned = responses["sft"], responses["aligned"]
+    both = aligned.merge(sft, on="prompt_id", suffixes=("", "_sft"), validate="one_to_one")
     gra = gold_reward_accuracy(both["reward"].to_numpy(), both["reward_sft"].to_numpy())
     metrics = {
         "gra": gra.accuracy,
@@ -60,7 +53,7 @@ def run(work: Work) -> dict[str, Any]:
     return metrics
 
 
-def _rewarded(work: Work, gold: Gold, tag: str, responses: pd.DataFrame) -> pd.DataFrame:
+def _rewarded(work: Work, gold: Any, tag: str, responses: pd.DataFrame) -> pd.DataFrame:
     """One model's responses with their gold `reward`."""
 
     def score(part: pd.DataFrame) -> pd.DataFrame:
@@ -71,7 +64,7 @@ def _rewarded(work: Work, gold: Gold, tag: str, responses: pd.DataFrame) -> pd.D
     return map_rows(responses, score, scratch=work.kept(tag), rows=SHARD, progress=work.progress)
 
 
-def compared(gold: Comparison, responses: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+def compared(gold: Any, responses: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     """The responses to prompts that both models answered, with how likely each is the better one as its `reward`.
 
     Prompts whose responses could not be compared are left out; gold counts them. InputError where none is left.
@@ -115,12 +108,7 @@ def label_quality(work: Work) -> dict[str, Any]:
     table = work.table("weight", "preferences.parquet")
     trained = {"mean_weight": float(table["weight"].mean()), "n_train": len(table)}
     if "score_gold" not in work.parents:
-        return {
-            "label_accuracy_gold": None,
-            "human_gold_agreement": None,
-            "margin_agreement": None,
-            **trained,
-        }
+        return dict.fromkeys(OF_LABELS) | trained
     pairs = work.table("prepare", "pairs.parquet", ["pair_id", "response_a", "human_label"])
     for other in (pairs, work.table("score_gold", "gold.parquet")):
         table = table.merge(other, on="pair_id", validate="one_to_one")
@@ -134,7 +122,7 @@ def label_quality(work: Work) -> dict[str, Any]:
     }
 
 
-def online_quality(work: Work, gold: Gold | Comparison) -> dict[str, Any]:
+def online_quality(work: Work, gold: Any) -> dict[str, Any]:
     """As label_quality, of the pairs that an online arm trained on: at most MEASURED, spread evenly over the training."""
     from cwpo.models.gold import both_rewards
 

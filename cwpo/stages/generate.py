@@ -28,11 +28,8 @@ def run(work: Work) -> dict[str, Any]:
     if config.generation.engine == "vllm":
         from cwpo.models.vllm_engine import sample_by_vllm
 
-        drawn |= {
-            "context": context,
-            "python": config.generation.python,
-            "dtype": config.generation.precision,
-        }
+        drawn |= {"python": config.generation.python, "dtype": config.generation.precision}
+        drawn["context"] = context
         texts, seeds = prompts["prompt"].tolist(), prompts["seed"].tolist()
         table = prompts.join(pd.DataFrame(sample_by_vllm(folder, tokenizer, texts, seeds, **drawn)))
     else:
@@ -40,11 +37,8 @@ def run(work: Work) -> dict[str, Any]:
     table = table.assign(model_tag=config.model_tag)
     columns = ["prompt_id", "prompt", "response", "model_tag", "n_tokens", "truncated"]
     table[columns].to_parquet(work.out / "responses.parquet", index=False)
-    summary = {
-        "responses": len(table),
-        "prompts_without_room": without_room,
-        "truncated": int(table["truncated"].sum()),
-    }
+    truncated = int(table["truncated"].sum())
+    summary = {"responses": len(table), "prompts_without_room": without_room, "truncated": truncated}
     if config.text_version is not None:  # the synthetic world's manifests stay as they are
         summary["other_tokens"] = int((~table["same_tokens"]).sum())
     return summary

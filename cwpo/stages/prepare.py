@@ -6,19 +6,8 @@ from typing import Any
 from cwpo.data.sources import load_pairs
 from cwpo.stages.base import Stage, Work
 
-READS = (
-    *(
-        "data",
-        "seed",
-        "human_fraction",
-        "unlabeled_fraction",
-        "holdout",
-        "tokenizers",
-        "max_tokens",
-        "context",
-    ),
-    *("world_version", "text_version"),
-)
+KEYS = "data seed human_fraction unlabeled_fraction holdout tokenizers max_tokens context".split()
+READS = (*KEYS, "world_version", "text_version")
 
 
 def run(work: Work) -> dict[str, Any]:
@@ -30,7 +19,7 @@ def run(work: Work) -> dict[str, Any]:
         from cwpo.data.toy import build_tokenizer
 
         tokenizers = [build_tokenizer()]
-    given = {name: config[name] for name in READS if "version" not in name}
+    given = {name: config[name] for name in KEYS}
     pairs = load_pairs(SimpleNamespace(**given | {"tokenizers": tokenizers}))
     drops, held_out = pairs.attrs.pop("drops"), pairs.attrs.pop("held_out")
     kept = pairs.attrs.pop("kept", None)

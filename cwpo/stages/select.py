@@ -16,9 +16,8 @@ COLUMNS = ["pair_id", "prompt", "chosen", "rejected", "label_source", "margin", 
 def run(work: Work) -> dict[str, Any]:
     method = work.config.method
     table = work.table("prepare", "pairs.parquet")
-    table = (
-        table[table["split"] != "test"] if method.pairs == "all" else table[table["split"] == method.pairs]
-    )
+    split = table["split"]
+    table = table[split != "test"] if method.pairs == "all" else table[split == method.pairs]
     if "annotate" in work.parents:
         annotations = work.table("annotate", "annotations.parquet")
         table = table.merge(annotations, on="pair_id", validate="one_to_one")

@@ -116,14 +116,8 @@ class Store:
         """
         if self.has(stage, key):
             return False
-        given = {
-            "stage": stage,
-            "key": key,
-            "version": version,
-            "config": config,
-            "parents": parents,
-            "seed": seed,
-        }
+        given = {"stage": stage, "key": key, "version": version, "config": config}
+        given |= {"parents": parents, "seed": seed}
         with self._lock(stage, key):
             if self.has(stage, key):
                 return False

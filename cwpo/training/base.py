@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import DistributedType
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 from transformers import (
@@ -24,14 +22,11 @@ from transformers import (
 from transformers.trainer_utils import EvalLoopOutput
 
 from cwpo.data.batching import Budget, PairCollator, SequenceCollator, within_budget
-from cwpo.errors import InputError
 from cwpo.finite import listed
 from cwpo.models.mending import float32_masters, mend_generation_config
-from cwpo.runtime import keep_freed_memory, optimizer_on
-from cwpo.training.memory import back_off, forget_peak, measure, memory_of, release
+from cwpo.runtime import keep_freed_memory
+from cwpo.training.memory import back_off, forget_peak, measure, memory_of
 from cwpo.training.sharing import SharedLoader, is_filler
-
-FASTEST = {"adamw_torch": "adamw_torch_fused"}  # the same update in one pass over the parameters
 
 
 class Rows(Dataset):
@@ -68,6 +63,7 @@ class GlobalMeanTrainer(Trainer):
     def __init__(self, *args: Any, token_budget: int | str | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.budget = Budget.of(token_budget, self.args.device.type)
+        self.data_collator: Any
         if isinstance(self.data_collator, SequenceCollator | PairCollator):
             self.data_collator = within_budget(self.data_collator, self.budget)
         widen(self.model)
@@ -78,6 +74,11 @@ class GlobalMeanTrainer(Trainer):
         self._pairs: list[str] = []  # of the optimiser's step under way
         self._losses: list[tuple[Tensor, Tensor, Sequence[str]]] = []  # mean, rows' and pairs of its parts
         self._tr_loss: Tensor  # the sum of losses since the last log, while training
+
+    @property
+    def is_wrapped(self) -> bool:
+        """Whether the model is wrapped in training: distributed, even over one process. Its parts must not be called then."""
+        return self.accelerator.distributed_type != DistributedType.NO or self.args.n_gpu > 1
 
     def get_train_dataloader(self) -> DataLoader:
         """Rows in the order of one process; of several, each gets its share of every global batch, once."""
@@ -136,23 +137,25 @@ class GlobalMeanTrainer(Trainer):
         """Forward and backward of one batch, part by part where it comes in parts; where memory runs out, in smaller parts."""
         recorded = self.recorded()
         # After the first step, when the optimiser has its own memory too.
-        measuring = self.budget is not None and self.budget.measured and self.state.global_step > 0
+        measuring = (
+            self.budget if self.budget and self.budget.measured and self.state.global_step > 0 else None
+        )
         if measuring:
             forget_peak(self.args.device)
         try:
             loss = self._step(model, inputs, num_items_in_batch)
             if measuring:
-                measure(self.budget, memory_of(self.args.device), max(map(_tokens, _parts(inputs))))
+                measure(measuring, memory_of(self.args.device), max(map(_tokens, _parts(inputs))))
             return loss
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
             alone = self.args.world_size == 1 and self.args.gradient_accumulation_steps == 1
-            if not alone or self.budget is None or "whole" not in inputs:
+            if not (alone and self.budget and "whole" in inputs and should_reduce_batch_size(error)):
                 raise
             inputs = back_off(self.budget, inputs, error)
         model.zero_grad()
         self._losses.clear()
         self.put_back(recorded)
-        release(self.args.device)
+        clear_device_cache(garbage_collection=True)  # here, where the traceback no longer holds tensors
         return self.training_step(model, inputs, num_items_in_batch)
 
     def _step(self, model: torch.nn.Module, inputs: dict[str, Any], count: Tensor | int | None) -> Tensor:
@@ -306,57 +309,3 @@ class Curve(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self._progress(state.global_step, state.max_steps)
-
-
-def is_sharded() -> bool:
-    """Whether `accelerate launch` started this process to hold a part of a model only."""
-    return os.environ.get("ACCELERATE_USE_FSDP") == "true"
-
-
-def training_arguments(
-    config: Any, output: Path, *, rows: int, seed: int, device: str, token_budget: int | str | None = None
-) -> TrainingArguments:
-    """TrainingArguments of a TrainingConfig for `rows` training rows.
-
-    The optimiser's batch is `batch_size` rows over all processes, made of micro-batches of `micro_batch_size`, or with a
-    token budget of those that MicroBatches fills. The Trainer itself reports nothing and saves nothing unasked. An AdamW
-    of bitsandbytes is plain AdamW without CUDA. Raises InputError where the batch does not divide so.
-    """
-    processes = int(os.environ.get("WORLD_SIZE", "1"))  # as torchrun sets it
-    optimizer = optimizer_on(device, config.optimizer, sharded=is_sharded())
-    whole = config.batch_size // processes
-    micro = whole if token_budget else config.micro_batch_size or whole
-    if not micro or config.batch_size % (micro * processes):
-        raise InputError(
-            f"batch_size={config.batch_size} is no multiple of {processes} processes x micro-batches of {micro}"
-        )
-    steps = math.ceil(rows / config.batch_size) * config.epochs
-    arguments = TrainingArguments(
-        output_dir=str(output),
-        num_train_epochs=config.epochs,
-        learning_rate=config.learning_rate,
-        per_device_train_batch_size=micro,
-        gradient_accumulation_steps=config.batch_size // (micro * processes),
-        lr_scheduler_type=config.scheduler,
-        warmup_steps=config.warmup_steps,
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        optim=FASTEST.get(optimizer, optimizer),
-        bf16=config.precision == "bfloat16",
-        activation_checkpointing=config.gradient_checkpointing,
-        logging_steps=max(1, round(steps / 20)),
-        save_strategy="no",
-        save_total_limit=2,
-        report_to=[],
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        seed=seed,
-        data_seed=seed,
-        use_cpu=device == "cpu",
-        dataloader_pin_memory=device != "cpu",
-        logging_nan_inf_filter=False,
-    )
-    if device == "cpu" and is_sharded():
-        # accelerate shards on GPUs only; gloo can do it on CPUs too, which lets the path be tested without any
-        arguments.distributed_state.distributed_type = DistributedType.MULTI_GPU
-    return arguments

@@ -25,7 +25,7 @@ class BradleyTerryTrainer(GlobalMeanTrainer):
         return len(inputs["input_ids"]) // 2
 
     def row_losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-        scores = response_scores(model, inputs["input_ids"], inputs["attention_mask"], self.lean)
+        scores = response_scores(model, inputs["input_ids"], inputs["attention_mask"], lean=self.lean)
         chosen, rejected = scores.chunk(2)
         gap = chosen - rejected
         if "target" not in inputs:

@@ -15,7 +15,8 @@ from cwpo.models.adapters import Base, base_of, is_adapters
 from cwpo.models.annotator import new_annotator
 from cwpo.models.pairrm import encode_both_orders
 from cwpo.models.policy import DTYPES, add_lora, load_adapted, load_policy, load_tokenizer
-from cwpo.training.base import Curve, Rows, training_arguments
+from cwpo.training.arguments import training_arguments
+from cwpo.training.base import Curve, Rows
 from cwpo.training.bradley_terry import BradleyTerryTrainer
 from cwpo.training.checkpoints import Schedule, train
 from cwpo.training.online import OnlineTrainer
@@ -153,7 +154,7 @@ def fit_annotator(
 
     collator = PairCollator(pad_id, floats=() if pairs.target is None else ("target",))
     rows = rows_of(pairs)
-    lean = {} if joint else {"lean": site.token_budget is not None}
+    lean: dict[str, Any] = {} if joint else {"lean": site.token_budget is not None}
     return _fit(
         site,
         PairRMTrainer if joint else BradleyTerryTrainer,

@@ -38,7 +38,7 @@ def measure(budget: Budget, memory: Memory | None, tokens: int) -> None:
         budget.measured = False
 
 
-def back_off(budget: Budget, inputs: Mapping[str, Any], error: torch.OutOfMemoryError) -> dict[str, Any]:
+def back_off(budget: Budget, inputs: Mapping[str, Any], error: RuntimeError) -> dict[str, Any]:
     """The batch of MicroBatches in smaller parts, as all later ones will be. InputError where each row is a part already."""
     whole, parts = inputs["whole"], inputs["micro"]
     if len(parts) == len(whole.rows):
@@ -57,9 +57,3 @@ def back_off(budget: Budget, inputs: Mapping[str, Any], error: torch.OutOfMemory
 def forget_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-
-
-def release(device: torch.device) -> None:
-    """Give what is no longer used back, so that smaller blocks can take its place."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()

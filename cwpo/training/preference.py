@@ -12,7 +12,6 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from accelerate import DistributedType
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, TrainingArguments
@@ -28,7 +27,8 @@ from cwpo.models.mending import dropout_off
 from cwpo.models.packed import Layout, exact_layout
 from cwpo.objectives import pair_losses
 from cwpo.runtime import computing_in
-from cwpo.training.base import GlobalMeanTrainer, Rows, is_sharded, widen
+from cwpo.training.arguments import is_sharded
+from cwpo.training.base import GlobalMeanTrainer, Rows, widen
 from cwpo.training.pairs import REFERENCE, encoded_rows, examples_of, lack_reference, score_reference
 from cwpo.training.reference import Reference
 from cwpo.training.sharing import is_filler
@@ -75,11 +75,6 @@ class PreferenceLoss(GlobalMeanTrainer):
                 f"dropout was on in the model ({rates}) and is switched off: policy and reference must be the same model at step 0",
                 stacklevel=2,
             )
-
-    @property
-    def is_wrapped(self) -> bool:
-        """Whether the model is wrapped in training: distributed, even over one process. Its parts must not be called then."""
-        return self.accelerator.distributed_type != DistributedType.NO or self.args.n_gpu > 1
 
     def collator(
         self, rows: Sequence[Mapping[str, Any]], pad_id: int, layout: Layout | None = None

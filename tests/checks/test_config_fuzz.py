@@ -18,24 +18,12 @@ from cwpo.plain import CONTROL
 ALL = (None, *COMMANDS)
 SAMPLE = 36  # cases that Hydra composes anew, which takes most of a second each
 SHARE = 5  # the ordinary tests try one case in so many; 5 and the 21 kinds of values have no common divisor
-FROM_INSIDE = (
-    "Traceback",
-    "object_type=",
-    "full_key",
-    "ConfigAttributeError",
-    "ValidationError",
-    "NoneType",
-    " object at 0x",
-)
+FROM_INSIDE = "Traceback object_type= full_key ConfigAttributeError ValidationError NoneType".split() + [
+    " object at 0x"
+]
 # What no key may take, whatever it means; a switch takes any whole number.
-NEVER = (
-    "empty",
-    "blank",
-    "a terminal sequence",
-    "a variable of the environment",
-    "a reference to nothing",
-    "a very long word",
-)
+NEVER = ["empty", "blank", "a terminal sequence", "a variable of the environment", "a reference to nothing"]
+NEVER += ["a very long word"]
 
 
 @pytest.fixture(autouse=True)

@@ -19,13 +19,7 @@ from cwpo.config.schema import CONF
 from cwpo.data.files import records
 from cwpo.errors import InputError
 from cwpo.models.folders import checkpoint_problem
-from cwpo.models.policy import (
-    hub_problem,
-    load_policy,
-    load_tokenizer,
-    read_config,
-    read_tokenizer,
-)
+from cwpo.models.policy import hub_problem, load_policy, load_tokenizer, read_config, read_tokenizer
 from cwpo.models.reward_models import HuggingFace
 from cwpo.pipeline.arms import expand
 
@@ -98,14 +92,15 @@ def test_an_index_that_leads_to_a_pickle_is_refused(checkpoint, trap, shard):
 
 
 def test_pickles_beside_the_weights_are_never_looked_at(checkpoint, trap):
-    for name in (
+    names = (
         "training_args.bin",
         "optimizer.pt",
         "scheduler.pt",
         "rng_state.pth",
         "pytorch_model.bin",
-        "trainer_state.pkl",
-    ):
+        "state.pkl",
+    )
+    for name in names:
         (checkpoint / name).write_bytes(pickle.dumps(Trap(trap)))
     load_policy(checkpoint)
     load_tokenizer(checkpoint)
@@ -143,11 +138,8 @@ def test_a_tokenizer_with_code_of_its_own_is_refused_or_not_run(checkpoint, trap
 
 
 def test_an_attention_kernel_from_the_hub_is_refused(checkpoint):
-    edit(
-        checkpoint / "config.json",
-        _attn_implementation="stranger/kernel",
-        attn_implementation="stranger/kernel",
-    )
+    names = ("_attn_implementation", "attn_implementation")
+    edit(checkpoint / "config.json", **dict.fromkeys(names, "stranger/kernel"))
     with pytest.raises(InputError, match="code from the hub, which is never run here"):
         read_config(checkpoint)
 
@@ -240,21 +232,13 @@ def test_a_file_that_sets_values_is_welcome(tmp_path):
 @pytest.mark.parametrize(
     "word",
     [
-        "+data._target_=os.system",
-        "+x={_target_: os.system}",
-        "hydra.launcher._target_=os.system",
-        "hydra.sweeper._target_=os.system",
-        "+hydra.callbacks.x.a=1",
-        "hydra/callbacks=evil",
-        "hydra.job_logging.handlers.console.class=os.system",
-        "hydra/job_logging=evil",
-        "hydra.hydra_logging.root.level=DEBUG",
-        "hydra.searchpath=[file:///tmp/evil]",
-        "++hydra.job.env_set.LD_PRELOAD=x.so",
-        "+experiment@hydra.launcher=table1",
-        "+experiment@hydra=table1",
+        "+data._target_=os.system", "+x={_target_: os.system}", "hydra.launcher._target_=os.system",
+        "hydra.sweeper._target_=os.system", "+hydra.callbacks.x.a=1", "hydra/callbacks=evil",
+        "hydra.job_logging.handlers.console.class=os.system", "hydra/job_logging=evil",
+        "hydra.hydra_logging.root.level=DEBUG", "hydra.searchpath=[file:///tmp/evil]", "++hydra.job.env_set.LD_PRELOAD=x.so",
+        "+experiment@hydra.launcher=table1", "+experiment@hydra=table1",
     ],
-)
+)  # fmt: skip
 def test_a_word_that_could_start_code_is_refused(word):
     with pytest.raises(InputError, match="is refused: it would let Hydra import and call"):
         refuse_code([word])
@@ -290,18 +274,14 @@ def wrong(file: Path) -> list[str]:
             found.append(where)
         if "shell" in named and named["shell"] != "False":
             found.append(f"{where} with a shell")
-        if name.startswith("subprocess.") and not all(
-            isinstance(a, ast.List | ast.Name) for a in node.args[:1]
-        ):
+        lists = all(isinstance(a, ast.List | ast.Name) for a in node.args[:1])
+        if name.startswith("subprocess.") and not lists:
             found.append(f"{where} without a list of arguments")
         if name in ("torch.load",) and named.get("weights_only") != "True":
             found.append(f"{where} of pickles")
         if name == "yaml.load" and [ast.unparse(a) for a in node.args[1:]] != ["LOADER"]:
             found.append(f"{where} with any loader")
-        if (
-            named.get("allow_pickle", "False") != "False"
-            or named.get("trust_remote_code", "False") != "False"
-        ):
+        if {named.get(key, "False") for key in ("allow_pickle", "trust_remote_code")} != {"False"}:
             found.append(f"{where} of code")
         if name.startswith("Auto") and name.endswith(".from_pretrained") and "trust_remote_code" not in named:
             found.append(f"{where} leaves trust_remote_code to others")
@@ -316,21 +296,12 @@ def test_nothing_of_ours_can_start_a_strangers_code():
 @pytest.mark.parametrize(
     "line",
     [
-        "os.system('x')",
-        "subprocess.run('ls', shell=True)",
-        "subprocess.run('ls')",
-        "subprocess.run(f'ls {x}')",
-        "torch.load(p)",
-        "torch.load(p, weights_only=False)",
-        "yaml.load(t, yaml.Loader)",
-        "np.load(p, allow_pickle=True)",
-        "pickle.loads(b)",
-        "AutoModel.from_pretrained(p)",
-        "AutoModel.from_pretrained(p, trust_remote_code=True)",
-        "kind.from_pretrained(p, trust_remote_code=x)",
-        "eval(x)",
+        "os.system('x')", "subprocess.run('ls', shell=True)", "subprocess.run('ls')", "subprocess.run(f'ls {x}')",
+        "torch.load(p)", "torch.load(p, weights_only=False)", "yaml.load(t, yaml.Loader)", "np.load(p, allow_pickle=True)",
+        "pickle.loads(b)", "AutoModel.from_pretrained(p)", "AutoModel.from_pretrained(p, trust_remote_code=True)",
+        "kind.from_pretrained(p, trust_remote_code=x)", "eval(x)",
     ],
-)
+)  # fmt: skip
 def test_the_look_at_our_source_sees(tmp_path, line):
     file = tmp_path / "bad.py"
     file.write_text(line)

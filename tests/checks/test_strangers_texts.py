@@ -90,22 +90,8 @@ def test_a_revision_is_a_revision(config, revision):
 
 # --- markup -------------------------------------------------------------------------------------------------------
 
-TEXT = st.text(max_size=30) | st.lists(
-    st.sampled_from(
-        [
-            *ODD,
-            SCRIPT,
-            TERMINAL,
-            "<img src=x onerror=alert(1)>",
-            "](javascript:alert(1))",
-            "[a",
-            "`",
-            "**",
-            "&lt;",
-        ]
-    ),
-    max_size=6,
-).map("".join)
+MARKUP = [SCRIPT, TERMINAL, "<img src=x onerror=alert(1)>", "](javascript:alert(1))", "[a", "`", "**", "&lt;"]
+TEXT = st.text(max_size=30) | st.lists(st.sampled_from([*ODD, *MARKUP]), max_size=6).map("".join)
 
 
 @holds(TEXT)
@@ -146,24 +132,11 @@ def test_markdown_of_results_makes_no_tags_of_texts(text):
 
 
 def test_samples_of_a_model_are_shown_as_text():
-    table = pd.DataFrame(
-        {
-            "prompt": [SCRIPT],
-            "before": [TERMINAL + "</div><b>"],
-            "after": ["<img src=x onerror=alert(1)>"],
-            "before_reward": [0.0],
-            "after_reward": [1.0],
-        }
-    )
+    texts = {"prompt": SCRIPT, "before": TERMINAL + "</div><b>", "after": "<img src=x onerror=alert(1)>"}
+    table = pd.DataFrame([texts | {"before_reward": 0.0, "after_reward": 1.0}])
     interval = {"mean": 0.5, "low": 0.4, "high": 0.6}
-    numbers = {
-        "before": f"model{SCRIPT}",
-        "after": "m",
-        "gold": "oracle",
-        "win_rate": interval,
-        "reward_difference": interval,
-        "tie_rate": 0.0,
-    }
+    numbers = {"before": f"model{SCRIPT}", "after": "m", "gold": "oracle", "tie_rate": 0.0}
+    numbers |= {"win_rate": interval, "reward_difference": interval}
     page = samples_page(table, numbers | {"prompts": 1, "characters": {"before": 1.0, "after": 1.0}})
     assert "<script" not in page and "<img" not in page and "<b>" not in page and not CONTROL.search(page)
     assert page.count("&lt;script&gt;") == 2 and "\\x1b]0;owned" in page

@@ -62,11 +62,7 @@ def lock(tmp_path, monkeypatch):
 
 def test_the_lock_names_all_that_conf_takes_from_the_hub_and_nothing_else():
     named = set(lock_assets.named_assets())
-    assert (
-        ("models", "facebook/opt-13b") in named
-        and ("datasets", "stanfordnlp/SHP") in named
-        and len(named) == 20
-    )
+    assert {("models", "facebook/opt-13b"), ("datasets", "stanfordnlp/SHP")} <= named and len(named) == 20
     assert named == {(kind, name) for kind, entries in read_lock().items() for name in entries}
 
 
@@ -91,19 +87,11 @@ def test_a_lock_that_is_none_is_an_error(tmp_path, text, message):
 
 
 @pytest.mark.parametrize(
-    ("path", "expected"),
-    [
-        ("facebook/opt-125m", True),
-        ("gpt2", True),
-        ("world/opt-32x1", False),
-        ("/a/b", False),
-        ("a/b/c", False),
-        (None, False),
-        (".", False),
-    ],
+    ("paths", "expected"),
+    [(("facebook/opt-125m", "gpt2"), True), (("world/opt-32x1", "/a/b", "a/b/c", None, "."), False)],
 )
-def test_what_names_something_of_the_hub(path, expected):
-    assert is_hub_id(path) == expected
+def test_what_names_something_of_the_hub(paths, expected):
+    assert {is_hub_id(path) for path in paths} == {expected}
 
 
 def test_a_folder_that_is_here_needs_no_pin(tmp_path, monkeypatch):
@@ -116,11 +104,8 @@ def test_a_folder_that_is_here_needs_no_pin(tmp_path, monkeypatch):
 
 
 def test_every_asset_of_an_arm_is_found_with_the_gold_model_of_its_data():
-    found = {
-        asset.key: asset.id
-        for asset in hub_assets(settled(paper("data=tldr", "pair=qwen_large", "method=online_rm")))
-    }
-    assert found == {
+    arm = settled(paper("data=tldr", "pair=qwen_large", "method=online_rm"))
+    assert {asset.key: asset.id for asset in hub_assets(arm)} == {
         "pair.weak": "Qwen/Qwen2.5-0.5B",
         "pair.strong": "Qwen/Qwen2.5-14B",
         "gold.path": "OpenAssistant/reward-model-deberta-v3-large-v2",
@@ -180,13 +165,13 @@ def test_the_pinned_revision_enters_the_stage_keys(lock, monkeypatch):
 
     cfg = paper("data=harmless")
     plain = derived_config(settled(cfg))
-    assert (
-        plain["weak_revision"]
-        == plain["strong_revision"]
-        == plain["data"]["revision"]
-        == plain["gold"]["revision"]
-        == COMMIT
+    pins = (
+        plain["weak_revision"],
+        plain["strong_revision"],
+        plain["data"]["revision"],
+        plain["gold"]["revision"],
     )
+    assert {*pins} == {COMMIT}
     assert plain["tokenizers"] == [["facebook/opt-125m", COMMIT], ["facebook/opt-1.3b", COMMIT]]
     before = {name: node.key for name, node in nodes_of(cfg).items()}
 
@@ -269,22 +254,14 @@ def test_a_model_of_pickles_alone_is_refused():
 
 
 def test_what_is_found_is_written_also_where_something_else_is_not(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(
-        lock_assets,
-        "named_assets",
-        lambda: iter([("models", "a/b"), ("models", "no/model"), ("datasets", "d/e")]),
-    )
+    named = [("models", "a/b"), ("models", "no/model"), ("datasets", "d/e")]
+    monkeypatch.setattr(lock_assets, "named_assets", lambda: iter(named))
     file = tmp_path / "lock.yaml"
     file.write_text(
         f"# a comment\n# and another\nmodels:\n  a/old: {{ref: main, revision: {OTHER}}}\ndatasets: {{}}\n"
     )
-    hub = Hub(
-        {
-            ("a/b", "main"): ["model.safetensors"],
-            ("d/e", "main"): ["train.jsonl"],
-            ("a/old", "main"): ["model.safetensors"],
-        }
-    )
+    files = {"a/b": "model.safetensors", "d/e": "train.jsonl", "a/old": "model.safetensors"}
+    hub = Hub({(name, "main"): [file] for name, file in files.items()})
     with pytest.raises(InputError, match="no/model at main cannot be looked up: 404") as refused:
         lock_assets.lock_assets(LockAssetsConfig(), hub, file)
     assert len(refused.value.problems) == 1
@@ -346,21 +323,10 @@ def test_a_filled_cache_is_enough_offline(tmp_path):
     (pickles / "model.safetensors").unlink()
     torch.save({}, pickles / "pytorch_model.bin")
     hub_cache.add(hub, "models", "tiny/pickles", pickles, COMMIT)
-    env = {
-        **os.environ,
-        "HF_HUB_OFFLINE": "1",
-        "HF_HOME": str(tmp_path / "home"),
-        "PYTHONPATH": str(CONF.parent),
-    }
+    env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": f"{tmp_path}/home", "PYTHONPATH": str(CONF.parent)}
     env.pop("HF_HUB_CACHE", None)
-    done = subprocess.run(
-        [sys.executable, "-c", CHECK, COMMIT],
-        capture_output=True,
-        text=True,
-        env=env,
-        cwd=tmp_path,
-        check=False,
-    )
+    words = [sys.executable, "-c", CHECK, COMMIT]
+    done = subprocess.run(words, capture_output=True, text=True, env=env, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
     size, read, missing, pickled, refused = [line for line in done.stdout.splitlines() if line.strip()]
     assert size.endswith(" </s>") and read == "12"
@@ -382,13 +348,8 @@ def test_a_model_in_two_parts_is_pinned_in_both_and_told_once(lock):
 
 def test_the_data_set_that_labels_are_mixed_with_is_pinned_too(lock):
     lock()
-    other = [
-        p for p in unpinned(paper("data=harmless", "labeled.other=ufb")) if p.startswith("labeled.other=")
-    ]
-    assert (
-        len(other) == 1
-        and "HuggingFaceH4/ultrafeedback_binarized is not pinned" in other[0]
-        and "set " not in other[0]
-    )
+    told = unpinned(paper("data=harmless", "labeled.other=ufb"))
+    (other,) = [problem for problem in told if problem.startswith("labeled.other=")]
+    assert "HuggingFaceH4/ultrafeedback_binarized is not pinned" in other and "set " not in other
     same = unpinned(paper("data=harmless", "labeled.other=helpful"))
     assert not any(p.startswith("labeled.other=") for p in same)  # of the same repository

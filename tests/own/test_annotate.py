@@ -19,7 +19,7 @@ from cwpo.models.reward_models import HuggingFace
 from cwpo.own.align import align
 from cwpo.own.annotate import label
 from cwpo.own.compare import compare
-from cwpo.own.crossfit import cross_fit, folds_by_prompt
+from cwpo.own.crossfit import cross_fit, fold_counts, folds_by_prompt
 from cwpo.own.fit import load, trained_on
 from cwpo.own.folder import NOTE, is_ours
 from cwpo.own.preferences import COLUMNS, preferences
@@ -119,7 +119,7 @@ def test_the_report_and_the_card(labeled):
     assert [row["n_train"] for row in numbers["learning_curve"]] == [15, 48]
     assert numbers["shift"]["unlabeled_pairs"] == 200
     page, card = (labeled / "report.html").read_text(), (labeled / "README.md").read_text()
-    assert numbers["verdict"]["title"] in page and numbers["verdict"]["title"] in card
+    assert numbers["verdict"]["sentence"] in card and numbers["next"][1] in page
     assert "200 pairs of pairs.jsonl had no label" in card
 
 
@@ -348,6 +348,14 @@ def test_folds_keep_prompts_together():
     assert pd.Series(fold).groupby(prompts).nunique().max() == 1
     assert sorted(np.bincount(fold)) == [20, 20, 30]
     assert (folds_by_prompt(prompts, 3, seed=0) == fold).all()
+
+
+@pytest.mark.parametrize(
+    ("labels", "words", "folds"),
+    [(1000, (), (3, 3)), (1001, (), (5, 1)), (90, ("folds=4",), (4, 4)), (90, ("holdout_above=50",), (5, 1))],
+)
+def test_many_labels_need_one_fold(labels, words, folds):
+    assert fold_counts(labels, composed("annotate", *words)) == folds
 
 
 def test_no_pair_is_tested_by_an_annotator_that_saw_its_prompt(tmp_path, monkeypatch):

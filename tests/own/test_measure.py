@@ -22,7 +22,7 @@ from cwpo.calibration import (
 )
 from cwpo.own.measure import learning_curve, more_labels, report_numbers, shift
 from cwpo.own.page import card, report_page
-from cwpo.own.verdict import FEW, verdict
+from cwpo.own.verdict import FEW, Verdict, next_step, verdict
 
 # --- single numbers ----------------------------------------------------------------------------------------------
 
@@ -334,19 +334,82 @@ def test_the_verdict_says_what_is_better():
     )
 
 
+def test_numbers_of_few_labels_are_not_said():
+    few = {
+        "accuracy": interval(0.6, 0.11, n=80),
+        "baselines": {"majority": interval(0.5, 0.11), "longer": interval(0.4, 0.11)},
+        "difference": {"majority": interval(0.1, 0.15), "longer": interval(0.2, 0.15)},
+        "discrimination": interval(0.5, 0.12),
+        "more_labels": PROMISING | {"low": -0.1, "high": 0.16},
+    }
+    found = verdict(numbers(**few), 0.65)
+    assert found.reasons[:-1] == [
+        "accuracy on 80 held-out pairs: too few labels to say",
+        "always naming the same side is right on 50.0%; too few labels to say whether the annotator is better",
+        "naming the longer response is right on 40.0%; the annotator's difference is +20.0 points [+5.0, +35.0]: better",
+        "probability that a right label has more confidence than a wrong one: too few labels to say",
+        "too few labels to say whether more labels would help",
+    ]
+    assert found.sentence == (
+        "Label more pairs: 80 held-out pairs are too few to conclude anything: 100 are needed."
+    )
+
+
+@pytest.mark.parametrize(
+    ("advice", "coverage", "known", "command"),
+    [
+        ("weights", 1.0, 0.8, "align.py preferences=o/preferences.parquet model=path/or/hub-id out=aligned"),
+        (
+            "top",
+            0.3,
+            0.8,
+            "align.py preferences=o/preferences.parquet model=path/or/hub-id out=aligned keep=0.3",
+        ),
+        (
+            "top",
+            1.0,
+            0.8,
+            "annotate.py 'data=my pairs.csv' model=m out=o +columns.prompt=q weighting=uniform",
+        ),
+        ("more_labels", 0.0, 0.8, "annotate.py 'data=my pairs.csv' model=m out=o +columns.prompt=q"),
+        ("do_not_use", 0.0, 0.5, "annotate.py 'data=my pairs.csv' model=m out=o +columns.prompt=q tune=true"),
+        (
+            "do_not_use",
+            0.0,
+            0.8,
+            "annotate.py 'data=my pairs.csv' out=o +columns.prompt=q model=path/or/hub-id",
+        ),
+    ],
+)
+def test_the_next_command(advice, coverage, known, command):
+    cfg = {"data": "my pairs.csv", "model": "m", "out": "o", "columns": {"prompt": "q"}, "positive": None}
+    cfg |= {"annotator": {"path": None}}
+    given = {
+        "config": cfg,
+        "training": {"train_accuracy": known, "tried": {"1e-4": 0.7}},
+        "input": {"labeled": 9},
+    }
+    words, found = next_step(Verdict(advice, coverage, "", []), given)
+    assert words and found == f"python scripts/{command}"
+
+
 # --- pages -------------------------------------------------------------------------------------------------------
 
 
 def test_page_and_card_escape_what_comes_from_data():
     pairs = held_out_pairs(n=300).assign(domain=np.where(np.arange(300) % 2, "<script>x", "b"), agree=0.9)
     found = report_numbers(pairs, curve_of({125: 0.6, 500: 0.7}, n=300))
+    advice = verdict(found, 0.65)
     found |= {
         "target_accuracy": 0.65,
-        "verdict": verdict(found, 0.65)._asdict(),
+        "verdict": advice._asdict() | {"sentence": advice.sentence},
+        "next": ["Align", "python scripts/align.py out='<i>'"],
         "about": "<b>about</b>",
         "input": {"read": 9, "kept": 8, "labeled": 7, "dropped": {"empty_response": [3]}},
     }
     page = report_page(found)
     assert "<script>" not in page and "&lt;script&gt;x" in page and "&lt;b&gt;about" in page
     assert page.count("<img ") == 4 and "viewport" in page and ">empty response</th>" in page
-    assert found["verdict"]["title"] in page and found["verdict"]["title"] in card(found)
+    assert advice.sentence in card(found) and "<h1>Use the labels of all pairs" in page
+    order = [page.index(part) for part in ("<h1>", "<img ", "<code>python scripts/align.py", "<h2>Why")]
+    assert order == sorted(order) and "<i>" not in page

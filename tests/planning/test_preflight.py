@@ -110,12 +110,18 @@ def test_wrong_settings_are_told_first(local, tmp_path):
 
 SHAPE = Shape(
     parameters=10**9,
-    linear=((1000, 3000), (1000, 1000)),
+    linear=(("fc", 1000, 3000), ("q_proj", 1000, 1000)),
     layers=10,
     hidden=1000,
     vocabulary=50_000,
     cache=20_000,
+    chosen=("q_proj",),
 )
+
+
+LAYER = (
+    2 * (3000 + 1000) / 10 + 10 * 1000
+)  # what the linear layers give, and beside it; per token, in 16 bits
 
 
 def test_memory_of_full_training_by_hand():
@@ -124,23 +130,30 @@ def test_memory_of_full_training_by_hand():
     )
     assert need.weights == 4 * 10**9 / GIB
     assert need.training == 12 * 10**9 / GIB  # gradients and two moments
-    assert need.activations == 100 * 10 * 2 * 34 * 1000 / GIB  # a head of one number: no logits
-    assert need.total == pytest.approx(1.1 * (need.weights + need.training + need.activations))
+    assert need.activations == pytest.approx(100 * 10 * 2 * (LAYER + 8 * 1000) / GIB)  # one number: no logits
+    assert need.total == pytest.approx(need.weights + need.training + 1.1 * need.activations)
+    autocast = training_need("align", "m", SHAPE, TrainingConfig(precision="bfloat16"), tokens=100)
+    assert autocast.weights == 6 * 10**9 / GIB  # and copies in 16 bits
 
 
-def test_memory_of_adapters_by_hand():
-    lora = LoraConfig(enabled=True, r=8)
-    need = training_need("align", "m", SHAPE, TrainingConfig(gradient_checkpointing=True), 100, lora)
-    adapters = 8 * (1000 + 3000) + 8 * (1000 + 1000)
-    assert SHAPE.adapters(8) == adapters
-    assert need.weights == 4 * (10**9 + adapters) / GIB and need.training == 12 * adapters / GIB
-    layer = 2 * 34 * 1000
-    assert need.activations == 100 * (10 * 4 * 1000 + layer + 8 * 50_000) / GIB
+@pytest.mark.parametrize(("targets", "adapters"), [("all-linear", 8 * 6000), ("peft", 8 * 2000)])
+@pytest.mark.parametrize(("dtype", "size"), [("float32", 4), ("bfloat16", 2)])
+def test_memory_of_adapters_by_hand(targets, adapters, dtype, size):
+    lora = LoraConfig(enabled=True, r=8, targets=targets, base_dtype=dtype)
+    training = TrainingConfig(gradient_checkpointing=True, precision="bfloat16")
+    need = training_need("align", "m", SHAPE, training, 100, lora)
+    assert SHAPE.adapters(lora) == adapters
+    assert need.weights == pytest.approx((size * 10**9 + 4 * adapters) / GIB)
+    assert need.training == 12 * adapters / GIB
+    working = max(100 * 1.75 * LAYER, 12 * 100 * 50_000)
+    assert need.activations == pytest.approx((100 * 10 * size * 1000 + working) / GIB)
 
 
 def test_memory_of_sampling_by_hand():
     need = scoring_need("generate", "m", SHAPE, tokens=100, cached=True)
-    assert need.activations == 200 * (2 * 34 * 1000 + 4 * 20_000) / GIB and need.training == 0
+    assert (
+        need.activations == pytest.approx(200 * (1.75 * 2 * LAYER + 4 * 20_000) / GIB) and need.training == 0
+    )
 
 
 def test_a_shape_is_that_of_the_model_and_costs_no_memory():
@@ -150,7 +163,8 @@ def test_a_shape_is_that_of_the_model_and_costs_no_memory():
     config.word_embed_proj_dim = 5120
     shape = shape_of(config, AutoModelForCausalLM)
     assert 12.8e9 < shape.parameters < 13.0e9
-    assert shape.adapters(8) == 40 * 8 * (4 * 2 * 5120 + 2 * (5120 + 20_480))
+    assert shape.adapters(LoraConfig(r=8)) == 40 * 8 * (4 * 2 * 5120 + 2 * (5120 + 20_480))
+    assert shape.adapters(LoraConfig(r=8, targets="peft")) == 40 * 8 * 2 * 2 * 5120
     assert (shape.layers, shape.hidden, shape.cache) == (40, 5120, 2 * 40 * 5120)
 
 

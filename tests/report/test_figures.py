@@ -4,7 +4,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import REPO
 from report.test_build import made_up, only, results  # noqa: F401
 
 from cwpo.report import figures
@@ -14,14 +13,20 @@ from cwpo.report.tables.figure_specs import FIGURE2, FIGURE5
 from cwpo.report.tables.grid import AVERAGE, fill
 from cwpo.report.tables.regimes import arms, differences
 
-COMMITTED = load(REPO / "results", "toy")
+FIGURES = (*figures.AT_MATCHED, *figures.OVER_SIZES)
+
+
+def name_of(draw) -> str:
+    return getattr(draw, "__name__", "") or f"regimes_{draw.args[0]}"
 
 
 @pytest.fixture
-def drawn(monkeypatch, tmp_path):
+def drawn(monkeypatch, tmp_path, made_up_loaded):
     """Draws a figure and returns it, open, instead of its files."""
 
-    def draw(function, found=COMMITTED):
+    def draw(function, found=None):
+        found = found or made_up_loaded
+        found = found.at("matched") if function in figures.AT_MATCHED else found
         kept = []
         monkeypatch.setattr(style.plt, "close", kept.append)
         paths = function(found, tmp_path)
@@ -45,19 +50,19 @@ def series(axis, label: str) -> np.ndarray:
     return found.lines[0].get_ydata()
 
 
-@pytest.mark.parametrize("draw", figures.FIGURES, ids=lambda draw: draw.__name__)
+@pytest.mark.parametrize("draw", FIGURES, ids=name_of)
 def test_every_figure_names_scale_and_sizes(drawn, draw):
     figure = drawn(draw)
     head = figure._suptitle.get_text()
     assert "toy scale" in head
     assert "seed" in head and any(word in head for word in ("prompts", "pairs", "responses"))
     labeled = [axis for axis in figure.axes if axis.get_xlabel() or figure._supxlabel is not None]
-    assert labeled or draw.__name__ == "figure5"
+    assert labeled or draw is figures.figure5
 
 
-def test_figure_2_draws_the_cells_of_its_table(drawn):
+def test_figure_2_draws_the_cells_of_its_table(drawn, made_up_loaded):
     figure = drawn(figures.figure2)
-    grid = fill(FIGURE2, COMMITTED)
+    grid = fill(FIGURE2, made_up_loaded.at("matched"))
     label, cells = grid.sections[0].rows[0]
     axis = figure.axes[0]
     assert axis.get_title().startswith(label)
@@ -67,11 +72,11 @@ def test_figure_2_draws_the_cells_of_its_table(drawn):
     assert list(hollow.get_ydata()) == [72.3, 67.9, 67.7, 67.4]  # Table 10, Harmless
 
 
-def test_figure_5_orders_prompts_and_states_the_tables_win_rate(drawn):
+def test_figure_5_orders_prompts_and_states_the_tables_win_rate(drawn, made_up_loaded):
     figure = drawn(figures.figure5)
     cells = [
         row[0]
-        for section in fill(FIGURE5, COMMITTED).sections
+        for section in fill(FIGURE5, made_up_loaded.at("matched")).sections
         for name, row in section.rows
         if name != AVERAGE
     ]
@@ -80,20 +85,20 @@ def test_figure_5_orders_prompts_and_states_the_tables_win_rate(drawn):
 
 
 def test_a_panel_of_which_nothing_ran_says_so(drawn, results):  # noqa: F811
-    only(results, made_up("figure2", data="harmless", strong="world/opt-32x2", seed=0, method="human"))
+    only(results, made_up("figure2", data="harmless", strong="world/opt-96x3", seed=0, method="human"))
     figure = drawn(figures.figure2, load(results, "toy"))
     assert said(figure).count("not run") == 2 * (3 + 3 - 1)
 
 
 def test_what_never_ran_is_not_drawn(results, tmp_path):  # noqa: F811
-    only(results, made_up("mine", data="harmless", strong="world/opt-32x2", seed=0, method="human"))
+    only(results, made_up("mine", data="harmless", strong="world/opt-96x3", seed=0, method="human"))
     found = load(results, "toy")
-    empty = [draw for draw in figures.FIGURES if not draw(found, tmp_path / "figures")]
-    assert empty == list(figures.FIGURES)
+    empty = [draw for draw in FIGURES if not draw(found, tmp_path / "figures")]
+    assert empty == list(FIGURES)
 
 
-def test_the_same_numbers_give_the_same_bytes(tmp_path):
-    first, second = (figures.figure8(COMMITTED, tmp_path / name) for name in ("a", "b"))
+def test_the_same_numbers_give_the_same_bytes(tmp_path, made_up_loaded):
+    first, second = (figures.figure8(made_up_loaded, tmp_path / name) for name in ("a", "b"))
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
 
@@ -102,7 +107,7 @@ def test_the_same_numbers_give_the_same_bytes(tmp_path):
 
 def regime(seed, method, reward, **settings):
     row, rewards = made_up(
-        "regimes", data="helpful", strong="world/qwen2-48x3", seed=seed, method=method, lift=reward
+        "regimes", data="helpful", strong="world/qwen2-128x4", seed=seed, method=method, lift=reward
     )
     row["run_key"] = rewards["run_key"] = f"{row['run_key']}-{'-'.join(map(str, settings.values()))}"
     return row, rewards, {"run_key": row["run_key"], **settings}
@@ -121,7 +126,7 @@ def test_regimes_compare_arms_of_one_regime(results):  # noqa: F811
             learning_rate=rate,
         )
         for seed in (0, 1)
-        for method, lift in (("human", 0.0), ("ws_po", 0.25), ("cw_po", 0.5))
+        for method, lift in (("human", 0.0), ("ws_bt", 0.25), ("cw_po", 0.5))
         for noise in (0.05, 0.3)
         for rate in (1e-4, 2e-4)
     ]
@@ -131,16 +136,16 @@ def test_regimes_compare_arms_of_one_regime(results):  # noqa: F811
     found = load(results, "toy")
     table = differences(found).set_index(["contrast", "label_flip", "learning_rate"])
     assert len(table) == 2 * 2 * 2  # no top 30 % ran
-    assert table.loc[("CW-PO − Human", 0.05, 1e-4), "difference"] == pytest.approx(0.5)
-    assert table.loc[("CW-PO − Human", 0.3, 1e-4), "difference"] == pytest.approx(0.75)
-    assert table.loc[("CW-PO − WS-PO", 0.3, 2e-4), "difference"] == pytest.approx(0.5)
+    assert table.loc[("cw_human", 0.05, 1e-4), "difference"] == pytest.approx(0.5)
+    assert table.loc[("cw_human", 0.3, 1e-4), "difference"] == pytest.approx(0.75)
+    assert table.loc[("cw_ws_bt", 0.3, 2e-4), "difference"] == pytest.approx(0.5)
     assert len(arms(found)) == 3 * 2 * 2
 
 
-def test_heat_maps_frame_what_excludes_zero(drawn):
-    figure = drawn(figures.regimes_cw_human)
-    table = differences(COMMITTED)
-    table = table[table["contrast"] == "CW-PO − Human"]
+def test_heat_maps_frame_what_excludes_zero(drawn, made_up_loaded):
+    figure = drawn(figures.HEAT_MAPS[0])
+    table = differences(made_up_loaded)
+    table = table[table["contrast"] == "cw_human"]
     sure = sum(
         ((table[f"{n}_low"] > 0) | (table[f"{n}_high"] < 0)).sum() for n in ("difference", "gra_difference")
     )

@@ -152,11 +152,8 @@ def test_swapping_the_responses_turns_the_gap_and_the_label(tmp_path):
 
 def test_pairs_beyond_the_context_are_counted():
     rows = encode_joint(tiny_tokenizer(), PROMPTS, FIRST, SECOND)
-    assert [len(row) for row, _ in rows] == [
-        9,
-        11,
-        10,
-    ]  # BOS, 2 + 3 + 1 words, 2 EOS; 4 + 1 + 3 words; 1 + 4 + 2
+    # BOS, 2 + 3 + 1 words, 2 EOS; 4 + 1 + 3 words; 1 + 4 + 2
+    assert [len(row) for row, _ in rows] == [9, 11, 10]
     check_joint_lengths(rows, 11, "weak")
     check_joint_lengths(rows, None, "weak")
     with pytest.raises(
@@ -185,15 +182,8 @@ def write_pairs(file: Path, better: str, worse: str, count: int) -> Path:
     rng = np.random.default_rng(0)
     words = [word for word in WORDS if word not in ("good", "bad")]
     texts = sorted({" ".join(rng.choice(words, 3)) for _ in range(count)})
-    rows = [
-        {
-            "prompt": text.rsplit(" ", 1)[0] + " ",
-            **{
-                side: f"{text.split()[-1]} {word}" for side, word in (("chosen", better), ("rejected", worse))
-            },
-        }
-        for text in texts
-    ]
+    parts = [text.rsplit(" ", 1) for text in texts]
+    rows = [{"prompt": f"{p} ", "chosen": f"{r} {better}", "rejected": f"{r} {worse}"} for p, r in parts]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return file
 
@@ -204,15 +194,15 @@ def own_data(folder: Path, pairs: Path, **settings: int) -> list[str]:
     return [*own, "data=jsonl", "gold=trained", "human_fraction=0.5", "until=annotate"]
 
 
-KINDS = [("bt", None), ("pairrm", None)] + [
-    (k, s) for k in ("dpo", "sft_dpo") for s in ("likelihood", "implicit")
-]
+# Either word wins once for each kind, so a model that learned nothing fails one of the two.
+LEARNS = [(kind, None, word) for kind in ("bt", "pairrm") for word in ("good", "bad")]
+LEARNS += [("dpo", "likelihood", "good"), ("dpo", "implicit", "bad")]
+LEARNS += [("sft_dpo", "likelihood", "bad"), ("sft_dpo", "implicit", "good")]
 
 
-# Either word wins once, so a model that learned nothing fails one of the two.
-@pytest.mark.parametrize(("better", "worse"), [("good", "bad"), ("bad", "good")])
-@pytest.mark.parametrize(("kind", "scoring"), KINDS)
-def test_it_learns_which_word_is_better(tmp_path, kind, scoring, better, worse):
+@pytest.mark.parametrize(("kind", "scoring", "better"), LEARNS)
+def test_it_learns_which_word_is_better(tmp_path, kind, scoring, better):
+    worse = {"good": "bad", "bad": "good"}[better]
     own = own_data(tmp_path, write_pairs(tmp_path / "pairs.jsonl", better, worse, 250))
     rates = [
         f"annotator.{part}learning_rate=0.01" for part in ("training.", "sft_training.", "dpo_training.")
@@ -274,12 +264,8 @@ def test_seconds_count_everything_and_curves_go_on(store):
     assert summaries["train_annotator"]["n_train"] == 36  # 0.3 of 120
     assert summaries["train_annotator"]["train_seconds"] > 0 and summaries["annotate"]["seconds"] > 0
     curve = [json.loads(line) for line in (output(made, "train_annotator") / "metrics.jsonl").open()]
-    assert [row["step"] for row in curve] == [
-        1,
-        2,
-        3,
-        4,
-    ]  # 36 rows in batches of 32: two steps of SFT, two of DPO
+    # 36 rows in batches of 32: two steps of SFT, two of DPO
+    assert [row["step"] for row in curve] == [1, 2, 3, 4]
     assert ["sft/loss" in row for row in curve] == [True, True, False, False]
     assert curve[2]["rewards/margins"] == pytest.approx(0, abs=1e-5)  # the SFT model is where DPO starts
 
@@ -298,14 +284,8 @@ def test_pairrm_runs_through_the_stages(store):
 
 
 def test_the_result_rows_name_the_rule(store, tmp_path):
-    words = [
-        *SMOKE,
-        f"store={store}",
-        "until=assess",
-        "annotator=bt,dpo",
-        "annotator.scoring=likelihood,implicit",
-    ]
-    arms = expand(words)
+    rules = ["annotator=bt,dpo", "annotator.scoring=likelihood,implicit"]
+    arms = expand([*SMOKE, f"store={store}", "until=assess", *rules])
     assert len(arms) == 3  # bt is the same under both rules
     run_arms(arms, Settings.of(arms[0].cfg))
     record(arms, Store(store), tmp_path, experiment="custom", whole=False)

@@ -11,13 +11,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from training.test_online import online
 from training.test_preference import close, pairs, preference, update
 
-from cwpo.data.batching import Budget
+from cwpo.data.batching import Budget, SequenceCollator, encode
 from cwpo.errors import InputError
 from cwpo.models.policy import add_lora
 from cwpo.training import memory
-from cwpo.training.base import GlobalMeanTrainer
+from cwpo.training.base import GlobalMeanTrainer, Rows
 from cwpo.training.memory import Memory, measure
 from cwpo.training.preference import PreferenceTrainer
+from cwpo.training.sft import SFTTrainer
 
 STEPS = {"batch_size": 8, "epochs": 2, "learning_rate": 0.01}
 
@@ -148,3 +149,22 @@ def test_a_step_of_packed_pairs_waits_once(tmp_path):
     """Whatever its parts: for whether its losses and its gradient are finite. Steps differ by nothing else."""
     few, more = (waits(tmp_path, rows, max_grad_norm=1.0, optimizer="adamw_torch") for rows in (2, 8))
     assert sum((more - few).values()) == 3  # 4 steps instead of 1
+
+
+@pytest.mark.parametrize("family", ["llama", "opt"])
+def test_sft_of_many_logits_runs_the_head_in_chunks(tmp_path, monkeypatch, family):
+    encoded = encode(tiny_tokenizer(), [row["prompt"] for row in pairs()], [row["chosen"] for row in pairs()])
+    rows = [{"ids": ids, "start": start} for ids, start in encoded]
+
+    def moved() -> torch.Tensor:
+        data = {"train_dataset": Rows(rows), "data_collator": SequenceCollator(0)}
+        trainer = SFTTrainer(model=tiny_model(family), args=arguments(tmp_path, rows=8), **data)
+        assert (trainer.head is not None) == lean
+        return update(trainer)
+
+    lean = False
+    whole = moved()
+    lean = True
+    monkeypatch.setattr("cwpo.training.sft.LOGITS", 100)
+    monkeypatch.setattr("cwpo.models.heads.LOGITS", 100)
+    assert close(moved(), whole, rel=1e-4)

@@ -1,9 +1,10 @@
 """How much memory of one GPU each stage wants, from the models' shapes alone.
 
-Weights, gradients and Adam's two moments are float32 (4 bytes each); with adapters only theirs are trained. Activations follow
-Korthikanti et al. (2022): 34 bytes a token, layer and hidden unit in 16 bits, the same again in 32; with checkpointing each
-layer keeps its input, and one layer at a time the rest. Logits are two float32 copies. It is an estimate: kernels and
-fragmentation take SPARE on top.
+Frozen weights are in lora.base_dtype; others, adapters, gradients and Adam's two moments are float32. A layer keeps the outputs
+of its linear layers and about LAYER bytes a token and hidden unit beside, in 16 bits, and what weights that learn need; with
+checkpointing it keeps its input, and one layer at a time works, with WORKING times what it would keep. The constants are
+counted, on OPT, Llama and Qwen2 (tests/planning/test_memory.py). At most LOGITS logits exist at once. Kernels and fragmentation
+take SPARE on top of the activations.
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ from typing import Any
 
 import torch
 
+from cwpo.models.heads import LOGITS
 from cwpo.models.memory import cache_numbers
+from cwpo.models.reward_models import SMALL
 
 GIB = 2**30
 SPARE = 1.1
 FLOAT = 4
-ACTIVATION = 34  # bytes a token, layer and hidden unit in 16 bits
+LAYER, LEARNING = 10, 8  # bytes a token and hidden unit, in 16 bits
+WORKING = 1.75
+LOGIT = 12  # bytes: in 16 bits and in 32, and its gradient
 SCORING = 2  # times the tokens of training are computed at once without gradients
 
 
@@ -28,15 +33,27 @@ class Shape:
     """A model's size as far as its config tells."""
 
     parameters: int
-    linear: tuple[tuple[int, int], ...]  # inputs and outputs of every linear layer but the LM head
+    linear: tuple[tuple[str, int, int], ...]  # name, inputs and outputs of every linear layer but the LM head
     layers: int
     hidden: int
     vocabulary: int
     cache: int  # numbers a token adds to the key-value cache
+    chosen: tuple[str, ...] = ()  # names of those that PEFT adapts by itself
 
-    def adapters(self, rank: int) -> int:
-        """Parameters of low-rank adapters on all linear layers."""
-        return sum(rank * (inputs + outputs) for inputs, outputs in self.linear)
+    def adapters(self, lora: Any) -> int:
+        """Parameters of the low-rank adapters of a LoraConfig."""
+        adapted = [each for each in self.linear if lora.targets != "peft" or each[0] in self.chosen]
+        return sum(lora.r * (inputs + outputs) for _, inputs, outputs in adapted)
+
+    def kept(self, learning: bool) -> float:
+        """Bytes a token that one layer keeps for the backward pass, in 16 bits; `learning`: its own weights learn."""
+        outputs = [outputs for _, _, outputs in self.linear]
+        widest = max(outputs, default=0)
+        gated = (
+            2 * widest if outputs.count(widest) >= 2 * self.layers else 0
+        )  # a gate and what it lets through
+        beside = LAYER * self.hidden + gated
+        return 2 * sum(outputs) / self.layers + beside + (LEARNING * self.hidden + gated if learning else 0)
 
 
 @dataclass(frozen=True)
@@ -51,7 +68,7 @@ class Need:
 
     @property
     def total(self) -> float:
-        return SPARE * (self.weights + self.training + self.activations)
+        return self.weights + self.training + SPARE * self.activations
 
 
 def shape_of(config: Any, kind: Any) -> Shape:
@@ -60,8 +77,8 @@ def shape_of(config: Any, kind: Any) -> Shape:
         model = kind.from_config(config)
     head = model.get_output_embeddings()
     linear = tuple(
-        (module.in_features, module.out_features)
-        for module in model.modules()
+        (name.rpartition(".")[2], module.in_features, module.out_features)
+        for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear) and module is not head
     )
     return Shape(
@@ -71,28 +88,34 @@ def shape_of(config: Any, kind: Any) -> Shape:
         hidden=config.hidden_size,
         vocabulary=config.vocab_size,
         cache=cache_numbers(config),
+        chosen=tuple(_chosen_by_peft().get(config.model_type, ())),
     )
+
+
+def _chosen_by_peft() -> dict[str, list[str]]:
+    try:
+        from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as chosen
+    except ImportError:  # then no adapters can be trained either
+        return {}
+    return chosen
 
 
 def training_need(stage: str, name: str, shape: Shape, training: Any, tokens: int, lora: Any = None) -> Need:
     """Of training with `tokens` at once; full, or with adapters where `lora` has them enabled."""
-    trained = shape.adapters(lora.r) if lora is not None and lora.enabled else shape.parameters
-    width = 1 if getattr(training, "precision", "float32") == "bfloat16" else 2
-    layer = width * ACTIVATION * shape.hidden
-    kept = (
-        (2 * width * shape.hidden) * shape.layers + layer
-        if training.gradient_checkpointing
-        else layer * shape.layers
-    )
-    logits = 0 if stage == "train_annotator" else 2 * FLOAT * shape.vocabulary
-    adapters = trained if trained != shape.parameters else 0
-    return Need(
-        stage,
-        name,
-        weights=FLOAT * (shape.parameters + adapters) / GIB,
-        training=3 * FLOAT * trained / GIB,
-        activations=tokens * (kept + logits) / GIB,
-    )
+    adapters = shape.adapters(lora) if lora is not None and lora.enabled else 0
+    size = 2 if adapters and lora.base_dtype == "bfloat16" else FLOAT
+    weights = size * shape.parameters + FLOAT * adapters
+    wide = training.precision != "bfloat16"
+    if not wide and size == FLOAT and not (adapters and training.gradient_checkpointing):
+        weights += 2 * shape.parameters  # autocast's copies in 16 bits
+    layer = (2 if wide else 1) * shape.kept(learning=not adapters)
+    logits = 0 if stage == "train_annotator" else LOGIT * min(tokens * shape.vocabulary, LOGITS)
+    if training.gradient_checkpointing:  # hidden states are as wide as the weights
+        activations = tokens * size * shape.hidden * shape.layers + max(tokens * WORKING * layer, logits)
+    else:
+        activations = tokens * layer * shape.layers + logits
+    learning = 3 * FLOAT * (adapters or shape.parameters)
+    return Need(stage, name, weights / GIB, learning / GIB, activations / GIB)
 
 
 def scoring_need(
@@ -100,16 +123,10 @@ def scoring_need(
 ) -> Need:
     """Of a model that only reads, with SCORING * `tokens` at once; `cached` keeps keys and values, `size` bytes a weight."""
     columns = SCORING * tokens
-    layer = ACTIVATION * shape.hidden * size / 2
-    # Sampling needs the logits of one token a sequence; scoring needs them all.
-    bytes_each = layer + (size * shape.cache if cached else 2 * FLOAT * shape.vocabulary)
-    return Need(
-        stage,
-        name,
-        weights=size * shape.parameters / GIB,
-        training=0.0,
-        activations=columns * bytes_each / GIB,
-    )
+    layer = WORKING * shape.kept(learning=False) * size / 2
+    # Sampling needs the logits of one token a sequence; scoring needs them a part at a time.
+    kept = columns * size * shape.cache if cached else LOGIT * min(columns * shape.vocabulary, LOGITS)
+    return Need(stage, name, size * shape.parameters / GIB, 0.0, (columns * layer + kept) / GIB)
 
 
 def gpus() -> list[float]:
@@ -131,9 +148,14 @@ def stage_needs(cfg: Any, shapes: dict[str, Shape]) -> Iterator[Need]:
     if strong is not None:
         yield training_need("sft", cfg.pair.strong, strong, cfg.sft, tokens, cfg.lora)
         yield training_need("align", cfg.pair.strong, strong, cfg.alignment, tokens, cfg.lora)
-        yield scoring_need("reference", cfg.pair.strong, strong, tokens, cached=False)
-        yield scoring_need("generate", cfg.pair.strong, strong, tokens, cached=True)
+        narrow = cfg.lora.enabled and cfg.lora.base_dtype == "bfloat16"
+        for stage, is_narrow in (
+            ("reference", narrow),
+            ("generate", narrow and cfg.generation.precision != "float32"),
+        ):
+            size = 2 if is_narrow else FLOAT
+            yield scoring_need(stage, cfg.pair.strong, strong, tokens, cached=stage == "generate", size=size)
     if gold is not None:
-        yield Need(
-            "evaluate", cfg.gold.path, weights=2 * gold.parameters / GIB, training=0.0, activations=1.0
-        )
+        size = FLOAT if gold.parameters <= SMALL else 2
+        weights = size * gold.parameters / GIB
+        yield Need("evaluate", cfg.gold.path, weights=weights, training=0.0, activations=1.0)

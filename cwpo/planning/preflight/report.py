@@ -15,12 +15,11 @@ from cwpo.errors import InputError
 from cwpo.pipeline.arms import Arm, configurations, distinct, set_values, typed
 from cwpo.pipeline.experiments import experiments, seeds_of
 from cwpo.planning.forecast import hour_lines
+from cwpo.planning.preflight.disk import store_gib
 from cwpo.planning.preflight.found import data_problems, model_problems, models_of
 from cwpo.planning.preflight.machine import credential_problems, free_gib, in_cache
 from cwpo.planning.preflight.memory import GIB, Need, Shape, gpus, shape_of, stage_needs
 from cwpo.store.store import Store
-
-FLOAT32 = 4  # bytes a parameter of a model that a stage writes
 
 
 def preflight(cfg: Any) -> None:
@@ -135,12 +134,8 @@ def _disk_problems(
         if is_hub_id(path) and not any(a.id == path and in_cache(a) for a in assets)
     )
     store = Store(cfg.store)
-    written = 0.0
-    for node in distinct([Arm.of_checked(arm) for arm in arms]):
-        who = node.stage.trains
-        if who is not None and not node.done(store):
-            shape = shapes.get((f"pair.{who}", node.config.get(who) or _strong_of(node)))
-            written += FLOAT32 * shape.parameters / GIB if shape else 0
+    nodes = distinct([Arm.of_checked(arm) for arm in arms])
+    written = store_gib([node for node in nodes if not node.done(store)], shapes)
     for what, where, gib in (
         ("the cache of the hub", Path(constants.HF_HUB_CACHE), fetched),
         ("store", Path(cfg.store), written),
@@ -151,11 +146,6 @@ def _disk_problems(
                 f"{what}={where} will take about {gib:,.0f} GiB for one seed, but {free:,.0f} GiB are free; give it another disk, run "
                 "fewer arms at a time, or clean up between them (scripts/store.py action=gc)"
             )
-
-
-def _strong_of(node: Any) -> str:
-    """The strong model that an aligned model descends from."""
-    return next(str(each.config["strong"]) for each in node.ancestors() if each.stage.name == "sft")
 
 
 def _show(arms: list[Config], assets: list[Asset], needs: list[Need]) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import pandas as pd
 
 from cwpo.config.families import family
 from cwpo.report.inputs import Results
+from cwpo.report.names import WS_DPO, model_size
 from cwpo.results import CONFIDENCE_COLUMNS
 
 ARM_COLUMNS = (
     "experiment data weak strong family rank annotator method objective weighting keep_fraction human_fraction own_share "
-    "poison_fraction seed gra reward win_rate reward_sft margin_agreement mean_length truncated_share n_eval run_key git_commit"
+    "poison_fraction seed gra reward win_rate reward_sft margin_agreement kl mean_length truncated_share labels seconds n_eval run_key "
+    "git_commit"
 ).split()
 ANNOTATOR_COLUMNS = (
     "experiment data weak family rank annotator scoring human_fraction own_share poison_fraction seed accuracy "
@@ -32,13 +33,15 @@ PAPER_METRICS = {
     "training_seconds": "train_seconds",
 }
 PAPER_EXPERIMENTS = {"table10": "figure2", "table11": "figure2"}
-WEAK_LABELS = ("ws_po", "cw_po", "filter", "online_ws_po", "online_cw_po")
+BT_LABELS = ("ws_bt", "cw_po", "filter", "online_ws_po", "online_cw_po")
 MIX = "labeled_mix_harmless/helpful"
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """`arms`: GRA and win rates in percent, `reward` the mean gold reward of the aligned model, `reward_sft` of its SFT model.
+    """`arms`: GRA and win rates in percent, `reward` the mean gold reward of the aligned model, `reward_sft` of its SFT model,
+    `kl` in nats per response. `labels`: human labels that the arm needs, in percent of all pairs; `seconds` of training the
+    aligned model and, where the arm has one, its annotator.
 
     `annotators`: accuracies in percent (`accuracy` against human labels), train_seconds in seconds. `rank` counts the models of
     an experiment and family from the smallest, 0; in `arms` the strong ones, in `annotators` the weak. `confidences` is as in
@@ -58,12 +61,29 @@ def of_results(results: Results) -> Evidence:
         reward=runs["reward_mean"].astype(float),
         reward_sft=runs["reward_sft_mean"].astype(float),
         win_rate=runs["run_key"].map(_win_rates(results)).astype(float),
+        labels=_labels(runs),
+        seconds=_seconds(results),
     )
     annotators = trained.assign(
         accuracy=100 * trained["accuracy_human"].astype(float),
         accuracy_gold=100 * trained["accuracy_gold"].astype(float),
     )
     return _evidence(arms, annotators, results.confidences)
+
+
+def _labels(runs: pd.DataFrame) -> pd.Series:
+    return (100 * runs["human_fraction"].astype(float)).where(runs["method"] != "human_all", 100.0)
+
+
+def _seconds(results: Results) -> pd.Series:
+    """NaN where the annotator of the arm's data, seed and settings is in no row of annotators.csv."""
+    same = ["data", "weak", "annotator", "human_fraction", "seed"]
+    plain = results.annotators[results.annotators["poison_fraction"].fillna(0) == 0]
+    trained = plain.groupby(same)["train_seconds"].mean().to_dict()
+    arms = results.arms
+    keys = arms[same].itertuples(index=False, name=None)
+    spent = [0.0 if pd.isna(key[2]) else trained.get(key, float("nan")) for key in keys]
+    return arms["train_seconds"].astype(float) + spent
 
 
 def _evidence(arms: pd.DataFrame, annotators: pd.DataFrame, confidences: pd.DataFrame) -> Evidence:
@@ -103,36 +123,30 @@ def of_paper(paper: pd.DataFrame) -> Evidence:
             harmless, helpful = (float(part) / 100 for part in setting[MIX].split("/"))
             row["own_share"] = harmless if given["dataset"] == "harmless" else helpful
         if method == "filter" and row["keep_fraction"] == 1:
-            row["method"] = "ws_po"
+            row["method"] = "ws_bt"
         if given["method"].startswith("annotator="):
             row["annotator"] = given["method"].partition("=")[2]
             row["scoring"] = "likelihood" if row["annotator"] in ("dpo", "sft_dpo") else None
-        elif row["method"] in WEAK_LABELS:
+        elif row["method"] in BT_LABELS:
             row["annotator"] = "pairrm" if given["method"].endswith("_pairrm") else "bt"
         row[PAPER_METRICS[given["metric"]]] = float(given["value"])
+        if method == "ws_po":
+            rows += [row | {"method": name, "run_key": f"{row['run_key']}{name}"} for name in WS_DPO]
+            continue
         rows.append(row)
         if experiment == "table4" and method == "cw_po" and family(given["strong"]) == "opt":
             rows.append(row | {"experiment": "figure4", "run_key": f"paper{len(rows)}"})
     frame = pd.DataFrame(rows, columns=list(dict.fromkeys(ARM_COLUMNS + ANNOTATOR_COLUMNS)))
+    frame["labels"] = _labels(frame)
     is_annotator = frame["experiment"].isin(("table6", "table12", "table13"))
     no_confidences = pd.DataFrame(columns=CONFIDENCE_COLUMNS)
     return _evidence(frame[~is_annotator], frame[is_annotator], no_confidences)
 
 
-def model_size(name: str) -> float:
-    """Parameters from a model's name, up to a factor: `opt-1.3b`, `stories260k`, `qwen2-48x3` (width² · layers); NaN if none."""
-    last = name.rsplit("/", 1)[-1].lower()
-    if shape := re.search(r"(\d+)x(\d+)", last):
-        return float(shape[1]) ** 2 * float(shape[2])
-    if counted := re.search(r"(\d+(?:\.\d+)?)([kmb])(?![a-z0-9])", last):
-        return float(counted[1]) * {"k": 1e3, "m": 1e6, "b": 1e9}[counted[2]]
-    return float("nan")
-
-
 def _win_rates(results: Results) -> dict[str, float]:
     """Figure 5: by run key, the win rate in percent of CW-PO runs against the Human run of the same cell and seed, ties half."""
     cell = ["data", "weak", "strong", "objective", "seed"]
-    runs = results.runs[results.runs["experiment"] == "figure5"]
+    runs = results.arms[results.arms["experiment"] == "figure5"]
     human = runs[runs["method"] == "human"].drop_duplicates(cell, keep=False)
     both = runs[runs["method"] == "cw_po"].merge(human, on=cell, suffixes=("", "_human"))
     keys = zip(both["run_key"], both["run_key_human"])

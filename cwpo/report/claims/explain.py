@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pandas as pd
 
 from cwpo.report.claims.measures import Measured
 
-NUMBERS = ("reward", "reward_sft", "margin_agreement", "mean_length", "truncated_share")
+NUMBERS = ("reward", "reward_sft", "margin_agreement", "kl", "mean_length", "truncated_share")
 LONGER, MORE_UNFINISHED = 1.1, 0.05  # a tenth more tokens, or 5 points more responses without an end
+NEARER = 0.9  # the share of the other side's KL below which a policy has moved measurably less
 
 
 def diagnostics(measured: Measured) -> dict[str, dict[str, float]]:
-    """Per side, means over its runs: gold reward of aligned and SFT model, margin agreement M, tokens, share unfinished.
+    """Per side, means over its runs: gold reward of aligned and SFT model, margin agreement M, KL, tokens, share unfinished.
 
     Numbers that no run of the side has are left out.
     """
@@ -23,30 +26,34 @@ def diagnostics(measured: Measured) -> dict[str, dict[str, float]]:
     return sides
 
 
-def reasons(sides: dict[str, dict[str, float]], measured: Measured) -> tuple[str, ...]:
-    """Sentences on why side a may be behind side b. They name differences that accompany the result, which need not cause it."""
+def reason(sides: dict[str, dict[str, float]]) -> str:
+    """One sentence on why side a is behind side b; "" if the data show none of the known reasons.
+
+    It names a difference that accompanies the result, which need not cause it. The measure comes first, then the labels, then
+    how far the policy moved.
+    """
     a, b = sides.get("a", {}), sides.get("b", {})
-    known = set(a) & set(b)
-    notes = []
-    if "margin_agreement" in known:
-        ours, theirs = a["margin_agreement"], b["margin_agreement"]
-        values = f"M {ours:.2f} against {theirs:.2f}"
-        if ours < theirs:
-            notes.append(f"Its weighted labels agree less with gold ({values}), which goes with it.")
-        else:
-            notes.append(
-                f"Its weighted labels agree no less with gold ({values}), so the loss is not in the labels."
-            )
-    if {"mean_length", "truncated_share"} <= known:
-        longer = a["mean_length"] > LONGER * b["mean_length"]
-        if longer or a["truncated_share"] > b["truncated_share"] + MORE_UNFINISHED:
-            notes.append(
-                f"Its responses run on ({a['mean_length']:.1f} tokens and {100 * a['truncated_share']:.0f} % unfinished, against "
-                f"{b['mean_length']:.1f} and {100 * b['truncated_share']:.0f} %), as they do when a model is over-optimised."
-            )
-    if "reward_sft" in known and a["reward_sft"] > b["reward_sft"]:
-        notes.append(
-            f"Its SFT model, against which GRA measures it, is the better one (gold reward {a['reward_sft']:.2f} against "
-            f"{b['reward_sft']:.2f})."
+    return next(_reasons(a, b, set(a) & set(b)), "")
+
+
+def _reasons(a: dict[str, float], b: dict[str, float], known: set[str]) -> Iterator[str]:
+    if "reward_sft" in known and a["reward_sft"] > b["reward_sft"] and a["reward"] > b["reward"]:
+        yield (
+            f"Known reason: GRA measures it against its own SFT model, which is the better one (gold reward {a['reward_sft']:.2f} "
+            f"against {b['reward_sft']:.2f}), and the aligned model too has the higher gold reward."
         )
-    return tuple(notes)
+    if "margin_agreement" in known and a["margin_agreement"] < b["margin_agreement"]:
+        values = f"M {a['margin_agreement']:.2f} against {b['margin_agreement']:.2f}"
+        yield f"Known reason: its weighted labels agree less with gold ({values})."
+    if {"mean_length", "truncated_share"} <= known and (
+        a["mean_length"] > LONGER * b["mean_length"]
+        or a["truncated_share"] > b["truncated_share"] + MORE_UNFINISHED
+    ):
+        yield (
+            f"Known reason: its responses run on ({a['mean_length']:.1f} tokens and {100 * a['truncated_share']:.0f} % unfinished, against "
+            f"{b['mean_length']:.1f} and {100 * b['truncated_share']:.0f} %), as they do when a model is over-optimised."
+        )
+    if "kl" in known and a["kl"] < NEARER * b["kl"]:
+        yield (
+            f"Known reason: at this update size its policy moved less from its SFT model (KL {a['kl']:.2f} against {b['kl']:.2f} nats)."
+        )

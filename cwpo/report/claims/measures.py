@@ -111,11 +111,13 @@ def own_choice_pays(wheres: Sequence[Where], *, match: Sequence[str] = ARM, per:
     return measure
 
 
-def saving(mine: Where, others: Sequence[Where], *, match: Sequence[str] = ANNOTATOR) -> Measure:
-    """By how many percent `mine` is below the least of `others`, annotators compared."""
+def saving(
+    mine: Where, others: Sequence[Where], *, match: Sequence[str] = ANNOTATOR, table: str = "annotators"
+) -> Measure:
+    """By how many percent `mine` is below the least of `others`."""
 
     def measure(evidence: Evidence, number: str) -> Measured:
-        rows = [select(evidence.annotators, where) for where in (mine, *others)]
+        rows = [select(getattr(evidence, table), where) for where in (mine, *others)]
         own, *rest = (_values(arms, number, match) for arms in rows)
         saved = {
             key: 100 * (1 - value / min(part[key] for part in rest))

@@ -10,10 +10,9 @@ import numpy as np
 
 from cwpo.report.claims.claim import Claim
 from cwpo.report.claims.evidence import Evidence
-from cwpo.report.claims.explain import diagnostics, reasons
+from cwpo.report.claims.explain import diagnostics, reason
 from cwpo.report.claims.measures import Measured
 from cwpo.report.claims.rule import (
-    CONFIDENCE,
     NOT_RUN,
     OPPOSITE,
     REPRODUCED,
@@ -26,7 +25,7 @@ DIGITS = 4
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of testing a claim. `second` is the same comparison in the claim's second number, if it has one.
+    """The result of testing a claim at one operating point. `second` is the same comparison in the claim's second number, if it has one.
 
     `paper` is the paper's effect, the mean over `paper_cells` cells.
     """
@@ -61,34 +60,22 @@ class Outcome:
     @cached_property
     def notes(self) -> tuple[str, ...]:
         """What a reader must know beside the verdict, a sentence or two each."""
-        explained = self.claim.plain and self.judged.verdict == OPPOSITE
-        return (*_remarks(self), *(reasons(self.diagnostics, self.measured) if explained else ()))
+        return tuple(filter(None, _remarks(self)))
 
     def record(self) -> dict[str, Any]:
-        """The claim as claims.json has it: plain values, rounded; None where there is none."""
-        claim, by_seed, second = self.claim, self.measured.by_seed, self.second
-        return _plain(
+        """The outcome as claims.json has it: plain values, rounded; None where there is none."""
+        by_seed, second = self.measured.by_seed, self.second
+        return plain(
             {
-                "id": claim.id,
-                "where": claim.where,
-                "statement": claim.statement,
-                "test": claim.test,
-                "unit": claim.unit,
-                "claimed": f"{'below' if claim.below else 'above'} {claim.value:g}",
-                "paper_effect": self.paper,
                 "verdict": self.judged.verdict,
                 "verdict_shown": self.shown,
-                "scale": self.scale,
                 **_effect(self.judged),
-                "confidence": CONFIDENCE,
-                "margin": self.margin,
                 "seeds": [int(seed) for seed in by_seed.index],
                 "by_seed": list(by_seed),
                 "cells": {_name(cell): value for cell, value in self.measured.by_cell.items()},
-                "paper_cells": self.paper_cells,
                 "runs": self.runs,
                 "prompts": self.prompts,
-                "second": None if second is None else {"number": claim.second, **_effect(second)},
+                "second": None if second is None else {"number": self.claim.second, **_effect(second)},
                 "diagnostics": self.diagnostics,
                 "notes": list(self.notes),
             }
@@ -122,7 +109,8 @@ def _remarks(outcome: Outcome) -> list[str]:
         return []
     notes = [claim.remark] if claim.remark else []
     if judged.verdict == OPPOSITE:
-        notes.insert(0, "The results say the opposite of the paper.")
+        why = reason(outcome.diagnostics) if claim.plain else ""
+        notes = ["The results say the opposite of the paper.", why, *notes]
     if len(measured.by_seed) < 2:
         notes.append("One seed has no interval: nothing can be concluded from it.")
     if outcome.paper is not None and _smaller(claim, judged, outcome.margin):
@@ -161,12 +149,12 @@ def _where_it_differs(claim: Claim, measured: Measured) -> list[str]:
     return [f"Not the same for all models: {means}."]
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """For JSON: floats rounded, NaN as None, also inside lists and dicts."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float):
         return None if np.isnan(value) else round(float(value), DIGITS)
     return value

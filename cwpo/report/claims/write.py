@@ -11,60 +11,68 @@ import pandas as pd
 
 from cwpo.pages import markdown_table
 from cwpo.report.claims.claim import Claim
+from cwpo.report.claims.ledger import Entry
 from cwpo.report.claims.outcome import Outcome
 from cwpo.report.claims.rule import CONFIDENCE, RULE, VERDICTS, Judged
 from cwpo.report.inputs import commits
-from cwpo.report.names import scale_note
+from cwpo.report.names import capital, scale_note, the_point
 
 MISSING = "–"
-COLUMNS = ("claim", "where", "verdict", "effect", "paper", "seeds", "runs", "prompts", "beside it")
 READING = (
-    "Effects of arms are in points of GRA; beside them stands the same comparison in mean gold reward, for GRA measures each arm "
-    "against its own SFT model, and gold reward does not. Beside annotators' accuracy against human labels stands that against "
-    "gold. Prompts are test prompts over all runs, of annotators test pairs."
+    "Verdicts stand side by side at two operating points: the matched update size, which the Human arm alone chose for all arms of a "
+    "family, and each arm's own best. Effects of arms are in points of GRA; beside them stands the same comparison in mean gold "
+    "reward, for GRA measures each arm against its own SFT model, and gold reward does not. Beside annotators' accuracy against human "
+    "labels stands that against gold; annotators have no operating point. Prompts are test prompts over all runs, of annotators test "
+    "pairs."
 )
 SIDES = (
     "Side a is what the claim puts first, b what it is compared with. M is the margin-weighted agreement of the labels with "
-    "gold, 1 for perfect labels."
+    "gold, 1 for perfect labels; KL is that of the aligned model to its SFT model, in nats per response."
 )
 SECOND_DIGITS = {"reward": 3, "accuracy_gold": 1}
 
 
-def write_claims(outcomes: Sequence[Outcome], folder: Path, scale: str) -> list[Path]:
+def write_claims(entries: Sequence[Entry], folder: Path, scale: str) -> list[Path]:
     """Write claims.json and claims.md into results/<scale>."""
     data = {
         "scale": scale,
         "scale_note": scale_note(scale),
         "rule": RULE.replace("**", ""),
         "confidence": CONFIDENCE,
-        "counts": counts(outcomes),
-        "claims": [outcome.record() for outcome in outcomes],
+        "counts": counts(entries),
+        "claims": [entry.record() for entry in entries],
     }
     paths = [folder / "claims.json", folder / "claims.md"]
     paths[0].write_text(
         json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
     )
-    paths[1].write_text(_page(outcomes, scale), encoding="utf-8")
+    paths[1].write_text(_page(entries, scale), encoding="utf-8")
     return paths
 
 
-def counts(outcomes: Sequence[Outcome]) -> dict[str, int]:
-    """How many claims got each verdict, all verdicts named."""
-    verdicts = Counter(outcome.judged.verdict for outcome in outcomes)
-    return {verdict: verdicts[verdict] for verdict in VERDICTS}
+def counts(entries: Sequence[Entry]) -> dict[str, dict[str, int]]:
+    """At each operating point, how many claims got each verdict, all verdicts named."""
+    verdicts = {
+        point: Counter(entry.points[point].judged.verdict for entry in entries if point in entry.points)
+        for point in dict.fromkeys(point for entry in entries for point in entry.points)
+    }
+    return {point: {verdict: of[verdict] for verdict in VERDICTS} for point, of in verdicts.items()}
 
 
-def summary(outcomes: Sequence[Outcome], scale: str) -> str:
-    """`Of 46 claims, at toy scale: 12 reproduced, ...`."""
-    parts = ", ".join(f"{count} {verdict}" for verdict, count in counts(outcomes).items())
-    return f"Of {len(outcomes)} claims, at {scale} scale: {parts}."
+def summary(entries: Sequence[Entry], scale: str) -> str:
+    """`62 claims at toy scale. At the matched update size: 12 reproduced, ... At each arm's own best update size: ...`."""
+    parts = [f"{len(entries)} claims at {scale} scale."]
+    for point, of in counts(entries).items():
+        shown = ", ".join(f"{count} {verdict}" for verdict, count in of.items())
+        parts.append(f"{capital(the_point(point))}: {shown}.")
+    return " ".join(parts)
 
 
-def limits(outcomes: Sequence[Outcome], scale: str) -> str:
+def limits(entries: Sequence[Entry], scale: str) -> str:
     """How far the verdicts can be trusted at this scale."""
-    ran = sum(outcome.judged.effect is not None for outcome in outcomes)
+    ran = sum(entry.ran for entry in entries)
     many = (
-        f"{ran} of {len(outcomes)} claims were tested, each at 95 %: a few verdicts of every hundred go wrong by chance, and claims "
+        f"{ran} of {len(entries)} claims were tested, each at 95 %: a few verdicts of every hundred go wrong by chance, and claims "
         "that share runs go wrong together."
     )
     if scale != "toy":
@@ -75,21 +83,23 @@ def limits(outcomes: Sequence[Outcome], scale: str) -> str:
     )
 
 
+def paper_effect(entry: Entry) -> str:
+    """The paper's effect with its unit, or a dash."""
+    value = entry.first.paper
+    return MISSING if value is None else f"{_form(entry.claim)(value)} {entry.claim.unit}"
+
+
 def cells(outcome: Outcome) -> dict[str, str]:
-    """The cells of one claim, by COLUMNS."""
-    claim, judged, form = outcome.claim, outcome.judged, _form(outcome.claim)
-    counted = [str(len(outcome.measured.by_seed)), str(outcome.runs), f"{outcome.prompts:,}"]
+    """Verdict, effect, second number and sizes of one outcome, as people read them."""
+    claim, judged = outcome.claim, outcome.judged
     ran = judged.effect is not None
-    values = [
-        claim.statement,
-        claim.where,
-        outcome.shown,
-        f"{_with_interval(judged, form)} {claim.unit}" if ran else MISSING,
-        MISSING if outcome.paper is None else f"{form(outcome.paper)} {claim.unit}",
-        *(counted if ran else [MISSING] * len(counted)),
-        _second(outcome),
-    ]
-    return dict(zip(COLUMNS, values, strict=True))
+    sizes = f"{len(outcome.measured.by_seed)} seeds, {outcome.runs} runs, {outcome.prompts:,} prompts"
+    return {
+        "verdict": outcome.shown,
+        "effect": f"{_with_interval(judged, _form(claim))} {claim.unit}" if ran else MISSING,
+        "beside it": _second(outcome),
+        "sizes": sizes if ran else MISSING,
+    }
 
 
 def _form(claim: Claim) -> Callable[[float], str]:
@@ -117,13 +127,20 @@ def _second(outcome: Outcome) -> str:
     return _with_interval(judged, _signed(SECOND_DIGITS[name])) + unit
 
 
-def details(outcome: Outcome) -> list[str]:
-    """The notes, the test in words and the arms' diagnostics, each a sentence or two."""
-    claim = outcome.claim
+def details(entry: Entry) -> list[str]:
+    """The test in words; and per operating point the notes and the arms' diagnostics, each a sentence or two."""
+    claim = entry.claim
     side = "below" if claim.below else "above"
-    test = f"Test: {claim.test}; claimed {side} {claim.value:g}, margin {outcome.margin:.2g} {claim.unit}."
-    sides = [_diagnosis(values, name) for name, values in outcome.diagnostics.items() if values]
-    return [*outcome.notes, test, *sides]
+    lines = [
+        f"Test: {claim.test}; claimed {side} {claim.value:g}, margin {entry.first.margin:.2g} {claim.unit}."
+    ]
+    for point, outcome in entry.points.items():
+        sides = [_diagnosis(values, name) for name, values in outcome.diagnostics.items() if values]
+        notes = " ".join([*outcome.notes, *sides])
+        lines += [f"{capital(point.replace('_', ' '))}: {notes}" if len(entry.points) > 1 else notes] * bool(
+            notes
+        )
+    return lines
 
 
 def _diagnosis(values: dict[str, float], side: str) -> str:
@@ -131,6 +148,7 @@ def _diagnosis(values: dict[str, float], side: str) -> str:
         "reward": "mean gold reward {:.2f}",
         "reward_sft": "of its SFT model {:.2f}",
         "margin_agreement": "margin agreement M {:.2f}",
+        "kl": "KL {:.2f}",
         "mean_length": "{:.1f} tokens",
         "truncated_share": "{:.0f} % unfinished",
     }
@@ -138,24 +156,37 @@ def _diagnosis(values: dict[str, float], side: str) -> str:
     return f"Side {side}: " + ", ".join(words[name].format(value) for name, value in shown.items()) + "."
 
 
-def _page(outcomes: Sequence[Outcome], scale: str) -> str:
-    lines = [[outcome.claim.id, *cells(outcome).values()] for outcome in outcomes]
-    notes = [
-        f"**{outcome.claim.id}**, {outcome.shown}. " + " ".join(details(outcome))
-        for outcome in outcomes
-        if outcome.judged.effect is not None
-    ]
-    used = pd.concat([outcome.measured.used[["run_key", "git_commit"]] for outcome in outcomes])
+def _page(entries: Sequence[Entry], scale: str) -> str:
+    points = list(counts(entries))
+    header = ["id", "claim", "where", "paper"]
+    for point in points:
+        name = f"{point.replace('_', ' ')}: " if len(points) > 1 else ""
+        header += [f"{name}{column}" for column in ("verdict", "effect", "beside it", "sizes")]
+    lines = []
+    for entry in entries:
+        line = [entry.claim.id, entry.claim.statement, entry.claim.where, paper_effect(entry)]
+        for point in points:
+            line += list(cells(entry.points[point]).values()) if point in entry.points else [MISSING] * 4
+        lines.append(line)
+    notes = [f"**{entry.claim.id}**. " + " ".join(details(entry)) for entry in entries if entry.ran]
+    used = pd.concat(
+        [
+            outcome.measured.used[["run_key", "git_commit"]]
+            for entry in entries
+            for outcome in entry.points.values()
+        ]
+    )
+    made = f"Made by `make report` from {used['run_key'].nunique()} runs"
     return "\n\n".join(
         [
             "# The paper's claims",
-            f"{summary(outcomes, scale)} {limits(outcomes, scale)}",
+            f"{summary(entries, scale)} {limits(entries, scale)}",
             RULE,
             READING,
-            markdown_table(["id", *COLUMNS], lines, left=4),
+            markdown_table(header, lines, left=3),
             "## Notes",
             SIDES,
             *(notes or ["Nothing was run."]),
-            f"Made by `make report` from {used['run_key'].nunique()} runs; numbers in [claims.json](claims.json); commit {commits(used['git_commit'])}.\n",
+            f"{made}; numbers in [claims.json](claims.json); commit {commits(used['git_commit'])}.\n",
         ]
     )

@@ -7,11 +7,23 @@ from typing import Any
 
 from cwpo.report.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, YELLOW, figure, files, sizes
 from cwpo.report.inputs import Results
-from cwpo.report.tables.controls import COMMON, OWN
+from cwpo.report.tables.controls import COMMON, OWN, items
 from cwpo.report.tables.grid import Cell, fill
 
-COLORS = (GREY, "black", YELLOW, ORANGE, BLUE, SKY, PURPLE, GREEN, GREEN)
-MARKERS = "sPXovD^<>"
+LOOKS = {
+    "human": (GREY, "s"),
+    "gold": ("black", "P"),
+    "flips": ("black", "X"),
+    "ws_dpo": (ORANGE, "o"),
+    "ws": (PURPLE, "v"),
+    "cw_dpo": (SKY, "D"),
+    "cw": (BLUE, "o"),
+    "normalized": (BLUE, "s"),
+    "permuted": (YELLOW, "^"),
+    "top": (GREEN, "<"),
+    "top_steps": (GREEN, ">"),
+}
+BY_LABEL = {item.label: LOOKS[key] for key, item in items("own").items()}
 
 
 def controls(results: Results, folder: Path) -> list[Path]:
@@ -42,8 +54,9 @@ def controls(results: Results, folder: Path) -> list[Path]:
 
 
 def _panel(axis: Any, columns: list[str], cells: list[Cell]) -> None:
-    for name, color, marker, cell in zip(columns, COLORS, MARKERS, cells):
+    for name, cell in zip(columns, cells):
         if "reward" in cell:
             bars = [[cell["reward"] - cell["reward_low"]], [cell["reward_high"] - cell["reward"]]]
+            color, marker = BY_LABEL[name]
             look: Any = {"color": color, "marker": marker, "ms": 4.5, "ls": "none", "elinewidth": 0.7}
             axis.errorbar([cell["margin_agreement"]], [cell["reward"]], yerr=bars, label=name, **look)

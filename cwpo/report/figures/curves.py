@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from cwpo.config.families import FAMILIES
 from cwpo.report.figures.style import (
     BLUE,
@@ -24,15 +26,16 @@ from cwpo.report.figures.style import (
     theirs,
 )
 from cwpo.report.inputs import Results
+from cwpo.report.names import METHOD_NAMES
 from cwpo.report.tables.annotators import FIGURE8
 from cwpo.report.tables.figure_specs import FIGURE2, FIGURE3_LEFT, FIGURE3_RIGHT, FIGURE4
 from cwpo.report.tables.grid import AVERAGE, Cell, fill
 from cwpo.report.tables.spec import Spec
-from cwpo.report.tables.tuning import tuning_cells
+from cwpo.report.tables.tuning import human_target, tuning_cells
+from cwpo.results import MATCHED
 
 NUMBERS = {"gra": "GRA, %", "reward": "mean gold reward"}  # of an arm; the paper has GRA alone
 AGAINST = {"accuracy_gold": ("with gold", BLUE), "accuracy_human": ("with the human labels", ORANGE)}
-FAMILY_COLORS = {"all": GREY, "opt": BLUE, "qwen": ORANGE}
 
 
 def figure2(results: Results, folder: Path) -> list[Path]:
@@ -84,7 +87,7 @@ def _over_thresholds(axis: Any, cells: list[Cell], name: str, other: str, title:
 
 
 def figure3_left(results: Results, folder: Path) -> list[Path]:
-    """CW-PO and WS-PO over the labeled share; a column per data set, GRA above mean gold reward."""
+    """CW-PO and the arms of unweighted weak labels over the labeled share; a column per data set, GRA above mean gold reward."""
     return _labeled(results, folder, FIGURE3_LEFT)
 
 
@@ -98,7 +101,8 @@ def _labeled(results: Results, folder: Path, spec: Spec) -> list[Path]:
     if grid is None:
         return []
     shape, size = (2, len(grid.sections)), (max(2.4 * len(grid.sections), 3.3), 4.7)
-    with table_figure(grid, results.scale, folder, shape=shape, size=size, legend=2) as (_, axes):
+    legend = 4 if spec is FIGURE3_LEFT else 2
+    with table_figure(grid, results.scale, folder, shape=shape, size=size, legend=legend) as (_, axes):
         for column, section in zip(axes.T, grid.sections):
             for axis, name in zip(column, NUMBERS):
                 _over_labels(axis, name, grid.columns, [cells for _, cells in section.rows])
@@ -111,9 +115,9 @@ def _labeled(results: Results, folder: Path, spec: Spec) -> list[Path]:
 
 
 def _over_labels(axis: Any, name: str, labels: Sequence[str], rows: list[list[Cell]]) -> None:
-    """One number of both arms over the labeled share, a row of cells for each share."""
+    """One number of each arm over the labeled share, a row of cells for each share."""
     shares = [100 * row[0]["human_fraction"] for row in rows]
-    for label, cells, marker in zip(labels, zip(*rows), "os"):
+    for label, cells, marker in zip(labels, zip(*rows), "osD^"):
         color = COLORS[cells[0]["method"]]
         points(axis, shares, cells, name, color=color, label=label)
         if name == "gra":
@@ -145,17 +149,34 @@ def figure8(results: Results, folder: Path) -> list[Path]:
 
 
 def tuning(results: Results, folder: Path) -> list[Path]:
-    """The Human arm over the learning rate on development seeds: a line for each family of models, and one for all."""
+    """A column per family: Human's GRA and each method's mean gold reward over the learning rate; dashed: the matched one."""
     cells = tuning_cells(results)
     if not len(cells):
         return []
-    path, seeds = folder / "tuning", sorted(set(results.of("tuning")["seed"]))
-    note = sizes(cells.to_dict("records"), seeds)
-    with figure(path, results.scale, size=(3.3, 3.1), title="Update size", sizes=note, legend=3) as (_, axes):
-        axis = axes[0, 0]
-        for family, of in cells.groupby("family"):
-            look = {"color": FAMILY_COLORS.get(family, "black"), "label": FAMILIES.get(family, family)}
-            points(axis, of["learning_rate"].tolist(), of.to_dict("records"), "reward", **look)
-        rate_axis(axis, sorted(set(cells["learning_rate"])))
-        axis.set_ylabel("mean gold reward, Human arm")
+    path, families = folder / "tuning", sorted(set(cells["family"]))
+    note = sizes(cells.to_dict("records"), sorted(set(results.of("tuning")["seed"])))
+    shape, size = (2, len(families)), (3.1 * len(families), 5.0)
+    with figure(path, results.scale, shape, size=size, title="Update size", sizes=note, legend=3) as (
+        _,
+        axes,
+    ):
+        for column, family in zip(axes.T, families):
+            for axis, name in zip(column, NUMBERS):
+                _over_rates(axis, cells[cells["family"] == family], name)
+            target = {"color": GREY, "ls": ":", "lw": 1, "label": "Human's mean GRA in the paper"}
+            column[0].axhline(human_target(results), **target)
+            column[0].set_title(FAMILIES.get(family, family))
+        for axis, title in zip(axes[:, 0], NUMBERS.values()):
+            axis.set_ylabel(title)
     return files(path)
+
+
+def _over_rates(axis: Any, cells: pd.DataFrame, name: str) -> None:
+    """One number of every method in one family."""
+    for method in (key for key in METHOD_NAMES if key in set(cells["method"])):
+        of = cells[cells["method"] == method]
+        look = {"color": COLORS.get(method, "black"), "label": METHOD_NAMES[method]}
+        points(axis, of["learning_rate"].tolist(), of.to_dict("records"), name, **look)
+    rate_axis(axis, sorted(set(cells["learning_rate"])))
+    for rate in cells[cells[MATCHED]]["learning_rate"].unique():
+        axis.axvline(rate, color=GREY, ls="--", lw=1, label="matched update size")

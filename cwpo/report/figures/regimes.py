@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +13,10 @@ from matplotlib.patches import Rectangle
 
 from cwpo.report.figures.style import COLORS, figure, files, points, rate_axis, rate_label, sizes
 from cwpo.report.inputs import Results
-from cwpo.report.names import METHOD_NAMES
 from cwpo.report.tables.cells import excludes_zero
-from cwpo.report.tables.regimes import METHODS, arms, differences
+from cwpo.report.tables.regimes import CONTRASTS, METHODS, NAMES, arms, contrast_title, differences
 
 MEASURES = (("difference", "gold reward", "{:+.2f}"), ("gra_difference", "GRA, points", "{:+.1f}"))
-
-
-def regimes_cw_human(results: Results, folder: Path) -> list[Path]:
-    """CW-PO less Human."""
-    return _heat_maps(results, folder / "regimes_cw_human", "CW-PO − Human")
-
-
-def regimes_cw_ws(results: Results, folder: Path) -> list[Path]:
-    """CW-PO less WS-PO."""
-    return _heat_maps(results, folder / "regimes_cw_ws", "CW-PO − WS-PO")
-
-
-def regimes_top_ws(results: Results, folder: Path) -> list[Path]:
-    """The 30 % most confident pairs less all of them."""
-    return _heat_maps(results, folder / "regimes_top_ws", "Top 30 % − WS-PO")
 
 
 def regimes_sizes(results: Results, folder: Path) -> list[Path]:
@@ -45,17 +30,17 @@ def regimes_sizes(results: Results, folder: Path) -> list[Path]:
         results.scale,
         (len(noises), len(pairs)),
         size=(2.3 * len(pairs), 1.8 * len(noises) + 1.3),
-        title="Every arm over the update size (Top-N%: the 30 % most confident)",
+        title="Every arm over the update size",
         sizes=sizes(cells.to_dict("records"), _seeds(results)),
         legend=4,
     ) as (_, axes):
         for (row, noise), (column, size) in itertools.product(enumerate(noises), enumerate(pairs)):
             axis = axes[row, column]
             here = cells[(cells["label_flip"] == noise) & (cells["data_pairs"] == size)]
-            for name in METHODS:
+            for name in (name for name in METHODS if name in set(cells["method"])):
                 of = here[here["method"] == name].sort_values("learning_rate").to_dict("records")
                 rates = [cell["learning_rate"] for cell in of]
-                points(axis, rates, of, "reward", color=COLORS[name], label=METHOD_NAMES[name])
+                points(axis, rates, of, "reward", color=COLORS[name], label=NAMES[name])
             rate_axis(axis, sorted(set(cells["learning_rate"])))
             axis.set_xlabel("learning rate" if row == len(noises) - 1 else "")
             axis.set_title(f"noise {noise:g}, {int(size):,} pairs")
@@ -68,8 +53,8 @@ def _seeds(results: Results) -> list[int]:
     return sorted(set(results.of("regimes")["seed"]))
 
 
-def _heat_maps(results: Results, path: Path, contrast: str) -> list[Path]:
-    """A row per measure, a column per learning rate; a cell whose interval excludes 0 has a * and a frame."""
+def heat_maps(contrast: str, results: Results, folder: Path) -> list[Path]:
+    """One contrast: a row per measure, a column per learning rate; a cell whose interval excludes 0 has a * and a frame."""
     every = differences(results)
     if not len(every) or contrast not in set(every["contrast"]):
         return []
@@ -77,24 +62,27 @@ def _heat_maps(results: Results, path: Path, contrast: str) -> list[Path]:
     rates = sorted(set(cells["learning_rate"]))
     note = sizes(cells.to_dict("records"), _seeds(results)).partition(";")[0]
     with figure(
-        path,
+        path := folder / f"regimes_{contrast}",
         results.scale,
         (len(MEASURES), len(rates)),
         size=(1.75 * len(rates) + 0.6, 4.9),
-        title=f"When does it work? {contrast}",
+        title=f"When does it work? {contrast_title(contrast)}",
         sizes=f"{note};\n* and frame: the 95 % interval excludes 0",
     ) as (fig, axes):
-        for line, (name, title, form) in zip(axes, MEASURES):
+        for line, (name, words, form) in zip(axes, MEASURES):
             most = float(cells[name].abs().max()) or 1.0
             for axis, rate in zip(line, rates):
                 here = cells[cells["learning_rate"] == rate].set_index(["label_flip", "data_pairs"])
                 image = _heat_map(axis, here, cells, name, form, most)
-            line[0].set_ylabel(f"{title}\nlabel noise")
+            line[0].set_ylabel(f"{words}\nlabel noise")
             fig.colorbar(image, ax=line.tolist(), fraction=0.03, pad=0.01)
         for first, last, rate in zip(axes[0], axes[-1], rates):
             first.set_title(f"learning rate {rate_label(rate)}")
             last.set_xlabel("pairs")
     return files(path)
+
+
+HEAT_MAPS = tuple(partial(heat_maps, contrast) for contrast in CONTRASTS)
 
 
 def _heat_map(axis: Any, here: pd.DataFrame, cells: pd.DataFrame, name: str, form: str, most: float) -> Any:

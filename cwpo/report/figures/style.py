@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -23,8 +24,11 @@ SKY, YELLOW = "#56B4E9", "#E69F00"
 COLORS = {
     "human": GREY,
     "human_labeled": GREY,
-    "ws_po": ORANGE,
+    "ws_dpo": ORANGE,
+    "ws_dpo_likelihood": YELLOW,
+    "ws_bt": PURPLE,
     "cw_po": BLUE,
+    "cw_dpo_annotator": SKY,
     "filter": GREEN,
 }
 HOLLOW: Any = {"ls": "none", "mfc": "none", "ms": 5, "mew": 1}  # the paper's numbers
@@ -61,7 +65,7 @@ def figure(
         yield fig, axes
         if legend:
             _legend(fig, legend)
-        note = scale_note(scale).replace("10^4 to 10^5", "$10^4$ to $10^5$")
+        note = re.sub(r"10\^(\d)", r"$10^\1$", scale_note(scale))
         fig.suptitle("\n".join(filter(None, (title, note, sizes))))
         _save(fig, path, pdf)
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 
+from cwpo.config.families import FAMILIES
 from cwpo.pages import markdown_table
 from cwpo.report.inputs import Results, paper_row, select
+from cwpo.report.names import DATA_NAMES
 from cwpo.report.tables.arms import FRACTIONS, HH, labeled, poison
-from cwpo.report.tables.cells import published
+from cwpo.report.tables.cells import published, ranges
 from cwpo.report.tables.kinds import ANNOTATORS
 from cwpo.report.tables.page import Page
 from cwpo.report.tables.render import pages
 from cwpo.report.tables.spec import Item, Spec, data, fixed, weak_models
+from cwpo.report.tables.tuning import tuning_cells
+from cwpo.results import MATCHED, OWN_BEST
 
 POISON = (0.0, 0.05, 0.1, 0.15, 0.2)
 
@@ -83,6 +89,7 @@ TARGETS = {
     "accuracy_gold_top30": ("the same, 30 % most confident pairs", "well above all pairs, > .85", 0.85, 1.0),
     "accuracy_gold_bottom30": ("the same, 30 % least confident pairs", "near chance, < .65", 0.50, 0.65),
 }
+LEAST_GRA, MOST_UNFINISHED, LEAST_FIT = 50, 2, 0.05  # of Human arms: percent, percent, shares
 
 
 def table6(results: Results) -> list[Page]:
@@ -114,11 +121,27 @@ def _seconds(results: Results) -> str:
 
 
 def calibration(results: Results) -> list[Page]:
-    """Annotators at 30 % labels against the ranges that were accepted when the synthetic world was fitted."""
-    rows = results.annotators_of("table13")
-    rows = rows[(rows["human_fraction"] - 0.3).abs() < 1e-9]
-    if results.scale != "toy" or not len(rows):
+    """Annotators at 30 % labels, and Human arms of the tuning, against the ranges that the synthetic world was fitted to."""
+    found = [page for page in (_annotators(results), human_arms(results)) if page is not None]
+    if results.scale != "toy" or not found:
         return []
+    text = "\n\n".join(page.text for page in found if page.text)
+    about = "The synthetic world was fitted to annotators and to the Human arm only, and frozen before arms were compared."
+    title = "Calibration of the synthetic world"
+    first, *rest = found
+    return [
+        replace(first, name="calibration", title=title, text=f"{about}\n\n{text}"),
+        *(replace(page, text=None) for page in rest),
+    ]
+
+
+def _annotators(results: Results) -> Page | None:
+    """The facts about annotators, on development seeds where they have been run for it, else on those of Table 13."""
+    rows = results.annotators_of("calibration")
+    rows = rows if len(rows) else results.annotators_of("table13")
+    rows = rows[(rows["human_fraction"] - 0.3).abs() < 1e-9]
+    if not len(rows):
+        return None
     cells, lines = [], []
     sets = data()(rows)
     for name, (title, accepted, low, high) in TARGETS.items():
@@ -129,10 +152,51 @@ def calibration(results: Results) -> list[Page]:
         values = [*means.values(), overall]
         lines.append([title, *(f"{value:.3f}" for value in values), accepted, verdict])
     header = ["fact", *(item.label for item in sets), "mean", "accepted", "holds"]
-    text = (
-        f"The synthetic world was fitted to these annotator-level facts only, and frozen before arms were compared; "
-        f"{rows['seed'].nunique()} seeds, {int(rows['n_eval'].iloc[0]):,} test pairs each.\n\n{markdown_table(header, lines)}"
+    seeds = ranges(sorted(set(rows["seed"])))
+    text = f"### Annotators\n\nSeeds {seeds}, {int(rows['n_eval'].iloc[0]):,} test pairs each.\n\n"
+    commits, origin = rows["git_commit"], rows["experiment"].iloc[0]
+    table = markdown_table(header, lines)
+    return Page("calibration", "", text + table, pd.DataFrame(cells), commits, experiment=origin)
+
+
+def human_arms(results: Results) -> Page | None:
+    """GRA, unfinished responses and fit of the Human arm at both operating points of the tuning, by family and data set."""
+    chosen = tuning_cells(results)
+    if not len(chosen):
+        return None
+    runs = results.of("tuning").merge(
+        chosen[["family", "method", "learning_rate", MATCHED, OWN_BEST]],
+        on=["family", "method", "learning_rate"],
     )
-    frame = pd.DataFrame(cells)
-    title = "Calibration of the synthetic world"
-    return [Page("calibration", title, text, frame, rows["git_commit"], experiment="table13")]
+    runs = runs[(runs["method"] == "human") & (runs[MATCHED] | runs[OWN_BEST])]
+    cells = []
+    for (name, dataset), rows in runs.groupby(["family", "data"], sort=True):
+        best = rows[rows[OWN_BEST]]
+        cell = {
+            "family": name,
+            "data": dataset,
+            **{f"gra_{point}": 100 * rows[rows[point]]["gra"].mean() for point in (MATCHED, OWN_BEST)},
+            "unfinished_sft": 100 * rows["truncated_share_sft"].mean(),
+            **{f"unfinished_{p}": 100 * rows[rows[p]]["truncated_share"].mean() for p in (MATCHED, OWN_BEST)},
+            "fit": (best["train_accuracy"] - best["human_gold_agreement"]).mean(),
+        }
+        above = min(cell[f"gra_{point}"] for point in (MATCHED, OWN_BEST)) > LEAST_GRA
+        ended = max(value for key, value in cell.items() if key.startswith("unfinished")) <= MOST_UNFINISHED
+        cells.append(cell | {"holds": "yes" if above and ended and cell["fit"] >= LEAST_FIT else "no"})
+    header = "GRA % matched|own best|unfinished % SFT|matched|own best|fit|holds".split("|")
+    lines = [
+        [
+            f"{FAMILIES.get(cell['family'], cell['family'])}, {DATA_NAMES.get(cell['data'], cell['data'])}",
+            *(f"{cell[key]:.1f}" for key in cell if key.startswith(("gra", "unfinished"))),
+            *(f"{cell['fit']:+.3f}", cell["holds"]),
+        ]
+        for cell in cells
+    ]
+    text = (
+        f"### The Human arm\n\nSeeds {ranges(sorted(set(runs['seed'])))}, by family of the strong model and data set, at the update sizes of "
+        f"both operating points ([tuning](tuning.md)). Accepted: GRA above {LEAST_GRA} %, at most {MOST_UNFINISHED} % of responses "
+        f"unfinished, and in the own-best setting a fit of at least {LEAST_FIT}: how far Human's agreement with its own training labels "
+        f"lies above the labels' agreement with gold.\n\n{markdown_table(['', *header], lines)}"
+    )
+    commits = runs["git_commit"]
+    return Page("calibration_human", "", text, pd.DataFrame(cells), commits, experiment="tuning")

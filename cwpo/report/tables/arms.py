@@ -33,19 +33,28 @@ TOP_STEPS = (
     "which GRA rewards: read the gold reward with it."
 )
 
-HUMAN, WS, CW = method("human", "Human"), method("ws_po", "WS-PO"), method("cw_po", "CW-PO")
-HUMAN_ALL = method("human_all", "Human 100 %", "human")
-ONLINE_RM = method("online_rm", "Online, reward model", "online_dpo_reward_model")
-ONLINE_CW, ONLINE_WS = method("online_cw_po", "Online CW-PO"), method("online_ws_po", "Online WS-PO")
-THREE = fixed(HUMAN, WS, CW)
-USUAL = ((CW, WS), (CW, HUMAN), (WS, HUMAN))
+HUMAN, CW = method("human"), method("cw_po")
+CW_DPO = method("cw_dpo_annotator", optional=True)
+# The paper's number for WS-DPO stands beside both rules of reading labels off its weak policy, none beside the ablation.
+WS_DPO = (method("ws_dpo", "ws_po"), method("ws_dpo_likelihood", "ws_po", optional=True))
+WS_BT = method("ws_bt", optional=True)
+WEAK = (*WS_DPO, WS_BT)
+HUMAN_ALL = method("human_all", "human")
+ONLINE_RM = method("online_rm", "online_dpo_reward_model")
+ONLINE_CW, ONLINE_WS = method("online_cw_po"), method("online_ws_po")
+ALL_ARMS = fixed(HUMAN, *WEAK, CW, CW_DPO)
+USUAL = (
+    *((CW, other) for other in (*WEAK, HUMAN)),
+    *((other, HUMAN) for other in WEAK),
+    *((CW_DPO, other) for other in (WS_DPO[0], HUMAN, CW)),
+)
 
 
 def top(share: float) -> Item:
-    """The most confident share of the weak labels; of all of them, WS-PO."""
+    """The most confident share of the Bradley–Terry labels; of all of them, weight 1."""
     paper = {"method": "filter", "setting": f"keep_fraction={share}"}
     if share == 1:
-        return Item("Top 100 % (WS-PO)", {"method": "ws_po"}, paper)
+        return Item(f"Top 100 % ({WS_BT.label})", WS_BT.where, paper)
     return Item(f"Top {100 * share:g} %", {"method": "filter", "keep_fraction": share}, paper)
 
 
@@ -89,7 +98,7 @@ def annotated_by(item: Item, annotator: str, label: str, paper: str) -> Item:
 
 
 C1, *OTHER_WEIGHTS = (weight(name) for name in ("c1", "c2", "c3", "c4"))
-BT_WS, BT_CW = (annotated_by(i, "bt", i.label, i.where["method"]) for i in (WS, CW))
+BT_CW = annotated_by(CW, "bt", CW.label, "cw_po")
 PAIRRM = annotated_by(CW, "pairrm", "CW-PO, PairRM", "cw_po_pairrm")
 
 
@@ -108,7 +117,7 @@ def most_confident(name: str, title: str, sections: Axis, **more: Any) -> Spec:
         columns=fixed(*(top(share) for share in (*SHARES, 1.0)), HUMAN),
         rows=(data(*HH),),
         sections=(sections,),
-        contrasts=((top(0.3), top(1.0)), (top(1.0), HUMAN), (top(0.3), HUMAN)),
+        contrasts=(*((top(0.3), ws) for ws in (top(1.0), *WS_DPO)), (top(1.0), HUMAN), (top(0.3), HUMAN)),
         **more,
     )
 
@@ -119,9 +128,9 @@ def arms_on(
     about: str,
     pairs: Sequence[tuple[str, str]],
     sets: Sequence[str],
-    columns: Axis = THREE,
+    columns: Axis = ALL_ARMS,
 ) -> Spec:
-    """Human, WS-PO and CW-PO: a section for each pair of models, a row for each data set."""
+    """Human, WS-DPO and CW-PO: a section for each pair of models, a row for each data set."""
     return Spec(
         name,
         title,
@@ -143,7 +152,7 @@ def grid_of_table1(
         about,
         kind=kind,
         experiments=experiments,
-        columns=THREE,
+        columns=ALL_ARMS,
         rows=(data("hh_rlhf", "tldr", "ufb"), objectives),
         sections=(models(OPT_LARGE, QWEN_LARGE),),
         contrasts=USUAL,
@@ -154,15 +163,26 @@ def grid_of_table1(
 TABLE1 = grid_of_table1(
     "table1",
     "Table 1: three objectives, three label sources",
-    "Human labels, the weak model's labels (WS-PO), and the same weighted by its confidence (CW-PO), under three objectives.",
+    "Human labels, a weak policy's labels (WS-DPO), and a Bradley–Terry model's labels weighted by its confidence (CW-PO), under three "
+    "objectives.",
+)
+CAPACITY = Spec(
+    "capacity",
+    "Gain against the strong model's size",
+    "DPO with one weak model of each family and strong models of four sizes: the question behind Table 2.",
+    columns=ALL_ARMS,
+    rows=(data("harmless", "helpful"), models(*STUDENTS, short=True)),
+    contrasts=tuple((CW, other) for other in (HUMAN, *WEAK)),
+    split="strong",
 )
 SPECS = (
     TABLE1,
+    CAPACITY,
     Spec(
         "table2",
         "Table 2: size of the strong model",
         "DPO with one weak model of each family and four strong ones.",
-        columns=THREE,
+        columns=ALL_ARMS,
         rows=(data("hh_rlhf", "tldr"), models(*STUDENTS, short=True)),
         contrasts=USUAL,
         split="strong",
@@ -260,10 +280,10 @@ SPECS = (
         "table24",
         "Table 24: mixed labels",
         "The annotator's labeled pairs are a mixture Harmless/Helpful; the strong model is aligned on one of them.",
-        columns=fixed(CW, WS),
+        columns=fixed(CW, *WEAK),
         rows=(fixed(*(mix(share, name) for share in MIXES for name in ("harmless", "helpful"))),),
         sections=(models(QWEN_MID),),
-        contrasts=((CW, WS),),
+        contrasts=tuple((CW, other) for other in WEAK),
         split="own_share",
         same=("own_share",),
     ),
@@ -271,10 +291,10 @@ SPECS = (
         "table25",
         "Table 25: poisoned labels",
         "The annotator learns from Helpful pairs and from Harmless ones labeled against gold, largest gaps first.",
-        columns=fixed(CW, WS),
+        columns=fixed(CW, *WEAK),
         rows=(fixed(*(poison(share) for share in POISON)),),
         sections=(models(QWEN_MID),),
-        contrasts=((CW, WS),),
+        contrasts=tuple((CW, other) for other in WEAK),
         split="poison_fraction",
         same=("poison_fraction",),
     ),
@@ -282,9 +302,9 @@ SPECS = (
         "table26",
         "Table 26: PairRM as the annotator",
         "PairRM reads both responses at once; it takes the place of the Bradley–Terry annotator.",
-        columns=fixed(HUMAN, BT_WS, PAIRRM, BT_CW),
+        columns=fixed(HUMAN, *WEAK, PAIRRM, BT_CW),
         rows=(data("hh_rlhf", "tldr"),),
         sections=(models(QWEN_MID),),
-        contrasts=((BT_CW, PAIRRM), (BT_CW, BT_WS), (BT_CW, HUMAN)),
+        contrasts=tuple((BT_CW, other) for other in (PAIRRM, *WEAK, HUMAN)),
     ),
 )

@@ -27,7 +27,7 @@ def outcome(results: Results, rows: pd.DataFrame) -> dict[str, Any]:
         return {}
     rows = one_per_seed(rows)
     keys = list(rows["run_key"])
-    resampled = [results.resampled[key] for key in keys]
+    resampled = [results.rewards.resampled[key] for key in keys]
     gra = interval_of([float(wins.mean()) for wins in results.wins(rows)], [wins for wins, _ in resampled])
     reward = interval_of([float(gold.mean()) for gold in results.gold(rows)], [gold for _, gold in resampled])
     return {
@@ -55,7 +55,9 @@ def average(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
         by_seed = list(zip(*(cell[which] for cell in of_cells)))
         keys = list(zip(*(cell[2] for cell in of_cells)))
         centres = [float(np.mean([values.mean() for values in of_seed])) for of_seed in by_seed]
-        drawn = mean_of_cells([[results.resampled[key][which] for key in of_seed] for of_seed in keys])
+        drawn = mean_of_cells(
+            [[results.rewards.resampled[key][which] for key in of_seed] for of_seed in keys]
+        )
         named |= named_interval(name, interval_of(centres, drawn), factor)
     return named | {
         "tie_rate": 100 * float(np.mean([rows["tie_rate"].mean() for rows in ran])),
@@ -72,17 +74,16 @@ def compare(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str
     the seed is what the intervals resample (see RULE). Only cells that every seed has count, so that all seeds average the
     same. Raises ResultsError where the prompts are not the same or an arm has two runs in one cell and seed.
     """
-    pairs = _balanced(_paired(a, b, on), [name for name in on if name != "seed"])
-    if not len(pairs):
+    pairs = _balanced(_paired(a, b, on))
+    if not pairs:
         return {}
     gold: list[list[Floats]] = []  # per seed and cell, resampled differences of mean gold rewards
     gra: list[list[Floats]] = []
     wins: list[list[Floats]] = []  # per seed and cell, wins prompt by prompt
     gold_centres, gra_centres = [], []  # per seed, the difference averaged over cells
-    for _, rows in pairs.groupby("seed", sort=True):
-        keys = list(zip(rows["run_key"], rows["run_key_b"]))
+    for keys in pairs:
         runs = [(results.rewards[key], results.rewards[other]) for key, other in keys]
-        drawn = [(results.resampled[key], results.resampled[other]) for key, other in keys]
+        drawn = [(results.rewards.resampled[key], results.rewards.resampled[other]) for key, other in keys]
         wins.append([results.wins_over(key, other) for key, other in keys])
         gra.append([ours[0] - theirs[0] for ours, theirs in drawn])
         gold.append([ours[1] - theirs[1] for ours, theirs in drawn])
@@ -97,8 +98,8 @@ def compare(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str
         "gra_by_seed": "; ".join(f"{100 * value:.1f}" for value in gra_centres),
         **named_interval("win_rate", clustered_interval(wins, resamples=RESAMPLES), 100),
         "seeds": len(gold),
-        "cells": len(pairs) // len(gold),
-        "prompts": int(pairs["n_eval"].sum()),
+        "cells": len(pairs[0]),
+        "prompts": sum(len(values) for cells in wins for values in cells),
     }
 
 
@@ -106,30 +107,41 @@ def _gra(run: RunRewards) -> float:
     return float(np.mean(run.reward > run.reward_sft))
 
 
-def _paired(a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str]) -> pd.DataFrame:
-    names = [*on, "run_key", "experiment"]
-    pairs = a[[*names, "n_eval"]].merge(b[names], on=list(on), suffixes=("", "_b"))
-    twice = pairs[pairs.duplicated(list(on), keep=False)]
-    if len(twice):
-        one_per_seed(twice.drop_duplicates("run_key"))
-        one_per_seed(twice.assign(run_key=twice["run_key_b"]).drop_duplicates("run_key"))
+def _paired(
+    a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str]
+) -> dict[tuple[Any, ...], dict[int, tuple[str, str]]]:
+    """By cell (the values of `on` without the seed) and seed, the run keys of both arms."""
+    cell = [name for name in on if name != "seed"]
+    first, second = (_by_cell(arm, cell) for arm in (a, b))
+    pairs: dict[tuple[Any, ...], dict[int, tuple[str, str]]] = {}
+    for key in sorted(set(first) & set(second), key=str):
+        for arm, runs in ((a, first[key]), (b, second[key])):
+            if len(runs) > 1:
+                one_per_seed(arm[arm["run_key"].isin(runs)])
+        *where, seed = key
+        pairs.setdefault(tuple(where), {})[seed] = (first[key][0], second[key][0])
     return pairs
 
 
-def _balanced(pairs: pd.DataFrame, cell: Sequence[str]) -> pd.DataFrame:
-    """The rows of the cells that every seed has; if no cell has every seed, those of the seeds that every cell has.
+def _by_cell(arm: pd.DataFrame, cell: Sequence[str]) -> dict[tuple[Any, ...], list[str]]:
+    """Run keys by cell and seed; blanks are equal to blanks."""
+    found: dict[tuple[Any, ...], list[str]] = {}
+    for run_key, *key in arm[["run_key", *cell, "seed"]].itertuples(index=False, name=None):
+        found.setdefault(tuple(None if pd.isna(part) else part for part in key), []).append(run_key)
+    return found
+
+
+def _balanced(pairs: dict[tuple[Any, ...], dict[int, tuple[str, str]]]) -> list[list[tuple[str, str]]]:
+    """Per seed, the pairs of the cells that every seed has; if no cell has every seed, those of the seeds that every cell has.
 
     Without this, a seed's mean would be over other cells than the next one's, and differ for that reason alone.
     """
-    if not len(pairs):
-        return pairs
-    which = pairs.groupby(list(cell), dropna=False, sort=True).ngroup()
-    seeds_of = pairs.groupby(which)["seed"].transform("nunique")
-    whole = pairs[seeds_of == pairs["seed"].nunique()]
-    if not len(whole):
-        cells_of = which.groupby(pairs["seed"]).transform("nunique")
-        whole = pairs[cells_of == which.nunique()]
-    return whole.assign(_cell=which).sort_values(["_cell", "seed"], kind="stable").drop(columns="_cell")
+    seeds = sorted({seed for of_seed in pairs.values() for seed in of_seed})
+    whole = [of_seed for of_seed in pairs.values() if len(of_seed) == len(seeds)]
+    if not whole:
+        whole = list(pairs.values())
+        seeds = [seed for seed in seeds if all(seed in of_seed for of_seed in whole)]
+    return [[of_seed[seed] for of_seed in whole] for seed in seeds] if whole else []
 
 
 def named_interval(name: str, values: Interval, factor: float = 1) -> dict[str, float]:

@@ -16,7 +16,7 @@ from cwpo.report.tables.grid import Grid
 from cwpo.report.tables.kinds import ARMS
 from cwpo.report.tables.page import Page
 from cwpo.report.tables.render import pages
-from cwpo.report.tables.spec import Item, Spec, data, fixed, models
+from cwpo.report.tables.spec import Item, Spec, data, fixed, method, models
 
 SHARE = 0.3
 
@@ -27,16 +27,18 @@ def with_agreement(results: Results, rows: pd.DataFrame) -> dict[str, Any]:
     return cell and {**cell, "margin_agreement": float(rows["margin_agreement"].mean())}
 
 
-def arms(sft: str) -> dict[str, Item]:
+def items(sft: str) -> dict[str, Item]:
     """The arms; `sft`: "own", every arm starts from its own SFT model, or "human", all start from the Human arm's."""
-    of_sft = {"sft_labels": sft}
+    of_sft: dict[str, Any] = {"sft_labels": sft}
     weighted = {"method": "cw_po", **of_sft}
     most_confident = {"method": "filter", "keep_fraction": SHARE, **of_sft}
     return {
         "human": Item("Human", {"method": "human"}),  # one run: its own SFT model is the common one
         "gold": Item("Gold labels", {"method": "gold", **of_sft}),
         "flips": Item("Gold, uniform flips", {"method": "flips", **of_sft}),
-        "ws": Item("WS-PO", {"method": "ws_po", **of_sft}),
+        "ws_dpo": method("ws_dpo", optional=True, **of_sft),
+        "ws": method("ws_bt", **of_sft),
+        "cw_dpo": method("cw_dpo_annotator", optional=True, **of_sft),
         "cw": Item("CW-PO", {"weighting": "c1", **weighted}),
         "normalized": Item("CW-PO, mean weight 1", {"weighting": "c1_normalized", **weighted}),
         "permuted": Item("CW-PO, weights permuted", {"weighting": "c1_permuted", **weighted}),
@@ -46,7 +48,9 @@ def arms(sft: str) -> dict[str, Item]:
 
 
 CONTRASTS = (
+    ("cw", "ws_dpo"),
     ("cw", "ws"),
+    ("cw_dpo", "ws_dpo"),
     ("cw", "human"),
     ("cw", "normalized"),
     ("normalized", "ws"),
@@ -63,7 +67,7 @@ CONTRASTS = (
 
 def controls_spec(name: str, title: str, about: str, sft: str) -> Spec:
     """The table of the controls from one kind of SFT model."""
-    of = arms(sft)
+    of = items(sft)
     return Spec(
         name,
         title,

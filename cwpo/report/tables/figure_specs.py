@@ -17,7 +17,8 @@ from cwpo.report.tables.arms import (
     OPT_SMALL,
     QWEN_MID,
     TOP_STEPS,
-    WS,
+    WEAK,
+    WS_DPO,
     labeled,
     most_confident,
     top,
@@ -26,20 +27,20 @@ from cwpo.report.tables.cells import compare
 from cwpo.report.tables.kinds import ARMS, Number
 from cwpo.report.tables.spec import Item, Spec, data, fixed, method, models
 
-HUMAN_LABELED = method("human_labeled", "DPO on the labeled part", "human")
+HUMAN_LABELED = method("human_labeled", "human")
 THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75)
 
 
-def label_fractions(name: str, title: str, about: str, other: Item) -> Spec:
-    """Figure 3: CW-PO against another arm over the labeled share, a section for each data set."""
+def label_fractions(name: str, title: str, about: str, *others: Item) -> Spec:
+    """Figure 3: CW-PO against other arms over the labeled share, a section for each data set."""
     return Spec(
         name,
         title,
         about,
-        columns=fixed(CW, other),
+        columns=fixed(CW, *others),
         rows=(fixed(*map(labeled, FRACTIONS)),),
         sections=(models(OPT_SMALL), data("harmless", "helpful")),
-        contrasts=((CW, other),),
+        contrasts=tuple((CW, other) for other in others),
         split="human_fraction",
         same=("human_fraction",),
         kind=replace(ARMS, average=None),
@@ -48,8 +49,8 @@ def label_fractions(name: str, title: str, about: str, other: Item) -> Spec:
 
 def against_human(results: Results, rows: pd.DataFrame) -> dict[str, Any]:
     """CW-PO against Human on the same prompts: win rate in percent and difference of gold rewards; {} unless both ran."""
-    arms = [rows[rows["method"] == item.where["method"]] for item in (CW, HUMAN)]
-    return compare(results, arms[0], arms[1], ARMS.same)
+    cw, human = (rows[rows["method"] == item.where["method"]] for item in (CW, HUMAN))
+    return compare(results, cw, human, ARMS.same)
 
 
 def against_human_on_all(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
@@ -69,7 +70,7 @@ FIGURE3_LEFT = label_fractions(
     "figure3_left",
     "Figure 3, left: labeled share, the unlabeled half of the pairs fixed",
     "The annotator learns from more or fewer human labels; it always labels the same unlabeled half.",
-    WS,
+    *WEAK,
 )
 FIGURE3_RIGHT = label_fractions(
     "figure3_right",
@@ -84,7 +85,7 @@ FIGURE4 = Spec(
     columns=fixed(*(top(share) for share in (*THRESHOLDS, 1.0)), CW),
     rows=(data(*HH),),
     sections=(models(OPT_SMALL),),
-    contrasts=tuple((CW, top(share)) for share in (*THRESHOLDS, 1.0)),
+    contrasts=tuple((CW, other) for other in (*map(top, (*THRESHOLDS, 1.0)), *WS_DPO)),
 )
 FIGURE5 = Spec(
     "figure5",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,7 +13,7 @@ import pandas as pd
 
 from cwpo.config.families import family
 from cwpo.report.inputs import ANY, Results, paper_row, select
-from cwpo.report.names import DATA_NAMES, label
+from cwpo.report.names import DATA_NAMES, label, model_size
 from cwpo.report.tables.spec import OBJECTIVES, Axis, Item, Spec, join
 
 Cell = dict[str, Any]
@@ -33,7 +34,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Grid:
-    """`seeds` and `commits` are those of all its runs."""
+    """`seeds` and `commits` are those of all its runs; `experiment` is the one that they come from."""
 
     spec: Spec
     columns: list[str]
@@ -41,6 +42,7 @@ class Grid:
     differences: list[Cell]
     seeds: list[int]
     commits: pd.Series
+    experiment: str
 
     @property
     def cells(self) -> list[Cell]:
@@ -96,6 +98,7 @@ def fill(spec: Spec, results: Results) -> Grid | None:
         list(_differences(spec, results, runs)),
         sorted({int(seed) for seed in runs["seed"]}),
         runs["git_commit"],
+        str(runs["experiment"].iloc[0]),
     )
 
 
@@ -160,17 +163,20 @@ def _differences(spec: Spec, results: Results, runs: pd.DataFrame) -> Iterator[C
     groups = [(section.label, select(runs, section.where)) for section in _crossed(spec.sections, runs)]
     if sum(len(rows) > 0 for _, rows in groups) > 1:
         groups.append(("all", runs))
-    for name, rows in groups:
-        for a, b in spec.contrasts:
-            first, second = select(rows, a.where), select(rows, b.where)
-            parts = sorted(set(first[spec.split]) & set(second[spec.split])) if spec.split else []
-            split = [(_shown(spec.split, part), {spec.split: part}) for part in parts if len(parts) > 1]
-            compared = (
-                (part, spec.kind.compare(results, select(first, where), select(second, where), on))
-                for part, where in [*split, ("all", {})]
-            )
-            arms = {"a": a.label, "b": b.label}
-            yield from ({"section": name, "part": part, **arms, **cell} for part, cell in compared if cell)
+    for (name, rows), (a, b) in itertools.product(groups, spec.contrasts):
+        first, second = select(rows, a.where), select(rows, b.where)
+        parts = sorted(set(first[spec.split]) & set(second[spec.split]), key=_order) if spec.split else []
+        split = [(_shown(spec.split, part), {spec.split: part}) for part in parts if len(parts) > 1]
+        for part, where in [*split, ("all", {})]:
+            cell = spec.kind.compare(results, select(first, where), select(second, where), on)
+            if cell:
+                yield {"section": name, "part": part, "a": a.label, "b": b.label, **where, **cell}
+
+
+def _order(value: Any) -> tuple[Any, ...]:
+    """Models by family and size, other values by themselves."""
+    size = model_size(value) if isinstance(value, str) else math.nan
+    return (value,) if math.isnan(size) else (family(value), size)
 
 
 def _shown(column: str, value: Any) -> str:

@@ -32,7 +32,8 @@ class Number:
 class Kind:
     """How the cells of a table are filled, and the numbers they hold. `main` stands beside the paper's number.
 
-    `average`: the cell of a section's mean over its rows, where that is shown.
+    `average`: the cell of a section's mean over its rows, where that is shown. `on_arms`: whether they are aligned models,
+    which an operating point gives their update size.
     """
 
     frame: Callable[[Results, Sequence[str]], pd.DataFrame]
@@ -47,6 +48,7 @@ class Kind:
     what: str
     cells_rule: str
     differences_rule: str
+    on_arms: bool = True
 
 
 def annotator_outcome(results: Results, rows: pd.DataFrame) -> dict[str, Any]:
@@ -146,4 +148,5 @@ ANNOTATORS = Kind(
     differences_rule=(
         "Differences are averaged over the cells within each seed; the interval resamples the seeds, whose values stand beside it."
     ),
+    on_arms=False,
 )

@@ -21,7 +21,7 @@ def escape(text: str) -> str:
     return "".join(SPECIAL.get(letter, letter) for letter in text)
 
 
-def tabular(grid: Grid, scale: str) -> str:
+def tabular(grid: Grid, scale: str, title: str, name: str) -> str:
     """A `table` environment, which needs \\usepackage{booktabs}. Every row has as many cells as there are columns."""
     width = len(grid.columns) + 1
     body: list[str] = []
@@ -37,9 +37,9 @@ def tabular(grid: Grid, scale: str) -> str:
         [
             r"\begin{table}[t]",
             r"\centering\small",
-            rf"\caption{{{escape(spec.title)}. {note}; {escape(spec.kind.main.title)}, mean and 95\,\% bootstrap interval, "
+            rf"\caption{{{escape(title)}. {note}; {escape(spec.kind.main.title)}, mean and 95\,\% bootstrap interval, "
             rf"{escape(sizes)}.}}",
-            rf"\label{{tab:{spec.name}}}",
+            rf"\label{{tab:{name}}}",
             rf"\begin{{tabular}}{{l{'c' * len(grid.columns)}}}",
             r"\toprule",
             " & ".join(["", *(escape(column) for column in grid.columns)]) + r" \\",

@@ -35,8 +35,13 @@ class Page:
         table = folder / f"{self.name}.csv"
         digits = {name: 4 for name in self.frame if name not in UNROUNDED}
         self.frame.round(digits).to_csv(table, index=False, lineterminator="\n")
+        written = [table]
+        if self.tex is not None:
+            latex = folder / f"{self.name}.tex"
+            latex.write_text(self.tex, encoding="utf-8")
+            written.append(latex)
         if self.text is None:
-            return [table]
+            return written
         page = folder / f"{self.name}.md"
         note = scale_note(scale)
         origin = f"Made by `make reproduce SCALE={scale} EXPERIMENT={self.experiment or self.name}`"
@@ -48,8 +53,4 @@ class Page:
             f"[{table.name}]({table.name}); commit {commits(self.commits)}.\n",
             encoding="utf-8",
         )
-        if self.tex is None:
-            return [page, table]
-        latex = folder / f"{self.name}.tex"
-        latex.write_text(self.tex, encoding="utf-8")
-        return [page, table, latex]
+        return [page, *written]

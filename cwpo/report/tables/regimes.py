@@ -16,12 +16,20 @@ from cwpo.report.tables.kinds import ARMS
 from cwpo.report.tables.page import Page
 
 REGIME = ("label_flip", "data_pairs", "learning_rate")
+METHODS = ("human", "ws_dpo", "ws_dpo_likelihood", "ws_bt", "cw_po", "filter")
+# By the end of a figure's name: method a less method b.
 CONTRASTS = {
-    "CW-PO − Human": ("cw_po", "human"),
-    "CW-PO − WS-PO": ("cw_po", "ws_po"),
-    "Top 30 % − WS-PO": ("filter", "ws_po"),
+    "cw_human": ("cw_po", "human"),
+    "cw_ws_dpo": ("cw_po", "ws_dpo"),
+    "cw_ws_bt": ("cw_po", "ws_bt"),
+    "top_ws_bt": ("filter", "ws_bt"),
 }
-METHODS = ("human", "ws_po", "cw_po", "filter")
+NAMES = METHOD_NAMES | {"filter": "Top 30 %"}
+
+
+def contrast_title(contrast: str) -> str:
+    """`CW-PO − Human`."""
+    return " − ".join(NAMES[method] for method in CONTRASTS[contrast])
 
 
 @lru_cache(maxsize=1)
@@ -67,7 +75,7 @@ def regimes(results: Results) -> list[Page]:
     ]
     for contrast in CONTRASTS:
         for rate, at_rate in cells[cells["contrast"] == contrast].groupby("learning_rate"):
-            parts.append(f"### {contrast}, learning rate {rate:g}\n\n{_table(at_rate)}")
+            parts.append(f"### {contrast_title(contrast)}, learning rate {rate:g}\n\n{_table(at_rate)}")
     commits = runs["git_commit"]
     of_arms = arms(results)
     parts.append(f"### Mean gold reward of each arm\n\n{_rewards(of_arms)}")
@@ -96,13 +104,14 @@ def _cell(cell: dict[str, Any] | None) -> str:
 
 
 def _rewards(cells: pd.DataFrame) -> str:
+    methods = [name for name in METHODS if name in set(cells["method"])]
     lines = []
     for (noise, size, rate), rows in cells.groupby(list(REGIME)):
         of = {row["method"]: f"{row['reward']:.3f}" for row in rows.to_dict("records")}
         lines.append(
             [
                 f"noise {noise:g}, {int(size):,} pairs, {rate:g}",
-                *(of.get(name, "not run") for name in METHODS),
+                *(of.get(name, "not run") for name in methods),
             ]
         )
-    return markdown_table(["", *(METHOD_NAMES[name] for name in METHODS)], lines)
+    return markdown_table(["", *(NAMES[name] for name in methods)], lines)

@@ -2,50 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
 from cwpo.pages import markdown_table
 from cwpo.report.inputs import Results
-from cwpo.report.names import capital
+from cwpo.report.names import METHOD_NAMES, WS_DPO, capital, the_point
 from cwpo.report.tables.cells import NOT_RUN, by_seed, counts, interval, plain, published
 from cwpo.report.tables.grid import Cell, Grid, Section, fill
 from cwpo.report.tables.kinds import Number
 from cwpo.report.tables.latex import tabular
 from cwpo.report.tables.page import Page
 from cwpo.report.tables.spec import Spec
+from cwpo.results import MATCHED, OWN_BEST
+
+WS_NOTE = (
+    "WS-DPO's labels are those of a weak policy trained by SFT + DPO, read off its implicit reward or its likelihood. The paper "
+    "does not say by which rule it read them, so its number stands beside both."
+)
+HEADINGS = {
+    MATCHED: "## At the matched update size\n\nOne update size for all arms of a family, chosen by the Human arm alone.",
+    OWN_BEST: "## At each arm's own best update size\n\nEvery method at the update size with its best mean gold reward.",
+}
 
 
 def pages(spec: Spec, results: Results, below: Callable[[Grid], str] | None = None) -> list[Page]:
-    """The table's page and, where arms are compared, its differences as CSV; [] if no run of the table exists.
+    """The table's page, one grid for each operating point at which it ran; [] if no run of the table exists.
 
-    `below` writes Markdown that stands under the table.
+    Each grid's cells are a CSV and a LaTeX table of their own, and its differences, where arms are compared, a CSV.
+    `below` writes Markdown that stands under each grid.
     """
-    grid = fill(spec, results)
-    if grid is None:
-        return []
-    text = [_about(grid), *_tables(grid), below(grid) if below else "", *_compared(grid)]
-    experiment = spec.shown[0] if len(spec.shown) == 1 else spec.name
-    source = {"commits": grid.commits, "experiment": experiment}
-    body, tex = "\n\n".join(filter(None, text)), tabular(grid, results.scale)
-    page = Page(spec.name, spec.title, body, grid.frame(), tex=tex, **source)
-    if not grid.differences:
-        return [page]
-    title = f"{spec.title}: paired differences"
-    return [page, Page(f"{spec.name}_differences", title, None, pd.DataFrame(grid.differences), **source)]
-
-
-def _about(grid: Grid) -> str:
-    kind = grid.spec.kind
-    ties = [cell["tie_rate"] for cell in grid.cells if "tie_rate" in cell]
-    parts = [f"{kind.cells_rule}; {counts(grid.cells, grid.seeds, kind.what)}."]
-    if ties:
-        parts.append(
-            f"Ties (counted as losses): {min(ties):.1f} to {max(ties):.1f} %. GRA compares each arm with its own SFT model, so "
-            "the mean gold rewards stand below."
+    of_arms = spec.kind.on_arms
+    points = results.points(*spec.shown) if of_arms else (MATCHED,)
+    filled = [(point, fill(spec, results.at(point) if of_arms else results)) for point in points]
+    grids = {point: grid for point, grid in filled if grid is not None}
+    text, found = [_about(spec, list(grids.values()))], []
+    for point, grid in grids.items():
+        name = spec.name + (f"_{OWN_BEST}" if point == OWN_BEST else "")
+        text += [HEADINGS[point] if len(points) > 1 else "", *_counted(grid), *_tables(grid)]
+        text += [below(grid) if below else "", *_compared(grid)]
+        title = spec.title + (f", {the_point(point)}" if len(points) > 1 else "")
+        source = {"commits": grid.commits, "experiment": grid.experiment}
+        found.append(
+            Page(name, title, None, grid.frame(), tex=tabular(grid, results.scale, title, name), **source)
         )
-    return f"{grid.spec.about}\n\n{' '.join(parts)}"
+        if grid.differences:
+            frame = pd.DataFrame(grid.differences)
+            found.append(Page(f"{name}_differences", title, None, frame, **source))
+    if found:
+        found[0] = replace(found[0], title=spec.title, text="\n\n".join(filter(None, text)))
+    return found
+
+
+def _about(spec: Spec, grids: Sequence[Grid]) -> str:
+    """What the table is, and what its numbers are."""
+    labels = {label for grid in grids for label in grid.columns}
+    note = WS_NOTE if labels & {METHOD_NAMES[name] for name in WS_DPO} else ""
+    gra = (
+        "GRA compares each arm with its own SFT model, so the mean gold rewards stand below."
+        if any("tie_rate" in cell for grid in grids for cell in grid.cells)
+        else ""
+    )
+    return "\n\n".join(filter(None, (spec.about, note, f"{spec.kind.cells_rule}. {gra}".strip())))
+
+
+def _counted(grid: Grid) -> list[str]:
+    ties = [cell["tie_rate"] for cell in grid.cells if "tie_rate" in cell]
+    shown = f" Ties (counted as losses): {min(ties):.1f} to {max(ties):.1f} %." if ties else ""
+    return [f"{capital(counts(grid.cells, grid.seeds, grid.spec.kind.what))}.{shown}"]
 
 
 def _tables(grid: Grid) -> list[str]:

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from cwpo.report.inputs import datasets
-from cwpo.report.names import DATA_NAMES, label, paper_model, stands_for
+from cwpo.report.inputs import datasets, select
+from cwpo.report.names import DATA_NAMES, METHOD_NAMES, label, paper_model, stands_for
 from cwpo.report.tables.kinds import ARMS, Kind
 
 T = TypeVar("T", str, tuple[str, str])
@@ -23,11 +23,15 @@ OBJECTIVES = {"dpo": "DPO", "ipo": "IPO", "rdpo": "rDPO"}
 
 @dataclass(frozen=True)
 class Item:
-    """One section, row or column. `where`: column -> value of runs.csv and details.csv (None: blank; ANY: whatever it is)."""
+    """One section, row or column. `where`: column -> value of runs.csv and details.csv (None: blank; ANY: whatever it is).
+
+    An `optional` item is left out where nothing of it ran.
+    """
 
     label: str
     where: Mapping[str, Any] = field(default_factory=dict)
     paper: Mapping[str, str] = field(default_factory=dict)
+    optional: bool = False
 
 
 # From the runs of the table: the paper's items, then others that ran.
@@ -76,8 +80,8 @@ def join(items: Sequence[Item]) -> Item:
 
 
 def fixed(*items: Item) -> Axis:
-    """These items, whatever ran."""
-    return lambda frame: list(items)
+    """These items, whatever ran, but for the optional ones."""
+    return lambda frame: [item for item in items if not item.optional or len(select(frame, item.where))]
 
 
 def data(*names: str) -> Axis:
@@ -128,9 +132,9 @@ def objectives(frame: pd.DataFrame) -> list[Item]:
     return [Item(title, {"objective": key}, {"objective": key}) for key, title in OBJECTIVES.items()]
 
 
-def method(key: str, title: str, paper: str = "", **where: Any) -> Item:
+def method(key: str, paper: str = "", *, optional: bool = False, **where: Any) -> Item:
     """A column: the arms of one method; `paper` is the method's name in paper_results.csv, if that is another."""
-    return Item(title, {"method": key, **where}, {"method": paper or key})
+    return Item(METHOD_NAMES[key], {"method": key, **where}, {"method": paper or key}, optional)
 
 
 def _pair_label(weak: str, strong: str) -> str:

@@ -1,59 +1,117 @@
-"""The tuning of the update size."""
+"""The update sizes of both operating points, chosen on development seeds that no table uses."""
 
 from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
 
 import pandas as pd
 
 from cwpo.config.families import FAMILIES
 from cwpo.pages import markdown_table
 from cwpo.report.inputs import Results
-from cwpo.report.tables.cells import NOT_RUN, average, interval
+from cwpo.report.names import METHOD_NAMES
+from cwpo.report.tables.cells import NOT_RUN, average, interval, ranges
 from cwpo.report.tables.page import Page
+from cwpo.results import MATCHED, OWN_BEST
+
+SUBSETS_OF_TABLE1 = "table20"
 
 
+def human_target(results: Results) -> float:
+    """The mean of the paper's GRA of Human in its tables, in percent; NaN without the paper's numbers."""
+    paper = results.paper
+    tables = paper["source"].str.startswith("table") & (paper["source"] != SUBSETS_OF_TABLE1)
+    rows = paper[tables & (paper["metric"] == "gra") & (paper["method"] == "human")]
+    return float(rows["value"].astype(float).mean())
+
+
+@lru_cache(maxsize=1)
 def tuning_cells(results: Results) -> pd.DataFrame:
-    """One row per learning rate for all models ("all") and for each family, as `outcome` gives it; empty if nothing ran."""
+    """One row per family, method and learning rate, as `average` gives it over data sets and models; empty if nothing ran.
+
+    `matched`: the rate, common to a family, at which Human's mean GRA is nearest to the paper's among the rates up to the one
+    where it is highest. `own_best`: the method's rate with the highest mean gold reward.
+    """
     runs = results.of("tuning")
     cells = []
-    for rate, at_rate in runs.groupby("learning_rate", sort=True):
+    for (name, method, rate), rows in runs.groupby(["family", "method", "learning_rate"], sort=True):
         # Development seeds are cells of their own: each has many pairs of models and data sets.
-        for name, rows in [("all", at_rate), *at_rate.groupby("family", sort=True)]:
-            parts = [part for _, part in rows.groupby(["data", "weak", "strong"], sort=True)]
-            cells.append({"learning_rate": rate, "family": name, **average(results, parts)})
-    return pd.DataFrame(cells)
+        parts = [part for _, part in rows.groupby(["data", "weak", "strong"], sort=True)]
+        cells.append({"family": name, "method": method, "learning_rate": rate, **average(results, parts)})
+    frame = pd.DataFrame(cells)
+    if not len(frame) or "gra" not in frame:
+        return pd.DataFrame()
+    best = frame.groupby(["family", "method"])["reward"].transform("max")
+    chosen = {name: _matched(rows, human_target(results)) for name, rows in frame.groupby("family")}
+    matched = frame["learning_rate"] == frame["family"].map(chosen)
+    return frame.assign(**{MATCHED: matched, OWN_BEST: frame["reward"] == best})
+
+
+def _matched(rows: pd.DataFrame, target: float) -> float:
+    """The matched rate of one family; NaN if Human did not run, or without a target."""
+    human = rows[rows["method"] == "human"].set_index("learning_rate")["gra"].dropna()
+    if not len(human):
+        return float("nan")
+    rising = human[human.index <= human.idxmax()]
+    distance = (rising - target).abs()
+    return float("nan") if distance.isna().all() else float(distance.idxmin())
 
 
 def tuning(results: Results) -> list[Page]:
-    """Mean gold reward of the Human arm over the learning rate, on development seeds."""
+    """Per family, each method's mean gold reward over the learning rate, Human's GRA, and the choices."""
     cells = tuning_cells(results)
     if not len(cells):
         return []
     runs = results.of("tuning")
-    families = sorted(set(cells["family"]) - {"all"})
-    lines = []
-    for rate, rows in cells.groupby("learning_rate", sort=True):
-        of = {row["family"]: row for row in rows.to_dict("records")}
-        shown = (interval(of[name], "reward", 3) if name in of else NOT_RUN for name in families)
-        lines.append([f"{rate:g}", interval(of["all"], "reward", 3), interval(of["all"], "gra"), *shown])
-    of_all = cells[cells["family"] == "all"]
-    best = of_all.loc[of_all["reward"].idxmax()]
-    seeds = ", ".join(map(str, sorted(set(runs["seed"]))))
-    ties = [
-        f"{row['learning_rate']:g}"
-        for row in of_all.to_dict("records")
-        if row["reward_high"] >= best["reward"] and row["learning_rate"] != best["learning_rate"]
+    methods = [name for name in METHOD_NAMES if name in set(cells["method"])]
+    parts = [
+        f"Development seeds {ranges(sorted(set(runs['seed'])))}, which no table uses; {len(runs)} runs; means over data sets and models "
+        f"with 95 % bootstrap intervals. **Matched**: one update size for all arms of a family, the one at which Human's mean GRA is "
+        f"nearest to the paper's mean, {human_target(results):.1f} %, on the rising side of its curve; the Human arm alone "
+        "chooses it. **Own best**: each method's update size with the highest mean gold reward, in bold.",
+        _choices(cells, methods),
     ]
-    near = f" Not told apart from it by these seeds: {', '.join(ties)}." if ties else ""
+    for name, rows in cells.groupby("family", sort=True):
+        parts.append(f"### {FAMILIES.get(name, name)}\n\n{_rewards(rows, methods)}")
+    text = "\n\n".join(parts)
+    return [Page("tuning", "Update sizes of the operating points", text, cells, runs["git_commit"])]
+
+
+def _choices(cells: pd.DataFrame, methods: list[str]) -> str:
+    lines = []
+    for name, rows in cells.groupby("family", sort=True):
+        matched = rows[rows[MATCHED]]["learning_rate"].unique()
+        best = rows[rows[OWN_BEST]].set_index("method")["learning_rate"]
+        rates = [*matched[:1], *(best.get(method) for method in methods)]
+        shown = [_rate(rate, rows) for rate in ([None] if not len(matched) else []) + rates]
+        lines.append([FAMILIES.get(name, name), *shown])
+    header = ["family", "matched", *(f"own best, {METHOD_NAMES[method]}" for method in methods)]
+    return markdown_table(header, lines)
+
+
+def _rate(rate: float | None, rows: pd.DataFrame) -> str:
+    if rate is None:
+        return NOT_RUN
+    ends = (rows["learning_rate"].min(), rows["learning_rate"].max())
+    return f"{rate:g}" + (" (end of the grid)" if rate in ends else "")
+
+
+def _rewards(rows: pd.DataFrame, methods: list[str]) -> str:
+    lines = []
+    for rate, at_rate in rows.groupby("learning_rate", sort=True):
+        of: dict[str, dict[str, Any]] = {row["method"]: row for row in at_rate.to_dict("records")}
+        mark = " (matched)" if at_rate[MATCHED].any() else ""
+        shown = [_reward(of.get(method, {})) for method in methods]
+        lines.append([f"{rate:g}{mark}", interval(of.get("human", {}), "gra"), *shown])
     header = [
         "learning rate",
-        "gold reward",
-        "GRA %",
-        *(f"gold reward, {FAMILIES.get(f, f)}" for f in families),
+        "GRA %, Human",
+        *(f"gold reward, {METHOD_NAMES[method]}" for method in methods),
     ]
-    text = (
-        f"The update size of preference optimisation is the one that is best for the **Human** arm's own mean gold reward, on "
-        f"development seeds ({seeds}) that no table uses: learning rate **{best['learning_rate']:g}**.{near} Whatever weak labels "
-        f"gain then is not our tuning. {len(runs)} runs; mean over data sets and models and its 95 % bootstrap interval.\n\n"
-        + markdown_table(header, lines)
-    )
-    return [Page("tuning", "Update size, chosen for the Human arm", text, cells, runs["git_commit"])]
+    return markdown_table(header, lines)
+
+
+def _reward(cell: dict[str, Any]) -> str:
+    text = interval(cell, "reward", 2)
+    return f"**{text}**" if cell.get(OWN_BEST) else text

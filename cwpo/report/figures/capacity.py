@@ -1,0 +1,48 @@
+"""The gain of CW-PO over the other arms against the strong model's size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cwpo.config.families import FAMILIES, family
+from cwpo.report.figures.style import COLORS, GREY, files, points, table_figure
+from cwpo.report.inputs import Results
+from cwpo.report.names import METHOD_NAMES, label, model_size
+from cwpo.report.tables.arms import CAPACITY
+from cwpo.report.tables.grid import fill
+
+
+def capacity(results: Results, folder: Path) -> list[Path]:
+    """A column per family: difference of mean gold rewards above, of GRA below, a line per arm that CW-PO is compared with."""
+    grid = fill(CAPACITY, results)
+    gains = pd.DataFrame(grid.differences if grid is not None else [])
+    if grid is None or "strong" not in gains:
+        return []
+    gains = gains.dropna(subset="strong")
+    families = sorted({family(name) for name in gains["strong"]})
+    shape, size = (2, len(families)), (3.1 * len(families), 5.0)
+    with table_figure(grid, results.scale, folder, shape=shape, size=size, legend=2) as (_, axes):
+        for column, name in zip(axes.T, families):
+            here = gains[[family(strong) == name for strong in gains["strong"]]]
+            for axis, number in zip(column, ("difference", "gra_difference")):
+                _panel(axis, here, number)
+            column[0].set_title(FAMILIES.get(name, name))
+            column[1].set_xlabel("strong model")
+        axes[0, 0].set_ylabel("gain in mean gold reward")
+        axes[1, 0].set_ylabel("gain in GRA, points")
+    return files(folder / CAPACITY.name)
+
+
+def _panel(axis: Any, gains: pd.DataFrame, number: str) -> None:
+    """One difference over the strong models of one family, from small to large."""
+    ran = sorted(set(gains["strong"]), key=model_size)
+    for method in (key for key in COLORS if METHOD_NAMES[key] in set(gains["b"])):
+        of = gains[gains["b"] == METHOD_NAMES[method]]
+        places = [ran.index(strong) for strong in of["strong"]]
+        look = {"color": COLORS[method], "label": f"CW-PO − {METHOD_NAMES[method]}"}
+        points(axis, places, of.to_dict("records"), number, **look)
+    axis.axhline(0, color=GREY, lw=0.8)
+    axis.set_xticks(range(len(ran)), [label(strong).rpartition("-")[2] for strong in ran])

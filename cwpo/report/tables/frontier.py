@@ -1,0 +1,108 @@
+"""Mean gold reward against KL(π‖π_ref) over the grid of update sizes: a comparison of arms that depends on no choice of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cwpo.pages import markdown_table
+from cwpo.report.inputs import Results, datasets
+from cwpo.report.names import DATA_NAMES, METHOD_NAMES, label
+from cwpo.report.tables.cells import counts, interval, named_interval, outcome
+from cwpo.report.tables.page import Page
+from cwpo.results import BOTH, MATCHED
+from cwpo.statistics import bootstrap_interval
+
+PANEL = ["weak", "strong", "data"]
+OUTSIDE = "–"
+
+
+@lru_cache(maxsize=1)
+def frontier_cells(results: Results) -> pd.DataFrame:
+    """One row per models, data set, method and learning rate: `outcome`, the KL in nats and the operating point; maybe empty."""
+    cells = []
+    for values, rows in results.of("frontier").groupby([*PANEL, "method", "learning_rate"], sort=True):
+        point = next(iter(rows["point"].dropna()), "")
+        where = dict(zip([*PANEL, "method", "learning_rate"], values))
+        cells.append({**where, "point": point, **_divergence(results, rows), **outcome(results, rows)})
+    return pd.DataFrame(cells)
+
+
+def _divergence(results: Results, rows: pd.DataFrame) -> dict[str, Any]:
+    """KL in nats per response, mean and interval over seeds and prompts; {} where a run has none."""
+    measured = [results.rewards[key].kl for key in rows["run_key"]]
+    known = [values for values in measured if values is not None]
+    return named_interval("kl", bootstrap_interval(known)) if len(known) == len(measured) else {}
+
+
+def panels(cells: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Pair of models, data set and cells of each panel, the paper's data sets in its order."""
+    for (weak, strong), rows in cells.groupby(PANEL[:2], sort=True):
+        for name in datasets(rows):
+            yield (
+                f"{label(weak)} → {label(strong)}",
+                DATA_NAMES.get(name, name),
+                rows[rows["data"] == name],
+            )
+
+
+def methods_of(cells: pd.DataFrame) -> list[str]:
+    return [name for name in METHOD_NAMES if name in set(cells["method"])]
+
+
+def at_humans_kl(cells: pd.DataFrame) -> dict[str, float]:
+    """In one panel, each method's mean gold reward at the KL of Human's matched point, between its two nearest update sizes.
+
+    Methods whose grid does not reach that KL are left out; {} where the point or a KL is missing.
+    """
+    human = cells[(cells["method"] == "human") & cells["point"].isin((MATCHED, BOTH))]
+    if len(human) != 1 or "kl" not in cells or cells["kl"].isna().any():
+        return {}
+    kl, found = float(human["kl"].iloc[0]), {}
+    for name, rows in cells.groupby("method"):
+        line = rows.sort_values("kl")
+        if line["kl"].iloc[0] <= kl <= line["kl"].iloc[-1]:
+            found[str(name)] = float(np.interp(kl, line["kl"], line["reward"]))
+    return found
+
+
+def frontier(results: Results) -> list[Page]:
+    """Rewards at equal KL, then every point of every method."""
+    cells = frontier_cells(results)
+    if not len(cells):
+        return []
+    runs, methods = results.of("frontier"), methods_of(cells)
+    at_kl, parts = [], []
+    for pair, name, rows in panels(cells):
+        found = at_humans_kl(rows)
+        shown = [f"{found[method]:.2f}" if method in found else OUTSIDE for method in methods]
+        at_kl.append([f"{pair}, {name}", *shown])
+        parts.append(f"### {pair}, {name}\n\n{_points(rows, methods)}")
+    text = (
+        "Mean gold reward of the aligned model and its KL to its own SFT model, in nats per response (mean of log π(y) − log π_ref(y) over "
+        f"its own responses to the test prompts), at every update size; {counts(cells.to_dict('records'), runs['seed'])}. "
+        "Mean gold reward at the KL of Human's matched point, interpolated between the two nearest update sizes of each method "
+        f"({OUTSIDE}: its grid does not reach that KL):\n\n"
+        + markdown_table(["", *(METHOD_NAMES[method] for method in methods)], at_kl)
+    )
+    body = "\n\n".join([text, *parts])
+    return [Page("frontier", "Gold reward against KL", body, cells, runs["git_commit"])]
+
+
+def _points(rows: pd.DataFrame, methods: list[str]) -> str:
+    ordered = rows.assign(order=rows["method"].map(methods.index)).sort_values(["order", "learning_rate"])
+    lines = [
+        [
+            f"{METHOD_NAMES[cell['method']]}, {cell['learning_rate']:g}",
+            interval(cell, "kl", 2),
+            interval(cell, "reward", 2),
+            interval(cell, "gra"),
+            cell["point"].replace("_", " ") or OUTSIDE,
+        ]
+        for cell in ordered.to_dict("records")
+    ]
+    return markdown_table(["arm, learning rate", "KL", "gold reward", "GRA %", "operating point"], lines)

@@ -1,0 +1,68 @@
+"""TrainingArguments from a TrainingConfig."""
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from accelerate import DistributedType
+from transformers import TrainingArguments
+
+from cwpo.errors import InputError
+from cwpo.runtime import optimizer_on
+
+FASTEST = {"adamw_torch": "adamw_torch_fused"}  # the same update in one pass over the parameters
+
+
+def is_sharded() -> bool:
+    """Whether `accelerate launch` started this process to hold a part of a model only."""
+    return os.environ.get("ACCELERATE_USE_FSDP") == "true"
+
+
+def training_arguments(
+    config: Any, output: Path, *, rows: int, seed: int, device: str, token_budget: int | str | None = None
+) -> TrainingArguments:
+    """TrainingArguments of a TrainingConfig for `rows` training rows.
+
+    The optimiser's batch is `batch_size` rows over all processes, made of micro-batches of `micro_batch_size`, or with a
+    token budget of those that MicroBatches fills. The Trainer itself reports nothing and saves nothing unasked. An AdamW
+    of bitsandbytes is plain AdamW without CUDA. Raises InputError where the batch does not divide so.
+    """
+    processes = int(os.environ.get("WORLD_SIZE", "1"))  # as torchrun sets it
+    optimizer = optimizer_on(device, config.optimizer, sharded=is_sharded())
+    whole = config.batch_size // processes
+    micro = whole if token_budget else config.micro_batch_size or whole
+    if not micro or config.batch_size % (micro * processes):
+        raise InputError(
+            f"batch_size={config.batch_size} is no multiple of {processes} processes x micro-batches of {micro}"
+        )
+    steps = math.ceil(rows / config.batch_size) * config.epochs
+    arguments = TrainingArguments(
+        output_dir=str(output),
+        num_train_epochs=config.epochs,
+        learning_rate=config.learning_rate,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=config.batch_size // (micro * processes),
+        lr_scheduler_type=config.scheduler,
+        warmup_steps=config.warmup_steps,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        optim=FASTEST.get(optimizer, optimizer),
+        bf16=config.precision == "bfloat16",
+        activation_checkpointing=config.gradient_checkpointing,
+        logging_steps=max(1, round(steps / 20)),
+        save_strategy="no",
+        save_total_limit=2,
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        seed=seed,
+        data_seed=seed,
+        use_cpu=device == "cpu",
+        dataloader_pin_memory=device != "cpu",
+        logging_nan_inf_filter=False,
+    )
+    if device == "cpu" and is_sharded():
+        # accelerate shards on GPUs only; gloo can do it on CPUs too, which lets the path be tested without any
+        arguments.distributed_state.distributed_type = DistributedType.MULTI_GPU
+    return arguments

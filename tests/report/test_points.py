@@ -1,0 +1,109 @@
+"""Operating points: how tuning chooses them, what the frontier reads off, what calibration accepts, and two grids on a page."""
+
+import pandas as pd
+import pytest
+from claims_results import OPT_SMALL, QWEN_MID, grid, run_of, write
+
+from cwpo.report.inputs import load
+from cwpo.report.tables.annotators import human_arms
+from cwpo.report.tables.arms import TABLE1
+from cwpo.report.tables.frontier import at_humans_kl, frontier, frontier_cells
+from cwpo.report.tables.render import WS_NOTE, pages
+from cwpo.report.tables.tuning import human_target, tuning, tuning_cells
+
+RATES = (1e-5, 1e-4, 1e-3, 1e-2)
+
+
+def swept(experiment, gra, method, pair=OPT_SMALL, rates=RATES, points=(None,) * 4, **details):
+    """One run per rate and seed, which wins on the share of prompts in `gra`; details by rate."""
+    for at, rate in enumerate(rates):
+        (arm,) = grid(
+            experiment, (pair,), ("helpful",), (method,), learning_rate=(rate,), point=(points[at],)
+        )
+        for seed in (1000, 1001):
+            yield run_of(arm, seed, gra[at], **{name: values[at] for name, values in details.items()})
+
+
+def test_human_alone_gives_the_matched_rate_on_the_rising_side(tmp_path):
+    """The paper's mean is 62.7: .64 is nearer than .58, and so is .62 beyond the best rate, where Human is over-optimised."""
+    runs = [
+        *swept("tuning", (0.58, 0.64, 0.70, 0.62), "human"),
+        *swept("tuning", (0.50, 0.52, 0.54, 0.66), "cw_po"),
+        *swept("tuning", (0.60, 0.55, 0.50, 0.45), "human", QWEN_MID),
+    ]
+    found = load(write(tmp_path, runs), "toy")
+    assert human_target(found) == pytest.approx(62.66, abs=0.005)
+    cells = tuning_cells(found)
+    matched = cells[cells["matched"]].groupby("family")["learning_rate"].unique()
+    assert matched["opt"].tolist() == [1e-4] and matched["qwen"].tolist() == [1e-5]
+    best = cells[cells["own_best"]].set_index(["family", "method"])["learning_rate"]
+    assert best.to_dict() == {("opt", "human"): 1e-3, ("opt", "cw_po"): 1e-2, ("qwen", "human"): 1e-5}
+    (page,) = tuning(found)
+    assert "| OPT | 0.0001 | 0.001 | 0.01 (end of the grid) |" in page.text
+    assert "| Qwen | 1e-05 (end of the grid) | 1e-05 (end of the grid) | not run |" in page.text
+    assert "| 0.0001 (matched) | 64.0" in page.text
+
+
+@pytest.mark.parametrize(
+    ("change", "holds"),
+    [
+        ({}, "yes"),
+        ({"truncated_share": (0.0, 0.05, 0.0, 0.0)}, "no"),  # at the matched rate
+        ({"truncated_share": (0.5, 0.0, 0.0, 0.5)}, "yes"),  # at rates that nobody uses
+        ({"truncated_share_sft": (0.03,) * 4}, "no"),
+        ({"train_accuracy": (0.9, 0.9, 0.77, 0.9)}, "no"),  # .77 - .73 at the own-best rate
+    ],
+)
+def test_calibration_accepts_the_human_arm(tmp_path, change, holds):
+    found = load(write(tmp_path, list(swept("tuning", (0.58, 0.64, 0.70, 0.62), "human", **change))), "toy")
+    page = human_arms(found)
+    assert page.frame["holds"].tolist() == [holds]
+    assert page.frame[["gra_matched", "gra_own_best"]].to_numpy().tolist() == [[64, 70]]
+
+
+def test_the_frontier_reads_rewards_at_humans_matched_kl(tmp_path):
+    """Human's matched point has KL 2. CW-PO has .2 at KL 1 and .4 at 3, so .3 at 2; WS-DPO starts beyond 2."""
+    points = (None, "both", None, None)
+    runs = [
+        *swept("frontier", (0.50, 0.55, 0.60, 0.6), "human", kl=(1, 2, 3, 4), level=(0,) * 4, points=points),
+        *swept("frontier", (0.60, 0.70, 0.75, 0.8), "cw_po", kl=(1, 3, 5, 6), level=(0,) * 4),
+        *swept("frontier", (0.60, 0.70, 0.75, 0.8), "ws_dpo", kl=(2.5, 3, 5, 6), level=(0,) * 4),
+    ]
+    found = load(write(tmp_path, runs), "toy")
+    cells = frontier_cells(found)
+    assert at_humans_kl(cells) == {"human": pytest.approx(0.1), "cw_po": pytest.approx(0.3)}
+    human = cells[(cells["method"] == "human") & (cells["learning_rate"] == 1e-4)].iloc[0]
+    assert (
+        human["kl"] == pytest.approx(2)
+        and human["kl_low"] < 2 < human["kl_high"]
+        and human["point"] == "both"
+    )
+    (page,) = frontier(found)
+    assert "| OPT-125M → OPT-1.3B, Helpful | 0.10 | – | 0.30 |" in page.text
+
+
+def test_a_table_has_a_grid_for_each_point_that_ran(made_up_loaded):
+    found = {page.name: page for page in pages(TABLE1, made_up_loaded)}
+    assert set(found) == {
+        f"table1{point}{end}" for point in ("", "_own_best") for end in ("", "_differences")
+    }
+    text = found["table1"].text
+    assert (
+        text.count("## At the matched update size")
+        == text.count("## At each arm's own best update size")
+        == 1
+    )
+    assert text.count(WS_NOTE) == 1 and found["table1_own_best"].text is None
+    frames = [
+        found[name].frame.set_index(["section", "row", "column"])["gra"]
+        for name in ("table1", "table1_own_best")
+    ]
+    gain = (frames[1] - frames[0]).groupby("column").mean()
+    assert gain["Human"] == 0 and gain["CW-PO"] == pytest.approx(2, abs=1)  # Human's runs lie at both points
+
+
+def test_a_scale_without_points_has_one_grid(tmp_path):
+    runs = [run_of(arm, 0, 0.6) for arm in grid("table1", (OPT_SMALL,), ("tldr",), ("human", "cw_po"))]
+    found = pages(TABLE1, load(write(tmp_path, runs), "toy"))
+    assert [page.name for page in found] == ["table1", "table1_differences"]
+    assert "update size" not in found[0].text and isinstance(found[0].frame, pd.DataFrame)
