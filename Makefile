@@ -6,7 +6,7 @@ TORCH_VERSION := 2.13.0
 SCALE ?= toy
 EXPERIMENT ?= core
 SEEDS ?=
-JOBS ?= 2
+JOBS ?=
 PYTEST_ARGS ?=
 FORM ?= full
 
@@ -25,11 +25,11 @@ help: ## show this help
 setup: ## create .venv with the locked packages (about 2 minutes once, at once when nothing changed)
 	@bash scripts/setup.sh "$(PYTHON)" "$(TORCH_VERSION)"
 
-reproduce: setup ## run EXPERIMENT at SCALE for SEEDS (e.g. SEEDS=0,1,2) with JOBS processes, then report
-	$(PY) scripts/reproduce.py scale=$(SCALE) "experiment='$(EXPERIMENT)'" $(if $(SEEDS),'seeds=[$(SEEDS)]') jobs=$(JOBS)
+reproduce: setup ## run EXPERIMENT at SCALE for SEEDS (e.g. SEEDS=0,1,2) with JOBS processes (one a GPU), then report
+	$(PY) scripts/reproduce.py scale=$(SCALE) "experiment='$(EXPERIMENT)'" $(if $(SEEDS),'seeds=[$(SEEDS)]') $(if $(JOBS),jobs=$(JOBS))
 
 plan: setup ## show what EXPERIMENT at SCALE would run, what is cached and what it costs
-	$(PY) scripts/plan.py "experiment='$(EXPERIMENT)'" scale=$(SCALE) $(if $(SEEDS),'seeds=[$(SEEDS)]') jobs=$(JOBS)
+	$(PY) scripts/plan.py "experiment='$(EXPERIMENT)'" scale=$(SCALE) $(if $(SEEDS),'seeds=[$(SEEDS)]') $(if $(JOBS),jobs=$(JOBS))
 
 preflight: setup ## check assets, disk, GPU memory, credentials and tokenizers for EXPERIMENT at SCALE
 	$(PY) scripts/preflight.py "experiment='$(EXPERIMENT)'" scale=$(SCALE) $(if $(SEEDS),'seeds=[$(SEEDS)]')
@@ -38,10 +38,10 @@ report: setup ## make tables, figures and the page from results/
 	$(PY) scripts/report.py
 
 test: setup ## run the tests (PYTEST_ARGS="-k store -x" to choose)
-	@$(PY) -m pytest -q -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+	@$(PY) -m pytest -q -n $(or $(JOBS),2) --dist loadfile $(PYTEST_ARGS)
 
 test-slow: setup ## run all tests but those that need a GPU or Slurm
-	@$(PY) -m pytest -q -m "not gpu and not slurm" -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+	@$(PY) -m pytest -q -m "not gpu and not slurm" -n $(or $(JOBS),2) --dist loadfile $(PYTEST_ARGS)
 
 faults: setup ## kill, share, damage and fill up the store; several minutes (FORM=bounded: one)
 	@CWPO_FAULTS=$(FORM) $(PY) -m pytest -q -m faults $(PYTEST_ARGS)

@@ -33,9 +33,13 @@ ANNOTATOR_COLUMNS = (
 # What an arm is beyond the columns of runs.csv, and what it measured beyond them. Blank where it does not apply.
 DETAIL_COLUMNS = (
     "run_key data_pairs label_flip unlabeled_fraction own_share poison_fraction sft_labels equal_steps scoring learning_rate "
-    "margin_agreement mean_weight human_gold_agreement mean_length mean_length_sft truncated_share"
+    "point kl kl_se margin_agreement train_accuracy mean_weight human_gold_agreement mean_length mean_length_sft truncated_share "
+    "truncated_share_sft"
 ).split()
-REWARD_COLUMNS = "run_key prompts rewards rewards_sft".split()
+# The operating points at which arms are compared, in the column `point`: the update size that is common to all arms, and each
+# arm's own best. "both": a rate that is the one at both; blank: another rate, or a scale without operating points.
+MATCHED, OWN_BEST, BOTH = "matched", "own_best", "both"
+REWARD_COLUMNS = "run_key prompts rewards rewards_sft kl".split()
 # Confidences of an annotator on the unlabeled pairs, 20 bins over [0, 1): how many pairs, and how many labels agree.
 CONFIDENCE_COLUMNS = "run_key data weak annotator seed low high pairs agree_human agree_gold".split()
 # Responses to a few test prompts (Tables 14, 15), and pairs on which the annotator and the human disagree (18, 19).
@@ -60,6 +64,7 @@ TEXT = (
     "prompts",
     "rewards",
     "rewards_sft",
+    "point",
     *WRITTEN,
 )
 IDENTITY = ("experiment", "run_key", "prompt_id", "pair_id", "source", "low")
@@ -90,7 +95,9 @@ def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 
     Raises ResultsError for a damaged file, other columns than `columns`, repeated rows or mixed scales.
     """
-    text = dict.fromkeys(TEXT, str)
+    text = dict.fromkeys(
+        (*TEXT, "kl") if columns == REWARD_COLUMNS else TEXT, str
+    )  # numbers of prompts, or a mean
     try:
         # Only blanks are missing: "null" and "NA" may be what a model said.
         frame = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
@@ -129,28 +136,35 @@ def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 class RunRewards:
     """Gold rewards of one run: of the aligned model and of its SFT model, each (N,), prompts in the order of their ids.
 
-    `prompts` is a digest of those ids: equal digests, equal prompts.
+    `prompts` is a digest of those ids: equal digests, equal prompts. `kl`: log π(y) − log π_ref(y) of the aligned model's own
+    response y to each prompt, in nats, (N,); None where it was not measured.
     """
 
     prompts: str
     reward: NDArray[np.float64]
     reward_sft: NDArray[np.float64]
+    kl: NDArray[np.float64] | None = None
 
     @staticmethod
-    def of(prompt_ids: Sequence[str], reward: ArrayLike, reward_sft: ArrayLike) -> RunRewards:
+    def of(
+        prompt_ids: Sequence[str], reward: ArrayLike, reward_sft: ArrayLike, kl: ArrayLike | None = None
+    ) -> RunRewards:
         order = np.argsort(np.asarray(prompt_ids))
         digest = hashlib.sha256("\n".join(sorted(prompt_ids)).encode()).hexdigest()[:16]
-        return RunRewards(digest, np.asarray(reward, float)[order], np.asarray(reward_sft, float)[order])
+        ordered = (None if x is None else np.asarray(x, float)[order] for x in (reward, reward_sft, kl))
+        return RunRewards(digest, *ordered)
 
-    def row(self, run_key: str) -> dict[str, str]:
-        """One row of REWARD_COLUMNS: the numbers with 6 significant digits, separated by blanks."""
-        numbers = (" ".join(f"{value:.6g}" for value in values) for values in (self.reward, self.reward_sft))
+    def row(self, run_key: str) -> dict[str, str | None]:
+        """One row of REWARD_COLUMNS: the numbers with 6 significant digits, separated by blanks; None where not measured."""
+        columns = (self.reward, self.reward_sft, self.kl)
+        numbers = (None if x is None else " ".join(f"{value:.6g}" for value in x) for x in columns)
         return dict(zip(REWARD_COLUMNS, (run_key, self.prompts, *numbers), strict=True))
 
     @staticmethod
-    def parse(row: Mapping[str, str]) -> RunRewards:
-        reward, reward_sft = (np.array(row[name].split(), dtype=np.float64) for name in REWARD_COLUMNS[2:])
-        return RunRewards(row["prompts"], reward, reward_sft)
+    def parse(row: Mapping[str, str | float | None]) -> RunRewards:
+        given = (row[name] for name in REWARD_COLUMNS[2:])
+        numbers = (np.array(x.split(), dtype=np.float64) if isinstance(x, str) else None for x in given)
+        return RunRewards(str(row["prompts"]), *numbers)
 
 
 def write_rows(path: Path, frame: pd.DataFrame, columns: Sequence[str]) -> None:

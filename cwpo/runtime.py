@@ -98,6 +98,15 @@ def pick_device(name: str) -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def gpu_names() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    import torch
+
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = torch.cuda.device_count()
+    return (named.split(",") if named else [str(number) for number in range(count)])[:count]
+
+
 def peak_memory_mb() -> float:
     """Peak resident memory of this process so far, in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -114,6 +123,25 @@ def computing_in(precision: str, device: str) -> Iterator[None]:
 
     with torch.autocast(device.partition(":")[0], dtype=getattr(torch, precision)):
         yield
+
+
+@contextmanager
+def label_precision(device: str) -> Iterator[None]:
+    """Products of float32 in TF32 on CUDA, for scores of which signs and gaps matter: it flips 1 label in 1,000 or fewer.
+
+    bfloat16 flips 10 times as many (both measured in tests/models/test_precision.py). Other devices compute as they do.
+    """
+    if not device.startswith("cuda"):
+        yield
+        return
+    import torch
+
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def optimizers() -> list[str]:

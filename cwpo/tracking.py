@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -34,24 +35,9 @@ class Tracker:
         self._file = (folder / "metrics.jsonl").open("w", encoding="utf-8")
         self._run: Any = None
         if wandb is not None:
-            import wandb as client
-
-            (wandb_dir or folder).mkdir(parents=True, exist_ok=True)
-            self._run = client.init(
-                project=wandb["project"],
-                entity=wandb["entity"],
-                mode=wandb_mode(wandb["mode"]),
-                id=key,
-                name=f"{stage}-{key[:8]}",
-                group=group,
-                job_type=stage,
-                config=_plain(config),
-                dir=str(wandb_dir or folder),
-                reinit="create_new",
-                resume=None
-                if wandb_mode(wandb["mode"]) == "offline"
-                else "allow",  # a stage that was stopped goes on
-                settings=client.Settings(silent=True, console="off"),
+            name = f"{stage}-{key[:8]}"
+            self._run = _start(
+                wandb, wandb_dir or folder, id=key, name=name, group=group, job_type=stage, config=config
             )
 
     def log(self, values: Mapping[str, float], step: int | None = None) -> None:
@@ -92,6 +78,54 @@ class Tracker:
         self._file.close()
         if self._run is not None:
             self._run.finish(exit_code=0 if kind is None else 1)
+
+
+def _start(wandb: Mapping[str, Any], folder: Path, *, config: Mapping[str, Any], **names: str) -> Any:
+    """A run of W&B; one of the same id goes on, such as a stage that was stopped."""
+    import wandb as client
+
+    folder.mkdir(parents=True, exist_ok=True)
+    mode = wandb_mode(wandb["mode"])
+    return client.init(
+        project=wandb["project"],
+        entity=wandb["entity"],
+        mode=mode,
+        config=_plain(config),
+        dir=str(folder),
+        reinit="create_new",
+        resume=None if mode == "offline" else "allow",
+        settings=client.Settings(silent=True, console="off"),
+        **names,
+    )
+
+
+def log_sweep(
+    wandb: Mapping[str, Any] | None,
+    group: str,
+    folder: Path,
+    table: pd.DataFrame,
+    arms: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """The group of a sweep in W&B: a run for each arm, with the swept values as its config, and a run with the table.
+
+    So a parallel-coordinates view of the group, job type `arm`, shows the axes beside reward_mean. Does nothing without settings.
+    """
+    if wandb is None:
+        return
+    for key, arm in arms.items():
+        id = hashlib.sha256(f"{group} {key}".encode()).hexdigest()[:16]
+        run = _start(
+            wandb, folder, id=id, name=f"arm-{key[:8]}", group=group, job_type="arm", config=arm["config"]
+        )
+        run.summary.update(dict(arm["summary"]))
+        run.finish()
+    axes = sorted({name for arm in arms.values() for name in arm["config"]})
+    id = hashlib.sha256(" ".join([group, *arms]).encode()).hexdigest()[:16]
+    run = _start(
+        wandb, folder, id=id, name=f"sweep-{group}", group=group, job_type="sweep", config={"axes": axes}
+    )
+    run.log({"sweep/arms": _table(table)})
+    run.finish()
 
 
 def _table(frame: pd.DataFrame) -> Any:

@@ -1,7 +1,5 @@
 """One arm, or with -m a sweep: python scripts/run.py method=cw_po data=harmless objective=dpo seed=0"""
 
-import sys
-
 import hydra
 from omegaconf import DictConfig
 
@@ -11,8 +9,8 @@ from cwpo.commands.run import run, run_job
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="config")
 @job
-def main(cfg: DictConfig) -> None:
-    run_job(cfg, sys.argv[1:])
+def main(cfg: DictConfig) -> float | None:
+    return run_job(cfg)
 
 
 if __name__ == "__main__":

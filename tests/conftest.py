@@ -19,6 +19,8 @@ REPO = Path(__file__).resolve().parent.parent
 # A toy arm cut down to seconds. Its numbers mean nothing; its path is the real one.
 SMOKE = [
     "world.sequences=2000",
+    "models.opt_1_3b=world/opt-32x2",
+    "models.qwen_7b=world/qwen2-32x2",
     "data.pairs=120",
     "data.test_pairs=30",
     "evaluation.prompts=30",

@@ -7,6 +7,7 @@ from cwpo.checks.data import data_problems
 from cwpo.checks.machine import machine_problems
 from cwpo.checks.reading import wrong
 from cwpo.config.schema import CONF, MODEL_GOLDS, SYNTHETIC_GOLDS, Config, TrainingConfig, trainings
+from cwpo.config.update_sizes import sizes_of
 from cwpo.errors import Problem, nearest
 
 
@@ -15,6 +16,11 @@ def arm_problems(cfg: Config) -> Iterator[Problem]:
     yield from split_problems(cfg)
     for key, training in trainings(cfg).items():
         yield from training_problems(key, training)
+        if training.learning_rate is None and (key != "alignment" or sizes_of(cfg) is None):
+            yield Problem(
+                f"{key}.learning_rate",
+                f"{key}.learning_rate has no value; give one, e.g. {key}.learning_rate=1e-5",
+            )
     yield from method_problems(cfg)
     yield from online_problems(cfg)
     yield from labeled_problems(cfg)
@@ -38,9 +44,23 @@ def training_problems(key: str, training: TrainingConfig) -> Iterator[Problem]:
         yield Problem(at, f"{at}={micro} must divide {key}.batch_size={size}")
 
 
+# Methods that are named for who labels: annotator and, where it has several, its rule of scoring.
+LABELLED_BY = {
+    "ws_bt": ("bt", None),
+    "ws_dpo": ("sft_dpo", "implicit"),
+    "ws_dpo_likelihood": ("sft_dpo", "likelihood"),
+    "cw_dpo_annotator": ("sft_dpo", "implicit"),
+}
+
+
 def method_problems(cfg: Config) -> Iterator[Problem]:
-    """Weights and selections that the arm's labels cannot give."""
+    """Weights and selections that the arm's labels cannot give, and names that promise other labels."""
     method, kind, value = cfg.method, cfg.method.selection.kind, cfg.method.selection.value
+    annotator, scoring = LABELLED_BY.get(method.name, (cfg.annotator.name, None))
+    if cfg.annotator.name != annotator or scoring not in (None, cfg.annotator.scoring):
+        promised = f"annotator={annotator}" + (f" annotator.scoring={scoring}" if scoring else "")
+        why = f"annotator.scoring={cfg.annotator.scoring}: method={method.name} is named for the labels of {promised};"
+        yield wrong(cfg, "annotator", f"{why} leave annotator out, or give the arm another method.name")
     if method.labels in ("human", "gold", "flips"):
         why = f"needs the weak model's confidence, but method={method.name} uses {method.labels} labels; use"
         if cfg.weighting.name != "uniform":

@@ -52,14 +52,16 @@ def model_problems(
     scoring: Iterable[str] = (),
     seq2seq: Iterable[str] = (),
     heads: Iterable[str] = (),
+    adapters: Iterable[str] = (),
     ask_hub: bool = False,
 ) -> list[Problem]:
-    """Problems of models by key.
+    """Problems of models by key. Those of `adapters` may be adapters that were trained here.
 
     With `ask_hub` the config of a hub id is fetched and looked at: models of `scoring` must return one score, those of
     `seq2seq` compare, those of `heads` get a scalar head.
     """
-    problems = _texts({key: checkpoint_problem(path, key) for key, (path, _) in named.items()})
+    found = {key: checkpoint_problem(path, key, key in adapters) for key, (path, _) in named.items()}
+    problems = _texts(found)
     if not ask_hub:
         return problems
     from cwpo.models.annotator import classifier_problem  # late: these import torch

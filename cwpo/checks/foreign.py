@@ -31,7 +31,7 @@ OURS: dict[str, Any] = {
 # The same for files of other folders, which may not choose where results are written.
 THEIRS: dict[str, Any] = {"mode": None, "sweeper": {"params": {}}}
 WORDS = re.compile(
-    r"[+~]*(hydra[./](callbacks|searchpath|job_logging|hydra_logging|job\.env)|[^=]*@[^=]*hydra)|.*_target_"
+    r"[+~]*(hydra[./](callbacks|searchpath|job_logging|hydra_logging|job\.env|sweeper\.custom_search_space)|[^=]*@[^=]*hydra)|.*_target_"
 )
 NODES = 20_000  # in all of conf/ there are about a thousand
 

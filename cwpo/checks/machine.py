@@ -28,12 +28,18 @@ def lora_problems(lora: Any) -> Iterator[Problem]:
     if lora.enabled and find_spec("peft") is None:
         why = "needs the package peft; pip install 'cwpo[lora]', or use lora.enabled=false"
         yield Problem("lora.enabled", f"lora.enabled=true {why}")
+    if lora.enabled and lora.base_dtype != "float32" and lora.save == "merged":
+        why = f"with lora.base_dtype={lora.base_dtype}: alignment would start from merged weights rounded to 16 bits,"
+        why = f"{why} which lose SFT's small updates; use lora.save=adapters"
+        yield Problem("lora.save", f"lora.save=merged {why}")
 
 
 def _engine(cfg: Config) -> Iterator[Problem]:
-    if cfg.lora.enabled and cfg.generation.precision != "float32":
-        why = "with lora.enabled=true: adapters are merged before sampling, and merged weights in 16 bits lose small"
-        yield wrong(cfg, "generation.precision", f"{why} updates; use generation.precision=float32")
+    merged = cfg.lora.save == "merged" or cfg.generation.engine == "vllm"
+    if cfg.lora.enabled and merged and cfg.generation.precision != "float32":
+        why = f"with lora.enabled=true, lora.save={cfg.lora.save} and generation.engine={cfg.generation.engine}: merged"
+        fix = "use generation.precision=float32, or lora.save=adapters with generation.engine=transformers"
+        yield wrong(cfg, "generation.precision", f"{why} weights in 16 bits lose small updates; {fix}")
     if cfg.generation.engine != "vllm":
         return
     if cfg.online.reward != "none":

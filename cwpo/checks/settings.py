@@ -18,10 +18,13 @@ from cwpo.plain import CONTROL, visible
 Check = Callable[[Any], Iterable[Problem]]
 
 
-def check_config(cfg: DictConfig) -> Config:
-    """The typed configuration of a run. Raises InputError with every problem. Reads no data and no weights."""
+def check_config(cfg: DictConfig, ask_hub: bool = True) -> Config:
+    """The typed configuration of a run. Raises InputError with every problem. Reads no data and no weights.
+
+    With ask_hub=False nothing is said about models and data sets on the hub.
+    """
     config, problems = _checked(cfg)
-    problems = first_by_key(problems, checkpoint_problems(config, ask_hub=not problems))
+    problems = first_by_key(problems, checkpoint_problems(config, ask_hub and not problems))
     if problems:
         raise InputError(problems)
     return config

@@ -28,7 +28,7 @@ def check_command(cfg: DictConfig, command: str, ask_hub: bool = True) -> None:
 def _experiments(cfg: Any) -> Iterator[Problem]:
     from cwpo.pipeline.experiments import experiments, seeds_of
 
-    yield from _raised("experiment", lambda: experiments(cfg.experiment))
+    yield from _raised("experiment", lambda: experiments(cfg.experiment, cfg.scale))
     seeds = None if cfg.seeds is None else list(cfg.seeds)
     yield from _raised("seeds", lambda: seeds_of(cfg.experiment, seeds))
 

@@ -68,19 +68,19 @@ def entry(main: Callable[[], Any]) -> Callable[[], None]:
     return run
 
 
-def job(task: Callable[[Any], None]) -> Callable[[Any], None]:
+def job(task: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """A Hydra task whose errors are put in plain words before Hydra adds its own to them.
 
     The configuration of a command other than run is checked first, without asking the hub.
     """
 
     @functools.wraps(task)
-    def run(cfg: Any) -> None:
+    def run(cfg: Any) -> Any:
         with plain_words():
             for command, schema in COMMANDS.items():
                 if OmegaConf.get_type(cfg) is schema:
                     check_command(cfg, command, ask_hub=False)
-            task(cfg)
+            return task(cfg)
 
     return run
 

@@ -9,6 +9,7 @@ import yaml
 
 from cwpo.atomic import write_text
 from cwpo.config.assets import KINDS, LOCK, is_hub_id, read_lock
+from cwpo.config.hub import hub_answers
 from cwpo.config.schema import CONF
 from cwpo.errors import InputError, first_line
 
@@ -27,6 +28,8 @@ def lock_assets(cfg: Any, api: Any = None, file: Path = LOCK) -> None:
 
         if constants.is_offline_mode():
             raise InputError("the hub cannot be asked: HF_HUB_OFFLINE is set; unset it on a network")
+        if not hub_answers():
+            raise InputError("no commit can be looked up without the hub; run this where it can be reached")
         api = HfApi()
     lock = {kind: dict(entries) for kind, entries in read_lock(file).items()}
     for kind, name in named_assets():

@@ -1,6 +1,6 @@
 """The command `plan`: the stages that a run or sweep needs and their cost. It runs nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from omegaconf import OmegaConf
 
@@ -9,26 +9,23 @@ from cwpo.pipeline.arms import expand
 from cwpo.pipeline.experiments import experiments, seeds_of
 from cwpo.planning.forecast import hour_lines, level_lines
 from cwpo.planning.plan import make_plan
+from cwpo.planning.preflight.machine import out_of_reach
 from cwpo.store.store import Store
 
 
 def show_plan(overrides: Sequence[str]) -> None:
-    """Print the stages that a run or sweep with these overrides needs."""
+    """Print the stages that a run or sweep with these overrides needs.
+
+    Where models or data sets cannot be looked at, stages are counted all the same, and the problems stand below.
+    """
     from rich.console import Console
     from rich.table import Table
 
-    overrides = [word for word in overrides if not word.lstrip("+").startswith((CHOICE, SETTING))]
-    named = [word for word in overrides if word.startswith("experiment=")]
-    listed = [word for word in overrides if word.startswith("seeds=")] if named else []
-    others = [word for word in overrides if word not in (*named, *listed)]
-    if named:
-        experiment = named[-1].partition("=")[2].strip("'\"")
-        given = OmegaConf.from_dotlist(listed).get("seeds")
-        seeds = seeds_of(experiment, given)
-        names = experiments(experiment)
-        arms = [arm for name in names for arm in expand([f"experiment={name}", *others], seeds)]
-    else:
-        arms = expand(overrides)
+    sweeps = list(_sweeps(overrides))
+    arms = [arm for words, seeds in sweeps for arm in expand(words, seeds, look=False)]
+    missing = out_of_reach([arm.cfg for arm in arms])
+    if not missing:
+        arms = [arm for words, seeds in sweeps for arm in expand(words, seeds)]
     store = Store(arms[0].cfg.store)
     plan = make_plan(arms, store)
     table = Table("stage", "distinct", "cached", "to run", "median s", "if every arm ran alone")
@@ -45,3 +42,26 @@ def show_plan(overrides: Sequence[str]) -> None:
     )
     for line in [*level_lines(arms, store), *hour_lines(arms, store)]:
         console.print(line, soft_wrap=True, highlight=False)
+    if missing:
+        console.print(
+            "counted without a look at the models, so finished stages may count as to run; before this can run:",
+            soft_wrap=True,
+        )
+    for problem in missing:
+        console.print(f"  {problem}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _sweeps(overrides: Sequence[str]) -> Iterator[tuple[list[str], list[int] | None]]:
+    """The overrides and seeds of every experiment that the words name; those of one sweep where they name none."""
+    overrides = [word for word in overrides if not word.lstrip("+").startswith((CHOICE, SETTING))]
+    named = [word for word in overrides if word.startswith("experiment=")]
+    listed = [word for word in overrides if word.startswith("seeds=")] if named else []
+    others = [word for word in overrides if word not in (*named, *listed)]
+    if not named:
+        yield others, None
+        return
+    experiment = named[-1].partition("=")[2].strip("'\"")
+    seeds = seeds_of(experiment, OmegaConf.from_dotlist(listed).get("seeds"))
+    scale = next((w.partition("=")[2] for w in reversed(others) if w.startswith("scale=")), "toy")
+    for words in experiments(experiment, scale).values():
+        yield [*words, *others], seeds

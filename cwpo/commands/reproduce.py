@@ -12,9 +12,11 @@ from cwpo.execution.node import Settings
 from cwpo.execution.workers import run_arms
 from cwpo.pipeline.arms import expand
 from cwpo.pipeline.experiments import experiments, seeds_of
-from cwpo.pipeline.record import record
-from cwpo.runtime import rare_collections
+from cwpo.pipeline.record import record, recorded
+from cwpo.runtime import gpu_names, rare_collections
 from cwpo.store.store import Store
+
+JOBS = 2  # worker processes of a machine without GPUs
 
 
 def reproduce(cfg: Any) -> None:
@@ -24,21 +26,22 @@ def reproduce(cfg: Any) -> None:
     started = time.monotonic()
     own: Any = OmegaConf.to_container(cfg.launcher_settings)
     submit = None if cfg.launcher is None else launcher(cfg.launcher, own)
-    names = experiments(cfg.experiment)
+    names = experiments(cfg.experiment, cfg.scale)
     common = [f"{key}={cfg[key]}" for key in ("scale", "store", "results", "threads")] + [*cfg.overrides]
     seeds = seeds_of(cfg.experiment, cfg.seeds)
-    arms = {name: expand([f"experiment={name}", *common], seeds) for name in names}
+    arms = {name: expand([*words, *common], seeds) for name, words in names.items()}
     together = [arm for group in arms.values() for arm in group]
     print(f"{', '.join(names)} at {cfg.scale} scale: {len(together)} arms", flush=True)
     settings = Settings.of(together[0].cfg)
     if submit is None:
-        run_arms(together, settings, jobs=cfg.jobs, title="reproduce")
+        run_arms(together, settings, jobs=cfg.jobs or len(gpu_names()) or JOBS, title="reproduce")
     else:
         run_levels(together, settings, submit, "reproduce")
     store = Store(cfg.store)
     with rare_collections():
         for name, group in arms.items():
-            record(group, store, Path(cfg.results), experiment=name, whole=True)
+            part = len(names[name]) > 1 and recorded(group, Path(cfg.results), name)
+            record(group, store, Path(cfg.results), experiment=name, whole=not part)
     print("tables and figures:")
     for path in build_report(Path(cfg.results), cfg.scale):
         print(f"  {path}")

@@ -20,7 +20,7 @@ class ReproduceConfig:
     experiment: str = "core"
     scale: str = rules.file_in(CONF / "scale", "toy")
     seeds: list[int] | None = rules.at_least(0, None, rules.SEED)
-    jobs: int = rules.at_least(1, 2, rules.PROCESSES)
+    jobs: int | None = rules.at_least(1, None, rules.PROCESSES)
     threads: int = rules.at_least(1, 1, rules.PROCESSES)
     store: str = "runs/store"
     results: str = "results"

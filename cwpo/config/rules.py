@@ -99,6 +99,11 @@ class Choice:
         return None if value in options else f"is unknown; {nearest(value, options)}"
 
 
+def tokens(text: str) -> str | None:
+    whole = text.isdigit() and 0 < int(text) <= LARGEST
+    return None if whole or text == "auto" else "must be a positive number of tokens, or auto"
+
+
 def file_name(text: str) -> str | None:
     if re.search(r"[/\\]", text) or text.startswith(".") or len(text) > 100:
         return "becomes part of file names: at most 100 characters, no slash, and no dot at the start"

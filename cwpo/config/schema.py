@@ -17,7 +17,7 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 # What `until` may name, in order. The pretraining of the synthetic world's models runs where a stage needs it.
 STAGES = (
     "prepare mix_unlabeled mix_labels train_annotator annotate train_gold score_gold assess select weight sft reference align "
-    "online_align embed generate_sft generate evaluate"
+    "online_align embed generate_sft generate divergence evaluate"
 ).split()
 # Learning-rate schedules of transformers that need no settings of their own.
 SCHEDULERS = ("constant", "constant_with_warmup", "linear", "cosine", "polynomial", "inverse_sqrt")
@@ -62,7 +62,7 @@ class PairConfig:
 @dataclass
 class TrainingConfig:
     epochs: float = rules.above_zero()
-    learning_rate: float = rules.above_zero()
+    learning_rate: float | None = rules.above_zero(None)
     batch_size: int = rules.above_zero()
     micro_batch_size: int | None = rules.above_zero(None)
     scheduler: str = rules.one_of(*SCHEDULERS, default="cosine")
@@ -72,6 +72,14 @@ class TrainingConfig:
     optimizer: str = rules.listed_in("cwpo.runtime:optimizers", "adamw_torch")
     gradient_checkpointing: bool = False
     precision: str = rules.one_of(*PRECISIONS, default="float32")
+
+
+@dataclass
+class UpdateSizes:
+    """Learning rates of preference optimisation for one family of strong models; see cwpo.config.update_sizes."""
+
+    matched: float = rules.above_zero()
+    own_best: dict[str, float] = rules.above_zero({})
 
 
 @dataclass
@@ -159,6 +167,8 @@ class LoraConfig:
     alpha: int = rules.above_zero(16)
     dropout: float = rules.between(0, 1, "[)", 0.05)
     targets: str = rules.one_of("all-linear", "peft", default="all-linear")
+    base_dtype: str = rules.one_of("float32", "bfloat16", default="float32")
+    save: str = rules.one_of("merged", "adapters", default="merged")
 
 
 @dataclass
@@ -254,16 +264,19 @@ class Config:
     human_fraction: float = rules.between(0, 1, "()", 0.3)
     unlabeled_fraction: float | None = rules.between(0, 1, "()", None)
     until: str | None = rules.one_of(*STAGES, default=None)
+    against: str | None = rules.file_in(CONF / "method", None)
     store: str = "runs/store"
     results: str = "results"
     jobs: int = rules.at_least(1, 1, rules.PROCESSES)
     threads: int = rules.at_least(1, 1, rules.PROCESSES)
-    token_budget: int | None = rules.above_zero(None)
+    token_budget: str | None = rules.ruled(None, rules.tokens)
     device: str = rules.ruled("auto", rules.device)
     launch: str = rules.one_of("none", "ddp", "fsdp", default="none")
     processes: int = rules.at_least(1, 1, rules.PROCESSES)
     checkpoint_minutes: float | None = rules.above_zero(None)
     checkpoint_steps: int | None = rules.at_least(1, None)
+    operating_point: str = rules.one_of("matched", "own_best", default="matched")
+    update_sizes: dict[str, UpdateSizes] = field(default_factory=dict)
     scale_name: str = rules.ruled(MISSING, rules.file_name, rules.cell)
     data_source: str = MISSING
     allow_unpinned: bool = False

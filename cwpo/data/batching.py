@@ -19,6 +19,8 @@ from cwpo.data.encoding import encode_prompts as encode_prompts
 from cwpo.data.packing import pack_pairs
 
 IGNORED = -100
+AUTO = "auto"
+BEGIN = {"cpu": 2_048, "gpu": 8_192}  # tokens of AUTO until memory has been measured, which it is on GPUs
 
 
 def pad(rows: Sequence[Sequence[int]], value: int, side: str = "right") -> torch.Tensor:
@@ -62,23 +64,56 @@ def fill_budget(lengths: Sequence[int], budget: int) -> list[list[int]]:
     return batches
 
 
-@dataclass(frozen=True)
-class MicroBatches:
-    """{"micro": [batch, ...]}: a batch split so that each part holds at most `budget` tokens; for GlobalMeanTrainer.
+@dataclass
+class Budget:
+    """Tokens that a training computes at once. It may change at any step, since no result depends on it.
 
-    Rows of like length come together, and the sum of the parts' gradients is the whole batch's.
+    `measured`: the memory that the first step takes may raise it (token_budget=auto).
     """
 
-    collator: SequenceCollator | PairCollator
-    budget: int
+    tokens: int
+    measured: bool = False
 
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-        parts = fill_budget([self.collator.tokens(row) for row in rows], self.budget)
-        return {"micro": [self.collator([rows[i] for i in part]) for part in parts]}
+    @staticmethod
+    def of(setting: int | str | None, device: str) -> Budget | None:
+        """The budget of a setting: None, a number of tokens, or AUTO."""
+        tokens = tokens_at_once(setting, device)
+        return None if tokens is None else Budget(tokens, measured=setting == AUTO)
+
+
+def tokens_at_once(setting: int | str | None, device: str) -> int | None:
+    """The number of a token_budget; AUTO begins with BEGIN."""
+    if setting == AUTO:
+        return BEGIN["cpu" if device == "cpu" else "gpu"]
+    return None if setting is None else int(setting)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A batch's rows, to be split into parts of at most so many tokens, padding included, rows of like length together."""
+
+    rows: Sequence[Mapping[str, Any]]
+    collator: SequenceCollator | PairCollator
+
+    def parts(self, budget: int) -> list[dict[str, Any]]:
+        split = fill_budget([self.collator.tokens(row) for row in self.rows], budget)
+        return [self.collator([self.rows[i] for i in part]) for part in split]
+
+
+@dataclass(frozen=True)
+class MicroBatches:
+    """{"micro": [batch, ...], "whole": Whole}: a batch in parts within a budget, whose gradients add up to the batch's."""
+
+    collator: SequenceCollator | PairCollator
+    budget: Budget
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        whole = Whole(rows, self.collator)
+        return {"micro": whole.parts(self.budget.tokens), "whole": whole}
 
 
 def within_budget(
-    collator: SequenceCollator | PairCollator, budget: int | None
+    collator: SequenceCollator | PairCollator, budget: Budget | None
 ) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]:
     """The collator itself, or with a budget of tokens its MicroBatches."""
     return collator if budget is None else MicroBatches(collator, budget)
@@ -103,13 +138,14 @@ class PairCollator:
     """Batches of pairs: chosen rows first, then rejected rows, so row i pairs with row i + B.
 
     Rows hold chosen_ids, chosen_start, rejected_ids, rejected_start and floats named in `floats`, which become (B,)
-    tensors. `packed` gives the rows of cwpo.data.packing instead of padded sequences. Where rows have a `pair_id`, the batch
+    tensors. `packed` gives the rows of cwpo.data.packing instead of padded sequences, or with `lines` its lines. Where rows have a `pair_id`, the batch
     has a list of them, so that errors can name the pairs.
     """
 
     pad_id: int
     floats: tuple[str, ...] = ()
     packed: bool = False
+    lines: bool = False
 
     def tokens(self, row: Mapping[str, Any]) -> int:
         """Tokens the model computes for a pair, as long as it is alone."""
@@ -118,7 +154,7 @@ class PairCollator:
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if self.packed:
-            return pack_pairs(rows) | self._numbers(rows) | _names(rows)
+            return pack_pairs(rows, lines=self.lines) | self._numbers(rows) | _names(rows)
         sequences = [(row["chosen_ids"], row["chosen_start"]) for row in rows]
         sequences += [(row["rejected_ids"], row["rejected_start"]) for row in rows]
         return collate_sequences(sequences, self.pad_id) | self._numbers(rows) | _names(rows)

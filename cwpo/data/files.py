@@ -18,6 +18,7 @@ from typing import IO, Any
 
 import pyarrow.parquet as pq
 
+from cwpo.config.hub import reach
 from cwpo.errors import InputError, first_line
 
 Row = Mapping[str, Any]
@@ -276,6 +277,7 @@ def _names(value: Any, names: list[str]) -> Any:
 
 
 def _datasets_rows(path: str, split: str | None, part: str | None, revision: str | None) -> Iterator[Row]:
+    reach(path)
     import datasets
 
     folder = Path(path).expanduser()

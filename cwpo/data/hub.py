@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cwpo.config.hub import reach
 from cwpo.data.dialogues import written
 from cwpo.data.layouts import OWN, Layout
 from cwpo.data.own_texts import Texts, pair_texts
@@ -75,6 +76,7 @@ def _root(path: str, revision: str | None, folder: str | None, layout: Published
     local = Path(path).expanduser()
     if local.is_dir():
         return local
+    reach(path)
     from huggingface_hub import snapshot_download
 
     files = patterns(folder, layout)

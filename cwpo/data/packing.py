@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 ROW_TOKENS = 32  # short pairs share rows of about so many tokens: wider ones waste attention, narrower ones are padding
 FULL = 0.9  # rows filled less than this are laid as a line outside attention: laying costs about as much as 10 % padding
@@ -39,37 +38,35 @@ def fill_rows(lengths: Sequence[int], width: int) -> tuple[list[Place], int]:
     return places, len(used)
 
 
-def pack_pairs(pairs: Sequence[Mapping[str, Any]], full: float = FULL) -> dict[str, Tensor]:
+def pack_pairs(pairs: Sequence[Mapping[str, Any]], full: float = FULL, lines: bool = False) -> dict[str, Any]:
     """Pairs that share their prompt (chosen_ids, rejected_ids, chosen_start as encode_pairs gives them), packed.
 
     Returns `attention` (R, 1, W, W) over rows, True where a query may look; packed_ids and position_ids, (R, W) where the
     rows are filled to at least `full`, else as one line (1, T) without padding, with `slot` (T,), each token's place among
     the R * W, and `token` (R * W,), the token at each place (0 where there is none); and, for each of the M response
     tokens, `predictor` (its index among all positions), `target` (its id) and `sequence` (which of the 2 B sequences it
-    belongs to: chosen 0..B-1, then rejected).
+    belongs to: chosen 0..B-1, then rejected); and `lengths`, (2 B,), the response tokens of each sequence.
 
     One pair with prompt [1, 7], chosen [5, 9] and rejected [6, 9] becomes packed_ids [[1, 7, 5, 9, 6, 9]], position_ids
-    [[0, 1, 2, 3, 2, 3]], predictor [1, 2, 1, 4], target [5, 9, 6, 9], sequence [0, 0, 1, 1].
+    [[0, 1, 2, 3, 2, 3]], predictor [1, 2, 1, 4], target [5, 9, 6, 9], sequence [0, 0, 1, 1], lengths [2, 2].
+
+    With `lines` there is always one line and, in place of `attention`, how it is laid out for a kernel that attends in
+    sequences of many lengths, chosen and rejected of one pair after the other, each with a copy of the prompt: `place` (N,),
+    the token at each place, `first` (T,), the first place of each token, `ends` (2 B + 1,), where sequences end, and `most`,
+    the length of the longest. For the pair above: place [0, 1, 2, 3, 0, 1, 4, 5], first [0, 1, 2, 3, 6, 7], ends [0, 4, 8].
     """
     start, chosen, whole = (np.array(sizes) for sizes in zip(*map(_sizes, pairs), strict=True))
-    width = max(ROW_TOKENS, int(whole.max()))
-    places, rows = fill_rows(whole.tolist(), width)
-    # One entry per token of any pair: its pair, how far into it, and where it lies among the rows.
+    # One entry per token of any pair: its pair, and how far into it.
     pair = np.repeat(np.arange(len(pairs)), whole)
     within = np.arange(len(pair)) - (whole.cumsum() - whole)[pair]
-    slot = np.array([place.row * width + place.column for place in places])[pair] + within
     is_rejected = within >= chosen[pair]
     of_response = within >= start[pair]
-    # 0 marks padding; pair i has the blocks 3 i + 1 (prompt), 3 i + 2 (chosen), 3 i + 3 (rejected).
-    block = np.zeros(rows * width, np.int32)
-    block[slot] = 3 * pair + 1 + of_response + is_rejected
-    packed = {"attention": torch.from_numpy(attention_blocks(block.reshape(rows, width)))[:, None]}
-    at, shape = slot, (rows, width)
-    if len(pair) < full * rows * width:
+    if lines:
         at, shape = np.arange(len(pair)), (1, len(pair))
-        token = np.zeros(rows * width, np.int64)
-        token[slot] = at
-        packed |= {"slot": torch.from_numpy(slot), "token": torch.from_numpy(token)}
+        packed = _in_lines(start, chosen, whole, pair, within)
+    else:
+        # 0 marks padding; pair i has the blocks 3 i + 1 (prompt), 3 i + 2 (chosen), 3 i + 3 (rejected).
+        packed, at, shape = _in_rows(whole, pair, within, 3 * pair + 1 + of_response + is_rejected, full)
     ids, positions = np.zeros((2, *shape), np.int64)
     tokens = np.fromiter(chain.from_iterable(map(_tokens, pairs)), np.int64, len(pair))
     ids.flat[at] = tokens
@@ -82,7 +79,42 @@ def pack_pairs(pairs: Sequence[Mapping[str, Any]], full: float = FULL) -> dict[s
         "predictor": torch.from_numpy(predictor[of_response]),
         "target": torch.from_numpy(tokens[of_response]),
         "sequence": torch.from_numpy((pair + len(pairs) * is_rejected)[of_response]),
+        "lengths": torch.from_numpy(np.concatenate([chosen - start, whole - chosen])),
     }
+
+
+def _in_rows(
+    whole: np.ndarray, pair: np.ndarray, within: np.ndarray, blocks: np.ndarray, full: float
+) -> tuple[dict[str, Any], np.ndarray, tuple[int, int]]:
+    """`attention`, and `slot` and `token` of a line; where the tokens lie in it or in the rows, and its shape."""
+    width = max(ROW_TOKENS, int(whole.max()))
+    places, rows = fill_rows(whole.tolist(), width)
+    slot = np.array([place.row * width + place.column for place in places])[pair] + within
+    block = np.zeros(rows * width, np.int32)
+    block[slot] = blocks
+    packed = {"attention": torch.from_numpy(attention_blocks(block.reshape(rows, width)))[:, None]}
+    if len(pair) >= full * rows * width:
+        return packed, slot, (rows, width)
+    at = np.arange(len(pair))
+    token = np.zeros(rows * width, np.int64)
+    token[slot] = at
+    return packed | {"slot": torch.from_numpy(slot), "token": torch.from_numpy(token)}, at, (1, len(pair))
+
+
+def _in_lines(
+    start: np.ndarray, chosen: np.ndarray, whole: np.ndarray, pair: np.ndarray, within: np.ndarray
+) -> dict[str, Any]:
+    """`place`, `first`, `ends` and `most` of B pairs' sizes, and of their tokens' pairs and places within these."""
+    begin = (start + whole).cumsum() - (start + whole)  # of a pair, in places
+    first = begin[pair] + within + start[pair] * (within >= chosen[pair])
+    again = within < start[pair]  # prompt tokens, which come a second time after the chosen response
+    place = np.empty(int((start + whole).sum()), np.int64)
+    place[first] = np.arange(len(pair))
+    place[(first + chosen[pair])[again]] = np.flatnonzero(again)
+    lengths = np.stack([chosen, start + whole - chosen], axis=1).ravel()
+    ends = np.concatenate([[0], lengths.cumsum()]).astype(np.int32)
+    arrays = {"place": place, "first": first, "ends": ends}
+    return {name: torch.from_numpy(array) for name, array in arrays.items()} | {"most": int(lengths.max())}
 
 
 def _sizes(pair: Mapping[str, Any]) -> tuple[int, int, int]:

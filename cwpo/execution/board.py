@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -13,9 +14,13 @@ EVERY = 10.0  # seconds between two lines
 
 
 class Board:
-    """Stage i of n, the number of cached stages and the time left. A context manager around the sweep."""
+    """Stage i of n, the number of cached stages and the time left. A context manager around the sweep.
 
-    def __init__(self, total: int, cached: int, title: str) -> None:
+    `watch` is called with each finished stage.
+    """
+
+    def __init__(self, total: int, cached: int, title: str, watch: Callable[[Node], None]) -> None:
+        self.watch = watch
         self.console = Console(stderr=True)
         self.total, self.cached, self.finished, self.title = total, cached, cached, title
         self.begun = self.spoken = time.monotonic()
@@ -54,6 +59,7 @@ class Board:
         note = self._note(node.name)
         self.bar.update(self.task, completed=self.finished, note=note)
         self._line(note, at_once=self.finished == self.total)
+        self.watch(node)
 
     def _note(self, name: str) -> str:
         done, wanted = self.finished - self.cached, self.total - self.cached

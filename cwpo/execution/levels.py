@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from cwpo.execution.board import Board
 from cwpo.execution.node import Settings
-from cwpo.execution.workers import run_stage, unfinished
+from cwpo.execution.workers import run_stage, unfinished, unwatched
 from cwpo.pipeline.arms import Arm
 from cwpo.pipeline.graph import Node
 from cwpo.runtime import quiet_libraries, use_threads
@@ -35,12 +35,18 @@ def levels(nodes: Sequence[Node]) -> list[Level]:
     return by_height
 
 
-def run_levels(arms: Sequence[Arm], settings: Settings, submit: Submit, title: str = "") -> int:
+def run_levels(
+    arms: Sequence[Arm],
+    settings: Settings,
+    submit: Submit,
+    title: str = "",
+    watch: Callable[[Node], None] = unwatched,
+) -> int:
     """Finish every stage of the arms and return how many were computed; the others were in the store.
 
     All jobs of a level end before the next begins. A failure is raised when its level has ended.
     """
-    waiting, board = unfinished(arms, settings, title)
+    waiting, board = unfinished(arms, settings, title, watch)
     if waiting:
         with board:
             for level in levels(waiting):

@@ -25,7 +25,7 @@ class Settings:
     store: str
     device: str = "auto"
     threads: int = 1
-    token_budget: int | None = None
+    token_budget: int | str | None = None
     group: str = "custom"
     wandb: dict[str, Any] | None = None
     checkpoint_minutes: float | None = None

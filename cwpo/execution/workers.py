@@ -21,6 +21,7 @@ from cwpo.execution.processes import LaunchFailed
 from cwpo.pipeline.arms import Arm, distinct
 from cwpo.pipeline.graph import Node
 from cwpo.runtime import (
+    gpu_names,
     needs_bitsandbytes,
     pick_device,
     quiet_libraries,
@@ -53,27 +54,42 @@ class Failed(CwpoError, RuntimeError):
     """A stage failed; the stages that finished before it stay."""
 
 
-def run_arms(arms: Sequence[Arm], settings: Settings, *, jobs: int = 1, title: str = "") -> int:
+def unwatched(node: Node) -> None:
+    """What is done with each finished stage where nobody asks for more."""
+
+
+def run_arms(
+    arms: Sequence[Arm],
+    settings: Settings,
+    *,
+    jobs: int = 1,
+    title: str = "",
+    watch: Callable[[Node], None] = unwatched,
+) -> int:
     """Finish every stage of the arms and return how many were computed here; the others were in the store.
+
+    `watch` is called with each stage that has ended.
 
     With jobs > 1 a stage starts as soon as its parents are done and a worker is free. A failure stops the start of new
     stages and is raised after those under way have ended.
     """
-    waiting, board = unfinished(arms, settings, title)
+    waiting, board = unfinished(arms, settings, title, watch)
     if not waiting:
         return 0
     with board:
         return (_run_here if jobs == 1 else _run_in_workers)(waiting, settings, jobs, board)
 
 
-def unfinished(arms: Sequence[Arm], settings: Settings, title: str) -> tuple[list[Node], Board]:
+def unfinished(
+    arms: Sequence[Arm], settings: Settings, title: str, watch: Callable[[Node], None]
+) -> tuple[list[Node], Board]:
     """The stages that the arms still need, in order, and the board to show them on; cleans the store."""
     store = Store(settings.store)
     store.clean()
     nodes = distinct(arms)
     waiting = [node for node in nodes if not node.done(store)]
     print_stand_in(waiting, settings)
-    return waiting, Board(len(nodes), len(nodes) - len(waiting), title)
+    return waiting, Board(len(nodes), len(nodes) - len(waiting), title, watch)
 
 
 def print_stand_in(nodes: Sequence[Node], settings: Settings) -> None:
@@ -118,7 +134,11 @@ def run_stage(
 
 def _run_in_workers(nodes: Sequence[Node], settings: Settings, jobs: int, board: Board) -> int:
     spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, spawn, _start_worker, (settings.threads,))
+    gpus = gpu_names() if settings.device in ("auto", "cuda") else []
+    own = spawn.SimpleQueue()  # of each worker the GPU
+    for number in range(jobs):
+        own.put(gpus[number % len(gpus)] if gpus else None)
+    pool = ProcessPoolExecutor(jobs, spawn, _start_worker, (settings.threads, own))
     queue = Queue(nodes, settings, board, pool)
     try:
         while queue.waiting or queue.running:
@@ -196,7 +216,9 @@ def _undisturbed() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _start_worker(threads: int) -> None:
+def _start_worker(threads: int, own: Any) -> None:
+    if (gpu := own.get()) is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     os.setsid()  # Ctrl-C reaches the parent only, which passes it on once
     signal.signal(signal.SIGINT, _interrupted)  # ignored in what a script starts in the background
     signal.signal(signal.SIGTERM, _terminated)  # a batch system's to all processes, or the pool's

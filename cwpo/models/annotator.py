@@ -16,6 +16,7 @@ from cwpo.errors import InputError
 from cwpo.models.lengths import exact_parts, in_order
 from cwpo.models.logprobs import score_sequences
 from cwpo.models.policy import load_weights, no_dropout, read_config
+from cwpo.runtime import label_precision
 
 
 def new_annotator(
@@ -89,4 +90,5 @@ def score_responses(
     token_budget: int | None = None,
 ) -> Tensor:
     """response_scores of (ids, start) rows without gradients, in the given order, dropout off; shape (N,)."""
-    return score_sequences(model, rows, pad_id, batch_size, token_budget, compute=response_scores)
+    with label_precision(next(model.parameters()).device.type):
+        return score_sequences(model, rows, pad_id, batch_size, token_budget, compute=response_scores)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cwpo.models.adapters import base_of, is_adapters
 from cwpo.pages import markdown_table
 from cwpo.store.store import git_commit
 
@@ -15,7 +16,12 @@ def write_card(folder: Path, base: str | None, facts: Mapping[str, Any], metrics
     hub = base is not None and not Path(base).expanduser().exists() and not base.startswith("world/")
     commit = git_commit() or "none: outside a repository"
     known = {"trained from": base, **facts, "commit of the code": commit}
-    head = ["library_name: transformers", *([f"base_model: {base}"] if hub else [])]
+    if is_adapters(folder):
+        under = base_of(folder)
+        what = f"the model under them is {under.path}, read in {under.dtype}"
+        known["weights"] = f"LoRA adapters in float32; {what}"
+    library = f"library_name: {'peft' if is_adapters(folder) else 'transformers'}"
+    head = [library, *([f"base_model: {base}"] if hub else [])]
     parts = [
         "\n".join(["---", *head, "tags: [preference-optimization, cw-po]", "---", "# Aligned model"]),
         "Preference optimisation with a weight for every pair, mean(w l), as in CW-PO (arXiv:2603.04968).",

@@ -1,22 +1,27 @@
 """Checkpoints looked at from outside, in a folder or on the hub: no weights are loaded, and torch is not imported."""
 
-import functools
 import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from cwpo.config.assets import HUB_ID
+from cwpo.config.hub import asked_once
 
 ADAPTER = "adapter_config.json"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+BASE = "base.json"  # beside adapters that were trained here: the model under them; see cwpo.models.adapters
+TENSORS = "adapter_model.safetensors"
 
 
-def checkpoint_problem(path: str, key: str) -> str | None:
-    """Why `path`, the value of `key`, cannot be loaded as a checkpoint, or None. A hub id is not asked for anything."""
+def checkpoint_problem(path: str, key: str, adapters: bool = False) -> str | None:
+    """Why `path`, the value of `key`, cannot be loaded as a checkpoint, or None. A hub id is not asked for anything.
+
+    adapters: those that were trained here will do too.
+    """
     folder = Path(path).expanduser()
     if folder.is_dir():
-        return _folder_problem(folder, f"{key}={path}")
+        return _folder_problem(folder, f"{key}={path}", adapters)
     if folder.exists():
         return f"{key}={path} is a file; name the folder of the checkpoint"
     if path.startswith((".", "/", "~")) or not HUB_ID.fullmatch(path):
@@ -24,14 +29,14 @@ def checkpoint_problem(path: str, key: str) -> str | None:
     return None
 
 
-def _folder_problem(folder: Path, at: str) -> str | None:
+def _folder_problem(folder: Path, at: str, adapters: bool) -> str | None:
     files = {file.name for file in folder.iterdir()}
     if "config.json" not in files:
         return f"{at} is not a checkpoint: it has no config.json; name a folder written by save_pretrained"
-    if ADAPTER in files:
+    if ADAPTER in files and not (adapters and BASE in files):
         return (
             f"{at} holds a LoRA adapter ({ADAPTER}), which names a model elsewhere to load; merge it first "
-            "(model.merge_and_unload().save_pretrained(folder)) and name that folder"
+            "(model.merge_and_unload().save_pretrained(folder), or cwpo.models.policy.export) and name that folder"
         )
     if not any(name.endswith(".safetensors") for name in files):
         fix = "convert it with model.save_pretrained(folder), which writes safetensors"
@@ -65,15 +70,15 @@ def strange_shards(folder: Path) -> str | None:
     return None
 
 
-@functools.cache
-def repo_files(path: str, revision: str | None) -> tuple[str, ...] | None:
-    """Names of the files of the model `path` on the hub; offline, of those in the cache. None where neither can be had."""
+@asked_once
+def repo_files(path: str, revision: str | None, kind: str = "model") -> tuple[str, ...] | None:
+    """Names of the files of the model or, with kind="dataset", data set `path`; offline, of those in the cache. None if neither."""
     from huggingface_hub import HfApi, constants, snapshot_download
 
     try:
         if not constants.is_offline_mode():
-            return tuple(HfApi().list_repo_files(path, revision=revision))
-        folder = Path(snapshot_download(path, revision=revision, local_files_only=True))
+            return tuple(HfApi().list_repo_files(path, repo_type=kind, revision=revision))
+        folder = Path(snapshot_download(path, repo_type=kind, revision=revision, local_files_only=True))
     except Exception:  # the hub client raises many kinds; what it says of a config is told elsewhere
         return None
     return tuple(sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()))

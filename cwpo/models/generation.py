@@ -1,13 +1,14 @@
 """Sampling responses so that each depends on its own seed only, not on what else is in the batch.
 
-Adding Gumbel noise to the logits and taking the largest draws exactly from the softmax (Gumbel-max). The noise of each
-row comes from its own generator, so `transformers`' greedy search does the sampling.
+Adding Gumbel noise to the logits and taking the largest draws exactly from the softmax (Gumbel-max), so `transformers`'
+greedy search does the sampling. The noise is a function of the row's seed, the step and the token id, computed on the
+model's device: no generator has a state, and every device draws the same.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from transformers import (
     LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    StoppingCriteria,
+    StoppingCriteriaList,
     TopKLogitsWarper,
 )
 
@@ -29,48 +32,68 @@ from cwpo.data.encoding import Text, encode_prompts, sampled
 from cwpo.finite import check_finite
 from cwpo.models.lengths import forget_lengths, mixes_lengths
 from cwpo.models.logprobs import scoring_batches
+from cwpo.models.memory import in_batches, sampling_batches
 
-ROUND = 4  # at least so many tokens, or ROUNDS a response, are drawn before ended rows leave the batch
-ROUNDS = 16
-SMALLEST = 2.0**-53  # half of the smallest uniform number above 0; the noise of 0 itself would be infinite
+FEWEST = 8  # rows of a batch that is not made smaller when half of it has ended
+# 32-bit integer hash "lowbias32" by C. Wellons: shift right, multiply, twice; then shift right by 16
+MIXED = ((16, 0x7FEB352D), (15, 0x846CA68B - 2**32))
 
 
 class GumbelSampler(LogitsProcessor):
-    """logits / temperature + Gumbel noise, one generator per row. `broken`, (B,), marks rows that had a NaN.
+    """logits / temperature + Gumbel noise of each row's seed; each call is a step. `broken`, (B,), marks rows that had a NaN.
 
     With top_k > 0 only the top_k largest logits (and those equal to the last of them) can be drawn.
     """
 
-    def __init__(self, seeds: Sequence[int], temperature: float, top_k: int = 0) -> None:
-        self.generators = [np.random.Generator(np.random.Philox(seed)) for seed in seeds]
+    def __init__(self, seeds: Sequence[int], temperature: float, steps: int, top_k: int = 0) -> None:
+        self.keys = torch.from_numpy(np.stack([step_keys(seed, steps) for seed in seeds]))
         self.temperature = temperature
         self.warpers = [TopKLogitsWarper(top_k)] if top_k else []
         self.broken = torch.zeros(len(seeds), dtype=torch.bool)
         self.rows = torch.arange(len(seeds))
+        self.step = 0
 
-    def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these rows only."""
-        self.generators = [self.generators[row] for row in rows]
-        self.rows = self.rows[torch.tensor(rows, device=self.rows.device)]
+    def to(self, device: torch.device) -> GumbelSampler:
+        self.keys, self.broken, self.rows = (x.to(device) for x in (self.keys, self.broken, self.rows))
+        return self
+
+    def go_on(self, rows: Tensor, step: int) -> None:
+        """Draw the tokens from number `step` on, of these rows only."""
+        self.rows, self.step = rows, step
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        self.broken, self.rows = self.broken.to(scores.device), self.rows.to(scores.device)
         self.broken[self.rows] |= scores.isnan().any(dim=1)
         for warper in self.warpers:
             scores = warper(input_ids, scores)
-        noise = gumbel(self.generators, scores.shape[1])
-        return scores.float() / self.temperature + torch.from_numpy(noise).to(scores.device, torch.float32)
+        noise = gumbel(self.keys[self.rows, self.step], scores.shape[1])
+        self.step += 1
+        return noise.add_(scores.float() / self.temperature)
 
 
-def gumbel(generators: Sequence[np.random.Generator], columns: int) -> NDArray[np.float64]:
-    """Standard Gumbel noise, (B, columns): row i equals `generators[i].gumbel`; the logarithms are taken of all at once."""
-    uniform = np.empty((len(generators), columns))
-    for row, generator in zip(uniform, generators, strict=True):
-        generator.random(out=row)
-    np.subtract(1.0, np.maximum(uniform, SMALLEST, out=uniform), out=uniform)
-    for _ in range(2):  # -log(-log(1 - u)), in place
-        np.negative(np.log(uniform, out=uniform), out=uniform)
-    return uniform
+def step_keys(seed: int, steps: int) -> NDArray[np.int32]:
+    """64 random bits for each step, (steps, 2); those of the first steps do not depend on how many follow."""
+    raw = np.random.Philox(seed).random_raw(steps)
+    return raw.astype("<u8").view("<i4").reshape(steps, 2)
+
+
+def gumbel(keys: Tensor, columns: int) -> Tensor:
+    """Standard Gumbel noise, float32, (B, columns), of keys (B, 2), int32, by their device: in [-2.9, 22.2].
+
+    A keyed permutation of the 32-bit numbers maps each token id to a random number. The 31 bits used give large noise,
+    which decides who wins, its full resolution: the uniform number is smallest where the noise is largest.
+    """
+    bits = torch.arange(columns, dtype=torch.int32, device=keys.device) ^ keys[:, :1]
+    bits = _mixed(_mixed(bits).bitwise_xor_(keys[:, 1:]))
+    uniform = bits.bitwise_and_(2**31 - 1).to(torch.float32).add_(0.5).mul_(2.0**-31)
+    uniform.clamp_(max=1 - 2.0**-24)  # rounding could make it 1, whose noise would be infinite
+    return uniform.neg_().log1p_().neg_().log_().neg_()
+
+
+def _mixed(bits: Tensor) -> Tensor:
+    """A hash of int32 numbers, in place, that maps no two numbers to one."""
+    for shift, factor in MIXED:
+        bits.bitwise_xor_((bits >> shift).bitwise_and_(2 ** (32 - shift) - 1)).mul_(factor)
+    return bits.bitwise_xor_((bits >> 16).bitwise_and_(2**16 - 1))
 
 
 def prompt_seed(seed: int, tag: str, prompt_id: str) -> int:
@@ -98,12 +121,12 @@ def sample_responses(
     batch_size: int,
     top_k: int = 0,
     token_budget: int | None = None,
-    progress: Callable[[int], Any] = lambda n: None,
     names: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
     """One response per prompt, in order: response, n_tokens, truncated and same_tokens, as in `encoding.sampled`.
 
-    Prompts of like length come together: `batch_size` of them, or with a token budget as many as fit with their responses.
+    Prompts of like length come together: on a GPU as many as its memory holds, else `batch_size` of them, or with a token
+    budget as many as fit with their responses.
     One prompt at a time is sampled from where padding would change the samples, see `samples_alone`.
     Raises FloatingPointError, with the prompts' `names` (default: their numbers), where the model's logits are NaN.
     """
@@ -113,27 +136,32 @@ def sample_responses(
     model.generation_config = GenerationConfig(
         do_sample=False, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
-    device = next(model.parameters()).device
+    device, eos = next(model.parameters()).device, tokenizer.eos_token_id
     ids = encode_prompts(tokenizer, prompts)
     drawn: list[list[int]] = [[] for _ in prompts]
     lengths = [len(row) + max_new_tokens for row in ids]
     alone = samples_alone(model, max(lengths, default=0))
-    for rows in scoring_batches(lengths, *((1, None) if alone else (batch_size, token_budget))):
+    if alone:
+        batches = scoring_batches(lengths, 1)
+    elif device.type == "cuda":
+        batches = sampling_batches(model, lengths)
+    else:
+        batches = scoring_batches(lengths, batch_size, token_budget)
+
+    def draw(rows: list[int]) -> list[list[int]]:
         if alone:
             forget_lengths(model)
         inputs = pad([ids[i] for i in rows], tokenizer.pad_token_id, side="left")
         mask = pad([[1] * len(ids[i]) for i in rows], 0, side="left")
-        sampler = GumbelSampler([seeds[i] for i in rows], temperature, top_k)
-        size = max_new_tokens if alone else max(ROUND, max_new_tokens // ROUNDS)
-        new = _draw(
-            model, inputs.to(device), mask.to(device), sampler, tokenizer.eos_token_id, max_new_tokens, size
-        )
+        sampler = GumbelSampler([seeds[i] for i in rows], temperature, max_new_tokens, top_k).to(device)
+        new = _draw(model, inputs.to(device), mask.to(device), sampler, eos, max_new_tokens)
         broken = np.where(sampler.broken.cpu().numpy(), np.nan, 0.0)
         check_finite(broken, [names[i] for i in rows], "the logits")
+        return new
+
+    for rows, new in in_batches(batches, draw):
         for i, tokens in zip(rows, new, strict=True):
             drawn[i] = tokens
-        progress(len(rows))
-    eos = tokenizer.eos_token_id
     return sampled(
         tokenizer, prompts, ids, [(row[:-1], True) if row[-1] == eos else (row, False) for row in drawn]
     )
@@ -153,37 +181,43 @@ def samples_alone(model: PreTrainedModel, longest: int) -> bool:
 
 
 def _draw(
-    model: PreTrainedModel,
-    inputs: Tensor,
-    mask: Tensor,
-    sampler: GumbelSampler,
-    eos: int,
-    most: int,
-    size: int,
+    model: PreTrainedModel, inputs: Tensor, mask: Tensor, sampler: GumbelSampler, eos: int, most: int
 ) -> list[list[int]]:
-    """New tokens of each row, up to and including EOS, `most` at most. After `size` tokens ended rows leave the batch."""
-    new: list[list[int]] = [[] for _ in inputs]
-    rows = list(range(len(inputs)))
+    """New tokens of each row, up to and including EOS, `most` at most. Where half of the rows have ended, they leave."""
+    width = inputs.shape[1]
+    rows, sequences = torch.arange(len(inputs), device=inputs.device), inputs
+    tokens = torch.full((len(inputs), most), eos, device=inputs.device)
     cache = None
     while True:
+        sampler.go_on(rows, drawn := sequences.shape[1] - width)
         output = model.generate(
-            input_ids=inputs,
+            input_ids=sequences,
             attention_mask=mask,
             past_key_values=cache,
-            max_new_tokens=min(size, most - len(new[rows[0]])),
+            max_new_tokens=most - drawn,
             logits_processor=LogitsProcessorList([sampler]),
+            stopping_criteria=StoppingCriteriaList([HalfEnded(len(rows), width, eos)]),
             return_dict_in_generate=True,
         )
-        tokens = output.sequences[:, inputs.shape[1] :]
-        for row, fresh in zip(rows, tokens.tolist(), strict=True):
-            new[row] += fresh[: fresh.index(eos) + 1] if eos in fresh else fresh
-        going = [i for i, row in enumerate(rows) if new[row][-1] != eos and len(new[row]) < most]
-        if not going:
-            return new
-        kept = torch.tensor(going, device=inputs.device)
+        sequences = output.sequences
+        new = sequences[:, width:]
+        tokens[rows, : new.shape[1]] = new
+        kept = ((new != eos).all(dim=1) & (new.shape[1] < most)).nonzero()[:, 0]
+        if not len(kept):
+            return [row[: row.index(eos) + 1] if eos in row else row for row in tokens.tolist()]
         cache = output.past_key_values
         cache.batch_select_indices(kept)
-        inputs = output.sequences[kept]
-        mask = torch.cat([mask[kept], torch.ones_like(tokens[kept])], dim=1)
-        sampler.keep(going)
-        rows = [rows[i] for i in going]
+        rows, sequences = rows[kept], sequences[kept]
+        mask = torch.cat([mask[kept], torch.ones_like(sequences[:, mask.shape[1] :])], dim=1)
+
+
+class HalfEnded(StoppingCriteria):
+    """Stops a batch of `rows` when half of them have an EOS among their tokens from `start` on, unless they are few."""
+
+    def __init__(self, rows: int, start: int, eos: int) -> None:
+        self.least = rows / 2 if rows >= FEWEST else rows
+        self.start, self.eos = start, eos
+
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
+        ended = (input_ids[:, self.start :] == self.eos).any(dim=1)
+        return (ended.sum() >= self.least).expand(len(ended))

@@ -71,10 +71,12 @@ def _gumbel(text: str) -> float:
 class Trained:
     """The Bradley-Terry model in `folder`, trained on held-out human pairs."""
 
-    def __init__(self, folder: Path, *, batch_size: int, device: str) -> None:
+    def __init__(
+        self, folder: Path, *, batch_size: int, device: str, token_budget: int | None = None
+    ) -> None:
         self.tokenizer = load_tokenizer(folder)
         self.model = load_annotator(folder, pad_id=self.tokenizer.pad_token_id, device=device)
-        self.batch_size = batch_size
+        self.batching = (batch_size, token_budget)
 
     def lengths(self, prompts: Sequence[str], responses: Sequence[str]) -> list[int]:
         """Tokens that the model reads of each prompt and response."""
@@ -82,21 +84,27 @@ class Trained:
 
     def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
         rows, pad_id = encode(self.tokenizer, prompts, responses), self.tokenizer.pad_token_id
-        return score_responses(self.model, rows, pad_id, self.batch_size).double().numpy()
+        return score_responses(self.model, rows, pad_id, *self.batching).double().numpy()
 
 
-def load_gold(config: Any, trained: Path | None, device: str) -> Gold | Comparison:
-    """The adapter of a `conf/gold` choice; `trained` is the folder of the trained gold model."""
+def load_gold(
+    config: Any, trained: Path | None, device: str, token_budget: int | None = None
+) -> Gold | Comparison:
+    """The adapter of a `conf/gold` choice; `trained` is the folder of the trained gold model.
+
+    It reads SCORING times the token budget at a time, or without one `config.batch_size` sequences.
+    """
+    settings: dict[str, Any] = {"device": device, "token_budget": token_budget}
     if config.name in ("oracle", "judge"):
         return Oracle() if config.name == "oracle" else Judge(config.temperature)
     if config.name == "trained":
         if trained is None:
             raise ValueError("gold=trained needs the folder of its model")
-        return Trained(trained, batch_size=config.batch_size, device=device)
+        return Trained(trained, batch_size=config.batch_size, **settings)
     if config.name == "openai":
         from cwpo.models.judge import ApiJudge
 
         return ApiJudge(config)
     from cwpo.models.reward_models import ADAPTERS
 
-    return ADAPTERS[config.name](config.path, config.revision, batch_size=config.batch_size, device=device)
+    return ADAPTERS[config.name](config.path, config.revision, batch_size=config.batch_size, **settings)

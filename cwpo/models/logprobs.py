@@ -1,6 +1,7 @@
 """Sequence log-probabilities: sums over response tokens, EOS included, never over prompt or padding."""
 
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -10,11 +11,15 @@ from torch.nn.functional import cross_entropy
 from cwpo.data.batching import IGNORED, collate_sequences, fill_budget
 from cwpo.models.heads import Head, logit_chunk, token_losses, without_adapters
 from cwpo.models.lengths import exact_parts, in_order, parts_by_length
-from cwpo.models.row_attention import Rows, attend_in_rows
+from cwpo.models.memory import in_batches
+from cwpo.models.row_attention import NARROW, Lines, Rows, attend_in_rows
+from cwpo.runtime import label_precision
 
 SCORING = 2  # without gradients a batch needs far less memory
 ROWS = 64  # of sequences of any length
 FEW = 2048  # tokens that any machine can score at once; batches of fewer spend their time on being started
+
+VARLEN = "torch.nn.attention.varlen"  # of torch 2.10 and later
 
 Logps = Callable[..., Tensor]  # response_logps, or a function of the same arguments and values
 
@@ -73,14 +78,10 @@ def packed_logps(model: nn.Module, batch: Mapping[str, Tensor], head: Head | Non
     The `head` (see head_of; default: the LM head) runs on the positions that predict a response token only, in chunks.
     """
     inner = without_adapters(model)
-    allowed = batch["attention"]
-    dtype = _compute_dtype(inner, allowed.device.type)
-    mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
-    mask = mask.masked_fill(~allowed, torch.finfo(dtype).min)
-    line: dict[str, Any] = {}
-    if "slot" in batch:
+    dtype = _compute_dtype(inner, batch["packed_ids"].device.type)
+    mask, line = _attention(batch, dtype)
+    if line:
         attend_in_rows(inner)
-        line["rows"] = Rows(batch["slot"], batch["token"], len(allowed))
     hidden = inner.base_model(
         input_ids=batch["packed_ids"],
         position_ids=batch["position_ids"],
@@ -90,7 +91,27 @@ def packed_logps(model: nn.Module, batch: Mapping[str, Tensor], head: Head | Non
     ).last_hidden_state
     states = hidden.flatten(0, 1)[batch["predictor"]].to(dtype)
     losses = token_losses(head or inner.get_output_embeddings(), states, batch["target"], logit_chunk(inner))
-    return _sums(losses, batch["sequence"], int(batch["sequence"].max()) + 1)
+    return _sums(losses, batch["sequence"], len(batch["lengths"]))
+
+
+def _attention(batch: Mapping[str, Any], dtype: torch.dtype) -> tuple[Tensor, dict[str, Any]]:
+    """The attention mask of a packed batch, and what its model takes besides. In lines the mask says nothing."""
+    if "ends" in batch:
+        rows: Any = Lines(*(batch[name] for name in ("place", "first", "ends", "most")))
+        return torch.zeros(1, 1, 1, 1, dtype=dtype, device=batch["ends"].device), {"rows": rows}
+    allowed = batch["attention"]
+    mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
+    mask.masked_fill_(~allowed, torch.finfo(dtype).min)
+    if "slot" not in batch:
+        return mask, {}
+    return mask, {"rows": Rows(batch["slot"], batch["token"], len(allowed))}
+
+
+def in_lines(model: nn.Module) -> bool:
+    """Whether packed pairs are attended to in lines: on CUDA, where what the model computes in, now, has 16 bits."""
+    inner = without_adapters(model)
+    device = inner.get_output_embeddings().weight.device.type
+    return device == "cuda" and _compute_dtype(inner, device) in NARROW and find_spec(VARLEN) is not None
 
 
 def _compute_dtype(inner: Any, device: str) -> torch.dtype:
@@ -123,9 +144,14 @@ def score_sequences(
     model.eval()
     device = next(model.parameters()).device
     scores = torch.empty(len(rows))
-    for chosen in scoring_batches([len(ids) for ids, _ in rows], batch_size, token_budget):
+
+    def score(chosen: list[int]) -> Tensor:
         batch = collate_sequences([rows[i] for i in chosen], pad_id)
-        scores[chosen] = compute(model, **{k: v.to(device) for k, v in batch.items()}).cpu()
+        return compute(model, **{k: v.to(device) for k, v in batch.items()}).cpu()
+
+    batches = scoring_batches([len(ids) for ids, _ in rows], batch_size, token_budget)
+    for chosen, values in in_batches(batches, score):
+        scores[chosen] = values
     return scores
 
 
@@ -136,12 +162,14 @@ def policy_scores(
     *,
     reference: nn.Module | None = None,
     beta: float = 1.0,
+    token_budget: int | None = None,
 ) -> Tensor:
     """log pi(y|x) of (ids, start) rows, (N,), float64, in nats; with a `reference` the implicit reward in logits (Eq. 17)."""
-    scores = score_sequences(model, rows, pad_id).double()
-    if reference is None:
-        return scores
-    return beta * (scores - score_sequences(reference, rows, pad_id).double())
+    with label_precision(next(model.parameters()).device.type):
+        scores = score_sequences(model, rows, pad_id, token_budget=token_budget).double()
+        if reference is None:
+            return scores
+        return beta * (scores - score_sequences(reference, rows, pad_id, token_budget=token_budget).double())
 
 
 def scoring_batches(

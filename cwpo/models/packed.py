@@ -15,6 +15,7 @@ from cwpo.models.heads import Head, head_of, without_adapters
 from cwpo.models.lengths import forget_lengths
 from cwpo.models.logprobs import (
     Logps,
+    in_lines,
     lean_logps,
     logps_by_length,
     packed_logps,
@@ -22,6 +23,7 @@ from cwpo.models.logprobs import (
     score_sequences,
     scoring_batches,
 )
+from cwpo.models.mending import NARROW
 
 LINE = 2.0  # rows are never this full: a model that takes a line takes rows too
 TOLERANCE = 5e-4  # nats times the root of the number of tokens: rounding errors in float32 add up as a random walk does
@@ -112,8 +114,9 @@ def _sequences(pairs: Sequence[Mapping[str, Any]]) -> list[tuple[list[int], int]
 
 
 def tensors(batch: Mapping[str, Any], device: Any) -> dict[str, Tensor]:
-    """The batch's tensors on a device, without pair_id."""
-    return {name: value.to(device) for name, value in batch.items() if isinstance(value, Tensor)}
+    """The batch's tensors on a device, and its numbers, without pair_id."""
+    kept = {name: value for name, value in batch.items() if isinstance(value, Tensor | int)}
+    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in kept.items()}
 
 
 def _extremes(pairs: Sequence[Mapping[str, Any]], vocabulary: int) -> list[Mapping[str, Any]]:
@@ -139,19 +142,41 @@ def _probing(model: nn.Module) -> Iterator[None]:
     """Dropout off, no autocast, also none of accelerate's forward, weights of 16 bits in float32; all as before afterwards."""
     training = model.training
     wrapper = vars(model).pop("forward", None) if hasattr(model, "_original_forward") else None
-    narrow = [(p, p.dtype) for p in model.parameters() if p.dtype in (torch.bfloat16, torch.float16)]
     model.eval()
     try:
-        for parameter, _ in narrow:
-            parameter.data = parameter.data.float()
-        with torch.autocast(next(model.parameters()).device.type, enabled=False):
+        with _widened(model), torch.autocast(next(model.parameters()).device.type, enabled=False):
             yield
     finally:
-        for parameter, dtype in narrow:
-            parameter.data = parameter.data.to(dtype)
         if wrapper is not None:
             model.forward = wrapper
         model.train(training)
+
+
+@contextmanager
+def _widened(model: nn.Module) -> Iterator[None]:
+    """Weights of 16 bits in float32: those of a block of layers while it computes, so that no two blocks are wide at once."""
+    dtypes = {p: p.dtype for p in model.parameters() if p.dtype in NARROW}
+    blocks = [block for part in model.modules() if isinstance(part, nn.ModuleList) for block in part]
+    in_blocks = {p for block in blocks for p in block.parameters()}
+
+    def widen(module: nn.Module, *_: Any) -> None:
+        for parameter in module.parameters():
+            parameter.data = parameter.data.float() if parameter in dtypes else parameter.data
+
+    def narrow(module: nn.Module, *_: Any) -> None:
+        for parameter in module.parameters():
+            parameter.data = parameter.data.to(dtypes.get(parameter, parameter.dtype))
+
+    hooks = [block.register_forward_pre_hook(widen) for block in blocks if dtypes]
+    hooks += [block.register_forward_hook(narrow, always_call=True) for block in blocks if dtypes]
+    try:
+        for parameter in dtypes.keys() - in_blocks:
+            parameter.data = parameter.data.float()
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        narrow(model)
 
 
 @torch.no_grad()
@@ -177,7 +202,7 @@ def score_pairs(
     model.eval()
     device = next(model.parameters()).device
     scores = torch.empty(2, len(rows))
-    collator = PairCollator(pad_id, packed=True)
+    collator = PairCollator(pad_id, packed=True, lines=in_lines(model))
     lengths = [collator.tokens(row) for row in rows]
     for part in scoring_batches(lengths, token_budget=token_budget):
         batch = collator([rows[i] for i in part])

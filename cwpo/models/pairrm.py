@@ -54,12 +54,15 @@ def score_both_orders(
     prompts: Sequence[Text],
     first: Sequence[Text],
     second: Sequence[Text],
+    token_budget: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """f(x, first, second) / 2 and f(x, second, first) / 2, each (N,), in logits.
 
     Their difference is the logit averaged over both orders; swapping the responses swaps the two, so it turns its sign.
     """
     pad_id = tokenizer.pad_token_id
-    right = score_responses(model, encode_joint(tokenizer, prompts, first, second), pad_id)
-    swapped = score_responses(model, encode_joint(tokenizer, prompts, second, first), pad_id)
+    right, swapped = (
+        score_responses(model, encode_joint(tokenizer, prompts, *both), pad_id, token_budget=token_budget)
+        for both in ((first, second), (second, first))
+    )
     return right / 2, swapped / 2

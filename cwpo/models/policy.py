@@ -15,13 +15,19 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from cwpo.config.hub import asked_once, reach
 from cwpo.data.chat import CHAT, chat_problem
 from cwpo.errors import InputError, first_line
-from cwpo.models.folders import ADAPTER, hub_weights_problem, strange_shards
+from cwpo.models.adapters import base_of, is_adapters, read_note
+from cwpo.models.folders import ADAPTER, TENSORS, hub_weights_problem, strange_shards
+from cwpo.models.heads import without_adapters
 from cwpo.models.limits import context, vocabulary
 from cwpo.models.mending import dropout_names, mend_generation_config
 
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
+
+@asked_once
 def hub_problem(path: str, revision: str | None, key: str) -> str | None:
     """Why the folder or hub id `path` cannot be used: a broken config, a tokenizer of another model, or not to be had. No weights."""
     from huggingface_hub.utils import logging
@@ -30,6 +36,8 @@ def hub_problem(path: str, revision: str | None, key: str) -> str | None:
     logging.set_verbosity_error()  # five lines about retries where there is no network
     try:
         read_config(path, revision, key)
+        if is_adapters(path):
+            return _base_problem(Path(path), key)
         adapter = find_adapter_config_file(path, revision=revision)
     except InputError as error:
         return str(error)
@@ -39,6 +47,12 @@ def hub_problem(path: str, revision: str | None, key: str) -> str | None:
         return f"{key}={path} holds a LoRA adapter ({ADAPTER}); merge it and save the whole model"
     missing = None if Path(path).expanduser().is_dir() else hub_weights_problem(path, revision, key)
     return missing or vocabulary_problem(path, revision, key)
+
+
+def _base_problem(adapters: Path, key: str) -> str | None:
+    """Why the model under adapters that were trained here cannot be used."""
+    base = base_of(adapters)
+    return hub_problem(base.found_from(adapters), base.revision, key)
 
 
 def vocabulary_problem(path: str, revision: str | None, key: str) -> str | None:
@@ -56,6 +70,7 @@ def vocabulary_problem(path: str, revision: str | None, key: str) -> str | None:
     )
 
 
+@asked_once
 def read_config(path: str | Path, revision: str | None = None, key: str = "model") -> Any:
     """The config of the checkpoint at `path`, the value of `key`. InputError where there is none, or where it asks for code."""
     try:
@@ -86,6 +101,7 @@ def load_weights(kind: Any, path: str | Path, revision: str | None, **settings: 
     transformers is kept from asking the hub to convert pickle weights in the background.
     """
     os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
+    reach(path)
     if strange := strange_shards(Path(path).expanduser()):
         raise InputError(f"the weights of {path} cannot be loaded: {strange}")
     try:
@@ -99,6 +115,7 @@ def load_weights(kind: Any, path: str | Path, revision: str | None, **settings: 
 
 def read_tokenizer(path: str | Path, revision: str | None = None) -> Any:
     """The tokenizer as it is saved; InputError where it cannot be read or has code of its own."""
+    reach(path)
     try:
         return AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises bare Exceptions
@@ -138,11 +155,29 @@ def no_dropout(config: Any) -> dict[str, float]:
 
 
 def load_policy(
-    path: str | Path, revision: str | None = None, *, dropout: bool = False, device: str = "cpu"
+    path: str | Path,
+    revision: str | None = None,
+    *,
+    dropout: bool = False,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
 ) -> PreTrainedModel:
-    """A causal LM in float32 (OPT would otherwise come in fp16), which can be saved. dropout=False turns every dropout off."""
+    """A causal LM, which can be saved, in float32 (OPT would otherwise come in float16). dropout=False turns every dropout off.
+
+    dtype=bfloat16 is for frozen weights; InputError where a weight lies beyond its range. Adapters that were trained here
+    (cwpo.models.adapters) come merged into their base in float32.
+    """
+    if is_adapters(path):
+        return load_adapted(path, device=device).float().merge_and_unload()
     settings = {} if dropout else no_dropout(read_config(path, revision))
-    model: Any = load_weights(AutoModelForCausalLM, path, revision, dtype=torch.float32, **settings)
+    model: Any = load_weights(AutoModelForCausalLM, path, revision, dtype=dtype, **settings)
+    beyond = [
+        name for name, p in model.named_parameters() if dtype != torch.float32 and not p.isfinite().all()
+    ]
+    if beyond:
+        raise InputError(
+            f"the weights {beyond[0]} of {path} hold values that {dtype} cannot; use lora.base_dtype=float32"
+        )
     mend_generation_config(model)
     return model.to(device)
 
@@ -153,12 +188,19 @@ def context_length(path: str | Path, revision: str | None = None) -> int | None:
 
 
 def add_lora(
-    model: PreTrainedModel, *, r: int, alpha: int, dropout: float, targets: str = "all-linear", seed: int = 0
+    model: PreTrainedModel,
+    *,
+    r: int,
+    alpha: int,
+    dropout: float,
+    targets: str | list[str] = "all-linear",
+    seed: int = 0,
 ) -> Any:
     """Low-rank adapters drawn from `seed`; the rest is frozen. Needs the extra `lora`.
 
     They lie on every linear layer of the blocks, or with targets="peft" on those that PEFT chooses for the architecture:
-    the query and value projections of OPT, Qwen2 and Llama. Raises InputError where PEFT has no choice.
+    the query and value projections of OPT, Qwen2 and Llama. Raises InputError where PEFT has no choice. The adapters are
+    float32 whatever the model is.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -174,3 +216,34 @@ def add_lora(
             raise InputError(
                 f"lora.targets={targets}: PEFT cannot put adapters on a model of type {kind} ({reason}); use {other}"
             ) from error
+
+
+def load_adapted(folder: str | Path, *, dropout: float = 0.0, device: str = "cpu") -> Any:
+    """The PEFT model as it was trained: the base in its dtype, the adapters in float32 beside it, ready to be trained on."""
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    folder = Path(folder).expanduser()
+    note, base = read_note(folder), base_of(folder)
+    under = load_policy(base.found_from(folder), base.revision, device=device, dtype=DTYPES[base.dtype])
+    model = add_lora(under, dropout=dropout, **note["lora"])
+    expected = {name for name, p in model.named_parameters() if p.requires_grad}
+    tensors = load_file(folder / TENSORS)
+    wrong = set_peft_model_state_dict(model, tensors)
+    if wrong.unexpected_keys or len(tensors) != len(expected):
+        raise InputError(f"the adapters in {folder} do not fit the model that they name, {base.path}")
+    return model
+
+
+def as_trained(folder: str | Path, revision: str | None = None, *, device: str = "cpu") -> Any:
+    """The transformers model of a checkpoint as training leaves it: adapters unmerged inside its layers, else float32."""
+    if not is_adapters(folder):
+        return load_policy(folder, revision, device=device)
+    return without_adapters(load_adapted(folder, device=device)).eval()
+
+
+def export(adapters: Path, folder: Path, dtype: str) -> None:
+    """Write base and adapters as one ordinary checkpoint: merged in float32, saved in float32 or (dtype=base) as the base."""
+    kept = base_of(adapters).dtype if dtype == "base" else dtype
+    load_policy(adapters).to(DTYPES[kept]).save_pretrained(folder)
+    load_tokenizer(adapters).save_pretrained(folder)

@@ -18,25 +18,40 @@ from cwpo.errors import InputError
 from cwpo.models.annotator import score_responses
 from cwpo.models.lengths import forget_lengths, mixing_length
 from cwpo.models.logprobs import scoring_batches
+from cwpo.models.memory import in_batches
 from cwpo.models.policy import load_weights, no_dropout, read_config, read_tokenizer
+from cwpo.runtime import label_precision
+
+SMALL = 2e9  # parameters of a reward model that is computed in float32 on a GPU too
 
 
 class Scorer:
-    """A published checkpoint with its tokenizer, dropout off; float32 on a CPU, elsewhere `dtype`."""
+    """A published checkpoint with its tokenizer, dropout off: float32 on CPUs and up to SMALL parameters, else as published.
+
+    It reads SCORING times the token budget at a time, or without one `batch_size` sequences.
+    """
 
     kind: Any = AutoModelForSequenceClassification
-    dtype: Any = torch.bfloat16
     chat = False  # whether the tokenizer's template writes what the model reads
 
-    def __init__(self, path: str, revision: str | None, *, batch_size: int, device: str) -> None:
+    def __init__(
+        self,
+        path: str,
+        revision: str | None,
+        *,
+        device: str,
+        batch_size: int,
+        token_budget: int | None = None,
+    ) -> None:
         if problem := gold_problem(path, revision, seq2seq=self.kind is AutoModelForSeq2SeqLM):
             raise InputError(problem)
         self.tokenizer, _ = read_reward(path, revision, self.chat)
         settings = no_dropout(read_config(path, revision)) | {"pad_token_id": self.tokenizer.pad_token_id}
-        dtype = torch.float32 if device == "cpu" else self.dtype
-        self.model: Any = load_weights(self.kind, path, revision, dtype=dtype, **settings)
+        self.model: Any = load_weights(self.kind, path, revision, dtype="auto", **settings)
+        if device == "cpu" or self.model.num_parameters() <= SMALL:
+            self.model.float()
         self.model.to(device).eval()
-        self.batch_size, self.device = batch_size, device
+        self.batching, self.device = (batch_size, token_budget), device
 
     def lengths(self, prompts: Sequence[Text], responses: Sequence[Text]) -> list[int]:
         """Tokens that the model reads of each prompt and response."""
@@ -50,21 +65,26 @@ class HuggingFace(Scorer):
     its tokenizer separates the two (encoders such as DeBERTa). Messages are written as HH-RLHF does.
     """
 
-    dtype = "auto"
-
     @torch.no_grad()
     def rewards(self, prompts: Sequence[Text], responses: Sequence[Text]) -> np.ndarray:
         alone = mixing_length(self.model.config) is not None  # a row changes others of its batch
-        size = 1 if alone else self.batch_size
-        scores = [np.empty(0)]
-        for first in range(0, len(prompts), size):
+        read = reward_inputs(self.tokenizer, prompts, responses) if prompts else {"input_ids": []}
+        scores = np.empty(len(prompts))
+
+        def score(rows: list[int]) -> np.ndarray:
             if alone:
                 forget_lengths(self.model)
-            rows = slice(first, first + size)
-            read = reward_inputs(self.tokenizer, prompts[rows], responses[rows])
-            inputs = self.tokenizer.pad(read, return_tensors="pt").to(self.device)
-            scores.append(self.model(**inputs).logits.squeeze(-1).double().cpu().numpy())
-        return np.concatenate(scores)
+            part = {name: [values[i] for i in rows] for name, values in read.items()}
+            inputs = self.tokenizer.pad(part, return_tensors="pt").to(self.device)
+            return self.model(**inputs).logits.squeeze(-1).double().cpu().numpy()
+
+        batching = (1, None) if alone else self.batching
+        with label_precision(self.device):
+            for rows, values in in_batches(
+                scoring_batches(list(map(len, read["input_ids"])), *batching), score
+            ):
+                scores[rows] = values
+        return scores
 
 
 def reward_inputs(
@@ -108,11 +128,11 @@ def read_reward(path: str, revision: str | None, chat: bool | None = None) -> tu
 
 
 def load_reward(
-    path: str, revision: str | None, *, batch_size: int, device: str, chat: bool | None = None
+    path: str, revision: str | None, *, device: str, chat: bool | None = None, **batching: int | None
 ) -> HuggingFace | ChatReward:
     """Any sequence-classification reward model, read as `read_reward` says."""
     _, reads = read_reward(path, revision, chat)
-    return (ChatReward if reads else HuggingFace)(path, revision, batch_size=batch_size, device=device)
+    return (ChatReward if reads else HuggingFace)(path, revision, device=device, **batching)
 
 
 def gold_problem(
@@ -141,7 +161,7 @@ class ChatReward(Scorer):
     def rewards(self, prompts: Sequence[Text], responses: Sequence[Text]) -> np.ndarray:
         ids = reward_inputs(self.tokenizer, prompts, responses, chat=True)["input_ids"]
         rows, pad_id = [(row, 0) for row in ids], self.tokenizer.pad_token_id
-        return score_responses(self.model, rows, pad_id, self.batch_size).double().numpy()
+        return score_responses(self.model, rows, pad_id, *self.batching).double().numpy()
 
 
 class QuestionAnswer(HuggingFace):
@@ -167,8 +187,8 @@ class SteamSHP(Scorer):
     kind = AutoModelForSeq2SeqLM
     LENGTH = 512
 
-    def __init__(self, path: str, revision: str | None, *, batch_size: int, device: str) -> None:
-        super().__init__(path, revision, batch_size=batch_size, device=device)
+    def __init__(self, path: str, revision: str | None, **place: Any) -> None:
+        super().__init__(path, revision, **place)
         self.answers = [self.tokenizer(letter)["input_ids"][0] for letter in "AB"]
         self.counts: Counter[str] = Counter()
 
@@ -197,12 +217,17 @@ class SteamSHP(Scorer):
         result = np.empty(len(texts))
         ids = self.tokenizer(list(texts))["input_ids"] if texts else []
         start = self.model.config.decoder_start_token_id
-        for part in scoring_batches([len(row) for row in ids], self.batch_size):
+
+        def score(part: list[int]) -> np.ndarray:
             inputs = self.tokenizer.pad({"input_ids": [ids[i] for i in part]}, return_tensors="pt")
             inputs = inputs.to(self.device)
             begun = torch.full((len(part), 1), start, device=self.device)
             logits = self.model(**inputs, decoder_input_ids=begun).logits[:, 0, self.answers]
-            result[part] = logits.double().softmax(dim=1)[:, 0].cpu().numpy()
+            return logits.double().softmax(dim=1)[:, 0].cpu().numpy()
+
+        with label_precision(self.device):
+            for part, values in in_batches(scoring_batches([len(row) for row in ids], *self.batching), score):
+                result[part] = values
         return result
 
 

@@ -1,15 +1,20 @@
-"""Attention of packed pairs in rows, of a model that computes everything else on one line of tokens without padding."""
+"""Attention of packed pairs in rows or lines, of a model that computes everything else on one line of tokens without padding."""
 
+import inspect
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 NAME = "cwpo_rows"
+NARROW = (torch.bfloat16, torch.float16)
+WIDEST = 256  # of the heads that flash attention computes
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,61 @@ class Rows:
     def take(self, rows: Tensor) -> Tensor:
         """Rows (R, W, H, d) as (1, T, H, d)."""
         return _Moved.apply(rows.flatten(0, 1), self.slot, self.token)[None]
+
+
+@dataclass(frozen=True)
+class Lines:
+    """How T tokens are attended to in sequences of many lengths, see `lines` of cwpo.data.packing.pack_pairs."""
+
+    place: Tensor
+    first: Tensor
+    ends: Tensor
+    most: int
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
+        """Causal attention of (1, H, T, d) within each sequence, as (1, T, H, d)."""
+        laid = [states[0].transpose(0, 1).index_select(0, self.place) for states in (query, key, value)]
+        narrow = all(states.dtype in NARROW and states.shape[2] <= WIDEST for states in laid)
+        alike = laid[1].shape == laid[2].shape and laid[0].shape[2] == laid[1].shape[2]
+        kernel = _by_kernel if query.is_cuda and narrow and alike else _by_sequence
+        return kernel(*laid, self.ends, self.most, scale).index_select(0, self.first)[None]
+
+
+def _by_kernel(
+    query: Tensor, key: Tensor, value: Tensor, ends: Tensor, most: int, scale: float | None
+) -> Tensor:
+    """Flash attention of (N, H, d), no padding and nothing to compile; its arguments differ from version to version."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    takes = inspect.signature(varlen_attn).parameters
+    settings: dict[str, Any] = {"window_size": (-1, 0)} if "window_size" in takes else {"is_causal": True}
+    groups = query.shape[1] // key.shape[1]
+    if "enable_gqa" in takes:
+        settings["enable_gqa"] = groups > 1
+    elif groups > 1:
+        key, value = (states.repeat_interleave(groups, dim=1) for states in (key, value))
+    if "scale" in takes:
+        settings["scale"] = scale
+    elif scale is not None:
+        query = query * (scale * query.shape[2] ** 0.5)
+    return varlen_attn(query, key, value, ends, ends, most, most, **settings)
+
+
+def _by_sequence(
+    query: Tensor, key: Tensor, value: Tensor, ends: Tensor, most: int, scale: float | None
+) -> Tensor:
+    """The same, one sequence at a time."""
+    borders = ends.tolist()
+    parts = [
+        scaled_dot_product_attention(
+            *(states[begin:end].transpose(0, 1)[None] for states in (query, key, value)),
+            is_causal=True,
+            scale=scale,
+            enable_gqa=query.shape[1] != key.shape[1],
+        )[0].transpose(0, 1)
+        for begin, end in itertools.pairwise(borders)
+    ]
+    return torch.cat(parts)
 
 
 class _Moved(torch.autograd.Function):
@@ -53,10 +113,12 @@ def attend(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
-    rows: Rows | None = None,
+    rows: Rows | Lines | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """transformers' sdpa attention; of a line of tokens that comes with `rows`, in these, of which the mask (R, 1, W, W) is."""
+    if isinstance(rows, Lines):
+        return rows.attend(query, key, value, kwargs.get("scaling")), None
     if rows is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     laid = (rows.lay(states) for states in (query, key, value))

@@ -19,6 +19,8 @@ from transformers import PreTrainedTokenizerBase
 
 from cwpo.data.encoding import Text, encode_prompts, sampled
 from cwpo.errors import InputError
+from cwpo.models.adapters import is_adapters
+from cwpo.models.policy import export
 
 WORKER = Path(__file__).with_name("vllm_worker.py")
 LOOK = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)"
@@ -67,6 +69,8 @@ def sample_by_vllm(
         raise InputError(problem)
     ids = encode_prompts(tokenizer, prompts)
     place = Path(tempfile.mkdtemp(prefix="cwpo-vllm-"))
+    if is_adapters(folder):
+        export(folder, folder := place / "model", "float32")
     requests = [{"ids": row, "seed": seed >> 1} for row, seed in zip(ids, seeds, strict=True)]  # 63 bits
     (place / "prompts.jsonl").write_text("".join(json.dumps(r) + "\n" for r in requests), encoding="utf-8")
     job = {

@@ -23,7 +23,7 @@ from cwpo.data.rows import Converted
 from cwpo.errors import InputError
 from cwpo.models.card import training_metrics, write_card
 from cwpo.models.packed import score_pairs
-from cwpo.models.policy import context_length, load_policy, load_tokenizer
+from cwpo.models.policy import as_trained, context_length, load_tokenizer
 from cwpo.own.chat import template_used, wished
 from cwpo.own.checks import check_align
 from cwpo.own.defaults import cores, with_defaults
@@ -178,7 +178,7 @@ def _examples(table: pd.DataFrame) -> list[dict[str, Any]]:
 def margins(start: Start, pairs: pd.DataFrame, cfg: Any, device: str) -> np.ndarray:
     """log p(chosen) - log p(rejected) of N pairs under the model at `start`, (N,), in nats."""
     tokenizer = load_tokenizer(start.path, start.revision, chat=start.chat)
-    model = load_policy(start.path, start.revision, device=device)
+    model = as_trained(start.path, start.revision, device=device)
     rows = encode_pairs(tokenizer, *as_conversations(pairs, "chosen", "rejected"))
     with computing_in(cfg.alignment.precision, device):
         chosen, rejected = score_pairs(model, rows, tokenizer.pad_token_id, cfg.token_budget)

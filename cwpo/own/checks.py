@@ -39,7 +39,10 @@ def check_compare(cfg: Any, ask_hub: bool = True) -> None:
     """Raise InputError with every problem of the settings of scripts/compare.py. Loads no weights."""
     problems = check_settings(cfg, CompareConfig, lambda cfg: _occupied(cfg.out, "comparison.json"))
     models = {"before": cfg.before, "after": cfg.after}
-    problems = first_by_key(problems, model_problems(_given(models, None), ask_hub=ask_hub and not problems))
+    asked = model_problems(
+        _given(models, None), adapters=("before", "after"), ask_hub=ask_hub and not problems
+    )
+    problems = first_by_key(problems, asked)
     judge = {} if cfg.gold in SYNTHETIC_JUDGES else {"gold": checkpoint_of(cfg.gold)}
     _refuse(problems, judge, cfg.revision, scoring=() if is_ours(cfg.gold) else ("gold",), ask_hub=ask_hub)
 

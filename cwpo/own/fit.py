@@ -89,13 +89,9 @@ class RewardModel:
         self.model = load_reward(path, revision, batch_size=BATCH, device=device, chat=chat)
 
     def gaps(self, pairs: pd.DataFrame) -> np.ndarray:
-        order = np.argsort(pairs["response_a"].str.len() + pairs["response_b"].str.len(), kind="stable")
-        ordered = pairs.iloc[order]  # neighbours of like length need little padding
-        prompts, *sides = as_conversations(ordered, "response_a", "response_b")
+        prompts, *sides = as_conversations(pairs, "response_a", "response_b")
         a, b = (self.model.rewards(prompts, responses) for responses in sides)
-        gaps = np.empty((1, len(pairs)))
-        gaps[0, order] = a - b
-        return _finite(gaps, pairs)
+        return _finite((a - b)[None], pairs)
 
 
 def _finite(gaps: np.ndarray, pairs: pd.DataFrame) -> np.ndarray:

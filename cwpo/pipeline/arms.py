@@ -8,7 +8,7 @@ import pickle
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from cwpo.checks.reading import wrong_type
 from cwpo.checks.settings import check_config
 from cwpo.config.commands import register
 from cwpo.config.schema import CONF, Config
+from cwpo.config.update_sizes import at_operating_point
 from cwpo.errors import InputError
 from cwpo.pipeline.graph import Node, nodes_of, wanted
 from cwpo.runtime import rare_collections
@@ -33,20 +34,25 @@ UNKNOWN = "?"  # stands for the sections of a file whose form is not known here
 
 @dataclass(frozen=True)
 class Arm:
-    """One configuration and the stages it needs."""
+    """One configuration and the stages it needs.
+
+    `point` holds the values that a sweep sets, by key; None stands for a value on which nothing in this arm depends.
+    """
 
     cfg: Config
     nodes: dict[str, Node]
     run: list[Node]
+    point: dict[str, Any] = field(default_factory=dict)
 
     @staticmethod
-    def of(cfg: DictConfig) -> Arm:
-        """The arm of a composed configuration. Raises InputError with every problem."""
-        return Arm.of_checked(check_config(cfg))
+    def of(cfg: DictConfig, look: bool = True) -> Arm:
+        """The arm of a composed configuration. Raises InputError with every problem; see of_checked for `look`."""
+        return Arm.of_checked(check_config(cfg, ask_hub=look), look)
 
     @staticmethod
     def of_checked(cfg: Config, look: bool = True) -> Arm:
         """The arm of a valid configuration; without a look at its checkpoints it can be counted, not run."""
+        cfg = at_operating_point(cfg)
         nodes = nodes_of(cfg, look)
         return Arm(cfg, nodes, wanted(nodes, cfg.until))
 
@@ -63,16 +69,16 @@ class Arm:
 def expand(overrides: Sequence[str], seeds: Sequence[int] | None = None, look: bool = True) -> list[Arm]:
     """The distinct arms of a sweep, in order; see configurations. Raises InputError with every arm's problems.
 
-    With look=False nothing is checked and no checkpoint is looked at; the arms can be counted, not run.
+    With look=False the hub is not asked; the arms can be counted, not run.
     """
     arms: dict[str, Arm] = {}
     problems: dict[str, None] = {}
     with rare_collections():
-        for cfg, point in configurations(overrides, seeds):
+        for cfg, values, point in configurations(overrides, seeds):
             try:
-                set_values(cfg, point)
-                arm = Arm.of(cfg) if look else Arm.of_checked(typed(cfg), look=False)
-                arms.setdefault(arm.key, arm)
+                set_values(cfg, values)
+                arm = Arm.of(cfg, look)
+                _merge(arms.setdefault(arm.key, arm).point, point)
             except InputError as error:
                 problems |= dict.fromkeys(error.problems)
     if problems:
@@ -80,10 +86,24 @@ def expand(overrides: Sequence[str], seeds: Sequence[int] | None = None, look: b
     return list(arms.values())
 
 
+def _merge(point: dict[str, Any], other: Mapping[str, Any]) -> None:
+    """Enter the values of another point of the same arm: nothing in the arm depends on those that differ."""
+    for key, value in other.items():
+        point[key] = value if point.get(key, value) == value else None
+
+
+def plain_values(overrides: Sequence[Override]) -> dict[str, Any]:
+    """The values of overrides by key, quoted text as text."""
+    plain = (int, float, bool, type(None))
+    return {
+        o.get_key_element(): o.value() if isinstance(o.value(), plain) else str(o.value()) for o in overrides
+    }
+
+
 def configurations(
     overrides: Sequence[str], seeds: Sequence[int] | None = None
-) -> Iterator[tuple[DictConfig, tuple[Override, ...]]]:
-    """Every configuration of a sweep, in order and unchecked: a composition, and the plain values to set in it.
+) -> Iterator[tuple[DictConfig, tuple[Override, ...], dict[str, Any]]]:
+    """Every configuration of a sweep, in order and unchecked: a composition, the plain values to set in it, all swept values.
 
     The same composition comes several times, with values for the same keys. Overrides are as on the command line; `a=1,2`
     sweeps. An experiment file's own sweep counts unless the command line names the same key. `seeds` replaces the sweep over
@@ -94,15 +114,18 @@ def configurations(
     with composing():
         base, fixed, axes = _axes(overrides, seeds)
         groups = {key: values for key, values in axes.items() if (CONF / key).is_dir()}
-        composed = list(_compositions(base, fixed, groups))
+        choices = [dict(zip(groups, choice, strict=True)) for choice in itertools.product(*groups.values())]
+        composed = list(zip(_compositions(base, fixed, groups), choices, strict=True))
     parser = OverridesParser.create()
     points = {
         key: parser.parse_overrides([f"{key}={value}" for value in values])
         for key, values in axes.items()
         if key not in groups
     }
-    for cfg in composed:
-        yield from ((cfg, point) for point in _points(cfg, points))
+    for cfg, choice in composed:
+        for values in _points(cfg, points):
+            point = choice | plain_values(values)
+            yield cfg, values, {key: point[key] for key in axes if key in point}
 
 
 def typed(cfg: DictConfig) -> Config:

@@ -5,16 +5,28 @@ from collections.abc import Sequence
 from cwpo.config.schema import CONF
 from cwpo.errors import InputError, nearest
 
-CORE = "table1 table3 table4 table5 table6 table13 figure2 figure3_left figure3_right figure4 figure7".split()
+Cells = dict[str, tuple[str, ...]]
+# The cells that carry the headline verdicts, as overrides of the experiments' own sweeps: minutes, where `all` takes hours.
+# One family, because pretraining the strong models of a second one takes as long as a table.
+_TOY: Cells = {
+    "table1": ("objective=dpo", "data=hh_rlhf", "pair=opt_large"),
+    "table3": ("data=harmless,helpful", "pair=opt_small"),
+    "table6": ("pair=opt_small",),
+    "table13": (),
+    "figure2": ("data=harmless,helpful", "pair=opt_small", "method.selection.value=0.3"),
+    "figure7": (),
+    "frontier": ("pair=opt_small", "method=human,ws_dpo,ws_bt,cw_po"),
+}
+CORE = {"toy": _TOY, "paper": _TOY, "single_gpu": {"headline": ()}}  # by scale
 CORE_SEEDS = (0, 1, 2)  # the experiments behind headline claims name ten
 
 
-def experiments(name: str) -> list[str]:
-    """The experiments that core, all, or a comma-separated list stands for."""
+def experiments(name: str, scale: str = "toy") -> dict[str, list[str]]:
+    """The experiments that core, all, or a comma-separated list stands for, and the overrides that each is run with."""
     existing = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
-    if name == "all":
-        return existing
-    names = CORE if name == "core" else [part.strip() for part in name.split(",") if part.strip()]
+    if name == "core":
+        return {part: [f"experiment={part}", *cells] for part, cells in CORE.get(scale, _TOY).items()}
+    names = existing if name == "all" else [part.strip() for part in name.split(",") if part.strip()]
     unknown = [
         f"experiment={part} does not exist; {nearest(part, ['core', 'all', *existing])}"
         for part in names
@@ -22,7 +34,7 @@ def experiments(name: str) -> list[str]:
     ]
     if unknown or not names:
         raise InputError(unknown or "experiment= names nothing; use core, all, or names of conf/experiment")
-    return names
+    return {part: [f"experiment={part}"] for part in names}
 
 
 def seeds_of(experiment: str, given: object) -> list[int] | None:

@@ -15,6 +15,7 @@ from cwpo.stages.align import ALIGN
 from cwpo.stages.annotate import annotate_stage
 from cwpo.stages.assess import ASSESS
 from cwpo.stages.base import Stage
+from cwpo.stages.divergence import DIVERGENCE
 from cwpo.stages.embed import EMBED
 from cwpo.stages.evaluate import EVALUATE
 from cwpo.stages.generate import GENERATE
@@ -43,6 +44,8 @@ LATER: dict[str, Any] = {
     "generation.precision": "float32",
     "generation.top_k": 0,
     "lora.targets": "all-linear",
+    "lora.base_dtype": "float32",
+    "lora.save": "merged",
     "annotator.assessed_on": "test",
     "labeled.unlabeled": "own",
     "embedding.path": None,
@@ -61,7 +64,18 @@ UNHASHED = (*(f"gold.{key}" for key in JUDGE_SETTINGS), "generation.python")
 KINDS = {
     stage.name: stage
     for stage in (
-        *(ALIGN, ASSESS, EMBED, EVALUATE, GENERATE, MIX_LABELS, MIX_UNLABELED, ONLINE_ALIGN, PREPARE),
+        *(
+            ALIGN,
+            ASSESS,
+            DIVERGENCE,
+            EMBED,
+            EVALUATE,
+            GENERATE,
+            MIX_LABELS,
+            MIX_UNLABELED,
+            ONLINE_ALIGN,
+            PREPARE,
+        ),
         *(PRETRAIN, REFERENCE, SCORE_GOLD, SELECT, SFT, TRAIN_GOLD, WEIGHT),
         *(annotate_stage("bt"), train_annotator_stage("bt")),
     )
@@ -140,6 +154,8 @@ def nodes_of(cfg: Config, look: bool = True) -> dict[str, Node]:
         sft, align, trained_on = graph.online(prepare, select, mixed, annotator)
     before = graph.add("generate_sft", GENERATE, {"model_tag": "sft"}, prepare=prepare, model=sft)
     after = graph.add("generate", GENERATE, {"model_tag": "aligned"}, prepare=prepare, model=align)
+    parents = {**trained_on, "reference": graph.nodes.get("reference")}
+    graph.add("divergence", DIVERGENCE, **parents, sft=sft, model=align, generate=after)
     measured = {"prepare": prepare, "score_gold": gold, "train_gold": gold_model, **trained_on}
     graph.add("evaluate", EVALUATE, **measured, generate_sft=before, generate=after)
     return graph.nodes
@@ -249,8 +265,8 @@ class _Graph:
 
 def wanted(nodes: Mapping[str, Node], until: str | None) -> list[Node]:
     """The nodes to run: all, or those that `until` needs. A stage that the arm lacks stands for the one before it."""
-    if until in (None, "evaluate"):  # an arm's row holds its annotator's accuracy too
-        ends = [nodes[name] for name in ("assess", "evaluate") if name in nodes]
+    if until in (None, "evaluate"):  # an arm's row holds its annotator's accuracy and its divergence too
+        ends = [nodes[name] for name in ("assess", "divergence", "evaluate") if name in nodes]
     else:
         names = [name for name in STAGES[: STAGES.index(until) + 1] if name in nodes]
         ends = [nodes[names[-1]]]

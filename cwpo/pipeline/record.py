@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from cwpo.config.schema import POLICY_ANNOTATORS
+from cwpo.config.update_sizes import point_of
 from cwpo.pipeline.arms import Arm
 from cwpo.pipeline.excerpts import record_excerpts
 from cwpo.pipeline.graph import Node
@@ -51,6 +52,16 @@ def record(arms: Sequence[Arm], store: Store, results: Path, *, experiment: str,
     return written + record_excerpts(arms, store, folder, experiment=experiment, whole=whole)
 
 
+def recorded(arms: Sequence[Arm], results: Path, experiment: str) -> bool:
+    """Whether the result files have a row of each of these arms, so that other rows of the experiment are of the same version."""
+    folder, known = results / arms[0].cfg.scale_name, set()
+    for name, columns in (("runs.csv", RUN_COLUMNS), ("annotators.csv", ANNOTATOR_COLUMNS)):
+        if (folder / name).is_file():
+            rows = read_rows(folder / name, columns)
+            known |= set(rows["run_key"][rows["experiment"] == experiment])
+    return {arm.key for arm in arms} <= known
+
+
 def _table(rows: Sequence[Mapping[str, Any]], columns: list[str]) -> pd.DataFrame:
     return pd.DataFrame([{name: row.get(name) for name in columns} for row in rows], columns=columns)
 
@@ -86,6 +97,7 @@ def _settings(arm: Arm, annotated: bool) -> dict[str, Any]:
         "sft_labels": cfg.method.sft_labels,
         "equal_steps": cfg.method.equal_steps,
         "learning_rate": cfg.alignment.learning_rate,
+        "point": point_of(cfg),
     }
 
 
@@ -98,7 +110,8 @@ def _run_row(arm: Arm, store: Store) -> dict[str, Any]:
     """The values of runs.csv and details.csv."""
     nodes, weak_labels = arm.nodes, arm.cfg.method.labels == "weak"
     row = _settings(arm, annotated=weak_labels) | {"run_key": nodes["evaluate"].key}
-    row |= _trained(nodes.get("align") or nodes["online_align"], store) | metrics(nodes["evaluate"], store)
+    row |= _trained(nodes.get("align") or nodes["online_align"], store)
+    row |= metrics(nodes["evaluate"], store) | metrics(nodes["divergence"], store)
     if weak_labels:
         assessed = metrics(nodes["assess"], store)
         row["annotator_accuracy_human"] = assessed["accuracy_human"]
@@ -123,12 +136,15 @@ def _keep_fraction(arm: Arm, store: Store) -> float:
 def _add_rewards(path: Path, arms: Sequence[Arm], store: Store) -> None:
     """Add the rewards of arms that are new in the file; equal run keys have equal rewards."""
     known = set(read_rows(path, REWARD_COLUMNS)["run_key"]) if path.is_file() else set()
-    new = [_rewards(arm.nodes["evaluate"], store) for arm in arms if arm.nodes["evaluate"].key not in known]
+    new = [_rewards(arm, store) for arm in arms if arm.nodes["evaluate"].key not in known]
     if new:
         replace_rows(path, pd.DataFrame(new).drop_duplicates("run_key"), REWARD_COLUMNS)
 
 
-def _rewards(node: Node, store: Store) -> dict[str, str]:
+def _rewards(arm: Arm, store: Store) -> dict[str, str | None]:
+    node = arm.nodes["evaluate"]
     long = pd.read_parquet(node.file(store, "rewards.parquet"))
     wide = long.pivot(index="prompt_id", columns="model_tag", values="reward")
-    return RunRewards.of(list(wide.index), wide["aligned"], wide["sft"]).row(node.key)
+    moved = pd.read_parquet(arm.nodes["divergence"].file(store, "kl.parquet")).set_index("prompt_id")
+    kl = moved["kl"].loc[wide.index]  # a judge may have left prompts out
+    return RunRewards.of(list(wide.index), wide["aligned"], wide["sft"], kl).row(node.key)

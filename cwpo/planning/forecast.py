@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from cwpo.execution.levels import levels
 from cwpo.pipeline.arms import Arm, distinct
+from cwpo.planning.calibration import calibration_of
 from cwpo.planning.gpu_hours import assumptions, stage_hours
 from cwpo.store.store import Store
 
@@ -27,11 +28,12 @@ def hour_lines(arms: Sequence[Arm], store: Store) -> list[str]:
     if arms[0].cfg.plan.tflops is None:
         return []
     waiting = {node.key for node in distinct(arms) if not node.done(store)}
-    hours = {name: value for name, value in stage_hours(arms, waiting).items() if value}
+    measured = calibration_of(store.root)
+    hours = {name: value for name, value in stage_hours(arms, waiting, measured).items() if value}
     parts = ", ".join(f"{name} {value:,.1f}" for name, value in hours.items())
     return [
         f"about {sum(hours.values()):,.1f} GPU-hours left: {parts or 'none'}",
-        f"assumed: {assumptions(arms)}",
+        f"assumed: {assumptions(arms, measured)}",
     ]
 
 

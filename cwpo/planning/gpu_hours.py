@@ -1,8 +1,9 @@
-"""GPU-hours of stages before anything has run: from parameters, tokens and a stated utilisation. Arithmetic on configs only.
+"""GPU-hours of stages before anything has run: from parameters, tokens and a rate. Arithmetic on configs only.
 
 A training step takes 6 operations per parameter and token: 2 forward, 4 backward. With LoRA the gradients of the frozen
 weights are not needed: 4. Computing activations again adds 2. Scoring takes 2. Sampling takes 2 per new token, at a far
-lower utilisation, since each token reads all the weights. Files are free.
+lower rate, since each token reads all the weights. Files are free. The rate is that measured on this machine for a model of
+the size (cwpo.planning.calibration), else a stated share of a GPU's peak.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cwpo.config.assets import settled
 from cwpo.config.schema import Config
 from cwpo.errors import InputError
 from cwpo.pipeline.arms import Arm
 from cwpo.pipeline.graph import Node
+from cwpo.planning.calibration import SAMPLING, SCORING, TRAINING, Calibration
+from cwpo.stages.divergence import MEASURED
 from cwpo.stages.mix_unlabeled import EQ19_SHARE
 
 
@@ -60,13 +64,13 @@ class Sizes:
         return Sizes(labeled, unlabeled, held_out, test, data.prompt, data.response)
 
 
-def arm_hours(arm: Arm) -> dict[str, float]:
+def arm_hours(arm: Arm, measured: Calibration | None = None) -> dict[str, float]:
     """GPU-hours of every stage that an arm runs, by its key. Raises InputError for a model or data set of unknown size."""
-    cfg, sizes = arm.cfg, Sizes.of(arm.cfg)
-    return {node.key: _hours(cfg, node, sizes) for node in arm.run}
+    cfg, sizes = settled(arm.cfg), Sizes.of(arm.cfg)
+    return {node.key: _hours(cfg, node, sizes, measured) for node in arm.run}
 
 
-def assumptions(arms: Sequence[Arm]) -> str:
+def assumptions(arms: Sequence[Arm], measured: Calibration | None = None) -> str:
     """What the hours rest on, in a sentence."""
     plan = arms[0].cfg.plan
     sizes = {arm.cfg.data.name: plan.data[arm.cfg.data.name] for arm in arms}
@@ -74,20 +78,27 @@ def assumptions(arms: Sequence[Arm]) -> str:
         f"{name} {size.train:,} + {size.test:,} pairs, a prompt of {size.prompt:g} tokens, a response of {size.response:g}"
         for name, size in sizes.items()
     )
-    return (
+    stated = (
         f"GPUs of {plan.tflops:g} TFLOP/s, used to {plan.utilisation:.0%} in training and scoring and to "
-        f"{plan.generation_utilisation:.1%} in sampling, sampled answers as long as allowed; {data}"
+        f"{plan.generation_utilisation:.1%} in sampling (scripts/preflight.py calibrate=true measures this machine)"
     )
+    rates = f"rates measured on {measured.device}" if measured else stated
+    return f"{rates}, sampled answers as long as allowed; {data}"
 
 
-def _hours(cfg: Config, node: Node, sizes: Sizes) -> float:
-    work = _WORK.get(node.stage.name)
-    computed, sampled = work(cfg, node, sizes) if work else (0.0, 0.0)
-    plan = cfg.plan
-    if plan.tflops is None:
-        raise InputError("plan.tflops is null; set it to the TFLOP/s of one GPU")
-    rate = plan.tflops * 1e12 * 3600
-    return computed / (rate * plan.utilisation) + sampled / (rate * plan.generation_utilisation)
+def _hours(cfg: Config, node: Node, sizes: Sizes, measured: Calibration | None) -> float:
+    work, plan = _WORK.get(node.stage.name), cfg.plan
+    hours = 0.0
+    for kind, parameters, operations in work(cfg, node, sizes) if work else ():
+        if measured is not None:
+            rate = measured.rate(kind, parameters)
+        elif plan.tflops is None:
+            raise InputError("plan.tflops is null; set it to the TFLOP/s of one GPU")
+        else:
+            share = plan.generation_utilisation if kind == SAMPLING else plan.utilisation
+            rate = plan.tflops * 1e12 * share
+        hours += parameters * operations / rate / 3600
+    return hours
 
 
 def _parameters(cfg: Config, model: str | None) -> float:
@@ -117,7 +128,8 @@ def _used(cfg: Config, sizes: Sizes) -> float:
     return pairs * (selection.value or 0.0) if selection.kind == "top_fraction" else pairs
 
 
-Work = tuple[float, float]  # operations in training and scoring, and in sampling
+# Of each kind of work a stage does: the model's parameters, and operations per parameter.
+Work = list[tuple[str, float, float]]
 
 
 def _annotator(cfg: Config, node: Node, sizes: Sizes) -> Work:
@@ -126,71 +138,83 @@ def _annotator(cfg: Config, node: Node, sizes: Sizes) -> Work:
     pairs = 0.9 * (sizes.labeled + sizes.unlabeled) if node.name == "train_reward" else sizes.labeled
     if kind in ("bt", "pairrm"):
         training = cfg.annotator.training
-        return weak * _step(training, False) * 2 * sizes.sequence * pairs * training.epochs, 0.0
-    dpo = cfg.annotator.dpo_training
-    operations = weak * sizes.packed * pairs * (2 + _step(dpo, False) * dpo.epochs)
+        return [(TRAINING, weak, _step(training, False) * 2 * sizes.sequence * pairs * training.epochs)]
+    dpo, sft = cfg.annotator.dpo_training, cfg.annotator.sft_training
+    work = [
+        (SCORING, weak, 2 * sizes.packed * pairs),
+        (TRAINING, weak, _step(dpo, False) * sizes.packed * pairs * dpo.epochs),
+    ]
     if kind == "sft_dpo":
-        sft = cfg.annotator.sft_training
-        operations += weak * sizes.sequence * pairs * _step(sft, False) * sft.epochs
-    return operations, 0.0
+        work.append((TRAINING, weak, _step(sft, False) * sizes.sequence * pairs * sft.epochs))
+    return work
 
 
 def _train_gold(cfg: Config, node: Node, sizes: Sizes) -> Work:
     training = cfg.gold.training
-    size = _parameters(cfg, cfg.gold.path)
-    return size * _step(training, False) * 2 * sizes.sequence * sizes.held_out * training.epochs, 0.0
+    operations = _step(training, False) * 2 * sizes.sequence * sizes.held_out * training.epochs
+    return [(TRAINING, _parameters(cfg, cfg.gold.path), operations)]
 
 
 def _annotate(cfg: Config, node: Node, sizes: Sizes) -> Work:
     passes = 2 if cfg.annotator.scoring == "implicit" and cfg.annotator.name in ("dpo", "sft_dpo") else 1
     pairs = sizes.labeled + sizes.unlabeled + sizes.test
-    return 2 * passes * _parameters(cfg, cfg.pair.weak) * 2 * sizes.sequence * pairs, 0.0
+    return [(SCORING, _parameters(cfg, cfg.pair.weak), 2 * passes * 2 * sizes.sequence * pairs)]
 
 
 def _sft(cfg: Config, node: Node, sizes: Sizes) -> Work:
-    strong = _parameters(cfg, cfg.pair.strong)
-    step = _step(cfg.sft, cfg.lora.enabled)
-    return strong * step * sizes.sequence * _used(cfg, sizes) * _epochs(cfg, "sft"), 0.0
+    operations = _step(cfg.sft, cfg.lora.enabled) * sizes.sequence * _used(cfg, sizes) * _epochs(cfg, "sft")
+    return [(TRAINING, _parameters(cfg, cfg.pair.strong), operations)]
 
 
 def _reference(cfg: Config, node: Node, sizes: Sizes) -> Work:
-    return 2 * _parameters(cfg, cfg.pair.strong) * sizes.packed * _used(cfg, sizes), 0.0
+    return [(SCORING, _parameters(cfg, cfg.pair.strong), 2 * sizes.packed * _used(cfg, sizes))]
 
 
 def _align(cfg: Config, node: Node, sizes: Sizes) -> Work:
-    strong, epochs = _parameters(cfg, cfg.pair.strong), _epochs(cfg, "alignment")
     step = _step(cfg.alignment, cfg.lora.enabled)
-    return strong * step * sizes.packed * _used(cfg, sizes) * epochs, 0.0
+    operations = step * sizes.packed * _used(cfg, sizes) * _epochs(cfg, "alignment")
+    return [(TRAINING, _parameters(cfg, cfg.pair.strong), operations)]
 
 
 def _online(cfg: Config, node: Node, sizes: Sizes) -> Work:
-    strong, epochs = _parameters(cfg, cfg.pair.strong), cfg.alignment.epochs
+    strong = _parameters(cfg, cfg.pair.strong)
     rewarding = cfg.pair.weak if cfg.online.reward != "reward_model" else cfg.online.reward_model
-    new, pairs = cfg.generation.max_new_tokens, _used(cfg, sizes) * epochs
-    trained = strong * (2 + _step(cfg.alignment, cfg.lora.enabled)) * 2 * (sizes.prompt + new) * pairs
-    scored = 2 * _parameters(cfg, rewarding) * 2 * (sizes.prompt + new) * pairs
-    return trained + scored, 2 * strong * 2 * new * pairs
+    new, pairs = cfg.generation.max_new_tokens, _used(cfg, sizes) * _epochs(cfg, "alignment")
+    tokens = 2 * (sizes.prompt + new) * pairs
+    return [
+        (TRAINING, strong, (2 + _step(cfg.alignment, cfg.lora.enabled)) * tokens),
+        (SCORING, _parameters(cfg, rewarding), 2 * tokens),
+        (SAMPLING, strong, 2 * 2 * new * pairs),
+    ]
+
+
+def _prompts(cfg: Config, sizes: Sizes) -> float:
+    return min(sizes.test, cfg.evaluation.prompts or sizes.test)
 
 
 def _generate(cfg: Config, node: Node, sizes: Sizes) -> Work:
-    prompts = min(sizes.test, cfg.evaluation.prompts or sizes.test)
-    strong = _parameters(cfg, cfg.pair.strong)
-    return 2 * strong * sizes.prompt * prompts, 2 * strong * cfg.generation.max_new_tokens * prompts
+    prompts, strong = _prompts(cfg, sizes), _parameters(cfg, cfg.pair.strong)
+    new = cfg.generation.max_new_tokens
+    return [(SCORING, strong, 2 * sizes.prompt * prompts), (SAMPLING, strong, 2 * new * prompts)]
 
 
-def _gold_size(cfg: Config) -> float:
-    """0 where gold is not a model run here: the oracle, or a judge behind an API."""
-    return _parameters(cfg, cfg.gold.path) if cfg.gold.path else 0.0
+def _divergence(cfg: Config, node: Node, sizes: Sizes) -> Work:
+    responses = 2 * (sizes.prompt + cfg.generation.max_new_tokens) * _prompts(cfg, sizes)
+    pairs = min(MEASURED, _used(cfg, sizes))
+    return [(SCORING, _parameters(cfg, cfg.pair.strong), 2 * (responses + sizes.packed * pairs))]
+
+
+def _gold(cfg: Config, operations: float) -> Work:
+    """Nothing where gold is not a model run here: the oracle, or a judge behind an API."""
+    return [(SCORING, _parameters(cfg, cfg.gold.path), operations)] if cfg.gold.path else []
 
 
 def _score_gold(cfg: Config, node: Node, sizes: Sizes) -> Work:
-    pairs = sizes.labeled + sizes.unlabeled + sizes.test
-    return 2 * _gold_size(cfg) * 2 * sizes.sequence * pairs, 0.0
+    return _gold(cfg, 2 * 2 * sizes.sequence * (sizes.labeled + sizes.unlabeled + sizes.test))
 
 
 def _evaluate(cfg: Config, node: Node, sizes: Sizes) -> Work:
-    prompts = min(sizes.test, cfg.evaluation.prompts or sizes.test)
-    return 2 * _gold_size(cfg) * 2 * (sizes.prompt + cfg.generation.max_new_tokens) * prompts, 0.0
+    return _gold(cfg, 2 * 2 * (sizes.prompt + cfg.generation.max_new_tokens) * _prompts(cfg, sizes))
 
 
 _WORK = {
@@ -202,17 +226,20 @@ _WORK = {
     "align": _align,
     "online_align": _online,
     "generate": _generate,
+    "divergence": _divergence,
     "score_gold": _score_gold,
     "evaluate": _evaluate,
 }
 
 
-def stage_hours(arms: Sequence[Arm], wanted: Collection[str] | None = None) -> dict[str, float]:
+def stage_hours(
+    arms: Sequence[Arm], wanted: Collection[str] | None = None, measured: Calibration | None = None
+) -> dict[str, float]:
     """GPU-hours by kind of stage, each distinct stage once; of the stages whose keys are `wanted`, None for all."""
     by_stage: dict[str, float] = defaultdict(float)
     seen: set[str] = set()
     for arm in arms:
-        hours = arm_hours(arm)
+        hours = arm_hours(arm, measured)
         for node in arm.run:
             if node.key not in seen and (wanted is None or node.key in wanted):
                 seen.add(node.key)

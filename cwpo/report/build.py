@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cwpo.errors import InputError
 from cwpo.report.claims.ledger import judge_all
+from cwpo.report.claims.rule import NOT_RUN
 from cwpo.report.claims.write import write_claims
 from cwpo.report.figures import FIGURES
 from cwpo.report.fresh import remember, up_to_date
@@ -17,11 +18,12 @@ from cwpo.report.tables.annotators import ANNOTATOR_SPECS, calibration, table6
 from cwpo.report.tables.arms import SPECS
 from cwpo.report.tables.controls import controls
 from cwpo.report.tables.figure_specs import FIGURE_SPECS
-from cwpo.report.tables.other import summaries, tuning
 from cwpo.report.tables.page import Page
+from cwpo.report.tables.ranking import summaries
 from cwpo.report.tables.regimes import regimes
 from cwpo.report.tables.render import pages
 from cwpo.report.tables.table20 import TABLE20
+from cwpo.report.tables.tuning import tuning
 from cwpo.results import NAME
 
 ALL_SPECS = (*SPECS, TABLE20, *FIGURE_SPECS, *ANNOTATOR_SPECS)
@@ -58,5 +60,7 @@ def _build(loaded: Results, folder: Path) -> list[Path]:
     ]
     written += [path for draw in FIGURES for path in draw(loaded, folder / "figures")]
     outcomes = judge_all(loaded)
+    if all(outcome.judged.verdict == NOT_RUN for outcome in outcomes):  # none of the paper's experiments
+        return [*written, write_page(loaded, [], written, folder)]
     page = write_page(loaded, outcomes, written, folder)
     return [*written, *write_claims(outcomes, folder, loaded.scale), page]

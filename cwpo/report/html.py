@@ -22,25 +22,32 @@ PROMPTS, PAIRS = 3, 5  # shown per data set, and per data set and band
 BANDS = {"low": "least confident", "high": "most confident"}
 
 
-def write_page(results: Results, outcomes: Sequence[Outcome], written: Sequence[Path], folder: Path) -> Path:
-    """Write report.html into `folder`, results/<scale>: claims, then the Markdown tables and PNG figures in `written`.
+def write_page(
+    results: Results, outcomes: Sequence[Outcome], written: Sequence[Path], folder: Path, sweep: str = ""
+) -> Path:
+    """Write report.html into `folder`: claims where there are outcomes, then the Markdown tables and PNG figures in `written`.
 
-    The same results give the same bytes. Nothing on the page is loaded from anywhere else.
+    The page is that of results/<scale>, or with `sweep` of the sweep of that name. The same results give the same bytes. Nothing
+    on the page is loaded from anywhere else.
     """
     written = sorted(written, key=lambda path: paper_order(path.stem))
-    tables = [_table(path) for path in written if path.suffix == ".md" and path.parent.name == "tables"]
+    tables = [_table(path, folder) for path in written if path.suffix == ".md"]
     titles = {table["stem"]: table["title"] for table in tables}
     page = folder / "report.html"
+    judged = outcomes and {
+        "limits": limits(outcomes, results.scale),
+        "summary": summary(outcomes, results.scale),
+        "counts": counts(outcomes),
+        "reading": f"{READING} {SIDES}",
+        "rule": markdown_html(RULE),
+        "claims": [_claim(outcome) for outcome in outcomes],
+    }
     html = render(
         "report.html.jinja",
         scale=results.scale,
+        sweep=sweep,
         note=capital(scale_note(results.scale)),
-        limits=limits(outcomes, results.scale),
-        summary=summary(outcomes, results.scale),
-        counts=counts(outcomes),
-        reading=f"{READING} {SIDES}",
-        rule=markdown_html(RULE),
-        claims=[_claim(outcome) for outcome in outcomes],
+        judged=judged,
         tables=tables,
         figures=[_figure(path, titles) for path in written if path.suffix == ".png"],
         samples=list(samples(results.samples)),
@@ -62,7 +69,7 @@ def _claim(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _table(path: Path) -> dict[str, str]:
+def _table(path: Path, folder: Path) -> dict[str, str]:
     text = path.read_text(encoding="utf-8")
     title = text.partition("\n")[0].lstrip("# ").strip()
     return {
@@ -70,7 +77,7 @@ def _table(path: Path) -> dict[str, str]:
         "stem": path.stem,
         "name": _short(path.stem),
         "title": title,
-        "html": markdown_html(text, label=title, folder=path.parent.name),
+        "html": markdown_html(text, label=title, folder=path.parent.relative_to(folder).as_posix()),
     }
 
 
@@ -133,7 +140,10 @@ def provenance(results: Results) -> list[list[str]]:
     rows = pd.concat(frames) if frames else pd.DataFrame(columns=keep)
     names = sorted(set(rows["experiment"]), key=paper_order)
     lines = [_origin(name, rows[rows["experiment"] == name]) for name in names]
-    return [*lines, _origin("all, shared runs once", rows.drop_duplicates("run_key"))]
+    return [
+        *lines,
+        *([_origin("all, shared runs once", rows.drop_duplicates("run_key"))] if len(names) > 1 else []),
+    ]
 
 
 def _origin(name: str, rows: pd.DataFrame) -> list[str]:

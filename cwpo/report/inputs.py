@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cwpo.config.families import family
 from cwpo.errors import InputError
-from cwpo.report.names import DATA_NAMES, family
+from cwpo.report.names import DATA_NAMES
 from cwpo.results import (
     ANNOTATOR_COLUMNS,
     CONFIDENCE_COLUMNS,
@@ -116,8 +117,11 @@ class Results:
         return means
 
 
-def load(results: Path, scale: str) -> Results:
-    """Read and check the files of results/<scale>/. Raises InputError where there are none, ResultsError for bad ones."""
+def load(results: Path, scale: str, experiment: str = "", keys: Iterable[str] = ()) -> Results:
+    """Read and check the files of results/<scale>/. Raises InputError where there are none, ResultsError for bad ones.
+
+    With `experiment`, only its runs with these keys, without the tables beside them.
+    """
     folder = results / scale
 
     def read(name: str, columns: list[str]) -> pd.DataFrame:
@@ -131,11 +135,15 @@ def load(results: Path, scale: str) -> Results:
             f"Run `make reproduce SCALE={scale}` first"
         )
     runs = read("runs.csv", RUN_COLUMNS)
-    rows = read("rewards.csv.gz", REWARD_COLUMNS).to_dict("records")
-    rewards = {row["run_key"]: RunRewards.parse(row) for row in rows}
-    _check_rewards(folder, runs, rewards)
+    rewards = read("rewards.csv.gz", REWARD_COLUMNS)
     tables = {name: read(f"{name}.csv", columns) for name, columns in OPTIONAL.items()}
-    return Results(scale, runs, rewards, _paper(results / PAPER), **tables)
+    if experiment:
+        runs = runs[runs["experiment"] == experiment]
+        runs, rewards = (frame[frame["run_key"].isin(list(keys))] for frame in (runs, rewards))
+        tables = {name: frame.head(0) if name != "details" else frame for name, frame in tables.items()}
+    by_key = {row["run_key"]: RunRewards.parse(row) for row in rewards.to_dict("records")}
+    _check_rewards(folder, runs, by_key)
+    return Results(scale, runs, by_key, _paper(results / PAPER), **tables)
 
 
 def _paper(path: Path) -> pd.DataFrame:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-FAMILIES = {"opt": "OPT", "qwen": "Qwen", "llama": "Llama"}
 # The toy models of conf/scale/toy.yaml, by family and size. At paper scale models have the paper's own names.
 STAND_INS = {
     "opt-32x1": "opt-125m",
@@ -56,12 +55,6 @@ def paper_model(name: str) -> str:
     """The paper's name of a model, `opt-1.3b`; for other models the last part of their own name, in lower case."""
     last = _last_part(name)
     return STAND_INS.get(last, last)
-
-
-def family(model: str) -> str:
-    """opt, qwen or llama from the last part of a model's name; the name itself for others."""
-    last = _last_part(model)
-    return next((key for key in FAMILIES if last.startswith(key)), last)
 
 
 def label(model: str) -> str:

@@ -75,7 +75,7 @@ def by_head(work: Work) -> Score:
     folder = work.parents["train_annotator"] / "model"
     tokenizer = load_tokenizer(folder)
     model = load_annotator(folder, pad_id=tokenizer.pad_token_id, device=work.device)
-    scores = functools.partial(score_responses, token_budget=work.token_budget)
+    scores = functools.partial(score_responses, token_budget=work.tokens)
     return functools.partial(_one_by_one, scores, model, tokenizer)
 
 
@@ -88,7 +88,7 @@ def by_both_orders(work: Work) -> Score:
     folder = work.parents["train_annotator"] / "model"
     tokenizer = load_tokenizer(folder)
     model = load_annotator(folder, pad_id=tokenizer.pad_token_id, device=work.device)
-    return functools.partial(score_both_orders, model, tokenizer)
+    return functools.partial(score_both_orders, model, tokenizer, token_budget=work.tokens)
 
 
 def by_policy(work: Work) -> Score:
@@ -101,7 +101,9 @@ def by_policy(work: Work) -> Score:
     model = load_policy(trained / "model", device=work.device)
     implicit = annotator.scoring == "implicit"
     reference = load_policy(trained / "reference", device=work.device) if implicit else None
-    scores = functools.partial(policy_scores, reference=reference, beta=annotator.beta)
+    scores = functools.partial(
+        policy_scores, reference=reference, beta=annotator.beta, token_budget=work.tokens
+    )
     return functools.partial(_one_by_one, scores, model, tokenizer)
 
 

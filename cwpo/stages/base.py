@@ -28,7 +28,7 @@ class Work:
     parents: Mapping[str, Path]
     tracker: Tracker
     device: str = "cpu"
-    token_budget: int | None = None
+    token_budget: int | str | None = None
     scratch: Path | None = None
     checkpoint_minutes: float | None = None
     checkpoint_steps: int | None = None
@@ -54,12 +54,23 @@ class Work:
             self.progress,
         )
 
+    def kept(self, name: str = "shards") -> Path:
+        """The folder, of that name, of the shards of a table that a later run goes on from."""
+        return (self.scratch or self.out) / name
+
     def table(self, role: str, file: str, columns: list[str] | None = None) -> pd.DataFrame:
         """The Parquet file in the folder of a parent."""
         return pd.read_parquet(self.parents[role] / file, columns=columns)
 
     def write_json(self, file: str, values: Mapping[str, Any]) -> None:
         (self.out / file).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+
+    @property
+    def tokens(self) -> int | None:
+        """Tokens to score at once; see cwpo.data.batching.tokens_at_once."""
+        from cwpo.data.batching import tokens_at_once  # late: it imports torch
+
+        return tokens_at_once(self.token_budget, self.device)
 
     @property
     def first(self) -> bool:

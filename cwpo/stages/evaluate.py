@@ -8,8 +8,9 @@ import pandas as pd
 from cwpo.errors import InputError
 from cwpo.finite import check_finite
 from cwpo.stages.base import Stage, Work
-from cwpo.stages.score_gold import GOLD_READS, trained_folder
+from cwpo.stages.score_gold import GOLD_READS, SHARD, trained_folder
 from cwpo.statistics import gold_reward_accuracy
+from cwpo.store.shards import map_rows
 
 SHOWN = 100  # prompts whose answers W&B shows
 OF_LABELS = ("label_accuracy_gold", "human_gold_agreement", "margin_agreement")
@@ -19,16 +20,13 @@ MEASURED = 2000  # pairs of an online arm whose labels are held against gold
 def run(work: Work) -> dict[str, Any]:
     from cwpo.models.gold import Comparison, load_gold
 
-    gold = load_gold(work.config.gold, trained_folder(work), work.device)
+    gold = load_gold(work.config.gold, trained_folder(work), work.device, work.tokens)
     parents = {"sft": "generate_sft", "aligned": "generate"}
     responses = {tag: work.table(parent, "responses.parquet") for tag, parent in parents.items()}
     if isinstance(gold, Comparison):
         responses = compared(gold, responses)
     else:
-        for tag, table in responses.items():
-            table["reward"] = gold.rewards(table["prompt"].tolist(), table["response"].tolist())
-            what = f"the gold rewards of the {tag} model's responses"
-            check_finite(table["reward"], table["prompt_id"].tolist(), what)
+        responses = {tag: _rewarded(work, gold, tag, table) for tag, table in responses.items()}
     columns = ["prompt_id", "model_tag", "reward", "n_tokens", "truncated"]
     rewards = pd.concat(responses.values(), ignore_index=True)[columns]
     rewards.to_parquet(work.out / "rewards.parquet", index=False)
@@ -44,6 +42,7 @@ def run(work: Work) -> dict[str, Any]:
         "mean_length": float(both["n_tokens"].mean()),
         "mean_length_sft": float(both["n_tokens_sft"].mean()),
         "truncated_share": float(both["truncated"].mean()),
+        "truncated_share_sft": float(both["truncated_sft"].mean()),
         "n_eval": len(both),
         **(online_quality(work, gold) if "online_align" in work.parents else label_quality(work)),
         **getattr(gold, "counts", {}),
@@ -52,6 +51,17 @@ def run(work: Work) -> dict[str, Any]:
     if work.tracker.shows:
         _show(work, both)
     return metrics
+
+
+def _rewarded(work: Work, gold: Any, tag: str, responses: pd.DataFrame) -> pd.DataFrame:
+    """One model's responses with their gold `reward`."""
+
+    def score(part: pd.DataFrame) -> pd.DataFrame:
+        rewards = gold.rewards(part["prompt"].tolist(), part["response"].tolist())
+        check_finite(rewards, part["prompt_id"].tolist(), f"the gold rewards of the {tag} model's responses")
+        return part.assign(reward=rewards)
+
+    return map_rows(responses, score, scratch=work.kept(tag), rows=SHARD, progress=work.progress)
 
 
 def compared(gold: Any, responses: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
@@ -141,4 +151,4 @@ def margin_agreement(weights: np.ndarray, gap: np.ndarray) -> float | None:
     return float(np.sum(weights * gap)) / total if total > 0 else None
 
 
-EVALUATE = Stage("evaluate", 1, GOLD_READS, run)
+EVALUATE = Stage("evaluate", 2, GOLD_READS, run)

@@ -7,6 +7,9 @@ import pandas as pd
 from cwpo.errors import InputError
 from cwpo.runtime import computing_in
 from cwpo.stages.base import Stage, Work
+from cwpo.store.shards import map_rows
+
+SHARD = 4  # batches whose responses are kept together while a stage is under way
 
 
 def run(work: Work) -> dict[str, Any]:
@@ -19,17 +22,19 @@ def run(work: Work) -> dict[str, Any]:
     test = pairs[pairs["split"] == "test"]
     prompts, without_room = with_room(test, "test", tokenizer, config.generation.max_new_tokens, context)
     prompts = prompts.head(config.evaluation.prompts or len(prompts)).reset_index(drop=True)
-    seeds = [prompt_seed(config.seed, config.model_tag, prompt_id) for prompt_id in prompts["prompt_id"]]
+    seeds = (prompt_seed(config.seed, config.model_tag, prompt_id) for prompt_id in prompts["prompt_id"])
+    prompts = prompts.assign(seed=pd.Series(seeds, dtype="uint64"))
     drawn = {name: config.generation[name] for name in ("temperature", "top_k", "max_new_tokens")}
     if config.generation.engine == "vllm":
         from cwpo.models.vllm_engine import sample_by_vllm
 
         drawn |= {"python": config.generation.python, "dtype": config.generation.precision}
-        drawn["context"] = context
-        rows = sample_by_vllm(folder, tokenizer, prompts["prompt"].tolist(), seeds, **drawn)
+        texts, seeds = prompts["prompt"].tolist(), prompts["seed"].tolist()
+        sampled = sample_by_vllm(folder, tokenizer, texts, seeds, context=context, **drawn)
+        table = prompts.join(pd.DataFrame(sampled))
     else:
-        rows = _by_transformers(work, tokenizer, prompts, seeds, drawn)
-    table = prompts.join(pd.DataFrame(rows)).assign(model_tag=config.model_tag)
+        table = _by_transformers(work, tokenizer, prompts, drawn)
+    table = table.assign(model_tag=config.model_tag)
     columns = ["prompt_id", "prompt", "response", "model_tag", "n_tokens", "truncated"]
     table[columns].to_parquet(work.out / "responses.parquet", index=False)
     truncated = int(table["truncated"].sum())
@@ -59,29 +64,32 @@ def with_room(
 
 
 def _by_transformers(
-    work: Work, tokenizer: Any, prompts: pd.DataFrame, seeds: list[int], drawn: dict[str, Any]
-) -> list[dict[str, Any]]:
+    work: Work, tokenizer: Any, prompts: pd.DataFrame, drawn: dict[str, Any]
+) -> pd.DataFrame:
     from cwpo.models.generation import sample_responses
-    from cwpo.models.policy import load_policy
+    from cwpo.models.policy import as_trained, load_policy
 
-    counts: list[int] = []
+    generation = work.config.generation
+    # 16 bits would round merged adapters away
+    load = load_policy if generation.precision == "float32" else as_trained
+    model = load(work.parents["model"] / "model", device=work.device)
 
-    def progress(count: int) -> None:
-        counts.append(count)
-        work.progress(sum(counts), len(prompts))
+    def sample(part: pd.DataFrame) -> pd.DataFrame:
+        with computing_in(generation.precision, work.device):
+            rows = sample_responses(
+                model,
+                tokenizer,
+                part["prompt"].tolist(),
+                part["seed"].tolist(),
+                **drawn,
+                batch_size=generation.batch_size,
+                token_budget=work.tokens,
+                names=part["prompt_id"].tolist(),
+            )
+        return part.reset_index(drop=True).join(pd.DataFrame(rows))
 
-    with computing_in(work.config.generation.precision, work.device):  # the weights stay float32
-        return sample_responses(
-            load_policy(work.parents["model"] / "model", device=work.device),
-            tokenizer,
-            prompts["prompt"].tolist(),
-            seeds,
-            **drawn,
-            batch_size=work.config.generation.batch_size,
-            token_budget=work.token_budget,
-            progress=progress,
-            names=prompts["prompt_id"].tolist(),
-        )
+    size = SHARD * generation.batch_size
+    return map_rows(prompts, sample, scratch=work.kept(), rows=size, progress=work.progress)
 
 
-GENERATE = Stage("generate", 1, ("generation", "evaluation", "seed", "model_tag", "text_version"), run)
+GENERATE = Stage("generate", 2, ("generation", "evaluation", "seed", "model_tag", "text_version"), run)

@@ -12,17 +12,17 @@ from cwpo.stages.base import Stage, Work
 def run(work: Work) -> dict[str, Any]:
     from cwpo.data.batching import encode_pairs
     from cwpo.models.packed import score_pairs
-    from cwpo.models.policy import load_policy, load_tokenizer
+    from cwpo.models.policy import as_trained, load_tokenizer
 
     table = work.table("select", "selected.parquet")
     folder = work.parents["sft"] / "model"
     tokenizer = load_tokenizer(folder)
-    model = load_policy(folder, device=work.device)
+    model = as_trained(folder, device=work.device)
     result = {"pair_id": table["pair_id"]}
     rows = encode_pairs(tokenizer, *(table[name].tolist() for name in ("prompt", "chosen", "rejected")))
     precision = work.config.alignment.precision  # the policy's, so that at step 0 every margin is 0
     with computing_in(precision, work.device):
-        scores = score_pairs(model, rows, tokenizer.pad_token_id, work.token_budget)
+        scores = score_pairs(model, rows, tokenizer.pad_token_id, work.tokens)
     for side, logps in zip(("chosen", "rejected"), scores, strict=True):
         check_finite(logps.numpy(), table["pair_id"].tolist(), f"the {side} responses' log-probs")
         result[f"{side}_logp"] = logps.double().numpy()

@@ -7,6 +7,9 @@ import pandas as pd
 from cwpo.config.schema import JUDGE_SETTINGS
 from cwpo.finite import check_finite
 from cwpo.stages.base import Stage, Work
+from cwpo.store.shards import map_rows
+
+SHARD = 5_000  # pairs or responses whose rewards are kept together while a stage is under way
 
 GOLD_KEYS = "name path revision temperature batch_size model asks prompt_file".split()
 GOLD_READS = (*(f"gold.{key}" for key in (*GOLD_KEYS, *JUDGE_SETTINGS)), "world_version", "text_version")
@@ -16,12 +19,18 @@ def run(work: Work) -> dict[str, Any]:
     from cwpo.models.gold import both_rewards, load_gold
 
     pairs = work.table("prepare", "pairs.parquet")
-    gold = load_gold(work.config.gold, trained_folder(work), work.device)
-    table = pd.DataFrame({"pair_id": pairs["pair_id"]})
-    texts = (pairs[name].tolist() for name in ("prompt", "response_a", "response_b"))
-    for side, rewards in zip("ab", both_rewards(gold, *texts), strict=True):
-        check_finite(rewards, pairs["pair_id"].tolist(), f"the gold rewards of response {side}")
-        table[f"gold_{side}"] = rewards
+    gold = load_gold(work.config.gold, trained_folder(work), work.device, work.tokens)
+
+    def score(part: pd.DataFrame) -> pd.DataFrame:
+        names = part["pair_id"].tolist()
+        table = pd.DataFrame({"pair_id": names})
+        texts = (part[name].tolist() for name in ("prompt", "response_a", "response_b"))
+        for side, rewards in zip("ab", both_rewards(gold, *texts), strict=True):
+            check_finite(rewards, names, f"the gold rewards of response {side}")
+            table[f"gold_{side}"] = rewards
+        return table
+
+    table = map_rows(pairs, score, scratch=work.kept(), rows=SHARD, progress=work.progress)
     table.to_parquet(work.out / "gold.parquet", index=False)
     return {"scored": len(table), **getattr(gold, "counts", {})}
 

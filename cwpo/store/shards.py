@@ -43,6 +43,26 @@ def map_table(
     return _join(shards, target)
 
 
+def map_rows(
+    frame: pd.DataFrame,
+    work: Callable[[pd.DataFrame], pd.DataFrame],
+    *,
+    scratch: Path,
+    rows: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> pd.DataFrame:
+    """`work` of a frame, `rows` at a time, as one table; finished shards lie in `scratch` as in map_table."""
+    if len(frame) <= rows:
+        return work(frame)
+    scratch.mkdir(parents=True, exist_ok=True)
+    shards = []
+    for number, start in enumerate(range(0, len(frame), rows)):
+        part = frame.iloc[start : start + rows]
+        shards.append(_intact(scratch, number) or _write(work(part), scratch, number))
+        progress(start + len(part), len(frame))
+    return pd.concat([pd.read_parquet(shard) for shard in shards], ignore_index=True)
+
+
 def _intact(scratch: Path, number: int) -> Path | None:
     """The finished shard of that number, or None. A damaged one is deleted."""
     for shard in scratch.glob(f"{number:06d}-*.parquet"):

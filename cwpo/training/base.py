@@ -23,10 +23,12 @@ from transformers import (
 )
 from transformers.trainer_utils import EvalLoopOutput
 
+from cwpo.data.batching import Budget, PairCollator, SequenceCollator, within_budget
 from cwpo.errors import InputError
 from cwpo.finite import listed
 from cwpo.models.mending import float32_masters, mend_generation_config
 from cwpo.runtime import keep_freed_memory, optimizer_on
+from cwpo.training.memory import back_off, forget_peak, measure, memory_of, release
 from cwpo.training.sharing import SharedLoader, is_filler
 
 FASTEST = {"adamw_torch": "adamw_torch_fused"}  # the same update in one pass over the parameters
@@ -63,14 +65,18 @@ class GlobalMeanTrainer(Trainer):
     loss_is_scaled_for_ga = True
     control: TrainerControl
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, token_budget: int | str | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.budget = Budget.of(token_budget, self.args.device.type)
+        if isinstance(self.data_collator, SequenceCollator | PairCollator):
+            self.data_collator = within_budget(self.data_collator, self.budget)
         widen(self.model)
         mend_generation_config(self.model)
         if self.args.device.type == "cpu":
             keep_freed_memory()
         self.remove_callback(PrinterCallback)  # it prints every log; ours go to the tracker
         self._pairs: list[str] = []  # of the optimiser's step under way
+        self._losses: list[tuple[Tensor, Tensor, Sequence[str]]] = []  # mean, rows' and pairs of its parts
         self._tr_loss: Tensor  # the sum of losses since the last log, while training
 
     def get_train_dataloader(self) -> DataLoader:
@@ -116,7 +122,8 @@ class GlobalMeanTrainer(Trainer):
     def row_losses(self, model: torch.nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         raise TypeError(f"{type(self).__name__} does not define row_losses")
 
-    def count_rows(self, inputs: Mapping[str, Tensor]) -> int:
+    def count_rows(self, inputs: Mapping[str, Tensor]) -> Tensor | int:
+        """Rows that the mean is over; a tensor where counting them by number would wait for the device."""
         return len(inputs["input_ids"])
 
     def floating_point_ops(self, inputs: Mapping[str, Any]) -> int:
@@ -126,14 +133,46 @@ class GlobalMeanTrainer(Trainer):
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """Forward and backward of one batch, part by part where it comes in parts; gradients meet after the last."""
+        """Forward and backward of one batch, part by part where it comes in parts; where memory runs out, in smaller parts."""
+        recorded = self.recorded()
+        # After the first step, when the optimiser has its own memory too.
+        measuring = self.budget is not None and self.budget.measured and self.state.global_step > 0
+        if measuring:
+            forget_peak(self.args.device)
+        try:
+            loss = self._step(model, inputs, num_items_in_batch)
+            if measuring:
+                measure(self.budget, memory_of(self.args.device), max(map(_tokens, _parts(inputs))))
+            return loss
+        except torch.OutOfMemoryError as error:
+            alone = self.args.world_size == 1 and self.args.gradient_accumulation_steps == 1
+            if not alone or self.budget is None or "whole" not in inputs:
+                raise
+            inputs = back_off(self.budget, inputs, error)
+        model.zero_grad()
+        self._losses.clear()
+        self.put_back(recorded)
+        release(self.args.device)
+        return self.training_step(model, inputs, num_items_in_batch)
+
+    def _step(self, model: torch.nn.Module, inputs: dict[str, Any], count: Tensor | int | None) -> Tensor:
         parts = _parts(inputs)
         losses = []
         for part in parts[:-1]:
-            with self.accelerator.no_sync(model):
-                losses.append(super().training_step(model, part, num_items_in_batch))
-        losses.append(super().training_step(model, parts[-1], num_items_in_batch))
+            with self.accelerator.no_sync(model):  # gradients meet after the last
+                losses.append(super().training_step(model, part, count))
+        losses.append(super().training_step(model, parts[-1], count))
         return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
+
+    def recorded(self) -> Any:
+        """What a step adds to for the logs; `put_back` undoes what was added since."""
+
+    def put_back(self, recorded: Any) -> None: ...
+
+    @property
+    def between_rounds(self) -> bool:
+        """Whether the training can go on from here with the model, the optimiser and `window` alone."""
+        return True
 
     def window(self) -> dict[str, Any]:
         """What has been summed since the last log, as JSON values, for a checkpoint."""
@@ -152,8 +191,9 @@ class GlobalMeanTrainer(Trainer):
         return batch_samples, count
 
     def _begin_step(self, batch_samples: list) -> None:
-        parts = (part for batch in batch_samples for part in _parts(batch))
+        parts = [part for batch in batch_samples for part in _parts(batch)]
         self._pairs = [pair_id for part in parts for pair_id in part.get("pair_id", [])]
+        self._losses.clear()
 
     def _clip_grad_norm(self, model: torch.nn.Module) -> Any:
         if self.accelerator.distributed_type == DistributedType.NO and self.accelerator.scaler is None:
@@ -162,18 +202,29 @@ class GlobalMeanTrainer(Trainer):
         return super()._clip_grad_norm(model)
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
+        """The norm, once the losses of the step and the norm itself are known to be finite: one look at the device a step."""
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         scaled = self.accelerator.scaler is not None  # float16: steps with an infinite gradient are skipped
-        if norm is not None and not scaled and not math.isfinite(norm):
-            raise FloatingPointError(
-                f"the gradient became {float(norm)} at step {self.state.global_step}{_batch(self._pairs)}"
+        looked_at = [loss.float() for loss, *_ in self._losses]
+        if not scaled:  # a norm over shards is a number of its own kind
+            looked_at.append(
+                norm if type(norm) is Tensor else torch.tensor(float(norm), device=self.args.device)
             )
-        return norm
+        if torch.stack(looked_at).isfinite().all():
+            return norm
+        for loss, losses, pairs in self._losses:
+            if not loss.isfinite():
+                raise FloatingPointError(
+                    f"the loss became {loss.item()} at step {self.state.global_step}{_blame(losses, pairs)}"
+                )
+        raise FloatingPointError(
+            f"the gradient became {float(norm)} at step {self.state.global_step}{_batch(self._pairs)}"
+        )
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor:
         parts = [part for batch in batch_samples for part in _parts(batch)]
         counted = sum(self.count_rows(part) for part in parts if not is_filler(part))
-        rows = torch.tensor(counted, device=device)
+        rows = torch.as_tensor(counted, device=device)
         return self.accelerator.gather(rows).sum() if self.args.world_size > 1 else rows
 
     def compute_loss(
@@ -192,23 +243,24 @@ class GlobalMeanTrainer(Trainer):
         else:
             # Gradients are averaged over processes, so each contributes its sum times their number.
             loss = losses.sum() / num_items_in_batch * self.accelerator.num_processes
-        if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss became {loss.item()} at step {self.state.global_step}{_blame(losses, inputs)}"
-            )
+        self._losses.append((loss.detach(), losses.detach(), inputs.get("pair_id", [])))
         return (loss, {"loss": loss}) if return_outputs else loss
 
 
-def _blame(losses: Tensor, inputs: Mapping[str, Any]) -> str:
+def _blame(losses: Tensor, pairs: Sequence[str]) -> str:
     """The pairs whose own loss is not finite, where there is a loss for each pair, and all of their batch."""
-    pairs = inputs.get("pair_id", [])
-    broken = (~torch.isfinite(losses.detach())).nonzero().flatten().tolist()
+    broken = (~torch.isfinite(losses)).nonzero().flatten().tolist()
     own = [pairs[i] for i in broken] if len(losses) == len(pairs) else []
     return (f", in the loss of pair {listed(own)}" if own else "") + _batch(pairs)
 
 
 def _batch(pairs: Sequence[str]) -> str:
     return f"; pairs of the batch: {listed(pairs)}" if pairs else ""
+
+
+def _tokens(part: Mapping[str, Any]) -> int:
+    """Tokens that the model computes for a part, padding included."""
+    return part.get("packed_ids", part.get("input_ids")).numel()
 
 
 def _parts(inputs: dict[str, Any]) -> list[dict[str, Any]]:
@@ -262,7 +314,7 @@ def is_sharded() -> bool:
 
 
 def training_arguments(
-    config: Any, output: Path, *, rows: int, seed: int, device: str, token_budget: int | None = None
+    config: Any, output: Path, *, rows: int, seed: int, device: str, token_budget: int | str | None = None
 ) -> TrainingArguments:
     """TrainingArguments of a TrainingConfig for `rows` training rows.
 

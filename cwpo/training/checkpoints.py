@@ -58,6 +58,7 @@ class Checkpoints(TrainerCallback):
         self.trainer, self.schedule, self.start = trainer, schedule, start
         self.spent_before = 0.0
         self._begun = self._last = time.monotonic()
+        self._asked = False
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -71,8 +72,11 @@ class Checkpoints(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if state.global_step < state.max_steps and self._due(args, state.global_step):
-            control.should_save = True
+        if state.global_step == state.max_steps:
+            return
+        self._asked = self._asked or self._due(args, state.global_step)
+        if self._asked and self.trainer.between_rounds:
+            control.should_save, self._asked = True, False
 
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cwpo.data.batching import PairCollator, SequenceCollator, encode, encode_pairs, named, within_budget
+from cwpo.data.batching import PairCollator, SequenceCollator, encode, encode_pairs, named
 from cwpo.data.encoding import Text
+from cwpo.models.adapters import Base, base_of, is_adapters
 from cwpo.models.annotator import new_annotator
 from cwpo.models.pairrm import encode_both_orders
-from cwpo.models.policy import add_lora, load_policy, load_tokenizer
+from cwpo.models.policy import DTYPES, add_lora, load_adapted, load_policy, load_tokenizer
 from cwpo.training.base import Curve, Rows, training_arguments
 from cwpo.training.bradley_terry import BradleyTerryTrainer
 from cwpo.training.checkpoints import Schedule, train
+from cwpo.training.online import OnlineTrainer
 from cwpo.training.pairrm import PairRMTrainer
 from cwpo.training.preference import PreferenceTrainer
 from cwpo.training.saving import save_trained
@@ -36,7 +39,7 @@ class Site:
 
     out: Path
     device: str = "cpu"
-    token_budget: int | None = None
+    token_budget: int | str | None = None
     checkpoints: Path | None = None
     schedule: Schedule = NEVER
     sharded: bool = False
@@ -101,20 +104,17 @@ def fit_sft(
     pairs = encode(tokenizer, prompts, responses)
     rows = named([{"ids": ids, "start": at} for ids, at in pairs], names)
 
-    def fresh(device: str = "cpu") -> Any:
-        model = load_policy(start.path, start.revision, dropout=True, device=device)
-        return adapted(model, lora, seed, dropout=True)
-
     return _fit(
         site,
         SFTTrainer,
         tokenizer,
-        fresh,
+        functools.partial(adapted, start, lora, seed, dropout=True),
         rows,
         training,
         seed,
+        base=base_under(start, lora, site.out),
         train_dataset=Rows(rows),
-        data_collator=within_budget(SequenceCollator(tokenizer.pad_token_id), site.token_budget),
+        data_collator=SequenceCollator(tokenizer.pad_token_id),
     )
 
 
@@ -164,7 +164,7 @@ def fit_annotator(
         stopping=None if held_out is None else EarlyStopping(),
         train_dataset=rows,
         eval_dataset=None if held_out is None else rows_of(held_out),
-        data_collator=within_budget(collator, site.token_budget),
+        data_collator=collator,
     )
 
 
@@ -181,30 +181,73 @@ def fit_preference(
     """Weighted preference optimisation (Eq. 8 to 11) on the rows, and with the objective's settings, of PreferenceTrainer."""
     tokenizer = load_tokenizer(start.path, start.revision, chat=start.chat)
 
-    def fresh(device: str = "cpu") -> Any:
-        return adapted(load_policy(start.path, start.revision, device=device), lora, seed)
-
     return _fit(
         site,
         PreferenceTrainer,
         tokenizer,
-        fresh,
+        functools.partial(adapted, start, lora, seed),
         pairs,
         training,
         seed,
+        base=base_under(start, lora, site.out),
         train_dataset=pairs,
         processing_class=tokenizer,
-        token_budget=site.token_budget,
         **objective,
     )
 
 
-def adapted(model: Any, lora: Any, seed: int, *, dropout: bool = False) -> Any:
-    """The model with the adapters of a LoraConfig, or itself where these are off. dropout=False leaves out their dropout."""
+def fit_online(
+    site: Site,
+    prompts: Sequence[Mapping[str, str]],
+    *,
+    start: Start,
+    training: Any,
+    seed: int,
+    lora: Any = None,
+    **online: Any,
+) -> tuple[Fitted, list[dict[str, Any]]]:
+    """Preference optimisation on the policy's own responses (J.5), and all pairs sampled; `online`: OnlineTrainer's settings."""
+    tokenizer = load_tokenizer(start.path, start.revision, chat=start.chat)
+    pairs: list[dict[str, Any]] = []
+    fitted = _fit(
+        site,
+        OnlineTrainer,
+        tokenizer,
+        functools.partial(adapted, start, lora, seed),
+        prompts,
+        training,
+        seed,
+        base=base_under(start, lora, site.out),
+        prompts=prompts,
+        pairs=pairs,
+        processing_class=tokenizer,
+        **online,
+    )
+    return fitted, pairs
+
+
+def adapted(start: Start, lora: Any, seed: int, device: str = "cpu", *, dropout: bool = False) -> Any:
+    """The model at `start`, with the adapters of a LoraConfig where these are on; dropout=False leaves out all dropout.
+
+    Where `start` holds adapters, as SFT's folder does, these are trained on.
+    """
     if lora is None or not lora.enabled:
-        return model
+        return load_policy(start.path, start.revision, dropout=dropout, device=device)
     kept = lora.dropout if dropout else 0.0
+    if is_adapters(start.path):
+        return load_adapted(start.path, dropout=kept, device=device)
+    dtype = DTYPES[lora.base_dtype]
+    model = load_policy(start.path, start.revision, dropout=dropout, device=device, dtype=dtype)
     return add_lora(model, r=lora.r, alpha=lora.alpha, dropout=kept, targets=lora.targets, seed=seed)
+
+
+def base_under(start: Start, lora: Any, out: Path) -> Base | None:
+    """The base that adapters trained from `start` are saved with; None where a whole model is saved."""
+    if lora is None or not lora.enabled or lora.save == "merged":
+        return None
+    if is_adapters(start.path):
+        return base_of(start.path)
+    return Base.of(start.path, start.revision, lora.base_dtype, out)
 
 
 def _fit(
@@ -216,12 +259,15 @@ def _fit(
     training: Any,
     seed: int,
     stopping: EarlyStopping | None = None,
+    base: Base | None = None,
     **data: Any,
 ) -> Fitted:
-    """Train the model that `fresh` gives, and save it as an ordinary checkpoint, adapters merged."""
+    """Train the model that `fresh` gives, and save it; see save_trained."""
     began = time.perf_counter()
     # Checkpoints do not hold the weights of the best epoch.
     schedule = site.schedule if site.checkpoints is not None and stopping is None else NEVER
+    # Processes that share a model's weights must run it equally often: micro_batch_size rows at a time.
+    budget = None if site.sharded else site.token_budget
     trainer = kind(
         # a sharded model may be too large for the device
         model=fresh("cpu" if site.sharded else site.device),
@@ -231,9 +277,9 @@ def _fit(
             rows=len(rows),
             seed=seed,
             device=site.device,
-            # Processes that share a model's weights must run it equally often: micro_batch_size rows at a time.
-            token_budget=None if site.sharded else site.token_budget,
+            token_budget=budget,
         ),
+        token_budget=budget,
         callbacks=[Curve(site.log, site.progress), *([stopping] if stopping else [])],
         **data,
     )
@@ -241,7 +287,7 @@ def _fit(
         stopping.trainer = trainer
     setup = time.perf_counter() - began
     seconds = train(trainer, schedule)
-    save_trained(trainer, tokenizer, site.out, fresh=fresh)
+    save_trained(trainer, tokenizer, site.out, fresh=fresh, base=base)
     history = trainer.state.log_history
     curve = [row for row in history if "loss" in row]
     held_out = [row["eval_loss"] for row in history if "eval_loss" in row]

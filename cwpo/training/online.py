@@ -5,25 +5,29 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
+from transformers import PreTrainedTokenizerBase, TrainingArguments
 
-from cwpo.data.batching import encode_pairs, named
+from cwpo.data.batching import encode_pairs, named, within_budget
 from cwpo.errors import InputError
 from cwpo.finite import listed
 from cwpo.models.generation import prompt_seed, sample_responses
+from cwpo.models.heads import without_adapters
 from cwpo.models.logprobs import score_sequences
 from cwpo.models.packed import Layout
 from cwpo.training.base import Rows
 from cwpo.training.preference import PreferenceLoss
+from cwpo.training.reference import Reference
 
 Scores = Callable[[Sequence[str], Sequence[str]], np.ndarray]
 Weights = Callable[[np.ndarray], np.ndarray]
+DRAWN = ("temperature", "max_new_tokens", "top_k", "batch_size")
 
 
 @dataclass(frozen=True)
@@ -43,10 +47,10 @@ class OnlineTrainer(PreferenceLoss):
 
     Before every `batches_per_round` optimiser steps it samples two responses to each of their prompts. The one with the
     higher reward is chosen. Pairs of identical texts, of equal rewards or of a text too long for a model are dropped, and
-    the mean is over the rest of the batch. `pairs` holds every sampled pair in order.
+    the mean is over the rest of the batch. `pairs`, which may be handed in, gets every sampled pair in order.
 
     prompts: rows with prompt_id and prompt; one pass over them is an epoch. model: a causal LM with dropout off.
-    reference: the frozen model that the policy starts from. context: tokens that fit into it, None for any number.
+    The reference is the model as handed in. context: tokens that fit into it, None for any number.
     reward: scores (N,) of prompts and responses, NaN where a text is too long for it. weights: pair weights, > 0, from
     reward gaps > 0, both (N,). Other arguments and the logs are those of PreferenceTrainer; logged besides, of the latest
     round: online/reward (mean), online/gap (mean, kept pairs), online/length (mean tokens), online/dropped (share).
@@ -59,22 +63,22 @@ class OnlineTrainer(PreferenceLoss):
         args: TrainingArguments,
         prompts: Sequence[Mapping[str, str]],
         *,
-        reference: PreTrainedModel,
         context: int | None,
         reward: Scores,
         weights: Weights,
         sampling: Sampling,
         processing_class: PreTrainedTokenizerBase,
+        pairs: list[dict[str, Any]] | None = None,
         **kwargs: Any,
     ) -> None:
         if args.world_size > 1:
             raise InputError(
                 f"online alignment runs in one process, not in {args.world_size}: start it without torchrun"
             )
-        self.reference, self.context, self.reward, self.weights = reference, context, reward, weights
+        self.context, self.reward, self.weights = context, reward, weights
         self.sampling = sampling
-        self.pairs: list[dict[str, Any]] = []
-        self._rounds = itertools.count()
+        self.pairs = [] if pairs is None else pairs
+        self._round_number = 0
         self._ready: list[list[dict[str, Tensor]]] = []
         self._latest: dict[str, float] = {}
         args.remove_unused_columns = False  # prompts are no inputs of the model
@@ -86,9 +90,10 @@ class OnlineTrainer(PreferenceLoss):
             processing_class=processing_class,
             **kwargs,
         )
+        self.reference = Reference(self.model)
 
-    def count_rows(self, inputs: Mapping[str, Tensor]) -> int:
-        return int((inputs["weight"] > 0).sum())
+    def count_rows(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        return (inputs["weight"] > 0).sum()
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor:
         return super()._get_num_items_in_batch(batch_samples, device).clamp(min=1)
@@ -106,12 +111,25 @@ class OnlineTrainer(PreferenceLoss):
         self._begin_step(batch)
         return batch, self._get_num_items_in_batch(batch, device)
 
+    @property
+    def between_rounds(self) -> bool:
+        return not self._ready
+
+    def window(self) -> dict[str, Any]:
+        return super().window() | {"round": self._round_number, "pairs": self.pairs}
+
+    def restore_window(self, values: Mapping[str, Any]) -> None:
+        super().restore_window(values)
+        self._round_number = values["round"]
+        self.pairs[:] = values["pairs"]
+        self._latest = _summary([pair for pair in self.pairs if pair["round"] == self._round_number - 1])
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         super().log(logs | self._latest if "loss" in logs else logs, start_time)
 
     def _round(self, micro_batches: Sequence[Sequence[Mapping[str, str]]]) -> list[dict[str, Tensor]]:
         """Sample, score and collate; one batch of tensors for each micro-batch of prompts."""
-        number = next(self._rounds)
+        number, self._round_number = self._round_number, self._round_number + 1
         prompts = [row for batch in micro_batches for row in batch]
         pairs = self._sample(prompts, number)
         rows = self._rows(pairs)
@@ -123,12 +141,12 @@ class OnlineTrainer(PreferenceLoss):
         ]
         flat = [row for batch in batches for row in batch]
         pad_id = self.processing_class.pad_token_id
-        collate = self.collator(flat, pad_id)
+        collate = within_budget(self.collator(flat, pad_id), self.budget)
         exact = Layout(by_length=self.layout.by_length).plain
         for side in ("chosen", "rejected"):
             sequences = [(row[f"{side}_ids"], row[f"{side}_start"]) for row in flat]
-            with self.accelerator.autocast():  # as the policy computes
-                scores = score_sequences(self.reference, sequences, pad_id, compute=exact).tolist()
+            with self.reference.in_place(), self.accelerator.autocast():  # as the policy computes
+                scores = score_sequences(self.model, sequences, pad_id, compute=exact).tolist()
             for row, score in zip(flat, scores, strict=True):
                 row[f"{side}_logp"] = score
         self.pairs += pairs
@@ -143,17 +161,10 @@ class OnlineTrainer(PreferenceLoss):
             for side in "ab"
             for row in prompts
         ]
-        said = sample_responses(
-            self.model,
-            self.processing_class,
-            texts * 2,
-            seeds,
-            temperature=self.sampling.temperature,
-            max_new_tokens=self.sampling.max_new_tokens,
-            top_k=self.sampling.top_k,
-            batch_size=self.sampling.batch_size,
-            names=[row["prompt_id"] for row in prompts] * 2,
-        )
+        drawn = {name: getattr(self.sampling, name) for name in DRAWN}
+        names = [row["prompt_id"] for row in prompts] * 2
+        with _generation_settings_kept(self.model):
+            said = sample_responses(self.model, self.processing_class, texts * 2, seeds, names=names, **drawn)
         try:
             scores = self.reward(texts * 2, [one["response"] for one in said])
         except FloatingPointError as error:
@@ -220,6 +231,18 @@ class OnlineTrainer(PreferenceLoss):
         """A pair of weight 0, for a micro-batch whose pairs were all dropped: its step must take place."""
         rows = encode_pairs(self.processing_class, [prompt["prompt"]], [""], [""], weight=[0.0])
         return named(rows, [prompt["prompt_id"]])[0]
+
+
+@contextmanager
+def _generation_settings_kept(model: Any) -> Iterator[None]:
+    """The model's generation settings, which sampling replaces, are its own again afterwards."""
+    owners = (model, without_adapters(model))
+    kept = [owner.generation_config for owner in owners]
+    try:
+        yield
+    finally:
+        for owner, settings in zip(owners, kept, strict=True):
+            owner.generation_config = settings
 
 
 def _summary(pairs: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import itertools
 import warnings
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -18,18 +18,19 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
-from cwpo.data.batching import PairCollator, within_budget
+from cwpo.data.batching import PairCollator, tokens_at_once, within_budget
 from cwpo.errors import InputError
 from cwpo.models.heads import head_of
 from cwpo.models.lengths import ONE_LENGTH
 from cwpo.models.limits import tokenizer_problems
-from cwpo.models.logprobs import response_lengths
+from cwpo.models.logprobs import in_lines, response_lengths
 from cwpo.models.mending import dropout_off
 from cwpo.models.packed import Layout, exact_layout
 from cwpo.objectives import pair_losses
 from cwpo.runtime import computing_in
-from cwpo.training.base import GlobalMeanTrainer, Rows, widen
+from cwpo.training.base import GlobalMeanTrainer, Rows, is_sharded, widen
 from cwpo.training.pairs import REFERENCE, encoded_rows, examples_of, lack_reference, score_reference
+from cwpo.training.reference import Reference
 from cwpo.training.sharing import is_filler
 from cwpo.training.streamed import StreamedRows, is_stream, read_here
 
@@ -64,7 +65,7 @@ class PreferenceLoss(GlobalMeanTrainer):
         pair_losses(objective, torch.zeros(1), beta, flip_rate)
         self.objective, self.beta, self.flip_rate = objective, beta, flip_rate
         self.average_logps = average_logps
-        self._sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
+        self._sums: Tensor | None = None  # of LOGGED over the rows since the last log
         self._rows_seen = 0
         self.layout = Layout()
         super().__init__(*args, **kwargs)
@@ -99,7 +100,9 @@ class PreferenceLoss(GlobalMeanTrainer):
                     f"own{lengths}: the same result, slower",
                     stacklevel=3,
                 )
-        return PairCollator(pad_id, floats=FLOATS, packed=self.layout.packed)
+        with self.accelerator.autocast():
+            lines = self.layout.packed and in_lines(self.model)
+        return PairCollator(pad_id, floats=FLOATS, packed=self.layout.packed, lines=lines)
 
     def count_rows(self, inputs: Mapping[str, Tensor]) -> int:
         return len(inputs["weight"])
@@ -120,7 +123,7 @@ class PreferenceLoss(GlobalMeanTrainer):
         """Log-probs and lengths of the chosen, then the rejected responses, both (2 B,)."""
         logps = self.layout.pair_logps(model, inputs)
         if "packed_ids" in inputs:
-            return logps, torch.bincount(inputs["sequence"])
+            return logps, inputs["lengths"]
         return logps, response_lengths(inputs["labels"])
 
     def _record(self, logps: Tensor, chosen: Tensor, rejected: Tensor, weights: Tensor) -> None:
@@ -133,16 +136,15 @@ class PreferenceLoss(GlobalMeanTrainer):
             logps[len(chosen) :],
             weights,
         )
-        for name, value in zip(LOGGED, values, strict=True):
-            self._sums[name] = self._sums[name].to(value.device) + value.sum()
+        sums = torch.stack([value.sum() for value in values])
+        self._sums = sums if self._sums is None else self._sums + sums
         self._rows_seen += len(chosen)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         training = "loss" in logs or "train_loss" in logs
         if training and (self._rows_seen or self.args.world_size > 1):
             logs |= self._means()
-            self._sums.clear()
-            self._rows_seen = 0
+            self._sums, self._rows_seen = None, 0
         super().log(logs, start_time)
 
     def evaluation_loop(
@@ -154,37 +156,37 @@ class PreferenceLoss(GlobalMeanTrainer):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """The mean of w * l over all pairs, and the means of what training logs."""
-        kept = self._sums.copy(), self._rows_seen
-        self._sums.clear()
-        self._rows_seen = 0
+        kept = self.recorded()
+        self.put_back((None, 0))
         output = super().evaluation_loop(dataloader, description, metric_key_prefix=metric_key_prefix)
         output.metrics.update({f"{metric_key_prefix}_{name}": mean for name, mean in self._means().items()})
-        self._sums, self._rows_seen = kept
+        self.put_back(kept)
         return output
+
+    def recorded(self) -> tuple[Tensor | None, int]:
+        return self._sums, self._rows_seen
+
+    def put_back(self, recorded: tuple[Tensor | None, int]) -> None:
+        self._sums, self._rows_seen = recorded
 
     def _means(self) -> dict[str, float]:
         """Means since the last log over the rows of all processes."""
-        rows, sums = self._rows_seen, dict(self._sums)
+        rows, sums = self._rows_seen, self._sums
         if self.args.world_size > 1:
-            own = torch.stack(
-                [
-                    *(sums.get(name, torch.zeros(())).to(self.args.device) for name in LOGGED),
-                    torch.tensor(float(rows), device=self.args.device),
-                ]
-            )
+            own = torch.zeros(len(LOGGED)) if sums is None else sums
+            own = torch.cat([own, torch.tensor([float(rows)], device=own.device)]).to(self.args.device)
             *totals, counted = self.accelerator.reduce(own, reduction="sum")
-            rows, sums = int(counted), dict(zip(LOGGED, totals, strict=True))
-        return {name: (total / rows).item() for name, total in sums.items()} if rows else {}
+            rows, sums = int(counted), torch.stack(totals)
+        return dict(zip(LOGGED, (sums / rows).tolist(), strict=True)) if rows and sums is not None else {}
 
     def window(self) -> dict[str, Any]:
-        sums = {name: total.item() for name, total in self._sums.items()}
+        sums = None if self._sums is None else self._sums.tolist()
         return super().window() | {"sums": sums, "rows": self._rows_seen}
 
     def restore_window(self, values: Mapping[str, Any]) -> None:
         super().restore_window(values)
-        self._rows_seen = values["rows"]
-        for name, total in values["sums"].items():
-            self._sums[name] = torch.tensor(total, device=self.args.device)
+        sums = values["sums"]
+        self.put_back((None if sums is None else torch.tensor(sums, device=self.args.device), values["rows"]))
 
 
 class PreferenceTrainer(PreferenceLoss):
@@ -196,13 +198,12 @@ class PreferenceTrainer(PreferenceLoss):
         chosen_logp and rejected_logp, the reference's sequence log-probs. Without those two columns the model as handed in is
         the reference. Anything that yields dicts will do: a `datasets.Dataset`, a list, a table's records. A missing weight is
         an error. With args.max_steps a streamed `datasets` set is read, tokenised and scored chunk by chunk, in its own order
-        and in this process, whatever args.dataloader_num_workers says; the reference then is a copy of the model. Otherwise all
-        rows are read at once.
+        and in this process, whatever args.dataloader_num_workers says. Otherwise all rows are read at once.
     eval_dataset: rows of the same kind, or a dict of several such sets. Logged are eval_loss and eval_rewards/*.
     processing_class: the tokenizer. objective: dpo, ipo or rdpo. beta > 0. flip_rate in [0, 0.5), rDPO's.
     average_logps: divide each log-prob by its response's tokens (some trainers do so for IPO; the paper sums).
     weight_column: read the weights from a column of another name. A column pair_id, if there is one, names pairs in errors.
-    token_budget: compute each device's batch in parts of at most so many tokens; the update stays the same.
+    token_budget: compute each device's batch in parts of at most so many tokens, or "auto"; the update stays the same.
 
     Logs what PreferenceLoss does.
     Raises InputError for missing columns or texts, for weights or log-probs that are negative, NaN or infinite, for weights
@@ -223,7 +224,7 @@ class PreferenceTrainer(PreferenceLoss):
         flip_rate: float = 0.1,
         average_logps: bool = False,
         weight_column: str = "weight",
-        token_budget: int | None = None,
+        token_budget: int | str | None = None,
         **kwargs: Any,
     ) -> None:
         pair_losses(objective, torch.zeros(1), beta, flip_rate)  # refuses before anything is scored
@@ -236,7 +237,8 @@ class PreferenceTrainer(PreferenceLoss):
         self._read = functools.partial(
             encoded_rows, processing_class, model.config, weight_column=weight_column
         )
-        self._pad_id, self._budget = processing_class.pad_token_id, token_budget
+        self._pad_id = processing_class.pad_token_id
+        self._budget = tokens_at_once(token_budget, args.device.type)
         plain = PairCollator(self._pad_id, FLOATS)
         streamed = args.max_steps > 0 and is_stream(train_dataset)
         if streamed:
@@ -259,10 +261,11 @@ class PreferenceTrainer(PreferenceLoss):
             beta=beta,
             flip_rate=flip_rate,
             average_logps=average_logps,
+            token_budget=token_budget,
             **kwargs,
         )
         collator = self.collator(rows, self._pad_id, layout) if rows else plain
-        self.data_collator = within_budget(plain if streamed else collator, token_budget)
+        self.data_collator = within_budget(plain if streamed else collator, self.budget)
 
     def _tests(self, eval_dataset: Any) -> dict[str, Rows]:
         """The evaluation sets by name; a single one is named ""."""
@@ -283,15 +286,20 @@ class PreferenceTrainer(PreferenceLoss):
         self, model: nn.Module, args: TrainingArguments
     ) -> Callable[[list[Mapping[str, Any]]], list[dict[str, Any]]]:
         """From examples to rows whose reference is the model as it is now, wherever it moves and whatever it learns."""
-        reference = copy.deepcopy(model).eval().requires_grad_(False)
+        wrapped = (
+            args.world_size > 1 or args.n_gpu > 1 or is_sharded()
+        )  # its parts must not be called in training
+        reference = copy.deepcopy(model).eval().requires_grad_(False) if wrapped else model
+        in_place = contextlib.nullcontext if wrapped else Reference(model).in_place
 
         def rows_of(examples: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
             rows = self._read(examples)
             reference.to(next(self.model.parameters()).device)
-            layout = exact_layout(reference, rows, self._pad_id, whole=self.is_wrapped)
-            self._allow(layout)
-            with precision_of(args):
-                score_reference(reference, rows, self._pad_id, self._budget, layout)
+            with in_place():
+                layout = exact_layout(reference, rows, self._pad_id, whole=self.is_wrapped)
+                self._allow(layout)
+                with precision_of(args):
+                    score_reference(reference, rows, self._pad_id, self._budget, layout)
             return rows
 
         return rows_of

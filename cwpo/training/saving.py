@@ -1,4 +1,4 @@
-"""From a trainer to an ordinary checkpoint, also where several processes hold the model's parts."""
+"""From a trainer to a checkpoint, also where several processes hold the model's parts."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from typing import Any
 import torch
 from accelerate import DistributedType
 
+from cwpo.models.adapters import Base, save_adapters
 
-def save_trained(trainer: Any, tokenizer: Any, folder: Path, *, fresh: Callable[[], Any]) -> None:
-    """Write the trainer's model, adapters merged, and the tokenizer; every process must call this, the first one writes.
 
-    `fresh` gives a model of the same architecture and adapters: what is sharded is gathered into it.
+def save_trained(
+    trainer: Any, tokenizer: Any, folder: Path, *, fresh: Callable[[], Any], base: Base | None = None
+) -> None:
+    """Write the trainer's model and the tokenizer; every process must call this, the first one writes.
+
+    Adapters are merged, or with a `base` written alone. `fresh` gives a model of the same architecture and adapters: what is
+    sharded is gathered into it.
     """
     accelerator = trainer.accelerator
     if accelerator.distributed_type == DistributedType.FSDP:
@@ -24,7 +29,10 @@ def save_trained(trainer: Any, tokenizer: Any, folder: Path, *, fresh: Callable[
     else:
         model = trainer.model
     if accelerator.is_main_process:
-        merged(model).save_pretrained(folder)
+        if base is None:
+            merged(model).save_pretrained(folder)
+        else:
+            save_adapters(model, base, folder)
         tokenizer.save_pretrained(folder)
     wait_for_all()
 

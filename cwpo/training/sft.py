@@ -15,8 +15,8 @@ from cwpo.training.base import GlobalMeanTrainer
 class SFTTrainer(GlobalMeanTrainer):
     """Rows come from SequenceCollator. What is averaged over here are tokens, so a row is one response token."""
 
-    def count_rows(self, inputs: Mapping[str, Tensor]) -> int:
-        return int((inputs["labels"][:, 1:] != IGNORED).sum())
+    def count_rows(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        return (inputs["labels"][:, 1:] != IGNORED).sum()
 
     def row_losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         parts = exact_parts(model, inputs["attention_mask"], inputs["input_ids"], inputs["labels"])

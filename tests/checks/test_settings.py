@@ -397,3 +397,15 @@ def test_settings_of_an_objective_are_checked_first(settings, message):
 
     with pytest.raises(ValueError, match=message):
         PreferenceTrainer(None, None, [ROW], processing_class=None, **settings)
+
+
+def test_adapters_are_not_sampled_from_weights_of_16_bits(refused):
+    problem = "generation.precision=bfloat16 with lora.enabled=true"
+    for words in ([], ["lora.save=adapters", "generation.engine=vllm", "generation.python=python3"]):
+        found = refused("lora.enabled=true", "generation.precision=bfloat16", *words)
+        assert any(problem in line and "generation.precision=float32" in line for line in found)
+
+
+def test_merged_weights_are_not_rounded_before_alignment(refused):
+    problem = "lora.save=merged with lora.base_dtype=bfloat16"
+    assert_one(refused("lora.enabled=true", "lora.base_dtype=bfloat16"), problem, "use lora.save=adapters")

@@ -12,7 +12,7 @@ import pytest
 
 from cwpo.commands import entry
 from cwpo.errors import InputError
-from cwpo.pipeline.arms import CONF
+from cwpo.pipeline.arms import CONF, expand
 from cwpo.pipeline.experiments import experiments
 from cwpo.store.store import StoreError
 
@@ -50,10 +50,10 @@ def test_plan_counts_the_seeds_that_reproduce_would_run_and_runs_nothing(tmp_pat
 
 
 def test_run_shows_its_configuration_without_running(tmp_path):
-    done = script("run", "--cfg", "job", "method=ws_po", "seed=3", cwd=tmp_path)
+    done = script("run", "--cfg", "job", "method=ws_bt", "seed=3", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "\nseed: 3\n" in done.stdout
-    assert "name: ws_po\n" in done.stdout
+    assert "name: ws_bt\n" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 
@@ -116,11 +116,16 @@ def test_success_ends_quietly(capsys):
 # --- names of experiments -----------------------------------------------------------------------------------------
 
 
-def test_core_stands_for_the_main_results():
-    assert experiments("core") == [
-        *("table1", "table3", "table4", "table5", "table6", "table13"),
-        *("figure2", "figure3_left", "figure3_right", "figure4", "figure7"),
-    ]
+def test_core_stands_for_cells_of_the_main_results():
+    core = experiments("core")
+    assert list(core) == ["table1", "table3", "table6", "table13", "figure2", "figure7", "frontier"]
+    assert core["table1"][:2] == ["experiment=table1", "objective=dpo"]
+    for words in core.values():
+        assert expand(words, [0], look=False)
+
+
+def test_core_is_what_fits_the_scale():
+    assert experiments("core", "single_gpu") == {"headline": ["experiment=headline"]}
 
 
 def test_all_stands_for_every_file():
@@ -128,7 +133,7 @@ def test_all_stands_for_every_file():
 
 
 def test_several_experiments_separated_by_commas():
-    assert experiments("table13, figure2") == ["table13", "figure2"]
+    assert list(experiments("table13, figure2")) == ["table13", "figure2"]
 
 
 @pytest.mark.parametrize("name", ["", " , "])
@@ -147,7 +152,7 @@ def test_every_unknown_experiment_is_listed_with_those_that_exist():
 
 def test_sigterm_ends_a_sweep_that_a_script_started_in_the_background(tmp_path):
     """Such a process ignores Ctrl-C, and so would its workers."""
-    command = [sys.executable, str(REPO / "scripts/run.py"), "-m", "method=human,ws_po", "jobs=2"]
+    command = [sys.executable, str(REPO / "scripts/run.py"), "-m", "method=human,ws_bt", "jobs=2"]
     command += [f"store={tmp_path}/store", f"results={tmp_path}/results", "world.sequences=2000000"]
     started = subprocess.Popen(
         command,

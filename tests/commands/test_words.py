@@ -54,7 +54,7 @@ def test_the_kind_of_a_key():
     assert kind_of(AlignConfig, "sft.no") is None
 
 
-@pytest.mark.parametrize("word", ["method=[cw_po,ws_po]", "+data=[harmless]", "objective=[dpo,ipo]"])
+@pytest.mark.parametrize("word", ["method=[cw_po,ws_bt]", "+data=[harmless]", "objective=[dpo,ipo]"])
 def test_a_list_where_one_choice_is_meant_is_refused(word):
     with pytest.raises(InputError, match="takes one choice; to run each of several add -m and write"):
         one_choice([word])

@@ -10,6 +10,7 @@ from tiny import tiny_tokenizer
 
 from cwpo.data.batching import (
     IGNORED,
+    Budget,
     MicroBatches,
     PairCollator,
     SequenceCollator,
@@ -114,7 +115,7 @@ def test_packed_pairs_see_what_two_plain_sequences_see(triples, full):
 def test_parts_of_a_batch_are_the_batch(triples, budget, packed):
     rows = [row(*triple) | {"pair_id": f"p{i}"} for i, triple in enumerate(triples)]
     collator = PairCollator(0, packed=packed)
-    parts = MicroBatches(collator, budget)(rows)["micro"]
+    parts = MicroBatches(collator, Budget(budget))(rows)["micro"]
     named = [name for part in parts for name in part["pair_id"]]
     assert sorted(named) == sorted(f"p{i}" for i in range(len(rows)))
     for part in parts:

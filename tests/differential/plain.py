@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 from transformers import AutoModelForSequenceClassification, LogitsProcessor
@@ -88,17 +89,27 @@ def values(model: nn.Module, rows: Sequence[Row], reference: Tensor, weights: Te
     return Values(leaves.detach(), loss.item(), squares**0.5)
 
 
+def noise(seed: int, step: int, columns: int) -> NDArray[np.float64]:
+    """The Gumbel noise of a row's seed at a step, (columns,): two rounds of the hash of token ids and key."""
+    key = int(np.random.Philox(seed).random_raw(step + 1)[step])
+    bits = np.arange(columns, dtype=np.uint64)
+    for half in (key % 2**32, key >> 32):
+        bits = bits ^ np.uint64(half)
+        for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)):
+            bits = ((bits ^ (bits >> np.uint64(shift))) * np.uint64(factor)) % np.uint64(2**32)
+    return -np.log(-np.log1p(-((bits % np.uint64(2**31)).astype(float) + 0.5) / 2**31))
+
+
 class Noise(LogitsProcessor):
-    """logits / temperature + the Gumbel noise of one row's generator."""
+    """logits / temperature + the Gumbel noise of one row's seed; each call is a step."""
 
     def __init__(self, seed: int) -> None:
-        self.generator = np.random.Generator(np.random.Philox(seed))
+        self.seed, self.step = seed, -1
 
     def __call__(self, input_ids: Tensor | None, scores: Tensor) -> Tensor:
-        return (
-            scores.float() / TEMPERATURE
-            + torch.from_numpy(self.generator.gumbel(size=scores.shape[1])).float()
-        )
+        self.step += 1
+        drawn = noise(self.seed, self.step, scores.shape[1])
+        return scores.float() / TEMPERATURE + torch.from_numpy(drawn).float()
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ from cwpo.execution.node import Settings
 from cwpo.execution.workers import Failed
 from cwpo.pipeline.arms import distinct, expand
 
-SIX = [*TINY, "method=human,ws_po,cw_po", "seed=0,1"]
+SIX = [*TINY, "method=human,ws_bt,cw_po", "seed=0,1"]
 
 
 needs_submitit = pytest.mark.skipif(find_spec("submitit") is None, reason="the extra slurm is not installed")

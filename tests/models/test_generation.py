@@ -5,11 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from differential.plain import noise as plain_noise
 from scipy import stats
 from tiny import EOS, FAMILIES, tiny_model, tiny_tokenizer
 from transformers import GenerationConfig, LlamaConfig
 
-from cwpo.models.generation import GumbelSampler, gumbel, prompt_seed, sample_responses
+from cwpo.models.generation import GumbelSampler, gumbel, prompt_seed, sample_responses, step_keys
 
 PROMPTS = ["tell me about bread", "ask", "ask me", "tell me about bridges is very good", "bread"]
 SEEDS = [prompt_seed(0, "sft", str(i)) for i in range(len(PROMPTS))]
@@ -39,23 +40,49 @@ class Fixed(torch.nn.Module):
         return SimpleNamespace(sequences=torch.cat([input_ids, self.new[:, :max_new_tokens]], dim=1))
 
 
-def test_noise_is_what_each_generator_draws():
-    ours, numpys = ([np.random.Generator(np.random.Philox(seed)) for seed in (0, 1, 2)] for _ in range(2))
-    for _ in range(2):
-        np.testing.assert_allclose(gumbel(ours, 500), [g.gumbel(size=500) for g in numpys], rtol=1e-13)
+def noise(seeds, steps: int, columns: int) -> np.ndarray:
+    """(seeds, steps, columns)"""
+    keys = torch.from_numpy(np.stack([step_keys(seed, steps) for seed in seeds]))
+    return gumbel(keys.flatten(0, 1), columns).view(len(keys), steps, columns).numpy()
 
 
-def test_noise_is_finite_at_the_ends_of_the_uniform_numbers():
-    def ends(out):
-        out[:] = 0.0, 1.0 - 2.0**-53
+def test_noise_is_that_of_plain_integers_and_its_own_seed_and_step_only():
+    right = [[plain_noise(seed, step, 300) for step in range(3)] for seed in SEEDS]
+    np.testing.assert_allclose(noise(SEEDS, 3, 300), right, rtol=1e-5, atol=1e-6)
+    assert np.array_equal(noise(SEEDS, 3, 300), noise(SEEDS[::-1], 9, 500)[::-1, :3, :300])
 
-    noise = gumbel([SimpleNamespace(random=ends)], 2)[0]
-    np.testing.assert_allclose(noise, [53 * np.log(2), -np.log(53 * np.log(2))])
+
+def test_noise_is_gumbel_in_its_whole_range():
+    drawn = noise(range(40), 5, 5000).ravel()
+    assert stats.kstest(drawn, stats.gumbel_r.cdf).pvalue > 1e-3
+    tails = stats.gumbel_r.cdf([-2, -1.5, 0, 3, 6, 9, 11])  # 17 of the million lie above 11
+    counts = np.histogram(stats.gumbel_r.cdf(drawn), [0, *tails, 1])[0]
+    assert stats.chisquare(counts, len(drawn) * np.diff([0, *tails, 1])).pvalue > 1e-3
+    assert np.isfinite(drawn).all() and drawn.min() > -2.9 and drawn.max() < 22.2
+
+
+@pytest.mark.parametrize("seeds", [range(64), [2**40 + 2**32 * i for i in range(64)], SEEDS * 12 + [7] * 4])
+def test_noise_of_neighbours_is_independent(seeds):
+    """Of tokens, steps and seeds that follow each other, and which token wins: chi-square over quartiles and pairs."""
+    ranks = np.floor(4 * stats.gumbel_r.cdf(noise(dict.fromkeys(seeds), 16, 512))).astype(int)
+    pairs = {
+        "tokens": (ranks[..., :-1], ranks[..., 1:]),
+        "far tokens": (ranks[..., :256], ranks[..., 256:]),
+        "steps": (ranks[:, :-1], ranks[:, 1:]),
+        "seeds": (ranks[:-1], ranks[1:]),
+    }
+    for name, (one, other) in pairs.items():
+        table = np.bincount(4 * one.ravel() + other.ravel(), minlength=16).reshape(4, 4)
+        assert stats.chisquare(table.ravel()).pvalue > 1e-3, name
+    winners = noise(range(200), 40, 20).argmax(-1)
+    assert stats.chisquare(np.bincount(winners.ravel(), minlength=20)).pvalue > 1e-3
+    table = np.histogram2d(winners[:, :-1].ravel(), winners[:, 1:].ravel(), bins=20)[0]
+    assert stats.chi2_contingency(table).pvalue > 1e-3
 
 
 def test_a_sample_is_the_same_alone_and_in_any_batch(model):
     together = sample(model)
-    assert len({row["response"] for row in together}) == len(PROMPTS)
+    assert len({row["response"] for row in together}) >= 4
     assert together == [sample(model, [p], [s])[0] for p, s in zip(PROMPTS, SEEDS)]
     assert together == sample(model, batch_size=5)
     assert together == sample(model, token_budget=20)
@@ -69,8 +96,8 @@ def test_rows_that_end_leave_the_batch_and_the_others_do_not_notice(model, monke
         type(model), "forward", lambda self, **k: sizes.append(len(k["input_ids"])) or whole(self, **k)
     )
     samples, sized = [], []
-    for few in (100, 3):
-        monkeypatch.setattr("cwpo.models.generation.ROUND", few)
+    for fewest in (100, 2):
+        monkeypatch.setattr("cwpo.models.generation.FEWEST", fewest)
         samples.append(sample(model, PROMPTS * 4, seeds, max_new_tokens=20, batch_size=20))
         sized.append(sizes.copy())
         sizes.clear()
@@ -78,7 +105,7 @@ def test_rows_that_end_leave_the_batch_and_the_others_do_not_notice(model, monke
     assert len({row["n_tokens"] for row in samples[0]}) > 3
     assert set(sized[0]) == {20}
     assert sized[1] == sorted(sized[1], reverse=True)
-    assert sized[1][-1] < 20
+    assert sized[1][-1] <= 10
 
 
 def test_another_seed_gives_another_sample(model):
@@ -97,7 +124,7 @@ def test_prompt_seeds_differ_by_seed_model_and_prompt():
 def test_draws_follow_the_softmax_at_that_temperature(temperature):
     logits = torch.tensor([2.0, 1.0, 0.0, -1.0, float("-inf")])
     n = 4000
-    sampler = GumbelSampler([prompt_seed(0, "test", str(i)) for i in range(n)], temperature)
+    sampler = GumbelSampler([prompt_seed(0, "test", str(i)) for i in range(n)], temperature, 1)
     drawn = sampler(torch.zeros(n, 1, dtype=torch.int64), logits.expand(n, -1)).argmax(dim=1)
     counts = np.bincount(drawn.numpy(), minlength=5)
     assert counts[4] == 0
@@ -107,7 +134,7 @@ def test_draws_follow_the_softmax_at_that_temperature(temperature):
 
 def test_successive_draws_of_a_row_are_independent():
     n = 2000
-    sampler = GumbelSampler([prompt_seed(0, "test", str(i)) for i in range(n)], 1.0)
+    sampler = GumbelSampler([prompt_seed(0, "test", str(i)) for i in range(n)], 1.0, 2)
     first, second = (sampler(torch.zeros(n, 1), torch.zeros(n, 2)).argmax(dim=1).numpy() for _ in range(2))
     assert stats.chi2_contingency(np.histogram2d(first, second, bins=2)[0]).pvalue > 1e-3
 
@@ -179,16 +206,10 @@ def test_sampling_leaves_the_global_random_state_alone(model):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_progress_counts_every_prompt(model):
-    done = []
-    sample(model, progress=done.append)
-    assert done == [2, 2, 1]
-
-
 def test_top_k_draws_from_the_largest_logits_alone():
     logits = torch.tensor([2.0, -1.0, 1.0, 0.0, -3.0])
     n = 4000
-    sampler = GumbelSampler([prompt_seed(0, "test", str(i)) for i in range(n)], 0.95, top_k=3)
+    sampler = GumbelSampler([prompt_seed(0, "test", str(i)) for i in range(n)], 0.95, 1, top_k=3)
     drawn = sampler(torch.zeros(n, 1, dtype=torch.int64), logits.expand(n, -1)).argmax(dim=1)
     counts = np.bincount(drawn.numpy(), minlength=5)
     assert counts[1] == counts[4] == 0

@@ -8,9 +8,10 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 from cwpo.data.batching import PairCollator
 from cwpo.data.packing import pack_pairs
 from cwpo.data.toy import build_tokenizer
+from cwpo.models import row_attention
 from cwpo.models.heads import token_losses
-from cwpo.models.logprobs import packed_logps, response_logps
-from cwpo.models.packed import exact_layout, score_pairs
+from cwpo.models.logprobs import in_lines, packed_logps, response_logps
+from cwpo.models.packed import exact_layout, score_pairs, tensors
 from cwpo.models.toy import toy_config
 
 
@@ -80,16 +81,27 @@ def random_pairs(count=9):
     return [pair(ids(3 + i % 4), [*ids(1 + i % 5), 2], [*ids(1 + (2 * i) % 3), 2]) for i in range(count)]
 
 
-@pytest.mark.parametrize("full", [0.0, 2.0], ids=["rows", "line"])
+def test_lines_by_hand():
+    batch = pack_pairs(EXAMPLE, lines=True)
+    assert batch["place"].tolist() == [0, 1, 2, 3, 0, 1, 4, 5, 6, 7, 6, 8, 9]
+    assert batch["first"].tolist() == [0, 1, 2, 3, 6, 7, 8, 9, 11, 12]
+    assert batch["ends"].tolist() == [0, 4, 8, 10, 13] and batch["most"] == 4
+    assert not {"attention", "slot", "token"} & batch.keys()
+
+
+LAYOUTS = {"rows": {"full": 0.0}, "line": {"full": 2.0}, "lines": {"lines": True}}
+
+
+@pytest.mark.parametrize("settings", LAYOUTS.values(), ids=LAYOUTS)
 @pytest.mark.parametrize("name", ["opt-32x2", "qwen2-32x2", "llama-32x2"])
-def test_log_probs_and_gradients_equal_plain_sequences(name, full):
+def test_log_probs_and_gradients_equal_plain_sequences(name, settings):
     model = toy(name)
     pairs = random_pairs()
     assert exact_layout(model, pairs, pad_id=0).packed
     coefficients = torch.linspace(-1, 1, 2 * len(pairs))
     results = []
     for packed in (False, True):
-        batch = pack_pairs(pairs, full) if packed else PairCollator(0)(pairs)
+        batch = pack_pairs(pairs, **settings) if packed else PairCollator(0)(pairs)
         logps = packed_logps(model, batch) if packed else response_logps(model, **batch)
         model.zero_grad()
         (coefficients * logps).sum().backward()
@@ -98,6 +110,43 @@ def test_log_probs_and_gradients_equal_plain_sequences(name, full):
     torch.testing.assert_close(packed, plain, rtol=1e-4, atol=1e-5)
     for a, b in zip(packed_grads, plain_grads, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["gemma", "qwen3", "mixtral", "gpt_neox"])
+def test_lines_in_bfloat16_are_as_near_as_rows(name):
+    """The kernel's layout rounds as rows do; heads of keys and values may be fewer, and scales other than usual."""
+    model = architecture(name)
+    pairs = random_pairs()
+    right = packed_logps(model, pack_pairs(pairs, full=2.0))
+    torch.testing.assert_close(
+        packed_logps(model, pack_pairs(pairs, lines=True)), right, rtol=1e-4, atol=1e-4
+    )
+    model.bfloat16()
+    errors = [
+        (packed_logps(model, pack_pairs(pairs, **LAYOUTS[kind])) - right).abs().max()
+        for kind in ("line", "lines")
+    ]
+    assert errors[1] <= 2 * errors[0] + 0.1
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["opt-32x2", "qwen2-32x2"])
+def test_the_kernel_gives_the_log_probs_and_gradients_of_sequences_one_at_a_time(name, monkeypatch):
+    model = toy(name).cuda().bfloat16()
+    pairs = random_pairs()
+    assert in_lines(model)
+    batch = tensors(pack_pairs(pairs, lines=True), "cuda")
+    results = []
+    for kernel in (row_attention._by_kernel, row_attention._by_sequence):
+        monkeypatch.setattr(row_attention, "_by_kernel", kernel)
+        model.zero_grad()
+        logps = packed_logps(model, batch)
+        logps.sum().backward()
+        results.append((logps.detach(), torch.cat([p.grad.flatten().float() for p in model.parameters()])))
+    (ours, our_grads), (right, right_grads) = results
+    torch.testing.assert_close(ours, right, rtol=0.02, atol=0.1)
+    assert (our_grads - right_grads).norm() < 0.05 * right_grads.norm()
 
 
 def test_a_model_that_has_attended_in_rows_is_saved_as_any_other(tmp_path):

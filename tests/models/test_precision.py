@@ -1,20 +1,25 @@
 """Training in bfloat16, with optimisers of bitsandbytes, and with activations computed twice."""
 
+import gzip
+import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from conftest import SMOKE
+from scipy.stats import norm
 from tiny import FAMILIES, tiny_model
 from training.test_preference import close, pairs, preference, update
 
+from cwpo.data.encoding import encode
 from cwpo.execution.node import Settings
 from cwpo.execution.workers import optimizers, print_stand_in
 from cwpo.models import heads
-from cwpo.models.annotator import response_scores
-from cwpo.models.policy import add_lora
+from cwpo.models.annotator import new_annotator, response_scores, score_responses
+from cwpo.models.policy import add_lora, load_tokenizer
 from cwpo.pipeline.arms import distinct, expand
-from cwpo.runtime import computing_in, optimizer_on
+from cwpo.runtime import computing_in, label_precision, optimizer_on
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -141,7 +146,7 @@ def test_without_cuda_paged_adamw_is_adamw_bit_for_bit(tmp_path):
 
 
 def test_the_stand_in_is_told_once(capsys):
-    nodes = distinct(expand([*SMOKE, "method=ws_po,cw_po", "alignment.optimizer=paged_adamw_32bit"]))
+    nodes = distinct(expand([*SMOKE, "method=ws_bt,cw_po", "alignment.optimizer=paged_adamw_32bit"]))
     assert [name for node in nodes for name in optimizers(node.config)].count("paged_adamw_32bit") == 2
     print_stand_in(nodes, Settings("store", device="cpu"))
     said = capsys.readouterr().err
@@ -171,3 +176,65 @@ def test_a_new_setting_at_its_neutral_value_is_no_part_of_a_key():
     assert changed == {"reference", "align", "generate", "evaluate"}
     assert "precision" not in str(default.nodes["align"].hashed)
     assert default.nodes["reference"].hashed == {}
+
+
+ROUNDED = {"TF32": 10, "bfloat16": 7}  # bits of the mantissa of what is multiplied
+
+
+@pytest.fixture(scope="module", params=["stories260k", "aidreams260k"])
+def flips(request, shared):
+    """Of 1,000 labels of a model with a random head, how many flip when products are rounded: expected, not counted.
+
+    On 300 real pairs: a label flips with probability P(N(0, s) > |gap|), where s is the rounding's root mean square error.
+    """
+    folder = shared / "models" / request.param
+    tokenizer = load_tokenizer(folder)
+    model = new_annotator(folder, None, pad_id=tokenizer.pad_token_id, head_std=0.01, seed=0)
+    sides = [encode(tokenizer, *zip(*rows)) for rows in short_dialogues(shared, 300)]
+
+    def gaps() -> np.ndarray:
+        a, b = (score_responses(model, rows, tokenizer.pad_token_id).double() for rows in sides)
+        return (a - b).numpy()
+
+    exact, linear, found = gaps(), torch.nn.functional.linear, {}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, bits in ROUNDED.items():
+            patch.setattr(
+                torch.nn.functional,
+                "linear",
+                lambda x, w, b=None, n=bits: linear(rounded(x, n), rounded(w, n), b),
+            )
+            error = np.sqrt(np.mean((gaps() - exact) ** 2))
+            found[name] = 1000 * norm.sf(np.abs(exact) / error).mean()
+    return found
+
+
+def short_dialogues(shared, count: int) -> tuple[list, list]:
+    """(prompt, response) of the chosen and of the rejected side of the first pairs that differ in a short last response."""
+    pairs = []
+    with gzip.open(shared / "data" / "hh-rlhf" / "harmless-base" / "test.jsonl.gz", "rt") as lines:
+        for line in lines:
+            row = json.loads(line)
+            sides = [row[side].rpartition("\n\nAssistant:")[::2] for side in ("chosen", "rejected")]
+            if sides[0] != sides[1] and all(len(b) > 0 and len(a + b) < 160 for a, b in sides):
+                pairs.append(sides)
+            if len(pairs) == count:
+                break
+    return tuple(zip(*pairs))
+
+
+def rounded(x: torch.Tensor, bits: int) -> torch.Tensor:
+    """To the nearest number with so many bits of mantissa."""
+    step = 1 << (23 - bits)
+    return ((x.contiguous().view(torch.int32) + step // 2) & -step).view(torch.float32)
+
+
+def test_tf32_keeps_the_labels_and_bfloat16_does_not(flips):
+    assert flips["TF32"] <= 1 < flips["bfloat16"]
+
+
+def test_only_cuda_computes_labels_in_tf32():
+    for device, precision in (("cpu", "highest"), ("cuda", "high"), ("cuda:1", "high")):
+        with label_precision(device):
+            assert torch.get_float32_matmul_precision() == precision
+    assert torch.get_float32_matmul_precision() == "highest"

@@ -14,6 +14,8 @@ import pytest
 from conftest import SMOKE
 from omegaconf import OmegaConf
 
+from cwpo.config.update_sizes import point_of
+from cwpo.errors import InputError
 from cwpo.execution import workers
 from cwpo.execution.node import Settings
 from cwpo.execution.workers import Failed, run_arms
@@ -132,8 +134,41 @@ def test_the_annotator_is_assessed_on_the_pairs_that_are_named(store, split):
     assert metrics["accuracy_human"] == pytest.approx((labels[human.index] == human).mean())
 
 
-def test_ws_bt_is_ws_po_under_its_own_name(store):
-    assert smoke_arm(store, "method=ws_bt").key == smoke_arm(store, "method=ws_po").key
+@pytest.mark.parametrize("method", ["ws_bt", "ws_dpo", "ws_dpo_likelihood", "cw_dpo_annotator"])
+def test_a_method_named_for_its_annotator_takes_no_other(store, method):
+    with pytest.raises(InputError, match=f"method={method} is named for the labels of"):
+        smoke_arm(store, f"method={method}", "annotator=pairrm")
+
+
+SIZES = (
+    "+update_sizes={opt: {matched: 3e-5, own_best: {cw_po: 3e-4, human: 3e-5}}, other: {matched: 1e-4}}",
+    "alignment.learning_rate=null",
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "rate", "point"),
+    [
+        (["method=human"], 3e-5, "both"),
+        (["method=cw_po"], 3e-5, "matched"),
+        (["method=cw_po", "operating_point=own_best"], 3e-4, "own_best"),
+        (["method=ws_bt", "operating_point=own_best"], 3e-5, "both"),
+        (["method=cw_po", "pair=qwen_mid"], 1e-4, "both"),
+        (["method=cw_po", "alignment.learning_rate=1e-4"], 1e-4, None),
+    ],
+)
+def test_an_operating_point_gives_the_learning_rate(store, words, rate, point):
+    given = [word for word in SIZES if word.partition("=")[0] not in {w.partition("=")[0] for w in words}]
+    (made,) = expand([*SMOKE, f"store={store}", *given, *words])
+    assert (
+        made.cfg.alignment.learning_rate == made.nodes["align"].config["alignment"]["learning_rate"] == rate
+    )
+    assert point_of(made.cfg) == point
+
+
+def test_only_alignment_takes_its_learning_rate_from_an_operating_point(store):
+    with pytest.raises(InputError, match="sft.learning_rate has no value; give one"):
+        smoke_arm(store, "sft.learning_rate=null")
 
 
 def test_human_arm_uses_human_labels_and_no_annotator(finished, store):
@@ -263,7 +298,7 @@ def test_a_failing_stage_is_named_and_keeps_what_was_done(tmp_path, monkeypatch)
 
 
 def test_plan_counts_shared_stages_and_runs_nothing(tmp_path):
-    overrides = [*SMOKE, f"store={tmp_path}", "method=human,ws_po,cw_po"]
+    overrides = [*SMOKE, f"store={tmp_path}", "method=human,ws_bt,cw_po"]
     plan = make_plan(expand(overrides), Store(tmp_path))
     assert plan.arms == 3
     assert plan.stages["prepare"] == 1 and plan.naive["prepare"] == 3

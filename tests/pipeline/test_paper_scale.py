@@ -154,7 +154,7 @@ def test_whole_tables_run_from_the_command(local, tmp_path, table, arms):
     assert rows["gra"].between(0, 1).all() and set(rows["experiment"]) == {table}
     assert (tmp_path / "results" / "paper" / "tables" / f"{table}.md").is_file()
     assert set(rows["method"]) == (
-        {"human_all", "cw_po"} if table == "table3" else {"human", "ws_po", "cw_po"}
+        {"human_all", "cw_po"} if table == "table3" else {"human", "ws_bt", "cw_po"}
     )
 
 

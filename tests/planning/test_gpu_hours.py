@@ -9,6 +9,7 @@ from harness.commands import TINY
 from cwpo.commands.plan import show_plan
 from cwpo.errors import InputError
 from cwpo.pipeline.arms import Arm, distinct, expand
+from cwpo.planning.calibration import Calibration, Rate, calibration_of
 from cwpo.planning.cost_table import GOLD, HEAD, row, table
 from cwpo.planning.forecast import hour_lines, level_lines
 from cwpo.planning.gpu_hours import Sizes, arm_hours, stage_hours
@@ -42,6 +43,7 @@ def test_every_stage_of_an_arm_by_hand():
         "align": 6 * 13e9 * (340 + 2 * 37) * unlabeled * 5 / train,
         "generate": 2 * 13e9 * test * (340 / train + 512 / sample),
         "generate_sft": 2 * 13e9 * test * (340 / train + 512 / sample),
+        "divergence": 2 * 13e9 * (2 * (340 + 512) * test + (340 + 2 * 37) * 2000) / train,
         "score_gold": 2 * SKYWORK * 2 * 377 * (labeled + unlabeled + test) / train,
         "evaluate": 2 * SKYWORK * 2 * (340 + 512) * test / train,
     }
@@ -61,24 +63,43 @@ def test_settings_that_change_the_work():
         (arm,) = paper("data=harmless", "pair=qwen_mid", *words)
         return hours(arm, name)
 
-    whole = of("align", "method=ws_po")
+    whole = of("align", "method=ws_bt")
     assert of("align", "method=filter", "method.selection.value=0.3") == pytest.approx(0.3 * whole)
     assert of("align", "method=filter_steps") == pytest.approx(whole)
-    assert of("align", "method=ws_po", "lora.enabled=false") == pytest.approx(8 / 6 * whole)
-    assert of("align", "method=ws_po", "alignment.gradient_checkpointing=false") == pytest.approx(
+    assert of("align", "method=ws_bt", "lora.enabled=false") == pytest.approx(8 / 6 * whole)
+    assert of("align", "method=ws_bt", "alignment.gradient_checkpointing=false") == pytest.approx(
         4 / 6 * whole
     )
-    assert of("sft", "method=ws_po", "sft.epochs=6") == pytest.approx(2 * of("sft", "method=ws_po"))
-    assert of("align", "method=ws_po", "plan.utilisation=0.7") == pytest.approx(whole / 2)
-    assert of("align", "method=ws_po", "human_fraction=0.65") == pytest.approx(whole / 2)
+    assert of("sft", "method=ws_bt", "sft.epochs=6") == pytest.approx(2 * of("sft", "method=ws_bt"))
+    assert of("align", "method=ws_bt", "plan.utilisation=0.7") == pytest.approx(whole / 2)
+    assert of("align", "method=ws_bt", "human_fraction=0.65") == pytest.approx(whole / 2)
     assert of("align", "method=human_all") == pytest.approx(whole / 0.7)
-    bt = of("train_annotator", "method=ws_po")
-    assert of("train_annotator", "method=ws_po", "annotator=sft_dpo") > 0.9 * bt
+    bt = of("train_annotator", "method=ws_bt")
+    assert of("train_annotator", "method=ws_bt", "annotator=sft_dpo") > 0.9 * bt
     assert of("online_align", "method=online_cw_po") > 10 * whole  # two long samples for every pair
 
 
+def test_measured_rates_take_the_place_of_stated_ones(tmp_path):
+    """Between two sizes on a line in logarithms, beyond them the nearest; the file is read back as it was."""
+    rates = [Rate(1e9, 1e13, 2e13, 1e12), Rate(4e9, 4e13, 2e13, 1e12)]
+    Calibration("a card", rates).write(tmp_path / "store")
+    measured = calibration_of(tmp_path / "store")
+    assert measured == Calibration("a card", rates) and calibration_of(tmp_path) is None
+    for size, rate in {1e8: 1e13, 1e9: 1e13, 2e9: 2e13, 4e9: 4e13, 1e11: 4e13}.items():
+        assert measured.rate("training", size) == pytest.approx(rate)
+    (arm,) = paper("method=cw_po", "data=tldr", "pair=opt_large")
+    stated, found = hours(arm, "align"), arm_hours(arm, measured)[arm.nodes["align"].key]
+    assert found == pytest.approx(stated * 0.35 * 989e12 / 4e13)
+    assert "rates measured on a card" in hour_lines([arm], Store(tmp_path / "store"))[1]
+
+
+def test_gold_of_the_data_set_is_counted():
+    (named,) = expand(["scale=single_gpu", "method=cw_po", "pair=opt_small"], seeds=[0], look=False)
+    assert hours(named, "score_gold") > 0 and hours(named, "evaluate") > 0
+
+
 def test_a_stage_that_arms_share_counts_once():
-    both = paper("method=ws_po,cw_po", "data=harmless", "pair=opt_small")
+    both = paper("method=ws_bt,cw_po", "data=harmless", "pair=opt_small")
     one, two = stage_hours(both[:1]), stage_hours(both)
     assert two["train_annotator"] == one["train_annotator"]
     assert two["sft"] == one["sft"]

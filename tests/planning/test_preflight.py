@@ -214,7 +214,7 @@ def test_data_without_a_split_is_told(tmp_path):
 def test_the_files_of_a_data_set_of_the_hub_are_known_by_name(monkeypatch):
     cfg = composed("data=ufb")
     names = ["README.md", "data/train_prefs-00000-of-00001.parquet", "data/test_prefs-00000-of-00001.parquet"]
-    monkeypatch.setattr("cwpo.planning.preflight.found._files", lambda path, revision: names)
+    monkeypatch.setattr("cwpo.planning.preflight.found.repo_files", lambda *asked: names)
     assert data_problems(cfg) == []
     monkeypatch.setattr(
         "cwpo.planning.preflight.found._files",

@@ -161,7 +161,7 @@ def test_what_an_online_arm_reads(method, change):
 
 
 def test_online_arms_share_the_sft_model_of_the_weak_labels():
-    offline, weak, reward = (keys(f"method={m}") for m in ("ws_po", "online_ws_po", "online_rm"))
+    offline, weak, reward = (keys(f"method={m}") for m in ("ws_bt", "online_ws_po", "online_rm"))
     for name in ("prepare", "annotate", "select", "sft", "generate_sft"):
         assert offline[name] == weak[name] == reward[name]
     assert weak["online_align"] != reward["online_align"]
@@ -177,7 +177,7 @@ def test_a_stage_sees_only_what_it_declares():
 
 
 def test_arms_share_what_they_have_in_common():
-    human, ws, cw = (keys(f"method={m}") for m in ("human", "ws_po", "cw_po"))
+    human, ws, cw = (keys(f"method={m}") for m in ("human", "ws_bt", "cw_po"))
     assert (
         ws["sft"] == cw["sft"]
         and ws["reference"] == cw["reference"]
@@ -186,7 +186,7 @@ def test_arms_share_what_they_have_in_common():
     assert ws["align"] != cw["align"]
     assert human["prepare"] == ws["prepare"] and human["sft"] != ws["sft"]
     assert "train_annotator" not in human
-    common = keys("method=ws_po", "method.sft_labels=human")
+    common = keys("method=ws_bt", "method.sft_labels=human")
     assert common["sft"] == human["sft"] and common["select"] == ws["select"]
     assert keys("method=human", "method.sft_labels=human") == human
 

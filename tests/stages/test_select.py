@@ -188,7 +188,7 @@ def test_gold_and_flipped_labels_run_through_the_stages(store):
     gold = finished(store, "method=gold")
     assert "train_annotator" not in gold.nodes
     flips = finished(store, "method=flips")
-    weak = finished(store, "method=ws_po")
+    weak = finished(store, "method=ws_bt")
     rewards = read(weak, store, "score_gold", "gold.parquet").set_index("pair_id")
     pairs = read(weak, store, "prepare", "pairs.parquet").set_index("pair_id")
 
@@ -211,7 +211,7 @@ def test_gold_and_flipped_labels_run_through_the_stages(store):
         (["labeled.poison_fraction=1"], r"must be in \[0, 1\)"),
         (["data.label_flip=0.5"], r"data.label_flip=0.5 must be in \[0, 0.5\)"),
         (["method=gold", "weighting=c1"], "method=gold uses gold labels"),
-        (["method=ws_po", "method.equal_steps=true"], "use method.selection.kind=top_fraction, not all"),
+        (["method=ws_bt", "method.equal_steps=true"], "use method.selection.kind=top_fraction, not all"),
         (["method.sft_labels=mine"], "method.sft_labels=mine is unknown"),
         (["gold=judge", "gold.temperature=0"], "gold.temperature=0.0 must be positive"),
     ],

@@ -15,6 +15,7 @@ from conftest import REPO
 from harness.commands import TINY
 from safetensors.torch import load_file
 from tiny import arguments, parameters, save, tiny_model, tiny_tokenizer
+from training.test_online import online
 from training.test_preference import TEXTS, pairs
 from transformers import TrainerCallback
 
@@ -88,6 +89,19 @@ def bradley_terry(folder: Path, callbacks) -> BradleyTerryTrainer:
     )
 
 
+def online_rounds(folder: Path, callbacks):
+    """Rounds of 2 steps, and 3 steps an epoch: the second round of each has one."""
+    trainer = online(
+        folder,
+        policy=tiny_model("opt", spread=4.0),
+        per_round=2,
+        **STEPS | {"batch_size": 3, "micro_batch_size": 3},
+    )
+    for callback in callbacks:
+        trainer.add_callback(callback)
+    return trainer
+
+
 def run(make, folder: Path, schedule: Schedule = Schedule(), stop: int | None = None):  # noqa: B008
     """Parameters at the end, the curve, and the steps that were made here; None for the first two if it was stopped."""
     curve, steps = [], []
@@ -102,7 +116,8 @@ def run(make, folder: Path, schedule: Schedule = Schedule(), stop: int | None = 
 
 # Stopped in the middle of an epoch of 3 steps, at its end, and where there is no checkpoint.
 @pytest.mark.parametrize(
-    ("make", "stop"), [(preference, 5), (preference, 6), (adapters, 8), (sft, 8), (bradley_terry, 6)]
+    ("make", "stop"),
+    [(preference, 5), (preference, 6), (adapters, 8), (sft, 8), (bradley_terry, 6), (online_rounds, 8)],
 )
 def test_a_training_goes_on_bit_for_bit(tmp_path, make, stop):
     whole, curve, _ = run(make, tmp_path / "whole")
@@ -115,6 +130,20 @@ def test_a_training_goes_on_bit_for_bit(tmp_path, make, stop):
     assert [step for step, _ in repeated] == [step for step, _ in curve]
     for (_, values), (_, expected) in zip(repeated, curve):
         assert values == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+def test_an_online_training_goes_on_between_rounds_only(tmp_path):
+    whole = online_rounds(tmp_path / "whole", [])
+    train(whole, Schedule())
+    folder, every = tmp_path / "stopped", Schedule(steps=4)
+    assert (
+        run(online_rounds, folder, every, stop=7)[0] is None
+    )  # step 4 is amid a round: the checkpoint is of step 5
+    assert [f.name for f in folder.glob("checkpoint-*")] == ["checkpoint-5"]
+    again = online_rounds(folder, [])
+    train(again, every)
+    assert again.pairs == whole.pairs
+    assert torch.equal(parameters(again.model), parameters(whole.model))
 
 
 def test_checkpoints_hold_safetensors_and_two_are_kept(tmp_path):

@@ -49,7 +49,7 @@ __all__ = [
     "sample_pairs",
 ]
 
-WORLD_VERSION = 1
+WORLD_VERSION = 2
 EOS = "</s>"
 ANNOTATORS = 40  # annotators with tastes of their own; each pair is labelled by one of them
 SPECIFIC_REACTION = 0.6  # share of readers who react to one sentence; the others say something generic

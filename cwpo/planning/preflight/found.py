@@ -11,6 +11,7 @@ from cwpo.config.assets import Asset, is_hub_id
 from cwpo.config.schema import MODEL_GOLDS, Config
 from cwpo.data.hub import LAYOUTS, patterns, split_files
 from cwpo.errors import InputError
+from cwpo.models.folders import repo_files
 
 GATED = ("meta-llama/",)
 BEGIN_WITH_BOS = ("opt", "llama")  # families whose models never saw a text without it
@@ -79,7 +80,7 @@ def data_problems(cfg: Config) -> list[str]:
     local = Path(path).expanduser()
     folders: list[Any] = [*cfg.data.folders] or [None]
     for folder in folders:
-        names = None if local.is_dir() else _files(path, cfg.data.revision)
+        names = None if local.is_dir() else repo_files(path, cfg.data.revision, "dataset")
         if names is None and not local.is_dir():
             return [
                 f"data.path={path} cannot be reached, and is not in the cache at revision {cfg.data.revision}"
@@ -93,18 +94,6 @@ def data_problems(cfg: Config) -> list[str]:
             if not there:
                 problems.append(f"data.path={path} has no split {folder + '/' if folder else ''}{split}")
     return problems
-
-
-def _files(path: str, revision: str | None) -> list[str] | None:
-    from huggingface_hub import HfApi, constants, snapshot_download
-
-    try:
-        if not constants.is_offline_mode():
-            return HfApi().list_repo_files(path, repo_type="dataset", revision=revision)
-        root = Path(snapshot_download(path, repo_type="dataset", revision=revision, local_files_only=True))
-    except Exception:  # the hub client raises many kinds
-        return None
-    return [str(file.relative_to(root)) for file in root.rglob("*") if file.is_file()]
 
 
 def _matching(names: list[str], folder: str | None, layout: Any, split: str) -> list[str]:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
-from cwpo.config.assets import Asset
+from cwpo.checks.checkpoints import unpinned
+from cwpo.config.assets import Asset, distinct, hub_assets, settled
+from cwpo.config.hub import hub_answers
 from cwpo.config.schema import Config
+from cwpo.models.folders import repo_files
 from cwpo.models.judge import KEY
 from cwpo.planning.preflight.found import gated
 from cwpo.tracking import wandb_mode
@@ -45,8 +49,24 @@ def credential_problems(cfg: Config, assets: list[Asset]) -> list[str]:
     return problems
 
 
+def out_of_reach(arms: Iterable[Config]) -> list[str]:
+    """Problems of the models and data sets that cannot be looked at: without a commit, or in no cache while the hub is silent."""
+    arms = [settled(cfg) for cfg in arms]
+    problems = list(dict.fromkeys(str(problem) for cfg in arms for problem in unpinned(cfg)))
+    assets = distinct(asset for cfg in arms for asset in hub_assets(cfg))
+    if problems or not assets or hub_answers():
+        return problems
+    return [
+        f"{asset.key}={asset.id} is not in the cache, and the hub cannot be asked; fetch it where there is a network, or name a folder"
+        for asset in assets
+        if not in_cache(asset)
+    ]
+
+
 def in_cache(asset: Asset) -> bool:
-    """Whether the asset's config, and so probably all of it, was fetched before."""
+    """Whether the asset's config, and so probably all of it, was fetched before; of a data set, any of its files."""
+    if asset.kind == "datasets":
+        return bool(repo_files(asset.id, asset.revision, "dataset"))
     from huggingface_hub import try_to_load_from_cache
 
     return isinstance(try_to_load_from_cache(asset.id, "config.json", revision=asset.revision), str)

@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from cwpo.models.memory import cache_numbers
+
 GIB = 2**30
 SPARE = 1.1
 FLOAT = 4
@@ -62,16 +64,13 @@ def shape_of(config: Any, kind: Any) -> Shape:
         for module in model.modules()
         if isinstance(module, torch.nn.Linear) and module is not head
     )
-    heads = config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // heads
-    layers = config.num_hidden_layers
     return Shape(
         parameters=model.num_parameters(),
         linear=linear,
-        layers=layers,
+        layers=config.num_hidden_layers,
         hidden=config.hidden_size,
         vocabulary=config.vocab_size,
-        cache=2 * layers * width * (getattr(config, "num_key_value_heads", None) or heads),
+        cache=cache_numbers(config),
     )
 
 

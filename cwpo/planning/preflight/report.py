@@ -52,10 +52,10 @@ def settled_arms(cfg: Any) -> Iterator[Config]:
     seeds = seeds_of(cfg.experiment, cfg.seeds) or [0]
     arms: list[Config] = []
     problems: dict[str, None] = {}
-    for name in experiments(cfg.experiment):
-        words = [f"experiment={name}", f"scale={cfg.scale}", f"store={cfg.store}", *cfg.overrides]
-        for composed, point in configurations(words, seeds[:1]):
-            set_values(composed, point)
+    for cells in experiments(cfg.experiment, cfg.scale).values():
+        words = [*cells, f"scale={cfg.scale}", f"store={cfg.store}", *cfg.overrides]
+        for composed, values, _ in configurations(words, seeds[:1]):
+            set_values(composed, values)
             wrong = setting_problems(composed)
             problems |= dict.fromkeys(wrong)
             arms += [] if wrong else [typed(composed)]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from cwpo.config.families import family
 from cwpo.report.inputs import Results
-from cwpo.report.names import family
 from cwpo.results import CONFIDENCE_COLUMNS
 
 ARM_COLUMNS = (

@@ -2,27 +2,12 @@
 
 from cwpo.report.figures.confidences import figure7
 from cwpo.report.figures.controls import controls
+from cwpo.report.figures.curves import figure2, figure3_left, figure3_right, figure4, figure8, tuning
 from cwpo.report.figures.embeddings import figure6
-from cwpo.report.figures.fractions import figure3_left, figure3_right
-from cwpo.report.figures.poisoning import figure8
 from cwpo.report.figures.prompts import figure5
 from cwpo.report.figures.regimes import regimes_cw_human, regimes_cw_ws, regimes_sizes, regimes_top_ws
-from cwpo.report.figures.shares import figure2, figure4
-from cwpo.report.figures.tuning import tuning
 
 FIGURES = (
-    figure2,
-    figure3_left,
-    figure3_right,
-    figure4,
-    figure5,
-    figure6,
-    figure7,
-    figure8,
-    regimes_cw_human,
-    regimes_cw_ws,
-    regimes_top_ws,
-    regimes_sizes,
-    controls,
-    tuning,
+    *(figure2, figure3_left, figure3_right, figure4, figure5, figure6, figure7, figure8),
+    *(regimes_cw_human, regimes_cw_ws, regimes_top_ws, regimes_sizes, controls, tuning),
 )

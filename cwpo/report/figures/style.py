@@ -49,11 +49,12 @@ def figure(
     title: str,
     sizes: str,
     legend: int = 0,
+    pdf: bool = True,
 ) -> Iterator[tuple[Any, Any]]:
     """A figure and its axes, an array of `shape`, to draw in; `size` is (width, height) in inches.
 
     Afterwards it gets the title, the scale and `sizes` (how many seeds and prompts) on lines of their own, one legend of
-    `legend` columns below all axes, and is written to `path` as PNG and PDF.
+    `legend` columns below all axes, and is written to `path` as PNG and, unless pdf=False, PDF.
     """
     with plt.rc_context(LOOK):
         fig, axes = plt.subplots(*shape, figsize=size, squeeze=False, layout="constrained")
@@ -61,8 +62,8 @@ def figure(
         if legend:
             _legend(fig, legend)
         note = scale_note(scale).replace("10^4 to 10^5", "$10^4$ to $10^5$")
-        fig.suptitle(f"{title}\n{note}\n{sizes}")
-        _save(fig, path)
+        fig.suptitle("\n".join(filter(None, (title, note, sizes))))
+        _save(fig, path, pdf)
 
 
 def table_figure(
@@ -137,14 +138,16 @@ def mark_not_run(axis: Any, cells: Sequence[dict[str, Any]]) -> None:
         axis.text(0.5, 0.5, NOT_RUN, ha="center", va="center", transform=axis.transAxes, color=GREY)
 
 
-def _save(fig: Any, path: Path) -> None:
+def _save(fig: Any, path: Path, pdf: bool) -> None:
     """Write PNG and PDF without dates in them, and close the figure."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fig.draw_without_rendering()
     fig.set_layout_engine(
         "none"
     )  # the layout is final; with an engine every further drawing would compute it again
-    png, pdf = files(path)
+    png, vector = files(path)
     fig.savefig(png, dpi=200, bbox_inches="tight", metadata={"Software": None})
-    fig.savefig(pdf, bbox_inches="tight", metadata={"CreationDate": None, "Producer": None, "Creator": None})
+    if pdf:
+        undated = dict.fromkeys(("CreationDate", "Producer", "Creator"))
+        fig.savefig(vector, bbox_inches="tight", metadata=undated)
     plt.close(fig)

@@ -10,8 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from cwpo.config.families import family
 from cwpo.report.inputs import ANY, Results, paper_row, select
-from cwpo.report.names import DATA_NAMES, family, label
+from cwpo.report.names import DATA_NAMES, label
 from cwpo.report.tables.spec import OBJECTIVES, Axis, Item, Spec, join
 
 Cell = dict[str, Any]

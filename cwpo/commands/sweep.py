@@ -1,0 +1,163 @@
+"""A sweep: its arms, one line for each that is finished, and at the end the rows, one table, figures and a page."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cwpo.errors import InputError
+from cwpo.execution.levels import Submit, run_levels
+from cwpo.execution.node import Settings
+from cwpo.execution.workers import run_arms
+from cwpo.pipeline.arms import Arm, distinct, expand
+from cwpo.pipeline.graph import Node
+from cwpo.pipeline.record import metrics, record
+from cwpo.store.store import Store
+from cwpo.tracking import log_sweep
+
+ROWS = 40  # of the table on the terminal; the files have all
+
+
+def sweep(words: Sequence[str], submit: Submit | None = None) -> None:
+    """Finish every arm that the words name, in processes here or as jobs, and write and print what came out."""
+    arms = with_reference(expand(words), words)
+    cfg = arms[0].cfg
+    settings, store = Settings.of(cfg), Store(cfg.store)
+    finished = Finished(arms, store)
+    if submit is None:
+        run_arms(arms, settings, jobs=cfg.jobs, title=cfg.name, watch=finished)
+    else:
+        run_levels(arms, settings, submit, cfg.name, watch=finished)
+    conclude(arms, store)
+
+
+def with_reference(arms: list[Arm], words: Sequence[str]) -> list[Arm]:
+    """The arms, and with against=<method> those of that method at the other points of the sweep, each once."""
+    against = arms[0].cfg.against
+    if any("against" in arm.point for arm in arms):
+        raise InputError("against names one method, such as against=human; run the sweep again for another")
+    if against is None:
+        return arms
+    kept = [word for word in words if not re.match(r"\+*(method|weighting)[.=]", word)]
+    others = [
+        replace(arm, point={"method": against} | arm.point) for arm in expand([*kept, f"method={against}"])
+    ]
+    named = [replace(arm, point={"method": arm.cfg.method.name} | arm.point) for arm in arms]
+    known = {arm.key for arm in arms}
+    return [*named, *(arm for arm in others if arm.key not in known)]
+
+
+class Finished:
+    """Called with each stage that has ended; prints a line for each arm that this finishes."""
+
+    def __init__(self, arms: Sequence[Arm], store: Store) -> None:
+        done = {node.key for node in distinct(arms) if node.done(store)}
+        left = [(arm, {node.key for node in arm.run} - done) for arm in arms]
+        self.open = [(arm, keys) for arm, keys in left if keys]
+        self.total, self.store = len(arms), store
+        if len(self.open) < self.total:
+            print(f"{self.total - len(self.open)} of {self.total} arms were finished before", flush=True)
+
+    def __call__(self, node: Node) -> None:
+        for arm, keys in self.open:
+            keys.discard(node.key)
+            if not keys:
+                number = self.total - sum(bool(keys) for _, keys in self.open)
+                print(f"arm {number} of {self.total} · {outcome_line(arm, self.store)}", flush=True)
+        self.open = [(arm, keys) for arm, keys in self.open if keys]
+
+
+def outcome_line(arm: Arm, store: Store) -> str:
+    """The swept values of a finished arm, and its gold reward and GRA where it was evaluated."""
+    point = " ".join(f"{key}={value}" for key, value in arm.point.items() if value is not None)
+    if "evaluate" not in {node.name for node in arm.run}:
+        return point
+    found = metrics(arm.nodes["evaluate"], store)
+    return f"{point} · gold reward {found['reward_mean']:.3f} (SFT {found['reward_sft_mean']:.3f}), GRA {100 * found['gra']:.1f} %"
+
+
+def conclude(arms: Sequence[Arm], store: Store) -> None:
+    """Write the rows of finished arms and, for each name and scale among them, table, figures and page; print the tables."""
+
+    def place(arm: Arm) -> tuple[str, str, str]:
+        return arm.cfg.results, arm.cfg.scale_name, arm.cfg.name
+
+    for (results, scale, name), group in itertools.groupby(sorted(arms, key=place), place):
+        here = list(group)
+        rows = record(here, store, Path(results), experiment=name, whole=False)
+        evaluated = [arm for arm in here if arm.run[-1].name == "evaluate"]
+        if not evaluated:
+            print(f"no arm was evaluated (until={here[0].cfg.until}), so there is no table")
+        else:
+            from cwpo.report.sweep import write_sweep  # late: it imports matplotlib
+
+            cfg = here[0].cfg
+            made = write_sweep(Path(results), scale, name, points(evaluated), cfg.against)
+            show(made.shown)
+            print("\n".join(f"  {path}" for path in made.files if path.suffix != ".png"))
+            print(f"  {sum(path.suffix == '.png' for path in made.files)} figures in {made.files[0].parent}")
+            log_sweep(Settings.of(cfg).wandb, name, store.root.parent, made.table, runs(evaluated, store))
+        print(f"  rows: {', '.join(map(str, rows)) or 'none'}")
+
+
+def points(arms: Sequence[Arm]) -> pd.DataFrame:
+    """One row per arm: run_key, seed, `reference` (the run_key of the arm it is compared with, or None), then the swept axes.
+
+    An axis has several values, or is the method where the arms are compared with another.
+    """
+    values = pd.DataFrame([arm.point for arm in arms], dtype=object)
+    swept = [key for key in values if key != "seed" and len({str(value) for value in values[key]}) > 1]
+    frame = values[swept].where(values[swept].notna(), None)
+    of_arms = {
+        "run_key": [arm.nodes["evaluate"].key for arm in arms],
+        "seed": [arm.cfg.seed for arm in arms],
+        "reference": pd.Series([_reference(arm, arms) for arm in arms], dtype=object),
+    }
+    return pd.concat([pd.DataFrame(of_arms), frame], axis=1)
+
+
+def _reference(arm: Arm, arms: Sequence[Arm]) -> str | None:
+    """The arm of the method `against` that agrees in all axes which both depend on, but those of the method itself."""
+    for other in arms if arm.cfg.against else ():
+        shared = {
+            key: value for key, value in arm.point.items() if not re.match(r"(method|weighting)(\.|$)", key)
+        }
+        same = all(value is None or other.point.get(key) in (None, value) for key, value in shared.items())
+        if other.point["method"] == arm.cfg.against and same and other.key != arm.key:
+            return other.nodes["evaluate"].key
+    return None
+
+
+def show(table: pd.DataFrame) -> None:
+    """Print the first ROWS of the table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=400)
+    head = table.loc[: ROWS - 1, :"GRA %"]
+    shown = Table(*head.columns, box=None)
+    for row in head.to_numpy():
+        shown.add_row(*row)
+    console.print(shown, highlight=False)
+    if len(table) > ROWS:
+        print(f"  and {len(table) - ROWS} more")
+
+
+def runs(arms: Iterable[Arm], store: Store) -> dict[str, dict[str, Any]]:
+    """By key of an evaluated arm: what the sweep set, with names that need no quotes, and what the arm measured."""
+    return {
+        arm.key: {
+            "config": {"seed": arm.cfg.seed}
+            | {key.replace(".", "_"): value for key, value in arm.point.items()},
+            "summary": metrics(arm.nodes["evaluate"], store),
+        }
+        for arm in arms
+    }

@@ -1,0 +1,74 @@
+"""Asks the hub once whether it answers. Where it does not, only its cache is used from then on."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from cwpo.config.assets import is_hub_id
+
+WAIT = 3.0  # seconds
+P, T = ParamSpec("P"), TypeVar("T")
+
+
+@functools.cache
+def hub_answers() -> bool:
+    """Whether the hub answers within WAIT seconds; False also where HF_HUB_OFFLINE forbids to ask it.
+
+    Without an answer, one line says so, and this process and those it starts ask the hub nothing more.
+    """
+    from huggingface_hub import constants
+
+    if constants.is_offline_mode():
+        return False
+    answers: list[object] = []
+    asking = threading.Thread(target=lambda: answers.append(_ask(constants.ENDPOINT)), daemon=True)
+    asking.start()
+    asking.join(WAIT)
+    if answers and answers[0]:
+        return True
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    constants.HF_HUB_OFFLINE = True
+    if "datasets" in sys.modules:
+        sys.modules["datasets"].config.HF_HUB_OFFLINE = True
+    print(
+        f"the hub ({constants.ENDPOINT}) does not answer; only folders here and files in its cache are used",
+        file=sys.stderr,
+        flush=True,
+    )
+    return False
+
+
+def reach(path: Any) -> None:
+    """Ask the hub whether it answers before `path` is taken from it; a folder or file here needs no hub."""
+    if is_hub_id(str(path)):
+        hub_answers()
+
+
+def _ask(address: str) -> bool:
+    from huggingface_hub import get_session
+
+    try:
+        get_session().head(address, timeout=WAIT)
+    except Exception:  # the HTTP client raises many kinds; each means that nothing can be fetched
+        return False
+    return True
+
+
+def asked_once(question: Callable[P, T]) -> Callable[P, T]:
+    """The function, whose first argument is a path. Answers about hub ids are kept; a folder is looked at each time."""
+    kept = functools.cache(question)
+
+    @functools.wraps(question)
+    def ask(*args: P.args, **more: P.kwargs) -> T:
+        if not is_hub_id(args[0]):
+            return question(*args, **more)
+        reach(args[0])
+        return copy.deepcopy(kept(*args, **more))
+
+    return ask

@@ -1,0 +1,98 @@
+"""Checkpoints that hold LoRA adapters only, and name the frozen model under them.
+
+Beside PEFT's own two files lies BASE, and only that is read: where the frozen model is, and the adapters' shape. A base of the
+same store is named relative to the folder of the adapters, so that a store can be moved.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cwpo.atomic import write_text
+from cwpo.errors import InputError
+from cwpo.models.folders import ADAPTER, BASE, TENSORS
+from cwpo.models.heads import without_adapters
+from cwpo.store.manifest import MANIFEST
+from cwpo.store.store import fingerprint
+
+IN_STORE = "../../../"  # from <store>/<stage>/<key>/model to the store
+
+
+@dataclass(frozen=True)
+class Base:
+    """A frozen model: hub id and commit, or a folder and, outside the store, the digest of its content; read in `dtype`."""
+
+    path: str
+    revision: str | None
+    content: str | None
+    dtype: str
+
+    @staticmethod
+    def of(path: str | Path, revision: str | None, dtype: str, out: Path) -> Base:
+        """The base that training starts from, seen from the folder that its adapters are written to."""
+        folder = Path(path).expanduser()
+        if not folder.is_dir():
+            return Base(str(path), revision, None, dtype)
+        folder = folder.resolve()
+        if folder.parents[2] == out.resolve().parents[2] and (folder.parent / MANIFEST).is_file():
+            return Base(IN_STORE + "/".join(folder.parts[-3:]), None, None, dtype)
+        return Base(str(folder), None, fingerprint(folder), dtype)
+
+    def found_from(self, adapters: Path) -> str:
+        """Its folder or hub id, seen from the folder of the adapters. InputError where it is gone or has changed."""
+        if self.path.startswith(IN_STORE):
+            folder = (adapters.resolve() / self.path).resolve()
+        elif self.content is not None:
+            folder = Path(self.path)
+        else:
+            return self.path
+        if not folder.is_dir():
+            raise InputError(
+                f"the adapters in {adapters} belong to the model in {folder}, which is gone; put it back"
+            )
+        if self.content is not None and fingerprint(folder) != self.content:
+            raise InputError(
+                f"the adapters in {adapters} belong to the model that was in {folder}; its files have changed since: put the old "
+                "ones back, or train again"
+            )
+        return str(folder)
+
+
+def is_adapters(path: str | Path) -> bool:
+    """Whether the folder at `path` holds adapters that were trained here."""
+    return (Path(path).expanduser() / BASE).is_file()
+
+
+def base_of(adapters: str | Path) -> Base:
+    """The base that is named in a folder of adapters."""
+    return Base(**read_note(adapters)["base"])
+
+
+def save_adapters(model: Any, base: Base, folder: Path) -> None:
+    """Write the adapters of a PEFT model, the config of its base, and BASE; the same bytes for the same adapters."""
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    settings, inner = model.peft_config["default"], without_adapters(model)
+    tensors = get_peft_model_state_dict(model, save_embedding_layers=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, folder / TENSORS)
+    inner.config.save_pretrained(folder)
+    shown = settings.to_dict() | {"base_model_name_or_path": base.path, "revision": base.revision}
+    write_text(folder / ADAPTER, json.dumps(shown, indent=1, sort_keys=True, default=sorted) + "\n")  # sets
+    lora = {"r": settings.r, "alpha": settings.lora_alpha, "targets": sorted(settings.target_modules)}
+    write_text(folder / BASE, json.dumps({"base": asdict(base), "lora": lora}, indent=1) + "\n")
+
+
+def read_note(folder: str | Path) -> dict[str, Any]:
+    """What BASE holds: `base`, the fields of Base, and `lora`, r, alpha and targets of add_lora."""
+    file = Path(folder).expanduser() / BASE
+    try:
+        note = json.loads(file.read_text(encoding="utf-8"))
+        Base(**note["base"]), note["lora"]["targets"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file} cannot be read: {error!r}; the adapters beside it need it") from error
+    return note

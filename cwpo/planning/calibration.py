@@ -1,0 +1,58 @@
+"""Operations a second that this machine reaches with models of some sizes: measured once, read by plans.
+
+`cwpo.bench.calibration` measures; the file lies in the store, as rates belong to the machine that fills it.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cwpo.atomic import write_text
+
+TRAINING, SCORING, SAMPLING = KINDS = ("training", "scoring", "sampling")
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Operations a second of a model with so many parameters, as gpu_hours counts operations."""
+
+    parameters: float
+    training: float
+    scoring: float
+    sampling: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The rates of a device, in the order of the models' sizes."""
+
+    device: str
+    rates: Sequence[Rate]
+
+    def rate(self, kind: str, parameters: float) -> float:
+        """Operations a second of a model: on a line between its neighbours in logarithms, beyond them that of the nearest."""
+        sizes = np.log([rate.parameters for rate in self.rates])
+        values = np.log([getattr(rate, kind) for rate in self.rates])
+        return float(np.exp(np.interp(np.log(parameters), sizes, values)))
+
+    def write(self, store: Path) -> Path:
+        path = _file(store)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(asdict(self), indent=1) + "\n")
+        return path
+
+
+def calibration_of(store: str | Path) -> Calibration | None:
+    """What was measured for a store, or None."""
+    path = _file(Path(store))
+    if not path.is_file():
+        return None
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return Calibration(content["device"], [Rate(**rate) for rate in content["rates"]])
+
+
+def _file(store: Path) -> Path:
+    return store.expanduser() / ".calibration.json"

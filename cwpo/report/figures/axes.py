@@ -1,0 +1,98 @@
+"""Figures of an own sweep: mean gold reward over each pair of its axes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cwpo.report.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, YELLOW, figure, points, sizes
+from cwpo.report.inputs import RESAMPLES, Results
+from cwpo.report.tables.cells import named_interval
+from cwpo.report.tables.ranking import setting, varies
+from cwpo.statistics import clustered_interval
+
+COLORS = (BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW, GREY, "black")
+APART = 0.12  # between the points of one place, of 1 between places
+
+
+def axis_figures(results: Results, rows: pd.DataFrame, axes: Sequence[str], folder: Path) -> list[Path]:
+    """One PNG for each pair of axes, for a single axis one over it: the axis with more values across, the other as colours.
+
+    A point is the mean over those settings of the other axes that all points of the figure have. Without any there is no figure.
+    """
+    rows = rows.assign(**{axis: rows[axis].map(setting) for axis in axes})
+    axes = [axis for axis in axes if varies(rows[axis])]
+    pairs = list(itertools.combinations(axes, 2)) or [(axes[0], "")] if axes else []
+    return [path for pair in pairs for path in _draw(results, rows, axes, pair, folder)]
+
+
+def _draw(
+    results: Results, rows: pd.DataFrame, axes: Sequence[str], pair: tuple[str, str], folder: Path
+) -> list[Path]:
+    across, colored = sorted(pair, key=lambda axis: -rows[axis].nunique() if axis else 0)
+    rest = [axis for axis in axes if axis not in pair]
+    places = sorted(set(rows[across]), key=_order)
+    cells, settings = _cells(results, rows, [axis for axis in (across, colored) if axis], rest)
+    if not settings:
+        return []
+    path = folder / "_by_".join(axis.replace(".", "_") for axis in (across, colored) if axis)
+    note = sizes(list(cells.values()), sorted(set(rows["seed"])))
+    title = f"each point: mean over {settings} settings of {', '.join(rest)}" if rest else ""
+    values = sorted({place[1:] for place in cells}, key=lambda value: _order(*value))
+    size = (max(3.6, 0.9 * len(places) + 1.2), 3.6)
+    with figure(path, results.scale, size=size, title=title, sizes=note, legend=2, pdf=False) as (_, grid):
+        axis = grid[0, 0]
+        for number, (value, color) in enumerate(zip(values, itertools.cycle(COLORS))):
+            at = [place + APART * (number - (len(values) - 1) / 2) for place in range(len(places))]
+            label = {"label": f"{colored}={value[0]}"} if value else {}
+            line: Any = {"ls": "none", "color": color, **label}
+            points(axis, at, [cells.get((place, *value), {}) for place in places], "reward", **line)
+        axis.set_xticks(range(len(places)), places)
+        axis.set_xlim(-0.5, len(places) - 0.5)
+        axis.set_xlabel(across)
+        axis.set_ylabel("mean gold reward")
+    return [path.with_suffix(".png")]
+
+
+def _cells(
+    results: Results, rows: pd.DataFrame, pair: list[str], rest: list[str]
+) -> tuple[dict[tuple[str, ...], dict[str, Any]], int]:
+    """By values of the pair, the average over the settings of the rest that all of them have; and how many these are."""
+    parts = {
+        place: dict(list(group.groupby(rest, sort=False))) if rest else {(): group}
+        for place, group in rows.groupby(pair, sort=False)
+    }
+    common = set.intersection(*(set(by_setting) for by_setting in parts.values()))
+    chosen = {place: [frame for key, frame in by.items() if key in common] for place, by in parts.items()}
+    return {place: _pooled(results, frames) for place, frames in chosen.items() if frames}, len(common)
+
+
+def _pooled(results: Results, settings: Sequence[pd.DataFrame]) -> dict[str, Any]:
+    """The mean gold reward over settings, one frame of runs per setting; {} unless all have the same seeds.
+
+    Settings that answered the same prompts are averaged prompt by prompt, so the interval knows that they share them.
+    """
+    if len({tuple(sorted(rows["seed"])) for rows in settings}) != 1:
+        return {}
+    clusters = []
+    for _, rows in pd.concat(settings).groupby("seed", sort=True):
+        by_prompts: dict[str, list[Any]] = {}
+        for key in rows["run_key"]:
+            by_prompts.setdefault(results.rewards[key].prompts, []).append(results.rewards[key].reward)
+        clusters.append([np.mean(rewards, axis=0) for rewards in by_prompts.values()])
+    found = clustered_interval(clusters, resamples=RESAMPLES)
+    prompts = sum(len(cell) for cells in clusters for cell in cells)
+    return {**named_interval("reward", found), "seeds": len(clusters), "prompts": prompts}
+
+
+def _order(value: str = "") -> tuple[int, float, str]:
+    """Numbers by size, then texts, then the dash of what does not apply."""
+    try:
+        return 0, float(value), value
+    except ValueError:
+        return 1 + (value == "–"), 0.0, value

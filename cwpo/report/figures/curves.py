@@ -1,0 +1,161 @@
+"""Numbers with their intervals over a share or a learning rate: Figures 2, 3, 4 and 8, and the tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cwpo.config.families import FAMILIES
+from cwpo.report.figures.style import (
+    BLUE,
+    COLORS,
+    GREEN,
+    GREY,
+    ORANGE,
+    figure,
+    files,
+    level,
+    mark_not_run,
+    points,
+    rate_axis,
+    sizes,
+    table_figure,
+    theirs,
+)
+from cwpo.report.inputs import Results
+from cwpo.report.tables.annotators import FIGURE8
+from cwpo.report.tables.figure_specs import FIGURE2, FIGURE3_LEFT, FIGURE3_RIGHT, FIGURE4
+from cwpo.report.tables.grid import AVERAGE, Cell, fill
+from cwpo.report.tables.spec import Spec
+from cwpo.report.tables.tuning import tuning_cells
+
+NUMBERS = {"gra": "GRA, %", "reward": "mean gold reward"}  # of an arm; the paper has GRA alone
+AGAINST = {"accuracy_gold": ("with gold", BLUE), "accuracy_human": ("with the human labels", ORANGE)}
+FAMILY_COLORS = {"all": GREY, "opt": BLUE, "qwen": ORANGE}
+
+
+def figure2(results: Results, folder: Path) -> list[Path]:
+    """Two rows per pair of models, GRA and mean gold reward over N; a column per data set; Human as a band."""
+    return _most_confident(results, folder, FIGURE2, "human", "Human")
+
+
+def figure4(results: Results, folder: Path) -> list[Path]:
+    """As Figure 2, over nine thresholds; CW-PO as a band."""
+    return _most_confident(results, folder, FIGURE4, "cw_po", "CW-PO, all pairs")
+
+
+def _most_confident(results: Results, folder: Path, spec: Spec, other: str, name: str) -> list[Path]:
+    grid = fill(spec, results)
+    if grid is None:
+        return []
+    panels = [[row for row in section.rows if row[0] != AVERAGE] for section in grid.sections]
+    shape = (2 * len(panels), len(panels[0]))
+    size = (max(2.3 * len(panels[0]), 4.6), 3.4 * len(panels) + 1.1)
+    with table_figure(grid, results.scale, folder, shape=shape, size=size, legend=2) as (_, axes):
+        for index, (section, rows) in enumerate(zip(grid.sections, panels)):
+            for line, (number, title) in zip(axes[2 * index : 2 * index + 2], NUMBERS.items()):
+                line[0].set_ylabel(title)
+                for axis, (label, cells) in zip(line, rows):
+                    _over_thresholds(axis, cells, number, other, name)
+                    if number == "gra":
+                        axis.set_title(f"{label}\n{section.label.partition(' (')[0]}")
+        for axis in axes[-1]:
+            axis.set_xlabel("most confident pairs kept, %")
+    return files(folder / spec.name)
+
+
+def _over_thresholds(axis: Any, cells: list[Cell], name: str, other: str, title: str) -> None:
+    top = [cell for cell in cells if cell["method"] != other]
+    shares = [100 * cell.get("keep_fraction", 1.0) for cell in top]
+    color = GREY if other == "human" else COLORS[other]
+    for cell in cells:
+        if cell["method"] == other:
+            level(axis, cell, name, color=color, label=title)
+            if name == "gra" and cell["paper"] is not None:
+                axis.axhline(cell["paper"], color=color, lw=1, ls=":", label=f"{title}, paper")
+    line = BLUE if other == "human" else GREEN
+    points(axis, shares, top, name, color=line, label="top N %")
+    if name == "gra":
+        theirs(axis, shares, top, color=line, label="top N %, paper")
+    mark_not_run(axis, cells)
+    axis.set_xticks([share for share in shares if len(shares) < 6 or share in (10, 30, 50, 75, 100)])
+    axis.set_xlim(min(shares) - 6, 106)
+
+
+def figure3_left(results: Results, folder: Path) -> list[Path]:
+    """CW-PO and WS-PO over the labeled share; a column per data set, GRA above mean gold reward."""
+    return _labeled(results, folder, FIGURE3_LEFT)
+
+
+def figure3_right(results: Results, folder: Path) -> list[Path]:
+    """CW-PO and DPO on the labeled part."""
+    return _labeled(results, folder, FIGURE3_RIGHT)
+
+
+def _labeled(results: Results, folder: Path, spec: Spec) -> list[Path]:
+    grid = fill(spec, results)
+    if grid is None:
+        return []
+    shape, size = (2, len(grid.sections)), (max(2.4 * len(grid.sections), 3.3), 4.7)
+    with table_figure(grid, results.scale, folder, shape=shape, size=size, legend=2) as (_, axes):
+        for column, section in zip(axes.T, grid.sections):
+            for axis, name in zip(column, NUMBERS):
+                _over_labels(axis, name, grid.columns, [cells for _, cells in section.rows])
+            models, _, data = section.label.rpartition(", ")
+            column[0].set_title(f"{data}\n{models.partition(' (')[0]}")
+            column[1].set_xlabel("labeled pairs, %")
+        for axis, title in zip(axes[:, 0], NUMBERS.values()):
+            axis.set_ylabel(title)
+    return files(folder / spec.name)
+
+
+def _over_labels(axis: Any, name: str, labels: Sequence[str], rows: list[list[Cell]]) -> None:
+    """One number of both arms over the labeled share, a row of cells for each share."""
+    shares = [100 * row[0]["human_fraction"] for row in rows]
+    for label, cells, marker in zip(labels, zip(*rows), "os"):
+        color = COLORS[cells[0]["method"]]
+        points(axis, shares, cells, name, color=color, label=label)
+        if name == "gra":
+            theirs(axis, shares, cells, color=color, marker=marker, label=f"{label}, paper")
+    mark_not_run(axis, [cell for row in rows for cell in row])
+    axis.set_xticks(shares)
+
+
+def figure8(results: Results, folder: Path) -> list[Path]:
+    """Share of test pairs on which the annotator disagrees with gold and with human labels, over the poisoned share."""
+    grid = fill(FIGURE8, results)
+    if grid is None:
+        return []
+    cells = [cell for section in grid.sections for _, row in section.rows for cell in row]
+    path, note = folder / FIGURE8.name, sizes(cells, grid.seeds, "pairs")
+    title = "Figure 8: poisoned annotators"
+    with figure(path, results.scale, size=(3.3, 3.3), title=title, sizes=note, legend=1) as (_, axes):
+        axis = axes[0, 0]
+        shares = [100 * cell["poison_fraction"] for cell in cells]
+        for name, (words, color) in AGAINST.items():
+            ends = ((name, name), (f"{name}_low", f"{name}_high"), (f"{name}_high", f"{name}_low"))
+            disagreement = [{to: 100 - cell[of] for to, of in ends} if name in cell else {} for cell in cells]
+            points(axis, shares, disagreement, name, color=color, label=f"disagreement {words}")
+        axis.axhline(50, color="black", lw=0.8, ls=":", label="chance, 50 %")
+        axis.set_xticks(shares)
+        axis.set_xlabel("poisoned labels, %")
+        axis.set_ylabel("disagreement, %")
+    return files(path)
+
+
+def tuning(results: Results, folder: Path) -> list[Path]:
+    """The Human arm over the learning rate on development seeds: a line for each family of models, and one for all."""
+    cells = tuning_cells(results)
+    if not len(cells):
+        return []
+    path, seeds = folder / "tuning", sorted(set(results.of("tuning")["seed"]))
+    note = sizes(cells.to_dict("records"), seeds)
+    with figure(path, results.scale, size=(3.3, 3.1), title="Update size", sizes=note, legend=3) as (_, axes):
+        axis = axes[0, 0]
+        for family, of in cells.groupby("family"):
+            look = {"color": FAMILY_COLORS.get(family, "black"), "label": FAMILIES.get(family, family)}
+            points(axis, of["learning_rate"].tolist(), of.to_dict("records"), "reward", **look)
+        rate_axis(axis, sorted(set(cells["learning_rate"])))
+        axis.set_ylabel("mean gold reward, Human arm")
+    return files(path)

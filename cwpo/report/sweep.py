@@ -1,0 +1,44 @@
+"""What an own sweep leaves in results/<scale>/<name>/: one table ranked by gold reward, figures of its axes, and a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from cwpo.report.figures.axes import axis_figures
+from cwpo.report.html import write_page
+from cwpo.report.inputs import load
+from cwpo.report.tables.ranking import page, ranked, texts
+
+KNOWN = ["run_key", "seed", "reference"]  # columns of `arms` before the axes
+
+
+class Written(NamedTuple):
+    """The table in numbers and as people read it, and the files."""
+
+    table: pd.DataFrame
+    shown: pd.DataFrame
+    files: list[Path]
+
+
+def write_sweep(results: Path, scale: str, name: str, arms: pd.DataFrame, against: str | None) -> Written:
+    """Write the files of a sweep whose rows are in results/<scale>/.
+
+    `arms` has one row for each arm: `run_key`, `seed`, `reference` (run_key of the arm of the method `against` that it is
+    compared with, or None), and a column for each axis, None where nothing in the arm depends on it.
+    """
+    found = load(results, scale, name, set(arms["run_key"]))
+    axes = [column for column in arms if column not in KNOWN]
+    own = arms if against else arms.drop(columns="reference")
+    rows = found.arms.drop(columns=["seed", *axes], errors="ignore").merge(own, on="run_key", how="inner")
+    cells = ranked(found, rows, axes)
+    shown = texts(cells, axes, against or "")
+    folder = results / scale / name
+    table = page(name, rows, cells, shown)
+    drawn = (
+        rows[rows["reference"].notna()] if against else rows
+    )  # without the arms that are there to be compared with
+    files = [*table.write(folder, scale), *axis_figures(found, drawn, axes, folder)]
+    return Written(table.frame, shown, [*files, write_page(found, [], files, folder, name)])

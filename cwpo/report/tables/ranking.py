@@ -1,0 +1,110 @@
+"""Arms of one's own, ranked by gold reward: one row for each setting, a column for each axis on which the arms differ."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from typing import Any
+
+import pandas as pd
+
+from cwpo.pages import markdown_table
+from cwpo.report.inputs import Results
+from cwpo.report.tables.cells import compare, counts, interval, outcome
+from cwpo.report.tables.page import Page
+
+Cell = dict[str, Any]
+AXES = (
+    "data weak strong annotator method objective weighting keep_fraction human_fraction learning_rate".split()
+)
+QUALITY = {"label_accuracy_gold": "labels vs gold %", "annotator_accuracy_human": "annotator vs human %"}
+LUCK = (
+    "Arms of one seed answer the same prompts, so arms can differ although their intervals overlap: against=<method> adds paired "
+    "differences. The best of many arms looks better than it is, because luck helped to choose it: run it again with other seeds."
+)
+
+
+def ranked(results: Results, rows: pd.DataFrame, axes: Sequence[str]) -> list[Cell]:
+    """One cell for each setting of the axes, seeds pooled, the highest mean gold reward first.
+
+    A cell is that of `outcome` with the values of the axes, `n_train` and QUALITY; where `rows` have a column `reference`, run
+    keys of the arms to compare with, it also has that of `compare`.
+    """
+    groups = rows.groupby(list(axes), dropna=False, sort=False) if axes else [((), rows)]
+    cells = []
+    for values, group in groups:
+        cell = {**dict(zip(axes, values)), **outcome(results, group)}
+        cell |= {name: group[name].astype(float).mean() for name in ("n_train", *QUALITY)}
+        if "reference" in rows:
+            others = group[["seed", "reference"]].merge(
+                rows.drop(columns=["reference", "seed"]), left_on="reference", right_on="run_key"
+            )
+            cell = cell | {
+                k: v for k, v in compare(results, group, others, ["scale", "seed"]).items() if k not in cell
+            }
+        cells.append(cell)
+    return sorted(cells, key=lambda cell: -cell["reward"])
+
+
+def texts(cells: Sequence[Cell], axes: Sequence[str], against: str = "") -> pd.DataFrame:
+    """The cells as people read them; `against` is the method that the differences are from."""
+    lines = []
+    for rank, cell in enumerate(cells, 1):
+        line = {"rank": str(rank), "gold reward": interval(cell, "reward", 3)}
+        if against:
+            line[f"minus {against}"] = interval(cell, "difference", 3) if "difference" in cell else "–"
+        line |= {axis: setting(cell[axis]) for axis in axes} | {"its SFT model": f"{cell['reward_sft']:.3f}"}
+        line |= {"GRA %": interval(cell, "gra"), "ties %": f"{cell['tie_rate']:.1f}"}
+        line |= {"pairs": f"{cell['n_train']:,.0f}"}
+        line |= {
+            title: "–" if pd.isna(cell[name]) else f"{100 * cell[name]:.1f}"
+            for name, title in QUALITY.items()
+        }
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def page(name: str, rows: pd.DataFrame, cells: Sequence[Cell], shown: pd.DataFrame) -> Page:
+    """The ranking as Markdown and CSV. `rows` name the settings that are the same in all arms."""
+    same = [(axis, rows[axis].iloc[0]) for axis in AXES if axis in rows and not varies(rows[axis])]
+    common = ", ".join(
+        f"{axis.replace('_', ' ')} {setting(value)}" for axis, value in same if pd.notna(value)
+    )
+    text = (
+        f"{len(cells)} arms, ranked by mean gold reward; mean and 95 % bootstrap interval over seeds and prompts, "
+        f"{counts(cells, rows['seed'])}. In all arms: {common or 'nothing is the same'}. {LUCK}\n\n"
+        + markdown_table(list(shown), shown.to_numpy().tolist(), left=list(shown).index("its SFT model"))
+    )
+    return Page(name, f"Sweep {name}", text, pd.DataFrame(cells), rows["git_commit"], own=True)
+
+
+def summaries(results: Results, covered: Container[str]) -> list[Page]:
+    """One page for every experiment in runs.csv that is not `covered`."""
+    return [
+        _summary(results, name) for name in sorted(set(results.runs["experiment"])) if name not in covered
+    ]
+
+
+def _summary(results: Results, name: str) -> Page:
+    """The axes are the columns that vary.
+
+    Runs of one seed that differ in nothing the result files hold stand on lines of their own, named by their run_key, so that
+    no mean is over different settings.
+    """
+    rows = results.of(name)
+    repeated = rows.groupby([*AXES, "seed"], dropna=False)["run_key"].transform("size") > 1
+    rows = rows.assign(run=rows["run_key"].where(repeated))
+    axes = [axis for axis in [*AXES, "run"] if varies(rows[axis])]
+    cells = ranked(results, rows, axes)
+    return page(name, rows, cells, texts(cells, axes))
+
+
+def varies(column: pd.Series) -> bool:
+    """Whether a column has several values, missing ones included."""
+    return len(column.drop_duplicates()) > 1
+
+
+def setting(value: object) -> str:
+    """A value of an axis; a dash where nothing depends on it."""
+    if pd.isna(value):
+        return "–"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,71 @@
+"""How far preference optimisation has moved the policy from its reference: KL(policy || reference) and the fit of its labels."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cwpo.finite import check_finite
+from cwpo.runtime import computing_in
+from cwpo.stages.base import Stage, Work
+
+MEASURED = 2000  # training pairs on which the policy is held against its labels
+
+
+def run(work: Work) -> dict[str, Any]:
+    """kl.parquet: prompt_id and log pi(y) - log pi_ref(y) of the policy's response y, in nats, summed over its tokens.
+
+    Its mean estimates KL(pi || pi_ref) per response; the responses are those that evaluation judges, drawn at
+    generation.temperature. metrics.json: that mean, its standard error, and train_accuracy, the share of training pairs whose
+    chosen response has the larger implicit reward (none for online arms).
+    """
+    from cwpo.data.encoding import encode
+    from cwpo.models.logprobs import policy_scores
+    from cwpo.models.policy import as_trained, load_tokenizer
+
+    responses = work.table("generate", "responses.parquet")
+    folder = work.parents["model"] / "model"
+    tokenizer = load_tokenizer(folder)
+    rows = [
+        (ids[:-1] if unfinished else ids, start)
+        for (ids, start), unfinished in zip(
+            encode(tokenizer, responses["prompt"].tolist(), responses["response"].tolist()),
+            responses["truncated"],
+            strict=True,
+        )
+    ]
+    with computing_in(work.config.alignment.precision, work.device):  # one model at a time in memory
+        reference = as_trained(work.parents["sft"] / "model", device=work.device)
+        before = policy_scores(reference, rows, tokenizer.pad_token_id)
+        del reference
+        policy = as_trained(folder, device=work.device)
+        kl = (policy_scores(policy, rows, tokenizer.pad_token_id) - before).numpy()
+        accuracy = _train_accuracy(work, policy, tokenizer) if "weight" in work.parents else None
+    check_finite(kl, responses["prompt_id"].tolist(), "the log-prob ratios of the responses")
+    table = pd.DataFrame({"prompt_id": responses["prompt_id"], "kl": kl})
+    table.to_parquet(work.out / "kl.parquet", index=False)
+    metrics = {
+        "kl": float(kl.mean()),
+        "kl_se": float(kl.std(ddof=1) / np.sqrt(len(kl))),
+        "train_accuracy": accuracy,
+    }
+    work.write_json("metrics.json", metrics)
+    return metrics
+
+
+def _train_accuracy(work: Work, policy: Any, tokenizer: Any) -> float:
+    """Of at most MEASURED training pairs, spread evenly, the share whose chosen response has the larger implicit reward."""
+    from cwpo.data.batching import encode_pairs
+    from cwpo.models.packed import score_pairs
+
+    pairs = work.table("weight", "preferences.parquet").merge(
+        work.table("reference", "reference.parquet"), on="pair_id", validate="one_to_one"
+    )
+    pairs = pairs.iloc[np.unique(np.linspace(0, len(pairs) - 1, MEASURED).round().astype(int))]
+    rows = encode_pairs(tokenizer, *(pairs[name].tolist() for name in ("prompt", "chosen", "rejected")))
+    chosen, rejected = score_pairs(policy, rows, tokenizer.pad_token_id, work.tokens)
+    margin = (chosen - rejected).double().numpy() - (pairs["chosen_logp"] - pairs["rejected_logp"]).to_numpy()
+    return float((margin > 0).mean())
+
+
+DIVERGENCE = Stage("divergence", 1, ("alignment.precision", "text_version"), run, measure=True)

@@ -1,0 +1,65 @@
+"""How much of a batch is computed at once: measured after the first step, halved where memory runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+
+from cwpo.data.batching import Budget
+from cwpo.errors import InputError
+
+USED = 0.85  # of the memory that is free after the first step: later parts may be laid out worse
+MOST = 65_536  # tokens; more at once are not faster
+
+
+class Memory(NamedTuple):
+    """Bytes of a device: what this process can have, what it holds, and the most it has held since the last reset."""
+
+    total: int
+    held: int
+    most: int
+
+
+def memory_of(device: torch.device) -> Memory | None:
+    """The memory of a GPU; None elsewhere, where nothing is measured."""
+    if device.type != "cuda":
+        return None
+    total = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+    return Memory(total, torch.cuda.memory_allocated(device), torch.cuda.max_memory_allocated(device))
+
+
+def measure(budget: Budget, memory: Memory | None, tokens: int) -> None:
+    """Set a budget that is to be measured, once a step whose largest part had so many tokens has been made."""
+    if budget.measured and memory is not None:
+        each = max(1, memory.most - memory.held) / tokens
+        budget.tokens = max(1, min(MOST, int(USED * (memory.total - memory.held) / each)))
+        budget.measured = False
+
+
+def back_off(budget: Budget, inputs: Mapping[str, Any], error: torch.OutOfMemoryError) -> dict[str, Any]:
+    """The batch of MicroBatches in smaller parts, as all later ones will be. InputError where each row is a part already."""
+    whole, parts = inputs["whole"], inputs["micro"]
+    if len(parts) == len(whole.rows):
+        longest = max(map(whole.collator.tokens, whole.rows))
+        raise InputError(
+            f"a single row of {longest} tokens does not fit into the memory of the device ({str(error).splitlines()[0]}); use "
+            "gradient_checkpointing=true, lora.enabled=true, a lower data.max_tokens, or a larger device"
+        ) from error
+    budget.measured = False
+    while len(parts) == len(inputs["micro"]):
+        budget.tokens = max(1, budget.tokens // 2)
+        parts = whole.parts(budget.tokens)
+    return {"micro": parts, "whole": whole}
+
+
+def forget_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def release(device: torch.device) -> None:
+    """Give what is no longer used back, so that smaller blocks can take its place."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

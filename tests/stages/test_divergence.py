@@ -1,0 +1,79 @@
+"""KL(policy || reference) and the fit of the training labels, against plain transformers, one sequence at a time."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import SMOKE
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from cwpo.execution.node import Settings
+from cwpo.execution.workers import run_arms
+from cwpo.pipeline.arms import expand
+from cwpo.pipeline.record import record
+from cwpo.results import DETAIL_COLUMNS, REWARD_COLUMNS, RunRewards, read_rows
+from cwpo.store.store import Store
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """An arm whose training set is large enough to move, its store, and a place for its rows."""
+    place = tmp_path_factory.mktemp("divergence")
+    words = ["method=human", "alignment.learning_rate=3e-3", "generation.max_new_tokens=3", f"store={place}"]
+    (arm,) = expand([*SMOKE, *words])
+    run_arms([arm], Settings.of(arm.cfg))
+    return arm, Store(place), place / "results"
+
+
+@torch.no_grad()
+def logp(folder, prompt: str, response: str, ended: bool) -> float:
+    """log pi(response given prompt) by one forward pass over the whole text."""
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+    before = tokenizer(prompt)["input_ids"]
+    ids = tokenizer(f"{prompt} {response}".rstrip())["input_ids"] + [tokenizer.eos_token_id] * ended
+    logps = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+    return sum(float(logps[i - 1, ids[i]]) for i in range(len(before), len(ids)))
+
+
+def ratio(arm, store, prompt: str, response: str, ended: bool = True) -> float:
+    ours, reference = (arm.nodes[name].folder(store) / "model" for name in ("align", "sft"))
+    return logp(ours, prompt, response, ended) - logp(reference, prompt, response, ended)
+
+
+def test_kl_is_the_mean_log_ratio_of_the_policys_own_tokens(finished):
+    arm, store, _ = finished
+    responses = pd.read_parquet(arm.nodes["generate"].folder(store) / "responses.parquet")
+    assert set(responses["truncated"]) == {True, False}
+    by_hand = [
+        ratio(arm, store, row.prompt, row.response, ended=not row.truncated) for row in responses.itertuples()
+    ]
+    kl = pd.read_parquet(arm.nodes["divergence"].folder(store) / "kl.parquet").set_index("prompt_id")["kl"]
+    np.testing.assert_allclose(kl[responses["prompt_id"]], by_hand, atol=1e-4)
+    metrics = json.loads((arm.nodes["divergence"].folder(store) / "metrics.json").read_text())
+    assert metrics["kl"] == pytest.approx(np.mean(by_hand), abs=1e-4)
+    assert metrics["kl_se"] == pytest.approx(np.std(by_hand, ddof=1) / len(by_hand) ** 0.5, abs=1e-4)
+
+
+def test_train_accuracy_counts_the_labels_that_the_policy_has_learned(finished):
+    arm, store, _ = finished
+    pairs = pd.read_parquet(arm.nodes["weight"].folder(store) / "preferences.parquet")
+    fits = [
+        ratio(arm, store, row.prompt, row.chosen) > ratio(arm, store, row.prompt, row.rejected)
+        for row in pairs.itertuples()
+    ]
+    metrics = json.loads((arm.nodes["divergence"].folder(store) / "metrics.json").read_text())
+    assert metrics["train_accuracy"] == pytest.approx(np.mean(fits))
+    assert 0.5 < metrics["train_accuracy"] < 1
+
+
+def test_both_enter_the_result_files(finished):
+    arm, store, results = finished
+    record([arm], store, results, experiment="custom", whole=True)
+    (row,) = read_rows(results / "toy" / "details.csv", DETAIL_COLUMNS).to_dict("records")
+    metrics = json.loads((arm.nodes["divergence"].folder(store) / "metrics.json").read_text())
+    assert (row["kl"], row["kl_se"]) == pytest.approx((metrics["kl"], metrics["kl_se"]), abs=1e-6)
+    assert row["train_accuracy"] == pytest.approx(metrics["train_accuracy"], abs=1e-6)
+    (line,) = read_rows(results / "toy" / "rewards.csv.gz", REWARD_COLUMNS).to_dict("records")
+    assert RunRewards.parse(line).kl.mean() == pytest.approx(metrics["kl"], rel=1e-4)
