@@ -48,7 +48,11 @@ def run_node(
     stage = {"stage": node.stage.name, "key": node.key}
 
     def work(folder: Path) -> Mapping[str, Any]:
-        told = {"group": settings.group, "wandb": settings.wandb, "wandb_dir": store.root.parent}
+        told: dict[str, Any] = {
+            "group": settings.group,
+            "wandb": settings.wandb,
+            "wandb_dir": store.root.parent,
+        }
         with Tracker(folder, **stage, config=node.config, **told) as tracker:
             task = Work(
                 out=folder,
