@@ -17,10 +17,8 @@ def arm_problems(cfg: Config) -> Iterator[Problem]:
     for key, training in trainings(cfg).items():
         yield from training_problems(key, training)
         if training.learning_rate is None and (key != "alignment" or sizes_of(cfg) is None):
-            yield Problem(
-                f"{key}.learning_rate",
-                f"{key}.learning_rate has no value; give one, e.g. {key}.learning_rate=1e-5",
-            )
+            at = f"{key}.learning_rate"
+            yield Problem(at, f"{at} has no value; give one, e.g. {at}=1e-5")
     yield from method_problems(cfg)
     yield from online_problems(cfg)
     yield from labeled_problems(cfg)
