@@ -63,7 +63,7 @@ def _ask(address: str) -> bool:
 
 def asked_once(question: Callable[P, T]) -> Callable[P, T]:
     """The function, whose first argument is a path. Answers about hub ids are kept; a folder is looked at each time."""
-    kept = functools.cache(question)
+    kept: Any = functools.cache(question)
 
     @functools.wraps(question)
     def ask(*args: P.args, **more: P.kwargs) -> T:

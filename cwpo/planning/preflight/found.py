@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,7 @@ def data_problems(cfg: Config) -> list[str]:
     return problems
 
 
-def _matching(names: list[str], folder: str | None, layout: Any, split: str) -> list[str]:
+def _matching(names: Sequence[str], folder: str | None, layout: Any, split: str) -> list[str]:
     from fnmatch import fnmatch
 
     wanted = [
