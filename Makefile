@@ -15,7 +15,7 @@ CHECKED := $(wildcard cwpo scripts tests .ci/lock.py)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce plan preflight report test test-slow faults properties bad-input lint format lock clean clean-runs
+.PHONY: help setup reproduce plan preflight report test test-slow test-gpu faults properties bad-input lint format lock clean clean-runs
 
 help: ## show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -31,8 +31,8 @@ reproduce: setup ## run EXPERIMENT at SCALE for SEEDS (e.g. SEEDS=0,1,2) with JO
 plan: setup ## show what EXPERIMENT at SCALE would run, what is cached and what it costs
 	$(PY) scripts/plan.py "experiment='$(EXPERIMENT)'" scale=$(SCALE) $(if $(SEEDS),'seeds=[$(SEEDS)]') $(if $(JOBS),jobs=$(JOBS))
 
-preflight: setup ## check assets, disk, GPU memory, credentials and tokenizers for EXPERIMENT at SCALE
-	$(PY) scripts/preflight.py "experiment='$(EXPERIMENT)'" scale=$(SCALE) $(if $(SEEDS),'seeds=[$(SEEDS)]')
+preflight: setup ## check assets, disk, GPU memory, credentials, tokenizers for EXPERIMENT at SCALE (CALIBRATE=1: and speed)
+	$(PY) scripts/preflight.py "experiment='$(EXPERIMENT)'" scale=$(SCALE) $(if $(SEEDS),'seeds=[$(SEEDS)]') $(if $(CALIBRATE),calibrate=true)
 
 report: setup ## make tables, figures and the page from results/
 	$(PY) scripts/report.py
@@ -42,6 +42,9 @@ test: setup ## run the tests (PYTEST_ARGS="-k store -x" to choose)
 
 test-slow: setup ## run all tests but those that need a GPU or Slurm
 	@$(PY) -m pytest -q -m "not gpu and not slurm" -n $(or $(JOBS),2) --dist loadfile $(PYTEST_ARGS)
+
+test-gpu: setup ## run the tests that need a GPU, then measure its speed beside TRL (6 minutes; numbers in OUT=out)
+	@PY=$(PY) bash scripts/gpu_check.sh
 
 faults: setup ## kill, share, damage and fill up the store; several minutes (FORM=bounded: one)
 	@CWPO_FAULTS=$(FORM) $(PY) -m pytest -q -m faults $(PYTEST_ARGS)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -95,8 +96,9 @@ def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 
     Raises ResultsError for a damaged file, other columns than `columns`, repeated rows or mixed scales.
     """
-    # "kl" holds the numbers of a run's prompts among rewards, and their mean elsewhere.
-    text = dict.fromkeys((*TEXT, "kl") if columns == REWARD_COLUMNS else TEXT, str)
+    text = dict.fromkeys(
+        (*TEXT, "kl") if columns == REWARD_COLUMNS else TEXT, str
+    )  # numbers of prompts, or a mean
     try:
         # Only blanks are missing: "null" and "NA" may be what a model said.
         frame = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
@@ -150,7 +152,7 @@ class RunRewards:
     ) -> RunRewards:
         order = np.argsort(np.asarray(prompt_ids))
         digest = hashlib.sha256("\n".join(sorted(prompt_ids)).encode()).hexdigest()[:16]
-        ordered = (None if x is None else np.asarray(x, float)[order] for x in (reward, reward_sft, kl))
+        ordered: Any = (None if x is None else np.asarray(x, float)[order] for x in (reward, reward_sft, kl))
         return RunRewards(digest, *ordered)
 
     def row(self, run_key: str) -> dict[str, str | None]:
@@ -162,7 +164,7 @@ class RunRewards:
     @staticmethod
     def parse(row: Mapping[str, str | float | None]) -> RunRewards:
         given = (row[name] for name in REWARD_COLUMNS[2:])
-        numbers = (np.array(x.split(), dtype=np.float64) if isinstance(x, str) else None for x in given)
+        numbers: Any = (np.array(x.split(), dtype=np.float64) if isinstance(x, str) else None for x in given)
         return RunRewards(str(row["prompts"]), *numbers)
 
 

@@ -10,6 +10,10 @@ from cwpo.planning.preflight.report import preflight
 @hydra.main(version_base="1.3", config_path="../conf/command", config_name="preflight")
 @job
 def main(cfg: DictConfig) -> None:
+    if cfg.calibrate:
+        from cwpo.bench.calibration import calibrate  # late: it imports torch
+
+        calibrate(cfg.store, print)
     preflight(cfg)
 
 

@@ -29,8 +29,8 @@ PROMPTS = 100
 IDS = [f"p{i:03}" for i in range(PROMPTS)]
 HH = ("harmless", "helpful", "hh_rlhf")
 WEAK = {"opt": "world/opt-32x1", "qwen": "world/qwen2-32x1"}
-OPT_13B, QWEN_14B, LLAMA = "world/opt-192x4", "world/qwen2-192x4", "world/llama-128x4"
-OPT_1_3B, QWEN_7B, QWEN_3B = "world/opt-96x3", "world/qwen2-128x4", "world/qwen2-96x3"
+OPT_13B, QWEN_14B, LLAMA = "world/opt-160x4", "world/qwen2-160x4", "world/llama-128x4"
+OPT_1_3B, QWEN_7B, QWEN_3B = "world/opt-96x3", "world/qwen2-128x4", "world/qwen2-128x2"
 OPT_SMALL, QWEN_MID = (WEAK["opt"], OPT_1_3B), (WEAK["qwen"], QWEN_7B)
 OPT_LARGE, QWEN_LARGE = (WEAK["opt"], OPT_13B), (WEAK["qwen"], QWEN_14B)
 SIZES = {"opt": ("96x3", "128x3", "128x4", "192x4"), "qwen2": ("96x2", "96x3", "128x4", "192x4")}
@@ -140,7 +140,7 @@ def default_gra(arm: Row) -> float:
     if arm.get("annotator") == "pairrm":
         value -= 0.03
     if arm["experiment"] == "table2" and arm["method"] == "cw_po":
-        value += 0.05 if arm["strong"].endswith(("96x3", "96x2", "opt-128x3")) else 0
+        value += 0.05 if arm["strong"].endswith(("96x3", "96x2", "opt-128x2")) else 0
     if arm.get("learning_rate"):
         value -= 0.05 * abs(
             np.log10(arm["learning_rate"] / (RATES[1] if arm["method"] == "human" else RATES[2]))

@@ -23,6 +23,8 @@ from transformers import (
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen2ForSequenceClassification,
+    Qwen3Config,
+    Qwen3ForSequenceClassification,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -228,6 +230,16 @@ def trl_qwen(folder: Path) -> Path:
     config = Qwen2Config(vocab_size=size, intermediate_size=64, num_key_value_heads=2, num_labels=1, **SMALL)
     config.pad_token_id = 0
     return _saved(Qwen2ForSequenceClassification(config), folder)
+
+
+def skywork_qwen(folder: Path) -> Path:
+    """Skywork-Reward-V2-Qwen3: a chat reward in bfloat16 that pads with <|endoftext|> and ends turns with <|im_end|>."""
+    size = qwen_files(folder, eos="<|im_end|>")
+    config = Qwen3Config(
+        vocab_size=size, intermediate_size=64, num_key_value_heads=2, head_dim=8, num_labels=1, **SMALL
+    )
+    config.pad_token_id = 0
+    return _saved(Qwen3ForSequenceClassification(config).to(torch.bfloat16), folder)
 
 
 def openassistant(folder: Path) -> Path:

@@ -9,23 +9,18 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from cwpo.bench.workloads import (
-    TINY,
     WORKLOADS,
-    Lengths,
     Workload,
     file_pairs,
     model_config,
     random_pairs,
-    save_model,
     words_tokenizer,
 )
 from cwpo.data.batching import encode_pairs
@@ -36,7 +31,6 @@ from cwpo.store.store import git_commit, package_versions
 TRL = ("trl_default", "trl_best", "trl_kept")
 SIDES = ("cwpo", *TRL)
 TUNED = ("trl_best", "trl_kept")
-SCALED = 1024  # pairs of the smallest training whose cost is set against its size: a second or so beside the start of any
 AGREE = 1e-4  # largest relative difference of the sides' losses
 
 
@@ -53,9 +47,10 @@ def compare(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
     with tempfile.TemporaryDirectory() as folder:
         job, tokens = set_up(workload, cfg, Path(folder), cfg.pairs[name])
         batch = min(cfg.batch_size, cfg.pairs[name])
-        job |= {"batch_size": batch, "lora": workload.lora, "dtype": numerical_type(workload, cfg)}
+        job |= {"batch_size": batch}
         if any(side in TRL for side in sides):
-            difference = run_side(job | {"side": "losses"})["difference"]
+            shallow = job | {"shape": job["shape"] | {"num_hidden_layers": 2}}
+            difference = run_side(shallow | {"side": "losses"})["difference"]
             say(f"{name}: the sides' losses differ by {difference:.1e} (relative)")
             if not difference < AGREE:
                 raise BenchmarkError(
@@ -63,15 +58,7 @@ def compare(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
                 )
         micro = {}
         if set(TUNED) & set(sides):
-            tried = {
-                size: run_side(job | {"side": "trl_best", "micro": size})["seconds"]
-                for size in cfg.trl_micro
-                if size <= batch
-            }
-            micro = dict.fromkeys(TUNED, min(tried, key=lambda size: tried[size]))
-            say(
-                f"{name}: TRL's micro-batches: " + ", ".join(f"{k} pairs {v:.1f} s" for k, v in tried.items())
-            )
+            micro = dict.fromkeys(TUNED, _best_micro(name, job, cfg, say))
         peak = run_side(job | {"side": "matmul"})["peak_flops"]
         rows = []
         for repeat in range(cfg.repeats):
@@ -88,39 +75,34 @@ def compare(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
     table["batch_size"] = batch
     table["useful_tokens"] = tokens["useful"]
     table["tokens_per_second"] = tokens["useful"] / table["seconds"]
-    table["share_of_matmul_peak"] = tokens["operations"] / table["seconds"] / peak
+    a_step = tokens["operations"] * batch / cfg.pairs[name]
+    table["share_of_matmul_peak"] = a_step / table["step_seconds"] / peak
     return table.assign(**machine(cfg))
 
 
-def scaling(cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
-    """Seconds of training against the number of pairs and the length of the prompt, on a tiny model."""
-    rows = []
-    short = Lengths((3.5, 0.0), (3.0, 0.0))
-    for axis, factors in (("pairs", (1, 4, 16)), ("prompt_tokens", (1, 2, 4, 8))):
-        for factor in factors:
-            pairs = SCALED * (factor if axis == "pairs" else 4)
-            prompt = 33 * (1 if axis == "pairs" else factor)
-            lengths = replace(short, prompt=(float(np.log(prompt)), 0.0))
-            workload = Workload("opt", TINY, lengths, longest=2048)
-            with tempfile.TemporaryDirectory() as folder:
-                job, tokens = set_up(workload, cfg, Path(folder), pairs, plain=True)
-                job |= {"batch_size": 64, "lora": False, "dtype": "float32", "side": "cwpo"}
-                seconds = float(np.median([run_side(job)["seconds"] for _ in range(cfg.repeats)]))
-            rows.append(
-                {
-                    "axis": axis,
-                    "value": pairs if axis == "pairs" else prompt,
-                    "seconds": seconds,
-                    "useful_tokens": tokens["useful"],
-                }
-            )
-            say(f"{axis} x {factor}: {seconds:.2f} s")
-    return pd.DataFrame(rows).assign(**machine(cfg))
+def _best_micro(name: str, job: dict[str, Any], cfg: Any, say: Callable[[str], None]) -> int:
+    """The fastest of cfg.trl_micro; a single one is taken as it is."""
+    sizes = [size for size in cfg.trl_micro if size <= job["batch_size"]]
+    if len(sizes) == 1:
+        return sizes[0]
+    tried = {size: run_side(job | {"side": "trl_best", "micro": size})["seconds"] for size in sizes}
+    say(f"{name}: TRL's micro-batches: " + ", ".join(f"{k} pairs {v:.1f} s" for k, v in tried.items()))
+    return min(sizes, key=lambda size: tried[size])
 
 
-def exponent(values: Sequence[float], seconds: Sequence[float]) -> float:
-    """The slope of log seconds against log values: 1 means linear."""
-    return float(np.polyfit(np.log(values), np.log(seconds), 1)[0])
+def inference(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
+    """One row: sampling beside transformers' own, and scoring, with the model of a workload."""
+    with tempfile.TemporaryDirectory() as folder:
+        job, tokens = set_up(WORKLOADS[name], cfg, Path(folder), cfg.pairs[name])
+        row = run_side(job | {"side": "inference", "prompts": cfg.prompts, "new_tokens": cfg.new_tokens})
+    row |= {"workload": name, "prompts": min(cfg.prompts, cfg.pairs[name]), "new_tokens": cfg.new_tokens}
+    row["scored_tokens_per_second"] = tokens["useful"] / row["scoring_seconds"]
+    row["times_transformers"] = row["sampling_seconds"] / row["transformers_sampling_seconds"]
+    say(
+        f"{name}: sampling {row['sampling_seconds']:.2f} s, {row['times_transformers']:.2f} times transformers' own; "
+        f"scoring {row['scored_tokens_per_second']:,.0f} tokens/s"
+    )
+    return pd.DataFrame([row]).assign(**machine(cfg))
 
 
 def machine(cfg: Any) -> dict[str, Any]:
@@ -141,15 +123,8 @@ def machine(cfg: Any) -> dict[str, Any]:
 
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
-    names = (
-        [
-            line.split(":", 1)[1].strip()
-            for line in info.read_text().splitlines()
-            if line.startswith("model name")
-        ]
-        if info.is_file()
-        else []
-    )
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 
 
@@ -160,11 +135,9 @@ def numerical_type(workload: Workload, cfg: Any) -> str:
     return workload.dtype if cfg.device != "cpu" and torch.cuda.is_available() else "float32"
 
 
-def set_up(
-    workload: Workload, cfg: Any, folder: Path, count: int, plain: bool = False
-) -> tuple[dict[str, Any], dict[str, float]]:
-    """The checkpoint and the pairs in `folder`, and a job that names them; useful tokens and operations of an epoch."""
-    given = cfg.tokenizer is not None and not plain and workload.shape["vocab_size"] > 50_000
+def set_up(workload: Workload, cfg: Any, folder: Path, count: int) -> tuple[dict[str, Any], dict[str, float]]:
+    """The tokenizer and the pairs in `folder`, and a job that names them; useful tokens and operations of an epoch."""
+    given = cfg.tokenizer is not None and workload.shape["vocab_size"] > 50_000
     tokenizer = load_tokenizer(cfg.tokenizer) if given else words_tokenizer(workload.shape["vocab_size"])
     pairs = (
         file_pairs(cfg.data, tokenizer, count, workload.longest)
@@ -172,7 +145,7 @@ def set_up(
         else random_pairs(workload, count)
     )
     (folder / "pairs.json").write_text(json.dumps(pairs), encoding="utf-8")
-    save_model(workload, folder / "model", tokenizer)
+    tokenizer.save_pretrained(folder / "tokenizer")
     rows = encode_pairs(
         tokenizer, *([pair[name] for pair in pairs] for name in ("prompt", "chosen", "rejected"))
     )
@@ -182,7 +155,11 @@ def set_up(
     useful = responses + sum(row["chosen_start"] for row in rows)
     job = {
         "folder": str(folder / "out"),
-        "model": str(folder / "model"),
+        "tokenizer": str(folder / "tokenizer"),
+        "family": workload.family,
+        "shape": workload.shape,
+        "lora": workload.lora,
+        "dtype": numerical_type(workload, cfg),
         "pairs": str(folder / "pairs.json"),
         "threads": cfg.threads or os.cpu_count(),
         "device": cfg.device,
@@ -196,7 +173,7 @@ def _operations(workload: Workload, useful: int, responses: int) -> float:
 
     With LoRA the gradients of the frozen weights are not needed: 4.
     """
-    config = model_config(workload)
+    config = model_config(workload.family, workload.shape)
     width = config.hidden_size
     body = config.num_hidden_layers * (4 * width**2 + 2 * width * config.ffn_dim)
     return (4 if workload.lora else 6) * (body * useful + width * workload.shape["vocab_size"] * responses)
@@ -228,7 +205,7 @@ def run_side(job: dict[str, Any]) -> dict[str, Any]:
 
 def problems(cfg: Any) -> Iterator[Problem]:
     """Settings of the benchmark that do not go together."""
-    for name in dict.fromkeys([*cfg.workloads, *cfg.curve]):
+    for name in dict.fromkeys([*cfg.workloads, *cfg.inference]):
         if name in WORKLOADS and name not in cfg.pairs:
             yield Problem(f"pairs.{name}", f"pairs.{name} is required: set +pairs.{name}=...")
     if cfg.data is not None and not Path(cfg.data).is_file():

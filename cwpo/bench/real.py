@@ -137,7 +137,7 @@ def by_defaults(
     path = cfg.models[cfg.strong]
     train, test = _drawn(pairs, seed, cfg.defaults_pairs, cfg.test_pairs.get(name))
     train, shown = (cut(part, path, cfg.align_response) for part in (train, test))
-    given = OmegaConf.load(CONF / "command" / "annotate.yaml")
+    given: Any = OmegaConf.load(CONF / "command" / "annotate.yaml")
     own = {"data": name, "model": path, "seed": seed, "token_budget": cfg.token_budget}
     settings = OmegaConf.merge(
         OmegaConf.structured(AnnotateConfig),

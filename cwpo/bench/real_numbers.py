@@ -73,8 +73,8 @@ def defaults_rows(tested: pd.DataFrame) -> pd.DataFrame:
         before, after = (part[part["annotator"] == side] for side in ("before", "after"))
         if len(before) != len(after):  # not all seeds are finished
             continue
-        right = [is_right(side["gap"].to_numpy(), side["gold"].to_numpy()) for side in (after, before)]
-        value = _named("after_minus_before", mean_difference(*right, after["group"])._asdict())
+        new, old = (is_right(side["gap"].to_numpy(), side["gold"].to_numpy()) for side in (after, before))
+        value = _named("after_minus_before", mean_difference(new, old, after["group"])._asdict())
         rows.loc[(rows["data"] == data) & (rows["annotator"] == "after"), list(value)] = list(value.values())
     return rows.dropna(axis=1, how="all")
 

@@ -1,16 +1,16 @@
-"""The benchmark's command: rows, a table of ratios and a figure under results/benchmark/."""
+"""The benchmark's command: rows, and tables under results/benchmark/."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import pandas as pd
 
 from cwpo.bench.annotation import annotation
-from cwpo.bench.curve import curve, curve_section, draw
-from cwpo.bench.measure import compare, exponent, scaling
+from cwpo.bench.chain import chain
+from cwpo.bench.measure import compare, inference
+from cwpo.bench.sides import WARM
 from cwpo.pages import markdown_records
 from cwpo.runtime import quiet_libraries
 
@@ -20,7 +20,6 @@ NAMES = {
     "trl_best": "TRL, best",
     "trl_kept": "TRL, best, freed memory kept",
 }
-COLORS = {"cwpo": "#0072B2", "trl_default": "#BBBBBB", "trl_best": "#777777", "trl_kept": "#E69F00"}
 TRAINING = {
     "workload": "{workload}",
     "side": "{side}",
@@ -29,6 +28,8 @@ TRAINING = {
     "runs": "{runs}",
     "seconds": "{seconds:.2f}",
     "times cwpo's": "{times_slower:.2f}",
+    "a steady step, s": "{step_seconds:.3g}",
+    "steps, times cwpo's": "{steps_slower:.2f}",
     "tokens/s": "{tokens_per_second:,.0f}",
     "peak MiB": "{peak_memory_mb:,.0f}",
     "cwpo's memory / theirs": "{memory_share:.0%}",
@@ -40,26 +41,34 @@ ANNOTATION = {
     "pairs/s": "{rate:,.0f}",
     "peak MiB": "{peak_memory_mb:,.0f}",
 }
-BAR = 0.2  # of the distance of two workloads
+INFERENCE = {
+    "workload": "{workload}",
+    "prompts": "{prompts}",
+    "new tokens": "{new_tokens}",
+    "sampling, s": "{sampling_seconds:.2f}",
+    "transformers' own, s": "{transformers_sampling_seconds:.2f}",
+    "times its own": "{times_transformers:.2f}",
+    "scored tokens/s": "{scored_tokens_per_second:,.0f}",
+}
+CHAIN = {"stage": "{stage}", "seconds": "{seconds:.1f}", "peak MiB": "{peak_memory_mb:,.0f}"}
+STEADY = ("a steady step, s", "steps, times cwpo's")
 
 
 def benchmark(cfg: Any) -> None:
-    """Measure what `cfg` asks for; write training.csv, scaling.csv, benchmark.md and the figures."""
+    """Measure what `cfg` asks for; write a CSV file of each part, and benchmark.md."""
     quiet_libraries()
     folder = Path(cfg.results) / "benchmark"
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name in cfg.workloads:
         written.append(_keep(folder / "training.csv", compare(name, cfg, _say), "workload"))
-    if cfg.scaling:
-        written.append(_keep(folder / "scaling.csv", scaling(cfg, _say), "axis"))
-    for name in cfg.curve:
-        training, steps = curve(name, cfg, _say)
-        written.append(_keep(folder / "curves.csv", training, "workload"))
-        written.append(_keep(folder / "curve_steps.csv", steps, "workload"))
+    for name in cfg.inference:
+        written.append(_keep(folder / "inference.csv", inference(name, cfg, _say), "workload"))
+    if cfg.chain:
+        written.append(_keep(folder / "chain.csv", chain(cfg, _say), "overrides"))
     if cfg.annotation:
         written.append(_keep(folder / "annotation.csv", annotation(cfg, _say), "pairs"))
-    written += write_report(folder)
+    written.append(write_report(folder))
     print("written:", *dict.fromkeys(map(str, written)), sep="\n  ")
 
 
@@ -78,35 +87,28 @@ def _keep(path: Path, table: pd.DataFrame, key: str) -> Path:
 
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
     """Medians of each workload and side, and how many times cwpo's they are (`times_slower`, `memory_share` = cwpo's / theirs)."""
-    columns = "seconds preparation_seconds tokens_per_second peak_memory_mb share_of_matmul_peak".split()
+    columns = "seconds step_seconds preparation_seconds tokens_per_second peak_memory_mb share_of_matmul_peak".split()
+    runs = runs.assign(step_seconds=runs.get("step_seconds", float("nan")))  # older files have none
     grouped = runs.groupby(["workload", "side"], sort=False)
     table = grouped[columns].median().reset_index()
     table["runs"] = grouped.size().to_numpy()
     ours = table[table["side"] == "cwpo"].set_index("workload")
     table["times_slower"] = table["seconds"] / table["workload"].map(ours["seconds"])
+    table["steps_slower"] = table["step_seconds"] / table["workload"].map(ours["step_seconds"])
     table["memory_share"] = table["workload"].map(ours["peak_memory_mb"]) / table["peak_memory_mb"]
     return table
 
 
-def write_report(folder: Path) -> list[Path]:
-    """benchmark.md and the figures from the rows in `folder`."""
-    parts = ["# Training speed beside TRL"]
-    written = []
-    if (folder / "training.csv").is_file():
-        runs = pd.read_csv(folder / "training.csv")
-        parts += [_machines(runs), _training(runs)]
-        written.append(_bars(summary(runs), folder / "speed.png", _devices(runs)))
-    if (folder / "scaling.csv").is_file():
-        parts.append(_scaling(pd.read_csv(folder / "scaling.csv")))
-    if (folder / "annotation.csv").is_file():
-        parts.append(_annotation(pd.read_csv(folder / "annotation.csv")))
-    if (folder / "curves.csv").is_file():
-        steps = pd.read_csv(folder / "curve_steps.csv")
-        parts.append(curve_section(pd.read_csv(folder / "curves.csv"), steps))
-        written.append(draw(steps, folder / "curve.png"))
+def write_report(folder: Path) -> Path:
+    """benchmark.md from the rows in `folder`."""
+    parts = ["# Speed"]
+    sections = {"training": _training, "inference": _inference, "annotation": _annotation, "chain": _chain}
+    for name, section in sections.items():
+        if (folder / f"{name}.csv").is_file():
+            parts.append(section(pd.read_csv(folder / f"{name}.csv")))
     path = folder / "benchmark.md"
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    return [path, *written]
+    return path
 
 
 def _machines(runs: pd.DataFrame) -> str:
@@ -121,20 +123,18 @@ def _machines(runs: pd.DataFrame) -> str:
 def _training(runs: pd.DataFrame) -> str:
     sizes = runs.groupby("workload")[["pairs", "batch_size"]].first()
     table = summary(runs).join(sizes, on="workload").assign(side=lambda rows: rows["side"].map(NAMES))
-    return f"""Medians over runs by turns, each in a process of its own; the same model, pairs, batch and dtype on every side.
+    known = table["step_seconds"].notna().all()
+    columns = {name: text for name, text in TRAINING.items() if known or name not in STEADY}
+    steady = f" A steady step is the median of those after the first {WARM}." if known else ""
+    return f"""{_machines(runs)}
+
+## Training beside TRL
+
+Medians over runs by turns, each in a process of its own; the same model, pairs, batch and dtype on every side.
 Tokens are those of prompt, chosen and rejected response, each counted once. The last column is the share of the
-machine's matrix-multiply peak, measured in the same minutes, that the necessary operations make up.
+machine's matrix-multiply peak, measured in the same minutes, that the necessary operations make up.{steady}
 
-{markdown_records(TRAINING, table.to_dict("records"), left=2)}"""
-
-
-def _scaling(sizes: pd.DataFrame) -> str:
-    lines = []
-    for axis, part in sizes.groupby("axis", sort=False):
-        points = ", ".join(f"{value:,.0f}: {s:.2f} s" for value, s in zip(part["value"], part["seconds"]))
-        power = exponent(part["value"], part["seconds"])
-        lines.append(f"- {axis}: {points}; seconds grow with the power {power:.2f}")
-    return "\n".join(["## Cost against size", "", "cwpo alone, a two-layer model of width 64.", "", *lines])
+{markdown_records(columns, table.to_dict("records"), left=2)}"""
 
 
 def _annotation(sizes: pd.DataFrame) -> str:
@@ -146,49 +146,17 @@ The annotate stage on the synthetic world's pairs, a process for each size.
 {markdown_records(ANNOTATION, rows, left=0)}"""
 
 
-def _devices(runs: pd.DataFrame) -> str:
-    devices = runs.groupby("device", sort=False)["workload"].unique()
-    return "\n".join(f"{', '.join(names)}: {device}" for device, names in devices.items())
+def _inference(rows: pd.DataFrame) -> str:
+    return f"""## Sampling and scoring
+
+Prompts in one batch, sampled by cwpo and by transformers' own `generate(do_sample=True)`; pairs scored as references.
+
+{markdown_records(INFERENCE, rows.to_dict("records"))}"""
 
 
-def _bars(table: pd.DataFrame, path: Path, devices: str) -> Path:
-    """Tokens a second of every workload and side, as a share of cwpo's, with the numbers on the bars."""
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    workloads = list(dict.fromkeys(table["workload"]))
-    figure, axes = plt.subplots(
-        1, 2, figsize=(9, 0.9 + 1.2 * len(workloads)), layout="constrained", sharey=True
-    )
-    for axis, column, title, unit in (
-        (axes[0], "tokens_per_second", "Useful tokens a second, relative to cwpo", "tokens/s"),
-        (axes[1], "peak_memory_mb", "Peak memory, relative to cwpo", "MiB"),
-    ):
-        values = table.pivot(index="workload", columns="side", values=column).reindex(
-            index=workloads, columns=[name for name in NAMES if name in set(table["side"])]
-        )
-        for side in values:
-            _side(axis, values[side], values["cwpo"], side, unit)
-        axis.set_title(title, fontsize=10)
-        axis.margins(x=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_yticks(range(len(workloads)), workloads)
-    axes[0].invert_yaxis()
-    figure.legend(
-        *axes[0].get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=4, frameon=False
-    )
-    figure.suptitle(f"Medians. {devices}", fontsize=9)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-    return path
-
-
-def _side(axis: Any, values: pd.Series, base: pd.Series, side: str, unit: str) -> None:
-    """The bars of one side, one for each workload that it and cwpo have run."""
-    look: Any = {"xytext": (3, 0), "textcoords": "offset points", "va": "center", "fontsize": 8}
-    for place, (value, ours) in enumerate(zip(values, base)):
-        if pd.notna(value) and pd.notna(ours):
-            at = place + BAR * (list(NAMES).index(side) - 1.5)
-            label = NAMES[side] if place == 0 else None
-            axis.barh(at, value / ours, 0.9 * BAR, color=COLORS[side], label=label)
-            axis.annotate(f"{value:,.0f} {unit}", (value / ours, at), **look)
+def _chain(stages: pd.DataFrame) -> str:
+    parts = ["## The chain end to end"]
+    for (words, device), part in stages.groupby(["overrides", "device"], sort=False):
+        parts.append(f"`{words}` on {device}: {part['seconds'].sum():,.1f} s.")
+        parts.append(markdown_records(CHAIN, part.to_dict("records")))
+    return "\n\n".join(parts)

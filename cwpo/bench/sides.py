@@ -1,21 +1,24 @@
 """One side of the benchmark in a process of its own, so that its peak memory is its own: `python -m cwpo.bench.sides JOB`."""
 
-from __future__ import annotations
-
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from transformers import AutoModelForCausalLM, TrainerCallback
 
+from cwpo.bench.workloads import model_config
 from cwpo.data.batching import encode_pairs
 from cwpo.models.packed import score_pairs
-from cwpo.models.policy import add_lora, load_policy, load_tokenizer
+from cwpo.models.policy import add_lora, load_tokenizer
 from cwpo.runtime import keep_freed_memory, peak_memory_mb, pick_device, quiet_libraries, use_threads
 
 BETA = 0.1
+WARM = 3  # first steps of a training that the steady state leaves out: kernels are chosen and memory is taken
 COMMON: dict[str, Any] = {
     "num_train_epochs": 1,
     "learning_rate": 1e-6,
@@ -25,13 +28,6 @@ COMMON: dict[str, Any] = {
     "report_to": [],
     "disable_tqdm": True,
     "seed": 0,
-}
-# Table 8, without its warm-up, which is as long as the whole curve.
-PAPER: dict[str, Any] = {
-    "learning_rate": 5e-6,
-    "lr_scheduler_type": "cosine",
-    "weight_decay": 0.05,
-    "activation_checkpointing": True,
 }
 # TRL 1.16 as it comes but for the dtype, which is the same on both sides; with everything in it that makes it faster; and
 # the same in a process that keeps freed memory, as cwpo's trainer makes its own do on CPUs.
@@ -48,8 +44,47 @@ KEPT = "trl_kept"
 TRL_SIDES[KEPT] = TRL_SIDES["trl_best"]
 
 
+class StepTimes(TrainerCallback):
+    """Seconds of each optimiser step from the end of the one before: by events on CUDA, which no step waits for."""
+
+    def __init__(self, device: str) -> None:
+        self.cuda = device.startswith("cuda")
+        self.marks: list[Any] = []
+
+    def _mark(self, *_: Any, **__: Any) -> None:
+        if not self.cuda:
+            self.marks.append(time.perf_counter())
+            return
+        self.marks.append(torch.cuda.Event(enable_timing=True))
+        self.marks[-1].record()
+
+    on_train_begin = on_step_end = _mark
+
+    @property
+    def seconds(self) -> list[float]:
+        pairs = list(zip(self.marks, self.marks[1:]))
+        if not self.cuda:
+            return [after - before for before, after in pairs]
+        torch.cuda.synchronize()
+        return [before.elapsed_time(after) / 1000 for before, after in pairs]
+
+
+def steady(seconds: list[float]) -> float:
+    """The median of the steps after the first WARM; of all where there are no more."""
+    return float(np.median(seconds[WARM:] or seconds))
+
+
+def model_of(job: dict[str, Any], device: str) -> Any:
+    """The workload's model with random weights, the same on every side: a frozen base in the job's dtype, else float32."""
+    torch.manual_seed(0)
+    dtype = getattr(torch, job["dtype"]) if job["lora"] else torch.float32
+    with torch.device(device):
+        model = AutoModelForCausalLM.from_config(model_config(job["family"], job["shape"]), dtype=dtype)
+    return add_lora(model, r=8, alpha=16, dropout=0.0) if job["lora"] else model
+
+
 def cwpo_trainer(job: dict[str, Any], model: Any, pairs: list[dict[str, Any]]) -> Any:
-    """PreferenceTrainer on the job's weighted pairs."""
+    """PreferenceTrainer on the job's pairs, each of weight 1."""
     from transformers import TrainingArguments
 
     from cwpo.training.preference import PreferenceTrainer
@@ -59,15 +94,15 @@ def cwpo_trainer(job: dict[str, Any], model: Any, pairs: list[dict[str, Any]]) -
         per_device_train_batch_size=job["batch_size"],
         use_cpu=job["device"] == "cpu",
         bf16=job["dtype"] == "bfloat16",
-        **COMMON | (PAPER | {"max_steps": job["steps"]} if job["side"] == "curve" else {}),
+        **COMMON,
     )
     return PreferenceTrainer(
         model=model,
         args=args,
-        train_dataset=pairs,
-        processing_class=load_tokenizer(job["model"]),
+        train_dataset=[{"weight": 1.0} | pair for pair in pairs],
+        processing_class=load_tokenizer(job["tokenizer"]),
         objective="dpo",
-        beta=0.5 if job["side"] == "curve" else BETA,
+        beta=BETA,
         token_budget=job["token_budget"],
     )
 
@@ -93,7 +128,7 @@ def trl_trainer(job: dict[str, Any], model: Any, pairs: list[dict[str, Any]], re
         **COMMON,
         **settings,
     )
-    tokenizer = load_tokenizer(job["model"])
+    tokenizer = load_tokenizer(job["tokenizer"])
     texts = {name: [pair[name] for pair in pairs] for name in ("prompt", "chosen", "rejected")}
     rows = encode_pairs(tokenizer, *texts.values())
     lengths = [max(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in rows]
@@ -108,69 +143,88 @@ def trl_trainer(job: dict[str, Any], model: Any, pairs: list[dict[str, Any]], re
     return trainer
 
 
-def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Seconds of one epoch, of the reference's log-probs where they are computed beforehand, and peak memory in MiB."""
-    use_threads(job["threads"])
-    quiet_libraries()
-    if job["side"] == KEPT:
-        keep_freed_memory()
-    device = pick_device(job["device"])
-    if job["side"] == "matmul":
-        return {"peak_flops": matmul_flops(device, job["dtype"])}
-    pairs = json.loads(Path(job["pairs"]).read_text(encoding="utf-8"))
-    weights = job.get("weights") or [1.0] * len(pairs)
-    pairs = [pair | {"weight": weight} for pair, weight in zip(pairs, weights, strict=True)]
-    model = load_policy(job["model"], device=device)
-    if job["lora"]:
-        model = add_lora(model, r=8, alpha=16, dropout=0.0)
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    before = peak_memory_mb()
+def train(job: dict[str, Any], device: str, pairs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Seconds of one epoch, of its steps, and of the reference's log-probs where they come beforehand; peak memory in MiB."""
+    model = model_of(job, device)
     started = time.perf_counter()
     trainer = (trl_trainer if job["side"] in TRL_SIDES else cwpo_trainer)(job, model, pairs)
+    times = StepTimes(device)
+    trainer.add_callback(times)
     prepared = time.perf_counter()
     result = trainer.train()
-    seconds = time.perf_counter() - prepared
-    if device == "cuda":
-        peak = torch.cuda.max_memory_allocated() / 2**20
-    else:
-        peak = peak_memory_mb()
-    curve = [row for row in trainer.state.log_history if "loss" in row]
+    seconds, steps = time.perf_counter() - prepared, times.seconds
+    cuda = device.startswith("cuda")
     return {
-        **(
-            {"curve": curve, "parameters": sum(p.numel() for p in model.parameters())}
-            if job["side"] == "curve"
-            else {}
-        ),
         "seconds": seconds,
         "preparation_seconds": prepared - started,
-        "peak_memory_mb": peak,
-        "loaded_memory_mb": before,
+        "step_seconds": steady(steps),
+        "steps": " ".join(f"{step:.4g}" for step in steps),
+        "peak_memory_mb": torch.cuda.max_memory_allocated() / 2**20 if cuda else peak_memory_mb(),
         "loss": result.training_loss,
+        "parameters": sum(p.numel() for p in model.parameters()),
     }
 
 
-def losses_agree(job: dict[str, Any]) -> float:
+@torch.no_grad()
+def infer(job: dict[str, Any], device: str, pairs: list[dict[str, Any]]) -> dict[str, float]:
+    """Seconds of sampling from the prompts, of transformers' own sampling from them in one batch, and of scoring the pairs."""
+    from cwpo.models.generation import sample_responses
+
+    model, tokenizer = model_of(job, device).eval(), load_tokenizer(job["tokenizer"])
+    prompts, most = [pair["prompt"] for pair in pairs][: job["prompts"]], job["new_tokens"]
+    texts = ([pair[name] for pair in pairs] for name in ("prompt", "chosen", "rejected"))
+    rows, pad_id = encode_pairs(tokenizer, *texts), tokenizer.pad_token_id
+    drawn = {"temperature": 0.95, "max_new_tokens": most}
+
+    def ours() -> int:
+        seeds = range(len(prompts))
+        said = sample_responses(model, tokenizer, prompts, seeds, batch_size=len(prompts), **drawn)
+        return sum(row["n_tokens"] for row in said)
+
+    def theirs() -> int:
+        tokenizer.padding_side = "left"
+        ids = tokenizer(prompts, return_tensors="pt", padding=True, return_token_type_ids=False).to(device)
+        settings = {"do_sample": True, "top_k": 0, "pad_token_id": pad_id}
+        said = model.generate(**ids, eos_token_id=tokenizer.eos_token_id, **settings, **drawn)
+        return (said.shape[1] - ids["input_ids"].shape[1]) * len(prompts)
+
+    def scores() -> int:
+        score_pairs(model, rows, pad_id, job["token_budget"])
+        return len(rows)
+
+    measured: dict[str, float] = {"parameters": sum(p.numel() for p in model.parameters())}
+    for name, work in {"sampling": ours, "transformers_sampling": theirs, "scoring": scores}.items():
+        seconds, measured[f"{name}_count"] = _timed(work, device)
+        measured[f"{name}_seconds"] = seconds
+    return measured
+
+
+def _timed(work: Callable[[], int], device: str) -> tuple[float, int]:
+    """Seconds of the second of two runs, and what it returned."""
+    for _ in range(2):
+        started = time.perf_counter()
+        done = work()
+        if device.startswith("cuda"):
+            torch.cuda.synchronize()
+    return time.perf_counter() - started, done
+
+
+def losses_agree(job: dict[str, Any], pairs: list[dict[str, Any]]) -> float:
     """Largest relative difference of the two sides' losses on four pairs, under a reference that differs from the model."""
-    use_threads(job["threads"])
-    quiet_libraries()
-    pairs = json.loads(Path(job["pairs"]).read_text(encoding="utf-8"))[:4]
-    tokenizer = load_tokenizer(job["model"])
-    model, reference = (load_policy(job["model"]).eval() for _ in range(2))
+    plain = job | {"device": "cpu", "dtype": "float32", "token_budget": None, "batch_size": 4, "lora": False}
+    pairs, tokenizer = pairs[:4], load_tokenizer(job["tokenizer"])
+    model, reference = (model_of(plain, "cpu").eval() for _ in range(2))
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(
-                torch.randn_like(parameter) * 0.1 * parameter.std() if parameter.numel() > 1 else 0
-            )
+            noise = torch.randn_like(parameter) * 0.1
+            parameter.add_(noise * parameter.std() if parameter.numel() > 1 else 0)
     rows = encode_pairs(tokenizer, *([p[name] for p in pairs] for name in ("prompt", "chosen", "rejected")))
-    chosen, rejected = score_pairs(reference, rows, tokenizer.pad_token_id)
-    weighted = [
-        pair | {"weight": 1.0, "chosen_logp": c, "rejected_logp": r}
-        for pair, c, r in zip(pairs, chosen.tolist(), rejected.tolist(), strict=True)
+    scores = (side.tolist() for side in score_pairs(reference, rows, tokenizer.pad_token_id))
+    scored = [
+        pair | {"chosen_logp": c, "rejected_logp": r} for pair, c, r in zip(pairs, *scores, strict=True)
     ]
-    plain = job | {"device": "cpu", "dtype": "float32", "token_budget": None, "batch_size": 4}
-    ours = cwpo_trainer(plain, model, weighted)
+    ours = cwpo_trainer(plain, model, scored)
     theirs = trl_trainer(plain | {"side": "trl_default", "micro": 1}, model, pairs, reference)
     with torch.no_grad():
         own = ours.row_losses(model, ours.data_collator([ours.train_dataset[i] for i in range(len(pairs))]))
@@ -191,7 +245,21 @@ def matmul_flops(device: str, dtype: str, size: int = 2048, repeats: int = 8) ->
     return 2 * size**3 / best
 
 
+def run(job: dict[str, Any]) -> dict[str, Any]:
+    """What the job's `side` measures."""
+    use_threads(job["threads"])
+    quiet_libraries()
+    if job["side"] == KEPT:
+        keep_freed_memory()
+    device = pick_device(job["device"])
+    if job["side"] == "matmul":
+        return {"peak_flops": matmul_flops(device, job["dtype"])}
+    pairs = json.loads(Path(job["pairs"]).read_text(encoding="utf-8"))
+    if job["side"] == "losses":
+        return {"difference": losses_agree(job, pairs)}
+    return (infer if job["side"] == "inference" else train)(job, device, pairs)
+
+
 if __name__ == "__main__":
     given = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    answer = {"difference": losses_agree(given)} if given["side"] == "losses" else run(given)
-    Path(given["answer"]).write_text(json.dumps(answer), encoding="utf-8")
+    Path(given["answer"]).write_text(json.dumps(run(given)), encoding="utf-8")

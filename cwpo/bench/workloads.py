@@ -8,13 +8,12 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedTokenizerFast
+from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerFast
 
 from cwpo.data.batching import encode_pairs
 from cwpo.data.sources import drop_unusable, read_pairs
@@ -67,6 +66,7 @@ WORKLOADS = {
     "long_prompt": Workload("opt", OPT_125M, LONG_PROMPT),
     "toy": Workload("opt", TINY, TOY, longest=64),
     "tiny_lora": Workload("opt", TINY, HH, lora=True),
+    "lora_125m": Workload("opt", OPT_125M, HH, lora=True, dtype="bfloat16"),
     "lora_1_3b": Workload("opt", OPT_1_3B, HH, lora=True, dtype="bfloat16"),
 }
 
@@ -129,17 +129,6 @@ def file_pairs(
     return table[fits].head(count).to_dict("records")
 
 
-def model_config(workload: Workload) -> PretrainedConfig:
-    """The config of the workload's model, dropout off."""
-    return AutoConfig.for_model(
-        workload.family, **workload.shape, dropout=0.0, attention_dropout=0.0, layerdrop=0.0
-    )
-
-
-def save_model(workload: Workload, folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Random weights and the tokenizer as an ordinary checkpoint in float32."""
-    import torch
-
-    torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(model_config(workload)).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+def model_config(family: str, shape: dict[str, Any]) -> PretrainedConfig:
+    """The config of a workload's model, dropout off."""
+    return AutoConfig.for_model(family, **shape, dropout=0.0, attention_dropout=0.0, layerdrop=0.0)

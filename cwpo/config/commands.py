@@ -162,9 +162,10 @@ class BenchmarkConfig:
     token_budget: int = rules.at_least(1, 4096)
     trl_micro: list[int] = rules.at_least(1, [])
     repeats: int = rules.at_least(1, 3)
-    scaling: bool = True
-    curve: list[str] = rules.listed_in("cwpo.bench.workloads:WORKLOADS", [])
-    curve_steps: int = rules.at_least(1, 100)
+    inference: list[str] = rules.listed_in("cwpo.bench.workloads:WORKLOADS", [])
+    prompts: int = rules.at_least(1, 32)
+    new_tokens: int = rules.at_least(1, 64)
+    chain: list[str] = field(default_factory=list)
     annotation: list[int] = rules.at_least(1, [])
     threads: int | None = rules.at_least(1, None, rules.PROCESSES)
     device: str = rules.ruled("auto", rules.device)
@@ -197,6 +198,7 @@ class PreflightConfig:
     seeds: list[int] | None = rules.at_least(0, None, rules.SEED)
     store: str = "runs/store"
     overrides: list[str] = field(default_factory=list)
+    calibrate: bool = False
     gpu_gib: float | None = rules.above_zero(None)
     disk_gib: float | None = rules.above_zero(None)
 

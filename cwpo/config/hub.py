@@ -67,9 +67,11 @@ def asked_once(question: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(question)
     def ask(*args: P.args, **more: P.kwargs) -> T:
-        if not is_hub_id(args[0]):
+        path: Any = args[0]
+        if not is_hub_id(path):
             return question(*args, **more)
-        reach(args[0])
-        return copy.deepcopy(kept(*args, **more))
+        reach(path)
+        answer: T = copy.deepcopy(kept(*args, **more))
+        return answer
 
     return ask

@@ -45,10 +45,14 @@ def run_node(
 ) -> bool:
     """Compute one stage whose parents are finished. Returns False where it was finished already."""
     store = Store(settings.store)
-    stage = {"stage": node.stage.name, "key": node.key}
+    stage: dict[str, Any] = {"stage": node.stage.name, "key": node.key}
 
     def work(folder: Path) -> Mapping[str, Any]:
-        told = {"group": settings.group, "wandb": settings.wandb, "wandb_dir": store.root.parent}
+        told: dict[str, Any] = {
+            "group": settings.group,
+            "wandb": settings.wandb,
+            "wandb_dir": store.root.parent,
+        }
         with Tracker(folder, **stage, config=node.config, **told) as tracker:
             task = Work(
                 out=folder,

@@ -45,7 +45,8 @@ def launch(stage: str, work: Work, how: str, processes: int, threads: int) -> Ma
         old.unlink()
     log = folder / "log.txt"
     (folder / "job.json").write_text(json.dumps(_job(stage, work, how)), encoding="utf-8")
-    words, streams = command(folder / "job.json", how, processes), {"stdin": subprocess.DEVNULL}
+    words = command(folder / "job.json", how, processes)
+    streams: dict[str, Any] = {"stdin": subprocess.DEVNULL}
     with log.open("wb") as output:
         streams |= {"stdout": output, "stderr": subprocess.STDOUT}
         process = subprocess.Popen(words, **streams, env=_environment(threads), start_new_session=True)

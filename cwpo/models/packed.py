@@ -23,6 +23,7 @@ from cwpo.models.logprobs import (
     score_sequences,
     scoring_batches,
 )
+from cwpo.models.memory import in_batches
 from cwpo.models.mending import NARROW
 
 LINE = 2.0  # rows are never this full: a model that takes a line takes rows too
@@ -204,8 +205,11 @@ def score_pairs(
     scores = torch.empty(2, len(rows))
     collator = PairCollator(pad_id, packed=True, lines=in_lines(model))
     lengths = [collator.tokens(row) for row in rows]
-    for part in scoring_batches(lengths, token_budget=token_budget):
-        batch = collator([rows[i] for i in part])
-        logps = layout.pair_logps(model, tensors(batch, device))
-        scores[:, part] = logps.view(2, -1).cpu()
+
+    def score(part: list[int]) -> Tensor:
+        batch = tensors(collator([rows[i] for i in part]), device)
+        return layout.pair_logps(model, batch).view(2, -1).cpu()
+
+    for part, logps in in_batches(scoring_batches(lengths, token_budget=token_budget), score):
+        scores[:, part] = logps
     return scores[0], scores[1]

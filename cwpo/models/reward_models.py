@@ -128,7 +128,7 @@ def read_reward(path: str, revision: str | None, chat: bool | None = None) -> tu
 
 
 def load_reward(
-    path: str, revision: str | None, *, device: str, chat: bool | None = None, **batching: int | None
+    path: str, revision: str | None, *, device: str, chat: bool | None = None, **batching: Any
 ) -> HuggingFace | ChatReward:
     """Any sequence-classification reward model, read as `read_reward` says."""
     _, reads = read_reward(path, revision, chat)

@@ -47,10 +47,10 @@ class Lines:
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
         """Causal attention of (1, H, T, d) within each sequence, as (1, T, H, d)."""
-        laid = [states[0].transpose(0, 1).index_select(0, self.place) for states in (query, key, value)]
+        laid: Any = [states[0].transpose(0, 1).index_select(0, self.place) for states in (query, key, value)]
         narrow = all(states.dtype in NARROW and states.shape[2] <= WIDEST for states in laid)
         alike = laid[1].shape == laid[2].shape and laid[0].shape[2] == laid[1].shape[2]
-        kernel = _by_kernel if query.is_cuda and narrow and alike else _by_sequence
+        kernel: Any = _by_kernel if query.is_cuda and narrow and alike else _by_sequence
         return kernel(*laid, self.ends, self.most, scale).index_select(0, self.first)[None]
 
 
@@ -71,7 +71,8 @@ def _by_kernel(
         settings["scale"] = scale
     elif scale is not None:
         query = query * (scale * query.shape[2] ** 0.5)
-    return varlen_attn(query, key, value, ends, ends, most, most, **settings)
+    attend: Any = varlen_attn
+    return attend(query, key, value, ends, ends, most, most, **settings)
 
 
 def _by_sequence(
@@ -79,8 +80,9 @@ def _by_sequence(
 ) -> Tensor:
     """The same, one sequence at a time."""
     borders = ends.tolist()
+    attend: Any = scaled_dot_product_attention
     parts = [
-        scaled_dot_product_attention(
+        attend(
             *(states[begin:end].transpose(0, 1)[None] for states in (query, key, value)),
             is_causal=True,
             scale=scale,

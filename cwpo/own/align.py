@@ -26,11 +26,12 @@ from cwpo.models.packed import score_pairs
 from cwpo.models.policy import as_trained, context_length, load_tokenizer
 from cwpo.own.chat import template_used, wished
 from cwpo.own.checks import check_align
-from cwpo.own.defaults import cores, with_defaults
-from cwpo.own.fit import training_in
+from cwpo.own.defaults import begin, with_defaults
+from cwpo.own.fit import training_in, turned
 from cwpo.own.folder import replace_folder, workplace
+from cwpo.own.verdict import percent
 from cwpo.own.weighted import keep_confident, read_weighted
-from cwpo.runtime import computing_in, pick_device, quiet_libraries, stand_in, use_threads
+from cwpo.runtime import computing_in, stand_in
 from cwpo.store.store import git_commit
 from cwpo.training.fit import Start, fit_preference, fit_sft
 
@@ -42,14 +43,13 @@ def align(cfg: Any, say: Say = print) -> Path:
 
     cfg.out is an ordinary checkpoint; it appears when it is complete. A stopped run goes on from its fine-tuned model.
     """
-    quiet_libraries()
-    check_align(cfg)
-    use_threads(cfg.threads or cores())
-    device, out = pick_device(cfg.device), Path(cfg.out).expanduser()
+    device, out = begin(cfg, check_align)
     cfg = with_defaults(cfg, device, say)
     with workplace(out, cfg, ("preferences", "model", "test")) as work:
         table, read = read_weighted(cfg.preferences, cfg.weight_column)
-        cfg = OmegaConf.merge(cfg, {"chat": _chat(cfg, bool(table["messages"].notna().any()), say)})
+        messages = bool(table["messages"].notna().any())
+        chat = template_used(cfg.model, cfg.revision, cfg.chat, messages, say)
+        cfg = OmegaConf.merge(cfg, {"chat": str(chat).lower()})
         table = _fitting(keep_confident(table, cfg.keep, cfg.preferences), cfg, read)
         replaced = stand_in([cfg.sft.optimizer, cfg.alignment.optimizer], device)
         if replaced:
@@ -211,9 +211,7 @@ def in_words(measured: dict[str, Any] | None) -> dict[str, str]:
         "implicit": "implicit-reward accuracy on test pairs",
     }
     shown = {} if measured is None else {name: measured[key] for key, name in names.items()}
-    return {
-        name: f"{v['mean']:.1%} [{v['low']:.1%}, {v['high']:.1%}] of {v['n']:,}" for name, v in shown.items()
-    }
+    return {name: f"{percent(value)} of {value['n']:,}" for name, value in shown.items()}
 
 
 def _fitting(table: pd.DataFrame, cfg: Any, read: Converted) -> pd.DataFrame:
@@ -235,17 +233,11 @@ def _fitting(table: pd.DataFrame, cfg: Any, read: Converted) -> pd.DataFrame:
     return kept
 
 
-def _chat(cfg: Any, messages: bool, say: Say) -> str:
-    """The setting `chat` with auto decided."""
-    return str(template_used(cfg.model, cfg.revision, cfg.chat, messages, say)).lower()
-
-
 def _test_pairs(cfg: Any, work: Path) -> pd.DataFrame | None:
     """prompt, chosen, rejected of the labelled test pairs that fit the model."""
     if cfg.test is None:
         return None
-    columns = {str(ours): str(theirs) for ours, theirs in cfg.columns.items()}
-    convert(cfg.test, work / "test.parquet", columns, split=cfg.split, positive=cfg.positive)
+    convert(cfg.test, work / "test.parquet", cfg.columns, split=cfg.split, positive=cfg.positive)
     pairs = pd.read_parquet(work / "test.parquet")
     pairs = pairs[pairs["n_votes"] > 0]
     if not len(pairs):
@@ -255,16 +247,8 @@ def _test_pairs(cfg: Any, work: Path) -> pd.DataFrame | None:
 
 def by_label(pairs: pd.DataFrame) -> pd.DataFrame:
     """Labelled pairs as prompt, chosen, rejected and row."""
-    a_wins = pairs["target"] > 0.5
-    return pd.DataFrame(
-        {
-            "prompt": pairs["prompt"],
-            "chosen": pairs["response_a"].where(a_wins, pairs["response_b"]),
-            "rejected": pairs["response_b"].where(a_wins, pairs["response_a"]),
-            "row": pairs["row"],
-            "messages": pairs.get("messages"),
-        }
-    ).reset_index(drop=True)
+    texts = turned(pairs, pairs["target"] > 0.5).assign(messages=pairs.get("messages"))
+    return texts[["prompt", "chosen", "rejected", "row", "messages"]].reset_index(drop=True)
 
 
 def _sources(table: pd.DataFrame) -> dict[str, int]:

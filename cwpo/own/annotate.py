@@ -24,7 +24,7 @@ from cwpo.own.bar import bar
 from cwpo.own.chat import wished
 from cwpo.own.checks import check_annotate
 from cwpo.own.crossfit import answers, as_learned, cross_fit, fold_counts
-from cwpo.own.defaults import cores, with_defaults
+from cwpo.own.defaults import begin, with_defaults
 from cwpo.own.fit import Annotates, RewardModel, fit_members, load, trained_on
 from cwpo.own.folder import is_ours, replace_folder, workplace
 from cwpo.own.look import first_look
@@ -33,7 +33,7 @@ from cwpo.own.page import card, report_page
 from cwpo.own.preferences import SHARD, annotate_pairs, first_annotated, has_messages
 from cwpo.own.reading import chat_decided, longest
 from cwpo.own.verdict import next_step, verdict
-from cwpo.runtime import pick_device, quiet_libraries, use_threads
+from cwpo.runtime import quiet_libraries
 from cwpo.store.shards import map_table
 
 LEAST = 20  # labelled pairs
@@ -45,13 +45,12 @@ def label(cfg: Any, say: Callable[[str], None] = print) -> Path | None:
     Work goes on where a stopped run with the same settings left it, in a hidden folder beside cfg.out; cfg.out appears when
     everything is complete, in the place of an earlier result. Raises InputError for wrong settings or data.
     """
-    quiet_libraries()
-    check_annotate(cfg)
     if cfg.show is not None:
+        quiet_libraries()
+        check_annotate(cfg)
         first_look(cfg, say)
         return None
-    use_threads(cfg.threads or cores())
-    out, device = Path(cfg.out).expanduser(), pick_device(cfg.device)
+    device, out = begin(cfg, check_annotate)
     cfg = with_defaults(cfg, device, say)
     with workplace(out, cfg, ("data", "model", "annotator.path")) as work:
         try:
@@ -72,10 +71,8 @@ def label(cfg: Any, say: Callable[[str], None] = print) -> Path | None:
 
 def _work(cfg: Any, work: Path, device: str, say: Callable[[str], None]) -> tuple[Path, dict[str, Any]]:
     """The complete folder of results, still in `work`, and the report's numbers."""
-    columns = {str(ours): str(theirs) for ours, theirs in cfg.columns.items()}
-    read = convert(
-        cfg.data, work / "read.parquet", columns, ties=cfg.ties, split=cfg.split, positive=cfg.positive
-    )
+    how = {name: cfg[name] for name in ("ties", "split", "positive")}
+    read = convert(cfg.data, work / "read.parquet", cfg.columns, **how)
     reading: list[str] = []
     cfg = OmegaConf.merge(
         cfg, {"chat": chat_decided(cfg, has_messages(work / "read.parquet"), reading.append)}

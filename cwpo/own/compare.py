@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -22,11 +21,11 @@ from cwpo.models.policy import context_length, load_policy, load_tokenizer
 from cwpo.models.reward_models import load_reward
 from cwpo.own.chat import template_used
 from cwpo.own.checks import check_compare
-from cwpo.own.defaults import cores
-from cwpo.own.fit import Annotator, load
+from cwpo.own.defaults import begin
+from cwpo.own.fit import Annotator, load, prompt_digest
 from cwpo.own.folder import checkpoint_of, is_ours, read_note, replace_folder, workplace
+from cwpo.own.verdict import percent
 from cwpo.pages import render
-from cwpo.runtime import pick_device, quiet_libraries, use_threads
 from cwpo.statistics import bootstrap_interval, paired_difference
 
 MODELS = ("before", "after")
@@ -36,10 +35,7 @@ CHUNK = 256  # prompts measured at a time
 
 def compare(cfg: Any, say: Callable[[str], None] = print) -> Path:
     """Write comparison.json, samples.jsonl and samples.html under cfg.out; say the win rate with its interval."""
-    quiet_libraries()
-    check_compare(cfg)
-    use_threads(cfg.threads or cores())
-    device, out = pick_device(cfg.device), Path(cfg.out).expanduser()
+    device, out = begin(cfg, check_compare)
     gold = load_judge(cfg, device)
     with workplace(out, cfg, ("before", "after", "prompts", "gold")) as work:
         prompts, left_out, chat = _prompts(cfg, say)
@@ -175,7 +171,7 @@ def _sample(prompts: list[Text], name: str, cfg: Any, device: str, chat: bool) -
         load_policy(cfg[name], device=device),
         load_tokenizer(cfg[name], chat=chat),
         prompts,
-        [prompt_seed(cfg.seed, name, _digest(plain_texts(prompt, "")[0])) for prompt in prompts],
+        [prompt_seed(cfg.seed, name, prompt_digest(plain_texts(prompt, "")[0])) for prompt in prompts],
         temperature=cfg.temperature,
         max_new_tokens=cfg.max_new_tokens,
         batch_size=cfg.batch_size,
@@ -203,14 +199,10 @@ def summary(table: pd.DataFrame) -> dict[str, Any]:
 def in_words(numbers: dict[str, Any]) -> str:
     win, gap = numbers["win_rate"], numbers["reward_difference"]
     return (
-        f"after wins {win['mean']:.1%} [{win['low']:.1%}, {win['high']:.1%}] of {numbers['prompts']} prompts, ties "
+        f"after wins {percent(win)} of {numbers['prompts']} prompts, ties "
         f"({numbers['tie_rate']:.1%}) counted half; reward {gap['mean']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]; "
         f"mean length {numbers['characters']['before']:.0f} before, {numbers['characters']['after']:.0f} after"
     )
-
-
-def _digest(prompt: str) -> str:
-    return hashlib.sha256(prompt.encode()).hexdigest()[:16]
 
 
 def page(table: pd.DataFrame, numbers: dict[str, Any]) -> str:

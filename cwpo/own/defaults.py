@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from cwpo.runtime import pick_device, quiet_libraries, use_threads
 from cwpo.training.rates import parameters_of, rate_for
 
 CPU_TOKENS, GPU_TOKENS = 2_048, 16_384
@@ -17,6 +19,14 @@ PAPER_RATES = {"annotator.training": 1e-5, "sft": 1e-5, "alignment": 5e-6}  # Ta
 def cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def begin(cfg: Any, check: Callable[[Any], None]) -> tuple[str, Path]:
+    """Refuse wrong settings, and give the process its threads; the device, and the folder of the results."""
+    quiet_libraries()
+    check(cfg)
+    use_threads(cfg.threads or cores())
+    return pick_device(cfg.device), Path(cfg.out).expanduser()
 
 
 def with_defaults(cfg: Any, device: str, say: Callable[[str], None]) -> Any:

@@ -30,10 +30,12 @@ def _coverage(numbers: Mapping[str, Any]) -> bytes:
     figure, axis = _axes(5.6)
     rows = numbers["coverage"]
     x = [100 * row["coverage"] for row in rows]
-    _band(axis, x, rows, BLUE, "by the annotator's confidence")
-    _band(axis, x, numbers["coverage_by_length_gap"], GREY, "by the gap in length")
+    _band(axis, x, rows, BLUE, "annotator, most confident first")
+    _band(axis, x, numbers["coverage_by_length_gap"], GREY, "annotator, largest gap in length first")
     axis.axhline(numbers["target_accuracy"], color=RED, linewidth=1, linestyle="--", label="wanted accuracy")
-    axis.set(xlabel="most confident pairs kept, %", ylabel="share labelled right")
+    longer = numbers["baselines"]["longer"]["mean"]
+    axis.axhline(longer, color=GREY, linewidth=1, linestyle=":", label="naming the longer response")
+    axis.set(xlabel="pairs kept, %", ylabel="share labelled right")
     axis.set_title(f"{numbers['decided_pairs']:,} held-out pairs; bands: 95 %", fontsize=9)
     axis.legend(fontsize=8, frameon=False)
     return _png(figure)

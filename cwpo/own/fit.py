@@ -131,14 +131,16 @@ def fit(
 
 
 def _comparisons(pairs: pd.DataFrame, cfg: Any) -> Comparisons:
-    a_wins = pairs["target"] >= 0.5
-    ordered = pairs.assign(
-        chosen=pairs["response_a"].where(a_wins, pairs["response_b"]),
-        rejected=pairs["response_b"].where(a_wins, pairs["response_a"]),
-    )
+    ordered = turned(pairs, pairs["target"] >= 0.5)
     prompts, chosen, rejected = as_conversations(ordered, "chosen", "rejected")
     soft = np.maximum(pairs["target"], 1 - pairs["target"]).tolist() if cfg.ties == "soft" else None
     return Comparisons(pairs["pair_id"].tolist(), prompts, chosen, rejected, soft)
+
+
+def turned(pairs: pd.DataFrame, a_wins: Any) -> pd.DataFrame:
+    """N pairs with `chosen` and `rejected`: a and b where `a_wins`, (N,), else b and a."""
+    a, b = pairs["response_a"], pairs["response_b"]
+    return pairs.assign(chosen=a.where(a_wins, b), rejected=b.where(a_wins, a))
 
 
 def fit_members(pairs: pd.DataFrame, cfg: Any, folder: Path, *, device: str, **how: Any) -> Annotator:

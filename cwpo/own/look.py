@@ -22,10 +22,10 @@ LONGEST = 800  # characters of a text
 
 def first_look(cfg: Any, say: Callable[[str], None] = print) -> None:
     """Say how scripts/annotate.py reads its data, and show the first cfg.show pairs. Loads no weights and writes no result."""
-    columns = {str(ours): str(theirs) for ours, theirs in cfg.columns.items()}
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "pairs.parquet"
-        read = convert(cfg.data, file, columns, ties=cfg.ties, split=cfg.split, positive=cfg.positive)
+        how = {name: cfg[name] for name in ("ties", "split", "positive")}
+        read = convert(cfg.data, file, cfg.columns, **how)
         messages = has_messages(file)
         with pq.ParquetFile(file) as table:
             pairs = next(table.iter_batches(cfg.show)).to_pandas()

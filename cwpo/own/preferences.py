@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from cwpo.own.crossfit import answers
-from cwpo.own.fit import Annotates
+from cwpo.own.fit import Annotates, turned
 from cwpo.store.shards import map_table
 from cwpo.weighting import pair_weights, scaled_sigmoid
 
@@ -65,27 +65,18 @@ def preferences(
     a_wins = np.where(human, target > 0.5, gap >= 0)
     margin = np.abs(gap[~human])
     scale = C4 if weighting == "c4" else 1.0
-    table = pd.DataFrame(
-        {
-            "pair_id": pairs["pair_id"].to_numpy(),
-            "prompt": pairs["prompt"].to_numpy(),
-            "chosen": pairs["response_a"].where(a_wins, pairs["response_b"]).to_numpy(),
-            "rejected": pairs["response_b"].where(a_wins, pairs["response_a"]).to_numpy(),
-            "weight": np.abs(2 * target - 1),
-            "confidence": np.nan,
-            "margin": np.nan,
-            "label_source": np.where(human, "human", "annotator"),
-        }
+    table = turned(pairs, a_wins).reset_index(drop=True)
+    table = table.assign(
+        weight=np.abs(2 * target - 1),
+        confidence=np.nan,
+        margin=np.nan,
+        label_source=np.where(human, "human", "annotator"),
     )
     table.loc[~human, "weight"] = pair_weights(weighting, margin, scale)
     table.loc[~human, "confidence"] = scaled_sigmoid(margin)
     table.loc[~human, "margin"] = margin
     kept = ~human | (include_labeled & (target != 0.5))
-    names = COLUMNS
-    if "messages" in pairs:
-        table["messages"] = pairs["messages"].to_numpy()
-        names = [*COLUMNS, "messages"]
-    return table[kept][names].reset_index(drop=True)
+    return table[kept][[*COLUMNS, *({"messages"} & set(pairs))]].reset_index(drop=True)
 
 
 def has_messages(pairs: Path) -> bool:

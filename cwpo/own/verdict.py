@@ -59,7 +59,7 @@ def verdict(numbers: Mapping[str, Any], target: float) -> Verdict:
     widest = max(enough, key=lambda row: row["coverage"])
     kept = f"{widest['coverage']:.0%}"
     reasons.append(
-        f"its most confident {kept} are right on {_percent(widest)}: at least the wanted {target:.0%}"
+        f"its most confident {kept} are right on {percent(widest)}: at least the wanted {target:.0%}"
     )
     if widest["coverage"] == 1.0:
         reasons.append("its confidence does not tell right labels from wrong ones, so weights add nothing")
@@ -70,7 +70,7 @@ def verdict(numbers: Mapping[str, Any], target: float) -> Verdict:
 def _facts(numbers: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """The numbers in words, and the baselines that are better."""
     accuracy, sure, more = numbers["accuracy"], numbers["discrimination"], numbers["more_labels"]
-    reasons, beaten = [f"right on {_percent(accuracy)} of {accuracy['n']} held-out pairs"], []
+    reasons, beaten = [f"right on {percent(accuracy)} of {accuracy['n']} held-out pairs"], []
     if too_wide(accuracy):
         reasons = [f"accuracy on {accuracy['n']} held-out pairs: {TOO_FEW}"]
     for name, words in BASELINES.items():
@@ -104,7 +104,7 @@ def next_step(advice: Verdict, numbers: Mapping[str, Any]) -> tuple[str, str]:
     again |= {f"+columns.{ours}": theirs for ours, theirs in cfg["columns"].items()}
     again |= {"positive": cfg["positive"]} if cfg["positive"] else {}
     if advice.advice == "weights" or (advice.advice == "top" and advice.coverage < 1):
-        words = {
+        words: dict[str, Any] = {
             "preferences": f"{cfg['out']}/preferences.parquet",
             "model": "path/or/hub-id",
             "out": "aligned",
@@ -157,7 +157,7 @@ def _without(promising: bool, reasons: list[str]) -> Verdict:
     return Verdict("do_not_use", 0.0, "Do not use this annotator", reasons)
 
 
-def _percent(value: Mapping[str, float]) -> str:
+def percent(value: Mapping[str, float]) -> str:
     return f"{value['mean']:.1%} [{value['low']:.1%}, {value['high']:.1%}]"
 
 

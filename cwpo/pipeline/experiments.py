@@ -17,7 +17,7 @@ _TOY: Cells = {
     "figure7": (),
     "frontier": ("pair=opt_small", "method=human,ws_dpo,ws_bt,cw_po"),
 }
-CORE = {"toy": _TOY, "paper": _TOY, "single_gpu": {"headline": ()}}  # by scale
+CORE: dict[str, Cells] = {"toy": _TOY, "paper": _TOY, "single_gpu": {"headline": ()}}  # by scale
 CORE_SEEDS = (0, 1, 2)  # the experiments behind headline claims name ten
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -15,90 +15,83 @@ from cwpo.report.tables.kinds import ARMS
 
 QUESTION = "Does CW-PO beat human labels here?"
 CELL = ["data", "weak", "strong"]
+VERBS = {"ahead": "beats", "behind": "loses to", "level": "cannot be told apart from"}
+FEW = 4  # cells that are named one by one
 
 
-def answer(results: Results) -> list[str]:
-    """A few sentences for each operating point, then one at equal KL; [] if CW-PO and Human never ran in one cell."""
-    lines = [line for point in results.points("table1", "frontier") for line in _at(results, point)]
-    return lines + list(_equal_kl(results)) if lines else []
+def answer(results: Results) -> list[tuple[str, str]]:
+    """Heading and sentences for each operating point and for equal KL; [] if CW-PO and Human never ran in one cell."""
+    points = results.points("table1", "frontier")
+    found = [(capital(the_point(point)), text) for point in points if (text := _at(results, point))]
+    at_kl = _equal_kl(results)
+    return (
+        [*found, ("At equal KL to the SFT model, that of Human's matched point", at_kl)] if at_kl else found
+    )
 
 
-def _runs(results: Results, point: str) -> pd.DataFrame:
-    """DPO runs of Table 1 and of the frontier's operating points, each once."""
+def _runs(results: Results, point: str) -> dict[str, pd.DataFrame]:
+    """By method, the DPO runs of Table 1 and of the frontier's operating points, each once."""
     arms = results.at(point).arms
     table1 = (arms["experiment"] == "table1") & (arms["objective"] == "dpo")
-    return arms[table1 | ((arms["experiment"] == "frontier") & arms["point"].notna())].drop_duplicates(
-        "run_key"
-    )
+    runs = arms[table1 | ((arms["experiment"] == "frontier") & arms["point"].notna())]
+    return dict(list(runs.drop_duplicates("run_key").groupby("method")))
 
 
-def _at(results: Results, point: str) -> Iterator[str]:
+def _at(results: Results, point: str) -> str:
     runs = _runs(results, point)
-    of = dict(list(runs.groupby("method")))
-    if "cw_po" not in of or "human" not in of:
-        return
-    total = compare(results, of["cw_po"], of["human"], ARMS.same)
+
+    def gain(other: str) -> dict[str, Any]:
+        if not {"cw_po", other} <= set(runs):
+            return {}
+        return compare(results, runs["cw_po"], runs[other], ARMS.same)
+
+    total = gain("human")
     if not total:
-        return
-    yield (
-        f"{capital(the_point(point))}, CW-PO {_verb(total)} human labels: mean gold reward {_signed(total, 'difference', 2)}, GRA "
-        f"{_signed(total, 'gra_difference', 1)} points, over {total['cells']} cells (data set and models; DPO) and {total['seeds']} seeds. "
-        + _by_cell(results, of["cw_po"], of["human"])
+        return ""
+    over = "; ".join(f"{METHOD_NAMES[name]} {_signed(cell)}" for name in WS if (cell := gain(name)))
+    return (
+        f"CW-PO {VERBS[_side(total)]} human labels: mean gold reward {_signed(total)}, GRA {_signed(total, 'gra_difference', 1)} "
+        f"points; {total['seeds']} seeds, {total['cells']} cells (data set and models, DPO): "
+        f"{_by_cell(results, runs['cw_po'], runs['human'])}."
+        + (f" Its gain over unweighted weak labels: {over}." if over else "")
     )
-    others = [
-        f"{METHOD_NAMES[name]} {_signed(cell, 'difference', 2)}"
-        for name in WS
-        if name in of and (cell := compare(results, of["cw_po"], of[name], ARMS.same))
-    ]
-    if others:
-        yield f"CW-PO's gain in mean gold reward over unweighted weak labels, {the_point(point)}: {'; '.join(others)}."
 
 
 def _by_cell(results: Results, cw: pd.DataFrame, human: pd.DataFrame) -> str:
-    """In which cells the interval lies on one side of 0."""
-    found: dict[str, list[str]] = {"ahead": [], "behind": [], "level": []}
+    """`ahead in 8 (+0.10 to +0.21), behind in 1 (UFB, OPT-13B -0.10), level in 1`, by where the interval of a cell lies."""
+    found: dict[str, list[tuple[float, str]]] = {side: [] for side in VERBS}
     for (data, weak, strong), rows in cw.groupby(CELL, sort=True):
         same = (human["data"] == data) & (human["weak"] == weak) & (human["strong"] == strong)
         cell = compare(results, rows, human[same], ARMS.same)
         if cell:
-            name = f"{DATA_NAMES.get(data, data)}, {label(strong)} ({cell['difference']:+.2f})"
-            found[_side(cell)].append(name)
-    parts = [_cells(found[side], f"It is {side} in") for side in ("ahead", "behind")]
-    parts.append(_cells(found["level"], "The intervals hold 0 in", named=False))
-    return " ".join(filter(None, parts))
+            found[_side(cell)].append((cell["difference"], f"{DATA_NAMES.get(data, data)}, {label(strong)}"))
+    return ", ".join(f"{side} in {len(cells)} ({_listed(cells)})" for side, cells in found.items() if cells)
 
 
-def _cells(names: Sequence[str], lead: str, named: bool = True) -> str:
-    shown = f": {'; '.join(names)}" if named else ""
-    return f"{lead} {len(names)} cell{'s' * (len(names) != 1)}{shown}." if names else ""
+def _listed(cells: Sequence[tuple[float, str]]) -> str:
+    """Each cell with its difference; of more than FEW the smallest and the largest difference."""
+    if len(cells) <= FEW:
+        return "; ".join(f"{name} {gain:+.2f}" for gain, name in cells)
+    return f"{min(cells)[0]:+.2f} to {max(cells)[0]:+.2f}"
 
 
 def _side(cell: dict[str, Any]) -> str:
-    if cell["difference_low"] > 0:
-        return "ahead"
-    return "behind" if cell["difference_high"] < 0 else "level"
+    return "ahead" if cell["difference_low"] > 0 else "behind" if cell["difference_high"] < 0 else "level"
 
 
-def _verb(cell: dict[str, Any]) -> str:
-    return {"ahead": "beats", "behind": "loses to", "level": "cannot be told apart from"}[_side(cell)]
-
-
-def _signed(cell: dict[str, Any], name: str, digits: int) -> str:
+def _signed(cell: dict[str, Any], name: str = "difference", digits: int = 2) -> str:
     text = interval(cell, name, digits)
     return text if text.startswith("-") else f"+{text}"
 
 
-def _equal_kl(results: Results) -> Iterator[str]:
+def _equal_kl(results: Results) -> str:
     cells = frontier_cells(results)
-    gains = {}
-    for pair, name, rows in panels(cells) if len(cells) else ():
-        at_kl = at_humans_kl(rows)
-        if {"human", "cw_po"} <= set(at_kl):
-            gains[f"{name}, {pair}"] = at_kl["cw_po"] - at_kl["human"]
-    if gains:
-        shown = "; ".join(f"{name} {gain:+.2f}" for name, gain in gains.items())
-        ahead = sum(gain > 0 for gain in gains.values())
-        yield (
-            f"At equal KL to the SFT model (that of Human's matched point), CW-PO's mean gold reward is the higher one in {ahead} of "
-            f"{len(gains)} panels of the figure: {shown}."
-        )
+    gains = [
+        (at_kl["cw_po"] - at_kl["human"], f"{name}, {pair}")
+        for pair, name, rows in (panels(cells) if len(cells) else ())
+        if {"human", "cw_po"} <= set(at_kl := at_humans_kl(rows))
+    ]
+    ahead = sum(gain > 0 for gain, _ in gains)
+    if not gains:
+        return ""
+    return f"CW-PO's mean gold reward is the higher one in {ahead} of {len(gains)} panels of the figure ({_listed(gains)})."

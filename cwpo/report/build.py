@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from cwpo.errors import InputError
 from cwpo.report.claims.ledger import judge_all
 from cwpo.report.claims.write import write_claims
-from cwpo.report.figures import AT_MATCHED, OVER_SIZES
+from cwpo.report.figures import AT_MATCHED, OF_ALL
 from cwpo.report.fresh import remember, up_to_date
 from cwpo.report.html import write_page
 from cwpo.report.inputs import PAPER, Results, load
@@ -58,7 +59,10 @@ def _build(loaded: Results, folder: Path) -> list[Path]:
         for page in table(loaded)
         for path in page.write(folder / "tables", loaded.scale)
     ]
-    drawn = [*((draw, loaded.at(MATCHED)) for draw in AT_MATCHED), *((draw, loaded) for draw in OVER_SIZES)]
+    drawn: list[tuple[Any, Results]] = [
+        *((draw, loaded.at(MATCHED)) for draw in AT_MATCHED),
+        *((draw, loaded) for draw in OF_ALL),
+    ]
     written += [path for draw, given in drawn for path in draw(given, folder / "figures")]
     entries = judge_all(loaded)
     if not any(entry.ran for entry in entries):  # none of the paper's experiments

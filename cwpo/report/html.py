@@ -38,6 +38,8 @@ def write_page(
     figures = [_figure(path, titles) for path in written if path.suffix == ".png"]
     page = folder / "report.html"
     judged = entries and {
+        "question": QUESTION,
+        "answer": answer(results),
         "limits": limits(entries, results.scale),
         "summary": summary(entries, results.scale),
         "counts": counts(entries),
@@ -45,6 +47,7 @@ def write_page(
         "reading": f"{READING} {SIDES}",
         "rule": markdown_html(RULE),
         "claims": [_claim(entry) for entry in entries],
+        "head": [figure for figure in figures if figure["id"] == HEAD],
     }
     html = render(
         "report.html.jinja",
@@ -53,10 +56,7 @@ def write_page(
         note=capital(scale_note(results.scale)),
         judged=judged,
         tables=tables,
-        question=QUESTION,
-        answer=[] if sweep else answer(results),
-        head=[figure for figure in figures if figure["id"] == HEAD],
-        figures=[figure for figure in figures if figure["id"] != HEAD],
+        figures=[figure for figure in figures if not judged or figure["id"] != HEAD],
         samples=list(samples(results.samples)),
         disagreements=list(disagreements(results.disagreements)),
         provenance=provenance(results),

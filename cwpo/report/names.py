@@ -10,14 +10,14 @@ from cwpo.results import MATCHED, OWN_BEST
 STAND_INS = {
     "opt-32x1": "opt-125m",
     "opt-96x3": "opt-1.3b",
-    "opt-128x3": "opt-2.7b",
+    "opt-128x2": "opt-2.7b",
     "opt-128x4": "opt-6.7b",
-    "opt-192x4": "opt-13b",
+    "opt-160x4": "opt-13b",
     "qwen2-32x1": "qwen2.5-0.5b",
-    "qwen2-96x2": "qwen2.5-1.5b",
-    "qwen2-96x3": "qwen2.5-3b",
+    "qwen2-96x3": "qwen2.5-1.5b",
+    "qwen2-128x2": "qwen2.5-3b",
     "qwen2-128x4": "qwen2.5-7b",
-    "qwen2-192x4": "qwen2.5-14b",
+    "qwen2-160x4": "qwen2.5-14b",
     "llama-128x4": "llama-3.1-8b-instruct",
 }
 METHOD_NAMES = {
@@ -36,6 +36,7 @@ METHOD_NAMES = {
     "online_cw_po": "Online CW-PO",
     "online_rm": "Online, reward model",
 }
+SWEPT_NAMES = METHOD_NAMES | {"filter": "Top 30 %"}  # where one share alone is swept over other settings
 # Arms of weak labels with every weight 1: the paper's WS-DPO, by either rule of reading labels off its weak policy, and the
 # ablation that keeps CW-PO's labels. The paper does not say which rule gave its numbers.
 WS_DPO = ("ws_dpo", "ws_dpo_likelihood")
@@ -53,7 +54,7 @@ DATA_NAMES = {
     "shp_askphilosophy": "AskPhilosophy",
 }
 SCALE_NOTES = {
-    "toy": "toy scale: synthetic world, models of 2·10^4 to 2·10^6 parameters",
+    "toy": "toy scale: synthetic world, models of 2·10^4 to 10^6 parameters",
     "paper": "paper scale: the published models and data",
 }
 LABELS = {"opt": "OPT-", "qwen2.5": "Qwen2.5-", "llama": "Llama-"}

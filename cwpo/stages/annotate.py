@@ -33,7 +33,7 @@ def run(scorer: Callable[[Work], Score], work: Work) -> dict[str, Any]:
         return table
 
     pairs, annotations = work.parents["prepare"] / "pairs.parquet", work.out / "annotations.parquet"
-    told = {"scratch": work.scratch or work.out, "progress": work.progress}
+    told: Any = {"scratch": work.scratch or work.out, "progress": work.progress}
     annotated = map_table(pairs, annotations, COLUMNS, annotate, **told)
     mean_confidence = column_mean(annotations, "confidence")
     if mean_confidence == 0:

@@ -23,8 +23,8 @@ def run(work: Work) -> dict[str, Any]:
     if "score_gold" in work.parents:
         table = table.merge(work.table("score_gold", "gold.parquet"), on="pair_id", validate="one_to_one")
         gap = (table["gold_a"] - table["gold_b"]).to_numpy()
-    columns = (table[name].to_numpy() for name in ("label", "human_label", "confidence"))
-    metrics = annotator_metrics(*columns, gap) | {"n_train": len(labeled_pairs(work))}
+    label, human, confidence = (table[name].to_numpy() for name in ("label", "human_label", "confidence"))
+    metrics = annotator_metrics(label, human, confidence, gap) | {"n_train": len(labeled_pairs(work))}
     if work.tracker.shows:
         _show(work, table)
     work.write_json("metrics.json", metrics)

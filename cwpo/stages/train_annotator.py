@@ -43,9 +43,10 @@ def fit_scalar(
     """A scalar head trained on the human labels of `pairs`, by Bradley-Terry or with `joint` as PairRM."""
     from cwpo.training.fit import Comparisons, Start, fit_annotator
 
+    texts: Any = by_human_label(pairs)
     return fit_annotator(
         work.site(),
-        Comparisons(pairs["pair_id"].tolist(), *by_human_label(pairs)),
+        Comparisons(pairs["pair_id"].tolist(), *texts),
         start=Start(path, revision),
         training=training,
         head_std=head_std,

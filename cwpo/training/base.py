@@ -63,6 +63,7 @@ class GlobalMeanTrainer(Trainer):
     def __init__(self, *args: Any, token_budget: int | str | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.budget = Budget.of(token_budget, self.args.device.type)
+        self.data_collator: Any
         if isinstance(self.data_collator, SequenceCollator | PairCollator):
             self.data_collator = within_budget(self.data_collator, self.budget)
         widen(self.model)
@@ -136,13 +137,15 @@ class GlobalMeanTrainer(Trainer):
         """Forward and backward of one batch, part by part where it comes in parts; where memory runs out, in smaller parts."""
         recorded = self.recorded()
         # After the first step, when the optimiser has its own memory too.
-        measuring = self.budget is not None and self.budget.measured and self.state.global_step > 0
+        measuring = (
+            self.budget if self.budget and self.budget.measured and self.state.global_step > 0 else None
+        )
         if measuring:
             forget_peak(self.args.device)
         try:
             loss = self._step(model, inputs, num_items_in_batch)
             if measuring:
-                measure(self.budget, memory_of(self.args.device), max(map(_tokens, _parts(inputs))))
+                measure(measuring, memory_of(self.args.device), max(map(_tokens, _parts(inputs))))
             return loss
         except RuntimeError as error:
             alone = self.args.world_size == 1 and self.args.gradient_accumulation_steps == 1

@@ -154,7 +154,7 @@ def fit_annotator(
 
     collator = PairCollator(pad_id, floats=() if pairs.target is None else ("target",))
     rows = rows_of(pairs)
-    lean = {} if joint else {"lean": site.token_budget is not None}
+    lean: dict[str, Any] = {} if joint else {"lean": site.token_budget is not None}
     return _fit(
         site,
         PairRMTrainer if joint else BradleyTerryTrainer,

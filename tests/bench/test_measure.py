@@ -6,14 +6,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from conftest import SMOKE
 from omegaconf import OmegaConf
 
-from cwpo.bench import annotation, measure, report, sides
-from cwpo.bench.workloads import WORKLOADS, model_config, random_pairs, save_model, words_tokenizer
+from cwpo.bench import annotation, calibration, measure, report, sides
+from cwpo.bench.workloads import WORKLOADS, model_config, random_pairs, words_tokenizer
 from cwpo.commands.checks import check_command
 from cwpo.config.commands import BenchmarkConfig
 from cwpo.errors import InputError
-from cwpo.models.policy import load_policy, load_tokenizer
+from cwpo.models.policy import load_tokenizer
+from cwpo.planning.calibration import calibration_of
 
 
 class Settings(dict):
@@ -32,10 +34,11 @@ def cfg(**changes):
         token_budget=256,
         trl_micro=[1],
         repeats=1,
-        scaling=False,
+        inference=[],
+        prompts=3,
+        new_tokens=4,
+        chain=[],
         annotation=[],
-        curve=[],
-        curve_steps=2,
         threads=1,
         device="cpu",
         data=None,
@@ -63,7 +66,7 @@ def test_shapes_are_those_of_the_published_models(name):
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(model_config(WORKLOADS[name]))
+        model = AutoModelForCausalLM.from_config(model_config("opt", WORKLOADS[name].shape))
     assert model.num_parameters() == {"hh": 125_239_296, "lora_1_3b": 1_315_758_080}[name]
 
 
@@ -73,6 +76,7 @@ def test_tiny_lora_trains_the_way_of_the_gpu_workload():
     row = table.iloc[0]
     assert row["pairs"] == 4 and row["batch_size"] == 2 and row["useful_tokens"] > 4 * 3
     assert row["tokens_per_second"] == pytest.approx(row["useful_tokens"] / row["seconds"])
+    assert len(row["steps"].split()) == 2 and 0 < row["step_seconds"] < row["seconds"]
     assert 0 < row["share_of_matmul_peak"] < 1
     assert row["loss"] == pytest.approx(0.6931, abs=0.05)  # the margins start at 0: ln 2
     assert WORKLOADS["tiny_lora"].lora and WORKLOADS["lora_1_3b"].lora
@@ -86,16 +90,11 @@ def test_operations_of_a_training_step_by_hand():
     assert measure._operations(lora, useful=100, responses=10) == 4 * (98_304 * 100 + 22_528 * 10)
 
 
-def test_exponent_of_a_power_law():
-    assert measure.exponent([1, 4, 16], [3.0, 12.0, 48.0]) == pytest.approx(1.0)
-    assert measure.exponent([1, 2, 4], [1.0, 4.0, 16.0]) == pytest.approx(2.0)
-
-
 def test_useful_tokens_count_prompt_once(tmp_path):
     workload = WORKLOADS["toy"]
     job, tokens = measure.set_up(workload, cfg(), tmp_path, 3)
     pairs = json.loads(Path(job["pairs"]).read_text())
-    tokenizer = load_tokenizer(job["model"])
+    tokenizer = load_tokenizer(job["tokenizer"])
     count = sum(
         len(tokenizer(p[name])["input_ids"]) for p in pairs for name in ("prompt", "chosen", "rejected")
     )
@@ -107,25 +106,21 @@ def test_sides_agree_on_the_losses(tmp_path):
     pytest.importorskip("trl")
     workload = WORKLOADS["toy"]
     job, _ = measure.set_up(workload, cfg(), tmp_path, 4)
-    assert sides.losses_agree(job | {"lora": False, "side": "losses"}) < measure.AGREE
+    assert sides.losses_agree(job, json.loads(Path(job["pairs"]).read_text())) < measure.AGREE
 
 
 def test_cwpo_side_is_preference_trainer_with_weight_one(tmp_path):
-    workload = WORKLOADS["toy"]
-    save_model(workload, tmp_path / "model", words_tokenizer(workload.shape["vocab_size"]))
-    pairs = [pair | {"weight": 1.0} for pair in random_pairs(workload, 4)]
-    job = {
-        "folder": str(tmp_path / "out"),
-        "model": str(tmp_path / "model"),
-        "batch_size": 4,
-        "device": "cpu",
-        "dtype": "float32",
-        "token_budget": 128,
-        "side": "cwpo",
-    }
-    trainer = sides.cwpo_trainer(job, load_policy(tmp_path / "model"), pairs)
+    job, _ = measure.set_up(WORKLOADS["toy"], cfg(), tmp_path, 4)
+    pairs = json.loads(Path(job["pairs"]).read_text())
+    job |= {"batch_size": 4, "side": "cwpo"}
+    trainer = sides.cwpo_trainer(job, sides.model_of(job, "cpu"), pairs)
     assert (trainer.objective, trainer.beta) == ("dpo", sides.BETA)
     assert [row["weight"] for row in trainer.train_dataset.rows] == [1.0] * 4
+
+
+def test_the_steady_state_leaves_the_first_steps_out():
+    assert sides.steady([9.0, 5.0, 3.0, 2.0, 1.0, 3.0]) == 2.0
+    assert sides.steady([9.0, 5.0]) == 7.0
 
 
 def runs(**sides_seconds):
@@ -168,18 +163,14 @@ def test_summary_is_medians_and_ratios_to_cwpo():
 
 def test_report_of_all_parts(tmp_path):
     runs(cwpo=([2.0], 100), trl_default=([9.0], 250)).to_csv(tmp_path / "training.csv", index=False)
-    pd.DataFrame({"axis": ["pairs"] * 3, "value": [1, 4, 16], "seconds": [1.0, 4.0, 16.0]}).to_csv(
-        tmp_path / "scaling.csv", index=False
-    )
     pd.DataFrame({"pairs": [1000, 100], "seconds": [10.0, 1.0], "peak_memory_mb": [600.0, 590.0]}).to_csv(
         tmp_path / "annotation.csv", index=False
     )
     report.write_report(tmp_path)
     text = (tmp_path / "benchmark.md").read_text()
     assert "| hh | TRL, defaults | 32 | 16 | 1 | 9.00 | 4.50 |" in text
-    assert "power 1.00" in text
     assert text.index("| 100 |") < text.index("| 1,000 |")
-    assert (tmp_path / "speed.png").stat().st_size > 10_000
+    assert "steady" not in text  # of files from before steps were measured
 
 
 def test_rows_of_a_workload_measured_again_replace_the_old_ones(tmp_path):
@@ -199,6 +190,32 @@ def test_annotation_is_measured_in_a_process_of_its_own():
     table = annotation.annotation(cfg(annotation=[64]), lambda text: None)
     assert table["pairs"].tolist() == [64]
     assert (table["seconds"] > 0).all() and (table["peak_memory_mb"] > 50).all()
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Sides are measured in this process."""
+    for module in (measure, calibration):
+        monkeypatch.setattr(module, "run_side", sides.run)
+
+
+def test_sampling_and_scoring_and_the_chain_become_tables(here, tmp_path):
+    settings = cfg(inference=["tiny_lora"], chain=[*SMOKE, "method=human", "until=select"], workloads=[])
+    report.benchmark(Settings(settings | {"results": str(tmp_path)}))
+    (row,) = pd.read_csv(tmp_path / "benchmark" / "inference.csv").to_dict("records")
+    assert row["prompts"] == 3 and row["sampling_count"] <= 12 and row["times_transformers"] > 0
+    stages = pd.read_csv(tmp_path / "benchmark" / "chain.csv")
+    assert {"prepare", "select"} <= set(stages["stage"]) and (stages["seconds"] > 0).all()
+    text = (tmp_path / "benchmark" / "benchmark.md").read_text()
+    assert "| tiny_lora | 3 | 4 |" in text and "| prepare |" in text
+
+
+def test_a_calibration_measures_all_three_kinds_of_work(here, tmp_path):
+    said: list[str] = []
+    calibration.calibrate(tmp_path, said.append, device="cpu", sizes=["tiny_lora"], pairs=8)
+    (rate,) = calibration_of(tmp_path).rates
+    assert rate.parameters > 1e5 and min(rate.training, rate.scoring, rate.sampling) > 0
+    assert "tiny_lora" in said[0]
 
 
 def test_bad_settings_are_refused_all_at_once(tmp_path):

@@ -63,14 +63,14 @@ def tables_only(monkeypatch, request):
     """Figures take seconds, so only tests that look at them draw them."""
     if "figures" not in request.keywords:
         monkeypatch.setattr("cwpo.report.build.AT_MATCHED", ())
-        monkeypatch.setattr("cwpo.report.build.OVER_SIZES", ())
+        monkeypatch.setattr("cwpo.report.build.OF_ALL", ())
 
 
 @pytest.fixture
 def results(tmp_path):
     """Table 1, figure 2 and table 13 as a small run would leave them."""
     rows = []
-    for strong in ("world/opt-192x4", "world/qwen2-192x4"):
+    for strong in ("world/opt-160x4", "world/qwen2-160x4"):
         for data in ("harmless", "hh_rlhf"):
             for seed in (0, 1):
                 for objective in ("dpo", "ipo", "rdpo"):
@@ -152,7 +152,7 @@ def test_table1_shows_ours_beside_the_papers(results):
     )
     runs = read_rows(results / "toy/runs.csv", RUN_COLUMNS)
     mine = runs[
-        (runs["strong"] == "world/opt-192x4")
+        (runs["strong"] == "world/opt-160x4")
         & (runs["data"] == "hh_rlhf")
         & (runs["objective"] == "ipo")
         & (runs["method"] == "cw_po")
@@ -238,7 +238,7 @@ def test_rows_survive_a_round_trip_with_equal_bytes(results):
 
 def test_replacing_an_experiment_keeps_the_others(results):
     path = results / "toy/runs.csv"
-    row, _ = made_up("table1", data="helpful", strong="world/opt-192x4", seed=7, method="human")
+    row, _ = made_up("table1", data="helpful", strong="world/opt-160x4", seed=7, method="human")
     others = (read_rows(path, RUN_COLUMNS)["experiment"] == "figure2").sum()
     replace_rows(path, pd.DataFrame([row]), RUN_COLUMNS, experiment="table1")
     frame = read_rows(path, RUN_COLUMNS)
@@ -271,7 +271,7 @@ def only(results, *rows):
 
 
 def test_a_table_partly_run_says_what_is_missing(results):
-    only(results, made_up("table1", data="harmless", strong="world/opt-192x4", seed=0, method="cw_po"))
+    only(results, made_up("table1", data="harmless", strong="world/opt-160x4", seed=0, method="cw_po"))
     build_report(results, "toy")
     text = (results / "toy/tables/table1.md").read_text()
     assert "| Harmless, DPO | not run | – | not run | – | " in text
@@ -293,7 +293,7 @@ def test_models_and_data_the_paper_does_not_have_get_their_own_rows(results, exp
 
 @pytest.mark.parametrize("experiment", ["table1", "figure2"])
 def test_two_pairs_of_one_family_share_no_cell(results, experiment):
-    strong = ("world/opt-192x4", "world/opt-256x3")
+    strong = ("world/opt-160x4", "world/opt-256x3")
     only(results, *(made_up(experiment, data="hh_rlhf", strong=s, seed=0, method="human") for s in strong))
     build_report(results, "toy")
     cells = pd.read_csv(results / f"toy/tables/{experiment}.csv").dropna(subset="gra")
@@ -304,7 +304,7 @@ def test_two_pairs_of_one_family_share_no_cell(results, experiment):
 def twice(experiment: str) -> list[tuple[dict, pd.DataFrame]]:
     """Two runs of one seed that differ in nothing the columns say."""
     made = [
-        made_up(experiment, data="hh_rlhf", strong="world/opt-192x4", seed=0, method="ws_bt", lift=lift)
+        made_up(experiment, data="hh_rlhf", strong="world/opt-160x4", seed=0, method="ws_bt", lift=lift)
         for lift in (0.0, 1.0)
     ]
     for number, (row, rewards) in enumerate(made):
@@ -329,7 +329,7 @@ def test_own_runs_of_one_seed_stand_on_lines_of_their_own(results):
 
 
 def test_own_runs_show_what_varies(results):
-    given = {"data": "harmless", "strong": "world/opt-192x4", "method": "cw_po"}
+    given = {"data": "harmless", "strong": "world/opt-160x4", "method": "cw_po"}
     only(results, *(made_up("mine", **given, seed=s, weighting=w) for s in (0, 1) for w in ("c1", "c2")))
     build_report(results, "toy")
     text = (results / "toy/tables/mine.md").read_text()
@@ -348,7 +348,7 @@ def test_rewards_that_are_missing_are_an_error(results):
 
 def test_arms_are_compared_on_the_same_prompts_only(results):
     human, ours = (
-        made_up("table1", data="harmless", strong="world/opt-192x4", seed=0, method=method)
+        made_up("table1", data="harmless", strong="world/opt-160x4", seed=0, method=method)
         for method in ("human", "cw_po")
     )
     ours[1]["prompts"] = "other"
@@ -358,7 +358,7 @@ def test_arms_are_compared_on_the_same_prompts_only(results):
 
 
 def test_differences_show_every_seed(results):
-    given = {"data": "harmless", "strong": "world/opt-192x4"}
+    given = {"data": "harmless", "strong": "world/opt-160x4"}
     lifts = {("human", 0): 0.2, ("human", 1): 0.2, ("cw_po", 0): 0.3, ("cw_po", 1): 0.7}
     only(results, *(made_up("table1", **given, method=m, seed=s, lift=x) for (m, s), x in lifts.items()))
     build_report(results, "toy")
@@ -382,7 +382,7 @@ def test_table13_marks_what_has_not_run(results):
 
 
 def test_tuning_keeps_small_learning_rates(results):
-    given = {"data": "harmless", "strong": "world/opt-192x4", "method": "human"}
+    given = {"data": "harmless", "strong": "world/opt-160x4", "method": "human"}
     rows = [made_up("tuning", **given, seed=seed) for seed in (1000, 1001)]
     only(results, *rows)
     details = [

@@ -194,7 +194,7 @@ def test_a_difference_between_model_families_is_said(tmp_path):
             runs += [run_of(cw, seed, 0.5 + points), run_of(ws, seed, 0.5)]
     outcome = outcome_of(write(tmp_path, runs), "table1_dpo_cw_over_ws_dpo")
     assert outcome.judged.effect == pytest.approx(3)
-    assert "Not the same for all models: world/opt-192x4 -2.00, world/qwen2-192x4 +8.00." in outcome.notes
+    assert "Not the same for all models: world/opt-160x4 -2.00, world/qwen2-160x4 +8.00." in outcome.notes
 
 
 def test_seeds_without_every_cell_are_left_out_and_counted(tmp_path):

@@ -13,7 +13,7 @@ from cwpo.report.tables.figure_specs import FIGURE2, FIGURE5
 from cwpo.report.tables.grid import AVERAGE, fill
 from cwpo.report.tables.regimes import arms, differences
 
-FIGURES = (*figures.AT_MATCHED, *figures.OVER_SIZES)
+FIGURES = (*figures.AT_MATCHED, *figures.OF_ALL)
 
 
 def name_of(draw) -> str:

@@ -47,8 +47,8 @@ class Reader(HTMLParser):
 def built(made_up_results):
     """The report with two of its figures, which take seconds each."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cwpo.report.build.AT_MATCHED", (figures.figure8,))
-        patch.setattr("cwpo.report.build.OVER_SIZES", (figures.frontier,))
+        patch.setattr("cwpo.report.build.AT_MATCHED", ())
+        patch.setattr("cwpo.report.build.OF_ALL", (figures.figure8, figures.frontier))
         yield made_up_results, build_report(made_up_results, "toy")
 
 
@@ -133,13 +133,14 @@ def test_the_head_answers_at_both_points_with_the_numbers_of_the_data(page):
     head = page[page.index('<section id="answer">') : page.index("<nav")]
     assert "Does CW-PO beat human labels here?" in head and 'id="figure-frontier"' in head
     for words, gra in (("At the matched update size", 0.1), ("At each arm&#39;s own best update size", 0.12)):
-        found = re.search(
-            rf"{words}, CW-PO beats human labels: mean gold reward \+(\S+) .*?, GRA \+(\S+) ", head
+        numbers = (
+            r"mean gold reward \+(\S+) .*?, GRA \+(\S+) .*? over unweighted weak labels: WS-DPO \+(\S+) "
         )
-        assert float(found[1]) == pytest.approx(2 * gra, abs=0.03) and float(found[2]) == pytest.approx(
-            100 * gra, abs=1.5
-        )
-        assert f"{words.lower()}: WS-DPO +" in head.lower() or "WS-DPO, likelihood +" in head
+        found = re.search(rf"{words}.</strong> CW-PO beats human labels: {numbers}", head)
+        assert float(found[1]) == pytest.approx(2 * gra, abs=0.03)
+        assert float(found[2]) == pytest.approx(100 * gra, abs=1.5)
+        assert float(found[3]) == pytest.approx(2 * 0.06, abs=0.03)
+    assert "3 seeds, 10 cells (data set and models, DPO): ahead in 10 (+0." in head
     assert "At equal KL" in head and "in 4 of 4 panels" in head
 
 

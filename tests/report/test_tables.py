@@ -28,7 +28,7 @@ ON = ("data", "weak", "strong", "objective", "seed")
 
 
 def arms(results, seeds=(0, 1), **lifts):  # noqa: F811
-    given = {"data": "harmless", "strong": "world/opt-192x4"}
+    given = {"data": "harmless", "strong": "world/opt-160x4"}
     rows = [made_up("table1", **given, method=m, seed=s, lift=x) for m, x in lifts.items() for s in seeds]
     only(results, *rows)
     found = load(results, "toy")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -40,12 +40,20 @@ def model_problems(key: str, path: str, revision: str | None, cfg: Config) -> li
 
     problem = checkpoint_problem(path, key) or hub_problem(path, revision, key)
     if problem:
-        closed = is_hub_id(path) and ("gated" in problem.lower() or "401" in problem or "403" in problem)
-        return [problem + ("; accept its licence on the hub and set HF_TOKEN" if closed else "")]
+        closed = "gated" in problem.lower() or "401" in problem or "403" in problem
+        licence = "accept its licence on the hub and set HF_TOKEN; " if closed else ""
+        fix = f"{licence}{fetching(path, revision)}, or set {key}=<folder of a copy>"
+        return [f"{problem.rstrip('.')}; {fix}" if is_hub_id(path) else problem]
     if key in ("gold.path", "online.reward_model"):
         wrong = gold_problem(path, revision, key, seq2seq=key == "gold.path" and cfg.gold.name == "steamshp")
         return [wrong] if wrong else []
     return tokenizer_problems(key, path, revision, chat=key == "pair.strong" and cfg.pair.strong_chat)
+
+
+def fetching(path: str, revision: str | None, more: str = "") -> str:
+    """How an asset of the hub gets into the cache."""
+    at = f" --revision {revision}" if revision else ""
+    return f"where there is a network: hf download {path}{more}{at}"
 
 
 def tokenizer_problems(key: str, path: str, revision: str | None, chat: bool) -> list[str]:
@@ -83,7 +91,8 @@ def data_problems(cfg: Config) -> list[str]:
         names = None if local.is_dir() else repo_files(path, cfg.data.revision, "dataset")
         if names is None and not local.is_dir():
             return [
-                f"data.path={path} cannot be reached, and is not in the cache at revision {cfg.data.revision}"
+                f"data.path={path} cannot be reached, and is not in the cache at revision {cfg.data.revision}; "
+                f"{fetching(path, cfg.data.revision, ' --repo-type dataset')}, or set data.path=<folder of its files>"
             ]
         for split in (layout.train, layout.test):
             there = (
@@ -96,7 +105,7 @@ def data_problems(cfg: Config) -> list[str]:
     return problems
 
 
-def _matching(names: Sequence[str], folder: str | None, layout: Any, split: str) -> list[str]:
+def _matching(names: Iterable[str], folder: str | None, layout: Any, split: str) -> list[str]:
     from fnmatch import fnmatch
 
     wanted = [

@@ -17,6 +17,7 @@ import torch
 
 from cwpo.models.heads import LOGITS
 from cwpo.models.memory import cache_numbers
+from cwpo.models.reward_models import SMALL
 
 GIB = 2**30
 SPARE = 1.1
@@ -155,6 +156,6 @@ def stage_needs(cfg: Any, shapes: dict[str, Shape]) -> Iterator[Need]:
             size = 2 if is_narrow else FLOAT
             yield scoring_need(stage, cfg.pair.strong, strong, tokens, cached=stage == "generate", size=size)
     if gold is not None:
-        yield Need(
-            "evaluate", cfg.gold.path, weights=2 * gold.parameters / GIB, training=0.0, activations=1.0
-        )
+        size = FLOAT if gold.parameters <= SMALL else 2
+        weights = size * gold.parameters / GIB
+        yield Need("evaluate", cfg.gold.path, weights=weights, training=0.0, activations=1.0)

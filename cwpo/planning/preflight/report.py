@@ -14,6 +14,7 @@ from cwpo.config.schema import Config
 from cwpo.errors import InputError
 from cwpo.pipeline.arms import Arm, configurations, distinct, set_values, typed
 from cwpo.pipeline.experiments import experiments, seeds_of
+from cwpo.planning.forecast import hour_lines
 from cwpo.planning.preflight.disk import store_gib
 from cwpo.planning.preflight.found import data_problems, model_problems, models_of
 from cwpo.planning.preflight.machine import credential_problems, free_gib, in_cache
@@ -41,6 +42,8 @@ def preflight(cfg: Any) -> None:
     if problems:
         raise InputError(list(problems))
     print(f"ready: {len(arms)} arms a seed; nothing was found that would stop them")
+    for line in hour_lines([Arm.of_checked(arm) for arm in arms], Store(cfg.store)):
+        print(line)
 
 
 def settled_arms(cfg: Any) -> Iterator[Config]:

@@ -9,9 +9,6 @@ from cwpo.report.figures.frontier import frontier
 from cwpo.report.figures.prompts import figure5
 from cwpo.report.figures.regimes import HEAT_MAPS, regimes_sizes
 
-# Given the results at the matched update size, and given all of them.
-AT_MATCHED = (
-    *(figure2, figure3_left, figure3_right, figure4, figure5, figure6, figure7, figure8),
-    *(controls, capacity),
-)
-OVER_SIZES = (frontier, *HEAT_MAPS, regimes_sizes, tuning)
+# Figures of aligned models are given the results at the matched update size, the others all results.
+AT_MATCHED = (figure2, figure3_left, figure3_right, figure4, figure5, controls, capacity)
+OF_ALL = (figure6, figure7, figure8, frontier, *HEAT_MAPS, regimes_sizes, tuning)

@@ -45,7 +45,7 @@ def _draw(
     title = f"each point: mean over {settings} settings of {', '.join(rest)}" if rest else ""
     values = sorted({place[1:] for place in cells}, key=lambda value: _order(*value))
     size = (max(3.6, 0.9 * len(places) + 1.2), 3.6)
-    with figure(path, results.scale, size=size, title=title, sizes=note, legend=2, pdf=False) as (_, grid):
+    with figure(path, results, size=size, title=title, sizes=note, legend=2, pdf=False) as (_, grid):
         axis = grid[0, 0]
         for number, (value, color) in enumerate(zip(values, itertools.cycle(COLORS))):
             at = [place + APART * (number - (len(values) - 1) / 2) for place in range(len(places))]

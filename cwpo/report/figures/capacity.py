@@ -24,7 +24,7 @@ def capacity(results: Results, folder: Path) -> list[Path]:
     gains = gains.dropna(subset="strong")
     families = sorted({family(name) for name in gains["strong"]})
     shape, size = (2, len(families)), (3.1 * len(families), 5.0)
-    with table_figure(grid, results.scale, folder, shape=shape, size=size, legend=2) as (_, axes):
+    with table_figure(grid, results, folder, shape=shape, size=size, legend=2) as (_, axes):
         for column, name in zip(axes.T, families):
             here = gains[[family(strong) == name for strong in gains["strong"]]]
             for axis, number in zip(column, ("difference", "gra_difference")):

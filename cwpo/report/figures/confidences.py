@@ -27,7 +27,7 @@ def figure7(results: Results, folder: Path) -> list[Path]:
     seeds = ", ".join(map(str, sorted(set(table["seed"]))))
     with figure(
         path := folder / "figure7",
-        results.scale,
+        results,
         (rows, COLUMNS),
         size=(6.9, 2.0 * rows + 1.3),
         title=f"Figure 7: confidence of {', '.join(map(label, sorted(set(table['weak']))))}",

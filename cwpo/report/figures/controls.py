@@ -34,7 +34,7 @@ def controls(results: Results, folder: Path) -> list[Path]:
     panels = sum(len(section.rows) for section in grids[0].sections)
     with figure(
         path := folder / "controls",
-        results.scale,
+        results,
         (len(grids), panels),
         size=(2.0 * panels + 0.3, 2.1 * len(grids) + 1.4),
         title="Controls: what the labels are worth",

@@ -26,7 +26,7 @@ from cwpo.report.figures.style import (
     theirs,
 )
 from cwpo.report.inputs import Results
-from cwpo.report.names import METHOD_NAMES
+from cwpo.report.names import SWEPT_NAMES
 from cwpo.report.tables.annotators import FIGURE8
 from cwpo.report.tables.figure_specs import FIGURE2, FIGURE3_LEFT, FIGURE3_RIGHT, FIGURE4
 from cwpo.report.tables.grid import AVERAGE, Cell, fill
@@ -55,7 +55,7 @@ def _most_confident(results: Results, folder: Path, spec: Spec, other: str, name
     panels = [[row for row in section.rows if row[0] != AVERAGE] for section in grid.sections]
     shape = (2 * len(panels), len(panels[0]))
     size = (max(2.3 * len(panels[0]), 4.6), 3.4 * len(panels) + 1.1)
-    with table_figure(grid, results.scale, folder, shape=shape, size=size, legend=2) as (_, axes):
+    with table_figure(grid, results, folder, shape=shape, size=size, legend=2) as (_, axes):
         for index, (section, rows) in enumerate(zip(grid.sections, panels)):
             for line, (number, title) in zip(axes[2 * index : 2 * index + 2], NUMBERS.items()):
                 line[0].set_ylabel(title)
@@ -87,7 +87,7 @@ def _over_thresholds(axis: Any, cells: list[Cell], name: str, other: str, title:
 
 
 def figure3_left(results: Results, folder: Path) -> list[Path]:
-    """CW-PO and the arms of unweighted weak labels over the labeled share; a column per data set, GRA above mean gold reward."""
+    """CW-PO and unweighted weak labels over the labeled share; a column per data set, GRA above mean gold reward."""
     return _labeled(results, folder, FIGURE3_LEFT)
 
 
@@ -101,8 +101,9 @@ def _labeled(results: Results, folder: Path, spec: Spec) -> list[Path]:
     if grid is None:
         return []
     shape, size = (2, len(grid.sections)), (max(2.4 * len(grid.sections), 3.3), 4.7)
-    legend = 4 if spec is FIGURE3_LEFT else 2
-    with table_figure(grid, results.scale, folder, shape=shape, size=size, legend=legend) as (_, axes):
+    with table_figure(
+        grid, results, folder, shape=shape, size=size, legend=min(4, 2 * len(grid.columns) - 2)
+    ) as (_, axes):
         for column, section in zip(axes.T, grid.sections):
             for axis, name in zip(column, NUMBERS):
                 _over_labels(axis, name, grid.columns, [cells for _, cells in section.rows])
@@ -134,7 +135,7 @@ def figure8(results: Results, folder: Path) -> list[Path]:
     cells = [cell for section in grid.sections for _, row in section.rows for cell in row]
     path, note = folder / FIGURE8.name, sizes(cells, grid.seeds, "pairs")
     title = "Figure 8: poisoned annotators"
-    with figure(path, results.scale, size=(3.3, 3.3), title=title, sizes=note, legend=1) as (_, axes):
+    with figure(path, results, size=(3.3, 3.3), title=title, sizes=note, legend=1) as (_, axes):
         axis = axes[0, 0]
         shares = [100 * cell["poison_fraction"] for cell in cells]
         for name, (words, color) in AGAINST.items():
@@ -149,34 +150,34 @@ def figure8(results: Results, folder: Path) -> list[Path]:
 
 
 def tuning(results: Results, folder: Path) -> list[Path]:
-    """A column per family: Human's GRA and each method's mean gold reward over the learning rate; dashed: the matched one."""
+    """A column per family: GRA above, mean gold reward below, a line per method; dashed: the matched update size."""
     cells = tuning_cells(results)
     if not len(cells):
         return []
     path, families = folder / "tuning", sorted(set(cells["family"]))
     note = sizes(cells.to_dict("records"), sorted(set(results.of("tuning")["seed"])))
-    shape, size = (2, len(families)), (3.1 * len(families), 5.0)
-    with figure(path, results.scale, shape, size=size, title="Update size", sizes=note, legend=3) as (
+    size, target = (3.1 * len(families), 5.0), human_target(results)
+    with figure(path, results, (2, len(families)), size=size, title="Update size", sizes=note, legend=3) as (
         _,
         axes,
     ):
-        for column, family in zip(axes.T, families):
-            for axis, name in zip(column, NUMBERS):
-                _over_rates(axis, cells[cells["family"] == family], name)
-            target = {"color": GREY, "ls": ":", "lw": 1, "label": "Human's mean GRA in the paper"}
-            column[0].axhline(human_target(results), **target)
-            column[0].set_title(FAMILIES.get(family, family))
-        for axis, title in zip(axes[:, 0], NUMBERS.values()):
-            axis.set_ylabel(title)
+        for column, name in zip(axes.T, families):
+            here = cells[cells["family"] == name]
+            for axis, number in zip(column, ("gra", "reward")):
+                _panel(axis, here, number)
+            column[0].axhline(target, color=GREY, ls=":", lw=1, label="Human's mean GRA in the paper")
+            column[0].set_title(FAMILIES.get(name, name))
+        axes[0, 0].set_ylabel("GRA, %")
+        axes[1, 0].set_ylabel("mean gold reward")
     return files(path)
 
 
-def _over_rates(axis: Any, cells: pd.DataFrame, name: str) -> None:
+def _panel(axis: Any, cells: pd.DataFrame, number: str) -> None:
     """One number of every method in one family."""
-    for method in (key for key in METHOD_NAMES if key in set(cells["method"])):
+    for method in (key for key in SWEPT_NAMES if key in set(cells["method"])):
         of = cells[cells["method"] == method]
-        look = {"color": COLORS.get(method, "black"), "label": METHOD_NAMES[method]}
-        points(axis, of["learning_rate"].tolist(), of.to_dict("records"), name, **look)
+        look = {"color": COLORS.get(method, "black"), "label": SWEPT_NAMES[method]}
+        points(axis, of["learning_rate"].tolist(), of.to_dict("records"), number, **look)
     rate_axis(axis, sorted(set(cells["learning_rate"])))
     for rate in cells[cells[MATCHED]]["learning_rate"].unique():
         axis.axvline(rate, color=GREY, ls="--", lw=1, label="matched update size")

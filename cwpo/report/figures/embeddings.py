@@ -27,7 +27,7 @@ def figure6(results: Results, folder: Path) -> list[Path]:
     most = int(ours.groupby(["data", "source"]).size().max())
     with figure(
         path := folder / "figure6",
-        results.scale,
+        results,
         (1, len(names)),
         size=(max(2.6 * len(names), 3.3), 3.9),
         title=f"Figure 6: responses as {label(strong)} (SFT) represents them",

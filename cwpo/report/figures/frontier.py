@@ -10,7 +10,7 @@ import pandas as pd
 
 from cwpo.report.figures.style import COLORS, figure, files, points, sizes
 from cwpo.report.inputs import Results
-from cwpo.report.names import METHOD_NAMES
+from cwpo.report.names import SWEPT_NAMES
 from cwpo.report.tables.frontier import frontier_cells, methods_of, panels
 from cwpo.results import BOTH, MATCHED, OWN_BEST
 
@@ -30,7 +30,7 @@ def frontier(results: Results, folder: Path) -> list[Path]:
     title = "Mean gold reward against the distance from the SFT model, over the update size"
     size = (3.1 * columns + 0.4, 2.5 * shape[0] + 1.6)
     with figure(
-        path := folder / "frontier", results.scale, shape, size=size, title=title, sizes=note, legend=4
+        path := folder / "frontier", results, shape, size=size, title=title, sizes=note, legend=4
     ) as (_, axes):
         for axis, (pair, name, rows) in zip(axes.flat, drawn):
             for method in methods_of(cells):
@@ -55,7 +55,7 @@ def _line(axis: Any, rows: pd.DataFrame, method: str) -> None:
     color = COLORS.get(method, "black")
     cells, kl = rows.to_dict("records"), rows["kl"].tolist()
     ends = [rows["kl"] - rows["kl_low"], rows["kl_high"] - rows["kl"]]
-    points(axis, kl, cells, "reward", xerr=ends, color=color, label=METHOD_NAMES[method], ms=3)
+    points(axis, kl, cells, "reward", xerr=ends, color=color, label=SWEPT_NAMES[method], ms=3)
     for point, (marker, size, label) in RINGS.items():
         here = rows[rows["point"].isin((point, BOTH))]
         look: Any = {"mfc": "none", "mec": color, "mew": 0.9, "ls": "none", "marker": marker, "ms": size}

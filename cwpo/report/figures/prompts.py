@@ -25,7 +25,7 @@ def figure5(results: Results, folder: Path) -> list[Path]:
     columns = min(2, len(rows))
     with figure(
         path := folder / FIGURE5.name,
-        results.scale,
+        results,
         (-(-len(rows) // columns), columns),
         size=(5.6, 5.0),
         title=FIGURE5.title,

@@ -13,8 +13,9 @@ from matplotlib.patches import Rectangle
 
 from cwpo.report.figures.style import COLORS, figure, files, points, rate_axis, rate_label, sizes
 from cwpo.report.inputs import Results
+from cwpo.report.names import SWEPT_NAMES
 from cwpo.report.tables.cells import excludes_zero
-from cwpo.report.tables.regimes import CONTRASTS, METHODS, NAMES, arms, contrast_title, differences
+from cwpo.report.tables.regimes import CONTRASTS, METHODS, arms, contrast_title, differences
 
 MEASURES = (("difference", "gold reward", "{:+.2f}"), ("gra_difference", "GRA, points", "{:+.1f}"))
 
@@ -27,7 +28,7 @@ def regimes_sizes(results: Results, folder: Path) -> list[Path]:
     noises, pairs = sorted(set(cells["label_flip"])), sorted(set(cells["data_pairs"]))
     with figure(
         path := folder / "regimes_sizes",
-        results.scale,
+        results,
         (len(noises), len(pairs)),
         size=(2.3 * len(pairs), 1.8 * len(noises) + 1.3),
         title="Every arm over the update size",
@@ -40,7 +41,7 @@ def regimes_sizes(results: Results, folder: Path) -> list[Path]:
             for name in (name for name in METHODS if name in set(cells["method"])):
                 of = here[here["method"] == name].sort_values("learning_rate").to_dict("records")
                 rates = [cell["learning_rate"] for cell in of]
-                points(axis, rates, of, "reward", color=COLORS[name], label=NAMES[name])
+                points(axis, rates, of, "reward", color=COLORS[name], label=SWEPT_NAMES[name])
             rate_axis(axis, sorted(set(cells["learning_rate"])))
             axis.set_xlabel("learning rate" if row == len(noises) - 1 else "")
             axis.set_title(f"noise {noise:g}, {int(size):,} pairs")
@@ -63,7 +64,7 @@ def heat_maps(contrast: str, results: Results, folder: Path) -> list[Path]:
     note = sizes(cells.to_dict("records"), _seeds(results)).partition(";")[0]
     with figure(
         path := folder / f"regimes_{contrast}",
-        results.scale,
+        results,
         (len(MEASURES), len(rates)),
         size=(1.75 * len(rates) + 0.6, 4.9),
         title=f"When does it work? {contrast_title(contrast)}",

@@ -14,8 +14,10 @@ import pandas as pd
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+from matplotlib.lines import Line2D
 
-from cwpo.report.names import scale_note
+from cwpo.report.inputs import Results
+from cwpo.report.names import scale_note, the_point
 from cwpo.report.tables.cells import NOT_RUN, counts
 from cwpo.report.tables.grid import Grid
 
@@ -46,7 +48,7 @@ LOOK: Any = {
 @contextmanager
 def figure(
     path: Path,
-    scale: str,
+    results: Results,
     shape: tuple[int, int] = (1, 1),
     *,
     size: tuple[float, float],
@@ -57,7 +59,7 @@ def figure(
 ) -> Iterator[tuple[Any, Any]]:
     """A figure and its axes, an array of `shape`, to draw in; `size` is (width, height) in inches.
 
-    Afterwards it gets the title, the scale and `sizes` (how many seeds and prompts) on lines of their own, one legend of
+    Afterwards it gets the title, the operating point of `results` if they lie at one, the scale and `sizes` (how many seeds and prompts) on lines of their own, one legend of
     `legend` columns below all axes, and is written to `path` as PNG and, unless pdf=False, PDF.
     """
     with plt.rc_context(LOOK):
@@ -65,17 +67,20 @@ def figure(
         yield fig, axes
         if legend:
             _legend(fig, legend)
-        note = re.sub(r"10\^(\d)", r"$10^\1$", scale_note(scale))
+        note = re.sub(r"10\^(\d)", r"$10^\1$", scale_note(results.scale))
+        title += (
+            f", {the_point(results.point)}" if results.point and results.arms["point"].notna().any() else ""
+        )
         fig.suptitle("\n".join(filter(None, (title, note, sizes))))
         _save(fig, path, pdf)
 
 
 def table_figure(
-    grid: Grid, scale: str, folder: Path, **more: Any
+    grid: Grid, results: Results, folder: Path, **more: Any
 ) -> AbstractContextManager[tuple[Any, Any]]:
     """As `figure`, with the name, title and sizes of a table whose cells it shows."""
     spec = grid.spec
-    return figure(folder / spec.name, scale, title=spec.title, sizes=sizes(grid.cells, grid.seeds), **more)
+    return figure(folder / spec.name, results, title=spec.title, sizes=sizes(grid.cells, grid.seeds), **more)
 
 
 def files(path: Path) -> list[Path]:
@@ -92,8 +97,9 @@ def _legend(fig: Any, columns: int) -> None:
     """One legend below all axes, every label once."""
     of_axes = [axis.get_legend_handles_labels() for axis in fig.axes]
     named = {label: handle for handles, labels in of_axes for handle, label in zip(handles, labels)}
-    if named:
-        fig.legend(list(named.values()), list(named), loc="outside lower center", ncols=columns)
+    if named:  # lines of arms before marks alone
+        ordered = dict(sorted(named.items(), key=lambda item: isinstance(item[1], Line2D)))
+        fig.legend(list(ordered.values()), list(ordered), loc="outside lower center", ncols=columns)
 
 
 def points(axis: Any, x: Sequence[float], cells: Sequence[dict[str, Any]], name: str, **look: Any) -> None:

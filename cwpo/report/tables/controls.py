@@ -29,7 +29,7 @@ def with_agreement(results: Results, rows: pd.DataFrame) -> dict[str, Any]:
 
 def items(sft: str) -> dict[str, Item]:
     """The arms; `sft`: "own", every arm starts from its own SFT model, or "human", all start from the Human arm's."""
-    of_sft = {"sft_labels": sft}
+    of_sft: dict[str, Any] = {"sft_labels": sft}
     weighted = {"method": "cw_po", **of_sft}
     most_confident = {"method": "filter", "keep_fraction": SHARE, **of_sft}
     return {

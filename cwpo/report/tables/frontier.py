@@ -11,7 +11,7 @@ import pandas as pd
 
 from cwpo.pages import markdown_table
 from cwpo.report.inputs import Results, datasets
-from cwpo.report.names import DATA_NAMES, METHOD_NAMES, label
+from cwpo.report.names import DATA_NAMES, SWEPT_NAMES, label
 from cwpo.report.tables.cells import counts, interval, named_interval, outcome
 from cwpo.report.tables.page import Page
 from cwpo.results import BOTH, MATCHED
@@ -51,7 +51,7 @@ def panels(cells: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
 
 
 def methods_of(cells: pd.DataFrame) -> list[str]:
-    return [name for name in METHOD_NAMES if name in set(cells["method"])]
+    return [name for name in SWEPT_NAMES if name in set(cells["method"])]
 
 
 def at_humans_kl(cells: pd.DataFrame) -> dict[str, float]:
@@ -87,7 +87,7 @@ def frontier(results: Results) -> list[Page]:
         f"its own responses to the test prompts), at every update size; {counts(cells.to_dict('records'), runs['seed'])}. "
         "Mean gold reward at the KL of Human's matched point, interpolated between the two nearest update sizes of each method "
         f"({OUTSIDE}: its grid does not reach that KL):\n\n"
-        + markdown_table(["", *(METHOD_NAMES[method] for method in methods)], at_kl)
+        + markdown_table(["", *(SWEPT_NAMES[method] for method in methods)], at_kl)
     )
     body = "\n\n".join([text, *parts])
     return [Page("frontier", "Gold reward against KL", body, cells, runs["git_commit"])]
@@ -97,7 +97,7 @@ def _points(rows: pd.DataFrame, methods: list[str]) -> str:
     ordered = rows.assign(order=rows["method"].map(methods.index)).sort_values(["order", "learning_rate"])
     lines = [
         [
-            f"{METHOD_NAMES[cell['method']]}, {cell['learning_rate']:g}",
+            f"{SWEPT_NAMES[cell['method']]}, {cell['learning_rate']:g}",
             interval(cell, "kl", 2),
             interval(cell, "reward", 2),
             interval(cell, "gra"),

@@ -10,7 +10,7 @@ import pandas as pd
 
 from cwpo.pages import markdown_table
 from cwpo.report.inputs import Results
-from cwpo.report.names import METHOD_NAMES, label
+from cwpo.report.names import SWEPT_NAMES, label
 from cwpo.report.tables.cells import RULE, compare, excludes_zero, outcome
 from cwpo.report.tables.kinds import ARMS
 from cwpo.report.tables.page import Page
@@ -24,12 +24,11 @@ CONTRASTS = {
     "cw_ws_bt": ("cw_po", "ws_bt"),
     "top_ws_bt": ("filter", "ws_bt"),
 }
-NAMES = METHOD_NAMES | {"filter": "Top 30 %"}
 
 
 def contrast_title(contrast: str) -> str:
     """`CW-PO − Human`."""
-    return " − ".join(NAMES[method] for method in CONTRASTS[contrast])
+    return " − ".join(SWEPT_NAMES[method] for method in CONTRASTS[contrast])
 
 
 @lru_cache(maxsize=1)
@@ -114,4 +113,4 @@ def _rewards(cells: pd.DataFrame) -> str:
                 *(of.get(name, "not run") for name in methods),
             ]
         )
-    return markdown_table(["", *(NAMES[name] for name in methods)], lines)
+    return markdown_table(["", *(SWEPT_NAMES[name] for name in methods)], lines)

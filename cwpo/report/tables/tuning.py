@@ -10,7 +10,7 @@ import pandas as pd
 from cwpo.config.families import FAMILIES
 from cwpo.pages import markdown_table
 from cwpo.report.inputs import Results
-from cwpo.report.names import METHOD_NAMES
+from cwpo.report.names import SWEPT_NAMES
 from cwpo.report.tables.cells import NOT_RUN, average, interval, ranges
 from cwpo.report.tables.page import Page
 from cwpo.results import MATCHED, OWN_BEST
@@ -64,7 +64,7 @@ def tuning(results: Results) -> list[Page]:
     if not len(cells):
         return []
     runs = results.of("tuning")
-    methods = [name for name in METHOD_NAMES if name in set(cells["method"])]
+    methods = [name for name in SWEPT_NAMES if name in set(cells["method"])]
     parts = [
         f"Development seeds {ranges(sorted(set(runs['seed'])))}, which no table uses; {len(runs)} runs; means over data sets and models "
         f"with 95 % bootstrap intervals. **Matched**: one update size for all arms of a family, the one at which Human's mean GRA is "
@@ -86,7 +86,7 @@ def _choices(cells: pd.DataFrame, methods: list[str]) -> str:
         rates = [*matched[:1], *(best.get(method) for method in methods)]
         shown = [_rate(rate, rows) for rate in ([None] if not len(matched) else []) + rates]
         lines.append([FAMILIES.get(name, name), *shown])
-    header = ["family", "matched", *(f"own best, {METHOD_NAMES[method]}" for method in methods)]
+    header = ["family", "matched", *(f"own best, {SWEPT_NAMES[method]}" for method in methods)]
     return markdown_table(header, lines)
 
 
@@ -107,7 +107,7 @@ def _rewards(rows: pd.DataFrame, methods: list[str]) -> str:
     header = [
         "learning rate",
         "GRA %, Human",
-        *(f"gold reward, {METHOD_NAMES[method]}" for method in methods),
+        *(f"gold reward, {SWEPT_NAMES[method]}" for method in methods),
     ]
     return markdown_table(header, lines)
 

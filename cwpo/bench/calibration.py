@@ -1,0 +1,51 @@
+"""About a minute that measures what this machine does with models of some sizes, for plans one can believe."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+from cwpo.bench.measure import machine, run_side, set_up
+from cwpo.bench.workloads import WORKLOADS
+from cwpo.planning.calibration import Calibration, Rate
+
+SIZES = ("lora_125m", "lora_1_3b")
+ROOM = 8.0  # GiB of a GPU that the larger needs
+PAIRS, BATCH = 512, 64  # 8 optimiser steps
+
+
+def calibrate(
+    store: str | Path,
+    say: Callable[[str], None],
+    *,
+    device: str = "auto",
+    sizes: Sequence[str] | None = None,
+    pairs: int = PAIRS,
+) -> Path:
+    """Measure training, scoring and sampling with adapters, and keep the rates for plans of the store; returns the file."""
+    from cwpo.planning.preflight.memory import gpus
+
+    cfg = SimpleNamespace(device=device, threads=None, token_budget=8192, data=None, tokenizer=None)
+    rates = []
+    for name in sizes or (SIZES if min(gpus(), default=0) >= ROOM else SIZES[:1]):
+        rates.append(_rate(name, cfg, pairs))
+        shown = ", ".join(f"{kind} {value / 1e12:.3g}" for kind, value in vars(rates[-1]).items())
+        say(f"{name}, in 10^12 (parameters; operations a second): {shown}")
+    return Calibration(machine(cfg)["device"], rates).write(Path(store))
+
+
+def _rate(name: str, cfg: SimpleNamespace, pairs: int) -> Rate:
+    """Operations a second as cwpo.planning.gpu_hours counts them: 4 a parameter and token in training, 2 without gradients."""
+    batch = min(BATCH, pairs)
+    with tempfile.TemporaryDirectory() as folder:
+        job, tokens = set_up(WORKLOADS[name], cfg, Path(folder), pairs)
+        job |= {"batch_size": batch, "prompts": batch, "new_tokens": 64}
+        trained = run_side(job | {"side": "cwpo"})
+        read = run_side(job | {"side": "inference"})
+    size = trained["parameters"]
+    return Rate(
+        size,
+        training=4 * size * tokens["useful"] * batch / pairs / trained["step_seconds"],
+        scoring=2 * size * tokens["useful"] / read["scoring_seconds"],
+        sampling=2 * size * read["sampling_count"] / read["sampling_seconds"],
+    )
