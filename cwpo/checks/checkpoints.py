@@ -64,7 +64,7 @@ def model_problems(
     problems = _texts(found)
     if not ask_hub:
         return problems
-    from cwpo.models.annotator import classifier_problem  # late: these import torch
+    from cwpo.models.annotator import classifier_problem  # imported here because they import torch
     from cwpo.models.policy import hub_problem
     from cwpo.models.reward_models import gold_problem
 

@@ -29,17 +29,17 @@ def lora_problems(lora: Any) -> Iterator[Problem]:
         why = "needs the package peft; pip install 'cwpo[lora]', or use lora.enabled=false"
         yield Problem("lora.enabled", f"lora.enabled=true {why}")
     if lora.enabled and lora.base_dtype != "float32" and lora.save == "merged":
-        why = "alignment would start from merged weights rounded to 16 bits, which lose SFT's small updates"
-        text = f"lora.save=merged with lora.base_dtype={lora.base_dtype}: {why}; use lora.save=adapters"
-        yield Problem("lora.save", text)
+        why = f"with lora.base_dtype={lora.base_dtype}: alignment would start from merged weights rounded to 16 bits,"
+        why = f"{why} which lose SFT's small updates; use lora.save=adapters"
+        yield Problem("lora.save", f"lora.save=merged {why}")
 
 
 def _engine(cfg: Config) -> Iterator[Problem]:
     merged = cfg.lora.save == "merged" or cfg.generation.engine == "vllm"
     if cfg.lora.enabled and merged and cfg.generation.precision != "float32":
         why = f"with lora.enabled=true, lora.save={cfg.lora.save} and generation.engine={cfg.generation.engine}: merged"
-        why = f"{why} weights in 16 bits lose small updates; use generation.precision=float32, or lora.save=adapters"
-        yield wrong(cfg, "generation.precision", f"{why} with generation.engine=transformers")
+        fix = "use generation.precision=float32, or lora.save=adapters with generation.engine=transformers"
+        yield wrong(cfg, "generation.precision", f"{why} weights in 16 bits lose small updates; {fix}")
     if cfg.generation.engine != "vllm":
         return
     if cfg.online.reward != "none":

@@ -18,7 +18,7 @@ from cwpo.errors import InputError, Problem, nearest
 from cwpo.plain import visible
 
 REQUIRED = "???"
-LONGEST_WORD = 200  # characters of the command line that a message repeats
+LONGEST_WORD = 200  # characters of a command-line word that a message quotes
 PART = 255  # bytes of a name in any file system
 RESOLVER = re.compile(r"\$\{.*:", re.DOTALL)  # also where references make up the resolver's name
 # What OmegaConf says about a value of the wrong type -> what the key must be.
@@ -60,7 +60,7 @@ def keys_of(schema: type) -> dict[str, Key]:
 
 
 def plain(cfg: DictConfig) -> Any:
-    """The values in plain containers."""
+    """The configuration as plain dicts and lists, references resolved."""
     return OmegaConf.to_container(cfg, resolve=True)
 
 

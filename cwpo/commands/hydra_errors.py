@@ -14,7 +14,7 @@ from cwpo.config.commands import COMMANDS
 from cwpo.config.schema import CONF, Config
 from cwpo.errors import nearest
 
-NOT_GROUPS = ("command", "hydra", "accelerate")  # folders of conf/ that hold no choices of a run
+NOT_GROUPS = ("command", "hydra", "accelerate")  # folders of conf/ that are not config groups of run.py
 NOISE = ("full_key:", "object_type=", "See https", "reference_type=")
 
 
@@ -106,5 +106,5 @@ def leaf_keys(node: type = Config, prefix: str = "") -> Iterator[str]:
 
 
 def groups() -> list[str]:
-    """The choices of conf/: data, pair, method, ..."""
+    """Names of the config groups in conf/: data, pair, method, ..."""
     return sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in NOT_GROUPS)

@@ -71,9 +71,9 @@ def look_up(api: Any, kind: str, name: str, ref: str) -> Entry:
 
 def named_assets() -> Iterator[tuple[str, str]]:
     """(kind, id) of every model and data set on the hub that a file of conf/ names."""
-    scales = [_content(file).get("models") or {} for file in sorted((CONF / "scale").glob("*.yaml"))]
-    for group in (*scales, _content(CONF / "config.yaml")["reward_models"]):
-        yield from (("models", path) for path in group.values() if is_hub_id(path))
+    for file in (CONF / "config.yaml", *sorted((CONF / "scale").glob("*.yaml"))):
+        groups = (_content(file).get(key) or {} for key in ("models", "reward_models"))
+        yield from (("models", path) for group in groups for path in group.values() if is_hub_id(path))
     for file in sorted((CONF / "data").glob("*.yaml")):
         path = _content(file).get("path")
         if isinstance(path, str) and is_hub_id(path):

@@ -106,7 +106,7 @@ def outcome_line(arm: Arm, store: Store) -> str:
 
 
 def conclude(arms: Sequence[Arm], store: Store, references: Mapping[str, str] | None = None) -> None:
-    """Write the rows of finished arms and, for each name and scale among them, table, figures and page; print the tables."""
+    """Write the rows of finished arms and, for each name and scale among them, its table, figures and page; print the tables."""
 
     def place(arm: Arm) -> tuple[str, str, str]:
         return arm.cfg.results, arm.cfg.scale_name, arm.cfg.name

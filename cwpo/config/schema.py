@@ -92,7 +92,7 @@ class LabeledConfig:
 
 @dataclass
 class TablesConfig:
-    """Values of keys that single experiments take from here, because the scale decides them."""
+    """Values that depend on the scale and that single experiments refer to."""
 
     table6_assessed_on: str = "test"
     table24_unlabeled: str = "own"

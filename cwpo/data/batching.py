@@ -102,7 +102,10 @@ class Whole:
 
 @dataclass(frozen=True)
 class MicroBatches:
-    """{"micro": [batch, ...], "whole": Whole}: a batch in parts within a budget, whose gradients add up to the batch's."""
+    """Collates a batch into micro-batches within the token budget; their gradients add up to the batch's.
+
+    Returns {"micro": [batch, ...], "whole": Whole}.
+    """
 
     collator: SequenceCollator | PairCollator
     budget: Budget

@@ -53,7 +53,7 @@ def read_as(chat: bool | None) -> str:
 
 
 def rendered(tokenizer: Any, messages: Sequence[Message], index: int, open_turn: bool) -> str:
-    """The messages of row `index` as the template writes them; InputError where it refuses them."""
+    """Row `index` written by the chat template. Raises InputError if the template refuses it."""
     try:
         return chat_text(tokenizer, messages, add_generation_prompt=open_turn)
     except Exception as error:  # a template can raise anything

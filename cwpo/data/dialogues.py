@@ -92,7 +92,7 @@ def turns(prompt: str) -> list[Message]:
 
 
 def as_messages(value: Any) -> list[Message] | None:
-    """A list of chat messages in one form, or None where the value is something else.
+    """The value as a list of messages with role and content, or None if it is not a conversation.
 
     Read are role and content, and ShareGPT's from and value (human, gpt). A content may be text, None (of a message that
     calls tools), or parts of which each is text, [{"type": "text", "text": ...}].

@@ -237,7 +237,7 @@ def _anchored(tokenizer: Any, head: list[int], joint: list[int], tail: str) -> t
 
 
 def _splits_words(tokenizer: Any) -> bool:
-    """Whether the tokenizer has no decoder, so that the spaces in a decoded text stand for no token."""
+    """Whether decoding joins tokens with spaces that are not tokens themselves, as without a decoder."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     return not hasattr(tokenizer, "decode") if backend is None else backend.decoder is None
 

@@ -83,7 +83,7 @@ def _root(path: str, revision: str | None, folder: str | None, layout: Published
     try:
         return Path(snapshot_download(path, repo_type="dataset", revision=revision, allow_patterns=files))
     except Exception as error:  # the hub client raises many kinds; each means the data set cannot be had
-        what = "neither a folder here nor a data set that the hub or its cache can give"
+        what = "neither a local folder nor a data set that the hub or its cache has"
         raise InputError(f"data.path={path} is {what}: {first_line(error)}") from error
 
 

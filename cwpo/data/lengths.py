@@ -59,7 +59,7 @@ def check_words(tokenizer: Any, texts: Sequence[str], whose: str) -> None:
 
 
 def plain_tokens(tokenizer: Any, texts: Sequence[str]) -> Counts:
-    """Tokens of each text as it stands: no BOS, no EOS, no chat template."""
+    """Number of tokens of each text, without BOS, EOS or chat template."""
     return np.array([len(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]])
 
 

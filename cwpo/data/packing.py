@@ -134,6 +134,6 @@ def attention_blocks(block: np.ndarray) -> np.ndarray:
     `block`, (R, W), is as pack_pairs makes it. Padding looks at itself, so that no softmax is over nothing.
     """
     width = block.shape[1]
-    owner = (block + 2) // 3 * 3 - 2  # the prompt block of the pair; of padding, one that no position has
+    owner = (block + 2) // 3 * 3 - 2  # block of the pair's prompt; for padding, a number that no block has
     seen = (block[:, :, None] == block[:, None, :]) | (owner[:, :, None] == block[:, None, :])
     return seen & np.tril(np.ones((width, width), dtype=bool))

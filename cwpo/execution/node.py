@@ -48,11 +48,8 @@ def run_node(
     stage: dict[str, Any] = {"stage": node.stage.name, "key": node.key}
 
     def work(folder: Path) -> Mapping[str, Any]:
-        told: dict[str, Any] = {
-            "group": settings.group,
-            "wandb": settings.wandb,
-            "wandb_dir": store.root.parent,
-        }
+        told: dict[str, Any] = {"group": settings.group, "wandb": settings.wandb}
+        told["wandb_dir"] = store.root.parent
         with Tracker(folder, **stage, config=node.config, **told) as tracker:
             task = Work(
                 out=folder,

@@ -46,10 +46,9 @@ def launch(stage: str, work: Work, how: str, processes: int, threads: int) -> Ma
     log = folder / "log.txt"
     (folder / "job.json").write_text(json.dumps(_job(stage, work, how)), encoding="utf-8")
     words = command(folder / "job.json", how, processes)
-    streams: dict[str, Any] = {"stdin": subprocess.DEVNULL}
+    given: Any = {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT, "start_new_session": True}
     with log.open("wb") as output:
-        streams |= {"stdout": output, "stderr": subprocess.STDOUT}
-        process = subprocess.Popen(words, **streams, env=_environment(threads), start_new_session=True)
+        process = subprocess.Popen(words, stdout=output, env=_environment(threads), **given)
     try:
         summary = None
         for event in _events(folder / "events.jsonl", process):

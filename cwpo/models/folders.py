@@ -85,7 +85,7 @@ def repo_files(path: str, revision: str | None, kind: str = "model") -> tuple[st
 
 
 def hub_weights_problem(path: str, revision: str | None, key: str) -> str | None:
-    """Why the weights of a model on the hub cannot be loaded here, as far as the names of its files tell, or None."""
+    """Why a hub model's weights cannot be loaded, judged by the names of its files; None where nothing speaks against it."""
     files = repo_files(path, revision)
     if files is None or any(name.endswith(".safetensors") for name in files):
         return None

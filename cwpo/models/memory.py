@@ -1,4 +1,4 @@
-"""How many rows a model reads at once without gradients: as many as memory holds, fewer where it runs out all the same."""
+"""Rows in one pass without gradients: as many as fit into memory, and half as many after an out-of-memory error."""
 
 from __future__ import annotations
 

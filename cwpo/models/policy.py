@@ -231,7 +231,9 @@ def load_adapted(folder: str | Path, *, dropout: float = 0.0, device: str = "cpu
     tensors = load_file(folder / TENSORS)
     wrong = set_peft_model_state_dict(model, tensors)
     if wrong.unexpected_keys or len(tensors) != len(expected):
-        raise InputError(f"the adapters in {folder} do not fit the model that they name, {base.path}")
+        raise InputError(
+            f"the adapters in {folder} do not fit their base model {base.path}; name the model that they were trained on"
+        )
     return model
 
 

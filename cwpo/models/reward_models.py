@@ -32,7 +32,7 @@ class Scorer:
     """
 
     kind: Any = AutoModelForSequenceClassification
-    chat = False  # whether the tokenizer's template writes what the model reads
+    chat = False  # whether inputs are written by the tokenizer's chat template
 
     def __init__(
         self,

@@ -64,22 +64,14 @@ UNHASHED = (*(f"gold.{key}" for key in JUDGE_SETTINGS), "generation.python")
 KINDS = {
     stage.name: stage
     for stage in (
-        *(
-            ALIGN,
-            ASSESS,
-            DIVERGENCE,
-            EMBED,
-            EVALUATE,
-            GENERATE,
-            MIX_LABELS,
-            MIX_UNLABELED,
-            ONLINE_ALIGN,
-            PREPARE,
-        ),
-        *(PRETRAIN, REFERENCE, SCORE_GOLD, SELECT, SFT, TRAIN_GOLD, WEIGHT),
+        *(ALIGN, ASSESS, DIVERGENCE, EMBED, EVALUATE, GENERATE, MIX_LABELS, MIX_UNLABELED),
+        *(ONLINE_ALIGN, PREPARE, PRETRAIN, REFERENCE, SCORE_GOLD, SELECT, SFT, TRAIN_GOLD, WEIGHT),
         *(annotate_stage("bt"), train_annotator_stage("bt")),
     )
 }
+# Whose labels an arm trains on -> the stages that `select` takes them from, beside the pairs.
+LABELS: dict[str, list[str]] = {"human": [], "weak": ["annotate"], "gold": ["score_gold"]}
+LABELS["flips"] = ["annotate", "score_gold"]
 OTHER_PAIRS = 500  # the reward model of an online arm learns from pairs drawn with the seed plus this
 
 
@@ -127,140 +119,112 @@ class Node:
         yield from seen.values()
 
 
+class _Graph:
+    """The nodes of an arm so far by name. A stage names its parents; those that the arm lacks are left out."""
+
+    def __init__(self, plain: dict[str, Any]) -> None:
+        self.plain, self.nodes = plain, dict[str, Node]()
+
+    def add(
+        self, name: str, stage: Stage, changes: Mapping[str, Any] | None = None, /, **parents: str
+    ) -> None:
+        """Add a stage that reads the configuration with these changes. `parents`: names of nodes by role."""
+        config = _slice(self.plain | dict(changes or {}), stage.reads)
+        needs = {role: self.nodes[parent] for role, parent in parents.items() if parent in self.nodes}
+        self.nodes[name] = Node(name, stage, config, hashed_config(config), needs)
+
+    def pretrain(self, who: str, model: str | None) -> None:
+        """Add a model of the synthetic world; a checkpoint needs no stage."""
+        if model and model.startswith(WORLD):
+            self.add(f"pretrain_{who}", PRETRAIN, {"model": model})
+
+
 def nodes_of(cfg: Config, look: bool = True) -> dict[str, Node]:
     """The nodes of one arm by name, in an order in which they can run. Arms on human labels have no annotator.
 
     With look=False no checkpoint is asked for its context length, and the keys are only good for counting.
     """
     cfg = settled(cfg)
-    graph = _Graph(cfg, derived_config(cfg, look))
-    prepare = graph.pairs()
-    gold_model, gold = graph.gold(prepare)
-    mixed = annotator = annotate = None
-    if cfg.method.labels in ("weak", "flips") or cfg.until in ("train_annotator", "annotate", "assess"):
-        mixed = graph.labels(prepare, gold)
-        annotator = graph.annotator(prepare, mixed)
-        kind = annotate_stage(cfg.annotator.name)
-        annotate = graph.add("annotate", kind, prepare=prepare, train_annotator=annotator)
-        graph.add("assess", ASSESS, prepare=prepare, labels=mixed, annotate=annotate, score_gold=gold)
-    labels = {
-        "annotate": annotate if cfg.method.labels in ("weak", "flips") else None,
-        "score_gold": gold if cfg.method.labels in ("gold", "flips") else None,
-    }
-    select = graph.add("select", SELECT, prepare=prepare, **labels)
+    graph = _Graph(derived_config(cfg, look))
+    add, method = graph.add, cfg.method
+    prepare = _add_pairs(graph, cfg)
+    if method.labels in ("weak", "flips") or cfg.until in ("train_annotator", "annotate", "assess"):
+        _add_annotator(graph, cfg, prepare)
+    add("select", SELECT, prepare=prepare, **{parent: parent for parent in LABELS[method.labels]})
+    shown = "select"  # the pairs whose chosen responses the SFT model learns
+    if method.sft_labels == "human" != method.labels:
+        shown = "select_sft"
+        human = {"labels": "human", "pairs": "unlabeled", "selection": {"kind": "all", "value": None}}
+        add(shown, SELECT, {"method": human}, prepare=prepare)
+    graph.pretrain("strong", cfg.pair.strong)
+    add("sft", SFT, select=shown, strong_model="pretrain_strong")
     if cfg.online.reward == "none":
-        sft, align, trained_on = graph.offline(prepare, select)
+        aligned = "align"
+        add("weight", WEIGHT, select="select")
+        add("reference", REFERENCE, select="select", sft="sft")
+        add("align", ALIGN, weight="weight", sft="sft", reference="reference")
     else:
-        sft, align, trained_on = graph.online(prepare, select, mixed, annotator)
-    before = graph.add("generate_sft", GENERATE, {"model_tag": "sft"}, prepare=prepare, model=sft)
-    after = graph.add("generate", GENERATE, {"model_tag": "aligned"}, prepare=prepare, model=align)
-    parents = {**trained_on, "reference": graph.nodes.get("reference")}
-    graph.add("divergence", DIVERGENCE, **parents, sft=sft, model=align, generate=after)
-    measured = {"prepare": prepare, "score_gold": gold, "train_gold": gold_model, **trained_on}
-    graph.add("evaluate", EVALUATE, **measured, generate_sft=before, generate=after)
+        aligned = "online_align"
+        add("online_align", ONLINE_ALIGN, select="select", sft="sft", reward=_add_reward(graph, cfg))
+        add("embed", EMBED, prepare=prepare, labels="mix_labels", sft="sft", online_align="online_align")
+    add("generate_sft", GENERATE, {"model_tag": "sft"}, prepare=prepare, model="sft")
+    add("generate", GENERATE, {"model_tag": "aligned"}, prepare=prepare, model=aligned)
+    trained_on = {"weight": "weight", "online_align": "online_align"}
+    moved = {"reference": "reference", "sft": "sft", "model": aligned, "generate": "generate"}
+    add("divergence", DIVERGENCE, **trained_on, **moved)
+    measured = {"score_gold": "score_gold", "train_gold": "train_gold", **trained_on}
+    add("evaluate", EVALUATE, prepare=prepare, **measured, generate_sft="generate_sft", generate="generate")
     return graph.nodes
 
 
-@dataclass
-class _Graph:
-    """The nodes of an arm so far, and the ways to add more."""
+def _add_pairs(graph: _Graph, cfg: Config) -> str:
+    """The arm's pairs, the gold model where one is trained, and gold's scores. Returns the name of the pairs."""
+    graph.add("prepare", PREPARE)
+    prepare = "prepare"
+    if cfg.labeled.unlabeled != "own":  # another set's unlabeled pairs are among them
+        prepare = "mix_unlabeled"
+        _add_other_pairs(graph, cfg)
+        graph.add(prepare, MIX_UNLABELED, prepare="prepare", other="prepare_other")
+    if cfg.gold.name == "trained":
+        graph.pretrain("gold", cfg.gold.path)
+        graph.add("train_gold", TRAIN_GOLD, prepare=prepare, gold_model="pretrain_gold")
+    if cfg.gold.name != "openai":  # nobody pays for a judge to compare the training pairs
+        graph.add("score_gold", SCORE_GOLD, prepare=prepare, train_gold="train_gold")
+    return prepare
 
-    cfg: Config
-    plain: dict[str, Any]
-    nodes: dict[str, Node] = field(default_factory=dict)
 
-    def add(
-        self, name: str, stage: Stage, changes: Mapping[str, Any] | None = None, /, **parents: Node | None
-    ) -> Node:
-        """Add a stage that reads the configuration with these changes, and return its node."""
-        config = _slice(self.plain | dict(changes or {}), stage.reads)
-        needs = {role: parent for role, parent in parents.items() if parent is not None}
-        self.nodes[name] = Node(name, stage, config, hashed_config(config), needs)
-        return self.nodes[name]
+def _add_other_pairs(graph: _Graph, cfg: Config) -> None:
+    """The pairs of labeled.other, where it names a data set."""
+    if cfg.labeled.other:
+        graph.add("prepare_other", PREPARE, {"data": other_data(cfg)})
 
-    def pairs(self) -> Node:
-        """The arm's pairs, with another set's unlabeled pairs among them where it aligns on a mixture."""
-        prepare = self.add("prepare", PREPARE)
-        if self.cfg.labeled.unlabeled == "own":
-            return prepare
-        return self.add("mix_unlabeled", MIX_UNLABELED, prepare=prepare, other=self.other())
 
-    def other(self) -> Node:
-        """The pairs of labeled.other."""
-        if "prepare_other" not in self.nodes:
-            self.add("prepare_other", PREPARE, {"data": other_data(self.cfg)})
-        return self.nodes["prepare_other"]
+def _add_annotator(graph: _Graph, cfg: Config, prepare: str) -> None:
+    """The annotator, what it learns from where that is mixed or poisoned, its labels and how good it is."""
+    _add_other_pairs(graph, cfg)
+    if cfg.labeled.other or cfg.labeled.poison_fraction:
+        graph.add("mix_labels", MIX_LABELS, prepare=prepare, other="prepare_other", score_gold="score_gold")
+    graph.pretrain("weak", cfg.pair.weak)
+    kind = train_annotator_stage(cfg.annotator.name)
+    graph.add("train_annotator", kind, prepare=prepare, labels="mix_labels", weak_model="pretrain_weak")
+    kind = annotate_stage(cfg.annotator.name)
+    graph.add("annotate", kind, prepare=prepare, train_annotator="train_annotator")
+    held_against = {"labels": "mix_labels", "annotate": "annotate", "score_gold": "score_gold"}
+    graph.add("assess", ASSESS, prepare=prepare, **held_against)
 
-    def pretrained(self, who: str, model: str | None) -> Node | None:
-        """The node of a model of the synthetic world; None for a checkpoint."""
-        if not model or not model.startswith(WORLD):
-            return None
-        return self.add(f"pretrain_{who}", PRETRAIN, {"model": model})
 
-    def gold(self, prepare: Node) -> tuple[Node | None, Node | None]:
-        """The gold model, where one is trained, and its scores. Nobody pays for a judge to compare the training pairs."""
-        model = None
-        if self.cfg.gold.name == "trained":
-            base = self.pretrained("gold", self.cfg.gold.path)
-            model = self.add("train_gold", TRAIN_GOLD, prepare=prepare, gold_model=base)
-        if self.cfg.gold.name == "openai":
-            return model, None
-        return model, self.add("score_gold", SCORE_GOLD, prepare=prepare, train_gold=model)
-
-    def labels(self, prepare: Node, gold: Node | None) -> Node | None:
-        """Labeled pairs that are mixed or poisoned; None for the arm's own, as they are."""
-        labeled = self.cfg.labeled
-        if not (labeled.other or labeled.poison_fraction):
-            return None
-        other = self.other() if labeled.other else None
-        return self.add("mix_labels", MIX_LABELS, prepare=prepare, other=other, score_gold=gold)
-
-    def annotator(self, prepare: Node, mixed: Node | None) -> Node:
-        weak = self.pretrained("weak", self.cfg.pair.weak)
-        kind = train_annotator_stage(self.cfg.annotator.name)
-        return self.add("train_annotator", kind, prepare=prepare, labels=mixed, weak_model=weak)
-
-    def sft(self, select: Node) -> Node:
-        strong = self.pretrained("strong", self.cfg.pair.strong)
-        return self.add("sft", SFT, select=select, strong_model=strong)
-
-    def offline(self, prepare: Node, select: Node) -> tuple[Node, Node, dict[str, Node | None]]:
-        """The SFT and the aligned model, and the pairs that the latter learned from."""
-        weight = self.add("weight", WEIGHT, select=select)
-        sft = self.sft(self.shown(prepare, select))
-        reference = self.add("reference", REFERENCE, select=select, sft=sft)
-        align = self.add("align", ALIGN, weight=weight, sft=sft, reference=reference)
-        return sft, align, {"weight": weight}
-
-    def online(
-        self, prepare: Node, select: Node, mixed: Node | None, annotator: Node | None
-    ) -> tuple[Node, Node, dict[str, Node | None]]:
-        """The same where the policy's own responses, compared while it learns, are the pairs."""
-        sft = self.sft(self.shown(prepare, select))
-        align = self.add("online_align", ONLINE_ALIGN, select=select, sft=sft, reward=self.reward(annotator))
-        self.add("embed", EMBED, prepare=prepare, labels=mixed, sft=sft, online_align=align)
-        return sft, align, {"online_align": align}
-
-    def shown(self, prepare: Node, select: Node) -> Node:
-        """The pairs whose chosen responses the SFT model learns."""
-        method = self.cfg.method
-        if method.sft_labels != "human" or method.labels == "human":
-            return select
-        human = {"labels": "human", "pairs": "unlabeled", "selection": {"kind": "all", "value": None}}
-        return self.add("select_sft", SELECT, {"method": human}, prepare=prepare)
-
-    def reward(self, annotator: Node | None) -> Node | None:
-        """The model that compares an online arm's responses; None for a checkpoint."""
-        if self.cfg.online.reward == "annotator":
-            return annotator
-        if self.cfg.online.reward_model is not None:
-            return None
-        seed = self.cfg.seed + OTHER_PAIRS
+def _add_reward(graph: _Graph, cfg: Config) -> str:
+    """What compares an online arm's responses: the annotator, or a reward model trained here unless it is a checkpoint."""
+    if cfg.online.reward == "annotator":
+        return "train_annotator"
+    if cfg.online.reward_model is None:
+        seed = cfg.seed + OTHER_PAIRS
         own = {"seed": seed, "human_fraction": 0.9, "unlabeled_fraction": None, "holdout": 0.0}
-        pairs = self.add("prepare_reward", PREPARE, own)
-        weak = self.pretrained("weak", self.cfg.pair.weak)
-        kind = train_annotator_stage("bt")
-        return self.add("train_reward", kind, {"seed": seed}, prepare=pairs, weak_model=weak)
+        graph.add("prepare_reward", PREPARE, own)
+        graph.pretrain("weak", cfg.pair.weak)
+        kind, weak = train_annotator_stage("bt"), {"weak_model": "pretrain_weak"}
+        graph.add("train_reward", kind, {"seed": seed}, prepare="prepare_reward", **weak)
+    return "train_reward"
 
 
 def wanted(nodes: Mapping[str, Node], until: str | None) -> list[Node]:

@@ -14,6 +14,7 @@ from cwpo.report.tables.frontier import at_humans_kl, frontier_cells, panels
 from cwpo.report.tables.kinds import ARMS
 
 QUESTION = "Does CW-PO beat human labels here?"
+TABLES = ("table1", "headline")
 CELL = ["data", "weak", "strong"]
 VERBS = {"ahead": "beats", "behind": "loses to", "level": "cannot be told apart from"}
 FEW = 4  # cells that are named one by one
@@ -21,7 +22,7 @@ FEW = 4  # cells that are named one by one
 
 def answer(results: Results) -> list[tuple[str, str]]:
     """Heading and sentences for each operating point and for equal KL; [] if CW-PO and Human never ran in one cell."""
-    points = results.points("table1", "frontier")
+    points = results.points(*TABLES, "frontier")
     found = [(capital(the_point(point)), text) for point in points if (text := _at(results, point))]
     at_kl = _equal_kl(results)
     return (
@@ -30,11 +31,11 @@ def answer(results: Results) -> list[tuple[str, str]]:
 
 
 def _runs(results: Results, point: str) -> dict[str, pd.DataFrame]:
-    """By method, the DPO runs of Table 1 and of the frontier's operating points, each once."""
+    """By method, the DPO runs of Table 1, of the headline and of the frontier's operating points, each arm and seed once."""
     arms = results.at(point).arms
-    table1 = (arms["experiment"] == "table1") & (arms["objective"] == "dpo")
-    runs = arms[table1 | ((arms["experiment"] == "frontier") & arms["point"].notna())]
-    return dict(list(runs.drop_duplicates("run_key").groupby("method")))
+    tables = arms["experiment"].isin(TABLES) & (arms["objective"] == "dpo")
+    runs = arms[tables | ((arms["experiment"] == "frontier") & arms["point"].notna())]
+    return dict(list(runs.drop_duplicates(["method", *CELL, "seed"]).groupby("method")))
 
 
 def _at(results: Results, point: str) -> str:

@@ -24,11 +24,11 @@ from cwpo.report.tables.ranking import summaries
 from cwpo.report.tables.regimes import regimes
 from cwpo.report.tables.render import pages
 from cwpo.report.tables.table20 import TABLE20
-from cwpo.report.tables.tuning import tuning
+from cwpo.report.tables.tuning import TUNINGS, tuning
 from cwpo.results import MATCHED, NAME
 
 ALL_SPECS = (*SPECS, TABLE20, *FIGURE_SPECS, *ANNOTATOR_SPECS)
-COVERED = {name for spec in ALL_SPECS for name in spec.shown} | {"controls", "regimes", "tuning", "frontier"}
+COVERED = {name for spec in ALL_SPECS for name in spec.shown} | {"controls", "regimes", "frontier", *TUNINGS}
 TABLES: tuple[Callable[[Results], list[Page]], ...] = (
     *(partial(pages, spec) for spec in ALL_SPECS),
     *(table6, calibration, controls, regimes, tuning, frontier),

@@ -19,7 +19,7 @@ from cwpo.report.names import DATA_NAMES, METHOD_NAMES, POINT_NAMES, capital, sc
 from cwpo.report.tables.cells import ranges
 from cwpo.results import WRITTEN
 
-PROMPTS, PAIRS = 3, 5  # shown per data set, and per data set and band
+PROMPTS, PAIRS = 3, 5  # examples on the page: prompts per data set; pairs per data set and confidence band
 HEAD = "figure-frontier"  # stands beside the answer
 BANDS = {"low": "least confident", "high": "most confident"}
 

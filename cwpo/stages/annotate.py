@@ -20,7 +20,7 @@ COLUMNS = ["pair_id", "prompt", "response_a", "response_b"]
 
 
 def run(scorer: Callable[[Work], Score], work: Work) -> dict[str, Any]:
-    """Annotate by what `scorer` loads, which gives score_a and score_b, each (N,)."""
+    """Score the pairs with the function that `scorer(work)` returns: from prompts, a and b to score_a and score_b, each (N,)."""
     started = time.perf_counter()
     score = scorer(work)
 

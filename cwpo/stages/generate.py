@@ -29,9 +29,9 @@ def run(work: Work) -> dict[str, Any]:
         from cwpo.models.vllm_engine import sample_by_vllm
 
         drawn |= {"python": config.generation.python, "dtype": config.generation.precision}
-        drawn["context"] = context
         texts, seeds = prompts["prompt"].tolist(), prompts["seed"].tolist()
-        table = prompts.join(pd.DataFrame(sample_by_vllm(folder, tokenizer, texts, seeds, **drawn)))
+        sampled = sample_by_vllm(folder, tokenizer, texts, seeds, context=context, **drawn)
+        table = prompts.join(pd.DataFrame(sampled))
     else:
         table = _by_transformers(work, tokenizer, prompts, drawn)
     table = table.assign(model_tag=config.model_tag)

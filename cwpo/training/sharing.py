@@ -64,7 +64,7 @@ class WithFiller(Dataset):
 
 
 class SharedLoader(DataLoader):
-    """The training batches of this process, from TrainingArguments; with `micro` batches of so many rows for each process."""
+    """This process's share of the training batches; with `micro`, micro-batches of `micro` rows for each process."""
 
     def __init__(
         self,

@@ -62,7 +62,7 @@ def lock(tmp_path, monkeypatch):
 
 def test_the_lock_names_all_that_conf_takes_from_the_hub_and_nothing_else():
     named = set(lock_assets.named_assets())
-    assert {("models", "facebook/opt-13b"), ("datasets", "stanfordnlp/SHP")} <= named and len(named) == 20
+    assert {("models", "facebook/opt-13b"), ("datasets", "stanfordnlp/SHP")} <= named and len(named) == 21
     assert named == {(kind, name) for kind, entries in read_lock().items() for name in entries}
 
 

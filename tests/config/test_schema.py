@@ -18,6 +18,7 @@ from cwpo.config import commands, schema
 from cwpo.config.assets import LOCK, settled
 from cwpo.config.commands import register
 from cwpo.config.schema import CONF, STAGES
+from cwpo.config.update_sizes import at_operating_point
 from cwpo.errors import InputError
 from cwpo.pipeline.arms import expand, typed
 
@@ -70,7 +71,7 @@ def test_every_file_of_conf_is_covered_below():
 
 
 # Method files whose rows belong to another method; the weighting or the equal steps tell them apart.
-VARIANTS = {"cw_normalized": "cw_po", "cw_permuted": "cw_po", "filter_steps": "filter"}
+VARIANTS = {"cw_normalized": "cw_po", "cw_permuted": "cw_po", "cw_pairrm": "cw_po", "filter_steps": "filter"}
 # Stages that an ordinary arm does not have.
 REACHED_WITH = {
     "train_gold": ["gold=trained", "gold.holdout=0.2"],
@@ -236,21 +237,21 @@ def test_command_line_beats_scale():
 @pytest.mark.parametrize(
     ("experiment", "arms"),
     [
-        ("table1", 2 * 3 * 3 * 3 * 3),
-        ("figure2", 2 * 3 * (1 + 1 + 3) * 10),  # human and ws_bt do not read the share, so each is one arm
+        ("table1", 2 * 3 * 3 * 5 * 3 * 2),
+        ("figure2", 2 * 3 * (4 + 3) * 10 * 2),  # only filter reads the share
         ("table6", 2 * 3 * (1 + 2 + 2) * 3),  # bt does not read the rule of scoring
         ("table13", 3 * 5 * 3),
         ("table21", 2 * 3 * 3),
         ("table22", 2 * 2 * 3),
-        ("table24", 2 * 3 * 2 * 3),
+        ("table24", 2 * 3 * 4 * 3 * 2),
         ("figure6", 2),
-        ("controls", 2 * 2 * (9 + 8) * 3),  # human's own SFT model is the common one
+        ("controls", 2 * 2 * (11 + 10) * 3),  # human's own SFT model is the common one
     ],
 )
 def test_number_of_distinct_arms(experiment, arms):
     axes = OmegaConf.load(CONF / "experiment" / f"{experiment}.yaml").hydra.sweeper.params
     # composing all takes long: one value stands for each
-    fixed = [axis for axis in ("pair", "data") if axis in axes]
+    fixed = [axis for axis in ("pair", "data", "operating_point") if axis in axes]
     made = expand([f"experiment={experiment}", *(f"{axis}={axes[axis].split(',')[0]}" for axis in fixed)])
     assert len({arm.key for arm in made}) == len(made)
     assert {arm.cfg.name for arm in made} == {experiment}
@@ -259,7 +260,10 @@ def test_number_of_distinct_arms(experiment, arms):
 
 @pytest.mark.parametrize(
     "overrides",
-    [["experiment=table5", "seed=0", "data=harmless,helpful"], ["objective=dpo,ipo", "method=human,cw_po"]],
+    [
+        ["experiment=table5", "seed=0", "operating_point=matched", "data=harmless,helpful"],
+        ["objective=dpo,ipo", "method=human,cw_po"],
+    ],
 )
 def test_composing_choices_apart_gives_what_composing_them_together_does(overrides):
     for made in expand(overrides):
@@ -268,7 +272,7 @@ def test_composing_choices_apart_gives_what_composing_them_together_does(overrid
             for group in ("data", "pair", "objective", "method", "weighting")
         ]
         together = composed(*choices)
-        assert made.cfg == typed(together)
+        assert made.cfg == at_operating_point(typed(together))
 
 
 def test_seeds_replace_the_experiments_own():

@@ -3,6 +3,7 @@
 import itertools
 import re
 from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 
 import pandas as pd
@@ -15,7 +16,12 @@ from cwpo.report.claims.ledger import CLAIMS
 from cwpo.report.claims.rule import VERDICTS
 from cwpo.report.html import write_page
 from cwpo.report.inputs import load
+from cwpo.report.tables.annotators import calibration
+from cwpo.report.tables.arms import TABLE1
 from cwpo.report.tables.cells import ranges
+from cwpo.report.tables.frontier import frontier
+from cwpo.report.tables.render import pages
+from cwpo.report.tables.tuning import tuning
 from cwpo.results import DISAGREEMENT_COLUMNS, SAMPLE_COLUMNS
 
 VOID = {"meta", "img", "br"}
@@ -45,8 +51,9 @@ class Reader(HTMLParser):
 
 @pytest.fixture(scope="module")
 def built(made_up_results):
-    """The report with two of its figures, which take seconds each."""
+    """The report with a few of its tables and figures, which take seconds each."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cwpo.report.build.TABLES", (partial(pages, TABLE1), calibration, tuning, frontier))
         patch.setattr("cwpo.report.build.AT_MATCHED", ())
         patch.setattr("cwpo.report.build.OF_ALL", (figures.figure8, figures.frontier))
         yield made_up_results, build_report(made_up_results, "toy")

@@ -25,7 +25,7 @@ FLOAT = 4
 LAYER, LEARNING = 10, 8  # bytes a token and hidden unit, in 16 bits
 WORKING = 1.75
 LOGIT = 12  # bytes: in 16 bits and in 32, and its gradient
-SCORING = 2  # times the tokens of training are computed at once without gradients
+SCORING = 2  # a pass without gradients holds this many times the tokens of a training batch
 
 
 @dataclass(frozen=True)

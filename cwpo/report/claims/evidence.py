@@ -40,7 +40,8 @@ MIX = "labeled_mix_harmless/helpful"
 @dataclass(frozen=True)
 class Evidence:
     """`arms`: GRA and win rates in percent, `reward` the mean gold reward of the aligned model, `reward_sft` of its SFT model,
-    `kl` in nats per response. `labels`: human labels that the arm needs, in percent of all pairs; `seconds` of training the
+    `kl` in nats per response. `labels`: human labels in percent of all pairs, of human_all and
+    of arms of weak labels; `seconds` of training the
     aligned model and, where the arm has one, its annotator.
 
     `annotators`: accuracies in percent (`accuracy` against human labels), train_seconds in seconds. `rank` counts the models of

@@ -31,7 +31,7 @@ from cwpo.report.tables.annotators import FIGURE8
 from cwpo.report.tables.figure_specs import FIGURE2, FIGURE3_LEFT, FIGURE3_RIGHT, FIGURE4
 from cwpo.report.tables.grid import AVERAGE, Cell, fill
 from cwpo.report.tables.spec import Spec
-from cwpo.report.tables.tuning import human_target, tuning_cells
+from cwpo.report.tables.tuning import TUNINGS, human_target, tuning_cells
 from cwpo.results import MATCHED
 
 NUMBERS = {"gra": "GRA, %", "reward": "mean gold reward"}  # of an arm; the paper has GRA alone
@@ -57,12 +57,12 @@ def _most_confident(results: Results, folder: Path, spec: Spec, other: str, name
     size = (max(2.3 * len(panels[0]), 4.6), 3.4 * len(panels) + 1.1)
     with table_figure(grid, results, folder, shape=shape, size=size, legend=2) as (_, axes):
         for index, (section, rows) in enumerate(zip(grid.sections, panels)):
-            for line, (number, title) in zip(axes[2 * index : 2 * index + 2], NUMBERS.items()):
-                line[0].set_ylabel(title)
-                for axis, (label, cells) in zip(line, rows):
+            for line, number in zip(axes[2 * index : 2 * index + 2], NUMBERS):
+                for axis, (_, cells) in zip(line, rows):
                     _over_thresholds(axis, cells, number, other, name)
-                    if number == "gra":
-                        axis.set_title(f"{label}\n{section.label.partition(' (')[0]}")
+                line[0].set_ylabel(NUMBERS[number])
+            for axis, (label, _) in zip(axes[2 * index], rows):
+                axis.set_title(f"{label}\n{section.label.partition(' (')[0]}")
         for axis in axes[-1]:
             axis.set_xlabel("most confident pairs kept, %")
     return files(folder / spec.name)
@@ -155,7 +155,7 @@ def tuning(results: Results, folder: Path) -> list[Path]:
     if not len(cells):
         return []
     path, families = folder / "tuning", sorted(set(cells["family"]))
-    note = sizes(cells.to_dict("records"), sorted(set(results.of("tuning")["seed"])))
+    note = sizes(cells.to_dict("records"), sorted(set(results.of(*TUNINGS)["seed"])))
     size, target = (3.1 * len(families), 5.0), human_target(results)
     with figure(path, results, (2, len(families)), size=size, title="Update size", sizes=note, legend=3) as (
         _,

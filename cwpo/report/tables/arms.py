@@ -178,6 +178,14 @@ CAPACITY = Spec(
 SPECS = (
     TABLE1,
     CAPACITY,
+    arms_on(
+        "headline",
+        "Headline: weak labels against human labels",
+        "The comparison that fits one GPU: DPO on human labels of the unlabeled pairs or of all, and on weak labels.",
+        (OPT_SMALL, ("qwen2.5-0.5b", "qwen2.5-1.5b")),
+        ("helpful", "harmless"),
+        fixed(HUMAN, HUMAN_ALL, *WEAK, CW, CW_DPO, top(0.3)),
+    ),
     Spec(
         "table2",
         "Table 2: size of the strong model",

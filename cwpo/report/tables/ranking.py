@@ -1,4 +1,4 @@
-"""Arms of one's own, ranked by gold reward: one row for each setting, a column for each axis on which the arms differ."""
+"""A user's sweep, ranked by gold reward: one row for each setting, a column for each axis on which the arms differ."""
 
 from __future__ import annotations
 

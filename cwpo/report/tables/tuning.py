@@ -16,6 +16,7 @@ from cwpo.report.tables.page import Page
 from cwpo.results import MATCHED, OWN_BEST
 
 SUBSETS_OF_TABLE1 = "table20"
+TUNINGS = ("tuning", "headline_tuning")  # the first that ran is shown
 
 
 def human_target(results: Results) -> float:
@@ -33,7 +34,7 @@ def tuning_cells(results: Results) -> pd.DataFrame:
     `matched`: the rate, common to a family, at which Human's mean GRA is nearest to the paper's among the rates up to the one
     where it is highest. `own_best`: the method's rate with the highest mean gold reward.
     """
-    runs = results.of("tuning")
+    runs = results.of(*TUNINGS)
     cells = []
     for (name, method, rate), rows in runs.groupby(["family", "method", "learning_rate"], sort=True):
         # Development seeds are cells of their own: each has many pairs of models and data sets.
@@ -63,7 +64,7 @@ def tuning(results: Results) -> list[Page]:
     cells = tuning_cells(results)
     if not len(cells):
         return []
-    runs = results.of("tuning")
+    runs = results.of(*TUNINGS)
     methods = [name for name in SWEPT_NAMES if name in set(cells["method"])]
     parts = [
         f"Development seeds {ranges(sorted(set(runs['seed'])))}, which no table uses; {len(runs)} runs; means over data sets and models "
@@ -75,7 +76,8 @@ def tuning(results: Results) -> list[Page]:
     for name, rows in cells.groupby("family", sort=True):
         parts.append(f"### {FAMILIES.get(name, name)}\n\n{_rewards(rows, methods)}")
     text = "\n\n".join(parts)
-    return [Page("tuning", "Update sizes of the operating points", text, cells, runs["git_commit"])]
+    title, origin = "Update sizes of the operating points", runs["experiment"].iloc[0]
+    return [Page("tuning", title, text, cells, runs["git_commit"], experiment=origin)]
 
 
 def _choices(cells: pd.DataFrame, methods: list[str]) -> str:
