@@ -178,15 +178,42 @@ def _repair(store: Store, cfg: Any) -> None:
 
 
 def _drop(store: Store, cfg: Any) -> None:
+    _drop_these(store, _named(store, cfg))
+
+
+def _export(store: Store, cfg: Any) -> None:
+    """Write a stage's adapters and their base as one ordinary checkpoint."""
+    from cwpo.models.adapters import base_of, is_adapters  # late: they import torch
+    from cwpo.models.policy import export
+
+    (stage, key), *others = _named(store, cfg)
+    folder = store.folder(stage, key) / "model"
+    if others or cfg.out is None or Path(cfg.out).expanduser().exists():
+        raise InputError(
+            f"action=export needs one stage, and out=<a new folder>; stages={cfg.stages}, out={cfg.out}"
+        )
+    if not is_adapters(folder):
+        raise InputError(
+            f"stages={stage}/{key} holds no adapters; if it has a model, {folder} is an ordinary checkpoint"
+        )
+    store.manifest(stage, key)
+    export(folder, Path(cfg.out).expanduser(), cfg.dtype)
+    print(
+        f"{cfg.out}: {stage}/{key}, merged in float32, saved in {base_of(folder).dtype if cfg.dtype == 'base' else cfg.dtype}"
+    )
+
+
+def _named(store: Store, cfg: Any) -> list[tuple[str, str]]:
+    """Stage and key of what stages= names. InputError where it names nothing, or something that is not there."""
     if not cfg.stages:
         raise InputError(
-            "action=drop needs stages=[<stage>/<key>,...]; action=list stages=[<stage>] lists them"
+            f"action={cfg.action} needs stages=[<stage>/<key>,...]; action=list stages=[<stage>] lists them"
         )
-    there = [f"{stage}/{key}" for stage, key in store.finished()]
-    unknown = {name: _nearest(name, there) for name in cfg.stages if name not in there}
+    there = {f"{stage}/{key}": (stage, key) for stage, key in store.finished()}
+    unknown = {name: _nearest(name, list(there)) for name in cfg.stages if name not in there}
     if unknown:
         raise InputError([f"stages={name} is not in {store.root}; {near}" for name, near in unknown.items()])
-    _drop_these(store, [tuple(name.split("/")) for name in cfg.stages])
+    return [there[name] for name in cfg.stages]
 
 
 def _drop_these(store: Store, stages: list[tuple[str, str]]) -> None:
@@ -204,6 +231,7 @@ ACTIONS: dict[str, Callable[[Store, Any], None]] = {
     "gc": _gc,
     "repair": _repair,
     "drop": _drop,
+    "export": _export,
 }
 
 

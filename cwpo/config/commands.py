@@ -183,6 +183,8 @@ class StoreConfig:
     overrides: list[str] = field(default_factory=list)
     older_than_days: float = rules.at_least(0, 7)
     delete: bool = False
+    out: str | None = None
+    dtype: str = one_of("float32", "base", default="float32")
 
 
 @dataclass

@@ -8,6 +8,8 @@ from conftest import SMOKE
 from safetensors.torch import load_file
 from tiny import save, tiny_model, tiny_tokenizer
 
+from cwpo.commands.store import look_after
+from cwpo.config.commands import StoreConfig
 from cwpo.errors import InputError
 from cwpo.execution.node import Settings
 from cwpo.execution.workers import run_arms
@@ -149,3 +151,21 @@ def test_a_moved_store_still_finds_the_base(arm, tmp_path):
     assert found.startswith(str(tmp_path / "moved")) and torch.equal(
         logits(load_policy(folder)), logits(load_policy(made.nodes["align"].folder(store) / "model"))
     )
+
+
+def test_the_store_exports_a_stage_as_an_ordinary_checkpoint(arm, tmp_path, capsys):
+    made, store = arm
+    key, out = made.nodes["align"].key, tmp_path / "whole"
+
+    def asked(**given):
+        settings = {"action": "export", "store": str(store.root), "stages": [f"align/{key}"], "out": str(out)}
+        look_after(StoreConfig(**settings | given))
+
+    asked()
+    exported = load_policy(out)
+    assert "saved in float32" in capsys.readouterr().out and not (out / BASE).exists()
+    assert torch.equal(logits(exported), logits(load_policy(made.nodes["align"].folder(store) / "model")))
+    with pytest.raises(InputError, match="needs one stage, and out=<a new folder>"):
+        asked()
+    with pytest.raises(InputError, match="holds no adapters"):
+        asked(stages=[f"weight/{made.nodes['weight'].key}"], out=str(tmp_path / "other"))
