@@ -184,7 +184,7 @@ class StoreConfig:
     older_than_days: float = rules.at_least(0, 7)
     delete: bool = False
     out: str | None = None
-    dtype: str = one_of("float32", "base", default="float32")
+    dtype: str = rules.one_of("float32", "base", default="float32")
 
 
 @dataclass
