@@ -5,7 +5,8 @@ import pytest
 from cwpo.pipeline.arms import expand
 
 BASE = ["seed=0"]
-ALIGNMENT = {"align", "generate", "evaluate"}
+SAMPLED = {"generate", "divergence", "evaluate"}
+ALIGNMENT = {"align"} | SAMPLED
 STRONG = {"sft", "reference", "generate_sft"} | ALIGNMENT
 LABELS = {"select", "weight"} | STRONG
 ANNOTATION = {"train_annotator", "annotate", "assess"} | LABELS
@@ -52,12 +53,12 @@ RERUNS = {
     "lora.targets=peft": STRONG,
     "alignment.learning_rate=1": ALIGNMENT,
     "alignment.epochs=9": ALIGNMENT,
-    "generation.temperature=0.5": {"generate_sft", "generate", "evaluate"},
-    "generation.top_k=9": {"generate_sft", "generate", "evaluate"},
+    "generation.temperature=0.5": {"generate_sft"} | SAMPLED,
+    "generation.top_k=9": {"generate_sft"} | SAMPLED,
     "data.turns=first data.length_rule=characters": set(),  # of published data only
     "pair.batch_size=9": set(),  # the paper scale's training sections read it
     "embedding.path=a/b embedding.revision=c": set(),
-    "evaluation.prompts=9": {"generate_sft", "generate", "evaluate"},
+    "evaluation.prompts=9": {"generate_sft"} | SAMPLED,
     "online.batches_per_round=9": set(),  # an offline arm reads nothing of it
     "online.batch_size=9": set(),
     "online.reward_model=a/b online.reward_revision=c": set(),
@@ -139,7 +140,7 @@ def test_an_annotator_reads_only_its_own_keys(annotator, change):
     assert {name for name in before if before[name] != after[name]} == POLICY_RERUNS[annotator, change]
 
 
-ONLINE = {"online_align", "embed", "generate", "evaluate"}
+ONLINE = {"online_align", "embed"} | SAMPLED
 ONLINE_RERUNS = {
     ("online_cw_po", "online.batches_per_round=9"): ONLINE,
     ("online_cw_po", "alignment.epochs=9"): ONLINE,
