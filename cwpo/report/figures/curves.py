@@ -56,16 +56,21 @@ def _most_confident(results: Results, folder: Path, spec: Spec, other: str, name
     shape = (2 * len(panels), len(panels[0]))
     size = (max(2.3 * len(panels[0]), 4.6), 3.4 * len(panels) + 1.1)
     with table_figure(grid, results, folder, shape=shape, size=size, legend=2) as (_, axes):
-        for index, (section, rows) in enumerate(zip(grid.sections, panels)):
-            for line, number in zip(axes[2 * index : 2 * index + 2], NUMBERS):
-                for axis, (_, cells) in zip(line, rows):
-                    _over_thresholds(axis, cells, number, other, name)
-                line[0].set_ylabel(NUMBERS[number])
-            for axis, (label, _) in zip(axes[2 * index], rows):
+        for lines, section, rows in zip(axes.reshape(len(panels), 2, -1), grid.sections, panels):
+            for axis, (label, _) in zip(lines[0], rows):
                 axis.set_title(f"{label}\n{section.label.partition(' (')[0]}")
+            for line, number in zip(lines, NUMBERS):
+                _line(line, rows, number, other, name)
         for axis in axes[-1]:
             axis.set_xlabel("most confident pairs kept, %")
     return files(folder / spec.name)
+
+
+def _line(axes: Any, rows: Any, number: str, other: str, name: str) -> None:
+    """One number over the thresholds, a panel for each row of cells."""
+    for axis, (_, cells) in zip(axes, rows):
+        _over_thresholds(axis, cells, number, other, name)
+    axes[0].set_ylabel(NUMBERS[number])
 
 
 def _over_thresholds(axis: Any, cells: list[Cell], name: str, other: str, title: str) -> None:
