@@ -24,10 +24,8 @@ def answer(results: Results) -> list[tuple[str, str]]:
     """Heading and sentences for each operating point and for equal KL; [] if CW-PO and Human never ran in one cell."""
     points = results.points(*TABLES, "frontier")
     found = [(capital(the_point(point)), text) for point in points if (text := _at(results, point))]
-    at_kl = _equal_kl(results)
-    return (
-        [*found, ("At equal KL to the SFT model, that of Human's matched point", at_kl)] if at_kl else found
-    )
+    at_kl = [text for point in points if (text := _equal_kl(results, point))]
+    return [*found, ("At equal KL to the SFT model", " ".join(at_kl))] if at_kl else found
 
 
 def _runs(results: Results, point: str) -> dict[str, pd.DataFrame]:
@@ -51,7 +49,7 @@ def _at(results: Results, point: str) -> str:
         return ""
     over = "; ".join(f"{METHOD_NAMES[name]} {_signed(cell)}" for name in WS if (cell := gain(name)))
     return (
-        f"CW-PO {VERBS[_side(total)]} human labels: mean gold reward {_signed(total)}, GRA {_signed(total, 'gra_difference', 1)} "
+        f"CW-PO {VERBS[_side(total)]} human labels in mean gold reward: {_signed(total)}, GRA {_signed(total, 'gra_difference', 1)} "
         f"points; {total['seeds']} seeds, {total['cells']} cells (data set and models, DPO): "
         f"{_by_cell(results, runs['cw_po'], runs['human'])}."
         + (f" Its gain over unweighted weak labels: {over}." if over else "")
@@ -85,14 +83,17 @@ def _signed(cell: dict[str, Any], name: str = "difference", digits: int = 2) -> 
     return text if text.startswith("-") else f"+{text}"
 
 
-def _equal_kl(results: Results) -> str:
+def _equal_kl(results: Results, point: str) -> str:
     cells = frontier_cells(results)
     gains = [
-        (at_kl["cw_po"] - at_kl["human"], f"{name}, {pair}")
+        (at_kl["cw_po"] - at_kl["human"], f"{name}, {pair.rpartition(' ')[2]}")
         for pair, name, rows in (panels(cells) if len(cells) else ())
-        if {"human", "cw_po"} <= set(at_kl := at_humans_kl(rows))
+        if {"human", "cw_po"} <= set(at_kl := at_humans_kl(rows, point))
     ]
     ahead = sum(gain > 0 for gain, _ in gains)
     if not gains:
         return ""
-    return f"CW-PO's mean gold reward is the higher one in {ahead} of {len(gains)} panels of the figure ({_listed(gains)})."
+    return (
+        f"At that of Human's {point.replace('_', ' ')} point, CW-PO's mean gold reward is the higher one in {ahead} of {len(gains)} panels "
+        f"({_listed(gains)})."
+    )

@@ -132,7 +132,8 @@ ARM_CLAIMS = (
         floor=5,
         second=None,
         remark="Seconds of the annotator and of the preference optimisation, without SFT and scoring, which the result files do "
-        "not hold; nor do they hold tokens. CW-PO aligns on the unlabeled pairs, Human on all.",
+        "not hold; nor do they hold tokens. CW-PO's annotator comes on top of an alignment on fewer pairs; the larger the strong model, "
+        "the smaller its share.",
     ),
     better(
         "figure2_top30_over_all",

@@ -14,7 +14,7 @@ from cwpo.report.inputs import Results, datasets
 from cwpo.report.names import DATA_NAMES, SWEPT_NAMES, label
 from cwpo.report.tables.cells import counts, interval, named_interval, outcome
 from cwpo.report.tables.page import Page
-from cwpo.results import BOTH, MATCHED
+from cwpo.results import BOTH, MATCHED, OWN_BEST
 from cwpo.statistics import bootstrap_interval
 
 PANEL = ["weak", "strong", "data"]
@@ -54,19 +54,21 @@ def methods_of(cells: pd.DataFrame) -> list[str]:
     return [name for name in SWEPT_NAMES if name in set(cells["method"])]
 
 
-def at_humans_kl(cells: pd.DataFrame) -> dict[str, float]:
-    """In one panel, each method's mean gold reward at the KL of Human's matched point, between its two nearest update sizes.
+def at_humans_kl(cells: pd.DataFrame, point: str) -> dict[str, float]:
+    """In one panel, each method's mean gold reward at the KL of Human's operating point, on the line between its update sizes.
 
-    Methods whose grid does not reach that KL are left out; {} where the point or a KL is missing.
+    The line begins at the method's SFT model, whose KL is 0. Methods whose largest KL is smaller are left out; {} where the
+    point or a KL is missing.
     """
-    human = cells[(cells["method"] == "human") & cells["point"].isin((MATCHED, BOTH))]
+    human = cells[(cells["method"] == "human") & cells["point"].isin((point, BOTH))]
     if len(human) != 1 or "kl" not in cells or cells["kl"].isna().any():
         return {}
     kl, found = float(human["kl"].iloc[0]), {}
     for name, rows in cells.groupby("method"):
         line = rows.sort_values("kl")
-        if line["kl"].iloc[0] <= kl <= line["kl"].iloc[-1]:
-            found[str(name)] = float(np.interp(kl, line["kl"], line["reward"]))
+        if kl <= line["kl"].iloc[-1]:
+            rewards = [line["reward_sft"].iloc[0], *line["reward"]]
+            found[str(name)] = float(np.interp(kl, [0.0, *line["kl"]], rewards))
     return found
 
 
@@ -78,15 +80,16 @@ def frontier(results: Results) -> list[Page]:
     runs, methods = results.of("frontier"), methods_of(cells)
     at_kl, parts = [], []
     for pair, name, rows in panels(cells):
-        found = at_humans_kl(rows)
-        shown = [f"{found[method]:.2f}" if method in found else OUTSIDE for method in methods]
-        at_kl.append([f"{pair}, {name}", *shown])
+        for point in (MATCHED, OWN_BEST):
+            found = at_humans_kl(rows, point)
+            shown = [f"{found[method]:.2f}" if method in found else OUTSIDE for method in methods]
+            at_kl.append([f"{pair}, {name}, {point.replace('_', ' ')}", *shown])
         parts.append(f"### {pair}, {name}\n\n{_points(rows, methods)}")
     text = (
         "Mean gold reward of the aligned model and its KL to its own SFT model, in nats per response (mean of log π(y) − log π_ref(y) over "
         f"its own responses to the test prompts), at every update size; {counts(cells.to_dict('records'), runs['seed'])}. "
-        "Mean gold reward at the KL of Human's matched point, interpolated between the two nearest update sizes of each method "
-        f"({OUTSIDE}: its grid does not reach that KL):\n\n"
+        "Mean gold reward at the KL of Human's matched point and of its own best, on the line from each method's SFT model through its "
+        f"update sizes ({OUTSIDE}: its largest KL is smaller):\n\n"
         + markdown_table(["", *(SWEPT_NAMES[method] for method in methods)], at_kl)
     )
     body = "\n\n".join([text, *parts])
