@@ -157,7 +157,7 @@ def by_defaults(
 def align_arms(
     pairs: pd.DataFrame, name: str, strong: str, seed: int, cfg: Any, scratch: Path, device: str
 ) -> pd.DataFrame:
-    """CW-PO, WS-PO and Human on one split of UKP: margins on held-out gold pairs under the models before and after.
+    """CW-PO, BT labels with weight 1 and Human on one split of UKP: margins on held-out gold pairs under the models before and after.
 
     The annotator is that of `examine`; the arms learn from other training pairs, by its label or by one vote.
     """
@@ -171,7 +171,7 @@ def align_arms(
     rest = cut(rest, path, cfg.align_response)
     tables = {
         "human": preferences(rest.assign(n_votes=1), gap, "uniform"),
-        "ws_po": preferences(rest, gap, "uniform"),
+        "ws_bt": preferences(rest, gap, "uniform"),
         "cw_po": preferences(rest, gap, "c1"),
     }
     gold = rest["gold"].to_numpy()

@@ -93,7 +93,7 @@ def alignment_rows(aligned: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     groups = aligned[aligned["arm"] == aligned["arm"].iloc[0]]["group"].to_numpy()
     gaps = [
         {"arms": f"{a} - {b}", **_named("implicit", mean_difference(right[a], right[b], groups)._asdict())}
-        for a, b in (("cw_po", "ws_po"), ("cw_po", "human"), ("ws_po", "human"))
+        for a, b in (("cw_po", "ws_bt"), ("cw_po", "human"), ("ws_bt", "human"))
         if {a, b} <= set(right)
     ]
     return pd.DataFrame(rows), pd.DataFrame(gaps)

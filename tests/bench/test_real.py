@@ -169,7 +169,7 @@ def test_a_row_for_every_annotator_and_baseline():
 def aligned_pairs() -> pd.DataFrame:
     rng = np.random.default_rng(0)
     parts = []
-    for arm, gain in (("human", 0.0), ("ws_po", 0.5), ("cw_po", 1.0)):
+    for arm, gain in (("human", 0.0), ("ws_bt", 0.5), ("cw_po", 1.0)):
         before = np.random.default_rng(1).normal(0, 1, 400)
         facts = {"arm": arm, "seed": 0, "n_labeled": 5, "n_train": 7, "labels_right": 0.7, "mean_weight": 1.0}
         after = before + rng.normal(gain, 1, 400)
@@ -183,8 +183,8 @@ def test_arms_are_compared_on_the_same_pairs():
     aligned = aligned_pairs()
     rows, gaps = alignment_rows(aligned)
     implicit = rows.set_index("arm")["implicit"]
-    assert implicit["cw_po"] > implicit["ws_po"] > implicit["human"]
-    assert gaps["arms"].tolist() == ["cw_po - ws_po", "cw_po - human", "ws_po - human"]
+    assert implicit["cw_po"] > implicit["ws_bt"] > implicit["human"]
+    assert gaps["arms"].tolist() == ["cw_po - ws_bt", "cw_po - human", "ws_bt - human"]
     assert gaps["implicit"].tolist()[1] == pytest.approx(implicit["cw_po"] - implicit["human"])
     assert (gaps["implicit_low"] < gaps["implicit"]).all() and gaps["implicit_low"][1] > 0
 
