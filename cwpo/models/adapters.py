@@ -37,7 +37,7 @@ class Base:
         if not folder.is_dir():
             return Base(str(path), revision, None, dtype)
         folder = folder.resolve()
-        if folder.parents[2] == out.resolve().parents[2] and (folder.parent / MANIFEST).is_file():
+        if folder.parts[:-3] == out.resolve().parts[:-3] and (folder.parent / MANIFEST).is_file():
             return Base(IN_STORE + "/".join(folder.parts[-3:]), None, None, dtype)
         return Base(str(folder), None, fingerprint(folder), dtype)
 

@@ -47,11 +47,13 @@ class Lines:
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
         """Causal attention of (1, H, T, d) within each sequence, as (1, T, H, d)."""
-        laid: Any = [states[0].transpose(0, 1).index_select(0, self.place) for states in (query, key, value)]
-        narrow = all(states.dtype in NARROW and states.shape[2] <= WIDEST for states in laid)
-        alike = laid[1].shape == laid[2].shape and laid[0].shape[2] == laid[1].shape[2]
-        kernel: Any = _by_kernel if query.is_cuda and narrow and alike else _by_sequence
-        return kernel(*laid, self.ends, self.most, scale).index_select(0, self.first)[None]
+        query, key, value = (
+            states[0].transpose(0, 1).index_select(0, self.place) for states in (query, key, value)
+        )
+        narrow = all(states.dtype in NARROW and states.shape[2] <= WIDEST for states in (query, key, value))
+        alike = key.shape == value.shape and query.shape[2] == key.shape[2]
+        kernel = _by_kernel if query.is_cuda and narrow and alike else _by_sequence
+        return kernel(query, key, value, self.ends, self.most, scale).index_select(0, self.first)[None]
 
 
 def _by_kernel(
@@ -79,17 +81,11 @@ def _by_sequence(
     query: Tensor, key: Tensor, value: Tensor, ends: Tensor, most: int, scale: float | None
 ) -> Tensor:
     """The same, one sequence at a time."""
-    borders = ends.tolist()
-    attend: Any = scaled_dot_product_attention
-    parts = [
-        attend(
-            *(states[begin:end].transpose(0, 1)[None] for states in (query, key, value)),
-            is_causal=True,
-            scale=scale,
-            enable_gqa=query.shape[1] != key.shape[1],
-        )[0].transpose(0, 1)
-        for begin, end in itertools.pairwise(borders)
-    ]
+    grouped, parts = query.shape[1] != key.shape[1], []
+    for begin, end in itertools.pairwise(ends.tolist()):
+        q, k, v = (states[begin:end].transpose(0, 1)[None] for states in (query, key, value))
+        part = scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=grouped)
+        parts.append(part[0].transpose(0, 1))
     return torch.cat(parts)
 
 

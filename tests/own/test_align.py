@@ -8,11 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
+from safetensors.torch import load_file
 
 from cwpo.config.commands import register
 from cwpo.config.schema import CONF
 from cwpo.errors import InputError
+from cwpo.models.adapters import base_of
+from cwpo.models.folders import TENSORS
 from cwpo.own.align import align, preference_accuracy
+from cwpo.own.checks import check_align, check_compare
 from cwpo.own.compare import compare, page, summary
 from cwpo.own.weighted import keep_confident, read_weighted
 
@@ -84,6 +88,31 @@ def test_the_aligned_model_is_an_ordinary_checkpoint_with_a_card(aligned, tiny_c
         "preferences.parquet",
         "test.jsonl",
     ]
+
+
+def test_adapters_alone_are_aligned_and_compared(aligned, tiny_checkpoint, tmp_path):
+    """SFT's adapters lie beside those that alignment went on with; both name the model, whose content is known."""
+    pytest.importorskip("peft")
+    lora = ["lora.enabled=true", "lora.save=adapters", "lora.base_dtype=bfloat16"]
+    words = [
+        f"preferences={aligned.parent}/preferences.parquet",
+        f"model={tiny_checkpoint}",
+        f"out={tmp_path}/out",
+    ]
+    out = align(composed("align", *words, *SMALL, *lora), lambda _: None)
+    assert base_of(out) == base_of(out / "sft") and base_of(out).found_from(out) == str(tiny_checkpoint)
+    before, after = (load_file(folder / TENSORS) for folder in (out / "sft", out))
+    assert before.keys() == after.keys() and any((before[name] != after[name]).any() for name in before)
+    assert "library_name: peft" in (out / "README.md").read_text()
+    check_compare(
+        composed(
+            "compare", f"before={out}/sft", f"after={out}", "prompts=p", "gold=oracle", f"out={tmp_path}/c"
+        )
+    )
+    with pytest.raises(InputError, match="holds a LoRA adapter"):
+        check_align(
+            composed("align", f"preferences={aligned.parent}/preferences.parquet", f"model={out}", "out=x")
+        )
 
 
 def test_it_learned_what_is_preferred(aligned):
