@@ -22,7 +22,7 @@ def show_plan(overrides: Sequence[str]) -> None:
     from rich.table import Table
 
     sweeps = list(_sweeps(overrides))
-    arms = [arm for words, seeds in sweeps for arm in expand(words, seeds, look=False)]
+    arms = [arm for words, seeds in sweeps for arm in expand(words, seeds, look=False, check=True)]
     missing = out_of_reach([arm.cfg for arm in arms])
     if not missing:
         arms = [arm for words, seeds in sweeps for arm in expand(words, seeds)]

@@ -66,10 +66,12 @@ class Arm:
         return self.run[-1].key
 
 
-def expand(overrides: Sequence[str], seeds: Sequence[int] | None = None, look: bool = True) -> list[Arm]:
+def expand(
+    overrides: Sequence[str], seeds: Sequence[int] | None = None, look: bool = True, check: bool = False
+) -> list[Arm]:
     """The distinct arms of a sweep, in order; see configurations. Raises InputError with every arm's problems.
 
-    With look=False the hub is not asked; the arms can be counted, not run.
+    With look=False the hub is not asked, and nothing is checked unless check=True; the arms can be counted, not run.
     """
     arms: dict[str, Arm] = {}
     problems: dict[str, None] = {}
@@ -77,7 +79,7 @@ def expand(overrides: Sequence[str], seeds: Sequence[int] | None = None, look: b
         for cfg, values, point in configurations(overrides, seeds):
             try:
                 set_values(cfg, values)
-                arm = Arm.of(cfg, look)
+                arm = Arm.of(cfg, look) if look or check else Arm.of_checked(typed(cfg), look=False)
                 _merge(arms.setdefault(arm.key, arm).point, point)
             except InputError as error:
                 problems |= dict.fromkeys(error.problems)
