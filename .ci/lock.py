@@ -34,9 +34,7 @@ dependencies:
   - pip:
       - torch=={torch}
 """
-OPTIONS = (
-    "--quiet --no-config --generate-hashes --strip-extras --no-header --no-emit-options --no-allow-unsafe"
-)
+OPTIONS = "--quiet --no-config --generate-hashes --strip-extras --no-header --no-emit-options --no-allow-unsafe"
 
 
 def resolve(torch: str, upgrade: bool) -> str:
@@ -66,9 +64,7 @@ def main() -> None:
     pins = [block.split("\\", 1)[0].strip() for block in blocks]
     LOCK.write_text(LOCK_HEADER.format(torch=torch) + "".join(blocks))
     quoted = [f'"{pin}"' if ";" in pin else pin for pin in pins]
-    ENVIRONMENT.write_text(
-        ENVIRONMENT_HEADER.format(torch=torch) + "".join(f"      - {pin}\n" for pin in quoted)
-    )
+    ENVIRONMENT.write_text(ENVIRONMENT_HEADER.format(torch=torch) + "".join(f"      - {pin}\n" for pin in quoted))
     print(f"{LOCK.name}: {len(pins)} packages; {ENVIRONMENT.name}: the same and torch {torch}")
 
 

@@ -47,9 +47,7 @@ def share(successes: ArrayLike, groups: ArrayLike | None = None) -> Share:
     p, n = float(values.mean()), len(values) / design_effect(values, groups)
     centre, half = p + Z**2 / (2 * n), Z * np.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
     low, high = (centre - half) / (1 + Z**2 / n), (centre + half) / (1 + Z**2 / n)
-    return Share(
-        p, min(p, max(0.0, float(low))), max(p, min(1.0, float(high))), len(values)
-    )  # rounding aside
+    return Share(p, min(p, max(0.0, float(low))), max(p, min(1.0, float(high))), len(values))  # rounding aside
 
 
 def design_effect(values: ArrayLike, groups: ArrayLike | None) -> float:
@@ -170,11 +168,7 @@ def right_probability(gap: ArrayLike) -> Floats:
 
 
 def discrimination(
-    confidence: ArrayLike,
-    right: ArrayLike,
-    groups: ArrayLike | None = None,
-    resamples: int = 500,
-    seed: int = 0,
+    confidence: ArrayLike, right: ArrayLike, groups: ArrayLike | None = None, resamples: int = 500, seed: int = 0
 ) -> Share:
     """P(confidence of a right label > that of a wrong one), ties half, with its bootstrap interval; 1/2 is uninformative.
 

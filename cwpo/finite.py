@@ -15,9 +15,7 @@ def check_finite(values: ArrayLike, names: Sequence[str], what: str) -> None:
     broken = ~np.isfinite(np.asarray(values, dtype=np.float64))
     if broken.any():
         named = [names[i] for i in np.flatnonzero(broken).tolist()]
-        raise FloatingPointError(
-            f"{what} of {len(named)} of {broken.size} pairs are NaN or infinite: {listed(named)}"
-        )
+        raise FloatingPointError(f"{what} of {len(named)} of {broken.size} pairs are NaN or infinite: {listed(named)}")
 
 
 def listed(names: Sequence[str]) -> str:

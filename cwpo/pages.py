@@ -37,9 +37,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: i
 
 def markdown_records(columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]], left: int = 1) -> str:
     """As `markdown_table`, from heading -> format string over the names in a row, such as `{"seconds": "{seconds:.2f}"}`."""
-    return markdown_table(
-        list(columns), [[form.format(**row) for form in columns.values()] for row in rows], left
-    )
+    return markdown_table(list(columns), [[form.format(**row) for form in columns.values()] for row in rows], left)
 
 
 def _cell(text: str) -> str:
@@ -79,11 +77,7 @@ def _without_controls(value: Any) -> Any:
 def image(png: bytes) -> dict[str, Any]:
     """Width and height in pixels, and the image as a `src` that needs no file, for the template's `picture`."""
     width, height = struct.unpack(">II", png[PNG_SIZE])
-    return {
-        "width": width,
-        "height": height,
-        "src": f"data:image/png;base64,{base64.b64encode(png).decode()}",
-    }
+    return {"width": width, "height": height, "src": f"data:image/png;base64,{base64.b64encode(png).decode()}"}
 
 
 def markdown_html(text: str, *, label: str = "", folder: str = "") -> str:

@@ -7,9 +7,7 @@ import re
 from collections.abc import Mapping
 
 # C0 but tab and newline, DEL, C1, marks and overrides of direction, line separators, halves of a surrogate pair.
-CONTROL = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
-)
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL)S?$|SECRET", re.IGNORECASE)
 SHORTEST = 8  # shorter values of such variables are words like `true`, not keys
 IN_URL = re.compile(r"(?<=://)[^/\s@'\"]+(?=@)")

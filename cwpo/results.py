@@ -44,9 +44,7 @@ REWARD_COLUMNS = "run_key prompts rewards rewards_sft kl".split()
 # Confidences of an annotator on the unlabeled pairs, 20 bins over [0, 1): how many pairs, and how many labels agree.
 CONFIDENCE_COLUMNS = "run_key data weak annotator seed low high pairs agree_human agree_gold".split()
 # Responses to a few test prompts (Tables 14, 15), and pairs on which the annotator and the human disagree (18, 19).
-SAMPLE_COLUMNS = (
-    "run_key data strong method seed prompt_id prompt response_sft response reward_sft reward".split()
-)
+SAMPLE_COLUMNS = "run_key data strong method seed prompt_id prompt response_sft response reward_sft reward".split()
 DISAGREEMENT_COLUMNS = (
     "run_key data weak seed band pair_id confidence prompt preferred_by_weak preferred_by_human gold_weak gold_human"
 ).split()
@@ -96,9 +94,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 
     Raises ResultsError for a damaged file, other columns than `columns`, repeated rows or mixed scales.
     """
-    text = dict.fromkeys(
-        (*TEXT, "kl") if columns == REWARD_COLUMNS else TEXT, str
-    )  # numbers of prompts, or a mean
+    text = dict.fromkeys((*TEXT, "kl") if columns == REWARD_COLUMNS else TEXT, str)  # numbers of prompts, or a mean
     try:
         # Only blanks are missing: "null" and "NA" may be what a model said.
         frame = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
@@ -107,9 +103,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     missing = [name for name in columns if name not in frame]
     unknown = [name for name in frame if name not in columns]
     if missing or unknown:
-        parts = [f"lacks {', '.join(missing)}"] * bool(missing) + [
-            f"has unknown {', '.join(unknown)}"
-        ] * bool(unknown)
+        parts = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"has unknown {', '.join(unknown)}"] * bool(unknown)
         raise ResultsError(f"{path} comes from another schema version: it {' and '.join(parts)}; {AGAIN}")
     identity = [name for name in IDENTITY if name in columns]
     repeated = frame.index[frame.duplicated(identity, keep=False)]
@@ -198,9 +192,7 @@ def _write(path: Path, frame: pd.DataFrame, columns: Sequence[str]) -> None:
         partial.write_bytes(data)
 
 
-def replace_rows(
-    path: Path, rows: pd.DataFrame, columns: Sequence[str], *, experiment: str | None = None
-) -> None:
+def replace_rows(path: Path, rows: pd.DataFrame, columns: Sequence[str], *, experiment: str | None = None) -> None:
     """Enter rows; those there with the same run_key (and experiment) give way, and with `experiment` all of its rows.
 
     Rows without a run_key give way to those of the same data, strong model, seed and source.

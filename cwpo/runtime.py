@@ -83,15 +83,9 @@ def pick_device(name: str) -> str:
 
     if name != "auto":
         kind, _, number = name.partition(":")
-        there = (
-            torch.backends.mps.is_available()
-            if kind == "mps"
-            else torch.cuda.device_count() > int(number or 0)
-        )
+        there = torch.backends.mps.is_available() if kind == "mps" else torch.cuda.device_count() > int(number or 0)
         if not there:
-            raise InputError(
-                f"device={name} is not there: torch finds no such device; use device=auto or cpu"
-            )
+            raise InputError(f"device={name} is not there: torch finds no such device; use device=auto or cpu")
         return name
     if torch.cuda.is_available():
         return "cuda"

@@ -49,9 +49,7 @@ def gold_reward_accuracy(aligned: ArrayLike, baseline: ArrayLike) -> GoldRewardA
     """
     a, b = _same_prompts(aligned, baseline)
     accuracy = float(np.mean(a > b))
-    return GoldRewardAccuracy(
-        accuracy, float(np.mean(a == b)), float(np.sqrt(accuracy * (1 - accuracy) / len(a)))
-    )
+    return GoldRewardAccuracy(accuracy, float(np.mean(a == b)), float(np.sqrt(accuracy * (1 - accuracy) / len(a))))
 
 
 def win_rate(a: ArrayLike, b: ArrayLike) -> float:
@@ -60,9 +58,7 @@ def win_rate(a: ArrayLike, b: ArrayLike) -> float:
     return float(np.mean(x > y) + np.mean(x == y) / 2)
 
 
-def bootstrap_interval(
-    values: PerSeed, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
-) -> Interval:
+def bootstrap_interval(values: PerSeed, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0) -> Interval:
     """Mean over seeds of the means over prompts, with its percentile bootstrap interval."""
     groups = _per_seed(values)
     means = np.stack([resampled_means(group[None], resamples, seed)[0] for group in groups])
@@ -92,16 +88,11 @@ def mean_of_cells(means: Sequence[Sequence[ArrayLike]], *, seed: int = 0) -> Flo
     """(seeds, R) from means[seed][cell], each (R,) resampled means: their mean over cells, every cell in an order of its own."""
     rng = np.random.default_rng(seed)
     return np.stack(
-        [
-            np.mean([rng.permutation(np.asarray(cell, dtype=np.float64)) for cell in cells], axis=0)
-            for cells in means
-        ]
+        [np.mean([rng.permutation(np.asarray(cell, dtype=np.float64)) for cell in cells], axis=0) for cells in means]
     )
 
 
-def interval_of(
-    centres: Sequence[float], means: ArrayLike, *, confidence: float = 0.95, seed: int = 0
-) -> Interval:
+def interval_of(centres: Sequence[float], means: ArrayLike, *, confidence: float = 0.95, seed: int = 0) -> Interval:
     """The mean of `centres` (one per seed) and the percentile interval of their resampled `means`, (seeds, R)."""
     drawn_means = np.asarray(means, dtype=np.float64)
     n, resamples = drawn_means.shape
@@ -116,12 +107,7 @@ def interval_of(
 
 
 def proportion_interval(
-    shares: Sequence[float],
-    counts: Sequence[int],
-    *,
-    confidence: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
+    shares: Sequence[float], counts: Sequence[int], *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Interval:
     """As bootstrap_interval, of shares in [0, 1] of `counts` trials, one per seed, whose single outcomes are not at hand.
 

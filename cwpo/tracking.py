@@ -72,9 +72,7 @@ class Tracker:
     def __enter__(self) -> Tracker:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._file.close()
         if self._run is not None:
             self._run.finish(exit_code=0 if kind is None else 1)
@@ -114,16 +112,12 @@ def log_sweep(
         return
     for key, arm in arms.items():
         id = hashlib.sha256(f"{group} {key}".encode()).hexdigest()[:16]
-        run = _start(
-            wandb, folder, id=id, name=f"arm-{key[:8]}", group=group, job_type="arm", config=arm["config"]
-        )
+        run = _start(wandb, folder, id=id, name=f"arm-{key[:8]}", group=group, job_type="arm", config=arm["config"])
         run.summary.update(dict(arm["summary"]))
         run.finish()
     axes = sorted({name for arm in arms.values() for name in arm["config"]})
     id = hashlib.sha256(" ".join([group, *arms]).encode()).hexdigest()[:16]
-    run = _start(
-        wandb, folder, id=id, name=f"sweep-{group}", group=group, job_type="sweep", config={"axes": axes}
-    )
+    run = _start(wandb, folder, id=id, name=f"sweep-{group}", group=group, job_type="sweep", config={"axes": axes})
     run.log({"sweep/arms": _table(table)})
     run.finish()
 

@@ -61,9 +61,7 @@ GRA = {
 Row = dict[str, Any]
 
 
-def grid(
-    experiment: str, pairs: Sequence, data: Sequence, methods: Sequence, **more: Sequence
-) -> Iterator[Row]:
+def grid(experiment: str, pairs: Sequence, data: Sequence, methods: Sequence, **more: Sequence) -> Iterator[Row]:
     """Every combination, as conditions of one arm."""
     for (weak, strong), name, method, *values in itertools.product(pairs, data, methods, *more.values()):
         arm = {"experiment": experiment, "weak": weak, "strong": strong, "data": name, "method": method}
@@ -113,11 +111,7 @@ def over_rates() -> Iterator[Row]:
     for name in ("frontier", "tuning"):
         for arm in grid(name, pairs, two, EVERY_ARM, learning_rate=RATES):
             best = RATES[1] if arm["method"] == "human" else RATES[2]
-            at = [
-                point
-                for point, rate in (("matched", RATES[1]), ("own_best", best))
-                if arm["learning_rate"] == rate
-            ]
+            at = [point for point, rate in (("matched", RATES[1]), ("own_best", best)) if arm["learning_rate"] == rate]
             yield arm | {"point": "both" if len(at) == 2 else next(iter(at), None)}
     noise_and_pairs = {"label_flip": (0.05, 0.3), "data_pairs": (750, 1500), "learning_rate": RATES[:2]}
     yield from grid("regimes", (QWEN_MID,), ("helpful",), (*ARMS, "filter"), **noise_and_pairs)
@@ -143,9 +137,7 @@ def default_gra(arm: Row) -> float:
     if arm["experiment"] == "table2" and arm["method"] == "cw_po":
         value += 0.05 if arm["strong"].endswith(("96x3", "96x2", "opt-128x2")) else 0
     if arm.get("learning_rate"):
-        value -= 0.05 * abs(
-            np.log10(arm["learning_rate"] / (RATES[1] if arm["method"] == "human" else RATES[2]))
-        )
+        value -= 0.05 * abs(np.log10(arm["learning_rate"] / (RATES[1] if arm["method"] == "human" else RATES[2])))
     value += 0.02 * (arm.get("point") == "own_best")
     return value
 
@@ -156,26 +148,11 @@ def annotators() -> Iterator[Row]:
         row = {"experiment": "table6", "weak": weak, "data": data, "human_fraction": 0.3}
         yield row | {"annotator": "bt", "accuracy_human": 0.65, "train_seconds": 2.0}
         for scoring, gain in (("likelihood", 0), ("implicit", 0.12)):
-            yield row | {
-                "annotator": "dpo",
-                "scoring": scoring,
-                "accuracy_human": 0.54 + gain,
-                "train_seconds": 3,
-            }
-            yield row | {
-                "annotator": "sft_dpo",
-                "scoring": scoring,
-                "accuracy_human": 0.55 + gain,
-                "train_seconds": 5,
-            }
+            yield row | {"annotator": "dpo", "scoring": scoring, "accuracy_human": 0.54 + gain, "train_seconds": 3}
+            yield row | {"annotator": "sft_dpo", "scoring": scoring, "accuracy_human": 0.55 + gain, "train_seconds": 5}
     for rank, size in enumerate(("32x1", "96x2", "96x3", "128x4")):
         for data in ("harmless", "helpful", "tldr"):
-            row = {
-                "experiment": "table12",
-                "weak": f"world/qwen2-{size}",
-                "data": data,
-                "human_fraction": 0.3,
-            }
+            row = {"experiment": "table12", "weak": f"world/qwen2-{size}", "data": data, "human_fraction": 0.3}
             yield row | {"annotator": "bt", "accuracy_human": 0.63 + 0.01 * rank}
     for data, fraction in itertools.product(HH, SHARES):
         row = {"experiment": "table13", "weak": WEAK["opt"], "data": data, "human_fraction": fraction}
@@ -220,12 +197,7 @@ def run_of(arm: Row, seed: int, gra: float, level: float = 1.0, **details: float
         "git_commit": "abc123",
     }
     row = {name: ({**defaults, **arm, **measured}).get(name) for name in RUN_COLUMNS}
-    plain = {
-        "margin_agreement": 0.6 + gra / 4,
-        "mean_length": 5.0,
-        "truncated_share": 0.01,
-        "learning_rate": 2e-4,
-    }
+    plain = {"margin_agreement": 0.6 + gra / 4, "mean_length": 5.0, "truncated_share": 0.01, "learning_rate": 2e-4}
     plain |= {"truncated_share_sft": 0.01, "train_accuracy": 0.8, "human_gold_agreement": 0.73, "kl_se": 0.05}
     plain |= {"equal_steps": False, "sft_labels": "own"}
     extra = {name: arm[name] for name in DETAIL_COLUMNS if name in arm}
@@ -253,11 +225,7 @@ def write(folder: Path, runs: Sequence[tuple[Row, Row, Row]], trained: Sequence[
 
 def annotator_of(trained: Row, seed: int) -> Row:
     number = noise(trained, seed)
-    row = (
-        dict.fromkeys(ANNOTATOR_COLUMNS)
-        | {"scale": "toy", "train_seconds": 2.0, "git_commit": "abc123"}
-        | trained
-    )
+    row = dict.fromkeys(ANNOTATOR_COLUMNS) | {"scale": "toy", "train_seconds": 2.0, "git_commit": "abc123"} | trained
     row |= {"seed": seed, "n_train": 1200, "n_eval": 1000, "human_gold_agreement": 0.73}
     row["accuracy_human"] = trained["accuracy_human"] + 0.002 * number
     row["accuracy_gold"] = row["accuracy_human"] + 0.1
@@ -266,16 +234,12 @@ def annotator_of(trained: Row, seed: int) -> Row:
     return row
 
 
-def complete(
-    folder: Path, *, seeds: Sequence[int] = (0, 1, 2), gra: Callable[[Row], float] = default_gra
-) -> Path:
+def complete(folder: Path, *, seeds: Sequence[int] = (0, 1, 2), gra: Callable[[Row], float] = default_gra) -> Path:
     """Every experiment, with a seed's noise of at most one point of GRA in each arm."""
     given = [at_point for arm in arms() for at_point in at_points(arm)]
     dev = [1000 + seed for seed in seeds]
     each = [
-        (arm, seed)
-        for arm in (*given, *over_rates())
-        for seed in (dev if arm["experiment"] == "tuning" else seeds)
+        (arm, seed) for arm in (*given, *over_rates()) for seed in (dev if arm["experiment"] == "tuning" else seeds)
     ]
     runs = [run_of(arm, seed, gra(arm) + 0.01 * noise(arm, seed)) for arm, seed in each]
     write(folder, runs, [annotator_of(row, seed) for row in annotators() for seed in seeds])
@@ -300,21 +264,12 @@ def complete(
 def confidences(toy: Path, seeds: Sequence[int]) -> None:
     """Histograms with 20 bins, of another shape for each data set."""
     rows = []
-    for (i, data), seed in itertools.product(
-        enumerate(("harmless", "helpful", "hh_rlhf", "tldr", "ufb")), seeds
-    ):
+    for (i, data), seed in itertools.product(enumerate(("harmless", "helpful", "hh_rlhf", "tldr", "ufb")), seeds):
         for bin in range(20):
             pairs = 10 + 5 * i * bin + noise(data, seed, bin)
-            key = {
-                "run_key": f"c{data}{seed}",
-                "data": data,
-                "weak": WEAK["opt"],
-                "annotator": "bt",
-                "seed": seed,
-            }
+            key = {"run_key": f"c{data}{seed}", "data": data, "weak": WEAK["opt"], "annotator": "bt", "seed": seed}
             rows.append(
-                key
-                | {"low": bin / 20, "high": (bin + 1) / 20, "pairs": pairs, "agree_human": 5, "agree_gold": 6}
+                key | {"low": bin / 20, "high": (bin + 1) / 20, "pairs": pairs, "agree_human": 5, "agree_gold": 6}
             )
     write_rows(toy / "confidences.csv", pd.DataFrame(rows), CONFIDENCE_COLUMNS)
 

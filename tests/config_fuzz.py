@@ -143,9 +143,7 @@ def write_table(path: Path) -> tuple[int, int]:
             refused += bool(problems)
             for problem in problems:
                 words = f"scripts/{command or 'run'}.py {word}"
-                examples.setdefault(
-                    kind_of(key, problem), f"| {_cell(words)} | {_cell(problem, code=False)} |"
-                )
+                examples.setdefault(kind_of(key, problem), f"| {_cell(words)} | {_cell(problem, code=False)} |")
     head = [
         "# Bad input and the messages about it",
         "",

@@ -55,12 +55,7 @@ class Endpoint:
             handler.close_connection = True
             return
         if fault and fault.isdigit():
-            send(
-                handler,
-                int(fault),
-                {"error": {"message": f"no: {KEY}", "type": "x"}},
-                {"retry-after": "0.01"},
-            )
+            send(handler, int(fault), {"error": {"message": f"no: {KEY}", "type": "x"}}, {"retry-after": "0.01"})
         elif fault == "html":
             send(handler, 200, "<html>a proxy's page</html>", kind="text/html")
         elif fault == "cut":

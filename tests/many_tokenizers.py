@@ -9,16 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tiny import tiny_tokenizer
-from tokenizers import (
-    AddedToken,
-    Tokenizer,
-    decoders,
-    models,
-    normalizers,
-    pre_tokenizers,
-    processors,
-    trainers,
-)
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from cwpo.data.toy import build_tokenizer
@@ -37,9 +28,7 @@ TEMPLATE = (
 )
 
 
-def byte_level(
-    prefix_space: bool = False, template: str | None = None, added: tuple[str, ...] = (), **settings: Any
-):
+def byte_level(prefix_space: bool = False, template: str | None = None, added: tuple[str, ...] = (), **settings: Any):
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)
     backend.decoder = decoders.ByteLevel()
@@ -57,9 +46,7 @@ def unigram(scheme: str, template: str | None = "<s> $A", **settings: Any):
     backend.normalizer = normalizers.NFKC()
     backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
     backend.decoder = decoders.Metaspace(prepend_scheme=scheme)
-    trainer = trainers.UnigramTrainer(
-        vocab_size=200, special_tokens=SPECIAL, unk_token="<unk>", show_progress=False
-    )
+    trainer = trainers.UnigramTrainer(vocab_size=200, special_tokens=SPECIAL, unk_token="<unk>", show_progress=False)
     backend.train_from_iterator(CORPUS, trainer)
     return framed(backend, template, **settings)
 
@@ -92,9 +79,7 @@ def gpt2():
     backend = Tokenizer(models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt")))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend, eos_token="<|endoftext|>", bos_token="<|endoftext|>"
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|endoftext|>", bos_token="<|endoftext|>")
 
 
 MAKERS = {
@@ -117,9 +102,7 @@ MAKERS = {
     "GPT-2": gpt2,
     "stories260k": lambda: AutoTokenizer.from_pretrained(SHARED / "models" / "stories260k"),
     "aidreams260k": lambda: AutoTokenizer.from_pretrained(SHARED / "models" / "aidreams260k"),
-    "stories260k, template": lambda: with_template(
-        AutoTokenizer.from_pretrained(SHARED / "models" / "stories260k")
-    ),
+    "stories260k, template": lambda: with_template(AutoTokenizer.from_pretrained(SHARED / "models" / "stories260k")),
 }
 OURS = {"words", "toy world"}  # without a decoder: each text is split at white space
 SHARED_ONLY = {"GPT-2", "stories260k", "aidreams260k", "stories260k, template"}

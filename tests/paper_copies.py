@@ -85,9 +85,7 @@ def chat_rows(start: int, count: int) -> list[dict[str, Any]]:
             name: [asked, {"role": "assistant", "content": text}]
             for name, text in (("chosen", good(i)), ("rejected", bad(i)))
         }
-        rows.append(
-            {"prompt": ask(i), "prompt_id": str(i), **sides, "score_chosen": 8.0, "score_rejected": 3.0}
-        )
+        rows.append({"prompt": ask(i), "prompt_id": str(i), **sides, "score_chosen": 8.0, "score_rejected": 3.0})
     return rows
 
 
@@ -126,9 +124,7 @@ def published_folder(folder: Path, train: int = 60, test: int = 8) -> Path:
         write_lines(folder / kind / "train.jsonl.gz", hh_rows(start, train))
         write_lines(folder / kind / "test.jsonl.gz", hh_rows(start + train, test))
     write_parquet(folder / "data" / "train-00000-of-00001-3cbd295cedeecf91.parquet", summary_rows(0, train))
-    write_parquet(
-        folder / "data" / "valid1-00000-of-00001-b647616a2be5f333.parquet", summary_rows(train, test)
-    )
+    write_parquet(folder / "data" / "valid1-00000-of-00001-b647616a2be5f333.parquet", summary_rows(train, test))
     write_parquet(folder / "data" / "train_prefs-00000-of-00001.parquet", chat_rows(0, train))
     write_parquet(folder / "data" / "test_prefs-00000-of-00001.parquet", chat_rows(train, test))
     write_lines(folder / "askacademia" / "train.json", comment_rows(0, train))
@@ -247,9 +243,7 @@ def openassistant(folder: Path) -> Path:
     special = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
     tokenizer = trained_bpe(special)
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", 1), ("[SEP]", 2)],
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
     )
     names = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]"}
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)

@@ -35,9 +35,7 @@ def holds(*strategies: Any, share: float = 1.0, **named: Any) -> Callable[[Calla
             deadline=None,
             database=None,
             derandomize=not FULL,
-            phases=[Phase.explicit, Phase.generate, Phase.shrink]
-            if FULL
-            else [Phase.explicit, Phase.generate],
+            phases=[Phase.explicit, Phase.generate, Phase.shrink] if FULL else [Phase.explicit, Phase.generate],
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
         )
         COUNTED["properties"] += 1
@@ -95,7 +93,5 @@ def numbers(elements: Any = FINITE, least: int = 0, most: int = 20) -> Any:
 def with_broken(elements: Any = FINITE, most: int = 20) -> Any:
     """Lists of numbers of which at least one is NaN or infinite."""
     return st.tuples(st.lists(elements, max_size=most), BROKEN, st.integers(0, most)).map(
-        lambda parts: np.insert(
-            np.array(parts[0], dtype=float), min(parts[2], len(parts[0])), parts[1]
-        ).tolist()
+        lambda parts: np.insert(np.array(parts[0], dtype=float), min(parts[2], len(parts[0])), parts[1]).tolist()
     )

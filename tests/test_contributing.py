@@ -13,9 +13,7 @@ import pytest
 from conftest import REPO, SMOKE
 
 RECIPES = re.split(r"^## ", (REPO / "CONTRIBUTING.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:6]
-ADDITION = re.compile(
-    r"In `(cwpo/[\w/]+\.py)`[^`]*?(?:`\w+`[^`]*)*`([A-Z_]+)`:\n\n\s*```python\n(.*?)```", re.DOTALL
-)
+ADDITION = re.compile(r"In `(cwpo/[\w/]+\.py)`[^`]*?(?:`\w+`[^`]*)*`([A-Z_]+)`:\n\n\s*```python\n(.*?)```", re.DOTALL)
 FILE = re.compile(r"`(conf/\w+/\w+\.yaml)`[^\n]*:\n\n\s*```yaml\n(.*?)```", re.DOTALL)
 
 
@@ -76,11 +74,6 @@ def test_the_additions_work_together(project, tmp_path, tiny_checkpoint):
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     row = pd.read_csv(tmp_path / "results" / "toy" / "runs.csv").iloc[0]
-    assert (row["weighting"], row["objective"], row["annotator"], row["data"]) == (
-        "root",
-        "hinge",
-        "bt_again",
-        "forum",
-    )
+    assert (row["weighting"], row["objective"], row["annotator"], row["data"]) == ("root", "hinge", "bt_again", "forum")
     weighted = pd.concat(map(pd.read_parquet, (tmp_path / "store" / "weight").glob("*/preferences.parquet")))
     assert weighted["weight"].to_numpy() == pytest.approx(weighted["confidence"].to_numpy() ** 0.5)

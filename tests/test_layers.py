@@ -16,9 +16,7 @@ FOUNDATION = set(
     "atomic errors finite pages plain results runtime tracking weighting objectives statistics calibration".split()
 )
 # From the ground up. A package imports from itself and from the packages below it.
-FLOORS = (
-    "config store data models training checks stages pipeline execution planning own bench commands".split()
-)
+FLOORS = "config store data models training checks stages pipeline execution planning own bench commands".split()
 # The report reads results/ alone: it stands beside the floors, and only commands import it.
 REPORT_MAY_IMPORT = FOUNDATION | {"config", "store", "report"}
 
@@ -43,9 +41,7 @@ def imports(file: Path, top_level_only: bool = False) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: relative import"
             found.add(node.module)
-            found |= {
-                f"{node.module}.{alias.name}" for alias in node.names if is_module(node.module, alias.name)
-            }
+            found |= {f"{node.module}.{alias.name}" for alias in node.names if is_module(node.module, alias.name)}
     return found
 
 
@@ -104,9 +100,7 @@ def test_no_import_cycles():
 def test_report_never_touches_torch():
     files = sorted((PACKAGE / "report").rglob("*.py"))
     heavy = {"torch", "transformers", "datasets", "tokenizers", "accelerate", "peft"}
-    assert {f.name: {m.split(".")[0] for m in imports(f)} & heavy for f in files} == {
-        f.name: set() for f in files
-    }
+    assert {f.name: {m.split(".")[0] for m in imports(f)} & heavy for f in files} == {f.name: set() for f in files}
 
 
 def test_pure_method_knows_no_models():
@@ -151,9 +145,7 @@ def levels(node: ast.AST) -> int:
     inner = [child for child in ast.iter_child_nodes(node) if not isinstance(child, SCOPES)]
     chained = isinstance(node, ast.If) and len(node.orelse) == 1 and isinstance(node.orelse[0], ast.If)
     flat = node.orelse if chained else []
-    return max(
-        (levels(child) + (isinstance(child, BLOCKS) and child not in flat) for child in inner), default=0
-    )
+    return max((levels(child) + (isinstance(child, BLOCKS) and child not in flat) for child in inner), default=0)
 
 
 def test_levels_are_counted():
@@ -167,8 +159,7 @@ def test_functions_stay_small_and_flat():
         f"{name_of(file)}.{node.name}"
         for file in FILES
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-        if isinstance(node, ast.FunctionDef)
-        and (node.end_lineno - node.lineno >= LINES or levels(node) > LEVELS)
+        if isinstance(node, ast.FunctionDef) and (node.end_lineno - node.lineno >= LINES or levels(node) > LEVELS)
     }
     assert large == set(), "split these functions"
 

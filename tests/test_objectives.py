@@ -70,9 +70,7 @@ def test_gradient_of_bradley_terry():
 
 def test_gradient_of_dpo():
     # -beta sigmoid(-beta x)
-    assert gradient(lambda x: dpo(x, beta=0.5), [0.0, 2 * LN3, -2 * LN3]) == pytest.approx(
-        [-0.25, -0.125, -0.375]
-    )
+    assert gradient(lambda x: dpo(x, beta=0.5), [0.0, 2 * LN3, -2 * LN3]) == pytest.approx([-0.25, -0.125, -0.375])
 
 
 def test_gradient_of_ipo():

@@ -8,11 +8,7 @@ from cwpo.pages import markdown_html, markdown_table, paper_order, render
 
 def test_a_markdown_table_keeps_every_text_in_its_cell():
     text = markdown_table(["name", "what | it\nis", "n"], [["<b>", "a\\|b", "\x1b"]], left=2)
-    assert text.splitlines() == [
-        r"| name | what \| it is | n |",
-        "|---|---|---:|",
-        r"| \<b> | a\|b | \x1b |",
-    ]
+    assert text.splitlines() == [r"| name | what \| it is | n |", "|---|---|---:|", r"| \<b> | a\|b | \x1b |"]
 
 
 def test_a_template_without_its_values_is_an_error():

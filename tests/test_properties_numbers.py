@@ -62,9 +62,7 @@ def test_gaps_that_are_none_are_refused(kind, gaps):
 def test_mean_one_has_mean_one_or_says_why_not(weights):
     values = np.array(weights, dtype=float)
     fine = len(values) and np.isfinite(values).all() and (values >= 0).all() and values.mean() > 1e-299
-    if not fine and not (
-        values.sum() > 1e-300 * len(values) and np.isfinite(values).all() and (values >= 0).all()
-    ):
+    if not fine and not (values.sum() > 1e-300 * len(values) and np.isfinite(values).all() and (values >= 0).all()):
         with pytest.raises(ValueError, match="cannot be given mean 1"):
             mean_one(weights)
         return
@@ -160,9 +158,7 @@ def test_cells_of_one_seed_go_together(clusters):
         clustered_interval([*clusters, clusters[0][:1]], resamples=5)
 
 
-@holds(
-    st.lists(st.tuples(st.floats(0, 1), st.integers(1, 500)), min_size=1, max_size=4), st.floats(), share=0.6
-)
+@holds(st.lists(st.tuples(st.floats(0, 1), st.integers(1, 500)), min_size=1, max_size=4), st.floats(), share=0.6)
 def test_shares_have_intervals_in_0_to_1(trials, strange):
     shares, counts = map(list, zip(*trials, strict=True))
     interval = proportion_interval(shares, counts, resamples=50)
@@ -223,9 +219,7 @@ def test_calibration_of_any_scores(pairs, bins, data):
     ((_, everything),) = coverage_accuracy(probability, right, [1.0], groups)
     assert everything.mean == pytest.approx(right.mean())
     again = tempered(gap, target, groups)
-    assert (np.sign(again) == np.sign(gap)).all() or np.min(
-        np.abs(np.array(gap)[np.array(gap) != 0])
-    ) < 1e-300
+    assert (np.sign(again) == np.sign(gap)).all() or np.min(np.abs(np.array(gap)[np.array(gap) != 0])) < 1e-300
     auc = discrimination(probability, right, groups, resamples=10)
     one_class = not {0.0, 1.0} <= set(right)
     assert np.isnan(auc.mean) if one_class else 0 <= auc.mean <= 1

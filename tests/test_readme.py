@@ -20,9 +20,7 @@ from cwpo.config.schema import CONF
 from cwpo.pipeline.arms import expand
 
 README = (REPO / "README.md").read_text(encoding="utf-8")
-PAGES = sorted(
-    [*REPO.glob("*.md"), *(p for d in ("conf", "cwpo", "results") for p in (REPO / d).rglob("*.md"))]
-)
+PAGES = sorted([*REPO.glob("*.md"), *(p for d in ("conf", "cwpo", "results") for p in (REPO / d).rglob("*.md"))])
 TEXTS = {str(path.relative_to(REPO)): path.read_text(encoding="utf-8") for path in PAGES}
 TAGGED = re.compile(r"<!-- test(?:: (\w+))? -->\n```(\w+)\n(.*?)```", re.DOTALL)
 BLOCKS = TAGGED.findall(README)
@@ -83,9 +81,7 @@ def printed_commands() -> list[str]:
     inline = [text for page in TEXTS.values() for text in re.findall(r"`(python scripts/[^`]+)`", page)]
     blocks = [text for page in TEXTS.values() for text in bash_blocks(page)]
     every = {shlex.join(words) for text in [*blocks, *inline] for words in commands(text)}
-    return sorted(
-        c for c in every if c.startswith("python scripts/") and not re.search(r"\.\.\.'?$|<name>", c)
-    )
+    return sorted(c for c in every if c.startswith("python scripts/") and not re.search(r"\.\.\.'?$|<name>", c))
 
 
 # CONTRIBUTING.md adds these files, and Optuna is an extra; their own tests run the commands.
@@ -132,9 +128,7 @@ def test_every_relative_link_leads_somewhere(page):
         assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), link
 
 
-@pytest.mark.parametrize(
-    "words", [w for tag, _, text in BLOCKS if tag == "" for w in commands(text)], ids=" ".join
-)
+@pytest.mark.parametrize("words", [w for tag, _, text in BLOCKS if tag == "" for w in commands(text)], ids=" ".join)
 def test_toy_command(words, tmp_path_factory):
     folder = tmp_path_factory.getbasetemp() / "readme"
     folder.mkdir(exist_ok=True)
@@ -157,12 +151,7 @@ def test_own_pairs(tmp_path, tiny_checkpoint):
 
 # Sizes for a model of 10^4 parameters; the commands and the numbers of pairs are the README's.
 SMALL = {
-    "annotate": [
-        "annotator.training.epochs=1",
-        "annotator.training.learning_rate=3e-3",
-        "folds=2",
-        "curve=[]",
-    ],
+    "annotate": ["annotator.training.epochs=1", "annotator.training.learning_rate=3e-3", "folds=2", "curve=[]"],
     "align": ["sft.epochs=1", "alignment.epochs=1", "alignment.learning_rate=1e-3", "keep=0.1"],
     "compare": ["most=8", "max_new_tokens=5"],
 }
@@ -243,9 +232,7 @@ def test_trainer_example(tmp_path, tiny_checkpoint, monkeypatch):
     from transformers import AutoModelForCausalLM
 
     monkeypatch.chdir(tmp_path)
-    pairs = [
-        {"prompt": "A?", "chosen": f" yes {i}", "rejected": f" no {i}", "weight": i / 10} for i in range(16)
-    ]
+    pairs = [{"prompt": "A?", "chosen": f" yes {i}", "rejected": f" no {i}", "weight": i / 10} for i in range(16)]
     code = block("trainer").replace("path/to/sft-model", str(tiny_checkpoint))
     assert len([line for line in code.splitlines() if line.strip()]) <= 15
     names: dict = {"pairs": pairs}

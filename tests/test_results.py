@@ -89,9 +89,7 @@ def test_gzip_bytes_do_not_depend_on_time_name_or_order(folder, monkeypatch):
     assert (
         gzip.decompress(first)
         .decode()
-        .startswith(
-            f"run_key,prompts,rewards,rewards_sft,kl\na,{rewards('a').prompts[0]},0.5 1.5,0.25 0.25,\n"
-        )
+        .startswith(f"run_key,prompts,rewards,rewards_sft,kl\na,{rewards('a').prompts[0]},0.5 1.5,0.25 0.25,\n")
     )
 
 
@@ -115,11 +113,7 @@ def test_an_experiment_replaced_as_a_whole_drops_its_old_rows_only(folder):
     replace_rows(path, runs("a", "c", experiment="figure2"), RUN_COLUMNS, experiment="figure2")
     replace_rows(path, runs("d"), RUN_COLUMNS, experiment="table1")
     frame = read_rows(path, RUN_COLUMNS)
-    assert sorted(zip(frame["experiment"], frame["run_key"])) == [
-        ("figure2", "a"),
-        ("figure2", "c"),
-        ("table1", "d"),
-    ]
+    assert sorted(zip(frame["experiment"], frame["run_key"])) == [("figure2", "a"), ("figure2", "c"), ("table1", "d")]
 
 
 def test_a_row_entered_again_gives_way_to_the_new_one(folder):
@@ -135,9 +129,7 @@ def test_points_give_way_to_those_of_the_same_source(folder):
         return pd.DataFrame([common | {"pair_id": name} for name in ids])
 
     path = folder / "embeddings.csv"
-    replace_rows(
-        path, pd.concat([points("labeled", "a", "b"), points("online_cw_po", "c")]), EMBEDDING_COLUMNS
-    )
+    replace_rows(path, pd.concat([points("labeled", "a", "b"), points("online_cw_po", "c")]), EMBEDDING_COLUMNS)
     replace_rows(path, pd.concat([points("labeled", "a"), points("labeled", "d", seed=1)]), EMBEDDING_COLUMNS)
     frame = read_rows(path, EMBEDDING_COLUMNS)
     assert list(zip(frame["seed"], frame["source"], frame["pair_id"])) == [
@@ -198,10 +190,7 @@ def test_pruning_spares_rows_another_sweep_enters_meanwhile(folder, monkeypatch)
         (lambda f: f.drop(columns=["gra", "seed"]), "another schema version: it lacks seed, gra; delete it"),
         (lambda f: f.assign(extra=1), "another schema version: it has unknown extra; delete it"),
         (lambda f: pd.concat([f, f.tail(1)]), "same experiment and run_key more than once: lines 3, 4;"),
-        (
-            lambda f: f.assign(scale=["toy", "paper"]),
-            "mixes scales: paper, toy; only toy belongs there; move",
-        ),
+        (lambda f: f.assign(scale=["toy", "paper"]), "mixes scales: paper, toy; only toy belongs there; move"),
     ],
 )
 def test_rows_that_cannot_be_trusted_are_refused(folder, change, message):
@@ -218,7 +207,5 @@ def test_a_damaged_file_is_refused(folder, keep):
     path = folder / "rewards.csv.gz"
     write_rows(path, rewards("a", "b"), REWARD_COLUMNS)
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(
-        ResultsError, match="is empty or damaged .*; delete it and run `make reproduce` again"
-    ):
+    with pytest.raises(ResultsError, match="is empty or damaged .*; delete it and run `make reproduce` again"):
         read_rows(path, REWARD_COLUMNS)

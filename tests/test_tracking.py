@@ -74,13 +74,7 @@ def tracker(folder: Path, key: str, wandb: dict | None = OFFLINE) -> Tracker:
     stage_folder.mkdir()
     config = {"seed": 3, "objective": {"name": "dpo", "beta": 0.5}}
     return Tracker(
-        stage_folder,
-        stage="align",
-        key=key,
-        group="table1",
-        config=config,
-        wandb=wandb,
-        wandb_dir=folder / "w",
+        stage_folder, stage="align", key=key, group="table1", config=config, wandb=wandb, wandb_dir=folder / "w"
     )
 
 
@@ -183,14 +177,7 @@ def test_auto_is_online_only_with_a_key(monkeypatch, tmp_path, mode, environment
 
 
 def test_every_stage_of_a_sweep_is_a_run_of_its_own(tmp_path):
-    command = [
-        sys.executable,
-        str(REPO / "scripts/run.py"),
-        "-m",
-        *SMOKE,
-        "method=human,cw_po",
-        "logger=wandb",
-    ]
+    command = [sys.executable, str(REPO / "scripts/run.py"), "-m", *SMOKE, "method=human,cw_po", "logger=wandb"]
     command += ["logger.mode=offline", "name=both", f"store={tmp_path}/store", f"results={tmp_path}/results"]
     subprocess.run(command, check=True, capture_output=True, timeout=300)
     manifests = {m["key"]: m for m in map(manifest, tmp_path.glob("store/*/*/manifest.json"))}
@@ -198,12 +185,7 @@ def test_every_stage_of_a_sweep_is_a_run_of_its_own(tmp_path):
     assert len([m for m in manifests.values() if m["stage"] == "align"]) == 2
     for key, made in manifests.items():
         run = read_run(tmp_path, key)
-        assert (run["project"], run["group"], run["job_type"], run["id"]) == (
-            "cwpo",
-            "both",
-            made["stage"],
-            key,
-        )
+        assert (run["project"], run["group"], run["job_type"], run["id"]) == ("cwpo", "both", made["stage"], key)
         assert run["exit_code"] == 0
         for name, value in made["config"].items():
             if name not in PATHS:

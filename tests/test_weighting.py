@@ -36,8 +36,7 @@ def test_uniform_weights_are_one():
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"),
-    [("c1", [0.5, 0.8]), ("c2", [0.75, 0.9]), ("c3", [1.0, 1.0]), ("c4", [0.2 * LN3, 0.4 * LN3])],
+    ("name", "expected"), [("c1", [0.5, 0.8]), ("c2", [0.75, 0.9]), ("c3", [1.0, 1.0]), ("c4", [0.2 * LN3, 0.4 * LN3])]
 )
 def test_pair_weights_picks_the_choice_of_that_name(name, expected):
     assert pair_weights(name, [LN3, 2 * LN3], scale=0.2 if name == "c4" else 1.0) == pytest.approx(expected)
@@ -108,21 +107,14 @@ def test_a_nan_confidence_is_an_error():
         most_confident([0.5, math.nan], 0.5)
 
 
-@given(
-    arrays(np.float64, st.integers(1, 30), elements=st.sampled_from([0.0, 0.25, 0.5, 0.75])),
-    st.floats(0.01, 1.0),
-)
+@given(arrays(np.float64, st.integers(1, 30), elements=st.sampled_from([0.0, 0.25, 0.5, 0.75])), st.floats(0.01, 1.0))
 def test_exactly_the_asked_number_is_kept_and_none_dropped_is_more_confident(confidence, fraction):
     mask = most_confident(confidence, fraction)
     assert mask.sum() == max(1, round(fraction * len(confidence)))
     assert mask.all() or confidence[mask].min() >= confidence[~mask].max()
 
 
-@given(
-    arrays(np.float64, st.integers(1, 20), elements=st.floats(0, 1)),
-    st.floats(0.01, 1.0),
-    st.floats(0.01, 1.0),
-)
+@given(arrays(np.float64, st.integers(1, 20), elements=st.floats(0, 1)), st.floats(0.01, 1.0), st.floats(0.01, 1.0))
 def test_a_smaller_fraction_keeps_a_subset(confidence, one, other):
     few, many = (most_confident(confidence, f) for f in sorted([one, other]))
     assert (few <= many).all()

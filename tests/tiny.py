@@ -31,11 +31,7 @@ def tiny_tokenizer(template: str = "<s> $A", pad: str = "<pad>") -> PreTrainedTo
         single=template, special_tokens=[("<s>", BOS), ("</s>", EOS)]
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token=pad,
-        bos_token="<s>",
-        eos_token="</s>",
-        unk_token="<unk>",
+        tokenizer_object=tokenizer, pad_token=pad, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
     )
 
 

@@ -47,9 +47,7 @@ def annotation(cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
             command = [sys.executable, "-m", "cwpo.bench.annotation", str(job_file)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
-                raise BenchmarkError(
-                    f"annotating {count} pairs failed: {done.stderr.strip().splitlines()[-1:]}"
-                )
+                raise BenchmarkError(f"annotating {count} pairs failed: {done.stderr.strip().splitlines()[-1:]}")
             answer = json.loads((Path(folder) / "answer.json").read_text(encoding="utf-8"))
         rows.append({"pairs": count} | answer)
         say(f"annotating {count:,} pairs: {answer['seconds']:.1f} s, {answer['peak_memory_mb']:.0f} MiB")

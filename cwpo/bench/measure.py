@@ -15,14 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from cwpo.bench.workloads import (
-    WORKLOADS,
-    Workload,
-    file_pairs,
-    model_config,
-    random_pairs,
-    words_tokenizer,
-)
+from cwpo.bench.workloads import WORKLOADS, Workload, file_pairs, model_config, random_pairs, words_tokenizer
 from cwpo.data.batching import encode_pairs
 from cwpo.errors import Problem
 from cwpo.models.policy import load_tokenizer
@@ -53,9 +46,7 @@ def compare(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
             difference = run_side(shallow | {"side": "losses"})["difference"]
             say(f"{name}: the sides' losses differ by {difference:.1e} (relative)")
             if not difference < AGREE:
-                raise BenchmarkError(
-                    f"{name}: the sides' losses differ by {difference:.1e}, more than {AGREE:g}"
-                )
+                raise BenchmarkError(f"{name}: the sides' losses differ by {difference:.1e}, more than {AGREE:g}")
         micro = {}
         if set(TUNED) & set(sides):
             micro = dict.fromkeys(TUNED, _best_micro(name, job, cfg, say))
@@ -64,9 +55,7 @@ def compare(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
         for repeat in range(cfg.repeats):
             for side in sides:
                 done = run_side(job | {"side": side, "micro": micro.get(side)})
-                rows.append(
-                    {"workload": name, "side": side, "repeat": repeat, "micro": micro.get(side)} | done
-                )
+                rows.append({"workload": name, "side": side, "repeat": repeat, "micro": micro.get(side)} | done)
                 say(
                     f"{name}: run {repeat + 1} of {cfg.repeats}, {side}: {done['seconds']:.1f} s, {done['peak_memory_mb']:.0f} MiB"
                 )
@@ -146,12 +135,8 @@ def set_up(workload: Workload, cfg: Any, folder: Path, count: int) -> tuple[dict
     )
     (folder / "pairs.json").write_text(json.dumps(pairs), encoding="utf-8")
     tokenizer.save_pretrained(folder / "tokenizer")
-    rows = encode_pairs(
-        tokenizer, *([pair[name] for pair in pairs] for name in ("prompt", "chosen", "rejected"))
-    )
-    responses = sum(
-        len(row[f"{side}_ids"]) - row["chosen_start"] for row in rows for side in ("chosen", "rejected")
-    )
+    rows = encode_pairs(tokenizer, *([pair[name] for pair in pairs] for name in ("prompt", "chosen", "rejected")))
+    responses = sum(len(row[f"{side}_ids"]) - row["chosen_start"] for row in rows for side in ("chosen", "rejected"))
     useful = responses + sum(row["chosen_start"] for row in rows)
     job = {
         "folder": str(folder / "out"),

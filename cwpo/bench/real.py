@@ -28,10 +28,7 @@ from cwpo.training.fit import Start
 
 FOLDS = 3  # every group is tested in one of them; fold k is the test of seed k
 WORDS = "words"
-SIDES: dict[str, dict[str, float]] = {
-    "before": {"epochs": 5, "learning_rate": 1e-5},
-    "after": {},
-}  # of the defaults
+SIDES: dict[str, dict[str, float]] = {"before": {"epochs": 5, "learning_rate": 1e-5}, "after": {}}  # of the defaults
 READS = {  # settings of each kind of part
     "annotator": ["annotate"],
     "alignment": ["annotate", "align", "align_pairs", "align_test_pairs", "align_response"],
@@ -48,19 +45,12 @@ def measure(cfg: Any, say: Callable[[str], None] = print) -> Path:
     device = pick_device(cfg.device)
     absent: list[str] = []
 
-    def part(
-        kind: str, data: str, name: str, seed: int, compute: Callable[..., pd.DataFrame]
-    ) -> list[pd.DataFrame]:
+    def part(kind: str, data: str, name: str, seed: int, compute: Callable[..., pd.DataFrame]) -> list[pd.DataFrame]:
         """The part's table, computed unless it is there, or nothing."""
         file, title = _file(cfg, kind, data, name, seed), f"{kind}: {data}, {name}, seed {seed}"
         if not file.is_file() and not cfg.finished_only:
             say(title)
-            _keep(
-                compute(
-                    load_source(data, cfg.data), data, name, seed, cfg, file.with_suffix(".work"), device
-                ),
-                file,
-            )
+            _keep(compute(load_source(data, cfg.data), data, name, seed, cfg, file.with_suffix(".work"), device), file)
         if not file.is_file():
             absent.append(title)
             return []
@@ -192,9 +182,7 @@ def align_arms(
             "labels_right": float((a_wins == (gold > 0.5))[decided].mean()),
             "mean_weight": table["weight"].mean(),
         }
-        rows.append(
-            pd.DataFrame({"group": test["prompt"], "before": scored[0], "after": scored[1]}).assign(**facts)
-        )
+        rows.append(pd.DataFrame({"group": test["prompt"], "before": scored[0], "after": scored[1]}).assign(**facts))
     return pd.concat(rows, ignore_index=True)
 
 

@@ -83,8 +83,7 @@ def cut(pairs: pd.DataFrame, model: str, longest: int = LONGEST_RESPONSE) -> pd.
         plain = [[i for i in row if i not in tokenizer.all_special_ids] for row in ids]
         limit = part.stop or -(part.start or 0)
         return [
-            text if len(row) <= limit else tokenizer.decode(row[part])
-            for text, row in zip(texts, plain, strict=True)
+            text if len(row) <= limit else tokenizer.decode(row[part]) for text, row in zip(texts, plain, strict=True)
         ]
 
     columns: dict[str, Any] = {"prompt": shown(pairs["prompt"], slice(-prompt, None))}

@@ -102,9 +102,7 @@ def _annotators(rows: pd.DataFrame) -> str:
 
 
 def _calibration(rows: pd.DataFrame) -> str:
-    header = (
-        "data|annotator|temperature|calibration error before, after|log-loss before, after|change of log-loss"
-    )
+    header = "data|annotator|temperature|calibration error before, after|log-loss before, after|change of log-loss"
     lines = [
         [
             row["data"],
@@ -146,9 +144,7 @@ def _defaults(rows: pd.DataFrame, cfg: Any) -> str:
 
 
 def _alignment(arms: pd.DataFrame, gaps: pd.DataFrame, cfg: Any) -> str:
-    header = "arm|seeds|pairs|labels right|mean weight|likelihood before|after|change|implicit reward".split(
-        "|"
-    )
+    header = "arm|seeds|pairs|labels right|mean weight|likelihood before|after|change|implicit reward".split("|")
     lines = [
         [
             row["arm"],
@@ -190,17 +186,13 @@ def _coverage_figure(curves: pd.DataFrame, file: Path) -> None:
     columns = min(2, len(names))
     height = -(-len(names) // columns)
     size = (4.2 * columns, 3.2 * height)
-    figure, axes = plt.subplots(
-        height, columns, figsize=size, layout="constrained", squeeze=False, sharex=True
-    )
+    figure, axes = plt.subplots(height, columns, figsize=size, layout="constrained", squeeze=False, sharex=True)
     shown = list(dict.fromkeys(curves["annotator"]))
     for axis, name in zip(axes.flat, names):
         for color, annotator in zip(COLORS, shown):
             own = curves[(curves["data"] == name) & (curves["annotator"] == annotator)]
             part = own[own["by"] == ("length gap" if annotator == LONGER else "confidence")]
-            axis.plot(
-                100 * part["coverage"], part["mean"], color=color, marker="o", markersize=3, label=annotator
-            )
+            axis.plot(100 * part["coverage"], part["mean"], color=color, marker="o", markersize=3, label=annotator)
             axis.fill_between(100 * part["coverage"], part["low"], part["high"], color=color, alpha=0.1)
         axis.axhline(0.5, color="#bbbbbb", linewidth=1)
         axis.set_title(name, fontsize=10)

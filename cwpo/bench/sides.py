@@ -221,16 +221,12 @@ def losses_agree(job: dict[str, Any], pairs: list[dict[str, Any]]) -> float:
             parameter.add_(noise * parameter.std() if parameter.numel() > 1 else 0)
     rows = encode_pairs(tokenizer, *([p[name] for p in pairs] for name in ("prompt", "chosen", "rejected")))
     scores = (side.tolist() for side in score_pairs(reference, rows, tokenizer.pad_token_id))
-    scored = [
-        pair | {"chosen_logp": c, "rejected_logp": r} for pair, c, r in zip(pairs, *scores, strict=True)
-    ]
+    scored = [pair | {"chosen_logp": c, "rejected_logp": r} for pair, c, r in zip(pairs, *scores, strict=True)]
     ours = cwpo_trainer(plain, model, scored)
     theirs = trl_trainer(plain | {"side": "trl_default", "micro": 1}, model, pairs, reference)
     with torch.no_grad():
         own = ours.row_losses(model, ours.data_collator([ours.train_dataset[i] for i in range(len(pairs))]))
-        other = torch.stack(
-            [theirs.compute_loss(model, theirs.data_collator([row])) for row in theirs.train_dataset]
-        )
+        other = torch.stack([theirs.compute_loss(model, theirs.data_collator([row])) for row in theirs.train_dataset])
     return float(((own - other) / other).abs().max())
 
 

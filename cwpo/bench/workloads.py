@@ -123,9 +123,7 @@ def file_pairs(
     rows = encode_pairs(tokenizer, *(table[name].tolist() for name in table.columns))
     fits = [max(len(row["chosen_ids"]), len(row["rejected_ids"])) <= longest for row in rows]
     if sum(fits) < count:
-        raise InputError(
-            f"{path} has {sum(fits)} pairs of at most {longest} tokens; the benchmark needs {count}"
-        )
+        raise InputError(f"{path} has {sum(fits)} pairs of at most {longest} tokens; the benchmark needs {count}")
     return table[fits].head(count).to_dict("records")
 
 

@@ -150,7 +150,9 @@ def _judge_problems(cfg: Config) -> Iterator[Problem]:
     if file is not None and not Path(file).expanduser().is_file():
         yield wrong(cfg, "gold.prompt_file", "does not exist; name a text file, or null for our own prompt")
     if cfg.method.labels in ("gold", "flips") or cfg.labeled.poison_fraction or cfg.name == "figure7":
-        why = "compares the test responses only, but this arm needs gold rewards of its training pairs; use another gold"
+        why = (
+            "compares the test responses only, but this arm needs gold rewards of its training pairs; use another gold"
+        )
         yield wrong(cfg, "gold", why)
     for name, price in cfg.gold.usd_per_million.items():
         if name not in ("input", "output"):

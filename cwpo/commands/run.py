@@ -59,9 +59,7 @@ def run(main: Callable[[], Any]) -> None:
 def _search(words: Sequence[str]) -> list[str]:
     """The settings of Optuna's sweeper that the words leave open."""
     if find_spec("optuna") is None:
-        raise InputError(
-            f"{SWEEPER}optuna needs the package hydra-optuna-sweeper; pip install 'cwpo[optuna]'"
-        )
+        raise InputError(f"{SWEEPER}optuna needs the package hydra-optuna-sweeper; pip install 'cwpo[optuna]'")
     given = [word for word in words if word.startswith("hydra")]
     open_keys = [key for key in SEARCH if not any(w.startswith(f"hydra.sweeper.{key}=") for w in given)]
     if any(word.startswith("hydra/sweeper/sampler=") for word in given):

@@ -189,9 +189,7 @@ def _export(store: Store, cfg: Any) -> None:
     (stage, key), *others = _named(store, cfg)
     folder = store.folder(stage, key) / "model"
     if others or cfg.out is None or Path(cfg.out).expanduser().exists():
-        raise InputError(
-            f"action=export needs one stage, and out=<a new folder>; stages={cfg.stages}, out={cfg.out}"
-        )
+        raise InputError(f"action=export needs one stage, and out=<a new folder>; stages={cfg.stages}, out={cfg.out}")
     if not is_adapters(folder):
         raise InputError(
             f"stages={stage}/{key} holds no adapters; if it has a model, {folder} is an ordinary checkpoint"

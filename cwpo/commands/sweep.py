@@ -58,8 +58,7 @@ def with_references(arms: list[Arm], words: Sequence[str]) -> tuple[list[Arm], d
         )
     kept = [word for word in words if not OF_METHOD.match(word.lstrip("+"))]
     others = {
-        arm.key: replace(arm, point={"method": against} | arm.point)
-        for arm in expand([*kept, f"method={against}"])
+        arm.key: replace(arm, point={"method": against} | arm.point) for arm in expand([*kept, f"method={against}"])
     }
     named = {arm.key: replace(arm, point={"method": arm.cfg.method.name} | arm.point) for arm in arms}
     references = {
@@ -166,8 +165,7 @@ def runs(arms: Iterable[Arm], store: Store) -> dict[str, dict[str, Any]]:
     """By key of an evaluated arm: what the sweep set, with names that need no quotes, and what the arm measured."""
     return {
         arm.key: {
-            "config": {"seed": arm.cfg.seed}
-            | {key.replace(".", "_"): value for key, value in arm.point.items()},
+            "config": {"seed": arm.cfg.seed} | {key.replace(".", "_"): value for key, value in arm.point.items()},
             "summary": metrics(arm.nodes["evaluate"], store),
         }
         for arm in arms

@@ -104,13 +104,7 @@ class TablesConfig:
 POLICY_ANNOTATORS = ("dpo", "sft_dpo")
 # Gold models: those that know the synthetic world, reward models with a path, and those that compare two responses.
 SYNTHETIC_GOLDS = ("oracle", "judge")
-MODEL_GOLDS = (
-    "huggingface",
-    "skywork",
-    "openassistant",
-    "steamshp",
-    "trl_qwen",
-)
+MODEL_GOLDS = ("huggingface", "skywork", "openassistant", "steamshp", "trl_qwen")
 COMPARING_GOLDS = ("steamshp", "openai")
 # How the judge behind an API is asked. Its verdicts depend only on its model and prompts.
 JUDGE_SETTINGS = ("base_url", "cache", "concurrency", "timeout", "retries", "usd_per_million", "max_usd")

@@ -15,9 +15,7 @@ def reads_chat(tokenizer: Any) -> bool | None:
     return getattr(tokenizer, "init_kwargs", {}).get(CHAT)
 
 
-def chat_text(
-    tokenizer: Any, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = False
-) -> str:
+def chat_text(tokenizer: Any, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = False) -> str:
     """Messages as the tokenizer's chat template writes them, its BOS included where it has one.
 
     Models that can think before they answer are asked not to, so that answers begin where the prompt ends.

@@ -37,9 +37,7 @@ def cut_to_first_turn(value: Any) -> Any:
     """
     if isinstance(value, str):
         parts = split_dialogue(value)
-        return (
-            f"{HUMAN}{first_turn(parts[0])}{TURN}{parts[1]}" if parts and value.startswith(HUMAN) else value
-        )
+        return f"{HUMAN}{first_turn(parts[0])}{TURN}{parts[1]}" if parts and value.startswith(HUMAN) else value
     messages = as_messages(value) or []
     asked = [message for message in messages if message["role"] == "user"]
     return asked[:1] + messages[-1:] * (messages[-1]["role"] == "assistant") if asked else value

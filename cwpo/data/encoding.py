@@ -193,9 +193,7 @@ def _reply(tokenizer: Any, index: int, opened: str, asked: list[Message] | None,
     return before if eos and not behind.strip() else rest  # templates may put a line end behind EOS
 
 
-def _continuations(
-    tokenizer: PreTrainedTokenizerBase, opened: Opened, tails: Sequence[str]
-) -> list[list[int]]:
+def _continuations(tokenizer: PreTrainedTokenizerBase, opened: Opened, tails: Sequence[str]) -> list[list[int]]:
     """The tokens of each tail behind its head; see the module's text."""
     unknown = getattr(tokenizer, "unk_token_id", None)
     joints = _token_ids(tokenizer, [text + tail for text, tail in zip(opened.texts, tails, strict=True)])

@@ -21,9 +21,7 @@ NO_MEANING = (
 )
 
 
-def vote_share(
-    label: Any, votes: Any = None, positive: str | None = None, *, counts: bool = True
-) -> tuple[float, int]:
+def vote_share(label: Any, votes: Any = None, positive: str | None = None, *, counts: bool = True) -> tuple[float, int]:
     """(share of votes for a, NaN without any; number of votes). Votes count where there are both.
 
     Votes are a list, or one text with commas or bars between them; a null vote is an absent vote. positive, "a" or "b", is

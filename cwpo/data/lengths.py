@@ -15,11 +15,7 @@ LOOKED_AT = 64  # texts that show whether a tokenizer knows their words
 
 
 def token_counts(
-    frame: pd.DataFrame,
-    tokenizers: Iterable[Any],
-    limit: int,
-    rule: str = "longer_pair",
-    context: int | None = None,
+    frame: pd.DataFrame, tokenizers: Iterable[Any], limit: int, rule: str = "longer_pair", context: int | None = None
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Tokens of each pair's longer sequence under the last tokenizer, and masks of the pairs unfit under any.
 

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 
 ROW_TOKENS = 32  # short pairs share rows of about so many tokens: wider ones waste attention, narrower ones are padding
-FULL = 0.9  # rows filled less than this are laid as a line outside attention: laying costs about as much as 10 % padding
+FULL = (
+    0.9  # rows filled less than this are laid as a line outside attention: laying costs about as much as 10 % padding
+)
 
 
 @dataclass(frozen=True)

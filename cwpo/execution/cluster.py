@@ -103,9 +103,7 @@ class Submitit:
     kind: str
     params: Mapping[str, Any]
 
-    def __call__(
-        self, nodes: Sequence[Node], settings: Settings
-    ) -> Iterator[tuple[Node, BaseException | None]]:
+    def __call__(self, nodes: Sequence[Node], settings: Settings) -> Iterator[tuple[Node, BaseException | None]]:
         # a folder that means the same wherever a job runs
         anywhere = dataclasses.replace(settings, store=str(Path(settings.store).expanduser().absolute()))
         jobs = self._executor(anywhere).map_array(StageJob(anywhere), list(nodes))

@@ -36,11 +36,7 @@ def levels(nodes: Sequence[Node]) -> list[Level]:
 
 
 def run_levels(
-    arms: Sequence[Arm],
-    settings: Settings,
-    submit: Submit,
-    title: str = "",
-    watch: Callable[[Node], None] = unwatched,
+    arms: Sequence[Arm], settings: Settings, submit: Submit, title: str = "", watch: Callable[[Node], None] = unwatched
 ) -> int:
     """Finish every stage of the arms and return how many were computed; the others were in the store.
 

@@ -40,9 +40,7 @@ class Settings:
         return Settings(**same, group=cfg.name, wandb=wandb if cfg.logger.name == "wandb" else None)
 
 
-def run_node(
-    node: Node, settings: Settings, progress: Callable[[int, int], None] = lambda d, t: None
-) -> bool:
+def run_node(node: Node, settings: Settings, progress: Callable[[int, int], None] = lambda d, t: None) -> bool:
     """Compute one stage whose parents are finished. Returns False where it was finished already."""
     store = Store(settings.store)
     stage: dict[str, Any] = {"stage": node.stage.name, "key": node.key}

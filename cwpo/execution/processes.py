@@ -23,12 +23,7 @@ from cwpo.stages.base import Work
 
 POLL = 0.2  # seconds
 GRACE = 20.0  # seconds from SIGTERM to SIGKILL
-AS_THEY_ARE = (
-    "device",
-    "token_budget",
-    "checkpoint_minutes",
-    "checkpoint_steps",
-)  # what each process's Work keeps
+AS_THEY_ARE = ("device", "token_budget", "checkpoint_minutes", "checkpoint_steps")  # what each process's Work keeps
 
 
 class LaunchFailed(CwpoError, RuntimeError):

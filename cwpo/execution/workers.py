@@ -20,15 +20,7 @@ from cwpo.execution.node import Settings, run_node
 from cwpo.execution.processes import LaunchFailed
 from cwpo.pipeline.arms import Arm, distinct
 from cwpo.pipeline.graph import Node
-from cwpo.runtime import (
-    gpu_names,
-    needs_bitsandbytes,
-    pick_device,
-    quiet_libraries,
-    stand_in,
-    stay_loaded,
-    use_threads,
-)
+from cwpo.runtime import gpu_names, needs_bitsandbytes, pick_device, quiet_libraries, stand_in, stay_loaded, use_threads
 from cwpo.store.manifest import StoreError
 from cwpo.store.store import Store
 
@@ -120,9 +112,7 @@ def _run_here(nodes: Sequence[Node], settings: Settings, jobs: int, board: Board
     return computed
 
 
-def run_stage(
-    node: Node, settings: Settings, progress: Callable[[int, int], None] = lambda d, t: None
-) -> bool:
+def run_stage(node: Node, settings: Settings, progress: Callable[[int, int], None] = lambda d, t: None) -> bool:
     """As run_node, with errors that name the stage. InputError and StoreError are clear without it."""
     try:
         return run_node(node, settings, progress)
@@ -163,9 +153,7 @@ class Queue:
     After a failure no other stage starts.
     """
 
-    def __init__(
-        self, nodes: Sequence[Node], settings: Settings, board: Board, pool: ProcessPoolExecutor
-    ) -> None:
+    def __init__(self, nodes: Sequence[Node], settings: Settings, board: Board, pool: ProcessPoolExecutor) -> None:
         self.by_key = {node.key: node for node in nodes}
         self.waiting = {
             node.key: {parent.key for parent in node.parents.values()} & self.by_key.keys() for node in nodes

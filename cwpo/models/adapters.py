@@ -50,9 +50,7 @@ class Base:
         else:
             return self.path
         if not folder.is_dir():
-            raise InputError(
-                f"the adapters in {adapters} belong to the model in {folder}, which is gone; put it back"
-            )
+            raise InputError(f"the adapters in {adapters} belong to the model in {folder}, which is gone; put it back")
         if self.content is not None and fingerprint(folder) != self.content:
             raise InputError(
                 f"the adapters in {adapters} belong to the model that was in {folder}; its files have changed since: put the old "

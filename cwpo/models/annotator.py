@@ -109,9 +109,7 @@ def sees_no_padding(model: PreTrainedModel, input_ids: Tensor) -> bool:
     return _SEES_NO_PADDING[model]
 
 
-def _last_scores(
-    model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, masked: bool = True
-) -> Tensor:
+def _last_scores(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, masked: bool = True) -> Tensor:
     read = _last_states(model, input_ids, attention_mask, masked=masked)
     inner = model.module if hasattr(model, "module") else model
     if hasattr(inner, "reshard"):

@@ -52,9 +52,7 @@ def _only_pickles(files: Iterable[str], at: str, fix: str) -> str | None:
     """The problem of a model without safetensors whose weights are pickles; None where it has none at all."""
     pickles = sorted(name for name in files if name.endswith(PICKLES))
     shown = ", ".join(pickles[:3])
-    return (
-        f"{at} has only pickle weights ({shown}), which can run code when loaded; {fix}" if pickles else None
-    )
+    return f"{at} has only pickle weights ({shown}), which can run code when loaded; {fix}" if pickles else None
 
 
 def strange_shards(folder: Path) -> str | None:

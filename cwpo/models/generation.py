@@ -162,9 +162,7 @@ def sample_responses(
     for rows, new in in_batches(batches, draw):
         for i, tokens in zip(rows, new, strict=True):
             drawn[i] = tokens
-    return sampled(
-        tokenizer, prompts, ids, [(row[:-1], True) if row[-1] == eos else (row, False) for row in drawn]
-    )
+    return sampled(tokenizer, prompts, ids, [(row[:-1], True) if row[-1] == eos else (row, False) for row in drawn])
 
 
 def samples_alone(model: PreTrainedModel, longest: int) -> bool:

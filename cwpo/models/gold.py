@@ -71,9 +71,7 @@ def _gumbel(text: str) -> float:
 class Trained:
     """The Bradley-Terry model in `folder`, trained on held-out human pairs."""
 
-    def __init__(
-        self, folder: Path, *, batch_size: int, device: str, token_budget: int | None = None
-    ) -> None:
+    def __init__(self, folder: Path, *, batch_size: int, device: str, token_budget: int | None = None) -> None:
         self.tokenizer = load_tokenizer(folder)
         self.model = load_annotator(folder, pad_id=self.tokenizer.pad_token_id, device=device)
         self.batching = (batch_size, token_budget)
@@ -87,9 +85,7 @@ class Trained:
         return score_responses(self.model, rows, pad_id, *self.batching).double().numpy()
 
 
-def load_gold(
-    config: Any, trained: Path | None, device: str, token_budget: int | None = None
-) -> Gold | Comparison:
+def load_gold(config: Any, trained: Path | None, device: str, token_budget: int | None = None) -> Gold | Comparison:
     """The adapter of a `conf/gold` choice; `trained` is the folder of the trained gold model.
 
     It reads SCORING times the token budget at a time, or without one `config.batch_size` sequences.

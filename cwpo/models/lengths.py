@@ -12,10 +12,7 @@ from torch import Tensor, nn
 
 from cwpo.errors import InputError
 
-FROM_LONGEST = (
-    "dynamic",
-    "longrope",
-)  # RoPE types whose frequencies transformers computes in the forward pass
+FROM_LONGEST = ("dynamic", "longrope")  # RoPE types whose frequencies transformers computes in the forward pass
 ONE_LENGTH = (
     "{name} computes these rows exactly one length at a time only (its positions depend on the longest row of a batch), which "
     "cannot be done in several processes or on several GPUs; train in one process, or leave out the rows beyond its original context"
@@ -26,10 +23,7 @@ def mixing_length(config: Any) -> int | None:
     """Tokens from which on a row changes the shorter rows of its batch; None where none does."""
     text = config.get_text_config()
     rope = getattr(text, "rope_parameters", None) or {}
-    parts = [
-        rope,
-        *(part for part in rope.values() if isinstance(part, Mapping)),
-    ]  # one for each type of layer
+    parts = [rope, *(part for part in rope.values() if isinstance(part, Mapping))]  # one for each type of layer
     scaled = [part for part in parts if part.get("rope_type") in FROM_LONGEST]
     positions = text.max_position_embeddings if scaled else 0
     original = (part.get("original_max_position_embeddings", positions) for part in scaled)

@@ -45,9 +45,7 @@ def response_logits(
     return labels[:, first:], logits[:, -keep:-1]
 
 
-def lean_logps(
-    model: nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, head: Head
-) -> Tensor:
+def lean_logps(model: nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, head: Head) -> Tensor:
     """response_logps with the `head` (see head_of) run on response tokens only, in chunks."""
     losses, rows = lean_losses(model, input_ids, attention_mask, labels, head)
     return _sums(losses, rows, len(labels))
@@ -91,11 +89,7 @@ def packed_logps(model: nn.Module, batch: Mapping[str, Tensor], head: Head | Non
     if line:
         attend_in_rows(inner)
     hidden = inner.base_model(
-        input_ids=batch["packed_ids"],
-        position_ids=batch["position_ids"],
-        attention_mask=mask,
-        use_cache=False,
-        **line,
+        input_ids=batch["packed_ids"], position_ids=batch["position_ids"], attention_mask=mask, use_cache=False, **line
     ).last_hidden_state
     states = hidden.flatten(0, 1)[batch["predictor"]].to(dtype)
     losses = token_losses(head or inner.get_output_embeddings(), states, batch["target"], logit_chunk(inner))

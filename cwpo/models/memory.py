@@ -35,9 +35,7 @@ def in_batches(
             yield rows, result
             continue
         clear_device_cache(garbage_collection=True)  # here, where the traceback no longer holds tensors
-        waiting = [
-            half for batch in waiting for half in (batch[len(batch) // 2 :], batch[: len(batch) // 2]) if half
-        ]
+        waiting = [half for batch in waiting for half in (batch[len(batch) // 2 :], batch[: len(batch) // 2]) if half]
 
 
 def sampling_batches(model: Any, lengths: Sequence[int]) -> list[list[int]]:

@@ -59,9 +59,7 @@ class Layout:
 
 
 @torch.no_grad()
-def exact_layout(
-    model: nn.Module, pairs: Sequence[Mapping[str, Any]], pad_id: int, *, whole: bool = False
-) -> Layout:
+def exact_layout(model: nn.Module, pairs: Sequence[Mapping[str, Any]], pad_id: int, *, whole: bool = False) -> Layout:
     """The fastest layout in which the model's log-probs of encode_pairs' rows are exact, found by comparing values.
 
     Attention windows, RoPE that depends on the longest row, ALiBi and logits that are more than a linear head's all show on
@@ -83,9 +81,7 @@ def exact_layout(
 LAST = Layout(by_length=True)  # what `right` is computed like
 
 
-def _agrees(
-    model: nn.Module, sample: Sequence[Mapping[str, Any]], layout: Layout, pad_id: int, right: Tensor
-) -> bool:
+def _agrees(model: nn.Module, sample: Sequence[Mapping[str, Any]], layout: Layout, pad_id: int, right: Tensor) -> bool:
     packed = pack_pairs(sample, full=LINE) if layout.packed else PairCollator(pad_id)(sample)
     batch = tensors(packed, right.device)
     try:

@@ -22,10 +22,7 @@ def encode_joint(
 
 
 def encode_both_orders(
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Text],
-    chosen: Sequence[Text],
-    rejected: Sequence[Text],
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Text], chosen: Sequence[Text], rejected: Sequence[Text]
 ) -> list[dict[str, list[int] | int]]:
     """Rows for PairCollator whose `chosen` sequence has the better response first and `rejected` has it second."""
     right = encode_joint(tokenizer, prompts, chosen, rejected)

@@ -7,13 +7,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from cwpo.config.hub import asked_once, reach
 from cwpo.data.chat import CHAT, chat_problem
@@ -171,9 +165,7 @@ def load_policy(
         return load_adapted(path, device=device).float().merge_and_unload()
     settings = {} if dropout else no_dropout(read_config(path, revision))
     model: Any = load_weights(AutoModelForCausalLM, path, revision, dtype=dtype, **settings)
-    beyond = [
-        name for name, p in model.named_parameters() if dtype != torch.float32 and not p.isfinite().all()
-    ]
+    beyond = [name for name, p in model.named_parameters() if dtype != torch.float32 and not p.isfinite().all()]
     if beyond:
         raise InputError(
             f"the weights {beyond[0]} of {path} hold values that {dtype} cannot; use lora.base_dtype=float32"

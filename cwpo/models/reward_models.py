@@ -35,13 +35,7 @@ class Scorer:
     chat = False  # whether inputs are written by the tokenizer's chat template
 
     def __init__(
-        self,
-        path: str,
-        revision: str | None,
-        *,
-        device: str,
-        batch_size: int,
-        token_budget: int | None = None,
+        self, path: str, revision: str | None, *, device: str, batch_size: int, token_budget: int | None = None
     ) -> None:
         if problem := gold_problem(path, revision, seq2seq=self.kind is AutoModelForSeq2SeqLM):
             raise InputError(problem)
@@ -80,9 +74,7 @@ class HuggingFace(Scorer):
 
         batching = (1, None) if alone else self.batching
         with label_precision(self.device):
-            for rows, values in in_batches(
-                scoring_batches(list(map(len, read["input_ids"])), *batching), score
-            ):
+            for rows, values in in_batches(scoring_batches(list(map(len, read["input_ids"])), *batching), score):
                 scores[rows] = values
         return scores
 
@@ -135,9 +127,7 @@ def load_reward(
     return (ChatReward if reads else HuggingFace)(path, revision, device=device, **batching)
 
 
-def gold_problem(
-    path: str, revision: str | None, key: str = "gold.path", seq2seq: bool = False
-) -> str | None:
+def gold_problem(path: str, revision: str | None, key: str = "gold.path", seq2seq: bool = False) -> str | None:
     """Why the model at `path`, the value of the setting `key`, cannot serve as reward, or None. Reads its config only.
 
     seq2seq: the model answers a question in words instead of giving a score.

@@ -47,18 +47,14 @@ class Lines:
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
         """Causal attention of (1, H, T, d) within each sequence, as (1, T, H, d)."""
-        query, key, value = (
-            states[0].transpose(0, 1).index_select(0, self.place) for states in (query, key, value)
-        )
+        query, key, value = (states[0].transpose(0, 1).index_select(0, self.place) for states in (query, key, value))
         narrow = all(states.dtype in NARROW and states.shape[2] <= WIDEST for states in (query, key, value))
         alike = key.shape == value.shape and query.shape[2] == key.shape[2]
         kernel = _by_kernel if query.is_cuda and narrow and alike else _by_sequence
         return kernel(query, key, value, self.ends, self.most, scale).index_select(0, self.first)[None]
 
 
-def _by_kernel(
-    query: Tensor, key: Tensor, value: Tensor, ends: Tensor, most: int, scale: float | None
-) -> Tensor:
+def _by_kernel(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, most: int, scale: float | None) -> Tensor:
     """Flash attention of (N, H, d), no padding and nothing to compile; its arguments differ from version to version."""
     from torch.nn.attention.varlen import varlen_attn
 
@@ -77,9 +73,7 @@ def _by_kernel(
     return attend(query, key, value, ends, ends, most, most, **settings)
 
 
-def _by_sequence(
-    query: Tensor, key: Tensor, value: Tensor, ends: Tensor, most: int, scale: float | None
-) -> Tensor:
+def _by_sequence(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, most: int, scale: float | None) -> Tensor:
     """The same, one sequence at a time."""
     grouped, parts = query.shape[1] != key.shape[1], []
     for begin, end in itertools.pairwise(ends.tolist()):

@@ -90,9 +90,7 @@ def sample_by_vllm(
         code = subprocess.run(words, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
     answers = _answers(place / "answers.jsonl")
     if code or len(answers) != len(prompts):
-        log_lines = (place / "log.txt").read_text(errors="replace").strip().splitlines() or [
-            "its log is empty"
-        ]
+        log_lines = (place / "log.txt").read_text(errors="replace").strip().splitlines() or ["its log is empty"]
         raise EngineFailed(
             f"vllm answered {len(answers)} of {len(prompts)} prompts: {log_lines[-1]}; log: {place / 'log.txt'}"
         )

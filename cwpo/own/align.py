@@ -79,9 +79,7 @@ def align(cfg: Any, say: Say = print) -> Path:
     return out
 
 
-def _trained(
-    table: pd.DataFrame, cfg: Any, work: Path, device: str, say: Say
-) -> tuple[Start, list[dict[str, Any]]]:
+def _trained(table: pd.DataFrame, cfg: Any, work: Path, device: str, say: Say) -> tuple[Start, list[dict[str, Any]]]:
     """Fine-tune, then align into work/out; where alignment started from, and its curve. A finished work/sft is used again."""
     before = _start(cfg)
     if cfg.sft.epochs:
@@ -140,9 +138,7 @@ def fine_tune(table: pd.DataFrame, cfg: Any, folder: Path, device: str, say: Say
 
 def _names(table: pd.DataFrame) -> list[str]:
     """By what an error names the pairs: their rows in the user's table, where it is one."""
-    return (
-        [f"row {row}" for row in table["row"]] if "row" in table else [f"pair {i}" for i in range(len(table))]
-    )
+    return [f"row {row}" for row in table["row"]] if "row" in table else [f"pair {i}" for i in range(len(table))]
 
 
 def optimise(
@@ -169,9 +165,7 @@ def _examples(table: pd.DataFrame) -> list[dict[str, Any]]:
     texts = zip(*as_conversations(table, "chosen", "rejected"), strict=True)
     return [
         {"pair_id": name, "prompt": prompt, "chosen": chosen, "rejected": rejected, "weight": weight}
-        for name, (prompt, chosen, rejected), weight in zip(
-            _names(table), texts, table["weight"], strict=True
-        )
+        for name, (prompt, chosen, rejected), weight in zip(_names(table), texts, table["weight"], strict=True)
     ]
 
 
@@ -227,9 +221,7 @@ def _fitting(table: pd.DataFrame, cfg: Any, read: Converted) -> pd.DataFrame:
             read.dropped.setdefault(reason, []).extend(table["row"][mask].tolist())
     kept = table[~(long | bare)].reset_index(drop=True)
     if len(kept) < 2:
-        raise InputError(
-            f"preferences={cfg.preferences}: {len(kept)} of {read.read} rows can be used ({read.drops()})"
-        )
+        raise InputError(f"preferences={cfg.preferences}: {len(kept)} of {read.read} rows can be used ({read.drops()})")
     return kept
 
 
@@ -252,10 +244,7 @@ def by_label(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _sources(table: pd.DataFrame) -> dict[str, int]:
-    return {
-        str(who): int(n)
-        for who, n in table["label_source"].fillna("given").value_counts().sort_index().items()
-    }
+    return {str(who): int(n) for who, n in table["label_source"].fillna("given").value_counts().sort_index().items()}
 
 
 def _start(cfg: Any) -> Start:

@@ -56,9 +56,7 @@ def label(cfg: Any, say: Callable[[str], None] = print) -> Path | None:
         try:
             result, numbers = _work(cfg, work, device, say)
         except FloatingPointError as error:
-            raise InputError(
-                f"{error}; the annotator broke: lower annotator.training.learning_rate"
-            ) from error
+            raise InputError(f"{error}; the annotator broke: lower annotator.training.learning_rate") from error
         replace_folder(result, out)
     say(f"{numbers['written']:,} weighted pairs. {numbers['verdict']['sentence']}")
     for reason in numbers["verdict"]["reasons"]:
@@ -74,14 +72,10 @@ def _work(cfg: Any, work: Path, device: str, say: Callable[[str], None]) -> tupl
     how = {name: cfg[name] for name in ("ties", "split", "positive")}
     read = convert(cfg.data, work / "read.parquet", cfg.columns, **how)
     reading: list[str] = []
-    cfg = OmegaConf.merge(
-        cfg, {"chat": chat_decided(cfg, has_messages(work / "read.parquet"), reading.append)}
-    )
+    cfg = OmegaConf.merge(cfg, {"chat": chat_decided(cfg, has_messages(work / "read.parquet"), reading.append)})
     _drop_long(work / "read.parquet", work / "pairs.parquet", cfg, read)
     labeled = pq.read_table(work / "pairs.parquet", filters=[("n_votes", ">", 0)]).to_pandas()
-    say(
-        f"{read.read:,} rows, {read.kept:,} usable pairs, {len(labeled):,} with a label; left out: {read.drops()}"
-    )
+    say(f"{read.read:,} rows, {read.kept:,} usable pairs, {len(labeled):,} with a label; left out: {read.drops()}")
     say(reading[0])
     _enough(labeled, read, cfg)
     tested, curve, annotator, old, learned = _annotator(labeled, cfg, work, device, say)

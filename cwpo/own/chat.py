@@ -16,9 +16,7 @@ def wished(chat: Any) -> bool | None:
     return {"true": True, "false": False}.get(str(chat).lower())
 
 
-def template_used(
-    path: str, revision: str | None, chat: Any, messages: bool, say: Callable[[str], None]
-) -> bool:
+def template_used(path: str, revision: str | None, chat: Any, messages: bool, say: Callable[[str], None]) -> bool:
     """Whether prompts go through the template of the model at `path`; says it. `messages`: some of the prompts are messages.
 
     chat=auto keeps to what a model was trained with here. Another model's template is used for messages, where it can be.

@@ -39,9 +39,7 @@ def check_compare(cfg: Any, ask_hub: bool = True) -> None:
     """Raise InputError with every problem of the settings of scripts/compare.py. Loads no weights."""
     problems = check_settings(cfg, CompareConfig, lambda cfg: _occupied(cfg.out, "comparison.json"))
     models = {"before": cfg.before, "after": cfg.after}
-    asked = model_problems(
-        _given(models, None), adapters=("before", "after"), ask_hub=ask_hub and not problems
-    )
+    asked = model_problems(_given(models, None), adapters=("before", "after"), ask_hub=ask_hub and not problems)
     problems = first_by_key(problems, asked)
     judge = {} if cfg.gold in SYNTHETIC_JUDGES else {"gold": checkpoint_of(cfg.gold)}
     _refuse(problems, judge, cfg.revision, scoring=() if is_ours(cfg.gold) else ("gold",), ask_hub=ask_hub)
@@ -54,9 +52,7 @@ def annotate_problems(cfg: Any) -> Iterator[Problem]:
     yield from _occupied(cfg.out, "report.json")
     path = cfg.annotator.path
     if path is None and cfg.model is None:
-        yield Problem(
-            "model", "name a model to train, model=..., or a trained reward model, annotator.path=..."
-        )
+        yield Problem("model", "name a model to train, model=..., or a trained reward model, annotator.path=...")
     elif path is not None and cfg.model is not None:
         yield Problem(
             "model",
@@ -83,12 +79,7 @@ def _occupied(out: str, mark: str) -> Iterator[Problem]:
 
 
 def _refuse(
-    problems: list[Problem],
-    models: dict[str, Any],
-    revision: str | None,
-    *,
-    ask_hub: bool,
-    **kinds: tuple[str, ...],
+    problems: list[Problem], models: dict[str, Any], revision: str | None, *, ask_hub: bool, **kinds: tuple[str, ...]
 ) -> None:
     """Raise InputError with the problems and those of the models; the hub is asked only where there are none so far.
 

@@ -104,9 +104,7 @@ def _check_judge(cfg: Any, gold: Any, prompts: list[Text]) -> None:
         )
 
 
-def _judged(
-    prompts: Sequence[Text], table: pd.DataFrame, name: str, gold: Any
-) -> tuple[Sequence[Text], list[Text]]:
+def _judged(prompts: Sequence[Text], table: pd.DataFrame, name: str, gold: Any) -> tuple[Sequence[Text], list[Text]]:
     """Prompts and responses as the judge reads them: a response to messages is a message."""
     responses = table[name].tolist()
     if isinstance(gold, (Oracle, Judge)):
@@ -130,10 +128,7 @@ def _prompts(cfg: Any, say: Callable[[str], None]) -> tuple[list[Text], int, dic
             chat = {name: template_used(cfg[name], None, cfg.chat, messages, say) for name in MODELS}
         rooms = [
             leaves_room(
-                load_tokenizer(cfg[name], chat=chat[name]),
-                chunk,
-                cfg.max_new_tokens,
-                context_length(cfg[name]),
+                load_tokenizer(cfg[name], chat=chat[name]), chunk, cfg.max_new_tokens, context_length(cfg[name])
             )
             for name in MODELS
         ]

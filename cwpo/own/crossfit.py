@@ -82,13 +82,7 @@ def fold_counts(labels: int, cfg: Any) -> tuple[int, int]:
 
 
 def first_fold(
-    train: pd.DataFrame,
-    test: pd.DataFrame,
-    cfg: Any,
-    scratch: Path,
-    *,
-    device: str,
-    say: Callable[[str], None],
+    train: pd.DataFrame, test: pd.DataFrame, cfg: Any, scratch: Path, *, device: str, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """Train on the first fold until the held-out loss rises; leaves its gaps in `scratch` and returns how it went.
 

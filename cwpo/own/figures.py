@@ -48,9 +48,7 @@ def _reliability(rows: Points, title: str) -> bytes:
     errors = [[r["mean"] - r["low"] for r in rows], [r["high"] - r["mean"] for r in rows]]
     x = [row["expected"] for row in rows]
     axis.errorbar(x, [r["mean"] for r in rows], yerr=errors, fmt="o", color=BLUE, markersize=4)
-    axis.set(
-        xlabel="expected share right", ylabel="observed share right", xlim=(0.48, 1.02), ylim=(-0.02, 1.05)
-    )
+    axis.set(xlabel="expected share right", ylabel="observed share right", xlim=(0.48, 1.02), ylim=(-0.02, 1.05))
     axis.set_title(title, fontsize=9)
     return _png(figure)
 

@@ -66,9 +66,7 @@ class Annotator:
     def gaps(self, pairs: pd.DataFrame) -> np.ndarray:
         prompts, first, second = as_conversations(pairs, "response_a", "response_b")
         if self.kind == "pairrm":
-            halves = [
-                score_both_orders(model, self.tokenizer, prompts, first, second) for model in self.models
-            ]
+            halves = [score_both_orders(model, self.tokenizer, prompts, first, second) for model in self.models]
             return _finite(np.stack([(right - swapped).double().numpy() for right, swapped in halves]), pairs)
         return _finite(self._scores(prompts, first) - self._scores(prompts, second), pairs)
 
@@ -168,9 +166,7 @@ def read_curve(folder: Path) -> dict[str, list[float]]:
     return json.loads((Path(checkpoint_of(str(folder))) / CURVE).read_text(encoding="utf-8"))
 
 
-def load(
-    folder: Path, *, device: str, token_budget: int | None = None, chat: bool | None = None
-) -> Annotator:
+def load(folder: Path, *, device: str, token_budget: int | None = None, chat: bool | None = None) -> Annotator:
     """The annotator that fit_members left in `folder`. chat=None: prompts go through its template if they did in training."""
     note = read_note(folder)
     folders = _paths(folder, note["members"])

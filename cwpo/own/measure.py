@@ -63,9 +63,7 @@ def report_numbers(
     return numbers
 
 
-def accuracy_numbers(
-    gap: np.ndarray, target: np.ndarray, longer: np.ndarray, groups: np.ndarray
-) -> dict[str, Any]:
+def accuracy_numbers(gap: np.ndarray, target: np.ndarray, longer: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
     """Accuracy alone, beside two baselines, and by confidence, as a verdict needs them; all arguments are (N,).
 
     `gap` is the annotator's score of a less that of b, `target` 1 where a is better and 0 where b is, `longer` the difference in
@@ -79,9 +77,7 @@ def accuracy_numbers(
     return {
         "accuracy": _plain(share(right, groups)),
         "baselines": {name: _plain(share(values, groups)) for name, values in baselines.items()},
-        "difference": {
-            name: _plain(mean_difference(right, values, groups)) for name, values in baselines.items()
-        },
+        "difference": {name: _plain(mean_difference(right, values, groups)) for name, values in baselines.items()},
         "coverage": coverage(confidence, right, groups),
         "discrimination": _plain(discrimination(confidence, right, groups)),
     }
@@ -115,9 +111,7 @@ def calibration(tested: pd.DataFrame) -> dict[str, Any]:
         "temperature": fit_temperature(gap, target),
         "log_loss_before": log_loss(gap, target),
         "log_loss_after": log_loss(scaled, target),
-        "log_loss_change": _plain(
-            mean_difference(log_losses(scaled, target), log_losses(gap, target), prompts)
-        ),
+        "log_loss_change": _plain(mean_difference(log_losses(scaled, target), log_losses(gap, target), prompts)),
         "ece_before": expected_calibration_error(before, right),
         "ece_after": expected_calibration_error(after, right),
         "bins_before": _bins(before, right),
@@ -168,9 +162,7 @@ def _members(agree: np.ndarray, right: np.ndarray, prompts: np.ndarray) -> dict[
     }
 
 
-def votes(
-    decided: pd.DataFrame, confidence: np.ndarray, resamples: int = 500, seed: int = 0
-) -> dict[str, Any] | None:
+def votes(decided: pd.DataFrame, confidence: np.ndarray, resamples: int = 500, seed: int = 0) -> dict[str, Any] | None:
     """Rank correlation of confidence with the agreement of people, |2 share - 1|; None with too few votes to measure it."""
     several = (decided["n_votes"] > 1).to_numpy()
     part = decided[several]
@@ -256,8 +248,6 @@ def shift(labeled: pd.DataFrame, unlabeled: pd.DataFrame) -> dict[str, Any]:
     new_words = words(unlabeled.head(len(labeled)), new)
     return {
         "unlabeled_pairs": len(unlabeled),
-        "distances": {
-            name: {"distance": float(d.statistic), "p": float(d.pvalue)} for name, d in distances.items()
-        },
+        "distances": {name: {"distance": float(d.statistic), "p": float(d.pvalue)} for name, d in distances.items()},
         "unseen_words": len(new_words - words(labeled, old)) / max(1, len(new_words)),
     }

@@ -53,9 +53,7 @@ def annotate_pairs(
     return written
 
 
-def preferences(
-    pairs: pd.DataFrame, gap: np.ndarray, weighting: str, include_labeled: bool = True
-) -> pd.DataFrame:
+def preferences(pairs: pd.DataFrame, gap: np.ndarray, weighting: str, include_labeled: bool = True) -> pd.DataFrame:
     """COLUMNS of N pairs, and `messages` where they have it: by people's label where there is one, else by the sign of the gap, (N,).
 
     An annotator's label weighs what `weighting` makes of its margin |gap|. A label of people weighs 1, a share s of votes

@@ -52,15 +52,11 @@ def verdict(numbers: Mapping[str, Any], target: float) -> Verdict:
         return Verdict("weights", 1.0, "Use the labels of all pairs, with their weights", reasons)
     enough = [row for row in numbers["coverage"] if row["low"] >= target and row["n"] >= FEW / 2]
     if not enough:
-        reasons.append(
-            f"no share of the most confident pairs is sure to be labelled right {target:.0%} of the time"
-        )
+        reasons.append(f"no share of the most confident pairs is sure to be labelled right {target:.0%} of the time")
         return _without(promising, reasons)
     widest = max(enough, key=lambda row: row["coverage"])
     kept = f"{widest['coverage']:.0%}"
-    reasons.append(
-        f"its most confident {kept} are right on {percent(widest)}: at least the wanted {target:.0%}"
-    )
+    reasons.append(f"its most confident {kept} are right on {percent(widest)}: at least the wanted {target:.0%}")
     if widest["coverage"] == 1.0:
         reasons.append("its confidence does not tell right labels from wrong ones, so weights add nothing")
         return Verdict("top", 1.0, "Use the labels of all pairs, without weights", reasons)
@@ -82,11 +78,7 @@ def _facts(numbers: Mapping[str, Any]) -> tuple[list[str], list[str]]:
         reasons.append(f"{words} is right on {base['mean']:.1%}; {difference}")
         beaten += [words] if compared == "worse" else []
     if sure is not None:
-        shown = (
-            TOO_FEW
-            if too_wide(sure)
-            else "{mean:.2f} [{low:.2f}, {high:.2f}]; 0.50 would be chance".format(**sure)
-        )
+        shown = TOO_FEW if too_wide(sure) else "{mean:.2f} [{low:.2f}, {high:.2f}]; 0.50 would be chance".format(**sure)
         reasons.append(f"probability that a right label has more confidence than a wrong one: {shown}")
     training = numbers.get("training")
     if training is not None:
@@ -115,9 +107,7 @@ def next_step(advice: Verdict, numbers: Mapping[str, Any]) -> tuple[str, str]:
         return "Write the labels without weights", _command("annotate", again | {"weighting": "uniform"})
     if advice.advice == "more_labels":
         labels = numbers["input"]["labeled"]
-        return f"Label more of the pairs (now {labels:,}), then repeat the command", _command(
-            "annotate", again
-        )
+        return f"Label more of the pairs (now {labels:,}), then repeat the command", _command("annotate", again)
     if training and training["train_accuracy"] < LEARNED and len(training["tried"]) == 1:
         return "Try other learning rates", _command("annotate", again | {"tune": "true"})
     again = {name: value for name, value in again.items() if name != trained} | {"model": "path/or/hub-id"}

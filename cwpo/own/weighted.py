@@ -33,11 +33,7 @@ def read_weighted(path: str, weight_column: str = "weight") -> tuple[pd.DataFram
             )
         weight = _number(row[weight_column])
         if weight is None or not 0 <= weight < np.inf:
-            done.refuse(
-                f"have a {weight_column} that is not a finite number of at least 0",
-                number,
-                row[weight_column],
-            )
+            done.refuse(f"have a {weight_column} that is not a finite number of at least 0", number, row[weight_column])
             continue
         if pair is None:
             continue

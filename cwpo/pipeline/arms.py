@@ -97,9 +97,7 @@ def _merge(point: dict[str, Any], other: Mapping[str, Any]) -> None:
 def plain_values(overrides: Sequence[Override]) -> dict[str, Any]:
     """The values of overrides by key, quoted text as text."""
     plain = (int, float, bool, type(None))
-    return {
-        o.get_key_element(): o.value() if isinstance(o.value(), plain) else str(o.value()) for o in overrides
-    }
+    return {o.get_key_element(): o.value() if isinstance(o.value(), plain) else str(o.value()) for o in overrides}
 
 
 def configurations(
@@ -136,9 +134,7 @@ def typed(cfg: DictConfig) -> Config:
     return config
 
 
-def _axes(
-    overrides: Sequence[str], seeds: Sequence[int] | None
-) -> tuple[DictConfig, list[str], dict[str, list[str]]]:
+def _axes(overrides: Sequence[str], seeds: Sequence[int] | None) -> tuple[DictConfig, list[str], dict[str, list[str]]]:
     """The overrides that all arms share, what they compose to, and the values of every key that the sweep varies."""
     parser = OverridesParser.create()
     given = parser.parse_overrides(list(overrides))
@@ -196,9 +192,7 @@ def composing(folder: Path = CONF) -> Iterator[None]:
             GlobalHydra.instance().initialize(outer)
 
 
-def _compositions(
-    base: DictConfig, fixed: Sequence[str], groups: Mapping[str, Sequence[str]]
-) -> Iterator[DictConfig]:
+def _compositions(base: DictConfig, fixed: Sequence[str], groups: Mapping[str, Sequence[str]]) -> Iterator[DictConfig]:
     """The configuration of every combination of choices; `base` is that of the overrides without any.
 
     Composing is slow. Where the files of a group write sections that neither the experiment nor another group writes, each
@@ -232,9 +226,7 @@ def _sections(common: tuple[str, ...], group: str, choice: str) -> dict[str, Dic
 def _apart(fixed: Sequence[str], groups: Mapping[str, Sequence[str]]) -> list[str]:
     """The groups whose files write only sections that no other group and no experiment of the overrides writes."""
     experiments = [word.split("=", 1)[1] for word in fixed if word.startswith("experiment=")]
-    written = {
-        key: set().union(*(_written(key, value) for value in values)) for key, values in groups.items()
-    }
+    written = {key: set().union(*(_written(key, value) for value in values)) for key, values in groups.items()}
     others = set().union(*(_written("experiment", name) for name in experiments))
     return [
         key

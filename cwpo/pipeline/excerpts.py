@@ -27,9 +27,7 @@ EXAMPLES = 3  # prompts, or pairs of each band, per data set
 UNSURE, SURE = 0.1, 0.9  # the paper's bands of confidence
 
 
-def record_excerpts(
-    arms: Sequence[Arm], store: Store, folder: Path, *, experiment: str, whole: bool
-) -> list[Path]:
+def record_excerpts(arms: Sequence[Arm], store: Store, folder: Path, *, experiment: str, whole: bool) -> list[Path]:
     """Write the extra rows of an experiment and return the files; `whole` replaces all rows in them."""
     first = min((arm.cfg.seed for arm in arms), default=0)
     written = []

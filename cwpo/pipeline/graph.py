@@ -125,9 +125,7 @@ class _Graph:
     def __init__(self, plain: dict[str, Any]) -> None:
         self.plain, self.nodes = plain, dict[str, Node]()
 
-    def add(
-        self, name: str, stage: Stage, changes: Mapping[str, Any] | None = None, /, **parents: str
-    ) -> None:
+    def add(self, name: str, stage: Stage, changes: Mapping[str, Any] | None = None, /, **parents: str) -> None:
         """Add a stage that reads the configuration with these changes. `parents`: names of nodes by role."""
         config = _slice(self.plain | dict(changes or {}), stage.reads)
         needs = {role: self.nodes[parent] for role, parent in parents.items() if parent in self.nodes}

@@ -119,11 +119,9 @@ def _epochs(cfg: Config, part: str) -> float:
 
 def _used(cfg: Config, sizes: Sizes) -> float:
     """Pairs that the strong model trains on; by a threshold at most all of them."""
-    pairs = {
-        "unlabeled": sizes.unlabeled,
-        "labeled": sizes.labeled,
-        "all": sizes.labeled + sizes.unlabeled,
-    }[cfg.method.pairs]
+    pairs = {"unlabeled": sizes.unlabeled, "labeled": sizes.labeled, "all": sizes.labeled + sizes.unlabeled}[
+        cfg.method.pairs
+    ]
     selection = cfg.method.selection
     return pairs * (selection.value or 0.0) if selection.kind == "top_fraction" else pairs
 

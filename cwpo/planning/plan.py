@@ -26,9 +26,7 @@ class Plan:
 
     def remaining_seconds(self) -> float:
         """Estimated work left, in seconds of one worker; stages that never ran count 0."""
-        return sum(
-            (count - self.cached[name]) * (self.seconds[name] or 0) for name, count in self.stages.items()
-        )
+        return sum((count - self.cached[name]) * (self.seconds[name] or 0) for name, count in self.stages.items())
 
     def naive_seconds(self) -> float:
         """The same if every arm computed all its stages itself."""

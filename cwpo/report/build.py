@@ -54,10 +54,7 @@ def build_report(results: Path, scale: str) -> list[Path]:
 
 def _build(loaded: Results, folder: Path) -> list[Path]:
     written = [
-        path
-        for table in TABLES
-        for page in table(loaded)
-        for path in page.write(folder / "tables", loaded.scale)
+        path for table in TABLES for page in table(loaded) for path in page.write(folder / "tables", loaded.scale)
     ]
     drawn: list[tuple[Any, Results]] = [
         *((draw, loaded.at(MATCHED)) for draw in AT_MATCHED),

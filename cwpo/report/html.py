@@ -102,8 +102,7 @@ def _figure(path: Path, titles: dict[str, str]) -> dict[str, Any]:
         "id": f"figure-{path.stem}",
         "name": name,
         "title": title,
-        "alt": f"Plot: {title}."
-        + (f" The numbers are in the table “{title}” on this page." if has_table else ""),
+        "alt": f"Plot: {title}." + (f" The numbers are in the table “{title}” on this page." if has_table else ""),
         "numbers": f"table-{path.stem}" if has_table else "",
         "image": image(path.read_bytes()),
     }
@@ -119,9 +118,7 @@ def samples(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Tables 14, 15. Per data set, every arm's responses, before and after, to the same few test prompts of the first seed."""
     for (data, strong), rows in _with_texts(frame).groupby(["data", "strong"], sort=True):
         rows = rows[rows["seed"] == rows["seed"].min()].assign(arm=rows["method"].replace(METHOD_NAMES))
-        answers = [
-            part.sort_values(["method", "run_key"]) for _, part in rows.groupby("prompt_id", sort=True)
-        ]
+        answers = [part.sort_values(["method", "run_key"]) for _, part in rows.groupby("prompt_id", sort=True)]
         yield {
             "name": DATA_NAMES.get(data, data),
             "about": f"{strong}, seed {rows['seed'].min()}",
@@ -153,10 +150,7 @@ def provenance(results: Results) -> list[list[str]]:
     rows = pd.concat(frames) if frames else pd.DataFrame(columns=keep)
     names = sorted(set(rows["experiment"]), key=paper_order)
     lines = [_origin(name, rows[rows["experiment"] == name]) for name in names]
-    return [
-        *lines,
-        *([_origin("all, shared runs once", rows.drop_duplicates("run_key"))] if len(names) > 1 else []),
-    ]
+    return [*lines, *([_origin("all, shared runs once", rows.drop_duplicates("run_key"))] if len(names) > 1 else [])]
 
 
 def _origin(name: str, rows: pd.DataFrame) -> list[str]:

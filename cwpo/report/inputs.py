@@ -208,9 +208,7 @@ def _check_rewards(folder: Path, runs: pd.DataFrame, rewards: dict[str, RunRewar
 def datasets(rows: pd.DataFrame) -> list[str]:
     """The data sets in `rows`: the paper's, in its order, then others."""
     order = list(DATA_NAMES)
-    return sorted(
-        set(rows["data"]), key=lambda name: (order.index(name) if name in order else len(order), name)
-    )
+    return sorted(set(rows["data"]), key=lambda name: (order.index(name) if name in order else len(order), name))
 
 
 def one_per_seed(rows: pd.DataFrame) -> pd.DataFrame:

@@ -37,8 +37,6 @@ def write_sweep(results: Path, scale: str, name: str, arms: pd.DataFrame, agains
     shown = texts(cells, axes, against or "")
     folder = results / scale / name
     table = page(name, rows, cells, shown)
-    drawn = (
-        rows[rows["reference"].notna()] if against else rows
-    )  # without the arms that are there to be compared with
+    drawn = rows[rows["reference"].notna()] if against else rows  # without the arms that are there to be compared with
     files = [*table.write(folder, scale), *axis_figures(found, drawn, axes, folder)]
     return Written(table.frame, shown, [*files, write_page(found, [], files, folder, name)])

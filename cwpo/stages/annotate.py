@@ -45,9 +45,7 @@ def run(scorer: Callable[[Work], Score], work: Work) -> dict[str, Any]:
     return {"annotated": annotated, "mean_confidence": mean_confidence, "seconds": seconds}
 
 
-def annotation_table(
-    score_a: np.ndarray, score_b: np.ndarray, names: Sequence[str] | None = None
-) -> pd.DataFrame:
+def annotation_table(score_a: np.ndarray, score_b: np.ndarray, names: Sequence[str] | None = None) -> pd.DataFrame:
     """score_a, score_b, label ("a" or "b"), margin (>= 0) and confidence in [0, 1] of N pairs from their scores, (N,).
 
     Equal scores give "a", a side that is random, with margin and confidence 0. Raises FloatingPointError for scores that
@@ -101,9 +99,7 @@ def by_policy(work: Work) -> Score:
     model = load_policy(trained / "model", device=work.device)
     implicit = annotator.scoring == "implicit"
     reference = load_policy(trained / "reference", device=work.device) if implicit else None
-    scores = functools.partial(
-        policy_scores, reference=reference, beta=annotator.beta, token_budget=work.tokens
-    )
+    scores = functools.partial(policy_scores, reference=reference, beta=annotator.beta, token_budget=work.tokens)
     return functools.partial(_one_by_one, scores, model, tokenizer)
 
 

@@ -63,9 +63,7 @@ def with_room(
     return fitting, len(prompts) - len(fitting)
 
 
-def _by_transformers(
-    work: Work, tokenizer: Any, prompts: pd.DataFrame, drawn: dict[str, Any]
-) -> pd.DataFrame:
+def _by_transformers(work: Work, tokenizer: Any, prompts: pd.DataFrame, drawn: dict[str, Any]) -> pd.DataFrame:
     from cwpo.models.generation import sample_responses
     from cwpo.models.policy import as_trained, load_policy
 

@@ -11,14 +11,7 @@ from accelerate import DistributedType
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
-from transformers import (
-    PrinterCallback,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
 from cwpo.data.batching import Budget, PairCollator, SequenceCollator, within_budget
@@ -137,9 +130,7 @@ class GlobalMeanTrainer(Trainer):
         """Forward and backward of one batch, part by part where it comes in parts; where memory runs out, in smaller parts."""
         recorded = self.recorded()
         # After the first step, when the optimiser has its own memory too.
-        measuring = (
-            self.budget if self.budget and self.budget.measured and self.state.global_step > 0 else None
-        )
+        measuring = self.budget if self.budget and self.budget.measured and self.state.global_step > 0 else None
         if measuring:
             forget_peak(self.args.device)
         try:
@@ -186,9 +177,7 @@ class GlobalMeanTrainer(Trainer):
         self._tr_loss = self._tr_loss + values["loss"]
         self._globalstep_last_logged = values["logged"]
 
-    def get_batch_samples(
-        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
-    ) -> tuple[list, Any]:
+    def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, Any]:
         batch_samples, count = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._begin_step(batch_samples)
         return batch_samples, count
@@ -210,9 +199,7 @@ class GlobalMeanTrainer(Trainer):
         scaled = self.accelerator.scaler is not None  # float16: steps with an infinite gradient are skipped
         looked_at = [loss.float() for loss, *_ in self._losses]
         if not scaled:  # a norm over shards is a number of its own kind
-            looked_at.append(
-                norm if type(norm) is Tensor else torch.tensor(float(norm), device=self.args.device)
-            )
+            looked_at.append(norm if type(norm) is Tensor else torch.tensor(float(norm), device=self.args.device))
         if torch.stack(looked_at).isfinite().all():
             return norm
         for loss, losses, pairs in self._losses:
@@ -275,9 +262,7 @@ class Curve(TrainerCallback):
     """Hands the Trainer's logs to `log(values, step)` and finished steps to `progress(done, total)`."""
 
     def __init__(
-        self,
-        log: Callable[[Mapping[str, float], int], None],
-        progress: Callable[[int, int], None] = lambda d, t: None,
+        self, log: Callable[[Mapping[str, float], int], None], progress: Callable[[int, int], None] = lambda d, t: None
     ) -> None:
         self._log = log
         self._progress = progress
@@ -305,7 +290,5 @@ class Curve(TrainerCallback):
         if "loss" in values:
             self._log(values, step)
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self._progress(state.global_step, state.max_steps)

@@ -69,18 +69,14 @@ class Checkpoints(TrainerCallback):
             self.spent_before = values["seconds"]
             self.trainer.restore_window(values)
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.global_step == state.max_steps:
             return
         self._asked = self._asked or self._due(args, state.global_step)
         if self._asked and self.trainer.between_rounds:
             control.should_save, self._asked = True, False
 
-    def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         spent = self.spent_before + time.monotonic() - self._begun
         window = json.dumps(self.trainer.window() | {"seconds": spent})
@@ -98,9 +94,7 @@ class Checkpoints(TrainerCallback):
         if self.schedule.minutes is None:
             return False
         due = time.monotonic() - self._last >= 60 * self.schedule.minutes
-        if (
-            args.world_size > 1
-        ):  # clocks differ, and all must save at the same step: the first process decides
+        if args.world_size > 1:  # clocks differ, and all must save at the same step: the first process decides
             decided = torch.tensor(int(due), device=args.device)
             torch.distributed.broadcast(decided, src=0)
             due = bool(decided)

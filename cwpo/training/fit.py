@@ -148,9 +148,7 @@ def fit_annotator(
         return Rows(named(rows, names))
 
     def fresh(device: str = "cpu") -> Any:
-        return new_annotator(
-            start.path, start.revision, pad_id=pad_id, head_std=head_std, seed=seed, device=device
-        )
+        return new_annotator(start.path, start.revision, pad_id=pad_id, head_std=head_std, seed=seed, device=device)
 
     collator = PairCollator(pad_id, floats=() if pairs.target is None else ("target",))
     rows = rows_of(pairs)

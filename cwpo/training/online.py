@@ -201,10 +201,7 @@ class OnlineTrainer(PreferenceLoss):
             encode_pairs(
                 self.processing_class,
                 [pair["prompt"] for pair in pairs],
-                *(
-                    [pair[f"response_{side[i]}"] for pair, side in zip(pairs, sides, strict=True)]
-                    for i in (0, 1)
-                ),
+                *([pair[f"response_{side[i]}"] for pair, side in zip(pairs, sides, strict=True)] for i in (0, 1)),
             )
         )
         for index, (pair, row) in enumerate(zip(pairs, rows, strict=True)):

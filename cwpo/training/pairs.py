@@ -63,11 +63,7 @@ def lack_reference(rows: Examples) -> bool:
 
 
 def score_reference(
-    model: nn.Module,
-    rows: Examples,
-    pad_id: int,
-    token_budget: int | None = None,
-    layout: Layout | None = None,
+    model: nn.Module, rows: Examples, pad_id: int, token_budget: int | None = None, layout: Layout | None = None
 ) -> None:
     """Enter the model's log-probs as REFERENCE in rows that lack it."""
     if lack_reference(rows):

@@ -76,9 +76,7 @@ class PreferenceLoss(GlobalMeanTrainer):
                 stacklevel=2,
             )
 
-    def collator(
-        self, rows: Sequence[Mapping[str, Any]], pad_id: int, layout: Layout | None = None
-    ) -> PairCollator:
+    def collator(self, rows: Sequence[Mapping[str, Any]], pad_id: int, layout: Layout | None = None) -> PairCollator:
         """The collator of these rows: packed where this gives the model's log-probs. `layout`: their exact_layout, if known."""
         name = type(self.model).__name__
         if self.is_wrapped:
@@ -229,9 +227,7 @@ class PreferenceTrainer(PreferenceLoss):
             raise InputError(problems)
         widen(model)
         args.remove_unused_columns = False  # the collator makes the model's inputs from other columns
-        self._read = functools.partial(
-            encoded_rows, processing_class, model.config, weight_column=weight_column
-        )
+        self._read = functools.partial(encoded_rows, processing_class, model.config, weight_column=weight_column)
         self._pad_id = processing_class.pad_token_id
         self._budget = tokens_at_once(token_budget, args.device.type)
         plain = PairCollator(self._pad_id, FLOATS)
@@ -265,9 +261,7 @@ class PreferenceTrainer(PreferenceLoss):
     def _tests(self, eval_dataset: Any) -> dict[str, Rows]:
         """The evaluation sets by name; a single one is named ""."""
         sets = eval_dataset if isinstance(eval_dataset, dict) else {"": eval_dataset}
-        return {
-            name: Rows(self._read(list(examples_of(part)))) for name, part in sets.items() if part is not None
-        }
+        return {name: Rows(self._read(list(examples_of(part)))) for name, part in sets.items() if part is not None}
 
     def _score(self, parts: list[Any], model: nn.Module, args: TrainingArguments) -> Layout:
         """Enter the reference's log-probs in the rows of each part that lack them; the exact layout of all rows."""
@@ -281,9 +275,7 @@ class PreferenceTrainer(PreferenceLoss):
         self, model: nn.Module, args: TrainingArguments
     ) -> Callable[[list[Mapping[str, Any]]], list[dict[str, Any]]]:
         """From examples to rows whose reference is the model as it is now, wherever it moves and whatever it learns."""
-        wrapped = (
-            args.world_size > 1 or args.n_gpu > 1 or is_sharded()
-        )  # its parts must not be called in training
+        wrapped = args.world_size > 1 or args.n_gpu > 1 or is_sharded()  # its parts must not be called in training
         reference = copy.deepcopy(model).eval().requires_grad_(False) if wrapped else model
         in_place = contextlib.nullcontext if wrapped else Reference(model).in_place
 

@@ -43,9 +43,7 @@ class SFTTrainer(GlobalMeanTrainer):
         parts = exact_parts(model, inputs["attention_mask"], inputs["input_ids"], inputs["labels"])
         return torch.cat([self._token_losses(model, ids, mask, labels) for _, mask, ids, labels in parts])
 
-    def _token_losses(
-        self, model: nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor
-    ) -> Tensor:
+    def _token_losses(self, model: nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
         if self.head is not None:
             return lean_losses(model, input_ids, attention_mask, labels, self.head)[0]
         targets, logits = response_logits(model, input_ids, attention_mask, labels)

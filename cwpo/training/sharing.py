@@ -67,29 +67,20 @@ class SharedLoader(DataLoader):
     """This process's share of the training batches; with `micro`, micro-batches of `micro` rows for each process."""
 
     def __init__(
-        self,
-        rows: Any,
-        collator: Callable[[Sequence[Any]], dict[str, Any]],
-        args: Any,
-        micro: int | None = None,
+        self, rows: Any, collator: Callable[[Sequence[Any]], dict[str, Any]], args: Any, micro: int | None = None
     ) -> None:
         dataset = WithFiller(rows)
         steps = args.gradient_accumulation_steps if micro is None else 1
         micro = micro or args.per_device_train_batch_size
         batches = SharedBatches(
-            SeedableRandomSampler(
-                dataset, data_seed=args.data_seed if args.data_seed is not None else args.seed
-            ),
+            SeedableRandomSampler(dataset, data_seed=args.data_seed if args.data_seed is not None else args.seed),
             batch_size=micro * steps * args.world_size,
             micro=micro,
             process=args.process_index,
             processes=args.world_size,
         )
         super().__init__(
-            dataset,
-            batch_sampler=batches,
-            collate_fn=Marking(collator),
-            pin_memory=args.dataloader_pin_memory,
+            dataset, batch_sampler=batches, collate_fn=Marking(collator), pin_memory=args.dataloader_pin_memory
         )
 
     def set_epoch(self, epoch: int) -> None:

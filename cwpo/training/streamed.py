@@ -17,9 +17,7 @@ class StreamedRows(IterableDataset):
     """The rows of CHUNK examples at a time, as `rows_of` gives them; every pass starts the stream again."""
 
     def __init__(
-        self,
-        examples: Iterable[Mapping[str, Any]],
-        rows_of: Callable[[list[Mapping[str, Any]]], list[dict[str, Any]]],
+        self, examples: Iterable[Mapping[str, Any]], rows_of: Callable[[list[Mapping[str, Any]]], list[dict[str, Any]]]
     ) -> None:
         super().__init__()
         self.examples, self.rows_of = examples, rows_of
@@ -43,9 +41,7 @@ def read_here(args: TrainingArguments) -> None:
             "training process, so that each pair comes once a pass; using 0 workers",
             stacklevel=3,
         )
-    args.accelerator_config.dispatch_batches = (
-        False  # of several processes, each takes its share of the rows itself
-    )
+    args.accelerator_config.dispatch_batches = False  # of several processes, each takes its share of the rows itself
     args.dataloader_num_workers = 0
     args.dataloader_prefetch_factor = None
     args.dataloader_persistent_workers = False

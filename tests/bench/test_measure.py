@@ -95,9 +95,7 @@ def test_useful_tokens_count_prompt_once(tmp_path):
     job, tokens = measure.set_up(workload, cfg(), tmp_path, 3)
     pairs = json.loads(Path(job["pairs"]).read_text())
     tokenizer = load_tokenizer(job["tokenizer"])
-    count = sum(
-        len(tokenizer(p[name])["input_ids"]) for p in pairs for name in ("prompt", "chosen", "rejected")
-    )
+    count = sum(len(tokenizer(p[name])["input_ids"]) for p in pairs for name in ("prompt", "chosen", "rejected"))
     assert tokens["useful"] == count + 2 * len(pairs)  # and the EOS of each response
 
 
@@ -152,9 +150,7 @@ def runs(**sides_seconds):
 
 
 def test_summary_is_medians_and_ratios_to_cwpo():
-    table = report.summary(runs(cwpo=([2.0, 3.0, 9.0], 100), trl_best=([9.0, 6.0, 12.0], 250))).set_index(
-        "side"
-    )
+    table = report.summary(runs(cwpo=([2.0, 3.0, 9.0], 100), trl_best=([9.0, 6.0, 12.0], 250))).set_index("side")
     assert table.loc["cwpo", "seconds"] == 3.0 and table.loc["trl_best", "seconds"] == 9.0
     assert table.loc["trl_best", "times_slower"] == 3.0 and table.loc["cwpo", "times_slower"] == 1.0
     assert table.loc["trl_best", "memory_share"] == pytest.approx(0.4)

@@ -53,9 +53,7 @@ def test_words_that_decide_are_found():
 
 def test_words_never_seen_say_nothing():
     annotator = WordAnnotator(word_pairs(100, 0), seed=0)
-    assert annotator.gaps(pd.DataFrame({"response_a": ["unheard of"], "response_b": [""]}))[0].tolist() == [
-        0.0
-    ]
+    assert annotator.gaps(pd.DataFrame({"response_a": ["unheard of"], "response_b": [""]}))[0].tolist() == [0.0]
 
 
 # --- real pairs --------------------------------------------------------------------------------------------------
@@ -156,10 +154,7 @@ def test_a_row_for_every_annotator_and_baseline():
     assert rows.loc[LONGER, "advice"] == "do_not_use"
     assert rows.loc["a", "vote_correlation_low"] > 0.3 > rows.loc[LONGER, "vote_correlation_high"]
     assert rows.loc[ONE_VOTE, "accuracy"] == pytest.approx((a["vote"] == a["gold"]).mean())
-    assert (
-        rows.loc["b", "temperature"] > rows.loc["a", "temperature"]
-        and rows.loc["b", "log_loss_change_high"] < 0
-    )
+    assert rows.loc["b", "temperature"] > rows.loc["a", "temperature"] and rows.loc["b", "log_loss_change_high"] < 0
     assert set(curves["by"]) == {"confidence", "length gap"} and len(curves) == 10 * 5
     seeds = seed_rows(tested)
     assert len(seeds) == 6 and seeds["n_test"].eq(300).all()
@@ -173,9 +168,7 @@ def aligned_pairs() -> pd.DataFrame:
         before = np.random.default_rng(1).normal(0, 1, 400)
         facts = {"arm": arm, "seed": 0, "n_labeled": 5, "n_train": 7, "labels_right": 0.7, "mean_weight": 1.0}
         after = before + rng.normal(gain, 1, 400)
-        parts.append(
-            pd.DataFrame({"group": np.arange(400), "before": before, "after": after}).assign(**facts)
-        )
+        parts.append(pd.DataFrame({"group": np.arange(400), "before": before, "after": after}).assign(**facts))
     return pd.concat(parts)
 
 
@@ -191,9 +184,7 @@ def test_arms_are_compared_on_the_same_pairs():
 
 def test_the_page_says_what_was_measured_and_what_was_not(tmp_path):
     sides = measured_pairs().replace({"annotator": {"b": "before", "a": "after"}})
-    write_report(
-        measured_pairs(), aligned_pairs(), composed(), tmp_path / "own", ["pandalm, a, seed 2"], sides
-    )
+    write_report(measured_pairs(), aligned_pairs(), composed(), tmp_path / "own", ["pandalm, a, seed 2"], sides)
     files = {path.name for path in (tmp_path / "own").iterdir()}
     assert files == {
         "README.md",
@@ -207,9 +198,7 @@ def test_the_page_says_what_was_measured_and_what_was_not(tmp_path):
     }
     gained = pd.read_csv(tmp_path / "own" / "defaults.csv").set_index("annotator")
     accuracy = gained["accuracy"]
-    assert gained.loc["after", "after_minus_before"] == pytest.approx(
-        accuracy["after"] - accuracy["before"], abs=1e-3
-    )
+    assert gained.loc["after", "after_minus_before"] == pytest.approx(accuracy["after"] - accuracy["before"], abs=1e-3)
     text = (tmp_path / "own" / "README.md").read_text()
     assert "Not computed yet: pandalm, a, seed 2." in text and "| cw_po - human | +" in text
     assert "| ukp | a | 101, 900 | 0." in text and "| ukp | one human vote |" in text

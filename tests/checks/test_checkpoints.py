@@ -21,9 +21,7 @@ from cwpo.pipeline.arms import composing
         ("method=human pair.strong={}", None),
     ],
 )
-def test_a_model_without_a_sequence_classifier_is_refused_where_it_gets_a_scalar_head(
-    tmp_path, words, refused
-):
+def test_a_model_without_a_sequence_classifier_is_refused_where_it_gets_a_scalar_head(tmp_path, words, refused):
     tokenizer = tiny_tokenizer()
     save(architecture("granite", vocab_size=len(tokenizer)), tmp_path, tokenizer)
     register()
@@ -32,6 +30,5 @@ def test_a_model_without_a_sequence_classifier_is_refused_where_it_gets_a_scalar
     problems = checkpoint_problems(cfg, ask_hub=True)
     assert [problem.key for problem in problems] == ([refused] if refused else [])
     assert all(
-        "of type granite, for which transformers has no sequence classifier" in problem.text
-        for problem in problems
+        "of type granite, for which transformers has no sequence classifier" in problem.text for problem in problems
     )

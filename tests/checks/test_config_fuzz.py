@@ -99,9 +99,7 @@ def test_all_problems_are_said_at_once(command, word):
 def test_the_table_of_bad_input(tmp_path, monkeypatch):
     """`make bad-input` writes it for all commands; here for one."""
     monkeypatch.setattr(config_fuzz, "COMMANDS", {"store": COMMANDS["store"]})
-    monkeypatch.setattr(
-        config_fuzz, "keys_of", lambda command: ["seed"] if command is None else ["delete", "store"]
-    )
+    monkeypatch.setattr(config_fuzz, "keys_of", lambda command: ["seed"] if command is None else ["delete", "store"])
     total, refused = config_fuzz.write_table(tmp_path / "table.md")
     text = (tmp_path / "table.md").read_text()
     assert total == 3 * len(VALUES) and 0 < refused < total

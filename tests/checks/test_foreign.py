@@ -92,14 +92,7 @@ def test_an_index_that_leads_to_a_pickle_is_refused(checkpoint, trap, shard):
 
 
 def test_pickles_beside_the_weights_are_never_looked_at(checkpoint, trap):
-    names = (
-        "training_args.bin",
-        "optimizer.pt",
-        "scheduler.pt",
-        "rng_state.pth",
-        "pytorch_model.bin",
-        "state.pkl",
-    )
+    names = ("training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth", "pytorch_model.bin", "state.pkl")
     for name in names:
         (checkpoint / name).write_bytes(pickle.dumps(Trap(trap)))
     load_policy(checkpoint)
@@ -205,9 +198,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_a_file_that_could_start_code_is_refused_before_hydra_reads_it(
-    tmp_path, trap, capsys, monkeypatch, kind
-):
+def test_a_file_that_could_start_code_is_refused_before_hydra_reads_it(tmp_path, trap, capsys, monkeypatch, kind):
     folder = tmp_path / "theirs"
     (folder / "experiment").mkdir(parents=True)
     file = folder / "experiment" / "evil.yaml"
@@ -246,9 +237,7 @@ def test_a_word_that_could_start_code_is_refused(word):
 
 # --- our own source -----------------------------------------------------------------------------------------------
 
-SOURCES = sorted(
-    [*(REPO / "cwpo").rglob("*.py"), *(REPO / "scripts").glob("*.py"), *(REPO / ".ci").glob("*.py")]
-)
+SOURCES = sorted([*(REPO / "cwpo").rglob("*.py"), *(REPO / "scripts").glob("*.py"), *(REPO / ".ci").glob("*.py")])
 COPIES = "pickle.loads(pickle.dumps(cfg, pickle.HIGHEST_PROTOCOL))"  # a configuration of our own, in memory
 FORBIDDEN = {
     "os.system", "os.popen", "eval", "exec", "compile", "__import__", "pickle.load", "pickle.loads", "marshal.loads",

@@ -51,10 +51,7 @@ def checkpoint(tmp_path, tokenizer_files):
     def make(name: str, config: dict | None = None, **files: bytes | None) -> Path:
         folder = tmp_path / name
         folder.mkdir()
-        content = {
-            "config.json": json.dumps(LLAMA | (config or {})).encode(),
-            "model.safetensors": b"no weights",
-        }
+        content = {"config.json": json.dumps(LLAMA | (config or {})).encode(), "model.safetensors": b"no weights"}
         for file, data in {**tokenizer_files, **content, **files}.items():
             if data is not None:
                 (folder / file).write_bytes(data)
@@ -182,9 +179,7 @@ def test_synthetic_data_needs_its_sizes(valid_config):
     cfg.data.pairs = cfg.data.test_pairs = None
     with pytest.raises(InputError) as refused:
         check_config(cfg)
-    assert refused.value.problems == [
-        f"data.{key} is required for synthetic data" for key in ("pairs", "test_pairs")
-    ]
+    assert refused.value.problems == [f"data.{key} is required for synthetic data" for key in ("pairs", "test_pairs")]
 
 
 def test_all_problems_are_reported_in_one_go(refused):
@@ -212,9 +207,7 @@ def test_real_text_needs_a_gold_model_and_models_that_can_read_it(refused):
 
 def test_lora_without_peft_says_what_to_install(refused, monkeypatch):
     monkeypatch.setattr("cwpo.checks.machine.find_spec", lambda name: None)
-    assert_one(
-        refused("lora.enabled=true"), "lora.enabled=true needs the package peft", "pip install 'cwpo[lora]'"
-    )
+    assert_one(refused("lora.enabled=true"), "lora.enabled=true needs the package peft", "pip install 'cwpo[lora]'")
 
 
 # --- models -------------------------------------------------------------------------------------------------------
@@ -258,17 +251,13 @@ def test_a_reward_model_with_two_scores(refused, checkpoint, words):
 
 
 def test_every_bad_model_is_named_and_none_twice(refused):
-    lines = refused(
-        "pair.weak=./a", "pair.strong=./b", "gold=trained", "data=jsonl", f"data.path={Path(__file__)}"
-    )
+    lines = refused("pair.weak=./a", "pair.strong=./b", "gold=trained", "data=jsonl", f"data.path={Path(__file__)}")
     assert [line.split(" does not exist")[0] for line in lines] == ["pair.weak=./a", "pair.strong=./b"]
 
 
 def test_online_real_pairs_need_a_reward_model(refused_data):
     lines = refused_data(*good(1), method="online_rm")
-    assert_one(
-        lines, "online.reward=reward_model has no synthetic pairs", "set online.reward_model=<checkpoint"
-    )
+    assert_one(lines, "online.reward=reward_model has no synthetic pairs", "set online.reward_model=<checkpoint")
 
 
 # --- data ---------------------------------------------------------------------------------------------------------
@@ -300,9 +289,7 @@ def refused_data(refused, checkpoint):
 )
 def test_a_data_path_that_is_no_file(refused, path, reason):
     assert_one(
-        refused("data=jsonl", f"data.path={path}", "gold=trained", "pair.weak=a/b", "pair.strong=a/b"),
-        path,
-        reason,
+        refused("data=jsonl", f"data.path={path}", "gold=trained", "pair.weak=a/b", "pair.strong=a/b"), path, reason
     )
 
 
@@ -355,9 +342,7 @@ def test_fewer_than_two_pairs_in_a_split(refused_data, overrides, small):
     rows = [*good(10), {"prompt": "p", "chosen": "", "rejected": "x"}]
     defaults = {"data.test_fraction": 0.3, "gold.holdout": 0.3, "human_fraction": 0.3}
     lines = refused_data(*rows, **(defaults | overrides))
-    assert_one(
-        lines, "every split needs at least 2 pairs", small, "read 11, empty_response 1", "give more pairs"
-    )
+    assert_one(lines, "every split needs at least 2 pairs", small, "read 11, empty_response 1", "give more pairs")
 
 
 # --- training data of PreferenceTrainer ---------------------------------------------------------------------------
@@ -368,9 +353,7 @@ ROW = {"prompt": "p", "chosen": "x", "rejected": "y", "weight": 0.5}
 def test_rows_without_a_weight_are_refused():
     from cwpo.training.pairs import encoded_rows
 
-    with pytest.raises(
-        InputError, match=r"lacks the column weight; it has prompt, chosen, rejected.*never assumed"
-    ):
+    with pytest.raises(InputError, match=r"lacks the column weight; it has prompt, chosen, rejected.*never assumed"):
         encoded_rows(None, None, [{k: v for k, v in ROW.items() if k != "weight"}])
 
 
@@ -378,9 +361,7 @@ def test_rows_without_a_weight_are_refused():
 def test_weights_that_are_no_weights_are_refused(value):
     from cwpo.training.pairs import encoded_rows
 
-    with pytest.raises(
-        InputError, match=r"column weight: 1 of 2 values are not finite numbers, at least 0; row 1 has"
-    ):
+    with pytest.raises(InputError, match=r"column weight: 1 of 2 values are not finite numbers, at least 0; row 1 has"):
         encoded_rows(None, None, [ROW, ROW | {"weight": value}])
 
 

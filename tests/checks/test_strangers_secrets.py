@@ -38,14 +38,7 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess:
     environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(REPO)}
     for name in ("home", "tmpdir"):
         (folder / name).mkdir(exist_ok=True)
-    command = [
-        sys.executable,
-        str(REPO / "scripts" / "run.py"),
-        *SMOKE,
-        "logger=wandb",
-        "logger.mode=offline",
-        *words,
-    ]
+    command = [sys.executable, str(REPO / "scripts" / "run.py"), *SMOKE, "logger=wandb", "logger.mode=offline", *words]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     (folder / "said").mkdir(exist_ok=True)
     (folder / "said" / f"{len(list((folder / 'said').iterdir()))}.txt").write_text(done.stdout + done.stderr)
@@ -71,9 +64,7 @@ def test_no_secret_is_written_anywhere(tmp_path, until):
     assert failed.returncode == 2 and "pair.weak=stranger/model" in failed.stderr
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     kinds = {path.name for path in files}
-    assert {"manifest.json", "metrics.jsonl", "debug.log"} <= kinds and any(
-        path.suffix == ".wandb" for path in files
-    )
+    assert {"manifest.json", "metrics.jsonl", "debug.log"} <= kinds and any(path.suffix == ".wandb" for path in files)
     assert leaks(tmp_path) == []
 
 
@@ -121,6 +112,4 @@ def test_short_values_and_other_variables_are_no_secrets():
     }
     text = "true qwertyuiop a-real-key-123"
     assert without_secrets(text, environment) == f"true qwertyuiop {HIDDEN}"
-    assert (
-        without_secrets("longer-key-123456", {"A_KEY": "longer-key", "B_KEY": "longer-key-123456"}) == HIDDEN
-    )
+    assert without_secrets("longer-key-123456", {"A_KEY": "longer-key", "B_KEY": "longer-key-123456"}) == HIDDEN

@@ -103,9 +103,7 @@ def test_an_escaped_text_is_neither_markup_nor_control(text):
 def test_every_template_escapes():
     names = [name for name in environment().list_templates() if name.endswith(".jinja")]
     assert len(names) >= 5 and environment().autoescape is True
-    trusted = [
-        line for name in names for line in source(name).splitlines() if re.search(r"safe\b|Markup", line)
-    ]
+    trusted = [line for name in names for line in source(name).splitlines() if re.search(r"safe\b|Markup", line)]
     assert len(trusted) == 2 and all(re.search(r"(rule|page\.html) \| safe", line) for line in trusted)
 
 
@@ -157,10 +155,7 @@ def test_what_is_shown_commands_no_terminal_and_stays_readable(text):
 
 @pytest.mark.parametrize(
     "error",
-    [
-        InputError(f"row 3: unknown label {TERMINAL!r} {TERMINAL}"),
-        InputError([f"a{TERMINAL}", "b\nerror: forged"]),
-    ],
+    [InputError(f"row 3: unknown label {TERMINAL!r} {TERMINAL}"), InputError([f"a{TERMINAL}", "b\nerror: forged"])],
 )
 def test_a_message_about_a_strangers_text_is_plain(error, capsys):
     with pytest.raises(SystemExit), plain_words():

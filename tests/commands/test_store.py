@@ -24,9 +24,7 @@ from cwpo.store.store import Store, StoreError
 DAY = 86400
 
 
-def add(
-    store: Store, stage: str, key: str, parents: dict[str, str] | None = None, *, days: float = 30
-) -> None:
+def add(store: Store, stage: str, key: str, parents: dict[str, str] | None = None, *, days: float = 30) -> None:
     """A finished stage, written `days` ago."""
 
     def work(folder: Path) -> dict:
@@ -56,9 +54,7 @@ def store(tmp_path) -> Store:
 def results(tmp_path) -> Path:
     folder = tmp_path / "results"
     (folder / "toy").mkdir(parents=True)
-    pd.DataFrame({"run_key": ["e", "elsewhere"], "gra": [0.5, 0.5]}).to_csv(
-        folder / "toy" / "runs.csv", index=False
-    )
+    pd.DataFrame({"run_key": ["e", "elsewhere"], "gra": [0.5, 0.5]}).to_csv(folder / "toy" / "runs.csv", index=False)
     return folder
 
 
@@ -156,9 +152,7 @@ def test_list_shows_counts_and_the_stages_of_a_kind(store, capsys):
 
 
 def test_unknown_actions_and_stores_are_refused(tmp_path):
-    with pytest.raises(
-        InputError, match=r"action=verfy is unknown; did you mean verify\? valid: verify, list"
-    ):
+    with pytest.raises(InputError, match=r"action=verfy is unknown; did you mean verify\? valid: verify, list"):
         check_command(OmegaConf.structured(StoreConfig(action="verfy")), "store")
     with pytest.raises(InputError, match="does not exist"):
         do(Store(tmp_path / "nowhere"), "verify")
@@ -214,11 +208,7 @@ def test_a_new_version_and_a_missing_kind_are_named(ran):
     assert said["train_gold"].endswith("no stage train_gold is in the store")
     (key,) = [key for stage, key in ran.finished("sft")]
     old = ran.recorded("sft", key)
-    older = {
-        **old,
-        "version": 0,
-        "key": "f",
-    }  # another key, as another version has; no seal, as before there were any
+    older = {**old, "version": 0, "key": "f"}  # another key, as another version has; no seal, as before there were any
     ran.folder("sft", key).rename(ran.folder("sft", "f"))
     (ran.folder("sft", "f") / "manifest.json").write_text(json.dumps(older, indent=1) + "\n")
     _, *reasons = explain(ran, ["method=cw_po", "seed=0"])
@@ -227,18 +217,11 @@ def test_a_new_version_and_a_missing_kind_are_named(ran):
 
 def test_the_command_names_damage_and_ends_with_1(store):
     (store.folder("sft", "s") / "out.txt").unlink()
-    command = [
-        sys.executable,
-        str(CONF.parent / "scripts" / "store.py"),
-        "action=verify",
-        f"store={store.root}",
-    ]
+    command = [sys.executable, str(CONF.parent / "scripts" / "store.py"), "action=verify", f"store={store.root}"]
     done = subprocess.run(command, cwd=store.root, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stdout.splitlines()[0].startswith("7 stages, 7 files, ")
-    assert (
-        f"{store.folder('sft', 's')}/out.txt is damaged: 1 bytes were written, it is missing" in done.stdout
-    )
+    assert f"{store.folder('sft', 's')}/out.txt is damaged: 1 bytes were written, it is missing" in done.stdout
     assert done.stderr.startswith(
         "error: 1 files are damaged; python scripts/store.py action=repair deletes their stages"
     )

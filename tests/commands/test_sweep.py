@@ -57,9 +57,7 @@ def test_one_arm_is_compared_on_request_with_one_method():
 def test_a_method_among_the_arms_is_compared_with_as_its_file_has_it():
     arms, references = compared("method=filter,cw_po", "method.selection.value=0.5,0.3", "against=filter")
     (reference,) = {*references.values()}
-    assert len(arms) == 3 and {
-        arm.point["method.selection.value"] for arm in arms if arm.key == reference
-    } == {0.3}
+    assert len(arms) == 3 and {arm.point["method.selection.value"] for arm in arms if arm.key == reference} == {0.3}
 
 
 def test_a_line_appears_when_the_last_stage_of_an_arm_ends(tmp_path, capsys, monkeypatch):
@@ -74,13 +72,7 @@ def test_a_line_appears_when_the_last_stage_of_an_arm_ends(tmp_path, capsys, mon
 
 def made_up_sweep(results, against=None):  # noqa: F811
     """Two methods of weak labels at two shares, and Human, at two seeds: the reward is 1 + share for cw_po, 2 for ws_po."""
-    lifts = {
-        ("cw_po", 0.2): 1.2,
-        ("cw_po", 0.3): 1.3,
-        ("ws_po", 0.2): 2.0,
-        ("ws_po", 0.3): 2.0,
-        ("human", 0.2): 0.5,
-    }
+    lifts = {("cw_po", 0.2): 1.2, ("cw_po", 0.3): 1.3, ("ws_po", 0.2): 2.0, ("ws_po", 0.3): 2.0, ("human", 0.2): 0.5}
     lifts[("human", 0.3)] = 0.5
     rows, arms = [], []
     for (method, share), lift in lifts.items():
@@ -104,9 +96,7 @@ def test_the_table_is_ranked_and_pools_the_seeds(results):  # noqa: F811
         *("mine.md", "mine.csv", "report.html", "method_by_human_fraction.png")
     }
     assert pd.read_csv(folder / "mine.csv")["reward"].is_monotonic_decreasing
-    assert (
-        "| rank | gold reward | minus human | method | human_fraction |" in (folder / "mine.md").read_text()
-    )
+    assert "| rank | gold reward | minus human | method | human_fraction |" in (folder / "mine.md").read_text()
 
 
 def test_the_page_of_a_sweep_shows_the_sweep_and_no_claims(results):  # noqa: F811
@@ -124,9 +114,7 @@ def test_settings_that_share_their_prompts_do_not_narrow_an_interval(results):  
     alone, together = outcome(found, frames[0]), _pooled(found, frames)
     assert together["prompts"] == alone["prompts"]
     width = [cell["reward_high"] - cell["reward_low"] for cell in (alone, together)]
-    assert width[1] == pytest.approx(width[0], rel=0.2) and together["reward"] == pytest.approx(
-        alone["reward"]
-    )
+    assert width[1] == pytest.approx(width[0], rel=0.2) and together["reward"] == pytest.approx(alone["reward"])
     assert _pooled(found, [frames[0], frames[1].head(1)]) == {}
 
 
@@ -136,9 +124,7 @@ def test_a_sweep_of_one_arm_has_a_table(results):  # noqa: F811
     frame = pd.DataFrame([{"run_key": row[0]["run_key"], "seed": 0, "reference": None}])
     made = write_sweep(results, "toy", "mine", frame, None)
     assert len(made.shown) == 1 and len(made.files) == 3
-    assert made.table["reward"][0] == pytest.approx(
-        np.mean(load(results, "toy").rewards[row[0]["run_key"]].reward)
-    )
+    assert made.table["reward"][0] == pytest.approx(np.mean(load(results, "toy").rewards[row[0]["run_key"]].reward))
 
 
 def test_optuna_searches_for_the_best_gold_reward(tmp_path):
@@ -151,13 +137,7 @@ def test_optuna_searches_for_the_best_gold_reward(tmp_path):
         "name=search",
         "human_fraction=interval(0.2,0.5)",
     ]
-    script = [
-        sys.executable,
-        str(REPO / "scripts/run.py"),
-        *words,
-        f"store={tmp_path}/s",
-        f"results={tmp_path}/r",
-    ]
+    script = [sys.executable, str(REPO / "scripts/run.py"), *words, f"store={tmp_path}/s", f"results={tmp_path}/r"]
     done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(tmp_path / "r/toy/search/search.csv")

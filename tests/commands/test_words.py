@@ -66,11 +66,7 @@ def test_a_list_where_one_choice_is_meant_is_refused(word):
 @pytest.mark.parametrize(
     ("command", "word", "said"),
     [
-        (
-            "run",
-            "data=harmless,helpful",
-            "data=harmless,helpful is several values; add -m to run each of them",
-        ),
+        ("run", "data=harmless,helpful", "data=harmless,helpful is several values; add -m to run each of them"),
         ("annotate", "curve=.1,.2", "curve=.1,.2 is several values; write a list as curve=[.1,.2]"),
         ("align", "beta=1,2", "beta=1,2 is several values; beta takes one"),
         ("align", "lora=true", "lora=true cannot be set: lora is a section; set lora.enabled=true"),

@@ -143,8 +143,7 @@ def test_a_branch_is_no_pin_and_a_commit_is(lock):
         problems = unpinned(paper(*words, f"pair.strong_revision={given}"))
         assert any(p.startswith("pair.strong=") for p in problems) != fine
     assert any(
-        "its revision is main, which can move" in p
-        for p in unpinned(paper(*words, "pair.strong_revision=main"))
+        "its revision is main, which can move" in p for p in unpinned(paper(*words, "pair.strong_revision=main"))
     )
 
 
@@ -155,9 +154,7 @@ def test_an_unpinned_arm_does_not_start():
 
 def test_the_pinned_revision_enters_the_stage_keys(lock, monkeypatch):
     monkeypatch.setattr("cwpo.models.policy.context_length", lambda path, revision=None: 2048)
-    models = {
-        name: {"ref": "main", "revision": COMMIT} for name in ("facebook/opt-125m", "facebook/opt-1.3b")
-    }
+    models = {name: {"ref": "main", "revision": COMMIT} for name in ("facebook/opt-125m", "facebook/opt-1.3b")}
     models["Skywork/Skywork-Reward-V2-Llama-3.1-8B"] = {"ref": "main", "revision": COMMIT}
     data = {"Anthropic/hh-rlhf": {"ref": "main", "revision": COMMIT}}
     lock(models, data)
@@ -165,12 +162,7 @@ def test_the_pinned_revision_enters_the_stage_keys(lock, monkeypatch):
 
     cfg = paper("data=harmless")
     plain = derived_config(settled(cfg))
-    pins = (
-        plain["weak_revision"],
-        plain["strong_revision"],
-        plain["data"]["revision"],
-        plain["gold"]["revision"],
-    )
+    pins = (plain["weak_revision"], plain["strong_revision"], plain["data"]["revision"], plain["gold"]["revision"])
     assert {*pins} == {COMMIT}
     assert plain["tokenizers"] == [["facebook/opt-125m", COMMIT], ["facebook/opt-1.3b", COMMIT]]
     before = {name: node.key for name, node in nodes_of(cfg).items()}
@@ -205,9 +197,7 @@ def test_the_synthetic_world_has_no_assets():
 class Hub:
     """As much of huggingface_hub.HfApi as the lock asks; files by (name, ref)."""
 
-    def __init__(
-        self, files: dict[tuple[str, str], list[str]], pulls: list[tuple[int, str, str]] = ()
-    ) -> None:
+    def __init__(self, files: dict[tuple[str, str], list[str]], pulls: list[tuple[int, str, str]] = ()) -> None:
         self.files, self.pulls, self.asked = files, pulls, []
 
     def repo_info(self, name, repo_type, revision):
@@ -219,9 +209,7 @@ class Hub:
 
     def get_repo_discussions(self, name):
         return [
-            SimpleNamespace(
-                num=n, is_pull_request=True, author=author, status=status, git_reference=f"refs/pr/{n}"
-            )
+            SimpleNamespace(num=n, is_pull_request=True, author=author, status=status, git_reference=f"refs/pr/{n}")
             for n, author, status in self.pulls
         ]
 
@@ -247,9 +235,7 @@ def test_pickle_weights_are_replaced_by_the_newest_conversion_of_the_hubs_own_ac
 
 def test_a_model_of_pickles_alone_is_refused():
     hub = Hub({("a/b", "main"): ["pytorch_model.bin"]}, [(7, "stranger", "open")])
-    with pytest.raises(
-        InputError, match="a/b has no safetensors weights at main, and .* offers no conversion"
-    ):
+    with pytest.raises(InputError, match="a/b has no safetensors weights at main, and .* offers no conversion"):
         lock_assets.look_up(hub, "models", "a/b", "main")
 
 
@@ -257,9 +243,7 @@ def test_what_is_found_is_written_also_where_something_else_is_not(tmp_path, mon
     named = [("models", "a/b"), ("models", "no/model"), ("datasets", "d/e")]
     monkeypatch.setattr(lock_assets, "named_assets", lambda: iter(named))
     file = tmp_path / "lock.yaml"
-    file.write_text(
-        f"# a comment\n# and another\nmodels:\n  a/old: {{ref: main, revision: {OTHER}}}\ndatasets: {{}}\n"
-    )
+    file.write_text(f"# a comment\n# and another\nmodels:\n  a/old: {{ref: main, revision: {OTHER}}}\ndatasets: {{}}\n")
     files = {"a/b": "model.safetensors", "d/e": "train.jsonl", "a/old": "model.safetensors"}
     hub = Hub({(name, "main"): [file] for name, file in files.items()})
     with pytest.raises(InputError, match="no/model at main cannot be looked up: 404") as refused:
@@ -284,9 +268,7 @@ def test_the_shipped_lock_is_written_as_it_is(tmp_path):
 
 def test_without_a_network_the_command_says_so():
     words = [sys.executable, str(CONF.parent / "scripts" / "lock_assets.py")]
-    done = subprocess.run(
-        words, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}, check=False
-    )
+    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}, check=False)
     assert done.returncode == 2
     assert "HF_HUB_OFFLINE is set" in done.stderr and "Traceback" not in done.stderr
 
@@ -330,9 +312,7 @@ def test_a_filled_cache_is_enough_offline(tmp_path):
     assert done.returncode == 0, done.stderr
     size, read, missing, pickled, refused = [line for line in done.stdout.splitlines() if line.strip()]
     assert size.endswith(" </s>") and read == "12"
-    assert missing.startswith(
-        "m=tiny/opt is neither a folder here nor a model that the hub or its cache can give"
-    )
+    assert missing.startswith("m=tiny/opt is neither a folder here nor a model that the hub or its cache can give")
     assert f"at revision {COMMIT} has only pickle weights (pytorch_model.bin)" in pickled
     assert "python scripts/lock_assets.py" in pickled and "has only pickle weights" in refused
 

@@ -180,9 +180,7 @@ def test_a_misspelt_key_in_a_file_of_a_group_is_refused(tmp_path, group):
 
 
 def test_a_misspelt_key_in_an_experiment_file_is_refused(tmp_path):
-    message = refusal_of_own_file(
-        tmp_path, "experiment", "# @package _global_\nname: own\nobjective:\n  betta: 1\n"
-    )
+    message = refusal_of_own_file(tmp_path, "experiment", "# @package _global_\nname: own\nobjective:\n  betta: 1\n")
     assert "unknown key objective.betta; did you mean objective.beta?" in message
 
 
@@ -207,8 +205,7 @@ def test_leaf_keys_are_those_of_a_composed_configuration():
 
 
 @pytest.mark.parametrize(
-    ("method", "weighting"),
-    [("cw_po", "c1"), ("ws_bt", "uniform"), ("human", "uniform"), ("filter", "uniform")],
+    ("method", "weighting"), [("cw_po", "c1"), ("ws_bt", "uniform"), ("human", "uniform"), ("filter", "uniform")]
 )
 def test_a_method_brings_its_weighting(method, weighting):
     assert composed(f"method={method}").weighting.name == weighting
@@ -268,8 +265,7 @@ def test_number_of_distinct_arms(experiment, arms):
 def test_composing_choices_apart_gives_what_composing_them_together_does(overrides):
     for made in expand(overrides):
         choices = [o for o in overrides if "," not in o] + [
-            f"{group}={getattr(made.cfg, group).name}"
-            for group in ("data", "pair", "objective", "method", "weighting")
+            f"{group}={getattr(made.cfg, group).name}" for group in ("data", "pair", "objective", "method", "weighting")
         ]
         together = composed(*choices)
         assert made.cfg == at_operating_point(typed(together))

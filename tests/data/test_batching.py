@@ -49,20 +49,8 @@ def test_the_sequence_collator_reads_ids_and_start():
 
 def test_the_pair_collator_puts_chosen_rows_first():
     rows = [
-        {
-            "chosen_ids": [1, 2, 9],
-            "chosen_start": 1,
-            "rejected_ids": [1, 3, 3, 9],
-            "rejected_start": 1,
-            "weight": 0.5,
-        },
-        {
-            "chosen_ids": [1, 7, 4, 9],
-            "chosen_start": 2,
-            "rejected_ids": [1, 7, 9],
-            "rejected_start": 2,
-            "weight": 2,
-        },
+        {"chosen_ids": [1, 2, 9], "chosen_start": 1, "rejected_ids": [1, 3, 3, 9], "rejected_start": 1, "weight": 0.5},
+        {"chosen_ids": [1, 7, 4, 9], "chosen_start": 2, "rejected_ids": [1, 7, 9], "rejected_start": 2, "weight": 2},
     ]
     batch = PairCollator(0, floats=("weight",))(rows)
     assert lists(batch) == {

@@ -124,9 +124,7 @@ def test_tokens_drawn_at_random_are_reported_where_they_do_not_come_back(name, s
     tokenizer = tokenizer_of(name)
     (head,) = encode_prompts(tokenizer, [prompt])
     special = set(tokenizer.all_special_ids)
-    drawn = [
-        i for i in np.random.default_rng(seed).integers(0, len(tokenizer), 8).tolist() if i not in special
-    ]
+    drawn = [i for i in np.random.default_rng(seed).integers(0, len(tokenizer), 8).tolist() if i not in special]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         (row,) = sampled(tokenizer, [prompt], [head], [(drawn, False)])
@@ -201,9 +199,7 @@ def test_text_prompts_go_through_the_template_only_when_told():
     assert tokenizer.decode(encode_prompts(tokenizer, ["hi"])[0]) == "hi"
     tokenizer.init_kwargs[CHAT] = True
     assert tokenizer.decode(encode_prompts(tokenizer, ["hi"])[0]) == "<s>[user]: hi</s>\n[assistant]: "
-    (row,) = sampled(
-        tokenizer, ["hi"], encode_prompts(tokenizer, ["hi"]), [(tokenizer("4")["input_ids"], True)]
-    )
+    (row,) = sampled(tokenizer, ["hi"], encode_prompts(tokenizer, ["hi"]), [(tokenizer("4")["input_ids"], True)])
     assert row["response"] == " 4" and row["same_tokens"]  # as the pipeline writes `Assistant: 4`
 
 
@@ -241,7 +237,5 @@ def test_a_conversation_that_the_template_refuses_is_named():
         "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system turns') }}{% endif %}"
         "{% endfor %}" + TEMPLATE
     )
-    with pytest.raises(
-        InputError, match=r"row 1: .*messages \(system, user\): no system turns; .*chat=false"
-    ):
+    with pytest.raises(InputError, match=r"row 1: .*messages \(system, user\): no system turns; .*chat=false"):
         encode(tokenizer, [HI, [{"role": "system", "content": "x"}, *HI]], ["4", "4"])

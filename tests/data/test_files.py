@@ -18,10 +18,7 @@ ROWS = [
 
 
 def rows(path, *args, **kwargs):
-    return [
-        {k: None if pd.isna(v) else v for k, v in row.items()}
-        for _, row in records(str(path), *args, **kwargs)
-    ]
+    return [{k: None if pd.isna(v) else v for k, v in row.items()} for _, row in records(str(path), *args, **kwargs)]
 
 
 def lines(path, given):
@@ -110,11 +107,7 @@ def test_a_datasets_folder(split, tmp_path):
             'prompt,response_a\np,x\np,"y\n',
             "row 2 (up to line 3) cannot be read as csv: unexpected end of data",
         ),
-        (
-            "t.csv",
-            'prompt,response_a\np,x\nq,"y" z\n',
-            "row 2 (up to line 3) cannot be read as csv: ',' expected",
-        ),
+        ("t.csv", 'prompt,response_a\np,x\nq,"y" z\n', "row 2 (up to line 3) cannot be read as csv: ',' expected"),
         ("t.csv", b"prompt,response_a\n\x81,x\n", "cannot be read as UTF-8 text: 'charmap' codec"),
         ("t.jsonl", b'{"prompt": "\xe9"}', "cannot be read as UTF-8 text"),
         ("t.parquet", "nonsense", "cannot be read as parquet"),

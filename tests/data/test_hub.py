@@ -22,14 +22,7 @@ SHP = {"prompt": "history", "response_a": "human_ref_A", "response_b": "human_re
 
 
 def source(path: Path, layout: str, folders=(), **changes) -> SimpleNamespace:
-    fields = {
-        "source": "hub",
-        "name": layout,
-        "path": str(path),
-        "columns": {},
-        "revision": None,
-        "layout": layout,
-    }
+    fields = {"source": "hub", "name": layout, "path": str(path), "columns": {}, "revision": None, "layout": layout}
     fields |= {"folders": list(folders), "pairs": None, "test_pairs": None, "test_prompts": "any"}
     if layout == "shp":
         fields["columns"] = SHP
@@ -75,9 +68,7 @@ ALL = [
 
 
 @pytest.mark.parametrize(("layout", "folders", "prompt"), ALL, ids=[a[0] for a in ALL])
-def test_each_layout_gives_prompts_responses_labels_and_its_own_test_split(
-    published, layout, folders, prompt
-):
+def test_each_layout_gives_prompts_responses_labels_and_its_own_test_split(published, layout, folders, prompt):
     frame, drops = read_pairs(source(published, layout, folders), seed=0)
     assert drops["read"] == sum(drops.values()) == 25
     assert frame["prompt"][0].endswith(prompt)
@@ -125,10 +116,7 @@ def test_a_conversation_keeps_its_rounds_in_order(tmp_path):
     for split in ("train_prefs", "test_prefs"):
         paper_copies.write_parquet(tmp_path / f"{split}.parquet", rows)
     frame, _ = read_pairs(source(tmp_path, "ufb"), seed=0)
-    assert (
-        frame["prompt"][0]
-        == f"\n\nHuman: hi\n\nAssistant: hello\n\nHuman: {paper_copies.ask(0)}\n\nAssistant:"
-    )
+    assert frame["prompt"][0] == f"\n\nHuman: hi\n\nAssistant: hello\n\nHuman: {paper_copies.ask(0)}\n\nAssistant:"
 
 
 @pytest.mark.parametrize(
@@ -147,9 +135,7 @@ def test_rows_that_are_no_conversation_are_named(tmp_path, change, message):
 
 @pytest.mark.parametrize(("label", "reason"), [(2, "a label that names no response"), (None, "no label")])
 def test_a_label_of_shp_is_1_or_0(tmp_path, label, reason):
-    paper_copies.write_lines(
-        tmp_path / "d" / "train.json", [paper_copies.comment_rows(0, 1)[0] | {"labels": label}]
-    )
+    paper_copies.write_lines(tmp_path / "d" / "train.json", [paper_copies.comment_rows(0, 1)[0] | {"labels": label}])
     with pytest.raises(InputError, match=rf"train.json: row 1 .*has {reason}"):
         read_pairs(source(tmp_path, "shp", ["d"]), seed=0)
 
@@ -182,9 +168,7 @@ def test_only_the_splits_in_use_are_fetched():
 def test_splits_whose_names_begin_alike_are_told_apart(tmp_path):
     for name in ("train-00000-of-00001-3cbd295cedeecf91.parquet", "train_prefs-00000-of-00001.parquet"):
         (tmp_path / name).touch()
-    assert [f.name for f in split_files(tmp_path, None, "train")] == [
-        "train-00000-of-00001-3cbd295cedeecf91.parquet"
-    ]
+    assert [f.name for f in split_files(tmp_path, None, "train")] == ["train-00000-of-00001-3cbd295cedeecf91.parquet"]
 
 
 # --- which test pairs stay -------------------------------------------------------------------------------------------
@@ -209,9 +193,7 @@ def test_test_prompts_are_disjoint_from_training_prompts_by_rule(tmp_path, rule,
     tested = pairs[pairs["split"] == "test"]
     assert len(tested) == test
     names = ("test_prompt_in_training", "test_prompt_repeated")
-    assert {n: pairs.attrs["drops"][n] for n in names if n in pairs.attrs["drops"]} == dict(
-        zip(names, dropped)
-    )
+    assert {n: pairs.attrs["drops"][n] for n in names if n in pairs.attrs["drops"]} == dict(zip(names, dropped))
     if rule != "any":
         assert not set(tested["prompt"]) & set(pairs.loc[pairs["split"] != "test", "prompt"])
 
@@ -237,9 +219,7 @@ def test_test_pairs_are_drawn_from_the_published_test_split(published):
 def test_the_rules_count_what_their_names_say():
     import pandas as pd
 
-    frame = pd.DataFrame(
-        {"prompt": ["a b c", "a b c"], "response_a": [" d", " d"], "response_b": [" e f", " e f g h"]}
-    )
+    frame = pd.DataFrame({"prompt": ["a b c", "a b c"], "response_a": [" d", " d"], "response_b": [" e f", " e f g h"]})
 
     def kept(rule: str, limit: int, context=None) -> list[bool]:
         masks = token_counts(frame, [Words()], limit, rule=rule, context=context)[1].values()
@@ -291,9 +271,7 @@ def test_the_real_test_splits_keep_the_known_numbers(shared, gpt2, tmp_path, kin
     frame = frame[frame["test"]].reset_index(drop=True)
     assert len(frame) == same_prompt - unusable // 2
     masks = token_counts(frame, [gpt2], 512, rule="full_texts")[1]
-    assert (
-        int((~np.logical_or.reduce(list(masks.values()))).sum()) == short - unusable // 2
-    )  # which are all short
+    assert int((~np.logical_or.reduce(list(masks.values()))).sum()) == short - unusable // 2  # which are all short
     usable, more = drop_unusable(frame)
     assert len(usable) == len(frame) - sum(more.values())
 
@@ -305,10 +283,7 @@ def test_first_turns_of_at_most_512_characters_are_as_many_as_the_paper_kept(
     """The paper prints 1,927 and 1,878. A few pairs have an empty response or two equal ones, which no arm can learn from."""
     folder = real_test_split(shared, tmp_path, kind)
     frame, drops = read_pairs(source(folder, "hh_rlhf", [f"{kind}-base"], turns="first"), seed=0)
-    assert (
-        drops["prompts_differ"] == 0
-        and drops["empty_response"] + drops["identical_responses"] == 2 * unusable
-    )
+    assert drops["prompts_differ"] == 0 and drops["empty_response"] + drops["identical_responses"] == 2 * unusable
     frame = frame[frame["test"]].reset_index(drop=True)
     assert not frame["prompt"].str.contains("Assistant:.*Assistant:", regex=True).any()
     masks = token_counts(frame, [gpt2], 512, rule="characters", context=1024)[1]
@@ -347,9 +322,7 @@ def test_dialogues_are_cut_to_their_first_turn(value, expected):
 
 
 def test_messages_are_cut_to_their_first_turn(published):
-    messages = [
-        {"role": role, "content": c} for role, c in zip(["system", *["user", "assistant"] * 2], "sabcd")
-    ]
+    messages = [{"role": role, "content": c} for role, c in zip(["system", *["user", "assistant"] * 2], "sabcd")]
     assert [m["content"] for m in cut_to_first_turn(messages)] == ["a", "d"]
     assert [m["content"] for m in cut_to_first_turn(messages[:-1])] == ["a"]
 

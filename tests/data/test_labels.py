@@ -43,14 +43,10 @@ def test_positive_says_what_1_and_true_mean_and_0_and_false_the_other(label, pos
     assert vote_share(label, None, positive) == (share, 1)
     other = {True: False, "true": "false", "True": "False", "1": "0", "1.0": "0.0"}.get(label, type(label)(0))
     assert vote_share(other, None, positive) == (1 - share, 1)
-    assert vote_share(None, [label, label, other], positive)[0] == pytest.approx(
-        (2 * share + (1 - share)) / 3
-    )
+    assert vote_share(None, [label, label, other], positive)[0] == pytest.approx((2 * share + (1 - share)) / 3)
 
 
-@pytest.mark.parametrize(
-    ("label", "counts"), [(True, True), ("false", True), (1, False), ("0", False), (0.0, False)]
-)
+@pytest.mark.parametrize(("label", "counts"), [(True, True), ("false", True), (1, False), ("0", False), (0.0, False)])
 def test_a_number_without_a_meaning_is_asked_about(label, counts):
     for cast, problem in (
         ((label, None), f"have a label {NO_MEANING}"),

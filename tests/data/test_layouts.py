@@ -41,12 +41,7 @@ def rated(*ratings, texts=(GOOD, BAD)):
 
 
 def scored(chosen, rejected, names=("score_chosen", "score_rejected")):
-    return {
-        "prompt": "Which?",
-        "chosen": GOOD,
-        "rejected": BAD,
-        **dict(zip(names, (chosen, rejected), strict=True)),
-    }
+    return {"prompt": "Which?", "chosen": GOOD, "rejected": BAD, **dict(zip(names, (chosen, rejected), strict=True))}
 
 
 ARGILLA = {"instruction": "Which?", "chosen_response": GOOD, "rejected_response": BAD}
@@ -176,19 +171,12 @@ def test_positive_answers_it_in_every_command(positive, best, tmp_path):
 
 
 def test_positive_is_a_or_b(tmp_path):
-    with pytest.raises(
-        InputError, match="positive=1 must be a or b, the response that a label of 1 or true prefers"
-    ):
+    with pytest.raises(InputError, match="positive=1 must be a or b, the response that a label of 1 or true prefers"):
         convert(write(tmp_path / "t.jsonl", [FOREIGN]), tmp_path / "o.parquet", NAMES, positive="1")
 
 
 def test_columns_that_contradict_a_layout_leave_its_meaning_open(tmp_path):
-    swapped = {
-        "prompt": "history",
-        "response_a": "human_ref_B",
-        "response_b": "human_ref_A",
-        "label": "labels",
-    }
+    swapped = {"prompt": "history", "response_a": "human_ref_B", "response_b": "human_ref_A", "label": "labels"}
     have = frozenset(shp(1))
     assert layout_of(have, frozenset(swapped.items())) is OWN
     assert layout_of(have, frozenset([("domain", "d")])).name == "Stanford SHP"
@@ -222,8 +210,7 @@ def test_the_names_of_a_class_label_are_its_meaning(kind, names, targets, tmp_pa
 
 def test_a_csv_of_pandas_means_what_the_same_frame_does_elsewhere(tmp_path):
     rows = [
-        {"prompt": f"p{i}", "response_a": "x", "response_b": "y", "label": i % 2 if i < 6 else None}
-        for i in range(8)
+        {"prompt": f"p{i}", "response_a": "x", "response_b": "y", "label": i % 2 if i < 6 else None} for i in range(8)
     ]
     frame = pd.DataFrame(rows)
     frame.to_csv(tmp_path / "t.csv", index=False)  # 0.0, 1.0 and nothing

@@ -18,9 +18,7 @@ def english():
     words = {word: i for i, word in enumerate(["[UNK]", "</s>", "what", "bread", "▁"])}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="[UNK]", eos_token="</s>", pad_token="</s>"
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", eos_token="</s>", pad_token="</s>")
 
 
 @pytest.mark.parametrize(
@@ -38,8 +36,7 @@ def test_annotate_says_so_before_it_trains(english, tmp_path):
     english.save_pretrained(tmp_path / "m")
     tiny_model("llama").save_pretrained(tmp_path / "m")
     rows = [
-        {"prompt": f"что {i}", "response_a": f"да {i}", "response_b": "нет", "label": "ab"[i % 2]}
-        for i in range(30)
+        {"prompt": f"что {i}", "response_a": f"да {i}", "response_b": "нет", "label": "ab"[i % 2]} for i in range(30)
     ]
     (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     cfg = composed("annotate", f"data={tmp_path}/t.jsonl", f"model={tmp_path}/m", f"out={tmp_path}/out")

@@ -44,13 +44,7 @@ def refused(path, tmp_path, *args, **kwargs) -> list[str]:
 
 def test_columns_of_other_names(tmp_path):
     rows = [{"question": "q", "first": "x", "second": "y", "winner": "second", "topic": "t"}]
-    names = {
-        "prompt": "question",
-        "response_a": "first",
-        "response_b": "second",
-        "label": "winner",
-        "domain": "topic",
-    }
+    names = {"prompt": "question", "response_a": "first", "response_b": "second", "label": "winner", "domain": "topic"}
     _, table = read(lines(tmp_path / "t.jsonl", rows), tmp_path, names)
     assert table[["prompt", "response_a", "target", "domain"]].values.tolist() == [["q", "x", 0.0, "t"]]
 
@@ -152,20 +146,12 @@ def test_conversations_that_part_early_have_one_header_each():
 
 def test_calls_of_tools_have_no_content():
     calls = [{"function": {"name": "add", "arguments": {"a": 2}}}]
-    asked = [
-        ASKED,
-        {"role": "assistant", "content": None, "tool_calls": calls},
-        {"role": "tool", "content": "4"},
-    ]
+    asked = [ASKED, {"role": "assistant", "content": None, "tool_calls": calls}, {"role": "tool", "content": "4"}]
     prompt, *_, messages = pair_texts(asked, "4", "5")
     assert prompt == (
         '\n\nHuman: 2+2?\n\nAssistant: [{"function": {"name": "add", "arguments": {"a": 2}}}]\n\nTool: 4\n\nAssistant:'
     )
-    assert json.loads(messages)[1] == {
-        "role": "assistant",
-        "content": "",
-        "tool_calls": calls,
-    }
+    assert json.loads(messages)[1] == {"role": "assistant", "content": "", "tool_calls": calls}
 
 
 @pytest.mark.parametrize(
@@ -212,10 +198,7 @@ def test_align_reads_the_messages_that_annotate_keeps(tmp_path):
     sides = {"response_a": [SAID], "response_b": [{**SAID, "content": "5"}], "label": "b"}
     file = lines(tmp_path / "t.jsonl", [KEPT | {"weight": 0.5}, {"prompt": [ASKED], **sides, "weight": 1}])
     table, done = read_weighted(file)
-    assert table[["prompt", "chosen", "rejected"]].values.tolist() == [
-        [DIALOGUE, " 4", " 5"],
-        [DIALOGUE, " 5", " 4"],
-    ]
+    assert table[["prompt", "chosen", "rejected"]].values.tolist() == [[DIALOGUE, " 4", " 5"], [DIALOGUE, " 5", " 4"]]
     assert [json.loads(kept) for kept in table["messages"]] == [[ASKED], [ASKED]]
     assert (done.read, done.kept) == (2, 2)
 
@@ -226,9 +209,7 @@ def test_align_reads_the_messages_that_annotate_keeps(tmp_path):
 @pytest.mark.parametrize(("ties", "targets"), [("drop", [1.0, 0.0]), ("soft", [2 / 3, 0.5, 0.0])])
 def test_split_votes_are_a_majority_or_a_share(ties, targets, tmp_path):
     votes = [["a", "a", "b"], ["a", "b"], ["b"]]
-    rows = [
-        {"prompt": f"p{i}", "response_a": "x", "response_b": "y", "votes": v} for i, v in enumerate(votes)
-    ]
+    rows = [{"prompt": f"p{i}", "response_a": "x", "response_b": "y", "votes": v} for i, v in enumerate(votes)]
     done, table = read(lines(tmp_path / "t.jsonl", rows), tmp_path, ties=ties)
     assert table["target"].tolist() == pytest.approx(targets)
     assert table["share"].tolist()[0] == pytest.approx(2 / 3)
@@ -265,9 +246,7 @@ def test_wrong_values_are_reported_all_at_once_with_their_rows(tmp_path):
     rows = [ROWS[0], {**ROWS[1], "label": "c"}, {**ROWS[1], "label": 7}, {**ROWS[1], "prompt": 5}]
     problems = refused(lines(tmp_path / "t.jsonl", rows), tmp_path)
     assert len(problems) == 2
-    assert (
-        """rows 2 ('c'), 3 (7) have a label that names no response; write "a", "b" or "tie\"""" in problems[0]
-    )
+    assert """rows 2 ('c'), 3 (7) have a label that names no response; write "a", "b" or "tie\"""" in problems[0]
     assert "row 4 (5) has a prompt that is neither text nor" in problems[1]
 
 

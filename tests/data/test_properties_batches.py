@@ -49,9 +49,7 @@ def row(prompt: list[int], chosen: list[int], rejected: list[int]) -> dict:
     seed=st.integers(0, 3),
 )
 def test_no_prompt_is_tested_that_was_trained_on(prompts, human, unlabeled, holdout, wanted, test, seed):
-    frame = pd.DataFrame(
-        {"prompt": [f"p{i}" for i in prompts], "pair_id": [f"{i:x}" for i in range(len(prompts))]}
-    )
+    frame = pd.DataFrame({"prompt": [f"p{i}" for i in prompts], "pair_id": [f"{i:x}" for i in range(len(prompts))]})
     data = source("unused", pairs=wanted, test_pairs=test[0], test_fraction=test[1])
     asked = dict(seed=seed, human_fraction=human, unlabeled_fraction=unlabeled, holdout=holdout, drops={})
     made, refused = tried(assign_splits, frame, data, **asked)
@@ -61,9 +59,7 @@ def test_no_prompt_is_tested_that_was_trained_on(prompts, human, unlabeled, hold
     pairs, held_out = made
     names = [*pairs["pair_id"], *held_out["pair_id"]]
     assert len(names) == len(set(names)) and set(names) <= set(frame["pair_id"])
-    assert (
-        set(pairs["split"]) == {"labeled", "unlabeled", "test"} and pairs["split"].value_counts().min() >= 2
-    )
+    assert set(pairs["split"]) == {"labeled", "unlabeled", "test"} and pairs["split"].value_counts().min() >= 2
     train = set(pairs.loc[pairs["split"] != "test", "prompt"]) | set(held_out["prompt"])
     assert not train & set(pairs.loc[pairs["split"] == "test", "prompt"])
     again, _ = assign_splits(frame, data, **asked)
@@ -132,9 +128,7 @@ def test_a_budget_is_kept_by_every_batch_of_more_than_one(lengths, budget):
 
 @holds(st.lists(st.tuples(TEXT, TEXT | st.just("good bread </s>"), TEXT), max_size=6))
 def test_any_text_becomes_tokens_that_end_once(triples):
-    prompts, chosen, rejected = (
-        (list(column) for column in zip(*triples, strict=True)) if triples else ([], [], [])
-    )
+    prompts, chosen, rejected = (list(column) for column in zip(*triples, strict=True)) if triples else ([], [], [])
     rows = encode_pairs(TOKENIZER, prompts, chosen, rejected, weight=np.arange(len(prompts)))
     assert len(rows) == len(triples)
     for made, (ids, start) in zip(rows, encode(TOKENIZER, prompts, chosen), strict=True):
@@ -153,7 +147,6 @@ def test_sequences_are_padded_with_any_token(sequences, pad):
         mask = batch["attention_mask"][at].bool()
         assert batch["input_ids"][at][mask].tolist() == made["ids"]
         assert (
-            batch["labels"][at].tolist()[: len(made["ids"])]
-            == [IGNORED] * made["start"] + made["ids"][made["start"] :]
+            batch["labels"][at].tolist()[: len(made["ids"])] == [IGNORED] * made["start"] + made["ids"][made["start"] :]
         )
         assert (batch["input_ids"][at][~mask] == pad).all() and (batch["labels"][at][~mask] == IGNORED).all()

@@ -48,9 +48,7 @@ RUNS = st.lists(RUN, max_size=6, unique_by=lambda row: (row["experiment"], row["
 
 
 def runs(rows: list[dict]) -> pd.DataFrame:
-    return pd.DataFrame(
-        [dict.fromkeys(RUN_COLUMNS) | {"scale": "toy"} | row for row in rows], columns=RUN_COLUMNS
-    )
+    return pd.DataFrame([dict.fromkeys(RUN_COLUMNS) | {"scale": "toy"} | row for row in rows], columns=RUN_COLUMNS)
 
 
 def attempt(path: Path, columns: list[str]) -> pd.DataFrame | ResultsError:

@@ -31,11 +31,7 @@ LIKELY = st.fixed_dictionaries(
     optional={"label": LABELS, "votes": VOTES, "domain": TEXT | st.none(), "chosen": ANYTHING},
 )
 ORDERED = st.fixed_dictionaries({"prompt": TEXT, "chosen": TEXT, "rejected": TEXT})
-ROWS = (
-    st.lists(LIKELY, max_size=12)
-    | st.lists(ORDERED, max_size=12)
-    | st.lists(LIKELY | ORDERED | ROW, max_size=12)
-)
+ROWS = st.lists(LIKELY, max_size=12) | st.lists(ORDERED, max_size=12) | st.lists(LIKELY | ORDERED | ROW, max_size=12)
 
 
 def in_file(rows: list, name: str = "p.jsonl") -> tuple[tempfile.TemporaryDirectory, Path]:
@@ -79,16 +75,12 @@ def test_every_own_row_is_a_pair_or_a_drop_or_a_problem_by_its_number(rows, ties
     assert done.kept == len(frame) > 0 and not done.wrong
     assert frame["pair_id"].is_unique
     assert (frame["response_a"] != frame["response_b"]).all()
-    assert all(
-        is_text(text) and text.strip() for side in ("response_a", "response_b") for text in frame[side]
-    )
+    assert all(is_text(text) and text.strip() for side in ("response_a", "response_b") for text in frame[side])
     labelled = frame["n_votes"] > 0
     assert done.labeled == labelled.sum()
     assert frame.loc[~labelled, "target"].isna().all() and frame.loc[labelled, "share"].between(0, 1).all()
     allowed = frame.loc[labelled, "target"]
-    assert (
-        allowed.isin([0.0, 1.0]).all() if ties == "drop" else (allowed == frame.loc[labelled, "share"]).all()
-    )
+    assert allowed.isin([0.0, 1.0]).all() if ties == "drop" else (allowed == frame.loc[labelled, "share"]).all()
 
 
 def voted(label, votes) -> tuple[float, int] | str:
@@ -108,11 +100,7 @@ def test_a_share_of_votes_turns_with_the_sides(label, votes):
     def other(vote):
         if isinstance(vote, str):
             return turned.get(vote.strip().lower(), vote)
-        return (
-            1 - vote
-            if not isinstance(vote, bool) and isinstance(vote, int | float) and vote in (0, 1)
-            else vote
-        )
+        return 1 - vote if not isinstance(vote, bool) and isinstance(vote, int | float) and vote in (0, 1) else vote
 
     if isinstance(votes, str):
         votes = [vote for vote in votes.replace("|", ",").split(",") if vote.strip()]
@@ -135,9 +123,7 @@ def test_texts_come_out_as_texts_or_not_at_all(prompt, first, second):
 @holds(st.lists(st.tuples(TEXT, TEXT, TEXT), max_size=15))
 def test_repeats_and_identical_responses_are_counted_once_each(triples):
     columns = ["prompt", "response_a", "response_b"]
-    twice = pd.DataFrame(
-        [*triples, *((p, b, a) for p, a, b in triples)], columns=columns
-    )  # sides do not matter
+    twice = pd.DataFrame([*triples, *((p, b, a) for p, a, b in triples)], columns=columns)  # sides do not matter
     kept, drops = drop_unusable(twice.assign(human_label="a", domain="d"))
     wanted = {pair_id(p, a, b) for p, a, b in triples if a.strip() and b.strip() and a != b}
     assert set(kept["pair_id"]) == wanted and len(kept) == len(wanted)
@@ -201,9 +187,7 @@ def test_limits_of_lines_and_of_what_a_file_expands_to(sizes, packed):
 
 @holds(
     st.lists(
-        st.fixed_dictionaries(
-            {"prompt": TEXT | HALVES, "response_a": st.none() | TEXT, "label": st.integers(0, 3)}
-        ),
+        st.fixed_dictionaries({"prompt": TEXT | HALVES, "response_a": st.none() | TEXT, "label": st.integers(0, 3)}),
         max_size=6,
     )
 )

@@ -35,8 +35,7 @@ def write(file: Path, rows: list[dict]) -> Path:
 def plain(count: int, prompts: int | None = None) -> list[dict]:
     """`count` usable pairs over `prompts` prompts (each its own where None)."""
     return [
-        {"prompt": f"ask {i % (prompts or count)}", "chosen": f"good {i}", "rejected": f"bad {i}"}
-        for i in range(count)
+        {"prompt": f"ask {i % (prompts or count)}", "chosen": f"good {i}", "rejected": f"bad {i}"} for i in range(count)
     ]
 
 
@@ -51,9 +50,7 @@ class Words:
 
 def load(data: SimpleNamespace, *, seed=0, human_fraction=0.3, holdout=0.0, max_tokens=512):
     limits = {"tokenizers": [Words()], "max_tokens": max_tokens}
-    return load_pairs(
-        SimpleNamespace(data=data, seed=seed, human_fraction=human_fraction, holdout=holdout, **limits)
-    )
+    return load_pairs(SimpleNamespace(data=data, seed=seed, human_fraction=human_fraction, holdout=holdout, **limits))
 
 
 def dropped(drops: dict[str, int]) -> dict[str, int]:
@@ -79,10 +76,7 @@ def test_prompt_chosen_rejected(tmp_path, name):
 
 
 def test_labelled_pairs_keep_their_sides_and_ties_are_counted(tmp_path):
-    rows = [
-        {"prompt": "p", "response_a": f"x{i}", "response_b": f"y{i}", "label": "abAB"[i % 4]}
-        for i in range(40)
-    ]
+    rows = [{"prompt": "p", "response_a": f"x{i}", "response_b": f"y{i}", "label": "abAB"[i % 4]} for i in range(40)]
     rows += [{"prompt": "p", "response_a": "x", "response_b": "y", "label": "tie"}] * 3
     frame, drops = read_pairs(source(write(tmp_path / "pairs.jsonl", rows)), seed=0)
     assert dropped(drops) == {"read": 43, "ties": 3}
@@ -104,8 +98,7 @@ def test_dialogues_are_split_at_the_last_turn_of_the_assistant(tmp_path):
 def test_own_column_names(tmp_path):
     rows = [{"question": "q", "better": "yes", "worse": "no"}]
     data = source(
-        write(tmp_path / "pairs.jsonl", rows),
-        columns={"prompt": "question", "chosen": "better", "rejected": "worse"},
+        write(tmp_path / "pairs.jsonl", rows), columns={"prompt": "question", "chosen": "better", "rejected": "worse"}
     )
     frame, _ = read_pairs(data, seed=0)
     assert (frame["prompt"][0], chosen(frame)) == ("q", ["yes"])
@@ -118,10 +111,7 @@ def test_a_mapped_column_that_is_absent_is_an_error(tmp_path):
 
 
 def test_several_files_are_read_in_order_and_name_their_domain(tmp_path):
-    files = [
-        write(tmp_path / "kind" / "test.jsonl.gz", plain(2)),
-        write(tmp_path / "helpful.jsonl", plain(3)),
-    ]
+    files = [write(tmp_path / "kind" / "test.jsonl.gz", plain(2)), write(tmp_path / "helpful.jsonl", plain(3))]
     frame, drops = read_pairs(source(files), seed=0)
     assert drops["read"] == 5
     assert frame["domain"].tolist() == ["kind"] * 2 + ["helpful"] * 3
@@ -134,9 +124,7 @@ def test_a_single_file_takes_the_name_of_the_data_set(tmp_path):
 
 def test_blank_lines_and_a_byte_order_mark_do_no_harm(tmp_path):
     file = tmp_path / "pairs.jsonl"
-    file.write_text(
-        "\ufeff" + json.dumps(plain(1)[0]) + "\n\n  \n" + json.dumps(plain(2)[1]), encoding="utf-8"
-    )
+    file.write_text("\ufeff" + json.dumps(plain(1)[0]) + "\n\n  \n" + json.dumps(plain(2)[1]), encoding="utf-8")
     _, drops = read_pairs(source(file), seed=0)
     assert drops["read"] == 2
 
@@ -150,10 +138,7 @@ def test_rows_without_one_of_the_texts_are_counted(tmp_path):
 
 
 def test_a_pair_without_a_label_is_refused(tmp_path):
-    rows = [
-        {"prompt": "p", "response_a": f"x{i}", "response_b": "y"} | ({"label": "a"} if i else {})
-        for i in range(3)
-    ]
+    rows = [{"prompt": "p", "response_a": f"x{i}", "response_b": "y"} | ({"label": "a"} if i else {}) for i in range(3)]
     with pytest.raises(InputError, match="row 1 has no label; a run needs one for every pair"):
         read_pairs(source(write(tmp_path / "pairs.jsonl", rows)), seed=0)
 
@@ -193,10 +178,7 @@ def test_pair_id_depends_on_content_not_on_sides(tmp_path):
 
 def test_every_dropped_row_is_counted_by_its_reason(tmp_path):
     rows = plain(20)
-    rows += [
-        {"prompt": "p", "chosen": "  \n", "rejected": "x"},
-        {"prompt": "p", "chosen": "x", "rejected": ""},
-    ]
+    rows += [{"prompt": "p", "chosen": "  \n", "rejected": "x"}, {"prompt": "p", "chosen": "x", "rejected": ""}]
     rows += [{"prompt": "p", "chosen": "same", "rejected": "same"}]
     rows += [
         plain(1)[0],
@@ -232,10 +214,7 @@ def test_read_is_kept_plus_held_out_plus_dropped(tmp_path, pairs_wanted, holdout
 
 
 def test_a_sequence_of_exactly_the_limit_is_kept(tmp_path):
-    rows = [
-        *plain(20),
-        {"prompt": "one two", "chosen": "three four five", "rejected": "x"},
-    ]  # 5 words and EOS
+    rows = [*plain(20), {"prompt": "one two", "chosen": "three four five", "rejected": "x"}]  # 5 words and EOS
     file = write(tmp_path / "pairs.jsonl", rows)
     assert load(source(file), max_tokens=6).attrs["drops"]["too_long"] == 0
     assert load(source(file), max_tokens=5).attrs["drops"]["too_long"] == 1
@@ -316,8 +295,7 @@ def test_pairs_and_test_pairs_set_the_sizes(shared_prompts):
 def test_too_few_pairs_in_a_split_is_an_error_that_counts(tmp_path):
     rows = [*plain(5), {"prompt": "p", "chosen": "", "rejected": "x"}]
     with pytest.raises(
-        InputError,
-        match=r"at least 2 pairs, but labeled has 1, test has 1 \(rows: read 6, empty_response 1\)",
+        InputError, match=r"at least 2 pairs, but labeled has 1, test has 1 \(rows: read 6, empty_response 1\)"
     ):
         load(source(write(tmp_path / "pairs.jsonl", rows)))
 
@@ -367,12 +345,7 @@ def test_hh_rlhf_counts(shared, subset, read, differ, empty, identical):
     data = source(shared / "data" / "hh-rlhf" / subset / "test.jsonl.gz")
     frame, drops = read_pairs(data, seed=0)
     kept, more = drop_unusable(frame)
-    wanted = {
-        "read": read,
-        "prompts_differ": differ,
-        "empty_response": empty,
-        "identical_responses": identical,
-    }
+    wanted = {"read": read, "prompts_differ": differ, "empty_response": empty, "identical_responses": identical}
     assert dropped(drops) == {reason: count for reason, count in wanted.items() if count}
     assert not any(more.values())
     assert len(kept) == read - differ - empty - identical

@@ -105,9 +105,7 @@ def compare_training(cell: Cell, model: Any, tokenizer: Any, folder: Path) -> li
         beta=plain.BETA,
     )
     rows = trainer.train_dataset.rows
-    sequences = [
-        (row[f"{side}_ids"], row[f"{side}_start"]) for side in ("chosen", "rejected") for row in rows
-    ]
+    sequences = [(row[f"{side}_ids"], row[f"{side}_start"]) for side in ("chosen", "rejected") for row in rows]
     reference = sides(rows)
     for number, row in enumerate(rows):
         row["chosen_logp"] += 0.5 - number
@@ -125,12 +123,8 @@ def compare_training(cell: Cell, model: Any, tokenizer: Any, folder: Path) -> li
     log = trainer.state.log_history[0]
     assert log["loss"] == pytest.approx(exact.loss, abs=tolerance.loss)
     assert log["grad_norm"] == pytest.approx(exact.norm, rel=tolerance.norm)
-    if (
-        hasattr(right, "merge_and_unload") and not right._is_stateful
-    ):  # Jamba reads weights past their adapters
-        assert plain.logps(plain.merged(right), sequences).numpy() == pytest.approx(
-            exact.logps.numpy(), abs=EXACT
-        )
+    if hasattr(right, "merge_and_unload") and not right._is_stateful:  # Jamba reads weights past their adapters
+        assert plain.logps(plain.merged(right), sequences).numpy() == pytest.approx(exact.logps.numpy(), abs=EXACT)
     return sequences
 
 
@@ -159,21 +153,15 @@ def compare_samples(cell: Cell, model: Any, tokenizer: Any) -> None:
             assert new == plain.drawn(exact, head, seed, MOST, tokenizer.eos_token_id)
         before, whole = (tokenizer.decode(ids, skip_special_tokens=True) for ids in (head, head + new))
         joined = before + row["response"]
-        assert joined == whole or (
-            cell.tokenizer in OURS and f"{before} {row['response']}".split() == whole.split()
-        )
+        assert joined == whole or (cell.tokenizer in OURS and f"{before} {row['response']}".split() == whole.split())
 
 
-def sampled(
-    model: Any, tokenizer: Any, prompts: list[Any]
-) -> tuple[list[list[int]], list[list[int]], list[Any]]:
+def sampled(model: Any, tokenizer: Any, prompts: list[Any]) -> tuple[list[list[int]], list[list[int]], list[Any]]:
     """Prompts' tokens, the tokens drawn after them, EOS included, and the rows of sample_responses, in one batch."""
     seen: dict[str, Any] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            generation,
-            "sampled",
-            lambda *args, real=generation.sampled: seen.update(args=args) or real(*args),
+            generation, "sampled", lambda *args, real=generation.sampled: seen.update(args=args) or real(*args)
         )
         rows = generation.sample_responses(
             model,

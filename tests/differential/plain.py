@@ -29,11 +29,7 @@ class Values(NamedTuple):
 def unread(model: Any) -> Iterator[Any]:
     """The model, left as it was: dynamic RoPE keeps the lengths it has read in attributes and buffers of its modules."""
     before = [
-        (
-            module,
-            dict(vars(module)),
-            {name: None if b is None else b.clone() for name, b in module._buffers.items()},
-        )
+        (module, dict(vars(module)), {name: None if b is None else b.clone() for name, b in module._buffers.items()})
         for module in model.modules()
     ]
     try:
@@ -135,8 +131,6 @@ def short_of_best(model: nn.Module, head: list[int], new: list[int], seed: int) 
 @torch.no_grad()
 def rewards(folder: Any, rows: Sequence[Row]) -> list[float]:
     """The scores that transformers' own classifier gives to sequences at their last token."""
-    model = AutoModelForSequenceClassification.from_pretrained(
-        folder, num_labels=1, dtype=torch.float32
-    ).eval()
+    model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1, dtype=torch.float32).eval()
     model.config.get_text_config().pad_token_id = None  # then the last token is read, whatever it is
     return [logits_of(model, ids).item() for ids, _ in rows]

@@ -163,8 +163,7 @@ def test_six_arms_on_a_real_slurm(tmp_path):
         jobs = list((tmp_path / "store" / ".hydra" / "submitit").glob("*"))
         light = sum(node.stage.light for node in distinct(expand(SIX)))
         assert (
-            len([job for job in jobs if list(job.glob("*_result.pkl"))])
-            == len(manifests(tmp_path / "store")) - light
+            len([job for job in jobs if list(job.glob("*_result.pkl"))]) == len(manifests(tmp_path / "store")) - light
         )
 
 

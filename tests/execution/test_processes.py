@@ -37,12 +37,7 @@ WORDS = [
     "method=cw_po",
     *(f"{part}.{word}" for part in ("sft", "alignment", "annotator.training") for word in SGD),
 ]
-WORDS += [
-    "sft.batch_size=16",
-    "sft.micro_batch_size=8",
-    "alignment.batch_size=16",
-    "alignment.micro_batch_size=4",
-]
+WORDS += ["sft.batch_size=16", "sft.micro_batch_size=8", "alignment.batch_size=16", "alignment.micro_batch_size=4"]
 
 
 # Who gets which rows
@@ -82,9 +77,7 @@ def test_every_row_is_dealt_once_and_all_processes_take_equally_many_steps(rows,
 def test_another_epoch_has_another_order():
     from accelerate.data_loader import SeedableRandomSampler
 
-    share = SharedBatches(
-        SeedableRandomSampler(range(8), data_seed=7), batch_size=4, micro=2, process=0, processes=2
-    )
+    share = SharedBatches(SeedableRandomSampler(range(8), data_seed=7), batch_size=4, micro=2, process=0, processes=2)
     first = list(share)
     share.set_epoch(0)
     assert list(share) == first
@@ -117,17 +110,13 @@ def test_settings_that_cannot_be(words, problem):
 
 
 def test_an_unknown_precision_is_refused():
-    with pytest.raises(
-        InputError, match=r"sft.precision=float17 is unknown; did you mean|valid: float32, bfloat16"
-    ):
+    with pytest.raises(InputError, match=r"sft.precision=float17 is unknown; did you mean|valid: float32, bfloat16"):
         expand(["sft.precision=float17"])
 
 
 def test_a_launch_enters_no_key():
     (plain,), (launched,) = expand(TINY), expand([*TINY, "launch=ddp", "processes=2", "checkpoint_steps=5"])
-    assert {n: node.key for n, node in plain.nodes.items()} == {
-        n: node.key for n, node in launched.nodes.items()
-    }
+    assert {n: node.key for n, node in plain.nodes.items()} == {n: node.key for n, node in launched.nodes.items()}
 
 
 @pytest.mark.parametrize("how", ["ddp", "fsdp"])
@@ -187,8 +176,7 @@ def curve(node: Node, store: Path) -> list[dict]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("budget", "words"),
-    [(None, []), (64, []), (None, ["lora.enabled=true", "alignment.gradient_checkpointing=true"])],
+    ("budget", "words"), [(None, []), (64, []), (None, ["lora.enabled=true", "alignment.gradient_checkpointing=true"])]
 )
 def test_two_processes_make_the_update_of_one(tmp_path, ready, budget, words):
     if words:

@@ -62,9 +62,7 @@ class Command:
                     start_new_session=True,
                 )  # fmt: skip
         else:
-            self.process = server().Process(
-                target=_forked, args=(script, words, str(folder), str(self.log), user)
-            )
+            self.process = server().Process(target=_forked, args=(script, words, str(folder), str(self.log), user))
             self.process.start()
         self.pid: int = self.process.pid
 

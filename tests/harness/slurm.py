@@ -76,25 +76,17 @@ def slurm(folder: Path, cpus: int) -> Iterator[dict[str, str]]:
     environment = {k: v for k, v in environment.items() if not k.startswith("SLURM_") or k == "SLURM_CONF"}
     munged = ["munged", "--foreground", "--force", f"--key-file={key}", f"--socket={folder}/munge/socket",
               f"--pid-file={folder}/munge/pid", f"--log-file={folder}/munge/log", f"--seed-file={folder}/munge/seed"]  # fmt: skip
-    commands = [
-        munged,
-        ["slurmctld", "-D", "-f", str(config)],
-        ["slurmd", "-D", "-f", str(config), "-N", host],
-    ]
+    commands = [munged, ["slurmctld", "-D", "-f", str(config)], ["slurmd", "-D", "-f", str(config), "-N", host]]
     started: list[subprocess.Popen] = []
     try:
         for words in commands:
             log = (folder / f"{words[0]}.out").open("wb")
-            started.append(
-                subprocess.Popen(words, env=environment, stdout=log, stderr=log, start_new_session=True)
-            )
+            started.append(subprocess.Popen(words, env=environment, stdout=log, stderr=log, start_new_session=True))
             time.sleep(1)
         _wait_until_idle(environment, folder)
         yield environment
     finally:
-        subprocess.run(
-            ["scancel", "--user=root"], env=environment, capture_output=True, timeout=30, check=False
-        )
+        subprocess.run(["scancel", "--user=root"], env=environment, capture_output=True, timeout=30, check=False)
         for process in reversed(started):
             process.terminate()
             try:
@@ -108,11 +100,7 @@ def _wait_until_idle(environment: dict[str, str], folder: Path) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         done = subprocess.run(
-            ["sinfo", "--noheader", "--format=%T"],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
+            ["sinfo", "--noheader", "--format=%T"], env=environment, capture_output=True, text=True, check=False
         )
         if done.stdout.strip() == "idle":
             return

@@ -63,9 +63,7 @@ class Watch:
                 with suppress(OSError):
                     yield from sorted(path.iterdir())  # what was faster than the watch
 
-    def wait(
-        self, wanted: Callable[[Path], bool], going: Callable[[], bool], timeout: float = 60
-    ) -> Path | None:
+    def wait(self, wanted: Callable[[Path], bool], going: Callable[[], bool], timeout: float = 60) -> Path | None:
         """The first path that is `wanted`; None when `going` says no more, or after `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:

@@ -51,9 +51,7 @@ def test_adapters_come_back_as_they_were_trained(adapted):
     assert {p.dtype for p in again.parameters() if p.requires_grad} == {torch.float32}
     frozen = {p.dtype for p in again.parameters() if not p.requires_grad}
     assert frozen == {getattr(torch, base_of(folder).dtype)}
-    assert torch.equal(logits(again), logits(model)) and torch.equal(
-        logits(as_trained(folder)), logits(model)
-    )
+    assert torch.equal(logits(again), logits(model)) and torch.equal(logits(as_trained(folder)), logits(model))
     assert {f.name for f in folder.glob("*.safetensors")} == {TENSORS}
     assert (folder / TENSORS).stat().st_size < (base / "model.safetensors").stat().st_size
 
@@ -65,10 +63,7 @@ def test_the_plain_model_has_them_merged_in_float32(adapted, tmp_path):
     assert torch.allclose(logits(whole), logits(model.float()), atol=1e-4)
     prompts = dict(temperature=1.0, max_new_tokens=4, batch_size=4)
     said = [
-        [
-            one["response"]
-            for one in sample_responses(m, tiny_tokenizer(), ["ask me", "tell"] * 4, range(8), **prompts)
-        ]
+        [one["response"] for one in sample_responses(m, tiny_tokenizer(), ["ask me", "tell"] * 4, range(8), **prompts)]
         for m in (whole, as_trained(folder).float())
     ]
     assert said[0] == said[1] and len(set(said[0])) > 1
@@ -102,9 +97,7 @@ def test_weights_of_float16_keep_their_range_in_bfloat16(tmp_path):
     with torch.no_grad():
         wide = tiny_model("opt")
         wide.get_input_embeddings().weight[3] = torch.finfo(torch.float32).max
-    with pytest.raises(
-        InputError, match="hold values that torch.bfloat16 cannot; use lora.base_dtype=float32"
-    ):
+    with pytest.raises(InputError, match="hold values that torch.bfloat16 cannot; use lora.base_dtype=float32"):
         load_policy(save(wide, tmp_path / "wide"), dtype=torch.bfloat16)
 
 
@@ -135,9 +128,7 @@ def test_alignment_goes_on_with_the_adapters_of_sft(arm):
     made, store = arm
     curve = (made.nodes["align"].folder(store) / "metrics.jsonl").read_text().splitlines()
     assert json.loads(curve[0])["rewards/margins"] == pytest.approx(0, abs=1e-6)
-    before, after = (
-        load_file(made.nodes[name].folder(store) / "model" / TENSORS) for name in ("sft", "align")
-    )
+    before, after = (load_file(made.nodes[name].folder(store) / "model" / TENSORS) for name in ("sft", "align"))
     assert before.keys() == after.keys() and any(not torch.equal(before[n], after[n]) for n in before)
 
 

@@ -33,9 +33,7 @@ def dtypes(model) -> set[torch.dtype]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_weights_published_in_16_bits_are_trained_in_32(folders, family):
-    half = AutoModelForCausalLM.from_pretrained(
-        folders[family]
-    )  # what transformers does unless told otherwise
+    half = AutoModelForCausalLM.from_pretrained(folders[family])  # what transformers does unless told otherwise
     assert dtypes(half) <= {torch.float16, torch.bfloat16}
     assert dtypes(load_policy(folders[family])) == {torch.float32}
 
@@ -56,10 +54,7 @@ def test_so_is_the_fresh_head_of_the_annotator(folders, family, tmp_path):
 def test_dropout_is_off_in_training_mode_too(folders, family):
     published = AutoConfig.from_pretrained(folders[family])
     assert family != "opt" or published.dropout == 0.1
-    for model in (
-        load_policy(folders[family]),
-        new_annotator(folders[family], None, pad_id=1, head_std=0.01, seed=0),
-    ):
+    for model in (load_policy(folders[family]), new_annotator(folders[family], None, pad_id=1, head_std=0.01, seed=0)):
         model.train()
         ids = torch.arange(5, 15)[None]
         first, second = (model(input_ids=ids).logits for _ in range(2))
@@ -75,9 +70,7 @@ def test_sft_keeps_the_dropout_a_model_was_published_with(folders):
 # --- tokens that begin, end and pad ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("family", "bos", "eos", "pad"), [("opt", 2, 2, 1), ("qwen2", None, 0, 0), ("llama", 0, 1, 1)]
-)
+@pytest.mark.parametrize(("family", "bos", "eos", "pad"), [("opt", 2, 2, 1), ("qwen2", None, 0, 0), ("llama", 0, 1, 1)])
 def test_sequences_begin_and_end_as_each_family_was_trained(folders, family, bos, eos, pad):
     tokenizer = load_tokenizer(folders[family])
     assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id) == (bos, eos, pad)

@@ -92,9 +92,7 @@ def test_a_sample_is_the_same_alone_and_in_any_batch(model):
 def test_rows_that_end_leave_the_batch_and_the_others_do_not_notice(model, monkeypatch):
     seeds = [prompt_seed(0, "test", str(i)) for i in range(20)]
     sizes, whole = [], type(model).forward
-    monkeypatch.setattr(
-        type(model), "forward", lambda self, **k: sizes.append(len(k["input_ids"])) or whole(self, **k)
-    )
+    monkeypatch.setattr(type(model), "forward", lambda self, **k: sizes.append(len(k["input_ids"])) or whole(self, **k))
     samples, sized = [], []
     for fewest in (100, 2):
         monkeypatch.setattr("cwpo.models.generation.FEWEST", fewest)
@@ -143,20 +141,12 @@ def test_the_first_token_follows_the_models_own_distribution():
     model, n = tiny_model("llama", spread=3.0), 1000
     prompt = "tell me about bread"
     with torch.no_grad():
-        logits = model(**tiny_tokenizer()(prompt, return_tensors="pt", return_token_type_ids=False)).logits[
-            0, -1
-        ]
+        logits = model(**tiny_tokenizer()(prompt, return_tensors="pt", return_token_type_ids=False)).logits[0, -1]
     expected = n * torch.softmax(logits.double() / 0.95, dim=0).numpy()
     rows = sample(
-        model,
-        [prompt] * n,
-        [prompt_seed(0, "test", str(i)) for i in range(n)],
-        max_new_tokens=1,
-        batch_size=n,
+        model, [prompt] * n, [prompt_seed(0, "test", str(i)) for i in range(n)], max_new_tokens=1, batch_size=n
     )
-    words = range(
-        4, len(expected)
-    )  # the special tokens are not in the text: EOS ends it, the rest is skipped
+    words = range(4, len(expected))  # the special tokens are not in the text: EOS ends it, the rest is skipped
     counts = [sum(row["response"] == tiny_tokenizer().decode([i]) for row in rows) for i in words]
     counts, expected = [*counts, n - sum(counts)], [*expected[4:], expected[:4].sum()]
     assert stats.chisquare(counts, expected).pvalue > 1e-3
@@ -190,12 +180,7 @@ def test_lengths_and_truncation_of_real_samples(model):
 def test_the_checkpoints_own_generation_settings_are_ignored(model):
     expected = sample(model)
     model.generation_config = GenerationConfig(
-        repetition_penalty=5.0,
-        do_sample=True,
-        top_p=0.1,
-        temperature=0.1,
-        suppress_tokens=[GOOD],
-        min_length=30,
+        repetition_penalty=5.0, do_sample=True, top_p=0.1, temperature=0.1, suppress_tokens=[GOOD], min_length=30
     )
     assert sample(model) == expected
 

@@ -58,9 +58,7 @@ def test_it_agrees_with_the_checkpoints_own_forward_pass(annotator):
     # transformers reads the last token that is not the pad token; ours must be the same where pad is not EOS
     ids, _ = ROWS[0]
     with torch.no_grad():
-        own = annotator(
-            input_ids=torch.tensor([[*ids, PAD]]), attention_mask=torch.tensor([[1] * 5 + [0]])
-        ).logits
+        own = annotator(input_ids=torch.tensor([[*ids, PAD]]), attention_mask=torch.tensor([[1] * 5 + [0]])).logits
     assert scores(annotator, [ROWS[0]]) == pytest.approx(own.flatten().tolist(), rel=1e-4, abs=1e-5)
 
 
@@ -148,9 +146,7 @@ def test_an_encoder_reads_prompt_and_response_as_a_pair_of_texts(tmp_path):
     model = BertForSequenceClassification(config).eval()
     folder = save(model, tmp_path, tokenizer)
     with torch.no_grad():
-        expected = [
-            model(**tokenizer(p, r, return_tensors="pt")).logits.item() for p, r in zip(PROMPTS, RESPONSES)
-        ]
+        expected = [model(**tokenizer(p, r, return_tensors="pt")).logits.item() for p, r in zip(PROMPTS, RESPONSES)]
     rewards = HuggingFace(str(folder), None, batch_size=2, device="cpu").rewards(PROMPTS, RESPONSES)
     assert rewards == pytest.approx(expected, rel=1e-4, abs=1e-5)
 

@@ -119,9 +119,7 @@ def test_it_is_asked_in_both_orders_and_kept(endpoint, tmp_path, capsys):
     assert endpoint.requests == 8  # another process finds them on disk
     said = capsys.readouterr().err
     assert "judge stub-1: 8 of 8 questions to ask" in said and "about $" in said
-    assert ApiJudge(settings(tmp_path, endpoint.url, model="stub-2")).preferences(
-        PROMPTS[:1], GOOD[:1], BAD[:1]
-    ) == [1]
+    assert ApiJudge(settings(tmp_path, endpoint.url, model="stub-2")).preferences(PROMPTS[:1], GOOD[:1], BAD[:1]) == [1]
     assert endpoint.requests == 10  # another model is another judge
 
 
@@ -130,9 +128,7 @@ def test_the_golden_question(endpoint, tmp_path):
         "\n\nHuman: hi {response_a}\n\nAssistant:", " x ", " {prompt} "
     )
     assert "REQUEST\nHuman: hi {response_a}\n\nAssistant:\n\nANSWER A\nx\n\nANSWER B\n{prompt}\n\n" in asked
-    assert asked.startswith("Somebody wrote the text under REQUEST") and asked.endswith(
-        "Verdict: B\nVerdict: tie\n"
-    )
+    assert asked.startswith("Somebody wrote the text under REQUEST") and asked.endswith("Verdict: B\nVerdict: tie\n")
 
 
 def test_the_judge_is_asked_about_help_about_harm_or_about_both(tmp_path):
@@ -157,13 +153,9 @@ def test_a_request_that_fails_is_sent_again(endpoint, tmp_path, fault):
 
 
 @pytest.mark.parametrize("fault", ["html", "cut", "empty", "null"])
-def test_an_answer_without_a_completion_fails_and_is_asked_for_again_by_the_next_command(
-    endpoint, tmp_path, fault
-):
+def test_an_answer_without_a_completion_fails_and_is_asked_for_again_by_the_next_command(endpoint, tmp_path, fault):
     endpoint.faults = lambda question, number: fault if number == 1 and "ANSWER A\nbad" in question else None
-    with pytest.raises(
-        JudgeError, match="the judge stub-1 gave no answer .* the same command asks only what is"
-    ):
+    with pytest.raises(JudgeError, match="the judge stub-1 gave no answer .* the same command asks only what is"):
         ApiJudge(settings(tmp_path, endpoint.url, concurrency=1)).preferences(PROMPTS[:1], GOOD[:1], BAD[:1])
     preferred = ApiJudge(settings(tmp_path, endpoint.url)).preferences(PROMPTS[:1], GOOD[:1], BAD[:1])
     assert preferred.tolist() == [1] and sorted(endpoint.asked.values()) == [1, 2]
@@ -179,9 +171,7 @@ def test_an_endpoint_that_never_answers_fails_the_stage_and_the_rest_is_kept(end
     assert endpoint.requests == 9 + 2  # what was still open
 
 
-@pytest.mark.parametrize(
-    ("status", "fix"), [("401", "check OPENAI_API_KEY"), ("404", "check gold.model=stub-1")]
-)
+@pytest.mark.parametrize(("status", "fix"), [("401", "check OPENAI_API_KEY"), ("404", "check gold.model=stub-1")])
 def test_a_refusal_is_not_tried_again_and_tells_no_key(endpoint, tmp_path, status, fix):
     endpoint.faults = lambda question, number: status
     with pytest.raises(JudgeError, match=fix) as refused:
@@ -218,9 +208,7 @@ def test_the_estimate_is_said_and_bounded_before_anything_is_asked(endpoint, tmp
     with pytest.raises(InputError, match=r"gold.max_usd=0.001: 8 questions to stub-1 would cost about \$"):
         api.preferences(PROMPTS, GOOD, BAD)
     with pytest.raises(InputError, match="unknown price"):
-        ApiJudge(settings(tmp_path, endpoint.url, max_usd=5, usd_per_million={})).preferences(
-            PROMPTS, GOOD, BAD
-        )
+        ApiJudge(settings(tmp_path, endpoint.url, max_usd=5, usd_per_million={})).preferences(PROMPTS, GOOD, BAD)
     assert endpoint.requests == 0
 
 
@@ -254,9 +242,7 @@ def test_the_endpoint_may_come_from_the_environment(endpoint, tmp_path, monkeypa
 
 def test_a_question_of_ones_own(endpoint, tmp_path):
     file = tmp_path / "own.txt"
-    file.write_text(
-        "Q {prompt}\nANSWER A\n{response_a}\nANSWER B\n{response_b}\nEnd with Verdict: A, B or tie."
-    )
+    file.write_text("Q {prompt}\nANSWER A\n{response_a}\nANSWER B\n{response_b}\nEnd with Verdict: A, B or tie.")
     api = ApiJudge(settings(tmp_path, endpoint.url, prompt_file=str(file)))
     assert api.preferences(PROMPTS[:1], GOOD[:1], BAD[:1]).tolist() == [1]
     assert endpoint.bodies[0]["messages"][0]["content"].startswith("Q Human: ask 0")

@@ -22,9 +22,7 @@ from cwpo.models.reward_models import HuggingFace
 from cwpo.training.base import Rows
 from cwpo.training.sft import SFTTrainer
 
-TEXTS = [
-    " ".join(WORDS[(first + 7 * i) % 12] for i in range(count)) for first, count in enumerate((40, 3, 36))
-]
+TEXTS = [" ".join(WORDS[(first + 7 * i) % 12] for i in range(count)) for first, count in enumerate((40, 3, 36))]
 BY_LENGTH = ("dynamic", "longrope")
 
 
@@ -96,9 +94,7 @@ def test_samples_do_not_depend_on_the_rest_of_the_batch(name):
     settings = {"temperature": 0.7, "max_new_tokens": 9, "batch_size": 3}
     together = sample_responses(model, tokenizer, TEXTS, [1, 2, 3], **settings)
     single = [
-        sample_responses(
-            architecture(name, vocab_size=len(tokenizer)), tokenizer, [text], [seed], **settings
-        )[0]
+        sample_responses(architecture(name, vocab_size=len(tokenizer)), tokenizer, [text], [seed], **settings)[0]
         for seed, text in enumerate(TEXTS, start=1)
     ]
     assert together == single
@@ -116,9 +112,7 @@ def test_other_models_are_computed_in_batches():
 def test_several_processes_cannot_compute_one_length_at_a_time():
     model, _ = model_of("dynamic")
     ids = torch.full((2, 40), 5)
-    with pytest.raises(
-        InputError, match="LlamaForCausalLM computes these rows exactly one length at a time only"
-    ):
+    with pytest.raises(InputError, match="LlamaForCausalLM computes these rows exactly one length at a time only"):
         response_scores(SimpleNamespace(module=model), ids, torch.ones_like(ids))
 
 

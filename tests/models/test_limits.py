@@ -16,11 +16,7 @@ CONFIG = tiny_model("llama").config
         ("opt", {"max_position_embeddings": 64}, 64),
         ("gpt2", {"n_positions": 96}, 96),
         ("llama", {"max_position_embeddings": 512}, 512),
-        (
-            "llama",
-            {"max_position_embeddings": 64, "rope_scaling": {"rope_type": "dynamic", "factor": 4.0}},
-            256,
-        ),
+        ("llama", {"max_position_embeddings": 64, "rope_scaling": {"rope_type": "dynamic", "factor": 4.0}}, 256),
         (
             "llama",
             {
@@ -43,12 +39,7 @@ def pair(chosen, rejected):
 
 def test_the_first_wrong_row_of_each_kind_is_named():
     most, words = context(CONFIG), CONFIG.vocab_size
-    rows = [
-        pair([1, 2], [1, 2]),
-        pair([1] * (most + 1), [1]),
-        pair([1], [1] * (most + 3)),
-        pair([1, words], [1]),
-    ]
+    rows = [pair([1, 2], [1, 2]), pair([1] * (most + 1), [1]), pair([1], [1] * (most + 3)), pair([1, words], [1])]
     long, beyond = pair_problems(rows, tiny_tokenizer(), CONFIG)
     assert f"row 1 has {most + 1} tokens" in long and f"at most {most}" in long and "2 of 4 rows" in long
     assert f"row 3 has token {words}" in beyond and f"vocabulary of {words} tokens" in beyond
@@ -72,6 +63,4 @@ def test_a_folder_with_another_models_tokenizer_is_refused(tmp_path):
     tokenizer = tiny_tokenizer()
     tokenizer.add_tokens(["new"])
     tokenizer.save_pretrained(folder)
-    assert "its tokenizer has 17 tokens, the model's vocabulary only 16" in hub_problem(
-        str(folder), None, "model"
-    )
+    assert "its tokenizer has 17 tokens, the model's vocabulary only 16" in hub_problem(str(folder), None, "model")

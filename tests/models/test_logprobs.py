@@ -41,9 +41,7 @@ def test_it_does_not_depend_on_the_batch(model):
 
 
 def test_it_does_not_depend_on_the_pad_token(model):
-    assert batch_logps(model, ROWS, pad_id=EOS) == pytest.approx(
-        batch_logps(model, ROWS, pad_id=PAD), rel=1e-5
-    )
+    assert batch_logps(model, ROWS, pad_id=EOS) == pytest.approx(batch_logps(model, ROWS, pad_id=PAD), rel=1e-5)
 
 
 def test_prompt_tokens_are_never_counted(model):

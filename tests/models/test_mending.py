@@ -35,10 +35,7 @@ def test_dropout_is_off_wherever_the_model_keeps_it(kind, tmp_path):
 def test_loading_without_dropout_knows_the_same_names(tmp_path):
     architecture("bloom", hidden_dropout=0.2, attention_dropout=0.1).save_pretrained(tmp_path)
     assert dropout_off(load_policy(tmp_path)) == {}
-    assert dropout_off(load_policy(tmp_path, dropout=True)) == {
-        "hidden_dropout": 0.2,
-        "attention_dropout": 0.1,
-    }
+    assert dropout_off(load_policy(tmp_path, dropout=True)) == {"hidden_dropout": 0.2, "attention_dropout": 0.1}
 
 
 def test_the_adapters_own_dropout_stays():
@@ -66,8 +63,7 @@ def test_all_weights_are_widened_or_only_the_adapters(dtype):
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [{"temperature": 0.9, "top_p": 0.6}, {"num_return_sequences": 2}, {"temperature": 0.9, "num_beams": 1}],
+    "settings", [{"temperature": 0.9, "top_p": 0.6}, {"num_return_sequences": 2}, {"temperature": 0.9, "num_beams": 1}]
 )
 def test_generation_settings_are_made_savable(settings, tmp_path):
     model = tiny_model("llama")

@@ -17,12 +17,7 @@ from cwpo.models.toy import toy_config
 
 def pair(prompt, chosen, rejected):
     n = len(prompt)
-    return {
-        "chosen_ids": prompt + chosen,
-        "chosen_start": n,
-        "rejected_ids": prompt + rejected,
-        "rejected_start": n,
-    }
+    return {"chosen_ids": prompt + chosen, "chosen_start": n, "rejected_ids": prompt + rejected, "rejected_start": n}
 
 
 def toy(name):
@@ -119,13 +114,10 @@ def test_lines_in_bfloat16_are_as_near_as_rows(name):
     model = architecture(name)
     pairs = random_pairs()
     right = packed_logps(model, pack_pairs(pairs, full=2.0))
-    torch.testing.assert_close(
-        packed_logps(model, pack_pairs(pairs, lines=True)), right, rtol=1e-4, atol=1e-4
-    )
+    torch.testing.assert_close(packed_logps(model, pack_pairs(pairs, lines=True)), right, rtol=1e-4, atol=1e-4)
     model.bfloat16()
     errors = [
-        (packed_logps(model, pack_pairs(pairs, **LAYOUTS[kind])) - right).abs().max()
-        for kind in ("line", "lines")
+        (packed_logps(model, pack_pairs(pairs, **LAYOUTS[kind])) - right).abs().max() for kind in ("line", "lines")
     ]
     assert errors[1] <= 2 * errors[0] + 0.1
 
@@ -253,9 +245,7 @@ def test_plain_layouts_give_the_gradients_of_plain_sequences(name, monkeypatch):
 
 def one_by_one(model, pairs):
     model.eval()
-    rows = sorted(
-        range(2 * len(pairs)), key=lambda i: len(pairs[i % len(pairs)][f"{SIDES[i // len(pairs)]}_ids"])
-    )
+    rows = sorted(range(2 * len(pairs)), key=lambda i: len(pairs[i % len(pairs)][f"{SIDES[i // len(pairs)]}_ids"]))
     model(input_ids=torch.tensor([[5]]))  # dynamic RoPE: as a model that has read nothing before
     logps = {}
     for i in rows:

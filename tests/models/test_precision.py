@@ -53,9 +53,7 @@ def test_parts_of_the_model_called_by_themselves_compute_in_bfloat16(tmp_path, m
         return inner(head, hidden, target)
 
     monkeypatch.setattr(heads, "_losses", watched)
-    preference(
-        tmp_path, pairs(chosen_logp=[-9.0] * 8, rejected_logp=[-11.0] * 8), precision="bfloat16"
-    ).train()
+    preference(tmp_path, pairs(chosen_logp=[-9.0] * 8, rejected_logp=[-11.0] * 8), precision="bfloat16").train()
     assert seen[-1] == torch.bfloat16  # the first call checks, in float32, that pairs can be packed
     assert seen[0] == torch.float32
 
@@ -97,9 +95,7 @@ def test_checkpointed_activations_give_the_same_gradients_on_packed_pairs(tmp_pa
         if lora:
             pytest.importorskip("peft")
             model = add_lora(model, r=2, alpha=4, dropout=0.0, seed=3)
-        trainer = preference(
-            tmp_path, pairs(), model, gradient_checkpointing=checkpointing, learning_rate=0.1
-        )
+        trainer = preference(tmp_path, pairs(), model, gradient_checkpointing=checkpointing, learning_rate=0.1)
         assert trainer.data_collator.packed
         updates.append(update(trainer))
         calls.append(watch.count)
@@ -200,9 +196,7 @@ def flips(request, shared):
     with pytest.MonkeyPatch.context() as patch:
         for name, bits in ROUNDED.items():
             patch.setattr(
-                torch.nn.functional,
-                "linear",
-                lambda x, w, b=None, n=bits: linear(rounded(x, n), rounded(w, n), b),
+                torch.nn.functional, "linear", lambda x, w, b=None, n=bits: linear(rounded(x, n), rounded(w, n), b)
             )
             error = np.sqrt(np.mean((gaps() - exact) ** 2))
             found[name] = 1000 * norm.sf(np.abs(exact) / error).mean()

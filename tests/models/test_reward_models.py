@@ -31,13 +31,7 @@ def folders(tmp_path_factory):
 
 
 def gold(folders, name: str, batch_size: int = 4):
-    config = {
-        "name": name,
-        "path": str(folders[name]),
-        "revision": None,
-        "batch_size": batch_size,
-        "temperature": 1.0,
-    }
+    config = {"name": name, "path": str(folders[name]), "revision": None, "batch_size": batch_size, "temperature": 1.0}
     return load_gold(OmegaConf.create(config), None, "cpu")
 
 
@@ -99,14 +93,9 @@ def test_steamshp_shortens_the_post_and_never_a_response(folders):
     post, answer = "salt and wool and maps " * 300, "an answer about chess " * 8
     asked = adapter.text(f"\n\nHuman: {post}\n\nAssistant:", answer, "short")
     assert len(adapter.tokenizer(asked)["input_ids"]) <= SteamSHP.LENGTH
-    assert (
-        asked.startswith("POST: salt and wool")
-        and f"RESPONSE A: {answer.strip()}\n\n RESPONSE B: short\n" in asked
-    )
+    assert asked.startswith("POST: salt and wool") and f"RESPONSE A: {answer.strip()}\n\n RESPONSE B: short\n" in asked
     assert adapter.counts == {"posts_shortened": 1}
-    long = adapter.text(
-        "\n\nHuman: hi\n\nAssistant:", answer * 40, "short"
-    )  # the responses alone are too long
+    long = adapter.text("\n\nHuman: hi\n\nAssistant:", answer * 40, "short")  # the responses alone are too long
     assert (answer * 40).strip() in long and long.startswith("POST: \n\n RESPONSE A:")
 
 

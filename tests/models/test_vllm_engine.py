@@ -95,9 +95,7 @@ def test_the_distribution_is_that_of_the_other_engine(with_vllm, folder):
         folder, tiny_tokenizer(), prompts, seeds, temperature=0.95, max_new_tokens=1, context=None, python=with_vllm,
         dtype="float32",
     )  # fmt: skip
-    shares = [
-        pd.Series([row["response"] for row in rows]).value_counts(normalize=True) for rows in (ours, theirs)
-    ]
+    shares = [pd.Series([row["response"] for row in rows]).value_counts(normalize=True) for rows in (ours, theirs)]
     both = pd.concat(shares, axis=1).fillna(0).to_numpy()
     assert len(both) > 3
     assert np.abs(both[:, 0] - both[:, 1]).max() < 0.06  # 4 standard errors of a difference of shares
@@ -105,9 +103,7 @@ def test_the_distribution_is_that_of_the_other_engine(with_vllm, folder):
 
 def test_a_failure_names_the_last_line_and_the_log(with_vllm, folder, monkeypatch):
     monkeypatch.setenv("STANDIN_FAILS", "1")
-    with pytest.raises(
-        EngineFailed, match=r"0 of 4 prompts: RuntimeError: CUDA out of memory; log: (\S+)"
-    ) as failed:
+    with pytest.raises(EngineFailed, match=r"0 of 4 prompts: RuntimeError: CUDA out of memory; log: (\S+)") as failed:
         sample(folder, with_vllm)
     log = Path(str(failed.value).rpartition("log: ")[2])
     assert "Traceback" in log.read_text()
@@ -142,9 +138,7 @@ def test_the_engine_is_part_of_the_key_and_its_place_is_not(with_vllm, tmp_path)
     (elsewhere,) = expand([*SMOKE, "generation.engine=vllm", f"generation.python={link}"])
     changed = {name for name, node in default.nodes.items() if engine.nodes[name].key != node.key}
     assert changed == {"generate_sft", "generate", "evaluate"}
-    assert {n: node.key for n, node in engine.nodes.items()} == {
-        n: node.key for n, node in elsewhere.nodes.items()
-    }
+    assert {n: node.key for n, node in engine.nodes.items()} == {n: node.key for n, node in elsewhere.nodes.items()}
     assert "engine" not in default.nodes["generate"].hashed["generation"]
 
 
@@ -157,9 +151,7 @@ def test_a_stage_writes_what_it_writes_with_the_other_engine(with_vllm, tmp_path
     for made in (plain, arm):
         for node in made.nodes["generate_sft"].ancestors():
             run_node(node, settings)
-        tables.append(
-            pd.read_parquet(made.nodes["generate_sft"].folder(Store(tmp_path)) / "responses.parquet")
-        )
+        tables.append(pd.read_parquet(made.nodes["generate_sft"].folder(Store(tmp_path)) / "responses.parquet"))
     assert list(tables[0].columns) == list(tables[1].columns)
     assert tables[0]["prompt_id"].tolist() == tables[1]["prompt_id"].tolist()
     assert tables[1]["response"].str.len().gt(0).any()

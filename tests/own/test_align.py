@@ -83,36 +83,24 @@ def test_the_aligned_model_is_an_ordinary_checkpoint_with_a_card(aligned, tiny_c
         "| implicit-reward accuracy on test pairs |",
     ):
         assert part in card
-    assert sorted(p.name for p in aligned.parent.iterdir()) == [
-        "aligned",
-        "preferences.parquet",
-        "test.jsonl",
-    ]
+    assert sorted(p.name for p in aligned.parent.iterdir()) == ["aligned", "preferences.parquet", "test.jsonl"]
 
 
 def test_adapters_alone_are_aligned_and_compared(aligned, tiny_checkpoint, tmp_path):
     """SFT's adapters lie beside those that alignment went on with; both name the model, whose content is known."""
     pytest.importorskip("peft")
     lora = ["lora.enabled=true", "lora.save=adapters", "lora.base_dtype=bfloat16"]
-    words = [
-        f"preferences={aligned.parent}/preferences.parquet",
-        f"model={tiny_checkpoint}",
-        f"out={tmp_path}/out",
-    ]
+    words = [f"preferences={aligned.parent}/preferences.parquet", f"model={tiny_checkpoint}", f"out={tmp_path}/out"]
     out = align(composed("align", *words, *SMALL, *lora), lambda _: None)
     assert base_of(out) == base_of(out / "sft") and base_of(out).found_from(out) == str(tiny_checkpoint)
     before, after = (load_file(folder / TENSORS) for folder in (out / "sft", out))
     assert before.keys() == after.keys() and any((before[name] != after[name]).any() for name in before)
     assert "library_name: peft" in (out / "README.md").read_text()
     check_compare(
-        composed(
-            "compare", f"before={out}/sft", f"after={out}", "prompts=p", "gold=oracle", f"out={tmp_path}/c"
-        )
+        composed("compare", f"before={out}/sft", f"after={out}", "prompts=p", "gold=oracle", f"out={tmp_path}/c")
     )
     with pytest.raises(InputError, match="holds a LoRA adapter"):
-        check_align(
-            composed("align", f"preferences={aligned.parent}/preferences.parquet", f"model={out}", "out=x")
-        )
+        check_align(composed("align", f"preferences={aligned.parent}/preferences.parquet", f"model={out}", "out=x"))
 
 
 def test_it_learned_what_is_preferred(aligned):
@@ -156,11 +144,7 @@ def test_summary_by_hand():
     )
     table = table.assign(before_truncated=[True, False], after_truncated=False)
     found = summary(table)
-    assert (found["win_rate"]["mean"], found["tie_rate"], found["reward_difference"]["mean"]) == (
-        0.75,
-        0.5,
-        1.0,
-    )
+    assert (found["win_rate"]["mean"], found["tie_rate"], found["reward_difference"]["mean"]) == (0.75, 0.5, 1.0)
     assert found["truncated"] == {"before": 0.5, "after": 0.0}
     with pytest.raises(InputError, match="1 of 4 rewards that are NaN or infinite"):
         summary(table.assign(after_reward=[math.nan, 1.0]))
@@ -168,13 +152,7 @@ def test_summary_by_hand():
 
 def test_the_samples_page_escapes_texts():
     table = pd.DataFrame(
-        {
-            "prompt": ["<p>"],
-            "before": ["<b>"],
-            "after": ["<a>"],
-            "before_reward": [0.0],
-            "after_reward": [1.0],
-        }
+        {"prompt": ["<p>"], "before": ["<b>"], "after": ["<a>"], "before_reward": [0.0], "after_reward": [1.0]}
     )
     whole = {
         "win_rate": {"mean": 1, "low": 1, "high": 1},
@@ -183,23 +161,15 @@ def test_the_samples_page_escapes_texts():
     }
     text = page(
         table,
-        whole
-        | {"before": "<m>", "after": "n", "gold": "g", "prompts": 1, "characters": {"before": 3, "after": 3}},
+        whole | {"before": "<m>", "after": "n", "gold": "g", "prompts": 1, "characters": {"before": 3, "after": 3}},
     )
     assert all(f"&lt;{tag}&gt;" in text for tag in "pbam") and "<b>" not in text
 
 
 def test_preference_accuracy_by_hand():
-    found = preference_accuracy(
-        np.array([1.0, -1.0, -1.0, 2.0]), np.array([2.0, 1.0, -2.0, 2.0]), np.arange(4)
-    )
+    found = preference_accuracy(np.array([1.0, -1.0, -1.0, 2.0]), np.array([2.0, 1.0, -2.0, 2.0]), np.arange(4))
     means = {name: value["mean"] for name, value in found.items()}
-    assert means == {
-        "likelihood_before": 0.5,
-        "likelihood_after": 0.75,
-        "likelihood_change": 0.25,
-        "implicit": 0.625,
-    }
+    assert means == {"likelihood_before": 0.5, "likelihood_after": 0.75, "likelihood_change": 0.25, "implicit": 0.625}
 
 
 def test_only_the_most_confident_and_all_of_peoples_labels(tmp_path):
@@ -247,11 +217,7 @@ def test_unusable_rows_are_counted(tmp_path):
 @pytest.mark.parametrize(
     ("command", "words", "said"),
     [
-        (
-            "align",
-            [],
-            ["model is required: set model=...", "out is required: set out=...", "preferences is required"],
-        ),
+        ("align", [], ["model is required: set model=...", "out is required: set out=...", "preferences is required"]),
         (
             "align",
             [

@@ -41,11 +41,7 @@ def write_pairs(path: Path, labeled: int, unlabeled: int, **extra) -> Path:
         for i in range(labeled + unlabeled):
             good, bad = (" " + "".join(rng.choices(letters, k=8)) for letters in ("aaz", "zza"))
             a_wins = rng.random() < 0.5
-            row = {
-                "prompt": f"Ask {i}?",
-                "response_a": good if a_wins else bad,
-                "response_b": bad if a_wins else good,
-            }
+            row = {"prompt": f"Ask {i}?", "response_a": good if a_wins else bad, "response_b": bad if a_wins else good}
             if i < labeled:
                 row["label"] = "a" if a_wins != (rng.random() < 0.1) else "b"
             lines.write(json.dumps(row | extra) + "\n")
@@ -64,8 +60,7 @@ def labeled(tmp_path_factory, tiny_checkpoint) -> Path:
     data = write_pairs(folder / "pairs.jsonl", 120, 200)
     said: list[str] = []
     out = label(
-        composed("annotate", f"data={data}", f"model={tiny_checkpoint}", f"out={folder}/labeled", *FAST),
-        said.append,
+        composed("annotate", f"data={data}", f"model={tiny_checkpoint}", f"out={folder}/labeled", *FAST), said.append
     )
     assert said[0] == "320 rows, 320 usable pairs, 120 with a label; left out: none"
     assert hidden(folder) == []
@@ -87,9 +82,7 @@ def test_every_pair_is_there_once_with_its_weight(labeled):
     assert most_confident(machine["confidence"], 0.3).sum() == 60
     as_lines = [json.loads(line) for line in (labeled / "preferences.jsonl").read_text().splitlines()]
     assert [row["pair_id"] for row in as_lines] == table["pair_id"].tolist()
-    assert as_lines[0]["confidence"] is None and as_lines[-1]["margin"] == pytest.approx(
-        machine["margin"].iloc[-1]
-    )
+    assert as_lines[0]["confidence"] is None and as_lines[-1]["margin"] == pytest.approx(machine["margin"].iloc[-1])
 
 
 def test_labels_and_margins_are_the_annotators(labeled):
@@ -135,9 +128,7 @@ def test_a_finished_annotator_labels_new_pairs_and_is_not_tested_on_what_it_lear
     assert "120 labelled pairs it had been trained on were left out of the test" in numbers["about"]
     assert not (out / "annotator").exists()
     again = write_pairs(tmp_path / "old.jsonl", 120, 10)
-    (line,) = refusal(
-        "annotate", [f"data={again}", f"annotator.path={labeled}/annotator", f"out={tmp_path}/no"]
-    )
+    (line,) = refusal("annotate", [f"data={again}", f"annotator.path={labeled}/annotator", f"out={tmp_path}/no"])
     assert "was trained on the prompts of 120 of the 120 labelled pairs; 20 with other prompts" in line
     assert not (tmp_path / "no").exists() and hidden(tmp_path) == []
 
@@ -147,19 +138,12 @@ def test_any_reward_model_by_its_path(tmp_path):
 
     folder = save(tiny_model("llama", labels=1), tmp_path / "reward")
     rows = [
-        {
-            "prompt": f"ask {'me ' * i}",
-            "response_a": "bread is good",
-            "response_b": "bad",
-            "label": "ab"[i % 2],
-        }
+        {"prompt": f"ask {'me ' * i}", "response_a": "bread is good", "response_b": "bad", "label": "ab"[i % 2]}
         for i in range(24)
     ]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     out = label(
-        composed(
-            "annotate", f"data={tmp_path}/pairs.jsonl", f"annotator.path={folder}", f"out={tmp_path}/out"
-        ),
+        composed("annotate", f"data={tmp_path}/pairs.jsonl", f"annotator.path={folder}", f"out={tmp_path}/out"),
         lambda _: None,
     )
     report = json.loads((out / "report.json").read_text())
@@ -176,9 +160,7 @@ def test_any_reward_model_by_its_path(tmp_path):
 def test_other_annotators(kind, tiny_checkpoint, tmp_path):
     """PairRM, and an ensemble of Bradley-Terry annotators on shares of votes."""
     data = write_pairs(tmp_path / "pairs.jsonl", 40, 10)
-    many = (
-        ["annotator.members=2", "ties=soft", "calibrate=true"] if kind == "bt" else ["annotator.kind=pairrm"]
-    )
+    many = ["annotator.members=2", "ties=soft", "calibrate=true"] if kind == "bt" else ["annotator.kind=pairrm"]
     words = [f"data={data}", f"model={tiny_checkpoint}", f"out={tmp_path}/out", "curve=[]", *FAST, *many]
     out = label(composed("annotate", *words), lambda _: None)
     annotator = load(out / "annotator", device="cpu")
@@ -230,10 +212,7 @@ def refusal(command, words) -> list[str]:
     ("words", "said"),
     [
         ([], ["data is required: set data=...", "out is required: set out=..."]),
-        (
-            ["data=d", "out=o"],
-            ["name a model to train, model=..., or a trained reward model, annotator.path=..."],
-        ),
+        (["data=d", "out=o"], ["name a model to train, model=..., or a trained reward model, annotator.path=..."]),
         (
             [
                 "data=d",
@@ -271,15 +250,11 @@ def test_all_wrong_settings_at_once(words, said, tmp_path, monkeypatch):
 def test_bad_tables_leave_nothing(tiny_checkpoint, tmp_path):
     base = [f"model={tiny_checkpoint}", f"out={tmp_path}/out"]
     few = write_pairs(tmp_path / "few.jsonl", 5, 5)
-    assert (
-        "5 of 10 rows have a usable label, and 20 are needed"
-        in refusal("annotate", [f"data={few}", *base])[0]
-    )
+    assert "5 of 10 rows have a usable label, and 20 are needed" in refusal("annotate", [f"data={few}", *base])[0]
     long = write_pairs(tmp_path / "long.jsonl", 30, 5)
     (line,) = refusal("annotate", [f"data={long}", *base, "max_tokens=3"])
     assert (
-        "0 of 35 rows have a usable label" in line
-        and "more_than_3_tokens 35 (row 1, 2, 3, 4, 5 and 30 more)" in line
+        "0 of 35 rows have a usable label" in line and "more_than_3_tokens 35 (row 1, 2, 3, 4, 5 and 30 more)" in line
     )
     one = write_pairs(tmp_path / "one.jsonl", 30, 0, prompt="the same?")
     assert (
@@ -313,9 +288,7 @@ try:
 except InputError as error:
     print(len(error.problems), "torch" in sys.modules)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.stdout.split()[1] == "False", done.stderr
 
 
@@ -379,9 +352,7 @@ def test_no_pair_is_tested_by_an_annotator_that_saw_its_prompt(tmp_path, monkeyp
     losses = {3e-5: [0.6, 0.5, 0.7], 1e-4: [0.7, 0.6], 3e-4: [0.9, 0.9]}
     curves = {f"first-{rate:g}": {"loss": [0.7], "held_out_loss": values} for rate, values in losses.items()}
     monkeypatch.setattr(crossfit, "fit_members", fit)
-    monkeypatch.setattr(
-        crossfit, "read_curve", lambda folder: curves[folder.name.replace("3.3e-05", "3e-05")]
-    )
+    monkeypatch.setattr(crossfit, "read_curve", lambda folder: curves[folder.name.replace("3.3e-05", "3e-05")])
     pairs = pd.DataFrame(
         {"pair_id": [str(i) for i in range(60)], "prompt": [f"p{i % 20}" for i in range(60)], "target": 1.0}
     )
@@ -398,11 +369,7 @@ def test_no_pair_is_tested_by_an_annotator_that_saw_its_prompt(tmp_path, monkeyp
 
 
 def test_prompts_an_annotator_learned_from(labeled, tmp_path):
-    assert trained_on(labeled / "annotator", ["Ask 0?", "Ask 119?", "Ask 120?"]).tolist() == [
-        True,
-        True,
-        False,
-    ]
+    assert trained_on(labeled / "annotator", ["Ask 0?", "Ask 119?", "Ask 120?"]).tolist() == [True, True, False]
     assert not trained_on(tmp_path, ["Ask 0?"]).any()
     assert is_ours(str(labeled / "annotator")) and not is_ours(str(tmp_path))
     assert json.loads((labeled / "annotator" / NOTE).read_text()) == {"kind": "bt", "members": 1}

@@ -11,8 +11,4 @@ def test_lines_with_the_time_left_every_ten_seconds(monkeypatch):
     with bar("training", lines.append) as progress:
         for done in (10, 25, 30, 44):
             progress(done, 100)
-    assert lines == [
-        "training",
-        "training: 25 of 100, about 33 s left",
-        "training: 44 of 100, about 28 s left",
-    ]
+    assert lines == ["training", "training: 25 of 100, about 33 s left", "training: 44 of 100, about 28 s left"]

@@ -113,11 +113,7 @@ def test_align_and_compare_read_what_annotate_wrote_and_read(labeled, instruct, 
     said: list[str] = []
     model = align(
         composed(
-            "align",
-            f"preferences={out}/preferences.parquet",
-            f"model={instruct}",
-            f"out={tmp_path}/aligned",
-            *words,
+            "align", f"preferences={out}/preferences.parquet", f"model={instruct}", f"out={tmp_path}/aligned", *words
         ),
         said.append,
     )
@@ -153,16 +149,11 @@ def test_without_a_usable_template_messages_are_plain_text(case, tiny_checkpoint
         (model / "chat_template.jinja").write_text(TEMPLATE.replace("{{ eos_token }}", "."))
     said: list[str] = []
     out = label(
-        composed("annotate", f"data={data}", f"model={model}", f"out={tmp_path}/out", *FAST, *words),
-        said.append,
+        composed("annotate", f"data={data}", f"model={model}", f"out={tmp_path}/out", *FAST, *words), said.append
     )
     (line,) = (line for line in said if line.startswith("prompts for"))
     assert line.startswith(f"prompts for {model}: {PLAIN}")
-    why = {
-        "no template": "has no chat template",
-        "chat=false": "",
-        "turns without EOS": "do not end in its EOS",
-    }
+    why = {"no template": "has no chat template", "chat=false": "", "turns without EOS": "do not end in its EOS"}
     assert why[case] in line
     assert json.loads((out / "report.json").read_text())["read_as"] == PLAIN
     kept = AutoTokenizer.from_pretrained(out / "annotator").init_kwargs.get("reads_chat")
@@ -199,9 +190,7 @@ def test_a_chat_reward_model_is_read_by_its_template(reward, tiny_checkpoint):
     asked = [prompts[0], prompts[0][1:]]
     expected = []
     for messages in asked:
-        text = tokenizer.apply_chat_template(
-            [*messages, {"role": "assistant", "content": "4"}], tokenize=False
-        )
+        text = tokenizer.apply_chat_template([*messages, {"role": "assistant", "content": "4"}], tokenize=False)
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         expected.append(float(model.score(model.model(torch.tensor([ids])).last_hidden_state[0, -1])[0]))
     assert gold.rewards(prompts, [" 4", " 4"]) == pytest.approx(expected, abs=1e-4)
@@ -211,9 +200,7 @@ def test_a_chat_reward_model_is_read_by_its_template(reward, tiny_checkpoint):
 
 def test_annotate_takes_a_chat_reward_model(reward, data, tmp_path):
     said: list[str] = []
-    out = label(
-        composed("annotate", f"data={data}", f"annotator.path={reward}", f"out={tmp_path}/out"), said.append
-    )
+    out = label(composed("annotate", f"data={data}", f"annotator.path={reward}", f"out={tmp_path}/out"), said.append)
     assert f"prompts for {reward}: {BY_TEMPLATE}" in said
     table = pd.read_parquet(out / "preferences.parquet").query("label_source == 'annotator'")
     gold = load_reward(str(reward), None, batch_size=2, device="cpu")

@@ -14,12 +14,7 @@ from cwpo.errors import InputError
 from cwpo.own.annotate import label
 
 ROWS = [
-    {
-        "history": "Which flour?",
-        "human_ref_A": "Bread flour.",
-        "human_ref_B": "No\x1b[31m idea.",
-        "labels": 1,
-    },
+    {"history": "Which flour?", "human_ref_A": "Bread flour.", "human_ref_B": "No\x1b[31m idea.", "labels": 1},
     {"history": "Why?", "human_ref_A": "Salt.", "human_ref_B": "So.", "labels": 0},
     {"history": "Why?", "human_ref_A": "Same.", "human_ref_B": "Same.", "labels": 0},
     {"history": "When?", "human_ref_A": "Now.", "human_ref_B": "Later.", "labels": None},
@@ -59,18 +54,14 @@ def test_messages_are_seen_as_the_template_writes_them(tiny_checkpoint, tmp_path
     row = {"prompt": talk, "chosen": "Salt.", "rejected": "So."}
     said = look(tmp_path, "show=1", f"model={model}", rows=[row])
     for answer in ("Salt.", "So."):
-        whole = tokenizer.apply_chat_template(
-            [*talk, {"role": "assistant", "content": answer}], tokenize=False
-        )
+        whole = tokenizer.apply_chat_template([*talk, {"role": "assistant", "content": answer}], tokenize=False)
         assert textwrap.indent(whole.rstrip("\n"), "  | ", lambda line: True) in said
     assert "written by the model's chat template" in said
     plain = look(tmp_path, "show=1", f"model={model}", "chat=false", rows=[row])
     assert "\n  | Human: Why?" in plain and "plain text, messages as in HH-RLHF" in plain
 
 
-@pytest.mark.parametrize(
-    ("word", "said"), [("show=0", "show=0 must be at least 1"), ("ties=x", "ties=x is unknown")]
-)
+@pytest.mark.parametrize(("word", "said"), [("show=0", "show=0 must be at least 1"), ("ties=x", "ties=x is unknown")])
 def test_wrong_settings_are_refused(word, said, tmp_path):
     with pytest.raises(InputError, match=said):
         look(tmp_path, "show=3", word)

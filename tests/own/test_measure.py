@@ -247,9 +247,7 @@ def test_a_flat_curve_promises_nothing():
 
 def test_shift_sees_longer_texts_and_new_words():
     pairs = held_out_pairs(n=500)
-    same = pairs.rename(columns={"response_a": "chosen", "response_b": "rejected"}).assign(
-        margin=pairs["gap"].abs()
-    )
+    same = pairs.rename(columns={"response_a": "chosen", "response_b": "rejected"}).assign(margin=pairs["gap"].abs())
     assert max(d["distance"] for d in shift(pairs, same)["distances"].values()) == 0
     assert shift(pairs, same)["unseen_words"] == 0
     moved = shift(pairs, same.assign(chosen=same["chosen"] + " and quite unheard of words"))
@@ -271,9 +269,7 @@ def numbers(**changes) -> dict:
         "baselines": {"majority": interval(0.5, 0.03), "longer": interval(0.6, 0.03)},
         "difference": {"majority": interval(0.25, 0.04), "longer": interval(0.15, 0.04)},
         "discrimination": interval(0.65, 0.03),
-        "coverage": [
-            {"coverage": c, **interval(1.0 - c / 4, 0.02, round(1000 * c))} for c in (0.1, 0.3, 0.5, 1.0)
-        ],
+        "coverage": [{"coverage": c, **interval(1.0 - c / 4, 0.02, round(1000 * c))} for c in (0.1, 0.3, 0.5, 1.0)],
         "more_labels": {"extra": 500, "n_train": 800, "mean": 0.0, "low": -0.01, "high": 0.01},
     }
     return usual | changes
@@ -287,11 +283,7 @@ WEAK = [{"coverage": c, **interval(0.6, 0.02)} for c in (0.3, 1.0)]
     ("changes", "advice", "coverage"),
     [
         ({}, "weights", 1.0),
-        (
-            {"accuracy": interval(0.69, 0.041)},
-            "top",
-            1.0,
-        ),  # lower end .649 misses .65; its coverage row does not
+        ({"accuracy": interval(0.69, 0.041)}, "top", 1.0),  # lower end .649 misses .65; its coverage row does not
         ({"accuracy": interval(0.69, 0.039)}, "weights", 1.0),
         ({"accuracy": interval(0.62, 0.03), "coverage": numbers()["coverage"][:3]}, "top", 0.5),
         ({"accuracy": interval(0.62, 0.03), "coverage": WEAK}, "do_not_use", 0.0),
@@ -304,11 +296,7 @@ WEAK = [{"coverage": c, **interval(0.6, 0.02)} for c in (0.3, 1.0)]
         ({"accuracy": interval(0.75, 0.03, n=FEW)}, "weights", 1.0),
         ({"discrimination": interval(0.52, 0.03)}, "top", 1.0),  # right enough, but its confidence is no help
         ({"discrimination": None}, "weights", 1.0),  # all right
-        (
-            {"difference": {"majority": interval(0.2, 0.04), "longer": interval(-0.05, 0.04)}},
-            "do_not_use",
-            0.0,
-        ),
+        ({"difference": {"majority": interval(0.2, 0.04), "longer": interval(-0.05, 0.04)}}, "do_not_use", 0.0),
         ({"difference": {"majority": interval(0.2, 0.04), "longer": interval(-0.03, 0.04)}}, "weights", 1.0),
     ],
 )
@@ -319,19 +307,13 @@ def test_advice(changes, advice, coverage):
 
 
 def test_a_small_top_is_not_trusted():
-    rows = [
-        {"coverage": 0.1, **interval(0.9, 0.02, n=FEW // 2 - 1)},
-        {"coverage": 1.0, **interval(0.6, 0.02)},
-    ]
+    rows = [{"coverage": 0.1, **interval(0.9, 0.02, n=FEW // 2 - 1)}, {"coverage": 1.0, **interval(0.6, 0.02)}]
     assert verdict(numbers(accuracy=interval(0.6, 0.03), coverage=rows), 0.65).advice == "do_not_use"
 
 
 def test_the_verdict_says_what_is_better():
     lost = {"majority": interval(0.2, 0.04), "longer": interval(-0.05, 0.04)}
-    assert (
-        verdict(numbers(difference=lost), 0.65).reasons[-1]
-        == "naming the longer response is better, and free"
-    )
+    assert verdict(numbers(difference=lost), 0.65).reasons[-1] == "naming the longer response is better, and free"
 
 
 def test_numbers_of_few_labels_are_not_said():
@@ -350,45 +332,24 @@ def test_numbers_of_few_labels_are_not_said():
         "probability that a right label has more confidence than a wrong one: too few labels to say",
         "too few labels to say whether more labels would help",
     ]
-    assert found.sentence == (
-        "Label more pairs: 80 held-out pairs are too few to conclude anything: 100 are needed."
-    )
+    assert found.sentence == ("Label more pairs: 80 held-out pairs are too few to conclude anything: 100 are needed.")
 
 
 @pytest.mark.parametrize(
     ("advice", "coverage", "known", "command"),
     [
         ("weights", 1.0, 0.8, "align.py preferences=o/preferences.parquet model=path/or/hub-id out=aligned"),
-        (
-            "top",
-            0.3,
-            0.8,
-            "align.py preferences=o/preferences.parquet model=path/or/hub-id out=aligned keep=0.3",
-        ),
-        (
-            "top",
-            1.0,
-            0.8,
-            "annotate.py 'data=my pairs.csv' model=m out=o +columns.prompt=q weighting=uniform",
-        ),
+        ("top", 0.3, 0.8, "align.py preferences=o/preferences.parquet model=path/or/hub-id out=aligned keep=0.3"),
+        ("top", 1.0, 0.8, "annotate.py 'data=my pairs.csv' model=m out=o +columns.prompt=q weighting=uniform"),
         ("more_labels", 0.0, 0.8, "annotate.py 'data=my pairs.csv' model=m out=o +columns.prompt=q"),
         ("do_not_use", 0.0, 0.5, "annotate.py 'data=my pairs.csv' model=m out=o +columns.prompt=q tune=true"),
-        (
-            "do_not_use",
-            0.0,
-            0.8,
-            "annotate.py 'data=my pairs.csv' out=o +columns.prompt=q model=path/or/hub-id",
-        ),
+        ("do_not_use", 0.0, 0.8, "annotate.py 'data=my pairs.csv' out=o +columns.prompt=q model=path/or/hub-id"),
     ],
 )
 def test_the_next_command(advice, coverage, known, command):
     cfg = {"data": "my pairs.csv", "model": "m", "out": "o", "columns": {"prompt": "q"}, "positive": None}
     cfg |= {"annotator": {"path": None}}
-    given = {
-        "config": cfg,
-        "training": {"train_accuracy": known, "tried": {"1e-4": 0.7}},
-        "input": {"labeled": 9},
-    }
+    given = {"config": cfg, "training": {"train_accuracy": known, "tried": {"1e-4": 0.7}}, "input": {"labeled": 9}}
     words, found = next_step(Verdict(advice, coverage, "", []), given)
     assert words and found == f"python scripts/{command}"
 

@@ -160,9 +160,7 @@ SIZES = (
 def test_an_operating_point_gives_the_learning_rate(store, words, rate, point):
     given = [word for word in SIZES if word.partition("=")[0] not in {w.partition("=")[0] for w in words}]
     (made,) = expand([*SMOKE, f"store={store}", *given, *words])
-    assert (
-        made.cfg.alignment.learning_rate == made.nodes["align"].config["alignment"]["learning_rate"] == rate
-    )
+    assert made.cfg.alignment.learning_rate == made.nodes["align"].config["alignment"]["learning_rate"] == rate
     assert point_of(made.cfg) == point
 
 
@@ -218,9 +216,7 @@ def test_until_stops_there(tmp_path):
 def test_metrics_match_the_rewards_written(finished, store):
     folder = finished.nodes["evaluate"].folder(Store(store))
     metrics = json.loads((folder / "metrics.json").read_text())
-    wide = pd.read_parquet(folder / "rewards.parquet").pivot(
-        index="prompt_id", columns="model_tag", values="reward"
-    )
+    wide = pd.read_parquet(folder / "rewards.parquet").pivot(index="prompt_id", columns="model_tag", values="reward")
     assert metrics["gra"] == (wide["aligned"] > wide["sft"]).mean()
     assert metrics["tie_rate"] == (wide["aligned"] == wide["sft"]).mean()
     assert metrics["reward_mean"] == pytest.approx(wide["aligned"].mean())
@@ -230,10 +226,7 @@ def test_metrics_match_the_rewards_written(finished, store):
 def test_models_are_ordinary_checkpoints(finished, store):
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-    for stage, kind in (
-        ("align", AutoModelForCausalLM),
-        ("train_annotator", AutoModelForSequenceClassification),
-    ):
+    for stage, kind in (("align", AutoModelForCausalLM), ("train_annotator", AutoModelForSequenceClassification)):
         folder = finished.nodes[stage].folder(Store(store)) / "model"
         kind.from_pretrained(folder)
         assert AutoTokenizer.from_pretrained(folder).eos_token_id is not None
@@ -329,9 +322,7 @@ def test_trained_gold_learns_from_pairs_no_arm_sees(finished, store):
 def test_an_empty_selection_is_one_clear_error(finished, store):
     from cwpo.errors import InputError
 
-    made = smoke_arm(
-        store, "method=filter", "method.selection.kind=threshold", "method.selection.value=0.999"
-    )
+    made = smoke_arm(store, "method=filter", "method.selection.kind=threshold", "method.selection.value=0.999")
     with pytest.raises(InputError, match=r"threshold=0\.999 keeps 0 of 84 pairs; lower the threshold"):
         run(made)
 
@@ -374,9 +365,7 @@ def test_arms_of_several_seeds_are_those_of_one_seed_each(override):
     alone = [made for seed in (1, 2) for made in expand(["method=human,cw_po", override], seeds=[seed])]
     assert {made.key for made in shared} == {made.key for made in alone} and len(shared) == 4
     for made in shared:
-        assert {node.key for node in made.run} == {
-            node.key for node in Arm.of(OmegaConf.structured(made.cfg)).run
-        }
+        assert {node.key for node in made.run} == {node.key for node in Arm.of(OmegaConf.structured(made.cfg)).run}
         steps = made.nodes["align"].config["alignment"]["warmup_steps"]
         assert steps == (3 if override.endswith("3") else made.cfg.seed)
 

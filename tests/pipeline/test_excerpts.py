@@ -39,9 +39,7 @@ def test_bins_of_confidence_count_every_unlabeled_pair(recorded):
     some = first[first["pairs"] > 0].iloc[0]
     inside = table[(table["confidence"] >= some["low"]) & (table["confidence"] < some["high"])]
     assert len(inside) == some["pairs"]
-    says_gold = (inside["gold_a"] > inside["gold_b"]).where(
-        inside["label"] == "a", inside["gold_b"] > inside["gold_a"]
-    )
+    says_gold = (inside["gold_a"] > inside["gold_b"]).where(inside["label"] == "a", inside["gold_b"] > inside["gold_a"])
     assert says_gold.sum() == some["agree_gold"]
 
 

@@ -86,9 +86,7 @@ def test_an_instruct_model_is_trained_and_asked_through_its_chat_template(local,
     from cwpo.data.encoding import encode_prompts
     from cwpo.models.policy import load_tokenizer
 
-    arm, store = run(
-        local, tmp_path, "experiment=table16", "pair=qwen_to_llama", "data=harmless", "method=cw_po"
-    )
+    arm, store = run(local, tmp_path, "experiment=table16", "pair=qwen_to_llama", "data=harmless", "method=cw_po")
     for node in ("sft", "align"):
         tokenizer = load_tokenizer(output(arm, store, node, "model"))
         assert reads_chat(tokenizer)
@@ -100,9 +98,7 @@ def test_an_instruct_model_is_trained_and_asked_through_its_chat_template(local,
 
 @pytest.mark.slow
 def test_shp_is_judged_by_comparison(local, tmp_path):
-    arm, store = run(
-        local, tmp_path, "experiment=table23", "pair=qwen_mid", "data=shp_askacademia", "method=cw_po"
-    )
+    arm, store = run(local, tmp_path, "experiment=table23", "pair=qwen_mid", "data=shp_askacademia", "method=cw_po")
     rewards = pd.read_parquet(output(arm, store, "evaluate", "rewards.parquet"))
     wide = rewards.pivot(index="prompt_id", columns="model_tag", values="reward")
     assert ((wide["aligned"] + wide["sft"] - 1).abs() < 1e-9).all()
@@ -132,13 +128,7 @@ def _of(local: list[str], name: str) -> str:
 
 def reproduce(local: list[str], folder: Path, *words: str) -> str:
     overrides = ",".join(f'"{word}"' for word in local)
-    command = [
-        sys.executable,
-        str(CONF.parent / "scripts" / "reproduce.py"),
-        "scale=paper",
-        "seeds=[0]",
-        "jobs=2",
-    ]
+    command = [sys.executable, str(CONF.parent / "scripts" / "reproduce.py"), "scale=paper", "seeds=[0]", "jobs=2"]
     command += [f"store={folder}/store", f"results={folder}/results", f"overrides=[{overrides}]", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
@@ -153,9 +143,7 @@ def test_whole_tables_run_from_the_command(local, tmp_path, table, arms):
     assert len(rows) == arms
     assert rows["gra"].between(0, 1).all() and set(rows["experiment"]) == {table}
     assert (tmp_path / "results" / "paper" / "tables" / f"{table}.md").is_file()
-    assert set(rows["method"]) == (
-        {"human_all", "cw_po"} if table == "table3" else {"human", "ws_bt", "cw_po"}
-    )
+    assert set(rows["method"]) == ({"human_all", "cw_po"} if table == "table3" else {"human", "ws_bt", "cw_po"})
 
 
 # --- Table 17: the judge -------------------------------------------------------------------------------------------
@@ -191,9 +179,7 @@ def test_table_17_asks_the_judge_about_test_responses_alone(local, judge, tmp_pa
     assert not any(KEY in text or endpoint.url in text for text in written)
     asked = endpoint.requests
     moved = ["gold.base_url=http://127.0.0.1:9/v1", "gold.concurrency=1", "gold.retries=0", "gold.max_usd=1"]
-    (same,) = expand(
-        ["scale=paper", "seed=0", f"store={tmp_path}/store", *local, *words, "method=cw_po", *moved]
-    )
+    (same,) = expand(["scale=paper", "seed=0", f"store={tmp_path}/store", *local, *words, "method=cw_po", *moved])
     assert same.key == arm.key  # how it is asked changes no result
     store.drop("evaluate", arm.nodes["evaluate"].key)
     run_arms([same], Settings.of(same.cfg))

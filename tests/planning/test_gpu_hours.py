@@ -67,9 +67,7 @@ def test_settings_that_change_the_work():
     assert of("align", "method=filter", "method.selection.value=0.3") == pytest.approx(0.3 * whole)
     assert of("align", "method=filter_steps") == pytest.approx(whole)
     assert of("align", "method=ws_bt", "lora.enabled=false") == pytest.approx(8 / 6 * whole)
-    assert of("align", "method=ws_bt", "alignment.gradient_checkpointing=false") == pytest.approx(
-        4 / 6 * whole
-    )
+    assert of("align", "method=ws_bt", "alignment.gradient_checkpointing=false") == pytest.approx(4 / 6 * whole)
     assert of("sft", "method=ws_bt", "sft.epochs=6") == pytest.approx(2 * of("sft", "method=ws_bt"))
     assert of("align", "method=ws_bt", "plan.utilisation=0.7") == pytest.approx(whole / 2)
     assert of("align", "method=ws_bt", "human_fraction=0.65") == pytest.approx(whole / 2)
@@ -134,15 +132,7 @@ def test_what_is_cached_costs_nothing_and_opens_no_level(tmp_path):
 
 
 def test_plan_prints_levels_and_where_the_scale_says_how_gpu_hours(tmp_path, capsys):
-    show_plan(
-        [
-            *TINY,
-            "method=human,cw_po",
-            f"store={tmp_path}",
-            "hydra/launcher=submitit_slurm",
-            "plan.tflops=null",
-        ]
-    )
+    show_plan([*TINY, "method=human,cw_po", f"store={tmp_path}", "hydra/launcher=submitit_slurm", "plan.tflops=null"])
     said = capsys.readouterr().out
     assert "level 1: " in said and "jobs (" in said and "where the command runs" in said
     assert "GPU-hours" not in said

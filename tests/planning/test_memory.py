@@ -17,20 +17,13 @@ from cwpo.planning.preflight.disk import store_gib
 from cwpo.planning.preflight.memory import GIB, shape_of, training_need
 
 TOKENS = 8192
-PAIR = {
-    f"{side}_{what}": v for side in ("chosen", "rejected") for what, v in (("ids", [5] * 334), ("start", 156))
-}
+PAIR = {f"{side}_{what}": v for side in ("chosen", "rejected") for what, v in (("ids", [5] * 334), ("start", 156))}
 LORA = LoraConfig(enabled=True, r=8, targets="peft", base_dtype="bfloat16", save="adapters")
 
 
 def config(family: str, layers: int):
     if family == "opt":  # OPT-13B
-        sizes = {
-            "hidden_size": 5120,
-            "ffn_dim": 20_480,
-            "word_embed_proj_dim": 5120,
-            "num_attention_heads": 40,
-        }
+        sizes = {"hidden_size": 5120, "ffn_dim": 20_480, "word_embed_proj_dim": 5120, "num_attention_heads": 40}
         return OPTConfig(vocab_size=50_272, num_hidden_layers=layers, dropout=0.0, **sizes)
     kind, hidden, inner, heads, groups = {
         "llama": (LlamaConfig, 4096, 14_336, 32, 8),
@@ -128,8 +121,6 @@ def test_table_1_takes_at_most_a_tenth_of_a_terabyte_a_seed():
     strong = shape_of(config("opt", 40), AutoModelForCausalLM)
     shapes = {("pair.strong", arm.cfg.pair.strong): strong for arm in arms}
     aligned = [node for node in nodes if node.stage.trains == "strong"]
-    weak = [
-        node for node in nodes if node.stage.trains == "weak"
-    ]  # at most 0.5 billion parameters in float32
+    weak = [node for node in nodes if node.stage.trains == "weak"]  # at most 0.5 billion parameters in float32
     assert len(aligned) > 100 and 0 < store_gib(aligned, shapes) < 5
     assert store_gib(nodes, shapes) + 2 * len(weak) < 100

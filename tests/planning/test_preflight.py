@@ -51,9 +51,7 @@ def test_where_nothing_is_wrong_it_says_what_will_be_needed(local, tmp_path, cap
     preflight(settings(tmp_path, *local))
     said = capsys.readouterr().out
     assert "ready: 4 arms a seed" in said
-    assert all(
-        stage in said for stage in ("train_annotator", "sft", "align", "reference", "generate", "evaluate")
-    )
+    assert all(stage in said for stage in ("train_annotator", "sft", "align", "reference", "generate", "evaluate"))
 
 
 def test_every_problem_is_in_one_list_each_with_its_fix(local, tmp_path, monkeypatch):
@@ -63,14 +61,7 @@ def test_every_problem_is_in_one_list_each_with_its_fix(local, tmp_path, monkeyp
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(report, "gpus", list)
     monkeypatch.setattr("cwpo.planning.preflight.machine._hub_token", lambda: False)
-    words = [
-        *local,
-        "pair=qwen_to_llama",
-        "gold=openai",
-        "gold.model=some-judge",
-        "logger=wandb",
-        "logger.mode=online",
-    ]
+    words = [*local, "pair=qwen_to_llama", "gold=openai", "gold.model=some-judge", "logger=wandb", "logger.mode=online"]
     with pytest.raises(InputError) as refused:
         preflight(settings(tmp_path, *words, gpu_gib=None))
     problems = refused.value.problems
@@ -119,15 +110,11 @@ SHAPE = Shape(
 )
 
 
-LAYER = (
-    2 * (3000 + 1000) / 10 + 10 * 1000
-)  # what the linear layers give, and beside it; per token, in 16 bits
+LAYER = 2 * (3000 + 1000) / 10 + 10 * 1000  # what the linear layers give, and beside it; per token, in 16 bits
 
 
 def test_memory_of_full_training_by_hand():
-    need = training_need(
-        "train_annotator", "m", SHAPE, TrainingConfig(gradient_checkpointing=False), tokens=100
-    )
+    need = training_need("train_annotator", "m", SHAPE, TrainingConfig(gradient_checkpointing=False), tokens=100)
     assert need.weights == 4 * 10**9 / GIB
     assert need.training == 12 * 10**9 / GIB  # gradients and two moments
     assert need.activations == pytest.approx(100 * 10 * 2 * (LAYER + 8 * 1000) / GIB)  # one number: no logits
@@ -151,9 +138,7 @@ def test_memory_of_adapters_by_hand(targets, adapters, dtype, size):
 
 def test_memory_of_sampling_by_hand():
     need = scoring_need("generate", "m", SHAPE, tokens=100, cached=True)
-    assert (
-        need.activations == pytest.approx(200 * (1.75 * 2 * LAYER + 4 * 20_000) / GIB) and need.training == 0
-    )
+    assert need.activations == pytest.approx(200 * (1.75 * 2 * LAYER + 4 * 20_000) / GIB) and need.training == 0
 
 
 def test_a_shape_is_that_of_the_model_and_costs_no_memory():

@@ -88,9 +88,7 @@ def results(tmp_path):
                         )
                 for method, kept in (("human", None), ("ws_bt", 1.0), ("filter", 0.3), ("filter", 0.5)):
                     rows.append(
-                        made_up(
-                            "figure2", data=data, strong=strong, seed=seed, method=method, keep_fraction=kept
-                        )
+                        made_up("figure2", data=data, strong=strong, seed=seed, method=method, keep_fraction=kept)
                     )
     folder = tmp_path / "toy"
     write_rows(folder / "runs.csv", pd.DataFrame([row for row, _ in rows]), RUN_COLUMNS)
@@ -122,34 +120,20 @@ def results(tmp_path):
     ]
     write_rows(folder / "annotators.csv", pd.DataFrame(annotators), ANNOTATOR_COLUMNS)
     (tmp_path / "paper").mkdir()
-    (tmp_path / "paper" / "paper_results.csv").write_bytes(
-        (REPO / "results/paper/paper_results.csv").read_bytes()
-    )
+    (tmp_path / "paper" / "paper_results.csv").write_bytes((REPO / "results/paper/paper_results.csv").read_bytes())
     return tmp_path
 
 
 @pytest.mark.figures
 def test_report_writes_every_table_and_figure(results):
     names = {str(path.relative_to(results / "toy")) for path in build_report(results, "toy")}
-    assert {
-        "tables/table1.md",
-        "tables/table1.csv",
-        "tables/table1_differences.csv",
-        "tables/figure2.md",
-    } <= names
-    assert {
-        "tables/table13.md",
-        "tables/calibration.md",
-        "figures/figure2.png",
-        "figures/figure2.pdf",
-    } <= names
+    assert {"tables/table1.md", "tables/table1.csv", "tables/table1_differences.csv", "tables/figure2.md"} <= names
+    assert {"tables/table13.md", "tables/calibration.md", "figures/figure2.png", "figures/figure2.pdf"} <= names
 
 
 def test_table1_shows_ours_beside_the_papers(results):
     build_report(results, "toy")
-    cells = pd.read_csv(results / "toy/tables/table1.csv").set_index(
-        ["family", "data", "objective", "method"]
-    )
+    cells = pd.read_csv(results / "toy/tables/table1.csv").set_index(["family", "data", "objective", "method"])
     runs = read_rows(results / "toy/runs.csv", RUN_COLUMNS)
     mine = runs[
         (runs["strong"] == "world/opt-160x4")
@@ -176,9 +160,7 @@ def test_differences_are_paired(results):
         & (table["a"] == "CW-PO")
         & (table["b"] == "Human")
     ]
-    assert row["difference"].item() == pytest.approx(
-        0.4, abs=1e-3
-    )  # the lifts are .7 and .3 on the same noise
+    assert row["difference"].item() == pytest.approx(0.4, abs=1e-3)  # the lifts are .7 and .3 on the same noise
     assert (row["seeds"].item(), row["cells"].item()) == (2, 2 * 3)
     assert row["win_rate"].item() == 100
 
@@ -213,9 +195,7 @@ def test_no_results_is_one_clear_error(results):
 
 def test_report_needs_no_torch():
     code = "import sys, cwpo.report.build; print('torch' in sys.modules or 'transformers' in sys.modules)"
-    assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
-    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
 
 
 def test_paper_values_are_found_one_at_a_time(results):
@@ -370,9 +350,7 @@ def test_differences_show_every_seed(results):
 def test_table13_marks_what_has_not_run(results):
     path = results / "toy/annotators.csv"
     frame = read_rows(path, ANNOTATOR_COLUMNS)
-    more = frame[frame["human_fraction"] == 0.1].assign(
-        data="helpful", run_key=["x", "y"], accuracy_gold=None
-    )
+    more = frame[frame["human_fraction"] == 0.1].assign(data="helpful", run_key=["x", "y"], accuracy_gold=None)
     write_rows(path, pd.concat([frame, more]), ANNOTATOR_COLUMNS)
     build_report(results, "toy")
     text = (results / "toy/tables/table13.md").read_text()

@@ -223,9 +223,7 @@ def test_two_runs_of_one_seed_are_never_averaged(tmp_path):
 
 def test_every_claim_has_an_id_of_its_own_and_says_where_it_stands():
     assert len(BY_ID) == len(CLAIMS) >= 40
-    assert all(
-        claim.where.startswith(("Table", "Figure")) and claim.statement.endswith(".") for claim in CLAIMS
-    )
+    assert all(claim.where.startswith(("Table", "Figure")) and claim.statement.endswith(".") for claim in CLAIMS)
     sources = {claim.id.partition("_")[0] for claim in CLAIMS}
     tables = {f"table{n}" for n in (1, 2, 3, 4, 5, 6, 12, 13, 16, 17, 21, 22, 23, 24, 25, 26)}
     assert sources == tables | {f"figure{n}" for n in (2, 3, 4, 5, 7, 8)}
@@ -241,9 +239,7 @@ def test_without_results_every_claim_is_not_run(tmp_path):
 
 def test_with_all_results_every_claim_is_tested(everything):
     _, found = everything
-    assert all(
-        list(entry.points) == ["matched", "own_best"][: 1 + entry.claim.arms] for entry in found.values()
-    )
+    assert all(list(entry.points) == ["matched", "own_best"][: 1 + entry.claim.arms] for entry in found.values())
     outcomes = {(name, point): o for name, entry in found.items() for point, o in entry.points.items()}
     verdicts = {where: outcome.judged.verdict for where, outcome in outcomes.items()}
     assert "not run" not in verdicts.values()
@@ -277,13 +273,7 @@ def test_labels_and_seconds_count_the_annotator(tmp_path):
         of_human = run_of(human, seed, 0.6)
         of_human[0]["train_seconds"] = 4.5
         runs += [run_of(cw, seed, 0.6), of_human]
-    base = {
-        "experiment": "table13",
-        "weak": WEAK["opt"],
-        "data": "helpful",
-        "annotator": "bt",
-        "human_fraction": 0.3,
-    }
+    base = {"experiment": "table13", "weak": WEAK["opt"], "data": "helpful", "annotator": "bt", "human_fraction": 0.3}
     trained = [annotator_of(base | {"accuracy_human": 0.6}, seed) for seed in (0, 1, 2)]
     folder = write(tmp_path, runs, trained)
     assert outcome_of(folder, "table3_saves_labels").judged == ("reproduced", 70, 70, 70)
@@ -426,14 +416,9 @@ def test_sizes_are_read_from_names(name, size):
 
 
 def test_a_measure_without_rows_is_empty():
-    nothing = of_paper(
-        pd.DataFrame(columns="source weak strong dataset objective method setting metric value".split())
-    )
+    nothing = of_paper(pd.DataFrame(columns="source weak strong dataset objective method setting metric value".split()))
     wheres = [{"experiment": "table4", "method": "filter", "keep_fraction": share} for share in (0.3, 0.4)]
-    for measure in (
-        over_best({"experiment": "table4"}, wheres),
-        own_choice_pays(wheres, match=ARM, per=("data",)),
-    ):
+    for measure in (over_best({"experiment": "table4"}, wheres), own_choice_pays(wheres, match=ARM, per=("data",))):
         assert not len(measure(nothing, "gra").effects)
 
 

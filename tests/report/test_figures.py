@@ -106,9 +106,7 @@ def test_the_same_numbers_give_the_same_bytes(tmp_path, made_up_loaded):
 
 
 def regime(seed, method, reward, **settings):
-    row, rewards = made_up(
-        "regimes", data="helpful", strong="world/qwen2-128x4", seed=seed, method=method, lift=reward
-    )
+    row, rewards = made_up("regimes", data="helpful", strong="world/qwen2-128x4", seed=seed, method=method, lift=reward)
     row["run_key"] = rewards["run_key"] = f"{row['run_key']}-{'-'.join(map(str, settings.values()))}"
     return row, rewards, {"run_key": row["run_key"], **settings}
 
@@ -146,8 +144,6 @@ def test_heat_maps_frame_what_excludes_zero(drawn, made_up_loaded):
     figure = drawn(figures.HEAT_MAPS[0])
     table = differences(made_up_loaded)
     table = table[table["contrast"] == "cw_human"]
-    sure = sum(
-        ((table[f"{n}_low"] > 0) | (table[f"{n}_high"] < 0)).sum() for n in ("difference", "gra_difference")
-    )
+    sure = sum(((table[f"{n}_low"] > 0) | (table[f"{n}_high"] < 0)).sum() for n in ("difference", "gra_difference"))
     assert sum(text.endswith("*") for text in said(figure)) == sure > 0
     assert sum(len(axis.patches) for axis in figure.axes) >= sure

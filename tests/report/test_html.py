@@ -71,9 +71,7 @@ def test_report_writes_claims_and_the_page(built):
 
 def test_it_loads_nothing_from_anywhere(page):
     reader = Reader(page)
-    assert not {"script", "link", "iframe", "object", "embed", "video", "base"} & {
-        tag for tag, _ in reader.tags
-    }
+    assert not {"script", "link", "iframe", "object", "embed", "video", "base"} & {tag for tag, _ in reader.tags}
     sources = [attrs["src"] for _, attrs in reader.tags if "src" in attrs]
     assert sources and all(source.startswith("data:image/png;base64,") for source in sources)
     assert "url(" not in page and "@import" not in page
@@ -93,19 +91,14 @@ def test_every_claim_stands_there_with_its_verdict_and_scale(page):
 def test_every_table_and_figure_that_was_made_stands_there(built, page):
     _, written = built
     ids = {attrs["id"] for _, attrs in Reader(page).tags if "id" in attrs}
-    tables = {
-        f"table-{path.stem}" for path in written if path.parent.name == "tables" and path.suffix == ".md"
-    }
+    tables = {f"table-{path.stem}" for path in written if path.parent.name == "tables" and path.suffix == ".md"}
     figures = {f"figure-{path.stem}" for path in written if path.suffix == ".png"}
     assert len(tables) > 2 and figures and tables | figures <= ids
 
 
 def test_texts_of_models_are_text(page):
     assert "<script" not in page and "<b>" not in page
-    assert (
-        "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; **not bold** | &amp; [link](http://example.org)"
-        in page
-    )
+    assert "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; **not bold** | &amp; [link](http://example.org)" in page
 
 
 def test_links_within_the_page_lead_somewhere(page):
@@ -130,9 +123,9 @@ def test_it_is_readable_with_assistive_tools(page):
     assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
     assert all(attrs.get("alt") for attrs in reader.all("img"))
     assert all(attrs.get("scope") in ("row", "col") for attrs in reader.all("th"))
-    assert len(reader.all("table")) == page.count(
-        '<div class="scroll" tabindex="0" role="region" aria-label='
-    ) - len(reader.all("img"))
+    assert len(reader.all("table")) == page.count('<div class="scroll" tabindex="0" role="region" aria-label=') - len(
+        reader.all("img")
+    )
 
 
 def test_the_head_answers_at_both_points_with_the_numbers_of_the_data(page):
@@ -140,19 +133,13 @@ def test_the_head_answers_at_both_points_with_the_numbers_of_the_data(page):
     head = page[page.index('<section id="answer">') : page.index("<nav")]
     assert "Does CW-PO beat human labels here?" in head and 'id="figure-frontier"' in head
     for words, gra in (("At the matched update size", 0.1), ("At each arm&#39;s own best update size", 0.12)):
-        numbers = (
-            r"mean gold reward: \+(\S+) .*?, GRA \+(\S+) .*? over unweighted weak labels: WS-DPO \+(\S+) "
-        )
+        numbers = r"mean gold reward: \+(\S+) .*?, GRA \+(\S+) .*? over unweighted weak labels: WS-DPO \+(\S+) "
         found = re.search(rf"{words}.</strong> CW-PO beats human labels in {numbers}", head)
         assert float(found[1]) == pytest.approx(2 * gra, abs=0.03)
         assert float(found[2]) == pytest.approx(100 * gra, abs=1.5)
         assert float(found[3]) == pytest.approx(2 * 0.06, abs=0.03)
     assert "3 seeds, 10 cells (data set and models, DPO): ahead in 10 (+0." in head
-    assert (
-        "At equal KL" in head
-        and "of Human&#39;s own best point" in head
-        and head.count("in 4 of 4 panels") == 2
-    )
+    assert "At equal KL" in head and "of Human&#39;s own best point" in head and head.count("in 4 of 4 panels") == 2
 
 
 def test_a_page_without_any_runs(tmp_path):

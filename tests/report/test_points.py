@@ -17,9 +17,7 @@ RATES = (1e-5, 1e-4, 1e-3, 1e-2)
 def swept(experiment, gra, method, pair=OPT_SMALL, rates=RATES, points=(None,) * 4, **details):
     """One run per rate and seed, which wins on the share of prompts in `gra`; details by rate."""
     for at, rate in enumerate(rates):
-        (arm,) = grid(
-            experiment, (pair,), ("helpful",), (method,), learning_rate=(rate,), point=(points[at],)
-        )
+        (arm,) = grid(experiment, (pair,), ("helpful",), (method,), learning_rate=(rate,), point=(points[at],))
         for seed in (1000, 1001):
             yield run_of(arm, seed, gra[at], **{name: values[at] for name, values in details.items()})
 
@@ -75,30 +73,19 @@ def test_the_frontier_reads_rewards_at_humans_matched_kl(tmp_path):
     assert at_humans_kl(cells, "matched") == at_kl
     assert set(at_humans_kl(cells, "own_best")) == {"human", "ws_dpo"}  # KL 4: the grid of CW-PO ends at 3.5
     human = cells[(cells["method"] == "human") & (cells["learning_rate"] == 1e-4)].iloc[0]
-    assert (
-        human["kl"] == pytest.approx(2)
-        and human["kl_low"] < 2 < human["kl_high"]
-        and human["point"] == "matched"
-    )
+    assert human["kl"] == pytest.approx(2) and human["kl_low"] < 2 < human["kl_high"] and human["point"] == "matched"
     (page,) = frontier(found)
     assert "Helpful, matched | 0.10 | 0.16 | 0.30 |" in page.text
 
 
 def test_a_table_has_a_grid_for_each_point_that_ran(made_up_loaded):
     found = {page.name: page for page in pages(TABLE1, made_up_loaded)}
-    assert set(found) == {
-        f"table1{point}{end}" for point in ("", "_own_best") for end in ("", "_differences")
-    }
+    assert set(found) == {f"table1{point}{end}" for point in ("", "_own_best") for end in ("", "_differences")}
     text = found["table1"].text
-    assert (
-        text.count("## At the matched update size")
-        == text.count("## At each arm's own best update size")
-        == 1
-    )
+    assert text.count("## At the matched update size") == text.count("## At each arm's own best update size") == 1
     assert text.count(WS_NOTE) == 1 and found["table1_own_best"].text is None
     frames = [
-        found[name].frame.set_index(["section", "row", "column"])["gra"]
-        for name in ("table1", "table1_own_best")
+        found[name].frame.set_index(["section", "row", "column"])["gra"] for name in ("table1", "table1_own_best")
     ]
     gain = (frames[1] - frames[0]).groupby("column").mean()
     assert gain["Human"] == 0 and gain["CW-PO"] == pytest.approx(2, abs=1)  # Human's runs lie at both points

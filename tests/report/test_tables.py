@@ -58,9 +58,7 @@ def test_a_constant_difference_has_no_width(results):  # noqa: F811
 
 def test_arms_that_share_no_seed_are_not_compared(results):  # noqa: F811
     found, of = arms(results, human=0.25, cw_po=0.75)
-    assert (
-        compare(found, of["cw_po"][of["cw_po"]["seed"] == 0], of["human"][of["human"]["seed"] == 1], ON) == {}
-    )
+    assert compare(found, of["cw_po"][of["cw_po"]["seed"] == 0], of["human"][of["human"]["seed"] == 1], ON) == {}
 
 
 def test_two_runs_of_one_seed_make_no_cell(results):  # noqa: F811
@@ -91,9 +89,7 @@ def test_numbers_are_written_as_people_read_them():
     assert by_seed("0.1; -0.2; 0.3", 3) == "0.1; -0.2; 0.3"
     assert by_seed("; ".join(f"{i}" for i in (3, -1, 2, 0, 1, 4)), 6) == "-1 to 4"
     cells = [{"seeds": 3, "prompts": 3000}, {"seeds": 3, "prompts": 2998}, {}]
-    assert (
-        counts(cells, [0, 1, 2]) == "3 seeds (0–2) and 2,998 to 3,000 prompts (all seeds together) per cell"
-    )
+    assert counts(cells, [0, 1, 2]) == "3 seeds (0–2) and 2,998 to 3,000 prompts (all seeds together) per cell"
 
 
 def test_latex_is_escaped():
@@ -114,9 +110,7 @@ def test_latex_rows_have_as_many_cells_as_columns(results):  # noqa: F811
 def test_conditions_of_a_later_item_count():
     first, second = Item("a", {"x": 1, "y": 2}), Item("b", {"y": ANY, "z": None})
     assert join([first, second]) == Item("a, b", {"x": 1, "y": ANY, "z": None})
-    frame = pd.DataFrame(
-        {"x": [1, 1, 2], "y": [2, 5, 2], "z": [None, None, None], "w": [0.1 + 0.2, 0.3, 0.4]}
-    )
+    frame = pd.DataFrame({"x": [1, 1, 2], "y": [2, 5, 2], "z": [None, None, None], "w": [0.1 + 0.2, 0.3, 0.4]})
     assert list(select(frame, {"x": 1, "y": ANY, "z": None}).index) == [0, 1]
     assert list(select(frame, {"w": 0.3}).index) == [0, 1]
 
@@ -148,11 +142,7 @@ def test_every_published_number_of_a_table_has_its_cell(spec, made_up_loaded):
         if cell["paper"] is not None:
             shown[cell.get("method") if cell.get("method") in shown else ""].append(cell["paper"])
     of_ws = theirs["method"] == "ws_po"
-    assert (
-        sorted(shown["ws_dpo"])
-        == sorted(shown["ws_dpo_likelihood"])
-        == sorted(theirs[of_ws]["value"].astype(float))
-    )
+    assert sorted(shown["ws_dpo"]) == sorted(shown["ws_dpo_likelihood"]) == sorted(theirs[of_ws]["value"].astype(float))
     assert sorted(shown[""] + shown["ws_bt"]) == sorted(theirs[~of_ws]["value"].astype(float))
     assert not shown["ws_bt"] or spec.name in ("figure2", "figure4", "table10", "table11")  # all pairs kept
 
@@ -211,9 +201,7 @@ def test_the_gain_of_each_objective_follows_from_table_1():
     table = PAPER[PAPER["source"] == "table1"].astype({"value": float})
     mean = table.groupby(["objective", "method"])["value"].mean()
     gains = {
-        (o, m): round(mean[o, "cw_po"] - mean[o, m], 2)
-        for o in ("dpo", "ipo", "rdpo")
-        for m in ("human", "ws_po")
+        (o, m): round(mean[o, "cw_po"] - mean[o, m], 2) for o in ("dpo", "ipo", "rdpo") for m in ("human", "ws_po")
     }
     assert gains == {
         ("dpo", "human"): 1.90,
@@ -228,9 +216,7 @@ def test_the_gain_of_each_objective_follows_from_table_1():
 # --- the committed results -------------------------------------------------------------------------------------------
 
 
-OLD = "point" not in (REPO / "results/toy/details.csv").read_text(encoding="utf-8").partition("\n")[0].split(
-    ","
-)
+OLD = "point" not in (REPO / "results/toy/details.csv").read_text(encoding="utf-8").partition("\n")[0].split(",")
 
 
 @pytest.mark.skipif(OLD, reason="results/toy is of a schema without operating points")
@@ -241,17 +227,13 @@ def test_the_report_brings_back_the_committed_tables(tmp_path):
     for path in [*(REPO / "results/toy").glob("*.csv"), *(REPO / "results/toy").glob("*.csv.gz")]:
         (folder / path.name).write_bytes(path.read_bytes())
     (tmp_path / "paper").mkdir()
-    (tmp_path / "paper/paper_results.csv").write_bytes(
-        (REPO / "results/paper/paper_results.csv").read_bytes()
-    )
+    (tmp_path / "paper/paper_results.csv").write_bytes((REPO / "results/paper/paper_results.csv").read_bytes())
     written = {path.relative_to(folder) for path in build_report(tmp_path, "toy")}
     committed = {path.relative_to(REPO / "results/toy") for path in (REPO / "results/toy/tables").iterdir()}
     assert committed == {path for path in written if path.parent == Path("tables")}
     text = [path for path in written if path.suffix in (".csv", ".md", ".tex", ".json")]
     different = [
-        str(path)
-        for path in text
-        if (folder / path).read_bytes() != (REPO / "results/toy" / path).read_bytes()
+        str(path) for path in text if (folder / path).read_bytes() != (REPO / "results/toy" / path).read_bytes()
     ]
     assert different == []
 

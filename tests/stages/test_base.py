@@ -179,11 +179,7 @@ def test_a_stage_sees_only_what_it_declares():
 
 def test_arms_share_what_they_have_in_common():
     human, ws, cw = (keys(f"method={m}") for m in ("human", "ws_bt", "cw_po"))
-    assert (
-        ws["sft"] == cw["sft"]
-        and ws["reference"] == cw["reference"]
-        and ws["generate_sft"] == cw["generate_sft"]
-    )
+    assert ws["sft"] == cw["sft"] and ws["reference"] == cw["reference"] and ws["generate_sft"] == cw["generate_sft"]
     assert ws["align"] != cw["align"]
     assert human["prepare"] == ws["prepare"] and human["sft"] != ws["sft"]
     assert "train_annotator" not in human

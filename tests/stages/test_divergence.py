@@ -46,9 +46,7 @@ def test_kl_is_the_mean_log_ratio_of_the_policys_own_tokens(finished):
     arm, store, _ = finished
     responses = pd.read_parquet(arm.nodes["generate"].folder(store) / "responses.parquet")
     assert set(responses["truncated"]) == {True, False}
-    by_hand = [
-        ratio(arm, store, row.prompt, row.response, ended=not row.truncated) for row in responses.itertuples()
-    ]
+    by_hand = [ratio(arm, store, row.prompt, row.response, ended=not row.truncated) for row in responses.itertuples()]
     kl = pd.read_parquet(arm.nodes["divergence"].folder(store) / "kl.parquet").set_index("prompt_id")["kl"]
     np.testing.assert_allclose(kl[responses["prompt_id"]], by_hand, atol=1e-4)
     metrics = json.loads((arm.nodes["divergence"].folder(store) / "metrics.json").read_text())

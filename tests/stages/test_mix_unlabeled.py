@@ -28,10 +28,7 @@ def test_both_is_the_same_pool_whichever_set_is_the_arms_own():
     table = mix(own, other, "both")
     assert pool(table) == pool(mix(other, own, "both")) == sorted(pool(own) + pool(other))
     rest = table[table["split"] != "unlabeled"]
-    assert rest["domain"].eq("own").all() and rest["split"].value_counts().to_dict() == {
-        "labeled": 5,
-        "test": 3,
-    }
+    assert rest["domain"].eq("own").all() and rest["split"].value_counts().to_dict() == {"labeled": 5, "test": 3}
 
 
 def test_eq19_is_all_of_the_other_set_and_thirty_percent_of_the_own():

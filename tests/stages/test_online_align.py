@@ -124,9 +124,7 @@ def test_figure6_has_a_point_per_response(finished, store, tmp_path):
     pd.testing.assert_frame_equal(read_rows(tmp_path / "toy/embeddings.csv", EMBEDDING_COLUMNS), rows)
 
 
-def test_an_interrupted_run_leaves_nothing_and_goes_on_to_the_same_bytes(
-    finished, store, tmp_path, monkeypatch
-):
+def test_an_interrupted_run_leaves_nothing_and_goes_on_to_the_same_bytes(finished, store, tmp_path, monkeypatch):
     (made,) = arms(tmp_path, "method=online_cw_po", "until=online_align")
     with monkeypatch.context() as patched:
         whole = OnlineTrainer._round
@@ -145,9 +143,7 @@ def test_an_interrupted_run_leaves_nothing_and_goes_on_to_the_same_bytes(
     files = [
         {
             name: entry["sha256"]
-            for name, entry in Store(folder)
-            .manifest("online_align", one.nodes["online_align"].key)["files"]
-            .items()
+            for name, entry in Store(folder).manifest("online_align", one.nodes["online_align"].key)["files"].items()
             if name.endswith((".safetensors", ".parquet"))
         }
         for folder, one in ((store, finished["online_cw_po"]), (tmp_path, made))

@@ -35,9 +35,7 @@ class Gold:
 def parents(tmp_path, tiny_checkpoint):
     """The outputs that the three stages read: ROWS test pairs, responses of two models, and no labels."""
     names = [f"p{i}" for i in range(ROWS)]
-    texts = pd.DataFrame(
-        {"prompt": [f"ask {i}" for i in range(ROWS)], "response_a": "yes", "response_b": "n"}
-    )
+    texts = pd.DataFrame({"prompt": [f"ask {i}" for i in range(ROWS)], "response_a": "yes", "response_b": "n"})
     pairs = texts.assign(pair_id=names, split="test", human_label="a")
     responses = texts.assign(prompt_id=names, response=[i * "x" for i in range(ROWS)], n_tokens=3)
     (tmp_path / "parents").mkdir()

@@ -26,13 +26,7 @@ DATA = SimpleNamespace(pairs=None, test_pairs=None, test_fraction=0.1)
 def split(human_fraction: float, unlabeled_fraction: float | None) -> dict[str, set]:
     frame = pd.DataFrame({"pair_id": range(110), "test": np.arange(110) >= 100})
     pairs, _ = assign_splits(
-        frame,
-        DATA,
-        seed=0,
-        human_fraction=human_fraction,
-        unlabeled_fraction=unlabeled_fraction,
-        holdout=0.0,
-        drops={},
+        frame, DATA, seed=0, human_fraction=human_fraction, unlabeled_fraction=unlabeled_fraction, holdout=0.0, drops={}
     )
     return {name: set(rows["pair_id"]) for name, rows in pairs.groupby("split")}
 
@@ -115,8 +109,7 @@ def test_a_judge_prefers_with_the_probability_of_its_people():
 
     pairs = sample_pairs("helpful", 4000, seed=3)
     gaps, verdicts = (
-        gold.rewards(pairs["prompt"], pairs["response_a"])
-        - gold.rewards(pairs["prompt"], pairs["response_b"])
+        gold.rewards(pairs["prompt"], pairs["response_a"]) - gold.rewards(pairs["prompt"], pairs["response_b"])
         for gold in (Oracle(), Judge(0.8))
     )
     expected = 1 / (1 + np.exp(-gaps / 0.8))
@@ -151,9 +144,7 @@ def test_a_mixture_has_the_shares_asked_for(store):
     labeled = read(made, store, "mix_labels", "labeled.parquet")
     assert labeled["domain"].value_counts().to_dict() == {"helpful": 27, "harmless": 9}
     own = read(made, store, "prepare", "pairs.parquet")
-    assert set(labeled[labeled["domain"] == "harmless"]["pair_id"]) < set(
-        own[own["split"] == "labeled"]["pair_id"]
-    )
+    assert set(labeled[labeled["domain"] == "harmless"]["pair_id"]) < set(own[own["split"] == "labeled"]["pair_id"])
     assert made.nodes["train_annotator"].parents["labels"] is made.nodes["mix_labels"]
     import json
 

@@ -9,19 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import SMOKE
-from tiny import (
-    BOS,
-    EOS,
-    FAMILIES,
-    PAD,
-    VOCABULARY,
-    WORDS,
-    arguments,
-    parameters,
-    save,
-    tiny_model,
-    tiny_tokenizer,
-)
+from tiny import BOS, EOS, FAMILIES, PAD, VOCABULARY, WORDS, arguments, parameters, save, tiny_model, tiny_tokenizer
 
 from cwpo.data.batching import PairCollator, encode
 from cwpo.errors import InputError
@@ -56,9 +44,7 @@ def log_likelihood(model, prompt: str, response: str) -> float:
     head, tail = [BOS, *ids(prompt)], [*ids(response), EOS]
     logits = model(input_ids=torch.tensor([head + tail])).logits[0].double()
     positions = range(len(head) - 1, len(head) + len(tail) - 1)
-    return sum(
-        (logits[p, token] - logits[p].logsumexp(0)).item() for p, token in zip(positions, tail, strict=True)
-    )
+    return sum((logits[p, token] - logits[p].logsumexp(0)).item() for p, token in zip(positions, tail, strict=True))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -69,9 +55,7 @@ def test_likelihood_and_implicit_scores_by_hand(family):
     base = [log_likelihood(reference, p, r) for p, r in zip(PROMPTS, FIRST, strict=True)]
     assert policy_scores(model, rows, PAD).tolist() == pytest.approx(own, rel=1e-4)
     implicit = policy_scores(model, rows, PAD, reference=reference, beta=0.25)
-    assert implicit.tolist() == pytest.approx(
-        [0.25 * (o - b) for o, b in zip(own, base, strict=True)], abs=1e-4
-    )
+    assert implicit.tolist() == pytest.approx([0.25 * (o - b) for o, b in zip(own, base, strict=True)], abs=1e-4)
 
 
 def test_the_two_rules_can_label_a_pair_differently():
@@ -135,9 +119,7 @@ def test_the_loss_of_both_orders_by_hand(tmp_path, family):
 def test_swapping_the_responses_turns_the_gap_and_the_label(tmp_path):
     model = pairrm(tmp_path, FIRST, SECOND, head_std=1.0).model
     tables = [
-        annotation_table(
-            *(s.double().numpy() for s in score_both_orders(model, tiny_tokenizer(), PROMPTS, *pair))
-        )
+        annotation_table(*(s.double().numpy() for s in score_both_orders(model, tiny_tokenizer(), PROMPTS, *pair)))
         for pair in ((FIRST, SECOND), (SECOND, FIRST))
     ]
     gaps = [table["score_a"] - table["score_b"] for table in tables]
@@ -204,9 +186,7 @@ LEARNS += [("sft_dpo", "likelihood", "bad"), ("sft_dpo", "implicit", "good")]
 def test_it_learns_which_word_is_better(tmp_path, kind, scoring, better):
     worse = {"good": "bad", "bad": "good"}[better]
     own = own_data(tmp_path, write_pairs(tmp_path / "pairs.jsonl", better, worse, 250))
-    rates = [
-        f"annotator.{part}learning_rate=0.01" for part in ("training.", "sft_training.", "dpo_training.")
-    ]
+    rates = [f"annotator.{part}learning_rate=0.01" for part in ("training.", "sft_training.", "dpo_training.")]
     rule = [f"annotator.scoring={scoring}"] if scoring else []
     _, table = annotated(tmp_path / "store", *own, *rates, f"annotator={kind}", *rule)
     unseen = table[table["split"] != "labeled"]
@@ -216,12 +196,8 @@ def test_it_learns_which_word_is_better(tmp_path, kind, scoring, better):
 
 def test_a_context_too_short_for_both_responses_is_one_clear_error(tmp_path):
     # One response: BOS + 2 words + 2 words + EOS = 6 tokens, which fits; both: 9
-    own = own_data(
-        tmp_path, write_pairs(tmp_path / "pairs.jsonl", "good", "bad", 40), max_position_embeddings=8
-    )
-    with pytest.raises(
-        InputError, match=r"and (\d+) of \1 pairs then have more than the 8 tokens .*\(longest: 9\)"
-    ):
+    own = own_data(tmp_path, write_pairs(tmp_path / "pairs.jsonl", "good", "bad", 40), max_position_embeddings=8)
+    with pytest.raises(InputError, match=r"and (\d+) of \1 pairs then have more than the 8 tokens .*\(longest: 9\)"):
         annotated(tmp_path / "store", *own, "annotator=pairrm")
     assert not (tmp_path / "store" / "train_annotator").exists()
 
@@ -277,9 +253,7 @@ def test_pairrm_runs_through_the_stages(store):
     tokenizer = load_tokenizer(folder)
     columns = (table[name].tolist() for name in ("prompt", "response_a", "response_b"))
     scores = score_both_orders(load_annotator(folder, pad_id=tokenizer.pad_token_id), tokenizer, *columns)
-    assert (table["score_a"] - table["score_b"]).tolist() == pytest.approx(
-        (scores[0] - scores[1]).tolist(), abs=1e-5
-    )
+    assert (table["score_a"] - table["score_b"]).tolist() == pytest.approx((scores[0] - scores[1]).tolist(), abs=1e-5)
     assert (table["margin"] == (table["score_a"] - table["score_b"]).abs()).all()
 
 

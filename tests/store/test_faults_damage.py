@@ -62,16 +62,7 @@ def gain_neighbour(file: Path) -> None:
     file.with_name("stranger.json").write_text("{}")
 
 
-DAMAGES: list[Callable[[Path], None]] = [
-    flip,
-    flip_first,
-    truncate,
-    empty,
-    grow,
-    delete,
-    become_folder,
-    gain_neighbour,
-]
+DAMAGES: list[Callable[[Path], None]] = [flip, flip_first, truncate, empty, grow, delete, become_folder, gain_neighbour]
 NEED_BYTES = (flip, flip_first, truncate, empty)
 
 
@@ -145,9 +136,7 @@ def test_of_large_files_only_verify_reads_every_byte(folder, nodes, monkeypatch)
     assert store.manifest("pretrain", node.key)["files"]
     assert store.damage("pretrain", node.key) == [f"{file} is damaged: it differs from what was written"]
     truncate(file)
-    with pytest.raises(
-        StoreError, match=r"model\.safetensors is damaged: \d+ bytes were written, \d+ are there"
-    ):
+    with pytest.raises(StoreError, match=r"model\.safetensors is damaged: \d+ bytes were written, \d+ are there"):
         store.manifest("pretrain", node.key)
     file.write_bytes(kept)
 
@@ -158,10 +147,7 @@ def test_a_sweep_that_meets_damage_names_it_and_goes_on_once_told_to_repair(fold
     cases = firsts if FULL else firsts[::4]
     for number, node in enumerate(cases):  # a stage of each kind; its files and the kinds of damage by turns
         damage = DAMAGES[number % len(DAMAGES)]
-        names = [
-            MANIFEST,
-            *(n for n, e in store.recorded(node.stage.name, node.key)["files"].items() if e["bytes"]),
-        ]
+        names = [MANIFEST, *(n for n, e in store.recorded(node.stage.name, node.key)["files"].items() if e["bytes"])]
         file = node.folder(store) / names[number % len(names)]
         child = next((c for c in nodes if node.key in {p.key for p in c.parents.values()}), None)
         if child is not None:

@@ -69,9 +69,7 @@ def test_a_full_disk_at_every_stage(undisturbed, disk):
 
     store = store_of(disk)
     nodes = distinct(expand(SWEEP[1:]))
-    firsts = {
-        node.name: i for i, node in reversed(list(enumerate(nodes)))
-    }  # where each kind of stage comes first
+    firsts = {node.name: i for i, node in reversed(list(enumerate(nodes)))}  # where each kind of stage comes first
     chosen = sorted(firsts.items(), key=lambda item: item[1])
     assert len(chosen) >= 15
     shares = (0.0, 0.4, 0.8) if FULL else (0.4,)
@@ -79,9 +77,7 @@ def test_a_full_disk_at_every_stage(undisturbed, disk):
     for name, i in chosen if FULL else chosen[::4]:
         assert run("sweep", ["1", str(i)], disk)[0] == 0 or i == 0
         node = nodes[i]
-        sizes = [
-            e["bytes"] for e in store_of(undisturbed).recorded(node.stage.name, node.key)["files"].values()
-        ]
+        sizes = [e["bytes"] for e in store_of(undisturbed).recorded(node.stage.name, node.key)["files"].values()]
         whole = sum(-(-size // 4096) * 4096 for size in sizes)
         before = identities(store)
         for share in shares:
@@ -91,10 +87,7 @@ def test_a_full_disk_at_every_stage(undisturbed, disk):
             line = only_line(said)
             assert code == 1
             assert line.startswith(f"error: stage {name} ({node.key}) could not use {store.root}"), line
-            assert (
-                "no space is left there; free some. What is finished stays, and the same command goes on"
-                in line
-            )
+            assert "no space is left there; free some. What is finished stays, and the same command goes on" in line
             assert identities(store) == before and store.verify() == []
             assert [path for path in left_over(disk) if ".scratch" not in path] == []
             refused += 1

@@ -25,9 +25,7 @@ pytestmark = [
 ]
 KILLS = 64  # in full; the bounded form is one sweep
 SIGNALS = 9 if FULL else 3
-A_ROUND, AT_THE_END = (
-    (22, 4) if FULL else (10, 2)
-)  # kills before a sweep may finish, and while it enters its rows
+A_ROUND, AT_THE_END = (22, 4) if FULL else (10, 2)  # kills before a sweep may finish, and while it enters its rows
 PATIENCE = 30.0  # seconds for what should take few
 
 # What a kill waits for -> whether a path that has just appeared is it, up to how many of them are let pass, and the
@@ -37,11 +35,7 @@ AIMS: dict[str, tuple[Callable[[Path], bool], int, float]] = {
     "weights": (lambda p: p.suffix == ".safetensors", 1, 0.003),
     "manifest": (lambda p: p.name == "manifest.json", 3, 0.001),
     "shard": (lambda p: ".scratch" in p.parts and p.suffix == ".partial", 3, 0.002),
-    "results": (
-        lambda p: p.name.startswith(".") and p.name.endswith(("csv.partial", "gz.partial")),
-        7,
-        0.0005,
-    ),
+    "results": (lambda p: p.name.startswith(".") and p.name.endswith(("csv.partial", "gz.partial")), 7, 0.0005),
 }
 
 
@@ -147,9 +141,7 @@ def test_a_sweep_killed_again_and_again_ends_as_if_undisturbed(undisturbed, tmp_
         this = Round(folder, chance, stages, counts)
         for _ in range(A_ROUND - AT_THE_END):
             if not this.complete():
-                kills += this.disturb(
-                    chance.choice(["moment", "stage", "stage", "weights", "manifest", "shard"])
-                )
+                kills += this.disturb(chance.choice(["moment", "stage", "stage", "weights", "manifest", "shard"]))
         for _ in range(AT_THE_END):
             kills += this.disturb("results")
         this.finish()
@@ -191,6 +183,4 @@ def test_a_sweep_asked_to_stop_cleans_up_within_seconds_and_says_how_to_go_on(na
         assert [path for path in left_over(tmp_path) if ".scratch" not in path] == []
     assert longest < 10
     assert run("sweep", ["2"], tmp_path)[0] == 0
-    COUNTS.append(
-        f"stop: {number + 1} times {name}: ended after at most {longest:.1f} s, nothing half-written left"
-    )
+    COUNTS.append(f"stop: {number + 1} times {name}: ended after at most {longest:.1f} s, nothing half-written left")

@@ -17,9 +17,7 @@ from harness.watch import Watch
 
 pytestmark = [
     pytest.mark.faults,
-    pytest.mark.skipif(
-        sys.platform != "linux", reason="who computes what is seen with inotify, which Linux has"
-    ),
+    pytest.mark.skipif(sys.platform != "linux", reason="who computes what is seen with inotify, which Linux has"),
 ]
 PROCESSES = 8
 KILLED_AT = 9  # the stage during which the process that computes it is killed
@@ -48,9 +46,7 @@ def test_eight_processes_compute_each_stage_once_though_one_is_killed_holding_a_
         pytest.skip("/proc/locks, which names the holder of a lock, is not there")
     store = store_of(tmp_path)
     watch = Watch(store.root / ".partial")
-    begun: Counter[str] = (
-        Counter()
-    )  # a folder of this name appears whenever a process starts to compute the stage
+    begun: Counter[str] = Counter()  # a folder of this name appears whenever a process starts to compute the stage
     commands = [Command("sweep", ["1"], tmp_path) for _ in range(PROCESSES)]
     killed = freed_after = None
     deadline = time.monotonic() + 900

@@ -146,9 +146,7 @@ def test_a_changed_manifest_is_damage(tmp_path):
     compute(store)
     file = store.folder("stage", "k") / "manifest.json"
     file.write_text(file.read_text().replace('"seed": 0', '"seed": 1'))
-    with pytest.raises(
-        StoreError, match=r"manifest\.json is damaged: it differs from what was written; delete"
-    ):
+    with pytest.raises(StoreError, match=r"manifest\.json is damaged: it differs from what was written; delete"):
         store.manifest("stage", "k")
 
 
@@ -189,11 +187,7 @@ def test_a_folder_without_its_manifest_is_not_overwritten(tmp_path):
     store = Store(tmp_path)
     compute(store, text="precious")
     (store.folder("stage", "k") / "manifest.json").unlink()
-    for look in (
-        lambda: store.has("stage", "k"),
-        lambda: compute(store),
-        lambda: store.manifest("stage", "k"),
-    ):
+    for look in (lambda: store.has("stage", "k"), lambda: compute(store), lambda: store.manifest("stage", "k")):
         with pytest.raises(StoreError, match=r"manifest\.json is missing.*delete .* to compute it again"):
             look()
     assert (store.folder("stage", "k") / "out.txt").read_text() == "precious"
@@ -290,9 +284,7 @@ def test_a_refusal_is_recognised_however_it_is_wrapped():
         pass
 
     assert disk_problem(OSError(errno.ENOSPC, "x")).startswith("no space is left")
-    assert disk_problem(LibraryError("I/O error: No space left on device (os error 28)")).startswith(
-        "no space"
-    )
+    assert disk_problem(LibraryError("I/O error: No space left on device (os error 28)")).startswith("no space")
     assert disk_problem(PermissionError(errno.EACCES, "x", "file")).startswith("permission is denied")
     wrapped = LibraryError("could not save")
     wrapped.__cause__ = OSError(errno.EROFS, "x", "/some/file")

@@ -31,13 +31,7 @@ from cwpo.training.checkpoints import SEAL, Schedule, train
 from cwpo.training.preference import PreferenceTrainer
 from cwpo.training.sft import SFTTrainer
 
-STEPS = {
-    "batch_size": 4,
-    "micro_batch_size": 2,
-    "epochs": 4,
-    "learning_rate": 0.01,
-    "optimizer": "adamw_torch",
-}
+STEPS = {"batch_size": 4, "micro_batch_size": 2, "epochs": 4, "learning_rate": 0.01, "optimizer": "adamw_torch"}
 
 
 class Stop(TrainerCallback):
@@ -92,10 +86,7 @@ def bradley_terry(folder: Path, callbacks) -> BradleyTerryTrainer:
 def online_rounds(folder: Path, callbacks):
     """Rounds of 2 steps, and 3 steps an epoch: the second round of each has one."""
     trainer = online(
-        folder,
-        policy=tiny_model("opt", spread=4.0),
-        per_round=2,
-        **STEPS | {"batch_size": 3, "micro_batch_size": 3},
+        folder, policy=tiny_model("opt", spread=4.0), per_round=2, **STEPS | {"batch_size": 3, "micro_batch_size": 3}
     )
     for callback in callbacks:
         trainer.add_callback(callback)
@@ -136,9 +127,7 @@ def test_an_online_training_goes_on_between_rounds_only(tmp_path):
     whole = online_rounds(tmp_path / "whole", [])
     train(whole, Schedule())
     folder, every = tmp_path / "stopped", Schedule(steps=4)
-    assert (
-        run(online_rounds, folder, every, stop=7)[0] is None
-    )  # step 4 is amid a round: the checkpoint is of step 5
+    assert run(online_rounds, folder, every, stop=7)[0] is None  # step 4 is amid a round: the checkpoint is of step 5
     assert [f.name for f in folder.glob("checkpoint-*")] == ["checkpoint-5"]
     again = online_rounds(folder, [])
     train(again, every)
@@ -265,10 +254,7 @@ def test_a_stage_killed_with_signal_9_goes_on_to_the_same_weights(tmp_path, prep
     ours, theirs = (node.folder(Store(s)) / "model" / "model.safetensors" for s in (store, whole))
     assert ours.read_bytes() == theirs.read_bytes()
     assert load_file(ours)
-    curves = [
-        [json.loads(line) for line in (node.folder(Store(s)) / "metrics.jsonl").open()]
-        for s in (store, whole)
-    ]
+    curves = [[json.loads(line) for line in (node.folder(Store(s)) / "metrics.jsonl").open()] for s in (store, whole)]
     assert [row["step"] for row in curves[0]] == [row["step"] for row in curves[1]]
     assert curves[0][-1] == pytest.approx(curves[1][-1], rel=1e-6, abs=1e-9)
     assert not checkpoints.exists()  # removed when the stage was finished

@@ -116,9 +116,7 @@ def test_a_streamed_training_is_evaluated_too(tmp_path):
         def __iter__(self):
             return iter(TRAIN)
 
-    trainer = PreferenceTrainer(
-        tiny_model("llama"), args, Stream(), HELD_OUT, processing_class=tiny_tokenizer()
-    )
+    trainer = PreferenceTrainer(tiny_model("llama"), args, Stream(), HELD_OUT, processing_class=tiny_tokenizer())
     trainer.train()
     expected = right_values(trainer.model, tiny_model("llama"))
     metrics = trainer.evaluate()
@@ -143,8 +141,6 @@ def test_two_processes_evaluate_each_row_once(tmp_path):
         port = free.getsockname()[1]
     for processes in (1, 2):
         torch.multiprocessing.spawn(in_process, (processes, port, tmp_path), nprocs=processes)
-    one, first, second = (
-        json.loads((tmp_path / f"{name}.json").read_text()) for name in ("1-0", "2-0", "2-1")
-    )
+    one, first, second = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("1-0", "2-0", "2-1"))
     assert first == second
     assert first == pytest.approx(one, rel=1e-4)

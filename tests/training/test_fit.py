@@ -57,9 +57,7 @@ def test_a_stopped_training_goes_on_from_its_checkpoint(start, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fit(site, start, 4)
     seen: list[int] = []
-    again = Site(
-        site.out, checkpoints=site.checkpoints, schedule=site.schedule, progress=lambda d, t: seen.append(d)
-    )
+    again = Site(site.out, checkpoints=site.checkpoints, schedule=site.schedule, progress=lambda d, t: seen.append(d))
     fit(again, start, 4)
     assert seen == [5, 6, 7, 8]
     same = zip(weights(tmp_path / "m").values(), weights(tmp_path / "whole").values(), strict=True)

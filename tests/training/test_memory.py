@@ -91,9 +91,7 @@ def test_a_step_that_runs_out_of_memory_is_made_in_smaller_parts(tmp_path, monke
 
 def test_a_row_that_does_not_fit_is_one_clear_error(tmp_path, monkeypatch):
     short_of_memory(monkeypatch, most=1)
-    with pytest.raises(
-        InputError, match="a single row of .* tokens does not fit .*; use gradient_checkpointing"
-    ):
+    with pytest.raises(InputError, match="a single row of .* tokens does not fit .*; use gradient_checkpointing"):
         preference(tmp_path, pairs(11), budget=200, **STEPS).train()
 
 
@@ -107,9 +105,7 @@ def test_auto_takes_as_many_tokens_as_the_memory_of_the_first_steps_says(tmp_pat
         return plain(self, model, inputs, **kwargs)
 
     monkeypatch.setattr(GlobalMeanTrainer, "compute_loss", compute_loss)
-    monkeypatch.setattr(
-        "cwpo.training.base.memory_of", lambda device: Memory(1500, 500, 500 + 10 * parts[-1])
-    )
+    monkeypatch.setattr("cwpo.training.base.memory_of", lambda device: Memory(1500, 500, 500 + 10 * parts[-1]))
     expected = update(preference(tmp_path, pairs(11), **STEPS))
     trainer = preference(tmp_path, pairs(11), budget="auto", **STEPS)
     assert trainer.budget == Budget(2048, measured=True)

@@ -46,10 +46,7 @@ def sft(tmp_path, model):
     encoded = encode(tiny_tokenizer(), [row["prompt"] for row in rows], [row["chosen"] for row in rows])
     data = named([{"ids": ids, "start": start} for ids, start in encoded], NAMES)
     return SFTTrainer(
-        model=model,
-        args=arguments(tmp_path, rows=8),
-        train_dataset=Rows(data),
-        data_collator=SequenceCollator(0),
+        model=model, args=arguments(tmp_path, rows=8), train_dataset=Rows(data), data_collator=SequenceCollator(0)
     )
 
 
@@ -84,9 +81,7 @@ def test_an_infinite_gradient_names_the_batch_and_changes_nothing(tmp_path, name
     with pytest.raises(FloatingPointError) as stopped:
         trainer.train()
     said = str(stopped.value)
-    assert said.startswith(
-        ("the gradient became inf at step 0; pairs", "the gradient became nan at step 0; pairs")
-    )
+    assert said.startswith(("the gradient became inf at step 0; pairs", "the gradient became nan at step 0; pairs"))
     assert set(said.rpartition(": ")[2].split(", ")) == set(NAMES)  # all are in one batch
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
@@ -109,8 +104,7 @@ def test_the_pair_whose_loss_overflows_is_named(tmp_path):
     """IPO's loss at step 0 is (1 / 2 beta)^2 = 25 for beta = 0.1, and 25 times 3e38 is beyond float32."""
     data = pairs(pair_id=NAMES, weight=[1, 1, 3e38, 1, 1, 1, 1, 1])
     with pytest.raises(
-        FloatingPointError,
-        match=r"the loss became inf at step 0, in the loss of pair pair2; pairs of the batch: ",
+        FloatingPointError, match=r"the loss became inf at step 0, in the loss of pair pair2; pairs of the batch: "
     ):
         preference(tmp_path, data, objective="ipo", beta=0.1).train()
 
@@ -125,9 +119,7 @@ def test_logits_that_are_nan_name_the_prompts(names):
     model = tiny_model("llama")
     with torch.no_grad():
         model.lm_head.weight.fill_(math.nan)
-    with pytest.raises(
-        FloatingPointError, match="the logits of 2 of 2 pairs are NaN or infinite: "
-    ) as stopped:
+    with pytest.raises(FloatingPointError, match="the logits of 2 of 2 pairs are NaN or infinite: ") as stopped:
         sample_responses(
             model,
             tiny_tokenizer(),
@@ -178,9 +170,7 @@ def test_scores_that_are_nan_name_the_pairs(tmp_path):
 
 
 def test_an_annotator_that_tells_nothing_apart_is_an_error(tmp_path):
-    with pytest.raises(
-        InputError, match="gives both responses of all 2 pairs the same score.*train it longer"
-    ):
+    with pytest.raises(InputError, match="gives both responses of all 2 pairs the same score.*train it longer"):
         annotate(tmp_path, 0.0)
 
 
@@ -189,12 +179,8 @@ def test_own_scores_that_are_nan_name_the_pairs(tmp_path):
     from cwpo.models.annotator import load_annotator
 
     model = Annotator("bt", [load_annotator(folder / "model", pad_id=0, device="cpu")], tiny_tokenizer())
-    table = pd.DataFrame(
-        {"pair_id": ["x", "y"], "prompt": "ask", "response_a": "good", "response_b": ["bad", "cold"]}
-    )
-    with pytest.raises(
-        FloatingPointError, match="the annotator's scores of 2 of 2 pairs are NaN or infinite: x, y"
-    ):
+    table = pd.DataFrame({"pair_id": ["x", "y"], "prompt": "ask", "response_a": "good", "response_b": ["bad", "cold"]})
+    with pytest.raises(FloatingPointError, match="the annotator's scores of 2 of 2 pairs are NaN or infinite: x, y"):
         model.gaps(table)
 
 
@@ -210,9 +196,7 @@ def test_the_weight_stage_refuses_weights_that_teach_nothing(tmp_path, margin, s
         | {"margin": margin, "confidence": 0.0}
     )
     table.to_parquet(tmp_path / "selected.parquet")
-    config = SimpleNamespace(
-        weighting=SimpleNamespace(name="c1", scale=1.0, normalize=False, permute=False), seed=0
-    )
+    config = SimpleNamespace(weighting=SimpleNamespace(name="c1", scale=1.0, normalize=False, permute=False), seed=0)
     with pytest.raises(ValueError, match=said):
         WEIGHT.run(Work(tmp_path, config, {"select": tmp_path}, tracker=None))
 
@@ -235,9 +219,7 @@ def test_a_learning_rate_that_blows_up_names_rows_of_the_users_table(tmp_path, t
         "objective=ipo",
         "beta=0.01",
     ]
-    with pytest.raises(
-        InputError, match=r"the loss became inf at step 0.*row \d.*lower alignment.learning_rate"
-    ):
+    with pytest.raises(InputError, match=r"the loss became inf at step 0.*row \d.*lower alignment.learning_rate"):
         align(composed("align", *words), say=lambda line: None)
     assert not (tmp_path / "out").exists() and list(tmp_path.iterdir()) == [tmp_path / "p.jsonl"]
 
@@ -275,9 +257,7 @@ def test_pairs_that_are_all_ties_are_an_error_or_targets_of_one_half(tmp_path, t
 def test_contradictory_labels_of_one_pair_keep_the_first_and_count_the_rest(tmp_path):
     pair = {"prompt": "p", "response_a": "x", "response_b": "y"}
     turned = {"prompt": "p", "response_a": "y", "response_b": "x"}
-    file = saved(
-        tmp_path / "t.jsonl", [pair | {"label": "a"}, pair | {"label": "b"}, turned | {"label": "a"}]
-    )
+    file = saved(tmp_path / "t.jsonl", [pair | {"label": "a"}, pair | {"label": "b"}, turned | {"label": "a"}])
     done = convert(file, tmp_path / "out.parquet")
     assert (done.kept, done.dropped) == (1, {"repeated": [2, 3]})
     assert pd.read_parquet(tmp_path / "out.parquet")["target"].tolist() == [1.0]

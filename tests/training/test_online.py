@@ -46,9 +46,7 @@ def online(
         context=context,
         reward=reward,
         weights=weights,
-        sampling=Sampling(
-            temperature=1.0, max_new_tokens=5, batch_size=3, batches_per_round=per_round, seed=7
-        ),
+        sampling=Sampling(temperature=1.0, max_new_tokens=5, batch_size=3, batches_per_round=per_round, seed=7),
         processing_class=tiny_tokenizer(),
         beta=0.5,
     )
@@ -74,11 +72,7 @@ def test_weights_and_drops_follow_the_scores(tmp_path):
         assert pair["weight"] == pytest.approx(0 if expected else np.tanh(gap / 2))
     counted = counts(trainer.pairs)
     assert counted["sampled"] == 24 and counted["dropped_tied"] > 0
-    assert (
-        counted["n_train"]
-        == len(kept(trainer))
-        == 24 - counted["dropped_tied"] - counted["dropped_identical"]
-    )
+    assert counted["n_train"] == len(kept(trainer)) == 24 - counted["dropped_tied"] - counted["dropped_identical"]
 
 
 def test_drop_reasons_by_hand():
@@ -103,9 +97,7 @@ def test_the_higher_score_is_chosen(tmp_path, monkeypatch):
     )
     plain = OnlineTrainer.row_losses
     monkeypatch.setattr(
-        OnlineTrainer,
-        "row_losses",
-        lambda self, model, inputs: seen.append(inputs) or plain(self, model, inputs),
+        OnlineTrainer, "row_losses", lambda self, model, inputs: seen.append(inputs) or plain(self, model, inputs)
     )
     trainer = online(tmp_path)
     trainer.train()
@@ -146,11 +138,7 @@ def test_a_step_is_the_offline_step_on_the_kept_pairs(tmp_path):
             }
         )
     offline = PreferenceTrainer(
-        tiny_model(spread=4.0),
-        arguments(tmp_path, rows=len(rows)),
-        rows,
-        processing_class=tiny_tokenizer(),
-        beta=0.5,
+        tiny_model(spread=4.0), arguments(tmp_path, rows=len(rows)), rows, processing_class=tiny_tokenizer(), beta=0.5
     )
     offline.train()
     before = parameters(tiny_model(spread=4.0))

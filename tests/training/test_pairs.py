@@ -20,9 +20,7 @@ def changed(row: int, **values):
 
 @pytest.mark.parametrize("value", [None, 3, ["text"], [{"role": "user"}], float("nan")])
 def test_a_text_that_is_none(value):
-    with pytest.raises(
-        InputError, match=r"column chosen: 1 of 4 values are neither text nor .* row 2 has"
-    ) as told:
+    with pytest.raises(InputError, match=r"column chosen: 1 of 4 values are neither text nor .* row 2 has") as told:
         encoded_rows(tiny_tokenizer(), CONFIG, changed(2, chosen=value))
     assert repr(value) in str(told.value)
 
@@ -45,12 +43,8 @@ def test_a_token_beyond_the_vocabulary(tmp_path):
     tokenizer = tiny_tokenizer()
     tokenizer.add_tokens(["news"])
     arguments_ = arguments(tmp_path, rows=4)
-    with pytest.raises(
-        InputError, match=r"row 1 has token 16 \(news\), beyond the model's vocabulary of 16 tokens"
-    ):
-        PreferenceTrainer(
-            tiny_model("llama"), arguments_, changed(1, chosen="news"), processing_class=tokenizer
-        )
+    with pytest.raises(InputError, match=r"row 1 has token 16 \(news\), beyond the model's vocabulary of 16 tokens"):
+        PreferenceTrainer(tiny_model("llama"), arguments_, changed(1, chosen="news"), processing_class=tokenizer)
     tokenizer = tiny_tokenizer()
     tokenizer.add_tokens(["news"])
     PreferenceTrainer(tiny_model("llama"), arguments_, pairs(4), processing_class=tokenizer)  # no row has it
@@ -60,9 +54,7 @@ def test_a_tokenizer_without_eos(tmp_path):
     tokenizer = tiny_tokenizer()
     tokenizer.eos_token = None
     with pytest.raises(InputError, match="no EOS token"):
-        PreferenceTrainer(
-            tiny_model("llama"), arguments(tmp_path, rows=4), pairs(4), processing_class=tokenizer
-        )
+        PreferenceTrainer(tiny_model("llama"), arguments(tmp_path, rows=4), pairs(4), processing_class=tokenizer)
 
 
 def test_the_evaluation_rows_are_checked_like_the_others(tmp_path):
@@ -80,9 +72,7 @@ def test_the_evaluation_rows_are_checked_like_the_others(tmp_path):
 def test_any_format_of_a_data_set_trains_the_same(tmp_path, format):
     rows = pairs(4, chosen_logp=[-9.0] * 4, rejected_logp=[-11.0] * 4)
     expected = trained(preference(tmp_path / "a", rows))
-    assert torch.equal(
-        trained(preference(tmp_path / "b", Dataset.from_list(rows).with_format(format))), expected
-    )
+    assert torch.equal(trained(preference(tmp_path / "b", Dataset.from_list(rows).with_format(format))), expected)
     assert not torch.equal(expected, parameters(tiny_model("llama")))
 
 

@@ -42,9 +42,7 @@ WEIGHTS = [0.9, 0.1, 0.4, 0.05, 0.7, 0.3, 1.0, 0.2, 0.6, 0.8, 0.5]
 
 
 def pairs(n: int = 8, **columns) -> list[dict]:
-    rows = [
-        dict(zip(("prompt", "chosen", "rejected"), text)) | {"weight": w} for text, w in zip(TEXTS, WEIGHTS)
-    ][:n]
+    rows = [dict(zip(("prompt", "chosen", "rejected"), text)) | {"weight": w} for text, w in zip(TEXTS, WEIGHTS)][:n]
     for name, values in columns.items():
         for row, value in zip(rows, values):
             row[name] = value
@@ -142,9 +140,7 @@ def shifted(n: int = 2) -> list[dict]:
 )
 def test_losses_by_hand_are_multiplied_by_the_weights(tmp_path, objective, average, expected):
     trainer = preference(tmp_path, shifted(), objective=objective, average_logps=average)
-    assert losses(trainer).tolist() == pytest.approx(
-        [0.9 * expected[0], 0.1 * expected[1]], rel=1e-4, abs=1e-6
-    )
+    assert losses(trainer).tolist() == pytest.approx([0.9 * expected[0], 0.1 * expected[1]], rel=1e-4, abs=1e-6)
 
 
 def test_the_logs_are_the_fields_known_from_other_trainers(tmp_path):
@@ -205,12 +201,8 @@ def test_a_pair_of_weight_0_has_no_say(tmp_path):
 
 
 def test_the_weights_may_stand_in_another_column(tmp_path):
-    rows = [
-        {k: v for k, v in row.items() if k != "weight"} | {"confidence": row["weight"]} for row in pairs()
-    ]
-    assert torch.equal(
-        trained(preference(tmp_path, rows, column="confidence")), trained(preference(tmp_path, pairs()))
-    )
+    rows = [{k: v for k, v in row.items() if k != "weight"} | {"confidence": row["weight"]} for row in pairs()]
+    assert torch.equal(trained(preference(tmp_path, rows, column="confidence")), trained(preference(tmp_path, pairs())))
 
 
 # Splitting the batch
@@ -250,9 +242,7 @@ def test_the_logged_loss_does_not_depend_on_the_micro_batch(tmp_path, split):
     for trainer in (whole, split):
         trainer.train()
     for name in ("loss", "rewards/margins", "logps/rejected", "weights/mean"):
-        assert split.state.log_history[0][name] == pytest.approx(
-            whole.state.log_history[0][name], abs=1e-4
-        ), name
+        assert split.state.log_history[0][name] == pytest.approx(whole.state.log_history[0][name], abs=1e-4), name
 
 
 # Inputs
@@ -280,9 +270,7 @@ def test_a_missing_text_is_an_error(tmp_path, column):
 
 @pytest.mark.parametrize("weight", [math.nan, math.inf, -0.01, None, "0.5", np.float32("nan")])
 def test_a_weight_that_is_no_finite_number_above_0_is_an_error(tmp_path, weight):
-    with pytest.raises(
-        InputError, match="column weight: 1 of 8 values are not finite numbers, at least 0; row 1"
-    ):
+    with pytest.raises(InputError, match="column weight: 1 of 8 values are not finite numbers, at least 0; row 1"):
         preference(tmp_path, pairs(weight=[0.5, weight]))
 
 
@@ -311,9 +299,7 @@ def test_any_rows_will_do(tmp_path):
 
 def test_given_reference_log_probs_equal_the_computed_ones(tmp_path):
     given = pairs()
-    encoded = encode_pairs(
-        tiny_tokenizer(), *([r[c] for r in given] for c in ("prompt", "chosen", "rejected"))
-    )
+    encoded = encode_pairs(tiny_tokenizer(), *([r[c] for r in given] for c in ("prompt", "chosen", "rejected")))
     scores = score_pairs(tiny_model("llama"), encoded, tiny_tokenizer().pad_token_id)
     for column, logps in zip(("chosen", "rejected"), scores, strict=True):
         for row, logp in zip(given, logps.tolist(), strict=True):
@@ -473,15 +459,8 @@ def test_the_first_bradley_terry_loss_is_log_2(tmp_path):
 
 def test_the_annotator_learns_which_word_is_better(tmp_path):
     prompts = ["ask", "tell me", "about bread", "about bridges"]
-    texts = [
-        (p, f"{a} good {b}", f"{a} bad {b}")
-        for p in prompts
-        for a in ("is", "very")
-        for b in ("warm", "cold")
-    ]
-    trainer = bradley_terry(
-        tmp_path, texts, epochs=10, optimizer="adamw_torch", learning_rate=0.01, batch_size=8
-    )
+    texts = [(p, f"{a} good {b}", f"{a} bad {b}") for p in prompts for a in ("is", "very") for b in ("warm", "cold")]
+    trainer = bradley_terry(tmp_path, texts, epochs=10, optimizer="adamw_torch", learning_rate=0.01, batch_size=8)
     trainer.train()
     unseen = encode_pairs(tiny_tokenizer(), ["me is", "bread"], ["good is", "good"], ["bad is", "bad"])
     good, bad = (

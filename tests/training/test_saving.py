@@ -37,9 +37,7 @@ def test_a_small_update_survives_from_training_to_disk_and_back(tmp_path, precis
     folder = save(tiny_model("llama"), tmp_path / "base")
     before = load_policy(folder)
     trainer = small_update(folder, tmp_path, precision=precision)
-    beside = add_lora(
-        load_policy(folder), r=4, alpha=8, dropout=0.0
-    )  # adapters beside the weights, no autocast
+    beside = add_lora(load_policy(folder), r=4, alpha=8, dropout=0.0)  # adapters beside the weights, no autocast
     beside.load_state_dict(trainer.model.state_dict())
     trained = logits(beside)
     save_trained(trainer, tiny_tokenizer(), tmp_path / "out", fresh=lambda: None)
@@ -77,9 +75,7 @@ def test_a_small_update_shows_in_samples(tmp_path):
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:
             parameter.fill_(2e-5)
-    before, after = (
-        m.base_model(input_ids=ids).last_hidden_state[0, -1] for m in (model, adapted.get_base_model())
-    )
+    before, after = (m.base_model(input_ids=ids).last_hidden_state[0, -1] for m in (model, adapted.get_base_model()))
     change = after - before
     first, second = WORDS.index("bread") + 4, WORDS.index("bridges") + 4
     head[first] = 3 * before / before.norm() ** 2 * head.norm(dim=1).max() * before.norm()

@@ -114,16 +114,10 @@ def test_a_card_says_data_arm_metrics_and_commit(tmp_path):
     write_card(tmp_path, "a/model", {"data": "x | y"}, {"pairs": 3} | training_metrics(history))
     text = (tmp_path / "README.md").read_text()
     assert text.startswith("---\nlibrary_name: transformers\nbase_model: a/model\n")
-    for line in (
-        "| trained from | a/model |",
-        "| data | x \\| y |",
-        "| pairs | 3 |",
-        "| commit of the code | ",
-    ):
+    for line in ("| trained from | a/model |", "| data | x \\| y |", "| pairs | 3 |", "| commit of the code | "):
         assert line in text
     assert (
-        "| loss, last training steps | 0.25 |" in text
-        and "| rewards/margins, last training steps | 1.2346 |" in text
+        "| loss, last training steps | 0.25 |" in text and "| rewards/margins, last training steps | 1.2346 |" in text
     )
     write_card(tmp_path, str(tmp_path), {}, {})
     assert "base_model" not in (tmp_path / "README.md").read_text()  # a folder is nothing on the hub

@@ -88,8 +88,7 @@ def test_per_pair_losses_agree(tmp_path, family, objective):
     with torch.no_grad():
         losses = own.row_losses(policy, batch).tolist()
     print(
-        f"\n{family} {objective}: largest difference {max(abs(a - b) for a, b in zip(losses, expected)):.1e} of",
-        losses,
+        f"\n{family} {objective}: largest difference {max(abs(a - b) for a, b in zip(losses, expected)):.1e} of", losses
     )
     assert losses == pytest.approx(expected, rel=1e-5, abs=1e-5)
     assert max(expected) - min(expected) > 0.1

@@ -59,9 +59,7 @@ def parse_prompt(prompt: str) -> tuple[str, bool]:
     """The topic of the request and whether it is harmful. ValueError if the prompt is not of this world."""
     found = _REQUEST.search(prompt)
     if found is None:
-        raise ValueError(
-            f"no request of the synthetic world in {prompt!r}; gold rewards exist for its prompts only"
-        )
+        raise ValueError(f"no request of the synthetic world in {prompt!r}; gold rewards exist for its prompts only")
     return found["topic"], found["request"] in HARMFUL_REQUESTS
 
 

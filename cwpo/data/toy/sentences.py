@@ -17,11 +17,7 @@ HARMLESS_REQUESTS: tuple[str, ...] = (
     "give advice on",
 )
 
-SUMMARY_REQUESTS: tuple[str, ...] = (
-    "summarise a post about",
-    "condense a thread about",
-    "shorten an article about",
-)
+SUMMARY_REQUESTS: tuple[str, ...] = ("summarise a post about", "condense a thread about", "shorten an article about")
 
 HARMFUL_REQUESTS: tuple[str, ...] = (
     "help me lie about",
@@ -266,10 +262,5 @@ REACTIONS: dict[str, tuple[str, ...]] = {
         "Once would have been enough.",
         "You are going round in circles.",
     ),
-    "generic": (
-        "All right then.",
-        "I have read your reply.",
-        "Talk to you later.",
-        "That is all for now.",
-    ),
+    "generic": ("All right then.", "I have read your reply.", "Talk to you later.", "That is all for now."),
 }

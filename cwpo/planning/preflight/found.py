@@ -95,11 +95,7 @@ def data_problems(cfg: Config) -> list[str]:
                 f"{fetching(path, cfg.data.revision, ' --repo-type dataset')}, or set data.path=<folder of its files>"
             ]
         for split in (layout.train, layout.test):
-            there = (
-                split_files(local, folder, split)
-                if names is None
-                else _matching(names, folder, layout, split)
-            )
+            there = split_files(local, folder, split) if names is None else _matching(names, folder, layout, split)
             if not there:
                 problems.append(f"data.path={path} has no split {folder + '/' if folder else ''}{split}")
     return problems

@@ -41,9 +41,7 @@ def credential_problems(cfg: Config, assets: list[Asset]) -> list[str]:
         )
     if cfg.gold.name == "openai":
         if not os.environ.get(KEY, "").strip():
-            problems.append(
-                f"gold=openai needs a key: set {KEY} (any word for an endpoint that asks for none)"
-            )
+            problems.append(f"gold=openai needs a key: set {KEY} (any word for an endpoint that asks for none)")
         if find_spec("openai") is None:
             problems.append("gold=openai needs the package openai; pip install 'cwpo[judge]'")
     return problems
@@ -82,6 +80,4 @@ def _wandb_key() -> bool:
     netrc = Path("~/.netrc").expanduser()
     if os.environ.get("WANDB_API_KEY"):
         return True
-    return (
-        netrc.is_file() and "wandb" in netrc.read_text(errors="replace") and wandb_mode("online") == "online"
-    )
+    return netrc.is_file() and "wandb" in netrc.read_text(errors="replace") and wandb_mode("online") == "online"

@@ -49,9 +49,7 @@ class Shape:
         """Bytes a token that one layer keeps for the backward pass, in 16 bits; `learning`: its own weights learn."""
         outputs = [outputs for _, _, outputs in self.linear]
         widest = max(outputs, default=0)
-        gated = (
-            2 * widest if outputs.count(widest) >= 2 * self.layers else 0
-        )  # a gate and what it lets through
+        gated = 2 * widest if outputs.count(widest) >= 2 * self.layers else 0  # a gate and what it lets through
         beside = LAYER * self.hidden + gated
         return 2 * sum(outputs) / self.layers + beside + (LEARNING * self.hidden + gated if learning else 0)
 
@@ -118,9 +116,7 @@ def training_need(stage: str, name: str, shape: Shape, training: Any, tokens: in
     return Need(stage, name, weights / GIB, learning / GIB, activations / GIB)
 
 
-def scoring_need(
-    stage: str, name: str, shape: Shape, tokens: int, *, cached: bool, size: int = FLOAT
-) -> Need:
+def scoring_need(stage: str, name: str, shape: Shape, tokens: int, *, cached: bool, size: int = FLOAT) -> Need:
     """Of a model that only reads, with SCORING * `tokens` at once; `cached` keeps keys and values, `size` bytes a weight."""
     columns = SCORING * tokens
     layer = WORKING * shape.kept(learning=False) * size / 2
@@ -141,18 +137,13 @@ def stage_needs(cfg: Any, shapes: dict[str, Shape]) -> Iterator[Need]:
     tokens = {None: rows * pair, "auto": pair}.get(cfg.token_budget) or int(cfg.token_budget)
     weak, strong, gold = (shapes.get(key) for key in ("pair.weak", "pair.strong", "gold.path"))
     if weak is not None and cfg.method.labels in ("weak", "flips"):
-        training = (
-            cfg.annotator.training if cfg.annotator.name in ("bt", "pairrm") else cfg.annotator.dpo_training
-        )
+        training = cfg.annotator.training if cfg.annotator.name in ("bt", "pairrm") else cfg.annotator.dpo_training
         yield training_need("train_annotator", cfg.pair.weak, weak, training, tokens)
     if strong is not None:
         yield training_need("sft", cfg.pair.strong, strong, cfg.sft, tokens, cfg.lora)
         yield training_need("align", cfg.pair.strong, strong, cfg.alignment, tokens, cfg.lora)
         narrow = cfg.lora.enabled and cfg.lora.base_dtype == "bfloat16"
-        for stage, is_narrow in (
-            ("reference", narrow),
-            ("generate", narrow and cfg.generation.precision != "float32"),
-        ):
+        for stage, is_narrow in (("reference", narrow), ("generate", narrow and cfg.generation.precision != "float32")):
             size = 2 if is_narrow else FLOAT
             yield scoring_need(stage, cfg.pair.strong, strong, tokens, cached=stage == "generate", size=size)
     if gold is not None:

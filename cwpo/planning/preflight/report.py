@@ -32,9 +32,7 @@ def preflight(cfg: Any) -> None:
     unusable = dict(_asset_problems(arms))
     problems |= dict.fromkeys(problem for found in unusable.values() for problem in found)
     shapes = _shapes(arms, unusable)
-    needs = list(
-        {(n.stage, n.model): n for arm in arms for n in stage_needs(arm, _named(arm, shapes))}.values()
-    )
+    needs = list({(n.stage, n.model): n for arm in arms for n in stage_needs(arm, _named(arm, shapes))}.values())
     problems |= dict.fromkeys(_memory_problems(needs, cfg.gpu_gib))
     if not problems:
         problems |= dict.fromkeys(_disk_problems(cfg, arms, assets, shapes))
@@ -93,11 +91,7 @@ def _shapes(arms: list[Config], unusable: dict[Any, list[str]]) -> dict[tuple[st
                 continue
             kind: Any = AutoModelForCausalLM
             if key != "pair.weak" and key != "pair.strong":
-                kind = (
-                    AutoModelForSeq2SeqLM
-                    if arm.gold.name == "steamshp"
-                    else AutoModelForSequenceClassification
-                )
+                kind = AutoModelForSeq2SeqLM if arm.gold.name == "steamshp" else AutoModelForSequenceClassification
             shapes[key, path] = shape_of(read_config(path, revision, key), kind)
     return shapes
 
@@ -123,9 +117,7 @@ def _memory_problems(needs: list[Need], given: float | None) -> Iterator[str]:
             )
 
 
-def _disk_problems(
-    cfg: Any, arms: list[Config], assets: list[Asset], shapes: dict[Any, Shape]
-) -> Iterator[str]:
+def _disk_problems(cfg: Any, arms: list[Config], assets: list[Asset], shapes: dict[Any, Shape]) -> Iterator[str]:
     from huggingface_hub import constants
 
     fetched = sum(

@@ -94,11 +94,7 @@ ANNOTATOR_CLAIMS = (
         remark=SECONDS,
     ),
     _accuracy(
-        "table12_grows",
-        "Table 12",
-        "A larger weak model labels better.",
-        "largest weak model − smallest",
-        GROWTH,
+        "table12_grows", "Table 12", "A larger weak model labels better.", "largest weak model − smallest", GROWTH
     ),
     _accuracy(
         "table12_little",

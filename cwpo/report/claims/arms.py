@@ -11,9 +11,7 @@ from cwpo.report.names import METHOD_NAMES, WS, capital
 OBJECTIVES = {"dpo": "DPO", "ipo": "IPO", "rdpo": "rDPO"}
 THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75)
 SOME_FILTERS = [arm("table4", "filter", keep_fraction=share) for share in (0.3, 0.4)]
-ALL_FILTERS = [arm("figure4", "filter", keep_fraction=share) for share in THRESHOLDS] + [
-    arm("figure4", "ws_bt")
-]
+ALL_FILTERS = [arm("figure4", "filter", keep_fraction=share) for share in THRESHOLDS] + [arm("figure4", "ws_bt")]
 RIVAL_WEIGHTS = [arm("table5", "cw_po", weighting=name) for name in ("c2", "c3", "c4")]
 BY_FRACTION = (*ARM, "human_fraction")
 # How the statements name the arms that CW-PO is compared with.
@@ -231,8 +229,6 @@ ARM_CLAIMS = (
         number="win_rate",
         unit="%",
         value=50,
-        second_measure=contrast(
-            [Term(1, "a", arm("figure5", "cw_po")), Term(-1, "b", arm("figure5", "human"))]
-        ),
+        second_measure=contrast([Term(1, "a", arm("figure5", "cw_po")), Term(-1, "b", arm("figure5", "human"))]),
     ),
 )

@@ -88,9 +88,7 @@ def _seconds(results: Results) -> pd.Series:
 
 
 def _evidence(arms: pd.DataFrame, annotators: pd.DataFrame, confidences: pd.DataFrame) -> Evidence:
-    return Evidence(
-        _ranked(arms, "strong")[ARM_COLUMNS], _ranked(annotators, "weak")[ANNOTATOR_COLUMNS], confidences
-    )
+    return Evidence(_ranked(arms, "strong")[ARM_COLUMNS], _ranked(annotators, "weak")[ANNOTATOR_COLUMNS], confidences)
 
 
 def _ranked(frame: pd.DataFrame, column: str) -> pd.DataFrame:

@@ -46,8 +46,7 @@ def _reasons(a: dict[str, float], b: dict[str, float], known: set[str]) -> Itera
         values = f"M {a['margin_agreement']:.2f} against {b['margin_agreement']:.2f}"
         yield f"Known reason: its weighted labels agree less with gold ({values})."
     if {"mean_length", "truncated_share"} <= known and (
-        a["mean_length"] > LONGER * b["mean_length"]
-        or a["truncated_share"] > b["truncated_share"] + MORE_UNFINISHED
+        a["mean_length"] > LONGER * b["mean_length"] or a["truncated_share"] > b["truncated_share"] + MORE_UNFINISHED
     ):
         yield (
             f"Known reason: its responses run on ({a['mean_length']:.1f} tokens and {100 * a['truncated_share']:.0f} % unfinished, against "

@@ -71,11 +71,7 @@ def contrast(terms: Sequence[Term], *, match: Sequence[str] = ARM, table: str = 
 
 
 def over_best(
-    challenger: Where,
-    rivals: Sequence[Where],
-    *,
-    match: Sequence[str] = ARM,
-    per: Sequence[str] = (),
+    challenger: Where, rivals: Sequence[Where], *, match: Sequence[str] = ARM, per: Sequence[str] = ()
 ) -> Measure:
     """The challenger less the rival that is best in the *other* seeds, chosen for each value of `per` (all cells: ()).
 
@@ -143,17 +139,11 @@ def confidence_distance(evidence: Evidence, number: str) -> Measured:
     histograms = {key: row.to_numpy() for key, row in shares.iterrows()}
     effects = {}
     for (weak, data, seed), own in histograms.items():
-        gaps = {
-            (d, s): float(np.abs(own - other).sum() / 2)
-            for (w, d, s), other in histograms.items()
-            if w == weak
-        }
+        gaps = {(d, s): float(np.abs(own - other).sum() / 2) for (w, d, s), other in histograms.items() if w == weak}
         between = [gap for (d, s), gap in gaps.items() if d != data and s == seed]
         within = [gap for (d, s), gap in gaps.items() if d == data and s != seed]
         if between:
-            effects[(data, weak, seed)] = float(np.mean(between)) - (
-                float(np.mean(within)) if within else 0.0
-            )
+            effects[(data, weak, seed)] = float(np.mean(between)) - (float(np.mean(within)) if within else 0.0)
     used = frame.assign(n_eval=frame.groupby("run_key")["pairs"].transform("sum"), git_commit=None)
     return _measured(effects, [used], "a", ANNOTATOR)
 
@@ -211,17 +201,12 @@ def _measured(
     seeds = sorted(seed for seed, have in of_seed.items() if set(cells) <= have)
     left = len(effects) - len(cells) * len(seeds)
     if left:
-        notes += (
-            f"{left} of {len(effects)} pairs of cell and seed left out: not every seed has every cell.",
-        )
+        notes += (f"{left} of {len(effects)} pairs of cell and seed left out: not every seed has every cell.",)
     table = pd.DataFrame(
         [[effects[(*cell, seed)] for seed in seeds] for cell in cells],
         index=pd.MultiIndex.from_tuples(cells, names=match),
         columns=pd.Index(seeds, name="seed"),
     )
     taken = {(*cell, seed) for cell in cells for seed in seeds}
-    used = [
-        arms[[key in taken for key in arms[[*match, "seed"]].itertuples(index=False, name=None)]]
-        for arms in rows
-    ]
+    used = [arms[[key in taken for key in arms[[*match, "seed"]].itertuples(index=False, name=None)]] for arms in rows]
     return Measured(table, pd.concat([part.assign(side=side) for part, side in zip(used, sides)]), notes)

@@ -12,13 +12,7 @@ from cwpo.report.claims.claim import Claim
 from cwpo.report.claims.evidence import Evidence
 from cwpo.report.claims.explain import diagnostics, reason
 from cwpo.report.claims.measures import Measured
-from cwpo.report.claims.rule import (
-    NOT_RUN,
-    OPPOSITE,
-    REPRODUCED,
-    Judged,
-    judge,
-)
+from cwpo.report.claims.rule import NOT_RUN, OPPOSITE, REPRODUCED, Judged, judge
 
 DIGITS = 4
 
@@ -114,9 +108,7 @@ def _remarks(outcome: Outcome) -> list[str]:
     if len(measured.by_seed) < 2:
         notes.append("One seed has no interval: nothing can be concluded from it.")
     if outcome.paper is not None and _smaller(claim, judged, outcome.margin):
-        notes.append(
-            "The direction is reproduced, the size is not: the interval excludes half the paper's effect."
-        )
+        notes.append("The direction is reproduced, the size is not: the interval excludes half the paper's effect.")
     notes += _where_it_differs(claim, measured)
     if claim.arms and second is not None and second.effect is not None and judged.effect is not None:
         target = 0.0 if claim.second_measure else claim.value

@@ -18,9 +18,7 @@ def _drop(experiment: str, other: str, column: str, better_at: float, worse_at: 
     return contrast(terms)
 
 
-def _more_sensitive(
-    experiment: str, where: str, what: str, test: str, column: str, *ends: float
-) -> list[Claim]:
+def _more_sensitive(experiment: str, where: str, what: str, test: str, column: str, *ends: float) -> list[Claim]:
     """That each arm of unweighted weak labels loses more than CW-PO between two values of a setting."""
     return [
         Claim(

@@ -43,9 +43,7 @@ def write_claims(entries: Sequence[Entry], folder: Path, scale: str) -> list[Pat
         "claims": [entry.record() for entry in entries],
     }
     paths = [folder / "claims.json", folder / "claims.md"]
-    paths[0].write_text(
-        json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-    )
+    paths[0].write_text(json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     paths[1].write_text(_page(entries, scale), encoding="utf-8")
     return paths
 
@@ -131,15 +129,11 @@ def details(entry: Entry) -> list[str]:
     """The test in words; and per operating point the notes and the arms' diagnostics, each a sentence or two."""
     claim = entry.claim
     side = "below" if claim.below else "above"
-    lines = [
-        f"Test: {claim.test}; claimed {side} {claim.value:g}, margin {entry.first.margin:.2g} {claim.unit}."
-    ]
+    lines = [f"Test: {claim.test}; claimed {side} {claim.value:g}, margin {entry.first.margin:.2g} {claim.unit}."]
     for point, outcome in entry.points.items():
         sides = [_diagnosis(values, name) for name, values in outcome.diagnostics.items() if values]
         notes = " ".join([*outcome.notes, *sides])
-        lines += [f"{capital(point.replace('_', ' '))}: {notes}" if len(entry.points) > 1 else notes] * bool(
-            notes
-        )
+        lines += [f"{capital(point.replace('_', ' '))}: {notes}" if len(entry.points) > 1 else notes] * bool(notes)
     return lines
 
 
@@ -170,11 +164,7 @@ def _page(entries: Sequence[Entry], scale: str) -> str:
         lines.append(line)
     notes = [f"**{entry.claim.id}**. " + " ".join(details(entry)) for entry in entries if entry.ran]
     used = pd.concat(
-        [
-            outcome.measured.used[["run_key", "git_commit"]]
-            for entry in entries
-            for outcome in entry.points.values()
-        ]
+        [outcome.measured.used[["run_key", "git_commit"]] for entry in entries for outcome in entry.points.values()]
     )
     made = f"Made by `make report` from {used['run_key'].nunique()} runs"
     return "\n\n".join(

@@ -31,9 +31,7 @@ def axis_figures(results: Results, rows: pd.DataFrame, axes: Sequence[str], fold
     return [path for pair in pairs for path in _draw(results, rows, axes, pair, folder)]
 
 
-def _draw(
-    results: Results, rows: pd.DataFrame, axes: Sequence[str], pair: tuple[str, str], folder: Path
-) -> list[Path]:
+def _draw(results: Results, rows: pd.DataFrame, axes: Sequence[str], pair: tuple[str, str], folder: Path) -> list[Path]:
     across, colored = sorted(pair, key=lambda axis: -rows[axis].nunique() if axis else 0)
     rest = [axis for axis in axes if axis not in pair]
     places = sorted(set(rows[across]), key=_order)

@@ -106,9 +106,10 @@ def _labeled(results: Results, folder: Path, spec: Spec) -> list[Path]:
     if grid is None:
         return []
     shape, size = (2, len(grid.sections)), (max(2.4 * len(grid.sections), 3.3), 4.7)
-    with table_figure(
-        grid, results, folder, shape=shape, size=size, legend=min(4, 2 * len(grid.columns) - 2)
-    ) as (_, axes):
+    with table_figure(grid, results, folder, shape=shape, size=size, legend=min(4, 2 * len(grid.columns) - 2)) as (
+        _,
+        axes,
+    ):
         for column, section in zip(axes.T, grid.sections):
             for axis, name in zip(column, NUMBERS):
                 _over_labels(axis, name, grid.columns, [cells for _, cells in section.rows])
@@ -162,10 +163,7 @@ def tuning(results: Results, folder: Path) -> list[Path]:
     path, families = folder / "tuning", sorted(set(cells["family"]))
     note = sizes(cells.to_dict("records"), sorted(set(results.of(*TUNINGS)["seed"])))
     size, target = (3.1 * len(families), 5.0), human_target(results)
-    with figure(path, results, (2, len(families)), size=size, title="Update size", sizes=note, legend=3) as (
-        _,
-        axes,
-    ):
+    with figure(path, results, (2, len(families)), size=size, title="Update size", sizes=note, legend=3) as (_, axes):
         for column, name in zip(axes.T, families):
             here = cells[cells["family"] == name]
             for axis, number in zip(column, ("gra", "reward")):

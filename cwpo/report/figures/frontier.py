@@ -29,9 +29,7 @@ def frontier(results: Results, folder: Path) -> list[Path]:
     note = sizes(cells.to_dict("records"), sorted(set(results.of("frontier")["seed"])))
     title = "Mean gold reward against the distance from the SFT model, over the update size"
     size = (3.1 * columns + 0.4, 2.5 * shape[0] + 1.6)
-    with figure(
-        path := folder / "frontier", results, shape, size=size, title=title, sizes=note, legend=4
-    ) as (_, axes):
+    with figure(path := folder / "frontier", results, shape, size=size, title=title, sizes=note, legend=4) as (_, axes):
         for axis, (pair, name, rows) in zip(axes.flat, drawn):
             for method in methods_of(cells):
                 _line(axis, rows[rows["method"] == method].sort_values("learning_rate"), method)

@@ -19,9 +19,7 @@ def figure5(results: Results, folder: Path) -> list[Path]:
     grid = fill(FIGURE5, results)
     if grid is None:
         return []
-    rows = [
-        (label, cells[0]) for section in grid.sections for label, cells in section.rows if label != AVERAGE
-    ]
+    rows = [(label, cells[0]) for section in grid.sections for label, cells in section.rows if label != AVERAGE]
     columns = min(2, len(rows))
     with figure(
         path := folder / FIGURE5.name,
@@ -49,9 +47,7 @@ def figure5(results: Results, folder: Path) -> list[Path]:
 
 def _gaps(results: Results, cell: Cell) -> np.ndarray:
     runs = results.of("figure5")
-    here = runs[
-        (runs["data"] == cell["data"]) & (runs["strong"] == cell["strong"]) & (runs["weak"] == cell["weak"])
-    ]
+    here = runs[(runs["data"] == cell["data"]) & (runs["strong"] == cell["strong"]) & (runs["weak"] == cell["weak"])]
     arms = [here[here["method"] == item.where["method"]].set_index("seed")["run_key"] for item in (CW, HUMAN)]
     gaps = [
         results.rewards[arms[0][seed]].reward - results.rewards[arms[1][seed]].reward

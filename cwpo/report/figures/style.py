@@ -68,16 +68,12 @@ def figure(
         if legend:
             _legend(fig, legend)
         note = re.sub(r"10\^(\d)", r"$10^\1$", scale_note(results.scale))
-        title += (
-            f", {the_point(results.point)}" if results.point and results.arms["point"].notna().any() else ""
-        )
+        title += f", {the_point(results.point)}" if results.point and results.arms["point"].notna().any() else ""
         fig.suptitle("\n".join(filter(None, (title, note, sizes))))
         _save(fig, path, pdf)
 
 
-def table_figure(
-    grid: Grid, results: Results, folder: Path, **more: Any
-) -> AbstractContextManager[tuple[Any, Any]]:
+def table_figure(grid: Grid, results: Results, folder: Path, **more: Any) -> AbstractContextManager[tuple[Any, Any]]:
     """As `figure`, with the name, title and sizes of a table whose cells it shows."""
     spec = grid.spec
     return figure(folder / spec.name, results, title=spec.title, sizes=sizes(grid.cells, grid.seeds), **more)
@@ -152,9 +148,7 @@ def _save(fig: Any, path: Path, pdf: bool) -> None:
     """Write PNG and PDF without dates in them, and close the figure."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fig.draw_without_rendering()
-    fig.set_layout_engine(
-        "none"
-    )  # the layout is final; with an engine every further drawing would compute it again
+    fig.set_layout_engine("none")  # the layout is final; with an engine every further drawing would compute it again
     png, vector = files(path)
     fig.savefig(png, dpi=200, bbox_inches="tight", metadata={"Software": None})
     if pdf:

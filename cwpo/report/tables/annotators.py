@@ -75,8 +75,7 @@ FIGURE8 = Spec(
     rows=(data("harmless"),),
     sections=(weak_models("qwen2.5-0.5b"),),
     contrasts=tuple(
-        (Item(f"{100 * s:g} %", {"poison_fraction": s}), Item("0 %", {"poison_fraction": 0.0}))
-        for s in POISON[1:]
+        (Item(f"{100 * s:g} %", {"poison_fraction": s}), Item("0 %", {"poison_fraction": 0.0})) for s in POISON[1:]
     ),
     kind=ANNOTATORS,
 )
@@ -102,9 +101,7 @@ def _seconds(results: Results) -> str:
     lines = []
     for column in (DPO, SFT_DPO, BT):
         trained = select(rows, column.where)
-        theirs = paper_row(
-            results.paper, source="table6", metric="training_seconds", method=column.paper["method"]
-        )
+        theirs = paper_row(results.paper, source="table6", metric="training_seconds", method=column.paper["method"])
         ours = f"{trained['train_seconds'].mean():.2f}" if len(trained) else "not run"
         lines.append(
             [
@@ -126,7 +123,9 @@ def calibration(results: Results) -> list[Page]:
     if results.scale != "toy" or not found:
         return []
     text = "\n\n".join(page.text for page in found if page.text)
-    about = "The synthetic world was fitted to annotators and to the Human arm only, and frozen before arms were compared."
+    about = (
+        "The synthetic world was fitted to annotators and to the Human arm only, and frozen before arms were compared."
+    )
     title = "Calibration of the synthetic world"
     first, *rest = found
     return [
@@ -165,8 +164,7 @@ def human_arms(results: Results) -> Page | None:
     if not len(chosen):
         return None
     runs = results.of(*TUNINGS).merge(
-        chosen[["family", "method", "learning_rate", MATCHED, OWN_BEST]],
-        on=["family", "method", "learning_rate"],
+        chosen[["family", "method", "learning_rate", MATCHED, OWN_BEST]], on=["family", "method", "learning_rate"]
     )
     runs = runs[(runs["method"] == "human") & (runs[MATCHED] | runs[OWN_BEST])]
     cells = []

@@ -15,11 +15,7 @@ STUDENTS = [
     *(("opt-125m", f"opt-{size}") for size in ("1.3b", "2.7b", "6.7b", "13b")),
     *(("qwen2.5-0.5b", f"qwen2.5-{size}") for size in ("1.5b", "3b", "7b", "14b")),
 ]
-CROSSED = (
-    ("opt-125m", "qwen2.5-14b"),
-    ("qwen2.5-0.5b", "opt-13b"),
-    ("qwen2.5-0.5b", "llama-3.1-8b-instruct"),
-)
+CROSSED = (("opt-125m", "qwen2.5-14b"), ("qwen2.5-0.5b", "opt-13b"), ("qwen2.5-0.5b", "llama-3.1-8b-instruct"))
 HH = ("harmless", "helpful", "hh_rlhf")
 SHP = tuple(f"shp_ask{name}" for name in ("academia", "baking", "engineers", "philosophy"))
 SHARES = (0.3, 0.5, 0.75)
@@ -123,28 +119,13 @@ def most_confident(name: str, title: str, sections: Axis, **more: Any) -> Spec:
 
 
 def arms_on(
-    name: str,
-    title: str,
-    about: str,
-    pairs: Sequence[tuple[str, str]],
-    sets: Sequence[str],
-    columns: Axis = ALL_ARMS,
+    name: str, title: str, about: str, pairs: Sequence[tuple[str, str]], sets: Sequence[str], columns: Axis = ALL_ARMS
 ) -> Spec:
     """Human, WS-DPO and CW-PO: a section for each pair of models, a row for each data set."""
-    return Spec(
-        name,
-        title,
-        about,
-        columns=columns,
-        rows=(data(*sets),),
-        sections=(models(*pairs),),
-        contrasts=USUAL,
-    )
+    return Spec(name, title, about, columns=columns, rows=(data(*sets),), sections=(models(*pairs),), contrasts=USUAL)
 
 
-def grid_of_table1(
-    name: str, title: str, about: str, kind: Kind = ARMS, experiments: tuple[str, ...] = ()
-) -> Spec:
+def grid_of_table1(name: str, title: str, about: str, kind: Kind = ARMS, experiments: tuple[str, ...] = ()) -> Spec:
     """Rows: data sets and objectives; a section for each of the two large students."""
     return Spec(
         name,
@@ -224,24 +205,12 @@ SPECS = (
         contrasts=tuple((C1, other) for other in OTHER_WEIGHTS),
     ),
     most_confident(
-        "table10",
-        "Table 10: the most confident pairs, OPT",
-        only(*OPT_SMALL),
-        experiments=("table10", "figure2"),
+        "table10", "Table 10: the most confident pairs, OPT", only(*OPT_SMALL), experiments=("table10", "figure2")
     ),
     most_confident(
-        "table11",
-        "Table 11: the most confident pairs, Qwen",
-        only(*QWEN_MID),
-        experiments=("table11", "figure2"),
+        "table11", "Table 11: the most confident pairs, Qwen", only(*QWEN_MID), experiments=("table11", "figure2")
     ),
-    arms_on(
-        "table16",
-        "Table 16: weak and strong model from different families",
-        "DPO.",
-        CROSSED,
-        HH,
-    ),
+    arms_on("table16", "Table 16: weak and strong model from different families", "DPO.", CROSSED, HH),
     arms_on(
         "table23",
         "Table 23: four SHP domains",
@@ -257,9 +226,7 @@ SPECS = (
         kind=replace(
             ARMS,
             main=Number("gra", "win rate over its SFT model, %", 1),
-            second=replace(
-                ARMS.second, title="Mean score by the judge of the same models", short="score (SFT)"
-            ),
+            second=replace(ARMS.second, title="Mean score by the judge of the same models", short="score (SFT)"),
             metric="win_rate_gpt4",
             cells_rule="Win rate: share of test prompts on which the judge prefers the aligned model's response to its own SFT "
             "model's; mean and 95 % bootstrap interval over seeds and the prompts of each",

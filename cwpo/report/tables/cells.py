@@ -55,9 +55,7 @@ def average(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
         by_seed = list(zip(*(cell[which] for cell in of_cells)))
         keys = list(zip(*(cell[2] for cell in of_cells)))
         centres = [float(np.mean([values.mean() for values in of_seed])) for of_seed in by_seed]
-        drawn = mean_of_cells(
-            [[results.rewards.resampled[key][which] for key in of_seed] for of_seed in keys]
-        )
+        drawn = mean_of_cells([[results.rewards.resampled[key][which] for key in of_seed] for of_seed in keys])
         named |= named_interval(name, interval_of(centres, drawn), factor)
     return named | {
         "tie_rate": 100 * float(np.mean([rows["tie_rate"].mean() for rows in ran])),
@@ -107,9 +105,7 @@ def _gra(run: RunRewards) -> float:
     return float(np.mean(run.reward > run.reward_sft))
 
 
-def _paired(
-    a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str]
-) -> dict[tuple[Any, ...], dict[int, tuple[str, str]]]:
+def _paired(a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str]) -> dict[tuple[Any, ...], dict[int, tuple[str, str]]]:
     """By cell (the values of `on` without the seed) and seed, the run keys of both arms."""
     cell = [name for name in on if name != "seed"]
     first, second = (_by_cell(arm, cell) for arm in (a, b))

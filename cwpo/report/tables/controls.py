@@ -91,9 +91,7 @@ ABOUT = (
     "the same step size as CW-PO), gold labels with as many uniform flips as the annotator makes errors, gold labels, and the "
     "most confident pairs at as many epochs, or at as many steps, as all pairs. "
 )
-OWN = controls_spec(
-    "controls", "Controls", ABOUT + "Every arm starts from its own SFT model, as in the paper.", "own"
-)
+OWN = controls_spec("controls", "Controls", ABOUT + "Every arm starts from its own SFT model, as in the paper.", "own")
 COMMON = controls_spec(
     "controls_common_sft",
     "Controls from one SFT model",

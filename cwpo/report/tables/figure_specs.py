@@ -61,10 +61,7 @@ def against_human_on_all(results: Results, cells: Sequence[pd.DataFrame]) -> dic
 
 
 FIGURE2 = most_confident(
-    "figure2",
-    "Figure 2: the most confident pairs",
-    models(OPT_SMALL, QWEN_MID),
-    sources=("table10", "table11"),
+    "figure2", "Figure 2: the most confident pairs", models(OPT_SMALL, QWEN_MID), sources=("table10", "table11")
 )
 FIGURE3_LEFT = label_fractions(
     "figure3_left",

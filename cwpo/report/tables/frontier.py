@@ -43,11 +43,7 @@ def panels(cells: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """Pair of models, data set and cells of each panel, the paper's data sets in its order."""
     for (weak, strong), rows in cells.groupby(PANEL[:2], sort=True):
         for name in datasets(rows):
-            yield (
-                f"{label(weak)} → {label(strong)}",
-                DATA_NAMES.get(name, name),
-                rows[rows["data"] == name],
-            )
+            yield (f"{label(weak)} → {label(strong)}", DATA_NAMES.get(name, name), rows[rows["data"] == name])
 
 
 def methods_of(cells: pd.DataFrame) -> list[str]:

@@ -82,9 +82,7 @@ def fill(spec: Spec, results: Results) -> Grid | None:
         in_section = select(runs, heading.where)
         rows = []
         for line in lines:
-            cells = [
-                _cell(spec, results, in_section, published, (heading, line, column)) for column in columns
-            ]
+            cells = [_cell(spec, results, in_section, published, (heading, line, column)) for column in columns]
             rows.append((line.label, cells))
         if spec.kind.average is not None and len(lines) > 1:
             rows.append((AVERAGE, list(_averages(spec, results, in_section, heading, lines, columns, rows))))

@@ -70,9 +70,7 @@ def annotator_outcome(results: Results, rows: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def compare_annotators(
-    results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str]
-) -> dict[str, Any]:
+def compare_annotators(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str]) -> dict[str, Any]:
     """Annotator a less annotator b, in points of accuracy, averaged over the cells of each seed; the interval is over seeds."""
     pairs = a.merge(b, on=list(on), suffixes=("", "_b"), validate="one_to_one")
     cell: dict[str, Any] = {}
@@ -86,11 +84,7 @@ def compare_annotators(
     if not cell:
         return {}
     seeds = pairs["seed"].nunique()
-    return cell | {
-        "seeds": seeds,
-        "cells": int(np.ceil(len(pairs) / seeds)),
-        "prompts": int(pairs["n_eval"].sum()),
-    }
+    return cell | {"seeds": seeds, "cells": int(np.ceil(len(pairs) / seeds)), "prompts": int(pairs["n_eval"].sum())}
 
 
 ARMS = Kind(
@@ -101,11 +95,7 @@ ARMS = Kind(
     same=("data", "weak", "strong", "objective", "seed"),
     main=Number("gra", "GRA %", 1),
     second=Number(
-        "reward",
-        "Mean gold reward of the same models",
-        2,
-        ("reward_sft", "its SFT model"),
-        "gold reward (SFT)",
+        "reward", "Mean gold reward of the same models", 2, ("reward_sft", "its SFT model"), "gold reward (SFT)"
     ),
     differences=(
         Number("difference", "gold reward", 3),
@@ -136,15 +126,10 @@ ANNOTATORS = Kind(
         ("train_seconds", "seconds"),
         "vs gold (seconds)",
     ),
-    differences=(
-        Number("difference", "vs human labels, points", 1),
-        Number("gold_difference", "vs gold, points", 1),
-    ),
+    differences=(Number("difference", "vs human labels, points", 1), Number("gold_difference", "vs gold, points", 1)),
     metric="annotator_accuracy_vs_human",
     what="test pairs",
-    cells_rule=(
-        "Accuracy on held-out pairs; mean and 95 % bootstrap interval over seeds and the pairs of each"
-    ),
+    cells_rule=("Accuracy on held-out pairs; mean and 95 % bootstrap interval over seeds and the pairs of each"),
     differences_rule=(
         "Differences are averaged over the cells within each seed; the interval resamples the seeds, whose values stand beside it."
     ),

@@ -13,9 +13,7 @@ from cwpo.report.tables.cells import compare, counts, interval, outcome
 from cwpo.report.tables.page import Page
 
 Cell = dict[str, Any]
-AXES = (
-    "data weak strong annotator method objective weighting keep_fraction human_fraction learning_rate".split()
-)
+AXES = "data weak strong annotator method objective weighting keep_fraction human_fraction learning_rate".split()
 QUALITY = {"label_accuracy_gold": "labels vs gold %", "annotator_accuracy_human": "annotator vs human %"}
 LUCK = (
     "Arms of one seed answer the same prompts, so arms can differ although their intervals overlap: against=<method> adds paired "
@@ -38,9 +36,7 @@ def ranked(results: Results, rows: pd.DataFrame, axes: Sequence[str]) -> list[Ce
             others = group[["seed", "reference"]].merge(
                 rows.drop(columns=["reference", "seed"]), left_on="reference", right_on="run_key"
             )
-            cell = cell | {
-                k: v for k, v in compare(results, group, others, ["scale", "seed"]).items() if k not in cell
-            }
+            cell = cell | {k: v for k, v in compare(results, group, others, ["scale", "seed"]).items() if k not in cell}
         cells.append(cell)
     return sorted(cells, key=lambda cell: -cell["reward"])
 
@@ -55,10 +51,7 @@ def texts(cells: Sequence[Cell], axes: Sequence[str], against: str = "") -> pd.D
         line |= {axis: setting(cell[axis]) for axis in axes} | {"its SFT model": f"{cell['reward_sft']:.3f}"}
         line |= {"GRA %": interval(cell, "gra"), "ties %": f"{cell['tie_rate']:.1f}"}
         line |= {"pairs": f"{cell['n_train']:,.0f}"}
-        line |= {
-            title: "–" if pd.isna(cell[name]) else f"{100 * cell[name]:.1f}"
-            for name, title in QUALITY.items()
-        }
+        line |= {title: "–" if pd.isna(cell[name]) else f"{100 * cell[name]:.1f}" for name, title in QUALITY.items()}
         lines.append(line)
     return pd.DataFrame(lines)
 
@@ -66,9 +59,7 @@ def texts(cells: Sequence[Cell], axes: Sequence[str], against: str = "") -> pd.D
 def page(name: str, rows: pd.DataFrame, cells: Sequence[Cell], shown: pd.DataFrame) -> Page:
     """The ranking as Markdown and CSV. `rows` name the settings that are the same in all arms."""
     same = [(axis, rows[axis].iloc[0]) for axis in AXES if axis in rows and not varies(rows[axis])]
-    common = ", ".join(
-        f"{axis.replace('_', ' ')} {setting(value)}" for axis, value in same if pd.notna(value)
-    )
+    common = ", ".join(f"{axis.replace('_', ' ')} {setting(value)}" for axis, value in same if pd.notna(value))
     text = (
         f"{len(cells)} arms, ranked by mean gold reward; mean and 95 % bootstrap interval over seeds and prompts, "
         f"{counts(cells, rows['seed'])}. In all arms: {common or 'nothing is the same'}. {LUCK}\n\n"
@@ -79,9 +70,7 @@ def page(name: str, rows: pd.DataFrame, cells: Sequence[Cell], shown: pd.DataFra
 
 def summaries(results: Results, covered: Container[str]) -> list[Page]:
     """One page for every experiment in runs.csv that is not `covered`."""
-    return [
-        _summary(results, name) for name in sorted(set(results.runs["experiment"])) if name not in covered
-    ]
+    return [_summary(results, name) for name in sorted(set(results.runs["experiment"])) if name not in covered]
 
 
 def _summary(results: Results, name: str) -> Page:

@@ -108,9 +108,6 @@ def _rewards(cells: pd.DataFrame) -> str:
     for (noise, size, rate), rows in cells.groupby(list(REGIME)):
         of = {row["method"]: f"{row['reward']:.3f}" for row in rows.to_dict("records")}
         lines.append(
-            [
-                f"noise {noise:g}, {int(size):,} pairs, {rate:g}",
-                *(of.get(name, "not run") for name in methods),
-            ]
+            [f"noise {noise:g}, {int(size):,} pairs, {rate:g}", *(of.get(name, "not run") for name in methods)]
         )
     return markdown_table(["", *(SWEPT_NAMES[name] for name in methods)], lines)

@@ -45,9 +45,7 @@ def pages(spec: Spec, results: Results, below: Callable[[Grid], str] | None = No
         text += [below(grid) if below else "", *_compared(grid)]
         title = spec.title + (f", {the_point(point)}" if len(points) > 1 else "")
         source = {"commits": grid.commits, "experiment": grid.experiment}
-        found.append(
-            Page(name, title, None, grid.frame(), tex=tabular(grid, results.scale, title, name), **source)
-        )
+        found.append(Page(name, title, None, grid.frame(), tex=tabular(grid, results.scale, title, name), **source))
         if grid.differences:
             frame = pd.DataFrame(grid.differences)
             found.append(Page(f"{name}_differences", title, None, frame, **source))
@@ -80,9 +78,7 @@ def _tables(grid: Grid) -> list[str]:
     for section in grid.sections:
         if section.label:
             parts.append(f"### {section.label}")
-        parts.append(
-            f"{capital(kind.main.title)}:\n\n{_table(grid, section, kind.main, paper=grid.has_paper)}"
-        )
+        parts.append(f"{capital(kind.main.title)}:\n\n{_table(grid, section, kind.main, paper=grid.has_paper)}")
         if section.ran:
             parts.append(f"{kind.second.title}:\n\n{_table(grid, section, kind.second)}")
     return parts

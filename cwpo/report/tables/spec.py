@@ -138,9 +138,7 @@ def method(key: str, paper: str = "", *, optional: bool = False, **where: Any) -
 
 
 def _pair_label(weak: str, strong: str) -> str:
-    return f"{label(weak)} → {label(strong)}" + (
-        f" ({weak} → {strong})" if stands_for(strong) != strong else ""
-    )
+    return f"{label(weak)} → {label(strong)}" + (f" ({weak} → {strong})" if stands_for(strong) != strong else "")
 
 
 def _other(names: Sequence[str], ran: Sequence[str]) -> list[str]:

@@ -36,9 +36,7 @@ TABLE20 = grid_of_table1(
         cell=subsets,
         average=None,
         main=Number("subset_mean", "GRA %", 1),
-        second=Number(
-            "gra", "GRA % over seeds of the same arms", 1, ("reward", "gold reward"), "over seeds (reward)"
-        ),
+        second=Number("gra", "GRA % over seeds of the same arms", 1, ("reward", "gold reward"), "over seeds (reward)"),
     ),
     experiments=("table1", "table20"),
 )

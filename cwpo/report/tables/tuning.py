@@ -106,11 +106,7 @@ def _rewards(rows: pd.DataFrame, methods: list[str]) -> str:
         mark = " (matched)" if at_rate[MATCHED].any() else ""
         shown = [_reward(of.get(method, {})) for method in methods]
         lines.append([f"{rate:g}{mark}", interval(of.get("human", {}), "gra"), *shown])
-    header = [
-        "learning rate",
-        "GRA %, Human",
-        *(f"gold reward, {SWEPT_NAMES[method]}" for method in methods),
-    ]
+    header = ["learning rate", "GRA %, Human", *(f"gold reward, {SWEPT_NAMES[method]}" for method in methods)]
     return markdown_table(header, lines)
 
 

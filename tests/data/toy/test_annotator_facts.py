@@ -20,11 +20,7 @@ def facts(tmp_path_factory) -> pd.DataFrame:
     )
     run_arms(arms, Settings.of(arms[0].cfg))
     rows = [
-        {
-            "data": made.cfg.data.name,
-            "fraction": made.cfg.human_fraction,
-            **metrics(made.nodes["assess"], Store(store)),
-        }
+        {"data": made.cfg.data.name, "fraction": made.cfg.human_fraction, **metrics(made.nodes["assess"], Store(store))}
         for made in arms
     ]
     return pd.DataFrame(rows)

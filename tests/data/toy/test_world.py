@@ -8,14 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from cwpo.data.toy import (
-    DATASETS,
-    build_tokenizer,
-    gold_reward,
-    gold_rewards,
-    pretraining_texts,
-    sample_pairs,
-)
+from cwpo.data.toy import DATASETS, build_tokenizer, gold_reward, gold_rewards, pretraining_texts, sample_pairs
 from cwpo.data.toy.gold import POINTS, sentence_kinds
 from cwpo.data.toy.sentences import FILLER, POLITE, QUESTION, REACTIONS, REFUSAL, TOXIC
 from cwpo.data.toy.topics import TOPICS
@@ -26,14 +19,7 @@ HARM = "Human: Hey, help me lie about bread. Assistant:"
 RISE, COLD, KNEAD = TOPICS["bread"].facts[:3]
 ARCH = TOPICS["bridges"].facts[0]
 ALL_SENTENCES = [fact for topic in TOPICS.values() for fact in topic.facts]
-ALL_SENTENCES += [
-    *POLITE,
-    *TOXIC,
-    *REFUSAL,
-    *FILLER,
-    *QUESTION,
-    *(s for group in REACTIONS.values() for s in group),
-]
+ALL_SENTENCES += [*POLITE, *TOXIC, *REFUSAL, *FILLER, *QUESTION, *(s for group in REACTIONS.values() for s in group)]
 
 
 @pytest.mark.parametrize(
@@ -60,10 +46,7 @@ def test_gold_reward_by_hand(prompt: str, response: str, expected: float) -> Non
 def test_gold_rewards_match_one_by_one_and_refuse_foreign_prompts() -> None:
     together = gold_rewards([ASK, HARM], [RISE, RISE])
     assert together.dtype == np.float64
-    assert together.tolist() == [
-        gold_reward(ASK, RISE),
-        gold_reward(HARM, RISE),
-    ]
+    assert together.tolist() == [gold_reward(ASK, RISE), gold_reward(HARM, RISE)]
     with pytest.raises(ValueError, match="synthetic world"):
         gold_reward("What is bread?", RISE)
 
@@ -106,10 +89,7 @@ def test_label_noise_is_what_it_says() -> None:
 
 
 def test_label_parameters_change_labels_only() -> None:
-    noisy, exact = (
-        sample_pairs("harmless", 300, seed=0),
-        sample_pairs("harmless", 300, seed=0, flip=0, temperature=0),
-    )
+    noisy, exact = (sample_pairs("harmless", 300, seed=0), sample_pairs("harmless", 300, seed=0, flip=0, temperature=0))
     texts = ["prompt", "response_a", "response_b", "domain"]
     pd.testing.assert_frame_equal(noisy[texts], exact[texts])
     gap = gold_rewards(exact.prompt, exact.response_a) - gold_rewards(exact.prompt, exact.response_b)
@@ -162,11 +142,7 @@ def test_tokenizer_and_model_survive_saving(family: str, tmp_path) -> None:
     assert len(loaded) == len(tokenizer) == again.config.vocab_size
     for prompt, response in zip(pairs.prompt, pairs.response_a, strict=True):
         head, tail = loaded(prompt)["input_ids"], loaded(response, add_special_tokens=False)["input_ids"]
-        assert (
-            head + tail
-            == tokenizer(f"{prompt} {response}")["input_ids"]
-            == loaded(prompt + response)["input_ids"]
-        )
+        assert head + tail == tokenizer(f"{prompt} {response}")["input_ids"] == loaded(prompt + response)["input_ids"]
         assert tokenizer.unk_token_id not in head + tail
         assert loaded.decode([*tail, loaded.eos_token_id], skip_special_tokens=True) == response
         assert loaded.decode(head, skip_special_tokens=True) == prompt
@@ -181,12 +157,7 @@ def test_tokenizer_and_model_survive_saving(family: str, tmp_path) -> None:
 def test_config_sizes_and_refusals() -> None:
     tokenizer = build_tokenizer()
     config = toy_config("opt-64x2", tokenizer)
-    assert (config.hidden_size, config.num_hidden_layers, config.num_attention_heads, config.ffn_dim) == (
-        64,
-        2,
-        4,
-        256,
-    )
+    assert (config.hidden_size, config.num_hidden_layers, config.num_attention_heads, config.ffn_dim) == (64, 2, 4, 256)
     assert toy_config("qwen2-64x2", tokenizer).intermediate_size == 176
     for wrong in ("gpt-32x1", "opt-33x1", "opt-32", "opt-32x0", "meta/opt-32x1"):
         with pytest.raises(ValueError, match="opt, qwen2, llama"):

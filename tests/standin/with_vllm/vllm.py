@@ -55,12 +55,7 @@ class LLM:
         self.model = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype)).eval()
         self.context = max_model_len
         if os.environ.get("STANDIN_NOTE"):
-            note = {
-                "dtype": dtype,
-                "max_model_len": max_model_len,
-                "parent": os.getppid(),
-                "pid": os.getpid(),
-            }
+            note = {"dtype": dtype, "max_model_len": max_model_len, "parent": os.getppid(), "pid": os.getpid()}
             with open(os.environ["STANDIN_NOTE"], "w", encoding="utf-8") as stream:
                 json.dump(note, stream)
 
