@@ -22,7 +22,7 @@ def follow(recipe: str, root: Path) -> list[str]:
     touched = []
     for file, registry, lines in ADDITION.findall(recipe):
         source = (root / file).read_text(encoding="utf-8")
-        opening = re.search(rf"^{registry}\b.*= [({{]\n", source, re.MULTILINE)
+        opening = re.search(rf"^{registry}\b.*?= [({{]\n?", source, re.MULTILINE)
         assert opening, f"{file} has no registry {registry}"
         at = opening.end()
         (root / file).write_text(source[:at] + lines + source[at:], encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from cwpo.errors import InputError
 from cwpo.execution.levels import levels
 from cwpo.pipeline.arms import Arm, distinct
 from cwpo.planning.calibration import calibration_of
@@ -29,7 +30,10 @@ def hour_lines(arms: Sequence[Arm], store: Store) -> list[str]:
         return []
     waiting = {node.key for node in distinct(arms) if not node.done(store)}
     measured = calibration_of(store.root)
-    hours = {name: value for name, value in stage_hours(arms, waiting, measured).items() if value}
+    try:
+        hours = {name: value for name, value in stage_hours(arms, waiting, measured).items() if value}
+    except InputError as error:  # local copies of models, say: their size is not in plan.parameters
+        return [f"GPU-hours are not estimated: {error}"]
     parts = ", ".join(f"{name} {value:,.1f}" for name, value in hours.items())
     return [
         f"about {sum(hours.values()):,.1f} GPU-hours left: {parts or 'none'}",

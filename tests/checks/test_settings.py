@@ -104,7 +104,7 @@ def good(count: int) -> list[dict]:
         ("objective=", ["objective= is unknown", "valid: dpo, ipo, rdpo"]),
         ("experiment=tabel1", ["experiment=tabel1 is unknown", "did you mean table1?"]),
         ("method.labls=weak", ["unknown key method.labls", "did you mean method.labels?"]),
-        ("foo=1", ["unknown key foo", "valid: alignment, allow_unpinned, annotator, checkpoint_minutes,"]),
+        ("foo=1", ["unknown key foo", "valid: against, alignment, allow_unpinned, annotator,"]),
         ("beta=1", ["unknown key beta", "did you mean annotator.beta or objective.beta?"]),
         ("+method.labls=weak", ["+method.labls is not a key", "did you mean method.labels?"]),
         ("data.columns.chosen=better", ["unknown key data.columns.chosen", "+data.columns.chosen=..."]),
@@ -201,7 +201,7 @@ def test_real_text_needs_a_gold_model_and_models_that_can_read_it(refused):
     gold, models = refused("data=jsonl", "data.path=pairs.jsonl")
     assert "gold=oracle knows only the synthetic world" in gold
     assert "use gold=trained, or gold=huggingface" in gold
-    assert "pair.weak=world/opt-32x1 and pair.strong=world/opt-32x2" in models
+    assert "pair.weak=world/opt-32x1 and pair.strong=world/opt-96x3" in models
     assert "set pair.weak and pair.strong to checkpoint folders or hub ids" in models
 
 

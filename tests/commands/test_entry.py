@@ -67,7 +67,7 @@ def test_reproduce_refuses_an_unknown_experiment(tmp_path):
     done = script("reproduce", "experiment=tabel1", cwd=tmp_path)
     (line,) = messages(done)
     assert "experiment=tabel1 does not exist; did you mean table1?" in line
-    assert "core, all, controls, figure2, figure3_left" in line
+    assert "core, all, capacity, controls, figure2, figure3_left" in line
     assert list(tmp_path.iterdir()) == []
 
 
@@ -147,7 +147,7 @@ def test_every_unknown_experiment_is_listed_with_those_that_exist():
         experiments("table1,figur2,nonsense")
     first, second = refused.value.problems
     assert first.startswith("experiment=figur2 does not exist; did you mean figure2?")
-    assert second.startswith("experiment=nonsense does not exist; valid: core, all, controls, figure2,")
+    assert second.startswith("experiment=nonsense does not exist; valid: core, all, capacity, controls, figure2,")
 
 
 def test_sigterm_ends_a_sweep_that_a_script_started_in_the_background(tmp_path):

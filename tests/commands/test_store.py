@@ -186,8 +186,8 @@ def test_nothing_would_run_twice(ran):
 def test_the_changed_key_is_named_and_then_the_parents_it_changes(ran):
     first, *reasons = explain(ran, ["method=cw_po", "seed=0", "alignment.learning_rate=3e-4"])
     said = {line.split()[0]: line for line in reasons}
-    assert first.endswith("3 to run")
-    assert set(said) == {"align", "generate", "evaluate"}
+    assert first.endswith("4 to run")
+    assert set(said) == {"align", "generate", "divergence", "evaluate"}
     assert ": alignment.learning_rate 0.0001 -> 0.0003 (nearest: align/" in said["align"]
     for stage in ("generate", "evaluate"):
         assert ": alignment.learning_rate 0.0001 -> 0.0003 (through align) (nearest: " in said[stage]

@@ -147,7 +147,7 @@ def test_a_split_that_is_missing_is_named(tmp_path):
 
 
 def test_a_data_set_that_cannot_be_had_is_an_error(monkeypatch):
-    with pytest.raises(InputError, match="data.path=no/such is neither a folder here nor a data set"):
+    with pytest.raises(InputError, match="data.path=no/such is neither a local folder nor a data set"):
         read_pairs(source(Path("no/such"), "hh_rlhf", ["harmless-base"]), seed=0)
 
 

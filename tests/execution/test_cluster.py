@@ -42,7 +42,7 @@ def test_a_stage_needs_only_earlier_levels_and_light_stages_before_it():
             assert not node.stage.light and {p.key for p in node.parents.values()} <= done
         done |= {node.key for node in level.jobs}
     depth = [{node.name for node in level.jobs} for level in made]
-    assert "pretrain_weak" in depth[0] and "train_annotator" in depth[1] and {"evaluate"} == depth[-1]
+    assert "pretrain_weak" in depth[0] and "train_annotator" in depth[1] and {"divergence", "evaluate"} == depth[-1]
 
 
 def test_stages_that_are_done_open_no_level(tmp_path):

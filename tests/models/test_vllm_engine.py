@@ -137,7 +137,7 @@ def test_the_engine_is_part_of_the_key_and_its_place_is_not(with_vllm, tmp_path)
     (engine,) = expand([*SMOKE, "generation.engine=vllm", f"generation.python={with_vllm}"])
     (elsewhere,) = expand([*SMOKE, "generation.engine=vllm", f"generation.python={link}"])
     changed = {name for name, node in default.nodes.items() if engine.nodes[name].key != node.key}
-    assert changed == {"generate_sft", "generate", "evaluate"}
+    assert changed == {"generate_sft", "generate", "divergence", "evaluate"}
     assert {n: node.key for n, node in engine.nodes.items()} == {n: node.key for n, node in elsewhere.nodes.items()}
     assert "engine" not in default.nodes["generate"].hashed["generation"]
 
