@@ -188,9 +188,9 @@ def test_the_changed_key_is_named_and_then_the_parents_it_changes(ran):
     said = {line.split()[0]: line for line in reasons}
     assert first.endswith("4 to run")
     assert set(said) == {"align", "generate", "divergence", "evaluate"}
-    assert ": alignment.learning_rate 0.0001 -> 0.0003 (nearest: align/" in said["align"]
+    assert ": alignment.learning_rate 3e-05 -> 0.0003 (nearest: align/" in said["align"]
     for stage in ("generate", "evaluate"):
-        assert ": alignment.learning_rate 0.0001 -> 0.0003 (through align) (nearest: " in said[stage]
+        assert ": alignment.learning_rate 3e-05 -> 0.0003 (through align) (nearest: " in said[stage]
 
 
 def test_what_several_stages_read_is_named_once_with_all_it_reaches(ran):
