@@ -108,6 +108,35 @@ class Noise(LogitsProcessor):
         return scores.float() / TEMPERATURE + torch.from_numpy(drawn).float()
 
 
+class Forced(LogitsProcessor):
+    """Each call is a step, which can draw its given token only."""
+
+    def __init__(self, tokens: list[int]) -> None:
+        self.tokens = iter(tokens)
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        forced = torch.full_like(scores, -torch.inf)
+        forced[:, next(self.tokens)] = 0
+        return forced
+
+
+@torch.no_grad()
+def logits_while_drawing(model: Any, head: list[int], new: list[int]) -> Tensor:
+    """Logits from which transformers' own generate draws each of `new`, (len(new), V): with dynamic RoPE not those of one pass."""
+    ids = torch.tensor([head])
+    settings = {"do_sample": False, "max_new_tokens": len(new), "eos_token_id": -1, "pad_token_id": 0}
+    with unread(model):
+        output = model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            logits_processor=[Forced(new)],
+            output_logits=True,
+            return_dict_in_generate=True,
+            **settings,
+        )
+    return torch.cat(output.logits).float()
+
+
 @torch.no_grad()
 def drawn(model: Any, head: list[int], seed: int, most: int, eos: int) -> list[int]:
     """New tokens by transformers' own generate in a batch of one, EOS included."""
@@ -123,7 +152,7 @@ def drawn(model: Any, head: list[int], seed: int, most: int, eos: int) -> list[i
 @torch.no_grad()
 def short_of_best(model: nn.Module, head: list[int], new: list[int], seed: int) -> float:
     """How far, at most, a drawn token's score is below the best one, in logits over temperature."""
-    noise, logits = Noise(seed), logits_of(model, head + new)[len(head) - 1 : -1]
+    noise, logits = Noise(seed), logits_while_drawing(model, head, new)
     scores = torch.cat([noise(None, row[None]) for row in logits])
     return (scores.max(1).values - scores[range(len(new)), new]).max().item()
 
