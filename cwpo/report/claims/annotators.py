@@ -63,35 +63,39 @@ def _sum(*terms: Term, match: tuple[str, ...] = ANNOTATOR) -> Measure:
     return contrast(terms, match=match, table="annotators")
 
 
+def _cheaper(id: str, statement: str, rivals: str, *names: str) -> Claim:
+    """Bradley-Terry trains in fewer seconds than the cheapest of the annotators `names`; `rivals` says it in words."""
+    return Claim(
+        id,
+        "Table 6",
+        statement,
+        f"training seconds of BT below {rivals}",
+        saving(BT, [_by_dpo(name, "likelihood") for name in names]),
+        number="train_seconds",
+        unit="%",
+        floor=5,
+        second=None,
+        arms=False,
+        remark=SECONDS,
+    )
+
+
 GROWTH = _sum(_at("table12", 1, rank=3), _at("table12", -1, rank=0), match=("data", "family"))
 
 ANNOTATOR_CLAIMS = (
     *_table6(),
-    Claim(
+    _cheaper(
         "table6_bt_cheapest",
-        "Table 6",
         "Bradley–Terry is the cheapest of the three ways to train an annotator.",
-        "training seconds of BT below the cheaper of DPO and SFT+DPO",
-        saving(BT, [_by_dpo("dpo", "likelihood"), _by_dpo("sft_dpo", "likelihood")]),
-        number="train_seconds",
-        unit="%",
-        floor=5,
-        second=None,
-        arms=False,
-        remark=SECONDS,
+        "the cheaper of DPO and SFT+DPO",
+        "dpo",
+        "sft_dpo",
     ),
-    Claim(
+    _cheaper(
         "table6_bt_cheaper_than_ws_dpo",
-        "Table 6",
         "The annotator of CW-PO costs less training than that of WS-DPO, which is trained by SFT + DPO.",
-        "training seconds of BT below those of SFT+DPO",
-        saving(BT, [_by_dpo("sft_dpo", "likelihood")]),
-        number="train_seconds",
-        unit="%",
-        floor=5,
-        second=None,
-        arms=False,
-        remark=SECONDS,
+        "those of SFT+DPO",
+        "sft_dpo",
     ),
     _accuracy(
         "table12_grows", "Table 12", "A larger weak model labels better.", "largest weak model − smallest", GROWTH
