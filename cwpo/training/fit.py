@@ -180,21 +180,7 @@ def fit_preference(
     **objective: Any,
 ) -> Fitted:
     """Weighted preference optimisation (Eq. 8 to 11) on the rows, and with the objective's settings, of PreferenceTrainer."""
-    tokenizer = load_tokenizer(start.path, start.revision, chat=start.chat)
-
-    return _fit(
-        site,
-        PreferenceTrainer,
-        tokenizer,
-        functools.partial(adapted, start, lora, seed),
-        pairs,
-        training,
-        seed,
-        base=base_under(start, lora, site.out),
-        train_dataset=pairs,
-        processing_class=tokenizer,
-        **objective,
-    )
+    return _fit_policy(site, PreferenceTrainer, pairs, start, training, seed, lora, train_dataset=pairs, **objective)
 
 
 def fit_online(
@@ -208,23 +194,28 @@ def fit_online(
     **online: Any,
 ) -> tuple[Fitted, list[dict[str, Any]]]:
     """Preference optimisation on the policy's own responses (J.5), and all pairs sampled; `online`: OnlineTrainer's settings."""
-    tokenizer = load_tokenizer(start.path, start.revision, chat=start.chat)
     pairs: list[dict[str, Any]] = []
-    fitted = _fit(
+    data = {"prompts": prompts, "pairs": pairs}
+    return _fit_policy(site, OnlineTrainer, prompts, start, training, seed, lora, **data, **online), pairs
+
+
+def _fit_policy(
+    site: Site, kind: Any, rows: Sequence[Any], start: Start, training: Any, seed: int, lora: Any, **data: Any
+) -> Fitted:
+    """Train the policy at `start`, whole or by the adapters of `lora`, with a trainer of `kind`."""
+    tokenizer = load_tokenizer(start.path, start.revision, chat=start.chat)
+    return _fit(
         site,
-        OnlineTrainer,
+        kind,
         tokenizer,
         functools.partial(adapted, start, lora, seed),
-        prompts,
+        rows,
         training,
         seed,
         base=base_under(start, lora, site.out),
-        prompts=prompts,
-        pairs=pairs,
         processing_class=tokenizer,
-        **online,
+        **data,
     )
-    return fitted, pairs
 
 
 def adapted(start: Start, lora: Any, seed: int, device: str = "cpu", *, dropout: bool = False) -> Any:
