@@ -15,7 +15,7 @@ CHECKED := $(wildcard cwpo scripts tests .ci/lock.py)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce plan preflight report test test-slow test-gpu faults properties bad-input lint format lock clean clean-runs
+.PHONY: help setup reproduce plan preflight report test test-soak test-slow test-gpu faults properties bad-input lint format lock clean clean-runs
 
 help: ## show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -39,6 +39,9 @@ report: setup ## make tables, figures and the page from results/
 
 test: setup ## run the tests (PYTEST_ARGS="-k store -x" to choose)
 	@$(PY) -m pytest -q -n $(or $(JOBS),2) --dist loadfile $(PYTEST_ARGS)
+
+test-soak: setup ## run the longer tests that CI runs after these (3 minutes)
+	@$(PY) -m pytest -q -m "soak and not slow" -n $(or $(JOBS),2) --dist loadfile $(PYTEST_ARGS)
 
 test-slow: setup ## run all tests but those that need a GPU or Slurm
 	@$(PY) -m pytest -q -m "not gpu and not slurm" -n $(or $(JOBS),2) --dist loadfile $(PYTEST_ARGS)

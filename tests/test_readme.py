@@ -128,6 +128,7 @@ def test_every_relative_link_leads_somewhere(page):
         assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), link
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("words", [w for tag, _, text in BLOCKS if tag == "" for w in commands(text)], ids=" ".join)
 def test_toy_command(words, tmp_path_factory):
     folder = tmp_path_factory.getbasetemp() / "readme"

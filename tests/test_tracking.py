@@ -176,6 +176,7 @@ def test_auto_is_online_only_with_a_key(monkeypatch, tmp_path, mode, environment
     assert wandb_mode(mode) == expected
 
 
+@pytest.mark.soak
 def test_every_stage_of_a_sweep_is_a_run_of_its_own(tmp_path):
     command = [sys.executable, str(REPO / "scripts/run.py"), "-m", *SMOKE, "method=human,cw_po", "logger=wandb"]
     command += ["logger.mode=offline", "name=both", f"store={tmp_path}/store", f"results={tmp_path}/results"]

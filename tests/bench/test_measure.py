@@ -70,6 +70,7 @@ def test_shapes_are_those_of_the_published_models(name):
     assert model.num_parameters() == {"hh": 125_239_296, "lora_1_3b": 1_315_758_080}[name]
 
 
+@pytest.mark.soak
 def test_tiny_lora_trains_the_way_of_the_gpu_workload():
     table = measure.compare("tiny_lora", cfg(), lambda text: None)
     assert len(table) == 1 and table["side"].item() == "cwpo"

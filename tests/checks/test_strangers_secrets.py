@@ -56,6 +56,7 @@ def leaks(folder: Path) -> list[str]:
     return found
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("until", ["prepare", pytest.param("evaluate", marks=pytest.mark.slow)])
 def test_no_secret_is_written_anywhere(tmp_path, until):
     done = run(tmp_path, f"until={until}")

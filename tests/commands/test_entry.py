@@ -150,6 +150,7 @@ def test_every_unknown_experiment_is_listed_with_those_that_exist():
     assert second.startswith("experiment=nonsense does not exist; valid: core, all, capacity, controls, figure2,")
 
 
+@pytest.mark.soak
 def test_sigterm_ends_a_sweep_that_a_script_started_in_the_background(tmp_path):
     """Such a process ignores Ctrl-C, and so would its workers."""
     command = [sys.executable, str(REPO / "scripts/run.py"), "-m", "method=human,ws_bt", "jobs=2"]

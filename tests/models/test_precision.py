@@ -22,6 +22,7 @@ from cwpo.pipeline.arms import distinct, expand
 from cwpo.runtime import computing_in, label_precision, optimizer_on
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("family", FAMILIES)
 def test_bfloat16_rounds_the_update_and_leaves_the_weights_in_float32(tmp_path, family):
     settings = {"learning_rate": 0.01, "epochs": 2}
@@ -85,6 +86,7 @@ class Calls:
         block.self_attn.forward = counted
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("lora", [False, True])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_checkpointed_activations_give_the_same_gradients_on_packed_pairs(tmp_path, family, lora):
@@ -223,6 +225,7 @@ def rounded(x: torch.Tensor, bits: int) -> torch.Tensor:
     return ((x.contiguous().view(torch.int32) + step // 2) & -step).view(torch.float32)
 
 
+@pytest.mark.soak
 def test_tf32_keeps_the_labels_and_bfloat16_does_not(flips):
     assert flips["TF32"] <= 1 < flips["bfloat16"]
 

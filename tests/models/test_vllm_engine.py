@@ -55,6 +55,7 @@ def sample(folder: Path, python: str, prompts=PROMPTS, new: int = 6, context: in
     )
 
 
+@pytest.mark.soak
 def test_responses_come_in_order_from_a_process_of_its_own(with_vllm, folder, tmp_path, monkeypatch):
     monkeypatch.setenv("STANDIN_NOTE", str(tmp_path / "note.json"))
     one = sample(folder, with_vllm)

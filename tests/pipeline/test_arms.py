@@ -269,6 +269,7 @@ def test_same_seed_same_bytes_however_often_interrupted(finished, store, tmp_pat
     assert not list((tmp_path / ".partial").iterdir())
 
 
+@pytest.mark.soak
 def test_workers_go_on_from_what_is_finished(finished, store, tmp_path):
     assert run(smoke_arm(tmp_path, "until=sft")) > 0
     made = smoke_arm(tmp_path)

@@ -78,6 +78,7 @@ def test_every_problem_is_in_one_list_each_with_its_fix(local, tmp_path, monkeyp
         assert any(part in problem and fix in problem for problem in problems), (part, problems)
 
 
+@pytest.mark.soak
 def test_the_command_ends_with_code_2_and_loads_nothing(tmp_path):
     script = str(CONF.parent / "scripts" / "preflight.py")
     words = ["experiment=table3", f"store={tmp_path}", 'overrides=["pair=opt_small","data=harmless"]']

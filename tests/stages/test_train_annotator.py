@@ -182,6 +182,7 @@ LEARNS += [("dpo", "likelihood", "good"), ("dpo", "implicit", "bad")]
 LEARNS += [("sft_dpo", "likelihood", "bad"), ("sft_dpo", "implicit", "good")]
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(("kind", "scoring", "better"), LEARNS)
 def test_it_learns_which_word_is_better(tmp_path, kind, scoring, better):
     worse = {"good": "bad", "bad": "good"}[better]

@@ -172,6 +172,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_checkpoint_is_skipped(tmp_path, damage):
     whole, _, _ = run(preference, tmp_path / "whole")

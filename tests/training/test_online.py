@@ -178,6 +178,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path):
     assert one.pairs == again.pairs
 
 
+@pytest.mark.soak
 def test_the_policy_learns_to_say_what_is_rewarded(tmp_path):
     trainer = online(tmp_path, epochs=60, optimizer="adamw_torch", learning_rate=0.01)
     trainer.train()

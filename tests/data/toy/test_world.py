@@ -164,6 +164,7 @@ def test_config_sizes_and_refusals() -> None:
             toy_config(wrong, tokenizer)
 
 
+@pytest.mark.soak
 def test_pretraining_learns_and_repeats_itself() -> None:
     random_state = torch.get_rng_state()
     losses: list[float] = []
