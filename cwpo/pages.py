@@ -3,8 +3,6 @@
 Text from data and models never becomes markup: templates escape every value, and raw HTML in Markdown stays text.
 """
 
-from __future__ import annotations
-
 import base64
 import re
 import struct

@@ -1,7 +1,5 @@
 """Text from data, models and the environment made fit to be shown: no terminal controls, no credentials."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping

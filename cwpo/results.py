@@ -1,7 +1,5 @@
 """The result files under results/<scale>/: their columns, and reading and writing them without losing rows."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import io
@@ -143,7 +141,7 @@ class RunRewards:
     @staticmethod
     def of(
         prompt_ids: Sequence[str], reward: ArrayLike, reward_sft: ArrayLike, kl: ArrayLike | None = None
-    ) -> RunRewards:
+    ) -> "RunRewards":
         order = np.argsort(np.asarray(prompt_ids))
         digest = hashlib.sha256("\n".join(sorted(prompt_ids)).encode()).hexdigest()[:16]
         ordered: Any = (None if x is None else np.asarray(x, float)[order] for x in (reward, reward_sft, kl))
@@ -156,7 +154,7 @@ class RunRewards:
         return dict(zip(REWARD_COLUMNS, (run_key, self.prompts, *numbers), strict=True))
 
     @staticmethod
-    def parse(row: Mapping[str, str | float | None]) -> RunRewards:
+    def parse(row: Mapping[str, str | float | None]) -> "RunRewards":
         given = (row[name] for name in REWARD_COLUMNS[2:])
         numbers: Any = (np.array(x.split(), dtype=np.float64) if isinstance(x, str) else None for x in given)
         return RunRewards(str(row["prompts"]), *numbers)

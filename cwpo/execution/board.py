@@ -1,7 +1,5 @@
 """Shows the progress of a sweep: a bar on a terminal, elsewhere a line every ten seconds."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 
@@ -35,7 +33,7 @@ class Board:
             disable=not self.console.is_terminal,
         )
 
-    def __enter__(self) -> Board:
+    def __enter__(self) -> "Board":
         note = f"{self.cached} of {self.total} stages cached"
         self.task = self.bar.add_task(self.title or "run", total=self.total, completed=self.cached, note=note)
         self.bar.start()

@@ -5,8 +5,6 @@ greedy search does the sampling. The noise is a function of the row's seed, the 
 model's device: no generator has a state, and every device draws the same.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from typing import Any
@@ -53,7 +51,7 @@ class GumbelSampler(LogitsProcessor):
         self.rows = torch.arange(len(seeds))
         self.step = 0
 
-    def to(self, device: torch.device) -> GumbelSampler:
+    def to(self, device: torch.device) -> "GumbelSampler":
         self.keys, self.broken, self.rows = (x.to(device) for x in (self.keys, self.broken, self.rows))
         return self
 

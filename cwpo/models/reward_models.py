@@ -1,7 +1,5 @@
 """Published reward models. Each reads texts in the form it was trained on: chat, question and answer, or a comparison."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -121,7 +119,7 @@ def read_reward(path: str, revision: str | None, chat: bool | None = None) -> tu
 
 def load_reward(
     path: str, revision: str | None, *, device: str, chat: bool | None = None, **batching: Any
-) -> HuggingFace | ChatReward:
+) -> "HuggingFace | ChatReward":
     """Any sequence-classification reward model, read as `read_reward` says."""
     _, reads = read_reward(path, revision, chat)
     return (ChatReward if reads else HuggingFace)(path, revision, device=device, **batching)

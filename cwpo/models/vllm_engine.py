@@ -3,8 +3,6 @@
 The distribution is the same, the draws are not: vLLM has its own noise, and its bfloat16 rounds the logits.
 """
 
-from __future__ import annotations
-
 import functools
 import json
 import os

@@ -1,7 +1,5 @@
 """The arms that a command means, and the stages that each needs."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 import pickle
@@ -45,12 +43,12 @@ class Arm:
     point: dict[str, Any] = field(default_factory=dict)
 
     @staticmethod
-    def of(cfg: DictConfig, look: bool = True) -> Arm:
+    def of(cfg: DictConfig, look: bool = True) -> "Arm":
         """The arm of a composed configuration. Raises InputError with every problem; see of_checked for `look`."""
         return Arm.of_checked(check_config(cfg, ask_hub=look), look)
 
     @staticmethod
-    def of_checked(cfg: Config, look: bool = True) -> Arm:
+    def of_checked(cfg: Config, look: bool = True) -> "Arm":
         """The arm of a valid configuration; without a look at its checkpoints it can be counted, not run."""
         cfg = at_operating_point(cfg)
         nodes = nodes_of(cfg, look)

@@ -6,8 +6,6 @@ lower rate, since each token reads all the weights. Files are free. The rate is 
 the size (cwpo.planning.calibration), else a stated share of a GPU's peak.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -44,7 +42,7 @@ class Sizes:
         return self.prompt + 2 * self.response
 
     @staticmethod
-    def of(cfg: Config) -> Sizes:
+    def of(cfg: Config) -> "Sizes":
         data = cfg.plan.data.get(cfg.data.name)
         if data is None:
             raise InputError(

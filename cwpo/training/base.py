@@ -1,7 +1,5 @@
 """What every trainer here shares: arguments from a TrainingConfig, exact means over the global batch, no surprises."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any

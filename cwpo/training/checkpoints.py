@@ -5,8 +5,6 @@ with weights_only, which runs no code from them. A checkpoint counts once it has
 of all its files. What is half written, damaged, or of another number of processes is deleted, and the one before it counts.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """The one SFT, the one annotator fit and the one preference fit, for stages and for own data."""
 
-from __future__ import annotations
-
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Preference optimisation on pairs sampled from the policy itself while it learns (appendix J.5)."""
 
-from __future__ import annotations
-
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence

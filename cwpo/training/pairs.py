@@ -1,7 +1,5 @@
 """A user's preference pairs as checked and tokenised rows for PairCollator, with the reference's log-probs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any

@@ -1,7 +1,5 @@
 """Weighted preference optimisation as a `transformers.Trainer` (Eq. 8 to 11)."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import functools

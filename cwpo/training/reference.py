@@ -1,7 +1,5 @@
 """The reference of a policy that learns on: the same model, its trainable weights for the moment as they were."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

@@ -1,7 +1,5 @@
 """From a trainer to a checkpoint, also where several processes hold the model's parts."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

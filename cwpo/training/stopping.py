@@ -1,7 +1,5 @@
 """Early stopping on the loss of held-out rows."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Rows of data sets that are read as a stream, while training goes on."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice

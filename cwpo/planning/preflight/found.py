@@ -1,7 +1,5 @@
 """Each model and data set of an experiment by itself: pinned, to be had, of the right kind, with a tokenizer that fits."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from operator import attrgetter
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What the machine must bring along: free disk, credentials (whether they are there, never what they are), packages."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Iterable

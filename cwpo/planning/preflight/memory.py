@@ -7,8 +7,6 @@ counted, on OPT, Llama and Qwen2 (tests/planning/test_memory.py). At most LOGITS
 take SPARE on top of the activations.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any

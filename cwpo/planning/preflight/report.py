@@ -1,7 +1,5 @@
 """The whole of `make preflight`: every problem in one list, each with its fix; else what the experiment will take."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
