@@ -20,8 +20,8 @@ from cwpo.models.heads import without_adapters
 from cwpo.models.logprobs import score_sequences
 from cwpo.models.packed import Layout
 from cwpo.training.base import Rows
+from cwpo.training.pairs import Reference
 from cwpo.training.preference import PreferenceLoss
-from cwpo.training.reference import Reference
 
 Scores = Callable[[Sequence[str], Sequence[str]], np.ndarray]
 Weights = Callable[[np.ndarray], np.ndarray]

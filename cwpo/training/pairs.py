@@ -1,6 +1,7 @@
-"""A user's preference pairs as checked and tokenised rows for PairCollator, with the reference's log-probs."""
+"""A user's preference pairs as checked and tokenised rows for PairCollator, and the reference that scores them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from numbers import Real
 from typing import Any
 
@@ -18,6 +19,30 @@ REFERENCE = ("chosen_logp", "rejected_logp")
 LEAST = float(np.finfo(float).min)
 
 Examples = Sequence[Mapping[str, Any]]
+
+
+class Reference:
+    """The reference of a policy that learns on: a copy of its trainable weights, which takes their place for the moment.
+
+    Of a model with adapters these alone, so that policy and reference share one base.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._kept = [(p, p.detach().clone()) for p in model.parameters() if p.requires_grad]
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Within, the model computes as the reference. No gradients may be taken there."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def _swap(self) -> None:
+        for index, (parameter, other) in enumerate(self._kept):
+            self._kept[index] = (parameter, parameter.data)
+            parameter.data = other.to(parameter.device, parameter.dtype)
 
 
 def examples_of(dataset: Iterable[Mapping[str, Any]]) -> Any:
@@ -93,12 +118,9 @@ def _messages(value: Any) -> bool:
 
 def _numbers(examples: Examples, name: str, low: float = float("-inf")) -> list[float]:
     values = [_plain(row.get(name)) for row in examples]
-    bad = [
-        i
-        for i, value in enumerate(values)
-        if not isinstance(value, Real) or not max(low, LEAST) <= float(value) < float("inf")
-    ]
-    if bad:
+    right = [isinstance(value, Real) and max(low, LEAST) <= float(value) < float("inf") for value in values]
+    if not all(right):
+        bad = [i for i, fits in enumerate(right) if not fits]
         bound = "finite numbers" if low == float("-inf") else f"finite numbers, at least {low:g}"
         raise InputError(
             f"column {name}: {len(bad)} of {len(examples)} values are not {bound}; row {bad[0]} has {values[bad[0]]!r}"

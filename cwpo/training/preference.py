@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
@@ -27,8 +26,7 @@ from cwpo.objectives import pair_losses
 from cwpo.runtime import computing_in
 from cwpo.training.arguments import is_sharded
 from cwpo.training.base import GlobalMeanTrainer, Rows, widen
-from cwpo.training.pairs import REFERENCE, encoded_rows, examples_of, lack_reference, score_reference
-from cwpo.training.reference import Reference
+from cwpo.training.pairs import REFERENCE, Reference, encoded_rows, examples_of, lack_reference, score_reference
 from cwpo.training.sharing import is_filler
 from cwpo.training.streamed import StreamedRows, is_stream, read_here
 
@@ -99,23 +97,16 @@ class PreferenceLoss(GlobalMeanTrainer):
         return len(inputs["weight"])
 
     def row_losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-        logps, lengths = self._logps(model, inputs)
+        logps = self.layout.pair_logps(model, inputs)
         reference = torch.cat([inputs["chosen_logp"], inputs["rejected_logp"]])
         ratios = logps - reference
         if self.average_logps:
-            ratios = ratios / lengths
+            ratios = ratios / (inputs["lengths"] if "packed_ids" in inputs else response_lengths(inputs["labels"]))
         chosen, rejected = ratios.chunk(2)
         margin = chosen - rejected
         if not is_filler(inputs):
             self._record(logps.detach(), chosen.detach(), rejected.detach(), inputs["weight"])
         return inputs["weight"] * pair_losses(self.objective, margin, self.beta, self.flip_rate)
-
-    def _logps(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Log-probs and lengths of the chosen, then the rejected responses, both (2 B,)."""
-        logps = self.layout.pair_logps(model, inputs)
-        if "packed_ids" in inputs:
-            return logps, inputs["lengths"]
-        return logps, response_lengths(inputs["labels"])
 
     def _record(self, logps: Tensor, chosen: Tensor, rejected: Tensor, weights: Tensor) -> None:
         values = (
@@ -138,18 +129,11 @@ class PreferenceLoss(GlobalMeanTrainer):
             self._sums, self._rows_seen = None, 0
         super().log(logs, start_time)
 
-    def evaluation_loop(
-        self,
-        dataloader: DataLoader,
-        description: str,
-        prediction_loss_only: bool | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> EvalLoopOutput:
+    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
         """The mean of w * l over all pairs, and the means of what training logs."""
         kept = self.recorded()
         self.put_back((None, 0))
-        output = super().evaluation_loop(dataloader, description, metric_key_prefix=metric_key_prefix)
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         output.metrics.update({f"{metric_key_prefix}_{name}": mean for name, mean in self._means().items()})
         self.put_back(kept)
         return output

@@ -24,7 +24,7 @@ from cwpo.pipeline.record import record
 from cwpo.stages.annotate import annotation_table
 from cwpo.store.store import Store
 from cwpo.training.base import Rows
-from cwpo.training.pairrm import PairRMTrainer
+from cwpo.training.bradley_terry import PairRMTrainer
 
 PROMPTS = ["ask me", "tell me about bread", "ask"]
 FIRST = ["bread is good", "bad", "bridges is very warm"]
