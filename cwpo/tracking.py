@@ -144,8 +144,10 @@ def wandb_mode(mode: str) -> Any:
         return mode
     if os.environ.get("WANDB_MODE"):
         return os.environ["WANDB_MODE"]
+    return "online" if has_wandb_key() else "offline"
+
+
+def has_wandb_key() -> bool:
     netrc = Path("~/.netrc").expanduser()
-    has_key = bool(os.environ.get("WANDB_API_KEY")) or (
-        netrc.is_file() and "wandb" in netrc.read_text(errors="replace")
-    )
-    return "online" if has_key else "offline"
+    in_netrc = netrc.is_file() and "wandb" in netrc.read_text(errors="replace")
+    return in_netrc or bool(os.environ.get("WANDB_API_KEY"))

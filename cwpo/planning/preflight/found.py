@@ -1,11 +1,10 @@
 """Each model and data set of an experiment by itself: pinned, to be had, of the right kind, with a tokenizer that fits."""
 
 from collections.abc import Iterable, Iterator
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from cwpo.config.assets import Asset, is_hub_id
+from cwpo.config.assets import Asset, is_hub_id, named_models
 from cwpo.config.schema import MODEL_GOLDS, Config
 from cwpo.data.hub import LAYOUTS, patterns, split_files
 from cwpo.errors import InputError
@@ -17,17 +16,11 @@ BEGIN_WITH_BOS = ("opt", "llama")  # families whose models never saw a text with
 
 def models_of(cfg: Config) -> Iterator[tuple[str, str, str | None]]:
     """(key, folder or hub id, revision) of every model that a settled arm loads."""
-    named = {"pair.strong": "pair.strong_revision"}
-    if cfg.method.labels in ("weak", "flips"):
-        named = {"pair.weak": "pair.weak_revision", **named}
-    if cfg.gold.name in MODEL_GOLDS:
-        named["gold.path"] = "gold.revision"
-    if cfg.online.reward == "reward_model" and cfg.online.reward_model:
-        named["online.reward_model"] = "online.reward_revision"
-    for key, revision_key in named.items():
-        path = attrgetter(key)(cfg)
-        if not path.startswith("world/"):
-            yield key, path, attrgetter(revision_key)(cfg)
+    unused = {"embedding.path"} if cfg.gold.name in MODEL_GOLDS else {"embedding.path", "gold.path"}
+    unused |= set() if cfg.method.labels in ("weak", "flips") else {"pair.weak"}
+    for key, (path, revision) in named_models(cfg).items():
+        if key not in unused and not path.startswith("world/"):
+            yield key, path, revision
 
 
 def model_problems(key: str, path: str, revision: str | None, cfg: Config) -> list[str]:
