@@ -17,7 +17,7 @@ import torch
 from transformers import TrainerCallback, TrainingArguments
 
 from cwpo.atomic import sync, write_text
-from cwpo.store.manifest import damaged_files, sha256
+from cwpo.store.manifest import damaged_files, file_digests
 from cwpo.training.base import GlobalMeanTrainer
 
 SEAL = ".sealed.json"
@@ -99,11 +99,11 @@ class Checkpoints(TrainerCallback):
 
 def seal(folder: Path, layout: dict[str, Any]) -> None:
     """Declare a checkpoint complete."""
-    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and file.name != SEAL]
-    for file in files:
-        sync(file)
-    entries = {str(f.relative_to(folder)): {"bytes": f.stat().st_size, "sha256": sha256(f)} for f in files}
-    write_text(folder / SEAL, json.dumps({"layout": layout, "files": entries}))
+    (folder / SEAL).unlink(missing_ok=True)
+    files = file_digests(folder)
+    for name in files:
+        sync(folder / name)
+    write_text(folder / SEAL, json.dumps({"layout": layout, "files": files}))
 
 
 def newest(folder: Path, layout: dict[str, Any]) -> Path | None:
