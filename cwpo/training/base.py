@@ -8,7 +8,7 @@ import torch
 from accelerate import DistributedType
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset
 from transformers import PrinterCallback, Trainer, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput
 
@@ -18,19 +18,6 @@ from cwpo.models.mending import float32_masters, mend_generation_config
 from cwpo.runtime import keep_freed_memory
 from cwpo.training.memory import back_off, forget_peak, measure, memory_of
 from cwpo.training.sharing import SharedLoader, is_filler
-
-
-class Rows(Dataset):
-    """A list of examples as a torch Dataset."""
-
-    def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Mapping[str, Any]:
-        return self.rows[index]
 
 
 def widen(model: torch.nn.Module) -> None:
@@ -49,6 +36,7 @@ class GlobalMeanTrainer(Trainer):
     """
 
     loss_is_scaled_for_ga = True
+    control: Any
 
     def __init__(self, *args: Any, token_budget: int | str | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -16,7 +16,7 @@ from cwpo.models.annotator import new_annotator
 from cwpo.models.pairrm import encode_both_orders
 from cwpo.models.policy import DTYPES, add_lora, load_adapted, load_policy, load_tokenizer
 from cwpo.training.arguments import training_arguments
-from cwpo.training.base import Curve, Rows
+from cwpo.training.base import Curve
 from cwpo.training.bradley_terry import BradleyTerryTrainer, PairRMTrainer
 from cwpo.training.checkpoints import Schedule, train
 from cwpo.training.online import OnlineTrainer
@@ -131,7 +131,7 @@ def fit_sft(
         training,
         seed,
         base=base_under(start, lora, site.out),
-        train_dataset=Rows(rows),
+        train_dataset=rows,
         data_collator=SequenceCollator(tokenizer.pad_token_id),
     )
 
@@ -154,11 +154,11 @@ def fit_annotator(
     tokenizer = load_tokenizer(start.path, start.revision, chat=start.chat)
     pad_id = tokenizer.pad_token_id
 
-    def rows_of(labelled: Comparisons) -> Rows:
+    def rows_of(labelled: Comparisons) -> list[dict[str, Any]]:
         names, *texts, target = labelled
         soft: Any = {} if target is None else {"target": target}
         rows: Any = encode_both_orders(tokenizer, *texts) if joint else encode_pairs(tokenizer, *texts, **soft)
-        return Rows(named(rows, names))
+        return named(rows, names)
 
     def fresh(device: str = "cpu") -> Any:
         return new_annotator(start.path, start.revision, pad_id=pad_id, head_std=head_std, seed=seed, device=device)
