@@ -46,17 +46,13 @@ class Failed(CwpoError, RuntimeError):
     """A stage failed; the stages that finished before it stay."""
 
 
-def unwatched(node: Node) -> None:
-    """What is done with each finished stage where nobody asks for more."""
-
-
 def run_arms(
     arms: Sequence[Arm],
     settings: Settings,
     *,
     jobs: int = 1,
     title: str = "",
-    watch: Callable[[Node], None] = unwatched,
+    watch: Callable[[Node], None] = lambda node: None,
 ) -> int:
     """Finish every stage of the arms and return how many were computed here; the others were in the store.
 
@@ -69,7 +65,7 @@ def run_arms(
     if not waiting:
         return 0
     with board:
-        return (_run_here if jobs == 1 else _run_in_workers)(waiting, settings, jobs, board)
+        return run_here(waiting, settings, board) if jobs == 1 else _run_in_workers(waiting, settings, jobs, board)
 
 
 def unfinished(
@@ -101,7 +97,8 @@ def optimizers(config: Mapping[str, Any]) -> Iterator[str]:
             yield value
 
 
-def _run_here(nodes: Sequence[Node], settings: Settings, jobs: int, board: Board) -> int:
+def run_here(nodes: Sequence[Node], settings: Settings, board: Board) -> int:
+    """Finish these stages one after the other in this process; how many were not there."""
     use_threads(settings.threads)
     quiet_libraries()
     computed = 0

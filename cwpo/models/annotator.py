@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
+from cwpo.data.encoding import Encoded
 from cwpo.errors import InputError
 from cwpo.models.lengths import exact_parts, in_order
 from cwpo.models.logprobs import score_sequences
@@ -138,7 +139,7 @@ def _last_states(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tens
 
 def score_responses(
     model: PreTrainedModel,
-    rows: Sequence[tuple[Sequence[int], int]],
+    rows: Sequence[Encoded],
     pad_id: int,
     batch_size: int | None = None,
     token_budget: int | None = None,

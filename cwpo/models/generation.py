@@ -19,11 +19,11 @@ from transformers import (
     LogitsProcessor,
     LogitsProcessorList,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
     StoppingCriteria,
     StoppingCriteriaList,
     TopKLogitsWarper,
 )
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from cwpo.data.batching import pad
 from cwpo.data.encoding import Text, encode_prompts, sampled
@@ -99,9 +99,7 @@ def prompt_seed(seed: int, tag: str, prompt_id: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{tag}/{prompt_id}".encode()).digest()[:8], "big")
 
 
-def leaves_room(
-    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Text], max_new_tokens: int, context: int | None
-) -> list[bool]:
+def leaves_room(tokenizer: Tokenizer, prompts: Sequence[Text], max_new_tokens: int, context: int | None) -> list[bool]:
     """Whether each prompt and `max_new_tokens` more fit into a context of so many tokens; None fits everything."""
     lengths = [len(ids) for ids in encode_prompts(tokenizer, prompts)]
     return [context is None or n + max_new_tokens <= context for n in lengths]
@@ -110,7 +108,7 @@ def leaves_room(
 @torch.no_grad()
 def sample_responses(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     prompts: Sequence[Text],
     seeds: Sequence[int],
     *,

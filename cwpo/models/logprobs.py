@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from cwpo.data.batching import IGNORED, collate_sequences, fill_budget
+from cwpo.data.encoding import Encoded
 from cwpo.models.heads import Head, logit_chunk, token_losses, without_adapters
 from cwpo.models.lengths import exact_parts, in_order, parts_by_length
 from cwpo.models.memory import in_batches
@@ -136,7 +137,7 @@ def response_lengths(labels: Tensor) -> Tensor:
 @torch.no_grad()
 def score_sequences(
     model: nn.Module,
-    rows: Sequence[tuple[Sequence[int], int]],
+    rows: Sequence[Encoded],
     pad_id: int,
     batch_size: int | None = None,
     token_budget: int | None = None,
@@ -159,7 +160,7 @@ def score_sequences(
 
 def policy_scores(
     model: nn.Module,
-    rows: Sequence[tuple[Sequence[int], int]],
+    rows: Sequence[Encoded],
     pad_id: int,
     *,
     reference: nn.Module | None = None,

@@ -223,6 +223,31 @@ def _question(post: str, first: str, second: str) -> str:
     return f"POST: {post}\n\n RESPONSE A: {first}\n\n RESPONSE B: {second}\n\n Which response is better? RESPONSE"
 
 
+class Reward:
+    """The reward of online alignment: scores under `model`, whose context holds `context` tokens (None: any number).
+
+    The model is a Bradley-Terry model trained here (cwpo.models.gold.Trained) or any reward model.
+    """
+
+    def __init__(self, model: Any, context: int | None) -> None:
+        self.model, self.context = model, context
+
+    def __call__(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+        """One float64 per prompt and response, NaN where the two are longer than the context.
+
+        Raises FloatingPointError for other scores that are NaN or infinite.
+        """
+        lengths = np.array(self.model.lengths(prompts, responses), dtype=np.int64)
+        kept = np.flatnonzero(lengths <= (self.context or np.inf)).tolist()
+        scores = np.full(len(lengths), np.nan)
+        if kept:
+            scores[kept] = self.model.rewards([prompts[i] for i in kept], [responses[i] for i in kept])
+        broken = int((~np.isfinite(scores[kept])).sum())
+        if broken:
+            raise FloatingPointError(f"{broken} of {len(lengths)} rewards are NaN or infinite")
+        return scores
+
+
 # How each choice of conf/gold is read.
 ADAPTERS: dict[str, Any] = {
     "huggingface": load_reward,

@@ -200,7 +200,9 @@ def _compositions(base: DictConfig, fixed: Sequence[str], groups: Mapping[str, S
     apart = _apart(fixed, groups)
     together = {key: values for key, values in groups.items() if key not in apart}
     bases = {
-        choice: compose("config", overrides=[*fixed, *_chosen(together, choice)]) if together else base
+        choice: compose("config", overrides=[*fixed, *map("=".join, zip(together, choice, strict=True))])
+        if together
+        else base
         for choice in itertools.product(*together.values())
     }
     common = tuple(word for word in fixed if not word.startswith("experiment="))
@@ -249,10 +251,6 @@ def _written(group: str, choice: str) -> frozenset[str]:
         override = re.fullmatch(r"override /(\w+)", next(iter(entry))) if isinstance(entry, dict) else None
         keys |= _written(override[1], *entry.values()) if override else {UNKNOWN}
     return frozenset(keys - {"defaults", "hydra"})
-
-
-def _chosen(groups: Mapping[str, Sequence[str]], choice: Sequence[str]) -> list[str]:
-    return [f"{key}={value}" for key, value in zip(groups, choice, strict=True)]
 
 
 def _copied(cfg: DictConfig) -> DictConfig:

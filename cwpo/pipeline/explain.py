@@ -51,7 +51,9 @@ class Past:
         same = [key for key, manifest in self.manifests.items() if manifest["stage"] == name]
         if not same:
             return f"no stage {name} is in the store"
-        changed, key = min(((differences(self.lineage(key), ours), key) for key in same), key=_fewest)
+        changed, key = min(
+            ((differences(self.lineage(key), ours), key) for key in same), key=lambda pair: (len(pair[0]), pair[1])
+        )
         return f"{_shown(changed, name)} (nearest: {name}/{key})"
 
     def lineage(self, key: str) -> Lineage:
@@ -65,10 +67,6 @@ class Past:
                     lineage[role, "its finished stage"] = {f"{parent}, which is gone"}
             self.lineages[key] = lineage
         return self.lineages[key]
-
-
-def _fewest(candidate: tuple[list[Any], str]) -> tuple[int, str]:
-    return len(candidate[0]), candidate[1]
 
 
 def lineage_of(node: Node) -> Lineage:

@@ -23,7 +23,7 @@ def run(work: Work) -> dict[str, Any]:
     embed = _embedding(work)
     states, tables = {}, responses(work)
     for source, table in tables.items():
-        states[source] = embed(table["prompt"].tolist(), table["response"].tolist())
+        states[source] = embed(table["prompt"].tolist(), table["response"].tolist()).double().numpy()
         what = f"the hidden states of {source} responses"
         check_finite(states[source].sum(axis=1), table["pair_id"].tolist(), what)
     plane = principal_plane(states["labeled"])
@@ -32,31 +32,22 @@ def run(work: Work) -> dict[str, Any]:
         for source, ids in ((source, table["pair_id"]) for source, table in tables.items())
     )
     points[["source", "pair_id", "x", "y"]].to_parquet(work.out / "embeddings.parquet", index=False)
-    others = ("offline", "online")
-    metrics = {f"shift_{other}": mean_shift(states["labeled"], states[other]) for other in others}
+    metrics = {f"shift_{other}": mean_shift(states["labeled"], states[other]) for other in ("offline", "online")}
     work.write_json("metrics.json", metrics)
     return metrics
 
 
-def _embedding(work: Work) -> Callable[[list[str], list[str]], np.ndarray]:
-    """The vectors, (N, d), of N prompts and their responses; an encoder reads the responses alone."""
-    from cwpo.data.batching import encode
+def _embedding(work: Work) -> Callable[[list[str], list[str]], Any]:
+    """The vectors, (N, d) float32 tensors, of N prompts and their responses; an encoder reads the responses alone."""
+    from cwpo.data.encoding import encode
     from cwpo.models.embeddings import first_states, mean_states
     from cwpo.models.policy import load_policy, load_tokenizer
 
     encoder, folder = work.config.embedding, work.parents["sft"] / "model"
-    tokenizer = model = None
-    if encoder.path is None:
-        tokenizer, model = load_tokenizer(folder), load_policy(folder, device=work.device)
-
-    def embed(prompts: list[str], texts: list[str]) -> np.ndarray:
-        if tokenizer is None or model is None:
-            states = first_states(encoder.path, encoder.revision, texts, work.device)
-        else:
-            states = mean_states(model, encode(tokenizer, prompts, texts), tokenizer.pad_token_id)
-        return states.double().numpy()
-
-    return embed
+    if encoder.path is not None:
+        return lambda prompts, texts: first_states(encoder.path, encoder.revision, texts, work.device)
+    tokenizer, model = load_tokenizer(folder), load_policy(folder, device=work.device)
+    return lambda prompts, texts: mean_states(model, encode(tokenizer, prompts, texts), tokenizer.pad_token_id)
 
 
 def responses(work: Work) -> dict[str, pd.DataFrame]:

@@ -55,8 +55,7 @@ def _labels(work: Work, table: pd.DataFrame) -> pd.Series:
 def _kept(confidence: np.ndarray, selection: Any) -> np.ndarray:
     if selection.kind == "top_fraction":
         return most_confident(confidence, selection.value)
-    least = selection.value if selection.kind == "threshold" else None
-    return np.ones(len(confidence), dtype=bool) if least is None else confidence >= least
+    return confidence >= selection.value if selection.kind == "threshold" else np.ones(len(confidence), dtype=bool)
 
 
 SELECT = Stage("select", 1, ("method.labels", "method.pairs", "method.selection", "seed"), run, light=True)
