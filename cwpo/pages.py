@@ -61,15 +61,10 @@ def environment() -> Environment:
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_without_controls,
+        finalize=lambda value: visible(value) if type(value) is str else value,  # HTML is a subclass of str
         trim_blocks=True,
         lstrip_blocks=True,
     )
-
-
-def _without_controls(value: Any) -> Any:
-    """jinja2 calls this for every value before it escapes it. What is already HTML is a subclass of str."""
-    return visible(value) if type(value) is str else value
 
 
 def image(png: bytes) -> dict[str, Any]:

@@ -7,13 +7,15 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
+from cwpo.checks.reading import items
 from cwpo.errors import CwpoError, InputError, disk_place, disk_problem
 from cwpo.execution.board import Board
 from cwpo.execution.node import Settings, run_node
@@ -82,19 +84,12 @@ def unfinished(
 
 def print_stand_in(nodes: Sequence[Node], settings: Settings) -> None:
     """Print one line where stages want optimisers of bitsandbytes that this machine cannot run."""
-    named = {name for node in nodes for name in optimizers(node.config) if needs_bitsandbytes(name)}
+    settings_of = (items(node.config) for node in nodes)
+    chosen = {value for key, value in chain.from_iterable(settings_of) if key.endswith("optimizer")}
+    named = set(filter(needs_bitsandbytes, chosen))
     line = stand_in(named, pick_device(settings.device), settings.launch == "fsdp") if named else None
     if line:
         print(line, file=sys.stderr, flush=True)
-
-
-def optimizers(config: Mapping[str, Any]) -> Iterator[str]:
-    """The optimisers in all sections of a stage's config."""
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            yield from optimizers(value)
-        elif name == "optimizer":
-            yield value
 
 
 def run_here(nodes: Sequence[Node], settings: Settings, board: Board) -> int:

@@ -117,10 +117,6 @@ def embeddings(arm: Arm, store: Store) -> pd.DataFrame:
     return table.assign(source=table["source"].replace("online", arm.cfg.method.name), **_names(arm))
 
 
-def _of_first_dpo(arm: Arm, first: int) -> bool:
-    return arm.cfg.seed == first and arm.cfg.objective.name == "dpo"
-
-
 # Experiment -> file, its columns, the rows of an arm, and which arms have some, given the first seed.
 Excerpt = tuple[str, list[str], Callable[[Arm, Store], pd.DataFrame], Callable[[Arm, int], bool]]
 EXCERPTS: dict[str, tuple[Excerpt, ...]] = {
@@ -128,6 +124,13 @@ EXCERPTS: dict[str, tuple[Excerpt, ...]] = {
         ("confidences.csv", CONFIDENCE_COLUMNS, confidences, lambda arm, first: True),
         ("disagreements.csv", DISAGREEMENT_COLUMNS, disagreements, lambda arm, first: arm.cfg.seed == first),
     ),
-    "table1": (("samples.csv", SAMPLE_COLUMNS, samples, _of_first_dpo),),
+    "table1": (
+        (
+            "samples.csv",
+            SAMPLE_COLUMNS,
+            samples,
+            lambda arm, first: (arm.cfg.seed, arm.cfg.objective.name) == (first, "dpo"),
+        ),
+    ),
     "figure6": (("embeddings.csv", EMBEDDING_COLUMNS, embeddings, lambda arm, first: arm.runs("embed")),),
 }

@@ -1,16 +1,16 @@
 """Each model and data set of an experiment by itself: pinned, to be had, of the right kind, with a tokenizer that fits."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cwpo.config.assets import Asset, is_hub_id, named_models
+from cwpo.config.assets import is_hub_id, named_models
 from cwpo.config.schema import MODEL_GOLDS, Config
-from cwpo.data.hub import LAYOUTS, patterns, split_files
+from cwpo.data.hub import LAYOUTS, split_files, split_names
 from cwpo.errors import InputError
 from cwpo.models.folders import repo_files
 
-GATED = ("meta-llama/",)
+GATED = ("meta-llama/",)  # the hub gives these only to those who accepted the licence
 BEGIN_WITH_BOS = ("opt", "llama")  # families whose models never saw a text without it
 
 
@@ -86,23 +86,7 @@ def data_problems(cfg: Config) -> list[str]:
                 f"{fetching(path, cfg.data.revision, ' --repo-type dataset')}, or set data.path=<folder of its files>"
             ]
         for split in (layout.train, layout.test):
-            there = split_files(local, folder, split) if names is None else _matching(names, folder, layout, split)
+            there: Any = split_files(local, folder, split) if names is None else split_names(names, folder, split)
             if not there:
                 problems.append(f"data.path={path} has no split {folder + '/' if folder else ''}{split}")
     return problems
-
-
-def _matching(names: Iterable[str], folder: str | None, layout: Any, split: str) -> list[str]:
-    from fnmatch import fnmatch
-
-    wanted = [
-        pattern
-        for pattern in patterns(folder, layout)
-        if pattern.split("/")[-1][: len(split) + 1] in (f"{split}.", f"{split}-")
-    ]
-    return [name for name in names if any(fnmatch(name, pattern) for pattern in wanted)]
-
-
-def gated(asset: Asset) -> bool:
-    """Whether the hub gives the asset only to those who accepted its licence."""
-    return asset.id.startswith(GATED)

@@ -12,7 +12,7 @@ from cwpo.config.hub import hub_answers
 from cwpo.config.schema import Config
 from cwpo.models.folders import repo_files
 from cwpo.models.judge import KEY
-from cwpo.planning.preflight.found import gated
+from cwpo.planning.preflight.found import GATED
 from cwpo.tracking import has_wandb_key
 
 GIB = 2**30
@@ -30,7 +30,7 @@ def credential_problems(cfg: Config, assets: list[Asset]) -> list[str]:
     from huggingface_hub import get_token
 
     problems = []
-    closed = sorted({asset.id for asset in assets if gated(asset) and not in_cache(asset)})
+    closed = sorted({asset.id for asset in assets if asset.id.startswith(GATED) and not in_cache(asset)})
     if closed and not get_token():
         problems.append(
             f"{', '.join(closed)}: the hub asks who you are; accept the licence there, then set HF_TOKEN or run hf auth login"
