@@ -144,8 +144,7 @@ def gold_problems(cfg: Config) -> Iterator[Problem]:
 def _judge_problems(cfg: Config) -> Iterator[Problem]:
     if not cfg.gold.model:
         why = "there is no default, because models are withdrawn and prices differ"
-        text = f"gold=openai needs gold.model=<name of the model at the endpoint>; {why}"
-        yield Problem("gold.model", text)
+        yield Problem("gold.model", f"gold=openai needs gold.model=<name of the model at the endpoint>; {why}")
     file = cfg.gold.prompt_file
     if file is not None and not Path(file).expanduser().is_file():
         yield wrong(cfg, "gold.prompt_file", "does not exist; name a text file, or null for our own prompt")

@@ -62,8 +62,7 @@ def model_problems(
     With `ask_hub` the config of a hub id is fetched and looked at: models of `scoring` must return one score, those of
     `seq2seq` compare, those of `heads` get a scalar head.
     """
-    found = {key: checkpoint_problem(path, key, key in adapters) for key, (path, _) in named.items()}
-    problems = _texts(found)
+    problems = _texts({key: checkpoint_problem(path, key, key in adapters) for key, (path, _) in named.items()})
     if not ask_hub:
         return problems
     from cwpo.models.annotator import classifier_problem  # imported here because they import torch

@@ -152,8 +152,7 @@ def published_path(name: str) -> str | None:
 def settled(cfg: Config) -> Config:
     """The configuration with the data set's gold model in place of gold=paper, and with locked revisions."""
     if cfg.gold.name == "paper" and cfg.data.source == "hub" and cfg.data.gold in cfg.reward_models:
-        path = cfg.reward_models[cfg.data.gold]
-        cfg = _with(_with(cfg, "gold.name", cfg.data.gold), "gold.path", path)
+        cfg = _with(_with(cfg, "gold.name", cfg.data.gold), "gold.path", cfg.reward_models[cfg.data.gold])
     for asset in hub_assets(cfg):
         if asset.given is None and asset.revision is not None and asset.revision_key is not None:
             cfg = _with(cfg, asset.revision_key, asset.revision)

@@ -166,8 +166,7 @@ def _element(decoder: json.JSONDecoder, text: io.TextIOWrapper, rest: str, place
             if not more:
                 raise _not_json(place, error) from error
             if len(rest) > LINE:
-                large = f"{place} has more than {LINE:,} characters; an element is one pair"
-                raise InputError(large) from error
+                raise InputError(f"{place} has more than {LINE:,} characters; an element is one pair") from error
             rest += more
 
 

@@ -125,8 +125,7 @@ class PairReader:
                 pair, reason = None, str(left_out)
                 done.drop(reason, number)
             except WrongRow as wrong:
-                problem = wrong.problem.replace(" positive=", f" {self.at}positive=")
-                done.refuse(problem, number, *wrong.values)
+                done.refuse(wrong.problem.replace(" positive=", f" {self.at}positive="), number, *wrong.values)
                 continue
             yield number, pair, reason, row
         problems = done.problems(self.path)

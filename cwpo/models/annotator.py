@@ -88,8 +88,7 @@ def response_scores(
 
 def _of_like_length(attention_mask: Tensor) -> Iterator[tuple[Tensor, int]]:
     """Row numbers and longest row of groups that hold at most PADDING padding each, the longest rows first."""
-    lengths = attention_mask.sum(dim=1)
-    ordered, order = lengths.sort(descending=True, stable=True)
+    ordered, order = attention_mask.sum(dim=1).sort(descending=True, stable=True)
     values, first, padding = ordered.tolist(), 0, 0
     for at, length in enumerate([*values, -PADDING]):
         padding += values[first] - length

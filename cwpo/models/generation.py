@@ -70,8 +70,7 @@ class GumbelSampler(LogitsProcessor):
 
 def step_keys(seed: int, steps: int) -> NDArray[np.int32]:
     """64 random bits for each step, (steps, 2); those of the first steps do not depend on how many follow."""
-    raw = np.random.Philox(seed).random_raw(steps)
-    return raw.astype("<u8").view("<i4").reshape(steps, 2)
+    return np.random.Philox(seed).random_raw(steps).astype("<u8").view("<i4").reshape(steps, 2)
 
 
 def gumbel(keys: Tensor, columns: int) -> Tensor:
@@ -151,8 +150,7 @@ def sample_responses(
         mask = pad([[1] * len(ids[i]) for i in rows], 0, side="left")
         sampler = GumbelSampler([seeds[i] for i in rows], temperature, max_new_tokens, top_k).to(device)
         new = _draw(model, inputs.to(device), mask.to(device), sampler, eos, max_new_tokens)
-        broken = np.where(sampler.broken.cpu().numpy(), np.nan, 0.0)
-        check_finite(broken, [names[i] for i in rows], "the logits")
+        check_finite(np.where(sampler.broken.cpu().numpy(), np.nan, 0.0), [names[i] for i in rows], "the logits")
         return new
 
     for rows, new in in_batches(batches, draw):

@@ -28,8 +28,7 @@ Logps = Callable[..., Tensor]  # response_logps, or a function of the same argum
 def response_logps(model: nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
     """log pi(response given prompt), shape (B,), in nats, float32. Inputs are (B, T); labels are IGNORED off the response."""
     targets, logits = response_logits(model, input_ids, attention_mask, labels)
-    losses = cross_entropy(logits.float().transpose(1, 2), targets, ignore_index=IGNORED, reduction="none")
-    return -losses.sum(dim=1)
+    return -cross_entropy(logits.float().transpose(1, 2), targets, ignore_index=IGNORED, reduction="none").sum(dim=1)
 
 
 def response_logits(

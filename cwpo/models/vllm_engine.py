@@ -94,8 +94,7 @@ def sample_by_vllm(
             f"vllm answered {len(answers)} of {len(prompts)} prompts: {log_lines[-1]}; log: {place / 'log.txt'}"
         )
     shutil.rmtree(place)
-    drawn = [_tokens(answer, tokenizer.eos_token_id) for answer in answers]
-    return sampled(tokenizer, prompts, ids, drawn)
+    return sampled(tokenizer, prompts, ids, [_tokens(answer, tokenizer.eos_token_id) for answer in answers])
 
 
 def _tokens(answer: dict[str, Any], eos: int) -> tuple[list[int], bool]:

@@ -265,8 +265,7 @@ def set_values(cfg: DictConfig, overrides: Sequence[Override]) -> None:
         try:
             OmegaConf.update(cfg, override.get_key_element(), override.value(), force_add=False)
         except OmegaConfBaseException as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(wrong_type(str(override.input_line), reason)) from error
+            raise InputError(wrong_type(str(override.input_line), str(error).splitlines()[0])) from error
 
 
 def distinct(arms: Sequence[Arm]) -> list[Node]:

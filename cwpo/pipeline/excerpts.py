@@ -70,8 +70,7 @@ def confidences(arm: Arm, store: Store) -> pd.DataFrame:
     )
     rows = counted.groupby(bins.to_numpy()).sum().reindex(range(BINS), fill_value=0).reset_index(drop=True)
     edges = {"low": np.arange(BINS) / BINS, "high": np.arange(1, BINS + 1) / BINS}
-    key = arm.nodes["assess"].key
-    return rows.assign(**_names(arm), run_key=key, annotator=arm.cfg.annotator.name, **edges)
+    return rows.assign(**_names(arm), run_key=arm.nodes["assess"].key, annotator=arm.cfg.annotator.name, **edges)
 
 
 def disagreements(arm: Arm, store: Store) -> pd.DataFrame:

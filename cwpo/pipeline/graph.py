@@ -230,8 +230,7 @@ def wanted(nodes: Mapping[str, Node], until: str | None) -> list[Node]:
     else:
         names = [name for name in STAGES[: STAGES.index(until) + 1] if name in nodes]
         ends = [nodes[names[-1]]]
-    seen = {node.key: node for end in ends for node in end.ancestors()}
-    return list(seen.values())
+    return list({node.key: node for end in ends for node in end.ancestors()}.values())
 
 
 def _slice(plain: Mapping[str, Any], reads: tuple[str, ...]) -> dict[str, Any]:

@@ -25,8 +25,7 @@ def run(scorer: Callable[[Work], Score], work: Work) -> dict[str, Any]:
     score = scorer(work)
 
     def annotate(pairs: pd.DataFrame) -> pd.DataFrame:
-        texts = (pairs[name].tolist() for name in COLUMNS[1:])
-        score_a, score_b = score(*texts)
+        score_a, score_b = score(*(pairs[name].tolist() for name in COLUMNS[1:]))
         names = pairs["pair_id"].tolist()
         table = annotation_table(score_a.double().numpy(), score_b.double().numpy(), names)
         table.insert(0, "pair_id", names)

@@ -24,8 +24,7 @@ def run(work: Work) -> dict[str, Any]:
     states, tables = {}, responses(work)
     for source, table in tables.items():
         states[source] = embed(table["prompt"].tolist(), table["response"].tolist()).double().numpy()
-        what = f"the hidden states of {source} responses"
-        check_finite(states[source].sum(axis=1), table["pair_id"].tolist(), what)
+        check_finite(states[source].sum(axis=1), table["pair_id"].tolist(), f"the hidden states of {source} responses")
     plane = principal_plane(states["labeled"])
     points = pd.concat(
         pd.DataFrame(plane(states[source]), columns=["x", "y"]).assign(source=source, pair_id=list(ids))
@@ -74,8 +73,7 @@ def responses(work: Work) -> dict[str, pd.DataFrame]:
 
 
 def _drawn(table: pd.DataFrame, seed: int) -> pd.DataFrame:
-    order = np.random.default_rng([seed, 6]).permutation(len(table))
-    return table.iloc[order[:RESPONSES]]
+    return table.iloc[np.random.default_rng([seed, 6]).permutation(len(table))[:RESPONSES]]
 
 
 EMBED = Stage("embed", 1, ("embedding", "seed", "text_version"), run, measure=True)

@@ -19,8 +19,7 @@ def run(work: Work) -> dict[str, Any]:
     split = table["split"]
     table = table[split != "test"] if method.pairs == "all" else table[split == method.pairs]
     if "annotate" in work.parents:
-        annotations = work.table("annotate", "annotations.parquet")
-        table = table.merge(annotations, on="pair_id", validate="one_to_one")
+        table = table.merge(work.table("annotate", "annotations.parquet"), on="pair_id", validate="one_to_one")
     else:
         table = table.assign(margin=np.nan, confidence=np.nan)
     chosen, rejected = chosen_rejected(table, _labels(work, table))

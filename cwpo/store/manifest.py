@@ -122,8 +122,7 @@ def exists(folder: Path) -> bool:
 
 
 def _sealed(manifest: Mapping[str, Any]) -> str:
-    text = json.dumps(manifest, indent=1)
-    seal = hashlib.sha256(text.encode()).hexdigest()
+    seal = hashlib.sha256(json.dumps(manifest, indent=1).encode()).hexdigest()
     return json.dumps({**manifest, SEAL: seal}, indent=1) + "\n"
 
 

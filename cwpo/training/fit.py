@@ -239,8 +239,7 @@ def adapted(start: Start, lora: Any, seed: int, device: str = "cpu", *, dropout:
     kept = lora.dropout if dropout else 0.0
     if is_adapters(start.path):
         return load_adapted(start.path, dropout=kept, device=device)
-    dtype = DTYPES[lora.base_dtype]
-    model = load_policy(start.path, start.revision, dropout=dropout, device=device, dtype=dtype)
+    model = load_policy(start.path, start.revision, dropout=dropout, device=device, dtype=DTYPES[lora.base_dtype])
     return add_lora(model, r=lora.r, alpha=lora.alpha, dropout=kept, targets=lora.targets, seed=seed)
 
 

@@ -72,8 +72,7 @@ def encoded_rows(
         )
     if problems := [problem for name in COLUMNS if (problem := _text_problem(examples, name))]:
         raise InputError(problems)
-    texts = ([row[name] for row in examples] for name in COLUMNS)
-    rows = encode_pairs(tokenizer, *texts, weight=weights)
+    rows = encode_pairs(tokenizer, *([row[name] for row in examples] for name in COLUMNS), weight=weights)
     if problems := pair_problems(rows, tokenizer, config):
         raise InputError(problems)
     if all(name in examples[0] for name in REFERENCE):

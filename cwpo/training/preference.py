@@ -98,8 +98,7 @@ class PreferenceLoss(GlobalMeanTrainer):
 
     def row_losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
         logps = self.layout.pair_logps(model, inputs)
-        reference = torch.cat([inputs["chosen_logp"], inputs["rejected_logp"]])
-        ratios = logps - reference
+        ratios = logps - torch.cat([inputs["chosen_logp"], inputs["rejected_logp"]])
         if self.average_logps:
             ratios = ratios / (inputs["lengths"] if "packed_ids" in inputs else response_lengths(inputs["labels"]))
         chosen, rejected = ratios.chunk(2)

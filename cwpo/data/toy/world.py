@@ -175,5 +175,4 @@ def _draw_reaction(prompt: str, response: str, rng: random.Random) -> str:
     """What a reader says: about one sentence of the response, picked at random, or something generic."""
     if rng.random() >= SPECIFIC_REACTION:
         return rng.choice(REACTIONS["generic"])
-    kind = rng.choice(sentence_kinds(prompt, response))
-    return rng.choice(REACTIONS[kind])
+    return rng.choice(REACTIONS[rng.choice(sentence_kinds(prompt, response))])

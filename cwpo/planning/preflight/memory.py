@@ -148,8 +148,7 @@ def stage_needs(cfg: Any, shapes: dict[str, Shape]) -> Iterator[Need]:
             yield scoring_need(stage, cfg.pair.strong, strong, tokens, cached=stage == "generate", size=size)
     if gold is not None:
         size = FLOAT if gold.parameters <= SMALL else 2
-        weights = size * gold.parameters / GIB
-        yield Need("evaluate", cfg.gold.path, weights=weights, training=0.0, activations=1.0)
+        yield Need("evaluate", cfg.gold.path, weights=size * gold.parameters / GIB, training=0.0, activations=1.0)
 
 
 def store_gib(nodes: Iterable[Node], shapes: dict[tuple[str, str], Shape]) -> float:
