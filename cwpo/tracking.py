@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -88,7 +88,7 @@ def _start(wandb: Mapping[str, Any], folder: Path, *, config: Mapping[str, Any],
         project=wandb["project"],
         entity=wandb["entity"],
         mode=mode,
-        config=_plain(config),
+        config=dict(config),
         dir=str(folder),
         reinit="create_new",
         resume=None if mode == "offline" else "allow",
@@ -127,15 +127,6 @@ def _table(frame: pd.DataFrame) -> Any:
 
     rows = frame.astype(object).where(frame.notna(), None).to_numpy().tolist()
     return Table(columns=[str(column) for column in frame.columns], data=rows)
-
-
-def _plain(value: Any) -> Any:
-    """Containers of other libraries as dicts and lists, which W&B can write as they are."""
-    if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(item) for item in value]
-    return value
 
 
 def wandb_mode(mode: str) -> Any:

@@ -64,7 +64,8 @@ class Board:
         note = f"{name} · {self.cached} cached"
         if done < max(3, wanted / 20):  # the first stages, imports included, mislead
             return note
-        return f"{note} · about {_minutes((time.monotonic() - self.begun) / done * (wanted - done))} left"
+        seconds = (time.monotonic() - self.begun) / done * (wanted - done)
+        return f"{note} · about {f'{seconds:.0f} s' if seconds < 90 else f'{seconds / 60:.0f} min'} left"
 
     def _line(self, text: str, at_once: bool = False) -> None:
         now = time.monotonic()
@@ -74,7 +75,3 @@ class Board:
         prefix = f"{self.title}: " if self.title else ""
         line = f"{prefix}stage {self.finished} of {self.total} · {text}"
         print(line, file=self.console.file, flush=True)
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -47,7 +47,10 @@ class Past:
 
     def why(self, node: Node) -> str:
         """The differences from the finished stage of the same kind that differs least."""
-        ours, name = lineage_of(node), node.stage.name
+        ours: Lineage = {}
+        for each in node.ancestors():
+            _add(ours, _own(each.stage.name, each.stage.version, json.loads(json.dumps(each.hashed))))
+        name = node.stage.name
         same = [key for key, manifest in self.manifests.items() if manifest["stage"] == name]
         if not same:
             return f"no stage {name} is in the store"
@@ -67,14 +70,6 @@ class Past:
                     lineage[role, "its finished stage"] = {f"{parent}, which is gone"}
             self.lineages[key] = lineage
         return self.lineages[key]
-
-
-def lineage_of(node: Node) -> Lineage:
-    """As Past.lineage, for a stage that need not be finished."""
-    lineage: Lineage = {}
-    for each in node.ancestors():
-        _add(lineage, _own(each.stage.name, each.stage.version, json.loads(json.dumps(each.hashed))))
-    return lineage
 
 
 def differences(before: Lineage, after: Lineage) -> list[tuple[str, str, str, str]]:

@@ -1,13 +1,16 @@
-"""A user's preference pairs as checked and tokenised rows for PairCollator, and the reference that scores them."""
+"""A user's preference pairs, listed or streamed, as checked and tokenised rows, and the reference that scores them."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from numbers import Real
 from typing import Any
 
 import numpy as np
 from torch import nn
-from transformers import PreTrainedTokenizerBase
+from torch.utils.data import IterableDataset
+from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 from cwpo.data.batching import encode_pairs, named
 from cwpo.errors import InputError
@@ -17,6 +20,7 @@ from cwpo.models.packed import Layout, score_pairs
 COLUMNS = ("prompt", "chosen", "rejected")
 REFERENCE = ("chosen_logp", "rejected_logp")
 LEAST = float(np.finfo(float).min)
+CHUNK = 256  # examples tokenised, and scored by the reference, at a time
 
 Examples = Sequence[Mapping[str, Any]]
 
@@ -130,3 +134,37 @@ def _numbers(examples: Examples, name: str, low: float = float("-inf")) -> list[
 def _plain(value: Any) -> Any:
     """The number in a tensor or array of one."""
     return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
+
+
+class StreamedRows(IterableDataset):
+    """The rows of CHUNK examples at a time, as `rows_of` gives them; every pass starts the stream again."""
+
+    def __init__(
+        self, examples: Iterable[Mapping[str, Any]], rows_of: Callable[[list[Mapping[str, Any]]], list[dict[str, Any]]]
+    ) -> None:
+        super().__init__()
+        self.examples, self.rows_of = examples, rows_of
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        stream = iter(self.examples)
+        while chunk := list(islice(stream, CHUNK)):
+            yield from self.rows_of(chunk)
+
+
+def is_stream(examples: Any) -> bool:
+    """Whether `examples` has no length and can be read more than once, as a streamed `datasets` set can."""
+    return not hasattr(examples, "__len__") and iter(examples) is not examples
+
+
+def read_here(args: TrainingArguments) -> None:
+    """Have the training process itself read a stream: loader workers would each read all of it, and score with copies."""
+    if args.dataloader_num_workers:
+        warnings.warn(
+            f"dataloader_num_workers={args.dataloader_num_workers}: a stream is read, tokenised and scored by the reference in the "
+            "training process, so that each pair comes once a pass; using 0 workers",
+            stacklevel=3,
+        )
+    args.accelerator_config.dispatch_batches = False  # of several processes, each takes its share of the rows itself
+    args.dataloader_num_workers = 0
+    args.dataloader_prefetch_factor = None
+    args.dataloader_persistent_workers = False

@@ -26,9 +26,18 @@ from cwpo.objectives import pair_losses
 from cwpo.runtime import computing_in
 from cwpo.training.arguments import is_sharded
 from cwpo.training.base import GlobalMeanTrainer, widen
-from cwpo.training.pairs import REFERENCE, Reference, encoded_rows, examples_of, lack_reference, score_reference
+from cwpo.training.pairs import (
+    REFERENCE,
+    Reference,
+    StreamedRows,
+    encoded_rows,
+    examples_of,
+    is_stream,
+    lack_reference,
+    read_here,
+    score_reference,
+)
 from cwpo.training.sharing import is_filler
-from cwpo.training.streamed import StreamedRows, is_stream, read_here
 
 LOGGED = (
     "rewards/chosen",
@@ -218,7 +227,9 @@ class PreferenceTrainer(PreferenceLoss):
             train_rows: Any = StreamedRows(examples_of(train_dataset), self._scored_by(model, args))
         else:
             train_rows = self._read(list(examples_of(train_dataset)))
-        tests = self._tests(eval_dataset)
+        # the evaluation sets by name; a single one is named ""
+        sets = eval_dataset if isinstance(eval_dataset, dict) else {"": eval_dataset}
+        tests = {name: self._read(list(examples_of(part))) for name, part in sets.items() if part is not None}
         parts = [*([] if streamed else [train_rows]), *tests.values()]
         rows = list(itertools.chain(*parts))
         layout = self._score(parts, model, args) if lack_reference(rows) else None
@@ -238,11 +249,6 @@ class PreferenceTrainer(PreferenceLoss):
         )
         collator = self.collator(rows, self._pad_id, layout) if rows else plain
         self.data_collator = within_budget(plain if streamed else collator, self.budget)
-
-    def _tests(self, eval_dataset: Any) -> dict[str, list[dict[str, Any]]]:
-        """The evaluation sets by name; a single one is named ""."""
-        sets = eval_dataset if isinstance(eval_dataset, dict) else {"": eval_dataset}
-        return {name: self._read(list(examples_of(part))) for name, part in sets.items() if part is not None}
 
     def _score(self, parts: list[Any], model: nn.Module, args: TrainingArguments) -> Layout:
         """Enter the reference's log-probs in the rows of each part that lack them; the exact layout of all rows."""
