@@ -101,11 +101,6 @@ def _summaries(*cells: Any) -> Texts:
     return Texts(post if post.endswith(SUMMARY) else f"{post}\n{SUMMARY}", first, second)
 
 
-def _messages(prompt: Any, *cells: Any) -> Texts:
-    """Two lists of chat messages; the prompt is their common beginning, not the column, which is its first message only."""
-    return pair_texts(None, *cells)
-
-
 def _comments(*cells: Any) -> Texts:
     """A post and two comments, written as a dialogue."""
     post, *comments, _ = pair_texts(*cells)
@@ -116,6 +111,7 @@ def _comments(*cells: Any) -> Texts:
 LAYOUTS = {
     "hh_rlhf": Published("train", "test"),
     "tldr": Published("train", "valid1", _summaries),
-    "ufb": Published("train_prefs", "test_prefs", _messages),
+    # messages, whose prompt is their common beginning; the column has its first message only
+    "ufb": Published("train_prefs", "test_prefs", lambda prompt, *cells: pair_texts(None, *cells)),
     "shp": Published("train", "test", _comments, Layout("Stanford SHP", {}, positive="a")),
 }

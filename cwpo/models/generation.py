@@ -55,10 +55,6 @@ class GumbelSampler(LogitsProcessor):
         self.keys, self.broken, self.rows = (x.to(device) for x in (self.keys, self.broken, self.rows))
         return self
 
-    def go_on(self, rows: Tensor, step: int) -> None:
-        """Draw the tokens from number `step` on, of these rows only."""
-        self.rows, self.step = rows, step
-
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         self.broken[self.rows] |= scores.isnan().any(dim=1)
         for warper in self.warpers:
@@ -181,7 +177,8 @@ def _draw(
     tokens = torch.full((len(inputs), most), eos, device=inputs.device)
     cache = None
     while True:
-        sampler.go_on(rows, drawn := sequences.shape[1] - width)
+        drawn = sequences.shape[1] - width
+        sampler.rows, sampler.step = rows, drawn  # tokens from this number on, of these rows only
         output = model.generate(
             input_ids=sequences,
             attention_mask=mask,
