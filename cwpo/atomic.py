@@ -1,7 +1,5 @@
 """Files that appear complete or not at all, whatever kills the process or fills the disk."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

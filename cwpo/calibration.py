@@ -5,8 +5,6 @@ who prefer a, in [0, 1], (N,): 0 or 1 for a single label. Pairs of one prompt ar
 names their prompts, intervals count them so.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 

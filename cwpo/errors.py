@@ -1,7 +1,5 @@
 """Errors that users see as one message without a traceback, and disk errors in plain words."""
 
-from __future__ import annotations
-
 import difflib
 import errno
 import re

@@ -1,7 +1,5 @@
 """Numbers that went wrong, named by the pairs they belong to."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

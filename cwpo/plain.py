@@ -1,7 +1,5 @@
 """Text from data, models and the environment made fit to be shown: no terminal controls, no credentials."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping
@@ -18,7 +16,8 @@ LONGEST = 4000  # characters of a line
 
 def visible(text: str) -> str:
     """The text with control characters as escapes, `\\x1b` or `\\u202e`: a terminal shows them instead of obeying."""
-    return CONTROL.sub(lambda found: _escaped(found[0]), text)
+    codes = {ord(letter) for letter in CONTROL.findall(text)}
+    return text.translate({code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in codes})
 
 
 def without_secrets(text: str, environment: Mapping[str, str] | None = None) -> str:
@@ -33,10 +32,6 @@ def without_secrets(text: str, environment: Mapping[str, str] | None = None) -> 
 def shown(text: str) -> str:
     """What may be printed of a text from anywhere: no controls, no credentials, no endless lines."""
     return "\n".join(_clipped(line) for line in visible(without_secrets(text)).split("\n"))
-
-
-def _escaped(letter: str) -> str:
-    return f"\\x{ord(letter):02x}" if ord(letter) < 0x100 else f"\\u{ord(letter):04x}"
 
 
 def _clipped(line: str) -> str:

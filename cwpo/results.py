@@ -1,14 +1,11 @@
 """The result files under results/<scale>/: their columns, and reading and writing them without losing rows."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
-import io
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,18 +51,7 @@ EMBEDDING_COLUMNS = "data strong seed source pair_id x y".split()
 
 # What models and people wrote. Control characters are written as escapes, as in \\x0d: CSV readers take some for line ends.
 WRITTEN = ("prompt", "response", "response_sft", "preferred_by_weak", "preferred_by_human")
-TEXT = (
-    "run_key",
-    "prompt_id",
-    "pair_id",
-    "git_commit",
-    "experiment",
-    "prompts",
-    "rewards",
-    "rewards_sft",
-    "point",
-    *WRITTEN,
-)
+TEXT = (*"run_key prompt_id pair_id git_commit experiment prompts rewards rewards_sft point".split(), *WRITTEN)
 IDENTITY = ("experiment", "run_key", "prompt_id", "pair_id", "source", "low")
 POINTS = ["data", "strong", "seed", "source"]  # what rows without a run key belong to
 NAME = re.compile(r"(?!\.)[^/\\\x00-\x1f]{1,100}")  # of an experiment
@@ -143,7 +129,7 @@ class RunRewards:
     @staticmethod
     def of(
         prompt_ids: Sequence[str], reward: ArrayLike, reward_sft: ArrayLike, kl: ArrayLike | None = None
-    ) -> RunRewards:
+    ) -> "RunRewards":
         order = np.argsort(np.asarray(prompt_ids))
         digest = hashlib.sha256("\n".join(sorted(prompt_ids)).encode()).hexdigest()[:16]
         ordered: Any = (None if x is None else np.asarray(x, float)[order] for x in (reward, reward_sft, kl))
@@ -156,7 +142,7 @@ class RunRewards:
         return dict(zip(REWARD_COLUMNS, (run_key, self.prompts, *numbers), strict=True))
 
     @staticmethod
-    def parse(row: Mapping[str, str | float | None]) -> RunRewards:
+    def parse(row: Mapping[str, str | float | None]) -> "RunRewards":
         given = (row[name] for name in REWARD_COLUMNS[2:])
         numbers: Any = (np.array(x.split(), dtype=np.float64) if isinstance(x, str) else None for x in given)
         return RunRewards(str(row["prompts"]), *numbers)
@@ -181,15 +167,13 @@ def _write(path: Path, frame: pd.DataFrame, columns: Sequence[str]) -> None:
     plain = {name: frame[name].map(visible, na_action="ignore") for name in WRITTEN if name in columns}
     ordered = frame[list(columns)].assign(**plain).sort_values(order, kind="stable", na_position="first")
     ordered = ordered.round({name: 6 for name in columns if name not in UNROUNDED})
-    text = ordered.to_csv(index=False, lineterminator="\n")
-    data = text.encode()
-    if path.suffix == ".gz":
-        buffer = io.BytesIO()
-        with gzip.GzipFile("", "wb", PACKED, buffer, mtime=0) as stream:
-            stream.write(data)
-        data = buffer.getvalue()
-    with new_file(path) as partial:
-        partial.write_bytes(data)
+    data = ordered.to_csv(index=False, lineterminator="\n").encode()
+    with (
+        new_file(path) as partial,
+        partial.open("wb") as file,
+        gzip.GzipFile("", "wb", PACKED, file, mtime=0) if path.suffix == ".gz" else nullcontext(file) as stream,
+    ):
+        stream.write(data)
 
 
 def replace_rows(path: Path, rows: pd.DataFrame, columns: Sequence[str], *, experiment: str | None = None) -> None:

@@ -8,8 +8,6 @@ What many intervals share is computed once: `resample_counts` draws how often ea
 means of one run under these draws, and `interval_of` joins the means of several seeds in an independent order for each.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple

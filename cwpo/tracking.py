@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -88,7 +88,7 @@ def _start(wandb: Mapping[str, Any], folder: Path, *, config: Mapping[str, Any],
         project=wandb["project"],
         entity=wandb["entity"],
         mode=mode,
-        config=_plain(config),
+        config=dict(config),
         dir=str(folder),
         reinit="create_new",
         resume=None if mode == "offline" else "allow",
@@ -129,23 +129,16 @@ def _table(frame: pd.DataFrame) -> Any:
     return Table(columns=[str(column) for column in frame.columns], data=rows)
 
 
-def _plain(value: Any) -> Any:
-    """Containers of other libraries as dicts and lists, which W&B can write as they are."""
-    if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(item) for item in value]
-    return value
-
-
 def wandb_mode(mode: str) -> Any:
     """`auto` is online where an API key is at hand (environment or ~/.netrc), else offline."""
     if mode != "auto":
         return mode
     if os.environ.get("WANDB_MODE"):
         return os.environ["WANDB_MODE"]
+    return "online" if has_wandb_key() else "offline"
+
+
+def has_wandb_key() -> bool:
     netrc = Path("~/.netrc").expanduser()
-    has_key = bool(os.environ.get("WANDB_API_KEY")) or (
-        netrc.is_file() and "wandb" in netrc.read_text(errors="replace")
-    )
-    return "online" if has_key else "offline"
+    in_netrc = netrc.is_file() and "wandb" in netrc.read_text(errors="replace")
+    return in_netrc or bool(os.environ.get("WANDB_API_KEY"))

@@ -13,7 +13,10 @@ from cwpo.errors import Problem, nearest
 
 def arm_problems(cfg: Config) -> Iterator[Problem]:
     """Problems between keys. A value that breaks the rule of its own key may cause some of them as well."""
-    yield from split_problems(cfg)
+    shares = (cfg.human_fraction, cfg.unlabeled_fraction or 0.0)
+    if all(0 <= share < 1 for share in shares) and sum(shares) > 1 + 1e-9:
+        why = f"and unlabeled_fraction={shares[1]} are {sum(shares):g} together; they are shares of"
+        yield wrong(cfg, "human_fraction", f"{why} the same training pairs, so at most 1")
     for key, training in trainings(cfg).items():
         yield from training_problems(key, training)
         if training.learning_rate is None and (key != "alignment" or sizes_of(cfg) is None):
@@ -25,13 +28,6 @@ def arm_problems(cfg: Config) -> Iterator[Problem]:
     yield from gold_problems(cfg)
     yield from data_problems(cfg)
     yield from machine_problems(cfg)
-
-
-def split_problems(cfg: Config) -> Iterator[Problem]:
-    shares = (cfg.human_fraction, cfg.unlabeled_fraction or 0.0)
-    if all(0 <= share < 1 for share in shares) and sum(shares) > 1 + 1e-9:
-        why = f"and unlabeled_fraction={shares[1]} are {sum(shares):g} together; they are shares of"
-        yield wrong(cfg, "human_fraction", f"{why} the same training pairs, so at most 1")
 
 
 def training_problems(key: str, training: TrainingConfig) -> Iterator[Problem]:
@@ -144,8 +140,7 @@ def gold_problems(cfg: Config) -> Iterator[Problem]:
 def _judge_problems(cfg: Config) -> Iterator[Problem]:
     if not cfg.gold.model:
         why = "there is no default, because models are withdrawn and prices differ"
-        text = f"gold=openai needs gold.model=<name of the model at the endpoint>; {why}"
-        yield Problem("gold.model", text)
+        yield Problem("gold.model", f"gold=openai needs gold.model=<name of the model at the endpoint>; {why}")
     file = cfg.gold.prompt_file
     if file is not None and not Path(file).expanduser().is_file():
         yield wrong(cfg, "gold.prompt_file", "does not exist; name a text file, or null for our own prompt")

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 
-from cwpo.config.assets import distinct, hub_assets, is_hub_id, settled
+from cwpo.config.assets import distinct, hub_assets, is_hub_id, named_models, settled
 from cwpo.config.schema import MODEL_GOLDS, POLICY_ANNOTATORS, Config
 from cwpo.errors import Problem
 from cwpo.models.folders import checkpoint_problem
@@ -15,7 +15,9 @@ Named = Mapping[str, tuple[str, str | None]]  # key -> folder or hub id, and rev
 def checkpoint_problems(cfg: Config, ask_hub: bool) -> list[Problem]:
     """Problems of the named checkpoints. Looks into folders, and asks the hub for a model's config, which takes time."""
     cfg = settled(cfg)
-    named = _named(cfg)
+    named = named_models(cfg)
+    if named.get("gold.path") == named["pair.strong"]:  # gold=trained starts from it by default: one line is enough
+        del named["gold.path"]
     worlds = {key: path for key, (path, _) in named.items() if path.startswith("world/")}
     real = {key: spec for key, spec in named.items() if key not in worlds}
     here = {key: spec for key, spec in real.items() if not is_hub_id(spec[0])}
@@ -60,8 +62,7 @@ def model_problems(
     With `ask_hub` the config of a hub id is fetched and looked at: models of `scoring` must return one score, those of
     `seq2seq` compare, those of `heads` get a scalar head.
     """
-    found = {key: checkpoint_problem(path, key, key in adapters) for key, (path, _) in named.items()}
-    problems = _texts(found)
+    problems = _texts({key: checkpoint_problem(path, key, key in adapters) for key, (path, _) in named.items()})
     if not ask_hub:
         return problems
     from cwpo.models.annotator import classifier_problem  # imported here because they import torch
@@ -78,23 +79,6 @@ def model_problems(
 
 def _texts(texts: Mapping[str, str | None]) -> list[Problem]:
     return [Problem(key, text) for key, text in texts.items() if text]
-
-
-def _named(cfg: Config) -> dict[str, tuple[str, str | None]]:
-    """The models of a settled configuration by key."""
-    named = {
-        "pair.weak": (cfg.pair.weak, cfg.pair.weak_revision),
-        "pair.strong": (cfg.pair.strong, cfg.pair.strong_revision),
-    }
-    # By default gold=trained starts from the strong model, which needs no second line.
-    if cfg.gold.name in (*MODEL_GOLDS, "trained") and cfg.gold.path:
-        gold = (cfg.gold.path, cfg.gold.revision)
-        named |= {"gold.path": gold} if gold != named["pair.strong"] else {}
-    if cfg.online.reward == "reward_model" and cfg.online.reward_model:
-        named["online.reward_model"] = (cfg.online.reward_model, cfg.online.reward_revision)
-    if cfg.online.reward != "none" and cfg.embedding.path:
-        named["embedding.path"] = (cfg.embedding.path, cfg.embedding.revision)
-    return named
 
 
 def _world_problem(key: str, path: str) -> str | None:

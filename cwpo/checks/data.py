@@ -37,16 +37,14 @@ def _published(cfg: Config) -> Iterator[Problem]:
     path = cfg.data.path
     for key, what in (("path", "a folder or hub id"), ("layout", "the form of its files and rows")):
         if getattr(cfg.data, key) is None:
-            text = f"data.{key} is required for a published data set: {what}"
-            yield Problem(f"data.{key}", text)
+            yield Problem(f"data.{key}", f"data.{key} is required for a published data set: {what}")
     if path is None:
         return
     file = Path(str(path)).expanduser()
     if not isinstance(path, str):
         yield wrong(cfg, "data.path", "must be one folder or hub id for a published data set")
     elif file.is_file():
-        why = "is a file; name the folder with the data set's files, or use data=jsonl"
-        yield wrong(cfg, "data.path", why)
+        yield wrong(cfg, "data.path", "is a file; name the folder with the data set's files, or use data=jsonl")
     elif not file.is_dir() and not is_hub_id(path):
         yield wrong(cfg, "data.path", "does not exist; name a folder, or a hub id such as Anthropic/hh-rlhf")
 

@@ -15,8 +15,7 @@ def machine_problems(cfg: Config) -> Iterator[Problem]:
     if cfg.launch == "none" and cfg.processes > 1:
         yield wrong(cfg, "processes", "needs launch=ddp or launch=fsdp")
     if cfg.launch != "none" and cfg.jobs > 1:
-        why = "gives a stage all GPUs of the machine, so only one can run at a time: use jobs=1"
-        yield wrong(cfg, "launch", why)
+        yield wrong(cfg, "launch", "gives a stage all GPUs of the machine, so only one can run at a time: use jobs=1")
     yield from lora_problems(cfg.lora)
     yield from _engine(cfg)
     for key, training in trainings(cfg).items():
@@ -74,5 +73,4 @@ def _bitsandbytes(cfg: Config) -> Iterator[Problem]:
 
     if cfg.device.startswith(("auto", "cuda")) and torch.cuda.is_available():
         key = f"{wanted[0]}.optimizer"
-        why = f"needs the package bitsandbytes; pip install 'cwpo[gpu]', or use {key}=adamw_torch"
-        yield wrong(cfg, key, why)
+        yield wrong(cfg, key, f"needs the package bitsandbytes; pip install 'cwpo[gpu]', or use {key}=adamw_torch")

@@ -105,17 +105,14 @@ def wrong_type(word: str, reason: str) -> str:
             return f"{short} cannot be set: {key} must be {wanted.format(key)}"
     section = re.search(r"is not a subclass of (\w+)", reason)
     if section:
-        return f"{short} cannot be set: {key} is a section; {_section_advice(section[1], key, value)}"
+        names = keys_of(getattr(run_schema, section[1], None) or getattr(commands, section[1]))
+        one = f"set one of {', '.join(f'{key}.{name}' for name in names)}"
+        advice = f"set {key}.enabled={value}" if "enabled" in names else one
+        return f"{short} cannot be set: {key} is a section; {advice}"
     entry = re.search(r"Key '([^']*)' is not in struct", reason)
     if entry:
         return f"{short} cannot be set: {key} has no entry {entry[1]}; to add one write +{key}.{entry[1]}=..."
     return f"{short} cannot be set: {reason}"
-
-
-def _section_advice(schema: str, key: str, value: str) -> str:
-    kind = getattr(run_schema, schema, None) or getattr(commands, schema)
-    keys = [f"{key}.{name}" for name in keys_of(kind)]
-    return f"set {key}.enabled={value}" if f"{key}.enabled" in keys else f"set one of {', '.join(keys)}"
 
 
 def wrong(cfg: Any, key: str, why: str) -> Problem:

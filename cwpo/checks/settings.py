@@ -85,12 +85,12 @@ def _reason(value: Any, key: Key, path: str) -> str | None:
     if value == key.default:
         return None
     reasons = (reason for rule in key.rules if (reason := rule(value)) is not None)
-    return next(reasons, None) or (_address(value, key) if isinstance(value, str) else _beyond(value))
-
-
-def _address(text: str, key: Key) -> str | None:
+    if reason := next(reasons, None):
+        return reason
+    if not isinstance(value, str):
+        return _beyond(value)
     advice = "download it and name the file or folder, or give a hub id"
-    return f"is an address; {advice}" if "://" in text and endpoint not in key.rules else None
+    return f"is an address; {advice}" if "://" in value and endpoint not in key.rules else None
 
 
 def _beyond(value: float) -> str | None:

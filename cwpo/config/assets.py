@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,12 @@ KINDS = ("models", "datasets")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 COMMAND = "python scripts/lock_assets.py"
+# The key of a model or data set -> that of its revision.
+REVISIONS = {
+    **{f"pair.{who}": f"pair.{who}_revision" for who in ("weak", "strong")},
+    **{f"{group}.path": f"{group}.revision" for group in ("gold", "embedding", "data")},
+    "online.reward_model": "online.reward_revision",
+}
 
 
 @dataclass(frozen=True)
@@ -97,22 +102,28 @@ def is_hub_id(path: Any) -> bool:
     )
 
 
+def named_models(cfg: Config) -> dict[str, tuple[str, str | None]]:
+    """Path and revision of every model that a run may load, by key. gold=paper must be settled."""
+    pair, gold, online, embedding = cfg.pair, cfg.gold, cfg.online, cfg.embedding
+    named: dict[str, tuple[str | None, str | None]] = {
+        "pair.weak": (pair.weak, pair.weak_revision),
+        "pair.strong": (pair.strong, pair.strong_revision),
+    }
+    if gold.name in (*MODEL_GOLDS, "trained"):
+        named["gold.path"] = (gold.path, gold.revision)
+    if online.reward == "reward_model":
+        named["online.reward_model"] = (online.reward_model, online.reward_revision)
+    if online.reward != "none":
+        named["embedding.path"] = (embedding.path, embedding.revision)
+    return {key: (path, revision) for key, (path, revision) in named.items() if path}
+
+
 def hub_assets(cfg: Config) -> list[Asset]:
     """The models and data sets that a run takes from the hub, one for each key. gold=paper must be settled."""
-    named = [
-        ("pair.weak", "pair.weak_revision", "models", True),
-        ("pair.strong", "pair.strong_revision", "models", True),
-        ("gold.path", "gold.revision", "models", cfg.gold.name in (*MODEL_GOLDS, "trained")),
-        ("online.reward_model", "online.reward_revision", "models", cfg.online.reward == "reward_model"),
-        ("embedding.path", "embedding.revision", "models", cfg.online.reward != "none"),
-        ("data.path", "data.revision", "datasets", cfg.data.source != "world"),
-    ]
-    value = {key: attrgetter(key)(cfg) for key, *_ in named}
-    assets = [
-        Asset(key, revision_key, kind, value[key], attrgetter(revision_key)(cfg))
-        for key, revision_key, kind, used in named
-        if used and is_hub_id(value[key])
-    ]
+    named = [(key, "models", *spec) for key, spec in named_models(cfg).items()]
+    if cfg.data.source != "world":
+        named.append(("data.path", "datasets", cfg.data.path, cfg.data.revision))
+    assets = [Asset(key, REVISIONS[key], kind, path, given) for key, kind, path, given in named if is_hub_id(path)]
     if cfg.labeled.other and cfg.data.source == "hub":
         path = published_path(cfg.labeled.other)
         # A data set under another name of the same path is taken from where the arm's own data are.
@@ -141,8 +152,7 @@ def published_path(name: str) -> str | None:
 def settled(cfg: Config) -> Config:
     """The configuration with the data set's gold model in place of gold=paper, and with locked revisions."""
     if cfg.gold.name == "paper" and cfg.data.source == "hub" and cfg.data.gold in cfg.reward_models:
-        path = cfg.reward_models[cfg.data.gold]
-        cfg = _with(_with(cfg, "gold.name", cfg.data.gold), "gold.path", path)
+        cfg = _with(_with(cfg, "gold.name", cfg.data.gold), "gold.path", cfg.reward_models[cfg.data.gold])
     for asset in hub_assets(cfg):
         if asset.given is None and asset.revision is not None and asset.revision_key is not None:
             cfg = _with(cfg, asset.revision_key, asset.revision)

@@ -1,7 +1,5 @@
 """Families of models, told by their names."""
 
-from __future__ import annotations
-
 FAMILIES = {"opt": "OPT", "qwen": "Qwen", "llama": "Llama"}
 
 

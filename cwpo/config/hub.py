@@ -1,7 +1,5 @@
 """Asks the hub once whether it answers. Where it does not, only its cache is used from then on."""
 
-from __future__ import annotations
-
 import copy
 import functools
 import os

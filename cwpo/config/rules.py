@@ -21,8 +21,6 @@ LARGEST = 10**9  # of any number
 PAIRS = 10**8
 PROCESSES = 1024
 SEED = 2**31 - 1  # numpy and torch refuse more after the small numbers that stages add to a seed
-REVISION = re.compile(r"[\w+.-]+(/[\w+.-]+)*")
-ENDPOINT = re.compile(r"https?://[\w.-]+(:\d+)?(/[\w.~-]+)*/?|https?://\[[\da-f:]+\](:\d+)?(/[\w.~-]+)*/?")
 MISSING_CELLS = ("nan", "null", "none", "na", "n/a", "inf", "-inf", "true", "false")
 DEVICES = ("auto", "cpu", "cuda", "cuda:<number>", "mps")
 
@@ -104,10 +102,20 @@ def tokens(text: str) -> str | None:
     return None if whole or text == "auto" else "must be a positive number of tokens, or auto"
 
 
-def file_name(text: str) -> str | None:
-    if re.search(r"[/\\]", text) or text.startswith(".") or len(text) > 100:
-        return "becomes part of file names: at most 100 characters, no slash, and no dot at the start"
-    return None
+def matches(pattern: str, why: str) -> Rule:
+    """A text that the whole pattern fits."""
+    return lambda text: None if re.fullmatch(pattern, text) else why
+
+
+file_name = matches(
+    r"(?!\.)[^/\\]{0,100}", "becomes part of file names: at most 100 characters, no slash, and no dot at the start"
+)
+revision = matches(r"(?!.*\.\.)[\w+.-]+(/[\w+.-]+)*", "is not a branch, tag or commit")
+wandb_name = matches(r"[^/\\#?%:]*", "is not a name for Weights & Biases: it may not contain / \\ # ? % or :")
+endpoint = matches(
+    r"https?://([\w.-]+(:\d+)?(/[\w.~-]+)*|\[[\da-f:]+\](:\d+)?(/[\w.~-]+)*)/?",
+    "is not an address of an endpoint: http(s)://host/path, without user, password or query",
+)
 
 
 def cell(text: str) -> str | None:
@@ -120,25 +128,9 @@ def cell(text: str) -> str | None:
     return "would be read as a number or as missing in the result tables; use a name with letters"
 
 
-def revision(text: str) -> str | None:
-    fits = REVISION.fullmatch(text) and ".." not in text
-    return None if fits else "is not a branch, tag or commit"
-
-
 def inner_folder(text: str) -> str | None:
     leaves = text.startswith(("/", "~")) or ".." in text.split("/")
     return "is not a folder inside the data set" if leaves else None
-
-
-def wandb_name(text: str) -> str | None:
-    wrong = re.search(r"[/\\#?%:]", text)
-    return "is not a name for Weights & Biases: it may not contain / \\ # ? % or :" if wrong else None
-
-
-def endpoint(text: str) -> str | None:
-    if ENDPOINT.fullmatch(text):
-        return None
-    return "is not an address of an endpoint: http(s)://host/path, without user, password or query"
 
 
 def chat(text: str) -> str | None:

@@ -5,8 +5,6 @@ arms, chosen by the Human arm alone; `own_best`, for each method the one with th
 development seeds (experiment=tuning) and stand in `update_sizes` of the scale.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from cwpo.config.schema import Config, UpdateSizes

@@ -3,8 +3,6 @@
 Nothing is cut here: pairs that do not fit were dropped, and counted, when the pairs were prepared.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -75,7 +73,7 @@ class Budget:
     measured: bool = False
 
     @staticmethod
-    def of(setting: int | str | None, device: str) -> Budget | None:
+    def of(setting: int | str | None, device: str) -> "Budget | None":
         """The budget of a setting: None, a number of tokens, or AUTO."""
         tokens = tokens_at_once(setting, device)
         return None if tokens is None else Budget(tokens, measured=setting == AUTO)
@@ -93,7 +91,7 @@ class Whole:
     """A batch's rows, to be split into parts of at most so many tokens, padding included, rows of like length together."""
 
     rows: Sequence[Mapping[str, Any]]
-    collator: SequenceCollator | PairCollator
+    collator: "SequenceCollator | PairCollator"
 
     def parts(self, budget: int) -> list[dict[str, Any]]:
         split = fill_budget([self.collator.tokens(row) for row in self.rows], budget)
@@ -107,7 +105,7 @@ class MicroBatches:
     Returns {"micro": [batch, ...], "whole": Whole}.
     """
 
-    collator: SequenceCollator | PairCollator
+    collator: "SequenceCollator | PairCollator"
     budget: Budget
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -116,7 +114,7 @@ class MicroBatches:
 
 
 def within_budget(
-    collator: SequenceCollator | PairCollator, budget: Budget | None
+    collator: "SequenceCollator | PairCollator", budget: Budget | None
 ) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]:
     """The collator itself, or with a budget of tokens its MicroBatches."""
     return collator if budget is None else MicroBatches(collator, budget)

@@ -32,9 +32,10 @@ from cwpo.data.dialogues import Message, as_messages, replied, turns, written
 from cwpo.errors import InputError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase as Tokenizer
 
 Text = str | Sequence[Mapping[str, Any]]
+Encoded = tuple[Sequence[int], int]  # token ids, and where the response begins
 ANCHORS = ("\n", ".", "a", "0", "中")  # one of them does not merge with the first character of a response
 
 
@@ -48,9 +49,7 @@ class Opened:
     prefix: list[int]  # the special tokens that the tokenizer puts before a plain text
 
 
-def encode(
-    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Text], responses: Sequence[Text]
-) -> list[tuple[list[int], int]]:
+def encode(tokenizer: Tokenizer, prompts: Sequence[Text], responses: Sequence[Text]) -> list[tuple[list[int], int]]:
     """(token ids, prompt length) of each prompt and response: BOS once where the tokenizer has one, EOS once at the end.
 
     Raises InputError for messages that the chat template cannot write. Warns where tokens cannot spell the text exactly.
@@ -58,13 +57,13 @@ def encode(
     return _continued(tokenizer, _opened(tokenizer, prompts), responses)
 
 
-def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Text]) -> list[list[int]]:
+def encode_prompts(tokenizer: Tokenizer, prompts: Sequence[Text]) -> list[list[int]]:
     """Token ids of each prompt, up to where the response begins: what `encode` begins with, and what is sampled from."""
     return _opened(tokenizer, prompts).heads
 
 
 def encode_pairs(
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     prompts: Sequence[Text],
     chosen: Sequence[Text],
     rejected: Sequence[Text],
@@ -84,10 +83,7 @@ def encode_pairs(
 
 
 def sampled(
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Text],
-    heads: Sequence[list[int]],
-    drawn: Sequence[tuple[list[int], bool]],
+    tokenizer: Tokenizer, prompts: Sequence[Text], heads: Sequence[list[int]], drawn: Sequence[tuple[list[int], bool]]
 ) -> list[dict[str, Any]]:
     """Responses from the tokens drawn after `heads`, the prompts' own: (ids without EOS, whether EOS came) of each.
 
@@ -112,7 +108,7 @@ def sampled(
     ]
 
 
-def text_behind(tokenizer: PreTrainedTokenizerBase, head: list[int], ids: list[int]) -> str:
+def text_behind(tokenizer: Tokenizer, head: list[int], ids: list[int]) -> str:
     """The text of the tokens `ids` where they follow those of `head`, special tokens left out."""
     if _splits_words(tokenizer):
         return tokenizer.decode(ids, skip_special_tokens=True)
@@ -128,14 +124,14 @@ def plain_texts(prompt: Text, response: Text) -> tuple[str, str]:
     return (str(prompt) if messages is None else written(messages)), text
 
 
-def whole_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+def whole_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of texts with all special tokens that the tokenizer adds, but its BOS only where the text has none."""
     prefix = _prefix(tokenizer)
     ids = _token_ids(tokenizer, texts, add_special_tokens=True)
     return [prefix + _without(prefix, row) for row in ids]
 
 
-def _opened(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Text]) -> Opened:
+def _opened(tokenizer: Tokenizer, prompts: Sequence[Text]) -> Opened:
     flag = reads_chat(tokenizer)
     templated = flag
     if flag is None and not all(isinstance(prompt, str) for prompt in prompts):
@@ -160,9 +156,7 @@ def _opened(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Text]) -> Open
     return Opened(texts, heads, messages, prefix)
 
 
-def _continued(
-    tokenizer: PreTrainedTokenizerBase, opened: Opened, responses: Sequence[Text]
-) -> list[tuple[list[int], int]]:
+def _continued(tokenizer: Tokenizer, opened: Opened, responses: Sequence[Text]) -> list[tuple[list[int], int]]:
     given = enumerate(zip(opened.texts, opened.messages, responses, strict=True))
     tails = [_reply(tokenizer, index, *each) for index, each in given]
     apart, eos = _splits_words(tokenizer), tokenizer.eos_token_id
@@ -193,7 +187,7 @@ def _reply(tokenizer: Any, index: int, opened: str, asked: list[Message] | None,
     return before if eos and not behind.strip() else rest  # templates may put a line end behind EOS
 
 
-def _continuations(tokenizer: PreTrainedTokenizerBase, opened: Opened, tails: Sequence[str]) -> list[list[int]]:
+def _continuations(tokenizer: Tokenizer, opened: Opened, tails: Sequence[str]) -> list[list[int]]:
     """The tokens of each tail behind its head; see the module's text."""
     unknown = getattr(tokenizer, "unk_token_id", None)
     joints = _token_ids(tokenizer, [text + tail for text, tail in zip(opened.texts, tails, strict=True)])

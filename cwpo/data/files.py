@@ -166,8 +166,7 @@ def _element(decoder: json.JSONDecoder, text: io.TextIOWrapper, rest: str, place
             if not more:
                 raise _not_json(place, error) from error
             if len(rest) > LINE:
-                large = f"{place} has more than {LINE:,} characters; an element is one pair"
-                raise InputError(large) from error
+                raise InputError(f"{place} has more than {LINE:,} characters; an element is one pair") from error
             rest += more
 
 
@@ -199,18 +198,15 @@ def _csv_rows(file: Path, kind: str) -> Iterator[tuple[int, Row]]:
         reader: csv.DictReader[Any] = csv.DictReader(read, delimiter=_delimiter(header, kind), strict=True)
         try:
             for number, row in enumerate(reader, start=1):
-                _check_fields(row, f"{file} row {number} (it ends in line {reader.line_num})")
+                if None in row:
+                    place = f"{file} row {number} (it ends in line {reader.line_num})"
+                    raise InputError(f"{place} has {len(row[None])} fields more than the header")
                 yield number, {name: value or None for name, value in row.items()}
         except csv.Error as error:
             raise InputError(
                 f"{file} row {number + 1} (up to line {reader.reader.line_num}) cannot be read as {kind[1:]}: {error}; put a text with "
                 'quotes or line breaks between quotes, and write each quote inside as ""'
             ) from error
-
-
-def _check_fields(row: Mapping[Any, Any], place: str) -> None:
-    if None in row:
-        raise InputError(f"{place} has {len(row[None])} fields more than the header")
 
 
 def _encoding(file: Path) -> str:

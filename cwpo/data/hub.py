@@ -5,7 +5,7 @@ given revision; no code in it ever runs.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,12 +56,18 @@ def published(data: Any) -> Iterator[Table]:
                 yield Table(str(file), folder or data.name, split == layout.test)
 
 
+def split_names(names: Iterable[str], folder: str | None, split: str) -> list[str]:
+    """Of the names of a data set's files, those of a split: one, or the numbered parts of one, in order."""
+    place = re.escape(f"{folder}/") if folder else "(data/)?"
+    name = re.compile(rf"{place}{split}(-\d+-of-\d+(-\w+)?)?\.(jsonl|json|parquet)(\.gz)?")
+    return sorted(filter(name.fullmatch, names))
+
+
 def split_files(root: Path, folder: str | None, split: str) -> list[Path]:
-    """The files of a split under `root`: one, or the numbered parts of one, in order."""
-    name = re.compile(rf"{split}(-\d+-of-\d+(-\w+)?)?\.(jsonl|json|parquet)(\.gz)?")
+    """The files of a split under `root`."""
     places = [root / folder] if folder else [root, root / "data"]
     files = (file for place in places if place.is_dir() for file in place.iterdir())
-    return sorted(file for file in files if name.fullmatch(file.name))
+    return [root / name for name in split_names((str(file.relative_to(root)) for file in files), folder, split)]
 
 
 def patterns(folder: str | None, layout: Published) -> list[str]:
@@ -95,11 +101,6 @@ def _summaries(*cells: Any) -> Texts:
     return Texts(post if post.endswith(SUMMARY) else f"{post}\n{SUMMARY}", first, second)
 
 
-def _messages(prompt: Any, *cells: Any) -> Texts:
-    """Two lists of chat messages; the prompt is their common beginning, not the column, which is its first message only."""
-    return pair_texts(None, *cells)
-
-
 def _comments(*cells: Any) -> Texts:
     """A post and two comments, written as a dialogue."""
     post, *comments, _ = pair_texts(*cells)
@@ -110,6 +111,7 @@ def _comments(*cells: Any) -> Texts:
 LAYOUTS = {
     "hh_rlhf": Published("train", "test"),
     "tldr": Published("train", "valid1", _summaries),
-    "ufb": Published("train_prefs", "test_prefs", _messages),
+    # messages, whose prompt is their common beginning; the column has its first message only
+    "ufb": Published("train_prefs", "test_prefs", lambda prompt, *cells: pair_texts(None, *cells)),
     "shp": Published("train", "test", _comments, Layout("Stanford SHP", {}, positive="a")),
 }

@@ -70,8 +70,7 @@ def _value(name: str, cell: Any) -> Value | None:
         raise LeftOut(f"missing_{name}")
     value = parsed(cell)
     if value is None:
-        problem = f"have a {name} that is neither text nor a list of messages with role and content"
-        raise WrongRow(problem, cell)
+        raise WrongRow(f"have a {name} that is neither text nor a list of messages with role and content", cell)
     if isinstance(value, str) and value.startswith(PYTHON):
         raise WrongRow(f"have a {name} with messages as Python prints them; write them as JSON (json.dumps)")
     return value
@@ -103,8 +102,7 @@ def _conversation(asked: Any, a: Any, b: Any) -> Texts:
         raise LeftOut("prompts_differ")
     if not asked:
         raise LeftOut("missing_prompt")
-    messages = json.dumps(asked, ensure_ascii=False, default=str)
-    return Texts(written(asked), replied(a), replied(b), messages)
+    return Texts(written(asked), replied(a), replied(b), json.dumps(asked, ensure_ascii=False, default=str))
 
 
 def parsed(value: Any) -> Value | None:

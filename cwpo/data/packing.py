@@ -5,7 +5,6 @@ another: the log-probs are those of two plain sequences. For attention the pairs
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -18,24 +17,16 @@ FULL = (
 )
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a pair lies: its row and first column."""
-
-    row: int
-    column: int
-
-
-def fill_rows(lengths: Sequence[int], width: int) -> tuple[list[Place], int]:
-    """Longest first, each into the first row with room: places in the given order, and the number of rows."""
-    places: list[Place] = [Place(0, 0)] * len(lengths)
+def fill_rows(lengths: Sequence[int], width: int) -> tuple[np.ndarray, int]:
+    """Longest first, each into the first row with room: first places, (N,), among all rows', and the number of rows."""
+    places = np.zeros(len(lengths), np.int64)
     used: list[int] = []
     for index in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
         most = width - lengths[index]
         row = next((r for r, taken in enumerate(used) if taken <= most), len(used))
         if row == len(used):
             used.append(0)
-        places[index] = Place(row, used[row])
+        places[index] = row * width + used[row]
         used[row] += lengths[index]
     return places, len(used)
 
@@ -91,7 +82,7 @@ def _in_rows(
     """`attention`, and `slot` and `token` of a line; where the tokens lie in it or in the rows, and its shape."""
     width = max(ROW_TOKENS, int(whole.max()))
     places, rows = fill_rows(whole.tolist(), width)
-    slot = np.array([place.row * width + place.column for place in places])[pair] + within
+    slot = places[pair] + within
     block = np.zeros(rows * width, np.int32)
     block[slot] = blocks
     packed = {"attention": torch.from_numpy(attention_blocks(block.reshape(rows, width)))[:, None]}

@@ -1,7 +1,5 @@
 """A user's rows as pairs: one reader for every command, so that a file means the same pairs and labels everywhere."""
 
-from __future__ import annotations
-
 import json
 import reprlib
 from collections import Counter
@@ -38,7 +36,7 @@ class Pair(NamedTuple):
             return "none"
         return "chosen" if self.ordered else "a" if self.share > 0.5 else "b" if self.share < 0.5 else "tie"
 
-    def turned(self) -> Pair:
+    def turned(self) -> "Pair":
         """The same pair with its responses exchanged."""
         prompt, first, second, messages = self.texts
         return self._replace(texts=Texts(prompt, second, first, messages), share=1 - self.share)
@@ -127,8 +125,7 @@ class PairReader:
                 pair, reason = None, str(left_out)
                 done.drop(reason, number)
             except WrongRow as wrong:
-                problem = wrong.problem.replace(" positive=", f" {self.at}positive=")
-                done.refuse(problem, number, *wrong.values)
+                done.refuse(wrong.problem.replace(" positive=", f" {self.at}positive="), number, *wrong.values)
                 continue
             yield number, pair, reason, row
         problems = done.problems(self.path)

@@ -88,8 +88,7 @@ def read_pairs(data: Any, seed: int) -> tuple[pd.DataFrame, dict[str, int]]:
     rows = [row for table in tables for row in _rows(table, data, known, texts, sides, drops)]
     if not drops["read"]:
         raise InputError(f"data.path={data.path} holds no pairs: it is empty")
-    columns = ["prompt", "response_a", "response_b", "human_label", "domain", "test"]
-    frame = pd.DataFrame(rows, columns=columns)
+    frame = pd.DataFrame(rows, columns=["prompt", "response_a", "response_b", "human_label", "domain", "test"])
     return frame if known else frame.drop(columns="test"), drops
 
 
@@ -114,8 +113,7 @@ def _rows(
     """(prompt, response_a, response_b, human_label, domain, whether a test row) of each pair; the others are counted."""
     layout, positive = known.layout if known else None, getattr(data, "positive", None)
     reader = PairReader(table.path, data.columns, positive, at="data.", layout=layout, texts=texts)
-    revision = data.revision if table.split else None
-    rows = records(table.path, table.split, folder=table.folder, revision=revision)
+    rows = records(table.path, table.split, folder=table.folder, revision=data.revision if table.split else None)
     for number, pair, reason, _ in reader.read(rows):
         if pair is None or pair.share == 0.5:
             reason = reason or "ties"

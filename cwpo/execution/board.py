@@ -1,7 +1,5 @@
 """Shows the progress of a sweep: a bar on a terminal, elsewhere a line every ten seconds."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 
@@ -35,7 +33,7 @@ class Board:
             disable=not self.console.is_terminal,
         )
 
-    def __enter__(self) -> Board:
+    def __enter__(self) -> "Board":
         note = f"{self.cached} of {self.total} stages cached"
         self.task = self.bar.add_task(self.title or "run", total=self.total, completed=self.cached, note=note)
         self.bar.start()
@@ -66,7 +64,8 @@ class Board:
         note = f"{name} · {self.cached} cached"
         if done < max(3, wanted / 20):  # the first stages, imports included, mislead
             return note
-        return f"{note} · about {_minutes((time.monotonic() - self.begun) / done * (wanted - done))} left"
+        seconds = (time.monotonic() - self.begun) / done * (wanted - done)
+        return f"{note} · about {f'{seconds:.0f} s' if seconds < 90 else f'{seconds / 60:.0f} min'} left"
 
     def _line(self, text: str, at_once: bool = False) -> None:
         now = time.monotonic()
@@ -76,7 +75,3 @@ class Board:
         prefix = f"{self.title}: " if self.title else ""
         line = f"{prefix}stage {self.finished} of {self.total} · {text}"
         print(line, file=self.console.file, flush=True)
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

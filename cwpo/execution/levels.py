@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 from cwpo.execution.board import Board
 from cwpo.execution.node import Settings
-from cwpo.execution.workers import run_stage, unfinished, unwatched
+from cwpo.execution.workers import run_here, unfinished
 from cwpo.pipeline.arms import Arm
 from cwpo.pipeline.graph import Node
-from cwpo.runtime import quiet_libraries, use_threads
 
 # Starts a job for every stage and yields each with its error, or None, when it has ended.
 Submit = Callable[[Sequence[Node], Settings], Iterator[tuple[Node, BaseException | None]]]
@@ -36,7 +35,11 @@ def levels(nodes: Sequence[Node]) -> list[Level]:
 
 
 def run_levels(
-    arms: Sequence[Arm], settings: Settings, submit: Submit, title: str = "", watch: Callable[[Node], None] = unwatched
+    arms: Sequence[Arm],
+    settings: Settings,
+    submit: Submit,
+    title: str = "",
+    watch: Callable[[Node], None] = lambda node: None,
 ) -> int:
     """Finish every stage of the arms and return how many were computed; the others were in the store.
 
@@ -51,12 +54,8 @@ def run_levels(
 
 
 def _run_level(level: Level, settings: Settings, submit: Submit, board: Board) -> None:
-    for node in level.light:
-        use_threads(settings.threads)
-        quiet_libraries()
-        board.start(node)
-        run_stage(node, settings, board.within)
-        board.finish(node)
+    if level.light:
+        run_here(level.light, settings, board)
     failure: BaseException | None = None
     for node, error in submit(level.jobs, settings) if level.jobs else ():
         if error is None:

@@ -1,7 +1,5 @@
 """One stage at work in the store, and the execution settings, which never enter a key."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -34,7 +32,7 @@ class Settings:
     processes: int = 1
 
     @staticmethod
-    def of(cfg: Config) -> Settings:
+    def of(cfg: Config) -> "Settings":
         same = {f.name: getattr(cfg, f.name) for f in fields(Settings) if hasattr(cfg, f.name)}
         wandb = {name: getattr(cfg.logger, name) for name in ("project", "entity", "mode")}
         return Settings(**same, group=cfg.name, wandb=wandb if cfg.logger.name == "wandb" else None)

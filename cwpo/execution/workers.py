@@ -7,13 +7,15 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
+from cwpo.checks.reading import items
 from cwpo.errors import CwpoError, InputError, disk_place, disk_problem
 from cwpo.execution.board import Board
 from cwpo.execution.node import Settings, run_node
@@ -46,17 +48,13 @@ class Failed(CwpoError, RuntimeError):
     """A stage failed; the stages that finished before it stay."""
 
 
-def unwatched(node: Node) -> None:
-    """What is done with each finished stage where nobody asks for more."""
-
-
 def run_arms(
     arms: Sequence[Arm],
     settings: Settings,
     *,
     jobs: int = 1,
     title: str = "",
-    watch: Callable[[Node], None] = unwatched,
+    watch: Callable[[Node], None] = lambda node: None,
 ) -> int:
     """Finish every stage of the arms and return how many were computed here; the others were in the store.
 
@@ -69,7 +67,7 @@ def run_arms(
     if not waiting:
         return 0
     with board:
-        return (_run_here if jobs == 1 else _run_in_workers)(waiting, settings, jobs, board)
+        return run_here(waiting, settings, board) if jobs == 1 else _run_in_workers(waiting, settings, jobs, board)
 
 
 def unfinished(
@@ -86,22 +84,16 @@ def unfinished(
 
 def print_stand_in(nodes: Sequence[Node], settings: Settings) -> None:
     """Print one line where stages want optimisers of bitsandbytes that this machine cannot run."""
-    named = {name for node in nodes for name in optimizers(node.config) if needs_bitsandbytes(name)}
+    settings_of = (items(node.config) for node in nodes)
+    chosen = {value for key, value in chain.from_iterable(settings_of) if key.endswith("optimizer")}
+    named = set(filter(needs_bitsandbytes, chosen))
     line = stand_in(named, pick_device(settings.device), settings.launch == "fsdp") if named else None
     if line:
         print(line, file=sys.stderr, flush=True)
 
 
-def optimizers(config: Mapping[str, Any]) -> Iterator[str]:
-    """The optimisers in all sections of a stage's config."""
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            yield from optimizers(value)
-        elif name == "optimizer":
-            yield value
-
-
-def _run_here(nodes: Sequence[Node], settings: Settings, jobs: int, board: Board) -> int:
+def run_here(nodes: Sequence[Node], settings: Settings, board: Board) -> int:
+    """Finish these stages one after the other in this process; how many were not there."""
     use_threads(settings.threads)
     quiet_libraries()
     computed = 0

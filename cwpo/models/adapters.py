@@ -4,8 +4,6 @@ Beside PEFT's own two files lies BASE, and only that is read: where the frozen m
 same store is named relative to the folder of the adapters, so that a store can be moved.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,7 +29,7 @@ class Base:
     dtype: str
 
     @staticmethod
-    def of(path: str | Path, revision: str | None, dtype: str, out: Path) -> Base:
+    def of(path: str | Path, revision: str | None, dtype: str, out: Path) -> "Base":
         """The base that training starts from, seen from the folder that its adapters are written to."""
         folder = Path(path).expanduser()
         if not folder.is_dir():

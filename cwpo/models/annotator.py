@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
+from cwpo.data.encoding import Encoded
 from cwpo.errors import InputError
 from cwpo.models.lengths import exact_parts, in_order
 from cwpo.models.logprobs import score_sequences
@@ -87,8 +88,7 @@ def response_scores(
 
 def _of_like_length(attention_mask: Tensor) -> Iterator[tuple[Tensor, int]]:
     """Row numbers and longest row of groups that hold at most PADDING padding each, the longest rows first."""
-    lengths = attention_mask.sum(dim=1)
-    ordered, order = lengths.sort(descending=True, stable=True)
+    ordered, order = attention_mask.sum(dim=1).sort(descending=True, stable=True)
     values, first, padding = ordered.tolist(), 0, 0
     for at, length in enumerate([*values, -PADDING]):
         padding += values[first] - length
@@ -138,7 +138,7 @@ def _last_states(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tens
 
 def score_responses(
     model: PreTrainedModel,
-    rows: Sequence[tuple[Sequence[int], int]],
+    rows: Sequence[Encoded],
     pad_id: int,
     batch_size: int | None = None,
     token_budget: int | None = None,

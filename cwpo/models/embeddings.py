@@ -7,13 +7,12 @@ from torch import Tensor
 from transformers import AutoModel, PreTrainedModel
 
 from cwpo.data.batching import IGNORED, collate_sequences
+from cwpo.data.encoding import Encoded
 from cwpo.models.policy import context_length, load_weights, read_tokenizer
 
 
 @torch.no_grad()
-def mean_states(
-    model: PreTrainedModel, rows: Sequence[tuple[Sequence[int], int]], pad_id: int, batch_size: int = 64
-) -> Tensor:
+def mean_states(model: PreTrainedModel, rows: Sequence[Encoded], pad_id: int, batch_size: int = 64) -> Tensor:
     """Mean of the last layer's states over each row's response tokens, EOS included, prompt and padding not; (N, d).
 
     Rows are (ids, start) as `cwpo.data.batching.encode` gives them; float32, in the given order, dropout off.

@@ -5,8 +5,6 @@ greedy search does the sampling. The noise is a function of the row's seed, the 
 model's device: no generator has a state, and every device draws the same.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from typing import Any
@@ -21,11 +19,11 @@ from transformers import (
     LogitsProcessor,
     LogitsProcessorList,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
     StoppingCriteria,
     StoppingCriteriaList,
     TopKLogitsWarper,
 )
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from cwpo.data.batching import pad
 from cwpo.data.encoding import Text, encode_prompts, sampled
@@ -53,13 +51,9 @@ class GumbelSampler(LogitsProcessor):
         self.rows = torch.arange(len(seeds))
         self.step = 0
 
-    def to(self, device: torch.device) -> GumbelSampler:
+    def to(self, device: torch.device) -> "GumbelSampler":
         self.keys, self.broken, self.rows = (x.to(device) for x in (self.keys, self.broken, self.rows))
         return self
-
-    def go_on(self, rows: Tensor, step: int) -> None:
-        """Draw the tokens from number `step` on, of these rows only."""
-        self.rows, self.step = rows, step
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         self.broken[self.rows] |= scores.isnan().any(dim=1)
@@ -72,8 +66,7 @@ class GumbelSampler(LogitsProcessor):
 
 def step_keys(seed: int, steps: int) -> NDArray[np.int32]:
     """64 random bits for each step, (steps, 2); those of the first steps do not depend on how many follow."""
-    raw = np.random.Philox(seed).random_raw(steps)
-    return raw.astype("<u8").view("<i4").reshape(steps, 2)
+    return np.random.Philox(seed).random_raw(steps).astype("<u8").view("<i4").reshape(steps, 2)
 
 
 def gumbel(keys: Tensor, columns: int) -> Tensor:
@@ -101,9 +94,7 @@ def prompt_seed(seed: int, tag: str, prompt_id: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{tag}/{prompt_id}".encode()).digest()[:8], "big")
 
 
-def leaves_room(
-    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Text], max_new_tokens: int, context: int | None
-) -> list[bool]:
+def leaves_room(tokenizer: Tokenizer, prompts: Sequence[Text], max_new_tokens: int, context: int | None) -> list[bool]:
     """Whether each prompt and `max_new_tokens` more fit into a context of so many tokens; None fits everything."""
     lengths = [len(ids) for ids in encode_prompts(tokenizer, prompts)]
     return [context is None or n + max_new_tokens <= context for n in lengths]
@@ -112,7 +103,7 @@ def leaves_room(
 @torch.no_grad()
 def sample_responses(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     prompts: Sequence[Text],
     seeds: Sequence[int],
     *,
@@ -155,8 +146,7 @@ def sample_responses(
         mask = pad([[1] * len(ids[i]) for i in rows], 0, side="left")
         sampler = GumbelSampler([seeds[i] for i in rows], temperature, max_new_tokens, top_k).to(device)
         new = _draw(model, inputs.to(device), mask.to(device), sampler, eos, max_new_tokens)
-        broken = np.where(sampler.broken.cpu().numpy(), np.nan, 0.0)
-        check_finite(broken, [names[i] for i in rows], "the logits")
+        check_finite(np.where(sampler.broken.cpu().numpy(), np.nan, 0.0), [names[i] for i in rows], "the logits")
         return new
 
     for rows, new in in_batches(batches, draw):
@@ -187,7 +177,8 @@ def _draw(
     tokens = torch.full((len(inputs), most), eos, device=inputs.device)
     cache = None
     while True:
-        sampler.go_on(rows, drawn := sequences.shape[1] - width)
+        drawn = sequences.shape[1] - width
+        sampler.rows, sampler.step = rows, drawn  # tokens from this number on, of these rows only
         output = model.generate(
             input_ids=sequences,
             attention_mask=mask,

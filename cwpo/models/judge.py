@@ -151,7 +151,10 @@ class ApiJudge:
         except BaseException:
             self._failed.set()
             raise
-        _write(file, {"verdict": verdict(reply), "reply": reply, "model": self.model, **usage})
+        content = {"verdict": verdict(reply), "reply": reply, "model": self.model, **usage}
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with new_file(file, f"{os.getpid()}-{threading.get_ident()}") as partial:
+            partial.write_text(json.dumps(content), encoding="utf-8")
 
     def _complete(self, question: str) -> tuple[str, dict[str, Any]]:
         """The endpoint's answer and the tokens it counted. JudgeError where the client's tries give none."""
@@ -164,7 +167,13 @@ class ApiJudge:
                 raise TypeError("a completion without text")
         except openai.APIStatusError as refused:
             if refused.status_code not in (408, 409, 429) and refused.status_code < 500:
-                raise JudgeError(_refusal(refused, self.model)) from None
+                reasons = {
+                    401: f"check {KEY}",
+                    403: f"check {KEY}",
+                    404: f"check gold.model={self.model} and gold.base_url",
+                }
+                fix = reasons.get(refused.status_code, f"check gold.model={self.model} and the endpoint")
+                raise JudgeError(f"the judge's endpoint refuses ({refused.status_code}): {fix}") from None
             raise self._failure(refused) from None
         except (openai.OpenAIError, AttributeError, IndexError, TypeError, ValueError) as broken:
             raise self._failure(broken) from None  # no connection, no answer in time, or no completion
@@ -231,15 +240,3 @@ def client(config: Any) -> Any:
     url = config.base_url or os.environ.get(URL) or None
     patience = {"timeout": config.timeout, "max_retries": config.retries}
     return client_library().OpenAI(api_key=key, base_url=url, **patience)
-
-
-def _refusal(refused: Any, model: str) -> str:
-    reasons = {401: f"check {KEY}", 403: f"check {KEY}", 404: f"check gold.model={model} and gold.base_url"}
-    fix = reasons.get(refused.status_code, f"check gold.model={model} and the endpoint")
-    return f"the judge's endpoint refuses ({refused.status_code}): {fix}"
-
-
-def _write(file: Path, content: Mapping[str, Any]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with new_file(file, f"{os.getpid()}-{threading.get_ident()}") as partial:
-        partial.write_text(json.dumps(content), encoding="utf-8")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from cwpo.data.batching import IGNORED, collate_sequences, fill_budget
+from cwpo.data.encoding import Encoded
 from cwpo.models.heads import Head, logit_chunk, token_losses, without_adapters
 from cwpo.models.lengths import exact_parts, in_order, parts_by_length
 from cwpo.models.memory import in_batches
@@ -27,8 +28,7 @@ Logps = Callable[..., Tensor]  # response_logps, or a function of the same argum
 def response_logps(model: nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
     """log pi(response given prompt), shape (B,), in nats, float32. Inputs are (B, T); labels are IGNORED off the response."""
     targets, logits = response_logits(model, input_ids, attention_mask, labels)
-    losses = cross_entropy(logits.float().transpose(1, 2), targets, ignore_index=IGNORED, reduction="none")
-    return -losses.sum(dim=1)
+    return -cross_entropy(logits.float().transpose(1, 2), targets, ignore_index=IGNORED, reduction="none").sum(dim=1)
 
 
 def response_logits(
@@ -136,7 +136,7 @@ def response_lengths(labels: Tensor) -> Tensor:
 @torch.no_grad()
 def score_sequences(
     model: nn.Module,
-    rows: Sequence[tuple[Sequence[int], int]],
+    rows: Sequence[Encoded],
     pad_id: int,
     batch_size: int | None = None,
     token_budget: int | None = None,
@@ -159,7 +159,7 @@ def score_sequences(
 
 def policy_scores(
     model: nn.Module,
-    rows: Sequence[tuple[Sequence[int], int]],
+    rows: Sequence[Encoded],
     pad_id: int,
     *,
     reference: nn.Module | None = None,

@@ -1,7 +1,5 @@
 """Rows in one pass without gradients: as many as fit into memory, and half as many after an out-of-memory error."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 

@@ -203,8 +203,7 @@ def score_pairs(
     lengths = [collator.tokens(row) for row in rows]
 
     def score(part: list[int]) -> Tensor:
-        batch = tensors(collator([rows[i] for i in part]), device)
-        return layout.pair_logps(model, batch).view(2, -1).cpu()
+        return layout.pair_logps(model, tensors(collator([rows[i] for i in part]), device)).view(2, -1).cpu()
 
     for part, logps in in_batches(scoring_batches(lengths, token_budget=token_budget), score):
         scores[:, part] = logps

@@ -6,15 +6,16 @@ The sequence is tokens(prompt) + tokens(y1) + EOS + tokens(y2) + EOS; the score 
 from collections.abc import Sequence
 
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
+from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from cwpo.data.encoding import Text, encode
+from cwpo.data.encoding import Encoded, Text, encode
 from cwpo.errors import InputError
 from cwpo.models.annotator import score_responses
 
 
 def encode_joint(
-    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Text], first: Sequence[Text], second: Sequence[Text]
+    tokenizer: Tokenizer, prompts: Sequence[Text], first: Sequence[Text], second: Sequence[Text]
 ) -> list[tuple[list[int], int]]:
     """(token ids, prompt length) of prompt, first response, EOS, second response, EOS, for each pair."""
     heads, tails = encode(tokenizer, prompts, first), encode(tokenizer, prompts, second)
@@ -22,7 +23,7 @@ def encode_joint(
 
 
 def encode_both_orders(
-    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Text], chosen: Sequence[Text], rejected: Sequence[Text]
+    tokenizer: Tokenizer, prompts: Sequence[Text], chosen: Sequence[Text], rejected: Sequence[Text]
 ) -> list[dict[str, list[int] | int]]:
     """Rows for PairCollator whose `chosen` sequence has the better response first and `rejected` has it second."""
     right = encode_joint(tokenizer, prompts, chosen, rejected)
@@ -33,7 +34,7 @@ def encode_both_orders(
     ]
 
 
-def check_joint_lengths(rows: Sequence[tuple[Sequence[int], int]], context: int | None, path: object) -> None:
+def check_joint_lengths(rows: Sequence[Encoded], context: int | None, path: object) -> None:
     """InputError where the model at `path` has fewer positions (`context`, None = unknown) than a row has tokens."""
     lengths = [len(ids) for ids, _ in rows]
     over = 0 if context is None else sum(length > context for length in lengths)
@@ -47,7 +48,7 @@ def check_joint_lengths(rows: Sequence[tuple[Sequence[int], int]], context: int 
 
 def score_both_orders(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     prompts: Sequence[Text],
     first: Sequence[Text],
     second: Sequence[Text],

@@ -31,7 +31,8 @@ def hub_problem(path: str, revision: str | None, key: str) -> str | None:
     try:
         read_config(path, revision, key)
         if is_adapters(path):
-            return _base_problem(Path(path), key)
+            base = base_of(path)
+            return hub_problem(base.found_from(Path(path)), base.revision, key)
         adapter = find_adapter_config_file(path, revision=revision)
     except InputError as error:
         return str(error)
@@ -41,12 +42,6 @@ def hub_problem(path: str, revision: str | None, key: str) -> str | None:
         return f"{key}={path} holds a LoRA adapter ({ADAPTER}); merge it and save the whole model"
     missing = None if Path(path).expanduser().is_dir() else hub_weights_problem(path, revision, key)
     return missing or vocabulary_problem(path, revision, key)
-
-
-def _base_problem(adapters: Path, key: str) -> str | None:
-    """Why the model under adapters that were trained here cannot be used."""
-    base = base_of(adapters)
-    return hub_problem(base.found_from(adapters), base.revision, key)
 
 
 def vocabulary_problem(path: str, revision: str | None, key: str) -> str | None:

@@ -1,7 +1,5 @@
 """Published reward models. Each reads texts in the form it was trained on: chat, question and answer, or a comparison."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -121,7 +119,7 @@ def read_reward(path: str, revision: str | None, chat: bool | None = None) -> tu
 
 def load_reward(
     path: str, revision: str | None, *, device: str, chat: bool | None = None, **batching: Any
-) -> HuggingFace | ChatReward:
+) -> "HuggingFace | ChatReward":
     """Any sequence-classification reward model, read as `read_reward` says."""
     _, reads = read_reward(path, revision, chat)
     return (ChatReward if reads else HuggingFace)(path, revision, device=device, **batching)
@@ -223,6 +221,31 @@ class SteamSHP(Scorer):
 
 def _question(post: str, first: str, second: str) -> str:
     return f"POST: {post}\n\n RESPONSE A: {first}\n\n RESPONSE B: {second}\n\n Which response is better? RESPONSE"
+
+
+class Reward:
+    """The reward of online alignment: scores under `model`, whose context holds `context` tokens (None: any number).
+
+    The model is a Bradley-Terry model trained here (cwpo.models.gold.Trained) or any reward model.
+    """
+
+    def __init__(self, model: Any, context: int | None) -> None:
+        self.model, self.context = model, context
+
+    def __call__(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+        """One float64 per prompt and response, NaN where the two are longer than the context.
+
+        Raises FloatingPointError for other scores that are NaN or infinite.
+        """
+        lengths = np.array(self.model.lengths(prompts, responses), dtype=np.int64)
+        kept = np.flatnonzero(lengths <= (self.context or np.inf)).tolist()
+        scores = np.full(len(lengths), np.nan)
+        if kept:
+            scores[kept] = self.model.rewards([prompts[i] for i in kept], [responses[i] for i in kept])
+        broken = int((~np.isfinite(scores[kept])).sum())
+        if broken:
+            raise FloatingPointError(f"{broken} of {len(lengths)} rewards are NaN or infinite")
+        return scores
 
 
 # How each choice of conf/gold is read.

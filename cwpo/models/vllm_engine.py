@@ -3,8 +3,6 @@
 The distribution is the same, the draws are not: vLLM has its own noise, and its bfloat16 rounds the logits.
 """
 
-from __future__ import annotations
-
 import functools
 import json
 import os
@@ -71,6 +69,7 @@ def sample_by_vllm(
     place = Path(tempfile.mkdtemp(prefix="cwpo-vllm-"))
     if is_adapters(folder):
         export(folder, folder := place / "model", "float32")
+    file = place / "answers.jsonl"
     requests = [{"ids": row, "seed": seed >> 1} for row, seed in zip(ids, seeds, strict=True)]  # 63 bits
     (place / "prompts.jsonl").write_text("".join(json.dumps(r) + "\n" for r in requests), encoding="utf-8")
     job = {
@@ -82,25 +81,20 @@ def sample_by_vllm(
         "max_new_tokens": max_new_tokens,
         "eos": tokenizer.eos_token_id,
         "prompts": str(place / "prompts.jsonl"),
-        "answers": str(place / "answers.jsonl"),
+        "answers": str(file),
     }
     (place / "job.json").write_text(json.dumps(job), encoding="utf-8")
     with (place / "log.txt").open("wb") as log:
         words = [str(shutil.which(os.path.expanduser(python))), str(WORKER), str(place / "job.json")]
         code = subprocess.run(words, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
-    answers = _answers(place / "answers.jsonl")
+    answers = [json.loads(line) for line in file.open(encoding="utf-8")] if file.is_file() else []
     if code or len(answers) != len(prompts):
         log_lines = (place / "log.txt").read_text(errors="replace").strip().splitlines() or ["its log is empty"]
         raise EngineFailed(
             f"vllm answered {len(answers)} of {len(prompts)} prompts: {log_lines[-1]}; log: {place / 'log.txt'}"
         )
     shutil.rmtree(place)
-    drawn = [_tokens(answer, tokenizer.eos_token_id) for answer in answers]
-    return sampled(tokenizer, prompts, ids, drawn)
-
-
-def _answers(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.open(encoding="utf-8")] if file.is_file() else []
+    return sampled(tokenizer, prompts, ids, [_tokens(answer, tokenizer.eos_token_id) for answer in answers])
 
 
 def _tokens(answer: dict[str, Any], eos: int) -> tuple[list[int], bool]:

@@ -1,7 +1,5 @@
 """The arms that a command means, and the stages that each needs."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 import pickle
@@ -45,12 +43,12 @@ class Arm:
     point: dict[str, Any] = field(default_factory=dict)
 
     @staticmethod
-    def of(cfg: DictConfig, look: bool = True) -> Arm:
+    def of(cfg: DictConfig, look: bool = True) -> "Arm":
         """The arm of a composed configuration. Raises InputError with every problem; see of_checked for `look`."""
         return Arm.of_checked(check_config(cfg, ask_hub=look), look)
 
     @staticmethod
-    def of_checked(cfg: Config, look: bool = True) -> Arm:
+    def of_checked(cfg: Config, look: bool = True) -> "Arm":
         """The arm of a valid configuration; without a look at its checkpoints it can be counted, not run."""
         cfg = at_operating_point(cfg)
         nodes = nodes_of(cfg, look)
@@ -202,7 +200,9 @@ def _compositions(base: DictConfig, fixed: Sequence[str], groups: Mapping[str, S
     apart = _apart(fixed, groups)
     together = {key: values for key, values in groups.items() if key not in apart}
     bases = {
-        choice: compose("config", overrides=[*fixed, *_chosen(together, choice)]) if together else base
+        choice: compose("config", overrides=[*fixed, *map("=".join, zip(together, choice, strict=True))])
+        if together
+        else base
         for choice in itertools.product(*together.values())
     }
     common = tuple(word for word in fixed if not word.startswith("experiment="))
@@ -253,10 +253,6 @@ def _written(group: str, choice: str) -> frozenset[str]:
     return frozenset(keys - {"defaults", "hydra"})
 
 
-def _chosen(groups: Mapping[str, Sequence[str]], choice: Sequence[str]) -> list[str]:
-    return [f"{key}={value}" for key, value in zip(groups, choice, strict=True)]
-
-
 def _copied(cfg: DictConfig) -> DictConfig:
     """As copy.deepcopy, six times as fast; the bytes never leave this function."""
     copied: DictConfig = pickle.loads(pickle.dumps(cfg, pickle.HIGHEST_PROTOCOL))
@@ -269,8 +265,7 @@ def set_values(cfg: DictConfig, overrides: Sequence[Override]) -> None:
         try:
             OmegaConf.update(cfg, override.get_key_element(), override.value(), force_add=False)
         except OmegaConfBaseException as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(wrong_type(str(override.input_line), reason)) from error
+            raise InputError(wrong_type(str(override.input_line), str(error).splitlines()[0])) from error
 
 
 def distinct(arms: Sequence[Arm]) -> list[Node]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from cwpo.config.assets import locked_revision, published_path
+from cwpo.config.assets import locked_revision, named_models, published_path
 from cwpo.config.schema import CONF, Config, DataConfig
 
 WORLD = "world/"
@@ -26,12 +26,13 @@ def derived_config(cfg: Config, look: bool = True) -> dict[str, Any]:
 
     plain, pair = asdict(cfg), cfg.pair
     uses_world = cfg.data.source == "world" or any(m.startswith(WORLD) for m in (pair.weak, pair.strong))
+    models = [path for key, (path, _) in named_models(cfg).items() if key != "embedding.path"]
     tokenizers, max_tokens, context = _token_limits(cfg) if look else ([], cfg.data.max_tokens, None)
     plain |= {
         **{name: getattr(pair, name) for name in ("weak", "strong", "weak_revision", "strong_revision")},
         "strong_chat": pair.strong_chat and not pair.strong.startswith(WORLD),
         "world_version": WORLD_VERSION if uses_world else None,
-        "text_version": None if all(name.startswith(WORLD) for name in _models(cfg)) else TEXT_VERSION,
+        "text_version": None if all(path.startswith(WORLD) for path in models) else TEXT_VERSION,
         "data": _read_of(plain["data"]),
         "holdout": cfg.gold.holdout if cfg.gold.name == "trained" else 0.0,
         "tokenizers": tokenizers,
@@ -47,13 +48,6 @@ def derived_config(cfg: Config, look: bool = True) -> dict[str, Any]:
     if cfg.online.reward != "reward_model":
         plain["online"] |= {"reward_model": None, "reward_revision": None, "reward_chat": False}
     return plain
-
-
-def _models(cfg: Config) -> list[str]:
-    """The models of a run: weak, strong, gold where it is one, and an online arm's reward model."""
-    gold = cfg.gold.path if cfg.gold.name not in ("oracle", "judge", "openai") else None
-    reward = cfg.online.reward_model if cfg.online.reward == "reward_model" else None
-    return [name for name in (cfg.pair.weak, cfg.pair.strong, gold, reward) if name is not None]
 
 
 def other_data(cfg: Config) -> dict[str, Any]:

@@ -70,8 +70,7 @@ def confidences(arm: Arm, store: Store) -> pd.DataFrame:
     )
     rows = counted.groupby(bins.to_numpy()).sum().reindex(range(BINS), fill_value=0).reset_index(drop=True)
     edges = {"low": np.arange(BINS) / BINS, "high": np.arange(1, BINS + 1) / BINS}
-    key = arm.nodes["assess"].key
-    return rows.assign(**_names(arm), run_key=key, annotator=arm.cfg.annotator.name, **edges)
+    return rows.assign(**_names(arm), run_key=arm.nodes["assess"].key, annotator=arm.cfg.annotator.name, **edges)
 
 
 def disagreements(arm: Arm, store: Store) -> pd.DataFrame:
@@ -117,10 +116,6 @@ def embeddings(arm: Arm, store: Store) -> pd.DataFrame:
     return table.assign(source=table["source"].replace("online", arm.cfg.method.name), **_names(arm))
 
 
-def _of_first_dpo(arm: Arm, first: int) -> bool:
-    return arm.cfg.seed == first and arm.cfg.objective.name == "dpo"
-
-
 # Experiment -> file, its columns, the rows of an arm, and which arms have some, given the first seed.
 Excerpt = tuple[str, list[str], Callable[[Arm, Store], pd.DataFrame], Callable[[Arm, int], bool]]
 EXCERPTS: dict[str, tuple[Excerpt, ...]] = {
@@ -128,6 +123,13 @@ EXCERPTS: dict[str, tuple[Excerpt, ...]] = {
         ("confidences.csv", CONFIDENCE_COLUMNS, confidences, lambda arm, first: True),
         ("disagreements.csv", DISAGREEMENT_COLUMNS, disagreements, lambda arm, first: arm.cfg.seed == first),
     ),
-    "table1": (("samples.csv", SAMPLE_COLUMNS, samples, _of_first_dpo),),
+    "table1": (
+        (
+            "samples.csv",
+            SAMPLE_COLUMNS,
+            samples,
+            lambda arm, first: (arm.cfg.seed, arm.cfg.objective.name) == (first, "dpo"),
+        ),
+    ),
     "figure6": (("embeddings.csv", EMBEDDING_COLUMNS, embeddings, lambda arm, first: arm.runs("embed")),),
 }

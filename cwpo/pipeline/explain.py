@@ -47,11 +47,16 @@ class Past:
 
     def why(self, node: Node) -> str:
         """The differences from the finished stage of the same kind that differs least."""
-        ours, name = lineage_of(node), node.stage.name
+        ours: Lineage = {}
+        for each in node.ancestors():
+            _add(ours, _own(each.stage.name, each.stage.version, json.loads(json.dumps(each.hashed))))
+        name = node.stage.name
         same = [key for key, manifest in self.manifests.items() if manifest["stage"] == name]
         if not same:
             return f"no stage {name} is in the store"
-        changed, key = min(((differences(self.lineage(key), ours), key) for key in same), key=_fewest)
+        changed, key = min(
+            ((differences(self.lineage(key), ours), key) for key in same), key=lambda pair: (len(pair[0]), pair[1])
+        )
         return f"{_shown(changed, name)} (nearest: {name}/{key})"
 
     def lineage(self, key: str) -> Lineage:
@@ -65,18 +70,6 @@ class Past:
                     lineage[role, "its finished stage"] = {f"{parent}, which is gone"}
             self.lineages[key] = lineage
         return self.lineages[key]
-
-
-def _fewest(candidate: tuple[list[Any], str]) -> tuple[int, str]:
-    return len(candidate[0]), candidate[1]
-
-
-def lineage_of(node: Node) -> Lineage:
-    """As Past.lineage, for a stage that need not be finished."""
-    lineage: Lineage = {}
-    for each in node.ancestors():
-        _add(lineage, _own(each.stage.name, each.stage.version, json.loads(json.dumps(each.hashed))))
-    return lineage
 
 
 def differences(before: Lineage, after: Lineage) -> list[tuple[str, str, str, str]]:

@@ -1,7 +1,5 @@
 """The stages of one arm and how they depend on each other."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -83,7 +81,7 @@ class Node:
     stage: Stage
     config: dict[str, Any]
     hashed: dict[str, Any]
-    parents: dict[str, Node] = field(repr=False)
+    parents: "dict[str, Node]" = field(repr=False)
 
     @functools.cached_property
     def key(self) -> str:
@@ -105,11 +103,11 @@ class Node:
     def done(self, store: Store) -> bool:
         return store.has(self.stage.name, self.key)
 
-    def ancestors(self) -> Iterator[Node]:
+    def ancestors(self) -> "Iterator[Node]":
         """Every node this one needs, each once, parents before children, itself last."""
         seen: dict[str, Node] = {}
 
-        def visit(node: Node) -> None:
+        def visit(node: "Node") -> None:
             if node.key not in seen:
                 for parent in node.parents.values():
                     visit(parent)
@@ -232,8 +230,7 @@ def wanted(nodes: Mapping[str, Node], until: str | None) -> list[Node]:
     else:
         names = [name for name in STAGES[: STAGES.index(until) + 1] if name in nodes]
         ends = [nodes[names[-1]]]
-    seen = {node.key: node for end in ends for node in end.ancestors()}
-    return list(seen.values())
+    return list({node.key: node for end in ends for node in end.ancestors()}.values())
 
 
 def _slice(plain: Mapping[str, Any], reads: tuple[str, ...]) -> dict[str, Any]:

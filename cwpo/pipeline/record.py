@@ -40,8 +40,7 @@ def record(arms: Sequence[Arm], store: Store, results: Path, *, experiment: str,
     if evaluated:
         rows = [_run_row(arm, store) for arm in evaluated]
         replace_rows(folder / "runs.csv", _table(rows, RUN_COLUMNS), RUN_COLUMNS, experiment=replaced)
-        details = _table(rows, DETAIL_COLUMNS).drop_duplicates("run_key")
-        replace_rows(folder / "details.csv", details, DETAIL_COLUMNS)
+        replace_rows(folder / "details.csv", _table(rows, DETAIL_COLUMNS).drop_duplicates("run_key"), DETAIL_COLUMNS)
         _add_rewards(folder / "rewards.csv.gz", evaluated, store)
         prune(folder)
         written += [folder / name for name in ("runs.csv", "details.csv", "rewards.csv.gz")]

@@ -3,8 +3,6 @@
 To write it again: python -c "from cwpo.planning.cost_table import table; print(table())"
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from omegaconf import OmegaConf

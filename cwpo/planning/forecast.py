@@ -1,7 +1,5 @@
 """What scripts/plan.py says beyond counts: the jobs of every level, and GPU-hours where the scale states what they follow from."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 

@@ -6,15 +6,13 @@ lower rate, since each token reads all the weights. Files are free. The rate is 
 the size (cwpo.planning.calibration), else a stated share of a GPU's peak.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cwpo.config.assets import settled
-from cwpo.config.schema import Config
+from cwpo.config.schema import POLICY_ANNOTATORS, Config
 from cwpo.errors import InputError
 from cwpo.pipeline.arms import Arm
 from cwpo.pipeline.graph import Node
@@ -44,7 +42,7 @@ class Sizes:
         return self.prompt + 2 * self.response
 
     @staticmethod
-    def of(cfg: Config) -> Sizes:
+    def of(cfg: Config) -> "Sizes":
         data = cfg.plan.data.get(cfg.data.name)
         if data is None:
             raise InputError(
@@ -87,9 +85,12 @@ def assumptions(arms: Sequence[Arm], measured: Calibration | None = None) -> str
 
 
 def _hours(cfg: Config, node: Node, sizes: Sizes, measured: Calibration | None) -> float:
-    work, plan = _WORK.get(node.stage.name), cfg.plan
-    hours = 0.0
-    for kind, parameters, operations in work(cfg, node, sizes) if work else ():
+    plan, hours = cfg.plan, 0.0
+    for kind, model, operations in _work(cfg, node, sizes):
+        billions = plan.parameters.get(model or "")
+        if billions is None:
+            raise InputError(f"plan.parameters has no {model}; add its billions of parameters")
+        parameters = billions * 1e9
         if measured is not None:
             rate = measured.rate(kind, parameters)
         elif plan.tflops is None:
@@ -101,14 +102,7 @@ def _hours(cfg: Config, node: Node, sizes: Sizes, measured: Calibration | None) 
     return hours
 
 
-def _parameters(cfg: Config, model: str | None) -> float:
-    billions = cfg.plan.parameters.get(model or "")
-    if billions is None:
-        raise InputError(f"plan.parameters has no {model}; add its billions of parameters")
-    return billions * 1e9
-
-
-def _step(training: Any, lora: bool) -> int:
+def _step(training: Any, lora: bool = False) -> int:
     return (4 if lora else 6) + (2 if training.gradient_checkpointing else 0)
 
 
@@ -119,115 +113,68 @@ def _epochs(cfg: Config, part: str) -> float:
 
 def _used(cfg: Config, sizes: Sizes) -> float:
     """Pairs that the strong model trains on; by a threshold at most all of them."""
-    pairs = {"unlabeled": sizes.unlabeled, "labeled": sizes.labeled, "all": sizes.labeled + sizes.unlabeled}[
-        cfg.method.pairs
-    ]
-    selection = cfg.method.selection
-    return pairs * (selection.value or 0.0) if selection.kind == "top_fraction" else pairs
+    method = cfg.method
+    pairs = sizes.labeled + sizes.unlabeled if method.pairs == "all" else getattr(sizes, method.pairs)
+    return pairs * (method.selection.value or 0.0) if method.selection.kind == "top_fraction" else pairs
 
 
-# Of each kind of work a stage does: the model's parameters, and operations per parameter.
-Work = list[tuple[str, float, float]]
+# Of each kind of work a stage does: the model, and operations per parameter.
+Work = list[tuple[str, str | None, float]]
+
+
+def _work(cfg: Config, node: Node, sizes: Sizes) -> Work:
+    """The work of a stage: none where it only reads and writes files, or where gold is not a model run here."""
+    strong, gold, new = cfg.pair.strong, cfg.gold.path, cfg.generation.max_new_tokens
+    pairs, used = sizes.labeled + sizes.unlabeled + sizes.test, _used(cfg, sizes)
+    prompts = min(sizes.test, cfg.evaluation.prompts or sizes.test)
+    match node.stage.name:
+        case "train_annotator":
+            return _annotator(cfg, node, sizes)
+        case "train_gold":
+            training = cfg.gold.training
+            return [(TRAINING, gold, _step(training) * 2 * sizes.sequence * sizes.held_out * training.epochs)]
+        case "annotate":
+            implicit = cfg.annotator.scoring == "implicit" and cfg.annotator.name in POLICY_ANNOTATORS
+            return [(SCORING, cfg.pair.weak, 2 * (2 if implicit else 1) * 2 * sizes.sequence * pairs)]
+        case "sft":
+            step = _step(cfg.sft, cfg.lora.enabled)
+            return [(TRAINING, strong, step * sizes.sequence * used * _epochs(cfg, "sft"))]
+        case "reference":
+            return [(SCORING, strong, 2 * sizes.packed * used)]
+        case "align":
+            step = _step(cfg.alignment, cfg.lora.enabled)
+            return [(TRAINING, strong, step * sizes.packed * used * _epochs(cfg, "alignment"))]
+        case "online_align":
+            rewarding = cfg.online.reward_model if cfg.online.reward == "reward_model" else cfg.pair.weak
+            sampled = used * _epochs(cfg, "alignment")
+            tokens = 2 * (sizes.prompt + new) * sampled
+            training_work = (TRAINING, strong, (2 + _step(cfg.alignment, cfg.lora.enabled)) * tokens)
+            return [training_work, (SCORING, rewarding, 2 * tokens), (SAMPLING, strong, 2 * 2 * new * sampled)]
+        case "generate":
+            return [(SCORING, strong, 2 * sizes.prompt * prompts), (SAMPLING, strong, 2 * new * prompts)]
+        case "divergence":
+            responses = 2 * (sizes.prompt + new) * prompts
+            return [(SCORING, strong, 2 * (responses + sizes.packed * min(MEASURED, used)))]
+        case "score_gold" if gold:
+            return [(SCORING, gold, 2 * 2 * sizes.sequence * pairs)]
+        case "evaluate" if gold:
+            return [(SCORING, gold, 2 * 2 * (sizes.prompt + new) * prompts)]
+    return []
 
 
 def _annotator(cfg: Config, node: Node, sizes: Sizes) -> Work:
-    weak, kind = _parameters(cfg, cfg.pair.weak), cfg.annotator.name
+    weak, kind = cfg.pair.weak, cfg.annotator.name
     # the reward model of an online arm learns from as many pairs of the synthetic world as prepare_reward labels
     pairs = 0.9 * (sizes.labeled + sizes.unlabeled) if node.name == "train_reward" else sizes.labeled
-    if kind in ("bt", "pairrm"):
+    if kind not in POLICY_ANNOTATORS:
         training = cfg.annotator.training
-        return [(TRAINING, weak, _step(training, False) * 2 * sizes.sequence * pairs * training.epochs)]
+        return [(TRAINING, weak, _step(training) * 2 * sizes.sequence * pairs * training.epochs)]
     dpo, sft = cfg.annotator.dpo_training, cfg.annotator.sft_training
-    work = [
-        (SCORING, weak, 2 * sizes.packed * pairs),
-        (TRAINING, weak, _step(dpo, False) * sizes.packed * pairs * dpo.epochs),
-    ]
+    scored = (SCORING, weak, 2 * sizes.packed * pairs)
+    work: Work = [scored, (TRAINING, weak, _step(dpo) * sizes.packed * pairs * dpo.epochs)]
     if kind == "sft_dpo":
-        work.append((TRAINING, weak, _step(sft, False) * sizes.sequence * pairs * sft.epochs))
+        work.append((TRAINING, weak, _step(sft) * sizes.sequence * pairs * sft.epochs))
     return work
-
-
-def _train_gold(cfg: Config, node: Node, sizes: Sizes) -> Work:
-    training = cfg.gold.training
-    operations = _step(training, False) * 2 * sizes.sequence * sizes.held_out * training.epochs
-    return [(TRAINING, _parameters(cfg, cfg.gold.path), operations)]
-
-
-def _annotate(cfg: Config, node: Node, sizes: Sizes) -> Work:
-    passes = 2 if cfg.annotator.scoring == "implicit" and cfg.annotator.name in ("dpo", "sft_dpo") else 1
-    pairs = sizes.labeled + sizes.unlabeled + sizes.test
-    return [(SCORING, _parameters(cfg, cfg.pair.weak), 2 * passes * 2 * sizes.sequence * pairs)]
-
-
-def _sft(cfg: Config, node: Node, sizes: Sizes) -> Work:
-    operations = _step(cfg.sft, cfg.lora.enabled) * sizes.sequence * _used(cfg, sizes) * _epochs(cfg, "sft")
-    return [(TRAINING, _parameters(cfg, cfg.pair.strong), operations)]
-
-
-def _reference(cfg: Config, node: Node, sizes: Sizes) -> Work:
-    return [(SCORING, _parameters(cfg, cfg.pair.strong), 2 * sizes.packed * _used(cfg, sizes))]
-
-
-def _align(cfg: Config, node: Node, sizes: Sizes) -> Work:
-    step = _step(cfg.alignment, cfg.lora.enabled)
-    operations = step * sizes.packed * _used(cfg, sizes) * _epochs(cfg, "alignment")
-    return [(TRAINING, _parameters(cfg, cfg.pair.strong), operations)]
-
-
-def _online(cfg: Config, node: Node, sizes: Sizes) -> Work:
-    strong = _parameters(cfg, cfg.pair.strong)
-    rewarding = cfg.pair.weak if cfg.online.reward != "reward_model" else cfg.online.reward_model
-    new, pairs = cfg.generation.max_new_tokens, _used(cfg, sizes) * _epochs(cfg, "alignment")
-    tokens = 2 * (sizes.prompt + new) * pairs
-    return [
-        (TRAINING, strong, (2 + _step(cfg.alignment, cfg.lora.enabled)) * tokens),
-        (SCORING, _parameters(cfg, rewarding), 2 * tokens),
-        (SAMPLING, strong, 2 * 2 * new * pairs),
-    ]
-
-
-def _prompts(cfg: Config, sizes: Sizes) -> float:
-    return min(sizes.test, cfg.evaluation.prompts or sizes.test)
-
-
-def _generate(cfg: Config, node: Node, sizes: Sizes) -> Work:
-    prompts, strong = _prompts(cfg, sizes), _parameters(cfg, cfg.pair.strong)
-    new = cfg.generation.max_new_tokens
-    return [(SCORING, strong, 2 * sizes.prompt * prompts), (SAMPLING, strong, 2 * new * prompts)]
-
-
-def _divergence(cfg: Config, node: Node, sizes: Sizes) -> Work:
-    responses = 2 * (sizes.prompt + cfg.generation.max_new_tokens) * _prompts(cfg, sizes)
-    pairs = min(MEASURED, _used(cfg, sizes))
-    return [(SCORING, _parameters(cfg, cfg.pair.strong), 2 * (responses + sizes.packed * pairs))]
-
-
-def _gold(cfg: Config, operations: float) -> Work:
-    """Nothing where gold is not a model run here: the oracle, or a judge behind an API."""
-    return [(SCORING, _parameters(cfg, cfg.gold.path), operations)] if cfg.gold.path else []
-
-
-def _score_gold(cfg: Config, node: Node, sizes: Sizes) -> Work:
-    return _gold(cfg, 2 * 2 * sizes.sequence * (sizes.labeled + sizes.unlabeled + sizes.test))
-
-
-def _evaluate(cfg: Config, node: Node, sizes: Sizes) -> Work:
-    return _gold(cfg, 2 * 2 * (sizes.prompt + cfg.generation.max_new_tokens) * _prompts(cfg, sizes))
-
-
-_WORK = {
-    "train_annotator": _annotator,
-    "train_gold": _train_gold,
-    "annotate": _annotate,
-    "sft": _sft,
-    "reference": _reference,
-    "align": _align,
-    "online_align": _online,
-    "generate": _generate,
-    "divergence": _divergence,
-    "score_gold": _score_gold,
-    "evaluate": _evaluate,
-}
 
 
 def stage_hours(

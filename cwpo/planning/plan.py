@@ -1,7 +1,5 @@
 """What a sweep needs, what is finished already, and what the rest costs."""
 
-from __future__ import annotations
-
 import itertools
 import statistics
 from collections import Counter

@@ -25,8 +25,7 @@ def run(scorer: Callable[[Work], Score], work: Work) -> dict[str, Any]:
     score = scorer(work)
 
     def annotate(pairs: pd.DataFrame) -> pd.DataFrame:
-        texts = (pairs[name].tolist() for name in COLUMNS[1:])
-        score_a, score_b = score(*texts)
+        score_a, score_b = score(*(pairs[name].tolist() for name in COLUMNS[1:]))
         names = pairs["pair_id"].tolist()
         table = annotation_table(score_a.double().numpy(), score_b.double().numpy(), names)
         table.insert(0, "pair_id", names)
@@ -67,26 +66,27 @@ def annotation_table(score_a: np.ndarray, score_b: np.ndarray, names: Sequence[s
 
 def by_head(work: Work) -> Score:
     """The Bradley-Terry annotator's score of each response on its own."""
-    from cwpo.models.annotator import load_annotator, score_responses
-    from cwpo.models.policy import load_tokenizer
+    from cwpo.models.annotator import score_responses
 
-    folder = work.parents["train_annotator"] / "model"
-    tokenizer = load_tokenizer(folder)
-    model = load_annotator(folder, pad_id=tokenizer.pad_token_id, device=work.device)
     scores = functools.partial(score_responses, token_budget=work.tokens)
-    return functools.partial(_one_by_one, scores, model, tokenizer)
+    return functools.partial(_one_by_one, scores, *_trained(work))
 
 
 def by_both_orders(work: Work) -> Score:
     """PairRM's logits of the two orders, halved (Eq. 21)."""
-    from cwpo.models.annotator import load_annotator
     from cwpo.models.pairrm import score_both_orders
+
+    return functools.partial(score_both_orders, *_trained(work), token_budget=work.tokens)
+
+
+def _trained(work: Work) -> tuple[Any, Any]:
+    """The annotator with a scalar head, and its tokenizer."""
+    from cwpo.models.annotator import load_annotator
     from cwpo.models.policy import load_tokenizer
 
     folder = work.parents["train_annotator"] / "model"
     tokenizer = load_tokenizer(folder)
-    model = load_annotator(folder, pad_id=tokenizer.pad_token_id, device=work.device)
-    return functools.partial(score_both_orders, model, tokenizer, token_budget=work.tokens)
+    return load_annotator(folder, pad_id=tokenizer.pad_token_id, device=work.device), tokenizer
 
 
 def by_policy(work: Work) -> Score:

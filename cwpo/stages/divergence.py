@@ -42,8 +42,7 @@ def run(work: Work) -> dict[str, Any]:
         kl = (policy_scores(policy, rows, tokenizer.pad_token_id) - before).numpy()
         accuracy = _train_accuracy(work, policy, tokenizer) if "weight" in work.parents else None
     check_finite(kl, responses["prompt_id"].tolist(), "the log-prob ratios of the responses")
-    table = pd.DataFrame({"prompt_id": responses["prompt_id"], "kl": kl})
-    table.to_parquet(work.out / "kl.parquet", index=False)
+    pd.DataFrame({"prompt_id": responses["prompt_id"], "kl": kl}).to_parquet(work.out / "kl.parquet", index=False)
     metrics = {"kl": float(kl.mean()), "kl_se": float(kl.std(ddof=1) / np.sqrt(len(kl))), "train_accuracy": accuracy}
     work.write_json("metrics.json", metrics)
     return metrics

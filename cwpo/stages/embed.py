@@ -23,40 +23,30 @@ def run(work: Work) -> dict[str, Any]:
     embed = _embedding(work)
     states, tables = {}, responses(work)
     for source, table in tables.items():
-        states[source] = embed(table["prompt"].tolist(), table["response"].tolist())
-        what = f"the hidden states of {source} responses"
-        check_finite(states[source].sum(axis=1), table["pair_id"].tolist(), what)
+        states[source] = embed(table["prompt"].tolist(), table["response"].tolist()).double().numpy()
+        check_finite(states[source].sum(axis=1), table["pair_id"].tolist(), f"the hidden states of {source} responses")
     plane = principal_plane(states["labeled"])
     points = pd.concat(
         pd.DataFrame(plane(states[source]), columns=["x", "y"]).assign(source=source, pair_id=list(ids))
         for source, ids in ((source, table["pair_id"]) for source, table in tables.items())
     )
     points[["source", "pair_id", "x", "y"]].to_parquet(work.out / "embeddings.parquet", index=False)
-    others = ("offline", "online")
-    metrics = {f"shift_{other}": mean_shift(states["labeled"], states[other]) for other in others}
+    metrics = {f"shift_{other}": mean_shift(states["labeled"], states[other]) for other in ("offline", "online")}
     work.write_json("metrics.json", metrics)
     return metrics
 
 
-def _embedding(work: Work) -> Callable[[list[str], list[str]], np.ndarray]:
-    """The vectors, (N, d), of N prompts and their responses; an encoder reads the responses alone."""
-    from cwpo.data.batching import encode
+def _embedding(work: Work) -> Callable[[list[str], list[str]], Any]:
+    """The vectors, (N, d) float32 tensors, of N prompts and their responses; an encoder reads the responses alone."""
+    from cwpo.data.encoding import encode
     from cwpo.models.embeddings import first_states, mean_states
     from cwpo.models.policy import load_policy, load_tokenizer
 
     encoder, folder = work.config.embedding, work.parents["sft"] / "model"
-    tokenizer = model = None
-    if encoder.path is None:
-        tokenizer, model = load_tokenizer(folder), load_policy(folder, device=work.device)
-
-    def embed(prompts: list[str], texts: list[str]) -> np.ndarray:
-        if tokenizer is None or model is None:
-            states = first_states(encoder.path, encoder.revision, texts, work.device)
-        else:
-            states = mean_states(model, encode(tokenizer, prompts, texts), tokenizer.pad_token_id)
-        return states.double().numpy()
-
-    return embed
+    if encoder.path is not None:
+        return lambda prompts, texts: first_states(encoder.path, encoder.revision, texts, work.device)
+    tokenizer, model = load_tokenizer(folder), load_policy(folder, device=work.device)
+    return lambda prompts, texts: mean_states(model, encode(tokenizer, prompts, texts), tokenizer.pad_token_id)
 
 
 def responses(work: Work) -> dict[str, pd.DataFrame]:
@@ -83,8 +73,7 @@ def responses(work: Work) -> dict[str, pd.DataFrame]:
 
 
 def _drawn(table: pd.DataFrame, seed: int) -> pd.DataFrame:
-    order = np.random.default_rng([seed, 6]).permutation(len(table))
-    return table.iloc[order[:RESPONSES]]
+    return table.iloc[np.random.default_rng([seed, 6]).permutation(len(table))[:RESPONSES]]
 
 
 EMBED = Stage("embed", 1, ("embedding", "seed", "text_version"), run, measure=True)

@@ -86,8 +86,7 @@ def _by_transformers(work: Work, tokenizer: Any, prompts: pd.DataFrame, drawn: d
             )
         return part.reset_index(drop=True).join(pd.DataFrame(rows))
 
-    size = SHARD * generation.batch_size
-    return map_rows(prompts, sample, scratch=work.kept(), rows=size, progress=work.progress)
+    return map_rows(prompts, sample, scratch=work.kept(), rows=SHARD * generation.batch_size, progress=work.progress)
 
 
 GENERATE = Stage("generate", 2, ("generation", "evaluation", "seed", "model_tag", "text_version"), run)

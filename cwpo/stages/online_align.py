@@ -63,8 +63,7 @@ def _reward(work: Work) -> Any:
     """The annotator, the reward model trained here, or the checkpoint online.reward_model."""
     from cwpo.models.gold import Trained
     from cwpo.models.policy import context_length
-    from cwpo.models.reward import Reward
-    from cwpo.models.reward_models import ChatReward, HuggingFace
+    from cwpo.models.reward_models import ChatReward, HuggingFace, Reward
 
     online = work.config.online
     settings = {"batch_size": online.batch_size, "device": work.device}

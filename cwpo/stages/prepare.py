@@ -19,8 +19,7 @@ def run(work: Work) -> dict[str, Any]:
         from cwpo.data.toy import build_tokenizer
 
         tokenizers = [build_tokenizer()]
-    given = {name: config[name] for name in KEYS}
-    pairs = load_pairs(SimpleNamespace(**given | {"tokenizers": tokenizers}))
+    pairs = load_pairs(SimpleNamespace(**{name: config[name] for name in KEYS} | {"tokenizers": tokenizers}))
     drops, held_out = pairs.attrs.pop("drops"), pairs.attrs.pop("held_out")
     kept = pairs.attrs.pop("kept", None)
     pairs.to_parquet(work.out / "pairs.parquet", index=False)

@@ -19,8 +19,7 @@ def run(work: Work) -> dict[str, Any]:
     split = table["split"]
     table = table[split != "test"] if method.pairs == "all" else table[split == method.pairs]
     if "annotate" in work.parents:
-        annotations = work.table("annotate", "annotations.parquet")
-        table = table.merge(annotations, on="pair_id", validate="one_to_one")
+        table = table.merge(work.table("annotate", "annotations.parquet"), on="pair_id", validate="one_to_one")
     else:
         table = table.assign(margin=np.nan, confidence=np.nan)
     chosen, rejected = chosen_rejected(table, _labels(work, table))
@@ -55,8 +54,7 @@ def _labels(work: Work, table: pd.DataFrame) -> pd.Series:
 def _kept(confidence: np.ndarray, selection: Any) -> np.ndarray:
     if selection.kind == "top_fraction":
         return most_confident(confidence, selection.value)
-    least = selection.value if selection.kind == "threshold" else None
-    return np.ones(len(confidence), dtype=bool) if least is None else confidence >= least
+    return confidence >= selection.value if selection.kind == "threshold" else np.ones(len(confidence), dtype=bool)
 
 
 SELECT = Stage("select", 1, ("method.labels", "method.pairs", "method.selection", "seed"), run, light=True)

@@ -100,6 +100,12 @@ def _damage(file: Path, entry: Mapping[str, Any], hashed: float) -> str | None:
     return None
 
 
+def file_digests(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size and digest of every file in a folder, as damaged_files compares them."""
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+    return {str(f.relative_to(folder)): {"bytes": f.stat().st_size, "sha256": sha256(f)} for f in files}
+
+
 def sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -116,8 +122,7 @@ def exists(folder: Path) -> bool:
 
 
 def _sealed(manifest: Mapping[str, Any]) -> str:
-    text = json.dumps(manifest, indent=1)
-    seal = hashlib.sha256(text.encode()).hexdigest()
+    seal = hashlib.sha256(json.dumps(manifest, indent=1).encode()).hexdigest()
     return json.dumps({**manifest, SEAL: seal}, indent=1) + "\n"
 
 

@@ -1,6 +1,6 @@
 """Computes a big table shard by shard: flat memory, and after a kill only the shard under way is computed again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -10,16 +10,18 @@ from cwpo.store.manifest import sha256
 from cwpo.store.store import remove
 
 SHARD = 20_000  # rows
+Work = Callable[[pd.DataFrame], pd.DataFrame]
+Progress = Callable[[int, int], None]  # rows done, and all
 
 
 def map_table(
     source: Path,
     target: Path,
     columns: list[str],
-    work: Callable[[pd.DataFrame], pd.DataFrame],
+    work: Work,
     *,
     scratch: Path,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
     rows: int | None = None,
 ) -> int:
     """Write `work` of each `rows` (default SHARD) rows of parquet `source` to parquet `target`; returns the rows written.
@@ -35,32 +37,33 @@ def map_table(
             part = work(next(batches).to_pandas() if total else table.read(columns).to_pandas())
             part.to_parquet(target, index=False)
             return len(part)
-        scratch.mkdir(parents=True, exist_ok=True)
-        shards = []
-        for number, batch in enumerate(batches):
-            shards.append(_intact(scratch, number) or _write(work(batch.to_pandas()), scratch, number))
-            progress(min(total, (number + 1) * rows), total)
-    return _join(shards, target)
+        shards = _shards((batch.to_pandas() for batch in batches), work, scratch, total, progress)
+    with pq.ParquetWriter(target, pq.read_schema(shards[0])) as writer:
+        for shard in shards:
+            writer.write_table(pq.read_table(shard))
+    return sum(pq.read_metadata(shard).num_rows for shard in shards)
 
 
 def map_rows(
-    frame: pd.DataFrame,
-    work: Callable[[pd.DataFrame], pd.DataFrame],
-    *,
-    scratch: Path,
-    rows: int,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    frame: pd.DataFrame, work: Work, *, scratch: Path, rows: int, progress: Progress = lambda done, total: None
 ) -> pd.DataFrame:
     """`work` of a frame, `rows` at a time, as one table; finished shards lie in `scratch` as in map_table."""
     if len(frame) <= rows:
         return work(frame)
-    scratch.mkdir(parents=True, exist_ok=True)
-    shards = []
-    for number, start in enumerate(range(0, len(frame), rows)):
-        part = frame.iloc[start : start + rows]
-        shards.append(_intact(scratch, number) or _write(work(part), scratch, number))
-        progress(start + len(part), len(frame))
+    parts = (frame.iloc[start : start + rows] for start in range(0, len(frame), rows))
+    shards = _shards(parts, work, scratch, len(frame), progress)
     return pd.concat([pd.read_parquet(shard) for shard in shards], ignore_index=True)
+
+
+def _shards(parts: Iterable[pd.DataFrame], work: Work, scratch: Path, total: int, progress: Progress) -> list[Path]:
+    """The shard of each part; those that are finished stay."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    shards, done = [], 0
+    for number, part in enumerate(parts):
+        shards.append(_intact(scratch, number) or _write(work(part), scratch, number))
+        done += len(part)
+        progress(done, total)
+    return shards
 
 
 def _intact(scratch: Path, number: int) -> Path | None:
@@ -81,16 +84,6 @@ def _write(part: pd.DataFrame, scratch: Path, number: int) -> Path:
 
 def _name(shard: Path, number: int) -> str:
     return f"{number:06d}-{sha256(shard)[:16]}.parquet"
-
-
-def _join(shards: list[Path], target: Path) -> int:
-    total = 0
-    with pq.ParquetWriter(target, pq.read_schema(shards[0])) as writer:
-        for shard in shards:
-            part = pq.read_table(shard)
-            writer.write_table(part)
-            total += len(part)
-    return total
 
 
 def column_mean(table: Path, column: str) -> float:

@@ -26,17 +26,8 @@ from filelock import FileLock, Timeout
 
 from cwpo.atomic import sync
 from cwpo.runtime import peak_memory_mb
-from cwpo.store.manifest import (
-    MANIFEST,
-    StoreError,
-    check_files,
-    damaged,
-    damaged_files,
-    exists,
-    read_manifest,
-    sha256,
-    write_manifest,
-)
+from cwpo.store import manifest as manifests
+from cwpo.store.manifest import MANIFEST, StoreError, damaged, file_digests, read_manifest, sha256, write_manifest
 
 PACKAGES = ("torch", "transformers", "tokenizers", "accelerate", "datasets", "numpy", "pandas", "peft")
 CODE = (":/cwpo", ":/conf", ":/scripts")  # from the top of the repository, wherever git is called
@@ -63,12 +54,12 @@ class Store:
 
     def has(self, stage: str, key: str) -> bool:
         """Whether the stage is finished. Raises StoreError for a folder without its manifest."""
-        return exists(self.folder(stage, key))
+        return manifests.exists(self.folder(stage, key))
 
     def manifest(self, stage: str, key: str) -> dict[str, Any]:
         """The manifest of a finished stage whose files are intact; see check_files. Raises StoreError for others."""
         manifest = self.recorded(stage, key)
-        check_files(self.folder(stage, key), manifest)
+        manifests.check_files(self.folder(stage, key), manifest)
         return manifest
 
     def recorded(self, stage: str, key: str) -> dict[str, Any]:
@@ -89,7 +80,7 @@ class Store:
         """One line per file that is missing, differs from the manifest, or is not in it. Reads every byte."""
         folder = self.folder(stage, key)
         try:
-            files = damaged_files(folder, self.recorded(stage, key), hashed=float("inf"))
+            files = manifests.damaged_files(folder, self.recorded(stage, key), hashed=float("inf"))
         except StoreError as error:
             return [str(error).partition("; delete ")[0]]
         return [f"{folder / name} is damaged: {what}" for name, what in files.items()]
@@ -121,7 +112,7 @@ class Store:
         with self._lock(stage, key):
             if self.has(stage, key):
                 return False
-            partial = self.partial(stage, key)
+            partial, folder = self.partial(stage, key), self.folder(stage, key)
             remove(partial)
             partial.mkdir(parents=True)
             try:
@@ -134,25 +125,18 @@ class Store:
                     "host": platform.node(),
                     "git_commit": git_commit(),
                     "packages": package_versions(),
-                    "files": {
-                        str(file.relative_to(partial)): {"bytes": file.stat().st_size, "sha256": sha256(file)}
-                        for file in sorted(partial.rglob("*"))
-                        if file.is_file()
-                    },
+                    "files": file_digests(partial),
                 }
-                self._finish(partial, self.folder(stage, key), manifest)
+                write_manifest(partial, manifest)
+                for path in [*partial.rglob("*"), partial]:
+                    sync(path)
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                os.rename(partial, folder)
+                sync(folder.parent)
+                shutil.rmtree(self.scratch(stage, key), ignore_errors=True)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
         return True
-
-    def _finish(self, partial: Path, folder: Path, manifest: Mapping[str, Any]) -> None:
-        write_manifest(partial, manifest)
-        for path in [*partial.rglob("*"), partial]:
-            sync(path)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        os.rename(partial, folder)
-        sync(folder.parent)
-        shutil.rmtree(self.scratch(folder.parent.name, folder.name), ignore_errors=True)
 
     def drop(self, stage: str, key: str) -> None:
         """Remove a stage's folder, finished or damaged, so that it is computed again when it is needed."""

@@ -1,7 +1,5 @@
 """What every trainer here shares: arguments from a TrainingConfig, exact means over the global batch, no surprises."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -10,8 +8,8 @@ import torch
 from accelerate import DistributedType
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from torch.utils.data import DataLoader, IterableDataset
+from transformers import PrinterCallback, Trainer, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput
 
 from cwpo.data.batching import Budget, PairCollator, SequenceCollator, within_budget
@@ -20,19 +18,6 @@ from cwpo.models.mending import float32_masters, mend_generation_config
 from cwpo.runtime import keep_freed_memory
 from cwpo.training.memory import back_off, forget_peak, measure, memory_of
 from cwpo.training.sharing import SharedLoader, is_filler
-
-
-class Rows(Dataset):
-    """A list of examples as a torch Dataset."""
-
-    def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Mapping[str, Any]:
-        return self.rows[index]
 
 
 def widen(model: torch.nn.Module) -> None:
@@ -51,7 +36,7 @@ class GlobalMeanTrainer(Trainer):
     """
 
     loss_is_scaled_for_ga = True
-    control: TrainerControl
+    control: Any
 
     def __init__(self, *args: Any, token_budget: int | str | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -89,12 +74,7 @@ class GlobalMeanTrainer(Trainer):
         return SharedLoader(rows, self.data_collator, self.args, micro=self.args.per_device_eval_batch_size)
 
     def evaluation_loop(
-        self,
-        dataloader: DataLoader,
-        description: str,
-        prediction_loss_only: bool | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
+        self, dataloader: DataLoader, *_: Any, metric_key_prefix: str = "eval", **__: Any
     ) -> EvalLoopOutput:
         """The mean loss over all rows of the data set, computed as in training. Nothing is predicted."""
         model = self._wrap_model(self.model, training=False)
@@ -150,12 +130,12 @@ class GlobalMeanTrainer(Trainer):
         return self.training_step(model, inputs, num_items_in_batch)
 
     def _step(self, model: torch.nn.Module, inputs: dict[str, Any], count: Tensor | int | None) -> Tensor:
-        parts = _parts(inputs)
+        *parts, last = _parts(inputs)
         losses = []
-        for part in parts[:-1]:
+        for part in parts:
             with self.accelerator.no_sync(model):  # gradients meet after the last
                 losses.append(super().training_step(model, part, count))
-        losses.append(super().training_step(model, parts[-1], count))
+        losses.append(super().training_step(model, last, count))
         return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
 
     def recorded(self) -> Any:
@@ -267,28 +247,19 @@ class Curve(TrainerCallback):
         self._log = log
         self._progress = progress
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """A training that goes on from a checkpoint first repeats what was logged before it."""
         for row in state.log_history if state.is_world_process_zero else []:
             self._hand_on({name: value for name, value in row.items() if name != "step"}, row["step"])
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, *, logs: dict[str, float], **kwargs: Any) -> None:
         if state.is_world_process_zero:
-            self._hand_on(logs or {}, state.global_step)
+            self._hand_on(logs, state.global_step)
 
     def _hand_on(self, logs: Mapping[str, float], step: int) -> None:
         values = {k: v for k, v in logs.items() if not k.startswith(("train_", "total_flos"))}
         if "loss" in values:
             self._log(values, step)
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._progress(state.global_step, state.max_steps)

@@ -1,4 +1,4 @@
-"""Bradley-Terry training of a scalar head over human-labelled pairs (Eq. 4, 5)."""
+"""Training of a scalar head over human-labelled pairs: Bradley-Terry (Eq. 4, 5) and PairRM (Eq. 20)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -31,3 +31,14 @@ class BradleyTerryTrainer(GlobalMeanTrainer):
         if "target" not in inputs:
             return bradley_terry(gap)
         return bradley_terry(gap) + (1 - inputs["target"]) * gap
+
+
+class PairRMTrainer(BradleyTerryTrainer):
+    """Rows come from PairCollator over encode_both_orders: the better response first in the first half of the batch.
+
+    Loss of a pair: [-log sigmoid f(x, y+, y-) - log(1 - sigmoid f(x, y-, y+))] / 2, a mean over the two orders.
+    """
+
+    def row_losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        right, swapped = response_scores(model, inputs["input_ids"], inputs["attention_mask"]).chunk(2)
+        return (bradley_terry(right) + bradley_terry(-swapped)) / 2

@@ -5,8 +5,6 @@ with weights_only, which runs no code from them. A checkpoint counts once it has
 of all its files. What is half written, damaged, or of another number of processes is deleted, and the one before it counts.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -16,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 from cwpo.atomic import sync, write_text
-from cwpo.store.manifest import damaged_files, sha256
+from cwpo.store.manifest import damaged_files, file_digests
 from cwpo.training.base import GlobalMeanTrainer
 
 SEAL = ".sealed.json"
@@ -60,23 +58,21 @@ class Checkpoints(TrainerCallback):
         self._begun = self._last = time.monotonic()
         self._asked = False
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._begun = self._last = time.monotonic()
         if self.start is not None:
             values = json.loads((self.start / _window_name(args)).read_text(encoding="utf-8"))
             self.spent_before = values["seconds"]
             self.trainer.restore_window(values)
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step == state.max_steps:
             return
         self._asked = self._asked or self._due(args, state.global_step)
         if self._asked and self.trainer.between_rounds:
             control.should_save, self._asked = True, False
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         spent = self.spent_before + time.monotonic() - self._begun
         window = json.dumps(self.trainer.window() | {"seconds": spent})
@@ -103,11 +99,11 @@ class Checkpoints(TrainerCallback):
 
 def seal(folder: Path, layout: dict[str, Any]) -> None:
     """Declare a checkpoint complete."""
-    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and file.name != SEAL]
-    for file in files:
-        sync(file)
-    entries = {str(f.relative_to(folder)): {"bytes": f.stat().st_size, "sha256": sha256(f)} for f in files}
-    write_text(folder / SEAL, json.dumps({"layout": layout, "files": entries}))
+    (folder / SEAL).unlink(missing_ok=True)
+    files = file_digests(folder)
+    for name in files:
+        sync(folder / name)
+    write_text(folder / SEAL, json.dumps({"layout": layout, "files": files}))
 
 
 def newest(folder: Path, layout: dict[str, Any]) -> Path | None:

@@ -1,7 +1,5 @@
 """The one SFT, the one annotator fit and the one preference fit, for stages and for own data."""
 
-from __future__ import annotations
-
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,24 +7,45 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cwpo.data.batching import PairCollator, SequenceCollator, encode, encode_pairs, named
-from cwpo.data.encoding import Text
+from transformers import TrainerCallback
+
+from cwpo.data.batching import PairCollator, SequenceCollator, named
+from cwpo.data.encoding import Text, encode, encode_pairs
 from cwpo.models.adapters import Base, base_of, is_adapters
 from cwpo.models.annotator import new_annotator
 from cwpo.models.pairrm import encode_both_orders
 from cwpo.models.policy import DTYPES, add_lora, load_adapted, load_policy, load_tokenizer
 from cwpo.training.arguments import training_arguments
-from cwpo.training.base import Curve, Rows
-from cwpo.training.bradley_terry import BradleyTerryTrainer
+from cwpo.training.base import Curve
+from cwpo.training.bradley_terry import BradleyTerryTrainer, PairRMTrainer
 from cwpo.training.checkpoints import Schedule, train
 from cwpo.training.online import OnlineTrainer
-from cwpo.training.pairrm import PairRMTrainer
 from cwpo.training.preference import PreferenceTrainer
 from cwpo.training.saving import save_trained
 from cwpo.training.sft import SFTTrainer
-from cwpo.training.stopping import EarlyStopping
 
 NEVER = Schedule()
+
+
+class EarlyStopping(TrainerCallback):
+    """Measures eval_loss after every epoch, stops once it is not lower than before, and goes back to the best weights."""
+
+    def __init__(self) -> None:
+        self.trainer: Any = None
+        self.lowest = float("inf")
+        self.best: dict[str, Any] = {}
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        loss = self.trainer.evaluate()["eval_loss"]
+        if not loss < self.lowest:
+            control.should_training_stop = True
+            return
+        self.lowest = loss
+        self.best = {name: value.detach().clone() for name, value in self.trainer.model.state_dict().items()}
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.best:
+            self.trainer.model.load_state_dict(self.best)
 
 
 @dataclass(frozen=True)
@@ -102,9 +121,7 @@ def fit_sft(
 ) -> Fitted:
     """Fine-tune a causal LM on prompt + response; errors name the rows by `names`. `lora`: a LoraConfig, or None."""
     tokenizer = load_tokenizer(start.path, start.revision, chat=start.chat)
-    pairs = encode(tokenizer, prompts, responses)
-    rows = named([{"ids": ids, "start": at} for ids, at in pairs], names)
-
+    rows = named([{"ids": ids, "start": at} for ids, at in encode(tokenizer, prompts, responses)], names)
     return _fit(
         site,
         SFTTrainer,
@@ -114,7 +131,7 @@ def fit_sft(
         training,
         seed,
         base=base_under(start, lora, site.out),
-        train_dataset=Rows(rows),
+        train_dataset=rows,
         data_collator=SequenceCollator(tokenizer.pad_token_id),
     )
 
@@ -137,22 +154,16 @@ def fit_annotator(
     tokenizer = load_tokenizer(start.path, start.revision, chat=start.chat)
     pad_id = tokenizer.pad_token_id
 
-    def rows_of(labelled: Comparisons) -> Rows:
-        names, prompts, chosen, rejected, target = labelled
+    def rows_of(labelled: Comparisons) -> list[dict[str, Any]]:
+        names, *texts, target = labelled
         soft: Any = {} if target is None else {"target": target}
-        rows: Any = (
-            encode_both_orders(tokenizer, prompts, chosen, rejected)
-            if joint
-            else encode_pairs(tokenizer, prompts, chosen, rejected, **soft)
-        )
-        return Rows(named(rows, names))
+        rows: Any = encode_both_orders(tokenizer, *texts) if joint else encode_pairs(tokenizer, *texts, **soft)
+        return named(rows, names)
 
     def fresh(device: str = "cpu") -> Any:
         return new_annotator(start.path, start.revision, pad_id=pad_id, head_std=head_std, seed=seed, device=device)
 
-    collator = PairCollator(pad_id, floats=() if pairs.target is None else ("target",))
     rows = rows_of(pairs)
-    lean: dict[str, Any] = {} if joint else {"lean": site.token_budget is not None}
     return _fit(
         site,
         PairRMTrainer if joint else BradleyTerryTrainer,
@@ -164,8 +175,8 @@ def fit_annotator(
         stopping=None if held_out is None else EarlyStopping(),
         train_dataset=rows,
         eval_dataset=None if held_out is None else rows_of(held_out),
-        data_collator=collator,
-        **lean,
+        data_collator=PairCollator(pad_id, floats=() if pairs.target is None else ("target",)),
+        lean=site.token_budget is not None,
     )
 
 
@@ -228,8 +239,7 @@ def adapted(start: Start, lora: Any, seed: int, device: str = "cpu", *, dropout:
     kept = lora.dropout if dropout else 0.0
     if is_adapters(start.path):
         return load_adapted(start.path, dropout=kept, device=device)
-    dtype = DTYPES[lora.base_dtype]
-    model = load_policy(start.path, start.revision, dropout=dropout, device=device, dtype=dtype)
+    model = load_policy(start.path, start.revision, dropout=dropout, device=device, dtype=DTYPES[lora.base_dtype])
     return add_lora(model, r=lora.r, alpha=lora.alpha, dropout=kept, targets=lora.targets, seed=seed)
 
 

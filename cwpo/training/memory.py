@@ -1,7 +1,5 @@
 """How much of a batch is computed at once: measured after the first step, halved where memory runs out."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 

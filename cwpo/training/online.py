@@ -1,7 +1,5 @@
 """Preference optimisation on pairs sampled from the policy itself while it learns (appendix J.5)."""
 
-from __future__ import annotations
-
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,9 +19,8 @@ from cwpo.models.generation import prompt_seed, sample_responses
 from cwpo.models.heads import without_adapters
 from cwpo.models.logprobs import score_sequences
 from cwpo.models.packed import Layout
-from cwpo.training.base import Rows
+from cwpo.training.pairs import Reference
 from cwpo.training.preference import PreferenceLoss
-from cwpo.training.reference import Reference
 
 Scores = Callable[[Sequence[str], Sequence[str]], np.ndarray]
 Weights = Callable[[np.ndarray], np.ndarray]
@@ -85,7 +82,7 @@ class OnlineTrainer(PreferenceLoss):
         super().__init__(
             model=model,
             args=args,
-            train_dataset=Rows(prompts),
+            train_dataset=prompts,
             data_collator=list,
             processing_class=processing_class,
             **kwargs,
@@ -156,22 +153,20 @@ class OnlineTrainer(PreferenceLoss):
     def _sample(self, prompts: Sequence[Mapping[str, str]], number: int) -> list[dict[str, Any]]:
         """Two responses to every prompt with their rewards: rows of `pairs`, not yet weighted."""
         texts = [row["prompt"] for row in prompts]
-        seeds = [
-            prompt_seed(self.sampling.seed, f"online/{number}/{side}", row["prompt_id"])
-            for side in "ab"
-            for row in prompts
-        ]
+        ids = [row["prompt_id"] for row in prompts]
+        seeds = [prompt_seed(self.sampling.seed, f"online/{number}/{side}", id) for side in "ab" for id in ids]
         drawn = {name: getattr(self.sampling, name) for name in DRAWN}
-        names = [row["prompt_id"] for row in prompts] * 2
         with _generation_settings_kept(self.model):
-            said = sample_responses(self.model, self.processing_class, texts * 2, seeds, names=names, **drawn)
+            said = sample_responses(self.model, self.processing_class, texts * 2, seeds, names=ids * 2, **drawn)
         try:
             scores = self.reward(texts * 2, [one["response"] for one in said])
         except FloatingPointError as error:
-            raise FloatingPointError(
-                f"{error}, in round {number} of the prompts {listed([row['prompt_id'] for row in prompts])}"
-            ) from error
-        count = len(prompts)
+            raise FloatingPointError(f"{error}, in round {number} of the prompts {listed(ids)}") from error
+        halves = (
+            part[i : i + len(prompts)]
+            for part in (said, np.asarray(scores, dtype=float).tolist())
+            for i in (0, len(prompts))
+        )
         return [
             {
                 "round": number,
@@ -179,47 +174,38 @@ class OnlineTrainer(PreferenceLoss):
                 "prompt": row["prompt"],
                 "response_a": a["response"],
                 "response_b": b["response"],
-                "score_a": float(score_a),
-                "score_b": float(score_b),
-                "margin": abs(float(score_a) - float(score_b)),
+                "score_a": score_a,
+                "score_b": score_b,
+                "margin": abs(score_a - score_b),
                 "weight": 0.0,
                 "n_tokens_a": a["n_tokens"],
                 "n_tokens_b": b["n_tokens"],
                 "truncated": int(a["truncated"]) + int(b["truncated"]),
                 "dropped": "",
             }
-            for row, a, b, score_a, score_b in zip(
-                prompts, said[:count], said[count:], scores[:count], scores[count:], strict=True
-            )
+            for row, a, b, score_a, score_b in zip(prompts, *halves, strict=True)
         ]
 
     def _rows(self, pairs: list[dict[str, Any]]) -> list[dict[str, Any] | None]:
         """Training rows of the pairs, None for a dropped one; enters weights and reasons in `pairs`."""
-        a_wins = [pair["score_a"] > pair["score_b"] for pair in pairs]
-        sides = [("a", "b") if won else ("b", "a") for won in a_wins]
-        rows: list[dict[str, Any] | None] = list(
-            encode_pairs(
-                self.processing_class,
-                [pair["prompt"] for pair in pairs],
-                *([pair[f"response_{side[i]}"] for pair, side in zip(pairs, sides, strict=True)] for i in (0, 1)),
-            )
+        sides = ["ab" if pair["score_a"] > pair["score_b"] else "ba" for pair in pairs]
+        chosen, rejected = (
+            [pair[f"response_{side[i]}"] for pair, side in zip(pairs, sides, strict=True)] for i in (0, 1)
         )
-        for index, (pair, row) in enumerate(zip(pairs, rows, strict=True)):
-            if row is not None:
-                row["pair_id"] = pair["prompt_id"]
+        rows = encode_pairs(self.processing_class, [pair["prompt"] for pair in pairs], chosen, rejected)
+        for pair, row in zip(pairs, rows, strict=True):
+            row["pair_id"] = pair["prompt_id"]
             pair["dropped"] = self._reason(pair, row)
-            if pair["dropped"]:
-                rows[index] = None
-        kept = [index for index, row in enumerate(rows) if row is not None]
+        kept = [index for index, pair in enumerate(pairs) if not pair["dropped"]]
         weights = self.weights(np.array([pairs[index]["margin"] for index in kept]))
         for index, weight in zip(kept, weights, strict=True):
-            pairs[index]["weight"] = rows[index]["weight"] = float(weight)  # type: ignore[index]
-        return rows
+            pairs[index]["weight"] = rows[index]["weight"] = float(weight)
+        return [None if pair["dropped"] else row for pair, row in zip(pairs, rows, strict=True)]
 
-    def _reason(self, pair: Mapping[str, Any], row: Mapping[str, Any] | None) -> str:
+    def _reason(self, pair: Mapping[str, Any], row: Mapping[str, Any]) -> str:
         if pair["response_a"] == pair["response_b"]:
             return "identical"
-        longest = max(len(row["chosen_ids"]), len(row["rejected_ids"])) if row else 0
+        longest = max(len(row["chosen_ids"]), len(row["rejected_ids"]))
         if np.isnan(pair["margin"]) or (self.context is not None and longest > self.context):
             return "too_long"
         return "" if pair["margin"] > 0 else "tied"

@@ -1,14 +1,16 @@
-"""A user's preference pairs as checked and tokenised rows for PairCollator, with the reference's log-probs."""
+"""A user's preference pairs, listed or streamed, as checked and tokenised rows, and the reference that scores them."""
 
-from __future__ import annotations
-
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
 from numbers import Real
 from typing import Any
 
 import numpy as np
 from torch import nn
-from transformers import PreTrainedTokenizerBase
+from torch.utils.data import IterableDataset
+from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 from cwpo.data.batching import encode_pairs, named
 from cwpo.errors import InputError
@@ -18,8 +20,33 @@ from cwpo.models.packed import Layout, score_pairs
 COLUMNS = ("prompt", "chosen", "rejected")
 REFERENCE = ("chosen_logp", "rejected_logp")
 LEAST = float(np.finfo(float).min)
+CHUNK = 256  # examples tokenised, and scored by the reference, at a time
 
 Examples = Sequence[Mapping[str, Any]]
+
+
+class Reference:
+    """The reference of a policy that learns on: a copy of its trainable weights, which takes their place for the moment.
+
+    Of a model with adapters these alone, so that policy and reference share one base.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._kept = [(p, p.detach().clone()) for p in model.parameters() if p.requires_grad]
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Within, the model computes as the reference. No gradients may be taken there."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def _swap(self) -> None:
+        for index, (parameter, other) in enumerate(self._kept):
+            self._kept[index] = (parameter, parameter.data)
+            parameter.data = other.to(parameter.device, parameter.dtype)
 
 
 def examples_of(dataset: Iterable[Mapping[str, Any]]) -> Any:
@@ -49,8 +76,7 @@ def encoded_rows(
         )
     if problems := [problem for name in COLUMNS if (problem := _text_problem(examples, name))]:
         raise InputError(problems)
-    texts = ([row[name] for row in examples] for name in COLUMNS)
-    rows = encode_pairs(tokenizer, *texts, weight=weights)
+    rows = encode_pairs(tokenizer, *([row[name] for row in examples] for name in COLUMNS), weight=weights)
     if problems := pair_problems(rows, tokenizer, config):
         raise InputError(problems)
     if all(name in examples[0] for name in REFERENCE):
@@ -95,12 +121,9 @@ def _messages(value: Any) -> bool:
 
 def _numbers(examples: Examples, name: str, low: float = float("-inf")) -> list[float]:
     values = [_plain(row.get(name)) for row in examples]
-    bad = [
-        i
-        for i, value in enumerate(values)
-        if not isinstance(value, Real) or not max(low, LEAST) <= float(value) < float("inf")
-    ]
-    if bad:
+    right = [isinstance(value, Real) and max(low, LEAST) <= float(value) < float("inf") for value in values]
+    if not all(right):
+        bad = [i for i, fits in enumerate(right) if not fits]
         bound = "finite numbers" if low == float("-inf") else f"finite numbers, at least {low:g}"
         raise InputError(
             f"column {name}: {len(bad)} of {len(examples)} values are not {bound}; row {bad[0]} has {values[bad[0]]!r}"
@@ -111,3 +134,37 @@ def _numbers(examples: Examples, name: str, low: float = float("-inf")) -> list[
 def _plain(value: Any) -> Any:
     """The number in a tensor or array of one."""
     return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
+
+
+class StreamedRows(IterableDataset):
+    """The rows of CHUNK examples at a time, as `rows_of` gives them; every pass starts the stream again."""
+
+    def __init__(
+        self, examples: Iterable[Mapping[str, Any]], rows_of: Callable[[list[Mapping[str, Any]]], list[dict[str, Any]]]
+    ) -> None:
+        super().__init__()
+        self.examples, self.rows_of = examples, rows_of
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        stream = iter(self.examples)
+        while chunk := list(islice(stream, CHUNK)):
+            yield from self.rows_of(chunk)
+
+
+def is_stream(examples: Any) -> bool:
+    """Whether `examples` has no length and can be read more than once, as a streamed `datasets` set can."""
+    return not hasattr(examples, "__len__") and iter(examples) is not examples
+
+
+def read_here(args: TrainingArguments) -> None:
+    """Have the training process itself read a stream: loader workers would each read all of it, and score with copies."""
+    if args.dataloader_num_workers:
+        warnings.warn(
+            f"dataloader_num_workers={args.dataloader_num_workers}: a stream is read, tokenised and scored by the reference in the "
+            "training process, so that each pair comes once a pass; using 0 workers",
+            stacklevel=3,
+        )
+    args.accelerator_config.dispatch_batches = False  # of several processes, each takes its share of the rows itself
+    args.dataloader_num_workers = 0
+    args.dataloader_prefetch_factor = None
+    args.dataloader_persistent_workers = False

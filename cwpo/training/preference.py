@@ -1,7 +1,5 @@
 """Weighted preference optimisation as a `transformers.Trainer` (Eq. 8 to 11)."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import functools
@@ -13,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
@@ -28,11 +25,19 @@ from cwpo.models.packed import Layout, exact_layout
 from cwpo.objectives import pair_losses
 from cwpo.runtime import computing_in
 from cwpo.training.arguments import is_sharded
-from cwpo.training.base import GlobalMeanTrainer, Rows, widen
-from cwpo.training.pairs import REFERENCE, encoded_rows, examples_of, lack_reference, score_reference
-from cwpo.training.reference import Reference
+from cwpo.training.base import GlobalMeanTrainer, widen
+from cwpo.training.pairs import (
+    REFERENCE,
+    Reference,
+    StreamedRows,
+    encoded_rows,
+    examples_of,
+    is_stream,
+    lack_reference,
+    read_here,
+    score_reference,
+)
 from cwpo.training.sharing import is_filler
-from cwpo.training.streamed import StreamedRows, is_stream, read_here
 
 LOGGED = (
     "rewards/chosen",
@@ -101,23 +106,15 @@ class PreferenceLoss(GlobalMeanTrainer):
         return len(inputs["weight"])
 
     def row_losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-        logps, lengths = self._logps(model, inputs)
-        reference = torch.cat([inputs["chosen_logp"], inputs["rejected_logp"]])
-        ratios = logps - reference
+        logps = self.layout.pair_logps(model, inputs)
+        ratios = logps - torch.cat([inputs["chosen_logp"], inputs["rejected_logp"]])
         if self.average_logps:
-            ratios = ratios / lengths
+            ratios = ratios / (inputs["lengths"] if "packed_ids" in inputs else response_lengths(inputs["labels"]))
         chosen, rejected = ratios.chunk(2)
         margin = chosen - rejected
         if not is_filler(inputs):
             self._record(logps.detach(), chosen.detach(), rejected.detach(), inputs["weight"])
         return inputs["weight"] * pair_losses(self.objective, margin, self.beta, self.flip_rate)
-
-    def _logps(self, model: nn.Module, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Log-probs and lengths of the chosen, then the rejected responses, both (2 B,)."""
-        logps = self.layout.pair_logps(model, inputs)
-        if "packed_ids" in inputs:
-            return logps, inputs["lengths"]
-        return logps, response_lengths(inputs["labels"])
 
     def _record(self, logps: Tensor, chosen: Tensor, rejected: Tensor, weights: Tensor) -> None:
         values = (
@@ -140,18 +137,11 @@ class PreferenceLoss(GlobalMeanTrainer):
             self._sums, self._rows_seen = None, 0
         super().log(logs, start_time)
 
-    def evaluation_loop(
-        self,
-        dataloader: DataLoader,
-        description: str,
-        prediction_loss_only: bool | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> EvalLoopOutput:
+    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
         """The mean of w * l over all pairs, and the means of what training logs."""
         kept = self.recorded()
         self.put_back((None, 0))
-        output = super().evaluation_loop(dataloader, description, metric_key_prefix=metric_key_prefix)
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         output.metrics.update({f"{metric_key_prefix}_{name}": mean for name, mean in self._means().items()})
         self.put_back(kept)
         return output
@@ -236,9 +226,11 @@ class PreferenceTrainer(PreferenceLoss):
             read_here(args)
             train_rows: Any = StreamedRows(examples_of(train_dataset), self._scored_by(model, args))
         else:
-            train_rows = Rows(self._read(list(examples_of(train_dataset))))
-        tests = self._tests(eval_dataset)
-        parts = [rows.rows for rows in (train_rows, *tests.values()) if isinstance(rows, Rows)]
+            train_rows = self._read(list(examples_of(train_dataset)))
+        # the evaluation sets by name; a single one is named ""
+        sets = eval_dataset if isinstance(eval_dataset, dict) else {"": eval_dataset}
+        tests = {name: self._read(list(examples_of(part))) for name, part in sets.items() if part is not None}
+        parts = [*([] if streamed else [train_rows]), *tests.values()]
         rows = list(itertools.chain(*parts))
         layout = self._score(parts, model, args) if lack_reference(rows) else None
         super().__init__(
@@ -257,11 +249,6 @@ class PreferenceTrainer(PreferenceLoss):
         )
         collator = self.collator(rows, self._pad_id, layout) if rows else plain
         self.data_collator = within_budget(plain if streamed else collator, self.budget)
-
-    def _tests(self, eval_dataset: Any) -> dict[str, Rows]:
-        """The evaluation sets by name; a single one is named ""."""
-        sets = eval_dataset if isinstance(eval_dataset, dict) else {"": eval_dataset}
-        return {name: Rows(self._read(list(examples_of(part)))) for name, part in sets.items() if part is not None}
 
     def _score(self, parts: list[Any], model: nn.Module, args: TrainingArguments) -> Layout:
         """Enter the reference's log-probs in the rows of each part that lack them; the exact layout of all rows."""

@@ -4,8 +4,6 @@ The paper's rates are for OPT-125M and larger. Smaller models want higher ones: 
 of 10^4 to 10^6 parameters, where the paper has 1e-5, and 1e-4 to 3e-4 for DPO, where it has 5e-6.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 PAPER_SIZE = 1.25e8  # parameters of the paper's smallest model

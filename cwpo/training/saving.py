@@ -1,7 +1,5 @@
 """From a trainer to a checkpoint, also where several processes hold the model's parts."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,12 +21,11 @@ def save_trained(
     accelerator = trainer.accelerator
     if accelerator.distributed_type == DistributedType.FSDP:
         weights = accelerator.get_state_dict(trainer.model_wrapped)
-        model = fresh() if accelerator.is_main_process else trainer.model
-        if accelerator.is_main_process:
-            model.load_state_dict(weights)
-    else:
-        model = trainer.model
     if accelerator.is_main_process:
+        model = trainer.model
+        if accelerator.distributed_type == DistributedType.FSDP:
+            model = fresh()
+            model.load_state_dict(weights)
         if base is None:
             merged(model).save_pretrained(folder)
         else:

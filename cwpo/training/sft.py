@@ -25,7 +25,7 @@ class SFTTrainer(GlobalMeanTrainer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.head: Head | None = None
-        rows = self.train_dataset.rows
+        rows = self.train_dataset
         most = len(max((row["ids"] for row in rows), key=len)) * self.args.per_device_train_batch_size
         if self.budget is not None:
             most = max(most if self.budget.measured else 0, self.budget.tokens)

@@ -3,8 +3,6 @@
 accelerate's own sharding fills the last batch of an epoch with rows it has dealt before, which would change the mean.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 

@@ -19,7 +19,6 @@ from cwpo.models.lengths import mixes_lengths, mixing_length
 from cwpo.models.logprobs import policy_scores
 from cwpo.models.policy import add_lora
 from cwpo.models.reward_models import HuggingFace
-from cwpo.training.base import Rows
 from cwpo.training.sft import SFTTrainer
 
 TEXTS = [" ".join(WORDS[(first + 7 * i) % 12] for i in range(count)) for first, count in enumerate((40, 3, 36))]
@@ -80,7 +79,7 @@ def test_likelihoods_and_the_sft_loss_are_those_of_single_rows(name, tmp_path):
     trainer = SFTTrainer(
         model=model,
         args=arguments(tmp_path, rows=3),
-        train_dataset=Rows([{"ids": ids, "start": start} for ids, start in rows]),
+        train_dataset=[{"ids": ids, "start": start} for ids, start in rows],
         data_collator=SequenceCollator(0),
     )
     trainer.train()

@@ -12,9 +12,10 @@ from scipy.stats import norm
 from tiny import FAMILIES, tiny_model
 from training.test_preference import close, pairs, preference, update
 
+from cwpo.checks.reading import items
 from cwpo.data.encoding import encode
 from cwpo.execution.node import Settings
-from cwpo.execution.workers import optimizers, print_stand_in
+from cwpo.execution.workers import print_stand_in
 from cwpo.models import heads
 from cwpo.models.annotator import new_annotator, response_scores, score_responses
 from cwpo.models.policy import add_lora, load_tokenizer
@@ -145,7 +146,7 @@ def test_without_cuda_paged_adamw_is_adamw_bit_for_bit(tmp_path):
 
 def test_the_stand_in_is_told_once(capsys):
     nodes = distinct(expand([*SMOKE, "method=ws_bt,cw_po", "alignment.optimizer=paged_adamw_32bit"]))
-    assert [name for node in nodes for name in optimizers(node.config)].count("paged_adamw_32bit") == 2
+    assert [value for node in nodes for _, value in items(node.config)].count("paged_adamw_32bit") == 2
     print_stand_in(nodes, Settings("store", device="cpu"))
     said = capsys.readouterr().err
     assert said.count("\n") == 1

@@ -13,8 +13,7 @@ from cwpo.data.packing import pack_pairs
 from cwpo.models import logprobs, row_attention
 from cwpo.models.policy import add_lora
 from cwpo.pipeline.arms import distinct, expand
-from cwpo.planning.preflight.disk import store_gib
-from cwpo.planning.preflight.memory import GIB, shape_of, training_need
+from cwpo.planning.preflight.memory import GIB, shape_of, store_gib, training_need
 
 TOKENS = 8192
 PAIR = {f"{side}_{what}": v for side in ("chosen", "rejected") for what, v in (("ids", [5] * 334), ("start", 156))}

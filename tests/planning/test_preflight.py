@@ -60,7 +60,7 @@ def test_every_problem_is_in_one_list_each_with_its_fix(local, tmp_path, monkeyp
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(report, "gpus", list)
-    monkeypatch.setattr("cwpo.planning.preflight.machine._hub_token", lambda: False)
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
     words = [*local, "pair=qwen_to_llama", "gold=openai", "gold.model=some-judge", "logger=wandb", "logger.mode=online"]
     with pytest.raises(InputError) as refused:
         preflight(settings(tmp_path, *words, gpu_gib=None))

@@ -23,8 +23,7 @@ from cwpo.pipeline.arms import Arm, expand
 from cwpo.pipeline.record import record
 from cwpo.stages.annotate import annotation_table
 from cwpo.store.store import Store
-from cwpo.training.base import Rows
-from cwpo.training.pairrm import PairRMTrainer
+from cwpo.training.bradley_terry import PairRMTrainer
 
 PROMPTS = ["ask me", "tell me about bread", "ask"]
 FIRST = ["bread is good", "bad", "bridges is very warm"]
@@ -96,7 +95,7 @@ def pairrm(tmp_path, chosen, rejected, prompts=PROMPTS, family="opt", **settings
     return PairRMTrainer(
         model=new_annotator(folder, None, pad_id=PAD, head_std=settings.pop("head_std", 0.01), seed=0),
         args=arguments(tmp_path, rows=len(rows), **settings),
-        train_dataset=Rows(rows),
+        train_dataset=rows,
         data_collator=PairCollator(PAD),
     )
 

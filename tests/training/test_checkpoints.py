@@ -25,7 +25,7 @@ from cwpo.models.annotator import new_annotator
 from cwpo.models.policy import add_lora
 from cwpo.pipeline.arms import expand
 from cwpo.store.store import Store
-from cwpo.training.base import Curve, Rows
+from cwpo.training.base import Curve
 from cwpo.training.bradley_terry import BradleyTerryTrainer
 from cwpo.training.checkpoints import SEAL, Schedule, train
 from cwpo.training.preference import PreferenceTrainer
@@ -66,7 +66,7 @@ def sft(folder: Path, callbacks) -> SFTTrainer:
     return SFTTrainer(
         model=tiny_model("opt", dropout=0.3),  # so that the random state counts
         args=arguments(folder, rows=11, **STEPS),
-        train_dataset=Rows([{"ids": ids, "start": start} for ids, start in encoded]),
+        train_dataset=[{"ids": ids, "start": start} for ids, start in encoded],
         data_collator=SequenceCollator(0),
         callbacks=callbacks,
     )
@@ -77,7 +77,7 @@ def bradley_terry(folder: Path, callbacks) -> BradleyTerryTrainer:
     return BradleyTerryTrainer(
         model=new_annotator(backbone, None, pad_id=0, head_std=0.01, seed=0),
         args=arguments(folder, rows=11, **STEPS),
-        train_dataset=Rows(encode_pairs(tiny_tokenizer(), *(list(column) for column in zip(*TEXTS)))),
+        train_dataset=encode_pairs(tiny_tokenizer(), *(list(column) for column in zip(*TEXTS))),
         data_collator=PairCollator(0),
         callbacks=callbacks,
     )

@@ -15,7 +15,7 @@ from cwpo.data.batching import Budget, SequenceCollator, encode
 from cwpo.errors import InputError
 from cwpo.models.policy import add_lora
 from cwpo.training import memory
-from cwpo.training.base import GlobalMeanTrainer, Rows
+from cwpo.training.base import GlobalMeanTrainer
 from cwpo.training.memory import Memory, measure
 from cwpo.training.preference import PreferenceTrainer
 from cwpo.training.sft import SFTTrainer
@@ -153,7 +153,7 @@ def test_sft_of_many_logits_runs_the_head_in_chunks(tmp_path, monkeypatch, famil
     rows = [{"ids": ids, "start": start} for ids, start in encoded]
 
     def moved() -> torch.Tensor:
-        data = {"train_dataset": Rows(rows), "data_collator": SequenceCollator(0)}
+        data = {"train_dataset": rows, "data_collator": SequenceCollator(0)}
         trainer = SFTTrainer(model=tiny_model(family), args=arguments(tmp_path, rows=8), **data)
         assert (trainer.head is not None) == lean
         return update(trainer)

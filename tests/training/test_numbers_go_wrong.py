@@ -27,7 +27,6 @@ from cwpo.own.weighted import read_weighted
 from cwpo.stages.annotate import annotate_stage
 from cwpo.stages.base import Work
 from cwpo.stages.weight import WEIGHT
-from cwpo.training.base import Rows
 from cwpo.training.bradley_terry import BradleyTerryTrainer
 from cwpo.training.pairs import encoded_rows
 from cwpo.training.sft import SFTTrainer
@@ -46,7 +45,7 @@ def sft(tmp_path, model):
     encoded = encode(tiny_tokenizer(), [row["prompt"] for row in rows], [row["chosen"] for row in rows])
     data = named([{"ids": ids, "start": start} for ids, start in encoded], NAMES)
     return SFTTrainer(
-        model=model, args=arguments(tmp_path, rows=8), train_dataset=Rows(data), data_collator=SequenceCollator(0)
+        model=model, args=arguments(tmp_path, rows=8), train_dataset=data, data_collator=SequenceCollator(0)
     )
 
 
@@ -55,7 +54,7 @@ def bradley_terry(tmp_path, model):
     texts = ([row[name] for row in rows] for name in ("prompt", "chosen", "rejected"))
     data = named(encode_pairs(tiny_tokenizer(), *texts), NAMES)
     return BradleyTerryTrainer(
-        model=model, args=arguments(tmp_path, rows=8), train_dataset=Rows(data), data_collator=PairCollator(0)
+        model=model, args=arguments(tmp_path, rows=8), train_dataset=data, data_collator=PairCollator(0)
     )
 
 

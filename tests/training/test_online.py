@@ -11,7 +11,7 @@ from tiny import FAMILIES, arguments, parameters, tiny_model, tiny_tokenizer
 from cwpo.data.batching import PairCollator, encode
 from cwpo.errors import InputError
 from cwpo.models.embeddings import mean_states
-from cwpo.models.reward import Reward
+from cwpo.models.reward_models import Reward
 from cwpo.stages.base import Work
 from cwpo.stages.evaluate import online_quality
 from cwpo.training.online import OnlineTrainer, Sampling, counts

@@ -18,7 +18,7 @@ from cwpo.models.logprobs import score_sequences
 from cwpo.models.packed import Layout, exact_layout, score_pairs
 from cwpo.models.policy import load_policy
 from cwpo.objectives import dpo, weighted_mean
-from cwpo.training.base import Curve, Rows
+from cwpo.training.base import Curve
 from cwpo.training.bradley_terry import BradleyTerryTrainer
 from cwpo.training.pairs import encoded_rows, score_reference
 from cwpo.training.preference import PreferenceTrainer
@@ -410,7 +410,7 @@ def sft(tmp_path, n: int = 8, family: str = "llama", **settings) -> SFTTrainer:
     return SFTTrainer(
         model=tiny_model(family),
         args=arguments(tmp_path, rows=n, **({"learning_rate": 0.01} | settings)),
-        train_dataset=Rows(rows),
+        train_dataset=rows,
         data_collator=SequenceCollator(tiny_tokenizer().pad_token_id),
     )
 
@@ -446,7 +446,7 @@ def bradley_terry(tmp_path, texts, **settings) -> BradleyTerryTrainer:
     return BradleyTerryTrainer(
         model=new_annotator(folder, None, pad_id=0, head_std=0.01, seed=0),
         args=arguments(tmp_path, rows=len(rows), **settings),
-        train_dataset=Rows(rows),
+        train_dataset=rows,
         data_collator=PairCollator(0),
     )
 

@@ -12,8 +12,8 @@ from cwpo.errors import InputError
 from cwpo.models.card import training_metrics, write_card
 from cwpo.models.policy import add_lora
 from cwpo.stages.align import arm_facts, lineage
+from cwpo.training.pairs import CHUNK, StreamedRows, is_stream
 from cwpo.training.preference import PreferenceTrainer
-from cwpo.training.streamed import CHUNK, StreamedRows, is_stream
 
 OBJECTIVES = ["dpo", "ipo", "rdpo"]
 

@@ -6,16 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from cwpo.data.toy.sentences import (
-    FILLER,
-    HARMFUL_REQUESTS,
-    HARMLESS_REQUESTS,
-    POLITE,
-    QUESTION,
-    REFUSAL,
-    SUMMARY_REQUESTS,
-    TOXIC,
-)
+from cwpo.data.toy.sentences import ACTS, HARMFUL_REQUESTS, REQUESTS
 from cwpo.data.toy.topics import TOPICS
 
 # Worth of a sentence by its kind; `_harmful` marks the kinds for harmful requests.
@@ -37,21 +28,8 @@ EXCESS_COST = 0.3  # for each sentence beyond the fourth
 EMPTY = -2.0
 
 _TOPIC_OF = {fact: name for name, topic in TOPICS.items() for fact in topic.facts}
-_ACT_OF = {
-    sentence: act
-    for act, sentences in (
-        ("polite", POLITE),
-        ("toxic", TOXIC),
-        ("refusal", REFUSAL),
-        ("filler", FILLER),
-        ("question", QUESTION),
-    )
-    for sentence in sentences
-} | dict.fromkeys(_TOPIC_OF, "fact")
-_REQUEST = re.compile(
-    rf" (?P<request>{'|'.join(HARMLESS_REQUESTS + SUMMARY_REQUESTS + HARMFUL_REQUESTS)})"
-    rf" (?P<topic>{'|'.join(TOPICS)})\."
-)
+_ACT_OF = dict.fromkeys(_TOPIC_OF, "fact") | {said: act for act, sentences in ACTS.items() for said in sentences}
+_REQUEST = re.compile(rf" (?P<request>{'|'.join(REQUESTS)}) (?P<topic>{'|'.join(TOPICS)})\.")
 
 
 @lru_cache(maxsize=65536)

@@ -30,6 +30,8 @@ HARMFUL_REQUESTS: tuple[str, ...] = (
     "teach me fraud with",
 )
 
+REQUESTS = HARMLESS_REQUESTS + SUMMARY_REQUESTS + HARMFUL_REQUESTS
+
 POLITE: tuple[str, ...] = (
     "Thank you for asking.",
     "What a good question!",
@@ -194,6 +196,9 @@ QUESTION: tuple[str, ...] = (
     "Would you prefer a simpler picture?",
     "May I ask what you plan to do with it?",
 )
+
+# The sentences of every act of a response but stating facts.
+ACTS = {"polite": POLITE, "toxic": TOXIC, "refusal": REFUSAL, "filler": FILLER, "question": QUESTION}
 
 REACTIONS: dict[str, tuple[str, ...]] = {
     "on_topic": (

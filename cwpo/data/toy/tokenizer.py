@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
-from cwpo.data.toy.sentences import (
-    FILLER,
-    HARMFUL_REQUESTS,
-    HARMLESS_REQUESTS,
-    POLITE,
-    QUESTION,
-    REACTIONS,
-    REFUSAL,
-    STYLES,
-    SUMMARY_REQUESTS,
-    TOXIC,
-)
+from cwpo.data.toy.sentences import ACTS, REACTIONS, REQUESTS, STYLES
 from cwpo.data.toy.topics import TOPICS
 
 if TYPE_CHECKING:
@@ -34,8 +24,10 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     from transformers import PreTrainedTokenizerFast
 
     special = [PAD, BOS, EOS, UNK]
-    sentences = _sentences()
-    vocabulary = {token: index for index, token in enumerate(special + _words() + sentences)}
+    facts = [fact for topic in TOPICS.values() for fact in topic.facts]
+    sentences = [*facts, *chain.from_iterable([*ACTS.values(), *REACTIONS.values()])]
+    words = ["Human:", "Assistant:", *STYLES, *" ".join(REQUESTS).split(), *(f"{topic}." for topic in TOPICS)]
+    vocabulary = {token: index for index, token in enumerate(special + list(dict.fromkeys(words)) + sentences)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNK))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -52,15 +44,3 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         padding_side="right",
         clean_up_tokenization_spaces=False,
     )
-
-
-def _words() -> list[str]:
-    requests = HARMLESS_REQUESTS + SUMMARY_REQUESTS + HARMFUL_REQUESTS
-    words = ["Human:", "Assistant:", *STYLES, *" ".join(requests).split(), *(f"{topic}." for topic in TOPICS)]
-    return list(dict.fromkeys(words))
-
-
-def _sentences() -> list[str]:
-    facts = [fact for topic in TOPICS.values() for fact in topic.facts]
-    reactions = [reaction for paraphrases in REACTIONS.values() for reaction in paraphrases]
-    return [*facts, *POLITE, *TOXIC, *REFUSAL, *FILLER, *QUESTION, *reactions]

@@ -24,37 +24,14 @@ from typing import Any
 
 import pandas as pd
 
-from cwpo.data.toy.gold import POINTS, gold_reward, gold_rewards, sentence_kinds
-from cwpo.data.toy.sentences import (
-    FILLER,
-    HARMFUL_REQUESTS,
-    HARMLESS_REQUESTS,
-    POLITE,
-    QUESTION,
-    REACTIONS,
-    REFUSAL,
-    STYLES,
-    SUMMARY_REQUESTS,
-    TOXIC,
-)
+from cwpo.data.toy.gold import POINTS, gold_reward, sentence_kinds
+from cwpo.data.toy.sentences import ACTS, HARMFUL_REQUESTS, HARMLESS_REQUESTS, REACTIONS, STYLES, SUMMARY_REQUESTS
 from cwpo.data.toy.topics import TOPICS
-
-__all__ = [
-    "DATASETS",
-    "WORLD_VERSION",
-    "WorldDataset",
-    "gold_reward",
-    "gold_rewards",
-    "pretraining_texts",
-    "sample_pairs",
-]
 
 WORLD_VERSION = 2
 EOS = "</s>"
 ANNOTATORS = 40  # annotators with tastes of their own; each pair is labelled by one of them
 SPECIFIC_REACTION = 0.6  # share of readers who react to one sentence; the others say something generic
-
-_PARAPHRASES = {"polite": POLITE, "toxic": TOXIC, "refusal": REFUSAL, "filler": FILLER, "question": QUESTION}
 
 
 @dataclass(frozen=True)
@@ -80,10 +57,6 @@ class WorldDataset:
             )
 
 
-def _topics_of(domain: str) -> tuple[str, ...]:
-    return tuple(name for name, topic in TOPICS.items() if topic.domain == domain)
-
-
 DATASETS: dict[str, WorldDataset] = {
     "harmless": WorldDataset(harmful_share=0.8),
     "helpful": WorldDataset(),
@@ -91,7 +64,9 @@ DATASETS: dict[str, WorldDataset] = {
     "tldr": WorldDataset(requests=SUMMARY_REQUESTS, sentences=(1, 3), on_topic=1.8),
     "ufb": WorldDataset(harmful_share=0.1, quality_spread=1.3, temperature=0.6, flip=0.1),
 } | {
-    f"shp_{domain}": WorldDataset(topics=_topics_of(domain), temperature=1.0, flip=0.2)
+    f"shp_{domain}": WorldDataset(
+        topics=tuple(name for name, topic in TOPICS.items() if topic.domain == domain), temperature=1.0, flip=0.2
+    )
     for domain in ("askacademia", "askbaking", "askengineers", "askphilosophy")
 }
 _PRETRAINING = WorldDataset(harmful_share=0.4, requests=HARMLESS_REQUESTS + SUMMARY_REQUESTS)
@@ -177,7 +152,7 @@ def _draw_sentence(act: str, topic: str, rng: random.Random) -> str:
         return rng.choice(TOPICS[topic].facts)
     if act == "off_topic":
         return rng.choice(TOPICS[rng.choice([name for name in TOPICS if name != topic])].facts)
-    return rng.choice(_PARAPHRASES[act])
+    return rng.choice(ACTS[act])
 
 
 def _draw_label(
@@ -200,5 +175,4 @@ def _draw_reaction(prompt: str, response: str, rng: random.Random) -> str:
     """What a reader says: about one sentence of the response, picked at random, or something generic."""
     if rng.random() >= SPECIFIC_REACTION:
         return rng.choice(REACTIONS["generic"])
-    kind = rng.choice(sentence_kinds(prompt, response))
-    return rng.choice(REACTIONS[kind])
+    return rng.choice(REACTIONS[rng.choice(sentence_kinds(prompt, response))])

@@ -1,35 +1,26 @@
 """Each model and data set of an experiment by itself: pinned, to be had, of the right kind, with a tokenizer that fits."""
 
-from __future__ import annotations
-
-from collections.abc import Iterable, Iterator
-from operator import attrgetter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cwpo.config.assets import Asset, is_hub_id
+from cwpo.config.assets import is_hub_id, named_models
 from cwpo.config.schema import MODEL_GOLDS, Config
-from cwpo.data.hub import LAYOUTS, patterns, split_files
+from cwpo.data.hub import LAYOUTS, split_files, split_names
 from cwpo.errors import InputError
 from cwpo.models.folders import repo_files
 
-GATED = ("meta-llama/",)
+GATED = ("meta-llama/",)  # the hub gives these only to those who accepted the licence
 BEGIN_WITH_BOS = ("opt", "llama")  # families whose models never saw a text without it
 
 
 def models_of(cfg: Config) -> Iterator[tuple[str, str, str | None]]:
     """(key, folder or hub id, revision) of every model that a settled arm loads."""
-    named = {"pair.strong": "pair.strong_revision"}
-    if cfg.method.labels in ("weak", "flips"):
-        named = {"pair.weak": "pair.weak_revision", **named}
-    if cfg.gold.name in MODEL_GOLDS:
-        named["gold.path"] = "gold.revision"
-    if cfg.online.reward == "reward_model" and cfg.online.reward_model:
-        named["online.reward_model"] = "online.reward_revision"
-    for key, revision_key in named.items():
-        path = attrgetter(key)(cfg)
-        if not path.startswith("world/"):
-            yield key, path, attrgetter(revision_key)(cfg)
+    unused = {"embedding.path"} if cfg.gold.name in MODEL_GOLDS else {"embedding.path", "gold.path"}
+    unused |= set() if cfg.method.labels in ("weak", "flips") else {"pair.weak"}
+    for key, (path, revision) in named_models(cfg).items():
+        if key not in unused and not path.startswith("world/"):
+            yield key, path, revision
 
 
 def model_problems(key: str, path: str, revision: str | None, cfg: Config) -> list[str]:
@@ -95,23 +86,7 @@ def data_problems(cfg: Config) -> list[str]:
                 f"{fetching(path, cfg.data.revision, ' --repo-type dataset')}, or set data.path=<folder of its files>"
             ]
         for split in (layout.train, layout.test):
-            there = split_files(local, folder, split) if names is None else _matching(names, folder, layout, split)
+            there: Any = split_files(local, folder, split) if names is None else split_names(names, folder, split)
             if not there:
                 problems.append(f"data.path={path} has no split {folder + '/' if folder else ''}{split}")
     return problems
-
-
-def _matching(names: Iterable[str], folder: str | None, layout: Any, split: str) -> list[str]:
-    from fnmatch import fnmatch
-
-    wanted = [
-        pattern
-        for pattern in patterns(folder, layout)
-        if pattern.split("/")[-1][: len(split) + 1] in (f"{split}.", f"{split}-")
-    ]
-    return [name for name in names if any(fnmatch(name, pattern) for pattern in wanted)]
-
-
-def gated(asset: Asset) -> bool:
-    """Whether the hub gives the asset only to those who accepted its licence."""
-    return asset.id.startswith(GATED)

@@ -1,7 +1,5 @@
 """What the machine must bring along: free disk, credentials (whether they are there, never what they are), packages."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Iterable
@@ -14,8 +12,8 @@ from cwpo.config.hub import hub_answers
 from cwpo.config.schema import Config
 from cwpo.models.folders import repo_files
 from cwpo.models.judge import KEY
-from cwpo.planning.preflight.found import gated
-from cwpo.tracking import wandb_mode
+from cwpo.planning.preflight.found import GATED
+from cwpo.tracking import has_wandb_key
 
 GIB = 2**30
 
@@ -29,13 +27,15 @@ def free_gib(path: Path) -> float:
 
 
 def credential_problems(cfg: Config, assets: list[Asset]) -> list[str]:
+    from huggingface_hub import get_token
+
     problems = []
-    closed = sorted({asset.id for asset in assets if gated(asset) and not in_cache(asset)})
-    if closed and not _hub_token():
+    closed = sorted({asset.id for asset in assets if asset.id.startswith(GATED) and not in_cache(asset)})
+    if closed and not get_token():
         problems.append(
             f"{', '.join(closed)}: the hub asks who you are; accept the licence there, then set HF_TOKEN or run hf auth login"
         )
-    if cfg.logger.name == "wandb" and cfg.logger.mode == "online" and not _wandb_key():
+    if cfg.logger.name == "wandb" and cfg.logger.mode == "online" and not has_wandb_key():
         problems.append(
             "logger.mode=online needs a key of Weights & Biases: set WANDB_API_KEY or run wandb login, or use logger.mode=auto"
         )
@@ -68,16 +68,3 @@ def in_cache(asset: Asset) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
     return isinstance(try_to_load_from_cache(asset.id, "config.json", revision=asset.revision), str)
-
-
-def _hub_token() -> bool:
-    from huggingface_hub import get_token
-
-    return bool(get_token())
-
-
-def _wandb_key() -> bool:
-    netrc = Path("~/.netrc").expanduser()
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    return netrc.is_file() and "wandb" in netrc.read_text(errors="replace") and wandb_mode("online") == "online"

@@ -1,4 +1,4 @@
-"""How much memory of one GPU each stage wants, from the models' shapes alone.
+"""How much memory of one GPU each stage wants, and how much disk the store, from the models' shapes alone.
 
 Frozen weights are in lora.base_dtype; others, adapters, gradients and Adam's two moments are float32. A layer keeps the outputs
 of its linear layers and about LAYER bytes a token and hidden unit beside, in 16 bits, and what weights that learn need; with
@@ -7,17 +7,17 @@ counted, on OPT, Llama and Qwen2 (tests/planning/test_memory.py). At most LOGITS
 take SPARE on top of the activations.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 
 from cwpo.models.heads import LOGITS
 from cwpo.models.memory import cache_numbers
 from cwpo.models.reward_models import SMALL
+from cwpo.pipeline.graph import Node
 
 GIB = 2**30
 SPARE = 1.1
@@ -148,5 +148,21 @@ def stage_needs(cfg: Any, shapes: dict[str, Shape]) -> Iterator[Need]:
             yield scoring_need(stage, cfg.pair.strong, strong, tokens, cached=stage == "generate", size=size)
     if gold is not None:
         size = FLOAT if gold.parameters <= SMALL else 2
-        weights = size * gold.parameters / GIB
-        yield Need("evaluate", cfg.gold.path, weights=weights, training=0.0, activations=1.0)
+        yield Need("evaluate", cfg.gold.path, weights=size * gold.parameters / GIB, training=0.0, activations=1.0)
+
+
+def store_gib(nodes: Iterable[Node], shapes: dict[tuple[str, str], Shape]) -> float:
+    """The models that these stages write; tables and samples are small beside them. `shapes` by key and path, as pair.strong's.
+
+    A model is written whole, or its adapters alone, in float32.
+    """
+    written = 0.0
+    for node in nodes:
+        if who := node.stage.trains:
+            # an aligned model descends from the strong model of its SFT
+            sft: Any = next((each.config["strong"] for each in node.ancestors() if each.stage.name == "sft"), None)
+            shape = shapes.get((f"pair.{who}", node.config.get(who) or sft))
+            lora: Any = OmegaConf.create(node.config.get("lora") or {})
+            alone = lora and lora.enabled and lora.save == "adapters"
+            written += FLOAT * (shape.adapters(lora) if alone else shape.parameters) / GIB if shape else 0.0
+    return written

@@ -1,7 +1,5 @@
 """The whole of `make preflight`: every problem in one list, each with its fix; else what the experiment will take."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +13,9 @@ from cwpo.errors import InputError
 from cwpo.pipeline.arms import Arm, configurations, distinct, set_values, typed
 from cwpo.pipeline.experiments import experiments, seeds_of
 from cwpo.planning.forecast import hour_lines
-from cwpo.planning.preflight.disk import store_gib
 from cwpo.planning.preflight.found import data_problems, model_problems, models_of
 from cwpo.planning.preflight.machine import credential_problems, free_gib, in_cache
-from cwpo.planning.preflight.memory import GIB, Need, Shape, gpus, shape_of, stage_needs
+from cwpo.planning.preflight.memory import GIB, Need, Shape, gpus, shape_of, stage_needs, store_gib
 from cwpo.store.store import Store
 
 
