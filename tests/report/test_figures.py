@@ -11,7 +11,7 @@ from cwpo.report.figures import style
 from cwpo.report.inputs import load
 from cwpo.report.tables.figure_specs import FIGURE2, FIGURE5
 from cwpo.report.tables.grid import AVERAGE, fill
-from cwpo.report.tables.regimes import regimes
+from cwpo.report.tables.regimes import arms, differences
 
 FIGURES = (*figures.AT_MATCHED, *figures.OF_ALL)
 
@@ -132,19 +132,18 @@ def test_regimes_compare_arms_of_one_regime(results):  # noqa: F811
     details = pd.DataFrame([dict.fromkeys(DETAIL_COLUMNS) | detail for *_, detail in made])
     write_rows(results / "toy/details.csv", details, DETAIL_COLUMNS)
     found = load(results, "toy")
-    cells, gains = regimes(found)
-    table = gains.set_index(["b", "label_flip", "learning_rate"])
+    table = differences(found).set_index(["contrast", "label_flip", "learning_rate"])
     assert len(table) == 2 * 2 * 2  # no top 30 % ran
-    assert table.loc[("Human", 0.05, 1e-4), "difference"] == pytest.approx(0.5)
-    assert table.loc[("Human", 0.3, 1e-4), "difference"] == pytest.approx(0.75)
-    assert table.loc[("BT labels, weight 1", 0.3, 2e-4), "difference"] == pytest.approx(0.5)
-    assert len(cells) == 3 * 2 * 2
+    assert table.loc[("cw_human", 0.05, 1e-4), "difference"] == pytest.approx(0.5)
+    assert table.loc[("cw_human", 0.3, 1e-4), "difference"] == pytest.approx(0.75)
+    assert table.loc[("cw_ws_bt", 0.3, 2e-4), "difference"] == pytest.approx(0.5)
+    assert len(arms(found)) == 3 * 2 * 2
 
 
 def test_heat_maps_frame_what_excludes_zero(drawn, made_up_loaded):
     figure = drawn(figures.HEAT_MAPS[0])
-    _, table = regimes(made_up_loaded)
-    table = table[table["b"] == "Human"]
+    table = differences(made_up_loaded)
+    table = table[table["contrast"] == "cw_human"]
     sure = sum(((table[f"{n}_low"] > 0) | (table[f"{n}_high"] < 0)).sum() for n in ("difference", "gra_difference"))
     assert sum(text.endswith("*") for text in said(figure)) == sure > 0
     assert sum(len(axis.patches) for axis in figure.axes) >= sure

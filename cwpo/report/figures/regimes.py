@@ -14,14 +14,14 @@ from cwpo.report.figures.style import COLORS, figure, files, points, rate_axis, 
 from cwpo.report.inputs import Results
 from cwpo.report.names import SWEPT_NAMES
 from cwpo.report.tables.cells import excludes_zero
-from cwpo.report.tables.regimes import CONTRASTS, METHODS, regimes
+from cwpo.report.tables.regimes import CONTRASTS, METHODS, arms, differences
 
 MEASURES = (("difference", "gold reward", "{:+.2f}"), ("gra_difference", "GRA, points", "{:+.1f}"))
 
 
 def regimes_sizes(results: Results, folder: Path) -> list[Path]:
     """Each arm's mean gold reward over the learning rate; a panel per label noise and number of pairs."""
-    cells, _ = regimes(results)
+    cells = arms(results)
     if not len(cells):
         return []
     noises, pairs = sorted(set(cells["label_flip"])), sorted(set(cells["data_pairs"]))
@@ -51,11 +51,10 @@ def regimes_sizes(results: Results, folder: Path) -> list[Path]:
 
 def heat_maps(contrast: str, results: Results, folder: Path) -> list[Path]:
     """One contrast: a row per measure, a column per learning rate; a cell whose interval excludes 0 has a * and a frame."""
-    _, gains = regimes(results)
-    a, b = (SWEPT_NAMES[method] for method in CONTRASTS[contrast])
-    cells = gains[(gains["a"] == a) & (gains["b"] == b)] if len(gains) else gains
-    if not len(cells):
+    every = differences(results)
+    if not len(every) or contrast not in set(every["contrast"]):
         return []
+    cells = every[every["contrast"] == contrast]
     rates = sorted(set(cells["learning_rate"]))
     note = sizes(cells.to_dict("records"), results.of("regimes")["seed"]).partition(";")[0]
     with figure(
@@ -63,7 +62,7 @@ def heat_maps(contrast: str, results: Results, folder: Path) -> list[Path]:
         results,
         (len(MEASURES), len(rates)),
         size=(1.75 * len(rates) + 0.6, 4.9),
-        title=f"When does it work? {a} − {b}",
+        title="When does it work? " + " − ".join(SWEPT_NAMES[method] for method in CONTRASTS[contrast]),
         sizes=f"{note};\n* and frame: the 95 % interval excludes 0",
     ) as (fig, axes):
         for line, (name, words, form) in zip(axes, MEASURES):
@@ -89,14 +88,15 @@ def _heat_map(axis: Any, here: pd.DataFrame, cells: pd.DataFrame, name: str, for
     # Red and blue differ for people who cannot tell red from green.
     image = axis.imshow(grid.to_numpy(), cmap="RdBu", vmin=-most, vmax=most, aspect="auto")
     for (y, noise), (x, size) in itertools.product(enumerate(noises), enumerate(pairs)):
-        text, look = "not run", {"fontsize": 6}
+        text, look = "not run", {"fontsize": 6.0, "color": "black"}
         if (noise, size) in here.index:
             cell = here.loc[(noise, size)]
-            text, look = form.format(cell[name]), {"color": "white" if abs(cell[name]) > 0.6 * most else "black"}
+            text, color = form.format(cell[name]), "white" if abs(cell[name]) > 0.6 * most else "black"
+            look = {"fontsize": 7.0, "color": color}
             if excludes_zero(cell, name):
                 text += "*"
                 axis.add_patch(Rectangle((x - 0.47, y - 0.47), 0.94, 0.94, fill=False, lw=1.2, ec="black"))
-        axis.text(x, y, text, ha="center", va="center", **({"fontsize": 7} | look))
+        axis.text(x, y, text, ha="center", va="center", **look)
     axis.set_xticks(range(len(pairs)), [f"{int(size):,}" for size in pairs])
     axis.set_yticks(range(len(noises)), [f"{noise:g}" for noise in noises])
     axis.tick_params(length=0)

@@ -31,18 +31,18 @@ def outcome(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
     seeds = {tuple(rows["seed"]) for rows in ran}
     if len(seeds) != 1 or not seeds.pop():
         return {}
-    named: dict[str, Any] = {}
     keys = list(zip(*(rows["run_key"] for rows in ran)))
-    for which, (name, values, factor) in enumerate((("gra", results.wins, 100), ("reward", results.gold, 1))):
+
+    def whole(which: int, values: Callable[[pd.DataFrame], list[Floats]]) -> Interval:
         means = ([float(of_run.mean()) for of_run in values(rows)] for rows in ran)
         drawn = [[results.rewards.resampled[key][which] for key in of_seed] for of_seed in keys]
-        whole = interval_of(
-            [float(np.mean(of_seed)) for of_seed in zip(*means)],
-            mean_of_cells(drawn) if len(ran) > 1 else np.concatenate(drawn),
-        )
-        named |= named_interval(name, whole, factor)
-    return named | {
+        resampled = mean_of_cells(drawn) if len(ran) > 1 else np.concatenate(drawn)
+        return interval_of([float(np.mean(of_seed)) for of_seed in zip(*means)], resampled)
+
+    return {
+        **named_interval("gra", whole(0, results.wins), 100),
         "tie_rate": 100 * float(np.mean([rows["tie_rate"].mean() for rows in ran])),
+        **named_interval("reward", whole(1, results.gold)),
         "reward_sft": float(np.mean([rows["reward_sft_mean"].mean() for rows in ran])),
         "seeds": len(ran[0]),
         "prompts": int(sum(rows["n_eval"].sum() for rows in ran)),
@@ -61,7 +61,7 @@ def compare(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str
         return {}
     wins = [[results.wins_over(*keys) for keys in of_seed] for of_seed in pairs]
 
-    def difference(which: int, gap: Callable[[RunRewards, RunRewards], Floats]) -> tuple[list[float], Interval]:
+    def difference(which: int, gap: Callable[[RunRewards, RunRewards], Any]) -> tuple[list[float], Interval]:
         """Per seed, the gap averaged over cells; and the interval, from the resampled means of which `which` is one kind."""
         runs = [[[results.rewards[key] for key in keys] for keys in of_seed] for of_seed in pairs]
         drawn = [[[results.rewards.resampled[key][which] for key in keys] for keys in of_seed] for of_seed in pairs]

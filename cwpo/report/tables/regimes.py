@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 import pandas as pd
 
 from cwpo.report.inputs import Results
 from cwpo.report.names import SWEPT_NAMES
+from cwpo.report.tables.cells import compare
 from cwpo.report.tables.grid import fill
 from cwpo.report.tables.kinds import ARMS
 from cwpo.report.tables.spec import Spec, fixed, method, models, swept
 
+REGIME = ("label_flip", "data_pairs", "learning_rate")
 METHODS = ("human", "ws_dpo", "ws_dpo_likelihood", "ws_bt", "cw_po", "filter")
 ITEMS = {name: replace(method(name, optional=True), label=SWEPT_NAMES[name]) for name in METHODS}
 # By the end of a figure's name: method a less method b.
@@ -30,16 +33,23 @@ REGIMES = Spec(
     sections=(swept("learning_rate", "learning rate {:g}"), swept("label_flip", "noise {:g}")),
     contrasts=tuple((ITEMS[a], ITEMS[b]) for a, b in CONTRASTS.values()),
     split="data_pairs",
-    same=("label_flip", "data_pairs", "learning_rate"),
+    same=REGIME,
     kind=replace(ARMS, averages=False, on_arms=False),
 )
 
 
-def regimes(results: Results) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Cells that ran, and differences, of each label noise, number of pairs and learning rate; both empty if nothing ran."""
+def arms(results: Results) -> pd.DataFrame:
+    """The cells of REGIMES that ran; empty if nothing did."""
     grid = fill(REGIMES, results)
-    if grid is None:
-        return pd.DataFrame(), pd.DataFrame()
-    cells, gains = pd.DataFrame(grid.cells), pd.DataFrame(grid.differences)
-    settings = cells.drop_duplicates("section").set_index("section")[["label_flip", "learning_rate"]]
-    return cells.dropna(subset="seeds"), gains.join(settings, on="section", how="inner").dropna(subset="data_pairs")
+    return pd.DataFrame() if grid is None else pd.DataFrame(grid.cells).dropna(subset="seeds")
+
+
+@lru_cache(maxsize=1)
+def differences(results: Results) -> pd.DataFrame:
+    """One row per contrast, label noise, number of pairs and learning rate, as `compare` gives it; empty if nothing ran."""
+    return pd.DataFrame(
+        {**dict(zip(REGIME, values)), "contrast": name, **cell}
+        for values, rows in results.of("regimes").groupby(list(REGIME), sort=True)
+        for name, (a, b) in CONTRASTS.items()
+        if (cell := compare(results, rows[rows["method"] == a], rows[rows["method"] == b], ARMS.same))
+    )
