@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -17,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cwpo.bench.measure import BenchmarkError, machine
+from cwpo.bench.measure import machine, run_side
 from cwpo.data.sources import read_pairs
 
 BASE = 5_000  # pairs drawn; larger tables repeat them
@@ -40,15 +39,9 @@ def annotation(cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
     rows = []
     for count in cfg.annotation:
         with tempfile.TemporaryDirectory() as folder:
-            job = {"folder": folder, "pairs": count, "threads": cfg.threads or os.cpu_count()}
             write_pairs(Path(folder) / "pairs.parquet", count)
-            job_file = Path(folder) / "job.json"
-            job_file.write_text(json.dumps(job), encoding="utf-8")
-            command = [sys.executable, "-m", "cwpo.bench.annotation", str(job_file)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise BenchmarkError(f"annotating {count} pairs failed: {done.stderr.strip().splitlines()[-1:]}")
-            answer = json.loads((Path(folder) / "answer.json").read_text(encoding="utf-8"))
+            job = {"side": f"annotating {count} pairs", "folder": folder, "threads": cfg.threads or os.cpu_count()}
+            answer = run_side(job, "cwpo.bench.annotation")
         rows.append({"pairs": count} | answer)
         say(f"annotating {count:,} pairs: {answer['seconds']:.1f} s, {answer['peak_memory_mb']:.0f} MiB")
     return pd.DataFrame(rows).assign(**machine(cfg))
@@ -91,5 +84,5 @@ def run(folder: Path, threads: int) -> dict[str, float]:
 
 if __name__ == "__main__":
     given = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    answer = run(Path(given["folder"]), given["threads"])
-    (Path(given["folder"]) / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
+    measured = run(Path(given["folder"]), given["threads"])
+    Path(given["answer"]).write_text(json.dumps(measured), encoding="utf-8")

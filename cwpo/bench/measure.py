@@ -60,13 +60,14 @@ def compare(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
                     f"{name}: run {repeat + 1} of {cfg.repeats}, {side}: {done['seconds']:.1f} s, {done['peak_memory_mb']:.0f} MiB"
                 )
     table = pd.DataFrame(rows)
-    table["pairs"] = cfg.pairs[name]
-    table["batch_size"] = batch
-    table["useful_tokens"] = tokens["useful"]
-    table["tokens_per_second"] = tokens["useful"] / table["seconds"]
-    a_step = tokens["operations"] * batch / cfg.pairs[name]
-    table["share_of_matmul_peak"] = a_step / table["step_seconds"] / peak
-    return table.assign(**machine(cfg))
+    return table.assign(
+        pairs=cfg.pairs[name],
+        batch_size=batch,
+        useful_tokens=tokens["useful"],
+        tokens_per_second=tokens["useful"] / table["seconds"],
+        share_of_matmul_peak=tokens["operations"] * batch / cfg.pairs[name] / table["step_seconds"] / peak,
+        **machine(cfg),
+    )
 
 
 def _best_micro(name: str, job: dict[str, Any], cfg: Any, say: Callable[[str], None]) -> int:
@@ -164,28 +165,22 @@ def _operations(workload: Workload, useful: int, responses: int) -> float:
     return (4 if workload.lora else 6) * (body * useful + width * workload.shape["vocab_size"] * responses)
 
 
-def run_side(job: dict[str, Any]) -> dict[str, Any]:
-    """One side in a process of its own."""
+def run_side(job: dict[str, Any], module: str = "cwpo.bench.sides") -> dict[str, Any]:
+    """One side in a process of its own: what `module` answers to the job."""
     with tempfile.TemporaryDirectory() as folder:
-        job = job | {"answer": f"{folder}/answer.json"}
-        path = Path(folder) / "job.json"
-        path.write_text(json.dumps(job), encoding="utf-8")
+        path, answer = (Path(folder) / f"{name}.json" for name in ("job", "answer"))
+        path.write_text(json.dumps(job | {"answer": str(answer)}), encoding="utf-8")
         environment = os.environ | {
             "OMP_NUM_THREADS": str(job["threads"]),
             "TOKENIZERS_PARALLELISM": "false",
             "HF_HUB_OFFLINE": "1",
         }
-        done = subprocess.run(
-            [sys.executable, "-m", "cwpo.bench.sides", str(path)],
-            capture_output=True,
-            text=True,
-            env=environment,
-            check=False,
-        )
+        command = [sys.executable, "-m", module, str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
         if done.returncode:
             lines = done.stderr.strip().splitlines() or ["no message"]
             raise BenchmarkError(f"{job['side']} failed: {lines[-1]}")
-        return json.loads(Path(job["answer"]).read_text(encoding="utf-8"))
+        return json.loads(answer.read_text(encoding="utf-8"))
 
 
 def problems(cfg: Any) -> Iterator[Problem]:

@@ -43,49 +43,38 @@ def measure(cfg: Any, say: Callable[[str], None] = print) -> Path:
     require([*check_sources(cfg.data, cfg.sources), *map(str, model_problems(paths))])
     use_threads(cfg.threads)
     device = pick_device(cfg.device)
+    parts: list[tuple[str, str, str, int, Callable[..., pd.DataFrame]]] = [
+        *(
+            ("annotator", d, name, k, examine)
+            for name in (WORDS, *cfg.models)
+            for d in cfg.sources
+            for k in range(FOLDS)
+        ),
+        *(
+            ("alignment", "ukp", cfg.strong, k, align_arms)
+            for k in range(cfg.align_seeds if "ukp" in cfg.sources else 0)
+        ),
+        *(("defaults", d, s, k, by_defaults) for d in cfg.sources for s in SIDES for k in range(cfg.defaults_seeds)),
+    ]
+    finished: dict[str, list[pd.DataFrame]] = {}
     absent: list[str] = []
-
-    def part(kind: str, data: str, name: str, seed: int, compute: Callable[..., pd.DataFrame]) -> list[pd.DataFrame]:
-        """The part's table, computed unless it is there, or nothing."""
+    for kind, data, name, seed, compute in parts:
         file, title = _file(cfg, kind, data, name, seed), f"{kind}: {data}, {name}, seed {seed}"
         if not file.is_file() and not cfg.finished_only:
             say(title)
             _keep(compute(load_source(data, cfg.data), data, name, seed, cfg, file.with_suffix(".work"), device), file)
-        if not file.is_file():
+        if file.is_file():
+            table = pd.read_parquet(file).assign(data=data, annotator=name, seed=seed)
+            finished.setdefault(kind, []).append(table)
+        else:
             absent.append(title)
-            return []
-        return [pd.read_parquet(file).assign(data=data, annotator=name, seed=seed)]
-
-    tested = [t for each in _parts(cfg) for t in part("annotator", *each, examine)]
-    seeds = range(cfg.align_seeds if "ukp" in cfg.sources else 0)
-    aligned = [t for seed in seeds for t in part("alignment", "ukp", cfg.strong, seed, align_arms)]
-    both = [
-        t
-        for data in cfg.sources
-        for side in SIDES
-        for seed in range(cfg.defaults_seeds)
-        for t in part("defaults", data, side, seed, by_defaults)
-    ]
-    require([] if tested else [f"store={cfg.store} holds no finished part of this measurement"])
+    require([] if "annotator" in finished else [f"store={cfg.store} holds no finished part of this measurement"])
     out = Path(cfg.out).expanduser()
-    arms, defaults = (pd.concat(parts) if parts else None for parts in (aligned, both))
-    write_report(pd.concat(tested), arms, cfg, out, absent, defaults)
+    tables = {kind: pd.concat(found) for kind, found in finished.items()}
+    write_report(tables["annotator"], tables.get("alignment"), cfg, out, absent, tables.get("defaults"))
     for path in sorted(out.iterdir()):
         say(f"  {path}")
     return out
-
-
-def _parts(cfg: Any) -> list[tuple[str, str, int]]:
-    """Data set, annotator and seed of every part, the quick ones first."""
-    order = [WORDS, *cfg.models]
-    return [
-        (name, annotator, seed)
-        for quick in (True, False)
-        for name in cfg.sources
-        for annotator in order
-        if (annotator == WORDS) == quick
-        for seed in range(FOLDS)
-    ]
 
 
 def split(pairs: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -33,7 +33,8 @@ def annotator_rows(tested: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
             numbers = _measured(part, gap)
             rows.append(which | _row(part, numbers) | _calibrated(part))
             curves += [which | {"by": "confidence"} | row for row in numbers["coverage"]]
-            curves += [which | {"by": "length gap"} | row for row in _by_length(part, gap)]
+            by_length = coverage(np.abs(_length_gap(part)), is_right(gap, part["gold"]), part["group"].to_numpy())
+            curves += [which | {"by": "length gap"} | row for row in by_length]
         first = parts[parts["annotator"] == parts["annotator"].iloc[0]]
         which, numbers = {"data": data, "annotator": LONGER}, _measured(first, _length_gap(first))
         rows.append(which | _row(first, numbers) | {"n_train": 0})
@@ -89,7 +90,8 @@ def alignment_rows(aligned: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         for name, value in accuracies.items():
             row |= _named(name, value)
         rows.append(row)
-    right = {arm: _grown(part) for arm, part in aligned.groupby("arm", sort=False)}
+    grown = aligned.assign(right=is_right(aligned["after"] - aligned["before"], np.ones(len(aligned))))
+    right = {arm: part["right"].to_numpy() for arm, part in grown.groupby("arm", sort=False)}
     groups = aligned[aligned["arm"] == aligned["arm"].iloc[0]]["group"].to_numpy()
     gaps = [
         {"arms": f"{a} - {b}", **_named("implicit", mean_difference(right[a], right[b], groups)._asdict())}
@@ -99,18 +101,8 @@ def alignment_rows(aligned: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.DataFrame(rows), pd.DataFrame(gaps)
 
 
-def _grown(part: pd.DataFrame) -> np.ndarray:
-    gain = (part["after"] - part["before"]).to_numpy()
-    return np.where(gain == 0, 0.5, gain > 0).astype(float)
-
-
 def _length_gap(part: pd.DataFrame) -> np.ndarray:
     return (part["length_a"] - part["length_b"]).to_numpy(dtype=float)
-
-
-def _by_length(part: pd.DataFrame, gap: np.ndarray) -> list[dict[str, Any]]:
-    right = is_right(gap, part["gold"].to_numpy())
-    return coverage(np.abs(_length_gap(part)), right, part["group"].to_numpy())
 
 
 def _measured(part: pd.DataFrame, gap: np.ndarray) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pandas as pd
 
 from cwpo.bench.real_numbers import LONGER, alignment_rows, annotator_rows, defaults_rows, seed_rows
 from cwpo.own.folder import replace_folder
-from cwpo.pages import markdown_table
+from cwpo.pages import markdown_records
 from cwpo.store.store import git_commit
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#8a8a8a", "#CC79A7")
@@ -23,6 +23,49 @@ ADVICE = {
     "do_not_use": "do not use",
 }
 DIGITS = 4
+# Columns of the tables on the page, heading -> format; numbers with an interval are texts by then.
+ANNOTATORS = {
+    "data": "{data}",
+    "annotator": "{annotator}",
+    "train, test pairs": "{sizes}",
+    "accuracy": "{accuracy}",
+    "most confident 30 %": "{accuracy_top30}",
+    "minus longer wins": "{minus_longer}",
+    "right more confident": "{right_more_confident}",
+    "correlation with vote margin": "{vote_correlation}",
+    "advice": "{advice}",
+}
+CALIBRATION = {
+    "data": "{data}",
+    "annotator": "{annotator}",
+    "temperature": "{temperature:.2f}",
+    "calibration error before, after": "{ece_before:.3f}, {ece_after:.3f}",
+    "log-loss before, after": "{log_loss_before:.3f}, {log_loss_after:.3f}",
+    "change of log-loss": "{log_loss_change}",
+}
+DEFAULTS = {
+    "data": "{data}",
+    "defaults": "{annotator}",
+    "test pairs": "{n_test:,}",
+    "accuracy": "{accuracy}",
+    "most confident 30 %": "{accuracy_top30}",
+    "calibration error": "{ece_before:.3f}",
+    "log-loss": "{log_loss_before:.3f}",
+    "accuracy, after - before": "{after_minus_before}",
+}
+ALIGNMENT = {
+    "arm": "{arm}",
+    "seeds": "{seeds}",
+    "pairs": "{n_train:.0f}",
+    "labels right": "{labels_right:.3f}",
+    "mean weight": "{mean_weight:.3f}",
+    "likelihood before": "{likelihood_before}",
+    "after": "{likelihood_after}",
+    "change": "{likelihood_change}",
+    "implicit reward": "{implicit}",
+}
+SIGNED = ("minus_longer", "after_minus_before", "likelihood_change")  # differences
+DIFFERENCES = {"implicit-reward accuracy on the same pairs": "{arms}", "difference": "{implicit}"}
 
 
 def write_report(
@@ -71,30 +114,13 @@ Nothing was tuned on the test pairs. The learning rate was examined on UKP's tra
 
 
 def _annotators(rows: pd.DataFrame) -> str:
-    header = (
-        "data|annotator|train, test pairs|accuracy|most confident 30 %|minus longer wins|right more confident|"
-        "correlation with vote margin|advice"
-    ).split("|")
-    lines = []
-    for row in rows.to_dict("records"):
-        sizes = [row[name] for name in ("n_train", "n_test") if pd.notna(row[name])]
-        advised = isinstance(row["advice"], str)
-        lines.append(
-            [
-                row["data"],
-                row["annotator"],
-                ", ".join(f"{size:,.0f}" for size in sizes),
-                _cell(row, "accuracy"),
-                _cell(row, "accuracy_top30"),
-                "" if row["annotator"] == LONGER else _cell(row, "minus_longer", sign=True),
-                _cell(row, "right_more_confident"),
-                _cell(row, "vote_correlation"),
-                ADVICE[row["advice"]].format(row["advice_coverage"]) if advised else "",
-            ]
-        )
+    shown = _texts(rows.assign(minus_longer=rows["minus_longer"].where(rows["annotator"] != LONGER)), ANNOTATORS)
+    for row in shown:
+        row["sizes"] = ", ".join(f"{row[name]:,.0f}" for name in ("n_train", "n_test") if pd.notna(row[name]))
+        row["advice"] = ADVICE.get(row["advice"], "").format(row["advice_coverage"])
     return f"""## Accuracy
 
-{markdown_table(header, lines, left=2)}
+{markdown_records(ANNOTATORS, shown, left=2)}
 
 *longer wins*: its confidence is the gap in length. *right more confident*: probability that a right label has more confidence than a wrong one, .5 is chance. *advice*: the verdict that `scripts/annotate.py` gives for such numbers, wanting .65.
 
@@ -102,80 +128,46 @@ def _annotators(rows: pd.DataFrame) -> str:
 
 
 def _calibration(rows: pd.DataFrame) -> str:
-    header = "data|annotator|temperature|calibration error before, after|log-loss before, after|change of log-loss"
-    lines = [
-        [
-            row["data"],
-            row["annotator"],
-            f"{row['temperature']:.2f}",
-            f"{row['ece_before']:.3f}, {row['ece_after']:.3f}",
-            f"{row['log_loss_before']:.3f}, {row['log_loss_after']:.3f}",
-            _cell(row, "log_loss_change", sign=True),
-        ]
-        for row in rows[rows["temperature"].notna()].to_dict("records")
-    ]
+    shown = _texts(rows[rows["temperature"].notna()], CALIBRATION, signed=True)
     return f"""## Calibration
 
 Temperatures are fitted on one half of the debates or prompts and tested on the other.
 
-{markdown_table(header.split("|"), lines, left=2)}"""
+{markdown_records(CALIBRATION, shown, left=2)}"""
 
 
 def _defaults(rows: pd.DataFrame, cfg: Any) -> str:
-    header = "data|defaults|test pairs|accuracy|most confident 30 %|calibration error|log-loss|accuracy, after - before"
-    lines = [
-        [
-            row["data"],
-            row["annotator"],
-            f"{row['n_test']:,}",
-            _cell(row, "accuracy"),
-            _cell(row, "accuracy_top30"),
-            f"{row['ece_before']:.3f}",
-            f"{row['log_loss_before']:.3f}",
-            _cell(row, "after_minus_before", sign=True),
-        ]
-        for row in rows.to_dict("records")
-    ]
     return f"""## Defaults of scripts/annotate.py
 
 {cfg.strong} on {cfg.defaults_pairs} labels (responses cut to {cfg.align_response} tokens), three seeds pooled, without a temperature. *before*: 5 epochs at 1e-5, the paper's. *after*: the learning rate follows the model's size, and held-out labels decide when to stop.
 
-{markdown_table(header.split("|"), lines, left=2)}"""
+{markdown_records(DEFAULTS, _texts(rows, DEFAULTS), left=2)}"""
 
 
 def _alignment(arms: pd.DataFrame, gaps: pd.DataFrame, cfg: Any) -> str:
-    header = "arm|seeds|pairs|labels right|mean weight|likelihood before|after|change|implicit reward".split("|")
-    lines = [
-        [
-            row["arm"],
-            f"{row['seeds']}",
-            f"{row['n_train']:.0f}",
-            f"{row['labels_right']:.3f}",
-            f"{row['mean_weight']:.3f}",
-            _cell(row, "likelihood_before"),
-            _cell(row, "likelihood_after"),
-            _cell(row, "likelihood_change", sign=True),
-            _cell(row, "implicit"),
-        ]
-        for row in arms.to_dict("records")
-    ]
-    differences = [[row["arms"], _cell(row, "implicit", sign=True)] for row in gaps.to_dict("records")]
     return f"""## One whole run on UKP
 
 {cfg.strong} annotates and is aligned. The annotator of the table above labels training pairs that it has not learned from; by its labels or by one vote they go through SFT and PreferenceTrainer ({cfg.align.objective}, responses cut to {cfg.align_response} tokens). On held-out pairs with a gold label: how often the better response is more likely than the worse, before (SFT) and after, and how often its likelihood has grown more (implicit-reward accuracy; .5 is chance).
 
-{markdown_table(header, lines)}
+{markdown_records(ALIGNMENT, _texts(arms, ALIGNMENT))}
 
-{markdown_table(["implicit-reward accuracy on the same pairs", "difference"], differences)}"""
+{markdown_records(DIFFERENCES, _texts(gaps, DIFFERENCES, signed=True))}"""
 
 
-def _cell(row: dict[str, Any], name: str, sign: bool = False) -> str:
-    """`mean [low, high]`; empty if it was not measured."""
-    value = row.get(name)
-    if pd.isna(value):
-        return ""
-    style = "+.3f" if sign else ".3f"
-    return f"{value:{style}} [{row[f'{name}_low']:{style}}, {row[f'{name}_high']:{style}}]"
+def _texts(rows: pd.DataFrame, columns: Mapping[str, str], signed: bool = False) -> list[dict[str, Any]]:
+    """The rows with the numbers that `columns` shows plain as `mean [low, high]`; empty if not measured.
+
+    Differences have a sign, with `signed` all of them.
+    """
+    shown = rows.to_dict("records")
+    for name in (form[1:-1] for form in columns.values()):
+        style = "+.3f" if signed or name in SIGNED else ".3f"
+        for row in shown:
+            if pd.isna(row.get(name)):
+                row[name] = ""
+            elif f"{name}_low" in row:
+                row[name] = f"{row[name]:{style}} [{row[f'{name}_low']:{style}}, {row[f'{name}_high']:{style}}]"
+    return shown
 
 
 def _coverage_figure(curves: pd.DataFrame, file: Path) -> None:

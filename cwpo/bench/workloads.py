@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-import pandas as pd
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerFast
 
 from cwpo.data.batching import encode_pairs
 from cwpo.data.sources import drop_unusable, read_pairs
 from cwpo.errors import InputError
+from cwpo.own.fit import turned
 
 
 @dataclass(frozen=True)
@@ -112,14 +112,7 @@ def file_pairs(
     data = SimpleNamespace(source="jsonl", name="benchmark", path=path, columns={}, folders=[], revision=None)
     frame, _ = drop_unusable(read_pairs(data, seed)[0])
     frame = frame.sample(frac=1.0, random_state=seed)
-    a_wins = frame["human_label"] == "a"
-    table = pd.DataFrame(
-        {
-            "prompt": frame["prompt"],
-            "chosen": frame["response_a"].where(a_wins, frame["response_b"]),
-            "rejected": frame["response_b"].where(a_wins, frame["response_a"]),
-        }
-    )
+    table = turned(frame, frame["human_label"] == "a")[["prompt", "chosen", "rejected"]]
     rows = encode_pairs(tokenizer, *(table[name].tolist() for name in table.columns))
     fits = [max(len(row["chosen_ids"]), len(row["rejected_ids"])) <= longest for row in rows]
     if sum(fits) < count:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
-from cwpo.calibration import mean_difference, share
+from cwpo.calibration import is_right, mean_difference, share
 from cwpo.data.chat import read_as
 from cwpo.data.encoding import encode_pairs
 from cwpo.data.lengths import check_words
@@ -24,11 +24,11 @@ from cwpo.errors import InputError
 from cwpo.models.card import training_metrics, write_card
 from cwpo.models.packed import score_pairs
 from cwpo.models.policy import as_trained, context_length, load_tokenizer
-from cwpo.own.chat import template_used, wished
 from cwpo.own.checks import check_align
 from cwpo.own.defaults import begin, with_defaults
 from cwpo.own.fit import training_in, turned
 from cwpo.own.folder import replace_folder, workplace
+from cwpo.own.reading import template_used, wished
 from cwpo.own.verdict import percent
 from cwpo.own.weighted import keep_confident, read_weighted
 from cwpo.runtime import computing_in, stand_in
@@ -187,7 +187,7 @@ def preference_accuracy(before: np.ndarray, after: np.ndarray, prompts: np.ndarr
     """
 
     def wins(x: np.ndarray) -> np.ndarray:
-        return np.where(x == 0, 0.5, x > 0).astype(float)
+        return is_right(x, np.ones(len(x)))
 
     return {
         "likelihood_before": share(wins(before), prompts)._asdict(),

@@ -21,7 +21,6 @@ from cwpo.data.own import convert
 from cwpo.data.rows import Converted
 from cwpo.errors import InputError
 from cwpo.own.bar import bar
-from cwpo.own.chat import wished
 from cwpo.own.checks import check_annotate
 from cwpo.own.crossfit import answers, as_learned, cross_fit, fold_counts
 from cwpo.own.defaults import begin, with_defaults
@@ -31,7 +30,7 @@ from cwpo.own.look import first_look
 from cwpo.own.measure import report_numbers
 from cwpo.own.page import card, report_page
 from cwpo.own.preferences import SHARD, annotate_pairs, first_annotated, has_messages
-from cwpo.own.reading import chat_decided, longest
+from cwpo.own.reading import chat_decided, longest, wished
 from cwpo.own.verdict import next_step, verdict
 from cwpo.runtime import quiet_libraries
 from cwpo.store.shards import map_table

@@ -18,30 +18,20 @@ def bar(title: str, say: Callable[[str], None]) -> Iterator[Callable[[int, int],
     console = Console(stderr=True)
     if not console.is_terminal:
         say(title)
-        yield _Lines(title, say)
+        begun = spoken = time.monotonic()
+
+        def tell(done: int, total: int) -> None:
+            nonlocal spoken
+            now = time.monotonic()
+            if done and now - spoken >= EVERY:
+                spoken = now
+                say(f"{title}: {done:,} of {total:,}, about {(now - begun) / done * (total - done):.0f} s left")
+
+        yield tell
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    with Progress(*columns, console=console) as progress:
+    remaining = TimeRemainingColumn(elapsed_when_finished=True)
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), remaining, console=console
+    ) as progress:
         task = progress.add_task(title, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
-class _Lines:
-    """Says the share that is done and the time left, at most every ten seconds."""
-
-    def __init__(self, title: str, say: Callable[[str], None]) -> None:
-        self.title, self.say = title, say
-        self.begun = self.spoken = time.monotonic()
-
-    def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if now - self.spoken < EVERY or not done:
-            return
-        self.spoken = now
-        left = (now - self.begun) / done * (total - done)
-        self.say(f"{self.title}: {done:,} of {total:,}, about {left:.0f} s left")

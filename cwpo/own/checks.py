@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -13,7 +14,7 @@ from cwpo.checks.machine import lora_problems
 from cwpo.checks.settings import check_settings, first_by_key
 from cwpo.config.commands import AlignConfig, AnnotateConfig, CompareConfig
 from cwpo.errors import InputError, Problem
-from cwpo.own.folder import checkpoint_of, is_ours, occupied
+from cwpo.own.folder import checkpoint_of, is_ours
 
 SYNTHETIC_JUDGES = ("oracle", "judge")
 
@@ -73,9 +74,12 @@ def align_problems(cfg: Any) -> Iterator[Problem]:
 
 
 def _occupied(out: str, mark: str) -> Iterator[Problem]:
-    text = occupied(out, mark)
-    if text is not None:
-        yield Problem("out", text)
+    """Why results cannot be written to the folder `out`; one that holds the file `mark` is an earlier result."""
+    folder = Path(out).expanduser()
+    if folder.is_file():
+        yield Problem("out", f"out={out} is a file; name a new folder")
+    elif folder.is_dir() and not (folder / mark).is_file() and any(folder.iterdir()):
+        yield Problem("out", f"out={out} holds other files; name a new folder")
 
 
 def _refuse(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -19,11 +20,11 @@ from cwpo.models.generation import leaves_room, prompt_seed, sample_responses
 from cwpo.models.gold import Judge, Oracle
 from cwpo.models.policy import context_length, load_policy, load_tokenizer
 from cwpo.models.reward_models import load_reward
-from cwpo.own.chat import template_used
 from cwpo.own.checks import check_compare
 from cwpo.own.defaults import begin
 from cwpo.own.fit import Annotator, load, prompt_digest
 from cwpo.own.folder import checkpoint_of, is_ours, read_note, replace_folder, workplace
+from cwpo.own.reading import template_used
 from cwpo.own.verdict import percent
 from cwpo.pages import render
 from cwpo.statistics import bootstrap_interval, paired_difference
@@ -121,8 +122,8 @@ def _prompts(cfg: Any, say: Callable[[str], None]) -> tuple[list[Text], int, dic
     """
     chat: dict[str, bool] = {}
     kept: list[Text] = []
-    seen = 0
-    for chunk in _distinct(cfg):
+    seen, distinct = 0, _distinct(cfg)
+    while len(kept) < cfg.most and (chunk := list(itertools.islice(distinct, CHUNK))):
         if not chat:
             messages = not all(isinstance(prompt, str) for prompt in chunk)
             chat = {name: template_used(cfg[name], None, cfg.chat, messages, say) for name in MODELS}
@@ -134,8 +135,6 @@ def _prompts(cfg: Any, say: Callable[[str], None]) -> tuple[list[Text], int, dic
         ]
         kept += [prompt for prompt, *fits in zip(chunk, *rooms, strict=True) if all(fits)]
         seen += len(chunk)
-        if len(kept) >= cfg.most:
-            break
     if len(kept) < 2:
         raise InputError(
             f"prompts={cfg.prompts}: {len(kept)} of {seen} different prompts leave room for "
@@ -144,21 +143,14 @@ def _prompts(cfg: Any, say: Callable[[str], None]) -> tuple[list[Text], int, dic
     return kept[: cfg.most], seen - len(kept), chat
 
 
-def _distinct(cfg: Any) -> Iterator[list[Text]]:
-    """The different prompts of the table, CHUNK at a time."""
+def _distinct(cfg: Any) -> Iterator[Text]:
+    """The different prompts of the table."""
     seen: set[str] = set()
-    chunk: list[Text] = []
     for prompt in read_prompts(cfg.prompts, cfg.column):
         text = plain_texts(prompt, "")[0]
-        if text in seen:
-            continue
-        seen.add(text)
-        chunk.append(prompt)
-        if len(chunk) == CHUNK:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
+        if text not in seen:
+            seen.add(text)
+            yield prompt
 
 
 def _sample(prompts: list[Text], name: str, cfg: Any, device: str, chat: bool) -> pd.DataFrame:

@@ -38,34 +38,18 @@ def cross_fit(
     for k in range(used):
         train, test = labeled[fold != k], labeled[fold == k]
         parts = sorted((*(cfg.curve if k < cfg.curve_folds else ()), 1.0))
+        files = {part: scratch / f"fold{k}-{part:g}.parquet" for part in parts}
         for part in parts:
-            some = train.sample(n=max(2, round(part * len(train))), random_state=cfg.seed)
-            title = f"fold {k + 1} of {used}: {len(some)} labelled pairs"
-            _examine(some, test, part, cfg, scratch / f"fold{k}-{part:g}", title, device=device, say=say)
-        tables = [pd.read_parquet(scratch / f"fold{k}-{part:g}.parquet") for part in parts]
+            file, some = files[part], train.sample(n=max(2, round(part * len(train))), random_state=cfg.seed)
+            if file.is_file():
+                continue
+            with bar(f"fold {k + 1} of {used}: {len(some)} labelled pairs", say) as progress:
+                annotator = fit_members(some, cfg, file.parent / file.stem, device=device, progress=progress)
+            _keep(annotator, test, file, part, len(some))
+        tables = [pd.read_parquet(file) for file in files.values()]
         curve += tables if k < cfg.curve_folds else []
         whole.append(tables[-1][["pair_id", "gap", "agree"]])
     return pd.concat(whole, ignore_index=True), pd.concat(curve, ignore_index=True), learned
-
-
-def _examine(
-    train: pd.DataFrame,
-    test: pd.DataFrame,
-    part: float,
-    cfg: Any,
-    folder: Path,
-    title: str,
-    *,
-    device: str,
-    say: Callable[[str], None],
-) -> None:
-    """Train on the share `part` of a fold's training pairs, and keep the answers on its test pairs beside `folder`."""
-    file = folder.with_name(f"{folder.name}.parquet")
-    if file.is_file():
-        return
-    with bar(title, say) as progress:
-        annotator = fit_members(train, cfg, folder, device=device, progress=progress)
-    _keep(annotator, test, file, part, len(train))
 
 
 def _keep(annotator: Any, test: pd.DataFrame, file: Path, part: float, n_train: int) -> None:

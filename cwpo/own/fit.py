@@ -22,8 +22,8 @@ from cwpo.models.annotator import load_annotator, score_responses
 from cwpo.models.pairrm import score_both_orders
 from cwpo.models.policy import load_tokenizer
 from cwpo.models.reward_models import load_reward
-from cwpo.own.chat import wished
 from cwpo.own.folder import NOTE, checkpoint_of, read_note
+from cwpo.own.reading import wished
 from cwpo.training.checkpoints import Schedule
 from cwpo.training.fit import Comparisons, Site, Start, fit_annotator
 

@@ -20,16 +20,6 @@ NOTE = "annotator.json"  # beside the weights: that they were trained here, and 
 ELSEWHERE = ("out", "threads", "device", "token_budget")  # keys on which no result depends
 
 
-def occupied(out: str, mark: str) -> str | None:
-    """Why results cannot be written to the folder `out`, or None; one that holds the file `mark` is an earlier result."""
-    folder = Path(out).expanduser()
-    if folder.is_file():
-        return f"out={out} is a file; name a new folder"
-    if folder.is_dir() and not (folder / mark).is_file() and any(folder.iterdir()):
-        return f"out={out} holds other files; name a new folder"
-    return None
-
-
 @contextmanager
 def workplace(out: Path, cfg: Any, inputs: tuple[str, ...]) -> Iterator[Path]:
     """A folder beside `out` for what a run with these settings and inputs has finished; a stopped run's is found again.

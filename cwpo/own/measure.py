@@ -69,10 +69,8 @@ def accuracy_numbers(gap: np.ndarray, target: np.ndarray, longer: np.ndarray, gr
     `gap` is the annotator's score of a less that of b, `target` 1 where a is better and 0 where b is, `longer` the difference in
     length. Intervals take the pairs of one group as one draw.
     """
-    right, confidence = (
-        is_right(gap, target),
-        np.abs(gap),
-    )  # orders pairs as C1 does, without ties where C1 rounds to 1
+    right = is_right(gap, target)
+    confidence = np.abs(gap)  # orders pairs as C1 does, without ties where C1 rounds to 1
     baselines = {"majority": majority_right(target), "longer": is_right(longer, target)}
     return {
         "accuracy": _plain(share(right, groups)),
@@ -175,11 +173,9 @@ def votes(decided: pd.DataFrame, confidence: np.ndarray, resamples: int = 500, s
         for i in resampled(len(sure), part["prompt"].to_numpy(), resamples, seed)
         if len(set(agreement[i])) > 1
     ]
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    mean = float(spearmanr(sure, agreement).statistic)
     return {
         "pairs": int(several.sum()),
-        "rank_correlation": {"mean": mean, "low": float(low), "high": float(high)},
+        "rank_correlation": _with_interval(float(spearmanr(sure, agreement).statistic), drawn),
         "one_vote_agrees_with_majority": float(np.maximum(part["share"], 1 - part["share"]).mean()),
     }
 
@@ -219,14 +215,13 @@ def more_labels(
         return float(steps * (means @ x) / (x @ x))
 
     drawn = [gain(values[i].mean(axis=0)) for i in resampled(len(values), groups, resamples, seed)]
+    return {"extra": extra, **_with_interval(gain(values.mean(axis=0)), drawn), "n_train": float(sizes[-1])}
+
+
+def _with_interval(mean: float, drawn: Sequence[float]) -> dict[str, float]:
+    """A number with the 95 % interval of its resampled values."""
     low, high = np.quantile(drawn, [0.025, 0.975])
-    return {
-        "extra": extra,
-        "mean": gain(values.mean(axis=0)),
-        "low": float(low),
-        "high": float(high),
-        "n_train": float(sizes[-1]),
-    }
+    return {"mean": mean, "low": float(low), "high": float(high)}
 
 
 def shift(labeled: pd.DataFrame, unlabeled: pd.DataFrame) -> dict[str, Any]:

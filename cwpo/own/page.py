@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cwpo.own.figures import report_figures
+import matplotlib
+
 from cwpo.own.verdict import TOO_FEW, more_in_words, too_wide
 from cwpo.pages import image, markdown_table, render
 
+BLUE, GREY, RED = "#0072B2", "#8a8a8a", "#D55E00"
+Points = Sequence[Mapping[str, float]]  # each with mean, low and high
 ROWS_SHOWN = 10  # row numbers named for each reason
 COLUMNS = {
     "pair_id": "digest of the three texts",
@@ -51,3 +55,78 @@ def card(numbers: Mapping[str, Any]) -> str:
         "`report.html` says how far to trust the annotator's labels, `report.json` holds the numbers.\n",
     ]
     return "\n\n".join(parts)
+
+
+def report_figures(numbers: Mapping[str, Any]) -> dict[str, bytes]:
+    """By name, the figures that the report's numbers allow."""
+    calibration = numbers["calibration"]
+    figures = {
+        "coverage": _coverage(numbers),
+        "before": _reliability(calibration["bins_before"], "without a temperature"),
+        "after": _reliability(calibration["bins_after"], "with a temperature"),
+    }
+    if len(numbers["learning_curve"]) > 1:
+        figures["learning"] = _learning(numbers["learning_curve"])
+    return figures
+
+
+def _coverage(numbers: Mapping[str, Any]) -> bytes:
+    """Accuracy against the share of pairs kept, most confident first."""
+    figure, axis = _axes(5.6)
+    rows = numbers["coverage"]
+    x = [100 * row["coverage"] for row in rows]
+    _band(axis, x, rows, BLUE, "annotator, most confident first")
+    _band(axis, x, numbers["coverage_by_length_gap"], GREY, "annotator, largest gap in length first")
+    axis.axhline(numbers["target_accuracy"], color=RED, linewidth=1, linestyle="--", label="wanted accuracy")
+    longer = numbers["baselines"]["longer"]["mean"]
+    axis.axhline(longer, color=GREY, linewidth=1, linestyle=":", label="naming the longer response")
+    axis.set(xlabel="pairs kept, %", ylabel="share labelled right")
+    axis.set_title(f"{numbers['decided_pairs']:,} held-out pairs; bands: 95 %", fontsize=9)
+    axis.legend(fontsize=8, frameon=False)
+    return _png(figure)
+
+
+def _reliability(rows: Points, title: str) -> bytes:
+    """Expected against observed accuracy, ten bins."""
+    figure, axis = _axes(4.2)
+    axis.plot([0.5, 1], [0.5, 1], color=GREY, linewidth=1)
+    errors = [[r["mean"] - r["low"] for r in rows], [r["high"] - r["mean"] for r in rows]]
+    x = [row["expected"] for row in rows]
+    axis.errorbar(x, [r["mean"] for r in rows], yerr=errors, fmt="o", color=BLUE, markersize=4)
+    axis.set(xlabel="expected share right", ylabel="observed share right", xlim=(0.48, 1.02), ylim=(-0.02, 1.05))
+    axis.set_title(title, fontsize=9)
+    return _png(figure)
+
+
+def _learning(rows: Points) -> bytes:
+    """Accuracy against the number of labels trained on."""
+    figure, axis = _axes(5.6)
+    x = [row["n_train"] for row in rows]
+    _band(axis, x, rows, BLUE, "annotator")
+    axis.set(xlabel="labelled pairs trained on", ylabel="accuracy on held-out pairs", xscale="log")
+    axis.set_xticks(x, [str(n) for n in x])
+    axis.set_xticks([], minor=True)
+    return _png(figure)
+
+
+def _axes(width: float) -> tuple[Any, Any]:
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(width, 3.5), layout="constrained")
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure, axis
+
+
+def _band(axis: Any, x: Sequence[float], rows: Points, color: str, label: str) -> None:
+    axis.plot(x, [r["mean"] for r in rows], marker="o", markersize=4, color=color, label=label)
+    axis.fill_between(x, [r["low"] for r in rows], [r["high"] for r in rows], alpha=0.15, color=color)
+
+
+def _png(figure: Any) -> bytes:
+    from matplotlib import pyplot as plt
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
+    plt.close(figure)
+    return buffer.getvalue()

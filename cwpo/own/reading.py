@@ -1,4 +1,4 @@
-"""How the annotator of `scripts/annotate.py` reads pairs: by its chat template or not, as which tokens, and how many at most."""
+"""How models read own pairs: through their chat template or not, as which tokens, and how many at most."""
 
 from __future__ import annotations
 
@@ -8,25 +8,49 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cwpo.data.chat import chat_problem, read_as, reads_chat
 from cwpo.data.encoding import encode
 from cwpo.data.lengths import check_words
 from cwpo.data.own_texts import as_conversations
+from cwpo.errors import InputError
 from cwpo.models.pairrm import encode_joint
 from cwpo.models.policy import context_length, load_tokenizer
 from cwpo.models.reward_models import read_reward, reward_inputs
-from cwpo.own.chat import reward_reads_chat, template_used, wished
 from cwpo.own.folder import checkpoint_of, is_ours, read_note
 
 Sequences = Callable[[pd.DataFrame], list[list[list[int]]]]
 
 
+def wished(chat: Any) -> bool | None:
+    """The setting `chat` as true, false or None (auto)."""
+    return {"true": True, "false": False}.get(str(chat).lower())
+
+
+def template_used(path: str, revision: str | None, chat: Any, messages: bool, say: Callable[[str], None]) -> bool:
+    """Whether prompts go through the template of the model at `path`; says it. `messages`: some of the prompts are messages.
+
+    chat=auto keeps to what a model was trained with here. Another model's template is used for messages, where it can be.
+    """
+    tokenizer = load_tokenizer(path, revision)
+    wish, known, problem = wished(chat), reads_chat(tokenizer), chat_problem(tokenizer)
+    if wish and problem:
+        raise InputError(
+            f"chat=true: the tokenizer of {path} {problem}; use chat=false, or a model with such a template"
+        )
+    trained = messages and not problem if known is None else known
+    used = trained if wish is None else wish
+    why = f" (its tokenizer {problem})" if messages and wish is None and not used and problem else ""
+    say(f"prompts for {path}: {read_as(used)}{why}")
+    return used
+
+
 def chat_decided(cfg: Any, messages: bool, say: Callable[[str], None]) -> str:
     """cfg.chat with auto decided, for the annotator to train or the one that is trained already."""
     path = checkpoint_of(cfg.annotator.path or cfg.model)
-    if _foreign(cfg):
-        used = reward_reads_chat(path, cfg.revision, cfg.chat, say)
-    else:
-        used = template_used(path, cfg.revision, cfg.chat, messages, say)
+    if not _foreign(cfg):
+        return str(template_used(path, cfg.revision, cfg.chat, messages, say)).lower()
+    _, used = read_reward(path, cfg.revision, wished(cfg.chat))  # without a wish its checkpoint decides
+    say(f"prompts for {path}: {read_as(used)}")
     return str(used).lower()
 
 

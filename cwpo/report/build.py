@@ -5,33 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from cwpo.errors import InputError
 from cwpo.report.claims.ledger import judge_all
 from cwpo.report.claims.write import write_claims
 from cwpo.report.figures import AT_MATCHED, OF_ALL
-from cwpo.report.fresh import remember, up_to_date
 from cwpo.report.html import write_page
-from cwpo.report.inputs import PAPER, Results, load
+from cwpo.report.inputs import Results, load
 from cwpo.report.tables.annotators import ANNOTATOR_SPECS, calibration, table6
-from cwpo.report.tables.arms import SPECS
+from cwpo.report.tables.arms import SPECS, TABLE20
 from cwpo.report.tables.controls import controls
 from cwpo.report.tables.figure_specs import FIGURE_SPECS
 from cwpo.report.tables.frontier import frontier
 from cwpo.report.tables.page import Page
 from cwpo.report.tables.ranking import summaries
-from cwpo.report.tables.regimes import regimes
+from cwpo.report.tables.regimes import REGIMES
 from cwpo.report.tables.render import pages
-from cwpo.report.tables.table20 import TABLE20
 from cwpo.report.tables.tuning import TUNINGS, tuning
 from cwpo.results import MATCHED, NAME
 
-ALL_SPECS = (*SPECS, TABLE20, *FIGURE_SPECS, *ANNOTATOR_SPECS)
-COVERED = {name for spec in ALL_SPECS for name in spec.shown} | {"controls", "regimes", "frontier", *TUNINGS}
+ALL_SPECS = (*SPECS, TABLE20, *FIGURE_SPECS, *ANNOTATOR_SPECS, REGIMES)
+COVERED = {name for spec in ALL_SPECS for name in spec.shown} | {"controls", "frontier", *TUNINGS}
 TABLES: tuple[Callable[[Results], list[Page]], ...] = (
     *(partial(pages, spec) for spec in ALL_SPECS),
-    *(table6, calibration, controls, regimes, tuning, frontier),
+    *(table6, calibration, controls, tuning, frontier),
     partial(summaries, covered=COVERED),
 )
 
@@ -39,30 +36,17 @@ TABLES: tuple[Callable[[Results], list[Page]], ...] = (
 def build_report(results: Path, scale: str) -> list[Path]:
     """Write results/<scale>/tables/ and figures/, the claims and the page from the result files; return the files written.
 
-    Cells without runs say so; tables without runs are left out. A report that is up to date is not written again.
+    Cells without runs say so; tables without runs are left out.
     """
-    folder = results / scale
     if not NAME.fullmatch(scale):
         raise InputError(f"scale={scale} is not a folder of {results}: name one of them, such as toy")
-    inputs = [*sorted([*folder.glob("*.csv"), *folder.glob("*.csv.gz")]), results / PAPER]
-    written = up_to_date(folder, inputs)
-    if written is None:
-        written = _build(load(results, scale), folder)
-        remember(folder, inputs, written)
-    return written
-
-
-def _build(loaded: Results, folder: Path) -> list[Path]:
-    written = [
-        path for table in TABLES for page in table(loaded) for path in page.write(folder / "tables", loaded.scale)
-    ]
-    drawn: list[tuple[Any, Results]] = [
-        *((draw, loaded.at(MATCHED)) for draw in AT_MATCHED),
-        *((draw, loaded) for draw in OF_ALL),
-    ]
-    written += [path for draw, given in drawn for path in draw(given, folder / "figures")]
-    entries = judge_all(loaded)
+    folder, found = results / scale, load(results, scale)
+    written = [path for table in TABLES for page in table(found) for path in page.write(folder / "tables", scale)]
+    matched = found.at(MATCHED)
+    written += [path for draw in AT_MATCHED for path in draw(matched, folder / "figures")]
+    written += [path for draw in OF_ALL for path in draw(found, folder / "figures")]
+    entries = judge_all(found)
     if not any(entry.ran for entry in entries):  # none of the paper's experiments
-        return [*written, write_page(loaded, [], written, folder)]
-    page = write_page(loaded, entries, written, folder)
-    return [*written, *write_claims(entries, folder, loaded.scale), page]
+        return [*written, write_page(found, [], written, folder)]
+    page = write_page(found, entries, written, folder)
+    return [*written, *write_claims(entries, folder, scale), page]

@@ -12,7 +12,7 @@ import pandas as pd
 from cwpo.pages import image, markdown_html, paper_order, render
 from cwpo.report.answer import QUESTION, answer
 from cwpo.report.claims.ledger import Entry
-from cwpo.report.claims.rule import OPPOSITE, RULE
+from cwpo.report.claims.rule import RULE
 from cwpo.report.claims.write import READING, SIDES, cells, counts, details, limits, paper_effect, summary
 from cwpo.report.inputs import Results, commits
 from cwpo.report.names import DATA_NAMES, METHOD_NAMES, POINT_NAMES, capital, scale_note, the_point
@@ -46,7 +46,10 @@ def write_page(
         "headings": {point: capital(the_point(point)) for point in POINT_NAMES},
         "reading": f"{READING} {SIDES}",
         "rule": markdown_html(RULE),
-        "claims": [_claim(entry) for entry in entries],
+        "entries": entries,
+        "cells": cells,
+        "details": details,
+        "paper_effect": paper_effect,
         "head": [figure for figure in figures if figure["id"] == HEAD],
     }
     html = render(
@@ -63,23 +66,6 @@ def write_page(
     )
     page.write_text(html, encoding="utf-8")
     return page
-
-
-def _claim(entry: Entry) -> dict[str, Any]:
-    verdicts = {point: outcome.judged.verdict for point, outcome in entry.points.items()}
-    return {
-        "id": entry.claim.id,
-        "statement": entry.claim.statement,
-        "where": entry.claim.where,
-        "paper": paper_effect(entry),
-        "points": {
-            point: {**cells(outcome), "shown": outcome.shown, "verdict": verdicts[point]}
-            for point, outcome in entry.points.items()
-        },
-        "ran": entry.ran,
-        "open": OPPOSITE in verdicts.values(),
-        "details": details(entry),
-    }
 
 
 def _table(path: Path, folder: Path) -> dict[str, str]:

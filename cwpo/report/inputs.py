@@ -44,7 +44,6 @@ OPTIONAL = {
     "embeddings": EMBEDDING_COLUMNS,
 }
 TOLERANCE = 1e-9
-ANY = "*"
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,11 +224,9 @@ def one_per_seed(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def select(frame: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
-    """The rows that meet every condition, column -> value. None means blank, ANY lifts a condition, numbers may differ by rounding."""
+    """The rows that meet every condition, column -> value. None means blank, numbers may differ by rounding."""
     keep = np.ones(len(frame), dtype=bool)
     for column, wanted in where.items():
-        if wanted == ANY:
-            continue
         values = frame[column]
         if wanted is None:
             keep &= values.isna().to_numpy()
@@ -246,10 +243,8 @@ def commits(column: pd.Series) -> str:
 
 
 def paper_row(paper: pd.DataFrame, **conditions: str) -> dict[str, Any] | None:
-    """The one published number, in percent, that meets the conditions; `weak` matches by its beginning. None if none does."""
-    weak = conditions.pop("weak", "")
+    """The one published number, in percent, that meets the conditions; None if none does."""
     rows = select(paper, conditions)
-    rows = rows[rows["weak"].str.startswith(weak).to_numpy(dtype=bool)]
     if len(rows) > 1:
         raise ValueError(f"{len(rows)} published numbers meet {conditions}")
     return dict(rows.iloc[0]) if len(rows) else None

@@ -6,19 +6,19 @@ import re
 
 from cwpo.results import MATCHED, OWN_BEST
 
-# The toy models of conf/scale/toy.yaml, by family and size. At paper scale models have the paper's own names.
+# The toy models of conf/scale/toy.yaml, by family and size, and the paper's models that they stand in for.
 STAND_INS = {
-    "opt-32x1": "opt-125m",
-    "opt-96x3": "opt-1.3b",
-    "opt-128x2": "opt-2.7b",
-    "opt-128x4": "opt-6.7b",
-    "opt-160x4": "opt-13b",
-    "qwen2-32x1": "qwen2.5-0.5b",
-    "qwen2-96x3": "qwen2.5-1.5b",
-    "qwen2-128x2": "qwen2.5-3b",
-    "qwen2-128x4": "qwen2.5-7b",
-    "qwen2-160x4": "qwen2.5-14b",
-    "llama-128x4": "llama-3.1-8b-instruct",
+    "opt-32x1": "OPT-125M",
+    "opt-96x3": "OPT-1.3B",
+    "opt-128x2": "OPT-2.7B",
+    "opt-128x4": "OPT-6.7B",
+    "opt-160x4": "OPT-13B",
+    "qwen2-32x1": "Qwen2.5-0.5B",
+    "qwen2-96x3": "Qwen2.5-1.5B",
+    "qwen2-128x2": "Qwen2.5-3B",
+    "qwen2-128x4": "Qwen2.5-7B",
+    "qwen2-160x4": "Qwen2.5-14B",
+    "llama-128x4": "Llama-3.1-8B-Instruct",
 }
 METHOD_NAMES = {
     "human": "Human",
@@ -57,22 +57,18 @@ SCALE_NOTES = {
     "toy": "toy scale: synthetic world, models of 2·10^4 to 10^6 parameters",
     "paper": "paper scale: the published models and data",
 }
-LABELS = {"opt": "OPT-", "qwen2.5": "Qwen2.5-", "llama": "Llama-"}
+KNOWN = {name.lower(): name.removesuffix("-Instruct") for name in STAND_INS.values()}
 
 
 def paper_model(name: str) -> str:
     """The paper's name of a model, `opt-1.3b`; for other models the last part of their own name, in lower case."""
-    last = _last_part(name)
-    return STAND_INS.get(last, last)
+    last = name.rsplit("/", 1)[-1].lower()
+    return STAND_INS.get(last, last).lower()
 
 
 def label(model: str) -> str:
     """`OPT-1.3B` for world/opt-96x3 and facebook/opt-1.3b; the last part of the name for models the paper does not have."""
-    name = paper_model(model)
-    head, _, size = name.partition("-")
-    if head not in LABELS or not any(name == known for known in STAND_INS.values()):
-        return model.rsplit("/", 1)[-1]
-    return LABELS[head] + (size.upper() if head != "llama" else "3.1-8B")
+    return KNOWN.get(paper_model(model), model.rsplit("/", 1)[-1])
 
 
 def stands_for(model: str) -> str:
@@ -104,7 +100,3 @@ def scale_note(scale: str) -> str:
 def capital(text: str) -> str:
     """The text with its first letter as a capital."""
     return text[:1].upper() + text[1:]
-
-
-def _last_part(model: str) -> str:
-    return model.rsplit("/", 1)[-1].lower()

@@ -201,11 +201,11 @@ def test_report_needs_no_torch():
 def test_paper_values_are_found_one_at_a_time(results):
     paper = load(results, "toy").paper
     assert len(paper) == 494
-    found = paper_row(paper, source="table1", weak="opt", dataset="hh_rlhf", objective="dpo", method="human")
+    found = paper_row(paper, source="table1", weak="opt-125m", dataset="hh_rlhf", objective="dpo", method="human")
     assert found["value"] == 56.9
-    assert paper_row(paper, source="table1", weak="opt", dataset="harmless") is None
+    assert paper_row(paper, source="table1", weak="opt-125m", dataset="harmless") is None
     with pytest.raises(ValueError, match="published numbers meet"):
-        paper_row(paper, source="table1", weak="opt")
+        paper_row(paper, source="table1", weak="opt-125m")
 
 
 def test_rows_survive_a_round_trip_with_equal_bytes(results):

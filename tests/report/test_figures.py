@@ -17,7 +17,7 @@ FIGURES = (*figures.AT_MATCHED, *figures.OF_ALL)
 
 
 def name_of(draw) -> str:
-    return getattr(draw, "__name__", "") or f"regimes_{draw.args[0]}"
+    return getattr(draw, "__name__", "") or getattr(draw.args[0], "name", draw.args[0])
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from cwpo.report.claims.claim import Claim
@@ -15,62 +16,47 @@ RULES = {
     ),
 }
 SECONDS = "Seconds are of the machine that ran it, while it did other things as well."
-BT = {"experiment": "table6", "annotator": "bt"}
+NAMES = {"bt": "BT", "sft_dpo": "SFT+DPO", "dpo": "DPO"}
 
 
-def _by_dpo(name: str, scoring: str) -> Where:
-    return {"experiment": "table6", "annotator": name, "scoring": scoring}
+def _of_table6(name: str, scoring: str) -> Where:
+    return {"experiment": "table6", "annotator": name} | ({} if name == "bt" else {"scoring": scoring})
 
 
-def _difference(a: Where, b: Where) -> Measure:
-    return contrast([Term(1, "a", a), Term(-1, "b", b)], match=ANNOTATOR, table="annotators")
-
-
-def _accuracy(id: str, where: str, statement: str, test: str, measure: Measure, **more: Any) -> Claim:
+def _accuracy(id: str, statement: str, test: str, measure: Measure, **more: Any) -> Claim:
     given: dict[str, Any] = {"number": "accuracy", "second": "accuracy_gold", "arms": False, **more}
-    return Claim(id, where, statement, f"accuracy against human labels: {test}", measure, **given)
+    return Claim(id, statement, f"accuracy against human labels: {test}", measure, **given)
 
 
 def _table6() -> list[Claim]:
     claims = []
-    for scoring, (words, remark) in RULES.items():
-        for a, b, short in (
-            (BT, _by_dpo("sft_dpo", scoring), "bt_over_sft_dpo"),
-            (_by_dpo("sft_dpo", scoring), _by_dpo("dpo", scoring), "sft_dpo_over_dpo"),
-        ):
-            first, second = ("BT", "SFT+DPO") if short.startswith("bt") else ("SFT+DPO", "DPO")
-            paper = dict(a, scoring="likelihood") if a is not BT else BT
-            claims.append(
-                _accuracy(
-                    f"table6_{short}_{scoring}",
-                    "Table 6",
-                    f"Annotators trained by {first} label better than those trained by {second} ({second} {words}).",
-                    f"{first} − {second}",
-                    _difference(a, b),
-                    paper=_difference(paper, dict(b, scoring="likelihood")),
-                    remark=remark,
-                )
-            )
+    for (scoring, (words, remark)), (a, b) in itertools.product(RULES.items(), (("bt", "sft_dpo"), ("sft_dpo", "dpo"))):
+        ours, paper = (_sum((1, _of_table6(a, rule)), (-1, _of_table6(b, rule))) for rule in (scoring, "likelihood"))
+        statement = (
+            f"Annotators trained by {NAMES[a]} label better than those trained by {NAMES[b]} ({NAMES[b]} {words})."
+        )
+        test = f"{NAMES[a]} − {NAMES[b]}"
+        claims.append(_accuracy(f"table6_{a}_over_{b}_{scoring}", statement, test, ours, paper=paper, remark=remark))
     return claims
 
 
-def _at(experiment: str, factor: float, **where: object) -> Term:
-    side = "a" if factor > 0 else "b"
-    return Term(factor, side, {"experiment": experiment, "annotator": "bt", **where})
+def _bt(experiment: str, **where: object) -> Where:
+    return {"experiment": experiment, "annotator": "bt", **where}
 
 
-def _sum(*terms: Term, match: tuple[str, ...] = ANNOTATOR) -> Measure:
-    return contrast(terms, match=match, table="annotators")
+def _sum(*terms: tuple[float, Where], match: tuple[str, ...] = ANNOTATOR) -> Measure:
+    """The sum of annotators' numbers times their factors."""
+    signed = [Term(factor, "a" if factor > 0 else "b", where) for factor, where in terms]
+    return contrast(signed, match=match, table="annotators")
 
 
 def _cheaper(id: str, statement: str, rivals: str, *names: str) -> Claim:
     """Bradley-Terry trains in fewer seconds than the cheapest of the annotators `names`; `rivals` says it in words."""
     return Claim(
         id,
-        "Table 6",
         statement,
         f"training seconds of BT below {rivals}",
-        saving(BT, [_by_dpo(name, "likelihood") for name in names]),
+        saving(_of_table6("bt", ""), [_of_table6(name, "likelihood") for name in names]),
         number="train_seconds",
         unit="%",
         floor=5,
@@ -80,7 +66,7 @@ def _cheaper(id: str, statement: str, rivals: str, *names: str) -> Claim:
     )
 
 
-GROWTH = _sum(_at("table12", 1, rank=3), _at("table12", -1, rank=0), match=("data", "family"))
+GROWTH = _sum((1, _bt("table12", rank=3)), (-1, _bt("table12", rank=0)), match=("data", "family"))
 
 ANNOTATOR_CLAIMS = (
     *_table6(),
@@ -97,12 +83,9 @@ ANNOTATOR_CLAIMS = (
         "those of SFT+DPO",
         "sft_dpo",
     ),
-    _accuracy(
-        "table12_grows", "Table 12", "A larger weak model labels better.", "largest weak model − smallest", GROWTH
-    ),
+    _accuracy("table12_grows", "A larger weak model labels better.", "largest weak model − smallest", GROWTH),
     _accuracy(
         "table12_little",
-        "Table 12",
         "A larger weak model labels only a little better: by less than 5 points over the four sizes.",
         "largest weak model − smallest",
         GROWTH,
@@ -112,25 +95,22 @@ ANNOTATOR_CLAIMS = (
     ),
     _accuracy(
         "table13_rises",
-        "Table 13",
         "More labelled pairs make a better annotator, up to 30 %.",
         "30 % labelled − 10 % labelled",
-        _sum(_at("table13", 1, human_fraction=0.3), _at("table13", -1, human_fraction=0.1)),
+        _sum((1, _bt("table13", human_fraction=0.3)), (-1, _bt("table13", human_fraction=0.1))),
     ),
     _accuracy(
         "table13_flattens",
-        "Table 13",
         "From 30 to 50 % labelled pairs the annotator gains less than from 10 to 30 %.",
         "(30 % − 10 %) − (50 % − 30 %)",
         _sum(
-            _at("table13", 2, human_fraction=0.3),
-            _at("table13", -1, human_fraction=0.1),
-            _at("table13", -1, human_fraction=0.5),
+            (2, _bt("table13", human_fraction=0.3)),
+            (-1, _bt("table13", human_fraction=0.1)),
+            (-1, _bt("table13", human_fraction=0.5)),
         ),
     ),
     Claim(
         "figure7_confidence_differs",
-        "Figure 7",
         "The distribution of confidence differs from data set to data set.",
         "distance of confidence histograms between data sets less that between seeds of one data set",
         confidence_distance,
@@ -143,10 +123,9 @@ ANNOTATOR_CLAIMS = (
     ),
     _accuracy(
         "figure8_poison_misleads",
-        "Figure 8",
         "Poisoned labels make the annotator disagree more with clean human labels.",
         "no poison − 20 % poison",
-        _sum(_at("figure8", 1, poison_fraction=0), _at("figure8", -1, poison_fraction=0.2)),
+        _sum((1, _bt("figure8", poison_fraction=0)), (-1, _bt("figure8", poison_fraction=0.2))),
         remark="The paper shows curves only; the margin is ours.",
     ),
 )

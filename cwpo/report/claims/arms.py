@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from cwpo.report.claims.claim import Claim, arm, better
 from cwpo.report.claims.measures import ARM, Measure, Term, contrast, over_best, own_choice_pays, saving
 from cwpo.report.names import METHOD_NAMES, WS, capital
+from cwpo.report.tables.figure_specs import THRESHOLDS
+from cwpo.report.tables.spec import OBJECTIVES
 
-OBJECTIVES = {"dpo": "DPO", "ipo": "IPO", "rdpo": "rDPO"}
-THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75)
 SOME_FILTERS = [arm("table4", "filter", keep_fraction=share) for share in (0.3, 0.4)]
 ALL_FILTERS = [arm("figure4", "filter", keep_fraction=share) for share in THRESHOLDS] + [arm("figure4", "ws_bt")]
 RIVAL_WEIGHTS = [arm("table5", "cw_po", weighting=name) for name in ("c2", "c3", "c4")]
@@ -44,7 +44,6 @@ def remark_on(method: str) -> str:
 
 def cw_over(
     experiment: str,
-    where: str,
     what: str = "",
     *,
     lead: str = "",
@@ -61,7 +60,6 @@ def cw_over(
     return [
         better(
             f"{id}_cw_over_{other}",
-            where,
             capital(f"{lead}weak labels with confidence weights beat {OTHERS[other]}{what}."),
             arm(experiment, "cw_po", **conditions),
             arm(experiment, other, **conditions),
@@ -79,18 +77,16 @@ ARM_CLAIMS = (
         for objective, name in OBJECTIVES.items()
         for claim in cw_over(
             "table1",
-            "Table 1",
             ", on average over data sets and model pairs",
             lead=f"With {name}, ",
             note=f", {name}",
             objective=objective,
         )
     ),
-    *cw_over("table2", "Table 2", " across student sizes"),
+    *cw_over("table2", " across student sizes"),
     *(
         Claim(
             f"table2_gain_over_{other}_shrinks",
-            "Table 2",
             f"The gain of CW-PO over {METHOD_NAMES[other]} is larger for small students than for large ones.",
             f"(CW-PO − {METHOD_NAMES[other]}) of the two smaller students less that of the two larger, GRA",
             _shrinks(other),
@@ -100,7 +96,6 @@ ARM_CLAIMS = (
     ),
     better(
         "table3_cw30_over_human100",
-        "Table 3, Figure 1",
         "Weak labels with confidence weights, from 30 % of the human labels, beat 100 % human labels.",
         arm("table3", "cw_po"),
         arm("table3", "human_all"),
@@ -109,7 +104,6 @@ ARM_CLAIMS = (
     ),
     Claim(
         "table3_saves_labels",
-        "Table 3",
         "CW-PO needs fewer human labels than aligning on human labels of all pairs.",
         "human labels, in percent of all pairs: Human (100 %) − CW-PO",
         contrast([Term(1, "a", arm("table3", "human_all")), Term(-1, "b", arm("table3", "cw_po"))]),
@@ -121,7 +115,6 @@ ARM_CLAIMS = (
     ),
     Claim(
         "table3_saves_seconds",
-        "Table 3",
         "CW-PO takes no more training than aligning on human labels of all pairs, its annotator included.",
         "training seconds of annotator and CW-PO model below those of the Human (100 %) model",
         saving(arm("table3", "cw_po"), [arm("table3", "human_all")], match=ARM, table="arms"),
@@ -135,7 +128,6 @@ ARM_CLAIMS = (
     ),
     better(
         "figure2_top30_over_all",
-        "Figure 2, Tables 10, 11",
         "Keeping only the 30 % most confident Bradley–Terry labels beats keeping all of them, weight 1.",
         arm("figure2", "filter", keep_fraction=0.3),
         arm("figure2", "ws_bt"),
@@ -144,7 +136,6 @@ ARM_CLAIMS = (
     ),
     better(
         "figure2_all_over_human",
-        "Figure 2, Tables 10, 11",
         "All Bradley–Terry labels, unweighted, beat human labels on the same pairs.",
         arm("figure2", "ws_bt"),
         arm("figure2", "human"),
@@ -152,7 +143,6 @@ ARM_CLAIMS = (
     ),
     better(
         "figure2_top30_over_human",
-        "Figure 2, Tables 10, 11",
         "The 30 % most confident Bradley–Terry labels beat human labels on all pairs.",
         arm("figure2", "filter", keep_fraction=0.3),
         arm("figure2", "human"),
@@ -161,7 +151,6 @@ ARM_CLAIMS = (
     ),
     better(
         "figure3_cw20_over_human100",
-        "Figure 3 right, Table 3",
         "Weak labels with confidence weights, from 20 % of the human labels, beat 100 % human labels.",
         arm("figure3_right", "cw_po", human_fraction=0.2),
         arm("table3", "human_all"),
@@ -169,7 +158,6 @@ ARM_CLAIMS = (
     ),
     *cw_over(
         "figure3_left",
-        "Figure 3 left",
         " at every labeled share",
         lead="with the unlabeled pool fixed, ",
         note=", mean over labeled shares",
@@ -178,7 +166,6 @@ ARM_CLAIMS = (
     ),
     better(
         "figure3_right_cw_over_labeled",
-        "Figure 3 right",
         "Labelling the rest with the weak model beats aligning directly on the labeled part alone.",
         arm("figure3_right", "cw_po"),
         arm("figure3_right", "human_labeled"),
@@ -187,42 +174,36 @@ ARM_CLAIMS = (
     ),
     Claim(
         "figure4_cw_over_best_threshold",
-        "Figure 4",
         "Confidence weights beat the best confidence threshold, without having to look for one.",
         "GRA of CW-PO less the threshold that is best on the data set in the other seeds",
         over_best(arm("figure4", "cw_po"), ALL_FILTERS, per=ARM),
     ),
     Claim(
         "figure4_best_threshold_differs",
-        "Figure 4",
         "The best confidence threshold differs by data set.",
         "GRA gained by the threshold best on the data set over the one best on all, both chosen on the other seeds",
         own_choice_pays(ALL_FILTERS, per=("data",)),
     ),
     Claim(
         "table4_cw_over_best_threshold",
-        "Table 4",
         "Confidence weights beat the better of the thresholds 30 % and 40 %.",
         "GRA of CW-PO less the threshold that is better on the data set and models in the other seeds",
         over_best(arm("table4", "cw_po"), SOME_FILTERS, per=ARM),
     ),
     Claim(
         "table4_best_threshold_differs",
-        "Table 4",
         "Which of the thresholds 30 % and 40 % is better differs by data set.",
         "GRA gained by the threshold better on the data set over the one better on all, both chosen on the other seeds",
         own_choice_pays(SOME_FILTERS, per=("data",)),
     ),
     Claim(
         "table5_c1_best",
-        "Table 5",
         "The scaled sigmoid C1 is the best of the four weights.",
         "GRA of C1 less that of C2, C3 or C4, whichever is best in the other seeds",
         over_best(arm("table5", "cw_po", weighting="c1"), RIVAL_WEIGHTS),
     ),
     Claim(
         "figure5_cw_wins",
-        "Figure 5",
         "On the same prompts, the CW-PO model's responses win more often than the Human arm's.",
         "win rate of CW-PO against Human, ties half",
         contrast([Term(1, "a", arm("figure5", "cw_po"))]),

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from cwpo.report.claims.measures import ARM, Measure, Term, Where, contrast
 
 POINTS = "points"
+# Where claims stand in the paper, by the beginnings of their ids; the others stand in the table or figure that the id names.
+PLACES = {
+    "table3_cw30": "Table 3, Figure 1",
+    "figure2": "Figure 2, Tables 10, 11",
+    "figure3_cw20": "Figure 3 right, Table 3",
+    "figure3_left": "Figure 3 left",
+    "figure3_right": "Figure 3 right",
+}
 
 
 @dataclass(frozen=True)
@@ -21,7 +30,6 @@ class Claim:
     """
 
     id: str
-    where: str
     statement: str
     test: str
     measure: Measure
@@ -37,21 +45,19 @@ class Claim:
     arms: bool = True
     plain: bool = False
 
+    @property
+    def where(self) -> str:
+        """The paper's tables and figures that make the claim, told by its id."""
+        named = next((words for start, words in PLACES.items() if self.id.startswith(start)), None)
+        return named or re.sub(r"(table|figure)(\d+)_.*", r"\1 \2", self.id).capitalize()
+
 
 def better(
-    id: str,
-    where: str,
-    statement: str,
-    a: Where,
-    b: Where,
-    *,
-    test: str,
-    match: tuple[str, ...] = ARM,
-    remark: str = "",
+    id: str, statement: str, a: Where, b: Where, *, test: str, match: tuple[str, ...] = ARM, remark: str = ""
 ) -> Claim:
     """Arm a above arm b in GRA, and beside it in mean gold reward."""
     measure = contrast([Term(1, "a", a), Term(-1, "b", b)], match=match)
-    return Claim(id, where, statement, f"GRA of {test}", measure, plain=True, remark=remark)
+    return Claim(id, statement, f"GRA of {test}", measure, plain=True, remark=remark)
 
 
 def arm(experiment: str, method: str, **more: object) -> dict[str, object]:

@@ -18,12 +18,11 @@ def _drop(experiment: str, other: str, column: str, better_at: float, worse_at: 
     return contrast(terms)
 
 
-def _more_sensitive(experiment: str, where: str, what: str, test: str, column: str, *ends: float) -> list[Claim]:
+def _more_sensitive(experiment: str, what: str, test: str, column: str, *ends: float) -> list[Claim]:
     """That each arm of unweighted weak labels loses more than CW-PO between two values of a setting."""
     return [
         Claim(
             f"{experiment}_{other}_more_sensitive",
-            where,
             f"{METHOD_NAMES[other]} loses more than CW-PO when {what}.",
             f"GRA lost from {test}, {METHOD_NAMES[other]} − CW-PO",
             _drop(experiment, other, column, *ends),
@@ -34,11 +33,10 @@ def _more_sensitive(experiment: str, where: str, what: str, test: str, column: s
 
 
 ROBUSTNESS_CLAIMS = (
-    *cw_over("table16", "Table 16", " when weak and strong model are of different families"),
-    *cw_over("table17", "Table 17", " for a second judge as well"),
+    *cw_over("table16", " when weak and strong model are of different families"),
+    *cw_over("table17", " for a second judge as well"),
     better(
         "table21_reward_model_over_online_cw",
-        "Table 21",
         "Online, a separate reward model is a better source of labels than the weak model.",
         arm("table21", "online_rm"),
         arm("table21", "online_cw_po"),
@@ -46,41 +44,28 @@ ROBUSTNESS_CLAIMS = (
     ),
     better(
         "table22_offline_over_online",
-        "Table 22",
         "Offline CW-PO beats online CW-PO.",
         arm("table22", "cw_po"),
         arm("table22", "online_cw_po"),
         test="offline − online CW-PO",
         remark="The paper's offline cells equal Table 1's for OPT-13B, not Table 2's for the student named: its effect may be larger.",
     ),
-    *cw_over("table23", "Table 23", " in the domains of SHP"),
+    *cw_over("table23", " in the domains of SHP"),
     *cw_over(
         "table24",
-        "Table 24",
         lead="with labeled pairs mixed from two data sets, ",
         note=", mean over mixes",
         others=WS,
         match=(*ARM, "own_share"),
     ),
     *_more_sensitive(
-        "table24",
-        "Table 24",
-        "fewer labeled pairs are the arm's own",
-        "80 to 20 % own labeled pairs",
-        "own_share",
-        *(0.8, 0.2),
+        "table24", "fewer labeled pairs are the arm's own", "80 to 20 % own labeled pairs", "own_share", *(0.8, 0.2)
     ),
     *_more_sensitive(
-        "table25",
-        "Table 25",
-        "more of the labeled pairs are poisoned",
-        "5 to 20 % poison",
-        "poison_fraction",
-        *(0.05, 0.2),
+        "table25", "more of the labeled pairs are poisoned", "5 to 20 % poison", "poison_fraction", *(0.05, 0.2)
     ),
     better(
         "table26_bt_over_pairrm",
-        "Table 26",
         "With confidence weights, the Bradley–Terry annotator serves the strong model better than PairRM.",
         arm("table26", "cw_po", annotator="bt"),
         arm("table26", "cw_po", annotator="pairrm"),

@@ -39,7 +39,7 @@ def _draw(results: Results, rows: pd.DataFrame, axes: Sequence[str], pair: tuple
     if not settings:
         return []
     path = folder / "_by_".join(axis.replace(".", "_") for axis in (across, colored) if axis)
-    note = sizes(list(cells.values()), sorted(set(rows["seed"])))
+    note = sizes(list(cells.values()), rows["seed"])
     title = f"each point: mean over {settings} settings of {', '.join(rest)}" if rest else ""
     values = sorted({place[1:] for place in cells}, key=lambda value: _order(*value))
     size = (max(3.6, 0.9 * len(places) + 1.2), 3.6)

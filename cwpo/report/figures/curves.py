@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,17 +39,8 @@ NUMBERS = {"gra": "GRA, %", "reward": "mean gold reward"}  # of an arm; the pape
 AGAINST = {"accuracy_gold": ("with gold", BLUE), "accuracy_human": ("with the human labels", ORANGE)}
 
 
-def figure2(results: Results, folder: Path) -> list[Path]:
-    """Two rows per pair of models, GRA and mean gold reward over N; a column per data set; Human as a band."""
-    return _most_confident(results, folder, FIGURE2, "human", "Human")
-
-
-def figure4(results: Results, folder: Path) -> list[Path]:
-    """As Figure 2, over nine thresholds; CW-PO as a band."""
-    return _most_confident(results, folder, FIGURE4, "cw_po", "CW-PO, all pairs")
-
-
-def _most_confident(results: Results, folder: Path, spec: Spec, other: str, name: str) -> list[Path]:
+def _most_confident(spec: Spec, other: str, name: str, results: Results, folder: Path) -> list[Path]:
+    """Two rows per pair of models, GRA and mean gold reward over N; a column per data set; the arm `other` as a band."""
     grid = fill(spec, results)
     if grid is None:
         return []
@@ -60,17 +52,12 @@ def _most_confident(results: Results, folder: Path, spec: Spec, other: str, name
             for axis, (label, _) in zip(lines[0], rows):
                 axis.set_title(f"{label}\n{section.label.partition(' (')[0]}")
             for line, number in zip(lines, NUMBERS):
-                _line(line, rows, number, other, name)
+                for axis, (_, cells) in zip(line, rows):
+                    _over_thresholds(axis, cells, number, other, name)
+                line[0].set_ylabel(NUMBERS[number])
         for axis in axes[-1]:
             axis.set_xlabel("most confident pairs kept, %")
     return files(folder / spec.name)
-
-
-def _line(axes: Any, rows: Any, number: str, other: str, name: str) -> None:
-    """One number over the thresholds, a panel for each row of cells."""
-    for axis, (_, cells) in zip(axes, rows):
-        _over_thresholds(axis, cells, number, other, name)
-    axes[0].set_ylabel(NUMBERS[number])
 
 
 def _over_thresholds(axis: Any, cells: list[Cell], name: str, other: str, title: str) -> None:
@@ -91,17 +78,8 @@ def _over_thresholds(axis: Any, cells: list[Cell], name: str, other: str, title:
     axis.set_xlim(min(shares) - 6, 106)
 
 
-def figure3_left(results: Results, folder: Path) -> list[Path]:
-    """CW-PO and unweighted weak labels over the labeled share; a column per data set, GRA above mean gold reward."""
-    return _labeled(results, folder, FIGURE3_LEFT)
-
-
-def figure3_right(results: Results, folder: Path) -> list[Path]:
-    """CW-PO and DPO on the labeled part."""
-    return _labeled(results, folder, FIGURE3_RIGHT)
-
-
-def _labeled(results: Results, folder: Path, spec: Spec) -> list[Path]:
+def _labeled(spec: Spec, results: Results, folder: Path) -> list[Path]:
+    """The arms over the labeled share; a column per data set, GRA above mean gold reward."""
     grid = fill(spec, results)
     if grid is None:
         return []
@@ -133,6 +111,11 @@ def _over_labels(axis: Any, name: str, labels: Sequence[str], rows: list[list[Ce
     axis.set_xticks(shares)
 
 
+figure2 = partial(_most_confident, FIGURE2, "human", "Human")
+figure4 = partial(_most_confident, FIGURE4, "cw_po", "CW-PO, all pairs")
+figure3_left, figure3_right = partial(_labeled, FIGURE3_LEFT), partial(_labeled, FIGURE3_RIGHT)
+
+
 def figure8(results: Results, folder: Path) -> list[Path]:
     """Share of test pairs on which the annotator disagrees with gold and with human labels, over the poisoned share."""
     grid = fill(FIGURE8, results)
@@ -161,7 +144,7 @@ def tuning(results: Results, folder: Path) -> list[Path]:
     if not len(cells):
         return []
     path, families = folder / "tuning", sorted(set(cells["family"]))
-    note = sizes(cells.to_dict("records"), sorted(set(results.of(*TUNINGS)["seed"])))
+    note = sizes(cells.to_dict("records"), results.of(*TUNINGS)["seed"])
     size, target = (3.1 * len(families), 5.0), human_target(results)
     with figure(path, results, (2, len(families)), size=size, title="Update size", sizes=note, legend=3) as (_, axes):
         for column, name in zip(axes.T, families):

@@ -26,7 +26,7 @@ def frontier(results: Results, folder: Path) -> list[Path]:
     drawn = list(panels(cells))
     columns = len(set(cells["data"]))
     shape = (-(-len(drawn) // columns), columns)
-    note = sizes(cells.to_dict("records"), sorted(set(results.of("frontier")["seed"])))
+    note = sizes(cells.to_dict("records"), results.of("frontier")["seed"])
     title = "Mean gold reward against the distance from the SFT model, over the update size"
     size = (3.1 * columns + 0.4, 2.5 * shape[0] + 1.6)
     with figure(path := folder / "frontier", results, shape, size=size, title=title, sizes=note, legend=4) as (_, axes):
@@ -36,8 +36,6 @@ def frontier(results: Results, folder: Path) -> list[Path]:
             axis.set_xscale("function", functions=(_root, np.square))
             axis.set_xlim(left=0)
             axis.set_title(f"{name}\n{pair}")
-        for axis in axes.flat[len(drawn) :]:
-            axis.set_axis_off()
         for axis in axes[-1]:
             axis.set_xlabel("KL(π‖π_ref), nats per response")
         for axis in axes[:, 0]:

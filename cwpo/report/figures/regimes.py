@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.patches import Rectangle
 
@@ -15,7 +14,7 @@ from cwpo.report.figures.style import COLORS, figure, files, points, rate_axis, 
 from cwpo.report.inputs import Results
 from cwpo.report.names import SWEPT_NAMES
 from cwpo.report.tables.cells import excludes_zero
-from cwpo.report.tables.regimes import CONTRASTS, METHODS, arms, contrast_title, differences
+from cwpo.report.tables.regimes import CONTRASTS, METHODS, arms, differences
 
 MEASURES = (("difference", "gold reward", "{:+.2f}"), ("gra_difference", "GRA, points", "{:+.1f}"))
 
@@ -32,7 +31,7 @@ def regimes_sizes(results: Results, folder: Path) -> list[Path]:
         (len(noises), len(pairs)),
         size=(2.3 * len(pairs), 1.8 * len(noises) + 1.3),
         title="Every arm over the update size",
-        sizes=sizes(cells.to_dict("records"), _seeds(results)),
+        sizes=sizes(cells.to_dict("records"), results.of("regimes")["seed"]),
         legend=4,
     ) as (_, axes):
         for (row, noise), (column, size) in itertools.product(enumerate(noises), enumerate(pairs)):
@@ -50,10 +49,6 @@ def regimes_sizes(results: Results, folder: Path) -> list[Path]:
     return files(path)
 
 
-def _seeds(results: Results) -> list[int]:
-    return sorted(set(results.of("regimes")["seed"]))
-
-
 def heat_maps(contrast: str, results: Results, folder: Path) -> list[Path]:
     """One contrast: a row per measure, a column per learning rate; a cell whose interval excludes 0 has a * and a frame."""
     every = differences(results)
@@ -61,13 +56,13 @@ def heat_maps(contrast: str, results: Results, folder: Path) -> list[Path]:
         return []
     cells = every[every["contrast"] == contrast]
     rates = sorted(set(cells["learning_rate"]))
-    note = sizes(cells.to_dict("records"), _seeds(results)).partition(";")[0]
+    note = sizes(cells.to_dict("records"), results.of("regimes")["seed"]).partition(";")[0]
     with figure(
         path := folder / f"regimes_{contrast}",
         results,
         (len(MEASURES), len(rates)),
         size=(1.75 * len(rates) + 0.6, 4.9),
-        title=f"When does it work? {contrast_title(contrast)}",
+        title="When does it work? " + " − ".join(SWEPT_NAMES[method] for method in CONTRASTS[contrast]),
         sizes=f"{note};\n* and frame: the 95 % interval excludes 0",
     ) as (fig, axes):
         for line, (name, words, form) in zip(axes, MEASURES):
@@ -93,20 +88,16 @@ def _heat_map(axis: Any, here: pd.DataFrame, cells: pd.DataFrame, name: str, for
     # Red and blue differ for people who cannot tell red from green.
     image = axis.imshow(grid.to_numpy(), cmap="RdBu", vmin=-most, vmax=most, aspect="auto")
     for (y, noise), (x, size) in itertools.product(enumerate(noises), enumerate(pairs)):
+        text, look = "not run", {"fontsize": 6.0, "color": "black"}
         if (noise, size) in here.index:
-            _number(axis, x, y, here.loc[(noise, size)], name, form, most)
-        else:
-            axis.text(x, y, "not run", ha="center", va="center", fontsize=6)
+            cell = here.loc[(noise, size)]
+            text, color = form.format(cell[name]), "white" if abs(cell[name]) > 0.6 * most else "black"
+            look = {"fontsize": 7.0, "color": color}
+            if excludes_zero(cell, name):
+                text += "*"
+                axis.add_patch(Rectangle((x - 0.47, y - 0.47), 0.94, 0.94, fill=False, lw=1.2, ec="black"))
+        axis.text(x, y, text, ha="center", va="center", **look)
     axis.set_xticks(range(len(pairs)), [f"{int(size):,}" for size in pairs])
     axis.set_yticks(range(len(noises)), [f"{noise:g}" for noise in noises])
     axis.tick_params(length=0)
     return image
-
-
-def _number(axis: Any, x: int, y: int, cell: pd.Series, name: str, form: str, most: float) -> None:
-    sure = excludes_zero(cell, name)
-    color = "white" if np.abs(cell[name]) > 0.6 * most else "black"
-    text = form.format(cell[name]) + ("*" if sure else "")
-    axis.text(x, y, text, ha="center", va="center", fontsize=7, color=color)
-    if sure:
-        axis.add_patch(Rectangle((x - 0.47, y - 0.47), 0.94, 0.94, fill=False, lw=1.2, ec="black"))

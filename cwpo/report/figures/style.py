@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,12 +59,16 @@ def figure(
 ) -> Iterator[tuple[Any, Any]]:
     """A figure and its axes, an array of `shape`, to draw in; `size` is (width, height) in inches.
 
-    Afterwards it gets the title, the operating point of `results` if they lie at one, the scale and `sizes` (how many seeds and prompts) on lines of their own, one legend of
-    `legend` columns below all axes, and is written to `path` as PNG and, unless pdf=False, PDF.
+    Afterwards panels without data vanish. It gets the title, the operating point of `results` if they lie at one, the scale and
+    `sizes` (how many seeds and prompts) on lines of their own, one legend of `legend` columns below all axes, and is written to
+    `path` as PNG and, unless pdf=False, PDF.
     """
     with plt.rc_context(LOOK):
         fig, axes = plt.subplots(*shape, figsize=size, squeeze=False, layout="constrained")
         yield fig, axes
+        for axis in axes.flat:
+            if not (axis.has_data() or axis.texts):
+                axis.set_axis_off()
         if legend:
             _legend(fig, legend)
         note = re.sub(r"10\^(\d)", r"$10^\1$", scale_note(results.scale))
@@ -84,8 +88,8 @@ def files(path: Path) -> list[Path]:
     return [path.with_suffix(".png"), path.with_suffix(".pdf")]
 
 
-def sizes(cells: Sequence[dict[str, Any]], seeds: Sequence[int], what: str = "prompts") -> str:
-    """`3 seeds (0, 1, 2) and 3,000 prompts (all seeds together) per cell; bars: 95 % intervals`."""
+def sizes(cells: Sequence[dict[str, Any]], seeds: Iterable[int], what: str = "prompts") -> str:
+    """`3 seeds (0, 1, 2) and 3,000 prompts (all seeds together) per cell; bars and bands: 95 % intervals`."""
     return f"{counts(cells, seeds, what)};\nbars and bands: 95 % intervals"
 
 

@@ -11,7 +11,7 @@ from cwpo.pages import markdown_table
 from cwpo.report.inputs import Results, paper_row, select
 from cwpo.report.names import DATA_NAMES
 from cwpo.report.tables.arms import FRACTIONS, HH, labeled, poison
-from cwpo.report.tables.cells import published, ranges
+from cwpo.report.tables.cells import NOT_RUN, published, ranges
 from cwpo.report.tables.kinds import ANNOTATORS
 from cwpo.report.tables.page import Page
 from cwpo.report.tables.render import pages
@@ -28,14 +28,10 @@ def trained_as(name: str, label: str, scoring: str | None = None, paper: bool = 
     return Item(label, where, {"method": f"annotator={name}" if paper else "none"})
 
 
-DPO, DPO_IMPLICIT = (
-    trained_as("dpo", "DPO", "likelihood"),
-    trained_as("dpo", "DPO, implicit reward", "implicit", paper=False),
-)
-SFT_DPO, SFT_DPO_IMPLICIT = (
-    trained_as("sft_dpo", "SFT+DPO", "likelihood"),
-    trained_as("sft_dpo", "SFT+DPO, implicit reward", "implicit", paper=False),
-)
+DPO = trained_as("dpo", "DPO", "likelihood")
+DPO_IMPLICIT = trained_as("dpo", "DPO, implicit reward", "implicit", paper=False)
+SFT_DPO = trained_as("sft_dpo", "SFT+DPO", "likelihood")
+SFT_DPO_IMPLICIT = trained_as("sft_dpo", "SFT+DPO, implicit reward", "implicit", paper=False)
 BT = trained_as("bt", "Bradley–Terry")
 TABLE6 = Spec(
     "table6",
@@ -100,17 +96,11 @@ def _seconds(results: Results) -> str:
     rows = results.annotators_of("table6")
     lines = []
     for column in (DPO, SFT_DPO, BT):
-        trained = select(rows, column.where)
+        trained = select(rows, column.where)["train_seconds"]
         theirs = paper_row(results.paper, source="table6", metric="training_seconds", method=column.paper["method"])
-        ours = f"{trained['train_seconds'].mean():.2f}" if len(trained) else "not run"
-        lines.append(
-            [
-                column.label,
-                ours,
-                published(None if theirs is None else float(theirs["value"]), digits=0),
-                f"{len(trained)}",
-            ]
-        )
+        ours = f"{trained.mean():.2f}" if len(trained) else NOT_RUN
+        paper = published(None if theirs is None else float(theirs["value"]), digits=0)
+        lines.append([column.label, ours, paper, str(len(trained))])
     return (
         "Seconds of training, mean over data sets, weak models and seeds (ours on another machine than the paper's, so only their "
         f"ratios compare):\n\n{markdown_table(['', 'seconds', 'paper', 'annotators'], lines)}"

@@ -6,8 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import pandas as pd
+
+from cwpo.report.inputs import Results
+from cwpo.report.tables.cells import outcome
 from cwpo.report.tables.kinds import ARMS, Kind, Number
 from cwpo.report.tables.spec import Axis, Item, Spec, data, data_item, fixed, method, models, objectives
+from cwpo.statistics import subset_spread
 
 OPT_SMALL, OPT_LARGE = ("opt-125m", "opt-1.3b"), ("opt-125m", "opt-13b")
 QWEN_MID, QWEN_LARGE = ("qwen2.5-0.5b", "qwen2.5-7b"), ("qwen2.5-0.5b", "qwen2.5-14b")
@@ -22,6 +27,7 @@ SHARES = (0.3, 0.5, 0.75)
 SOME_THRESHOLDS = (0.3, 0.4)
 POISON = (0.05, 0.1, 0.15, 0.2)
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5)
+SUBSETS = 3  # of the test prompts, in Table 20
 MIXES = ("50/50", "80/20", "20/80")  # Harmless/Helpful, in the paper's order
 
 TOP_STEPS = (
@@ -141,11 +147,35 @@ def grid_of_table1(name: str, title: str, about: str, kind: Kind = ARMS, experim
     )
 
 
+def over_subsets(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
+    """As `outcome`, with mean and standard deviation over SUBSETS parts of the prompts of the first seed's run, in percent."""
+    cell = outcome(results, cells)
+    if not cell:
+        return {}
+    mean, spread = subset_spread(results.wins(cells[0].sort_values("seed").head(1))[0], SUBSETS)
+    return {"subset_mean": 100 * mean, "subset_mean_std": 100 * spread, **cell}
+
+
 TABLE1 = grid_of_table1(
     "table1",
     "Table 1: three objectives, three label sources",
     "Human labels, a weak policy's labels (WS-DPO), and a Bradley–Terry model's labels weighted by its confidence (CW-PO), under three "
     "objectives.",
+)
+TABLE20 = grid_of_table1(
+    "table20",
+    "Table 20: spread over test subsets",
+    f"The grid of Table 1. As in the paper: GRA on {SUBSETS} disjoint parts of the test prompts (cut in the order of their ids, which "
+    "means nothing) of one training run, that of the first seed, as mean ± standard deviation (n − 1). It shows how much prompts "
+    "vary and nothing of how much training runs do: compare it with the interval over seeds, from the runs of Table 1.",
+    kind=replace(
+        ARMS,
+        cell=over_subsets,
+        averages=False,
+        main=Number("subset_mean", "GRA %", 1),
+        second=Number("gra", "GRA % over seeds of the same arms", 1, ("reward", "gold reward"), "over seeds (reward)"),
+    ),
+    experiments=("table1", "table20"),
 )
 CAPACITY = Spec(
     "capacity",

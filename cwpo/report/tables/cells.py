@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,44 +21,28 @@ RULE = (
 )
 
 
-def outcome(results: Results, rows: pd.DataFrame) -> dict[str, Any]:
-    """GRA in percent and mean gold rewards of the runs in `rows`, one per seed, with intervals and counts; {} if none ran."""
-    if not len(rows):
-        return {}
-    rows = one_per_seed(rows)
-    keys = list(rows["run_key"])
-    resampled = [results.rewards.resampled[key] for key in keys]
-    gra = interval_of([float(wins.mean()) for wins in results.wins(rows)], [wins for wins, _ in resampled])
-    reward = interval_of([float(gold.mean()) for gold in results.gold(rows)], [gold for _, gold in resampled])
-    return {
-        **named_interval("gra", gra, 100),
-        "tie_rate": 100 * float(rows["tie_rate"].mean()),
-        **named_interval("reward", reward),
-        "reward_sft": float(rows["reward_sft_mean"].mean()),
-        "seeds": len(rows),
-        "prompts": int(rows["n_eval"].sum()),
-    }
+def outcome(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
+    """GRA in percent and mean gold rewards, the mean over cells within each seed, with intervals and counts.
 
-
-def average(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
-    """As `outcome`, of the mean over cells within each seed, one frame of runs per cell; {} unless all have the same seeds.
-
-    The intervals resample the seeds, all cells of a drawn seed together, and then the prompts of each cell.
+    A cell is a frame of runs, one per seed; {} unless all have the same seeds, at least one. The intervals resample the seeds,
+    all cells of a drawn seed together, and then the prompts of each cell.
     """
     ran = [one_per_seed(rows).sort_values("seed") for rows in cells]
     seeds = {tuple(rows["seed"]) for rows in ran}
     if len(seeds) != 1 or not seeds.pop():
         return {}
-    named: dict[str, Any] = {}
-    of_cells = [(results.wins(rows), results.gold(rows), list(rows["run_key"])) for rows in ran]
-    for name, which, factor in (("gra", 0, 100), ("reward", 1, 1)):
-        by_seed = list(zip(*(cell[which] for cell in of_cells)))
-        keys = list(zip(*(cell[2] for cell in of_cells)))
-        centres = [float(np.mean([values.mean() for values in of_seed])) for of_seed in by_seed]
-        drawn = mean_of_cells([[results.rewards.resampled[key][which] for key in of_seed] for of_seed in keys])
-        named |= named_interval(name, interval_of(centres, drawn), factor)
-    return named | {
+    keys = list(zip(*(rows["run_key"] for rows in ran)))
+
+    def whole(which: int, values: Callable[[pd.DataFrame], list[Floats]]) -> Interval:
+        means = ([float(of_run.mean()) for of_run in values(rows)] for rows in ran)
+        drawn = [[results.rewards.resampled[key][which] for key in of_seed] for of_seed in keys]
+        resampled = mean_of_cells(drawn) if len(ran) > 1 else np.concatenate(drawn)
+        return interval_of([float(np.mean(of_seed)) for of_seed in zip(*means)], resampled)
+
+    return {
+        **named_interval("gra", whole(0, results.wins), 100),
         "tie_rate": 100 * float(np.mean([rows["tie_rate"].mean() for rows in ran])),
+        **named_interval("reward", whole(1, results.gold)),
         "reward_sft": float(np.mean([rows["reward_sft_mean"].mean() for rows in ran])),
         "seeds": len(ran[0]),
         "prompts": int(sum(rows["n_eval"].sum() for rows in ran)),
@@ -72,59 +56,44 @@ def compare(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str
     the seed is what the intervals resample (see RULE). Only cells that every seed has count, so that all seeds average the
     same. Raises ResultsError where the prompts are not the same or an arm has two runs in one cell and seed.
     """
-    pairs = _balanced(_paired(a, b, on))
+    pairs = _balanced(_paired(a, b, list(on)))
     if not pairs:
         return {}
-    gold: list[list[Floats]] = []  # per seed and cell, resampled differences of mean gold rewards
-    gra: list[list[Floats]] = []
-    wins: list[list[Floats]] = []  # per seed and cell, wins prompt by prompt
-    gold_centres, gra_centres = [], []  # per seed, the difference averaged over cells
-    for keys in pairs:
-        runs = [(results.rewards[key], results.rewards[other]) for key, other in keys]
-        drawn = [(results.rewards.resampled[key], results.rewards.resampled[other]) for key, other in keys]
-        wins.append([results.wins_over(key, other) for key, other in keys])
-        gra.append([ours[0] - theirs[0] for ours, theirs in drawn])
-        gold.append([ours[1] - theirs[1] for ours, theirs in drawn])
-        gold_centres.append(float(np.mean([np.mean(a.reward - b.reward) for a, b in runs])))
-        gra_centres.append(float(np.mean([_gra(a) - _gra(b) for a, b in runs])))
-    difference = interval_of(gold_centres, mean_of_cells(gold))
-    accuracy = interval_of(gra_centres, mean_of_cells(gra))
+    wins = [[results.wins_over(*keys) for keys in of_seed] for of_seed in pairs]
+
+    def difference(which: int, gap: Callable[[RunRewards, RunRewards], Any]) -> tuple[list[float], Interval]:
+        """Per seed, the gap averaged over cells; and the interval, from the resampled means of which `which` is one kind."""
+        runs = [[[results.rewards[key] for key in keys] for keys in of_seed] for of_seed in pairs]
+        drawn = [[[results.rewards.resampled[key][which] for key in keys] for keys in of_seed] for of_seed in pairs]
+        centres = [float(np.mean([np.mean(gap(*both)) for both in of_seed])) for of_seed in runs]
+        return centres, interval_of(centres, mean_of_cells([[x - y for x, y in of_seed] for of_seed in drawn]))
+
+    gold, rewards = difference(1, lambda x, y: x.reward - y.reward)
+    gra, accuracy = difference(0, lambda x, y: np.mean(x.reward > x.reward_sft) - np.mean(y.reward > y.reward_sft))
     return {
-        **named_interval("difference", difference),
-        "by_seed": "; ".join(f"{value:.3f}" for value in gold_centres),
+        **named_interval("difference", rewards),
+        "by_seed": "; ".join(f"{value:.3f}" for value in gold),
         **named_interval("gra_difference", accuracy, 100),
-        "gra_by_seed": "; ".join(f"{100 * value:.1f}" for value in gra_centres),
+        "gra_by_seed": "; ".join(f"{100 * value:.1f}" for value in gra),
         **named_interval("win_rate", clustered_interval(wins, resamples=RESAMPLES), 100),
-        "seeds": len(gold),
+        "seeds": len(pairs),
         "cells": len(pairs[0]),
         "prompts": sum(len(values) for cells in wins for values in cells),
     }
 
 
-def _gra(run: RunRewards) -> float:
-    return float(np.mean(run.reward > run.reward_sft))
-
-
-def _paired(a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str]) -> dict[tuple[Any, ...], dict[int, tuple[str, str]]]:
+def _paired(a: pd.DataFrame, b: pd.DataFrame, on: list[str]) -> dict[tuple[Any, ...], dict[int, tuple[str, str]]]:
     """By cell (the values of `on` without the seed) and seed, the run keys of both arms."""
-    cell = [name for name in on if name != "seed"]
-    first, second = (_by_cell(arm, cell) for arm in (a, b))
+    columns = ["run_key", *(name for name in on if name != "seed"), "seed"]
+    both = a[columns].merge(b[columns], on=columns[1:], suffixes=("", "_b"))
+    for arm, name in ((a, "run_key"), (b, "run_key_b")):
+        runs = arm[arm["run_key"].isin(both[name])]
+        one_per_seed(runs[runs.duplicated(on, keep=False)])
     pairs: dict[tuple[Any, ...], dict[int, tuple[str, str]]] = {}
-    for key in sorted(set(first) & set(second), key=str):
-        for arm, runs in ((a, first[key]), (b, second[key])):
-            if len(runs) > 1:
-                one_per_seed(arm[arm["run_key"].isin(runs)])
-        *where, seed = key
-        pairs.setdefault(tuple(where), {})[seed] = (first[key][0], second[key][0])
+    blank = both.astype(object).where(both.notna(), None)
+    for key, *cell, seed, other in sorted(blank.itertuples(index=False, name=None), key=lambda row: str(row[1:-1])):
+        pairs.setdefault(tuple(cell), {})[seed] = (key, other)
     return pairs
-
-
-def _by_cell(arm: pd.DataFrame, cell: Sequence[str]) -> dict[tuple[Any, ...], list[str]]:
-    """Run keys by cell and seed; blanks are equal to blanks."""
-    found: dict[tuple[Any, ...], list[str]] = {}
-    for run_key, *key in arm[["run_key", *cell, "seed"]].itertuples(index=False, name=None):
-        found.setdefault(tuple(None if pd.isna(part) else part for part in key), []).append(run_key)
-    return found
 
 
 def _balanced(pairs: dict[tuple[Any, ...], dict[int, tuple[str, str]]]) -> list[list[tuple[str, str]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,10 +22,10 @@ from cwpo.report.tables.spec import Item, Spec, data, fixed, method, models
 SHARE = 0.3
 
 
-def with_agreement(results: Results, rows: pd.DataFrame) -> dict[str, Any]:
+def with_agreement(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
     """As `outcome`, with M = E[w s Δgold] / E[w |Δgold|] of the training pairs, w the weight and s = ±1 the label, in [-1, 1]."""
-    cell = outcome(results, rows)
-    return cell and {**cell, "margin_agreement": float(rows["margin_agreement"].mean())}
+    cell = outcome(results, cells)
+    return cell and {**cell, "margin_agreement": float(pd.concat(cells)["margin_agreement"].mean())}
 
 
 def items(sft: str) -> dict[str, Item]:
@@ -80,7 +81,7 @@ def controls_spec(name: str, title: str, about: str, sft: str) -> Spec:
         kind=replace(
             ARMS,
             cell=with_agreement,
-            average=None,
+            averages=False,
             second=replace(ARMS.second, beside=("margin_agreement", "M"), short="gold reward (M)"),
         ),
     )

@@ -43,21 +43,18 @@ def label_fractions(name: str, title: str, about: str, *others: Item) -> Spec:
         contrasts=tuple((CW, other) for other in others),
         split="human_fraction",
         same=("human_fraction",),
-        kind=replace(ARMS, average=None),
+        kind=replace(ARMS, averages=False),
     )
 
 
-def against_human(results: Results, rows: pd.DataFrame) -> dict[str, Any]:
-    """CW-PO against Human on the same prompts: win rate in percent and difference of gold rewards; {} unless both ran."""
-    cw, human = (rows[rows["method"] == item.where["method"]] for item in (CW, HUMAN))
-    return compare(results, cw, human, ARMS.same)
+def against_human(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
+    """CW-PO against Human on the same prompts, over all cells: see `compare`; {} unless both arms ran in each of them."""
 
+    def compared(rows: pd.DataFrame) -> dict[str, Any]:
+        cw, human = (rows[rows["method"] == item.where["method"]] for item in (CW, HUMAN))
+        return compare(results, cw, human, ARMS.same)
 
-def against_human_on_all(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
-    """As `against_human`, averaged over cells; {} unless both arms ran in all."""
-    if not all(against_human(results, rows) for rows in cells):
-        return {}
-    return against_human(results, pd.concat(list(cells)))
+    return compared(pd.concat(cells)) if all(map(compared, cells)) else {}
 
 
 FIGURE2 = most_confident(
@@ -94,7 +91,6 @@ FIGURE5 = Spec(
     kind=replace(
         ARMS,
         cell=against_human,
-        average=against_human_on_all,
         main=Number("win_rate", "win rate %", 1),
         second=Number("difference", "Difference of mean gold rewards", 3, short="gold reward"),
         metric="win_rate_vs_human_arm",

@@ -28,7 +28,7 @@ def frontier_cells(results: Results) -> pd.DataFrame:
     for values, rows in results.of("frontier").groupby([*PANEL, "method", "learning_rate"], sort=True):
         point = next(iter(rows["point"].dropna()), "")
         where = dict(zip([*PANEL, "method", "learning_rate"], values))
-        cells.append({**where, "point": point, **_divergence(results, rows), **outcome(results, rows)})
+        cells.append({**where, "point": point, **_divergence(results, rows), **outcome(results, [rows])})
     return pd.DataFrame(cells)
 
 

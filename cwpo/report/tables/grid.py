@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from cwpo.config.families import family
-from cwpo.report.inputs import ANY, Results, paper_row, select
+from cwpo.report.inputs import Results, paper_row, select
 from cwpo.report.names import DATA_NAMES, label, model_size
 from cwpo.report.tables.spec import OBJECTIVES, Axis, Item, Spec, join
 
@@ -47,11 +47,11 @@ class Grid:
     @property
     def cells(self) -> list[Cell]:
         """All but the averages."""
-        return self._cells(averages=False)
+        return [cell for cell in self.all_cells if cell["row"] != AVERAGE]
 
-    def _cells(self, averages: bool) -> list[Cell]:
-        rows = [row for section in self.sections for row in section.rows]
-        return [cell for label, cells in rows if averages or label != AVERAGE for cell in cells]
+    @property
+    def all_cells(self) -> list[Cell]:
+        return [cell for section in self.sections for _, cells in section.rows for cell in cells]
 
     @property
     def has_paper(self) -> bool:
@@ -59,7 +59,7 @@ class Grid:
 
     def frame(self) -> pd.DataFrame:
         """One row per cell, the paper's number under the name of ours with `paper_` before it."""
-        table = pd.DataFrame(self._cells(averages=True))
+        table = pd.DataFrame(self.all_cells)
         main = self.spec.kind.main.name
         if not self.has_paper:
             return table.drop(columns=["paper", "paper_std"])
@@ -79,13 +79,15 @@ def fill(spec: Spec, results: Results) -> Grid | None:
     lines = _crossed(spec.rows, runs)
     sections = []
     for heading in _crossed(spec.sections, runs):
-        in_section = select(runs, heading.where)
-        rows = []
-        for line in lines:
-            cells = [_cell(spec, results, in_section, published, (heading, line, column)) for column in columns]
-            rows.append((line.label, cells))
-        if spec.kind.average is not None and len(lines) > 1:
-            rows.append((AVERAGE, list(_averages(spec, results, in_section, heading, lines, columns, rows))))
+        here = select(runs, heading.where)
+        rows = [
+            (line.label, [_cell(spec, results, here, published, (heading, line, column)) for column in columns])
+            for line in lines
+        ]
+        if spec.kind.averages and len(lines) > 1:
+            of_columns = zip(columns, zip(*(cells for _, cells in rows)))
+            means = [_average(spec, results, here, (heading, lines, column), cells) for column, cells in of_columns]
+            rows.append((AVERAGE, means))
         sections.append(Section(heading.label, rows))
     if not any(section.ran for section in sections):
         return None
@@ -109,9 +111,8 @@ def _cell(
     spec: Spec, results: Results, runs: pd.DataFrame, published: pd.DataFrame, parts: tuple[Item, Item, Item]
 ) -> Cell:
     meaning = join(parts)
-    where, paper = _conditions(meaning.where), _conditions(meaning.paper)
-    rows = select(runs, where)
-    theirs = paper_row(published, metric=spec.kind.metric, **paper) if len(published) else None
+    where = meaning.where
+    theirs = paper_row(published, metric=spec.kind.metric, **meaning.paper) if len(published) else None
     named = next((where[name] for name in ("strong", "weak") if where.get(name)), None)
     return {
         "section": parts[0].label,
@@ -121,38 +122,26 @@ def _cell(
         **where,
         "paper": None if theirs is None else float(theirs["value"]),
         "paper_std": float(theirs["std"]) if theirs is not None and theirs["std"] != "" else None,
-        **spec.kind.cell(results, rows),
+        **spec.kind.cell(results, [select(runs, where)]),
     }
 
 
-def _averages(
-    spec: Spec,
-    results: Results,
-    runs: pd.DataFrame,
-    heading: Item,
-    lines: list[Item],
-    columns: list[Item],
-    rows: list[tuple[str, list[Cell]]],
-) -> Iterator[Cell]:
-    """Per column, the mean over the rows of a section, ours and the paper's; no mean if a row has no number."""
-    assert spec.kind.average is not None
-    for index, column in enumerate(columns):
-        parts = [select(runs, _conditions(join((heading, line, column)).where)) for line in lines]
-        theirs = [row[index]["paper"] for _, row in rows]
-        yield {
-            "section": heading.label,
-            "row": AVERAGE,
-            "column": column.label,
-            **_conditions(heading.where),
-            **_conditions(column.where),
-            "paper": None if None in theirs else sum(theirs) / len(theirs),
-            "paper_std": None,
-            **spec.kind.average(results, parts),
-        }
-
-
-def _conditions(where: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in where.items() if value != ANY}
+def _average(
+    spec: Spec, results: Results, runs: pd.DataFrame, parts: tuple[Item, list[Item], Item], cells: Sequence[Cell]
+) -> Cell:
+    """The mean over the rows of a section in one column, ours and the paper's; no mean if a row has no number."""
+    heading, lines, column = parts
+    theirs = [cell["paper"] for cell in cells]
+    return {
+        "section": heading.label,
+        "row": AVERAGE,
+        "column": column.label,
+        **heading.where,
+        **column.where,
+        "paper": None if None in theirs else sum(theirs) / len(theirs),
+        "paper_std": None,
+        **spec.kind.cell(results, [select(runs, join((heading, line, column)).where) for line in lines]),
+    }
 
 
 def _differences(spec: Spec, results: Results, runs: pd.DataFrame) -> Iterator[Cell]:

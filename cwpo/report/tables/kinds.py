@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cwpo.report.inputs import Results, one_per_seed
-from cwpo.report.tables.cells import RULE, average, compare, named_interval, outcome
+from cwpo.report.tables.cells import RULE, compare, named_interval, outcome
 from cwpo.statistics import bootstrap_interval, proportion_interval
 
 
@@ -30,15 +30,14 @@ class Number:
 
 @dataclass(frozen=True)
 class Kind:
-    """How the cells of a table are filled, and the numbers they hold. `main` stands beside the paper's number.
+    """How a cell is filled from its runs, or from those of several cells, and the numbers it holds. `main` stands beside the paper's.
 
-    `average`: the cell of a section's mean over its rows, where that is shown. `on_arms`: whether they are aligned models,
-    which an operating point gives their update size.
+    `averages`: whether a section shows the mean over its rows. `on_arms`: whether cells are aligned models, which an operating
+    point gives their update size.
     """
 
     frame: Callable[[Results, Sequence[str]], pd.DataFrame]
-    cell: Callable[[Results, pd.DataFrame], dict[str, Any]]
-    average: Callable[[Results, Sequence[pd.DataFrame]], dict[str, Any]] | None
+    cell: Callable[[Results, Sequence[pd.DataFrame]], dict[str, Any]]
     compare: Callable[[Results, pd.DataFrame, pd.DataFrame, Sequence[str]], dict[str, Any]]
     same: tuple[str, ...]
     main: Number
@@ -48,14 +47,15 @@ class Kind:
     what: str
     cells_rule: str
     differences_rule: str
+    averages: bool = False
     on_arms: bool = True
 
 
-def annotator_outcome(results: Results, rows: pd.DataFrame) -> dict[str, Any]:
-    """Accuracies in percent and seconds of the annotators in `rows`, one per seed; {} if none were trained."""
+def annotator_outcome(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
+    """Accuracies in percent and seconds of the annotators of a single cell, one per seed; {} if none were trained."""
+    (rows,) = map(one_per_seed, cells)
     if not len(rows):
         return {}
-    rows = one_per_seed(rows)
     cell: dict[str, Any] = {}
     for name in ("accuracy_human", "accuracy_gold"):
         if rows[name].isna().any():
@@ -90,7 +90,6 @@ def compare_annotators(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: S
 ARMS = Kind(
     frame=lambda results, experiments: results.of(*experiments),
     cell=outcome,
-    average=average,
     compare=compare,
     same=("data", "weak", "strong", "objective", "seed"),
     main=Number("gra", "GRA %", 1),
@@ -111,11 +110,11 @@ ARMS = Kind(
     differences_rule=(
         f"Difference of mean gold rewards, of GRA, and win rate (ties half) of the aligned models. {RULE}"
     ),
+    averages=True,
 )
 ANNOTATORS = Kind(
     frame=lambda results, experiments: results.annotators_of(experiments[0]),
     cell=annotator_outcome,
-    average=None,
     compare=compare_annotators,
     same=("data", "weak", "human_fraction", "seed"),
     main=Number("accuracy_human", "accuracy vs human labels %", 1),

@@ -7,7 +7,7 @@ import re
 import pandas as pd
 
 from cwpo.report.names import capital, scale_note
-from cwpo.report.tables.cells import NOT_RUN, counts
+from cwpo.report.tables.cells import counts, interval
 from cwpo.report.tables.grid import Cell, Grid, Section
 from cwpo.report.tables.kinds import Number
 
@@ -66,13 +66,11 @@ def _rows(grid: Grid, section: Section) -> list[str]:
 
 
 def _mean(cell: Cell, number: Number) -> str:
-    if pd.isna(cell.get(number.name)):
-        return NOT_RUN
-    if f"{number.name}_std" in cell:
-        return rf"{cell[number.name]:.{number.digits}f} $\pm$ {cell[f'{number.name}_std']:.{number.digits}f}"
-    mean, low, high = (f"{cell[f'{number.name}{end}']:.{number.digits}f}" for end in ("", "_low", "_high"))
+    mean, bracket, ends = escape(interval(cell, number.name, number.digits)).partition(" [")
+    if not bracket:  # it did not run, or has a standard deviation
+        return mean
     beside = f" ({cell[number.beside[0]]:.2f})" if number.beside else ""
-    return rf"{_signed(mean)} {{\scriptsize [{_signed(low)}, {_signed(high)}]}}{_signed(beside)}"
+    return _signed(rf"{mean} {{\scriptsize [{ends}}}{beside}")
 
 
 def _paper(cell: Cell) -> str:

@@ -32,25 +32,22 @@ class Page:
     def write(self, folder: Path, scale: str) -> list[Path]:
         """Write the table's files into `folder`; return their paths, Markdown first."""
         folder.mkdir(parents=True, exist_ok=True)
-        table = folder / f"{self.name}.csv"
         digits = {name: 4 for name in self.frame if name not in UNROUNDED}
-        self.frame.round(digits).to_csv(table, index=False, lineterminator="\n")
-        written = [table]
-        if self.tex is not None:
-            latex = folder / f"{self.name}.tex"
-            latex.write_text(self.tex, encoding="utf-8")
-            written.append(latex)
+        table = self.frame.round(digits).to_csv(index=False, lineterminator="\n")
+        written = []
+        for ending, text in ((".md", self._markdown(scale)), (".csv", table), (".tex", self.tex)):
+            if text is not None:
+                written.append(folder / f"{self.name}{ending}")
+                written[-1].write_text(text, encoding="utf-8")
+        return written
+
+    def _markdown(self, scale: str) -> str | None:
         if self.text is None:
-            return written
-        page = folder / f"{self.name}.md"
+            return None
         note = scale_note(scale)
         origin = f"Made by `make reproduce SCALE={scale} EXPERIMENT={self.experiment or self.name}`"
         if self.own:
             note = f"{scale} scale: hyperparameters of conf/scale/{scale}.yaml, data and models named below"
             origin = f"Made by `python scripts/run.py name={self.name} ...`"
-        page.write_text(
-            f"# {self.title}\n\n{capital(note)}.\n\n{self.text}\n\n{origin}; cells in "
-            f"[{table.name}]({table.name}); commit {commits(self.commits)}.\n",
-            encoding="utf-8",
-        )
-        return [page, *written]
+        made = f"{origin}; cells in [{self.name}.csv]({self.name}.csv); commit {commits(self.commits)}."
+        return f"# {self.title}\n\n{capital(note)}.\n\n{self.text}\n\n{made}\n"

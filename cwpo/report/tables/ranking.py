@@ -30,7 +30,7 @@ def ranked(results: Results, rows: pd.DataFrame, axes: Sequence[str]) -> list[Ce
     groups = rows.groupby(list(axes), dropna=False, sort=False) if axes else [((), rows)]
     cells = []
     for values, group in groups:
-        cell = {**dict(zip(axes, values)), **outcome(results, group)}
+        cell = {**dict(zip(axes, values)), **outcome(results, [group])}
         cell |= {name: group[name].astype(float).mean() for name in ("n_train", *QUALITY)}
         if "reference" in rows:
             others = group[["seed", "reference"]].merge(

@@ -2,7 +2,7 @@
 
 A cell is where a section, a row and a column meet: its runs are those that meet all their conditions, its published number the
 one that meets all their conditions on paper_results.csv. Where two set the same condition the later one counts, in the order
-section, row, column; inputs.ANY lifts one.
+section, row, column.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ OBJECTIVES = {"dpo": "DPO", "ipo": "IPO", "rdpo": "rDPO"}
 
 @dataclass(frozen=True)
 class Item:
-    """One section, row or column. `where`: column -> value of runs.csv and details.csv (None: blank; ANY: whatever it is).
+    """One section, row or column. `where`: column -> value of runs.csv and details.csv (None: blank).
 
     An `optional` item is left out where nothing of it ran.
     """
@@ -125,6 +125,11 @@ def _known_first(known: Sequence[T], ours: Mapping[T, T]) -> list[tuple[T, T]]:
     """(paper's model, ours): the known ones in their order, themselves where ours did not run; then the others that ran."""
     first = [(paper, mine) for paper in known for mine in [m for m in ours if ours[m] == paper] or [paper]]
     return first + [(paper, mine) for mine, paper in ours.items() if paper not in known]
+
+
+def swept(column: str, words: str) -> Axis:
+    """The values of a column that ran, in order; `words` is the format of their labels."""
+    return lambda frame: [Item(words.format(value), {column: value}) for value in sorted(set(frame[column].dropna()))]
 
 
 def objectives(frame: pd.DataFrame) -> list[Item]:

@@ -11,7 +11,7 @@ from cwpo.config.families import FAMILIES
 from cwpo.pages import markdown_table
 from cwpo.report.inputs import Results
 from cwpo.report.names import SWEPT_NAMES
-from cwpo.report.tables.cells import NOT_RUN, average, interval, ranges
+from cwpo.report.tables.cells import NOT_RUN, interval, outcome, ranges
 from cwpo.report.tables.page import Page
 from cwpo.results import MATCHED, OWN_BEST
 
@@ -29,7 +29,7 @@ def human_target(results: Results) -> float:
 
 @lru_cache(maxsize=1)
 def tuning_cells(results: Results) -> pd.DataFrame:
-    """One row per family, method and learning rate, as `average` gives it over data sets and models; empty if nothing ran.
+    """One row per family, method and learning rate, as `outcome` gives it over data sets and models; empty if nothing ran.
 
     `matched`: the rate, common to a family, at which Human's mean GRA is nearest to the paper's among the rates up to the one
     where it is highest. `own_best`: the method's rate with the highest mean gold reward.
@@ -39,7 +39,7 @@ def tuning_cells(results: Results) -> pd.DataFrame:
     for (name, method, rate), rows in runs.groupby(["family", "method", "learning_rate"], sort=True):
         # Development seeds are cells of their own: each has many pairs of models and data sets.
         parts = [part for _, part in rows.groupby(["data", "weak", "strong"], sort=True)]
-        cells.append({"family": name, "method": method, "learning_rate": rate, **average(results, parts)})
+        cells.append({"family": name, "method": method, "learning_rate": rate, **outcome(results, parts)})
     frame = pd.DataFrame(cells)
     if not len(frame) or "gra" not in frame:
         return pd.DataFrame()
