@@ -135,6 +135,11 @@ class RunRewards:
         ordered: Any = (None if x is None else np.asarray(x, float)[order] for x in (reward, reward_sft, kl))
         return RunRewards(digest, *ordered)
 
+    @property
+    def relative(self) -> bool:
+        """Whether gold compared each response with the SFT model's: these "rewards" of a run say nothing about another run's."""
+        return bool(np.allclose(self.reward + self.reward_sft, 1))
+
     def row(self, run_key: str) -> dict[str, str | None]:
         """One row of REWARD_COLUMNS: the numbers with 6 significant digits, separated by blanks; None where not measured."""
         columns = (self.reward, self.reward_sft, self.kl)

@@ -86,7 +86,9 @@ def pick_device(name: str) -> str:
         there = torch.backends.mps.is_available() if kind == "mps" else torch.cuda.device_count() > int(number or 0)
         if not there:
             raise InputError(f"device={name} is not there: torch finds no such device; use device=auto or cpu")
-        return name
+        if number:  # transformers trains on the first GPU that it sees
+            os.environ["CUDA_VISIBLE_DEVICES"] = gpu_names()[int(number)]
+        return kind
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -62,9 +62,12 @@ class Endpoint:
             send(handler, 200, '{"choices": [{"message": {"con')
         elif fault == "empty":
             send(handler, 200, {"object": "chat.completion", "choices": []})
-        elif fault == "null":
+        elif fault == "refused":
+            send(handler, 400, {"error": {"message": "no", "type": "x", "code": "content_filter"}})
+        elif fault in ("null", "declined"):
             message = {"role": "assistant", "content": None}
-            send(handler, 200, {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
+            reason = "content_filter" if fault == "declined" else "stop"
+            send(handler, 200, {"choices": [{"index": 0, "message": message, "finish_reason": reason}]})
         else:
             message = {"role": "assistant", "content": self.reply(question)}
             content = {

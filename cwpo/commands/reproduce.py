@@ -1,6 +1,7 @@
 """The command `reproduce`: experiments, their rows, tables, figures and page."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from cwpo.execution.cluster import launcher
 from cwpo.execution.levels import run_levels
 from cwpo.execution.node import Settings
 from cwpo.execution.workers import run_arms
-from cwpo.pipeline.arms import expand
+from cwpo.pipeline.arms import Arm, expand
 from cwpo.pipeline.experiments import experiments, seeds_of
 from cwpo.pipeline.record import record, recorded
 from cwpo.runtime import gpu_names, rare_collections
@@ -40,9 +41,23 @@ def reproduce(cfg: Any) -> None:
     store = Store(cfg.store)
     with rare_collections():
         for name, group in arms.items():
-            part = len(names[name]) > 1 and recorded(group, Path(cfg.results), name)
-            record(group, store, Path(cfg.results), experiment=name, whole=not part)
+            chosen = len(names[name]) > 1 or cfg.seeds is not None
+            whole = not chosen or others_are_outdated(name, group, Path(cfg.results), common)
+            record(group, store, Path(cfg.results), experiment=name, whole=whole)
     print("tables and figures:")
     for path in build_report(Path(cfg.results), cfg.scale):
         print(f"  {path}")
     print(f"done in {time.monotonic() - started:.0f} s")
+
+
+def others_are_outdated(experiment: str, arms: Sequence[Arm], results: Path, words: Sequence[str]) -> bool:
+    """Whether some recorded rows of the experiment's other cells and seeds are of no arm that it has now."""
+    rows, keys = recorded(results, arms[0].cfg.scale_name, experiment), {arm.key for arm in arms}
+    others = rows[~rows["run_key"].isin(keys)]
+    if others.empty or keys <= set(rows["run_key"]):
+        return False  # rows recorded together are of one version
+    now = expand([f"experiment={experiment}", *words], sorted(others["seed"].unique().tolist()))
+    outdated = not set(others["run_key"]) <= {arm.key for arm in now}
+    if outdated:
+        print(f"{experiment}: {len(others)} rows of an earlier version give way to those of this run")
+    return outdated

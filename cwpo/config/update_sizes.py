@@ -22,11 +22,15 @@ def at_operating_point(cfg: Config) -> Config:
 
 
 def point_of(cfg: Config) -> str | None:
-    """The operating points at which the arm's learning rate lies: matched, own_best, both, or None."""
+    """The operating points at which the arm's learning rate lies: matched, own_best, both, or None.
+
+    A method whose own best was not looked for is at none.
+    """
     sizes = sizes_of(cfg)
     if sizes is None:
         return None
-    at = [point for point in POINTS if _rate(sizes, point, cfg.method.name) == cfg.alignment.learning_rate]
+    rates = {"matched": sizes.matched, "own_best": sizes.own_best.get(cfg.method.name)}
+    at = [point for point, rate in rates.items() if rate == cfg.alignment.learning_rate]
     return "both" if len(at) == 2 else next(iter(at), None)
 
 

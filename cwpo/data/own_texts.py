@@ -102,6 +102,8 @@ def _conversation(asked: Any, a: Any, b: Any) -> Texts:
         raise LeftOut("prompts_differ")
     if not asked:
         raise LeftOut("missing_prompt")
+    if any(len(dialogues.replies(replied(side))) > len(side) for side in (a, b)):
+        raise LeftOut("speaker_in_response")  # the text kept of it would be read as several turns
     return Texts(written(asked), replied(a), replied(b), json.dumps(asked, ensure_ascii=False, default=str))
 
 

@@ -25,6 +25,7 @@ from cwpo.errors import InputError
 
 KEY = "OPENAI_API_KEY"
 URL = "OPENAI_BASE_URL"
+DECLINED = ("content_filter", "content_policy_violation", "invalid_prompt")  # codes of refusals of one question
 LETTERS = 4  # characters a token, for the estimate
 REPLY = 400  # tokens an answer may have; the estimate supposes half of them
 SLOTS = re.compile(r"\{(prompt|response_a|response_b)\}")
@@ -157,15 +158,22 @@ class ApiJudge:
             partial.write_text(json.dumps(content), encoding="utf-8")
 
     def _complete(self, question: str) -> tuple[str, dict[str, Any]]:
-        """The endpoint's answer and the tokens it counted. JudgeError where the client's tries give none."""
+        """The endpoint's answer, "" where it declines this question, and the tokens it counted.
+
+        JudgeError where the client's tries give none.
+        """
         openai = client_library()
         try:
             asked = {"model": self.model, "messages": [{"role": "user", "content": question}]}
             answer = self._client.chat.completions.create(**asked, temperature=0, max_tokens=REPLY)
-            text = answer.choices[0].message.content
+            choice = answer.choices[0]
+            declined = choice.finish_reason in DECLINED or choice.message.refusal
+            text = choice.message.content or ("" if declined else None)
             if not isinstance(text, str):
                 raise TypeError("a completion without text")
         except openai.APIStatusError as refused:
+            if refused.status_code == 400 and refused.code in DECLINED:
+                return "", {}
             if refused.status_code not in (408, 409, 429) and refused.status_code < 500:
                 reasons = {
                     401: f"check {KEY}",

@@ -76,7 +76,7 @@ def _work(cfg: Any, work: Path, device: str, say: Callable[[str], None]) -> tupl
     labeled = pq.read_table(work / "pairs.parquet", filters=[("n_votes", ">", 0)]).to_pandas()
     say(f"{read.read:,} rows, {read.kept:,} usable pairs, {len(labeled):,} with a label; left out: {read.drops()}")
     say(reading[0])
-    _enough(labeled, read, cfg)
+    _enough(labeled, pq.read_metadata(work / "pairs.parquet").num_rows, read, cfg)
     tested, curve, annotator, old, learned = _annotator(labeled, cfg, work, device, say)
     temperature = fit_temperature(tested["gap"], tested["target"])
     result = work / "out"
@@ -133,7 +133,7 @@ def _drop_long(source: Path, target: Path, cfg: Any, read: Converted) -> None:
     shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _enough(labeled: pd.DataFrame, read: Converted, cfg: Any) -> None:
+def _enough(labeled: pd.DataFrame, pairs: int, read: Converted, cfg: Any) -> None:
     if len(labeled) < LEAST:
         raise InputError(
             f"data={cfg.data}: {len(labeled)} of {read.read} rows have a usable label, and {LEAST} are needed to tell anything "
@@ -143,6 +143,10 @@ def _enough(labeled: pd.DataFrame, read: Converted, cfg: Any) -> None:
     if len(decided) < LEAST:
         raise InputError(
             f"data={cfg.data}: the votes of all but {len(decided)} of {len(labeled)} labelled pairs are tied"
+        )
+    if len(labeled) == pairs and not cfg.include_labeled:
+        raise InputError(
+            f"include_labeled=false: all {pairs} pairs of data={cfg.data} have a label, so none would be written; leave it out"
         )
     prompts = labeled["prompt"].nunique()
     folds, _ = fold_counts(len(labeled), cfg)

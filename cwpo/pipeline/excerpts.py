@@ -128,7 +128,9 @@ EXCERPTS: dict[str, tuple[Excerpt, ...]] = {
             "samples.csv",
             SAMPLE_COLUMNS,
             samples,
-            lambda arm, first: (arm.cfg.seed, arm.cfg.objective.name) == (first, "dpo"),
+            lambda arm, first: (
+                (arm.cfg.seed, arm.cfg.objective.name, arm.cfg.operating_point) == (first, "dpo", "matched")
+            ),
         ),
     ),
     "figure6": (("embeddings.csv", EMBEDDING_COLUMNS, embeddings, lambda arm, first: arm.runs("embed")),),

@@ -51,14 +51,13 @@ def record(arms: Sequence[Arm], store: Store, results: Path, *, experiment: str,
     return written + record_excerpts(arms, store, folder, experiment=experiment, whole=whole)
 
 
-def recorded(arms: Sequence[Arm], results: Path, experiment: str) -> bool:
-    """Whether the result files have a row of each of these arms, so that other rows of the experiment are of the same version."""
-    folder, known = results / arms[0].cfg.scale_name, set()
-    for name, columns in (("runs.csv", RUN_COLUMNS), ("annotators.csv", ANNOTATOR_COLUMNS)):
-        if (folder / name).is_file():
-            rows = read_rows(folder / name, columns)
-            known |= set(rows["run_key"][rows["experiment"] == experiment])
-    return {arm.key for arm in arms} <= known
+def recorded(results: Path, scale: str, experiment: str) -> pd.DataFrame:
+    """Seed and run_key of the experiment's rows in the result files."""
+    files = (("runs.csv", RUN_COLUMNS), ("annotators.csv", ANNOTATOR_COLUMNS))
+    there = [(results / scale / name, columns) for name, columns in files if (results / scale / name).is_file()]
+    tables = [read_rows(path, columns) for path, columns in there]
+    rows = [table.loc[table["experiment"] == experiment, ["seed", "run_key"]] for table in tables]
+    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["seed", "run_key"])
 
 
 def _table(rows: Sequence[Mapping[str, Any]], columns: list[str]) -> pd.DataFrame:

@@ -101,7 +101,7 @@ def _short(stem: str) -> str:
 
 
 def samples(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Tables 14, 15. Per data set, every arm's responses, before and after, to the same few test prompts of the first seed."""
+    """Tables 14, 15. Per data set, every arm's responses, before and after, to a few test prompts of the first seed (matched update size)."""
     for (data, strong), rows in _with_texts(frame).groupby(["data", "strong"], sort=True):
         rows = rows[rows["seed"] == rows["seed"].min()].assign(arm=rows["method"].replace(METHOD_NAMES))
         answers = [part.sort_values(["method", "run_key"]) for _, part in rows.groupby("prompt_id", sort=True)]

@@ -76,4 +76,4 @@ def _reward(work: Work) -> Any:
 
 
 READS = ("alignment", "objective", "lora", "weighting", "generation", "online", "seed", "text_version")
-ONLINE_ALIGN = Stage("online_align", 2, READS, run, trains="strong")
+ONLINE_ALIGN = Stage("online_align", 3, READS, run, trains="strong")

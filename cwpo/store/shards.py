@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cwpo.store.manifest import sha256
@@ -38,9 +39,11 @@ def map_table(
             part.to_parquet(target, index=False)
             return len(part)
         shards = _shards((batch.to_pandas() for batch in batches), work, scratch, total, progress)
-    with pq.ParquetWriter(target, pq.read_schema(shards[0])) as writer:
+    # a shard without a value in some column does not know the column's type
+    schema = pa.unify_schemas([pq.read_schema(shard) for shard in shards], promote_options="permissive")
+    with pq.ParquetWriter(target, schema) as writer:
         for shard in shards:
-            writer.write_table(pq.read_table(shard))
+            writer.write_table(pq.read_table(shard).cast(schema))
     return sum(pq.read_metadata(shard).num_rows for shard in shards)
 
 

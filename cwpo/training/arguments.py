@@ -26,7 +26,7 @@ def training_arguments(
 
     The optimiser's batch is `batch_size` rows over all processes, made of micro-batches of `micro_batch_size`, or with a
     token budget of those that MicroBatches fills. The Trainer itself reports nothing and saves nothing unasked. An AdamW
-    of bitsandbytes is plain AdamW without CUDA. Raises InputError where the batch does not divide so.
+    of bitsandbytes is plain AdamW without CUDA. A process trains on one GPU. Raises InputError where the batch does not divide so.
     """
     processes = int(os.environ.get("WORLD_SIZE", "1"))  # as torchrun sets it
     optimizer = optimizer_on(device, config.optimizer, sharded=is_sharded())
@@ -62,6 +62,8 @@ def training_arguments(
         dataloader_pin_memory=device != "cpu",
         logging_nan_inf_filter=False,
     )
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # else nn.DataParallel takes a batch for each GPU that it sees
     if device == "cpu" and is_sharded():
         # accelerate shards on GPUs only; gloo can do it on CPUs too, which lets the path be tested without any
         arguments.distributed_state.distributed_type = DistributedType.MULTI_GPU

@@ -180,7 +180,8 @@ class OnlineTrainer(PreferenceLoss):
                 "weight": 0.0,
                 "n_tokens_a": a["n_tokens"],
                 "n_tokens_b": b["n_tokens"],
-                "truncated": int(a["truncated"]) + int(b["truncated"]),
+                "truncated_a": bool(a["truncated"]),
+                "truncated_b": bool(b["truncated"]),
                 "dropped": "",
             }
             for row, a, b, score_a, score_b in zip(prompts, *halves, strict=True)
@@ -193,7 +194,10 @@ class OnlineTrainer(PreferenceLoss):
             [pair[f"response_{side[i]}"] for pair, side in zip(pairs, sides, strict=True)] for i in (0, 1)
         )
         rows = encode_pairs(self.processing_class, [pair["prompt"] for pair in pairs], chosen, rejected)
-        for pair, row in zip(pairs, rows, strict=True):
+        for pair, row, order in zip(pairs, rows, sides, strict=True):
+            for name, side in zip(("chosen_ids", "rejected_ids"), order, strict=True):
+                if pair[f"truncated_{side}"]:
+                    row[name] = row[name][:-1]  # the policy did not end this response
             row["pair_id"] = pair["prompt_id"]
             pair["dropped"] = self._reason(pair, row)
         kept = [index for index, pair in enumerate(pairs) if not pair["dropped"]]
@@ -249,5 +253,5 @@ def counts(pairs: Sequence[Mapping[str, Any]]) -> dict[str, int]:
         "sampled": len(pairs),
         "n_train": dropped.pop("", 0),
         **{f"dropped_{reason}": dropped.get(reason, 0) for reason in ("identical", "tied", "too_long")},
-        "truncated_responses": sum(pair["truncated"] for pair in pairs),
+        "truncated_responses": sum(pair[f"truncated_{side}"] for pair in pairs for side in "ab"),
     }

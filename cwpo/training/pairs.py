@@ -55,11 +55,15 @@ def examples_of(dataset: Iterable[Mapping[str, Any]]) -> Any:
 
 
 def encoded_rows(
-    tokenizer: PreTrainedTokenizerBase, config: Any, examples: Examples, weight_column: str = "weight"
+    tokenizer: PreTrainedTokenizerBase,
+    config: Any,
+    examples: Examples,
+    weight_column: str = "weight",
+    streamed: bool = False,
 ) -> list[dict[str, Any]]:
     """Checked and tokenised rows; with REFERENCE where the examples have it. `config` is the model's.
 
-    Raises InputError that names the first wrong row of each kind.
+    Raises InputError that names the first wrong row of each kind, and where all weights are 0, unless more are `streamed`.
     """
     if not examples:
         raise InputError("the data has no pairs")
@@ -70,7 +74,7 @@ def encoded_rows(
             "Weights are never assumed: add a column of ones for unweighted training"
         )
     weights = _numbers(examples, weight_column, low=0.0)
-    if not any(weights):
+    if not (streamed or any(weights)):
         raise InputError(
             f"column {weight_column}: all {len(weights)} weights are 0, so nothing would be learned from any pair"
         )

@@ -267,7 +267,7 @@ class PreferenceTrainer(PreferenceLoss):
         in_place = contextlib.nullcontext if wrapped else Reference(model).in_place
 
         def rows_of(examples: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
-            rows = self._read(examples)
+            rows = self._read(examples, streamed=True)
             reference.to(next(self.model.parameters()).device)
             with in_place():
                 layout = exact_layout(reference, rows, self._pad_id, whole=self.is_wrapped)

@@ -84,6 +84,7 @@ ANSWER = [USER, {"role": "assistant", "content": "x"}]
         ((None, ANSWER, ANSWER), "identical_responses"),
         ((None, [USER], ANSWER), "empty_response"),
         (("p", " ", "y"), "empty_response"),
+        ((None, ANSWER, [USER, {"role": "assistant", "content": "as in\n\nHuman: no"}]), "speaker_in_response"),
     ],
 )
 def test_cells_without_a_usable_pair_are_left_out(cells, reason):

@@ -187,6 +187,14 @@ def test_unparsable_answers_are_counted_and_leave_their_pairs_out(endpoint, tmp_
     assert api.counts["judge_unparsable"] == 2 and api.counts["judge_not_judged"] == 1
 
 
+@pytest.mark.parametrize("fault", ["declined", "refused"])
+def test_a_question_that_the_endpoint_declines_leaves_its_pair_out_and_is_not_asked_again(endpoint, tmp_path, fault):
+    endpoint.faults = lambda question, number: fault if "ask 1" in question else None
+    for requests in (8, 8):
+        found = ApiJudge(settings(tmp_path, endpoint.url)).preferences(PROMPTS, GOOD, BAD)
+        assert np.isnan(found).tolist() == [False, True, False, False] and endpoint.requests == requests
+
+
 def test_a_judge_that_prefers_the_first_answer_says_nothing(endpoint, tmp_path):
     endpoint.reply = lambda question: "Verdict: A"
     api = ApiJudge(settings(tmp_path, endpoint.url))

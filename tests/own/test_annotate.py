@@ -261,6 +261,9 @@ def test_bad_tables_leave_nothing(tiny_checkpoint, tmp_path):
         "1 different prompts, and testing on unseen prompts in folds=3 needs as many"
         in refusal("annotate", [f"data={one}", *base])[0]
     )
+    labeled = write_pairs(tmp_path / "labeled.jsonl", 30, 0)
+    (line,) = refusal("annotate", [f"data={labeled}", *base, "include_labeled=false"])
+    assert line.startswith("include_labeled=false: all 30 pairs of data=")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("x")
     taken = refusal("annotate", [f"data={few}", f"model={tiny_checkpoint}", f"out={tmp_path}/full"])

@@ -152,8 +152,8 @@ SIZES = (
         (["method=human"], 3e-5, "both"),
         (["method=cw_po"], 3e-5, "matched"),
         (["method=cw_po", "operating_point=own_best"], 3e-4, "own_best"),
-        (["method=gold", "operating_point=own_best"], 3e-5, "both"),
-        (["method=gold", "pair=qwen_to_llama"], 1e-4, "both"),
+        (["method=gold", "operating_point=own_best"], 3e-5, "matched"),
+        (["method=gold", "pair=qwen_to_llama"], 1e-4, "matched"),
         (["method=cw_po", "alignment.learning_rate=1e-4"], 1e-4, None),
     ],
 )

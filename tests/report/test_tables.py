@@ -10,6 +10,7 @@ from conftest import REPO
 from report.test_build import made_up, only, results, tables_only  # noqa: F401
 
 from cwpo.report.build import ALL_SPECS, COVERED, build_report
+from cwpo.report.claims.evidence import of_results
 from cwpo.report.inputs import load, select
 from cwpo.report.names import label, paper_model
 from cwpo.report.tables.arms import CW, HUMAN, TABLE1, WS_DPO, mix, poison, top, weight
@@ -17,7 +18,7 @@ from cwpo.report.tables.cells import by_seed, compare, counts, outcome, publishe
 from cwpo.report.tables.grid import AVERAGE, fill
 from cwpo.report.tables.latex import escape
 from cwpo.report.tables.spec import Item, join
-from cwpo.results import ResultsError
+from cwpo.results import ResultsError, RunRewards
 
 CONF = REPO / "conf"
 PAPER = pd.read_csv(REPO / "results/paper/paper_results.csv", keep_default_na=False)
@@ -54,6 +55,21 @@ def test_a_constant_difference_has_no_width(results):  # noqa: F811
     assert cell["difference_low"] == pytest.approx(0.5) == pytest.approx(cell["difference_high"])
     assert cell["win_rate"] == 100
     assert (cell["by_seed"], cell["seeds"], cell["cells"], cell["prompts"]) == ("0.500; 0.500", 2, 1, 80)
+
+
+def test_arms_whose_gold_compared_them_with_their_sft_models_differ_in_gra_alone(results):  # noqa: F811
+    """Such a "reward" is the probability of beating the arm's own SFT model, and pairs without a verdict are left out."""
+    found, of = arms(results, human=0.25, cw_po=0.75)
+    for key, share in ((of["human"]["run_key"].iloc[0], 0.25), (of["cw_po"]["run_key"].iloc[0], 0.5)):
+        preferred = np.where(np.arange(20 if share == 0.5 else 40) % 4 < 4 * share, 0.75, 0.25)
+        ids = [f"{index:02}" for index in range(len(preferred))]
+        found.rewards.runs[key] = RunRewards.of(ids, preferred, 1 - preferred)
+    first = (of[method][of[method]["seed"] == 0] for method in ("cw_po", "human"))
+    cell = compare(found, *first, ON)
+    assert cell["gra_difference"] == pytest.approx(25) and (cell["seeds"], cell["prompts"]) == (1, 20)
+    assert not {"difference", "win_rate"} & set(cell)
+    evidence = of_results(found).arms.set_index("run_key")
+    assert evidence.loc[list(of["human"]["run_key"]), "reward"].isna().tolist() == [True, False]
 
 
 def test_arms_that_share_no_seed_are_not_compared(results):  # noqa: F811

@@ -73,3 +73,13 @@ def test_what_was_half_written_is_overwritten(source, tmp_path):
     (tmp_path / "scratch" / "000001.partial").write_text("half")
     table(source, Work(), tmp_path / "scratch")
     assert not list((tmp_path / "scratch").glob("*.partial"))
+
+
+def test_a_shard_that_does_not_know_a_column_s_type_takes_that_of_the_others(source, tmp_path):
+    """pandas 2 writes a column of nothing but None without a type."""
+
+    def write(part: pd.DataFrame) -> pd.DataFrame:
+        return pd.DataFrame({"y": pd.Series([None if x < 20 else "text" for x in part["x"]], dtype=object)})
+
+    map_table(source, tmp_path / "target.parquet", ["x"], write, scratch=tmp_path / "scratch", rows=ROWS)
+    assert pd.read_parquet(tmp_path / "target.parquet")["y"].dropna().tolist() == ["text"] * 15

@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny import FAMILIES, arguments, parameters, tiny_model, tiny_tokenizer
 
+import cwpo.training.online as online_module
 from cwpo.data.batching import PairCollator, encode
 from cwpo.errors import InputError
 from cwpo.models.embeddings import mean_states
@@ -75,8 +76,22 @@ def test_weights_and_drops_follow_the_scores(tmp_path):
     assert counted["n_train"] == len(kept(trainer)) == 24 - counted["dropped_tied"] - counted["dropped_identical"]
 
 
+def test_a_response_that_was_cut_has_no_end_to_learn(tmp_path):
+    trainer = online(tmp_path)
+    pair = {"prompt_id": "0", "prompt": "ask", "response_a": " good bread", "response_b": " me", "margin": 1.0}
+    pair |= {"score_a": 1.0, "score_b": 0.0, "weight": 0.0, "dropped": "", "truncated_a": True, "truncated_b": False}
+    (row,) = trainer._rows([pair])
+    end = trainer.processing_class.eos_token_id
+    assert end not in row["chosen_ids"] and row["rejected_ids"][-1] == end
+    assert trainer.processing_class.decode(row["chosen_ids"], skip_special_tokens=True).split() == [
+        "ask",
+        "good",
+        "bread",
+    ]
+
+
 def test_drop_reasons_by_hand():
-    pair = {"weight": 0.0, "truncated": 1}
+    pair = {"weight": 0.0, "truncated_a": True, "truncated_b": False}
     rows = [pair | {"dropped": reason} for reason in ("", "tied", "", "identical", "too_long", "tied")]
     assert counts(rows) == {
         "sampled": 6,
@@ -122,7 +137,11 @@ def test_the_first_margins_are_0(tmp_path, family):
     assert {"online/reward", "online/gap", "online/length", "online/dropped"} <= set(first)
 
 
-def test_a_step_is_the_offline_step_on_the_kept_pairs(tmp_path):
+def test_a_step_is_the_offline_step_on_the_kept_pairs(tmp_path, monkeypatch):
+    sample = online_module.sample_responses  # PreferenceTrainer's responses all have an end
+    monkeypatch.setattr(
+        online_module, "sample_responses", lambda *a, **k: [said | {"truncated": False} for said in sample(*a, **k)]
+    )
     trainer = online(tmp_path)
     trainer.train()
     assert 0 < len(kept(trainer)) < len(PROMPTS)  # the mean is over fewer than were sampled
@@ -202,7 +221,9 @@ def test_texts_too_long_are_dropped(tmp_path):
     dropped = 0
     for pair in trainer.pairs:
         both = [pair["response_a"], pair["response_b"]]
-        longest = max(len(ids) for ids, _ in encode(tokenizer, [pair["prompt"]] * 2, both))
+        cut = [pair["truncated_a"], pair["truncated_b"]]
+        encoded = encode(tokenizer, [pair["prompt"]] * 2, both)
+        longest = max(len(ids) - unfinished for (ids, _), unfinished in zip(encoded, cut, strict=True))
         assert (pair["dropped"] == "too_long") == (longest > 7 and both[0] != both[1])
         dropped += pair["dropped"] == "too_long"
     assert 0 < dropped < len(trainer.pairs)

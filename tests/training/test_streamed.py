@@ -78,6 +78,15 @@ def test_what_a_stream_is():
     assert sizes == [CHUNK, 1, CHUNK, 1]
 
 
+def test_a_part_of_a_stream_may_have_no_weight(tmp_path):
+    args = arguments(tmp_path, rows=CHUNK + 1)
+    args.max_steps = 100
+    rows = [dict(pairs()[0], weight=float(index < CHUNK)) for index in range(CHUNK + 1)]
+    data = Dataset.from_list(rows).to_iterable_dataset()
+    trainer = PreferenceTrainer(tiny_model("llama"), args, data, processing_class=tiny_tokenizer())
+    assert [row["weight"] for row in trainer.train_dataset] == [1.0] * CHUNK + [0.0]
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_adapters_learn_and_the_base_stays(objective, tmp_path):
     pytest.importorskip("peft")

@@ -57,10 +57,11 @@ class Evidence:
 def of_results(results: Results) -> Evidence:
     """Our own runs."""
     runs, trained = results.arms, results.annotators
+    absolute = ~runs["run_key"].map(lambda key: results.rewards[key].relative).astype(bool)
     arms = runs.assign(
         gra=100 * runs["gra"].astype(float),
-        reward=runs["reward_mean"].astype(float),
-        reward_sft=runs["reward_sft_mean"].astype(float),
+        reward=runs["reward_mean"].astype(float).where(absolute),
+        reward_sft=runs["reward_sft_mean"].astype(float).where(absolute),
         win_rate=runs["run_key"].map(_win_rates(results)).astype(float),
         labels=_labels(runs),
         seconds=_seconds(results),

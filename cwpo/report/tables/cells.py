@@ -53,13 +53,12 @@ def compare(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str
     """Arm a less arm b on the same prompts, over the runs that agree in `on`, which holds "seed"; {} if there are none.
 
     Difference of mean gold rewards, of GRA in points, and the win rate, ties half, averaged over the cells within each seed;
-    the seed is what the intervals resample (see RULE). Only cells that every seed has count, so that all seeds average the
-    same. Raises ResultsError where the prompts are not the same or an arm has two runs in one cell and seed.
+    the seed is what the intervals resample (see RULE). Of a gold that compares responses there is the difference of GRA alone.
+    Only cells that every seed has count, so that all seeds average the same. Raises ResultsError where the prompts are not the same or an arm has two runs in one cell and seed.
     """
     pairs = _balanced(_paired(a, b, list(on)))
     if not pairs:
         return {}
-    wins = [[results.wins_over(*keys) for keys in of_seed] for of_seed in pairs]
 
     def difference(which: int, gap: Callable[[RunRewards, RunRewards], Any]) -> tuple[list[float], Interval]:
         """Per seed, the gap averaged over cells; and the interval, from the resampled means of which `which` is one kind."""
@@ -68,17 +67,22 @@ def compare(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str
         centres = [float(np.mean([np.mean(gap(*both)) for both in of_seed])) for of_seed in runs]
         return centres, interval_of(centres, mean_of_cells([[x - y for x, y in of_seed] for of_seed in drawn]))
 
-    gold, rewards = difference(1, lambda x, y: x.reward - y.reward)
     gra, accuracy = difference(0, lambda x, y: np.mean(x.reward > x.reward_sft) - np.mean(y.reward > y.reward_sft))
+    runs = [results.rewards[key] for of_seed in pairs for key, _ in of_seed]
+    rewards, wins = {}, {}
+    if not any(run.relative for run in runs):
+        by_seed, gold = difference(1, lambda x, y: x.reward - y.reward)
+        rewards = {**named_interval("difference", gold), "by_seed": "; ".join(f"{value:.3f}" for value in by_seed)}
+        shares = [[results.wins_over(*keys) for keys in of_seed] for of_seed in pairs]
+        wins = named_interval("win_rate", clustered_interval(shares, resamples=RESAMPLES), 100)
     return {
-        **named_interval("difference", rewards),
-        "by_seed": "; ".join(f"{value:.3f}" for value in gold),
+        **rewards,
         **named_interval("gra_difference", accuracy, 100),
         "gra_by_seed": "; ".join(f"{100 * value:.1f}" for value in gra),
-        **named_interval("win_rate", clustered_interval(wins, resamples=RESAMPLES), 100),
+        **wins,
         "seeds": len(pairs),
         "cells": len(pairs[0]),
-        "prompts": sum(len(values) for cells in wins for values in cells),
+        "prompts": sum(len(run.reward) for run in runs),
     }
 
 

@@ -1,0 +1,29 @@
+"""Which device a command uses, and how many GPUs one training takes."""
+
+import os
+
+import pytest
+import torch
+from transformers import TrainingArguments
+
+from cwpo.runtime import pick_device
+
+
+@pytest.mark.parametrize(("visible", "expected"), [(None, "1"), ("4,7", "7"), ("GPU-a,GPU-b", "GPU-b")])
+def test_a_numbered_gpu_is_the_only_one_that_is_seen(monkeypatch, visible, expected):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert pick_device("cuda:1") == "cuda"
+
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == expected
+
+
+def test_a_training_takes_one_gpu_of_several(monkeypatch, tmp_path):
+    """transformers would wrap the model in nn.DataParallel and take as many batches as it sees GPUs."""
+    from tiny import arguments
+
+    monkeypatch.setattr(TrainingArguments, "n_gpu", property(lambda self: getattr(self, "_n_gpu", 2) or 2))
+    made = arguments(tmp_path, rows=8, batch_size=4)
+    assert made.n_gpu == 1 and made.train_batch_size == 4
