@@ -10,8 +10,9 @@ from cwpo.errors import InputError
 from cwpo.report.claims.ledger import judge_all
 from cwpo.report.claims.write import write_claims
 from cwpo.report.figures import AT_MATCHED, OF_ALL
+from cwpo.report.fresh import remember, up_to_date
 from cwpo.report.html import write_page
-from cwpo.report.inputs import Results, load
+from cwpo.report.inputs import PAPER, Results, load
 from cwpo.report.tables.annotators import ANNOTATOR_SPECS, calibration, table6
 from cwpo.report.tables.arms import SPECS, TABLE20
 from cwpo.report.tables.controls import controls
@@ -36,12 +37,21 @@ TABLES: tuple[Callable[[Results], list[Page]], ...] = (
 def build_report(results: Path, scale: str) -> list[Path]:
     """Write results/<scale>/tables/ and figures/, the claims and the page from the result files; return the files written.
 
-    Cells without runs say so; tables without runs are left out.
+    Cells without runs say so; tables without runs are left out. A report that is up to date is not written again.
     """
+    folder = results / scale
     if not NAME.fullmatch(scale):
         raise InputError(f"scale={scale} is not a folder of {results}: name one of them, such as toy")
-    folder, found = results / scale, load(results, scale)
-    written = [path for table in TABLES for page in table(found) for path in page.write(folder / "tables", scale)]
+    inputs = [*sorted([*folder.glob("*.csv"), *folder.glob("*.csv.gz")]), results / PAPER]
+    written = up_to_date(folder, inputs)
+    if written is None:
+        written = _build(load(results, scale), folder)
+        remember(folder, inputs, written)
+    return written
+
+
+def _build(found: Results, folder: Path) -> list[Path]:
+    written = [path for table in TABLES for page in table(found) for path in page.write(folder / "tables", found.scale)]
     matched = found.at(MATCHED)
     written += [path for draw in AT_MATCHED for path in draw(matched, folder / "figures")]
     written += [path for draw in OF_ALL for path in draw(found, folder / "figures")]
@@ -49,4 +59,4 @@ def build_report(results: Path, scale: str) -> list[Path]:
     if not any(entry.ran for entry in entries):  # none of the paper's experiments
         return [*written, write_page(found, [], written, folder)]
     page = write_page(found, entries, written, folder)
-    return [*written, *write_claims(entries, folder, scale), page]
+    return [*written, *write_claims(entries, folder, found.scale), page]

@@ -1,0 +1,38 @@
+"""A stamp that tells whether the last report is up to date, so that a second call costs nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from cwpo.pages import TEMPLATES
+from cwpo.store.digests import code, digest
+
+STAMP = ".report.json"
+
+
+def up_to_date(folder: Path, inputs: Iterable[Path]) -> list[Path] | None:
+    """The files of the last report in `folder`; None if its inputs, our code or one of these files has changed since."""
+    stamp = folder / STAMP
+    try:
+        last = json.loads(stamp.read_text(encoding="utf-8"))
+        written = [folder / name for name in last["written"]]
+        same = last["inputs"] == _digest(inputs) and last["output"] == digest(written)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return written if same else None
+
+
+def remember(folder: Path, inputs: Iterable[Path], written: Sequence[Path]) -> None:
+    """Store digests of the inputs and of the files written, which lie in `folder`."""
+    note = {
+        "inputs": _digest(inputs),
+        "output": digest(written),
+        "written": [path.relative_to(folder).as_posix() for path in written],
+    }
+    (folder / STAMP).write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
+
+
+def _digest(inputs: Iterable[Path]) -> str:
+    return digest([*inputs, *code(), *sorted(TEMPLATES.iterdir())])
