@@ -198,15 +198,18 @@ def _csv_rows(file: Path, kind: str) -> Iterator[tuple[int, Row]]:
         reader: csv.DictReader[Any] = csv.DictReader(read, delimiter=_delimiter(header, kind), strict=True)
         try:
             for number, row in enumerate(reader, start=1):
-                if None in row:
-                    place = f"{file} row {number} (it ends in line {reader.line_num})"
-                    raise InputError(f"{place} has {len(row[None])} fields more than the header")
+                _check_fields(row, f"{file} row {number} (it ends in line {reader.line_num})")
                 yield number, {name: value or None for name, value in row.items()}
         except csv.Error as error:
             raise InputError(
                 f"{file} row {number + 1} (up to line {reader.reader.line_num}) cannot be read as {kind[1:]}: {error}; put a text with "
                 'quotes or line breaks between quotes, and write each quote inside as ""'
             ) from error
+
+
+def _check_fields(row: Mapping[Any, Any], place: str) -> None:
+    if None in row:
+        raise InputError(f"{place} has {len(row[None])} fields more than the header")
 
 
 def _encoding(file: Path) -> str:
