@@ -49,12 +49,12 @@ def _most_confident(spec: Spec, other: str, name: str, results: Results, folder:
     size = (max(2.3 * len(panels[0]), 4.6), 3.4 * len(panels) + 1.1)
     with table_figure(grid, results, folder, shape=shape, size=size, legend=2) as (_, axes):
         for lines, section, rows in zip(axes.reshape(len(panels), 2, -1), grid.sections, panels):
-            for axis, (label, _) in zip(lines[0], rows):
-                axis.set_title(f"{label}\n{section.label.partition(' (')[0]}")
-            for line, number in zip(lines, NUMBERS):
-                for axis, (_, cells) in zip(line, rows):
-                    _over_thresholds(axis, cells, number, other, name)
-                line[0].set_ylabel(NUMBERS[number])
+            for (above, below), (label, cells) in zip(lines.T, rows):
+                above.set_title(f"{label}\n{section.label.partition(' (')[0]}")
+                _over_thresholds(above, cells, "gra", other, name)
+                _over_thresholds(below, cells, "reward", other, name)
+            for line, title in zip(lines, NUMBERS.values()):
+                line[0].set_ylabel(title)
         for axis in axes[-1]:
             axis.set_xlabel("most confident pairs kept, %")
     return files(folder / spec.name)
