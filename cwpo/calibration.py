@@ -49,7 +49,7 @@ def share(successes: ArrayLike, groups: ArrayLike | None = None) -> Share:
 
 
 def design_effect(values: ArrayLike, groups: ArrayLike | None) -> float:
-    """How many times more variance the mean of (N,) zeros and ones has than if pairs of one group were independent; >= 1."""
+    """Design effect, >= 1: the variance of the mean of (N,) zeros and ones, over its variance if all pairs were independent."""
     x = np.asarray(values, dtype=np.float64)
     p = float(x.mean())
     if groups is None or not 0 < p < 1:
@@ -105,16 +105,16 @@ def coverage_accuracy(
 
 
 def reliability(probability: ArrayLike, right: ArrayLike, bins: int = 10) -> list[Bin]:
-    """Pairs in `bins` groups of equal size by the probability, in [1/2, 1], that the label is right."""
+    """Pairs in `bins` groups of nearly equal size by the probability, in [1/2, 1], that the label is right."""
     p, r = _pair(probability, right)
     parts = np.array_split(np.argsort(p, kind="stable"), min(bins, len(p)))
     return [Bin(float(p[i].mean()), share(r[i])) for i in parts]
 
 
 def expected_calibration_error(probability: ArrayLike, right: ArrayLike, bins: int = 10) -> float:
-    """Mean distance of expected and observed accuracy over bins of equal size, weighted by size; in [0, 1].
+    """Mean distance of expected and observed accuracy over bins of (nearly) equal size; in [0, 1].
 
-    Chance alone gives about sqrt(2 p (1 - p) bins / (pi N)), also to a perfectly calibrated annotator.
+    Even a perfectly calibrated annotator gets about sqrt(2 p (1 - p) bins / (pi N)) by chance.
     """
     parts = reliability(probability, right, bins)
     total = sum(part.accuracy.n for part in parts)

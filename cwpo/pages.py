@@ -100,7 +100,7 @@ def markdown_html(text: str, *, label: str = "", folder: str = "") -> str:
 
 
 def _describe(cell: Token, names_row: bool) -> None:
-    """Say what a header cell names, and align by class instead of by inline style."""
+    """Mark the scope of a header cell, and align by class instead of by inline style."""
     if names_row:
         cell.tag = "th"
     if cell.tag == "th":

@@ -153,16 +153,16 @@ def needs_bitsandbytes(optimizer: str) -> bool:
 
 
 def stand_in(optimizers: Iterable[str], device: str, sharded: bool = False) -> str | None:
-    """The line to tell where some of the `optimizers` have a stand-in on this device; None where none has."""
+    """A message that names the `optimizers` that this device replaces by plain AdamW; None if there are none."""
     named = sorted({name for name in optimizers if optimizer_on(device, name, sharded) != name})
     why = "no CUDA device" if not device.startswith("cuda") else "the model is sharded"
     return f"{why}: {STAND_IN} stands in for {', '.join(named)}" if named else None
 
 
 def optimizer_on(device: str, optimizer: str, sharded: bool = False) -> str:
-    """The optimiser that stands for `optimizer` on a device.
+    """The optimiser that this device uses for `optimizer`.
 
-    Those of bitsandbytes need CUDA, and weights that are not shared between processes; else plain AdamW takes their place.
+    Those of bitsandbytes need CUDA and unsharded weights; else plain AdamW takes their place.
     """
     able = device.startswith("cuda") and not sharded
     return STAND_IN if needs_bitsandbytes(optimizer) and not able else optimizer

@@ -47,7 +47,7 @@ def check_settings(cfg: DictConfig, schema: type, check: Check = lambda cfg: ())
 
 
 def first_by_key(*groups: Iterable[Problem]) -> list[Problem]:
-    """All problems, but of later groups none about a key that an earlier group names."""
+    """The problems of all groups, without those about a key that an earlier group already reports."""
     problems: list[Problem] = []
     for group in groups:
         named = {problem.key for problem in problems}

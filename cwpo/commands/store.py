@@ -80,7 +80,7 @@ def referred_to(results: Path) -> set[str]:
 
 
 def garbage(store: Store, keys: set[str], older_than: float) -> list[Entry]:
-    """Stages older than `older_than` seconds that `keys` do not name, nor are measures or ancestors of those they name.
+    """Stages older than `older_than` seconds that are not in `keys`, and no ancestors or measures of a stage in `keys`.
 
     Raises StoreError for a damaged manifest, whose ancestors are unknown.
     """

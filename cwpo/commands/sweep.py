@@ -41,9 +41,9 @@ def sweep(words: Sequence[str], submit: Submit | None = None) -> None:
 
 
 def with_references(arms: list[Arm], words: Sequence[str]) -> tuple[list[Arm], dict[str, str]]:
-    """The arms, and with against=<method> those of that method at the same points: the key of each arm -> that of the latter.
+    """The arms, with against=<method> also that method's, and a map from each arm's key to the key of its reference.
 
-    Two arms are at the same point where they agree in all axes on which both depend, but those of the method itself.
+    An arm and its reference agree on every axis that both use, except the method's own axes.
     """
     against = arms[0].cfg.against
     if any("against" in arm.point for arm in arms):

@@ -17,9 +17,9 @@ T = TypeVar("T")
 
 @functools.cache
 def hub_answers() -> bool:
-    """Whether the hub answers within WAIT seconds; False also where HF_HUB_OFFLINE forbids to ask it.
+    """Whether the hub answers within WAIT seconds; False if HF_HUB_OFFLINE is set.
 
-    Without an answer, one line says so, and this process and those it starts ask the hub nothing more.
+    If it does not answer, this prints one line, and this process and its children stay offline.
     """
     from huggingface_hub import constants
 

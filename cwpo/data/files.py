@@ -26,6 +26,7 @@ SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 LINE = 2**26  # characters of a line, or of one element of a JSON array
 EXPANDED = 2**28  # bytes that any .gz file may expand to; beyond them, at most RATIO times its size
 RATIO = 100  # text seldom shrinks to less than a twentieth
+JSON_KINDS = {list: "a list", str: "text", int: "a number", float: "a number", bool: "true or false"}
 CHUNK = 2**16  # characters of a JSON array read at a time
 BATCH = 1_000  # rows of a Parquet file in memory at a time
 LONGEST_FIELD = 2**30  # characters; the csv module would refuse texts above 2**17
@@ -137,7 +138,7 @@ def _json_lines(text: io.TextIOWrapper, file: Path) -> Iterator[tuple[int, Row]]
 
 
 def _json_array(text: io.TextIOWrapper, file: Path, rest: str) -> Iterator[tuple[int, Row]]:
-    """The elements of an array, of which `rest` follows the opening bracket; one element at a time is in memory."""
+    """The elements of an array; `rest` is the text after its opening bracket. One element at a time is in memory."""
     decoder, number = json.JSONDecoder(), 0
     rest = _past_blanks(text, rest)
     while rest and not rest.startswith("]"):
@@ -156,7 +157,7 @@ def _json_array(text: io.TextIOWrapper, file: Path, rest: str) -> Iterator[tuple
 
 
 def _element(decoder: json.JSONDecoder, text: io.TextIOWrapper, rest: str, place: str) -> tuple[Any, str]:
-    """The value that `rest` begins with, of which it may hold a part only, and what follows it."""
+    """The value at the start of `rest`, reading on if it is cut off there, and the text after it."""
     while True:
         try:
             value, stop = decoder.raw_decode(rest)
@@ -180,7 +181,7 @@ def _not_json(place: str, error: Exception, advice: str = "") -> InputError:
 
 def _object(value: Any, place: str, advice: str) -> Row:
     if not isinstance(value, dict):
-        raise InputError(f"{place} is a JSON {type(value).__name__}{advice}")
+        raise InputError(f"{place} is {JSON_KINDS.get(type(value), 'null')}{advice}")
     return value
 
 

@@ -22,7 +22,7 @@ class Level:
 
 
 def levels(nodes: Sequence[Node]) -> list[Level]:
-    """The levels of these stages, given parents before children. Parents that are not among them count as done."""
+    """Stages grouped into levels: each comes after its parents. `nodes` lists parents first; parents not listed count as done."""
     height: dict[str, int] = {}
     for node in nodes:
         parents = [p for p in node.parents.values() if p.key in height]

@@ -1,4 +1,4 @@
-"""One stage at work in the store, and the execution settings, which never enter a key."""
+"""Runs one stage and keeps its result in the store; and the execution settings, which never enter a key."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields

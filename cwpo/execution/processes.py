@@ -61,7 +61,7 @@ def launch(stage: str, work: Work, how: str, processes: int, threads: int) -> Ma
 
 
 def command(job: Path, how: str, processes: int) -> list[str]:
-    """The words of `accelerate launch` for a job."""
+    """The command line of `accelerate launch` for a job."""
     config = str(CONF / "accelerate" / f"{how}.yaml")
     launcher = ["-m", "accelerate.commands.launch", "--config_file", config]
     launcher += ["--num_processes", str(processes)]

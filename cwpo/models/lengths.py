@@ -20,7 +20,7 @@ ONE_LENGTH = (
 
 
 def mixing_length(config: Any) -> int | None:
-    """Tokens from which on a row changes the shorter rows of its batch; None where none does."""
+    """The length in tokens from which a row changes the shorter rows of its batch; None if no length does."""
     text = config.get_text_config()
     rope = getattr(text, "rope_parameters", None) or {}
     parts = [rope, *(part for part in rope.values() if isinstance(part, Mapping))]  # one for each type of layer

@@ -23,7 +23,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 @asked_once
 def hub_problem(path: str, revision: str | None, key: str) -> str | None:
-    """Why the folder or hub id `path` cannot be used: a broken config, a tokenizer of another model, or not to be had. No weights."""
+    """Why the folder or hub id `path` cannot be used: broken config, wrong tokenizer, not available. Loads no weights."""
     from huggingface_hub.utils import logging
     from transformers.utils.peft_utils import find_adapter_config_file
 
@@ -45,7 +45,7 @@ def hub_problem(path: str, revision: str | None, key: str) -> str | None:
 
 
 def vocabulary_problem(path: str, revision: str | None, key: str) -> str | None:
-    """Whether the tokenizer can give tokens that the model does not have; None also where it has no tokenizer."""
+    """A message if the tokenizer has tokens that the model lacks; else None, also without a tokenizer."""
     try:
         tokens = len(read_tokenizer(path, revision))
     except InputError:

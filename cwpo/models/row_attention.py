@@ -108,7 +108,7 @@ def attend(
     rows: Rows | Lines | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' sdpa attention; of a line of tokens that comes with `rows`, in these, of which the mask (R, 1, W, W) is."""
+    """transformers' sdpa attention. With `rows`, a line of tokens is first laid out in rows, for which the mask (R, 1, W, W) is."""
     if isinstance(rows, Lines):
         return rows.attend(query, key, value, kwargs.get("scaling")), None
     if rows is None:

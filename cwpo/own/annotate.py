@@ -55,7 +55,9 @@ def label(cfg: Any, say: Callable[[str], None] = print) -> Path | None:
         try:
             result, numbers = _work(cfg, work, device, say)
         except FloatingPointError as error:
-            raise InputError(f"{error}; the annotator broke: lower annotator.training.learning_rate") from error
+            raise InputError(
+                f"{error}; the annotator's numbers overflow: lower annotator.training.learning_rate"
+            ) from error
         replace_folder(result, out)
     say(f"{numbers['written']:,} weighted pairs. {numbers['verdict']['sentence']}")
     for reason in numbers["verdict"]["reasons"]:

@@ -1,4 +1,4 @@
-"""Settings left open that follow from the machine and the model: threads, tokens computed at once, learning rates."""
+"""Fills in settings that the user left open, from the machine and the model: threads, token budget, learning rates."""
 
 from __future__ import annotations
 

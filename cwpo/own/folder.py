@@ -22,7 +22,7 @@ ELSEWHERE = ("out", "threads", "device", "token_budget")  # keys on which no res
 
 @contextmanager
 def workplace(out: Path, cfg: Any, inputs: tuple[str, ...]) -> Iterator[Path]:
-    """A folder beside `out` for what a run with these settings and inputs has finished; a stopped run's is found again.
+    """A folder beside `out` for the finished parts of this run. A later run with the same settings and inputs finds it again.
 
     `inputs` are the keys (dotted) whose values may be files or folders: their content counts, not their place. The folder is
     removed at the end and after an InputError, with those of stopped runs with other settings.

@@ -34,7 +34,7 @@ UNKNOWN = "?"  # stands for the sections of a file whose form is not known here
 class Arm:
     """One configuration and the stages it needs.
 
-    `point` holds the values that a sweep sets, by key; None stands for a value on which nothing in this arm depends.
+    `point`: the values that a sweep sets, by key; None where the arm does not use that key.
     """
 
     cfg: Config

@@ -101,7 +101,7 @@ class Results:
         return {point: replace(self, point=point) for point in (MATCHED, OWN_BEST)}
 
     def points(self, *experiments: str) -> tuple[str, ...]:
-        """The operating points at which the first of these experiments that has runs (or any, if none is named) ran."""
+        """The operating points of the first of these experiments that has runs; of all runs if none is named."""
         where = (self.of(*experiments) if experiments else self.arms)["point"]
         own = (where == OWN_BEST).any() or (len(where) > 0 and (where == BOTH).all())
         return (MATCHED, OWN_BEST) if own else (MATCHED,)

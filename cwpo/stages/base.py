@@ -55,7 +55,7 @@ class Work:
         )
 
     def kept(self, name: str = "shards") -> Path:
-        """The folder, of that name, of the shards of a table that a later run goes on from."""
+        """The folder where finished shards of a table are kept, from which a later run continues."""
         return (self.scratch or self.out) / name
 
     def table(self, role: str, file: str, columns: list[str] | None = None) -> pd.DataFrame:

@@ -171,7 +171,7 @@ class Store:
         return names
 
     def forget_locks(self) -> None:
-        """Delete lock files that no process holds; a process that waits for one opens a new one."""
+        """Delete lock files that no process holds; a process that waits for one makes a new file."""
         for lock in entries(self.root / ".locks"):
             with suppress(Timeout), FileLock(lock, timeout=0):
                 lock.unlink(missing_ok=True)

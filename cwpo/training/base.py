@@ -55,7 +55,7 @@ class GlobalMeanTrainer(Trainer):
 
     @property
     def is_wrapped(self) -> bool:
-        """Whether the model is wrapped in training: distributed, even over one process. Its parts must not be called then."""
+        """Whether training wraps the model (DDP, FSDP). If so, only the whole model may be called, never its submodules."""
         return self.accelerator.distributed_type != DistributedType.NO or self.args.n_gpu > 1
 
     def get_train_dataloader(self) -> DataLoader:

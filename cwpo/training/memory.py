@@ -29,7 +29,7 @@ def memory_of(device: torch.device) -> Memory | None:
 
 
 def measure(budget: Budget, memory: Memory | None, tokens: int) -> None:
-    """Set a budget that is to be measured, once a step whose largest part had so many tokens has been made."""
+    """Set a budget that is to be measured, after a step whose largest part had `tokens` tokens."""
     if budget.measured and memory is not None:
         each = max(1, memory.most - memory.held) / tokens
         budget.tokens = max(1, min(MOST, int(USED * (memory.total - memory.held) / each)))

@@ -92,11 +92,11 @@ def test_a_datasets_folder(split, tmp_path):
     [
         ("t.jsonl", '{"prompt": "p"\n', "line 1 is not JSON"),
         ("t.json", '{\n"prompt": "p"\n}\n', "one object a line, or one array of objects is needed"),
-        ("t.jsonl", '{"prompt": "p"}\n\n[1]\n', "line 3 is a JSON list; one object a line"),
+        ("t.jsonl", '{"prompt": "p"}\n\n[1]\n', "line 3 is a list; one object a line"),
         ("t.jsonl", '{"n": ' + "9" * 5000 + "}", "line 1 cannot be read"),
         ("t.jsonl", '{"n": ' + "[" * 100_000, "line 1 is nested too deeply"),
         ("t.json", "[" * 100_000, "element 1 is nested too deeply"),
-        ("t.json", '[{}, "x"]', "element 2 is a JSON str; an array of objects is needed"),
+        ("t.json", '[{}, "x"]', "element 2 is text; an array of objects is needed"),
         ("t.json", "[{}, {]", "element 2 is not JSON"),
         ("t.json", "[{} {}]", "element 2 does not follow a comma"),
         ("t.json", "[{}, {}", "ends inside its array, after 2 elements"),

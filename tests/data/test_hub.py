@@ -352,5 +352,5 @@ def test_rows_are_json_lines_within_limits(tmp_path):
     file = tmp_path / "harmless-base" / "train.jsonl.gz"
     file.parent.mkdir()
     file.write_bytes(gzip.compress(json.dumps(["no object"]).encode() + b"\n"))
-    with pytest.raises(InputError, match="train.jsonl.gz element 1 is a JSON str"):
+    with pytest.raises(InputError, match="train.jsonl.gz element 1 is text"):
         read_pairs(source(tmp_path, "hh_rlhf", ["harmless-base"]), seed=0)

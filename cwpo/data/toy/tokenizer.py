@@ -1,4 +1,4 @@
-"""An ordinary word-level tokenizer: a word of a prompt is one token, so is a whole sentence of a response."""
+"""A word-level tokenizer: each word of a prompt is one token, and each sentence of a response is one token."""
 
 from __future__ import annotations
 

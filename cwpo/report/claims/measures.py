@@ -167,10 +167,10 @@ def _options(columns: Sequence[Effects], match: Sequence[str]) -> tuple[pd.DataF
 
 
 def _chosen(options: pd.DataFrame, per: Sequence[str]) -> Effects:
-    """For each cell and seed, its value of the option whose mean over the group's other seeds is best.
+    """For each cell and seed, the value of one option: the one with the best mean over the other seeds of its group.
 
-    The sum over other seeds is that of the group less that of the seed itself. Where the group has no other seed, the option is
-    chosen on the seed itself. Means are rounded, so that equal options tie and the first one counts on every machine.
+    The sum over the other seeds is the group's sum minus this seed's sum. In a group with one seed, the option is chosen on
+    that seed. Means are rounded, so that equal options tie and the first one counts on every machine.
     """
     if not len(options):
         return {}

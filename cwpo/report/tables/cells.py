@@ -61,7 +61,7 @@ def compare(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str
         return {}
 
     def difference(which: int, gap: Callable[[RunRewards, RunRewards], Any]) -> tuple[list[float], Interval]:
-        """Per seed, the gap averaged over cells; and the interval, from the resampled means of which `which` is one kind."""
+        """Per seed, the gap averaged over cells; and its interval, from the resampled means with index `which`."""
         runs = [[[results.rewards[key] for key in keys] for keys in of_seed] for of_seed in pairs]
         drawn = [[[results.rewards.resampled[key][which] for key in keys] for keys in of_seed] for of_seed in pairs]
         centres = [float(np.mean([np.mean(gap(*both)) for both in of_seed])) for of_seed in runs]

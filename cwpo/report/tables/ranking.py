@@ -24,8 +24,8 @@ LUCK = (
 def ranked(results: Results, rows: pd.DataFrame, axes: Sequence[str]) -> list[Cell]:
     """One cell for each setting of the axes, seeds pooled, the highest mean gold reward first.
 
-    A cell is that of `outcome` with the values of the axes, `n_train` and QUALITY; where `rows` have a column `reference`, run
-    keys of the arms to compare with, it also has that of `compare`.
+    A cell has the numbers of `outcome`, the values of the axes, `n_train` and QUALITY. If `rows` has a column `reference`, run
+    keys of the arms to compare with, a cell also has the numbers of `compare`.
     """
     groups = rows.groupby(list(axes), dropna=False, sort=False) if axes else [((), rows)]
     cells = []
