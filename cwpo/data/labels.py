@@ -15,9 +15,10 @@ WORDS = {
 }
 NUMBERS = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}
 NO_SIDE = 'that names no response; write "a", "b" or "tie"'
+ONE_TWO = 'that names no response; where 1 and 2 are the responses, write "a" and "b"'
 NO_MEANING = (
     "that is a number or true/false, and nothing says which response 1 or true prefers; set positive=a "
-    "(response_a, the first) or positive=b (response_b, the second)"
+    '(response_a, the first) or positive=b (response_b, the second); where 1 and 2 are the responses, write "a" and "b"'
 )
 
 
@@ -59,7 +60,7 @@ def _share(vote: Any, positive: str | None, counts: bool) -> float:
     if word in WORDS:
         return WORDS[word]
     if word not in NUMBERS:
-        raise ValueError(NO_SIDE)
+        raise ValueError(ONE_TWO if word in ("2", "2.0") else NO_SIDE)
     if positive is None and (not counts or word in ("true", "false")):
         raise ValueError(NO_MEANING)
     return float(NUMBERS[word] == (positive == "a"))  # without `positive`, 0 is a

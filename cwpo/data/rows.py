@@ -13,7 +13,7 @@ from cwpo.data.files import Row, records
 from cwpo.data.labels import vote_share
 from cwpo.data.layouts import OWN, Layout, layout_of
 from cwpo.data.own_texts import Texts, kept_messages, pair_texts, parsed
-from cwpo.errors import InputError, LeftOut, WrongRow
+from cwpo.errors import InputError, LeftOut, WrongRow, nearest
 from cwpo.plain import visible
 
 SIDES = (("response_a", "response_b"), ("chosen", "rejected"))
@@ -44,7 +44,10 @@ class Pair(NamedTuple):
 
 @dataclass
 class Converted:
-    """How a table was read: rows, kept pairs, pairs with a label, and the rows of each drop reason and each problem."""
+    """How a table was read: rows, kept pairs, pairs with a label, and the rows of each drop reason and each problem.
+
+    unused: columns that have no meaning in the project's own layout.
+    """
 
     read: int = 0
     kept: int = 0
@@ -52,6 +55,7 @@ class Converted:
     dropped: dict[str, list[int]] = field(default_factory=dict)
     wrong: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     columns: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
     meaning: str = ""
     labels: Counter[str] = field(default_factory=Counter)
 
@@ -166,6 +170,8 @@ class PairReader:
         """Note the columns of the first row and what they mean; InputError where they hold no pair."""
         layout, names = self._columns(row)
         self.done.columns = [str(name) for name in row]
+        if layout is OWN:
+            self.done.unused = [str(name) for name in row if name not in {names.get(ours, ours) for ours in KNOWN}]
         positive = self.positive or layout.positive
         means = [layout.name, *(f"{ours} is {theirs}" for ours, theirs in names.items() if ours != theirs)]
         means += [f"1 or true prefers response_{positive}"] if positive else []
@@ -178,14 +184,16 @@ class PairReader:
         if sides is None or ("prompt" not in have and isinstance(first, str) and TURN not in first):
             needs = (
                 f"{self.path} needs the columns prompt, response_a, response_b, or prompt, chosen, rejected; it has "
-                f"{', '.join(self.done.columns) or 'none'}. Name yours with +{self.at}columns.prompt=... and so on"
+                f"{', '.join(self.done.columns) or 'none'}. Name yours with +{self.at}columns.prompt=... and so on, "
+                f"people's labels with +{self.at}columns.label=..."
             )
             absent = {ours for ours, theirs in self.named.items() if theirs not in row}
             raise InputError([needs, *self._absent(absent)])
 
     def _absent(self, names: Iterable[str]) -> list[str]:
         places = {ours: f"{self.named[ours]} ({self.at}columns.{ours})" for ours in sorted(names)}
-        return [f"{self.path} has no column {place}" for place in places.values()]
+        known = self.done.columns
+        return [f"{self.path} has no column {place}; {nearest(self.named[ours], known)}" for ours, place in places.items()]
 
 
 def read_prompts(path: str, column: str) -> Iterator[Text]:

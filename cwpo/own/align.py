@@ -50,11 +50,13 @@ def align(cfg: Any, say: Say = print) -> Path:
         messages = bool(table["messages"].notna().any())
         chat = template_used(cfg.model, cfg.revision, cfg.chat, messages, say)
         cfg = OmegaConf.merge(cfg, {"chat": str(chat).lower()})
-        table = _fitting(keep_confident(table, cfg.keep, cfg.preferences), cfg, read)
+        sure = keep_confident(table, cfg.keep, cfg.preferences)
+        unsure = f"; keep={cfg.keep} leaves out {len(table) - len(sure):,} labels" if cfg.keep < 1 else ""
+        table = _fitting(sure, cfg, read)
         replaced = stand_in([cfg.sft.optimizer, cfg.alignment.optimizer], device)
         if replaced:
             say(replaced)
-        say(f"{read.read:,} rows, {len(table):,} pairs to learn from; left out: {read.drops()}")
+        say(f"{read.read:,} rows, {len(table):,} pairs to learn from; left out: {read.drops()}{unsure}")
         tested = _test_pairs(cfg, work)
         result = work / "out"
         shutil.rmtree(result, ignore_errors=True)
@@ -76,6 +78,8 @@ def align(cfg: Any, say: Say = print) -> Path:
     say(f"  {cfg.out}: the aligned model, README.md is its card")
     if cfg.sft.epochs:
         say(f"  {Path(cfg.out) / 'sft'}: the model before preference optimisation")
+        words = f"before={cfg.out}/sft after={cfg.out} prompts=<file> gold=<reward model> out=compared"
+        say(f"Compare both: python scripts/compare.py {words}")
     return out
 
 

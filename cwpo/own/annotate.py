@@ -136,6 +136,10 @@ def _drop_long(source: Path, target: Path, cfg: Any, read: Converted) -> None:
 
 
 def _enough(labeled: pd.DataFrame, pairs: int, read: Converted, cfg: Any) -> None:
+    if not read.labeled and read.unused:
+        raise InputError(
+            f"data={cfg.data}: no column holds labels; not used are {', '.join(read.unused)}: name one with +columns.label=..."
+        )
     if len(labeled) < LEAST:
         raise InputError(
             f"data={cfg.data}: {len(labeled)} of {read.read} rows have a usable label, and {LEAST} are needed to tell anything "

@@ -184,11 +184,13 @@ def summary(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def in_words(numbers: dict[str, Any]) -> str:
-    win, gap = numbers["win_rate"], numbers["reward_difference"]
+    win, gap, cut = (numbers[name] for name in ("win_rate", "reward_difference", "truncated"))
+    found = "better" if win["low"] > 0.5 else "worse" if win["high"] < 0.5 else "not told apart"
     return (
-        f"after wins {percent(win)} of {numbers['prompts']} prompts, ties "
+        f"{found}: after wins {percent(win)} of {numbers['prompts']} prompts, ties "
         f"({numbers['tie_rate']:.1%}) counted half; reward {gap['mean']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]; "
-        f"mean length {numbers['characters']['before']:.0f} before, {numbers['characters']['after']:.0f} after"
+        f"mean length {numbers['characters']['before']:.0f} before, {numbers['characters']['after']:.0f} after; "
+        f"cut at max_new_tokens {cut['before']:.0%} before, {cut['after']:.0%} after"
     )
 
 

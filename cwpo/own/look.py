@@ -31,15 +31,22 @@ def first_look(cfg: Any, say: Callable[[str], None] = print) -> None:
             pairs = next(table.iter_batches(cfg.show)).to_pandas()
     say(f"{cfg.data}: {read.read:,} rows with the columns {', '.join(read.columns)}")
     say(f"  read as: {read.meaning}")
+    if read.unused:
+        say(f"  not used: {', '.join(read.unused)}")
     say(f"  labels: {', '.join(f'{name} {count:,}' for name, count in read.labels.most_common())}")
     say(f"  {read.kept:,} usable pairs, {read.labeled:,} with a label; left out: {read.drops()}")
     for pair, texts in zip(pairs.itertuples(), zip(*_as_read(cfg, pairs, messages, say)), strict=True):
-        votes = f"{pair.share:.0%} of {pair.n_votes} votes for response_a" if pair.n_votes else "no label"
-        say(f"row {pair.row}: {votes}")
+        say(f"row {pair.row}: {_label(pair.share, pair.n_votes)}")
         names = ("response_a", "response_b") if len(texts) == 2 else ("both responses",)
         for name, text in zip(names, texts, strict=True):
             say(f"  {name}, after the prompt:")
             say(textwrap.indent(_short(text), "  | ", lambda line: True))
+
+
+def _label(share: float, votes: int) -> str:
+    if votes > 1:
+        return f"{share:.0%} of {votes} votes for response_a"
+    return "no label" if not votes else "label tie" if share == 0.5 else f"label {'a' if share > 0.5 else 'b'}"
 
 
 def _as_read(cfg: Any, pairs: pd.DataFrame, messages: bool, say: Callable[[str], None]) -> list[list[str]]:

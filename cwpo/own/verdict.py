@@ -56,11 +56,13 @@ def verdict(numbers: Mapping[str, Any], target: float) -> Verdict:
         return _without(promising, reasons)
     widest = max(enough, key=lambda row: row["coverage"])
     kept = f"{widest['coverage']:.0%}"
-    reasons.append(f"its most confident {kept} are right on {percent(widest)}: at least the wanted {target:.0%}")
+    right = f"{percent(widest)} of these are right, at least the wanted {target:.0%}"
     if widest["coverage"] == 1.0:
+        reasons.append(right)
         reasons.append("its confidence does not tell right labels from wrong ones, so weights add nothing")
         return Verdict("top", 1.0, "Use the labels of all pairs, without weights", reasons)
-    return Verdict("top", widest["coverage"], f"Use only the most confident {kept} of the pairs", reasons)
+    reasons.append(f"{right}; of all its labels perhaps only {accuracy['low']:.1%}")
+    return Verdict("top", widest["coverage"], f"Use only the most confident {kept} of the annotator's labels", reasons)
 
 
 def _facts(numbers: Mapping[str, Any]) -> tuple[list[str], list[str]]:
@@ -82,7 +84,7 @@ def _facts(numbers: Mapping[str, Any]) -> tuple[list[str], list[str]]:
         reasons.append(f"probability that a right label has more confidence than a wrong one: {shown}")
     training = numbers.get("training")
     if training is not None:
-        reasons.append(_learning(training))
+        reasons.append(_learning(training, numbers["config"]["annotator"]["training"]["epochs"]))
     if more is not None:
         reasons.append(more_in_words(more))
     return reasons, beaten
@@ -133,9 +135,12 @@ def more_in_words(more: Mapping[str, float]) -> str:
     )
 
 
-def _learning(training: Mapping[str, Any]) -> str:
+def _learning(training: Mapping[str, Any], most: float) -> str:
+    """`most`: epochs after which training ends at the latest."""
     known, rate = training["train_accuracy"], training["learning_rate"]
     text = f"trained for {training['epochs']:g} epochs at {rate:g}, it is right on {known:.1%} of the pairs it was trained on"
+    if training["epochs"] >= most:
+        text += f", and its held-out loss was lowest at the end: try annotator.training.epochs={2 * most:g}"
     if known >= LEARNED:
         return text
     return f"{text}: the training taught it little; try another learning rate with tune=true"

@@ -279,7 +279,9 @@ def test_tables_without_pairs(text, said, tmp_path):
 
 def test_a_column_that_no_row_has(tmp_path):
     path = lines(tmp_path / "t.jsonl", ROWS)
-    assert refused(path, tmp_path, {"votes": "ratings"}) == [f"{path} has no column ratings (columns.votes)"]
+    assert refused(path, tmp_path, {"votes": "ratings"}) == [
+        f"{path} has no column ratings (columns.votes); valid: prompt, response_a, response_b, label"
+    ]
     assert "columns.lable is unknown; valid: prompt," in refused(path, tmp_path, {"lable": "label"})[0]
 
 

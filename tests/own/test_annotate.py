@@ -261,6 +261,10 @@ def test_bad_tables_leave_nothing(tiny_checkpoint, tmp_path):
         "1 different prompts, and testing on unseen prompts in folds=3 needs as many"
         in refusal("annotate", [f"data={one}", *base])[0]
     )
+    renamed = tmp_path / "renamed.jsonl"
+    renamed.write_text(write_pairs(tmp_path / "whole.jsonl", 30, 5).read_text().replace('"label"', '"better"'))
+    (line,) = refusal("annotate", [f"data={renamed}", *base])
+    assert line.endswith("no column holds labels; not used are better: name one with +columns.label=...")
     labeled = write_pairs(tmp_path / "labeled.jsonl", 30, 0)
     (line,) = refusal("annotate", [f"data={labeled}", *base, "include_labeled=false"])
     assert line.startswith("include_labeled=false: all 30 pairs of data=")

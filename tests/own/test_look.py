@@ -36,7 +36,7 @@ def test_columns_meaning_labels_drops_and_pairs_are_shown(tmp_path):
     assert "labels: a 1, b 1, none 1" in said
     assert "3 usable pairs, 2 with a label; left out: identical_responses 1 (row 3)" in said
     assert said.count("row 1:") == said.count("row 2:") == 1 and "Later." not in said
-    assert "row 1: 100% of 1 votes for response_a" in said and "\\x1b[31m idea." in said
+    assert "row 1: label a" in said and "\\x1b[31m idea." in said
     assert list(tmp_path.iterdir()) == [tmp_path / "t.jsonl"]
 
 
@@ -65,3 +65,10 @@ def test_messages_are_seen_as_the_template_writes_them(tiny_checkpoint, tmp_path
 def test_wrong_settings_are_refused(word, said, tmp_path):
     with pytest.raises(InputError, match=said):
         look(tmp_path, "show=3", word)
+
+
+def test_a_label_column_that_is_not_named_is_shown(tmp_path):
+    row = {"question": "Why?", "answer_1": "Salt.", "answer_2": "So.", "better": "a"}
+    names = {"prompt": "question", "response_a": "answer_1", "response_b": "answer_2"}
+    said = look(tmp_path, "show=1", *(f"+columns.{ours}={theirs}" for ours, theirs in names.items()), rows=[row])
+    assert "\n  not used: better\n" in said and "\nrow 1: no label\n" in said
