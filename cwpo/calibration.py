@@ -112,7 +112,7 @@ def reliability(probability: ArrayLike, right: ArrayLike, bins: int = 10) -> lis
 
 
 def expected_calibration_error(probability: ArrayLike, right: ArrayLike, bins: int = 10) -> float:
-    """Mean distance of expected and observed accuracy over bins of (nearly) equal size; in [0, 1].
+    """Mean |expected - observed accuracy| over bins of nearly equal size, weighted by size; in [0, 1].
 
     Even a perfectly calibrated annotator gets about sqrt(2 p (1 - p) bins / (pi N)) by chance.
     """

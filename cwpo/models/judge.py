@@ -168,7 +168,7 @@ class ApiJudge:
             answer = self._client.chat.completions.create(**asked, temperature=0, max_tokens=REPLY)
             choice = answer.choices[0]
             declined = choice.finish_reason in DECLINED or choice.message.refusal
-            text = choice.message.content or ("" if declined else None)
+            text = "" if declined else choice.message.content
             if not isinstance(text, str):
                 raise TypeError("a completion without text")
         except openai.APIStatusError as refused:
