@@ -17,7 +17,10 @@ PAPER_RATES = {"annotator.training": 1e-5, "sft": 1e-5, "alignment": 5e-6}  # Ta
 
 
 def cores() -> int:
-    """The cores that this process may use."""
+    """OMP_NUM_THREADS, else the cores that this process may use."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if given.isdigit() and int(given):
+        return int(given)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -38,7 +38,7 @@ def report_numbers(
     """Everything measured on `tested`: prompt, response_a, response_b, domain, target, share, n_votes, gap, agree of held-out pairs.
 
     `curve` has share_trained_on, n_train, pair_id, prompt, target and gap of annotators on fewer labels; `unlabeled` has prompt,
-    chosen, rejected and margin, for the shift. Intervals are 95 % and take the pairs of one prompt as one draw. Pairs whose votes
+    chosen and rejected, for the shift. Intervals are 95 % and take the pairs of one prompt as one draw. Pairs whose votes
     are tied count for calibration only. None stands for numbers that these pairs cannot give.
     """
     decided = tested[tested["target"] != 0.5]
@@ -225,7 +225,10 @@ def _with_interval(mean: float, drawn: Sequence[float]) -> dict[str, float]:
 
 
 def shift(labeled: pd.DataFrame, unlabeled: pd.DataFrame) -> dict[str, Any]:
-    """How far the pairs to be labelled differ from those tested on: Kolmogorov-Smirnov distances, and words never seen."""
+    """How far the pairs to be labelled differ from those tested on: Kolmogorov-Smirnov distances, and words never seen.
+
+    Confidences are not compared: those of held-out pairs are of annotators that have seen fewer labels.
+    """
 
     def words(table: pd.DataFrame, names: Sequence[str]) -> set[str]:
         return {word for name in names for text in table[name] for word in text.lower().split()}
@@ -237,7 +240,6 @@ def shift(labeled: pd.DataFrame, unlabeled: pd.DataFrame) -> dict[str, Any]:
             pd.concat([table[name].str.len() for name in names[1:]])
             for table, names in ((labeled, old), (unlabeled, new))
         ],
-        "confidence": [labeled["gap"].abs(), unlabeled["margin"]],
     }
     distances = {name: ks_2samp(*values, method="asymp") for name, values in measured.items()}
     new_words = words(unlabeled.head(len(labeled)), new)

@@ -84,8 +84,8 @@ def has_messages(pairs: Path) -> bool:
 
 
 def first_annotated(table: Path, most: int = 20_000) -> pd.DataFrame:
-    """Prompt, both responses and margin of the first pairs that the annotator labelled."""
+    """Prompt and both responses of the first pairs that the annotator labelled."""
     with pq.ParquetFile(table) as parquet:
-        names = ["prompt", "chosen", "rejected", "margin", "label_source"]
+        names = ["prompt", "chosen", "rejected", "label_source"]
         rows = next(parquet.iter_batches(most, columns=names)).to_pandas()
     return rows[rows["label_source"] == "annotator"]

@@ -247,7 +247,7 @@ def test_a_flat_curve_promises_nothing():
 
 def test_shift_sees_longer_texts_and_new_words():
     pairs = held_out_pairs(n=500)
-    same = pairs.rename(columns={"response_a": "chosen", "response_b": "rejected"}).assign(margin=pairs["gap"].abs())
+    same = pairs.rename(columns={"response_a": "chosen", "response_b": "rejected"})
     assert max(d["distance"] for d in shift(pairs, same)["distances"].values()) == 0
     assert shift(pairs, same)["unseen_words"] == 0
     moved = shift(pairs, same.assign(chosen=same["chosen"] + " and quite unheard of words"))
