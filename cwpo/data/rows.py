@@ -193,7 +193,9 @@ class PairReader:
     def _absent(self, names: Iterable[str]) -> list[str]:
         places = {ours: f"{self.named[ours]} ({self.at}columns.{ours})" for ours in sorted(names)}
         known = self.done.columns
-        return [f"{self.path} has no column {place}; {nearest(self.named[ours], known)}" for ours, place in places.items()]
+        return [
+            f"{self.path} has no column {place}; {nearest(self.named[ours], known)}" for ours, place in places.items()
+        ]
 
 
 def read_prompts(path: str, column: str) -> Iterator[Text]:
