@@ -181,6 +181,24 @@ def _write(path: Path, frame: pd.DataFrame, columns: Sequence[str]) -> None:
         stream.write(data)
 
 
+def give_way(path: Path, rows: pd.DataFrame, columns: Sequence[str], numbers: Sequence[str]) -> list[str]:
+    """Drop the experiments that hold one of these arms with other `numbers`, and return their names.
+
+    Another machine or version made them. An arm has one row of rewards and details, so they cannot stand beside these.
+    """
+    if not path.is_file():
+        return []
+    with _turn(path):
+        old = read_rows(path, columns)
+        both = old.merge(rows.drop_duplicates("run_key")[["run_key", *numbers]], on="run_key", suffixes=("", "_now"))
+        pairs = [(both[name].astype(float), both[f"{name}_now"].astype(float)) for name in numbers]
+        same = np.all([np.isclose(then, now, rtol=0, atol=2e-6, equal_nan=True) for then, now in pairs], axis=0)
+        names = sorted(set(both["experiment"][~same]))
+        if names:
+            _write(path, old[~old["experiment"].isin(names)], columns)
+    return names
+
+
 def replace_rows(path: Path, rows: pd.DataFrame, columns: Sequence[str], *, experiment: str | None = None) -> None:
     """Enter rows; those there with the same run_key (and experiment) give way, and with `experiment` all of its rows.
 

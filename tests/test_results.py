@@ -15,6 +15,7 @@ from cwpo.results import (
     RUN_COLUMNS,
     ResultsError,
     RunRewards,
+    give_way,
     prune,
     read_rows,
     replace_rows,
@@ -151,6 +152,19 @@ def test_writers_at_the_same_time_lose_nothing(folder):
         list(pool.map(enter, names))
     assert set(read_rows(folder / "runs.csv", RUN_COLUMNS)["run_key"]) == set(names)
     assert set(read_rows(folder / "rewards.csv.gz", REWARD_COLUMNS)["run_key"]) == set(names)
+
+
+def test_experiments_with_other_numbers_of_the_same_arm_give_way(folder):
+    """Another processor trains another model from the same settings; its arms must not stand beside ours."""
+    path = folder / "runs.csv"
+    for name, keys in (("table3", ["k1", "k2"]), ("table4", ["k2", "k3"]), ("table5", ["k4"])):
+        replace_rows(path, runs(*keys, experiment=name), RUN_COLUMNS)
+    now = runs("k1", "k2", experiment="table6").assign(reward_mean=[1.0, 1.0])
+    same = now.assign(reward_mean=read_rows(path, RUN_COLUMNS)["reward_mean"].iloc[0] + 4e-7)
+    assert give_way(path, same, RUN_COLUMNS, ("gra", "reward_mean")) == []
+    assert give_way(path, now.iloc[1:], RUN_COLUMNS, ("gra", "reward_mean")) == ["table3", "table4"]
+    assert read_rows(path, RUN_COLUMNS)["run_key"].tolist() == ["k4"]
+    assert give_way(folder / "none.csv", now, RUN_COLUMNS, ("gra",)) == []
 
 
 def test_pruning_drops_what_runs_no_longer_names(folder):

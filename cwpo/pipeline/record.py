@@ -18,11 +18,14 @@ from cwpo.results import (
     REWARD_COLUMNS,
     RUN_COLUMNS,
     RunRewards,
+    give_way,
     prune,
     read_rows,
     replace_rows,
 )
 from cwpo.store.store import Store
+
+LEAVE = "all rows of these experiments leave the results"
 
 
 def record(arms: Sequence[Arm], store: Store, results: Path, *, experiment: str, whole: bool) -> list[Path]:
@@ -39,13 +42,21 @@ def record(arms: Sequence[Arm], store: Store, results: Path, *, experiment: str,
     written = []
     if evaluated:
         rows = [_run_row(arm, store) for arm in evaluated]
-        replace_rows(folder / "runs.csv", _table(rows, RUN_COLUMNS), RUN_COLUMNS, experiment=replaced)
+        runs = _table(rows, RUN_COLUMNS)
+        if others := give_way(folder / "runs.csv", runs, RUN_COLUMNS, ("gra", "reward_mean")):
+            print(
+                f"{folder}: these arms have other numbers there, of another machine or version; {LEAVE}: {', '.join(others)}"
+            )
+            prune(folder)
+        replace_rows(folder / "runs.csv", runs, RUN_COLUMNS, experiment=replaced)
         replace_rows(folder / "details.csv", _table(rows, DETAIL_COLUMNS).drop_duplicates("run_key"), DETAIL_COLUMNS)
         _add_rewards(folder / "rewards.csv.gz", evaluated, store)
         prune(folder)
         written += [folder / name for name in ("runs.csv", "details.csv", "rewards.csv.gz")]
     if assessed:
         table = _table([_annotator_row(arm, store) for arm in assessed], ANNOTATOR_COLUMNS)
+        if others := give_way(folder / "annotators.csv", table, ANNOTATOR_COLUMNS, ("accuracy_human",)):
+            print(f"{folder}: these annotators have other numbers there; {LEAVE}: {', '.join(others)}")
         replace_rows(folder / "annotators.csv", table, ANNOTATOR_COLUMNS, experiment=replaced)
         written.append(folder / "annotators.csv")
     return written + record_excerpts(arms, store, folder, experiment=experiment, whole=whole)

@@ -175,6 +175,7 @@ def load(results: Path, scale: str, experiment: str = "", keys: Iterable[str] = 
         tables = {name: frame.head(0) if name != "details" else frame for name, frame in tables.items()}
     by_key = {row["run_key"]: RunRewards.parse(row) for row in rewards.to_dict("records")}
     _check_rewards(folder, runs, by_key)
+    runs = _recounted(runs, by_key)
     return Results(scale, runs, Rewards(by_key), _paper(results / PAPER), **tables)
 
 
@@ -190,6 +191,15 @@ def _plain(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(text, object)).copy()
 
 
+def _recounted(runs: pd.DataFrame, rewards: Mapping[str, RunRewards]) -> pd.DataFrame:
+    """GRA and ties by the recorded rewards, whose 6 digits leave out what only the order of a sum decides."""
+    own = [rewards[key] for key in runs["run_key"]]
+    return runs.assign(
+        gra=[float(np.mean(run.reward > run.reward_sft)) for run in own],
+        tie_rate=[float(np.mean(run.reward == run.reward_sft)) for run in own],
+    )
+
+
 def _check_rewards(folder: Path, runs: pd.DataFrame, rewards: dict[str, RunRewards]) -> None:
     have = {key: min(len(run.reward), len(run.reward_sft)) for key, run in rewards.items()}
     wrong = [
@@ -201,6 +211,15 @@ def _check_rewards(folder: Path, runs: pd.DataFrame, rewards: dict[str, RunRewar
         raise ResultsError(
             f"{folder / 'rewards.csv.gz'} lacks prompts of {len(wrong)} of {len(runs)} runs ({'; '.join(wrong[:3])}); "
             "run their experiments again, which takes everything finished from the store"
+        )
+    means = [
+        (key, float(mean), float(rewards[key].reward.mean())) for key, mean in zip(runs["run_key"], runs["reward_mean"])
+    ]
+    others = [key for key, mean, own in means if not np.isclose(mean, own, rtol=1e-4, atol=1e-4)]
+    if others:
+        raise ResultsError(
+            f"{folder / 'rewards.csv.gz'} has rewards of another run for {len(others)} of {len(runs)} runs ({', '.join(others[:3])}); "
+            "run their experiments again"
         )
 
 
