@@ -135,7 +135,8 @@ def test_samples_of_a_model_are_shown_as_text():
     interval = {"mean": 0.5, "low": 0.4, "high": 0.6}
     numbers = {"before": f"model{SCRIPT}", "after": "m", "gold": "oracle", "tie_rate": 0.0}
     numbers |= {"win_rate": interval, "reward_difference": interval}
-    page = samples_page(table, numbers | {"prompts": 1, "characters": {"before": 1.0, "after": 1.0}})
+    numbers |= {"prompts": 1} | {name: {"before": 1.0, "after": 1.0} for name in ("characters", "truncated")}
+    page = samples_page(table, numbers)
     assert "<script" not in page and "<img" not in page and "<b>" not in page and not CONTROL.search(page)
     assert page.count("&lt;script&gt;") == 2 and "\\x1b]0;owned" in page
 

@@ -111,7 +111,7 @@ def test_settings_that_share_their_prompts_do_not_narrow_an_interval(results):  
     only(results, *(made_up("mine", **given, method=m, seed=s) for m in ("a", "b") for s in (0, 1)))
     found = load(results, "toy")
     frames = [rows for _, rows in found.of("mine").groupby("method")]
-    alone, together = outcome(found, frames[0]), _pooled(found, frames)
+    alone, together = outcome(found, [frames[0]]), _pooled(found, frames)
     assert together["prompts"] == alone["prompts"]
     width = [cell["reward_high"] - cell["reward_low"] for cell in (alone, together)]
     assert width[1] == pytest.approx(width[0], rel=0.2) and together["reward"] == pytest.approx(alone["reward"])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cwpo.data.labels import NO_MEANING, NO_SIDE, vote_share
+from cwpo.data.labels import NO_MEANING, vote_share
 from cwpo.errors import WrongRow
 
 NULL = float("nan")
@@ -61,5 +61,5 @@ def test_a_number_without_a_meaning_is_asked_about(label, counts):
     ("label", "votes"), [("c", None), (2, None), (0.5, None), (["a"], None), (None, ["a", "x"]), (None, 3)]
 )
 def test_values_that_are_no_votes(label, votes):
-    with pytest.raises(WrongRow, match="have votes that are no list" if votes == 3 else NO_SIDE):
+    with pytest.raises(WrongRow, match="have votes that are no list" if votes == 3 else "names no response"):
         vote_share(label, votes)

@@ -104,7 +104,7 @@ def compare_training(cell: Cell, model: Any, tokenizer: Any, folder: Path) -> li
         processing_class=tokenizer,
         beta=plain.BETA,
     )
-    rows = trainer.train_dataset.rows
+    rows = trainer.train_dataset
     sequences = [(row[f"{side}_ids"], row[f"{side}_start"]) for side in ("chosen", "rejected") for row in rows]
     reference = sides(rows)
     for number, row in enumerate(rows):

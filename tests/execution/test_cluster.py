@@ -60,7 +60,7 @@ def test_all_jobs_of_a_level_end_before_the_next_and_a_failure_ends_the_sweep(tm
         for node in nodes:
             yield node, Failed("no") if node.name == "pretrain_weak" else None
 
-    monkeypatch.setattr("cwpo.execution.levels.run_stage", lambda *args: True)
+    monkeypatch.setattr("cwpo.execution.workers.run_stage", lambda *args: True)
     with pytest.raises(Failed, match="no"):
         run_levels(expand(SIX), Settings(str(tmp_path)), submit)
     assert len(ran) == 1 and {"pretrain_weak", "pretrain_strong"} <= set(ran[0])

@@ -134,7 +134,7 @@ def test_compare_samples_from_both(aligned, tiny_checkpoint, tmp_path):
         samples["after_reward"] == samples["before_reward"]
     ).mean()
     assert numbers["win_rate"]["mean"] == pytest.approx(wins)
-    assert any(line.startswith("after wins ") for line in said)
+    assert any("after wins " in line and "cut at max_new_tokens" in line for line in said)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "p.jsonl", "reward"]
 
 
@@ -158,6 +158,7 @@ def test_the_samples_page_escapes_texts():
         "win_rate": {"mean": 1, "low": 1, "high": 1},
         "tie_rate": 0.0,
         "reward_difference": {"mean": 1, "low": 1, "high": 1},
+        "truncated": {"before": 0.0, "after": 1.0},
     }
     text = page(
         table,

@@ -103,7 +103,7 @@ def pairrm(tmp_path, chosen, rejected, prompts=PROMPTS, family="opt", **settings
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_loss_of_both_orders_by_hand(tmp_path, family):
     trainer = pairrm(tmp_path, FIRST, SECOND, family=family, head_std=1.0)
-    batch = trainer.data_collator(list(trainer.train_dataset.rows))
+    batch = trainer.data_collator(list(trainer.train_dataset))
     with torch.no_grad():
         losses = trainer.row_losses(trainer.model, batch)
     for loss, prompt, better, worse in zip(losses.tolist(), PROMPTS, FIRST, SECOND, strict=True):

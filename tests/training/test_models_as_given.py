@@ -32,7 +32,7 @@ def test_losses_and_reference_are_those_of_plain_sequences(tmp_path, name, budge
         for parameter in policy.parameters():
             parameter.mul_(1 + 0.2 * torch.arange(parameter.numel()).sin().view_as(parameter))
     trainer = preference(tmp_path, LONG, reference, budget=budget)
-    rows, right = trainer.train_dataset.rows, []
+    rows, right = trainer.train_dataset, []
     for row in rows:
         both = []
         for side in ("chosen", "rejected"):
