@@ -49,6 +49,14 @@ class Reference:
             parameter.data = other.to(parameter.device, parameter.dtype)
 
 
+class Rows(list[dict[str, Any]]):
+    """Tokenised rows as a data set, which users also read as `trainer.train_dataset.rows`."""
+
+    @property
+    def rows(self) -> "Rows":
+        return self
+
+
 def examples_of(dataset: Iterable[Mapping[str, Any]]) -> Any:
     """The data set with Python values in its rows, whatever format (torch, numpy ...) a `datasets` set was given."""
     return dataset.with_format(None) if hasattr(dataset, "with_format") else dataset

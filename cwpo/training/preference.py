@@ -29,6 +29,7 @@ from cwpo.training.base import GlobalMeanTrainer, widen
 from cwpo.training.pairs import (
     REFERENCE,
     Reference,
+    Rows,
     StreamedRows,
     encoded_rows,
     examples_of,
@@ -226,7 +227,7 @@ class PreferenceTrainer(PreferenceLoss):
             read_here(args)
             train_rows: Any = StreamedRows(examples_of(train_dataset), self._scored_by(model, args))
         else:
-            train_rows = self._read(list(examples_of(train_dataset)))
+            train_rows = Rows(self._read(list(examples_of(train_dataset))))
         # the evaluation sets by name; a single one is named ""
         sets = eval_dataset if isinstance(eval_dataset, dict) else {"": eval_dataset}
         tests = {name: self._read(list(examples_of(part))) for name, part in sets.items() if part is not None}
