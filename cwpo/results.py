@@ -30,13 +30,14 @@ ANNOTATOR_COLUMNS = (
 ).split()
 # What an arm is beyond the columns of runs.csv, and what it measured beyond them. Blank where it does not apply.
 DETAIL_COLUMNS = (
-    "run_key data_pairs label_flip unlabeled_fraction own_share poison_fraction sft_labels equal_steps scoring learning_rate "
+    "experiment run_key data_pairs label_flip unlabeled_fraction own_share poison_fraction sft_labels equal_steps scoring learning_rate "
     "point kl kl_se margin_agreement train_accuracy mean_weight human_gold_agreement mean_length mean_length_sft truncated_share "
-    "truncated_share_sft"
+    "truncated_share_sft annotator_seconds"
 ).split()
 # The operating points at which arms are compared, in the column `point`: the update size that is common to all arms, and each
 # arm's own best. "both": a rate that is the one at both; blank: another rate, or a scale without operating points.
 MATCHED, OWN_BEST, BOTH = "matched", "own_best", "both"
+# One file for each experiment: equal run keys give other models on another processor, and experiments may come from several.
 REWARD_COLUMNS = "run_key prompts rewards rewards_sft kl".split()
 # Confidences of an annotator on the unlabeled pairs, 20 bins over [0, 1): how many pairs, and how many labels agree.
 CONFIDENCE_COLUMNS = "run_key data weak annotator seed low high pairs agree_human agree_gold".split()
@@ -153,6 +154,11 @@ class RunRewards:
         return RunRewards(str(row["prompts"]), *numbers)
 
 
+def rewards_file(folder: Path, experiment: str) -> Path:
+    """The file of REWARD_COLUMNS of an experiment's runs, below results/<scale>/."""
+    return folder / "rewards" / f"{experiment}.csv.gz"
+
+
 def write_rows(path: Path, frame: pd.DataFrame, columns: Sequence[str]) -> None:
     """Write atomically: rows sorted, floats to 6 decimals, blanks where a value does not apply. Equal rows, equal bytes."""
     with _turn(path):
@@ -181,22 +187,22 @@ def _write(path: Path, frame: pd.DataFrame, columns: Sequence[str]) -> None:
         stream.write(data)
 
 
-def give_way(path: Path, rows: pd.DataFrame, columns: Sequence[str], numbers: Sequence[str]) -> list[str]:
-    """Drop the experiments that hold one of these arms with other `numbers`, and return their names.
+def give_way(path: Path, rows: pd.DataFrame, columns: Sequence[str], numbers: Sequence[str]) -> bool:
+    """Drop the experiment of `rows` if it holds one of these arms with other `numbers`, and return whether it did.
 
-    Another machine or version made them. An arm has one row of rewards and details, so they cannot stand beside these.
+    Another machine or version made it, so what is compared within it cannot stand beside these.
     """
     if not path.is_file():
-        return []
+        return False
     with _turn(path):
         old = read_rows(path, columns)
-        both = old.merge(rows.drop_duplicates("run_key")[["run_key", *numbers]], on="run_key", suffixes=("", "_now"))
+        arm = ["experiment", "run_key"]
+        both = old.merge(rows[[*arm, *numbers]], on=arm, suffixes=("", "_now"))
         pairs = [(both[name].astype(float), both[f"{name}_now"].astype(float)) for name in numbers]
         same = np.all([np.isclose(then, now, rtol=0, atol=2e-6, equal_nan=True) for then, now in pairs], axis=0)
-        names = sorted(set(both["experiment"][~same]))
-        if names:
-            _write(path, old[~old["experiment"].isin(names)], columns)
-    return names
+        if not same.all():
+            _write(path, old[~old["experiment"].isin(rows["experiment"])], columns)
+    return not same.all()
 
 
 def replace_rows(path: Path, rows: pd.DataFrame, columns: Sequence[str], *, experiment: str | None = None) -> None:
@@ -223,16 +229,27 @@ def prune(folder: Path) -> None:
     Writers enter an arm in runs.csv first. So runs.csv is read last, else the rows that another sweep enters meanwhile
     would look like left-overs.
     """
-    if set(read_rows(folder / "details.csv", DETAIL_COLUMNS)["run_key"]) <= _named(folder):
-        return  # details and rewards are entered together
-    for name, columns in (("details.csv", DETAIL_COLUMNS), ("rewards.csv.gz", REWARD_COLUMNS)):
-        path = folder / name
+    left = {experiment for experiment, _ in _arms(folder / "details.csv", DETAIL_COLUMNS) - _named(folder)}
+    for experiment in sorted(left):  # details and rewards are entered together
+        path = rewards_file(folder, experiment)
         with _turn(path):
-            frame = read_rows(path, columns)
-            named = frame["run_key"].isin(_named(folder))
-            if not named.all():
-                _write(path, frame[named], columns)
+            frame = read_rows(path, REWARD_COLUMNS)
+            named = frame["run_key"].isin({key for name, key in _named(folder) if name == experiment})
+            if not named.any():
+                path.unlink()
+            elif not named.all():
+                _write(path, frame[named], REWARD_COLUMNS)
+    if left:
+        path = folder / "details.csv"
+        with _turn(path):
+            frame, named = read_rows(path, DETAIL_COLUMNS), _named(folder)
+            _write(path, frame[[arm in named for arm in zip(frame["experiment"], frame["run_key"])]], DETAIL_COLUMNS)
 
 
-def _named(folder: Path) -> set[str]:
-    return set(read_rows(folder / "runs.csv", RUN_COLUMNS)["run_key"])
+def _named(folder: Path) -> set[tuple[str, str]]:
+    return _arms(folder / "runs.csv", RUN_COLUMNS)
+
+
+def _arms(path: Path, columns: Sequence[str]) -> set[tuple[str, str]]:
+    rows = read_rows(path, columns)
+    return set(zip(rows["experiment"], rows["run_key"]))

@@ -22,6 +22,7 @@ from cwpo.results import (
     RUN_COLUMNS,
     SAMPLE_COLUMNS,
     RunRewards,
+    rewards_file,
     write_rows,
 )
 
@@ -168,7 +169,7 @@ def noise(*what: object) -> int:
 
 
 def run_of(arm: Row, seed: int, gra: float, level: float = 1.0, **details: float) -> tuple[Row, Row, Row]:
-    """Rows of runs.csv, details.csv and rewards.csv.gz of one arm: it wins on exactly the share `gra` of its prompts.
+    """Rows of runs.csv, details.csv and the rewards of one arm: it wins on exactly the share `gra` of its prompts.
 
     Mean gold reward is level + 2 gra - 1, that of the SFT model is level.
     """
@@ -199,12 +200,19 @@ def run_of(arm: Row, seed: int, gra: float, level: float = 1.0, **details: float
     row = {name: ({**defaults, **arm, **measured}).get(name) for name in RUN_COLUMNS}
     plain = {"margin_agreement": 0.6 + gra / 4, "mean_length": 5.0, "truncated_share": 0.01, "learning_rate": 2e-4}
     plain |= {"truncated_share_sft": 0.01, "train_accuracy": 0.8, "human_gold_agreement": 0.73, "kl_se": 0.05}
-    plain |= {"equal_steps": False, "sft_labels": "own"}
+    plain |= {"equal_steps": False, "sft_labels": "own", "annotator_seconds": 2.0 if weak else None}
     extra = {name: arm[name] for name in DETAIL_COLUMNS if name in arm}
-    detail = dict.fromkeys(DETAIL_COLUMNS) | plain | extra | details | {"run_key": key}
+    detail = dict.fromkeys(DETAIL_COLUMNS) | plain | extra | details | {"experiment": arm["experiment"], "run_key": key}
     detail["kl"] = details.get("kl", 3e4 * detail["learning_rate"])
     kl = detail["kl"] + np.where(np.arange(PROMPTS) % 2, 0.5, -0.5)
     return row, detail, RunRewards.of(IDS, reward, np.full(PROMPTS, level), kl).row(key)
+
+
+def write_rewards(folder: Path, runs: Sequence[Row], rewards: Sequence[Row]) -> None:
+    """The files of REWARD_COLUMNS below results/<scale>/; rows of `rewards` belong to those of `runs`."""
+    table = pd.DataFrame(list(rewards), columns=REWARD_COLUMNS)
+    for name, rows in table.groupby(pd.Series([row["experiment"] for row in runs], index=table.index, dtype=object)):
+        write_rows(rewards_file(folder, str(name)), rows, REWARD_COLUMNS)
 
 
 def write(folder: Path, runs: Sequence[tuple[Row, Row, Row]], trained: Sequence[Row] = ()) -> Path:
@@ -213,10 +221,10 @@ def write(folder: Path, runs: Sequence[tuple[Row, Row, Row]], trained: Sequence[
     for name, columns, rows in (
         ("runs.csv", RUN_COLUMNS, [run[0] for run in runs]),
         ("details.csv", DETAIL_COLUMNS, [run[1] for run in runs]),
-        ("rewards.csv.gz", REWARD_COLUMNS, [run[2] for run in runs]),
         ("annotators.csv", ANNOTATOR_COLUMNS, list(trained)),
     ):
         write_rows(toy / name, pd.DataFrame(rows, columns=columns), columns)
+    write_rewards(toy, [run[0] for run in runs], [run[2] for run in runs])
     (folder / "paper").mkdir(exist_ok=True)
     paper = REPO / "results/paper/paper_results.csv"
     (folder / "paper" / "paper_results.csv").write_bytes(paper.read_bytes())

@@ -19,6 +19,7 @@ from cwpo.results import (
     prune,
     read_rows,
     replace_rows,
+    rewards_file,
     write_rows,
 )
 
@@ -50,7 +51,9 @@ def test_rewards_come_back_in_the_order_of_prompts_with_kl_where_it_was_measured
 
 
 def details(*keys: str, **given) -> pd.DataFrame:
-    return pd.DataFrame([dict.fromkeys(DETAIL_COLUMNS) | {"run_key": key} | given for key in keys])
+    return pd.DataFrame(
+        [dict.fromkeys(DETAIL_COLUMNS) | {"experiment": "table1", "run_key": key} | given for key in keys]
+    )
 
 
 @pytest.fixture
@@ -145,57 +148,64 @@ def test_writers_at_the_same_time_lose_nothing(folder):
 
     def enter(name: str) -> None:
         replace_rows(folder / "runs.csv", runs(name, experiment=name), RUN_COLUMNS, experiment=name)
-        replace_rows(folder / "details.csv", details(name), DETAIL_COLUMNS)
-        replace_rows(folder / "rewards.csv.gz", rewards(name), REWARD_COLUMNS)
+        replace_rows(folder / "details.csv", details(name, experiment=name), DETAIL_COLUMNS)
+        replace_rows(rewards_file(folder, "shared"), rewards(name), REWARD_COLUMNS)
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(enter, names))
     assert set(read_rows(folder / "runs.csv", RUN_COLUMNS)["run_key"]) == set(names)
-    assert set(read_rows(folder / "rewards.csv.gz", REWARD_COLUMNS)["run_key"]) == set(names)
+    assert set(read_rows(folder / "details.csv", DETAIL_COLUMNS)["experiment"]) == set(names)
+    assert set(read_rows(rewards_file(folder, "shared"), REWARD_COLUMNS)["run_key"]) == set(names)
 
 
-def test_experiments_with_other_numbers_of_the_same_arm_give_way(folder):
-    """Another processor trains another model from the same settings; its arms must not stand beside ours."""
+def test_an_experiment_with_other_numbers_of_the_same_arm_gives_way(folder):
+    """Another processor trains another model from the same settings; within an experiment its arms must not stand beside ours."""
     path = folder / "runs.csv"
     for name, keys in (("table3", ["k1", "k2"]), ("table4", ["k2", "k3"]), ("table5", ["k4"])):
         replace_rows(path, runs(*keys, experiment=name), RUN_COLUMNS)
-    now = runs("k1", "k2", experiment="table6").assign(reward_mean=[1.0, 1.0])
+    numbers = ("gra", "reward_mean")
+    now = runs("k2", "k4", experiment="table4").assign(reward_mean=[1.0, 1.0])
     same = now.assign(reward_mean=read_rows(path, RUN_COLUMNS)["reward_mean"].iloc[0] + 4e-7)
-    assert give_way(path, same, RUN_COLUMNS, ("gra", "reward_mean")) == []
-    assert give_way(path, now.iloc[1:], RUN_COLUMNS, ("gra", "reward_mean")) == ["table3", "table4"]
-    assert read_rows(path, RUN_COLUMNS)["run_key"].tolist() == ["k4"]
-    assert give_way(folder / "none.csv", now, RUN_COLUMNS, ("gra",)) == []
+    assert not give_way(path, same, RUN_COLUMNS, numbers)
+    assert not give_way(path, now.iloc[1:], RUN_COLUMNS, numbers)
+    assert give_way(path, now, RUN_COLUMNS, numbers)
+    assert read_rows(path, RUN_COLUMNS)["experiment"].tolist() == ["table3", "table3", "table5"]
+    assert not give_way(folder / "none.csv", now, RUN_COLUMNS, ("gra",))
 
 
 def test_pruning_drops_what_runs_no_longer_names(folder):
     write_rows(folder / "runs.csv", runs("a"), RUN_COLUMNS)
-    write_rows(folder / "details.csv", details("a", "b"), DETAIL_COLUMNS)
-    write_rows(folder / "rewards.csv.gz", rewards("a", "b"), REWARD_COLUMNS)
+    write_rows(folder / "details.csv", pd.concat([details("a", "b"), details("a", experiment="gone")]), DETAIL_COLUMNS)
+    for name in ("table1", "gone"):
+        write_rows(rewards_file(folder, name), rewards("a", "b"), REWARD_COLUMNS)
     prune(folder)
     assert set(read_rows(folder / "details.csv", DETAIL_COLUMNS)["run_key"]) == {"a"}
-    assert set(read_rows(folder / "rewards.csv.gz", REWARD_COLUMNS)["run_key"]) == {"a"}
+    assert set(read_rows(rewards_file(folder, "table1"), REWARD_COLUMNS)["run_key"]) == {"a"}
+    assert not rewards_file(folder, "gone").exists()
 
 
-def test_pruning_spares_rows_another_sweep_enters_meanwhile(folder, monkeypatch):
+@pytest.mark.parametrize("experiment", ["table1", "other"])
+def test_pruning_spares_rows_another_sweep_enters_meanwhile(folder, monkeypatch, experiment):
     write_rows(folder / "runs.csv", runs("a"), RUN_COLUMNS)
     write_rows(folder / "details.csv", details("a", "old"), DETAIL_COLUMNS)
-    write_rows(folder / "rewards.csv.gz", rewards("a", "old"), REWARD_COLUMNS)
+    write_rows(rewards_file(folder, "table1"), rewards("a", "old"), REWARD_COLUMNS)
     reads = []
 
     def read_and_enter(path, columns):
         frame = read_rows(path, columns)
         if path.name == "runs.csv" and not reads:  # right after the first look at runs.csv
             reads.append(path)
-            replace_rows(path, runs("new", experiment="other"), RUN_COLUMNS)
-            replace_rows(folder / "details.csv", details("new"), DETAIL_COLUMNS)
-            replace_rows(folder / "rewards.csv.gz", rewards("new"), REWARD_COLUMNS)
+            replace_rows(path, runs("new", experiment=experiment), RUN_COLUMNS)
+            replace_rows(folder / "details.csv", details("new", experiment=experiment), DETAIL_COLUMNS)
+            replace_rows(rewards_file(folder, experiment), rewards("new"), REWARD_COLUMNS)
         return frame
 
     monkeypatch.setattr(cwpo.results, "read_rows", read_and_enter)
     prune(folder)
     monkeypatch.undo()
-    for name, columns in (("details.csv", DETAIL_COLUMNS), ("rewards.csv.gz", REWARD_COLUMNS)):
-        assert set(read_rows(folder / name, columns)["run_key"]) == {"a", "new"}
+    assert set(read_rows(folder / "details.csv", DETAIL_COLUMNS)["run_key"]) == {"a", "new"}
+    assert "new" in set(read_rows(rewards_file(folder, experiment), REWARD_COLUMNS)["run_key"])
+    assert "old" not in set(read_rows(rewards_file(folder, "table1"), REWARD_COLUMNS)["run_key"])
 
 
 @pytest.mark.parametrize(

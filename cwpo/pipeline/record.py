@@ -1,4 +1,4 @@
-"""Writes the rows of finished arms into results/<scale>/: runs.csv, details.csv, rewards.csv.gz and annotators.csv."""
+"""Writes the rows of finished arms into results/<scale>/: runs.csv, details.csv, rewards/ and annotators.csv."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -22,10 +22,11 @@ from cwpo.results import (
     prune,
     read_rows,
     replace_rows,
+    rewards_file,
 )
 from cwpo.store.store import Store
 
-LEAVE = "all rows of these experiments leave the results"
+OTHER = "rows there have other numbers for the same arms, of another machine or version; all its rows there give way"
 
 
 def record(arms: Sequence[Arm], store: Store, results: Path, *, experiment: str, whole: bool) -> list[Path]:
@@ -43,20 +44,19 @@ def record(arms: Sequence[Arm], store: Store, results: Path, *, experiment: str,
     if evaluated:
         rows = [_run_row(arm, store) for arm in evaluated]
         runs = _table(rows, RUN_COLUMNS)
-        if others := give_way(folder / "runs.csv", runs, RUN_COLUMNS, ("gra", "reward_mean")):
-            print(
-                f"{folder}: these arms have other numbers there, of another machine or version; {LEAVE}: {', '.join(others)}"
-            )
+        if give_way(folder / "runs.csv", runs, RUN_COLUMNS, ("gra", "reward_mean")):
+            print(f"{experiment}: {OTHER} ({folder / 'runs.csv'})")
             prune(folder)
         replace_rows(folder / "runs.csv", runs, RUN_COLUMNS, experiment=replaced)
-        replace_rows(folder / "details.csv", _table(rows, DETAIL_COLUMNS).drop_duplicates("run_key"), DETAIL_COLUMNS)
-        _add_rewards(folder / "rewards.csv.gz", evaluated, store)
+        replace_rows(folder / "details.csv", _table(rows, DETAIL_COLUMNS), DETAIL_COLUMNS)
+        rewards = rewards_file(folder, experiment)
+        _add_rewards(rewards, evaluated, store)
         prune(folder)
-        written += [folder / name for name in ("runs.csv", "details.csv", "rewards.csv.gz")]
+        written += [folder / "runs.csv", folder / "details.csv", rewards]
     if assessed:
         table = _table([_annotator_row(arm, store) for arm in assessed], ANNOTATOR_COLUMNS)
-        if others := give_way(folder / "annotators.csv", table, ANNOTATOR_COLUMNS, ("accuracy_human",)):
-            print(f"{folder}: these annotators have other numbers there; {LEAVE}: {', '.join(others)}")
+        if give_way(folder / "annotators.csv", table, ANNOTATOR_COLUMNS, ("accuracy_human",)):
+            print(f"{experiment}: {OTHER} ({folder / 'annotators.csv'})")
         replace_rows(folder / "annotators.csv", table, ANNOTATOR_COLUMNS, experiment=replaced)
         written.append(folder / "annotators.csv")
     return written + record_excerpts(arms, store, folder, experiment=experiment, whole=whole)
@@ -126,6 +126,7 @@ def _run_row(arm: Arm, store: Store) -> dict[str, Any]:
         row["annotator_accuracy_human"] = assessed["accuracy_human"]
         row["annotator_accuracy_gold"] = assessed["accuracy_gold"]
         row["keep_fraction"] = _keep_fraction(arm, store)
+        row["annotator_seconds"] = _trained(nodes["train_annotator"], store)["train_seconds"]
     return row
 
 
@@ -147,7 +148,7 @@ def _add_rewards(path: Path, arms: Sequence[Arm], store: Store) -> None:
     known = set(read_rows(path, REWARD_COLUMNS)["run_key"]) if path.is_file() else set()
     new = [_rewards(arm, store) for arm in arms if arm.nodes["evaluate"].key not in known]
     if new:
-        replace_rows(path, pd.DataFrame(new).drop_duplicates("run_key"), REWARD_COLUMNS)
+        replace_rows(path, pd.DataFrame(new), REWARD_COLUMNS)
 
 
 def _rewards(arm: Arm, store: Store) -> dict[str, str | None]:

@@ -42,7 +42,7 @@ def build_report(results: Path, scale: str) -> list[Path]:
     folder = results / scale
     if not NAME.fullmatch(scale):
         raise InputError(f"scale={scale} is not a folder of {results}: name one of them, such as toy")
-    inputs = [*sorted([*folder.glob("*.csv"), *folder.glob("*.csv.gz")]), results / PAPER]
+    inputs = [*sorted([*folder.glob("*.csv"), *folder.glob("rewards/*.csv.gz")]), results / PAPER]
     written = up_to_date(folder, inputs)
     if written is None:
         written = _build(load(results, scale), folder)

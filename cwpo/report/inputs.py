@@ -29,6 +29,7 @@ from cwpo.results import (
     ResultsError,
     RunRewards,
     read_rows,
+    rewards_file,
 )
 from cwpo.statistics import Floats, resampled_means
 
@@ -48,16 +49,16 @@ TOLERANCE = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class Rewards:
-    """The rewards of every run, by run key."""
+    """The rewards of every run, by the column `run` of `Results.runs`."""
 
     runs: dict[str, RunRewards]
 
-    def __getitem__(self, run_key: str) -> RunRewards:
-        return self.runs[run_key]
+    def __getitem__(self, run: str) -> RunRewards:
+        return self.runs[run]
 
     @cached_property
     def resampled(self) -> dict[str, tuple[Floats, Floats]]:
-        """By run key, the resampled means, (RESAMPLES,), of wins over the SFT model and of gold rewards.
+        """By run, the resampled means, (RESAMPLES,), of wins over the SFT model and of gold rewards.
 
         Runs with equally many prompts share their draws, so two runs on the same prompts can be subtracted.
         """
@@ -77,6 +78,7 @@ class Rewards:
 class Results:
     """Everything the report reads. Frames are empty, with their columns, where a file does not exist.
 
+    `runs` has a column `run` beside those of runs.csv, experiment/run_key: what `rewards` are kept by.
     `point`: the operating point to which `arms` and all that is made from them are restricted; None: every run.
     """
 
@@ -121,29 +123,29 @@ class Results:
 
     def wins(self, rows: pd.DataFrame) -> list[Floats]:
         """Per row (seed), 1 where the aligned model beats its SFT model on a prompt, else 0."""
-        runs = [self.rewards[key] for key in rows["run_key"]]
+        runs = [self.rewards[run] for run in rows["run"]]
         return [(run.reward > run.reward_sft).astype(float) for run in runs]
 
     def gold(self, rows: pd.DataFrame) -> list[Floats]:
         """Per row (seed), the aligned model's gold reward on each prompt, in the order of prompt ids."""
-        return [self.rewards[key].reward for key in rows["run_key"]]
+        return [self.rewards[run].reward for run in rows["run"]]
 
-    def wins_over(self, run_key: str, other: str) -> Floats:
+    def wins_over(self, run: str, other: str) -> Floats:
         """1 where the first run's model has the higher gold reward on a prompt, 1/2 for ties, else 0; (prompts,).
 
         Raises ResultsError where the two runs answered different prompts.
         """
-        ours, theirs = self.rewards[run_key], self.rewards[other]
+        ours, theirs = self.rewards[run], self.rewards[other]
         if ours.prompts != theirs.prompts:
             raise ResultsError(
-                f"runs {run_key} and {other} answered different prompts, so they cannot be compared pair by pair"
+                f"runs {run} and {other} answered different prompts, so they cannot be compared pair by pair"
             )
         return (ours.reward > theirs.reward) + (ours.reward == theirs.reward) / 2
 
     @cached_property
     def arms(self) -> pd.DataFrame:
         """The rows of runs.csv (at the operating point) with their rows of details.csv and the strong model's family."""
-        joined = self.runs.merge(self.details, on="run_key", how="left")
+        joined = self.runs.merge(self.details, on=["experiment", "run_key"], how="left")
         if self.point is not None:
             joined = joined[joined["point"].isin((self.point, BOTH)) | joined["point"].isna()]
         return _plain(joined.assign(family=[family(name) for name in joined["strong"]]))
@@ -167,16 +169,25 @@ def load(results: Path, scale: str, experiment: str = "", keys: Iterable[str] = 
             f"Run `make reproduce SCALE={scale}` first"
         )
     runs = read("runs.csv", RUN_COLUMNS)
-    rewards = read("rewards.csv.gz", REWARD_COLUMNS)
     tables = {name: read(f"{name}.csv", columns) for name, columns in OPTIONAL.items()}
     if experiment:
-        runs = runs[runs["experiment"] == experiment]
-        runs, rewards = (frame[frame["run_key"].isin(list(keys))] for frame in (runs, rewards))
+        runs = runs[(runs["experiment"] == experiment) & runs["run_key"].isin(list(keys))]
         tables = {name: frame.head(0) if name != "details" else frame for name, frame in tables.items()}
-    by_key = {row["run_key"]: RunRewards.parse(row) for row in rewards.to_dict("records")}
-    _check_rewards(folder, runs, by_key)
-    runs = _recounted(runs, by_key)
-    return Results(scale, runs, Rewards(by_key), _paper(results / PAPER), **tables)
+    runs = runs.assign(run=runs["experiment"] + "/" + runs["run_key"])
+    by_run = _rewards(folder, runs)
+    return Results(scale, _recounted(runs, by_run), Rewards(by_run), _paper(results / PAPER), **tables)
+
+
+def _rewards(folder: Path, runs: pd.DataFrame) -> dict[str, RunRewards]:
+    """By run, its rewards. Raises ResultsError where some are missing or another run's."""
+    by_run: dict[str, RunRewards] = {}
+    for experiment, own in runs.groupby("experiment"):
+        path = rewards_file(folder, str(experiment))
+        rows = read_rows(path, REWARD_COLUMNS) if path.is_file() else pd.DataFrame(columns=REWARD_COLUMNS)
+        by_key = {row["run_key"]: RunRewards.parse(row) for row in rows.to_dict("records")}
+        _check_rewards(path, own, by_key)
+        by_run |= {run: by_key[key] for run, key in zip(own["run"], own["run_key"])}
+    return by_run
 
 
 def _paper(path: Path) -> pd.DataFrame:
@@ -193,14 +204,14 @@ def _plain(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _recounted(runs: pd.DataFrame, rewards: Mapping[str, RunRewards]) -> pd.DataFrame:
     """GRA and ties by the recorded rewards, whose 6 digits leave out what only the order of a sum decides."""
-    own = [rewards[key] for key in runs["run_key"]]
+    own = [rewards[run] for run in runs["run"]]
     return runs.assign(
         gra=[float(np.mean(run.reward > run.reward_sft)) for run in own],
         tie_rate=[float(np.mean(run.reward == run.reward_sft)) for run in own],
     )
 
 
-def _check_rewards(folder: Path, runs: pd.DataFrame, rewards: dict[str, RunRewards]) -> None:
+def _check_rewards(path: Path, runs: pd.DataFrame, rewards: dict[str, RunRewards]) -> None:
     have = {key: min(len(run.reward), len(run.reward_sft)) for key, run in rewards.items()}
     wrong = [
         f"{key} has {have.get(key, 0)} of {n}"
@@ -209,8 +220,8 @@ def _check_rewards(folder: Path, runs: pd.DataFrame, rewards: dict[str, RunRewar
     ]
     if wrong:
         raise ResultsError(
-            f"{folder / 'rewards.csv.gz'} lacks prompts of {len(wrong)} of {len(runs)} runs ({'; '.join(wrong[:3])}); "
-            "run their experiments again, which takes everything finished from the store"
+            f"{path} lacks prompts of {len(wrong)} of {len(runs)} runs ({'; '.join(wrong[:3])}); "
+            "run the experiment again, which takes everything finished from the store"
         )
     means = [
         (key, float(mean), float(rewards[key].reward.mean())) for key, mean in zip(runs["run_key"], runs["reward_mean"])
@@ -218,8 +229,8 @@ def _check_rewards(folder: Path, runs: pd.DataFrame, rewards: dict[str, RunRewar
     others = [key for key, mean, own in means if not np.isclose(mean, own, rtol=1e-4, atol=1e-4)]
     if others:
         raise ResultsError(
-            f"{folder / 'rewards.csv.gz'} has rewards of another run for {len(others)} of {len(runs)} runs ({', '.join(others[:3])}); "
-            "run their experiments again"
+            f"{path} has rewards of another run for {len(others)} of {len(runs)} runs ({', '.join(others[:3])}); "
+            "run the experiment again"
         )
 
 

@@ -124,7 +124,9 @@ def test_a_sweep_of_one_arm_has_a_table(results):  # noqa: F811
     frame = pd.DataFrame([{"run_key": row[0]["run_key"], "seed": 0, "reference": None}])
     made = write_sweep(results, "toy", "mine", frame, None)
     assert len(made.shown) == 1 and len(made.files) == 3
-    assert made.table["reward"][0] == pytest.approx(np.mean(load(results, "toy").rewards[row[0]["run_key"]].reward))
+    assert made.table["reward"][0] == pytest.approx(
+        np.mean(load(results, "toy").rewards[f"mine/{row[0]['run_key']}"].reward)
+    )
 
 
 def test_optuna_searches_for_the_best_gold_reward(tmp_path):

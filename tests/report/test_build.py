@@ -8,6 +8,7 @@ import zlib
 import numpy as np
 import pandas as pd
 import pytest
+from claims_results import write_rewards
 from conftest import REPO
 
 from cwpo.errors import InputError
@@ -23,6 +24,7 @@ from cwpo.results import (
     prune,
     read_rows,
     replace_rows,
+    rewards_file,
     write_rows,
 )
 
@@ -90,10 +92,9 @@ def results(tmp_path):
                     rows.append(
                         made_up("figure2", data=data, strong=strong, seed=seed, method=method, keep_fraction=kept)
                     )
+    only(tmp_path, *rows)
     folder = tmp_path / "toy"
-    write_rows(folder / "runs.csv", pd.DataFrame([row for row, _ in rows]), RUN_COLUMNS)
-    write_rows(folder / "rewards.csv.gz", pd.concat([rewards for _, rewards in rows]), REWARD_COLUMNS)
-    details = pd.DataFrame([dict.fromkeys(DETAIL_COLUMNS) | {"run_key": row["run_key"]} for row, _ in rows])
+    details = pd.DataFrame([dict.fromkeys(DETAIL_COLUMNS) | named(row) for row, _ in rows])
     write_rows(folder / "details.csv", details, DETAIL_COLUMNS)
     annotators = [
         dict.fromkeys(ANNOTATOR_COLUMNS)
@@ -183,7 +184,7 @@ def test_the_same_results_give_the_same_bytes(results):
 def test_an_experiment_of_ones_own_gets_a_summary(results):
     row, rewards = made_up("mine", data="reviews", strong="models/llama", seed=0, method="cw_po")
     replace_rows(results / "toy/runs.csv", pd.DataFrame([row]), RUN_COLUMNS)
-    replace_rows(results / "toy/rewards.csv.gz", rewards, REWARD_COLUMNS)
+    replace_rows(rewards_file(results / "toy", "mine"), rewards, REWARD_COLUMNS)
     build_report(results, "toy")
     assert "In all arms: data reviews, " in (results / "toy/tables/mine.md").read_text()
 
@@ -225,7 +226,9 @@ def test_replacing_an_experiment_keeps_the_others(results):
     assert (frame["experiment"] == "figure2").sum() == others
     assert (frame["experiment"] == "table1").sum() == 1
     prune(results / "toy")
-    assert set(read_rows(results / "toy/rewards.csv.gz", REWARD_COLUMNS)["run_key"]) <= set(frame["run_key"])
+    assert not rewards_file(results / "toy", "table1").exists()  # its one arm has none
+    details = read_rows(results / "toy/details.csv", DETAIL_COLUMNS)
+    assert set(details["run_key"]) == set(frame["run_key"][frame["experiment"] == "figure2"])
 
 
 @pytest.mark.parametrize(
@@ -247,7 +250,11 @@ def test_a_file_that_cannot_be_trusted_is_refused(results, change, message):
 def only(results, *rows):
     """Replace runs and rewards by these; the other files stay."""
     write_rows(results / "toy/runs.csv", pd.DataFrame([row for row, _ in rows]), RUN_COLUMNS)
-    write_rows(results / "toy/rewards.csv.gz", pd.concat([table for _, table in rows]), REWARD_COLUMNS)
+    write_rewards(results / "toy", [row for row, _ in rows], [rewards.iloc[0] for _, rewards in rows])
+
+
+def named(row):
+    return {name: row[name] for name in ("experiment", "run_key")}
 
 
 def test_a_table_partly_run_says_what_is_missing(results):
@@ -304,7 +311,7 @@ def test_own_runs_of_one_seed_stand_on_lines_of_their_own(results):
     only(results, *twice("mine"))
     build_report(results, "toy")
     cells = pd.read_csv(results / "toy/tables/mine.csv")
-    assert list(cells["run"]) == ["mine1", "mine0"]  # the better one first
+    assert list(cells["run_key"]) == ["mine1", "mine0"]  # the better one first
     assert list(cells["seeds"]) == [1, 1]
 
 
@@ -318,7 +325,7 @@ def test_own_runs_show_what_varies(results):
 
 
 def test_rewards_that_are_missing_are_an_error(results):
-    path = results / "toy/rewards.csv.gz"
+    path = rewards_file(results / "toy", "table1")
     frame = read_rows(path, REWARD_COLUMNS)
     frame.loc[0, "rewards"] = frame.loc[0, "rewards"].rsplit(" ", 3)[0]
     write_rows(path, frame, REWARD_COLUMNS)
@@ -364,7 +371,7 @@ def test_tuning_keeps_small_learning_rates(results):
     rows = [made_up("tuning", **given, seed=seed) for seed in (1000, 1001)]
     only(results, *rows)
     details = [
-        dict.fromkeys(DETAIL_COLUMNS) | {"run_key": row["run_key"], "learning_rate": rate}
+        dict.fromkeys(DETAIL_COLUMNS) | named(row) | {"learning_rate": rate}
         for (row, _), rate in zip(rows, (5e-5, 5e-6))
     ]
     write_rows(results / "toy/details.csv", pd.DataFrame(details), DETAIL_COLUMNS)

@@ -108,7 +108,7 @@ def test_the_same_numbers_give_the_same_bytes(tmp_path, made_up_loaded):
 def regime(seed, method, reward, **settings):
     row, rewards = made_up("regimes", data="helpful", strong="world/qwen2-128x4", seed=seed, method=method, lift=reward)
     row["run_key"] = rewards["run_key"] = f"{row['run_key']}-{'-'.join(map(str, settings.values()))}"
-    return row, rewards, {"run_key": row["run_key"], **settings}
+    return row, rewards, {"experiment": "regimes", "run_key": row["run_key"], **settings}
 
 
 def test_regimes_compare_arms_of_one_regime(results):  # noqa: F811

@@ -1,6 +1,7 @@
 """Tables: what a cell means, what stands in it, averages, and that every experiment has its page."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ def arms(results, seeds=(0, 1), **lifts):  # noqa: F811
 def test_an_outcome_is_the_mean_over_seeds_of_the_means_over_prompts(results):  # noqa: F811
     found, of = arms(results, human=0.3)
     cell = outcome(found, [of["human"]])
-    rewards = [found.rewards[key] for key in of["human"]["run_key"]]
+    rewards = [found.rewards[key] for key in of["human"]["run"]]
     assert cell["gra"] == pytest.approx(100 * np.mean([(r.reward > r.reward_sft).mean() for r in rewards]))
     assert cell["reward"] == pytest.approx(np.mean([r.reward.mean() for r in rewards]))
     assert cell["gra_low"] < cell["gra"] < cell["gra_high"]
@@ -60,7 +61,7 @@ def test_a_constant_difference_has_no_width(results):  # noqa: F811
 def test_arms_whose_gold_compared_them_with_their_sft_models_differ_in_gra_alone(results):  # noqa: F811
     """Such a "reward" is the probability of beating the arm's own SFT model, and pairs without a verdict are left out."""
     found, of = arms(results, human=0.25, cw_po=0.75)
-    for key, share in ((of["human"]["run_key"].iloc[0], 0.25), (of["cw_po"]["run_key"].iloc[0], 0.5)):
+    for key, share in ((of["human"]["run"].iloc[0], 0.25), (of["cw_po"]["run"].iloc[0], 0.5)):
         preferred = np.where(np.arange(20 if share == 0.5 else 40) % 4 < 4 * share, 0.75, 0.25)
         ids = [f"{index:02}" for index in range(len(preferred))]
         found.rewards.runs[key] = RunRewards.of(ids, preferred, 1 - preferred)
@@ -231,16 +232,12 @@ def test_the_gain_of_each_objective_follows_from_table_1():
 # --- the committed results -------------------------------------------------------------------------------------------
 
 
-OLD = "point" not in (REPO / "results/toy/details.csv").read_text(encoding="utf-8").partition("\n")[0].split(",")
-
-
-@pytest.mark.skipif(OLD, reason="results/toy is of a schema without operating points")
 def test_the_report_brings_back_the_committed_tables(tmp_path):
     """From the committed result files, byte for byte."""
     folder = tmp_path / "toy"
-    folder.mkdir()
-    for path in [*(REPO / "results/toy").glob("*.csv"), *(REPO / "results/toy").glob("*.csv.gz")]:
-        (folder / path.name).write_bytes(path.read_bytes())
+    shutil.copytree(REPO / "results/toy/rewards", folder / "rewards")
+    for path in (REPO / "results/toy").glob("*.csv"):
+        shutil.copy(path, folder)
     (tmp_path / "paper").mkdir()
     (tmp_path / "paper/paper_results.csv").write_bytes((REPO / "results/paper/paper_results.csv").read_bytes())
     written = {path.relative_to(folder) for path in build_report(tmp_path, "toy")}

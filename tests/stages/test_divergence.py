@@ -13,7 +13,7 @@ from cwpo.execution.node import Settings
 from cwpo.execution.workers import run_arms
 from cwpo.pipeline.arms import expand
 from cwpo.pipeline.record import record
-from cwpo.results import DETAIL_COLUMNS, REWARD_COLUMNS, RunRewards, read_rows
+from cwpo.results import DETAIL_COLUMNS, REWARD_COLUMNS, RunRewards, read_rows, rewards_file
 from cwpo.store.store import Store
 
 
@@ -73,5 +73,5 @@ def test_both_enter_the_result_files(finished):
     metrics = json.loads((arm.nodes["divergence"].folder(store) / "metrics.json").read_text())
     assert (row["kl"], row["kl_se"]) == pytest.approx((metrics["kl"], metrics["kl_se"]), abs=1e-6)
     assert row["train_accuracy"] == pytest.approx(metrics["train_accuracy"], abs=1e-6)
-    (line,) = read_rows(results / "toy" / "rewards.csv.gz", REWARD_COLUMNS).to_dict("records")
+    (line,) = read_rows(rewards_file(results / "toy", "custom"), REWARD_COLUMNS).to_dict("records")
     assert RunRewards.parse(line).kl.mean() == pytest.approx(metrics["kl"], rel=1e-4)

@@ -57,14 +57,14 @@ class Evidence:
 def of_results(results: Results) -> Evidence:
     """Our own runs."""
     runs, trained = results.arms, results.annotators
-    absolute = ~runs["run_key"].map(lambda key: results.rewards[key].relative).astype(bool)
+    absolute = ~runs["run"].map(lambda run: results.rewards[run].relative).astype(bool)
     arms = runs.assign(
         gra=100 * runs["gra"].astype(float),
         reward=runs["reward_mean"].astype(float).where(absolute),
         reward_sft=runs["reward_sft_mean"].astype(float).where(absolute),
-        win_rate=runs["run_key"].map(_win_rates(results)).astype(float),
+        win_rate=runs["run"].map(_win_rates(results)).astype(float),
         labels=_labels(runs),
-        seconds=_seconds(results),
+        seconds=_seconds(runs),
     )
     annotators = trained.assign(
         accuracy=100 * trained["accuracy_human"].astype(float),
@@ -77,15 +77,9 @@ def _labels(runs: pd.DataFrame) -> pd.Series:
     return (100 * runs["human_fraction"].astype(float)).where(runs["method"] != "human_all", 100.0)
 
 
-def _seconds(results: Results) -> pd.Series:
-    """NaN where the annotator of the arm's data, seed and settings is in no row of annotators.csv."""
-    same = ["data", "weak", "annotator", "human_fraction", "seed"]
-    plain = results.annotators[results.annotators["poison_fraction"].fillna(0) == 0]
-    trained = plain.groupby(same)["train_seconds"].mean().to_dict()
-    arms = results.arms
-    keys = arms[same].itertuples(index=False, name=None)
-    spent = [0.0 if pd.isna(key[2]) else trained.get(key, float("nan")) for key in keys]
-    return arms["train_seconds"].astype(float) + spent
+def _seconds(runs: pd.DataFrame) -> pd.Series:
+    annotated = runs["annotator_seconds"].astype(float)
+    return runs["train_seconds"].astype(float) + annotated.where(runs["annotator"].notna(), 0.0)
 
 
 def _evidence(arms: pd.DataFrame, annotators: pd.DataFrame, confidences: pd.DataFrame) -> Evidence:
@@ -144,10 +138,10 @@ def of_paper(paper: pd.DataFrame) -> Evidence:
 
 
 def _win_rates(results: Results) -> dict[str, float]:
-    """Figure 5: by run key, the win rate in percent of CW-PO runs against the Human run of the same cell and seed, ties half."""
+    """Figure 5: by run, the win rate in percent of CW-PO runs against the Human run of the same cell and seed, ties half."""
     cell = ["data", "weak", "strong", "objective", "seed"]
     runs = results.arms[results.arms["experiment"] == "figure5"]
     human = runs[runs["method"] == "human"].drop_duplicates(cell, keep=False)
     both = runs[runs["method"] == "cw_po"].merge(human, on=cell, suffixes=("", "_human"))
-    keys = zip(both["run_key"], both["run_key_human"])
+    keys = zip(both["run"], both["run_human"])
     return {key: 100 * float(results.wins_over(key, other).mean()) for key, other in keys}

@@ -80,8 +80,8 @@ def _pooled(results: Results, settings: Sequence[pd.DataFrame]) -> dict[str, Any
     clusters = []
     for _, rows in pd.concat(settings).groupby("seed", sort=True):
         by_prompts: dict[str, list[Any]] = {}
-        for key in rows["run_key"]:
-            by_prompts.setdefault(results.rewards[key].prompts, []).append(results.rewards[key].reward)
+        for run in rows["run"]:
+            by_prompts.setdefault(results.rewards[run].prompts, []).append(results.rewards[run].reward)
         clusters.append([np.mean(rewards, axis=0) for rewards in by_prompts.values()])
     found = clustered_interval(clusters, resamples=RESAMPLES)
     prompts = sum(len(cell) for cells in clusters for cell in cells)

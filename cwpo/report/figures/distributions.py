@@ -56,7 +56,7 @@ def figure5(results: Results, folder: Path) -> list[Path]:
 def _gaps(results: Results, cell: Cell) -> np.ndarray:
     runs = results.of("figure5")
     here = runs[(runs["data"] == cell["data"]) & (runs["strong"] == cell["strong"]) & (runs["weak"] == cell["weak"])]
-    arms = [here[here["method"] == item.where["method"]].set_index("seed")["run_key"] for item in (CW, HUMAN)]
+    arms = [here[here["method"] == item.where["method"]].set_index("seed")["run"] for item in (CW, HUMAN)]
     gaps = [
         results.rewards[arms[0][seed]].reward - results.rewards[arms[1][seed]].reward
         for seed in sorted(set(arms[0].index) & set(arms[1].index))

@@ -31,7 +31,7 @@ def outcome(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
     seeds = {tuple(rows["seed"]) for rows in ran}
     if len(seeds) != 1 or not seeds.pop():
         return {}
-    keys = list(zip(*(rows["run_key"] for rows in ran)))
+    keys = list(zip(*(rows["run"] for rows in ran)))
 
     def whole(which: int, values: Callable[[pd.DataFrame], list[Floats]]) -> Interval:
         means = ([float(of_run.mean()) for of_run in values(rows)] for rows in ran)
@@ -87,11 +87,11 @@ def compare(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str
 
 
 def _paired(a: pd.DataFrame, b: pd.DataFrame, on: list[str]) -> dict[tuple[Any, ...], dict[int, tuple[str, str]]]:
-    """By cell (the values of `on` without the seed) and seed, the run keys of both arms."""
-    columns = ["run_key", *(name for name in on if name != "seed"), "seed"]
+    """By cell (the values of `on` without the seed) and seed, the runs of both arms."""
+    columns = ["run", *(name for name in on if name != "seed"), "seed"]
     both = a[columns].merge(b[columns], on=columns[1:], suffixes=("", "_b"))
-    for arm, name in ((a, "run_key"), (b, "run_key_b")):
-        runs = arm[arm["run_key"].isin(both[name])]
+    for arm, name in ((a, "run"), (b, "run_b")):
+        runs = arm[arm["run"].isin(both[name])]
         one_per_seed(runs[runs.duplicated(on, keep=False)])
     pairs: dict[tuple[Any, ...], dict[int, tuple[str, str]]] = {}
     blank = both.astype(object).where(both.notna(), None)

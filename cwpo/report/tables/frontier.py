@@ -34,7 +34,7 @@ def frontier_cells(results: Results) -> pd.DataFrame:
 
 def _divergence(results: Results, rows: pd.DataFrame) -> dict[str, Any]:
     """KL in nats per response, mean and interval over seeds and prompts; {} where a run has none."""
-    measured = [results.rewards[key].kl for key in rows["run_key"]]
+    measured = [results.rewards[run].kl for run in rows["run"]]
     known = [values for values in measured if values is not None]
     return named_interval("kl", bootstrap_interval(known)) if len(known) == len(measured) else {}
 

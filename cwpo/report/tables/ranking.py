@@ -81,8 +81,8 @@ def _summary(results: Results, name: str) -> Page:
     """
     rows = results.of(name)
     repeated = rows.groupby([*AXES, "seed"], dropna=False)["run_key"].transform("size") > 1
-    rows = rows.assign(run=rows["run_key"].where(repeated))
-    axes = [axis for axis in [*AXES, "run"] if varies(rows[axis])]
+    rows = rows.assign(run_key=rows["run_key"].where(repeated))
+    axes = [axis for axis in [*AXES, "run_key"] if varies(rows[axis])]
     cells = ranked(results, rows, axes)
     return page(name, rows, cells, texts(cells, axes))
 
