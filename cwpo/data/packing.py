@@ -38,10 +38,11 @@ def pack_pairs(pairs: Sequence[Mapping[str, Any]], full: float = FULL, lines: bo
     rows are filled to at least `full`, else as one line (1, T) without padding, with `slot` (T,), each token's place among
     the R * W, and `token` (R * W,), the token at each place (0 where there is none); and, for each of the M response
     tokens, `predictor` (its index among all positions), `target` (its id) and `sequence` (which of the 2 B sequences it
-    belongs to: chosen 0..B-1, then rejected); and `lengths`, (2 B,), the response tokens of each sequence.
+    belongs to: chosen 0..B-1, then rejected); and, of each of these, (2 B,), `lengths`, its response tokens, and `last`, the index
+    of its last token among all positions.
 
     One pair with prompt [1, 7], chosen [5, 9] and rejected [6, 9] becomes packed_ids [[1, 7, 5, 9, 6, 9]], position_ids
-    [[0, 1, 2, 3, 2, 3]], predictor [1, 2, 1, 4], target [5, 9, 6, 9], sequence [0, 0, 1, 1], lengths [2, 2].
+    [[0, 1, 2, 3, 2, 3]], predictor [1, 2, 1, 4], target [5, 9, 6, 9], sequence [0, 0, 1, 1], lengths [2, 2], last [3, 5].
 
     With `lines` there is always one line and, in place of `attention`, how it is laid out for a kernel that attends in
     sequences of many lengths, chosen and rejected of one pair after the other, each with a copy of the prompt: `place` (N,),
@@ -66,6 +67,8 @@ def pack_pairs(pairs: Sequence[Mapping[str, Any]], full: float = FULL, lines: bo
     skipped = (chosen - start)[pair]  # tokens of the chosen response, which the rejected one does not see
     positions.flat[at] = within - is_rejected * skipped
     predictor = at - 1 - (within == chosen[pair]) * skipped
+    first = whole.cumsum() - whole
+    ends = np.concatenate([chosen, np.where(whole > chosen, whole, start)])  # an empty response ends with its prompt
     return packed | {
         "packed_ids": torch.from_numpy(ids),
         "position_ids": torch.from_numpy(positions),
@@ -73,6 +76,7 @@ def pack_pairs(pairs: Sequence[Mapping[str, Any]], full: float = FULL, lines: bo
         "target": torch.from_numpy(tokens[of_response]),
         "sequence": torch.from_numpy((pair + len(pairs) * is_rejected)[of_response]),
         "lengths": torch.from_numpy(np.concatenate([chosen - start, whole - chosen])),
+        "last": torch.from_numpy(at[np.tile(first, 2) + ends - 1]),
     }
 
 

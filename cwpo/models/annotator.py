@@ -104,22 +104,24 @@ def sees_no_padding(model: PreTrainedModel, input_ids: Tensor) -> bool:
         rows = input_ids[:2]
         mask = torch.ones_like(rows)
         mask[:, (rows.shape[1] + 1) // 2 :] = 0
-        with_mask, without = (_last_states(model, rows, mask, masked=masked) for masked in (True, False))
+        with_mask, without = (last_states(model, rows, mask, masked=masked) for masked in (True, False))
         _SEES_NO_PADDING[model] = torch.allclose(with_mask, without, rtol=1e-3, atol=1e-3)
     return _SEES_NO_PADDING[model]
 
 
 def _last_scores(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, masked: bool = True) -> Tensor:
-    read = _last_states(model, input_ids, attention_mask, masked=masked)
+    read = last_states(model, input_ids, attention_mask, masked=masked)
     inner = model.module if hasattr(model, "module") else model
-    if hasattr(inner, "reshard"):
-        return read.squeeze(-1).float()
-    # differences of scores are confidences: in full precision
-    with torch.autocast(read.device.type, enabled=False):
-        return inner.score(read.to(inner.score.weight.dtype)).squeeze(-1).float()
+    return read.squeeze(-1).float() if hasattr(inner, "reshard") else scores_of(inner, read)
 
 
-def _last_states(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, masked: bool) -> Tensor:
+def scores_of(model: PreTrainedModel, states: Tensor) -> Tensor:
+    """Scores (M,) of hidden states (M, d), in full precision: differences of scores are confidences."""
+    with torch.autocast(states.device.type, enabled=False):
+        return model.score(states.to(model.score.weight.dtype)).squeeze(-1).float()
+
+
+def last_states(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, masked: bool) -> Tensor:
     """Hidden state of each row's last token, (B, d); of a sharded model its score, (B, 1)."""
     inner = model.module if hasattr(model, "module") else model
     states: list[Tensor] = []

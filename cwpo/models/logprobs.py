@@ -85,15 +85,20 @@ def packed_logps(model: nn.Module, batch: Mapping[str, Tensor], head: Head | Non
     """
     inner = without_adapters(model)
     dtype = _compute_dtype(inner, batch["packed_ids"].device.type)
+    states = packed_states(inner, batch, batch["predictor"], dtype).to(dtype)
+    losses = token_losses(head or inner.get_output_embeddings(), states, batch["target"], logit_chunk(inner))
+    return _sums(losses, batch["sequence"], len(batch["lengths"]))
+
+
+def packed_states(inner: Any, batch: Mapping[str, Any], at: Tensor, dtype: torch.dtype) -> Tensor:
+    """The last hidden states of pack_pairs' batch at the indices `at` (M,) of its positions, (M, d); attention in `dtype`."""
     mask, line = _attention(batch, dtype)
     if line:
         attend_in_rows(inner)
     hidden = inner.base_model(
         input_ids=batch["packed_ids"], position_ids=batch["position_ids"], attention_mask=mask, use_cache=False, **line
     ).last_hidden_state
-    states = hidden.flatten(0, 1)[batch["predictor"]].to(dtype)
-    losses = token_losses(head or inner.get_output_embeddings(), states, batch["target"], logit_chunk(inner))
-    return _sums(losses, batch["sequence"], len(batch["lengths"]))
+    return hidden.flatten(0, 1)[at]
 
 
 def _attention(batch: Mapping[str, Any], dtype: torch.dtype) -> tuple[Tensor, dict[str, Any]]:

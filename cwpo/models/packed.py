@@ -68,11 +68,11 @@ def exact_layout(model: nn.Module, pairs: Sequence[Mapping[str, Any]], pad_id: i
     narrowed again without loss): else rounding would hide what is sought. `whole`: only forward passes of the whole model,
     as wrapped models need.
     """
-    sample = _extremes(pairs, len(without_adapters(model).get_input_embeddings().weight))
-    with _probing(model):
+    sample = extremes(pairs, len(without_adapters(model).get_input_embeddings().weight))
+    with probing(model):
         right = _one_at_a_time(model, sample)
         head = None if whole else head_of(model)
-        layouts = [Layout(packed=True, head=head)] if not whole and _share_prompts(pairs) else []
+        layouts = [Layout(packed=True, head=head)] if not whole and share_prompts(pairs) else []
         layouts += [] if whole else [Layout(head=head), Layout(by_length=True, head=head)]
         layouts += [Layout()]
         return next((layout for layout in layouts if _agrees(model, sample, layout, pad_id, right)), LAST)
@@ -116,7 +116,7 @@ def tensors(batch: Mapping[str, Any], device: Any) -> dict[str, Tensor]:
     return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in kept.items()}
 
 
-def _extremes(pairs: Sequence[Mapping[str, Any]], vocabulary: int) -> list[Mapping[str, Any]]:
+def extremes(pairs: Sequence[Mapping[str, Any]], vocabulary: int) -> list[Mapping[str, Any]]:
     """The pairs with the longest and the shortest sequence, and the former again with another chosen response."""
     longest = max(pairs, key=lambda pair: max(len(pair["chosen_ids"]), len(pair["rejected_ids"])))
     shortest = min(pairs, key=lambda pair: min(len(pair["chosen_ids"]), len(pair["rejected_ids"])))
@@ -125,7 +125,7 @@ def _extremes(pairs: Sequence[Mapping[str, Any]], vocabulary: int) -> list[Mappi
     return [longest, {**longest, "chosen_ids": longest["chosen_ids"][:start] + other}, shortest]
 
 
-def _share_prompts(pairs: Sequence[Mapping[str, Any]]) -> bool:
+def share_prompts(pairs: Sequence[Mapping[str, Any]]) -> bool:
     """Whether both sequences of each pair begin with the same prompt tokens, at least one."""
     return all(
         0 < pair["chosen_start"] == pair["rejected_start"]
@@ -135,7 +135,7 @@ def _share_prompts(pairs: Sequence[Mapping[str, Any]]) -> bool:
 
 
 @contextmanager
-def _probing(model: nn.Module) -> Iterator[None]:
+def probing(model: nn.Module) -> Iterator[None]:
     """Dropout off, no autocast, also none of accelerate's forward, weights of 16 bits in float32; all as before afterwards."""
     training = model.training
     wrapper = vars(model).pop("forward", None) if hasattr(model, "_original_forward") else None

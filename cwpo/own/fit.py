@@ -15,10 +15,11 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from cwpo.data.encoding import Text, encode
+from cwpo.data.encoding import Text, encode, encode_pairs
 from cwpo.data.own_texts import as_conversations
 from cwpo.finite import check_finite
 from cwpo.models.annotator import load_annotator, score_responses
+from cwpo.models.pair_scores import score_gaps
 from cwpo.models.pairrm import score_both_orders
 from cwpo.models.policy import load_tokenizer
 from cwpo.models.reward_models import load_reward
@@ -68,7 +69,9 @@ class Annotator:
         if self.kind == "pairrm":
             halves = [score_both_orders(model, self.tokenizer, prompts, first, second) for model in self.models]
             return _finite(np.stack([(right - swapped).double().numpy() for right, swapped in halves]), pairs)
-        return _finite(self._scores(prompts, first) - self._scores(prompts, second), pairs)
+        rows, pad_id = encode_pairs(self.tokenizer, prompts, first, second), self.tokenizer.pad_token_id
+        gaps = [score_gaps(model, rows, pad_id, BATCH, self.token_budget).numpy() for model in self.models]
+        return _finite(np.stack(gaps), pairs)
 
     def rewards(self, prompts: Sequence[Text], responses: Sequence[Text]) -> np.ndarray:
         """The members' mean score of each response, (N,), as of any gold reward; a PairRM has none."""

@@ -1,11 +1,14 @@
 """Training of a scalar head over human-labelled pairs: Bradley-Terry (Eq. 4, 5) and PairRM (Eq. 20)."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
 
+from cwpo.data.batching import MicroBatches, within_budget
 from cwpo.models.annotator import response_scores
+from cwpo.models.pair_scores import pair_scores, reads_packed
 from cwpo.objectives import bradley_terry
 from cwpo.training.base import GlobalMeanTrainer
 
@@ -13,24 +16,35 @@ from cwpo.training.base import GlobalMeanTrainer
 class BradleyTerryTrainer(GlobalMeanTrainer):
     """Rows come from PairCollator: chosen sequences first, then rejected. Loss: -log sigmoid(score gap), a mean over pairs.
 
-    With a float `target` for each row, the share of people who prefer its first response, the loss is their cross-entropy.
-    `lean` as in response_scores.
+    With a float `share` for each row, the share of people who prefer its first response, the loss is their cross-entropy.
+    `lean`: the same values, but for rounding, with less work: prompts shared where the model allows it, else as in
+    response_scores.
     """
 
     def __init__(self, *args: Any, lean: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.lean = lean
+        batches: Any = self.data_collator
+        if lean and not self.is_wrapped and isinstance(batches, MicroBatches):
+            plain: Any = batches.collator
+            if reads_packed(self.model, [*self.train_dataset, *(self.eval_dataset or [])], plain.pad_id):
+                self.data_collator = within_budget(replace(plain, packed=True), self.budget)
 
     def count_rows(self, inputs: Mapping[str, Tensor]) -> int:
-        return len(inputs["input_ids"]) // 2
+        return len(inputs["lengths"] if "packed_ids" in inputs else inputs["input_ids"]) // 2
 
     def row_losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-        scores = response_scores(model, inputs["input_ids"], inputs["attention_mask"], lean=self.lean)
-        chosen, rejected = scores.chunk(2)
+        chosen, rejected = self.scores(model, inputs).chunk(2)
         gap = chosen - rejected
-        if "target" not in inputs:
+        if "share" not in inputs:
             return bradley_terry(gap)
-        return bradley_terry(gap) + (1 - inputs["target"]) * gap
+        return bradley_terry(gap) + (1 - inputs["share"]) * gap
+
+    def scores(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        """Of the chosen, then of the rejected sequences, (2 B,)."""
+        if "packed_ids" in inputs:
+            return pair_scores(model, inputs)
+        return response_scores(model, inputs["input_ids"], inputs["attention_mask"], lean=self.lean)
 
 
 class PairRMTrainer(BradleyTerryTrainer):
@@ -40,5 +54,5 @@ class PairRMTrainer(BradleyTerryTrainer):
     """
 
     def row_losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-        right, swapped = response_scores(model, inputs["input_ids"], inputs["attention_mask"]).chunk(2)
+        right, swapped = self.scores(model, inputs).chunk(2)
         return (bradley_terry(right) + bradley_terry(-swapped)) / 2

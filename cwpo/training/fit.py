@@ -156,7 +156,7 @@ def fit_annotator(
 
     def rows_of(labelled: Comparisons) -> list[dict[str, Any]]:
         names, *texts, target = labelled
-        soft: Any = {} if target is None else {"target": target}
+        soft: Any = {} if target is None else {"share": target}
         rows: Any = encode_both_orders(tokenizer, *texts) if joint else encode_pairs(tokenizer, *texts, **soft)
         return named(rows, names)
 
@@ -175,7 +175,7 @@ def fit_annotator(
         stopping=None if held_out is None else EarlyStopping(),
         train_dataset=rows,
         eval_dataset=None if held_out is None else rows_of(held_out),
-        data_collator=PairCollator(pad_id, floats=() if pairs.target is None else ("target",)),
+        data_collator=PairCollator(pad_id, floats=() if pairs.target is None else ("share",)),
         lean=site.token_budget is not None,
     )
 

@@ -97,8 +97,7 @@ def test_packed_pairs_see_what_two_plain_sequences_see(triples, full):
         whole = [*prompt, *(chosen if number < len(triples) else rejected), 2]
         places = (batch["sequence"] == number).nonzero().flatten().tolist()
         assert batch["target"][places].tolist() == whole[len(prompt) :]
-        for step, place in enumerate(places):
-            at = int(batch["predictor"][place])
+        for step, at in enumerate([*batch["predictor"][places].tolist(), int(batch["last"][number])]):
             line, column = divmod(int(slot[at]), width)
             visible = token[line * width + seen[line, column].nonzero().flatten()]
             order = positions[visible].argsort()

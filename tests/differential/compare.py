@@ -18,6 +18,7 @@ from torch import Tensor
 
 from cwpo.models import generation
 from cwpo.models.annotator import classifier_problem, new_annotator, score_responses
+from cwpo.models.pair_scores import score_gaps
 from cwpo.training.preference import PreferenceTrainer
 
 LONG = (
@@ -191,3 +192,10 @@ def compare_rewards(folder: Path, sequences: list[plain.Row], pad_id: int) -> No
     for budget in (None, 10_000):  # with a mask; lean
         scores = score_responses(annotator, sequences, pad_id, token_budget=budget).tolist()
         assert scores == pytest.approx(right, abs=EXACT)
+    half = len(sequences) // 2
+    pairs = [
+        {"chosen_ids": chosen, "chosen_start": start, "rejected_ids": rejected, "rejected_start": other}
+        for (chosen, start), (rejected, other) in zip(sequences[:half], sequences[half:], strict=True)
+    ]
+    gaps = score_gaps(annotator, pairs, pad_id, half, token_budget=10_000).tolist()  # packed where the model allows it
+    assert gaps == pytest.approx([a - b for a, b in zip(right[:half], right[half:], strict=True)], abs=2 * EXACT)

@@ -37,6 +37,7 @@ def test_worked_example():
     assert batch["predictor"].tolist() == [1, 2, 1, 4, 6, 6, 8]
     assert batch["target"].tolist() == [5, 9, 6, 9, 9, 4, 9]
     assert batch["sequence"].tolist() == [0, 0, 2, 2, 1, 3, 3]
+    assert batch["last"].tolist() == [3, 7, 5, 9]
     assert batch["attention"].shape == (1, 1, 32, 32)
     assert batch["attention"][0, 0, :10, :10].int().tolist() == [
         [1, 0, 0, 0, 0, 0, 0, 0, 0, 0],
@@ -52,10 +53,15 @@ def test_worked_example():
     ]
 
 
+def test_an_empty_response_ends_with_its_prompt():
+    assert pack_pairs([pair([1, 7], [5], []), pair([1, 7], [], [5])])["last"].tolist() == [2, 4, 1, 5]
+
+
 def test_full_rows_stay_rows():
     batch = pack_pairs(EXAMPLE, full=10 / 32)
     assert batch["packed_ids"][0, :10].tolist() == [1, 7, 5, 9, 6, 9, 3, 9, 4, 9]
     assert batch["packed_ids"].shape == batch["position_ids"].shape == (1, 32) and "slot" not in batch
+    assert batch["last"].tolist() == [3, 7, 5, 9]
     assert batch["predictor"].tolist() == [1, 2, 1, 4, 6, 6, 8]
 
 

@@ -6,6 +6,7 @@ from safetensors.torch import load_file
 from tiny import save, tiny_model
 
 from cwpo.config.schema import TrainingConfig
+from cwpo.training.bradley_terry import BradleyTerryTrainer
 from cwpo.training.checkpoints import Schedule
 from cwpo.training.fit import Comparisons, Site, Start, fit_annotator
 
@@ -19,9 +20,9 @@ def start(tmp_path_factory) -> Start:
     return Start(save(tiny_model("llama"), tmp_path_factory.mktemp("start") / "model"))
 
 
-def fit(site: Site, start: Start, epochs: int, **settings):
+def fit(site: Site, start: Start, epochs: int, pairs: Comparisons = PAIRS, **settings):
     training = TrainingConfig(epochs=epochs, learning_rate=1e-2, batch_size=2, scheduler="constant")
-    return fit_annotator(site, PAIRS, start=start, training=training, head_std=0.01, seed=0, **settings)
+    return fit_annotator(site, pairs, start=start, training=training, head_std=0.01, seed=0, **settings)
 
 
 def weights(folder):
@@ -35,6 +36,24 @@ def test_training_goes_on_while_held_out_loss_falls(start, tmp_path):
     assert plain.held_out == [] and plain.curve == fitted.curve
     same = zip(weights(tmp_path / "m").values(), weights(tmp_path / "plain").values(), strict=True)
     assert all(torch.equal(a, b) for a, b in same)
+
+
+@pytest.mark.parametrize(
+    ("joint", "pairs"),
+    [(False, PAIRS), (False, PAIRS._replace(target=[0.6, 0.9, 0.5, 1.0])), (True, PAIRS)],
+    ids=["bt", "soft", "pairrm"],
+)
+def test_shared_prompts_train_the_same_annotator(start, tmp_path, joint, pairs, monkeypatch):
+    plain = fit(Site(tmp_path / "plain"), start, 3, pairs, held_out=pairs, joint=joint)
+    batches: list[set] = []
+    row_losses = BradleyTerryTrainer.scores
+    monkeypatch.setattr(
+        BradleyTerryTrainer, "scores", lambda self, m, i: batches.append(set(i)) or row_losses(self, m, i)
+    )
+    packed = fit(Site(tmp_path / "packed", token_budget=16), start, 3, pairs, held_out=pairs, joint=joint)
+    assert batches and all("packed_ids" in batch for batch in batches)
+    assert packed.held_out == pytest.approx(plain.held_out, rel=1e-3)
+    assert [row["loss"] for row in packed.curve] == pytest.approx([row["loss"] for row in plain.curve], rel=1e-3)
 
 
 def test_training_stops_when_held_out_loss_rises_and_goes_back(start, tmp_path):

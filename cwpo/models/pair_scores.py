@@ -1,0 +1,77 @@
+"""An annotator's scores of pairs whose responses share their prompt, which is computed once (cwpo.data.packing)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from cwpo.data.batching import PairCollator, collate_sequences
+from cwpo.data.packing import pack_pairs
+from cwpo.models.annotator import last_states, score_responses, scores_of
+from cwpo.models.logprobs import packed_states, scoring_batches
+from cwpo.models.memory import in_batches
+from cwpo.models.packed import FAILURES, LINE, extremes, probing, share_prompts, tensors
+from cwpo.runtime import label_precision
+
+TOLERANCE = 1e-3  # of states: rounding errors in float32 stay far below, another position or window far above
+
+
+def pair_scores(model: PreTrainedModel, batch: Mapping[str, Any]) -> Tensor:
+    """Scores of the chosen, then of the rejected responses of pack_pairs' batch, (2 B,), in logits."""
+    return scores_of(model, _states(model, batch))
+
+
+def _states(model: PreTrainedModel, batch: Mapping[str, Any]) -> Tensor:
+    device = batch["packed_ids"].device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
+    return packed_states(model, batch, batch["last"], dtype)
+
+
+@torch.no_grad()
+def reads_packed(model: PreTrainedModel, pairs: Sequence[Mapping[str, Any]], pad_id: int) -> bool:
+    """Whether the model reads these pairs, rows of encode_pairs, packed as it reads each sequence alone.
+
+    Found by comparing the states of the longest and the shortest pair, side by side, with those of their sequences alone.
+    """
+    if not pairs or not share_prompts(pairs):
+        return False
+    sample = extremes(pairs, len(model.get_input_embeddings().weight))
+    device = next(model.parameters()).device
+    with probing(model):
+        try:
+            packed = _states(model, tensors(pack_pairs(sample, full=LINE), device))
+        except FAILURES:
+            return False
+        sequences = [(pair[f"{side}_ids"], pair[f"{side}_start"]) for side in ("chosen", "rejected") for pair in sample]
+        batches = [tensors(collate_sequences([sequence], pad_id), device) for sequence in sequences]
+        alone = [last_states(model, batch["input_ids"], batch["attention_mask"], masked=True) for batch in batches]
+    return torch.allclose(packed.float(), torch.cat(alone).float(), rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
+
+
+def score_gaps(
+    model: PreTrainedModel, pairs: Sequence[Mapping[str, Any]], pad_id: int, batch_size: int, token_budget: int | None
+) -> Tensor:
+    """score(chosen) - score(rejected) of encode_pairs' rows, (N,), float64, in logits; no gradients, dropout off.
+
+    Packed with a token budget, where the model allows it.
+    """
+    if token_budget is None or not reads_packed(model, pairs, pad_id):
+        sides = ([(pair[f"{side}_ids"], pair[f"{side}_start"]) for pair in pairs] for side in ("chosen", "rejected"))
+        chosen, rejected = (score_responses(model, rows, pad_id, batch_size, token_budget).double() for rows in sides)
+        return chosen - rejected
+    model.eval()
+    device = next(model.parameters()).device
+    gaps = torch.empty(len(pairs), dtype=torch.float64)
+    collator = PairCollator(pad_id, packed=True)
+
+    def score(part: list[int]) -> Tensor:
+        scores = pair_scores(model, tensors(collator([pairs[i] for i in part]), device)).double().cpu()
+        return scores[: len(part)] - scores[len(part) :]
+
+    with torch.no_grad(), label_precision(device.type):
+        batches = scoring_batches([collator.tokens(pair) for pair in pairs], token_budget=token_budget)
+        for part, values in in_batches(batches, score):
+            gaps[part] = values
+    return gaps
