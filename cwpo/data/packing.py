@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 ROW_TOKENS = 32  # short pairs share rows of about so many tokens: wider ones waste attention, narrower ones are padding
-FULL = (
-    0.9  # rows filled less than this are laid as a line outside attention: laying costs about as much as 10 % padding
-)
+# Rows filled less than FULL are laid as a line outside attention: laying costs about as much as 10 % padding. Rows of WIDE
+# tokens always are: their attention costs more, and takes less time so (BLOCK of cwpo.models.row_attention).
+FULL, WIDE = 0.9, 256
 
 
 def fill_rows(lengths: Sequence[int], width: int) -> tuple[np.ndarray, int]:
@@ -35,9 +35,9 @@ def pack_pairs(pairs: Sequence[Mapping[str, Any]], full: float = FULL, lines: bo
     """Pairs that share their prompt (chosen_ids, rejected_ids, chosen_start as encode_pairs gives them), packed.
 
     Returns `attention` (R, 1, W, W) over rows, True where a query may look; packed_ids and position_ids, (R, W) where the
-    rows are filled to at least `full`, else as one line (1, T) without padding, with `slot` (T,), each token's place among
-    the R * W, and `token` (R * W,), the token at each place (0 where there is none); and, for each of the M response
-    tokens, `predictor` (its index among all positions), `target` (its id) and `sequence` (which of the 2 B sequences it
+    rows are narrower than WIDE and filled to at least `full`, else as one line (1, T) without padding, with `slot` (T,), each
+    token's place among the R * W, and `token` (R * W,), the token at each place (0 where there is none); and, for each of the M
+    response tokens, `predictor` (its index among all positions), `target` (its id) and `sequence` (which of the 2 B sequences it
     belongs to: chosen 0..B-1, then rejected); and, of each of these, (2 B,), `lengths`, its response tokens, and `last`, the index
     of its last token among all positions.
 
@@ -90,7 +90,7 @@ def _in_rows(
     block = np.zeros(rows * width, np.int32)
     block[slot] = blocks
     packed = {"attention": torch.from_numpy(attention_blocks(block.reshape(rows, width)))[:, None]}
-    if len(pair) >= full * rows * width:
+    if width < WIDE and len(pair) >= full * rows * width:
         return packed, slot, (rows, width)
     at = np.arange(len(pair))
     token = np.zeros(rows * width, np.int64)

@@ -15,6 +15,7 @@ from transformers.masking_utils import sdpa_mask
 NAME = "cwpo_rows"
 NARROW = (torch.bfloat16, torch.float16)
 WIDEST = 256  # of the heads that flash attention computes
+BLOCK = 128  # queries at a time on CPUs, whose kernels do not skip the keys ahead of them: a quarter of the time of long rows
 
 
 @dataclass(frozen=True)
@@ -113,9 +114,21 @@ def attend(
         return rows.attend(query, key, value, kwargs.get("scaling")), None
     if rows is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-    laid = (rows.lay(states) for states in (query, key, value))
-    out, _ = sdpa_attention_forward(module, *laid, attention_mask, **kwargs)
-    return rows.take(out), None
+    query, key, value = (rows.lay(states) for states in (query, key, value))
+    width = query.shape[2]
+    block = BLOCK if query.device.type == "cpu" else width
+    parts = [
+        sdpa_attention_forward(
+            module,
+            query[:, :, begin : begin + block],
+            key[:, :, : begin + block],
+            value[:, :, : begin + block],
+            None if attention_mask is None else attention_mask[:, :, begin : begin + block, : begin + block],
+            **kwargs,
+        )[0]
+        for begin in range(0, width, block)
+    ]
+    return rows.take(torch.cat(parts, dim=1)), None
 
 
 AttentionInterface.register(NAME, attend)

@@ -5,6 +5,7 @@ import torch
 from architectures import architecture, right_logp
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
+from cwpo.data import packing
 from cwpo.data.batching import PairCollator
 from cwpo.data.packing import pack_pairs
 from cwpo.data.toy import build_tokenizer
@@ -65,6 +66,11 @@ def test_full_rows_stay_rows():
     assert batch["predictor"].tolist() == [1, 2, 1, 4, 6, 6, 8]
 
 
+def test_wide_rows_are_always_laid(monkeypatch):
+    monkeypatch.setattr(packing, "WIDE", 32)
+    assert pack_pairs(EXAMPLE, full=10 / 32)["packed_ids"].shape == (1, 10)
+
+
 def test_rows_are_filled_again_from_the_line():
     pairs = [pair([1] * 10, [5, 2], [6, 2]), pair([3] * 20, [7, 2], [8, 2]), pair([4] * 12, [2], [9, 2])]
     batch = pack_pairs(pairs)
@@ -93,9 +99,11 @@ def test_lines_by_hand():
 LAYOUTS = {"rows": {"full": 0.0}, "line": {"full": 2.0}, "lines": {"lines": True}}
 
 
+@pytest.mark.parametrize("block", [5, 128])
 @pytest.mark.parametrize("settings", LAYOUTS.values(), ids=LAYOUTS)
 @pytest.mark.parametrize("name", ["opt-32x2", "qwen2-32x2", "llama-32x2"])
-def test_log_probs_and_gradients_equal_plain_sequences(name, settings):
+def test_log_probs_and_gradients_equal_plain_sequences(name, settings, block, monkeypatch):
+    monkeypatch.setattr(row_attention, "BLOCK", block)
     model = toy(name)
     pairs = random_pairs()
     assert exact_layout(model, pairs, pad_id=0).packed
