@@ -23,6 +23,7 @@ from cwpo.commands.words import as_typed, schema_in_use
 from cwpo.config.commands import COMMANDS, register
 from cwpo.errors import CwpoError, InputError, disk_place, disk_problem
 from cwpo.plain import shown
+from cwpo.runtime import spin_briefly
 
 INTERRUPTED = 130
 GO_ON = "what is finished stays, and the same command goes on from there"
@@ -56,6 +57,7 @@ def entry(main: Callable[[], Any]) -> Callable[[], None]:
 
     def run() -> None:
         register()
+        spin_briefly()
         os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of Hydra's own report and exit code 1
         sys.excepthook = _say_traceback
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: clean up, say how to go on

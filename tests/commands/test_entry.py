@@ -170,3 +170,17 @@ def test_sigterm_ends_a_sweep_that_a_script_started_in_the_background(tmp_path):
     assert started.returncode == 130
     assert "the same command goes on from there" in said
     assert not list(tmp_path.glob("store/.partial/*"))
+
+
+@pytest.mark.parametrize("given", [None, "7"])
+def test_waiting_threads_give_up_their_core_unless_one_says_otherwise(given, monkeypatch):
+    """libgomp reads the variable once, when torch loads it."""
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    if given:
+        monkeypatch.setenv("GOMP_SPINCOUNT", given)
+    code = (
+        "import os, sys; from cwpo.commands.entry import entry; sys.argv[1:] = []; "
+        "entry(lambda: print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules))()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPO)
+    assert done.stdout.split() == [given or "1000", "False"], done.stderr
