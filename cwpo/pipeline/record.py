@@ -47,6 +47,7 @@ def record(arms: Sequence[Arm], store: Store, results: Path, *, experiment: str,
         if give_way(folder / "runs.csv", runs, RUN_COLUMNS, ("gra", "reward_mean")):
             print(f"{experiment}: {OTHER} ({folder / 'runs.csv'})")
             prune(folder)
+            whole = True
         replace_rows(folder / "runs.csv", runs, RUN_COLUMNS, experiment=replaced)
         replace_rows(folder / "details.csv", _table(rows, DETAIL_COLUMNS), DETAIL_COLUMNS)
         rewards = rewards_file(folder, experiment)
@@ -57,6 +58,7 @@ def record(arms: Sequence[Arm], store: Store, results: Path, *, experiment: str,
         table = _table([_annotator_row(arm, store) for arm in assessed], ANNOTATOR_COLUMNS)
         if give_way(folder / "annotators.csv", table, ANNOTATOR_COLUMNS, ("accuracy_human",)):
             print(f"{experiment}: {OTHER} ({folder / 'annotators.csv'})")
+            whole = True
         replace_rows(folder / "annotators.csv", table, ANNOTATOR_COLUMNS, experiment=replaced)
         written.append(folder / "annotators.csv")
     return written + record_excerpts(arms, store, folder, experiment=experiment, whole=whole)

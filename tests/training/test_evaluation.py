@@ -61,7 +61,7 @@ def right_values(trained_model, reference) -> dict[str, float]:
 @pytest.mark.parametrize("packed", [True, False])
 def test_values_are_those_of_plain_sequences_in_any_batches(tmp_path, batch, budget, packed, monkeypatch):
     if not packed:
-        monkeypatch.setattr("cwpo.models.packed._share_prompts", lambda pairs: False)
+        monkeypatch.setattr("cwpo.models.packed.share_prompts", lambda pairs: False)
     trainer = evaluated(tmp_path, batch=batch, token_budget=budget)
     assert trainer.layout.packed == packed
     trainer.train()
