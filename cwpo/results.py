@@ -174,7 +174,7 @@ def _turn(path: Path) -> Iterator[None]:
 
 
 def _write(path: Path, frame: pd.DataFrame, columns: Sequence[str]) -> None:
-    order = [name for name in columns if name not in ("git_commit", "train_seconds")]
+    order = [name for name in columns if name not in ("git_commit", "train_seconds", "annotator_seconds")]
     plain = {name: frame[name].map(visible, na_action="ignore") for name in WRITTEN if name in columns}
     ordered = frame[list(columns)].assign(**plain).sort_values(order, kind="stable", na_position="first")
     ordered = ordered.round({name: 6 for name in columns if name not in UNROUNDED})

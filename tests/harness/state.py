@@ -10,7 +10,7 @@ import pandas as pd
 
 from cwpo.store.store import Store
 
-OF_THE_MACHINE = ["train_seconds", "git_commit"]
+OF_THE_MACHINE = ["train_seconds", "annotator_seconds", "git_commit"]
 COUNTS: list[str] = []  # printed at the end of the session
 
 
@@ -30,7 +30,8 @@ def outputs(store: Store) -> dict[str, str]:
 def rows(folder: Path) -> dict[str, bytes]:
     """Every result file of `folder`, without the columns that are facts about the machine."""
     found = {}
-    for file in sorted((folder / "results" / "toy").glob("[!.]*.csv*")):
+    results = folder / "results" / "toy"
+    for file in sorted([*results.glob("[!.]*.csv"), *results.glob("rewards/[!.]*.csv.gz")]):
         data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
         frame = pd.read_csv(io.BytesIO(data), dtype=str)
         kept = frame.drop(columns=[name for name in OF_THE_MACHINE if name in frame])
