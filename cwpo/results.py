@@ -141,6 +141,10 @@ class RunRewards:
         """Whether gold compared each response with the SFT model's: these "rewards" of a run say nothing about another run's."""
         return bool(np.allclose(self.reward + self.reward_sft, 1))
 
+    def has_mean(self, mean: float) -> bool:
+        """Whether these are the rewards of a run whose aligned model has this mean reward, but for rounding."""
+        return bool(np.isclose(self.reward.mean(), mean, rtol=1e-4, atol=1e-4))
+
     def row(self, run_key: str) -> dict[str, str | None]:
         """One row of REWARD_COLUMNS: the numbers with 6 significant digits, separated by blanks; None where not measured."""
         columns = (self.reward, self.reward_sft, self.kl)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cwpo.config.schema import POLICY_ANNOTATORS
@@ -51,7 +52,7 @@ def record(arms: Sequence[Arm], store: Store, results: Path, *, experiment: str,
         replace_rows(folder / "runs.csv", runs, RUN_COLUMNS, experiment=replaced)
         replace_rows(folder / "details.csv", _table(rows, DETAIL_COLUMNS), DETAIL_COLUMNS)
         rewards = rewards_file(folder, experiment)
-        _add_rewards(rewards, evaluated, store)
+        _add_rewards(rewards, evaluated, runs, store)
         prune(folder)
         written += [folder / "runs.csv", folder / "details.csv", rewards]
     if assessed:
@@ -145,9 +146,11 @@ def _keep_fraction(arm: Arm, store: Store) -> float:
     return float(selected["selected"] / selected["of"])
 
 
-def _add_rewards(path: Path, arms: Sequence[Arm], store: Store) -> None:
-    """Add the rewards of arms that are new in the file; equal run keys have equal rewards."""
-    known = set(read_rows(path, REWARD_COLUMNS)["run_key"]) if path.is_file() else set()
+def _add_rewards(path: Path, arms: Sequence[Arm], runs: pd.DataFrame, store: Store) -> None:
+    """Enter the rewards of arms, but for those that the file has with the mean that the row of runs.csv has."""
+    there = read_rows(path, REWARD_COLUMNS).to_dict("records") if path.is_file() else []
+    means = dict(zip(runs["run_key"], runs["reward_mean"], strict=True))
+    known = {row["run_key"] for row in there if RunRewards.parse(row).has_mean(means.get(row["run_key"], np.nan))}
     new = [_rewards(arm, store) for arm in arms if arm.nodes["evaluate"].key not in known]
     if new:
         replace_rows(path, pd.DataFrame(new), REWARD_COLUMNS)

@@ -223,10 +223,8 @@ def _check_rewards(path: Path, runs: pd.DataFrame, rewards: dict[str, RunRewards
             f"{path} lacks prompts of {len(wrong)} of {len(runs)} runs ({'; '.join(wrong[:3])}); "
             "run the experiment again, which takes everything finished from the store"
         )
-    means = [
-        (key, float(mean), float(rewards[key].reward.mean())) for key, mean in zip(runs["run_key"], runs["reward_mean"])
-    ]
-    others = [key for key, mean, own in means if not np.isclose(mean, own, rtol=1e-4, atol=1e-4)]
+    means = zip(runs["run_key"], runs["reward_mean"])
+    others = [key for key, mean in means if not rewards[key].has_mean(float(mean))]
     if others:
         raise ResultsError(
             f"{path} has rewards of another run for {len(others)} of {len(runs)} runs ({', '.join(others[:3])}); "

@@ -13,7 +13,7 @@ from cwpo.execution.node import Settings
 from cwpo.execution.workers import run_arms
 from cwpo.pipeline.arms import expand
 from cwpo.pipeline.record import record
-from cwpo.results import DETAIL_COLUMNS, REWARD_COLUMNS, RunRewards, read_rows, rewards_file
+from cwpo.results import DETAIL_COLUMNS, REWARD_COLUMNS, RunRewards, read_rows, rewards_file, write_rows
 from cwpo.store.store import Store
 
 
@@ -75,3 +75,8 @@ def test_both_enter_the_result_files(finished):
     assert row["train_accuracy"] == pytest.approx(metrics["train_accuracy"], abs=1e-6)
     (line,) = read_rows(rewards_file(results / "toy", "custom"), REWARD_COLUMNS).to_dict("records")
     assert RunRewards.parse(line).kl.mean() == pytest.approx(metrics["kl"], rel=1e-4)
+    # another machine's rewards, left by a kill between the files, give way
+    path, right = rewards_file(results / "toy", "custom"), line["rewards"]
+    write_rows(path, pd.DataFrame([line | {"rewards": " ".join(["7"] * len(right.split()))}]), REWARD_COLUMNS)
+    record([arm], store, results, experiment="custom", whole=False)
+    assert read_rows(path, REWARD_COLUMNS)["rewards"].tolist() == [right]
