@@ -1,6 +1,7 @@
 """The claims ledger over made-up results: every verdict comes out where it should, from numbers derived by hand."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -445,3 +446,22 @@ def test_other_scales_are_not_called_toy(tmp_path, paper):
     ours = of_results(results)
     outcome = assess(BY_ID["table1_dpo_cw_over_ws_dpo"], ours, paper, "paper")
     assert outcome.shown == "reproduced (paper scale)"
+
+
+def test_experiments_of_two_machines_are_not_compared(tmp_path):
+    """Figure 3 with Table 3: where they hold one arm with different numbers, other models were trained."""
+
+    def results(gap: float) -> Path:
+        runs = []
+        for seed in (0, 1, 2):
+            (cw,) = grid("figure3_right", (OPT_SMALL,), ("helpful",), ("cw_po",))
+            (human,) = grid("table3", (OPT_SMALL,), ("helpful",), ("human_all",))
+            runs += [run_of(cw | {"human_fraction": 0.2}, seed, 0.7), run_of(human, seed, 0.6)]
+            shared = run_of(cw, seed, 0.65)
+            row, detail, rewards = run_of(cw | {"experiment": "table3"}, seed, 0.65 + gap)
+            key = {"run_key": shared[0]["run_key"]}
+            runs += [shared, (row | key, detail | key, rewards | key)]
+        return write(tmp_path, runs)
+
+    assert outcome_of(results(0.0), "figure3_cw20_over_human100").judged.effect == pytest.approx(10)
+    assert outcome_of(results(0.05), "figure3_cw20_over_human100").judged.verdict == "not run"

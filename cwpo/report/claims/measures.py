@@ -65,9 +65,22 @@ def contrast(terms: Sequence[Term], *, match: Sequence[str] = ARM, table: str = 
             for key in parts[0]
             if all(key in part for part in parts)
         }
-        return _measured(total, rows, [term.side for term in terms], match)
+        notes = _of_two_machines(frame, rows) if total else ()
+        return _measured({} if notes else total, rows, [term.side for term in terms], match, notes)
 
     return measure
+
+
+def _of_two_machines(frame: pd.DataFrame, rows: Sequence[pd.DataFrame]) -> tuple[str, ...]:
+    """A note where experiments that are compared hold one arm with different numbers: other models, trained elsewhere."""
+    names = sorted({name for part in rows for name in part["experiment"]})
+    number = "gra" if "gra" in frame else "accuracy"
+    shared = frame[frame["experiment"].isin(names)].groupby("run_key")[number]
+    if len(names) < 2 or not (shared.max() - shared.min() > 1e-3).any():
+        return ()
+    return (
+        f"{' and '.join(names)} are of different machines; run `make reproduce EXPERIMENT={','.join(names)}` to compare them.",
+    )
 
 
 def over_best(
