@@ -464,4 +464,5 @@ def test_experiments_of_two_machines_are_not_compared(tmp_path):
         return write(tmp_path, runs)
 
     assert outcome_of(results(0.0), "figure3_cw20_over_human100").judged.effect == pytest.approx(10)
-    assert outcome_of(results(0.05), "figure3_cw20_over_human100").judged.verdict == "not run"
+    apart = outcome_of(results(0.05), "figure3_cw20_over_human100")
+    assert apart.judged.verdict == "not run" and "figure3_right and table3 are of different machines" in apart.notes[0]

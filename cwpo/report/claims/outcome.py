@@ -105,7 +105,7 @@ def assess(claim: Claim, ours: Evidence, theirs: Evidence, scale: str) -> Outcom
 def _remarks(outcome: Outcome) -> list[str]:
     claim, judged, measured, second = outcome.claim, outcome.judged, outcome.measured, outcome.second
     if judged.verdict == NOT_RUN:
-        return []
+        return list(measured.notes)
     notes = [claim.remark] if claim.remark else []
     if judged.verdict == OPPOSITE:
         why = reason(outcome.diagnostics) if claim.plain else ""
