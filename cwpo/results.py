@@ -237,6 +237,8 @@ def prune(folder: Path) -> None:
     for experiment in sorted(left):  # details and rewards are entered together
         path = rewards_file(folder, experiment)
         with _turn(path):
+            if not path.is_file():  # a kill came between the two files
+                continue
             frame = read_rows(path, REWARD_COLUMNS)
             named = frame["run_key"].isin({key for name, key in _named(folder) if name == experiment})
             if not named.any():

@@ -182,6 +182,9 @@ def test_pruning_drops_what_runs_no_longer_names(folder):
     assert set(read_rows(folder / "details.csv", DETAIL_COLUMNS)["run_key"]) == {"a"}
     assert set(read_rows(rewards_file(folder, "table1"), REWARD_COLUMNS)["run_key"]) == {"a"}
     assert not rewards_file(folder, "gone").exists()
+    replace_rows(folder / "details.csv", details("b", experiment="killed"), DETAIL_COLUMNS)
+    prune(folder)  # a kill left details without rewards
+    assert set(read_rows(folder / "details.csv", DETAIL_COLUMNS)["experiment"]) == {"table1"}
 
 
 @pytest.mark.parametrize("experiment", ["table1", "other"])

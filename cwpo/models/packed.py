@@ -88,7 +88,7 @@ def _agrees(model: nn.Module, sample: Sequence[Mapping[str, Any]], layout: Layou
         logps = layout.pair_logps(model, batch)
     except FAILURES:
         return False
-    tokens = torch.tensor([len(ids) - start for ids, start in _sequences(sample)], device=right.device)
+    tokens = torch.tensor([len(ids) - start for ids, start in sequences_of(sample)], device=right.device)
     tolerance = ROUGH if getattr(model, "is_quantized", False) else TOLERANCE
     near = (logps - right).abs() <= tolerance * tokens.sqrt()
     return bool((near | right.isnan()).all())  # a broken model is broken in every layout: training says so
@@ -96,7 +96,7 @@ def _agrees(model: nn.Module, sample: Sequence[Mapping[str, Any]], layout: Layou
 
 def _one_at_a_time(model: nn.Module, sample: Sequence[Mapping[str, Any]]) -> Tensor:
     """response_logps of each sequence by itself, the shortest first (see models.lengths): chosen, then rejected, (2 B,)."""
-    rows = _sequences(sample)
+    rows = sequences_of(sample)
     device = next(model.parameters()).device
     logps = torch.empty(len(rows), device=device)
     forget_lengths(model)
@@ -105,7 +105,7 @@ def _one_at_a_time(model: nn.Module, sample: Sequence[Mapping[str, Any]]) -> Ten
     return logps
 
 
-def _sequences(pairs: Sequence[Mapping[str, Any]]) -> list[tuple[list[int], int]]:
+def sequences_of(pairs: Sequence[Mapping[str, Any]]) -> list[tuple[list[int], int]]:
     """(ids, start) of the chosen, then of the rejected sequences."""
     return [(pair[f"{side}_ids"], pair[f"{side}_start"]) for side in ("chosen", "rejected") for pair in pairs]
 
@@ -190,7 +190,7 @@ def score_pairs(
     """
     layout = layout or exact_layout(model, rows, pad_id)
     if not layout.packed:
-        sequences = _sequences(rows)
+        sequences = sequences_of(rows)
         chosen, rejected = (
             score_sequences(model, part, pad_id, token_budget=token_budget, compute=layout.plain)
             for part in (sequences[: len(rows)], sequences[len(rows) :])

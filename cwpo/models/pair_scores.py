@@ -12,7 +12,7 @@ from cwpo.data.packing import pack_pairs
 from cwpo.models.annotator import last_states, score_responses, scores_of
 from cwpo.models.logprobs import packed_states, scoring_batches
 from cwpo.models.memory import in_batches
-from cwpo.models.packed import FAILURES, LINE, extremes, probing, share_prompts, tensors
+from cwpo.models.packed import FAILURES, LINE, extremes, probing, sequences_of, share_prompts, tensors
 from cwpo.runtime import label_precision
 
 TOLERANCE = 1e-3  # of states: rounding errors in float32 stay far below, another position or window far above
@@ -44,8 +44,7 @@ def reads_packed(model: PreTrainedModel, pairs: Sequence[Mapping[str, Any]], pad
             packed = _states(model, tensors(pack_pairs(sample, full=LINE), device))
         except FAILURES:
             return False
-        sequences = [(pair[f"{side}_ids"], pair[f"{side}_start"]) for side in ("chosen", "rejected") for pair in sample]
-        batches = [tensors(collate_sequences([sequence], pad_id), device) for sequence in sequences]
+        batches = [tensors(collate_sequences([sequence], pad_id), device) for sequence in sequences_of(sample)]
         alone = [last_states(model, batch["input_ids"], batch["attention_mask"], masked=True) for batch in batches]
     return torch.allclose(packed.float(), torch.cat(alone).float(), rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
 
@@ -58,8 +57,9 @@ def score_gaps(
     Packed with a token budget, where the model allows it.
     """
     if token_budget is None or not reads_packed(model, pairs, pad_id):
-        sides = ([(pair[f"{side}_ids"], pair[f"{side}_start"]) for pair in pairs] for side in ("chosen", "rejected"))
-        chosen, rejected = (score_responses(model, rows, pad_id, batch_size, token_budget).double() for rows in sides)
+        rows = sequences_of(pairs)
+        sides = rows[: len(pairs)], rows[len(pairs) :]
+        chosen, rejected = (score_responses(model, side, pad_id, batch_size, token_budget).double() for side in sides)
         return chosen - rejected
     model.eval()
     device = next(model.parameters()).device
