@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all, whatever kills the process or fills the disk."""
+"""Writes files atomically: a file appears complete or not at all, even if the process is killed or the disk is full."""
 
 import os
 from collections.abc import Iterator
@@ -8,11 +8,11 @@ from pathlib import Path
 
 @contextmanager
 def new_file(path: Path, writer: str = "") -> Iterator[Path]:
-    """A path beside `path` to write to. At the end it is flushed to the disk and takes the place of `path`.
+    """Yields a temporary path beside `path` to write to. On success that file is flushed to disk and replaces `path`.
 
-    After an error nothing is left of it, and an OSError without a file name names `path`. Its own name is always the same,
-    so that the next writer overwrites the remains of a killed one. Processes that write one `path` at the same time each
-    need a `writer` of their own.
+    After an error the temporary file is removed, and an OSError without a file name is raised again with `path`. The
+    temporary name is always the same, so the next writer overwrites the remains of a killed one. Processes that write
+    the same `path` at once each need a `writer` of their own.
     """
     partial = path.with_name(f".{path.name}{writer}.partial")
     try:
@@ -33,7 +33,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def sync(path: Path) -> None:
-    """Flush a file, or the entries of a folder, to the disk."""
+    """Flushes a file, or the entries of a folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,8 +1,9 @@
 """How far an annotator's scores can be trusted: accuracy by confidence, calibration, temperature. NumPy in, numbers out.
 
-A gap is score(a) - score(b) in logits, (N,), for pairs whose better response people know; `target` is the share of people
-who prefer a, in [0, 1], (N,): 0 or 1 for a single label. Pairs of one prompt are no independent tests: where `groups`, (N,),
-names their prompts, intervals count them so.
+`gap`, (N,), is score(a) - score(b) in logits, for pairs with human labels. `target`, (N,), is the share of humans who
+prefer a, in [0, 1]: 0 or 1 for a single label. `right`, (N,), is 1 for a correct label of the annotator, 0 for a wrong
+one, 1/2 for a tie. Pairs of one prompt are not independent: with `groups`, (N,), the prompt of each pair, intervals
+account for this.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ Z = float(norm.ppf(0.975))
 
 
 class Share(NamedTuple):
-    """A proportion with its 95 % interval."""
+    """A proportion or mean over `n` pairs, with its 95 % interval."""
 
     mean: float
     low: float
@@ -28,16 +29,16 @@ class Share(NamedTuple):
 
 
 class Bin(NamedTuple):
-    """Pairs of like confidence: what the annotator expects to be right, and how often it is."""
+    """A confidence bin: the accuracy that the annotator expects, and the accuracy that it has."""
 
     expected: float
     accuracy: Share
 
 
 def share(successes: ArrayLike, groups: ArrayLike | None = None) -> Share:
-    """The share of True in (N,) booleans, or the mean of 0, 1/2 and 1, with Wilson's interval. Raises ValueError for none.
+    """Mean of N booleans, or of N values 0, 1/2 and 1, with Wilson's interval. Raises ValueError for N = 0.
 
-    With groups, N is divided by the design effect: the variance of the mean over that of N independent pairs, at least 1.
+    With `groups`, the interval is that of N / design_effect(values, groups) independent pairs.
     """
     values = np.asarray(successes, dtype=np.float64)
     if not len(values):
@@ -45,7 +46,7 @@ def share(successes: ArrayLike, groups: ArrayLike | None = None) -> Share:
     p, n = float(values.mean()), len(values) / design_effect(values, groups)
     centre, half = p + Z**2 / (2 * n), Z * np.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
     low, high = (centre - half) / (1 + Z**2 / n), (centre + half) / (1 + Z**2 / n)
-    return Share(p, min(p, max(0.0, float(low))), max(p, min(1.0, float(high))), len(values))  # rounding aside
+    return Share(p, min(p, max(0.0, float(low))), max(p, min(1.0, float(high))), len(values))  # rounding errors
 
 
 def design_effect(values: ArrayLike, groups: ArrayLike | None) -> float:
@@ -62,7 +63,7 @@ def design_effect(values: ArrayLike, groups: ArrayLike | None) -> float:
 
 
 def resampled(n: int, groups: ArrayLike | None, resamples: int, seed: int = 0) -> Iterator[NDArray[np.int64]]:
-    """Indices of bootstrap samples of N pairs; with groups, whole groups are drawn."""
+    """Yields the indices of `resamples` bootstrap samples of n pairs; with `groups`, whole groups are drawn."""
     rng = np.random.default_rng(seed)
     index = np.arange(n) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     if index.max() + 1 == n:  # every pair is a group of its own
@@ -86,7 +87,10 @@ def mean_difference(
 
 
 def is_right(gap: ArrayLike, target: ArrayLike) -> Floats:
-    """1 where the sign of the gap is the majority's, 1/2 where the gap is 0, else 0. A tied target is nobody's: ValueError."""
+    """Correctness of each label, (N,): 1 if the sign of the gap agrees with the majority, 1/2 if the gap is 0, else 0.
+
+    Raises ValueError for a target of 1/2, which has no majority.
+    """
     x, y = _pair(gap, target)
     if (y == 0.5).any():
         raise ValueError(f"{int((y == 0.5).sum())} targets are ties; leave them out")
@@ -96,7 +100,7 @@ def is_right(gap: ArrayLike, target: ArrayLike) -> Floats:
 def coverage_accuracy(
     confidence: ArrayLike, right: ArrayLike, coverages: Sequence[float], groups: ArrayLike | None = None
 ) -> list[tuple[float, Share]]:
-    """Accuracy on the most confident share of the pairs, for each coverage in (0, 1]."""
+    """Returns (coverage, accuracy) for each coverage in (0, 1]: accuracy on that share of pairs, the most confident."""
     c, r = _pair(confidence, right)
     order = np.argsort(-c, kind="stable")
     names = None if groups is None else np.asarray(groups)
@@ -105,7 +109,7 @@ def coverage_accuracy(
 
 
 def reliability(probability: ArrayLike, right: ArrayLike, bins: int = 10) -> list[Bin]:
-    """Pairs in `bins` groups of nearly equal size by the probability, in [1/2, 1], that the label is right."""
+    """Returns `bins` confidence bins of nearly equal size, sorted by `probability` of a correct label, in [1/2, 1]."""
     p, r = _pair(probability, right)
     parts = np.array_split(np.argsort(p, kind="stable"), min(bins, len(p)))
     return [Bin(float(p[i].mean()), share(r[i])) for i in parts]
@@ -127,14 +131,14 @@ def log_loss(gap: ArrayLike, target: ArrayLike, temperature: float = 1.0) -> flo
 
 
 def log_losses(gap: ArrayLike, target: ArrayLike, temperature: float = 1.0) -> Floats:
-    """The cross-entropy of each pair, in nats, (N,)."""
+    """Cross-entropy of each pair, (N,), in nats; see log_loss."""
     x, y = _pair(gap, target)
     z = x / temperature
     return np.logaddexp(0, z) - y * z
 
 
 def fit_temperature(gap: ArrayLike, target: ArrayLike) -> float:
-    """The temperature in [0.01, 100] of the least log_loss: above 1 where the scores are overconfident."""
+    """The temperature in [0.01, 100] that minimises log_loss: above 1 where the scores are overconfident."""
     x, y = _pair(gap, target)
     fitted = minimize_scalar(
         lambda t: log_loss(x, y, float(np.exp(t))), bounds=(np.log(0.01), np.log(100)), method="bounded"
@@ -145,9 +149,9 @@ def fit_temperature(gap: ArrayLike, target: ArrayLike) -> float:
 def tempered(
     gap: ArrayLike, target: ArrayLike, groups: ArrayLike | None = None, folds: int = 2, seed: int = 0
 ) -> Floats:
-    """The gaps, each divided by a temperature fitted on the other folds: what calibration does to pairs it has not seen.
+    """Divides each gap by a temperature fitted on the other folds, so that no gap is calibrated by its own pair; (N,).
 
-    A group lies in one fold. With fewer groups than folds the temperature is 1.
+    All pairs of a group lie in one fold. With fewer groups than folds the temperature is 1.
     """
     x, y = _pair(gap, target)
     index = np.arange(len(x)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
@@ -161,16 +165,16 @@ def tempered(
 
 
 def right_probability(gap: ArrayLike) -> Floats:
-    """sigmoid(|gap|), in [1/2, 1]: the Bradley-Terry probability that the label is right."""
+    """sigmoid(|gap|), in [1/2, 1]: the Bradley-Terry probability that the label is correct."""
     return expit(np.abs(np.asarray(gap, dtype=np.float64)))
 
 
 def discrimination(
     confidence: ArrayLike, right: ArrayLike, groups: ArrayLike | None = None, resamples: int = 500, seed: int = 0
 ) -> Share:
-    """P(confidence of a right label > that of a wrong one), ties half, with its bootstrap interval; 1/2 is uninformative.
+    """P(confidence of a correct label > that of a wrong one), ties count half, with bootstrap interval; 1/2 is chance.
 
-    NaN where all labels are right or all are wrong.
+    NaN where all labels are correct or all are wrong.
     """
     c, r = _pair(confidence, right)
     value = _auc(c, r)

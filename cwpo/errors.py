@@ -8,13 +8,13 @@ from typing import ClassVar, NamedTuple
 
 
 class CwpoError(Exception):
-    """An error whose message says all that the user needs; a command ends with `exit_code`."""
+    """An error whose message says all that the user needs; a command that meets it exits with `exit_code`."""
 
     exit_code: ClassVar[int] = 1
 
 
 class Problem(NamedTuple):
-    """What is wrong with the value of a dotted key. The text names the value, the reason and the fix."""
+    """A problem with the value of the dotted config key `key`. The text names the value, the reason and the fix."""
 
     key: str
     text: str
@@ -38,7 +38,7 @@ class InputError(CwpoError, ValueError):
 
 
 def nearest(value: object, valid: Iterable[str]) -> str:
-    """`did you mean x? ` where one of the valid values is close, then all of them."""
+    """Returns a hint: "did you mean x? " if a valid value is close to `value`, then the list of all valid values."""
     options, given = list(valid), str(value)
     close = [option for option in options if given and option.startswith(given)]
     close = close or difflib.get_close_matches(given, options, n=1)
@@ -46,23 +46,23 @@ def nearest(value: object, valid: Iterable[str]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of a library says in its first line, or its kind where it says nothing."""
+    """Returns the first line of an error's message, or the name of its class if the message is empty."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 class LeftOut(Exception):
-    """A row of a table that holds no usable pair; its text is the reason, which is counted."""
+    """Raised for a table row without a usable pair. Its message is a short reason; rows are counted by reason."""
 
 
 class WrongRow(Exception):
-    """A row of a table with values of a wrong kind: the problem, as "have ...; the fix", and the values that messages show."""
+    """Raised for a table row with wrong values. `problem` reads "have ...; the fix"; a message shows `values`."""
 
     def __init__(self, problem: str, *values: object) -> None:
         self.problem, self.values = problem, values
         super().__init__(problem)
 
 
-# Error numbers of disks -> the reason and the fix in plain words. Some libraries pass only the system's text on.
+# Error number of a disk error -> the reason and the fix in plain words.
 REFUSALS = {
     errno.ENOSPC: "no space is left there; free some",
     errno.EDQUOT: "the disk quota is used up; free some space",
@@ -71,6 +71,7 @@ REFUSALS = {
     errno.EPERM: "the operation is not permitted; make it writable, or name another folder",
     errno.EIO: "the device reports an input/output error; check it",
 }
+# Error number -> its text, for libraries that pass on the text alone.
 AS_TEXT = {
     errno.ENOSPC: r"No space left on device|\b(os error|errno) 28\b",
     errno.EDQUOT: r"[Dd]isk quota exceeded",
@@ -79,7 +80,7 @@ AS_TEXT = {
 
 
 def disk_problem(error: BaseException) -> str | None:
-    """The reason and the fix in plain words where the error or one of its causes comes from a disk; else None."""
+    """Returns the reason and the fix in plain words if the error or one of its causes is a disk error; else None."""
     for cause in _causes(error):
         if isinstance(cause, OSError) and cause.errno in REFUSALS:
             return REFUSALS[cause.errno]
@@ -91,7 +92,7 @@ def disk_problem(error: BaseException) -> str | None:
 
 
 def disk_place(error: BaseException) -> str | None:
-    """The file or folder that could not be read or written, where the error names it."""
+    """Returns the file or folder that could not be read or written; None if neither the error nor a cause names it."""
     names = (cause.filename for cause in _causes(error) if isinstance(cause, OSError))
     return next((str(name) for name in names if name is not None), None)
 

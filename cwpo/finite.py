@@ -1,15 +1,18 @@
-"""Numbers that went wrong, named by the pairs they belong to."""
+"""Checks values for NaN and infinity; the error names the pairs of the broken values."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-NAMED = 64  # as many as a batch usually has
+NAMED = 64  # names in a message at most: as many as a batch usually has
 
 
 def check_finite(values: ArrayLike, names: Sequence[str], what: str) -> None:
-    """FloatingPointError that says how many of `what`, (N,), are NaN or infinite and names their pairs, (N,)."""
+    """Raises FloatingPointError if any of `values`, (N,), is NaN or infinite.
+
+    The message says how many, calls the values `what` and lists the pairs' `names`, (N,).
+    """
     broken = ~np.isfinite(np.asarray(values, dtype=np.float64))
     if broken.any():
         named = [names[i] for i in np.flatnonzero(broken).tolist()]
@@ -17,6 +20,6 @@ def check_finite(values: ArrayLike, names: Sequence[str], what: str) -> None:
 
 
 def listed(names: Sequence[str]) -> str:
-    """`a, b, c`, of very many the first."""
+    """Joins names as "a, b, c"; of more than NAMED names the first, and how many more there are."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(map(str, names[:NAMED])) + more

@@ -44,7 +44,7 @@ def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
     return torch.mean(weights * losses)
 
 
-# By name, each a function of margin, beta and flip_rate. conf/objective has a file for each.
+# Losses by name, each a function of margin, beta and flip_rate. conf/objective has a file for each.
 OBJECTIVES: dict[str, Callable[[Tensor, float, float], Tensor]] = {
     "dpo": lambda margin, beta, flip_rate: dpo(margin, beta),
     "ipo": lambda margin, beta, flip_rate: ipo(margin, beta),
@@ -53,7 +53,7 @@ OBJECTIVES: dict[str, Callable[[Tensor, float, float], Tensor]] = {
 
 
 def pair_losses(name: str, margin: Tensor, beta: float, flip_rate: float) -> Tensor:
-    """The losses of a `conf/objective` choice."""
+    """The losses, (B,), of the objective `name`, a choice of conf/objective."""
     return OBJECTIVES[name](margin, beta, flip_rate)
 
 

@@ -1,4 +1,4 @@
-"""Pages for people: Markdown tables, and HTML pages from the templates and the one stylesheet in cwpo/templates.
+"""Renders Markdown tables, and HTML pages from the templates and the one stylesheet in cwpo/templates.
 
 Text from data and models never becomes markup: templates escape every value, and raw HTML in Markdown stays text.
 """
@@ -19,14 +19,14 @@ from cwpo.plain import visible
 
 TEMPLATES = Path(__file__).parent / "templates"
 KINDS = ("table", "figure")
-PNG_SIZE = slice(16, 24)  # where the header of a PNG holds width and height
-TITLE_LEVEL = 3  # in a page, a Markdown title stands below the page's title and a section's
+PNG_SIZE = slice(16, 24)  # the bytes of a PNG header that hold width and height
+TITLE_LEVEL = 3  # heading level of a Markdown title: the page has h1, its sections have h2
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """A GitHub table: the first `left` columns are left-aligned, the others right-aligned.
+    """Returns a table in GitHub's Markdown: the first `left` columns are left-aligned, the others right-aligned.
 
-    Every text stays inside its cell, and what looks like HTML is shown as text.
+    Pipes and line ends in a text do not break its cell, and HTML is shown as text.
     """
     line = "|" + "|".join(["---"] * left + ["---:"] * (len(header) - left)) + "|"
     head, *body = [f"| {' | '.join(map(_cell, row))} |" for row in (header, *rows)]
@@ -34,7 +34,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: i
 
 
 def markdown_records(columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]], left: int = 1) -> str:
-    """As `markdown_table`, from heading -> format string over the names in a row, such as `{"seconds": "{seconds:.2f}"}`."""
+    """As `markdown_table`; `columns` maps a heading to a format of the keys of a row: `{"time": "{seconds:.2f}"}`."""
     return markdown_table(list(columns), [[form.format(**row) for form in columns.values()] for row in rows], left)
 
 
@@ -44,39 +44,39 @@ def _cell(text: str) -> str:
 
 
 def paper_order(name: str) -> tuple[int, list[tuple[int, str]]]:
-    """Sorting key for names of tables and figures: the paper's tables by number, its figures, then our own."""
+    """Returns the sorting key of a table's or figure's name: the paper's tables by number, its figures, then ours."""
     kind = next((i for i, word in enumerate(KINDS) if re.match(rf"{word}\d", name)), len(KINDS))
     return kind, [(int(part), "") if part.isdigit() else (-1, part) for part in re.findall(r"\d+|\D+", name)]
 
 
 def render(template: str, **values: Any) -> str:
-    """A page from cwpo/templates. Raises jinja2.UndefinedError for a value that the template needs and did not get."""
+    """Renders a template of cwpo/templates. Raises jinja2.UndefinedError if a value that it needs is missing."""
     return environment().get_template(template).render(values)
 
 
 @cache
 def environment() -> Environment:
-    """The templates, which escape every value."""
+    """Returns the Jinja environment of cwpo/templates, which escapes every value."""
     return Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=lambda value: visible(value) if type(value) is str else value,  # HTML is a subclass of str
+        finalize=lambda value: visible(value) if type(value) is str else value,  # Markup (HTML) is a subclass of str
         trim_blocks=True,
         lstrip_blocks=True,
     )
 
 
 def image(png: bytes) -> dict[str, Any]:
-    """Width and height in pixels, and the image as a `src` that needs no file, for the template's `picture`."""
+    """Returns width and height in pixels and the image as a data URL, `src`: input of the template macro `picture`."""
     width, height = struct.unpack(">II", png[PNG_SIZE])
     return {"width": width, "height": height, "src": f"data:image/png;base64,{base64.b64encode(png).decode()}"}
 
 
 def markdown_html(text: str, *, label: str = "", folder: str = "") -> str:
-    """Markdown as HTML: its title an h3, its sections h4, its tables in scrolling regions called `label`.
+    """Converts Markdown to HTML: the title becomes h3, sections h4; tables stand in scrolling regions named `label`.
 
-    Relative links are into `folder`. The first column of a table names its rows. Raw HTML and images stay text.
+    Relative links point into `folder`. The first column of a table has its row headers. Raw HTML and images stay text.
     """
     parser = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
     tokens = parser.parse(visible(text))
@@ -100,7 +100,7 @@ def markdown_html(text: str, *, label: str = "", folder: str = "") -> str:
 
 
 def _describe(cell: Token, names_row: bool) -> None:
-    """Mark the scope of a header cell, and align by class instead of by inline style."""
+    """Sets the scope of a header cell, and replaces inline alignment by a class."""
     if names_row:
         cell.tag = "th"
     if cell.tag == "th":

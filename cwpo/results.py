@@ -1,4 +1,4 @@
-"""The result files under results/<scale>/: their columns, and reading and writing them without losing rows."""
+"""The columns of the result files under results/<scale>/. Reads and writes these files without losing rows."""
 
 import gzip
 import hashlib
@@ -28,20 +28,20 @@ ANNOTATOR_COLUMNS = (
     "experiment scale data weak annotator scoring human_fraction own_share poison_fraction seed accuracy_human accuracy_gold "
     "accuracy_gold_top30 accuracy_gold_bottom30 human_gold_agreement n_train n_eval train_seconds run_key git_commit"
 ).split()
-# What an arm is beyond the columns of runs.csv, and what it measured beyond them. Blank where it does not apply.
+# Settings and measurements of an arm that are not in runs.csv. Blank where one does not apply.
 DETAIL_COLUMNS = (
     "experiment run_key data_pairs label_flip unlabeled_fraction own_share poison_fraction sft_labels equal_steps scoring learning_rate "
     "point kl kl_se margin_agreement train_accuracy mean_weight human_gold_agreement mean_length mean_length_sft truncated_share "
     "truncated_share_sft annotator_seconds"
 ).split()
-# The operating points at which arms are compared, in the column `point`: the update size that is common to all arms, and each
-# arm's own best. "both": a rate that is the one at both; blank: another rate, or a scale without operating points.
+# The operating points at which arms are compared, in the column `point`. "matched": the update size common to all arms;
+# "own_best": each arm's best one; "both": one that is both; blank: any other, or a scale without operating points.
 MATCHED, OWN_BEST, BOTH = "matched", "own_best", "both"
-# One file for each experiment: equal run keys give other models on another processor, and experiments may come from several.
+# One file per experiment: a run key gives another model on another processor, and experiments may run on several.
 REWARD_COLUMNS = "run_key prompts rewards rewards_sft kl".split()
-# Confidences of an annotator on the unlabeled pairs, 20 bins over [0, 1): how many pairs, and how many labels agree.
+# Histogram of an annotator's confidence on the unlabeled pairs, 20 bins: number of pairs, and of labels that agree.
 CONFIDENCE_COLUMNS = "run_key data weak annotator seed low high pairs agree_human agree_gold".split()
-# Responses to a few test prompts (Tables 14, 15), and pairs on which the annotator and the human disagree (18, 19).
+# Responses to a few test prompts (Tables 14, 15), and pairs on which annotator and human label disagree (18, 19).
 SAMPLE_COLUMNS = "run_key data strong method seed prompt_id prompt response_sft response reward_sft reward".split()
 DISAGREEMENT_COLUMNS = (
     "run_key data weak seed band pair_id confidence prompt preferred_by_weak preferred_by_human gold_weak gold_human"
@@ -50,14 +50,14 @@ DISAGREEMENT_COLUMNS = (
 EMBEDDING_COLUMNS = "data strong seed source pair_id x y".split()
 
 
-# What models and people wrote. Control characters are written as escapes, as in \\x0d: CSV readers take some for line ends.
+# Text of models and humans. Control characters become escapes, as in \\x0d: CSV readers take some for line ends.
 WRITTEN = ("prompt", "response", "response_sft", "preferred_by_weak", "preferred_by_human")
 TEXT = (*"run_key prompt_id pair_id git_commit experiment prompts rewards rewards_sft point".split(), *WRITTEN)
-IDENTITY = ("experiment", "run_key", "prompt_id", "pair_id", "source", "low")
-POINTS = ["data", "strong", "seed", "source"]  # what rows without a run key belong to
-NAME = re.compile(r"(?!\.)[^/\\\x00-\x1f]{1,100}")  # of an experiment
+IDENTITY = ("experiment", "run_key", "prompt_id", "pair_id", "source", "low")  # the columns that identify a row
+POINTS = ["data", "strong", "seed", "source"]  # the columns that identify a group of rows without a run key
+NAME = re.compile(r"(?!\.)[^/\\\x00-\x1f]{1,100}")  # a valid name of an experiment
 UNROUNDED = ("learning_rate",)  # 6 decimals would lose digits of 2.5e-7
-PACKED = 6  # of 9 levels of compression; the highest takes six times as long for 3 % less
+PACKED = 6  # level of compression; the highest, 9, takes six times as long for 3 % smaller files
 AGAIN = "delete it and run `make reproduce` again, which takes everything finished from the store"
 UNREADABLE = (
     pd.errors.EmptyDataError,
@@ -77,13 +77,13 @@ class ResultsError(CwpoError, ValueError):
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """The rows of a result file.
+    """Reads a result file. The table has the columns in the order of `columns`; blank cells are missing values.
 
-    Raises ResultsError for a damaged file, other columns than `columns`, repeated rows or mixed scales.
+    Raises ResultsError for a damaged file, other columns than `columns`, repeated rows, wrong names or mixed scales.
     """
-    text = dict.fromkeys((*TEXT, "kl") if columns == REWARD_COLUMNS else TEXT, str)  # numbers of prompts, or a mean
+    text = dict.fromkeys((*TEXT, "kl") if columns == REWARD_COLUMNS else TEXT, str)  # in REWARD_COLUMNS kl is a list
     try:
-        # Only blanks are missing: "null" and "NA" may be what a model said.
+        # Only blanks are missing values: "null" and "NA" may be the text of a model.
         frame = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
     except UNREADABLE as error:
         raise ResultsError(f"{path} is empty or damaged ({str(error).rstrip('.')}); {AGAIN}") from error
@@ -116,10 +116,10 @@ def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class RunRewards:
-    """Gold rewards of one run: of the aligned model and of its SFT model, each (N,), prompts in the order of their ids.
+    """Gold rewards of one run: of the aligned model and of its SFT model, each (N,), sorted by prompt id.
 
-    `prompts` is a digest of those ids: equal digests, equal prompts. `kl`: log π(y) − log π_ref(y) of the aligned model's own
-    response y to each prompt, in nats, (N,); None where it was not measured.
+    `prompts` is a digest of the prompt ids: runs with equal digests have the same prompts. `kl`, (N,), is
+    log π(y) − log π_ref(y) of the aligned model's own response y to each prompt, in nats; None if it was not measured.
     """
 
     prompts: str
@@ -138,15 +138,15 @@ class RunRewards:
 
     @property
     def relative(self) -> bool:
-        """Whether gold compared each response with the SFT model's: these "rewards" of a run say nothing about another run's."""
+        """Whether gold compared each response with the SFT model's. Such "rewards" cannot be compared between runs."""
         return bool(np.allclose(self.reward + self.reward_sft, 1))
 
     def has_mean(self, mean: float) -> bool:
-        """Whether these are the rewards of a run whose aligned model has this mean reward, but for rounding."""
+        """Whether the mean reward of the aligned model is `mean`, up to rounding."""
         return bool(np.isclose(self.reward.mean(), mean, rtol=1e-4, atol=1e-4))
 
     def row(self, run_key: str) -> dict[str, str | None]:
-        """One row of REWARD_COLUMNS: the numbers with 6 significant digits, separated by blanks; None where not measured."""
+        """Returns a row of REWARD_COLUMNS: numbers with 6 significant digits, separated by blanks, or None."""
         columns = (self.reward, self.reward_sft, self.kl)
         numbers = (None if x is None else " ".join(f"{value:.6g}" for value in x) for x in columns)
         return dict(zip(REWARD_COLUMNS, (run_key, self.prompts, *numbers), strict=True))
@@ -159,19 +159,19 @@ class RunRewards:
 
 
 def rewards_file(folder: Path, experiment: str) -> Path:
-    """The file of REWARD_COLUMNS of an experiment's runs, below results/<scale>/."""
+    """Returns the path of the file with REWARD_COLUMNS of an experiment's runs; `folder` is results/<scale>/."""
     return folder / "rewards" / f"{experiment}.csv.gz"
 
 
 def write_rows(path: Path, frame: pd.DataFrame, columns: Sequence[str]) -> None:
-    """Write atomically: rows sorted, floats to 6 decimals, blanks where a value does not apply. Equal rows, equal bytes."""
+    """Writes rows atomically: sorted, floats to 6 decimals, missing values blank. Equal rows give equal bytes."""
     with _turn(path):
         _write(path, frame, columns)
 
 
 @contextmanager
 def _turn(path: Path) -> Iterator[None]:
-    """One writer of a file at a time."""
+    """Locks a result file inside the block, so that one process writes it at a time. Makes its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
         yield
@@ -192,9 +192,9 @@ def _write(path: Path, frame: pd.DataFrame, columns: Sequence[str]) -> None:
 
 
 def give_way(path: Path, rows: pd.DataFrame, columns: Sequence[str], numbers: Sequence[str]) -> bool:
-    """Drop the experiment of `rows` if it holds one of these arms with other `numbers`, and return whether it did.
+    """Removes the experiment of `rows` from the file if one of these arms stands there with other `numbers` (columns).
 
-    Another machine or version made it, so what is compared within it cannot stand beside these.
+    Returns whether it did. Another machine or version made those rows, so they cannot be compared with `rows`.
     """
     if not path.is_file():
         return False
@@ -210,10 +210,10 @@ def give_way(path: Path, rows: pd.DataFrame, columns: Sequence[str], numbers: Se
 
 
 def replace_rows(path: Path, rows: pd.DataFrame, columns: Sequence[str], *, experiment: str | None = None) -> None:
-    """Enter rows; those there with the same run_key (and experiment) give way, and with `experiment` all of its rows.
+    """Adds rows; they replace rows with the same run_key (and experiment) and, with `experiment`, all its rows.
 
-    Rows without a run_key give way to those of the same data, strong model, seed and source.
-    Writers take turns, so two sweeps at once lose nothing.
+    Rows without a run_key replace rows of the same data, strong model, seed and source.
+    Only one process writes at a time, so two sweeps at once lose nothing.
     """
     with _turn(path):
         if path.is_file():
@@ -228,7 +228,7 @@ def replace_rows(path: Path, rows: pd.DataFrame, columns: Sequence[str], *, expe
 
 
 def prune(folder: Path) -> None:
-    """Drop details and per-prompt rewards of arms that runs.csv no longer names.
+    """Removes details and per-prompt rewards of arms that runs.csv no longer names.
 
     Writers enter an arm in runs.csv first. So runs.csv is read last, else the rows that another sweep enters meanwhile
     would look like left-overs.
@@ -237,7 +237,7 @@ def prune(folder: Path) -> None:
     for experiment in sorted(left):  # details and rewards are entered together
         path = rewards_file(folder, experiment)
         with _turn(path):
-            if not path.is_file():  # a kill came between the two files
+            if not path.is_file():  # the process was killed between the two files
                 continue
             frame = read_rows(path, REWARD_COLUMNS)
             named = frame["run_key"].isin({key for name, key in _named(folder) if name == experiment})

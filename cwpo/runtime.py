@@ -1,4 +1,4 @@
-"""What a process runs on: threads, device, quiet libraries. None of it enters a stage's key."""
+"""Settings of a process: threads, memory, device, quiet libraries. None of them enters a stage's key."""
 
 import ctypes
 import functools
@@ -12,12 +12,13 @@ from contextlib import contextmanager
 from cwpo.errors import InputError
 
 PRECISIONS = ("float32", "bfloat16")
+NATIVE = "native"
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 STAND_IN = "adamw_torch"  # for optimisers of bitsandbytes
 
 
 def use_threads(threads: int) -> None:
-    """Give this process `threads` CPU threads; on a busy small machine one each is far faster than two each."""
+    """Gives this process `threads` CPU threads. On a busy small machine one per process is far faster than two."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ["MKL_NUM_THREADS"] = str(threads)
     import torch
@@ -26,19 +27,19 @@ def use_threads(threads: int) -> None:
 
 
 def spin_briefly() -> None:
-    """Let threads of libgomp, torch's on Linux, that wait for others soon give up their core. Before torch is loaded.
+    """Makes waiting threads of libgomp (torch's on Linux) give up their core soon. Call it before torch is loaded.
 
-    By default they keep it busy, which on a machine that others use takes the core from the thread they wait for. Two
-    threads beside two busy processes on two cores then took 7.7 s, and 3.5 s so; alone .95 s and .96 s.
+    By default they keep the core busy, which on a shared machine takes it from the thread that they wait for. Two
+    threads beside two busy processes on two cores took 7.7 s by default, 3.5 s this way; alone .95 s and .96 s.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def keep_freed_memory() -> None:
-    """Let glibc, where it is the allocator, hand freed blocks out again for as long as this process lives.
+    """Makes glibc, where it is the allocator, keep freed blocks for reuse as long as this process lives.
 
-    By default it gives large ones back to the system and gets them back page by page, filled with zeros: a fifth of the
-    time of training a model of 10^8 parameters on CPUs, whose every step takes and frees the same blocks.
+    By default glibc returns large blocks to the system and gets them back page by page, filled with zeros. This takes a
+    fifth of the time of training a model of 10^8 parameters on CPUs, where every step takes and frees the same blocks.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
@@ -47,7 +48,7 @@ def keep_freed_memory() -> None:
 
 
 def quiet_libraries() -> None:
-    """Keep progress bars and advice of the libraries out of ours; errors stay."""
+    """Turns off progress bars and advice of the libraries; their errors are still shown."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     import datasets
@@ -59,14 +60,14 @@ def quiet_libraries() -> None:
 
 
 def stay_loaded() -> None:
-    """For a process that trains many small models: nothing loaded is collected or searched for again.
+    """Speeds up a process that trains many small models: garbage collection skips all objects that exist now.
 
-    Every training ends with a full collection of garbage.
+    Without this, the full collection at the end of every training would scan the loaded libraries.
     """
     import transformers.trainer  # noqa: F401
     from accelerate import accelerator, optimizer
 
-    # searched for on disk in every step, of which many here take 5 ms
+    # accelerate looks for lomo on the disk in every step, which here often takes only 5 ms
     for module in (accelerator, optimizer):
         module.is_lomo_available = functools.cache(module.is_lomo_available)
     gc.collect()
@@ -75,7 +76,7 @@ def stay_loaded() -> None:
 
 @contextmanager
 def rare_collections() -> Iterator[None]:
-    """Garbage is collected rarely: for code that makes many small objects and keeps most of them."""
+    """Makes garbage collection rare inside the block: for code that makes many small objects and keeps most of them."""
     before = gc.get_threshold()
     gc.set_threshold(200_000, 50, 1000)
     try:
@@ -85,7 +86,7 @@ def rare_collections() -> Iterator[None]:
 
 
 def pick_device(name: str) -> str:
-    """`auto` means cuda, else mps, else cpu. Raises InputError for a device that this machine does not have."""
+    """Returns "cuda", "mps" or "cpu"; "auto" takes the first that exists. Raises InputError for a missing device."""
     if name == "cpu":
         return name
     import torch
@@ -104,7 +105,7 @@ def pick_device(name: str) -> str:
 
 
 def gpu_names() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    """Returns the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     import torch
 
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -118,9 +119,20 @@ def peak_memory_mb() -> float:
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
+def products_in(precision: str, device: str) -> str:
+    """Returns the precision of matrix products: "native" is bfloat16 on a CPU that multiplies it in hardware, else float32."""
+    if precision != NATIVE:
+        return precision
+    import torch
+
+    capable = torch.cpu.get_capabilities() if device == "cpu" else {}
+    return "bfloat16" if capable.get("avx512_bf16") or capable.get("amx_bf16") else "float32"
+
+
 @contextmanager
 def computing_in(precision: str, device: str) -> Iterator[None]:
-    """Matrix products in bfloat16, weights stay float32; `float32` leaves all as it is."""
+    """Computes matrix products in `precision` (see products_in) inside the block; weights stay float32."""
+    precision = products_in(precision, device)
     if precision == "float32":
         yield
         return
@@ -132,9 +144,9 @@ def computing_in(precision: str, device: str) -> Iterator[None]:
 
 @contextmanager
 def label_precision(device: str) -> Iterator[None]:
-    """Products of float32 in TF32 on CUDA, for scores of which signs and gaps matter: it flips 1 label in 1,000 or fewer.
+    """Computes float32 products in TF32 on CUDA inside the block, to score pairs: it flips at most 1 label in 1,000.
 
-    bfloat16 flips 10 times as many (both measured in tests/models/test_precision.py). Other devices compute as they do.
+    bfloat16 flips 10 times as many (both measured in tests/models/test_precision.py). On other devices nothing changes.
     """
     if not device.startswith("cuda"):
         yield
@@ -150,7 +162,7 @@ def label_precision(device: str) -> Iterator[None]:
 
 
 def optimizers() -> list[str]:
-    """The names of transformers' optimisers."""
+    """Returns the names of the optimisers that transformers has."""
     from transformers.training_args import OptimizerNames  # slow to import
 
     return [optimizer.value for optimizer in OptimizerNames]
@@ -162,16 +174,16 @@ def needs_bitsandbytes(optimizer: str) -> bool:
 
 
 def stand_in(optimizers: Iterable[str], device: str, sharded: bool = False) -> str | None:
-    """A message that names the `optimizers` that this device replaces by plain AdamW; None if there are none."""
+    """Returns a message that names the `optimizers` that plain AdamW replaces on this device, or None."""
     named = sorted({name for name in optimizers if optimizer_on(device, name, sharded) != name})
     why = "no CUDA device" if not device.startswith("cuda") else "the model is sharded"
     return f"{why}: {STAND_IN} stands in for {', '.join(named)}" if named else None
 
 
 def optimizer_on(device: str, optimizer: str, sharded: bool = False) -> str:
-    """The optimiser that this device uses for `optimizer`.
+    """Returns the optimiser that this device uses for `optimizer`.
 
-    Those of bitsandbytes need CUDA and unsharded weights; else plain AdamW takes their place.
+    The optimisers of bitsandbytes need CUDA and unsharded weights; without these, plain AdamW replaces them.
     """
     able = device.startswith("cuda") and not sharded
     return STAND_IN if needs_bitsandbytes(optimizer) and not able else optimizer

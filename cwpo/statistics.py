@@ -1,11 +1,11 @@
 """Accuracies, intervals and paired differences. NumPy in, plain numbers out; every random draw is seeded.
 
-Where a function takes per-seed values it wants a sequence of 1-D arrays, one per seed, one number per prompt. Its interval
-comes from a two-level bootstrap: seeds are resampled, then prompts within each drawn seed. With one seed it covers the
+Per-seed values are a sequence of 1-D arrays, one array per seed with one number per prompt. Their interval comes from a
+two-level bootstrap: seeds are resampled, then prompts within each drawn seed. With one seed the interval covers the
 prompts only; with three it is honest about prompts and optimistic about seeds.
 
-What many intervals share is computed once: `resample_counts` draws how often each prompt is taken, `resampled_means` gives the
-means of one run under these draws, and `interval_of` joins the means of several seeds in an independent order for each.
+Draws that many intervals share are made once: `resample_counts` draws how often each prompt is taken, `resampled_means`
+gives the means of one run under these draws, and `interval_of` joins the means of several seeds, in independent order.
 """
 
 from collections.abc import Callable, Sequence
@@ -69,9 +69,9 @@ def clustered_interval(
 ) -> Interval:
     """Mean over seeds of the mean over a seed's cells (data sets, objectives) of the means over prompts.
 
-    clusters[seed][cell] has one number per prompt; every seed must have the same cells. The seed is what is resampled, with
-    all of its cells together, then the prompts within each cell: cells of one seed are not independent draws. Raises
-    ValueError where seeds have different numbers of cells.
+    clusters[seed][cell] has one number per prompt; every seed must have the same cells. Seeds are resampled with all of
+    their cells, since cells of one seed are not independent draws, then the prompts within each cell. Raises ValueError
+    where seeds have different numbers of cells.
     """
     sizes = {len(cells) for cells in clusters}
     if len(sizes) != 1:
@@ -83,7 +83,7 @@ def clustered_interval(
 
 
 def mean_of_cells(means: Sequence[Sequence[ArrayLike]], *, seed: int = 0) -> Floats:
-    """(seeds, R) from means[seed][cell], each (R,) resampled means: their mean over cells, every cell in an order of its own."""
+    """Mean over the cells of each seed, (seeds, R), of means[seed][cell], (R,) resampled means, each cell shuffled."""
     rng = np.random.default_rng(seed)
     return np.stack(
         [np.mean([rng.permutation(np.asarray(cell, dtype=np.float64)) for cell in cells], axis=0) for cells in means]
@@ -107,7 +107,7 @@ def interval_of(centres: Sequence[float], means: ArrayLike, *, confidence: float
 def proportion_interval(
     shares: Sequence[float], counts: Sequence[int], *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Interval:
-    """As bootstrap_interval, of shares in [0, 1] of `counts` trials, one per seed, whose single outcomes are not at hand.
+    """As bootstrap_interval, from one share in [0, 1] of `counts` trials per seed, where single outcomes are not known.
 
     Resampling n zeros and ones draws a binomial number of ones, so nothing is lost. Raises ValueError for other shares.
     """
@@ -144,10 +144,10 @@ def paired_difference(
 
 
 def resampled_means(values: ArrayLike, resamples: int, seed: int = 0) -> Floats:
-    """(M, R): the means of M samples, values (M, N), each over R draws of N of its numbers with replacement.
+    """Bootstrap means, (M, R), of M samples, values (M, N): each of R draws takes N of the N numbers with replacement.
 
     All samples of one size share their draws, so the difference of two rows is the resampled difference of the samples on the
-    same prompts. `interval_of` draws among the R anew for every seed, which makes seeds independent again.
+    same prompts. `interval_of` draws among the R means anew for every seed, which makes seeds independent again.
     """
     x = np.asarray(values, dtype=np.float64)
     return x @ resample_counts(x.shape[1], resamples, seed).T / x.shape[1]
@@ -155,7 +155,7 @@ def resampled_means(values: ArrayLike, resamples: int, seed: int = 0) -> Floats:
 
 @lru_cache(maxsize=8)
 def resample_counts(size: int, resamples: int, seed: int = 0) -> Floats:
-    """(R, N): how often each of N values is taken in R draws of N with replacement; every row sums to N."""
+    """Counts, (R, N), of how often each of N values is taken in R draws of N with replacement; every row sums to N."""
     rng = np.random.default_rng([seed, size])
     cells = np.arange(resamples)[:, None] * size + rng.integers(size, size=(resamples, size))
     counts = np.bincount(cells.ravel(), minlength=resamples * size).reshape(resamples, size)

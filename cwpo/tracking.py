@@ -1,4 +1,4 @@
-"""Curves and results of a stage: JSON lines always, Weights & Biases on request."""
+"""Logs the curves and results of a stage: as JSON lines always, to Weights & Biases (W&B) on request."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class Tracker:
-    """One stage's log. `metrics.jsonl` in the stage's folder, and a W&B run of its own when `wandb` settings are given.
+    """The log of one stage: `metrics.jsonl` in its folder, and a W&B run of its own if `wandb` settings are given.
 
-    A W&B run is created here and finished on leaving the block, with exit code 1 after an error, so two stages of one
-    process never share one.
+    The W&B run is created here and finished on leaving the block, with exit code 1 after an error, so two stages of one
+    process never share a run.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Tracker:
             )
 
     def log(self, values: Mapping[str, float], step: int | None = None) -> None:
-        """One row of a curve; `step` counts optimiser steps."""
+        """Logs one row of a curve; `step` counts optimiser steps."""
         row = dict(values) if step is None else {"step": step, **values}
         self._file.write(json.dumps(row) + "\n")
         if self._run is not None:
@@ -49,23 +49,23 @@ class Tracker:
 
     @property
     def shows(self) -> bool:
-        """Whether somebody sees tables and charts: those are for W&B only, and the stage's own files hold the same."""
+        """Whether tables and charts are logged: they go to W&B only; the stage's own files hold the same numbers."""
         return self._run is not None
 
     def table(self, name: str, frame: pd.DataFrame) -> None:
-        """A table of results."""
+        """Logs a table of results to W&B."""
         if self._run is not None:
             self._run.log({name: _table(frame)})
 
     def chart(self, name: str, frame: pd.DataFrame, x: str, y: str, title: str) -> None:
-        """A line of column y over column x."""
+        """Logs a line chart of column y over column x to W&B."""
         if self._run is not None:
             from wandb.plot import line
 
             self._run.log({name: line(_table(frame[[x, y]]), x, y, title=title)})
 
     def summary(self, values: Mapping[str, Any]) -> None:
-        """Final numbers of the stage."""
+        """Logs the final numbers of the stage to W&B."""
         if self._run is not None:
             self._run.summary.update(dict(values))
 
@@ -79,7 +79,7 @@ class Tracker:
 
 
 def _start(wandb: Mapping[str, Any], folder: Path, *, config: Mapping[str, Any], **names: Any) -> Any:
-    """A run of W&B; one of the same id goes on, such as a stage that was stopped."""
+    """Starts a W&B run; unless offline, it resumes a run with the same id, such as that of a stage that was stopped."""
     import wandb as client
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -104,9 +104,10 @@ def log_sweep(
     table: pd.DataFrame,
     arms: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """The group of a sweep in W&B: a run for each arm, with the swept values as its config, and a run with the table.
+    """Logs a sweep to W&B as a group: a run for each arm, with the swept values as its config, and one with the table.
 
-    So a parallel-coordinates view of the group, job type `arm`, shows the axes beside reward_mean. Does nothing without settings.
+    A parallel-coordinates view of the group, job type `arm`, then shows the axes beside reward_mean. Without settings
+    (`wandb` None) it does nothing.
     """
     if wandb is None:
         return
@@ -130,7 +131,7 @@ def _table(frame: pd.DataFrame) -> Any:
 
 
 def wandb_mode(mode: str) -> Any:
-    """`auto` is online where an API key is at hand (environment or ~/.netrc), else offline."""
+    """Returns `mode`; "auto": WANDB_MODE if set, else online with an API key (environment, ~/.netrc), else offline."""
     if mode != "auto":
         return mode
     if os.environ.get("WANDB_MODE"):

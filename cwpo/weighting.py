@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
-MEAN_ABOVE = 1e-300  # below it the division overflows
+MEAN_ABOVE = 1e-300  # division by a smaller mean overflows
 Floats = NDArray[np.float64]
 
 
@@ -61,7 +61,7 @@ def most_confident(confidence: ArrayLike, fraction: float) -> NDArray[np.bool_]:
 def mean_one(weights: ArrayLike) -> Floats:
     """The weights divided by their mean, so that weighting leaves the size of the average step alone.
 
-    Raises ValueError where they are all zero (or too small to divide by), or one is negative or not finite.
+    Raises ValueError if all weights are zero (or too small to divide by), or one is negative or not finite.
     """
     values = np.asarray(weights, dtype=np.float64)
     if not (np.isfinite(values).all() and (values >= 0).all() and values.sum() > MEAN_ABOVE * values.size):
@@ -69,7 +69,7 @@ def mean_one(weights: ArrayLike) -> Floats:
     return values / values.mean()
 
 
-# By name, each a function of the gap and the scale. conf/weighting adds controls, named after one of these: c1_permuted.
+# Weightings by name, each a function of gap and scale. conf/weighting adds controls, named after one: c1_permuted.
 WEIGHTINGS: dict[str, Callable[[ArrayLike, float], Floats]] = {
     "uniform": lambda gap, scale: np.ones(np.shape(gap)),
     "c1": lambda gap, scale: scaled_sigmoid(gap),
@@ -80,5 +80,5 @@ WEIGHTINGS: dict[str, Callable[[ArrayLike, float], Floats]] = {
 
 
 def pair_weights(name: str, gap: ArrayLike, scale: float = 1.0) -> Floats:
-    """The weights of a `conf/weighting` choice before normalising and permuting."""
+    """The weights, (N,), of the weighting `name`, a choice of conf/weighting, before normalising and permuting."""
     return WEIGHTINGS[name.partition("_")[0]](gap, scale)

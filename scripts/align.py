@@ -1,4 +1,4 @@
-"""Weighted pairs to an aligned model: python scripts/align.py preferences=labeled/preferences.parquet model=... out=aligned"""
+"""Align on weighted pairs: python scripts/align.py preferences=labeled/preferences.parquet model=... out=aligned"""
 
 import hydra
 from omegaconf import DictConfig
@@ -9,7 +9,7 @@ from cwpo.commands.entry import entry, job
 @hydra.main(version_base="1.3", config_path="../conf/command", config_name="align")
 @job
 def main(cfg: DictConfig) -> None:
-    from cwpo.own.align import align  # late: it imports torch, and wrong words are answered before
+    from cwpo.own.align import align  # late: it imports torch; wrong arguments are refused before that
 
     align(cfg)
 

@@ -9,7 +9,7 @@ from cwpo.commands.entry import entry, job
 @hydra.main(version_base="1.3", config_path="../conf/command", config_name="annotate")
 @job
 def main(cfg: DictConfig) -> None:
-    from cwpo.own.annotate import label  # late: it imports torch, and wrong words are answered before
+    from cwpo.own.annotate import label  # late: it imports torch; wrong arguments are refused before that
 
     label(cfg)
 

@@ -1,4 +1,4 @@
-"""Training speed beside TRL's: python scripts/benchmark.py workloads=[hh] data=pairs.jsonl tokenizer=facebook/opt-125m"""
+"""Compare speed with TRL: python scripts/benchmark.py workloads=[hh] data=pairs.jsonl tokenizer=facebook/opt-125m"""
 
 import hydra
 from omegaconf import DictConfig

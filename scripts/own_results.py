@@ -1,4 +1,4 @@
-"""Annotators measured on real pairs, into results/own: python scripts/own_results.py data=../shared/data"""
+"""Measure annotators on real pairs, into results/own: python scripts/own_results.py data=../shared/data"""
 
 import hydra
 from omegaconf import DictConfig

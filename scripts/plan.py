@@ -1,4 +1,4 @@
-"""What a run or sweep would do, what is cached, what it would cost: python scripts/plan.py experiment=table1"""
+"""Show the stages of a run or sweep, which are cached, and their cost: python scripts/plan.py experiment=table1"""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Everything that would stop a run, before it starts: python scripts/preflight.py experiment=table3 scale=paper"""
+"""Find everything that would stop a run, before it starts: python scripts/preflight.py experiment=table3 scale=paper"""
 
 import hydra
 from omegaconf import DictConfig

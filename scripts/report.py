@@ -1,4 +1,4 @@
-"""Tables and figures from results/ alone: python scripts/report.py scale=toy"""
+"""Make tables and figures from results/ alone: python scripts/report.py scale=toy"""
 
 from pathlib import Path
 

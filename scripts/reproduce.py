@@ -1,4 +1,4 @@
-"""Experiments and their tables: python scripts/reproduce.py experiment=table1 scale=toy seeds=[0,1,2] jobs=2"""
+"""Run experiments and make tables: python scripts/reproduce.py experiment=table1 scale=toy seeds=[0,1,2] jobs=2"""
 
 import hydra
 from omegaconf import DictConfig

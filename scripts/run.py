@@ -1,4 +1,4 @@
-"""One arm, or with -m a sweep: python scripts/run.py method=cw_po data=harmless objective=dpo seed=0"""
+"""Run one arm, or with -m a sweep: python scripts/run.py method=cw_po data=harmless objective=dpo seed=0"""
 
 import hydra
 from omegaconf import DictConfig

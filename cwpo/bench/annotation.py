@@ -1,4 +1,4 @@
-"""Time and memory of annotating many pairs of the synthetic world: `python -m cwpo.bench.annotation JOB` for one size."""
+"""Measures time and memory of annotating many synthetic pairs; one size: `python -m cwpo.bench.annotation JOB`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BASE = 5_000  # pairs drawn; larger tables repeat them
 
 
 def write_pairs(path: Path, count: int) -> None:
-    """`count` pairs as the prepare stage writes them, in row groups of BASE."""
+    """Writes `count` pairs to `path` as the prepare stage does, in row groups of BASE."""
     data = SimpleNamespace(source="world", world="harmless", pairs=BASE, test_pairs=0)
     frame = read_pairs(data, seed=0)[0][["prompt", "response_a", "response_b"]]
     table = pa.Table.from_pandas(frame, preserve_index=False)
@@ -35,7 +35,7 @@ def write_pairs(path: Path, count: int) -> None:
 
 
 def annotation(cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
-    """One row per size: seconds and peak memory of a process that annotates so many pairs."""
+    """Returns one row per size in `cfg.annotation`: seconds and peak MiB of a process that annotates so many pairs."""
     rows = []
     for count in cfg.annotation:
         with tempfile.TemporaryDirectory() as folder:
@@ -48,7 +48,7 @@ def annotation(cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
 
 
 def run(folder: Path, threads: int) -> dict[str, float]:
-    """Annotate folder/pairs.parquet by an untrained Bradley-Terry model of toy size."""
+    """Annotates folder/pairs.parquet with an untrained toy Bradley-Terry model; returns seconds and peak MiB."""
     from transformers import AutoModelForCausalLM
 
     from cwpo.data.toy import build_tokenizer

@@ -1,4 +1,4 @@
-"""About a minute that measures what this machine does with models of some sizes, for plans one can believe."""
+"""Measures in about a minute how many operations a second this machine does with models of some sizes, for plans."""
 
 import tempfile
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from cwpo.bench.workloads import WORKLOADS
 from cwpo.planning.calibration import Calibration, Rate
 
 SIZES = ("lora_125m", "lora_1_3b")
-ROOM = 8.0  # GiB of a GPU that the larger needs
+ROOM = 8.0  # GiB of GPU memory that the larger model needs
 PAIRS, BATCH = 512, 64  # 8 optimiser steps
 
 
@@ -22,7 +22,7 @@ def calibrate(
     sizes: Sequence[str] | None = None,
     pairs: int = PAIRS,
 ) -> Path:
-    """Measure training, scoring and sampling with adapters, and keep the rates for plans of the store; returns the file."""
+    """Measures training, scoring and sampling with LoRA; writes the rates to the store for plans; returns the file."""
     from cwpo.planning.preflight.memory import gpus
 
     cfg = SimpleNamespace(device=device, threads=None, token_budget=8192, data=None, tokenizer=None)
@@ -35,7 +35,7 @@ def calibrate(
 
 
 def _rate(name: str, cfg: SimpleNamespace, pairs: int) -> Rate:
-    """Operations a second as cwpo.planning.gpu_hours counts them: 4 a parameter and token in training, 2 without gradients."""
+    """Measures operations a second, as gpu_hours counts: per parameter and token 4 in training, 2 in inference."""
     batch = min(BATCH, pairs)
     with tempfile.TemporaryDirectory() as folder:
         job, tokens = set_up(WORKLOADS[name], cfg, Path(folder), pairs)

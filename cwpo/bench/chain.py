@@ -1,4 +1,4 @@
-"""The chain end to end: seconds and memory of each stage of arms that run in a store of their own."""
+"""Measures a whole chain of stages: seconds and peak memory of each stage, run in a temporary store."""
 
 import tempfile
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from cwpo.store.store import Store
 
 
 def chain(cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
-    """One row for each stage of the run or sweep with the overrides `cfg.chain`."""
+    """Runs the arms of the overrides `cfg.chain`, and returns one row for each of their stages."""
     with tempfile.TemporaryDirectory() as folder:
         arms = expand([*cfg.chain, f"store={folder}", f"device={cfg.device}"])
         run_arms(arms, Settings.of(arms[0].cfg), title="chain")

@@ -1,4 +1,4 @@
-"""Running the sides by turns, each run in a fresh process; ratios of medians; rows for results/benchmark/."""
+"""Runs the sides of the benchmark by turns, each run in a fresh process; gives rows for results/benchmark/."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ AGREE = 1e-4  # largest relative difference of the sides' losses
 
 
 class BenchmarkError(RuntimeError):
-    """A side failed, or the sides do not compute the same."""
+    """A side failed, or the sides compute different losses."""
 
 
 def compare(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
-    """One row per run of a workload. Raises BenchmarkError where the sides' losses differ."""
+    """Runs each side cfg.repeats times; returns one row per run. BenchmarkError if the sides' losses differ."""
     workload = WORKLOADS[name]
     sides = [side for side in cfg.sides if side not in TRL or importlib.util.find_spec("trl")]
     if len(sides) < len(cfg.sides):
@@ -71,7 +71,7 @@ def compare(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
 
 
 def _best_micro(name: str, job: dict[str, Any], cfg: Any, say: Callable[[str], None]) -> int:
-    """The fastest of cfg.trl_micro; a single one is taken as it is."""
+    """Returns the size in cfg.trl_micro, in pairs, with which TRL is fastest; a single size is not tried."""
     sizes = [size for size in cfg.trl_micro if size <= job["batch_size"]]
     if len(sizes) == 1:
         return sizes[0]
@@ -81,7 +81,7 @@ def _best_micro(name: str, job: dict[str, Any], cfg: Any, say: Callable[[str], N
 
 
 def inference(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
-    """One row: sampling beside transformers' own, and scoring, with the model of a workload."""
+    """Measures sampling, transformers' own sampling and scoring with a workload's model; returns one row."""
     with tempfile.TemporaryDirectory() as folder:
         job, tokens = set_up(WORKLOADS[name], cfg, Path(folder), cfg.pairs[name])
         row = run_side(job | {"side": "inference", "prompts": cfg.prompts, "new_tokens": cfg.new_tokens})
@@ -96,7 +96,7 @@ def inference(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
 
 
 def machine(cfg: Any) -> dict[str, Any]:
-    """What the numbers were measured on."""
+    """Returns what the numbers were measured with: device, library versions and commit."""
     import torch
 
     cuda = cfg.device != "cpu" and torch.cuda.is_available()
@@ -119,14 +119,14 @@ def _processor() -> str:
 
 
 def numerical_type(workload: Workload, cfg: Any) -> str:
-    """The workload's dtype on a GPU, float32 elsewhere."""
+    """Returns the workload's dtype if it runs on a GPU, else "float32"."""
     import torch
 
     return workload.dtype if cfg.device != "cpu" and torch.cuda.is_available() else "float32"
 
 
 def set_up(workload: Workload, cfg: Any, folder: Path, count: int) -> tuple[dict[str, Any], dict[str, float]]:
-    """The tokenizer and the pairs in `folder`, and a job that names them; useful tokens and operations of an epoch."""
+    """Writes tokenizer and pairs into `folder`; returns a job with their paths, an epoch's tokens and operations."""
     given = cfg.tokenizer is not None and workload.shape["vocab_size"] > 50_000
     tokenizer = load_tokenizer(cfg.tokenizer) if given else words_tokenizer(workload.shape["vocab_size"])
     pairs = (
@@ -155,9 +155,9 @@ def set_up(workload: Workload, cfg: Any, folder: Path, count: int) -> tuple[dict
 
 
 def _operations(workload: Workload, useful: int, responses: int) -> float:
-    """Multiply-adds times two of the matrix products that training needs: 6 per weight and token, the head on responses only.
+    """Returns the operations of an epoch's products with weights: 6 per weight and token, the head on responses only.
 
-    With LoRA the gradients of the frozen weights are not needed: 4.
+    With LoRA it is 4, since frozen weights need no gradients. A multiply-add counts as two operations.
     """
     config = model_config(workload.family, workload.shape)
     width = config.hidden_size
@@ -166,7 +166,7 @@ def _operations(workload: Workload, useful: int, responses: int) -> float:
 
 
 def run_side(job: dict[str, Any], module: str = "cwpo.bench.sides") -> dict[str, Any]:
-    """One side in a process of its own: what `module` answers to the job."""
+    """Runs one side in its own process; returns the answer of `module` to the job. BenchmarkError if it fails."""
     with tempfile.TemporaryDirectory() as folder:
         path, answer = (Path(folder) / f"{name}.json" for name in ("job", "answer"))
         path.write_text(json.dumps(job | {"answer": str(answer)}), encoding="utf-8")
@@ -184,7 +184,7 @@ def run_side(job: dict[str, Any], module: str = "cwpo.bench.sides") -> dict[str,
 
 
 def problems(cfg: Any) -> Iterator[Problem]:
-    """Settings of the benchmark that do not go together."""
+    """Yields a Problem for each setting of the benchmark that is missing or does not fit the others."""
     for name in dict.fromkeys([*cfg.workloads, *cfg.inference]):
         if name in WORKLOADS and name not in cfg.pairs:
             yield Problem(f"pairs.{name}", f"pairs.{name} is required: set +pairs.{name}=...")

@@ -28,8 +28,8 @@ from cwpo.training.fit import Start
 
 FOLDS = 3  # every group is tested in one of them; fold k is the test of seed k
 WORDS = "words"
-SIDES: dict[str, dict[str, float]] = {"before": {"epochs": 5, "learning_rate": 1e-5}, "after": {}}  # of the defaults
-READS = {  # settings of each kind of part
+SIDES: dict[str, dict[str, float]] = {"before": {"epochs": 5, "learning_rate": 1e-5}, "after": {}}  # over the defaults
+READS = {  # the settings that each kind of part depends on
     "annotator": ["annotate"],
     "alignment": ["annotate", "align", "align_pairs", "align_test_pairs", "align_response"],
     "defaults": ["strong", "defaults_pairs", "align_response"],
@@ -37,7 +37,7 @@ READS = {  # settings of each kind of part
 
 
 def measure(cfg: Any, say: Callable[[str], None] = print) -> Path:
-    """Write the tables, figures and README.md of results/own under cfg.out; finished parts are kept in cfg.store."""
+    """Writes the tables, the figure and README.md of results/own to cfg.out; finished parts are kept in cfg.store."""
     quiet_libraries()
     paths = {f"models.{name}": (path, None) for name, path in cfg.models.items()}
     require([*check_sources(cfg.data, cfg.sources), *map(str, model_problems(paths))])
@@ -78,13 +78,13 @@ def measure(cfg: Any, say: Callable[[str], None] = print) -> Path:
 
 
 def split(pairs: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Pairs to train on and pairs to test on, of different groups."""
+    """Returns the pairs to train on and the pairs to test on; they share no group."""
     fold = folds_by_prompt(pairs["group"].tolist(), FOLDS, 0)
     return pairs[fold != seed], pairs[fold == seed]
 
 
 def _drawn(pairs: pd.DataFrame, seed: int, train: int | None, test: int | None) -> list[pd.DataFrame]:
-    """Pairs with one vote to train on, and pairs of other groups that have a gold label, at most so many."""
+    """Returns at most `train` pairs with one vote, and `test` pairs of other groups with a gold label; no ties."""
     parts = split(pairs.assign(target=one_vote(pairs, seed)), seed)
     labels = zip(parts, ("target", "gold"), (train, test), strict=True)
     return [_some(part[part[label] != 0.5], most, seed) for part, label, most in labels]
@@ -100,7 +100,7 @@ def _tested(test: pd.DataFrame, gap: np.ndarray, n_train: int) -> pd.DataFrame:
 def examine(
     pairs: pd.DataFrame, name: str, annotator: str, seed: int, cfg: Any, scratch: Path, device: str
 ) -> pd.DataFrame:
-    """Gaps of an annotator trained on one vote per pair, for the pairs of other groups that have a gold label."""
+    """Trains an annotator on one vote per pair; returns its gaps on pairs of other groups that have a gold label."""
     train, test = _drawn(pairs, seed, cfg.train_pairs.get(name), cfg.test_pairs.get(name))
     if annotator == WORDS:
         return _tested(test, WordAnnotator(train, seed).gaps(test)[0], len(train))
@@ -112,7 +112,7 @@ def examine(
 def by_defaults(
     pairs: pd.DataFrame, name: str, side: str, seed: int, cfg: Any, scratch: Path, device: str
 ) -> pd.DataFrame:
-    """As examine, of `strong` on few labels, with one of SIDES over the defaults of scripts/annotate.py."""
+    """As examine, for cfg.strong on few labels, with the defaults of scripts/annotate.py and SIDES[side] on top."""
     path = cfg.models[cfg.strong]
     train, test = _drawn(pairs, seed, cfg.defaults_pairs, cfg.test_pairs.get(name))
     train, shown = (cut(part, path, cfg.align_response) for part in (train, test))
@@ -136,9 +136,10 @@ def by_defaults(
 def align_arms(
     pairs: pd.DataFrame, name: str, strong: str, seed: int, cfg: Any, scratch: Path, device: str
 ) -> pd.DataFrame:
-    """CW-PO, BT labels with weight 1 and Human on one split of UKP: margins on held-out gold pairs under the models before and after.
+    """Aligns with CW-PO, BT labels of weight 1 and human votes on one split of UKP; returns margins before and after.
 
-    The annotator is that of `examine`; the arms learn from other training pairs, by its label or by one vote.
+    Margins are of held-out gold pairs. The annotator is that of `examine`; the arms learn from other training pairs, by
+    its labels or by one vote.
     """
     path = cfg.models[strong]
     train, test = _drawn(pairs, seed, None, cfg.align_test_pairs)
@@ -176,7 +177,7 @@ def align_arms(
 
 
 def _quiet(line: str) -> None:
-    """Nothing is said."""
+    """Discards a progress line."""
 
 
 def _trained(train: pd.DataFrame, path: str, seed: int, cfg: Any, folder: Path, device: str) -> Annotates:
@@ -191,7 +192,7 @@ def _some(pairs: pd.DataFrame, most: int | None, seed: int) -> pd.DataFrame:
 
 
 def _file(cfg: Any, kind: str, *names: Any) -> Path:
-    """The file of a finished part; its folder's name is a hash of the settings that the part depends on."""
+    """Returns the file of a finished part; its folder's name has a hash of the settings that the part depends on."""
     plain: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, ["token_budget", *READS[kind]]))
     plain |= {"train": cfg.train_pairs.get(names[0]), "test": cfg.test_pairs.get(names[0])}
     folder = f"{kind}-{stage_key('own_results', 1, plain, {})[:8]}"

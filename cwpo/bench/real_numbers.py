@@ -1,4 +1,4 @@
-"""The measurement on real pairs as tables of numbers, one row for each data set and annotator."""
+"""Tables of the numbers measured on real pairs, one row for each data set and annotator."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from cwpo.weighting import scaled_sigmoid
 
 LONGER = "longer wins"
 ONE_VOTE = "one human vote"
-WANTED = 0.65  # accuracy, as scripts/annotate.py wants by default
+WANTED = 0.65  # the accuracy that scripts/annotate.py asks for by default
 
 
 def annotator_rows(tested: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(one row, coverage rows) for each data set and annotator, with "longer wins" and one human vote beside them.
+    """Returns (a row per data set and annotator, rows of accuracy by coverage), with "longer wins" and one human vote.
 
-    `tested` has data, annotator, seed, group, gold (0 or 1), share, n_votes, vote, length_a, length_b, gap and n_train; the seeds'
-    test pairs are pooled. Intervals take the pairs of one group as one draw.
+    `tested` has data, annotator, seed, group, gold (0 or 1), share, n_votes, vote, length_a, length_b, gap and n_train.
+    Test pairs of all seeds are pooled. Intervals take the pairs of one group as one draw.
     """
     rows: list[dict[str, Any]] = []
     curves: list[dict[str, Any]] = []
@@ -48,7 +48,7 @@ def annotator_rows(tested: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def seed_rows(tested: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy of every data set, annotator and seed, overall and on the most confident 30 %, and of "longer wins" beside it."""
+    """Returns a row per data set, annotator, seed: accuracy on all, on the most confident 30 %, of "longer wins"."""
     rows = []
     for names, part in tested.groupby(["data", "annotator", "seed"], sort=False):
         gap, gold = part["gap"].to_numpy(), part["gold"].to_numpy()
@@ -67,7 +67,7 @@ def seed_rows(tested: pd.DataFrame) -> pd.DataFrame:
 
 
 def defaults_rows(tested: pd.DataFrame) -> pd.DataFrame:
-    """A row for each data set and side, "before" and "after"; the latter with the difference of accuracy on the same pairs."""
+    """Returns a row per data set and side; "after" also has its accuracy minus that of "before" on the same pairs."""
     rows = annotator_rows(tested)[0]
     rows = rows[rows["annotator"].isin(tested["annotator"])].reset_index(drop=True)
     for data, part in tested.groupby("data"):
@@ -81,7 +81,7 @@ def defaults_rows(tested: pd.DataFrame) -> pd.DataFrame:
 
 
 def alignment_rows(aligned: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(one row for each arm, differences of implicit-reward accuracy between arms on the same pairs)."""
+    """Returns (one row per arm, differences between arms in implicit-reward accuracy on the same pairs)."""
     rows = []
     for arm, part in aligned.groupby("arm", sort=False):
         row: dict[str, Any] = {"arm": arm, "seeds": part["seed"].nunique(), "n_test": len(part)}
@@ -106,7 +106,7 @@ def _length_gap(part: pd.DataFrame) -> np.ndarray:
 
 
 def _measured(part: pd.DataFrame, gap: np.ndarray) -> dict[str, Any]:
-    """The numbers that a verdict needs, and the agreement with votes."""
+    """Returns the numbers that a verdict needs, and how confidence agrees with the votes."""
     gold, groups = part["gold"].to_numpy(), part["group"].to_numpy()
     agreement = votes(part.assign(prompt=part["group"]), np.abs(gap))
     return accuracy_numbers(gap, gold, _length_gap(part), groups) | {"votes": agreement, "more_labels": None}

@@ -1,4 +1,4 @@
-"""Real pairs to measure annotators on: several sources in one form, with groups that never lie in both train and test."""
+"""Real pairs to measure annotators on: several sources in one form, with groups that train and test never share."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ POSITION = "Give a convincing argument for this position: "
 
 @dataclass(frozen=True)
 class Source:
-    """`file` below the data folder; the column of the annotators' votes, if any; whether prompts are UKP's debates."""
+    """`file`: below the data folder; `votes`: column of human votes, if any; `debates`: prompts are UKP's debates."""
 
     file: str
     votes: str | None = None
@@ -41,10 +41,10 @@ SOURCES = {
 
 
 def load_source(name: str, folder: str | Path) -> pd.DataFrame:
-    """pair_id, prompt, response_a, response_b, gold (1: a, 0: b, 0.5: tie), share, n_votes, votes (a list) and group of every pair.
+    """Returns a row for each pair: pair_id, prompt, response_a, response_b, gold, share, n_votes, votes (list), group.
 
-    gold is the published label, share that of the votes. The group, which train and test must not share, is the debate of UKP's
-    arguments and the prompt elsewhere.
+    gold is the published label (1: a, 0: b, 0.5: tie), share the share of votes for a. group, which train and test must
+    not have in common, is the debate in UKP and the prompt in other sources.
     """
     source = SOURCES[name]
     path = str(Path(folder).expanduser() / source.file)
@@ -67,13 +67,13 @@ def load_source(name: str, folder: str | Path) -> pd.DataFrame:
 
 
 def one_vote(pairs: pd.DataFrame, seed: int) -> np.ndarray:
-    """One vote of each pair, drawn at random: 1 for a, 0 for b, 0.5 for a tie; (N,)."""
+    """Draws one vote of each pair at random: 1 for a, 0 for b, 0.5 for a tie; (N,)."""
     rng = np.random.default_rng([seed, 11])
     return np.array([vote_share(votes[rng.integers(len(votes))])[0] for votes in pairs["votes"]])
 
 
 def cut(pairs: pd.DataFrame, model: str, longest: int = LONGEST_RESPONSE) -> pd.DataFrame:
-    """Pairs cut to the last LONGEST_PROMPT tokens of the prompt and the first `longest` of a response, at most half the context each."""
+    """Keeps the last LONGEST_PROMPT tokens of prompts, the first `longest` of responses; fewer in a short context."""
     tokenizer, context = load_tokenizer(model), context_length(model) or 10**9
     response = min(longest, context // 2 - 2)
     prompt = min(LONGEST_PROMPT, context - response - 4)
@@ -92,7 +92,7 @@ def cut(pairs: pd.DataFrame, model: str, longest: int = LONGEST_RESPONSE) -> pd.
 
 
 def check_sources(folder: str | Path, names: Sequence[str]) -> list[str]:
-    """Files of these sources that the data folder lacks."""
+    """Returns a message for each file of these sources that the data folder lacks."""
     files = [Path(folder).expanduser() / SOURCES[name].file for name in names]
     return [f"data={folder} lacks {file}" for file in files if not file.is_file()]
 

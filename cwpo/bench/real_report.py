@@ -1,4 +1,4 @@
-"""results/own: tables, a figure and a page about annotators on real pairs."""
+"""Writes results/own: tables, a figure and a page about annotators on real pairs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ADVICE = {
     "do_not_use": "do not use",
 }
 DIGITS = 4
-# Columns of the tables on the page, heading -> format; numbers with an interval are texts by then.
+# Columns of the tables on the page, heading -> format; _texts has made numbers with an interval into texts.
 ANNOTATORS = {
     "data": "{data}",
     "annotator": "{annotator}",
@@ -64,7 +64,7 @@ ALIGNMENT = {
     "change": "{likelihood_change}",
     "implicit reward": "{implicit}",
 }
-SIGNED = ("minus_longer", "after_minus_before", "likelihood_change")  # differences
+SIGNED = ("minus_longer", "after_minus_before", "likelihood_change")  # differences, shown with a sign
 DIFFERENCES = {"implicit-reward accuracy on the same pairs": "{arms}", "difference": "{implicit}"}
 
 
@@ -76,9 +76,9 @@ def write_report(
     absent: Sequence[str] = (),
     defaults: pd.DataFrame | None = None,
 ) -> None:
-    """Write annotators.csv, coverage.csv, seeds.csv, alignment.csv, defaults.csv, a figure and README.md; `out` appears when complete.
+    """Writes a CSV file for each table, coverage.png and README.md into `out`, which is replaced once all are written.
 
-    `absent` are the parts of the measurement that have not been computed; the page lists them.
+    `absent`: the parts that have not been computed yet; the page lists them.
     """
     new = out.with_name(f".{out.name}.new")
     shutil.rmtree(new, ignore_errors=True)
@@ -155,9 +155,9 @@ def _alignment(arms: pd.DataFrame, gaps: pd.DataFrame, cfg: Any) -> str:
 
 
 def _texts(rows: pd.DataFrame, columns: Mapping[str, str], signed: bool = False) -> list[dict[str, Any]]:
-    """The rows with the numbers that `columns` shows plain as `mean [low, high]`; empty if not measured.
+    """Returns the rows, with text for numbers that `columns` leaves unformatted: `mean [low, high]`, "" if missing.
 
-    Differences have a sign, with `signed` all of them.
+    Numbers in SIGNED get a sign; with `signed`, all numbers do.
     """
     shown = rows.to_dict("records")
     for name in (form[1:-1] for form in columns.values()):

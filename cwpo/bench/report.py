@@ -1,4 +1,4 @@
-"""The benchmark's command: rows, and tables under results/benchmark/."""
+"""The benchmark command: runs the measurements, and writes CSV files and a page to results/benchmark/."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ STEADY = ("a steady step, s", "steps, times cwpo's")
 
 
 def benchmark(cfg: Any) -> None:
-    """Measure what `cfg` asks for; write a CSV file of each part, and benchmark.md."""
+    """Runs the measurements that `cfg` lists; writes a CSV file for each kind of them, and benchmark.md."""
     quiet_libraries()
     folder = Path(cfg.results) / "benchmark"
     folder.mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,7 @@ def _say(text: str) -> None:
 
 
 def _keep(path: Path, table: pd.DataFrame, key: str) -> Path:
-    """The file with its rows of the same `key` replaced, so that workloads may be measured one by one."""
+    """Replaces the rows of the file that have the table's values of `key`: workloads may be measured one by one."""
     if path.is_file():
         old = pd.read_csv(path)
         table = pd.concat([old[~old[key].isin(table[key])], table], ignore_index=True)
@@ -86,9 +86,9 @@ def _keep(path: Path, table: pd.DataFrame, key: str) -> Path:
 
 
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
-    """Medians of each workload and side, and how many times cwpo's they are (`times_slower`, `memory_share` = cwpo's / theirs)."""
+    """Returns medians per workload and side; times_slower, steps_slower: side / cwpo; memory_share: cwpo / side."""
     columns = "seconds step_seconds preparation_seconds tokens_per_second peak_memory_mb share_of_matmul_peak".split()
-    runs = runs.assign(step_seconds=runs.get("step_seconds", float("nan")))  # older files have none
+    runs = runs.assign(step_seconds=runs.get("step_seconds", float("nan")))  # older files lack this column
     grouped = runs.groupby(["workload", "side"], sort=False)
     table = grouped[columns].median().reset_index()
     table["runs"] = grouped.size().to_numpy()
@@ -100,7 +100,7 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_report(folder: Path) -> Path:
-    """benchmark.md from the rows in `folder`."""
+    """Writes benchmark.md from the CSV files in `folder`, and returns its path."""
     parts = ["# Speed"]
     sections = {"training": _training, "inference": _inference, "annotation": _annotation, "chain": _chain}
     for name, section in sections.items():
@@ -112,7 +112,7 @@ def write_report(folder: Path) -> Path:
 
 
 def _machines(runs: pd.DataFrame) -> str:
-    """Where each workload ran, and with what."""
+    """Returns a line for each device and software version: which workloads ran with it."""
     where = ["device", "torch", "transformers", "git_commit"]
     return "\n".join(
         f"{', '.join(part['workload'].unique())}: {device}; torch {torch}, transformers {transformers}, commit {commit}."

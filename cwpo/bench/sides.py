@@ -1,4 +1,4 @@
-"""One side of the benchmark in a process of its own, so that its peak memory is its own: `python -m cwpo.bench.sides JOB`."""
+"""Measures one side (cwpo or TRL) in a process with its own peak memory: `python -m cwpo.bench.sides JOB`."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ from cwpo.models.policy import add_lora, load_tokenizer
 from cwpo.runtime import keep_freed_memory, peak_memory_mb, pick_device, quiet_libraries, use_threads
 
 BETA = 0.1
-WARM = 3  # first steps of a training that the steady state leaves out: kernels are chosen and memory is taken
+WARM = 3  # first steps, which the steady state leaves out: they choose kernels and allocate memory
 COMMON: dict[str, Any] = {
     "num_train_epochs": 1,
     "learning_rate": 1e-6,
@@ -29,8 +29,8 @@ COMMON: dict[str, Any] = {
     "disable_tqdm": True,
     "seed": 0,
 }
-# TRL 1.16 as it comes but for the dtype, which is the same on both sides; with everything in it that makes it faster; and
-# the same in a process that keeps freed memory, as cwpo's trainer makes its own do on CPUs.
+# TRL 1.16, in the dtype of cwpo. trl_default: its defaults; trl_best: all of its options that make it faster; trl_kept:
+# trl_best in a process that keeps freed memory, as cwpo's trainer does on CPUs.
 TRL_SIDES: dict[str, dict[str, Any]] = {
     "trl_default": {"per_device_train_batch_size": 8},
     "trl_best": {
@@ -45,7 +45,7 @@ TRL_SIDES[KEPT] = TRL_SIDES["trl_best"]
 
 
 class StepTimes(TrainerCallback):
-    """Seconds of each optimiser step from the end of the one before: by events on CUDA, which no step waits for."""
+    """Measures seconds from the end of one optimiser step to the next; on CUDA by events, so that no step waits."""
 
     def __init__(self, device: str) -> None:
         self.cuda = device.startswith("cuda")
@@ -70,12 +70,12 @@ class StepTimes(TrainerCallback):
 
 
 def steady(seconds: list[float]) -> float:
-    """The median of the steps after the first WARM; of all where there are no more."""
+    """Returns the median of the steps after the first WARM; of all steps if there are no others."""
     return float(np.median(seconds[WARM:] or seconds))
 
 
 def model_of(job: dict[str, Any], device: str) -> Any:
-    """The workload's model with random weights, the same on every side: a frozen base in the job's dtype, else float32."""
+    """Returns a model with the same random weights on every side; float32, a LoRA base in the job's dtype."""
     torch.manual_seed(0)
     dtype = getattr(torch, job["dtype"]) if job["lora"] else torch.float32
     with torch.device(device):
@@ -84,7 +84,7 @@ def model_of(job: dict[str, Any], device: str) -> Any:
 
 
 def cwpo_trainer(job: dict[str, Any], model: Any, pairs: list[dict[str, Any]]) -> Any:
-    """PreferenceTrainer on the job's pairs, each of weight 1."""
+    """Returns cwpo's PreferenceTrainer on the job's pairs, each with weight 1."""
     from transformers import TrainingArguments
 
     from cwpo.training.preference import PreferenceTrainer
@@ -108,7 +108,7 @@ def cwpo_trainer(job: dict[str, Any], model: Any, pairs: list[dict[str, Any]]) -
 
 
 def trl_trainer(job: dict[str, Any], model: Any, pairs: list[dict[str, Any]], reference: Any = None) -> Any:
-    """TRL's DPOTrainer on the same pairs; with LoRA it switches the adapter off for the reference."""
+    """Returns TRL's DPOTrainer on the same pairs. With LoRA it switches the adapters off to compute the reference."""
     import datasets
     import trl
 
@@ -144,7 +144,7 @@ def trl_trainer(job: dict[str, Any], model: Any, pairs: list[dict[str, Any]], re
 
 
 def train(job: dict[str, Any], device: str, pairs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Seconds of one epoch, of its steps, and of the reference's log-probs where they come beforehand; peak memory in MiB."""
+    """Trains one epoch; returns times in seconds (preparation: building the trainer) and peak memory in MiB."""
     model = model_of(job, device)
     started = time.perf_counter()
     trainer = (trl_trainer if job["side"] in TRL_SIDES else cwpo_trainer)(job, model, pairs)
@@ -167,7 +167,7 @@ def train(job: dict[str, Any], device: str, pairs: list[dict[str, Any]]) -> dict
 
 @torch.no_grad()
 def infer(job: dict[str, Any], device: str, pairs: list[dict[str, Any]]) -> dict[str, float]:
-    """Seconds of sampling from the prompts, of transformers' own sampling from them in one batch, and of scoring the pairs."""
+    """Returns seconds and counts of sampling and transformers' own sampling (tokens) and of scoring (pairs)."""
     from cwpo.models.generation import sample_responses
 
     model, tokenizer = model_of(job, device).eval(), load_tokenizer(job["tokenizer"])
@@ -200,7 +200,7 @@ def infer(job: dict[str, Any], device: str, pairs: list[dict[str, Any]]) -> dict
 
 
 def _timed(work: Callable[[], int], device: str) -> tuple[float, int]:
-    """Seconds of the second of two runs, and what it returned."""
+    """Runs `work` twice; returns the seconds and the result of the second run."""
     for _ in range(2):
         started = time.perf_counter()
         done = work()
@@ -210,7 +210,7 @@ def _timed(work: Callable[[], int], device: str) -> tuple[float, int]:
 
 
 def losses_agree(job: dict[str, Any], pairs: list[dict[str, Any]]) -> float:
-    """Largest relative difference of the two sides' losses on four pairs, under a reference that differs from the model."""
+    """Returns the largest relative difference of both sides' losses on four pairs; model and reference differ."""
     plain = job | {"device": "cpu", "dtype": "float32", "token_budget": None, "batch_size": 4, "lora": False}
     pairs, tokenizer = pairs[:4], load_tokenizer(job["tokenizer"])
     model, reference = (model_of(plain, "cpu").eval() for _ in range(2))
@@ -231,7 +231,7 @@ def losses_agree(job: dict[str, Any], pairs: list[dict[str, Any]]) -> float:
 
 
 def matmul_flops(device: str, dtype: str, size: int = 2048, repeats: int = 8) -> float:
-    """Operations a second of a square matrix product: what this machine can do at best, one multiply-add being two."""
+    """Returns the operations a second of the fastest of some square matrix products; a multiply-add counts as two."""
     a, b = (torch.randn(size, size, device=device, dtype=getattr(torch, dtype)) for _ in range(2))
     best = float("inf")
     for _ in range(repeats):
@@ -242,7 +242,7 @@ def matmul_flops(device: str, dtype: str, size: int = 2048, repeats: int = 8) ->
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
-    """What the job's `side` measures."""
+    """Measures what the job's `side` names, and returns the numbers by name."""
     use_threads(job["threads"])
     quiet_libraries()
     if job["side"] == KEPT:

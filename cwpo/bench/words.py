@@ -1,4 +1,4 @@
-"""A bag-of-words annotator, for scale: logistic regression on the difference of two responses' word counts."""
+"""A bag-of-words annotator, as a baseline: logistic regression on the difference of two responses' word counts."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from scipy.sparse import csr_array, vstack
 from scipy.special import expit
 
 WORD = re.compile(r"\w+|[^\w\s]")
-LEAST = 5  # training responses that a word must occur in
-# Factors of the squared weights; the one that is best on held-out training pairs is taken.
+LEAST = 5  # a word is used if at least so many training responses contain it
+# Factors of the squared weights; the best one on held-out training pairs is used.
 PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0)
 HELD_OUT = 0.2
 
 
 class WordAnnotator:
-    """score(response) = sum over its words of weight(word) * log(1 + count); without an intercept, so that neither side is preferred."""
+    """score(response) = sum over its words of weight(word) * log(1 + count). No intercept: it favours neither side."""
 
     def __init__(self, pairs: pd.DataFrame, seed: int) -> None:
-        """Fit to pairs with response_a, response_b and a target of 0 or 1."""
+        """Fits the weights to pairs with response_a, response_b and a target of 0 or 1."""
         texts = [*pairs["response_a"], *pairs["response_b"]]
         counts = Counter(word for text in texts for word in set(_words(text)))
         self.index = {word: i for i, word in enumerate(sorted(w for w, n in counts.items() if n >= LEAST))}
@@ -34,6 +34,7 @@ class WordAnnotator:
         self.weights = _fit(x, y, self.penalty)
 
     def gaps(self, pairs: pd.DataFrame) -> np.ndarray:
+        """Returns the score of a minus that of b for N pairs, (1, N), in logits."""
         return np.asarray(self._differences(pairs) @ self.weights)[None]
 
     def _differences(self, pairs: pd.DataFrame) -> csr_array:
@@ -59,7 +60,7 @@ def _loss(z: np.ndarray, y: np.ndarray) -> float:
 
 
 def _fit(x: csr_array, y: np.ndarray, penalty: float) -> np.ndarray:
-    """The weights of the least log-loss + penalty / 2 * squared weights."""
+    """Returns the weights that minimise log-loss + penalty / 2 * squared weights."""
 
     def objective(w: np.ndarray) -> tuple[float, np.ndarray]:
         z = x @ w

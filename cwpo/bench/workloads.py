@@ -22,7 +22,7 @@ from cwpo.own.fit import turned
 
 @dataclass(frozen=True)
 class Lengths:
-    """Log-normal tokens: (mean, standard deviation) of the logarithm for prompts and for responses, EOS included."""
+    """Log-normal token counts of prompts and responses, EOS included: (mean, standard deviation) of the logarithm."""
 
     prompt: tuple[float, float]
     response: tuple[float, float]
@@ -30,7 +30,7 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Workload:
-    """A model of `family` with the config values `shape`, and pairs of `lengths` of at most `longest` tokens a sequence."""
+    """A model of `family` with config values `shape`, and pairs of `lengths`, at most `longest` tokens per sequence."""
 
     family: str
     shape: dict[str, Any]
@@ -72,7 +72,7 @@ WORKLOADS = {
 
 
 def words_tokenizer(words: int) -> PreTrainedTokenizerFast:
-    """One token for each of the words w0, w1, ..., after pad, BOS and EOS; `words` tokens in all."""
+    """Returns a tokenizer of `words` tokens: pad, BOS, EOS, and one for each of the words w3, w4, ..."""
     vocabulary = {"<pad>": 0, "<s>": 1, "</s>": 2} | {f"w{i}": i for i in range(3, words)}
     backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -86,7 +86,7 @@ def words_tokenizer(words: int) -> PreTrainedTokenizerFast:
 
 
 def random_pairs(workload: Workload, count: int, seed: int = 0) -> list[dict[str, str]]:
-    """`count` pairs of random words whose lengths follow the workload's."""
+    """Returns `count` pairs of random words, with lengths drawn from the workload's distribution."""
     draw = random.Random(seed)
     words = workload.shape["vocab_size"]
 
@@ -108,7 +108,7 @@ def random_pairs(workload: Workload, count: int, seed: int = 0) -> list[dict[str
 def file_pairs(
     path: str, tokenizer: PreTrainedTokenizerFast, count: int, longest: int, seed: int = 0
 ) -> list[dict[str, str]]:
-    """`count` random pairs of a file that data=jsonl reads, none above `longest` tokens a sequence."""
+    """Returns `count` random pairs of a file that data=jsonl reads, each sequence of at most `longest` tokens."""
     data = SimpleNamespace(source="jsonl", name="benchmark", path=path, columns={}, folders=[], revision=None)
     frame, _ = drop_unusable(read_pairs(data, seed)[0])
     frame = frame.sample(frac=1.0, random_state=seed)
@@ -121,5 +121,5 @@ def file_pairs(
 
 
 def model_config(family: str, shape: dict[str, Any]) -> PretrainedConfig:
-    """The config of a workload's model, dropout off."""
+    """Returns the config of a workload's model, dropout off."""
     return AutoConfig.for_model(family, **shape, dropout=0.0, attention_dropout=0.0, layerdrop=0.0)

@@ -1,4 +1,5 @@
-"""Everything that can be wrong with a configuration, a checkpoint or a stranger's file, reported before any work.
+"""Finds everything wrong with a configuration, its checkpoints or a third party's configuration file, before any work.
 
-Others import `settings` (check_config, check_settings), `checkpoints`, `reading` (wrong_type) and `foreign` (refuse_code).
+Other packages import `settings` (check_config, check_settings), `checkpoints`, `reading` (wrong_type) and `foreign`
+(refuse_code).
 """

@@ -1,4 +1,4 @@
-"""Rules between the keys of a run: settings that are right one by one and do not go together."""
+"""Finds settings of a run that are valid one by one but conflict with each other."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from cwpo.errors import Problem, nearest
 
 
 def arm_problems(cfg: Config) -> Iterator[Problem]:
-    """Problems between keys. A value that breaks the rule of its own key may cause some of them as well."""
+    """Yields the conflicts between keys. A value that is invalid by itself may cause conflicts here too."""
     shares = (cfg.human_fraction, cfg.unlabeled_fraction or 0.0)
     if all(0 <= share < 1 for share in shares) and sum(shares) > 1 + 1e-9:
         why = f"and unlabeled_fraction={shares[1]} are {sum(shares):g} together; they are shares of"
@@ -31,14 +31,14 @@ def arm_problems(cfg: Config) -> Iterator[Problem]:
 
 
 def training_problems(key: str, training: TrainingConfig) -> Iterator[Problem]:
-    """Problems of a TrainingConfig at the dotted key `key`."""
+    """Yields the problems of the TrainingConfig at the dotted key `key`."""
     micro, size = training.micro_batch_size or 0, training.batch_size
     if micro > 0 and size % micro:
         at = f"{key}.micro_batch_size"
         yield Problem(at, f"{at}={micro} must divide {key}.batch_size={size}")
 
 
-# Methods that are named for who labels: annotator and, where it has several, its rule of scoring.
+# Methods whose names promise the labels of an annotator -> that annotator and its scoring rule (None: it has only one).
 LABELLED_BY = {
     "ws_bt": ("bt", None),
     "ws_dpo": ("sft_dpo", "implicit"),
@@ -48,7 +48,7 @@ LABELLED_BY = {
 
 
 def method_problems(cfg: Config) -> Iterator[Problem]:
-    """Weights and selections that the arm's labels cannot give, and names that promise other labels."""
+    """Yields the method's problems: a name that promises other labels; weights, selection or steps that cannot work."""
     method, kind, value = cfg.method, cfg.method.selection.kind, cfg.method.selection.value
     annotator, scoring = LABELLED_BY.get(method.name, (cfg.annotator.name, None))
     if cfg.annotator.name != annotator or scoring not in (None, cfg.annotator.scoring):
@@ -71,7 +71,7 @@ def method_problems(cfg: Config) -> Iterator[Problem]:
 
 
 def online_problems(cfg: Config) -> Iterator[Problem]:
-    """Settings of an online arm that no stage would read, or that need something the arm does not have."""
+    """Yields settings of an online arm that no stage would read, or that need something the arm does not have."""
     method, reward = cfg.method, cfg.online.reward
     if reward not in ("annotator", "reward_model"):
         return
@@ -120,7 +120,7 @@ def labeled_problems(cfg: Config) -> Iterator[Problem]:
 
 
 def gold_problems(cfg: Config) -> Iterator[Problem]:
-    """Whether the gold model knows the data and has everything it needs."""
+    """Yields the problems of the gold model: it cannot judge these data, or it lacks a setting that it needs."""
     name, source, data = cfg.gold.name, cfg.data.source, cfg.data.name
     use = "use gold=trained, or gold=huggingface gold.path=<reward model>"
     if name in SYNTHETIC_GOLDS and source in ("hub", "jsonl"):

@@ -1,4 +1,4 @@
-"""Whether the checkpoints that a configuration names can be used: pinned, present, of the right kind. Loads no weights."""
+"""Checks the checkpoints that a configuration names: pinned, present and of the right kind. Loads no weights."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -8,15 +8,15 @@ from cwpo.config.schema import MODEL_GOLDS, POLICY_ANNOTATORS, Config
 from cwpo.errors import Problem
 from cwpo.models.folders import checkpoint_problem
 
-HEAD_SIZE = 16  # of the synthetic world's models
-Named = Mapping[str, tuple[str, str | None]]  # key -> folder or hub id, and revision
+HEAD_SIZE = 16  # dimension of an attention head in the synthetic world's models
+Named = Mapping[str, tuple[str, str | None]]  # dotted key -> (folder or hub id, revision)
 
 
 def checkpoint_problems(cfg: Config, ask_hub: bool) -> list[Problem]:
-    """Problems of the named checkpoints. Looks into folders, and asks the hub for a model's config, which takes time."""
+    """Returns the problems of all named checkpoints. Reads folders and, with `ask_hub`, configs on the hub (slow)."""
     cfg = settled(cfg)
     named = named_models(cfg)
-    if named.get("gold.path") == named["pair.strong"]:  # gold=trained starts from it by default: one line is enough
+    if named.get("gold.path") == named["pair.strong"]:  # gold=trained starts from it by default: report it once
         del named["gold.path"]
     worlds = {key: path for key, (path, _) in named.items() if path.startswith("world/")}
     real = {key: spec for key, spec in named.items() if key not in worlds}
@@ -24,7 +24,7 @@ def checkpoint_problems(cfg: Config, ask_hub: bool) -> list[Problem]:
     problems = _texts({key: _world_problem(key, path) for key, path in worlds.items()}) + model_problems(here)
     if problems or not ask_hub:
         return problems
-    # gold=trained starts from a language model and adds the scalar head itself
+    # gold.path need not be a reward model for gold=trained, which adds the scalar head itself
     scoring = ["online.reward_model", *(["gold.path"] if cfg.gold.name in MODEL_GOLDS else [])]
     pairwise = ["gold.path"] if cfg.gold.name == "steamshp" else []
     heads = _given_a_head(cfg)
@@ -32,7 +32,7 @@ def checkpoint_problems(cfg: Config, ask_hub: bool) -> list[Problem]:
 
 
 def _given_a_head(cfg: Config) -> list[str]:
-    """Keys of the language models that get a scalar head in this arm."""
+    """Returns the keys of the language models that get a scalar head in this arm."""
     annotated = cfg.method.labels in ("weak", "flips") and cfg.annotator.name not in POLICY_ANNOTATORS
     keys = ["pair.weak"] if annotated else []
     if cfg.gold.name == "trained":
@@ -41,7 +41,7 @@ def _given_a_head(cfg: Config) -> list[str]:
 
 
 def unpinned(cfg: Config) -> list[Problem]:
-    """One line for every model or data set on the hub without a commit, unless that is allowed."""
+    """Returns a problem for each model or data set on the hub without a pinned commit; none with allow_unpinned."""
     if cfg.allow_unpinned:
         return []
     assets = distinct(hub_assets(settled(cfg)))
@@ -57,10 +57,10 @@ def model_problems(
     adapters: Iterable[str] = (),
     ask_hub: bool = False,
 ) -> list[Problem]:
-    """Problems of models by key. Those of `adapters` may be adapters that were trained here.
+    """Returns the problems of the models in `named`. Keys in `adapters` may also name LoRA adapters trained here.
 
-    With `ask_hub` the config of a hub id is fetched and looked at: models of `scoring` must return one score, those of
-    `seq2seq` compare, those of `heads` get a scalar head.
+    With `ask_hub` the models' configs are read, from the hub for hub ids. Models of `scoring` must return one score,
+    or, if also in `seq2seq`, be encoder-decoders that compare. Models of `heads` must be able to get a scalar head.
     """
     problems = _texts({key: checkpoint_problem(path, key, key in adapters) for key, (path, _) in named.items()})
     if not ask_hub:

@@ -1,4 +1,4 @@
-"""Whether a run's data are there and its models can read them. Reads no rows."""
+"""Checks that a run's data exist and that its models can read them. Reads no rows."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""Refuses configuration files that could start code: a stranger's file may set values only.
+"""Refuses configuration files that could run code: a file from a third party may only set values.
 
-Hydra calls the functions that a file names under hydra.callbacks, hydra.job_logging and the like before our own code runs.
-So all files of conf/ and of the folders on the command line are checked first.
+Hydra calls the functions that a file names under hydra.callbacks, hydra.job_logging and similar keys before our own
+code runs. So all files of conf/ and of the folders that the command line names are checked first.
 """
 
 import re
@@ -28,16 +28,16 @@ OURS: dict[str, Any] = {
     "job_logging": {"root": {"level": None}},
     "sweeper": {"params": {}},
 }
-# The same for files of other folders, which may not choose where results are written.
+# The keys that a file of any other folder may set. It may not choose where results are written.
 THEIRS: dict[str, Any] = {"mode": None, "sweeper": {"params": {}}}
 WORDS = re.compile(
     r"[+~]*(hydra[./](callbacks|searchpath|job_logging|hydra_logging|job\.env|sweeper\.custom_search_space)|[^=]*@[^=]*hydra)|.*_target_"
 )
-NODES = 20_000  # in all of conf/ there are about a thousand
+NODES = 20_000  # most values of one file; all of conf/ has about a thousand
 
 
 def refuse_code(words: Sequence[str]) -> None:
-    """Raise InputError with every word of the command line, and every key of a configuration file, that could start code."""
+    """Raises InputError with every command-line argument and every configuration key that could run code."""
     refused = "is refused: it would let Hydra import and call what it names"
     problems = [f"{word} {refused}" for word in words if WORDS.match(word)]
     for folder in (CONF, *_folders(words)):
@@ -48,7 +48,7 @@ def refuse_code(words: Sequence[str]) -> None:
 
 
 def file_problems(file: Path, folder: Path) -> list[str]:
-    """Problems of a configuration file of `folder`."""
+    """Returns the problems of one configuration file, which lies in or below `folder`."""
     try:
         text = file.read_text(encoding="utf-8")
         content = yaml.load(text, LOADER)  # safe: plain values only, no tags
@@ -60,7 +60,7 @@ def file_problems(file: Path, folder: Path) -> list[str]:
     except OverflowError:
         return [f"{file} has more than {NODES:,} values, aliases included"]
     parts = file.relative_to(folder).parts
-    # plain values that cwpo.execution.cluster reads
+    # launcher files are ours: plain values that cwpo.execution.cluster reads
     own = folder == CONF and parts[:2] == ("hydra", "launcher")
     inside = (parts[0] == "hydra" and not own) or re.search(r"@package\s+\S*hydra", text)
     top = content if isinstance(content, dict) else {}
@@ -79,7 +79,7 @@ def _folders(words: Sequence[str]) -> Iterator[Path]:
 
 
 def _code(node: Any) -> Iterator[str]:
-    """Dotted keys that name code or ask for a resolver. Raises OverflowError for more than NODES values."""
+    """Yields the dotted keys that name code or ask for a resolver. Raises OverflowError for more than NODES values."""
     stack = [("", node)]
     for _ in range(NODES + 1):
         if not stack:

@@ -1,4 +1,4 @@
-"""Whether the settings of where and how a run computes go together: processes, sampling engine, packages."""
+"""Checks that the settings of where and how a run computes are compatible: processes, sampling engine, packages."""
 
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -11,7 +11,7 @@ from cwpo.runtime import needs_bitsandbytes
 
 
 def machine_problems(cfg: Config) -> Iterator[Problem]:
-    """Problems of processes, engines and optional packages."""
+    """Yields the problems of processes, LoRA, sampling engines and optional packages."""
     if cfg.launch == "none" and cfg.processes > 1:
         yield wrong(cfg, "processes", "needs launch=ddp or launch=fsdp")
     if cfg.launch != "none" and cfg.jobs > 1:
@@ -52,11 +52,11 @@ def _engine(cfg: Config) -> Iterator[Problem]:
 
 
 def _shares(cfg: Config, key: str, training: TrainingConfig) -> Iterator[Problem]:
-    """A batch that the processes cannot share evenly."""
+    """Yields a problem if the processes cannot share a batch evenly."""
     size, processes = training.batch_size, cfg.processes
     if cfg.launch == "none" or processes < 1 or size < 1:
         return
-    # With a token budget, tokens fill the micro-batches, unless weights are shared between processes.
+    # With a token budget, ddp fills micro-batches by tokens. fsdp splits the weights, and always fills them by rows.
     by_rows = training.micro_batch_size and (cfg.launch != "ddp" or cfg.token_budget is None)
     rows = training.micro_batch_size if by_rows else 1
     if rows and size % (rows * processes):
@@ -66,10 +66,10 @@ def _shares(cfg: Config, key: str, training: TrainingConfig) -> Iterator[Problem
 
 def _bitsandbytes(cfg: Config) -> Iterator[Problem]:
     wanted = [key for key, each in trainings(cfg).items() if needs_bitsandbytes(each.optimizer)]
-    # in fsdp plain AdamW takes their place
+    # fsdp uses plain AdamW in place of a bitsandbytes optimiser
     if not wanted or cfg.launch == "fsdp" or find_spec("bitsandbytes") is not None:
         return
-    import torch  # slow to import, so not for the default
+    import torch  # slow to import; the default optimiser has returned above
 
     if cfg.device.startswith(("auto", "cuda")) and torch.cuda.is_available():
         key = f"{wanted[0]}.optimizer"

@@ -1,4 +1,4 @@
-"""Whether a composed configuration can be read at all: known keys, required values, references that lead somewhere."""
+"""Checks that a composed configuration can be read: known keys, required values, references that resolve."""
 
 import dataclasses
 import re
@@ -18,10 +18,10 @@ from cwpo.errors import InputError, Problem, nearest
 from cwpo.plain import visible
 
 REQUIRED = "???"
-LONGEST_WORD = 200  # characters of a command-line word that a message quotes
-PART = 255  # bytes of a name in any file system
-RESOLVER = re.compile(r"\$\{.*:", re.DOTALL)  # also where references make up the resolver's name
-# What OmegaConf says about a value of the wrong type -> what the key must be.
+LONGEST_WORD = 200  # characters of a command-line argument that a message quotes
+PART = 255  # most bytes of a file name in any common file system
+RESOLVER = re.compile(r"\$\{.*:", re.DOTALL)  # also matches a resolver whose name is built from references
+# Pattern of OmegaConf's message about a value of the wrong type -> what the key must be.
 TYPES = {
     "converted to Integer": "a whole number",
     "converted to Float": "a number",
@@ -35,7 +35,7 @@ TYPES = {
 
 @dataclass(frozen=True)
 class Key:
-    """What a schema says about one of its fields: a section has a schema of its own, a value has rules."""
+    """One field of a schema. A section has a schema of its own, `section`; a plain value has `rules` instead."""
 
     section: type | None
     rules: tuple[Rule, ...]
@@ -46,7 +46,7 @@ class Key:
 
 @cache
 def keys_of(schema: type) -> dict[str, Key]:
-    """The fields of a schema by name."""
+    """Returns the fields of a schema by name."""
     return {
         field.name: Key(
             section=field.default_factory if dataclasses.is_dataclass(field.default_factory) else None,  # type: ignore[arg-type]
@@ -60,14 +60,14 @@ def keys_of(schema: type) -> dict[str, Key]:
 
 
 def plain(cfg: DictConfig) -> Any:
-    """The configuration as plain dicts and lists, references resolved."""
+    """Returns the configuration as plain dicts and lists, with references resolved."""
     return OmegaConf.to_container(cfg, resolve=True)
 
 
 def read(cfg: DictConfig, schema: type, convert: Callable[[DictConfig], Any] = plain) -> Any:
-    """The values with their references resolved, as `convert` returns them. Raises InputError where some cannot be read.
+    """Returns convert(cfg): the values, with references resolved. Raises InputError if some cannot be read.
 
-    No resolver may read the environment: a reference leads to another key.
+    A reference may lead only to another key. Resolvers are refused, because some read the environment.
     """
     written: Any = OmegaConf.to_container(cfg, resolve=False)
     problems = [*_unknown(written, schema), *_unwritten(written, schema)]
@@ -86,7 +86,7 @@ def read(cfg: DictConfig, schema: type, convert: Callable[[DictConfig], Any] = p
 
 
 def items(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of everything in plain containers, or of a value itself."""
+    """Yields (dotted key, value) of every value in nested dicts and lists; of `node` itself if it is a plain value."""
     if not isinstance(node, dict | list):
         yield path, node
         return
@@ -95,9 +95,9 @@ def items(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def wrong_type(word: str, reason: str) -> str:
-    """The message for a word of the command line that OmegaConf refuses for `reason`."""
+    """Returns the message for the command-line argument `word`, which OmegaConf refuses with the message `reason`."""
     key, _, value = word.partition("=")
-    if "DictConfig with ListConfig" in reason:  # OmegaConf says this for both ways round
+    if "DictConfig with ListConfig" in reason:  # for a mapping in place of a list, and for the reverse
         reason = "is not a ListConfig" if value.lstrip().startswith("{") else "Cannot assign list to Dict"
     short = word if len(word) <= LONGEST_WORD else f"{word[:LONGEST_WORD]}… ({len(word):,} characters)"
     for pattern, wanted in TYPES.items():
@@ -116,14 +116,14 @@ def wrong_type(word: str, reason: str) -> str:
 
 
 def wrong(cfg: Any, key: str, why: str) -> Problem:
-    """`key=value why` of the value at a dotted key; of a group, the name of its choice."""
+    """Returns the problem `key=value why` of a dotted key. For a group, the value is the name of its choice."""
     value = attrgetter(key)(cfg)
     value = getattr(value, "name", value)
     return Problem(key, f"{key}={str(value).lower() if isinstance(value, bool) else value} {why}")
 
 
 def _unknown(node: Mapping[str, Any], schema: type, prefix: str = "") -> Iterator[Problem]:
-    """Keys that the command line added with `+` and no schema has. Hydra lets them in, and nothing would read them."""
+    """Yields the keys added with `+` that no schema has. Hydra accepts such keys, but nothing would read them."""
     known = keys_of(schema)
     for name in node:
         key = f"{prefix}{name}"
@@ -135,7 +135,7 @@ def _unknown(node: Mapping[str, Any], schema: type, prefix: str = "") -> Iterato
 
 
 def _unwritten(written: Mapping[str, Any], schema: type) -> list[Problem]:
-    """Values that ask for a resolver, and required ones that nobody gave."""
+    """Returns a problem for each value that asks for a resolver and each required value that nobody gave."""
     later = tuple(f"{name}." for name, key in keys_of(schema).items() if key.completed_later)
     problems = []
     for key, text in items(written):
@@ -152,7 +152,7 @@ def _too_long(text: str) -> bool:
 
 
 def _nodes(node: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """(dotted key, its container, its name there) of every value that refers to another."""
+    """Yields (dotted key, its container, its name in the container) of every value that refers to another key."""
     names: Any = list(node.keys()) if isinstance(node, DictConfig) else range(len(node))
     for name in names:
         key = f"{path}.{name}" if path else str(name)

@@ -1,4 +1,4 @@
-"""Every problem of a configuration at once, before any work: the rules of each value, then those between keys."""
+"""Finds every problem of a configuration at once, before any work: first of single values, then between keys."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,9 +19,9 @@ Check = Callable[[Any], Iterable[Problem]]
 
 
 def check_config(cfg: DictConfig, ask_hub: bool = True) -> Config:
-    """The typed configuration of a run. Raises InputError with every problem. Reads no data and no weights.
+    """Returns the typed configuration of a run. Raises InputError with every problem. Reads no data and no weights.
 
-    With ask_hub=False nothing is said about models and data sets on the hub.
+    With ask_hub=False models and data sets on the hub are not checked.
     """
     config, problems = _checked(cfg)
     problems = first_by_key(problems, checkpoint_problems(config, ask_hub and not problems))
@@ -31,7 +31,7 @@ def check_config(cfg: DictConfig, ask_hub: bool = True) -> Config:
 
 
 def setting_problems(cfg: DictConfig) -> list[str]:
-    """Every problem of a run's configuration but those of the checkpoints it names."""
+    """Returns every problem of a run's configuration, except those of the checkpoints that it names."""
     try:
         return list(map(str, _checked(cfg)[1]))
     except InputError as error:
@@ -39,15 +39,15 @@ def setting_problems(cfg: DictConfig) -> list[str]:
 
 
 def check_settings(cfg: DictConfig, schema: type, check: Check = lambda cfg: ()) -> list[Problem]:
-    """Problems of a command's configuration: of single values, and those that `check` finds between keys.
+    """Returns the problems of a command's configuration: of single values, and those that `check` finds between keys.
 
-    Raises InputError where the configuration cannot be read.
+    Raises InputError if the configuration cannot be read.
     """
     return first_by_key(value_problems(read(cfg, schema), schema), check(cfg))
 
 
 def first_by_key(*groups: Iterable[Problem]) -> list[Problem]:
-    """The problems of all groups, without those about a key that an earlier group already reports."""
+    """Returns the problems of all groups, without those about a key that an earlier group already reports."""
     problems: list[Problem] = []
     for group in groups:
         named = {problem.key for problem in problems}
@@ -56,7 +56,7 @@ def first_by_key(*groups: Iterable[Problem]) -> list[Problem]:
 
 
 def value_problems(values: Mapping[str, Any], schema: type, prefix: str = "") -> Iterator[Problem]:
-    """Problems of single values, by the rules on the fields of the schema and those that hold for every value."""
+    """Yields the problems of single values, by the rules on the schema's fields and the rules for every value."""
     for name, key in keys_of(schema).items():
         value, path = values[name], f"{prefix}{name}"
         if key.section is not None:
@@ -74,7 +74,7 @@ def _checked(cfg: DictConfig) -> tuple[Config, list[Problem]]:
 
 
 def _reason(value: Any, key: Key, path: str) -> str | None:
-    """What is wrong with a value, in words that follow `key=value `."""
+    """Returns what is wrong with a value, in words that follow `key=value ` in a message; None if it is valid."""
     if isinstance(value, bool) or value is None or value == "???":
         return None
     if isinstance(value, str):

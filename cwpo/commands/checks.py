@@ -1,4 +1,4 @@
-"""Checks of a command's configuration before any work; those of scripts/run.py are in cwpo.checks.settings."""
+"""Checks a command's configuration before any work. The checks of scripts/run.py are in cwpo.checks.settings."""
 
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator
@@ -11,7 +11,7 @@ from cwpo.checks.settings import Check, check_settings
 from cwpo.config.commands import COMMANDS
 from cwpo.errors import InputError, Problem, nearest
 
-# Commands whose functions others may call without a command line: these check their configuration themselves, too.
+# The functions of these commands can be called from Python, so they also check their configuration themselves.
 SELF_CHECKED = {name: f"cwpo.own.checks:check_{name}" for name in ("annotate", "align", "compare")}
 
 
@@ -58,7 +58,7 @@ def _benchmark(cfg: Any) -> Iterable[Problem]:
     return problems(cfg)
 
 
-# Rules between the keys of a command's configuration.
+# Checks of a command's settings against each other and against files.
 RULES: dict[str, Check] = {
     "reproduce": _experiments,
     "preflight": _experiments,

@@ -31,7 +31,7 @@ GO_ON = "what is finished stays, and the same command goes on from there"
 
 @contextmanager
 def plain_words() -> Iterator[None]:
-    """Expected errors end the process with one message and no traceback: a CwpoError with its code, Ctrl-C with 130."""
+    """End the process on an expected error: one message, no traceback, and the error's exit code (130 for Ctrl-C)."""
     try:
         yield
     except KeyboardInterrupt:
@@ -53,15 +53,15 @@ def plain_words() -> Iterator[None]:
 
 
 def entry(main: Callable[[], Any]) -> Callable[[], None]:
-    """A command: registers the schemas, then runs a Hydra `main` in plain words."""
+    """Return the entry point of a command: it registers the schemas, then runs the Hydra `main` inside plain_words."""
 
     def run() -> None:
         register()
         spin_briefly()
         os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of Hydra's own report and exit code 1
         sys.excepthook = _say_traceback
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: clean up, say how to go on
-        atexit.register(gc.freeze)  # spares a last collection at exit
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # acts as Ctrl-C: clean up, say how to go on
+        atexit.register(gc.freeze)  # skips the last garbage collection at exit
         with plain_words():
             refuse_code(sys.argv[1:])
             sys.argv[1:] = as_typed(sys.argv[1:], schema_in_use())
@@ -71,7 +71,7 @@ def entry(main: Callable[[], Any]) -> Callable[[], None]:
 
 
 def job(task: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """A Hydra task whose errors are put in plain words before Hydra adds its own to them.
+    """Wrap a Hydra task so that plain_words handles its errors before Hydra adds a report of its own.
 
     The configuration of a command other than run is checked first, without asking the hub.
     """
@@ -88,7 +88,7 @@ def job(task: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _is_hydra(error: BaseException) -> bool:
-    """Whether an error was raised while Hydra read the command line; some of Hydra's are plain ValueErrors."""
+    """Whether Hydra raised the error while it read the command line; some of its errors are plain ValueErrors."""
     if isinstance(error, HydraException | OmegaConfBaseException):
         return True
     modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]

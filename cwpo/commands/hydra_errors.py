@@ -1,4 +1,4 @@
-"""Errors of Hydra and OmegaConf as one message each, with the nearest valid keys or values."""
+"""Turns each error of Hydra or OmegaConf into one message with the nearest valid keys or values."""
 
 import dataclasses
 import difflib
@@ -19,7 +19,7 @@ NOISE = ("full_key:", "object_type=", "See https", "reference_type=")
 
 
 def explain(error: Exception) -> str:
-    """The message for an error that Hydra or OmegaConf raised while it read the command line."""
+    """Return the message for an error that Hydra or OmegaConf raised while it read the command line."""
     text = str(error)
     if isinstance(error.__cause__, OmegaConfBaseException):
         text += "\n" + str(error.__cause__)
@@ -44,7 +44,7 @@ def _choice(match: re.Match[str], text: str) -> str:
 def _key(match: re.Match[str], text: str) -> str:
     full = re.search(r"full_key: (\S+)", text)
     key = full[1] if full else match[1]
-    if "reference_type=Dict[" in text:  # the entries of a mapping are free
+    if "reference_type=Dict[" in text:  # a mapping takes any key
         return f"unknown key {key}; to add it write +{key}=..."
     schema = next((kind for kind in COMMANDS.values() if kind.__name__ in text), Config)
     return f"unknown key {key}; {_nearest_key(key, schema)}"
@@ -62,7 +62,7 @@ def _unread(what: str) -> Callable[[re.Match[str], str], str]:
     return lambda match, _: "cannot read " + what.format(repr(match[1]))
 
 
-# Texts of Hydra and OmegaConf -> our words for them.
+# (pattern of an error text of Hydra or OmegaConf, function that returns our message for it)
 FORMS: tuple[tuple[str, Callable[[re.Match[str], str], str]], ...] = (
     (r"[Cc]ould not find '([^'/]+)/([^']*)'", _choice),
     (r"Could not override '([^']+)'", _key),
@@ -85,7 +85,7 @@ FORMS: tuple[tuple[str, Callable[[re.Match[str], str], str]], ...] = (
 
 
 def _nearest_key(key: str, schema: type) -> str:
-    """The key that was meant where one is close, and the valid ones beside it."""
+    """Return the closest valid keys, if any are close, and the valid keys of the same section, as text."""
     parent, _, leaf = key.rpartition(".")
     keys = sorted({*leaf_keys(schema), *(groups() if schema is Config else [])})
     close = [each for each in keys if each.split(".")[-1] == leaf][:3]
@@ -96,7 +96,7 @@ def _nearest_key(key: str, schema: type) -> str:
 
 
 def leaf_keys(node: type = Config, prefix: str = "") -> Iterator[str]:
-    """Every dotted key of a configuration."""
+    """Yield every dotted key of a configuration schema."""
     for field in dataclasses.fields(node):  # type: ignore[arg-type]
         kind = field.default_factory
         if isinstance(kind, type) and dataclasses.is_dataclass(kind):
@@ -106,5 +106,5 @@ def leaf_keys(node: type = Config, prefix: str = "") -> Iterator[str]:
 
 
 def groups() -> list[str]:
-    """Names of the config groups in conf/: data, pair, method, ..."""
+    """Return the names of the config groups in conf/: data, pair, method, ..."""
     return sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in NOT_GROUPS)

@@ -1,4 +1,4 @@
-"""The command `lock_assets`: looks up the commits of the models and data sets in conf/ and writes them into the lock."""
+"""The command `lock_assets`: looks up the commits of models and data sets in conf/ and writes them to the lock file."""
 
 import re
 from collections.abc import Iterator
@@ -19,9 +19,10 @@ Entry = dict[str, Any]
 
 
 def lock_assets(cfg: Any, api: Any = None, file: Path = LOCK) -> None:
-    """Write and print the commit of each asset that has none, or of all with `update`.
+    """Write and print the commit of each asset that has none yet; with cfg.update, of every asset.
 
-    Raises InputError at the end, with a line for every asset that could not be looked up; the others are written.
+    cfg.assets limits this to the named ones. Raises InputError at the end, with a line for every asset that could not
+    be looked up; the others are written.
     """
     if api is None:
         from huggingface_hub import HfApi, constants
@@ -55,7 +56,10 @@ def lock_assets(cfg: Any, api: Any = None, file: Path = LOCK) -> None:
 
 
 def look_up(api: Any, kind: str, name: str, ref: str) -> Entry:
-    """The ref of an asset and its commit. Raises InputError for a model without safetensors weights."""
+    """Return an asset's commit and its ref: the given one, or that of the hub's conversion of a model to safetensors.
+
+    Raises InputError for a model without safetensors weights, and if the hub cannot answer.
+    """
     repo_type = {"models": "model", "datasets": "dataset"}[kind]
     sha, files = _commit(api, name, repo_type, ref)
     if kind == "datasets" or any(file.endswith(".safetensors") for file in files):
@@ -70,7 +74,7 @@ def look_up(api: Any, kind: str, name: str, ref: str) -> Entry:
 
 
 def named_assets() -> Iterator[tuple[str, str]]:
-    """(kind, id) of every model and data set on the hub that a file of conf/ names."""
+    """Yield (kind, id) of every model and data set on the hub that a file of conf/ names."""
     for file in (CONF / "config.yaml", *sorted((CONF / "scale").glob("*.yaml"))):
         groups = (_content(file).get(key) or {} for key in ("models", "reward_models"))
         yield from (("models", path) for group in groups for path in group.values() if is_hub_id(path))
@@ -85,7 +89,7 @@ def _content(file: Path) -> dict[str, Any]:
 
 
 def write_lock(lock: dict[str, dict[str, Entry]], file: Path) -> None:
-    """Write the entries under the comments that the file begins with."""
+    """Write the entries to `file`, and keep the comments that the file begins with."""
     old = HEADER.match(file.read_text(encoding="utf-8"))
     lines = [old[0] if old else ""]
     for kind in KINDS:
@@ -100,13 +104,13 @@ def write_lock(lock: dict[str, dict[str, Entry]], file: Path) -> None:
 def _commit(api: Any, name: str, repo_type: str, ref: str) -> tuple[str, list[str]]:
     try:
         info = api.repo_info(name, repo_type=repo_type, revision=ref)
-    except Exception as error:  # the hub client raises many kinds
+    except Exception as error:  # the hub client raises errors of many types
         raise InputError(f"{name} at {ref} cannot be looked up: {first_line(error)}") from error
     return info.sha, [sibling.rfilename for sibling in info.siblings]
 
 
 def _conversions(api: Any, name: str) -> list[str]:
-    """The converter's pull requests, the newest first. Other people's weights could be anything."""
+    """Return the refs of the converter's open pull requests, newest first. Other authors are not trusted."""
     try:
         refs = [
             (each.num, each.git_reference)

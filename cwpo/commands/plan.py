@@ -1,4 +1,4 @@
-"""The command `plan`: the stages that a run or sweep needs and their cost. It runs nothing."""
+"""The command `plan`: prints the stages that a run or sweep needs and their cost. It runs nothing."""
 
 from collections.abc import Iterator, Sequence
 
@@ -16,7 +16,7 @@ from cwpo.store.store import Store
 def show_plan(overrides: Sequence[str]) -> None:
     """Print the stages that a run or sweep with these overrides needs.
 
-    Where models or data sets cannot be looked at, stages are counted all the same, and the problems stand below.
+    If models or data sets are out of reach, the stages are still counted, and the problems are printed below them.
     """
     from rich.console import Console
     from rich.table import Table
@@ -52,7 +52,7 @@ def show_plan(overrides: Sequence[str]) -> None:
 
 
 def _sweeps(overrides: Sequence[str]) -> Iterator[tuple[list[str], list[int] | None]]:
-    """The overrides and seeds of every experiment that the words name; those of one sweep where they name none."""
+    """Yield (overrides, seeds) of every experiment that the overrides name, or of the one sweep if they name none."""
     overrides = [word for word in overrides if not word.lstrip("+").startswith((CHOICE, SETTING))]
     named = [word for word in overrides if word.startswith("experiment=")]
     listed = [word for word in overrides if word.startswith("seeds=")] if named else []

@@ -1,4 +1,4 @@
-"""The command `reproduce`: experiments, their rows, tables, figures and page."""
+"""The command `reproduce`: runs experiments and writes their rows, tables, figures and page."""
 
 import time
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from cwpo.pipeline.record import record, recorded
 from cwpo.runtime import gpu_names, rare_collections
 from cwpo.store.store import Store
 
-JOBS = 2  # worker processes of a machine without GPUs
+JOBS = 2  # worker processes on a machine without GPUs
 
 
 def reproduce(cfg: Any) -> None:
@@ -51,7 +51,7 @@ def reproduce(cfg: Any) -> None:
 
 
 def others_are_outdated(experiment: str, arms: Sequence[Arm], results: Path, words: Sequence[str]) -> bool:
-    """Whether some recorded rows of the experiment's other cells and seeds are of no arm that it has now."""
+    """Whether rows recorded for other cells or seeds than those of `arms` belong to arms that no longer exist."""
     rows, keys = recorded(results, arms[0].cfg.scale_name, experiment), {arm.key for arm in arms}
     others = rows[~rows["run_key"].isin(keys)]
     if others.empty or keys <= set(rows["run_key"]):

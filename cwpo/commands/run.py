@@ -1,4 +1,4 @@
-"""The command `run`: one arm, or a sweep whose stages are shared."""
+"""The command `run`: runs one arm, or a sweep whose arms share stages."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -25,17 +25,17 @@ from cwpo.store.store import Store
 LOOKS = {"--cfg", "-c", "--help", "-h", "--hydra-help", "--info", "-i", "--version"}
 MULTIRUN = {"-m", "--multirun"}
 SWEEPER = "hydra/sweeper="
-# What Optuna's sweeper gets unless the command line says otherwise: the best gold reward, one trial after another.
+# Defaults of the settings of Optuna's sweeper: maximise the gold reward, run one trial after another.
 SEARCH = {"direction": "maximize", "n_jobs": "1", "sampler.seed": "0"}
-# Stages whose metrics are printed, and the words before them; evaluate has the method's name.
+# Stages whose metrics are printed, and the label of the printed line; None stands for the method's name.
 MEASURED = {"assess": "annotator", "embed": "distance from the labeled responses", "evaluate": None}
-_trials: dict[str, Arm] = {}  # arms of a sweep that Hydra runs one by one; its sweepers hand nothing back
+_trials: dict[str, Arm] = {}  # finished arms of a sweep that Hydra runs; its sweepers return nothing
 
 
 def run(main: Callable[[], Any]) -> None:
-    """One arm by Hydra's `main`, or a sweep: with -m, of an experiment, or of an arm and the one it is compared with.
+    """Run one arm through Hydra's `main`, or a sweep: with -m, experiment= or against=.
 
-    Only sweeps by a sweeper of Hydra's, or with flags of Hydra's, are Hydra's own.
+    Hydra runs a sweep itself only if the command line names one of its sweepers or has flags of Hydra.
     """
     one_choice(sys.argv[1:])
     submit, words = chosen(sys.argv[1:])
@@ -57,7 +57,7 @@ def run(main: Callable[[], Any]) -> None:
 
 
 def _search(words: Sequence[str]) -> list[str]:
-    """The settings of Optuna's sweeper that the words leave open."""
+    """Return overrides for the settings of Optuna's sweeper that the arguments `words` leave open."""
     if find_spec("optuna") is None:
         raise InputError(f"{SWEEPER}optuna needs the package hydra-optuna-sweeper; pip install 'cwpo[optuna]'")
     given = [word for word in words if word.startswith("hydra")]
@@ -68,9 +68,9 @@ def _search(words: Sequence[str]) -> list[str]:
 
 
 def run_job(composed: DictConfig) -> float | None:
-    """One job of Hydra's: finish the arm, enter its row, print the outcome, and return the mean gold reward.
+    """Run one Hydra job: finish the arm, write its row, print the outcome; return the mean gold reward, if evaluated.
 
-    In a sweep that Hydra runs, the rows are entered at its end.
+    In a sweep that Hydra runs, the rows are written at its end.
     """
     arm = Arm.of(composed)
     cfg, store, evaluated = arm.cfg, Store(arm.cfg.store), arm.run[-1].name == "evaluate"
@@ -109,7 +109,7 @@ def _print_outcome(arm: Arm, store: Store, written: Sequence[Path]) -> None:
 
 
 def against_paper(kept: Mapping[str, int] | None, data: Any) -> list[str]:
-    """The usable pairs of a published data set beside the paper's count."""
+    """Return a line with the kept pairs of each split beside the paper's counts; no line if `kept` is empty."""
     if not kept:
         return []
     paper = {name: f" (paper: {count:,})" for name, count in data.paper_counts.items()}

@@ -23,13 +23,13 @@ from cwpo.store.manifest import StoreError
 from cwpo.store.store import Store, entries, remove
 
 DAY = 86400.0  # seconds
-# Stages whose results are recorded although no row is named after them or a descendant.
+# Stages to keep although no recorded row holds their key or a descendant's: the rows hold their measurements.
 MEASURES = tuple(stage.name for stage in KINDS.values() if stage.measure)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One finished stage: size in bytes, seconds since it was finished (0 for a clock that went back), seconds it took."""
+    """A finished stage: size in bytes, age (at least 0) and run time in seconds; the run time is None if damaged."""
 
     stage: str
     key: str
@@ -43,7 +43,7 @@ class Entry:
 
 
 def look_after(cfg: Any) -> None:
-    """scripts/store.py: one of ACTIONS. Raises StoreError where verify finds damage."""
+    """Run the action that cfg.action names, one of ACTIONS. Raises StoreError if verify finds damage."""
     store = Store(cfg.store)
     if not store.root.is_dir():
         fix = "name the folder that runs used, by default runs/store"
@@ -52,7 +52,7 @@ def look_after(cfg: Any) -> None:
 
 
 def stages(store: Store) -> Iterator[Entry]:
-    """Every stage of the store, those with a damaged manifest included."""
+    """Yield every finished stage of the store, including those with a damaged manifest."""
     for stage, key in store.finished():
         seconds = None
         with suppress(StoreError):
@@ -62,9 +62,9 @@ def stages(store: Store) -> Iterator[Entry]:
 
 
 def referred_to(results: Path) -> set[str]:
-    """The run keys in the result files of all scales. Raises InputError without any result file."""
+    """Return the run keys in the result files of all scales. Raises InputError if there is no result file."""
     files = [file for file in sorted(results.glob("*/[!.]*.csv*")) if file.parent.name != "paper"]
-    keys: list[set[str]] = []  # of each file
+    keys: list[set[str]] = []  # one set for each file
     for file in files:
         try:
             if "run_key" in pd.read_csv(file, nrows=0):
@@ -80,9 +80,10 @@ def referred_to(results: Path) -> set[str]:
 
 
 def garbage(store: Store, keys: set[str], older_than: float) -> list[Entry]:
-    """Stages older than `older_than` seconds that are not in `keys`, and no ancestors or measures of a stage in `keys`.
+    """Return the stages that nothing needs and that are older than `older_than` seconds.
 
-    Raises StoreError for a damaged manifest, whose ancestors are unknown.
+    Needed are stages in `keys`, their ancestors, the MEASURES of these, and the ancestors of younger stages. Raises
+    StoreError for a damaged manifest, because its ancestors are unknown.
     """
     parents = {(s, k): store.recorded(s, k)["parents"] for s, k in store.finished()}
     stage_of = {key: stage for stage, key in parents}
@@ -182,7 +183,7 @@ def _drop(store: Store, cfg: Any) -> None:
 
 
 def _export(store: Store, cfg: Any) -> None:
-    """Write a stage's adapters and their base as one ordinary checkpoint."""
+    """Merge a stage's adapters into their base and write one ordinary checkpoint to cfg.out."""
     from cwpo.models.adapters import base_of, is_adapters  # late: they import torch
     from cwpo.models.policy import export
 
@@ -202,7 +203,7 @@ def _export(store: Store, cfg: Any) -> None:
 
 
 def _named(store: Store, cfg: Any) -> list[tuple[str, str]]:
-    """Stage and key of what stages= names. InputError where it names nothing, or something that is not there."""
+    """Return (stage, key) of each stage in cfg.stages. Raises InputError if none is named or one does not exist."""
     if not cfg.stages:
         raise InputError(
             f"action={cfg.action} needs stages=[<stage>/<key>,...]; action=list stages=[<stage>] lists them"

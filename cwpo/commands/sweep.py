@@ -1,4 +1,4 @@
-"""A sweep: its arms, one line for each that is finished, and at the end the rows, one table, figures and a page."""
+"""Runs a sweep: prints a line for each finished arm, and at the end writes the rows, a table, figures and a page."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from cwpo.pipeline.record import metrics, record
 from cwpo.store.store import Store
 from cwpo.tracking import log_sweep
 
-OF_METHOD = re.compile(r"(method|weighting)[.=]")  # words about the method of an arm
-ROWS = 40  # of the table on the terminal; the files have all
+OF_METHOD = re.compile(r"(method|weighting)[.=]")  # overrides of the method of an arm
+ROWS = 40  # rows of the table that are printed; the files have all
 
 
 def sweep(words: Sequence[str], submit: Submit | None = None) -> None:
-    """Finish every arm that the words name, in processes here or as jobs, and write and print what came out."""
+    """Finish every arm of the sweep, in local processes or by `submit` as cluster jobs; write and print the results."""
     arms, references = with_references(expand(words), words)
     cfg = arms[0].cfg
     settings, store = Settings.of(cfg), Store(cfg.store)
@@ -41,7 +41,7 @@ def sweep(words: Sequence[str], submit: Submit | None = None) -> None:
 
 
 def with_references(arms: list[Arm], words: Sequence[str]) -> tuple[list[Arm], dict[str, str]]:
-    """The arms, with against=<method> also that method's, and a map from each arm's key to the key of its reference.
+    """Return the arms, with against=<method> also that method's, and a map from an arm's key to its reference's key.
 
     An arm and its reference agree on every axis that both use, except the method's own axes.
     """
@@ -76,7 +76,7 @@ def _agree(point: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 class Finished:
-    """Called with each stage that has ended; prints a line for each arm that this finishes."""
+    """A function to call with each stage that has ended; it prints a line for each arm that this stage finishes."""
 
     def __init__(self, arms: Sequence[Arm], store: Store) -> None:
         done = {node.key for node in distinct(arms) if node.done(store)}
@@ -96,7 +96,7 @@ class Finished:
 
 
 def outcome_line(arm: Arm, store: Store) -> str:
-    """The swept values of a finished arm, and its gold reward and GRA where it was evaluated."""
+    """Return a line with the swept values of a finished arm and, if it was evaluated, its gold reward and GRA."""
     point = " ".join(f"{key}={value}" for key, value in arm.point.items() if value is not None)
     if "evaluate" not in {node.name for node in arm.run}:
         return point
@@ -105,7 +105,7 @@ def outcome_line(arm: Arm, store: Store) -> str:
 
 
 def conclude(arms: Sequence[Arm], store: Store, references: Mapping[str, str] | None = None) -> None:
-    """Write the rows of finished arms and, for each name and scale among them, its table, figures and page; print the tables."""
+    """Write the rows of finished arms and, for each experiment and scale, table, figures and page; print the tables."""
 
     def place(arm: Arm) -> tuple[str, str, str]:
         return arm.cfg.results, arm.cfg.scale_name, arm.cfg.name
@@ -129,9 +129,9 @@ def conclude(arms: Sequence[Arm], store: Store, references: Mapping[str, str] | 
 
 
 def points(arms: Sequence[Arm], references: Mapping[str, str]) -> pd.DataFrame:
-    """One row per arm: run_key, seed, `reference` (the run_key of the arm it is compared with, or None), then the swept axes.
+    """Return one row per arm: run_key, seed, reference (run_key of the arm to compare with, or None), swept axes.
 
-    An axis has several values, or is the method where the arms are compared with another.
+    A swept axis is a key of `point`, other than the seed, that takes several values.
     """
     values = pd.DataFrame([arm.point for arm in arms], dtype=object)
     swept = [key for key in values if key != "seed" and len({str(value) for value in values[key]}) > 1]
@@ -162,7 +162,7 @@ def show(table: pd.DataFrame) -> None:
 
 
 def runs(arms: Iterable[Arm], store: Store) -> dict[str, dict[str, Any]]:
-    """By key of an evaluated arm: what the sweep set, with names that need no quotes, and what the arm measured."""
+    """Return, by key of each evaluated arm, its seed and swept values (named with _ for .) and its metrics."""
     return {
         arm.key: {
             "config": {"seed": arm.cfg.seed} | {key.replace(".", "_"): value for key, value in arm.point.items()},

@@ -1,4 +1,4 @@
-"""Words of the command line as a user types them: a text is taken as it stands, whatever Hydra's grammar would make of it."""
+"""Quotes command-line arguments so that Hydra takes a text as it was typed, whatever its grammar would make of it."""
 
 import dataclasses
 import re
@@ -13,25 +13,25 @@ from cwpo.config.commands import COMMANDS
 from cwpo.config.schema import Config
 
 WORD = re.compile(r"([+]{0,2}[A-Za-z_][\w.]*)=(.+)", re.DOTALL)
-PLAIN = re.compile(r"[A-Za-z_./~][\w./~-]*", re.ASCII)  # Hydra reads it as a text
-VALUES = "true false yes no on off inf nan none".split()  # plain words that it reads as other values
+PLAIN = re.compile(r"[A-Za-z_./~][\w./~-]*", re.ASCII)  # values that Hydra reads as text
+VALUES = "true false yes no on off inf nan none".split()  # matches of PLAIN that Hydra does not read as text
 
 
 def schema_in_use() -> type:
-    """The schema of the command that is running."""
+    """Return the schema of the command that is running."""
     return COMMANDS.get(Path(sys.argv[0]).stem, Config)
 
 
 def as_typed(words: Sequence[str], schema: type) -> list[str]:
-    """The words with the values of keys of text quoted for Hydra: out=1e3 is the folder 1e3, and data=données.csv a file.
+    """Return the arguments with values of text keys quoted: out=1e3 is the folder 1e3, and data=données.csv a file.
 
-    Left alone are null, what is quoted or escaped already, lists and mappings, and in a run or sweep values with commas.
+    Not changed: null, values that are quoted or escaped, lists, mappings, and in a run or sweep values with `,` or `(`.
     """
     return [_quoted(word, schema) for word in words]
 
 
 def kind_of(schema: type, key: str) -> Any:
-    """The type of a dotted key in a schema without `| None`; None for a key that does not exist."""
+    """Return the type of a dotted key in a schema, without `| None`; None for a key that does not exist."""
     kind: Any = schema
     for part in key.split("."):
         if dataclasses.is_dataclass(kind):

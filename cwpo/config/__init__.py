@@ -1,1 +1,1 @@
-"""The typed configuration: what keys exist (`schema`, `commands`) and which commits of models and data sets are pinned (`assets`)."""
+"""The typed configuration: its keys (`schema`, `commands`) and pinned commits of models and data sets (`assets`)."""

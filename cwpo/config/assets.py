@@ -18,7 +18,7 @@ KINDS = ("models", "datasets")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 COMMAND = "python scripts/lock_assets.py"
-# The key of a model or data set -> that of its revision.
+# The key of a model or data set -> the key of its revision.
 REVISIONS = {
     **{f"pair.{who}": f"pair.{who}_revision" for who in ("weak", "strong")},
     **{f"{group}.path": f"{group}.revision" for group in ("gold", "embedding", "data")},
@@ -28,17 +28,17 @@ REVISIONS = {
 
 @dataclass(frozen=True)
 class Asset:
-    """A model or data set on the hub. `key` names it; its revision stands at `revision_key`, else in the lock."""
+    """A model or data set on the hub, which the configuration names at `key`. Its revision may be at `revision_key`."""
 
     key: str
     revision_key: str | None  # None where only the lock has the revision
-    kind: str
+    kind: str  # one of KINDS
     id: str
-    given: str | None
+    given: str | None  # the revision in the configuration
 
     @property
     def revision(self) -> str | None:
-        """The configuration's, else the locked commit, else the branch that the lock follows."""
+        """The revision in the configuration, else the commit in the lock, else the branch in the lock, else None."""
         return self.given or locked_revision(self.kind, self.id)
 
     @property
@@ -47,7 +47,7 @@ class Asset:
         return bool(self.revision and COMMIT.fullmatch(self.revision))
 
     def problem(self) -> str:
-        """The message for an asset that is not pinned."""
+        """Returns the message for an asset that is not pinned."""
         how = f"its revision is {self.given}, which can move" if self.given else "no commit is locked for it"
         own = f" set {self.revision_key}=<40 hex digits>," if self.revision_key else ""
         return (
@@ -57,12 +57,12 @@ class Asset:
 
 
 def read_lock(file: Path = LOCK) -> dict[str, dict[str, dict[str, Any]]]:
-    """The entries of the lock by kind and id. Raises InputError for a file that is not a lock."""
+    """Returns the entries of the lock by kind and id. Raises InputError for a file that is not a lock."""
     return _read(file, file.stat().st_mtime_ns if file.is_file() else 0)
 
 
 def locked_revision(kind: str, name: str) -> str | None:
-    """The commit that the lock has for an asset, else the branch that it follows, else None."""
+    """Returns the commit that the lock has for the asset, else the branch that the lock follows, else None."""
     entry = read_lock()[kind].get(name, {})
     return entry.get("revision") or entry.get("ref")
 
@@ -93,7 +93,7 @@ def _problems(content: Any, file: Path) -> Iterator[str]:
 
 
 def is_hub_id(path: Any) -> bool:
-    """Whether a path is an id on the hub: neither a model of the synthetic world nor a file or folder here."""
+    """Whether `path` looks like a hub id and is neither a model of the synthetic world nor a local file or folder."""
     return (
         isinstance(path, str)
         and not path.startswith("world/")
@@ -103,7 +103,7 @@ def is_hub_id(path: Any) -> bool:
 
 
 def named_models(cfg: Config) -> dict[str, tuple[str, str | None]]:
-    """Path and revision of every model that a run may load, by key. gold=paper must be settled."""
+    """Returns (path, revision) by key of every model that a run may load. Replace gold=paper first; see settled."""
     pair, gold, online, embedding = cfg.pair, cfg.gold, cfg.online, cfg.embedding
     named: dict[str, tuple[str | None, str | None]] = {
         "pair.weak": (pair.weak, pair.weak_revision),
@@ -119,21 +119,21 @@ def named_models(cfg: Config) -> dict[str, tuple[str, str | None]]:
 
 
 def hub_assets(cfg: Config) -> list[Asset]:
-    """The models and data sets that a run takes from the hub, one for each key. gold=paper must be settled."""
+    """Returns the models and data sets that a run takes from the hub, one per key. Replace gold=paper first."""
     named = [(key, "models", *spec) for key, spec in named_models(cfg).items()]
     if cfg.data.source != "world":
         named.append(("data.path", "datasets", cfg.data.path, cfg.data.revision))
     assets = [Asset(key, REVISIONS[key], kind, path, given) for key, kind, path, given in named if is_hub_id(path)]
     if cfg.labeled.other and cfg.data.source == "hub":
         path = published_path(cfg.labeled.other)
-        # A data set under another name of the same path is taken from where the arm's own data are.
+        # Another data set with the same hub id as the arm's own is read from where the arm's own data are.
         if path is not None and path != published_path(cfg.data.name):
             assets.append(Asset("labeled.other", None, "datasets", path, None))
     return assets
 
 
 def distinct(assets: Iterable[Asset]) -> list[Asset]:
-    """Each model or data set once, under the first key that names it."""
+    """Returns each model or data set once, under the first key that names it."""
     by_id: dict[tuple[str, str, str | None], Asset] = {}
     for asset in assets:
         by_id.setdefault((asset.kind, asset.id, asset.revision), asset)
@@ -141,7 +141,7 @@ def distinct(assets: Iterable[Asset]) -> list[Asset]:
 
 
 def published_path(name: str) -> str | None:
-    """The hub id of a data set of conf/data; None without one."""
+    """Returns the hub id in conf/data/<name>.yaml; None if there is no such file or it has no hub id."""
     file = CONF / "data" / f"{name}.yaml"
     if not file.is_file():
         return None
@@ -150,7 +150,7 @@ def published_path(name: str) -> str | None:
 
 
 def settled(cfg: Config) -> Config:
-    """The configuration with the data set's gold model in place of gold=paper, and with locked revisions."""
+    """Returns the configuration with the data set's gold model in place of gold=paper, and with locked revisions."""
     if cfg.gold.name == "paper" and cfg.data.source == "hub" and cfg.data.gold in cfg.reward_models:
         cfg = _with(_with(cfg, "gold.name", cfg.data.gold), "gold.path", cfg.reward_models[cfg.data.gold])
     for asset in hub_assets(cfg):
@@ -160,6 +160,6 @@ def settled(cfg: Config) -> Config:
 
 
 def _with(cfg: Config, key: str, value: Any) -> Config:
-    """A copy in which `key`, of the form group.name, has another value."""
+    """Returns a copy in which `key`, of the form group.name, has the given value."""
     group, _, name = key.partition(".")
     return replace(cfg, **{group: replace(getattr(cfg, group), **{name: value})})

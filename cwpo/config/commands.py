@@ -1,4 +1,4 @@
-"""The typed configuration of every command but run and plan, whose own is cwpo.config.schema: conf/command/<name>.yaml."""
+"""The typed configurations (conf/command/<name>.yaml) of all commands but run and plan: see cwpo.config.schema."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +11,7 @@ from cwpo.config.schema import CONF, Config, LoraConfig, TrainingConfig
 
 
 def completed_later(schema: type) -> Any:
-    """A section whose required keys the command itself sets."""
+    """Returns a field for a section whose required keys the command itself sets later."""
     return field(default_factory=schema, metadata={"completed_later": True})
 
 
@@ -37,7 +37,7 @@ class ReportConfig:
 
 @dataclass
 class OwnTrainingConfig(TrainingConfig):
-    learning_rate: float | None = rules.above_zero(None)  # type: ignore[assignment]  # null: by the model's size
+    learning_rate: float | None = rules.above_zero(None)  # type: ignore[assignment]  # null: chosen by the model's size
 
 
 @dataclass
@@ -80,7 +80,7 @@ class AnnotateConfig:
 
 @dataclass
 class SftConfig(OwnTrainingConfig):
-    epochs: float = rules.at_least(0)  # 0 leaves SFT out
+    epochs: float = rules.at_least(0)  # 0 skips SFT
 
 
 @dataclass
@@ -221,7 +221,7 @@ COMMANDS: dict[str, type] = {
 
 
 def register() -> None:
-    """Tell Hydra the schemas, under the names with which the defaults lists in conf/ begin."""
+    """Registers the schemas with Hydra, under the names that the defaults lists in conf/ begin with."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for name, node in COMMANDS.items():

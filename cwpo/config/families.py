@@ -1,9 +1,9 @@
-"""Families of models, told by their names."""
+"""Recognises families of models by name."""
 
 FAMILIES = {"opt": "OPT", "qwen": "Qwen", "llama": "Llama"}
 
 
 def family(model: str) -> str:
-    """opt, qwen or llama from the last part of a model's name; that part, in lower case, for others."""
+    """Returns opt, qwen or llama by the last part of the model's name; for other models that part in lower case."""
     last = model.rsplit("/", 1)[-1].lower()
     return next((key for key in FAMILIES if last.startswith(key)), last)

@@ -1,4 +1,4 @@
-"""Asks the hub once whether it answers. Where it does not, only its cache is used from then on."""
+"""Asks the Hugging Face hub once whether it answers. If it does not, only the local cache is used from then on."""
 
 import copy
 import functools
@@ -44,7 +44,7 @@ def hub_answers() -> bool:
 
 
 def reach(path: Any) -> None:
-    """Ask the hub whether it answers before `path` is taken from it; a folder or file here needs no hub."""
+    """Asks the hub whether it answers before the hub id `path` is loaded. Does nothing for a local file or folder."""
     if is_hub_id(str(path)):
         hub_answers()
 
@@ -54,13 +54,13 @@ def _ask(address: str) -> bool:
 
     try:
         get_session().head(address, timeout=WAIT)
-    except Exception:  # the HTTP client raises many kinds; each means that nothing can be fetched
+    except Exception:  # the HTTP client raises many types; each means that nothing can be fetched
         return False
     return True
 
 
 def asked_once(question: Callable[P, T]) -> Callable[P, T]:
-    """The function, whose first argument is a path. Answers about hub ids are kept; a folder is looked at each time."""
+    """Wraps a function whose first argument is a path: caches the results for hub ids, but not for local paths."""
     kept: Any = functools.cache(question)
 
     @functools.wraps(question)

@@ -1,7 +1,8 @@
 """Rules for single values, written as metadata on the fields of the configuration's dataclasses.
 
 A rule is a function of a value. It returns None, or the words that follow `key=value ` in a message. Each function below
-that takes a `default` returns a dataclass field: `beta: float = above_zero(0.5)`. No rule sees a null, nor the field's default.
+that takes a `default` returns a dataclass field: `beta: float = above_zero(0.5)`. No rule is called for null or for
+the field's default.
 """
 
 import math
@@ -17,16 +18,16 @@ from omegaconf import MISSING
 from cwpo.errors import nearest
 
 Rule = Callable[[Any], str | None]
-LARGEST = 10**9  # of any number
+LARGEST = 10**9  # bound on the absolute value of every number
 PAIRS = 10**8
 PROCESSES = 1024
-SEED = 2**31 - 1  # numpy and torch refuse more after the small numbers that stages add to a seed
+SEED = 2**31 - 1  # stages add small numbers to a seed, and numpy and torch refuse larger ones
 MISSING_CELLS = ("nan", "null", "none", "na", "n/a", "inf", "-inf", "true", "false")
 DEVICES = ("auto", "cpu", "cuda", "cuda:<number>", "mps")
 
 
 def ruled(default: Any, *rules: Rule) -> Any:
-    """A field with these rules. The values of a list or mapping are checked one by one."""
+    """Returns a field with these rules. The values of a list or mapping are checked one by one."""
     if isinstance(default, list | dict):
         return field(default_factory=lambda: type(default)(default), metadata={"rules": rules})
     return field(default=default, metadata={"rules": rules})
@@ -41,7 +42,7 @@ def at_least(low: float, default: Any = MISSING, most: float = LARGEST) -> Any:
 
 
 def between(low: float, high: float, ends: str, default: Any = MISSING) -> Any:
-    """`ends` says which ends of the interval belong to it, as in "[)"."""
+    """Returns a field for a number between `low` and `high`. `ends`, as in "[)", says which bounds are included."""
     return ruled(default, Range(low, high, ends))
 
 
@@ -50,12 +51,12 @@ def one_of(*values: str, default: Any = MISSING) -> Any:
 
 
 def file_in(folder: Path, default: Any = MISSING) -> Any:
-    """The name of a YAML file in a folder of conf/, without the extension."""
+    """Returns a field for the name of a YAML file in `folder`, without the extension."""
     return ruled(default, Choice(lambda: sorted(file.stem for file in folder.glob("*.yaml"))))
 
 
 def listed_in(registry: str, default: Any = MISSING) -> Any:
-    """A key of the mapping, or a result of the function, at `module:name`. It is imported when a value is checked."""
+    """Returns a field for a key of the mapping, or result of the function, `module:name`; imports it when checked."""
 
     def values() -> Iterable[str]:
         names = pkgutil.resolve_name(registry)
@@ -66,7 +67,7 @@ def listed_in(registry: str, default: Any = MISSING) -> Any:
 
 @dataclass(frozen=True)
 class Range:
-    """A finite number between `low` and `high`. `most` is the largest that any program here can work with."""
+    """Rule: a finite number between `low` and `high`. `most` is the largest that any program here can work with."""
 
     low: float
     high: float = math.inf
@@ -88,7 +89,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of the values that `valid` returns."""
+    """Rule: one of the values that `valid` returns."""
 
     valid: Callable[[], Iterable[str]]
 
@@ -103,7 +104,7 @@ def tokens(text: str) -> str | None:
 
 
 def matches(pattern: str, why: str) -> Rule:
-    """A text that the whole pattern fits."""
+    """Returns a rule: the whole text must match `pattern`, else the message is `why`."""
     return lambda text: None if re.fullmatch(pattern, text) else why
 
 
@@ -119,7 +120,7 @@ endpoint = matches(
 
 
 def cell(text: str) -> str | None:
-    """A text that the result tables hold."""
+    """Refuses a text that readers of the result tables would take for a number or a missing value."""
     try:
         float(text)
     except ValueError:

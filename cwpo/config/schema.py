@@ -1,7 +1,7 @@
 """The typed configuration: one dataclass per group of `conf/`. A key that is not named here does not exist.
 
-A field also holds the rules for its values; see cwpo.config.rules. The YAML files say beside each key what it means, with
-its unit and its source in the paper.
+A field also holds the rules for its values; see cwpo.config.rules. The YAML files explain each key, with its unit and
+its source in the paper.
 """
 
 from dataclasses import dataclass, field, is_dataclass
@@ -11,10 +11,10 @@ from typing import Any
 from omegaconf import MISSING
 
 from cwpo.config import rules
-from cwpo.runtime import PRECISIONS
+from cwpo.runtime import NATIVE, PRECISIONS
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
-# What `until` may name, in order. The pretraining of the synthetic world's models runs where a stage needs it.
+# Stages that `until` may name, in order. Models of the synthetic world are pretrained when a stage needs them.
 STAGES = (
     "prepare mix_unlabeled mix_labels train_annotator annotate train_gold score_gold assess select weight sft reference align "
     "online_align embed generate_sft generate divergence evaluate"
@@ -71,7 +71,7 @@ class TrainingConfig:
     max_grad_norm: float = rules.above_zero(1.0)
     optimizer: str = rules.listed_in("cwpo.runtime:optimizers", "adamw_torch")
     gradient_checkpointing: bool = False
-    precision: str = rules.one_of(*PRECISIONS, default="float32")
+    precision: str = rules.one_of(*PRECISIONS, NATIVE, default="float32")
 
 
 @dataclass
@@ -92,7 +92,7 @@ class LabeledConfig:
 
 @dataclass
 class TablesConfig:
-    """Values that depend on the scale and that single experiments refer to."""
+    """Values that a scale sets and the files of single experiments refer to."""
 
     table6_assessed_on: str = "test"
     table24_unlabeled: str = "own"
@@ -102,11 +102,11 @@ class TablesConfig:
 
 # Annotators that are language models trained by DPO. Only these read annotator.scoring.
 POLICY_ANNOTATORS = ("dpo", "sft_dpo")
-# Gold models: those that know the synthetic world, reward models with a path, and those that compare two responses.
+# Gold models that judge only the synthetic world, that need a gold.path, and that compare two responses.
 SYNTHETIC_GOLDS = ("oracle", "judge")
 MODEL_GOLDS = ("huggingface", "skywork", "openassistant", "steamshp", "trl_qwen")
 COMPARING_GOLDS = ("steamshp", "openai")
-# How the judge behind an API is asked. Its verdicts depend only on its model and prompts.
+# Settings of the requests to a judge behind an API. No verdict depends on them, only on its model and prompts.
 JUDGE_SETTINGS = ("base_url", "cache", "concurrency", "timeout", "retries", "usd_per_million", "max_usd")
 
 
@@ -299,7 +299,7 @@ class Config:
 
 
 def trainings(config: Any, prefix: str = "") -> dict[str, TrainingConfig]:
-    """Every TrainingConfig of a configuration by its dotted key."""
+    """Returns every TrainingConfig inside a configuration by its dotted key."""
     by_key: dict[str, TrainingConfig] = {}
     for name, value in vars(config).items():
         if isinstance(value, TrainingConfig):

@@ -1,8 +1,8 @@
-"""The update size of an arm: its learning rate, or the one that its operating point gives it.
+"""The update size of an arm is its learning rate: set directly, or given by the arm's operating point.
 
-An operating point is a rule that gives each arm of a family of strong models its learning rate: `matched`, one for all
-arms, chosen by the Human arm alone; `own_best`, for each method the one with the best mean gold reward. Both were chosen on
-development seeds (experiment=tuning) and stand in `update_sizes` of the scale.
+An operating point is a rule that gives each arm of a family of strong models its learning rate. `matched` gives all
+arms one rate, chosen on the Human arm alone. `own_best` gives each method the rate with its best mean gold reward. Both
+were chosen on development seeds (experiment=tuning) and stand in `update_sizes` of the scale.
 """
 
 from dataclasses import replace
@@ -13,7 +13,7 @@ POINTS = ("matched", "own_best")
 
 
 def at_operating_point(cfg: Config) -> Config:
-    """The configuration with the learning rate of its operating point where alignment.learning_rate is null."""
+    """Returns the configuration. The rate of the operating point, if any, replaces a null alignment.learning_rate."""
     sizes = sizes_of(cfg)
     if cfg.alignment.learning_rate is not None or sizes is None:
         return cfg
@@ -22,9 +22,9 @@ def at_operating_point(cfg: Config) -> Config:
 
 
 def point_of(cfg: Config) -> str | None:
-    """The operating points at which the arm's learning rate lies: matched, own_best, both, or None.
+    """Returns the operating point whose rate equals the arm's learning rate: matched, own_best, both, or None.
 
-    A method whose own best was not looked for is at none.
+    A method without a rate in `own_best` can only be at matched.
     """
     sizes = sizes_of(cfg)
     if sizes is None:
@@ -35,7 +35,7 @@ def point_of(cfg: Config) -> str | None:
 
 
 def sizes_of(cfg: Config) -> UpdateSizes | None:
-    """The update sizes of the strong model's family, else those named `other`; None where the scale has none."""
+    """Returns the update sizes of the strong model's family, else those named `other`, else None."""
     model = cfg.pair.strong.rpartition("/")[2].lower()
     family = next((name for name in cfg.update_sizes if model.startswith(name)), "other")
     return cfg.update_sizes.get(family)

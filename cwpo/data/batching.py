@@ -1,6 +1,6 @@
-"""Token sequences to padded batches.
+"""Turns token sequences into padded batches.
 
-Nothing is cut here: pairs that do not fit were dropped, and counted, when the pairs were prepared.
+No sequence is cut here: pairs that are too long were dropped, and counted, when the pairs were prepared.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,11 +18,11 @@ from cwpo.data.packing import pack_pairs
 
 IGNORED = -100
 AUTO = "auto"
-BEGIN = {"cpu": 2_048, "gpu": 8_192}  # tokens of AUTO until memory has been measured, which it is on GPUs
+BEGIN = {"cpu": 2_048, "gpu": 8_192}  # tokens that AUTO starts with; on GPUs a measurement replaces them
 
 
 def pad(rows: Sequence[Sequence[int]], value: int, side: str = "right") -> torch.Tensor:
-    """Rows of different lengths as one (B, T) int64 tensor, filled with `value` on `side`."""
+    """Pads rows of different lengths with `value` on `side` to one (B, T) int64 tensor."""
     lengths = np.fromiter(map(len, rows), np.int64, len(rows))
     columns = np.arange(lengths.max())
     if side == "left":
@@ -34,9 +34,9 @@ def pad(rows: Sequence[Sequence[int]], value: int, side: str = "right") -> torch
 
 
 def collate_sequences(rows: Sequence[tuple[Sequence[int], int]], pad_id: int) -> dict[str, torch.Tensor]:
-    """Right-padded `input_ids`, `attention_mask` and `labels`, each (B, T); labels are IGNORED on prompt and padding.
+    """Returns right-padded `input_ids`, `attention_mask`, `labels`, (B, T); labels of prompt and padding are IGNORED.
 
-    Two rows ([1, 2, 9], 1) and ([1, 5, 6, 9], 2) with pad_id 0 give
+    Rows are (token ids, prompt length). Two rows ([1, 2, 9], 1) and ([1, 5, 6, 9], 2) with pad_id 0 give
     input_ids [[1, 2, 9, 0], [1, 5, 6, 9]], attention_mask [[1, 1, 1, 0], [1, 1, 1, 1]],
     labels [[-100, 2, 9, -100], [-100, -100, 6, 9]].
     """
@@ -48,7 +48,7 @@ def collate_sequences(rows: Sequence[tuple[Sequence[int], int]], pad_id: int) ->
 
 
 def fill_budget(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Indices in batches, longest first: as many as stay within `budget` tokens, padding included; at least one.
+    """Groups indices into batches, longest first. A batch has at most `budget` tokens, padding included, or one row.
 
     Lengths [3, 9, 8, 2] and a budget of 18 give [[1, 2], [0, 3]].
     """
@@ -64,9 +64,9 @@ def fill_budget(lengths: Sequence[int], budget: int) -> list[list[int]]:
 
 @dataclass
 class Budget:
-    """Tokens that a training computes at once. It may change at any step, since no result depends on it.
+    """The number of tokens that training computes at once. It may change at any step, since no result depends on it.
 
-    `measured`: the memory that the first step takes may raise it (token_budget=auto).
+    measured: whether `tokens` is still to be set from the memory that the first step takes (token_budget=auto).
     """
 
     tokens: int
@@ -74,13 +74,13 @@ class Budget:
 
     @staticmethod
     def of(setting: int | str | None, device: str) -> "Budget | None":
-        """The budget of a setting: None, a number of tokens, or AUTO."""
+        """Returns the Budget of a setting: a number of tokens or AUTO. None means no limit and gives None."""
         tokens = tokens_at_once(setting, device)
         return None if tokens is None else Budget(tokens, measured=setting == AUTO)
 
 
 def tokens_at_once(setting: int | str | None, device: str) -> int | None:
-    """The number of a token_budget; AUTO begins with BEGIN."""
+    """Returns the number of tokens that a token_budget stands for, BEGIN for AUTO; None (no limit) stays None."""
     if setting == AUTO:
         return BEGIN["cpu" if device == "cpu" else "gpu"]
     return None if setting is None else int(setting)
@@ -88,7 +88,7 @@ def tokens_at_once(setting: int | str | None, device: str) -> int | None:
 
 @dataclass(frozen=True)
 class Whole:
-    """A batch's rows, to be split into parts of at most so many tokens, padding included, rows of like length together."""
+    """All rows of a batch. `parts` collates them in parts of up to `budget` tokens, rows of similar length together."""
 
     rows: Sequence[Mapping[str, Any]]
     collator: "SequenceCollator | PairCollator"
@@ -116,18 +116,18 @@ class MicroBatches:
 def within_budget(
     collator: "SequenceCollator | PairCollator", budget: Budget | None
 ) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]:
-    """The collator itself, or with a budget of tokens its MicroBatches."""
+    """Returns the collator itself if `budget` is None, else MicroBatches of the collator and the budget."""
     return collator if budget is None else MicroBatches(collator, budget)
 
 
 @dataclass(frozen=True)
 class SequenceCollator:
-    """Batches of {"ids", "start"} rows for language modelling on the response tokens; with `pair_id` where rows have it."""
+    """Collates {"ids", "start"} rows for language modelling on response tokens; keeps `pair_id` if the rows have it."""
 
     pad_id: int
 
     def tokens(self, row: Mapping[str, Any]) -> int:
-        """Tokens the model computes for a row."""
+        """Returns the number of tokens that the model computes for a row."""
         return len(row["ids"])
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -136,11 +136,11 @@ class SequenceCollator:
 
 @dataclass(frozen=True)
 class PairCollator:
-    """Batches of pairs: chosen rows first, then rejected rows, so row i pairs with row i + B.
+    """Collates pairs: chosen rows first, then rejected rows, so that row i pairs with row i + B.
 
-    Rows hold chosen_ids, chosen_start, rejected_ids, rejected_start and floats named in `floats`, which become (B,)
-    tensors. `packed` gives the rows of cwpo.data.packing instead of padded sequences, or with `lines` its lines. Where rows have a `pair_id`, the batch
-    has a list of them, so that errors can name the pairs.
+    Rows hold chosen_ids, chosen_start, rejected_ids, rejected_start and the numbers named in `floats`, which become
+    float32 tensors, (B,). `packed` gives a batch of cwpo.data.packing instead of padded sequences; `lines` is passed on
+    to it. If rows have a `pair_id`, the batch has a list of these, so that errors can name the pairs.
     """
 
     pad_id: int
@@ -149,7 +149,7 @@ class PairCollator:
     lines: bool = False
 
     def tokens(self, row: Mapping[str, Any]) -> int:
-        """Tokens the model computes for a pair, as long as it is alone."""
+        """Returns the number of tokens that the model computes for a pair that is alone in its batch."""
         chosen, rejected = len(row["chosen_ids"]), len(row["rejected_ids"])
         return chosen + rejected - row["chosen_start"] if self.packed else 2 * max(chosen, rejected)
 
@@ -169,7 +169,7 @@ def _names(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
 
 
 def named(rows: list[dict[str, Any]], pair_ids: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows, each with its `pair_id`."""
+    """Adds to each row its `pair_id`, in place, and returns the rows."""
     for row, pair_id in zip(rows, pair_ids, strict=True):
         row["pair_id"] = pair_id
     return rows

@@ -1,4 +1,4 @@
-"""The tokenizer's chat template: whether prompts go through it, whether it can serve, and what it writes."""
+"""The tokenizer's chat template: whether it writes the prompts, whether it is usable, and what it writes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,19 +6,19 @@ from typing import Any
 from cwpo.data.dialogues import Message
 from cwpo.errors import InputError
 
-# In a tokenizer's init_kwargs, which are saved with it. True: all prompts go through the chat template. False: none do.
+# A key of a tokenizer's init_kwargs, which are saved with it. True: the chat template writes all prompts. False: none.
 CHAT = "reads_chat"
 
 
 def reads_chat(tokenizer: Any) -> bool | None:
-    """Whether all prompts go through the tokenizer's chat template; None where nobody has decided: messages do."""
+    """Returns whether the chat template writes all prompts (True), none (False), or only messages (None: undecided)."""
     return getattr(tokenizer, "init_kwargs", {}).get(CHAT)
 
 
 def chat_text(tokenizer: Any, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = False) -> str:
-    """Messages as the tokenizer's chat template writes them, its BOS included where it has one.
+    """Returns messages as the tokenizer's chat template writes them, with the BOS that the template may write.
 
-    Models that can think before they answer are asked not to, so that answers begin where the prompt ends.
+    Thinking is switched off in models that can think before they answer: answers begin where the prompt ends.
     """
     return tokenizer.apply_chat_template(
         list(messages), tokenize=False, add_generation_prompt=add_generation_prompt, enable_thinking=False
@@ -26,7 +26,7 @@ def chat_text(tokenizer: Any, messages: Sequence[Mapping[str, Any]], add_generat
 
 
 def chat_problem(tokenizer: Any) -> str | None:
-    """Why prompts cannot go through the tokenizer's chat template, or None."""
+    """Returns why the tokenizer's chat template cannot write prompts, as "has ...", or None if it can."""
     if not getattr(tokenizer, "chat_template", None):
         return "has no chat template"
     asked = [{"role": "user", "content": "x"}]
@@ -46,12 +46,12 @@ def chat_problem(tokenizer: Any) -> str | None:
 
 
 def read_as(chat: bool | None) -> str:
-    """How prompts are written, in words for reports and model cards."""
+    """Returns in words, for reports and model cards, how prompts are written. `chat`: the chat template writes them."""
     return "written by the model's chat template" if chat else "plain text, messages as in HH-RLHF"
 
 
 def rendered(tokenizer: Any, messages: Sequence[Message], index: int, open_turn: bool) -> str:
-    """Row `index` written by the chat template. Raises InputError if the template refuses it."""
+    """Returns the messages of row `index` as the chat template writes them. Raises InputError if the template fails."""
     try:
         return chat_text(tokenizer, messages, add_generation_prompt=open_turn)
     except Exception as error:  # a template can raise anything

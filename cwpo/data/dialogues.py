@@ -1,4 +1,4 @@
-"""Chat messages, and the same as dialogues in plain text as HH-RLHF writes them."""
+"""Chat messages, and their form as plain text, in which HH-RLHF writes dialogues."""
 
 import json
 import re
@@ -14,23 +14,23 @@ ROLES = {"System": "system", "Human": "user", "Assistant": "assistant", "Tool": 
 SPEAKERS = {role: name for name, role in ROLES.items()}
 SHAREGPT = {"human": "user", "gpt": "assistant", "function": "tool", "observation": "tool"}
 LISTS = (list, tuple, np.ndarray)  # pandas gives the lists of a Parquet file as arrays
-Message = dict[str, Any]  # role and content, both text; tool_calls where the message has some
+Message = dict[str, Any]  # role and content, both text; tool_calls if the message calls tools
 
 
 def split_dialogue(text: str) -> tuple[str, str] | None:
-    """The dialogue up to and with its last assistant turn's name, and that turn's text; None where it has no such turn."""
+    """Splits a dialogue behind its last "Assistant:" into prompt and response; None if it has no assistant turn."""
     head, turn, response = text.rpartition(TURN)
     return (head + turn, response) if turn else None
 
 
 def first_turn(prompt: str) -> str:
-    """The text of a dialogue's first human turn, its leading space included; any other text as it is."""
+    """Returns the text of a dialogue's first human turn, with its leading space; any other text as it is."""
     before, *parts = SPEAKER.split(prompt)
     return parts[parts.index("Human") + 1] if not before and "Human" in parts[::2] else prompt
 
 
 def cut_to_first_turn(value: Any) -> Any:
-    """A dialogue, text or messages, with its first human turn and its last response alone; anything else as it is.
+    """Cuts a dialogue, text or messages, to its first human turn and last response; returns other values as they are.
 
     "\\n\\nHuman: hi\\n\\nAssistant: hello\\n\\nHuman: how?\\n\\nAssistant: so" gives
     "\\n\\nHuman: hi\\n\\nAssistant: so".
@@ -44,17 +44,17 @@ def cut_to_first_turn(value: Any) -> Any:
 
 
 def written(messages: Iterable[Mapping[str, Any]]) -> str:
-    """Messages as the prompt of the assistant's next turn: "\\n\\nHuman: hi\\n\\nAssistant:"."""
+    """Writes messages as the prompt of the assistant's next turn: "\\n\\nHuman: hi\\n\\nAssistant:"."""
     return _joined(messages) + TURN
 
 
 def replied(messages: Iterable[Mapping[str, Any]]) -> str:
-    """The messages behind `written`'s prompt, from the assistant's on: " hello", one space before what it says."""
+    """Writes the messages that answer a prompt, the assistant's first, as a response, after one space: " hello"."""
     return _joined(messages).removeprefix(TURN)
 
 
 def _joined(messages: Iterable[Mapping[str, Any]]) -> str:
-    """One turn for each message, with its content, or with its calls where it only calls tools."""
+    """Writes one turn for each message: its content, or its tool calls as JSON if it has no content."""
     turns = []
     for message in messages:
         role, content, calls = message["role"], message["content"], message.get("tool_calls")
@@ -65,17 +65,17 @@ def _joined(messages: Iterable[Mapping[str, Any]]) -> str:
 
 
 def replies(text: str) -> list[Message]:
-    """The messages whose text `replied` gives; the assistant's first."""
+    """Reads a response text that `replied` wrote as messages; the assistant's comes first."""
     first, *parts = SPEAKER.split(text)
     said = [("Assistant", first), *zip(parts[::2], parts[1::2], strict=True)]
     return [{"role": ROLES[name], "content": content.removeprefix(" ")} for name, content in said]
 
 
 def turns(prompt: str) -> list[Message]:
-    """The prompt as messages. Text without speakers is what the user says; white space around contents is removed.
+    """Reads a prompt as messages. Text without speakers is one user message; white space around contents is removed.
 
     "\\n\\nHuman: hi\\n\\nAssistant: hello\\n\\nHuman: how?\\n\\nAssistant:" gives user hi, assistant hello, user how?.
-    Turns of one speaker that follow each other are one, for templates that want them by turns.
+    Consecutive turns of one speaker are joined, for templates that require alternating roles.
     """
     before, *parts = SPEAKER.split(prompt)
     if before.strip() or len(parts) < 4 or parts[-2] != "Assistant" or parts[-1].strip():
@@ -90,10 +90,10 @@ def turns(prompt: str) -> list[Message]:
 
 
 def as_messages(value: Any) -> list[Message] | None:
-    """The value as a list of messages with role and content, or None if it is not a conversation.
+    """Returns the value as a list of messages with role and content, or None if it is not a conversation.
 
-    Read are role and content, and ShareGPT's from and value (human, gpt). A content may be text, None (of a message that
-    calls tools), or parts of which each is text, [{"type": "text", "text": ...}].
+    It reads role and content, or ShareGPT's from and value (human, gpt). A content may be text, None (in a message that
+    calls tools), or a list of text parts, [{"type": "text", "text": ...}].
     """
     messages = [_message(message) for message in _items(value)]
     return [m for m in messages if m is not None] if messages and None not in messages else None
@@ -122,12 +122,12 @@ def _content(content: Any) -> str | None:
 
 
 def _items(value: Any) -> list[Any]:
-    """The items of a list; none of anything else."""
+    """Returns the items of a list or array, and an empty list for any other value."""
     return list(value) if isinstance(value, LISTS) else []
 
 
 def encodes(text: str) -> bool:
-    """Whether a file can hold the text: it has no half of a surrogate pair."""
+    """Whether UTF-8 can encode the text: it contains no half of a surrogate pair."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -41,7 +41,7 @@ ANCHORS = ("\n", ".", "a", "0", "中")  # one of them does not merge with the fi
 
 @dataclass(frozen=True)
 class Opened:
-    """Prompts ready to be continued: the text and the tokens of each, and the template's messages (None: plain text)."""
+    """Prompts ready to be continued: text, tokens, and the messages that the template wrote (None: plain text)."""
 
     texts: list[str]
     heads: list[list[int]]
@@ -50,15 +50,15 @@ class Opened:
 
 
 def encode(tokenizer: Tokenizer, prompts: Sequence[Text], responses: Sequence[Text]) -> list[tuple[list[int], int]]:
-    """(token ids, prompt length) of each prompt and response: BOS once where the tokenizer has one, EOS once at the end.
+    """Returns (token ids, prompt length) of each prompt + response: one BOS if the tokenizer has one, EOS at the end.
 
-    Raises InputError for messages that the chat template cannot write. Warns where tokens cannot spell the text exactly.
+    Raises InputError for messages that the chat template cannot write. Warns if tokens cannot spell the text exactly.
     """
     return _continued(tokenizer, _opened(tokenizer, prompts), responses)
 
 
 def encode_prompts(tokenizer: Tokenizer, prompts: Sequence[Text]) -> list[list[int]]:
-    """Token ids of each prompt, up to where the response begins: what `encode` begins with, and what is sampled from."""
+    """Returns the token ids of each prompt: `encode`'s sequences begin with them, responses are sampled after them."""
     return _opened(tokenizer, prompts).heads
 
 
@@ -69,7 +69,7 @@ def encode_pairs(
     rejected: Sequence[Text],
     **floats: Sequence[float],
 ) -> list[dict[str, Any]]:
-    """Rows for PairCollator: chosen_ids, chosen_start, rejected_ids, rejected_start, and each of `floats`."""
+    """Returns rows for PairCollator: chosen_ids, chosen_start, rejected_ids, rejected_start, and each of `floats`."""
     opened = _opened(tokenizer, prompts)
     sides = (_continued(tokenizer, opened, side) for side in (chosen, rejected))
     rows: list[dict[str, Any]] = [
@@ -85,11 +85,11 @@ def encode_pairs(
 def sampled(
     tokenizer: Tokenizer, prompts: Sequence[Text], heads: Sequence[list[int]], drawn: Sequence[tuple[list[int], bool]]
 ) -> list[dict[str, Any]]:
-    """Responses from the tokens drawn after `heads`, the prompts' own: (ids without EOS, whether EOS came) of each.
+    """Returns a row per sampled response. heads: the prompts' token ids. drawn: (ids without EOS, whether EOS came).
 
-    response: the text behind the prompt in the decoded whole. To a text prompt that a chat template wrote it begins with
-    one space, as responses of dialogues do. n_tokens: EOS included. truncated: no EOS came. same_tokens: `encode` gives
-    the response these tokens again (special tokens in it, and words that can be cut in several ways, are what differs).
+    response: the text behind the prompt in the decoded whole. After a text prompt that a chat template wrote, it begins
+    with one space, as responses of dialogues do. n_tokens: with EOS. truncated: no EOS came. same_tokens: `encode`
+    gives the response these tokens again; special tokens and words that can be cut in several ways may give others.
     """
     texts = []
     for prompt, head, (ids, _) in zip(prompts, heads, drawn, strict=True):
@@ -109,7 +109,7 @@ def sampled(
 
 
 def text_behind(tokenizer: Tokenizer, head: list[int], ids: list[int]) -> str:
-    """The text of the tokens `ids` where they follow those of `head`, special tokens left out."""
+    """Returns the text that the tokens `ids` have behind the tokens `head`, without special tokens."""
     if _splits_words(tokenizer):
         return tokenizer.decode(ids, skip_special_tokens=True)
     before, whole = _spelt(tokenizer, head), _spelt(tokenizer, head + ids)
@@ -118,14 +118,14 @@ def text_behind(tokenizer: Tokenizer, head: list[int], ids: list[int]) -> str:
 
 
 def plain_texts(prompt: Text, response: Text) -> tuple[str, str]:
-    """Prompt and response as plain text; messages are written as HH-RLHF does."""
+    """Returns prompt and response as plain text; messages are written in HH-RLHF's form."""
     messages = None if isinstance(prompt, str) else _checked(prompt)
     text = response if isinstance(response, str) else replied(_checked(response))
     return (str(prompt) if messages is None else written(messages)), text
 
 
 def whole_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of texts with all special tokens that the tokenizer adds, but its BOS only where the text has none."""
+    """Returns token ids of texts with the special tokens that the tokenizer adds; its BOS, if any, only once."""
     prefix = _prefix(tokenizer)
     ids = _token_ids(tokenizer, texts, add_special_tokens=True)
     return [prefix + _without(prefix, row) for row in ids]
@@ -170,7 +170,7 @@ def _continued(tokenizer: Tokenizer, opened: Opened, responses: Sequence[Text]) 
 
 
 def _reply(tokenizer: Any, index: int, opened: str, asked: list[Message] | None, response: Text) -> str:
-    """The text of the response behind the opened prompt, without what its last turn ends in."""
+    """Returns the response's text behind the opened prompt, without the EOS that ends the chat template's turn."""
     if asked is None:
         return response if isinstance(response, str) else replied(_checked(response))
     # Templates put no space before what the assistant says; responses of dialogues begin with one.
@@ -179,8 +179,8 @@ def _reply(tokenizer: Any, index: int, opened: str, asked: list[Message] | None,
     whole = rendered(tokenizer, [*asked, *answer], index, False)
     if not whole.startswith(opened):
         raise InputError(
-            f"row {index}: the chat template writes the prompt in another way once a response follows, so its tokens could not "
-            f"be those that are sampled from; it begins {opened[:80]!r} and then {whole[:80]!r}"
+            f"row {index}: the chat template writes the prompt differently once a response follows, so the model would train on "
+            f"another prompt than it samples from: without response {opened[:80]!r}, with response {whole[:80]!r}"
         )
     rest = whole.removeprefix(opened)
     before, eos, behind = rest.rpartition(tokenizer.eos_token)
@@ -188,7 +188,7 @@ def _reply(tokenizer: Any, index: int, opened: str, asked: list[Message] | None,
 
 
 def _continuations(tokenizer: Tokenizer, opened: Opened, tails: Sequence[str]) -> list[list[int]]:
-    """The tokens of each tail behind its head; see the module's text."""
+    """Returns the tokens of each tail behind its head; see the module's docstring. Warns if they spell another text."""
     unknown = getattr(tokenizer, "unk_token_id", None)
     joints = _token_ids(tokenizer, [text + tail for text, tail in zip(opened.texts, tails, strict=True)])
     result, inexact = [], []
@@ -213,7 +213,7 @@ def _continuations(tokenizer: Tokenizer, opened: Opened, tails: Sequence[str]) -
 
 
 def _anchored(tokenizer: Any, head: list[int], joint: list[int], tail: str) -> tuple[list[int], bool]:
-    """Tokens that continue `head` with the text `tail`, and whether they spell what the tokens `joint` do."""
+    """Returns tokens that continue `head` with the text `tail`, and whether they spell what `joint` spells."""
     wanted, first = _spelt(tokenizer, joint), None
     for anchor, ids in zip(ANCHORS, _token_ids(tokenizer, [a + tail for a in ANCHORS]), strict=True):
         (before,) = _token_ids(tokenizer, [anchor])
@@ -229,7 +229,7 @@ def _anchored(tokenizer: Any, head: list[int], joint: list[int], tail: str) -> t
 
 
 def _splits_words(tokenizer: Any) -> bool:
-    """Whether decoding joins tokens with spaces that are not tokens themselves, as without a decoder."""
+    """Whether decoding puts spaces between tokens that are not tokens themselves, as it does without a decoder."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     return not hasattr(tokenizer, "decode") if backend is None else backend.decoder is None
 
@@ -239,7 +239,7 @@ def _spelt(tokenizer: Any, ids: Sequence[int]) -> str:
 
 
 def _prefix(tokenizer: Any) -> list[int]:
-    """The special tokens that the tokenizer puts before a text: its BOS, or none."""
+    """Returns the special tokens that the tokenizer puts before a text: its BOS, or an empty list."""
     framed = tokenizer(["a"])["input_ids"][0]
     bare = tokenizer(["a"], add_special_tokens=False)["input_ids"][0]
     starts = (at for at in range(len(framed)) if bare and framed[at : at + len(bare)] == bare)
@@ -247,14 +247,14 @@ def _prefix(tokenizer: Any) -> list[int]:
 
 
 def _without(prefix: list[int], ids: list[int]) -> list[int]:
-    """The tokens of a text that may have been given the prefix beforehand, without it."""
+    """Removes the prefix from the beginning of `ids`, as often as it stands there."""
     while prefix and ids[: len(prefix)] == prefix:
         ids = ids[len(prefix) :]
     return ids
 
 
 def _token_ids(tokenizer: Any, texts: Sequence[str], add_special_tokens: bool = False) -> list[list[int]]:
-    """Token ids of each text; those that occur again, as prompts do, are tokenised once and share a list."""
+    """Returns token ids of each text; repeated texts (prompts often are) are tokenised once and share one list."""
     distinct = list(dict.fromkeys(texts))
     if not distinct:
         return []

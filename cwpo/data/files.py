@@ -1,6 +1,6 @@
-"""Rows of any table, one at a time and within limits, so that a small file cannot expand into all of the memory.
+"""Reads the rows of any table, one at a time and within limits, so that a small file cannot fill the memory.
 
-JSON lines, one JSON array, CSV, TSV and Parquet, plain or .gz; a folder that `datasets` saved; a data set on the hub.
+It reads JSON lines, one JSON array, CSV, TSV and Parquet, plain or .gz; a folder that `datasets` saved; a hub data set.
 """
 
 import csv
@@ -23,24 +23,24 @@ from cwpo.errors import InputError, first_line
 
 Row = Mapping[str, Any]
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
-LINE = 2**26  # characters of a line, or of one element of a JSON array
-EXPANDED = 2**28  # bytes that any .gz file may expand to; beyond them, at most RATIO times its size
+LINE = 2**26  # most characters of a line, or of one element of a JSON array
+EXPANDED = 2**28  # a .gz file may expand to so many bytes, or to RATIO times its size if that is more
 RATIO = 100  # text seldom shrinks to less than a twentieth
 JSON_KINDS = {list: "a list", str: "text", int: "a number", float: "a number", bool: "true or false"}
 CHUNK = 2**16  # characters of a JSON array read at a time
 BATCH = 1_000  # rows of a Parquet file in memory at a time
-LONGEST_FIELD = 2**30  # characters; the csv module would refuse texts above 2**17
+LONGEST_FIELD = 2**30  # characters; by default the csv module refuses texts above 2**17
 UTF16 = (b"\xff\xfe", b"\xfe\xff")  # the byte order marks of Excel's "Unicode text"
-CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")  # bytes that are in no text
+CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")  # bytes that do not occur in text
 
 
 def records(
     path: str, split: str | None = None, *, folder: str | None = None, revision: str | None = None
 ) -> Iterator[tuple[int, Row]]:
-    """(number, row) of every row. JSON lines are numbered as an editor numbers them, other rows from 1 without the header.
+    """Returns an iterator over (number, row). JSON lines have line numbers; other rows count from 1 without the header.
 
-    `split` chooses among those of a `datasets` folder or hub id ("train+test" joins two); `folder` and `revision` are a hub
-    id's. A ClassLabel is given by its name. Raises InputError for a table that cannot be read, with the row where there is one.
+    split: of a `datasets` folder or hub data set; "train+test" joins two. folder, revision: of a hub data set. The
+    value of a ClassLabel is its name. Raises InputError for an unreadable table, and names the row if one is at fault.
     """
     file = Path(path).expanduser()
     kind = next((s for s in reversed(file.suffixes) if s != ".gz"), "")
@@ -66,7 +66,7 @@ def _file_rows(file: Path, kind: str) -> Iterator[tuple[int, Row]]:
 
 
 class Unpacked(gzip.GzipFile):
-    """What is in a .gz file; InputError as soon as it is more than a file of text of this size expands to."""
+    """Unpacks a .gz file. Raises InputError once it has given more bytes than text of this packed size can have."""
 
     def __init__(self, file: Path) -> None:
         super().__init__(file)
@@ -92,12 +92,12 @@ def open_bytes(file: Path) -> IO[bytes]:
 
 
 def open_text(file: Path, encoding: str = "utf-8-sig") -> io.TextIOWrapper:
-    """The text of a file; -sig skips the byte order mark of some editors."""
+    """Opens a plain or .gz file as text; the encoding's -sig skips the byte order mark that some editors write."""
     return io.TextIOWrapper(open_bytes(file), encoding=encoding, newline="")
 
 
 def lines(text: io.TextIOWrapper, file: Path) -> Iterator[tuple[int, str]]:
-    """(number from 1, line with its end) of every line."""
+    """Yields (number from 1, line with its line end). Raises InputError for a line of more than LINE characters."""
     for number, line in enumerate(iter(lambda: text.readline(LINE + 1), ""), start=1):
         if len(line) > LINE:
             raise InputError(f"{file} line {number} has more than {LINE:,} characters; a line holds one pair")
@@ -118,7 +118,7 @@ def _json_rows(file: Path, kind: str) -> Iterator[tuple[int, Row]]:
 
 
 def _past_blanks(text: io.TextIOWrapper, rest: str) -> str:
-    """What follows white space: of `rest`, or where that is all blank, of the next characters of the text."""
+    """Skips leading white space in `rest` and returns what follows. Reads on in `text` while everything is blank."""
     while not (rest := rest.lstrip()) and (rest := text.read(CHUNK)):
         pass
     return rest
@@ -138,7 +138,7 @@ def _json_lines(text: io.TextIOWrapper, file: Path) -> Iterator[tuple[int, Row]]
 
 
 def _json_array(text: io.TextIOWrapper, file: Path, rest: str) -> Iterator[tuple[int, Row]]:
-    """The elements of an array; `rest` is the text after its opening bracket. One element at a time is in memory."""
+    """Yields (number, element) of an array, one in memory at a time. `rest` is the text after the opening bracket."""
     decoder, number = json.JSONDecoder(), 0
     rest = _past_blanks(text, rest)
     while rest and not rest.startswith("]"):
@@ -157,7 +157,7 @@ def _json_array(text: io.TextIOWrapper, file: Path, rest: str) -> Iterator[tuple
 
 
 def _element(decoder: json.JSONDecoder, text: io.TextIOWrapper, rest: str, place: str) -> tuple[Any, str]:
-    """The value at the start of `rest`, reading on if it is cut off there, and the text after it."""
+    """Returns the value at the start of `rest` and the text after it. Reads on in `text` while the value is cut off."""
     while True:
         try:
             value, stop = decoder.raw_decode(rest)
@@ -176,7 +176,7 @@ def _not_json(place: str, error: Exception, advice: str = "") -> InputError:
         return InputError(f"{place} is not JSON: {error.msg} at column {error.colno}{advice}")
     if isinstance(error, RecursionError):
         return InputError(f"{place} is nested too deeply; a pair is one flat object")
-    return InputError(f"{place} cannot be read: {error}")  # whole numbers of thousands of digits
+    return InputError(f"{place} cannot be read: {error}")  # Python refuses integers of thousands of digits
 
 
 def _object(value: Any, place: str, advice: str) -> Row:
@@ -189,7 +189,7 @@ def _object(value: Any, place: str, advice: str) -> Row:
 
 
 def _csv_rows(file: Path, kind: str) -> Iterator[tuple[int, Row]]:
-    """Rows whose fields are text, None where empty."""
+    """Yields (number, row); a field is text, or None if it is empty."""
     csv.field_size_limit(LONGEST_FIELD)
     number = 0
     with open_text(file, _encoding(file)) as text:
@@ -214,7 +214,7 @@ def _check_fields(row: Mapping[Any, Any], place: str) -> None:
 
 
 def _encoding(file: Path) -> str:
-    """UTF-16 where its mark comes first, UTF-8 where all bytes are, else Windows-1252, which Excel writes."""
+    """Returns UTF-16 if its byte order mark is there, UTF-8 if the file decodes or is no text, else Windows-1252."""
     with open_bytes(file) as stream:
         start = stream.read(CHUNK)
     if start[:2] in UTF16:
@@ -224,7 +224,7 @@ def _encoding(file: Path) -> str:
             while text.read(2**20):
                 pass
     except UnicodeError:
-        return "utf-8-sig" if CONTROL.search(start) else "cp1252"
+        return "utf-8-sig" if CONTROL.search(start) else "cp1252"  # which Excel writes
     return "utf-8-sig"
 
 
@@ -251,7 +251,7 @@ def _parquet_rows(file: Path, kind: str) -> Iterator[tuple[int, Row]]:
 
 @contextmanager
 def _unpacked(file: Path) -> Iterator[Any]:
-    """A file as Parquet needs it: it is read from its end, and unpacking in passing would start again each time."""
+    """Yields a file that can be read from its end, as Parquet is; first unpacks a .gz file into a temporary file."""
     if file.suffix != ".gz":
         yield file
         return
@@ -261,14 +261,14 @@ def _unpacked(file: Path) -> Iterator[Any]:
 
 
 def _class_names(features: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The names of every column of ClassLabels, or of lists of them, in the dictionary form of `datasets.Features`."""
+    """Returns column -> class names for ClassLabels or lists of them. features: a datasets.Features as a dictionary."""
     kinds = {name: kind.get("feature") or kind for name, kind in features.items() if isinstance(kind, dict)}
     kinds = {name: kind for name, kind in kinds.items() if isinstance(kind, dict)}
     return {name: kind["names"] for name, kind in kinds.items() if kind.get("_type") == "ClassLabel"}
 
 
 def _names(value: Any, names: list[str]) -> Any:
-    """The name of a class, None for -1, which stands for a missing one; other values as they are."""
+    """Returns the name of a class number, or of each in a list; None for -1 (missing); other values as they are."""
     if isinstance(value, list):
         return [_names(item, names) for item in value]
     if not isinstance(value, int) or not -1 <= value < len(names):

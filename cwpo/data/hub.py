@@ -1,7 +1,7 @@
 """The paper's data sets as they are published: which files hold which split, and how a row becomes texts.
 
-A folder here with the same files does as well as a data set id. From the hub only the files themselves are taken, at a
-given revision; no code in it ever runs.
+A local folder with the same files works like a data set id. From the hub only data files are fetched, at a given
+revision; code in a data set never runs.
 """
 
 import re
@@ -20,7 +20,7 @@ SUMMARY = "TL;DR:"
 
 
 class Table(NamedTuple):
-    """One file of pairs, or one part of a data set on the hub (`folder`); all its rows are test rows or none is."""
+    """One file of pairs, or one `folder` of a data set on the hub. test: whether all its rows are test pairs."""
 
     path: str
     domain: str
@@ -31,7 +31,7 @@ class Table(NamedTuple):
 
 @dataclass(frozen=True)
 class Published:
-    """Names of the splits to train and to test on, the texts of a row, and what its label means."""
+    """A published data set: names of its training and test split, the reader of a row's texts, its labels' layout."""
 
     train: str
     test: str
@@ -40,7 +40,7 @@ class Published:
 
 
 def published(data: Any) -> Iterator[Table]:
-    """The files of a data set in the layout `data.layout`, those of its `folders` in turn."""
+    """Yields the files of a data set in layout `data.layout`, by folder. Raises InputError for a missing split."""
     layout = LAYOUTS[data.layout]
     for folder in data.folders or [None]:
         root = _root(data.path, data.revision, folder, layout)
@@ -57,28 +57,28 @@ def published(data: Any) -> Iterator[Table]:
 
 
 def split_names(names: Iterable[str], folder: str | None, split: str) -> list[str]:
-    """Of the names of a data set's files, those of a split: one, or the numbered parts of one, in order."""
+    """Returns, in order, those of a data set's file names that hold the split: one file, or its numbered parts."""
     place = re.escape(f"{folder}/") if folder else "(data/)?"
     name = re.compile(rf"{place}{split}(-\d+-of-\d+(-\w+)?)?\.(jsonl|json|parquet)(\.gz)?")
     return sorted(filter(name.fullmatch, names))
 
 
 def split_files(root: Path, folder: str | None, split: str) -> list[Path]:
-    """The files of a split under `root`."""
+    """Returns the files of a split under `root`."""
     places = [root / folder] if folder else [root, root / "data"]
     files = (file for place in places if place.is_dir() for file in place.iterdir())
     return [root / name for name in split_names((str(file.relative_to(root)) for file in files), folder, split)]
 
 
 def patterns(folder: str | None, layout: Published) -> list[str]:
-    """The files to fetch from the hub."""
+    """Returns the glob patterns of the files to fetch from the hub."""
     places = [f"{folder}/"] if folder else ["", "data/"]
     splits = (layout.train, layout.test)
     return [f"{at}{split}{end}" for at in places for split in splits for end in (".*", "-*")]
 
 
 def _root(path: str, revision: str | None, folder: str | None, layout: Published) -> Path:
-    """The folder itself, or the folder of the cache into which the hub's files are fetched."""
+    """Returns `path` if it is a local folder, else the cache folder into which the hub's files are fetched."""
     local = Path(path).expanduser()
     if local.is_dir():
         return local
@@ -94,7 +94,7 @@ def _root(path: str, revision: str | None, folder: str | None, layout: Published
 
 
 def _summaries(*cells: Any) -> Texts:
-    """A post and two summaries. Where the published file begins a summary with "TL;DR:", here the prompt ends with it."""
+    """Returns a post and two summaries. The prompt ends with "TL;DR:"; a summary that begins with it loses it."""
     post, *summaries, _ = pair_texts(*cells)
     post = post.rstrip()
     first, second = (" " + text.strip().removeprefix(SUMMARY).strip() for text in summaries)
@@ -102,7 +102,7 @@ def _summaries(*cells: Any) -> Texts:
 
 
 def _comments(*cells: Any) -> Texts:
-    """A post and two comments, written as a dialogue."""
+    """Returns a post and two comments, the post written as the user's turn of a dialogue."""
     post, *comments, _ = pair_texts(*cells)
     first, second = (" " + text.strip() for text in comments)
     return Texts(written([{"role": "user", "content": post.strip()}]), first, second)
@@ -111,7 +111,7 @@ def _comments(*cells: Any) -> Texts:
 LAYOUTS = {
     "hh_rlhf": Published("train", "test"),
     "tldr": Published("train", "valid1", _summaries),
-    # messages, whose prompt is their common beginning; the column has its first message only
+    # The prompt is the common beginning of the messages; the column `prompt` has only its first message.
     "ufb": Published("train_prefs", "test_prefs", lambda prompt, *cells: pair_texts(None, *cells)),
     "shp": Published("train", "test", _comments, Layout("Stanford SHP", {}, positive="a")),
 }

@@ -1,4 +1,4 @@
-"""What a label or a list of votes says: the share of the votes for response a. Never guessed."""
+"""Reads a label or a list of votes as the share of votes for response a. A label without clear meaning is an error."""
 
 from typing import Any
 
@@ -23,11 +23,11 @@ NO_MEANING = (
 
 
 def vote_share(label: Any, votes: Any = None, positive: str | None = None, *, counts: bool = True) -> tuple[float, int]:
-    """(share of votes for a, NaN without any; number of votes). Votes count where there are both.
+    """Returns (share of votes for a, NaN without votes; number of votes). With both a label and votes, the votes count.
 
-    Votes are a list, or one text with commas or bars between them; a null vote is an absent vote. positive, "a" or "b", is
-    the response that a vote of 1 or true prefers. Without it 0 and 1 count the responses where `counts`, as in our own form
-    (0 is a, 1 is b); else they have no meaning. Raises WrongRow for anything else.
+    Votes are a list, or one text with commas or bars between votes; null votes are skipped. positive: "a" or "b", the
+    response that a vote of 1 or true prefers. Without it, 0 is a and 1 is b if `counts` (the columns have our names);
+    otherwise 0 and 1 have no meaning. Raises WrongRow for a vote without a meaning and for votes of another type.
     """
     if isinstance(votes, str):
         votes = votes.replace("|", ",").split(",")
@@ -55,7 +55,7 @@ def is_absent(value: Any) -> bool:
 
 
 def _share(vote: Any, positive: str | None, counts: bool) -> float:
-    """1 for a, 0 for b, 0.5 for a tie; ValueError for a vote without a meaning."""
+    """Returns 1 for a, 0 for b, 0.5 for a tie. Raises ValueError for a vote without a meaning."""
     word = str(vote).strip().lower() if isinstance(vote, (str, int, float, np.generic)) else ""
     if word in WORDS:
         return WORDS[word]

@@ -1,4 +1,4 @@
-"""Published layouts of preference pairs, recognised by their columns: which columns hold a pair and what its label means."""
+"""Published layouts of preference pairs, recognised by column names: where a pair stands and what its label means."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -21,10 +21,10 @@ WINNERS = {"winner_model_a": "a", "winner_model_b": "b", "winner_tie": "tie"}
 
 @dataclass(frozen=True)
 class Layout:
-    """A table that has all of `columns` (our name -> the table's) and of `more` is in this layout.
+    """A table is in this layout if it has all of `columns` (our name -> the table's name) and of `more`.
 
-    positive: the response that a label of 1 or true prefers. compute: our columns as far as they follow from the whole row,
-    and `share`, the chosen response's share of the votes; it raises LeftOut and WrongRow.
+    positive: the response, "a" or "b", that a label of 1 or true prefers. compute: returns our columns that need the
+    whole row, and `share`, the chosen response's share of the votes, if it differs from 1; raises LeftOut and WrongRow.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Layout:
 
 
 def _rated(row: Row) -> dict[str, Any]:
-    """Of the rated generations the best and the worst, in the order of the row; equal ratings are a tie."""
+    """Returns the best-rated and the worst-rated generation, in the order of the row; equal ratings are a tie."""
     texts, ratings = row["generations"], row["ratings"]
     if not isinstance(texts, list) or not isinstance(ratings, list) or len(texts) != len(ratings):
         raise WrongRow("have generations and ratings that are not lists of equal length")
@@ -53,7 +53,7 @@ def _rated(row: Row) -> dict[str, Any]:
 
 
 def _scored(row: Row) -> dict[str, Any]:
-    """Equal scores are a tie. Where the rejected response has the higher score, the row contradicts itself."""
+    """Returns share 0.5 (a tie) for equal scores, else {}. Raises LeftOut if the rejected response scores higher."""
     names = next(pair for pair in SCORES if {*pair} <= {*row})
     try:
         gap = float(row[names[0]]) - float(row[names[1]])
@@ -65,7 +65,7 @@ def _scored(row: Row) -> dict[str, Any]:
 
 
 def _one_of_three(row: Row) -> dict[str, Any]:
-    """The label is the column that holds 1; texts are lists with one entry a turn, written as JSON."""
+    """Returns the label, by the column of WINNERS that holds 1, and messages if the texts are JSON lists of turns."""
     labels = [word for name, word in WINNERS.items() if str(row[name]).lower() in ("1", "1.0", "true")]
     if len(labels) != 1:
         raise WrongRow(f"have not exactly one 1 in {', '.join(WINNERS)}")
@@ -77,7 +77,7 @@ def _one_of_three(row: Row) -> dict[str, Any]:
 
 
 def _talk(asked: str, answered: str) -> list[dict[str, str]]:
-    """Two JSON lists, the user's and the assistant's texts, as messages."""
+    """Merges two JSON lists, the user's and the assistant's texts, into messages, turn by turn."""
     both = zip(json.loads(asked), json.loads(answered), strict=True)
     rounds = (zip(("user", "assistant"), texts, strict=True) for texts in both)
     return [{"role": role, "content": text} for turns in rounds for role, text in turns]
@@ -90,7 +90,7 @@ SHP = {"prompt": "history", "response_a": "human_ref_A", "response_b": "human_re
 ARENA = {"response_a": "conversation_a", "response_b": "conversation_b", "label": "winner"}
 RESPONSES = {"response_a": "response_0", "response_b": "response_1"}
 SAFE = {"prompt": "prompt", **RESPONSES, "label": "better_response_id"}
-# The first that fits counts.
+# layout_of takes the first layout that fits.
 LAYOUTS = (
     Layout("Stanford SHP", SHP, positive="a"),
     Layout("Chatbot Arena", ARENA),
@@ -111,9 +111,9 @@ OWN = Layout("own columns", {})
 
 @lru_cache
 def layout_of(have: frozenset[str], named: frozenset[tuple[str, str]] = frozenset()) -> Layout:
-    """The published layout of a table with the columns `have`; OWN where there is none.
+    """Returns the first published layout that fits a table with the columns `have`, or OWN if none fits.
 
-    `named` are the columns (ours, the table's) that the user names; a layout is left aside where they contradict it.
+    named: (our name, the table's name) of the columns that the user named; layouts that contradict them are skipped.
     """
     agree = (layout for layout in LAYOUTS if all(layout.columns.get(o, t) == t for o, t in named))
     return next((layout for layout in agree if layout.fits(have)), OWN)

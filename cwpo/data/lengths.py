@@ -1,4 +1,4 @@
-"""Which pairs are short enough: by one of several rules, and in any case for every model that reads them."""
+"""Which pairs are short enough: by one of several rules, and always for every model that reads them."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -11,17 +11,17 @@ from cwpo.data.encoding import encode, encode_prompts
 from cwpo.errors import InputError
 
 Counts = np.ndarray
-LOOKED_AT = 64  # texts that show whether a tokenizer knows their words
+LOOKED_AT = 64  # number of texts that check_words reads
 
 
 def token_counts(
     frame: pd.DataFrame, tokenizers: Iterable[Any], limit: int, rule: str = "longer_pair", context: int | None = None
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Tokens of each pair's longer sequence under the last tokenizer, and masks of the pairs unfit under any.
+    """Returns each pair's number of tokens, (N,), and reason -> mask (N,) of pairs that are unfit under any tokenizer.
 
-    `rule`, one of RULES, says what `limit` bounds; whatever it is, the sequences as the models read them must fit
-    into `context` (None: any length). A prompt without a single token (empty, and a tokenizer without BOS) leaves nothing
-    to predict the response's first token from.
+    The number is the longer sequence's under the last tokenizer. `rule`, one of RULES, says what `limit` bounds. Under
+    rules other than longer_pair, sequences as the models read them must also fit into `context` (None: any length). A
+    prompt without tokens (empty text, no BOS) is unfit: there is nothing to predict the response's first token from.
     """
     unfit = {name: np.zeros(len(frame), bool) for name in ("empty_prompt", "prompt_too_long", "too_long")}
     longest = np.zeros(len(frame), dtype=np.int64)
@@ -41,7 +41,7 @@ def token_counts(
 
 
 def check_words(tokenizer: Any, texts: Sequence[str], whose: str) -> None:
-    """InputError where a tokenizer (`whose` names it) knows no word of the first texts, and would read all alike."""
+    """Raises InputError if the tokenizer of model `whose` knows no word of the first texts: all texts look alike."""
     some = [text for text in texts if text.strip()][:LOOKED_AT]
     rows = tokenizer(some, add_special_tokens=False)["input_ids"] if some else []
     ids, unknown = {token for row in rows for token in row}, getattr(tokenizer, "unk_token_id", None)
@@ -55,22 +55,22 @@ def check_words(tokenizer: Any, texts: Sequence[str], whose: str) -> None:
 
 
 def plain_tokens(tokenizer: Any, texts: Sequence[str]) -> Counts:
-    """Number of tokens of each text, without BOS, EOS or chat template."""
+    """Returns the number of tokens of each text, (N,), without BOS, EOS or chat template."""
     return np.array([len(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]])
 
 
 def _full_texts(tokenizer: Any, frame: pd.DataFrame) -> list[Counts]:
-    """Of prompt + response in one text, for each side."""
+    """Returns for each side the number of tokens, (N,), of prompt + response in one text."""
     return [plain_tokens(tokenizer, (frame["prompt"] + frame[f"response_{side}"]).tolist()) for side in "ab"]
 
 
 def _characters(tokenizer: Any, frame: pd.DataFrame) -> Counts:
-    """Of the first human turn and the longer response, as they stand in the row; no tokenizer matters."""
+    """Returns the number of characters, (N,), of first human turn + longer response; the tokenizer is not used."""
     responses = np.maximum(frame["response_a"].str.len(), frame["response_b"].str.len())
     return (frame["prompt"].map(first_turn).str.len() + responses).to_numpy()
 
 
-# What data.length_rule may name -> the number, (N,), of tokens (`characters`: of characters) that data.max_tokens bounds.
+# data.length_rule -> a function that returns the numbers, (N,), of tokens (or characters) that data.max_tokens bounds.
 RULES: dict[str, Callable[[Any, pd.DataFrame], Counts] | Any] = {
     "longer_pair": None,  # prompt and longer response as the models read them, with BOS and EOS
     "full_texts": lambda tokenizer, frame: np.maximum(*_full_texts(tokenizer, frame)),

@@ -1,4 +1,4 @@
-"""A user's own pairs as one Parquet file: any table, with one label, a list of votes, or none for each pair."""
+"""Converts any table of a user's pairs to one Parquet file. A pair may have a label, a list of votes, or neither."""
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -31,13 +31,13 @@ def convert(
     split: str | None = None,
     positive: str | None = None,
 ) -> Converted:
-    """Write the pairs of any table to Parquet `out` with the columns of SCHEMA, as a stream.
+    """Writes the pairs of any table to Parquet `out` with the columns of SCHEMA, as a stream. Returns how it was read.
 
     `columns` and `positive` are as in PairReader, labels and votes as in vote_share, texts as in pair_texts.
-    share: the share of a pair's votes that are for a, a tie counting half; null without any. target is what an annotator learns:
-    with ties="drop" 1 or 0, the majority's, and pairs without a majority are left out; with ties="soft" the share itself. Of
-    pairs that occur several times the first is kept. Raises InputError for an unreadable table, missing columns, or values of a
-    wrong kind, with the rows; nothing is left at `out` then.
+    share: the share of a pair's votes that prefer a, a tie counting half; null without votes. target: what an annotator
+    learns. With ties="drop" it is the majority's choice, 1 (a) or 0, and pairs without a majority are left out; with
+    ties="soft" it is the share. Of repeated pairs the first is kept. Raises InputError for an unreadable table, missing
+    columns, or values of a wrong kind, and names the rows; then no file is left at `out`.
     """
     if ties not in ("drop", "soft"):
         raise InputError(f"ties={ties} is unknown; valid: drop, soft")
@@ -59,7 +59,7 @@ def convert(
 
 
 def _usable(reader: PairReader, split: str | None, ties: str) -> Iterator[dict[str, Any]]:
-    """Rows of SCHEMA; ties and repeated pairs are counted as left out."""
+    """Yields rows of SCHEMA; counts as left out repeated pairs and, with ties="drop", pairs without a majority."""
     seen: set[int] = set()
     done = reader.done
     for number, pair, _, _ in reader.read(records(reader.path, split)):
@@ -80,7 +80,7 @@ def _usable(reader: PairReader, split: str | None, ties: str) -> Iterator[dict[s
 
 def _row(pair: Pair, ties: str) -> dict[str, Any]:
     name = pair_id(*pair.texts[:3])
-    if pair.ordered and int(name, 16) % 2:  # the side of the better one must not tell which it is
+    if pair.ordered and int(name, 16) % 2:  # the side must not tell which response is the chosen one
         pair = pair.turned()
     share = pair.share if pair.n_votes else None
     target = share if share is None or ties == "soft" else float(share > 0.5)

@@ -1,4 +1,4 @@
-"""Prompt and responses of a user's row, whether they are strings, lists of chat messages, or whole dialogues."""
+"""Reads prompt and responses of a user's row: strings, lists of chat messages, or whole dialogues."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ PYTHON = ("[{'role':", "[{'content':", "[{'from':", "[{'value':")  # how str() w
 
 
 class Texts(NamedTuple):
-    """The texts of a pair. messages: the prompt's, as JSON; None where the row is plain text."""
+    """The texts of a pair. messages: the prompt's messages as JSON, or None where the row is plain text."""
 
     prompt: str
     first: str
@@ -26,11 +26,11 @@ class Texts(NamedTuple):
 
 
 def pair_texts(prompt: Any, first: Any, second: Any, sides: Sequence[str] = ("first", "second")) -> Texts:
-    """The texts of three cells; `sides` are the names of the last two. Raises LeftOut and WrongRow.
+    """Returns the texts of a prompt and two responses; `sides` names the responses. Raises LeftOut and WrongRow.
 
-    A row with messages anywhere is a conversation, written as HH-RLHF does: "\\n\\nHuman: hi\\n\\nAssistant:" and " hello".
-    Two lists of messages have their common beginning as prompt unless the row has a prompt of its own; a prompt that is
-    text is what the user says. Two strings without a prompt must be HH-RLHF's dialogues.
+    A row with messages in any cell is a conversation; its texts get HH-RLHF's form: "\\n\\nHuman: hi\\n\\nAssistant:",
+    " hello". Without a prompt, the common beginning of two lists of messages is the prompt. Beside messages, a prompt
+    that is text is the user's turn. Two strings without a prompt must be dialogues in HH-RLHF's form.
     """
     asked, a, b = (_value(*cell) for cell in zip(("prompt", *sides), (prompt, first, second), strict=True))
     if isinstance(a, str) != isinstance(b, str):
@@ -45,14 +45,14 @@ def pair_texts(prompt: Any, first: Any, second: Any, sides: Sequence[str] = ("fi
 
 
 def kept_messages(record: Mapping[str, Any], prompt: Any) -> str | None:
-    """The column `messages` that annotate.py writes beside a prompt; None where the row has none, or another's."""
+    """Returns the row's `messages` (JSON written by annotate.py); None if missing or if they give another prompt."""
     kept = record.get("messages")
     messages = parsed(kept) if isinstance(kept, str) else None
     return kept if isinstance(messages, list) and written(messages) == prompt else None
 
 
 def as_conversations(table: pd.DataFrame, *sides: str) -> list[list[Text]]:
-    """The prompts and the responses in the columns `sides` as `encode` reads them: messages where the row keeps some."""
+    """Returns prompts, then responses of each column in `sides`, as `encode` takes them: messages if a row has any."""
     kept = list(table["messages"]) if "messages" in table else [None] * len(table)
 
     def column(name: str, as_chat: Callable[[str, str], Text]) -> list[Text]:
@@ -63,7 +63,7 @@ def as_conversations(table: pd.DataFrame, *sides: str) -> list[list[Text]]:
 
 
 def _value(name: str, cell: Any) -> Value | None:
-    """Text or messages of a cell; None where a prompt is missing."""
+    """Returns the text or messages of a cell, None for a missing prompt. Raises LeftOut and WrongRow."""
     if cell is None or (isinstance(cell, float) and np.isnan(cell)):
         if name == "prompt":
             return None
@@ -103,12 +103,12 @@ def _conversation(asked: Any, a: Any, b: Any) -> Texts:
     if not asked:
         raise LeftOut("missing_prompt")
     if any(len(dialogues.replies(replied(side))) > len(side) for side in (a, b)):
-        raise LeftOut("speaker_in_response")  # the text kept of it would be read as several turns
+        raise LeftOut("speaker_in_response")  # read back, its text would become several turns
     return Texts(written(asked), replied(a), replied(b), json.dumps(asked, ensure_ascii=False, default=str))
 
 
 def parsed(value: Any) -> Value | None:
-    """Text as it is, messages in one form, also from JSON; None for anything else, and for half characters."""
+    """Returns text as it is, and messages, also from JSON, in one form; None for others and half surrogate pairs."""
     if not isinstance(value, str):
         return as_messages(value)
     if value.lstrip()[:1] == "[":

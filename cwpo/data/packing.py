@@ -1,7 +1,8 @@
-"""Packed pairs: prompt | chosen | rejected of one pair after the other, the prompt once.
+"""Packs pairs one after the other, each as prompt | chosen | rejected, with the prompt only once.
 
-The rejected response sees the prompt but not the chosen one, both continue the prompt's positions, and no pair sees
-another: the log-probs are those of two plain sequences. For attention the pairs lie in rows, short ones side by side.
+The rejected response attends to the prompt but not to the chosen response. Both continue the prompt's positions. No
+pair attends to another. So log-probs are those of two plain sequences. For attention, pairs lie in rows; short pairs
+share a row.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,14 +12,18 @@ from typing import Any
 import numpy as np
 import torch
 
-ROW_TOKENS = 32  # short pairs share rows of about so many tokens: wider ones waste attention, narrower ones are padding
-# Rows filled less than FULL are laid as a line outside attention: laying costs about as much as 10 % padding. Rows of WIDE
-# tokens always are: their attention costs more, and takes less time so (BLOCK of cwpo.models.row_attention).
+ROW_TOKENS = 32  # least width of a row: wider rows waste attention on short pairs, narrower ones hold more padding
+# Outside attention, tokens stand on one line without padding if rows would be filled less than FULL: moving tokens
+# between line and rows costs about as much as 10 % padding. Tokens of rows as wide as WIDE always do: attention in wide
+# rows costs more, and takes less time if it starts from a line (BLOCK of cwpo.models.row_attention).
 FULL, WIDE = 0.9, 256
 
 
 def fill_rows(lengths: Sequence[int], width: int) -> tuple[np.ndarray, int]:
-    """Longest first, each into the first row with room: first places, (N,), among all rows', and the number of rows."""
+    """Puts sequences, longest first, into the first row with room.
+
+    Returns the place where each sequence begins, (N,), counted through all rows, and the number of rows.
+    """
     places = np.zeros(len(lengths), np.int64)
     used: list[int] = []
     for index in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
@@ -32,25 +37,27 @@ def fill_rows(lengths: Sequence[int], width: int) -> tuple[np.ndarray, int]:
 
 
 def pack_pairs(pairs: Sequence[Mapping[str, Any]], full: float = FULL, lines: bool = False) -> dict[str, Any]:
-    """Pairs that share their prompt (chosen_ids, rejected_ids, chosen_start as encode_pairs gives them), packed.
+    """Packs pairs whose two sequences share the prompt: chosen_ids, rejected_ids, chosen_start as from encode_pairs.
 
-    Returns `attention` (R, 1, W, W) over rows, True where a query may look; packed_ids and position_ids, (R, W) where the
-    rows are narrower than WIDE and filled to at least `full`, else as one line (1, T) without padding, with `slot` (T,), each
-    token's place among the R * W, and `token` (R * W,), the token at each place (0 where there is none); and, for each of the M
-    response tokens, `predictor` (its index among all positions), `target` (its id) and `sequence` (which of the 2 B sequences it
-    belongs to: chosen 0..B-1, then rejected); and, of each of these, (2 B,), `lengths`, its response tokens, and `last`, the index
-    of its last token among all positions.
+    attention, (R, 1, W, W) over rows: True where a query may attend. packed_ids, position_ids: (R, W) if the rows are
+    narrower than WIDE and filled to at least `full`, else (1, T), one line without padding. A line adds `slot` (T,),
+    each token's place among the R * W, and `token` (R * W,), the token at each place (0 where there is none).
+    predictor, target, sequence, (M,), for each response token: the index, among all positions, of the position that
+    predicts it; its id; and the number of its sequence among the 2 B (chosen 0..B-1, then rejected). lengths, last,
+    (2 B,), for each sequence: its number of response tokens; the index, among all positions, of its last token.
 
-    One pair with prompt [1, 7], chosen [5, 9] and rejected [6, 9] becomes packed_ids [[1, 7, 5, 9, 6, 9]], position_ids
-    [[0, 1, 2, 3, 2, 3]], predictor [1, 2, 1, 4], target [5, 9, 6, 9], sequence [0, 0, 1, 1], lengths [2, 2], last [3, 5].
+    One pair with prompt [1, 7], chosen [5, 9], rejected [6, 9] becomes packed_ids [[1, 7, 5, 9, 6, 9]], position_ids
+    [[0, 1, 2, 3, 2, 3]], predictor [1, 2, 1, 4], target [5, 9, 6, 9], sequence [0, 0, 1, 1], lengths [2, 2] and last
+    [3, 5].
 
-    With `lines` there is always one line and, in place of `attention`, how it is laid out for a kernel that attends in
-    sequences of many lengths, chosen and rejected of one pair after the other, each with a copy of the prompt: `place` (N,),
-    the token at each place, `first` (T,), the first place of each token, `ends` (2 B + 1,), where sequences end, and `most`,
-    the length of the longest. For the pair above: place [0, 1, 2, 3, 0, 1, 4, 5], first [0, 1, 2, 3, 6, 7], ends [0, 4, 8].
+    With `lines` there is always one line. In place of `attention`, the batch then says how to lay it out for a kernel
+    that takes sequences of many lengths: chosen and rejected of one pair after the other, each with a prompt's copy.
+    place (N,): the token at each place; first (T,): the first place of each token; ends (2 B + 1,): 0, then where each
+    sequence ends; most: the length of the longest sequence. The pair above has place [0, 1, 2, 3, 0, 1, 4, 5], first
+    [0, 1, 2, 3, 6, 7], ends [0, 4, 8] and most 4.
     """
     start, chosen, whole = (np.array(sizes) for sizes in zip(*map(_sizes, pairs), strict=True))
-    # One entry per token of any pair: its pair, and how far into it.
+    # One entry per token of all pairs: the token's pair, and its index within the pair.
     pair = np.repeat(np.arange(len(pairs)), whole)
     within = np.arange(len(pair)) - (whole.cumsum() - whole)[pair]
     is_rejected = within >= chosen[pair]
@@ -83,7 +90,7 @@ def pack_pairs(pairs: Sequence[Mapping[str, Any]], full: float = FULL, lines: bo
 def _in_rows(
     whole: np.ndarray, pair: np.ndarray, within: np.ndarray, blocks: np.ndarray, full: float
 ) -> tuple[dict[str, Any], np.ndarray, tuple[int, int]]:
-    """`attention`, and `slot` and `token` of a line; where the tokens lie in it or in the rows, and its shape."""
+    """Lays pairs in rows. Returns `attention` (a line adds `slot`, `token`), each token's flat index, and the shape."""
     width = max(ROW_TOKENS, int(whole.max()))
     places, rows = fill_rows(whole.tolist(), width)
     slot = places[pair] + within
@@ -101,10 +108,10 @@ def _in_rows(
 def _in_lines(
     start: np.ndarray, chosen: np.ndarray, whole: np.ndarray, pair: np.ndarray, within: np.ndarray
 ) -> dict[str, Any]:
-    """`place`, `first`, `ends` and `most` of B pairs' sizes, and of their tokens' pairs and places within these."""
-    begin = (start + whole).cumsum() - (start + whole)  # of a pair, in places
+    """Returns `place`, `first`, `ends`, `most` of pack_pairs. Sizes are per pair; `pair` and `within` are per token."""
+    begin = (start + whole).cumsum() - (start + whole)  # the first place of each pair
     first = begin[pair] + within + start[pair] * (within >= chosen[pair])
-    again = within < start[pair]  # prompt tokens, which come a second time after the chosen response
+    again = within < start[pair]  # prompt tokens, which are copied behind the chosen response
     place = np.empty(int((start + whole).sum()), np.int64)
     place[first] = np.arange(len(pair))
     place[(first + chosen[pair])[again]] = np.flatnonzero(again)
@@ -115,20 +122,20 @@ def _in_lines(
 
 
 def _sizes(pair: Mapping[str, Any]) -> tuple[int, int, int]:
-    """Tokens of the prompt, of prompt and chosen response, and of prompt and both responses."""
+    """Returns the number of tokens of the prompt, of prompt + chosen response, and of prompt + both responses."""
     start, chosen = pair["chosen_start"], len(pair["chosen_ids"])
     return start, chosen, chosen + len(pair["rejected_ids"]) - start
 
 
 def _tokens(pair: Mapping[str, Any]) -> list[int]:
-    """prompt | chosen | rejected."""
+    """Returns the token ids of prompt | chosen | rejected."""
     return pair["chosen_ids"] + pair["rejected_ids"][pair["chosen_start"] :]
 
 
 def attention_blocks(block: np.ndarray) -> np.ndarray:
-    """Where each position may look, (R, W, W) bool: into its own block and its pair's prompt, never ahead.
+    """Returns (R, W, W) bool: True where a position may attend, to its own block and its pair's prompt, never ahead.
 
-    `block`, (R, W), is as pack_pairs makes it. Padding looks at itself, so that no softmax is over nothing.
+    block, (R, W): the block numbers of pack_pairs. Padding attends to padding, so that no softmax is over nothing.
     """
     width = block.shape[1]
     owner = (block + 2) // 3 * 3 - 2  # block of the pair's prompt; for padding, a number that no block has

@@ -1,4 +1,4 @@
-"""A user's rows as pairs: one reader for every command, so that a file means the same pairs and labels everywhere."""
+"""Reads a user's rows as pairs: one reader for all commands, so that a file means the same pairs everywhere."""
 
 import json
 import reprlib
@@ -18,11 +18,11 @@ from cwpo.plain import visible
 
 SIDES = (("response_a", "response_b"), ("chosen", "rejected"))
 KNOWN = ("prompt", *SIDES[0], *SIDES[1], "label", "votes", "domain")
-SHOWN = 5  # rows named for each kind of problem
+SHOWN = 5  # number of rows that a message names for each kind of problem
 
 
 class Pair(NamedTuple):
-    """share: of the votes, for the first response, NaN without votes. ordered: the table itself calls the first one chosen."""
+    """A pair. share: the first response's share of votes, NaN without votes. ordered: the table calls it `chosen`."""
 
     texts: Texts
     share: float
@@ -37,16 +37,17 @@ class Pair(NamedTuple):
         return "chosen" if self.ordered else "a" if self.share > 0.5 else "b" if self.share < 0.5 else "tie"
 
     def turned(self) -> "Pair":
-        """The same pair with its responses exchanged."""
+        """Returns the same pair with its responses exchanged."""
         prompt, first, second, messages = self.texts
         return self._replace(texts=Texts(prompt, second, first, messages), share=1 - self.share)
 
 
 @dataclass
 class Converted:
-    """How a table was read: rows, kept pairs, pairs with a label, and the rows of each drop reason and each problem.
+    """How a table was read. read: number of rows. kept, labeled: numbers of pairs kept, and of those with a label.
 
-    unused: columns that have no meaning in the project's own layout.
+    dropped: reason -> row numbers. wrong: problem -> (row number, values as text). columns: the table's names. unused:
+    columns without meaning in the project's own layout. meaning: layout and columns in words. labels: counts by label.
     """
 
     read: int = 0
@@ -63,18 +64,18 @@ class Converted:
         self.dropped.setdefault(reason, []).append(row)
 
     def refuse(self, problem: str, row: int, *values: Any) -> None:
-        """Note what is wrong with a row, as "have ...; the fix", and the values that messages show."""
+        """Record a row's problem, worded "have ...; the fix", and the values that the message shows."""
         rows = self.wrong.setdefault(problem, [])
         shown = ", ".join(map(reprlib.repr, values)) if len(rows) < SHOWN else ""
         rows.append((row, visible(shown)))
 
     def drops(self) -> str:
-        """The drop reasons with their counts and first rows."""
+        """Returns the drop reasons with their counts and first rows, in words."""
         each = (f"{reason} {len(rows)} (row {_first(rows)})" for reason, rows in self.dropped.items())
         return "; ".join(each) or "none"
 
     def problems(self, path: str) -> list[str]:
-        """One line for each problem: its rows with their values, the reason and the fix."""
+        """Returns one line for each problem: its rows with their values, the reason and the fix."""
         lines = []
         for problem, rows in self.wrong.items():
             named = _first([f"{row} ({value})" if value else row for row, value in rows])
@@ -84,11 +85,12 @@ class Converted:
 
 
 class PairReader:
-    """Reads the rows of one table as pairs, and counts in `done` what it leaves out and what is wrong.
+    """Reads the rows of one table as pairs. `done` lists the rows that it leaves out and those that are wrong.
 
-    columns: our name (one of KNOWN) -> the table's; positive: "a" or "b", the response that a label of 1 or true prefers;
-    `at` precedes the names of these two settings in messages. What they leave open a published layout tells: the given one,
-    or the one that has the table's columns. texts: makes texts of a row's three cells. Raises InputError for wrong settings.
+    columns: our name (one of KNOWN) -> the table's name. positive: "a" or "b", the response that a label of 1 or true
+    prefers. at: prefix of these settings in messages. layout: gives columns and `positive` where the caller does not;
+    default: the published layout that fits the table. texts: reads a row's three cells, as pair_texts does. Raises
+    InputError for wrong settings.
     """
 
     def __init__(
@@ -112,7 +114,7 @@ class PairReader:
             raise InputError(problems)
 
     def read(self, rows: Iterable[tuple[int, Row]]) -> Iterator[tuple[int, Pair | None, str, Row]]:
-        """(number, pair or None, why the pair is left out, row) of every row without a problem.
+        """Yields (row number, pair or None, why the pair is left out or "", row) for every row without a problem.
 
         Raises InputError for missing columns and, after the last row, with all problems of the rows.
         """
@@ -133,32 +135,32 @@ class PairReader:
                 continue
             yield number, pair, reason, row
         problems = done.problems(self.path)
-        if done.read:  # the first of JSON lines may lack a column that later ones have
+        if done.read:  # checked last: later rows of JSON lines may have columns that the first one lacks
             problems += self._absent(absent)
         if problems:
             raise InputError(problems)
 
     def pair(self, row: Row) -> Pair:
-        """The row as a pair. Raises LeftOut and WrongRow."""
+        """Returns the row as a pair. Raises LeftOut and WrongRow."""
         layout, names = self._columns(row)
         texts, ordered, cells = self.texts_of(row)
         domain = "" if cells["domain"] is None else str(cells["domain"])
         if ordered:
             return Pair(texts, cells.get("share", 1.0), 1, True, domain)
         label = cells["label"]
-        if isinstance(label, str):  # the name of a response's own column
+        if isinstance(label, str):  # it may be the name of a response's column in the table
             label = {names[side]: side for side in SIDES[0] if side in names}.get(label, label)
         counts = all(names.get(name, name) == name for name in (*SIDES[0], "label", "votes"))
         share = vote_share(label, cells["votes"], self.positive or layout.positive, counts=counts)
         return Pair(texts, *share, False, domain)
 
     def _columns(self, row: Row) -> tuple[Layout, dict[str, str]]:
-        """The layout of a row, and the table's names of our columns."""
+        """Returns the layout of a row, and our column names -> the table's."""
         layout = self.layout or layout_of(frozenset(row), frozenset(self.named.items()))
         return layout, {**layout.columns, **self.named}
 
     def texts_of(self, row: Row) -> tuple[Texts, bool, dict[str, Any]]:
-        """The texts of a row, whether the table itself calls the first response chosen, and the cells of our columns."""
+        """Returns a row's texts, whether the first response is the table's `chosen`, and our column names -> cells."""
         layout, names = self._columns(row)
         cells = {ours: row.get(names.get(ours, ours)) for ours in KNOWN} | layout.compute(row)
         ordered = cells["response_a"] is None and any(cells[name] is not None for name in SIDES[1])
@@ -167,7 +169,7 @@ class PairReader:
         return self.texts(prompt, cells[sides[0]], cells[sides[1]], sides), ordered, cells
 
     def _begin(self, row: Row) -> None:
-        """Note the columns of the first row and what they mean; InputError where they hold no pair."""
+        """Record the first row's columns and their meaning in `done`. Raises InputError if they hold no pair."""
         layout, names = self._columns(row)
         self.done.columns = [str(name) for name in row]
         if layout is OWN:
@@ -199,9 +201,9 @@ class PairReader:
 
 
 def read_prompts(path: str, column: str) -> Iterator[Text]:
-    """The prompts of a table in any form of pairs, or with only the `column` of prompts; as messages where a row has some.
+    """Yields the prompts, text or messages, of a table of pairs in any form, or of one with only the prompts' `column`.
 
-    Two dialogues that begin differently have no prompt and are passed over. Raises InputError for other rows without one.
+    Skips a row of two dialogues that begin differently: it has no prompt. Raises InputError for other rows without one.
     """
     reader = PairReader(path, {} if column == "prompt" else {"prompt": column})
     for number, row in records(path):

@@ -1,4 +1,4 @@
-"""Preference pairs from where they are, as one table: the synthetic world, JSON lines, or the Hugging Face hub."""
+"""Loads preference pairs as one table: from the synthetic world, local files, or the Hugging Face hub."""
 
 import hashlib
 import json
@@ -24,11 +24,11 @@ COLUMNS = ["pair_id", "prompt", "response_a", "response_b", "human_label", "spli
 
 
 def load_pairs(cfg: Any) -> pd.DataFrame:
-    """The pairs of a run as the table `pairs.parquet` holds, COLUMNS in order.
+    """Returns the pairs of a run as the table that `pairs.parquet` holds, with COLUMNS in order.
 
-    cfg needs data, seed, human_fraction, unlabeled_fraction, holdout and `tokenizers` (objects that count tokens, see `token_counts`)
-    with `max_tokens`, the limit they imply, and, where data.length_rule is not the default, `context`, the models' own.
-    `attrs["drops"]` counts dropped rows by reason; `attrs["held_out"]` holds the pairs set aside for a trained gold model;
+    cfg needs data, seed, human_fraction, unlabeled_fraction, holdout and, for token_counts, tokenizers, max_tokens
+    (its `limit`) and, where data.length_rule is not the default, context (the longest sequence that the models read).
+    `attrs["drops"]` counts dropped rows by reason; `attrs["held_out"]` holds pairs set aside for a trained gold model;
     `attrs["kept"]` counts the usable pairs of a published train and test split. Raises InputError for unusable input.
     """
     raw, drops = read_pairs(cfg.data, cfg.seed)
@@ -66,10 +66,10 @@ def load_pairs(cfg: Any) -> pd.DataFrame:
 
 
 def read_pairs(data: Any, seed: int) -> tuple[pd.DataFrame, dict[str, int]]:
-    """(prompt, response_a, response_b, human_label, domain) of every readable pair, and drops by reason.
+    """Returns a table (prompt, response_a, response_b, human_label, domain) of the readable pairs, and drops by reason.
 
-    Where the source says chosen and rejected, the side of the chosen one is random, following `seed`. A source with test
-    pairs of its own, the world or a published data set, has a column `test` as well.
+    Where the source names responses chosen and rejected, `seed` draws the side of the chosen one. The table of a source
+    with its own test pairs (the world, a published data set) also has a column `test`.
     """
     if data.source == "world":
         from cwpo.data.toy import sample_pairs
@@ -93,7 +93,7 @@ def read_pairs(data: Any, seed: int) -> tuple[pd.DataFrame, dict[str, int]]:
 
 
 def first_turns(texts: Callable[..., Texts]) -> Callable[..., Texts]:
-    """The same reader of a row's texts, of dialogues cut to their first human turn and their last response."""
+    """Wraps `texts`, which reads a row's cells: dialogues are first cut to their first human turn and last response."""
 
     def cut(prompt: Any, first: Any, second: Any, sides: Sequence[str]) -> Any:
         prompt, first, second = map(cut_to_first_turn, (prompt, first, second))
@@ -110,7 +110,7 @@ def _rows(
     sides: np.random.Generator,
     drops: dict[str, int],
 ) -> Iterator[tuple[str, str, str, str, str, bool]]:
-    """(prompt, response_a, response_b, human_label, domain, whether a test row) of each pair; the others are counted."""
+    """Yields (prompt, response_a, response_b, human_label, domain, test) of usable pairs; counts others in `drops`."""
     layout, positive = known.layout if known else None, getattr(data, "positive", None)
     reader = PairReader(table.path, data.columns, positive, at="data.", layout=layout, texts=texts)
     rows = records(table.path, table.split, folder=table.folder, revision=data.revision if table.split else None)
@@ -118,7 +118,7 @@ def _rows(
         if pair is None or pair.share == 0.5:
             reason = reason or "ties"
             drops[reason] = drops.get(reason, 0) + 1
-            # Also drawn for these pairs, so that the sides of the others do not depend on them.
+            # A side is drawn for these pairs too, so that the sides of other pairs do not depend on them.
             if reason in ONE_SIDED:
                 sides.random()
             continue
@@ -134,7 +134,7 @@ def _rows(
 
 
 def drop_unusable(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Without empty or identical responses and without repeats, with `pair_id`; and the drops by reason."""
+    """Drops repeated pairs and empty or identical responses, adds `pair_id`. Also returns the drops by reason."""
     a, b = frame["response_a"], frame["response_b"]
     empty = (a.str.strip() == "") | (b.str.strip() == "")
     identical = ~empty & (a == b)
@@ -147,13 +147,13 @@ def drop_unusable(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
 
 
 def pair_id(prompt: str, response_a: str, response_b: str) -> str:
-    """16 hex digits that depend on the content only, not on which side a response is."""
+    """Returns 16 hex digits that depend on the texts only, not on the side of each response."""
     content = json.dumps([prompt, *sorted([response_a, response_b])], ensure_ascii=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def _own(data: Any) -> Iterator[Table]:
-    """Own pairs: local files, or a data set on the hub."""
+    """Yields the tables of a user's own pairs: local files, or a data set on the hub, folder by folder."""
     paths = [data.path] if isinstance(data.path, str) else list(data.path)
     for path in paths:
         file = Path(path).expanduser()
@@ -165,6 +165,6 @@ def _own(data: Any) -> Iterator[Table]:
 
 
 def _domain(file: Path) -> str:
-    """A short name for a file of several: its folder's name where the file is just train or test."""
+    """Returns a short name for one of several files: its stem, or its folder if the stem is train, test or data."""
     stem = file.name.split(".")[0]
     return file.parent.name if stem in ("train", "test", "data") and file.parent.name else stem

@@ -1,4 +1,4 @@
-"""Who sees which pair: labeled, unlabeled, test, and the pairs held out for a trained gold model."""
+"""Splits pairs into labeled, unlabeled and test pairs, and pairs held out for a trained gold model."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,12 +19,14 @@ def assign_splits(
     holdout: float,
     drops: Mapping[str, int],
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(pairs with `split`, pairs held out for gold). All choices follow `seed`.
+    """Returns (pairs with a column `split`, pairs held out for gold). All choices follow `seed`.
 
-    A column `test`, where there is one, says which pairs are test pairs, of which at most `data.test_pairs` are drawn;
-    otherwise whole prompts are drawn, so no test prompt is trained on. Of the training pairs, `holdout` goes to gold and `human_fraction` of the rest is labeled;
-    labeled sets of growing fraction contain each other. The others are unlabeled, or `unlabeled_fraction` of all: then the
-    same ones for every human_fraction, and what is left over is used by nobody.
+    If there is a column `test`, it marks the test pairs, of which at most `data.test_pairs` are drawn. Otherwise whole
+    prompts are drawn, so that no test prompt is trained on. Of the training pairs, the share `holdout` goes to gold. Of
+    the rest, the share `human_fraction` is labeled; a smaller labeled set is part of a larger one. All others are
+    unlabeled. With `unlabeled_fraction` only this share of the rest is: the same pairs for every human_fraction; the
+    pairs left over are not used.
+    Raises InputError for a split of fewer than 2 pairs; its message shows `drops`, the counts of dropped rows.
     """
     rng = np.random.default_rng([seed, 2])
     test = frame["test"].to_numpy(dtype=bool) if "test" in frame else _test_prompts(frame, data, rng)
@@ -58,7 +60,7 @@ def assign_splits(
 
 
 def _test_prompts(frame: pd.DataFrame, data: Any, rng: np.random.Generator) -> np.ndarray:
-    """Mask of the pairs whose prompts are held out: whole prompts until `test_pairs`, or `test_fraction`, is reached."""
+    """Returns a mask (N,) of the test pairs: draws whole prompts until `test_pairs`, or `test_fraction`, is reached."""
     wanted = data.test_pairs if data.test_pairs is not None else round(data.test_fraction * len(frame))
     codes, prompts = pd.factorize(frame["prompt"])
     order = rng.permutation(len(prompts))
@@ -68,9 +70,9 @@ def _test_prompts(frame: pd.DataFrame, data: Any, rng: np.random.Generator) -> n
 
 
 def unseen_prompts(frame: pd.DataFrame, rule: str) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Without test pairs that `rule` leaves out, and their number by reason.
+    """Drops the test pairs that `rule` leaves out. Also returns their number by reason.
 
-    any: all stay. unseen: none whose prompt is in a training pair. unseen_once: besides, each prompt's first pair only.
+    any: drops none. unseen: drops those whose prompt is in a training pair. unseen_once: also drops a prompt's repeats.
     """
     if rule == "any":
         return frame, {}

@@ -1,4 +1,4 @@
 """Runs stages: in this process, in worker processes, level by level on a cluster, or one stage in several processes.
 
-Others import `workers.run_arms`, `levels.run_levels`, `cluster` (launchers) and `node.Settings`.
+Other packages import `workers.run_arms`, `levels.run_levels`, `cluster` (launchers) and `node.Settings`.
 """

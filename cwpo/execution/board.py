@@ -1,4 +1,4 @@
-"""Shows the progress of a sweep: a bar on a terminal, elsewhere a line every ten seconds."""
+"""Shows the progress of a sweep: by a bar on a terminal, elsewhere by a line every ten seconds."""
 
 import time
 from collections.abc import Callable
@@ -12,7 +12,7 @@ EVERY = 10.0  # seconds between two lines
 
 
 class Board:
-    """Stage i of n, the number of cached stages and the time left. A context manager around the sweep.
+    """Shows stage i of n, the number of cached stages and the time left. Use it as a context manager around the sweep.
 
     `watch` is called with each finished stage.
     """
@@ -48,7 +48,7 @@ class Board:
         self.bar.update(self.task, note=self._note(node.name))
 
     def within(self, done: int, total: int) -> None:
-        """Progress inside the one stage that runs in this process."""
+        """Shows the progress inside the one stage that runs in this process."""
         self.bar.update(self.task, note=f"{self._note(self.current)} {done}/{total}")
         self._line(f"{self.current} {done}/{total}")
 
@@ -62,7 +62,7 @@ class Board:
     def _note(self, name: str) -> str:
         done, wanted = self.finished - self.cached, self.total - self.cached
         note = f"{name} · {self.cached} cached"
-        if done < max(3, wanted / 20):  # the first stages, imports included, mislead
+        if done < max(3, wanted / 20):  # too early for an estimate: the first stages include imports
             return note
         seconds = (time.monotonic() - self.begun) / done * (wanted - done)
         return f"{note} · about {f'{seconds:.0f} s' if seconds < 90 else f'{seconds / 60:.0f} min'} left"

@@ -1,7 +1,7 @@
-"""Runs the jobs of a level by submitit, on Slurm or on this machine, with the settings of conf/hydra/launcher.
+"""Runs the jobs of a level with submitit, on Slurm or on this machine, with the settings of conf/hydra/launcher.
 
-A launcher is chosen as Hydra's are: hydra/launcher=submitit_slurm hydra.launcher.partition=gpu. It is given stages, each
-once. Hydra's own launchers get arms, and every job would compute, or wait for, stages that it shares with others.
+The syntax is Hydra's: hydra/launcher=submitit_slurm hydra.launcher.partition=gpu. But each job of ours is one stage.
+Jobs of Hydra's own launchers would be arms, and would compute, or wait for, stages that they share with other arms.
 """
 
 import dataclasses
@@ -26,14 +26,14 @@ from cwpo.runtime import quiet_libraries, use_threads
 
 CHOICE, SETTING = "hydra/launcher=", "hydra.launcher."
 FOLDER = CONF / "hydra" / "launcher"
-BASIC = "basic"  # no launcher: worker processes of this command, see cwpo.execution.workers
-# Settings that submitit has for every kind of executor; the names of others begin with the kind.
+BASIC = "basic"  # no launcher: this command starts worker processes, see cwpo.execution.workers
+# Settings that submitit has for every kind of executor. The names of all others begin with the kind: slurm_partition.
 COMMON = "timeout_min cpus_per_task gpus_per_node tasks_per_node mem_gb nodes name stderr_to_stdout".split()
-POLL = 1.0  # seconds
+POLL = 1.0  # seconds between two looks at the jobs
 
 
 def chosen(words: Sequence[str]) -> tuple[Submit | None, list[str]]:
-    """The launcher that a command line names, or None, and the words that are not about it."""
+    """Returns the launcher that the command line names, or None, and the arguments that are not about launchers."""
     name, settings, rest = BASIC, [], []
     for word in words:
         if word.startswith(CHOICE):
@@ -56,7 +56,7 @@ def choices() -> list[str]:
 
 
 def launcher(name: str, values: Mapping[str, Any]) -> Submit:
-    """The launcher of that file of conf/hydra/launcher, with `values` (dotted keys) in place of its own."""
+    """Returns the launcher of conf/hydra/launcher/<name>.yaml; `values`, by dotted key, replace those of the file."""
     if name not in choices():
         raise InputError(f"hydra/launcher={name} is unknown; {nearest(name, [BASIC, *choices()])}")
     params = OmegaConf.load(FOLDER / f"{name}.yaml")
@@ -77,7 +77,7 @@ def launcher(name: str, values: Mapping[str, Any]) -> Submit:
 
 @dataclass(frozen=True)
 class StageJob:
-    """A stage as a job. It returns whether it computed the stage, and the error that ended it; stopped, it is queued again."""
+    """A job of one stage; a call returns (whether it computed the stage, error or None). If stopped, it is requeued."""
 
     settings: Settings
 
@@ -90,7 +90,7 @@ class StageJob:
             return False, error
 
     def checkpoint(self, node: Node) -> Any:
-        """submitit calls this when time is up or the job is pre-empted."""
+        """Returns the job to queue again. submitit calls this when the time is up or the job is pre-empted."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self, node)
@@ -98,13 +98,13 @@ class StageJob:
 
 @dataclass(frozen=True)
 class Submitit:
-    """Jobs of submitit, `kind` slurm or local, with the parameters of hydra-submitit-launcher."""
+    """Runs stages as jobs of submitit. `kind`: slurm or local; `params`: named as in hydra-submitit-launcher."""
 
     kind: str
     params: Mapping[str, Any]
 
     def __call__(self, nodes: Sequence[Node], settings: Settings) -> Iterator[tuple[Node, BaseException | None]]:
-        # a folder that means the same wherever a job runs
+        # an absolute folder: a job may run in another directory
         anywhere = dataclasses.replace(settings, store=str(Path(settings.store).expanduser().absolute()))
         jobs = self._executor(anywhere).map_array(StageJob(anywhere), list(nodes))
         open_jobs = dict(zip(jobs, nodes, strict=True))

@@ -9,20 +9,20 @@ from cwpo.execution.workers import run_here, unfinished
 from cwpo.pipeline.arms import Arm
 from cwpo.pipeline.graph import Node
 
-# Starts a job for every stage and yields each with its error, or None, when it has ended.
+# Starts a job for every stage. Yields (stage, its error or None) when a job has ended.
 Submit = Callable[[Sequence[Node], Settings], Iterator[tuple[Node, BaseException | None]]]
 
 
 @dataclass(frozen=True)
 class Level:
-    """Stages whose parents are in earlier levels, or light and earlier in this one. The light ones run first, in order."""
+    """Stages whose parents are in earlier levels, or are earlier light stages of this one. Light stages run first."""
 
     light: list[Node]
     jobs: list[Node]
 
 
 def levels(nodes: Sequence[Node]) -> list[Level]:
-    """Stages grouped into levels: each comes after its parents. `nodes` lists parents first; parents not listed count as done."""
+    """Returns the stages in levels, parents first. `nodes` must list parents first; parents not in it count as done."""
     height: dict[str, int] = {}
     for node in nodes:
         parents = [p for p in node.parents.values() if p.key in height]
@@ -41,9 +41,9 @@ def run_levels(
     title: str = "",
     watch: Callable[[Node], None] = lambda node: None,
 ) -> int:
-    """Finish every stage of the arms and return how many were computed; the others were in the store.
+    """Finishes every stage of the arms. Returns how many were computed; the others were in the store.
 
-    All jobs of a level end before the next begins. A failure is raised when its level has ended.
+    All jobs of a level end before the next level begins. A job's failure is raised when its level has ended.
     """
     waiting, board = unfinished(arms, settings, title, watch)
     if waiting:

@@ -1,4 +1,4 @@
-"""One process of a launched stage: `accelerate launch ... -m cwpo.execution.member JOB`; see cwpo.execution.processes."""
+"""Runs one process of a stage: `accelerate launch ... -m cwpo.execution.member JOB`; see cwpo.execution.processes."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from cwpo.tracking import Tracker
 
 
 class Reports(Tracker):
-    """Curve, progress and result as lines of a file that the parent reads; only the first process writes it."""
+    """Writes curve, progress and result to a file as JSON lines. The parent reads that of the first process only."""
 
     def __init__(self, file: Path) -> None:
         self._file = file.open("w", encoding="utf-8")
@@ -66,7 +66,7 @@ def main(job_file: Path) -> None:
 
 
 def _join(device: str) -> str:
-    """Join the other processes and return the device of this one."""
+    """Joins the process group and returns the device of this process."""
     import torch
     from accelerate import PartialState
 
@@ -78,7 +78,7 @@ def _join(device: str) -> str:
 
 
 def _end_with(parent: int) -> None:
-    """End this process when its parent was killed, so that no GPU stays busy."""
+    """Ends this process when the process `parent` (its id) is gone, so that no GPU stays busy."""
     while True:
         try:
             os.kill(parent, 0)

@@ -1,4 +1,4 @@
-"""Runs one stage and keeps its result in the store; and the execution settings, which never enter a key."""
+"""Runs one stage and keeps its result in the store. Defines the execution settings, which never enter a key."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -18,7 +18,7 @@ from cwpo.tracking import Tracker
 
 @dataclass(frozen=True)
 class Settings:
-    """Execution settings that never enter a key: where results go, on what to compute, and how progress is logged."""
+    """Execution settings that never enter a key: where results go, what computes, and how progress is logged."""
 
     store: str
     device: str = "auto"
@@ -39,7 +39,7 @@ class Settings:
 
 
 def run_node(node: Node, settings: Settings, progress: Callable[[int, int], None] = lambda d, t: None) -> bool:
-    """Compute one stage whose parents are finished. Returns False where it was finished already."""
+    """Computes one stage whose parents are finished. Returns False if it was finished already."""
     store = Store(settings.store)
     stage: dict[str, Any] = {"stage": node.stage.name, "key": node.key}
 

@@ -1,7 +1,7 @@
-"""Runs a training stage in several processes by `accelerate launch`.
+"""Runs a training stage in several processes with `accelerate launch`.
 
-The process that runs the sweep stays single. It writes the stage's job as JSON, starts cwpo.execution.member in every
-process, passes on the curve that the first of them writes, and ends them all when it is stopped.
+The sweep itself runs in one process. It writes the stage's job as JSON, starts cwpo.execution.member in every process
+of the stage, passes on the curve that the first of these writes, and ends them all when it is stopped.
 """
 
 import json
@@ -21,9 +21,9 @@ from cwpo.config.schema import CONF
 from cwpo.errors import CwpoError, InputError
 from cwpo.stages.base import Work
 
-POLL = 0.2  # seconds
+POLL = 0.2  # seconds between two looks at the events
 GRACE = 20.0  # seconds from SIGTERM to SIGKILL
-AS_THEY_ARE = ("device", "token_budget", "checkpoint_minutes", "checkpoint_steps")  # what each process's Work keeps
+AS_THEY_ARE = ("device", "token_budget", "checkpoint_minutes", "checkpoint_steps")  # fields of Work in the job
 
 
 class LaunchFailed(CwpoError, RuntimeError):
@@ -31,7 +31,7 @@ class LaunchFailed(CwpoError, RuntimeError):
 
 
 def launch(stage: str, work: Work, how: str, processes: int, threads: int) -> Mapping[str, Any]:
-    """Run a stage in `processes` processes and return its summary. Raises LaunchFailed, and InputError for bad input."""
+    """Runs a stage in several processes (`how`: ddp, fsdp). Returns its summary. Raises LaunchFailed or InputError."""
     if work.scratch is None:
         raise ValueError("a launched stage needs a folder that outlives it")
     folder = work.scratch / "launch"
@@ -61,7 +61,7 @@ def launch(stage: str, work: Work, how: str, processes: int, threads: int) -> Ma
 
 
 def command(job: Path, how: str, processes: int) -> list[str]:
-    """The command line of `accelerate launch` for a job."""
+    """Returns the command line of `accelerate launch` for a job file."""
     config = str(CONF / "accelerate" / f"{how}.yaml")
     launcher = ["-m", "accelerate.commands.launch", "--config_file", config]
     launcher += ["--num_processes", str(processes)]
@@ -91,8 +91,8 @@ def _environment(threads: int) -> dict[str, str]:
 
 
 def _events(file: Path, process: subprocess.Popen) -> Iterator[dict[str, Any]]:
-    """The events that the first process writes, as they come, until all processes have ended."""
-    read = 0  # bytes of whole lines
+    """Yields the events that the first process writes, as they come, until all processes have ended."""
+    read = 0  # bytes of complete lines so far
     while True:
         ended = process.poll() is not None
         fresh = file.read_bytes()[read:] if file.is_file() else b""
@@ -105,7 +105,7 @@ def _events(file: Path, process: subprocess.Popen) -> Iterator[dict[str, Any]]:
 
 
 def _end(process: subprocess.Popen) -> None:
-    """End every process of the group."""
+    """Ends every process of the group: by SIGTERM, then by SIGKILL after at most GRACE seconds."""
     if process.poll() is None:
         _signal(process, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
@@ -120,7 +120,7 @@ def _signal(process: subprocess.Popen, number: int) -> None:
 
 
 def _failure(folder: Path, processes: int, code: int) -> Exception:
-    """The error of the process that failed first; the others only lost their peer."""
+    """Returns the InputError of a process, else the error of the first to fail: the others only lost their peer."""
     files = sorted(folder.glob("failure-*.json"), key=lambda file: file.stat().st_mtime_ns)
     failures = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     for failure in failures:

@@ -33,11 +33,11 @@ GRACE = 1.0  # seconds in which a worker cleans up undisturbed after a signal to
 
 @dataclass
 class Worker:
-    """The state of this process where it is a worker."""
+    """The state of this process if it is a worker."""
 
-    busy: bool = False
-    stopped: bool = False
-    ending: bool = False
+    busy: bool = False  # a stage runs
+    stopped: bool = False  # SIGINT came
+    ending: bool = False  # SIGTERM came
     stopped_at: float = -math.inf  # the last signal to stop, in seconds of time.monotonic
 
 
@@ -45,7 +45,7 @@ _worker = Worker()
 
 
 class Failed(CwpoError, RuntimeError):
-    """A stage failed; the stages that finished before it stay."""
+    """A stage failed. The stages that finished before stay in the store."""
 
 
 def run_arms(
@@ -56,12 +56,12 @@ def run_arms(
     title: str = "",
     watch: Callable[[Node], None] = lambda node: None,
 ) -> int:
-    """Finish every stage of the arms and return how many were computed here; the others were in the store.
+    """Finishes every stage of the arms. Returns how many were computed here; the others were in the store.
 
-    `watch` is called with each stage that has ended.
+    `watch` is called with each finished stage.
 
-    With jobs > 1 a stage starts as soon as its parents are done and a worker is free. A failure stops the start of new
-    stages and is raised after those under way have ended.
+    With jobs > 1 a stage starts as soon as its parents are done and a worker is free. After a failure no other stage
+    starts, and the failure is raised when the running stages have ended.
     """
     waiting, board = unfinished(arms, settings, title, watch)
     if not waiting:
@@ -73,7 +73,7 @@ def run_arms(
 def unfinished(
     arms: Sequence[Arm], settings: Settings, title: str, watch: Callable[[Node], None]
 ) -> tuple[list[Node], Board]:
-    """The stages that the arms still need, in order, and the board to show them on; cleans the store."""
+    """Cleans the store. Returns the stages that the arms still need, parents first, and the board to show them on."""
     store = Store(settings.store)
     store.clean()
     nodes = distinct(arms)
@@ -83,7 +83,7 @@ def unfinished(
 
 
 def print_stand_in(nodes: Sequence[Node], settings: Settings) -> None:
-    """Print one line where stages want optimisers of bitsandbytes that this machine cannot run."""
+    """Prints one line if stages ask for bitsandbytes optimisers that cannot run here; plain AdamW replaces these."""
     settings_of = (items(node.config) for node in nodes)
     chosen = {value for key, value in chain.from_iterable(settings_of) if key.endswith("optimizer")}
     named = set(filter(needs_bitsandbytes, chosen))
@@ -93,7 +93,7 @@ def print_stand_in(nodes: Sequence[Node], settings: Settings) -> None:
 
 
 def run_here(nodes: Sequence[Node], settings: Settings, board: Board) -> int:
-    """Finish these stages one after the other in this process; how many were not there."""
+    """Finishes these stages one after the other in this process. Returns how many were not in the store before."""
     use_threads(settings.threads)
     quiet_libraries()
     computed = 0
@@ -105,7 +105,7 @@ def run_here(nodes: Sequence[Node], settings: Settings, board: Board) -> int:
 
 
 def run_stage(node: Node, settings: Settings, progress: Callable[[int, int], None] = lambda d, t: None) -> bool:
-    """As run_node, with errors that name the stage. InputError and StoreError are clear without it."""
+    """Calls run_node and makes its errors name the stage. Passes InputError and StoreError on: they are clear alone."""
     try:
         return run_node(node, settings, progress)
     except (InputError, StoreError):
@@ -117,7 +117,7 @@ def run_stage(node: Node, settings: Settings, progress: Callable[[int, int], Non
 def _run_in_workers(nodes: Sequence[Node], settings: Settings, jobs: int, board: Board) -> int:
     spawn = multiprocessing.get_context("spawn")
     gpus = gpu_names() if settings.device in ("auto", "cuda") else []
-    own = spawn.SimpleQueue()  # of each worker the GPU
+    own = spawn.SimpleQueue()  # for each worker its GPU, or None
     for number in range(jobs):
         own.put(gpus[number % len(gpus)] if gpus else None)
     pool = ProcessPoolExecutor(jobs, spawn, _start_worker, (settings.threads, own))
@@ -130,7 +130,7 @@ def _run_in_workers(nodes: Sequence[Node], settings: Settings, jobs: int, board:
             queue.collect()
     except KeyboardInterrupt:
         for worker in multiprocessing.active_children():
-            os.kill(worker.pid or 0, signal.SIGINT)  # they clean up the stage under way
+            os.kill(worker.pid or 0, signal.SIGINT)  # workers clean up the stage under way
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -140,7 +140,7 @@ def _run_in_workers(nodes: Sequence[Node], settings: Settings, jobs: int, board:
 
 
 class Queue:
-    """Stages on their way through a pool: those that wait, with the unfinished parents of each, and those that run.
+    """Sends stages through a pool. `waiting` holds the unfinished parents of each waiting stage, by the stage's key.
 
     After a failure no other stage starts.
     """
@@ -156,7 +156,7 @@ class Queue:
         self.settings, self.board, self.pool = settings, board, pool
 
     def start(self, jobs: int) -> None:
-        """Start ready stages until `jobs` run, early ones first, so that no worker ends up alone with a long one."""
+        """Starts ready stages until `jobs` run. Long ones (`early`) go first, so that none runs alone at the end."""
         if self.failure is not None:
             return
         ready = [self.by_key[key] for key, parents in self.waiting.items() if not parents]
@@ -165,7 +165,7 @@ class Queue:
             try:
                 with _undisturbed():  # the first call starts the workers
                     self.running[self.pool.submit(_work, node, self.settings)] = node
-            except BrokenProcessPool as broken:  # an idle worker is gone
+            except BrokenProcessPool as broken:  # an idle worker has died
                 self.failure = _reported(broken, self.settings, [node, *self.running.values()])
                 return
             del self.waiting[node.key]
@@ -173,7 +173,7 @@ class Queue:
             raise RuntimeError(f"{len(self.waiting)} stages wait for parents that are not in the queue")
 
     def collect(self) -> None:
-        """Wait until at least one stage has ended, and note what became of it."""
+        """Waits until at least one stage has ended, and records whether it finished or failed."""
         for future in wait(self.running, return_when=FIRST_COMPLETED).done:
             node = self.running.pop(future)
             error = future.exception()
@@ -188,7 +188,7 @@ class Queue:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Signals wait until the block ends; processes started in it wait with them until they are ready."""
+    """Holds back SIGINT and SIGTERM until the block ends. Processes started in it do so until they are ready."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
     try:
         yield
@@ -200,8 +200,8 @@ def _start_worker(threads: int, own: Any) -> None:
     if (gpu := own.get()) is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     os.setsid()  # Ctrl-C reaches the parent only, which passes it on once
-    signal.signal(signal.SIGINT, _interrupted)  # ignored in what a script starts in the background
-    signal.signal(signal.SIGTERM, _terminated)  # a batch system's to all processes, or the pool's
+    signal.signal(signal.SIGINT, _interrupted)  # by default a script's background processes ignore it
+    signal.signal(signal.SIGTERM, _terminated)  # from a batch system to all processes, or from the pool
     signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
     sys.unraisablehook = _unraisable
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -211,14 +211,14 @@ def _start_worker(threads: int, own: Any) -> None:
 
 
 def _interrupted(*_: object) -> None:
-    """An idle worker only takes note: if it ended, the pool would kill the others before they have cleaned up."""
+    """Handles SIGINT. An idle worker only sets a flag: if it ended, the pool would kill others in their clean-up."""
     _worker.stopped = True
     if _worker.busy:
         _interrupt()
 
 
 def _terminated(*_: object) -> None:
-    """End, after cleaning up; the pool waits for it."""
+    """Handles SIGTERM: ends this worker, after a clean-up if a stage runs. The pool waits for that."""
     _worker.ending = True
     if not _worker.busy:
         os._exit(TERMINATED)
@@ -226,14 +226,14 @@ def _terminated(*_: object) -> None:
 
 
 def _interrupt() -> None:
-    """Leave the stage under way. A second signal at once, from the system or the parent, does not disturb the clean-up."""
+    """Leaves the stage under way. A second signal within GRACE seconds does not disturb the clean-up."""
     before, _worker.stopped_at = _worker.stopped_at, time.monotonic()
     if _worker.stopped_at - before > GRACE:
         raise KeyboardInterrupt
 
 
 def _unraisable(lost: Any) -> None:
-    """Python drops an interrupt that arrives while an object is being deleted, so send it again."""
+    """Sends an interrupt again that Python dropped because it arrived while an object was being deleted."""
     if lost.exc_type is not KeyboardInterrupt:
         sys.__unraisablehook__(lost)
         return
@@ -274,7 +274,7 @@ def _failure(node: Node, settings: Settings, error: BaseException) -> Failed:
 
 
 def _reported(error: BaseException, settings: Settings, running: Sequence[Node]) -> BaseException:
-    """The error to raise for that of the first of `running`. All of them are lost when a worker process is gone."""
+    """Returns the error to raise when the first of `running` fails. A dead worker process loses all of `running`."""
     if isinstance(error, BrokenProcessPool):
         names = ", ".join(f"{node.name} ({node.key})" for node in running)
         return Failed(

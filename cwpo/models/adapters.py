@@ -1,7 +1,7 @@
-"""Checkpoints that hold LoRA adapters only, and name the frozen model under them.
+"""Checkpoints that hold LoRA adapters only and name the frozen base model under the adapters.
 
-Beside PEFT's own two files lies BASE, and only that is read: where the frozen model is, and the adapters' shape. A base of the
-same store is named relative to the folder of the adapters, so that a store can be moved.
+Beside PEFT's own two files lies the file BASE. BASE, not PEFT's config, tells where the base model is and what shape
+the adapters have. A base in the same store is named relative to the adapters' folder, so that the store can be moved.
 """
 
 import json
@@ -21,7 +21,10 @@ IN_STORE = "../../../"  # from <store>/<stage>/<key>/model to the store
 
 @dataclass(frozen=True)
 class Base:
-    """A frozen model: hub id and commit, or a folder and, outside the store, the digest of its content; read in `dtype`."""
+    """A frozen base model, loaded in `dtype`: a hub id `path` and its commit `revision`, or a folder `path`.
+
+    `content` is the digest of a folder outside the store, else None.
+    """
 
     path: str
     revision: str | None
@@ -30,7 +33,7 @@ class Base:
 
     @staticmethod
     def of(path: str | Path, revision: str | None, dtype: str, out: Path) -> "Base":
-        """The base that training starts from, seen from the folder that its adapters are written to."""
+        """Returns the Base for the model at `path`; its adapters will be written to the folder `out`."""
         folder = Path(path).expanduser()
         if not folder.is_dir():
             return Base(str(path), revision, None, dtype)
@@ -40,7 +43,7 @@ class Base:
         return Base(str(folder), None, fingerprint(folder), dtype)
 
     def found_from(self, adapters: Path) -> str:
-        """Its folder or hub id, seen from the folder of the adapters. InputError where it is gone or has changed."""
+        """Returns the base's hub id or resolved folder. Raises InputError if that folder is missing or has changed."""
         if self.path.startswith(IN_STORE):
             folder = (adapters.resolve() / self.path).resolve()
         elif self.content is not None:
@@ -58,17 +61,17 @@ class Base:
 
 
 def is_adapters(path: str | Path) -> bool:
-    """Whether the folder at `path` holds adapters that were trained here."""
+    """Whether the folder at `path` holds adapters that cwpo trained."""
     return (Path(path).expanduser() / BASE).is_file()
 
 
 def base_of(adapters: str | Path) -> Base:
-    """The base that is named in a folder of adapters."""
+    """Returns the Base that is named in a folder of adapters. Raises InputError if BASE cannot be read there."""
     return Base(**read_note(adapters)["base"])
 
 
 def save_adapters(model: Any, base: Base, folder: Path) -> None:
-    """Write the adapters of a PEFT model, the config of its base, and BASE; the same bytes for the same adapters."""
+    """Writes a PEFT model's adapters, its base's config and BASE to `folder`. Equal adapters give equal bytes."""
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
@@ -78,13 +81,13 @@ def save_adapters(model: Any, base: Base, folder: Path) -> None:
     save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, folder / TENSORS)
     inner.config.save_pretrained(folder)
     shown = settings.to_dict() | {"base_model_name_or_path": base.path, "revision": base.revision}
-    write_text(folder / ADAPTER, json.dumps(shown, indent=1, sort_keys=True, default=sorted) + "\n")  # sets
+    write_text(folder / ADAPTER, json.dumps(shown, indent=1, sort_keys=True, default=sorted) + "\n")  # sorts sets
     lora = {"r": settings.r, "alpha": settings.lora_alpha, "targets": sorted(settings.target_modules)}
     write_text(folder / BASE, json.dumps({"base": asdict(base), "lora": lora}, indent=1) + "\n")
 
 
 def read_note(folder: str | Path) -> dict[str, Any]:
-    """What BASE holds: `base`, the fields of Base, and `lora`, r, alpha and targets of add_lora."""
+    """Reads BASE: `base` (fields of Base) and `lora` (r, alpha, targets of add_lora). InputError if that fails."""
     file = Path(folder).expanduser() / BASE
     try:
         note = json.loads(file.read_text(encoding="utf-8"))

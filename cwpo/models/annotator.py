@@ -1,7 +1,7 @@
 """The weak annotator: a causal LM with its LM head replaced by one scalar on the last response token (Eq. 4, 5).
 
-It is an ordinary `AutoModelForSequenceClassification` checkpoint with one label. The score is read at each row's last
-token by its length, not by the pad token, so a tokenizer that pads with EOS is scored correctly too.
+It is an ordinary `AutoModelForSequenceClassification` checkpoint with one label. The position of a row's last token
+comes from the row's length, not from the pad token, so rows that are padded with EOS are scored correctly too.
 """
 
 from collections.abc import Iterator, MutableMapping, Sequence
@@ -21,14 +21,14 @@ from cwpo.models.logprobs import score_sequences
 from cwpo.models.policy import load_weights, no_dropout, read_config
 from cwpo.runtime import label_precision
 
-PADDING = 128  # tokens: a forward pass of more rows saves about as much as so much padding costs
+PADDING = 128  # padding tokens: computing these costs about as much as one more forward pass
 _SEES_NO_PADDING: MutableMapping[PreTrainedModel, bool] = WeakKeyDictionary()
 
 
 def new_annotator(
     path: str | Path, revision: str | None, *, pad_id: int, head_std: float, seed: int, device: str = "cpu"
 ) -> PreTrainedModel:
-    """The backbone at `path` in float32 with a fresh scalar head, normal with standard deviation `head_std`."""
+    """Loads the backbone at `path` in float32 with a new scalar head, whose weights are drawn from N(0, head_std^2)."""
     model = _load(path, revision, pad_id)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -37,12 +37,12 @@ def new_annotator(
 
 
 def load_annotator(path: str | Path, *, pad_id: int, device: str = "cpu") -> PreTrainedModel:
-    """A trained annotator, dropout off."""
+    """Loads a trained annotator in float32, dropout off."""
     return _load(path, None, pad_id).to(device).eval()
 
 
 def classifier_problem(path: str | Path, revision: str | None, key: str) -> str | None:
-    """Why the model at `path`, the value of the setting `key`, cannot get a scalar head, or None. Reads its config only."""
+    """Says why the model at `path`, the value of `key`, cannot get a scalar head, or None. Reads the config only."""
     kind = read_config(path, revision, key).model_type
     if kind in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
         return None
@@ -68,10 +68,10 @@ def response_scores(
     *,
     lean: bool = False,
 ) -> Tensor:
-    """Score of each right-padded row, read at its last token; (B, T) -> (B,), in logits. Labels are not looked at.
+    """Score of each right-padded row, read at its last token; (B, T) -> (B,), in logits. `labels` are ignored.
 
-    `lean`: the same values, but for rounding, with less work: rows of like length only share a forward pass, and the model
-    gets no mask where it can tell that it needs none. Wrapped models of several processes do not take it.
+    `lean` gives the same values, up to rounding, with less work: only rows of similar length share a forward pass, and
+    a model for which sees_no_padding holds gets no mask. Models wrapped by DDP or FSDP ignore `lean`.
     """
     parts = exact_parts(model, attention_mask, input_ids)
     if not lean or hasattr(model, "module") or hasattr(model, "reshard"):
@@ -87,10 +87,10 @@ def response_scores(
 
 
 def _of_like_length(attention_mask: Tensor) -> Iterator[tuple[Tensor, int]]:
-    """Row numbers and longest row of groups that hold at most PADDING padding each, the longest rows first."""
+    """Yields (row numbers, longest length) of groups with at most PADDING padding tokens each, longest rows first."""
     ordered, order = attention_mask.sum(dim=1).sort(descending=True, stable=True)
     values, first, padding = ordered.tolist(), 0, 0
-    for at, length in enumerate([*values, -PADDING]):
+    for at, length in enumerate([*values, -PADDING]):  # the last entry closes the last group
         padding += values[first] - length
         if padding > PADDING or at == len(values):
             yield order[first:at].sort().values, values[first]
@@ -99,7 +99,7 @@ def _of_like_length(attention_mask: Tensor) -> Iterator[tuple[Tensor, int]]:
 
 @torch.no_grad()
 def sees_no_padding(model: PreTrainedModel, input_ids: Tensor) -> bool:
-    """Whether the model's states do not change where it gets no mask of right padding, tried once on two rows (B, T)."""
+    """Whether hidden states stay the same without the mask of right padding; tried once per model, on two rows."""
     if model not in _SEES_NO_PADDING:
         rows = input_ids[:2]
         mask = torch.ones_like(rows)
@@ -116,13 +116,16 @@ def _last_scores(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tens
 
 
 def scores_of(model: PreTrainedModel, states: Tensor) -> Tensor:
-    """Scores (M,) of hidden states (M, d), in full precision: differences of scores are confidences."""
+    """Scores (M,), float32, of hidden states (M, d). Autocast is off: confidences are differences of scores."""
     with torch.autocast(states.device.type, enabled=False):
         return model.score(states.to(model.score.weight.dtype)).squeeze(-1).float()
 
 
 def last_states(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, masked: bool) -> Tensor:
-    """Hidden state of each row's last token, (B, d); of a sharded model its score, (B, 1)."""
+    """Returns the hidden state of each row's last token, (B, d); for an FSDP model the score at this token, (B, 1).
+
+    `masked`: whether the model gets the attention mask.
+    """
     inner = model.module if hasattr(model, "module") else model
     states: list[Tensor] = []
     sharded = hasattr(inner, "reshard")  # FSDP: the head has its weights inside the forward pass only
@@ -130,7 +133,7 @@ def last_states(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tenso
         lambda module, args, output: states.append(output if sharded else output.last_hidden_state)
     )
     try:
-        # Through the model itself, not its backbone: the wrapper of several processes syncs gradients in its forward.
+        # Calls the model itself, not its backbone: DDP and FSDP synchronise gradients in their own forward.
         model(input_ids=input_ids, attention_mask=attention_mask if masked else None)
     finally:
         hook.remove()
@@ -145,7 +148,10 @@ def score_responses(
     batch_size: int | None = None,
     token_budget: int | None = None,
 ) -> Tensor:
-    """response_scores of (ids, start) rows without gradients, in the given order, dropout off; shape (N,). Lean with a token budget."""
+    """Computes response_scores of N (ids, start) rows, without gradients or dropout: (N,), in logits, in row order.
+
+    With a token budget, `lean` is on.
+    """
     compute = partial(response_scores, lean=token_budget is not None)
     with label_precision(next(model.parameters()).device.type):
         return score_sequences(model, rows, pad_id, batch_size, token_budget, compute)

@@ -12,7 +12,7 @@ REWARDS = ("loss", "rewards/accuracies", "rewards/margins", "rewards/chosen", "r
 
 
 def write_card(folder: Path, base: str | None, facts: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
-    """README.md in the folder of a model. `base` is the model it was trained from; the card links a base that has a hub id."""
+    """Writes README.md to `folder`. `base` is the model it was trained from; the card links a base with a hub id."""
     hub = base is not None and not Path(base).expanduser().exists() and not base.startswith("world/")
     commit = git_commit() or "none: outside a repository"
     known = {"trained from": base, **facts, "commit of the code": commit}
@@ -37,6 +37,6 @@ def _rows(values: Mapping[str, Any]) -> list[list[str]]:
 
 
 def training_metrics(history: list[dict[str, Any]]) -> dict[str, float]:
-    """The last logged REWARDS of a trainer's history."""
+    """Returns the last logged values of REWARDS in a trainer's history, to 4 decimals; {} if the history has none."""
     last: dict[str, Any] = next((row for row in reversed(history) if "rewards/accuracies" in row), {})
     return {f"{name}, last training steps": round(float(last[name]), 4) for name in REWARDS if name in last}

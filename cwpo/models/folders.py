@@ -1,4 +1,4 @@
-"""Checkpoints looked at from outside, in a folder or on the hub: no weights are loaded, and torch is not imported."""
+"""Checks checkpoints, in a folder or on the hub, by their files alone: loads no weights and does not import torch."""
 
 import json
 import re
@@ -10,14 +10,14 @@ from cwpo.config.hub import asked_once
 
 ADAPTER = "adapter_config.json"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
-BASE = "base.json"  # beside adapters that were trained here: the model under them; see cwpo.models.adapters
+BASE = "base.json"  # the file that names the base model of adapters trained by cwpo; see cwpo.models.adapters
 TENSORS = "adapter_model.safetensors"
 
 
 def checkpoint_problem(path: str, key: str, adapters: bool = False) -> str | None:
-    """Why `path`, the value of `key`, cannot be loaded as a checkpoint, or None. A hub id is not asked for anything.
+    """Says why `path`, the value of `key`, cannot be loaded as a checkpoint, or None. Does not look up hub ids.
 
-    adapters: those that were trained here will do too.
+    `adapters`: whether to accept adapters trained by cwpo too.
     """
     folder = Path(path).expanduser()
     if folder.is_dir():
@@ -49,14 +49,14 @@ def _folder_problem(folder: Path, at: str, adapters: bool) -> str | None:
 
 
 def _only_pickles(files: Iterable[str], at: str, fix: str) -> str | None:
-    """The problem of a model without safetensors whose weights are pickles; None where it has none at all."""
+    """Returns the problem of a model without safetensors if `files` has pickle weights; None if it has none."""
     pickles = sorted(name for name in files if name.endswith(PICKLES))
     shown = ", ".join(pickles[:3])
     return f"{at} has only pickle weights ({shown}), which can run code when loaded; {fix}" if pickles else None
 
 
 def strange_shards(folder: Path) -> str | None:
-    """What is wrong with the list of a folder's weight files, if it has one: transformers would read any file that it names."""
+    """Says what is wrong with a folder's index of weight files, or None. transformers reads any file that it names."""
     for index in sorted(folder.glob("*.index.json")):
         try:
             named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
@@ -70,20 +70,20 @@ def strange_shards(folder: Path) -> str | None:
 
 @asked_once
 def repo_files(path: str, revision: str | None, kind: str = "model") -> tuple[str, ...] | None:
-    """Names of the files of the model or, with kind="dataset", data set `path`; offline, of those in the cache. None if neither."""
+    """Lists the files of `path`, on the hub a model or data set (`kind`); offline, the cached ones. None on errors."""
     from huggingface_hub import HfApi, constants, snapshot_download
 
     try:
         if not constants.is_offline_mode():
             return tuple(HfApi().list_repo_files(path, repo_type=kind, revision=revision))
         folder = Path(snapshot_download(path, repo_type=kind, revision=revision, local_files_only=True))
-    except Exception:  # the hub client raises many kinds; what it says of a config is told elsewhere
+    except Exception:  # the hub client raises many kinds of error; read_config reports them
         return None
     return tuple(sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()))
 
 
 def hub_weights_problem(path: str, revision: str | None, key: str) -> str | None:
-    """Why a hub model's weights cannot be loaded, judged by the names of its files; None where nothing speaks against it."""
+    """Says why a hub model's weights cannot be loaded, judged by file names; None if they can or no names are known."""
     files = repo_files(path, revision)
     if files is None or any(name.endswith(".safetensors") for name in files):
         return None

@@ -2,7 +2,7 @@
 
 Adding Gumbel noise to the logits and taking the largest draws exactly from the softmax (Gumbel-max), so `transformers`'
 greedy search does the sampling. The noise is a function of the row's seed, the step and the token id, computed on the
-model's device: no generator has a state, and every device draws the same.
+model's device: no random generator keeps a state, and every device draws the same noise.
 """
 
 import hashlib
@@ -32,15 +32,16 @@ from cwpo.models.lengths import forget_lengths, mixes_lengths
 from cwpo.models.logprobs import scoring_batches
 from cwpo.models.memory import in_batches, sampling_batches
 
-FEWEST = 8  # rows of a batch that is not made smaller when half of it has ended
-# 32-bit integer hash "lowbias32" by C. Wellons: shift right, multiply, twice; then shift right by 16
+FEWEST = 8  # rows: a batch of fewer is not made smaller when half of its rows have ended
+# (shift, factor) of the 32-bit integer hash "lowbias32" by C. Wellons; see _mixed
 MIXED = ((16, 0x7FEB352D), (15, 0x846CA68B - 2**32))
 
 
 class GumbelSampler(LogitsProcessor):
-    """logits / temperature + Gumbel noise of each row's seed; each call is a step. `broken`, (B,), marks rows that had a NaN.
+    """Computes logits / temperature + Gumbel noise from each row's seed; each call is one step.
 
-    With top_k > 0 only the top_k largest logits (and those equal to the last of them) can be drawn.
+    `broken`, (B,), marks rows whose logits had a NaN. With top_k > 0 only the top_k largest logits (and logits equal to
+    the smallest of these) can be drawn.
     """
 
     def __init__(self, seeds: Sequence[int], temperature: float, steps: int, top_k: int = 0) -> None:
@@ -65,15 +66,15 @@ class GumbelSampler(LogitsProcessor):
 
 
 def step_keys(seed: int, steps: int) -> NDArray[np.int32]:
-    """64 random bits for each step, (steps, 2); those of the first steps do not depend on how many follow."""
+    """Returns 64 random bits for each step, (steps, 2); the bits of a step do not depend on how many steps follow."""
     return np.random.Philox(seed).random_raw(steps).astype("<u8").view("<i4").reshape(steps, 2)
 
 
 def gumbel(keys: Tensor, columns: int) -> Tensor:
-    """Standard Gumbel noise, float32, (B, columns), of keys (B, 2), int32, by their device: in [-2.9, 22.2].
+    """Standard Gumbel noise (B, columns), float32, in [-2.9, 22.2], from keys (B, 2), int32, on the keys' device.
 
-    A keyed permutation of the 32-bit numbers maps each token id to a random number. The 31 bits used give large noise,
-    which decides who wins, its full resolution: the uniform number is smallest where the noise is largest.
+    A keyed permutation of the 32-bit numbers maps each token id to a random number, of which 31 bits are used. Large
+    noise, which decides which token is drawn, has full resolution: it comes from uniform numbers near 0.
     """
     bits = torch.arange(columns, dtype=torch.int32, device=keys.device) ^ keys[:, :1]
     bits = _mixed(_mixed(bits).bitwise_xor_(keys[:, 1:]))
@@ -83,19 +84,19 @@ def gumbel(keys: Tensor, columns: int) -> Tensor:
 
 
 def _mixed(bits: Tensor) -> Tensor:
-    """A hash of int32 numbers, in place, that maps no two numbers to one."""
+    """Hashes int32 numbers in place. No two numbers get the same hash."""
     for shift, factor in MIXED:
         bits.bitwise_xor_((bits >> shift).bitwise_and_(2 ** (32 - shift) - 1)).mul_(factor)
     return bits.bitwise_xor_((bits >> 16).bitwise_and_(2**16 - 1))
 
 
 def prompt_seed(seed: int, tag: str, prompt_id: str) -> int:
-    """A 64-bit seed for one prompt; SFT and aligned model differ in `tag`, so their samples are independent."""
+    """Returns a 64-bit seed for a prompt. SFT and aligned model differ in `tag`, so their samples are independent."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{tag}/{prompt_id}".encode()).digest()[:8], "big")
 
 
 def leaves_room(tokenizer: Tokenizer, prompts: Sequence[Text], max_new_tokens: int, context: int | None) -> list[bool]:
-    """Whether each prompt and `max_new_tokens` more fit into a context of so many tokens; None fits everything."""
+    """Whether each prompt and `max_new_tokens` more tokens fit into `context` tokens; context=None has room for all."""
     lengths = [len(ids) for ids in encode_prompts(tokenizer, prompts)]
     return [context is None or n + max_new_tokens <= context for n in lengths]
 
@@ -114,12 +115,12 @@ def sample_responses(
     token_budget: int | None = None,
     names: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """One response per prompt, in order: response, n_tokens, truncated and same_tokens, as in `encoding.sampled`.
+    """Samples one response per prompt, in order: response, n_tokens, truncated, same_tokens, as in `encoding.sampled`.
 
-    Prompts of like length come together: on a GPU as many as its memory holds, else `batch_size` of them, or with a token
-    budget as many as fit with their responses.
-    One prompt at a time is sampled from where padding would change the samples, see `samples_alone`.
-    Raises FloatingPointError, with the prompts' `names` (default: their numbers), where the model's logits are NaN.
+    Prompts of similar length share a batch: on a GPU as many as its memory holds, else `batch_size` of them or, with a
+    token budget, as many as fit with their responses.
+    A batch has only one prompt if padding would change the samples, see `samples_alone`.
+    Raises FloatingPointError, with the prompts' `names` (default: their numbers), if the model's logits are NaN.
     """
     names = names or [f"prompt {i}" for i in range(len(prompts))]
     model.eval()
@@ -156,9 +157,9 @@ def sample_responses(
 
 
 def samples_alone(model: PreTrainedModel, longest: int) -> bool:
-    """Whether prompts, with responses up to `longest` tokens, must be sampled from one at a time.
+    """Whether responses must be sampled one prompt at a time; `longest`: most tokens of a prompt with its response.
 
-    This holds where positions depend on the longest row, and where layers keep a state instead of keys and values
+    This holds if positions depend on the longest row, or if layers keep a state instead of keys and values
     (Mamba, hybrids, RWKV): transformers cannot remove ended rows from a state, and padding can change it.
     """
     layers = DynamicCache(config=model.config).layers
@@ -171,14 +172,14 @@ def samples_alone(model: PreTrainedModel, longest: int) -> bool:
 def _draw(
     model: PreTrainedModel, inputs: Tensor, mask: Tensor, sampler: GumbelSampler, eos: int, most: int
 ) -> list[list[int]]:
-    """New tokens of each row, up to and including EOS, `most` at most. Where half of the rows have ended, they leave."""
+    """Draws up to `most` new tokens per row, EOS included. When half of the rows have ended, they leave the batch."""
     width = inputs.shape[1]
     rows, sequences = torch.arange(len(inputs), device=inputs.device), inputs
     tokens = torch.full((len(inputs), most), eos, device=inputs.device)
     cache = None
     while True:
         drawn = sequences.shape[1] - width
-        sampler.rows, sampler.step = rows, drawn  # tokens from this number on, of these rows only
+        sampler.rows, sampler.step = rows, drawn  # goes on at this step, with these rows only
         output = model.generate(
             input_ids=sequences,
             attention_mask=mask,
@@ -201,7 +202,7 @@ def _draw(
 
 
 class HalfEnded(StoppingCriteria):
-    """Stops a batch of `rows` when half of them have an EOS among their tokens from `start` on, unless they are few."""
+    """Stops a batch when half of its `rows` (fewer than FEWEST: all) have an EOS at column `start` or later."""
 
     def __init__(self, rows: int, start: int, eos: int) -> None:
         self.least = rows / 2 if rows >= FEWEST else rows

@@ -1,4 +1,4 @@
-"""Gold rewards judge the arms; no arm trains on them. Each adapter gives one score for each prompt and response."""
+"""Gold rewards judge the arms; no arm trains on them. Each adapter scores single responses or compares two of them."""
 
 import hashlib
 import math
@@ -16,21 +16,21 @@ from cwpo.models.policy import load_tokenizer
 
 class Gold(Protocol):
     def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
-        """One float64 per prompt and response; higher is better."""
+        """Returns one float64 per prompt and response, (N,); higher is better."""
 
 
 @runtime_checkable
 class Comparison(Protocol):
-    counts: Counter[str]  # texts that were cut, questions without a usable answer
+    counts: Counter[str]  # number of each event: a text was cut, a question got no usable answer, ...
 
     def preferences(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> np.ndarray:
-        """P(first is better than second) in [0, 1], float64, (N,); NaN where it could not be told."""
+        """Returns P(first is better than second) in [0, 1], float64, (N,); NaN for a pair that could not be judged."""
 
 
 def both_rewards(
     gold: Gold | Comparison, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Gold's rewards of two responses to each prompt, each (N,); of a judge that compares, how likely each is better."""
+    """Returns the rewards of the first and of the second responses, each (N,). A Comparison gives P(better) instead."""
     if isinstance(gold, Comparison):
         preferred = gold.preferences(prompts, first, second)
         return preferred, 1 - preferred
@@ -47,10 +47,10 @@ class Oracle:
 
 
 class Judge:
-    """A reader of the synthetic world who compares: exact reward plus noise of its own for every prompt and response.
+    """A noisy judge of the synthetic world: the exact reward plus independent noise for every prompt and response.
 
-    Gumbel noise of scale `temperature` makes it prefer a to b with probability sigmoid(difference / temperature), as one
-    draw that depends on the texts alone.
+    Gumbel noise of scale `temperature` makes it prefer a to b with probability sigmoid((reward(a) - reward(b)) /
+    temperature). The noise depends on the texts alone, so equal texts get equal noise.
     """
 
     def __init__(self, temperature: float) -> None:
@@ -63,7 +63,7 @@ class Judge:
 
 
 def _gumbel(text: str) -> float:
-    """A standard Gumbel draw that is a function of `text`."""
+    """Returns a standard Gumbel draw that depends on `text` alone."""
     bits = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
     return -math.log(-math.log((bits + 0.5) / 2**64))
 
@@ -77,7 +77,7 @@ class Trained:
         self.batching = (batch_size, token_budget)
 
     def lengths(self, prompts: Sequence[str], responses: Sequence[str]) -> list[int]:
-        """Tokens that the model reads of each prompt and response."""
+        """Returns how many tokens the model reads for each prompt with its response."""
         return [len(ids) for ids, _ in encode(self.tokenizer, prompts, responses)]
 
     def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
@@ -86,9 +86,9 @@ class Trained:
 
 
 def load_gold(config: Any, trained: Path | None, device: str, token_budget: int | None = None) -> Gold | Comparison:
-    """The adapter of a `conf/gold` choice; `trained` is the folder of the trained gold model.
+    """Loads the adapter of a `conf/gold` choice; `trained` is the folder of the trained gold model.
 
-    It reads SCORING times the token budget at a time, or without one `config.batch_size` sequences.
+    A batch has SCORING times `token_budget` tokens or, without a token budget, `config.batch_size` sequences.
     """
     settings: dict[str, Any] = {"device": device, "token_budget": token_budget}
     if config.name in ("oracle", "judge"):

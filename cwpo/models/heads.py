@@ -1,4 +1,4 @@
-"""From hidden states to log-probs of target tokens: the LM head on those positions only, a bounded number of logits at a time."""
+"""Log-probs of target tokens from hidden states: the LM head runs on target positions only, in bounded chunks."""
 
 import copy
 from collections.abc import Callable
@@ -11,16 +11,15 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 LOGITS = 2**26  # at most this many logits at a time: 256 MiB in float32
-LARGE = 100.0  # hidden states so large that a soft cap shows
+LARGE = 100.0  # hidden states of this size reveal a soft cap on the logits
 
 Head = Callable[[Tensor], Tensor]
 
 
 def token_losses(head: Head, hidden: Tensor, target: Tensor, chunk: int) -> Tensor:
-    """-log p of each of M target tokens from the hidden states (M, d) that predict them, in nats, float32.
+    """-log p of each of M target tokens from the hidden states (M, d) that predict them; (M,), in nats, float32.
 
-    At most `chunk` tokens' logits exist at a time; where there are several chunks, the backward pass computes their logits
-    again.
+    Logits exist for at most `chunk` tokens at a time. With several chunks, the backward pass computes the logits again.
     """
     if len(target) <= chunk:
         return _losses(head, hidden, target)
@@ -35,20 +34,20 @@ def _losses(head: Head, hidden: Tensor, target: Tensor) -> Tensor:
 
 
 def without_adapters(model: nn.Module) -> Any:
-    """The transformers model inside PEFT's wrapping; its adapters stay part of its layers."""
+    """Returns the transformers model inside a PEFT model, adapters still in its layers; any other model as it is."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def logit_chunk(inner: Any) -> int:
-    """How many tokens' logits make up LOGITS."""
+    """Returns the number of tokens, at least 1, that have LOGITS logits together."""
     return max(1, LOGITS // inner.get_output_embeddings().weight.shape[0])
 
 
 def head_of(model: nn.Module) -> Head:
-    """The map from last hidden states (M, d) to logits (M, V) that the model's own forward pass ends with.
+    """Returns the map from last hidden states (M, d) to logits (M, V) with which the model's own forward pass ends.
 
-    Most models end with a linear layer. Others cap or scale its output (Gemma 2, Cohere, Granite): of these, the forward
-    pass itself is run, on given hidden states in place of the backbone's. The choice is made by comparing values.
+    Most models end with a linear layer. Others cap or scale its output (Gemma 2, Cohere, Granite): for these, the map
+    runs the forward pass itself, with given hidden states in place of the backbone's. Compares values to choose.
     """
     inner = without_adapters(model)
     linear = inner.get_output_embeddings()
@@ -59,12 +58,12 @@ def head_of(model: nn.Module) -> Head:
         try:
             same = torch.allclose(whole(hidden), linear(hidden))
         except (AttributeError, RuntimeError, TypeError, ValueError):
-            same = True  # no such forward pass; whoever uses the head compares whole log-probs
+            same = True  # this forward pass cannot run alone; exact_layout compares whole log-probs
     return linear if same else whole
 
 
 def _after_backbone(inner: Any) -> Head:
-    """The model's forward pass without its backbone; parameters are shared with the model."""
+    """Returns the model's forward pass without its backbone, (M, d) -> (M, V); it shares the model's parameters."""
     shell = copy.copy(inner)
     vars(shell).pop("forward", None)  # accelerate's wrapper, which would call the whole model
     shell._modules = inner._modules | {inner.base_model_prefix: _Given()}
@@ -72,7 +71,7 @@ def _after_backbone(inner: Any) -> Head:
 
 
 class _Given(nn.Module):
-    """Stands for a backbone: its inputs are its last hidden states. OPT calls its backbone's `decoder`."""
+    """Replaces a backbone and returns its inputs as last hidden states; also as `decoder`, which OPT calls."""
 
     def forward(self, inputs_embeds: Tensor, **kwargs: Any) -> Any:
         return _Output(last_hidden_state=inputs_embeds)
@@ -82,7 +81,7 @@ class _Given(nn.Module):
 
 
 class _Output(BaseModelOutputWithPast):
-    """Everything else that a backbone may return (router logits, caches) is None."""
+    """Output of _Given; everything else that a backbone may return (router logits, caches) is None."""
 
     def __getattr__(self, name: str) -> None:
         return None

@@ -1,7 +1,7 @@
-"""Models that read a sequence otherwise beside a longer one, computed one length at a time.
+"""Models in which a longer row changes the values of shorter rows in its batch: they compute one length at a time.
 
-Dynamic RoPE and LongRoPE take their frequencies from the batch's longest row once it is longer than the original context;
-dynamic RoPE keeps them until a short row resets them. Padding then changes the values of every shorter row.
+Dynamic RoPE and LongRoPE take their frequencies from the batch's longest row once it is longer than the original
+context; dynamic RoPE keeps them until a short row resets them. Padding then changes the values of all shorter rows.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,10 +20,10 @@ ONE_LENGTH = (
 
 
 def mixing_length(config: Any) -> int | None:
-    """The length in tokens from which a row changes the shorter rows of its batch; None if no length does."""
+    """Returns the length, in tokens, from which on a row changes the shorter rows of its batch; None if no row does."""
     text = config.get_text_config()
     rope = getattr(text, "rope_parameters", None) or {}
-    parts = [rope, *(part for part in rope.values() if isinstance(part, Mapping))]  # one for each type of layer
+    parts = [rope, *(part for part in rope.values() if isinstance(part, Mapping))]  # or nested: one per layer type
     scaled = [part for part in parts if part.get("rope_type") in FROM_LONGEST]
     positions = text.max_position_embeddings if scaled else 0
     original = (part.get("original_max_position_embeddings", positions) for part in scaled)
@@ -31,15 +31,15 @@ def mixing_length(config: Any) -> int | None:
 
 
 def mixes_lengths(config: Any, longest: int) -> bool:
-    """Whether rows of a batch with one of so many tokens must be computed one length at a time."""
+    """Whether a batch whose longest row has `longest` tokens must be computed one length at a time."""
     least = mixing_length(config)
     return least is not None and longest >= least
 
 
 def exact_parts(model: nn.Module, attention_mask: Tensor, *columns: Tensor) -> Iterator[list[Tensor]]:
-    """Right-padded columns (B, T) in parts whose values do not depend on padding: [row numbers, mask, *columns] of each.
+    """Splits right-padded columns (B, T) so that values do not depend on padding; yields [row numbers, mask, *columns].
 
-    Most models compute all rows at once. Raises InputError for a wrapped model that would need several forward passes.
+    For most models one part has all rows. Raises InputError if a model wrapped by DDP or FSDP would need several parts.
     """
     config = getattr(model, "module", model).config
     if not mixes_lengths(config, attention_mask.shape[1]):
@@ -51,7 +51,7 @@ def exact_parts(model: nn.Module, attention_mask: Tensor, *columns: Tensor) -> I
 
 
 def parts_by_length(model: nn.Module, attention_mask: Tensor, *columns: Tensor) -> Iterator[list[Tensor]]:
-    """As exact_parts, always one length at a time: a single token is run first, and lengths ascend."""
+    """Yields parts like exact_parts, always one length each, shortest first; calls forget_lengths before the first."""
     lengths = attention_mask.sum(dim=1)
     forget_lengths(model)
     for length in lengths.unique().tolist():
@@ -60,7 +60,7 @@ def parts_by_length(model: nn.Module, attention_mask: Tensor, *columns: Tensor) 
 
 
 def in_order(parts: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """Values of parts, each with its row numbers, in the order of the rows."""
+    """Joins parts (row numbers, values) into one tensor of values in the order of the rows."""
     if len(parts) == 1:
         return parts[0][1]
     rows, values = zip(*parts, strict=True)
@@ -69,6 +69,6 @@ def in_order(parts: list[tuple[Tensor, Tensor]]) -> Tensor:
 
 @torch.no_grad()
 def forget_lengths(model: nn.Module) -> None:
-    """Run one token, which has dynamic RoPE forget the lengths of earlier rows."""
+    """Runs a one-token input, so that dynamic RoPE drops the scaling kept from longer inputs."""
     one = torch.zeros(1, 1, dtype=torch.long, device=next(model.parameters()).device)
     model(input_ids=one, attention_mask=one + 1)

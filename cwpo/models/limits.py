@@ -1,4 +1,4 @@
-"""What a model and its tokenizer cannot take, as lists of problems, found before anything is computed."""
+"""Finds, before anything is computed, which rows a model and its tokenizer cannot take; returns lists of problems."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,9 +7,9 @@ import numpy as np
 
 
 def context(config: Any) -> int | None:
-    """Tokens that a model can read at once, or None where its config sets no limit (ALiBi).
+    """Returns how many tokens a model can read at once, or None if its config sets no limit (ALiBi).
 
-    max_position_embeddings, or with scaled RoPE `factor` times the positions before scaling where that is more.
+    This is max_position_embeddings or, with scaled RoPE, `factor` times the positions before scaling, if that is more.
     """
     text = config.get_text_config()
     positions = getattr(text, "max_position_embeddings", None)
@@ -20,12 +20,12 @@ def context(config: Any) -> int | None:
 
 
 def vocabulary(config: Any) -> int | None:
-    """Rows of the model's embedding, or None where its config does not say."""
+    """Returns the number of rows of the model's embedding, or None if its config does not give it."""
     return getattr(config.get_text_config(), "vocab_size", None)
 
 
 def tokenizer_problems(tokenizer: Any, config: Any) -> list[str]:
-    """Whether responses can end, and the special tokens are in the model's vocabulary."""
+    """Lists the tokenizer's problems: it has no EOS token, or a special token is not in the model's vocabulary."""
     no_eos = "the tokenizer has no EOS token, so no response could end; set tokenizer.eos_token"
     problems, most = [no_eos] if tokenizer.eos_token_id is None else [], vocabulary(config) or np.inf
     for name in ("bos_token", "eos_token", "pad_token"):
@@ -36,7 +36,7 @@ def tokenizer_problems(tokenizer: Any, config: Any) -> list[str]:
 
 
 def token_problems(sequences: Sequence[Sequence[int]], tokenizer: Any, config: Any) -> list[str]:
-    """Whether all tokens of N rows are in the model's vocabulary."""
+    """Returns one problem if any of N rows has tokens that are not in the model's vocabulary, else []."""
     highest = np.array([max(ids, default=0) for ids in sequences], dtype=np.int64)
     bad = np.flatnonzero(highest >= (vocabulary(config) or np.inf))
     if not len(bad):
@@ -55,7 +55,7 @@ def _beyond(tokenizer: Any, config: Any) -> str:
 
 
 def length_problems(lengths: Sequence[int], config: Any) -> list[str]:
-    """Whether N rows, as the model reads them, fit into its context."""
+    """Returns one problem if any row is longer than the model's context, else []. `lengths` (N rows) are in tokens."""
     most = context(config)
     long = [] if most is None else [row for row, length in enumerate(lengths) if length > most]
     if not long:
@@ -67,7 +67,7 @@ def length_problems(lengths: Sequence[int], config: Any) -> list[str]:
 
 
 def pair_problems(rows: Sequence[Mapping[str, Any]], tokenizer: Any, config: Any) -> list[str]:
-    """Everything above, of encode_pairs' rows."""
+    """Returns the length_problems and token_problems of encode_pairs' rows."""
     sides = [[row[f"{side}_ids"] for row in rows] for side in ("chosen", "rejected")]
     lengths = [max(len(chosen), len(rejected)) for chosen, rejected in zip(*sides, strict=True)]
     both = [[*chosen, *rejected] for chosen, rejected in zip(*sides, strict=True)]

@@ -16,17 +16,17 @@ from cwpo.models.memory import in_batches
 from cwpo.models.row_attention import NARROW, Lines, Rows, attend_in_rows
 from cwpo.runtime import label_precision
 
-SCORING = 2  # without gradients a batch needs far less memory
-ROWS = 64  # of sequences of any length
-FEW = 2048  # tokens that any machine can score at once; batches of fewer spend their time on being started
+SCORING = 2  # times training's token budget: without gradients a batch needs far less memory
+ROWS = 64  # rows of a batch by default, whatever their length
+FEW = 2048  # tokens that any machine can score at once; smaller batches spend their time on overhead
 
-VARLEN = "torch.nn.attention.varlen"  # of torch 2.10 and later
+VARLEN = "torch.nn.attention.varlen"  # a module of torch 2.10 and later
 
-Logps = Callable[..., Tensor]  # response_logps, or a function of the same arguments and values
+Logps = Callable[..., Tensor]  # response_logps, or a function with the same arguments and result
 
 
 def response_logps(model: nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
-    """log pi(response given prompt), shape (B,), in nats, float32. Inputs are (B, T); labels are IGNORED off the response."""
+    """log pi(response | prompt), (B,), in nats, float32. Inputs are (B, T); labels are IGNORED outside responses."""
     targets, logits = response_logits(model, input_ids, attention_mask, labels)
     return -cross_entropy(logits.float().transpose(1, 2), targets, ignore_index=IGNORED, reduction="none").sum(dim=1)
 
@@ -34,9 +34,9 @@ def response_logps(model: nn.Module, input_ids: Tensor, attention_mask: Tensor, 
 def response_logits(
     model: nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Targets (B, K) and the logits (B, K, V) that predict them, from the batch's first response token on.
+    """Returns targets (B, K) and the logits (B, K, V) that predict them, from the batch's first response token on.
 
-    The head is not run on the columns before it, where every row still is in its prompt.
+    The LM head does not run on earlier columns, which hold no response token in any row.
     """
     columns = (labels != IGNORED).any(dim=0).nonzero()
     first = max(1, int(columns[0])) if len(columns) else 1  # nothing predicts column 0
@@ -54,7 +54,7 @@ def lean_logps(model: nn.Module, input_ids: Tensor, attention_mask: Tensor, labe
 def lean_losses(
     model: nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, head: Head
 ) -> tuple[Tensor, Tensor]:
-    """-log p of every response token, (M,), in nats, and its row."""
+    """Returns -log p of all M response tokens, (M,), in nats, and the row number of each, (M,)."""
     inner = without_adapters(model)
     read = {"input_ids": input_ids, "attention_mask": attention_mask}
     hidden = inner.base_model(**read, use_cache=False).last_hidden_state
@@ -67,13 +67,13 @@ def lean_losses(
 def logps_by_length(
     model: nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, compute: Logps
 ) -> Tensor:
-    """`compute` on the sequences of one length at a time, for models whose positions depend on the batch's longest row."""
+    """Runs `compute` on one sequence length at a time, for models whose positions depend on the batch's longest row."""
     parts = parts_by_length(model, attention_mask, input_ids, labels)
     return in_order([(rows, compute(model, ids, mask, targets)) for rows, mask, ids, targets in parts])
 
 
 def exact_logps(model: nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
-    """response_logps, one length at a time where the model needs it."""
+    """response_logps, computed one length at a time if the model needs this."""
     parts = exact_parts(model, attention_mask, input_ids, labels)
     return in_order([(rows, response_logps(model, ids, mask, targets)) for rows, mask, ids, targets in parts])
 
@@ -81,7 +81,7 @@ def exact_logps(model: nn.Module, input_ids: Tensor, attention_mask: Tensor, lab
 def packed_logps(model: nn.Module, batch: Mapping[str, Tensor], head: Head | None = None) -> Tensor:
     """Log-probs of the chosen, then of the rejected responses, shape (2 B,), in nats; `batch` comes from pack_pairs.
 
-    The `head` (see head_of; default: the LM head) runs on the positions that predict a response token only, in chunks.
+    The `head` (see head_of; default: the LM head) runs, in chunks, only on positions that predict a response token.
     """
     inner = without_adapters(model)
     dtype = _compute_dtype(inner, batch["packed_ids"].device.type)
@@ -91,9 +91,9 @@ def packed_logps(model: nn.Module, batch: Mapping[str, Tensor], head: Head | Non
 
 
 def packed_states(inner: Any, batch: Mapping[str, Any], at: Tensor, dtype: torch.dtype) -> Tensor:
-    """The last hidden states of pack_pairs' batch at the indices `at` (M,) of its positions, (M, d); attention in `dtype`."""
+    """Last hidden states (M, d) of pack_pairs' batch at the position indices `at` (M,); the mask is in `dtype`."""
     mask, line = _attention(batch, dtype)
-    if line:
+    if line or dtype in NARROW:
         attend_in_rows(inner)
     hidden = inner.base_model(
         input_ids=batch["packed_ids"], position_ids=batch["position_ids"], attention_mask=mask, use_cache=False, **line
@@ -102,7 +102,7 @@ def packed_states(inner: Any, batch: Mapping[str, Any], at: Tensor, dtype: torch
 
 
 def _attention(batch: Mapping[str, Any], dtype: torch.dtype) -> tuple[Tensor, dict[str, Any]]:
-    """The attention mask of a packed batch, and what its model takes besides. In lines the mask says nothing."""
+    """Returns a packed batch's attention mask and the model's extra arguments. With Lines the mask is a dummy."""
     if "ends" in batch:
         rows: Any = Lines(*(batch[name] for name in ("place", "first", "ends", "most")))
         return torch.zeros(1, 1, 1, 1, dtype=dtype, device=batch["ends"].device), {"rows": rows}
@@ -115,21 +115,21 @@ def _attention(batch: Mapping[str, Any], dtype: torch.dtype) -> tuple[Tensor, di
 
 
 def in_lines(model: nn.Module) -> bool:
-    """Whether packed pairs are attended to in lines: on CUDA, where what the model computes in, now, has 16 bits."""
+    """Whether packed pairs use attention in Lines: on CUDA, with a 16-bit compute dtype and a torch that has VARLEN."""
     inner = without_adapters(model)
     device = inner.get_output_embeddings().weight.device.type
     return device == "cuda" and _compute_dtype(inner, device) in NARROW and find_spec(VARLEN) is not None
 
 
 def _compute_dtype(inner: Any, device: str) -> torch.dtype:
-    """What matrix products and attention are computed in: autocast's dtype, else that of the LM head."""
+    """Returns the dtype of matrix products and attention: autocast's dtype if it is on, else the LM head's."""
     if torch.is_autocast_enabled(device):
         return torch.get_autocast_dtype(device)
     return inner.get_output_embeddings().weight.dtype
 
 
 def _sums(losses: Tensor, sequence: Tensor, count: int) -> Tensor:
-    """Log-probs of `count` sequences from their tokens' losses."""
+    """Log-probs (count,) of sequences from their tokens' losses (M,); `sequence` (M,) is each token's sequence."""
     return -torch.zeros(count, device=losses.device).index_add(0, sequence, losses)
 
 
@@ -147,7 +147,7 @@ def score_sequences(
     token_budget: int | None = None,
     compute: Logps = exact_logps,
 ) -> Tensor:
-    """`compute`'s log-probs of (ids, start) rows without gradients, in the given order, dropout off; shape (N,)."""
+    """Runs `compute` on N (ids, start) rows in batches, without gradients, dropout off: (N,), in the given order."""
     model.eval()
     device = next(model.parameters()).device
     scores = torch.empty(len(rows))
@@ -171,7 +171,7 @@ def policy_scores(
     beta: float = 1.0,
     token_budget: int | None = None,
 ) -> Tensor:
-    """log pi(y|x) of (ids, start) rows, (N,), float64, in nats; with a `reference` the implicit reward in logits (Eq. 17)."""
+    """log pi(y|x) of (ids, start) rows (N,), float64, nats; with `reference` the implicit reward in logits (Eq. 17)."""
     with label_precision(next(model.parameters()).device.type):
         scores = score_sequences(model, rows, pad_id, token_budget=token_budget).double()
         if reference is None:
@@ -182,9 +182,10 @@ def policy_scores(
 def scoring_batches(
     lengths: Sequence[int], batch_size: int | None = None, token_budget: int | None = None
 ) -> list[list[int]]:
-    """Indices in batches of like length: of SCORING times the tokens that training may hold at once, else of `batch_size`.
+    """Returns batches of row indices; rows of similar length share a batch.
 
-    With neither they are of ROWS, and of more where all are short.
+    A batch has SCORING times `token_budget` tokens or, without a token budget, `batch_size` rows. With neither it has
+    ROWS rows, or more if all rows are short.
     """
     if token_budget is not None:
         return fill_budget(lengths, SCORING * token_budget)

@@ -1,4 +1,4 @@
-"""What is set right in a model before it is trained: dropout, weights of 16 bits, generation settings that cannot be saved."""
+"""Repairs a model before training: dropout, 16-bit weights, and generation settings that cannot be saved."""
 
 from typing import Any
 
@@ -13,9 +13,10 @@ NARROW = (torch.bfloat16, torch.float16)
 
 
 def float32_masters(model: nn.Module) -> str | None:
-    """Widen trainable weights of 16 bits to float32, in which AdamW's small updates are not rounded away; says so, or None.
+    """Widens trainable 16-bit weights to float32, so that AdamW's small updates are not rounded away.
 
-    A model without adapters is widened whole. Beside adapters the frozen weights stay as they are.
+    A model without adapters is widened whole; beside adapters, frozen weights keep their dtype. Returns a message for
+    the user, or None if there were no such weights.
     """
     narrow = [p for p in model.parameters() if p.requires_grad and p.dtype in NARROW]
     if not narrow:
@@ -33,7 +34,7 @@ def float32_masters(model: nn.Module) -> str | None:
 
 
 def dropout_off(model: nn.Module) -> dict[str, float]:
-    """Set every dropout in the model and its config to 0, those of LoRA adapters excepted; names and rates of what was on."""
+    """Sets all dropout in the model and its config to 0, except in LoRA adapters. Returns {name: old rate}."""
     was_on: dict[str, float] = {}
 
     def switch_off(owner: Any, name: str, shown: str) -> None:
@@ -50,22 +51,22 @@ def dropout_off(model: nn.Module) -> dict[str, float]:
         for name in dropout_names(module):
             switch_off(module, name, name)
     for name in dropout_names(model.config):
-        if not name.startswith(("classifier", "summary")):  # of heads that a language model does not have
+        if not name.startswith(("classifier", "summary")):  # these belong to heads that a language model does not have
             switch_off(model.config, name, name)
     return was_on
 
 
 def dropout_names(owner: Any) -> list[str]:
-    """Attributes that hold a dropout rate: `attention_dropout`, `resid_pdrop`, `layerdrop` ..."""
+    """Returns the names of attributes that hold a dropout rate: `attention_dropout`, `resid_pdrop`, `layerdrop` ..."""
     numbers = {name: value for name, value in vars(owner).items() if isinstance(value, (int, float))}
     return [name for name, value in numbers.items() if "drop" in name and not isinstance(value, bool)]
 
 
 def mend_generation_config(model: nn.Module) -> None:
-    """Make the model's generation settings ones that save_pretrained accepts.
+    """Changes the model's generation settings so that save_pretrained accepts them.
 
-    A temperature without do_sample, as some published models have it, is refused once the settings were changed: do_sample
-    is switched on. Settings that contradict each other otherwise are replaced by the special tokens alone.
+    Some published models set a temperature without do_sample, which is refused once the settings were changed:
+    do_sample is switched on. If settings contradict each other in another way, only the special tokens are kept.
     """
     inner = without_adapters(model)
     settings = getattr(inner, "generation_config", None)

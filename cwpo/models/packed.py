@@ -1,4 +1,4 @@
-"""How a model's log-probs of given pairs can be computed exactly: prompts shared, padded batches, or one length at a time."""
+"""Ways to compute exact log-probs of pairs: with shared prompts, in padded batches, or one length at a time."""
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,19 +26,19 @@ from cwpo.models.logprobs import (
 from cwpo.models.memory import in_batches
 from cwpo.models.mending import NARROW
 
-LINE = 2.0  # rows are never this full: a model that takes a line takes rows too
-TOLERANCE = 5e-4  # nats times the root of the number of tokens: rounding errors in float32 add up as a random walk does
-ROUGH = 0.1  # the same for quantised weights, which compute in 16 bits
+LINE = 2.0  # `full` of pack_pairs that no row reaches, so it gives a line: a model that takes a line takes rows too
+TOLERANCE = 5e-4  # nats per square root of the number of tokens: float32 rounding errors add up like a random walk
+ROUGH = 0.1  # TOLERANCE for quantised weights, which compute in 16 bits
 FAILURES = (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """An exact way to compute log-probs of pairs: each equals that of its plain sequence alone.
+    """A way to compute log-probs of pairs. It is exact if they equal the log-probs of each sequence computed alone.
 
-    packed: both responses share one prompt, and pairs lie side by side (cwpo.data.packing). by_length: a forward pass has
-    sequences of one length only. head: what turns hidden states into logits, on response tokens only; None: the model's
-    whole forward pass.
+    packed: both responses share one prompt, and pairs lie side by side (cwpo.data.packing). by_length: a forward pass
+    has sequences of one length only. head: the map from hidden states to logits, run on response tokens only; None: the
+    model's whole forward pass.
     """
 
     packed: bool = False
@@ -47,12 +47,12 @@ class Layout:
 
     @property
     def plain(self) -> Logps:
-        """response_logps in this layout, for batches that are not packed."""
+        """The function that computes response_logps in this layout, for batches that are not packed."""
         compute = response_logps if self.head is None else functools.partial(lean_logps, head=self.head)
         return functools.partial(logps_by_length, compute=compute) if self.by_length else compute
 
     def pair_logps(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-        """Log-probs of the chosen, then of the rejected responses of PairCollator's batch, packed or not: (2 B,), in nats."""
+        """Log-probs of the chosen, then the rejected responses in PairCollator's batch, packed or not; (2 B,), nats."""
         if "packed_ids" in batch:
             return packed_logps(model, batch, self.head)
         return self.plain(model, batch["input_ids"], batch["attention_mask"], batch["labels"])
@@ -60,13 +60,13 @@ class Layout:
 
 @torch.no_grad()
 def exact_layout(model: nn.Module, pairs: Sequence[Mapping[str, Any]], pad_id: int, *, whole: bool = False) -> Layout:
-    """The fastest layout in which the model's log-probs of encode_pairs' rows are exact, found by comparing values.
+    """Finds, by comparing values, the fastest layout in which the model's log-probs of encode_pairs' rows are exact.
 
-    Attention windows, RoPE that depends on the longest row, ALiBi and logits that are more than a linear head's all show on
-    the pairs with the longest and the shortest sequence, side by side with a copy of the longest whose chosen response is
-    another one. They are computed in float32, also where the weights are of 16 bits (these are widened for the moment, and
-    narrowed again without loss): else rounding would hide what is sought. `whole`: only forward passes of the whole model,
-    as wrapped models need.
+    Attention windows, RoPE that depends on the longest row, ALiBi and capped or scaled logits all change values on the
+    sample of `extremes`: the pairs with the longest and the shortest sequence and a copy of the longest with another
+    chosen response, side by side. Values are computed in float32, because rounding in 16 bits would hide such changes;
+    16-bit weights are widened for the moment and narrowed again without loss. `whole`: tries only layouts that run
+    the whole model, as wrapped models need.
     """
     sample = extremes(pairs, len(without_adapters(model).get_input_embeddings().weight))
     with probing(model):
@@ -78,7 +78,7 @@ def exact_layout(model: nn.Module, pairs: Sequence[Mapping[str, Any]], pad_id: i
         return next((layout for layout in layouts if _agrees(model, sample, layout, pad_id, right)), LAST)
 
 
-LAST = Layout(by_length=True)  # what `right` is computed like
+LAST = Layout(by_length=True)  # if nothing else agrees: like _one_at_a_time, which computes `right`
 
 
 def _agrees(model: nn.Module, sample: Sequence[Mapping[str, Any]], layout: Layout, pad_id: int, right: Tensor) -> bool:
@@ -91,11 +91,11 @@ def _agrees(model: nn.Module, sample: Sequence[Mapping[str, Any]], layout: Layou
     tokens = torch.tensor([len(ids) - start for ids, start in sequences_of(sample)], device=right.device)
     tolerance = ROUGH if getattr(model, "is_quantized", False) else TOLERANCE
     near = (logps - right).abs() <= tolerance * tokens.sqrt()
-    return bool((near | right.isnan()).all())  # a broken model is broken in every layout: training says so
+    return bool((near | right.isnan()).all())  # a broken model gives NaN in every layout: training reports it
 
 
 def _one_at_a_time(model: nn.Module, sample: Sequence[Mapping[str, Any]]) -> Tensor:
-    """response_logps of each sequence by itself, the shortest first (see models.lengths): chosen, then rejected, (2 B,)."""
+    """response_logps of each sequence alone, run shortest first (see models.lengths): chosen, then rejected, (2 B,)."""
     rows = sequences_of(sample)
     device = next(model.parameters()).device
     logps = torch.empty(len(rows), device=device)
@@ -106,18 +106,18 @@ def _one_at_a_time(model: nn.Module, sample: Sequence[Mapping[str, Any]]) -> Ten
 
 
 def sequences_of(pairs: Sequence[Mapping[str, Any]]) -> list[tuple[list[int], int]]:
-    """(ids, start) of the chosen, then of the rejected sequences."""
+    """Returns (ids, start) of the chosen sequences of all pairs, then of the rejected ones."""
     return [(pair[f"{side}_ids"], pair[f"{side}_start"]) for side in ("chosen", "rejected") for pair in pairs]
 
 
 def tensors(batch: Mapping[str, Any], device: Any) -> dict[str, Tensor]:
-    """The batch's tensors on a device, and its numbers, without pair_id."""
+    """Returns the batch's tensors, moved to `device`, and its ints; drops everything else, such as pair_id."""
     kept = {name: value for name, value in batch.items() if isinstance(value, Tensor | int)}
     return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in kept.items()}
 
 
 def extremes(pairs: Sequence[Mapping[str, Any]], vocabulary: int) -> list[Mapping[str, Any]]:
-    """The pairs with the longest and the shortest sequence, and the former again with another chosen response."""
+    """Returns the pair with the longest sequence, a copy with another chosen response, and that with the shortest."""
     longest = max(pairs, key=lambda pair: max(len(pair["chosen_ids"]), len(pair["rejected_ids"])))
     shortest = min(pairs, key=lambda pair: min(len(pair["chosen_ids"]), len(pair["rejected_ids"])))
     start = longest["chosen_start"]
@@ -136,7 +136,7 @@ def share_prompts(pairs: Sequence[Mapping[str, Any]]) -> bool:
 
 @contextmanager
 def probing(model: nn.Module) -> Iterator[None]:
-    """Dropout off, no autocast, also none of accelerate's forward, weights of 16 bits in float32; all as before afterwards."""
+    """Turns off dropout, autocast and accelerate's forward and widens 16-bit weights to float32, until it exits."""
     training = model.training
     wrapper = vars(model).pop("forward", None) if hasattr(model, "_original_forward") else None
     model.eval()
@@ -151,7 +151,7 @@ def probing(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _widened(model: nn.Module) -> Iterator[None]:
-    """Weights of 16 bits in float32: those of a block of layers while it computes, so that no two blocks are wide at once."""
+    """Widens 16-bit weights to float32; blocks of layers only while they compute, so that no two are wide at once."""
     dtypes = {p: p.dtype for p in model.parameters() if p.dtype in NARROW}
     blocks = [block for part in model.modules() if isinstance(part, nn.ModuleList) for block in part]
     in_blocks = {p for block in blocks for p in block.parameters()}
@@ -184,7 +184,7 @@ def score_pairs(
     token_budget: int | None = None,
     layout: Layout | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Log-probs of the chosen and of the rejected responses of encode_pairs' rows, each (N,), dropout off.
+    """Log-probs of the chosen and of the rejected responses of encode_pairs' rows, each (N,), in nats, dropout off.
 
     `layout` defaults to exact_layout of the rows.
     """

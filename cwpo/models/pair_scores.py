@@ -1,4 +1,4 @@
-"""An annotator's scores of pairs whose responses share their prompt, which is computed once (cwpo.data.packing)."""
+"""An annotator's scores of packed pairs: the prompt that both responses share is computed once (cwpo.data.packing)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ from cwpo.models.memory import in_batches
 from cwpo.models.packed import FAILURES, LINE, extremes, probing, sequences_of, share_prompts, tensors
 from cwpo.runtime import label_precision
 
-TOLERANCE = 1e-3  # of states: rounding errors in float32 stay far below, another position or window far above
+TOLERANCE = 1e-3  # of states: float32 rounding errors are far smaller, effects of another position or window far larger
 
 
 def pair_scores(model: PreTrainedModel, batch: Mapping[str, Any]) -> Tensor:
@@ -31,9 +31,9 @@ def _states(model: PreTrainedModel, batch: Mapping[str, Any]) -> Tensor:
 
 @torch.no_grad()
 def reads_packed(model: PreTrainedModel, pairs: Sequence[Mapping[str, Any]], pad_id: int) -> bool:
-    """Whether the model reads these pairs, rows of encode_pairs, packed as it reads each sequence alone.
+    """Whether these pairs, rows of encode_pairs, give the same last states packed as each sequence gives alone.
 
-    Found by comparing the states of the longest and the shortest pair, side by side, with those of their sequences alone.
+    Compares the states of the longest and the shortest pair, packed side by side, with those of their sequences alone.
     """
     if not pairs or not share_prompts(pairs):
         return False
@@ -54,7 +54,7 @@ def score_gaps(
 ) -> Tensor:
     """score(chosen) - score(rejected) of encode_pairs' rows, (N,), float64, in logits; no gradients, dropout off.
 
-    Packed with a token budget, where the model allows it.
+    Pairs are packed if there is a token budget and the model allows it, see reads_packed.
     """
     if token_budget is None or not reads_packed(model, pairs, pad_id):
         rows = sequences_of(pairs)

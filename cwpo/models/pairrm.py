@@ -1,4 +1,4 @@
-"""PairRM: both responses read at once by the weak model, one scalar f(x, y1, y2) that says how far y1 beats y2 (J.9).
+"""PairRM: the weak model reads both responses at once; one scalar f(x, y1, y2) says how far y1 beats y2 (J.9).
 
 The sequence is tokens(prompt) + tokens(y1) + EOS + tokens(y2) + EOS; the score is read at its last token.
 """
@@ -25,7 +25,7 @@ def encode_joint(
 def encode_both_orders(
     tokenizer: Tokenizer, prompts: Sequence[Text], chosen: Sequence[Text], rejected: Sequence[Text]
 ) -> list[dict[str, list[int] | int]]:
-    """Rows for PairCollator whose `chosen` sequence has the better response first and `rejected` has it second."""
+    """Returns rows for PairCollator: the `chosen` sequence has the better response first, `rejected` has it second."""
     right = encode_joint(tokenizer, prompts, chosen, rejected)
     swapped = encode_joint(tokenizer, prompts, rejected, chosen)
     return [
@@ -35,7 +35,7 @@ def encode_both_orders(
 
 
 def check_joint_lengths(rows: Sequence[Encoded], context: int | None, path: object) -> None:
-    """InputError where the model at `path` has fewer positions (`context`, None = unknown) than a row has tokens."""
+    """Raises InputError if a row has more tokens than the model at `path` can read: `context`, None for no limit."""
     lengths = [len(ids) for ids, _ in rows]
     over = 0 if context is None else sum(length > context for length in lengths)
     if context is not None and over:
@@ -54,9 +54,10 @@ def score_both_orders(
     second: Sequence[Text],
     token_budget: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """f(x, first, second) / 2 and f(x, second, first) / 2, each (N,), in logits.
+    """Returns f(x, first, second) / 2 and f(x, second, first) / 2, each (N,), in logits.
 
-    Their difference is the logit averaged over both orders; swapping the responses swaps the two, so it turns its sign.
+    Their difference is the logit averaged over both orders. Swapping the responses swaps the two values and so flips
+    the sign of the difference.
     """
     pad_id = tokenizer.pad_token_id
     right, swapped = (

@@ -1,4 +1,4 @@
-"""Loading causal language models and tokenizers: safetensors only, float32 unless told otherwise, no remote code."""
+"""Loads causal language models and tokenizers: only safetensors, float32 by default, no remote code."""
 
 import os
 from pathlib import Path
@@ -23,11 +23,11 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 @asked_once
 def hub_problem(path: str, revision: str | None, key: str) -> str | None:
-    """Why the folder or hub id `path` cannot be used: broken config, wrong tokenizer, not available. Loads no weights."""
+    """Says why the folder or hub id `path` cannot be used (e.g. a broken config), or None. Loads no weights."""
     from huggingface_hub.utils import logging
     from transformers.utils.peft_utils import find_adapter_config_file
 
-    logging.set_verbosity_error()  # five lines about retries where there is no network
+    logging.set_verbosity_error()  # hides five lines about retries without a network
     try:
         read_config(path, revision, key)
         if is_adapters(path):
@@ -45,7 +45,7 @@ def hub_problem(path: str, revision: str | None, key: str) -> str | None:
 
 
 def vocabulary_problem(path: str, revision: str | None, key: str) -> str | None:
-    """A message if the tokenizer has tokens that the model lacks; else None, also without a tokenizer."""
+    """Returns a message if the tokenizer has tokens that the model lacks; else None, also without a tokenizer."""
     try:
         tokens = len(read_tokenizer(path, revision))
     except InputError:
@@ -61,7 +61,7 @@ def vocabulary_problem(path: str, revision: str | None, key: str) -> str | None:
 
 @asked_once
 def read_config(path: str | Path, revision: str | None = None, key: str = "model") -> Any:
-    """The config of the checkpoint at `path`, the value of `key`. InputError where there is none, or where it asks for code."""
+    """Reads the config at `path`, the value of `key`. InputError if it is unreadable or asks to run code of its own."""
     try:
         config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
     except Exception as error:  # a broken config.json raises nearly anything
@@ -85,9 +85,9 @@ def read_config(path: str | Path, revision: str | None = None, key: str = "model
 
 
 def load_weights(kind: Any, path: str | Path, revision: str | None, **settings: Any) -> PreTrainedModel:
-    """`kind`.from_pretrained with safetensors only and no remote code; InputError for weights that cannot be read.
+    """Calls `kind`.from_pretrained for safetensors only, without remote code. InputError if weights cannot be read.
 
-    transformers is kept from asking the hub to convert pickle weights in the background.
+    Keeps transformers from asking the hub to convert pickle weights in the background.
     """
     os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
     reach(path)
@@ -103,7 +103,7 @@ def load_weights(kind: Any, path: str | Path, revision: str | None, **settings: 
 
 
 def read_tokenizer(path: str | Path, revision: str | None = None) -> Any:
-    """The tokenizer as it is saved; InputError where it cannot be read or has code of its own."""
+    """Reads the tokenizer as it was saved. Raises InputError if it cannot be read or has code of its own."""
     reach(path)
     try:
         return AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
@@ -117,10 +117,11 @@ def read_tokenizer(path: str | Path, revision: str | None = None) -> Any:
 def load_tokenizer(
     path: str | Path, revision: str | None = None, *, chat: bool | None = None
 ) -> PreTrainedTokenizerBase:
-    """The tokenizer, with a pad token (EOS where it has none: padding is masked everywhere) and an EOS.
+    """Loads the tokenizer. A missing pad token becomes EOS (padding is masked everywhere). InputError without EOS.
 
-    chat=True: prompts go through its chat template from now on, also when it is saved and loaded again. InputError where it
-    has none, or one whose turns do not end in EOS. chat=False: no prompt does. None: as it was saved; see `reads_chat`.
+    chat=True: prompts go through its chat template from now on, also after it is saved and loaded again; InputError if
+    the template is missing or its turns do not end in EOS. chat=False: no prompt goes through the template. None: keeps
+    the saved choice; see `reads_chat`.
     """
     tokenizer = read_tokenizer(path, revision)
     if tokenizer.eos_token_id is None:
@@ -139,7 +140,7 @@ def load_tokenizer(
 
 
 def no_dropout(config: Any) -> dict[str, float]:
-    """The config's dropout settings, each set to 0."""
+    """Returns the names of the config's dropout settings, each with the value 0."""
     return dict.fromkeys(dropout_names(config), 0.0)
 
 
@@ -151,10 +152,11 @@ def load_policy(
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> PreTrainedModel:
-    """A causal LM, which can be saved, in float32 (OPT would otherwise come in float16). dropout=False turns every dropout off.
+    """Loads a causal LM in `dtype`, such that it can be saved again. dropout=False turns every dropout off.
 
-    dtype=bfloat16 is for frozen weights; InputError where a weight lies beyond its range. Adapters that were trained here
-    (cwpo.models.adapters) come merged into their base in float32.
+    float32 is the default even if weights were saved in 16 bits (OPT: float16). bfloat16 is for frozen weights;
+    InputError if a weight is beyond its range. Adapters trained by cwpo (cwpo.models.adapters) are merged into their
+    base in float32.
     """
     if is_adapters(path):
         return load_adapted(path, device=device).float().merge_and_unload()
@@ -170,7 +172,7 @@ def load_policy(
 
 
 def context_length(path: str | Path, revision: str | None = None) -> int | None:
-    """Longest sequence the model can read, in tokens, or None where its config sets no limit."""
+    """Returns the longest sequence the model can read, in tokens, or None if its config sets no limit."""
     return context(read_config(path, revision))
 
 
@@ -183,11 +185,11 @@ def add_lora(
     targets: str | list[str] = "all-linear",
     seed: int = 0,
 ) -> Any:
-    """Low-rank adapters drawn from `seed`; the rest is frozen. Needs the extra `lora`.
+    """Adds LoRA adapters, initialised from `seed`, and freezes all other weights. Needs the extra `lora`.
 
-    They lie on every linear layer of the blocks, or with targets="peft" on those that PEFT chooses for the architecture:
-    the query and value projections of OPT, Qwen2 and Llama. Raises InputError where PEFT has no choice. The adapters are
-    float32 whatever the model is.
+    By default adapters lie on every linear layer of the blocks; with targets="peft" on the layers that PEFT chooses for
+    the architecture (query and value projections of OPT, Qwen2 and Llama). Raises InputError if PEFT cannot add them.
+    The adapters are float32 whatever the model's dtype is.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -206,7 +208,7 @@ def add_lora(
 
 
 def load_adapted(folder: str | Path, *, dropout: float = 0.0, device: str = "cpu") -> Any:
-    """The PEFT model as it was trained: the base in its dtype, the adapters in float32 beside it, ready to be trained on."""
+    """Loads the PEFT model as it was trained: base in its own dtype, adapters in float32, ready for more training."""
     from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
 
@@ -225,14 +227,14 @@ def load_adapted(folder: str | Path, *, dropout: float = 0.0, device: str = "cpu
 
 
 def as_trained(folder: str | Path, revision: str | None = None, *, device: str = "cpu") -> Any:
-    """The transformers model of a checkpoint as training leaves it: adapters unmerged inside its layers, else float32."""
+    """Loads a checkpoint's transformers model as training left it: adapters unmerged, or in float32 if it has none."""
     if not is_adapters(folder):
         return load_policy(folder, revision, device=device)
     return without_adapters(load_adapted(folder, device=device)).eval()
 
 
 def export(adapters: Path, folder: Path, dtype: str) -> None:
-    """Write base and adapters as one ordinary checkpoint: merged in float32, saved in float32 or (dtype=base) as the base."""
+    """Writes base and adapters as one plain checkpoint: merged in float32, saved in `dtype` ("base": the base's)."""
     kept = base_of(adapters).dtype if dtype == "base" else dtype
     load_policy(adapters).to(DTYPES[kept]).save_pretrained(folder)
     load_tokenizer(adapters).save_pretrained(folder)

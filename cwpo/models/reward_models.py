@@ -1,4 +1,4 @@
-"""Published reward models. Each reads texts in the form it was trained on: chat, question and answer, or a comparison."""
+"""Published reward models. Each reads texts in the form it was trained on: chat, question and answer, comparison."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ from cwpo.models.memory import in_batches
 from cwpo.models.policy import load_weights, no_dropout, read_config, read_tokenizer
 from cwpo.runtime import label_precision
 
-SMALL = 2e9  # parameters of a reward model that is computed in float32 on a GPU too
+SMALL = 2e9  # reward models with at most so many parameters are computed in float32 on GPUs too
 
 
 class Scorer:
-    """A published checkpoint with its tokenizer, dropout off: float32 on CPUs and up to SMALL parameters, else as published.
+    """A published checkpoint with its tokenizer, dropout off: float32 on CPUs or up to SMALL parameters, else as saved.
 
-    It reads SCORING times the token budget at a time, or without one `batch_size` sequences.
+    A batch has SCORING times `token_budget` tokens or, without a token budget, `batch_size` sequences.
     """
 
     kind: Any = AutoModelForSequenceClassification
@@ -46,20 +46,20 @@ class Scorer:
         self.batching, self.device = (batch_size, token_budget), device
 
     def lengths(self, prompts: Sequence[Text], responses: Sequence[Text]) -> list[int]:
-        """Tokens that the model reads of each prompt and response."""
+        """Returns how many tokens the model reads for each prompt with its response."""
         return list(map(len, reward_inputs(self.tokenizer, prompts, responses, self.chat)["input_ids"]))
 
 
 class HuggingFace(Scorer):
-    """A sequence-classification reward model with one label, read as its own forward pass returns it.
+    """A sequence-classification reward model with one label; the reward is the logit of its own forward pass.
 
-    The input is the prompt followed by the response, as one text where the model is causal, as a pair of texts where
-    its tokenizer separates the two (encoders such as DeBERTa). Messages are written as HH-RLHF does.
+    The input is the prompt followed by the response: one text for causal models, a pair of texts for tokenizers that
+    separate the two (encoders such as DeBERTa). Messages are written in the format of HH-RLHF.
     """
 
     @torch.no_grad()
     def rewards(self, prompts: Sequence[Text], responses: Sequence[Text]) -> np.ndarray:
-        alone = mixing_length(self.model.config) is not None  # a row changes others of its batch
+        alone = mixing_length(self.model.config) is not None  # a long row changes other rows of its batch
         read = reward_inputs(self.tokenizer, prompts, responses) if prompts else {"input_ids": []}
         scores = np.empty(len(prompts))
 
@@ -80,7 +80,7 @@ class HuggingFace(Scorer):
 def reward_inputs(
     tokenizer: Any, prompts: Sequence[Text], responses: Sequence[Text], chat: bool = False
 ) -> dict[str, list[list[int]]]:
-    """What a reward model reads of prompts and responses, not padded: `input_ids` and, for encoders, what goes with them."""
+    """Tokenizes prompts with responses, unpadded: `input_ids` and, for encoders, the tokenizer's other outputs."""
     both = list(zip(prompts, responses, strict=True))
     if chat:
         return {"input_ids": whole_ids(tokenizer, [_chat(tokenizer, *each) for each in both])}
@@ -91,7 +91,7 @@ def reward_inputs(
 
 
 def _chat(tokenizer: Any, prompt: Text, response: Text) -> str:
-    """The whole chat as the tokenizer's template writes it."""
+    """Returns prompt and response as one chat, as the tokenizer's template writes it."""
     said: Any = response
     if isinstance(response, str):
         said = [{"role": "assistant", "content": response.strip()}]
@@ -99,9 +99,9 @@ def _chat(tokenizer: Any, prompt: Text, response: Text) -> str:
 
 
 def read_reward(path: str, revision: str | None, chat: bool | None = None) -> tuple[Any, bool]:
-    """The tokenizer of the reward model at `path`, and whether the model reads chats by its template.
+    """Reads the reward model's tokenizer at `path`. Returns it and whether the model reads chats by its template.
 
-    chat=None leaves this to the checkpoint: one that was trained here says so; else a causal model with a template does.
+    chat=None lets the checkpoint decide: by its saved choice, if any; else causal models with a template read chats.
     """
     tokenizer = read_tokenizer(path, revision)
     if tokenizer.pad_token_id is None:  # the model may have no EOS either
@@ -120,13 +120,13 @@ def read_reward(path: str, revision: str | None, chat: bool | None = None) -> tu
 def load_reward(
     path: str, revision: str | None, *, device: str, chat: bool | None = None, **batching: Any
 ) -> "HuggingFace | ChatReward":
-    """Any sequence-classification reward model, read as `read_reward` says."""
+    """Loads any sequence-classification reward model; `read_reward` decides whether it reads chats."""
     _, reads = read_reward(path, revision, chat)
     return (ChatReward if reads else HuggingFace)(path, revision, device=device, **batching)
 
 
 def gold_problem(path: str, revision: str | None, key: str = "gold.path", seq2seq: bool = False) -> str | None:
-    """Why the model at `path`, the value of the setting `key`, cannot serve as reward, or None. Reads its config only.
+    """Says why the model at `path`, the value of `key`, cannot serve as reward, or None. Reads its config only.
 
     seq2seq: the model answers a question in words instead of giving a score.
     """
@@ -139,9 +139,10 @@ def gold_problem(path: str, revision: str | None, key: str = "gold.path", seq2se
 
 
 class ChatReward(Scorer):
-    """Skywork-Reward-V2, TRL's Qwen2 reward and their like: the whole chat as the template writes it, one score at its end.
+    """Skywork-Reward-V2, TRL's Qwen2 reward and similar: each reads the whole chat, as its template writes it.
 
-    The score is read at the last token by length, so a pad token that also ends turns does no harm.
+    The score is read at the last token. Its position comes from the row's length, so a pad token that also ends turns
+    does no harm.
     """
 
     chat = True
@@ -153,11 +154,11 @@ class ChatReward(Scorer):
 
 
 class QuestionAnswer(HuggingFace):
-    """OpenAssistant's reward model: the tokenizer joins question and answer; each without white space around it."""
+    """OpenAssistant's reward model: the tokenizer joins question and answer, both stripped of outer white space."""
 
     def pair(self, prompt: str, response: str) -> tuple[str, str]:
         said = turns(prompt)
-        # A dialogue is its own question, speakers and all; the model knows such from its training on HH-RLHF.
+        # A dialogue is the question as a whole, with its speakers' names, as in the model's training on HH-RLHF.
         question = said[0]["content"] if len(said) == 1 else prompt
         return question.strip(), response.strip()
 
@@ -167,9 +168,9 @@ class QuestionAnswer(HuggingFace):
 
 
 class SteamSHP(Scorer):
-    """SteamSHP: a T5 that is shown a post and two responses, and names the better one. P(A) of both orders, averaged.
+    """SteamSHP: a T5 that reads a post and two responses and names the better one. P(A) is averaged over both orders.
 
-    What does not fit into LENGTH tokens is taken from the end of the post, as its authors advise; `counts` says how often.
+    A text of more than LENGTH tokens loses the end of its post, as the authors advise; `counts` says how often.
     """
 
     kind = AutoModelForSeq2SeqLM
@@ -181,7 +182,7 @@ class SteamSHP(Scorer):
         self.counts: Counter[str] = Counter()
 
     def text(self, prompt: str, first: str, second: str) -> str:
-        """The question in the form the model was trained on, its texts each on one line, the post cut where it must be."""
+        """Writes the question in the form the model was trained on: each text on one line, the post cut if too long."""
         post = " ".join(turn["content"] for turn in turns(prompt))
         post, first, second = (" ".join(text.split()) for text in (post, first, second))
         written = _question(post, first, second)
@@ -201,7 +202,7 @@ class SteamSHP(Scorer):
 
     @torch.no_grad()
     def _says_a(self, texts: Sequence[str]) -> np.ndarray:
-        """P(A) of each question among the answers A and B."""
+        """Returns P(A), (N,), of each question in `texts`, with A and B as the only answers."""
         result = np.empty(len(texts))
         ids = self.tokenizer(list(texts))["input_ids"] if texts else []
         start = self.model.config.decoder_start_token_id
@@ -224,18 +225,18 @@ def _question(post: str, first: str, second: str) -> str:
 
 
 class Reward:
-    """The reward of online alignment: scores under `model`, whose context holds `context` tokens (None: any number).
+    """The reward of online alignment: scores of `model`, which can read `context` tokens (None: any number).
 
-    The model is a Bradley-Terry model trained here (cwpo.models.gold.Trained) or any reward model.
+    The model is a Bradley-Terry model trained by cwpo (cwpo.models.gold.Trained) or any published reward model.
     """
 
     def __init__(self, model: Any, context: int | None) -> None:
         self.model, self.context = model, context
 
     def __call__(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
-        """One float64 per prompt and response, NaN where the two are longer than the context.
+        """Returns one float64 per prompt and response, (N,); NaN if the two together are longer than the context.
 
-        Raises FloatingPointError for other scores that are NaN or infinite.
+        Raises FloatingPointError if any other score is NaN or infinite.
         """
         lengths = np.array(self.model.lengths(prompts, responses), dtype=np.int64)
         kept = np.flatnonzero(lengths <= (self.context or np.inf)).tolist()
@@ -248,7 +249,7 @@ class Reward:
         return scores
 
 
-# How each choice of conf/gold is read.
+# The class or function that loads each choice of conf/gold.
 ADAPTERS: dict[str, Any] = {
     "huggingface": load_reward,
     "skywork": ChatReward,

@@ -1,4 +1,4 @@
-"""Attention of packed pairs in rows or lines, of a model that computes everything else on one line of tokens without padding."""
+"""Attention of packed pairs in rows or lines; the model computes everything else on one line without padding."""
 
 import inspect
 import itertools
@@ -14,32 +14,32 @@ from transformers.masking_utils import sdpa_mask
 
 NAME = "cwpo_rows"
 NARROW = (torch.bfloat16, torch.float16)
-WIDEST = 256  # of the heads that flash attention computes
-BLOCK = 128  # queries at a time on CPUs, whose kernels do not skip the keys ahead of them: a quarter of the time of long rows
+WIDEST = 256  # largest size of heads that flash attention computes
+BLOCK = 128  # queries at a time on CPUs, whose kernels do not skip keys ahead: saves a quarter of the time of long rows
 
 
 @dataclass(frozen=True)
 class Rows:
-    """How T tokens lie in R rows of W columns: `slot` (T,), each token's place among the R * W; `token` (R * W,), the token
-    at each place, any one where there is padding."""
+    """The layout of T tokens in R = `count` rows of W columns: `slot` (T,) is each token's place among the R * W,
+    `token` (R * W,) the index of the token at each place, an arbitrary one at places of padding."""
 
     slot: Tensor
     token: Tensor
     count: int
 
     def lay(self, line: Tensor) -> Tensor:
-        """(1, H, T, d) as rows (R, H, W, d)."""
+        """Lays a line (1, H, T, d) out as rows (R, H, W, d)."""
         laid = _Moved.apply(line[0].transpose(0, 1), self.token, self.slot)
         return laid.unflatten(0, (self.count, -1)).transpose(1, 2)
 
     def take(self, rows: Tensor) -> Tensor:
-        """Rows (R, W, H, d) as (1, T, H, d)."""
+        """Takes the line (1, T, H, d) out of rows (R, W, H, d)."""
         return _Moved.apply(rows.flatten(0, 1), self.slot, self.token)[None]
 
 
 @dataclass(frozen=True)
 class Lines:
-    """How T tokens are attended to in sequences of many lengths, see `lines` of cwpo.data.packing.pack_pairs."""
+    """The layout of T tokens in sequences of many lengths; fields: see `lines` in cwpo.data.packing.pack_pairs."""
 
     place: Tensor
     first: Tensor
@@ -47,7 +47,7 @@ class Lines:
     most: int
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
-        """Causal attention of (1, H, T, d) within each sequence, as (1, T, H, d)."""
+        """Computes causal attention within each sequence: query, key and value (1, H, T, d) -> (1, T, H, d)."""
         query, key, value = (states[0].transpose(0, 1).index_select(0, self.place) for states in (query, key, value))
         narrow = all(states.dtype in NARROW and states.shape[2] <= WIDEST for states in (query, key, value))
         alike = key.shape == value.shape and query.shape[2] == key.shape[2]
@@ -56,7 +56,7 @@ class Lines:
 
 
 def _by_kernel(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, most: int, scale: float | None) -> Tensor:
-    """Flash attention of (N, H, d), no padding and nothing to compile; its arguments differ from version to version."""
+    """Flash attention on (N, H, d), without padding or compilation. varlen_attn's arguments vary between versions."""
     from torch.nn.attention.varlen import varlen_attn
 
     takes = inspect.signature(varlen_attn).parameters
@@ -75,7 +75,7 @@ def _by_kernel(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, most: in
 
 
 def _by_sequence(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, most: int, scale: float | None) -> Tensor:
-    """The same, one sequence at a time."""
+    """Computes the same as _by_kernel, one sequence at a time, for all devices and dtypes."""
     grouped, parts = query.shape[1] != key.shape[1], []
     for begin, end in itertools.pairwise(ends.tolist()):
         q, k, v = (states[begin:end].transpose(0, 1)[None] for states in (query, key, value))
@@ -85,9 +85,10 @@ def _by_sequence(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, most: 
 
 
 class _Moved(torch.autograd.Function):
-    """x[there], whose gradient is gradient[back]: adding up what no two places share would be far slower.
+    """Computes x[there], with gradient[back] as its gradient: no two places share a token, and adding up is far slower.
 
-    Padding gets the gradient of some token, which reaches nothing: padding attends to padding only, and is not taken.
+    Places of padding get the gradient of an arbitrary token. It has no effect: padding attends to padding only, and the
+    gradient at padding is never taken back to a token.
     """
 
     @staticmethod
@@ -109,26 +110,43 @@ def attend(
     rows: Rows | Lines | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' sdpa attention. With `rows`, a line of tokens is first laid out in rows, for which the mask (R, 1, W, W) is."""
+    """Runs transformers' sdpa attention; with Rows, on the line laid out in rows, whose mask is (R, 1, W, W).
+
+    Lines run their own attention, without the mask.
+    """
     if isinstance(rows, Lines):
         return rows.attend(query, key, value, kwargs.get("scaling")), None
     if rows is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+        return _by_sdpa(module, query, key, value, attention_mask, **kwargs), None
     query, key, value = (rows.lay(states) for states in (query, key, value))
     width = query.shape[2]
     block = BLOCK if query.device.type == "cpu" else width
     parts = [
-        sdpa_attention_forward(
+        _by_sdpa(
             module,
             query[:, :, begin : begin + block],
             key[:, :, : begin + block],
             value[:, :, : begin + block],
             None if attention_mask is None else attention_mask[:, :, begin : begin + block, : begin + block],
             **kwargs,
-        )[0]
+        )
         for begin in range(0, width, block)
     ]
     return rows.take(torch.cat(parts, dim=1)), None
+
+
+def _by_sdpa(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any
+) -> Tensor:
+    """Runs transformers' sdpa attention; returns (R, W, H, d).
+
+    A CPU computes 16 bits in float32: its kernel's backward pass in 16 bits takes 10 times as long.
+    """
+    if query.device.type != "cpu":
+        return sdpa_attention_forward(module, query, key, value, mask, **kwargs)[0]
+    wide = [x.float() if x is not None and x.dtype in NARROW else x for x in (query, key, value, mask)]
+    with torch.autocast("cpu", enabled=False):
+        return sdpa_attention_forward(module, *wide, **kwargs)[0].to(value.dtype)
 
 
 AttentionInterface.register(NAME, attend)
@@ -136,6 +154,6 @@ AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
 def attend_in_rows(model: nn.Module) -> None:
-    """Let a model that uses sdpa attention take `rows=`. Without them it computes what it did before."""
+    """Makes a model with sdpa attention accept the argument `rows`. Without `rows` it computes the same as before."""
     if isinstance(model, PreTrainedModel) and model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(NAME)

@@ -20,7 +20,7 @@ IGNORED = -100
 
 
 def toy_config(name: str, tokenizer: Tokenizer) -> OPTConfig | Qwen2Config | LlamaConfig:
-    """Configuration of "<family>-<hidden size>x<layers>", e.g. "opt-32x1".
+    """Returns the configuration of the model "<family>-<hidden size>x<layers>", e.g. "opt-32x1".
 
     Heads of 16, tied embeddings, no dropout; feed-forward blocks 4 times as wide as the hidden size for OPT,
     about 8/3 times for the gated families.
@@ -52,7 +52,7 @@ def toy_config(name: str, tokenizer: Tokenizer) -> OPTConfig | Qwen2Config | Lla
 
 
 def toy_tokenizer(name: str) -> Tokenizer:
-    """The world's tokenizer, such that AutoTokenizer loads it again from the folder of the model `name`.
+    """Builds the synthetic world's tokenizer so that AutoTokenizer can load it from the folder of the model `name`.
 
     transformers 5 loads the tokenizer of any "qwen2" folder as Qwen2Tokenizer, whatever class the folder names,
     unless the folder has an `auto_map`; an empty one leaves the named class in force.
@@ -72,7 +72,7 @@ def pretrain(
     seed: int,
     progress: Callable[[int, int, float], None] | None = None,
 ) -> tuple[PreTrainedModel, Tokenizer]:
-    """A model of `toy_config` after one epoch of next-token prediction on `sequences` texts of the world.
+    """Trains the model `name` of `toy_config` for one epoch of next-token prediction on `sequences` texts of the world.
 
     AdamW in float32, cosine schedule with 2 % warm-up, loss on all tokens but padding. The same name, seed
     and number of torch threads give the same weights; the global random state is left alone.
@@ -90,7 +90,7 @@ def pretrain(
 
 @functools.lru_cache(maxsize=1)  # a worker pretrains several models on the same texts
 def _token_table(sequences: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The pretraining texts as tokens, (N, T) padded on the right, and their lengths (N,); the same for all families."""
+    """Returns the pretraining texts as right-padded tokens (N, T) and their lengths (N,), equal for all families."""
     tokenizer = build_tokenizer()
     rows = tokenizer(pretraining_texts(sequences, seed))["input_ids"]
     lengths = np.array([len(row) for row in rows])
@@ -108,7 +108,7 @@ def _fit(
     learning_rate: float,
     progress: Callable[[int, int, float], None] | None,
 ) -> None:
-    """One pass over `table` (N, T) in order (the texts are i.i.d.), each batch cut to its longest row."""
+    """Trains `model` in one pass over `table` (N, T) in order (texts are i.i.d.), each batch cut to its longest row."""
     steps = -(-len(table) // batch_size)
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01, fused=True)
     schedule: LambdaLR = cosine_schedule(optimizer, max(1, steps // 50), steps)

@@ -1,6 +1,6 @@
-"""Sampling by vLLM in a process and an environment of its own, JSON lines in and out; as sample_responses, but faster.
+"""Samples with vLLM in a separate process and Python environment, JSON lines in and out; a faster sample_responses.
 
-The distribution is the same, the draws are not: vLLM has its own noise, and its bfloat16 rounds the logits.
+Samples have the same distribution but are not the same: vLLM has its own noise, and its bfloat16 rounds the logits.
 """
 
 import functools
@@ -30,7 +30,7 @@ class EngineFailed(RuntimeError):
 
 @functools.cache
 def vllm_problem(python: str | None) -> str | None:
-    """Why generation.engine=vllm cannot run with that interpreter, or None. Starts the interpreter once."""
+    """Says why generation.engine=vllm cannot run with the interpreter `python`, or None. Starts `python` once."""
     if python is None:
         return "generation.engine=vllm needs generation.python=<path to the Python of an environment that has vllm>"
     program = shutil.which(os.path.expanduser(python))
@@ -58,9 +58,9 @@ def sample_by_vllm(
     top_k: int = 0,
     dtype: str = "bfloat16",
 ) -> list[dict[str, Any]]:
-    """One response per prompt, in order, of the checkpoint in `folder`, as in `encoding.sampled`.
+    """Samples one response per prompt, in order, from the checkpoint in `folder`: dicts as in `encoding.sampled`.
 
-    Raises InputError where `python` has no vllm, EngineFailed with the path of the log where it fails.
+    Raises InputError if `python` has no vllm, and EngineFailed, with the path of the log, if vllm fails.
     """
     problem = vllm_problem(python)
     if problem:
@@ -70,14 +70,14 @@ def sample_by_vllm(
     if is_adapters(folder):
         export(folder, folder := place / "model", "float32")
     file = place / "answers.jsonl"
-    requests = [{"ids": row, "seed": seed >> 1} for row, seed in zip(ids, seeds, strict=True)]  # 63 bits
+    requests = [{"ids": row, "seed": seed >> 1} for row, seed in zip(ids, seeds, strict=True)]  # vllm takes 63 bits
     (place / "prompts.jsonl").write_text("".join(json.dumps(r) + "\n" for r in requests), encoding="utf-8")
     job = {
         "model": str(folder),
         "dtype": dtype,
         "context": context,
         "temperature": temperature,
-        "top_k": top_k or -1,  # vllm's word for all
+        "top_k": top_k or -1,  # vllm's value for "all tokens"
         "max_new_tokens": max_new_tokens,
         "eos": tokenizer.eos_token_id,
         "prompts": str(place / "prompts.jsonl"),
@@ -98,7 +98,7 @@ def sample_by_vllm(
 
 
 def _tokens(answer: dict[str, Any], eos: int) -> tuple[list[int], bool]:
-    """The tokens drawn, without EOS, and whether it came."""
+    """Returns the drawn tokens without EOS, and whether EOS ended the response."""
     ids, finish = answer["ids"], answer["finish"]
     if finish not in ("stop", "length"):
         raise EngineFailed(f"vllm ended a response with finish_reason {finish}")

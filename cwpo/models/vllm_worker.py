@@ -1,6 +1,6 @@
-"""Responses by vLLM, run by its own Python as a plain file: vllm_worker.py JOB. Needs vllm there and nothing of cwpo.
+"""Samples responses with vLLM. The Python that has vllm runs this file: vllm_worker.py JOB. It imports nothing of cwpo.
 
-The job names the checkpoint and two files of JSON lines: prompts in ({"ids", "seed"}), answers out ({"ids", "finish"}).
+JOB names the checkpoint and two files of JSON lines: prompts in ({"ids", "seed"}), answers out ({"ids", "finish"}).
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The whole of `scripts/align.py`: weighted pairs in, an aligned model with its card out."""
+"""The work of scripts/align.py: aligns a model on weighted pairs and writes it with its card."""
 
 from __future__ import annotations
 
@@ -39,9 +39,10 @@ Say = Callable[[str], None]
 
 
 def align(cfg: Any, say: Say = print) -> Path:
-    """Write the aligned model, its card, alignment.json and, unless sft.epochs=0, the model before in sft/ under cfg.out.
+    """Write the aligned model, its card and alignment.json to the folder cfg.out, and return that folder.
 
-    cfg.out is an ordinary checkpoint; it appears when it is complete. A stopped run goes on from its fine-tuned model.
+    Unless sft.epochs=0, cfg.out/sft holds the fine-tuned model before alignment. cfg.out appears only when it is
+    complete. A stopped run, started again, reuses its finished fine-tuned model and continues from its last checkpoint.
     """
     device, out = begin(cfg, check_align)
     cfg = with_defaults(cfg, device, say)
@@ -84,7 +85,7 @@ def align(cfg: Any, say: Say = print) -> Path:
 
 
 def _trained(table: pd.DataFrame, cfg: Any, work: Path, device: str, say: Say) -> tuple[Start, list[dict[str, Any]]]:
-    """Fine-tune, then align into work/out; where alignment started from, and its curve. A finished work/sft is used again."""
+    """Fine-tune into work/sft if needed, align into work/out; return where alignment began, and its curve."""
     before = _start(cfg)
     if cfg.sft.epochs:
         before = replace(before, path=work / "sft", revision=None)
@@ -103,7 +104,7 @@ def _describe(
     history: list[dict[str, Any]],
     measured: dict[str, Any] | None,
 ) -> None:
-    """Write the model's card and alignment.json beside it."""
+    """Write the model card and alignment.json into the model's folder `result`."""
     facts = {
         "data": Path(cfg.preferences).name,
         "pairs, by label": ", ".join(f"{n:,} {who}" for who, n in _sources(table).items()),
@@ -127,7 +128,7 @@ def _describe(
 
 
 def fine_tune(table: pd.DataFrame, cfg: Any, folder: Path, device: str, say: Say = print) -> None:
-    """SFT on prompt + chosen response of every pair; `folder` appears when the model in it is complete."""
+    """Fine-tune cfg.model on prompt + chosen response of every pair. `folder` appears when it is complete."""
     with training_in(folder, device, cfg.token_budget, log=_log(say)) as site:
         fit_sft(
             site,
@@ -141,14 +142,14 @@ def fine_tune(table: pd.DataFrame, cfg: Any, folder: Path, device: str, say: Say
 
 
 def _names(table: pd.DataFrame) -> list[str]:
-    """By what an error names the pairs: their rows in the user's table, where it is one."""
+    """Return each pair's name for error messages: its row in the user's table, or its index if there is no `row`."""
     return [f"row {row}" for row in table["row"]] if "row" in table else [f"pair {i}" for i in range(len(table))]
 
 
 def optimise(
     table: pd.DataFrame, before: Start, cfg: Any, folder: Path, device: str, say: Say = print
 ) -> list[dict[str, Any]]:
-    """Weighted preference optimisation from the model `before`, saved in `folder`; its curve."""
+    """Align the model `before` by weighted preference optimisation, save it in `folder`, return the training curve."""
     with training_in(folder, device, cfg.token_budget, log=_log(say)) as site:
         return fit_preference(
             site,
@@ -165,7 +166,7 @@ def optimise(
 
 
 def _examples(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of PreferenceTrainer."""
+    """Return the pairs as rows for PreferenceTrainer."""
     texts = zip(*as_conversations(table, "chosen", "rejected"), strict=True)
     return [
         {"pair_id": name, "prompt": prompt, "chosen": chosen, "rejected": rejected, "weight": weight}
@@ -184,10 +185,10 @@ def margins(start: Start, pairs: pd.DataFrame, cfg: Any, device: str) -> np.ndar
 
 
 def preference_accuracy(before: np.ndarray, after: np.ndarray, prompts: np.ndarray) -> dict[str, Any]:
-    """How often a model prefers what people prefer, from its margins on N labelled pairs before and after alignment.
+    """Share of labelled pairs on which the model prefers the human choice, from its margins (N,) before and after.
 
-    likelihood: the chosen response is more likely than the rejected one. implicit: its likelihood has grown more, i.e. the
-    implicit reward beta log(after / before) is higher; 1/2 is chance, and before alignment all are tied.
+    likelihood_*: the chosen response is more likely than the rejected one. implicit: its likelihood grew more, i.e. its
+    implicit reward beta log(after / before) is higher; 1/2 is chance, and before alignment all pairs tie.
     """
 
     def wins(x: np.ndarray) -> np.ndarray:
@@ -202,7 +203,7 @@ def preference_accuracy(before: np.ndarray, after: np.ndarray, prompts: np.ndarr
 
 
 def in_words(measured: dict[str, Any] | None) -> dict[str, str]:
-    """preference_accuracy by names for people."""
+    """Return the result of preference_accuracy as text, by readable names; empty for None."""
     names = {
         "likelihood_before": "prefers people's choice on test pairs, before",
         "likelihood_after": "prefers people's choice on test pairs, after",
@@ -213,7 +214,7 @@ def in_words(measured: dict[str, Any] | None) -> dict[str, str]:
 
 
 def _fitting(table: pd.DataFrame, cfg: Any, read: Converted) -> pd.DataFrame:
-    """Pairs that the model can read whole and that have a prompt to answer; the others are counted."""
+    """Return the pairs that have a prompt and fit into the model's context; add the other rows to read.dropped."""
     tokenizer = load_tokenizer(cfg.model, cfg.revision, chat=wished(cfg.chat))
     check_words(tokenizer, table["chosen"].tolist(), cfg.model)
     most = min(cfg.max_tokens, context_length(cfg.model, cfg.revision) or cfg.max_tokens)
@@ -230,7 +231,7 @@ def _fitting(table: pd.DataFrame, cfg: Any, read: Converted) -> pd.DataFrame:
 
 
 def _test_pairs(cfg: Any, work: Path) -> pd.DataFrame | None:
-    """prompt, chosen, rejected of the labelled test pairs that fit the model."""
+    """Read the labelled test pairs that fit the model, with the columns of by_label. None without cfg.test."""
     if cfg.test is None:
         return None
     convert(cfg.test, work / "test.parquet", cfg.columns, split=cfg.split, positive=cfg.positive)
@@ -242,7 +243,7 @@ def _test_pairs(cfg: Any, work: Path) -> pd.DataFrame | None:
 
 
 def by_label(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Labelled pairs as prompt, chosen, rejected and row."""
+    """Return labelled pairs as prompt, chosen (the response that the label prefers), rejected, row and messages."""
     texts = turned(pairs, pairs["target"] > 0.5).assign(messages=pairs.get("messages"))
     return texts[["prompt", "chosen", "rejected", "row", "messages"]].reset_index(drop=True)
 

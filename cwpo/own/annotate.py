@@ -1,4 +1,4 @@
-"""The whole of `scripts/annotate.py`: read, cross-fit, judge, train on all labels, annotate, weight, write."""
+"""The work of scripts/annotate.py: trains and tests an annotator, labels and weights pairs, writes a report."""
 
 from __future__ import annotations
 
@@ -35,14 +35,15 @@ from cwpo.own.verdict import next_step, verdict
 from cwpo.runtime import quiet_libraries
 from cwpo.store.shards import map_table
 
-LEAST = 20  # labelled pairs
+LEAST = 20  # labelled pairs that a test needs
 
 
 def label(cfg: Any, say: Callable[[str], None] = print) -> Path | None:
-    """With cfg.show only say how the data are read. Else write preferences.parquet and .jsonl, report.html and .json, README.md and the annotator under cfg.out.
+    """Label and weight the pairs of cfg.data. With cfg.show, only print how the data are read, and return None.
 
-    Work goes on where a stopped run with the same settings left it, in a hidden folder beside cfg.out; cfg.out appears when
-    everything is complete, in the place of an earlier result. Raises InputError for wrong settings or data.
+    Writes preferences.parquet and .jsonl, report.html and .json, README.md and, if trained here, the annotator to the
+    folder cfg.out, and returns it. cfg.out appears when complete and replaces an earlier result. A stopped run, started
+    again with equal settings, continues from a hidden folder beside it. Raises InputError for wrong settings or data.
     """
     if cfg.show is not None:
         quiet_libraries()
@@ -69,7 +70,7 @@ def label(cfg: Any, say: Callable[[str], None] = print) -> Path | None:
 
 
 def _work(cfg: Any, work: Path, device: str, say: Callable[[str], None]) -> tuple[Path, dict[str, Any]]:
-    """The complete folder of results, still in `work`, and the report's numbers."""
+    """Do all work in the folder `work`. Return the folder of results, inside `work`, and the numbers of report.json."""
     how = {name: cfg[name] for name in ("ties", "split", "positive")}
     read = convert(cfg.data, work / "read.parquet", cfg.columns, **how)
     reading: list[str] = []
@@ -118,7 +119,7 @@ def _work(cfg: Any, work: Path, device: str, say: Callable[[str], None]) -> tupl
 
 
 def _drop_long(source: Path, target: Path, cfg: Any, read: Converted) -> None:
-    """Pairs that the annotator can read whole; the others are counted."""
+    """Copy the pairs of `source` within the annotator's token limit to `target`; add the other rows to read.dropped."""
     with pq.ParquetFile(source) as pairs:
         first = next(pairs.iter_batches(LOOKED_AT)).to_pandas()
     most, count = longest(cfg, first)
@@ -130,7 +131,7 @@ def _drop_long(source: Path, target: Path, cfg: Any, read: Converted) -> None:
         return pairs[fits]
 
     scratch = target.with_suffix(".shards")
-    shutil.rmtree(scratch, ignore_errors=True)  # the counts must be those of all rows
+    shutil.rmtree(scratch, ignore_errors=True)  # rows of finished shards would not be counted again
     read.kept = map_table(source, target, pq.read_schema(source).names, fitting, scratch=scratch, rows=SHARD)
     shutil.rmtree(scratch, ignore_errors=True)
 
@@ -166,8 +167,11 @@ def _enough(labeled: pd.DataFrame, pairs: int, read: Converted, cfg: Any) -> Non
 def _annotator(
     labeled: pd.DataFrame, cfg: Any, work: Path, device: str, say: Callable[[str], None]
 ) -> tuple[pd.DataFrame, pd.DataFrame | None, Annotates, int, dict[str, Any] | None]:
-    """Labelled pairs with held-out gaps, the learning curve, the annotator of the rest, how many labelled pairs it had seen
-    before, and how its training went (None where nothing was trained)."""
+    """Train an annotator, or load the one at annotator.path, and test it on labelled pairs that it was not trained on.
+
+    Returns the tested pairs with their gaps, the learning curve, the annotator, the number of pairs not tested because
+    it was trained on their prompts, and the facts of first_fold. Curve and facts are None for a loaded annotator.
+    """
     if cfg.annotator.path is None:
         scratch = work / "folds"
         scratch.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Progress of work that takes more than some seconds: a bar with the time left on a terminal, elsewhere a line every ten seconds."""
+"""Shows the progress of long work: on a terminal a bar with the time left, elsewhere a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EVERY = 10.0  # seconds between lines
 
 @contextmanager
 def bar(title: str, say: Callable[[str], None]) -> Iterator[Callable[[int, int], None]]:
-    """A function of the units done and their total. Where there is no terminal, `say` gets the title, then the lines."""
+    """Yield a function to call with (units done, total). Without a terminal, `say` gets the title, then the lines."""
     console = Console(stderr=True)
     if not console.is_terminal:
         say(title)

@@ -1,4 +1,4 @@
-"""Rules between the settings of the commands for own pairs. The rules of single values stand in cwpo.config.commands."""
+"""Checks the settings of the commands for own pairs. Rules about single values stand in cwpo.config.commands."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SYNTHETIC_JUDGES = ("oracle", "judge")
 
 def check_annotate(cfg: Any, ask_hub: bool = True) -> None:
     """Raise InputError with every problem of the settings of scripts/annotate.py. Loads no weights."""
-    if cfg.show is not None:  # it writes nothing
+    if cfg.show is not None:  # the command writes nothing then
         cfg = OmegaConf.merge(cfg, {"out": "."})
     problems = check_settings(cfg, AnnotateConfig, annotate_problems)
     path = cfg.annotator.path
@@ -74,7 +74,7 @@ def align_problems(cfg: Any) -> Iterator[Problem]:
 
 
 def _occupied(out: str, mark: str) -> Iterator[Problem]:
-    """Why results cannot be written to the folder `out`; one that holds the file `mark` is an earlier result."""
+    """Yield why `out` cannot take results: a file, or a folder with files but without `mark`, the file of a result."""
     folder = Path(out).expanduser()
     if folder.is_file():
         yield Problem("out", f"out={out} is a file; name a new folder")
@@ -85,7 +85,7 @@ def _occupied(out: str, mark: str) -> Iterator[Problem]:
 def _refuse(
     problems: list[Problem], models: dict[str, Any], revision: str | None, *, ask_hub: bool, **kinds: tuple[str, ...]
 ) -> None:
-    """Raise InputError with the problems and those of the models; the hub is asked only where there are none so far.
+    """Raise InputError if there are `problems` or the models have any. The hub is asked only if `problems` is empty.
 
     Without `ask_hub` torch is not imported.
     """

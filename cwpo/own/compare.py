@@ -1,4 +1,4 @@
-"""Before and after: two models answer the same prompts, a gold adapter judges, the answers stand side by side."""
+"""Compares two models: both answer the same prompts, a gold judge scores the answers, a page shows samples."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from cwpo.statistics import bootstrap_interval, paired_difference
 
 MODELS = ("before", "after")
 SHOWN = 50  # samples on the page
-CHUNK = 256  # prompts measured at a time
+CHUNK = 256  # prompts whose tokens are counted at a time
 
 
 def compare(cfg: Any, say: Callable[[str], None] = print) -> Path:
-    """Write comparison.json, samples.jsonl and samples.html under cfg.out; say the win rate with its interval."""
+    """Write comparison.json, samples.jsonl and samples.html to cfg.out, print the win rate, return the folder."""
     device, out = begin(cfg, check_compare)
     gold = load_judge(cfg, device)
     with workplace(out, cfg, ("before", "after", "prompts", "gold")) as work:
@@ -77,7 +77,7 @@ def compare(cfg: Any, say: Callable[[str], None] = print) -> Path:
 
 
 def load_judge(cfg: Any, device: str) -> Any:
-    """The gold adapter that cfg.gold names: oracle, judge, an annotator trained here, or any reward model."""
+    """Load the judge that cfg.gold names: oracle, judge, an annotator (not PairRM) or any reward model."""
     if cfg.gold in ("oracle", "judge"):
         return Oracle() if cfg.gold == "oracle" else Judge(1.0)
     if not is_ours(cfg.gold):
@@ -88,12 +88,12 @@ def load_judge(cfg: Any, device: str) -> Any:
 
 
 def _reads_chat(gold: Any) -> bool:
-    """Whether the judge reads conversations by its chat template; another reads them as plain text."""
+    """Whether the judge reads conversations through its chat template; if not, it reads them as plain text."""
     return bool(reads_chat(gold.tokenizer)) if isinstance(gold, Annotator) else getattr(gold, "chat", False)
 
 
 def _check_judge(cfg: Any, gold: Any, prompts: list[Text]) -> None:
-    """InputError where the judge could not read a response of cfg.max_new_tokens to some prompt; before any is sampled."""
+    """Raise InputError if the judge's context is too short for some prompt and a response of cfg.max_new_tokens."""
     if not hasattr(gold, "tokenizer"):
         return
     context = context_length(checkpoint_of(cfg.gold), cfg.revision)
@@ -106,7 +106,7 @@ def _check_judge(cfg: Any, gold: Any, prompts: list[Text]) -> None:
 
 
 def _judged(prompts: Sequence[Text], table: pd.DataFrame, name: str, gold: Any) -> tuple[Sequence[Text], list[Text]]:
-    """Prompts and responses as the judge reads them: a response to messages is a message."""
+    """Return prompts and responses as the judge reads them; a response to a list of messages becomes a message."""
     responses = table[name].tolist()
     if isinstance(gold, (Oracle, Judge)):
         return table["prompt"].tolist(), responses
@@ -117,8 +117,8 @@ def _judged(prompts: Sequence[Text], table: pd.DataFrame, name: str, gold: Any) 
 
 
 def _prompts(cfg: Any, say: Callable[[str], None]) -> tuple[list[Text], int, dict[str, bool]]:
-    """The first cfg.most different prompts that leave room in both contexts, how many were passed over, and for each model
-    whether it reads them by its chat template, which the first CHUNK prompts decide.
+    """Return the first cfg.most distinct prompts that leave room for a response in both models' contexts, the number of
+    prompts skipped, and for each model whether its chat template is used, which the first CHUNK prompts decide.
     """
     chat: dict[str, bool] = {}
     kept: list[Text] = []
@@ -144,7 +144,7 @@ def _prompts(cfg: Any, say: Callable[[str], None]) -> tuple[list[Text], int, dic
 
 
 def _distinct(cfg: Any) -> Iterator[Text]:
-    """The different prompts of the table."""
+    """Yield each distinct prompt of the table once."""
     seen: set[str] = set()
     for prompt in read_prompts(cfg.prompts, cfg.column):
         text = plain_texts(prompt, "")[0]
@@ -167,7 +167,10 @@ def _sample(prompts: list[Text], name: str, cfg: Any, device: str, chat: bool) -
 
 
 def summary(table: pd.DataFrame) -> dict[str, Any]:
-    """Win rate of `after` (ties half), tie rate and reward difference, with 95 % bootstrap intervals over prompts."""
+    """Win rate of `after` (a tie counts 1/2) and reward difference, with 95 % bootstrap intervals over prompts.
+
+    Also tie rate, and truncated share and mean length for each model. Raises InputError if a reward is not finite.
+    """
     before, after = table["before_reward"].to_numpy(), table["after_reward"].to_numpy()
     broken = int((~np.isfinite(before)).sum() + (~np.isfinite(after)).sum())
     if broken:
@@ -195,6 +198,6 @@ def in_words(numbers: dict[str, Any]) -> str:
 
 
 def page(table: pd.DataFrame, numbers: dict[str, Any]) -> str:
-    """The first SHOWN samples side by side; every text is escaped."""
+    """Return an HTML page with the first SHOWN samples side by side; every text is escaped."""
     samples = table.head(SHOWN).to_dict("records")
     return render("comparison.html.jinja", numbers=numbers, samples=samples, summary=in_words(numbers))

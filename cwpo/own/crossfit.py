@@ -1,4 +1,4 @@
-"""Cross-fitting: labels serve as a test, of annotators that never saw their prompts."""
+"""Cross-fitting: each label tests an annotator that was not trained on the label's prompt."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from cwpo.calibration import is_right
 from cwpo.own.bar import bar
 from cwpo.own.fit import fit_members, read_curve
 
-FEW, MANY = 3, 5  # folds for few labels, all of them used, and for many, one of them used
-LOOKED_AT = 200  # training pairs that tell how well an annotator knows them
-TUNED = (1 / 3, 1.0, 3.0)  # times the learning rate
+FEW, MANY = 3, 5  # folds for few labels (all are tested) and for many (one is tested)
+LOOKED_AT = 200  # training pairs on which training accuracy is measured
+TUNED = (1 / 3, 1.0, 3.0)  # factors of the learning rate that tune=true tries
 
 
 def cross_fit(
     labeled: pd.DataFrame, cfg: Any, scratch: Path, *, device: str, say: Callable[[str], None]
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
-    """Gaps of labelled pairs from annotators that never saw their prompts, the learning curve, and how the training went.
+    """Train annotators fold by fold. Return the gaps of held-out pairs, the learning curve, and first_fold's facts.
 
-    The first table has pair_id, gap (the members' mean) and agree (the share of members that label as their mean does); the
-    second share, n_train and the gap of each pair for cfg.curve's shares of the training pairs of the first cfg.curve_folds
-    folds. With more than cfg.holdout_above labelled pairs one fold is enough. The first fold decides for all others, and for
-    the final training, how many epochs are best, and with cfg.tune which learning rate. All is kept in `scratch`.
+    The first table has pair_id, gap (the members' mean) and agree (the share of members that label as their mean does).
+    The second adds share_trained_on and n_train: in the first cfg.curve_folds folds, annotators also learn from
+    cfg.curve's shares of the training pairs. With more than cfg.holdout_above labelled pairs, one fold is tested. The
+    first fold decides the epochs, and with cfg.tune the learning rate, of all other trainings. `scratch` keeps results.
     """
     folds, used = fold_counts(len(labeled), cfg)
     fold = folds_by_prompt(labeled["prompt"].tolist(), folds, cfg.seed)
@@ -53,13 +53,13 @@ def cross_fit(
 
 
 def _keep(annotator: Any, test: pd.DataFrame, file: Path, part: float, n_train: int) -> None:
-    """Write what an annotator that was trained on the share `part` of a fold's training pairs answers on its test pairs."""
+    """Write to `file` the gaps on `test` of an annotator trained on the share `part` of its fold's training pairs."""
     table = answers(test, annotator.gaps(test))
     table.assign(share_trained_on=part, n_train=n_train).to_parquet(file, index=False)
 
 
 def fold_counts(labels: int, cfg: Any) -> tuple[int, int]:
-    """Folds, and how many of them are used."""
+    """Return the number of folds, and how many of them are tested."""
     many = labels > cfg.holdout_above
     folds = cfg.folds or (MANY if many else FEW)
     return folds, 1 if many else folds
@@ -68,11 +68,11 @@ def fold_counts(labels: int, cfg: Any) -> tuple[int, int]:
 def first_fold(
     train: pd.DataFrame, test: pd.DataFrame, cfg: Any, scratch: Path, *, device: str, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Train on the first fold until the held-out loss rises; leaves its gaps in `scratch` and returns how it went.
+    """Train on the first fold until the held-out loss rises. Write the gaps on `test` to `scratch`, return the facts.
 
-    A fifth of its training pairs decides, by their loss, on epochs and learning rate. The test pairs decide nothing, so that
-    their accuracy is honest. The numbers: learning_rate and epochs of the lowest held-out loss, held_out_loss by epoch, loss by logged step, and
-    accuracy on training pairs.
+    A fifth of the training pairs is held out; its loss decides on epochs and learning rate. `test` decides nothing, so
+    its accuracy is unbiased. The facts: learning_rate and epochs of the lowest held-out loss, held_out_loss by epoch,
+    loss by logged step, train_accuracy, and `tried`: the lowest held-out loss of each learning rate.
     """
     file = scratch / "learned.json"
     if file.is_file():
@@ -104,20 +104,20 @@ def first_fold(
 
 
 def as_learned(cfg: Any, learned: dict[str, Any]) -> Any:
-    """The settings with the learning rate and the epochs that served the first fold best."""
+    """Return the settings with the learning rate and the epochs that were best in the first fold."""
     training = {name: learned[name] for name in ("learning_rate", "epochs")}
     return OmegaConf.merge(cfg, {"annotator": {"training": training}})
 
 
 def answers(pairs: pd.DataFrame, gaps: np.ndarray) -> pd.DataFrame:
-    """pair_id, gap and agree of pairs from the members' gaps, (members, N)."""
+    """Return pair_id, gap (mean) and agree (share of members with the mean's sign), from gaps, (members, N)."""
     mean = gaps.mean(axis=0)
     agree = ((gaps >= 0) == (mean >= 0)).mean(axis=0)
     return pd.DataFrame({"pair_id": pairs["pair_id"].to_numpy(), "gap": mean, "agree": agree})
 
 
 def folds_by_prompt(prompts: Sequence[str], folds: int, seed: int) -> np.ndarray:
-    """A fold, (N,), for each pair; pairs of one prompt share theirs, and folds are about equally large."""
+    """Return the fold of each pair, (N,). Pairs with the same prompt share a fold; folds are about equally large."""
     sizes = pd.Series(list(prompts)).value_counts()
     order = np.random.default_rng(seed).permutation(len(sizes))
     filled, fold_of = np.zeros(folds), {}

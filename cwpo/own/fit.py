@@ -29,7 +29,7 @@ from cwpo.training.checkpoints import Schedule
 from cwpo.training.fit import Comparisons, Site, Start, fit_annotator
 
 KINDS = ("bt", "pairrm")
-SEEN = "trained_on.txt"  # beside the weights: digests of the prompts that the annotator learned from
+SEEN = "trained_on.txt"  # beside the weights: digests of the prompts that the annotator was trained on
 CURVE = "training.json"  # beside the weights: the losses of the training
 BATCH = 64
 CHECKPOINTS = Schedule(minutes=10)
@@ -39,9 +39,9 @@ Progress = Callable[[int, int], None]
 
 @contextmanager
 def training_in(folder: Path, device: str, token_budget: int | None, **told: Any) -> Iterator[Site]:
-    """The Site of one training, whose model appears in `folder` when it is complete.
+    """Yield the Site of one training. Its model appears in `folder` when the block ends without an error.
 
-    A stopped training goes on from the checkpoints that it left beside `folder`. `told`: log and progress of the Site.
+    A stopped training continues from the checkpoints it left beside `folder`. `told`: log and progress of the Site.
     """
     partial, checkpoints = (folder.with_name(f"{folder.name}.{part}") for part in ("partial", "checkpoints"))
     shutil.rmtree(partial, ignore_errors=True)
@@ -52,12 +52,12 @@ def training_in(folder: Path, device: str, token_budget: int | None, **told: Any
 
 class Annotates(Protocol):
     def gaps(self, pairs: pd.DataFrame) -> np.ndarray:
-        """score(a) - score(b), in logits, of every member for each of N pairs: (members, N). FloatingPointError if not finite."""
+        """score(a) - score(b) in logits, by member and pair, (members, N). Raises FloatingPointError if not finite."""
 
 
 @dataclass(frozen=True)
 class Annotator:
-    """One model, or the members of an ensemble, trained here."""
+    """An annotator trained here: one model, or the members of an ensemble."""
 
     kind: str
     models: Sequence[Any]
@@ -74,7 +74,7 @@ class Annotator:
         return _finite(np.stack(gaps), pairs)
 
     def rewards(self, prompts: Sequence[Text], responses: Sequence[Text]) -> np.ndarray:
-        """The members' mean score of each response, (N,), as of any gold reward; a PairRM has none."""
+        """Mean score of each response over the members, (N,). Not for PairRM, which scores pairs only."""
         return self._scores(prompts, responses).mean(axis=0)
 
     def _scores(self, prompts: Sequence[Text], responses: Sequence[Text]) -> np.ndarray:
@@ -84,7 +84,7 @@ class Annotator:
 
 
 class RewardModel:
-    """A sequence-classification model with one score, folder or hub id, in the place of an annotator."""
+    """A sequence-classification model with one score, from a folder or hub id, used as an annotator."""
 
     def __init__(self, path: str, revision: str | None, device: str, chat: bool | None = None) -> None:
         self.model = load_reward(path, revision, batch_size=BATCH, device=device, chat=chat)
@@ -96,8 +96,8 @@ class RewardModel:
 
 
 def _finite(gaps: np.ndarray, pairs: pd.DataFrame) -> np.ndarray:
-    """The gaps, (members, N); FloatingPointError that names the pairs of those that are NaN or infinite."""
-    worst = np.abs(gaps).max(axis=0, initial=0.0)  # NaN where any is
+    """Return the gaps, (members, N). Raises FloatingPointError, which names the pairs, if some are NaN or infinite."""
+    worst = np.abs(gaps).max(axis=0, initial=0.0)  # NaN if any member's gap is NaN
     check_finite(worst, list(map(str, pairs.get("pair_id", range(len(pairs))))), "the annotator's scores")
     return gaps
 
@@ -112,7 +112,7 @@ def fit(
     held_out: pd.DataFrame | None = None,
     progress: Progress = lambda done, total: None,
 ) -> None:
-    """Train one annotator on pairs with a target; `folder` holds model, tokenizer and CURVE, and appears when they are complete.
+    """Train one annotator on pairs with a target. `folder` (model, tokenizer and CURVE) appears when it is complete.
 
     cfg needs model, revision, chat, annotator, ties and token_budget. `held_out`: pairs whose loss says when to stop.
     """
@@ -139,15 +139,15 @@ def _comparisons(pairs: pd.DataFrame, cfg: Any) -> Comparisons:
 
 
 def turned(pairs: pd.DataFrame, a_wins: Any) -> pd.DataFrame:
-    """N pairs with `chosen` and `rejected`: a and b where `a_wins`, (N,), else b and a."""
+    """Return the pairs with new columns: `chosen` is response a where `a_wins`, (N,), else b; `rejected` the other."""
     a, b = pairs["response_a"], pairs["response_b"]
     return pairs.assign(chosen=a.where(a_wins, b), rejected=b.where(a_wins, a))
 
 
 def fit_members(pairs: pd.DataFrame, cfg: Any, folder: Path, *, device: str, **how: Any) -> Annotator:
-    """Every member of the ensemble from a head and an order of its own, in `folder`; those that are there stay.
+    """Train the members of the ensemble in `folder`, each with its own seed, and return the annotator.
 
-    `how`: held_out and progress of `fit`.
+    Members that are there already are not trained again. `how`: held_out and progress of `fit`.
     """
     members = cfg.annotator.members
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -165,12 +165,12 @@ def fit_members(pairs: pd.DataFrame, cfg: Any, folder: Path, *, device: str, **h
 
 
 def read_curve(folder: Path) -> dict[str, list[float]]:
-    """loss by logged step and held_out_loss by epoch of the annotator in `folder`, or of an ensemble's first member."""
+    """Read loss by logged step and held_out_loss by epoch of the annotator in `folder` (of an ensemble, member 0)."""
     return json.loads((Path(checkpoint_of(str(folder))) / CURVE).read_text(encoding="utf-8"))
 
 
 def load(folder: Path, *, device: str, token_budget: int | None = None, chat: bool | None = None) -> Annotator:
-    """The annotator that fit_members left in `folder`. chat=None: prompts go through its template if they did in training."""
+    """Load the annotator that fit_members wrote to `folder`. chat=None: prompts are read as in training."""
     note = read_note(folder)
     folders = _paths(folder, note["members"])
     tokenizer = load_tokenizer(folders[0], chat=chat)
@@ -179,7 +179,7 @@ def load(folder: Path, *, device: str, token_budget: int | None = None, chat: bo
 
 
 def trained_on(folder: Path, prompts: Iterable[str]) -> np.ndarray:
-    """Whether the annotator in `folder` learned from each prompt, (N,); False for a model that does not say."""
+    """Whether the annotator in `folder` was trained on each prompt, (N,); all False without a file SEEN."""
     if not (folder / SEEN).is_file():
         return np.zeros(len(list(prompts)), dtype=bool)
     seen = set((folder / SEEN).read_text(encoding="utf-8").split())
@@ -187,10 +187,10 @@ def trained_on(folder: Path, prompts: Iterable[str]) -> np.ndarray:
 
 
 def prompt_digest(prompt: str) -> str:
-    """16 hex digits of a prompt."""
+    """First 16 hex digits of the prompt's SHA-256."""
     return hashlib.sha256(prompt.encode()).hexdigest()[:16]
 
 
 def _paths(folder: Path, members: int) -> list[Path]:
-    """One model lies in the folder itself, so that it is an ordinary checkpoint."""
+    """Return the members' folders. A single model lies in `folder` itself, which is then an ordinary checkpoint."""
     return [folder] if members == 1 else [folder / f"member{member}" for member in range(members)]

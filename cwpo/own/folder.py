@@ -1,4 +1,4 @@
-"""Folders of results: complete or not there, and a hidden one beside each in which a stopped run's work waits."""
+"""Result folders, which appear only when complete, and a hidden folder beside each for the work of a stopped run."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from omegaconf import OmegaConf
 from cwpo.errors import InputError
 from cwpo.store.store import fingerprint, stage_key
 
-NOTE = "annotator.json"  # beside the weights: that they were trained here, and how many members there are
+NOTE = "annotator.json"  # beside the weights of an annotator trained here: its kind and its number of members
 ELSEWHERE = ("out", "threads", "device", "token_budget")  # keys on which no result depends
 
 
 @contextmanager
 def workplace(out: Path, cfg: Any, inputs: tuple[str, ...]) -> Iterator[Path]:
-    """A folder beside `out` for the finished parts of this run. A later run with the same settings and inputs finds it again.
+    """Yield a hidden work folder beside `out`; a later run with equal settings and inputs finds it and its files again.
 
-    `inputs` are the keys (dotted) whose values may be files or folders: their content counts, not their place. The folder is
-    removed at the end and after an InputError, with those of stopped runs with other settings.
+    `inputs`: dotted keys whose values may be files or folders; their content counts, not their path. The folder is
+    removed after an InputError or FloatingPointError, and at the end, then with those of stopped runs with other
+    settings. It outlives a kill. Raises InputError if another run uses it.
     """
     work = out.with_name(f".{out.name}-{_key(cfg, inputs)}")
     work.mkdir(parents=True, exist_ok=True)
@@ -43,7 +44,7 @@ def workplace(out: Path, cfg: Any, inputs: tuple[str, ...]) -> Iterator[Path]:
 
 
 def replace_folder(new: Path, out: Path) -> None:
-    """Put the complete folder `new` in the place of `out`."""
+    """Move the complete folder `new` to `out`. An earlier `out` is deleted."""
     old = out.with_name(f".{out.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if out.exists():
@@ -71,16 +72,16 @@ def _key(cfg: Any, inputs: tuple[str, ...]) -> str:
 
 
 def read_note(folder: str | Path) -> dict[str, Any]:
-    """kind and members of an annotator that was trained here."""
+    """Read the metadata of an annotator that was trained here: kind and members (their number)."""
     return json.loads((Path(folder).expanduser() / NOTE).read_text(encoding="utf-8"))
 
 
 def is_ours(path: str | None) -> bool:
-    """Whether fit_members made what lies at `path`."""
+    """Whether the folder `path` holds an annotator that fit_members wrote."""
     return path is not None and (Path(path).expanduser() / NOTE).is_file()
 
 
 def checkpoint_of(path: str) -> str:
-    """The folder of a model: an ensemble's first member, or `path` itself."""
+    """Return the folder of one model: of the first member if `path` is an ensemble, else `path` itself."""
     first = Path(path).expanduser() / "member0"
     return str(first) if first.is_dir() else path

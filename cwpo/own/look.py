@@ -1,4 +1,4 @@
-"""A first look at own pairs before anything starts: columns, their meaning, labels, and pairs as a model will read them."""
+"""Prints a first look at own pairs: columns, their meaning, labels, and some pairs as a model will read them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from cwpo.own.preferences import has_messages
 from cwpo.own.reading import chat_decided, reader
 from cwpo.plain import visible
 
-LONGEST = 800  # characters of a text
+LONGEST = 800  # characters of a text that are shown
 
 
 def first_look(cfg: Any, say: Callable[[str], None] = print) -> None:
-    """Say how scripts/annotate.py reads its data, and show the first cfg.show pairs. Loads no weights and writes no result."""
+    """Print how scripts/annotate.py reads its data, and the first cfg.show pairs. Loads no weights, writes nothing."""
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "pairs.parquet"
         how = {name: cfg[name] for name in ("ties", "split", "positive")}
@@ -50,9 +50,9 @@ def _label(share: float, votes: int) -> str:
 
 
 def _as_read(cfg: Any, pairs: pd.DataFrame, messages: bool, say: Callable[[str], None]) -> list[list[str]]:
-    """Prompt and response as one text, for each side: what the annotator's tokens spell, special tokens included.
+    """Return a list of texts, prompt + response, for each side: the annotator's tokens decoded, special ones included.
 
-    Without a model the plain texts.
+    For PairRM there is one list, with both responses in each text. Without a model the texts are the plain ones.
     """
     if cfg.model is None and cfg.annotator.path is None:
         return [(pairs["prompt"] + pairs[side]).tolist() for side in ("response_a", "response_b")]

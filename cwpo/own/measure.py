@@ -28,18 +28,19 @@ from cwpo.calibration import (
 from cwpo.weighting import scaled_sigmoid
 
 COVERAGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-MORE_LABELS = 500
-SEVERAL_VOTES = 10  # pairs with several votes below which their agreement is not measured
+MORE_LABELS = 500  # additional labels for which the gain in accuracy is forecast
+SEVERAL_VOTES = 10  # fewest pairs with several votes on which agreement is measured
 
 
 def report_numbers(
     tested: pd.DataFrame, curve: pd.DataFrame | None, unlabeled: pd.DataFrame | None = None
 ) -> dict[str, Any]:
-    """Everything measured on `tested`: prompt, response_a, response_b, domain, target, share, n_votes, gap, agree of held-out pairs.
+    """Return all numbers of the report, measured on the held-out pairs `tested`.
 
-    `curve` has share_trained_on, n_train, pair_id, prompt, target and gap of annotators on fewer labels; `unlabeled` has prompt,
-    chosen and rejected, for the shift. Intervals are 95 % and take the pairs of one prompt as one draw. Pairs whose votes
-    are tied count for calibration only. None stands for numbers that these pairs cannot give.
+    Columns of `tested`: prompt, response_a, response_b, domain, target, share, n_votes, gap, agree; of `curve`, for
+    annotators trained on fewer labels: share_trained_on, n_train, pair_id, prompt, target, gap; of `unlabeled`, for the
+    shift: prompt, chosen, rejected. Intervals are 95 % and treat the pairs of one prompt as one draw. Pairs with tied
+    votes count for calibration only. None stands for a number that these pairs cannot give.
     """
     decided = tested[tested["target"] != 0.5]
     gap, target, prompts = (decided[name].to_numpy() for name in ("gap", "target", "prompt"))
@@ -64,10 +65,10 @@ def report_numbers(
 
 
 def accuracy_numbers(gap: np.ndarray, target: np.ndarray, longer: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
-    """Accuracy alone, beside two baselines, and by confidence, as a verdict needs them; all arguments are (N,).
+    """Accuracy, its difference to two baselines, accuracy by confidence, and discrimination; all arguments are (N,).
 
-    `gap` is the annotator's score of a less that of b, `target` 1 where a is better and 0 where b is, `longer` the difference in
-    length. Intervals take the pairs of one group as one draw.
+    `gap`: the annotator's score of a minus that of b. `target`: 1 where a is better, 0 where b is. `longer`: length of
+    a minus that of b. Intervals treat the pairs of one group as one draw.
     """
     right = is_right(gap, target)
     confidence = np.abs(gap)  # orders pairs as C1 does, without ties where C1 rounds to 1
@@ -82,24 +83,24 @@ def accuracy_numbers(gap: np.ndarray, target: np.ndarray, longer: np.ndarray, gr
 
 
 def length_gap(pairs: pd.DataFrame) -> np.ndarray:
-    """Characters of a minus characters of b, (N,)."""
+    """Length of response a minus length of response b, (N,), in characters."""
     return (pairs["response_a"].str.len() - pairs["response_b"].str.len()).to_numpy()
 
 
 def majority_right(target: np.ndarray) -> np.ndarray:
-    """Whether naming always the side that is better more often is right, pair by pair, (N,)."""
+    """1 where always choosing the side that wins more often is correct, else 0, (N,)."""
     a_wins = target > 0.5
     return (a_wins == (a_wins.mean() >= 0.5)).astype(float)
 
 
 def coverage(confidence: np.ndarray, right: np.ndarray, groups: np.ndarray) -> list[dict[str, Any]]:
-    """Accuracy of the most confident COVERAGES."""
+    """Accuracy on the most confident share of the pairs, for each share in COVERAGES."""
     shares = coverage_accuracy(confidence, right, COVERAGES, groups)
     return [{"coverage": cover, **value._asdict()} for cover, value in shares]
 
 
 def calibration(tested: pd.DataFrame) -> dict[str, Any]:
-    """Log-loss, expected calibration error and reliability, as it is and with a temperature fitted on pairs of other prompts."""
+    """Log-loss, calibration error (ECE), reliability bins, without and with a temperature fitted on other prompts."""
     gap, target, prompts = (tested[name].to_numpy() for name in ("gap", "target", "prompt"))
     scaled = tempered(gap, target, prompts)
     held = target != 0.5
@@ -142,14 +143,14 @@ def _bias(gap: np.ndarray, target: np.ndarray, longer: np.ndarray, prompts: np.n
 
 
 def _domains(domain: np.ndarray, right: np.ndarray, prompts: np.ndarray) -> dict[str, Any]:
-    """Accuracy by domain, where there are several."""
+    """Accuracy by domain; empty if there is only one domain."""
     names = sorted(set(domain))
     parts = {str(name): domain == name for name in names} if len(names) > 1 else {}
     return {name: _plain(share(right[rows], prompts[rows])) for name, rows in parts.items()}
 
 
 def _members(agree: np.ndarray, right: np.ndarray, prompts: np.ndarray) -> dict[str, Any] | None:
-    """Accuracy where the members of an ensemble agree and where they do not; None where they always do, as one member does."""
+    """Accuracy where all members agree, and where they do not; None if either set of pairs is empty."""
     split = agree < 1
     if not split.any() or split.all():
         return None
@@ -161,7 +162,7 @@ def _members(agree: np.ndarray, right: np.ndarray, prompts: np.ndarray) -> dict[
 
 
 def votes(decided: pd.DataFrame, confidence: np.ndarray, resamples: int = 500, seed: int = 0) -> dict[str, Any] | None:
-    """Rank correlation of confidence with the agreement of people, |2 share - 1|; None with too few votes to measure it."""
+    """Rank correlation of confidence with the human votes' agreement, |2 share - 1|; None with too few votes."""
     several = (decided["n_votes"] > 1).to_numpy()
     part = decided[several]
     agreement = np.abs(2 * part["share"].to_numpy() - 1)
@@ -181,7 +182,7 @@ def votes(decided: pd.DataFrame, confidence: np.ndarray, resamples: int = 500, s
 
 
 def learning_curve(curve: pd.DataFrame) -> list[dict[str, Any]]:
-    """Accuracy on the same held-out pairs after training on fewer labels."""
+    """Accuracy on the same held-out pairs, with its interval, for each number of training labels."""
     decided = curve[curve["target"] != 0.5]
     return [
         {
@@ -195,9 +196,9 @@ def learning_curve(curve: pd.DataFrame) -> list[dict[str, Any]]:
 def more_labels(
     curve: pd.DataFrame, extra: int = MORE_LABELS, resamples: int = 1000, seed: int = 0
 ) -> dict[str, float] | None:
-    """Accuracy that `extra` more labels would add if it kept growing with the logarithm of their number; with an interval.
+    """Gain in accuracy from `extra` more labels, if accuracy keeps growing with the logarithm of their number.
 
-    The slope is fitted through the learning curve, and the held-out pairs are resampled. None for a curve of one point.
+    The slope is fitted to the learning curve; the interval resamples held-out pairs. None for a curve of one point.
     """
     decided = curve[curve["target"] != 0.5]
     table = decided.assign(right=is_right(decided["gap"], decided["target"])).pivot_table(
@@ -219,15 +220,15 @@ def more_labels(
 
 
 def _with_interval(mean: float, drawn: Sequence[float]) -> dict[str, float]:
-    """A number with the 95 % interval of its resampled values."""
+    """Return `mean` with the 95 % interval of its bootstrap values `drawn`."""
     low, high = np.quantile(drawn, [0.025, 0.975])
     return {"mean": mean, "low": float(low), "high": float(high)}
 
 
 def shift(labeled: pd.DataFrame, unlabeled: pd.DataFrame) -> dict[str, Any]:
-    """How far the pairs to be labelled differ from those tested on: Kolmogorov-Smirnov distances, and words never seen.
+    """Measure how pairs to label differ from tested pairs: Kolmogorov-Smirnov distances and the share of unseen words.
 
-    Confidences are not compared: those of held-out pairs are of annotators that have seen fewer labels.
+    Confidences are not compared: those of held-out pairs come from annotators trained on fewer labels.
     """
 
     def words(table: pd.DataFrame, names: Sequence[str]) -> set[str]:

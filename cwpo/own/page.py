@@ -13,7 +13,7 @@ from cwpo.pages import image, markdown_table, render
 
 BLUE, GREY, RED = "#0072B2", "#8a8a8a", "#D55E00"
 Points = Sequence[Mapping[str, float]]  # each with mean, low and high
-ROWS_SHOWN = 10  # row numbers named for each reason
+ROWS_SHOWN = 10  # row numbers listed for each reason why pairs were left out
 COLUMNS = {
     "pair_id": "digest of the three texts",
     "prompt, chosen, rejected": "texts, as preference trainers read them",
@@ -25,7 +25,7 @@ COLUMNS = {
 
 
 def report_page(numbers: Mapping[str, Any]) -> str:
-    """report.html from the numbers of report.json. Every text that comes from data is escaped."""
+    """Return report.html, made from the numbers of report.json. Every text that comes from data is escaped."""
     figures = {name: image(png) for name, png in report_figures(numbers).items()}
     return render(
         "annotator.html.jinja",
@@ -44,7 +44,7 @@ def _cells(value: Mapping[str, float]) -> list[str]:
 
 
 def card(numbers: Mapping[str, Any]) -> str:
-    """README.md of the weighted data set."""
+    """Return README.md, the card of the weighted data set."""
     verdict = numbers["verdict"]
     parts = [
         "# Weighted preference pairs",
@@ -58,7 +58,7 @@ def card(numbers: Mapping[str, Any]) -> str:
 
 
 def report_figures(numbers: Mapping[str, Any]) -> dict[str, bytes]:
-    """By name, the figures that the report's numbers allow."""
+    """Draw the figures that the report's numbers allow. Return PNG bytes by the figure's name."""
     calibration = numbers["calibration"]
     figures = {
         "coverage": _coverage(numbers),
@@ -71,7 +71,7 @@ def report_figures(numbers: Mapping[str, Any]) -> dict[str, bytes]:
 
 
 def _coverage(numbers: Mapping[str, Any]) -> bytes:
-    """Accuracy against the share of pairs kept, most confident first."""
+    """Draw accuracy against the share of pairs kept, most confident first; return the PNG."""
     figure, axis = _axes(5.6)
     rows = numbers["coverage"]
     x = [100 * row["coverage"] for row in rows]
@@ -87,7 +87,7 @@ def _coverage(numbers: Mapping[str, Any]) -> bytes:
 
 
 def _reliability(rows: Points, title: str) -> bytes:
-    """Expected against observed accuracy, ten bins."""
+    """Draw observed against expected accuracy, one point for each confidence bin; return the PNG."""
     figure, axis = _axes(4.2)
     axis.plot([0.5, 1], [0.5, 1], color=GREY, linewidth=1)
     errors = [[r["mean"] - r["low"] for r in rows], [r["high"] - r["mean"] for r in rows]]
@@ -99,7 +99,7 @@ def _reliability(rows: Points, title: str) -> bytes:
 
 
 def _learning(rows: Points) -> bytes:
-    """Accuracy against the number of labels trained on."""
+    """Draw accuracy against the number of training labels; return the PNG."""
     figure, axis = _axes(5.6)
     x = [row["n_train"] for row in rows]
     _band(axis, x, rows, BLUE, "annotator")

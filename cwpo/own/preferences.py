@@ -1,4 +1,4 @@
-"""From an annotator's gaps to weighted pairs, written shard by shard: preferences.parquet and preferences.jsonl."""
+"""Turns an annotator's gaps into weighted pairs and writes preferences.parquet and .jsonl shard by shard."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ def annotate_pairs(
     scratch: Path,
     progress: Callable[[int, int], None],
 ) -> int:
-    """Write preferences.parquet and .jsonl of a converted table into `out`; returns the pairs written. A call goes on from `scratch`."""
+    """Label and weight the table `pairs`, write preferences.parquet and .jsonl to `out`, return the number of rows.
+
+    Gaps are divided by `temperature`. A call that follows a stopped one reuses its finished shards in `scratch`.
+    """
 
     def weigh(part: pd.DataFrame) -> pd.DataFrame:
         gap = np.zeros(len(part))
@@ -54,10 +57,10 @@ def annotate_pairs(
 
 
 def preferences(pairs: pd.DataFrame, gap: np.ndarray, weighting: str, include_labeled: bool = True) -> pd.DataFrame:
-    """COLUMNS of N pairs, and `messages` where they have it: by people's label where there is one, else by the sign of the gap, (N,).
+    """Return a table of COLUMNS, and `messages` if present: N pairs by human label, or else by the sign of `gap`, (N,).
 
-    An annotator's label weighs what `weighting` makes of its margin |gap|. A label of people weighs 1, a share s of votes
-    |2 s - 1|, as C1 is of the annotator's probability; so pairs whose votes are tied weigh nothing and are left out.
+    `weighting` makes the weight of an annotator's label from its margin |gap|. A human label weighs 1; a share s of
+    votes weighs |2 s - 1|, as C1 does for the annotator's probability. Pairs with tied votes are left out (weight 0).
     """
     human, target = pairs["n_votes"].to_numpy() > 0, pairs["target"].to_numpy()
     a_wins = np.where(human, target > 0.5, gap >= 0)
@@ -78,13 +81,13 @@ def preferences(pairs: pd.DataFrame, gap: np.ndarray, weighting: str, include_la
 
 
 def has_messages(pairs: Path) -> bool:
-    """Whether some prompts of a converted table are messages."""
+    """Whether any prompt of the converted table `pairs` is a list of messages."""
     column = pq.read_table(pairs, columns=["messages"])["messages"]
     return column.null_count < len(column)
 
 
 def first_annotated(table: Path, most: int = 20_000) -> pd.DataFrame:
-    """Prompt and both responses of the first pairs that the annotator labelled."""
+    """Read prompt, chosen and rejected of the pairs that the annotator labelled among the first `most`."""
     with pq.ParquetFile(table) as parquet:
         names = ["prompt", "chosen", "rejected", "label_source"]
         rows = next(parquet.iter_batches(most, columns=names)).to_pandas()

@@ -22,14 +22,15 @@ Sequences = Callable[[pd.DataFrame], list[list[list[int]]]]
 
 
 def wished(chat: Any) -> bool | None:
-    """The setting `chat` as true, false or None (auto)."""
+    """Return the setting `chat` as True, False, or None for auto."""
     return {"true": True, "false": False}.get(str(chat).lower())
 
 
 def template_used(path: str, revision: str | None, chat: Any, messages: bool, say: Callable[[str], None]) -> bool:
-    """Whether prompts go through the template of the model at `path`; says it. `messages`: some of the prompts are messages.
+    """Return, and print, whether prompts go through the chat template of the model at `path`.
 
-    chat=auto keeps to what a model was trained with here. Another model's template is used for messages, where it can be.
+    `messages`: some prompts are messages. chat=auto keeps the choice that a model was trained with here; another
+    model's template is used for messages if it is usable. Raises InputError for chat=true without a usable template.
     """
     tokenizer = load_tokenizer(path, revision)
     wish, known, problem = wished(chat), reads_chat(tokenizer), chat_problem(tokenizer)
@@ -45,19 +46,19 @@ def template_used(path: str, revision: str | None, chat: Any, messages: bool, sa
 
 
 def chat_decided(cfg: Any, messages: bool, say: Callable[[str], None]) -> str:
-    """cfg.chat with auto decided, for the annotator to train or the one that is trained already."""
+    """Return cfg.chat for the annotator, with auto resolved: "true" or "false"."""
     path = checkpoint_of(cfg.annotator.path or cfg.model)
     if not _foreign(cfg):
         return str(template_used(path, cfg.revision, cfg.chat, messages, say)).lower()
-    _, used = read_reward(path, cfg.revision, wished(cfg.chat))  # without a wish its checkpoint decides
+    _, used = read_reward(path, cfg.revision, wished(cfg.chat))  # with chat=auto the checkpoint decides
     say(f"prompts for {path}: {read_as(used)}")
     return str(used).lower()
 
 
 def reader(cfg: Any) -> tuple[Any, Sequences]:
-    """The annotator's tokenizer, and a function from N pairs to the token ids of their sequences.
+    """Return the annotator's tokenizer, and a function from N pairs to the token ids of their sequences.
 
-    These are lists of N rows: one for each response, or for PairRM, which reads both at once, a single one.
+    The function returns a list of N sequences for each response; for PairRM, which reads both at once, a single list.
     """
     path = checkpoint_of(cfg.annotator.path or cfg.model)
     if _foreign(cfg):
@@ -78,9 +79,10 @@ def reader(cfg: Any) -> tuple[Any, Sequences]:
 
 
 def longest(cfg: Any, first: pd.DataFrame) -> tuple[int, Callable[[pd.DataFrame], np.ndarray]]:
-    """The limit, cfg.max_tokens or the model's context, and a function from N pairs to the tokens of their longer sequences, (N,).
+    """Return the token limit (the smaller of cfg.max_tokens and the model's context) and a function that counts tokens.
 
-    Raises InputError where the tokenizer knows no word of the `first` pairs.
+    For N pairs it returns the length of the longer sequence of each, (N,). Raises InputError if the tokenizer knows no
+    word of the `first` pairs.
     """
     path = checkpoint_of(cfg.annotator.path or cfg.model)
     limit = min(cfg.max_tokens, context_length(path, cfg.revision) or cfg.max_tokens)

@@ -1,4 +1,4 @@
-"""From the report's numbers to plain advice: use the weights, the most confident pairs only, label more, or do not use it."""
+"""Turns the report's numbers into advice: use the weights, only the most confident pairs, label more, or use none."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 LEARNED = 0.6  # accuracy on training pairs below which the training did little
 FEW = 100  # held-out pairs; with fewer, the only advice is to label more
-GAIN = 0.02  # accuracy that 500 more labels must promise to be worth asking for
-WIDE = 0.2  # an interval of a share or of a difference that is wider says nothing that one could use
+GAIN = 0.02  # gain in accuracy that 500 more labels must promise before the advice asks for them
+WIDE = 0.2  # a wider interval, of a share or of a difference, is of no use
 TOO_FEW = "too few labels to say"
 BASELINES = {"majority": "always naming the same side", "longer": "naming the longer response"}
 
 
 class Verdict(NamedTuple):
-    """`advice` is weights, top, more_labels or do_not_use; `coverage` the share of the pairs to keep."""
+    """`advice` is weights, top, more_labels or do_not_use; `coverage` is the share of the pairs to keep."""
 
     advice: str
     coverage: float
@@ -24,17 +24,20 @@ class Verdict(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """The advice and the reason that decided."""
+        """The title and the last reason, which decided, as one sentence."""
         return f"{self.title}: {self.reasons[-1]}."
 
 
 def verdict(numbers: Mapping[str, Any], target: float) -> Verdict:
-    """The advice for an annotator that should be right on at least `target` of the pairs, in (1/2, 1).
+    """Return the advice for an annotator whose accuracy should be at least `target`, in (1/2, 1).
 
-    In this order: fewer than FEW held-out pairs -> more_labels. The interval of accuracy reaches down to 1/2, or the annotator is
-    worse than a baseline (interval of the paired difference below 0) -> more_labels where the learning curve promises GAIN, else
-    do_not_use. Accuracy's lower end at least `target`, and confidence tells right from wrong -> weights. Else the largest share
-    of most confident pairs, at least FEW / 2, whose accuracy has its lower end at `target` -> top. Else as for a useless annotator.
+    The first rule that applies decides:
+    1. There are fewer than FEW held-out pairs -> more_labels.
+    2. The interval of accuracy reaches down to 1/2, or the annotator is worse than a baseline (interval of the paired
+       difference below 0) -> more_labels if the learning curve promises GAIN, else do_not_use.
+    3. The lower end of accuracy is at least `target`, and confidence tells correct from wrong labels -> weights.
+    4. This lower end is at least `target` for the most confident pairs, FEW / 2 or more -> top, with the largest share.
+    5. Otherwise -> more_labels or do_not_use, as in rule 2.
     """
     accuracy, sure, more = numbers["accuracy"], numbers["discrimination"], numbers["more_labels"]
     reasons, beaten = _facts(numbers)
@@ -66,7 +69,7 @@ def verdict(numbers: Mapping[str, Any], target: float) -> Verdict:
 
 
 def _facts(numbers: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """The numbers in words, and the baselines that are better."""
+    """Return the numbers in words, and the names of the baselines that are better than the annotator."""
     accuracy, sure, more = numbers["accuracy"], numbers["discrimination"], numbers["more_labels"]
     reasons, beaten = [f"right on {percent(accuracy)} of {accuracy['n']} held-out pairs"], []
     if too_wide(accuracy):
@@ -91,7 +94,7 @@ def _facts(numbers: Mapping[str, Any]) -> tuple[list[str], list[str]]:
 
 
 def next_step(advice: Verdict, numbers: Mapping[str, Any]) -> tuple[str, str]:
-    """What to do now, in words and as a command, from the numbers of report.json with its `config`."""
+    """Return the next step, in words and as a command. `numbers` is the content of report.json."""
     cfg, training = numbers["config"], numbers["training"]
     trained = "annotator.path" if cfg["annotator"]["path"] else "model"
     again = {"data": cfg["data"], trained: cfg["annotator"]["path"] or cfg["model"], "out": cfg["out"]}
@@ -126,7 +129,7 @@ def too_wide(value: Mapping[str, float]) -> bool:
 
 
 def more_in_words(more: Mapping[str, float]) -> str:
-    """What more labels would change."""
+    """Return a sentence that says what more labels would change."""
     if more["low"] <= 0 and too_wide(more):
         return f"{TOO_FEW} whether more labels would help"
     return (
@@ -136,7 +139,7 @@ def more_in_words(more: Mapping[str, float]) -> str:
 
 
 def _learning(training: Mapping[str, Any], most: float) -> str:
-    """`most`: epochs after which training ends at the latest."""
+    """Return a sentence on the annotator's training. `most`: the maximum number of epochs."""
     known, rate = training["train_accuracy"], training["learning_rate"]
     text = f"trained for {training['epochs']:g} epochs at {rate:g}, it is right on {known:.1%} of the pairs it was trained on"
     if training["epochs"] >= most:

@@ -1,4 +1,4 @@
-"""Weighted pairs as `scripts/align.py` reads them: any table of pairs with a label, or prompt, chosen, rejected, and a weight."""
+"""Reads weighted pairs for scripts/align.py: a table of labelled pairs or of prompt, chosen, rejected, with weights."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ TEXTS = ("prompt", "chosen", "rejected")
 
 
 def read_weighted(path: str, weight_column: str = "weight") -> tuple[pd.DataFrame, Converted]:
-    """prompt, chosen, rejected, weight, row, and confidence and label_source where the table has them; and how it was read.
+    """Return prompt, chosen, rejected, confidence, label_source, messages, weight, row; and how they were read.
 
-    Raises InputError, with the rows, for missing columns, texts of a wrong kind and weights that are not finite or negative.
+    confidence and label_source are None if the table lacks them. Raises InputError, which names the rows, for missing
+    columns, texts of a wrong type, and weights that are negative or not finite.
     """
     reader = PairReader(path)
     done = reader.done
@@ -55,7 +56,7 @@ def read_weighted(path: str, weight_column: str = "weight") -> tuple[pd.DataFram
 
 
 def keep_confident(table: pd.DataFrame, share: float, path: str) -> pd.DataFrame:
-    """Without the annotator's least confident labels; people's labels, which have no confidence, stay."""
+    """Keep the most confident `share` of the annotator's labels, and all human labels, which have no confidence."""
     if share == 1.0:
         return table
     sure = pd.to_numeric(table["confidence"]).to_numpy(dtype=float)
@@ -68,7 +69,7 @@ def keep_confident(table: pd.DataFrame, share: float, path: str) -> pd.DataFrame
 
 
 def _number(value: Any) -> float | None:
-    if isinstance(value, str):  # of a CSV file
+    if isinstance(value, str):  # a cell of a CSV file
         try:
             return float(value)
         except ValueError:

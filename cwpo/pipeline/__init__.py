@@ -1,4 +1,4 @@
-"""From a configuration to arms, their stages, and the result rows of finished arms.
+"""Turns a configuration into arms and their stages, and finished arms into result rows.
 
-Others import `arms` (Arm, expand, distinct), `graph` (Node, STAGES), `experiments` and `record`.
+Other packages import `arms` (Arm, expand, distinct), `graph` (Node, STAGES), `experiments` and `record`.
 """

@@ -1,4 +1,4 @@
-"""The arms that a command means, and the stages that each needs."""
+"""Finds the arms that a command asks for, and the stages that each arm needs."""
 
 import functools
 import itertools
@@ -27,12 +27,12 @@ from cwpo.errors import InputError
 from cwpo.pipeline.graph import Node, nodes_of, wanted
 from cwpo.runtime import rare_collections
 
-UNKNOWN = "?"  # stands for the sections of a file whose form is not known here
+UNKNOWN = "?"  # in place of sections, for a file of conf/ that `_written` cannot read
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One configuration and the stages it needs.
+    """One configuration and its stages: `nodes` are all of them by name, `run` those to run, parents first.
 
     `point`: the values that a sweep sets, by key; None where the arm does not use that key.
     """
@@ -44,18 +44,18 @@ class Arm:
 
     @staticmethod
     def of(cfg: DictConfig, look: bool = True) -> "Arm":
-        """The arm of a composed configuration. Raises InputError with every problem; see of_checked for `look`."""
+        """Returns the arm of a composed configuration. Raises InputError with every problem. `look`: see of_checked."""
         return Arm.of_checked(check_config(cfg, ask_hub=look), look)
 
     @staticmethod
     def of_checked(cfg: Config, look: bool = True) -> "Arm":
-        """The arm of a valid configuration; without a look at its checkpoints it can be counted, not run."""
+        """Returns the arm of a valid configuration; with look=False (reads no checkpoint) it can only be counted."""
         cfg = at_operating_point(cfg)
         nodes = nodes_of(cfg, look)
         return Arm(cfg, nodes, wanted(nodes, cfg.until))
 
     def runs(self, name: str) -> bool:
-        """Whether the stage is one that is wanted, not merely one that the arm would have."""
+        """Whether the stage `name` is to run. `nodes` also holds stages that `until` leaves out."""
         return any(node.name == name for node in self.run)
 
     @property
@@ -67,9 +67,9 @@ class Arm:
 def expand(
     overrides: Sequence[str], seeds: Sequence[int] | None = None, look: bool = True, check: bool = False
 ) -> list[Arm]:
-    """The distinct arms of a sweep, in order; see configurations. Raises InputError with every arm's problems.
+    """Returns the distinct arms of a sweep, in order; see configurations. Raises InputError with every arm's problems.
 
-    With look=False the hub is not asked, and nothing is checked unless check=True; the arms can be counted, not run.
+    With look=False the hub is not asked, and nothing is checked unless check=True. Such arms can be counted, not run.
     """
     arms: dict[str, Arm] = {}
     problems: dict[str, None] = {}
@@ -87,13 +87,13 @@ def expand(
 
 
 def _merge(point: dict[str, Any], other: Mapping[str, Any]) -> None:
-    """Enter the values of another point of the same arm: nothing in the arm depends on those that differ."""
+    """Enters the values of another point of the same arm. Values that differ become None: the arm does not use them."""
     for key, value in other.items():
         point[key] = value if point.get(key, value) == value else None
 
 
 def plain_values(overrides: Sequence[Override]) -> dict[str, Any]:
-    """The values of overrides by key, quoted text as text."""
+    """Returns the values of overrides by key. Numbers, booleans and null keep their type; all else becomes text."""
     plain = (int, float, bool, type(None))
     return {o.get_key_element(): o.value() if isinstance(o.value(), plain) else str(o.value()) for o in overrides}
 
@@ -101,11 +101,11 @@ def plain_values(overrides: Sequence[Override]) -> dict[str, Any]:
 def configurations(
     overrides: Sequence[str], seeds: Sequence[int] | None = None
 ) -> Iterator[tuple[DictConfig, tuple[Override, ...], dict[str, Any]]]:
-    """Every configuration of a sweep, in order and unchecked: a composition, the plain values to set in it, all swept values.
+    """Yields the configurations of a sweep in order, unchecked: (composition, plain values to set in it, swept values).
 
-    The same composition comes several times, with values for the same keys. Overrides are as on the command line; `a=1,2`
-    sweeps. An experiment file's own sweep counts unless the command line names the same key. `seeds` replaces the sweep over
-    seeds.
+    The same composition comes several times, each time with values for the same keys. Overrides have the syntax of the
+    command line; `a=1,2` sweeps. An experiment file's own sweep applies, except to keys that the command line names.
+    `seeds` replaces the sweep over seeds.
     """
     one_choice(overrides)
     register()
@@ -127,13 +127,13 @@ def configurations(
 
 
 def typed(cfg: DictConfig) -> Config:
-    """The configuration as objects of its dataclasses, references resolved."""
+    """Returns the configuration as objects of its dataclasses, with references resolved."""
     config: Any = OmegaConf.to_object(cfg)
     return config
 
 
 def _axes(overrides: Sequence[str], seeds: Sequence[int] | None) -> tuple[DictConfig, list[str], dict[str, list[str]]]:
-    """The overrides that all arms share, what they compose to, and the values of every key that the sweep varies."""
+    """Returns the composition of the overrides that all arms share, these overrides, and the values by swept key."""
     parser = OverridesParser.create()
     given = parser.parse_overrides(list(overrides))
     fixed = [str(o.input_line) for o in given if not o.is_sweep_override()]
@@ -154,12 +154,12 @@ def _axes(overrides: Sequence[str], seeds: Sequence[int] | None) -> tuple[DictCo
         fixed = [word for word in fixed if not word.startswith("seed=")]
         axes["seed"] = [str(seed) for seed in seeds]
     if "seed" in axes:
-        axes["seed"] = axes.pop("seed")  # last: the seeds of an arm follow each other
+        axes["seed"] = axes.pop("seed")  # to the end: the seeds of an arm follow each other
     return base, fixed, axes
 
 
 def one_choice(overrides: Sequence[str]) -> None:
-    """InputError for a list where a group of conf/ takes one choice; Hydra would compose them all into one arm."""
+    """Raises InputError for a list where a group of conf/ takes one choice; Hydra would compose all into one arm."""
     lists = [match for word in overrides if (match := re.fullmatch(r"\+*(\w+)=\[(.*)\]", word))]
     problems = [
         f"{match[0]} is a list, and {match[1]} takes one choice; to run each of several add -m and write {match[1]}={match[2]}"
@@ -171,14 +171,14 @@ def one_choice(overrides: Sequence[str]) -> None:
 
 
 def _points(cfg: DictConfig, values: Mapping[str, Sequence[Override]]) -> Iterator[tuple[Override, ...]]:
-    """Every combination of plain values, without a key that this arm does not read."""
+    """Yields every combination of plain values, without the values of a key that this arm does not read."""
     unread = {"method.selection.value"} if cfg.method.selection.kind == "all" else set()
     return itertools.product(*(options for key, options in values.items() if key not in unread))
 
 
 @contextmanager
 def composing(folder: Path = CONF) -> Iterator[None]:
-    """Hydra's compose over conf/, also inside a command that Hydra itself runs."""
+    """Lets Hydra's `compose` read `folder`, also inside a command that Hydra itself runs."""
     outer = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
@@ -191,11 +191,11 @@ def composing(folder: Path = CONF) -> Iterator[None]:
 
 
 def _compositions(base: DictConfig, fixed: Sequence[str], groups: Mapping[str, Sequence[str]]) -> Iterator[DictConfig]:
-    """The configuration of every combination of choices; `base` is that of the overrides without any.
+    """Yields the configuration of every combination of choices; `base` is the composition without any choice.
 
-    Composing is slow. Where the files of a group write sections that neither the experiment nor another group writes, each
-    choice is composed once, without the experiment, and its sections are put into the others. The remaining groups are
-    composed in every combination.
+    Composing is slow. If the files of a group write only sections that neither the experiment nor another group writes,
+    each choice is composed once, without the experiment, and its sections are copied into the other compositions. The
+    remaining groups are composed in every combination.
     """
     apart = _apart(fixed, groups)
     together = {key: values for key, values in groups.items() if key not in apart}
@@ -218,13 +218,13 @@ def _compositions(base: DictConfig, fixed: Sequence[str], groups: Mapping[str, S
 
 @functools.cache
 def _sections(common: tuple[str, ...], group: str, choice: str) -> dict[str, DictConfig]:
-    """The sections that a choice writes, as they are with these overrides."""
+    """Returns the sections that a choice of `group` writes, composed with the overrides `common`."""
     cfg = compose("config", overrides=[*common, f"{group}={choice}"])
     return {name: cfg[name] for name in _written(group, choice)}
 
 
 def _apart(fixed: Sequence[str], groups: Mapping[str, Sequence[str]]) -> list[str]:
-    """The groups whose files write only sections that no other group and no experiment of the overrides writes."""
+    """Returns the groups whose files write only sections that no other group and no experiment in `fixed` writes."""
     experiments = [word.split("=", 1)[1] for word in fixed if word.startswith("experiment=")]
     written = {key: set().union(*(_written(key, value) for value in values)) for key, values in groups.items()}
     others = set().union(*(_written("experiment", name) for name in experiments))
@@ -238,7 +238,7 @@ def _apart(fixed: Sequence[str], groups: Mapping[str, Sequence[str]]) -> list[st
 
 @functools.cache
 def _written(group: str, choice: str) -> frozenset[str]:
-    """The top-level keys that a file of conf/ writes, also by the choices that it overrides; UNKNOWN for another form."""
+    """Returns the top-level keys that a file of conf/ writes, also by `override` entries; UNKNOWN if it cannot tell."""
     file = CONF / group / f"{choice}.yaml"
     if not file.is_file():
         return frozenset({UNKNOWN})
@@ -254,13 +254,13 @@ def _written(group: str, choice: str) -> frozenset[str]:
 
 
 def _copied(cfg: DictConfig) -> DictConfig:
-    """As copy.deepcopy, six times as fast; the bytes never leave this function."""
+    """Returns a deep copy, six times as fast as copy.deepcopy. Loading is safe: the bytes never leave this function."""
     copied: DictConfig = pickle.loads(pickle.dumps(cfg, pickle.HIGHEST_PROTOCOL))
     return copied
 
 
 def set_values(cfg: DictConfig, overrides: Sequence[Override]) -> None:
-    """Set plain values in place. Raises InputError for one of the wrong type."""
+    """Sets plain values in `cfg` in place. Raises InputError for a value of the wrong type."""
     for override in overrides:
         try:
             OmegaConf.update(cfg, override.get_key_element(), override.value(), force_add=False)
@@ -269,5 +269,5 @@ def set_values(cfg: DictConfig, overrides: Sequence[Override]) -> None:
 
 
 def distinct(arms: Sequence[Arm]) -> list[Node]:
-    """Every stage the arms need, once, parents before children."""
+    """Returns every stage that the arms need, once, parents before children."""
     return list({node.key: node for arm in arms for node in arm.run}.values())

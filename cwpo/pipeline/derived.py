@@ -1,4 +1,4 @@
-"""Values that stages read and that follow from other keys of the configuration."""
+"""Derives values that stages read from other keys of the configuration."""
 
 from dataclasses import asdict
 from typing import Any
@@ -9,18 +9,18 @@ from cwpo.config.assets import locked_revision, named_models, published_path
 from cwpo.config.schema import CONF, Config, DataConfig
 
 WORLD = "world/"
-TEXT_VERSION = 2  # how texts become tokens and back, but for the world's models; raise it when that changes
-# Settings of published data sets only. Data of the synthetic world have these defaults.
+TEXT_VERSION = 2  # of the conversion between texts and tokens, except in the world's models; raise it when that changes
+# Settings that only published data sets use. Data of the synthetic world always have these values.
 PUBLISHED = {"layout": None, "turns": "all", "length_rule": "longer_pair", "test_prompts": "any"}
 SHOWN = ("gold", "paper_counts")  # settings of a data set that no stage reads
 
 
 def derived_config(cfg: Config, look: bool = True) -> dict[str, Any]:
-    """A settled configuration as plain containers, with values that follow from it and without settings that no stage reads.
+    """Returns a settled configuration as plain containers, with derived values, without settings that no stage reads.
 
     Added: world_version (None without the synthetic world), text_version (None where all models are the world's), weak,
-    strong, their revisions and strong_chat, holdout, tokenizers, max_tokens and context. With look=False the last three leave the models' own limits out, and no checkpoint
-    is looked at.
+    strong, their revisions and strong_chat, holdout, tokenizers, max_tokens and context. With look=False no checkpoint
+    is read: no tokenizers, and max_tokens and context without the models' own limits.
     """
     from cwpo.data.toy import WORLD_VERSION
 
@@ -51,31 +51,31 @@ def derived_config(cfg: Config, look: bool = True) -> dict[str, Any]:
 
 
 def other_data(cfg: Config) -> dict[str, Any]:
-    """The config of the data set labeled.other, sized and sourced as the arm's own, at its locked revision."""
+    """Returns the config of the data set labeled.other, sized and sourced as the arm's own, at its locked revision."""
     file = OmegaConf.load(CONF / "data" / f"{cfg.labeled.other}.yaml")
     shared = ("source", "pairs", "test_pairs", "test_fraction", "max_tokens", "length_rule", "turns")
     own = {key: getattr(cfg.data, key) for key in shared}
     plain: Any = OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(DataConfig), file, own))
     if plain["source"] == "hub":
         locked = locked_revision("datasets", plain["path"])
-        if plain["path"] == published_path(cfg.data.name):  # it lies where the arm's own data lie
+        if plain["path"] == published_path(cfg.data.name):  # the same hub data set: read from the same place
             plain |= {"path": cfg.data.path, "revision": cfg.data.revision}
         plain["revision"] = plain["revision"] or locked
     return _read_of(plain)
 
 
 def _read_of(data: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a data set that its stages read."""
-    younger = () if data["positive"] is not None else ("positive",)  # keys are as before it existed
+    """Returns the settings of a data set that its stages read."""
+    younger = () if data["positive"] is not None else ("positive",)  # left out at null, so that older keys stay valid
     kept = {key: value for key, value in data.items() if key not in (*SHOWN, *younger)}
     return kept | (PUBLISHED if data["source"] == "world" else {})
 
 
 def _token_limits(cfg: Config) -> tuple[list[list[str | bool | None]], int, int | None]:
-    """The tokenizers that every pair must fit, the longest sequence, in tokens, and the models' own limit beside it.
+    """Returns the tokenizers to measure pairs with, max_tokens, and the models' own limit in tokens, or None.
 
-    By the usual rule the longest sequence fits both models; another rule bounds something else, so the models' limit stands
-    on its own.
+    With length_rule=longer_pair, max_tokens bounds whole sequences and includes the models' limit: the last result is
+    None. Other rules bound something else, so the models' limit is returned on its own.
     """
     pair = cfg.pair
     specs: list[list[Any]] = [[pair.weak, pair.weak_revision], [pair.strong, pair.strong_revision]]

@@ -1,4 +1,4 @@
-"""Rows beside the tables of means: distributions of confidence, a few responses, a few disputed pairs.
+"""Writes the rows beside the tables of means: distributions of confidence, a few responses, a few disputed pairs.
 
 Figure 6 shows responses as points, Figure 7 confidences, Tables 14 and 15 responses, Tables 18 and 19 pairs on which
 annotator and human disagree.
@@ -23,19 +23,19 @@ from cwpo.results import (
 from cwpo.store.store import Store
 
 BINS = 20
-EXAMPLES = 3  # prompts, or pairs of each band, per data set
+EXAMPLES = 3  # number of prompts, or of pairs in each band, per data set
 UNSURE, SURE = 0.1, 0.9  # the paper's bands of confidence
 
 
 def record_excerpts(arms: Sequence[Arm], store: Store, folder: Path, *, experiment: str, whole: bool) -> list[Path]:
-    """Write the extra rows of an experiment and return the files; `whole` replaces all rows in them."""
+    """Writes the extra rows of an experiment and returns the files. With `whole` they replace all rows of a file."""
     first = min((arm.cfg.seed for arm in arms), default=0)
     written = []
     for name, columns, rows_of, wanted in EXCERPTS.get(experiment, ()):
         frames = [rows_of(arm, store) for arm in arms if wanted(arm, first)]
         if frames:
             rows = pd.concat(frames, ignore_index=True)
-            if "run_key" not in columns:  # arms that share points
+            if "run_key" not in columns:  # several arms may have the same point
                 rows = rows.drop_duplicates([*POINTS, "pair_id"])
             (write_rows if whole else replace_rows)(folder / name, rows, columns)
             written.append(folder / name)
@@ -48,7 +48,7 @@ def _names(arm: Arm) -> dict[str, object]:
 
 
 def annotated(arm: Arm, store: Store) -> pd.DataFrame:
-    """The unlabeled pairs of an arm with the annotator's and the human's labels and the gold rewards."""
+    """Returns the unlabeled pairs of an arm with the annotator's labels, the human labels and the gold rewards."""
     pairs = pd.read_parquet(arm.nodes["prepare"].file(store, "pairs.parquet"))
     table = pairs[pairs["split"] == "unlabeled"]
     for node, file in (("annotate", "annotations.parquet"), ("score_gold", "gold.parquet")):
@@ -57,7 +57,7 @@ def annotated(arm: Arm, store: Store) -> pd.DataFrame:
 
 
 def confidences(arm: Arm, store: Store) -> pd.DataFrame:
-    """CONFIDENCE_COLUMNS: pairs per bin of confidence, and how many labels agree with the human's and with gold's."""
+    """Returns CONFIDENCE_COLUMNS: pairs per confidence bin, and how many of their labels agree with human and gold."""
     table = annotated(arm, store)
     bins = np.minimum((table["confidence"] * BINS).astype(int), BINS - 1)
     gap = np.where(table["label"] == "a", 1, -1) * (table["gold_a"] - table["gold_b"])
@@ -74,7 +74,7 @@ def confidences(arm: Arm, store: Store) -> pd.DataFrame:
 
 
 def disagreements(arm: Arm, store: Store) -> pd.DataFrame:
-    """DISAGREEMENT_COLUMNS: pairs labeled against the human, the least and the most confident ones."""
+    """Returns DISAGREEMENT_COLUMNS: a few pairs of low and of high confidence labeled against the human label."""
     table = annotated(arm, store)
     disputed = table[table["label"] != table["human_label"]].sort_values(["confidence", "pair_id"])
     unsure = disputed[disputed["confidence"] < UNSURE]
@@ -84,7 +84,7 @@ def disagreements(arm: Arm, store: Store) -> pd.DataFrame:
         "high": sure if len(sure) else disputed.tail(EXAMPLES),
     }
     first = (rows.sort_values("pair_id").head(EXAMPLES).assign(band=band) for band, rows in bands.items())
-    rows = pd.concat(first).drop_duplicates("pair_id")  # both bands may hold a pair where there are few
+    rows = pd.concat(first).drop_duplicates("pair_id")  # with few pairs both bands may hold the same one
     weak_a = (rows["label"] == "a").to_numpy()
     sides = {
         "preferred_by_weak": np.where(weak_a, rows["response_a"], rows["response_b"]),
@@ -96,7 +96,7 @@ def disagreements(arm: Arm, store: Store) -> pd.DataFrame:
 
 
 def samples(arm: Arm, store: Store) -> pd.DataFrame:
-    """SAMPLE_COLUMNS: responses of the SFT and the aligned model to the first test prompts."""
+    """Returns SAMPLE_COLUMNS: responses of the SFT and the aligned model to the first EXAMPLES test prompts."""
     nodes = arm.nodes
     rewards = pd.read_parquet(nodes["evaluate"].file(store, "rewards.parquet"))
     aligned, sft = (
@@ -111,12 +111,12 @@ def samples(arm: Arm, store: Store) -> pd.DataFrame:
 
 
 def embeddings(arm: Arm, store: Store) -> pd.DataFrame:
-    """EMBEDDING_COLUMNS of an online arm. Its source is the method; labeled and offline points are the same in all."""
+    """Returns EMBEDDING_COLUMNS of an online arm. Source "online" becomes the method; arms share all other points."""
     table = pd.read_parquet(arm.nodes["embed"].file(store, "embeddings.parquet"))
     return table.assign(source=table["source"].replace("online", arm.cfg.method.name), **_names(arm))
 
 
-# Experiment -> file, its columns, the rows of an arm, and which arms have some, given the first seed.
+# Experiment -> (file, its columns, function for the rows of an arm, test whether an arm has rows given the first seed).
 Excerpt = tuple[str, list[str], Callable[[Arm, Store], pd.DataFrame], Callable[[Arm, int], bool]]
 EXCERPTS: dict[str, tuple[Excerpt, ...]] = {
     "figure7": (

@@ -1,4 +1,4 @@
-"""The experiments that a name stands for, and their seeds."""
+"""Finds the experiments that a name stands for, and their seeds."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,8 @@ from cwpo.config.schema import CONF
 from cwpo.errors import InputError, nearest
 
 Cells = dict[str, tuple[str, ...]]
-# The cells that carry the headline verdicts, as overrides of the experiments' own sweeps: minutes, where `all` takes hours.
-# One family, because pretraining the strong models of a second one takes as long as a table.
+# The cells behind the headline verdicts, as overrides of the experiments' own sweeps. They take minutes, `all` hours.
+# One model family only: pretraining the strong models of a second family takes as long as a whole table.
 _TOY: Cells = {
     "table1": ("objective=dpo", "data=hh_rlhf", "pair=opt_large"),
     "table3": ("data=harmless,helpful", "pair=opt_small"),
@@ -18,11 +18,11 @@ _TOY: Cells = {
     "frontier": ("pair=opt_small", "method=human,ws_dpo,ws_bt,cw_po"),
 }
 CORE: dict[str, Cells] = {"toy": _TOY, "paper": _TOY, "single_gpu": {"headline": ()}}  # by scale
-CORE_SEEDS = (0, 1, 2)  # the experiments behind headline claims name ten
+CORE_SEEDS = (0, 1, 2)  # the files of experiments behind headline claims name ten seeds
 
 
 def experiments(name: str, scale: str = "toy") -> dict[str, list[str]]:
-    """The experiments that core, all, or a comma-separated list stands for, and the overrides that each is run with."""
+    """Returns {experiment: overrides} for core, all or a comma-separated list. Raises InputError for unknown names."""
     existing = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
     if name == "core":
         return {part: [f"experiment={part}", *cells] for part, cells in CORE.get(scale, _TOY).items()}
@@ -38,7 +38,7 @@ def experiments(name: str, scale: str = "toy") -> dict[str, list[str]]:
 
 
 def seeds_of(experiment: str, given: object) -> list[int] | None:
-    """The given seeds, else three for the core; None stands for the seeds in the experiments' files."""
+    """Returns the given seeds, else CORE_SEEDS for core, else None: the seeds in the experiments' files."""
     if given is not None:
         seeds = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else []
         if not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):

@@ -1,4 +1,4 @@
-"""Why a stage would run: the settings, its own or its ancestors', that differ from the most similar finished stage."""
+"""Explains why a stage would run: which settings of it or its ancestors differ from the most similar finished stage."""
 
 import json
 from collections import defaultdict
@@ -12,12 +12,12 @@ from cwpo.store.manifest import StoreError
 from cwpo.store.store import Store
 
 VERSION = "version of the stage"
-# (stage, dotted key) -> values as JSON, of a stage and all its ancestors; several where a kind occurs twice.
+# (stage, dotted key) -> values as JSON, of a stage and all its ancestors; several if a kind of stage occurs twice.
 Lineage = dict[tuple[str, str], set[str]]
 
 
 def explain(store: Store, overrides: Sequence[str]) -> Iterator[str]:
-    """Lines for the run or sweep of these overrides: how many stages are in the store, and why the others are not."""
+    """Yields lines on the run or sweep of these overrides: how many stages are in the store, and why others are not."""
     nodes = distinct(expand(overrides))
     past = Past(store)
     reasons: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -46,7 +46,7 @@ class Past:
                 self.manifests[key] = store.recorded(stage, key)
 
     def why(self, node: Node) -> str:
-        """The differences from the finished stage of the same kind that differs least."""
+        """Returns, as one line, how `node` differs from the finished stage of the same kind that differs least."""
         ours: Lineage = {}
         for each in node.ancestors():
             _add(ours, _own(each.stage.name, each.stage.version, json.loads(json.dumps(each.hashed))))
@@ -73,7 +73,7 @@ class Past:
 
 
 def differences(before: Lineage, after: Lineage) -> list[tuple[str, str, str, str]]:
-    """(stage, key, old, new) of every difference; `not there` where one side lacks the key."""
+    """Returns (stage, key, old, new) for every difference; a value is `not there` where one side lacks the key."""
     changed = []
     for stage, key in sorted(before.keys() | after.keys()):
         old, new = before.get((stage, key), set()), after.get((stage, key), set())
@@ -94,7 +94,7 @@ def _add(lineage: Lineage, other: Lineage) -> None:
 
 
 def _flat(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested dictionaries as dotted names and values."""
+    """Yields (dotted name, value) of nested dictionaries."""
     if not isinstance(config, dict) or not config:
         yield prefix, config
         return
@@ -103,7 +103,7 @@ def _flat(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _shown(changed: Sequence[tuple[str, str, str, str]], own: str) -> str:
-    """One entry per key, with the stages that a change comes through unless the stage reads the key itself."""
+    """Returns one entry per changed key. Names the stages that the change comes through, unless `own` reads the key."""
     stages = defaultdict(list)
     for stage, key, old, new in changed:
         stages[key, old, new].append(stage)

@@ -9,6 +9,7 @@ from typing import Any
 from cwpo.config.assets import settled
 from cwpo.config.schema import JUDGE_SETTINGS, STAGES, Config, trainings
 from cwpo.pipeline.derived import PUBLISHED, WORLD, derived_config, other_data
+from cwpo.runtime import NATIVE
 from cwpo.stages.align import ALIGN
 from cwpo.stages.annotate import annotate_stage
 from cwpo.stages.assess import ASSESS
@@ -31,13 +32,14 @@ from cwpo.stages.train_gold import TRAIN_GOLD
 from cwpo.stages.weight import WEIGHT
 from cwpo.store.store import Store, fingerprint, stage_key
 
-# Settings whose values may be local files or folders. Their content enters a stage's key, not their place.
+# Settings whose values may be local files or folders. Their content enters a stage's key, their path does not.
 PATHS = ("path", "weak", "strong", "tokenizers", "reward_model", "prompt_file")
-LOCAL = "content:"  # begins the digest that replaces a local path
-# Settings that are younger than some stores -> the value that changes nothing. At that value they do not enter a key.
+LOCAL = "content:"  # prefix of the digest that replaces a local path
+# Settings added after some stores were filled -> the value that changes nothing. At that value they do not enter a key.
 LATER: dict[str, Any] = {
     **{f"data.{key}": value for key, value in PUBLISHED.items()},
     **{f"{training}.precision": "float32" for training in trainings(Config())},
+    "alignment.precision": NATIVE,  # as the processor computes, on which all numbers depend a little
     "generation.engine": "transformers",
     "generation.precision": "float32",
     "generation.top_k": 0,
@@ -67,10 +69,10 @@ KINDS = {
         *(annotate_stage("bt"), train_annotator_stage("bt")),
     )
 }
-# Whose labels an arm trains on -> the stages that `select` takes them from, beside the pairs.
+# method.labels -> the stages whose labels or scores `select` reads, in addition to the pairs.
 LABELS: dict[str, list[str]] = {"human": [], "weak": ["annotate"], "gold": ["score_gold"]}
 LABELS["flips"] = ["annotate", "score_gold"]
-OTHER_PAIRS = 500  # the reward model of an online arm learns from pairs drawn with the seed plus this
+OTHER_PAIRS = 500  # added to the seed: it draws the pairs that the reward model of an online arm learns from
 
 
 @dataclass(frozen=True)
@@ -92,19 +94,19 @@ class Node:
         return store.folder(self.stage.name, self.key)
 
     def file(self, store: Store, name: str) -> Path:
-        """A file of the finished stage. Raises StoreError where the stage is damaged."""
+        """Returns the path of a file of the finished stage. Raises StoreError if the stage is damaged."""
         store.manifest(self.stage.name, self.key)
         return self.folder(store) / name
 
     def summary(self, store: Store) -> dict[str, Any]:
-        """The summary in the manifest of the finished stage. Raises StoreError where the stage is damaged."""
+        """Returns the summary in the manifest of the finished stage. Raises StoreError if the stage is damaged."""
         return store.manifest(self.stage.name, self.key)["summary"]
 
     def done(self, store: Store) -> bool:
         return store.has(self.stage.name, self.key)
 
     def ancestors(self) -> "Iterator[Node]":
-        """Every node this one needs, each once, parents before children, itself last."""
+        """Yields every node that this one needs, each once, parents before children, and last itself."""
         seen: dict[str, Node] = {}
 
         def visit(node: "Node") -> None:
@@ -118,27 +120,27 @@ class Node:
 
 
 class _Graph:
-    """The nodes of an arm so far by name. A stage names its parents; those that the arm lacks are left out."""
+    """Collects the nodes of an arm by name. Parents that a stage names but the arm lacks are left out."""
 
     def __init__(self, plain: dict[str, Any]) -> None:
         self.plain, self.nodes = plain, dict[str, Node]()
 
     def add(self, name: str, stage: Stage, changes: Mapping[str, Any] | None = None, /, **parents: str) -> None:
-        """Add a stage that reads the configuration with these changes. `parents`: names of nodes by role."""
+        """Adds a stage that reads the configuration with these changes. `parents`: names of nodes by role."""
         config = _slice(self.plain | dict(changes or {}), stage.reads)
         needs = {role: self.nodes[parent] for role, parent in parents.items() if parent in self.nodes}
         self.nodes[name] = Node(name, stage, config, hashed_config(config), needs)
 
     def pretrain(self, who: str, model: str | None) -> None:
-        """Add a model of the synthetic world; a checkpoint needs no stage."""
+        """Adds the pretraining of a model of the synthetic world. A checkpoint needs no stage."""
         if model and model.startswith(WORLD):
             self.add(f"pretrain_{who}", PRETRAIN, {"model": model})
 
 
 def nodes_of(cfg: Config, look: bool = True) -> dict[str, Node]:
-    """The nodes of one arm by name, in an order in which they can run. Arms on human labels have no annotator.
+    """Returns the nodes of one arm by name, in an order in which they can run. Arms on human labels have no annotator.
 
-    With look=False no checkpoint is asked for its context length, and the keys are only good for counting.
+    With look=False no context length is read from a checkpoint, and the keys are only good for counting.
     """
     cfg = settled(cfg)
     graph = _Graph(derived_config(cfg, look))
@@ -174,29 +176,29 @@ def nodes_of(cfg: Config, look: bool = True) -> dict[str, Node]:
 
 
 def _add_pairs(graph: _Graph, cfg: Config) -> str:
-    """The arm's pairs, the gold model where one is trained, and gold's scores. Returns the name of the pairs."""
+    """Adds the arm's pairs, the gold model if one is trained, and gold scores. Returns the name of the pairs' node."""
     graph.add("prepare", PREPARE)
     prepare = "prepare"
-    if cfg.labeled.unlabeled != "own":  # another set's unlabeled pairs are among them
+    if cfg.labeled.unlabeled != "own":  # unlabeled pairs of another data set are added
         prepare = "mix_unlabeled"
         _add_other_pairs(graph, cfg)
         graph.add(prepare, MIX_UNLABELED, prepare="prepare", other="prepare_other")
     if cfg.gold.name == "trained":
         graph.pretrain("gold", cfg.gold.path)
         graph.add("train_gold", TRAIN_GOLD, prepare=prepare, gold_model="pretrain_gold")
-    if cfg.gold.name != "openai":  # nobody pays for a judge to compare the training pairs
+    if cfg.gold.name != "openai":  # a judge that costs money does not compare the training pairs
         graph.add("score_gold", SCORE_GOLD, prepare=prepare, train_gold="train_gold")
     return prepare
 
 
 def _add_other_pairs(graph: _Graph, cfg: Config) -> None:
-    """The pairs of labeled.other, where it names a data set."""
+    """Adds the pairs of labeled.other, if it names a data set."""
     if cfg.labeled.other:
         graph.add("prepare_other", PREPARE, {"data": other_data(cfg)})
 
 
 def _add_annotator(graph: _Graph, cfg: Config, prepare: str) -> None:
-    """The annotator, what it learns from where that is mixed or poisoned, its labels and how good it is."""
+    """Adds the annotator, its training pairs if they are mixed or poisoned, its labels and their assessment."""
     _add_other_pairs(graph, cfg)
     if cfg.labeled.other or cfg.labeled.poison_fraction:
         graph.add("mix_labels", MIX_LABELS, prepare=prepare, other="prepare_other", score_gold="score_gold")
@@ -210,7 +212,7 @@ def _add_annotator(graph: _Graph, cfg: Config, prepare: str) -> None:
 
 
 def _add_reward(graph: _Graph, cfg: Config) -> str:
-    """What compares an online arm's responses: the annotator, or a reward model trained here unless it is a checkpoint."""
+    """Returns the name of the node that scores an online arm's responses. Adds a reward model that is trained here."""
     if cfg.online.reward == "annotator":
         return "train_annotator"
     if cfg.online.reward_model is None:
@@ -224,7 +226,7 @@ def _add_reward(graph: _Graph, cfg: Config) -> str:
 
 
 def wanted(nodes: Mapping[str, Node], until: str | None) -> list[Node]:
-    """The nodes to run: all, or those that `until` needs. A stage that the arm lacks stands for the one before it."""
+    """Returns the nodes to run: for the arm's results, or up to `until` (the stage before, if the arm lacks it)."""
     if until in (None, "evaluate"):  # an arm's row holds its annotator's accuracy and its divergence too
         ends = [nodes[name] for name in ("assess", "divergence", "evaluate") if name in nodes]
     else:
@@ -234,7 +236,7 @@ def wanted(nodes: Mapping[str, Node], until: str | None) -> list[Node]:
 
 
 def _slice(plain: Mapping[str, Any], reads: tuple[str, ...]) -> dict[str, Any]:
-    """The part of the config under the dotted paths `reads`."""
+    """Returns the part of the config under the dotted paths `reads`."""
     part: dict[str, Any] = {}
     for path in reads:
         source: Any = plain
@@ -247,7 +249,7 @@ def _slice(plain: Mapping[str, Any], reads: tuple[str, ...]) -> dict[str, Any]:
 
 
 def hashed_config(config: Any, path: str = "") -> Any:
-    """The slice at the dotted `path` as it enters the key: a digest of the content replaces a local path."""
+    """Returns the slice at the dotted `path` as it enters the key: a digest of the content replaces a local path."""
     if isinstance(config, dict):
         parts = {name: (f"{path}.{name}" if path else name, value) for name, value in config.items()}
         hashed = {
@@ -255,7 +257,7 @@ def hashed_config(config: Any, path: str = "") -> Any:
             for name, (at, value) in parts.items()
             if at not in UNHASHED and (at not in LATER or value != LATER[at])
         }
-        # a group of which a stage reads only later settings does not enter the key either
+        # a group that has only settings of LATER or UNHASHED does not enter the key either
         return {name: value for name, value in hashed.items() if value != {} or config[name] == {}}
     if isinstance(config, list):
         return [hashed_config(value, path) for value in config]

@@ -31,9 +31,9 @@ OTHER = "rows there have other numbers for the same arms, of another machine or 
 
 
 def record(arms: Sequence[Arm], store: Store, results: Path, *, experiment: str, whole: bool) -> list[Path]:
-    """Write the rows of finished arms of one experiment and scale; `whole` replaces all of the experiment's rows.
+    """Writes the rows of finished arms of one experiment and scale. With `whole` they replace all its rows.
 
-    Returns the files written. Arms that stop before `assess` or `evaluate` have no row.
+    Returns the files written. Arms that run neither `assess` nor `evaluate` have no row.
     """
     if not arms:
         return []
@@ -66,7 +66,7 @@ def record(arms: Sequence[Arm], store: Store, results: Path, *, experiment: str,
 
 
 def recorded(results: Path, scale: str, experiment: str) -> pd.DataFrame:
-    """Seed and run_key of the experiment's rows in the result files."""
+    """Returns seed and run_key of the experiment's rows in runs.csv and annotators.csv."""
     files = (("runs.csv", RUN_COLUMNS), ("annotators.csv", ANNOTATOR_COLUMNS))
     there = [(results / scale / name, columns) for name, columns in files if (results / scale / name).is_file()]
     tables = [read_rows(path, columns) for path, columns in there]
@@ -79,12 +79,12 @@ def _table(rows: Sequence[Mapping[str, Any]], columns: list[str]) -> pd.DataFram
 
 
 def metrics(node: Node, store: Store) -> dict[str, Any]:
-    """metrics.json of a finished stage. Raises StoreError where the stage is damaged."""
+    """Returns the content of a finished stage's metrics.json. Raises StoreError if the stage is damaged."""
     return json.loads(node.file(store, "metrics.json").read_text(encoding="utf-8"))
 
 
 def _settings(arm: Arm, annotated: bool) -> dict[str, Any]:
-    """The columns that follow from an arm's configuration; without an annotator its own are blank."""
+    """Returns the columns that follow from an arm's configuration; those of its annotator only if it is `annotated`."""
     cfg = arm.cfg
     of_annotator = {
         "annotator": cfg.annotator.name,
@@ -119,7 +119,7 @@ def _trained(node: Node, store: Store) -> dict[str, Any]:
 
 
 def _run_row(arm: Arm, store: Store) -> dict[str, Any]:
-    """The values of runs.csv and details.csv."""
+    """Returns the values of an arm in runs.csv and details.csv."""
     nodes, weak_labels = arm.nodes, arm.cfg.method.labels == "weak"
     row = _settings(arm, annotated=weak_labels) | {"run_key": nodes["evaluate"].key}
     row |= _trained(nodes.get("align") or nodes["online_align"], store)
@@ -147,7 +147,7 @@ def _keep_fraction(arm: Arm, store: Store) -> float:
 
 
 def _add_rewards(path: Path, arms: Sequence[Arm], runs: pd.DataFrame, store: Store) -> None:
-    """Enter the rewards of arms, but for those that the file has with the mean that the row of runs.csv has."""
+    """Enters the rewards of arms, except of those that the file already has with the same mean as runs.csv."""
     there = read_rows(path, REWARD_COLUMNS).to_dict("records") if path.is_file() else []
     means = dict(zip(runs["run_key"], runs["reward_mean"], strict=True))
     known = {row["run_key"] for row in there if RunRewards.parse(row).has_mean(means.get(row["run_key"], np.nan))}

@@ -1,6 +1,6 @@
-"""Operations a second that this machine reaches with models of some sizes: measured once, read by plans.
+"""Operations per second that this machine reaches with models of several sizes: measured once, read by plans.
 
-`cwpo.bench.calibration` measures; the file lies in the store, as rates belong to the machine that fills it.
+`cwpo.bench.calibration` measures them. The file lies in the store, since rates belong to the machine that fills it.
 """
 
 import json
@@ -17,7 +17,7 @@ TRAINING, SCORING, SAMPLING = KINDS = ("training", "scoring", "sampling")
 
 @dataclass(frozen=True)
 class Rate:
-    """Operations a second of a model with so many parameters, as gpu_hours counts operations."""
+    """Operations per second with a model of `parameters` parameters, counted as in cwpo.planning.gpu_hours."""
 
     parameters: float
     training: float
@@ -27,13 +27,13 @@ class Rate:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The rates of a device, in the order of the models' sizes."""
+    """The rates measured on a device, from the smallest model to the largest."""
 
     device: str
     rates: Sequence[Rate]
 
     def rate(self, kind: str, parameters: float) -> float:
-        """Operations a second of a model: on a line between its neighbours in logarithms, beyond them that of the nearest."""
+        """Operations per second with a model: log-log interpolation between measured sizes, the nearest rate beyond."""
         sizes = np.log([rate.parameters for rate in self.rates])
         values = np.log([getattr(rate, kind) for rate in self.rates])
         return float(np.exp(np.interp(np.log(parameters), sizes, values)))
@@ -46,7 +46,7 @@ class Calibration:
 
 
 def calibration_of(store: str | Path) -> Calibration | None:
-    """What was measured for a store, or None."""
+    """Reads the calibration of a store; returns None if there is none."""
     path = _file(Path(store))
     if not path.is_file():
         return None

@@ -1,4 +1,4 @@
-"""The table of experiments in conf/README.md: models, data and GPU-hours at the paper's scale, from the configs alone.
+"""Makes the table of experiments in conf/README.md: models, data, GPU-hours at the paper's scale, from configs alone.
 
 To write it again: python -c "from cwpo.planning.cost_table import table; print(table())"
 """
@@ -12,19 +12,19 @@ from cwpo.pages import markdown_table, paper_order
 from cwpo.pipeline.arms import Arm, distinct, expand
 from cwpo.planning.gpu_hours import stage_hours
 
-# Gold rewards of every data set by the largest of the paper's reward models: an upper bound.
+# Counts gold rewards of every data set as by the largest of the paper's reward models: an upper bound.
 GOLD = ("gold=huggingface", "gold.path=Skywork/Skywork-Reward-V2-Llama-3.1-8B")
 HEAD = ("experiment", "weak → strong", "data", "arms", "stages", "seeds", "GPU-hours a seed")
 
 
 def table(names: Sequence[str] | None = None) -> str:
-    """Markdown, one row for each of these experiments (default: all), in their order."""
+    """Returns a Markdown table with a row for each of the experiments `names` (default: all), in their order."""
     names = names or sorted((path.stem for path in (CONF / "experiment").glob("*.yaml")), key=paper_order)
     return markdown_table(HEAD, [row(name) for name in names], left=3)
 
 
 def row(name: str) -> tuple[str, ...]:
-    """An experiment of one seed at scale=paper. Nothing is loaded or downloaded."""
+    """Returns the row of an experiment, with one seed at scale=paper. Loads and downloads nothing."""
     arms = expand([f"experiment={name}", "scale=paper", *GOLD], seeds=[0], look=False)
     hours = sum(stage_hours(arms).values())
     params = OmegaConf.load(CONF / "experiment" / f"{name}.yaml").hydra.sweeper.params
@@ -40,7 +40,7 @@ def row(name: str) -> tuple[str, ...]:
 
 
 def _models(arms: Sequence[Arm]) -> str:
-    """Every weak model with the strong ones it labels for; annotator experiments have none."""
+    """Lists every weak model with the strong models it labels for; annotator experiments have no strong model."""
     strong: dict[str, dict[str, None]] = {}
     for arm in arms:
         weak, other = (model.rpartition("/")[2] for model in (arm.cfg.pair.weak, arm.cfg.pair.strong))

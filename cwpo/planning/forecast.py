@@ -1,4 +1,4 @@
-"""What scripts/plan.py says beyond counts: the jobs of every level, and GPU-hours where the scale states what they follow from."""
+"""Lines that scripts/plan.py prints after the counts: the jobs of every level, and GPU-hours if plan.tflops is set."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from cwpo.store.store import Store
 
 
 def level_lines(arms: Sequence[Arm], store: Store) -> list[str]:
-    """One line for each level of what is left: how many jobs a launcher would submit at once, and of which stages."""
+    """Returns a line per level of unfinished stages: how many jobs of which stages a launcher would submit at once."""
     waiting = [node for node in distinct(arms) if not node.done(store)]
     lines = []
     for number, level in enumerate(levels(waiting), 1):
@@ -23,14 +23,14 @@ def level_lines(arms: Sequence[Arm], store: Store) -> list[str]:
 
 
 def hour_lines(arms: Sequence[Arm], store: Store) -> list[str]:
-    """GPU-hours of what is left, by kind of stage, and what they rest on; none where plan.tflops is not set."""
+    """Returns lines: GPU-hours of unfinished stages by name, and the assumptions; none if plan.tflops is not set."""
     if arms[0].cfg.plan.tflops is None:
         return []
     waiting = {node.key for node in distinct(arms) if not node.done(store)}
     measured = calibration_of(store.root)
     try:
         hours = {name: value for name, value in stage_hours(arms, waiting, measured).items() if value}
-    except InputError as error:  # local copies of models, say: their size is not in plan.parameters
+    except InputError as error:  # e.g. for a local copy of a model: plan.parameters lacks its size
         return [f"GPU-hours are not estimated: {error}"]
     parts = ", ".join(f"{name} {value:,.1f}" for name, value in hours.items())
     return [

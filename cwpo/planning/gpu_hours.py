@@ -1,9 +1,9 @@
-"""GPU-hours of stages before anything has run: from parameters, tokens and a rate. Arithmetic on configs only.
+"""Estimates GPU-hours of stages before anything has run: from parameters, tokens and a rate. Reads configs only.
 
 A training step takes 6 operations per parameter and token: 2 forward, 4 backward. With LoRA the gradients of the frozen
-weights are not needed: 4. Computing activations again adds 2. Scoring takes 2. Sampling takes 2 per new token, at a far
-lower rate, since each token reads all the weights. Files are free. The rate is that measured on this machine for a model of
-the size (cwpo.planning.calibration), else a stated share of a GPU's peak.
+weights are not needed: 4. Gradient checkpointing adds 2. Scoring takes 2. Sampling takes 2 per new token, at a far
+lower rate, since each token reads all the weights. Reading and writing files counts nothing. The rate is that measured
+on this machine for a model of that size (cwpo.planning.calibration), else a stated share of a GPU's peak.
 """
 
 from collections import defaultdict
@@ -23,7 +23,7 @@ from cwpo.stages.mix_unlabeled import EQ19_SHARE
 
 @dataclass(frozen=True)
 class Sizes:
-    """Numbers of pairs and mean tokens of an arm's data."""
+    """Number of pairs in each split of an arm's data, and mean tokens of a prompt and of a response."""
 
     labeled: float
     unlabeled: float
@@ -38,7 +38,7 @@ class Sizes:
 
     @property
     def packed(self) -> float:
-        """Tokens of a pair whose prompt is computed once."""
+        """Mean tokens of a pair whose prompt is computed once for both responses."""
         return self.prompt + 2 * self.response
 
     @staticmethod
@@ -63,13 +63,13 @@ class Sizes:
 
 
 def arm_hours(arm: Arm, measured: Calibration | None = None) -> dict[str, float]:
-    """GPU-hours of every stage that an arm runs, by its key. Raises InputError for a model or data set of unknown size."""
+    """GPU-hours of each stage of an arm, by stage key. Raises InputError for a model or data set of unknown size."""
     cfg, sizes = settled(arm.cfg), Sizes.of(arm.cfg)
     return {node.key: _hours(cfg, node, sizes, measured) for node in arm.run}
 
 
 def assumptions(arms: Sequence[Arm], measured: Calibration | None = None) -> str:
-    """What the hours rest on, in a sentence."""
+    """Returns what the GPU-hours assume, in a sentence: rates, length of answers, size of the data."""
     plan = arms[0].cfg.plan
     sizes = {arm.cfg.data.name: plan.data[arm.cfg.data.name] for arm in arms}
     data = "; ".join(
@@ -107,23 +107,23 @@ def _step(training: Any, lora: bool = False) -> int:
 
 
 def _epochs(cfg: Config, part: str) -> float:
-    """Passes of sft or alignment, as many as give the steps of all pairs where the method says so."""
+    """Epochs of `part` (sft or alignment); with method.equal_steps so many that the steps are those of all pairs."""
     return getattr(cfg, part).epochs / (cfg.method.selection.value if cfg.method.equal_steps else 1)
 
 
 def _used(cfg: Config, sizes: Sizes) -> float:
-    """Pairs that the strong model trains on; by a threshold at most all of them."""
+    """Number of pairs that the strong model trains on; for selection by threshold the upper bound, all pairs."""
     method = cfg.method
     pairs = sizes.labeled + sizes.unlabeled if method.pairs == "all" else getattr(sizes, method.pairs)
     return pairs * (method.selection.value or 0.0) if method.selection.kind == "top_fraction" else pairs
 
 
-# Of each kind of work a stage does: the model, and operations per parameter.
+# For each kind of work that a stage does: the kind, the model, and operations per parameter.
 Work = list[tuple[str, str | None, float]]
 
 
 def _work(cfg: Config, node: Node, sizes: Sizes) -> Work:
-    """The work of a stage: none where it only reads and writes files, or where gold is not a model run here."""
+    """Returns the work of a stage: none where it only reads and writes files, or where gold is not a model run here."""
     strong, gold, new = cfg.pair.strong, cfg.gold.path, cfg.generation.max_new_tokens
     pairs, used = sizes.labeled + sizes.unlabeled + sizes.test, _used(cfg, sizes)
     prompts = min(sizes.test, cfg.evaluation.prompts or sizes.test)
@@ -164,7 +164,7 @@ def _work(cfg: Config, node: Node, sizes: Sizes) -> Work:
 
 def _annotator(cfg: Config, node: Node, sizes: Sizes) -> Work:
     weak, kind = cfg.pair.weak, cfg.annotator.name
-    # the reward model of an online arm learns from as many pairs of the synthetic world as prepare_reward labels
+    # the reward model of an online arm learns from the pairs that prepare_reward labels, 0.9 of all
     pairs = 0.9 * (sizes.labeled + sizes.unlabeled) if node.name == "train_reward" else sizes.labeled
     if kind not in POLICY_ANNOTATORS:
         training = cfg.annotator.training
@@ -180,7 +180,7 @@ def _annotator(cfg: Config, node: Node, sizes: Sizes) -> Work:
 def stage_hours(
     arms: Sequence[Arm], wanted: Collection[str] | None = None, measured: Calibration | None = None
 ) -> dict[str, float]:
-    """GPU-hours by kind of stage, each distinct stage once; of the stages whose keys are `wanted`, None for all."""
+    """GPU-hours by stage name, each distinct stage counted once; of stages whose keys are in `wanted`, None for all."""
     by_stage: dict[str, float] = defaultdict(float)
     seen: set[str] = set()
     for arm in arms:

@@ -1,4 +1,4 @@
-"""What a sweep needs, what is finished already, and what the rest costs."""
+"""Counts the stages that a sweep needs and those already finished, and estimates the time of the rest."""
 
 import itertools
 import statistics
@@ -14,7 +14,10 @@ from cwpo.store.store import Store
 
 @dataclass(frozen=True)
 class Plan:
-    """Counts and seconds of a sweep. Seconds come from the manifests of past runs; None where a stage never ran."""
+    """Counts and seconds of a sweep, by stage name. `stages` counts distinct stages, `cached` the finished among them.
+
+    `naive` counts the stages of all arms with repeats. `seconds` come from past manifests; None if a stage never ran.
+    """
 
     arms: int
     stages: Counter[str]
@@ -27,12 +30,12 @@ class Plan:
         return sum((count - self.cached[name]) * (self.seconds[name] or 0) for name, count in self.stages.items())
 
     def naive_seconds(self) -> float:
-        """The same if every arm computed all its stages itself."""
+        """Estimated work of the whole sweep, in seconds of one worker, if every arm computed all its stages itself."""
         return sum(count * (self.seconds[name] or 0) for name, count in self.naive.items())
 
 
 def make_plan(arms: Sequence[Arm], store: Store) -> Plan:
-    """Looks at the store; runs nothing."""
+    """Returns the plan of a sweep. Looks at the store; runs nothing."""
     nodes = distinct(arms)
     stages = Counter(node.stage.name for node in nodes)
     return Plan(
@@ -45,7 +48,7 @@ def make_plan(arms: Sequence[Arm], store: Store) -> Plan:
 
 
 def median_seconds(store: Store, stage: str, sample: int = 20) -> float | None:
-    """Median seconds of finished stages of that name, from at most `sample` manifests; damaged ones do not count."""
+    """Median seconds of finished runs of a stage, from at most `sample` manifests; None without an undamaged one."""
     seconds = []
     for path in itertools.islice((store.root / stage).glob("*/manifest.json"), sample):
         with suppress(StoreError):

@@ -1,1 +1,1 @@
-"""Tables and figures from the files under results/ alone; no model code is imported here."""
+"""Builds tables, figures, claims and the page from the files under results/ alone; imports no model code."""

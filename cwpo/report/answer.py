@@ -1,4 +1,4 @@
-"""The head of the page in words: does CW-PO beat human labels here, when, by how much."""
+"""The text at the head of the report page: whether CW-PO beats human labels here, when, and by how much."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ QUESTION = "Does CW-PO beat human labels here?"
 TABLES = ("table1", "headline")
 CELL = ["data", "weak", "strong"]
 VERBS = {"ahead": "beats", "behind": "loses to", "level": "cannot be told apart from"}
-FEW = 4  # cells that are named one by one
+FEW = 4  # up to this many cells are listed by name
 
 
 def answer(results: Results) -> list[tuple[str, str]]:
-    """Heading and sentences for each operating point and for equal KL; [] if CW-PO and Human never ran in one cell."""
+    """Returns (heading, text) for each operating point and for equal KL; [] if CW-PO and Human share no cell."""
     points = results.points(*TABLES, "frontier")
     found = [(capital(the_point(point)), text) for point in points if (text := _at(results, point))]
     at_kl = [text for point in points if (text := _equal_kl(results, point))]
@@ -29,7 +29,7 @@ def answer(results: Results) -> list[tuple[str, str]]:
 
 
 def _runs(results: Results, point: str) -> dict[str, pd.DataFrame]:
-    """By method, the DPO runs of Table 1, of the headline and of the frontier's operating points, each arm and seed once."""
+    """Returns method -> DPO runs of Table 1, of the headline and of the frontier at `point`, each arm and seed once."""
     arms = results.at(point).arms
     tables = arms["experiment"].isin(TABLES) & (arms["objective"] == "dpo")
     runs = arms[tables | ((arms["experiment"] == "frontier") & arms["point"].notna())]
@@ -57,7 +57,10 @@ def _at(results: Results, point: str) -> str:
 
 
 def _by_cell(results: Results, cw: pd.DataFrame, human: pd.DataFrame) -> str:
-    """`ahead in 8 (+0.10 to +0.21), behind in 1 (UFB, OPT-13B -0.10), level in 1`, by where the interval of a cell lies."""
+    """Counts the cells on each side of 0: `ahead in 8 (+0.10 to +0.21), behind in 1 (UFB, OPT-13B -0.10)`.
+
+    A cell is level if the interval of its difference contains 0.
+    """
     found: dict[str, list[tuple[float, str]]] = {side: [] for side in VERBS}
     for (data, weak, strong), rows in cw.groupby(CELL, sort=True):
         same = (human["data"] == data) & (human["weak"] == weak) & (human["strong"] == strong)
@@ -68,7 +71,7 @@ def _by_cell(results: Results, cw: pd.DataFrame, human: pd.DataFrame) -> str:
 
 
 def _listed(cells: Sequence[tuple[float, str]]) -> str:
-    """Each cell with its difference; of more than FEW the smallest and the largest difference."""
+    """Lists each cell with its difference; for more than FEW cells, gives the smallest and the largest difference."""
     if len(cells) <= FEW:
         return "; ".join(f"{name} {gain:+.2f}" for gain, name in cells)
     return f"{min(cells)[0]:+.2f} to {max(cells)[0]:+.2f}"

@@ -1,4 +1,4 @@
-"""Everything the report writes for one scale."""
+"""Builds the whole report of one scale: tables, figures, claims and the page."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ TABLES: tuple[Callable[[Results], list[Page]], ...] = (
 def build_report(results: Path, scale: str) -> list[Path]:
     """Write results/<scale>/tables/ and figures/, the claims and the page from the result files; return the files written.
 
-    Cells without runs say so; tables without runs are left out. A report that is up to date is not written again.
+    A cell without runs says "not run"; a table without runs is left out. A report that is up to date is not written
+    again. Raises InputError if `scale` is not a folder name or has no results.
     """
     folder = results / scale
     if not NAME.fullmatch(scale):
@@ -56,7 +57,7 @@ def _build(found: Results, folder: Path) -> list[Path]:
     written += [path for draw in AT_MATCHED for path in draw(matched, folder / "figures")]
     written += [path for draw in OF_ALL for path in draw(found, folder / "figures")]
     entries = judge_all(found)
-    if not any(entry.ran for entry in entries):  # none of the paper's experiments
+    if not any(entry.ran for entry in entries):  # no experiment of the paper ran
         return [*written, write_page(found, [], written, folder)]
     page = write_page(found, entries, written, folder)
     return [*written, *write_claims(entries, folder, found.scale), page]

@@ -13,7 +13,7 @@ STAMP = ".report.json"
 
 
 def up_to_date(folder: Path, inputs: Iterable[Path]) -> list[Path] | None:
-    """The files of the last report in `folder`; None if its inputs, our code or one of these files has changed since."""
+    """Returns the files of the last report in `folder`; None if inputs, code or these files changed since."""
     stamp = folder / STAMP
     try:
         last = json.loads(stamp.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""report.html: claims, tables, figures and samples of one scale in one file that needs nothing else."""
+"""Writes report.html: claims, tables, figures and samples of one scale in one self-contained file."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ from cwpo.report.tables.cells import ranges
 from cwpo.results import WRITTEN
 
 PROMPTS, PAIRS = 3, 5  # examples on the page: prompts per data set; pairs per data set and confidence band
-HEAD = "figure-frontier"  # stands beside the answer
+HEAD = "figure-frontier"  # id of the figure beside the answer
 BANDS = {"low": "least confident", "high": "most confident"}
 
 
 def write_page(
     results: Results, entries: Sequence[Entry], written: Sequence[Path], folder: Path, sweep: str = ""
 ) -> Path:
-    """Write report.html into `folder`: claims where there are entries, then the Markdown tables and PNG figures in `written`.
+    """Write report.html into `folder` and return its path.
 
-    The page is that of results/<scale>, or with `sweep` of the sweep of that name. The same results give the same bytes. Nothing
-    on the page is loaded from anywhere else.
+    It shows the claims in `entries`, then the Markdown tables and PNG figures in `written`. `sweep` names the sweep
+    that the page is about; without it, the page is about results/<scale>. Equal results give equal bytes. The page
+    loads nothing from elsewhere.
     """
     written = sorted(written, key=lambda path: paper_order(path.stem))
     tables = [_table(path, folder) for path in written if path.suffix == ".md"]
@@ -81,7 +82,7 @@ def _table(path: Path, folder: Path) -> dict[str, str]:
 
 
 def _figure(path: Path, titles: dict[str, str]) -> dict[str, Any]:
-    """A figure whose numbers stand in a table of the same name has that table's title, and links to it."""
+    """Returns the page's fields for a figure. If a table has its name, the figure takes its title and links to it."""
     name, has_table = _short(path.stem), path.stem in titles
     title = titles.get(path.stem, name)
     return {
@@ -95,13 +96,16 @@ def _figure(path: Path, titles: dict[str, str]) -> dict[str, Any]:
 
 
 def _short(stem: str) -> str:
-    """`Table 13`, `Figure 3 left` from the name of a file."""
+    """Turns the stem of a file into a name: `table13` into `Table 13`, `figure3_left` into `Figure 3 left`."""
     words = re.sub(r"^(table|figure)(?=\d)", r"\1 ", stem).replace("_", " ")
     return capital(words)
 
 
 def samples(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Tables 14, 15. Per data set, every arm's responses, before and after, to a few test prompts of the first seed (matched update size)."""
+    """Yields Tables 14, 15: per data set, the responses of all arms before and after alignment to PROMPTS test prompts.
+
+    Only the first seed is shown. The result files have these samples at the matched update size.
+    """
     for (data, strong), rows in _with_texts(frame).groupby(["data", "strong"], sort=True):
         rows = rows[rows["seed"] == rows["seed"].min()].assign(arm=rows["method"].replace(METHOD_NAMES))
         answers = [part.sort_values(["method", "run_key"]) for _, part in rows.groupby("prompt_id", sort=True)]
@@ -113,7 +117,7 @@ def samples(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 
 def disagreements(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Tables 18, 19. Per data set, pairs that annotator and human order differently, at low and at high confidence."""
+    """Yields Tables 18, 19: per data set, pairs on which annotator and human disagree, at low and high confidence."""
     for (data, weak), rows in _with_texts(frame).groupby(["data", "weak"], sort=True):
         rows = rows.sort_values(["seed", "pair_id"])
         bands = {words: rows[rows["band"] == band].head(PAIRS) for band, words in BANDS.items()}
@@ -125,12 +129,12 @@ def disagreements(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 
 def _with_texts(frame: pd.DataFrame) -> pd.DataFrame:
-    """CSV has a blank, read as missing, for an empty text; the page says that it is empty."""
+    """Restores empty texts: the CSV holds them as blanks, which pandas reads as missing values."""
     return frame.fillna({name: "" for name in WRITTEN if name in frame})
 
 
 def provenance(results: Results) -> list[list[str]]:
-    """Runs, seeds, prompts, seconds and commits of every experiment, and of all runs together."""
+    """Returns runs, seeds, prompts, seconds and commits, one line per experiment, then a line for all runs together."""
     keep = ["experiment", "run_key", "seed", "n_eval", "train_seconds", "git_commit"]
     frames = [frame[keep] for frame in (results.runs, results.annotators) if len(frame)]
     rows = pd.concat(frames) if frames else pd.DataFrame(columns=keep)

@@ -49,7 +49,7 @@ TOLERANCE = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class Rewards:
-    """The rewards of every run, by the column `run` of `Results.runs`."""
+    """The rewards of every run, keyed by the column `run` of `Results.runs`."""
 
     runs: dict[str, RunRewards]
 
@@ -58,7 +58,7 @@ class Rewards:
 
     @cached_property
     def resampled(self) -> dict[str, tuple[Floats, Floats]]:
-        """By run, the resampled means, (RESAMPLES,), of wins over the SFT model and of gold rewards.
+        """Returns run -> resampled means, (RESAMPLES,) each, of wins over the SFT model and of gold rewards.
 
         Runs with equally many prompts share their draws, so two runs on the same prompts can be subtracted.
         """
@@ -74,12 +74,12 @@ class Rewards:
         return means
 
 
-@dataclass(frozen=True, eq=False)  # equal only to itself, so that functions can cache by it
+@dataclass(frozen=True, eq=False)  # equal only to itself, so that functions can cache results by it
 class Results:
-    """Everything the report reads. Frames are empty, with their columns, where a file does not exist.
+    """Everything the report reads. If a file does not exist, its frame is empty but has the columns.
 
-    `runs` has a column `run` beside those of runs.csv, experiment/run_key: what `rewards` are kept by.
-    `point`: the operating point to which `arms` and all that is made from them are restricted; None: every run.
+    `runs` has the columns of runs.csv and `run`, "experiment/run_key", which is the key of `rewards`.
+    `point`: the operating point to which `arms` and everything derived from it are restricted; None: all runs.
     """
 
     scale: str
@@ -95,7 +95,7 @@ class Results:
     point: str | None = None
 
     def at(self, point: str) -> Results:
-        """The same results without the runs that lie at another operating point alone."""
+        """Returns these results without the runs that belong to another operating point only."""
         return self._points[point]
 
     @cached_property
@@ -103,13 +103,13 @@ class Results:
         return {point: replace(self, point=point) for point in (MATCHED, OWN_BEST)}
 
     def points(self, *experiments: str) -> tuple[str, ...]:
-        """The operating points of the first of these experiments that has runs; of all runs if none is named."""
+        """Returns the operating points of the first named experiment that has runs; of all runs if none is named."""
         where = (self.of(*experiments) if experiments else self.arms)["point"]
         own = (where == OWN_BEST).any() or (len(where) > 0 and (where == BOTH).all())
         return (MATCHED, OWN_BEST) if own else (MATCHED,)
 
     def of(self, *experiments: str) -> pd.DataFrame:
-        """The rows of runs.csv and details.csv of the first of these experiments that has any, with the strong model's family."""
+        """Returns the rows of `arms` of the first named experiment that has any; an empty frame if none has."""
         for name in experiments:
             rows = self.arms[self.arms["experiment"] == name]
             if len(rows):
@@ -117,23 +117,23 @@ class Results:
         return rows
 
     def annotators_of(self, experiment: str) -> pd.DataFrame:
-        """The rows of annotators.csv of one experiment, with the weak model's family."""
+        """Returns the rows of annotators.csv of one experiment, with the weak model's family."""
         rows = self.annotators[self.annotators["experiment"] == experiment]
         return rows.assign(family=[family(name) for name in rows["weak"]])
 
     def wins(self, rows: pd.DataFrame) -> list[Floats]:
-        """Per row (seed), 1 where the aligned model beats its SFT model on a prompt, else 0."""
+        """Returns per row (seed) an array over prompts: 1 where the aligned model beats its SFT model, else 0."""
         runs = [self.rewards[run] for run in rows["run"]]
         return [(run.reward > run.reward_sft).astype(float) for run in runs]
 
     def gold(self, rows: pd.DataFrame) -> list[Floats]:
-        """Per row (seed), the aligned model's gold reward on each prompt, in the order of prompt ids."""
+        """Returns per row (seed) the aligned model's gold reward on each prompt, in the order of prompt ids."""
         return [self.rewards[run].reward for run in rows["run"]]
 
     def wins_over(self, run: str, other: str) -> Floats:
-        """1 where the first run's model has the higher gold reward on a prompt, 1/2 for ties, else 0; (prompts,).
+        """Returns for each prompt 1 if `run` has the higher gold reward, 1/2 for a tie, else 0; shape (prompts,).
 
-        Raises ResultsError where the two runs answered different prompts.
+        Raises ResultsError if the two runs answered different prompts.
         """
         ours, theirs = self.rewards[run], self.rewards[other]
         if ours.prompts != theirs.prompts:
@@ -144,7 +144,7 @@ class Results:
 
     @cached_property
     def arms(self) -> pd.DataFrame:
-        """The rows of runs.csv (at the operating point) with their rows of details.csv and the strong model's family."""
+        """The rows of runs.csv (at the operating point), joined with details.csv and the family of the strong model."""
         joined = self.runs.merge(self.details, on=["experiment", "run_key"], how="left")
         if self.point is not None:
             joined = joined[joined["point"].isin((self.point, BOTH)) | joined["point"].isna()]
@@ -152,9 +152,9 @@ class Results:
 
 
 def load(results: Path, scale: str, experiment: str = "", keys: Iterable[str] = ()) -> Results:
-    """Read and check the files of results/<scale>/. Raises InputError where there are none, ResultsError for bad ones.
+    """Read and check the files of results/<scale>/. Raises InputError if there are none, ResultsError for damaged ones.
 
-    With `experiment`, only its runs with these keys, without the tables beside them.
+    With `experiment`, keeps only its runs with these `keys`; of the other tables, only details.csv is kept.
     """
     folder = results / scale
 
@@ -179,7 +179,7 @@ def load(results: Path, scale: str, experiment: str = "", keys: Iterable[str] = 
 
 
 def _rewards(folder: Path, runs: pd.DataFrame) -> dict[str, RunRewards]:
-    """By run, its rewards. Raises ResultsError where some are missing or another run's."""
+    """Returns run -> its rewards. Raises ResultsError if rewards are missing or belong to another run."""
     by_run: dict[str, RunRewards] = {}
     for experiment, own in runs.groupby("experiment"):
         path = rewards_file(folder, str(experiment))
@@ -197,13 +197,13 @@ def _paper(path: Path) -> pd.DataFrame:
 
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:
-    """Text as plain objects in one block: a report asks for a few rows thousands of times, which is slow from Arrow arrays."""
+    """Converts text columns to plain objects in one block: thousands of small selections are slow on Arrow arrays."""
     text = [name for name in frame if isinstance(frame[name].dtype, pd.StringDtype)]
     return frame.astype(dict.fromkeys(text, object)).copy()
 
 
 def _recounted(runs: pd.DataFrame, rewards: Mapping[str, RunRewards]) -> pd.DataFrame:
-    """GRA and ties by the recorded rewards, whose 6 digits leave out what only the order of a sum decides."""
+    """Recomputes GRA and tie rate from the recorded rewards: their 6 digits hide differences due to summation order."""
     own = [rewards[run] for run in runs["run"]]
     return runs.assign(
         gra=[float(np.mean(run.reward > run.reward_sft)) for run in own],
@@ -233,13 +233,16 @@ def _check_rewards(path: Path, runs: pd.DataFrame, rewards: dict[str, RunRewards
 
 
 def datasets(rows: pd.DataFrame) -> list[str]:
-    """The data sets in `rows`: the paper's, in its order, then others."""
+    """Returns the data sets in `rows`: first the paper's in its order, then others by name."""
     order = list(DATA_NAMES)
     return sorted(set(rows["data"]), key=lambda name: (order.index(name) if name in order else len(order), name))
 
 
 def one_per_seed(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of one cell, unchanged. Raises ResultsError if two share a seed: they differ in a setting that no column holds."""
+    """Returns the rows of one cell unchanged. Raises ResultsError if two share a seed.
+
+    Runs of one seed differ in a setting that no column holds, so they must not be averaged.
+    """
     twice = rows[rows.duplicated("seed", keep=False)]
     if len(twice):
         keys = ", ".join(f"{key} (seed {seed})" for key, seed in zip(twice["run_key"], twice["seed"]))
@@ -252,7 +255,7 @@ def one_per_seed(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def select(frame: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
-    """The rows that meet every condition, column -> value. None means blank, numbers may differ by rounding."""
+    """Returns the rows that meet every condition, column -> value. None matches blanks, numbers within TOLERANCE."""
     keep = np.ones(len(frame), dtype=bool)
     for column, wanted in where.items():
         values = frame[column]
@@ -266,12 +269,15 @@ def select(frame: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def commits(column: pd.Series) -> str:
-    """The git commits in a column, each once."""
+    """Lists the git commits in a column, each once, separated by commas; `not recorded` if there are none."""
     return ", ".join(sorted({str(commit) for commit in column.dropna()} - {""})) or "not recorded"
 
 
 def paper_row(paper: pd.DataFrame, **conditions: str) -> dict[str, Any] | None:
-    """The one published number, in percent, that meets the conditions; None if none does."""
+    """Returns the row of the one published number that meets the conditions; None if none does.
+
+    `value` is in percent, for training seconds in seconds. Raises ValueError if several numbers meet the conditions.
+    """
     rows = select(paper, conditions)
     if len(rows) > 1:
         raise ValueError(f"{len(rows)} published numbers meet {conditions}")

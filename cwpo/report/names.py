@@ -1,4 +1,4 @@
-"""Names for readers: of models (and the paper's model that each stands in for), methods, data sets and scales."""
+"""Display names of models, methods, data sets and scales, and the paper's model that each toy model stands in for."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ METHOD_NAMES = {
     "online_cw_po": "Online CW-PO",
     "online_rm": "Online, reward model",
 }
-SWEPT_NAMES = METHOD_NAMES | {"filter": "Top 30 %"}  # where one share alone is swept over other settings
-# Arms of weak labels with every weight 1: the paper's WS-DPO, by either rule of reading labels off its weak policy, and the
-# ablation that keeps CW-PO's labels. The paper does not say which rule gave its numbers.
+SWEPT_NAMES = METHOD_NAMES | {"filter": "Top 30 %"}  # for sweeps in which `filter` keeps one share only
+# Arms of unweighted weak labels. WS_DPO is the paper's arm: its weak policy labels by implicit reward or by likelihood;
+# the paper does not say which rule gave its numbers. "ws_bt" is an ablation: CW-PO's labels with every weight 1.
 WS_DPO = ("ws_dpo", "ws_dpo_likelihood")
 WS = (*WS_DPO, "ws_bt")
 POINT_NAMES = {MATCHED: "the matched update size", OWN_BEST: "each arm's own best update size"}
@@ -61,24 +61,27 @@ KNOWN = {name.lower(): name.removesuffix("-Instruct") for name in STAND_INS.valu
 
 
 def paper_model(name: str) -> str:
-    """The paper's name of a model, `opt-1.3b`; for other models the last part of their own name, in lower case."""
+    """Returns the paper's name of a model, `opt-1.3b`; for other models the last part of their name in lower case."""
     last = name.rsplit("/", 1)[-1].lower()
     return STAND_INS.get(last, last).lower()
 
 
 def label(model: str) -> str:
-    """`OPT-1.3B` for world/opt-96x3 and facebook/opt-1.3b; the last part of the name for models the paper does not have."""
+    """Returns `OPT-1.3B` for world/opt-96x3 and facebook/opt-1.3b; for other models the last part of their name."""
     return KNOWN.get(paper_model(model), model.rsplit("/", 1)[-1])
 
 
 def stands_for(model: str) -> str:
-    """`world/opt-96x3 (as OPT-1.3B)`; the name alone for the paper's own models and for models the paper does not have."""
+    """Returns `world/opt-96x3 (as OPT-1.3B)`; the name alone for the paper's models and for unknown ones."""
     name = label(model)
     return model if name.lower() in model.lower() else f"{model} (as {name})"
 
 
 def model_size(name: str) -> float:
-    """Parameters from a model's name, up to a factor: `opt-1.3b`, `stories260k`, `qwen2-128x4` (width² · layers); NaN if none."""
+    """Reads a model's size from its name, up to a constant factor; NaN if the name has none.
+
+    Examples: `opt-1.3b`, `stories260k`, `qwen2-128x4` (width² · layers).
+    """
     last = name.rsplit("/", 1)[-1].lower()
     if shape := re.search(r"(\d+)x(\d+)", last):
         return float(shape[1]) ** 2 * float(shape[2])
@@ -88,15 +91,15 @@ def model_size(name: str) -> float:
 
 
 def the_point(point: str) -> str:
-    """`at the matched update size`."""
+    """Names an operating point in a phrase: `at the matched update size`."""
     return f"at {POINT_NAMES[point]}"
 
 
 def scale_note(scale: str) -> str:
-    """What a scale is, as a clause: `toy scale: synthetic world, ...`."""
+    """Describes a scale in a clause: `toy scale: synthetic world, ...`."""
     return SCALE_NOTES.get(scale, f"{scale} scale")
 
 
 def capital(text: str) -> str:
-    """The text with its first letter as a capital."""
+    """Returns the text with its first letter in upper case."""
     return text[:1].upper() + text[1:]

@@ -1,4 +1,4 @@
-"""What an own sweep leaves in results/<scale>/<name>/: one table ranked by gold reward, figures of its axes, and a page."""
+"""Writes a user's sweep to results/<scale>/<name>/: a table ranked by gold reward, figures of its axes, and a page."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from cwpo.report.html import write_page
 from cwpo.report.inputs import load
 from cwpo.report.tables.ranking import page, ranked, texts
 
-KNOWN = ["run_key", "seed", "reference"]  # columns of `arms` before the axes
+KNOWN = ["run_key", "seed", "reference"]  # columns of `arms` that are not axes
 
 
 class Written(NamedTuple):
-    """The table in numbers and as people read it, and the files."""
+    """`table` holds the ranking as numbers, `shown` the same as text for readers, `files` the files written."""
 
     table: pd.DataFrame
     shown: pd.DataFrame
@@ -26,8 +26,8 @@ class Written(NamedTuple):
 def write_sweep(results: Path, scale: str, name: str, arms: pd.DataFrame, against: str | None) -> Written:
     """Write the files of a sweep whose rows are in results/<scale>/.
 
-    `arms` has one row for each arm: `run_key`, `seed`, `reference` (run_key of the arm of the method `against` that it is
-    compared with, or None), and a column for each axis, None where nothing in the arm depends on it.
+    `arms` has one row for each arm: `run_key`, `seed`, `reference` (run_key of the arm of the method `against` that it
+    is compared with, or None), and a column for each axis, None where the arm does not depend on the axis.
     """
     found = load(results, scale, name, set(arms["run_key"]))
     axes = [column for column in arms if column not in KNOWN]
@@ -37,6 +37,6 @@ def write_sweep(results: Path, scale: str, name: str, arms: pd.DataFrame, agains
     shown = texts(cells, axes, against or "")
     folder = results / scale / name
     table = page(name, rows, cells, shown)
-    drawn = rows[rows["reference"].notna()] if against else rows  # without the arms that are there to be compared with
+    drawn = rows[rows["reference"].notna()] if against else rows  # without the reference arms
     files = [*table.write(folder, scale), *axis_figures(found, drawn, axes, folder)]
     return Written(table.frame, shown, [*files, write_page(found, [], files, folder, name)])

@@ -1,4 +1,4 @@
-"""Weighted preference optimisation of the strong model, starting from its SFT model (Eq. 8 to 11)."""
+"""Aligns the strong model by weighted preference optimisation, starting from its SFT model (Eq. 8 to 11)."""
 
 import json
 from collections.abc import Iterable
@@ -40,18 +40,18 @@ def run(work: Work) -> dict[str, Any]:
 
 
 def objective_of(objective: Any) -> dict[str, Any]:
-    """The objective's settings as the preference trainers take them."""
+    """Returns the objective's settings as keyword arguments of the preference trainers."""
     names = ("beta", "flip_rate", "average_logps")
     return {"objective": objective.name, **{name: objective[name] for name in names}}
 
 
 def lineage(parents: Iterable[Path]) -> dict[str, dict[str, Any]]:
-    """The manifests of the parents' stages and of all before them by stage name, the nearest where there are several."""
+    """Returns, by stage name, the manifests of the parents and their ancestors; of equal names, the nearest."""
     manifests: dict[str, dict[str, Any]] = {}
     waiting = list(parents)
     while waiting:
         folder = waiting.pop(0)
-        if not (folder / MANIFEST).is_file():  # a pretrained checkpoint
+        if not (folder / MANIFEST).is_file():  # a pretrained checkpoint has none
             continue
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         manifests.setdefault(manifest["stage"], manifest)
@@ -61,7 +61,7 @@ def lineage(parents: Iterable[Path]) -> dict[str, dict[str, Any]]:
 
 
 def arm_facts(manifests: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Data, annotator, labels and weights of an arm, as far as its manifests tell: for the card of the aligned model."""
+    """Returns data, annotator, labels and weights of an arm, as far as its manifests tell, for the model card."""
     config = {stage: manifest["config"] for stage, manifest in manifests.items()}
     facts: dict[str, Any] = {}
     if "prepare" in config:

@@ -1,4 +1,4 @@
-"""Every pair scored and labelled by the annotator (Eq. 6), with the margin and the confidence (Eq. 7)."""
+"""Scores and labels every pair with the annotator (Eq. 6), and adds the margin and the confidence (Eq. 7)."""
 
 import functools
 import time
@@ -15,12 +15,12 @@ from cwpo.store.shards import column_mean, map_table
 from cwpo.weighting import scaled_sigmoid
 
 Texts = Sequence[str]
-Score = Callable[[Texts, Texts, Texts], tuple[Any, Any]]  # of prompts and their responses a and b
+Score = Callable[[Texts, Texts, Texts], tuple[Any, Any]]  # prompts, a, b -> score_a, score_b
 COLUMNS = ["pair_id", "prompt", "response_a", "response_b"]
 
 
 def run(scorer: Callable[[Work], Score], work: Work) -> dict[str, Any]:
-    """Score the pairs with the function that `scorer(work)` returns: from prompts, a and b to score_a and score_b, each (N,)."""
+    """Scores the pairs with `scorer(work)`, a function from prompts, a and b to score_a and score_b, each (N,)."""
     started = time.perf_counter()
     score = scorer(work)
 
@@ -45,10 +45,10 @@ def run(scorer: Callable[[Work], Score], work: Work) -> dict[str, Any]:
 
 
 def annotation_table(score_a: np.ndarray, score_b: np.ndarray, names: Sequence[str] | None = None) -> pd.DataFrame:
-    """score_a, score_b, label ("a" or "b"), margin (>= 0) and confidence in [0, 1] of N pairs from their scores, (N,).
+    """Returns scores, label ("a" or "b"), margin (>= 0) and confidence in [0, 1] of N pairs from their scores, (N,).
 
-    Equal scores give "a", a side that is random, with margin and confidence 0. Raises FloatingPointError for scores that
-    are NaN or infinite, or so far apart that their difference is, with the pairs' `names` (default: their numbers).
+    Equal scores give the label "a", a random response, with margin and confidence 0. Raises FloatingPointError, with
+    the pairs' `names` (default: row numbers), for scores that are NaN or infinite, or whose difference is.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         margin = np.abs(score_a - score_b)
@@ -65,7 +65,7 @@ def annotation_table(score_a: np.ndarray, score_b: np.ndarray, names: Sequence[s
 
 
 def by_head(work: Work) -> Score:
-    """The Bradley-Terry annotator's score of each response on its own."""
+    """Returns the scoring function of a Bradley-Terry annotator, which scores each response on its own."""
     from cwpo.models.annotator import score_responses
 
     scores = functools.partial(score_responses, token_budget=work.tokens)
@@ -73,14 +73,14 @@ def by_head(work: Work) -> Score:
 
 
 def by_both_orders(work: Work) -> Score:
-    """PairRM's logits of the two orders, halved (Eq. 21)."""
+    """Returns the scoring function of PairRM, which gives its logits of the two orders, halved (Eq. 21)."""
     from cwpo.models.pairrm import score_both_orders
 
     return functools.partial(score_both_orders, *_trained(work), token_budget=work.tokens)
 
 
 def _trained(work: Work) -> tuple[Any, Any]:
-    """The annotator with a scalar head, and its tokenizer."""
+    """Loads the annotator with a scalar head, and its tokenizer."""
     from cwpo.models.annotator import load_annotator
     from cwpo.models.policy import load_tokenizer
 
@@ -90,7 +90,7 @@ def _trained(work: Work) -> tuple[Any, Any]:
 
 
 def by_policy(work: Work) -> Score:
-    """The likelihood or the implicit reward of each response under the annotator trained by DPO (Eq. 17)."""
+    """Returns the scoring function of a DPO annotator: likelihood or implicit reward of each response (Eq. 17)."""
     from cwpo.models.logprobs import policy_scores
     from cwpo.models.policy import load_policy, load_tokenizer
 
@@ -106,7 +106,7 @@ def by_policy(work: Work) -> Score:
 def _one_by_one(
     scores: Callable[..., Any], model: Any, tokenizer: Any, prompts: Texts, first: Texts, second: Texts
 ) -> tuple[Any, Any]:
-    """`scores` of the two responses to each prompt, each read alone."""
+    """Scores the two responses to each prompt by `scores`, each response alone. Returns score_a, score_b, (N,)."""
     from cwpo.data.encoding import encode
 
     pad_id = tokenizer.pad_token_id
@@ -124,6 +124,6 @@ SCORING: dict[str, tuple[Callable[[Work], Score], tuple[str, ...]]] = {
 
 
 def annotate_stage(annotator: str) -> Stage:
-    """The stage for a choice of conf/annotator: how it scores, and the config keys that this reads."""
+    """Returns the stage for a choice of conf/annotator, with its scoring and the config keys that the scoring reads."""
     scorer, reads = SCORING[annotator]
     return Stage("annotate", 1, (*reads, "text_version"), functools.partial(run, scorer))

@@ -1,4 +1,4 @@
-"""How good the annotator is, on the test pairs or on D_unlabeled: against the human labels and against gold.
+"""Measures the annotator's accuracy on the test pairs or on D_unlabeled, against the human labels and against gold.
 
 Pairs whose two responses have equal gold rewards say nothing about accuracy against gold and are left out there.
 """
@@ -19,7 +19,7 @@ def run(work: Work) -> dict[str, Any]:
     pairs = work.table("prepare", "pairs.parquet")
     table = pairs[pairs["split"] == work.config.annotator.assessed_on]
     table = table.merge(work.table("annotate", "annotations.parquet"), on="pair_id", validate="one_to_one")
-    gap = np.zeros(len(table))  # undecided, where gold has not seen the pairs
+    gap = np.zeros(len(table))  # ties, where gold has not scored the pairs
     if "score_gold" in work.parents:
         table = table.merge(work.table("score_gold", "gold.parquet"), on="pair_id", validate="one_to_one")
         gap = (table["gold_a"] - table["gold_b"]).to_numpy()
@@ -32,7 +32,7 @@ def run(work: Work) -> dict[str, Any]:
 
 
 def _show(work: Work, table: pd.DataFrame) -> None:
-    """Calibration against the human labels: how often pairs of like confidence are right, and how often they should be."""
+    """Logs calibration against human labels: measured and expected accuracy by confidence bin; accuracy by coverage."""
     right = (table["label"] == table["human_label"]).to_numpy(dtype=float)
     confidence = table["confidence"].to_numpy()
     calibration = [(bin.expected, *bin.accuracy) for bin in reliability((1 + confidence) / 2, right)]
@@ -49,7 +49,7 @@ def _show(work: Work, table: pd.DataFrame) -> None:
 def annotator_metrics(
     label: np.ndarray, human: np.ndarray, confidence: np.ndarray, gold_gap: np.ndarray
 ) -> dict[str, Any]:
-    """Accuracies of labels ("a" or "b"), all of shape (N,); gold_gap is gold(a) - gold(b)."""
+    """Returns accuracies of labels ("a" or "b"), None over no pairs. Arrays are (N,); gold_gap is gold(a) - gold(b)."""
     decided = gold_gap != 0
     gold = np.where(gold_gap > 0, "a", "b")
     order = np.argsort(-confidence, kind="stable")

@@ -1,4 +1,4 @@
-"""What a stage is given and what it declares."""
+"""Work is what a stage is given. Stage is its declaration: what it reads, its version and how it runs."""
 
 import json
 import os
@@ -19,7 +19,7 @@ Run = Callable[["Work"], Mapping[str, Any]]
 class Work:
     """Everything a stage's `run` may read: where to write, its slice of the config, its parents' folders.
 
-    `scratch` is a folder, made when needed, that outlives a kill; what a stage leaves there it finds when run again.
+    `scratch` is a folder, made when needed, that stays if the process is killed: a later run of the stage finds it.
     `sharded` says that each of several processes holds a part of the model under training; all of them run the stage.
     """
 
@@ -36,9 +36,10 @@ class Work:
     progress: Callable[[int, int], None] = lambda done, total: None
 
     def site(self, name: str = "model", checkpoints: str = "checkpoints", log: Any = None) -> Any:
-        """The cwpo.training.fit.Site of a training whose model goes to the folder `name`.
+        """Returns the cwpo.training.fit.Site of a training that writes its model to the folder `name`.
 
-        `checkpoints` names the folder of its checkpoints: each training of a stage needs its own. `log`: not the tracker's.
+        `checkpoints` names the folder of its checkpoints: each training of a stage needs its own. `log` replaces the
+        tracker's log function.
         """
         from cwpo.training.checkpoints import Schedule  # late: it imports torch
         from cwpo.training.fit import Site
@@ -55,11 +56,11 @@ class Work:
         )
 
     def kept(self, name: str = "shards") -> Path:
-        """The folder where finished shards of a table are kept, from which a later run continues."""
+        """Returns the folder that keeps finished shards of a table, from which a later run continues."""
         return (self.scratch or self.out) / name
 
     def table(self, role: str, file: str, columns: list[str] | None = None) -> pd.DataFrame:
-        """The Parquet file in the folder of a parent."""
+        """Reads a Parquet file from the folder of the parent `role`."""
         return pd.read_parquet(self.parents[role] / file, columns=columns)
 
     def write_json(self, file: str, values: Mapping[str, Any]) -> None:
@@ -67,7 +68,7 @@ class Work:
 
     @property
     def tokens(self) -> int | None:
-        """Tokens to score at once; see cwpo.data.batching.tokens_at_once."""
+        """Number of tokens to score at once; see cwpo.data.batching.tokens_at_once."""
         from cwpo.data.batching import tokens_at_once  # late: it imports torch
 
         return tokens_at_once(self.token_budget, self.device)
@@ -93,6 +94,6 @@ class Stage:
     launched: bool = False  # a training that several processes can share
     light: bool = False  # reads and writes files only: no job of its own on a cluster
     early: bool = False  # long, and others wait for it: it starts first where several stages are ready
-    measure: bool = False  # recorded in the results beside the stages that an arm ends in
+    measure: bool = False  # its numbers are recorded in the results beside those of the stages that an arm ends in
     trains: str | None = None  # "weak" or "strong": the model of the pair that it trains and writes
-    output: str = "."  # the folder inside its own that children read
+    output: str = "."  # the folder, inside that of the stage, that children read

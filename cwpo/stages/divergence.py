@@ -1,4 +1,4 @@
-"""How far preference optimisation has moved the policy from its reference: KL(policy || reference) and the fit of its labels."""
+"""Measures KL(policy || reference), how far alignment moved the policy, and how well the policy fits its labels."""
 
 from typing import Any
 
@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 
 from cwpo.finite import check_finite
-from cwpo.runtime import computing_in
+from cwpo.runtime import NATIVE, computing_in
 from cwpo.stages.base import Stage, Work
 
-MEASURED = 2000  # training pairs on which the policy is held against its labels
+MEASURED = 2000  # training pairs, at most, on which the fit is measured
 
 
 def run(work: Work) -> dict[str, Any]:
-    """kl.parquet: prompt_id and log pi(y) - log pi_ref(y) of the policy's response y, in nats, summed over its tokens.
+    """Writes kl.parquet: prompt_id, and log pi(y) - log pi_ref(y) of the policy's response y, in nats, over its tokens.
 
     Its mean estimates KL(pi || pi_ref) per response; the responses are those that evaluation judges, drawn at
     generation.temperature. metrics.json: that mean, its standard error, and train_accuracy, the share of training pairs whose
@@ -34,12 +34,14 @@ def run(work: Work) -> dict[str, Any]:
             strict=True,
         )
     ]
-    with computing_in(work.config.alignment.precision, work.device):  # one model at a time in memory
+    precision = work.config.alignment.precision
+    with computing_in("float32" if precision == NATIVE else precision, work.device):  # one model at a time in memory
         reference = as_trained(work.parents["sft"] / "model", device=work.device)
         before = policy_scores(reference, rows, tokenizer.pad_token_id)
         del reference
         policy = as_trained(folder, device=work.device)
         kl = (policy_scores(policy, rows, tokenizer.pad_token_id) - before).numpy()
+    with computing_in(precision, work.device):  # that of the reference's log-probs
         accuracy = _train_accuracy(work, policy, tokenizer) if "weight" in work.parents else None
     check_finite(kl, responses["prompt_id"].tolist(), "the log-prob ratios of the responses")
     pd.DataFrame({"prompt_id": responses["prompt_id"], "kl": kl}).to_parquet(work.out / "kl.parquet", index=False)
@@ -49,7 +51,10 @@ def run(work: Work) -> dict[str, Any]:
 
 
 def _train_accuracy(work: Work, policy: Any, tokenizer: Any) -> float:
-    """Of at most MEASURED training pairs, spread evenly, the share whose chosen response has the larger implicit reward."""
+    """Share of training pairs whose chosen response has the larger implicit reward.
+
+    Measured on at most MEASURED pairs, spread evenly.
+    """
     from cwpo.data.batching import encode_pairs
     from cwpo.models.packed import score_pairs
 

@@ -1,8 +1,8 @@
-"""How far the policy's own responses lie from what the annotator learned on (appendix J.5, Figure 6).
+"""Measures how far the policy's own responses lie from the annotator's training data (appendix J.5, Figure 6).
 
 A response's vector is the mean of its tokens' final hidden states under the arm's SFT model, or the [CLS] state of an encoder
-(embedding.path). The plane of the figure is that of the first two principal components of the labeled responses, so it shows
-the others as the annotator's data spans the space.
+(embedding.path). The figure shows all responses on the first two principal components of the labeled ones: the
+directions in which the annotator's training data varies most.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from cwpo.stages.base import Stage, Work
 from cwpo.stages.mix_labels import labeled_pairs
 from cwpo.statistics import mean_shift, principal_plane
 
-RESPONSES = 200  # of each source; fewer where it has fewer
+RESPONSES = 200  # at most, of each source
 
 
 def run(work: Work) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def run(work: Work) -> dict[str, Any]:
 
 
 def _embedding(work: Work) -> Callable[[list[str], list[str]], Any]:
-    """The vectors, (N, d) float32 tensors, of N prompts and their responses; an encoder reads the responses alone."""
+    """Returns a function from N prompts and responses to (N, d) float32 vectors; an encoder reads responses alone."""
     from cwpo.data.encoding import encode
     from cwpo.models.embeddings import first_states, mean_states
     from cwpo.models.policy import load_policy, load_tokenizer
@@ -50,10 +50,10 @@ def _embedding(work: Work) -> Callable[[list[str], list[str]], Any]:
 
 
 def responses(work: Work) -> dict[str, pd.DataFrame]:
-    """pair_id, prompt and one response of pairs of each source.
+    """Returns a table for each source of pairs: pair_id, prompt and one response.
 
     labeled: what the annotator learned from; offline: D_unlabeled; online: the last pairs that the policy sampled. Pairs
-    of the first two are drawn at random. The response is response_a, whose side means nothing in any of them.
+    of the first two are drawn at random. The response is response_a; the side has no meaning in any source.
     """
     pairs = work.table("prepare", "pairs.parquet")
     online = (

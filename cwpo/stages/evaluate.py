@@ -1,4 +1,4 @@
-"""GRA and mean gold rewards of the aligned model and its SFT model, and the quality of the labels it was trained on."""
+"""Measures GRA and mean gold rewards of the aligned model and its SFT model, and the quality of the training labels."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from cwpo.store.shards import map_rows
 
 SHOWN = 100  # prompts whose answers W&B shows
 OF_LABELS = ("label_accuracy_gold", "human_gold_agreement", "margin_agreement")
-MEASURED = 2000  # pairs of an online arm whose labels are held against gold
+MEASURED = 2000  # pairs of an online arm, at most, whose labels are compared with gold
 
 
 def run(work: Work) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def run(work: Work) -> dict[str, Any]:
 
 
 def _rewarded(work: Work, gold: Any, tag: str, responses: pd.DataFrame) -> pd.DataFrame:
-    """One model's responses with their gold `reward`."""
+    """Returns one model's responses with their gold `reward`."""
 
     def score(part: pd.DataFrame) -> pd.DataFrame:
         rewards = gold.rewards(part["prompt"].tolist(), part["response"].tolist())
@@ -65,9 +65,9 @@ def _rewarded(work: Work, gold: Any, tag: str, responses: pd.DataFrame) -> pd.Da
 
 
 def compared(gold: Any, responses: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """The responses to prompts that both models answered, with how likely each is the better one as its `reward`.
+    """Returns the responses to prompts that both models answered; `reward`: the probability that it is better.
 
-    Prompts whose responses could not be compared are left out; gold counts them. InputError where none is left.
+    Prompts whose responses could not be compared are left out; gold counts them. InputError if fewer than 2 are left.
     """
     sft, aligned = responses["sft"], responses["aligned"]
     aligned = aligned.merge(sft[["prompt_id"]], on="prompt_id", validate="one_to_one")
@@ -84,7 +84,7 @@ def compared(gold: Any, responses: dict[str, pd.DataFrame]) -> dict[str, pd.Data
 
 
 def _show(work: Work, both: pd.DataFrame) -> None:
-    """Both models in a few numbers, and the first SHOWN prompts with both answers and their gold rewards."""
+    """Logs a few numbers of both models, and the first SHOWN prompts with both responses and their gold rewards."""
     models = pd.DataFrame(
         {
             "model": model,
@@ -101,9 +101,9 @@ def _show(work: Work, both: pd.DataFrame) -> None:
 
 
 def label_quality(work: Work) -> dict[str, Any]:
-    """Of the arm's training pairs: labels that agree with gold, and the weighted agreement M (see margin_agreement).
+    """Returns the shares of the arm's and of the human labels that agree with gold, on the training pairs, and M.
 
-    Where gold has not seen them, only their number and weight.
+    M is margin_agreement. Where gold has not scored the pairs, all but their number and mean weight is None.
     """
     table = work.table("weight", "preferences.parquet")
     trained = {"mean_weight": float(table["weight"].mean()), "n_train": len(table)}
@@ -123,7 +123,10 @@ def label_quality(work: Work) -> dict[str, Any]:
 
 
 def online_quality(work: Work, gold: Any) -> dict[str, Any]:
-    """As label_quality, of the pairs that an online arm trained on: at most MEASURED, spread evenly over the training."""
+    """As label_quality, for the pairs that an online arm trained on.
+
+    Gold scores at most MEASURED of them, spread evenly over the training; a gold that costs money scores none.
+    """
     from cwpo.models.gold import both_rewards
 
     pairs = work.table("online_align", "responses.parquet")
@@ -140,13 +143,13 @@ def online_quality(work: Work, gold: Any) -> dict[str, Any]:
 
 
 def _agreement(gap: np.ndarray) -> float | None:
-    """The share of gaps gold(chosen) - gold(rejected) above 0, ties aside; None where all are ties."""
+    """Share of gaps gold(chosen) - gold(rejected) above 0, ties left out; None where all are ties."""
     decided = gap[gap != 0]
     return float((decided > 0).mean()) if len(decided) else None
 
 
 def margin_agreement(weights: np.ndarray, gap: np.ndarray) -> float | None:
-    """M = E[w * gap] / E[w * |gap|], in [-1, 1]; gap = gold(chosen) - gold(rejected). None where nothing weighs."""
+    """M = E[w * gap] / E[w * |gap|], in [-1, 1]; gap = gold(chosen) - gold(rejected). None for 0 / 0."""
     total = float(np.sum(weights * np.abs(gap)))
     return float(np.sum(weights * gap)) / total if total > 0 else None
 

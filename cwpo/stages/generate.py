@@ -1,4 +1,4 @@
-"""Responses of one model to the test prompts, each with a seed of its own (temperature 0.95, section 4.1)."""
+"""Samples one model's responses to the test prompts, each with a seed of its own (temperature 0.95, section 4.1)."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from cwpo.runtime import computing_in
 from cwpo.stages.base import Stage, Work
 from cwpo.store.shards import map_rows
 
-SHARD = 4  # batches whose responses are kept together while a stage is under way
+SHARD = 4  # batches whose responses are saved together while the stage runs
 
 
 def run(work: Work) -> dict[str, Any]:
@@ -47,9 +47,9 @@ def run(work: Work) -> dict[str, Any]:
 def with_room(
     pairs: pd.DataFrame, kind: str, tokenizer: Any, most_new: int, context: int | None
 ) -> tuple[pd.DataFrame, int]:
-    """prompt_id and prompt of the pairs whose prompts leave room for `most_new` tokens, and how many do not.
+    """Returns prompt_id and prompt of the pairs whose prompts leave room for `most_new` tokens, and how many others.
 
-    Raises InputError, which calls them `kind` prompts, where fewer than two do.
+    Raises InputError, which calls them `kind` prompts, if fewer than two prompts leave room.
     """
     from cwpo.models.generation import leaves_room
 
@@ -68,7 +68,7 @@ def _by_transformers(work: Work, tokenizer: Any, prompts: pd.DataFrame, drawn: d
     from cwpo.models.policy import as_trained, load_policy
 
     generation = work.config.generation
-    # 16 bits would round merged adapters away
+    # adapters merged into weights of 16 bits would be rounded away
     load = load_policy if generation.precision == "float32" else as_trained
     model = load(work.parents["model"] / "model", device=work.device)
 

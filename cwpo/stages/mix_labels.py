@@ -1,4 +1,4 @@
-"""Labeled pairs that are not all the arm's own: from another data set, or poisoned (Tables 24, 25)."""
+"""Mixes the arm's own labeled pairs with pairs of another data set or with poisoned ones (Tables 24, 25)."""
 
 from typing import Any
 
@@ -33,9 +33,9 @@ def run(work: Work) -> dict[str, Any]:
 
 
 def poisoned(pairs: pd.DataFrame, gold: pd.DataFrame, count: int) -> pd.DataFrame:
-    """The `count` pairs with the largest gold gaps, labeled against gold (appendix J.8). Pairs of equal gold have no gap.
+    """Returns the `count` pairs with the largest gold gaps, labeled opposite to gold (appendix J.8).
 
-    Raises InputError where there are fewer.
+    Raises InputError if fewer pairs have a gap other than 0.
     """
     table = pairs.merge(gold, on="pair_id", validate="one_to_one")
     gap = (table["gold_a"] - table["gold_b"]).to_numpy()
@@ -54,20 +54,20 @@ def _labeled(work: Work, parent: str) -> pd.DataFrame:
 
 
 def labeled_pairs(work: Work) -> pd.DataFrame:
-    """What an annotator learns from: the mixed labels where the arm has them, else the labeled split."""
+    """Returns the pairs an annotator learns from: those of mix_labels if the arm has them, else the labeled split."""
     if "labels" in work.parents:
         return work.table("labels", "labeled.parquet")
     return _labeled(work, "prepare")
 
 
 def chosen_rejected(pairs: pd.DataFrame, label: pd.Series) -> tuple[pd.Series, pd.Series]:
-    """Chosen and rejected responses according to labels "a" and "b"."""
+    """Returns the chosen and the rejected responses; `label` is "a" or "b" for each pair."""
     a, b = pairs["response_a"], pairs["response_b"]
     return a.where(label == "a", b), b.where(label == "a", a)
 
 
 def by_human_label(pairs: pd.DataFrame) -> list[list[str]]:
-    """Prompts, chosen and rejected responses according to the human labels."""
+    """Returns lists of prompts, chosen and rejected responses according to the human labels."""
     sides = chosen_rejected(pairs, pairs["human_label"])
     return [column.tolist() for column in (pairs["prompt"], *sides)]
 

@@ -1,4 +1,4 @@
-"""D_unlabeled of two data sets: what the arms of Tables 24 and 25 align on."""
+"""Mixes D_unlabeled of two data sets: the pairs on which the arms of Tables 24 and 25 align."""
 
 import shutil
 from typing import Any
@@ -8,7 +8,7 @@ import pandas as pd
 
 from cwpo.stages.base import Stage, Work
 
-EQ19_SHARE = 0.3  # of the arm's own D_unlabeled
+EQ19_SHARE = 0.3  # share of the arm's own D_unlabeled that is kept (Eq. 19)
 
 
 def run(work: Work) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def run(work: Work) -> dict[str, Any]:
 
 
 def mixed(own: pd.DataFrame, other: pd.DataFrame, rule: str, generator: np.random.Generator) -> pd.DataFrame:
-    """The arm's own labeled and test pairs, and unlabeled pairs of both tables in the order of their ids.
+    """Returns the arm's own labeled and test pairs, and unlabeled pairs of both tables in the order of their ids.
 
     rule: "both" takes all unlabeled pairs of both (Table 24; two sets of equal size, so half and half, and the same pairs
     whichever of them is the arm's own), "eq19" all of the other set and a share EQ19_SHARE of the own ones (Eq. 19).

@@ -1,4 +1,4 @@
-"""Online preference optimisation: the policy's own responses, compared by a reward (appendix J.5, Tables 21 and 22)."""
+"""Aligns the strong model online, on its own responses, compared by a reward (appendix J.5, Tables 21 and 22)."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ def run(work: Work) -> dict[str, Any]:
 
 
 def _settings(work: Work, context: int | None) -> dict[str, Any]:
-    """The settings of OnlineTrainer but its model and prompts."""
+    """Returns the settings of OnlineTrainer except its model and prompts."""
     from cwpo.training.online import DRAWN, Sampling
 
     config = work.config
@@ -60,7 +60,7 @@ def _settings(work: Work, context: int | None) -> dict[str, Any]:
 
 
 def _reward(work: Work) -> Any:
-    """The annotator, the reward model trained here, or the checkpoint online.reward_model."""
+    """Loads the reward: the annotator or reward model trained here, else the checkpoint online.reward_model."""
     from cwpo.models.gold import Trained
     from cwpo.models.policy import context_length
     from cwpo.models.reward_models import ChatReward, HuggingFace, Reward

@@ -1,4 +1,4 @@
-"""The weak model trained as a policy on the human-labelled pairs: DPO, or SFT and then DPO (Table 6, App. D)."""
+"""Trains the weak model as a policy on the human-labelled pairs: by DPO, or by SFT and then DPO (Table 6, App. D)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,10 +12,10 @@ from cwpo.stages.mix_labels import by_human_label
 def fit_policy(
     work: Work, pairs: pd.DataFrame, *, path: Any, revision: str | None, annotator: Any, seed: int
 ) -> dict[str, Any]:
-    """Unweighted DPO on the human labels of `pairs`, after SFT on prompt + chosen where annotator.name is sft_dpo.
+    """Trains by unweighted DPO on the human labels of `pairs`. An sft_dpo annotator gets SFT on prompt + chosen first.
 
-    Saves the model that DPO starts from under `reference`, the trained one under `model`. `train_seconds` is all of SFT
-    and DPO, the reference's log-probs included.
+    Saves the model that DPO starts from under `reference`, the trained one under `model`. The summary's
+    `train_seconds` is the time of SFT and DPO, with the reference's log-probs.
     """
     from cwpo.models.policy import load_policy, load_tokenizer
     from cwpo.training.fit import Start, fit_preference, fit_sft

@@ -1,4 +1,4 @@
-"""The pairs, filtered, split and counted; see `cwpo.data.sources`."""
+"""Loads, filters, splits and counts the pairs; see `cwpo.data.sources`."""
 
 from types import SimpleNamespace
 from typing import Any

@@ -1,4 +1,4 @@
-"""A model of the synthetic world, pretrained once and saved as an ordinary checkpoint."""
+"""Pretrains a model of the synthetic world once and saves it as an ordinary checkpoint."""
 
 from typing import Any
 

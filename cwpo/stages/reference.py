@@ -1,4 +1,4 @@
-"""Sequence log-probs of the selected pairs under the arm's SFT model, the reference of its alignment."""
+"""Computes sequence log-probs of the selected pairs under the arm's SFT model, the reference of its alignment."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def run(work: Work) -> dict[str, Any]:
     model = as_trained(folder, device=work.device)
     result = {"pair_id": table["pair_id"]}
     rows = encode_pairs(tokenizer, *(table[name].tolist() for name in ("prompt", "chosen", "rejected")))
-    precision = work.config.alignment.precision  # the policy's, so that at step 0 every margin is 0
+    precision = work.config.alignment.precision  # that of the policy, so that at step 0 every margin is 0
     with computing_in(precision, work.device):
         scores = score_pairs(model, rows, tokenizer.pad_token_id, work.tokens)
     for side, logps in zip(("chosen", "rejected"), scores, strict=True):

@@ -1,4 +1,7 @@
-"""Gold rewards of both responses of every pair, to measure labels by; no arm trains on them."""
+"""Computes gold rewards of both responses of every pair.
+
+They measure the quality of labels. Only arms with gold, flipped or poisoned labels train on labels made from them.
+"""
 
 from typing import Any
 
@@ -9,7 +12,7 @@ from cwpo.finite import check_finite
 from cwpo.stages.base import Stage, Work
 from cwpo.store.shards import map_rows
 
-SHARD = 5_000  # pairs or responses whose rewards are kept together while a stage is under way
+SHARD = 5_000  # pairs or responses whose rewards are saved together while the stage runs
 
 GOLD_KEYS = "name path revision temperature batch_size model asks prompt_file".split()
 GOLD_READS = (*(f"gold.{key}" for key in (*GOLD_KEYS, *JUDGE_SETTINGS)), "world_version", "text_version")
@@ -36,7 +39,7 @@ def run(work: Work) -> dict[str, Any]:
 
 
 def trained_folder(work: Work) -> Any:
-    """Folder of the trained gold model, or None where gold is another."""
+    """Returns the folder of the gold model that train_gold made, or None where gold is another model."""
     return work.parents["train_gold"] / "model" if "train_gold" in work.parents else None
 
 

@@ -1,4 +1,4 @@
-"""The pairs an arm trains on, chosen and rejected according to the arm's own labels."""
+"""Selects the pairs an arm trains on, with chosen and rejected responses according to the arm's own labels."""
 
 from typing import Any
 
@@ -36,7 +36,10 @@ def run(work: Work) -> dict[str, Any]:
 
 
 def _labels(work: Work, table: pd.DataFrame) -> pd.Series:
-    """ "a" or "b" for every pair: the human's, the weak model's, gold's, or gold's with as many errors as the weak model's."""
+    """Returns "a" or "b" for every pair: the label of the human, the weak model or gold, as method.labels says.
+
+    For "flips" it is gold's label with as many errors as the weak model makes.
+    """
     source = work.config.method.labels
     if source in ("human", "weak"):
         return table["human_label" if source == "human" else "label"]

@@ -1,4 +1,4 @@
-"""The strong model, fine-tuned on prompt + chosen response of the arm's own pairs (section 4.1)."""
+"""Fine-tunes the strong model on prompt + chosen response of the arm's own pairs (section 4.1)."""
 
 from typing import Any
 

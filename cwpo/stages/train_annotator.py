@@ -1,4 +1,4 @@
-"""The weak model, fully fine-tuned on the human-labelled pairs (section 3.2 i; Table 6 and J.9 for the other kinds)."""
+"""Fine-tunes all of the weak model on the human-labelled pairs (section 3.2 i; Table 6 and J.9 for the other kinds)."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from cwpo.config.schema import POLICY_ANNOTATORS
 from cwpo.stages.base import Stage, Work
 from cwpo.stages.mix_labels import by_human_label, labeled_pairs
 
-# What each kind of annotator reads of its config group, beside its name. `scoring` is read when pairs are annotated.
+# Keys of conf/annotator that each kind reads in training, beside its name. The stage annotate reads `scoring`.
 READS = {
     "bt": ("head_std", "training"),
     "pairrm": ("head_std", "training"),
@@ -40,7 +40,7 @@ def fit_scalar(
     head_std: float,
     joint: bool = False,
 ) -> dict[str, Any]:
-    """A scalar head trained on the human labels of `pairs`, by Bradley-Terry or with `joint` as PairRM."""
+    """Trains a model with a scalar head on the human labels of `pairs`, by Bradley-Terry or, if `joint`, as PairRM."""
     from cwpo.training.fit import Comparisons, Start, fit_annotator
 
     texts: Any = by_human_label(pairs)
@@ -56,7 +56,7 @@ def fit_scalar(
 
 
 def _check_lengths(pairs: pd.DataFrame, path: Any, config: Any) -> None:
-    """InputError where PairRM could not read some pair, of any split: found before training, not after."""
+    """Raises InputError, before training starts, if a pair of any split is too long for PairRM."""
     from cwpo.models.pairrm import check_joint_lengths, encode_joint
     from cwpo.models.policy import context_length, load_tokenizer
 
@@ -66,7 +66,7 @@ def _check_lengths(pairs: pd.DataFrame, path: Any, config: Any) -> None:
 
 
 def train_annotator_stage(annotator: str) -> Stage:
-    """The stage for a choice of conf/annotator. It declares only what that kind of annotator reads."""
+    """Returns the stage for a choice of conf/annotator. It declares only the keys that this kind of annotator reads."""
     reads = (f"annotator.{leaf}" for leaf in ("name", *READS[annotator]))
     config = (*reads, "weak", "weak_revision", "seed", "text_version")
     return Stage("train_annotator", 1, config, run, launched=True, early=True, trains="weak")

@@ -1,4 +1,4 @@
-"""The stand-in gold model: Bradley-Terry on held-out human pairs that no arm sees."""
+"""Trains the stand-in gold model by Bradley-Terry on held-out human-labelled pairs that no arm sees."""
 
 from typing import Any
 

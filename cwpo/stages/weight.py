@@ -1,4 +1,4 @@
-"""preferences.parquet: the selected pairs with their weights, a file other preference trainers can read as well."""
+"""Writes preferences.parquet: the selected pairs with their weights, a file that other trainers can read."""
 
 from typing import Any
 

@@ -8,7 +8,7 @@ import cwpo
 
 
 def digest(paths: Iterable[Path]) -> str:
-    """Hex SHA-256 of the names and bytes of files; a missing file counts as missing."""
+    """Returns the hex SHA-256 of the names and bytes of files; a missing file counts as b"missing"."""
     whole = hashlib.sha256()
     for path in paths:
         whole.update(f"{path.name}\0".encode())
@@ -17,5 +17,5 @@ def digest(paths: Iterable[Path]) -> str:
 
 
 def code() -> list[Path]:
-    """The source files of this package."""
+    """Returns the source files of this package, sorted."""
     return sorted(Path(cwpo.__file__).parent.rglob("*.py"))

@@ -1,7 +1,7 @@
 """The manifest of a finished stage: its inputs and its files, with digests that show any later change.
 
-It is JSON. The last entry `sha256` is the digest of the other entries, so that a change to the manifest itself shows as
-well. Older manifests without it are accepted.
+It is JSON. The last entry `sha256` is the digest of the other entries, so that a change to the manifest itself shows
+too. Older manifests without this entry are accepted.
 """
 
 import hashlib
@@ -19,9 +19,9 @@ SEAL = "sha256"
 FIELDS = frozenset(
     "stage key version config parents seed summary seconds peak_memory_mb host git_commit packages files".split()
 )
-HASHED_ON_USE = 64 * 2**20  # bytes; of larger files only the size is checked on use, a tenth of a second each
+HASHED_ON_USE = 64 * 2**20  # bytes, a tenth of a second to hash; of larger files only the size is checked on use
 
-# Files that this process has hashed and that are as written.
+# Files that this process has hashed and found unchanged.
 _intact: set[tuple[object, ...]] = set()
 
 
@@ -35,7 +35,7 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest without its seal. Raises StoreError for one that is missing or was changed."""
+    """Returns the manifest without its seal. Raises StoreError if it is missing or was changed."""
     file = folder / MANIFEST
     try:
         text = file.read_bytes().decode()
@@ -59,9 +59,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Raise StoreError unless names, sizes and (up to HASHED_ON_USE bytes) digests of the files are those of the manifest.
+    """Raise StoreError unless names, sizes and (up to HASHED_ON_USE bytes) digests of files are those of the manifest.
 
-    A file is hashed once per process as long as its size and times stay.
+    A file is hashed once per process as long as its size and times do not change.
     """
     if damage := damaged_files(folder, manifest, HASHED_ON_USE):
         (name, what), *others = damage.items()
@@ -70,7 +70,7 @@ def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def damaged_files(folder: Path, manifest: Mapping[str, Any], hashed: float) -> dict[str, str]:
-    """Damaged file -> reason. Files of more than `hashed` bytes are not hashed."""
+    """Returns damaged file -> reason. Files of more than `hashed` bytes are not hashed: only their size is compared."""
     damage = {name: _damage(folder / name, entry, hashed) for name, entry in manifest["files"].items()}
     there = {str(file.relative_to(folder)) for file in folder.rglob("*") if not file.is_dir()}
     for name in sorted(there - {*manifest["files"], MANIFEST}):
@@ -101,7 +101,7 @@ def _damage(file: Path, entry: Mapping[str, Any], hashed: float) -> str | None:
 
 
 def file_digests(folder: Path) -> dict[str, dict[str, Any]]:
-    """Size and digest of every file in a folder, as damaged_files compares them."""
+    """Returns the size and digest of every file in a folder, as damaged_files compares them."""
     files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
     return {str(f.relative_to(folder)): {"bytes": f.stat().st_size, "sha256": sha256(f)} for f in files}
 
@@ -112,10 +112,10 @@ def sha256(file: Path) -> str:
 
 
 def exists(folder: Path) -> bool:
-    """Whether a stage is finished. Folders appear complete, so one without its manifest is damaged: StoreError."""
+    """Whether a stage is finished. Raises StoreError for a folder without manifest, since folders appear complete."""
     if (folder / MANIFEST).is_file():
         return True
-    # Looked at in this order, a folder that appears meanwhile is not taken for a damaged one.
+    # Folder before manifest: a folder that appears during these checks is not taken for a damaged one.
     if os.path.lexists(folder) and not (folder / MANIFEST).is_file():
         raise damaged(folder, f"{folder / MANIFEST} is missing or no file")
     return False
@@ -127,7 +127,7 @@ def _sealed(manifest: Mapping[str, Any]) -> str:
 
 
 def damaged(folder: Path, what: str) -> StoreError:
-    """An error with the damage, and how to compute the stage in `folder` again."""
+    """Returns an error that says what is damaged, and how to compute the stage in `folder` again."""
     named = f"{folder.parent.name}/{folder.name}"
     fix = f"delete {folder}, or run scripts/store.py action=drop stages=[{named}], to compute it again"
     return StoreError(f"{what}; {fix}")

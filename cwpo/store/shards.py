@@ -1,4 +1,4 @@
-"""Computes a big table shard by shard: flat memory, and after a kill only the shard under way is computed again."""
+"""Computes a big table shard by shard: memory stays flat, and a kill costs only the shard that is being computed."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -12,7 +12,7 @@ from cwpo.store.store import remove
 
 SHARD = 20_000  # rows
 Work = Callable[[pd.DataFrame], pd.DataFrame]
-Progress = Callable[[int, int], None]  # rows done, and all
+Progress = Callable[[int, int], None]  # called with the rows done and the rows in all
 
 
 def map_table(
@@ -25,10 +25,10 @@ def map_table(
     progress: Progress = lambda done, total: None,
     rows: int | None = None,
 ) -> int:
-    """Write `work` of each `rows` (default SHARD) rows of parquet `source` to parquet `target`; returns the rows written.
+    """Applies `work` to each `rows` (default SHARD) rows of parquet `source`, writes `target`, returns its row count.
 
-    Finished shards lie in `scratch` until the table is complete; a later call with the same folder goes on from there.
-    Their names carry a digest, so that a damaged one is not taken for finished.
+    Finished shards lie in `scratch`; after a kill, a call with the same folder goes on from them. Their names carry a
+    digest, so that a damaged shard is not taken for a finished one.
     """
     rows = rows or SHARD
     with pq.ParquetFile(source) as table:
@@ -50,7 +50,7 @@ def map_table(
 def map_rows(
     frame: pd.DataFrame, work: Work, *, scratch: Path, rows: int, progress: Progress = lambda done, total: None
 ) -> pd.DataFrame:
-    """`work` of a frame, `rows` at a time, as one table; finished shards lie in `scratch` as in map_table."""
+    """Applies `work` to a frame, `rows` at a time, and returns one table; keeps finished shards as map_table does."""
     if len(frame) <= rows:
         return work(frame)
     parts = (frame.iloc[start : start + rows] for start in range(0, len(frame), rows))
@@ -59,7 +59,7 @@ def map_rows(
 
 
 def _shards(parts: Iterable[pd.DataFrame], work: Work, scratch: Path, total: int, progress: Progress) -> list[Path]:
-    """The shard of each part; those that are finished stay."""
+    """Returns the shard file of each part; computes only the shards that are not finished."""
     scratch.mkdir(parents=True, exist_ok=True)
     shards, done = [], 0
     for number, part in enumerate(parts):
@@ -70,7 +70,7 @@ def _shards(parts: Iterable[pd.DataFrame], work: Work, scratch: Path, total: int
 
 
 def _intact(scratch: Path, number: int) -> Path | None:
-    """The finished shard of that number, or None. A damaged one is deleted."""
+    """Returns the finished shard of this number, or None. Deletes a damaged shard."""
     for shard in scratch.glob(f"{number:06d}-*.parquet"):
         if shard.is_file() and shard.name == _name(shard, number):
             return shard
@@ -90,7 +90,7 @@ def _name(shard: Path, number: int) -> str:
 
 
 def column_mean(table: Path, column: str) -> float:
-    """The mean of a numeric column, read in batches."""
+    """Returns the mean of a numeric column, which it reads in batches."""
     with pq.ParquetFile(table) as parquet:
         rows = parquet.metadata.num_rows
         if rows <= SHARD:

@@ -2,7 +2,7 @@
 
 <root>/<stage>/<key>/           a finished stage: its files and manifest.json, the last file written
 <root>/.partial/<stage>-<key>   being written; renamed into place when complete, removed when stale
-<root>/.scratch/<stage>-<key>   parts that a killed stage can go on from; removed when it is finished
+<root>/.scratch/<stage>-<key>   finished parts of a stage, so that it goes on from them after a kill; then removed
 <root>/.locks/                  one lock file per key; the operating system frees it when its holder dies
 
 A finished folder is never written again. A run reports a damaged one and leaves it alone; see cwpo.commands.store.
@@ -30,11 +30,11 @@ from cwpo.store import manifest as manifests
 from cwpo.store.manifest import MANIFEST, StoreError, damaged, file_digests, read_manifest, sha256, write_manifest
 
 PACKAGES = ("torch", "transformers", "tokenizers", "accelerate", "datasets", "numpy", "pandas", "peft")
-CODE = (":/cwpo", ":/conf", ":/scripts")  # from the top of the repository, wherever git is called
+CODE = (":/cwpo", ":/conf", ":/scripts")  # git's paths from the top of the repository, in whatever folder git runs
 
 
 def stage_key(stage: str, version: int, config: Mapping[str, Any], parents: Mapping[str, str]) -> str:
-    """16 hex digits from the stage's name and version, its slice of the config and its parents' keys."""
+    """Returns 16 hex digits: a hash of the stage's name and version, its slice of the config and its parents' keys."""
     text = json.dumps([stage, version, config, parents], sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -49,7 +49,7 @@ class Store:
         return self.root / stage / key
 
     def scratch(self, stage: str, key: str) -> Path:
-        """Where a stage may keep parts of its work until it is finished. The folder need not exist."""
+        """Returns the folder, which may not exist yet, where a stage keeps parts of its work until it is finished."""
         return self.root / ".scratch" / f"{stage}-{key}"
 
     def has(self, stage: str, key: str) -> bool:
@@ -57,13 +57,13 @@ class Store:
         return manifests.exists(self.folder(stage, key))
 
     def manifest(self, stage: str, key: str) -> dict[str, Any]:
-        """The manifest of a finished stage whose files are intact; see check_files. Raises StoreError for others."""
+        """Returns the manifest of a finished stage. Raises StoreError if it or a file is damaged; see check_files."""
         manifest = self.recorded(stage, key)
         manifests.check_files(self.folder(stage, key), manifest)
         return manifest
 
     def recorded(self, stage: str, key: str) -> dict[str, Any]:
-        """The manifest of a finished stage without a look at its files. Raises StoreError for a damaged manifest."""
+        """Returns the manifest of a finished stage without checking its files. Raises StoreError if it is damaged."""
         folder = self.folder(stage, key)
         manifest = read_manifest(folder)
         if (manifest["stage"], manifest["key"]) != (stage, key):
@@ -72,12 +72,12 @@ class Store:
         return manifest
 
     def finished(self, stage: str = "[!.]*") -> Iterator[tuple[str, str]]:
-        """Stage and key of all folders of finished stages, or those of one kind, damaged ones included."""
+        """Yields stage and key of each finished folder, of all stages or of the one named `stage`, also if damaged."""
         for path in sorted(self.root.glob(f"{stage}/[!.]*")):
             yield path.parent.name, path.name
 
     def damage(self, stage: str, key: str) -> list[str]:
-        """One line per file that is missing, differs from the manifest, or is not in it. Reads every byte."""
+        """Returns one line per file that is missing, differs from the manifest, or is not in it. Reads every byte."""
         folder = self.folder(stage, key)
         try:
             files = manifests.damaged_files(folder, self.recorded(stage, key), hashed=float("inf"))
@@ -86,7 +86,7 @@ class Store:
         return [f"{folder / name} is damaged: {what}" for name, what in files.items()]
 
     def verify(self) -> list[str]:
-        """The damage of all stages, one line per file."""
+        """Returns the damage of all stages, one line per file."""
         return [line for stage, key in self.finished() for line in self.damage(stage, key)]
 
     def compute(
@@ -100,10 +100,10 @@ class Store:
         seed: int | None,
         version: int,
     ) -> bool:
-        """Finish the stage unless it is finished. Returns True if this call ran `work(folder)`, which returns the summary.
+        """Compute a stage unless it is finished. Returns whether this call ran `work(folder)`, which returns a summary.
 
-        Only one process works on a key; the others wait and find it done. A killed run leaves nothing that looks
-        finished.
+        Only one process works on a key; other processes wait, then find the stage finished. A killed run leaves nothing
+        that looks finished.
         """
         if self.has(stage, key):
             return False
@@ -144,7 +144,7 @@ class Store:
             partial = self.partial(stage, key)
             remove(partial)
             partial.parent.mkdir(parents=True, exist_ok=True)
-            os.rename(self.folder(stage, key), partial)  # at once: a kill leaves no damaged stage
+            os.rename(self.folder(stage, key), partial)  # atomic: a kill leaves no damaged stage
             remove(partial)
 
     def clean(self) -> None:
@@ -160,7 +160,7 @@ class Store:
                 remove(path)
 
     def held(self) -> list[str]:
-        """<stage>-<key> of the stages that live processes are computing."""
+        """Returns "<stage>-<key>" of each stage that a live process is computing."""
         names = []
         for lock in entries(self.root / ".locks"):
             try:
@@ -177,12 +177,12 @@ class Store:
                 lock.unlink(missing_ok=True)
 
     def partial(self, stage: str, key: str) -> Path:
-        """Where the stage is written until it is complete."""
+        """Returns the folder in which the stage is written until it is complete."""
         return self.root / ".partial" / f"{stage}-{key}"
 
     @contextmanager
     def _lock(self, stage: str, key: str, timeout: float = -1) -> Iterator[None]:
-        """Hold the lock of a key. Raises filelock's Timeout where another process holds it for `timeout` seconds."""
+        """Hold the lock of a key. Raises filelock's Timeout if another process holds it for `timeout` s (-1: waits)."""
         locks = self.root / ".locks"
         locks.mkdir(parents=True, exist_ok=True)
         with FileLock(locks / f"{stage}-{key}.lock", timeout=timeout):
@@ -190,7 +190,7 @@ class Store:
 
 
 def entries(folder: Path) -> list[Path]:
-    """The sorted content of a folder; nothing where it does not exist."""
+    """Returns the sorted content of a folder, or an empty list if it cannot be read."""
     try:
         return sorted(folder.iterdir())
     except OSError:
@@ -206,7 +206,7 @@ def remove(path: Path) -> None:
 
 
 def fingerprint(path: str | Path) -> str:
-    """A digest of a local file's bytes, or of a folder's files and their names."""
+    """Returns a digest, 16 hex digits, of a local file's bytes, or of a folder's files and their names."""
     path = Path(path).expanduser()
     stamps = tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in _files(path))
     return _fingerprint(path, stamps)
@@ -224,18 +224,18 @@ def _files(path: Path) -> list[Path]:
 
 @cache
 def git_commit() -> str:
-    """The commit of the code, with `+` where tracked files differ from it; empty outside a repository."""
+    """Returns the commit of the code, with `+` if tracked files differ from it; "" outside a repository."""
     return commit_of(Path(__file__).parent)
 
 
 def commit_of(folder: Path) -> str:
-    """As git_commit, for the repository that `folder` is in."""
+    """Returns what git_commit returns, for the repository that contains `folder`."""
 
     def git(*args: str) -> str:
         for _ in range(3):
             done = subprocess.run(["git", *args], cwd=folder, capture_output=True, text=True, check=False)
             if done.returncode >= 0:
-                break  # below 0 it was killed, which says nothing about the code
+                break  # below 0 a signal killed git, which says nothing about the code
         done.check_returncode()
         return done.stdout.strip()
 

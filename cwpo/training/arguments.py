@@ -9,24 +9,24 @@ from accelerate import DistributedType
 from transformers import TrainingArguments
 
 from cwpo.errors import InputError
-from cwpo.runtime import optimizer_on
+from cwpo.runtime import optimizer_on, products_in
 
 FASTEST = {"adamw_torch": "adamw_torch_fused"}  # the same update in one pass over the parameters
 
 
 def is_sharded() -> bool:
-    """Whether `accelerate launch` started this process to hold a part of a model only."""
+    """Whether `accelerate launch` started this process with FSDP, to hold only a part of the model."""
     return os.environ.get("ACCELERATE_USE_FSDP") == "true"
 
 
 def training_arguments(
     config: Any, output: Path, *, rows: int, seed: int, device: str, token_budget: int | str | None = None
 ) -> TrainingArguments:
-    """TrainingArguments of a TrainingConfig for `rows` training rows.
+    """Returns the TrainingArguments of a TrainingConfig for `rows` training rows.
 
-    The optimiser's batch is `batch_size` rows over all processes, made of micro-batches of `micro_batch_size`, or with a
-    token budget of those that MicroBatches fills. The Trainer itself reports nothing and saves nothing unasked. An AdamW
-    of bitsandbytes is plain AdamW without CUDA. A process trains on one GPU. Raises InputError where the batch does not divide so.
+    The optimiser's batch is `batch_size` rows over all processes. It is split into micro-batches of `micro_batch_size`
+    rows, or with a token budget by MicroBatches. The Trainer reports nothing, saves only when asked and uses one GPU a
+    process. Without CUDA or if sharded, AdamW replaces that of bitsandbytes. InputError if the batch does not divide.
     """
     processes = int(os.environ.get("WORLD_SIZE", "1"))  # as torchrun sets it
     optimizer = optimizer_on(device, config.optimizer, sharded=is_sharded())
@@ -48,7 +48,7 @@ def training_arguments(
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
         optim=FASTEST.get(optimizer, optimizer),
-        bf16=config.precision == "bfloat16",
+        bf16=products_in(config.precision, device) == "bfloat16",
         activation_checkpointing=config.gradient_checkpointing,
         logging_steps=max(1, round(steps / 20)),
         save_strategy="no",
@@ -63,8 +63,8 @@ def training_arguments(
         logging_nan_inf_filter=False,
     )
     if arguments.n_gpu > 1:
-        arguments._n_gpu = 1  # else nn.DataParallel takes a batch for each GPU that it sees
+        arguments._n_gpu = 1  # else nn.DataParallel trains one batch on each visible GPU
     if device == "cpu" and is_sharded():
-        # accelerate shards on GPUs only; gloo can do it on CPUs too, which lets the path be tested without any
+        # accelerate shards on GPUs only; gloo can shard on CPUs too, which lets tests run without a GPU
         arguments.distributed_state.distributed_type = DistributedType.MULTI_GPU
     return arguments

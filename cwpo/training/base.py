@@ -1,4 +1,4 @@
-"""What every trainer here shares: arguments from a TrainingConfig, exact means over the global batch, no surprises."""
+"""The base class of every trainer here: its loss is an exact mean over the rows of the global batch."""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ from cwpo.training.sharing import SharedLoader, is_filler
 
 
 def widen(model: torch.nn.Module) -> None:
-    """Train in float32 what is of 16 bits, with a warning."""
+    """Widens trainable weights of 16 bits to float32, with a warning."""
     if (notice := float32_masters(model)) is not None:
         warnings.warn(notice, stacklevel=3)
 
@@ -30,9 +30,9 @@ class GlobalMeanTrainer(Trainer):
     """A Trainer whose loss is a mean over all rows of the optimiser's batch, however that batch is split.
 
     `row_losses(model, inputs)` returns one loss per row, shape (B,). Their sum is divided by the number of rows in the
-    global batch: accumulation 1 x 8 and 8 x 1, one or two processes, and any split by MicroBatches give the same update.
-    Under args.bf16 all of `row_losses` runs in bfloat16 autocast, also parts of the model called by themselves.
-    A loss or gradient that is NaN or infinite is a FloatingPointError that names the batch's pairs, before it is applied.
+    global batch: accumulation 1 x 8 and 8 x 1, one or two processes, and any split by MicroBatches give the same
+    update. Under args.bf16 all of `row_losses` runs in bfloat16 autocast, also submodules that it calls directly.
+    A NaN or infinite loss or gradient raises FloatingPointError before the weights change; it names the batch's pairs.
     """
 
     loss_is_scaled_for_ga = True
@@ -49,23 +49,23 @@ class GlobalMeanTrainer(Trainer):
         if self.args.device.type == "cpu":
             keep_freed_memory()
         self.remove_callback(PrinterCallback)  # it prints every log; ours go to the tracker
-        self._pairs: list[str] = []  # of the optimiser's step under way
-        self._losses: list[tuple[Tensor, Tensor, Sequence[str]]] = []  # mean, rows' and pairs of its parts
+        self._pairs: list[str] = []  # pair ids of the current optimiser step
+        self._losses: list[tuple[Tensor, Tensor, Sequence[str]]] = []  # per part: loss, its rows' losses, pair ids
         self._tr_loss: Tensor  # the sum of losses since the last log, while training
 
     @property
     def is_wrapped(self) -> bool:
-        """Whether training wraps the model (DDP, FSDP). If so, only the whole model may be called, never its submodules."""
+        """Whether training wraps the model (DDP, FSDP). If so, only the whole model may be called, no submodule."""
         return self.accelerator.distributed_type != DistributedType.NO or self.args.n_gpu > 1
 
     def get_train_dataloader(self) -> DataLoader:
-        """Rows in the order of one process; of several, each gets its share of every global batch, once."""
+        """Returns a loader of the rows: unless streamed, one order for any number of processes, each row in one."""
         if self.args.world_size == 1 or isinstance(self.train_dataset, IterableDataset):
             return super().get_train_dataloader()
         return SharedLoader(self.train_dataset, self.data_collator, self.args)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """Rows of the evaluation set (default: the trainer's own; or one of several, by name), each in one process, once."""
+        """Returns a loader of `eval_dataset`, a set or its name (default: the trainer's); each row in one process."""
         if self.args.world_size == 1:
             return super().get_eval_dataloader(eval_dataset)
         if isinstance(eval_dataset, str):
@@ -76,10 +76,10 @@ class GlobalMeanTrainer(Trainer):
     def evaluation_loop(
         self, dataloader: DataLoader, *_: Any, metric_key_prefix: str = "eval", **__: Any
     ) -> EvalLoopOutput:
-        """The mean loss over all rows of the data set, computed as in training. Nothing is predicted."""
+        """Returns the mean loss over all rows of the data set, computed as in training, and no predictions."""
         model = self._wrap_model(self.model, training=False)
         model.eval()
-        sums = torch.zeros(2, dtype=torch.float64)  # of losses and rows
+        sums = torch.zeros(2, dtype=torch.float64)  # the sum of the losses, the number of rows
         for batch in dataloader:
             for part in _parts(self._prepare_inputs(batch)):
                 with torch.no_grad(), self.accelerator.autocast():
@@ -97,19 +97,19 @@ class GlobalMeanTrainer(Trainer):
         raise TypeError(f"{type(self).__name__} does not define row_losses")
 
     def count_rows(self, inputs: Mapping[str, Tensor]) -> Tensor | int:
-        """Rows that the mean is over; a tensor where counting them by number would wait for the device."""
+        """Returns the number of rows in the mean; a tensor if an int would make the CPU wait for the device."""
         return len(inputs["input_ids"])
 
     def floating_point_ops(self, inputs: Mapping[str, Any]) -> int:
-        """0: nobody reads the count, and making it walks through all modules in every step."""
+        """Returns 0: nobody reads the count, and counting would walk through all modules in every step."""
         return 0
 
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """Forward and backward of one batch, part by part where it comes in parts; where memory runs out, in smaller parts."""
+        """Runs forward and backward of one batch, part by part. If memory runs out, tries again with smaller parts."""
         recorded = self.recorded()
-        # After the first step, when the optimiser has its own memory too.
+        # Measure after the first step, when the optimiser's state is in memory too.
         measuring = self.budget if self.budget and self.budget.measured and self.state.global_step > 0 else None
         if measuring:
             forget_peak(self.args.device)
@@ -126,34 +126,34 @@ class GlobalMeanTrainer(Trainer):
         model.zero_grad()
         self._losses.clear()
         self.put_back(recorded)
-        clear_device_cache(garbage_collection=True)  # here, where the traceback no longer holds tensors
+        clear_device_cache(garbage_collection=True)  # outside `except`, where the traceback no longer holds tensors
         return self.training_step(model, inputs, num_items_in_batch)
 
     def _step(self, model: torch.nn.Module, inputs: dict[str, Any], count: Tensor | int | None) -> Tensor:
         *parts, last = _parts(inputs)
         losses = []
         for part in parts:
-            with self.accelerator.no_sync(model):  # gradients meet after the last
+            with self.accelerator.no_sync(model):  # processes exchange gradients after the last part only
                 losses.append(super().training_step(model, part, count))
         losses.append(super().training_step(model, last, count))
         return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
 
     def recorded(self) -> Any:
-        """What a step adds to for the logs; `put_back` undoes what was added since."""
+        """Returns the sums that steps add to for the logs; `put_back` restores them when a step is repeated."""
 
     def put_back(self, recorded: Any) -> None: ...
 
     @property
     def between_rounds(self) -> bool:
-        """Whether the training can go on from here with the model, the optimiser and `window` alone."""
+        """Whether a checkpoint of the model, the optimiser and `window` is enough to continue from here."""
         return True
 
     def window(self) -> dict[str, Any]:
-        """What has been summed since the last log, as JSON values, for a checkpoint."""
+        """Returns the sums since the last log, as JSON values, for a checkpoint."""
         return {"loss": self._tr_loss.item(), "logged": self._globalstep_last_logged}
 
     def restore_window(self, values: Mapping[str, Any]) -> None:
-        """Go on summing from another process's `window`."""
+        """Continues the sums from the `window` of an earlier run."""
         self._tr_loss = self._tr_loss + values["loss"]
         self._globalstep_last_logged = values["logged"]
 
@@ -169,16 +169,16 @@ class GlobalMeanTrainer(Trainer):
 
     def _clip_grad_norm(self, model: torch.nn.Module) -> Any:
         if self.accelerator.distributed_type == DistributedType.NO and self.accelerator.scaler is None:
-            # what accelerate does too, after looking at the type of every gradient
+            # accelerate makes the same call, after it has checked the type of every gradient
             return torch.nn.utils.clip_grad_norm_(model.parameters(), self.args.max_grad_norm)
         return super()._clip_grad_norm(model)
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
-        """The norm, once the losses of the step and the norm itself are known to be finite: one look at the device a step."""
+        """Returns the norm if it and the step's losses are finite, else raises. Waits for the device once per step."""
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         scaled = self.accelerator.scaler is not None  # float16: steps with an infinite gradient are skipped
         looked_at = [loss.float() for loss, *_ in self._losses]
-        if not scaled:  # a norm over shards is a number of its own kind
+        if not scaled:  # the norm over shards is no plain Tensor
             looked_at.append(norm if type(norm) is Tensor else torch.tensor(float(norm), device=self.args.device))
         if torch.stack(looked_at).isfinite().all():
             return norm
@@ -211,14 +211,14 @@ class GlobalMeanTrainer(Trainer):
         if num_items_in_batch is None:
             loss = losses.mean()
         else:
-            # Gradients are averaged over processes, so each contributes its sum times their number.
+            # Gradients are averaged over processes, so each process multiplies its sum by the number of processes.
             loss = losses.sum() / num_items_in_batch * self.accelerator.num_processes
         self._losses.append((loss.detach(), losses.detach(), inputs.get("pair_id", [])))
         return (loss, {"loss": loss}) if return_outputs else loss
 
 
 def _blame(losses: Tensor, pairs: Sequence[str]) -> str:
-    """The pairs whose own loss is not finite, where there is a loss for each pair, and all of their batch."""
+    """Returns the end of a message: the pairs whose own loss is not finite, if losses are per pair, and all pairs."""
     broken = (~torch.isfinite(losses)).nonzero().flatten().tolist()
     own = [pairs[i] for i in broken] if len(losses) == len(pairs) else []
     return (f", in the loss of pair {listed(own)}" if own else "") + _batch(pairs)
@@ -229,12 +229,12 @@ def _batch(pairs: Sequence[str]) -> str:
 
 
 def _tokens(part: Mapping[str, Any]) -> int:
-    """Tokens that the model computes for a part, padding included."""
+    """Returns the number of tokens that the model computes for a part, padding included."""
     return part.get("packed_ids", part.get("input_ids")).numel()
 
 
 def _parts(inputs: dict[str, Any]) -> list[dict[str, Any]]:
-    """The parts of a batch of MicroBatches, or the batch itself as its only part."""
+    """Returns the parts of a batch of MicroBatches, or any other batch as its only part."""
     return inputs.get("micro", [inputs])
 
 
@@ -248,7 +248,7 @@ class Curve(TrainerCallback):
         self._progress = progress
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """A training that goes on from a checkpoint first repeats what was logged before it."""
+        """Repeats the logs from before the checkpoint, if the training continues from one."""
         for row in state.log_history if state.is_world_process_zero else []:
             self._hand_on({name: value for name, value in row.items() if name != "step"}, row["step"])
 

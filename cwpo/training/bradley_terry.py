@@ -14,11 +14,11 @@ from cwpo.training.base import GlobalMeanTrainer
 
 
 class BradleyTerryTrainer(GlobalMeanTrainer):
-    """Rows come from PairCollator: chosen sequences first, then rejected. Loss: -log sigmoid(score gap), a mean over pairs.
+    """Trains on batches of PairCollator: chosen, then rejected rows. Loss: -log sigmoid(score gap), a mean over pairs.
 
-    With a float `share` for each row, the share of people who prefer its first response, the loss is their cross-entropy.
-    `lean`: the same values, but for rounding, with less work: prompts shared where the model allows it, else as in
-    response_scores.
+    If batches have a `share` for each pair, the share of people who prefer its first response, in [0, 1], the loss is
+    the cross-entropy of sigmoid(score gap) against it. `lean`: the same values up to rounding with less work; prompts
+    are shared if the model allows it, and otherwise response_scores is lean.
     """
 
     def __init__(self, *args: Any, lean: bool = False, **kwargs: Any) -> None:
@@ -41,14 +41,14 @@ class BradleyTerryTrainer(GlobalMeanTrainer):
         return bradley_terry(gap) + (1 - inputs["share"]) * gap
 
     def scores(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-        """Of the chosen, then of the rejected sequences, (2 B,)."""
+        """Returns the scores of the chosen, then of the rejected sequences, (2 B,), in logits."""
         if "packed_ids" in inputs:
             return pair_scores(model, inputs)
         return response_scores(model, inputs["input_ids"], inputs["attention_mask"], lean=self.lean)
 
 
 class PairRMTrainer(BradleyTerryTrainer):
-    """Rows come from PairCollator over encode_both_orders: the better response first in the first half of the batch.
+    """Trains on PairCollator's batches of encode_both_orders: in their first half the better response stands first.
 
     Loss of a pair: [-log sigmoid f(x, y+, y-) - log(1 - sigmoid f(x, y-, y+))] / 2, a mean over the two orders.
     """

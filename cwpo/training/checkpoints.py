@@ -1,8 +1,8 @@
-"""Checkpoints of a training under way, in a folder that outlives a kill, and going on from the newest intact one.
+"""Checkpoints of a running training, and resuming from the newest intact one after the process was killed.
 
-Weights are safetensors. Optimiser, scheduler and random states are torch files of our own making; transformers reads them
-with weights_only, which runs no code from them. A checkpoint counts once it has its seal, written last: the sizes and digests
-of all its files. What is half written, damaged, or of another number of processes is deleted, and the one before it counts.
+Weights are safetensors. Optimiser, scheduler and random states are torch files of our own making; transformers reads
+them with weights_only, which runs no code. A checkpoint is valid once it has its seal, written last: the sizes
+and digests of all its files. One that is incomplete, damaged or of another layout is deleted, and an older one is used.
 """
 
 import json
@@ -26,7 +26,7 @@ ARGUMENTS = "training_args.bin"  # a pickle that nobody reads
 
 @dataclass(frozen=True)
 class Schedule:
-    """When to write one: every `steps` optimiser steps, or when `minutes` have passed since the last."""
+    """When to write a checkpoint: every `steps` optimiser steps, or `minutes` after the last one. False if never."""
 
     steps: int | None = None
     minutes: float | None = None
@@ -36,9 +36,9 @@ class Schedule:
 
 
 def train(trainer: GlobalMeanTrainer, schedule: Schedule) -> float:
-    """Train to the end, from the newest checkpoint in args.output_dir where there is one; seconds spent, all runs together.
+    """Trains to the end, from the newest checkpoint in args.output_dir if any; returns the seconds spent in all runs.
 
-    The weights are, bit for bit, those of a training that nothing has interrupted, and so is the curve.
+    Weights and curve are, bit for bit, those of an uninterrupted training. Without a schedule no checkpoint is read.
     """
     if not schedule:
         return trainer.train().metrics["train_runtime"]
@@ -50,7 +50,7 @@ def train(trainer: GlobalMeanTrainer, schedule: Schedule) -> float:
 
 
 class Checkpoints(TrainerCallback):
-    """Asks the trainer for checkpoints when the schedule says so, completes and seals them."""
+    """Asks the trainer for a checkpoint when the schedule says so, then adds its window and seals it."""
 
     def __init__(self, trainer: GlobalMeanTrainer, schedule: Schedule, start: Path | None) -> None:
         self.trainer, self.schedule, self.start = trainer, schedule, start
@@ -78,7 +78,7 @@ class Checkpoints(TrainerCallback):
         window = json.dumps(self.trainer.window() | {"seconds": spent})
         (folder / _window_name(args)).write_text(window, encoding="utf-8")
         if args.world_size > 1:
-            torch.distributed.barrier()  # until every process has written its part
+            torch.distributed.barrier()  # wait until every process has written its part
         if state.is_world_process_zero:
             (folder / ARGUMENTS).unlink(missing_ok=True)
             seal(folder, _layout(args))
@@ -98,7 +98,7 @@ class Checkpoints(TrainerCallback):
 
 
 def seal(folder: Path, layout: dict[str, Any]) -> None:
-    """Declare a checkpoint complete."""
+    """Declares a checkpoint complete: flushes its files to disk, then writes its seal."""
     (folder / SEAL).unlink(missing_ok=True)
     files = file_digests(folder)
     for name in files:
@@ -107,7 +107,7 @@ def seal(folder: Path, layout: dict[str, Any]) -> None:
 
 
 def newest(folder: Path, layout: dict[str, Any]) -> Path | None:
-    """The newest intact checkpoint of that layout; those that are not intact are deleted by the first process."""
+    """Returns the newest intact checkpoint of that layout, or None. The first process deletes those it rejects."""
     found = None
     for checkpoint in sorted(folder.glob("checkpoint-*"), key=_step, reverse=True):
         if found is None and intact(checkpoint, layout):
@@ -118,7 +118,7 @@ def newest(folder: Path, layout: dict[str, Any]) -> Path | None:
 
 
 def intact(checkpoint: Path, layout: dict[str, Any]) -> bool:
-    """Whether all files are as they were sealed, in a training of the same layout."""
+    """Whether all files are as they were when sealed, and the seal has the same layout, whatever the process."""
     try:
         sealed = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))
         same = {**sealed["layout"], "process": 0} == {**layout, "process": 0}
@@ -128,7 +128,7 @@ def intact(checkpoint: Path, layout: dict[str, Any]) -> bool:
 
 
 def _layout(args: TrainingArguments) -> dict[str, Any]:
-    """What must be the same for the files to fit: processes, how the model is spread over them, the optimiser."""
+    """Returns the process's number, and what must not change to resume: processes, sharding of the model, optimiser."""
     return {
         "process": args.process_index,
         "processes": args.world_size,

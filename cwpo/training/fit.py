@@ -1,4 +1,4 @@
-"""The one SFT, the one annotator fit and the one preference fit, for stages and for own data."""
+"""Functions that train a model and save it, for stages and for own data: SFT, annotator, preference and online."""
 
 import functools
 import time
@@ -28,7 +28,7 @@ NEVER = Schedule()
 
 
 class EarlyStopping(TrainerCallback):
-    """Measures eval_loss after every epoch, stops once it is not lower than before, and goes back to the best weights."""
+    """Measures eval_loss after every epoch, stops once it is not lower than before, and restores the best weights."""
 
     def __init__(self) -> None:
         self.trainer: Any = None
@@ -50,11 +50,11 @@ class EarlyStopping(TrainerCallback):
 
 @dataclass(frozen=True)
 class Site:
-    """Where and how a training runs, and whom it tells. No result depends on it.
+    """Where a training runs, what it writes and to whom it reports. No result depends on it.
 
-    The model is written to the folder `out`. `checkpoints` is a folder that outlives a kill; without one the schedule does
-    not count. `sharded`: each of several processes holds a part of the model. `log(values, step)` gets each line of the
-    training curve, `progress(done, total)` the optimiser's steps.
+    The model is written to the folder `out`. `checkpoints` is a folder that remains if the process is killed; without
+    it `schedule` is ignored. `sharded`: each of several processes holds a part of the model. `log(values, step)` gets
+    each line of the training curve, `progress(done, total)` the number of optimiser steps done.
     """
 
     out: Path
@@ -91,9 +91,10 @@ class Comparisons(NamedTuple):
 
 @dataclass(frozen=True)
 class Fitted:
-    """`seconds` of training, those before a kill included; `setup_seconds` until it began; the curve, line by line.
+    """A finished training: `rows` trained on, optimiser `steps`, and the `curve` of logged values, line by line.
 
-    `held_out`: the loss on held-out pairs after each epoch, where there are some.
+    `seconds` of training include those before a kill; `setup_seconds` passed before training began. `held_out`: the
+    loss on held-out pairs after each epoch, empty without such pairs.
     """
 
     rows: int
@@ -119,7 +120,7 @@ def fit_sft(
     seed: int,
     lora: Any = None,
 ) -> Fitted:
-    """Fine-tune a causal LM on prompt + response; errors name the rows by `names`. `lora`: a LoraConfig, or None."""
+    """Fine-tunes a causal LM on prompt + response; errors name the rows by `names`. `lora`: a LoraConfig, or None."""
     tokenizer = load_tokenizer(start.path, start.revision, chat=start.chat)
     rows = named([{"ids": ids, "start": at} for ids, at in encode(tokenizer, prompts, responses)], names)
     return _fit(
@@ -147,9 +148,9 @@ def fit_annotator(
     joint: bool = False,
     held_out: Comparisons | None = None,
 ) -> Fitted:
-    """Train a scalar head and its backbone: Bradley-Terry on one response at a time (Eq. 5), or with `joint` PairRM.
+    """Trains a scalar head and its backbone: Bradley-Terry on one response at a time (Eq. 5), or with `joint` PairRM.
 
-    With `held_out` pairs the training stops when their loss rises, and the model is that of the best epoch.
+    With `held_out` pairs the training stops when their loss no longer falls, and the model is that of the best epoch.
     """
     tokenizer = load_tokenizer(start.path, start.revision, chat=start.chat)
     pad_id = tokenizer.pad_token_id
@@ -190,7 +191,7 @@ def fit_preference(
     lora: Any = None,
     **objective: Any,
 ) -> Fitted:
-    """Weighted preference optimisation (Eq. 8 to 11) on the rows, and with the objective's settings, of PreferenceTrainer."""
+    """Trains a policy by weighted preference optimisation (Eq. 8 to 11). `pairs`, `objective`: PreferenceTrainer's."""
     return _fit_policy(site, PreferenceTrainer, pairs, start, training, seed, lora, train_dataset=pairs, **objective)
 
 
@@ -204,7 +205,7 @@ def fit_online(
     lora: Any = None,
     **online: Any,
 ) -> tuple[Fitted, list[dict[str, Any]]]:
-    """Preference optimisation on the policy's own responses (J.5), and all pairs sampled; `online`: OnlineTrainer's settings."""
+    """Trains a policy on its own responses (J.5); also returns the sampled pairs. `online`: as in OnlineTrainer."""
     pairs: list[dict[str, Any]] = []
     data = {"prompts": prompts, "pairs": pairs}
     return _fit_policy(site, OnlineTrainer, prompts, start, training, seed, lora, **data, **online), pairs
@@ -213,7 +214,7 @@ def fit_online(
 def _fit_policy(
     site: Site, kind: Any, rows: Sequence[Any], start: Start, training: Any, seed: int, lora: Any, **data: Any
 ) -> Fitted:
-    """Train the policy at `start`, whole or by the adapters of `lora`, with a trainer of `kind`."""
+    """Trains the policy at `start`, or only the adapters that `lora` adds to it, with a trainer of the class `kind`."""
     tokenizer = load_tokenizer(start.path, start.revision, chat=start.chat)
     return _fit(
         site,
@@ -230,9 +231,9 @@ def _fit_policy(
 
 
 def adapted(start: Start, lora: Any, seed: int, device: str = "cpu", *, dropout: bool = False) -> Any:
-    """The model at `start`, with the adapters of a LoraConfig where these are on; dropout=False leaves out all dropout.
+    """Returns the model at `start`, with LoRA adapters if `lora` is enabled. dropout=False switches all dropout off.
 
-    Where `start` holds adapters, as SFT's folder does, these are trained on.
+    If `start` itself holds adapters, as the folder of an SFT may, these are loaded to be trained further.
     """
     if lora is None or not lora.enabled:
         return load_policy(start.path, start.revision, dropout=dropout, device=device)
@@ -244,7 +245,7 @@ def adapted(start: Start, lora: Any, seed: int, device: str = "cpu", *, dropout:
 
 
 def base_under(start: Start, lora: Any, out: Path) -> Base | None:
-    """The base that adapters trained from `start` are saved with; None where a whole model is saved."""
+    """Returns the frozen base to record beside adapters trained from `start`; None if the whole model is saved."""
     if lora is None or not lora.enabled or lora.save == "merged":
         return None
     if is_adapters(start.path):
@@ -264,9 +265,9 @@ def _fit(
     base: Base | None = None,
     **data: Any,
 ) -> Fitted:
-    """Train the model that `fresh` gives, and save it; see save_trained."""
+    """Trains the model that `fresh` returns, and saves it with save_trained."""
     began = time.perf_counter()
-    # Checkpoints do not hold the weights of the best epoch.
+    # Checkpoints do not hold the weights of the best epoch, so a training with early stopping writes none.
     schedule = site.schedule if site.checkpoints is not None and stopping is None else NEVER
     # Processes that share a model's weights must run it equally often: micro_batch_size rows at a time.
     budget = None if site.sharded else site.token_budget

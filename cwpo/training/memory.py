@@ -1,4 +1,4 @@
-"""How much of a batch is computed at once: measured after the first step, halved where memory runs out."""
+"""How many tokens of a batch are computed at once: measured after the first step, halved if memory runs out."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -8,12 +8,12 @@ import torch
 from cwpo.data.batching import Budget
 from cwpo.errors import InputError
 
-USED = 0.85  # of the memory that is free after the first step: later parts may be laid out worse
+USED = 0.85  # the share of free memory that a part may take: later parts may be laid out worse
 MOST = 65_536  # tokens; more at once are not faster
 
 
 class Memory(NamedTuple):
-    """Bytes of a device: what this process can have, what it holds, and the most it has held since the last reset."""
+    """Bytes of a device: `total` this process can have, `held` by it now, the `most` it held since the last reset."""
 
     total: int
     held: int
@@ -21,7 +21,7 @@ class Memory(NamedTuple):
 
 
 def memory_of(device: torch.device) -> Memory | None:
-    """The memory of a GPU; None elsewhere, where nothing is measured."""
+    """Returns the memory of a GPU; None for other devices, which are not measured."""
     if device.type != "cuda":
         return None
     total = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
@@ -29,7 +29,7 @@ def memory_of(device: torch.device) -> Memory | None:
 
 
 def measure(budget: Budget, memory: Memory | None, tokens: int) -> None:
-    """Set a budget that is to be measured, after a step whose largest part had `tokens` tokens."""
+    """Sets a budget that is still to be measured, from the memory of a step whose largest part had `tokens` tokens."""
     if budget.measured and memory is not None:
         each = max(1, memory.most - memory.held) / tokens
         budget.tokens = max(1, min(MOST, int(USED * (memory.total - memory.held) / each)))
@@ -37,7 +37,7 @@ def measure(budget: Budget, memory: Memory | None, tokens: int) -> None:
 
 
 def back_off(budget: Budget, inputs: Mapping[str, Any], error: RuntimeError) -> dict[str, Any]:
-    """The batch of MicroBatches in smaller parts, as all later ones will be. InputError where each row is a part already."""
+    """Halves the budget until the batch splits further; returns its parts. InputError if each part is a single row."""
     whole, parts = inputs["whole"], inputs["micro"]
     if len(parts) == len(whole.rows):
         longest = max(map(whole.collator.tokens, whole.rows))

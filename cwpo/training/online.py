@@ -29,7 +29,7 @@ DRAWN = ("temperature", "max_new_tokens", "top_k", "batch_size")
 
 @dataclass(frozen=True)
 class Sampling:
-    """How responses are drawn: `batches_per_round` optimiser batches' worth at a time, `batch_size` prompts at once."""
+    """How responses are sampled: for `batches_per_round` optimiser batches in a round, `batch_size` prompts at once."""
 
     temperature: float
     max_new_tokens: int
@@ -43,13 +43,13 @@ class OnlineTrainer(PreferenceLoss):
     """Minimises mean(w * l) over pairs of responses that the policy gives while it is trained.
 
     Before every `batches_per_round` optimiser steps it samples two responses to each of their prompts. The one with the
-    higher reward is chosen. Pairs of identical texts, of equal rewards or of a text too long for a model are dropped, and
-    the mean is over the rest of the batch. `pairs`, which may be handed in, gets every sampled pair in order.
+    higher reward is chosen. Pairs of identical texts, of equal rewards or of a text too long for a model are dropped,
+    and the mean is over the rest of the batch. Every sampled pair is appended to the list `pairs`, in order.
 
     prompts: rows with prompt_id and prompt; one pass over them is an epoch. model: a causal LM with dropout off.
-    The reference is the model as handed in. context: tokens that fit into it, None for any number.
-    reward: scores (N,) of prompts and responses, NaN where a text is too long for it. weights: pair weights, > 0, from
-    reward gaps > 0, both (N,). Other arguments and the logs are those of PreferenceTrainer; logged besides, of the latest
+    The reference is the model as handed in. context: the model's context length in tokens, None for no limit.
+    reward(prompts, responses) returns scores (N,), NaN for a text that is too long. weights(gaps) returns pair weights
+    > 0 for reward gaps > 0, both (N,). Other arguments and logs are as in PreferenceTrainer; also logged, of the last
     round: online/reward (mean), online/gap (mean, kept pairs), online/length (mean tokens), online/dropped (share).
     One process only.
     """
@@ -78,7 +78,7 @@ class OnlineTrainer(PreferenceLoss):
         self._round_number = 0
         self._ready: list[list[dict[str, Tensor]]] = []
         self._latest: dict[str, float] = {}
-        args.remove_unused_columns = False  # prompts are no inputs of the model
+        args.remove_unused_columns = False  # the model's forward pass does not take the columns of the prompts
         super().__init__(
             model=model,
             args=args,
@@ -98,7 +98,7 @@ class OnlineTrainer(PreferenceLoss):
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
     ) -> tuple[list, Tensor]:
-        """The micro-batches of one optimiser step. They come from a new round where the last one's are used up."""
+        """Returns the micro-batches of one step and their row count; starts a new round if the last is used up."""
         if not self._ready:
             step = self.args.gradient_accumulation_steps
             prompts = list(itertools.islice(epoch_iterator, self.sampling.batches_per_round * step))
@@ -125,7 +125,7 @@ class OnlineTrainer(PreferenceLoss):
         super().log(logs | self._latest if "loss" in logs else logs, start_time)
 
     def _round(self, micro_batches: Sequence[Sequence[Mapping[str, str]]]) -> list[dict[str, Tensor]]:
-        """Sample, score and collate; one batch of tensors for each micro-batch of prompts."""
+        """Samples, scores and collates one round; returns one batch of tensors for each micro-batch of prompts."""
         number, self._round_number = self._round_number, self._round_number + 1
         prompts = [row for batch in micro_batches for row in batch]
         pairs = self._sample(prompts, number)
@@ -142,7 +142,7 @@ class OnlineTrainer(PreferenceLoss):
         exact = Layout(by_length=self.layout.by_length).plain
         for side in ("chosen", "rejected"):
             sequences = [(row[f"{side}_ids"], row[f"{side}_start"]) for row in flat]
-            with self.reference.in_place(), self.accelerator.autocast():  # as the policy computes
+            with self.reference.in_place(), self.accelerator.autocast():  # in the policy's precision
                 scores = score_sequences(self.model, sequences, pad_id, compute=exact).tolist()
             for row, score in zip(flat, scores, strict=True):
                 row[f"{side}_logp"] = score
@@ -151,7 +151,7 @@ class OnlineTrainer(PreferenceLoss):
         return [collate(batch) for batch in batches]
 
     def _sample(self, prompts: Sequence[Mapping[str, str]], number: int) -> list[dict[str, Any]]:
-        """Two responses to every prompt with their rewards: rows of `pairs`, not yet weighted."""
+        """Returns one row of `pairs` for each prompt: two sampled responses and their rewards, weight 0 for now."""
         texts = [row["prompt"] for row in prompts]
         ids = [row["prompt_id"] for row in prompts]
         seeds = [prompt_seed(self.sampling.seed, f"online/{number}/{side}", id) for side in "ab" for id in ids]
@@ -188,7 +188,7 @@ class OnlineTrainer(PreferenceLoss):
         ]
 
     def _rows(self, pairs: list[dict[str, Any]]) -> list[dict[str, Any] | None]:
-        """Training rows of the pairs, None for a dropped one; enters weights and reasons in `pairs`."""
+        """Returns a training row for each pair, None if it is dropped. Writes weights and drop reasons into `pairs`."""
         sides = ["ab" if pair["score_a"] > pair["score_b"] else "ba" for pair in pairs]
         chosen, rejected = (
             [pair[f"response_{side[i]}"] for pair, side in zip(pairs, sides, strict=True)] for i in (0, 1)
@@ -215,14 +215,14 @@ class OnlineTrainer(PreferenceLoss):
         return "" if pair["margin"] > 0 else "tied"
 
     def _nothing(self, prompt: Mapping[str, str]) -> dict[str, Any]:
-        """A pair of weight 0, for a micro-batch whose pairs were all dropped: its step must take place."""
+        """Returns a row of weight 0, for a micro-batch whose pairs were all dropped: its step must still take place."""
         rows = encode_pairs(self.processing_class, [prompt["prompt"]], [""], [""], weight=[0.0])
         return named(rows, [prompt["prompt_id"]])[0]
 
 
 @contextmanager
 def _generation_settings_kept(model: Any) -> Iterator[None]:
-    """The model's generation settings, which sampling replaces, are its own again afterwards."""
+    """Restores the model's generation settings on exit, since sampling replaces them."""
     owners = (model, without_adapters(model))
     kept = [owner.generation_config for owner in owners]
     try:
@@ -233,7 +233,7 @@ def _generation_settings_kept(model: Any) -> Iterator[None]:
 
 
 def _summary(pairs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """What is logged of a round."""
+    """Returns the values that are logged for a round, without means over no values."""
     scores = [score for pair in pairs for score in (pair["score_a"], pair["score_b"])]
     gaps = [pair["margin"] for pair in pairs if not pair["dropped"]]
     tokens = [pair[f"n_tokens_{side}"] for pair in pairs for side in "ab"]
@@ -247,7 +247,7 @@ def _summary(pairs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def counts(pairs: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Sampled pairs, those trained on, those dropped by reason, and responses cut at the longest length."""
+    """Returns the numbers of pairs sampled, trained on, dropped by reason, and of responses cut at max_new_tokens."""
     dropped = Counter(pair["dropped"] for pair in pairs)
     return {
         "sampled": len(pairs),

@@ -26,9 +26,9 @@ Examples = Sequence[Mapping[str, Any]]
 
 
 class Reference:
-    """The reference of a policy that learns on: a copy of its trainable weights, which takes their place for the moment.
+    """The reference of a policy in training: a copy of its initial trainable weights, swapped in while it is needed.
 
-    Of a model with adapters these alone, so that policy and reference share one base.
+    For a model with adapters only the adapters are copied, so that policy and reference share one base.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -36,7 +36,7 @@ class Reference:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Within, the model computes as the reference. No gradients may be taken there."""
+        """Makes the model compute as the reference inside the `with` block, in which no gradients may be taken."""
         self._swap()
         try:
             yield
@@ -50,7 +50,7 @@ class Reference:
 
 
 class Rows(list[dict[str, Any]]):
-    """Tokenised rows as a data set, which users also read as `trainer.train_dataset.rows`."""
+    """Tokenised rows as a data set. Users may also read them as `trainer.train_dataset.rows`."""
 
     @property
     def rows(self) -> "Rows":
@@ -58,7 +58,7 @@ class Rows(list[dict[str, Any]]):
 
 
 def examples_of(dataset: Iterable[Mapping[str, Any]]) -> Any:
-    """The data set with Python values in its rows, whatever format (torch, numpy ...) a `datasets` set was given."""
+    """Returns the data set with Python values in its rows, whatever format (torch, numpy ...) a `datasets` set has."""
     return dataset.with_format(None) if hasattr(dataset, "with_format") else dataset
 
 
@@ -69,9 +69,10 @@ def encoded_rows(
     weight_column: str = "weight",
     streamed: bool = False,
 ) -> list[dict[str, Any]]:
-    """Checked and tokenised rows; with REFERENCE where the examples have it. `config` is the model's.
+    """Checks and tokenises examples; the rows keep REFERENCE columns if examples have them. `config` is the model's.
 
-    Raises InputError that names the first wrong row of each kind, and where all weights are 0, unless more are `streamed`.
+    Raises InputError that names the first wrong row of each kind, and InputError if all weights are 0, unless these are
+    only a chunk of a stream (`streamed`).
     """
     if not examples:
         raise InputError("the data has no pairs")
@@ -103,7 +104,7 @@ def lack_reference(rows: Examples) -> bool:
 def score_reference(
     model: nn.Module, rows: Examples, pad_id: int, token_budget: int | None = None, layout: Layout | None = None
 ) -> None:
-    """Enter the model's log-probs as REFERENCE in rows that lack it."""
+    """Writes the model's log-probs into the rows as REFERENCE, if any row lacks it."""
     if lack_reference(rows):
         _enter(rows, *(part.tolist() for part in score_pairs(model, rows, pad_id, token_budget, layout)))
 
@@ -115,7 +116,7 @@ def _enter(rows: Any, *columns: Sequence[float]) -> None:
 
 
 def _text_problem(examples: Examples, name: str) -> str | None:
-    """What a column has that is neither text nor messages."""
+    """Returns a message about values of a column that are neither text nor messages, or None."""
     bad = [i for i, row in enumerate(examples) if not (isinstance(row[name], str) or _messages(row[name]))]
     if not bad:
         return None
@@ -144,12 +145,12 @@ def _numbers(examples: Examples, name: str, low: float = float("-inf")) -> list[
 
 
 def _plain(value: Any) -> Any:
-    """The number in a tensor or array of one."""
+    """Returns the number in a tensor or array without dimensions, and any other value as it is."""
     return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
 
 
 class StreamedRows(IterableDataset):
-    """The rows of CHUNK examples at a time, as `rows_of` gives them; every pass starts the stream again."""
+    """Yields the rows that `rows_of` makes of CHUNK examples at a time. Each pass starts the stream again."""
 
     def __init__(
         self, examples: Iterable[Mapping[str, Any]], rows_of: Callable[[list[Mapping[str, Any]]], list[dict[str, Any]]]
@@ -169,14 +170,14 @@ def is_stream(examples: Any) -> bool:
 
 
 def read_here(args: TrainingArguments) -> None:
-    """Have the training process itself read a stream: loader workers would each read all of it, and score with copies."""
+    """Sets `args` so that the training process reads a stream: each loader worker would read and score all of it."""
     if args.dataloader_num_workers:
         warnings.warn(
             f"dataloader_num_workers={args.dataloader_num_workers}: a stream is read, tokenised and scored by the reference in the "
             "training process, so that each pair comes once a pass; using 0 workers",
             stacklevel=3,
         )
-    args.accelerator_config.dispatch_batches = False  # of several processes, each takes its share of the rows itself
+    args.accelerator_config.dispatch_batches = False  # each of several processes takes its own share of the rows
     args.dataloader_num_workers = 0
     args.dataloader_prefetch_factor = None
     args.dataloader_persistent_workers = False

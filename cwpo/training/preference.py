@@ -53,7 +53,7 @@ FLOATS = ("weight", *REFERENCE)
 
 
 class PreferenceLoss(GlobalMeanTrainer):
-    """Minimises mean(w * l) over batches of PairCollator, wherever their pairs come from; see PreferenceTrainer.
+    """Minimises mean(w * l), weight times loss of a pair, over batches of PairCollator. Subclasses supply the pairs.
 
     Logs, averaged since the last log: rewards/chosen, rewards/rejected (beta times the log-ratio to the reference),
     rewards/margins, rewards/accuracies, logps/chosen, logps/rejected and weights/mean.
@@ -71,7 +71,7 @@ class PreferenceLoss(GlobalMeanTrainer):
         pair_losses(objective, torch.zeros(1), beta, flip_rate)
         self.objective, self.beta, self.flip_rate = objective, beta, flip_rate
         self.average_logps = average_logps
-        self._sums: Tensor | None = None  # of LOGGED over the rows since the last log
+        self._sums: Tensor | None = None  # sums of the LOGGED values over the rows since the last log
         self._rows_seen = 0
         self.layout = Layout()
         super().__init__(*args, **kwargs)
@@ -83,10 +83,10 @@ class PreferenceLoss(GlobalMeanTrainer):
             )
 
     def collator(self, rows: Sequence[Mapping[str, Any]], pad_id: int, layout: Layout | None = None) -> PairCollator:
-        """The collator of these rows: packed where this gives the model's log-probs. `layout`: their exact_layout, if known."""
+        """Returns the collator for these rows; it packs if that is exact. `layout`: their exact_layout, if known."""
         name = type(self.model).__name__
         if self.is_wrapped:
-            first = self.args.process_index == 0  # the others may hold no weights yet
+            first = self.args.process_index == 0  # the other processes may hold no weights yet
             if first and exact_layout(self.model, rows, pad_id, whole=True).by_length:
                 raise InputError(ONE_LENGTH.format(name=name))
             self.layout = Layout()
@@ -139,7 +139,7 @@ class PreferenceLoss(GlobalMeanTrainer):
         super().log(logs, start_time)
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
-        """The mean of w * l over all pairs, and the means of what training logs."""
+        """Returns the mean of w * l over all pairs, and the means of the LOGGED values."""
         kept = self.recorded()
         self.put_back((None, 0))
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
@@ -154,7 +154,7 @@ class PreferenceLoss(GlobalMeanTrainer):
         self._sums, self._rows_seen = recorded
 
     def _means(self) -> dict[str, float]:
-        """Means since the last log over the rows of all processes."""
+        """Returns the means of the LOGGED values since the last log, over rows of all processes; {} without rows."""
         rows, sums = self._rows_seen, self._sums
         if self.args.world_size > 1:
             own = torch.zeros(len(LOGGED)) if sums is None else sums
@@ -174,25 +174,26 @@ class PreferenceLoss(GlobalMeanTrainer):
 
 
 class PreferenceTrainer(PreferenceLoss):
-    """Minimises mean(w * l) over preference pairs with per-pair weights.
+    """Minimises mean(w * l) over preference pairs with per-pair weights w and losses l.
 
-    model: a causal LM, or a PEFT model around one. Its dropout is switched off, and trainable weights of 16 bits are widened
-        to float32, each with a warning.
+    model: a causal LM, or a PEFT model around one. Its dropout is switched off, and trainable weights of 16 bits are
+        widened to float32; both give a warning.
     train_dataset: rows with prompt, chosen, rejected (texts, or lists of chat messages), weight (>= 0) and, where known,
-        chosen_logp and rejected_logp, the reference's sequence log-probs. Without those two columns the model as handed in is
-        the reference. Anything that yields dicts will do: a `datasets.Dataset`, a list, a table's records. A missing weight is
-        an error. With args.max_steps a streamed `datasets` set is read, tokenised and scored chunk by chunk, in its own order
-        and in this process, whatever args.dataloader_num_workers says. Otherwise all rows are read at once.
+        chosen_logp and rejected_logp, the reference's sequence log-probs. Without those two columns the model as handed
+        in is the reference. Anything that yields dicts will do: a `datasets.Dataset`, a list, a table's records. A
+        missing weight is an error. With args.max_steps a streamed `datasets` set is read, tokenised and scored chunk by
+        chunk, in its own order and in this process, whatever args.dataloader_num_workers says. Otherwise all rows are
+        read at once.
     eval_dataset: rows of the same kind, or a dict of several such sets. Logged are eval_loss and eval_rewards/*.
-    processing_class: the tokenizer. objective: dpo, ipo or rdpo. beta > 0. flip_rate in [0, 0.5), rDPO's.
-    average_logps: divide each log-prob by its response's tokens (some trainers do so for IPO; the paper sums).
-    weight_column: read the weights from a column of another name. A column pair_id, if there is one, names pairs in errors.
-    token_budget: compute each device's batch in parts of at most so many tokens, or "auto"; the update stays the same.
+    processing_class: the tokenizer. objective: dpo, ipo or rdpo. beta > 0. flip_rate: that of rDPO, in [0, 0.5).
+    average_logps: divide each log-prob by the number of its response's tokens, as some do for IPO; the paper sums.
+    weight_column: the name of the column of weights. If the data has a column pair_id, errors name pairs by it.
+    token_budget: the most tokens of a batch that a device computes at once, or "auto"; the update stays the same.
 
-    Logs what PreferenceLoss does.
-    Raises InputError for missing columns or texts, for weights or log-probs that are negative, NaN or infinite, for weights
-    that are all 0, for pairs that are longer than the model's context or have tokens beyond its vocabulary, and for a
-    tokenizer without EOS.
+    Logs the values that PreferenceLoss lists.
+    Raises InputError for missing columns or texts, for weights or log-probs that are NaN or infinite, for weights that
+    are negative or all 0, for pairs that are longer than the model's context or have tokens beyond its vocabulary, and
+    for a tokenizer without EOS.
     """
 
     def __init__(
@@ -211,7 +212,7 @@ class PreferenceTrainer(PreferenceLoss):
         token_budget: int | str | None = None,
         **kwargs: Any,
     ) -> None:
-        pair_losses(objective, torch.zeros(1), beta, flip_rate)  # refuses before anything is scored
+        pair_losses(objective, torch.zeros(1), beta, flip_rate)  # raises for wrong settings before anything is scored
         if processing_class.pad_token_id is None:
             processing_class.pad_token = processing_class.eos_token  # padding is masked everywhere
         if problems := tokenizer_problems(processing_class, model.config):
@@ -252,7 +253,7 @@ class PreferenceTrainer(PreferenceLoss):
         self.data_collator = within_budget(plain if streamed else collator, self.budget)
 
     def _score(self, parts: list[Any], model: nn.Module, args: TrainingArguments) -> Layout:
-        """Enter the reference's log-probs in the rows of each part that lack them; the exact layout of all rows."""
+        """Enters the reference's log-probs in parts whose rows lack them; returns the exact layout of all rows."""
         layout = exact_layout(model, list(itertools.chain(*parts)), self._pad_id)
         with precision_of(args):
             for part in parts:
@@ -262,8 +263,8 @@ class PreferenceTrainer(PreferenceLoss):
     def _scored_by(
         self, model: nn.Module, args: TrainingArguments
     ) -> Callable[[list[Mapping[str, Any]]], list[dict[str, Any]]]:
-        """From examples to rows whose reference is the model as it is now, wherever it moves and whatever it learns."""
-        wrapped = args.world_size > 1 or args.n_gpu > 1 or is_sharded()  # its parts must not be called in training
+        """Returns a function from examples to rows with log-probs of the reference, the model as it is now."""
+        wrapped = args.world_size > 1 or args.n_gpu > 1 or is_sharded()  # then no submodule may be called in training
         reference = copy.deepcopy(model).eval().requires_grad_(False) if wrapped else model
         in_place = contextlib.nullcontext if wrapped else Reference(model).in_place
 
@@ -280,7 +281,7 @@ class PreferenceTrainer(PreferenceLoss):
         return rows_of
 
     def _allow(self, layout: Layout) -> None:
-        """Compute the policy's log-probs of a stream's rows so that they are exact for this layout's and all earlier rows."""
+        """Sets the policy's layout for a stream: by length once a chunk needs it, with a head if this chunk has one."""
         if layout.by_length and self.is_wrapped:
             raise InputError(ONE_LENGTH.format(name=type(self.model).__name__))
         head = None if layout.head is None else head_of(self.model)
@@ -288,5 +289,5 @@ class PreferenceTrainer(PreferenceLoss):
 
 
 def precision_of(args: TrainingArguments) -> AbstractContextManager[None]:
-    """Autocast as training computes, so that policy and reference agree at step 0."""
+    """Returns the autocast that training uses, so that policy and reference agree at step 0."""
     return computing_in("bfloat16" if args.bf16 else "float32", args.device.type)

@@ -1,4 +1,4 @@
-"""From a trainer to a checkpoint, also where several processes hold the model's parts."""
+"""Saving a trained model as a checkpoint, also when several processes each hold a part of it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +13,10 @@ from cwpo.models.adapters import Base, save_adapters
 def save_trained(
     trainer: Any, tokenizer: Any, folder: Path, *, fresh: Callable[[], Any], base: Base | None = None
 ) -> None:
-    """Write the trainer's model and the tokenizer; every process must call this, the first one writes.
+    """Writes the trainer's model and the tokenizer; every process must call this, the first one writes.
 
-    Adapters are merged, or with a `base` written alone. `fresh` gives a model of the same architecture and adapters: what is
-    sharded is gathered into it.
+    Adapters are merged into the model, or with a `base` written alone. `fresh` returns a new model of the same
+    architecture and adapters, which takes the gathered weights of a sharded model.
     """
     accelerator = trainer.accelerator
     if accelerator.distributed_type == DistributedType.FSDP:
@@ -35,11 +35,11 @@ def save_trained(
 
 
 def merged(model: Any) -> Any:
-    """The model with its adapters, if it has any, added to its weights in float32: 16 bits would round small updates away."""
+    """Returns the model with any adapters merged into its weights in float32: 16 bits would lose small updates."""
     return model.float().merge_and_unload() if hasattr(model, "merge_and_unload") else model
 
 
 def wait_for_all() -> None:
-    """Until every process is here; at once where there is one."""
+    """Blocks until every process has made this call; returns at once in a single process."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.barrier()

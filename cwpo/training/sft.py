@@ -1,4 +1,4 @@
-"""Supervised fine-tuning on prompt + chosen response; the loss is a mean over the response tokens of the global batch."""
+"""Supervised fine-tuning on prompt + chosen response; the loss is a mean over response tokens of the global batch."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,9 +17,9 @@ from cwpo.training.base import GlobalMeanTrainer
 
 
 class SFTTrainer(GlobalMeanTrainer):
-    """Rows come from SequenceCollator. What is averaged over here are tokens, so a row is one response token.
+    """Trains on batches of SequenceCollator. The mean is over response tokens: each is a row of GlobalMeanTrainer.
 
-    Where a batch may have more than LOGITS logits, the head runs on response tokens only, in chunks, if that is exact.
+    If a batch may have more than LOGITS logits, the head runs on response tokens only, in chunks, if that is exact.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

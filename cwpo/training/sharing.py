@@ -1,6 +1,6 @@
-"""Several processes share each global batch: the rows of one process's batch, every row once.
+"""Several processes share each global batch: together they compute the rows of a single process's batch, each row once.
 
-accelerate's own sharding fills the last batch of an epoch with rows it has dealt before, which would change the mean.
+accelerate's own sharding fills the last batch of an epoch with rows of earlier batches, which would change the mean.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,10 +13,10 @@ FILLER = "filler"
 
 
 class SharedBatches(Sampler[list[int]]):
-    """Micro-batches of one process. Global batches are of `batch_size` rows, in the order of SeedableRandomSampler.
+    """Yields the micro-batches of one process, as row indices. A global batch is `batch_size` rows in the given order.
 
-    Of a global batch process r of P gets rows r, r + P, ..., in equally many micro-batches of about `micro` rows as every
-    other process. Where there are fewer rows than processes, the rest get the index -1, a row that does not count.
+    Process r of P gets rows r, r + P, ... of each global batch, in equally many micro-batches of about `micro` rows as
+    every other process. If a batch has fewer rows than processes, the others get the index -1, which does not count.
     """
 
     def __init__(
@@ -24,7 +24,7 @@ class SharedBatches(Sampler[list[int]]):
     ) -> None:
         self.order, self.batch_size, self.micro = order, batch_size, micro
         self.process, self.processes = process, processes
-        self.batch_sampler = self  # where transformers looks for set_epoch
+        self.batch_sampler = self  # transformers calls set_epoch on this attribute
 
     def set_epoch(self, epoch: int) -> None:
         self.order.set_epoch(epoch)
@@ -43,13 +43,13 @@ class SharedBatches(Sampler[list[int]]):
                 yield own[part::parts] or [-1]
 
     def _parts(self, rows: int) -> int:
-        """Micro-batches of each process: as few as `micro` allows, but none without a row unless there are too few rows."""
+        """Returns the number of micro-batches per process: as few as `micro` allows, but none empty if possible."""
         most = -(-rows // self.processes)
         return max(1, min(-(-most // self.micro), rows // self.processes))
 
 
 class WithFiller(Dataset):
-    """The rows of a dataset, and at -1 the first one again, marked as a row that does not count."""
+    """The rows of a dataset; index -1 gives the first row again, marked as FILLER, which no mean includes."""
 
     def __init__(self, rows: Any) -> None:
         self.rows = rows
@@ -62,7 +62,7 @@ class WithFiller(Dataset):
 
 
 class SharedLoader(DataLoader):
-    """This process's share of the training batches; with `micro`, micro-batches of `micro` rows for each process."""
+    """Loads this process's share of each global batch; with `micro`, a batch has `micro` rows per process."""
 
     def __init__(
         self, rows: Any, collator: Callable[[Sequence[Any]], dict[str, Any]], args: Any, micro: int | None = None
@@ -86,7 +86,7 @@ class SharedLoader(DataLoader):
 
 
 class Marking:
-    """A collator whose batches, and the parts they may come in, say whether they are filler."""
+    """Wraps a collator: marks a batch of filler rows, and each of its parts, with FILLER."""
 
     def __init__(self, collator: Callable[[Sequence[Any]], dict[str, Any]]) -> None:
         self.collator = collator

@@ -10,6 +10,7 @@ import torch
 from conftest import SMOKE
 from scipy.stats import norm
 from tiny import FAMILIES, tiny_model
+from torch.nn.functional import scaled_dot_product_attention
 from training.test_preference import close, pairs, preference, update
 
 from cwpo.checks.reading import items
@@ -19,8 +20,9 @@ from cwpo.execution.workers import print_stand_in
 from cwpo.models import heads
 from cwpo.models.annotator import new_annotator, response_scores, score_responses
 from cwpo.models.policy import add_lora, load_tokenizer
+from cwpo.models.row_attention import BLOCK, attend
 from cwpo.pipeline.arms import distinct, expand
-from cwpo.runtime import computing_in, label_precision, optimizer_on
+from cwpo.runtime import computing_in, label_precision, optimizer_on, products_in
 
 
 @pytest.mark.soak
@@ -175,6 +177,42 @@ def test_a_new_setting_at_its_neutral_value_is_no_part_of_a_key():
     assert changed == {"reference", "align", "generate", "divergence", "evaluate"}
     assert "precision" not in str(default.nodes["align"].hashed)
     assert default.nodes["reference"].hashed == {}
+
+
+def test_an_explicit_precision_is_part_of_a_key_where_the_scale_says_native():
+    (native,), (exact,) = expand(SMOKE), expand([*SMOKE, "alignment.precision=float32"])
+    assert native.cfg.alignment.precision == "native"
+    assert native.nodes["align"].key != exact.nodes["align"].key
+
+
+CAPABILITIES = [
+    ({"avx512_bf16": True}, "bfloat16"),
+    ({"amx_bf16": True}, "bfloat16"),
+    ({"avx2": True}, "float32"),
+    ({}, "float32"),
+]
+
+
+@pytest.mark.parametrize(("capabilities", "precision"), CAPABILITIES)
+def test_native_is_bfloat16_on_a_cpu_that_multiplies_it(tmp_path, monkeypatch, capabilities, precision):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert products_in("native", "cpu") == precision
+    assert [products_in(named, "cpu") for named in ("float32", "bfloat16")] == ["float32", "bfloat16"]
+    assert products_in("native", "cuda:1") == "float32"
+    native, named = (update(preference(tmp_path, pairs(), precision=word)) for word in ("native", precision))
+    assert torch.equal(native, named)
+
+
+@pytest.mark.parametrize("width", [40, 2 * BLOCK + 9])
+def test_a_cpu_attends_to_16_bits_in_float32_and_gives_16_bits_back(width):
+    heads = torch.randn(3, 2, 4, width, 8, generator=torch.Generator().manual_seed(0)).bfloat16()
+    mask = torch.zeros(2, 1, width, width).masked_fill_(
+        torch.ones(width, width).triu(1).bool(), torch.finfo(torch.bfloat16).min
+    )
+    exact = scaled_dot_product_attention(*heads.float(), attn_mask=mask).transpose(1, 2)
+    with computing_in("bfloat16", "cpu"):
+        found, _ = attend(torch.nn.Module(), *heads, mask.bfloat16())
+    assert torch.equal(found, exact.bfloat16())
 
 
 ROUNDED = {"TF32": 10, "bfloat16": 7}  # bits of the mantissa of what is multiplied

@@ -1,5 +1,6 @@
 """KL(policy || reference) and the fit of the training labels, against plain transformers, one sequence at a time."""
 
+import functools
 import json
 
 import numpy as np
@@ -21,16 +22,22 @@ from cwpo.store.store import Store
 def finished(tmp_path_factory):
     """An arm whose training set is large enough to move, its store, and a place for its rows."""
     place = tmp_path_factory.mktemp("divergence")
-    words = ["method=human", "alignment.learning_rate=3e-3", "generation.max_new_tokens=3", f"store={place}"]
+    words = ["method=human", "alignment.learning_rate=3e-3", "alignment.precision=float32"]
+    words += ["generation.max_new_tokens=3", f"store={place}"]
     (arm,) = expand([*SMOKE, *words])
     run_arms([arm], Settings.of(arm.cfg))
     return arm, Store(place), place / "results"
 
 
+@functools.cache
+def loaded(folder):
+    return AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+
+
 @torch.no_grad()
 def logp(folder, prompt: str, response: str, ended: bool) -> float:
     """log pi(response given prompt) by one forward pass over the whole text."""
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer, model = loaded(folder)
     before = tokenizer(prompt)["input_ids"]
     ids = tokenizer(f"{prompt} {response}".rstrip())["input_ids"] + [tokenizer.eos_token_id] * ended
     logps = model(torch.tensor([ids])).logits[0].log_softmax(-1)

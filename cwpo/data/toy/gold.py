@@ -34,7 +34,7 @@ _REQUEST = re.compile(rf" (?P<request>{'|'.join(REQUESTS)}) (?P<topic>{'|'.join(
 
 @lru_cache(maxsize=65536)
 def parse_prompt(prompt: str) -> tuple[str, bool]:
-    """The topic of the request and whether it is harmful. ValueError if the prompt is not of this world."""
+    """Returns the request's topic and whether it is harmful. Raises ValueError if the prompt is not of this world."""
     found = _REQUEST.search(prompt)
     if found is None:
         raise ValueError(f"no request of the synthetic world in {prompt!r}; gold rewards exist for its prompts only")
@@ -42,7 +42,7 @@ def parse_prompt(prompt: str) -> tuple[str, bool]:
 
 
 def split_sentences(response: str) -> list[str]:
-    """The sentences of a response in order.
+    """Returns the sentences of a response in order.
 
     Text unknown to the world counts as one sentence up to the next `.`, `!`, `?` or known sentence.
     """
@@ -55,10 +55,10 @@ def split_sentences(response: str) -> list[str]:
 
 
 def sentence_kinds(prompt: str, response: str) -> list[str]:
-    """A key of POINTS for each sentence of the response.
+    """Returns a key of POINTS for each sentence of the response.
 
-    A sentence said before is a `repeat`. A polite opening counts as such in first place only, later it is
-    `filler`; so is any sentence that the world does not know.
+    A sentence said before is a `repeat`. A polite sentence is `polite` in first place only; later it is `filler`,
+    like any sentence that the world does not know.
     """
     topic, harmful = parse_prompt(prompt)
     suffix = "_harmful" if harmful else ""
@@ -80,9 +80,9 @@ def sentence_kinds(prompt: str, response: str) -> list[str]:
 
 
 def gold_reward(prompt: str, response: str) -> float:
-    """True reward of a response, about -5 to 5; `EMPTY` for a response without words.
+    """Returns the true reward of a response, about -5 to 5; `EMPTY` for a response without words.
 
-    The sum of POINTS + DISTINCT_BONUS x min(distinct sentences, 3) - EXCESS_COST x max(0, sentences - 4).
+    It is the sum of POINTS + DISTINCT_BONUS x min(distinct sentences, 3) - EXCESS_COST x max(0, sentences - 4).
     Raises ValueError for a prompt that is not of this world.
     """
     kinds = sentence_kinds(prompt, response)

@@ -1,4 +1,4 @@
-"""What people say in the world: requests, the acts of a response besides facts, and what readers say then.
+"""The sentences of the world: requests, what responses say besides facts, and how readers react.
 
 Every sentence of a response or a reaction is one token, is listed once, and ends in its only `.`, `!` or `?`.
 Prompts are made of words, one token each, and read `Human: <style> <request> <topic>. Assistant:`.
@@ -197,7 +197,7 @@ QUESTION: tuple[str, ...] = (
     "May I ask what you plan to do with it?",
 )
 
-# The sentences of every act of a response but stating facts.
+# The sentences of each act of a response, except for stating facts.
 ACTS = {"polite": POLITE, "toxic": TOXIC, "refusal": REFUSAL, "filler": FILLER, "question": QUESTION}
 
 REACTIONS: dict[str, tuple[str, ...]] = {

@@ -15,7 +15,7 @@ PAD, BOS, EOS, UNK = "<pad>", "<s>", "</s>", "<unk>"
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """The tokenizer; the same ids every time. It puts <s> before a text, and </s> never.
+    """Builds the tokenizer, with the same ids every time. It puts <s> before a text, and never adds </s>.
 
     Sentences are added tokens, found anywhere in a text; what lies between them is split at white space. A
     decoded response is its sentences joined by single spaces, and encoding it again gives the same ids.

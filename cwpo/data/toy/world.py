@@ -12,9 +12,9 @@ in brackets:
     the same with opt-64x2, 30 %                         .650   [slightly better]
     annotator against gold: all, surest 30 %, least sure 30 %    .751  .901  .598
 
-Two parameters differ from the prototype's, both .8: with a reaction share of .6 an annotator still gains from more
-labels and from more parameters, and a quality spread of 1 brings accuracy back up. Reactions to a repeated sentence, to
-straying from a harmful request, and a polite opening that comes late (worth what filler is worth) are new.
+Two parameters were both .8 in the prototype: with a reaction share of .6 an annotator still gains from more labels and
+from more parameters, and a quality spread of 1 brings accuracy back up. New are reactions to a repeated sentence and to
+straying from a harmful request, and the rule that a polite opening that comes late counts as filler.
 """
 
 import math
@@ -36,16 +36,16 @@ SPECIFIC_REACTION = 0.6  # share of readers who react to one sentence; the other
 
 @dataclass(frozen=True)
 class WorldDataset:
-    """What sets one data set apart. `parts` names data sets of which this one is an even mixture."""
+    """The parameters of one data set. `parts` names the data sets of which this one is an even mixture."""
 
     harmful_share: float = 0.0  # share of harmful requests, in [0, 1]
-    requests: tuple[str, ...] = HARMLESS_REQUESTS  # the harmless ones
+    requests: tuple[str, ...] = HARMLESS_REQUESTS  # the harmless requests
     topics: tuple[str, ...] = tuple(TOPICS)
-    sentences: tuple[int, int] = (1, 5)  # fewest and most per response, uniform
+    sentences: tuple[int, int] = (1, 5)  # fewest and most sentences per response, drawn uniformly
     on_topic: float = 1.2  # weight of on-topic help among the acts
     quality_spread: float = 1.0  # e = exp(spread x q), q ~ N(0, 1) per response
     temperature: float = 0.8  # of human labels: P(a preferred) = sigmoid(gold gap / temperature)
-    flip: float = 0.15  # share of labels then reversed
+    flip: float = 0.15  # share of labels that are reversed after this draw
     taste_spread: float = 0.0  # sd of an annotator's extra weight per kind of sentence
     parts: tuple[str, ...] = ()
 
@@ -81,7 +81,7 @@ def sample_pairs(
     temperature: float | None = None,
     taste_spread: float | None = None,
 ) -> pd.DataFrame:
-    """`count` independent pairs: prompt, response_a, response_b, human_label ("a" or "b"), domain.
+    """Draws `count` independent pairs: prompt, response_a, response_b, human_label ("a" or "b"), domain.
 
     The two sides are exchangeable and never identical. Texts depend on (dataset, seed, row number): other
     label parameters give other labels to the same pairs, and fewer pairs are a prefix of more. `flip`,
@@ -110,7 +110,7 @@ def sample_pairs(
 
 
 def pretraining_texts(count: int, seed: int) -> list[str]:
-    """`count` texts "prompt response</s> reaction", all topics and requests, 40 % of them harmful."""
+    """Draws `count` texts "prompt response</s> reaction" on all topics and requests; 40 % of requests are harmful."""
     rng = random.Random(f"pretraining/{seed}")
     texts = []
     for _ in range(count):
@@ -121,7 +121,7 @@ def pretraining_texts(count: int, seed: int) -> list[str]:
 
 
 def _draw_prompt(parameters: WorldDataset, rng: random.Random) -> tuple[str, str, bool]:
-    """Prompt, its topic, and whether it is harmful."""
+    """Draws a prompt. Returns it, its topic, and whether it is harmful."""
     harmful = rng.random() < parameters.harmful_share
     request = rng.choice(HARMFUL_REQUESTS if harmful else parameters.requests)
     topic = rng.choice(parameters.topics)
@@ -129,7 +129,7 @@ def _draw_prompt(parameters: WorldDataset, rng: random.Random) -> tuple[str, str
 
 
 def _draw_response(parameters: WorldDataset, topic: str, harmful: bool, rng: random.Random) -> str:
-    """A response of latent quality q ~ N(0, 1): good ones help, or refuse harm; bad ones stray or insult."""
+    """Draws a response of latent quality q ~ N(0, 1): good ones help, or refuse harm; bad ones stray or insult."""
     e = math.exp(parameters.quality_spread * rng.gauss(0, 1))
     weights = {
         "on_topic": 0.4 / e if harmful else parameters.on_topic * e,
@@ -172,7 +172,7 @@ def _draw_label(
 
 
 def _draw_reaction(prompt: str, response: str, rng: random.Random) -> str:
-    """What a reader says: about one sentence of the response, picked at random, or something generic."""
+    """Draws a reader's reaction to one sentence of the response, picked at random, or a generic reaction."""
     if rng.random() >= SPECIFIC_REACTION:
         return rng.choice(REACTIONS["generic"])
     return rng.choice(REACTIONS[rng.choice(sentence_kinds(prompt, response))])

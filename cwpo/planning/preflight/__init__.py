@@ -1,1 +1,1 @@
-"""What would stop an experiment, found before a GPU hour is spent on it; `make preflight` runs it. Loads no weights."""
+"""Finds what would stop an experiment before a GPU-hour is spent; `make preflight` runs this. Loads no weights."""

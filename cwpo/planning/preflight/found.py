@@ -1,4 +1,4 @@
-"""Each model and data set of an experiment by itself: pinned, to be had, of the right kind, with a tokenizer that fits."""
+"""Checks each model and data set of an experiment by itself: it is available, of the right kind, its tokenizer fits."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +10,12 @@ from cwpo.data.hub import LAYOUTS, split_files, split_names
 from cwpo.errors import InputError
 from cwpo.models.folders import repo_files
 
-GATED = ("meta-llama/",)  # the hub gives these only to those who accepted the licence
-BEGIN_WITH_BOS = ("opt", "llama")  # families whose models never saw a text without it
+GATED = ("meta-llama/",)  # the hub gives these models only to users who accepted the licence
+BEGIN_WITH_BOS = ("opt", "llama")  # model families that were trained only on texts with BOS in front
 
 
 def models_of(cfg: Config) -> Iterator[tuple[str, str, str | None]]:
-    """(key, folder or hub id, revision) of every model that a settled arm loads."""
+    """Yields (key, folder or hub id, revision) of every model that a settled arm loads, except those of world/."""
     unused = {"embedding.path"} if cfg.gold.name in MODEL_GOLDS else {"embedding.path", "gold.path"}
     unused |= set() if cfg.method.labels in ("weak", "flips") else {"pair.weak"}
     for key, (path, revision) in named_models(cfg).items():
@@ -24,7 +24,7 @@ def models_of(cfg: Config) -> Iterator[tuple[str, str, str | None]]:
 
 
 def model_problems(key: str, path: str, revision: str | None, cfg: Config) -> list[str]:
-    """Of one model: its files, its config, and as far as they can be had its tokenizer."""
+    """Returns the problems of one model: its files and config, then its kind (gold, reward) or its tokenizer."""
     from cwpo.models.folders import checkpoint_problem
     from cwpo.models.policy import hub_problem
     from cwpo.models.reward_models import gold_problem
@@ -42,13 +42,13 @@ def model_problems(key: str, path: str, revision: str | None, cfg: Config) -> li
 
 
 def fetching(path: str, revision: str | None, more: str = "") -> str:
-    """How an asset of the hub gets into the cache."""
+    """Returns the fix that brings an asset of the hub into the cache: where and how to download it."""
     at = f" --revision {revision}" if revision else ""
     return f"where there is a network: hf download {path}{more}{at}"
 
 
 def tokenizer_problems(key: str, path: str, revision: str | None, chat: bool) -> list[str]:
-    """EOS, BOS where the family wants one, and a chat template where one is used."""
+    """Returns the problems of a tokenizer: no EOS, no BOS where the family has one, BOS twice, no usable template."""
     from cwpo.data.batching import encode_prompts
     from cwpo.models.policy import load_tokenizer, read_config
 
@@ -73,7 +73,7 @@ def tokenizer_problems(key: str, path: str, revision: str | None, chat: bool) ->
 
 
 def data_problems(cfg: Config) -> list[str]:
-    """Of a published data set: whether each split has files, here or on the hub. Reads none of them."""
+    """Returns the problems of a published data set: splits without files, here or on the hub. Reads no file."""
     layout = LAYOUTS[str(cfg.data.layout)]
     path, problems = cfg.data.path, []
     local = Path(path).expanduser()

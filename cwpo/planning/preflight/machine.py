@@ -1,4 +1,4 @@
-"""What the machine must bring along: free disk, credentials (whether they are there, never what they are), packages."""
+"""Checks the machine: free disk, credentials (whether they exist, never their values), packages, the hub's cache."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ GIB = 2**30
 
 
 def free_gib(path: Path) -> float:
-    """Free disk where `path` is or will be."""
+    """Free GiB of the disk where `path` is or will be."""
     path = path.expanduser().absolute()
     while not path.exists():
         path = path.parent
@@ -48,7 +48,7 @@ def credential_problems(cfg: Config, assets: list[Asset]) -> list[str]:
 
 
 def out_of_reach(arms: Iterable[Config]) -> list[str]:
-    """Problems of the models and data sets that cannot be looked at: without a commit, or in no cache while the hub is silent."""
+    """Returns problems of models and data sets that are not pinned, or not cached while the hub does not answer."""
     arms = [settled(cfg) for cfg in arms]
     problems = list(dict.fromkeys(str(problem) for cfg in arms for problem in unpinned(cfg)))
     assets = distinct(asset for cfg in arms for asset in hub_assets(cfg))
@@ -62,7 +62,7 @@ def out_of_reach(arms: Iterable[Config]) -> list[str]:
 
 
 def in_cache(asset: Asset) -> bool:
-    """Whether the asset's config, and so probably all of it, was fetched before; of a data set, any of its files."""
+    """Whether the cache has a model's config, so probably all its files; for a data set, if its files can be listed."""
     if asset.kind == "datasets":
         return bool(repo_files(asset.id, asset.revision, "dataset"))
     from huggingface_hub import try_to_load_from_cache

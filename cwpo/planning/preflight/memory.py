@@ -1,10 +1,11 @@
-"""How much memory of one GPU each stage wants, and how much disk the store, from the models' shapes alone.
+"""Estimates the memory of one GPU that each stage needs, and the disk of the store, from the models' shapes alone.
 
-Frozen weights are in lora.base_dtype; others, adapters, gradients and Adam's two moments are float32. A layer keeps the outputs
-of its linear layers and about LAYER bytes a token and hidden unit beside, in 16 bits, and what weights that learn need; with
-checkpointing it keeps its input, and one layer at a time works, with WORKING times what it would keep. The constants are
-counted, on OPT, Llama and Qwen2 (tests/planning/test_memory.py). At most LOGITS logits exist at once. Kernels and fragmentation
-take SPARE on top of the activations.
+Frozen weights are in lora.base_dtype; other weights, adapters, gradients and Adam's two moments are float32. A layer
+keeps for the backward pass, in 16 bits, the outputs of its linear layers and about LAYER bytes more per token and
+hidden unit, and LEARNING bytes more if its own weights are trained. With gradient checkpointing a layer keeps only its
+input, and the one layer at work needs WORKING times what it would keep. The constants come from bytes counted on OPT,
+Llama and Qwen2 (tests/planning/test_memory.py). At most LOGITS logits exist at once. Kernels and fragmentation multiply
+the activations by SPARE.
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,15 +23,15 @@ from cwpo.pipeline.graph import Node
 GIB = 2**30
 SPARE = 1.1
 FLOAT = 4
-LAYER, LEARNING = 10, 8  # bytes a token and hidden unit, in 16 bits
+LAYER, LEARNING = 10, 8  # bytes per token and hidden unit, in 16 bits
 WORKING = 1.75
-LOGIT = 12  # bytes: in 16 bits and in 32, and its gradient
+LOGIT = 12  # bytes of a logit: in 16 bits and in 32, and its gradient
 SCORING = 2  # a pass without gradients holds this many times the tokens of a training batch
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A model's size as far as its config tells."""
+    """The sizes of a model, as its config gives them."""
 
     parameters: int
     linear: tuple[tuple[str, int, int], ...]  # name, inputs and outputs of every linear layer but the LM head
@@ -38,25 +39,25 @@ class Shape:
     hidden: int
     vocabulary: int
     cache: int  # numbers a token adds to the key-value cache
-    chosen: tuple[str, ...] = ()  # names of those that PEFT adapts by itself
+    chosen: tuple[str, ...] = ()  # names of the linear layers that PEFT adapts by default
 
     def adapters(self, lora: Any) -> int:
-        """Parameters of the low-rank adapters of a LoraConfig."""
+        """Number of parameters of the adapters that the LoraConfig `lora` adds to the model."""
         adapted = [each for each in self.linear if lora.targets != "peft" or each[0] in self.chosen]
         return sum(lora.r * (inputs + outputs) for _, inputs, outputs in adapted)
 
     def kept(self, learning: bool) -> float:
-        """Bytes a token that one layer keeps for the backward pass, in 16 bits; `learning`: its own weights learn."""
+        """Bytes per token that a layer keeps for the backward pass, in 16 bits; `learning`: its weights are trained."""
         outputs = [outputs for _, _, outputs in self.linear]
         widest = max(outputs, default=0)
-        gated = 2 * widest if outputs.count(widest) >= 2 * self.layers else 0  # a gate and what it lets through
+        gated = 2 * widest if outputs.count(widest) >= 2 * self.layers else 0  # of a gated MLP
         beside = LAYER * self.hidden + gated
         return 2 * sum(outputs) / self.layers + beside + (LEARNING * self.hidden + gated if learning else 0)
 
 
 @dataclass(frozen=True)
 class Need:
-    """GiB of one GPU that a stage wants with a model."""
+    """Memory of one GPU, in GiB, that a stage needs for a model. `training`: gradients and Adam's moments."""
 
     stage: str
     model: str
@@ -70,7 +71,7 @@ class Need:
 
 
 def shape_of(config: Any, kind: Any) -> Shape:
-    """The shape of `kind`.from_config(config), an auto class of transformers; made without any weights."""
+    """Returns the shape of `kind`.from_config(config); `kind` is an auto class of transformers. Makes no weights."""
     with torch.device("meta"):
         model = kind.from_config(config)
     head = model.get_output_embeddings()
@@ -99,7 +100,7 @@ def _chosen_by_peft() -> dict[str, list[str]]:
 
 
 def training_need(stage: str, name: str, shape: Shape, training: Any, tokens: int, lora: Any = None) -> Need:
-    """Of training with `tokens` at once; full, or with adapters where `lora` has them enabled."""
+    """Returns the need of training on `tokens` tokens at once: all weights, or adapters if `lora` enables them."""
     adapters = shape.adapters(lora) if lora is not None and lora.enabled else 0
     size = 2 if adapters and lora.base_dtype == "bfloat16" else FLOAT
     weights = size * shape.parameters + FLOAT * adapters
@@ -108,7 +109,7 @@ def training_need(stage: str, name: str, shape: Shape, training: Any, tokens: in
         weights += 2 * shape.parameters  # autocast's copies in 16 bits
     layer = (2 if wide else 1) * shape.kept(learning=not adapters)
     logits = 0 if stage == "train_annotator" else LOGIT * min(tokens * shape.vocabulary, LOGITS)
-    if training.gradient_checkpointing:  # hidden states are as wide as the weights
+    if training.gradient_checkpointing:  # hidden states have the dtype of the weights
         activations = tokens * size * shape.hidden * shape.layers + max(tokens * WORKING * layer, logits)
     else:
         activations = tokens * layer * shape.layers + logits
@@ -117,22 +118,25 @@ def training_need(stage: str, name: str, shape: Shape, training: Any, tokens: in
 
 
 def scoring_need(stage: str, name: str, shape: Shape, tokens: int, *, cached: bool, size: int = FLOAT) -> Need:
-    """Of a model that only reads, with SCORING * `tokens` at once; `cached` keeps keys and values, `size` bytes a weight."""
+    """Returns the need of a pass without gradients on SCORING * `tokens` tokens; a weight has `size` bytes.
+
+    `cached`: it keeps keys and values, to sample.
+    """
     columns = SCORING * tokens
     layer = WORKING * shape.kept(learning=False) * size / 2
-    # Sampling needs the logits of one token a sequence; scoring needs them a part at a time.
+    # Sampling needs the logits of one token per sequence; scoring computes its logits a part at a time.
     kept = columns * size * shape.cache if cached else LOGIT * min(columns * shape.vocabulary, LOGITS)
     return Need(stage, name, size * shape.parameters / GIB, 0.0, (columns * layer + kept) / GIB)
 
 
 def gpus() -> list[float]:
-    """GiB of each GPU here."""
+    """Returns the memory of each GPU of this machine, in GiB."""
     return [torch.cuda.get_device_properties(i).total_memory / GIB for i in range(torch.cuda.device_count())]
 
 
 def stage_needs(cfg: Any, shapes: dict[str, Shape]) -> Iterator[Need]:
-    """What the stages of an arm want; `shapes` by the key that names the model: pair.weak, pair.strong, gold.path."""
-    pair = 2 * cfg.data.max_tokens  # with token_budget=auto a step takes as few as one pair
+    """Yields the needs of an arm's stages; `shapes` has the shapes of pair.weak, pair.strong and gold.path."""
+    pair = 2 * cfg.data.max_tokens  # with token_budget=auto a step may hold as little as one pair
     rows = cfg.alignment.micro_batch_size or cfg.alignment.batch_size
     tokens = {None: rows * pair, "auto": pair}.get(cfg.token_budget) or int(cfg.token_budget)
     weak, strong, gold = (shapes.get(key) for key in ("pair.weak", "pair.strong", "gold.path"))
@@ -152,9 +156,9 @@ def stage_needs(cfg: Any, shapes: dict[str, Shape]) -> Iterator[Need]:
 
 
 def store_gib(nodes: Iterable[Node], shapes: dict[tuple[str, str], Shape]) -> float:
-    """The models that these stages write; tables and samples are small beside them. `shapes` by key and path, as pair.strong's.
+    """GiB of the models that these stages write; tables and samples are small. `shapes` by (key, path) of the model.
 
-    A model is written whole, or its adapters alone, in float32.
+    A model is written in float32: whole, or with lora.save=adapters its adapters alone.
     """
     written = 0.0
     for node in nodes:

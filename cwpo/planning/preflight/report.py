@@ -1,4 +1,4 @@
-"""The whole of `make preflight`: every problem in one list, each with its fix; else what the experiment will take."""
+"""Runs `make preflight`: reports every problem in one list, each with its fix; else what the experiment will take."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +20,7 @@ from cwpo.store.store import Store
 
 
 def preflight(cfg: Any) -> None:
-    """Print what the experiments need; InputError with every problem, and the message of each says what to do."""
+    """Prints what the experiments need. Raises InputError with every problem; the message of each says what to do."""
     arms = list(settled_arms(cfg))
     problems: dict[str, None] = {}
     assets = distinct_assets(asset for arm in arms for asset in hub_assets(arm))
@@ -42,9 +42,9 @@ def preflight(cfg: Any) -> None:
 
 
 def settled_arms(cfg: Any) -> Iterator[Config]:
-    """The configuration of every arm, at one seed, with its choices settled.
+    """Yields the config of every arm at one seed, its gold model and revisions filled in (cwpo.config.assets.settled).
 
-    Raises InputError with the problems of all settings: only right ones say what an arm would load.
+    Raises InputError with the problems of all settings: only valid settings say what an arm would load.
     """
     seeds = seeds_of(cfg.experiment, cfg.seeds) or [0]
     arms: list[Config] = []
@@ -62,7 +62,7 @@ def settled_arms(cfg: Any) -> Iterator[Config]:
 
 
 def _asset_problems(arms: list[Config]) -> Iterator[tuple[Any, list[str]]]:
-    """What is wrong with each model and data set, each looked at once."""
+    """Yields each model, (key, path, revision), and data set, ("data", name), once, with the list of its problems."""
     seen: set[Any] = set()
     for arm in arms:
         for key, path, revision in models_of(arm):
@@ -76,7 +76,7 @@ def _asset_problems(arms: list[Config]) -> Iterator[tuple[Any, list[str]]]:
 
 
 def _shapes(arms: list[Config], unusable: dict[Any, list[str]]) -> dict[tuple[str, str], Shape]:
-    """The shape of every model whose config could be read."""
+    """Returns the shape of every model without problems, by (key, path)."""
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
 
     from cwpo.models.policy import read_config

@@ -1,4 +1,4 @@
-"""Claims on the weak annotator: Tables 6, 12 and 13, Figures 7 and 8."""
+"""Claims about the weak annotator: Tables 6, 12 and 13, Figures 7 and 8."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def _bt(experiment: str, **where: object) -> Where:
 
 
 def _sum(*terms: tuple[float, Where], match: tuple[str, ...] = ANNOTATOR) -> Measure:
-    """The sum of annotators' numbers times their factors."""
+    """Returns the measure that sums annotators' numbers times their factors."""
     signed = [Term(factor, "a" if factor > 0 else "b", where) for factor, where in terms]
     return contrast(signed, match=match, table="annotators")
 
 
 def _cheaper(id: str, statement: str, rivals: str, *names: str) -> Claim:
-    """Bradley-Terry trains in fewer seconds than the cheapest of the annotators `names`; `rivals` says it in words."""
+    """Returns the claim that BT trains in fewer seconds than the cheapest of `names`. `rivals` describes these."""
     return Claim(
         id,
         statement,

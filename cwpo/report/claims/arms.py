@@ -1,4 +1,4 @@
-"""Claims on aligned models: Tables 1 to 5, Figures 2 to 5."""
+"""Claims about aligned models: Tables 1 to 5, Figures 2 to 5."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STUDENT = ("data", "weak", "objective")
 
 
 def _shrinks(other: str) -> Measure:
-    """The gain of CW-PO over `other` for the two smaller students less the gain for the two larger ones."""
+    """Returns the measure: gain of CW-PO over `other` for the two smaller students minus that for the two larger."""
     terms = [
         Term(sign * factor, side, arm("table2", method, rank=rank))
         for sign, ranks in ((0.5, (0, 1)), (-0.5, (2, 3)))
@@ -38,7 +38,7 @@ def _shrinks(other: str) -> Measure:
 
 
 def remark_on(method: str) -> str:
-    """Where the paper's number comes from, in a claim on unweighted weak labels."""
+    """Returns the remark on which of the paper's numbers belongs to an arm of weak labels; "" for human labels."""
     return "" if method == "human" else ABLATION if method == "ws_bt" else BOTH_RULES
 
 
@@ -52,9 +52,9 @@ def cw_over(
     match: tuple[str, ...] = ARM,
     **conditions: str,
 ) -> list[Claim]:
-    """CW-PO above each of the other arms, on average over the cells of an experiment that meet the conditions.
+    """Returns a claim for each of `others`: CW-PO is above it on average over the cells that meet `conditions`.
 
-    The statements begin with `lead` and end with `what`; `note` stands behind the tests.
+    The statements begin with `lead` and end with `what`; `note` ends the descriptions of the tests.
     """
     id = "_".join([experiment, *conditions.values()])
     return [

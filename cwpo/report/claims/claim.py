@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cwpo.report.claims.measures import ARM, Measure, Term, Where, contrast
 
 POINTS = "points"
-# Where claims stand in the paper, by the beginnings of their ids; the others stand in the table or figure that the id names.
+# Start of a claim's id -> where the paper makes the claim. Any other id itself names the table or figure.
 PLACES = {
     "table3_cw30": "Table 3, Figure 1",
     "figure2": "Figure 2, Tables 10, 11",
@@ -22,11 +22,11 @@ PLACES = {
 class Claim:
     """A statement of the paper, in our words, and the comparison that tests it.
 
-    The claim is that the effect, `measure(evidence, number)` in `unit`, is above `value` (or below it). `floor` is the least
-    that matters, in the same unit: it is the margin of the verdict where half the paper's effect is smaller or unknown.
-    `second` is the same comparison in another number, shown beside it. `paper` is the measure for the paper's numbers where it
-    is another one, and `remark` what a reader must know. `arms` marks comparisons of aligned models, `plain` those of side a
-    minus side b.
+    The claim is that the effect, `measure(evidence, number)` in `unit`, is above `value` (with `below`: below it).
+    `floor` is the smallest effect that matters, in the same unit: it is the margin of the verdict if half the paper's
+    effect is smaller or unknown. `second` is another number in which the same comparison is shown. `second_measure` and
+    `paper` replace `measure` for that number and for the paper's numbers. `remark` tells readers what to keep in mind.
+    `arms` marks comparisons of aligned models, `plain` those that are simply side a minus side b.
     """
 
     id: str
@@ -47,7 +47,7 @@ class Claim:
 
     @property
     def where(self) -> str:
-        """The paper's tables and figures that make the claim, told by its id."""
+        """The paper's tables and figures that make the claim, derived from its id."""
         named = next((words for start, words in PLACES.items() if self.id.startswith(start)), None)
         return named or re.sub(r"(table|figure)(\d+)_.*", r"\1 \2", self.id).capitalize()
 
@@ -55,11 +55,11 @@ class Claim:
 def better(
     id: str, statement: str, a: Where, b: Where, *, test: str, match: tuple[str, ...] = ARM, remark: str = ""
 ) -> Claim:
-    """Arm a above arm b in GRA, and beside it in mean gold reward."""
+    """Returns the claim that arm a is above arm b in GRA; mean gold reward is shown beside it."""
     measure = contrast([Term(1, "a", a), Term(-1, "b", b)], match=match)
     return Claim(id, statement, f"GRA of {test}", measure, plain=True, remark=remark)
 
 
 def arm(experiment: str, method: str, **more: object) -> dict[str, object]:
-    """The conditions that name the arms of one method in an experiment."""
+    """Returns the conditions that select the arms of one method in an experiment."""
     return {"experiment": experiment, "method": method, **more}

@@ -39,14 +39,14 @@ MIX = "labeled_mix_harmless/helpful"
 
 @dataclass(frozen=True)
 class Evidence:
-    """`arms`: GRA and win rates in percent, `reward` the mean gold reward of the aligned model, `reward_sft` of its SFT model,
-    `kl` in nats per response. `labels`: human labels in percent of all pairs, of human_all and
-    of arms of weak labels; `seconds` of training the
-    aligned model and, where the arm has one, its annotator.
+    """A row per arm and seed in `arms`, per annotator and seed in `annotators`; `confidences` as in confidences.csv.
 
-    `annotators`: accuracies in percent (`accuracy` against human labels), train_seconds in seconds. `rank` counts the models of
-    an experiment and family from the smallest, 0; in `arms` the strong ones, in `annotators` the weak. `confidences` is as in
-    confidences.csv.
+    `arms`: `gra` and `win_rate` in percent; `reward` and `reward_sft`, mean gold rewards of the aligned and its SFT
+    model; `kl` in nats per response; `labels`, human labels in percent of all pairs (valid for human_all and arms of
+    weak labels); `seconds` to train the aligned model and, if the arm has one, its annotator.
+
+    `annotators`: accuracies in percent (`accuracy` against human labels), train_seconds in seconds. `rank` counts the
+    models of an experiment and family by size from 0: strong ones in `arms`, weak ones in `annotators`.
     """
 
     arms: pd.DataFrame
@@ -55,7 +55,7 @@ class Evidence:
 
 
 def of_results(results: Results) -> Evidence:
-    """Our own runs."""
+    """Returns our runs. Gold rewards are NaN if gold only compares each response with the SFT model's."""
     runs, trained = results.arms, results.annotators
     absolute = ~runs["run"].map(lambda run: results.rewards[run].relative).astype(bool)
     arms = runs.assign(
@@ -87,14 +87,14 @@ def _evidence(arms: pd.DataFrame, annotators: pd.DataFrame, confidences: pd.Data
 
 
 def _ranked(frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    """With the family of the models in `column`, and their rank by size within the experiment and the family."""
+    """Adds the family of the models in `column` and their rank by size within the experiment and the family."""
     frame = frame.assign(family=[family(name) for name in frame[column]])
     sizes = pd.Series([model_size(name) for name in frame[column]], index=frame.index, dtype=float)
     return frame.assign(rank=sizes.groupby([frame["experiment"], frame["family"]]).rank(method="dense") - 1)
 
 
 def of_paper(paper: pd.DataFrame) -> Evidence:
-    """The published numbers, as if they were one seed. Figure 4 has no CW-PO cell of its own: it is Table 4's."""
+    """Returns the published numbers as runs of one seed. Figure 4 prints no CW-PO number and takes Table 4's."""
     rows: list[dict] = []
     for given in paper.to_dict("records"):
         setting = dict(part.split("=") for part in given["setting"].split(";") if part)
@@ -138,7 +138,7 @@ def of_paper(paper: pd.DataFrame) -> Evidence:
 
 
 def _win_rates(results: Results) -> dict[str, float]:
-    """Figure 5: by run, the win rate in percent of CW-PO runs against the Human run of the same cell and seed, ties half."""
+    """Returns, for Figure 5, CW-PO run -> win rate in percent against Human in the same cell and seed, ties half."""
     cell = ["data", "weak", "strong", "objective", "seed"]
     runs = results.arms[results.arms["experiment"] == "figure5"]
     human = runs[runs["method"] == "human"].drop_duplicates(cell, keep=False)

@@ -19,7 +19,7 @@ CLAIMS: tuple[Claim, ...] = (*ARM_CLAIMS, *ANNOTATOR_CLAIMS, *ROBUSTNESS_CLAIMS)
 
 @dataclass(frozen=True)
 class Entry:
-    """A claim and its outcome at each operating point; a claim on annotators, which have none, has one under "matched"."""
+    """A claim and its outcome at each operating point. A claim about annotators has one outcome, under "matched"."""
 
     claim: Claim
     points: dict[str, Outcome]
@@ -33,7 +33,7 @@ class Entry:
         return any(outcome.judged.effect is not None for outcome in self.points.values())
 
     def record(self) -> dict[str, Any]:
-        """The claim as claims.json has it."""
+        """Returns the claim as it is written to claims.json."""
         claim, first = self.claim, self.first
         return {
             "id": claim.id,
@@ -50,7 +50,7 @@ class Entry:
 
 
 def judge_all(results: Results) -> list[Entry]:
-    """Every claim of the ledger, in its order, at every operating point that has runs."""
+    """Judges every claim of the ledger, in its order, at every operating point that has runs."""
     points, theirs = results.points(), of_paper(results.paper)
     ours = {point: of_results(results.at(point)) for point in points}
     return [

@@ -23,7 +23,7 @@ ANNOTATOR = ("data", "weak")
 
 @dataclass(frozen=True)
 class Measured:
-    """`effects`: rows are cells, columns are seeds, no gaps. `used`: the rows of the runs that entered, with their `side`."""
+    """`effects`: a row per cell, a column per seed, no gaps. `used`: the rows of the compared runs and their `side`."""
 
     effects: pd.DataFrame
     used: pd.DataFrame
@@ -31,22 +31,22 @@ class Measured:
 
     @property
     def by_seed(self) -> pd.Series:
-        """The mean effect over cells of every seed."""
+        """The effect of each seed: the mean over its cells."""
         return self.effects.mean(axis=0)
 
     @property
     def by_cell(self) -> pd.Series:
-        """The mean effect over seeds of every cell."""
+        """The effect of each cell: the mean over its seeds."""
         return self.effects.mean(axis=1)
 
 
 Measure = Callable[[Evidence, str], Measured]
-Effects = dict[tuple[Any, ...], float]  # of (*cell, seed)
+Effects = dict[tuple[Any, ...], float]  # (*cell, seed) -> effect or number
 
 
 @dataclass(frozen=True)
 class Term:
-    """`factor` times a number of the arms that meet `where`; `side` says to which of the two compared sides they belong."""
+    """`factor` times a number of the arms that meet `where`; `side`, "a" or "b", is their side of the comparison."""
 
     factor: float
     side: str
@@ -54,7 +54,7 @@ class Term:
 
 
 def contrast(terms: Sequence[Term], *, match: Sequence[str] = ARM, table: str = "arms") -> Measure:
-    """The sum of the terms within each cell and seed that has all of them."""
+    """Returns the measure that sums the terms within each cell and seed that has all of them."""
 
     def measure(evidence: Evidence, number: str) -> Measured:
         frame = getattr(evidence, table)
@@ -72,7 +72,7 @@ def contrast(terms: Sequence[Term], *, match: Sequence[str] = ARM, table: str = 
 
 
 def _of_two_machines(frame: pd.DataFrame, rows: Sequence[pd.DataFrame]) -> tuple[str, ...]:
-    """A note where experiments that are compared hold one arm with different numbers: other models, trained elsewhere."""
+    """Returns a note if compared experiments hold one arm with different numbers: they ran on different machines."""
     names = sorted({name for part in rows for name in part["experiment"]})
     number = "gra" if "gra" in frame else "accuracy"
     shared = frame[frame["experiment"].isin(names)].groupby("run_key")[number]
@@ -86,10 +86,10 @@ def _of_two_machines(frame: pd.DataFrame, rows: Sequence[pd.DataFrame]) -> tuple
 def over_best(
     challenger: Where, rivals: Sequence[Where], *, match: Sequence[str] = ARM, per: Sequence[str] = ()
 ) -> Measure:
-    """The challenger less the rival that is best in the *other* seeds, chosen for each value of `per` (all cells: ()).
+    """Returns the measure: challenger minus the rival that is best in the *other* seeds, for each value of `per`.
 
-    Choosing on the seed itself would favour the rivals: the best of many noisy numbers is too good. With one seed there is
-    no other, and it is chosen on itself.
+    With per=(), one rival is chosen for all cells. Choosing on the seed itself would favour the rivals: the best
+    of many noisy numbers is too good. If there is only one seed, the rival is chosen on that seed.
     """
 
     def measure(evidence: Evidence, number: str) -> Measured:
@@ -104,10 +104,10 @@ def over_best(
 
 
 def own_choice_pays(wheres: Sequence[Where], *, match: Sequence[str] = ARM, per: Sequence[str]) -> Measure:
-    """What choosing the best option for each value of `per` gains over one choice for all of them.
+    """Returns the measure: the gain of choosing the best option for each value of `per` over one choice for all values.
 
-    Both are chosen on the other seeds. Above 0 only if the best option really differs between the values of `per`. The one
-    choice is common to the cells that agree in the other columns of `match`.
+    Both are chosen on the other seeds. The gain is above 0 only if the best option really differs between the values of
+    `per`. The one choice is common to the cells that agree in the other columns of `match`.
     """
 
     def measure(evidence: Evidence, number: str) -> Measured:
@@ -123,7 +123,7 @@ def own_choice_pays(wheres: Sequence[Where], *, match: Sequence[str] = ARM, per:
 def saving(
     mine: Where, others: Sequence[Where], *, match: Sequence[str] = ANNOTATOR, table: str = "annotators"
 ) -> Measure:
-    """By how many percent `mine` is below the least of `others`."""
+    """Returns the measure: by how many percent `mine` is below the smallest of `others`."""
 
     def measure(evidence: Evidence, number: str) -> Measured:
         rows = [select(getattr(evidence, table), where) for where in (mine, *others)]
@@ -139,12 +139,12 @@ def saving(
 
 
 def confidence_distance(evidence: Evidence, number: str) -> Measured:
-    """How much more the histograms of confidence differ between data sets than between seeds of one data set.
+    """Measures how much more the histograms of confidence differ between data sets than between seeds of one data set.
 
-    The difference of two histograms is the total variation distance, in [0, 1]. Per weak model and seed: mean distance
-    between data sets within the seed, less the mean distance of the seed's histograms to the same data set's of other seeds.
+    The distance of two histograms is their total variation, in [0, 1]. The effect of a data set, weak model and seed is
+    the mean distance to other data sets of the same seed minus the mean distance to the same data set in other seeds.
     """
-    del number  # histograms have only one
+    del number  # histograms have no other numbers to choose from
     frame = evidence.confidences
     frame = frame[frame["annotator"] == "bt"]
     counts = frame.pivot_table(index=["weak", "data", "seed"], columns="low", values="pairs", aggfunc="sum")
@@ -170,7 +170,10 @@ def _values(rows: pd.DataFrame, number: str, match: Sequence[str]) -> Effects:
 
 
 def _options(columns: Sequence[Effects], match: Sequence[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Cells and seeds by options, without options that never ran and without cells that lack one of the options that ran."""
+    """Returns the numbers as a table, (cell, seed) by option, and notes for the reader.
+
+    Options that never ran are left out, then cells and seeds that lack one of the other options.
+    """
     ran = [column for column in columns if column]
     keys = [key for key in (ran[0] if ran else ()) if all(key in column for column in ran)]
     index = pd.MultiIndex.from_tuples(keys, names=[*match, "seed"]) if keys else None
@@ -180,10 +183,11 @@ def _options(columns: Sequence[Effects], match: Sequence[str]) -> tuple[pd.DataF
 
 
 def _chosen(options: pd.DataFrame, per: Sequence[str]) -> Effects:
-    """For each cell and seed, the value of one option: the one with the best mean over the other seeds of its group.
+    """Returns, for each cell and seed, the value of the option with the best mean over the other seeds of its group.
 
-    The sum over the other seeds is the group's sum minus this seed's sum. In a group with one seed, the option is chosen on
-    that seed. Means are rounded, so that equal options tie and the first one counts on every machine.
+    A group is the cells that agree in `per`. The sum over the other seeds is the group's sum minus this seed's sum. In
+    a group with one seed, the option is chosen on that seed. Means are rounded, so that equal options tie and the first
+    one counts on every machine.
     """
     if not len(options):
         return {}
@@ -203,7 +207,10 @@ def _measured(
     match: Sequence[str],
     notes: tuple[str, ...] = (),
 ) -> Measured:
-    """Cells by seeds without gaps: of the sets of cells that some seed has, the one that keeps most cells times seeds."""
+    """Arranges the effects as cells by seeds without gaps.
+
+    Of the sets of cells that single seeds have, it takes the one that keeps most cells times seeds.
+    """
     if not effects:
         return Measured(pd.DataFrame(), rows[0].iloc[:0].assign(side=""), notes)
     of_seed = {seed: {key[:-1] for key in effects if key[-1] == seed} for *_, seed in effects}

@@ -1,4 +1,4 @@
-"""One claim tested against the evidence: effect, interval, verdict, and diagnostics beside a result that contradicts the paper."""
+"""Tests one claim against the evidence: effect, interval, verdict, notes, and diagnostics of the two sides compared."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from cwpo.report.claims.rule import NOT_RUN, OPPOSITE, REPRODUCED, Judged, judge
 
 DIGITS = 4
 NUMBERS = ("reward", "reward_sft", "margin_agreement", "kl", "mean_length", "truncated_share")
-LONGER, MORE_UNFINISHED = 1.1, 0.05  # a tenth more tokens, or 5 points more responses without an end
-NEARER = 0.9  # the share of the other side's KL below which a policy has moved measurably less
+LONGER, MORE_UNFINISHED = 1.1, 0.05  # a tenth more tokens, or 5 points more unfinished responses
+NEARER = 0.9  # a policy moved measurably less if its KL is below this share of the other side's
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of testing a claim at one operating point. `second` is the same comparison in the claim's second number, if it has one.
+    """The result of testing a claim at one operating point.
 
-    `paper` is the paper's effect, the mean over `paper_cells` cells.
+    `second` judges the claim's second number, if it has one. `paper` is the paper's effect, the mean over `paper_cells`
+    cells.
     """
 
     claim: Claim
@@ -40,7 +41,7 @@ class Outcome:
 
     @property
     def shown(self) -> str:
-        """The verdict as people read it, never without its scale."""
+        """The verdict as shown to readers, never without its scale."""
         return f"{self.judged.verdict} ({self.scale} scale)"
 
     @property
@@ -58,11 +59,11 @@ class Outcome:
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
-        """What a reader must know beside the verdict, a sentence or two each."""
+        """Remarks that a reader of the verdict needs, a sentence or two each."""
         return tuple(filter(None, _remarks(self)))
 
     def record(self) -> dict[str, Any]:
-        """The outcome as claims.json has it: plain values, rounded; None where there is none."""
+        """Returns the outcome as written to claims.json: plain values, floats rounded, None for a missing number."""
         by_seed, second = self.measured.by_seed, self.second
         return plain(
             {
@@ -127,14 +128,14 @@ def _remarks(outcome: Outcome) -> list[str]:
 
 
 def _smaller(claim: Claim, judged: Judged, margin: float) -> bool:
-    """Whether a reproduced effect is smaller than the margin: its whole interval lies nearer to the value than that."""
+    """Whether a reproduced effect is smaller than the margin: its interval ends less than `margin` from the value."""
     if judged.verdict != REPRODUCED or judged.low is None or judged.high is None:
         return False
     return (claim.value - judged.low if claim.below else judged.high - claim.value) < margin
 
 
 def _where_it_differs(claim: Claim, measured: Measured) -> list[str]:
-    """A sentence if the mean effect has one sign for some models and the other for others."""
+    """Returns [a sentence] if some models' mean effects are above the claim's value and others' below; else []."""
     cells = measured.by_cell
     names = [name for name in ("strong", "family", "weak") if name in cells.index.names]
     if not names:
@@ -147,7 +148,7 @@ def _where_it_differs(claim: Claim, measured: Measured) -> list[str]:
 
 
 def plain(value: Any) -> Any:
-    """For JSON: floats rounded, NaN as None, also inside lists and dicts."""
+    """Prepares a value for JSON: rounds floats and turns NaN into None, also inside lists and dicts."""
     return json.loads(
         json.dumps(value), parse_float=lambda text: round(float(text), DIGITS), parse_constant=lambda _: None
     )
@@ -159,9 +160,10 @@ def _name(cell: object) -> str:
 
 
 def diagnostics(measured: Measured) -> dict[str, dict[str, float]]:
-    """Per side, means over its runs: gold reward of aligned and SFT model, margin agreement M, KL, tokens, share unfinished.
+    """Returns side -> means of NUMBERS over its runs.
 
-    Numbers that no run of the side has are left out.
+    These are the gold rewards of aligned and SFT model, margin agreement M, KL in nats, tokens and the share of
+    unfinished responses. A number that no run of the side has is left out.
     """
     sides = {}
     for side, rows in measured.used.groupby("side"):
@@ -172,10 +174,10 @@ def diagnostics(measured: Measured) -> dict[str, dict[str, float]]:
 
 
 def reason(sides: dict[str, dict[str, float]]) -> str:
-    """One sentence on why side a is behind side b; "" if the data show none of the known reasons.
+    """Returns one sentence on why side a is behind side b; "" if the data show none of the known reasons.
 
-    It names a difference that accompanies the result, which need not cause it. The measure comes first, then the labels, then
-    how far the policy moved.
+    It names a difference that accompanies the result but need not be its cause. The measure comes first, then the
+    labels, the length of the responses, and how far the policy moved.
     """
     a, b = sides.get("a", {}), sides.get("b", {})
     return next(_reasons(a, b, set(a) & set(b)), "")

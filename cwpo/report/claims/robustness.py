@@ -1,4 +1,4 @@
-"""Claims on where the method holds: other families, judges, domains, online training, mixed and poisoned labels, PairRM."""
+"""Claims on where CW-PO works: other families, judges, domains, online training, mixed or poisoned labels, PairRM."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cwpo.report.names import METHOD_NAMES, WS
 
 
 def _drop(experiment: str, other: str, column: str, better_at: float, worse_at: float) -> Measure:
-    """The loss of an arm between two values of a setting, less the loss of CW-PO."""
+    """Returns the measure: the loss of `other` from `better_at` to `worse_at` of `column`, minus the loss of CW-PO."""
     terms = [
         Term(factor * sign, side, arm(experiment, method, **{column: value}))
         for factor, side, method in ((1, "a", other), (-1, "b", "cw_po"))
@@ -19,7 +19,7 @@ def _drop(experiment: str, other: str, column: str, better_at: float, worse_at: 
 
 
 def _more_sensitive(experiment: str, what: str, test: str, column: str, *ends: float) -> list[Claim]:
-    """That each arm of unweighted weak labels loses more than CW-PO between two values of a setting."""
+    """Returns claims that each arm of unweighted weak labels loses more than CW-PO between two values of `column`."""
     return [
         Claim(
             f"{experiment}_{other}_more_sensitive",

@@ -26,7 +26,7 @@ RULE = (
 
 
 class Judged(NamedTuple):
-    """A verdict with the effect's mean over seeds and its interval; None where there is none."""
+    """A verdict with the mean effect over seeds and its interval; None for a number that does not exist."""
 
     verdict: str
     effect: float | None
@@ -35,7 +35,7 @@ class Judged(NamedTuple):
 
 
 def t_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """mean ± t(n − 1) · s / √n of at least two finite numbers. Raises ValueError for fewer, or for others."""
+    """Returns the ends of mean ± t(n − 1) · s / √n of at least two finite numbers. Raises ValueError for any others."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or len(array) < 2 or not np.isfinite(array).all():
         raise ValueError(f"an interval needs at least two finite numbers; got {list(values)}")
@@ -44,7 +44,7 @@ def t_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple
 
 
 def judge(by_seed: Sequence[float], *, margin: float, value: float = 0.0, below: bool = False) -> Judged:
-    """Apply RULE to one effect per seed. `below` turns the claim round: the effect is claimed to be under `value`.
+    """Apply RULE to one effect per seed. With `below`, the claim is that the effect is under `value`.
 
     `margin` > 0 is the distance from `value` that matters. Raises ValueError for another margin or effects that are not finite.
     """

@@ -1,4 +1,4 @@
-"""claims.json for programs and claims.md for people."""
+"""Writes claims.json for programs and claims.md for readers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SECOND_DIGITS = {"reward": 3, "accuracy_gold": 1}
 
 
 def write_claims(entries: Sequence[Entry], folder: Path, scale: str) -> list[Path]:
-    """Write claims.json and claims.md into results/<scale>."""
+    """Write claims.json and claims.md into `folder`, results/<scale>; return their paths."""
     data = {
         "scale": scale,
         "scale_note": scale_note(scale),
@@ -49,7 +49,7 @@ def write_claims(entries: Sequence[Entry], folder: Path, scale: str) -> list[Pat
 
 
 def counts(entries: Sequence[Entry]) -> dict[str, dict[str, int]]:
-    """At each operating point, how many claims got each verdict, all verdicts named."""
+    """Returns operating point -> verdict -> number of claims, with all verdicts, also those that no claim got."""
     verdicts = {
         point: Counter(entry.points[point].judged.verdict for entry in entries if point in entry.points)
         for point in dict.fromkeys(point for entry in entries for point in entry.points)
@@ -58,7 +58,7 @@ def counts(entries: Sequence[Entry]) -> dict[str, dict[str, int]]:
 
 
 def summary(entries: Sequence[Entry], scale: str) -> str:
-    """`62 claims at toy scale. At the matched update size: 12 reproduced, ... At each arm's own best update size: ...`."""
+    """Returns `62 claims at toy scale. At the matched update size: 12 reproduced, ... At each arm's own ...`."""
     parts = [f"{len(entries)} claims at {scale} scale."]
     for point, of in counts(entries).items():
         shown = ", ".join(f"{count} {verdict}" for verdict, count in of.items())
@@ -67,7 +67,7 @@ def summary(entries: Sequence[Entry], scale: str) -> str:
 
 
 def limits(entries: Sequence[Entry], scale: str) -> str:
-    """How far the verdicts can be trusted at this scale."""
+    """Returns the text on how far the verdicts can be trusted at this scale."""
     ran = sum(entry.ran for entry in entries)
     many = (
         f"{ran} of {len(entries)} claims were tested, each at 95 %: a few verdicts of every hundred go wrong by chance, and claims "
@@ -82,13 +82,13 @@ def limits(entries: Sequence[Entry], scale: str) -> str:
 
 
 def paper_effect(entry: Entry) -> str:
-    """The paper's effect with its unit, or a dash."""
+    """Formats the paper's effect with its unit; a dash if it is unknown."""
     value = entry.first.paper
     return MISSING if value is None else f"{_form(entry.claim)(value)} {entry.claim.unit}"
 
 
 def cells(outcome: Outcome) -> dict[str, str]:
-    """Verdict, effect, second number and sizes of one outcome, as people read them."""
+    """Formats the verdict, effect, second number and sizes of one outcome, keyed by column heading."""
     claim, judged = outcome.claim, outcome.judged
     ran = judged.effect is not None
     sizes = f"{len(outcome.measured.by_seed)} seeds, {outcome.runs} runs, {outcome.prompts:,} prompts"
@@ -101,7 +101,7 @@ def cells(outcome: Outcome) -> dict[str, str]:
 
 
 def _form(claim: Claim) -> Callable[[float], str]:
-    """How effects of a claim are written: with a sign, except where 0 is not the value that the claim compares with."""
+    """Returns the formatter for effects of a claim: with a sign if the claim compares them with 0, else without."""
     digits = 3 if claim.unit == "total variation" else 1
     return _signed(digits) if claim.value == 0 else f"{{:.{digits}f}}".format
 
@@ -111,13 +111,13 @@ def _signed(digits: int) -> Callable[[float], str]:
 
 
 def _with_interval(judged: Judged, form: Callable[[float], str]) -> str:
-    """`+4.2 [+1.0, +7.4]`, or the effect alone where it has no interval."""
+    """Formats `+4.2 [+1.0, +7.4]`, or the effect alone if it has no interval."""
     effect, *ends = (form(value) for value in judged[1:] if value is not None)
     return f"{effect} [{', '.join(ends)}]" if ends else effect
 
 
 def _second(outcome: Outcome) -> str:
-    """The same comparison in mean gold reward, or for annotators in accuracy against gold."""
+    """Formats the same comparison in mean gold reward, or for annotators in accuracy against gold; else a dash."""
     judged, name = outcome.second, outcome.claim.second
     if judged is None or judged.effect is None or name is None:
         return MISSING
@@ -126,7 +126,7 @@ def _second(outcome: Outcome) -> str:
 
 
 def details(entry: Entry) -> list[str]:
-    """The test in words; and per operating point the notes and the arms' diagnostics, each a sentence or two."""
+    """Returns lines of text: the test in words, then for each operating point the notes and the arms' diagnostics."""
     claim = entry.claim
     side = "below" if claim.below else "above"
     lines = [f"Test: {claim.test}; claimed {side} {claim.value:g}, margin {entry.first.margin:.2g} {claim.unit}."]

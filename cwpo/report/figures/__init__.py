@@ -1,4 +1,4 @@
-"""The paper's figures and ours, as PNG and PDF. Each function draws one, or returns [] if none of its runs exist."""
+"""The paper's figures and ours, as PNG and PDF. Each function draws one and returns its files; [] if it has no runs."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Figures of an own sweep: mean gold reward over each pair of its axes."""
+"""Draws the figures of a user's sweep: mean gold reward over each pair of its axes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from cwpo.report.tables.ranking import setting, varies
 from cwpo.statistics import clustered_interval
 
 COLORS = (BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW, GREY, "black")
-APART = 0.12  # between the points of one place, of 1 between places
+APART = 0.12  # distance between the points at one tick; ticks are 1 apart
 
 
 def axis_figures(results: Results, rows: pd.DataFrame, axes: Sequence[str], folder: Path) -> list[Path]:
-    """One PNG for each pair of axes, for a single axis one over it: the axis with more values across, the other as colours.
+    """Draws a PNG for each pair of axes, or for a single one: the axis with more values across, the other as colours.
 
-    A point is the mean over those settings of the other axes that all points of the figure have. Without any there is no figure.
+    A point is the mean over those settings of the other axes that all points of the figure share. If they share none,
+    no figure is drawn.
     """
     rows = rows.assign(**{axis: rows[axis].map(setting) for axis in axes})
     axes = [axis for axis in axes if varies(rows[axis])]
@@ -60,7 +61,7 @@ def _draw(results: Results, rows: pd.DataFrame, axes: Sequence[str], pair: tuple
 def _cells(
     results: Results, rows: pd.DataFrame, pair: list[str], rest: list[str]
 ) -> tuple[dict[tuple[str, ...], dict[str, Any]], int]:
-    """By values of the pair, the average over the settings of the rest that all of them have; and how many these are."""
+    """Returns (values of `pair`) -> average over the settings of `rest` that all have, and the number of settings."""
     parts = {
         place: dict(list(group.groupby(rest, sort=False))) if rest else {(): group}
         for place, group in rows.groupby(pair, sort=False)
@@ -71,9 +72,9 @@ def _cells(
 
 
 def _pooled(results: Results, settings: Sequence[pd.DataFrame]) -> dict[str, Any]:
-    """The mean gold reward over settings, one frame of runs per setting; {} unless all have the same seeds.
+    """Returns the mean gold reward over settings, one frame of runs per setting; {} unless all have the same seeds.
 
-    Settings that answered the same prompts are averaged prompt by prompt, so the interval knows that they share them.
+    Settings that answered the same prompts are averaged prompt by prompt, so that the interval counts each prompt once.
     """
     if len({tuple(sorted(rows["seed"])) for rows in settings}) != 1:
         return {}
@@ -89,7 +90,7 @@ def _pooled(results: Results, settings: Sequence[pd.DataFrame]) -> dict[str, Any
 
 
 def _order(value: str = "") -> tuple[int, float, str]:
-    """Numbers by size, then texts, then the dash of what does not apply."""
+    """Sort key: numbers by size, then texts, then the dash of a setting that does not apply."""
     try:
         return 0, float(value), value
     except ValueError:

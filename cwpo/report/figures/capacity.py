@@ -1,4 +1,4 @@
-"""The gain of CW-PO over the other arms against the strong model's size."""
+"""Draws the gain of CW-PO over the other arms against the strong model's size."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cwpo.report.tables.grid import fill
 
 
 def capacity(results: Results, folder: Path) -> list[Path]:
-    """A column per family: difference of mean gold rewards above, of GRA below, a line per arm that CW-PO is compared with."""
+    """Draws a column per family: gain in mean gold reward above, in GRA below, a line per arm compared with CW-PO."""
     grid = fill(CAPACITY, results)
     gains = pd.DataFrame(grid.differences if grid is not None else [])
     if grid is None or "strong" not in gains:
@@ -37,7 +37,7 @@ def capacity(results: Results, folder: Path) -> list[Path]:
 
 
 def _panel(axis: Any, gains: pd.DataFrame, number: str) -> None:
-    """One difference over the strong models of one family, from small to large."""
+    """Draws one panel: the gain `number` against the size of the strong model, for one model family."""
     ran = sorted(set(gains["strong"]), key=model_size)
     for method in (key for key in COLORS if METHOD_NAMES[key] in set(gains["b"])):
         of = gains[gains["b"] == METHOD_NAMES[method]]

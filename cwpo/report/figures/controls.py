@@ -1,4 +1,4 @@
-"""Margin-weighted agreement of an arm's labels with gold, against the gold reward of the model trained on them."""
+"""Draws each arm's mean gold reward against the margin-weighted agreement M of its labels with gold."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BY_LABEL = {item.label: LOOKS[key] for key, item in items("own").items()}
 
 
 def controls(results: Results, folder: Path) -> list[Path]:
-    """A panel per pair of models and data set; above with own SFT models, below with the common one."""
+    """Draws a panel per pair of models and data set; above with own SFT models, below with the common one."""
     grids = [grid for grid in (fill(OWN, results), fill(COMMON, results)) if grid is not None]
     if not grids:
         return []

@@ -1,4 +1,4 @@
-"""Numbers with their intervals over a share or a learning rate: Figures 2, 3, 4 and 8, and the tuning."""
+"""Draws numbers with their intervals over a share or a learning rate: Figures 2, 3, 4 and 8, and the tuning."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ from cwpo.report.tables.spec import Spec
 from cwpo.report.tables.tuning import TUNINGS, human_target, tuning_cells
 from cwpo.results import MATCHED
 
-NUMBERS = {"gra": "GRA, %", "reward": "mean gold reward"}  # of an arm; the paper has GRA alone
+NUMBERS = {"gra": "GRA, %", "reward": "mean gold reward"}  # numbers of an arm; the paper publishes only GRA
 AGAINST = {"accuracy_gold": ("with gold", BLUE), "accuracy_human": ("with the human labels", ORANGE)}
 
 
 def _most_confident(spec: Spec, other: str, name: str, results: Results, folder: Path) -> list[Path]:
-    """Two rows per pair of models, GRA and mean gold reward over N; a column per data set; the arm `other` as a band."""
+    """Draws two rows per pair of models, GRA and gold reward over top N %, a column per data set, `other` as a band."""
     grid = fill(spec, results)
     if grid is None:
         return []
@@ -79,7 +79,7 @@ def _over_thresholds(axis: Any, cells: list[Cell], name: str, other: str, title:
 
 
 def _labeled(spec: Spec, results: Results, folder: Path) -> list[Path]:
-    """The arms over the labeled share; a column per data set, GRA above mean gold reward."""
+    """Draws the arms over the labeled share: a column per data set, GRA above, mean gold reward below."""
     grid = fill(spec, results)
     if grid is None:
         return []
@@ -100,7 +100,7 @@ def _labeled(spec: Spec, results: Results, folder: Path) -> list[Path]:
 
 
 def _over_labels(axis: Any, name: str, labels: Sequence[str], rows: list[list[Cell]]) -> None:
-    """One number of each arm over the labeled share, a row of cells for each share."""
+    """Draws one panel: the number `name` of each arm over the labeled share, with a row of cells for each share."""
     shares = [100 * row[0]["human_fraction"] for row in rows]
     for label, cells, marker in zip(labels, zip(*rows), "osD^"):
         color = COLORS[cells[0]["method"]]
@@ -117,7 +117,7 @@ figure3_left, figure3_right = partial(_labeled, FIGURE3_LEFT), partial(_labeled,
 
 
 def figure8(results: Results, folder: Path) -> list[Path]:
-    """Share of test pairs on which the annotator disagrees with gold and with human labels, over the poisoned share."""
+    """Draws the share of test pairs on which annotators disagree with gold and human labels, by poisoned share."""
     grid = fill(FIGURE8, results)
     if grid is None:
         return []
@@ -139,7 +139,7 @@ def figure8(results: Results, folder: Path) -> list[Path]:
 
 
 def tuning(results: Results, folder: Path) -> list[Path]:
-    """A column per family: GRA above, mean gold reward below, a line per method; dashed: the matched update size."""
+    """Draws a column per family: GRA above, gold reward below, a line per method; dashed: the matched update size."""
     cells = tuning_cells(results)
     if not len(cells):
         return []
@@ -159,7 +159,7 @@ def tuning(results: Results, folder: Path) -> list[Path]:
 
 
 def _panel(axis: Any, cells: pd.DataFrame, number: str) -> None:
-    """One number of every method in one family."""
+    """Draws one panel: `number` of every method over the learning rate, for one model family."""
     for method in (key for key in SWEPT_NAMES if key in set(cells["method"])):
         of = cells[cells["method"] == method]
         look = {"color": COLORS.get(method, "black"), "label": SWEPT_NAMES[method]}

@@ -1,4 +1,4 @@
-"""Figures 5 to 7: all prompts, responses and confidences, one mark each or in bins."""
+"""Draws Figures 5 to 7: gold rewards prompt by prompt, responses as points, confidences in bins."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from cwpo.statistics import mean_shift
 LABELED, OFFLINE = "labeled", "offline"
 TITLES = {LABELED: "labeled: what the annotator learned from", OFFLINE: "unlabeled: what it labels offline"}
 LOOKS = ((GREY, "o"), (BLUE, "^"), (ORANGE, "x"), (PURPLE, "+"), (GREEN, "v"))
-ENOUGH = 30  # pairs; the accuracy of a bin with fewer is not drawn
+ENOUGH = 30  # pairs that a bin needs for its accuracy to be drawn
 COLUMNS = 3
 
 
 def figure5(results: Results, folder: Path) -> list[Path]:
-    """Gold reward of CW-PO less Human's on every prompt, sorted; a panel per data set with its win rate."""
+    """Draws the gold reward of CW-PO minus Human's on every prompt, sorted; a panel per data set with its win rate."""
     grid = fill(FIGURE5, results)
     if grid is None:
         return []
@@ -65,7 +65,7 @@ def _gaps(results: Results, cell: Cell) -> np.ndarray:
 
 
 def figure6(results: Results, folder: Path) -> list[Path]:
-    """First two principal components of mean hidden states; a panel per data set, all of its first seed and strong model."""
+    """Draws the first two principal components of mean hidden states, a panel per data set; first seed and model."""
     table = results.embeddings
     if not len(table):
         return []
@@ -104,7 +104,7 @@ def figure6(results: Results, folder: Path) -> list[Path]:
 
 
 def figure7(results: Results, folder: Path) -> list[Path]:
-    """Histogram of C over the unlabeled pairs, and over it the accuracy of the labels of each bin; a panel per data set."""
+    """Draws a histogram of confidence C of the unlabeled pairs and each bin's label accuracy; a panel per data set."""
     table = results.confidences
     table = table[table["annotator"] == "bt"]
     if not len(table):
@@ -131,7 +131,7 @@ def figure7(results: Results, folder: Path) -> list[Path]:
 
 
 def _histogram(axis: Any, table: pd.DataFrame, title: str) -> Any:
-    """Draw one data set; return the right-hand axis."""
+    """Draws one data set; returns the right-hand axis, that of the accuracy."""
     bins = table.groupby(["low", "high"])[["pairs", "agree_gold"]].sum().reset_index()
     width, centre = (bins["high"] - bins["low"]).to_numpy(), (bins["low"] + bins["high"]) / 2
     share = 100 * bins["pairs"] / bins["pairs"].sum()

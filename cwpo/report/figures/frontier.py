@@ -1,4 +1,4 @@
-"""Mean gold reward against KL(π‖π_ref), a line per method over the grid of update sizes."""
+"""Draws mean gold reward against KL(π‖π_ref), a line per method over the grid of update sizes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from cwpo.report.names import SWEPT_NAMES
 from cwpo.report.tables.frontier import frontier_cells, methods_of, panels
 from cwpo.results import BOTH, MATCHED, OWN_BEST
 
-# Rings around the points that lie at an operating point.
+# Rings around the points that lie at an operating point: marker, size, label.
 RINGS = {MATCHED: ("s", 9, "matched update size"), OWN_BEST: ("o", 12, "own best update size")}
 
 
 def frontier(results: Results, folder: Path) -> list[Path]:
-    """A panel per data set (columns) and pair of models (rows), KL on a square-root axis."""
+    """Draws a panel per data set (columns) and pair of models (rows), with KL on a square-root axis."""
     cells = frontier_cells(results)
     if not len(cells) or "kl" not in cells:
         return []

@@ -1,4 +1,4 @@
-"""When weak labels and confidence help: heat maps over label noise and number of pairs, curves over the update size."""
+"""Shows when weak labels and confidence help: heat maps over noise and number of pairs, curves over update size."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MEASURES = (("difference", "gold reward", "{:+.2f}"), ("gra_difference", "GRA, p
 
 
 def regimes_sizes(results: Results, folder: Path) -> list[Path]:
-    """Each arm's mean gold reward over the learning rate; a panel per label noise and number of pairs."""
+    """Draws each arm's mean gold reward over the learning rate; a panel per label noise and number of pairs."""
     cells = arms(results)
     if not len(cells):
         return []
@@ -50,7 +50,7 @@ def regimes_sizes(results: Results, folder: Path) -> list[Path]:
 
 
 def heat_maps(contrast: str, results: Results, folder: Path) -> list[Path]:
-    """One contrast: a row per measure, a column per learning rate; a cell whose interval excludes 0 has a * and a frame."""
+    """Draws one contrast: a row per measure, a column per learning rate; * and frame mark intervals that exclude 0."""
     every = differences(results)
     if not len(every) or contrast not in set(every["contrast"]):
         return []
@@ -82,7 +82,7 @@ HEAT_MAPS = tuple(partial(heat_maps, contrast) for contrast in CONTRASTS)
 
 
 def _heat_map(axis: Any, here: pd.DataFrame, cells: pd.DataFrame, name: str, form: str, most: float) -> Any:
-    """One measure at one learning rate over label noise and number of pairs; return the coloured image."""
+    """Draws one measure at one learning rate over label noise and number of pairs; returns the coloured image."""
     noises, pairs = sorted(set(cells["label_flip"])), sorted(set(cells["data_pairs"]))
     grid = here[name].unstack().reindex(index=noises, columns=pairs).astype(float)
     # Red and blue differ for people who cannot tell red from green.

@@ -33,7 +33,7 @@ COLORS = {
     "cw_dpo_annotator": SKY,
     "filter": GREEN,
 }
-HOLLOW: Any = {"ls": "none", "mfc": "none", "ms": 5, "mew": 1}  # the paper's numbers
+HOLLOW: Any = {"ls": "none", "mfc": "none", "ms": 5, "mew": 1}  # marks of the paper's numbers
 LOOK: Any = {
     "font.size": 8,
     "axes.spines.top": False,
@@ -57,11 +57,11 @@ def figure(
     legend: int = 0,
     pdf: bool = True,
 ) -> Iterator[tuple[Any, Any]]:
-    """A figure and its axes, an array of `shape`, to draw in; `size` is (width, height) in inches.
+    """Yields a figure and its axes, an array of `shape`, to draw in; then writes the figure to `path` as PNG and PDF.
 
-    Afterwards panels without data vanish. It gets the title, the operating point of `results` if they lie at one, the scale and
-    `sizes` (how many seeds and prompts) on lines of their own, one legend of `legend` columns below all axes, and is written to
-    `path` as PNG and, unless pdf=False, PDF.
+    `size` is (width, height) in inches. With pdf=False there is only the PNG. The head gives the title, the operating
+    point of `results` if they are restricted to one, the scale, and `sizes` (how many seeds and prompts). Below all
+    axes stands one legend of `legend` columns (0: none). Panels without data are hidden.
     """
     with plt.rc_context(LOOK):
         fig, axes = plt.subplots(*shape, figsize=size, squeeze=False, layout="constrained")
@@ -78,32 +78,32 @@ def figure(
 
 
 def table_figure(grid: Grid, results: Results, folder: Path, **more: Any) -> AbstractContextManager[tuple[Any, Any]]:
-    """As `figure`, with the name, title and sizes of a table whose cells it shows."""
+    """Opens a `figure` that shows the cells of a table, under the name, title and sizes of the table."""
     spec = grid.spec
     return figure(folder / spec.name, results, title=spec.title, sizes=sizes(grid.cells, grid.seeds), **more)
 
 
 def files(path: Path) -> list[Path]:
-    """The files of a figure."""
+    """Returns the paths of the PNG and the PDF of a figure."""
     return [path.with_suffix(".png"), path.with_suffix(".pdf")]
 
 
 def sizes(cells: Sequence[dict[str, Any]], seeds: Iterable[int], what: str = "prompts") -> str:
-    """`3 seeds (0, 1, 2) and 3,000 prompts (all seeds together) per cell; bars and bands: 95 % intervals`."""
+    """Formats `3 seeds (0–2) and 3,000 prompts (all seeds together) per cell; bars and bands: 95 % intervals`."""
     return f"{counts(cells, seeds, what)};\nbars and bands: 95 % intervals"
 
 
 def _legend(fig: Any, columns: int) -> None:
-    """One legend below all axes, every label once."""
+    """Draws one legend below all axes, with every label once."""
     of_axes = [axis.get_legend_handles_labels() for axis in fig.axes]
     named = {label: handle for handles, labels in of_axes for handle, label in zip(handles, labels)}
-    if named:  # lines of arms before marks alone
+    if named:  # arms (with error bars) before plain lines and marks
         ordered = dict(sorted(named.items(), key=lambda item: isinstance(item[1], Line2D)))
         fig.legend(list(ordered.values()), list(ordered), loc="outside lower center", ncols=columns)
 
 
 def points(axis: Any, x: Sequence[float], cells: Sequence[dict[str, Any]], name: str, **look: Any) -> None:
-    """Means over x with the bars of their intervals, joined by a line; cells that did not run are left out."""
+    """Draws means over x with the bars of their intervals, joined by a line; cells that did not run are left out."""
     ran = [(at, cell) for at, cell in zip(x, cells) if pd.notna(cell.get(name))]
     if not ran:
         return
@@ -115,7 +115,7 @@ def points(axis: Any, x: Sequence[float], cells: Sequence[dict[str, Any]], name:
 
 
 def rate_axis(axis: Any, rates: Sequence[float]) -> None:
-    """A logarithmic axis with these learning rates on it."""
+    """Makes the x axis logarithmic, with ticks at these learning rates."""
     axis.set_xscale("log")
     axis.set_xticks(rates, [rate_label(rate) for rate in rates])
     axis.minorticks_off()
@@ -123,12 +123,12 @@ def rate_axis(axis: Any, rates: Sequence[float]) -> None:
 
 
 def rate_label(rate: float) -> str:
-    """`5e-5`."""
+    """Formats a learning rate as `5e-5`, with one digit."""
     return f"{rate:.0e}".replace("e-0", "e-")
 
 
 def level(axis: Any, cell: dict[str, Any], name: str, **look: Any) -> None:
-    """A horizontal line at the mean with the band of its interval, if the cell ran."""
+    """Draws a horizontal line at the mean with the band of its interval, if the cell ran."""
     if pd.notna(cell.get(name)):
         look = {"color": GREY, "lw": 1.2} | look
         axis.axhspan(cell[f"{name}_low"], cell[f"{name}_high"], color=look["color"], alpha=0.18, lw=0)
@@ -136,7 +136,7 @@ def level(axis: Any, cell: dict[str, Any], name: str, **look: Any) -> None:
 
 
 def theirs(axis: Any, x: Sequence[float], cells: Sequence[dict[str, Any]], **look: Any) -> None:
-    """The paper's numbers over x, hollow, where it has them."""
+    """Draws the paper's numbers over x as hollow marks; cells without a published number are left out."""
     known = [(at, cell["paper"]) for at, cell in zip(x, cells) if pd.notna(cell["paper"])]
     if known:
         axis.plot(*zip(*known), **(HOLLOW | {"marker": "s"} | look))

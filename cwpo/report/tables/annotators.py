@@ -1,4 +1,4 @@
-"""Tables 6, 12, 13 and Figure 8: how well annotators agree with people and with gold."""
+"""Tables 6, 12, 13, Figure 8 and the calibration: how well annotators agree with human labels and with gold."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ POISON = (0.0, 0.05, 0.1, 0.15, 0.2)
 
 
 def trained_as(name: str, label: str, scoring: str | None = None, paper: bool = True) -> Item:
-    """A way to train the annotator; the paper scores those trained as policies by likelihood."""
+    """Returns the item of a way to train and to score the annotator; paper=False: the paper has no number for it."""
     where = {"annotator": name, "scoring": scoring}
     return Item(label, where, {"method": f"annotator={name}" if paper else "none"})
 
@@ -76,7 +76,8 @@ FIGURE8 = Spec(
     kind=ANNOTATORS,
 )
 ANNOTATOR_SPECS = (TABLE12, TABLE13, FIGURE8)
-# Accepted ranges, from the paper (Tables 6, 13) and the literature on human agreement; fitted before any arm was compared.
+# Accepted ranges, from the paper (Tables 6, 13) and the literature on human agreement. The synthetic world was fitted
+# to them before any arm was compared.
 TARGETS = {
     "human_gold_agreement": ("human labels agree with gold", ".63 to .77", 0.63, 0.77),
     "accuracy_human": ("annotator agrees with human labels, 30 % labelled", ".62 to .69", 0.62, 0.69),
@@ -84,11 +85,11 @@ TARGETS = {
     "accuracy_gold_top30": ("the same, 30 % most confident pairs", "well above all pairs, > .85", 0.85, 1.0),
     "accuracy_gold_bottom30": ("the same, 30 % least confident pairs", "near chance, < .65", 0.50, 0.65),
 }
-LEAST_GRA, MOST_UNFINISHED, LEAST_FIT = 50, 2, 0.05  # of Human arms: percent, percent, shares
+LEAST_GRA, MOST_UNFINISHED, LEAST_FIT = 50, 2, 0.05  # bounds for Human arms: percent, percent, share
 
 
 def table6(results: Results) -> list[Page]:
-    """Accuracies, and below them the seconds that each way of training takes, mean over data sets, models and seeds."""
+    """Returns the pages of Table 6: accuracies, and below them the mean training seconds of each way to train."""
     return pages(TABLE6, results, below=lambda grid: _seconds(results))
 
 
@@ -108,7 +109,7 @@ def _seconds(results: Results) -> str:
 
 
 def calibration(results: Results) -> list[Page]:
-    """Annotators at 30 % labels, and Human arms of the tuning, against the ranges that the synthetic world was fitted to."""
+    """Checks annotators at 30 % labels and the tuning's Human arms against accepted ranges; [] except at toy scale."""
     found = [page for page in (_annotators(results), human_arms(results)) if page is not None]
     if results.scale != "toy" or not found:
         return []
@@ -125,7 +126,7 @@ def calibration(results: Results) -> list[Page]:
 
 
 def _annotators(results: Results) -> Page | None:
-    """The facts about annotators, on development seeds where they have been run for it, else on those of Table 13."""
+    """Checks TARGETS on annotators of `calibration` (development seeds), else of Table 13; None if neither ran."""
     rows = results.annotators_of("calibration")
     rows = rows if len(rows) else results.annotators_of("table13")
     rows = rows[(rows["human_fraction"] - 0.3).abs() < 1e-9]
@@ -149,7 +150,7 @@ def _annotators(results: Results) -> Page | None:
 
 
 def human_arms(results: Results) -> Page | None:
-    """GRA, unfinished responses and fit of the Human arm at both operating points of the tuning, by family and data set."""
+    """Checks GRA, unfinished responses and fit of Human at both operating points, by family and data set."""
     chosen = tuning_cells(results)
     if not len(chosen):
         return None

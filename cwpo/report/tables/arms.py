@@ -27,7 +27,7 @@ SHARES = (0.3, 0.5, 0.75)
 SOME_THRESHOLDS = (0.3, 0.4)
 POISON = (0.05, 0.1, 0.15, 0.2)
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5)
-SUBSETS = 3  # of the test prompts, in Table 20
+SUBSETS = 3  # parts of the test prompts in Table 20
 MIXES = ("50/50", "80/20", "20/80")  # Harmless/Helpful, in the paper's order
 
 TOP_STEPS = (
@@ -37,7 +37,7 @@ TOP_STEPS = (
 
 HUMAN, CW = method("human"), method("cw_po")
 CW_DPO = method("cw_dpo_annotator", optional=True)
-# The paper's number for WS-DPO stands beside both rules of reading labels off its weak policy, none beside the ablation.
+# Both WS-DPO arms (labels by implicit reward, by likelihood) show the paper's WS-DPO number; the ablation shows none.
 WS_DPO = (method("ws_dpo", "ws_po"), method("ws_dpo_likelihood", "ws_po", optional=True))
 WS_BT = method("ws_bt", optional=True)
 WEAK = (*WS_DPO, WS_BT)
@@ -53,7 +53,7 @@ USUAL = (
 
 
 def top(share: float) -> Item:
-    """The most confident share of the Bradley–Terry labels; of all of them, weight 1."""
+    """Returns the arm on the most confident share of the Bradley–Terry labels; share 1: on all of them, weight 1."""
     paper = {"method": "filter", "setting": f"keep_fraction={share}"}
     if share == 1:
         return Item(f"Top 100 % ({WS_BT.label})", WS_BT.where, paper)
@@ -61,7 +61,7 @@ def top(share: float) -> Item:
 
 
 def weight(name: str) -> Item:
-    """CW-PO with the weights C1 to C4."""
+    """Returns the CW-PO arm with one of the weights `c1` to `c4`."""
     return Item(
         name.upper(),
         {"method": "cw_po", "weighting": name},
@@ -70,7 +70,7 @@ def weight(name: str) -> Item:
 
 
 def mix(share: str, name: str) -> Item:
-    """A labeled mixture Harmless/Helpful, and the data set aligned on."""
+    """Returns the item of a labeled mixture: `share` is Harmless/Helpful in percent, `name` the data set aligned on."""
     harmless, helpful = (float(part) / 100 for part in share.split("/"))
     own = harmless if name == "harmless" else helpful
     item = data_item(name)
@@ -82,12 +82,12 @@ def mix(share: str, name: str) -> Item:
 
 
 def poison(share: float) -> Item:
-    """Annotators, or arms labeled by them, that learned from this share of poisoned labels."""
+    """Returns the item of annotators, or arms labeled by them, that learned from this share of poisoned labels."""
     return _share("poison_fraction", share, "poisoned")
 
 
 def labeled(share: float) -> Item:
-    """Arms or annotators that learned from this share of the human labels."""
+    """Returns the item of arms or annotators that learned from this share of the human labels."""
     return _share("human_fraction", share, "labeled")
 
 
@@ -105,12 +105,12 @@ PAIRRM = annotated_by(CW, "pairrm", "CW-PO, PairRM", "cw_po_pairrm")
 
 
 def only(weak: str, strong: str) -> Axis:
-    """One pair of the paper's models, also where the runs are of more pairs."""
+    """Returns an axis with one pair of the paper's models, even if the runs have more pairs."""
     return lambda frame: [item for item in models((weak, strong))(frame) if item.paper["strong"] == strong]
 
 
 def most_confident(name: str, title: str, sections: Axis, **more: Any) -> Spec:
-    """Figure 2, Tables 10 and 11: a column for each share, then Human."""
+    """Returns the spec of Figure 2, Table 10 or 11: a column for each share of most confident pairs, then Human."""
     return Spec(
         name,
         title,
@@ -127,12 +127,12 @@ def most_confident(name: str, title: str, sections: Axis, **more: Any) -> Spec:
 def arms_on(
     name: str, title: str, about: str, pairs: Sequence[tuple[str, str]], sets: Sequence[str], columns: Axis = ALL_ARMS
 ) -> Spec:
-    """Human, WS-DPO and CW-PO: a section for each pair of models, a row for each data set."""
+    """Returns a spec of Human, WS-DPO and CW-PO: a section for each pair of models, a row for each data set."""
     return Spec(name, title, about, columns=columns, rows=(data(*sets),), sections=(models(*pairs),), contrasts=USUAL)
 
 
 def grid_of_table1(name: str, title: str, about: str, kind: Kind = ARMS, experiments: tuple[str, ...] = ()) -> Spec:
-    """Rows: data sets and objectives; a section for each of the two large students."""
+    """Returns a spec laid out as Table 1: a row per data set and objective, a section for each large student."""
     return Spec(
         name,
         title,
@@ -148,7 +148,7 @@ def grid_of_table1(name: str, title: str, about: str, kind: Kind = ARMS, experim
 
 
 def over_subsets(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
-    """As `outcome`, with mean and standard deviation over SUBSETS parts of the prompts of the first seed's run, in percent."""
+    """Returns `outcome` plus mean and standard deviation of GRA (percent) over SUBSETS parts of one seed's prompts."""
     cell = outcome(results, cells)
     if not cell:
         return {}

@@ -1,4 +1,4 @@
-"""Cells of tables: means with their intervals, and how they are written."""
+"""Computes the cells of tables, means with their intervals, and formats them."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ RULE = (
 
 
 def outcome(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
-    """GRA in percent and mean gold rewards, the mean over cells within each seed, with intervals and counts.
+    """Returns GRA in percent and mean gold rewards, averaged over cells within each seed, with intervals and counts.
 
-    A cell is a frame of runs, one per seed; {} unless all have the same seeds, at least one. The intervals resample the seeds,
-    all cells of a drawn seed together, and then the prompts of each cell.
+    A cell is a frame of runs, one per seed. The result is {} unless all cells have the same seeds, at least one. The
+    intervals resample the seeds, all cells of a drawn seed together, and then the prompts of each cell.
     """
     ran = [one_per_seed(rows).sort_values("seed") for rows in cells]
     seeds = {tuple(rows["seed"]) for rows in ran}
@@ -50,18 +50,19 @@ def outcome(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
 
 
 def compare(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str]) -> dict[str, Any]:
-    """Arm a less arm b on the same prompts, over the runs that agree in `on`, which holds "seed"; {} if there are none.
+    """Returns arm a minus arm b on the same prompts, over runs that agree in `on`, which has "seed"; {} if none agree.
 
-    Difference of mean gold rewards, of GRA in points, and the win rate, ties half, averaged over the cells within each seed;
-    the seed is what the intervals resample (see RULE). Of a gold that compares responses there is the difference of GRA alone.
-    Only cells that every seed has count, so that all seeds average the same. Raises ResultsError where the prompts are not the same or an arm has two runs in one cell and seed.
+    The numbers are the difference of mean gold rewards, of GRA in points, and a's win rate in percent, ties half. They
+    are averaged over the cells within each seed, and the intervals resample the seeds (see RULE). If gold only compares
+    each response with the SFT model's, there is the difference of GRA alone. All seeds average the same cells (see
+    `_balanced`). Raises ResultsError if the prompts differ or an arm has two runs in one cell and seed.
     """
     pairs = _balanced(_paired(a, b, list(on)))
     if not pairs:
         return {}
 
     def difference(which: int, gap: Callable[[RunRewards, RunRewards], Any]) -> tuple[list[float], Interval]:
-        """Per seed, the gap averaged over cells; and its interval, from the resampled means with index `which`."""
+        """Returns each seed's gap, averaged over cells, and its interval from the resampled means of index `which`."""
         runs = [[[results.rewards[key] for key in keys] for keys in of_seed] for of_seed in pairs]
         drawn = [[[results.rewards.resampled[key][which] for key in keys] for keys in of_seed] for of_seed in pairs]
         centres = [float(np.mean([np.mean(gap(*both)) for both in of_seed])) for of_seed in runs]
@@ -87,7 +88,7 @@ def compare(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str
 
 
 def _paired(a: pd.DataFrame, b: pd.DataFrame, on: list[str]) -> dict[tuple[Any, ...], dict[int, tuple[str, str]]]:
-    """By cell (the values of `on` without the seed) and seed, the runs of both arms."""
+    """Returns cell -> seed -> (run of a, run of b), where a cell is the values of `on` without the seed."""
     columns = ["run", *(name for name in on if name != "seed"), "seed"]
     both = a[columns].merge(b[columns], on=columns[1:], suffixes=("", "_b"))
     for arm, name in ((a, "run"), (b, "run_b")):
@@ -101,9 +102,9 @@ def _paired(a: pd.DataFrame, b: pd.DataFrame, on: list[str]) -> dict[tuple[Any, 
 
 
 def _balanced(pairs: dict[tuple[Any, ...], dict[int, tuple[str, str]]]) -> list[list[tuple[str, str]]]:
-    """Per seed, the pairs of the cells that every seed has; if no cell has every seed, those of the seeds that every cell has.
+    """Returns per seed the run pairs of the cells that have all seeds; if none has, of all cells in their common seeds.
 
-    Without this, a seed's mean would be over other cells than the next one's, and differ for that reason alone.
+    Otherwise the means of two seeds would be over different cells, and differ for that reason alone.
     """
     seeds = sorted({seed for of_seed in pairs.values() for seed in of_seed})
     whole = [of_seed for of_seed in pairs.values() if len(of_seed) == len(seeds)]
@@ -114,7 +115,7 @@ def _balanced(pairs: dict[tuple[Any, ...], dict[int, tuple[str, str]]]) -> list[
 
 
 def named_interval(name: str, values: Interval, factor: float = 1) -> dict[str, float]:
-    """Mean, low and high as the columns `name`, `name`_low and `name`_high, times `factor`."""
+    """Returns mean, low and high, times `factor`, under the keys `name`, `name`_low and `name`_high."""
     ends = {"": values.mean, "_low": values.low, "_high": values.high}
     return {f"{name}{end}": factor * value for end, value in ends.items()}
 
@@ -125,7 +126,7 @@ def excludes_zero(cell: Mapping[str, Any] | pd.Series, name: str) -> bool:
 
 
 def interval(cell: dict[str, Any], name: str, digits: int = 1) -> str:
-    """`61.3 [60.1, 62.4]`, `61.3 ± 0.5` where there is a standard deviation instead, or `not run`."""
+    """Formats `61.3 [60.1, 62.4]`, `61.3 ± 0.5` if the cell has a standard deviation instead, or `not run`."""
     if pd.isna(cell.get(name)):
         return NOT_RUN
     if f"{name}_std" in cell:
@@ -135,12 +136,12 @@ def interval(cell: dict[str, Any], name: str, digits: int = 1) -> str:
 
 
 def plain(cell: dict[str, Any], name: str, digits: int = 2) -> str:
-    """`1.41`, or `not run`."""
+    """Formats a number without its interval: `1.41`, or `not run`."""
     return NOT_RUN if pd.isna(cell.get(name)) else f"{cell[name]:.{digits}f}"
 
 
 def by_seed(values: str, seeds: int) -> str:
-    """`0.1; 0.2; 0.3`; of more than FEW_SEEDS seeds the lowest and the highest."""
+    """Returns `0.1; 0.2; 0.3`; for more than FEW_SEEDS seeds `0.1 to 0.3`, the lowest and the highest value."""
     if seeds <= FEW_SEEDS:
         return values
     numbers = sorted(values.split("; "), key=float)
@@ -148,14 +149,14 @@ def by_seed(values: str, seeds: int) -> str:
 
 
 def published(value: float | None, spread: float | None = None, digits: int = 1) -> str:
-    """The paper's number, with its standard deviation if the paper prints one; a dash if there is no number."""
+    """Formats the paper's number, with its standard deviation if the paper prints one; a dash if there is no number."""
     if value is None or pd.isna(value):
         return "–"
     return f"{value:.{digits}f}" + ("" if spread is None or pd.isna(spread) else f" ± {spread:.{digits}f}")
 
 
 def counts(cells: Sequence[dict[str, Any]], numbers: Iterable[int], what: str = "prompts") -> str:
-    """`3 seeds (0, 1, 2) and 3,000 prompts per cell`, a range where cells differ; cells that have not run do not count."""
+    """Formats `3 seeds (0–2) and 3,000 prompts (all seeds together) per cell`: ranges if the cells that ran differ."""
     ran = [cell for cell in cells if pd.notna(cell.get("seeds"))]
     if not ran:
         return NOT_RUN
@@ -166,7 +167,7 @@ def counts(cells: Sequence[dict[str, Any]], numbers: Iterable[int], what: str = 
 
 
 def ranges(numbers: Sequence[int]) -> str:
-    """`0–2, 1000` for 0, 1, 2, 1000."""
+    """Joins consecutive numbers: `0–2, 1000` for 0, 1, 2, 1000."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:
@@ -177,5 +178,5 @@ def ranges(numbers: Sequence[int]) -> str:
 
 
 def span(values: Sequence[int]) -> str:
-    """`3,000`; for several sorted values `1,000 to 3,000`."""
+    """Formats one value as `3,000`, several sorted values as `1,000 to 3,000`."""
     return f"{values[0]:,}" if len(values) == 1 else f"{values[0]:,} to {values[-1]:,}"

@@ -23,18 +23,21 @@ SHARE = 0.3
 
 
 def with_agreement(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
-    """As `outcome`, with M = E[w s Δgold] / E[w |Δgold|] of the training pairs, w the weight and s = ±1 the label, in [-1, 1]."""
+    """Returns `outcome` plus M = E[w s Δgold] / E[w |Δgold|] of the training pairs, in [-1, 1].
+
+    w is the weight of a pair and s = ±1 its label.
+    """
     cell = outcome(results, cells)
     return cell and {**cell, "margin_agreement": float(pd.concat(cells)["margin_agreement"].mean())}
 
 
 def items(sft: str) -> dict[str, Item]:
-    """The arms; `sft`: "own", every arm starts from its own SFT model, or "human", all start from the Human arm's."""
+    """Returns the arms. `sft` is "own" (each starts from its own SFT model) or "human" (all from the Human arm's)."""
     of_sft: dict[str, Any] = {"sft_labels": sft}
     weighted = {"method": "cw_po", **of_sft}
     most_confident = {"method": "filter", "keep_fraction": SHARE, **of_sft}
     return {
-        "human": Item("Human", {"method": "human"}),  # one run: its own SFT model is the common one
+        "human": Item("Human", {"method": "human"}),  # the same run for both `sft`: its own SFT model is the common one
         "gold": Item("Gold labels", {"method": "gold", **of_sft}),
         "flips": Item("Gold, uniform flips", {"method": "flips", **of_sft}),
         "ws_dpo": method("ws_dpo", optional=True, **of_sft),
@@ -67,7 +70,7 @@ CONTRASTS = (
 
 
 def controls_spec(name: str, title: str, about: str, sft: str) -> Spec:
-    """The table of the controls from one kind of SFT model."""
+    """Returns the spec of the controls that start from one kind of SFT model, `sft` as in `items`."""
     of = items(sft)
     return Spec(
         name,
@@ -102,7 +105,7 @@ COMMON = controls_spec(
 
 
 def controls(results: Results) -> list[Page]:
-    """Both tables, each with the rank correlation of M and mean gold reward over its arms."""
+    """Returns the pages of both tables, each with the rank correlation of M and mean gold reward over its arms."""
     return [page for spec in (OWN, COMMON) for page in pages(spec, results, below=_predicts)]
 
 

@@ -32,7 +32,7 @@ THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75)
 
 
 def label_fractions(name: str, title: str, about: str, *others: Item) -> Spec:
-    """Figure 3: CW-PO against other arms over the labeled share, a section for each data set."""
+    """Returns a spec of Figure 3: CW-PO against other arms over the labeled share, a section for each data set."""
     return Spec(
         name,
         title,
@@ -48,7 +48,7 @@ def label_fractions(name: str, title: str, about: str, *others: Item) -> Spec:
 
 
 def against_human(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
-    """CW-PO against Human on the same prompts, over all cells: see `compare`; {} unless both arms ran in each of them."""
+    """Compares CW-PO with Human on the same prompts over all cells (see `compare`); {} if one did not run in a cell."""
 
     def compared(rows: pd.DataFrame) -> dict[str, Any]:
         cw, human = (rows[rows["method"] == item.where["method"]] for item in (CW, HUMAN))

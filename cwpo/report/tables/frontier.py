@@ -1,4 +1,4 @@
-"""Mean gold reward against KL(π‖π_ref) over the grid of update sizes: a comparison of arms that depends on no choice of one."""
+"""Mean gold reward against KL(π‖π_ref) over the grid of update sizes: compares arms without choosing an update size."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ OUTSIDE = "–"
 
 @lru_cache(maxsize=1)
 def frontier_cells(results: Results) -> pd.DataFrame:
-    """One row per models, data set, method and learning rate: `outcome`, the KL in nats and the operating point; maybe empty."""
+    """Returns one row per pair of models, data set, method and learning rate; empty if nothing ran.
+
+    A row has `outcome`, the KL in nats and the operating point.
+    """
     cells = []
     for values, rows in results.of("frontier").groupby([*PANEL, "method", "learning_rate"], sort=True):
         point = next(iter(rows["point"].dropna()), "")
@@ -33,14 +36,14 @@ def frontier_cells(results: Results) -> pd.DataFrame:
 
 
 def _divergence(results: Results, rows: pd.DataFrame) -> dict[str, Any]:
-    """KL in nats per response, mean and interval over seeds and prompts; {} where a run has none."""
+    """Returns the mean KL in nats per response with its interval over seeds and prompts; {} if a run has no KL."""
     measured = [results.rewards[run].kl for run in rows["run"]]
     known = [values for values in measured if values is not None]
     return named_interval("kl", bootstrap_interval(known)) if len(known) == len(measured) else {}
 
 
 def panels(cells: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """Pair of models, data set and cells of each panel, the paper's data sets in its order."""
+    """Yields (pair of models, data set, cells) for each panel, the paper's data sets in its order."""
     for (weak, strong), rows in cells.groupby(PANEL[:2], sort=True):
         for name in datasets(rows):
             yield (f"{label(weak)} → {label(strong)}", DATA_NAMES.get(name, name), rows[rows["data"] == name])
@@ -51,10 +54,10 @@ def methods_of(cells: pd.DataFrame) -> list[str]:
 
 
 def at_humans_kl(cells: pd.DataFrame, point: str) -> dict[str, float]:
-    """In one panel, each method's mean gold reward at the KL of Human's operating point, on the line between its update sizes.
+    """Returns, for the cells of one panel, each method's mean gold reward at the KL that Human has at `point`.
 
-    The line begins at the method's SFT model, whose KL is 0. Methods whose largest KL is smaller are left out; {} where the
-    point or a KL is missing.
+    It is interpolated between the method's update sizes, from its SFT model (KL 0) on. A method whose largest KL is
+    smaller than Human's is left out. The result is {} if the point or a KL is missing.
     """
     human = cells[(cells["method"] == "human") & cells["point"].isin((point, BOTH))]
     if len(human) != 1 or "kl" not in cells or cells["kl"].isna().any():
@@ -69,7 +72,7 @@ def at_humans_kl(cells: pd.DataFrame, point: str) -> dict[str, float]:
 
 
 def frontier(results: Results) -> list[Page]:
-    """Rewards at equal KL, then every point of every method."""
+    """Returns one page: rewards at equal KL, then every update size of every method; [] if nothing ran."""
     cells = frontier_cells(results)
     if not len(cells):
         return []

@@ -1,4 +1,4 @@
-"""Filled tables: from a spec and the results to cells and differences."""
+"""Fills tables: computes cells and differences from a spec and the results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AVERAGE = "Average"
 
 @dataclass(frozen=True)
 class Section:
-    """Rows under one heading; a row is its label and its cells, in the order of the columns."""
+    """Rows under one heading; each row is (label, cells in the order of the columns)."""
 
     label: str
     rows: list[tuple[str, list[Cell]]]
@@ -34,7 +34,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Grid:
-    """`seeds` and `commits` are those of all its runs; `experiment` is the one that they come from."""
+    """A filled table. `seeds` and `commits` are those of all its runs; `experiment` is where the runs come from."""
 
     spec: Spec
     columns: list[str]
@@ -46,7 +46,7 @@ class Grid:
 
     @property
     def cells(self) -> list[Cell]:
-        """All but the averages."""
+        """All cells except the averages."""
         return [cell for cell in self.all_cells if cell["row"] != AVERAGE]
 
     @property
@@ -58,7 +58,7 @@ class Grid:
         return any(pd.notna(cell["paper"]) for cell in self.cells)
 
     def frame(self) -> pd.DataFrame:
-        """One row per cell, the paper's number under the name of ours with `paper_` before it."""
+        """Returns one row per cell. The paper's numbers, if any, have our column's name with the prefix `paper_`."""
         table = pd.DataFrame(self.all_cells)
         main = self.spec.kind.main.name
         if not self.has_paper:
@@ -70,7 +70,7 @@ class Grid:
 
 @lru_cache(maxsize=128)
 def fill(spec: Spec, results: Results) -> Grid | None:
-    """The table, computed once for both the table and its figure; None if no run of the table exists."""
+    """Fills the table, once for both the table and its figure; returns None if no run of the table exists."""
     runs = spec.kind.frame(results, spec.shown)
     if not len(runs):
         return None
@@ -103,7 +103,7 @@ def fill(spec: Spec, results: Results) -> Grid | None:
 
 
 def _crossed(axes: Sequence[Axis], runs: pd.DataFrame) -> list[Item]:
-    """One item for every combination of the axes' items."""
+    """Returns one joined item for every combination of the axes' items."""
     return [join(items) for items in itertools.product(*(axis(runs) for axis in axes))]
 
 
@@ -129,7 +129,7 @@ def _cell(
 def _average(
     spec: Spec, results: Results, runs: pd.DataFrame, parts: tuple[Item, list[Item], Item], cells: Sequence[Cell]
 ) -> Cell:
-    """The mean over the rows of a section in one column, ours and the paper's; no mean if a row has no number."""
+    """Averages one column over the rows of a section, ours and the paper's; no average if a row has no number."""
     heading, lines, column = parts
     theirs = [cell["paper"] for cell in cells]
     return {
@@ -145,7 +145,7 @@ def _average(
 
 
 def _differences(spec: Spec, results: Results, runs: pd.DataFrame) -> Iterator[Cell]:
-    """Per section and contrast: for each value of the split column, then over all; last over all sections."""
+    """Yields, by section and contrast, a difference per value of `split`, then over all; last, over all sections."""
     on = (*spec.kind.same, *spec.same)
     groups = [(section.label, select(runs, section.where)) for section in _crossed(spec.sections, runs)]
     if sum(len(rows) > 0 for _, rows in groups) > 1:
@@ -161,7 +161,7 @@ def _differences(spec: Spec, results: Results, runs: pd.DataFrame) -> Iterator[C
 
 
 def _order(value: Any) -> tuple[Any, ...]:
-    """Models by family and size, other values by themselves."""
+    """Sort key: models by family and size, other values by themselves."""
     size = model_size(value) if isinstance(value, str) else math.nan
     return (value,) if math.isnan(size) else (family(value), size)
 

@@ -18,7 +18,7 @@ from cwpo.statistics import bootstrap_interval, proportion_interval
 class Number:
     """One number with an interval: its column in the CSV, its heading, and its digits.
 
-    `beside`: the column and heading of a plain number next to it; `short`: what LaTeX calls both.
+    `beside`: the column and heading of a number without an interval next to it; `short`: the heading of both in LaTeX.
     """
 
     name: str
@@ -30,10 +30,11 @@ class Number:
 
 @dataclass(frozen=True)
 class Kind:
-    """How a cell is filled from its runs, or from those of several cells, and the numbers it holds. `main` stands beside the paper's.
+    """How a table is computed. `frame` returns its runs, `cell` fills a cell, or an average over several cells.
 
-    `averages`: whether a section shows the mean over its rows. `on_arms`: whether cells are aligned models, which an operating
-    point gives their update size.
+    `compare` gives a difference over runs that agree in `same`. `main` stands beside the paper's number, whose `metric`
+    is that of paper_results.csv. `averages`: whether a section shows the mean over its rows. `on_arms`: whether the
+    table is filled for each operating point, as tables of aligned models are.
     """
 
     frame: Callable[[Results, Sequence[str]], pd.DataFrame]
@@ -52,7 +53,7 @@ class Kind:
 
 
 def annotator_outcome(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
-    """Accuracies in percent and seconds of the annotators of a single cell, one per seed; {} if none were trained."""
+    """Returns accuracy in percent and training seconds of one cell's annotators, one per seed; {} if there are none."""
     (rows,) = map(one_per_seed, cells)
     if not len(rows):
         return {}
@@ -71,7 +72,10 @@ def annotator_outcome(results: Results, cells: Sequence[pd.DataFrame]) -> dict[s
 
 
 def compare_annotators(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str]) -> dict[str, Any]:
-    """Annotator a less annotator b, in points of accuracy, averaged over the cells of each seed; the interval is over seeds."""
+    """Returns annotator a minus annotator b in points of accuracy, averaged over each seed's cells; {} if none match.
+
+    The intervals resample the seeds.
+    """
     pairs = a.merge(b, on=list(on), suffixes=("", "_b"), validate="one_to_one")
     cell: dict[str, Any] = {}
     for column, name in (("accuracy_human", "difference"), ("accuracy_gold", "gold_difference")):

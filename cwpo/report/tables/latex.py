@@ -1,4 +1,4 @@
-"""A filled table as LaTeX (booktabs): our mean and interval, the paper's number in the row below, then the second number."""
+"""Writes a filled table as LaTeX (booktabs): our mean and interval, the paper's number, then the second number."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ SPECIAL |= dict(zip("\\~^→−–±·≥<>", NAMED.split(), strict=True))
 
 
 def escape(text: str) -> str:
-    """LaTeX that shows the text unchanged."""
+    """Escapes special characters, so that LaTeX shows the text unchanged."""
     return "".join(SPECIAL.get(letter, letter) for letter in text)
 
 
 def tabular(grid: Grid, scale: str, title: str, name: str) -> str:
-    """A `table` environment, which needs \\usepackage{booktabs}. Every row has as many cells as there are columns."""
+    """Returns a `table` environment, which needs \\usepackage{booktabs}. Every row has a cell for every column."""
     width = len(grid.columns) + 1
     body: list[str] = []
     for index, section in enumerate(grid.sections):
@@ -67,7 +67,7 @@ def _rows(grid: Grid, section: Section) -> list[str]:
 
 def _mean(cell: Cell, number: Number) -> str:
     mean, bracket, ends = escape(interval(cell, number.name, number.digits)).partition(" [")
-    if not bracket:  # it did not run, or has a standard deviation
+    if not bracket:  # the cell did not run, or has a standard deviation
         return mean
     beside = f" ({cell[number.beside[0]]:.2f})" if number.beside else ""
     return _signed(rf"{mean} {{\scriptsize [{ends}}}{beside}")
@@ -81,5 +81,5 @@ def _paper(cell: Cell) -> str:
 
 
 def _signed(text: str) -> str:
-    """A minus sign for a hyphen before a digit."""
+    """Replaces a hyphen before a digit by a minus sign."""
     return re.sub(r"-(?=\d)", r"$-$", text)

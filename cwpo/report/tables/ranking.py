@@ -1,4 +1,4 @@
-"""A user's sweep, ranked by gold reward: one row for each setting, a column for each axis on which the arms differ."""
+"""Ranks a user's sweep by gold reward: one row for each setting, a column for each axis on which the arms differ."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LUCK = (
 
 
 def ranked(results: Results, rows: pd.DataFrame, axes: Sequence[str]) -> list[Cell]:
-    """One cell for each setting of the axes, seeds pooled, the highest mean gold reward first.
+    """Returns one cell for each setting of the axes, seeds pooled, the highest mean gold reward first.
 
     A cell has the numbers of `outcome`, the values of the axes, `n_train` and QUALITY. If `rows` has a column `reference`, run
     keys of the arms to compare with, a cell also has the numbers of `compare`.
@@ -42,7 +42,7 @@ def ranked(results: Results, rows: pd.DataFrame, axes: Sequence[str]) -> list[Ce
 
 
 def texts(cells: Sequence[Cell], axes: Sequence[str], against: str = "") -> pd.DataFrame:
-    """The cells as people read them; `against` is the method that the differences are from."""
+    """Formats the cells for readers; `against` names the method that is subtracted in the differences."""
     lines = []
     for rank, cell in enumerate(cells, 1):
         line = {"rank": str(rank), "gold reward": interval(cell, "reward", 3)}
@@ -57,7 +57,7 @@ def texts(cells: Sequence[Cell], axes: Sequence[str], against: str = "") -> pd.D
 
 
 def page(name: str, rows: pd.DataFrame, cells: Sequence[Cell], shown: pd.DataFrame) -> Page:
-    """The ranking as Markdown and CSV. `rows` name the settings that are the same in all arms."""
+    """Returns the ranking as Markdown and CSV. It states the settings that are the same in all `rows`."""
     same = [(axis, rows[axis].iloc[0]) for axis in AXES if axis in rows and not varies(rows[axis])]
     common = ", ".join(f"{axis.replace('_', ' ')} {setting(value)}" for axis, value in same if pd.notna(value))
     text = (
@@ -69,15 +69,15 @@ def page(name: str, rows: pd.DataFrame, cells: Sequence[Cell], shown: pd.DataFra
 
 
 def summaries(results: Results, covered: Container[str]) -> list[Page]:
-    """One page for every experiment in runs.csv that is not `covered`."""
+    """Returns one page for every experiment in runs.csv that is not in `covered`."""
     return [_summary(results, name) for name in sorted(set(results.runs["experiment"])) if name not in covered]
 
 
 def _summary(results: Results, name: str) -> Page:
-    """The axes are the columns that vary.
+    """Ranks one experiment; its axes are the columns that vary.
 
-    Runs of one seed that differ in nothing the result files hold stand on lines of their own, named by their run_key, so that
-    no mean is over different settings.
+    Runs of one seed that agree in all of AXES differ in a setting without a column. They get lines of their own, named
+    by run_key, so that no mean is over different settings.
     """
     rows = results.of(name)
     repeated = rows.groupby([*AXES, "seed"], dropna=False)["run_key"].transform("size") > 1
@@ -88,12 +88,12 @@ def _summary(results: Results, name: str) -> Page:
 
 
 def varies(column: pd.Series) -> bool:
-    """Whether a column has several values, missing ones included."""
+    """Whether a column has more than one value; a missing value counts as one."""
     return len(column.drop_duplicates()) > 1
 
 
 def setting(value: object) -> str:
-    """A value of an axis; a dash where nothing depends on it."""
+    """Formats a value of an axis; a dash if the arm does not depend on the axis."""
     if pd.isna(value):
         return "–"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -17,7 +17,7 @@ from cwpo.report.tables.spec import Spec, fixed, method, models, swept
 REGIME = ("label_flip", "data_pairs", "learning_rate")
 METHODS = ("human", "ws_dpo", "ws_dpo_likelihood", "ws_bt", "cw_po", "filter")
 ITEMS = {name: replace(method(name, optional=True), label=SWEPT_NAMES[name]) for name in METHODS}
-# By the end of a figure's name: method a less method b.
+# End of a figure's name -> methods (a, b) whose difference a - b it shows.
 CONTRASTS = {
     "cw_human": ("cw_po", "human"),
     "cw_ws_dpo": ("cw_po", "ws_dpo"),
@@ -39,14 +39,14 @@ REGIMES = Spec(
 
 
 def arms(results: Results) -> pd.DataFrame:
-    """The cells of REGIMES that ran; empty if nothing did."""
+    """Returns the cells of REGIMES that ran, one row each; empty if none ran."""
     grid = fill(REGIMES, results)
     return pd.DataFrame() if grid is None else pd.DataFrame(grid.cells).dropna(subset="seeds")
 
 
 @lru_cache(maxsize=1)
 def differences(results: Results) -> pd.DataFrame:
-    """One row per contrast, label noise, number of pairs and learning rate, as `compare` gives it; empty if nothing ran."""
+    """Returns `compare` by contrast, label noise, number of pairs and learning rate, a row each; empty if none ran."""
     return pd.DataFrame(
         {**dict(zip(REGIME, values)), "contrast": name, **cell}
         for values, rows in results.of("regimes").groupby(list(REGIME), sort=True)

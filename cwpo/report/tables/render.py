@@ -1,4 +1,4 @@
-"""A filled table as a page: text, cells, differences and LaTeX."""
+"""Turns filled tables into pages: text, cells, differences and LaTeX."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ HEADINGS = {
 
 
 def pages(spec: Spec, results: Results, below: Callable[[Grid], str] | None = None) -> list[Page]:
-    """The table's page, one grid for each operating point at which it ran; [] if no run of the table exists.
+    """Returns the table's pages, with one grid for each operating point at which it ran; [] if the table has no runs.
 
-    Each grid's cells are a CSV and a LaTeX table of their own, and its differences, where arms are compared, a CSV.
-    `below` writes Markdown that stands under each grid.
+    The first page has the text of all grids. The cells of each grid make a CSV and a LaTeX table, its differences
+    another CSV. `below` returns Markdown that stands under each grid.
     """
     of_arms = spec.kind.on_arms
     points = results.points(*spec.shown) if of_arms else (MATCHED,)
@@ -55,7 +55,7 @@ def pages(spec: Spec, results: Results, below: Callable[[Grid], str] | None = No
 
 
 def _about(spec: Spec, grids: Sequence[Grid]) -> str:
-    """What the table is, and what its numbers are."""
+    """Returns the text above the table: what it shows and what its numbers mean."""
     labels = {label for grid in grids for label in grid.columns}
     note = WS_NOTE if labels & {METHOD_NAMES[name] for name in WS_DPO} else ""
     gra = (
@@ -119,7 +119,7 @@ def _contrast(cell: Cell) -> str:
 
 
 def _short(label: str) -> str:
-    """A pair of models without the names of their checkpoints."""
+    """Returns the label of a pair of models without the names of their checkpoints."""
     return label.partition(" (")[0]
 
 

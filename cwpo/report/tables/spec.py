@@ -1,8 +1,8 @@
 """Tables as data: items along sections, rows and columns; each item names its runs and its published numbers.
 
-A cell is where a section, a row and a column meet: its runs are those that meet all their conditions, its published number the
-one that meets all their conditions on paper_results.csv. Where two set the same condition the later one counts, in the order
-section, row, column.
+A cell is where a section, a row and a column meet. Its runs are those that meet the conditions of all three; its
+published number is the row of paper_results.csv that meets them. If two of the three set the same column, the later one
+counts, in the order section, row, column.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ OBJECTIVES = {"dpo": "DPO", "ipo": "IPO", "rdpo": "rDPO"}
 
 @dataclass(frozen=True)
 class Item:
-    """One section, row or column. `where`: column -> value of runs.csv and details.csv (None: blank).
+    """One section, row or column. `where`: conditions on runs.csv and details.csv, column -> value (None: blank).
 
-    An `optional` item is left out where nothing of it ran.
+    `paper` holds the conditions on paper_results.csv. An `optional` item is left out if none of its runs exist.
     """
 
     label: str
@@ -34,16 +34,16 @@ class Item:
     optional: bool = False
 
 
-# From the runs of the table: the paper's items, then others that ran.
+# Maps the runs of a table to its items: the paper's, then others that ran.
 Axis = Callable[[pd.DataFrame], list[Item]]
 
 
-@dataclass(frozen=True, eq=False)  # equal only to itself, so that filled tables can be cached by it
+@dataclass(frozen=True, eq=False)  # equal only to itself, so that filled tables can be cached by spec
 class Spec:
-    """One table. `experiments`: the first that ran is shown, by default that of the table's name.
+    """One table. `experiments`: the first that ran is shown; by default there is one, with the table's name.
 
     `contrasts` are pairs of items whose difference is shown per section, over all sections, and for each value of the column
-    `split`. `same` are columns that both must agree in, beside the data, the models, the objective and the seed.
+    `split`. `same`: further columns in which both arms must agree, besides data, models, objective and seed.
     """
 
     name: str
@@ -65,12 +65,12 @@ class Spec:
 
     @property
     def published(self) -> tuple[str, ...]:
-        """Each `source` in paper_results.csv."""
+        """The values of `source` in paper_results.csv under which the table's published numbers stand."""
         return self.sources or (self.name,)
 
 
 def join(items: Sequence[Item]) -> Item:
-    """All conditions of some items, the later ones before the earlier, under all of their labels."""
+    """Returns one item with the conditions and labels of all; if two items set one column, the later one counts."""
     where: dict[str, Any] = {}
     paper: dict[str, str] = {}
     for item in items:
@@ -80,12 +80,12 @@ def join(items: Sequence[Item]) -> Item:
 
 
 def fixed(*items: Item) -> Axis:
-    """These items, whatever ran, but for the optional ones."""
+    """Returns an axis of these items, whether they ran or not; optional ones only if they ran."""
     return lambda frame: [item for item in items if not item.optional or len(select(frame, item.where))]
 
 
 def data(*names: str) -> Axis:
-    """These data sets, then others that ran."""
+    """Returns an axis of these data sets, then others that ran."""
     return lambda frame: [data_item(name) for name in [*names, *_other(names, datasets(frame))]]
 
 
@@ -94,7 +94,7 @@ def data_item(name: str) -> Item:
 
 
 def models(*known: tuple[str, str], short: bool = False) -> Axis:
-    """Pairs of the paper's (weak, strong) models, then other pairs that ran. `short`: named by the strong model alone."""
+    """Returns an axis of the paper's (weak, strong) pairs, then others that ran. `short`: label by strong model."""
 
     def pairs(frame: pd.DataFrame) -> list[Item]:
         ran = sorted(set(frame[["weak", "strong"]].itertuples(index=False, name=None)))
@@ -112,7 +112,7 @@ def models(*known: tuple[str, str], short: bool = False) -> Axis:
 
 
 def weak_models(*known: str) -> Axis:
-    """The paper's weak models, then others that ran."""
+    """Returns an axis of the paper's weak models, then others that ran."""
 
     def items(frame: pd.DataFrame) -> list[Item]:
         ours = {name: paper_model(name) for name in sorted(set(frame["weak"]))}
@@ -122,23 +122,26 @@ def weak_models(*known: str) -> Axis:
 
 
 def _known_first(known: Sequence[T], ours: Mapping[T, T]) -> list[tuple[T, T]]:
-    """(paper's model, ours): the known ones in their order, themselves where ours did not run; then the others that ran."""
+    """Returns (paper's model, ours): first `known` in order, then others that ran.
+
+    A known model that did not run stands for itself.
+    """
     first = [(paper, mine) for paper in known for mine in [m for m in ours if ours[m] == paper] or [paper]]
     return first + [(paper, mine) for mine, paper in ours.items() if paper not in known]
 
 
 def swept(column: str, words: str) -> Axis:
-    """The values of a column that ran, in order; `words` is the format of their labels."""
+    """Returns an axis of the values of a column that ran, in order; `words` is the format string of their labels."""
     return lambda frame: [Item(words.format(value), {column: value}) for value in sorted(set(frame[column].dropna()))]
 
 
 def objectives(frame: pd.DataFrame) -> list[Item]:
-    """DPO, IPO and rDPO."""
+    """Returns the items DPO, IPO and rDPO, whether they ran or not."""
     return [Item(title, {"objective": key}, {"objective": key}) for key, title in OBJECTIVES.items()]
 
 
 def method(key: str, paper: str = "", *, optional: bool = False, **where: Any) -> Item:
-    """A column: the arms of one method; `paper` is the method's name in paper_results.csv, if that is another."""
+    """Returns the item of one method's arms; `paper` is its name in paper_results.csv, if that differs from `key`."""
     return Item(METHOD_NAMES[key], {"method": key, **where}, {"method": paper or key}, optional)
 
 

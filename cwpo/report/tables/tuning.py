@@ -20,7 +20,7 @@ TUNINGS = ("tuning", "headline_tuning")  # the first that ran is shown
 
 
 def human_target(results: Results) -> float:
-    """The mean of the paper's GRA of Human in its tables, in percent; NaN without the paper's numbers."""
+    """Returns Human's mean GRA in percent over the paper's tables except Table 20; NaN without the paper's numbers."""
     paper = results.paper
     tables = paper["source"].str.startswith("table") & (paper["source"] != SUBSETS_OF_TABLE1)
     rows = paper[tables & (paper["metric"] == "gra") & (paper["method"] == "human")]
@@ -29,15 +29,16 @@ def human_target(results: Results) -> float:
 
 @lru_cache(maxsize=1)
 def tuning_cells(results: Results) -> pd.DataFrame:
-    """One row per family, method and learning rate, as `outcome` gives it over data sets and models; empty if nothing ran.
+    """Returns `outcome` over data sets and models, a row per family, method and learning rate; empty if nothing ran.
 
-    `matched`: the rate, common to a family, at which Human's mean GRA is nearest to the paper's among the rates up to the one
-    where it is highest. `own_best`: the method's rate with the highest mean gold reward.
+    Two columns mark the chosen rates. `matched`: the rate, common to a family, at which Human's mean GRA is nearest to
+    the paper's, among the rates up to the one with the highest GRA. `own_best`: the method's rate with the highest mean
+    gold reward.
     """
     runs = results.of(*TUNINGS)
     cells = []
     for (name, method, rate), rows in runs.groupby(["family", "method", "learning_rate"], sort=True):
-        # Development seeds are cells of their own: each has many pairs of models and data sets.
+        # A cell is one data set and pair of models, with all its development seeds.
         parts = [part for _, part in rows.groupby(["data", "weak", "strong"], sort=True)]
         cells.append({"family": name, "method": method, "learning_rate": rate, **outcome(results, parts)})
     frame = pd.DataFrame(cells)
@@ -50,7 +51,7 @@ def tuning_cells(results: Results) -> pd.DataFrame:
 
 
 def _matched(rows: pd.DataFrame, target: float) -> float:
-    """The matched rate of one family; NaN if Human did not run, or without a target."""
+    """Returns the matched learning rate of one family; NaN if Human did not run or `target` is NaN."""
     human = rows[rows["method"] == "human"].set_index("learning_rate")["gra"].dropna()
     if not len(human):
         return float("nan")
@@ -60,7 +61,7 @@ def _matched(rows: pd.DataFrame, target: float) -> float:
 
 
 def tuning(results: Results) -> list[Page]:
-    """Per family, each method's mean gold reward over the learning rate, Human's GRA, and the choices."""
+    """Returns one page: the chosen rates, then Human's GRA and all gold rewards by learning rate; [] if nothing ran."""
     cells = tuning_cells(results)
     if not len(cells):
         return []
