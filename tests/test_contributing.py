@@ -54,6 +54,7 @@ def referee(base: Path, folder: Path) -> None:
     AutoTokenizer.from_pretrained(base).save_pretrained(folder)
 
 
+@pytest.mark.soak
 def test_the_additions_work_together(project, tmp_path, tiny_checkpoint):
     root = project[0]
     referee(tiny_checkpoint, tmp_path / "referee")

@@ -183,6 +183,7 @@ def test_annotation_table_has_distinct_ids_and_any_size(tmp_path):
     assert len(frame) == 2 * annotation.BASE + 7 and frame["pair_id"].is_unique
 
 
+@pytest.mark.soak
 def test_annotation_is_measured_in_a_process_of_its_own():
     table = annotation.annotation(cfg(annotation=[64]), lambda text: None)
     assert table["pairs"].tolist() == [64]
@@ -207,6 +208,7 @@ def test_sampling_and_scoring_and_the_chain_become_tables(here, tmp_path):
     assert "| tiny_lora | 3 | 4 |" in text and "| prepare |" in text
 
 
+@pytest.mark.soak
 def test_a_calibration_measures_all_three_kinds_of_work(here, tmp_path):
     said: list[str] = []
     calibration.calibrate(tmp_path, said.append, device="cpu", sizes=["tiny_lora"], pairs=8)

@@ -40,6 +40,7 @@ def messages(done: subprocess.CompletedProcess) -> list[str]:
 # --- for real -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.soak
 def test_plan_counts_the_seeds_that_reproduce_would_run_and_runs_nothing(tmp_path):
     done = script("plan", "experiment=table13", "data=harmless", "seeds=[7,8]", "jobs=2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -57,6 +58,7 @@ def test_run_shows_its_configuration_without_running(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.soak
 def test_sweep_refuses_bad_values_before_its_first_job(tmp_path):
     done = script("run", "-m", "method=human", "human_fraction=0.3,1.5", cwd=tmp_path)
     assert messages(done) == ["error: human_fraction=1.5 must be in (0, 1)"]
@@ -116,6 +118,7 @@ def test_success_ends_quietly(capsys):
 # --- names of experiments -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.soak
 def test_core_stands_for_cells_of_the_main_results():
     core = experiments("core")
     assert list(core) == ["table1", "table3", "table6", "table13", "figure2", "figure7", "frontier"]

@@ -77,6 +77,7 @@ def test_the_advice_works(command, word, said, tmp_path):
     assert said in "".join(messages(script(command, word, cwd=tmp_path)))
 
 
+@pytest.mark.soak
 def test_the_name_of_a_file_may_have_any_letters(tmp_path):
     row = '{"prompt": "p", "response_a": "x", "response_b": "y", "label": "a"}\n'
     (tmp_path / "données, ü (1).jsonl").write_text(row, encoding="utf-8")

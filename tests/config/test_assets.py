@@ -296,6 +296,7 @@ except InputError as error:
 """
 
 
+@pytest.mark.soak
 def test_a_filled_cache_is_enough_offline(tmp_path):
     hub = tmp_path / "home" / "hub"
     hub_cache.add(hub, "models", "tiny/opt", paper_copies.opt(tmp_path / "opt"), COMMIT)

@@ -71,6 +71,7 @@ def test_responses_come_in_order_from_a_process_of_its_own(with_vllm, folder, tm
     assert sample(folder, with_vllm, PROMPTS[2:]) == one[2:]
 
 
+@pytest.mark.soak
 def test_top_1_is_greedy_search_in_both_engines(with_vllm, folder):
     ours = sample_responses(
         load_policy(folder),

@@ -340,6 +340,7 @@ def _delete_and_wait() -> None:
     time.sleep(10)
 
 
+@pytest.mark.soak
 def test_an_interrupt_that_python_drops_comes_again(monkeypatch, capfd):
     monkeypatch.setattr(workers, "_worker", workers.Worker(busy=True))
     monkeypatch.setattr(sys, "unraisablehook", workers._unraisable)

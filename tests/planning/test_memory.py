@@ -113,6 +113,7 @@ def test_alignment_of_13_billion_parameters_takes_30_gib(monkeypatch):
     assert weights + three + 37 * (three - two) < need.total <= 30
 
 
+@pytest.mark.soak
 def test_table_1_takes_at_most_a_tenth_of_a_terabyte_a_seed():
     gold = ("gold=huggingface", "gold.path=Skywork/Skywork-Reward-V2-Llama-3.1-8B")
     arms = expand(["experiment=table1", "scale=paper", *gold], seeds=[0], look=False)

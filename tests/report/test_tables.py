@@ -232,6 +232,7 @@ def test_the_gain_of_each_objective_follows_from_table_1():
 # --- the committed results -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.soak
 def test_the_report_brings_back_the_committed_tables(tmp_path):
     """From the committed result files, byte for byte."""
     folder = tmp_path / "toy"

@@ -47,6 +47,7 @@ def test_a_pair_that_both_sets_have_is_there_once():
     assert not table["pair_id"].duplicated().any() and len(table) == 28 + 19
 
 
+@pytest.mark.soak
 def test_the_scale_decides_what_tables_24_and_25_align_on():
     for experiment, rule in (("table24", "both"), ("table25", "eq19")):
         toy, paper = (
