@@ -12,6 +12,8 @@ from transformers import PreTrainedTokenizerFast as Tokenizer
 from transformers import get_cosine_schedule_with_warmup as cosine_schedule
 
 from cwpo.data.toy import build_tokenizer, pretraining_texts
+from cwpo.models.row_attention import attend_in_rows
+from cwpo.runtime import NATIVE, computing_in
 
 FAMILIES = ("opt", "qwen2", "llama")
 HEAD_SIZE = 16
@@ -113,12 +115,14 @@ def _fit(
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01, fused=True)
     schedule: LambdaLR = cosine_schedule(optimizer, max(1, steps // 50), steps)
     model.train()
+    attend_in_rows(model)  # in float32, where products are in bfloat16
     for step in range(steps):
         chosen = slice(step * batch_size, (step + 1) * batch_size)
         size = lengths[chosen]
         ids = torch.from_numpy(table[chosen, : size.max()])
         mask = torch.from_numpy((np.arange(size.max()) < size[:, None]).astype(np.int64))
-        loss = model(input_ids=ids, attention_mask=mask, labels=ids.masked_fill(mask == 0, IGNORED)).loss
+        with computing_in(NATIVE, "cpu"):
+            loss = model(input_ids=ids, attention_mask=mask, labels=ids.masked_fill(mask == 0, IGNORED)).loss
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
