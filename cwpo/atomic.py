@@ -10,9 +10,9 @@ from pathlib import Path
 def new_file(path: Path, writer: str = "") -> Iterator[Path]:
     """Yields a temporary path beside `path` to write to. On success that file is flushed to disk and replaces `path`.
 
-    After an error the temporary file is removed, and an OSError without a file name is raised again with `path`. The
-    temporary name is always the same, so the next writer overwrites the remains of a killed one. Processes that write
-    the same `path` at once each need a `writer` of their own.
+    After an error the temporary file is removed; an OSError that names no file is raised again with the name `path`.
+    The temporary name is always the same, so the next writer overwrites the remains of a killed one. `writer` is added
+    to that name: processes that write the same `path` at once must each pass a different one.
     """
     partial = path.with_name(f".{path.name}{writer}.partial")
     try:

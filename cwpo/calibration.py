@@ -1,9 +1,9 @@
-"""How far an annotator's scores can be trusted: accuracy by confidence, calibration, temperature. NumPy in, numbers out.
+"""Measures how far an annotator's scores can be trusted: accuracy by confidence, calibration, temperature. NumPy only.
 
-`gap`, (N,), is score(a) - score(b) in logits, for pairs with human labels. `target`, (N,), is the share of humans who
-prefer a, in [0, 1]: 0 or 1 for a single label. `right`, (N,), is 1 for a correct label of the annotator, 0 for a wrong
-one, 1/2 for a tie. Pairs of one prompt are not independent: with `groups`, (N,), the prompt of each pair, intervals
-account for this.
+Arrays have the shape (N,): one entry for each of N pairs, which have responses `a` and `b` and a human label. `gap` is
+the annotator's score of `a` minus that of `b`, in logits. `target` is the share of humans who prefer `a`, in [0, 1]: 0
+or 1 for a single label. `right` is 1 for a correct label of the annotator, 0 for a wrong one, 1/2 for a tie. `groups`
+names the prompt of each pair: pairs of one prompt are not independent, and with `groups` intervals account for this.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,16 +29,16 @@ class Share(NamedTuple):
 
 
 class Bin(NamedTuple):
-    """A confidence bin: the accuracy that the annotator expects, and the accuracy that it has."""
+    """Pairs of similar confidence: their mean predicted probability of a correct label, and their measured accuracy."""
 
     expected: float
     accuracy: Share
 
 
 def share(successes: ArrayLike, groups: ArrayLike | None = None) -> Share:
-    """Mean of N booleans, or of N values 0, 1/2 and 1, with Wilson's interval. Raises ValueError for N = 0.
+    """Returns the mean of N booleans, or of N values 0, 1/2 and 1, with Wilson's interval. Raises ValueError for N = 0.
 
-    With `groups`, the interval is that of N / design_effect(values, groups) independent pairs.
+    With `groups`, the interval is as wide as for N / design_effect(successes, groups) independent values.
     """
     values = np.asarray(successes, dtype=np.float64)
     if not len(values):
@@ -50,7 +50,7 @@ def share(successes: ArrayLike, groups: ArrayLike | None = None) -> Share:
 
 
 def design_effect(values: ArrayLike, groups: ArrayLike | None) -> float:
-    """Design effect, >= 1: the variance of the mean of (N,) zeros and ones, over its variance if all pairs were independent."""
+    """Returns the variance of the mean of N zeros and ones in `groups`, relative to independent ones; at least 1."""
     x = np.asarray(values, dtype=np.float64)
     p = float(x.mean())
     if groups is None or not 0 < p < 1:
@@ -78,7 +78,7 @@ def resampled(n: int, groups: ArrayLike | None, resamples: int, seed: int = 0) -
 def mean_difference(
     a: ArrayLike, b: ArrayLike, groups: ArrayLike | None = None, resamples: int = 1000, seed: int = 0
 ) -> Share:
-    """Mean of a - b over the same N pairs, with its bootstrap interval."""
+    """Returns the mean of `a` - `b`, two arrays with one number for each of N pairs, with its bootstrap interval."""
     x, y = _pair(a, b)
     gap = x - y
     drawn = [gap[i].mean() for i in resampled(len(gap), groups, resamples, seed)]
@@ -87,9 +87,9 @@ def mean_difference(
 
 
 def is_right(gap: ArrayLike, target: ArrayLike) -> Floats:
-    """Correctness of each label, (N,): 1 if the sign of the gap agrees with the majority, 1/2 if the gap is 0, else 0.
+    """Returns for each pair 1 if gap > 0 and target > 1/2, or gap < 0 and target < 1/2; 1/2 if gap = 0; else 0.
 
-    Raises ValueError for a target of 1/2, which has no majority.
+    So 1 means that the annotator agrees with most humans. Raises ValueError for a target of 1/2, which has no majority.
     """
     x, y = _pair(gap, target)
     if (y == 0.5).any():
@@ -100,7 +100,7 @@ def is_right(gap: ArrayLike, target: ArrayLike) -> Floats:
 def coverage_accuracy(
     confidence: ArrayLike, right: ArrayLike, coverages: Sequence[float], groups: ArrayLike | None = None
 ) -> list[tuple[float, Share]]:
-    """Returns (coverage, accuracy) for each coverage in (0, 1]: accuracy on that share of pairs, the most confident."""
+    """Returns (c, accuracy on the c * N most confident of the N pairs) for each c in `coverages`; c is in (0, 1]."""
     c, r = _pair(confidence, right)
     order = np.argsort(-c, kind="stable")
     names = None if groups is None else np.asarray(groups)
@@ -109,16 +109,16 @@ def coverage_accuracy(
 
 
 def reliability(probability: ArrayLike, right: ArrayLike, bins: int = 10) -> list[Bin]:
-    """Returns `bins` confidence bins of nearly equal size, sorted by `probability` of a correct label, in [1/2, 1]."""
+    """Sorts pairs by the `probability` of a correct label, in [1/2, 1]. Returns `bins` bins of nearly equal size."""
     p, r = _pair(probability, right)
     parts = np.array_split(np.argsort(p, kind="stable"), min(bins, len(p)))
     return [Bin(float(p[i].mean()), share(r[i])) for i in parts]
 
 
 def expected_calibration_error(probability: ArrayLike, right: ArrayLike, bins: int = 10) -> float:
-    """Mean |expected - observed accuracy| over bins of nearly equal size, weighted by size; in [0, 1].
+    """Returns the mean |expected - measured accuracy| over bins of nearly equal size, weighted by size; in [0, 1].
 
-    Even a perfectly calibrated annotator gets about sqrt(2 p (1 - p) bins / (pi N)) by chance.
+    Even a perfectly calibrated annotator of accuracy p gets about sqrt(2 p (1 - p) bins / (pi N)) by chance.
     """
     parts = reliability(probability, right, bins)
     total = sum(part.accuracy.n for part in parts)
@@ -126,7 +126,7 @@ def expected_calibration_error(probability: ArrayLike, right: ArrayLike, bins: i
 
 
 def log_loss(gap: ArrayLike, target: ArrayLike, temperature: float = 1.0) -> float:
-    """Mean cross-entropy, in nats, of sigmoid(gap / temperature) against the target shares."""
+    """Returns the mean cross-entropy, in nats, of sigmoid(gap / temperature), P(`a` is better), against `target`."""
     return float(log_losses(gap, target, temperature).mean())
 
 
@@ -149,9 +149,9 @@ def fit_temperature(gap: ArrayLike, target: ArrayLike) -> float:
 def tempered(
     gap: ArrayLike, target: ArrayLike, groups: ArrayLike | None = None, folds: int = 2, seed: int = 0
 ) -> Floats:
-    """Divides each gap by a temperature fitted on the other folds, so that no gap is calibrated by its own pair; (N,).
+    """Returns each pair's gap, (N,), divided by a temperature fitted to the pairs of the other folds, not to its own.
 
-    All pairs of a group lie in one fold. With fewer groups than folds the temperature is 1.
+    All pairs of a group lie in one fold. With fewer groups than folds the gaps are returned as they are.
     """
     x, y = _pair(gap, target)
     index = np.arange(len(x)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
@@ -172,9 +172,9 @@ def right_probability(gap: ArrayLike) -> Floats:
 def discrimination(
     confidence: ArrayLike, right: ArrayLike, groups: ArrayLike | None = None, resamples: int = 500, seed: int = 0
 ) -> Share:
-    """P(confidence of a correct label > that of a wrong one), ties count half, with bootstrap interval; 1/2 is chance.
+    """Returns the AUC, with bootstrap interval: P(a correct label has more confidence than a wrong one); 1/2 is chance.
 
-    NaN where all labels are correct or all are wrong.
+    Equal confidences count half; pairs with right = 1/2 are left out. NaN if all labels are correct or all are wrong.
     """
     c, r = _pair(confidence, right)
     value = _auc(c, r)

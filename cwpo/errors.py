@@ -55,7 +55,7 @@ class LeftOut(Exception):
 
 
 class WrongRow(Exception):
-    """Raised for a table row with wrong values. `problem` reads "have ...; the fix"; a message shows `values`."""
+    """Raised for a table row with wrong values. `problem` reads "have ...; the fix"; users also see `values`."""
 
     def __init__(self, problem: str, *values: object) -> None:
         self.problem, self.values = problem, values

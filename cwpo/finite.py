@@ -1,4 +1,4 @@
-"""Checks values for NaN and infinity; the error names the pairs of the broken values."""
+"""Checks one value per pair for NaN and infinity; the error names the pairs whose values are broken."""
 
 from collections.abc import Sequence
 
@@ -9,9 +9,9 @@ NAMED = 64  # names in a message at most: as many as a batch usually has
 
 
 def check_finite(values: ArrayLike, names: Sequence[str], what: str) -> None:
-    """Raises FloatingPointError if any of `values`, (N,), is NaN or infinite.
+    """Raises FloatingPointError if any of `values`, one for each of N pairs, is NaN or infinite.
 
-    The message says how many, calls the values `what` and lists the pairs' `names`, (N,).
+    The message counts and lists the pairs, by their `names`; `what` says what the values are, such as "the scores".
     """
     broken = ~np.isfinite(np.asarray(values, dtype=np.float64))
     if broken.any():
@@ -20,6 +20,6 @@ def check_finite(values: ArrayLike, names: Sequence[str], what: str) -> None:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Joins names as "a, b, c"; of more than NAMED names the first, and how many more there are."""
+    """Joins names as "x, y, z". Of more than NAMED names it lists the first NAMED, and says how many more there are."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(map(str, names[:NAMED])) + more

@@ -1,4 +1,4 @@
-"""Per-pair losses. Each takes tensors of shape (B,) and returns unreduced losses of shape (B,).
+"""Losses of preference pairs: each function takes tensors with one number for each of B pairs, and returns B losses.
 
 `margin` is the policy's log-ratio of chosen over rejected minus the reference's, in nats (Eq. 9 to 11):
 [log pi(chosen) - log pi_ref(chosen)] - [log pi(rejected) - log pi_ref(rejected)].
@@ -12,24 +12,25 @@ from torch.nn.functional import logsigmoid
 
 
 def bradley_terry(gap: Tensor) -> Tensor:
-    """-log sigmoid(gap), gap = score(chosen) - score(rejected) (Eq. 4, 5)."""
+    """Returns -log sigmoid(gap) for each pair, where gap = score(chosen) - score(rejected) (Eq. 4, 5)."""
     return -logsigmoid(gap)
 
 
 def dpo(margin: Tensor, beta: float) -> Tensor:
-    """-log sigmoid(beta * margin) (Eq. 9). beta > 0."""
+    """Returns -log sigmoid(beta * margin); beta > 0. margin: log(policy / reference), chosen minus rejected (Eq. 9)."""
     return -logsigmoid(_positive(beta) * margin)
 
 
 def ipo(margin: Tensor, beta: float) -> Tensor:
-    """(margin - 1 / (2 beta))^2, minimised; the minus printed in Eq. 10 is a slip. beta > 0."""
+    """Returns (margin - 1 / (2 beta))^2; beta > 0; margin as in `dpo`. The minus before it in Eq. 10 is a misprint."""
     return (margin - 1 / (2 * _positive(beta))) ** 2
 
 
 def rdpo(margin: Tensor, beta: float, flip_rate: float) -> Tensor:
-    """[-(1 - e) log sigmoid(beta * margin) + e log sigmoid(-beta * margin)] / (1 - 2 e) (Eq. 11).
+    """Returns [-(1 - e) log sigmoid(beta * margin) + e log sigmoid(-beta * margin)] / (1 - 2 e) (Eq. 11).
 
-    Unbiased for DPO under labels flipped with probability e = flip_rate, in [0, 0.5). May be negative.
+    If labels are flipped with probability e = flip_rate, in [0, 0.5), its expectation is the DPO loss of the true
+    labels. It may be negative.
     """
     if not 0 <= flip_rate < 0.5:
         raise ValueError(f"flip_rate is {flip_rate}; it must lie in [0, 0.5)")
@@ -38,7 +39,7 @@ def rdpo(margin: Tensor, beta: float, flip_rate: float) -> Tensor:
 
 
 def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
-    """Scalar mean(w * l) over the pairs (Eq. 8): a plain mean, not divided by the sum of the weights."""
+    """Returns mean(weights * losses) over the pairs (Eq. 8): a plain mean, not divided by the sum of the weights."""
     if losses.shape != weights.shape:
         raise ValueError(f"losses {tuple(losses.shape)} and weights {tuple(weights.shape)} differ in shape")
     return torch.mean(weights * losses)
@@ -53,7 +54,7 @@ OBJECTIVES: dict[str, Callable[[Tensor, float, float], Tensor]] = {
 
 
 def pair_losses(name: str, margin: Tensor, beta: float, flip_rate: float) -> Tensor:
-    """The losses, (B,), of the objective `name`, a choice of conf/objective."""
+    """Returns the loss of each pair under the objective `name`, a choice of conf/objective: dpo, ipo or rdpo."""
     return OBJECTIVES[name](margin, beta, flip_rate)
 
 

@@ -34,7 +34,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: i
 
 
 def markdown_records(columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]], left: int = 1) -> str:
-    """As `markdown_table`; `columns` maps a heading to a format of the keys of a row: `{"time": "{seconds:.2f}"}`."""
+    """Returns a `markdown_table` of dicts; `columns` maps headings to format strings: `{"time": "{seconds:.2f}"}`."""
     return markdown_table(list(columns), [[form.format(**row) for form in columns.values()] for row in rows], left)
 
 
@@ -44,7 +44,7 @@ def _cell(text: str) -> str:
 
 
 def paper_order(name: str) -> tuple[int, list[tuple[int, str]]]:
-    """Returns the sorting key of a table's or figure's name: the paper's tables by number, its figures, then ours."""
+    """Returns a sort key for names of tables and figures: the paper's tables by number, its figures, then our own."""
     kind = next((i for i, word in enumerate(KINDS) if re.match(rf"{word}\d", name)), len(KINDS))
     return kind, [(int(part), "") if part.isdigit() else (-1, part) for part in re.findall(r"\d+|\D+", name)]
 
@@ -68,7 +68,7 @@ def environment() -> Environment:
 
 
 def image(png: bytes) -> dict[str, Any]:
-    """Returns width and height in pixels and the image as a data URL, `src`: input of the template macro `picture`."""
+    """Returns what the template macro `picture` takes: width and height in pixels, and `src`, the PNG as a data URL."""
     width, height = struct.unpack(">II", png[PNG_SIZE])
     return {"width": width, "height": height, "src": f"data:image/png;base64,{base64.b64encode(png).decode()}"}
 
@@ -76,7 +76,7 @@ def image(png: bytes) -> dict[str, Any]:
 def markdown_html(text: str, *, label: str = "", folder: str = "") -> str:
     """Converts Markdown to HTML: the title becomes h3, sections h4; tables stand in scrolling regions named `label`.
 
-    Relative links point into `folder`. The first column of a table has its row headers. Raw HTML and images stay text.
+    Relative links point into `folder`. A table's first column becomes row headers. Raw HTML and images stay text.
     """
     parser = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
     tokens = parser.parse(visible(text))
@@ -100,7 +100,7 @@ def markdown_html(text: str, *, label: str = "", folder: str = "") -> str:
 
 
 def _describe(cell: Token, names_row: bool) -> None:
-    """Sets the scope of a header cell, and replaces inline alignment by a class."""
+    """Makes a cell that names its row a header, sets a header's scope, and turns right alignment into a CSS class."""
     if names_row:
         cell.tag = "th"
     if cell.tag == "th":

@@ -21,7 +21,7 @@ def visible(text: str) -> str:
 
 
 def without_secrets(text: str, environment: Mapping[str, str] | None = None) -> str:
-    """Replaces credentials by HIDDEN: values of variables called ..._KEY, ..._TOKEN and the like, and those in URLs."""
+    """Replaces by `***` the values of environment variables such as ..._KEY or ..._TOKEN, and credentials in URLs."""
     environment = os.environ if environment is None else environment
     secrets = {v for k, v in environment.items() if SECRET.search(k) and len(v) >= SHORTEST}
     for secret in sorted(secrets, key=len, reverse=True):  # a secret may contain a shorter one

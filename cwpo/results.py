@@ -138,7 +138,7 @@ class RunRewards:
 
     @property
     def relative(self) -> bool:
-        """Whether gold compared each response with the SFT model's. Such "rewards" cannot be compared between runs."""
+        """Whether rewards are P(better than the other model's response), which cannot be compared between runs."""
         return bool(np.allclose(self.reward + self.reward_sft, 1))
 
     def has_mean(self, mean: float) -> bool:
@@ -192,9 +192,9 @@ def _write(path: Path, frame: pd.DataFrame, columns: Sequence[str]) -> None:
 
 
 def give_way(path: Path, rows: pd.DataFrame, columns: Sequence[str], numbers: Sequence[str]) -> bool:
-    """Removes the experiment of `rows` from the file if one of these arms stands there with other `numbers` (columns).
+    """Compares `rows` with the same arms in the file; if a column in `numbers` differs, removes their whole experiment.
 
-    Returns whether it did. Another machine or version made those rows, so they cannot be compared with `rows`.
+    Returns whether it did. Another machine or version made the removed rows: they cannot be compared with `rows`.
     """
     if not path.is_file():
         return False
@@ -210,9 +210,10 @@ def give_way(path: Path, rows: pd.DataFrame, columns: Sequence[str], numbers: Se
 
 
 def replace_rows(path: Path, rows: pd.DataFrame, columns: Sequence[str], *, experiment: str | None = None) -> None:
-    """Adds rows; they replace rows with the same run_key (and experiment) and, with `experiment`, all its rows.
+    """Adds rows to the file. They replace rows with the same run_key and, where the file has the column, experiment.
 
-    Rows without a run_key replace rows of the same data, strong model, seed and source.
+    In a file without run_key, they replace rows of the same data, strong model, seed and source. If `experiment` is
+    given, all old rows of that experiment are removed too.
     Only one process writes at a time, so two sweeps at once lose nothing.
     """
     with _turn(path):
@@ -228,7 +229,7 @@ def replace_rows(path: Path, rows: pd.DataFrame, columns: Sequence[str], *, expe
 
 
 def prune(folder: Path) -> None:
-    """Removes details and per-prompt rewards of arms that runs.csv no longer names.
+    """Removes from details.csv and rewards/ the rows of arms that runs.csv no longer names.
 
     Writers enter an arm in runs.csv first. So runs.csv is read last, else the rows that another sweep enters meanwhile
     would look like left-overs.

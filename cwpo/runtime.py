@@ -86,7 +86,7 @@ def rare_collections() -> Iterator[None]:
 
 
 def pick_device(name: str) -> str:
-    """Returns "cuda", "mps" or "cpu"; "auto" takes the first that exists. Raises InputError for a missing device."""
+    """Returns "cuda", "mps" or "cpu"; "auto" picks the first that exists. Raises InputError for a missing device."""
     if name == "cpu":
         return name
     import torch
@@ -120,7 +120,7 @@ def peak_memory_mb() -> float:
 
 
 def products_in(precision: str, device: str) -> str:
-    """Returns the precision of matrix products: "native" is bfloat16 on a CPU that multiplies it in hardware, else float32."""
+    """Returns `precision`, with "native" resolved: bfloat16 on a CPU that multiplies it in hardware, else float32."""
     if precision != NATIVE:
         return precision
     import torch
@@ -144,9 +144,9 @@ def computing_in(precision: str, device: str) -> Iterator[None]:
 
 @contextmanager
 def label_precision(device: str) -> Iterator[None]:
-    """Computes float32 products in TF32 on CUDA inside the block, to score pairs: it flips at most 1 label in 1,000.
+    """Lets CUDA compute float32 products in TF32 inside the block, to score pairs; on other devices nothing changes.
 
-    bfloat16 flips 10 times as many (both measured in tests/models/test_precision.py). On other devices nothing changes.
+    TF32 flips at most 1 label in 1,000; bfloat16 flips 10 times as many (measured in tests/models/test_precision.py).
     """
     if not device.startswith("cuda"):
         yield
@@ -174,7 +174,7 @@ def needs_bitsandbytes(optimizer: str) -> bool:
 
 
 def stand_in(optimizers: Iterable[str], device: str, sharded: bool = False) -> str | None:
-    """Returns a message that names the `optimizers` that plain AdamW replaces on this device, or None."""
+    """Returns a message with those `optimizers` that plain AdamW replaces on this device; None if it replaces none."""
     named = sorted({name for name in optimizers if optimizer_on(device, name, sharded) != name})
     why = "no CUDA device" if not device.startswith("cuda") else "the model is sharded"
     return f"{why}: {STAND_IN} stands in for {', '.join(named)}" if named else None

@@ -5,7 +5,7 @@ two-level bootstrap: seeds are resampled, then prompts within each drawn seed. W
 prompts only; with three it is honest about prompts and optimistic about seeds.
 
 Draws that many intervals share are made once: `resample_counts` draws how often each prompt is taken, `resampled_means`
-gives the means of one run under these draws, and `interval_of` joins the means of several seeds, in independent order.
+gives the means of one run under these draws, and `interval_of` combines the means of several seeds.
 """
 
 from collections.abc import Callable, Sequence
@@ -51,23 +51,22 @@ def gold_reward_accuracy(aligned: ArrayLike, baseline: ArrayLike) -> GoldRewardA
 
 
 def win_rate(a: ArrayLike, b: ArrayLike) -> float:
-    """Share of prompts on which `a` is above `b`, ties counted half; 1/2 means equal."""
+    """Returns the share of prompts on which reward `a` is above reward `b`, ties counted half; 1/2 means equal."""
     x, y = _same_prompts(a, b)
     return float(np.mean(x > y) + np.mean(x == y) / 2)
 
 
 def bootstrap_interval(values: PerSeed, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0) -> Interval:
-    """Mean over seeds of the means over prompts, with its percentile bootstrap interval."""
+    """Returns the mean over seeds of the means over prompts (values[seed]), with its percentile bootstrap interval."""
     groups = _per_seed(values)
-    means = np.stack([resampled_means(group[None], resamples, seed)[0] for group in groups])
     centres = [float(group.mean()) for group in groups]
-    return interval_of(centres, means, confidence=confidence, seed=seed)
+    return interval_of(centres, _means_by_group(groups, resamples, seed), confidence=confidence, seed=seed)
 
 
 def clustered_interval(
     clusters: Sequence[Sequence[ArrayLike]], *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Interval:
-    """Mean over seeds of the mean over a seed's cells (data sets, objectives) of the means over prompts.
+    """As bootstrap_interval, with several cells (data sets, objectives) per seed: means over prompts, cells, seeds.
 
     clusters[seed][cell] has one number per prompt; every seed must have the same cells. Seeds are resampled with all of
     their cells, since cells of one seed are not independent draws, then the prompts within each cell. Raises ValueError
@@ -77,13 +76,17 @@ def clustered_interval(
     if len(sizes) != 1:
         raise ValueError(f"every seed needs the same cells; there are seeds with {sorted(sizes)} of them")
     groups = [_per_seed(list(cells)) for cells in clusters]
-    means = [[resampled_means(cell[None], resamples, seed)[0] for cell in cells] for cells in groups]
+    every = [cell for cells in groups for cell in cells]
+    means = _means_by_group(every, resamples, seed).reshape(len(groups), -1, resamples)
     centres = [float(np.mean([cell.mean() for cell in cells])) for cells in groups]
     return interval_of(centres, mean_of_cells(means, seed=seed), confidence=confidence, seed=seed)
 
 
 def mean_of_cells(means: Sequence[Sequence[ArrayLike]], *, seed: int = 0) -> Floats:
-    """Mean over the cells of each seed, (seeds, R), of means[seed][cell], (R,) resampled means, each cell shuffled."""
+    """Averages resampled means over each seed's cells: means[seed][cell] holds R numbers; returns shape (seeds, R).
+
+    Each cell's R numbers are shuffled first, because cells of one size share their draws (see resampled_means).
+    """
     rng = np.random.default_rng(seed)
     return np.stack(
         [np.mean([rng.permutation(np.asarray(cell, dtype=np.float64)) for cell in cells], axis=0) for cells in means]
@@ -91,7 +94,7 @@ def mean_of_cells(means: Sequence[Sequence[ArrayLike]], *, seed: int = 0) -> Flo
 
 
 def interval_of(centres: Sequence[float], means: ArrayLike, *, confidence: float = 0.95, seed: int = 0) -> Interval:
-    """The mean of `centres` (one per seed) and the percentile interval of their resampled `means`, (seeds, R)."""
+    """Returns the mean of `centres`, one per seed, with its interval from R resampled means a seed, (seeds, R)."""
     drawn_means = np.asarray(means, dtype=np.float64)
     n, resamples = drawn_means.shape
     rng = np.random.default_rng(seed)
@@ -107,7 +110,7 @@ def interval_of(centres: Sequence[float], means: ArrayLike, *, confidence: float
 def proportion_interval(
     shares: Sequence[float], counts: Sequence[int], *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Interval:
-    """As bootstrap_interval, from one share in [0, 1] of `counts` trials per seed, where single outcomes are not known.
+    """As bootstrap_interval, if each seed has only a share of successes in [0, 1] and its number of trials (`counts`).
 
     Resampling n zeros and ones draws a binomial number of ones, so nothing is lost. Raises ValueError for other shares.
     """
@@ -144,18 +147,26 @@ def paired_difference(
 
 
 def resampled_means(values: ArrayLike, resamples: int, seed: int = 0) -> Floats:
-    """Bootstrap means, (M, R), of M samples, values (M, N): each of R draws takes N of the N numbers with replacement.
+    """Returns R bootstrap means of each row of `values`: shape (M, N) for M samples of N numbers gives (M, R).
 
-    All samples of one size share their draws, so the difference of two rows is the resampled difference of the samples on the
-    same prompts. `interval_of` draws among the R means anew for every seed, which makes seeds independent again.
+    Each of the R draws takes N of the N numbers with replacement. Samples of one size share their draws, so the
+    difference of two rows of means is the resampled difference on the same prompts. `interval_of` draws among the R
+    means anew for every seed, which makes seeds independent again.
     """
     x = np.asarray(values, dtype=np.float64)
     return x @ resample_counts(x.shape[1], resamples, seed).T / x.shape[1]
 
 
+def _means_by_group(groups: Sequence[Floats], resamples: int, seed: int) -> Floats:
+    """Returns resampled means of each group, (G, R). Groups of one size share one product, which saves time."""
+    if len({len(group) for group in groups}) == 1:
+        return resampled_means(np.stack(groups), resamples, seed)
+    return np.stack([resampled_means(group[None], resamples, seed)[0] for group in groups])
+
+
 @lru_cache(maxsize=8)
 def resample_counts(size: int, resamples: int, seed: int = 0) -> Floats:
-    """Counts, (R, N), of how often each of N values is taken in R draws of N with replacement; every row sums to N."""
+    """Returns how often each of N = `size` values is taken in each of R draws of N with replacement: shape (R, N)."""
     rng = np.random.default_rng([seed, size])
     cells = np.arange(resamples)[:, None] * size + rng.integers(size, size=(resamples, size))
     counts = np.bincount(cells.ravel(), minlength=resamples * size).reshape(resamples, size)
@@ -165,9 +176,10 @@ def resample_counts(size: int, resamples: int, seed: int = 0) -> Floats:
 
 
 def principal_plane(points: ArrayLike) -> Callable[[ArrayLike], Floats]:
-    """The map (M, D) -> (M, 2) onto the first two principal components of `points`, (N, D), about their mean.
+    """Returns a function that projects M vectors, (M, D), on the two main principal components of N `points`, (N, D).
 
-    A component's sign is such that its largest entry is positive. Raises ValueError for fewer than 2 points or dimensions.
+    It subtracts the mean of `points` first, and returns shape (M, 2). A component's sign is such that its largest entry
+    is positive. Raises ValueError for fewer than 2 points or dimensions.
     """
     x = np.asarray(points, dtype=np.float64)
     if x.ndim != 2 or min(x.shape) < 2:
@@ -181,7 +193,7 @@ def principal_plane(points: ArrayLike) -> Callable[[ArrayLike], Floats]:
 
 
 def mean_shift(points: ArrayLike, others: ArrayLike) -> float:
-    """Distance between the means of two clouds, (N, D) and (M, D), over the spread of the first.
+    """Returns the distance between the means of `points`, (N, D), and `others`, (M, D), over the spread of `points`.
 
     The spread is the root mean square distance of `points` from their mean: two draws of N points from one distribution
     are about sqrt(2 / N) apart. Raises ValueError for an empty cloud, coordinates that are not finite, or no spread at all.

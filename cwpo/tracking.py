@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Tracker:
     """The log of one stage: `metrics.jsonl` in its folder, and a W&B run of its own if `wandb` settings are given.
 
-    The W&B run is created here and finished on leaving the block, with exit code 1 after an error, so two stages of one
-    process never share a run.
+    The W&B run starts with the Tracker and finishes when its `with` block ends, with exit code 1 after an error, so two
+    stages of one process never share a run.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ def _table(frame: pd.DataFrame) -> Any:
 
 
 def wandb_mode(mode: str) -> Any:
-    """Returns `mode`; "auto": WANDB_MODE if set, else online with an API key (environment, ~/.netrc), else offline."""
+    """Returns `mode`; for "auto" WANDB_MODE if set, else "online" if it finds an API key, else "offline"."""
     if mode != "auto":
         return mode
     if os.environ.get("WANDB_MODE"):

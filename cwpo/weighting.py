@@ -1,6 +1,6 @@
-"""Pair weights from the weak model's score gap (Eq. 7 and Table 5). NumPy in, NumPy out.
+"""Computes the weights of N pairs from the weak model's score gaps (Eq. 7 and Table 5), with NumPy.
 
-A gap is score(chosen) - score(rejected) in logits, shape (N,), never negative because the weak model itself chose.
+A gap is score(chosen) - score(rejected) in logits. It is never negative, because the weak model itself chose.
 """
 
 from collections.abc import Callable
@@ -26,24 +26,24 @@ def _checked_gap(gap: ArrayLike) -> Floats:
 
 
 def scaled_sigmoid(gap: ArrayLike) -> Floats:
-    """C1 = 2 (sigmoid(gap) - 1/2), in [0, 1]: the paper's confidence (Eq. 7)."""
+    """Returns the paper's confidence C1 = 2 (sigmoid(gap) - 1/2), in [0, 1] (Eq. 7)."""
     return np.tanh(_checked_gap(gap) / 2)
 
 
 def sigmoid(gap: ArrayLike) -> Floats:
-    """C2 = sigmoid(gap), in [1/2, 1]: the Bradley-Terry probability of the label (Table 5)."""
+    """Returns C2 = sigmoid(gap), the Bradley-Terry probability of the label (Table 5)."""
     return expit(_checked_gap(gap))
 
 
 def clipped_gap(gap: ArrayLike, scale: float = 1.0) -> Floats:
-    """C3 = min(gap, 1) for scale 1, C4 = min(0.2 gap, 1) for scale 0.2; in [0, 1] (Table 5)."""
+    """Returns min(scale * gap, 1), in [0, 1]. Scale 1 gives C3 and scale 0.2 gives C4 of the paper's Table 5."""
     if not scale > 0:
         raise ValueError(f"scale is {scale}; it must be positive")
     return np.minimum(scale * _checked_gap(gap), 1.0)
 
 
 def most_confident(confidence: ArrayLike, fraction: float) -> NDArray[np.bool_]:
-    """Mask, shape (N,), of the round(fraction * N) most confident pairs, at least one.
+    """Returns a mask that is True for the round(fraction * N) most confident of N pairs, at least one.
 
     Pairs tied at the boundary are taken in their given order, so exactly that many are kept.
     """
@@ -59,7 +59,7 @@ def most_confident(confidence: ArrayLike, fraction: float) -> NDArray[np.bool_]:
 
 
 def mean_one(weights: ArrayLike) -> Floats:
-    """The weights divided by their mean, so that weighting leaves the size of the average step alone.
+    """Returns the weights divided by their mean, so that weighting does not change the size of the average step.
 
     Raises ValueError if all weights are zero (or too small to divide by), or one is negative or not finite.
     """
@@ -80,5 +80,5 @@ WEIGHTINGS: dict[str, Callable[[ArrayLike, float], Floats]] = {
 
 
 def pair_weights(name: str, gap: ArrayLike, scale: float = 1.0) -> Floats:
-    """The weights, (N,), of the weighting `name`, a choice of conf/weighting, before normalising and permuting."""
+    """Returns the weights of N gaps under `name`, a choice of conf/weighting, not yet normalised or permuted."""
     return WEIGHTINGS[name.partition("_")[0]](gap, scale)

@@ -1,4 +1,4 @@
-"""Align on weighted pairs: python scripts/align.py preferences=labeled/preferences.parquet model=... out=aligned"""
+"""Align a model on weighted pairs: python scripts/align.py preferences=p.parquet model=path/or/hub-id out=aligned"""
 
 import hydra
 from omegaconf import DictConfig

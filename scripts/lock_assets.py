@@ -1,4 +1,4 @@
-"""Write the commits of models and data sets on the hub into conf/assets.lock.yaml: python scripts/lock_assets.py"""
+"""Write the hub's commits of models and data sets into conf/assets.lock.yaml: python scripts/lock_assets.py"""
 
 import hydra
 from omegaconf import DictConfig

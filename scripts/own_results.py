@@ -1,4 +1,4 @@
-"""Measure annotators on real pairs, into results/own: python scripts/own_results.py data=../shared/data"""
+"""Measure annotators on real pairs and write results/own: python scripts/own_results.py data=../shared/data"""
 
 import hydra
 from omegaconf import DictConfig

@@ -1,4 +1,4 @@
-"""Show the stages of a run or sweep, which are cached, and their cost: python scripts/plan.py experiment=table1"""
+"""Print the stages of a run or sweep, how many are cached, and their cost: python scripts/plan.py experiment=table1"""
 
 import sys
 

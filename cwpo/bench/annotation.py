@@ -1,4 +1,4 @@
-"""Measures time and memory of annotating many synthetic pairs; one size: `python -m cwpo.bench.annotation JOB`."""
+"""Measures time and memory of annotating synthetic pairs; `python -m cwpo.bench.annotation JOB.json` is one run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BASE = 5_000  # pairs drawn; larger tables repeat them
 
 
 def write_pairs(path: Path, count: int) -> None:
-    """Writes `count` pairs to `path` as the prepare stage does, in row groups of BASE."""
+    """Writes `count` pairs to the parquet file `path`, BASE per row group; each row group repeats the same texts."""
     data = SimpleNamespace(source="world", world="harmless", pairs=BASE, test_pairs=0)
     frame = read_pairs(data, seed=0)[0][["prompt", "response_a", "response_b"]]
     table = pa.Table.from_pandas(frame, preserve_index=False)

@@ -22,7 +22,7 @@ def calibrate(
     sizes: Sequence[str] | None = None,
     pairs: int = PAIRS,
 ) -> Path:
-    """Measures training, scoring and sampling with LoRA; writes the rates to the store for plans; returns the file."""
+    """Measures LoRA training, scoring and sampling; writes operations per second to the store; returns the file."""
     from cwpo.planning.preflight.memory import gpus
 
     cfg = SimpleNamespace(device=device, threads=None, token_budget=8192, data=None, tokenizer=None)

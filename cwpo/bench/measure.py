@@ -1,4 +1,4 @@
-"""Runs the sides of the benchmark by turns, each run in a fresh process; gives rows for results/benchmark/."""
+"""Times cwpo and configurations of TRL (the sides) by turns, each run in a fresh process, for results/benchmark/."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ AGREE = 1e-4  # largest relative difference of the sides' losses
 
 
 class BenchmarkError(RuntimeError):
-    """A side failed, or the sides compute different losses."""
+    """Raised if a process of cwpo or TRL fails, or if the two compute different losses."""
 
 
 def compare(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
-    """Runs each side cfg.repeats times; returns one row per run. BenchmarkError if the sides' losses differ."""
+    """Trains workload `name` on each side cfg.repeats times; returns a row per run. BenchmarkError if losses differ."""
     workload = WORKLOADS[name]
     sides = [side for side in cfg.sides if side not in TRL or importlib.util.find_spec("trl")]
     if len(sides) < len(cfg.sides):
@@ -44,9 +44,9 @@ def compare(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
         if any(side in TRL for side in sides):
             shallow = job | {"shape": job["shape"] | {"num_hidden_layers": 2}}
             difference = run_side(shallow | {"side": "losses"})["difference"]
-            say(f"{name}: the sides' losses differ by {difference:.1e} (relative)")
+            say(f"{name}: the losses of cwpo and TRL differ by {difference:.1e} (relative)")
             if not difference < AGREE:
-                raise BenchmarkError(f"{name}: the sides' losses differ by {difference:.1e}, more than {AGREE:g}")
+                raise BenchmarkError(f"{name}: cwpo's and TRL's losses differ by {difference:.1e}, more than {AGREE:g}")
         micro = {}
         if set(TUNED) & set(sides):
             micro = dict.fromkeys(TUNED, _best_micro(name, job, cfg, say))
@@ -71,7 +71,7 @@ def compare(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
 
 
 def _best_micro(name: str, job: dict[str, Any], cfg: Any, say: Callable[[str], None]) -> int:
-    """Returns the size in cfg.trl_micro, in pairs, with which TRL is fastest; a single size is not tried."""
+    """Returns the micro-batch size (pairs) in cfg.trl_micro at which TRL is fastest; a single size is not timed."""
     sizes = [size for size in cfg.trl_micro if size <= job["batch_size"]]
     if len(sizes) == 1:
         return sizes[0]
@@ -81,7 +81,7 @@ def _best_micro(name: str, job: dict[str, Any], cfg: Any, say: Callable[[str], N
 
 
 def inference(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
-    """Measures sampling, transformers' own sampling and scoring with a workload's model; returns one row."""
+    """Times sampling by cwpo and by transformers, and scoring, with the model of workload `name`; returns one row."""
     with tempfile.TemporaryDirectory() as folder:
         job, tokens = set_up(WORKLOADS[name], cfg, Path(folder), cfg.pairs[name])
         row = run_side(job | {"side": "inference", "prompts": cfg.prompts, "new_tokens": cfg.new_tokens})
@@ -126,7 +126,7 @@ def numerical_type(workload: Workload, cfg: Any) -> str:
 
 
 def set_up(workload: Workload, cfg: Any, folder: Path, count: int) -> tuple[dict[str, Any], dict[str, float]]:
-    """Writes tokenizer and pairs into `folder`; returns a job with their paths, an epoch's tokens and operations."""
+    """Writes tokenizer and `count` pairs to `folder`; returns (job for run_side, tokens and operations of an epoch)."""
     given = cfg.tokenizer is not None and workload.shape["vocab_size"] > 50_000
     tokenizer = load_tokenizer(cfg.tokenizer) if given else words_tokenizer(workload.shape["vocab_size"])
     pairs = (
@@ -157,7 +157,8 @@ def set_up(workload: Workload, cfg: Any, folder: Path, count: int) -> tuple[dict
 def _operations(workload: Workload, useful: int, responses: int) -> float:
     """Returns the operations of an epoch's products with weights: 6 per weight and token, the head on responses only.
 
-    With LoRA it is 4, since frozen weights need no gradients. A multiply-add counts as two operations.
+    With LoRA 4 instead of 6, since frozen weights need no gradients. A multiply-add counts as two operations.
+    `useful` counts all tokens, `responses` those of responses.
     """
     config = model_config(workload.family, workload.shape)
     width = config.hidden_size
@@ -166,7 +167,7 @@ def _operations(workload: Workload, useful: int, responses: int) -> float:
 
 
 def run_side(job: dict[str, Any], module: str = "cwpo.bench.sides") -> dict[str, Any]:
-    """Runs one side in its own process; returns the answer of `module` to the job. BenchmarkError if it fails."""
+    """Runs `module` on a job in its own process; returns the numbers that it writes. BenchmarkError if it fails."""
     with tempfile.TemporaryDirectory() as folder:
         path, answer = (Path(folder) / f"{name}.json" for name in ("job", "answer"))
         path.write_text(json.dumps(job | {"answer": str(answer)}), encoding="utf-8")

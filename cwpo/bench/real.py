@@ -1,4 +1,4 @@
-"""The measurement behind results/own: accuracy of annotators on real pairs, and one whole run on UKP."""
+"""Measures what results/own shows: accuracy of annotators on real pairs, and one whole run on the UKP arguments."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from cwpo.training.fit import Start
 FOLDS = 3  # every group is tested in one of them; fold k is the test of seed k
 WORDS = "words"
 SIDES: dict[str, dict[str, float]] = {"before": {"epochs": 5, "learning_rate": 1e-5}, "after": {}}  # over the defaults
-READS = {  # the settings that each kind of part depends on
+READS = {  # the settings that each kind of measurement depends on
     "annotator": ["annotate"],
     "alignment": ["annotate", "align", "align_pairs", "align_test_pairs", "align_response"],
     "defaults": ["strong", "defaults_pairs", "align_response"],
@@ -37,7 +37,11 @@ READS = {  # the settings that each kind of part depends on
 
 
 def measure(cfg: Any, say: Callable[[str], None] = print) -> Path:
-    """Writes the tables, the figure and README.md of results/own to cfg.out; finished parts are kept in cfg.store."""
+    """Writes the tables, the figure and README.md of results/own to cfg.out, and returns that folder.
+
+    cfg.store keeps a file for each measurement (kind, data set, annotator, seed); missing ones are computed first, but
+    not with cfg.finished_only. InputError if data files or models are missing, or no annotator has been measured.
+    """
     quiet_libraries()
     paths = {f"models.{name}": (path, None) for name, path in cfg.models.items()}
     require([*check_sources(cfg.data, cfg.sources), *map(str, model_problems(paths))])
@@ -68,7 +72,7 @@ def measure(cfg: Any, say: Callable[[str], None] = print) -> Path:
             finished.setdefault(kind, []).append(table)
         else:
             absent.append(title)
-    require([] if "annotator" in finished else [f"store={cfg.store} holds no finished part of this measurement"])
+    require([] if "annotator" in finished else [f"store={cfg.store} holds no finished measurement of an annotator"])
     out = Path(cfg.out).expanduser()
     tables = {kind: pd.concat(found) for kind, found in finished.items()}
     write_report(tables["annotator"], tables.get("alignment"), cfg, out, absent, tables.get("defaults"))
@@ -84,7 +88,7 @@ def split(pairs: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _drawn(pairs: pd.DataFrame, seed: int, train: int | None, test: int | None) -> list[pd.DataFrame]:
-    """Returns at most `train` pairs with one vote, and `test` pairs of other groups with a gold label; no ties."""
+    """Returns [up to `train` pairs with one vote, up to `test` pairs of other groups with a gold label]; no ties."""
     parts = split(pairs.assign(target=one_vote(pairs, seed)), seed)
     labels = zip(parts, ("target", "gold"), (train, test), strict=True)
     return [_some(part[part[label] != 0.5], most, seed) for part, label, most in labels]
@@ -100,7 +104,7 @@ def _tested(test: pd.DataFrame, gap: np.ndarray, n_train: int) -> pd.DataFrame:
 def examine(
     pairs: pd.DataFrame, name: str, annotator: str, seed: int, cfg: Any, scratch: Path, device: str
 ) -> pd.DataFrame:
-    """Trains an annotator on one vote per pair; returns its gaps on pairs of other groups that have a gold label."""
+    """Trains `annotator` on one vote per pair; returns test pairs of other groups with `gap`, score(a) - score(b)."""
     train, test = _drawn(pairs, seed, cfg.train_pairs.get(name), cfg.test_pairs.get(name))
     if annotator == WORDS:
         return _tested(test, WordAnnotator(train, seed).gaps(test)[0], len(train))
@@ -112,7 +116,7 @@ def examine(
 def by_defaults(
     pairs: pd.DataFrame, name: str, side: str, seed: int, cfg: Any, scratch: Path, device: str
 ) -> pd.DataFrame:
-    """As examine, for cfg.strong on few labels, with the defaults of scripts/annotate.py and SIDES[side] on top."""
+    """As examine, for cfg.strong on few labels with scripts/annotate.py's defaults; `before` trains as the paper."""
     path = cfg.models[cfg.strong]
     train, test = _drawn(pairs, seed, cfg.defaults_pairs, cfg.test_pairs.get(name))
     train, shown = (cut(part, path, cfg.align_response) for part in (train, test))
@@ -136,10 +140,10 @@ def by_defaults(
 def align_arms(
     pairs: pd.DataFrame, name: str, strong: str, seed: int, cfg: Any, scratch: Path, device: str
 ) -> pd.DataFrame:
-    """Aligns with CW-PO, BT labels of weight 1 and human votes on one split of UKP; returns margins before and after.
+    """Aligns on one split of UKP with three kinds of labels: CW-PO's, the annotator's with weight 1, and human votes.
 
-    Margins are of held-out gold pairs. The annotator is that of `examine`; the arms learn from other training pairs, by
-    its labels or by one vote.
+    Returns log p(better) - log p(worse) of held-out gold pairs, `before` and `after` alignment, for each `arm`. The
+    annotator is that of `examine`; alignment uses other training pairs, labelled by the annotator or by one vote.
     """
     path = cfg.models[strong]
     train, test = _drawn(pairs, seed, None, cfg.align_test_pairs)
@@ -192,7 +196,10 @@ def _some(pairs: pd.DataFrame, most: int | None, seed: int) -> pd.DataFrame:
 
 
 def _file(cfg: Any, kind: str, *names: Any) -> Path:
-    """Returns the file of a finished part; its folder's name has a hash of the settings that the part depends on."""
+    """Returns the path of one measurement's parquet file, which need not exist; `names`: data set, annotator, seed.
+
+    The folder is named after `kind`, a key of READS, and a hash of the settings that such measurements depend on.
+    """
     plain: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, ["token_budget", *READS[kind]]))
     plain |= {"train": cfg.train_pairs.get(names[0]), "test": cfg.test_pairs.get(names[0])}
     folder = f"{kind}-{stage_key('own_results', 1, plain, {})[:8]}"

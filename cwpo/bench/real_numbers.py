@@ -22,8 +22,9 @@ WANTED = 0.65  # the accuracy that scripts/annotate.py asks for by default
 def annotator_rows(tested: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Returns (a row per data set and annotator, rows of accuracy by coverage), with "longer wins" and one human vote.
 
-    `tested` has data, annotator, seed, group, gold (0 or 1), share, n_votes, vote, length_a, length_b, gap and n_train.
-    Test pairs of all seeds are pooled. Intervals take the pairs of one group as one draw.
+    `tested` has a row per test pair: data, annotator, seed, group, gold (1: response `a` is better, 0: `b`), share and
+    n_votes, vote, length_a, length_b, gap (score(a) - score(b)), n_train. Pairs of all seeds are pooled. Intervals take
+    the pairs of one group as one draw.
     """
     rows: list[dict[str, Any]] = []
     curves: list[dict[str, Any]] = []
@@ -67,7 +68,7 @@ def seed_rows(tested: pd.DataFrame) -> pd.DataFrame:
 
 
 def defaults_rows(tested: pd.DataFrame) -> pd.DataFrame:
-    """Returns a row per data set and side; "after" also has its accuracy minus that of "before" on the same pairs."""
+    """Returns a row per data set and defaults (before, after); "after" has its gain in accuracy on the same pairs."""
     rows = annotator_rows(tested)[0]
     rows = rows[rows["annotator"].isin(tested["annotator"])].reset_index(drop=True)
     for data, part in tested.groupby("data"):
@@ -106,7 +107,7 @@ def _length_gap(part: pd.DataFrame) -> np.ndarray:
 
 
 def _measured(part: pd.DataFrame, gap: np.ndarray) -> dict[str, Any]:
-    """Returns the numbers that a verdict needs, and how confidence agrees with the votes."""
+    """Returns accuracy_numbers of the gaps, and `votes`: the correlation of |gap| with how far human votes agree."""
     gold, groups = part["gold"].to_numpy(), part["group"].to_numpy()
     agreement = votes(part.assign(prompt=part["group"]), np.abs(gap))
     return accuracy_numbers(gap, gold, _length_gap(part), groups) | {"votes": agreement, "more_labels": None}

@@ -25,7 +25,7 @@ POSITION = "Give a convincing argument for this position: "
 
 @dataclass(frozen=True)
 class Source:
-    """`file`: below the data folder; `votes`: column of human votes, if any; `debates`: prompts are UKP's debates."""
+    """A data set: `file` in the data folder, column of human `votes` if any, whether prompts name UKP's `debates`."""
 
     file: str
     votes: str | None = None
@@ -43,8 +43,8 @@ SOURCES = {
 def load_source(name: str, folder: str | Path) -> pd.DataFrame:
     """Returns a row for each pair: pair_id, prompt, response_a, response_b, gold, share, n_votes, votes (list), group.
 
-    gold is the published label (1: a, 0: b, 0.5: tie), share the share of votes for a. group, which train and test must
-    not have in common, is the debate in UKP and the prompt in other sources.
+    gold is the published label (1: response `a` is better, 0: `b`, 0.5: tie), share the share of votes for `a`. group,
+    which train and test must not have in common, is the debate in UKP and the prompt in other sources.
     """
     source = SOURCES[name]
     path = str(Path(folder).expanduser() / source.file)
@@ -67,13 +67,13 @@ def load_source(name: str, folder: str | Path) -> pd.DataFrame:
 
 
 def one_vote(pairs: pd.DataFrame, seed: int) -> np.ndarray:
-    """Draws one vote of each pair at random: 1 for a, 0 for b, 0.5 for a tie; (N,)."""
+    """Draws one vote of each of N pairs at random; returns (N,): 1 for response `a`, 0 for `b`, 0.5 for a tie."""
     rng = np.random.default_rng([seed, 11])
     return np.array([vote_share(votes[rng.integers(len(votes))])[0] for votes in pairs["votes"]])
 
 
 def cut(pairs: pd.DataFrame, model: str, longest: int = LONGEST_RESPONSE) -> pd.DataFrame:
-    """Keeps the last LONGEST_PROMPT tokens of prompts, the first `longest` of responses; fewer in a short context."""
+    """Cuts prompts to the last LONGEST_PROMPT tokens, responses to the first `longest`; shorter in a short context."""
     tokenizer, context = load_tokenizer(model), context_length(model) or 10**9
     response = min(longest, context // 2 - 2)
     prompt = min(LONGEST_PROMPT, context - response - 4)

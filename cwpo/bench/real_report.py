@@ -78,7 +78,8 @@ def write_report(
 ) -> None:
     """Writes a CSV file for each table, coverage.png and README.md into `out`, which is replaced once all are written.
 
-    `absent`: the parts that have not been computed yet; the page lists them.
+    `tested`, `aligned`, `defaults`: the tables of real.examine, align_arms and by_defaults. `absent`: the names of
+    measurements that are not computed yet; the page lists them.
     """
     new = out.with_name(f".{out.name}.new")
     shutil.rmtree(new, ignore_errors=True)
@@ -155,7 +156,7 @@ def _alignment(arms: pd.DataFrame, gaps: pd.DataFrame, cfg: Any) -> str:
 
 
 def _texts(rows: pd.DataFrame, columns: Mapping[str, str], signed: bool = False) -> list[dict[str, Any]]:
-    """Returns the rows, with text for numbers that `columns` leaves unformatted: `mean [low, high]`, "" if missing.
+    """Returns the rows; numbers under a bare `{name}` in `columns` become text: `mean [low, high]`, "" if missing.
 
     Numbers in SIGNED get a sign; with `signed`, all numbers do.
     """

@@ -77,7 +77,7 @@ def _say(text: str) -> None:
 
 
 def _keep(path: Path, table: pd.DataFrame, key: str) -> Path:
-    """Replaces the rows of the file that have the table's values of `key`: workloads may be measured one by one."""
+    """Writes the table to the CSV file `path`, in place of the rows with the same `key`; keeps its other rows."""
     if path.is_file():
         old = pd.read_csv(path)
         table = pd.concat([old[~old[key].isin(table[key])], table], ignore_index=True)

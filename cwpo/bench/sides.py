@@ -1,4 +1,4 @@
-"""Measures one side (cwpo or TRL) in a process with its own peak memory: `python -m cwpo.bench.sides JOB`."""
+"""Measures cwpo or TRL, one per process, so that peak memory is its own: `python -m cwpo.bench.sides JOB.json`."""
 
 import json
 import sys
@@ -75,7 +75,7 @@ def steady(seconds: list[float]) -> float:
 
 
 def model_of(job: dict[str, Any], device: str) -> Any:
-    """Returns a model with the same random weights on every side; float32, a LoRA base in the job's dtype."""
+    """Returns the job's model, the same random weights in every process; float32, a LoRA base in the job's dtype."""
     torch.manual_seed(0)
     dtype = getattr(torch, job["dtype"]) if job["lora"] else torch.float32
     with torch.device(device):
@@ -108,7 +108,7 @@ def cwpo_trainer(job: dict[str, Any], model: Any, pairs: list[dict[str, Any]]) -
 
 
 def trl_trainer(job: dict[str, Any], model: Any, pairs: list[dict[str, Any]], reference: Any = None) -> Any:
-    """Returns TRL's DPOTrainer on the same pairs. With LoRA it switches the adapters off to compute the reference."""
+    """Returns TRL's DPOTrainer on the same pairs. With LoRA, TRL computes the reference with the adapters off."""
     import datasets
     import trl
 
@@ -167,7 +167,7 @@ def train(job: dict[str, Any], device: str, pairs: list[dict[str, Any]]) -> dict
 
 @torch.no_grad()
 def infer(job: dict[str, Any], device: str, pairs: list[dict[str, Any]]) -> dict[str, float]:
-    """Returns seconds and counts of sampling and transformers' own sampling (tokens) and of scoring (pairs)."""
+    """Times sampling by cwpo and by transformers, and scoring; returns seconds, and tokens sampled or pairs scored."""
     from cwpo.models.generation import sample_responses
 
     model, tokenizer = model_of(job, device).eval(), load_tokenizer(job["tokenizer"])
@@ -210,7 +210,7 @@ def _timed(work: Callable[[], int], device: str) -> tuple[float, int]:
 
 
 def losses_agree(job: dict[str, Any], pairs: list[dict[str, Any]]) -> float:
-    """Returns the largest relative difference of both sides' losses on four pairs; model and reference differ."""
+    """Returns the largest relative difference of cwpo's and TRL's losses on four pairs; model and reference differ."""
     plain = job | {"device": "cpu", "dtype": "float32", "token_budget": None, "batch_size": 4, "lora": False}
     pairs, tokenizer = pairs[:4], load_tokenizer(job["tokenizer"])
     model, reference = (model_of(plain, "cpu").eval() for _ in range(2))
@@ -242,7 +242,7 @@ def matmul_flops(device: str, dtype: str, size: int = 2048, repeats: int = 8) ->
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Measures what the job's `side` names, and returns the numbers by name."""
+    """Does what the job's `side` names: matmul, losses, inference, or training by cwpo or TRL. Returns the numbers."""
     use_threads(job["threads"])
     quiet_libraries()
     if job["side"] == KEPT:

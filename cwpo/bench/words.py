@@ -23,7 +23,7 @@ class WordAnnotator:
     """score(response) = sum over its words of weight(word) * log(1 + count). No intercept: it favours neither side."""
 
     def __init__(self, pairs: pd.DataFrame, seed: int) -> None:
-        """Fits the weights to pairs with response_a, response_b and a target of 0 or 1."""
+        """Fits the weights to pairs with response_a, response_b and target (1: response `a` is better, 0: `b`)."""
         texts = [*pairs["response_a"], *pairs["response_b"]]
         counts = Counter(word for text in texts for word in set(_words(text)))
         self.index = {word: i for i, word in enumerate(sorted(w for w, n in counts.items() if n >= LEAST))}
@@ -34,7 +34,7 @@ class WordAnnotator:
         self.weights = _fit(x, y, self.penalty)
 
     def gaps(self, pairs: pd.DataFrame) -> np.ndarray:
-        """Returns the score of a minus that of b for N pairs, (1, N), in logits."""
+        """Returns score(response_a) - score(response_b) of N pairs in logits, as (models, N), here (1, N)."""
         return np.asarray(self._differences(pairs) @ self.weights)[None]
 
     def _differences(self, pairs: pd.DataFrame) -> csr_array:

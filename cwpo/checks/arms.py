@@ -31,7 +31,7 @@ def arm_problems(cfg: Config) -> Iterator[Problem]:
 
 
 def training_problems(key: str, training: TrainingConfig) -> Iterator[Problem]:
-    """Yields the problems of the TrainingConfig at the dotted key `key`."""
+    """Yields a problem if the micro-batch size does not divide the batch size. `key`: the dotted key of `training`."""
     micro, size = training.micro_batch_size or 0, training.batch_size
     if micro > 0 and size % micro:
         at = f"{key}.micro_batch_size"
@@ -48,7 +48,7 @@ LABELLED_BY = {
 
 
 def method_problems(cfg: Config) -> Iterator[Problem]:
-    """Yields the method's problems: a name that promises other labels; weights, selection or steps that cannot work."""
+    """Yields the method's problems: its name promises another annotator, or its weights or selection cannot work."""
     method, kind, value = cfg.method, cfg.method.selection.kind, cfg.method.selection.value
     annotator, scoring = LABELLED_BY.get(method.name, (cfg.annotator.name, None))
     if cfg.annotator.name != annotator or scoring not in (None, cfg.annotator.scoring):
@@ -71,7 +71,7 @@ def method_problems(cfg: Config) -> Iterator[Problem]:
 
 
 def online_problems(cfg: Config) -> Iterator[Problem]:
-    """Yields settings of an online arm that no stage would read, or that need something the arm does not have."""
+    """Yields a problem for each setting of an online arm that no stage would read or that needs what the arm lacks."""
     method, reward = cfg.method, cfg.online.reward
     if reward not in ("annotator", "reward_model"):
         return

@@ -13,7 +13,7 @@ Named = Mapping[str, tuple[str, str | None]]  # dotted key -> (folder or hub id,
 
 
 def checkpoint_problems(cfg: Config, ask_hub: bool) -> list[Problem]:
-    """Returns the problems of all named checkpoints. Reads folders and, with `ask_hub`, configs on the hub (slow)."""
+    """Returns the problems of the checkpoints that `cfg` names. `ask_hub`: reads configs on the hub too (slow)."""
     cfg = settled(cfg)
     named = named_models(cfg)
     if named.get("gold.path") == named["pair.strong"]:  # gold=trained starts from it by default: report it once
@@ -57,10 +57,11 @@ def model_problems(
     adapters: Iterable[str] = (),
     ask_hub: bool = False,
 ) -> list[Problem]:
-    """Returns the problems of the models in `named`. Keys in `adapters` may also name LoRA adapters trained here.
+    """Returns the problems of the models in `named`. The other arguments, except `ask_hub`, list keys of `named`.
 
-    With `ask_hub` the models' configs are read, from the hub for hub ids. Models of `scoring` must return one score,
-    or, if also in `seq2seq`, be encoder-decoders that compare. Models of `heads` must be able to get a scalar head.
+    A model in `adapters` may be a folder of LoRA adapters trained by cwpo. The rest is checked only with `ask_hub`,
+    which reads the models' configs, from the hub for hub ids: a model in `scoring` must return one score or, if it is
+    also in `seq2seq`, be an encoder-decoder; a model in `heads` must be of a type that can get a scalar head.
     """
     problems = _texts({key: checkpoint_problem(path, key, key in adapters) for key, (path, _) in named.items()})
     if not ask_hub:

@@ -48,13 +48,13 @@ def refuse_code(words: Sequence[str]) -> None:
 
 
 def file_problems(file: Path, folder: Path) -> list[str]:
-    """Returns the problems of one configuration file, which lies in or below `folder`."""
+    """Returns the reasons to refuse a file below the config folder `folder`: unreadable, too long, forbidden keys."""
     try:
         text = file.read_text(encoding="utf-8")
         content = yaml.load(text, LOADER)  # safe: plain values only, no tags
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
         return [f"{file} cannot be read as YAML: {' '.join(str(error).split())}"]
-    code = "names code, or asks for a resolver, which no configuration file may do"
+    code = "names a Python object to call, or calls a resolver, which no configuration file may do"
     try:
         problems = [f"{file}: {where} {code}" for where in _code(content)]
     except OverflowError:
@@ -79,7 +79,10 @@ def _folders(words: Sequence[str]) -> Iterator[Path]:
 
 
 def _code(node: Any) -> Iterator[str]:
-    """Yields the dotted keys that name code or ask for a resolver. Raises OverflowError for more than NODES values."""
+    """Yields the dotted keys, in parsed YAML, that name a Python object to call, or whose value calls a resolver.
+
+    Raises OverflowError if there are more than NODES values.
+    """
     stack = [("", node)]
     for _ in range(NODES + 1):
         if not stack:

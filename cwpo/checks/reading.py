@@ -35,7 +35,7 @@ TYPES = {
 
 @dataclass(frozen=True)
 class Key:
-    """One field of a schema. A section has a schema of its own, `section`; a plain value has `rules` instead."""
+    """One field of a schema (a configuration dataclass). `section`: the schema of a nested section, else None."""
 
     section: type | None
     rules: tuple[Rule, ...]
@@ -65,9 +65,10 @@ def plain(cfg: DictConfig) -> Any:
 
 
 def read(cfg: DictConfig, schema: type, convert: Callable[[DictConfig], Any] = plain) -> Any:
-    """Returns convert(cfg): the values, with references resolved. Raises InputError if some cannot be read.
+    """Returns convert(cfg): the values, with references to other keys resolved.
 
-    A reference may lead only to another key. Resolvers are refused, because some read the environment.
+    Raises InputError for keys that `schema` lacks, required keys without a value, broken references, texts that are too
+    long for a path, and calls of resolvers, because some of these read the environment.
     """
     written: Any = OmegaConf.to_container(cfg, resolve=False)
     problems = [*_unknown(written, schema), *_unwritten(written, schema)]
@@ -86,7 +87,7 @@ def read(cfg: DictConfig, schema: type, convert: Callable[[DictConfig], Any] = p
 
 
 def items(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields (dotted key, value) of every value in nested dicts and lists; of `node` itself if it is a plain value."""
+    """Yields (dotted key, value) for every plain value in nested dicts and lists. `path`: the dotted key of `node`."""
     if not isinstance(node, dict | list):
         yield path, node
         return
@@ -116,14 +117,14 @@ def wrong_type(word: str, reason: str) -> str:
 
 
 def wrong(cfg: Any, key: str, why: str) -> Problem:
-    """Returns the problem `key=value why` of a dotted key. For a group, the value is the name of its choice."""
+    """Returns a Problem with the text `key=value why`. The value comes from `cfg`; a group's is the choice's name."""
     value = attrgetter(key)(cfg)
     value = getattr(value, "name", value)
     return Problem(key, f"{key}={str(value).lower() if isinstance(value, bool) else value} {why}")
 
 
 def _unknown(node: Mapping[str, Any], schema: type, prefix: str = "") -> Iterator[Problem]:
-    """Yields the keys added with `+` that no schema has. Hydra accepts such keys, but nothing would read them."""
+    """Yields a problem for each key that `schema` lacks. Hydra accepts it after a `+`, but nothing would read it."""
     known = keys_of(schema)
     for name in node:
         key = f"{prefix}{name}"
@@ -135,7 +136,7 @@ def _unknown(node: Mapping[str, Any], schema: type, prefix: str = "") -> Iterato
 
 
 def _unwritten(written: Mapping[str, Any], schema: type) -> list[Problem]:
-    """Returns a problem for each value that asks for a resolver and each required value that nobody gave."""
+    """Returns a problem for each value that calls a resolver and each required key without a value."""
     later = tuple(f"{name}." for name, key in keys_of(schema).items() if key.completed_later)
     problems = []
     for key, text in items(written):

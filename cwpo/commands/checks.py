@@ -16,7 +16,7 @@ SELF_CHECKED = {name: f"cwpo.own.checks:check_{name}" for name in ("annotate", "
 
 
 def check_command(cfg: DictConfig, command: str, ask_hub: bool = True) -> None:
-    """Raise InputError with every problem of a composed conf/command/<command>.yaml. Reads no data and no weights."""
+    """Raises InputError with every problem of a composed conf/command/<command>.yaml. Reads no data and no weights."""
     if command in SELF_CHECKED:
         pkgutil.resolve_name(SELF_CHECKED[command])(cfg, ask_hub)
         return

@@ -1,4 +1,4 @@
-"""Shared by all commands: one clear message and an exit code for every expected error, and a clean end on Ctrl-C."""
+"""Starts each command; turns every expected error into one message and an exit code, and ends cleanly on Ctrl-C."""
 
 import atexit
 import functools
@@ -31,7 +31,7 @@ GO_ON = "what is finished stays, and the same command goes on from there"
 
 @contextmanager
 def plain_words() -> Iterator[None]:
-    """End the process on an expected error: one message, no traceback, and the error's exit code (130 for Ctrl-C)."""
+    """Ends the process on an expected error: one message, no traceback, and the error's exit code (130 for Ctrl-C)."""
     try:
         yield
     except KeyboardInterrupt:
@@ -53,7 +53,7 @@ def plain_words() -> Iterator[None]:
 
 
 def entry(main: Callable[[], Any]) -> Callable[[], None]:
-    """Return the entry point of a command: it registers the schemas, then runs the Hydra `main` inside plain_words."""
+    """Returns the entry point of a command: it registers the schemas, then runs the Hydra `main` inside plain_words."""
 
     def run() -> None:
         register()
@@ -71,9 +71,9 @@ def entry(main: Callable[[], Any]) -> Callable[[], None]:
 
 
 def job(task: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Wrap a Hydra task so that plain_words handles its errors before Hydra adds a report of its own.
+    """Wraps a Hydra task so that plain_words handles its errors before Hydra prints a report of its own.
 
-    The configuration of a command other than run is checked first, without asking the hub.
+    Before the task, checks the configuration of every command except `run`, without asking the hub.
     """
 
     @functools.wraps(task)
@@ -88,7 +88,7 @@ def job(task: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _is_hydra(error: BaseException) -> bool:
-    """Whether Hydra raised the error while it read the command line; some of its errors are plain ValueErrors."""
+    """Whether Hydra, OmegaConf or their parser raised the error; some of their errors are plain ValueErrors."""
     if isinstance(error, HydraException | OmegaConfBaseException):
         return True
     modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]

@@ -19,12 +19,12 @@ NOISE = ("full_key:", "object_type=", "See https", "reference_type=")
 
 
 def explain(error: Exception) -> str:
-    """Return the message for an error that Hydra or OmegaConf raised while it read the command line."""
+    """Returns the message for an error that Hydra or OmegaConf raised while it read the command line."""
     text = str(error)
     if isinstance(error.__cause__, OmegaConfBaseException):
         text += "\n" + str(error.__cause__)
     if text.startswith("Config group override must be"):
-        return f"{', '.join(groups())} name a file of conf/; none of them can be null or anything but a name"
+        return f"each of {', '.join(groups())} takes the name of a file in its folder of conf/, not null or a number"
     for pattern, words in FORMS:
         match = re.search(pattern, text)
         if match:
@@ -85,7 +85,7 @@ FORMS: tuple[tuple[str, Callable[[re.Match[str], str], str]], ...] = (
 
 
 def _nearest_key(key: str, schema: type) -> str:
-    """Return the closest valid keys, if any are close, and the valid keys of the same section, as text."""
+    """Returns the closest valid keys, if any are close, and the valid keys of the same section, as text."""
     parent, _, leaf = key.rpartition(".")
     keys = sorted({*leaf_keys(schema), *(groups() if schema is Config else [])})
     close = [each for each in keys if each.split(".")[-1] == leaf][:3]
@@ -96,7 +96,7 @@ def _nearest_key(key: str, schema: type) -> str:
 
 
 def leaf_keys(node: type = Config, prefix: str = "") -> Iterator[str]:
-    """Yield every dotted key of a configuration schema."""
+    """Yields every dotted key of a configuration schema."""
     for field in dataclasses.fields(node):  # type: ignore[arg-type]
         kind = field.default_factory
         if isinstance(kind, type) and dataclasses.is_dataclass(kind):
@@ -106,5 +106,5 @@ def leaf_keys(node: type = Config, prefix: str = "") -> Iterator[str]:
 
 
 def groups() -> list[str]:
-    """Return the names of the config groups in conf/: data, pair, method, ..."""
+    """Returns the names of the config groups in conf/: data, pair, method, ..."""
     return sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in NOT_GROUPS)

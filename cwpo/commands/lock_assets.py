@@ -19,10 +19,10 @@ Entry = dict[str, Any]
 
 
 def lock_assets(cfg: Any, api: Any = None, file: Path = LOCK) -> None:
-    """Write and print the commit of each asset that has none yet; with cfg.update, of every asset.
+    """Writes to `file`, and prints, the commit of each model or data set that has none yet; with cfg.update, of all.
 
-    cfg.assets limits this to the named ones. Raises InputError at the end, with a line for every asset that could not
-    be looked up; the others are written.
+    If cfg.assets names some, of these only. Raises InputError at once if the hub cannot be reached; and at the end,
+    when the other commits are written, with a line for each that could not be looked up.
     """
     if api is None:
         from huggingface_hub import HfApi, constants
@@ -56,9 +56,9 @@ def lock_assets(cfg: Any, api: Any = None, file: Path = LOCK) -> None:
 
 
 def look_up(api: Any, kind: str, name: str, ref: str) -> Entry:
-    """Return an asset's commit and its ref: the given one, or that of the hub's conversion of a model to safetensors.
+    """Returns `ref` and its commit; for a model without safetensors there, those of the hub's safetensors conversion.
 
-    Raises InputError for a model without safetensors weights, and if the hub cannot answer.
+    Raises InputError for a model without safetensors and without conversion, and if the hub cannot answer.
     """
     repo_type = {"models": "model", "datasets": "dataset"}[kind]
     sha, files = _commit(api, name, repo_type, ref)
@@ -74,7 +74,7 @@ def look_up(api: Any, kind: str, name: str, ref: str) -> Entry:
 
 
 def named_assets() -> Iterator[tuple[str, str]]:
-    """Yield (kind, id) of every model and data set on the hub that a file of conf/ names."""
+    """Yields (kind, hub id) of every model and data set that conf/ names on the hub; kind is "models" or "datasets"."""
     for file in (CONF / "config.yaml", *sorted((CONF / "scale").glob("*.yaml"))):
         groups = (_content(file).get(key) or {} for key in ("models", "reward_models"))
         yield from (("models", path) for group in groups for path in group.values() if is_hub_id(path))
@@ -89,7 +89,7 @@ def _content(file: Path) -> dict[str, Any]:
 
 
 def write_lock(lock: dict[str, dict[str, Entry]], file: Path) -> None:
-    """Write the entries to `file`, and keep the comments that the file begins with."""
+    """Writes the entries to `file`, and keeps the comments that the file begins with."""
     old = HEADER.match(file.read_text(encoding="utf-8"))
     lines = [old[0] if old else ""]
     for kind in KINDS:
@@ -110,7 +110,7 @@ def _commit(api: Any, name: str, repo_type: str, ref: str) -> tuple[str, list[st
 
 
 def _conversions(api: Any, name: str) -> list[str]:
-    """Return the refs of the converter's open pull requests, newest first. Other authors are not trusted."""
+    """Returns the refs of a model's open pull requests by CONVERTER, newest first. Other authors are not trusted."""
     try:
         refs = [
             (each.num, each.git_reference)

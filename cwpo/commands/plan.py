@@ -14,7 +14,7 @@ from cwpo.store.store import Store
 
 
 def show_plan(overrides: Sequence[str]) -> None:
-    """Print the stages that a run or sweep with these overrides needs.
+    """Prints the stages that a run or sweep with these overrides needs, and an estimate of the time.
 
     If models or data sets are out of reach, the stages are still counted, and the problems are printed below them.
     """
@@ -44,7 +44,7 @@ def show_plan(overrides: Sequence[str]) -> None:
         console.print(line, soft_wrap=True, highlight=False)
     if missing:
         console.print(
-            "counted without a look at the models, so finished stages may count as to run; before this can run:",
+            "without these models and data sets, finished stages may be counted as to run; problems to solve first:",
             soft_wrap=True,
         )
     for problem in missing:
@@ -52,7 +52,7 @@ def show_plan(overrides: Sequence[str]) -> None:
 
 
 def _sweeps(overrides: Sequence[str]) -> Iterator[tuple[list[str], list[int] | None]]:
-    """Yield (overrides, seeds) of every experiment that the overrides name, or of the one sweep if they name none."""
+    """Yields (overrides, seeds) of each experiment that experiment= names; without it, all overrides, as one sweep."""
     overrides = [word for word in overrides if not word.lstrip("+").startswith((CHOICE, SETTING))]
     named = [word for word in overrides if word.startswith("experiment=")]
     listed = [word for word in overrides if word.startswith("seeds=")] if named else []

@@ -1,4 +1,4 @@
-"""The command `reproduce`: runs experiments and writes their rows, tables, figures and page."""
+"""The command `reproduce`: runs experiments and writes their result rows, tables, figures and page."""
 
 import time
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ JOBS = 2  # worker processes on a machine without GPUs
 
 
 def reproduce(cfg: Any) -> None:
-    """Run experiments, write their rows, tables and figures, and print where they are."""
+    """Runs the experiments that cfg.experiment names, writes their rows, tables and figures, and prints their paths."""
     from cwpo.report.build import build_report
 
     started = time.monotonic()
@@ -51,7 +51,7 @@ def reproduce(cfg: Any) -> None:
 
 
 def others_are_outdated(experiment: str, arms: Sequence[Arm], results: Path, words: Sequence[str]) -> bool:
-    """Whether rows recorded for other cells or seeds than those of `arms` belong to arms that no longer exist."""
+    """Whether recorded rows, other than those of `arms`, are of arms that no longer exist in the experiment; prints so."""
     rows, keys = recorded(results, arms[0].cfg.scale_name, experiment), {arm.key for arm in arms}
     others = rows[~rows["run_key"].isin(keys)]
     if others.empty or keys <= set(rows["run_key"]):

@@ -33,9 +33,11 @@ _trials: dict[str, Arm] = {}  # finished arms of a sweep that Hydra runs; its sw
 
 
 def run(main: Callable[[], Any]) -> None:
-    """Run one arm through Hydra's `main`, or a sweep: with -m, experiment= or against=.
+    """Runs what sys.argv names: a sweep with -m, experiment= or against=, otherwise one arm.
 
-    Hydra runs a sweep itself only if the command line names one of its sweepers or has flags of Hydra.
+    Hydra's `main` runs one arm. The function `sweep` runs a sweep, whose arms share stages, and anything with
+    hydra/launcher=. Without a launcher, `main` runs the sweep instead if there is a hydra/sweeper= other than basic, or a
+    flag of Hydra; against= then raises InputError.
     """
     one_choice(sys.argv[1:])
     submit, words = chosen(sys.argv[1:])
@@ -47,7 +49,7 @@ def run(main: Callable[[], Any]) -> None:
         return
     if any(word.startswith("against=") for word in words) and LOOKS.isdisjoint(flags):
         raise InputError(
-            "against= needs a sweep over all combinations: leave it out, or hydra/sweeper= and the flags of Hydra"
+            "against= works only in a sweep over all combinations: remove it, or hydra/sweeper= and all flags but -m"
         )
     sys.argv[1:] = words if sweeper != "optuna" else [*words, *_search(words)]
     main()
@@ -57,7 +59,7 @@ def run(main: Callable[[], Any]) -> None:
 
 
 def _search(words: Sequence[str]) -> list[str]:
-    """Return overrides for the settings of Optuna's sweeper that the arguments `words` leave open."""
+    """Returns SEARCH as overrides, without settings that `words` give. Raises InputError if Optuna is not installed."""
     if find_spec("optuna") is None:
         raise InputError(f"{SWEEPER}optuna needs the package hydra-optuna-sweeper; pip install 'cwpo[optuna]'")
     given = [word for word in words if word.startswith("hydra")]
@@ -68,7 +70,7 @@ def _search(words: Sequence[str]) -> list[str]:
 
 
 def run_job(composed: DictConfig) -> float | None:
-    """Run one Hydra job: finish the arm, write its row, print the outcome; return the mean gold reward, if evaluated.
+    """Runs the arm of a Hydra job, writes its row, prints the outcome; returns the mean gold reward, if evaluated.
 
     In a sweep that Hydra runs, the rows are written at its end.
     """
@@ -109,7 +111,7 @@ def _print_outcome(arm: Arm, store: Store, written: Sequence[Path]) -> None:
 
 
 def against_paper(kept: Mapping[str, int] | None, data: Any) -> list[str]:
-    """Return a line with the kept pairs of each split beside the paper's counts; no line if `kept` is empty."""
+    """Returns one line, the number of pairs kept in each split beside the paper's; [] if `kept` is empty or None."""
     if not kept:
         return []
     paper = {name: f" (paper: {count:,})" for name, count in data.paper_counts.items()}

@@ -1,4 +1,4 @@
-"""The command `store`: lists, verifies and explains the stages of a store, and deletes damaged or unneeded ones."""
+"""The command `store`: lists, verifies, explains or exports stages of a store, deletes damaged or unneeded ones."""
 
 import os
 import time
@@ -43,7 +43,7 @@ class Entry:
 
 
 def look_after(cfg: Any) -> None:
-    """Run the action that cfg.action names, one of ACTIONS. Raises StoreError if verify finds damage."""
+    """Runs cfg.action, one of ACTIONS. Raises InputError if there is no store, StoreError if verify finds damage."""
     store = Store(cfg.store)
     if not store.root.is_dir():
         fix = "name the folder that runs used, by default runs/store"
@@ -52,7 +52,7 @@ def look_after(cfg: Any) -> None:
 
 
 def stages(store: Store) -> Iterator[Entry]:
-    """Yield every finished stage of the store, including those with a damaged manifest."""
+    """Yields every finished stage of the store, including those with a damaged manifest."""
     for stage, key in store.finished():
         seconds = None
         with suppress(StoreError):
@@ -62,7 +62,7 @@ def stages(store: Store) -> Iterator[Entry]:
 
 
 def referred_to(results: Path) -> set[str]:
-    """Return the run keys in the result files of all scales. Raises InputError if there is no result file."""
+    """Returns the run keys in the result files of all scales. Raises InputError if no file has run keys."""
     files = [file for file in sorted(results.glob("*/[!.]*.csv*")) if file.parent.name != "paper"]
     keys: list[set[str]] = []  # one set for each file
     for file in files:
@@ -80,10 +80,10 @@ def referred_to(results: Path) -> set[str]:
 
 
 def garbage(store: Store, keys: set[str], older_than: float) -> list[Entry]:
-    """Return the stages that nothing needs and that are older than `older_than` seconds.
+    """Returns the stages that nothing needs and that are older than `older_than` seconds.
 
-    Needed are stages in `keys`, their ancestors, the MEASURES of these, and the ancestors of younger stages. Raises
-    StoreError for a damaged manifest, because its ancestors are unknown.
+    Needed are the stages in `keys` and their ancestors; stages of a kind in MEASURES, if all their parents are among
+    these; and the ancestors of younger stages. Raises StoreError for a damaged manifest: its ancestors are unknown.
     """
     parents = {(s, k): store.recorded(s, k)["parents"] for s, k in store.finished()}
     stage_of = {key: stage for stage, key in parents}
@@ -183,7 +183,7 @@ def _drop(store: Store, cfg: Any) -> None:
 
 
 def _export(store: Store, cfg: Any) -> None:
-    """Merge a stage's adapters into their base and write one ordinary checkpoint to cfg.out."""
+    """Merges a stage's LoRA adapters into their base model and writes one ordinary checkpoint to cfg.out."""
     from cwpo.models.adapters import base_of, is_adapters  # late: they import torch
     from cwpo.models.policy import export
 
@@ -203,7 +203,7 @@ def _export(store: Store, cfg: Any) -> None:
 
 
 def _named(store: Store, cfg: Any) -> list[tuple[str, str]]:
-    """Return (stage, key) of each stage in cfg.stages. Raises InputError if none is named or one does not exist."""
+    """Returns (stage, key) of each stage in cfg.stages. Raises InputError if none is named or one does not exist."""
     if not cfg.stages:
         raise InputError(
             f"action={cfg.action} needs stages=[<stage>/<key>,...]; action=list stages=[<stage>] lists them"

@@ -28,7 +28,7 @@ ROWS = 40  # rows of the table that are printed; the files have all
 
 
 def sweep(words: Sequence[str], submit: Submit | None = None) -> None:
-    """Finish every arm of the sweep, in local processes or by `submit` as cluster jobs; write and print the results."""
+    """Runs every arm of the sweep, in local processes or by `submit` as cluster jobs; writes and prints the results."""
     arms, references = with_references(expand(words), words)
     cfg = arms[0].cfg
     settings, store = Settings.of(cfg), Store(cfg.store)
@@ -41,9 +41,10 @@ def sweep(words: Sequence[str], submit: Submit | None = None) -> None:
 
 
 def with_references(arms: list[Arm], words: Sequence[str]) -> tuple[list[Arm], dict[str, str]]:
-    """Return the arms, with against=<method> also that method's, and a map from an arm's key to its reference's key.
+    """Returns the arms, with against=<method> also that method's, and {an arm's key: the key of its reference}.
 
-    An arm and its reference agree on every axis that both use, except the method's own axes.
+    The reference of an arm is the arm of the method `against` that has the same value of every swept key that both use,
+    other than method.* and weighting.*. Raises InputError if `against` has several values or gold gives no rewards.
     """
     against = arms[0].cfg.against
     if any("against" in arm.point for arm in arms):
@@ -96,7 +97,7 @@ class Finished:
 
 
 def outcome_line(arm: Arm, store: Store) -> str:
-    """Return a line with the swept values of a finished arm and, if it was evaluated, its gold reward and GRA."""
+    """Returns a line with the swept values of a finished arm and, if it was evaluated, its gold reward and GRA."""
     point = " ".join(f"{key}={value}" for key, value in arm.point.items() if value is not None)
     if "evaluate" not in {node.name for node in arm.run}:
         return point
@@ -105,7 +106,7 @@ def outcome_line(arm: Arm, store: Store) -> str:
 
 
 def conclude(arms: Sequence[Arm], store: Store, references: Mapping[str, str] | None = None) -> None:
-    """Write the rows of finished arms and, for each experiment and scale, table, figures and page; print the tables."""
+    """Writes the rows of finished arms and, by experiment and scale, table, figures and page; prints the tables."""
 
     def place(arm: Arm) -> tuple[str, str, str]:
         return arm.cfg.results, arm.cfg.scale_name, arm.cfg.name
@@ -129,9 +130,9 @@ def conclude(arms: Sequence[Arm], store: Store, references: Mapping[str, str] | 
 
 
 def points(arms: Sequence[Arm], references: Mapping[str, str]) -> pd.DataFrame:
-    """Return one row per arm: run_key, seed, reference (run_key of the arm to compare with, or None), swept axes.
+    """Returns one row per arm: run_key, seed, reference (run_key of the arm to compare with, or None), swept axes.
 
-    A swept axis is a key of `point`, other than the seed, that takes several values.
+    A swept axis is a key of Arm.point, other than the seed, that takes several values.
     """
     values = pd.DataFrame([arm.point for arm in arms], dtype=object)
     swept = [key for key in values if key != "seed" and len({str(value) for value in values[key]}) > 1]
@@ -145,7 +146,7 @@ def points(arms: Sequence[Arm], references: Mapping[str, str]) -> pd.DataFrame:
 
 
 def show(table: pd.DataFrame) -> None:
-    """Print the first ROWS of the table."""
+    """Prints the first ROWS rows of the table, up to the column "GRA %"."""
     from rich.console import Console
     from rich.table import Table
 
@@ -162,7 +163,7 @@ def show(table: pd.DataFrame) -> None:
 
 
 def runs(arms: Iterable[Arm], store: Store) -> dict[str, dict[str, Any]]:
-    """Return, by key of each evaluated arm, its seed and swept values (named with _ for .) and its metrics."""
+    """Returns {key of an arm: {"config": seed and swept values, with _ for . in names, "summary": metrics}}."""
     return {
         arm.key: {
             "config": {"seed": arm.cfg.seed} | {key.replace(".", "_"): value for key, value in arm.point.items()},

@@ -1,4 +1,4 @@
-"""Quotes command-line arguments so that Hydra takes a text as it was typed, whatever its grammar would make of it."""
+"""Quotes values on the command line so that Hydra takes a text as it was typed, whatever its grammar makes of it."""
 
 import dataclasses
 import re
@@ -18,12 +18,12 @@ VALUES = "true false yes no on off inf nan none".split()  # matches of PLAIN tha
 
 
 def schema_in_use() -> type:
-    """Return the schema of the command that is running."""
+    """Returns the schema of the command that is running."""
     return COMMANDS.get(Path(sys.argv[0]).stem, Config)
 
 
 def as_typed(words: Sequence[str], schema: type) -> list[str]:
-    """Return the arguments with values of text keys quoted: out=1e3 is the folder 1e3, and data=données.csv a file.
+    """Returns the arguments with values of text keys quoted: out=1e3 is the folder 1e3, and data=données.csv a file.
 
     Not changed: null, values that are quoted or escaped, lists, mappings, and in a run or sweep values with `,` or `(`.
     """
@@ -31,7 +31,7 @@ def as_typed(words: Sequence[str], schema: type) -> list[str]:
 
 
 def kind_of(schema: type, key: str) -> Any:
-    """Return the type of a dotted key in a schema, without `| None`; None for a key that does not exist."""
+    """Returns the type of a dotted key in a schema, without `| None`; None for a key that does not exist."""
     kind: Any = schema
     for part in key.split("."):
         if dataclasses.is_dataclass(kind):

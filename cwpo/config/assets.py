@@ -28,7 +28,7 @@ REVISIONS = {
 
 @dataclass(frozen=True)
 class Asset:
-    """A model or data set on the hub, which the configuration names at `key`. Its revision may be at `revision_key`."""
+    """A model or data set on the hub. `key`: the config key that names it; `revision_key`: that of its revision."""
 
     key: str
     revision_key: str | None  # None where only the lock has the revision
@@ -38,7 +38,7 @@ class Asset:
 
     @property
     def revision(self) -> str | None:
-        """The revision in the configuration, else the commit in the lock, else the branch in the lock, else None."""
+        """The revision in the configuration, else the commit in the lock file, else the branch there, else None."""
         return self.given or locked_revision(self.kind, self.id)
 
     @property
@@ -57,12 +57,12 @@ class Asset:
 
 
 def read_lock(file: Path = LOCK) -> dict[str, dict[str, dict[str, Any]]]:
-    """Returns the entries of the lock by kind and id. Raises InputError for a file that is not a lock."""
+    """Returns the entries of a lock file: {kind: {hub id: entry}}. Raises InputError for a file that is not a lock."""
     return _read(file, file.stat().st_mtime_ns if file.is_file() else 0)
 
 
 def locked_revision(kind: str, name: str) -> str | None:
-    """Returns the commit that the lock has for the asset, else the branch that the lock follows, else None."""
+    """Returns the commit of the hub id `name` in conf/assets.lock.yaml, else its branch there, else None."""
     entry = read_lock()[kind].get(name, {})
     return entry.get("revision") or entry.get("ref")
 
@@ -103,7 +103,7 @@ def is_hub_id(path: Any) -> bool:
 
 
 def named_models(cfg: Config) -> dict[str, tuple[str, str | None]]:
-    """Returns (path, revision) by key of every model that a run may load. Replace gold=paper first; see settled."""
+    """Returns {config key: (path, revision)} of the models that a run may load. With gold=paper, pass settled(cfg)."""
     pair, gold, online, embedding = cfg.pair, cfg.gold, cfg.online, cfg.embedding
     named: dict[str, tuple[str | None, str | None]] = {
         "pair.weak": (pair.weak, pair.weak_revision),
@@ -119,7 +119,7 @@ def named_models(cfg: Config) -> dict[str, tuple[str, str | None]]:
 
 
 def hub_assets(cfg: Config) -> list[Asset]:
-    """Returns the models and data sets that a run takes from the hub, one per key. Replace gold=paper first."""
+    """Returns the models and data sets of a run on the hub, one per key. With gold=paper, pass settled(cfg)."""
     named = [(key, "models", *spec) for key, spec in named_models(cfg).items()]
     if cfg.data.source != "world":
         named.append(("data.path", "datasets", cfg.data.path, cfg.data.revision))
@@ -150,7 +150,7 @@ def published_path(name: str) -> str | None:
 
 
 def settled(cfg: Config) -> Config:
-    """Returns the configuration with the data set's gold model in place of gold=paper, and with locked revisions."""
+    """Returns the configuration with gold=paper replaced by the data set's gold model, and with locked revisions."""
     if cfg.gold.name == "paper" and cfg.data.source == "hub" and cfg.data.gold in cfg.reward_models:
         cfg = _with(_with(cfg, "gold.name", cfg.data.gold), "gold.path", cfg.reward_models[cfg.data.gold])
     for asset in hub_assets(cfg):

@@ -44,7 +44,7 @@ def hub_answers() -> bool:
 
 
 def reach(path: Any) -> None:
-    """Asks the hub whether it answers before the hub id `path` is loaded. Does nothing for a local file or folder."""
+    """Calls hub_answers if `path` is a hub id, so that loading it uses the cache at once if the hub does not answer."""
     if is_hub_id(str(path)):
         hub_answers()
 

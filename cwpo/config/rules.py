@@ -56,7 +56,7 @@ def file_in(folder: Path, default: Any = MISSING) -> Any:
 
 
 def listed_in(registry: str, default: Any = MISSING) -> Any:
-    """Returns a field for a key of the mapping, or result of the function, `module:name`; imports it when checked."""
+    """Returns a field for a name in `registry`: the `module:name` of a collection, or of a function returning one."""
 
     def values() -> Iterable[str]:
         names = pkgutil.resolve_name(registry)
@@ -67,7 +67,7 @@ def listed_in(registry: str, default: Any = MISSING) -> Any:
 
 @dataclass(frozen=True)
 class Range:
-    """Rule: a finite number between `low` and `high`. `most` is the largest that any program here can work with."""
+    """Rule: a number from `low` to `high`, and at most `most`. `ends`, as in "[)", says which bounds are included."""
 
     low: float
     high: float = math.inf

@@ -92,7 +92,7 @@ class LabeledConfig:
 
 @dataclass
 class TablesConfig:
-    """Values that a scale sets and the files of single experiments refer to."""
+    """Values that the files of conf/scale/ may set, and that files of conf/experiment/ refer to."""
 
     table6_assessed_on: str = "test"
     table24_unlabeled: str = "own"

@@ -1,8 +1,8 @@
 """The update size of an arm is its learning rate: set directly, or given by the arm's operating point.
 
 An operating point is a rule that gives each arm of a family of strong models its learning rate. `matched` gives all
-arms one rate, chosen on the Human arm alone. `own_best` gives each method the rate with its best mean gold reward. Both
-were chosen on development seeds (experiment=tuning) and stand in `update_sizes` of the scale.
+arms one rate, chosen on the arm of human labels. `own_best` gives each method the rate with its best mean gold reward.
+Both were chosen on development seeds (experiment=tuning) and are listed under `update_sizes` in conf/scale/.
 """
 
 from dataclasses import replace

@@ -22,7 +22,7 @@ BEGIN = {"cpu": 2_048, "gpu": 8_192}  # tokens that AUTO starts with; on GPUs a 
 
 
 def pad(rows: Sequence[Sequence[int]], value: int, side: str = "right") -> torch.Tensor:
-    """Pads rows of different lengths with `value` on `side` to one (B, T) int64 tensor."""
+    """Returns an int64 tensor (number of rows, longest row): shorter rows are padded with `value` on `side`."""
     lengths = np.fromiter(map(len, rows), np.int64, len(rows))
     columns = np.arange(lengths.max())
     if side == "left":
@@ -34,11 +34,11 @@ def pad(rows: Sequence[Sequence[int]], value: int, side: str = "right") -> torch
 
 
 def collate_sequences(rows: Sequence[tuple[Sequence[int], int]], pad_id: int) -> dict[str, torch.Tensor]:
-    """Returns right-padded `input_ids`, `attention_mask`, `labels`, (B, T); labels of prompt and padding are IGNORED.
+    """Returns `input_ids`, `attention_mask` and `labels`, each (number of rows, longest row), padded on the right.
 
-    Rows are (token ids, prompt length). Two rows ([1, 2, 9], 1) and ([1, 5, 6, 9], 2) with pad_id 0 give
-    input_ids [[1, 2, 9, 0], [1, 5, 6, 9]], attention_mask [[1, 1, 1, 0], [1, 1, 1, 1]],
-    labels [[-100, 2, 9, -100], [-100, -100, 6, 9]].
+    Rows are (token ids, prompt length). Labels of prompt and padding are IGNORED. Two rows ([1, 2, 9], 1) and
+    ([1, 5, 6, 9], 2) with pad_id 0 give input_ids [[1, 2, 9, 0], [1, 5, 6, 9]],
+    attention_mask [[1, 1, 1, 0], [1, 1, 1, 1]], labels [[-100, 2, 9, -100], [-100, -100, 6, 9]].
     """
     return {
         "input_ids": pad([ids for ids, _ in rows], pad_id),
@@ -74,13 +74,13 @@ class Budget:
 
     @staticmethod
     def of(setting: int | str | None, device: str) -> "Budget | None":
-        """Returns the Budget of a setting: a number of tokens or AUTO. None means no limit and gives None."""
+        """Returns the Budget for a setting: a number of tokens, or "auto". None (no limit) gives None."""
         tokens = tokens_at_once(setting, device)
         return None if tokens is None else Budget(tokens, measured=setting == AUTO)
 
 
 def tokens_at_once(setting: int | str | None, device: str) -> int | None:
-    """Returns the number of tokens that a token_budget stands for, BEGIN for AUTO; None (no limit) stays None."""
+    """Returns token_budget as a number: for "auto" the device's first guess, BEGIN; None (no limit) stays None."""
     if setting == AUTO:
         return BEGIN["cpu" if device == "cpu" else "gpu"]
     return None if setting is None else int(setting)
@@ -122,7 +122,7 @@ def within_budget(
 
 @dataclass(frozen=True)
 class SequenceCollator:
-    """Collates {"ids", "start"} rows for language modelling on response tokens; keeps `pair_id` if the rows have it."""
+    """Collates rows {"ids": token ids, "start": prompt length} to learn the response tokens; keeps a `pair_id`."""
 
     pad_id: int
 
@@ -136,11 +136,11 @@ class SequenceCollator:
 
 @dataclass(frozen=True)
 class PairCollator:
-    """Collates pairs: chosen rows first, then rejected rows, so that row i pairs with row i + B.
+    """Collates B pairs to 2 B sequences: sequence i is the chosen one of pair i, sequence B + i its rejected one.
 
     Rows hold chosen_ids, chosen_start, rejected_ids, rejected_start and the numbers named in `floats`, which become
-    float32 tensors, (B,). `packed` gives a batch of cwpo.data.packing instead of padded sequences; `lines` is passed on
-    to it. If rows have a `pair_id`, the batch has a list of these, so that errors can name the pairs.
+    float32 tensors, (B,). With `packed`, the batch is what pack_pairs returns, given `lines`, instead of padded
+    sequences. If rows have a `pair_id`, the batch has a list of these, so that errors can name the pairs.
     """
 
     pad_id: int

@@ -1,4 +1,4 @@
-"""The tokenizer's chat template: whether it writes the prompts, whether it is usable, and what it writes."""
+"""Chat templates: whether a tokenizer's template formats the prompts, whether it works, and the formatted text."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,17 +6,17 @@ from typing import Any
 from cwpo.data.dialogues import Message
 from cwpo.errors import InputError
 
-# A key of a tokenizer's init_kwargs, which are saved with it. True: the chat template writes all prompts. False: none.
+# A key of a tokenizer's init_kwargs, which are saved with it. True: the chat template formats all prompts. False: none.
 CHAT = "reads_chat"
 
 
 def reads_chat(tokenizer: Any) -> bool | None:
-    """Returns whether the chat template writes all prompts (True), none (False), or only messages (None: undecided)."""
+    """Returns True if the chat template formats all prompts, False if none, None if only lists of messages."""
     return getattr(tokenizer, "init_kwargs", {}).get(CHAT)
 
 
 def chat_text(tokenizer: Any, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = False) -> str:
-    """Returns messages as the tokenizer's chat template writes them, with the BOS that the template may write.
+    """Returns the text of messages as the tokenizer's chat template formats them, with BOS if the template adds it.
 
     Thinking is switched off in models that can think before they answer: answers begin where the prompt ends.
     """
@@ -26,7 +26,7 @@ def chat_text(tokenizer: Any, messages: Sequence[Mapping[str, Any]], add_generat
 
 
 def chat_problem(tokenizer: Any) -> str | None:
-    """Returns why the tokenizer's chat template cannot write prompts, as "has ...", or None if it can."""
+    """Returns why the chat template cannot format prompts, in words ("has no chat template"), or None if it can."""
     if not getattr(tokenizer, "chat_template", None):
         return "has no chat template"
     asked = [{"role": "user", "content": "x"}]
@@ -46,17 +46,20 @@ def chat_problem(tokenizer: Any) -> str | None:
 
 
 def read_as(chat: bool | None) -> str:
-    """Returns in words, for reports and model cards, how prompts are written. `chat`: the chat template writes them."""
+    """Returns how prompts are formatted, in words for reports. `chat`: whether the chat template formats them."""
     return "written by the model's chat template" if chat else "plain text, messages as in HH-RLHF"
 
 
 def rendered(tokenizer: Any, messages: Sequence[Message], index: int, open_turn: bool) -> str:
-    """Returns the messages of row `index` as the chat template writes them. Raises InputError if the template fails."""
+    """Returns the text of row `index`: its messages, formatted by the chat template. Raises InputError if that fails.
+
+    open_turn: whether the beginning of the assistant's next turn follows.
+    """
     try:
         return chat_text(tokenizer, messages, add_generation_prompt=open_turn)
     except Exception as error:  # a template can raise anything
         roles = ", ".join(message["role"] for message in messages)
         raise InputError(
-            f"row {index}: the chat template cannot write its messages ({roles}): {' '.join(str(error).split())}; "
+            f"row {index}: the chat template cannot format its messages ({roles}): {' '.join(str(error).split())}; "
             "mend the row, or use chat=false"
         ) from error

@@ -1,4 +1,4 @@
-"""Chat messages, and their form as plain text, in which HH-RLHF writes dialogues."""
+"""Chat messages, and dialogues as plain text in HH-RLHF's form: "\\n\\nHuman: hi\\n\\nAssistant: hello"."""
 
 import json
 import re
@@ -18,7 +18,7 @@ Message = dict[str, Any]  # role and content, both text; tool_calls if the messa
 
 
 def split_dialogue(text: str) -> tuple[str, str] | None:
-    """Splits a dialogue behind its last "Assistant:" into prompt and response; None if it has no assistant turn."""
+    """Splits a dialogue after its last "Assistant:" into prompt and response; None if it has no assistant turn."""
     head, turn, response = text.rpartition(TURN)
     return (head + turn, response) if turn else None
 
@@ -44,17 +44,17 @@ def cut_to_first_turn(value: Any) -> Any:
 
 
 def written(messages: Iterable[Mapping[str, Any]]) -> str:
-    """Writes messages as the prompt of the assistant's next turn: "\\n\\nHuman: hi\\n\\nAssistant:"."""
+    """Formats messages as a prompt for the assistant's next turn: "\\n\\nHuman: hi\\n\\nAssistant:"."""
     return _joined(messages) + TURN
 
 
 def replied(messages: Iterable[Mapping[str, Any]]) -> str:
-    """Writes the messages that answer a prompt, the assistant's first, as a response, after one space: " hello"."""
+    """Formats the messages that answer a prompt (the assistant's comes first) as a response text: " hello"."""
     return _joined(messages).removeprefix(TURN)
 
 
 def _joined(messages: Iterable[Mapping[str, Any]]) -> str:
-    """Writes one turn for each message: its content, or its tool calls as JSON if it has no content."""
+    """Returns a turn as text for each message: its content, or its tool calls as JSON if it has no content."""
     turns = []
     for message in messages:
         role, content, calls = message["role"], message["content"], message.get("tool_calls")
@@ -65,14 +65,14 @@ def _joined(messages: Iterable[Mapping[str, Any]]) -> str:
 
 
 def replies(text: str) -> list[Message]:
-    """Reads a response text that `replied` wrote as messages; the assistant's comes first."""
+    """Parses a response text, in the form that `replied` returns, into messages; the assistant's comes first."""
     first, *parts = SPEAKER.split(text)
     said = [("Assistant", first), *zip(parts[::2], parts[1::2], strict=True)]
     return [{"role": ROLES[name], "content": content.removeprefix(" ")} for name, content in said]
 
 
 def turns(prompt: str) -> list[Message]:
-    """Reads a prompt as messages. Text without speakers is one user message; white space around contents is removed.
+    """Parses a prompt into messages, contents stripped. Text that is no dialogue in HH-RLHF's form is one user message.
 
     "\\n\\nHuman: hi\\n\\nAssistant: hello\\n\\nHuman: how?\\n\\nAssistant:" gives user hi, assistant hello, user how?.
     Consecutive turns of one speaker are joined, for templates that require alternating roles.
@@ -92,7 +92,7 @@ def turns(prompt: str) -> list[Message]:
 def as_messages(value: Any) -> list[Message] | None:
     """Returns the value as a list of messages with role and content, or None if it is not a conversation.
 
-    It reads role and content, or ShareGPT's from and value (human, gpt). A content may be text, None (in a message that
+    Accepts role and content, or ShareGPT's from and value (human, gpt). A content may be text, None (in a message that
     calls tools), or a list of text parts, [{"type": "text", "text": ...}].
     """
     messages = [_message(message) for message in _items(value)]

@@ -1,7 +1,7 @@
 """The one way from texts to tokens and back.
 
 A sequence is head + continuation + EOS. The head is the prompt's tokens, which chosen, rejected and sampled responses
-share; `start`, its length, says where the response begins. Both parts together spell prompt + response.
+share; `start`, its length, says where the response begins. Head and continuation decode to prompt + response.
 
 The continuation comes from the whole text wherever the whole text's tokens begin with the head. With a SentencePiece
 model (▁ stands for a space, and one is put before every text) "Once upon" + " a time" gives
@@ -16,8 +16,8 @@ head stays as it is and the response is tokenised behind an anchor, a text that 
 A tokenizer without a decoder (words split at white space, as the synthetic world's) has no token for a space: its
 decoder writes one between any two tokens. There prompt and response are tokenised, and decoded, each on its own.
 
-A prompt or response may be text or a list of messages, {"role", "content"}. Messages, and the texts of a tokenizer that
-`reads_chat`, are written by the tokenizer's chat template; without a template they are written as HH-RLHF does.
+A prompt or response may be text or a list of messages, {"role", "content"}. The tokenizer's chat template formats
+messages, and also texts where `reads_chat` is True. Without a template, messages are formatted as in HH-RLHF.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ANCHORS = ("\n", ".", "a", "0", "中")  # one of them does not merge with the fi
 
 @dataclass(frozen=True)
 class Opened:
-    """Prompts ready to be continued: text, tokens, and the messages that the template wrote (None: plain text)."""
+    """Encoded prompts: texts, token ids (heads), and messages if the chat template formatted them, else None."""
 
     texts: list[str]
     heads: list[list[int]]
@@ -52,7 +52,7 @@ class Opened:
 def encode(tokenizer: Tokenizer, prompts: Sequence[Text], responses: Sequence[Text]) -> list[tuple[list[int], int]]:
     """Returns (token ids, prompt length) of each prompt + response: one BOS if the tokenizer has one, EOS at the end.
 
-    Raises InputError for messages that the chat template cannot write. Warns if tokens cannot spell the text exactly.
+    Raises InputError for messages that the chat template cannot format. Warns if no tokens spell a response exactly.
     """
     return _continued(tokenizer, _opened(tokenizer, prompts), responses)
 
@@ -87,9 +87,9 @@ def sampled(
 ) -> list[dict[str, Any]]:
     """Returns a row per sampled response. heads: the prompts' token ids. drawn: (ids without EOS, whether EOS came).
 
-    response: the text behind the prompt in the decoded whole. After a text prompt that a chat template wrote, it begins
-    with one space, as responses of dialogues do. n_tokens: with EOS. truncated: no EOS came. same_tokens: `encode`
-    gives the response these tokens again; special tokens and words that can be cut in several ways may give others.
+    response: the text that follows the prompt when both are decoded. If a chat template formatted a text prompt, the
+    response begins with a space, as in dialogues. n_tokens: with EOS, if it came. truncated: no EOS came. same_tokens:
+    `encode` gives these tokens again; for special tokens, and words with several tokenisations, it may give others.
     """
     texts = []
     for prompt, head, (ids, _) in zip(prompts, heads, drawn, strict=True):
@@ -109,7 +109,7 @@ def sampled(
 
 
 def text_behind(tokenizer: Tokenizer, head: list[int], ids: list[int]) -> str:
-    """Returns the text that the tokens `ids` have behind the tokens `head`, without special tokens."""
+    """Returns the text that tokens `ids` add when they follow tokens `head`, without special tokens."""
     if _splits_words(tokenizer):
         return tokenizer.decode(ids, skip_special_tokens=True)
     before, whole = _spelt(tokenizer, head), _spelt(tokenizer, head + ids)
@@ -118,7 +118,7 @@ def text_behind(tokenizer: Tokenizer, head: list[int], ids: list[int]) -> str:
 
 
 def plain_texts(prompt: Text, response: Text) -> tuple[str, str]:
-    """Returns prompt and response as plain text; messages are written in HH-RLHF's form."""
+    """Returns prompt and response as plain text; messages are formatted as in HH-RLHF."""
     messages = None if isinstance(prompt, str) else _checked(prompt)
     text = response if isinstance(response, str) else replied(_checked(response))
     return (str(prompt) if messages is None else written(messages)), text
@@ -170,7 +170,7 @@ def _continued(tokenizer: Tokenizer, opened: Opened, responses: Sequence[Text]) 
 
 
 def _reply(tokenizer: Any, index: int, opened: str, asked: list[Message] | None, response: Text) -> str:
-    """Returns the response's text behind the opened prompt, without the EOS that ends the chat template's turn."""
+    """Returns the response's text as it follows the prompt's text `opened`, without an EOS of the chat template."""
     if asked is None:
         return response if isinstance(response, str) else replied(_checked(response))
     # Templates put no space before what the assistant says; responses of dialogues begin with one.
@@ -179,7 +179,7 @@ def _reply(tokenizer: Any, index: int, opened: str, asked: list[Message] | None,
     whole = rendered(tokenizer, [*asked, *answer], index, False)
     if not whole.startswith(opened):
         raise InputError(
-            f"row {index}: the chat template writes the prompt differently once a response follows, so the model would train on "
+            f"row {index}: the chat template formats the prompt differently once a response follows, so the model would train on "
             f"another prompt than it samples from: without response {opened[:80]!r}, with response {whole[:80]!r}"
         )
     rest = whole.removeprefix(opened)
@@ -188,7 +188,7 @@ def _reply(tokenizer: Any, index: int, opened: str, asked: list[Message] | None,
 
 
 def _continuations(tokenizer: Tokenizer, opened: Opened, tails: Sequence[str]) -> list[list[int]]:
-    """Returns the tokens of each tail behind its head; see the module's docstring. Warns if they spell another text."""
+    """Returns the tokens of each tail (response text) after its prompt. Warns if they do not decode to this text."""
     unknown = getattr(tokenizer, "unk_token_id", None)
     joints = _token_ids(tokenizer, [text + tail for text, tail in zip(opened.texts, tails, strict=True)])
     result, inexact = [], []
@@ -213,7 +213,7 @@ def _continuations(tokenizer: Tokenizer, opened: Opened, tails: Sequence[str]) -
 
 
 def _anchored(tokenizer: Any, head: list[int], joint: list[int], tail: str) -> tuple[list[int], bool]:
-    """Returns tokens that continue `head` with the text `tail`, and whether they spell what `joint` spells."""
+    """Returns tokens of the text `tail` after tokens `head`, and whether both decode to the text of tokens `joint`."""
     wanted, first = _spelt(tokenizer, joint), None
     for anchor, ids in zip(ANCHORS, _token_ids(tokenizer, [a + tail for a in ANCHORS]), strict=True):
         (before,) = _token_ids(tokenizer, [anchor])
@@ -229,7 +229,7 @@ def _anchored(tokenizer: Any, head: list[int], joint: list[int], tail: str) -> t
 
 
 def _splits_words(tokenizer: Any) -> bool:
-    """Whether decoding puts spaces between tokens that are not tokens themselves, as it does without a decoder."""
+    """Whether decoding separates tokens by spaces for which no token stands, as a tokenizer without a decoder does."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     return not hasattr(tokenizer, "decode") if backend is None else backend.decoder is None
 

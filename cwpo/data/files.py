@@ -37,10 +37,11 @@ CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")  # bytes that do not occur in tex
 def records(
     path: str, split: str | None = None, *, folder: str | None = None, revision: str | None = None
 ) -> Iterator[tuple[int, Row]]:
-    """Returns an iterator over (number, row). JSON lines have line numbers; other rows count from 1 without the header.
+    """Returns an iterator over (number, row) of a file, a folder that `datasets` saved, or a hub data set.
 
-    split: of a `datasets` folder or hub data set; "train+test" joins two. folder, revision: of a hub data set. The
-    value of a ClassLabel is its name. Raises InputError for an unreadable table, and names the row if one is at fault.
+    number: the line in a JSON lines file, else the row from 1 without the header. split: of a `datasets` folder or hub
+    data set; "train+test" joins two. folder, revision: of a hub data set. The value of a ClassLabel is its name. Raises
+    InputError for an unreadable table, and names the row if one is at fault.
     """
     file = Path(path).expanduser()
     kind = next((s for s in reversed(file.suffixes) if s != ".gz"), "")
@@ -214,7 +215,7 @@ def _check_fields(row: Mapping[Any, Any], place: str) -> None:
 
 
 def _encoding(file: Path) -> str:
-    """Returns UTF-16 if its byte order mark is there, UTF-8 if the file decodes or is no text, else Windows-1252."""
+    """Returns UTF-16 if its byte order mark is there, UTF-8 if the file is valid UTF-8 or binary, else Windows-1252."""
     with open_bytes(file) as stream:
         start = stream.read(CHUNK)
     if start[:2] in UTF16:

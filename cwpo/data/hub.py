@@ -20,7 +20,7 @@ SUMMARY = "TL;DR:"
 
 
 class Table(NamedTuple):
-    """One file of pairs, or one `folder` of a data set on the hub. test: whether all its rows are test pairs."""
+    """One file of pairs, or one `folder` of a hub data set. domain: the pairs' origin. test: all are test pairs."""
 
     path: str
     domain: str
@@ -31,7 +31,7 @@ class Table(NamedTuple):
 
 @dataclass(frozen=True)
 class Published:
-    """A published data set: names of its training and test split, the reader of a row's texts, its labels' layout."""
+    """A published layout: names of the training and test split, reader of the texts, Layout of columns and labels."""
 
     train: str
     test: str
@@ -94,7 +94,7 @@ def _root(path: str, revision: str | None, folder: str | None, layout: Published
 
 
 def _summaries(*cells: Any) -> Texts:
-    """Returns a post and two summaries. The prompt ends with "TL;DR:"; a summary that begins with it loses it."""
+    """Returns the post, which then ends with "TL;DR:", and two summaries, without "TL;DR:" at their beginning."""
     post, *summaries, _ = pair_texts(*cells)
     post = post.rstrip()
     first, second = (" " + text.strip().removeprefix(SUMMARY).strip() for text in summaries)
@@ -102,7 +102,7 @@ def _summaries(*cells: Any) -> Texts:
 
 
 def _comments(*cells: Any) -> Texts:
-    """Returns a post and two comments, the post written as the user's turn of a dialogue."""
+    """Returns a post, formatted as the user's turn of a dialogue, and two comments."""
     post, *comments, _ = pair_texts(*cells)
     first, second = (" " + text.strip() for text in comments)
     return Texts(written([{"role": "user", "content": post.strip()}]), first, second)

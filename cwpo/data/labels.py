@@ -1,4 +1,4 @@
-"""Reads a label or a list of votes as the share of votes for response a. A label without clear meaning is an error."""
+"""Reads a label or a list of votes as the share of votes for response `a`. A label without a meaning is an error."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import numpy as np
 from cwpo.data.dialogues import LISTS
 from cwpo.errors import WrongRow
 
-# Words for the label -> share for response a. model_a, model_b and the two kinds of ties are Chatbot Arena's.
+# Words for the label -> share for response `a`. model_a, model_b and the two kinds of ties are Chatbot Arena's.
 WORDS = {
     **dict.fromkeys(("a", "response_a", "model_a"), 1.0),
     **dict.fromkeys(("b", "response_b", "model_b"), 0.0),
@@ -23,11 +23,12 @@ NO_MEANING = (
 
 
 def vote_share(label: Any, votes: Any = None, positive: str | None = None, *, counts: bool = True) -> tuple[float, int]:
-    """Returns (share of votes for a, NaN without votes; number of votes). With both a label and votes, the votes count.
+    """Returns (share of votes for response `a`, NaN without votes; number of votes). A label counts only without votes.
 
     Votes are a list, or one text with commas or bars between votes; null votes are skipped. positive: "a" or "b", the
-    response that a vote of 1 or true prefers. Without it, 0 is a and 1 is b if `counts` (the columns have our names);
-    otherwise 0 and 1 have no meaning. Raises WrongRow for a vote without a meaning and for votes of another type.
+    response that a vote of 1 or true prefers. If it is None, and `counts` (the columns have our names), 0 prefers `a`
+    and 1 prefers `b`; without `counts`, 0 and 1 have no meaning. Raises WrongRow for a vote without a meaning, and for
+    votes that are neither a list nor text.
     """
     if isinstance(votes, str):
         votes = votes.replace("|", ",").split(",")
@@ -55,7 +56,7 @@ def is_absent(value: Any) -> bool:
 
 
 def _share(vote: Any, positive: str | None, counts: bool) -> float:
-    """Returns 1 for a, 0 for b, 0.5 for a tie. Raises ValueError for a vote without a meaning."""
+    """Returns 1 for response `a`, 0 for `b`, 0.5 for a tie. Raises ValueError for a vote without a meaning."""
     word = str(vote).strip().lower() if isinstance(vote, (str, int, float, np.generic)) else ""
     if word in WORDS:
         return WORDS[word]
@@ -63,4 +64,4 @@ def _share(vote: Any, positive: str | None, counts: bool) -> float:
         raise ValueError(ONE_TWO if word in ("2", "2.0") else NO_SIDE)
     if positive is None and (not counts or word in ("true", "false")):
         raise ValueError(NO_MEANING)
-    return float(NUMBERS[word] == (positive == "a"))  # without `positive`, 0 is a
+    return float(NUMBERS[word] == (positive == "a"))  # without `positive`, 0 prefers `a`

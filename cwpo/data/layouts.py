@@ -1,4 +1,4 @@
-"""Published layouts of preference pairs, recognised by column names: where a pair stands and what its label means."""
+"""Published layouts of preference pairs, recognised by column names: the columns of a pair, and what a label means."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -23,8 +23,8 @@ WINNERS = {"winner_model_a": "a", "winner_model_b": "b", "winner_tie": "tie"}
 class Layout:
     """A table is in this layout if it has all of `columns` (our name -> the table's name) and of `more`.
 
-    positive: the response, "a" or "b", that a label of 1 or true prefers. compute: returns our columns that need the
-    whole row, and `share`, the chosen response's share of the votes, if it differs from 1; raises LeftOut and WrongRow.
+    positive: the response, "a" or "b", that a label of 1 or true prefers. compute: returns (by our names) cells that
+    need the whole row, and `share`, the chosen response's share of votes, if not 1; raises LeftOut and WrongRow.
     """
 
     name: str
@@ -38,7 +38,10 @@ class Layout:
 
 
 def _rated(row: Row) -> dict[str, Any]:
-    """Returns the best-rated and the worst-rated generation, in the order of the row; equal ratings are a tie."""
+    """Returns the best- and the worst-rated generation, in the row's order, and as label the better one or "tie".
+
+    Raises LeftOut for fewer than two ratings, WrongRow for lists of unequal length and for ratings of a wrong type.
+    """
     texts, ratings = row["generations"], row["ratings"]
     if not isinstance(texts, list) or not isinstance(ratings, list) or len(texts) != len(ratings):
         raise WrongRow("have generations and ratings that are not lists of equal length")
@@ -65,7 +68,7 @@ def _scored(row: Row) -> dict[str, Any]:
 
 
 def _one_of_three(row: Row) -> dict[str, Any]:
-    """Returns the label, by the column of WINNERS that holds 1, and messages if the texts are JSON lists of turns."""
+    """Returns the label of the one WINNERS column that holds 1, else raises WrongRow; messages if texts are JSON."""
     labels = [word for name, word in WINNERS.items() if str(row[name]).lower() in ("1", "1.0", "true")]
     if len(labels) != 1:
         raise WrongRow(f"have not exactly one 1 in {', '.join(WINNERS)}")

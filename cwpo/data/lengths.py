@@ -17,10 +17,10 @@ LOOKED_AT = 64  # number of texts that check_words reads
 def token_counts(
     frame: pd.DataFrame, tokenizers: Iterable[Any], limit: int, rule: str = "longer_pair", context: int | None = None
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Returns each pair's number of tokens, (N,), and reason -> mask (N,) of pairs that are unfit under any tokenizer.
+    """Returns for N pairs the numbers of tokens, (N,), and reason -> mask (N,) of pairs unfit under any tokenizer.
 
-    The number is the longer sequence's under the last tokenizer. `rule`, one of RULES, says what `limit` bounds. Under
-    rules other than longer_pair, sequences as the models read them must also fit into `context` (None: any length). A
+    A pair's number is that of its longer sequence under the last tokenizer. `rule`, one of RULES, says what `limit`
+    bounds. Under rules other than longer_pair, the models' sequences must also fit into `context` (None: any length). A
     prompt without tokens (empty text, no BOS) is unfit: there is nothing to predict the response's first token from.
     """
     unfit = {name: np.zeros(len(frame), bool) for name in ("empty_prompt", "prompt_too_long", "too_long")}
@@ -41,7 +41,7 @@ def token_counts(
 
 
 def check_words(tokenizer: Any, texts: Sequence[str], whose: str) -> None:
-    """Raises InputError if the tokenizer of model `whose` knows no word of the first texts: all texts look alike."""
+    """Raises InputError if the tokenizer of model `whose` knows no word of the first texts: to it all look alike."""
     some = [text for text in texts if text.strip()][:LOOKED_AT]
     rows = tokenizer(some, add_special_tokens=False)["input_ids"] if some else []
     ids, unknown = {token for row in rows for token in row}, getattr(tokenizer, "unk_token_id", None)
@@ -60,7 +60,7 @@ def plain_tokens(tokenizer: Any, texts: Sequence[str]) -> Counts:
 
 
 def _full_texts(tokenizer: Any, frame: pd.DataFrame) -> list[Counts]:
-    """Returns for each side the number of tokens, (N,), of prompt + response in one text."""
+    """Returns two arrays, for responses `a` and `b`: the number of tokens, (N,), of prompt + response as one text."""
     return [plain_tokens(tokenizer, (frame["prompt"] + frame[f"response_{side}"]).tolist()) for side in "ab"]
 
 

@@ -33,11 +33,11 @@ def convert(
 ) -> Converted:
     """Writes the pairs of any table to Parquet `out` with the columns of SCHEMA, as a stream. Returns how it was read.
 
-    `columns` and `positive` are as in PairReader, labels and votes as in vote_share, texts as in pair_texts.
-    share: the share of a pair's votes that prefer a, a tie counting half; null without votes. target: what an annotator
-    learns. With ties="drop" it is the majority's choice, 1 (a) or 0, and pairs without a majority are left out; with
-    ties="soft" it is the share. Of repeated pairs the first is kept. Raises InputError for an unreadable table, missing
-    columns, or values of a wrong kind, and names the rows; then no file is left at `out`.
+    `columns`, `positive`: as in PairReader. split: as in records. Labels: as in vote_share. Texts: as in pair_texts.
+    share: the share of a pair's votes for response `a`, a tie counting half; null without votes. target: what an
+    annotator learns. With ties="soft" it is the share; with ties="drop" it is the majority's choice, 1 (response `a`)
+    or 0, and pairs without a majority are left out. Of repeated pairs the first is kept. Raises InputError,
+    and leaves no file at `out`, for an unreadable table, missing columns, or values of a wrong kind; it names the rows.
     """
     if ties not in ("drop", "soft"):
         raise InputError(f"ties={ties} is unknown; valid: drop, soft")
@@ -59,7 +59,7 @@ def convert(
 
 
 def _usable(reader: PairReader, split: str | None, ties: str) -> Iterator[dict[str, Any]]:
-    """Yields rows of SCHEMA; counts as left out repeated pairs and, with ties="drop", pairs without a majority."""
+    """Yields rows of SCHEMA. Drops, and counts, repeated pairs and, with ties="drop", pairs without a majority."""
     seen: set[int] = set()
     done = reader.done
     for number, pair, _, _ in reader.read(records(reader.path, split)):

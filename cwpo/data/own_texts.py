@@ -26,11 +26,11 @@ class Texts(NamedTuple):
 
 
 def pair_texts(prompt: Any, first: Any, second: Any, sides: Sequence[str] = ("first", "second")) -> Texts:
-    """Returns the texts of a prompt and two responses; `sides` names the responses. Raises LeftOut and WrongRow.
+    """Returns the texts of a prompt and two responses, whose columns `sides` names. Raises LeftOut and WrongRow.
 
     A row with messages in any cell is a conversation; its texts get HH-RLHF's form: "\\n\\nHuman: hi\\n\\nAssistant:",
-    " hello". Without a prompt, the common beginning of two lists of messages is the prompt. Beside messages, a prompt
-    that is text is the user's turn. Two strings without a prompt must be dialogues in HH-RLHF's form.
+    " hello". Without a prompt, the common beginning of two lists of messages is the prompt. A text prompt, with
+    responses that are messages, is the user's turn. Two strings without a prompt must be dialogues in HH-RLHF's form.
     """
     asked, a, b = (_value(*cell) for cell in zip(("prompt", *sides), (prompt, first, second), strict=True))
     if isinstance(a, str) != isinstance(b, str):
@@ -45,14 +45,14 @@ def pair_texts(prompt: Any, first: Any, second: Any, sides: Sequence[str] = ("fi
 
 
 def kept_messages(record: Mapping[str, Any], prompt: Any) -> str | None:
-    """Returns the row's `messages` (JSON written by annotate.py); None if missing or if they give another prompt."""
+    """Returns the row's `messages` (JSON written by annotate.py); None if missing, or not those of `prompt`."""
     kept = record.get("messages")
     messages = parsed(kept) if isinstance(kept, str) else None
     return kept if isinstance(messages, list) and written(messages) == prompt else None
 
 
 def as_conversations(table: pd.DataFrame, *sides: str) -> list[list[Text]]:
-    """Returns prompts, then responses of each column in `sides`, as `encode` takes them: messages if a row has any."""
+    """Returns the prompts, then the responses of each `sides` column, for `encode`: messages where a row has them."""
     kept = list(table["messages"]) if "messages" in table else [None] * len(table)
 
     def column(name: str, as_chat: Callable[[str, str], Text]) -> list[Text]:
@@ -63,7 +63,7 @@ def as_conversations(table: pd.DataFrame, *sides: str) -> list[list[Text]]:
 
 
 def _value(name: str, cell: Any) -> Value | None:
-    """Returns the text or messages of a cell, None for a missing prompt. Raises LeftOut and WrongRow."""
+    """Returns a cell as text or messages, a missing prompt as None. Raises LeftOut (no response) or WrongRow."""
     if cell is None or (isinstance(cell, float) and np.isnan(cell)):
         if name == "prompt":
             return None
@@ -108,7 +108,7 @@ def _conversation(asked: Any, a: Any, b: Any) -> Texts:
 
 
 def parsed(value: Any) -> Value | None:
-    """Returns text as it is, and messages, also from JSON, in one form; None for others and half surrogate pairs."""
+    """Returns text as it is, and messages, also from JSON, as as_messages does; None for others and invalid Unicode."""
     if not isinstance(value, str):
         return as_messages(value)
     if value.lstrip()[:1] == "[":

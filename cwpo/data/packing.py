@@ -20,7 +20,7 @@ FULL, WIDE = 0.9, 256
 
 
 def fill_rows(lengths: Sequence[int], width: int) -> tuple[np.ndarray, int]:
-    """Puts sequences, longest first, into the first row with room.
+    """Puts N sequences of these lengths, longest first, each into the first row of `width` tokens that has room.
 
     Returns the place where each sequence begins, (N,), counted through all rows, and the number of rows.
     """
@@ -39,22 +39,23 @@ def fill_rows(lengths: Sequence[int], width: int) -> tuple[np.ndarray, int]:
 def pack_pairs(pairs: Sequence[Mapping[str, Any]], full: float = FULL, lines: bool = False) -> dict[str, Any]:
     """Packs pairs whose two sequences share the prompt: chosen_ids, rejected_ids, chosen_start as from encode_pairs.
 
-    attention, (R, 1, W, W) over rows: True where a query may attend. packed_ids, position_ids: (R, W) if the rows are
-    narrower than WIDE and filled to at least `full`, else (1, T), one line without padding. A line adds `slot` (T,),
-    each token's place among the R * W, and `token` (R * W,), the token at each place (0 where there is none).
-    predictor, target, sequence, (M,), for each response token: the index, among all positions, of the position that
-    predicts it; its id; and the number of its sequence among the 2 B (chosen 0..B-1, then rejected). lengths, last,
-    (2 B,), for each sequence: its number of response tokens; the index, among all positions, of its last token.
+    B pairs have T tokens, M of them in responses, and lie in R rows of W places. attention, (R, 1, W, W): True where a
+    query may attend. packed_ids, position_ids: (R, W) if the rows are narrower than WIDE and filled to at least `full`,
+    else (1, T), one line without padding. A line adds `slot` (T,), each token's place among the R * W, and `token`
+    (R * W,), the token at each place (0 where there is none). predictor, target, sequence, (M,), for each response
+    token: the flat index in packed_ids of the token that predicts it; its id; and the number of its sequence among the
+    2 B (chosen 0..B-1, then rejected). lengths, last, (2 B,), for each sequence: its number of response tokens; the
+    flat index in packed_ids of its last token.
 
     One pair with prompt [1, 7], chosen [5, 9], rejected [6, 9] becomes packed_ids [[1, 7, 5, 9, 6, 9]], position_ids
     [[0, 1, 2, 3, 2, 3]], predictor [1, 2, 1, 4], target [5, 9, 6, 9], sequence [0, 0, 1, 1], lengths [2, 2] and last
     [3, 5].
 
-    With `lines` there is always one line. In place of `attention`, the batch then says how to lay it out for a kernel
-    that takes sequences of many lengths: chosen and rejected of one pair after the other, each with a prompt's copy.
-    place (N,): the token at each place; first (T,): the first place of each token; ends (2 B + 1,): 0, then where each
-    sequence ends; most: the length of the longest sequence. The pair above has place [0, 1, 2, 3, 0, 1, 4, 5], first
-    [0, 1, 2, 3, 6, 7], ends [0, 4, 8] and most 4.
+    With `lines`, tokens always stand on one line, (1, T). In place of `attention`, the batch then says how to lay them
+    out for a kernel that takes sequences of many lengths: in N places, chosen and rejected of one pair after the other,
+    each with its own copy of the prompt. place (N,): the token at each place; first (T,): each token's first place;
+    ends (2 B + 1,): 0, then where each sequence ends; most: the length of the longest sequence. The pair above has
+    place [0, 1, 2, 3, 0, 1, 4, 5], first [0, 1, 2, 3, 6, 7], ends [0, 4, 8] and most 4.
     """
     start, chosen, whole = (np.array(sizes) for sizes in zip(*map(_sizes, pairs), strict=True))
     # One entry per token of all pairs: the token's pair, and its index within the pair.
@@ -90,7 +91,7 @@ def pack_pairs(pairs: Sequence[Mapping[str, Any]], full: float = FULL, lines: bo
 def _in_rows(
     whole: np.ndarray, pair: np.ndarray, within: np.ndarray, blocks: np.ndarray, full: float
 ) -> tuple[dict[str, Any], np.ndarray, tuple[int, int]]:
-    """Lays pairs in rows. Returns `attention` (a line adds `slot`, `token`), each token's flat index, and the shape."""
+    """Lays pairs in rows. Returns `attention` (a line adds `slot`, `token`), and packed_ids' flat indices and shape."""
     width = max(ROW_TOKENS, int(whole.max()))
     places, rows = fill_rows(whole.tolist(), width)
     slot = places[pair] + within
@@ -133,9 +134,10 @@ def _tokens(pair: Mapping[str, Any]) -> list[int]:
 
 
 def attention_blocks(block: np.ndarray) -> np.ndarray:
-    """Returns (R, W, W) bool: True where a position may attend, to its own block and its pair's prompt, never ahead.
+    """Returns a mask (R rows, W queries, W keys): True where a query may attend, to its block and its pair's prompt.
 
-    block, (R, W): the block numbers of pack_pairs. Padding attends to padding, so that no softmax is over nothing.
+    block, (R, W): 0 for padding; 3 i + 1, 3 i + 2, 3 i + 3 for the prompt, the chosen and the rejected response of pair
+    i. No query attends to a later place. Padding attends to padding, so that no softmax is over nothing.
     """
     width = block.shape[1]
     owner = (block + 2) // 3 * 3 - 2  # block of the pair's prompt; for padding, a number that no block has

@@ -22,7 +22,7 @@ SHOWN = 5  # number of rows that a message names for each kind of problem
 
 
 class Pair(NamedTuple):
-    """A pair. share: the first response's share of votes, NaN without votes. ordered: the table calls it `chosen`."""
+    """A pair. share: the first response's share of votes, or NaN. ordered: the table calls that response `chosen`."""
 
     texts: Texts
     share: float
@@ -46,7 +46,7 @@ class Pair(NamedTuple):
 class Converted:
     """How a table was read. read: number of rows. kept, labeled: numbers of pairs kept, and of those with a label.
 
-    dropped: reason -> row numbers. wrong: problem -> (row number, values as text). columns: the table's names. unused:
+    dropped: reason -> row numbers. wrong: problem -> (row number, values as text). columns: names in the table. unused:
     columns without meaning in the project's own layout. meaning: layout and columns in words. labels: counts by label.
     """
 
@@ -64,7 +64,7 @@ class Converted:
         self.dropped.setdefault(reason, []).append(row)
 
     def refuse(self, problem: str, row: int, *values: Any) -> None:
-        """Record a row's problem, worded "have ...; the fix", and the values that the message shows."""
+        """Records a row's problem, worded "have ...; the fix", and the values that the message shows."""
         rows = self.wrong.setdefault(problem, [])
         shown = ", ".join(map(reprlib.repr, values)) if len(rows) < SHOWN else ""
         rows.append((row, visible(shown)))
@@ -88,9 +88,9 @@ class PairReader:
     """Reads the rows of one table as pairs. `done` lists the rows that it leaves out and those that are wrong.
 
     columns: our name (one of KNOWN) -> the table's name. positive: "a" or "b", the response that a label of 1 or true
-    prefers. at: prefix of these settings in messages. layout: gives columns and `positive` where the caller does not;
-    default: the published layout that fits the table. texts: reads a row's three cells, as pair_texts does. Raises
-    InputError for wrong settings.
+    prefers. at: what messages put before the names of these settings, such as "data.". layout: gives columns and
+    `positive` where the caller does not; default: the published layout that fits the table. texts: reads a row's prompt
+    and responses, as pair_texts does. Raises InputError for wrong settings.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class PairReader:
             raise InputError(problems)
 
     def pair(self, row: Row) -> Pair:
-        """Returns the row as a pair. Raises LeftOut and WrongRow."""
+        """Returns the row as a pair. Raises LeftOut if it has no usable pair, WrongRow if a value is wrong."""
         layout, names = self._columns(row)
         texts, ordered, cells = self.texts_of(row)
         domain = "" if cells["domain"] is None else str(cells["domain"])
@@ -169,7 +169,7 @@ class PairReader:
         return self.texts(prompt, cells[sides[0]], cells[sides[1]], sides), ordered, cells
 
     def _begin(self, row: Row) -> None:
-        """Record the first row's columns and their meaning in `done`. Raises InputError if they hold no pair."""
+        """Records the first row's columns and their meaning in `done`. Raises InputError if they hold no pair."""
         layout, names = self._columns(row)
         self.done.columns = [str(name) for name in row]
         if layout is OWN:
@@ -201,7 +201,7 @@ class PairReader:
 
 
 def read_prompts(path: str, column: str) -> Iterator[Text]:
-    """Yields the prompts, text or messages, of a table of pairs in any form, or of one with only the prompts' `column`.
+    """Yields each row's prompt, text or messages, from a table of pairs in any layout, or from one with only `column`.
 
     Skips a row of two dialogues that begin differently: it has no prompt. Raises InputError for other rows without one.
     """

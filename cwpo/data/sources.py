@@ -68,8 +68,8 @@ def load_pairs(cfg: Any) -> pd.DataFrame:
 def read_pairs(data: Any, seed: int) -> tuple[pd.DataFrame, dict[str, int]]:
     """Returns a table (prompt, response_a, response_b, human_label, domain) of the readable pairs, and drops by reason.
 
-    Where the source names responses chosen and rejected, `seed` draws the side of the chosen one. The table of a source
-    with its own test pairs (the world, a published data set) also has a column `test`.
+    Where the source calls responses chosen and rejected, `seed` draws which becomes response `a`. The table of a source
+    with its own test pairs (the world, a published data set) also has a column `test`. Raises InputError for no rows.
     """
     if data.source == "world":
         from cwpo.data.toy import sample_pairs
@@ -93,7 +93,7 @@ def read_pairs(data: Any, seed: int) -> tuple[pd.DataFrame, dict[str, int]]:
 
 
 def first_turns(texts: Callable[..., Texts]) -> Callable[..., Texts]:
-    """Wraps `texts`, which reads a row's cells: dialogues are first cut to their first human turn and last response."""
+    """Wraps `texts`, a reader of a row's cells, so that of a dialogue it reads first human turn and last response."""
 
     def cut(prompt: Any, first: Any, second: Any, sides: Sequence[str]) -> Any:
         prompt, first, second = map(cut_to_first_turn, (prompt, first, second))
@@ -134,7 +134,7 @@ def _rows(
 
 
 def drop_unusable(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Drops repeated pairs and empty or identical responses, adds `pair_id`. Also returns the drops by reason."""
+    """Returns the pairs with two distinct, non-empty responses, each once, with `pair_id`; and the drops by reason."""
     a, b = frame["response_a"], frame["response_b"]
     empty = (a.str.strip() == "") | (b.str.strip() == "")
     identical = ~empty & (a == b)
@@ -147,7 +147,7 @@ def drop_unusable(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
 
 
 def pair_id(prompt: str, response_a: str, response_b: str) -> str:
-    """Returns 16 hex digits that depend on the texts only, not on the side of each response."""
+    """Returns 16 hex digits, a hash of the texts; exchanging the responses does not change it."""
     content = json.dumps([prompt, *sorted([response_a, response_b])], ensure_ascii=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 

@@ -21,11 +21,11 @@ def assign_splits(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Returns (pairs with a column `split`, pairs held out for gold). All choices follow `seed`.
 
-    If there is a column `test`, it marks the test pairs, of which at most `data.test_pairs` are drawn. Otherwise whole
-    prompts are drawn, so that no test prompt is trained on. Of the training pairs, the share `holdout` goes to gold. Of
-    the rest, the share `human_fraction` is labeled; a smaller labeled set is part of a larger one. All others are
-    unlabeled. With `unlabeled_fraction` only this share of the rest is: the same pairs for every human_fraction; the
-    pairs left over are not used.
+    If there is a column `test`, it marks the test pairs, of which at most `data.test_pairs` are drawn. Otherwise test
+    prompts are drawn with all their pairs, so that no test prompt is trained on. Of the training pairs, at most
+    `data.pairs`, the share `holdout` is held out for gold. Of the rest, the share `human_fraction` is labeled; a
+    smaller labeled set is part of a larger one. All others are unlabeled; with `unlabeled_fraction`, only this share of
+    the rest is, the same pairs for every human_fraction, and the pairs left over are not used.
     Raises InputError for a split of fewer than 2 pairs; its message shows `drops`, the counts of dropped rows.
     """
     rng = np.random.default_rng([seed, 2])
@@ -70,9 +70,9 @@ def _test_prompts(frame: pd.DataFrame, data: Any, rng: np.random.Generator) -> n
 
 
 def unseen_prompts(frame: pd.DataFrame, rule: str) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Drops the test pairs that `rule` leaves out. Also returns their number by reason.
+    """Returns the pairs without the test pairs that `rule` drops, and the number of dropped pairs by reason.
 
-    any: drops none. unseen: drops those whose prompt is in a training pair. unseen_once: also drops a prompt's repeats.
+    any: none. unseen: those whose prompt is in a training pair. unseen_once: also all but a test prompt's first pair.
     """
     if rule == "any":
         return frame, {}

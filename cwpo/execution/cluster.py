@@ -1,7 +1,8 @@
-"""Runs the jobs of a level with submitit, on Slurm or on this machine, with the settings of conf/hydra/launcher.
+"""Runs stages as jobs with submitit, on Slurm or on this machine, with the settings of conf/hydra/launcher.
 
-The syntax is Hydra's: hydra/launcher=submitit_slurm hydra.launcher.partition=gpu. But each job of ours is one stage.
-Jobs of Hydra's own launchers would be arms, and would compute, or wait for, stages that they share with other arms.
+The syntax is Hydra's: hydra/launcher=submitit_slurm hydra.launcher.partition=gpu. But each job here is one stage. With
+Hydra's own launchers a job would be one configuration of the sweep, and configurations that share a stage would all
+compute it or wait for it.
 """
 
 import dataclasses
@@ -56,7 +57,10 @@ def choices() -> list[str]:
 
 
 def launcher(name: str, values: Mapping[str, Any]) -> Submit:
-    """Returns the launcher of conf/hydra/launcher/<name>.yaml; `values`, by dotted key, replace those of the file."""
+    """Returns the launcher of conf/hydra/launcher/<name>.yaml; `values`, by dotted key, replace those of the file.
+
+    Raises InputError if the name or a key is unknown, or if submitit or Slurm is not installed.
+    """
     if name not in choices():
         raise InputError(f"hydra/launcher={name} is unknown; {nearest(name, [BASIC, *choices()])}")
     params = OmegaConf.load(FOLDER / f"{name}.yaml")
@@ -77,7 +81,7 @@ def launcher(name: str, values: Mapping[str, Any]) -> Submit:
 
 @dataclass(frozen=True)
 class StageJob:
-    """A job of one stage; a call returns (whether it computed the stage, error or None). If stopped, it is requeued."""
+    """What a job runs: a call computes one stage and returns (whether it was still to compute, its error or None)."""
 
     settings: Settings
 
@@ -138,6 +142,6 @@ def _outcome(job: Any, node: Node) -> BaseException | None:
     except (FailedJobError, UncompletedJobError) as error:
         lines = [line for line in str(error).splitlines() if line.strip() and set(line) != {"-"}]
         return Failed(
-            f"stage {node.name} ({node.key}): job {job.job_id} ended without an answer, state {job.state}; "
+            f"stage {node.name} ({node.key}): job {job.job_id} ended without a result, state {job.state}; "
             f"log: {job.paths.stderr} ({lines[0] if lines else type(error).__name__})"
         )

@@ -15,7 +15,7 @@ Submit = Callable[[Sequence[Node], Settings], Iterator[tuple[Node, BaseException
 
 @dataclass(frozen=True)
 class Level:
-    """Stages whose parents are in earlier levels, or are earlier light stages of this one. Light stages run first."""
+    """Stages that can run after all earlier levels: first `light` (file work, in this process), then `jobs`."""
 
     light: list[Node]
     jobs: list[Node]
@@ -43,7 +43,8 @@ def run_levels(
 ) -> int:
     """Finishes every stage of the arms. Returns how many were computed; the others were in the store.
 
-    All jobs of a level end before the next level begins. A job's failure is raised when its level has ended.
+    `watch` is called with each finished stage. All jobs of a level end before the next level begins. A job's failure is
+    raised when its level has ended.
     """
     waiting, board = unfinished(arms, settings, title, watch)
     if waiting:

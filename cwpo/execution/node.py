@@ -1,4 +1,4 @@
-"""Runs one stage and keeps its result in the store. Defines the execution settings, which never enter a key."""
+"""Runs one stage and keeps its result in the store. Defines the execution settings, which no stage's key depends on."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -18,7 +18,7 @@ from cwpo.tracking import Tracker
 
 @dataclass(frozen=True)
 class Settings:
-    """Execution settings that never enter a key: where results go, what computes, and how progress is logged."""
+    """Execution settings, on which no stage's key depends: the store, device, processes, checkpoints, logging."""
 
     store: str
     device: str = "auto"
@@ -39,7 +39,7 @@ class Settings:
 
 
 def run_node(node: Node, settings: Settings, progress: Callable[[int, int], None] = lambda d, t: None) -> bool:
-    """Computes one stage whose parents are finished. Returns False if it was finished already."""
+    """Computes one stage; returns False if it was finished. Raises StoreError if a parent is missing or damaged."""
     store = Store(settings.store)
     stage: dict[str, Any] = {"stage": node.stage.name, "key": node.key}
 

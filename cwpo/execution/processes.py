@@ -1,7 +1,7 @@
 """Runs a training stage in several processes with `accelerate launch`.
 
 The sweep itself runs in one process. It writes the stage's job as JSON, starts cwpo.execution.member in every process
-of the stage, passes on the curve that the first of these writes, and ends them all when it is stopped.
+of the stage, passes on the curve that the first of these writes, and, when the sweep is stopped, ends all of these.
 """
 
 import json
@@ -33,7 +33,7 @@ class LaunchFailed(CwpoError, RuntimeError):
 def launch(stage: str, work: Work, how: str, processes: int, threads: int) -> Mapping[str, Any]:
     """Runs a stage in several processes (`how`: ddp, fsdp). Returns its summary. Raises LaunchFailed or InputError."""
     if work.scratch is None:
-        raise ValueError("a launched stage needs a folder that outlives it")
+        raise ValueError("work.scratch is None: a stage in several processes needs a folder for its job and log")
     folder = work.scratch / "launch"
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.iterdir():
@@ -120,7 +120,7 @@ def _signal(process: subprocess.Popen, number: int) -> None:
 
 
 def _failure(folder: Path, processes: int, code: int) -> Exception:
-    """Returns the InputError of a process, else the error of the first to fail: the others only lost their peer."""
+    """Returns an InputError if a process raised one, else LaunchFailed with the first error, which caused the rest."""
     files = sorted(folder.glob("failure-*.json"), key=lambda file: file.stat().st_mtime_ns)
     failures = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     for failure in failures:

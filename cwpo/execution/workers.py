@@ -73,7 +73,7 @@ def run_arms(
 def unfinished(
     arms: Sequence[Arm], settings: Settings, title: str, watch: Callable[[Node], None]
 ) -> tuple[list[Node], Board]:
-    """Cleans the store. Returns the stages that the arms still need, parents first, and the board to show them on."""
+    """Returns the stages still to compute, parents first, and a progress board. Removes what killed runs left."""
     store = Store(settings.store)
     store.clean()
     nodes = distinct(arms)
@@ -105,7 +105,7 @@ def run_here(nodes: Sequence[Node], settings: Settings, board: Board) -> int:
 
 
 def run_stage(node: Node, settings: Settings, progress: Callable[[int, int], None] = lambda d, t: None) -> bool:
-    """Calls run_node and makes its errors name the stage. Passes InputError and StoreError on: they are clear alone."""
+    """Calls run_node. Turns its errors into Failed, which names the stage, except InputError and StoreError."""
     try:
         return run_node(node, settings, progress)
     except (InputError, StoreError):
@@ -140,7 +140,7 @@ def _run_in_workers(nodes: Sequence[Node], settings: Settings, jobs: int, board:
 
 
 class Queue:
-    """Sends stages through a pool. `waiting` holds the unfinished parents of each waiting stage, by the stage's key.
+    """Runs stages in a process pool. `waiting`: {key of a stage not yet started: keys of its unfinished parents}.
 
     After a failure no other stage starts.
     """
@@ -188,7 +188,7 @@ class Queue:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Holds back SIGINT and SIGTERM until the block ends. Processes started in it do so until they are ready."""
+    """Blocks SIGINT and SIGTERM in the `with` block. Processes started in it keep them blocked until they are ready."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
     try:
         yield
@@ -226,7 +226,7 @@ def _terminated(*_: object) -> None:
 
 
 def _interrupt() -> None:
-    """Leaves the stage under way. A second signal within GRACE seconds does not disturb the clean-up."""
+    """Raises KeyboardInterrupt, unless the last signal came within GRACE seconds: its clean-up may still run."""
     before, _worker.stopped_at = _worker.stopped_at, time.monotonic()
     if _worker.stopped_at - before > GRACE:
         raise KeyboardInterrupt
@@ -274,7 +274,7 @@ def _failure(node: Node, settings: Settings, error: BaseException) -> Failed:
 
 
 def _reported(error: BaseException, settings: Settings, running: Sequence[Node]) -> BaseException:
-    """Returns the error to raise when the first of `running` fails. A dead worker process loses all of `running`."""
+    """Returns the error to raise for the first of `running`, or for all of `running` if a worker process died."""
     if isinstance(error, BrokenProcessPool):
         names = ", ".join(f"{node.name} ({node.key})" for node in running)
         return Failed(

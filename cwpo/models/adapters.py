@@ -1,7 +1,8 @@
 """Checkpoints that hold LoRA adapters only and name the frozen base model under the adapters.
 
-Beside PEFT's own two files lies the file BASE. BASE, not PEFT's config, tells where the base model is and what shape
-the adapters have. A base in the same store is named relative to the adapters' folder, so that the store can be moved.
+Beside PEFT's own two files lies base.json (BASE). This file, not PEFT's config, says where the base model is and gives
+the adapters' r, alpha and target layers. If the base is in the same store, its path is relative to the folder of the
+adapters, so that the store can be moved.
 """
 
 import json
@@ -23,7 +24,7 @@ IN_STORE = "../../../"  # from <store>/<stage>/<key>/model to the store
 class Base:
     """A frozen base model, loaded in `dtype`: a hub id `path` and its commit `revision`, or a folder `path`.
 
-    `content` is the digest of a folder outside the store, else None.
+    `content`: a hash of the files of a folder outside the store, else None.
     """
 
     path: str
@@ -66,12 +67,12 @@ def is_adapters(path: str | Path) -> bool:
 
 
 def base_of(adapters: str | Path) -> Base:
-    """Returns the Base that is named in a folder of adapters. Raises InputError if BASE cannot be read there."""
+    """Returns the base model that base.json in the folder `adapters` names. Raises InputError if it cannot be read."""
     return Base(**read_note(adapters)["base"])
 
 
 def save_adapters(model: Any, base: Base, folder: Path) -> None:
-    """Writes a PEFT model's adapters, its base's config and BASE to `folder`. Equal adapters give equal bytes."""
+    """Writes a PEFT model's adapters, its base's config and base.json to `folder`. Equal adapters give equal bytes."""
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
@@ -87,7 +88,7 @@ def save_adapters(model: Any, base: Base, folder: Path) -> None:
 
 
 def read_note(folder: str | Path) -> dict[str, Any]:
-    """Reads BASE: `base` (fields of Base) and `lora` (r, alpha, targets of add_lora). InputError if that fails."""
+    """Returns base.json: `base` (fields of Base), `lora` (r, alpha, targets of add_lora). InputError if broken."""
     file = Path(folder).expanduser() / BASE
     try:
         note = json.loads(file.read_text(encoding="utf-8"))

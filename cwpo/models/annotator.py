@@ -116,7 +116,7 @@ def _last_scores(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tens
 
 
 def scores_of(model: PreTrainedModel, states: Tensor) -> Tensor:
-    """Scores (M,), float32, of hidden states (M, d). Autocast is off: confidences are differences of scores."""
+    """Returns the head's scores (M,), float32, of states (M, d). No autocast: 16 bits would blur score differences."""
     with torch.autocast(states.device.type, enabled=False):
         return model.score(states.to(model.score.weight.dtype)).squeeze(-1).float()
 
@@ -148,7 +148,7 @@ def score_responses(
     batch_size: int | None = None,
     token_budget: int | None = None,
 ) -> Tensor:
-    """Computes response_scores of N (ids, start) rows, without gradients or dropout: (N,), in logits, in row order.
+    """Returns response_scores of N rows, each (token ids, response start): (N,), in logits; no gradients or dropout.
 
     With a token budget, `lean` is on.
     """

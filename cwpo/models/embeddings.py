@@ -13,9 +13,9 @@ from cwpo.models.policy import context_length, load_weights, read_tokenizer
 
 @torch.no_grad()
 def mean_states(model: PreTrainedModel, rows: Sequence[Encoded], pad_id: int, batch_size: int = 64) -> Tensor:
-    """Mean of the last layer's states over each row's response tokens: with EOS, without prompt and padding; (N, d).
+    """Returns the mean of the last layer's states over each row's response tokens, EOS included; (N, d) for N rows.
 
-    Rows are (ids, start) as `cwpo.data.batching.encode` gives them. The result is float32, in the order of the rows;
+    Rows are (ids, start) as `cwpo.data.encoding.encode` gives them. The result is float32, in the order of the rows;
     dropout is off.
     """
     model.eval()

@@ -49,14 +49,14 @@ def _folder_problem(folder: Path, at: str, adapters: bool) -> str | None:
 
 
 def _only_pickles(files: Iterable[str], at: str, fix: str) -> str | None:
-    """Returns the problem of a model without safetensors if `files` has pickle weights; None if it has none."""
+    """Returns a message that model `at` has only pickle weights, with the `fix`; None if `files` names no pickles."""
     pickles = sorted(name for name in files if name.endswith(PICKLES))
     shown = ", ".join(pickles[:3])
     return f"{at} has only pickle weights ({shown}), which can run code when loaded; {fix}" if pickles else None
 
 
 def strange_shards(folder: Path) -> str | None:
-    """Says what is wrong with a folder's index of weight files, or None. transformers reads any file that it names."""
+    """Says what is wrong with a folder's index of weight files, or None. transformers reads what the index names."""
     for index in sorted(folder.glob("*.index.json")):
         try:
             named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
@@ -70,7 +70,7 @@ def strange_shards(folder: Path) -> str | None:
 
 @asked_once
 def repo_files(path: str, revision: str | None, kind: str = "model") -> tuple[str, ...] | None:
-    """Lists the files of `path`, on the hub a model or data set (`kind`); offline, the cached ones. None on errors."""
+    """Lists the files of a hub repository, model or dataset (`kind`); offline, its cached files. None on errors."""
     from huggingface_hub import HfApi, constants, snapshot_download
 
     try:
@@ -83,7 +83,7 @@ def repo_files(path: str, revision: str | None, kind: str = "model") -> tuple[st
 
 
 def hub_weights_problem(path: str, revision: str | None, key: str) -> str | None:
-    """Says why a hub model's weights cannot be loaded, judged by file names; None if they can or no names are known."""
+    """Says why a hub model's weights cannot be loaded, judged by file names; None if they can or names are unknown."""
     files = repo_files(path, revision)
     if files is None or any(name.endswith(".safetensors") for name in files):
         return None

@@ -1,8 +1,8 @@
 """Sampling responses so that each depends on its own seed only, not on what else is in the batch.
 
-Adding Gumbel noise to the logits and taking the largest draws exactly from the softmax (Gumbel-max), so `transformers`'
-greedy search does the sampling. The noise is a function of the row's seed, the step and the token id, computed on the
-model's device: no random generator keeps a state, and every device draws the same noise.
+The token with the largest logit plus Gumbel noise is an exact draw from the softmax (Gumbel-max), so the greedy search
+of `transformers` does the sampling. The noise is a function of the row's seed, the step and the token id, computed on
+the model's device: no random generator keeps a state, and every device draws the same noise.
 """
 
 import hashlib
@@ -71,7 +71,7 @@ def step_keys(seed: int, steps: int) -> NDArray[np.int32]:
 
 
 def gumbel(keys: Tensor, columns: int) -> Tensor:
-    """Standard Gumbel noise (B, columns), float32, in [-2.9, 22.2], from keys (B, 2), int32, on the keys' device.
+    """Returns standard Gumbel noise in [-2.9, 22.2] for each row and token id, (B, columns); keys: (B, 2), int32.
 
     A keyed permutation of the 32-bit numbers maps each token id to a random number, of which 31 bits are used. Large
     noise, which decides which token is drawn, has full resolution: it comes from uniform numbers near 0.
@@ -115,7 +115,7 @@ def sample_responses(
     token_budget: int | None = None,
     names: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Samples one response per prompt, in order: response, n_tokens, truncated, same_tokens, as in `encoding.sampled`.
+    """Samples one response per prompt and seed: response, n_tokens, truncated, same_tokens (see `encoding.sampled`).
 
     Prompts of similar length share a batch: on a GPU as many as its memory holds, else `batch_size` of them or, with a
     token budget, as many as fit with their responses.
@@ -157,7 +157,7 @@ def sample_responses(
 
 
 def samples_alone(model: PreTrainedModel, longest: int) -> bool:
-    """Whether responses must be sampled one prompt at a time; `longest`: most tokens of a prompt with its response.
+    """Whether responses must be sampled one prompt at a time; `longest`: tokens of the longest prompt plus response.
 
     This holds if positions depend on the longest row, or if layers keep a state instead of keys and values
     (Mamba, hybrids, RWKV): transformers cannot remove ended rows from a state, and padding can change it.
@@ -202,7 +202,7 @@ def _draw(
 
 
 class HalfEnded(StoppingCriteria):
-    """Stops a batch when half of its `rows` (fewer than FEWEST: all) have an EOS at column `start` or later."""
+    """Stops a batch when half of its `rows` (all, if rows < FEWEST) have an EOS at column `start` or later."""
 
     def __init__(self, rows: int, start: int, eos: int) -> None:
         self.least = rows / 2 if rows >= FEWEST else rows

@@ -1,4 +1,4 @@
-"""Gold rewards judge the arms; no arm trains on them. Each adapter scores single responses or compares two of them."""
+"""Gold rewards judge the arms; no arm trains on them. A gold model scores single responses or compares two of them."""
 
 import hashlib
 import math
@@ -30,7 +30,7 @@ class Comparison(Protocol):
 def both_rewards(
     gold: Gold | Comparison, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the rewards of the first and of the second responses, each (N,). A Comparison gives P(better) instead."""
+    """Returns the rewards of first and second responses, each (N,); for a Comparison, P(first is better) and 1 - P."""
     if isinstance(gold, Comparison):
         preferred = gold.preferences(prompts, first, second)
         return preferred, 1 - preferred
@@ -49,8 +49,8 @@ class Oracle:
 class Judge:
     """A noisy judge of the synthetic world: the exact reward plus independent noise for every prompt and response.
 
-    Gumbel noise of scale `temperature` makes it prefer a to b with probability sigmoid((reward(a) - reward(b)) /
-    temperature). The noise depends on the texts alone, so equal texts get equal noise.
+    Gumbel noise of scale `temperature` makes it prefer response `a` to `b` with probability
+    sigmoid((reward(a) - reward(b)) / temperature). The noise depends on the texts alone: equal texts get equal noise.
     """
 
     def __init__(self, temperature: float) -> None:
@@ -86,9 +86,9 @@ class Trained:
 
 
 def load_gold(config: Any, trained: Path | None, device: str, token_budget: int | None = None) -> Gold | Comparison:
-    """Loads the adapter of a `conf/gold` choice; `trained` is the folder of the trained gold model.
+    """Loads the gold model of `config`, a file of conf/gold. `trained`: the folder of the model that gold=trained uses.
 
-    A batch has SCORING times `token_budget` tokens or, without a token budget, `config.batch_size` sequences.
+    A batch has up to twice `token_budget` tokens (SCORING in logprobs) or, without it, `config.batch_size` sequences.
     """
     settings: dict[str, Any] = {"device": device, "token_budget": token_budget}
     if config.name in ("oracle", "judge"):

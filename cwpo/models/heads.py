@@ -17,7 +17,7 @@ Head = Callable[[Tensor], Tensor]
 
 
 def token_losses(head: Head, hidden: Tensor, target: Tensor, chunk: int) -> Tensor:
-    """-log p of each of M target tokens from the hidden states (M, d) that predict them; (M,), in nats, float32.
+    """Returns -log p of M target tokens, (M,), in nats, float32; row i of `hidden` (M, d) predicts token i.
 
     Logits exist for at most `chunk` tokens at a time. With several chunks, the backward pass computes the logits again.
     """
@@ -39,7 +39,7 @@ def without_adapters(model: nn.Module) -> Any:
 
 
 def logit_chunk(inner: Any) -> int:
-    """Returns the number of tokens, at least 1, that have LOGITS logits together."""
+    """Returns for how many tokens at a time to compute logits, so that these are at most LOGITS; at least 1."""
     return max(1, LOGITS // inner.get_output_embeddings().weight.shape[0])
 
 
@@ -47,7 +47,8 @@ def head_of(model: nn.Module) -> Head:
     """Returns the map from last hidden states (M, d) to logits (M, V) with which the model's own forward pass ends.
 
     Most models end with a linear layer. Others cap or scale its output (Gemma 2, Cohere, Granite): for these, the map
-    runs the forward pass itself, with given hidden states in place of the backbone's. Compares values to choose.
+    runs the forward pass itself, with given hidden states in place of the backbone's. The linear layer is
+    chosen if both give the same values.
     """
     inner = without_adapters(model)
     linear = inner.get_output_embeddings()
@@ -71,7 +72,7 @@ def _after_backbone(inner: Any) -> Head:
 
 
 class _Given(nn.Module):
-    """Replaces a backbone and returns its inputs as last hidden states; also as `decoder`, which OPT calls."""
+    """Stands in for a backbone, and for its `decoder`, which OPT calls: returns inputs_embeds as last hidden states."""
 
     def forward(self, inputs_embeds: Tensor, **kwargs: Any) -> Any:
         return _Output(last_hidden_state=inputs_embeds)

@@ -1,8 +1,9 @@
 """A judge behind any OpenAI-compatible endpoint: it compares two responses in both orders and keeps answers on disk.
 
-In each order a response scores 1 if the judge prefers it and 1/2 for a tie. The scores of both orders are averaged, so
-a judge that always prefers the first response gives ties. If the answer in either order has no verdict, the pair is not
-judged: its result is NaN, and it is counted. Identical responses tie without a question to the judge.
+The judge's answer ends in its verdict: A, B or tie. In each order a response scores 1 if the judge prefers it and 1/2
+for a tie. The scores of both orders are averaged, so a judge that always prefers the first response gives ties. If the
+answer in either order has no verdict, the pair is not judged: its result is NaN, and `counts` counts it. Identical
+responses tie without a question to the judge.
 """
 
 import hashlib
@@ -101,7 +102,7 @@ class ApiJudge:
         return result
 
     def question(self, prompt: str, response_a: str, response_b: str) -> str:
-        """Returns the whole message. Fills all slots in one pass, so that braces in the texts stay as they are."""
+        """Returns the message to the judge. All slots are filled in one pass, so braces in the texts stay the same."""
         texts = {"prompt": prompt.strip(), "response_a": response_a.strip(), "response_b": response_b.strip()}
         return SLOTS.sub(lambda slot: texts[slot[1]], self.template)
 
@@ -127,7 +128,7 @@ class ApiJudge:
         return self.cache / digest[:2] / f"{digest}.json"
 
     def _announce(self, questions: int, missing: Sequence[str]) -> None:
-        """Prints what will be asked at what cost. InputError if max_usd is set and the cost is higher or unknown."""
+        """Prints number and cost of the questions. InputError if max_usd is set and the cost is higher or unknown."""
         tokens = sum(map(len, missing)) / LETTERS, len(missing) * REPLY / 2
         cost = estimate(tokens, self.config.usd_per_million)
         about = "at an unknown price (gold.usd_per_million)" if cost is None else f"about ${cost:,.2f}"
@@ -197,7 +198,7 @@ class ApiJudge:
 
 
 def preference(right: str | None, swapped: str | None) -> float:
-    """P(first is better) from the verdicts on (first, second) and, `swapped`, (second, first); NaN if one is None."""
+    """Returns P(first is better) from verdicts: `right` on (first, second), `swapped` on (second, first). None: NaN."""
     if right is None or swapped is None:
         return float("nan")
     return (SCORES[right] + 1 - SCORES[swapped]) / 2
@@ -210,7 +211,10 @@ def verdict(reply: str) -> str | None:
 
 
 def read_prompt(file: str | None, asks: str) -> str:
-    """Returns PROMPT with QUESTIONS[asks], or the template in `file`. InputError if `file` is broken or lacks slots."""
+    """Returns the template in `file` or, without a file, PROMPT with the question that `asks` names.
+
+    Raises InputError if `file` cannot be read or lacks {prompt}, {response_a} or {response_b}.
+    """
     if file is None:
         return PROMPT.replace("{question}", QUESTIONS[asks])
     try:
@@ -239,7 +243,7 @@ def client_library() -> Any:
 
 
 def client(config: Any) -> Any:
-    """Returns a client of the endpoint, which retries by itself. InputError if the environment has no API key."""
+    """Returns a client of the endpoint, which retries failed requests. InputError if OPENAI_API_KEY is not set."""
     key = os.environ.get(KEY, "").strip()
     if not key:
         raise InputError(

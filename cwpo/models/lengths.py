@@ -37,9 +37,10 @@ def mixes_lengths(config: Any, longest: int) -> bool:
 
 
 def exact_parts(model: nn.Module, attention_mask: Tensor, *columns: Tensor) -> Iterator[list[Tensor]]:
-    """Splits right-padded columns (B, T) so that values do not depend on padding; yields [row numbers, mask, *columns].
+    """Splits a batch, right-padded columns (B, T) such as input_ids, into parts in which padding changes no value.
 
-    For most models one part has all rows. Raises InputError if a model wrapped by DDP or FSDP would need several parts.
+    Yields [row numbers, mask, *columns] of each part; for most models one part has all rows. Raises InputError if a
+    model wrapped by DDP or FSDP would need several parts.
     """
     config = getattr(model, "module", model).config
     if not mixes_lengths(config, attention_mask.shape[1]):
@@ -69,6 +70,6 @@ def in_order(parts: list[tuple[Tensor, Tensor]]) -> Tensor:
 
 @torch.no_grad()
 def forget_lengths(model: nn.Module) -> None:
-    """Runs a one-token input, so that dynamic RoPE drops the scaling kept from longer inputs."""
+    """Runs the model on one token, so that dynamic RoPE drops the scaling kept from longer inputs."""
     one = torch.zeros(1, 1, dtype=torch.long, device=next(model.parameters()).device)
     model(input_ids=one, attention_mask=one + 1)

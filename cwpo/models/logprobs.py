@@ -26,7 +26,7 @@ Logps = Callable[..., Tensor]  # response_logps, or a function with the same arg
 
 
 def response_logps(model: nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
-    """log pi(response | prompt), (B,), in nats, float32. Inputs are (B, T); labels are IGNORED outside responses."""
+    """Returns log pi(response | prompt), (B,), in nats, float32. Inputs: (B, T); labels are -100 outside responses."""
     targets, logits = response_logits(model, input_ids, attention_mask, labels)
     return -cross_entropy(logits.float().transpose(1, 2), targets, ignore_index=IGNORED, reduction="none").sum(dim=1)
 
@@ -46,7 +46,7 @@ def response_logits(
 
 
 def lean_logps(model: nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, head: Head) -> Tensor:
-    """response_logps with the `head` (see head_of) run on response tokens only, in chunks."""
+    """Computes response_logps, but runs the `head` (see head_of) on response tokens only, in chunks."""
     losses, rows = lean_losses(model, input_ids, attention_mask, labels, head)
     return _sums(losses, rows, len(labels))
 
@@ -73,7 +73,7 @@ def logps_by_length(
 
 
 def exact_logps(model: nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
-    """response_logps, computed one length at a time if the model needs this."""
+    """Computes response_logps, one length at a time if padding would change the values (see models.lengths)."""
     parts = exact_parts(model, attention_mask, input_ids, labels)
     return in_order([(rows, response_logps(model, ids, mask, targets)) for rows, mask, ids, targets in parts])
 
@@ -91,7 +91,7 @@ def packed_logps(model: nn.Module, batch: Mapping[str, Tensor], head: Head | Non
 
 
 def packed_states(inner: Any, batch: Mapping[str, Any], at: Tensor, dtype: torch.dtype) -> Tensor:
-    """Last hidden states (M, d) of pack_pairs' batch at the position indices `at` (M,); the mask is in `dtype`."""
+    """Returns last hidden states (M, d) of pack_pairs' batch at M flat position indices, `at`. `dtype`: the mask's."""
     mask, line = _attention(batch, dtype)
     if line or dtype in NARROW:
         attend_in_rows(inner)
@@ -115,7 +115,7 @@ def _attention(batch: Mapping[str, Any], dtype: torch.dtype) -> tuple[Tensor, di
 
 
 def in_lines(model: nn.Module) -> bool:
-    """Whether packed pairs use attention in Lines: on CUDA, with a 16-bit compute dtype and a torch that has VARLEN."""
+    """Whether packed pairs are laid out as Lines: on CUDA, in 16 bits, with a torch that has varlen attention."""
     inner = without_adapters(model)
     device = inner.get_output_embeddings().weight.device.type
     return device == "cuda" and _compute_dtype(inner, device) in NARROW and find_spec(VARLEN) is not None
@@ -129,7 +129,7 @@ def _compute_dtype(inner: Any, device: str) -> torch.dtype:
 
 
 def _sums(losses: Tensor, sequence: Tensor, count: int) -> Tensor:
-    """Log-probs (count,) of sequences from their tokens' losses (M,); `sequence` (M,) is each token's sequence."""
+    """Returns minus the sum of each sequence's losses, (count,); `sequence` (M,): the sequence of each loss."""
     return -torch.zeros(count, device=losses.device).index_add(0, sequence, losses)
 
 
@@ -147,7 +147,7 @@ def score_sequences(
     token_budget: int | None = None,
     compute: Logps = exact_logps,
 ) -> Tensor:
-    """Runs `compute` on N (ids, start) rows in batches, without gradients, dropout off: (N,), in the given order."""
+    """Runs `compute` on N rows (token ids, response start) in batches, no gradients or dropout: (N,), in row order."""
     model.eval()
     device = next(model.parameters()).device
     scores = torch.empty(len(rows))
@@ -171,7 +171,7 @@ def policy_scores(
     beta: float = 1.0,
     token_budget: int | None = None,
 ) -> Tensor:
-    """log pi(y|x) of (ids, start) rows (N,), float64, nats; with `reference` the implicit reward in logits (Eq. 17)."""
+    """Returns log pi(y|x) of N rows, (N,), float64; with `reference`: implicit reward beta log(pi/pi_ref), Eq. 17."""
     with label_precision(next(model.parameters()).device.type):
         scores = score_sequences(model, rows, pad_id, token_budget=token_budget).double()
         if reference is None:
@@ -184,7 +184,7 @@ def scoring_batches(
 ) -> list[list[int]]:
     """Returns batches of row indices; rows of similar length share a batch.
 
-    A batch has SCORING times `token_budget` tokens or, without a token budget, `batch_size` rows. With neither it has
+    A batch has up to SCORING times `token_budget` tokens or, without this, `batch_size` rows. With neither it has
     ROWS rows, or more if all rows are short.
     """
     if token_budget is not None:

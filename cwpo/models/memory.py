@@ -37,7 +37,7 @@ def in_batches(
 
 
 def sampling_batches(model: Any, lengths: Sequence[int]) -> list[list[int]]:
-    """Returns batches of row indices. Their cache and logits fit into free GPU memory; `lengths` are in tokens."""
+    """Returns batches of row indices. A batch's cache and logits fit into free GPU memory; `lengths` are in tokens."""
     device = next(model.parameters()).device
     free = torch.cuda.mem_get_info(device)[0]
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

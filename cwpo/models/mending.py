@@ -63,10 +63,10 @@ def dropout_names(owner: Any) -> list[str]:
 
 
 def mend_generation_config(model: nn.Module) -> None:
-    """Changes the model's generation settings so that save_pretrained accepts them.
+    """Repairs the model's generation settings if they contradict each other, so that save_pretrained can save them.
 
-    Some published models set a temperature without do_sample, which is refused once the settings were changed:
-    do_sample is switched on. If settings contradict each other in another way, only the special tokens are kept.
+    Some published models set a temperature without do_sample. save_pretrained rejects that once a setting was changed,
+    so do_sample is switched on. If contradictions remain, all settings but the special tokens are dropped.
     """
     inner = without_adapters(model)
     settings = getattr(inner, "generation_config", None)

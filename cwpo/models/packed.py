@@ -34,7 +34,7 @@ FAILURES = (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeE
 
 @dataclass(frozen=True)
 class Layout:
-    """A way to compute log-probs of pairs. It is exact if they equal the log-probs of each sequence computed alone.
+    """A way to compute log-probs of pairs. It is exact if its results equal those of each sequence alone.
 
     packed: both responses share one prompt, and pairs lie side by side (cwpo.data.packing). by_length: a forward pass
     has sequences of one length only. head: the map from hidden states to logits, run on response tokens only; None: the
@@ -62,11 +62,11 @@ class Layout:
 def exact_layout(model: nn.Module, pairs: Sequence[Mapping[str, Any]], pad_id: int, *, whole: bool = False) -> Layout:
     """Finds, by comparing values, the fastest layout in which the model's log-probs of encode_pairs' rows are exact.
 
-    Attention windows, RoPE that depends on the longest row, ALiBi and capped or scaled logits all change values on the
-    sample of `extremes`: the pairs with the longest and the shortest sequence and a copy of the longest with another
-    chosen response, side by side. Values are computed in float32, because rounding in 16 bits would hide such changes;
-    16-bit weights are widened for the moment and narrowed again without loss. `whole`: tries only layouts that run
-    the whole model, as wrapped models need.
+    Each layout is tried on the sample of `extremes`: the pairs with the longest and the shortest sequence and a copy of
+    the longest with another chosen response, side by side. Attention windows, RoPE that depends on the longest row,
+    ALiBi and capped or scaled logits change values there. Values are computed in float32, because rounding in 16 bits
+    would hide such changes; 16-bit weights are widened for the moment and narrowed again without loss. `whole`: tries
+    only layouts that run the whole model, as wrapped models need.
     """
     sample = extremes(pairs, len(without_adapters(model).get_input_embeddings().weight))
     with probing(model):
@@ -136,7 +136,7 @@ def share_prompts(pairs: Sequence[Mapping[str, Any]]) -> bool:
 
 @contextmanager
 def probing(model: nn.Module) -> Iterator[None]:
-    """Turns off dropout, autocast and accelerate's forward and widens 16-bit weights to float32, until it exits."""
+    """Inside the block, dropout, autocast and accelerate's wrapper of forward are off; 16-bit weights are float32."""
     training = model.training
     wrapper = vars(model).pop("forward", None) if hasattr(model, "_original_forward") else None
     model.eval()
@@ -151,7 +151,7 @@ def probing(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _widened(model: nn.Module) -> Iterator[None]:
-    """Widens 16-bit weights to float32; blocks of layers only while they compute, so that no two are wide at once."""
+    """Widens 16-bit weights to float32, a model's blocks only while they compute, so that no two are wide at once."""
     dtypes = {p: p.dtype for p in model.parameters() if p.dtype in NARROW}
     blocks = [block for part in model.modules() if isinstance(part, nn.ModuleList) for block in part]
     in_blocks = {p for block in blocks for p in block.parameters()}

@@ -31,9 +31,9 @@ def _states(model: PreTrainedModel, batch: Mapping[str, Any]) -> Tensor:
 
 @torch.no_grad()
 def reads_packed(model: PreTrainedModel, pairs: Sequence[Mapping[str, Any]], pad_id: int) -> bool:
-    """Whether these pairs, rows of encode_pairs, give the same last states packed as each sequence gives alone.
+    """Whether packing encode_pairs' rows leaves the hidden states of the sequences' last tokens as they are.
 
-    Compares the states of the longest and the shortest pair, packed side by side, with those of their sequences alone.
+    Compares the longest and the shortest pair, packed side by side, with each sequence alone. False if prompts differ.
     """
     if not pairs or not share_prompts(pairs):
         return False

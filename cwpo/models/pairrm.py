@@ -54,7 +54,7 @@ def score_both_orders(
     second: Sequence[Text],
     token_budget: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Returns f(x, first, second) / 2 and f(x, second, first) / 2, each (N,), in logits.
+    """Returns f(prompt, first, second) / 2 and f(prompt, second, first) / 2, each (N,), logits; f: the model's score.
 
     Their difference is the logit averaged over both orders. Swapping the responses swaps the two values and so flips
     the sign of the difference.

@@ -61,7 +61,7 @@ def vocabulary_problem(path: str, revision: str | None, key: str) -> str | None:
 
 @asked_once
 def read_config(path: str | Path, revision: str | None = None, key: str = "model") -> Any:
-    """Reads the config at `path`, the value of `key`. InputError if it is unreadable or asks to run code of its own."""
+    """Reads the config at `path`, the value of `key`. InputError if it cannot be read or needs remote code."""
     try:
         config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
     except Exception as error:  # a broken config.json raises nearly anything
@@ -85,7 +85,7 @@ def read_config(path: str | Path, revision: str | None = None, key: str = "model
 
 
 def load_weights(kind: Any, path: str | Path, revision: str | None, **settings: Any) -> PreTrainedModel:
-    """Calls `kind`.from_pretrained for safetensors only, without remote code. InputError if weights cannot be read.
+    """Calls from_pretrained of the Auto class `kind`: only safetensors, no remote code. InputError if that fails.
 
     Keeps transformers from asking the hub to convert pickle weights in the background.
     """
@@ -103,7 +103,7 @@ def load_weights(kind: Any, path: str | Path, revision: str | None, **settings: 
 
 
 def read_tokenizer(path: str | Path, revision: str | None = None) -> Any:
-    """Reads the tokenizer as it was saved. Raises InputError if it cannot be read or has code of its own."""
+    """Reads the tokenizer as it was saved. Raises InputError if it cannot be read or needs remote code."""
     reach(path)
     try:
         return AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
@@ -119,9 +119,9 @@ def load_tokenizer(
 ) -> PreTrainedTokenizerBase:
     """Loads the tokenizer. A missing pad token becomes EOS (padding is masked everywhere). InputError without EOS.
 
-    chat=True: prompts go through its chat template from now on, also after it is saved and loaded again; InputError if
-    the template is missing or its turns do not end in EOS. chat=False: no prompt goes through the template. None: keeps
-    the saved choice; see `reads_chat`.
+    chat=True: its chat template formats prompts from now on, also after the tokenizer is saved and loaded again;
+    InputError if the template is missing or its turns do not end in EOS. chat=False: the template formats no prompt.
+    None: the saved choice holds; see `reads_chat`.
     """
     tokenizer = read_tokenizer(path, revision)
     if tokenizer.eos_token_id is None:
@@ -208,7 +208,7 @@ def add_lora(
 
 
 def load_adapted(folder: str | Path, *, dropout: float = 0.0, device: str = "cpu") -> Any:
-    """Loads the PEFT model as it was trained: base in its own dtype, adapters in float32, ready for more training."""
+    """Loads base and adapters as a PEFT model to train on: the base in the dtype of base.json, adapters in float32."""
     from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
 
@@ -227,14 +227,14 @@ def load_adapted(folder: str | Path, *, dropout: float = 0.0, device: str = "cpu
 
 
 def as_trained(folder: str | Path, revision: str | None = None, *, device: str = "cpu") -> Any:
-    """Loads a checkpoint's transformers model as training left it: adapters unmerged, or in float32 if it has none."""
+    """Loads a checkpoint's transformers model: with its adapters, unmerged, if it has any, else in float32."""
     if not is_adapters(folder):
         return load_policy(folder, revision, device=device)
     return without_adapters(load_adapted(folder, device=device)).eval()
 
 
 def export(adapters: Path, folder: Path, dtype: str) -> None:
-    """Writes base and adapters as one plain checkpoint: merged in float32, saved in `dtype` ("base": the base's)."""
+    """Merges adapters into their base in float32 and saves the model in `dtype` ("base": the base's) to `folder`."""
     kept = base_of(adapters).dtype if dtype == "base" else dtype
     load_policy(adapters).to(DTYPES[kept]).save_pretrained(folder)
     load_tokenizer(adapters).save_pretrained(folder)

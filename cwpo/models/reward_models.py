@@ -26,11 +26,11 @@ SMALL = 2e9  # reward models with at most so many parameters are computed in flo
 class Scorer:
     """A published checkpoint with its tokenizer, dropout off: float32 on CPUs or up to SMALL parameters, else as saved.
 
-    A batch has SCORING times `token_budget` tokens or, without a token budget, `batch_size` sequences.
+    A batch has up to twice `token_budget` tokens (SCORING in logprobs) or, without it, `batch_size` sequences.
     """
 
     kind: Any = AutoModelForSequenceClassification
-    chat = False  # whether inputs are written by the tokenizer's chat template
+    chat = False  # whether the tokenizer's chat template formats inputs
 
     def __init__(
         self, path: str, revision: str | None, *, device: str, batch_size: int, token_budget: int | None = None
@@ -54,7 +54,7 @@ class HuggingFace(Scorer):
     """A sequence-classification reward model with one label; the reward is the logit of its own forward pass.
 
     The input is the prompt followed by the response: one text for causal models, a pair of texts for tokenizers that
-    separate the two (encoders such as DeBERTa). Messages are written in the format of HH-RLHF.
+    separate the two (encoders such as DeBERTa). Messages are formatted as in HH-RLHF.
     """
 
     @torch.no_grad()
@@ -91,7 +91,7 @@ def reward_inputs(
 
 
 def _chat(tokenizer: Any, prompt: Text, response: Text) -> str:
-    """Returns prompt and response as one chat, as the tokenizer's template writes it."""
+    """Returns prompt and response as one chat, formatted by the tokenizer's chat template."""
     said: Any = response
     if isinstance(response, str):
         said = [{"role": "assistant", "content": response.strip()}]
@@ -99,9 +99,10 @@ def _chat(tokenizer: Any, prompt: Text, response: Text) -> str:
 
 
 def read_reward(path: str, revision: str | None, chat: bool | None = None) -> tuple[Any, bool]:
-    """Reads the reward model's tokenizer at `path`. Returns it and whether the model reads chats by its template.
+    """Returns the tokenizer of the reward model at `path`, and whether its chat template formats the model's inputs.
 
-    chat=None lets the checkpoint decide: by its saved choice, if any; else causal models with a template read chats.
+    chat=None lets the checkpoint decide: by its saved choice, if any; else a causal model's template is used, if it has
+    one. InputError if chat=True and there is no template.
     """
     tokenizer = read_tokenizer(path, revision)
     if tokenizer.pad_token_id is None:  # the model may have no EOS either
@@ -126,7 +127,7 @@ def load_reward(
 
 
 def gold_problem(path: str, revision: str | None, key: str = "gold.path", seq2seq: bool = False) -> str | None:
-    """Says why the model at `path`, the value of `key`, cannot serve as reward, or None. Reads its config only.
+    """Says why the model at `path`, the value of `key`, cannot give rewards, or None. Reads its config only.
 
     seq2seq: the model answers a question in words instead of giving a score.
     """
@@ -139,7 +140,7 @@ def gold_problem(path: str, revision: str | None, key: str = "gold.path", seq2se
 
 
 class ChatReward(Scorer):
-    """Skywork-Reward-V2, TRL's Qwen2 reward and similar: each reads the whole chat, as its template writes it.
+    """Skywork-Reward-V2, TRL's Qwen2 reward and similar: each reads the whole chat, formatted by its template.
 
     The score is read at the last token. Its position comes from the row's length, so a pad token that also ends turns
     does no harm.
@@ -182,7 +183,7 @@ class SteamSHP(Scorer):
         self.counts: Counter[str] = Counter()
 
     def text(self, prompt: str, first: str, second: str) -> str:
-        """Writes the question in the form the model was trained on: each text on one line, the post cut if too long."""
+        """Returns the question in the model's training format: each text on one line, the post cut if too long."""
         post = " ".join(turn["content"] for turn in turns(prompt))
         post, first, second = (" ".join(text.split()) for text in (post, first, second))
         written = _question(post, first, second)
@@ -194,7 +195,7 @@ class SteamSHP(Scorer):
         return _question(self.tokenizer.decode(ids[: max(0, len(ids) - over)]), first, second)
 
     def preferences(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> np.ndarray:
-        """P(first is better), (N,), in [0, 1]."""
+        """Returns P(first is better), (N,), in [0, 1]."""
         rows = list(zip(prompts, first, second, strict=True))
         right = self._says_a([self.text(prompt, a, b) for prompt, a, b in rows])
         swapped = self._says_a([self.text(prompt, b, a) for prompt, a, b in rows])

@@ -1,4 +1,4 @@
-"""Attention of packed pairs in rows or lines; the model computes everything else on one line without padding."""
+"""Attention of packed pairs. Models compute all else on one unpadded line; attention lays it out as Rows or Lines."""
 
 import inspect
 import itertools
@@ -28,12 +28,12 @@ class Rows:
     count: int
 
     def lay(self, line: Tensor) -> Tensor:
-        """Lays a line (1, H, T, d) out as rows (R, H, W, d)."""
+        """Lays a line (1, heads, T, head size) out as rows (R, heads, W, head size)."""
         laid = _Moved.apply(line[0].transpose(0, 1), self.token, self.slot)
         return laid.unflatten(0, (self.count, -1)).transpose(1, 2)
 
     def take(self, rows: Tensor) -> Tensor:
-        """Takes the line (1, T, H, d) out of rows (R, W, H, d)."""
+        """Takes the line (1, T, heads, head size) out of rows (R, W, heads, head size)."""
         return _Moved.apply(rows.flatten(0, 1), self.slot, self.token)[None]
 
 
@@ -47,7 +47,7 @@ class Lines:
     most: int
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
-        """Computes causal attention within each sequence: query, key and value (1, H, T, d) -> (1, T, H, d)."""
+        """Computes causal attention within each sequence; (1, heads, T, head size) -> (1, T, heads, head size)."""
         query, key, value = (states[0].transpose(0, 1).index_select(0, self.place) for states in (query, key, value))
         narrow = all(states.dtype in NARROW and states.shape[2] <= WIDEST for states in (query, key, value))
         alike = key.shape == value.shape and query.shape[2] == key.shape[2]
@@ -56,7 +56,7 @@ class Lines:
 
 
 def _by_kernel(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, most: int, scale: float | None) -> Tensor:
-    """Flash attention on (N, H, d), without padding or compilation. varlen_attn's arguments vary between versions."""
+    """Runs flash attention in sequences that end at `ends`, (N, heads, head size), by any version of varlen_attn."""
     from torch.nn.attention.varlen import varlen_attn
 
     takes = inspect.signature(varlen_attn).parameters
@@ -85,7 +85,7 @@ def _by_sequence(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, most: 
 
 
 class _Moved(torch.autograd.Function):
-    """Computes x[there], with gradient[back] as its gradient: no two places share a token, and adding up is far slower.
+    """Computes x[there], with gradient[back] as its gradient: a token has one place, so nothing need be added up.
 
     Places of padding get the gradient of an arbitrary token. It has no effect: padding attends to padding only, and the
     gradient at padding is never taken back to a token.
@@ -110,9 +110,9 @@ def attend(
     rows: Rows | Lines | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Runs transformers' sdpa attention; with Rows, on the line laid out in rows, whose mask is (R, 1, W, W).
+    """Runs transformers' sdpa attention. With Rows, it first lays the line out in rows; the mask is (R, 1, W, W).
 
-    Lines run their own attention, without the mask.
+    With Lines, it calls Lines.attend and ignores the mask.
     """
     if isinstance(rows, Lines):
         return rows.attend(query, key, value, kwargs.get("scaling")), None
@@ -138,9 +138,9 @@ def attend(
 def _by_sdpa(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any
 ) -> Tensor:
-    """Runs transformers' sdpa attention; returns (R, W, H, d).
+    """Runs transformers' sdpa attention; returns (rows, length, heads, head size).
 
-    A CPU computes 16 bits in float32: its kernel's backward pass in 16 bits takes 10 times as long.
+    On CPUs, 16-bit inputs are computed in float32: the kernel's backward pass in 16 bits takes 10 times as long.
     """
     if query.device.type != "cpu":
         return sdpa_attention_forward(module, query, key, value, mask, **kwargs)[0]

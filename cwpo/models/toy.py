@@ -24,8 +24,8 @@ IGNORED = -100
 def toy_config(name: str, tokenizer: Tokenizer) -> OPTConfig | Qwen2Config | LlamaConfig:
     """Returns the configuration of the model "<family>-<hidden size>x<layers>", e.g. "opt-32x1".
 
-    Heads of 16, tied embeddings, no dropout; feed-forward blocks 4 times as wide as the hidden size for OPT,
-    about 8/3 times for the gated families.
+    Attention heads of size 16, tied embeddings, no dropout; feed-forward blocks 4 times as wide as the hidden size for
+    OPT, about 8/3 times for the gated families.
     Raises ValueError for another family or form, or a hidden size that is not a multiple of 16.
     """
     form = re.fullmatch(rf"({'|'.join(FAMILIES)})-([1-9]\d*)x([1-9]\d*)", name)
@@ -76,7 +76,7 @@ def pretrain(
 ) -> tuple[PreTrainedModel, Tokenizer]:
     """Trains the model `name` of `toy_config` for one epoch of next-token prediction on `sequences` texts of the world.
 
-    AdamW in float32, cosine schedule with 2 % warm-up, loss on all tokens but padding. The same name, seed
+    AdamW on float32 weights, cosine schedule with 2 % warm-up, loss on all tokens but padding. The same name, seed
     and number of torch threads give the same weights; the global random state is left alone.
     `progress(step, steps, loss)` is called every 100 steps and after the last.
     """

@@ -39,7 +39,7 @@ Say = Callable[[str], None]
 
 
 def align(cfg: Any, say: Say = print) -> Path:
-    """Write the aligned model, its card and alignment.json to the folder cfg.out, and return that folder.
+    """Writes the aligned model, its card and alignment.json to the folder cfg.out, and returns that folder.
 
     Unless sft.epochs=0, cfg.out/sft holds the fine-tuned model before alignment. cfg.out appears only when it is
     complete. A stopped run, started again, reuses its finished fine-tuned model and continues from its last checkpoint.
@@ -85,7 +85,7 @@ def align(cfg: Any, say: Say = print) -> Path:
 
 
 def _trained(table: pd.DataFrame, cfg: Any, work: Path, device: str, say: Say) -> tuple[Start, list[dict[str, Any]]]:
-    """Fine-tune into work/sft if needed, align into work/out; return where alignment began, and its curve."""
+    """Fine-tunes into work/sft if cfg.sft.epochs, aligns into work/out; returns the alignment's Start and its curve."""
     before = _start(cfg)
     if cfg.sft.epochs:
         before = replace(before, path=work / "sft", revision=None)
@@ -104,7 +104,7 @@ def _describe(
     history: list[dict[str, Any]],
     measured: dict[str, Any] | None,
 ) -> None:
-    """Write the model card and alignment.json into the model's folder `result`."""
+    """Writes the model card and alignment.json into the model's folder `result`."""
     facts = {
         "data": Path(cfg.preferences).name,
         "pairs, by label": ", ".join(f"{n:,} {who}" for who, n in _sources(table).items()),
@@ -128,7 +128,7 @@ def _describe(
 
 
 def fine_tune(table: pd.DataFrame, cfg: Any, folder: Path, device: str, say: Say = print) -> None:
-    """Fine-tune cfg.model on prompt + chosen response of every pair. `folder` appears when it is complete."""
+    """Fine-tunes cfg.model on prompt + chosen response of every pair. `folder` appears when it is complete."""
     with training_in(folder, device, cfg.token_budget, log=_log(say)) as site:
         fit_sft(
             site,
@@ -142,14 +142,14 @@ def fine_tune(table: pd.DataFrame, cfg: Any, folder: Path, device: str, say: Say
 
 
 def _names(table: pd.DataFrame) -> list[str]:
-    """Return each pair's name for error messages: its row in the user's table, or its index if there is no `row`."""
+    """Returns each pair's name for error messages: its row in the user's table, or its index if there is no `row`."""
     return [f"row {row}" for row in table["row"]] if "row" in table else [f"pair {i}" for i in range(len(table))]
 
 
 def optimise(
     table: pd.DataFrame, before: Start, cfg: Any, folder: Path, device: str, say: Say = print
 ) -> list[dict[str, Any]]:
-    """Align the model `before` by weighted preference optimisation, save it in `folder`, return the training curve."""
+    """Aligns the model `before` by weighted preference optimisation; writes it to `folder`, returns the curve."""
     with training_in(folder, device, cfg.token_budget, log=_log(say)) as site:
         return fit_preference(
             site,
@@ -166,7 +166,7 @@ def optimise(
 
 
 def _examples(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the pairs as rows for PreferenceTrainer."""
+    """Returns the pairs as rows for PreferenceTrainer."""
     texts = zip(*as_conversations(table, "chosen", "rejected"), strict=True)
     return [
         {"pair_id": name, "prompt": prompt, "chosen": chosen, "rejected": rejected, "weight": weight}
@@ -175,7 +175,7 @@ def _examples(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def margins(start: Start, pairs: pd.DataFrame, cfg: Any, device: str) -> np.ndarray:
-    """log p(chosen) - log p(rejected) of N pairs under the model at `start`, (N,), in nats."""
+    """Returns log p(chosen) - log p(rejected) of each pair, in nats, under the model at `start`."""
     tokenizer = load_tokenizer(start.path, start.revision, chat=start.chat)
     model = as_trained(start.path, start.revision, device=device)
     rows = encode_pairs(tokenizer, *as_conversations(pairs, "chosen", "rejected"))
@@ -185,10 +185,11 @@ def margins(start: Start, pairs: pd.DataFrame, cfg: Any, device: str) -> np.ndar
 
 
 def preference_accuracy(before: np.ndarray, after: np.ndarray, prompts: np.ndarray) -> dict[str, Any]:
-    """Share of labelled pairs on which the model prefers the human choice, from its margins (N,) before and after.
+    """Returns how often a model prefers the human choice, from `margins` of test pairs before and after alignment.
 
-    likelihood_*: the chosen response is more likely than the rejected one. implicit: its likelihood grew more, i.e. its
-    implicit reward beta log(after / before) is higher; 1/2 is chance, and before alignment all pairs tie.
+    likelihood_*: the share of pairs whose chosen response is more likely than the rejected one, and its change.
+    implicit: the share whose margin grew, so that the chosen response has the higher implicit reward, beta log(p after
+    / p before); 1/2 is chance. Intervals treat the pairs of one prompt as one draw.
     """
 
     def wins(x: np.ndarray) -> np.ndarray:
@@ -203,7 +204,7 @@ def preference_accuracy(before: np.ndarray, after: np.ndarray, prompts: np.ndarr
 
 
 def in_words(measured: dict[str, Any] | None) -> dict[str, str]:
-    """Return the result of preference_accuracy as text, by readable names; empty for None."""
+    """Returns the result of preference_accuracy as {readable name: text}; {} for None."""
     names = {
         "likelihood_before": "prefers people's choice on test pairs, before",
         "likelihood_after": "prefers people's choice on test pairs, after",
@@ -214,7 +215,7 @@ def in_words(measured: dict[str, Any] | None) -> dict[str, str]:
 
 
 def _fitting(table: pd.DataFrame, cfg: Any, read: Converted) -> pd.DataFrame:
-    """Return the pairs that have a prompt and fit into the model's context; add the other rows to read.dropped."""
+    """Returns the pairs, at least 2, that have a prompt and fit the token limit; adds other rows to read.dropped."""
     tokenizer = load_tokenizer(cfg.model, cfg.revision, chat=wished(cfg.chat))
     check_words(tokenizer, table["chosen"].tolist(), cfg.model)
     most = min(cfg.max_tokens, context_length(cfg.model, cfg.revision) or cfg.max_tokens)
@@ -231,7 +232,7 @@ def _fitting(table: pd.DataFrame, cfg: Any, read: Converted) -> pd.DataFrame:
 
 
 def _test_pairs(cfg: Any, work: Path) -> pd.DataFrame | None:
-    """Read the labelled test pairs that fit the model, with the columns of by_label. None without cfg.test."""
+    """Returns the labelled pairs of cfg.test that fit the model, with by_label's columns. None without cfg.test."""
     if cfg.test is None:
         return None
     convert(cfg.test, work / "test.parquet", cfg.columns, split=cfg.split, positive=cfg.positive)
@@ -243,7 +244,7 @@ def _test_pairs(cfg: Any, work: Path) -> pd.DataFrame | None:
 
 
 def by_label(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Return labelled pairs as prompt, chosen (the response that the label prefers), rejected, row and messages."""
+    """Returns labelled pairs as prompt, chosen (the response that the label prefers), rejected, row and messages."""
     texts = turned(pairs, pairs["target"] > 0.5).assign(messages=pairs.get("messages"))
     return texts[["prompt", "chosen", "rejected", "row", "messages"]].reset_index(drop=True)
 

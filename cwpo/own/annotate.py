@@ -39,11 +39,11 @@ LEAST = 20  # labelled pairs that a test needs
 
 
 def label(cfg: Any, say: Callable[[str], None] = print) -> Path | None:
-    """Label and weight the pairs of cfg.data. With cfg.show, only print how the data are read, and return None.
+    """Labels and weights the pairs of cfg.data, returns cfg.out. With cfg.show, prints how they are read, returns None.
 
     Writes preferences.parquet and .jsonl, report.html and .json, README.md and, if trained here, the annotator to the
-    folder cfg.out, and returns it. cfg.out appears when complete and replaces an earlier result. A stopped run, started
-    again with equal settings, continues from a hidden folder beside it. Raises InputError for wrong settings or data.
+    folder cfg.out. It appears when complete and replaces an earlier result. A stopped run, started again with equal
+    settings, continues from a hidden folder beside cfg.out. Raises InputError for wrong settings or data.
     """
     if cfg.show is not None:
         quiet_libraries()
@@ -70,7 +70,7 @@ def label(cfg: Any, say: Callable[[str], None] = print) -> Path | None:
 
 
 def _work(cfg: Any, work: Path, device: str, say: Callable[[str], None]) -> tuple[Path, dict[str, Any]]:
-    """Do all work in the folder `work`. Return the folder of results, inside `work`, and the numbers of report.json."""
+    """Does the work of `label` in the folder `work`. Returns the results' folder and the numbers of report.json."""
     how = {name: cfg[name] for name in ("ties", "split", "positive")}
     read = convert(cfg.data, work / "read.parquet", cfg.columns, **how)
     reading: list[str] = []
@@ -119,7 +119,7 @@ def _work(cfg: Any, work: Path, device: str, say: Callable[[str], None]) -> tupl
 
 
 def _drop_long(source: Path, target: Path, cfg: Any, read: Converted) -> None:
-    """Copy the pairs of `source` within the annotator's token limit to `target`; add the other rows to read.dropped."""
+    """Copies the pairs within the annotator's token limit from `source` to `target`; adds others to read.dropped."""
     with pq.ParquetFile(source) as pairs:
         first = next(pairs.iter_batches(LOOKED_AT)).to_pandas()
     most, count = longest(cfg, first)
@@ -149,7 +149,7 @@ def _enough(labeled: pd.DataFrame, pairs: int, read: Converted, cfg: Any) -> Non
     decided = labeled[labeled["target"] != 0.5]
     if len(decided) < LEAST:
         raise InputError(
-            f"data={cfg.data}: the votes of all but {len(decided)} of {len(labeled)} labelled pairs are tied"
+            f"data={cfg.data}: {len(decided)} of {len(labeled)} labelled pairs have untied votes; {LEAST} are needed"
         )
     if len(labeled) == pairs and not cfg.include_labeled:
         raise InputError(
@@ -167,10 +167,11 @@ def _enough(labeled: pd.DataFrame, pairs: int, read: Converted, cfg: Any) -> Non
 def _annotator(
     labeled: pd.DataFrame, cfg: Any, work: Path, device: str, say: Callable[[str], None]
 ) -> tuple[pd.DataFrame, pd.DataFrame | None, Annotates, int, dict[str, Any] | None]:
-    """Train an annotator, or load the one at annotator.path, and test it on labelled pairs that it was not trained on.
+    """Trains an annotator, or loads the one at annotator.path; tests it on labelled pairs that it was not trained on.
 
-    Returns the tested pairs with their gaps, the learning curve, the annotator, the number of pairs not tested because
-    it was trained on their prompts, and the facts of first_fold. Curve and facts are None for a loaded annotator.
+    Returns the tested pairs with gaps (score of response `a` minus that of `b`), the learning curve, the annotator, the
+    number of pairs not tested because it was trained on their prompts, and what first_fold returns. For a loaded
+    annotator the curve and the last are None.
     """
     if cfg.annotator.path is None:
         scratch = work / "folds"

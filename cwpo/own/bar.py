@@ -14,7 +14,7 @@ EVERY = 10.0  # seconds between lines
 
 @contextmanager
 def bar(title: str, say: Callable[[str], None]) -> Iterator[Callable[[int, int], None]]:
-    """Yield a function to call with (units done, total). Without a terminal, `say` gets the title, then the lines."""
+    """Yields a function to call with (units done, total): it moves a bar or, without a terminal, gives `say` a line."""
     console = Console(stderr=True)
     if not console.is_terminal:
         say(title)

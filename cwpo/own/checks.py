@@ -20,7 +20,7 @@ SYNTHETIC_JUDGES = ("oracle", "judge")
 
 
 def check_annotate(cfg: Any, ask_hub: bool = True) -> None:
-    """Raise InputError with every problem of the settings of scripts/annotate.py. Loads no weights."""
+    """Raises InputError with every problem of the settings of scripts/annotate.py. Loads no weights."""
     if cfg.show is not None:  # the command writes nothing then
         cfg = OmegaConf.merge(cfg, {"out": "."})
     problems = check_settings(cfg, AnnotateConfig, annotate_problems)
@@ -31,13 +31,13 @@ def check_annotate(cfg: Any, ask_hub: bool = True) -> None:
 
 
 def check_align(cfg: Any, ask_hub: bool = True) -> None:
-    """Raise InputError with every problem of the settings of scripts/align.py. Loads no weights."""
+    """Raises InputError with every problem of the settings of scripts/align.py. Loads no weights."""
     problems = check_settings(cfg, AlignConfig, align_problems)
     _refuse(problems, {"model": cfg.model}, cfg.revision, ask_hub=ask_hub)
 
 
 def check_compare(cfg: Any, ask_hub: bool = True) -> None:
-    """Raise InputError with every problem of the settings of scripts/compare.py. Loads no weights."""
+    """Raises InputError with every problem of the settings of scripts/compare.py. Loads no weights."""
     problems = check_settings(cfg, CompareConfig, lambda cfg: _occupied(cfg.out, "comparison.json"))
     models = {"before": cfg.before, "after": cfg.after}
     asked = model_problems(_given(models, None), adapters=("before", "after"), ask_hub=ask_hub and not problems)
@@ -74,7 +74,7 @@ def align_problems(cfg: Any) -> Iterator[Problem]:
 
 
 def _occupied(out: str, mark: str) -> Iterator[Problem]:
-    """Yield why `out` cannot take results: a file, or a folder with files but without `mark`, the file of a result."""
+    """Yields a problem if `out` is a file, or a folder with files but without `mark`, a file that every result has."""
     folder = Path(out).expanduser()
     if folder.is_file():
         yield Problem("out", f"out={out} is a file; name a new folder")
@@ -85,9 +85,9 @@ def _occupied(out: str, mark: str) -> Iterator[Problem]:
 def _refuse(
     problems: list[Problem], models: dict[str, Any], revision: str | None, *, ask_hub: bool, **kinds: tuple[str, ...]
 ) -> None:
-    """Raise InputError if there are `problems` or the models have any. The hub is asked only if `problems` is empty.
+    """Raises InputError if there are `problems` or the models have any. The hub is asked only if `problems` is empty.
 
-    Without `ask_hub` torch is not imported.
+    Without `ask_hub` torch is not imported. `models`: path or hub id by key; `kinds` are passed to model_problems.
     """
     asked = model_problems(_given(models, revision), ask_hub=ask_hub and not problems, **kinds)
     problems = first_by_key(problems, asked)

@@ -35,7 +35,7 @@ CHUNK = 256  # prompts whose tokens are counted at a time
 
 
 def compare(cfg: Any, say: Callable[[str], None] = print) -> Path:
-    """Write comparison.json, samples.jsonl and samples.html to cfg.out, print the win rate, return the folder."""
+    """Writes comparison.json, samples.jsonl and samples.html to cfg.out, prints the win rate, returns the folder."""
     device, out = begin(cfg, check_compare)
     gold = load_judge(cfg, device)
     with workplace(out, cfg, ("before", "after", "prompts", "gold")) as work:
@@ -77,7 +77,7 @@ def compare(cfg: Any, say: Callable[[str], None] = print) -> Path:
 
 
 def load_judge(cfg: Any, device: str) -> Any:
-    """Load the judge that cfg.gold names: oracle, judge, an annotator (not PairRM) or any reward model."""
+    """Returns the judge that cfg.gold names: oracle, judge, an annotator (not PairRM) or any reward model."""
     if cfg.gold in ("oracle", "judge"):
         return Oracle() if cfg.gold == "oracle" else Judge(1.0)
     if not is_ours(cfg.gold):
@@ -93,7 +93,7 @@ def _reads_chat(gold: Any) -> bool:
 
 
 def _check_judge(cfg: Any, gold: Any, prompts: list[Text]) -> None:
-    """Raise InputError if the judge's context is too short for some prompt and a response of cfg.max_new_tokens."""
+    """Raises InputError if the judge's context is too short for some prompt plus a response of cfg.max_new_tokens."""
     if not hasattr(gold, "tokenizer"):
         return
     context = context_length(checkpoint_of(cfg.gold), cfg.revision)
@@ -106,7 +106,7 @@ def _check_judge(cfg: Any, gold: Any, prompts: list[Text]) -> None:
 
 
 def _judged(prompts: Sequence[Text], table: pd.DataFrame, name: str, gold: Any) -> tuple[Sequence[Text], list[Text]]:
-    """Return prompts and responses as the judge reads them; a response to a list of messages becomes a message."""
+    """Returns prompts and responses as the judge reads them; a response to a list of messages becomes a message."""
     responses = table[name].tolist()
     if isinstance(gold, (Oracle, Judge)):
         return table["prompt"].tolist(), responses
@@ -117,8 +117,8 @@ def _judged(prompts: Sequence[Text], table: pd.DataFrame, name: str, gold: Any) 
 
 
 def _prompts(cfg: Any, say: Callable[[str], None]) -> tuple[list[Text], int, dict[str, bool]]:
-    """Return the first cfg.most distinct prompts that leave room for a response in both models' contexts, the number of
-    prompts skipped, and for each model whether its chat template is used, which the first CHUNK prompts decide.
+    """Returns the first cfg.most distinct prompts that leave room for a response in both models' contexts, the number
+    of prompts skipped, and for each model whether its chat template is used, which the first CHUNK prompts decide.
     """
     chat: dict[str, bool] = {}
     kept: list[Text] = []
@@ -144,7 +144,7 @@ def _prompts(cfg: Any, say: Callable[[str], None]) -> tuple[list[Text], int, dic
 
 
 def _distinct(cfg: Any) -> Iterator[Text]:
-    """Yield each distinct prompt of the table once."""
+    """Yields each distinct prompt of the table cfg.prompts once."""
     seen: set[str] = set()
     for prompt in read_prompts(cfg.prompts, cfg.column):
         text = plain_texts(prompt, "")[0]
@@ -167,9 +167,10 @@ def _sample(prompts: list[Text], name: str, cfg: Any, device: str, chat: bool) -
 
 
 def summary(table: pd.DataFrame) -> dict[str, Any]:
-    """Win rate of `after` (a tie counts 1/2) and reward difference, with 95 % bootstrap intervals over prompts.
+    """Returns the win rate of `after` (a tie counts 1/2) and the reward difference, with 95 % bootstrap intervals.
 
-    Also tie rate, and truncated share and mean length for each model. Raises InputError if a reward is not finite.
+    Also the tie rate and, for each model, the share of truncated responses and the mean length in characters. The
+    intervals resample prompts. Raises InputError if a reward is not finite.
     """
     before, after = table["before_reward"].to_numpy(), table["after_reward"].to_numpy()
     broken = int((~np.isfinite(before)).sum() + (~np.isfinite(after)).sum())
@@ -198,6 +199,6 @@ def in_words(numbers: dict[str, Any]) -> str:
 
 
 def page(table: pd.DataFrame, numbers: dict[str, Any]) -> str:
-    """Return an HTML page with the first SHOWN samples side by side; every text is escaped."""
+    """Returns an HTML page with the first SHOWN samples side by side; every text is escaped."""
     samples = table.head(SHOWN).to_dict("records")
     return render("comparison.html.jinja", numbers=numbers, samples=samples, summary=in_words(numbers))

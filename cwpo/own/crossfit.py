@@ -23,12 +23,12 @@ TUNED = (1 / 3, 1.0, 3.0)  # factors of the learning rate that tune=true tries
 def cross_fit(
     labeled: pd.DataFrame, cfg: Any, scratch: Path, *, device: str, say: Callable[[str], None]
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
-    """Train annotators fold by fold. Return the gaps of held-out pairs, the learning curve, and first_fold's facts.
+    """Trains annotators fold by fold. Returns held-out gaps, those for the learning curve, and what first_fold returns.
 
-    The first table has pair_id, gap (the members' mean) and agree (the share of members that label as their mean does).
-    The second adds share_trained_on and n_train: in the first cfg.curve_folds folds, annotators also learn from
-    cfg.curve's shares of the training pairs. With more than cfg.holdout_above labelled pairs, one fold is tested. The
-    first fold decides the epochs, and with cfg.tune the learning rate, of all other trainings. `scratch` keeps results.
+    The first table has pair_id, gap (score(`a`) - score(`b`), mean of members) and agree (see `answers`). The second adds
+    share_trained_on and n_train: in the first cfg.curve_folds folds, other annotators are trained on the shares cfg.curve
+    of the training pairs. With more than cfg.holdout_above labelled pairs, one fold is tested. The first fold decides the
+    epochs, and with cfg.tune the learning rate, of all other trainings. A restart reuses the results in `scratch`.
     """
     folds, used = fold_counts(len(labeled), cfg)
     fold = folds_by_prompt(labeled["prompt"].tolist(), folds, cfg.seed)
@@ -53,13 +53,13 @@ def cross_fit(
 
 
 def _keep(annotator: Any, test: pd.DataFrame, file: Path, part: float, n_train: int) -> None:
-    """Write to `file` the gaps on `test` of an annotator trained on the share `part` of its fold's training pairs."""
+    """Writes to `file` the gaps on `test` of an annotator trained on the share `part` of its fold's training pairs."""
     table = answers(test, annotator.gaps(test))
     table.assign(share_trained_on=part, n_train=n_train).to_parquet(file, index=False)
 
 
 def fold_counts(labels: int, cfg: Any) -> tuple[int, int]:
-    """Return the number of folds, and how many of them are tested."""
+    """Returns the number of folds for a number of `labels`, and how many of the folds are tested: all or one."""
     many = labels > cfg.holdout_above
     folds = cfg.folds or (MANY if many else FEW)
     return folds, 1 if many else folds
@@ -68,11 +68,11 @@ def fold_counts(labels: int, cfg: Any) -> tuple[int, int]:
 def first_fold(
     train: pd.DataFrame, test: pd.DataFrame, cfg: Any, scratch: Path, *, device: str, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Train on the first fold until the held-out loss rises. Write the gaps on `test` to `scratch`, return the facts.
+    """Trains on `train` until the loss on a held-out fifth of it rises. Writes the gaps on `test` to `scratch`.
 
-    A fifth of the training pairs is held out; its loss decides on epochs and learning rate. `test` decides nothing, so
-    its accuracy is unbiased. The facts: learning_rate and epochs of the lowest held-out loss, held_out_loss by epoch,
-    loss by logged step, train_accuracy, and `tried`: the lowest held-out loss of each learning rate.
+    Returns learning_rate and epochs with the lowest held-out loss, held_out_loss by epoch, loss by logged step,
+    train_accuracy, and `tried`: the lowest held-out loss of each learning rate (several with cfg.tune). `test` decides
+    nothing, so accuracy on it is unbiased.
     """
     file = scratch / "learned.json"
     if file.is_file():
@@ -104,20 +104,20 @@ def first_fold(
 
 
 def as_learned(cfg: Any, learned: dict[str, Any]) -> Any:
-    """Return the settings with the learning rate and the epochs that were best in the first fold."""
+    """Returns the settings with the learning rate and the epochs that were best in the first fold."""
     training = {name: learned[name] for name in ("learning_rate", "epochs")}
     return OmegaConf.merge(cfg, {"annotator": {"training": training}})
 
 
 def answers(pairs: pd.DataFrame, gaps: np.ndarray) -> pd.DataFrame:
-    """Return pair_id, gap (mean) and agree (share of members with the mean's sign), from gaps, (members, N)."""
+    """Returns pair_id, gap (mean over members), agree (share of members with its sign) from gaps, (members, pairs)."""
     mean = gaps.mean(axis=0)
     agree = ((gaps >= 0) == (mean >= 0)).mean(axis=0)
     return pd.DataFrame({"pair_id": pairs["pair_id"].to_numpy(), "gap": mean, "agree": agree})
 
 
 def folds_by_prompt(prompts: Sequence[str], folds: int, seed: int) -> np.ndarray:
-    """Return the fold of each pair, (N,). Pairs with the same prompt share a fold; folds are about equally large."""
+    """Returns the fold number of each pair. Pairs with the same prompt share a fold; folds are about equally large."""
     sizes = pd.Series(list(prompts)).value_counts()
     order = np.random.default_rng(seed).permutation(len(sizes))
     filled, fold_of = np.zeros(folds), {}

@@ -17,7 +17,7 @@ PAPER_RATES = {"annotator.training": 1e-5, "sft": 1e-5, "alignment": 5e-6}  # Ta
 
 
 def cores() -> int:
-    """Return OMP_NUM_THREADS if it is a positive number, else the number of cores that this process may use."""
+    """Returns OMP_NUM_THREADS if it is a positive number, else the number of cores that this process may use."""
     given = os.environ.get("OMP_NUM_THREADS", "")
     if given.isdigit() and int(given):
         return int(given)
@@ -25,7 +25,7 @@ def cores() -> int:
 
 
 def begin(cfg: Any, check: Callable[[Any], None]) -> tuple[str, Path]:
-    """Check the settings, set the number of threads, and return the device and the folder of the results."""
+    """Checks the settings, sets the number of threads, and returns the device and the folder of the results."""
     quiet_libraries()
     check(cfg)
     use_threads(cfg.threads or cores())
@@ -33,7 +33,7 @@ def begin(cfg: Any, check: Callable[[Any], None]) -> tuple[str, Path]:
 
 
 def with_defaults(cfg: Any, device: str, say: Callable[[str], None]) -> Any:
-    """Fill in the token budget and the learning rates that are open, print these rates, and return the settings."""
+    """Returns the settings with token budget and learning rates filled in where they are None; prints these rates."""
     cfg = OmegaConf.merge(cfg, {})
     if cfg.token_budget is None:
         cfg.token_budget = CPU_TOKENS if device == "cpu" else GPU_TOKENS

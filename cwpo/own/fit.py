@@ -39,7 +39,7 @@ Progress = Callable[[int, int], None]
 
 @contextmanager
 def training_in(folder: Path, device: str, token_budget: int | None, **told: Any) -> Iterator[Site]:
-    """Yield the Site of one training. Its model appears in `folder` when the block ends without an error.
+    """Yields the Site of one training. The model appears in `folder` when the block ends without an error.
 
     A stopped training continues from the checkpoints it left beside `folder`. `told`: log and progress of the Site.
     """
@@ -52,7 +52,7 @@ def training_in(folder: Path, device: str, token_budget: int | None, **told: Any
 
 class Annotates(Protocol):
     def gaps(self, pairs: pd.DataFrame) -> np.ndarray:
-        """score(a) - score(b) in logits, by member and pair, (members, N). Raises FloatingPointError if not finite."""
+        """Returns score(`a`) - score(`b`) in logits, (members, pairs). Raises FloatingPointError if not finite."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Annotator:
         return _finite(np.stack(gaps), pairs)
 
     def rewards(self, prompts: Sequence[Text], responses: Sequence[Text]) -> np.ndarray:
-        """Mean score of each response over the members, (N,). Not for PairRM, which scores pairs only."""
+        """Returns the score of each response, its mean over the members. Not for PairRM, which scores pairs only."""
         return self._scores(prompts, responses).mean(axis=0)
 
     def _scores(self, prompts: Sequence[Text], responses: Sequence[Text]) -> np.ndarray:
@@ -96,7 +96,7 @@ class RewardModel:
 
 
 def _finite(gaps: np.ndarray, pairs: pd.DataFrame) -> np.ndarray:
-    """Return the gaps, (members, N). Raises FloatingPointError, which names the pairs, if some are NaN or infinite."""
+    """Returns the gaps, (members, pairs). Raises FloatingPointError, which names pairs, if some are NaN or infinite."""
     worst = np.abs(gaps).max(axis=0, initial=0.0)  # NaN if any member's gap is NaN
     check_finite(worst, list(map(str, pairs.get("pair_id", range(len(pairs))))), "the annotator's scores")
     return gaps
@@ -112,7 +112,7 @@ def fit(
     held_out: pd.DataFrame | None = None,
     progress: Progress = lambda done, total: None,
 ) -> None:
-    """Train one annotator on pairs with a target. `folder` (model, tokenizer and CURVE) appears when it is complete.
+    """Trains one annotator on labelled pairs. `folder` (model, tokenizer and CURVE) appears when it is complete.
 
     cfg needs model, revision, chat, annotator, ties and token_budget. `held_out`: pairs whose loss says when to stop.
     """
@@ -139,13 +139,13 @@ def _comparisons(pairs: pd.DataFrame, cfg: Any) -> Comparisons:
 
 
 def turned(pairs: pd.DataFrame, a_wins: Any) -> pd.DataFrame:
-    """Return the pairs with new columns: `chosen` is response a where `a_wins`, (N,), else b; `rejected` the other."""
+    """Returns the pairs with new columns: `chosen`, response `a` where `a_wins`, else `b`; `rejected`, the other."""
     a, b = pairs["response_a"], pairs["response_b"]
     return pairs.assign(chosen=a.where(a_wins, b), rejected=b.where(a_wins, a))
 
 
 def fit_members(pairs: pd.DataFrame, cfg: Any, folder: Path, *, device: str, **how: Any) -> Annotator:
-    """Train the members of the ensemble in `folder`, each with its own seed, and return the annotator.
+    """Trains the members of the ensemble in `folder`, each with its own seed, and returns the annotator.
 
     Members that are there already are not trained again. `how`: held_out and progress of `fit`.
     """
@@ -165,12 +165,12 @@ def fit_members(pairs: pd.DataFrame, cfg: Any, folder: Path, *, device: str, **h
 
 
 def read_curve(folder: Path) -> dict[str, list[float]]:
-    """Read loss by logged step and held_out_loss by epoch of the annotator in `folder` (of an ensemble, member 0)."""
+    """Reads loss by logged step and held_out_loss by epoch of the annotator in `folder` (of an ensemble, member 0)."""
     return json.loads((Path(checkpoint_of(str(folder))) / CURVE).read_text(encoding="utf-8"))
 
 
 def load(folder: Path, *, device: str, token_budget: int | None = None, chat: bool | None = None) -> Annotator:
-    """Load the annotator that fit_members wrote to `folder`. chat=None: prompts are read as in training."""
+    """Loads the annotator that fit_members wrote to `folder`. chat=None: prompts are read as in training."""
     note = read_note(folder)
     folders = _paths(folder, note["members"])
     tokenizer = load_tokenizer(folders[0], chat=chat)
@@ -179,7 +179,7 @@ def load(folder: Path, *, device: str, token_budget: int | None = None, chat: bo
 
 
 def trained_on(folder: Path, prompts: Iterable[str]) -> np.ndarray:
-    """Whether the annotator in `folder` was trained on each prompt, (N,); all False without a file SEEN."""
+    """Returns for each prompt whether the annotator in `folder` was trained on it; all False without a file SEEN."""
     if not (folder / SEEN).is_file():
         return np.zeros(len(list(prompts)), dtype=bool)
     seen = set((folder / SEEN).read_text(encoding="utf-8").split())
@@ -187,10 +187,10 @@ def trained_on(folder: Path, prompts: Iterable[str]) -> np.ndarray:
 
 
 def prompt_digest(prompt: str) -> str:
-    """First 16 hex digits of the prompt's SHA-256."""
+    """Returns the first 16 hex digits of the prompt's SHA-256."""
     return hashlib.sha256(prompt.encode()).hexdigest()[:16]
 
 
 def _paths(folder: Path, members: int) -> list[Path]:
-    """Return the members' folders. A single model lies in `folder` itself, which is then an ordinary checkpoint."""
+    """Returns the members' folders. A single model lies in `folder` itself, which is then an ordinary checkpoint."""
     return [folder] if members == 1 else [folder / f"member{member}" for member in range(members)]

@@ -22,11 +22,11 @@ ELSEWHERE = ("out", "threads", "device", "token_budget")  # keys on which no res
 
 @contextmanager
 def workplace(out: Path, cfg: Any, inputs: tuple[str, ...]) -> Iterator[Path]:
-    """Yield a hidden work folder beside `out`; a later run with equal settings and inputs finds it and its files again.
+    """Yields a hidden work folder beside `out`. A run that follows a killed one with equal settings gets it again.
 
-    `inputs`: dotted keys whose values may be files or folders; their content counts, not their path. The folder is
-    removed after an InputError or FloatingPointError, and at the end, then with those of stopped runs with other
-    settings. It outlives a kill. Raises InputError if another run uses it.
+    `inputs`: dotted keys whose values may be files or folders; their content counts, not their path. The work folder is
+    deleted after an InputError or FloatingPointError, and at the end, then with those that stopped runs with other
+    settings left beside `out`. Raises InputError if another run uses it.
     """
     work = out.with_name(f".{out.name}-{_key(cfg, inputs)}")
     work.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ def workplace(out: Path, cfg: Any, inputs: tuple[str, ...]) -> Iterator[Path]:
 
 
 def replace_folder(new: Path, out: Path) -> None:
-    """Move the complete folder `new` to `out`. An earlier `out` is deleted."""
+    """Moves the complete folder `new` to `out`. An earlier `out` is deleted."""
     old = out.with_name(f".{out.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if out.exists():
@@ -72,7 +72,7 @@ def _key(cfg: Any, inputs: tuple[str, ...]) -> str:
 
 
 def read_note(folder: str | Path) -> dict[str, Any]:
-    """Read the metadata of an annotator that was trained here: kind and members (their number)."""
+    """Reads the metadata of an annotator that was trained here: kind and members (their number)."""
     return json.loads((Path(folder).expanduser() / NOTE).read_text(encoding="utf-8"))
 
 
@@ -82,6 +82,6 @@ def is_ours(path: str | None) -> bool:
 
 
 def checkpoint_of(path: str) -> str:
-    """Return the folder of one model: of the first member if `path` is an ensemble, else `path` itself."""
+    """Returns the folder of one model: of the first member if `path` is an ensemble, else `path` itself."""
     first = Path(path).expanduser() / "member0"
     return str(first) if first.is_dir() else path

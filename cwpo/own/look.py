@@ -21,7 +21,7 @@ LONGEST = 800  # characters of a text that are shown
 
 
 def first_look(cfg: Any, say: Callable[[str], None] = print) -> None:
-    """Print how scripts/annotate.py reads its data, and the first cfg.show pairs. Loads no weights, writes nothing."""
+    """Prints how scripts/annotate.py reads its data, and the first cfg.show pairs. Loads no weights, writes nothing."""
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "pairs.parquet"
         how = {name: cfg[name] for name in ("ties", "split", "positive")}
@@ -50,9 +50,9 @@ def _label(share: float, votes: int) -> str:
 
 
 def _as_read(cfg: Any, pairs: pd.DataFrame, messages: bool, say: Callable[[str], None]) -> list[list[str]]:
-    """Return a list of texts, prompt + response, for each side: the annotator's tokens decoded, special ones included.
+    """Returns prompt + response of every pair, a list for `a` and one for `b`: the annotator's tokens, decoded.
 
-    For PairRM there is one list, with both responses in each text. Without a model the texts are the plain ones.
+    For PairRM there is one list, with both responses in each text. Without a model the texts are those of the table.
     """
     if cfg.model is None and cfg.annotator.path is None:
         return [(pairs["prompt"] + pairs[side]).tolist() for side in ("response_a", "response_b")]

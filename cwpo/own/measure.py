@@ -1,4 +1,4 @@
-"""The annotator report's numbers, from gaps on held-out labelled pairs. Tables in, JSON values out."""
+"""Computes the annotator report's numbers from gaps, score(`a`) - score(`b`), of held-out labelled pairs."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ SEVERAL_VOTES = 10  # fewest pairs with several votes on which agreement is meas
 def report_numbers(
     tested: pd.DataFrame, curve: pd.DataFrame | None, unlabeled: pd.DataFrame | None = None
 ) -> dict[str, Any]:
-    """Return all numbers of the report, measured on the held-out pairs `tested`.
+    """Returns all numbers of the report as JSON values, measured on the held-out pairs `tested`.
 
-    Columns of `tested`: prompt, response_a, response_b, domain, target, share, n_votes, gap, agree; of `curve`, for
-    annotators trained on fewer labels: share_trained_on, n_train, pair_id, prompt, target, gap; of `unlabeled`, for the
-    shift: prompt, chosen, rejected. Intervals are 95 % and treat the pairs of one prompt as one draw. Pairs with tied
-    votes count for calibration only. None stands for a number that these pairs cannot give.
+    Columns of `tested`: prompt, response_a, response_b, domain, target, share, n_votes as `convert` writes them; gap,
+    agree as in `answers`. Of `curve`, for annotators trained on fewer labels: share_trained_on, n_train, pair_id,
+    prompt, target, gap. Of `unlabeled`, for the shift: prompt, chosen, rejected. Intervals are 95 % and treat the pairs
+    of a prompt as one draw. Pairs with tied votes count for calibration only. None: these pairs cannot give the number.
     """
     decided = tested[tested["target"] != 0.5]
     gap, target, prompts = (decided[name].to_numpy() for name in ("gap", "target", "prompt"))
@@ -65,10 +65,10 @@ def report_numbers(
 
 
 def accuracy_numbers(gap: np.ndarray, target: np.ndarray, longer: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
-    """Accuracy, its difference to two baselines, accuracy by confidence, and discrimination; all arguments are (N,).
+    """Returns accuracy, its difference to two baselines, accuracy by confidence, and the discrimination of confidence.
 
-    `gap`: the annotator's score of a minus that of b. `target`: 1 where a is better, 0 where b is. `longer`: length of
-    a minus that of b. Intervals treat the pairs of one group as one draw.
+    `gap`: the annotator's score of response `a` minus that of `b`. `target`: 1 where `a` is better, 0 where `b` is.
+    `longer`: length of `a` minus that of `b`. Intervals treat the pairs of one group as one draw.
     """
     right = is_right(gap, target)
     confidence = np.abs(gap)  # orders pairs as C1 does, without ties where C1 rounds to 1
@@ -83,24 +83,24 @@ def accuracy_numbers(gap: np.ndarray, target: np.ndarray, longer: np.ndarray, gr
 
 
 def length_gap(pairs: pd.DataFrame) -> np.ndarray:
-    """Length of response a minus length of response b, (N,), in characters."""
+    """Returns the length of response `a` minus that of response `b`, in characters, for each pair."""
     return (pairs["response_a"].str.len() - pairs["response_b"].str.len()).to_numpy()
 
 
 def majority_right(target: np.ndarray) -> np.ndarray:
-    """1 where always choosing the side that wins more often is correct, else 0, (N,)."""
+    """Returns for each pair 1 where always choosing the side that wins more often is correct, else 0."""
     a_wins = target > 0.5
     return (a_wins == (a_wins.mean() >= 0.5)).astype(float)
 
 
 def coverage(confidence: np.ndarray, right: np.ndarray, groups: np.ndarray) -> list[dict[str, Any]]:
-    """Accuracy on the most confident share of the pairs, for each share in COVERAGES."""
+    """Returns the accuracy on the most confident share of the pairs, for each share in COVERAGES."""
     shares = coverage_accuracy(confidence, right, COVERAGES, groups)
     return [{"coverage": cover, **value._asdict()} for cover, value in shares]
 
 
 def calibration(tested: pd.DataFrame) -> dict[str, Any]:
-    """Log-loss, calibration error (ECE), reliability bins, without and with a temperature fitted on other prompts."""
+    """Returns log-loss, calibration error, reliability bins, without and with a temperature fitted on other prompts."""
     gap, target, prompts = (tested[name].to_numpy() for name in ("gap", "target", "prompt"))
     scaled = tempered(gap, target, prompts)
     held = target != 0.5
@@ -143,14 +143,14 @@ def _bias(gap: np.ndarray, target: np.ndarray, longer: np.ndarray, prompts: np.n
 
 
 def _domains(domain: np.ndarray, right: np.ndarray, prompts: np.ndarray) -> dict[str, Any]:
-    """Accuracy by domain; empty if there is only one domain."""
+    """Returns accuracy by domain; {} if there is only one domain."""
     names = sorted(set(domain))
     parts = {str(name): domain == name for name in names} if len(names) > 1 else {}
     return {name: _plain(share(right[rows], prompts[rows])) for name, rows in parts.items()}
 
 
 def _members(agree: np.ndarray, right: np.ndarray, prompts: np.ndarray) -> dict[str, Any] | None:
-    """Accuracy where all members agree, and where they do not; None if either set of pairs is empty."""
+    """Returns the accuracy where all members agree, and where they do not; None if either set of pairs is empty."""
     split = agree < 1
     if not split.any() or split.all():
         return None
@@ -162,7 +162,7 @@ def _members(agree: np.ndarray, right: np.ndarray, prompts: np.ndarray) -> dict[
 
 
 def votes(decided: pd.DataFrame, confidence: np.ndarray, resamples: int = 500, seed: int = 0) -> dict[str, Any] | None:
-    """Rank correlation of confidence with the human votes' agreement, |2 share - 1|; None with too few votes."""
+    """Returns the rank correlation of confidence with the votes' agreement, |2 share - 1|; None with too few votes."""
     several = (decided["n_votes"] > 1).to_numpy()
     part = decided[several]
     agreement = np.abs(2 * part["share"].to_numpy() - 1)
@@ -182,7 +182,7 @@ def votes(decided: pd.DataFrame, confidence: np.ndarray, resamples: int = 500, s
 
 
 def learning_curve(curve: pd.DataFrame) -> list[dict[str, Any]]:
-    """Accuracy on the same held-out pairs, with its interval, for each number of training labels."""
+    """Returns the accuracy on the same held-out pairs, with its interval, for each number of training labels."""
     decided = curve[curve["target"] != 0.5]
     return [
         {
@@ -196,7 +196,7 @@ def learning_curve(curve: pd.DataFrame) -> list[dict[str, Any]]:
 def more_labels(
     curve: pd.DataFrame, extra: int = MORE_LABELS, resamples: int = 1000, seed: int = 0
 ) -> dict[str, float] | None:
-    """Gain in accuracy from `extra` more labels, if accuracy keeps growing with the logarithm of their number.
+    """Returns the gain in accuracy from `extra` more labels, if accuracy keeps growing with their number's logarithm.
 
     The slope is fitted to the learning curve; the interval resamples held-out pairs. None for a curve of one point.
     """
@@ -220,13 +220,13 @@ def more_labels(
 
 
 def _with_interval(mean: float, drawn: Sequence[float]) -> dict[str, float]:
-    """Return `mean` with the 95 % interval of its bootstrap values `drawn`."""
+    """Returns `mean` with the 95 % interval of its bootstrap values `drawn`."""
     low, high = np.quantile(drawn, [0.025, 0.975])
     return {"mean": mean, "low": float(low), "high": float(high)}
 
 
 def shift(labeled: pd.DataFrame, unlabeled: pd.DataFrame) -> dict[str, Any]:
-    """Measure how pairs to label differ from tested pairs: Kolmogorov-Smirnov distances and the share of unseen words.
+    """Measures how pairs to label differ from tested pairs: Kolmogorov-Smirnov distances and the share of unseen words.
 
     Confidences are not compared: those of held-out pairs come from annotators trained on fewer labels.
     """

@@ -1,4 +1,4 @@
-"""The annotator report as one HTML file with its figures inside, and the data-set card."""
+"""Makes the annotator report, one HTML file with its figures inside, and the card of the weighted data set."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COLUMNS = {
 
 
 def report_page(numbers: Mapping[str, Any]) -> str:
-    """Return report.html, made from the numbers of report.json. Every text that comes from data is escaped."""
+    """Returns report.html, made from the numbers of report.json. Every text that comes from data is escaped."""
     figures = {name: image(png) for name, png in report_figures(numbers).items()}
     return render(
         "annotator.html.jinja",
@@ -44,7 +44,7 @@ def _cells(value: Mapping[str, float]) -> list[str]:
 
 
 def card(numbers: Mapping[str, Any]) -> str:
-    """Return README.md, the card of the weighted data set."""
+    """Returns README.md, the card of the weighted data set."""
     verdict = numbers["verdict"]
     parts = [
         "# Weighted preference pairs",
@@ -58,7 +58,7 @@ def card(numbers: Mapping[str, Any]) -> str:
 
 
 def report_figures(numbers: Mapping[str, Any]) -> dict[str, bytes]:
-    """Draw the figures that the report's numbers allow. Return PNG bytes by the figure's name."""
+    """Draws the figures that the report's numbers allow. Returns PNG bytes by the figure's name."""
     calibration = numbers["calibration"]
     figures = {
         "coverage": _coverage(numbers),
@@ -71,7 +71,7 @@ def report_figures(numbers: Mapping[str, Any]) -> dict[str, bytes]:
 
 
 def _coverage(numbers: Mapping[str, Any]) -> bytes:
-    """Draw accuracy against the share of pairs kept, most confident first; return the PNG."""
+    """Draws accuracy against the share of pairs kept, most confident first; returns the PNG."""
     figure, axis = _axes(5.6)
     rows = numbers["coverage"]
     x = [100 * row["coverage"] for row in rows]
@@ -87,7 +87,7 @@ def _coverage(numbers: Mapping[str, Any]) -> bytes:
 
 
 def _reliability(rows: Points, title: str) -> bytes:
-    """Draw observed against expected accuracy, one point for each confidence bin; return the PNG."""
+    """Draws observed against expected accuracy, one point for each confidence bin; returns the PNG."""
     figure, axis = _axes(4.2)
     axis.plot([0.5, 1], [0.5, 1], color=GREY, linewidth=1)
     errors = [[r["mean"] - r["low"] for r in rows], [r["high"] - r["mean"] for r in rows]]
@@ -99,7 +99,7 @@ def _reliability(rows: Points, title: str) -> bytes:
 
 
 def _learning(rows: Points) -> bytes:
-    """Draw accuracy against the number of training labels; return the PNG."""
+    """Draws accuracy against the number of training labels; returns the PNG."""
     figure, axis = _axes(5.6)
     x = [row["n_train"] for row in rows]
     _band(axis, x, rows, BLUE, "annotator")

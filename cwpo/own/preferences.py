@@ -1,4 +1,4 @@
-"""Turns an annotator's gaps into weighted pairs and writes preferences.parquet and .jsonl shard by shard."""
+"""Turns an annotator's scores into weighted pairs and writes preferences.parquet and .jsonl shard by shard."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ def annotate_pairs(
     scratch: Path,
     progress: Callable[[int, int], None],
 ) -> int:
-    """Label and weight the table `pairs`, write preferences.parquet and .jsonl to `out`, return the number of rows.
+    """Labels and weights the table `pairs`, writes preferences.parquet and .jsonl to `out`, returns the number of rows.
 
-    Gaps are divided by `temperature`. A call that follows a stopped one reuses its finished shards in `scratch`.
+    The annotator's gaps, score(`a`) - score(`b`), are divided by `temperature`. A call that follows a stopped one
+    reuses its finished shards in `scratch`.
     """
 
     def weigh(part: pd.DataFrame) -> pd.DataFrame:
@@ -57,10 +58,11 @@ def annotate_pairs(
 
 
 def preferences(pairs: pd.DataFrame, gap: np.ndarray, weighting: str, include_labeled: bool = True) -> pd.DataFrame:
-    """Return a table of COLUMNS, and `messages` if present: N pairs by human label, or else by the sign of `gap`, (N,).
+    """Returns COLUMNS (and `messages` if present). The human label decides what is chosen; without it, `gap`'s sign.
 
-    `weighting` makes the weight of an annotator's label from its margin |gap|. A human label weighs 1; a share s of
-    votes weighs |2 s - 1|, as C1 does for the annotator's probability. Pairs with tied votes are left out (weight 0).
+    `gap`: for each pair the score of response `a` minus that of `b`. `weighting` makes the weight of an annotator's
+    label from its margin |gap|. A human label weighs 1 or, if it is a share s of votes, |2 s - 1|. Pairs with tied
+    votes are left out (weight 0), and without `include_labeled` all pairs with a human label.
     """
     human, target = pairs["n_votes"].to_numpy() > 0, pairs["target"].to_numpy()
     a_wins = np.where(human, target > 0.5, gap >= 0)
@@ -87,7 +89,7 @@ def has_messages(pairs: Path) -> bool:
 
 
 def first_annotated(table: Path, most: int = 20_000) -> pd.DataFrame:
-    """Read prompt, chosen and rejected of the pairs that the annotator labelled among the first `most`."""
+    """Returns, of the first `most` pairs in the file `table`, those that the annotator labelled."""
     with pq.ParquetFile(table) as parquet:
         names = ["prompt", "chosen", "rejected", "label_source"]
         rows = next(parquet.iter_batches(most, columns=names)).to_pandas()

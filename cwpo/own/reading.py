@@ -1,4 +1,4 @@
-"""How models read own pairs: through their chat template or not, as which tokens, and how many at most."""
+"""Decides how models read own pairs: through their chat template or not, as which tokens, and how many at most."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ Sequences = Callable[[pd.DataFrame], list[list[list[int]]]]
 
 
 def wished(chat: Any) -> bool | None:
-    """Return the setting `chat` as True, False, or None for auto."""
+    """Returns the setting `chat` as True, False, or None for auto."""
     return {"true": True, "false": False}.get(str(chat).lower())
 
 
 def template_used(path: str, revision: str | None, chat: Any, messages: bool, say: Callable[[str], None]) -> bool:
-    """Return, and print, whether prompts go through the chat template of the model at `path`.
+    """Returns, and prints, whether the chat template of the model at `path` formats the prompts.
 
-    `messages`: some prompts are messages. chat=auto keeps the choice that a model was trained with here; another
-    model's template is used for messages if it is usable. Raises InputError for chat=true without a usable template.
+    `messages`: some prompts are lists of messages. chat=auto keeps the choice that a model was trained with here; other
+    models' templates are used for messages if usable. Raises InputError for chat=true without a usable template.
     """
     tokenizer = load_tokenizer(path, revision)
     wish, known, problem = wished(chat), reads_chat(tokenizer), chat_problem(tokenizer)
@@ -46,7 +46,7 @@ def template_used(path: str, revision: str | None, chat: Any, messages: bool, sa
 
 
 def chat_decided(cfg: Any, messages: bool, say: Callable[[str], None]) -> str:
-    """Return cfg.chat for the annotator, with auto resolved: "true" or "false"."""
+    """Returns cfg.chat for the annotator, with auto resolved: "true" or "false". Prints it."""
     path = checkpoint_of(cfg.annotator.path or cfg.model)
     if not _foreign(cfg):
         return str(template_used(path, cfg.revision, cfg.chat, messages, say)).lower()
@@ -56,9 +56,9 @@ def chat_decided(cfg: Any, messages: bool, say: Callable[[str], None]) -> str:
 
 
 def reader(cfg: Any) -> tuple[Any, Sequences]:
-    """Return the annotator's tokenizer, and a function from N pairs to the token ids of their sequences.
+    """Returns the annotator's tokenizer, and a function from N pairs to the token ids of their sequences.
 
-    The function returns a list of N sequences for each response; for PairRM, which reads both at once, a single list.
+    The function returns two lists of N sequences, for `a` and for `b`; for PairRM, which reads both at once, one list.
     """
     path = checkpoint_of(cfg.annotator.path or cfg.model)
     if _foreign(cfg):
@@ -79,9 +79,9 @@ def reader(cfg: Any) -> tuple[Any, Sequences]:
 
 
 def longest(cfg: Any, first: pd.DataFrame) -> tuple[int, Callable[[pd.DataFrame], np.ndarray]]:
-    """Return the token limit (the smaller of cfg.max_tokens and the model's context) and a function that counts tokens.
+    """Returns the token limit (at most cfg.max_tokens and the model's context) and a function that counts tokens.
 
-    For N pairs it returns the length of the longer sequence of each, (N,). Raises InputError if the tokenizer knows no
+    The function returns, for each pair, the length of its longer sequence. Raises InputError if the tokenizer knows no
     word of the `first` pairs.
     """
     path = checkpoint_of(cfg.annotator.path or cfg.model)

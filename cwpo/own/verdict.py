@@ -24,19 +24,19 @@ class Verdict(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """The title and the last reason, which decided, as one sentence."""
+        """Returns the title and the last reason, which decided, as one sentence."""
         return f"{self.title}: {self.reasons[-1]}."
 
 
 def verdict(numbers: Mapping[str, Any], target: float) -> Verdict:
-    """Return the advice for an annotator whose accuracy should be at least `target`, in (1/2, 1).
+    """Returns the advice for an annotator whose accuracy should be at least `target`, in (1/2, 1).
 
     The first rule that applies decides:
     1. There are fewer than FEW held-out pairs -> more_labels.
     2. The interval of accuracy reaches down to 1/2, or the annotator is worse than a baseline (interval of the paired
        difference below 0) -> more_labels if the learning curve promises GAIN, else do_not_use.
-    3. The lower end of accuracy is at least `target`, and confidence tells correct from wrong labels -> weights.
-    4. This lower end is at least `target` for the most confident pairs, FEW / 2 or more -> top, with the largest share.
+    3. The lower end of this interval is at least `target`, and confidence tells right from wrong labels -> weights.
+    4. It is at least `target` for a share of the most confident pairs, FEW / 2 or more -> top, with the largest share.
     5. Otherwise -> more_labels or do_not_use, as in rule 2.
     """
     accuracy, sure, more = numbers["accuracy"], numbers["discrimination"], numbers["more_labels"]
@@ -69,7 +69,7 @@ def verdict(numbers: Mapping[str, Any], target: float) -> Verdict:
 
 
 def _facts(numbers: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Return the numbers in words, and the names of the baselines that are better than the annotator."""
+    """Returns the numbers in words, and the names of the baselines that are better than the annotator."""
     accuracy, sure, more = numbers["accuracy"], numbers["discrimination"], numbers["more_labels"]
     reasons, beaten = [f"right on {percent(accuracy)} of {accuracy['n']} held-out pairs"], []
     if too_wide(accuracy):
@@ -94,7 +94,7 @@ def _facts(numbers: Mapping[str, Any]) -> tuple[list[str], list[str]]:
 
 
 def next_step(advice: Verdict, numbers: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the next step, in words and as a command. `numbers` is the content of report.json."""
+    """Returns the next step, in words and as a command. `numbers` is the content of report.json."""
     cfg, training = numbers["config"], numbers["training"]
     trained = "annotator.path" if cfg["annotator"]["path"] else "model"
     again = {"data": cfg["data"], trained: cfg["annotator"]["path"] or cfg["model"], "out": cfg["out"]}
@@ -129,7 +129,7 @@ def too_wide(value: Mapping[str, float]) -> bool:
 
 
 def more_in_words(more: Mapping[str, float]) -> str:
-    """Return a sentence that says what more labels would change."""
+    """Returns a sentence that says what more labels would change."""
     if more["low"] <= 0 and too_wide(more):
         return f"{TOO_FEW} whether more labels would help"
     return (
@@ -139,7 +139,7 @@ def more_in_words(more: Mapping[str, float]) -> str:
 
 
 def _learning(training: Mapping[str, Any], most: float) -> str:
-    """Return a sentence on the annotator's training. `most`: the maximum number of epochs."""
+    """Returns a sentence on the annotator's training. `most`: the maximum number of epochs."""
     known, rate = training["train_accuracy"], training["learning_rate"]
     text = f"trained for {training['epochs']:g} epochs at {rate:g}, it is right on {known:.1%} of the pairs it was trained on"
     if training["epochs"] >= most:

@@ -17,7 +17,7 @@ TEXTS = ("prompt", "chosen", "rejected")
 
 
 def read_weighted(path: str, weight_column: str = "weight") -> tuple[pd.DataFrame, Converted]:
-    """Return prompt, chosen, rejected, confidence, label_source, messages, weight, row; and how they were read.
+    """Returns prompt, chosen, rejected, confidence, label_source, messages, weight, row; and how the table was read.
 
     confidence and label_source are None if the table lacks them. Raises InputError, which names the rows, for missing
     columns, texts of a wrong type, and weights that are negative or not finite.
@@ -56,7 +56,7 @@ def read_weighted(path: str, weight_column: str = "weight") -> tuple[pd.DataFram
 
 
 def keep_confident(table: pd.DataFrame, share: float, path: str) -> pd.DataFrame:
-    """Keep the most confident `share` of the annotator's labels, and all human labels, which have no confidence."""
+    """Returns the most confident `share` of the annotator's labels, and all human labels, which have no confidence."""
     if share == 1.0:
         return table
     sure = pd.to_numeric(table["confidence"]).to_numpy(dtype=float)

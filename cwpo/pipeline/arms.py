@@ -1,4 +1,4 @@
-"""Finds the arms that a command asks for, and the stages that each arm needs."""
+"""Finds the arms of a command line, one for each configuration of a sweep, and the stages that each arm needs."""
 
 import functools
 import itertools
@@ -49,7 +49,7 @@ class Arm:
 
     @staticmethod
     def of_checked(cfg: Config, look: bool = True) -> "Arm":
-        """Returns the arm of a valid configuration; with look=False (reads no checkpoint) it can only be counted."""
+        """Returns the arm of a valid configuration. look=False reads no checkpoint: the arm can be counted, not run."""
         cfg = at_operating_point(cfg)
         nodes = nodes_of(cfg, look)
         return Arm(cfg, nodes, wanted(nodes, cfg.until))
@@ -67,9 +67,10 @@ class Arm:
 def expand(
     overrides: Sequence[str], seeds: Sequence[int] | None = None, look: bool = True, check: bool = False
 ) -> list[Arm]:
-    """Returns the distinct arms of a sweep, in order; see configurations. Raises InputError with every arm's problems.
+    """Returns the distinct arms of a run or sweep, in order; see `configurations` for `overrides` and `seeds`.
 
-    With look=False the hub is not asked, and nothing is checked unless check=True. Such arms can be counted, not run.
+    Checks every arm, also on the hub, and raises InputError with the problems of all. With look=False the hub is not
+    used, and the arms can be counted, not run; their configurations are then checked only with check=True.
     """
     arms: dict[str, Arm] = {}
     problems: dict[str, None] = {}
@@ -87,7 +88,7 @@ def expand(
 
 
 def _merge(point: dict[str, Any], other: Mapping[str, Any]) -> None:
-    """Enters the values of another point of the same arm. Values that differ become None: the arm does not use them."""
+    """Adds to `point` the values of `other`, a point of the same arm. Values that differ become None (no effect)."""
     for key, value in other.items():
         point[key] = value if point.get(key, value) == value else None
 
@@ -101,11 +102,11 @@ def plain_values(overrides: Sequence[Override]) -> dict[str, Any]:
 def configurations(
     overrides: Sequence[str], seeds: Sequence[int] | None = None
 ) -> Iterator[tuple[DictConfig, tuple[Override, ...], dict[str, Any]]]:
-    """Yields the configurations of a sweep in order, unchecked: (composition, plain values to set in it, swept values).
+    """Yields the configurations of a run or sweep in order, unchecked: (composition, overrides, {swept key: value}).
 
-    The same composition comes several times, each time with values for the same keys. Overrides have the syntax of the
-    command line; `a=1,2` sweeps. An experiment file's own sweep applies, except to keys that the command line names.
-    `seeds` replaces the sweep over seeds.
+    The caller passes the first two to set_values. The same composition comes several times, each time with overrides of
+    the same keys. `overrides` are words of the command line; `key=1,2` sweeps over 1 and 2. A sweep in the experiment's
+    file applies, except to keys that `overrides` name. `seeds` replaces the sweep over seeds.
     """
     one_choice(overrides)
     register()
@@ -159,7 +160,7 @@ def _axes(overrides: Sequence[str], seeds: Sequence[int] | None) -> tuple[DictCo
 
 
 def one_choice(overrides: Sequence[str]) -> None:
-    """Raises InputError for a list where a group of conf/ takes one choice; Hydra would compose all into one arm."""
+    """Raises InputError for `group=[x,y]`, a list for a group of conf/: Hydra would compose both into one arm."""
     lists = [match for word in overrides if (match := re.fullmatch(r"\+*(\w+)=\[(.*)\]", word))]
     problems = [
         f"{match[0]} is a list, and {match[1]} takes one choice; to run each of several add -m and write {match[1]}={match[2]}"
@@ -171,7 +172,7 @@ def one_choice(overrides: Sequence[str]) -> None:
 
 
 def _points(cfg: DictConfig, values: Mapping[str, Sequence[Override]]) -> Iterator[tuple[Override, ...]]:
-    """Yields every combination of plain values, without the values of a key that this arm does not read."""
+    """Returns every combination of the overrides in `values`, without keys that no stage of `cfg` reads."""
     unread = {"method.selection.value"} if cfg.method.selection.kind == "all" else set()
     return itertools.product(*(options for key, options in values.items() if key not in unread))
 
@@ -191,7 +192,7 @@ def composing(folder: Path = CONF) -> Iterator[None]:
 
 
 def _compositions(base: DictConfig, fixed: Sequence[str], groups: Mapping[str, Sequence[str]]) -> Iterator[DictConfig]:
-    """Yields the configuration of every combination of choices; `base` is the composition without any choice.
+    """Yields the configuration of every combination of choices in `groups`; `base` is composed from `fixed` alone.
 
     Composing is slow. If the files of a group write only sections that neither the experiment nor another group writes,
     each choice is composed once, without the experiment, and its sections are copied into the other compositions. The
@@ -238,7 +239,7 @@ def _apart(fixed: Sequence[str], groups: Mapping[str, Sequence[str]]) -> list[st
 
 @functools.cache
 def _written(group: str, choice: str) -> frozenset[str]:
-    """Returns the top-level keys that a file of conf/ writes, also by `override` entries; UNKNOWN if it cannot tell."""
+    """Returns the top-level keys that conf/<group>/<choice>.yaml writes, and UNKNOWN if it may write others."""
     file = CONF / group / f"{choice}.yaml"
     if not file.is_file():
         return frozenset({UNKNOWN})

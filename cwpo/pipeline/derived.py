@@ -1,4 +1,4 @@
-"""Derives values that stages read from other keys of the configuration."""
+"""Derives further values, which stages read, from the keys of the configuration."""
 
 from dataclasses import asdict
 from typing import Any
@@ -16,11 +16,11 @@ SHOWN = ("gold", "paper_counts")  # settings of a data set that no stage reads
 
 
 def derived_config(cfg: Config, look: bool = True) -> dict[str, Any]:
-    """Returns a settled configuration as plain containers, with derived values, without settings that no stage reads.
+    """Returns the configuration `cfg`, a result of `settled`, as dicts and lists, with derived values added.
 
     Added: world_version (None without the synthetic world), text_version (None where all models are the world's), weak,
     strong, their revisions and strong_chat, holdout, tokenizers, max_tokens and context. With look=False no checkpoint
-    is read: no tokenizers, and max_tokens and context without the models' own limits.
+    is read: tokenizers is empty, context None, max_tokens that of the data. Settings that no stage reads are left out.
     """
     from cwpo.data.toy import WORLD_VERSION
 
@@ -51,7 +51,7 @@ def derived_config(cfg: Config, look: bool = True) -> dict[str, Any]:
 
 
 def other_data(cfg: Config) -> dict[str, Any]:
-    """Returns the config of the data set labeled.other, sized and sourced as the arm's own, at its locked revision."""
+    """Returns the data settings of labeled.other, with size and source of the arm's data, at its locked revision."""
     file = OmegaConf.load(CONF / "data" / f"{cfg.labeled.other}.yaml")
     shared = ("source", "pairs", "test_pairs", "test_fraction", "max_tokens", "length_rule", "turns")
     own = {key: getattr(cfg.data, key) for key in shared}
@@ -72,10 +72,10 @@ def _read_of(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _token_limits(cfg: Config) -> tuple[list[list[str | bool | None]], int, int | None]:
-    """Returns the tokenizers to measure pairs with, max_tokens, and the models' own limit in tokens, or None.
+    """Returns the tokenizers to measure pairs with, max_tokens, and the smallest context length of the models, or None.
 
-    With length_rule=longer_pair, max_tokens bounds whole sequences and includes the models' limit: the last result is
-    None. Other rules bound something else, so the models' limit is returned on its own.
+    With length_rule=longer_pair, max_tokens bounds whole sequences: it is lowered to that context length, and the last
+    result is None. Other rules bound something else, so that the context length is returned on its own.
     """
     pair = cfg.pair
     specs: list[list[Any]] = [[pair.weak, pair.weak_revision], [pair.strong, pair.strong_revision]]

@@ -1,4 +1,4 @@
-"""Writes the rows beside the tables of means: distributions of confidence, a few responses, a few disputed pairs.
+"""Writes the results that are not means: distributions of confidence, a few responses, a few disputed pairs.
 
 Figure 6 shows responses as points, Figure 7 confidences, Tables 14 and 15 responses, Tables 18 and 19 pairs on which
 annotator and human disagree.
@@ -28,7 +28,7 @@ UNSURE, SURE = 0.1, 0.9  # the paper's bands of confidence
 
 
 def record_excerpts(arms: Sequence[Arm], store: Store, folder: Path, *, experiment: str, whole: bool) -> list[Path]:
-    """Writes the extra rows of an experiment and returns the files. With `whole` they replace all rows of a file."""
+    """Writes the excerpts of an experiment and returns the files. With `whole` these keep none of their old rows."""
     first = min((arm.cfg.seed for arm in arms), default=0)
     written = []
     for name, columns, rows_of, wanted in EXCERPTS.get(experiment, ()):
@@ -74,7 +74,7 @@ def confidences(arm: Arm, store: Store) -> pd.DataFrame:
 
 
 def disagreements(arm: Arm, store: Store) -> pd.DataFrame:
-    """Returns DISAGREEMENT_COLUMNS: a few pairs of low and of high confidence labeled against the human label."""
+    """Returns DISAGREEMENT_COLUMNS: a few pairs of low and of high confidence whose label is not the human one."""
     table = annotated(arm, store)
     disputed = table[table["label"] != table["human_label"]].sort_values(["confidence", "pair_id"])
     unsure = disputed[disputed["confidence"] < UNSURE]
@@ -111,7 +111,7 @@ def samples(arm: Arm, store: Store) -> pd.DataFrame:
 
 
 def embeddings(arm: Arm, store: Store) -> pd.DataFrame:
-    """Returns EMBEDDING_COLUMNS of an online arm. Source "online" becomes the method; arms share all other points."""
+    """Returns EMBEDDING_COLUMNS of an online arm, a point per response. The method replaces the source "online"."""
     table = pd.read_parquet(arm.nodes["embed"].file(store, "embeddings.parquet"))
     return table.assign(source=table["source"].replace("online", arm.cfg.method.name), **_names(arm))
 

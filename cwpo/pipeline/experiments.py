@@ -38,7 +38,7 @@ def experiments(name: str, scale: str = "toy") -> dict[str, list[str]]:
 
 
 def seeds_of(experiment: str, given: object) -> list[int] | None:
-    """Returns the given seeds, else CORE_SEEDS for core, else None: the seeds in the experiments' files."""
+    """Returns the seeds `given`, else CORE_SEEDS for core, else None (the files' own). Raises InputError if invalid."""
     if given is not None:
         seeds = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else []
         if not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):

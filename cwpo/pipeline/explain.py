@@ -103,7 +103,7 @@ def _flat(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _shown(changed: Sequence[tuple[str, str, str, str]], own: str) -> str:
-    """Returns one entry per changed key. Names the stages that the change comes through, unless `own` reads the key."""
+    """Returns `key old -> new` for each changed key, and which stages read it, unless the stage `own` does."""
     stages = defaultdict(list)
     for stage, key, old, new in changed:
         stages[key, old, new].append(stage)

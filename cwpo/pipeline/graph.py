@@ -132,7 +132,7 @@ class _Graph:
         self.nodes[name] = Node(name, stage, config, hashed_config(config), needs)
 
     def pretrain(self, who: str, model: str | None) -> None:
-        """Adds the pretraining of a model of the synthetic world. A checkpoint needs no stage."""
+        """Adds the pretraining of `model` if it belongs to the synthetic world. A checkpoint needs no such stage."""
         if model and model.startswith(WORLD):
             self.add(f"pretrain_{who}", PRETRAIN, {"model": model})
 
@@ -140,7 +140,7 @@ class _Graph:
 def nodes_of(cfg: Config, look: bool = True) -> dict[str, Node]:
     """Returns the nodes of one arm by name, in an order in which they can run. Arms on human labels have no annotator.
 
-    With look=False no context length is read from a checkpoint, and the keys are only good for counting.
+    With look=False no checkpoint is read: the nodes can be counted, but their keys may differ from those of a run.
     """
     cfg = settled(cfg)
     graph = _Graph(derived_config(cfg, look))
@@ -212,7 +212,7 @@ def _add_annotator(graph: _Graph, cfg: Config, prepare: str) -> None:
 
 
 def _add_reward(graph: _Graph, cfg: Config) -> str:
-    """Returns the name of the node that scores an online arm's responses. Adds a reward model that is trained here."""
+    """Returns the node name of an online arm's scorer (a checkpoint has no node). Adds a reward model's training."""
     if cfg.online.reward == "annotator":
         return "train_annotator"
     if cfg.online.reward_model is None:
@@ -226,7 +226,7 @@ def _add_reward(graph: _Graph, cfg: Config) -> str:
 
 
 def wanted(nodes: Mapping[str, Node], until: str | None) -> list[Node]:
-    """Returns the nodes to run: for the arm's results, or up to `until` (the stage before, if the arm lacks it)."""
+    """Returns the nodes to run, parents first: all for results, or up to `until` (if missing, the stage before it)."""
     if until in (None, "evaluate"):  # an arm's row holds its annotator's accuracy and its divergence too
         ends = [nodes[name] for name in ("assess", "divergence", "evaluate") if name in nodes]
     else:
@@ -249,7 +249,10 @@ def _slice(plain: Mapping[str, Any], reads: tuple[str, ...]) -> dict[str, Any]:
 
 
 def hashed_config(config: Any, path: str = "") -> Any:
-    """Returns the slice at the dotted `path` as it enters the key: a digest of the content replaces a local path."""
+    """Returns `config`, a stage's settings below the dotted key `path`, as hashed for the stage's key.
+
+    Leaves out UNHASHED settings, and LATER ones at the value listed there. Replaces a local path by a content digest.
+    """
     if isinstance(config, dict):
         parts = {name: (f"{path}.{name}" if path else name, value) for name, value in config.items()}
         hashed = {

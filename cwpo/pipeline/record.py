@@ -27,11 +27,11 @@ from cwpo.results import (
 )
 from cwpo.store.store import Store
 
-OTHER = "rows there have other numbers for the same arms, of another machine or version; all its rows there give way"
+OTHER = "the file has other numbers for these arms, from another machine or version; the experiment's old rows go"
 
 
 def record(arms: Sequence[Arm], store: Store, results: Path, *, experiment: str, whole: bool) -> list[Path]:
-    """Writes the rows of finished arms of one experiment and scale. With `whole` they replace all its rows.
+    """Writes the rows of finished arms of one experiment and scale. With `whole` they replace the experiment's rows.
 
     Returns the files written. Arms that run neither `assess` nor `evaluate` have no row.
     """
@@ -147,7 +147,7 @@ def _keep_fraction(arm: Arm, store: Store) -> float:
 
 
 def _add_rewards(path: Path, arms: Sequence[Arm], runs: pd.DataFrame, store: Store) -> None:
-    """Enters the rewards of arms, except of those that the file already has with the same mean as runs.csv."""
+    """Adds the arms' rewards to the file `path`, except those that it already has with the same mean as in `runs`."""
     there = read_rows(path, REWARD_COLUMNS).to_dict("records") if path.is_file() else []
     means = dict(zip(runs["run_key"], runs["reward_mean"], strict=True))
     known = {row["run_key"] for row in there if RunRewards.parse(row).has_mean(means.get(row["run_key"], np.nan))}

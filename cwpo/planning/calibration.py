@@ -1,4 +1,4 @@
-"""Operations per second that this machine reaches with models of several sizes: measured once, read by plans.
+"""Stores how many operations per second this machine reaches with models of several sizes, for plans to read.
 
 `cwpo.bench.calibration` measures them. The file lies in the store, since rates belong to the machine that fills it.
 """
@@ -33,7 +33,7 @@ class Calibration:
     rates: Sequence[Rate]
 
     def rate(self, kind: str, parameters: float) -> float:
-        """Operations per second with a model: log-log interpolation between measured sizes, the nearest rate beyond."""
+        """Returns operations per second for a `kind` of KINDS: log-log interpolated, or that of the nearest size."""
         sizes = np.log([rate.parameters for rate in self.rates])
         values = np.log([getattr(rate, kind) for rate in self.rates])
         return float(np.exp(np.interp(np.log(parameters), sizes, values)))

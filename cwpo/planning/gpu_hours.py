@@ -107,7 +107,7 @@ def _step(training: Any, lora: bool = False) -> int:
 
 
 def _epochs(cfg: Config, part: str) -> float:
-    """Epochs of `part` (sft or alignment); with method.equal_steps so many that the steps are those of all pairs."""
+    """Epochs of `part`, "sft" or "alignment"; with method.equal_steps more of them: as many steps as on all pairs."""
     return getattr(cfg, part).epochs / (cfg.method.selection.value if cfg.method.equal_steps else 1)
 
 
@@ -123,7 +123,7 @@ Work = list[tuple[str, str | None, float]]
 
 
 def _work(cfg: Config, node: Node, sizes: Sizes) -> Work:
-    """Returns the work of a stage: none where it only reads and writes files, or where gold is not a model run here."""
+    """Returns (kind, model, operations per parameter) of all that a stage computes; none if it runs no local model."""
     strong, gold, new = cfg.pair.strong, cfg.gold.path, cfg.generation.max_new_tokens
     pairs, used = sizes.labeled + sizes.unlabeled + sizes.test, _used(cfg, sizes)
     prompts = min(sizes.test, cfg.evaluation.prompts or sizes.test)
@@ -180,7 +180,7 @@ def _annotator(cfg: Config, node: Node, sizes: Sizes) -> Work:
 def stage_hours(
     arms: Sequence[Arm], wanted: Collection[str] | None = None, measured: Calibration | None = None
 ) -> dict[str, float]:
-    """GPU-hours by stage name, each distinct stage counted once; of stages whose keys are in `wanted`, None for all."""
+    """Returns GPU-hours by stage name, each distinct stage counted once; only stage keys in `wanted`, unless None."""
     by_stage: dict[str, float] = defaultdict(float)
     seen: set[str] = set()
     for arm in arms:

@@ -16,7 +16,7 @@ from cwpo.store.store import Store
 class Plan:
     """Counts and seconds of a sweep, by stage name. `stages` counts distinct stages, `cached` the finished among them.
 
-    `naive` counts the stages of all arms with repeats. `seconds` come from past manifests; None if a stage never ran.
+    `naive` counts a stage once for every arm that has it. `seconds` has its median time so far, None if it never ran.
     """
 
     arms: int
@@ -48,7 +48,7 @@ def make_plan(arms: Sequence[Arm], store: Store) -> Plan:
 
 
 def median_seconds(store: Store, stage: str, sample: int = 20) -> float | None:
-    """Median seconds of finished runs of a stage, from at most `sample` manifests; None without an undamaged one."""
+    """Median seconds of finished runs of a stage, from at most `sample` manifests; None if none can be read."""
     seconds = []
     for path in itertools.islice((store.root / stage).glob("*/manifest.json"), sample):
         with suppress(StoreError):

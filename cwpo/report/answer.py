@@ -29,7 +29,7 @@ def answer(results: Results) -> list[tuple[str, str]]:
 
 
 def _runs(results: Results, point: str) -> dict[str, pd.DataFrame]:
-    """Returns method -> DPO runs of Table 1, of the headline and of the frontier at `point`, each arm and seed once."""
+    """Returns method -> its DPO runs at `point` in table1, headline and frontier; each arm and seed once."""
     arms = results.at(point).arms
     tables = arms["experiment"].isin(TABLES) & (arms["objective"] == "dpo")
     runs = arms[tables | ((arms["experiment"] == "frontier") & arms["point"].notna())]
@@ -57,9 +57,9 @@ def _at(results: Results, point: str) -> str:
 
 
 def _by_cell(results: Results, cw: pd.DataFrame, human: pd.DataFrame) -> str:
-    """Counts the cells on each side of 0: `ahead in 8 (+0.10 to +0.21), behind in 1 (UFB, OPT-13B -0.10)`.
+    """Formats in how many cells CW-PO is ahead, behind or level: `ahead in 8 (+0.10 to +0.21), level in 1 (...)`.
 
-    A cell is level if the interval of its difference contains 0.
+    A cell is a data set and a pair of models. It is level if the interval of CW-PO minus Human contains 0.
     """
     found: dict[str, list[tuple[float, str]]] = {side: [] for side in VERBS}
     for (data, weak, strong), rows in cw.groupby(CELL, sort=True):

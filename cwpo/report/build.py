@@ -35,7 +35,7 @@ TABLES: tuple[Callable[[Results], list[Page]], ...] = (
 
 
 def build_report(results: Path, scale: str) -> list[Path]:
-    """Write results/<scale>/tables/ and figures/, the claims and the page from the result files; return the files written.
+    """Writes tables, figures, claims and page of a scale from its files in results/<scale>/; returns the files written.
 
     A cell without runs says "not run"; a table without runs is left out. A report that is up to date is not written
     again. Raises InputError if `scale` is not a folder name or has no results.

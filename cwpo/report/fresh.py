@@ -13,7 +13,7 @@ STAMP = ".report.json"
 
 
 def up_to_date(folder: Path, inputs: Iterable[Path]) -> list[Path] | None:
-    """Returns the files of the last report in `folder`; None if inputs, code or these files changed since."""
+    """Returns the files of the last report in `folder`; None without one, or if inputs, code or these files changed."""
     stamp = folder / STAMP
     try:
         last = json.loads(stamp.read_text(encoding="utf-8"))
@@ -25,7 +25,7 @@ def up_to_date(folder: Path, inputs: Iterable[Path]) -> list[Path] | None:
 
 
 def remember(folder: Path, inputs: Iterable[Path], written: Sequence[Path]) -> None:
-    """Store digests of the inputs and of the files written, which lie in `folder`."""
+    """Stores digests of the inputs and of the files written, which lie in `folder`."""
     note = {
         "inputs": _digest(inputs),
         "output": digest(written),

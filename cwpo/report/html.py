@@ -27,7 +27,7 @@ BANDS = {"low": "least confident", "high": "most confident"}
 def write_page(
     results: Results, entries: Sequence[Entry], written: Sequence[Path], folder: Path, sweep: str = ""
 ) -> Path:
-    """Write report.html into `folder` and return its path.
+    """Writes report.html into `folder` and returns its path.
 
     It shows the claims in `entries`, then the Markdown tables and PNG figures in `written`. `sweep` names the sweep
     that the page is about; without it, the page is about results/<scale>. Equal results give equal bytes. The page
@@ -102,9 +102,9 @@ def _short(stem: str) -> str:
 
 
 def samples(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Yields Tables 14, 15: per data set, the responses of all arms before and after alignment to PROMPTS test prompts.
+    """Yields Tables 14, 15: per data set and strong model, what all arms answer to PROMPTS test prompts.
 
-    Only the first seed is shown. The result files have these samples at the matched update size.
+    Each arm answers before and after its alignment with DPO, in the first seed, at the matched update size.
     """
     for (data, strong), rows in _with_texts(frame).groupby(["data", "strong"], sort=True):
         rows = rows[rows["seed"] == rows["seed"].min()].assign(arm=rows["method"].replace(METHOD_NAMES))

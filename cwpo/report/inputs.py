@@ -58,7 +58,7 @@ class Rewards:
 
     @cached_property
     def resampled(self) -> dict[str, tuple[Floats, Floats]]:
-        """Returns run -> resampled means, (RESAMPLES,) each, of wins over the SFT model and of gold rewards.
+        """Returns run -> (shares of wins over the SFT model, mean gold rewards), a number for each of RESAMPLES draws.
 
         Runs with equally many prompts share their draws, so two runs on the same prompts can be subtracted.
         """
@@ -95,7 +95,7 @@ class Results:
     point: str | None = None
 
     def at(self, point: str) -> Results:
-        """Returns these results without the runs that belong to another operating point only."""
+        """Returns these results with `arms` restricted to the runs at `point`; runs without a point are kept."""
         return self._points[point]
 
     @cached_property
@@ -131,7 +131,7 @@ class Results:
         return [self.rewards[run].reward for run in rows["run"]]
 
     def wins_over(self, run: str, other: str) -> Floats:
-        """Returns for each prompt 1 if `run` has the higher gold reward, 1/2 for a tie, else 0; shape (prompts,).
+        """Returns an array over prompts: 1 where `run` has a higher gold reward than `other`, 1/2 for a tie, else 0.
 
         Raises ResultsError if the two runs answered different prompts.
         """
@@ -152,9 +152,9 @@ class Results:
 
 
 def load(results: Path, scale: str, experiment: str = "", keys: Iterable[str] = ()) -> Results:
-    """Read and check the files of results/<scale>/. Raises InputError if there are none, ResultsError for damaged ones.
+    """Reads and checks the files of results/<scale>/. Raises InputError if there are none, ResultsError if damaged.
 
-    With `experiment`, keeps only its runs with these `keys`; of the other tables, only details.csv is kept.
+    With `experiment`, keeps only its runs with these run keys; of the other tables, only details.csv is kept.
     """
     folder = results / scale
 
@@ -203,7 +203,7 @@ def _plain(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _recounted(runs: pd.DataFrame, rewards: Mapping[str, RunRewards]) -> pd.DataFrame:
-    """Recomputes GRA and tie rate from the recorded rewards: their 6 digits hide differences due to summation order."""
+    """Recomputes GRA and tie rate from the recorded rewards: rounding to 6 digits removes noise of summation order."""
     own = [rewards[run] for run in runs["run"]]
     return runs.assign(
         gra=[float(np.mean(run.reward > run.reward_sft)) for run in own],

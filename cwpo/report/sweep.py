@@ -24,7 +24,7 @@ class Written(NamedTuple):
 
 
 def write_sweep(results: Path, scale: str, name: str, arms: pd.DataFrame, against: str | None) -> Written:
-    """Write the files of a sweep whose rows are in results/<scale>/.
+    """Writes the table, figures and page of a sweep whose runs are rows of results/<scale>/runs.csv.
 
     `arms` has one row for each arm: `run_key`, `seed`, `reference` (run_key of the arm of the method `against` that it
     is compared with, or None), and a column for each axis, None where the arm does not depend on the axis.

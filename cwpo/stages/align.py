@@ -46,7 +46,7 @@ def objective_of(objective: Any) -> dict[str, Any]:
 
 
 def lineage(parents: Iterable[Path]) -> dict[str, dict[str, Any]]:
-    """Returns, by stage name, the manifests of the parents and their ancestors; of equal names, the nearest."""
+    """Returns stage name -> manifest, for the parents' folders and all ancestors; the nearest, if two share a name."""
     manifests: dict[str, dict[str, Any]] = {}
     waiting = list(parents)
     while waiting:

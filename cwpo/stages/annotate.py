@@ -20,7 +20,10 @@ COLUMNS = ["pair_id", "prompt", "response_a", "response_b"]
 
 
 def run(scorer: Callable[[Work], Score], work: Work) -> dict[str, Any]:
-    """Scores the pairs with `scorer(work)`, a function from prompts, a and b to score_a and score_b, each (N,)."""
+    """Writes annotations.parquet. Raises InputError if the two scores of every pair are equal.
+
+    `scorer(work)` is a function from N prompts, responses `a` and responses `b` to their N scores_a and N scores_b.
+    """
     started = time.perf_counter()
     score = scorer(work)
 
@@ -45,7 +48,7 @@ def run(scorer: Callable[[Work], Score], work: Work) -> dict[str, Any]:
 
 
 def annotation_table(score_a: np.ndarray, score_b: np.ndarray, names: Sequence[str] | None = None) -> pd.DataFrame:
-    """Returns scores, label ("a" or "b"), margin (>= 0) and confidence in [0, 1] of N pairs from their scores, (N,).
+    """Returns a row per pair: its two scores, label ("a" or "b"), margin |score_a - score_b|, confidence in [0, 1].
 
     Equal scores give the label "a", a random response, with margin and confidence 0. Raises FloatingPointError, with
     the pairs' `names` (default: row numbers), for scores that are NaN or infinite, or whose difference is.

@@ -49,7 +49,10 @@ def _show(work: Work, table: pd.DataFrame) -> None:
 def annotator_metrics(
     label: np.ndarray, human: np.ndarray, confidence: np.ndarray, gold_gap: np.ndarray
 ) -> dict[str, Any]:
-    """Returns accuracies of labels ("a" or "b"), None over no pairs. Arrays are (N,); gold_gap is gold(a) - gold(b)."""
+    """Returns the accuracy of N labels, "a" or "b", against human labels and gold rewards; None if no pair counts.
+
+    gold_gap: the gold reward of response `a` minus that of `b`; pairs with 0 do not count against gold.
+    """
     decided = gold_gap != 0
     gold = np.where(gold_gap > 0, "a", "b")
     order = np.argsort(-confidence, kind="stable")

@@ -17,7 +17,7 @@ Run = Callable[["Work"], Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Work:
-    """Everything a stage's `run` may read: where to write, its slice of the config, its parents' folders.
+    """All that a stage's `run` is given: where to write, the config keys that it declares, its parent stages' folders.
 
     `scratch` is a folder, made when needed, that stays if the process is killed: a later run of the stage finds it.
     `sharded` says that each of several processes holds a part of the model under training; all of them run the stage.
@@ -84,7 +84,7 @@ class Stage:
     """A pure function of the config keys in `reads` (dotted paths; a group stands for all its keys) and its parents.
 
     `version` goes up when the same input would give another output. `run` writes files into `Work.out` and returns a
-    summary of JSON values for the manifest. The other fields say how to run the stage and never enter a key.
+    summary of JSON values for the manifest. The other fields say how to run the stage and never enter its key, a hash.
     """
 
     name: str

@@ -65,9 +65,9 @@ def _rewarded(work: Work, gold: Any, tag: str, responses: pd.DataFrame) -> pd.Da
 
 
 def compared(gold: Any, responses: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """Returns the responses to prompts that both models answered; `reward`: the probability that it is better.
+    """Returns each model's responses to prompts that both answered; `reward`: P(better than the other's), by gold.
 
-    Prompts whose responses could not be compared are left out; gold counts them. InputError if fewer than 2 are left.
+    Prompts that the gold judge could not compare are left out. Raises InputError if fewer than 2 are left.
     """
     sft, aligned = responses["sft"], responses["aligned"]
     aligned = aligned.merge(sft[["prompt_id"]], on="prompt_id", validate="one_to_one")
@@ -101,9 +101,9 @@ def _show(work: Work, both: pd.DataFrame) -> None:
 
 
 def label_quality(work: Work) -> dict[str, Any]:
-    """Returns the shares of the arm's and of the human labels that agree with gold, on the training pairs, and M.
+    """Returns the shares of the arm's and of the human labels that agree with gold, and margin_agreement.
 
-    M is margin_agreement. Where gold has not scored the pairs, all but their number and mean weight is None.
+    All are on the training pairs. If gold has not scored them, only their number and mean weight are not None.
     """
     table = work.table("weight", "preferences.parquet")
     trained = {"mean_weight": float(table["weight"].mean()), "n_train": len(table)}
@@ -123,7 +123,7 @@ def label_quality(work: Work) -> dict[str, Any]:
 
 
 def online_quality(work: Work, gold: Any) -> dict[str, Any]:
-    """As label_quality, for the pairs that an online arm trained on.
+    """Returns the numbers of label_quality for the pairs that an online arm trained on, which have no human labels.
 
     Gold scores at most MEASURED of them, spread evenly over the training; a gold that costs money scores none.
     """
@@ -143,13 +143,13 @@ def online_quality(work: Work, gold: Any) -> dict[str, Any]:
 
 
 def _agreement(gap: np.ndarray) -> float | None:
-    """Share of gaps gold(chosen) - gold(rejected) above 0, ties left out; None where all are ties."""
+    """Returns the share of gaps above 0 among those not 0, None if all are 0; gap = gold(chosen) - gold(rejected)."""
     decided = gap[gap != 0]
     return float((decided > 0).mean()) if len(decided) else None
 
 
 def margin_agreement(weights: np.ndarray, gap: np.ndarray) -> float | None:
-    """M = E[w * gap] / E[w * |gap|], in [-1, 1]; gap = gold(chosen) - gold(rejected). None for 0 / 0."""
+    """Returns sum(weights * gap) / sum(weights * |gap|), None for 0 / 0; gap = gold(chosen) - gold(rejected)."""
     total = float(np.sum(weights * np.abs(gap)))
     return float(np.sum(weights * gap)) / total if total > 0 else None
 

@@ -47,9 +47,9 @@ def run(work: Work) -> dict[str, Any]:
 def with_room(
     pairs: pd.DataFrame, kind: str, tokenizer: Any, most_new: int, context: int | None
 ) -> tuple[pd.DataFrame, int]:
-    """Returns prompt_id and prompt of the pairs whose prompts leave room for `most_new` tokens, and how many others.
+    """Returns prompt_id and prompt of the pairs whose prompts leave room for `most_new` tokens in the model's context.
 
-    Raises InputError, which calls them `kind` prompts, if fewer than two prompts leave room.
+    Also returns the number of other pairs. Raises InputError if fewer than 2 leave room; it calls them `kind` prompts.
     """
     from cwpo.models.generation import leaves_room
 

@@ -33,9 +33,9 @@ def run(work: Work) -> dict[str, Any]:
 
 
 def poisoned(pairs: pd.DataFrame, gold: pd.DataFrame, count: int) -> pd.DataFrame:
-    """Returns the `count` pairs with the largest gold gaps, labeled opposite to gold (appendix J.8).
+    """Returns the `count` pairs whose gold rewards differ most, labeled opposite to gold (appendix J.8).
 
-    Raises InputError if fewer pairs have a gap other than 0.
+    Raises InputError if fewer than `count` pairs have different gold rewards.
     """
     table = pairs.merge(gold, on="pair_id", validate="one_to_one")
     gap = (table["gold_a"] - table["gold_b"]).to_numpy()

@@ -60,7 +60,7 @@ def _settings(work: Work, context: int | None) -> dict[str, Any]:
 
 
 def _reward(work: Work) -> Any:
-    """Loads the reward: the annotator or reward model trained here, else the checkpoint online.reward_model."""
+    """Loads the reward: the annotator or reward model that a parent stage trained, else online.reward_model."""
     from cwpo.models.gold import Trained
     from cwpo.models.policy import context_length
     from cwpo.models.reward_models import ChatReward, HuggingFace, Reward

@@ -1,4 +1,4 @@
-"""Fine-tunes all of the weak model on the human-labelled pairs (section 3.2 i; Table 6 and J.9 for the other kinds)."""
+"""Trains the annotator: all weights of the weak model, on the human-labelled pairs (section 3.2 i, Table 6, J.9)."""
 
 from typing import Any
 

@@ -17,5 +17,5 @@ def digest(paths: Iterable[Path]) -> str:
 
 
 def code() -> list[Path]:
-    """Returns the source files of this package, sorted."""
+    """Returns the Python files of cwpo, sorted."""
     return sorted(Path(cwpo.__file__).parent.rglob("*.py"))

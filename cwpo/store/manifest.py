@@ -30,12 +30,12 @@ class StoreError(CwpoError, RuntimeError):
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Write `manifest`, which has at least the entries FIELDS, into `folder` with its seal."""
+    """Writes `manifest`, which has at least the entries FIELDS, and its digest, the entry `sha256`, into `folder`."""
     (folder / MANIFEST).write_text(_sealed(manifest), encoding="utf-8")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Returns the manifest without its seal. Raises StoreError if it is missing or was changed."""
+    """Returns the manifest without its digest `sha256`. Raises StoreError if it is missing or was changed."""
     file = folder / MANIFEST
     try:
         text = file.read_bytes().decode()
@@ -59,7 +59,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Raise StoreError unless names, sizes and (up to HASHED_ON_USE bytes) digests of files are those of the manifest.
+    """Raises StoreError unless names, sizes and (up to HASHED_ON_USE bytes) digests of files are those of the manifest.
 
     A file is hashed once per process as long as its size and times do not change.
     """
@@ -70,7 +70,10 @@ def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def damaged_files(folder: Path, manifest: Mapping[str, Any], hashed: float) -> dict[str, str]:
-    """Returns damaged file -> reason. Files of more than `hashed` bytes are not hashed: only their size is compared."""
+    """Returns file -> reason for files that are missing, differ from the manifest, or are not in it.
+
+    Files of more than `hashed` bytes are not hashed: only their size is compared.
+    """
     damage = {name: _damage(folder / name, entry, hashed) for name, entry in manifest["files"].items()}
     there = {str(file.relative_to(folder)) for file in folder.rglob("*") if not file.is_dir()}
     for name in sorted(there - {*manifest["files"], MANIFEST}):
@@ -112,7 +115,7 @@ def sha256(file: Path) -> str:
 
 
 def exists(folder: Path) -> bool:
-    """Whether a stage is finished. Raises StoreError for a folder without manifest, since folders appear complete."""
+    """Whether a stage is finished. Raises StoreError for a folder without manifest: the store makes none."""
     if (folder / MANIFEST).is_file():
         return True
     # Folder before manifest: a folder that appears during these checks is not taken for a damaged one.

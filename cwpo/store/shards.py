@@ -25,10 +25,10 @@ def map_table(
     progress: Progress = lambda done, total: None,
     rows: int | None = None,
 ) -> int:
-    """Applies `work` to each `rows` (default SHARD) rows of parquet `source`, writes `target`, returns its row count.
+    """Applies `work` to `columns` of Parquet `source`, writes the results to `target`, returns their number of rows.
 
-    Finished shards lie in `scratch`; after a kill, a call with the same folder goes on from them. Their names carry a
-    digest, so that a damaged shard is not taken for a finished one.
+    `work` gets `rows` rows (default SHARD) at a time. Finished shards lie in `scratch`; after a kill, a call with the
+    same folder goes on from them. Their names hold a digest, so that a damaged shard is not taken for a finished one.
     """
     rows = rows or SHARD
     with pq.ParquetFile(source) as table:
@@ -50,7 +50,7 @@ def map_table(
 def map_rows(
     frame: pd.DataFrame, work: Work, *, scratch: Path, rows: int, progress: Progress = lambda done, total: None
 ) -> pd.DataFrame:
-    """Applies `work` to a frame, `rows` at a time, and returns one table; keeps finished shards as map_table does."""
+    """Applies `work` to `rows` rows of a frame at a time, returns one table. Finished shards: as in map_table."""
     if len(frame) <= rows:
         return work(frame)
     parts = (frame.iloc[start : start + rows] for start in range(0, len(frame), rows))

@@ -2,7 +2,7 @@
 
 <root>/<stage>/<key>/           a finished stage: its files and manifest.json, the last file written
 <root>/.partial/<stage>-<key>   being written; renamed into place when complete, removed when stale
-<root>/.scratch/<stage>-<key>   finished parts of a stage, so that it goes on from them after a kill; then removed
+<root>/.scratch/<stage>-<key>   finished parts of an unfinished stage, which goes on from them after a kill
 <root>/.locks/                  one lock file per key; the operating system frees it when its holder dies
 
 A finished folder is never written again. A run reports a damaged one and leaves it alone; see cwpo.commands.store.
@@ -34,7 +34,7 @@ CODE = (":/cwpo", ":/conf", ":/scripts")  # git's paths from the top of the repo
 
 
 def stage_key(stage: str, version: int, config: Mapping[str, Any], parents: Mapping[str, str]) -> str:
-    """Returns 16 hex digits: a hash of the stage's name and version, its slice of the config and its parents' keys."""
+    """Returns 16 hex digits: a hash of the stage's name and version, the config it reads and its parents' keys."""
     text = json.dumps([stage, version, config, parents], sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -100,10 +100,10 @@ class Store:
         seed: int | None,
         version: int,
     ) -> bool:
-        """Compute a stage unless it is finished. Returns whether this call ran `work(folder)`, which returns a summary.
+        """Computes a stage unless it is finished. Returns whether this call ran `work`.
 
-        Only one process works on a key; other processes wait, then find the stage finished. A killed run leaves nothing
-        that looks finished.
+        `work(folder)` writes the stage's files to `folder`, and returns a summary for the manifest. Only one process
+        works on a key; others wait, then find the stage finished. A killed run leaves nothing that looks finished.
         """
         if self.has(stage, key):
             return False
@@ -139,7 +139,7 @@ class Store:
         return True
 
     def drop(self, stage: str, key: str) -> None:
-        """Remove a stage's folder, finished or damaged, so that it is computed again when it is needed."""
+        """Removes a stage's folder, finished or damaged, so that it is computed again when it is needed."""
         with self._lock(stage, key):
             partial = self.partial(stage, key)
             remove(partial)
@@ -148,7 +148,7 @@ class Store:
             remove(partial)
 
     def clean(self) -> None:
-        """Remove the remains of killed processes: unfinished folders, and parts of stages that are finished.
+        """Removes the remains of killed processes: unfinished folders, and parts of stages that are finished.
 
         Parts of unfinished stages stay, since a later run goes on from them; so do folders of live processes.
         """
@@ -171,7 +171,7 @@ class Store:
         return names
 
     def forget_locks(self) -> None:
-        """Delete lock files that no process holds; a process that waits for one makes a new file."""
+        """Deletes lock files that no process holds; a process that waits for one makes a new file."""
         for lock in entries(self.root / ".locks"):
             with suppress(Timeout), FileLock(lock, timeout=0):
                 lock.unlink(missing_ok=True)
@@ -182,7 +182,7 @@ class Store:
 
     @contextmanager
     def _lock(self, stage: str, key: str, timeout: float = -1) -> Iterator[None]:
-        """Hold the lock of a key. Raises filelock's Timeout if another process holds it for `timeout` s (-1: waits)."""
+        """Holds a key's lock. Raises filelock's Timeout if another process holds it for `timeout` s (-1: waits)."""
         locks = self.root / ".locks"
         locks.mkdir(parents=True, exist_ok=True)
         with FileLock(locks / f"{stage}-{key}.lock", timeout=timeout):
@@ -198,7 +198,7 @@ def entries(folder: Path) -> list[Path]:
 
 
 def remove(path: Path) -> None:
-    """Delete a file, or a folder with its content, if it exists."""
+    """Deletes a file, or a folder with its content, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -224,7 +224,7 @@ def _files(path: Path) -> list[Path]:
 
 @cache
 def git_commit() -> str:
-    """Returns the commit of the code, with `+` if tracked files differ from it; "" outside a repository."""
+    """Returns the commit, 12 hex digits, with `+` if tracked files in CODE differ from it; "" outside a repository."""
     return commit_of(Path(__file__).parent)
 
 

@@ -26,7 +26,7 @@ def training_arguments(
 
     The optimiser's batch is `batch_size` rows over all processes. It is split into micro-batches of `micro_batch_size`
     rows, or with a token budget by MicroBatches. The Trainer reports nothing, saves only when asked and uses one GPU a
-    process. Without CUDA or if sharded, AdamW replaces that of bitsandbytes. InputError if the batch does not divide.
+    process. Without CUDA or if sharded, plain AdamW replaces bitsandbytes'. InputError if `batch_size` does not divide.
     """
     processes = int(os.environ.get("WORLD_SIZE", "1"))  # as torchrun sets it
     optimizer = optimizer_on(device, config.optimizer, sharded=is_sharded())

@@ -30,9 +30,9 @@ class GlobalMeanTrainer(Trainer):
     """A Trainer whose loss is a mean over all rows of the optimiser's batch, however that batch is split.
 
     `row_losses(model, inputs)` returns one loss per row, shape (B,). Their sum is divided by the number of rows in the
-    global batch: accumulation 1 x 8 and 8 x 1, one or two processes, and any split by MicroBatches give the same
-    update. Under args.bf16 all of `row_losses` runs in bfloat16 autocast, also submodules that it calls directly.
-    A NaN or infinite loss or gradient raises FloatingPointError before the weights change; it names the batch's pairs.
+    global batch: one batch of 8 rows or 8 accumulated batches of 1 row, one process or two, any split by MicroBatches
+    give the same update. Under args.bf16 all of `row_losses` runs in bfloat16 autocast, also the submodules it calls.
+    A NaN or infinite loss or gradient raises FloatingPointError before the weights change; the error names the pairs.
     """
 
     loss_is_scaled_for_ga = True
@@ -59,13 +59,13 @@ class GlobalMeanTrainer(Trainer):
         return self.accelerator.distributed_type != DistributedType.NO or self.args.n_gpu > 1
 
     def get_train_dataloader(self) -> DataLoader:
-        """Returns a loader of the rows: unless streamed, one order for any number of processes, each row in one."""
+        """Returns a loader of this process's rows. Unless streamed, global batches are those of a single process."""
         if self.args.world_size == 1 or isinstance(self.train_dataset, IterableDataset):
             return super().get_train_dataloader()
         return SharedLoader(self.train_dataset, self.data_collator, self.args)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """Returns a loader of `eval_dataset`, a set or its name (default: the trainer's); each row in one process."""
+        """Returns a loader of `eval_dataset`, a set or its name (default: the trainer's); processes share the rows."""
         if self.args.world_size == 1:
             return super().get_eval_dataloader(eval_dataset)
         if isinstance(eval_dataset, str):
@@ -139,7 +139,7 @@ class GlobalMeanTrainer(Trainer):
         return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
 
     def recorded(self) -> Any:
-        """Returns the sums that steps add to for the logs; `put_back` restores them when a step is repeated."""
+        """Returns the running sums for the logs (here None), which `put_back` restores before a step is repeated."""
 
     def put_back(self, recorded: Any) -> None: ...
 
@@ -174,7 +174,7 @@ class GlobalMeanTrainer(Trainer):
         return super()._clip_grad_norm(model)
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
-        """Returns the norm if it and the step's losses are finite, else raises. Waits for the device once per step."""
+        """Returns the gradient's norm. FloatingPointError if it or a loss is not finite. Waits for the device once."""
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         scaled = self.accelerator.scaler is not None  # float16: steps with an infinite gradient are skipped
         looked_at = [loss.float() for loss, *_ in self._losses]

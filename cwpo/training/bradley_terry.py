@@ -16,9 +16,9 @@ from cwpo.training.base import GlobalMeanTrainer
 class BradleyTerryTrainer(GlobalMeanTrainer):
     """Trains on batches of PairCollator: chosen, then rejected rows. Loss: -log sigmoid(score gap), a mean over pairs.
 
-    If batches have a `share` for each pair, the share of people who prefer its first response, in [0, 1], the loss is
-    the cross-entropy of sigmoid(score gap) against it. `lean`: the same values up to rounding with less work; prompts
-    are shared if the model allows it, and otherwise response_scores is lean.
+    If batches have a `share` for each pair, the share of people who prefer `chosen`, in [0, 1], the loss is the
+    cross-entropy of sigmoid(score gap) against it. `lean`: the same values up to rounding with less work; the prompt
+    of a pair is computed once if the model allows it, otherwise `lean` is passed to response_scores.
     """
 
     def __init__(self, *args: Any, lean: bool = False, **kwargs: Any) -> None:
@@ -41,7 +41,7 @@ class BradleyTerryTrainer(GlobalMeanTrainer):
         return bradley_terry(gap) + (1 - inputs["share"]) * gap
 
     def scores(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-        """Returns the scores of the chosen, then of the rejected sequences, (2 B,), in logits."""
+        """Returns the scores of B pairs in logits, (2 B,): of all chosen sequences, then of all rejected ones."""
         if "packed_ids" in inputs:
             return pair_scores(model, inputs)
         return response_scores(model, inputs["input_ids"], inputs["attention_mask"], lean=self.lean)
@@ -50,7 +50,7 @@ class BradleyTerryTrainer(GlobalMeanTrainer):
 class PairRMTrainer(BradleyTerryTrainer):
     """Trains on PairCollator's batches of encode_both_orders: in their first half the better response stands first.
 
-    Loss of a pair: [-log sigmoid f(x, y+, y-) - log(1 - sigmoid f(x, y-, y+))] / 2, a mean over the two orders.
+    Loss of a pair: [-log sigmoid f(x, y+, y-) - log(1 - sigmoid f(x, y-, y+))] / 2, with f the score of the sequence.
     """
 
     def row_losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:

@@ -2,7 +2,8 @@
 
 Weights are safetensors. Optimiser, scheduler and random states are torch files of our own making; transformers reads
 them with weights_only, which runs no code. A checkpoint is valid once it has its seal, written last: the sizes
-and digests of all its files. One that is incomplete, damaged or of another layout is deleted, and an older one is used.
+and digests of all its files, and its layout: the number of processes, sharding and optimiser. A checkpoint that is
+incomplete, damaged or of another layout is deleted, and an older one is used.
 """
 
 import json
@@ -26,7 +27,7 @@ ARGUMENTS = "training_args.bin"  # a pickle that nobody reads
 
 @dataclass(frozen=True)
 class Schedule:
-    """When to write a checkpoint: every `steps` optimiser steps, or `minutes` after the last one. False if never."""
+    """When to write a checkpoint: every `steps` optimiser steps, or `minutes` after the last one. Falsy if never."""
 
     steps: int | None = None
     minutes: float | None = None
@@ -50,7 +51,7 @@ def train(trainer: GlobalMeanTrainer, schedule: Schedule) -> float:
 
 
 class Checkpoints(TrainerCallback):
-    """Asks the trainer for a checkpoint when the schedule says so, then adds its window and seals it."""
+    """Asks the trainer for a checkpoint when the schedule says so, then adds the trainer's `window` and the seal."""
 
     def __init__(self, trainer: GlobalMeanTrainer, schedule: Schedule, start: Path | None) -> None:
         self.trainer, self.schedule, self.start = trainer, schedule, start
@@ -118,7 +119,7 @@ def newest(folder: Path, layout: dict[str, Any]) -> Path | None:
 
 
 def intact(checkpoint: Path, layout: dict[str, Any]) -> bool:
-    """Whether all files are as they were when sealed, and the seal has the same layout, whatever the process."""
+    """Whether all files are as they were when sealed, and the seal has this layout, apart from the process number."""
     try:
         sealed = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))
         same = {**sealed["layout"], "process": 0} == {**layout, "process": 0}

@@ -191,7 +191,7 @@ def fit_preference(
     lora: Any = None,
     **objective: Any,
 ) -> Fitted:
-    """Trains a policy by weighted preference optimisation (Eq. 8 to 11). `pairs`, `objective`: PreferenceTrainer's."""
+    """Trains a policy with PreferenceTrainer (Eq. 8 to 11): `pairs` is its train_dataset, `objective` its options."""
     return _fit_policy(site, PreferenceTrainer, pairs, start, training, seed, lora, train_dataset=pairs, **objective)
 
 

@@ -40,7 +40,7 @@ class Sampling:
 
 
 class OnlineTrainer(PreferenceLoss):
-    """Minimises mean(w * l) over pairs of responses that the policy gives while it is trained.
+    """Minimises mean(w * l), weight times loss, over pairs of responses that the policy gives during training.
 
     Before every `batches_per_round` optimiser steps it samples two responses to each of their prompts. The one with the
     higher reward is chosen. Pairs of identical texts, of equal rewards or of a text too long for a model are dropped,

@@ -69,10 +69,10 @@ def encoded_rows(
     weight_column: str = "weight",
     streamed: bool = False,
 ) -> list[dict[str, Any]]:
-    """Checks and tokenises examples; the rows keep REFERENCE columns if examples have them. `config` is the model's.
+    """Checks and tokenises examples; keeps their REFERENCE columns if they have them. `config`: the model's config.
 
-    Raises InputError that names the first wrong row of each kind, and InputError if all weights are 0, unless these are
-    only a chunk of a stream (`streamed`).
+    Raises InputError for missing columns, for wrong values, with the first wrong row of each kind, and for weights that
+    are all 0, which only a chunk of a stream (`streamed`) may have.
     """
     if not examples:
         raise InputError("the data has no pairs")
@@ -104,7 +104,7 @@ def lack_reference(rows: Examples) -> bool:
 def score_reference(
     model: nn.Module, rows: Examples, pad_id: int, token_budget: int | None = None, layout: Layout | None = None
 ) -> None:
-    """Writes the model's log-probs into the rows as REFERENCE, if any row lacks it."""
+    """Writes the model's log-probs into the REFERENCE columns of all rows, if any row lacks them."""
     if lack_reference(rows):
         _enter(rows, *(part.tolist() for part in score_pairs(model, rows, pad_id, token_budget, layout)))
 

@@ -83,7 +83,7 @@ class PreferenceLoss(GlobalMeanTrainer):
             )
 
     def collator(self, rows: Sequence[Mapping[str, Any]], pad_id: int, layout: Layout | None = None) -> PairCollator:
-        """Returns the collator for these rows; it packs if that is exact. `layout`: their exact_layout, if known."""
+        """Sets self.layout for these rows and returns their collator. `layout`: the rows' exact_layout, if known."""
         name = type(self.model).__name__
         if self.is_wrapped:
             first = self.args.process_index == 0  # the other processes may hold no weights yet
@@ -178,7 +178,7 @@ class PreferenceTrainer(PreferenceLoss):
 
     model: a causal LM, or a PEFT model around one. Its dropout is switched off, and trainable weights of 16 bits are
         widened to float32; both give a warning.
-    train_dataset: rows with prompt, chosen, rejected (texts, or lists of chat messages), weight (>= 0) and, where known,
+    train_dataset: rows with prompt, chosen, rejected (texts, or lists of chat messages), weight (>= 0) and, if known,
         chosen_logp and rejected_logp, the reference's sequence log-probs. Without those two columns the model as handed
         in is the reference. Anything that yields dicts will do: a `datasets.Dataset`, a list, a table's records. A
         missing weight is an error. With args.max_steps a streamed `datasets` set is read, tokenised and scored chunk by
@@ -253,7 +253,7 @@ class PreferenceTrainer(PreferenceLoss):
         self.data_collator = within_budget(plain if streamed else collator, self.budget)
 
     def _score(self, parts: list[Any], model: nn.Module, args: TrainingArguments) -> Layout:
-        """Enters the reference's log-probs in parts whose rows lack them; returns the exact layout of all rows."""
+        """Writes log-probs of `model` as reference into data sets that lack them; returns all rows' exact_layout."""
         layout = exact_layout(model, list(itertools.chain(*parts)), self._pad_id)
         with precision_of(args):
             for part in parts:
@@ -263,7 +263,7 @@ class PreferenceTrainer(PreferenceLoss):
     def _scored_by(
         self, model: nn.Module, args: TrainingArguments
     ) -> Callable[[list[Mapping[str, Any]]], list[dict[str, Any]]]:
-        """Returns a function from examples to rows with log-probs of the reference, the model as it is now."""
+        """Returns a function that makes rows from examples, with log-probs of the reference: the model as it is now."""
         wrapped = args.world_size > 1 or args.n_gpu > 1 or is_sharded()  # then no submodule may be called in training
         reference = copy.deepcopy(model).eval().requires_grad_(False) if wrapped else model
         in_place = contextlib.nullcontext if wrapped else Reference(model).in_place
@@ -281,7 +281,7 @@ class PreferenceTrainer(PreferenceLoss):
         return rows_of
 
     def _allow(self, layout: Layout) -> None:
-        """Sets the policy's layout for a stream: by length once a chunk needs it, with a head if this chunk has one."""
+        """Sets self.layout for a chunk of a stream: by_length once any chunk needs it, a head if this one has it."""
         if layout.by_length and self.is_wrapped:
             raise InputError(ONE_LENGTH.format(name=type(self.model).__name__))
         head = None if layout.head is None else head_of(self.model)

@@ -62,7 +62,7 @@ class WithFiller(Dataset):
 
 
 class SharedLoader(DataLoader):
-    """Loads this process's share of each global batch; with `micro`, a batch has `micro` rows per process."""
+    """Loads this process's share of each global batch. `micro`: rows per process and batch; None: those of training."""
 
     def __init__(
         self, rows: Any, collator: Callable[[Sequence[Any]], dict[str, Any]], args: Any, micro: int | None = None

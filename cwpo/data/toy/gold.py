@@ -94,6 +94,6 @@ def gold_reward(prompt: str, response: str) -> float:
 
 
 def gold_rewards(prompts: Iterable[str], responses: Iterable[str]) -> np.ndarray:
-    """`gold_reward` of each prompt and response: (N,) float64."""
+    """Returns the `gold_reward` of N prompts and their responses: (N,) float64."""
     pairs = zip(prompts, responses, strict=True)
     return np.array([gold_reward(prompt, response) for prompt, response in pairs], dtype=np.float64)

@@ -3,8 +3,8 @@
 Frozen at WORLD_VERSION: any change to texts, parameters or the order of random draws must raise it.
 
 Calibrated on facts about annotators alone, never on the outcome of an alignment. Means over three seeds and the data
-sets harmless, helpful and hh_rlhf, Bradley-Terry annotator opt-32x1, 4,000 pairs, 4,000 test pairs; published values
-in brackets:
+sets harmless, helpful and hh_rlhf, Bradley-Terry annotator opt-32x1 (OPT, hidden size 32, 1 layer), 4,000 pairs, 4,000
+test pairs; published values in brackets:
 
     labels against gold                                  .742   [.63 to .77]
     annotator against human labels, 30 % labelled        .644   [.638 to .691]
@@ -12,9 +12,9 @@ in brackets:
     the same with opt-64x2, 30 %                         .650   [slightly better]
     annotator against gold: all, surest 30 %, least sure 30 %    .751  .901  .598
 
-Two parameters were both .8 in the prototype: with a reaction share of .6 an annotator still gains from more labels and
-from more parameters, and a quality spread of 1 brings accuracy back up. New are reactions to a repeated sentence and to
-straying from a harmful request, and the rule that a polite opening that comes late counts as filler.
+A prototype had .8 for two parameters. SPECIFIC_REACTION is now .6, so that an annotator still gains from more labels
+and parameters; a quality_spread of 1 brings accuracy back up. New are reactions to a repeated sentence and to straying
+from a harmful request, and the rule that a polite opening that comes late counts as filler.
 """
 
 import math
@@ -83,9 +83,9 @@ def sample_pairs(
 ) -> pd.DataFrame:
     """Draws `count` independent pairs: prompt, response_a, response_b, human_label ("a" or "b"), domain.
 
-    The two sides are exchangeable and never identical. Texts depend on (dataset, seed, row number): other
+    The two responses are exchangeable and never identical. Texts depend on (dataset, seed, row number): other
     label parameters give other labels to the same pairs, and fewer pairs are a prefix of more. `flip`,
-    `temperature` (0: by gold reward, ties by chance) and `taste_spread` replace the data set's own. `domain`
+    `temperature` (0: by gold reward, ties drawn) and `taste_spread` replace the data set's own. `domain`
     is the data set, or the part of it, that the row comes from. Raises ValueError for an unknown data set or
     a parameter out of range.
     """

@@ -15,7 +15,7 @@ BEGIN_WITH_BOS = ("opt", "llama")  # model families that were trained only on te
 
 
 def models_of(cfg: Config) -> Iterator[tuple[str, str, str | None]]:
-    """Yields (key, folder or hub id, revision) of every model that a settled arm loads, except those of world/."""
+    """Yields (config key, folder or hub id, revision) of every model that an arm loads, except those of world/."""
     unused = {"embedding.path"} if cfg.gold.name in MODEL_GOLDS else {"embedding.path", "gold.path"}
     unused |= set() if cfg.method.labels in ("weak", "flips") else {"pair.weak"}
     for key, (path, revision) in named_models(cfg).items():
@@ -24,7 +24,7 @@ def models_of(cfg: Config) -> Iterator[tuple[str, str, str | None]]:
 
 
 def model_problems(key: str, path: str, revision: str | None, cfg: Config) -> list[str]:
-    """Returns the problems of one model: its files and config, then its kind (gold, reward) or its tokenizer."""
+    """Returns the problems of a model's files and config; if none, those of its use as reward or of its tokenizer."""
     from cwpo.models.folders import checkpoint_problem
     from cwpo.models.policy import hub_problem
     from cwpo.models.reward_models import gold_problem
@@ -42,7 +42,7 @@ def model_problems(key: str, path: str, revision: str | None, cfg: Config) -> li
 
 
 def fetching(path: str, revision: str | None, more: str = "") -> str:
-    """Returns the fix that brings an asset of the hub into the cache: where and how to download it."""
+    """Returns the fix for a model or data set that is not in the hub's cache: the command that downloads it."""
     at = f" --revision {revision}" if revision else ""
     return f"where there is a network: hf download {path}{more}{at}"
 

@@ -5,7 +5,7 @@ keeps for the backward pass, in 16 bits, the outputs of its linear layers and ab
 hidden unit, and LEARNING bytes more if its own weights are trained. With gradient checkpointing a layer keeps only its
 input, and the one layer at work needs WORKING times what it would keep. The constants come from bytes counted on OPT,
 Llama and Qwen2 (tests/planning/test_memory.py). At most LOGITS logits exist at once. Kernels and fragmentation multiply
-the activations by SPARE.
+the activations by SPARE. Names in capitals are constants of this module.
 """
 
 from collections.abc import Iterable, Iterator
@@ -71,7 +71,7 @@ class Need:
 
 
 def shape_of(config: Any, kind: Any) -> Shape:
-    """Returns the shape of `kind`.from_config(config); `kind` is an auto class of transformers. Makes no weights."""
+    """Returns the sizes of `kind`.from_config(config), without weights; `kind` is an Auto class of transformers."""
     with torch.device("meta"):
         model = kind.from_config(config)
     head = model.get_output_embeddings()
@@ -100,7 +100,7 @@ def _chosen_by_peft() -> dict[str, list[str]]:
 
 
 def training_need(stage: str, name: str, shape: Shape, training: Any, tokens: int, lora: Any = None) -> Need:
-    """Returns the need of training on `tokens` tokens at once: all weights, or adapters if `lora` enables them."""
+    """Returns the GPU memory to train on `tokens` tokens at once: all weights, or adapters if `lora` enables them."""
     adapters = shape.adapters(lora) if lora is not None and lora.enabled else 0
     size = 2 if adapters and lora.base_dtype == "bfloat16" else FLOAT
     weights = size * shape.parameters + FLOAT * adapters
@@ -118,9 +118,9 @@ def training_need(stage: str, name: str, shape: Shape, training: Any, tokens: in
 
 
 def scoring_need(stage: str, name: str, shape: Shape, tokens: int, *, cached: bool, size: int = FLOAT) -> Need:
-    """Returns the need of a pass without gradients on SCORING * `tokens` tokens; a weight has `size` bytes.
+    """Returns the GPU memory of a pass without gradients on SCORING * `tokens` tokens; a weight has `size` bytes.
 
-    `cached`: it keeps keys and values, to sample.
+    `cached`: the pass keeps keys and values, for sampling.
     """
     columns = SCORING * tokens
     layer = WORKING * shape.kept(learning=False) * size / 2
@@ -135,7 +135,7 @@ def gpus() -> list[float]:
 
 
 def stage_needs(cfg: Any, shapes: dict[str, Shape]) -> Iterator[Need]:
-    """Yields the needs of an arm's stages; `shapes` has the shapes of pair.weak, pair.strong and gold.path."""
+    """Yields the GPU memory that an arm's stages need; `shapes`: sizes of pair.weak, pair.strong, gold.path, by key."""
     pair = 2 * cfg.data.max_tokens  # with token_budget=auto a step may hold as little as one pair
     rows = cfg.alignment.micro_batch_size or cfg.alignment.batch_size
     tokens = {None: rows * pair, "auto": pair}.get(cfg.token_budget) or int(cfg.token_budget)
@@ -156,9 +156,10 @@ def stage_needs(cfg: Any, shapes: dict[str, Shape]) -> Iterator[Need]:
 
 
 def store_gib(nodes: Iterable[Node], shapes: dict[tuple[str, str], Shape]) -> float:
-    """GiB of the models that these stages write; tables and samples are small. `shapes` by (key, path) of the model.
+    """Returns the GiB on disk of the models that the stages `nodes` write; tables are small and not counted.
 
-    A model is written in float32: whole, or with lora.save=adapters its adapters alone.
+    `shapes` has the sizes of each model by (config key, path). A model is written in float32: whole, or with
+    lora.save=adapters its adapters alone.
     """
     written = 0.0
     for node in nodes:

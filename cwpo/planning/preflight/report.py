@@ -44,7 +44,7 @@ def preflight(cfg: Any) -> None:
 def settled_arms(cfg: Any) -> Iterator[Config]:
     """Yields the config of every arm at one seed, its gold model and revisions filled in (cwpo.config.assets.settled).
 
-    Raises InputError with the problems of all settings: only valid settings say what an arm would load.
+    Raises InputError with the problems of all arms' settings: only valid settings say what an arm would load.
     """
     seeds = seeds_of(cfg.experiment, cfg.seeds) or [0]
     arms: list[Config] = []
@@ -76,7 +76,7 @@ def _asset_problems(arms: list[Config]) -> Iterator[tuple[Any, list[str]]]:
 
 
 def _shapes(arms: list[Config], unusable: dict[Any, list[str]]) -> dict[tuple[str, str], Shape]:
-    """Returns the shape of every model without problems, by (key, path)."""
+    """Returns (config key, path) -> sizes, for every model without problems; `unusable` has models -> problems."""
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
 
     from cwpo.models.policy import read_config

@@ -52,7 +52,7 @@ def cw_over(
     match: tuple[str, ...] = ARM,
     **conditions: str,
 ) -> list[Claim]:
-    """Returns a claim for each of `others`: CW-PO is above it on average over the cells that meet `conditions`.
+    """Returns a claim for each of `others`: CW-PO has the higher mean GRA over the cells that meet `conditions`.
 
     The statements begin with `lead` and end with `what`; `note` ends the descriptions of the tests.
     """

@@ -26,7 +26,7 @@ class Claim:
     `floor` is the smallest effect that matters, in the same unit: it is the margin of the verdict if half the paper's
     effect is smaller or unknown. `second` is another number in which the same comparison is shown. `second_measure` and
     `paper` replace `measure` for that number and for the paper's numbers. `remark` tells readers what to keep in mind.
-    `arms` marks comparisons of aligned models, `plain` those that are simply side a minus side b.
+    `arms` marks comparisons of aligned models, `plain` those that are simply side "a" minus side "b".
     """
 
     id: str
@@ -55,7 +55,7 @@ class Claim:
 def better(
     id: str, statement: str, a: Where, b: Where, *, test: str, match: tuple[str, ...] = ARM, remark: str = ""
 ) -> Claim:
-    """Returns the claim that arm a is above arm b in GRA; mean gold reward is shown beside it."""
+    """Returns the claim that arm `a` is above arm `b` in GRA; mean gold reward is shown beside it."""
     measure = contrast([Term(1, "a", a), Term(-1, "b", b)], match=match)
     return Claim(id, statement, f"GRA of {test}", measure, plain=True, remark=remark)
 

@@ -45,8 +45,8 @@ class Evidence:
     model; `kl` in nats per response; `labels`, human labels in percent of all pairs (valid for human_all and arms of
     weak labels); `seconds` to train the aligned model and, if the arm has one, its annotator.
 
-    `annotators`: accuracies in percent (`accuracy` against human labels), train_seconds in seconds. `rank` counts the
-    models of an experiment and family by size from 0: strong ones in `arms`, weak ones in `annotators`.
+    `annotators`: accuracies in percent (`accuracy` against human labels), train_seconds in seconds. `rank` is the
+    place of the model by size in its experiment and family, smallest 0 (`arms`: strong model; `annotators`: weak).
     """
 
     arms: pd.DataFrame
@@ -55,7 +55,7 @@ class Evidence:
 
 
 def of_results(results: Results) -> Evidence:
-    """Returns our runs. Gold rewards are NaN if gold only compares each response with the SFT model's."""
+    """Returns our runs as evidence. Gold rewards are NaN if gold only compares each response with the SFT model's."""
     runs, trained = results.arms, results.annotators
     absolute = ~runs["run"].map(lambda run: results.rewards[run].relative).astype(bool)
     arms = runs.assign(
@@ -94,7 +94,7 @@ def _ranked(frame: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def of_paper(paper: pd.DataFrame) -> Evidence:
-    """Returns the published numbers as runs of one seed. Figure 4 prints no CW-PO number and takes Table 4's."""
+    """Returns the published numbers as evidence of one seed. Figure 4 prints no CW-PO number and takes Table 4's."""
     rows: list[dict] = []
     for given in paper.to_dict("records"):
         setting = dict(part.split("=") for part in given["setting"].split(";") if part)

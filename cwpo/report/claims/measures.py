@@ -23,7 +23,7 @@ ANNOTATOR = ("data", "weak")
 
 @dataclass(frozen=True)
 class Measured:
-    """`effects`: a row per cell, a column per seed, no gaps. `used`: the rows of the compared runs and their `side`."""
+    """`effects`: a row per cell, a column per seed, no gaps. `used`: the compared runs, with `side` "a" or "b"."""
 
     effects: pd.DataFrame
     used: pd.DataFrame
@@ -170,7 +170,7 @@ def _values(rows: pd.DataFrame, number: str, match: Sequence[str]) -> Effects:
 
 
 def _options(columns: Sequence[Effects], match: Sequence[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Returns the numbers as a table, (cell, seed) by option, and notes for the reader.
+    """Returns a table of numbers with a row per cell and seed, a column per option; and notes for the reader.
 
     Options that never ran are left out, then cells and seeds that lack one of the other options.
     """
@@ -207,9 +207,9 @@ def _measured(
     match: Sequence[str],
     notes: tuple[str, ...] = (),
 ) -> Measured:
-    """Arranges the effects as cells by seeds without gaps.
+    """Arranges the effects in a table, cells by seeds, without gaps.
 
-    Of the sets of cells that single seeds have, it takes the one that keeps most cells times seeds.
+    It keeps the cells of one seed and the seeds that have all of these, choosing the seed that keeps most effects.
     """
     if not effects:
         return Measured(pd.DataFrame(), rows[0].iloc[:0].assign(side=""), notes)

@@ -87,7 +87,7 @@ def _effect(judged: Judged) -> dict[str, float | None]:
 
 
 def assess(claim: Claim, ours: Evidence, theirs: Evidence, scale: str) -> Outcome:
-    """Test one claim on our evidence; the paper's numbers set the margin: half the paper's effect, at least the claim's floor."""
+    """Tests a claim on our evidence. The margin is half the paper's effect (`theirs`), at least the claim's floor."""
     measured = claim.measure(ours, claim.number)
     published = (claim.paper or claim.measure)(theirs, claim.number)
     paper = float(published.by_seed.iloc[0]) if len(published.effects) else None
@@ -160,7 +160,7 @@ def _name(cell: object) -> str:
 
 
 def diagnostics(measured: Measured) -> dict[str, dict[str, float]]:
-    """Returns side -> means of NUMBERS over its runs.
+    """Returns side ("a", "b") -> number -> mean over the side's runs, for each of NUMBERS.
 
     These are the gold rewards of aligned and SFT model, margin agreement M, KL in nats, tokens and the share of
     unfinished responses. A number that no run of the side has is left out.
@@ -174,10 +174,10 @@ def diagnostics(measured: Measured) -> dict[str, dict[str, float]]:
 
 
 def reason(sides: dict[str, dict[str, float]]) -> str:
-    """Returns one sentence on why side a is behind side b; "" if the data show none of the known reasons.
+    """Returns one sentence on why side "a" is behind side "b"; "" if the data show none of the known reasons.
 
-    It names a difference that accompanies the result but need not be its cause. The measure comes first, then the
-    labels, the length of the responses, and how far the policy moved.
+    It names a difference that accompanies the result but need not be its cause. It tries in turn the SFT
+    models that GRA compares with, the labels, the length of the responses, and how far the policy moved.
     """
     a, b = sides.get("a", {}), sides.get("b", {})
     return next(_reasons(a, b, set(a) & set(b)), "")

@@ -26,7 +26,7 @@ RULE = (
 
 
 class Judged(NamedTuple):
-    """A verdict with the mean effect over seeds and its interval; None for a number that does not exist."""
+    """One of VERDICTS, the mean effect over seeds and its interval; None for a number that does not exist."""
 
     verdict: str
     effect: float | None
@@ -44,7 +44,7 @@ def t_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple
 
 
 def judge(by_seed: Sequence[float], *, margin: float, value: float = 0.0, below: bool = False) -> Judged:
-    """Apply RULE to one effect per seed. With `below`, the claim is that the effect is under `value`.
+    """Applies RULE to one effect per seed. The claim: the effect is above `value`; with `below`: under it.
 
     `margin` > 0 is the distance from `value` that matters. Raises ValueError for another margin or effects that are not finite.
     """

@@ -33,7 +33,7 @@ SECOND_DIGITS = {"reward": 3, "accuracy_gold": 1}
 
 
 def write_claims(entries: Sequence[Entry], folder: Path, scale: str) -> list[Path]:
-    """Write claims.json and claims.md into `folder`, results/<scale>; return their paths."""
+    """Writes claims.json and claims.md into `folder`, results/<scale>; returns their paths."""
     data = {
         "scale": scale,
         "scale_note": scale_note(scale),
@@ -117,7 +117,7 @@ def _with_interval(judged: Judged, form: Callable[[float], str]) -> str:
 
 
 def _second(outcome: Outcome) -> str:
-    """Formats the same comparison in mean gold reward, or for annotators in accuracy against gold; else a dash."""
+    """Formats the outcome's second number, mean gold reward or annotators' accuracy against gold; else a dash."""
     judged, name = outcome.second, outcome.claim.second
     if judged is None or judged.effect is None or name is None:
         return MISSING

@@ -61,7 +61,7 @@ def _draw(results: Results, rows: pd.DataFrame, axes: Sequence[str], pair: tuple
 def _cells(
     results: Results, rows: pd.DataFrame, pair: list[str], rest: list[str]
 ) -> tuple[dict[tuple[str, ...], dict[str, Any]], int]:
-    """Returns (values of `pair`) -> average over the settings of `rest` that all have, and the number of settings."""
+    """Returns values of `pair` -> mean over the settings of `rest` that all of them have, and how many these are."""
     parts = {
         place: dict(list(group.groupby(rest, sort=False))) if rest else {(): group}
         for place, group in rows.groupby(pair, sort=False)

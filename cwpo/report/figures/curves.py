@@ -40,7 +40,7 @@ AGAINST = {"accuracy_gold": ("with gold", BLUE), "accuracy_human": ("with the hu
 
 
 def _most_confident(spec: Spec, other: str, name: str, results: Results, folder: Path) -> list[Path]:
-    """Draws two rows per pair of models, GRA and gold reward over top N %, a column per data set, `other` as a band."""
+    """Draws GRA and, below, gold reward over top N %; a column per data set; `other` (its label: `name`) as a band."""
     grid = fill(spec, results)
     if grid is None:
         return []

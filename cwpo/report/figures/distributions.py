@@ -65,7 +65,7 @@ def _gaps(results: Results, cell: Cell) -> np.ndarray:
 
 
 def figure6(results: Results, folder: Path) -> list[Path]:
-    """Draws the first two principal components of mean hidden states, a panel per data set; first seed and model."""
+    """Draws responses' mean hidden states by two principal components; a panel per data set; first seed and model."""
     table = results.embeddings
     if not len(table):
         return []
@@ -131,7 +131,7 @@ def figure7(results: Results, folder: Path) -> list[Path]:
 
 
 def _histogram(axis: Any, table: pd.DataFrame, title: str) -> Any:
-    """Draws one data set; returns the right-hand axis, that of the accuracy."""
+    """Draws one data set's histogram and each bin's accuracy; returns the right-hand axis, that of the accuracy."""
     bins = table.groupby(["low", "high"])[["pairs", "agree_gold"]].sum().reset_index()
     width, centre = (bins["high"] - bins["low"]).to_numpy(), (bins["low"] + bins["high"]) / 2
     share = 100 * bins["pairs"] / bins["pairs"].sum()

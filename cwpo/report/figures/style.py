@@ -143,13 +143,13 @@ def theirs(axis: Any, x: Sequence[float], cells: Sequence[dict[str, Any]], **loo
 
 
 def mark_not_run(axis: Any, cells: Sequence[dict[str, Any]]) -> None:
-    """Write `not run` into a panel without any run."""
+    """Writes `not run` into a panel if none of its cells ran."""
     if not any("seeds" in cell for cell in cells):
         axis.text(0.5, 0.5, NOT_RUN, ha="center", va="center", transform=axis.transAxes, color=GREY)
 
 
 def _save(fig: Any, path: Path, pdf: bool) -> None:
-    """Write PNG and PDF without dates in them, and close the figure."""
+    """Writes PNG and PDF without dates in them, and closes the figure."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fig.draw_without_rendering()
     fig.set_layout_engine("none")  # the layout is final; with an engine every further drawing would compute it again

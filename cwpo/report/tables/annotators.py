@@ -109,7 +109,7 @@ def _seconds(results: Results) -> str:
 
 
 def calibration(results: Results) -> list[Page]:
-    """Checks annotators at 30 % labels and the tuning's Human arms against accepted ranges; [] except at toy scale."""
+    """Returns pages that check annotators and the tuning's Human arms against accepted ranges; [] beyond toy scale."""
     found = [page for page in (_annotators(results), human_arms(results)) if page is not None]
     if results.scale != "toy" or not found:
         return []
@@ -126,7 +126,7 @@ def calibration(results: Results) -> list[Page]:
 
 
 def _annotators(results: Results) -> Page | None:
-    """Checks TARGETS on annotators of `calibration` (development seeds), else of Table 13; None if neither ran."""
+    """Returns a page: TARGETS checked on annotators of experiment calibration, else table13; None if neither ran."""
     rows = results.annotators_of("calibration")
     rows = rows if len(rows) else results.annotators_of("table13")
     rows = rows[(rows["human_fraction"] - 0.3).abs() < 1e-9]
@@ -150,7 +150,10 @@ def _annotators(results: Results) -> Page | None:
 
 
 def human_arms(results: Results) -> Page | None:
-    """Checks GRA, unfinished responses and fit of Human at both operating points, by family and data set."""
+    """Returns a page that checks the tuning's Human arms by family and data set; None if the tuning did not run.
+
+    The checks: GRA, share of unfinished responses, and how much better Human fits its labels than these fit gold.
+    """
     chosen = tuning_cells(results)
     if not len(chosen):
         return None

@@ -53,7 +53,7 @@ USUAL = (
 
 
 def top(share: float) -> Item:
-    """Returns the arm on the most confident share of the Bradley–Terry labels; share 1: on all of them, weight 1."""
+    """Returns the item of the arm that aligns on the most confident share of Bradley–Terry labels; 1: all, weight 1."""
     paper = {"method": "filter", "setting": f"keep_fraction={share}"}
     if share == 1:
         return Item(f"Top 100 % ({WS_BT.label})", WS_BT.where, paper)
@@ -70,7 +70,7 @@ def weight(name: str) -> Item:
 
 
 def mix(share: str, name: str) -> Item:
-    """Returns the item of a labeled mixture: `share` is Harmless/Helpful in percent, `name` the data set aligned on."""
+    """Returns the item of a labeled mixture: `share` is Harmless/Helpful ("80/20"), `name` the data set aligned on."""
     harmless, helpful = (float(part) / 100 for part in share.split("/"))
     own = harmless if name == "harmless" else helpful
     item = data_item(name)
@@ -148,7 +148,7 @@ def grid_of_table1(name: str, title: str, about: str, kind: Kind = ARMS, experim
 
 
 def over_subsets(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
-    """Returns `outcome` plus mean and standard deviation of GRA (percent) over SUBSETS parts of one seed's prompts."""
+    """Adds to `outcome` mean and standard deviation of GRA (%) over SUBSETS parts of the first seed's prompts."""
     cell = outcome(results, cells)
     if not cell:
         return {}

@@ -50,19 +50,19 @@ def outcome(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
 
 
 def compare(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str]) -> dict[str, Any]:
-    """Returns arm a minus arm b on the same prompts, over runs that agree in `on`, which has "seed"; {} if none agree.
+    """Returns arm `a` minus arm `b` over pairs of runs that agree in the columns `on`, which has "seed"; {} if none.
 
-    The numbers are the difference of mean gold rewards, of GRA in points, and a's win rate in percent, ties half. They
-    are averaged over the cells within each seed, and the intervals resample the seeds (see RULE). If gold only compares
-    each response with the SFT model's, there is the difference of GRA alone. All seeds average the same cells (see
-    `_balanced`). Raises ResultsError if the prompts differ or an arm has two runs in one cell and seed.
+    The numbers are the difference of mean gold rewards, of GRA in points, and the win rate of `a` in percent, ties
+    half. They are averaged over the cells within each seed, the same cells for all seeds; the intervals resample the
+    seeds (see RULE). If gold only compares each response with the SFT model's, there is the difference of GRA alone.
+    Raises ResultsError if the prompts differ or an arm has two runs in one cell and seed.
     """
     pairs = _balanced(_paired(a, b, list(on)))
     if not pairs:
         return {}
 
     def difference(which: int, gap: Callable[[RunRewards, RunRewards], Any]) -> tuple[list[float], Interval]:
-        """Returns each seed's gap, averaged over cells, and its interval from the resampled means of index `which`."""
+        """Returns each seed's mean `gap` and their interval. `which`: 0 resamples wins over the SFT model, 1 gold."""
         runs = [[[results.rewards[key] for key in keys] for keys in of_seed] for of_seed in pairs]
         drawn = [[[results.rewards.resampled[key][which] for key in keys] for keys in of_seed] for of_seed in pairs]
         centres = [float(np.mean([np.mean(gap(*both)) for both in of_seed])) for of_seed in runs]
@@ -88,7 +88,7 @@ def compare(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str
 
 
 def _paired(a: pd.DataFrame, b: pd.DataFrame, on: list[str]) -> dict[tuple[Any, ...], dict[int, tuple[str, str]]]:
-    """Returns cell -> seed -> (run of a, run of b), where a cell is the values of `on` without the seed."""
+    """Returns cell -> seed -> (run of `a`, run of `b`), where a cell is the values of `on` without the seed."""
     columns = ["run", *(name for name in on if name != "seed"), "seed"]
     both = a[columns].merge(b[columns], on=columns[1:], suffixes=("", "_b"))
     for arm, name in ((a, "run"), (b, "run_b")):
@@ -102,9 +102,9 @@ def _paired(a: pd.DataFrame, b: pd.DataFrame, on: list[str]) -> dict[tuple[Any, 
 
 
 def _balanced(pairs: dict[tuple[Any, ...], dict[int, tuple[str, str]]]) -> list[list[tuple[str, str]]]:
-    """Returns per seed the run pairs of the cells that have all seeds; if none has, of all cells in their common seeds.
+    """Returns for each seed the pairs of runs of the same cells: those that have all seeds.
 
-    Otherwise the means of two seeds would be over different cells, and differ for that reason alone.
+    If no cell has all seeds, returns all cells, for the seeds that they share; [] if they share none.
     """
     seeds = sorted({seed for of_seed in pairs.values() for seed in of_seed})
     whole = [of_seed for of_seed in pairs.values() if len(of_seed) == len(seeds)]
@@ -121,12 +121,12 @@ def named_interval(name: str, values: Interval, factor: float = 1) -> dict[str, 
 
 
 def excludes_zero(cell: Mapping[str, Any] | pd.Series, name: str) -> bool:
-    """Whether the interval of a difference lies on one side of 0."""
+    """Whether the cell has the number `name` and its interval lies on one side of 0."""
     return name in cell and bool(cell[f"{name}_low"] > 0 or cell[f"{name}_high"] < 0)
 
 
 def interval(cell: dict[str, Any], name: str, digits: int = 1) -> str:
-    """Formats `61.3 [60.1, 62.4]`, `61.3 ± 0.5` if the cell has a standard deviation instead, or `not run`."""
+    """Formats the number `name`: `61.3 [60.1, 62.4]`, `61.3 ± 0.5` if it has a standard deviation, or `not run`."""
     if pd.isna(cell.get(name)):
         return NOT_RUN
     if f"{name}_std" in cell:
@@ -141,7 +141,7 @@ def plain(cell: dict[str, Any], name: str, digits: int = 2) -> str:
 
 
 def by_seed(values: str, seeds: int) -> str:
-    """Returns `0.1; 0.2; 0.3`; for more than FEW_SEEDS seeds `0.1 to 0.3`, the lowest and the highest value."""
+    """Returns `values`, such as `0.1; 0.2; 0.3`; for more than FEW_SEEDS seeds lowest and highest: `0.1 to 0.3`."""
     if seeds <= FEW_SEEDS:
         return values
     numbers = sorted(values.split("; "), key=float)
@@ -156,7 +156,7 @@ def published(value: float | None, spread: float | None = None, digits: int = 1)
 
 
 def counts(cells: Sequence[dict[str, Any]], numbers: Iterable[int], what: str = "prompts") -> str:
-    """Formats `3 seeds (0–2) and 3,000 prompts (all seeds together) per cell`: ranges if the cells that ran differ."""
+    """Formats `3 seeds (0–2) and 3,000 prompts (all seeds together) per cell`. `numbers`: the seeds, here 0, 1, 2."""
     ran = [cell for cell in cells if pd.notna(cell.get("seeds"))]
     if not ran:
         return NOT_RUN
@@ -167,7 +167,7 @@ def counts(cells: Sequence[dict[str, Any]], numbers: Iterable[int], what: str = 
 
 
 def ranges(numbers: Sequence[int]) -> str:
-    """Joins consecutive numbers: `0–2, 1000` for 0, 1, 2, 1000."""
+    """Formats sorted numbers, consecutive ones joined: `0–2, 1000` for 0, 1, 2, 1000."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:

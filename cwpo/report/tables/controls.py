@@ -25,14 +25,14 @@ SHARE = 0.3
 def with_agreement(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
     """Returns `outcome` plus M = E[w s Δgold] / E[w |Δgold|] of the training pairs, in [-1, 1].
 
-    w is the weight of a pair and s = ±1 its label.
+    w is the weight of a pair, s = ±1 its label and Δgold its gap of gold rewards.
     """
     cell = outcome(results, cells)
     return cell and {**cell, "margin_agreement": float(pd.concat(cells)["margin_agreement"].mean())}
 
 
 def items(sft: str) -> dict[str, Item]:
-    """Returns the arms. `sft` is "own" (each starts from its own SFT model) or "human" (all from the Human arm's)."""
+    """Returns key -> arm. They start from their own SFT models (`sft` "own") or all from the Human arm's ("human")."""
     of_sft: dict[str, Any] = {"sft_labels": sft}
     weighted = {"method": "cw_po", **of_sft}
     most_confident = {"method": "filter", "keep_fraction": SHARE, **of_sft}

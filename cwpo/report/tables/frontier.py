@@ -25,7 +25,7 @@ OUTSIDE = "–"
 def frontier_cells(results: Results) -> pd.DataFrame:
     """Returns one row per pair of models, data set, method and learning rate; empty if nothing ran.
 
-    A row has `outcome`, the KL in nats and the operating point.
+    A row has the numbers of `outcome`, the mean KL in nats per response and the operating point, "" if it has none.
     """
     cells = []
     for values, rows in results.of("frontier").groupby([*PANEL, "method", "learning_rate"], sort=True):
@@ -36,7 +36,7 @@ def frontier_cells(results: Results) -> pd.DataFrame:
 
 
 def _divergence(results: Results, rows: pd.DataFrame) -> dict[str, Any]:
-    """Returns the mean KL in nats per response with its interval over seeds and prompts; {} if a run has no KL."""
+    """Returns the mean KL to the SFT model, nats per response, with its interval; {} if a run has no KL."""
     measured = [results.rewards[run].kl for run in rows["run"]]
     known = [values for values in measured if values is not None]
     return named_interval("kl", bootstrap_interval(known)) if len(known) == len(measured) else {}
@@ -56,8 +56,8 @@ def methods_of(cells: pd.DataFrame) -> list[str]:
 def at_humans_kl(cells: pd.DataFrame, point: str) -> dict[str, float]:
     """Returns, for the cells of one panel, each method's mean gold reward at the KL that Human has at `point`.
 
-    It is interpolated between the method's update sizes, from its SFT model (KL 0) on. A method whose largest KL is
-    smaller than Human's is left out. The result is {} if the point or a KL is missing.
+    The reward is interpolated between the method's update sizes, from its SFT model (KL 0) on. A method whose largest
+    KL is smaller than Human's is left out. The result is {} if Human did not run at `point` or a KL is missing.
     """
     human = cells[(cells["method"] == "human") & cells["point"].isin((point, BOTH))]
     if len(human) != 1 or "kl" not in cells or cells["kl"].isna().any():

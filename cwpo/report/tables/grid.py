@@ -70,7 +70,7 @@ class Grid:
 
 @lru_cache(maxsize=128)
 def fill(spec: Spec, results: Results) -> Grid | None:
-    """Fills the table, once for both the table and its figure; returns None if no run of the table exists."""
+    """Returns the table with cells and differences; None if it has no runs. Cached: its figure uses it too."""
     runs = spec.kind.frame(results, spec.shown)
     if not len(runs):
         return None
@@ -129,7 +129,7 @@ def _cell(
 def _average(
     spec: Spec, results: Results, runs: pd.DataFrame, parts: tuple[Item, list[Item], Item], cells: Sequence[Cell]
 ) -> Cell:
-    """Averages one column over the rows of a section, ours and the paper's; no average if a row has no number."""
+    """Averages a column over a section's rows (`parts`: section, rows, column); no average if a row has no number."""
     heading, lines, column = parts
     theirs = [cell["paper"] for cell in cells]
     return {
@@ -145,7 +145,7 @@ def _average(
 
 
 def _differences(spec: Spec, results: Results, runs: pd.DataFrame) -> Iterator[Cell]:
-    """Yields, by section and contrast, a difference per value of `split`, then over all; last, over all sections."""
+    """Yields each contrast's difference per value of `spec.split` and over all: per section, then for all sections."""
     on = (*spec.kind.same, *spec.same)
     groups = [(section.label, select(runs, section.where)) for section in _crossed(spec.sections, runs)]
     if sum(len(rows) > 0 for _, rows in groups) > 1:

@@ -18,7 +18,7 @@ from cwpo.statistics import bootstrap_interval, proportion_interval
 class Number:
     """One number with an interval: its column in the CSV, its heading, and its digits.
 
-    `beside`: the column and heading of a number without an interval next to it; `short`: the heading of both in LaTeX.
+    `beside`: (column, heading) of a number shown next to it without an interval; `short`: the heading of both in LaTeX.
     """
 
     name: str
@@ -32,9 +32,9 @@ class Number:
 class Kind:
     """How a table is computed. `frame` returns its runs, `cell` fills a cell, or an average over several cells.
 
-    `compare` gives a difference over runs that agree in `same`. `main` stands beside the paper's number, whose `metric`
-    is that of paper_results.csv. `averages`: whether a section shows the mean over its rows. `on_arms`: whether the
-    table is filled for each operating point, as tables of aligned models are.
+    `compare` gives a difference over runs that agree in `same`. `main` is the number that the paper prints too,
+    `metric` its name in paper_results.csv. `averages`: whether a section shows the mean over its rows. `on_arms`:
+    whether the table is filled for each operating point, as tables of aligned models are.
     """
 
     frame: Callable[[Results, Sequence[str]], pd.DataFrame]
@@ -72,9 +72,9 @@ def annotator_outcome(results: Results, cells: Sequence[pd.DataFrame]) -> dict[s
 
 
 def compare_annotators(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str]) -> dict[str, Any]:
-    """Returns annotator a minus annotator b in points of accuracy, averaged over each seed's cells; {} if none match.
+    """Returns accuracy of annotators `a` minus `b` in points, over those that agree in the columns `on`; {} if none do.
 
-    The intervals resample the seeds.
+    The differences are averaged over each seed's cells; the intervals resample the seeds.
     """
     pairs = a.merge(b, on=list(on), suffixes=("", "_b"), validate="one_to_one")
     cell: dict[str, Any] = {}

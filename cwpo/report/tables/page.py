@@ -14,7 +14,7 @@ from cwpo.results import UNROUNDED
 
 @dataclass(frozen=True)
 class Page:
-    """`text` is the Markdown body, None for a CSV without a page of its own; `frame` has one row per cell.
+    """One table. `text`: the Markdown body; `frame`: the rows of the CSV; `tex`: LaTeX. None: no such file is written.
 
     `own` marks runs that belong to no experiment file, perhaps on real pairs and models: the page says so. `experiment` is the
     experiment that the rows come from, by default the one with the table's name.
@@ -30,7 +30,7 @@ class Page:
     experiment: str = ""
 
     def write(self, folder: Path, scale: str) -> list[Path]:
-        """Write the table's files into `folder`; return their paths, Markdown first."""
+        """Writes the table's files into `folder`; returns their paths, Markdown first."""
         folder.mkdir(parents=True, exist_ok=True)
         digits = {name: 4 for name in self.frame if name not in UNROUNDED}
         table = self.frame.round(digits).to_csv(index=False, lineterminator="\n")

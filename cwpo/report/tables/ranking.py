@@ -24,8 +24,8 @@ LUCK = (
 def ranked(results: Results, rows: pd.DataFrame, axes: Sequence[str]) -> list[Cell]:
     """Returns one cell for each setting of the axes, seeds pooled, the highest mean gold reward first.
 
-    A cell has the numbers of `outcome`, the values of the axes, `n_train` and QUALITY. If `rows` has a column `reference`, run
-    keys of the arms to compare with, a cell also has the numbers of `compare`.
+    A cell has the numbers of `outcome`, the values of the axes, `n_train` and the columns QUALITY. If `rows`
+    has a column `reference`, run keys of the arms to compare with, a cell also has the numbers of `compare`.
     """
     groups = rows.groupby(list(axes), dropna=False, sort=False) if axes else [((), rows)]
     cells = []
@@ -42,7 +42,7 @@ def ranked(results: Results, rows: pd.DataFrame, axes: Sequence[str]) -> list[Ce
 
 
 def texts(cells: Sequence[Cell], axes: Sequence[str], against: str = "") -> pd.DataFrame:
-    """Formats the cells for readers; `against` names the method that is subtracted in the differences."""
+    """Returns the cells as text, a line each, in a table; `against` names the method that the differences subtract."""
     lines = []
     for rank, cell in enumerate(cells, 1):
         line = {"rank": str(rank), "gold reward": interval(cell, "reward", 3)}

@@ -46,7 +46,7 @@ def arms(results: Results) -> pd.DataFrame:
 
 @lru_cache(maxsize=1)
 def differences(results: Results) -> pd.DataFrame:
-    """Returns `compare` by contrast, label noise, number of pairs and learning rate, a row each; empty if none ran."""
+    """Returns a row of numbers (`compare`) per contrast, noise, number of pairs and learning rate; empty if none."""
     return pd.DataFrame(
         {**dict(zip(REGIME, values)), "contrast": name, **cell}
         for values, rows in results.of("regimes").groupby(list(REGIME), sort=True)

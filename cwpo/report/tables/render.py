@@ -29,10 +29,10 @@ HEADINGS = {
 
 
 def pages(spec: Spec, results: Results, below: Callable[[Grid], str] | None = None) -> list[Page]:
-    """Returns the table's pages, with one grid for each operating point at which it ran; [] if the table has no runs.
+    """Fills the table at each operating point at which it ran and returns its pages; [] if the table has no runs.
 
-    The first page has the text of all grids. The cells of each grid make a CSV and a LaTeX table, its differences
-    another CSV. `below` returns Markdown that stands under each grid.
+    The first page has the Markdown of all points. Each point has a page with CSV and LaTeX, and one with the CSV of its
+    differences, if any. `below` returns Markdown that stands under each filled table.
     """
     of_arms = spec.kind.on_arms
     points = results.points(*spec.shown) if of_arms else (MATCHED,)

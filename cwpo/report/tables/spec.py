@@ -94,7 +94,7 @@ def data_item(name: str) -> Item:
 
 
 def models(*known: tuple[str, str], short: bool = False) -> Axis:
-    """Returns an axis of the paper's (weak, strong) pairs, then others that ran. `short`: label by strong model."""
+    """Returns an axis of the paper's (weak, strong) pairs, then others that ran. `short`: labeled by the strong."""
 
     def pairs(frame: pd.DataFrame) -> list[Item]:
         ran = sorted(set(frame[["weak", "strong"]].itertuples(index=False, name=None)))
@@ -122,9 +122,9 @@ def weak_models(*known: str) -> Axis:
 
 
 def _known_first(known: Sequence[T], ours: Mapping[T, T]) -> list[tuple[T, T]]:
-    """Returns (paper's model, ours): first `known` in order, then others that ran.
+    """Returns (paper's model, our model), the models in `known` first. `ours` maps our models that ran to the paper's.
 
-    A known model that did not run stands for itself.
+    A known model for which none of ours ran is paired with itself.
     """
     first = [(paper, mine) for paper in known for mine in [m for m in ours if ours[m] == paper] or [paper]]
     return first + [(paper, mine) for mine, paper in ours.items() if paper not in known]

@@ -29,11 +29,11 @@ def human_target(results: Results) -> float:
 
 @lru_cache(maxsize=1)
 def tuning_cells(results: Results) -> pd.DataFrame:
-    """Returns `outcome` over data sets and models, a row per family, method and learning rate; empty if nothing ran.
+    """Returns a row per family, method and learning rate: means over data sets and models; empty if nothing ran.
 
-    Two columns mark the chosen rates. `matched`: the rate, common to a family, at which Human's mean GRA is nearest to
-    the paper's, among the rates up to the one with the highest GRA. `own_best`: the method's rate with the highest mean
-    gold reward.
+    Its numbers are those of `outcome`. Two columns mark the chosen rates. `matched`: the rate, common to a family, at
+    which Human's mean GRA is nearest to the paper's, among the rates up to the one with the highest GRA. `own_best`:
+    the method's rate with the highest mean gold reward.
     """
     runs = results.of(*TUNINGS)
     cells = []
