@@ -1,4 +1,4 @@
-"""Losses of preference pairs: each function takes tensors with one number for each of B pairs, and returns B losses.
+"""Losses of preference pairs: each takes tensors with one number for each of B pairs, and returns B unreduced losses.
 
 `margin` is the policy's log-ratio of chosen over rejected minus the reference's, in nats (Eq. 9 to 11):
 [log pi(chosen) - log pi_ref(chosen)] - [log pi(rejected) - log pi_ref(rejected)].
@@ -39,7 +39,7 @@ def rdpo(margin: Tensor, beta: float, flip_rate: float) -> Tensor:
 
 
 def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
-    """Returns mean(weights * losses) over the pairs (Eq. 8): a plain mean, not divided by the sum of the weights."""
+    """Returns the scalar mean(weights * losses) over pairs (Eq. 8), a plain mean, not divided by sum(weights)."""
     if losses.shape != weights.shape:
         raise ValueError(f"losses {tuple(losses.shape)} and weights {tuple(weights.shape)} differ in shape")
     return torch.mean(weights * losses)

@@ -15,7 +15,7 @@ LONGEST = 4000  # characters of a line that is shown whole
 
 
 def visible(text: str) -> str:
-    """Writes control characters as escapes, `\\x1b` or `\\u202e`, which a terminal shows instead of obeying."""
+    """Returns the text with control characters as escapes, `\\x1b` or `\\u202e`: a terminal shows, not obeys, them."""
     codes = {ord(letter) for letter in CONTROL.findall(text)}
     return text.translate({code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in codes})
 

@@ -131,7 +131,7 @@ def products_in(precision: str, device: str) -> str:
 
 @contextmanager
 def computing_in(precision: str, device: str) -> Iterator[None]:
-    """Computes matrix products in `precision` (see products_in) inside the block; weights stay float32."""
+    """Computes products in `precision` (see products_in) in the block; float32 changes nothing. Weights stay as is."""
     precision = products_in(precision, device)
     if precision == "float32":
         yield

@@ -94,7 +94,7 @@ def mean_of_cells(means: Sequence[Sequence[ArrayLike]], *, seed: int = 0) -> Flo
 
 
 def interval_of(centres: Sequence[float], means: ArrayLike, *, confidence: float = 0.95, seed: int = 0) -> Interval:
-    """Returns the mean of `centres`, one per seed, with its interval from R resampled means a seed, (seeds, R)."""
+    """Returns the mean of `centres` (one per seed), and the percentile interval of resampled `means`, (seeds, R)."""
     drawn_means = np.asarray(means, dtype=np.float64)
     n, resamples = drawn_means.shape
     rng = np.random.default_rng(seed)
@@ -123,7 +123,7 @@ def proportion_interval(
 
 
 def subset_spread(values: ArrayLike, subsets: int = 3) -> tuple[float, float]:
-    """Mean and standard deviation (n - 1) of the means of `subsets` disjoint, nearly equal parts of `values`, in their order.
+    """Mean and standard deviation (n - 1) of the means of `subsets` nearly equal, consecutive parts of `values`.
 
     The paper's Table 20. Raises ValueError where there are fewer values than parts.
     """
@@ -158,7 +158,7 @@ def resampled_means(values: ArrayLike, resamples: int, seed: int = 0) -> Floats:
 
 
 def _means_by_group(groups: Sequence[Floats], resamples: int, seed: int) -> Floats:
-    """Returns resampled means of each group, (G, R). Groups of one size share one product, which saves time."""
+    """Returns resampled means of each group, (G, R). If all groups have one size they share a product: faster."""
     if len({len(group) for group in groups}) == 1:
         return resampled_means(np.stack(groups), resamples, seed)
     return np.stack([resampled_means(group[None], resamples, seed)[0] for group in groups])
@@ -196,7 +196,7 @@ def mean_shift(points: ArrayLike, others: ArrayLike) -> float:
     """Returns the distance between the means of `points`, (N, D), and `others`, (M, D), over the spread of `points`.
 
     The spread is the root mean square distance of `points` from their mean: two draws of N points from one distribution
-    are about sqrt(2 / N) apart. Raises ValueError for an empty cloud, coordinates that are not finite, or no spread at all.
+    are about sqrt(2 / N) apart. Raises ValueError for no points, coordinates that are not finite, or no spread at all.
     """
     x, y = np.asarray(points, dtype=np.float64), np.asarray(others, dtype=np.float64)
     if x.ndim != 2 or y.ndim != 2 or not len(x) or not len(y) or x.shape[1] != y.shape[1]:

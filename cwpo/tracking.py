@@ -131,7 +131,7 @@ def _table(frame: pd.DataFrame) -> Any:
 
 
 def wandb_mode(mode: str) -> Any:
-    """Returns `mode`; for "auto" WANDB_MODE if set, else "online" if it finds an API key, else "offline"."""
+    """Returns `mode`; for "auto" WANDB_MODE, else "online" if WANDB_API_KEY or ~/.netrc has a key, else "offline"."""
     if mode != "auto":
         return mode
     if os.environ.get("WANDB_MODE"):

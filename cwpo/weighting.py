@@ -31,7 +31,7 @@ def scaled_sigmoid(gap: ArrayLike) -> Floats:
 
 
 def sigmoid(gap: ArrayLike) -> Floats:
-    """Returns C2 = sigmoid(gap), the Bradley-Terry probability of the label (Table 5)."""
+    """Returns C2 = sigmoid(gap), in [1/2, 1]: the Bradley-Terry probability of the label (Table 5)."""
     return expit(_checked_gap(gap))
 
 

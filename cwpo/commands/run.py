@@ -36,8 +36,8 @@ def run(main: Callable[[], Any]) -> None:
     """Runs what sys.argv names: a sweep with -m, experiment= or against=, otherwise one arm.
 
     Hydra's `main` runs one arm. The function `sweep` runs a sweep, whose arms share stages, and anything with
-    hydra/launcher=. Without a launcher, `main` runs the sweep instead if there is a hydra/sweeper= other than basic, or a
-    flag of Hydra; against= then raises InputError.
+    hydra/launcher=. Without a launcher, `main` runs the sweep instead if there is a hydra/sweeper= other than basic,
+    or a flag of Hydra; against= then raises InputError.
     """
     one_choice(sys.argv[1:])
     submit, words = chosen(sys.argv[1:])

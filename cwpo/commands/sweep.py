@@ -163,7 +163,7 @@ def show(table: pd.DataFrame) -> None:
 
 
 def runs(arms: Iterable[Arm], store: Store) -> dict[str, dict[str, Any]]:
-    """Returns {key of an arm: {"config": seed and swept values, with _ for . in names, "summary": metrics}}."""
+    """Returns {key of an evaluated arm: {"config": seed, swept values (_ for . in names), "summary": metrics}}."""
     return {
         arm.key: {
             "config": {"seed": arm.cfg.seed} | {key.replace(".", "_"): value for key, value in arm.point.items()},

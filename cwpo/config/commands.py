@@ -1,4 +1,4 @@
-"""The typed configurations (conf/command/<name>.yaml) of all commands but run and plan: see cwpo.config.schema."""
+"""The typed configurations, conf/command/<name>.yaml, of all commands but run and plan (theirs: config.schema)."""
 
 from dataclasses import dataclass, field
 from typing import Any

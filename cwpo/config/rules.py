@@ -1,8 +1,8 @@
 """Rules for single values, written as metadata on the fields of the configuration's dataclasses.
 
-A rule is a function of a value. It returns None, or the words that follow `key=value ` in a message. Each function below
-that takes a `default` returns a dataclass field: `beta: float = above_zero(0.5)`. No rule is called for null or for
-the field's default.
+A rule is a function of a value. It returns None, or the words that follow `key=value ` in a message. Each function
+below that takes a `default` returns a dataclass field: `beta: float = above_zero(0.5)`. No rule is called for null or
+for the field's default.
 """
 
 import math

@@ -66,7 +66,7 @@ def fill_budget(lengths: Sequence[int], budget: int) -> list[list[int]]:
 class Budget:
     """The number of tokens that training computes at once. It may change at any step, since no result depends on it.
 
-    measured: whether `tokens` is still to be set from the memory that the first step takes (token_budget=auto).
+    measured: whether `tokens` is still to be set from the memory that the second step takes (token_budget=auto).
     """
 
     tokens: int

@@ -54,7 +54,7 @@ def replied(messages: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _joined(messages: Iterable[Mapping[str, Any]]) -> str:
-    """Returns a turn as text for each message: its content, or its tool calls as JSON if it has no content."""
+    """Returns one text, a turn for each message: its content, or its tool calls as JSON if it has no content."""
     turns = []
     for message in messages:
         role, content, calls = message["role"], message["content"], message.get("tool_calls")

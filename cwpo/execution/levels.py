@@ -15,7 +15,7 @@ Submit = Callable[[Sequence[Node], Settings], Iterator[tuple[Node, BaseException
 
 @dataclass(frozen=True)
 class Level:
-    """Stages that can run after all earlier levels: first `light` (file work, in this process), then `jobs`."""
+    """Stages to run after all earlier levels: first `light` (file work, in this process, in order), then `jobs`."""
 
     light: list[Node]
     jobs: list[Node]

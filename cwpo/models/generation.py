@@ -71,7 +71,7 @@ def step_keys(seed: int, steps: int) -> NDArray[np.int32]:
 
 
 def gumbel(keys: Tensor, columns: int) -> Tensor:
-    """Returns standard Gumbel noise in [-2.9, 22.2] for each row and token id, (B, columns); keys: (B, 2), int32.
+    """Returns standard Gumbel noise, float32, in [-2.9, 22.2], per row and token id, (B, columns); keys: (B, 2), int32.
 
     A keyed permutation of the 32-bit numbers maps each token id to a random number, of which 31 bits are used. Large
     noise, which decides which token is drawn, has full resolution: it comes from uniform numbers near 0.

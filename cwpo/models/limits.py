@@ -1,4 +1,4 @@
-"""Finds, before anything is computed, which rows a model and its tokenizer cannot take; returns lists of problems."""
+"""Finds, before anything is computed, what a model and its tokenizer cannot take; returns lists of problems."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

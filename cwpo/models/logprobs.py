@@ -171,7 +171,7 @@ def policy_scores(
     beta: float = 1.0,
     token_budget: int | None = None,
 ) -> Tensor:
-    """Returns log pi(y|x) of N rows, (N,), float64; with `reference`: implicit reward beta log(pi/pi_ref), Eq. 17."""
+    """Returns log pi(y|x) in nats, (N,), float64; with `reference` the implicit reward beta log(pi/pi_ref), Eq. 17."""
     with label_precision(next(model.parameters()).device.type):
         scores = score_sequences(model, rows, pad_id, token_budget=token_budget).double()
         if reference is None:

@@ -76,9 +76,9 @@ def pretrain(
 ) -> tuple[PreTrainedModel, Tokenizer]:
     """Trains the model `name` of `toy_config` for one epoch of next-token prediction on `sequences` texts of the world.
 
-    AdamW on float32 weights, cosine schedule with 2 % warm-up, loss on all tokens but padding. The same name, seed
-    and number of torch threads give the same weights; the global random state is left alone.
-    `progress(step, steps, loss)` is called every 100 steps and after the last.
+    AdamW on float32 weights, products in NATIVE precision, cosine schedule with 2 % warm-up, loss on all tokens but
+    padding. The same name, seed, kind of CPU and number of torch threads give the same weights; the global random
+    state is left alone. `progress(step, steps, loss)` is called every 100 steps and after the last.
     """
     tokenizer = toy_tokenizer(name)
     config = toy_config(name, tokenizer)

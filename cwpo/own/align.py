@@ -189,7 +189,7 @@ def preference_accuracy(before: np.ndarray, after: np.ndarray, prompts: np.ndarr
 
     likelihood_*: the share of pairs whose chosen response is more likely than the rejected one, and its change.
     implicit: the share whose margin grew, so that the chosen response has the higher implicit reward, beta log(p after
-    / p before); 1/2 is chance. Intervals treat the pairs of one prompt as one draw.
+    / p before); 1/2 is chance, and before alignment all pairs are tied. Intervals treat a prompt's pairs as one draw.
     """
 
     def wins(x: np.ndarray) -> np.ndarray:

@@ -25,10 +25,10 @@ def cross_fit(
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     """Trains annotators fold by fold. Returns held-out gaps, those for the learning curve, and what first_fold returns.
 
-    The first table has pair_id, gap (score(`a`) - score(`b`), mean of members) and agree (see `answers`). The second adds
-    share_trained_on and n_train: in the first cfg.curve_folds folds, other annotators are trained on the shares cfg.curve
-    of the training pairs. With more than cfg.holdout_above labelled pairs, one fold is tested. The first fold decides the
-    epochs, and with cfg.tune the learning rate, of all other trainings. A restart reuses the results in `scratch`.
+    The first table has pair_id, gap (score(`a`) - score(`b`), mean of members) and agree (see `answers`). The second
+    adds share_trained_on and n_train: in the first cfg.curve_folds folds, other annotators are trained on the shares
+    cfg.curve of the training pairs. With more than cfg.holdout_above labelled pairs, one fold is tested. The first fold
+    decides the epochs, and with cfg.tune the learning rate, of all other trainings. `scratch` keeps results.
     """
     folds, used = fold_counts(len(labeled), cfg)
     fold = folds_by_prompt(labeled["prompt"].tolist(), folds, cfg.seed)

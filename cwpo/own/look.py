@@ -50,7 +50,7 @@ def _label(share: float, votes: int) -> str:
 
 
 def _as_read(cfg: Any, pairs: pd.DataFrame, messages: bool, say: Callable[[str], None]) -> list[list[str]]:
-    """Returns prompt + response of every pair, a list for `a` and one for `b`: the annotator's tokens, decoded.
+    """Returns prompt + response of every pair, a list for `a`, one for `b`: decoded tokens, special ones included.
 
     For PairRM there is one list, with both responses in each text. Without a model the texts are those of the table.
     """

@@ -100,7 +100,7 @@ def coverage(confidence: np.ndarray, right: np.ndarray, groups: np.ndarray) -> l
 
 
 def calibration(tested: pd.DataFrame) -> dict[str, Any]:
-    """Returns log-loss, calibration error, reliability bins, without and with a temperature fitted on other prompts."""
+    """Returns log-loss, expected calibration error, reliability, without and with a temperature of other prompts."""
     gap, target, prompts = (tested[name].to_numpy() for name in ("gap", "target", "prompt"))
     scaled = tempered(gap, target, prompts)
     held = target != 0.5

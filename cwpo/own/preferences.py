@@ -61,8 +61,9 @@ def preferences(pairs: pd.DataFrame, gap: np.ndarray, weighting: str, include_la
     """Returns COLUMNS (and `messages` if present). The human label decides what is chosen; without it, `gap`'s sign.
 
     `gap`: for each pair the score of response `a` minus that of `b`. `weighting` makes the weight of an annotator's
-    label from its margin |gap|. A human label weighs 1 or, if it is a share s of votes, |2 s - 1|. Pairs with tied
-    votes are left out (weight 0), and without `include_labeled` all pairs with a human label.
+    label from its margin |gap|. A human label weighs 1 or, if it is a share s of votes, |2 s - 1|, as C1 is of the
+    annotator's probability. Pairs with tied votes (weight 0) are left out, and without `include_labeled` all pairs with
+    a human label.
     """
     human, target = pairs["n_votes"].to_numpy() > 0, pairs["target"].to_numpy()
     a_wins = np.where(human, target > 0.5, gap >= 0)
@@ -89,7 +90,7 @@ def has_messages(pairs: Path) -> bool:
 
 
 def first_annotated(table: Path, most: int = 20_000) -> pd.DataFrame:
-    """Returns, of the first `most` pairs in the file `table`, those that the annotator labelled."""
+    """Returns prompt, chosen and rejected of the annotator-labelled ones among the first `most` pairs in `table`."""
     with pq.ParquetFile(table) as parquet:
         names = ["prompt", "chosen", "rejected", "label_source"]
         rows = next(parquet.iter_batches(most, columns=names)).to_pandas()

@@ -239,7 +239,7 @@ def _apart(fixed: Sequence[str], groups: Mapping[str, Sequence[str]]) -> list[st
 
 @functools.cache
 def _written(group: str, choice: str) -> frozenset[str]:
-    """Returns the top-level keys that conf/<group>/<choice>.yaml writes, and UNKNOWN if it may write others."""
+    """Returns the top-level keys that a file of conf/ and the choices it overrides write; UNKNOWN for any others."""
     file = CONF / group / f"{choice}.yaml"
     if not file.is_file():
         return frozenset({UNKNOWN})

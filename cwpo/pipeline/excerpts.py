@@ -111,7 +111,7 @@ def samples(arm: Arm, store: Store) -> pd.DataFrame:
 
 
 def embeddings(arm: Arm, store: Store) -> pd.DataFrame:
-    """Returns EMBEDDING_COLUMNS of an online arm, a point per response. The method replaces the source "online"."""
+    """Returns EMBEDDING_COLUMNS of an online arm. The method replaces the source "online"; arms share other points."""
     table = pd.read_parquet(arm.nodes["embed"].file(store, "embeddings.parquet"))
     return table.assign(source=table["source"].replace("online", arm.cfg.method.name), **_names(arm))
 

@@ -13,11 +13,11 @@ MEASURED = 2000  # training pairs, at most, on which the fit is measured
 
 
 def run(work: Work) -> dict[str, Any]:
-    """Writes kl.parquet: prompt_id, and log pi(y) - log pi_ref(y) of the policy's response y, in nats, over its tokens.
+    """Writes kl.parquet: prompt_id, log pi(y) - log pi_ref(y) of the policy's response y, summed over tokens, in nats.
 
     Its mean estimates KL(pi || pi_ref) per response; the responses are those that evaluation judges, drawn at
-    generation.temperature. metrics.json: that mean, its standard error, and train_accuracy, the share of training pairs whose
-    chosen response has the larger implicit reward (none for online arms).
+    generation.temperature. metrics.json: that mean, its standard error, and train_accuracy, the share of training pairs
+    whose chosen response has the larger implicit reward (none for online arms).
     """
     from cwpo.data.encoding import encode
     from cwpo.models.logprobs import policy_scores

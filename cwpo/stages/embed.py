@@ -1,7 +1,7 @@
 """Measures how far the policy's own responses lie from the annotator's training data (appendix J.5, Figure 6).
 
-A response's vector is the mean of its tokens' final hidden states under the arm's SFT model, or the [CLS] state of an encoder
-(embedding.path). The figure shows all responses on the first two principal components of the labeled ones: the
+A response's vector is the mean of its tokens' final hidden states under the arm's SFT model, or the [CLS] state of an
+encoder (embedding.path). The figure shows all responses on the first two principal components of the labeled ones: the
 directions in which the annotator's training data varies most.
 """
 
@@ -52,8 +52,8 @@ def _embedding(work: Work) -> Callable[[list[str], list[str]], Any]:
 def responses(work: Work) -> dict[str, pd.DataFrame]:
     """Returns a table for each source of pairs: pair_id, prompt and one response.
 
-    labeled: what the annotator learned from; offline: D_unlabeled; online: the last pairs that the policy sampled. Pairs
-    of the first two are drawn at random. The response is response_a; the side has no meaning in any source.
+    labeled: what the annotator learned from; offline: D_unlabeled; online: the last pairs that the policy sampled. The
+    pairs of the first two are drawn at random. The response is response_a; the side has no meaning in any source.
     """
     pairs = work.table("prepare", "pairs.parquet")
     online = (

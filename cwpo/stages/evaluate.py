@@ -149,7 +149,7 @@ def _agreement(gap: np.ndarray) -> float | None:
 
 
 def margin_agreement(weights: np.ndarray, gap: np.ndarray) -> float | None:
-    """Returns sum(weights * gap) / sum(weights * |gap|), None for 0 / 0; gap = gold(chosen) - gold(rejected)."""
+    """Returns M = E[w gap] / E[w |gap|], in [-1, 1], None for 0 / 0; w: weights, gap: gold(chosen) - gold(rejected)."""
     total = float(np.sum(weights * np.abs(gap)))
     return float(np.sum(weights * gap)) / total if total > 0 else None
 

@@ -23,8 +23,8 @@ def run(work: Work) -> dict[str, Any]:
 def mixed(own: pd.DataFrame, other: pd.DataFrame, rule: str, generator: np.random.Generator) -> pd.DataFrame:
     """Returns the arm's own labeled and test pairs, then unlabeled pairs of both data sets, sorted by pair_id.
 
-    The rule "both" takes all unlabeled pairs of both sets (Table 24, whose two sets have equal size). The rule "eq19"
-    takes all of the `other` set, and a random share EQ19_SHARE of the arm's `own` (Eq. 19).
+    The rule "both" takes all unlabeled pairs of both sets (Table 24: of equal size, so half and half, and the same
+    whichever set is the arm's). "eq19" takes all of `other`, and a random share EQ19_SHARE of `own` (Eq. 19).
     """
     unlabeled = own["split"] == "unlabeled"
     kept = own[unlabeled]

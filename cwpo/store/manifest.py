@@ -115,7 +115,7 @@ def sha256(file: Path) -> str:
 
 
 def exists(folder: Path) -> bool:
-    """Whether a stage is finished. Raises StoreError for a folder without manifest: the store makes none."""
+    """Whether a stage is finished. Raises StoreError for a folder without manifest: the store makes no such folder."""
     if (folder / MANIFEST).is_file():
         return True
     # Folder before manifest: a folder that appears during these checks is not taken for a damaged one.
