@@ -120,7 +120,7 @@ endpoint = matches(
 
 
 def cell(text: str) -> str | None:
-    """Refuses a text that readers of the result tables would take for a number or a missing value."""
+    """Returns an error message if readers of result tables would take `text` for a number or missing, else None."""
     try:
         float(text)
     except ValueError:

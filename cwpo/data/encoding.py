@@ -1,20 +1,21 @@
-"""The one way from texts to tokens and back.
+"""Converts prompts and responses to tokens and back, in the same way for training, sampling and log-probs.
 
 A sequence is head + continuation + EOS. The head is the prompt's tokens, which chosen, rejected and sampled responses
 share; `start`, its length, says where the response begins. Head and continuation decode to prompt + response.
 
-The continuation comes from the whole text wherever the whole text's tokens begin with the head. With a SentencePiece
-model (▁ stands for a space, and one is put before every text) "Once upon" + " a time" gives
+If the tokens of the whole text, prompt + response, begin with the head, the continuation is the rest of them. With a
+SentencePiece model (▁ stands for a space, and one is put before every text) "Once upon" + " a time" gives
 
     head   <s> ▁Once ▁upon              whole  <s> ▁Once ▁upon ▁a ▁time         →  <s> ▁Once ▁upon | ▁a ▁time </s>
 
-and not ▁ ▁a ▁time, the tokens of " a time" alone, which spell two spaces. Where tokens merge across the boundary, the
+and not ▁ ▁a ▁time, the tokens of " a time" alone, which spell two spaces. If tokens merge across the boundary, the
 head stays as it is and the response is tokenised behind an anchor, a text that does not merge with it:
 
     "Once upon a ti" + "me there"       whole  <s> ▁Once ▁upon ▁a ▁time ▁there  →  <s> ▁Once ▁upon ▁a ▁t i | m e ▁there </s>
 
-A tokenizer without a decoder (words split at white space, as the synthetic world's) has no token for a space: its
-decoder writes one between any two tokens. There prompt and response are tokenised, and decoded, each on its own.
+A tokenizer that defines no decoder (such as the synthetic world's, which splits words at white space) has no token for
+a space; decoding puts a space between any two tokens. With such a tokenizer, prompt and response are tokenised and
+decoded separately.
 
 A prompt or response may be text or a list of messages, {"role", "content"}. The tokenizer's chat template formats
 messages, and also texts where `reads_chat` is True. Without a template, messages are formatted as in HH-RLHF.
@@ -180,7 +181,8 @@ def _reply(tokenizer: Any, index: int, opened: str, asked: list[Message] | None,
     if not whole.startswith(opened):
         raise InputError(
             f"row {index}: the chat template formats the prompt differently once a response follows, so the model would train on "
-            f"another prompt than it samples from: without response {opened[:80]!r}, with response {whole[:80]!r}"
+            f"another prompt than it samples from: without response {opened[:80]!r}, with response {whole[:80]!r}; "
+            "change the template so that it formats the prompt the same in both cases"
         )
     rest = whole.removeprefix(opened)
     before, eos, behind = rest.rpartition(tokenizer.eos_token)

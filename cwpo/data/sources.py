@@ -93,7 +93,7 @@ def read_pairs(data: Any, seed: int) -> tuple[pd.DataFrame, dict[str, int]]:
 
 
 def first_turns(texts: Callable[..., Texts]) -> Callable[..., Texts]:
-    """Wraps `texts`, a reader of a row's cells, so that of a dialogue it reads first human turn and last response."""
+    """Returns a function that cuts dialogues to first human turn and last response, then returns what `texts` makes."""
 
     def cut(prompt: Any, first: Any, second: Any, sides: Sequence[str]) -> Any:
         prompt, first, second = map(cut_to_first_turn, (prompt, first, second))

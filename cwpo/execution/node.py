@@ -39,7 +39,8 @@ class Settings:
 
 
 def run_node(node: Node, settings: Settings, progress: Callable[[int, int], None] = lambda d, t: None) -> bool:
-    """Computes one stage; returns False if it was finished. Raises StoreError if a parent is missing or damaged."""
+    """Computes one stage and returns True, or returns False if the store already holds it. Raises StoreError in
+    both cases if a parent is missing or damaged."""
     store = Store(settings.store)
     stage: dict[str, Any] = {"stage": node.stage.name, "key": node.key}
 

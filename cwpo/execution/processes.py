@@ -1,7 +1,7 @@
 """Runs a training stage in several processes with `accelerate launch`.
 
-The sweep itself runs in one process. It writes the stage's job as JSON, starts cwpo.execution.member in every process
-of the stage, passes on the curve that the first of these writes, and, when the sweep is stopped, ends all of these.
+The sweep itself runs in one process. It writes the stage's job as JSON and starts cwpo.execution.member in each of the
+stage's processes. It reports the training curve that process 0 of these writes. It ends all of them when it is stopped.
 """
 
 import json

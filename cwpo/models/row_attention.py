@@ -56,7 +56,8 @@ class Lines:
 
 
 def _by_kernel(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, most: int, scale: float | None) -> Tensor:
-    """Runs flash attention in sequences that end at `ends`, (N, heads, head size), by any version of varlen_attn."""
+    """Runs causal flash attention in each sequence, by any version of varlen_attn. query, key, value: (N, heads, head
+    size). `ends`: 0, then where each sequence ends among the N places. `most`: the length of the longest sequence."""
     from torch.nn.attention.varlen import varlen_attn
 
     takes = inspect.signature(varlen_attn).parameters

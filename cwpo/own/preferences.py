@@ -58,12 +58,13 @@ def annotate_pairs(
 
 
 def preferences(pairs: pd.DataFrame, gap: np.ndarray, weighting: str, include_labeled: bool = True) -> pd.DataFrame:
-    """Returns COLUMNS (and `messages` if present). The human label decides what is chosen; without it, `gap`'s sign.
+    """Returns the preference table: COLUMNS (and `messages` if `pairs` has it), a row for each pair that is kept.
 
-    `gap`: for each pair the score of response `a` minus that of `b`. `weighting` makes the weight of an annotator's
-    label from its margin |gap|. A human label weighs 1 or, if it is a share s of votes, |2 s - 1|, as C1 is of the
-    annotator's probability. Pairs with tied votes (weight 0) are left out, and without `include_labeled` all pairs with
-    a human label.
+    The human label decides which response is chosen; without one, the sign of `gap` does: the annotator's score of
+    response `a` minus that of `b`, divided by the temperature. The weight of an annotator's label is a function of
+    |gap|, which `weighting` names (c1, for example). A human label weighs 1 or, if a share s of the votes is for `a`,
+    |2 s - 1|: the same as C1 if the annotator gave `a` the probability s. Pairs with tied votes (s = 1/2) are dropped,
+    and all pairs with a human label if `include_labeled` is False.
     """
     human, target = pairs["n_votes"].to_numpy() > 0, pairs["target"].to_numpy()
     a_wins = np.where(human, target > 0.5, gap >= 0)

@@ -101,9 +101,11 @@ def _show(work: Work, both: pd.DataFrame) -> None:
 
 
 def label_quality(work: Work) -> dict[str, Any]:
-    """Returns the shares of the arm's and of the human labels that agree with gold, and margin_agreement.
+    """Returns how well the labels of the arm's training pairs agree with gold, and the pairs' number and mean weight.
 
-    All are on the training pairs. If gold has not scored them, only their number and mean weight are not None.
+    label_accuracy_gold, human_gold_agreement: the shares of the arm's and of the human labels that agree with gold.
+    margin_agreement: the sum of weight * gap over that of weight * |gap|, where gap = gold(chosen) - gold(rejected).
+    These three are None if gold has not scored the pairs.
     """
     table = work.table("weight", "preferences.parquet")
     trained = {"mean_weight": float(table["weight"].mean()), "n_train": len(table)}

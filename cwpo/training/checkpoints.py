@@ -51,7 +51,8 @@ def train(trainer: GlobalMeanTrainer, schedule: Schedule) -> float:
 
 
 class Checkpoints(TrainerCallback):
-    """Asks the trainer for a checkpoint when the schedule says so, then adds the trainer's `window` and the seal."""
+    """Asks the trainer for a checkpoint when the schedule says so. Adds the trainer's `window` (its sums since the last
+    log; online also the round and the pairs) and the seal (a file that marks the checkpoint as complete)."""
 
     def __init__(self, trainer: GlobalMeanTrainer, schedule: Schedule, start: Path | None) -> None:
         self.trainer, self.schedule, self.start = trainer, schedule, start

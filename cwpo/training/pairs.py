@@ -170,7 +170,7 @@ def is_stream(examples: Any) -> bool:
 
 
 def read_here(args: TrainingArguments) -> None:
-    """Sets `args` so that the training process reads a stream: each loader worker would read and score all of it."""
+    """Turns off loader workers for a stream: each would read and score all of it. The training process reads it."""
     if args.dataloader_num_workers:
         warnings.warn(
             f"dataloader_num_workers={args.dataloader_num_workers}: a stream is read, tokenised and scored by the reference in the "

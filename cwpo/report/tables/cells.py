@@ -62,7 +62,10 @@ def compare(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str
         return {}
 
     def difference(which: int, gap: Callable[[RunRewards, RunRewards], Any]) -> tuple[list[float], Interval]:
-        """Returns each seed's mean `gap` and their interval. `which`: 0 resamples wins over the SFT model, 1 gold."""
+        """Returns the mean of `gap` (arm `a` minus arm `b`) for each seed, and the mean of these with its interval.
+
+        `which` says what `gap` compares: 0 for the wins over the SFT model, 1 for the gold reward.
+        """
         runs = [[[results.rewards[key] for key in keys] for keys in of_seed] for of_seed in pairs]
         drawn = [[[results.rewards.resampled[key][which] for key in keys] for keys in of_seed] for of_seed in pairs]
         centres = [float(np.mean([np.mean(gap(*both)) for both in of_seed])) for of_seed in runs]
