@@ -17,6 +17,8 @@ from cwpo.config.commands import register
 from cwpo.config.schema import CONF
 from cwpo.errors import InputError
 
+pytestmark = pytest.mark.soak
+
 
 def composed(*words: str):
     register()

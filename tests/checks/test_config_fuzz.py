@@ -53,6 +53,7 @@ def test_the_base_of_the_cases_is_valid(command):
     check(base(command), command)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("command", ALL, ids=str)
 @pytest.mark.parametrize("share", [pytest.param(1, marks=pytest.mark.slow), SHARE])
 def test_every_bad_value_of_every_key(command, share):

@@ -259,6 +259,7 @@ def real_test_split(shared: Path, folder: Path, kind: str) -> Path:
     return folder
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("kind", "read", "same_prompt", "short"), [("harmless", 2312, 2307, 2229), ("helpful", 2354, 2345, 2250)]
 )

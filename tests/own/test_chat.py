@@ -21,6 +21,8 @@ from cwpo.own.align import align
 from cwpo.own.annotate import label
 from cwpo.own.compare import compare
 
+pytestmark = pytest.mark.soak
+
 BY_TEMPLATE, PLAIN = "written by the model's chat template", "plain text, messages as in HH-RLHF"
 SYSTEM = {"role": "system", "content": "Be kind."}
 

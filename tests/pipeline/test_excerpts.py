@@ -12,6 +12,8 @@ from cwpo.pipeline.record import record
 from cwpo.results import CONFIDENCE_COLUMNS, DISAGREEMENT_COLUMNS, SAMPLE_COLUMNS, read_rows
 from cwpo.store.store import Store
 
+pytestmark = pytest.mark.soak
+
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):

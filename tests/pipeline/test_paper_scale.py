@@ -16,6 +16,8 @@ from cwpo.execution.workers import run_arms
 from cwpo.pipeline.arms import Arm, expand
 from cwpo.store.store import Store
 
+pytestmark = pytest.mark.soak
+
 # What makes it quick; nothing else of the shipped configuration is changed but where things are.
 QUICK = [
     "annotator.training.epochs=1",

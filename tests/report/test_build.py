@@ -166,6 +166,7 @@ def test_differences_are_paired(results):
     assert row["win_rate"].item() == 100
 
 
+@pytest.mark.soak
 def test_missing_arms_are_marked_not_run(results):
     build_report(results, "toy")
     text = (results / "toy/tables/figure2.md").read_text()
@@ -176,11 +177,13 @@ def test_missing_arms_are_marked_not_run(results):
     assert "72.3" in text  # the paper's Table 10, harmless, top 30 %
 
 
+@pytest.mark.soak
 def test_the_same_results_give_the_same_bytes(results):
     first = {path: path.read_bytes() for path in build_report(results, "toy")}
     assert first == {path: path.read_bytes() for path in build_report(results, "toy")}
 
 
+@pytest.mark.soak
 def test_an_experiment_of_ones_own_gets_a_summary(results):
     row, rewards = made_up("mine", data="reviews", strong="models/llama", seed=0, method="cw_po")
     replace_rows(results / "toy/runs.csv", pd.DataFrame([row]), RUN_COLUMNS)
@@ -268,6 +271,7 @@ def test_a_table_partly_run_says_what_is_missing(results):
     assert not (results / "toy/tables/figure2.md").exists()
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("experiment", ["table1", "figure2"])
 def test_models_and_data_the_paper_does_not_have_get_their_own_rows(results, experiment):
     strong, seeds = "somewhere/stories260k", (0, 1)
@@ -278,6 +282,7 @@ def test_models_and_data_the_paper_does_not_have_get_their_own_rows(results, exp
     assert np.isnan(row["paper_gra"])
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("experiment", ["table1", "figure2"])
 def test_two_pairs_of_one_family_share_no_cell(results, experiment):
     strong = ("world/opt-160x4", "world/opt-256x3")
@@ -344,6 +349,7 @@ def test_arms_are_compared_on_the_same_prompts_only(results):
         build_report(results, "toy")
 
 
+@pytest.mark.soak
 def test_differences_show_every_seed(results):
     given = {"data": "harmless", "strong": "world/opt-160x4"}
     lifts = {("human", 0): 0.2, ("human", 1): 0.2, ("cw_po", 0): 0.3, ("cw_po", 1): 0.7}
@@ -354,6 +360,7 @@ def test_differences_show_every_seed(results):
     assert "0.300 [0.100, 0.500] | 0.100; 0.500 |" in (results / "toy/tables/table1.md").read_text()
 
 
+@pytest.mark.soak
 def test_table13_marks_what_has_not_run(results):
     path = results / "toy/annotators.csv"
     frame = read_rows(path, ANNOTATOR_COLUMNS)

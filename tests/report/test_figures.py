@@ -13,6 +13,8 @@ from cwpo.report.tables.figure_specs import FIGURE2, FIGURE5
 from cwpo.report.tables.grid import AVERAGE, fill
 from cwpo.report.tables.regimes import arms, differences
 
+pytestmark = pytest.mark.soak
+
 FIGURES = (*figures.AT_MATCHED, *figures.OF_ALL)
 
 

@@ -17,6 +17,8 @@ from cwpo.results import DETAIL_COLUMNS, EMBEDDING_COLUMNS, RUN_COLUMNS, read_ro
 from cwpo.store.store import Store
 from cwpo.training.online import OnlineTrainer
 
+pytestmark = pytest.mark.soak
+
 SMALL = [*SMOKE, "data=tldr", "alignment.epochs=2", "alignment.batch_size=32", "online.batches_per_round=2"]
 
 

@@ -106,6 +106,7 @@ def run(make, folder: Path, schedule: Schedule = Schedule(), stop: int | None = 
 
 
 # Stopped in the middle of an epoch of 3 steps, at its end, and where there is no checkpoint.
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("make", "stop"),
     [(preference, 5), (preference, 6), (adapters, 8), (sft, 8), (bradley_terry, 6), (online_rounds, 8)],

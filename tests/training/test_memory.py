@@ -47,6 +47,7 @@ KINDS = {
 }
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("kind", KINDS)
 def test_policy_and_reference_share_one_base(tmp_path, kind):
     before = live()
@@ -76,6 +77,7 @@ def short_of_memory(monkeypatch, most: int) -> Counter:
     return computed
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("family", ["llama", "opt"])
 def test_a_step_that_runs_out_of_memory_is_made_in_smaller_parts(tmp_path, monkeypatch, family):
     whole = preference(tmp_path, pairs(11), tiny_model(family), **STEPS)
