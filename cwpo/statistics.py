@@ -77,7 +77,7 @@ def clustered_interval(
         raise ValueError(f"every seed needs the same cells; there are seeds with {sorted(sizes)} of them")
     groups = [_per_seed(list(cells)) for cells in clusters]
     every = [cell for cells in groups for cell in cells]
-    means = _means_by_group(every, resamples, seed).reshape(len(groups), -1, resamples)
+    means = list(map(list, _means_by_group(every, resamples, seed).reshape(len(groups), -1, resamples)))
     centres = [float(np.mean([cell.mean() for cell in cells])) for cells in groups]
     return interval_of(centres, mean_of_cells(means, seed=seed), confidence=confidence, seed=seed)
 
