@@ -40,7 +40,7 @@ report: setup ## make tables, figures and the page from results/
 test: setup ## run the tests (PYTEST_ARGS="-k store -x" to choose)
 	@$(PY) -m pytest -q -n $(or $(JOBS),2) --dist loadfile $(PYTEST_ARGS)
 
-test-soak: setup ## run the longer tests that CI runs after these (7 minutes)
+test-soak: setup ## run the longer tests that CI runs after these (5 minutes)
 	@$(PY) -m pytest -q -m "soak and not slow" -n $(or $(JOBS),2) --dist loadfile $(PYTEST_ARGS)
 
 test-slow: setup ## run all tests but those that need a GPU or Slurm

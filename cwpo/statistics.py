@@ -8,7 +8,7 @@ Draws that many intervals share are made once: `resample_counts` draws how often
 gives the means of one run under these draws, and `interval_of` combines the means of several seeds.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -77,12 +77,12 @@ def clustered_interval(
         raise ValueError(f"every seed needs the same cells; there are seeds with {sorted(sizes)} of them")
     groups = [_per_seed(list(cells)) for cells in clusters]
     every = [cell for cells in groups for cell in cells]
-    means = list(map(list, _means_by_group(every, resamples, seed).reshape(len(groups), -1, resamples)))
+    means = _means_by_group(every, resamples, seed).reshape(len(groups), -1, resamples)
     centres = [float(np.mean([cell.mean() for cell in cells])) for cells in groups]
     return interval_of(centres, mean_of_cells(means, seed=seed), confidence=confidence, seed=seed)
 
 
-def mean_of_cells(means: Sequence[Sequence[ArrayLike]], *, seed: int = 0) -> Floats:
+def mean_of_cells(means: Iterable[Iterable[ArrayLike]], *, seed: int = 0) -> Floats:
     """Averages resampled means over each seed's cells: means[seed][cell] holds R numbers; returns shape (seeds, R).
 
     Each cell's R numbers are shuffled first, because cells of one size share their draws (see resampled_means).

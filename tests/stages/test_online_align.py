@@ -126,7 +126,6 @@ def test_figure6_has_a_point_per_response(finished, store, tmp_path):
     pd.testing.assert_frame_equal(read_rows(tmp_path / "toy/embeddings.csv", EMBEDDING_COLUMNS), rows)
 
 
-@pytest.mark.soak
 def test_an_interrupted_run_leaves_nothing_and_goes_on_to_the_same_bytes(finished, store, tmp_path, monkeypatch):
     (made,) = arms(tmp_path, "method=online_cw_po", "until=online_align")
     with monkeypatch.context() as patched:

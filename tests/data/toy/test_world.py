@@ -180,10 +180,10 @@ def test_pretraining_learns_and_repeats_itself() -> None:
 @pytest.mark.soak
 @pytest.mark.parametrize("name", ["opt-32x1", "qwen2-32x1"])
 def test_products_in_bfloat16_pretrain_as_well(name, monkeypatch) -> None:
-    losses: dict[bool, float] = {}
-    for able in (False, True):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: {"avx512_bf16": able})
-        told = lambda *p, able=able: losses.update({able: p[2]})  # noqa: E731
-        pretrain(name, sequences=2000, batch_size=32, seed=0, progress=told)
-    assert losses[True] == pytest.approx(losses[False], abs=0.01)
-    assert losses[True] != losses[False]
+    losses: list[float] = []
+    for capabilities in ({}, {"avx512_bf16": True}):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found)
+        pretrain(name, sequences=2000, batch_size=32, seed=0, progress=lambda *p: losses.append(p[2]))
+    exact, rounded = losses
+    assert rounded == pytest.approx(exact, abs=0.01)
+    assert rounded != exact
