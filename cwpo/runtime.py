@@ -6,8 +6,10 @@ import gc
 import os
 import resource
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
 from cwpo.errors import InputError
 
@@ -15,6 +17,9 @@ PRECISIONS = ("float32", "bfloat16")
 NATIVE = "native"
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 STAND_IN = "adamw_torch"  # for optimisers of bitsandbytes
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def use_threads(threads: int) -> None:
@@ -24,6 +29,27 @@ def use_threads(threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
+
+
+def in_threads(function: Callable[[Item], Result], items: Sequence[Item], threads: int) -> list[Result]:
+    """Returns function(item) for each item, `threads` of them at a time; inside, torch uses one CPU thread each.
+
+    Gradients and CPU autocast are on or off in these threads as they are here.
+    """
+    import torch
+
+    own, dtype = torch.get_num_threads(), torch.get_autocast_dtype("cpu")
+    gradients, narrow = torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")
+
+    def here(item: Item) -> Result:
+        with torch.set_grad_enabled(gradients), torch.autocast("cpu", dtype=dtype, enabled=narrow):
+            return function(item)
+
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as crew:
+            return list(crew.map(here, items))
+    finally:
+        torch.set_num_threads(own)
 
 
 def spin_briefly() -> None:

@@ -122,16 +122,29 @@ def within_budget(
 
 @dataclass(frozen=True)
 class SequenceCollator:
-    """Collates rows {"ids": token ids, "start": prompt length} to learn the response tokens; keeps a `pair_id`."""
+    """Collates rows {"ids": token ids, "start": prompt length} to learn the response tokens; keeps a `pair_id`.
+
+    With `packed`, the batch is what pack_pairs returns, given `lines`, for the pairs that `alone` makes of the rows.
+    """
 
     pad_id: int
+    packed: bool = False
+    lines: bool = False
 
     def tokens(self, row: Mapping[str, Any]) -> int:
         """Returns the number of tokens that the model computes for a row."""
         return len(row["ids"])
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        if self.packed:
+            return pack_pairs(list(map(alone, rows)), lines=self.lines) | _names(rows)
         return collate_sequences([(row["ids"], row["start"]) for row in rows], self.pad_id) | _names(rows)
+
+
+def alone(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the pair whose chosen sequence is a row of SequenceCollator, and whose rejected response is empty."""
+    ids, start = row["ids"], row["start"]
+    return {"chosen_ids": ids, "chosen_start": start, "rejected_ids": ids[:start], "rejected_start": start}
 
 
 @dataclass(frozen=True)

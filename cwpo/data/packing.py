@@ -7,7 +7,7 @@ share a row.
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -41,8 +41,9 @@ def pack_pairs(pairs: Sequence[Mapping[str, Any]], full: float = FULL, lines: bo
 
     B pairs have T tokens, M of them in responses, and lie in R rows of W places. attention, (R, 1, W, W): True where a
     query may attend. packed_ids, position_ids: (R, W) if the rows are narrower than WIDE and filled to at least `full`,
-    else (1, T), one line without padding. A line adds `slot` (T,), each token's place among the R * W, and `token`
-    (R * W,), the token at each place (0 where there is none). predictor, target, sequence, (M,), for each response
+    else (1, T), one line without padding. A line adds `slot` (T,), each token's place among the R * W, `token` (R * W,),
+    the token at each place (0 where there is none), and `twice`, whether prompts stand in two rows, each response behind
+    its own: so wide rows are laid out where that makes them cheaper. predictor, target, sequence, (M,), for each response
     token: the flat index in packed_ids of the token that predicts it; its id; and the number of its sequence among the
     2 B (chosen 0..B-1, then rejected). lengths, last, (2 B,), for each sequence: its number of response tokens; the
     flat index in packed_ids of its last token.
@@ -63,12 +64,11 @@ def pack_pairs(pairs: Sequence[Mapping[str, Any]], full: float = FULL, lines: bo
     within = np.arange(len(pair)) - (whole.cumsum() - whole)[pair]
     is_rejected = within >= chosen[pair]
     of_response = within >= start[pair]
+    sizes = (start, chosen, whole, pair, within)
     if lines:
-        at, shape = np.arange(len(pair)), (1, len(pair))
-        packed = _in_lines(start, chosen, whole, pair, within)
+        packed, at, shape = _in_lines(*sizes), np.arange(len(pair)), (1, len(pair))
     else:
-        # 0 marks padding; pair i has the blocks 3 i + 1 (prompt), 3 i + 2 (chosen), 3 i + 3 (rejected).
-        packed, at, shape = _in_rows(whole, pair, within, 3 * pair + 1 + of_response + is_rejected, full)
+        packed, at, shape = _in_rows(sizes, full)
     ids, positions = np.zeros((2, *shape), np.int64)
     tokens = np.fromiter(chain.from_iterable(map(_tokens, pairs)), np.int64, len(pair))
     ids.flat[at] = tokens
@@ -88,22 +88,55 @@ def pack_pairs(pairs: Sequence[Mapping[str, Any]], full: float = FULL, lines: bo
     }
 
 
-def _in_rows(
-    whole: np.ndarray, pair: np.ndarray, within: np.ndarray, blocks: np.ndarray, full: float
-) -> tuple[dict[str, Any], np.ndarray, tuple[int, int]]:
-    """Lays pairs in rows. Returns `attention` (a line adds `slot`, `token`), and packed_ids' flat indices and shape."""
+class _Laid(NamedTuple):
+    """Tokens in rows: `token` stands at the flat index `slot` and belongs to the block `block`. All tokens come first,
+    in order, then those that stand in a second place."""
+
+    token: np.ndarray
+    slot: np.ndarray
+    block: np.ndarray
+    rows: int
+    width: int
+
+
+def _in_rows(sizes: tuple[np.ndarray, ...], full: float) -> tuple[dict[str, Any], np.ndarray, tuple[int, int]]:
+    """Returns `attention` (a line adds `slot`, `token`, `twice`), and packed_ids' flat indices and shape."""
+    laid = _shared(*sizes)
+    if wide := laid.width >= WIDE:
+        laid = min(laid, _apart(*sizes), key=lambda each: each.rows * each.width**2)  # what attention costs
+    shape, count = (laid.rows, laid.width), int(laid.token.max()) + 1
+    block, token = np.zeros((2, laid.rows * laid.width), np.int64)
+    block[laid.slot], token[laid.slot] = laid.block, laid.token
+    packed = {"attention": torch.from_numpy(attention_blocks(block.reshape(shape)))[:, None]}
+    if not wide and count >= full * len(block):
+        return packed, laid.slot, shape
+    slot = torch.from_numpy(laid.slot[:count])
+    line = {"slot": slot, "token": torch.from_numpy(token), "twice": len(laid.token) > count}
+    return packed | line, np.arange(count), (1, count)
+
+
+def _shared(start: np.ndarray, chosen: np.ndarray, whole: np.ndarray, pair: np.ndarray, within: np.ndarray) -> _Laid:
+    """Lays each pair in one row, prompt | chosen | rejected. Sizes are per pair, `pair` and `within` are per token."""
     width = max(ROW_TOKENS, int(whole.max()))
     places, rows = fill_rows(whole.tolist(), width)
-    slot = places[pair] + within
-    block = np.zeros(rows * width, np.int32)
-    block[slot] = blocks
-    packed = {"attention": torch.from_numpy(attention_blocks(block.reshape(rows, width)))[:, None]}
-    if width < WIDE and len(pair) >= full * rows * width:
-        return packed, slot, (rows, width)
-    at = np.arange(len(pair))
-    token = np.zeros(rows * width, np.int64)
-    token[slot] = at
-    return packed | {"slot": torch.from_numpy(slot), "token": torch.from_numpy(token)}, at, (1, len(pair))
+    part = (within >= start[pair]).astype(np.int64) + (within >= chosen[pair])
+    return _Laid(np.arange(len(pair)), places[pair] + within, 3 * pair + 1 + part, rows, width)
+
+
+def _apart(start: np.ndarray, chosen: np.ndarray, whole: np.ndarray, pair: np.ndarray, within: np.ndarray) -> _Laid:
+    """Lays the two sequences of a pair in rows of their own: attention copies the prompt, and sees no third response.
+
+    It costs less than `_shared` where responses are much longer than prompts.
+    """
+    lengths = np.stack([chosen, start + whole - chosen], axis=1).ravel()  # chosen, rejected, chosen, ...
+    width = int(lengths.max())
+    places, rows = fill_rows(lengths.tolist(), width)
+    again = np.flatnonzero(within < start[pair])
+    token = np.concatenate([np.arange(len(pair)), again])
+    rejected = within >= chosen[pair]
+    sequence = 2 * pair[token] + np.concatenate([rejected, np.ones(len(again), bool)])
+    position = within - rejected * (chosen - start)[pair]
+    return _Laid(token, places[sequence] + position[token], 3 * sequence + 1, rows, width)
 
 
 def _in_lines(

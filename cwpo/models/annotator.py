@@ -126,17 +126,20 @@ def last_states(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tenso
 
     `masked`: whether the model gets the attention mask.
     """
-    inner = model.module if hasattr(model, "module") else model
     states: list[Tensor] = []
+    inner = model.module if hasattr(model, "module") else model
+    read = {"input_ids": input_ids, "attention_mask": attention_mask if masked else None}
     sharded = hasattr(inner, "reshard")  # FSDP: the head has its weights inside the forward pass only
-    hook = (inner.score if sharded else inner.base_model).register_forward_hook(
-        lambda module, args, output: states.append(output if sharded else output.last_hidden_state)
-    )
-    try:
-        # Calls the model itself, not its backbone: DDP and FSDP synchronise gradients in their own forward.
-        model(input_ids=input_ids, attention_mask=attention_mask if masked else None)
-    finally:
-        hook.remove()
+    if inner is model and not sharded:
+        states.append(model.base_model(**read).last_hidden_state)
+    else:  # calls the model itself, not its backbone: DDP and FSDP synchronise gradients in their own forward
+        hook = (inner.score if sharded else inner.base_model).register_forward_hook(
+            lambda module, args, output: states.append(output if sharded else output.last_hidden_state)
+        )
+        try:
+            model(**read)
+        finally:
+            hook.remove()
     last = attention_mask.sum(dim=1) - 1
     return states[0][torch.arange(len(last), device=last.device), last]
 

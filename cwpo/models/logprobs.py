@@ -14,6 +14,7 @@ from cwpo.models.heads import Head, logit_chunk, token_losses, without_adapters
 from cwpo.models.lengths import exact_parts, in_order, parts_by_length
 from cwpo.models.memory import in_batches
 from cwpo.models.row_attention import NARROW, Lines, Rows, attend_in_rows
+from cwpo.models.side_by_side import threads_of
 from cwpo.runtime import label_precision
 
 SCORING = 2  # times training's token budget: without gradients a batch needs far less memory
@@ -81,13 +82,20 @@ def exact_logps(model: nn.Module, input_ids: Tensor, attention_mask: Tensor, lab
 def packed_logps(model: nn.Module, batch: Mapping[str, Tensor], head: Head | None = None) -> Tensor:
     """Log-probs of the chosen, then of the rejected responses, shape (2 B,), in nats; `batch` comes from pack_pairs.
 
+    The `head`: see packed_losses.
+    """
+    return _sums(packed_losses(model, batch, head), batch["sequence"], len(batch["lengths"]))
+
+
+def packed_losses(model: nn.Module, batch: Mapping[str, Tensor], head: Head | None = None) -> Tensor:
+    """Returns -log p of all M response tokens of pack_pairs' batch, (M,), in nats, in the order of its `target`.
+
     The `head` (see head_of; default: the LM head) runs, in chunks, only on positions that predict a response token.
     """
     inner = without_adapters(model)
     dtype = _compute_dtype(inner, batch["packed_ids"].device.type)
     states = packed_states(inner, batch, batch["predictor"], dtype).to(dtype)
-    losses = token_losses(head or inner.get_output_embeddings(), states, batch["target"], logit_chunk(inner))
-    return _sums(losses, batch["sequence"], len(batch["lengths"]))
+    return token_losses(head or inner.get_output_embeddings(), states, batch["target"], logit_chunk(inner))
 
 
 def packed_states(inner: Any, batch: Mapping[str, Any], at: Tensor, dtype: torch.dtype) -> Tensor:
@@ -111,7 +119,7 @@ def _attention(batch: Mapping[str, Any], dtype: torch.dtype) -> tuple[Tensor, di
     mask.masked_fill_(~allowed, torch.finfo(dtype).min)
     if "slot" not in batch:
         return mask, {}
-    return mask, {"rows": Rows(batch["slot"], batch["token"], len(allowed))}
+    return mask, {"rows": Rows(batch["slot"], batch["token"], len(allowed), batch["twice"])}
 
 
 def in_lines(model: nn.Module) -> bool:
@@ -157,7 +165,7 @@ def score_sequences(
         return compute(model, **{k: v.to(device) for k, v in batch.items()}).cpu()
 
     batches = scoring_batches([len(ids) for ids, _ in rows], batch_size, token_budget)
-    for chosen, values in in_batches(batches, score):
+    for chosen, values in in_batches(batches, score, threads_of(model)):
         scores[chosen] = values
     return scores
 

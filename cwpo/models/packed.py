@@ -25,6 +25,7 @@ from cwpo.models.logprobs import (
 )
 from cwpo.models.memory import in_batches
 from cwpo.models.mending import NARROW
+from cwpo.models.side_by_side import threads_of
 
 LINE = 2.0  # `full` of pack_pairs that no row reaches, so it gives a line: a model that takes a line takes rows too
 TOLERANCE = 5e-4  # nats per square root of the number of tokens: float32 rounding errors add up like a random walk
@@ -205,6 +206,6 @@ def score_pairs(
     def score(part: list[int]) -> Tensor:
         return layout.pair_logps(model, tensors(collator([rows[i] for i in part]), device)).view(2, -1).cpu()
 
-    for part, logps in in_batches(scoring_batches(lengths, token_budget=token_budget), score):
+    for part, logps in in_batches(scoring_batches(lengths, token_budget=token_budget), score, threads_of(model)):
         scores[:, part] = logps
     return scores[0], scores[1]

@@ -13,6 +13,7 @@ from cwpo.models.annotator import last_states, score_responses, scores_of
 from cwpo.models.logprobs import packed_states, scoring_batches
 from cwpo.models.memory import in_batches
 from cwpo.models.packed import FAILURES, LINE, extremes, probing, sequences_of, share_prompts, tensors
+from cwpo.models.side_by_side import threads_of
 from cwpo.runtime import label_precision
 
 TOLERANCE = 1e-3  # of states: float32 rounding errors are far smaller, effects of another position or window far larger
@@ -72,6 +73,6 @@ def score_gaps(
 
     with torch.no_grad(), label_precision(device.type):
         batches = scoring_batches([collator.tokens(pair) for pair in pairs], token_budget=token_budget)
-        for part, values in in_batches(batches, score):
+        for part, values in in_batches(batches, score, threads_of(model)):
             gaps[part] = values
     return gaps

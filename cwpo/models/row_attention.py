@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -15,26 +15,32 @@ from transformers.masking_utils import sdpa_mask
 NAME = "cwpo_rows"
 NARROW = (torch.bfloat16, torch.float16)
 WIDEST = 256  # largest size of heads that flash attention computes
+LEAST = 16  # size to which heads are padded on CPUs: products of narrower ones take longer (on AMD, with MKL)
 BLOCK = 128  # queries at a time on CPUs, whose kernels do not skip keys ahead: saves a quarter of the time of long rows
 
 
 @dataclass(frozen=True)
 class Rows:
     """The layout of T tokens in R = `count` rows of W columns: `slot` (T,) is each token's place among the R * W,
-    `token` (R * W,) the index of the token at each place, an arbitrary one at places of padding."""
+    `token` (R * W,) the index of the token at each place, an arbitrary one at places of padding. `twice`: some tokens
+    stand in a second place too."""
 
     slot: Tensor
     token: Tensor
     count: int
+    twice: bool = False
 
     def lay(self, line: Tensor) -> Tensor:
         """Lays a line (1, heads, T, head size) out as rows (R, heads, W, head size)."""
-        laid = _Moved.apply(line[0].transpose(0, 1), self.token, self.slot)
+        laid = self._moved(line[0].transpose(0, 1), self.token, self.slot)
         return laid.unflatten(0, (self.count, -1)).transpose(1, 2)
 
     def take(self, rows: Tensor) -> Tensor:
         """Takes the line (1, T, heads, head size) out of rows (R, W, heads, head size)."""
-        return _Moved.apply(rows.flatten(0, 1), self.slot, self.token)[None]
+        return self._moved(rows.flatten(0, 1), self.slot, self.token)[None]
+
+    def _moved(self, x: Tensor, there: Tensor, back: Tensor) -> Tensor:
+        return x.index_select(0, there) if self.twice else _Moved.apply(x, there, back)
 
 
 @dataclass(frozen=True)
@@ -141,13 +147,18 @@ def _by_sdpa(
 ) -> Tensor:
     """Runs transformers' sdpa attention; returns (rows, length, heads, head size).
 
-    On CPUs, 16-bit inputs are computed in float32: the kernel's backward pass in 16 bits takes 10 times as long.
+    On CPUs, 16-bit inputs are computed in float32: the kernel's backward pass in 16 bits takes 10 times as long. Heads
+    narrower than LEAST are padded with zeros, which change no value.
     """
     if query.device.type != "cpu":
         return sdpa_attention_forward(module, query, key, value, mask, **kwargs)[0]
     wide = [x.float() if x is not None and x.dtype in NARROW else x for x in (query, key, value, mask)]
+    size = value.shape[3]
+    if max(size, query.shape[3]) < LEAST:
+        kwargs["scaling"] = kwargs.get("scaling") or query.shape[3] ** -0.5
+        wide[:3] = [pad(x, (0, LEAST - x.shape[3])) for x in wide[:3]]
     with torch.autocast("cpu", enabled=False):
-        return sdpa_attention_forward(module, *wide, **kwargs)[0].to(value.dtype)
+        return sdpa_attention_forward(module, *wide, **kwargs)[0][..., :size].to(value.dtype)
 
 
 AttentionInterface.register(NAME, attend)

@@ -15,9 +15,11 @@ from transformers.trainer_utils import EvalLoopOutput
 from cwpo.data.batching import Budget, PairCollator, SequenceCollator, within_budget
 from cwpo.finite import listed
 from cwpo.models.mending import float32_masters, mend_generation_config
+from cwpo.models.side_by_side import threads_of
 from cwpo.runtime import keep_freed_memory
 from cwpo.training.memory import back_off, forget_peak, measure, memory_of
 from cwpo.training.sharing import SharedLoader, is_filler
+from cwpo.training.threads import draws, step_in_threads
 
 
 def widen(model: torch.nn.Module) -> None:
@@ -51,6 +53,8 @@ class GlobalMeanTrainer(Trainer):
         self.remove_callback(PrinterCallback)  # it prints every log; ours go to the tracker
         self._pairs: list[str] = []  # pair ids of the current optimiser step
         self._losses: list[tuple[Tensor, Tensor, Sequence[str]]] = []  # per part: loss, its rows' losses, pair ids
+        self._sums: Tensor | None = None  # sums for the logs, if a subclass keeps any
+        self._crew: int | None = None  # threads that share a batch's parts
         self._tr_loss: Tensor  # the sum of losses since the last log, while training
 
     @property
@@ -108,7 +112,7 @@ class GlobalMeanTrainer(Trainer):
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
         """Runs forward and backward of one batch, part by part. If memory runs out, tries again with smaller parts."""
-        recorded = self.recorded()
+        sums = self._sums
         # Measure after the first step, when the optimiser's state is in memory too.
         measuring = self.budget if self.budget and self.budget.measured and self.state.global_step > 0 else None
         if measuring:
@@ -125,12 +129,14 @@ class GlobalMeanTrainer(Trainer):
             inputs = back_off(self.budget, inputs, error)
         model.zero_grad()
         self._losses.clear()
-        self.put_back(recorded)
+        self._sums = sums
         clear_device_cache(garbage_collection=True)  # outside `except`, where the traceback no longer holds tensors
         return self.training_step(model, inputs, num_items_in_batch)
 
     def _step(self, model: torch.nn.Module, inputs: dict[str, Any], count: Tensor | int | None) -> Tensor:
         *parts, last = _parts(inputs)
+        if parts and (threads := self._threads(model, last)) > 1:
+            return step_in_threads(self, model, [*parts, last], count, threads)
         losses = []
         for part in parts:
             with self.accelerator.no_sync(model):  # processes exchange gradients after the last part only
@@ -138,10 +144,14 @@ class GlobalMeanTrainer(Trainer):
         losses.append(super().training_step(model, last, count))
         return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
 
-    def recorded(self) -> Any:
-        """Returns the running sums for the logs (here None), which `put_back` restores before a step is repeated."""
-
-    def put_back(self, recorded: Any) -> None: ...
+    def _threads(self, model: torch.nn.Module, part: dict[str, Any]) -> int:
+        """Returns how many threads share a batch's parts, decided on the first of them. Draws no random number."""
+        if self._crew is None:
+            alone = not self.is_wrapped and self.args.gradient_accumulation_steps == 1
+            self._crew = threads_of(model) if alone else 1
+            if self._crew > 1 and draws(self, model, part):
+                self._crew = 1
+        return self._crew
 
     @property
     def between_rounds(self) -> bool:

@@ -56,7 +56,8 @@ class PreferenceLoss(GlobalMeanTrainer):
     """Minimises mean(w * l), weight times loss of a pair, over batches of PairCollator. Subclasses supply the pairs.
 
     Logs, averaged since the last log: rewards/chosen, rewards/rejected (beta times the log-ratio to the reference),
-    rewards/margins, rewards/accuracies, logps/chosen, logps/rejected and weights/mean.
+    rewards/margins, rewards/accuracies, logps/chosen, logps/rejected and weights/mean. Their sums over the rows since the
+    last log are self._sums, which ends with the number of these rows.
     """
 
     def __init__(
@@ -71,8 +72,6 @@ class PreferenceLoss(GlobalMeanTrainer):
         pair_losses(objective, torch.zeros(1), beta, flip_rate)
         self.objective, self.beta, self.flip_rate = objective, beta, flip_rate
         self.average_logps = average_logps
-        self._sums: Tensor | None = None  # sums of the LOGGED values over the rows since the last log
-        self._rows_seen = 0
         self.layout = Layout()
         super().__init__(*args, **kwargs)
         if was_on := dropout_off(self.model):
@@ -126,51 +125,44 @@ class PreferenceLoss(GlobalMeanTrainer):
             logps[: len(chosen)],
             logps[len(chosen) :],
             weights,
+            torch.ones_like(weights),
         )
         sums = torch.stack([value.sum() for value in values])
         self._sums = sums if self._sums is None else self._sums + sums
-        self._rows_seen += len(chosen)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         training = "loss" in logs or "train_loss" in logs
-        if training and (self._rows_seen or self.args.world_size > 1):
+        if training:
             logs |= self._means()
-            self._sums, self._rows_seen = None, 0
+            self._sums = None
         super().log(logs, start_time)
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
         """Returns the mean of w * l over all pairs, and the means of the LOGGED values."""
-        kept = self.recorded()
-        self.put_back((None, 0))
+        kept, self._sums = self._sums, None
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         output.metrics.update({f"{metric_key_prefix}_{name}": mean for name, mean in self._means().items()})
-        self.put_back(kept)
+        self._sums = kept
         return output
-
-    def recorded(self) -> tuple[Tensor | None, int]:
-        return self._sums, self._rows_seen
-
-    def put_back(self, recorded: tuple[Tensor | None, int]) -> None:
-        self._sums, self._rows_seen = recorded
 
     def _means(self) -> dict[str, float]:
         """Returns the means of the LOGGED values since the last log, over rows of all processes; {} without rows."""
-        rows, sums = self._rows_seen, self._sums
+        sums = self._sums
         if self.args.world_size > 1:
-            own = torch.zeros(len(LOGGED)) if sums is None else sums
-            own = torch.cat([own, torch.tensor([float(rows)], device=own.device)]).to(self.args.device)
-            *totals, counted = self.accelerator.reduce(own, reduction="sum")
-            rows, sums = int(counted), torch.stack(totals)
-        return dict(zip(LOGGED, (sums / rows).tolist(), strict=True)) if rows and sums is not None else {}
+            own = torch.zeros(len(LOGGED) + 1) if sums is None else sums
+            sums = self.accelerator.reduce(own.to(self.args.device), reduction="sum")
+        if sums is None or not sums[-1]:
+            return {}
+        return dict(zip(LOGGED, (sums[:-1] / sums[-1]).tolist(), strict=True))
 
     def window(self) -> dict[str, Any]:
-        sums = None if self._sums is None else self._sums.tolist()
-        return super().window() | {"sums": sums, "rows": self._rows_seen}
+        *sums, rows = [None, 0] if self._sums is None else self._sums.tolist()
+        return super().window() | {"sums": sums if rows else None, "rows": int(rows)}
 
     def restore_window(self, values: Mapping[str, Any]) -> None:
         super().restore_window(values)
-        sums = values["sums"]
-        self.put_back((None if sums is None else torch.tensor(sums, device=self.args.device), values["rows"]))
+        if values["rows"]:
+            self._sums = torch.tensor([*values["sums"], values["rows"]], device=self.args.device)
 
 
 class PreferenceTrainer(PreferenceLoss):

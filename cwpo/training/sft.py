@@ -1,17 +1,18 @@
 """Supervised fine-tuning on prompt + chosen response; the loss is a mean over response tokens of the global batch."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from cwpo.data.batching import IGNORED
+from cwpo.data.batching import IGNORED, MicroBatches, alone, within_budget
 from cwpo.models.heads import LOGITS, Head
 from cwpo.models.lengths import exact_parts
 from cwpo.models.limits import vocabulary
-from cwpo.models.logprobs import lean_losses, response_logits
+from cwpo.models.logprobs import in_lines, lean_losses, packed_losses, response_logits
 from cwpo.models.packed import exact_layout
 from cwpo.training.base import GlobalMeanTrainer
 
@@ -19,27 +20,36 @@ from cwpo.training.base import GlobalMeanTrainer
 class SFTTrainer(GlobalMeanTrainer):
     """Trains on batches of SequenceCollator. The mean is over response tokens: each is a row of GlobalMeanTrainer.
 
-    If a batch may have more than LOGITS logits, the head runs on response tokens only, in chunks, if that is exact.
+    With a token budget, sequences are packed without padding if that is exact. If a batch may have more than LOGITS
+    logits, the head runs on response tokens only, in chunks, if that is exact.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.head: Head | None = None
+        batches: Any = self.data_collator
         rows = self.train_dataset
         most = len(max((row["ids"] for row in rows), key=len)) * self.args.per_device_train_batch_size
         if self.budget is not None:
             most = max(most if self.budget.measured else 0, self.budget.tokens)
-        if most * (vocabulary(self.model.config) or 0) > LOGITS and not self.is_wrapped:
-            sides = (
-                {f"{side}_{what}": row[what] for side in ("chosen", "rejected") for what in ("ids", "start")}
-                for row in rows
-            )
-            self.head = exact_layout(self.model, list(sides), 0).head
+        many = most * (vocabulary(self.model.config) or 0) > LOGITS
+        budgeted = isinstance(batches, MicroBatches)
+        if self.is_wrapped or not (many or budgeted):
+            return
+        layout = exact_layout(self.model, list(map(alone, rows)), 0)
+        packs = budgeted and layout.packed
+        self.head = layout.head if many or packs else None
+        if packs:
+            with self.accelerator.autocast():
+                packed: Any = replace(batches.collator, packed=True, lines=in_lines(self.model))
+            self.data_collator = within_budget(packed, self.budget)
 
-    def count_rows(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        return (inputs["labels"][:, 1:] != IGNORED).sum()
+    def count_rows(self, inputs: Mapping[str, Tensor]) -> Tensor | int:
+        return len(inputs["target"]) if "packed_ids" in inputs else (inputs["labels"][:, 1:] != IGNORED).sum()
 
     def row_losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+        if "packed_ids" in inputs:
+            return packed_losses(model, inputs, self.head)
         parts = exact_parts(model, inputs["attention_mask"], inputs["input_ids"], inputs["labels"])
         return torch.cat([self._token_losses(model, ids, mask, labels) for _, mask, ids, labels in parts])
 

@@ -70,8 +70,9 @@ def test_so_do_reward_models_of_others(folder):
     assert scores.tolist() == pytest.approx(alone(folder, rows), abs=1e-4)
 
 
-@pytest.mark.parametrize("name", BY_LENGTH)
-def test_likelihoods_and_the_sft_loss_are_those_of_single_rows(name, tmp_path):
+@pytest.mark.parametrize("budget", [None, 60])
+@pytest.mark.parametrize("name", [*BY_LENGTH, "gemma2", "gpt_neox", "mixtral", "mamba"])
+def test_likelihoods_and_the_sft_loss_are_those_of_single_rows(name, budget, tmp_path):
     model, tokenizer = model_of(name)
     rows = sequences(tokenizer)
     right = [right_logp(model, *row) for row in rows]
@@ -81,6 +82,7 @@ def test_likelihoods_and_the_sft_loss_are_those_of_single_rows(name, tmp_path):
         args=arguments(tmp_path, rows=3),
         train_dataset=[{"ids": ids, "start": start} for ids, start in rows],
         data_collator=SequenceCollator(0),
+        token_budget=budget,
     )
     trainer.train()
     tokens = sum(len(ids) - start for ids, start in rows)

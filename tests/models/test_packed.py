@@ -3,7 +3,7 @@
 import pytest
 import torch
 from architectures import architecture, right_logp
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from cwpo.data import packing
 from cwpo.data.batching import PairCollator
@@ -104,8 +104,46 @@ LAYOUTS = {"rows": {"full": 0.0}, "line": {"full": 2.0}, "lines": {"lines": True
 @pytest.mark.parametrize("name", ["opt-32x2", "qwen2-32x2", "llama-32x2"])
 def test_log_probs_and_gradients_equal_plain_sequences(name, settings, block, monkeypatch):
     monkeypatch.setattr(row_attention, "BLOCK", block)
-    model = toy(name)
-    pairs = random_pairs()
+    compare(toy(name), settings)
+
+
+def test_in_wide_rows_each_response_stands_behind_its_own_prompt_where_that_is_cheaper(monkeypatch):
+    monkeypatch.setattr(packing, "WIDE", 4)
+    monkeypatch.setattr(packing, "ROW_TOKENS", 4)
+    batch = pack_pairs(EXAMPLE)
+    assert batch["twice"]
+    assert batch["slot"].tolist() == [0, 1, 2, 3, 6, 7, 12, 13, 9, 10]
+    assert batch["token"].tolist() == [0, 1, 2, 3, 0, 1, 4, 5, 6, 8, 9, 0, 6, 7, 0, 0]
+    assert batch["attention"][2, 0].int().tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [0, 0, 0, 1]]
+    assert not pack_pairs([pair([1, 7, 5, 8, 6, 4], [9], [5, 9])])["twice"]
+
+
+@pytest.mark.parametrize("block", [5, 128])
+@pytest.mark.parametrize("name", ["opt-32x2", "qwen2-32x2"])
+def test_log_probs_and_gradients_with_prompts_in_two_rows_equal_plain_sequences(name, block, monkeypatch):
+    monkeypatch.setattr(row_attention, "BLOCK", block)
+    monkeypatch.setattr(packing, "WIDE", 4)
+    swapped = [
+        pair(each["chosen_ids"][-2:], each["chosen_ids"], each["rejected_ids"][: 3 + i % 2])
+        for i, each in enumerate(random_pairs())
+    ]
+    assert pack_pairs(swapped)["twice"]
+    compare(toy(name), {}, swapped)
+
+
+@pytest.mark.parametrize("scale", [None, 0.7])
+def test_narrow_heads_are_padded_without_effect(scale):
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_attention_heads": 8, "num_key_value_heads": 4}
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=300, num_hidden_layers=2, **sizes)).eval()
+    for layer in model.model.layers:
+        layer.self_attn.scaling = scale or layer.self_attn.scaling
+    compare(model, LAYOUTS["line"])
+
+
+def compare(model, settings, pairs=None):
+    """Compares packed log-probs and gradients with those of plain sequences."""
+    pairs = pairs or random_pairs()
     assert exact_layout(model, pairs, pad_id=0).packed
     coefficients = torch.linspace(-1, 1, 2 * len(pairs))
     results = []
