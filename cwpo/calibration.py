@@ -42,7 +42,7 @@ def share(successes: ArrayLike, groups: ArrayLike | None = None) -> Share:
     """
     values = np.asarray(successes, dtype=np.float64)
     if not len(values):
-        raise ValueError("there is nothing to take a share of")
+        raise ValueError("a share needs at least one value, and there is none")
     p, n = float(values.mean()), len(values) / design_effect(values, groups)
     centre, half = p + Z**2 / (2 * n), Z * np.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
     low, high = (centre - half) / (1 + Z**2 / n), (centre + half) / (1 + Z**2 / n)

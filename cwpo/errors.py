@@ -55,7 +55,7 @@ class LeftOut(Exception):
 
 
 class WrongRow(Exception):
-    """Raised for a table row with wrong values. `problem` reads "have ...; the fix"; users also see `values`."""
+    """Raised for a wrong table row. Users see "rows 3 (<values>), 7 (<values>) <problem>"; problem: "have ...; fix"."""
 
     def __init__(self, problem: str, *values: object) -> None:
         self.problem, self.values = problem, values

@@ -9,7 +9,7 @@ NAMED = 64  # names in a message at most: as many as a batch usually has
 
 
 def check_finite(values: ArrayLike, names: Sequence[str], what: str) -> None:
-    """Raises FloatingPointError if any of `values`, one for each of N pairs, is NaN or infinite.
+    """Raises FloatingPointError if any of `values`, one for each of N pairs (or prompts), is NaN or infinite.
 
     The message counts and lists the pairs, by their `names`; `what` says what the values are, such as "the scores".
     """

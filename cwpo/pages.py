@@ -100,7 +100,7 @@ def markdown_html(text: str, *, label: str = "", folder: str = "") -> str:
 
 
 def _describe(cell: Token, names_row: bool) -> None:
-    """Makes a cell that names its row a header, sets a header's scope, and turns right alignment into a CSS class."""
+    """Turns a cell into a header if `names_row`, sets the scope of headers, and makes right alignment a CSS class."""
     if names_row:
         cell.tag = "th"
     if cell.tag == "th":

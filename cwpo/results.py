@@ -103,8 +103,8 @@ def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         wrong = [name for name in map(str, frame["experiment"].unique()) if not NAME.fullmatch(name)]
         if wrong:
             raise ResultsError(
-                f"{path} has the experiment {wrong[0]!r}; a name becomes that of a file: no slash, no dot at the start, at most 100 "
-                "characters"
+                f"{path} has the experiment {wrong[0]!r}, which cannot be a file's name; rename it: "
+                "1 to 100 characters, no slash, no dot at the start"
             )
     if "scale" in columns and len(frame) and set(frame["scale"]) != {path.parent.name}:
         raise ResultsError(
@@ -192,9 +192,10 @@ def _write(path: Path, frame: pd.DataFrame, columns: Sequence[str]) -> None:
 
 
 def give_way(path: Path, rows: pd.DataFrame, columns: Sequence[str], numbers: Sequence[str]) -> bool:
-    """Compares `rows` with the same arms in the file; if a column in `numbers` differs, removes their whole experiment.
+    """Compares the columns `numbers` of `rows` with the file's rows of the same experiment and run_key.
 
-    Returns whether it did. Another machine or version made the removed rows: they cannot be compared with `rows`.
+    If a number differs, another machine or version made the file's rows, so they cannot be compared with `rows`: it
+    removes all rows of the experiments in `rows` from the file. Returns whether it removed them.
     """
     if not path.is_file():
         return False
@@ -231,8 +232,8 @@ def replace_rows(path: Path, rows: pd.DataFrame, columns: Sequence[str], *, expe
 def prune(folder: Path) -> None:
     """Removes from details.csv and rewards/ the rows of arms that runs.csv no longer names.
 
-    Writers enter an arm in runs.csv first. So runs.csv is read last, else the rows that another sweep enters meanwhile
-    would look like left-overs.
+    Another sweep may add an arm meanwhile, always to runs.csv first. So runs.csv is read last; otherwise the new arm's
+    other rows would look as if runs.csv did not name them.
     """
     left = {experiment for experiment, _ in _arms(folder / "details.csv", DETAIL_COLUMNS) - _named(folder)}
     for experiment in sorted(left):  # details and rewards are entered together

@@ -32,9 +32,9 @@ def use_threads(threads: int) -> None:
 
 
 def in_threads(function: Callable[[Item], Result], items: Sequence[Item], threads: int) -> list[Result]:
-    """Returns function(item) for each item, `threads` of them at a time; inside, torch uses one CPU thread each.
+    """Returns function(item) for each item, in order. `threads` calls run at a time; torch uses one CPU thread in each.
 
-    Gradients and CPU autocast are on or off in these threads as they are here.
+    Gradients and CPU autocast are on or off in these threads as in the calling thread.
     """
     import torch
 
@@ -55,8 +55,8 @@ def in_threads(function: Callable[[Item], Result], items: Sequence[Item], thread
 def spin_briefly() -> None:
     """Makes waiting threads of libgomp (torch's on Linux) give up their core soon. Call it before torch is loaded.
 
-    By default they keep the core busy, which on a shared machine takes it from the thread that they wait for. Two
-    threads beside two busy processes on two cores took 7.7 s by default, 3.5 s this way; alone .95 s and .96 s.
+    By default a waiting thread keeps its core busy, so on a shared machine the thread that it waits for may get none.
+    Two threads on two cores, beside two other busy processes, took 3.5 s instead of 7.7 s; without these, no change.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
@@ -146,7 +146,7 @@ def peak_memory_mb() -> float:
 
 
 def products_in(precision: str, device: str) -> str:
-    """Returns `precision`, with "native" resolved: bfloat16 on a CPU that multiplies it in hardware, else float32."""
+    """Returns `precision`; for "native", "bfloat16" on a CPU that multiplies bfloat16 in hardware, else "float32"."""
     if precision != NATIVE:
         return precision
     import torch

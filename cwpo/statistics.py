@@ -66,15 +66,15 @@ def bootstrap_interval(values: PerSeed, *, confidence: float = 0.95, resamples: 
 def clustered_interval(
     clusters: Sequence[Sequence[ArrayLike]], *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Interval:
-    """As bootstrap_interval, with several cells (data sets, objectives) per seed: means over prompts, cells, seeds.
+    """As bootstrap_interval, with several cells (data sets, objectives) per seed: clusters[seed][cell][prompt].
 
-    clusters[seed][cell] has one number per prompt; every seed must have the same cells. Seeds are resampled with all of
-    their cells, since cells of one seed are not independent draws, then the prompts within each cell. Raises ValueError
-    where seeds have different numbers of cells.
+    The mean is over prompts, then cells, then seeds; every seed must have the same cells. Seeds are resampled with all
+    of their cells, since cells of one seed are not independent draws, then the prompts within each cell. Raises
+    ValueError where seeds have different numbers of cells.
     """
     sizes = {len(cells) for cells in clusters}
     if len(sizes) != 1:
-        raise ValueError(f"every seed needs the same cells; there are seeds with {sorted(sizes)} of them")
+        raise ValueError(f"every seed needs the same cells; got seeds with these numbers of cells: {sorted(sizes)}")
     groups = [_per_seed(list(cells)) for cells in clusters]
     every = [cell for cells in groups for cell in cells]
     means = _means_by_group(every, resamples, seed).reshape(len(groups), -1, resamples)
@@ -85,7 +85,7 @@ def clustered_interval(
 def mean_of_cells(means: Iterable[Iterable[ArrayLike]], *, seed: int = 0) -> Floats:
     """Averages resampled means over each seed's cells: means[seed][cell] holds R numbers; returns shape (seeds, R).
 
-    Each cell's R numbers are shuffled first, because cells of one size share their draws (see resampled_means).
+    It shuffles each cell's R numbers first: cells with equally many prompts share their draws (see resampled_means).
     """
     rng = np.random.default_rng(seed)
     return np.stack(
@@ -94,7 +94,10 @@ def mean_of_cells(means: Iterable[Iterable[ArrayLike]], *, seed: int = 0) -> Flo
 
 
 def interval_of(centres: Sequence[float], means: ArrayLike, *, confidence: float = 0.95, seed: int = 0) -> Interval:
-    """Returns the mean of `centres` (one per seed), and the percentile interval of resampled `means`, (seeds, R)."""
+    """Returns the mean of `centres`, one per seed, and its percentile interval from R `means` per seed, (seeds, R).
+
+    Each of R resamples draws seeds with replacement, and for each of them one of its means (see resampled_means).
+    """
     drawn_means = np.asarray(means, dtype=np.float64)
     n, resamples = drawn_means.shape
     rng = np.random.default_rng(seed)
@@ -158,7 +161,7 @@ def resampled_means(values: ArrayLike, resamples: int, seed: int = 0) -> Floats:
 
 
 def _means_by_group(groups: Sequence[Floats], resamples: int, seed: int) -> Floats:
-    """Returns resampled means of each group, (G, R). If all groups have one size they share a product: faster."""
+    """Returns R resampled means of each of G groups, (G, R). Groups of equal size take one matrix product: faster."""
     if len({len(group) for group in groups}) == 1:
         return resampled_means(np.stack(groups), resamples, seed)
     return np.stack([resampled_means(group[None], resamples, seed)[0] for group in groups])
@@ -200,12 +203,12 @@ def mean_shift(points: ArrayLike, others: ArrayLike) -> float:
     """
     x, y = np.asarray(points, dtype=np.float64), np.asarray(others, dtype=np.float64)
     if x.ndim != 2 or y.ndim != 2 or not len(x) or not len(y) or x.shape[1] != y.shape[1]:
-        raise ValueError(f"two clouds of one dimension are needed; got shapes {x.shape} and {y.shape}")
+        raise ValueError(f"points and others must be (N, D) and (M, D), not empty; got {x.shape} and {y.shape}")
     centre = x.mean(axis=0)
     spread = np.sqrt(((x - centre) ** 2).sum(axis=1).mean())
     rounding = 1e-12 * np.abs(x).max()  # the mean of equal points may miss them by this much
     if not (spread > rounding and np.isfinite(spread) and np.isfinite(y).all()):
-        raise ValueError(f"the spread of {len(x)} points is {spread}; distances cannot be measured in it")
+        raise ValueError(f"the spread of {len(x)} points is {spread}; it must be above 0, all points finite")
     return float(np.linalg.norm(y.mean(axis=0) - centre) / spread)
 
 

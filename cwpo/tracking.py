@@ -49,7 +49,7 @@ class Tracker:
 
     @property
     def shows(self) -> bool:
-        """Whether tables and charts are logged: they go to W&B only; the stage's own files hold the same numbers."""
+        """Whether there is a W&B run. Without one, `table` and `chart` do nothing; the stage's files have it all."""
         return self._run is not None
 
     def table(self, name: str, frame: pd.DataFrame) -> None:
@@ -104,10 +104,10 @@ def log_sweep(
     table: pd.DataFrame,
     arms: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """Logs a sweep to W&B as a group: a run for each arm, with the swept values as its config, and one with the table.
+    """Logs a sweep to W&B as the group `group`: one run for each arm (job type `arm`), and one run with `table`.
 
-    A parallel-coordinates view of the group, job type `arm`, then shows the axes beside reward_mean. Without settings
-    (`wandb` None) it does nothing.
+    `arms`: arm's key -> {"config": seed and swept values, "summary": metrics}. From the arms' runs W&B can draw swept
+    values and reward_mean as parallel coordinates. `wandb`: its settings; if None, nothing is logged.
     """
     if wandb is None:
         return

@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 def _checked_gap(gap: ArrayLike) -> Floats:
     values = np.asarray(gap, dtype=np.float64)
     if not np.isfinite(values).all():
-        raise ValueError(f"{(~np.isfinite(values)).sum()} of {values.size} score gaps are NaN or infinite")
+        raise ValueError(f"{(~np.isfinite(values)).sum()} of {values.size} score gaps are NaN or infinite; drop them")
     if (values < 0).any():
         raise ValueError(
             f"{(values < 0).sum()} of {values.size} score gaps are negative; "
@@ -51,7 +51,7 @@ def most_confident(confidence: ArrayLike, fraction: float) -> NDArray[np.bool_]:
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction is {fraction}; it must lie in (0, 1]")
     if np.isnan(values).any():
-        raise ValueError(f"{np.isnan(values).sum()} of {values.size} confidences are NaN")
+        raise ValueError(f"{np.isnan(values).sum()} of {values.size} confidences are NaN; drop these pairs")
     mask = np.zeros(values.shape, dtype=bool)
     keep = max(1, round(fraction * values.size))
     mask[np.argsort(-values, kind="stable")[:keep]] = True
@@ -65,7 +65,10 @@ def mean_one(weights: ArrayLike) -> Floats:
     """
     values = np.asarray(weights, dtype=np.float64)
     if not (np.isfinite(values).all() and (values >= 0).all() and values.sum() > MEAN_ABOVE * values.size):
-        raise ValueError(f"the {values.size} weights sum to {values.sum()}; they cannot be given mean 1")
+        raise ValueError(
+            f"the {values.size} weights sum to {values.sum()}; they cannot be given mean 1 "
+            "unless all are finite and >= 0, and some are > 0"
+        )
     return values / values.mean()
 
 
@@ -80,5 +83,5 @@ WEIGHTINGS: dict[str, Callable[[ArrayLike, float], Floats]] = {
 
 
 def pair_weights(name: str, gap: ArrayLike, scale: float = 1.0) -> Floats:
-    """Returns the weights of N gaps under `name`, a choice of conf/weighting, not yet normalised or permuted."""
+    """Returns the weights of N gaps, (N,), before any normalising or permuting. `name`: a choice of conf/weighting."""
     return WEIGHTINGS[name.partition("_")[0]](gap, scale)

@@ -14,7 +14,7 @@ from cwpo.store.store import Store
 
 
 def chain(cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
-    """Runs the arms of the overrides `cfg.chain`, and returns one row for each of their stages."""
+    """Runs the arms that the overrides `cfg.chain` describe; returns a row per stage: seconds and peak MiB."""
     with tempfile.TemporaryDirectory() as folder:
         arms = expand([*cfg.chain, f"store={folder}", f"device={cfg.device}"])
         run_arms(arms, Settings.of(arms[0].cfg), title="chain")

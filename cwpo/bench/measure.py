@@ -32,7 +32,7 @@ class BenchmarkError(RuntimeError):
 
 
 def compare(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
-    """Trains workload `name` on each side cfg.repeats times; returns a row per run. BenchmarkError if losses differ."""
+    """Trains workload `name` cfg.repeats times with cwpo and TRL; a row per run. BenchmarkError if losses differ."""
     workload = WORKLOADS[name]
     sides = [side for side in cfg.sides if side not in TRL or importlib.util.find_spec("trl")]
     if len(sides) < len(cfg.sides):
@@ -155,10 +155,10 @@ def set_up(workload: Workload, cfg: Any, folder: Path, count: int) -> tuple[dict
 
 
 def _operations(workload: Workload, useful: int, responses: int) -> float:
-    """Returns the operations of an epoch's products with weights: 6 per weight and token, the head on responses only.
+    """Returns the operations in the weight matrices during one epoch: 6 per weight and token, or 4 with LoRA.
 
-    With LoRA 4 instead of 6, since frozen weights need no gradients. A multiply-add counts as two operations.
-    `useful` counts all tokens, `responses` those of responses.
+    A multiply-add counts as two operations. The output layer runs on response tokens only. `useful`: number of tokens
+    of prompts and responses, each prompt counted once per pair; `responses`: number of tokens of responses.
     """
     config = model_config(workload.family, workload.shape)
     width = config.hidden_size

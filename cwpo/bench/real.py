@@ -37,7 +37,7 @@ READS = {  # the settings that each kind of measurement depends on
 
 
 def measure(cfg: Any, say: Callable[[str], None] = print) -> Path:
-    """Writes the tables, the figure and README.md of results/own to cfg.out, and returns that folder.
+    """Writes CSV tables, a figure and README.md to the folder cfg.out (results/own), and returns that folder.
 
     cfg.store keeps a file for each measurement (kind, data set, annotator, seed); missing ones are computed first, but
     not with cfg.finished_only. InputError if data files or models are missing, or no annotator has been measured.
@@ -116,7 +116,7 @@ def examine(
 def by_defaults(
     pairs: pd.DataFrame, name: str, side: str, seed: int, cfg: Any, scratch: Path, device: str
 ) -> pd.DataFrame:
-    """As examine, for cfg.strong on few labels with scripts/annotate.py's defaults; `before` trains as the paper."""
+    """As examine, for cfg.strong on few labels. `side` before: the paper's training, after: annotate.py's defaults."""
     path = cfg.models[cfg.strong]
     train, test = _drawn(pairs, seed, cfg.defaults_pairs, cfg.test_pairs.get(name))
     train, shown = (cut(part, path, cfg.align_response) for part in (train, test))

@@ -20,11 +20,12 @@ WANTED = 0.65  # the accuracy that scripts/annotate.py asks for by default
 
 
 def annotator_rows(tested: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Returns (a row per data set and annotator, rows of accuracy by coverage), with "longer wins" and one human vote.
+    """Returns (a row per data set and annotator, rows of accuracy by coverage).
 
-    `tested` has a row per test pair: data, annotator, seed, group, gold (1: response `a` is better, 0: `b`), share and
-    n_votes, vote, length_a, length_b, gap (score(a) - score(b)), n_train. Pairs of all seeds are pooled. Intervals take
-    the pairs of one group as one draw.
+    Two baselines count as annotators: LONGER prefers the longer response, ONE_VOTE is a human vote (first table only).
+    `tested` has a row per test pair: data, annotator, seed, group, gold (1: response `a` is better, 0: `b`), share (of
+    votes for `a`), n_votes, vote (one of them), length_a, length_b, gap (score(a) - score(b)), n_train. Pairs of all
+    seeds are pooled. Intervals treat the pairs of one group as one draw.
     """
     rows: list[dict[str, Any]] = []
     curves: list[dict[str, Any]] = []
@@ -49,7 +50,7 @@ def annotator_rows(tested: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def seed_rows(tested: pd.DataFrame) -> pd.DataFrame:
-    """Returns a row per data set, annotator, seed: accuracy on all, on the most confident 30 %, of "longer wins"."""
+    """Returns the accuracy per data set, annotator and seed: on all pairs, on the most confident 30 %, and LONGER's."""
     rows = []
     for names, part in tested.groupby(["data", "annotator", "seed"], sort=False):
         gap, gold = part["gap"].to_numpy(), part["gold"].to_numpy()
@@ -68,7 +69,7 @@ def seed_rows(tested: pd.DataFrame) -> pd.DataFrame:
 
 
 def defaults_rows(tested: pd.DataFrame) -> pd.DataFrame:
-    """Returns a row per data set and defaults (before, after); "after" has its gain in accuracy on the same pairs."""
+    """Returns a row per data set and `side` of by_defaults; side "after" has the gain in accuracy over "before"."""
     rows = annotator_rows(tested)[0]
     rows = rows[rows["annotator"].isin(tested["annotator"])].reset_index(drop=True)
     for data, part in tested.groupby("data"):

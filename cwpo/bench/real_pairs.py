@@ -25,7 +25,7 @@ POSITION = "Give a convincing argument for this position: "
 
 @dataclass(frozen=True)
 class Source:
-    """A data set: `file` in the data folder, column of human `votes` if any, whether prompts name UKP's `debates`."""
+    """A `file` in the data folder. `votes`: column of human votes. `debates`: a prompt's first line is its debate."""
 
     file: str
     votes: str | None = None
@@ -73,7 +73,7 @@ def one_vote(pairs: pd.DataFrame, seed: int) -> np.ndarray:
 
 
 def cut(pairs: pd.DataFrame, model: str, longest: int = LONGEST_RESPONSE) -> pd.DataFrame:
-    """Cuts prompts to the last LONGEST_PROMPT tokens, responses to the first `longest`; shorter in a short context."""
+    """Cuts prompts to the last LONGEST_PROMPT tokens, responses to the first `longest`; fewer in a short context."""
     tokenizer, context = load_tokenizer(model), context_length(model) or 10**9
     response = min(longest, context // 2 - 2)
     prompt = min(LONGEST_PROMPT, context - response - 4)

@@ -156,9 +156,10 @@ def _alignment(arms: pd.DataFrame, gaps: pd.DataFrame, cfg: Any) -> str:
 
 
 def _texts(rows: pd.DataFrame, columns: Mapping[str, str], signed: bool = False) -> list[dict[str, Any]]:
-    """Returns the rows; numbers under a bare `{name}` in `columns` become text: `mean [low, high]`, "" if missing.
+    """Returns the rows as dicts, with intervals as text in each column that `columns` formats as `{name}` alone.
 
-    Numbers in SIGNED get a sign; with `signed`, all numbers do.
+    A number with an interval becomes `mean [low, high]`, a missing one "", and others stay. The columns in SIGNED show
+    a sign; with `signed`, all do.
     """
     shown = rows.to_dict("records")
     for name in (form[1:-1] for form in columns.values()):

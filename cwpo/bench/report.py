@@ -86,7 +86,7 @@ def _keep(path: Path, table: pd.DataFrame, key: str) -> Path:
 
 
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
-    """Returns medians per workload and side; times_slower, steps_slower: side / cwpo; memory_share: cwpo / side."""
+    """Returns medians per workload and side, and ratios: of run and step seconds side / cwpo, of memory cwpo / side."""
     columns = "seconds step_seconds preparation_seconds tokens_per_second peak_memory_mb share_of_matmul_peak".split()
     runs = runs.assign(step_seconds=runs.get("step_seconds", float("nan")))  # older files lack this column
     grouped = runs.groupby(["workload", "side"], sort=False)
@@ -114,6 +114,7 @@ def write_report(folder: Path) -> Path:
 def _machines(runs: pd.DataFrame) -> str:
     """Returns a line for each device and software version: which workloads ran with it."""
     where = ["device", "torch", "transformers", "git_commit"]
+    runs = runs.assign(git_commit=runs["git_commit"].astype(object).fillna("unknown"))
     return "\n".join(
         f"{', '.join(part['workload'].unique())}: {device}; torch {torch}, transformers {transformers}, commit {commit}."
         for (device, torch, transformers, commit), part in runs.groupby(where, sort=False)

@@ -231,7 +231,7 @@ def losses_agree(job: dict[str, Any], pairs: list[dict[str, Any]]) -> float:
 
 
 def matmul_flops(device: str, dtype: str, size: int = 2048, repeats: int = 8) -> float:
-    """Returns the operations a second of the fastest of some square matrix products; a multiply-add counts as two."""
+    """Returns operations per second in the fastest of `repeats` size x size matrix products, 2 per multiply-add."""
     a, b = (torch.randn(size, size, device=device, dtype=getattr(torch, dtype)) for _ in range(2))
     best = float("inf")
     for _ in range(repeats):

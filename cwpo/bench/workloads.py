@@ -116,7 +116,10 @@ def file_pairs(
     rows = encode_pairs(tokenizer, *(table[name].tolist() for name in table.columns))
     fits = [max(len(row["chosen_ids"]), len(row["rejected_ids"])) <= longest for row in rows]
     if sum(fits) < count:
-        raise InputError(f"{path} has {sum(fits)} pairs of at most {longest} tokens; the benchmark needs {count}")
+        raise InputError(
+            f"{path} has {sum(fits)} pairs of at most {longest} tokens, but the benchmark needs {count}; "
+            "set a lower pairs.<workload>, or name a larger file in data="
+        )
     return table[fits].head(count).to_dict("records")
 
 

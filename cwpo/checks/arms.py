@@ -48,7 +48,7 @@ LABELLED_BY = {
 
 
 def method_problems(cfg: Config) -> Iterator[Problem]:
-    """Yields the method's problems: its name promises another annotator, or its weights or selection cannot work."""
+    """Yields a problem if the method's name stands for another annotator, or its weighting or selection cannot work."""
     method, kind, value = cfg.method, cfg.method.selection.kind, cfg.method.selection.value
     annotator, scoring = LABELLED_BY.get(method.name, (cfg.annotator.name, None))
     if cfg.annotator.name != annotator or scoring not in (None, cfg.annotator.scoring):
@@ -71,7 +71,7 @@ def method_problems(cfg: Config) -> Iterator[Problem]:
 
 
 def online_problems(cfg: Config) -> Iterator[Problem]:
-    """Yields a problem for each setting of an online arm that no stage would read or that needs what the arm lacks."""
+    """Yields a problem for each setting that an online arm cannot use; nothing for an offline arm."""
     method, reward = cfg.method, cfg.online.reward
     if reward not in ("annotator", "reward_model"):
         return

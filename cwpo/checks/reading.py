@@ -35,7 +35,10 @@ TYPES = {
 
 @dataclass(frozen=True)
 class Key:
-    """One field of a schema (a configuration dataclass). `section`: the schema of a nested section, else None."""
+    """One field of a schema (a configuration dataclass). `section`: the schema of a nested section, else None.
+
+    `completed_later`: required keys in the section may lack a value, since the command sets them itself.
+    """
 
     section: type | None
     rules: tuple[Rule, ...]
@@ -117,7 +120,7 @@ def wrong_type(word: str, reason: str) -> str:
 
 
 def wrong(cfg: Any, key: str, why: str) -> Problem:
-    """Returns a Problem with the text `key=value why`. The value comes from `cfg`; a group's is the choice's name."""
+    """Returns a Problem with the text `key=value why`. The value comes from `cfg`; for a section it is its `name`."""
     value = attrgetter(key)(cfg)
     value = getattr(value, "name", value)
     return Problem(key, f"{key}={str(value).lower() if isinstance(value, bool) else value} {why}")

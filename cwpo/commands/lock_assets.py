@@ -19,10 +19,10 @@ Entry = dict[str, Any]
 
 
 def lock_assets(cfg: Any, api: Any = None, file: Path = LOCK) -> None:
-    """Writes to `file`, and prints, the commit of each model or data set that has none yet; with cfg.update, of all.
+    """Looks up each model or data set that has no commit yet (cfg.update: all); prints and writes commits to `file`.
 
-    If cfg.assets names some, of these only. Raises InputError at once if the hub cannot be reached; and at the end,
-    when the other commits are written, with a line for each that could not be looked up.
+    A non-empty cfg.assets limits this to the names in it. Raises InputError at once if the hub cannot be reached, and
+    after writing the commits that were found, with a line for each that could not be looked up.
     """
     if api is None:
         from huggingface_hub import HfApi, constants
@@ -56,9 +56,9 @@ def lock_assets(cfg: Any, api: Any = None, file: Path = LOCK) -> None:
 
 
 def look_up(api: Any, kind: str, name: str, ref: str) -> Entry:
-    """Returns `ref` and its commit; for a model without safetensors there, those of the hub's safetensors conversion.
+    """Returns {"ref": ref, "revision": commit}; for a model without safetensors at `ref`, both of the hub's conversion.
 
-    Raises InputError for a model without safetensors and without conversion, and if the hub cannot answer.
+    Raises InputError for a model with neither safetensors nor a conversion, and if the hub cannot answer.
     """
     repo_type = {"models": "model", "datasets": "dataset"}[kind]
     sha, files = _commit(api, name, repo_type, ref)
@@ -69,7 +69,8 @@ def look_up(api: Any, kind: str, name: str, ref: str) -> Entry:
         if any(file.endswith(".safetensors") for file in files):
             return {"ref": conversion, "revision": sha}
     raise InputError(
-        f"{name} has no safetensors weights at {ref}, and the hub's {CONVERTER} offers no conversion; pickle weights are never loaded"
+        f"{name} has no safetensors weights at {ref}, and the hub's {CONVERTER} offers no conversion; "
+        "name another model, since pickle weights are never loaded"
     )
 
 

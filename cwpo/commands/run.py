@@ -35,9 +35,9 @@ _trials: dict[str, Arm] = {}  # finished arms of a sweep that Hydra runs; its sw
 def run(main: Callable[[], Any]) -> None:
     """Runs what sys.argv names: a sweep with -m, experiment= or against=, otherwise one arm.
 
-    Hydra's `main` runs one arm. The function `sweep` runs a sweep, whose arms share stages, and anything with
-    hydra/launcher=. Without a launcher, `main` runs the sweep instead if there is a hydra/sweeper= other than basic,
-    or a flag of Hydra; against= then raises InputError.
+    The function `sweep` runs sweeps, and anything with hydra/launcher=. Hydra's `main` runs single arms, and sweeps
+    without hydra/launcher= that have a hydra/sweeper= other than basic or a Hydra flag other than -m. In those sweeps
+    against= raises InputError.
     """
     one_choice(sys.argv[1:])
     submit, words = chosen(sys.argv[1:])
@@ -59,7 +59,7 @@ def run(main: Callable[[], Any]) -> None:
 
 
 def _search(words: Sequence[str]) -> list[str]:
-    """Returns SEARCH as overrides, without settings that `words` give. Raises InputError if Optuna is not installed."""
+    """Returns the defaults in SEARCH as overrides, except those that `words` set. InputError if Optuna is missing."""
     if find_spec("optuna") is None:
         raise InputError(f"{SWEEPER}optuna needs the package hydra-optuna-sweeper; pip install 'cwpo[optuna]'")
     given = [word for word in words if word.startswith("hydra")]

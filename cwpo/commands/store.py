@@ -82,8 +82,8 @@ def referred_to(results: Path) -> set[str]:
 def garbage(store: Store, keys: set[str], older_than: float) -> list[Entry]:
     """Returns the stages that nothing needs and that are older than `older_than` seconds.
 
-    Needed are the stages in `keys` and their ancestors; stages of a kind in MEASURES, if all their parents are among
-    these; and the ancestors of younger stages. Raises StoreError for a damaged manifest: its ancestors are unknown.
+    Needed are: the stages in `keys` and their ancestors; each stage of a kind in MEASURES whose parents are all needed;
+    the ancestors of younger stages. Raises StoreError if a manifest is damaged, since its ancestors are unknown.
     """
     parents = {(s, k): store.recorded(s, k)["parents"] for s, k in store.finished()}
     stage_of = {key: stage for stage, key in parents}

@@ -41,10 +41,11 @@ def sweep(words: Sequence[str], submit: Submit | None = None) -> None:
 
 
 def with_references(arms: list[Arm], words: Sequence[str]) -> tuple[list[Arm], dict[str, str]]:
-    """Returns the arms, with against=<method> also that method's, and {an arm's key: the key of its reference}.
+    """Returns (arms, {key of an arm: key of its reference}). against=<method> adds the arms of that method.
 
-    The reference of an arm is the arm of the method `against` that has the same value of every swept key that both use,
-    other than method.* and weighting.*. Raises InputError if `against` has several values or gold gives no rewards.
+    The reference of an arm is the arm of the method `against` with the same values of the swept keys that both use,
+    except method.* and weighting.*. Without against= there are none. Raises InputError if `against` has several values
+    or the gold model gives no rewards.
     """
     against = arms[0].cfg.against
     if any("against" in arm.point for arm in arms):

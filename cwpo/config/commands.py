@@ -221,7 +221,7 @@ COMMANDS: dict[str, type] = {
 
 
 def register() -> None:
-    """Registers the schemas with Hydra, under the names that the defaults lists in conf/ begin with."""
+    """Registers the schemas with Hydra as "schema" and "<command>_schema", for the defaults lists in conf/."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for name, node in COMMANDS.items():

@@ -56,7 +56,7 @@ def file_in(folder: Path, default: Any = MISSING) -> Any:
 
 
 def listed_in(registry: str, default: Any = MISSING) -> Any:
-    """Returns a field for a name in `registry`: the `module:name` of a collection, or of a function returning one."""
+    """Returns a field for a name in a collection. registry: "module:name" of it, or of a function that returns it."""
 
     def values() -> Iterable[str]:
         names = pkgutil.resolve_name(registry)
@@ -67,7 +67,7 @@ def listed_in(registry: str, default: Any = MISSING) -> Any:
 
 @dataclass(frozen=True)
 class Range:
-    """Rule: a number from `low` to `high`, and at most `most`. `ends`, as in "[)", says which bounds are included."""
+    """Rule: a number between `low` and `high`; `ends`, as in "[)", says which are included. Fails above `most` too."""
 
     low: float
     high: float = math.inf

@@ -76,7 +76,7 @@ class TrainingConfig:
 
 @dataclass
 class UpdateSizes:
-    """Learning rates of preference optimisation for one family of strong models; see cwpo.config.update_sizes."""
+    """Learning rates for aligning one family of strong models. matched: for all methods. own_best: {method: rate}."""
 
     matched: float = rules.above_zero()
     own_best: dict[str, float] = rules.above_zero({})

@@ -13,7 +13,7 @@ POINTS = ("matched", "own_best")
 
 
 def at_operating_point(cfg: Config) -> Config:
-    """Returns the configuration. The rate of the operating point, if any, replaces a null alignment.learning_rate."""
+    """Returns cfg with a null alignment.learning_rate replaced by the rate that cfg.update_sizes has, if any."""
     sizes = sizes_of(cfg)
     if cfg.alignment.learning_rate is not None or sizes is None:
         return cfg
@@ -22,9 +22,9 @@ def at_operating_point(cfg: Config) -> Config:
 
 
 def point_of(cfg: Config) -> str | None:
-    """Returns the operating point whose rate equals the arm's learning rate: matched, own_best, both, or None.
+    """Returns which rates of cfg.update_sizes equal alignment.learning_rate: "matched", "own_best", "both" or None.
 
-    A method without a rate in `own_best` can only be at matched.
+    For a method that `own_best` does not list, it is "matched" or None.
     """
     sizes = sizes_of(cfg)
     if sizes is None:
@@ -35,7 +35,7 @@ def point_of(cfg: Config) -> str | None:
 
 
 def sizes_of(cfg: Config) -> UpdateSizes | None:
-    """Returns the update sizes of the strong model's family, else those named `other`, else None."""
+    """Returns the learning rates in cfg.update_sizes for the strong model's family, else for `other`, else None."""
     model = cfg.pair.strong.rpartition("/")[2].lower()
     family = next((name for name in cfg.update_sizes if model.startswith(name)), "other")
     return cfg.update_sizes.get(family)

@@ -122,9 +122,10 @@ def within_budget(
 
 @dataclass(frozen=True)
 class SequenceCollator:
-    """Collates rows {"ids": token ids, "start": prompt length} to learn the response tokens; keeps a `pair_id`.
+    """Collates rows {"ids": token ids, "start": prompt length} for a loss on the response tokens only.
 
-    With `packed`, the batch is what pack_pairs returns, given `lines`, for the pairs that `alone` makes of the rows.
+    With `packed`, `alone` makes a pair of each row, and the batch is what pack_pairs(pairs, lines=lines) returns, not
+    padded sequences. If rows have a `pair_id`, the batch has a list of these.
     """
 
     pad_id: int
@@ -142,7 +143,7 @@ class SequenceCollator:
 
 
 def alone(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the pair whose chosen sequence is a row of SequenceCollator, and whose rejected response is empty."""
+    """Returns a row of SequenceCollator as a pair: the row is the chosen sequence, the rejected response is empty."""
     ids, start = row["ids"], row["start"]
     return {"chosen_ids": ids, "chosen_start": start, "rejected_ids": ids[:start], "rejected_start": start}
 
@@ -152,8 +153,8 @@ class PairCollator:
     """Collates B pairs to 2 B sequences: sequence i is the chosen one of pair i, sequence B + i its rejected one.
 
     Rows hold chosen_ids, chosen_start, rejected_ids, rejected_start and the numbers named in `floats`, which become
-    float32 tensors, (B,). With `packed`, the batch is what pack_pairs returns, given `lines`, instead of padded
-    sequences. If rows have a `pair_id`, the batch has a list of these, so that errors can name the pairs.
+    float32 tensors, (B,). With `packed`, the batch is what pack_pairs(rows, lines=lines) returns, instead of
+    padded sequences. If rows have a `pair_id`, the batch has a list of these, so that errors can name the pairs.
     """
 
     pad_id: int

@@ -11,7 +11,7 @@ CHAT = "reads_chat"
 
 
 def reads_chat(tokenizer: Any) -> bool | None:
-    """Returns True if the chat template formats all prompts, False if none, None if only lists of messages."""
+    """Returns which prompts the chat template formats: True: all, False: none, None: only lists of messages."""
     return getattr(tokenizer, "init_kwargs", {}).get(CHAT)
 
 

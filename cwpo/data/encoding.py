@@ -42,7 +42,7 @@ ANCHORS = ("\n", ".", "a", "0", "中")  # one of them does not merge with the fi
 
 @dataclass(frozen=True)
 class Opened:
-    """Encoded prompts: texts, token ids (heads), and messages if the chat template formatted them, else None."""
+    """Encoded prompts: texts, token ids (heads), messages (None without a chat template). prefix: see _prefix."""
 
     texts: list[str]
     heads: list[list[int]]
@@ -90,7 +90,7 @@ def sampled(
 
     response: the text that follows the prompt when both are decoded. If a chat template formatted a text prompt, the
     response begins with a space, as in dialogues. n_tokens: with EOS, if it came. truncated: no EOS came. same_tokens:
-    `encode` gives these tokens again; for special tokens, and words with several tokenisations, it may give others.
+    `encode` gives these tokens again; it may not, as special tokens are left out and texts have several tokenisations.
     """
     texts = []
     for prompt, head, (ids, _) in zip(prompts, heads, drawn, strict=True):
@@ -140,7 +140,8 @@ def _opened(tokenizer: Tokenizer, prompts: Sequence[Text]) -> Opened:
         problem = chat_problem(tokenizer) if templated else None
         if problem:
             raise InputError(
-                f"the tokenizer {problem}; prompts that are messages need the template, or none at all (chat_template=None)"
+                f"the tokenizer {problem}; prompts that are messages need a template that works; mend it, or remove it "
+                "(chat_template=None)"
             )
     prefix = _prefix(tokenizer)
     texts: list[str] = []
@@ -171,7 +172,7 @@ def _continued(tokenizer: Tokenizer, opened: Opened, responses: Sequence[Text]) 
 
 
 def _reply(tokenizer: Any, index: int, opened: str, asked: list[Message] | None, response: Text) -> str:
-    """Returns the response's text as it follows the prompt's text `opened`, without an EOS of the chat template."""
+    """Returns the text to append to the prompt's text `opened`, without EOS. asked: the messages in Opened, or None."""
     if asked is None:
         return response if isinstance(response, str) else replied(_checked(response))
     # Templates put no space before what the assistant says; responses of dialogues begin with one.
@@ -215,7 +216,7 @@ def _continuations(tokenizer: Tokenizer, opened: Opened, tails: Sequence[str]) -
 
 
 def _anchored(tokenizer: Any, head: list[int], joint: list[int], tail: str) -> tuple[list[int], bool]:
-    """Returns tokens of the text `tail` after tokens `head`, and whether both decode to the text of tokens `joint`."""
+    """Tokenises `tail` to follow tokens `head`. Returns its tokens, and whether head + tokens spell joint's text."""
     wanted, first = _spelt(tokenizer, joint), None
     for anchor, ids in zip(ANCHORS, _token_ids(tokenizer, [a + tail for a in ANCHORS]), strict=True):
         (before,) = _token_ids(tokenizer, [anchor])
@@ -231,7 +232,7 @@ def _anchored(tokenizer: Any, head: list[int], joint: list[int], tail: str) -> t
 
 
 def _splits_words(tokenizer: Any) -> bool:
-    """Whether decoding separates tokens by spaces for which no token stands, as a tokenizer without a decoder does."""
+    """Whether decoding puts a space between any two tokens, as it does for a tokenizer that has no decoder."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     return not hasattr(tokenizer, "decode") if backend is None else backend.decoder is None
 

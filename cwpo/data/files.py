@@ -47,7 +47,7 @@ def records(
     kind = next((s for s in reversed(file.suffixes) if s != ".gz"), "")
     if file.is_file():
         if kind not in SUFFIXES:
-            raise InputError(f"{path}: a table ends in {', '.join(SUFFIXES)}, or one of them and .gz")
+            raise InputError(f"{path}: the name of a table ends in {', '.join(SUFFIXES)}, or one of them and .gz")
         return _file_rows(file, kind)
     if not file.is_dir() and (kind in SUFFIXES or path.startswith((".", "/", "~"))):
         raise InputError(f"{path} does not exist")
@@ -67,7 +67,7 @@ def _file_rows(file: Path, kind: str) -> Iterator[tuple[int, Row]]:
 
 
 class Unpacked(gzip.GzipFile):
-    """Unpacks a .gz file. Raises InputError once it has given more bytes than text of this packed size can have."""
+    """Unpacks a .gz file. Raises InputError beyond EXPANDED bytes, or beyond RATIO times its size if that is more."""
 
     def __init__(self, file: Path) -> None:
         super().__init__(file)
@@ -82,8 +82,8 @@ class Unpacked(gzip.GzipFile):
     def _within(self, block: bytes) -> bytes:
         if self.tell() > self.allowed:
             raise InputError(
-                f"{self.name} expands to more than {self.allowed:,} bytes, {RATIO} times its size, as no text does; if it is meant "
-                "to, unpack it yourself (gunzip) and name the plain file"
+                f"{self.name} expands to more than {self.allowed:,} bytes and {RATIO} times its size, as no text "
+                "does; if it is meant to, unpack it yourself (gunzip) and name the plain file"
             )
         return block
 
@@ -101,7 +101,7 @@ def lines(text: io.TextIOWrapper, file: Path) -> Iterator[tuple[int, str]]:
     """Yields (number from 1, line with its line end). Raises InputError for a line of more than LINE characters."""
     for number, line in enumerate(iter(lambda: text.readline(LINE + 1), ""), start=1):
         if len(line) > LINE:
-            raise InputError(f"{file} line {number} has more than {LINE:,} characters; a line holds one pair")
+            raise InputError(f"{file} line {number} has more than {LINE:,} characters; write one pair a line")
         yield number, line
 
 
@@ -145,16 +145,16 @@ def _json_array(text: io.TextIOWrapper, file: Path, rest: str) -> Iterator[tuple
     while rest and not rest.startswith("]"):
         place = f"{file} element {number + 1}"
         if number and not rest.startswith(","):
-            raise InputError(f"{place} does not follow a comma")
+            raise InputError(f"{place} does not follow a comma; put a comma between elements")
         rest = _past_blanks(text, rest[1:] if number else rest)
         value, rest = _element(decoder, text, rest, place)
         number += 1
         yield number, _object(value, place, "; an array of objects is needed")
         rest = _past_blanks(text, rest)
     if not rest:
-        raise InputError(f"{file} ends inside its array, after {number} elements")
+        raise InputError(f"{file} ends inside its array, after {number} elements; it may be cut off: copy it again")
     if _past_blanks(text, rest[1:]):
-        raise InputError(f"{file} goes on after its array of {number} elements")
+        raise InputError(f"{file} goes on after its array of {number} elements; one array of objects is needed")
 
 
 def _element(decoder: json.JSONDecoder, text: io.TextIOWrapper, rest: str, place: str) -> tuple[Any, str]:
@@ -168,7 +168,7 @@ def _element(decoder: json.JSONDecoder, text: io.TextIOWrapper, rest: str, place
             if not more:
                 raise _not_json(place, error) from error
             if len(rest) > LINE:
-                raise InputError(f"{place} has more than {LINE:,} characters; an element is one pair") from error
+                raise InputError(f"{place} has more than {LINE:,} characters; one element is one pair") from error
             rest += more
 
 
@@ -211,7 +211,7 @@ def _csv_rows(file: Path, kind: str) -> Iterator[tuple[int, Row]]:
 
 def _check_fields(row: Mapping[Any, Any], place: str) -> None:
     if None in row:
-        raise InputError(f"{place} has {len(row[None])} fields more than the header")
+        raise InputError(f"{place} has {len(row[None])} fields more than the header; put quotes around texts")
 
 
 def _encoding(file: Path) -> str:

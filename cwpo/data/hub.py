@@ -40,7 +40,7 @@ class Published:
 
 
 def published(data: Any) -> Iterator[Table]:
-    """Yields the files of a data set in layout `data.layout`, by folder. Raises InputError for a missing split."""
+    """Yields a Table for each file of a data set, folder by folder. Raises InputError for a split without files."""
     layout = LAYOUTS[data.layout]
     for folder in data.folders or [None]:
         root = _root(data.path, data.revision, folder, layout)
@@ -57,7 +57,7 @@ def published(data: Any) -> Iterator[Table]:
 
 
 def split_names(names: Iterable[str], folder: str | None, split: str) -> list[str]:
-    """Returns, in order, those of a data set's file names that hold the split: one file, or its numbered parts."""
+    """Returns, sorted, those of `names` that hold the split: one file, such as train.jsonl, or its numbered parts."""
     place = re.escape(f"{folder}/") if folder else "(data/)?"
     name = re.compile(rf"{place}{split}(-\d+-of-\d+(-\w+)?)?\.(jsonl|json|parquet)(\.gz)?")
     return sorted(filter(name.fullmatch, names))
@@ -94,7 +94,7 @@ def _root(path: str, revision: str | None, folder: str | None, layout: Published
 
 
 def _summaries(*cells: Any) -> Texts:
-    """Returns the post, which then ends with "TL;DR:", and two summaries, without "TL;DR:" at their beginning."""
+    """Returns the post with "TL;DR:" at its end, and two summaries without "TL;DR:" at their beginning."""
     post, *summaries, _ = pair_texts(*cells)
     post = post.rstrip()
     first, second = (" " + text.strip().removeprefix(SUMMARY).strip() for text in summaries)

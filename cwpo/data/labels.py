@@ -23,12 +23,12 @@ NO_MEANING = (
 
 
 def vote_share(label: Any, votes: Any = None, positive: str | None = None, *, counts: bool = True) -> tuple[float, int]:
-    """Returns (share of votes for response `a`, NaN without votes; number of votes). A label counts only without votes.
+    """Returns (share of votes for response `a`, number of votes). Without votes, the label is the one vote.
 
-    Votes are a list, or one text with commas or bars between votes; null votes are skipped. positive: "a" or "b", the
-    response that a vote of 1 or true prefers. If it is None, and `counts` (the columns have our names), 0 prefers `a`
-    and 1 prefers `b`; without `counts`, 0 and 1 have no meaning. Raises WrongRow for a vote without a meaning, and for
-    votes that are neither a list nor text.
+    Votes are a list, or one text with commas or bars between votes; null votes are skipped. Without votes and label, it
+    returns (NaN, 0). positive: "a" or "b", the response that a vote of 1 or true prefers. If it is None, true and false
+    have no meaning, and 0 and 1 mean `a` and `b` only with `counts`: the columns have our names. Raises WrongRow for a
+    vote without a meaning, and for votes that are neither a list nor text.
     """
     if isinstance(votes, str):
         votes = votes.replace("|", ",").split(",")
@@ -56,7 +56,7 @@ def is_absent(value: Any) -> bool:
 
 
 def _share(vote: Any, positive: str | None, counts: bool) -> float:
-    """Returns 1 for response `a`, 0 for `b`, 0.5 for a tie. Raises ValueError for a vote without a meaning."""
+    """Returns 1 for response `a`, 0 for `b`, 0.5 for a tie, as in vote_share. Raises ValueError for other votes."""
     word = str(vote).strip().lower() if isinstance(vote, (str, int, float, np.generic)) else ""
     if word in WORDS:
         return WORDS[word]

@@ -23,8 +23,9 @@ WINNERS = {"winner_model_a": "a", "winner_model_b": "b", "winner_tie": "tie"}
 class Layout:
     """A table is in this layout if it has all of `columns` (our name -> the table's name) and of `more`.
 
-    positive: the response, "a" or "b", that a label of 1 or true prefers. compute: returns (by our names) cells that
-    need the whole row, and `share`, the chosen response's share of votes, if not 1; raises LeftOut and WrongRow.
+    positive: the response, "a" or "b", that a label of 1 or true prefers. compute: returns {our name: cell} for
+    cells computed from the whole row, and `share`, the chosen response's share of votes, unless it is 1. It may raise
+    LeftOut or WrongRow.
     """
 
     name: str
@@ -38,9 +39,9 @@ class Layout:
 
 
 def _rated(row: Row) -> dict[str, Any]:
-    """Returns the best- and the worst-rated generation, in the row's order, and as label the better one or "tie".
+    """Returns response_a and response_b, the best- and worst-rated generations in the row's order, and the label.
 
-    Raises LeftOut for fewer than two ratings, WrongRow for lists of unequal length and for ratings of a wrong type.
+    label: a, b or tie. Raises LeftOut for fewer than two ratings, WrongRow for unequal lists and ratings of wrong type.
     """
     texts, ratings = row["generations"], row["ratings"]
     if not isinstance(texts, list) or not isinstance(ratings, list) or len(texts) != len(ratings):
@@ -68,7 +69,7 @@ def _scored(row: Row) -> dict[str, Any]:
 
 
 def _one_of_three(row: Row) -> dict[str, Any]:
-    """Returns the label of the one WINNERS column that holds 1, else raises WrongRow; messages if texts are JSON."""
+    """Returns the label, by the one WINNERS column with 1, and JSON texts as messages. Raises WrongRow if none fits."""
     labels = [word for name, word in WINNERS.items() if str(row[name]).lower() in ("1", "1.0", "true")]
     if len(labels) != 1:
         raise WrongRow(f"have not exactly one 1 in {', '.join(WINNERS)}")

@@ -17,7 +17,7 @@ LOOKED_AT = 64  # number of texts that check_words reads
 def token_counts(
     frame: pd.DataFrame, tokenizers: Iterable[Any], limit: int, rule: str = "longer_pair", context: int | None = None
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Returns for N pairs the numbers of tokens, (N,), and reason -> mask (N,) of pairs unfit under any tokenizer.
+    """Returns N pairs' numbers of tokens, (N,), and reason -> mask (N,) of pairs unfit for at least one tokenizer.
 
     A pair's number is that of its longer sequence under the last tokenizer. `rule`, one of RULES, says what `limit`
     bounds. Under rules other than longer_pair, the models' sequences must also fit into `context` (None: any length). A
@@ -41,7 +41,7 @@ def token_counts(
 
 
 def check_words(tokenizer: Any, texts: Sequence[str], whose: str) -> None:
-    """Raises InputError if the tokenizer of model `whose` knows no word of the first texts: to it all look alike."""
+    """Raises InputError if the tokenizer of model `whose` knows no word of the first LOOKED_AT non-blank texts."""
     some = [text for text in texts if text.strip()][:LOOKED_AT]
     rows = tokenizer(some, add_special_tokens=False)["input_ids"] if some else []
     ids, unknown = {token for row in rows for token in row}, getattr(tokenizer, "unk_token_id", None)

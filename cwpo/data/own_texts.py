@@ -26,15 +26,18 @@ class Texts(NamedTuple):
 
 
 def pair_texts(prompt: Any, first: Any, second: Any, sides: Sequence[str] = ("first", "second")) -> Texts:
-    """Returns the texts of a prompt and two responses, whose columns `sides` names. Raises LeftOut and WrongRow.
+    """Returns the texts of a prompt and two responses. sides: the responses' column names, which error messages show.
 
     A row with messages in any cell is a conversation; its texts get HH-RLHF's form: "\\n\\nHuman: hi\\n\\nAssistant:",
     " hello". Without a prompt, the common beginning of two lists of messages is the prompt. A text prompt, with
-    responses that are messages, is the user's turn. Two strings without a prompt must be dialogues in HH-RLHF's form.
+    responses that are messages, is a dialogue in HH-RLHF's form or else the user's turn. Two strings without a prompt
+    must be dialogues in this form. Raises LeftOut for a pair that cannot be used, WrongRow for a wrong value.
     """
     asked, a, b = (_value(*cell) for cell in zip(("prompt", *sides), (prompt, first, second), strict=True))
     if isinstance(a, str) != isinstance(b, str):
-        raise WrongRow(f"have text in one of {' and '.join(sides)} and messages in the other", first, second)
+        raise WrongRow(
+            f"have text in one of {' and '.join(sides)} and messages in the other; write both alike", first, second
+        )
     if a == b:
         raise LeftOut("identical_responses")
     plain = isinstance(a, str) and not isinstance(asked, list)
@@ -108,7 +111,7 @@ def _conversation(asked: Any, a: Any, b: Any) -> Texts:
 
 
 def parsed(value: Any) -> Value | None:
-    """Returns text as it is, and messages, also from JSON, as as_messages does; None for others and invalid Unicode."""
+    """Returns messages (a list or JSON) as as_messages does, other text as it is, else None, also for bad Unicode."""
     if not isinstance(value, str):
         return as_messages(value)
     if value.lstrip()[:1] == "[":

@@ -39,24 +39,27 @@ def fill_rows(lengths: Sequence[int], width: int) -> tuple[np.ndarray, int]:
 def pack_pairs(pairs: Sequence[Mapping[str, Any]], full: float = FULL, lines: bool = False) -> dict[str, Any]:
     """Packs pairs whose two sequences share the prompt: chosen_ids, rejected_ids, chosen_start as from encode_pairs.
 
-    B pairs have T tokens, M of them in responses, and lie in R rows of W places. attention, (R, 1, W, W): True where a
-    query may attend. packed_ids, position_ids: (R, W) if the rows are narrower than WIDE and filled to at least `full`,
-    else (1, T), one line without padding. A line adds `slot` (T,), each token's place among the R * W, `token` (R * W,),
-    the token at each place (0 where there is none), and `twice`, whether prompts stand in two rows, each response behind
-    its own: so wide rows are laid out where that makes them cheaper. predictor, target, sequence, (M,), for each response
-    token: the flat index in packed_ids of the token that predicts it; its id; and the number of its sequence among the
-    2 B (chosen 0..B-1, then rejected). lengths, last, (2 B,), for each sequence: its number of response tokens; the
-    flat index in packed_ids of its last token.
+    B pairs have T tokens (a prompt counts once), M of them in responses. Attention is computed in R rows of W places.
+    attention, (R, 1, W, W): True where a query may attend. packed_ids, position_ids: (R, W) if W < WIDE and tokens fill
+    at least the share `full` of the places, else (1, T): one line without padding. Only a line has `slot`, `token` and
+    `twice`, which say how to lay it out in rows. slot, (T,): each token's flat index in the rows. token, (R * W,): the
+    index in the line of the token at each place, 0 for padding. twice: whether each response has its own copy of the
+    prompt in the rows, as in `_apart`; then `slot` gives the first copy.
+
+    predictor, target, sequence, (M,), describe each response token: the flat index in packed_ids of the token that
+    predicts it; its id; the number of its sequence (pair i has the sequences i, chosen, and B + i, rejected). lengths,
+    last, (2 B,), describe each sequence: its number of response tokens; the flat index in packed_ids of its last token.
 
     One pair with prompt [1, 7], chosen [5, 9], rejected [6, 9] becomes packed_ids [[1, 7, 5, 9, 6, 9]], position_ids
     [[0, 1, 2, 3, 2, 3]], predictor [1, 2, 1, 4], target [5, 9, 6, 9], sequence [0, 0, 1, 1], lengths [2, 2] and last
     [3, 5].
 
-    With `lines`, tokens always stand on one line, (1, T). In place of `attention`, the batch then says how to lay them
-    out for a kernel that takes sequences of many lengths: in N places, chosen and rejected of one pair after the other,
-    each with its own copy of the prompt. place (N,): the token at each place; first (T,): each token's first place;
-    ends (2 B + 1,): 0, then where each sequence ends; most: the length of the longest sequence. The pair above has
-    place [0, 1, 2, 3, 0, 1, 4, 5], first [0, 1, 2, 3, 6, 7], ends [0, 4, 8] and most 4.
+    With `lines`, tokens always stand on one line, (1, T), and there are no rows. Attention is computed by a kernel for
+    sequences of different lengths, which stand in N places: chosen and rejected sequence of pair 0, then of pair 1, and
+    so on, each with its own copy of the prompt. Instead of `attention`, the batch has place (N,): the index in the line
+    of the token at each place; first (T,): each token's first place; ends (2 B + 1,): 0, then where each sequence ends;
+    most: the length of the longest sequence. The pair above has place [0, 1, 2, 3, 0, 1, 4, 5], first
+    [0, 1, 2, 3, 6, 7], ends [0, 4, 8] and most 4.
     """
     start, chosen, whole = (np.array(sizes) for sizes in zip(*map(_sizes, pairs), strict=True))
     # One entry per token of all pairs: the token's pair, and its index within the pair.
@@ -89,8 +92,8 @@ def pack_pairs(pairs: Sequence[Mapping[str, Any]], full: float = FULL, lines: bo
 
 
 class _Laid(NamedTuple):
-    """Tokens in rows: `token` stands at the flat index `slot` and belongs to the block `block`. All tokens come first,
-    in order, then those that stand in a second place."""
+    """Tokens in rows: token number token[i] stands at the flat index slot[i], in block[i], see attention_blocks. The
+    first T entries are tokens 0 to T - 1; the others are second copies of prompt tokens."""
 
     token: np.ndarray
     slot: np.ndarray
@@ -100,7 +103,7 @@ class _Laid(NamedTuple):
 
 
 def _in_rows(sizes: tuple[np.ndarray, ...], full: float) -> tuple[dict[str, Any], np.ndarray, tuple[int, int]]:
-    """Returns `attention` (a line adds `slot`, `token`, `twice`), and packed_ids' flat indices and shape."""
+    """Returns `attention` (a line adds `slot`, `token`, `twice`), tokens' flat indices in packed_ids, and its shape."""
     laid = _shared(*sizes)
     if wide := laid.width >= WIDE:
         laid = min(laid, _apart(*sizes), key=lambda each: each.rows * each.width**2)  # what attention costs
@@ -116,7 +119,10 @@ def _in_rows(sizes: tuple[np.ndarray, ...], full: float) -> tuple[dict[str, Any]
 
 
 def _shared(start: np.ndarray, chosen: np.ndarray, whole: np.ndarray, pair: np.ndarray, within: np.ndarray) -> _Laid:
-    """Lays each pair in one row, prompt | chosen | rejected. Sizes are per pair, `pair` and `within` are per token."""
+    """Lays each pair in one row, as prompt | chosen | rejected.
+
+    start, chosen, whole, (B,): each pair's _sizes. pair, within, (T,): each token's pair, and its index in the pair.
+    """
     width = max(ROW_TOKENS, int(whole.max()))
     places, rows = fill_rows(whole.tolist(), width)
     part = (within >= start[pair]).astype(np.int64) + (within >= chosen[pair])
@@ -124,7 +130,7 @@ def _shared(start: np.ndarray, chosen: np.ndarray, whole: np.ndarray, pair: np.n
 
 
 def _apart(start: np.ndarray, chosen: np.ndarray, whole: np.ndarray, pair: np.ndarray, within: np.ndarray) -> _Laid:
-    """Lays the two sequences of a pair in rows of their own: attention copies the prompt, and sees no third response.
+    """Lays the two sequences of a pair apart, each with its own copy of the prompt. Arguments: as in _shared.
 
     It costs less than `_shared` where responses are much longer than prompts.
     """
@@ -142,7 +148,7 @@ def _apart(start: np.ndarray, chosen: np.ndarray, whole: np.ndarray, pair: np.nd
 def _in_lines(
     start: np.ndarray, chosen: np.ndarray, whole: np.ndarray, pair: np.ndarray, within: np.ndarray
 ) -> dict[str, Any]:
-    """Returns `place`, `first`, `ends`, `most` of pack_pairs. Sizes are per pair; `pair` and `within` are per token."""
+    """Returns `place`, `first`, `ends` and `most`, which pack_pairs describes. Arguments: as in _shared."""
     begin = (start + whole).cumsum() - (start + whole)  # the first place of each pair
     first = begin[pair] + within + start[pair] * (within >= chosen[pair])
     again = within < start[pair]  # prompt tokens, which are copied behind the chosen response
@@ -170,7 +176,8 @@ def attention_blocks(block: np.ndarray) -> np.ndarray:
     """Returns a mask (R rows, W queries, W keys): True where a query may attend, to its block and its pair's prompt.
 
     block, (R, W): 0 for padding; 3 i + 1, 3 i + 2, 3 i + 3 for the prompt, the chosen and the rejected response of pair
-    i. No query attends to a later place. Padding attends to padding, so that no softmax is over nothing.
+    i. A sequence laid by `_apart` is one block, 3 i + 1, i being its number there. No query attends to a later place.
+    Padding attends to padding, so that no softmax is over nothing.
     """
     width = block.shape[1]
     owner = (block + 2) // 3 * 3 - 2  # block of the pair's prompt; for padding, a number that no block has

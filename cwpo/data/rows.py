@@ -22,7 +22,7 @@ SHOWN = 5  # number of rows that a message names for each kind of problem
 
 
 class Pair(NamedTuple):
-    """A pair. share: the first response's share of votes, or NaN. ordered: the table calls that response `chosen`."""
+    """A pair. share: the first response's share of votes, or NaN. ordered: the row has `chosen`, not a label."""
 
     texts: Texts
     share: float

@@ -26,10 +26,11 @@ COLUMNS = ["pair_id", "prompt", "response_a", "response_b", "human_label", "spli
 def load_pairs(cfg: Any) -> pd.DataFrame:
     """Returns the pairs of a run as the table that `pairs.parquet` holds, with COLUMNS in order.
 
-    cfg needs data, seed, human_fraction, unlabeled_fraction, holdout and, for token_counts, tokenizers, max_tokens
-    (its `limit`) and, where data.length_rule is not the default, context (the longest sequence that the models read).
-    `attrs["drops"]` counts dropped rows by reason; `attrs["held_out"]` holds pairs set aside for a trained gold model;
-    `attrs["kept"]` counts the usable pairs of a published train and test split. Raises InputError for unusable input.
+    cfg needs data, seed, human_fraction, unlabeled_fraction, holdout and, to count tokens, tokenizers, max_tokens and
+    context (the most tokens that the models read at once; not needed for the default data.length_rule).
+    `attrs["drops"]`: the number of rows `read`, and of dropped rows by reason. `attrs["held_out"]`: the pairs set aside
+    for a trained gold model. `attrs["kept"]`, for published data sets only: the numbers of usable `train` and `test`
+    pairs. Raises InputError for unusable input.
     """
     raw, drops = read_pairs(cfg.data, cfg.seed)
     raw, more = drop_unusable(raw)
@@ -66,10 +67,11 @@ def load_pairs(cfg: Any) -> pd.DataFrame:
 
 
 def read_pairs(data: Any, seed: int) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Returns a table (prompt, response_a, response_b, human_label, domain) of the readable pairs, and drops by reason.
+    """Returns a table of the usable pairs, and the number of rows `read` and of dropped rows by reason.
 
-    Where the source calls responses chosen and rejected, `seed` draws which becomes response `a`. The table of a source
-    with its own test pairs (the world, a published data set) also has a column `test`. Raises InputError for no rows.
+    Its columns are prompt, response_a, response_b, human_label, domain and, for a source with its own test pairs (the
+    world, a published data set), test. Where the source calls responses chosen and rejected, `seed` draws which becomes
+    response `a`. Raises InputError if there are no rows.
     """
     if data.source == "world":
         from cwpo.data.toy import sample_pairs
@@ -87,13 +89,13 @@ def read_pairs(data: Any, seed: int) -> tuple[pd.DataFrame, dict[str, int]]:
         texts = first_turns(texts)
     rows = [row for table in tables for row in _rows(table, data, known, texts, sides, drops)]
     if not drops["read"]:
-        raise InputError(f"data.path={data.path} holds no pairs: it is empty")
+        raise InputError(f"data.path={data.path} holds no pairs: it is empty; name a file or data set with pairs")
     frame = pd.DataFrame(rows, columns=["prompt", "response_a", "response_b", "human_label", "domain", "test"])
     return frame if known else frame.drop(columns="test"), drops
 
 
 def first_turns(texts: Callable[..., Texts]) -> Callable[..., Texts]:
-    """Returns a function that cuts dialogues to first human turn and last response, then returns what `texts` makes."""
+    """Returns a function like `texts`, but it first cuts dialogues to their first human turn and last response."""
 
     def cut(prompt: Any, first: Any, second: Any, sides: Sequence[str]) -> Any:
         prompt, first, second = map(cut_to_first_turn, (prompt, first, second))

@@ -19,13 +19,13 @@ def assign_splits(
     holdout: float,
     drops: Mapping[str, int],
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Returns (pairs with a column `split`, pairs held out for gold). All choices follow `seed`.
+    """Returns (pairs with a column `split`, pairs held out for gold). `seed` decides all draws.
 
-    If there is a column `test`, it marks the test pairs, of which at most `data.test_pairs` are drawn. Otherwise test
-    prompts are drawn with all their pairs, so that no test prompt is trained on. Of the training pairs, at most
-    `data.pairs`, the share `holdout` is held out for gold. Of the rest, the share `human_fraction` is labeled; a
-    smaller labeled set is part of a larger one. All others are unlabeled; with `unlabeled_fraction`, only this share of
-    the rest is, the same pairs for every human_fraction, and the pairs left over are not used.
+    A column `test` marks the test pairs; at most `data.test_pairs` of them are drawn. Without this column, test prompts
+    are drawn, and all pairs of these prompts are test pairs. From the other pairs, at most `data.pairs` are drawn. Of
+    these, the share `holdout` is held out for gold. Of the rest, the share `human_fraction` is labeled, so that a
+    smaller labeled set is part of a larger one. All others are unlabeled. With `unlabeled_fraction`, at most this share
+    of the rest is unlabeled: the same pairs for every human_fraction that leaves enough. Other pairs are left out.
     Raises InputError for a split of fewer than 2 pairs; its message shows `drops`, the counts of dropped rows.
     """
     rng = np.random.default_rng([seed, 2])
@@ -72,7 +72,8 @@ def _test_prompts(frame: pd.DataFrame, data: Any, rng: np.random.Generator) -> n
 def unseen_prompts(frame: pd.DataFrame, rule: str) -> tuple[pd.DataFrame, dict[str, int]]:
     """Returns the pairs without the test pairs that `rule` drops, and the number of dropped pairs by reason.
 
-    any: none. unseen: those whose prompt is in a training pair. unseen_once: also all but a test prompt's first pair.
+    `any` drops none. `unseen` drops those whose prompt a training pair has too. `unseen_once` drops these and, of test
+    pairs with the same prompt, all but the first.
     """
     if rule == "any":
         return frame, {}

@@ -44,7 +44,7 @@ def chosen(words: Sequence[str]) -> tuple[Submit | None, list[str]]:
         else:
             rest.append(word)
     if name == BASIC and settings:
-        raise InputError(f"{settings[0]} needs hydra/launcher=; {nearest('', choices())}")
+        raise InputError(f"{settings[0]} needs hydra/launcher=<name>; {nearest('', choices())}")
     values = {
         given.get_key_element().removeprefix(SETTING): given.value()
         for given in OverridesParser.create().parse_overrides(settings)
@@ -81,7 +81,7 @@ def launcher(name: str, values: Mapping[str, Any]) -> Submit:
 
 @dataclass(frozen=True)
 class StageJob:
-    """What a job runs: a call computes one stage and returns (whether it was still to compute, its error or None)."""
+    """What a job runs. A call runs one stage and returns (whether it was computed now, its error or None)."""
 
     settings: Settings
 

@@ -33,11 +33,11 @@ GRACE = 1.0  # seconds in which a worker cleans up undisturbed after a signal to
 
 @dataclass
 class Worker:
-    """The state of this process if it is a worker."""
+    """State of a worker process: `busy` while a stage runs, `stopped` after a SIGINT, `ending` after a SIGTERM."""
 
-    busy: bool = False  # a stage runs
-    stopped: bool = False  # SIGINT came
-    ending: bool = False  # SIGTERM came
+    busy: bool = False
+    stopped: bool = False
+    ending: bool = False
     stopped_at: float = -math.inf  # the last signal to stop, in seconds of time.monotonic
 
 
@@ -156,7 +156,7 @@ class Queue:
         self.settings, self.board, self.pool = settings, board, pool
 
     def start(self, jobs: int) -> None:
-        """Starts ready stages until `jobs` run. Long ones (`early`) go first, so that none runs alone at the end."""
+        """Starts ready stages until `jobs` run. Stages marked `early`, which take long and have children, go first."""
         if self.failure is not None:
             return
         ready = [self.by_key[key] for key, parents in self.waiting.items() if not parents]
@@ -170,7 +170,7 @@ class Queue:
                 return
             del self.waiting[node.key]
         if not self.running:
-            raise RuntimeError(f"{len(self.waiting)} stages wait for parents that are not in the queue")
+            raise RuntimeError(f"{len(self.waiting)} stages cannot start: they wait for one another, or {jobs=} is < 1")
 
     def collect(self) -> None:
         """Waits until at least one stage has ended, and records whether it finished or failed."""
@@ -211,7 +211,7 @@ def _start_worker(threads: int, own: Any) -> None:
 
 
 def _interrupted(*_: object) -> None:
-    """Handles SIGINT. An idle worker only sets a flag: if it ended, the pool would kill others in their clean-up."""
+    """Handles SIGINT. An idle worker only sets a flag: if it ended, the pool would kill others that still clean up."""
     _worker.stopped = True
     if _worker.busy:
         _interrupt()
@@ -274,7 +274,7 @@ def _failure(node: Node, settings: Settings, error: BaseException) -> Failed:
 
 
 def _reported(error: BaseException, settings: Settings, running: Sequence[Node]) -> BaseException:
-    """Returns the error to raise for the first of `running`, or for all of `running` if a worker process died."""
+    """Returns the error to raise for `error` in stage running[0]; if a worker process died, it names all `running`."""
     if isinstance(error, BrokenProcessPool):
         names = ", ".join(f"{node.name} ({node.key})" for node in running)
         return Failed(

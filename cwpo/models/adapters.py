@@ -94,5 +94,7 @@ def read_note(folder: str | Path) -> dict[str, Any]:
         note = json.loads(file.read_text(encoding="utf-8"))
         Base(**note["base"]), note["lora"]["targets"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file} cannot be read: {error!r}; the adapters beside it need it") from error
+        raise InputError(
+            f"{file} cannot be read: {error!r}; the adapters in its folder need it: restore it, or train again"
+        ) from error
     return note

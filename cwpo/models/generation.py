@@ -118,7 +118,7 @@ def sample_responses(
     """Samples one response per prompt and seed: response, n_tokens, truncated, same_tokens (see `encoding.sampled`).
 
     Prompts of similar length share a batch: on a GPU as many as its memory holds, else `batch_size` of them or, with a
-    token budget, as many as fit with their responses.
+    token budget, as many as fit into twice this budget, each with padding and `max_new_tokens`.
     A batch has only one prompt if padding would change the samples, see `samples_alone`.
     Raises FloatingPointError, with the prompts' `names` (default: their numbers), if the model's logits are NaN.
     """

@@ -88,14 +88,14 @@ class Trained:
 def load_gold(config: Any, trained: Path | None, device: str, token_budget: int | None = None) -> Gold | Comparison:
     """Loads the gold model of `config`, a file of conf/gold. `trained`: the folder of the model that gold=trained uses.
 
-    A batch has up to twice `token_budget` tokens (SCORING in logprobs) or, without it, `config.batch_size` sequences.
+    Local neural models read at most 2 x `token_budget` tokens per batch or, if it is None, `config.batch_size` rows.
     """
     settings: dict[str, Any] = {"device": device, "token_budget": token_budget}
     if config.name in ("oracle", "judge"):
         return Oracle() if config.name == "oracle" else Judge(config.temperature)
     if config.name == "trained":
         if trained is None:
-            raise ValueError("gold=trained needs the folder of its model")
+            raise ValueError("trained=None: gold=trained needs the folder of its model; pass train_gold's output")
         return Trained(trained, batch_size=config.batch_size, **settings)
     if config.name == "openai":
         from cwpo.models.judge import ApiJudge

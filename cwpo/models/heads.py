@@ -39,7 +39,7 @@ def without_adapters(model: nn.Module) -> Any:
 
 
 def logit_chunk(inner: Any) -> int:
-    """Returns for how many tokens at a time to compute logits, so that these are at most LOGITS; at least 1."""
+    """Returns for how many tokens to compute logits at a time: tokens x vocabulary stays within LOGITS; at least 1."""
     return max(1, LOGITS // inner.get_output_embeddings().weight.shape[0])
 
 

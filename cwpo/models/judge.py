@@ -131,16 +131,17 @@ class ApiJudge:
         """Prints number and cost of the questions. InputError if max_usd is set and the cost is higher or unknown."""
         tokens = sum(map(len, missing)) / LETTERS, len(missing) * REPLY / 2
         cost = estimate(tokens, self.config.usd_per_million)
-        about = "at an unknown price (gold.usd_per_million)" if cost is None else f"about ${cost:,.2f}"
+        about = "an unknown amount (set gold.usd_per_million)" if cost is None else f"about ${cost:,.2f}"
         most = self.config.max_usd
         if most is not None and (cost is None or cost > most):
+            way = "set it to null" if cost is None else "raise it"
             raise InputError(
-                f"gold.max_usd={most}: {len(missing)} questions to {self.model} would cost {about}; raise it, or judge fewer prompts "
+                f"gold.max_usd={most}: {len(missing)} questions to {self.model} would cost {about}; {way}, or judge fewer prompts "
                 "(evaluation.prompts)"
             )
         print(
             f"judge {self.model}: {len(missing):,} of {questions:,} questions to ask, the others are answered; about {tokens[0]:,.0f} tokens "
-            f"in and {tokens[1]:,.0f} out, {about}",
+            f"in and {tokens[1]:,.0f} out, cost: {about}",
             file=sys.stderr,
             flush=True,
         )
@@ -171,7 +172,7 @@ class ApiJudge:
             declined = choice.finish_reason in DECLINED or choice.message.refusal
             text = "" if declined else choice.message.content
             if not isinstance(text, str):
-                raise TypeError("a completion without text")
+                raise TypeError(f"the content of the completion is {text!r}, not a string")
         except openai.APIStatusError as refused:
             if refused.status_code == 400 and refused.code in DECLINED:
                 return "", {}
@@ -182,7 +183,7 @@ class ApiJudge:
                     404: f"check gold.model={self.model} and gold.base_url",
                 }
                 fix = reasons.get(refused.status_code, f"check gold.model={self.model} and the endpoint")
-                raise JudgeError(f"the judge's endpoint refuses ({refused.status_code}): {fix}") from None
+                raise JudgeError(f"the judge's endpoint refuses (HTTP {refused.status_code}): {fix}") from None
             raise self._failure(refused) from None
         except (openai.OpenAIError, AttributeError, IndexError, TypeError, ValueError) as broken:
             raise self._failure(broken) from None  # no connection, no answer in time, or no completion
@@ -220,10 +221,10 @@ def read_prompt(file: str | None, asks: str) -> str:
     try:
         text = Path(file).expanduser().read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"gold.prompt_file={file} cannot be read: {error}") from error
+        raise InputError(f"gold.prompt_file={file} cannot be read: {error}; name a text file in UTF-8") from error
     missing = [f"{{{name}}}" for name in ("prompt", "response_a", "response_b") if f"{{{name}}}" not in text]
     if missing:
-        raise InputError(f"gold.prompt_file={file} lacks {', '.join(missing)}, where the texts go")
+        raise InputError(f"gold.prompt_file={file} lacks {', '.join(missing)}; add it where the text belongs")
     return text
 
 

@@ -20,7 +20,7 @@ ONE_LENGTH = (
 
 
 def mixing_length(config: Any) -> int | None:
-    """Returns the length, in tokens, from which on a row changes the shorter rows of its batch; None if no row does."""
+    """Returns from how many tokens on a batch's longest row changes the values of shorter rows; None if never."""
     text = config.get_text_config()
     rope = getattr(text, "rope_parameters", None) or {}
     parts = [rope, *(part for part in rope.values() if isinstance(part, Mapping))]  # or nested: one per layer type
@@ -31,7 +31,7 @@ def mixing_length(config: Any) -> int | None:
 
 
 def mixes_lengths(config: Any, longest: int) -> bool:
-    """Whether a batch whose longest row has `longest` tokens must be computed one length at a time."""
+    """Whether a batch whose longest row has `longest` tokens must be split into parts of rows of equal length."""
     least = mixing_length(config)
     return least is not None and longest >= least
 

@@ -9,7 +9,8 @@ import numpy as np
 def context(config: Any) -> int | None:
     """Returns how many tokens a model can read at once, or None if its config sets no limit (ALiBi).
 
-    This is max_position_embeddings or, with scaled RoPE, `factor` times the positions before scaling, if that is more.
+    This is max_position_embeddings or, for scaled RoPE, factor x original_max_position_embeddings if that is more. A
+    missing original_max_position_embeddings counts as equal to max_position_embeddings.
     """
     text = config.get_text_config()
     positions = getattr(text, "max_position_embeddings", None)

@@ -68,7 +68,7 @@ def lean_losses(
 def logps_by_length(
     model: nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, compute: Logps
 ) -> Tensor:
-    """Runs `compute` on one sequence length at a time, for models whose positions depend on the batch's longest row."""
+    """Runs `compute` on one sequence length at a time, for models whose RoPE depends on the longest row of a batch."""
     parts = parts_by_length(model, attention_mask, input_ids, labels)
     return in_order([(rows, compute(model, ids, mask, targets)) for rows, mask, ids, targets in parts])
 
@@ -99,7 +99,7 @@ def packed_losses(model: nn.Module, batch: Mapping[str, Tensor], head: Head | No
 
 
 def packed_states(inner: Any, batch: Mapping[str, Any], at: Tensor, dtype: torch.dtype) -> Tensor:
-    """Returns last hidden states (M, d) of pack_pairs' batch at M flat position indices, `at`. `dtype`: the mask's."""
+    """Returns last hidden states (M, d) of pack_pairs' batch at `at`, M flat indices; the mask has `dtype`."""
     mask, line = _attention(batch, dtype)
     if line or dtype in NARROW:
         attend_in_rows(inner)
@@ -110,7 +110,7 @@ def packed_states(inner: Any, batch: Mapping[str, Any], at: Tensor, dtype: torch
 
 
 def _attention(batch: Mapping[str, Any], dtype: torch.dtype) -> tuple[Tensor, dict[str, Any]]:
-    """Returns a packed batch's attention mask and the model's extra arguments. With Lines the mask is a dummy."""
+    """Returns pack_pairs' attention mask (for Lines, an unused dummy) and keyword arguments: {} or {"rows": layout}."""
     if "ends" in batch:
         rows: Any = Lines(*(batch[name] for name in ("place", "first", "ends", "most")))
         return torch.zeros(1, 1, 1, 1, dtype=dtype, device=batch["ends"].device), {"rows": rows}
@@ -155,7 +155,7 @@ def score_sequences(
     token_budget: int | None = None,
     compute: Logps = exact_logps,
 ) -> Tensor:
-    """Runs `compute` on N rows (token ids, response start) in batches, no gradients or dropout: (N,), in row order."""
+    """Returns log-probs (N,) by `compute` of N rows (token ids, response start), without gradients and dropout."""
     model.eval()
     device = next(model.parameters()).device
     scores = torch.empty(len(rows))
@@ -192,8 +192,8 @@ def scoring_batches(
 ) -> list[list[int]]:
     """Returns batches of row indices; rows of similar length share a batch.
 
-    A batch has up to SCORING times `token_budget` tokens or, without this, `batch_size` rows. With neither it has
-    ROWS rows, or more if all rows are short.
+    A batch has up to SCORING times `token_budget` tokens, padding included, or else `batch_size` rows. With neither it
+    has ROWS rows, or more if even the longest row is so short that more fit into FEW tokens.
     """
     if token_budget is not None:
         return fill_budget(lengths, SCORING * token_budget)

@@ -19,8 +19,8 @@ def in_batches(
 ) -> Iterator[tuple[list[int], Result]]:
     """Yields each batch of row numbers with the result of `compute`. If memory runs out, halves this and later batches.
 
-    Raises the out-of-memory error if not even a single row fits. Several `threads`, for CPUs (see threads_of), compute
-    that many batches at a time and halve none.
+    Raises the out-of-memory error if not even a single row fits. With threads > 1, for CPUs (see threads_of), so many
+    batches are computed at the same time, and none is halved.
     """
     if threads > 1:
         yield from zip(batches, in_threads(compute, batches, threads), strict=True)

@@ -15,8 +15,8 @@ NARROW = (torch.bfloat16, torch.float16)
 def float32_masters(model: nn.Module) -> str | None:
     """Widens trainable 16-bit weights to float32, so that AdamW's small updates are not rounded away.
 
-    A model without adapters is widened whole; beside adapters, frozen weights keep their dtype. Returns a message for
-    the user, or None if there were no such weights.
+    Frozen weights are widened too, except in a PEFT model, where they keep their dtype. Returns a message for the user,
+    or None if no trainable weight has 16 bits.
     """
     narrow = [p for p in model.parameters() if p.requires_grad and p.dtype in NARROW]
     if not narrow:

@@ -61,13 +61,13 @@ class Layout:
 
 @torch.no_grad()
 def exact_layout(model: nn.Module, pairs: Sequence[Mapping[str, Any]], pad_id: int, *, whole: bool = False) -> Layout:
-    """Finds, by comparing values, the fastest layout in which the model's log-probs of encode_pairs' rows are exact.
+    """Returns the fastest layout in which the model's log-probs of encode_pairs' rows are exact.
 
-    Each layout is tried on the sample of `extremes`: the pairs with the longest and the shortest sequence and a copy of
-    the longest with another chosen response, side by side. Attention windows, RoPE that depends on the longest row,
-    ALiBi and capped or scaled logits change values there. Values are computed in float32, because rounding in 16 bits
-    would hide such changes; 16-bit weights are widened for the moment and narrowed again without loss. `whole`: tries
-    only layouts that run the whole model, as wrapped models need.
+    Each layout is tried on a sample, the three pairs of `extremes` in one batch, and compared with each sequence alone.
+    Some layouts change the values of models with attention windows, RoPE that depends on the longest row, ALiBi, or
+    capped or scaled logits. All is computed in float32, because rounding in 16 bits would hide such changes; 16-bit
+    weights are widened for the trial and narrowed again without loss. `whole`: tries only layouts that call the model's
+    own forward pass, LM head included, as models wrapped by DDP or FSDP need.
     """
     sample = extremes(pairs, len(without_adapters(model).get_input_embeddings().weight))
     with probing(model):
@@ -107,7 +107,7 @@ def _one_at_a_time(model: nn.Module, sample: Sequence[Mapping[str, Any]]) -> Ten
 
 
 def sequences_of(pairs: Sequence[Mapping[str, Any]]) -> list[tuple[list[int], int]]:
-    """Returns (ids, start) of the chosen sequences of all pairs, then of the rejected ones."""
+    """Returns (token ids, index of the first response token) of all chosen, then of all rejected sequences."""
     return [(pair[f"{side}_ids"], pair[f"{side}_start"]) for side in ("chosen", "rejected") for pair in pairs]
 
 
@@ -118,7 +118,7 @@ def tensors(batch: Mapping[str, Any], device: Any) -> dict[str, Tensor]:
 
 
 def extremes(pairs: Sequence[Mapping[str, Any]], vocabulary: int) -> list[Mapping[str, Any]]:
-    """Returns the pair with the longest sequence, a copy with another chosen response, and that with the shortest."""
+    """Returns the pair with the longest sequence, its copy with another chosen response, the pair with the shortest."""
     longest = max(pairs, key=lambda pair: max(len(pair["chosen_ids"]), len(pair["rejected_ids"])))
     shortest = min(pairs, key=lambda pair: min(len(pair["chosen_ids"]), len(pair["rejected_ids"])))
     start = longest["chosen_start"]
@@ -152,7 +152,7 @@ def probing(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _widened(model: nn.Module) -> Iterator[None]:
-    """Widens 16-bit weights to float32, a model's blocks only while they compute, so that no two are wide at once."""
+    """Inside the block 16-bit weights are float32, those of a layer only during its forward pass, to save memory."""
     dtypes = {p: p.dtype for p in model.parameters() if p.dtype in NARROW}
     blocks = [block for part in model.modules() if isinstance(part, nn.ModuleList) for block in part]
     in_blocks = {p for block in blocks for p in block.parameters()}

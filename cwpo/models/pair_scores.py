@@ -32,9 +32,9 @@ def _states(model: PreTrainedModel, batch: Mapping[str, Any]) -> Tensor:
 
 @torch.no_grad()
 def reads_packed(model: PreTrainedModel, pairs: Sequence[Mapping[str, Any]], pad_id: int) -> bool:
-    """Whether packing encode_pairs' rows leaves the hidden states of the sequences' last tokens as they are.
+    """Whether a sequence's last token has the same hidden state in a packed batch as in the sequence alone.
 
-    Compares the longest and the shortest pair, packed side by side, with each sequence alone. False if prompts differ.
+    Compares the `extremes` of encode_pairs' rows. False if the two sequences of a pair do not share their prompt.
     """
     if not pairs or not share_prompts(pairs):
         return False

@@ -165,7 +165,7 @@ def load_policy(
     beyond = [name for name, p in model.named_parameters() if dtype != torch.float32 and not p.isfinite().all()]
     if beyond:
         raise InputError(
-            f"the weights {beyond[0]} of {path} hold values that {dtype} cannot; use lora.base_dtype=float32"
+            f"the weights {beyond[0]} of {path} become infinite or NaN in {dtype}; use lora.base_dtype=float32"
         )
     mend_generation_config(model)
     return model.to(device)
@@ -221,7 +221,8 @@ def load_adapted(folder: str | Path, *, dropout: float = 0.0, device: str = "cpu
     wrong = set_peft_model_state_dict(model, tensors)
     if wrong.unexpected_keys or len(tensors) != len(expected):
         raise InputError(
-            f"the adapters in {folder} do not fit their base model {base.path}; name the model that they were trained on"
+            f"the adapters in {folder} do not fit {base.path}, the base model in their base.json; "
+            "name the model there that they were trained on"
         )
     return model
 

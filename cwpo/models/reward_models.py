@@ -109,7 +109,10 @@ def read_reward(path: str, revision: str | None, chat: bool | None = None) -> tu
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "right"
     if chat and not tokenizer.chat_template:
-        raise InputError(f"the tokenizer of {path} has no chat template, but this reward model reads chats")
+        raise InputError(
+            f"the tokenizer of {path} has no chat template, but this reward model reads chats; "
+            "use gold=huggingface (own pairs: chat=false)"
+        )
     if chat is None:
         causal = read_config(path, revision).model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
         chat = bool(tokenizer.chat_template) and causal and tokenizer.sep_token_id is None
@@ -246,7 +249,7 @@ class Reward:
             scores[kept] = self.model.rewards([prompts[i] for i in kept], [responses[i] for i in kept])
         broken = int((~np.isfinite(scores[kept])).sum())
         if broken:
-            raise FloatingPointError(f"{broken} of {len(lengths)} rewards are NaN or infinite")
+            raise FloatingPointError(f"{broken} of {len(lengths)} rewards are NaN or infinite; use another model")
         return scores
 
 

@@ -21,9 +21,9 @@ BLOCK = 128  # queries at a time on CPUs, whose kernels do not skip keys ahead: 
 
 @dataclass(frozen=True)
 class Rows:
-    """The layout of T tokens in R = `count` rows of W columns: `slot` (T,) is each token's place among the R * W,
-    `token` (R * W,) the index of the token at each place, an arbitrary one at places of padding. `twice`: some tokens
-    stand in a second place too."""
+    """The layout of T tokens in R = `count` rows of W columns, so R * W places. `slot` (T,): each token's place.
+    `token` (R * W,): the index, 0 to T - 1, of the token at each place, arbitrary at padding. `twice`: prompt tokens
+    have two places, one before each response of their pair; `slot` holds the first."""
 
     slot: Tensor
     token: Tensor
@@ -45,7 +45,10 @@ class Rows:
 
 @dataclass(frozen=True)
 class Lines:
-    """The layout of T tokens in sequences of many lengths; fields: see `lines` in cwpo.data.packing.pack_pairs."""
+    """The layout of T tokens in N places, sequence after sequence without padding; prompts are copied (pack_pairs).
+
+    `place` (N,): the token at each place. `first` (T,): each token's first place. `ends`, `most`: see _by_kernel.
+    """
 
     place: Tensor
     first: Tensor
@@ -92,10 +95,10 @@ def _by_sequence(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, most: 
 
 
 class _Moved(torch.autograd.Function):
-    """Computes x[there], with gradient[back] as its gradient: a token has one place, so nothing need be added up.
+    """Computes x[there]. The gradient is gathered, gradient[back], not summed: each token has one place (not `twice`).
 
-    Places of padding get the gradient of an arbitrary token. It has no effect: padding attends to padding only, and the
-    gradient at padding is never taken back to a token.
+    Places of padding get the gradient of an arbitrary token. It has no effect: padding attends to padding only, and
+    `Rows.lay` passes no gradient from places of padding to tokens.
     """
 
     @staticmethod
@@ -166,6 +169,6 @@ AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
 def attend_in_rows(model: nn.Module) -> None:
-    """Makes a model with sdpa attention accept `rows`. Without `rows` only 16 bits on CPUs change, see _by_sdpa."""
+    """Makes a model with sdpa attention accept `rows` (see attend). Calls without it change on CPUs only: _by_sdpa."""
     if isinstance(model, PreTrainedModel) and model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(NAME)

@@ -10,10 +10,10 @@ SMALL = 1_000_000  # parameters; from here on two threads inside the products ar
 
 
 def threads_of(model: nn.Module) -> int:
-    """Returns torch's number of threads if batches of the model gain from one thread each, else 1.
+    """Returns how many batches to compute at the same time: torch's number of threads for small models on CPUs, else 1.
 
-    They do if its products are small and it computes on a CPU. Batches come one after the other if the model is sharded
-    or if its positions depend on the longest row, so that it keeps state between forward passes.
+    Small: up to SMALL parameters. Always 1 for models that keep state between forward passes: sharded ones and those
+    whose RoPE depends on the longest row of a batch (see mixing_length).
     """
     inner = without_adapters(getattr(model, "module", model))
     size = sum(parameter.numel() for parameter in inner.parameters())

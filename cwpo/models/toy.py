@@ -130,6 +130,8 @@ def _fit(
         schedule.step()
         if (step + 1) % 100 == 0 or step + 1 == steps:
             if not torch.isfinite(loss):
-                raise FloatingPointError(f"the loss of pretraining became {loss.item()} by step {step + 1}")
+                raise FloatingPointError(
+                    f"the loss of pretraining became {loss.item()} by step {step + 1}; lower world.learning_rate"
+                )
             if progress is not None:
                 progress(step + 1, steps, loss.item())

@@ -101,7 +101,7 @@ def _tokens(answer: dict[str, Any], eos: int) -> tuple[list[int], bool]:
     """Returns the drawn tokens without EOS, and whether EOS ended the response."""
     ids, finish = answer["ids"], answer["finish"]
     if finish not in ("stop", "length"):
-        raise EngineFailed(f"vllm ended a response with finish_reason {finish}")
+        raise EngineFailed(f"vllm ended a response with finish_reason {finish}; use generation.engine=transformers")
     while ids and ids[-1] == eos:
         ids = ids[:-1]
     return ids, finish == "stop"

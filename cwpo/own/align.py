@@ -53,7 +53,7 @@ def align(cfg: Any, say: Say = print) -> Path:
         cfg = OmegaConf.merge(cfg, {"chat": str(chat).lower()})
         sure = keep_confident(table, cfg.keep, cfg.preferences)
         unsure = f"; keep={cfg.keep} leaves out {len(table) - len(sure):,} labels" if cfg.keep < 1 else ""
-        table = _fitting(sure, cfg, read)
+        table = _fitting(sure, cfg, f"preferences={cfg.preferences}", read)
         replaced = stand_in([cfg.sft.optimizer, cfg.alignment.optimizer], device)
         if replaced:
             say(replaced)
@@ -85,7 +85,7 @@ def align(cfg: Any, say: Say = print) -> Path:
 
 
 def _trained(table: pd.DataFrame, cfg: Any, work: Path, device: str, say: Say) -> tuple[Start, list[dict[str, Any]]]:
-    """Fine-tunes into work/sft if cfg.sft.epochs, aligns into work/out; returns the alignment's Start and its curve."""
+    """Writes work/sft unless cfg.sft.epochs=0, then work/out. Returns the model before alignment, optimise's curve."""
     before = _start(cfg)
     if cfg.sft.epochs:
         before = replace(before, path=work / "sft", revision=None)
@@ -149,7 +149,7 @@ def _names(table: pd.DataFrame) -> list[str]:
 def optimise(
     table: pd.DataFrame, before: Start, cfg: Any, folder: Path, device: str, say: Say = print
 ) -> list[dict[str, Any]]:
-    """Aligns the model `before` by weighted preference optimisation; writes it to `folder`, returns the curve."""
+    """Aligns the model `before` on the weighted pairs into `folder`; returns the curve: one dict per logged step."""
     with training_in(folder, device, cfg.token_budget, log=_log(say)) as site:
         return fit_preference(
             site,
@@ -214,7 +214,7 @@ def in_words(measured: dict[str, Any] | None) -> dict[str, str]:
     return {name: f"{percent(value)} of {value['n']:,}" for name, value in shown.items()}
 
 
-def _fitting(table: pd.DataFrame, cfg: Any, read: Converted) -> pd.DataFrame:
+def _fitting(table: pd.DataFrame, cfg: Any, source: str, read: Converted) -> pd.DataFrame:
     """Returns the pairs, at least 2, that have a prompt and fit the token limit; adds other rows to read.dropped."""
     tokenizer = load_tokenizer(cfg.model, cfg.revision, chat=wished(cfg.chat))
     check_words(tokenizer, table["chosen"].tolist(), cfg.model)
@@ -227,7 +227,7 @@ def _fitting(table: pd.DataFrame, cfg: Any, read: Converted) -> pd.DataFrame:
             read.dropped.setdefault(reason, []).extend(table["row"][mask].tolist())
     kept = table[~(long | bare)].reset_index(drop=True)
     if len(kept) < 2:
-        raise InputError(f"preferences={cfg.preferences}: {len(kept)} of {read.read} rows can be used ({read.drops()})")
+        raise InputError(f"{source}: {len(kept)} of {read.read} rows can be used, 2 are needed ({read.drops()})")
     return kept
 
 
@@ -239,8 +239,8 @@ def _test_pairs(cfg: Any, work: Path) -> pd.DataFrame | None:
     pairs = pd.read_parquet(work / "test.parquet")
     pairs = pairs[pairs["n_votes"] > 0]
     if not len(pairs):
-        raise InputError(f"test={cfg.test} has no labelled pairs")
-    return _fitting(by_label(pairs), cfg, Converted(read=len(pairs)))
+        raise InputError(f"test={cfg.test} has no labelled pairs; name a table with labels, or leave test out")
+    return _fitting(by_label(pairs), cfg, f"test={cfg.test}", Converted(read=len(pairs)))
 
 
 def by_label(pairs: pd.DataFrame) -> pd.DataFrame:

@@ -159,8 +159,8 @@ def _enough(labeled: pd.DataFrame, pairs: int, read: Converted, cfg: Any) -> Non
     folds, _ = fold_counts(len(labeled), cfg)
     if cfg.annotator.path is None and prompts < folds:
         raise InputError(
-            f"data={cfg.data}: the labelled pairs have {prompts} different prompts, and testing on unseen prompts in folds={folds} "
-            "needs as many; lower folds, or label pairs of more prompts"
+            f"data={cfg.data}: the labelled pairs have {prompts} different prompts, "
+            f"but folds={folds} needs at least {folds}, one in each fold; lower folds, or label pairs of more prompts"
         )
 
 
@@ -169,9 +169,9 @@ def _annotator(
 ) -> tuple[pd.DataFrame, pd.DataFrame | None, Annotates, int, dict[str, Any] | None]:
     """Trains an annotator, or loads the one at annotator.path; tests it on labelled pairs that it was not trained on.
 
-    Returns the tested pairs with gaps (score of response `a` minus that of `b`), the learning curve, the annotator, the
-    number of pairs not tested because it was trained on their prompts, and what first_fold returns. For a loaded
-    annotator the curve and the last are None.
+    Returns the tested pairs with gaps (score of response `a` minus that of `b`), the gaps for the learning curve, the
+    annotator, the number of pairs not tested because a loaded one was trained on their prompts, and the result of
+    first_fold. For a loaded annotator the curve's gaps and first_fold's result are None.
     """
     if cfg.annotator.path is None:
         scratch = work / "folds"

@@ -175,7 +175,7 @@ def summary(table: pd.DataFrame) -> dict[str, Any]:
     before, after = table["before_reward"].to_numpy(), table["after_reward"].to_numpy()
     broken = int((~np.isfinite(before)).sum() + (~np.isfinite(after)).sum())
     if broken:
-        raise InputError(f"gold gives {broken} of {2 * len(table)} rewards that are NaN or infinite")
+        raise InputError(f"gold: {broken} of {2 * len(table)} rewards are NaN or infinite; name another judge")
     wins = (after > before) + 0.5 * (after == before)
     return {
         "prompts": len(table),

@@ -23,12 +23,15 @@ TUNED = (1 / 3, 1.0, 3.0)  # factors of the learning rate that tune=true tries
 def cross_fit(
     labeled: pd.DataFrame, cfg: Any, scratch: Path, *, device: str, say: Callable[[str], None]
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
-    """Trains annotators fold by fold. Returns held-out gaps, those for the learning curve, and what first_fold returns.
+    """Tests annotators on folds they were not trained on. Returns their gaps, a table of gaps for the learning curve,
+    and the result of first_fold.
 
-    The first table has pair_id, gap (score(`a`) - score(`b`), mean of members) and agree (see `answers`). The second
-    adds share_trained_on and n_train: in the first cfg.curve_folds folds, other annotators are trained on the shares
-    cfg.curve of the training pairs. With more than cfg.holdout_above labelled pairs, one fold is tested. The first fold
-    decides the epochs, and with cfg.tune the learning rate, of all other trainings. `scratch` keeps results.
+    The first table has a row per tested pair: pair_id, gap (score(`a`) - score(`b`), mean over ensemble members), agree
+    (see `answers`). The second table adds share_trained_on and n_train. It covers the first cfg.curve_folds folds, each
+    with several annotators: trained on the shares cfg.curve and 1 of the training pairs (share 1 of the first fold: on
+    four fifths, see first_fold). All folds are tested, or one if over cfg.holdout_above pairs are labelled. The first
+    fold decides the epochs, and with cfg.tune the learning rate, of all other trainings. A stopped run, started again,
+    reuses the results in `scratch`.
     """
     folds, used = fold_counts(len(labeled), cfg)
     fold = folds_by_prompt(labeled["prompt"].tolist(), folds, cfg.seed)
@@ -110,7 +113,7 @@ def as_learned(cfg: Any, learned: dict[str, Any]) -> Any:
 
 
 def answers(pairs: pd.DataFrame, gaps: np.ndarray) -> pd.DataFrame:
-    """Returns pair_id, gap (mean over members), agree (share of members with its sign) from gaps, (members, pairs)."""
+    """Returns a table from gaps, (ensemble members, pairs): pair_id, gap (mean), agree (share with the mean's sign)."""
     mean = gaps.mean(axis=0)
     agree = ((gaps >= 0) == (mean >= 0)).mean(axis=0)
     return pd.DataFrame({"pair_id": pairs["pair_id"].to_numpy(), "gap": mean, "agree": agree})

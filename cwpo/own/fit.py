@@ -41,7 +41,7 @@ Progress = Callable[[int, int], None]
 def training_in(folder: Path, device: str, token_budget: int | None, **told: Any) -> Iterator[Site]:
     """Yields the Site of one training. The model appears in `folder` when the block ends without an error.
 
-    A stopped training continues from the checkpoints it left beside `folder`. `told`: log and progress of the Site.
+    A stopped training continues from the checkpoints it left beside `folder`. `told`: `log` and `progress` of Site.
     """
     partial, checkpoints = (folder.with_name(f"{folder.name}.{part}") for part in ("partial", "checkpoints"))
     shutil.rmtree(partial, ignore_errors=True)
@@ -165,7 +165,7 @@ def fit_members(pairs: pd.DataFrame, cfg: Any, folder: Path, *, device: str, **h
 
 
 def read_curve(folder: Path) -> dict[str, list[float]]:
-    """Reads loss by logged step and held_out_loss by epoch of the annotator in `folder` (of an ensemble, member 0)."""
+    """Returns the lists `loss` (by logged step) and `held_out_loss` (by epoch) of the annotator, or of member 0."""
     return json.loads((Path(checkpoint_of(str(folder))) / CURVE).read_text(encoding="utf-8"))
 
 

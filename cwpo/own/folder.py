@@ -22,11 +22,11 @@ ELSEWHERE = ("out", "threads", "device", "token_budget")  # keys on which no res
 
 @contextmanager
 def workplace(out: Path, cfg: Any, inputs: tuple[str, ...]) -> Iterator[Path]:
-    """Yields a hidden work folder beside `out`. A run that follows a killed one with equal settings gets it again.
+    """Yields a hidden work folder beside `out`. A run that follows a killed one with equal settings gets the same one.
 
     `inputs`: dotted keys whose values may be files or folders; their content counts, not their path. The work folder is
-    deleted after an InputError or FloatingPointError, and at the end, then with those that stopped runs with other
-    settings left beside `out`. Raises InputError if another run uses it.
+    deleted after an InputError or FloatingPointError. After success it is deleted, and so are the work folders that
+    stopped runs with other settings left for this `out`. Raises InputError if another run uses the work folder.
     """
     work = out.with_name(f".{out.name}-{_key(cfg, inputs)}")
     work.mkdir(parents=True, exist_ok=True)
@@ -34,7 +34,7 @@ def workplace(out: Path, cfg: Any, inputs: tuple[str, ...]) -> Iterator[Path]:
         with FileLock(work / "lock", timeout=0):
             yield work
     except Timeout:
-        raise InputError(f"another run with the same settings is writing out={out} now") from None
+        raise InputError(f"another run with the same settings is writing out={out} now; wait, or change out") from None
     except (InputError, FloatingPointError):
         shutil.rmtree(work, ignore_errors=True)
         raise

@@ -38,9 +38,9 @@ def report_numbers(
     """Returns all numbers of the report as JSON values, measured on the held-out pairs `tested`.
 
     Columns of `tested`: prompt, response_a, response_b, domain, target, share, n_votes as `convert` writes them; gap,
-    agree as in `answers`. Of `curve`, for annotators trained on fewer labels: share_trained_on, n_train, pair_id,
-    prompt, target, gap. Of `unlabeled`, for the shift: prompt, chosen, rejected. Intervals are 95 % and treat the pairs
-    of a prompt as one draw. Pairs with tied votes count for calibration only. None: these pairs cannot give the number.
+    agree as `answers` returns them. Columns of `curve`, for `learning_curve`: share_trained_on, n_train, pair_id,
+    prompt, target, gap. Columns of `unlabeled`, for `shift`: prompt, chosen, rejected. Intervals are 95 % and treat the
+    pairs of a prompt as one draw. Tied votes count for calibration only. A number that these pairs cannot give is None.
     """
     decided = tested[tested["target"] != 0.5]
     gap, target, prompts = (decided[name].to_numpy() for name in ("gap", "target", "prompt"))
@@ -65,10 +65,11 @@ def report_numbers(
 
 
 def accuracy_numbers(gap: np.ndarray, target: np.ndarray, longer: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
-    """Returns accuracy, its difference to two baselines, accuracy by confidence, and the discrimination of confidence.
+    """Returns accuracy, its difference to two baselines, `coverage`, and `discrimination` (AUC of confidence).
 
-    `gap`: the annotator's score of response `a` minus that of `b`. `target`: 1 where `a` is better, 0 where `b` is.
-    `longer`: length of `a` minus that of `b`. Intervals treat the pairs of one group as one draw.
+    The baselines always choose the side that wins more often, or the longer response. `gap`: the annotator's score of
+    response `a` minus that of `b`. `target`: above 1/2 where `a` is better, below where `b` is. `longer`: length of `a`
+    minus that of `b`. Intervals treat the pairs of one group as one draw.
     """
     right = is_right(gap, target)
     confidence = np.abs(gap)  # orders pairs as C1 does, without ties where C1 rounds to 1
@@ -100,7 +101,7 @@ def coverage(confidence: np.ndarray, right: np.ndarray, groups: np.ndarray) -> l
 
 
 def calibration(tested: pd.DataFrame) -> dict[str, Any]:
-    """Returns log-loss, expected calibration error, reliability, without and with a temperature of other prompts."""
+    """Returns log-loss, ECE and reliability, before and after division by a temperature fitted to other prompts."""
     gap, target, prompts = (tested[name].to_numpy() for name in ("gap", "target", "prompt"))
     scaled = tempered(gap, target, prompts)
     held = target != 0.5

@@ -60,11 +60,11 @@ def annotate_pairs(
 def preferences(pairs: pd.DataFrame, gap: np.ndarray, weighting: str, include_labeled: bool = True) -> pd.DataFrame:
     """Returns the preference table: COLUMNS (and `messages` if `pairs` has it), a row for each pair that is kept.
 
-    The human label decides which response is chosen; without one, the sign of `gap` does: the annotator's score of
-    response `a` minus that of `b`, divided by the temperature. The weight of an annotator's label is a function of
-    |gap|, which `weighting` names (c1, for example). A human label weighs 1 or, if a share s of the votes is for `a`,
-    |2 s - 1|: the same as C1 if the annotator gave `a` the probability s. Pairs with tied votes (s = 1/2) are dropped,
-    and all pairs with a human label if `include_labeled` is False.
+    The human label decides which response is chosen; without one, the sign of `gap` does. `gap`, (pairs,): the
+    annotator's score of response `a` minus that of `b`, divided by the temperature. `weighting`, for example c1, names
+    the function of |gap| that gives the weight of an annotator's label. A human label weighs |2 target - 1|: 1, or less
+    if `target` is the share of the votes for `a`. C1 gives the same weight if the annotator's probability for `a` is
+    `target`. Pairs with tied votes are dropped; with include_labeled=False all pairs with a human label are.
     """
     human, target = pairs["n_votes"].to_numpy() > 0, pairs["target"].to_numpy()
     a_wins = np.where(human, target > 0.5, gap >= 0)

@@ -29,8 +29,8 @@ def wished(chat: Any) -> bool | None:
 def template_used(path: str, revision: str | None, chat: Any, messages: bool, say: Callable[[str], None]) -> bool:
     """Returns, and prints, whether the chat template of the model at `path` formats the prompts.
 
-    `messages`: some prompts are lists of messages. chat=auto keeps the choice that a model was trained with here; other
-    models' templates are used for messages if usable. Raises InputError for chat=true without a usable template.
+    With chat=auto, a model trained here reads prompts as in its training; any other model uses its template if there is
+    a usable one and some prompts are lists of messages (`messages`). Raises InputError for chat=true without one.
     """
     tokenizer = load_tokenizer(path, revision)
     wish, known, problem = wished(chat), reads_chat(tokenizer), chat_problem(tokenizer)

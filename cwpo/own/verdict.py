@@ -34,9 +34,10 @@ def verdict(numbers: Mapping[str, Any], target: float) -> Verdict:
     The first rule that applies decides:
     1. There are fewer than FEW held-out pairs -> more_labels.
     2. The interval of accuracy reaches down to 1/2, or the annotator is worse than a baseline (interval of the paired
-       difference below 0) -> more_labels if the learning curve promises GAIN, else do_not_use.
-    3. The lower end of this interval is at least `target`, and confidence tells right from wrong labels -> weights.
-    4. It is at least `target` for a share of the most confident pairs, FEW / 2 or more -> top, with the largest share.
+       difference below 0) -> more_labels if the learning curve forecasts a gain of GAIN or more, else do_not_use.
+    3. The accuracy's interval starts at `target` or above, and confidence tells right from wrong labels -> weights.
+    4. On some share of the most confident pairs (FEW / 2 pairs or more), the accuracy's interval starts at `target` or
+       above -> top, with the largest such share as coverage.
     5. Otherwise -> more_labels or do_not_use, as in rule 2.
     """
     accuracy, sure, more = numbers["accuracy"], numbers["discrimination"], numbers["more_labels"]
@@ -124,7 +125,7 @@ def _command(name: str, words: Mapping[str, Any]) -> str:
 
 
 def too_wide(value: Mapping[str, float]) -> bool:
-    """Whether an interval is too wide to be of use."""
+    """Whether the interval from value["low"] to value["high"] is wider than WIDE."""
     return value["high"] - value["low"] > WIDE
 
 

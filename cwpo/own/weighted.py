@@ -51,7 +51,7 @@ def read_weighted(path: str, weight_column: str = "weight") -> tuple[pd.DataFram
         raise InputError(f"{path}: none of {done.read} rows can be used ({done.drops()})")
     done.kept = len(table)
     if not any(row["weight"] for row in table):
-        raise InputError(f"{path}: all {len(table)} weights are 0, so there is nothing to learn")
+        raise InputError(f"{path}: all {len(table)} weights are 0, so there is nothing to learn; make some positive")
     return pd.DataFrame(table), done
 
 
@@ -62,7 +62,7 @@ def keep_confident(table: pd.DataFrame, share: float, path: str) -> pd.DataFrame
     sure = pd.to_numeric(table["confidence"]).to_numpy(dtype=float)
     known = ~np.isnan(sure)
     if not known.any():
-        raise InputError(f"keep={share} chooses by confidence, and no row of {path} has one")
+        raise InputError(f"keep={share} chooses by confidence, and no row of {path} has one; use keep=1")
     kept = ~known
     kept[known] = most_confident(sure[known], share)
     return table[kept].reset_index(drop=True)

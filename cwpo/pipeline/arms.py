@@ -88,7 +88,7 @@ def expand(
 
 
 def _merge(point: dict[str, Any], other: Mapping[str, Any]) -> None:
-    """Adds to `point` the values of `other`, a point of the same arm. Values that differ become None (no effect)."""
+    """Adds the values of `other` to `point`. Both lead to one arm: a key with two values has no effect, gets None."""
     for key, value in other.items():
         point[key] = value if point.get(key, value) == value else None
 
@@ -102,11 +102,11 @@ def plain_values(overrides: Sequence[Override]) -> dict[str, Any]:
 def configurations(
     overrides: Sequence[str], seeds: Sequence[int] | None = None
 ) -> Iterator[tuple[DictConfig, tuple[Override, ...], dict[str, Any]]]:
-    """Yields the configurations of a run or sweep in order, unchecked: (composition, overrides, {swept key: value}).
+    """Yields the configurations of a run or sweep in order, unchecked: (composition, values, {swept key: value}).
 
-    The caller passes the first two to set_values. The same composition comes several times, each time with overrides of
-    the same keys. `overrides` are words of the command line; `key=1,2` sweeps over 1 and 2. A sweep in the experiment's
-    file applies, except to keys that `overrides` name. `seeds` replaces the sweep over seeds.
+    The caller passes the first two to set_values, which changes the composition. Items may share one composition, as
+    each sets the same keys anew. `overrides` are words of the command line; `key=1,2` sweeps over 1 and 2. A sweep in
+    the experiment's file applies, except to keys that `overrides` name. `seeds` replaces the sweep over seeds.
     """
     one_choice(overrides)
     register()
@@ -239,7 +239,7 @@ def _apart(fixed: Sequence[str], groups: Mapping[str, Sequence[str]]) -> list[st
 
 @functools.cache
 def _written(group: str, choice: str) -> frozenset[str]:
-    """Returns the top-level keys that a file of conf/ and the choices it overrides write; UNKNOWN for any others."""
+    """Returns the top-level keys that a choice's file and its defaults list write; UNKNOWN stands for unclear ones."""
     file = CONF / group / f"{choice}.yaml"
     if not file.is_file():
         return frozenset({UNKNOWN})

@@ -20,7 +20,8 @@ def derived_config(cfg: Config, look: bool = True) -> dict[str, Any]:
 
     Added: world_version (None without the synthetic world), text_version (None where all models are the world's), weak,
     strong, their revisions and strong_chat, holdout, tokenizers, max_tokens and context. With look=False no checkpoint
-    is read: tokenizers is empty, context None, max_tokens that of the data. Settings that no stage reads are left out.
+    is read: tokenizers is empty, context None, max_tokens that of the data. Epochs are raised for method.equal_steps.
+    Settings that no stage reads are left out or null.
     """
     from cwpo.data.toy import WORLD_VERSION
 
@@ -51,7 +52,7 @@ def derived_config(cfg: Config, look: bool = True) -> dict[str, Any]:
 
 
 def other_data(cfg: Config) -> dict[str, Any]:
-    """Returns the data settings of labeled.other, with size and source of the arm's data, at its locked revision."""
+    """Returns the settings of the data set labeled.other, but source, size and length limits of the arm's own data."""
     file = OmegaConf.load(CONF / "data" / f"{cfg.labeled.other}.yaml")
     shared = ("source", "pairs", "test_pairs", "test_fraction", "max_tokens", "length_rule", "turns")
     own = {key: getattr(cfg.data, key) for key in shared}
@@ -74,8 +75,9 @@ def _read_of(data: dict[str, Any]) -> dict[str, Any]:
 def _token_limits(cfg: Config) -> tuple[list[list[str | bool | None]], int, int | None]:
     """Returns the tokenizers to measure pairs with, max_tokens, and the smallest context length of the models, or None.
 
-    With length_rule=longer_pair, max_tokens bounds whole sequences: it is lowered to that context length, and the last
-    result is None. Other rules bound something else, so that the context length is returned on its own.
+    A tokenizer is [model, revision], or [model, revision, True] with its chat template. With length_rule=longer_pair,
+    max_tokens bounds whole sequences: it is lowered to the context length, and the last result is None. Other rules
+    bound something else, for example characters: max_tokens stays as it is.
     """
     pair = cfg.pair
     specs: list[list[Any]] = [[pair.weak, pair.weak_revision], [pair.strong, pair.strong_revision]]

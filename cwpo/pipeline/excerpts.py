@@ -28,7 +28,7 @@ UNSURE, SURE = 0.1, 0.9  # the paper's bands of confidence
 
 
 def record_excerpts(arms: Sequence[Arm], store: Store, folder: Path, *, experiment: str, whole: bool) -> list[Path]:
-    """Writes the excerpts of an experiment and returns the files. With `whole` these keep none of their old rows."""
+    """Writes the files that EXCERPTS lists for the experiment, returns their paths. `whole`: removes all old rows."""
     first = min((arm.cfg.seed for arm in arms), default=0)
     written = []
     for name, columns, rows_of, wanted in EXCERPTS.get(experiment, ()):
@@ -57,7 +57,7 @@ def annotated(arm: Arm, store: Store) -> pd.DataFrame:
 
 
 def confidences(arm: Arm, store: Store) -> pd.DataFrame:
-    """Returns CONFIDENCE_COLUMNS: pairs per confidence bin, and how many of their labels agree with human and gold."""
+    """Returns CONFIDENCE_COLUMNS: pairs per confidence bin, and how many labels agree with human or gold labels."""
     table = annotated(arm, store)
     bins = np.minimum((table["confidence"] * BINS).astype(int), BINS - 1)
     gap = np.where(table["label"] == "a", 1, -1) * (table["gold_a"] - table["gold_b"])
@@ -111,7 +111,7 @@ def samples(arm: Arm, store: Store) -> pd.DataFrame:
 
 
 def embeddings(arm: Arm, store: Store) -> pd.DataFrame:
-    """Returns EMBEDDING_COLUMNS of an online arm. The method replaces the source "online"; arms share other points."""
+    """Returns EMBEDDING_COLUMNS of an online arm. The source "online" is renamed to the name of the arm's method."""
     table = pd.read_parquet(arm.nodes["embed"].file(store, "embeddings.parquet"))
     return table.assign(source=table["source"].replace("online", arm.cfg.method.name), **_names(arm))
 

@@ -226,7 +226,7 @@ def _add_reward(graph: _Graph, cfg: Config) -> str:
 
 
 def wanted(nodes: Mapping[str, Node], until: str | None) -> list[Node]:
-    """Returns the nodes to run, parents first: all for results, or up to `until` (if missing, the stage before it)."""
+    """Returns the nodes to run, parents first: all for results, or up to `until` (or the last stage before it)."""
     if until in (None, "evaluate"):  # an arm's row holds its annotator's accuracy and its divergence too
         ends = [nodes[name] for name in ("assess", "divergence", "evaluate") if name in nodes]
     else:
@@ -251,7 +251,7 @@ def _slice(plain: Mapping[str, Any], reads: tuple[str, ...]) -> dict[str, Any]:
 def hashed_config(config: Any, path: str = "") -> Any:
     """Returns `config`, a stage's settings below the dotted key `path`, as hashed for the stage's key.
 
-    Leaves out UNHASHED settings, and LATER ones at the value listed there. Replaces a local path by a content digest.
+    Leaves out settings in UNHASHED, and those with their value in LATER. Replaces a local path by a content digest.
     """
     if isinstance(config, dict):
         parts = {name: (f"{path}.{name}" if path else name, value) for name, value in config.items()}

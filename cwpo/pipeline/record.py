@@ -84,7 +84,7 @@ def metrics(node: Node, store: Store) -> dict[str, Any]:
 
 
 def _settings(arm: Arm, annotated: bool) -> dict[str, Any]:
-    """Returns the columns that follow from an arm's configuration; those of its annotator only if it is `annotated`."""
+    """Returns the columns that an arm's configuration determines; those on its annotator only if `annotated`."""
     cfg = arm.cfg
     of_annotator = {
         "annotator": cfg.annotator.name,
@@ -147,7 +147,7 @@ def _keep_fraction(arm: Arm, store: Store) -> float:
 
 
 def _add_rewards(path: Path, arms: Sequence[Arm], runs: pd.DataFrame, store: Store) -> None:
-    """Adds the arms' rewards to the file `path`, except those that it already has with the same mean as in `runs`."""
+    """Writes the arms' rewards to the file `path`. Skips an arm whose rewards there have the mean that `runs` gives."""
     there = read_rows(path, REWARD_COLUMNS).to_dict("records") if path.is_file() else []
     means = dict(zip(runs["run_key"], runs["reward_mean"], strict=True))
     known = {row["run_key"] for row in there if RunRewards.parse(row).has_mean(means.get(row["run_key"], np.nan))}

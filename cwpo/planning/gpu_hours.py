@@ -107,7 +107,7 @@ def _step(training: Any, lora: bool = False) -> int:
 
 
 def _epochs(cfg: Config, part: str) -> float:
-    """Epochs of `part`, "sft" or "alignment"; with method.equal_steps more of them: as many steps as on all pairs."""
+    """Epochs of `part`, "sft" or "alignment". method.equal_steps raises them to the number of steps on all pairs."""
     return getattr(cfg, part).epochs / (cfg.method.selection.value if cfg.method.equal_steps else 1)
 
 
@@ -123,7 +123,7 @@ Work = list[tuple[str, str | None, float]]
 
 
 def _work(cfg: Config, node: Node, sizes: Sizes) -> Work:
-    """Returns (kind, model, operations per parameter) of all that a stage computes; none if it runs no local model."""
+    """Returns a list of (kind, model, operations per parameter) for a stage; [] if its work is not counted."""
     strong, gold, new = cfg.pair.strong, cfg.gold.path, cfg.generation.max_new_tokens
     pairs, used = sizes.labeled + sizes.unlabeled + sizes.test, _used(cfg, sizes)
     prompts = min(sizes.test, cfg.evaluation.prompts or sizes.test)
@@ -145,7 +145,8 @@ def _work(cfg: Config, node: Node, sizes: Sizes) -> Work:
             step = _step(cfg.alignment, cfg.lora.enabled)
             return [(TRAINING, strong, step * sizes.packed * used * _epochs(cfg, "alignment"))]
         case "online_align":
-            rewarding = cfg.online.reward_model if cfg.online.reward == "reward_model" else cfg.pair.weak
+            given = cfg.online.reward_model if cfg.online.reward == "reward_model" else None
+            rewarding = given or cfg.pair.weak  # without a name, train_reward trains the weak model
             sampled = used * _epochs(cfg, "alignment")
             tokens = 2 * (sizes.prompt + new) * sampled
             training_work = (TRAINING, strong, (2 + _step(cfg.alignment, cfg.lora.enabled)) * tokens)

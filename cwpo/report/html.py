@@ -82,7 +82,7 @@ def _table(path: Path, folder: Path) -> dict[str, str]:
 
 
 def _figure(path: Path, titles: dict[str, str]) -> dict[str, Any]:
-    """Returns the page's fields for a figure. If a table has its name, the figure takes its title and links to it."""
+    """Returns the page's fields for a figure. If a table has the same name, the figure has its title and a link."""
     name, has_table = _short(path.stem), path.stem in titles
     title = titles.get(path.stem, name)
     return {
@@ -104,7 +104,7 @@ def _short(stem: str) -> str:
 def samples(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Yields Tables 14, 15: per data set and strong model, what all arms answer to PROMPTS test prompts.
 
-    Each arm answers before and after its alignment with DPO, in the first seed, at the matched update size.
+    Each arm answers before and after its alignment with DPO, in the first seed, at the matched learning rate.
     """
     for (data, strong), rows in _with_texts(frame).groupby(["data", "strong"], sort=True):
         rows = rows[rows["seed"] == rows["seed"].min()].assign(arm=rows["method"].replace(METHOD_NAMES))

@@ -58,9 +58,9 @@ class Rewards:
 
     @cached_property
     def resampled(self) -> dict[str, tuple[Floats, Floats]]:
-        """Returns run -> (shares of wins over the SFT model, mean gold rewards), a number for each of RESAMPLES draws.
+        """Returns run -> (GRA in [0, 1], mean gold reward), two arrays of RESAMPLES bootstrap samples of its prompts.
 
-        Runs with equally many prompts share their draws, so two runs on the same prompts can be subtracted.
+        Runs with equally many prompts share their samples, so two runs on the same prompts can be subtracted.
         """
         by_size: dict[int, list[str]] = {}
         for key, run in self.runs.items():
@@ -138,7 +138,7 @@ class Results:
         ours, theirs = self.rewards[run], self.rewards[other]
         if ours.prompts != theirs.prompts:
             raise ResultsError(
-                f"runs {run} and {other} answered different prompts, so they cannot be compared pair by pair"
+                f"runs {run} and {other} answered different prompts and cannot be compared; run both on the same data"
             )
         return (ours.reward > theirs.reward) + (ours.reward == theirs.reward) / 2
 
@@ -203,7 +203,7 @@ def _plain(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _recounted(runs: pd.DataFrame, rewards: Mapping[str, RunRewards]) -> pd.DataFrame:
-    """Recomputes GRA and tie rate from the recorded rewards: rounding to 6 digits removes noise of summation order."""
+    """Recomputes GRA and tie rate from the recorded rewards, whose 6 digits hide noise that would break ties."""
     own = [rewards[run] for run in runs["run"]]
     return runs.assign(
         gra=[float(np.mean(run.reward > run.reward_sft)) for run in own],
@@ -248,14 +248,14 @@ def one_per_seed(rows: pd.DataFrame) -> pd.DataFrame:
         keys = ", ".join(f"{key} (seed {seed})" for key, seed in zip(twice["run_key"], twice["seed"]))
         name = rows["experiment"].iloc[0]
         raise ResultsError(
-            f"{name}: one cell has several runs of the same seed, so of different settings: {keys}; give runs of your own "
-            f"another name (name=mine), and restore these rows with `make reproduce EXPERIMENT={name}`"
+            f"experiment {name}: a cell has several runs of the same seed, which differ in some setting: {keys}; give "
+            f"your own runs another name (name=mine), and restore these rows with `make reproduce EXPERIMENT={name}`"
         )
     return rows
 
 
 def select(frame: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
-    """Returns the rows that meet every condition, column -> value. None matches blanks, numbers within TOLERANCE."""
+    """Returns the rows that meet all conditions, column -> value. None finds blanks; numbers match within TOLERANCE."""
     keep = np.ones(len(frame), dtype=bool)
     for column, wanted in where.items():
         values = frame[column]
@@ -280,5 +280,5 @@ def paper_row(paper: pd.DataFrame, **conditions: str) -> dict[str, Any] | None:
     """
     rows = select(paper, conditions)
     if len(rows) > 1:
-        raise ValueError(f"{len(rows)} published numbers meet {conditions}")
+        raise ValueError(f"{len(rows)} published numbers meet {conditions}; add conditions that only one meets")
     return dict(rows.iloc[0]) if len(rows) else None

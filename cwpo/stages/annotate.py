@@ -50,8 +50,8 @@ def run(scorer: Callable[[Work], Score], work: Work) -> dict[str, Any]:
 def annotation_table(score_a: np.ndarray, score_b: np.ndarray, names: Sequence[str] | None = None) -> pd.DataFrame:
     """Returns a row per pair: its two scores, label ("a" or "b"), margin |score_a - score_b|, confidence in [0, 1].
 
-    Equal scores give the label "a", a random response, with margin and confidence 0. Raises FloatingPointError, with
-    the pairs' `names` (default: row numbers), for scores that are NaN or infinite, or whose difference is.
+    Equal scores give the label "a" with margin and confidence 0. Raises FloatingPointError, with the pairs' `names`
+    (default: row numbers), for scores that are NaN or infinite, or whose difference is.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         margin = np.abs(score_a - score_b)
@@ -76,7 +76,7 @@ def by_head(work: Work) -> Score:
 
 
 def by_both_orders(work: Work) -> Score:
-    """Returns the scoring function of PairRM, which gives its logits of the two orders, halved (Eq. 21)."""
+    """Returns the scoring function of PairRM: scores are half its logits for the orders (a, b) and (b, a) (Eq. 21)."""
     from cwpo.models.pairrm import score_both_orders
 
     return functools.partial(score_both_orders, *_trained(work), token_budget=work.tokens)

@@ -49,7 +49,7 @@ def _show(work: Work, table: pd.DataFrame) -> None:
 def annotator_metrics(
     label: np.ndarray, human: np.ndarray, confidence: np.ndarray, gold_gap: np.ndarray
 ) -> dict[str, Any]:
-    """Returns the accuracy of N labels, "a" or "b", against human labels and gold rewards; None if no pair counts.
+    """Returns accuracies, in [0, 1], of N labels "a" or "b" against human labels and gold; None where no pair counts.
 
     gold_gap: the gold reward of response `a` minus that of `b`; pairs with 0 do not count against gold.
     """

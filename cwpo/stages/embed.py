@@ -37,7 +37,7 @@ def run(work: Work) -> dict[str, Any]:
 
 
 def _embedding(work: Work) -> Callable[[list[str], list[str]], Any]:
-    """Returns a function from N prompts and responses to (N, d) float32 vectors; an encoder reads responses alone."""
+    """Returns a function: N prompts, N responses -> (N, d) float32 vectors. An encoder reads only the responses."""
     from cwpo.data.encoding import encode
     from cwpo.models.embeddings import first_states, mean_states
     from cwpo.models.policy import load_policy, load_tokenizer
@@ -53,7 +53,7 @@ def responses(work: Work) -> dict[str, pd.DataFrame]:
     """Returns a table for each source of pairs: pair_id, prompt and one response.
 
     labeled: what the annotator learned from; offline: D_unlabeled; online: the last pairs that the policy sampled. The
-    pairs of the first two are drawn at random. The response is response_a; the side has no meaning in any source.
+    pairs of the first two are drawn at random. The response is response_a; in no source does a or b mean "better".
     """
     pairs = work.table("prepare", "pairs.parquet")
     online = (

@@ -77,14 +77,15 @@ def compared(gold: Any, responses: dict[str, pd.DataFrame]) -> dict[str, pd.Data
     judged = ~np.isnan(preferred)
     if judged.sum() < 2:
         raise InputError(
-            f"gold compared {int(judged.sum())} of {len(aligned)} prompts' responses: {dict(gold.counts)}; see its answers, or use another"
+            f"gold compared the responses to {int(judged.sum())} of {len(aligned)} prompts, at least 2 are needed: "
+            f"{dict(gold.counts)}; read the judge's answers, or use another gold"
         )
     rewards = {"sft": sft.assign(reward=1 - preferred), "aligned": aligned.assign(reward=preferred)}
     return {tag: table[judged] for tag, table in rewards.items()}
 
 
 def _show(work: Work, both: pd.DataFrame) -> None:
-    """Logs a few numbers of both models, and the first SHOWN prompts with both responses and their gold rewards."""
+    """Logs both models' mean gold reward, tokens, truncated share; and the first SHOWN prompts, responses, rewards."""
     models = pd.DataFrame(
         {
             "model": model,

@@ -49,7 +49,7 @@ def with_room(
 ) -> tuple[pd.DataFrame, int]:
     """Returns prompt_id and prompt of the pairs whose prompts leave room for `most_new` tokens in the model's context.
 
-    Also returns the number of other pairs. Raises InputError if fewer than 2 leave room; it calls them `kind` prompts.
+    Also returns how many pairs it leaves out. Raises InputError if fewer than 2 have room; `kind` is for its message.
     """
     from cwpo.models.generation import leaves_room
 
@@ -58,7 +58,7 @@ def with_room(
     if len(fitting) < 2:
         raise InputError(
             f"{len(fitting)} of {len(prompts)} {kind} prompts leave room for generation.max_new_tokens={most_new} in a context "
-            f"of {context} tokens; lower it or data.max_tokens"
+            f"of {context} tokens, at least 2 must; lower generation.max_new_tokens or data.max_tokens"
         )
     return fitting, len(prompts) - len(fitting)
 

@@ -42,8 +42,8 @@ def poisoned(pairs: pd.DataFrame, gold: pd.DataFrame, count: int) -> pd.DataFram
     order = np.argsort(-np.abs(gap), kind="stable")[:count]
     if len(order) < count or not np.all(gap[order]):
         raise InputError(
-            f"labeled.poison_fraction wants {count} pairs to poison, but only {int((gap != 0).sum())} spare labeled pairs differ in gold "
-            "reward; lower it, or lower labeled.own_share"
+            f"labeled.poison_fraction wants {count} pairs to poison, but only {int((gap != 0).sum())} labeled pairs "
+            "outside labeled.own_share have unequal gold rewards; lower labeled.poison_fraction or labeled.own_share"
         )
     return table.assign(human_label=np.where(gap > 0, "b", "a")).iloc[order][list(pairs.columns)]
 
@@ -67,7 +67,7 @@ def chosen_rejected(pairs: pd.DataFrame, label: pd.Series) -> tuple[pd.Series, p
 
 
 def by_human_label(pairs: pd.DataFrame) -> list[list[str]]:
-    """Returns lists of prompts, chosen and rejected responses according to the human labels."""
+    """Returns three lists: prompts, chosen responses and rejected responses, according to the human labels."""
     sides = chosen_rejected(pairs, pairs["human_label"])
     return [column.tolist() for column in (pairs["prompt"], *sides)]
 

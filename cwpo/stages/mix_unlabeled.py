@@ -21,10 +21,10 @@ def run(work: Work) -> dict[str, Any]:
 
 
 def mixed(own: pd.DataFrame, other: pd.DataFrame, rule: str, generator: np.random.Generator) -> pd.DataFrame:
-    """Returns the arm's own labeled and test pairs, then unlabeled pairs of both data sets, sorted by pair_id.
+    """Returns the labeled and test pairs of `own`, then unlabeled pairs of both data sets, sorted by pair_id.
 
-    The rule "both" takes all unlabeled pairs of both sets (Table 24: of equal size, so half and half, and the same
-    whichever set is the arm's). "eq19" takes all of `other`, and a random share EQ19_SHARE of `own` (Eq. 19).
+    `rule` "both" takes all unlabeled pairs of both. In Table 24 both have equally many, and the arms of either data set
+    get the same mix. "eq19" takes all unlabeled pairs of `other`, and a random share EQ19_SHARE of `own`'s (Eq. 19).
     """
     unlabeled = own["split"] == "unlabeled"
     kept = own[unlabeled]

@@ -15,7 +15,7 @@ def fit_policy(
     """Trains by unweighted DPO on the human labels of `pairs`. An sft_dpo annotator gets SFT on prompt + chosen first.
 
     Saves the model that DPO starts from under `reference`, the trained one under `model`. The summary's
-    `train_seconds` is the time of SFT and DPO, with the reference's log-probs.
+    `train_seconds` is the time of SFT and DPO, including the computation of the reference's log-probs.
     """
     from cwpo.models.policy import load_policy, load_tokenizer
     from cwpo.training.fit import Start, fit_preference, fit_sft

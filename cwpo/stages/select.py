@@ -28,8 +28,8 @@ def run(work: Work) -> dict[str, Any]:
     table = table[_kept(table["confidence"].to_numpy(), method.selection)][COLUMNS]
     if len(table) < 2:
         raise InputError(
-            f"method.selection {method.selection.kind}={method.selection.value} keeps {len(table)} of {of} pairs; lower the "
-            "threshold or raise the fraction"
+            f"method.selection {method.selection.kind}={method.selection.value} keeps {len(table)} of {of} pairs, "
+            "at least 2 are needed; lower the threshold or raise the fraction"
         )
     table.to_parquet(work.out / "selected.parquet", index=False)
     return {"selected": len(table), "of": of}

@@ -30,7 +30,7 @@ class StoreError(CwpoError, RuntimeError):
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Writes `manifest`, which has at least the entries FIELDS, and its digest, the entry `sha256`, into `folder`."""
+    """Writes `manifest`, whose keys include FIELDS, to `folder`; adds `sha256`, the digest of all other entries."""
     (folder / MANIFEST).write_text(_sealed(manifest), encoding="utf-8")
 
 
@@ -42,7 +42,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads(text)
     except (FileNotFoundError, NotADirectoryError):
         if not os.path.lexists(folder):
-            raise StoreError(f"{folder} is gone; the same command computes it again") from None
+            raise StoreError(f"{folder} is gone, perhaps deleted; run the same command again to compute it") from None
         raise damaged(folder, f"{file} is missing") from None
     except IsADirectoryError:
         raise damaged(folder, f"{file} is damaged: it is a folder") from None
@@ -59,9 +59,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Raises StoreError unless names, sizes and (up to HASHED_ON_USE bytes) digests of files are those of the manifest.
+    """Raises StoreError unless the folder's files have the names, sizes and digests that the manifest lists.
 
-    A file is hashed once per process as long as its size and times do not change.
+    Above HASHED_ON_USE bytes only sizes are compared. A process hashes a file again only if its size or times change.
     """
     if damage := damaged_files(folder, manifest, HASHED_ON_USE):
         (name, what), *others = damage.items()
@@ -104,7 +104,7 @@ def _damage(file: Path, entry: Mapping[str, Any], hashed: float) -> str | None:
 
 
 def file_digests(folder: Path) -> dict[str, dict[str, Any]]:
-    """Returns the size and digest of every file in a folder, as damaged_files compares them."""
+    """Returns {relative path: {"bytes": size, "sha256": hex digest}} of all files in a folder and its subfolders."""
     files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
     return {str(f.relative_to(folder)): {"bytes": f.stat().st_size, "sha256": sha256(f)} for f in files}
 

@@ -72,7 +72,7 @@ class Store:
         return manifest
 
     def finished(self, stage: str = "[!.]*") -> Iterator[tuple[str, str]]:
-        """Yields stage and key of each finished folder, of all stages or of the one named `stage`, also if damaged."""
+        """Yields (stage, key) of each finished folder, damaged ones included. `stage`: a name or glob; default: all."""
         for path in sorted(self.root.glob(f"{stage}/[!.]*")):
             yield path.parent.name, path.name
 

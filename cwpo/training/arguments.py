@@ -25,8 +25,9 @@ def training_arguments(
     """Returns the TrainingArguments of a TrainingConfig for `rows` training rows.
 
     The optimiser's batch is `batch_size` rows over all processes. It is split into micro-batches of `micro_batch_size`
-    rows, or with a token budget by MicroBatches. The Trainer reports nothing, saves only when asked and uses one GPU a
-    process. Without CUDA or if sharded, plain AdamW replaces bitsandbytes'. InputError if `batch_size` does not divide.
+    rows, or with a token budget by MicroBatches. The Trainer logs to no tracker, writes no checkpoint unless told to,
+    and uses one GPU per process. Without CUDA or if sharded, plain AdamW replaces the optimisers of bitsandbytes.
+    InputError if `batch_size` is not a multiple of the number of processes times the rows of a micro-batch.
     """
     processes = int(os.environ.get("WORLD_SIZE", "1"))  # as torchrun sets it
     optimizer = optimizer_on(device, config.optimizer, sharded=is_sharded())
@@ -34,7 +35,8 @@ def training_arguments(
     micro = whole if token_budget else config.micro_batch_size or whole
     if not micro or config.batch_size % (micro * processes):
         raise InputError(
-            f"batch_size={config.batch_size} is no multiple of {processes} processes x micro-batches of {micro}"
+            f"batch_size={config.batch_size} cannot be split into equal micro-batches of {micro} rows "
+            f"for {processes} processes; make it a multiple of processes x micro_batch_size"
         )
     steps = math.ceil(rows / config.batch_size) * config.epochs
     arguments = TrainingArguments(

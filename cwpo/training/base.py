@@ -63,13 +63,13 @@ class GlobalMeanTrainer(Trainer):
         return self.accelerator.distributed_type != DistributedType.NO or self.args.n_gpu > 1
 
     def get_train_dataloader(self) -> DataLoader:
-        """Returns a loader of this process's rows. Unless streamed, global batches are those of a single process."""
+        """Returns a loader of this process's rows. Global batches equal those of one process, except for a stream."""
         if self.args.world_size == 1 or isinstance(self.train_dataset, IterableDataset):
             return super().get_train_dataloader()
         return SharedLoader(self.train_dataset, self.data_collator, self.args)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """Returns a loader of `eval_dataset`, a set or its name (default: the trainer's); processes share the rows."""
+        """Returns a loader of `eval_dataset`, a data set or its name (default: the trainer's). Processes share it."""
         if self.args.world_size == 1:
             return super().get_eval_dataloader(eval_dataset)
         if isinstance(eval_dataset, str):
@@ -101,7 +101,7 @@ class GlobalMeanTrainer(Trainer):
         raise TypeError(f"{type(self).__name__} does not define row_losses")
 
     def count_rows(self, inputs: Mapping[str, Tensor]) -> Tensor | int:
-        """Returns the number of rows in the mean; a tensor if an int would make the CPU wait for the device."""
+        """Returns how many rows of a batch the mean loss counts; a tensor if an int would make the CPU wait."""
         return len(inputs["input_ids"])
 
     def floating_point_ops(self, inputs: Mapping[str, Any]) -> int:
@@ -145,7 +145,7 @@ class GlobalMeanTrainer(Trainer):
         return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
 
     def _threads(self, model: torch.nn.Module, part: dict[str, Any]) -> int:
-        """Returns how many threads share a batch's parts, decided on the first of them. Draws no random number."""
+        """Returns how many threads compute a batch's parts. The first call decides; no random state changes."""
         if self._crew is None:
             alone = not self.is_wrapped and self.args.gradient_accumulation_steps == 1
             self._crew = threads_of(model) if alone else 1
@@ -155,15 +155,15 @@ class GlobalMeanTrainer(Trainer):
 
     @property
     def between_rounds(self) -> bool:
-        """Whether a checkpoint of the model, the optimiser and `window` is enough to continue from here."""
+        """Whether a checkpoint may be written now: here always, in OnlineTrainer once all sampled pairs are used."""
         return True
 
     def window(self) -> dict[str, Any]:
-        """Returns the sums since the last log, as JSON values, for a checkpoint."""
+        """Returns what a checkpoint keeps, as JSON values: the loss summed since the last log, and that log's step."""
         return {"loss": self._tr_loss.item(), "logged": self._globalstep_last_logged}
 
     def restore_window(self, values: Mapping[str, Any]) -> None:
-        """Continues the sums from the `window` of an earlier run."""
+        """Continues the logs of an earlier run from `values`, the `window` in its checkpoint."""
         self._tr_loss = self._tr_loss + values["loss"]
         self._globalstep_last_logged = values["logged"]
 
@@ -228,7 +228,7 @@ class GlobalMeanTrainer(Trainer):
 
 
 def _blame(losses: Tensor, pairs: Sequence[str]) -> str:
-    """Returns the end of a message: the pairs whose own loss is not finite, if losses are per pair, and all pairs."""
+    """Returns the end of a message: the pairs whose loss is not finite, if `losses` are per pair, then all pairs."""
     broken = (~torch.isfinite(losses)).nonzero().flatten().tolist()
     own = [pairs[i] for i in broken] if len(losses) == len(pairs) else []
     return (f", in the loss of pair {listed(own)}" if own else "") + _batch(pairs)
@@ -258,7 +258,7 @@ class Curve(TrainerCallback):
         self._progress = progress
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Repeats the logs from before the checkpoint, if the training continues from one."""
+        """Hands the logs from before the checkpoint to `log`, if the training continues from one."""
         for row in state.log_history if state.is_world_process_zero else []:
             self._hand_on({name: value for name, value in row.items() if name != "step"}, row["step"])
 

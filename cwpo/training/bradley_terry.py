@@ -17,8 +17,8 @@ class BradleyTerryTrainer(GlobalMeanTrainer):
     """Trains on batches of PairCollator: chosen, then rejected rows. Loss: -log sigmoid(score gap), a mean over pairs.
 
     If batches have a `share` for each pair, the share of people who prefer `chosen`, in [0, 1], the loss is the
-    cross-entropy of sigmoid(score gap) against it. `lean`: the same values up to rounding with less work; the prompt
-    of a pair is computed once if the model allows it, otherwise `lean` is passed to response_scores.
+    cross-entropy between `share` and sigmoid(score gap). `lean` saves work; values change only by rounding. It computes
+    the prompt of each pair once or, if the model does not allow that, calls response_scores with `lean`.
     """
 
     def __init__(self, *args: Any, lean: bool = False, **kwargs: Any) -> None:
@@ -41,16 +41,17 @@ class BradleyTerryTrainer(GlobalMeanTrainer):
         return bradley_terry(gap) + (1 - inputs["share"]) * gap
 
     def scores(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-        """Returns the scores of B pairs in logits, (2 B,): of all chosen sequences, then of all rejected ones."""
+        """Returns the scores of B pairs, (2 B,), in logits: first all chosen sequences, then all rejected ones."""
         if "packed_ids" in inputs:
             return pair_scores(model, inputs)
         return response_scores(model, inputs["input_ids"], inputs["attention_mask"], lean=self.lean)
 
 
 class PairRMTrainer(BradleyTerryTrainer):
-    """Trains on PairCollator's batches of encode_both_orders: in their first half the better response stands first.
+    """Trains on rows of encode_both_orders: each sequence has the prompt x and both responses, better y+ and worse y-.
 
-    Loss of a pair: [-log sigmoid f(x, y+, y-) - log(1 - sigmoid f(x, y-, y+))] / 2, with f the score of the sequence.
+    Loss of a pair: [-log sigmoid f(x, y+, y-) - log(1 - sigmoid f(x, y-, y+))] / 2, with f the score of a sequence.
+    The first B sequences of PairCollator's batch are (x, y+, y-), the other B are (x, y-, y+).
     """
 
     def row_losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:

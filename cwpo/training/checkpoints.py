@@ -120,7 +120,7 @@ def newest(folder: Path, layout: dict[str, Any]) -> Path | None:
 
 
 def intact(checkpoint: Path, layout: dict[str, Any]) -> bool:
-    """Whether all files are as they were when sealed, and the seal has this layout, apart from the process number."""
+    """Whether all files are as they were when sealed, and the seal's layout equals `layout`, `process` ignored."""
     try:
         sealed = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))
         same = {**sealed["layout"], "process": 0} == {**layout, "process": 0}
@@ -130,7 +130,7 @@ def intact(checkpoint: Path, layout: dict[str, Any]) -> bool:
 
 
 def _layout(args: TrainingArguments) -> dict[str, Any]:
-    """Returns the process's number, and what must not change to resume: processes, sharding of the model, optimiser."""
+    """Returns this process's number and what a resumed run must keep: number of processes, sharding, optimiser."""
     return {
         "process": args.process_index,
         "processes": args.world_size,

@@ -205,7 +205,7 @@ def fit_online(
     lora: Any = None,
     **online: Any,
 ) -> tuple[Fitted, list[dict[str, Any]]]:
-    """Trains a policy on its own responses (J.5); also returns the sampled pairs. `online`: as in OnlineTrainer."""
+    """Trains a policy on its own responses; also returns the sampled pairs. `online`: options of OnlineTrainer."""
     pairs: list[dict[str, Any]] = []
     data = {"prompts": prompts, "pairs": pairs}
     return _fit_policy(site, OnlineTrainer, prompts, start, training, seed, lora, **data, **online), pairs

@@ -29,7 +29,7 @@ def memory_of(device: torch.device) -> Memory | None:
 
 
 def measure(budget: Budget, memory: Memory | None, tokens: int) -> None:
-    """Sets a budget that is still to be measured, from the memory of a step whose largest part had `tokens` tokens."""
+    """Sets budget.tokens, if budget.measured, from the memory of a step whose largest part had `tokens` tokens."""
     if budget.measured and memory is not None:
         each = max(1, memory.most - memory.held) / tokens
         budget.tokens = max(1, min(MOST, int(USED * (memory.total - memory.held) / each)))
@@ -37,7 +37,7 @@ def measure(budget: Budget, memory: Memory | None, tokens: int) -> None:
 
 
 def back_off(budget: Budget, inputs: Mapping[str, Any], error: RuntimeError) -> dict[str, Any]:
-    """Halves the budget until the batch splits further; returns its parts. InputError if each part is a single row."""
+    """Halves the budget until the batch has more parts; returns it in them. InputError if each part is one row."""
     whole, parts = inputs["whole"], inputs["micro"]
     if len(parts) == len(whole.rows):
         longest = max(map(whole.collator.tokens, whole.rows))

@@ -29,7 +29,10 @@ DRAWN = ("temperature", "max_new_tokens", "top_k", "batch_size")
 
 @dataclass(frozen=True)
 class Sampling:
-    """How responses are sampled: for `batches_per_round` optimiser batches in a round, `batch_size` prompts at once."""
+    """How responses are sampled. A round is the prompts of `batches_per_round` optimiser steps.
+
+    `batch_size`: prompts sampled at once on a CPU; a GPU takes as many as fit. `top_k`: 0 samples from all tokens.
+    """
 
     temperature: float
     max_new_tokens: int
@@ -161,7 +164,7 @@ class OnlineTrainer(PreferenceLoss):
         try:
             scores = self.reward(texts * 2, [one["response"] for one in said])
         except FloatingPointError as error:
-            raise FloatingPointError(f"{error}, in round {number} of the prompts {listed(ids)}") from error
+            raise FloatingPointError(f"{error}, in sampling round {number}; its prompts: {listed(ids)}") from error
         halves = (
             part[i : i + len(prompts)]
             for part in (said, np.asarray(scores, dtype=float).tolist())
@@ -233,7 +236,7 @@ def _generation_settings_kept(model: Any) -> Iterator[None]:
 
 
 def _summary(pairs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Returns the values that are logged for a round, without means over no values."""
+    """Returns the online/* values that are logged for a round. A mean over no values is left out."""
     scores = [score for pair in pairs for score in (pair["score_a"], pair["score_b"])]
     gaps = [pair["margin"] for pair in pairs if not pair["dropped"]]
     tokens = [pair[f"n_tokens_{side}"] for pair in pairs for side in "ab"]

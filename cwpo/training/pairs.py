@@ -50,7 +50,7 @@ class Reference:
 
 
 class Rows(list[dict[str, Any]]):
-    """Tokenised rows as a data set. Users may also read them as `trainer.train_dataset.rows`."""
+    """A list of tokenised rows that serves as a data set. Its property `rows` is the list itself."""
 
     @property
     def rows(self) -> "Rows":
@@ -71,8 +71,8 @@ def encoded_rows(
 ) -> list[dict[str, Any]]:
     """Checks and tokenises examples; keeps their REFERENCE columns if they have them. `config`: the model's config.
 
-    Raises InputError for missing columns, for wrong values, with the first wrong row of each kind, and for weights that
-    are all 0, which only a chunk of a stream (`streamed`) may have.
+    Raises InputError for missing columns and for wrong values, of which it shows the first row of each kind; also if
+    all weights are 0, unless `streamed` says that the examples are only a chunk of a stream.
     """
     if not examples:
         raise InputError("the data has no pairs")

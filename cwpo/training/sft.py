@@ -18,10 +18,10 @@ from cwpo.training.base import GlobalMeanTrainer
 
 
 class SFTTrainer(GlobalMeanTrainer):
-    """Trains on batches of SequenceCollator. The mean is over response tokens: each is a row of GlobalMeanTrainer.
+    """Trains on batches of SequenceCollator. The loss is a mean over response tokens; row_losses has one for each.
 
-    With a token budget, sequences are packed without padding if that is exact. If a batch may have more than LOGITS
-    logits, the head runs on response tokens only, in chunks, if that is exact.
+    With a token budget, sequences are packed without padding. If they are packed, or if a batch may have more than
+    LOGITS logits, the head runs on response tokens only, in chunks. Both only where exact_layout finds them exact.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -43,7 +43,7 @@ class SharedBatches(Sampler[list[int]]):
                 yield own[part::parts] or [-1]
 
     def _parts(self, rows: int) -> int:
-        """Returns the number of micro-batches per process: as few as `micro` allows, but none empty if possible."""
+        """Returns the number of micro-batches per process: ceil(its rows / micro), or fewer if one would be empty."""
         most = -(-rows // self.processes)
         return max(1, min(-(-most // self.micro), rows // self.processes))
 
@@ -62,7 +62,7 @@ class WithFiller(Dataset):
 
 
 class SharedLoader(DataLoader):
-    """Loads this process's share of each global batch. `micro`: rows per process and batch; None: those of training."""
+    """Loads this process's rows of each global batch, at most `micro`; None: as many as `args` sets for training."""
 
     def __init__(
         self, rows: Any, collator: Callable[[Sequence[Any]], dict[str, Any]], args: Any, micro: int | None = None

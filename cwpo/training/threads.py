@@ -14,10 +14,10 @@ from cwpo.runtime import in_threads
 
 
 def step_in_threads(trainer: Any, model: torch.nn.Module, parts: Sequence[Any], count: Any, threads: int) -> Tensor:
-    """Does what GlobalMeanTrainer does with one part after the other, up to rounding; returns the sum of the losses.
+    """Adds the gradients of a batch's parts to the model's, several parts at a time; returns the sum of the losses.
 
-    Thread i of n computes parts i, i + n, ... Losses and gradients are added up in the order of the threads, so that
-    the same batch always gives the same gradient.
+    Results are, up to rounding, those of one part after the other. Thread i of n computes parts i, i + n, ... Losses
+    and gradients are added up in the order of the threads, so that the same batch always gives the same gradient.
     """
     model.train()
     weights = [weight for weight in model.parameters() if weight.requires_grad]
@@ -52,7 +52,7 @@ def draws(trainer: Any, model: torch.nn.Module, part: Any) -> bool:
 
 
 def _apart(trainer: Any) -> Any:
-    """Returns a copy of the trainer that shares all but what a part's computation records: losses and sums for logs."""
+    """Returns a shallow copy of the trainer with empty records of its own: the losses, and the sums for logs."""
     own = copy.copy(trainer)
     own._losses, own._sums = [], None
     return own

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -165,9 +166,13 @@ def test_report_of_all_parts(tmp_path):
     )
     report.write_report(tmp_path)
     text = (tmp_path / "benchmark.md").read_text()
-    assert "| hh | TRL, defaults | 32 | 16 | 1 | 9.00 | 4.50 |" in text
+    assert "| hh | TRL, defaults | 32 | 16 | 1 | 9.00 | 4.50 |" in text and "commit abc" in text
     assert text.index("| 100 |") < text.index("| 1,000 |")
     assert "steady" not in text  # of files from before steps were measured
+
+
+def test_runs_outside_a_repository_name_their_machine_too():
+    assert "transformers 5, commit unknown." in report._machines(runs(cwpo=([2.0], 100)).assign(git_commit=np.nan))
 
 
 def test_rows_of_a_workload_measured_again_replace_the_old_ones(tmp_path):

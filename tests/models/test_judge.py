@@ -215,7 +215,7 @@ def test_the_estimate_is_said_and_bounded_before_anything_is_asked(endpoint, tmp
     api = ApiJudge(settings(tmp_path, endpoint.url, max_usd=0.001))
     with pytest.raises(InputError, match=r"gold.max_usd=0.001: 8 questions to stub-1 would cost about \$"):
         api.preferences(PROMPTS, GOOD, BAD)
-    with pytest.raises(InputError, match="unknown price"):
+    with pytest.raises(InputError, match="unknown amount.*; set it to null, or judge fewer"):
         ApiJudge(settings(tmp_path, endpoint.url, max_usd=5, usd_per_million={})).preferences(PROMPTS, GOOD, BAD)
     assert endpoint.requests == 0
 

@@ -66,6 +66,15 @@ def aligned(tmp_path_factory, tiny_checkpoint) -> Path:
     return align(composed("align", *words, *SMALL), lambda _: None)
 
 
+def test_test_pairs_that_do_not_fit_are_named_as_such(tiny_checkpoint, tmp_path):
+    pd.DataFrame(rows()).to_parquet(tmp_path / "preferences.parquet")
+    long = [{"prompt": "Ask?", "response_a": " yes" * 600, "response_b": " no", "label": "a"}]
+    words = [f"preferences={tmp_path}/preferences.parquet", f"model={tiny_checkpoint}", f"out={tmp_path}/out"]
+    test = saved(tmp_path / "test.jsonl", long)
+    with pytest.raises(InputError, match=rf"test={test}: 0 of 1 rows can be used"):
+        align(composed("align", *words, f"test={test}", *SMALL), lambda _: None)
+
+
 def test_the_aligned_model_is_an_ordinary_checkpoint_with_a_card(aligned, tiny_checkpoint):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -146,7 +155,7 @@ def test_summary_by_hand():
     found = summary(table)
     assert (found["win_rate"]["mean"], found["tie_rate"], found["reward_difference"]["mean"]) == (0.75, 0.5, 1.0)
     assert found["truncated"] == {"before": 0.5, "after": 0.0}
-    with pytest.raises(InputError, match="1 of 4 rewards that are NaN or infinite"):
+    with pytest.raises(InputError, match="1 of 4 rewards are NaN or infinite"):
         summary(table.assign(after_reward=[math.nan, 1.0]))
 
 

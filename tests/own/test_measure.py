@@ -40,7 +40,7 @@ def test_share_lies_in_its_interval(right):
 
 
 def test_share_needs_something():
-    with pytest.raises(ValueError, match="nothing to take a share of"):
+    with pytest.raises(ValueError, match="a share needs at least one value"):
         share([])
 
 

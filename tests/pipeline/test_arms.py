@@ -324,7 +324,7 @@ def test_an_empty_selection_is_one_clear_error(finished, store):
     from cwpo.errors import InputError
 
     made = smoke_arm(store, "method=filter", "method.selection.kind=threshold", "method.selection.value=0.999")
-    with pytest.raises(InputError, match=r"threshold=0\.999 keeps 0 of 84 pairs; lower the threshold"):
+    with pytest.raises(InputError, match=r"threshold=0\.999 keeps 0 of 84 pairs, at least 2 are needed"):
         run(made)
 
 

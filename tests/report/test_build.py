@@ -338,11 +338,12 @@ def test_rewards_that_are_missing_are_an_error(results):
         build_report(results, "toy")
 
 
-def test_arms_are_compared_on_the_same_prompts_only(results):
-    human, ours = (
-        made_up("table1", data="harmless", strong="world/opt-160x4", seed=0, method=method)
-        for method in ("human", "cw_po")
-    )
+@pytest.mark.parametrize("answered", [PROMPTS, PROMPTS - 5])
+def test_arms_are_compared_on_the_same_prompts_only(results, answered, monkeypatch):
+    arm = {"data": "harmless", "strong": "world/opt-160x4", "seed": 0}
+    human = made_up("table1", **arm, method="human")
+    monkeypatch.setitem(globals(), "PROMPTS", answered)
+    ours = made_up("table1", **arm, method="cw_po")
     ours[1]["prompts"] = "other"
     only(results, human, ours)
     with pytest.raises(ResultsError, match="answered different prompts"):

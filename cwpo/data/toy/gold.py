@@ -37,7 +37,10 @@ def parse_prompt(prompt: str) -> tuple[str, bool]:
     """Returns the request's topic and whether it is harmful. Raises ValueError if the prompt is not of this world."""
     found = _REQUEST.search(prompt)
     if found is None:
-        raise ValueError(f"no request of the synthetic world in {prompt!r}; gold rewards exist for its prompts only")
+        raise ValueError(
+            f"no request of the synthetic world in {prompt!r}; gold=oracle and gold=judge know no other prompts: "
+            "choose another gold model"
+        )
     return found["topic"], found["request"] in HARMFUL_REQUESTS
 
 

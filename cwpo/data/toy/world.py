@@ -85,9 +85,9 @@ def sample_pairs(
 
     The two responses are exchangeable and never identical. Texts depend on (dataset, seed, row number): other
     label parameters give other labels to the same pairs, and fewer pairs are a prefix of more. `flip`,
-    `temperature` (0: by gold reward, ties drawn) and `taste_spread` replace the data set's own. `domain`
-    is the data set, or the part of it, that the row comes from. Raises ValueError for an unknown data set or
-    a parameter out of range.
+    `temperature` and `taste_spread` replace the data set's own. At temperature 0 the better response is always
+    preferred, and ties are drawn; then `flip` applies. `domain` is the data set, or the part of it, that the row
+    comes from. Raises ValueError for an unknown data set or a parameter out of range.
     """
     if dataset not in DATASETS:
         raise ValueError(f"unknown data set {dataset!r} of the synthetic world; it has {', '.join(DATASETS)}")

@@ -24,7 +24,7 @@ def models_of(cfg: Config) -> Iterator[tuple[str, str, str | None]]:
 
 
 def model_problems(key: str, path: str, revision: str | None, cfg: Config) -> list[str]:
-    """Returns the problems of a model's files and config; if none, those of its use as reward or of its tokenizer."""
+    """Returns the problems of a model's files and config; if none, those of a reward model's head or of a tokenizer."""
     from cwpo.models.folders import checkpoint_problem
     from cwpo.models.policy import hub_problem
     from cwpo.models.reward_models import gold_problem

@@ -62,7 +62,7 @@ def out_of_reach(arms: Iterable[Config]) -> list[str]:
 
 
 def in_cache(asset: Asset) -> bool:
-    """Whether the cache has a model's config, so probably all its files; for a data set, if its files can be listed."""
+    """Whether the cache has a model's config, so probably all files. For a data set: whether repo_files lists any."""
     if asset.kind == "datasets":
         return bool(repo_files(asset.id, asset.revision, "dataset"))
     from huggingface_hub import try_to_load_from_cache

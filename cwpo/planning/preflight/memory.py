@@ -31,15 +31,19 @@ SCORING = 2  # a pass without gradients holds this many times the tokens of a tr
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of a model, as its config gives them."""
+    """The sizes of a model, as its config gives them. `cache`: numbers that a token adds to the key-value cache.
+
+    `linear`: (name, inputs, outputs) of each linear layer but the LM head; `chosen`: names of those that PEFT adapts by
+    default.
+    """
 
     parameters: int
-    linear: tuple[tuple[str, int, int], ...]  # name, inputs and outputs of every linear layer but the LM head
+    linear: tuple[tuple[str, int, int], ...]
     layers: int
     hidden: int
     vocabulary: int
-    cache: int  # numbers a token adds to the key-value cache
-    chosen: tuple[str, ...] = ()  # names of the linear layers that PEFT adapts by default
+    cache: int
+    chosen: tuple[str, ...] = ()
 
     def adapters(self, lora: Any) -> int:
         """Number of parameters of the adapters that the LoraConfig `lora` adds to the model."""
@@ -47,7 +51,7 @@ class Shape:
         return sum(lora.r * (inputs + outputs) for _, inputs, outputs in adapted)
 
     def kept(self, learning: bool) -> float:
-        """Bytes per token that a layer keeps for the backward pass, in 16 bits; `learning`: its weights are trained."""
+        """Bytes of 16-bit activations that a layer keeps per token for the backward pass; `learning`: it is trained."""
         outputs = [outputs for _, _, outputs in self.linear]
         widest = max(outputs, default=0)
         gated = 2 * widest if outputs.count(widest) >= 2 * self.layers else 0  # of a gated MLP
@@ -118,9 +122,9 @@ def training_need(stage: str, name: str, shape: Shape, training: Any, tokens: in
 
 
 def scoring_need(stage: str, name: str, shape: Shape, tokens: int, *, cached: bool, size: int = FLOAT) -> Need:
-    """Returns the GPU memory of a pass without gradients on SCORING * `tokens` tokens; a weight has `size` bytes.
+    """Returns the GPU memory of a pass without gradients; a weight has `size` bytes.
 
-    `cached`: the pass keeps keys and values, for sampling.
+    `tokens`: of a training batch; the pass holds SCORING times as many. `cached`: it keeps keys and values to sample.
     """
     columns = SCORING * tokens
     layer = WORKING * shape.kept(learning=False) * size / 2

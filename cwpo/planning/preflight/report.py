@@ -76,7 +76,7 @@ def _asset_problems(arms: list[Config]) -> Iterator[tuple[Any, list[str]]]:
 
 
 def _shapes(arms: list[Config], unusable: dict[Any, list[str]]) -> dict[tuple[str, str], Shape]:
-    """Returns (config key, path) -> sizes, for every model without problems; `unusable` has models -> problems."""
+    """Returns (config key, path) -> sizes, of every model without problems; `unusable` maps models to problems."""
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
 
     from cwpo.models.policy import read_config

@@ -45,13 +45,13 @@ def _bt(experiment: str, **where: object) -> Where:
 
 
 def _sum(*terms: tuple[float, Where], match: tuple[str, ...] = ANNOTATOR) -> Measure:
-    """Returns the measure that sums factor · number over `terms`: (factor, conditions that select annotators)."""
+    """Returns the measure: a weighted sum of a result, such as accuracy. A term is (weight, annotator's conditions)."""
     signed = [Term(factor, "a" if factor > 0 else "b", where) for factor, where in terms]
     return contrast(signed, match=match, table="annotators")
 
 
 def _cheaper(id: str, statement: str, rivals: str, *names: str) -> Claim:
-    """Returns the claim that BT trains in fewer seconds than the cheapest of `names`. `rivals` names these in words."""
+    """Returns the claim that BT trains in fewer seconds than each annotator in `names`, which `rivals` describes."""
     return Claim(
         id,
         statement,

@@ -38,7 +38,7 @@ def _shrinks(other: str) -> Measure:
 
 
 def remark_on(method: str) -> str:
-    """Returns the remark on which of the paper's numbers belongs to an arm of weak labels; "" for human labels."""
+    """Returns a remark that says how the weak-label arm `method` relates to the paper's arms; "" for human labels."""
     return "" if method == "human" else ABLATION if method == "ws_bt" else BOTH_RULES
 
 
@@ -52,7 +52,7 @@ def cw_over(
     match: tuple[str, ...] = ARM,
     **conditions: str,
 ) -> list[Claim]:
-    """Returns a claim for each of `others`: CW-PO has the higher mean GRA over the cells that meet `conditions`.
+    """Returns the claims that CW-PO has a higher mean GRA than each of `others`, in the runs that meet `conditions`.
 
     The statements begin with `lead` and end with `what`; `note` ends the descriptions of the tests.
     """

@@ -23,10 +23,10 @@ class Claim:
     """A statement of the paper, in our words, and the comparison that tests it.
 
     The claim is that the effect, `measure(evidence, number)` in `unit`, is above `value` (with `below`: below it).
-    `floor` is the smallest effect that matters, in the same unit: it is the margin of the verdict if half the paper's
-    effect is smaller or unknown. `second` is another number in which the same comparison is shown. `second_measure` and
-    `paper` replace `measure` for that number and for the paper's numbers. `remark` tells readers what to keep in mind.
-    `arms` marks comparisons of aligned models, `plain` those that are simply side "a" minus side "b".
+    `floor` is the smallest effect that matters, in the same unit: the margin of the verdict is half the paper's effect,
+    but at least `floor`. `second`: another number to compare, by `second_measure` if given, else by `measure`. `paper`:
+    the measure of the paper's effect; None: `measure`. `remark` tells readers what to keep in mind. `arms`: the claim
+    compares aligned models, not annotators. `plain`: the effect is side "a" minus side "b".
     """
 
     id: str

@@ -42,8 +42,8 @@ class Evidence:
     """A row per arm and seed in `arms`, per annotator and seed in `annotators`; `confidences` as in confidences.csv.
 
     `arms`: `gra` and `win_rate` in percent; `reward` and `reward_sft`, mean gold rewards of the aligned and its SFT
-    model; `kl` in nats per response; `labels`, human labels in percent of all pairs (valid for human_all and arms of
-    weak labels); `seconds` to train the aligned model and, if the arm has one, its annotator.
+    model; `kl` in nats per response; `labels`, the human labels that the arm uses, in percent of all pairs (right only
+    for human_all and weak-label arms); `seconds` to train the aligned model and its annotator, if it has one.
 
     `annotators`: accuracies in percent (`accuracy` against human labels), train_seconds in seconds. `rank` is the
     place of the model by size in its experiment and family, smallest 0 (`arms`: strong model; `annotators`: weak).
@@ -94,7 +94,7 @@ def _ranked(frame: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def of_paper(paper: pd.DataFrame) -> Evidence:
-    """Returns the published numbers as evidence of one seed. Figure 4 prints no CW-PO number and takes Table 4's."""
+    """Returns the published numbers as evidence of one seed. Figure 4 prints none for CW-PO: it gets Table 4's."""
     rows: list[dict] = []
     for given in paper.to_dict("records"):
         setting = dict(part.split("=") for part in given["setting"].split(";") if part)

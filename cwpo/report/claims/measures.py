@@ -46,7 +46,7 @@ Effects = dict[tuple[Any, ...], float]  # (*cell, seed) -> effect or number
 
 @dataclass(frozen=True)
 class Term:
-    """`factor` times a number of the arms that meet `where`; `side`, "a" or "b", is their side of the comparison."""
+    """`factor` times a result, such as GRA, of the runs that meet `where`, on `side` "a" or "b" of a comparison."""
 
     factor: float
     side: str
@@ -54,7 +54,7 @@ class Term:
 
 
 def contrast(terms: Sequence[Term], *, match: Sequence[str] = ARM, table: str = "arms") -> Measure:
-    """Returns the measure that sums the terms within each cell and seed that has all of them."""
+    """Returns the measure: the sum of the terms for each cell and seed; no effect where a term has no run."""
 
     def measure(evidence: Evidence, number: str) -> Measured:
         frame = getattr(evidence, table)
@@ -72,7 +72,7 @@ def contrast(terms: Sequence[Term], *, match: Sequence[str] = ARM, table: str = 
 
 
 def _of_two_machines(frame: pd.DataFrame, rows: Sequence[pd.DataFrame]) -> tuple[str, ...]:
-    """Returns a note if compared experiments hold one arm with different numbers: they ran on different machines."""
+    """Returns a note if compared experiments give one run key different numbers: they ran on different machines."""
     names = sorted({name for part in rows for name in part["experiment"]})
     number = "gra" if "gra" in frame else "accuracy"
     shared = frame[frame["experiment"].isin(names)].groupby("run_key")[number]
@@ -86,10 +86,10 @@ def _of_two_machines(frame: pd.DataFrame, rows: Sequence[pd.DataFrame]) -> tuple
 def over_best(
     challenger: Where, rivals: Sequence[Where], *, match: Sequence[str] = ARM, per: Sequence[str] = ()
 ) -> Measure:
-    """Returns the measure: challenger minus the rival that is best in the *other* seeds, for each value of `per`.
+    """Returns the measure: challenger minus best rival. All cells that agree in the columns `per` have the same rival.
 
-    With per=(), one rival is chosen for all cells. Choosing on the seed itself would favour the rivals: the best
-    of many noisy numbers is too good. If there is only one seed, the rival is chosen on that seed.
+    With per=(), one rival is chosen for all cells. It is the best in the *other* seeds: choosing on the seed itself
+    would favour the rivals, as the best of many noisy numbers is too good. A single seed chooses on itself.
     """
 
     def measure(evidence: Evidence, number: str) -> Measured:
@@ -104,10 +104,10 @@ def over_best(
 
 
 def own_choice_pays(wheres: Sequence[Where], *, match: Sequence[str] = ARM, per: Sequence[str]) -> Measure:
-    """Returns the measure: the gain of choosing the best option for each value of `per` over one choice for all values.
+    """Returns the measure: the option that is best in the cell minus the one that is best in a group of cells.
 
-    Both are chosen on the other seeds. The gain is above 0 only if the best option really differs between the values of
-    `per`. The one choice is common to the cells that agree in the other columns of `match`.
+    A group is the cells that differ only in the columns `per`. Both options are chosen on the other seeds (as in
+    over_best), so the gain is above 0 only if different options are best in the cells of a group.
     """
 
     def measure(evidence: Evidence, number: str) -> Measured:
@@ -172,7 +172,7 @@ def _values(rows: pd.DataFrame, number: str, match: Sequence[str]) -> Effects:
 def _options(columns: Sequence[Effects], match: Sequence[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Returns a table of numbers with a row per cell and seed, a column per option; and notes for the reader.
 
-    Options that never ran are left out, then cells and seeds that lack one of the other options.
+    An option that never ran has no column. A cell and seed in which one of the other options did not run has no row.
     """
     ran = [column for column in columns if column]
     keys = [key for key in (ran[0] if ran else ()) if all(key in column for column in ran)]
@@ -207,9 +207,10 @@ def _measured(
     match: Sequence[str],
     notes: tuple[str, ...] = (),
 ) -> Measured:
-    """Arranges the effects in a table, cells by seeds, without gaps.
+    """Arranges the effects in a table without gaps, a row per cell, a column per seed.
 
-    It keeps the cells of one seed and the seeds that have all of these, choosing the seed that keeps most effects.
+    It keeps the cells of one seed and every seed that has all these cells, and leaves out other effects. The one seed
+    is chosen so that most effects stay.
     """
     if not effects:
         return Measured(pd.DataFrame(), rows[0].iloc[:0].assign(side=""), notes)

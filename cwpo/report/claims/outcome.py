@@ -128,7 +128,7 @@ def _remarks(outcome: Outcome) -> list[str]:
 
 
 def _smaller(claim: Claim, judged: Judged, margin: float) -> bool:
-    """Whether a reproduced effect is smaller than the margin: its interval ends less than `margin` from the value."""
+    """Whether a reproduced effect is below `margin`: its whole interval is nearer than that to the claim's value."""
     if judged.verdict != REPRODUCED or judged.low is None or judged.high is None:
         return False
     return (claim.value - judged.low if claim.below else judged.high - claim.value) < margin

@@ -21,10 +21,10 @@ APART = 0.12  # distance between the points at one tick; ticks are 1 apart
 
 
 def axis_figures(results: Results, rows: pd.DataFrame, axes: Sequence[str], folder: Path) -> list[Path]:
-    """Draws a PNG for each pair of axes, or for a single one: the axis with more values across, the other as colours.
+    """Draws a PNG for each pair of swept keys, `axes`: the key with more values as x axis, the other one as colours.
 
-    A point is the mean over those settings of the other axes that all points of the figure share. If they share none,
-    no figure is drawn.
+    If one key alone varies, it is the x axis. A point is the mean over the settings of the remaining keys, only those
+    that all points have. If no setting is left, no figure is drawn.
     """
     rows = rows.assign(**{axis: rows[axis].map(setting) for axis in axes})
     axes = [axis for axis in axes if varies(rows[axis])]
@@ -61,7 +61,7 @@ def _draw(results: Results, rows: pd.DataFrame, axes: Sequence[str], pair: tuple
 def _cells(
     results: Results, rows: pd.DataFrame, pair: list[str], rest: list[str]
 ) -> tuple[dict[tuple[str, ...], dict[str, Any]], int]:
-    """Returns values of `pair` -> mean over the settings of `rest` that all of them have, and how many these are."""
+    """Returns (values of `pair` -> mean, n): means over the n settings of `rest` that ran with all values of `pair`."""
     parts = {
         place: dict(list(group.groupby(rest, sort=False))) if rest else {(): group}
         for place, group in rows.groupby(pair, sort=False)

@@ -16,7 +16,7 @@ from cwpo.report.tables.grid import fill
 
 
 def capacity(results: Results, folder: Path) -> list[Path]:
-    """Draws a column per family: gain in mean gold reward above, in GRA below, a line per arm compared with CW-PO."""
+    """Draws CW-PO's gain over each other arm against model size: gold reward above, GRA below, a column per family."""
     grid = fill(CAPACITY, results)
     gains = pd.DataFrame(grid.differences if grid is not None else [])
     if grid is None or "strong" not in gains:

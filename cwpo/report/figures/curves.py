@@ -40,7 +40,7 @@ AGAINST = {"accuracy_gold": ("with gold", BLUE), "accuracy_human": ("with the hu
 
 
 def _most_confident(spec: Spec, other: str, name: str, results: Results, folder: Path) -> list[Path]:
-    """Draws GRA and, below, gold reward over top N %; a column per data set; `other` (its label: `name`) as a band."""
+    """Draws GRA, and below gold reward, over the share of pairs kept; a column per data set; arm `other` as a band."""
     grid = fill(spec, results)
     if grid is None:
         return []
@@ -139,7 +139,7 @@ def figure8(results: Results, folder: Path) -> list[Path]:
 
 
 def tuning(results: Results, folder: Path) -> list[Path]:
-    """Draws a column per family: GRA above, gold reward below, a line per method; dashed: the matched update size."""
+    """Draws GRA, and below gold reward, over the learning rate; a column per family; dashed: the matched rate."""
     cells = tuning_cells(results)
     if not len(cells):
         return []

@@ -1,4 +1,4 @@
-"""Draws mean gold reward against KL(π‖π_ref), a line per method over the grid of update sizes."""
+"""Draws mean gold reward against KL(π‖π_ref), a line per method, a point per learning rate."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RINGS = {MATCHED: ("s", 9, "matched update size"), OWN_BEST: ("o", 12, "own best
 
 
 def frontier(results: Results, folder: Path) -> list[Path]:
-    """Draws a panel per data set (columns) and pair of models (rows), with KL on a square-root axis."""
+    """Draws mean gold reward over KL (square-root axis), a panel per data set (columns) and pair of models (rows)."""
     cells = frontier_cells(results)
     if not len(cells) or "kl" not in cells:
         return []

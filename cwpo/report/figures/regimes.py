@@ -1,4 +1,4 @@
-"""Shows when weak labels and confidence help: heat maps over noise and number of pairs, curves over update size."""
+"""Shows when weak labels and confidence help: heat maps over noise and number of pairs, curves over learning rate."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def regimes_sizes(results: Results, folder: Path) -> list[Path]:
 
 
 def heat_maps(contrast: str, results: Results, folder: Path) -> list[Path]:
-    """Draws a contrast: gold reward above GRA, a column per learning rate; * and frame: the interval excludes 0."""
+    """Draws heat maps of a contrast: difference of gold reward above, of GRA below; a column per learning rate."""
     every = differences(results)
     if not len(every) or contrast not in set(every["contrast"]):
         return []
@@ -82,7 +82,7 @@ HEAT_MAPS = tuple(partial(heat_maps, contrast) for contrast in CONTRASTS)
 
 
 def _heat_map(axis: Any, here: pd.DataFrame, cells: pd.DataFrame, name: str, form: str, most: float) -> Any:
-    """Draws the number `name` of cells `here` over noise and pairs, colours up to ±`most`; returns the image."""
+    """Draws the number `name` of `here`, colours up to ±`most`; * and frame: interval without 0. Returns the image."""
     noises, pairs = sorted(set(cells["label_flip"])), sorted(set(cells["data_pairs"]))
     grid = here[name].unstack().reindex(index=noises, columns=pairs).astype(float)
     # Red and blue differ for people who cannot tell red from green.

@@ -23,7 +23,7 @@ POISON = (0.0, 0.05, 0.1, 0.15, 0.2)
 
 
 def trained_as(name: str, label: str, scoring: str | None = None, paper: bool = True) -> Item:
-    """Returns the item of a way to train and to score the annotator; paper=False: the paper has no number for it."""
+    """Returns the column of annotators trained as `name`, scored by `scoring`; paper=False: the paper has no number."""
     where = {"annotator": name, "scoring": scoring}
     return Item(label, where, {"method": f"annotator={name}" if paper else "none"})
 
@@ -152,7 +152,8 @@ def _annotators(results: Results) -> Page | None:
 def human_arms(results: Results) -> Page | None:
     """Returns a page that checks the tuning's Human arms by family and data set; None if the tuning did not run.
 
-    The checks: GRA, share of unfinished responses, and how much better Human fits its labels than these fit gold.
+    The checks: GRA, share of unfinished responses, and the arm's agreement with its training labels, which must exceed
+    the labels' agreement with gold by LEAST_FIT.
     """
     chosen = tuning_cells(results)
     if not len(chosen):

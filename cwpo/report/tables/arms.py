@@ -53,7 +53,7 @@ USUAL = (
 
 
 def top(share: float) -> Item:
-    """Returns the item of the arm that aligns on the most confident share of Bradley–Terry labels; 1: all, weight 1."""
+    """Returns the column of the arm that aligns on the most confident `share` of the weak labels; 1: arm `ws_bt`."""
     paper = {"method": "filter", "setting": f"keep_fraction={share}"}
     if share == 1:
         return Item(f"Top 100 % ({WS_BT.label})", WS_BT.where, paper)
@@ -61,7 +61,7 @@ def top(share: float) -> Item:
 
 
 def weight(name: str) -> Item:
-    """Returns the CW-PO arm with one of the weights `c1` to `c4`."""
+    """Returns the column of CW-PO with one of the weights `c1` to `c4`."""
     return Item(
         name.upper(),
         {"method": "cw_po", "weighting": name},
@@ -70,7 +70,7 @@ def weight(name: str) -> Item:
 
 
 def mix(share: str, name: str) -> Item:
-    """Returns the item of a labeled mixture: `share` is Harmless/Helpful ("80/20"), `name` the data set aligned on."""
+    """Returns the row of arms on data set `name` whose labeled pairs are Harmless and Helpful by `share`: "80/20"."""
     harmless, helpful = (float(part) / 100 for part in share.split("/"))
     own = harmless if name == "harmless" else helpful
     item = data_item(name)
@@ -82,12 +82,12 @@ def mix(share: str, name: str) -> Item:
 
 
 def poison(share: float) -> Item:
-    """Returns the item of annotators, or arms labeled by them, that learned from this share of poisoned labels."""
+    """Returns the row or column of runs whose annotator learns from `share` poisoned pairs per labeled pair as well."""
     return _share("poison_fraction", share, "poisoned")
 
 
 def labeled(share: float) -> Item:
-    """Returns the item of arms or annotators that learned from this share of the human labels."""
+    """Returns the row or column of the runs that use the human labels of this share of the pairs."""
     return _share("human_fraction", share, "labeled")
 
 
@@ -127,7 +127,7 @@ def most_confident(name: str, title: str, sections: Axis, **more: Any) -> Spec:
 def arms_on(
     name: str, title: str, about: str, pairs: Sequence[tuple[str, str]], sets: Sequence[str], columns: Axis = ALL_ARMS
 ) -> Spec:
-    """Returns a spec of Human, WS-DPO and CW-PO: a section for each pair of models, a row for each data set."""
+    """Returns a spec with a column for each arm, a section for each pair of models, a row for each data set."""
     return Spec(name, title, about, columns=columns, rows=(data(*sets),), sections=(models(*pairs),), contrasts=USUAL)
 
 
@@ -148,7 +148,7 @@ def grid_of_table1(name: str, title: str, about: str, kind: Kind = ARMS, experim
 
 
 def over_subsets(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
-    """Adds to `outcome` mean and standard deviation of GRA (%) over SUBSETS parts of the first seed's prompts."""
+    """Returns `outcome` plus mean and standard deviation of GRA (%) over SUBSETS parts of the first seed's prompts."""
     cell = outcome(results, cells)
     if not cell:
         return {}

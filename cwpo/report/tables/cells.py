@@ -50,21 +50,21 @@ def outcome(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
 
 
 def compare(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str]) -> dict[str, Any]:
-    """Returns arm `a` minus arm `b` over pairs of runs that agree in the columns `on`, which has "seed"; {} if none.
+    """Compares arm `a` with arm `b` on pairs of runs with equal values of the columns `on`; {} if there is no pair.
 
-    The numbers are the difference of mean gold rewards, of GRA in points, and the win rate of `a` in percent, ties
-    half. They are averaged over the cells within each seed, the same cells for all seeds; the intervals resample the
-    seeds (see RULE). If gold only compares each response with the SFT model's, there is the difference of GRA alone.
-    Raises ResultsError if the prompts differ or an arm has two runs in one cell and seed.
+    Returns mean gold reward of `a` minus that of `b`, the same for GRA in percentage points, and the win rate of `a` in
+    percent, where a tie counts half; each with its interval (see RULE). `on` includes "seed"; its other columns define
+    a cell, and all seeds use the same cells. Relative gold rewards (RunRewards.relative) give the GRA difference alone.
+    Raises ResultsError if an arm has two runs in one cell and seed or, unless rewards are relative, prompts differ.
     """
     pairs = _balanced(_paired(a, b, list(on)))
     if not pairs:
         return {}
 
     def difference(which: int, gap: Callable[[RunRewards, RunRewards], Any]) -> tuple[list[float], Interval]:
-        """Returns the mean of `gap` (arm `a` minus arm `b`) for each seed, and the mean of these with its interval.
+        """Returns the mean of `gap` (arm `a` minus arm `b`) for each seed, and the mean over seeds with its interval.
 
-        `which` says what `gap` compares: 0 for the wins over the SFT model, 1 for the gold reward.
+        `which` says what `gap` subtracts: 0 for the shares of wins over the SFT model, 1 for the gold rewards.
         """
         runs = [[[results.rewards[key] for key in keys] for keys in of_seed] for of_seed in pairs]
         drawn = [[[results.rewards.resampled[key][which] for key in keys] for keys in of_seed] for of_seed in pairs]
@@ -75,9 +75,9 @@ def compare(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str
     runs = [results.rewards[key] for of_seed in pairs for key, _ in of_seed]
     rewards, wins = {}, {}
     if not any(run.relative for run in runs):
+        shares = [[results.wins_over(*keys) for keys in of_seed] for of_seed in pairs]  # refuses different prompts
         by_seed, gold = difference(1, lambda x, y: x.reward - y.reward)
         rewards = {**named_interval("difference", gold), "by_seed": "; ".join(f"{value:.3f}" for value in by_seed)}
-        shares = [[results.wins_over(*keys) for keys in of_seed] for of_seed in pairs]
         wins = named_interval("win_rate", clustered_interval(shares, resamples=RESAMPLES), 100)
     return {
         **rewards,
@@ -105,9 +105,9 @@ def _paired(a: pd.DataFrame, b: pd.DataFrame, on: list[str]) -> dict[tuple[Any, 
 
 
 def _balanced(pairs: dict[tuple[Any, ...], dict[int, tuple[str, str]]]) -> list[list[tuple[str, str]]]:
-    """Returns for each seed the pairs of runs of the same cells: those that have all seeds.
+    """Returns one list of pairs of runs per seed, a pair for each cell. It takes the cells that have every seed.
 
-    If no cell has all seeds, returns all cells, for the seeds that they share; [] if they share none.
+    If no cell has every seed, it takes all cells and only the seeds that all of them have; [] if there is no such seed.
     """
     seeds = sorted({seed for of_seed in pairs.values() for seed in of_seed})
     whole = [of_seed for of_seed in pairs.values() if len(of_seed) == len(seeds)]
@@ -144,7 +144,7 @@ def plain(cell: dict[str, Any], name: str, digits: int = 2) -> str:
 
 
 def by_seed(values: str, seeds: int) -> str:
-    """Returns `values`, such as `0.1; 0.2; 0.3`; for more than FEW_SEEDS seeds lowest and highest: `0.1 to 0.3`."""
+    """Returns `values`, one per seed as in `0.1; 0.2; 0.3`; for more than FEW_SEEDS seeds their range `0.1 to 0.3`."""
     if seeds <= FEW_SEEDS:
         return values
     numbers = sorted(values.split("; "), key=float)

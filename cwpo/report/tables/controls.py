@@ -32,7 +32,7 @@ def with_agreement(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str,
 
 
 def items(sft: str) -> dict[str, Item]:
-    """Returns key -> arm. They start from their own SFT models (`sft` "own") or all from the Human arm's ("human")."""
+    """Returns short name -> arm. Each starts from its own SFT model (`sft` "own"), or all from Human's ("human")."""
     of_sft: dict[str, Any] = {"sft_labels": sft}
     weighted = {"method": "cw_po", **of_sft}
     most_confident = {"method": "filter", "keep_fraction": SHARE, **of_sft}
@@ -105,7 +105,7 @@ COMMON = controls_spec(
 
 
 def controls(results: Results) -> list[Page]:
-    """Returns the pages of both tables, each with the rank correlation of M and mean gold reward over its arms."""
+    """Returns the pages of the tables OWN and COMMON, with the rank correlation of M and mean gold reward over arms."""
     return [page for spec in (OWN, COMMON) for page in pages(spec, results, below=_predicts)]
 
 

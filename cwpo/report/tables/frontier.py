@@ -54,10 +54,10 @@ def methods_of(cells: pd.DataFrame) -> list[str]:
 
 
 def at_humans_kl(cells: pd.DataFrame, point: str) -> dict[str, float]:
-    """Returns, for the cells of one panel, each method's mean gold reward at the KL that Human has at `point`.
+    """Returns method -> mean gold reward at the KL that Human has at operating point `point`, for the cells of a panel.
 
-    The reward is interpolated between the method's update sizes, from its SFT model (KL 0) on. A method whose largest
-    KL is smaller than Human's is left out. The result is {} if Human did not run at `point` or a KL is missing.
+    The reward is linear in KL between the method's learning rates; its SFT model is the point at KL 0. A method whose
+    largest KL is below Human's is left out. The result is {} if Human did not run at `point` or a KL is missing.
     """
     human = cells[(cells["method"] == "human") & cells["point"].isin((point, BOTH))]
     if len(human) != 1 or "kl" not in cells or cells["kl"].isna().any():
@@ -72,7 +72,7 @@ def at_humans_kl(cells: pd.DataFrame, point: str) -> dict[str, float]:
 
 
 def frontier(results: Results) -> list[Page]:
-    """Returns one page: rewards at equal KL, then every update size of every method; [] if nothing ran."""
+    """Returns one page: gold rewards at equal KL, then all results by method and learning rate; [] if nothing ran."""
     cells = frontier_cells(results)
     if not len(cells):
         return []

@@ -34,7 +34,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Grid:
-    """A filled table. `seeds` and `commits` are those of all its runs; `experiment` is where the runs come from."""
+    """A filled table. `seeds` and `commits`: those of all its runs; `experiment`: the experiment they belong to."""
 
     spec: Spec
     columns: list[str]
@@ -70,7 +70,7 @@ class Grid:
 
 @lru_cache(maxsize=128)
 def fill(spec: Spec, results: Results) -> Grid | None:
-    """Returns the table with cells and differences; None if it has no runs. Cached: its figure uses it too."""
+    """Returns the table with cells and differences; None if it has no runs. Cached, since a figure may draw it too."""
     runs = spec.kind.frame(results, spec.shown)
     if not len(runs):
         return None
@@ -129,7 +129,7 @@ def _cell(
 def _average(
     spec: Spec, results: Results, runs: pd.DataFrame, parts: tuple[Item, list[Item], Item], cells: Sequence[Cell]
 ) -> Cell:
-    """Averages a column over a section's rows (`parts`: section, rows, column); no average if a row has no number."""
+    """Returns a column's mean over a section's rows; no number if a row has none. `parts`: section, rows, column."""
     heading, lines, column = parts
     theirs = [cell["paper"] for cell in cells]
     return {
@@ -145,7 +145,10 @@ def _average(
 
 
 def _differences(spec: Spec, results: Results, runs: pd.DataFrame) -> Iterator[Cell]:
-    """Yields each contrast's difference per value of `spec.split` and over all: per section, then for all sections."""
+    """Yields the difference of each contrast, section by section, then over all sections if several have runs.
+
+    Each comes once for every value of the column `spec.split`, then once over all values.
+    """
     on = (*spec.kind.same, *spec.same)
     groups = [(section.label, select(runs, section.where)) for section in _crossed(spec.sections, runs)]
     if sum(len(rows) > 0 for _, rows in groups) > 1:

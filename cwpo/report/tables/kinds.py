@@ -30,11 +30,12 @@ class Number:
 
 @dataclass(frozen=True)
 class Kind:
-    """How a table is computed. `frame` returns its runs, `cell` fills a cell, or an average over several cells.
+    """How a table is computed. `frame` returns the runs of the named experiments. `cell` computes a cell from its runs.
 
-    `compare` gives a difference over runs that agree in `same`. `main` is the number that the paper prints too,
-    `metric` its name in paper_results.csv. `averages`: whether a section shows the mean over its rows. `on_arms`:
-    whether the table is filled for each operating point, as tables of aligned models are.
+    Given the runs of several cells, `cell` averages. `compare` computes a difference over runs with equal values of the
+    columns `same`. `main` is the number that the paper prints too, `metric` its name in paper_results.csv; `second`
+    stands in a table of its own below. `averages`: whether a section ends with the mean over its rows. `on_arms`:
+    whether cells are aligned models; their table is filled once per operating point.
     """
 
     frame: Callable[[Results, Sequence[str]], pd.DataFrame]

@@ -16,8 +16,8 @@ from cwpo.results import UNROUNDED
 class Page:
     """One table. `text`: the Markdown body; `frame`: the rows of the CSV; `tex`: LaTeX. None: no such file is written.
 
-    `own` marks runs that belong to no experiment file, perhaps on real pairs and models: the page says so. `experiment` is the
-    experiment that the rows come from, by default the one with the table's name.
+    `own`: the runs are a user's, made by scripts/run.py; the page then names this command instead of `make reproduce`.
+    `experiment` is the experiment that the rows come from, by default the one with the table's name.
     """
 
     name: str

@@ -22,10 +22,10 @@ LUCK = (
 
 
 def ranked(results: Results, rows: pd.DataFrame, axes: Sequence[str]) -> list[Cell]:
-    """Returns one cell for each setting of the axes, seeds pooled, the highest mean gold reward first.
+    """Returns one cell for each combination of the axes' values, over all its seeds; highest mean gold reward first.
 
-    A cell has the numbers of `outcome`, the values of the axes, `n_train` and the columns QUALITY. If `rows`
-    has a column `reference`, run keys of the arms to compare with, a cell also has the numbers of `compare`.
+    A cell has the numbers of `outcome`, the values of the axes, and the means of `n_train` and of the columns QUALITY.
+    If `rows` has a column `reference`, the run key of the run to subtract, a cell also has the numbers of `compare`.
     """
     groups = rows.groupby(list(axes), dropna=False, sort=False) if axes else [((), rows)]
     cells = []
@@ -42,7 +42,7 @@ def ranked(results: Results, rows: pd.DataFrame, axes: Sequence[str]) -> list[Ce
 
 
 def texts(cells: Sequence[Cell], axes: Sequence[str], against: str = "") -> pd.DataFrame:
-    """Returns the cells as text, a line each, in a table; `against` names the method that the differences subtract."""
+    """Returns a table of formatted text, one row per cell. Its differences, if any, subtract the method `against`."""
     lines = []
     for rank, cell in enumerate(cells, 1):
         line = {"rank": str(rank), "gold reward": interval(cell, "reward", 3)}
@@ -74,10 +74,10 @@ def summaries(results: Results, covered: Container[str]) -> list[Page]:
 
 
 def _summary(results: Results, name: str) -> Page:
-    """Ranks one experiment; its axes are the columns that vary.
+    """Ranks the arms of one experiment; its axes are the columns of AXES that vary.
 
-    Runs of one seed that agree in all of AXES differ in a setting without a column. They get lines of their own, named
-    by run_key, so that no mean is over different settings.
+    Runs with the same seed and the same AXES differ in some other setting. Each gets a line of its own with its
+    run_key, so that no mean mixes different settings.
     """
     rows = results.of(name)
     repeated = rows.groupby([*AXES, "seed"], dropna=False)["run_key"].transform("size") > 1
@@ -88,7 +88,7 @@ def _summary(results: Results, name: str) -> Page:
 
 
 def varies(column: pd.Series) -> bool:
-    """Whether a column has more than one value; a missing value counts as one."""
+    """Whether a column has more than one distinct value, where "missing" is a value too."""
     return len(column.drop_duplicates()) > 1
 
 

@@ -65,7 +65,7 @@ class Spec:
 
     @property
     def published(self) -> tuple[str, ...]:
-        """The values of `source` in paper_results.csv under which the table's published numbers stand."""
+        """Values of the column `source` in paper_results.csv; their rows have the paper's numbers for this table."""
         return self.sources or (self.name,)
 
 
@@ -94,7 +94,7 @@ def data_item(name: str) -> Item:
 
 
 def models(*known: tuple[str, str], short: bool = False) -> Axis:
-    """Returns an axis of the paper's (weak, strong) pairs, then others that ran. `short`: labeled by the strong."""
+    """Returns an axis of the paper's (weak, strong) pairs, then others that ran. `short`: labels omit the weak."""
 
     def pairs(frame: pd.DataFrame) -> list[Item]:
         ran = sorted(set(frame[["weak", "strong"]].itertuples(index=False, name=None)))
@@ -122,9 +122,9 @@ def weak_models(*known: str) -> Axis:
 
 
 def _known_first(known: Sequence[T], ours: Mapping[T, T]) -> list[tuple[T, T]]:
-    """Returns (paper's model, our model), the models in `known` first. `ours` maps our models that ran to the paper's.
+    """Returns (paper's model, our model) for all of `ours`, a mapping from our models that ran to the paper's.
 
-    A known model for which none of ours ran is paired with itself.
+    The paper's models in `known` come first; a known model that none of ours stands for is paired with itself.
     """
     first = [(paper, mine) for paper in known for mine in [m for m in ours if ours[m] == paper] or [paper]]
     return first + [(paper, mine) for mine, paper in ours.items() if paper not in known]

@@ -29,11 +29,11 @@ def human_target(results: Results) -> float:
 
 @lru_cache(maxsize=1)
 def tuning_cells(results: Results) -> pd.DataFrame:
-    """Returns a row per family, method and learning rate: means over data sets and models; empty if nothing ran.
+    """Returns a row per model family, method and learning rate: `outcome` over data sets and models; empty if none ran.
 
-    Its numbers are those of `outcome`. Two columns mark the chosen rates. `matched`: the rate, common to a family, at
-    which Human's mean GRA is nearest to the paper's, among the rates up to the one with the highest GRA. `own_best`:
-    the method's rate with the highest mean gold reward.
+    Two columns mark the chosen rates. `matched`: one rate for all methods of a family, where Human's GRA is nearest to
+    `human_target`; rates above the one with Human's highest GRA do not count. `own_best`: the method's rate with the
+    highest mean gold reward.
     """
     runs = results.of(*TUNINGS)
     cells = []
