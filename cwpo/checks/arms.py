@@ -48,7 +48,8 @@ LABELLED_BY = {
 
 
 def method_problems(cfg: Config) -> Iterator[Problem]:
-    """Yields a problem if the method's name stands for another annotator, or its weighting or selection cannot work."""
+    """Yields a problem for another annotator than the method's name implies, and for weights or a selection that it
+    cannot use."""
     method, kind, value = cfg.method, cfg.method.selection.kind, cfg.method.selection.value
     annotator, scoring = LABELLED_BY.get(method.name, (cfg.annotator.name, None))
     if cfg.annotator.name != annotator or scoring not in (None, cfg.annotator.scoring):

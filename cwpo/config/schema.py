@@ -92,7 +92,10 @@ class LabeledConfig:
 
 @dataclass
 class TablesConfig:
-    """Values that the files of conf/scale/ may set, and that files of conf/experiment/ refer to."""
+    """Settings of single tables and figures that differ by scale: conf/scale/ sets them, conf/experiment/ reads them.
+
+    Each is the value of a key that conf/config.yaml explains: annotator.assessed_on, labeled.unlabeled, embedding.path.
+    """
 
     table6_assessed_on: str = "test"
     table24_unlabeled: str = "own"

@@ -120,9 +120,10 @@ def attend(
     rows: Rows | Lines | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Runs transformers' sdpa attention. With Rows, it first lays the line out in rows; the mask is (R, 1, W, W).
+    """Runs transformers' sdpa attention. `rows`: None if query, key and value are ordinary rows of a batch.
 
-    With Lines, it calls Lines.attend and ignores the mask.
+    Otherwise they hold the tokens of all packed sequences on one line. Rows says how to lay it out as rows, for which
+    the mask is (R, 1, W, W). With Lines, a kernel reads the line itself (see Lines.attend); the mask is ignored.
     """
     if isinstance(rows, Lines):
         return rows.attend(query, key, value, kwargs.get("scaling")), None

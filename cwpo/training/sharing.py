@@ -62,7 +62,10 @@ class WithFiller(Dataset):
 
 
 class SharedLoader(DataLoader):
-    """Loads this process's rows of each global batch, at most `micro`; None: as many as `args` sets for training."""
+    """Loads this process's share of each global batch, in micro-batches of at most `micro` rows.
+
+    micro=None: as in training, args.per_device_train_batch_size.
+    """
 
     def __init__(
         self, rows: Any, collator: Callable[[Sequence[Any]], dict[str, Any]], args: Any, micro: int | None = None

@@ -54,7 +54,10 @@ class Term:
 
 
 def contrast(terms: Sequence[Term], *, match: Sequence[str] = ARM, table: str = "arms") -> Measure:
-    """Returns the measure: the sum of the terms for each cell and seed; no effect where a term has no run."""
+    """Returns a measure of an effect for each cell and seed: the sum of the terms, e.g. CW-PO minus Human.
+
+    Cells are the values of the columns `match`. Where a term has no run, a cell and seed is left out.
+    """
 
     def measure(evidence: Evidence, number: str) -> Measured:
         frame = getattr(evidence, table)

@@ -70,7 +70,7 @@ CONTRASTS = (
 
 
 def controls_spec(name: str, title: str, about: str, sft: str) -> Spec:
-    """Returns the spec of the controls that start from one kind of SFT model, `sft` as in `items`."""
+    """Returns the table of the control arms, each with its own SFT model (`sft` "own") or all with Human's ("human")."""
     of = items(sft)
     return Spec(
         name,
