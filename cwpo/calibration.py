@@ -50,7 +50,7 @@ def share(successes: ArrayLike, groups: ArrayLike | None = None) -> Share:
 
 
 def design_effect(values: ArrayLike, groups: ArrayLike | None) -> float:
-    """Returns the variance of the mean of N zeros and ones in `groups`, relative to independent ones; at least 1."""
+    """Returns var(mean of N grouped values) / var(mean of N independent zeros and ones of equal mean); at least 1."""
     x = np.asarray(values, dtype=np.float64)
     p = float(x.mean())
     if groups is None or not 0 < p < 1:

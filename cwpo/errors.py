@@ -55,7 +55,10 @@ class LeftOut(Exception):
 
 
 class WrongRow(Exception):
-    """Raised for a wrong table row. Users see "rows 3 (<values>), 7 (<values>) <problem>"; problem: "have ...; fix"."""
+    """Raised for a wrong table row. `values`: the cells to show; `problem`: "have <what is wrong>; <fix>".
+
+    Users see all rows with the same problem in one message: "rows 3 (<values>), 7 (<values>) <problem>".
+    """
 
     def __init__(self, problem: str, *values: object) -> None:
         self.problem, self.values = problem, values

@@ -56,7 +56,7 @@ def spin_briefly() -> None:
     """Makes waiting threads of libgomp (torch's on Linux) give up their core soon. Call it before torch is loaded.
 
     By default a waiting thread keeps its core busy, so on a shared machine the thread that it waits for may get none.
-    Two threads on two cores, beside two other busy processes, took 3.5 s instead of 7.7 s; without these, no change.
+    Two threads on two cores, beside two other busy processes, took 3.5 s instead of 7.7 s; on idle cores, no change.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
@@ -146,7 +146,7 @@ def peak_memory_mb() -> float:
 
 
 def products_in(precision: str, device: str) -> str:
-    """Returns `precision`; for "native", "bfloat16" on a CPU that multiplies bfloat16 in hardware, else "float32"."""
+    """Returns `precision`, or what "native" means: "bfloat16" on CPUs that multiply it in hardware, else "float32"."""
     if precision != NATIVE:
         return precision
     import torch

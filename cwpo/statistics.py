@@ -85,7 +85,8 @@ def clustered_interval(
 def mean_of_cells(means: Iterable[Iterable[ArrayLike]], *, seed: int = 0) -> Floats:
     """Averages resampled means over each seed's cells: means[seed][cell] holds R numbers; returns shape (seeds, R).
 
-    It shuffles each cell's R numbers first: cells with equally many prompts share their draws (see resampled_means).
+    It first shuffles each cell's R numbers. Otherwise the resamples of cells with equally many prompts would depend on
+    each other, since such cells share their draws (see resampled_means).
     """
     rng = np.random.default_rng(seed)
     return np.stack(
@@ -115,7 +116,8 @@ def proportion_interval(
 ) -> Interval:
     """As bootstrap_interval, if each seed has only a share of successes in [0, 1] and its number of trials (`counts`).
 
-    Resampling n zeros and ones draws a binomial number of ones, so nothing is lost. Raises ValueError for other shares.
+    A resample of n trials has a binomial number of successes, so the result of each single trial is not needed. Raises
+    ValueError for no shares or shares outside [0, 1].
     """
     p = np.asarray(shares, dtype=np.float64)
     if not len(p) or not np.all((p >= 0) & (p <= 1)):
@@ -143,7 +145,7 @@ def paired_difference(
     """Mean of a - b on the same prompts of the same seeds, with its bootstrap interval."""
     first, second = _per_seed(a), _per_seed(b)
     if len(first) != len(second):
-        raise ValueError(f"{len(first)} and {len(second)} seeds cannot be paired")
+        raise ValueError(f"a and b must have the same seeds; got {len(first)} and {len(second)} seeds")
     differences = [np.subtract(*_same_prompts(x, y)) for x, y in zip(first, second, strict=True)]
     interval = bootstrap_interval(differences, confidence=confidence, resamples=resamples, seed=seed)
     return PairedDifference(*interval, len(differences), sum(map(len, differences)))

@@ -116,7 +116,10 @@ def examine(
 def by_defaults(
     pairs: pd.DataFrame, name: str, side: str, seed: int, cfg: Any, scratch: Path, device: str
 ) -> pd.DataFrame:
-    """As examine, for cfg.strong on few labels. `side` before: the paper's training, after: annotate.py's defaults."""
+    """Does as `examine`, for the annotator cfg.strong trained on up to cfg.defaults_pairs labels.
+
+    `side` is "before" (the paper's epochs and learning rate) or "after" (the defaults of scripts/annotate.py).
+    """
     path = cfg.models[cfg.strong]
     train, test = _drawn(pairs, seed, cfg.defaults_pairs, cfg.test_pairs.get(name))
     train, shown = (cut(part, path, cfg.align_response) for part in (train, test))

@@ -73,7 +73,7 @@ def one_vote(pairs: pd.DataFrame, seed: int) -> np.ndarray:
 
 
 def cut(pairs: pd.DataFrame, model: str, longest: int = LONGEST_RESPONSE) -> pd.DataFrame:
-    """Cuts prompts to the last LONGEST_PROMPT tokens, responses to the first `longest`; fewer in a short context."""
+    """Keeps prompts' last LONGEST_PROMPT tokens, responses' first `longest`; fewer if the model's context is short."""
     tokenizer, context = load_tokenizer(model), context_length(model) or 10**9
     response = min(longest, context // 2 - 2)
     prompt = min(LONGEST_PROMPT, context - response - 4)

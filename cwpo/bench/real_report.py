@@ -156,10 +156,10 @@ def _alignment(arms: pd.DataFrame, gaps: pd.DataFrame, cfg: Any) -> str:
 
 
 def _texts(rows: pd.DataFrame, columns: Mapping[str, str], signed: bool = False) -> list[dict[str, Any]]:
-    """Returns the rows as dicts, with intervals as text in each column that `columns` formats as `{name}` alone.
+    """Returns the rows as dicts for a table on the page; `columns`: heading -> format.
 
-    A number with an interval becomes `mean [low, high]`, a missing one "", and others stay. The columns in SIGNED show
-    a sign; with `signed`, all do.
+    In columns with the format `{name}`, a number that has an interval becomes the text `mean [low, high]`, and a
+    missing value becomes "". In these texts, numbers of the columns SIGNED have a + or -; with `signed`, all have.
     """
     shown = rows.to_dict("records")
     for name in (form[1:-1] for form in columns.values()):

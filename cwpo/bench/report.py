@@ -77,7 +77,7 @@ def _say(text: str) -> None:
 
 
 def _keep(path: Path, table: pd.DataFrame, key: str) -> Path:
-    """Writes the table to the CSV file `path`, in place of the rows with the same `key`; keeps its other rows."""
+    """Adds the table to the CSV file `path`; removes the file's old rows with the same values in the column `key`."""
     if path.is_file():
         old = pd.read_csv(path)
         table = pd.concat([old[~old[key].isin(table[key])], table], ignore_index=True)
@@ -86,7 +86,7 @@ def _keep(path: Path, table: pd.DataFrame, key: str) -> Path:
 
 
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
-    """Returns medians per workload and side, and ratios: of run and step seconds side / cwpo, of memory cwpo / side."""
+    """Returns a row per workload and side: medians, the ratios of time side / cwpo, the ratio of memory cwpo / side."""
     columns = "seconds step_seconds preparation_seconds tokens_per_second peak_memory_mb share_of_matmul_peak".split()
     runs = runs.assign(step_seconds=runs.get("step_seconds", float("nan")))  # older files lack this column
     grouped = runs.groupby(["workload", "side"], sort=False)

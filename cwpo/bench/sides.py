@@ -108,7 +108,7 @@ def cwpo_trainer(job: dict[str, Any], model: Any, pairs: list[dict[str, Any]]) -
 
 
 def trl_trainer(job: dict[str, Any], model: Any, pairs: list[dict[str, Any]], reference: Any = None) -> Any:
-    """Returns TRL's DPOTrainer on the same pairs. With LoRA, TRL computes the reference with the adapters off."""
+    """Returns TRL's DPOTrainer on `pairs`. With LoRA and no `reference`, TRL uses the model with its adapters off."""
     import datasets
     import trl
 

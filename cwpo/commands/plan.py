@@ -52,7 +52,7 @@ def show_plan(overrides: Sequence[str]) -> None:
 
 
 def _sweeps(overrides: Sequence[str]) -> Iterator[tuple[list[str], list[int] | None]]:
-    """Yields (overrides, seeds) of each experiment in experiment=, else once; seeds=None: the overrides set them."""
+    """Yields (overrides, seeds) per experiment in experiment=, or once without it; seeds=None if overrides set them."""
     overrides = [word for word in overrides if not word.lstrip("+").startswith((CHOICE, SETTING))]
     named = [word for word in overrides if word.startswith("experiment=")]
     listed = [word for word in overrides if word.startswith("seeds=")] if named else []

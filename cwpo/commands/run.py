@@ -35,9 +35,9 @@ _trials: dict[str, Arm] = {}  # finished arms of a sweep that Hydra runs; its sw
 def run(main: Callable[[], Any]) -> None:
     """Runs what sys.argv names: a sweep with -m, experiment= or against=, otherwise one arm.
 
-    The function `sweep` runs sweeps, and anything with hydra/launcher=. Hydra's `main` runs single arms, and sweeps
-    without hydra/launcher= that have a hydra/sweeper= other than basic or a Hydra flag other than -m. In those sweeps
-    against= raises InputError.
+    With hydra/launcher=, the function `sweep` runs everything. Without, Hydra's `main` runs single arms, and sweeps
+    with a hydra/sweeper= other than basic or a flag other than -m; `sweep` runs the other sweeps. against= raises
+    InputError in a sweep that `main` would run. Commands with a flag in LOOKS always go to `main`.
     """
     one_choice(sys.argv[1:])
     submit, words = chosen(sys.argv[1:])

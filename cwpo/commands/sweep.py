@@ -43,9 +43,9 @@ def sweep(words: Sequence[str], submit: Submit | None = None) -> None:
 def with_references(arms: list[Arm], words: Sequence[str]) -> tuple[list[Arm], dict[str, str]]:
     """Returns (arms, {key of an arm: key of its reference}). against=<method> adds the arms of that method.
 
-    The reference of an arm is the arm of the method `against` with the same values of the swept keys that both use,
-    except method.* and weighting.*. Without against= there are none. Raises InputError if `against` has several values
-    or the gold model gives no rewards.
+    The reference of an arm is the arm of the method `against` with the same swept values; only method.*, weighting.*
+    and keys that one of the two does not use may differ. Without against= the dict is empty. Raises InputError if
+    `against` has several values or the gold model only compares responses.
     """
     against = arms[0].cfg.against
     if any("against" in arm.point for arm in arms):

@@ -119,7 +119,7 @@ def named_models(cfg: Config) -> dict[str, tuple[str, str | None]]:
 
 
 def hub_assets(cfg: Config) -> list[Asset]:
-    """Returns the models and data sets of a run on the hub, one per key. With gold=paper, pass settled(cfg)."""
+    """Returns the hub's models and data sets that a run may load, one per key. With gold=paper, pass settled(cfg)."""
     named = [(key, "models", *spec) for key, spec in named_models(cfg).items()]
     if cfg.data.source != "world":
         named.append(("data.path", "datasets", cfg.data.path, cfg.data.revision))

@@ -67,7 +67,7 @@ def listed_in(registry: str, default: Any = MISSING) -> Any:
 
 @dataclass(frozen=True)
 class Range:
-    """Rule: a number between `low` and `high`; `ends`, as in "[)", says which are included. Fails above `most` too."""
+    """Rule: a number between `low` and `high`, <= `most`. `ends`, as in "[)": whether low and high are included."""
 
     low: float
     high: float = math.inf
@@ -120,7 +120,7 @@ endpoint = matches(
 
 
 def cell(text: str) -> str | None:
-    """Returns an error message if readers of result tables would take `text` for a number or missing, else None."""
+    """Returns an error message for text that is not read back as text from result tables ("1e3", "nan"), else None."""
     try:
         float(text)
     except ValueError:

@@ -76,7 +76,7 @@ class TrainingConfig:
 
 @dataclass
 class UpdateSizes:
-    """Learning rates for aligning one family of strong models. matched: for all methods. own_best: {method: rate}."""
+    """Learning rates for one family of strong models. matched: for all methods. own_best: {method: its best rate}."""
 
     matched: float = rules.above_zero()
     own_best: dict[str, float] = rules.above_zero({})

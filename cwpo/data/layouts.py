@@ -69,10 +69,13 @@ def _scored(row: Row) -> dict[str, Any]:
 
 
 def _one_of_three(row: Row) -> dict[str, Any]:
-    """Returns the label, by the one WINNERS column with 1, and JSON texts as messages. Raises WrongRow if none fits."""
+    """Returns the label of the WINNERS column that holds 1. Raises WrongRow unless exactly one column does.
+
+    If the texts are JSON lists, also returns each response as messages, the prompt's included, and None as the prompt.
+    """
     labels = [word for name, word in WINNERS.items() if str(row[name]).lower() in ("1", "1.0", "true")]
     if len(labels) != 1:
-        raise WrongRow(f"have not exactly one 1 in {', '.join(WINNERS)}")
+        raise WrongRow(f"have no 1, or more than one, in {', '.join(WINNERS)}; write 1 in one and 0 in the others")
     try:
         talks = {name: _talk(row["prompt"], row[name]) for name in ("response_a", "response_b")}
     except (TypeError, ValueError, RecursionError):  # plain texts

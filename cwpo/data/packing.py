@@ -39,12 +39,12 @@ def fill_rows(lengths: Sequence[int], width: int) -> tuple[np.ndarray, int]:
 def pack_pairs(pairs: Sequence[Mapping[str, Any]], full: float = FULL, lines: bool = False) -> dict[str, Any]:
     """Packs pairs whose two sequences share the prompt: chosen_ids, rejected_ids, chosen_start as from encode_pairs.
 
-    B pairs have T tokens (a prompt counts once), M of them in responses. Attention is computed in R rows of W places.
-    attention, (R, 1, W, W): True where a query may attend. packed_ids, position_ids: (R, W) if W < WIDE and tokens fill
-    at least the share `full` of the places, else (1, T): one line without padding. Only a line has `slot`, `token` and
-    `twice`, which say how to lay it out in rows. slot, (T,): each token's flat index in the rows. token, (R * W,): the
-    index in the line of the token at each place, 0 for padding. twice: whether each response has its own copy of the
-    prompt in the rows, as in `_apart`; then `slot` gives the first copy.
+    B pairs have T tokens (a prompt counts once), M of them in responses. For attention they lie in R rows of W places.
+    attention, (R, 1, W, W): True where a query may attend. packed_ids, position_ids: these rows, (R, W), if W < WIDE
+    and tokens fill at least the share `full` of the places; else one line without padding, (1, T). With a line come
+    three keys that lay it out in rows. slot, (T,): each token's flat index in the rows. token, (R * W,): for each place
+    in the rows, its token's index in the line, 0 for padding. twice: whether the rows hold each prompt twice, once
+    before each response, as in `_apart`; then `slot` gives the first copy.
 
     predictor, target, sequence, (M,), describe each response token: the flat index in packed_ids of the token that
     predicts it; its id; the number of its sequence (pair i has the sequences i, chosen, and B + i, rejected). lengths,
@@ -54,12 +54,12 @@ def pack_pairs(pairs: Sequence[Mapping[str, Any]], full: float = FULL, lines: bo
     [[0, 1, 2, 3, 2, 3]], predictor [1, 2, 1, 4], target [5, 9, 6, 9], sequence [0, 0, 1, 1], lengths [2, 2] and last
     [3, 5].
 
-    With `lines`, tokens always stand on one line, (1, T), and there are no rows. Attention is computed by a kernel for
-    sequences of different lengths, which stand in N places: chosen and rejected sequence of pair 0, then of pair 1, and
-    so on, each with its own copy of the prompt. Instead of `attention`, the batch has place (N,): the index in the line
-    of the token at each place; first (T,): each token's first place; ends (2 B + 1,): 0, then where each sequence ends;
-    most: the length of the longest sequence. The pair above has place [0, 1, 2, 3, 0, 1, 4, 5], first
-    [0, 1, 2, 3, 6, 7], ends [0, 4, 8] and most 4.
+    With `lines`, tokens always stand on one line, (1, T), and there are no rows. The attention kernel takes all
+    sequences one after the other, in N places: the chosen and the rejected one of pair 0, then of pair 1, and so on,
+    each with its own copy of the prompt. Instead of `attention`, the batch has place, (N,): for each place, its token's
+    index in the line; first, (T,): each token's first place; ends, (2 B + 1,): 0, then where each sequence ends; most:
+    the length of the longest sequence. The pair above has place [0, 1, 2, 3, 0, 1, 4, 5], first [0, 1, 2, 3, 6, 7],
+    ends [0, 4, 8] and most 4.
     """
     start, chosen, whole = (np.array(sizes) for sizes in zip(*map(_sizes, pairs), strict=True))
     # One entry per token of all pairs: the token's pair, and its index within the pair.
@@ -103,7 +103,7 @@ class _Laid(NamedTuple):
 
 
 def _in_rows(sizes: tuple[np.ndarray, ...], full: float) -> tuple[dict[str, Any], np.ndarray, tuple[int, int]]:
-    """Returns `attention` (a line adds `slot`, `token`, `twice`), tokens' flat indices in packed_ids, and its shape."""
+    """Returns pack_pairs' keys on rows, tokens' indices in flat packed_ids, its shape. sizes: _shared's arguments."""
     laid = _shared(*sizes)
     if wide := laid.width >= WIDE:
         laid = min(laid, _apart(*sizes), key=lambda each: each.rows * each.width**2)  # what attention costs
@@ -176,8 +176,8 @@ def attention_blocks(block: np.ndarray) -> np.ndarray:
     """Returns a mask (R rows, W queries, W keys): True where a query may attend, to its block and its pair's prompt.
 
     block, (R, W): 0 for padding; 3 i + 1, 3 i + 2, 3 i + 3 for the prompt, the chosen and the rejected response of pair
-    i. A sequence laid by `_apart` is one block, 3 i + 1, i being its number there. No query attends to a later place.
-    Padding attends to padding, so that no softmax is over nothing.
+    i. In rows of `_apart`, each sequence, prompt included, is one block: 6 i + 1 for the chosen one of pair i, 6 i + 4
+    for its rejected one. No query attends to a later place. Padding attends to padding: no softmax is over nothing.
     """
     width = block.shape[1]
     owner = (block + 2) // 3 * 3 - 2  # block of the pair's prompt; for padding, a number that no block has

@@ -33,7 +33,7 @@ class LaunchFailed(CwpoError, RuntimeError):
 def launch(stage: str, work: Work, how: str, processes: int, threads: int) -> Mapping[str, Any]:
     """Runs a stage in several processes (`how`: ddp, fsdp). Returns its summary. Raises LaunchFailed or InputError."""
     if work.scratch is None:
-        raise ValueError("work.scratch is None: a stage in several processes needs a folder for its job and log")
+        raise ValueError("work.scratch is None; set it to a folder: several processes need one for their job and log")
     folder = work.scratch / "launch"
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.iterdir():

@@ -73,7 +73,7 @@ def run_arms(
 def unfinished(
     arms: Sequence[Arm], settings: Settings, title: str, watch: Callable[[Node], None]
 ) -> tuple[list[Node], Board]:
-    """Returns the stages still to compute, parents first, and a progress board. Removes what killed runs left."""
+    """Returns the stages still to compute, parents first, and a progress board. Calls Store.clean first."""
     store = Store(settings.store)
     store.clean()
     nodes = distinct(arms)
@@ -226,7 +226,7 @@ def _terminated(*_: object) -> None:
 
 
 def _interrupt() -> None:
-    """Raises KeyboardInterrupt, unless the last signal came within GRACE seconds: its clean-up may still run."""
+    """Raises KeyboardInterrupt. Within GRACE seconds of the last signal it does not: a clean-up may still run."""
     before, _worker.stopped_at = _worker.stopped_at, time.monotonic()
     if _worker.stopped_at - before > GRACE:
         raise KeyboardInterrupt
@@ -274,7 +274,7 @@ def _failure(node: Node, settings: Settings, error: BaseException) -> Failed:
 
 
 def _reported(error: BaseException, settings: Settings, running: Sequence[Node]) -> BaseException:
-    """Returns the error to raise for `error` in stage running[0]; if a worker process died, it names all `running`."""
+    """Turns an error of stage running[0] into the one to raise. If a worker died, it names all stages in `running`."""
     if isinstance(error, BrokenProcessPool):
         names = ", ".join(f"{node.name} ({node.key})" for node in running)
         return Failed(

@@ -49,7 +49,7 @@ def _folder_problem(folder: Path, at: str, adapters: bool) -> str | None:
 
 
 def _only_pickles(files: Iterable[str], at: str, fix: str) -> str | None:
-    """For `files` without safetensors: says that model `at` has only pickle weights, and `fix`; None without pickles."""
+    """Returns "<at> has only pickle weights ...; <fix>"; None if `files`, which lack safetensors, have no pickles."""
     pickles = sorted(name for name in files if name.endswith(PICKLES))
     shown = ", ".join(pickles[:3])
     return f"{at} has only pickle weights ({shown}), which can run code when loaded; {fix}" if pickles else None

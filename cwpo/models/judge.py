@@ -69,7 +69,7 @@ class JudgeError(RuntimeError):
 
 
 class ApiJudge:
-    """The judge of a `conf/gold/openai` configuration."""
+    """A Comparison by a language model at an OpenAI-compatible endpoint. `config`: as in conf/gold/openai.yaml."""
 
     paid = True  # each question costs money: only test responses are judged
 
@@ -199,7 +199,7 @@ class ApiJudge:
 
 
 def preference(right: str | None, swapped: str | None) -> float:
-    """Returns P(first is better) from verdicts: `right` on (first, second), `swapped` on (second, first). None: NaN."""
+    """Returns P(first is better) from the verdicts in both orders, `swapped` on (second, first); NaN if one is None."""
     if right is None or swapped is None:
         return float("nan")
     return (SCORES[right] + 1 - SCORES[swapped]) / 2

@@ -20,7 +20,7 @@ ONE_LENGTH = (
 
 
 def mixing_length(config: Any) -> int | None:
-    """Returns from how many tokens on a batch's longest row changes the values of shorter rows; None if never."""
+    """Returns the length, in tokens, from which a row may change values of shorter rows in its batch; None if never."""
     text = config.get_text_config()
     rope = getattr(text, "rope_parameters", None) or {}
     parts = [rope, *(part for part in rope.values() if isinstance(part, Mapping))]  # or nested: one per layer type

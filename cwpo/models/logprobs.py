@@ -99,7 +99,7 @@ def packed_losses(model: nn.Module, batch: Mapping[str, Tensor], head: Head | No
 
 
 def packed_states(inner: Any, batch: Mapping[str, Any], at: Tensor, dtype: torch.dtype) -> Tensor:
-    """Returns last hidden states (M, d) of pack_pairs' batch at `at`, M flat indices; the mask has `dtype`."""
+    """Returns the last hidden states (M, d) at M flat indices `at` into packed_ids; attention masks have `dtype`."""
     mask, line = _attention(batch, dtype)
     if line or dtype in NARROW:
         attend_in_rows(inner)
@@ -110,7 +110,8 @@ def packed_states(inner: Any, batch: Mapping[str, Any], at: Tensor, dtype: torch
 
 
 def _attention(batch: Mapping[str, Any], dtype: torch.dtype) -> tuple[Tensor, dict[str, Any]]:
-    """Returns pack_pairs' attention mask (for Lines, an unused dummy) and keyword arguments: {} or {"rows": layout}."""
+    """Returns the model's inputs for attention in pack_pairs' batch: the mask, which is added to the scores, and more
+    keyword arguments: {}, or {"rows": Rows or Lines} if all tokens stand on one line. Lines ignore the mask."""
     if "ends" in batch:
         rows: Any = Lines(*(batch[name] for name in ("place", "first", "ends", "most")))
         return torch.zeros(1, 1, 1, 1, dtype=dtype, device=batch["ends"].device), {"rows": rows}

@@ -118,7 +118,8 @@ def tensors(batch: Mapping[str, Any], device: Any) -> dict[str, Tensor]:
 
 
 def extremes(pairs: Sequence[Mapping[str, Any]], vocabulary: int) -> list[Mapping[str, Any]]:
-    """Returns the pair with the longest sequence, its copy with another chosen response, the pair with the shortest."""
+    """Returns the pair with the longest sequence, a copy of it, and the pair with the shortest sequence. In the copy,
+    each token id of the chosen response is raised by 1, modulo `vocabulary`, the number of ids."""
     longest = max(pairs, key=lambda pair: max(len(pair["chosen_ids"]), len(pair["rejected_ids"])))
     shortest = min(pairs, key=lambda pair: min(len(pair["chosen_ids"]), len(pair["rejected_ids"])))
     start = longest["chosen_start"]

@@ -95,10 +95,10 @@ def _by_sequence(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, most: 
 
 
 class _Moved(torch.autograd.Function):
-    """Computes x[there]. The gradient is gathered, gradient[back], not summed: each token has one place (not `twice`).
+    """Computes x[there]. Its backward pass returns gradient[back]; no sum is needed, as each token has one place.
 
-    Places of padding get the gradient of an arbitrary token. It has no effect: padding attends to padding only, and
-    `Rows.lay` passes no gradient from places of padding to tokens.
+    In `Rows.take`, places of padding get the gradient of an arbitrary token. It has no effect: padding attends to
+    padding only, and `Rows.lay` passes no gradient from places of padding to tokens.
     """
 
     @staticmethod
@@ -170,6 +170,6 @@ AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
 def attend_in_rows(model: nn.Module) -> None:
-    """Makes a model with sdpa attention accept `rows` (see attend). Calls without it change on CPUs only: _by_sdpa."""
+    """Makes a model with sdpa attention accept `rows` (see attend). On CPUs, calls without `rows` use _by_sdpa too."""
     if isinstance(model, PreTrainedModel) and model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(NAME)

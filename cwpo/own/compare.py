@@ -77,7 +77,8 @@ def compare(cfg: Any, say: Callable[[str], None] = print) -> Path:
 
 
 def load_judge(cfg: Any, device: str) -> Any:
-    """Returns the judge that cfg.gold names: oracle, judge, an annotator (not PairRM) or any reward model."""
+    """Returns the judge that cfg.gold names: "oracle" or "judge" (the synthetic world's exact or noisy reward), an
+    annotator trained by cwpo, or any reward model. Raises InputError for a PairRM annotator."""
     if cfg.gold in ("oracle", "judge"):
         return Oracle() if cfg.gold == "oracle" else Judge(1.0)
     if not is_ours(cfg.gold):
@@ -106,7 +107,8 @@ def _check_judge(cfg: Any, gold: Any, prompts: list[Text]) -> None:
 
 
 def _judged(prompts: Sequence[Text], table: pd.DataFrame, name: str, gold: Any) -> tuple[Sequence[Text], list[Text]]:
-    """Returns prompts and responses as the judge reads them; a response to a list of messages becomes a message."""
+    """Returns the prompts and the responses of the model `name` in the judge's form: plain texts for Oracle and Judge;
+    for others, a response is a list of one message if its prompt is a list of messages."""
     responses = table[name].tolist()
     if isinstance(gold, (Oracle, Judge)):
         return table["prompt"].tolist(), responses
@@ -167,10 +169,9 @@ def _sample(prompts: list[Text], name: str, cfg: Any, device: str, chat: bool) -
 
 
 def summary(table: pd.DataFrame) -> dict[str, Any]:
-    """Returns the win rate of `after` (a tie counts 1/2) and the reward difference, with 95 % bootstrap intervals.
-
-    Also the tie rate and, for each model, the share of truncated responses and the mean length in characters. The
-    intervals resample prompts. Raises InputError if a reward is not finite.
+    """Returns how often `after` has a higher reward than `before` (win_rate; a tie counts 1/2) and the mean reward of
+    `after` minus that of `before`. Both have 95 % bootstrap intervals over prompts. Also the tie rate and, for each
+    model, the share of truncated responses and the mean length in characters. InputError if a reward is not finite.
     """
     before, after = table["before_reward"].to_numpy(), table["after_reward"].to_numpy()
     broken = int((~np.isfinite(before)).sum() + (~np.isfinite(after)).sum())

@@ -27,11 +27,11 @@ def cross_fit(
     and the result of first_fold.
 
     The first table has a row per tested pair: pair_id, gap (score(`a`) - score(`b`), mean over ensemble members), agree
-    (see `answers`). The second table adds share_trained_on and n_train. It covers the first cfg.curve_folds folds, each
-    with several annotators: trained on the shares cfg.curve and 1 of the training pairs (share 1 of the first fold: on
-    four fifths, see first_fold). All folds are tested, or one if over cfg.holdout_above pairs are labelled. The first
-    fold decides the epochs, and with cfg.tune the learning rate, of all other trainings. A stopped run, started again,
-    reuses the results in `scratch`.
+    (see `answers`). The second table adds share_trained_on and n_train. It covers the first cfg.curve_folds folds. In
+    each, one annotator is trained on each share in cfg.curve of the training pairs, and one on all pairs (share 1; in
+    the first fold only on four fifths, see first_fold). All folds are tested; with more than cfg.holdout_above labelled
+    pairs, only the first. The first fold decides the epochs, and with cfg.tune the learning rate, of all other
+    trainings. A stopped run, started again, reuses the results in `scratch`.
     """
     folds, used = fold_counts(len(labeled), cfg)
     fold = folds_by_prompt(labeled["prompt"].tolist(), folds, cfg.seed)

@@ -62,8 +62,8 @@ def preferences(pairs: pd.DataFrame, gap: np.ndarray, weighting: str, include_la
 
     The human label decides which response is chosen; without one, the sign of `gap` does. `gap`, (pairs,): the
     annotator's score of response `a` minus that of `b`, divided by the temperature. `weighting`, for example c1, names
-    the function of |gap| that gives the weight of an annotator's label. A human label weighs |2 target - 1|: 1, or less
-    if `target` is the share of the votes for `a`. C1 gives the same weight if the annotator's probability for `a` is
+    the function of |gap| that gives the weight of an annotator's label. A human label weighs |2 target - 1|: `target`
+    is 0 or 1, or the share of the votes for `a`. This is the C1 weight of an annotator that gives `a` the probability
     `target`. Pairs with tied votes are dropped; with include_labeled=False all pairs with a human label are.
     """
     human, target = pairs["n_votes"].to_numpy() > 0, pairs["target"].to_numpy()

@@ -88,7 +88,7 @@ def expand(
 
 
 def _merge(point: dict[str, Any], other: Mapping[str, Any]) -> None:
-    """Adds the values of `other` to `point`. Both lead to one arm: a key with two values has no effect, gets None."""
+    """Adds `other`, the values of a second point of the same arm, to `point`. A key with two values gets None."""
     for key, value in other.items():
         point[key] = value if point.get(key, value) == value else None
 
@@ -104,9 +104,9 @@ def configurations(
 ) -> Iterator[tuple[DictConfig, tuple[Override, ...], dict[str, Any]]]:
     """Yields the configurations of a run or sweep in order, unchecked: (composition, values, {swept key: value}).
 
-    The caller passes the first two to set_values, which changes the composition. Items may share one composition, as
-    each sets the same keys anew. `overrides` are words of the command line; `key=1,2` sweeps over 1 and 2. A sweep in
-    the experiment's file applies, except to keys that `overrides` name. `seeds` replaces the sweep over seeds.
+    The caller applies set_values(composition, values) before it takes the next item, which may reuse the composition.
+    `overrides` are words of the command line; `key=1,2` sweeps over 1 and 2. A sweep in the experiment's file applies,
+    except to keys that `overrides` name. `seeds` replaces the sweep over seeds.
     """
     one_choice(overrides)
     register()
@@ -239,7 +239,7 @@ def _apart(fixed: Sequence[str], groups: Mapping[str, Sequence[str]]) -> list[st
 
 @functools.cache
 def _written(group: str, choice: str) -> frozenset[str]:
-    """Returns the top-level keys that a choice's file and its defaults list write; UNKNOWN stands for unclear ones."""
+    """Returns the top-level keys that a choice's file and its defaults list write; UNKNOWN for those it cannot tell."""
     file = CONF / group / f"{choice}.yaml"
     if not file.is_file():
         return frozenset({UNKNOWN})
@@ -255,7 +255,7 @@ def _written(group: str, choice: str) -> frozenset[str]:
 
 
 def _copied(cfg: DictConfig) -> DictConfig:
-    """Returns a deep copy, six times as fast as copy.deepcopy. Loading is safe: the bytes never leave this function."""
+    """Returns a deep copy, six times as fast as copy.deepcopy. Unpickling is safe here: the bytes were just made."""
     copied: DictConfig = pickle.loads(pickle.dumps(cfg, pickle.HIGHEST_PROTOCOL))
     return copied
 

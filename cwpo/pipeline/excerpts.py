@@ -111,7 +111,7 @@ def samples(arm: Arm, store: Store) -> pd.DataFrame:
 
 
 def embeddings(arm: Arm, store: Store) -> pd.DataFrame:
-    """Returns EMBEDDING_COLUMNS of an online arm. The source "online" is renamed to the name of the arm's method."""
+    """Returns EMBEDDING_COLUMNS: a 2-D point per response. `source`: labeled, offline, or the online arm's method."""
     table = pd.read_parquet(arm.nodes["embed"].file(store, "embeddings.parquet"))
     return table.assign(source=table["source"].replace("online", arm.cfg.method.name), **_names(arm))
 

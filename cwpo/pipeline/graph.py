@@ -212,7 +212,10 @@ def _add_annotator(graph: _Graph, cfg: Config, prepare: str) -> None:
 
 
 def _add_reward(graph: _Graph, cfg: Config) -> str:
-    """Returns the node name of an online arm's scorer (a checkpoint has no node). Adds a reward model's training."""
+    """Returns "train_annotator" or "train_reward", the node of an online arm's scorer. Adds train_reward if needed.
+
+    For a checkpoint "train_reward" is returned too, but the graph has no such node.
+    """
     if cfg.online.reward == "annotator":
         return "train_annotator"
     if cfg.online.reward_model is None:
@@ -226,12 +229,12 @@ def _add_reward(graph: _Graph, cfg: Config) -> str:
 
 
 def wanted(nodes: Mapping[str, Node], until: str | None) -> list[Node]:
-    """Returns the nodes to run, parents first: all for results, or up to `until` (or the last stage before it)."""
+    """Returns, parents first, stage `until` and its ancestors, or for None all nodes that the arm's results need."""
     if until in (None, "evaluate"):  # an arm's row holds its annotator's accuracy and its divergence too
         ends = [nodes[name] for name in ("assess", "divergence", "evaluate") if name in nodes]
     else:
         names = [name for name in STAGES[: STAGES.index(until) + 1] if name in nodes]
-        ends = [nodes[names[-1]]]
+        ends = [nodes[names[-1]]]  # the last stage before `until` if the arm lacks `until`
     return list({node.key: node for end in ends for node in end.ancestors()}.values())
 
 
@@ -251,7 +254,7 @@ def _slice(plain: Mapping[str, Any], reads: tuple[str, ...]) -> dict[str, Any]:
 def hashed_config(config: Any, path: str = "") -> Any:
     """Returns `config`, a stage's settings below the dotted key `path`, as hashed for the stage's key.
 
-    Leaves out settings in UNHASHED, and those with their value in LATER. Replaces a local path by a content digest.
+    Leaves out settings in UNHASHED, and those whose value equals that in LATER. A local path becomes a content digest.
     """
     if isinstance(config, dict):
         parts = {name: (f"{path}.{name}" if path else name, value) for name, value in config.items()}

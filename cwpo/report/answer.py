@@ -21,7 +21,7 @@ FEW = 4  # up to this many cells are listed by name
 
 
 def answer(results: Results) -> list[tuple[str, str]]:
-    """Returns (heading, text) for each operating point and for equal KL; [] if CW-PO and Human share no cell."""
+    """Returns (heading, CW-PO compared with Human) per operating point and at equal KL; [] if they share no cell."""
     points = results.points(*TABLES, "frontier")
     found = [(capital(the_point(point)), text) for point in points if (text := _at(results, point))]
     at_kl = [text for point in points if (text := _equal_kl(results, point))]

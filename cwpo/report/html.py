@@ -102,7 +102,7 @@ def _short(stem: str) -> str:
 
 
 def samples(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Yields Tables 14, 15: per data set and strong model, what all arms answer to PROMPTS test prompts.
+    """Yields Tables 14, 15, a dict per data set and strong model: what all arms answer to PROMPTS test prompts.
 
     Each arm answers before and after its alignment with DPO, in the first seed, at the matched learning rate.
     """
@@ -117,7 +117,7 @@ def samples(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 
 def disagreements(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Yields Tables 18, 19: per data set, pairs on which annotator and human disagree, at low and high confidence."""
+    """Yields Tables 18, 19, a dict per data set and weak model: pairs, by confidence, that it labels unlike humans."""
     for (data, weak), rows in _with_texts(frame).groupby(["data", "weak"], sort=True):
         rows = rows.sort_values(["seed", "pair_id"])
         bands = {words: rows[rows["band"] == band].head(PAIRS) for band, words in BANDS.items()}

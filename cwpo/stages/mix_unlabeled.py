@@ -23,8 +23,8 @@ def run(work: Work) -> dict[str, Any]:
 def mixed(own: pd.DataFrame, other: pd.DataFrame, rule: str, generator: np.random.Generator) -> pd.DataFrame:
     """Returns the labeled and test pairs of `own`, then unlabeled pairs of both data sets, sorted by pair_id.
 
-    `rule` "both" takes all unlabeled pairs of both. In Table 24 both have equally many, and the arms of either data set
-    get the same mix. "eq19" takes all unlabeled pairs of `other`, and a random share EQ19_SHARE of `own`'s (Eq. 19).
+    `rule` "both" takes all unlabeled pairs of both, so the mix is the same if `own` and `other` are swapped (Table 24).
+    "eq19" takes all unlabeled pairs of `other`, and a random share EQ19_SHARE of `own`'s (Eq. 19).
     """
     unlabeled = own["split"] == "unlabeled"
     kept = own[unlabeled]

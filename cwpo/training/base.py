@@ -63,13 +63,13 @@ class GlobalMeanTrainer(Trainer):
         return self.accelerator.distributed_type != DistributedType.NO or self.args.n_gpu > 1
 
     def get_train_dataloader(self) -> DataLoader:
-        """Returns a loader of this process's rows. Global batches equal those of one process, except for a stream."""
+        """Returns a loader of this process's share of each global batch. A stream's last one may repeat rows."""
         if self.args.world_size == 1 or isinstance(self.train_dataset, IterableDataset):
             return super().get_train_dataloader()
         return SharedLoader(self.train_dataset, self.data_collator, self.args)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """Returns a loader of `eval_dataset`, a data set or its name (default: the trainer's). Processes share it."""
+        """Returns a loader of this process's share of `eval_dataset`: a data set or its name; None: the trainer's."""
         if self.args.world_size == 1:
             return super().get_eval_dataloader(eval_dataset)
         if isinstance(eval_dataset, str):
@@ -101,7 +101,7 @@ class GlobalMeanTrainer(Trainer):
         raise TypeError(f"{type(self).__name__} does not define row_losses")
 
     def count_rows(self, inputs: Mapping[str, Tensor]) -> Tensor | int:
-        """Returns how many rows of a batch the mean loss counts; a tensor if an int would make the CPU wait."""
+        """Returns how many rows of a batch the mean loss counts: an int, or a tensor if the device counts them."""
         return len(inputs["input_ids"])
 
     def floating_point_ops(self, inputs: Mapping[str, Any]) -> int:
@@ -145,7 +145,7 @@ class GlobalMeanTrainer(Trainer):
         return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
 
     def _threads(self, model: torch.nn.Module, part: dict[str, Any]) -> int:
-        """Returns how many threads compute a batch's parts. The first call decides; no random state changes."""
+        """Returns how many CPU threads share a batch's parts. The first call decides, and uses up no random number."""
         if self._crew is None:
             alone = not self.is_wrapped and self.args.gradient_accumulation_steps == 1
             self._crew = threads_of(model) if alone else 1
@@ -228,7 +228,7 @@ class GlobalMeanTrainer(Trainer):
 
 
 def _blame(losses: Tensor, pairs: Sequence[str]) -> str:
-    """Returns the end of a message: the pairs whose loss is not finite, if `losses` are per pair, then all pairs."""
+    """Returns the end of an error message: the pairs with a NaN or infinite loss, if known, and then all `pairs`."""
     broken = (~torch.isfinite(losses)).nonzero().flatten().tolist()
     own = [pairs[i] for i in broken] if len(losses) == len(pairs) else []
     return (f", in the loss of pair {listed(own)}" if own else "") + _batch(pairs)

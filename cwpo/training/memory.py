@@ -37,7 +37,7 @@ def measure(budget: Budget, memory: Memory | None, tokens: int) -> None:
 
 
 def back_off(budget: Budget, inputs: Mapping[str, Any], error: RuntimeError) -> dict[str, Any]:
-    """Halves the budget until the batch has more parts; returns it in them. InputError if each part is one row."""
+    """Returns the batch in more parts, after halving budget.tokens as needed. InputError if all parts have one row."""
     whole, parts = inputs["whole"], inputs["micro"]
     if len(parts) == len(whole.rows):
         longest = max(map(whole.collator.tokens, whole.rows))

@@ -273,7 +273,7 @@ class PreferenceTrainer(PreferenceLoss):
         return rows_of
 
     def _allow(self, layout: Layout) -> None:
-        """Sets self.layout for a chunk of a stream: by_length if any chunk so far needs it, head if this one has it."""
+        """Sets self.layout for a chunk: a head only if `layout` has one, by_length if this or an earlier one has it."""
         if layout.by_length and self.is_wrapped:
             raise InputError(ONE_LENGTH.format(name=type(self.model).__name__))
         head = None if layout.head is None else head_of(self.model)

@@ -21,7 +21,7 @@ class SFTTrainer(GlobalMeanTrainer):
     """Trains on batches of SequenceCollator. The loss is a mean over response tokens; row_losses has one for each.
 
     With a token budget, sequences are packed without padding. If they are packed, or if a batch may have more than
-    LOGITS logits, the head runs on response tokens only, in chunks. Both only where exact_layout finds them exact.
+    LOGITS logits, the head runs on response tokens only, in chunks. Neither is done where it would change log-probs.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -43,7 +43,10 @@ class SharedBatches(Sampler[list[int]]):
                 yield own[part::parts] or [-1]
 
     def _parts(self, rows: int) -> int:
-        """Returns the number of micro-batches per process: ceil(its rows / micro), or fewer if one would be empty."""
+        """Returns the micro-batches per process in a global batch of `rows` rows: ceil(rows / processes / micro).
+
+        It is one less, but at least 1, if some process would get an empty micro-batch.
+        """
         most = -(-rows // self.processes)
         return max(1, min(-(-most // self.micro), rows // self.processes))
 
@@ -62,7 +65,7 @@ class WithFiller(Dataset):
 
 
 class SharedLoader(DataLoader):
-    """Loads this process's share of each global batch, in micro-batches of at most `micro` rows.
+    """Loads this process's share of each global batch, in micro-batches of about `micro` rows: see SharedBatches.
 
     micro=None: as in training, args.per_device_train_batch_size.
     """

@@ -14,10 +14,11 @@ from cwpo.runtime import in_threads
 
 
 def step_in_threads(trainer: Any, model: torch.nn.Module, parts: Sequence[Any], count: Any, threads: int) -> Tensor:
-    """Adds the gradients of a batch's parts to the model's, several parts at a time; returns the sum of the losses.
+    """Computes a batch's parts in threads, adds their gradients to the model's and returns the sum of their losses.
 
-    Results are, up to rounding, those of one part after the other. Thread i of n computes parts i, i + n, ... Losses
-    and gradients are added up in the order of the threads, so that the same batch always gives the same gradient.
+    A part's loss is the sum over its rows, divided by `count`, the number of rows in the global batch. Results are, up
+    to rounding, those of one part after the other. Thread i of n computes parts i, i + n, ... Losses and gradients are
+    added up in the order of the threads, so that the same batch always gives the same gradient.
     """
     model.train()
     weights = [weight for weight in model.parameters() if weight.requires_grad]

@@ -83,11 +83,11 @@ def sample_pairs(
 ) -> pd.DataFrame:
     """Draws `count` independent pairs: prompt, response_a, response_b, human_label ("a" or "b"), domain.
 
-    The two responses are exchangeable and never identical. Texts depend on (dataset, seed, row number): other
-    label parameters give other labels to the same pairs, and fewer pairs are a prefix of more. `flip`,
-    `temperature` and `taste_spread` replace the data set's own. At temperature 0 the better response is always
-    preferred, and ties are drawn; then `flip` applies. `domain` is the data set, or the part of it, that the row
-    comes from. Raises ValueError for an unknown data set or a parameter out of range.
+    The two responses are exchangeable and never identical. Texts depend on `dataset`, `seed` and the row number alone,
+    so a smaller `count` gives the first rows of a larger one. `flip`, `temperature` and `taste_spread` replace the data
+    set's own values (see WorldDataset) and change only the labels. At temperature 0 annotators choose the response they
+    value more, or either at random if they value both alike; then the share `flip` of labels is reversed. `domain` is
+    the data set or, in a mixture, its part. Raises ValueError for an unknown data set or a parameter out of range.
     """
     if dataset not in DATASETS:
         raise ValueError(f"unknown data set {dataset!r} of the synthetic world; it has {', '.join(DATASETS)}")

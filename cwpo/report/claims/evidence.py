@@ -42,8 +42,8 @@ class Evidence:
     """A row per arm and seed in `arms`, per annotator and seed in `annotators`; `confidences` as in confidences.csv.
 
     `arms`: `gra` and `win_rate` in percent; `reward` and `reward_sft`, mean gold rewards of the aligned and its SFT
-    model; `kl` in nats per response; `labels`, the human labels that the arm uses, in percent of all pairs (right only
-    for human_all and weak-label arms); `seconds` to train the aligned model and its annotator, if it has one.
+    model; `kl` in nats per response; `labels`, human_fraction in percent, but 100 for method human_all; `seconds` to
+    train the aligned model and its annotator, if it has one.
 
     `annotators`: accuracies in percent (`accuracy` against human labels), train_seconds in seconds. `rank` is the
     place of the model by size in its experiment and family, smallest 0 (`arms`: strong model; `annotators`: weak).

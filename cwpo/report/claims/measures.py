@@ -212,8 +212,8 @@ def _measured(
 ) -> Measured:
     """Arranges the effects in a table without gaps, a row per cell, a column per seed.
 
-    It keeps the cells of one seed and every seed that has all these cells, and leaves out other effects. The one seed
-    is chosen so that most effects stay.
+    The rows are the cells of one seed; the columns are all seeds that have at least these cells; other effects are
+    dropped. The one seed is chosen so that most effects stay.
     """
     if not effects:
         return Measured(pd.DataFrame(), rows[0].iloc[:0].assign(side=""), notes)

@@ -128,7 +128,7 @@ def _remarks(outcome: Outcome) -> list[str]:
 
 
 def _smaller(claim: Claim, judged: Judged, margin: float) -> bool:
-    """Whether a reproduced effect is below `margin`: its whole interval is nearer than that to the claim's value."""
+    """Whether an effect is reproduced but small: its whole interval is less than `margin` from the claim's value."""
     if judged.verdict != REPRODUCED or judged.low is None or judged.high is None:
         return False
     return (claim.value - judged.low if claim.below else judged.high - claim.value) < margin
@@ -162,8 +162,8 @@ def _name(cell: object) -> str:
 def diagnostics(measured: Measured) -> dict[str, dict[str, float]]:
     """Returns side ("a", "b") -> number -> mean over the side's runs, for each of NUMBERS.
 
-    These are the gold rewards of aligned and SFT model, margin agreement M, KL in nats, tokens and the share of
-    unfinished responses. A number that no run of the side has is left out.
+    These are the gold rewards of aligned and SFT model, the labels' margin_agreement with gold, KL in nats, response
+    length in tokens and the share of unfinished responses. A number that no run of the side has is left out.
     """
     sides = {}
     for side, rows in measured.used.groupby("side"):

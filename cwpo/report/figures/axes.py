@@ -23,8 +23,8 @@ APART = 0.12  # distance between the points at one tick; ticks are 1 apart
 def axis_figures(results: Results, rows: pd.DataFrame, axes: Sequence[str], folder: Path) -> list[Path]:
     """Draws a PNG for each pair of swept keys, `axes`: the key with more values as x axis, the other one as colours.
 
-    If one key alone varies, it is the x axis. A point is the mean over the settings of the remaining keys, only those
-    that all points have. If no setting is left, no figure is drawn.
+    If one key alone varies, it is the x axis. A point is the mean gold reward over those settings of the other keys
+    that all points have. If there is no such setting, no figure is drawn.
     """
     rows = rows.assign(**{axis: rows[axis].map(setting) for axis in axes})
     axes = [axis for axis in axes if varies(rows[axis])]

@@ -27,7 +27,7 @@ BY_LABEL = {item.label: LOOKS[key] for key, item in items("own").items()}
 
 
 def controls(results: Results, folder: Path) -> list[Path]:
-    """Draws a panel per pair of models and data set: above, arms have their own SFT models, below they share one."""
+    """Draws gold reward over M, a column per models and data set: arms' own SFT models above, a common one below."""
     grids = [grid for grid in (fill(OWN, results), fill(COMMON, results)) if grid is not None]
     if not grids:
         return []

@@ -50,7 +50,7 @@ def regimes_sizes(results: Results, folder: Path) -> list[Path]:
 
 
 def heat_maps(contrast: str, results: Results, folder: Path) -> list[Path]:
-    """Draws heat maps of a contrast: difference of gold reward above, of GRA below; a column per learning rate."""
+    """Draws heat maps of a − b, (a, b) = CONTRASTS[contrast]: gold reward above, GRA below; columns: learning rates."""
     every = differences(results)
     if not len(every) or contrast not in set(every["contrast"]):
         return []
@@ -82,7 +82,10 @@ HEAT_MAPS = tuple(partial(heat_maps, contrast) for contrast in CONTRASTS)
 
 
 def _heat_map(axis: Any, here: pd.DataFrame, cells: pd.DataFrame, name: str, form: str, most: float) -> Any:
-    """Draws the number `name` of `here`, colours up to ±`most`; * and frame: interval without 0. Returns the image."""
+    """Draws the number `name` of `here`, the `cells` of one learning rate, by label noise and number of pairs.
+
+    Colours range to ±`most`, `form` formats numbers, * and a frame mark intervals without 0. Returns the image.
+    """
     noises, pairs = sorted(set(cells["label_flip"])), sorted(set(cells["data_pairs"]))
     grid = here[name].unstack().reindex(index=noises, columns=pairs).astype(float)
     # Red and blue differ for people who cannot tell red from green.

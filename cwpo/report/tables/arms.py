@@ -70,7 +70,7 @@ def weight(name: str) -> Item:
 
 
 def mix(share: str, name: str) -> Item:
-    """Returns the row of arms on data set `name` whose labeled pairs are Harmless and Helpful by `share`: "80/20"."""
+    """Returns the row of arms on data set `name`; `share` "80/20": labeled pairs are 80 % Harmless and 20 % Helpful."""
     harmless, helpful = (float(part) / 100 for part in share.split("/"))
     own = harmless if name == "harmless" else helpful
     item = data_item(name)

@@ -62,9 +62,9 @@ def compare(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str
         return {}
 
     def difference(which: int, gap: Callable[[RunRewards, RunRewards], Any]) -> tuple[list[float], Interval]:
-        """Returns the mean of `gap` (arm `a` minus arm `b`) for each seed, and the mean over seeds with its interval.
+        """Returns the mean of `gap`(run of `a`, run of `b`) for each seed, and the mean over seeds with its interval.
 
-        `which` says what `gap` subtracts: 0 for the shares of wins over the SFT model, 1 for the gold rewards.
+        `which`: the index, in results.rewards.resampled, of the number that `gap` compares; 0: GRA, 1: gold reward.
         """
         runs = [[[results.rewards[key] for key in keys] for keys in of_seed] for of_seed in pairs]
         drawn = [[[results.rewards.resampled[key][which] for key in keys] for keys in of_seed] for of_seed in pairs]

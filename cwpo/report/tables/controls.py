@@ -105,7 +105,7 @@ COMMON = controls_spec(
 
 
 def controls(results: Results) -> list[Page]:
-    """Returns the pages of the tables OWN and COMMON, with the rank correlation of M and mean gold reward over arms."""
+    """Returns pages of OWN and COMMON with the rank correlation over arms of M (see with_agreement) and gold reward."""
     return [page for spec in (OWN, COMMON) for page in pages(spec, results, below=_predicts)]
 
 

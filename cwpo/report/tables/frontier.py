@@ -43,7 +43,7 @@ def _divergence(results: Results, rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def panels(cells: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """Yields (pair of models, data set, cells) for each panel, the paper's data sets in its order."""
+    """Yields (label of both models, name of the data set, their cells) per panel; the paper's data sets come first."""
     for (weak, strong), rows in cells.groupby(PANEL[:2], sort=True):
         for name in datasets(rows):
             yield (f"{label(weak)} → {label(strong)}", DATA_NAMES.get(name, name), rows[rows["data"] == name])

@@ -73,7 +73,7 @@ def annotator_outcome(results: Results, cells: Sequence[pd.DataFrame]) -> dict[s
 
 
 def compare_annotators(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str]) -> dict[str, Any]:
-    """Returns accuracy of annotators `a` minus `b` in points, over those that agree in the columns `on`; {} if none do.
+    """Returns accuracy of `a` minus `b` in points, for annotators with equal values of columns `on`; {} if none match.
 
     The differences are averaged over each seed's cells; the intervals resample the seeds.
     """

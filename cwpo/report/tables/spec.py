@@ -94,7 +94,7 @@ def data_item(name: str) -> Item:
 
 
 def models(*known: tuple[str, str], short: bool = False) -> Axis:
-    """Returns an axis of the paper's (weak, strong) pairs, then others that ran. `short`: labels omit the weak."""
+    """Returns an axis of the paper's (weak, strong) pairs, then others that ran. `short`: labels omit the weak one."""
 
     def pairs(frame: pd.DataFrame) -> list[Item]:
         ran = sorted(set(frame[["weak", "strong"]].itertuples(index=False, name=None)))
@@ -122,9 +122,10 @@ def weak_models(*known: str) -> Axis:
 
 
 def _known_first(known: Sequence[T], ours: Mapping[T, T]) -> list[tuple[T, T]]:
-    """Returns (paper's model, our model) for all of `ours`, a mapping from our models that ran to the paper's.
+    """Returns (paper's model, our model) for each model in `known`, which are the paper's, then for the rest of `ours`.
 
-    The paper's models in `known` come first; a known model that none of ours stands for is paired with itself.
+    `ours`: each of our models that ran -> the paper's model it stands for. If none stands for a known model, the known
+    model is paired with itself.
     """
     first = [(paper, mine) for paper in known for mine in [m for m in ours if ours[m] == paper] or [paper]]
     return first + [(paper, mine) for mine, paper in ours.items() if paper not in known]
