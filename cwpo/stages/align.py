@@ -67,7 +67,7 @@ def arm_facts(manifests: dict[str, dict[str, Any]]) -> dict[str, Any]:
     if "prepare" in config:
         data = config["prepare"]["data"]
         facts["data"] = f"{data['name']} ({data['source']}), seed {config['prepare']['seed']}"
-        facts["share of human labels used"] = config["prepare"]["human_fraction"]
+        facts["labeled share of the training pairs"] = config["prepare"]["human_fraction"]
     if "train_annotator" in config:
         trained = config["train_annotator"]
         facts["annotator"] = f"{trained['annotator']['name']} on {trained['weak']}"

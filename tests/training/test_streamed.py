@@ -151,7 +151,7 @@ def test_lineage_walks_up_the_store(tmp_path):
     assert set(found) == {"weight", "select", "annotate", "train_annotator", "prepare"}
     assert arm_facts(found) == {
         "data": "harmless (world), seed 3",
-        "share of human labels used": 0.3,
+        "labeled share of the training pairs": 0.3,
         "annotator": "bt on world/opt-32x1",
         "labels, pairs": "weak, unlabeled, top_fraction 0.3",
         "weights": "c1",
