@@ -59,9 +59,9 @@ def model_problems(
 ) -> list[Problem]:
     """Returns the problems of the models in `named`. The other arguments, except `ask_hub`, list keys of `named`.
 
-    A model in `adapters` may be a folder of LoRA adapters trained by cwpo. The rest is checked only with `ask_hub`,
-    which reads the models' configs, from the hub for hub ids: a model in `scoring` must return one score or, if it is
-    also in `seq2seq`, be an encoder-decoder; a model in `heads` must be of a type that can get a scalar head.
+    Folders are always checked: each must hold a model; one in `adapters` may hold LoRA adapters trained by cwpo.
+    `ask_hub` also reads the models' configs, from the hub for hub ids: a model in `scoring` must return one score or,
+    if it is also in `seq2seq`, be an encoder-decoder; one in `heads` must be of a type that can get a scalar head.
     """
     problems = _texts({key: checkpoint_problem(path, key, key in adapters) for key, (path, _) in named.items()})
     if not ask_hub:

@@ -65,9 +65,9 @@ def report_numbers(
 
 
 def accuracy_numbers(gap: np.ndarray, target: np.ndarray, longer: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
-    """Returns accuracy, its difference to two baselines, `coverage`, and `discrimination` (AUC of confidence).
+    """Returns accuracy, its difference to two baselines, and how well confidence ranks the pairs.
 
-    The baselines always choose the side that wins more often, or the longer response. `gap`: the annotator's score of
+    `coverage`: accuracy on the most confident share of the pairs. `discrimination`: AUC of confidence. The baselines always choose the side that wins more often, or the longer response. `gap`: the annotator's score of
     response `a` minus that of `b`. `target`: above 1/2 where `a` is better, below where `b` is. `longer`: length of `a`
     minus that of `b`. Intervals treat the pairs of one group as one draw.
     """

@@ -24,9 +24,10 @@ class Claim:
 
     The claim is that the effect, `measure(evidence, number)` in `unit`, is above `value` (with `below`: below it).
     `floor` is the smallest effect that matters, in the same unit: the margin of the verdict is half the paper's effect,
-    but at least `floor`. `second`: another number to compare, by `second_measure` if given, else by `measure`. `paper`:
-    the measure of the paper's effect; None: `measure`. `remark` tells readers what to keep in mind. `arms`: the claim
-    compares aligned models, not annotators. `plain`: the effect is side "a" minus side "b".
+    but at least `floor`. `number`: the result that is compared, e.g. "gra". `second`: another result to compare, by
+    `second_measure` if given, else by `measure`. `paper`: the measure of the paper's effect; None: `measure`. `remark`
+    tells readers what to keep in mind. `arms`: the claim compares aligned models, not annotators. `plain`: the effect
+    is simply the result of arm "a" minus that of arm "b"; other claims are about slopes, maxima and the like.
     """
 
     id: str

@@ -148,7 +148,8 @@ def grid_of_table1(name: str, title: str, about: str, kind: Kind = ARMS, experim
 
 
 def over_subsets(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
-    """Returns `outcome` plus mean and standard deviation of GRA (%) over SUBSETS parts of the first seed's prompts."""
+    """Returns outcome(results, cells) and, as two more entries, mean and standard deviation of GRA (%) over SUBSETS equal
+    parts of the first seed's prompts."""
     cell = outcome(results, cells)
     if not cell:
         return {}
