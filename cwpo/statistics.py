@@ -95,9 +95,10 @@ def mean_of_cells(means: Iterable[Iterable[ArrayLike]], *, seed: int = 0) -> Flo
 
 
 def interval_of(centres: Sequence[float], means: ArrayLike, *, confidence: float = 0.95, seed: int = 0) -> Interval:
-    """Returns the mean of `centres`, one per seed, and its percentile interval from R `means` per seed, (seeds, R).
+    """Returns the mean of `centres`, one mean per seed, with its percentile interval from R bootstrap draws.
 
-    Each of R resamples draws seeds with replacement, and for each of them one of its means (see resampled_means).
+    `means`, (seeds, R), holds R resampled means of each seed (see resampled_means). A draw takes as many seeds, with
+    replacement, then one of the R means of each drawn seed, and averages them.
     """
     drawn_means = np.asarray(means, dtype=np.float64)
     n, resamples = drawn_means.shape

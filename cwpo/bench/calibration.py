@@ -35,7 +35,7 @@ def calibrate(
 
 
 def _rate(name: str, cfg: SimpleNamespace, pairs: int) -> Rate:
-    """Measures operations per second. As in gpu_hours, a token takes 4 per parameter in LoRA training, else 2."""
+    """Measures operations per second; a token counts as 4 per parameter in LoRA training, 2 in scoring and sampling."""
     batch = min(BATCH, pairs)
     with tempfile.TemporaryDirectory() as folder:
         job, tokens = set_up(WORKLOADS[name], cfg, Path(folder), pairs)

@@ -158,8 +158,8 @@ def _alignment(arms: pd.DataFrame, gaps: pd.DataFrame, cfg: Any) -> str:
 def _texts(rows: pd.DataFrame, columns: Mapping[str, str], signed: bool = False) -> list[dict[str, Any]]:
     """Returns the rows as dicts for a table on the page; `columns`: heading -> format.
 
-    In columns with the format `{name}`, a number that has an interval becomes the text `mean [low, high]`, and a
-    missing value becomes "". In these texts, numbers of the columns SIGNED have a + or -; with `signed`, all have.
+    For the format `{name}`, a value becomes the text "value [low, high]" if `rows` has columns name_low and name_high;
+    a missing value becomes "". Numbers in these texts have a + or - in the columns SIGNED; with `signed`, in all.
     """
     shown = rows.to_dict("records")
     for name in (form[1:-1] for form in columns.values()):

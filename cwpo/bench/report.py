@@ -86,7 +86,7 @@ def _keep(path: Path, table: pd.DataFrame, key: str) -> Path:
 
 
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
-    """Returns a row per workload and side: medians, the ratios of time side / cwpo, the ratio of memory cwpo / side."""
+    """Returns a row per workload and side: medians over runs, time / cwpo's time, cwpo's peak memory / peak memory."""
     columns = "seconds step_seconds preparation_seconds tokens_per_second peak_memory_mb share_of_matmul_peak".split()
     runs = runs.assign(step_seconds=runs.get("step_seconds", float("nan")))  # older files lack this column
     grouped = runs.groupby(["workload", "side"], sort=False)

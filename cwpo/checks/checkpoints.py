@@ -59,9 +59,9 @@ def model_problems(
 ) -> list[Problem]:
     """Returns the problems of the models in `named`. The other arguments, except `ask_hub`, list keys of `named`.
 
-    Folders are always checked: each must hold a model; one in `adapters` may hold LoRA adapters trained by cwpo.
-    `ask_hub` also reads the models' configs, from the hub for hub ids: a model in `scoring` must return one score or,
-    if it is also in `seq2seq`, be an encoder-decoder; one in `heads` must be of a type that can get a scalar head.
+    A local folder must hold a model, or, for a key in `adapters`, a model or LoRA adapters trained by cwpo. `ask_hub`
+    also reads each config, from the folder or the hub: models in `scoring` must return one score (those in `seq2seq`
+    too must be encoder-decoders instead); models in `heads` must be of a type that can get a scalar head.
     """
     problems = _texts({key: checkpoint_problem(path, key, key in adapters) for key, (path, _) in named.items()})
     if not ask_hub:

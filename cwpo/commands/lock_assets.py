@@ -56,10 +56,10 @@ def lock_assets(cfg: Any, api: Any = None, file: Path = LOCK) -> None:
 
 
 def look_up(api: Any, kind: str, name: str, ref: str) -> Entry:
-    """Returns {"ref": ref, "revision": its commit}. A model without safetensors at `ref` gets those of a conversion.
+    """Returns {"ref": ref, "revision": commit of ref}.
 
-    A conversion is an open pull request by CONVERTER with safetensors. Raises InputError if such a model has none, or
-    if the hub cannot answer.
+    For a model without safetensors at `ref`, both values are those of an open pull request by CONVERTER that adds
+    safetensors. Raises InputError if there is no such pull request, or if the hub cannot answer.
     """
     repo_type = {"models": "model", "datasets": "dataset"}[kind]
     sha, files = _commit(api, name, repo_type, ref)

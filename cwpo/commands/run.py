@@ -35,9 +35,9 @@ _trials: dict[str, Arm] = {}  # finished arms of a sweep that Hydra runs; its sw
 def run(main: Callable[[], Any]) -> None:
     """Runs what sys.argv names: a sweep with -m, experiment= or against=, otherwise one arm.
 
-    With hydra/launcher=, the function `sweep` runs everything. Without, Hydra's `main` runs single arms, and sweeps
-    with a hydra/sweeper= other than basic or a flag other than -m; `sweep` runs the other sweeps. against= raises
-    InputError in a sweep that `main` would run. Commands with a flag in LOOKS always go to `main`.
+    Commands with a flag in LOOKS go to Hydra's `main`. Of the others, the function `sweep` runs all with a
+    hydra/launcher= other than basic, and the sweeps with hydra/sweeper=basic (the default) and no flag but -m.
+    `main` runs the rest: single arms and other sweeps; a sweep of this kind with against= raises InputError.
     """
     one_choice(sys.argv[1:])
     submit, words = chosen(sys.argv[1:])

@@ -63,9 +63,8 @@ def stages(store: Store) -> Iterator[Entry]:
 
 def referred_to(results: Path) -> set[str]:
     """Returns the run keys in the result files of all scales. Raises InputError if no file has run keys."""
-    files = [file for file in sorted(results.glob("*/[!.]*.csv*")) if file.parent.name != "paper"]
     keys: list[set[str]] = []  # one set for each file
-    for file in files:
+    for file in sorted(results.glob("*/[!.]*.csv*")):
         try:
             if "run_key" in pd.read_csv(file, nrows=0):
                 keys.append({*pd.read_csv(file, usecols=["run_key"], dtype=str)["run_key"].dropna()})

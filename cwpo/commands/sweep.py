@@ -98,7 +98,7 @@ class Finished:
 
 
 def outcome_line(arm: Arm, store: Store) -> str:
-    """Returns a line with the swept values of a finished arm and, if it was evaluated, its gold reward and GRA."""
+    """Returns a line: a finished arm's swept values and, if evaluated, gold reward and GRA (gold reward accuracy)."""
     point = " ".join(f"{key}={value}" for key, value in arm.point.items() if value is not None)
     if "evaluate" not in {node.name for node in arm.run}:
         return point
@@ -107,7 +107,7 @@ def outcome_line(arm: Arm, store: Store) -> str:
 
 
 def conclude(arms: Sequence[Arm], store: Store, references: Mapping[str, str] | None = None) -> None:
-    """Writes the rows of finished arms and, by experiment and scale, table, figures and page; prints the tables."""
+    """Writes finished arms' rows and, per experiment and scale, a table, figures and report.html; prints the tables."""
 
     def place(arm: Arm) -> tuple[str, str, str]:
         return arm.cfg.results, arm.cfg.scale_name, arm.cfg.name
@@ -164,7 +164,7 @@ def show(table: pd.DataFrame) -> None:
 
 
 def runs(arms: Iterable[Arm], store: Store) -> dict[str, dict[str, Any]]:
-    """Returns {key of an evaluated arm: {"config": seed, swept values (_ for . in names), "summary": metrics}}."""
+    """Returns {arm.key: {"config": {"seed": ..., swept keys with _ for .}, "summary": metrics}} of evaluated arms."""
     return {
         arm.key: {
             "config": {"seed": arm.cfg.seed} | {key.replace(".", "_"): value for key, value in arm.point.items()},

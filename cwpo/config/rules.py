@@ -67,7 +67,7 @@ def listed_in(registry: str, default: Any = MISSING) -> Any:
 
 @dataclass(frozen=True)
 class Range:
-    """Rule: a number between `low` and `high`, <= `most`. `ends`, as in "[)": whether low and high are included."""
+    """Rule: a number between `low` and `high`; `ends`: as in `between`. most: the upper bound if `high` is inf."""
 
     low: float
     high: float = math.inf

@@ -216,7 +216,7 @@ def _continuations(tokenizer: Tokenizer, opened: Opened, tails: Sequence[str]) -
 
 
 def _anchored(tokenizer: Any, head: list[int], joint: list[int], tail: str) -> tuple[list[int], bool]:
-    """Returns tokens of `tail` to append to tokens `head`, and whether the result decodes to `joint`'s text."""
+    """Returns ids of `tail`, and whether head + ids decode like `joint`, the ids of prompt + tail as one text."""
     wanted, first = _spelt(tokenizer, joint), None
     for anchor, ids in zip(ANCHORS, _token_ids(tokenizer, [a + tail for a in ANCHORS]), strict=True):
         (before,) = _token_ids(tokenizer, [anchor])

@@ -168,7 +168,7 @@ def _element(decoder: json.JSONDecoder, text: io.TextIOWrapper, rest: str, place
             if not more:
                 raise _not_json(place, error) from error
             if len(rest) > LINE:
-                raise InputError(f"{place} has more than {LINE:,} characters; one element is one pair") from error
+                raise InputError(f"{place} has more than {LINE:,} characters; write one pair per element") from error
             rest += more
 
 

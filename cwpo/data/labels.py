@@ -26,9 +26,9 @@ def vote_share(label: Any, votes: Any = None, positive: str | None = None, *, co
     """Returns (share of votes for response `a`, number of votes). Without votes, the label is the one vote.
 
     Votes are a list, or one text with commas or bars between votes; null votes are skipped. Without votes and label, it
-    returns (NaN, 0). positive: "a" or "b", the response that a vote of 1 or true prefers. If it is None, true and false
-    have no meaning; 0 means `a` and 1 means `b` if `counts` is true, else they have none. counts: whether the table has
-    our column names. Raises WrongRow for a vote without a meaning, and for votes that are neither a list nor text.
+    returns (NaN, 0). positive: "a" or "b", the response that a vote of 1 or true prefers. counts: whether 0 means `a`
+    and 1 means `b` if `positive` is None, as in tables with our column names; true and false always need `positive`.
+    Raises WrongRow for a vote whose meaning is not known, and for votes that are neither a list nor text.
     """
     if isinstance(votes, str):
         votes = votes.replace("|", ",").split(",")

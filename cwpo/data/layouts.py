@@ -39,7 +39,7 @@ class Layout:
 
 
 def _rated(row: Row) -> dict[str, Any]:
-    """Returns response_a and response_b, the best- and worst-rated generations in the row's order, and the label.
+    """Returns the best- and the worst-rated generation, whichever comes first in the row as response_a, and the label.
 
     label: a, b or tie. Raises LeftOut for fewer than two ratings, WrongRow for unequal lists and ratings of wrong type.
     """
@@ -71,7 +71,7 @@ def _scored(row: Row) -> dict[str, Any]:
 def _one_of_three(row: Row) -> dict[str, Any]:
     """Returns the label of the WINNERS column that holds 1. Raises WrongRow unless exactly one column does.
 
-    If the texts are JSON lists, also returns each response as messages, the prompt's included, and None as the prompt.
+    If the texts are JSON lists, also returns both responses as messages of the whole dialogue, and None as the prompt.
     """
     labels = [word for name, word in WINNERS.items() if str(row[name]).lower() in ("1", "1.0", "true")]
     if len(labels) != 1:

@@ -111,7 +111,7 @@ def _conversation(asked: Any, a: Any, b: Any) -> Texts:
 
 
 def parsed(value: Any) -> Value | None:
-    """Returns messages (a list or JSON) as as_messages does, other text as it is, else None, also for bad Unicode."""
+    """Returns messages for a conversation (list or JSON), other text unchanged, None for all else and bad Unicode."""
     if not isinstance(value, str):
         return as_messages(value)
     if value.lstrip()[:1] == "[":

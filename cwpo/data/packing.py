@@ -103,7 +103,10 @@ class _Laid(NamedTuple):
 
 
 def _in_rows(sizes: tuple[np.ndarray, ...], full: float) -> tuple[dict[str, Any], np.ndarray, tuple[int, int]]:
-    """Returns pack_pairs' keys on rows, tokens' indices in flat packed_ids, its shape. sizes: _shared's arguments."""
+    """Returns a part of pack_pairs' result, each token's flat index in packed_ids, (T,), and the shape of packed_ids.
+
+    The part: attention and, if packed_ids is one line, slot, token and twice. sizes: the five arguments of _shared.
+    """
     laid = _shared(*sizes)
     if wide := laid.width >= WIDE:
         laid = min(laid, _apart(*sizes), key=lambda each: each.rows * each.width**2)  # what attention costs

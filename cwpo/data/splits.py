@@ -23,10 +23,10 @@ def assign_splits(
 
     A column `test` marks the test pairs; at most `data.test_pairs` of them are drawn. Without this column, test prompts
     are drawn, and all pairs of these prompts are test pairs. From the other pairs, at most `data.pairs` are drawn. Of
-    these, the share `holdout` is held out for gold. Of the rest, the share `human_fraction` is labeled, so that a
-    smaller labeled set is part of a larger one. All others are unlabeled. With `unlabeled_fraction`, at most this share
-    of the rest is unlabeled: the same pairs for every human_fraction that leaves enough. Other pairs are left out.
-    Raises InputError for a split of fewer than 2 pairs; its message shows `drops`, the counts of dropped rows.
+    these, the share `holdout` is held out for gold. The rest is shuffled. Its first part, the share `human_fraction`,
+    is labeled, so a larger share includes a smaller one. The others are unlabeled. `unlabeled_fraction` limits them to
+    this share of the rest, taken from its end; pairs in between are left out. Raises InputError for a split of fewer
+    than 2 pairs; its message shows `drops`, the counts of dropped rows.
     """
     rng = np.random.default_rng([seed, 2])
     test = frame["test"].to_numpy(dtype=bool) if "test" in frame else _test_prompts(frame, data, rng)

@@ -226,7 +226,7 @@ def _terminated(*_: object) -> None:
 
 
 def _interrupt() -> None:
-    """Raises KeyboardInterrupt. Within GRACE seconds of the last signal it does not: a clean-up may still run."""
+    """Raises KeyboardInterrupt, unless the signal before came at most GRACE seconds ago: a clean-up may still run."""
     before, _worker.stopped_at = _worker.stopped_at, time.monotonic()
     if _worker.stopped_at - before > GRACE:
         raise KeyboardInterrupt

@@ -49,14 +49,14 @@ def _folder_problem(folder: Path, at: str, adapters: bool) -> str | None:
 
 
 def _only_pickles(files: Iterable[str], at: str, fix: str) -> str | None:
-    """Returns "<at> has only pickle weights ...; <fix>"; None if `files`, which lack safetensors, have no pickles."""
+    """Returns "<at> has only pickle weights ...; <fix>" if `files` have pickles, else None. Expects no safetensors."""
     pickles = sorted(name for name in files if name.endswith(PICKLES))
     shown = ", ".join(pickles[:3])
     return f"{at} has only pickle weights ({shown}), which can run code when loaded; {fix}" if pickles else None
 
 
 def strange_shards(folder: Path) -> str | None:
-    """Says what is wrong with a folder's index of weight files, or None. transformers reads what the index names."""
+    """Says why an index of weight files (*.index.json) is broken or, for safetensors, names other files; else None."""
     for index in sorted(folder.glob("*.index.json")):
         try:
             named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())

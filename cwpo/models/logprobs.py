@@ -110,8 +110,8 @@ def packed_states(inner: Any, batch: Mapping[str, Any], at: Tensor, dtype: torch
 
 
 def _attention(batch: Mapping[str, Any], dtype: torch.dtype) -> tuple[Tensor, dict[str, Any]]:
-    """Returns the model's inputs for attention in pack_pairs' batch: the mask, which is added to the scores, and more
-    keyword arguments: {}, or {"rows": Rows or Lines} if all tokens stand on one line. Lines ignore the mask."""
+    """Returns the mask added to attention scores, (R, 1, W, W), and more arguments of the model, for pack_pairs' batch:
+    {"rows": Rows or Lines} if the batch is one line (see pack_pairs), else {}. With Lines the mask is one unused 0."""
     if "ends" in batch:
         rows: Any = Lines(*(batch[name] for name in ("place", "first", "ends", "most")))
         return torch.zeros(1, 1, 1, 1, dtype=dtype, device=batch["ends"].device), {"rows": rows}

@@ -139,7 +139,8 @@ def _drop_long(source: Path, target: Path, cfg: Any, read: Converted) -> None:
 def _enough(labeled: pd.DataFrame, pairs: int, read: Converted, cfg: Any) -> None:
     if not read.labeled and read.unused:
         raise InputError(
-            f"data={cfg.data}: no column holds labels; not used are {', '.join(read.unused)}: name one with +columns.label=..."
+            f"data={cfg.data}: no column holds labels; name the right one with +columns.label=... "
+            f"(not used: {', '.join(read.unused)})"
         )
     if len(labeled) < LEAST:
         raise InputError(

@@ -85,9 +85,10 @@ def _occupied(out: str, mark: str) -> Iterator[Problem]:
 def _refuse(
     problems: list[Problem], models: dict[str, Any], revision: str | None, *, ask_hub: bool, **kinds: tuple[str, ...]
 ) -> None:
-    """Raises InputError if there are `problems` or the models have any. The hub is asked only if `problems` is empty.
+    """Raises InputError with `problems` and the problems found in `models`, if there are any.
 
-    Without `ask_hub` torch is not imported. `models`: path or hub id by key; `kinds` are passed to model_problems.
+    `models`: {key of the setting: path, hub id or None}. `kinds`: further arguments of model_problems, such as heads.
+    The hub is asked only if `problems` is empty. Without `ask_hub` torch is not imported.
     """
     asked = model_problems(_given(models, revision), ask_hub=ask_hub and not problems, **kinds)
     problems = first_by_key(problems, asked)

@@ -113,7 +113,8 @@ def as_learned(cfg: Any, learned: dict[str, Any]) -> Any:
 
 
 def answers(pairs: pd.DataFrame, gaps: np.ndarray) -> pd.DataFrame:
-    """Returns a table from gaps, (ensemble members, pairs): pair_id, gap (mean), agree (share with the mean's sign)."""
+    """Returns a row per pair: pair_id, gap (mean over ensemble members), agree (share of members whose gap has the
+    mean's sign). `gaps`: (ensemble members, pairs)."""
     mean = gaps.mean(axis=0)
     agree = ((gaps >= 0) == (mean >= 0)).mean(axis=0)
     return pd.DataFrame({"pair_id": pairs["pair_id"].to_numpy(), "gap": mean, "agree": agree})

@@ -67,9 +67,10 @@ def report_numbers(
 def accuracy_numbers(gap: np.ndarray, target: np.ndarray, longer: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
     """Returns accuracy, its difference to two baselines, and how well confidence ranks the pairs.
 
-    `coverage`: accuracy on the most confident share of the pairs. `discrimination`: AUC of confidence. The baselines always choose the side that wins more often, or the longer response. `gap`: the annotator's score of
-    response `a` minus that of `b`. `target`: above 1/2 where `a` is better, below where `b` is. `longer`: length of `a`
-    minus that of `b`. Intervals treat the pairs of one group as one draw.
+    `coverage`: accuracy on the most confident share of the pairs. `discrimination`: AUC of confidence. The baselines
+    always choose the side that wins more often, or the longer response. `gap`: the annotator's score of response `a`
+    minus that of `b`. `target`: above 1/2 where `a` is better, below where `b` is. `longer`: length of `a` minus that
+    of `b`. Intervals treat the pairs of one group as one draw.
     """
     right = is_right(gap, target)
     confidence = np.abs(gap)  # orders pairs as C1 does, without ties where C1 rounds to 1
@@ -221,15 +222,17 @@ def more_labels(
 
 
 def _with_interval(mean: float, drawn: Sequence[float]) -> dict[str, float]:
-    """Returns `mean` with the 95 % interval of its bootstrap values `drawn`."""
+    """Returns {mean, low, high}: `mean` and the 95 % interval of `drawn`, its bootstrap values."""
     low, high = np.quantile(drawn, [0.025, 0.975])
     return {"mean": mean, "low": float(low), "high": float(high)}
 
 
 def shift(labeled: pd.DataFrame, unlabeled: pd.DataFrame) -> dict[str, Any]:
-    """Measures how pairs to label differ from tested pairs: Kolmogorov-Smirnov distances and the share of unseen words.
+    """Measures how `unlabeled`, the pairs to label, differs from `labeled`, the tested pairs.
 
-    Confidences are not compared: those of held-out pairs come from annotators trained on fewer labels.
+    `distances`: Kolmogorov-Smirnov statistic and p-value for the length of prompts and of responses. `unseen_words`:
+    share of the distinct words in the first len(labeled) pairs of `unlabeled` that `labeled` lacks. Confidences are not
+    compared: those of `labeled` come from annotators trained on fewer labels.
     """
 
     def words(table: pd.DataFrame, names: Sequence[str]) -> set[str]:

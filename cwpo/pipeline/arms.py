@@ -88,7 +88,7 @@ def expand(
 
 
 def _merge(point: dict[str, Any], other: Mapping[str, Any]) -> None:
-    """Adds `other`, the values of a second point of the same arm, to `point`. A key with two values gets None."""
+    """Adds to `point` the values `other` of another sweep point with the same arm. Where the two differ, sets None."""
     for key, value in other.items():
         point[key] = value if point.get(key, value) == value else None
 

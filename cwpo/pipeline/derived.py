@@ -52,7 +52,7 @@ def derived_config(cfg: Config, look: bool = True) -> dict[str, Any]:
 
 
 def other_data(cfg: Config) -> dict[str, Any]:
-    """Returns the settings of the data set labeled.other; source, sizes, length limits and turns are from cfg.data."""
+    """Returns the settings of data set labeled.other, with source type, sizes, length limits and turns of cfg.data."""
     file = OmegaConf.load(CONF / "data" / f"{cfg.labeled.other}.yaml")
     shared = ("source", "pairs", "test_pairs", "test_fraction", "max_tokens", "length_rule", "turns")
     own = {key: getattr(cfg.data, key) for key in shared}

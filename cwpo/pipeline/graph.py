@@ -254,7 +254,7 @@ def _slice(plain: Mapping[str, Any], reads: tuple[str, ...]) -> dict[str, Any]:
 def hashed_config(config: Any, path: str = "") -> Any:
     """Returns `config`, a stage's settings below the dotted key `path`, as hashed for the stage's key.
 
-    Leaves out settings in UNHASHED, and those whose value equals that in LATER. A local path becomes a content digest.
+    Leaves out settings in UNHASHED, and settings in LATER at the value given there. Local paths become content digests.
     """
     if isinstance(config, dict):
         parts = {name: (f"{path}.{name}" if path else name, value) for name, value in config.items()}

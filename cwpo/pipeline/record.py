@@ -147,7 +147,7 @@ def _keep_fraction(arm: Arm, store: Store) -> float:
 
 
 def _add_rewards(path: Path, arms: Sequence[Arm], runs: pd.DataFrame, store: Store) -> None:
-    """Writes the arms' rewards to the file `path`. Skips an arm whose rewards there have the mean that `runs` gives."""
+    """Writes the arms' rewards to the file `path`. Skips arms whose row there already fits reward_mean in `runs`."""
     there = read_rows(path, REWARD_COLUMNS).to_dict("records") if path.is_file() else []
     means = dict(zip(runs["run_key"], runs["reward_mean"], strict=True))
     known = {row["run_key"] for row in there if RunRewards.parse(row).has_mean(means.get(row["run_key"], np.nan))}

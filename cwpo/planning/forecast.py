@@ -12,7 +12,7 @@ from cwpo.store.store import Store
 
 
 def level_lines(arms: Sequence[Arm], store: Store) -> list[str]:
-    """Returns a line for each level, the unfinished jobs that can run at once: their number, in all and by stage."""
+    """Returns a line for each level: how many unfinished jobs it has, in all and by stage. They can run at once."""
     waiting = [node for node in distinct(arms) if not node.done(store)]
     lines = []
     for number, level in enumerate(levels(waiting), 1):

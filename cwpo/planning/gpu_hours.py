@@ -89,7 +89,7 @@ def _hours(cfg: Config, node: Node, sizes: Sizes, measured: Calibration | None) 
     for kind, model, operations in _work(cfg, node, sizes):
         billions = plan.parameters.get(model or "")
         if billions is None:
-            raise InputError(f"plan.parameters has no {model}; add its billions: '+plan.parameters={{{model}: ...}}'")
+            raise InputError(f"plan.parameters has no {model}; set it in billions: '+plan.parameters={{{model}: ...}}'")
         parameters = billions * 1e9
         if measured is not None:
             rate = measured.rate(kind, parameters)
@@ -107,7 +107,7 @@ def _step(training: Any, lora: bool = False) -> int:
 
 
 def _epochs(cfg: Config, part: str) -> float:
-    """Epochs of `part`, "sft" or "alignment"; with method.equal_steps, for as many steps as training on all pairs."""
+    """Epochs of `part`, "sft" or "alignment". method.equal_steps raises them, to take as many steps as on all pairs."""
     return getattr(cfg, part).epochs / (cfg.method.selection.value if cfg.method.equal_steps else 1)
 
 

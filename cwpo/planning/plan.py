@@ -16,7 +16,7 @@ from cwpo.store.store import Store
 class Plan:
     """Counts and seconds of a sweep, by stage name. `stages` counts distinct stages, `cached` the finished among them.
 
-    `naive` counts a stage once for every arm that has it. `seconds` has its median time so far, None if it never ran.
+    `naive` counts a stage once for every arm that has it. `seconds`: median time of a stage's past runs, or None.
     """
 
     arms: int

@@ -51,7 +51,8 @@ def annotator_metrics(
 ) -> dict[str, Any]:
     """Returns accuracies, in [0, 1], of N labels "a" or "b" against human labels and gold; None where no pair counts.
 
-    gold_gap: the gold reward of response `a` minus that of `b`; pairs with 0 do not count against gold.
+    accuracy_gold_top30 and _bottom30: on the 30 % of pairs with the highest and the lowest `confidence`. gold_gap: the
+    gold reward of response `a` minus that of `b`; pairs with 0 do not count against gold.
     """
     decided = gold_gap != 0
     gold = np.where(gold_gap > 0, "a", "b")

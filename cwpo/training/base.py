@@ -63,7 +63,7 @@ class GlobalMeanTrainer(Trainer):
         return self.accelerator.distributed_type != DistributedType.NO or self.args.n_gpu > 1
 
     def get_train_dataloader(self) -> DataLoader:
-        """Returns a loader of this process's share of each global batch. A stream's last one may repeat rows."""
+        """Returns a loader of this process's share of each global batch. The last batch of a stream may repeat rows."""
         if self.args.world_size == 1 or isinstance(self.train_dataset, IterableDataset):
             return super().get_train_dataloader()
         return SharedLoader(self.train_dataset, self.data_collator, self.args)
@@ -145,7 +145,7 @@ class GlobalMeanTrainer(Trainer):
         return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
 
     def _threads(self, model: torch.nn.Module, part: dict[str, Any]) -> int:
-        """Returns how many CPU threads share a batch's parts. The first call decides, and uses up no random number."""
+        """Returns how many CPU threads compute a batch's parts. The first call decides; it restores the RNG's state."""
         if self._crew is None:
             alone = not self.is_wrapped and self.args.gradient_accumulation_steps == 1
             self._crew = threads_of(model) if alone else 1

@@ -18,7 +18,8 @@ class BradleyTerryTrainer(GlobalMeanTrainer):
 
     If batches have a `share` for each pair, the share of people who prefer `chosen`, in [0, 1], the loss is the
     cross-entropy between `share` and sigmoid(score gap). `lean` saves work; values change only by rounding. It computes
-    the prompt of each pair once or, if the model does not allow that, calls response_scores with `lean`.
+    a pair's prompt once, if there is a token budget, the model is not wrapped and reads_packed holds. Otherwise
+    response_scores gets `lean`.
     """
 
     def __init__(self, *args: Any, lean: bool = False, **kwargs: Any) -> None:

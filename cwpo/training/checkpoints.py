@@ -109,7 +109,7 @@ def seal(folder: Path, layout: dict[str, Any]) -> None:
 
 
 def newest(folder: Path, layout: dict[str, Any]) -> Path | None:
-    """Returns the newest intact checkpoint of that layout, or None. The first process deletes those it rejects."""
+    """Tries checkpoints, newest first; returns the first `intact` one, or None. Process 0 deletes those that fail."""
     found = None
     for checkpoint in sorted(folder.glob("checkpoint-*"), key=_step, reverse=True):
         if found is None and intact(checkpoint, layout):
@@ -120,7 +120,7 @@ def newest(folder: Path, layout: dict[str, Any]) -> Path | None:
 
 
 def intact(checkpoint: Path, layout: dict[str, Any]) -> bool:
-    """Whether all files are as they were when sealed, and the seal's layout equals `layout`, `process` ignored."""
+    """Whether all files are as when sealed, and `layout`, from _layout, equals the seal's except for `process`."""
     try:
         sealed = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))
         same = {**sealed["layout"], "process": 0} == {**layout, "process": 0}

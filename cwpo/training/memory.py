@@ -29,7 +29,7 @@ def memory_of(device: torch.device) -> Memory | None:
 
 
 def measure(budget: Budget, memory: Memory | None, tokens: int) -> None:
-    """Sets budget.tokens, if budget.measured, from the memory of a step whose largest part had `tokens` tokens."""
+    """If budget.measured, sets budget.tokens to what fits into `memory`, read after parts of up to `tokens` tokens."""
     if budget.measured and memory is not None:
         each = max(1, memory.most - memory.held) / tokens
         budget.tokens = max(1, min(MOST, int(USED * (memory.total - memory.held) / each)))

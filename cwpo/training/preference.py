@@ -82,7 +82,7 @@ class PreferenceLoss(GlobalMeanTrainer):
             )
 
     def collator(self, rows: Sequence[Mapping[str, Any]], pad_id: int, layout: Layout | None = None) -> PairCollator:
-        """Sets self.layout for these rows and returns their collator. `layout`: the rows' exact_layout, if known."""
+        """Returns a collator of `rows`; sets self.layout, how to compute log-probs. `layout`: exact_layout if known."""
         name = type(self.model).__name__
         if self.is_wrapped:
             first = self.args.process_index == 0  # the other processes may hold no weights yet
@@ -273,7 +273,10 @@ class PreferenceTrainer(PreferenceLoss):
         return rows_of
 
     def _allow(self, layout: Layout) -> None:
-        """Sets self.layout for a chunk: a head only if `layout` has one, by_length if this or an earlier one has it."""
+        """Sets self.layout, how log-probs are computed, for a chunk of a stream; `layout` is the chunk's exact_layout.
+
+        It is never packed. It has a head if `layout` has one. It is by_length if `layout` or an earlier chunk's is.
+        """
         if layout.by_length and self.is_wrapped:
             raise InputError(ONE_LENGTH.format(name=type(self.model).__name__))
         head = None if layout.head is None else head_of(self.model)

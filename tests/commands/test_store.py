@@ -72,6 +72,14 @@ def test_garbage_is_what_results_do_not_need(store, results):
     assert {entry.name for entry in found} == {"sft/s2", "evaluate/e2"}
 
 
+def test_results_at_paper_scale_count_like_any_other(store, results):
+    """Their folder also holds the paper's published numbers, which have no run keys."""
+    (results / "paper").mkdir()
+    (results / "paper" / "paper_results.csv").write_text("source,value\ntable1,56.9\n")
+    (results / "paper" / "runs.csv").write_text("run_key\ne2\n")
+    assert garbage(store, referred_to(results), older_than=0) == []
+
+
 def test_young_stages_and_what_they_need_stay(store, results):
     add(store, "evaluate", "e3", {"sft": "s2"}, days=1)
     found = garbage(store, referred_to(results), older_than=7 * DAY)

@@ -264,7 +264,7 @@ def test_bad_tables_leave_nothing(tiny_checkpoint, tmp_path):
     renamed = tmp_path / "renamed.jsonl"
     renamed.write_text(write_pairs(tmp_path / "whole.jsonl", 30, 5).read_text().replace('"label"', '"better"'))
     (line,) = refusal("annotate", [f"data={renamed}", *base])
-    assert line.endswith("no column holds labels; not used are better: name one with +columns.label=...")
+    assert line.endswith("no column holds labels; name the right one with +columns.label=... (not used: better)")
     labeled = write_pairs(tmp_path / "labeled.jsonl", 30, 0)
     (line,) = refusal("annotate", [f"data={labeled}", *base, "include_labeled=false"])
     assert line.startswith("include_labeled=false: all 30 pairs of data=")

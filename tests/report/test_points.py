@@ -59,6 +59,14 @@ def test_calibration_accepts_the_human_arm(tmp_path, change, holds):
     assert page.frame[["gra_matched", "gra_own_best"]].to_numpy().tolist() == [[64, 70]]
 
 
+def test_a_kl_measured_below_zero_counts_as_zero():
+    cells = pd.DataFrame(
+        {"method": "human", "point": ["", "matched"], "kl": [-0.1, 2.0], "reward": [0.2, 1.0], "reward_sft": 0.1}
+    )
+    ours = cells.assign(method="cw_po", point="", kl=[-0.3, 4.0], reward=[0.4, 0.8])
+    assert at_humans_kl(pd.concat([cells, ours]), "matched") == {"human": 1.0, "cw_po": pytest.approx(0.6)}
+
+
 def test_the_frontier_reads_rewards_at_humans_matched_kl(tmp_path):
     """Human's matched point has KL 2. CW-PO has .2 at KL 1 and .4 at 3, so .3 at 2; WS-DPO 0 at KL 0 and .2 at 2.5, so .16."""
     points = (None, "matched", None, "own_best")

@@ -36,7 +36,11 @@ SPECIFIC_REACTION = 0.6  # share of readers who react to one sentence; the other
 
 @dataclass(frozen=True)
 class WorldDataset:
-    """The parameters of one data set. `parts` names the data sets of which this one is an even mixture."""
+    """The parameters of one data set. `parts` names the data sets of which this one is an even mixture.
+
+    `on_topic`: weight of helpful sentences. `quality_spread`: how much responses differ in quality. `taste_spread`: how
+    much annotators differ in taste. Labels: P(a) = sigmoid(reward gap / temperature), then a share `flip` is reversed.
+    """
 
     harmful_share: float = 0.0  # share of harmful requests, in [0, 1]
     requests: tuple[str, ...] = HARMLESS_REQUESTS  # the harmless requests

@@ -107,10 +107,10 @@ def over_best(
 
 
 def own_choice_pays(wheres: Sequence[Where], *, match: Sequence[str] = ARM, per: Sequence[str]) -> Measure:
-    """Returns the measure: the option that is best in the cell minus the one that is best in a group of cells.
+    """Returns the measure: a cell's result with its own best option minus its result with the best option of its group.
 
-    A group is the cells that differ only in the columns `per`. Both options are chosen on the other seeds (as in
-    over_best), so the gain is above 0 only if different options are best in the cells of a group.
+    An option is the runs that meet one of `wheres`; a group is the cells that differ only in the columns `per`. Both
+    options are chosen on the other seeds (as in over_best). The effect is 0 where they are the same option.
     """
 
     def measure(evidence: Evidence, number: str) -> Measured:
@@ -210,10 +210,10 @@ def _measured(
     match: Sequence[str],
     notes: tuple[str, ...] = (),
 ) -> Measured:
-    """Arranges the effects in a table without gaps, a row per cell, a column per seed.
+    """Returns the effects as a table without gaps, a row per cell, a column per seed; and the runs behind them.
 
-    The rows are the cells of one seed; the columns are all seeds that have at least these cells; other effects are
-    dropped. The one seed is chosen so that most effects stay.
+    If seeds have different cells, one seed's cells become the rows, and the seeds that have all of them the columns.
+    The seed is chosen so that the table keeps the most effects; a note counts those left out.
     """
     if not effects:
         return Measured(pd.DataFrame(), rows[0].iloc[:0].assign(side=""), notes)

@@ -88,7 +88,7 @@ def paper_effect(entry: Entry) -> str:
 
 
 def cells(outcome: Outcome) -> dict[str, str]:
-    """Formats the verdict, effect, second number and sizes of one outcome, keyed by column heading."""
+    """Returns column heading -> text: verdict, effect, second number, and numbers of seeds, runs and prompts."""
     claim, judged = outcome.claim, outcome.judged
     ran = judged.effect is not None
     sizes = f"{len(outcome.measured.by_seed)} seeds, {outcome.runs} runs, {outcome.prompts:,} prompts"

@@ -27,7 +27,10 @@ BY_LABEL = {item.label: LOOKS[key] for key, item in items("own").items()}
 
 
 def controls(results: Results, folder: Path) -> list[Path]:
-    """Draws gold reward over M, a column per models and data set: arms' own SFT models above, a common one below."""
+    """Draws gold reward over M, the margin-weighted agreement of an arm's labels with gold.
+
+    Each column is a model pair and a data set. Above, each arm has its own SFT model; below, all share one.
+    """
     grids = [grid for grid in (fill(OWN, results), fill(COMMON, results)) if grid is not None]
     if not grids:
         return []

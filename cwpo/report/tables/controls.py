@@ -105,7 +105,7 @@ COMMON = controls_spec(
 
 
 def controls(results: Results) -> list[Page]:
-    """Returns pages of OWN and COMMON with the rank correlation over arms of M (see with_agreement) and gold reward."""
+    """Returns the pages of tables OWN and COMMON; both correlate M (see with_agreement) with gold reward over arms."""
     return [page for spec in (OWN, COMMON) for page in pages(spec, results, below=_predicts)]
 
 

@@ -25,7 +25,8 @@ OUTSIDE = "–"
 def frontier_cells(results: Results) -> pd.DataFrame:
     """Returns one row per pair of models, data set, method and learning rate; empty if nothing ran.
 
-    A row has the numbers of `outcome`, the mean KL in nats per response and the operating point, "" if it has none.
+    A row has the numbers of `outcome`, the mean KL in nats per response, and `point`, the operating point (see
+    cwpo.config.update_sizes) with this learning rate: "matched", "own_best" or "both"; "" for any other rate.
     """
     cells = []
     for values, rows in results.of("frontier").groupby([*PANEL, "method", "learning_rate"], sort=True):
@@ -56,8 +57,8 @@ def methods_of(cells: pd.DataFrame) -> list[str]:
 def at_humans_kl(cells: pd.DataFrame, point: str) -> dict[str, float]:
     """Returns method -> mean gold reward at the KL that Human has at operating point `point`, for the cells of a panel.
 
-    The reward is linear in KL between the method's learning rates; its SFT model is the point at KL 0. A method whose
-    largest KL is below Human's is left out. The result is {} if Human did not run at `point` or a KL is missing.
+    A method's reward there is interpolated linearly between its learning rates, with its SFT model at KL 0. A method
+    whose largest KL is below Human's is left out. The result is {} if Human did not run at `point` or a KL is missing.
     """
     human = cells[(cells["method"] == "human") & cells["point"].isin((point, BOTH))]
     if len(human) != 1 or "kl" not in cells or cells["kl"].isna().any():
@@ -67,7 +68,8 @@ def at_humans_kl(cells: pd.DataFrame, point: str) -> dict[str, float]:
         line = rows.sort_values("kl")
         if kl <= line["kl"].iloc[-1]:
             rewards = [line["reward_sft"].iloc[0], *line["reward"]]
-            found[str(name)] = float(np.interp(kl, [0.0, *line["kl"]], rewards))
+            measured = [0.0, *line["kl"].clip(lower=0)]  # sampled: that of a small step may come out below 0
+            found[str(name)] = float(np.interp(kl, measured, rewards))
     return found
 
 

@@ -35,7 +35,7 @@ class Kind:
     Given the runs of several cells, `cell` averages. `compare` computes a difference over runs with equal values of the
     columns `same`. `main` is the number that the paper prints too, `metric` its name in paper_results.csv; `second`
     stands in a table of its own below. `averages`: whether a section ends with the mean over its rows. `on_arms`:
-    whether cells are aligned models; their table is filled once per operating point.
+    whether the table is filled at each operating point (see cwpo.config.update_sizes), else once from all runs.
     """
 
     frame: Callable[[Results, Sequence[str]], pd.DataFrame]

@@ -39,14 +39,14 @@ REGIMES = Spec(
 
 
 def arms(results: Results) -> pd.DataFrame:
-    """Returns the cells of REGIMES that ran, one row each; empty if none ran."""
+    """Returns the cells of the table REGIMES that have runs, one row each; empty if there are none."""
     grid = fill(REGIMES, results)
     return pd.DataFrame() if grid is None else pd.DataFrame(grid.cells).dropna(subset="seeds")
 
 
 @lru_cache(maxsize=1)
 def differences(results: Results) -> pd.DataFrame:
-    """Returns a row of numbers (`compare`) per contrast, noise, number of pairs and learning rate; empty if none."""
+    """Returns the numbers of `compare`, a row per contrast, label noise, number of pairs and learning rate that ran."""
     return pd.DataFrame(
         {**dict(zip(REGIME, values)), "contrast": name, **cell}
         for values, rows in results.of("regimes").groupby(list(REGIME), sort=True)

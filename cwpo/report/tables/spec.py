@@ -42,8 +42,8 @@ Axis = Callable[[pd.DataFrame], list[Item]]
 class Spec:
     """One table. `experiments`: the first that ran is shown; by default there is one, with the table's name.
 
-    `contrasts` are pairs of items whose difference is shown per section, over all sections, and for each value of the column
-    `split`. `same`: further columns in which both arms must agree, besides data, models, objective and seed.
+    `contrasts` are pairs of items whose difference is shown per section, over all sections, and for each value of the
+    column `split`. `same`: columns in which both arms must agree, besides those in `kind.same`.
     """
 
     name: str
@@ -132,7 +132,7 @@ def _known_first(known: Sequence[T], ours: Mapping[T, T]) -> list[tuple[T, T]]:
 
 
 def swept(column: str, words: str) -> Axis:
-    """Returns an axis of the values of a column that ran, in order; `words` is the format string of their labels."""
+    """Returns an axis of the values that a column has in the runs, sorted; `words`: the format string of labels."""
     return lambda frame: [Item(words.format(value), {column: value}) for value in sorted(set(frame[column].dropna()))]
 
 
