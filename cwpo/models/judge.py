@@ -172,7 +172,10 @@ class ApiJudge:
             declined = choice.finish_reason in DECLINED or choice.message.refusal
             text = "" if declined else choice.message.content
             if not isinstance(text, str):
-                raise TypeError(f"the content of the completion is {text!r}, not a string; check gold.model")
+                raise JudgeError(
+                    f"the judge {self.model} gave no answer but an empty one; the same command asks only what is open, "
+                    f"or check gold.model={self.model}"
+                )
         except openai.APIStatusError as refused:
             if refused.status_code == 400 and refused.code in DECLINED:
                 return "", {}

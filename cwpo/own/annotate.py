@@ -139,8 +139,8 @@ def _drop_long(source: Path, target: Path, cfg: Any, read: Converted) -> None:
 def _enough(labeled: pd.DataFrame, pairs: int, read: Converted, cfg: Any) -> None:
     if not read.labeled and read.unused:
         raise InputError(
-            f"data={cfg.data}: no column holds labels; name the right one with +columns.label=... "
-            f"(not used: {', '.join(read.unused)})"
+            f"data={cfg.data}: no usable pair has a label (left out: {read.drops()}); if a column not used holds labels "
+            f"({', '.join(read.unused)}), name it with +columns.label=..."
         )
     if len(labeled) < LEAST:
         raise InputError(
