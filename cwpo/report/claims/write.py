@@ -88,7 +88,7 @@ def paper_effect(entry: Entry) -> str:
 
 
 def cells(outcome: Outcome) -> dict[str, str]:
-    """Returns column heading -> text: verdict, effect, second number, and numbers of seeds, runs and prompts."""
+    """Returns a claim's row, column heading -> text: verdict, effect, the claim's second result, and what was run."""
     claim, judged = outcome.claim, outcome.judged
     ran = judged.effect is not None
     sizes = f"{len(outcome.measured.by_seed)} seeds, {outcome.runs} runs, {outcome.prompts:,} prompts"

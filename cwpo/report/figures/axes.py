@@ -61,7 +61,11 @@ def _draw(results: Results, rows: pd.DataFrame, axes: Sequence[str], pair: tuple
 def _cells(
     results: Results, rows: pd.DataFrame, pair: list[str], rest: list[str]
 ) -> tuple[dict[tuple[str, ...], dict[str, Any]], int]:
-    """Returns (values of `pair` -> mean, n): means over the n settings of `rest` that ran with all values of `pair`."""
+    """Returns a figure's cells (values of its two axes -> mean result), and over how many settings each is a mean.
+
+    `pair` names the two axes, `rest` the sweep's other axes. A mean is over those settings of the other axes that ran
+    for every cell of the figure.
+    """
     parts = {
         place: dict(list(group.groupby(rest, sort=False))) if rest else {(): group}
         for place, group in rows.groupby(pair, sort=False)
