@@ -29,7 +29,8 @@ WAYS = {
 def test_a_batch_that_memory_does_not_hold_is_halved_and_nothing_else_changes(way, monkeypatch):
     compute, settings = WAYS[way]
     model = tiny_model("llama", **settings)
-    right, whole, sizes = compute(model), type(model).forward, []
+    backbone = type(model.base_model)
+    right, whole, sizes = compute(model), backbone.forward, []
 
     def small(self, input_ids, **rest):
         sizes.append(len(input_ids))
@@ -37,7 +38,7 @@ def test_a_batch_that_memory_does_not_hold_is_halved_and_nothing_else_changes(wa
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return whole(self, input_ids=input_ids, **rest)
 
-    monkeypatch.setattr(type(model), "forward", small)
+    monkeypatch.setattr(backbone, "forward", small)
     assert compute(model) == (right if way == "samples" else pytest.approx(right, abs=1e-5))
     assert sizes[:2] == [6, 3] and max(sizes[2:]) <= 3  # all batches shrink with the first
 

@@ -20,7 +20,7 @@ from cwpo.execution.workers import print_stand_in
 from cwpo.models import heads
 from cwpo.models.annotator import new_annotator, response_scores, score_responses
 from cwpo.models.policy import add_lora, load_tokenizer
-from cwpo.models.row_attention import BLOCK, attend
+from cwpo.models.row_attention import BLOCK, LEAST, attend
 from cwpo.pipeline.arms import distinct, expand
 from cwpo.runtime import computing_in, label_precision, optimizer_on, products_in
 
@@ -205,7 +205,7 @@ def test_native_is_bfloat16_on_a_cpu_that_multiplies_it(tmp_path, monkeypatch, c
 
 @pytest.mark.parametrize("width", [40, 2 * BLOCK + 9])
 def test_a_cpu_attends_to_16_bits_in_float32_and_gives_16_bits_back(width):
-    heads = torch.randn(3, 2, 4, width, 8, generator=torch.Generator().manual_seed(0)).bfloat16()
+    heads = torch.randn(3, 2, 4, width, LEAST, generator=torch.Generator().manual_seed(0)).bfloat16()
     mask = torch.zeros(2, 1, width, width).masked_fill_(
         torch.ones(width, width).triu(1).bool(), torch.finfo(torch.bfloat16).min
     )
