@@ -142,7 +142,8 @@ def more_in_words(more: Mapping[str, float]) -> str:
 def _learning(training: Mapping[str, Any], most: float) -> str:
     """Returns a sentence on the annotator's training. `most`: the maximum number of epochs."""
     known, rate = training["train_accuracy"], training["learning_rate"]
-    text = f"trained for {training['epochs']:g} epochs at {rate:g}, it is right on {known:.1%} of the pairs it was trained on"
+    passes = "1 epoch" if training["epochs"] == 1 else f"{training['epochs']:g} epochs"
+    text = f"trained for {passes} at {rate:g}, it is right on {known:.1%} of the pairs it was trained on"
     if training["epochs"] >= most:
         text += f", and its held-out loss was lowest at the end: try annotator.training.epochs={2 * most:g}"
     if known >= LEARNED:
