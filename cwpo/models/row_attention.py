@@ -156,7 +156,7 @@ def _by_sdpa(
     """
     if query.device.type != "cpu":
         return sdpa_attention_forward(module, query, key, value, mask, **kwargs)[0]
-    wide = [x.float() if x is not None and x.dtype in NARROW else x for x in (query, key, value, mask)]
+    wide: list[Any] = [x.float() if x is not None and x.dtype in NARROW else x for x in (query, key, value, mask)]
     size = value.shape[3]
     if max(size, query.shape[3]) < LEAST:
         kwargs["scaling"] = kwargs.get("scaling") or query.shape[3] ** -0.5

@@ -156,8 +156,8 @@ class PreferenceLoss(GlobalMeanTrainer):
         return dict(zip(LOGGED, (sums[:-1] / sums[-1]).tolist(), strict=True))
 
     def window(self) -> dict[str, Any]:
-        *sums, rows = [None, 0] if self._sums is None else self._sums.tolist()
-        return super().window() | {"sums": sums if rows else None, "rows": int(rows)}
+        *sums, rows = (0.0,) if self._sums is None else self._sums.tolist()
+        return super().window() | {"sums": sums or None, "rows": int(rows)}
 
     def restore_window(self, values: Mapping[str, Any]) -> None:
         super().restore_window(values)
