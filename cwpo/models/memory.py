@@ -22,7 +22,7 @@ def in_batches(
     Raises the out-of-memory error if not even a single row fits. With threads > 1, for CPUs (see threads_of), so many
     batches are computed at the same time, and none is halved.
     """
-    if threads > 1:
+    if threads > 1 and len(batches) > 1:
         yield from zip(batches, in_threads(compute, batches, threads), strict=True)
         return
     waiting = list(reversed(batches))
