@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import MaxNLocator
 
 from cwpo.report.figures.style import COLORS, figure, files, points, sizes
 from cwpo.report.inputs import Results
@@ -35,6 +36,7 @@ def frontier(results: Results, folder: Path) -> list[Path]:
                 _line(axis, rows[rows["method"] == method].sort_values("learning_rate"), method)
             axis.set_xscale("function", functions=(_root, np.square))
             axis.set_xlim(left=0)
+            axis.xaxis.set_major_locator(MaxNLocator(5))  # the root pushes high values together
             axis.set_title(f"{name}\n{pair}")
         for axis in axes[-1]:
             axis.set_xlabel("KL(π‖π_ref), nats per response")
