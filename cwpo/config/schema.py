@@ -76,7 +76,10 @@ class TrainingConfig:
 
 @dataclass
 class UpdateSizes:
-    """Learning rates for one family of strong models. matched: for all methods. own_best: {method: its best rate}."""
+    """Learning rates for one family of strong models.
+
+    matched: for all arms. own_best: {"objective/method": its best rate}.
+    """
 
     matched: float = rules.above_zero()
     own_best: dict[str, float] = rules.above_zero({})

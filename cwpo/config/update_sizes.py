@@ -1,8 +1,9 @@
 """The update size of an arm is its learning rate: set directly, or given by the arm's operating point.
 
 An operating point is a rule that gives each arm of a family of strong models its learning rate. `matched` gives all
-arms one rate, chosen on the arm of human labels. `own_best` gives each method the rate with its best mean gold reward.
-Both were chosen on development seeds (experiment=tuning) and are listed under `update_sizes` in conf/scale/.
+arms one rate, chosen on the arm of human labels. `own_best` gives each method under each objective the rate with its
+best mean gold reward. Both were chosen on development seeds (experiment=tuning and tuning_objectives) and are listed
+under `update_sizes` in conf/scale/.
 """
 
 from dataclasses import replace
@@ -17,19 +18,19 @@ def at_operating_point(cfg: Config) -> Config:
     sizes = sizes_of(cfg)
     if cfg.alignment.learning_rate is not None or sizes is None:
         return cfg
-    rate = _rate(sizes, cfg.operating_point, cfg.method.name)
+    rate = sizes.matched if cfg.operating_point == "matched" else _own_best(cfg, sizes) or sizes.matched
     return replace(cfg, alignment=replace(cfg.alignment, learning_rate=rate))
 
 
 def point_of(cfg: Config) -> str | None:
     """Returns which rates of cfg.update_sizes equal alignment.learning_rate: "matched", "own_best", "both" or None.
 
-    For a method that `own_best` does not list, it is "matched" or None.
+    For an objective and method that `own_best` does not list, it is "matched" or None.
     """
     sizes = sizes_of(cfg)
     if sizes is None:
         return None
-    rates = {"matched": sizes.matched, "own_best": sizes.own_best.get(cfg.method.name)}
+    rates = {"matched": sizes.matched, "own_best": _own_best(cfg, sizes)}
     at = [point for point, rate in rates.items() if rate == cfg.alignment.learning_rate]
     return "both" if len(at) == 2 else next(iter(at), None)
 
@@ -41,5 +42,5 @@ def sizes_of(cfg: Config) -> UpdateSizes | None:
     return cfg.update_sizes.get(family)
 
 
-def _rate(sizes: UpdateSizes, point: str, method: str) -> float:
-    return sizes.matched if point == "matched" else sizes.own_best.get(method, sizes.matched)
+def _own_best(cfg: Config, sizes: UpdateSizes) -> float | None:
+    return sizes.own_best.get(f"{cfg.objective.name}/{cfg.method.name}")

@@ -22,11 +22,11 @@ from cwpo.report.tables.page import Page
 from cwpo.report.tables.ranking import summaries
 from cwpo.report.tables.regimes import REGIMES
 from cwpo.report.tables.render import pages
-from cwpo.report.tables.tuning import TUNINGS, tuning
+from cwpo.report.tables.tuning import OTHER_OBJECTIVES, TUNINGS, tuning
 from cwpo.results import MATCHED, NAME
 
 ALL_SPECS = (*SPECS, TABLE20, *FIGURE_SPECS, *ANNOTATOR_SPECS, REGIMES)
-COVERED = {name for spec in ALL_SPECS for name in spec.shown} | {"controls", "frontier", *TUNINGS}
+COVERED = {name for spec in ALL_SPECS for name in spec.shown} | {"controls", "frontier", *TUNINGS, OTHER_OBJECTIVES}
 TABLES: tuple[Callable[[Results], list[Page]], ...] = (
     *(partial(pages, spec) for spec in ALL_SPECS),
     *(table6, calibration, controls, tuning, frontier),

@@ -141,7 +141,7 @@ def test_a_method_named_for_its_annotator_takes_no_other(store, method):
 
 
 SIZES = (
-    "+update_sizes={opt: {matched: 3e-5, own_best: {cw_po: 3e-4, human: 3e-5}}, other: {matched: 1e-4}}",
+    "+update_sizes={opt: {matched: 3e-5, own_best: {dpo/cw_po: 3e-4, dpo/human: 3e-5}}, other: {matched: 1e-4}}",
     "alignment.learning_rate=null",
 )
 
@@ -153,6 +153,7 @@ SIZES = (
         (["method=cw_po"], 3e-5, "matched"),
         (["method=cw_po", "operating_point=own_best"], 3e-4, "own_best"),
         (["method=gold", "operating_point=own_best"], 3e-5, "matched"),
+        (["method=cw_po", "operating_point=own_best", "objective=ipo"], 3e-5, "matched"),
         (["method=gold", "pair=qwen_to_llama"], 1e-4, "matched"),
         (["method=cw_po", "alignment.learning_rate=1e-4"], 1e-4, None),
     ],

@@ -14,10 +14,11 @@ from cwpo.report.tables.tuning import human_target, tuning, tuning_cells
 RATES = (1e-5, 1e-4, 1e-3, 1e-2)
 
 
-def swept(experiment, gra, method, pair=OPT_SMALL, rates=RATES, points=(None,) * 4, **details):
+def swept(experiment, gra, method, pair=OPT_SMALL, rates=RATES, points=(None,) * 4, objective="dpo", **details):
     """One run per rate and seed, which wins on the share of prompts in `gra`; details by rate."""
     for at, rate in enumerate(rates):
         (arm,) = grid(experiment, (pair,), ("helpful",), (method,), learning_rate=(rate,), point=(points[at],))
+        arm["objective"] = objective
         for seed in (1000, 1001):
             yield run_of(arm, seed, gra[at], **{name: values[at] for name, values in details.items()})
 
@@ -37,9 +38,26 @@ def test_human_alone_gives_the_matched_rate_on_the_rising_side(tmp_path):
     best = cells[cells["own_best"]].set_index(["family", "method"])["learning_rate"]
     assert best.to_dict() == {("opt", "human"): 1e-3, ("opt", "cw_po"): 1e-2, ("qwen", "human"): 1e-5}
     (page,) = tuning(found)
-    assert "| OPT | 0.0001 | 0.001 | 0.01 (end of the grid) |" in page.text
-    assert "| Qwen | 1e-05 (end of the grid) | 1e-05 (end of the grid) | not run |" in page.text
+    assert "| DPO, OPT | 0.0001 | 0.001 | 0.01 (end of the grid) |" in page.text
+    assert "| DPO, Qwen | 1e-05 (end of the grid) | 1e-05 (end of the grid) | not run |" in page.text
     assert "| 0.0001 (matched) | 64.0" in page.text
+
+
+def test_each_objective_has_its_own_best_rate_but_not_its_own_matched_one(tmp_path):
+    runs = [
+        *swept("tuning", (0.58, 0.64, 0.70, 0.60), "human", truncated_share=(0.0, 0.0, 0.01, 0.02)),
+        *swept("tuning_objectives", (0.51, 0.62, 0.60, 0.55), "human", objective="rdpo", truncated_share=(0, 0, 0.04, 0.5)),
+    ]
+    found = load(write(tmp_path, runs), "toy")
+    for objective, best in (("dpo", 1e-3), ("rdpo", 1e-4)):
+        cells = tuning_cells(found, objective)
+        assert cells[cells["own_best"]]["learning_rate"].tolist() == [best]
+        assert cells[cells["matched"]]["learning_rate"].tolist() == [1e-4]
+    assert tuning_cells(found, "ipo").empty
+    with_dpo, with_others = tuning(found)
+    assert "| DPO, OPT | 0.0001 | 0.001 |" in with_dpo.text and "rDPO" not in with_dpo.text
+    assert "| rDPO, OPT | 0.0001 | 0.0001 |" in with_others.text and "DPO, OPT | 0.0001 | 0.001 |" not in with_others.text
+    assert "| 0.001 | 60.0 [" in with_others.text and "| 4.0 |" in with_others.text
 
 
 @pytest.mark.parametrize(

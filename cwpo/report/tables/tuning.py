@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any
 
@@ -13,10 +14,12 @@ from cwpo.report.inputs import Results
 from cwpo.report.names import SWEPT_NAMES
 from cwpo.report.tables.cells import NOT_RUN, interval, outcome, ranges
 from cwpo.report.tables.page import Page
+from cwpo.report.tables.spec import OBJECTIVES
 from cwpo.results import MATCHED, OWN_BEST
 
 SUBSETS_OF_TABLE1 = "table20"
-TUNINGS = ("tuning", "headline_tuning")  # the first that ran is shown
+TUNINGS = ("tuning", "headline_tuning")  # with DPO; the first that ran is shown
+OTHER_OBJECTIVES = "tuning_objectives"
 
 
 def human_target(results: Results) -> float:
@@ -27,25 +30,29 @@ def human_target(results: Results) -> float:
     return float(rows["value"].astype(float).mean())
 
 
-@lru_cache(maxsize=1)
-def tuning_cells(results: Results) -> pd.DataFrame:
+@lru_cache(maxsize=len(OBJECTIVES))
+def tuning_cells(results: Results, objective: str = "dpo") -> pd.DataFrame:
     """Returns a row per model family, method and learning rate: `outcome` over data sets and models; empty if none ran.
 
-    Two columns mark the chosen rates. `matched`: one rate for all methods of a family, where Human's GRA is nearest to
-    `human_target`; rates above the one with Human's highest GRA do not count. `own_best`: the method's rate with the
-    highest mean gold reward.
+    Two columns mark the chosen rates. `matched`: one rate for all arms of a family, where Human's GRA with DPO is
+    nearest to `human_target`; rates above the one with Human's highest GRA do not count. `own_best`: the method's rate
+    with the highest mean gold reward under this objective.
     """
-    runs = results.of(*TUNINGS)
+    runs = results.of(*(TUNINGS if objective == "dpo" else (OTHER_OBJECTIVES,)))
+    runs = runs[runs["objective"] == objective]
     cells = []
     for (name, method, rate), rows in runs.groupby(["family", "method", "learning_rate"], sort=True):
         # A cell is one data set and pair of models, with all its development seeds.
         parts = [part for _, part in rows.groupby(["data", "weak", "strong"], sort=True)]
-        cells.append({"family": name, "method": method, "learning_rate": rate, **outcome(results, parts)})
+        unfinished = 100 * rows["truncated_share"].mean()
+        where = {"family": name, "method": method, "learning_rate": rate}
+        cells.append({**where, **outcome(results, parts), "unfinished": unfinished})
     frame = pd.DataFrame(cells)
     if not len(frame) or "gra" not in frame:
         return pd.DataFrame()
     best = frame.groupby(["family", "method"])["reward"].transform("max")
-    chosen = {name: _matched(rows, human_target(results)) for name, rows in frame.groupby("family")}
+    with_dpo = frame if objective == "dpo" else tuning_cells(results)
+    chosen = {name: _matched(rows, human_target(results)) for name, rows in with_dpo.groupby("family")} if len(with_dpo) else {}
     matched = frame["learning_rate"] == frame["family"].map(chosen)
     return frame.assign(**{MATCHED: matched, OWN_BEST: frame["reward"] == best})
 
@@ -61,35 +68,59 @@ def _matched(rows: pd.DataFrame, target: float) -> float:
 
 
 def tuning(results: Results) -> list[Page]:
-    """Returns one page: the chosen rates, then Human's GRA and all gold rewards by learning rate; [] if nothing ran."""
-    cells = tuning_cells(results)
+    """Returns the page of the rates with DPO and the page of those with the other objectives, if these ran.
+
+    A page has the chosen rates, then Human's GRA and all gold rewards by learning rate.
+    """
+    matched = (
+        f"**Matched**: one update size for all arms of a family, the one at which Human's mean GRA with DPO is nearest to the paper's "
+        f"mean, {human_target(results):.1f} %, on the rising side of its curve; the Human arm alone chooses it."
+    )
+    own_best = "**Own best**: each method's update size with the highest mean gold reward{}, in bold."
+    others = [objective for objective in OBJECTIVES if objective != "dpo"]
+    pages = (
+        _page(results, "Update sizes of the operating points", TUNINGS, ["dpo"], f"{matched} {own_best.format('')}"),
+        _page(
+            results,
+            "Own best update sizes with other objectives",
+            (OTHER_OBJECTIVES,),
+            others,
+            own_best.format(" under an objective"),
+        ),
+    )
+    return [page for page in pages if page]
+
+
+def _page(results: Results, title: str, experiments: tuple[str, ...], objectives: list[str], rules: str) -> Page | None:
+    found = {objective: tuning_cells(results, objective) for objective in objectives}
+    cells = pd.concat([frame.assign(objective=objective) for objective, frame in found.items()])
     if not len(cells):
-        return []
-    runs = results.of(*TUNINGS)
+        return None
+    runs = results.of(*experiments)
     methods = [name for name in SWEPT_NAMES if name in set(cells["method"])]
     parts = [
         f"Development seeds {ranges(sorted(set(runs['seed'])))}, which no table uses; {len(runs)} runs; means over data sets and models "
-        f"with 95 % bootstrap intervals. **Matched**: one update size for all arms of a family, the one at which Human's mean GRA is "
-        f"nearest to the paper's mean, {human_target(results):.1f} %, on the rising side of its curve; the Human arm alone "
-        "chooses it. **Own best**: each method's update size with the highest mean gold reward, in bold.",
+        f"with 95 % bootstrap intervals. {rules}",
         _choices(cells, methods),
     ]
-    for name, rows in cells.groupby("family", sort=True):
-        parts.append(f"### {FAMILIES.get(name, name)}\n\n{_rewards(rows, methods)}")
-    text = "\n\n".join(parts)
-    title, origin = "Update sizes of the operating points", runs["experiment"].iloc[0]
-    return [Page("tuning", title, text, cells, runs["git_commit"], experiment=origin)]
+    for (objective, name), rows in cells.groupby(["objective", "family"], sort=True):
+        parts.append(f"### {_heading(objective, name)}\n\n{_rewards(rows, methods)}")
+    return Page(experiments[0], title, "\n\n".join(parts), cells, runs["git_commit"], experiment=runs["experiment"].iloc[0])
+
+
+def _heading(objective: str, name: str) -> str:
+    return f"{OBJECTIVES[objective]}, {FAMILIES.get(name, name)}"
 
 
 def _choices(cells: pd.DataFrame, methods: list[str]) -> str:
     lines = []
-    for name, rows in cells.groupby("family", sort=True):
+    for (objective, name), rows in cells.groupby(["objective", "family"], sort=True):
         matched = rows[rows[MATCHED]]["learning_rate"].unique()
         best = rows[rows[OWN_BEST]].set_index("method")["learning_rate"]
         rates = [*matched[:1], *(best.get(method) for method in methods)]
         shown = [_rate(rate, rows) for rate in ([None] if not len(matched) else []) + rates]
-        lines.append([FAMILIES.get(name, name), *shown])
-    header = ["family", "matched", *(f"own best, {SWEPT_NAMES[method]}" for method in methods)]
+        lines.append([_heading(objective, name), *shown])
+    header = ["objective, family", "matched", *(f"own best, {SWEPT_NAMES[method]}" for method in methods)]
     return markdown_table(header, lines)
 
 
@@ -106,8 +137,9 @@ def _rewards(rows: pd.DataFrame, methods: list[str]) -> str:
         of: dict[str, dict[str, Any]] = {row["method"]: row for row in at_rate.to_dict("records")}
         mark = " (matched)" if at_rate[MATCHED].any() else ""
         shown = [_reward(of.get(method, {})) for method in methods]
-        lines.append([f"{rate:g}{mark}", interval(of.get("human", {}), "gra"), *shown])
-    header = ["learning rate", "GRA %, Human", *(f"gold reward, {SWEPT_NAMES[method]}" for method in methods)]
+        human = of.get("human", {})
+        lines.append([f"{rate:g}{mark}", interval(human, "gra"), f"{human.get('unfinished', math.nan):.1f}", *shown])
+    header = ["learning rate", "GRA %, Human", "unfinished %, Human", *(f"gold reward, {SWEPT_NAMES[method]}" for method in methods)]
     return markdown_table(header, lines)
 
 
