@@ -29,6 +29,7 @@ from cwpo.store.store import Store
 INTERRUPTS = {signal.SIGINT, signal.SIGTERM}
 TERMINATED = 128 + signal.SIGTERM
 GRACE = 1.0  # seconds in which a worker cleans up undisturbed after a signal to stop
+LEAVING = 30.0  # seconds in which an idle worker ends by itself
 
 
 @dataclass
@@ -133,7 +134,10 @@ def _run_in_workers(nodes: Sequence[Node], settings: Settings, jobs: int, board:
             os.kill(worker.pid or 0, signal.SIGINT)  # workers clean up the stage under way
         raise
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.shutdown(wait=bool(queue.running), cancel_futures=True)
+        for worker in multiprocessing.active_children():
+            worker.join(LEAVING)  # for ever, if a worker was killed while it held the lock of the pool's queue
+            worker.kill()
     if queue.failure is not None:
         raise queue.failure
     return queue.computed

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import multiprocessing
 import os
 import signal
 import sys
@@ -278,6 +279,22 @@ def test_workers_go_on_from_what_is_finished(finished, store, tmp_path):
     assert 0 < len(left) < len(made.run)
     assert run(made, jobs=2) == len(left)
     assert outputs(made, tmp_path) == outputs(finished, store)
+
+
+def test_an_idle_worker_that_does_not_end_is_ended(tmp_path, monkeypatch):
+    collect = workers.Queue.collect
+
+    def collect_and_stop(queue):
+        collect(queue)
+        for worker in multiprocessing.active_children():
+            os.kill(worker.pid, signal.SIGSTOP)
+
+    monkeypatch.setattr(workers.Queue, "collect", collect_and_stop)
+    monkeypatch.setattr(workers, "LEAVING", 0.2)
+    assert run(smoke_arm(tmp_path, "until=prepare"), jobs=2) == 1
+    for worker in multiprocessing.active_children():
+        worker.join(10)
+        assert worker.exitcode == -signal.SIGKILL
 
 
 def test_a_failing_stage_is_named_and_keeps_what_was_done(tmp_path, monkeypatch):
