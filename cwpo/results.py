@@ -30,8 +30,8 @@ ANNOTATOR_COLUMNS = (
 ).split()
 # Settings and measurements of an arm that are not in runs.csv. Blank where one does not apply.
 DETAIL_COLUMNS = (
-    "experiment run_key data_pairs label_flip unlabeled_fraction own_share poison_fraction sft_labels equal_steps scoring learning_rate "
-    "point kl kl_se margin_agreement train_accuracy mean_weight human_gold_agreement mean_length mean_length_sft truncated_share "
+    "experiment run_key data_pairs label_flip unlabeled_fraction own_share poison_fraction sft_labels equal_steps scoring threshold "
+    "learning_rate point kl kl_se margin_agreement train_accuracy mean_weight human_gold_agreement mean_length mean_length_sft truncated_share "
     "truncated_share_sft annotator_seconds"
 ).split()
 # The operating points at which arms are compared, in the column `point`. "matched": the update size common to all arms;
@@ -53,7 +53,7 @@ EMBEDDING_COLUMNS = "data strong seed source pair_id x y".split()
 # Text of models and humans. Control characters become escapes, as in \\x0d: CSV readers take some for line ends.
 WRITTEN = ("prompt", "response", "response_sft", "preferred_by_weak", "preferred_by_human")
 TEXT = (*"run_key prompt_id pair_id git_commit experiment prompts rewards rewards_sft point".split(), *WRITTEN)
-IDENTITY = ("experiment", "run_key", "prompt_id", "pair_id", "source", "low")  # the columns that identify a row
+IDENTITY = ("experiment", "run_key", "prompt_id", "pair_id", "low")  # the columns that identify a row with a run key
 POINTS = ["data", "strong", "seed", "source"]  # the columns that identify a group of rows without a run key
 NAME = re.compile(r"(?!\.)[^/\\\x00-\x1f]{1,100}")  # a valid name of an experiment
 UNROUNDED = ("learning_rate",)  # 6 decimals would lose digits of 2.5e-7
@@ -92,7 +92,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     if missing or unknown:
         parts = [f"lacks {', '.join(missing)}"] * bool(missing) + [f"has unknown {', '.join(unknown)}"] * bool(unknown)
         raise ResultsError(f"{path} comes from another schema version: it {' and '.join(parts)}; {AGAIN}")
-    identity = [name for name in IDENTITY if name in columns]
+    identity = [name for name in IDENTITY if name in columns] if "run_key" in columns else [*POINTS, "pair_id"]
     repeated = frame.index[frame.duplicated(identity, keep=False)]
     if len(repeated):
         lines = ", ".join(str(i + 2) for i in repeated[:10])
@@ -143,7 +143,10 @@ class RunRewards:
 
     def has_mean(self, mean: float) -> bool:
         """Whether the mean reward of the aligned model is `mean`, up to rounding."""
-        return bool(np.isclose(self.reward.mean(), mean, rtol=1e-4, atol=1e-4))
+        return _near(self.reward, mean)
+
+    def has_mean_kl(self, mean: float) -> bool:
+        return self.kl is not None and _near(self.kl, mean)
 
     def row(self, run_key: str) -> dict[str, str | None]:
         """Returns a row of REWARD_COLUMNS: numbers with 6 significant digits, separated by blanks, or None."""
@@ -156,6 +159,10 @@ class RunRewards:
         given = (row[name] for name in REWARD_COLUMNS[2:])
         numbers: Any = (np.array(x.split(), dtype=np.float64) if isinstance(x, str) else None for x in given)
         return RunRewards(str(row["prompts"]), *numbers)
+
+
+def _near(values: NDArray[np.float64], mean: float) -> bool:
+    return bool(np.isclose(values.mean(), mean, rtol=1e-4, atol=1e-4))
 
 
 def rewards_file(folder: Path, experiment: str) -> Path:

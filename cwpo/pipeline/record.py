@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from cwpo.config.schema import POLICY_ANNOTATORS
@@ -52,7 +51,7 @@ def record(arms: Sequence[Arm], store: Store, results: Path, *, experiment: str,
         replace_rows(folder / "runs.csv", runs, RUN_COLUMNS, experiment=replaced)
         replace_rows(folder / "details.csv", _table(rows, DETAIL_COLUMNS), DETAIL_COLUMNS)
         rewards = rewards_file(folder, experiment)
-        _add_rewards(rewards, evaluated, runs, store)
+        _add_rewards(rewards, evaluated, rows, store)
         prune(folder)
         written += [folder / "runs.csv", folder / "details.csv", rewards]
     if assessed:
@@ -108,6 +107,7 @@ def _settings(arm: Arm, annotated: bool) -> dict[str, Any]:
         "unlabeled_fraction": cfg.unlabeled_fraction,
         "sft_labels": cfg.method.sft_labels,
         "equal_steps": cfg.method.equal_steps,
+        "threshold": cfg.method.selection.value if cfg.method.selection.kind == "threshold" else None,
         "learning_rate": cfg.alignment.learning_rate,
         "point": point_of(cfg),
     }
@@ -146,12 +146,16 @@ def _keep_fraction(arm: Arm, store: Store) -> float:
     return float(selected["selected"] / selected["of"])
 
 
-def _add_rewards(path: Path, arms: Sequence[Arm], runs: pd.DataFrame, store: Store) -> None:
-    """Writes the arms' rewards to the file `path`. Skips arms whose row there already fits reward_mean in `runs`."""
+def _add_rewards(path: Path, arms: Sequence[Arm], rows: Sequence[Mapping[str, Any]], store: Store) -> None:
+    """Writes the arms' rewards to the file `path`. Skips arms whose row there has the mean reward and KL of `rows`."""
     there = read_rows(path, REWARD_COLUMNS).to_dict("records") if path.is_file() else []
-    means = dict(zip(runs["run_key"], runs["reward_mean"], strict=True))
-    known = {row["run_key"] for row in there if RunRewards.parse(row).has_mean(means.get(row["run_key"], np.nan))}
-    new = [_rewards(arm, store) for arm in arms if arm.nodes["evaluate"].key not in known]
+    known = {row["run_key"]: RunRewards.parse(row) for row in there}
+    new = [
+        _rewards(arm, store)
+        for arm, row in zip(arms, rows, strict=True)
+        if (run := known.get(row["run_key"])) is None
+        or not (run.has_mean(row["reward_mean"]) and run.has_mean_kl(row["kl"]))
+    ]
     if new:
         replace_rows(path, pd.DataFrame(new), REWARD_COLUMNS)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import pandas as pd
@@ -29,11 +30,21 @@ def answer(results: Results) -> list[tuple[str, str]]:
 
 
 def _runs(results: Results, point: str) -> dict[str, pd.DataFrame]:
-    """Returns method -> its DPO runs at `point` in table1, headline and frontier; each arm and seed once."""
+    """Returns method -> its DPO runs at `point` in table1, headline and frontier; each arm and seed once.
+
+    Experiments may have run with different seeds. Where some seeds ran in all cells of CW-PO and Human, the runs of the
+    other seeds are left out, so that every cell counts.
+    """
     arms = results.at(point).arms
     tables = arms["experiment"].isin(TABLES) & (arms["objective"] == "dpo")
     runs = arms[tables | ((arms["experiment"] == "frontier") & arms["point"].notna())]
-    return dict(list(runs.drop_duplicates(["method", *CELL, "seed"]).groupby("method")))
+    runs = runs.drop_duplicates(["method", *CELL, "seed"])
+    compared = (
+        runs[runs["method"].isin(("cw_po", "human"))].groupby([*CELL, "seed"]).filter(lambda both: len(both) == 2)
+    )
+    seeds = [set(of_cell) for _, of_cell in compared.groupby(CELL)["seed"]]
+    common = reduce(set.intersection, seeds) if seeds else set()
+    return dict(list((runs[runs["seed"].isin(common)] if common else runs).groupby("method")))
 
 
 def _at(results: Results, point: str) -> str:
@@ -45,7 +56,7 @@ def _at(results: Results, point: str) -> str:
         return compare(results, runs["cw_po"], runs[other], ARMS.same)
 
     total = gain("human")
-    if not total:
+    if "difference" not in total:  # nothing ran, or rewards cannot be compared between runs
         return ""
     over = "; ".join(f"{METHOD_NAMES[name]} {_signed(cell)}" for name in WS if (cell := gain(name)))
     return (

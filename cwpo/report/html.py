@@ -29,7 +29,7 @@ def write_page(
 ) -> Path:
     """Writes report.html into `folder` and returns its path.
 
-    It shows the claims in `entries`, then the Markdown tables and PNG figures in `written`. `sweep` names the sweep
+    It shows the answer to QUESTION, the claims in `entries`, then the Markdown tables and PNG figures in `written`. `sweep` names the sweep
     that the page is about; without it, the page is about results/<scale>. Equal results give equal bytes. The page
     loads nothing from elsewhere.
     """
@@ -38,9 +38,9 @@ def write_page(
     titles = {table["stem"]: table["title"] for table in tables}
     figures = [_figure(path, titles) for path in written if path.suffix == ".png"]
     page = folder / "report.html"
+    said = [] if sweep else answer(results)
+    head = [figure for figure in figures if (entries or said) and figure["id"] == HEAD]
     judged = entries and {
-        "question": QUESTION,
-        "answer": answer(results),
         "limits": limits(entries, results.scale),
         "summary": summary(entries, results.scale),
         "counts": counts(entries),
@@ -51,16 +51,18 @@ def write_page(
         "cells": cells,
         "details": details,
         "paper_effect": paper_effect,
-        "head": [figure for figure in figures if figure["id"] == HEAD],
     }
     html = render(
         "report.html.jinja",
         scale=results.scale,
         sweep=sweep,
         note=capital(scale_note(results.scale)),
+        question=QUESTION,
+        said=said,
+        head=head,
         judged=judged,
         tables=tables,
-        figures=[figure for figure in figures if not judged or figure["id"] != HEAD],
+        figures=[figure for figure in figures if figure not in head],
         samples=list(samples(results.samples)),
         disagreements=list(disagreements(results.disagreements)),
         provenance=provenance(results),

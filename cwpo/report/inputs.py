@@ -130,6 +130,10 @@ class Results:
         """Returns per row (seed) the aligned model's gold reward on each prompt, in the order of prompt ids."""
         return [self.rewards[run].reward for run in rows["run"]]
 
+    def relative(self, *runs: str) -> bool:
+        """Whether the rewards of one of these runs are relative (RunRewards.relative)."""
+        return any(self.rewards[run].relative for run in runs)
+
     def wins_over(self, run: str, other: str) -> Floats:
         """Returns an array over prompts: 1 where `run` has a higher gold reward than `other`, 1/2 for a tie, else 0.
 

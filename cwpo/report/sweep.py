@@ -36,7 +36,7 @@ def write_sweep(results: Path, scale: str, name: str, arms: pd.DataFrame, agains
     cells = ranked(found, rows, axes)
     shown = texts(cells, axes, against or "")
     folder = results / scale / name
-    table = page(name, rows, cells, shown)
+    table = page(name, rows, axes, cells, shown)
     drawn = rows[rows["reference"].notna()] if against else rows  # without the reference arms
     files = [*table.write(folder, scale), *axis_figures(found, drawn, axes, folder)]
     return Written(table.frame, shown, [*files, write_page(found, [], files, folder, name)])

@@ -46,7 +46,9 @@ def test_human_alone_gives_the_matched_rate_on_the_rising_side(tmp_path):
 def test_each_objective_has_its_own_best_rate_but_not_its_own_matched_one(tmp_path):
     runs = [
         *swept("tuning", (0.58, 0.64, 0.70, 0.60), "human", truncated_share=(0.0, 0.0, 0.01, 0.02)),
-        *swept("tuning_objectives", (0.51, 0.62, 0.60, 0.55), "human", objective="rdpo", truncated_share=(0, 0, 0.04, 0.5)),
+        *swept(
+            "tuning_objectives", (0.51, 0.62, 0.60, 0.55), "human", objective="rdpo", truncated_share=(0, 0, 0.04, 0.5)
+        ),
     ]
     found = load(write(tmp_path, runs), "toy")
     for objective, best in (("dpo", 1e-3), ("rdpo", 1e-4)):
@@ -56,7 +58,9 @@ def test_each_objective_has_its_own_best_rate_but_not_its_own_matched_one(tmp_pa
     assert tuning_cells(found, "ipo").empty
     with_dpo, with_others = tuning(found)
     assert "| DPO, OPT | 0.0001 | 0.001 |" in with_dpo.text and "rDPO" not in with_dpo.text
-    assert "| rDPO, OPT | 0.0001 | 0.0001 |" in with_others.text and "DPO, OPT | 0.0001 | 0.001 |" not in with_others.text
+    assert (
+        "| rDPO, OPT | 0.0001 | 0.0001 |" in with_others.text and "DPO, OPT | 0.0001 | 0.001 |" not in with_others.text
+    )
     assert "| 0.001 | 60.0 [" in with_others.text and "| 4.0 |" in with_others.text
 
 

@@ -143,5 +143,5 @@ def _win_rates(results: Results) -> dict[str, float]:
     runs = results.arms[results.arms["experiment"] == "figure5"]
     human = runs[runs["method"] == "human"].drop_duplicates(cell, keep=False)
     both = runs[runs["method"] == "cw_po"].merge(human, on=cell, suffixes=("", "_human"))
-    keys = zip(both["run"], both["run_human"])
+    keys = [pair for pair in zip(both["run"], both["run_human"]) if not results.relative(*pair)]
     return {key: 100 * float(results.wins_over(key, other).mean()) for key, other in keys}

@@ -150,6 +150,8 @@ def confidence_distance(evidence: Evidence, number: str) -> Measured:
     del number  # histograms have no other numbers to choose from
     frame = evidence.confidences
     frame = frame[frame["annotator"] == "bt"]
+    for _, runs in frame.drop_duplicates("run_key").groupby(["weak", "data"]):
+        one_per_seed(runs.assign(experiment="figure7"))
     counts = frame.pivot_table(index=["weak", "data", "seed"], columns="low", values="pairs", aggfunc="sum")
     shares = counts.fillna(0).div(counts.sum(axis=1), axis=0) if len(counts) else counts
     histograms = {key: row.to_numpy() for key, row in shares.iterrows()}

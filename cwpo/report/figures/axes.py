@@ -14,6 +14,7 @@ from cwpo.report.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, YE
 from cwpo.report.inputs import RESAMPLES, Results
 from cwpo.report.tables.cells import named_interval
 from cwpo.report.tables.ranking import setting, varies
+from cwpo.results import RunRewards
 from cwpo.statistics import clustered_interval
 
 COLORS = (BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW, GREY, "black")
@@ -79,18 +80,26 @@ def _pooled(results: Results, settings: Sequence[pd.DataFrame]) -> dict[str, Any
     """Returns the mean gold reward over settings, one frame of runs per setting; {} unless all have the same seeds.
 
     Settings that answered the same prompts are averaged prompt by prompt, so that the interval counts each prompt once.
+    Such groups of settings must be of one size, so that each setting counts alike; else each setting stands alone.
     """
     if len({tuple(sorted(rows["seed"])) for rows in settings}) != 1:
         return {}
-    clusters = []
-    for _, rows in pd.concat(settings).groupby("seed", sort=True):
-        by_prompts: dict[str, list[Any]] = {}
-        for run in rows["run"]:
-            by_prompts.setdefault(results.rewards[run].prompts, []).append(results.rewards[run].reward)
-        clusters.append([np.mean(rewards, axis=0) for rewards in by_prompts.values()])
+    runs = [[results.rewards[run] for run in rows.sort_values("seed")["run"]] for rows in settings]
+    by_prompts: dict[tuple[str, ...], list[list[RunRewards]]] = {}
+    for of_setting in runs:
+        by_prompts.setdefault(tuple(run.prompts for run in of_setting), []).append(of_setting)
+    groups = list(by_prompts.values())
+    if len(set(map(len, groups))) > 1:
+        groups = [[of_setting] for of_setting in runs]
+    clusters = [[np.mean([run.reward for run in same], axis=0) for same in of_seed] for of_seed in _by_seed(groups)]
     found = clustered_interval(clusters, resamples=RESAMPLES)
     prompts = sum(len(cell) for cells in clusters for cell in cells)
     return {**named_interval("reward", found), "seeds": len(clusters), "prompts": prompts}
+
+
+def _by_seed(groups: Sequence[Sequence[Sequence[RunRewards]]]) -> list[list[list[RunRewards]]]:
+    """Turns group -> setting -> seed into seed -> group -> setting."""
+    return [[[of_setting[seed] for of_setting in group] for group in groups] for seed in range(len(groups[0][0]))]
 
 
 def _order(value: str = "") -> tuple[int, float, str]:

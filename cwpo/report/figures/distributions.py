@@ -60,6 +60,7 @@ def _gaps(results: Results, cell: Cell) -> np.ndarray:
     gaps = [
         results.rewards[arms[0][seed]].reward - results.rewards[arms[1][seed]].reward
         for seed in sorted(set(arms[0].index) & set(arms[1].index))
+        if not results.relative(arms[0][seed], arms[1][seed])
     ]
     return np.concatenate(gaps) if gaps else np.empty(0)
 

@@ -52,7 +52,7 @@ def regimes_sizes(results: Results, folder: Path) -> list[Path]:
 def heat_maps(contrast: str, results: Results, folder: Path) -> list[Path]:
     """Draws heat maps of a − b, (a, b) = CONTRASTS[contrast]: gold reward above, GRA below; columns: learning rates."""
     every = differences(results)
-    if not len(every) or contrast not in set(every["contrast"]):
+    if not len(every) or contrast not in set(every["contrast"]) or "difference" not in every:
         return []
     cells = every[every["contrast"] == contrast]
     rates = sorted(set(cells["learning_rate"]))

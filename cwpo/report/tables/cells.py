@@ -74,7 +74,7 @@ def compare(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str
     gra, accuracy = difference(0, lambda x, y: np.mean(x.reward > x.reward_sft) - np.mean(y.reward > y.reward_sft))
     runs = [results.rewards[key] for of_seed in pairs for key, _ in of_seed]
     rewards, wins = {}, {}
-    if not any(run.relative for run in runs):
+    if not results.relative(*(key for of_seed in pairs for both in of_seed for key in both)):
         shares = [[results.wins_over(*keys) for keys in of_seed] for of_seed in pairs]  # refuses different prompts
         by_seed, gold = difference(1, lambda x, y: x.reward - y.reward)
         rewards = {**named_interval("difference", gold), "by_seed": "; ".join(f"{value:.3f}" for value in by_seed)}

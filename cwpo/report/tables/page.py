@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,8 @@ class Page:
     """One table. `text`: the Markdown body; `frame`: the rows of the CSV; `tex`: LaTeX. None: no such file is written.
 
     `own`: the runs are a user's, made by scripts/run.py; the page then names this command instead of `make reproduce`.
-    `experiment` is the experiment that the rows come from, by default the one with the table's name.
+    `experiment` is the experiment that the rows come from, by default the one with the table's name. `settings`: columns
+    of `frame` that are not rounded.
     """
 
     name: str
@@ -28,11 +30,12 @@ class Page:
     own: bool = False
     tex: str | None = None
     experiment: str = ""
+    settings: Sequence[str] = UNROUNDED
 
     def write(self, folder: Path, scale: str) -> list[Path]:
         """Writes the table's files into `folder`; returns their paths, Markdown first."""
         folder.mkdir(parents=True, exist_ok=True)
-        digits = {name: 4 for name in self.frame if name not in UNROUNDED}
+        digits = {name: 4 for name in self.frame if name not in self.settings}
         table = self.frame.round(digits).to_csv(index=False, lineterminator="\n")
         written = []
         for ending, text in ((".md", self._markdown(scale)), (".csv", table), (".tex", self.tex)):

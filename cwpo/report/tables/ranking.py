@@ -13,7 +13,9 @@ from cwpo.report.tables.cells import compare, counts, interval, outcome
 from cwpo.report.tables.page import Page
 
 Cell = dict[str, Any]
-AXES = "data weak strong annotator method objective weighting keep_fraction human_fraction learning_rate".split()
+AXES = (
+    "data weak strong annotator method objective weighting keep_fraction threshold human_fraction learning_rate".split()
+)
 QUALITY = {"label_accuracy_gold": "labels vs gold %", "annotator_accuracy_human": "annotator vs human %"}
 LUCK = (
     "Arms of one seed answer the same prompts, so arms can differ although their intervals overlap: against=<method> adds paired "
@@ -56,7 +58,7 @@ def texts(cells: Sequence[Cell], axes: Sequence[str], against: str = "") -> pd.D
     return pd.DataFrame(lines)
 
 
-def page(name: str, rows: pd.DataFrame, cells: Sequence[Cell], shown: pd.DataFrame) -> Page:
+def page(name: str, rows: pd.DataFrame, axes: Sequence[str], cells: Sequence[Cell], shown: pd.DataFrame) -> Page:
     """Returns the ranking as Markdown and CSV. It states the settings that are the same in all `rows`."""
     same = [(axis, rows[axis].iloc[0]) for axis in AXES if axis in rows and not varies(rows[axis])]
     common = ", ".join(f"{axis.replace('_', ' ')} {setting(value)}" for axis, value in same if pd.notna(value))
@@ -65,7 +67,7 @@ def page(name: str, rows: pd.DataFrame, cells: Sequence[Cell], shown: pd.DataFra
         f"{counts(cells, rows['seed'])}. In all arms: {common or 'nothing is the same'}. {LUCK}\n\n"
         + markdown_table(list(shown), shown.to_numpy().tolist(), left=list(shown).index("its SFT model"))
     )
-    return Page(name, f"Sweep {name}", text, pd.DataFrame(cells), rows["git_commit"], own=True)
+    return Page(name, f"Sweep {name}", text, pd.DataFrame(cells), rows["git_commit"], own=True, settings=axes)
 
 
 def summaries(results: Results, covered: Container[str]) -> list[Page]:
@@ -80,11 +82,12 @@ def _summary(results: Results, name: str) -> Page:
     run_key, so that no mean mixes different settings.
     """
     rows = results.of(name)
+    rows = rows.assign(keep_fraction=rows["keep_fraction"].where(rows["threshold"].isna()))  # else it differs by seed
     repeated = rows.groupby([*AXES, "seed"], dropna=False)["run_key"].transform("size") > 1
     rows = rows.assign(run_key=rows["run_key"].where(repeated))
     axes = [axis for axis in [*AXES, "run_key"] if varies(rows[axis])]
     cells = ranked(results, rows, axes)
-    return page(name, rows, cells, texts(cells, axes))
+    return page(name, rows, axes, cells, texts(cells, axes))
 
 
 def varies(column: pd.Series) -> bool:

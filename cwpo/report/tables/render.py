@@ -10,7 +10,7 @@ import pandas as pd
 from cwpo.pages import markdown_table
 from cwpo.report.inputs import Results
 from cwpo.report.names import METHOD_NAMES, WS_DPO, capital, the_point
-from cwpo.report.tables.cells import NOT_RUN, by_seed, counts, interval, plain, published
+from cwpo.report.tables.cells import by_seed, counts, interval, plain, published
 from cwpo.report.tables.grid import Cell, Grid, Section, fill
 from cwpo.report.tables.kinds import Number
 from cwpo.report.tables.latex import tabular
@@ -125,7 +125,7 @@ def _short(label: str) -> str:
 
 def _numbers(cell: Cell, numbers: tuple[Number, ...]) -> list[str]:
     shown = [interval(cell, number.name, number.digits) if number.name in cell else "–" for number in numbers]
-    return [shown[0], by_seed(cell.get("by_seed", NOT_RUN), cell["seeds"]), *shown[1:]]
+    return [shown[0], by_seed(cell["by_seed"], cell["seeds"]) if "by_seed" in cell else "–", *shown[1:]]
 
 
 def _sizes(cell: Cell) -> list[str]:

@@ -52,7 +52,11 @@ def tuning_cells(results: Results, objective: str = "dpo") -> pd.DataFrame:
         return pd.DataFrame()
     best = frame.groupby(["family", "method"])["reward"].transform("max")
     with_dpo = frame if objective == "dpo" else tuning_cells(results)
-    chosen = {name: _matched(rows, human_target(results)) for name, rows in with_dpo.groupby("family")} if len(with_dpo) else {}
+    chosen = (
+        {name: _matched(rows, human_target(results)) for name, rows in with_dpo.groupby("family")}
+        if len(with_dpo)
+        else {}
+    )
     matched = frame["learning_rate"] == frame["family"].map(chosen)
     return frame.assign(**{MATCHED: matched, OWN_BEST: frame["reward"] == best})
 
@@ -105,7 +109,9 @@ def _page(results: Results, title: str, experiments: tuple[str, ...], objectives
     ]
     for (objective, name), rows in cells.groupby(["objective", "family"], sort=True):
         parts.append(f"### {_heading(objective, name)}\n\n{_rewards(rows, methods)}")
-    return Page(experiments[0], title, "\n\n".join(parts), cells, runs["git_commit"], experiment=runs["experiment"].iloc[0])
+    return Page(
+        experiments[0], title, "\n\n".join(parts), cells, runs["git_commit"], experiment=runs["experiment"].iloc[0]
+    )
 
 
 def _heading(objective: str, name: str) -> str:
@@ -139,7 +145,12 @@ def _rewards(rows: pd.DataFrame, methods: list[str]) -> str:
         shown = [_reward(of.get(method, {})) for method in methods]
         human = of.get("human", {})
         lines.append([f"{rate:g}{mark}", interval(human, "gra"), f"{human.get('unfinished', math.nan):.1f}", *shown])
-    header = ["learning rate", "GRA %, Human", "unfinished %, Human", *(f"gold reward, {SWEPT_NAMES[method]}" for method in methods)]
+    header = [
+        "learning rate",
+        "GRA %, Human",
+        "unfinished %, Human",
+        *(f"gold reward, {SWEPT_NAMES[method]}" for method in methods),
+    ]
     return markdown_table(header, lines)
 
 
