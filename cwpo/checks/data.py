@@ -57,6 +57,10 @@ def _files(cfg: Config, paths: list[str]) -> Iterator[Problem]:
         if column not in KNOWN:
             key = f"data.columns.{column}"
             yield Problem(key, f"{key} does not name a column of a pair; {nearest(column, KNOWN)}")
+    if cfg.data.test_prompts != "any":
+        yield wrong(
+            cfg, "data.test_prompts", "is for data sets that come with test pairs of their own; leave it at any"
+        )
     for path in paths:
         file, why = Path(path).expanduser(), ""
         local = path.startswith((".", "/", "~")) or path.endswith((*SUFFIXES, ".gz")) or path.count("/") > 1

@@ -40,7 +40,7 @@ def records(
     """Returns an iterator over (number, row) of a file, a folder that `datasets` saved, or a hub data set.
 
     number: the line in a JSON lines file, else the row from 1 without the header. split: of a `datasets` folder or hub
-    data set; "train+test" joins two. folder, revision: of a hub data set. The value of a ClassLabel is its name. Raises
+    data set; "train+test" joins those of the two that exist. folder, revision: of a hub data set. The value of a ClassLabel is its name. Raises
     InputError for an unreadable table, and names the row if one is at fault.
     """
     file = Path(path).expanduser()
@@ -294,6 +294,7 @@ def _datasets_rows(path: str, split: str | None, part: str | None, revision: str
     if split is None and len(splits) > 1:
         raise InputError(f"{path} has the splits {', '.join(splits)}; choose with split=")
     wanted = list(splits) if split is None else re.split(r"\s*\+\s*", split)
+    wanted = [name for name in wanted if name in splits] or wanted
     for name in wanted:
         if name not in splits:
             raise InputError(f"{path} has no split {name}; it has {', '.join(splits)}")

@@ -98,7 +98,7 @@ def _conversation(asked: Any, a: Any, b: Any) -> Texts:
     if isinstance(asked, str):
         same = bool(begun) and begun[-1] == {"role": "user", "content": asked}
         asked = begun if same else turns(asked)
-    asked = asked or begun
+    asked = _beginning(asked or [], begun)
     if not a or not b:
         raise LeftOut("empty_response")
     if a[0]["role"] != "assistant" or b[0]["role"] != "assistant":
@@ -108,6 +108,23 @@ def _conversation(asked: Any, a: Any, b: Any) -> Texts:
     if any(len(dialogues.replies(replied(side))) > len(side) for side in (a, b)):
         raise LeftOut("speaker_in_response")  # read back, its text would become several turns
     return Texts(written(asked), replied(a), replied(b), json.dumps(asked, ensure_ascii=False, default=str))
+
+
+def _beginning(asked: list[Any], begun: list[Any]) -> list[Any]:
+    """Returns the messages before the responses, from the prompt and the common beginning of the two conversations.
+
+    The conversations may hold the prompt, or a part of it, or go on after it. Another user message in place of the
+    prompt's gives way to it. Raises LeftOut if they begin in another way.
+    """
+    if not asked or begun[: len(asked)] == asked or begun[-len(asked) :] == asked:
+        return begun or asked
+    if not begun or asked[-len(begun) :] == begun:
+        return asked
+    if begun[0]["role"] == "assistant":
+        return asked + begun
+    if len(begun) > 1:
+        raise LeftOut("prompts_differ")
+    return asked
 
 
 def parsed(value: Any) -> Value | None:

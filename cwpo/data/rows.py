@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from cwpo.data.dialogues import TURN
+from cwpo.data.dialogues import TURN, replies
 from cwpo.data.encoding import Text
 from cwpo.data.files import Row, records
 from cwpo.data.labels import vote_share
@@ -165,8 +165,11 @@ class PairReader:
         cells = {ours: row.get(names.get(ours, ours)) for ours in KNOWN} | layout.compute(row)
         ordered = cells["response_a"] is None and any(cells[name] is not None for name in SIDES[1])
         sides = SIDES[ordered]
-        prompt = kept_messages(row, cells["prompt"]) or cells["prompt"]
-        return self.texts(prompt, cells[sides[0]], cells[sides[1]], sides), ordered, cells
+        prompt, first, second = (cells[name] for name in ("prompt", *sides))
+        if kept := kept_messages(row, prompt):  # responses of such a row may have several turns, written as text
+            prompt = kept
+            first, second = (replies(text) if isinstance(text, str) else text for text in (first, second))
+        return self.texts(prompt, first, second, sides), ordered, cells
 
     def _begin(self, row: Row) -> None:
         """Records the first row's columns and their meaning in `done`. Raises InputError if they hold no pair."""
@@ -183,7 +186,7 @@ class PairReader:
         have = {ours for ours in KNOWN if names.get(ours, ours) in row}
         sides = next((pair for pair in SIDES if {*pair} <= have), None)
         first = row[names.get(sides[0], sides[0])] if sides else None
-        if sides is None or ("prompt" not in have and isinstance(first, str) and TURN not in first):
+        if sides is None or ("prompt" not in have and isinstance(parsed(first), str) and TURN not in first):
             needs = (
                 f"{self.path} needs the columns prompt, response_a, response_b, or prompt, chosen, rejected; it has "
                 f"{', '.join(self.done.columns) or 'none'}. Name yours with +{self.at}columns.prompt=... and so on, "
@@ -203,7 +206,8 @@ class PairReader:
 def read_prompts(path: str, column: str) -> Iterator[Text]:
     """Yields each row's prompt, text or messages, from a table of pairs in any layout, or from one with only `column`.
 
-    Skips a row of two dialogues that begin differently: it has no prompt. Raises InputError for other rows without one.
+    Skips a row of dialogues that cannot be used, such as two that begin differently. Raises InputError for other rows
+    without a prompt.
     """
     reader = PairReader(path, {} if column == "prompt" else {"prompt": column})
     for number, row in records(path):
@@ -212,7 +216,7 @@ def read_prompts(path: str, column: str) -> Iterator[Text]:
             prompt = texts.prompt if texts.messages is None else json.loads(texts.messages)
         except (LeftOut, WrongRow) as why:
             prompt = parsed(row.get(column))
-            if prompt is None and str(why) == "prompts_differ":
+            if prompt is None and str(why) in ("prompts_differ", "identical_responses", "empty_response"):
                 continue
         if prompt is None:
             raise InputError(

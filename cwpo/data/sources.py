@@ -14,7 +14,7 @@ from cwpo.data.dialogues import cut_to_first_turn
 from cwpo.data.files import records
 from cwpo.data.hub import LAYOUTS, Published, Table, published
 from cwpo.data.lengths import check_words, token_counts
-from cwpo.data.own_texts import pair_texts
+from cwpo.data.own_texts import pair_texts, parsed
 from cwpo.data.rows import PairReader, Texts
 from cwpo.data.splits import assign_splits, unseen_prompts
 from cwpo.errors import InputError
@@ -84,24 +84,17 @@ def read_pairs(data: Any, seed: int) -> tuple[pd.DataFrame, dict[str, int]]:
     drops = dict.fromkeys(("read", "prompts_differ", "ties", *ONE_SIDED), 0)
     sides = np.random.default_rng([seed, 1])
     tables = published(data) if known else _own(data)
-    texts: Callable[..., Texts] = known.texts if known else pair_texts
-    if getattr(data, "turns", "all") == "first":
-        texts = first_turns(texts)
+    read: Callable[..., Texts] = known.texts if known else pair_texts
+
+    def first_turns(prompt: Any, first: Any, second: Any, sides: Sequence[str]) -> Texts:
+        return read(*(cut_to_first_turn(parsed(cell) or cell) for cell in (prompt, first, second)), sides)
+
+    texts = first_turns if getattr(data, "turns", "all") == "first" else read
     rows = [row for table in tables for row in _rows(table, data, known, texts, sides, drops)]
     if not drops["read"]:
         raise InputError(f"data.path={data.path} holds no pairs: it is empty; name a file or data set with pairs")
     frame = pd.DataFrame(rows, columns=["prompt", "response_a", "response_b", "human_label", "domain", "test"])
     return frame if known else frame.drop(columns="test"), drops
-
-
-def first_turns(texts: Callable[..., Texts]) -> Callable[..., Texts]:
-    """Returns a function like `texts`, but it first cuts dialogues to their first human turn and last response."""
-
-    def cut(prompt: Any, first: Any, second: Any, sides: Sequence[str]) -> Any:
-        prompt, first, second = map(cut_to_first_turn, (prompt, first, second))
-        return texts(prompt, first, second, sides)
-
-    return cut
 
 
 def _rows(
@@ -160,13 +153,7 @@ def _own(data: Any) -> Iterator[Table]:
     for path in paths:
         file = Path(path).expanduser()
         if file.is_file():
-            yield Table(path, data.name if len(paths) == 1 else _domain(file))
+            yield Table(path, data.name)
         else:
             for folder in data.folders or [None]:
                 yield Table(path, folder or data.name, split="train+test", folder=folder)
-
-
-def _domain(file: Path) -> str:
-    """Returns a short name for one of several files: its stem, or its folder if the stem is train, test or data."""
-    stem = file.name.split(".")[0]
-    return file.parent.name if stem in ("train", "test", "data") and file.parent.name else stem

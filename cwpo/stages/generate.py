@@ -21,7 +21,9 @@ def run(work: Work) -> dict[str, Any]:
     pairs = work.table("prepare", "pairs.parquet", ["pair_id", "prompt", "split"])
     test = pairs[pairs["split"] == "test"]
     prompts, without_room = with_room(test, "test", tokenizer, config.generation.max_new_tokens, context)
-    prompts = prompts.head(config.evaluation.prompts or len(prompts)).reset_index(drop=True)
+    most = config.evaluation.prompts or len(prompts)
+    chosen = sorted(prompts["prompt_id"])[:most]  # ids are hashes: a random choice, the same in all runs
+    prompts = prompts[prompts["prompt_id"].isin(chosen)].reset_index(drop=True)
     seeds = (prompt_seed(config.seed, config.model_tag, prompt_id) for prompt_id in prompts["prompt_id"])
     prompts = prompts.assign(seed=pd.Series(seeds, dtype="uint64"))
     drawn = {name: config.generation[name] for name in ("temperature", "top_k", "max_new_tokens")}

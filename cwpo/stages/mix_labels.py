@@ -16,6 +16,8 @@ def run(work: Work) -> dict[str, Any]:
     parts = [own.iloc[rng.permutation(len(own))[: round(config.own_share * len(own))]]]
     if "other" in work.parents:
         other = _labeled(work, "other")
+        for known in ("pairs.parquet", "held_out.parquet"):  # pairs that the annotator labels, or that none may see
+            other = other[~other["pair_id"].isin(work.table("prepare", known)["pair_id"])]
         wanted = len(own) - len(parts[0])
         if wanted > len(other):
             raise InputError(

@@ -14,6 +14,7 @@ EQ19_SHARE = 0.3  # share of the arm's own D_unlabeled that is kept (Eq. 19)
 def run(work: Work) -> dict[str, Any]:
     config = work.config
     own, other = (work.table(parent, "pairs.parquet") for parent in ("prepare", "other"))
+    other = other[~other["pair_id"].isin(work.table("prepare", "held_out.parquet")["pair_id"])]
     pairs = mixed(own, other, config.labeled.unlabeled, np.random.default_rng([config.seed, 8]))
     pairs.to_parquet(work.out / "pairs.parquet", index=False)
     shutil.copyfile(work.parents["prepare"] / "held_out.parquet", work.out / "held_out.parquet")

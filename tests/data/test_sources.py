@@ -110,16 +110,10 @@ def test_a_mapped_column_that_is_absent_is_an_error(tmp_path):
         read_pairs(data, seed=0)
 
 
-def test_several_files_are_read_in_order_and_name_their_domain(tmp_path):
+def test_several_files_are_read_in_order_under_the_name_of_the_data_set(tmp_path):
     files = [write(tmp_path / "kind" / "test.jsonl.gz", plain(2)), write(tmp_path / "helpful.jsonl", plain(3))]
-    frame, drops = read_pairs(source(files), seed=0)
-    assert drops["read"] == 5
-    assert frame["domain"].tolist() == ["kind"] * 2 + ["helpful"] * 3
-
-
-def test_a_single_file_takes_the_name_of_the_data_set(tmp_path):
-    frame, _ = read_pairs(source(write(tmp_path / "x.jsonl", plain(2)), name="mine"), seed=0)
-    assert set(frame["domain"]) == {"mine"}
+    frame, drops = read_pairs(source(files, name="mine"), seed=0)
+    assert drops["read"] == 5 and set(frame["domain"]) == {"mine"}
 
 
 def test_blank_lines_and_a_byte_order_mark_do_no_harm(tmp_path):
@@ -360,3 +354,13 @@ def test_labelled_arguments_with_ties(shared):
     assert drops["read"] == len(rows) == len(labels) + drops["identical_responses"] == 10441
     assert drops["ties"] == labels.count("tie") > 2000
     assert frame["human_label"].tolist() == [label for label in labels if label != "tie"]
+
+
+def test_first_turns_are_cut_from_messages_as_json_text_too(tmp_path):
+    messages = [{"role": role, "content": text} for role, text in (("user", "q"), ("assistant", "x"), ("user", "z"))]
+    for form in (list, json.dumps):
+        data = source(
+            write(tmp_path / "m.jsonl", [{"prompt": form(messages), "chosen": "a", "rejected": "b"}]), turns="first"
+        )
+        frame, _ = read_pairs(data, seed=0)
+        assert frame["prompt"].tolist() == ["\n\nHuman: q\n\nAssistant:"]
