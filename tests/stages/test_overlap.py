@@ -43,7 +43,7 @@ def test_a_part_of_the_test_prompts_is_drawn_from_all_folders(tmp_path, monkeypa
 
     def instead(work, tokenizer, prompts, settings):
         drawn["prompts"] = prompts
-        return prompts.assign(response="r", n_tokens=1, truncated=False)
+        return prompts.assign(response="r", n_tokens=1, truncated=False, same_tokens=True)
 
     monkeypatch.setattr(generate, "_by_transformers", instead)
     monkeypatch.setattr("cwpo.models.policy.load_tokenizer", lambda folder: None)
