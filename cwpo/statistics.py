@@ -50,12 +50,6 @@ def gold_reward_accuracy(aligned: ArrayLike, baseline: ArrayLike) -> GoldRewardA
     return GoldRewardAccuracy(accuracy, float(np.mean(a == b)), float(np.sqrt(accuracy * (1 - accuracy) / len(a))))
 
 
-def win_rate(a: ArrayLike, b: ArrayLike) -> float:
-    """Returns the share of prompts on which reward `a` is above reward `b`, ties counted half; 1/2 means equal."""
-    x, y = _same_prompts(a, b)
-    return float(np.mean(x > y) + np.mean(x == y) / 2)
-
-
 def bootstrap_interval(values: PerSeed, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0) -> Interval:
     """Returns the mean over seeds of the means over prompts (values[seed]), with its percentile bootstrap interval."""
     groups = _per_seed(values)

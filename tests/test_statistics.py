@@ -3,24 +3,13 @@
 import numpy as np
 import pytest
 
-from cwpo.statistics import (
-    bootstrap_interval,
-    gold_reward_accuracy,
-    mean_shift,
-    paired_difference,
-    principal_plane,
-    win_rate,
-)
+from cwpo.statistics import bootstrap_interval, gold_reward_accuracy, mean_shift, paired_difference, principal_plane
 
 
 def test_gra_counts_ties_as_losses():
     # wins on prompts 0 and 3, a tie on 1, a loss on 2: 2 / 4, ties 1 / 4, sqrt(.5 * .5 / 4) = .25
     found = gold_reward_accuracy([2.0, 1.0, 0.0, 5.0], [1.0, 1.0, 3.0, 4.0])
     assert found == (0.5, 0.25, 0.25)
-
-
-def test_win_rate_counts_ties_half():
-    assert win_rate([2.0, 1.0, 0.0, 5.0], [1.0, 1.0, 3.0, 4.0]) == 0.625
 
 
 @pytest.mark.parametrize(

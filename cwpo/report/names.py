@@ -71,12 +71,6 @@ def label(model: str) -> str:
     return KNOWN.get(paper_model(model), model.rsplit("/", 1)[-1])
 
 
-def stands_for(model: str) -> str:
-    """Returns `world/opt-96x3 (as OPT-1.3B)`; the name alone for the paper's models and for unknown ones."""
-    name = label(model)
-    return model if name.lower() in model.lower() else f"{model} (as {name})"
-
-
 def model_size(name: str) -> float:
     """Reads a model's size from its name, up to a constant factor; NaN if the name has none.
 

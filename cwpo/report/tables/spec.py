@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from cwpo.report.inputs import datasets, select
-from cwpo.report.names import DATA_NAMES, METHOD_NAMES, label, paper_model, stands_for
+from cwpo.report.names import DATA_NAMES, METHOD_NAMES, label, paper_model
 from cwpo.report.tables.kinds import ARMS, Kind
 
 T = TypeVar("T", str, tuple[str, str])
@@ -147,7 +147,9 @@ def method(key: str, paper: str = "", *, optional: bool = False, **where: Any) -
 
 
 def _pair_label(weak: str, strong: str) -> str:
-    return f"{label(weak)} → {label(strong)}" + (f" ({weak} → {strong})" if stands_for(strong) != strong else "")
+    return f"{label(weak)} → {label(strong)}" + (
+        f" ({weak} → {strong})" if label(strong).lower() not in strong.lower() else ""
+    )
 
 
 def _other(names: Sequence[str], ran: Sequence[str]) -> list[str]:
