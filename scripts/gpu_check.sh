@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # On a machine with a GPU, from the project's root: the tests that need one, then speed beside TRL. At most 6 minutes; numbers in $OUT.
-set -u
+set -uo pipefail
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONPATH=${PYTHONPATH:+$PYTHONPATH:}$PWD
 OUT=${OUT:-out}
 PY=${PY:-python3}

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from omegaconf import OmegaConf
 
+from cwpo.commands.sweep import with_references
 from cwpo.execution.cluster import CHOICE, SETTING
 from cwpo.pipeline.arms import expand
 from cwpo.pipeline.experiments import experiments, seeds_of
@@ -25,7 +26,7 @@ def show_plan(overrides: Sequence[str]) -> None:
     arms = [arm for words, seeds in sweeps for arm in expand(words, seeds, look=False, check=True)]
     missing = out_of_reach([arm.cfg for arm in arms])
     if not missing:
-        arms = [arm for words, seeds in sweeps for arm in expand(words, seeds)]
+        arms = [arm for words, seeds in sweeps for arm in with_references(expand(words, seeds), words)[0]]
     store = Store(arms[0].cfg.store)
     plan = make_plan(arms, store)
     table = Table("stage", "distinct", "cached", "to run", "median s", "if every arm ran alone")

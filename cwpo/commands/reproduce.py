@@ -7,12 +7,13 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from cwpo.commands.words import quoted
 from cwpo.execution.cluster import launcher
 from cwpo.execution.levels import run_levels
 from cwpo.execution.node import Settings
 from cwpo.execution.workers import run_arms
 from cwpo.pipeline.arms import Arm, expand
-from cwpo.pipeline.experiments import experiments, seeds_of
+from cwpo.pipeline.experiments import experiments, seeds_of, swept
 from cwpo.pipeline.record import record, recorded
 from cwpo.runtime import gpu_names, rare_collections
 from cwpo.store.store import Store
@@ -28,9 +29,10 @@ def reproduce(cfg: Any) -> None:
     own: Any = OmegaConf.to_container(cfg.launcher_settings)
     submit = None if cfg.launcher is None else launcher(cfg.launcher, own)
     names = experiments(cfg.experiment, cfg.scale)
-    common = [f"{key}={cfg[key]}" for key in ("scale", "store", "results", "threads")] + [*cfg.overrides]
+    places = [f"{key}={quoted(str(cfg[key]))}" for key in ("store", "results")]
+    common = [f"scale={cfg.scale}", f"threads={cfg.threads}", *places]
     seeds = seeds_of(cfg.experiment, cfg.seeds)
-    arms = {name: expand([*words, *common], seeds) for name, words in names.items()}
+    arms = {name: expand([*words, *common, *cfg.overrides], seeds) for name, words in names.items()}
     together = [arm for group in arms.values() for arm in group]
     print(f"{', '.join(names)} at {cfg.scale} scale: {len(together)} arms", flush=True)
     settings = Settings.of(together[0].cfg)
@@ -41,8 +43,10 @@ def reproduce(cfg: Any) -> None:
     store = Store(cfg.store)
     with rare_collections():
         for name, group in arms.items():
-            chosen = len(names[name]) > 1 or cfg.seeds is not None
-            whole = not chosen or others_are_outdated(name, group, Path(cfg.results), common)
+            parts = [word for word in cfg.overrides if word.partition("=")[0] in swept(name)]
+            chosen = len(names[name]) > 1 or cfg.seeds is not None or parts
+            settings_of_all = [*common, *(word for word in cfg.overrides if word not in parts)]
+            whole = not chosen or others_are_outdated(name, group, Path(cfg.results), settings_of_all)
             record(group, store, Path(cfg.results), experiment=name, whole=whole)
     print("tables and figures:")
     for path in build_report(Path(cfg.results), cfg.scale):

@@ -15,7 +15,9 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
+from cwpo.commands.sweep import with_references
 from cwpo.errors import InputError, nearest
+from cwpo.pipeline.arms import expand
 from cwpo.pipeline.explain import explain
 from cwpo.pipeline.graph import KINDS
 from cwpo.results import AGAIN, UNREADABLE, ResultsError
@@ -144,7 +146,7 @@ def _list(store: Store, cfg: Any) -> None:
 
 
 def _explain(store: Store, cfg: Any) -> None:
-    for line in explain(store, list(cfg.overrides)):
+    for line in explain(store, with_references(expand(cfg.overrides), cfg.overrides)[0]):
         print(line)
 
 

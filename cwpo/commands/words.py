@@ -42,6 +42,11 @@ def kind_of(schema: type, key: str) -> Any:
     return kind
 
 
+def quoted(value: str) -> str:
+    """Returns a value for the command line that Hydra reads as this text, whatever characters it has."""
+    return QuotedString(text=value, quote=Quote.single).with_quotes()
+
+
 def _quoted(word: str, schema: type) -> str:
     match = WORD.fullmatch(word)
     if match is None or kind_of(schema, match[1].lstrip("+")) not in (str, Any):
@@ -52,4 +57,4 @@ def _quoted(word: str, schema: type) -> str:
         return word
     if schema is Config and re.search("[,(]", value):
         return word
-    return f"{match[1]}={QuotedString(text=value, quote=Quote.single).with_quotes()}"
+    return f"{match[1]}={quoted(value)}"

@@ -250,7 +250,10 @@ def by_label(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _sources(table: pd.DataFrame) -> dict[str, int]:
-    return {str(who): int(n) for who, n in table["label_source"].fillna("given").value_counts().sort_index().items()}
+    return {
+        str(who): int(n)
+        for who, n in table["label_source"].fillna("given").map(str).value_counts().sort_index().items()
+    }
 
 
 def _start(cfg: Any) -> Start:

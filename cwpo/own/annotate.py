@@ -31,11 +31,12 @@ from cwpo.own.measure import report_numbers
 from cwpo.own.page import card, report_page
 from cwpo.own.preferences import SHARD, annotate_pairs, first_annotated, has_messages
 from cwpo.own.reading import chat_decided, longest, wished
-from cwpo.own.verdict import next_step, verdict
+from cwpo.own.verdict import changed, next_step, verdict
 from cwpo.runtime import quiet_libraries
 from cwpo.store.shards import map_table
 
 LEAST = 20  # labelled pairs that a test needs
+LEAST_PROMPTS = 3  # different prompts: one to test, one to decide how long to train, one to train on
 
 
 def label(cfg: Any, say: Callable[[str], None] = print) -> Path | None:
@@ -51,10 +52,10 @@ def label(cfg: Any, say: Callable[[str], None] = print) -> Path | None:
         first_look(cfg, say)
         return None
     device, out = begin(cfg, check_annotate)
-    cfg = with_defaults(cfg, device, say)
+    given, cfg = cfg, with_defaults(cfg, device, say)
     with workplace(out, cfg, ("data", "model", "annotator.path")) as work:
         try:
-            result, numbers = _work(cfg, work, device, say)
+            result, numbers = _work(cfg, given, work, device, say)
         except FloatingPointError as error:
             raise InputError(
                 f"{error}; the annotator's numbers overflow: lower annotator.training.learning_rate"
@@ -69,8 +70,11 @@ def label(cfg: Any, say: Callable[[str], None] = print) -> Path | None:
     return out
 
 
-def _work(cfg: Any, work: Path, device: str, say: Callable[[str], None]) -> tuple[Path, dict[str, Any]]:
-    """Does the work of `label` in the folder `work`. Returns the results' folder and the numbers of report.json."""
+def _work(cfg: Any, given: Any, work: Path, device: str, say: Callable[[str], None]) -> tuple[Path, dict[str, Any]]:
+    """Does the work of `label` in the folder `work`. Returns the results' folder and the numbers of report.json.
+
+    `given`: the settings before the open ones were filled in.
+    """
     how = {name: cfg[name] for name in ("ties", "split", "positive")}
     read = convert(cfg.data, work / "read.parquet", cfg.columns, **how)
     reading: list[str] = []
@@ -107,7 +111,7 @@ def _work(cfg: Any, work: Path, device: str, say: Callable[[str], None]) -> tupl
     }
     advice = verdict(numbers, cfg.target_accuracy)
     numbers["verdict"] = advice._asdict() | {"sentence": advice.sentence}
-    numbers |= {"next": next_step(advice, numbers), "about": _about(cfg, numbers)}
+    numbers |= {"next": next_step(advice, numbers, changed(given)), "about": _about(cfg, numbers)}
     (result / "report.json").write_text(
         json.dumps(numbers, indent=1, default=_plain, allow_nan=False) + "\n", encoding="utf-8"
     )
@@ -158,10 +162,12 @@ def _enough(labeled: pd.DataFrame, pairs: int, read: Converted, cfg: Any) -> Non
         )
     prompts = labeled["prompt"].nunique()
     folds, _ = fold_counts(len(labeled), cfg)
-    if cfg.annotator.path is None and prompts < folds:
+    least = max(folds, LEAST_PROMPTS)
+    if cfg.annotator.path is None and prompts < least:
+        advice = "lower folds, or label" if folds > LEAST_PROMPTS else "label"
         raise InputError(
-            f"data={cfg.data}: the labelled pairs have {prompts} different prompts, "
-            f"but folds={folds} needs at least {folds}, one in each fold; lower folds, or label pairs of more prompts"
+            f"data={cfg.data}: the labelled pairs have {prompts} different prompts, but folds={folds} needs at least {least}: one in "
+            f"each fold, and others to decide how long to train; {advice} pairs of more prompts"
         )
 
 

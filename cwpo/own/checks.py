@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from cwpo.config.commands import AlignConfig, AnnotateConfig, CompareConfig
 from cwpo.errors import InputError, Problem
 from cwpo.own.folder import checkpoint_of, is_ours
 
+LONGEST_NAME = 240  # bytes: the hidden work folder beside `out` has a longer name, and 255 are allowed
 SYNTHETIC_JUDGES = ("oracle", "judge")
 
 
@@ -75,9 +77,13 @@ def align_problems(cfg: Any) -> Iterator[Problem]:
 
 def _occupied(out: str, mark: str) -> Iterator[Problem]:
     """Yields a problem if `out` is a file, or a folder with files but without `mark`, a file that every result has."""
-    folder = Path(out).expanduser()
-    if folder.is_file():
-        yield Problem("out", f"out={out} is a file; name a new folder")
+    folder = Path(out).expanduser().resolve()
+    if any(place.is_file() for place in (folder, *folder.parents)):
+        yield Problem("out", f"out={out} is a file, or lies in one; name a new folder")
+    elif folder in (Path.cwd(), *Path.cwd().parents):
+        yield Problem("out", f"out={out} is the folder in which the command runs, or holds it; name a new folder")
+    elif len(os.fsencode(folder.name)) > LONGEST_NAME:
+        yield Problem("out", f"out={out} has a name of more than {LONGEST_NAME} bytes; name a shorter one")
     elif folder.is_dir() and not (folder / mark).is_file() and any(folder.iterdir()):
         yield Problem("out", f"out={out} holds other files; name a new folder")
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from cwpo.atomic import new_file
 from cwpo.data.chat import read_as, reads_chat
 from cwpo.data.encoding import Text, plain_texts
 from cwpo.data.rows import read_prompts
@@ -48,12 +49,15 @@ def compare(cfg: Any, say: Callable[[str], None] = print) -> Path:
             file = work / f"{name}.parquet"
             if not file.is_file():
                 say(f"{name}: {len(prompts)} responses of {cfg[name]}")
-                _sample(prompts, name, cfg, device, chat[name]).to_parquet(file, index=False)
+                with new_file(file) as partial:
+                    _sample(prompts, name, cfg, device, chat[name]).to_parquet(partial, index=False)
             samples = pd.read_parquet(file)
             table[[name, f"{name}_truncated"]] = samples[["response", "truncated"]]
             other_tokens[name] = int((~samples["same_tokens"]).sum())
+        judged = {name: _judged(prompts, table, name, gold) for name in MODELS}
+        _check_lengths(cfg, gold, judged.values())
         for name in MODELS:
-            table[f"{name}_reward"] = gold.rewards(*_judged(prompts, table, name, gold))
+            table[f"{name}_reward"] = gold.rewards(*judged[name])
         numbers = summary(table) | {
             "before": str(cfg.before),
             "after": str(cfg.after),
@@ -103,6 +107,19 @@ def _check_judge(cfg: Any, gold: Any, prompts: list[Text]) -> None:
         raise InputError(
             f"gold={cfg.gold} reads at most {context} tokens, and {len(room) - sum(room)} of {len(room)} prompts leave no room there "
             f"for max_new_tokens={cfg.max_new_tokens}; lower it, use shorter prompts, or another judge"
+        )
+
+
+def _check_lengths(cfg: Any, gold: Any, judged: Iterable[tuple[Sequence[Text], list[Text]]]) -> None:
+    """Raises InputError if a prompt and its response have more tokens than the judge's context, in its own tokens."""
+    if not hasattr(gold, "lengths"):
+        return
+    context = context_length(checkpoint_of(cfg.gold), cfg.revision)
+    longest = max(max(gold.lengths(*texts)) for texts in judged)
+    if context is not None and longest > context:
+        raise InputError(
+            f"gold={cfg.gold} reads at most {context} tokens, and a prompt with its response has {longest} of them; lower "
+            f"max_new_tokens={cfg.max_new_tokens}, use shorter prompts, or another judge"
         )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
+from cwpo.atomic import new_file, write_text
 from cwpo.calibration import is_right
 from cwpo.own.bar import bar
 from cwpo.own.fit import fit_members, read_curve
@@ -58,7 +59,8 @@ def cross_fit(
 def _keep(annotator: Any, test: pd.DataFrame, file: Path, part: float, n_train: int) -> None:
     """Writes to `file` the gaps on `test` of an annotator trained on the share `part` of its fold's training pairs."""
     table = answers(test, annotator.gaps(test))
-    table.assign(share_trained_on=part, n_train=n_train).to_parquet(file, index=False)
+    with new_file(file) as partial:
+        table.assign(share_trained_on=part, n_train=n_train).to_parquet(partial, index=False)
 
 
 def fold_counts(labels: int, cfg: Any) -> tuple[int, int]:
@@ -84,7 +86,7 @@ def first_fold(
     deciding = folds_by_prompt(train["prompt"].tolist(), MANY, cfg.seed) == 0
     held_out, train = train[deciding], train[~deciding].sample(frac=1.0, random_state=cfg.seed)
     for factor in TUNED if cfg.tune else (1.0,):
-        rate = float(f"{factor * given:.2g}")
+        rate = float(f"{factor * given:.2g}") if cfg.tune else given
         one = OmegaConf.merge(cfg, {"annotator": {"training": {"learning_rate": rate}}})
         title = f"first fold: {len(train)} labelled pairs, learning rate {rate:g}"
         folder = scratch / f"first-{rate:g}"
@@ -102,7 +104,7 @@ def first_fold(
         "tried": {f"{rate:g}": loss for loss, rate, *_ in tried},
     }
     _keep(annotator, test, scratch / "fold0-1.parquet", 1.0, len(train))
-    file.write_text(json.dumps(learned), encoding="utf-8")
+    write_text(file, json.dumps(learned))
     return learned
 
 

@@ -29,7 +29,7 @@ def begin(cfg: Any, check: Callable[[Any], None]) -> tuple[str, Path]:
     quiet_libraries()
     check(cfg)
     use_threads(cfg.threads or cores())
-    return pick_device(cfg.device), Path(cfg.out).expanduser()
+    return pick_device(cfg.device), Path(cfg.out).expanduser().resolve()
 
 
 def with_defaults(cfg: Any, device: str, say: Callable[[str], None]) -> Any:

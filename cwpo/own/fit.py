@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
+from cwpo.atomic import write_text
 from cwpo.data.encoding import Text, encode, encode_pairs
 from cwpo.data.own_texts import as_conversations
 from cwpo.finite import check_finite
@@ -75,12 +76,13 @@ class Annotator:
 
     def rewards(self, prompts: Sequence[Text], responses: Sequence[Text]) -> np.ndarray:
         """Returns the score of each response, its mean over the members. Not for PairRM, which scores pairs only."""
-        return self._scores(prompts, responses).mean(axis=0)
-
-    def _scores(self, prompts: Sequence[Text], responses: Sequence[Text]) -> np.ndarray:
         rows, pad_id = encode(self.tokenizer, prompts, responses), self.tokenizer.pad_token_id
         scores = [score_responses(model, rows, pad_id, BATCH, self.token_budget) for model in self.models]
-        return np.stack([score.double().numpy() for score in scores])
+        return np.mean([score.double().numpy() for score in scores], axis=0)
+
+    def lengths(self, prompts: Sequence[Text], responses: Sequence[Text]) -> list[int]:
+        """Returns the number of tokens that the models read for each prompt and response."""
+        return [len(ids) for ids, _ in encode(self.tokenizer, prompts, responses)]
 
 
 class RewardModel:
@@ -158,9 +160,10 @@ def fit_members(pairs: pd.DataFrame, cfg: Any, folder: Path, *, device: str, **h
             if not path.is_dir():
                 fit(pairs, cfg, path, seed=cfg.seed + 1000 * member, device=device, **how)
         digests = sorted({prompt_digest(prompt) for prompt in pairs["prompt"]})
-        (folder / SEEN).write_text("".join(f"{digest}\n" for digest in digests), encoding="utf-8")
-        note = {"kind": cfg.annotator.kind, "members": members}
-        (folder / NOTE).write_text(json.dumps(note) + "\n", encoding="utf-8")
+        write_text(folder / SEEN, "".join(f"{digest}\n" for digest in digests))
+        write_text(
+            folder / NOTE, json.dumps({"kind": cfg.annotator.kind, "members": members}) + "\n"
+        )  # last: all is there
     return load(folder, device=device, token_budget=cfg.token_budget)
 
 

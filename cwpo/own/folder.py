@@ -38,7 +38,7 @@ def workplace(out: Path, cfg: Any, inputs: tuple[str, ...]) -> Iterator[Path]:
     except (InputError, FloatingPointError):
         shutil.rmtree(work, ignore_errors=True)
         raise
-    for old in out.absolute().parent.glob(f".{out.name}-*"):
+    for old in out.parent.iterdir():
         if re.fullmatch(re.escape(f".{out.name}-") + "[0-9a-f]{8}", old.name):
             _remove_idle(old)
 

@@ -174,7 +174,7 @@ def votes(decided: pd.DataFrame, confidence: np.ndarray, resamples: int = 500, s
     drawn = [
         float(spearmanr(sure[i], agreement[i]).statistic)
         for i in resampled(len(sure), part["prompt"].to_numpy(), resamples, seed)
-        if len(set(agreement[i])) > 1
+        if len(set(agreement[i])) > 1 and len(set(sure[i])) > 1
     ]
     return {
         "pairs": int(several.sum()),
@@ -212,6 +212,8 @@ def more_labels(
     sizes = decided.groupby("share_trained_on")["n_train"].mean().loc[table.columns].to_numpy()
     steps = np.log2((sizes[-1] + extra) / sizes[-1])
     x = np.log2(sizes) - np.log2(sizes).mean()
+    if not x.any():  # the first fold trains on four fifths: a share of .8 there is no second size
+        return None
     values, groups = table.to_numpy(), table.index.get_level_values("prompt").to_numpy()
 
     def gain(means: np.ndarray) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from cwpo.own.crossfit import answers
@@ -91,8 +92,6 @@ def has_messages(pairs: Path) -> bool:
 
 
 def first_annotated(table: Path, most: int = 20_000) -> pd.DataFrame:
-    """Returns prompt, chosen and rejected of the annotator-labelled ones among the first `most` pairs in `table`."""
-    with pq.ParquetFile(table) as parquet:
-        names = ["prompt", "chosen", "rejected", "label_source"]
-        rows = next(parquet.iter_batches(most, columns=names)).to_pandas()
-    return rows[rows["label_source"] == "annotator"]
+    """Returns prompt, chosen and rejected of the first `most` pairs in `table` that the annotator labelled."""
+    annotated, names = ds.field("label_source") == "annotator", ["prompt", "chosen", "rejected"]
+    return ds.dataset(table).head(most, columns=names, filter=annotated).to_pandas()

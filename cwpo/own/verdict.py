@@ -6,6 +6,12 @@ import shlex
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from omegaconf import OmegaConf
+
+from cwpo.config.commands import AnnotateConfig
+from cwpo.config.schema import CONF
+
+FILE = OmegaConf.load(CONF / "command" / "annotate.yaml")
 LEARNED = 0.6  # accuracy on training pairs below which the training did little
 FEW = 100  # held-out pairs; with fewer, the only advice is to label more
 GAIN = 0.02  # gain in accuracy that 500 more labels must promise before the advice asks for them
@@ -94,13 +100,27 @@ def _facts(numbers: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     return reasons, beaten
 
 
-def next_step(advice: Verdict, numbers: Mapping[str, Any]) -> tuple[str, str]:
-    """Returns the next step, in words and as a command. `numbers` is the content of report.json."""
+def changed(cfg: Any) -> dict[str, Any]:
+    """Returns the settings of scripts/annotate.py, dotted key -> value, that differ from its configuration file."""
+    usual = OmegaConf.merge(AnnotateConfig, OmegaConf.masked_copy(FILE, [key for key in FILE if key in cfg]))
+    before = _flat(OmegaConf.to_container(usual))
+    return {key: value for key, value in _flat(OmegaConf.to_container(cfg)).items() if value != before.get(key, "???")}
+
+
+def _flat(values: Mapping[str, Any], at: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        mark = "+" if at == "columns." else ""  # a key that the file does not have
+        flat |= _flat(value, f"{at}{key}.") if isinstance(value, Mapping) else {f"{mark}{at}{key}": value}
+    return flat
+
+
+def next_step(advice: Verdict, numbers: Mapping[str, Any], again: Mapping[str, Any]) -> tuple[str, str]:
+    """Returns the next step, in words and as a command.
+
+    `numbers` is the content of report.json; `again` has the settings that repeat the command (see `changed`).
+    """
     cfg, training = numbers["config"], numbers["training"]
-    trained = "annotator.path" if cfg["annotator"]["path"] else "model"
-    again = {"data": cfg["data"], trained: cfg["annotator"]["path"] or cfg["model"], "out": cfg["out"]}
-    again |= {f"+columns.{ours}": theirs for ours, theirs in cfg["columns"].items()}
-    again |= {"positive": cfg["positive"]} if cfg["positive"] else {}
     if advice.advice == "weights" or (advice.advice == "top" and advice.coverage < 1):
         words: dict[str, Any] = {
             "preferences": f"{cfg['out']}/preferences.parquet",
@@ -110,18 +130,27 @@ def next_step(advice: Verdict, numbers: Mapping[str, Any]) -> tuple[str, str]:
         words |= {"keep": advice.coverage} if advice.coverage < 1 else {}
         return "Align a model (name it in model=) with these pairs", _command("align", words)
     if advice.advice == "top":
-        return "Write the labels without weights", _command("annotate", again | {"weighting": "uniform"})
+        return "Write the labels without weights", _command("annotate", {**again, "weighting": "uniform"})
     if advice.advice == "more_labels":
         labels = numbers["input"]["labeled"]
         return f"Label more of the pairs (now {labels:,}), then repeat the command", _command("annotate", again)
     if training and training["train_accuracy"] < LEARNED and len(training["tried"]) == 1:
-        return "Try other learning rates", _command("annotate", again | {"tune": "true"})
-    again = {name: value for name, value in again.items() if name != trained} | {"model": "path/or/hub-id"}
-    return "Try a larger model", _command("annotate", again)
+        return "Try other learning rates", _command("annotate", {**again, "tune": True})
+    of_model = ("model", "revision", "annotator.path", "annotator.training.learning_rate")
+    others = {name: value for name, value in again.items() if name not in of_model}
+    return "Try a larger model", _command("annotate", {**others, "model": "path/or/hub-id"})
 
 
 def _command(name: str, words: Mapping[str, Any]) -> str:
-    return f"python scripts/{name}.py {shlex.join(f'{key}={value}' for key, value in words.items())}"
+    given = (f"{key}={_written(value)}" for key, value in words.items())
+    return f"python scripts/{name}.py {shlex.join(given)}"
+
+
+def _written(value: Any) -> str:
+    """Formats a value for the command line: true, null, [0.25,0.5], text and numbers as they are."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_written, value))}]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def too_wide(value: Mapping[str, float]) -> bool:

@@ -36,6 +36,12 @@ def read_weighted(path: str, weight_column: str = "weight") -> tuple[pd.DataFram
         if weight is None or not 0 <= weight < np.inf:
             done.refuse(f"have a {weight_column} that is not a finite number of at least 0", number, row[weight_column])
             continue
+        confidence = row.get("confidence")
+        if confidence is not None and _number(confidence) is None:
+            done.refuse(
+                "have a confidence that is not a number; leave it blank where it is unknown", number, confidence
+            )
+            continue
         if pair is None:
             continue
         *texts, messages = (pair if pair.share > 0.5 else pair.turned()).texts

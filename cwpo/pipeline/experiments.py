@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from omegaconf import OmegaConf
+
 from cwpo.config.schema import CONF
 from cwpo.errors import InputError, nearest
 
@@ -35,6 +37,11 @@ def experiments(name: str, scale: str = "toy") -> dict[str, list[str]]:
     if unknown or not names:
         raise InputError(unknown or "experiment= names nothing; use core, all, or names of conf/experiment")
     return {part: [f"experiment={part}"] for part in names}
+
+
+def swept(name: str) -> set[str]:
+    """Returns the keys over which the file of an experiment sweeps."""
+    return set(OmegaConf.load(CONF / "experiment" / f"{name}.yaml").hydra.sweeper.params)
 
 
 def seeds_of(experiment: str, given: object) -> list[int] | None:

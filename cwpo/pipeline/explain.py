@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from cwpo.pipeline.arms import distinct, expand
+from cwpo.pipeline.arms import Arm, distinct
 from cwpo.pipeline.graph import Node
 from cwpo.store.manifest import StoreError
 from cwpo.store.store import Store
@@ -16,9 +16,9 @@ VERSION = "version of the stage"
 Lineage = dict[tuple[str, str], set[str]]
 
 
-def explain(store: Store, overrides: Sequence[str]) -> Iterator[str]:
-    """Yields lines on the run or sweep of these overrides: how many stages are in the store, and why others are not."""
-    nodes = distinct(expand(overrides))
+def explain(store: Store, arms: Sequence[Arm]) -> Iterator[str]:
+    """Yields lines on the arms of a run or sweep: how many stages are in the store, and why others are not."""
+    nodes = distinct(arms)
     past = Past(store)
     reasons: dict[tuple[str, str], list[str]] = defaultdict(list)
     for node in nodes:

@@ -10,7 +10,7 @@ from cwpo.errors import InputError
 from cwpo.report.claims.ledger import judge_all
 from cwpo.report.claims.write import write_claims
 from cwpo.report.figures import AT_MATCHED, OF_ALL
-from cwpo.report.fresh import remember, up_to_date
+from cwpo.report.fresh import digest_of, remember, up_to_date
 from cwpo.report.html import write_page
 from cwpo.report.inputs import PAPER, Results, load
 from cwpo.report.tables.annotators import ANNOTATOR_SPECS, calibration, table6
@@ -43,7 +43,8 @@ def build_report(results: Path, scale: str) -> list[Path]:
     folder = results / scale
     if not NAME.fullmatch(scale):
         raise InputError(f"scale={scale} is not a folder of {results}: name one of them, such as toy")
-    inputs = [*sorted([*folder.glob("*.csv"), *folder.glob("rewards/*.csv.gz")]), results / PAPER]
+    files = [*sorted([*folder.glob("*.csv"), *folder.glob("rewards/*.csv.gz")]), results / PAPER]
+    inputs = digest_of(files)  # before they are read: another run may add rows meanwhile
     written = up_to_date(folder, inputs)
     if written is None:
         written = _build(load(results, scale), folder)

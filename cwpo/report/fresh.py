@@ -12,27 +12,28 @@ from cwpo.store.digests import code, digest
 STAMP = ".report.json"
 
 
-def up_to_date(folder: Path, inputs: Iterable[Path]) -> list[Path] | None:
-    """Returns the files of the last report in `folder`; None without one, or if inputs, code or these files changed."""
+def up_to_date(folder: Path, inputs: str) -> list[Path] | None:
+    """Returns the files of the last report in `folder`; None without one, or if they or `inputs`, a digest, changed."""
     stamp = folder / STAMP
     try:
         last = json.loads(stamp.read_text(encoding="utf-8"))
         written = [folder / name for name in last["written"]]
-        same = last["inputs"] == _digest(inputs) and last["output"] == digest(written)
+        same = last["inputs"] == inputs and last["output"] == digest(written)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return written if same else None
 
 
-def remember(folder: Path, inputs: Iterable[Path], written: Sequence[Path]) -> None:
-    """Stores digests of the inputs and of the files written, which lie in `folder`."""
+def remember(folder: Path, inputs: str, written: Sequence[Path]) -> None:
+    """Stores the digest of the inputs, as it was before they were read, and that of the files written to `folder`."""
     note = {
-        "inputs": _digest(inputs),
+        "inputs": inputs,
         "output": digest(written),
         "written": [path.relative_to(folder).as_posix() for path in written],
     }
     (folder / STAMP).write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
 
 
-def _digest(inputs: Iterable[Path]) -> str:
+def digest_of(inputs: Iterable[Path]) -> str:
+    """Returns one digest of these files and of the code and templates that make a report of them."""
     return digest([*inputs, *code(), *sorted(TEMPLATES.iterdir())])

@@ -1,9 +1,15 @@
 """Rows of other seeds and cells stay when a run adds some, as long as the experiment still has their arms."""
 
+import shutil
+
 import pandas as pd
 import pytest
+from omegaconf import OmegaConf
 
+from cwpo.commands import reproduce as command
+from cwpo.commands.plan import show_plan
 from cwpo.commands.reproduce import others_are_outdated
+from cwpo.commands.sweep import with_references
 from cwpo.pipeline.arms import expand
 from cwpo.results import RUN_COLUMNS
 
@@ -33,3 +39,37 @@ def test_rows_of_other_settings_give_way(results, capsys):
 
 def test_without_rows_nothing_is_outdated(tmp_path):
     assert not others_are_outdated("table5", expand(["experiment=table5", *WORDS], [0]), tmp_path, WORDS)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "whole"), [([], True), (["data=helpful"], False), (["alignment.epochs=1"], True)]
+)
+def test_overrides_that_narrow_the_sweep_leave_its_other_rows(results, monkeypatch, overrides, whole):
+    """The store's name is one that Hydra would read as a number, and the results' name holds a comma."""
+    said = {}
+    monkeypatch.setattr(command, "run_arms", lambda arms, *_, **__: said.update(arms=arms))
+    monkeypatch.setattr(command, "record", lambda group, store, folder, *, experiment, whole: said.update(whole=whole))
+    monkeypatch.setattr("cwpo.report.build.build_report", lambda *_: [])
+    folder = results / "a,b"
+    shutil.copytree(results / "toy", folder / "toy")
+    cfg = {"launcher_settings": {}, "launcher": None, "seeds": None, "jobs": 1, "threads": 1, "overrides": overrides}
+    cfg = OmegaConf.create(cfg | {"experiment": "table5", "scale": "toy", "store": "1e3", "results": str(folder)})
+    command.reproduce(cfg)
+    assert said["whole"] is whole
+    assert {(arm.cfg.store, arm.cfg.results) for arm in said["arms"]} == {("1e3", str(folder))}
+
+
+def test_plan_counts_the_arms_to_compare_with():
+    words = ["method=cw_po", "seed=0,1", "against=human"]
+    arms, _ = with_references(expand(words), words)
+    assert len(arms) == 4
+    with pytest.MonkeyPatch.context() as patch:
+        planned = []
+        patch.setattr("cwpo.commands.plan.make_plan", lambda arms, store: planned.extend(arms) or raise_(StopIteration))
+        with pytest.raises(StopIteration):
+            show_plan(words)
+    assert {arm.key for arm in planned} == {arm.key for arm in arms}
+
+
+def raise_(error: type[Exception]):
+    raise error

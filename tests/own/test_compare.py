@@ -6,7 +6,7 @@ import pytest
 from tiny import save, tiny_model, tiny_tokenizer
 
 from cwpo.errors import InputError
-from cwpo.own.compare import _check_judge
+from cwpo.own.compare import _check_judge, _check_lengths
 
 
 def test_a_judge_too_short_for_a_response_is_refused_before_sampling(tmp_path):
@@ -18,3 +18,12 @@ def test_a_judge_too_short_for_a_response_is_refused_before_sampling(tmp_path):
         InputError, match="at most 12 tokens, and 1 of 2 prompts leave no room there for max_new_tokens=8"
     ):
         _check_judge(SimpleNamespace(gold=str(folder), revision=None, max_new_tokens=8), gold, prompts)
+
+
+def test_a_judge_that_reads_more_tokens_than_the_policies_is_refused_by_its_own_count(tmp_path):
+    folder = save(tiny_model("llama", labels=1, max_position_embeddings=12), tmp_path)
+    cfg = SimpleNamespace(gold=str(folder), revision=None, max_new_tokens=4)
+    gold = SimpleNamespace(lengths=lambda prompts, responses: [len(p + r) for p, r in zip(prompts, responses)])
+    _check_lengths(cfg, gold, [(["ask"], ["x" * 9])])
+    with pytest.raises(InputError, match="at most 12 tokens, and a prompt with its response has 13 of them"):
+        _check_lengths(cfg, gold, [(["ask"], ["x" * 9]), (["ask"], ["x" * 10])])

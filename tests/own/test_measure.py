@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from omegaconf import OmegaConf
 from scipy.special import expit
 from scipy.stats import binomtest
 
@@ -20,9 +21,10 @@ from cwpo.calibration import (
     share,
     tempered,
 )
-from cwpo.own.measure import learning_curve, more_labels, report_numbers, shift
+from cwpo.config.commands import AnnotateConfig
+from cwpo.own.measure import learning_curve, more_labels, report_numbers, shift, votes
 from cwpo.own.page import card, report_page
-from cwpo.own.verdict import FEW, Verdict, next_step, verdict
+from cwpo.own.verdict import FEW, FILE, Verdict, changed, next_step, verdict
 
 # --- single numbers ----------------------------------------------------------------------------------------------
 
@@ -347,11 +349,51 @@ def test_numbers_of_few_labels_are_not_said():
     ],
 )
 def test_the_next_command(advice, coverage, known, command):
-    cfg = {"data": "my pairs.csv", "model": "m", "out": "o", "columns": {"prompt": "q"}, "positive": None}
-    cfg |= {"annotator": {"path": None}}
-    given = {"config": cfg, "training": {"train_accuracy": known, "tried": {"1e-4": 0.7}}, "input": {"labeled": 9}}
-    words, found = next_step(Verdict(advice, coverage, "", []), given)
+    given = {
+        "config": {"out": "o"},
+        "training": {"train_accuracy": known, "tried": {"1e-4": 0.7}},
+        "input": {"labeled": 9},
+    }
+    again = {"data": "my pairs.csv", "model": "m", "out": "o", "+columns.prompt": "q"}
+    words, found = next_step(Verdict(advice, coverage, "", []), given, again)
     assert words and found == f"python scripts/{command}"
+
+
+def test_the_next_command_has_every_setting_that_was_given():
+    usual = OmegaConf.masked_copy(FILE, [key for key in FILE if key not in ("defaults", "hydra")])
+    own = {"data": "d.csv", "out": "o", "model": "m", "columns": {"label": "l"}, "ties": "soft", "curve": [0.5, 0.8]}
+    own |= {"annotator": {"members": 2, "training": {"learning_rate": 1.25e-4}}, "include_labeled": False}
+    cfg = OmegaConf.merge(AnnotateConfig, usual, own)
+    assert changed(cfg) == {
+        "data": "d.csv",
+        "+columns.label": "l",
+        "ties": "soft",
+        "model": "m",
+        "out": "o",
+        "annotator.members": 2,
+        "annotator.training.learning_rate": 1.25e-4,
+        "curve": [0.5, 0.8],
+        "include_labeled": False,
+    }
+    numbers = {"config": own, "training": None, "input": {"labeled": 9}}
+    _, command = next_step(Verdict("more_labels", 0.0, "", []), numbers, changed(cfg))
+    assert command.endswith("annotator.training.learning_rate=0.000125 'curve=[0.5,0.8]' include_labeled=false")
+    _, command = next_step(Verdict("do_not_use", 0.0, "", []), numbers, changed(cfg))
+    assert command.endswith("include_labeled=false model=path/or/hub-id") and "learning_rate" not in command
+
+
+def test_a_curve_of_one_size_forecasts_nothing():
+    assert more_labels(curve_of({400: 0.6}, n=50)) is None
+    twice = curve_of({400: 0.6, 500: 0.7}, n=50).assign(
+        n_train=400
+    )  # a share of .8 beside the first fold's four fifths
+    assert more_labels(twice) is None
+
+
+def test_a_resample_with_one_confidence_is_left_out():
+    pairs = held_out_pairs(n=30).assign(n_votes=3, share=np.where(np.arange(30) % 2, 1.0, 2 / 3))
+    found = votes(pairs, np.where(np.arange(30) == 0, 0.5, 1.0))
+    assert np.isfinite(list(found["rank_correlation"].values())).all()
 
 
 # --- pages -------------------------------------------------------------------------------------------------------

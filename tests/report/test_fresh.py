@@ -17,15 +17,15 @@ def report(tmp_path, monkeypatch):
         path.write_text("before")
     monkeypatch.setattr(fresh, "TEMPLATES", tmp_path / "templates")
     monkeypatch.setattr(fresh, "code", lambda: [source])
-    fresh.remember(tmp_path, [inputs], [written])
+    fresh.remember(tmp_path, fresh.digest_of([inputs]), [written])
     return tmp_path
 
 
 def test_a_report_without_changes_is_up_to_date(report):
-    assert fresh.up_to_date(report, [report / "runs.csv"]) == [report / "table.md"]
+    assert fresh.up_to_date(report, fresh.digest_of([report / "runs.csv"])) == [report / "table.md"]
 
 
 @pytest.mark.parametrize("name", ["runs.csv", "table.md", "source.py", "templates/style.css", fresh.STAMP])
 def test_any_change_makes_it_out_of_date(report, name):
     (report / name).write_text("after")
-    assert fresh.up_to_date(report, [report / "runs.csv"]) is None
+    assert fresh.up_to_date(report, fresh.digest_of([report / "runs.csv"])) is None

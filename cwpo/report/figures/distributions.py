@@ -72,8 +72,10 @@ def figure6(results: Results, folder: Path) -> list[Path]:
         return []
     names = datasets(table)
     sources = [LABELED, OFFLINE, *sorted(set(table["source"]) - {LABELED, OFFLINE})]
-    strong, seed = min(table["strong"]), int(table["seed"].min())
-    ours = table[(table["strong"] == strong) & (table["seed"] == seed)]
+    strong = min(table["strong"])
+    ours = table[table["strong"] == strong]
+    seed = int(ours["seed"].min())
+    ours = ours[ours["seed"] == seed]
     most = int(ours.groupby(["data", "source"]).size().max())
     with figure(
         path := folder / "figure6",
