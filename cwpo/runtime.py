@@ -15,6 +15,7 @@ from cwpo.errors import InputError
 
 PRECISIONS = ("float32", "bfloat16")
 NATIVE = "native"
+PICKED = "CWPO_PICKED_DEVICE"  # environment variable: the GPU that CUDA_VISIBLE_DEVICES has been narrowed to
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 STAND_IN = "adamw_torch"  # for optimisers of bitsandbytes
 
@@ -119,11 +120,14 @@ def pick_device(name: str) -> str:
 
     if name != "auto":
         kind, _, number = name.partition(":")
+        if os.environ.get(PICKED) == name:  # by this process before, or by the one that started it
+            return kind
         there = torch.backends.mps.is_available() if kind == "mps" else torch.cuda.device_count() > int(number or 0)
         if not there:
             raise InputError(f"device={name} is not there: torch finds no such device; use device=auto or cpu")
         if number:  # transformers trains on the first GPU that it sees
             os.environ["CUDA_VISIBLE_DEVICES"] = gpu_names()[int(number)]
+            os.environ[PICKED] = name
         return kind
     if torch.cuda.is_available():
         return "cuda"

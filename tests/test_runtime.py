@@ -6,18 +6,24 @@ import pytest
 import torch
 from transformers import TrainingArguments
 
-from cwpo.runtime import pick_device
+from cwpo.errors import InputError
+from cwpo.runtime import PICKED, pick_device
 
 
 @pytest.mark.parametrize(("visible", "expected"), [(None, "1"), ("4,7", "7"), ("GPU-a,GPU-b", "GPU-b")])
 def test_a_numbered_gpu_is_the_only_one_that_is_seen(monkeypatch, visible, expected):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    """Asked again, as every stage does, torch sees that one alone."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1 if PICKED in os.environ else 2)
+    monkeypatch.setenv(PICKED, "")  # so that it is put back
+    monkeypatch.delenv(PICKED)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert pick_device("cuda:1") == "cuda"
-
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == expected
+    for _ in range(3):
+        assert pick_device("cuda:1") == "cuda"
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == expected
+    with pytest.raises(InputError, match="device=cuda:2 is not there"):
+        pick_device("cuda:2")
 
 
 def test_a_training_takes_one_gpu_of_several(monkeypatch, tmp_path):

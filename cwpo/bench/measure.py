@@ -17,17 +17,18 @@ import pandas as pd
 
 from cwpo.bench.workloads import WORKLOADS, Workload, file_pairs, model_config, random_pairs, words_tokenizer
 from cwpo.data.batching import encode_pairs
-from cwpo.errors import Problem
+from cwpo.errors import CwpoError, Problem
 from cwpo.models.policy import load_tokenizer
 from cwpo.store.store import git_commit, package_versions
 
 TRL = ("trl_default", "trl_best", "trl_kept")
 SIDES = ("cwpo", *TRL)
 TUNED = ("trl_best", "trl_kept")
+DEFAULT_MICRO = 8  # pairs, of TRL without settings
 AGREE = 1e-4  # largest relative difference of the sides' losses
 
 
-class BenchmarkError(RuntimeError):
+class BenchmarkError(CwpoError, RuntimeError):
     """Raised if a process of cwpo or TRL fails, or if the two compute different losses."""
 
 
@@ -184,11 +185,26 @@ def run_side(job: dict[str, Any], module: str = "cwpo.bench.sides") -> dict[str,
         return json.loads(answer.read_text(encoding="utf-8"))
 
 
+def _micro_problems(cfg: Any) -> Iterator[Problem]:
+    size = cfg.batch_size
+    fitting = [micro for micro in cfg.trl_micro if micro <= size]
+    uneven = [micro for micro in (*fitting, min(DEFAULT_MICRO, size)) if size % micro]
+    if cfg.trl_micro and not fitting:
+        yield Problem("trl_micro", f"trl_micro={list(cfg.trl_micro)} has no size up to batch_size={size}; add one")
+    elif uneven:
+        yield Problem(
+            "batch_size",
+            f"batch_size={size} is not a multiple of TRL's micro-batches of {uneven[0]} pairs; change one of them",
+        )
+
+
 def problems(cfg: Any) -> Iterator[Problem]:
     """Yields a Problem for each setting of the benchmark that is missing or does not fit the others."""
     for name in dict.fromkeys([*cfg.workloads, *cfg.inference]):
         if name in WORKLOADS and name not in cfg.pairs:
             yield Problem(f"pairs.{name}", f"pairs.{name} is required: set +pairs.{name}=...")
+    if cfg.workloads and cfg.batch_size > 0 and all(micro > 0 for micro in cfg.trl_micro):
+        yield from _micro_problems(cfg)
     if cfg.data is not None and not Path(cfg.data).is_file():
         yield Problem("data", f"data={cfg.data} is not a file of pairs")
     elif cfg.data is not None and cfg.tokenizer is None:

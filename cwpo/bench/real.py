@@ -23,7 +23,7 @@ from cwpo.own.defaults import with_defaults
 from cwpo.own.fit import Annotates, fit_members
 from cwpo.own.preferences import preferences
 from cwpo.runtime import pick_device, quiet_libraries, use_threads
-from cwpo.store.store import stage_key
+from cwpo.store.store import fingerprint, stage_key
 from cwpo.training.fit import Start
 
 FOLDS = 3  # every group is tested in one of them; fold k is the test of seed k
@@ -205,6 +205,12 @@ def _file(cfg: Any, kind: str, *names: Any) -> Path:
     """
     plain: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, ["token_budget", *READS[kind]]))
     plain |= {"train": cfg.train_pairs.get(names[0]), "test": cfg.test_pairs.get(names[0])}
+    models = {*names} if kind == "annotator" else {*names, cfg.strong}
+    plain |= {
+        "content": [
+            fingerprint(path) for path in (cfg.data, *(cfg.models[m] for m in sorted(models & set(cfg.models))))
+        ]
+    }
     folder = f"{kind}-{stage_key('own_results', 1, plain, {})[:8]}"
     return Path(cfg.store).expanduser() / folder / ("-".join(map(str, names)) + ".parquet")
 

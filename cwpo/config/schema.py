@@ -276,7 +276,7 @@ class Config:
     checkpoint_minutes: float | None = rules.above_zero(None)
     checkpoint_steps: int | None = rules.at_least(1, None)
     operating_point: str = rules.one_of("matched", "own_best", default="matched")
-    update_sizes: dict[str, UpdateSizes] = field(default_factory=dict)
+    update_sizes: dict[str, UpdateSizes] = rules.above_zero({})
     scale_name: str = rules.ruled(MISSING, rules.file_name, rules.cell)
     data_source: str = MISSING
     allow_unpinned: bool = False

@@ -186,7 +186,7 @@ class PairReader:
         have = {ours for ours in KNOWN if names.get(ours, ours) in row}
         sides = next((pair for pair in SIDES if {*pair} <= have), None)
         first = row[names.get(sides[0], sides[0])] if sides else None
-        if sides is None or ("prompt" not in have and isinstance(parsed(first), str) and TURN not in first):
+        if sides is None or ("prompt" not in have and isinstance(text := parsed(first), str) and TURN not in text):
             needs = (
                 f"{self.path} needs the columns prompt, response_a, response_b, or prompt, chosen, rejected; it has "
                 f"{', '.join(self.done.columns) or 'none'}. Name yours with +{self.at}columns.prompt=... and so on, "

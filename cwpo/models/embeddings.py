@@ -8,7 +8,7 @@ from transformers import AutoModel, PreTrainedModel
 
 from cwpo.data.batching import IGNORED, collate_sequences
 from cwpo.data.encoding import Encoded
-from cwpo.models.policy import context_length, load_weights, read_tokenizer
+from cwpo.models.policy import load_weights, read_tokenizer, readable
 
 
 @torch.no_grad()
@@ -40,7 +40,7 @@ def first_states(
     """
     tokenizer = read_tokenizer(path, revision)
     model = load_weights(AutoModel, path, revision, dtype=torch.float32).to(device).eval()
-    states, most = [], context_length(path, revision)
+    states, most = [], readable(tokenizer, path, revision)
     for first in range(0, len(texts), batch_size):
         part = list(texts[first : first + batch_size])
         inputs = tokenizer(part, padding=True, truncation=True, max_length=most, return_tensors="pt")

@@ -34,7 +34,7 @@ def float32_masters(model: nn.Module) -> str | None:
 
 
 def dropout_off(model: nn.Module) -> dict[str, float]:
-    """Sets all dropout in the model and its config to 0, except in LoRA adapters. Returns {name: old rate}."""
+    """Sets all dropout in the model, its adapters and its config to 0. Returns {name: old rate}."""
     was_on: dict[str, float] = {}
 
     def switch_off(owner: Any, name: str, shown: str) -> None:
@@ -44,8 +44,6 @@ def dropout_off(model: nn.Module) -> dict[str, float]:
             setattr(owner, name, 0.0)
 
     for path, module in model.named_modules():
-        if "lora_dropout" in path:
-            continue
         if isinstance(module, _DropoutNd):
             switch_off(module, "p", path.rpartition(".")[2])
         for name in dropout_names(module):
@@ -54,6 +52,11 @@ def dropout_off(model: nn.Module) -> dict[str, float]:
         if not name.startswith(("classifier", "summary")):  # these belong to heads that a language model does not have
             switch_off(model.config, name, name)
     return was_on
+
+
+def drops_attention(config: Any) -> bool:
+    """Whether the model's config has a dropout of attention weights above 0."""
+    return any(getattr(config, name) > 0 for name in dropout_names(config) if "att" in name)
 
 
 def dropout_names(owner: Any) -> list[str]:

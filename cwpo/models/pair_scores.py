@@ -68,7 +68,7 @@ def score_gaps(
     collator = PairCollator(pad_id, packed=True)
 
     def score(part: list[int]) -> Tensor:
-        scores = pair_scores(model, tensors(collator([pairs[i] for i in part]), device)).double().cpu()
+        scores = pair_scores(model, tensors(collator([pairs[i] for i in part]), device)).cpu().double()
         return scores[: len(part)] - scores[len(part) :]
 
     with torch.no_grad(), label_precision(device.type):

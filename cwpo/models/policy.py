@@ -44,6 +44,9 @@ def hub_problem(path: str, revision: str | None, key: str) -> str | None:
     return missing or vocabulary_problem(path, revision, key)
 
 
+STATED = 10**9  # tokens; a tokenizer whose model_max_length is more states no limit
+
+
 def vocabulary_problem(path: str, revision: str | None, key: str) -> str | None:
     """Returns a message if the tokenizer has tokens that the model lacks; else None, also without a tokenizer."""
     try:
@@ -174,6 +177,12 @@ def load_policy(
 def context_length(path: str | Path, revision: str | None = None) -> int | None:
     """Returns the longest sequence the model can read, in tokens, or None if its config sets no limit."""
     return context(read_config(path, revision))
+
+
+def readable(tokenizer: Any, path: str | Path, revision: str | None = None) -> int | None:
+    """Returns context_length, or the tokenizer's model_max_length if that is less: RoBERTa's positions begin at 2."""
+    length, most = context_length(path, revision), tokenizer.model_max_length
+    return length if most > STATED else most if length is None else min(length, most)
 
 
 def add_lora(

@@ -68,7 +68,7 @@ class HuggingFace(Scorer):
                 forget_lengths(self.model)
             part = {name: [values[i] for i in rows] for name, values in read.items()}
             inputs = self.tokenizer.pad(part, return_tensors="pt").to(self.device)
-            return self.model(**inputs).logits.squeeze(-1).double().cpu().numpy()
+            return self.model(**inputs).logits.squeeze(-1).cpu().double().numpy()
 
         batching = (1, None) if alone else self.batching
         with label_precision(self.device):
@@ -216,7 +216,7 @@ class SteamSHP(Scorer):
             inputs = inputs.to(self.device)
             begun = torch.full((len(part), 1), start, device=self.device)
             logits = self.model(**inputs, decoder_input_ids=begun).logits[:, 0, self.answers]
-            return logits.double().softmax(dim=1)[:, 0].cpu().numpy()
+            return logits.cpu().double().softmax(dim=1)[:, 0].numpy()
 
         with label_precision(self.device):
             for part, values in in_batches(scoring_batches([len(row) for row in ids], *self.batching), score):

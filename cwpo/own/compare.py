@@ -49,15 +49,11 @@ def compare(cfg: Any, say: Callable[[str], None] = print) -> Path:
             file = work / f"{name}.parquet"
             if not file.is_file():
                 say(f"{name}: {len(prompts)} responses of {cfg[name]}")
-                with new_file(file) as partial:
-                    _sample(prompts, name, cfg, device, chat[name]).to_parquet(partial, index=False)
+                _sample(prompts, name, cfg, device, chat[name], file)
             samples = pd.read_parquet(file)
             table[[name, f"{name}_truncated"]] = samples[["response", "truncated"]]
             other_tokens[name] = int((~samples["same_tokens"]).sum())
-        judged = {name: _judged(prompts, table, name, gold) for name in MODELS}
-        _check_lengths(cfg, gold, judged.values())
-        for name in MODELS:
-            table[f"{name}_reward"] = gold.rewards(*judged[name])
+        _add_rewards(table, prompts, cfg, gold)
         numbers = summary(table) | {
             "before": str(cfg.before),
             "after": str(cfg.after),
@@ -123,6 +119,13 @@ def _check_lengths(cfg: Any, gold: Any, judged: Iterable[tuple[Sequence[Text], l
         )
 
 
+def _add_rewards(table: pd.DataFrame, prompts: Sequence[Text], cfg: Any, gold: Any) -> None:
+    judged = {name: _judged(prompts, table, name, gold) for name in MODELS}
+    _check_lengths(cfg, gold, judged.values())
+    for name in MODELS:
+        table[f"{name}_reward"] = gold.rewards(*judged[name])
+
+
 def _judged(prompts: Sequence[Text], table: pd.DataFrame, name: str, gold: Any) -> tuple[Sequence[Text], list[Text]]:
     """Returns the prompts and the responses of the model `name` in the judge's form: plain texts for Oracle and Judge;
     for others, a response is a list of one message if its prompt is a list of messages."""
@@ -172,7 +175,7 @@ def _distinct(cfg: Any) -> Iterator[Text]:
             yield prompt
 
 
-def _sample(prompts: list[Text], name: str, cfg: Any, device: str, chat: bool) -> pd.DataFrame:
+def _sample(prompts: list[Text], name: str, cfg: Any, device: str, chat: bool, file: Path) -> None:
     samples = sample_responses(
         load_policy(cfg[name], device=device),
         load_tokenizer(cfg[name], chat=chat),
@@ -182,7 +185,8 @@ def _sample(prompts: list[Text], name: str, cfg: Any, device: str, chat: bool) -
         max_new_tokens=cfg.max_new_tokens,
         batch_size=cfg.batch_size,
     )
-    return pd.DataFrame(samples)
+    with new_file(file) as partial:
+        pd.DataFrame(samples).to_parquet(partial, index=False)
 
 
 def summary(table: pd.DataFrame) -> dict[str, Any]:

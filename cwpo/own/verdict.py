@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from cwpo.config.commands import AnnotateConfig
 from cwpo.config.schema import CONF
 
-FILE = OmegaConf.load(CONF / "command" / "annotate.yaml")
+FILE: Any = OmegaConf.load(CONF / "command" / "annotate.yaml")
 LEARNED = 0.6  # accuracy on training pairs below which the training did little
 FEW = 100  # held-out pairs; with fewer, the only advice is to label more
 GAIN = 0.02  # gain in accuracy that 500 more labels must promise before the advice asks for them
@@ -102,12 +102,12 @@ def _facts(numbers: Mapping[str, Any]) -> tuple[list[str], list[str]]:
 
 def changed(cfg: Any) -> dict[str, Any]:
     """Returns the settings of scripts/annotate.py, dotted key -> value, that differ from its configuration file."""
-    usual = OmegaConf.merge(AnnotateConfig, OmegaConf.masked_copy(FILE, [key for key in FILE if key in cfg]))
-    before = _flat(OmegaConf.to_container(usual))
-    return {key: value for key, value in _flat(OmegaConf.to_container(cfg)).items() if value != before.get(key, "???")}
+    usual: Any = OmegaConf.merge(AnnotateConfig, OmegaConf.masked_copy(FILE, [key for key in FILE if key in cfg]))
+    before, now = (_flat(OmegaConf.to_container(settings)) for settings in (usual, cfg))
+    return {key: value for key, value in now.items() if value != before.get(key, "???")}
 
 
-def _flat(values: Mapping[str, Any], at: str = "") -> dict[str, Any]:
+def _flat(values: Any, at: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
         mark = "+" if at == "columns." else ""  # a key that the file does not have

@@ -111,10 +111,10 @@ def configurations(
     one_choice(overrides)
     register()
     with composing():
-        base, fixed, axes = _axes(overrides, seeds)
+        base, usual, fixed, axes = _axes(overrides, seeds)
         groups = {key: values for key, values in axes.items() if (CONF / key).is_dir()}
         choices = [dict(zip(groups, choice, strict=True)) for choice in itertools.product(*groups.values())]
-        composed = list(zip(_compositions(base, fixed, groups), choices, strict=True))
+        composed = list(zip(_compositions(base, usual, fixed, groups), choices, strict=True))
     parser = OverridesParser.create()
     points = {
         key: parser.parse_overrides([f"{key}={value}" for value in values])
@@ -133,14 +133,19 @@ def typed(cfg: DictConfig) -> Config:
     return config
 
 
-def _axes(overrides: Sequence[str], seeds: Sequence[int] | None) -> tuple[DictConfig, list[str], dict[str, list[str]]]:
-    """Returns the composition of the overrides that all arms share, these overrides, and the values by swept key."""
+def _axes(
+    overrides: Sequence[str], seeds: Sequence[int] | None
+) -> tuple[DictConfig, dict[str, str], list[str], dict[str, list[str]]]:
+    """Returns the composition of the overrides that all arms share, its choice in each group, these overrides, and the
+    values by swept key. Raises InputError if `experiment` is swept: only one file's sweep can apply.
+    """
     parser = OverridesParser.create()
     given = parser.parse_overrides(list(overrides))
     fixed = [str(o.input_line) for o in given if not o.is_sweep_override()]
     base = compose("config", overrides=fixed, return_hydra_config=True)
     with open_dict(base):
-        params = base.pop("hydra").sweeper.params or {}
+        hydra = base.pop("hydra")
+    params = hydra.sweeper.params or {}
     own = parser.parse_overrides([f"{key}={values}" for key, values in params.items()])
     named = {o.get_key_element() for o in given}
     swept = [o for o in own if o.get_key_element() not in named]
@@ -151,12 +156,17 @@ def _axes(overrides: Sequence[str], seeds: Sequence[int] | None) -> tuple[DictCo
         else [o.get_value_element_as_str()]
         for o in swept
     }
+    if "experiment" in axes:
+        names = ",".join(axes["experiment"])
+        raise InputError(
+            f"experiment={names} names several sweeps; run one at a time, or all with make reproduce EXPERIMENT={names}"
+        )
     if seeds is not None:
         fixed = [word for word in fixed if not word.startswith("seed=")]
         axes["seed"] = [str(seed) for seed in seeds]
     if "seed" in axes:
         axes["seed"] = axes.pop("seed")  # to the end: the seeds of an arm follow each other
-    return base, fixed, axes
+    return base, hydra.runtime.choices, fixed, axes
 
 
 def one_choice(overrides: Sequence[str]) -> None:
@@ -191,14 +201,21 @@ def composing(folder: Path = CONF) -> Iterator[None]:
             GlobalHydra.instance().initialize(outer)
 
 
-def _compositions(base: DictConfig, fixed: Sequence[str], groups: Mapping[str, Sequence[str]]) -> Iterator[DictConfig]:
+def _compositions(
+    base: DictConfig, usual: Mapping[str, str], fixed: Sequence[str], groups: Mapping[str, Sequence[str]]
+) -> Iterator[DictConfig]:
     """Yields the configuration of every combination of choices in `groups`; `base` is composed from `fixed` alone.
 
     Composing is slow. If the files of a group write only sections that neither the experiment nor another group writes,
     each choice is composed once, without the experiment, and its sections are copied into the other compositions. The
-    remaining groups are composed in every combination.
+    remaining groups are composed in every combination. `usual`: the choice of each group in `base`, whose file may
+    write sections that those of the other choices do not.
     """
-    apart = _apart(fixed, groups)
+    written = {
+        key: frozenset().union(*(_written(key, value) for value in (*values, usual.get(key, values[0]))))
+        for key, values in groups.items()
+    }
+    apart = _apart(fixed, written)
     together = {key: values for key, values in groups.items() if key not in apart}
     bases = {
         choice: compose("config", overrides=[*fixed, *map("=".join, zip(together, choice, strict=True))])
@@ -211,29 +228,31 @@ def _compositions(base: DictConfig, fixed: Sequence[str], groups: Mapping[str, S
         by_key = dict(zip(groups, choice, strict=True))
         cfg = _copied(bases[tuple(by_key[key] for key in together)])
         for key in apart:
-            sections = _sections(common, key, by_key[key])
+            sections = _sections(common, key, by_key[key], written[key])
             for name, section in sections.items():
                 cfg[name] = _copied(section)
         yield cfg
 
 
 @functools.cache
-def _sections(common: tuple[str, ...], group: str, choice: str) -> dict[str, DictConfig]:
-    """Returns the sections that a choice of `group` writes, composed with the overrides `common`."""
+def _sections(common: tuple[str, ...], group: str, choice: str, names: frozenset[str]) -> dict[str, DictConfig]:
+    """Returns the sections `names` of the composition of a choice of `group` with the overrides `common`."""
     cfg = compose("config", overrides=[*common, f"{group}={choice}"])
-    return {name: cfg[name] for name in _written(group, choice)}
+    return {name: cfg[name] for name in names}
 
 
-def _apart(fixed: Sequence[str], groups: Mapping[str, Sequence[str]]) -> list[str]:
-    """Returns the groups whose files write only sections that no other group and no experiment in `fixed` writes."""
+def _apart(fixed: Sequence[str], written: Mapping[str, frozenset[str]]) -> list[str]:
+    """Returns the groups that write only sections which no other group and no experiment in `fixed` writes.
+
+    `written`: group -> the sections that its files write.
+    """
     experiments = [word.split("=", 1)[1] for word in fixed if word.startswith("experiment=")]
-    written = {key: set().union(*(_written(key, value) for value in values)) for key, values in groups.items()}
     others = set().union(*(_written("experiment", name) for name in experiments))
     return [
         key
         for key, sections in written.items()
         if UNKNOWN not in sections
-        and not sections & others.union(*(written[other] for other in groups if other != key))
+        and not sections & others.union(*(written[other] for other in written if other != key))
     ]
 
 

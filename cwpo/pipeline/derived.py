@@ -9,7 +9,9 @@ from cwpo.config.assets import locked_revision, named_models, published_path
 from cwpo.config.schema import CONF, Config, DataConfig
 
 WORLD = "world/"
-TEXT_VERSION = 2  # of the conversion between texts and tokens, except in the world's models; raise it when that changes
+TEXT_VERSION = (
+    3  # of how texts are read, chosen and turned into tokens, except in the world; raise it when that changes
+)
 # Settings that only published data sets use. Data of the synthetic world always have these values.
 PUBLISHED = {"layout": None, "turns": "all", "length_rule": "longer_pair", "test_prompts": "any"}
 SHOWN = ("gold", "paper_counts")  # settings of a data set that no stage reads
@@ -44,7 +46,8 @@ def derived_config(cfg: Config, look: bool = True) -> dict[str, Any]:
     if selection["kind"] == "all":
         selection["value"] = None
     if cfg.method.equal_steps:
-        for part in ("sft", "alignment"):
+        own_sft = ("sft",) if cfg.method.sft_labels == "own" else ()  # else SFT learns from all pairs anyway
+        for part in (*own_sft, "alignment"):
             plain[part]["epochs"] /= selection["value"]
     if cfg.online.reward != "reward_model":
         plain["online"] |= {"reward_model": None, "reward_revision": None, "reward_chat": False}
@@ -88,7 +91,8 @@ def _token_limits(cfg: Config) -> tuple[list[list[str | bool | None]], int, int 
             continue  # its texts are short and its tokenizer is the world's own
         from cwpo.models.policy import context_length
 
-        limits.append(context_length(*spec[:2]) or cfg.data.max_tokens)
+        limit = context_length(*spec[:2])
+        limits += [] if limit is None else [limit]
         tokenizers += [spec] if spec not in tokenizers else []
     if cfg.data.length_rule != "longer_pair" and cfg.data.source != "world":
         return tokenizers, cfg.data.max_tokens, min(limits, default=None)

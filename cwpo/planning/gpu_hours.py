@@ -43,12 +43,7 @@ class Sizes:
 
     @staticmethod
     def of(cfg: Config) -> "Sizes":
-        data = cfg.plan.data.get(cfg.data.name)
-        if data is None:
-            raise InputError(
-                f"plan.data has no {cfg.data.name}; add its pairs and mean tokens: "
-                f"+plan.data.{cfg.data.name}={{train: ..., test: ..., prompt: ..., response: ...}}"
-            )
+        data = _planned(cfg, cfg.data.name)
         train = float(min(data.train, cfg.data.pairs or data.train))
         held_out = train * cfg.gold.holdout if cfg.gold.name == "trained" else 0.0
         train -= held_out
@@ -56,10 +51,21 @@ class Sizes:
         unlabeled = train * cfg.unlabeled_fraction if cfg.unlabeled_fraction else train - labeled
         if cfg.labeled.unlabeled != "own":
             own = EQ19_SHARE if cfg.labeled.unlabeled == "eq19" else 1.0
-            other = cfg.plan.data[str(cfg.labeled.other)].train
+            planned = _planned(cfg, str(cfg.labeled.other)).train
+            other = min(planned, cfg.data.pairs or planned)
             unlabeled = own * unlabeled + other * (1 - cfg.human_fraction)
         test = min(data.test, cfg.data.test_pairs or data.test)
         return Sizes(labeled, unlabeled, held_out, test, data.prompt, data.response)
+
+
+def _planned(cfg: Config, name: str) -> Any:
+    """Returns the entry of plan.data for a data set. Raises InputError if there is none."""
+    if name not in cfg.plan.data:
+        raise InputError(
+            f"plan.data has no {name}; add its pairs and mean tokens: "
+            f"+plan.data.{name}={{train: ..., test: ..., prompt: ..., response: ...}}"
+        )
+    return cfg.plan.data[name]
 
 
 def arm_hours(arm: Arm, measured: Calibration | None = None) -> dict[str, float]:
@@ -108,7 +114,8 @@ def _step(training: Any, lora: bool = False) -> int:
 
 def _epochs(cfg: Config, part: str) -> float:
     """Epochs of `part`, "sft" or "alignment". method.equal_steps raises them, to take as many steps as on all pairs."""
-    return getattr(cfg, part).epochs / (cfg.method.selection.value if cfg.method.equal_steps else 1)
+    raised = cfg.method.equal_steps and (part == "alignment" or cfg.method.sft_labels == "own")
+    return getattr(cfg, part).epochs / (cfg.method.selection.value if raised else 1)
 
 
 def _used(cfg: Config, sizes: Sizes) -> float:
@@ -138,7 +145,8 @@ def _work(cfg: Config, node: Node, sizes: Sizes) -> Work:
             return [(SCORING, cfg.pair.weak, 2 * (2 if implicit else 1) * 2 * sizes.sequence * pairs)]
         case "sft":
             step = _step(cfg.sft, cfg.lora.enabled)
-            return [(TRAINING, strong, step * sizes.sequence * used * _epochs(cfg, "sft"))]
+            learned = used if cfg.method.sft_labels == "own" else sizes.unlabeled
+            return [(TRAINING, strong, step * sizes.sequence * learned * _epochs(cfg, "sft"))]
         case "reference":
             return [(SCORING, strong, 2 * sizes.packed * used)]
         case "align":

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import cwpo
 from cwpo.pages import TEMPLATES
-from cwpo.store.digests import code, digest
 
 STAMP = ".report.json"
 
@@ -18,7 +19,7 @@ def up_to_date(folder: Path, inputs: str) -> list[Path] | None:
     try:
         last = json.loads(stamp.read_text(encoding="utf-8"))
         written = [folder / name for name in last["written"]]
-        same = last["inputs"] == inputs and last["output"] == digest(written)
+        same = last["inputs"] == inputs and last["output"] == _digest(written)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return written if same else None
@@ -28,7 +29,7 @@ def remember(folder: Path, inputs: str, written: Sequence[Path]) -> None:
     """Stores the digest of the inputs, as it was before they were read, and that of the files written to `folder`."""
     note = {
         "inputs": inputs,
-        "output": digest(written),
+        "output": _digest(written),
         "written": [path.relative_to(folder).as_posix() for path in written],
     }
     (folder / STAMP).write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
@@ -36,4 +37,17 @@ def remember(folder: Path, inputs: str, written: Sequence[Path]) -> None:
 
 def digest_of(inputs: Iterable[Path]) -> str:
     """Returns one digest of these files and of the code and templates that make a report of them."""
-    return digest([*inputs, *code(), *sorted(TEMPLATES.iterdir())])
+    return _digest([*inputs, *_code(), *sorted(TEMPLATES.iterdir())])
+
+
+def _code() -> list[Path]:
+    return sorted(Path(cwpo.__file__).parent.rglob("*.py"))
+
+
+def _digest(paths: Iterable[Path]) -> str:
+    """Returns the hex SHA-256 of the names and bytes of files; a missing file counts as b"missing"."""
+    whole = hashlib.sha256()
+    for path in paths:
+        whole.update(f"{path.name}\0".encode())
+        whole.update(hashlib.sha256(path.read_bytes()).digest() if path.is_file() else b"missing")
+    return whole.hexdigest()

@@ -22,7 +22,8 @@ def run(work: Work) -> dict[str, Any]:
     test = pairs[pairs["split"] == "test"]
     prompts, without_room = with_room(test, "test", tokenizer, config.generation.max_new_tokens, context)
     most = config.evaluation.prompts or len(prompts)
-    chosen = sorted(prompts["prompt_id"])[:most]  # ids are hashes: a random choice, the same in all runs
+    ids = prompts["prompt_id"] if config.text_version is None else sorted(prompts["prompt_id"])
+    chosen = ids[:most]  # ids are hashes: a random choice, the same in all runs
     prompts = prompts[prompts["prompt_id"].isin(chosen)].reset_index(drop=True)
     seeds = (prompt_seed(config.seed, config.model_tag, prompt_id) for prompt_id in prompts["prompt_id"])
     prompts = prompts.assign(seed=pd.Series(seeds, dtype="uint64"))

@@ -62,7 +62,7 @@ def _settings(work: Work, context: int | None) -> dict[str, Any]:
 def _reward(work: Work) -> Any:
     """Loads the reward: the annotator or reward model that a parent stage trained, else online.reward_model."""
     from cwpo.models.gold import Trained
-    from cwpo.models.policy import context_length
+    from cwpo.models.policy import context_length, readable
     from cwpo.models.reward_models import ChatReward, HuggingFace, Reward
 
     online = work.config.online
@@ -70,9 +70,9 @@ def _reward(work: Work) -> Any:
     if "reward" in work.parents:
         folder = work.parents["reward"] / "model"
         return Reward(Trained(folder, **settings), context_length(folder))
-    context = context_length(online.reward_model, online.reward_revision)
-    kind = ChatReward if online.reward_chat else HuggingFace
-    return Reward(kind(online.reward_model, online.reward_revision, **settings), context)
+    named = (online.reward_model, online.reward_revision)
+    model = (ChatReward if online.reward_chat else HuggingFace)(*named, **settings)
+    return Reward(model, readable(model.tokenizer, *named))
 
 
 READS = ("alignment", "objective", "lora", "weighting", "generation", "online", "seed", "text_version")

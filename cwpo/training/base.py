@@ -89,7 +89,7 @@ class GlobalMeanTrainer(Trainer):
                 with torch.no_grad(), self.accelerator.autocast():
                     losses = self.row_losses(model, part)
                 if not is_filler(part):
-                    sums += torch.tensor([losses.double().sum(), len(losses)])
+                    sums += torch.tensor([losses.cpu().double().sum(), len(losses)])
             self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
         if self.args.world_size > 1:
             sums = self.accelerator.reduce(sums.to(self.args.device, torch.float32), reduction="sum")

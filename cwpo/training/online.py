@@ -217,6 +217,10 @@ class OnlineTrainer(PreferenceLoss):
             return "too_long"
         return "" if pair["margin"] > 0 else "tied"
 
+    def _record(self, logps: Tensor, chosen: Tensor, rejected: Tensor, weights: Tensor) -> None:
+        kept = weights > 0  # without the row of _nothing
+        super()._record(logps[kept.repeat(2)], chosen[kept], rejected[kept], weights[kept])
+
     def _nothing(self, prompt: Mapping[str, str]) -> dict[str, Any]:
         """Returns a row of weight 0, for a micro-batch whose pairs were all dropped: its step must still take place."""
         rows = encode_pairs(self.processing_class, [prompt["prompt"]], [""], [""], weight=[0.0])

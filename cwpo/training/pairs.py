@@ -158,6 +158,11 @@ class StreamedRows(IterableDataset):
         super().__init__()
         self.examples, self.rows_of = examples, rows_of
 
+    def set_epoch(self, epoch: int) -> None:
+        """Lets a shuffled stream take another order; accelerate calls it before each pass."""
+        if hasattr(self.examples, "set_epoch"):
+            self.examples.set_epoch(epoch)
+
     def __iter__(self) -> Iterator[dict[str, Any]]:
         stream = iter(self.examples)
         while chunk := list(islice(stream, CHUNK)):

@@ -109,7 +109,8 @@ class PreferenceLoss(GlobalMeanTrainer):
         logps = self.layout.pair_logps(model, inputs)
         ratios = logps - torch.cat([inputs["chosen_logp"], inputs["rejected_logp"]])
         if self.average_logps:
-            ratios = ratios / (inputs["lengths"] if "packed_ids" in inputs else response_lengths(inputs["labels"]))
+            lengths = inputs["lengths"] if "packed_ids" in inputs else response_lengths(inputs["labels"])
+            ratios = ratios / lengths.clamp(min=1)  # a response sampled online may have no token
         chosen, rejected = ratios.chunk(2)
         margin = chosen - rejected
         if not is_filler(inputs):
@@ -285,4 +286,4 @@ class PreferenceTrainer(PreferenceLoss):
 
 def precision_of(args: TrainingArguments) -> AbstractContextManager[None]:
     """Returns the autocast that training uses, so that policy and reference agree at step 0."""
-    return computing_in("bfloat16" if args.bf16 else "float32", args.device.type)
+    return computing_in("bfloat16" if args.bf16 else "float16" if args.fp16 else "float32", args.device.type)

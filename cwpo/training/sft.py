@@ -13,6 +13,7 @@ from cwpo.models.heads import LOGITS, Head
 from cwpo.models.lengths import exact_parts
 from cwpo.models.limits import vocabulary
 from cwpo.models.logprobs import in_lines, lean_losses, packed_losses, response_logits
+from cwpo.models.mending import drops_attention
 from cwpo.models.packed import exact_layout
 from cwpo.training.base import GlobalMeanTrainer
 
@@ -41,7 +42,8 @@ class SFTTrainer(GlobalMeanTrainer):
         self.head = layout.head if many or packs else None
         if packs:
             with self.accelerator.autocast():
-                packed: Any = replace(batches.collator, packed=True, lines=in_lines(self.model))
+                lines = in_lines(self.model) and not drops_attention(self.model.config)  # their kernel knows no dropout
+                packed: Any = replace(batches.collator, packed=True, lines=lines)
             self.data_collator = within_budget(packed, self.budget)
 
     def count_rows(self, inputs: Mapping[str, Tensor]) -> Tensor | int:

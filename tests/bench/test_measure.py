@@ -1,6 +1,7 @@
 """The benchmark: what it trains, that its sides agree, and how its rows become a table. No test looks at a time."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -246,3 +247,21 @@ def test_bad_settings_are_refused_all_at_once(tmp_path):
         check_command(OmegaConf.structured(BenchmarkConfig(**data)), "benchmark")
     missing, tokenizer = error.value.problems
     assert missing.startswith("pairs.tiny_lora is required") and "needs a tokenizer" in tokenizer
+
+
+@pytest.mark.parametrize(
+    ("size", "micro", "why"),
+    [
+        (12, [2, 4], "batch_size=12 is not a multiple of TRL's micro-batches of 8 pairs"),
+        (16, [3], "batch_size=16 is not a multiple of TRL's micro-batches of 3 pairs"),
+        (16, [64], "trl_micro=\\[64\\] has no size up to batch_size=16"),
+        (16, [1, 2, 4, 64], None),
+        (4, [1, 2], None),
+    ],
+)
+def test_every_side_must_take_equal_batches(size, micro, why):
+    cfg = OmegaConf.structured(
+        BenchmarkConfig(workloads=["tiny_lora"], pairs={"tiny_lora": 8}, batch_size=size, trl_micro=micro)
+    )
+    problems = [problem.text for problem in measure.problems(cfg)]
+    assert len(problems) == (why is not None) and (why is None or re.search(why, problems[0]))

@@ -5,7 +5,7 @@ from tiny import save, tiny_model, tiny_tokenizer
 from transformers import AutoConfig
 
 from cwpo.models.limits import context, pair_problems, tokenizer_problems
-from cwpo.models.policy import hub_problem
+from cwpo.models.policy import hub_problem, readable
 
 CONFIG = tiny_model("llama").config
 
@@ -64,3 +64,12 @@ def test_a_folder_with_another_models_tokenizer_is_refused(tmp_path):
     tokenizer.add_tokens(["new"])
     tokenizer.save_pretrained(folder)
     assert "its tokenizer has 17 tokens, the model's vocabulary only 16" in hub_problem(str(folder), None, "model")
+
+
+@pytest.mark.parametrize(("stated", "tokens"), [(512, 62), (62, 62), (60, 60), (int(1e30), 62)])
+def test_what_is_readable_is_bounded_by_the_tokenizer_too(tmp_path, stated, tokens):
+    """RoBERTa has two positions more than tokens that it can read; its tokenizer states the number of tokens."""
+    folder = save(tiny_model("llama", max_position_embeddings=62), tmp_path)
+    tokenizer = tiny_tokenizer()
+    tokenizer.model_max_length = stated
+    assert readable(tokenizer, folder) == tokens

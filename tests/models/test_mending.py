@@ -6,7 +6,7 @@ from architectures import architecture
 from tiny import tiny_model
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
-from cwpo.models.mending import dropout_off, float32_masters, mend_generation_config
+from cwpo.models.mending import dropout_off, drops_attention, float32_masters, mend_generation_config
 from cwpo.models.policy import add_lora, load_policy
 
 RATES = {
@@ -38,10 +38,21 @@ def test_loading_without_dropout_knows_the_same_names(tmp_path):
     assert dropout_off(load_policy(tmp_path, dropout=True)) == {"hidden_dropout": 0.2, "attention_dropout": 0.1}
 
 
-def test_the_adapters_own_dropout_stays():
+def test_the_adapters_own_dropout_goes_too():
+    """A trained adapter would not be its own reference at step 0."""
     model = add_lora(tiny_model("llama"), r=2, alpha=4, dropout=0.25)
-    assert dropout_off(model) == {}
-    assert any(getattr(module, "p", 0) == 0.25 for module in model.modules())
+    assert dropout_off(model) == {"default": 0.25}
+    assert all(getattr(module, "p", 0) == 0 for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("family", "name"), [("gpt2", "attn_pdrop"), ("opt", "attention_dropout"), ("bloom", "attention_dropout")]
+)
+def test_which_models_drop_attention(family, name):
+    config = architecture(family, **{name: 0.1}).config
+    assert drops_attention(config)
+    setattr(config, name, 0.0)
+    assert not drops_attention(config)
 
 
 def dtypes(model, trainable):

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import time
@@ -15,13 +16,16 @@ import pytest
 from conftest import SMOKE
 from omegaconf import OmegaConf
 
+from cwpo.config.schema import CONF
 from cwpo.config.update_sizes import point_of
 from cwpo.errors import InputError
 from cwpo.execution import workers
 from cwpo.execution.node import Settings
 from cwpo.execution.workers import Failed, run_arms
+from cwpo.pipeline import arms as composition
 from cwpo.pipeline import graph
-from cwpo.pipeline.arms import Arm, expand
+from cwpo.pipeline.arms import Arm, composing, expand
+from cwpo.pipeline.derived import TEXT_VERSION
 from cwpo.planning.plan import make_plan
 from cwpo.store.store import Store
 
@@ -154,7 +158,7 @@ SIZES = (
         (["method=cw_po"], 3e-5, "matched"),
         (["method=cw_po", "operating_point=own_best"], 3e-4, "own_best"),
         (["method=gold", "operating_point=own_best"], 3e-5, "matched"),
-        (["method=cw_po", "operating_point=own_best", "objective=ipo"], 3e-5, "matched"),
+        (["method=filter", "operating_point=own_best", "objective=ipo"], 3e-5, "matched"),
         (["method=gold", "pair=qwen_to_llama"], 1e-4, "matched"),
         (["method=cw_po", "alignment.learning_rate=1e-4"], 1e-4, None),
     ],
@@ -206,7 +210,7 @@ def test_only_runs_with_real_models_have_a_version_of_their_texts(tiny_checkpoin
     assert {*"prepare train_annotator annotate sft reference align generate evaluate".split()} <= tokenising
     for name in tokenising:
         assert "text_version" not in worlds[name].hashed
-        assert weak[name].hashed["text_version"] == gold[name].hashed["text_version"] == 2
+        assert weak[name].hashed["text_version"] == gold[name].hashed["text_version"] == TEXT_VERSION
 
 
 def test_until_stops_there(tmp_path):
@@ -398,3 +402,53 @@ def test_positive_enters_the_key_of_the_data_only_where_it_is_set():
     ]
     assert "positive" not in prepared[0].config["data"] and prepared[1].config["data"]["positive"] == "a"
     assert len({node.key for node in prepared}) == 3
+
+
+def test_a_choice_that_writes_less_than_the_usual_one_is_the_same_in_a_sweep(tmp_path, monkeypatch):
+    """method=cw_po, the usual choice, also writes the section weighting."""
+    folder = shutil.copytree(CONF, tmp_path / "conf")
+    (folder / "method" / "mine.yaml").write_text("name: mine\nlabels: weak\n")
+    monkeypatch.setattr(composition, "CONF", folder)
+    monkeypatch.setattr(composition, "composing", lambda: composing(folder))
+    for cached in (composition._written, composition._sections):
+        cached.cache_clear()
+    weightings = {}
+    for words in (["method=mine"], ["method=mine,human"], ["method=human,mine"]):
+        made = next(arm for arm in expand([*SMOKE, *words], look=False) if arm.cfg.method.name == "mine")
+        weightings[words[0]] = made.cfg.weighting.name, made.key
+    for cached in (composition._written, composition._sections):
+        cached.cache_clear()
+    assert len(set(weightings.values())) == 1
+
+
+def test_several_experiments_in_one_sweep_are_refused():
+    with pytest.raises(
+        InputError, match="experiment=table5,table13 names several sweeps; run one at a time, or all with make"
+    ):
+        expand(["experiment=table5,table13"])
+
+
+@pytest.mark.parametrize("rate", ["0", "-1"])
+def test_update_sizes_are_positive(rate):
+    with pytest.raises(InputError, match=f"update_sizes.opt.matched={rate}.* must be positive"):
+        expand([*SMOKE, f"+update_sizes={{opt: {{matched: {rate}}}}}", "alignment.learning_rate=null"])
+
+
+def test_equal_steps_leave_an_sft_model_that_learns_from_all_pairs_as_it_is(store):
+    arms = {
+        (method, labels): smoke_arm(store, f"method={method}", f"method.sft_labels={labels}").nodes
+        for method in ("filter", "filter_steps")
+        for labels in ("own", "human")
+    }
+    assert arms["filter", "human"]["sft"].key == arms["filter_steps", "human"]["sft"].key
+    assert arms["filter", "own"]["sft"].key != arms["filter_steps", "own"]["sft"].key
+    for labels in ("own", "human"):
+        assert arms["filter", labels]["align"].key != arms["filter_steps", labels]["align"].key
+
+
+def test_two_endpoints_are_two_judges(store):
+    keys = {
+        url: smoke_arm(store, "gold=openai", "gold.model=m", *([f"gold.base_url={url}"] if url else [])).key
+        for url in ("", "http://a", "http://b")
+    }
+    assert len(set(keys.values())) == 3

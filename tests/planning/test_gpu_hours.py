@@ -5,12 +5,12 @@ import re
 import pytest
 from conftest import REPO
 from harness.commands import TINY
+from planning.cost_table import GOLD, HEAD, row, table
 
 from cwpo.commands.plan import show_plan
 from cwpo.errors import InputError
 from cwpo.pipeline.arms import Arm, distinct, expand
 from cwpo.planning.calibration import Calibration, Rate, calibration_of
-from cwpo.planning.cost_table import GOLD, HEAD, row, table
 from cwpo.planning.forecast import hour_lines, level_lines
 from cwpo.planning.gpu_hours import Sizes, arm_hours, stage_hours
 from cwpo.store.store import Store

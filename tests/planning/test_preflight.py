@@ -50,7 +50,7 @@ def composed(*words: str):
 def test_where_nothing_is_wrong_it_says_what_will_be_needed(local, tmp_path, capsys):
     preflight(settings(tmp_path, *local))
     said = capsys.readouterr().out
-    assert "ready: 4 arms a seed" in said
+    assert "ready: 2 arms a seed" in said  # without update_sizes, both operating points are one arm
     assert all(stage in said for stage in ("train_annotator", "sft", "align", "reference", "generate", "evaluate"))
 
 

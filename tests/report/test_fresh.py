@@ -16,7 +16,7 @@ def report(tmp_path, monkeypatch):
     for path in (inputs, written, source):
         path.write_text("before")
     monkeypatch.setattr(fresh, "TEMPLATES", tmp_path / "templates")
-    monkeypatch.setattr(fresh, "code", lambda: [source])
+    monkeypatch.setattr(fresh, "_code", lambda: [source])
     fresh.remember(tmp_path, fresh.digest_of([inputs]), [written])
     return tmp_path
 

@@ -15,6 +15,18 @@ from cwpo.stages.align import arm_facts, lineage
 from cwpo.training.pairs import CHUNK, StreamedRows, is_stream
 from cwpo.training.preference import PreferenceTrainer
 
+
+def test_a_shuffled_stream_has_another_order_in_each_pass():
+    shuffled = Dataset.from_list([{"n": n} for n in range(8)]).to_iterable_dataset().shuffle(seed=0, buffer_size=8)
+    rows = StreamedRows(shuffled, lambda chunk: chunk)
+    orders = []
+    for epoch in range(3):
+        rows.set_epoch(epoch)
+        orders.append([row["n"] for row in rows])
+    assert all(sorted(order) == list(range(8)) for order in orders) and len(set(map(tuple, orders))) == 3
+    StreamedRows([{"n": 0}], lambda chunk: chunk).set_epoch(1)  # any iterable will do
+
+
 OBJECTIVES = ["dpo", "ipo", "rdpo"]
 
 

@@ -36,8 +36,9 @@ def preflight(cfg: Any) -> None:
     _show(arms, assets, needs)
     if problems:
         raise InputError(list(problems))
-    print(f"ready: {len(arms)} arms a seed; nothing was found that would stop them")
-    for line in hour_lines([Arm.of_checked(arm) for arm in arms], Store(cfg.store)):
+    ready = list({made.key: made for made in map(Arm.of_checked, arms)}.values())
+    print(f"ready: {len(ready)} arms a seed; nothing was found that would stop them")
+    for line in hour_lines(ready, Store(cfg.store)):
         print(line)
 
 

@@ -1,6 +1,6 @@
 """Makes the table of experiments in conf/README.md: models, data, GPU-hours at the paper's scale, from configs alone.
 
-To write it again: python -c "from cwpo.planning.cost_table import table; print(table())"
+To write it again, from the project's root: PYTHONPATH=.:tests python -c "from planning.cost_table import table; print(table())"
 """
 
 from collections.abc import Sequence
