@@ -1,7 +1,5 @@
 """Rows of other seeds and cells stay when a run adds some, as long as the experiment still has their arms."""
 
-import shutil
-
 import pandas as pd
 import pytest
 from omegaconf import OmegaConf
@@ -19,11 +17,14 @@ WORDS = ["pair=opt_small", "data=harmless"]
 @pytest.fixture
 def results(tmp_path):
     """Result files with the rows of seeds 0 and 1."""
-    arms = expand(["experiment=table5", *WORDS], [0, 1])
+    return recorded(tmp_path, expand(["experiment=table5", *WORDS], [0, 1]))
+
+
+def recorded(folder, arms):
     rows = [{"experiment": "table5", "scale": "toy", "seed": arm.cfg.seed, "run_key": arm.key} for arm in arms]
-    (tmp_path / "toy").mkdir()
-    pd.DataFrame(rows, columns=RUN_COLUMNS).to_csv(tmp_path / "toy" / "runs.csv", index=False)
-    return tmp_path
+    (folder / "toy").mkdir(parents=True)
+    pd.DataFrame(rows, columns=RUN_COLUMNS).to_csv(folder / "toy" / "runs.csv", index=False)
+    return folder
 
 
 @pytest.mark.parametrize("seeds", [[0], [2], [1, 2]])
@@ -44,14 +45,13 @@ def test_without_rows_nothing_is_outdated(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "whole"), [([], True), (["data=helpful"], False), (["alignment.epochs=1"], True)]
 )
-def test_overrides_that_narrow_the_sweep_leave_its_other_rows(results, monkeypatch, overrides, whole):
+def test_overrides_that_narrow_the_sweep_leave_its_other_rows(tmp_path, monkeypatch, overrides, whole):
     """The store's name is one that Hydra would read as a number, and the results' name holds a comma."""
     said = {}
     monkeypatch.setattr(command, "run_arms", lambda arms, *_, **__: said.update(arms=arms))
     monkeypatch.setattr(command, "record", lambda group, store, folder, *, experiment, whole: said.update(whole=whole))
     monkeypatch.setattr("cwpo.report.build.build_report", lambda *_: [])
-    folder = results / "a,b"
-    shutil.copytree(results / "toy", folder / "toy")
+    folder = recorded(tmp_path / "a,b", expand(["experiment=table5", "data=harmless"], [0]))
     cfg = {"launcher_settings": {}, "launcher": None, "seeds": None, "jobs": 1, "threads": 1, "overrides": overrides}
     cfg = OmegaConf.create(cfg | {"experiment": "table5", "scale": "toy", "store": "1e3", "results": str(folder)})
     command.reproduce(cfg)

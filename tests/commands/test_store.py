@@ -187,12 +187,12 @@ def ran(tmp_path_factory) -> Store:
 
 
 def test_nothing_would_run_twice(ran):
-    (line,) = explain(ran, ["method=cw_po", "seed=0"])
+    (line,) = explain(ran, expand(["method=cw_po", "seed=0"]))
     assert line.endswith(" in the store, 0 to run")
 
 
 def test_the_changed_key_is_named_and_then_the_parents_it_changes(ran):
-    first, *reasons = explain(ran, ["method=cw_po", "seed=0", "alignment.learning_rate=3e-4"])
+    first, *reasons = explain(ran, expand(["method=cw_po", "seed=0", "alignment.learning_rate=3e-4"]))
     said = {line.split()[0]: line for line in reasons}
     assert first.endswith("4 to run")
     assert set(said) == {"align", "generate", "divergence", "evaluate"}
@@ -202,7 +202,7 @@ def test_the_changed_key_is_named_and_then_the_parents_it_changes(ran):
 
 
 def test_what_several_stages_read_is_named_once_with_all_it_reaches(ran):
-    _, *reasons = explain(ran, ["method=cw_po", "seed=1"])
+    _, *reasons = explain(ran, expand(["method=cw_po", "seed=1"]))
     said = {line.split()[0]: line for line in reasons}
     assert ": seed 0 -> 1 (nearest: prepare/" in said["prepare"]
     assert ": seed 0 -> 1 (nearest: align/" in said["align"]
@@ -211,7 +211,7 @@ def test_what_several_stages_read_is_named_once_with_all_it_reaches(ran):
 
 
 def test_a_new_version_and_a_missing_kind_are_named(ran):
-    _, *reasons = explain(ran, ["method=human", "seed=0", "gold=trained"])
+    _, *reasons = explain(ran, expand(["method=human", "seed=0", "gold=trained"]))
     said = {line.split()[0]: line for line in reasons}
     assert said["train_gold"].endswith("no stage train_gold is in the store")
     (key,) = [key for stage, key in ran.finished("sft")]
@@ -219,7 +219,7 @@ def test_a_new_version_and_a_missing_kind_are_named(ran):
     older = {**old, "version": 0, "key": "f"}  # another key, as another version has; no seal, as before there were any
     ran.folder("sft", key).rename(ran.folder("sft", "f"))
     (ran.folder("sft", "f") / "manifest.json").write_text(json.dumps(older, indent=1) + "\n")
-    _, *reasons = explain(ran, ["method=cw_po", "seed=0"])
+    _, *reasons = explain(ran, expand(["method=cw_po", "seed=0"]))
     assert reasons == [f"sft ({key}): version of the stage 0 -> {old['version']} (nearest: sft/f)"]
 
 

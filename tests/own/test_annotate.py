@@ -258,7 +258,7 @@ def test_bad_tables_leave_nothing(tiny_checkpoint, tmp_path):
     )
     one = write_pairs(tmp_path / "one.jsonl", 30, 0, prompt="the same?")
     assert (
-        "1 different prompts, but folds=3 needs at least 3, one in each fold"
+        "1 different prompts, but folds=3 needs at least 3: one in each fold"
         in refusal("annotate", [f"data={one}", *base])[0]
     )
     renamed = tmp_path / "renamed.jsonl"
