@@ -17,7 +17,13 @@ def quick():
     gc.unfreeze()
 
 
-@pytest.mark.parametrize("cell", grid.bounded(), ids=", ".join)
+CELLS = [  # every second one runs with the longer tests
+    pytest.param(cell, id=", ".join(cell), marks=[pytest.mark.soak] * (place % 2))
+    for place, cell in enumerate(grid.bounded())
+]
+
+
+@pytest.mark.parametrize("cell", CELLS)
 def test_values_are_those_of_plain_transformers(cell, tmp_path):
     compare(cell, tmp_path)
     assert table.computed(cell.family) == table.written()[cell.family]

@@ -285,6 +285,7 @@ def test_workers_go_on_from_what_is_finished(finished, store, tmp_path):
     assert outputs(made, tmp_path) == outputs(finished, store)
 
 
+@pytest.mark.soak
 def test_an_idle_worker_that_does_not_end_is_ended(tmp_path, monkeypatch):
     collect = workers.Queue.collect
 

@@ -45,7 +45,7 @@ def test_the_answer_counts_every_cell_though_an_experiment_has_fewer_seeds(tmp_p
 @pytest.mark.parametrize(
     ("experiment", "data", "pair"), [("table1", "hh_rlhf", OPT_LARGE), ("frontier", "helpful", QWEN_MID)]
 )
-@pytest.mark.parametrize("drop", [0, 1])
+@pytest.mark.parametrize("drop", [pytest.param(0, marks=pytest.mark.soak), 1])
 def test_relative_rewards_give_gra_alone_and_no_traceback(tmp_path, experiment, data, pair, drop):
     runs = [relative(run) for run in runs_of(experiment, pair, (0, 1, 2), data=(data,), point=("matched",))]
     figure5 = [relative(run, drop * (run[0]["method"] == "cw_po")) for run in runs_of("figure5", QWEN_MID, (0, 1, 2))]
