@@ -92,7 +92,7 @@ class ApiJudge:
             right, swapped = verdicts[2 * number : 2 * number + 2]
             result[i] = preference(right, swapped)
         pairs = list(zip(verdicts[::2], verdicts[1::2], strict=True))
-        self.counts += Counter(
+        self.counts.update(
             judge_comparisons=len(rows),
             judge_identical=len(rows) - len(asked),
             judge_unparsable=sum(verdict is None for verdict in verdicts),

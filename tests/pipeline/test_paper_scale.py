@@ -14,6 +14,7 @@ from cwpo.config.schema import CONF
 from cwpo.execution.node import Settings
 from cwpo.execution.workers import run_arms
 from cwpo.pipeline.arms import Arm, expand
+from cwpo.pipeline.derived import TEXT_VERSION
 from cwpo.store.store import Store
 
 pytestmark = pytest.mark.soak
@@ -77,7 +78,7 @@ def test_an_arm_of_table_3_runs_as_shipped_with_adapters(local, tmp_path):
     assert metrics["n_eval"] == 8 and metrics["n_train"] == 42 and 0 <= metrics["gra"] <= 1
     assert store.manifest("evaluate", arm.nodes["evaluate"].key)["config"]["gold"]["name"] == "skywork"
     sampled = store.manifest("generate", arm.nodes["generate"].key)
-    assert sampled["config"]["text_version"] == 2 and 0 <= sampled["summary"]["other_tokens"] <= 8
+    assert sampled["config"]["text_version"] == TEXT_VERSION and 0 <= sampled["summary"]["other_tokens"] <= 8
     card = (output(arm, store, "align", "model") / "README.md").read_text()
     assert "| prompts | plain text, messages as in HH-RLHF |" in card
 
