@@ -57,10 +57,9 @@ LATER: dict[str, Any] = {
     "gold.model": None,
     "gold.asks": "both",
     "gold.prompt_file": None,
-    "gold.base_url": None,  # endpoints may serve different models under one name
 }
 # Settings on which no result depends. They never enter a key.
-UNHASHED = (*(f"gold.{key}" for key in JUDGE_SETTINGS if key != "base_url"), "generation.python")
+UNHASHED = (*(f"gold.{key}" for key in JUDGE_SETTINGS), "generation.python")
 # Every kind of stage by name; stages of one kind may differ in the keys that they read.
 KINDS = {
     stage.name: stage
