@@ -228,17 +228,16 @@ def _compositions(
         by_key = dict(zip(groups, choice, strict=True))
         cfg = _copied(bases[tuple(by_key[key] for key in together)])
         for key in apart:
-            sections = _sections(common, key, by_key[key], written[key])
-            for name, section in sections.items():
-                cfg[name] = _copied(section)
+            composed = _composed(common, key, by_key[key])
+            for name in written[key]:
+                cfg[name] = _copied(composed[name])
         yield cfg
 
 
 @functools.cache
-def _sections(common: tuple[str, ...], group: str, choice: str, names: frozenset[str]) -> dict[str, DictConfig]:
-    """Returns the sections `names` of the composition of a choice of `group` with the overrides `common`."""
-    cfg = compose("config", overrides=[*common, f"{group}={choice}"])
-    return {name: cfg[name] for name in names}
+def _composed(common: tuple[str, ...], group: str, choice: str) -> DictConfig:
+    """Returns the composition of a choice of `group` with the overrides `common`; callers copy what they take from it."""
+    return compose("config", overrides=[*common, f"{group}={choice}"])
 
 
 def _apart(fixed: Sequence[str], written: Mapping[str, frozenset[str]]) -> list[str]:

@@ -411,13 +411,13 @@ def test_a_choice_that_writes_less_than_the_usual_one_is_the_same_in_a_sweep(tmp
     (folder / "method" / "mine.yaml").write_text("name: mine\nlabels: weak\n")
     monkeypatch.setattr(composition, "CONF", folder)
     monkeypatch.setattr(composition, "composing", lambda: composing(folder))
-    for cached in (composition._written, composition._sections):
+    for cached in (composition._written, composition._composed):
         cached.cache_clear()
     weightings = {}
     for words in (["method=mine"], ["method=mine,human"], ["method=human,mine"]):
         made = next(arm for arm in expand([*SMOKE, *words], look=False) if arm.cfg.method.name == "mine")
         weightings[words[0]] = made.cfg.weighting.name, made.key
-    for cached in (composition._written, composition._sections):
+    for cached in (composition._written, composition._composed):
         cached.cache_clear()
     assert len(set(weightings.values())) == 1
 

@@ -52,11 +52,8 @@ def tuning_cells(results: Results, objective: str = "dpo") -> pd.DataFrame:
         return pd.DataFrame()
     best = frame.groupby(["family", "method"])["reward"].transform("max")
     with_dpo = frame if objective == "dpo" else tuning_cells(results)
-    chosen = (
-        {name: _matched(rows, human_target(results)) for name, rows in with_dpo.groupby("family")}
-        if len(with_dpo)
-        else {}
-    )
+    families = with_dpo.groupby("family") if len(with_dpo) else ()
+    chosen = {name: _matched(rows, human_target(results)) for name, rows in families}
     matched = frame["learning_rate"] == frame["family"].map(chosen)
     return frame.assign(**{MATCHED: matched, OWN_BEST: frame["reward"] == best})
 
