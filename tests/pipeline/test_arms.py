@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from conftest import SMOKE
 from omegaconf import OmegaConf
@@ -288,18 +289,18 @@ def test_workers_go_on_from_what_is_finished(finished, store, tmp_path):
 @pytest.mark.soak
 def test_an_idle_worker_that_does_not_end_is_ended(tmp_path, monkeypatch):
     collect = workers.Queue.collect
+    stopped = []
 
     def collect_and_stop(queue):
         collect(queue)
         for worker in multiprocessing.active_children():
             os.kill(worker.pid, signal.SIGSTOP)
+            stopped.append(psutil.Process(worker.pid))
 
     monkeypatch.setattr(workers.Queue, "collect", collect_and_stop)
     monkeypatch.setattr(workers, "LEAVING", 0.2)
     assert run(smoke_arm(tmp_path, "until=prepare"), jobs=2) == 1
-    for worker in multiprocessing.active_children():
-        worker.join(10)
-        assert worker.exitcode == -signal.SIGKILL
+    assert stopped and not psutil.wait_procs(stopped, timeout=10)[1]
 
 
 def test_a_failing_stage_is_named_and_keeps_what_was_done(tmp_path, monkeypatch):
