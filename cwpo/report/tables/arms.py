@@ -198,6 +198,14 @@ SPECS = (
         ("helpful", "harmless"),
         fixed(HUMAN, HUMAN_ALL, *WEAK, CW, CW_DPO, top(0.3)),
     ),
+    arms_on(
+        "fresh_models",
+        "Models pretrained anew for each seed",
+        "DPO. Elsewhere all seeds share one set of pretrained models; here each has its own, weak and strong, so that the intervals "
+        "say how far results depend on them.",
+        (OPT_SMALL, QWEN_MID),
+        HH[:2],
+    ),
     Spec(
         "table2",
         "Table 2: size of the strong model",
