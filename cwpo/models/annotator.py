@@ -29,7 +29,7 @@ def new_annotator(
     path: str | Path, revision: str | None, *, pad_id: int, head_std: float, seed: int, device: str = "cpu"
 ) -> PreTrainedModel:
     """Loads the backbone at `path` in float32 with a new scalar head, whose weights are drawn from N(0, head_std^2)."""
-    model = _load(path, revision, pad_id)
+    model = _load(path, revision, pad_id, new=("score.",))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         model.score.weight.copy_(torch.randn(model.score.weight.shape, generator=generator) * head_std)
@@ -43,21 +43,25 @@ def load_annotator(path: str | Path, *, pad_id: int, device: str = "cpu") -> Pre
 
 def classifier_problem(path: str | Path, revision: str | None, key: str) -> str | None:
     """Says why the model at `path`, the value of `key`, cannot get a scalar head, or None. Reads the config only."""
-    kind = read_config(path, revision, key).model_type
-    if kind in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
-        return None
+    config = read_config(path, revision, key)
+    why = "for which transformers has no sequence classifier"
+    if config.model_type in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
+        with torch.device("meta"):
+            if hasattr(AutoModelForSequenceClassification.from_config(config), "score"):
+                return None
+        why = "whose sequence classifier does not read the last token, as decoders' do"
     return (
-        f"{key}={path} is a model of type {kind}, for which transformers has no sequence classifier, so it cannot be given a "
-        "scalar head; choose a model of another type"
+        f"{key}={path} is a model of type {config.model_type}, {why}, so it cannot be given a scalar head; choose a model of "
+        "another type"
     )
 
 
-def _load(path: str | Path, revision: str | None, pad_id: int) -> PreTrainedModel:
+def _load(path: str | Path, revision: str | None, pad_id: int, new: tuple[str, ...] = ()) -> PreTrainedModel:
     if problem := classifier_problem(path, revision, "model"):
         raise InputError(problem)
     settings = {"num_labels": 1, "pad_token_id": pad_id, "dtype": torch.float32}
     settings |= no_dropout(read_config(path, revision))
-    return load_weights(AutoModelForSequenceClassification, path, revision, **settings)
+    return load_weights(AutoModelForSequenceClassification, path, revision, new=new, **settings)
 
 
 def response_scores(

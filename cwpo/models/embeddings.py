@@ -39,7 +39,7 @@ def first_states(
     Texts are cut to the encoder's context.
     """
     tokenizer = read_tokenizer(path, revision)
-    model = load_weights(AutoModel, path, revision, dtype=torch.float32).to(device).eval()
+    model = load_weights(AutoModel, path, revision, new=("pooler.",), dtype=torch.float32).to(device).eval()
     states, most = [], readable(tokenizer, path, revision)
     for first in range(0, len(texts), batch_size):
         part = list(texts[first : first + batch_size])

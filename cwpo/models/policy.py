@@ -87,22 +87,34 @@ def read_config(path: str | Path, revision: str | None = None, key: str = "model
     return config
 
 
-def load_weights(kind: Any, path: str | Path, revision: str | None, **settings: Any) -> PreTrainedModel:
+def load_weights(
+    kind: Any, path: str | Path, revision: str | None, *, new: tuple[str, ...] = (), **settings: Any
+) -> PreTrainedModel:
     """Calls from_pretrained of the Auto class `kind`: only safetensors, no remote code. InputError if that fails.
 
-    Keeps transformers from asking the hub to convert pickle weights in the background.
+    Also raises InputError for weights that are not in the checkpoint, or have another shape there: transformers draws
+    them at random. Those whose names begin with one of `new` are meant to be drawn. Keeps transformers from asking the
+    hub to convert pickle weights in the background.
     """
     os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
     reach(path)
     if strange := strange_shards(Path(path).expanduser()):
         raise InputError(f"the weights of {path} cannot be loaded: {strange}")
     try:
-        settings |= {"revision": revision, "use_safetensors": True}
-        return kind.from_pretrained(path, trust_remote_code=False, **settings)
+        settings |= {"revision": revision, "use_safetensors": True, "ignore_mismatched_sizes": True}
+        model, report = kind.from_pretrained(path, trust_remote_code=False, output_loading_info=True, **settings)
     except (OSError, ValueError, ImportError, KeyError, SafetensorError, UnpicklingError) as error:
         here = Path(path).expanduser().exists()
         problem = None if here else hub_weights_problem(str(path), revision, "model")
         raise InputError(problem or f"the weights of {path} cannot be loaded: {first_line(error)}") from error
+    absent = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
+    drawn = sorted(name for name in absent if not name.startswith(new))
+    if drawn:
+        raise InputError(
+            f"{path} lacks {len(drawn)} weights of a {type(model).__name__}, or has them in another shape than its config.json says, "
+            f"such as {drawn[0]}; name a checkpoint that was saved from such a model, or copy this one again"
+        )
+    return model
 
 
 def read_tokenizer(path: str | Path, revision: str | None = None) -> Any:

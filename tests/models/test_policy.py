@@ -1,18 +1,49 @@
-"""Adapters: on every linear layer, or on those that PEFT chooses for an architecture."""
+"""Checkpoints that lack weights. Adapters: on every linear layer, or on those that PEFT chooses for an architecture."""
 
 import re
 
 import pytest
-from tiny import FAMILIES, tiny_model
-from transformers import AutoModelForCausalLM, BioGptConfig
+import torch
+from safetensors.torch import load_file, save_file
+from tiny import FAMILIES, PAD, save, tiny_model
+from transformers import AutoModelForCausalLM, BertConfig, BertForSequenceClassification, BioGptConfig
 
 from cwpo.errors import InputError
-from cwpo.models.policy import add_lora
+from cwpo.models.annotator import load_annotator, new_annotator
+from cwpo.models.policy import add_lora, load_policy
+from cwpo.models.reward_models import load_reward
 
-pytest.importorskip("peft")
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_weights_that_transformers_would_draw_at_random_are_refused(tmp_path, family):
+    save(tiny_model(family, num_labels=1), tmp_path)
+    with pytest.raises(
+        InputError, match="lacks 1 weights of a .*ForSequenceClassification.* such as score.weight; name"
+    ):
+        load_reward(str(tmp_path), None, device="cpu", batch_size=1)  # it scored texts with random numbers
+    with pytest.raises(InputError, match="score.weight"):
+        load_annotator(tmp_path, pad_id=PAD)
+    new_annotator(tmp_path, None, pad_id=PAD, head_std=0.1, seed=0)  # whose head is meant to be new
+    weights = load_file(tmp_path / "model.safetensors")
+    name, value = next((name, value) for name, value in weights.items() if "q_proj.weight" in name)
+    for changed in ({}, {name: value[:-1].clone()}, {name: torch.zeros(3)}):
+        rest = {other: weights[other] for other in weights.keys() - {name}}
+        save_file(rest | changed, tmp_path / "model.safetensors", metadata={"format": "pt"})
+        for load in (load_policy, lambda path: new_annotator(path, None, pad_id=PAD, head_std=0.1, seed=0)):
+            with pytest.raises(InputError, match=r"lacks 1 weights of a .* such as [\w.]*q_proj.weight"):
+                load(tmp_path)
+
+
+def test_an_encoder_cannot_be_an_annotator(tmp_path):
+    config = BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, num_labels=1)
+    save(BertForSequenceClassification(config), tmp_path)
+    with pytest.raises(InputError, match="type bert, whose sequence classifier does not read the last token"):
+        new_annotator(tmp_path, None, pad_id=PAD, head_std=0.1, seed=0)
+    assert load_reward(str(tmp_path), None, device="cpu", batch_size=1)  # a reward model it can be
 
 
 def adapted(family: str, targets: str) -> set[str]:
+    pytest.importorskip("peft")
     model = add_lora(tiny_model(family), r=2, alpha=4, dropout=0.0, targets=targets)
     return {match[1] for name, _ in model.named_parameters() if (match := re.search(r"(\w+)\.lora_A", name))}
 
@@ -24,6 +55,7 @@ def test_pefts_choice_is_the_query_and_the_value(family):
 
 
 def test_an_architecture_for_which_peft_has_no_choice_is_named():
+    pytest.importorskip("peft")
     model = AutoModelForCausalLM.from_config(
         BioGptConfig(vocab_size=16, hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
     )
