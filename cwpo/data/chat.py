@@ -35,9 +35,10 @@ def chat_problem(tokenizer: Any) -> str | None:
         whole = chat_text(tokenizer, [*asked, {"role": "assistant", "content": "y"}])
     except Exception as error:  # a template can raise anything
         return f"has a chat template that fails: {' '.join(str(error).split())}"
-    if not whole.startswith(open_turn + "y"):
+    answer = whole.removeprefix(open_turn).lstrip()  # Llama 2's and Mistral's templates put a space before an answer
+    if not (whole.startswith(open_turn) and answer.startswith("y")):
         return "has a chat template whose answer does not continue its prompt"
-    if not whole.removeprefix(open_turn + "y").startswith(tokenizer.eos_token):
+    if not answer.removeprefix("y").lstrip().startswith(tokenizer.eos_token):
         return (
             f"has a chat template whose turns do not end in its EOS token {tokenizer.eos_token}, so no response would end; set "
             "eos_token to what ends a turn"

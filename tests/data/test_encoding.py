@@ -231,6 +231,22 @@ def test_a_template_that_cannot_serve_is_refused_for_messages(template, problem)
     assert tokenizer.decode(encode(tokenizer, ["hi"], [" 4"])[0][0]) == "hi 4</s>"  # text needs no template
 
 
+@pytest.mark.parametrize("answer", ["' ' + m['content'] + eos_token", "' ' + m['content'].strip() + ' ' + eos_token"])
+def test_a_template_may_put_spaces_around_an_answer(answer):  # as those of Mistral and Llama 2 do
+    tokenizer = byte_level()
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]"
+        f"{{% else %}}{{{{ {answer} }}}}{{% endif %}}{{% endfor %}}"
+    )
+    assert chat_problem(tokenizer) is None
+    ids, start, _ = encoded(tokenizer, HI, "4")
+    assert tokenizer.decode(ids[:start]) == "<s>[INST] What is 2+2? [/INST]"
+    text = tokenizer.apply_chat_template([*HI, {"role": "assistant", "content": "4"}], tokenize=False)
+    assert tokenizer.decode(ids) == text
+    (row,) = sampled(tokenizer, [HI], [ids[:start]], [(ids[start:-1], True)])
+    assert row["response"].strip() == "4" and row["same_tokens"]
+
+
 def test_a_conversation_that_the_template_refuses_is_named():
     tokenizer = byte_level()
     tokenizer.chat_template = (
