@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from cwpo.config.families import last_part
 from cwpo.results import MATCHED, OWN_BEST
 
 # The toy models of conf/scale/toy.yaml, by family and size, and the paper's models that they stand in for.
@@ -62,13 +63,13 @@ KNOWN = {name.lower(): name.removesuffix("-Instruct") for name in STAND_INS.valu
 
 def paper_model(name: str) -> str:
     """Returns the paper's name of a model, `opt-1.3b`; for other models the last part of their name in lower case."""
-    last = name.rsplit("/", 1)[-1].lower()
+    last = last_part(name).lower()
     return STAND_INS.get(last, last).lower()
 
 
 def label(model: str) -> str:
     """Returns `OPT-1.3B` for world/opt-96x3 and facebook/opt-1.3b; for other models the last part of their name."""
-    return KNOWN.get(paper_model(model), model.rsplit("/", 1)[-1])
+    return KNOWN.get(paper_model(model), last_part(model))
 
 
 def model_size(name: str) -> float:
@@ -76,7 +77,7 @@ def model_size(name: str) -> float:
 
     Examples: `opt-1.3b`, `stories260k`, `qwen2-128x4` (width² · layers).
     """
-    last = name.rsplit("/", 1)[-1].lower()
+    last = last_part(name).lower()
     if shape := re.search(r"(\d+)x(\d+)", last):
         return float(shape[1]) ** 2 * float(shape[2])
     if counted := re.search(r"(\d+(?:\.\d+)?)([kmb])(?![a-z0-9])", last):

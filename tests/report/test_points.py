@@ -43,6 +43,14 @@ def test_human_alone_gives_the_matched_rate_on_the_rising_side(tmp_path):
     assert "| 0.0001 (matched) | 64.0" in page.text
 
 
+def test_of_two_rates_with_one_reward_the_smaller_is_the_best_and_human_may_be_missing(tmp_path):
+    runs = swept("headline_tuning", (0.6, 0.7, 0.7, 0.5), "cw_po")
+    found = load(write(tmp_path, list(runs)), "toy")
+    (page,) = tuning(found)
+    assert "| DPO, OPT | not run | 0.0001 |" in page.text and "| 0.001 | not run | not run | 1.40 [" in page.text
+    assert human_arms(found) is None
+
+
 def test_each_objective_has_its_own_best_rate_but_not_its_own_matched_one(tmp_path):
     runs = [
         *swept("tuning", (0.58, 0.64, 0.70, 0.60), "human", truncated_share=(0.0, 0.0, 0.01, 0.02)),

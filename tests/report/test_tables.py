@@ -10,6 +10,7 @@ import pytest
 from conftest import REPO
 from report.test_build import made_up, only, results, tables_only  # noqa: F401
 
+from cwpo.config.families import family
 from cwpo.report.build import ALL_SPECS, COVERED, build_report
 from cwpo.report.claims.evidence import of_results
 from cwpo.report.inputs import load, select
@@ -138,7 +139,8 @@ def test_items_mean_the_arms_of_the_configuration():
     assert mix("80/20", "helpful").where == {"data": "helpful", "own_share": 0.2}
     assert poison(0.05).paper["setting"] == "poison_fraction=0.05"
     assert paper_model("world/qwen2-128x4") == "qwen2.5-7b" and label("world/opt-96x3") == "OPT-1.3B"
-    assert label("facebook/opt-1.3b") == "OPT-1.3B" and label("somewhere/stories260k") == "stories260k"
+    assert label("runs/OPT-1.3B/") == label("facebook/opt-1.3b") == "OPT-1.3B" and family("runs/opt-9b/") == "opt"
+    assert label("somewhere/stories260k") == "stories260k"
 
 
 def test_every_experiment_has_its_page_or_figure():

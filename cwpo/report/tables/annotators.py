@@ -150,13 +150,13 @@ def _annotators(results: Results) -> Page | None:
 
 
 def human_arms(results: Results) -> Page | None:
-    """Returns a page that checks the tuning's Human arms by family and data set; None if the tuning did not run.
+    """Returns a page that checks the tuning's Human arms by family and data set; None if there are none.
 
     The checks: GRA, share of unfinished responses, and the arm's agreement with its training labels, which must exceed
     the labels' agreement with gold by LEAST_FIT.
     """
     chosen = tuning_cells(results)
-    if not len(chosen):
+    if not len(chosen) or "human" not in set(chosen["method"]):
         return None
     runs = results.of(*TUNINGS).merge(
         chosen[["family", "method", "learning_rate", MATCHED, OWN_BEST]], on=["family", "method", "learning_rate"]

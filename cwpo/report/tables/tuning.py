@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 from typing import Any
 
@@ -12,7 +11,7 @@ from cwpo.config.families import FAMILIES
 from cwpo.pages import markdown_table
 from cwpo.report.inputs import Results
 from cwpo.report.names import SWEPT_NAMES
-from cwpo.report.tables.cells import NOT_RUN, interval, outcome, ranges
+from cwpo.report.tables.cells import NOT_RUN, interval, outcome, plain, ranges
 from cwpo.report.tables.page import Page
 from cwpo.report.tables.spec import OBJECTIVES
 from cwpo.results import MATCHED, OWN_BEST
@@ -36,7 +35,7 @@ def tuning_cells(results: Results, objective: str = "dpo") -> pd.DataFrame:
 
     Two columns mark the chosen rates. `matched`: one rate for all arms of a family, where Human's GRA with DPO is
     nearest to `human_target`; rates above the one with Human's highest GRA do not count. `own_best`: the method's rate
-    with the highest mean gold reward under this objective.
+    with the highest mean gold reward under this objective, of several such rates the smallest.
     """
     runs = results.of(*(TUNINGS if objective == "dpo" else (OTHER_OBJECTIVES,)))
     runs = runs[runs["objective"] == objective]
@@ -50,12 +49,12 @@ def tuning_cells(results: Results, objective: str = "dpo") -> pd.DataFrame:
     frame = pd.DataFrame(cells)
     if not len(frame) or "gra" not in frame:
         return pd.DataFrame()
-    best = frame.groupby(["family", "method"])["reward"].transform("max")
+    best = frame.dropna(subset="reward").groupby(["family", "method"])["reward"].idxmax()  # of equal ones the first
     with_dpo = frame if objective == "dpo" else tuning_cells(results)
     families = with_dpo.groupby("family") if len(with_dpo) else ()
     chosen = {name: _matched(rows, human_target(results)) for name, rows in families}
     matched = frame["learning_rate"] == frame["family"].map(chosen)
-    return frame.assign(**{MATCHED: matched, OWN_BEST: frame["reward"] == best})
+    return frame.assign(**{MATCHED: matched, OWN_BEST: frame.index.isin(best)})
 
 
 def _matched(rows: pd.DataFrame, target: float) -> float:
@@ -141,7 +140,7 @@ def _rewards(rows: pd.DataFrame, methods: list[str]) -> str:
         mark = " (matched)" if at_rate[MATCHED].any() else ""
         shown = [_reward(of.get(method, {})) for method in methods]
         human = of.get("human", {})
-        lines.append([f"{rate:g}{mark}", interval(human, "gra"), f"{human.get('unfinished', math.nan):.1f}", *shown])
+        lines.append([f"{rate:g}{mark}", interval(human, "gra"), plain(human, "unfinished", 1), *shown])
     header = [
         "learning rate",
         "GRA %, Human",
