@@ -10,7 +10,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -35,13 +35,19 @@ CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")  # bytes that do not occur in tex
 
 
 def records(
-    path: str, split: str | None = None, *, folder: str | None = None, revision: str | None = None
+    path: str,
+    split: str | None = None,
+    *,
+    folder: str | None = None,
+    revision: str | None = None,
+    key: str = "split",
 ) -> Iterator[tuple[int, Row]]:
     """Returns an iterator over (number, row) of a file, a folder that `datasets` saved, or a hub data set.
 
     number: the line in a JSON lines file, else the row from 1 without the header. split: of a `datasets` folder or hub
-    data set; "train+test" joins those of the two that exist. folder, revision: of a hub data set. The value of a ClassLabel is its name. Raises
-    InputError for an unreadable table, and names the row if one is at fault.
+    data set; "train+test" joins those of the two that exist. folder, revision: of a hub data set. key: the setting of `split`,
+    for messages. The value of a ClassLabel is its name. Raises InputError for an unreadable table, and names the row if
+    one is at fault.
     """
     file = Path(path).expanduser()
     kind = next((s for s in reversed(file.suffixes) if s != ".gz"), "")
@@ -51,7 +57,7 @@ def records(
         return _file_rows(file, kind)
     if not file.is_dir() and (kind in SUFFIXES or path.startswith((".", "/", "~"))):
         raise InputError(f"{path} does not exist")
-    return enumerate(_datasets_rows(path, split, folder, revision), start=1)
+    return enumerate(_datasets_rows(path, split, folder, revision, key), start=1)
 
 
 def _file_rows(file: Path, kind: str) -> Iterator[tuple[int, Row]]:
@@ -199,6 +205,7 @@ def _csv_rows(file: Path, kind: str) -> Iterator[tuple[int, Row]]:
         read = (line for _, line in lines(text, file))
         reader: csv.DictReader[Any] = csv.DictReader(read, delimiter=_delimiter(header, kind), strict=True)
         try:
+            _check_names(reader.fieldnames or [], file)
             for number, row in enumerate(reader, start=1):
                 _check_fields(row, f"{file} row {number} (it ends in line {reader.line_num})")
                 yield number, {name: value or None for name, value in row.items()}
@@ -207,6 +214,11 @@ def _csv_rows(file: Path, kind: str) -> Iterator[tuple[int, Row]]:
                 f"{file} row {number + 1} (up to line {reader.reader.line_num}) cannot be read as {kind[1:]}: {error}; put a text with "
                 'quotes or line breaks between quotes, and write each quote inside as ""'
             ) from error
+
+
+def _check_names(names: Sequence[str], file: Path) -> None:
+    if twice := sorted({name for name in names if name and names.count(name) > 1}):
+        raise InputError(f"{file} has several columns with the name {', '.join(twice)}; give each one its own name")
 
 
 def _check_fields(row: Mapping[Any, Any], place: str) -> None:
@@ -277,7 +289,7 @@ def _names(value: Any, names: list[str]) -> Any:
     return None if value == -1 else names[value]
 
 
-def _datasets_rows(path: str, split: str | None, part: str | None, revision: str | None) -> Iterator[Row]:
+def _datasets_rows(path: str, split: str | None, part: str | None, revision: str | None, key: str) -> Iterator[Row]:
     reach(path)
     import datasets
 
@@ -292,7 +304,7 @@ def _datasets_rows(path: str, split: str | None, part: str | None, revision: str
         raise InputError(f"{path} is {what}: {first_line(error)}") from error
     splits = loaded if isinstance(loaded, datasets.DatasetDict) else {split or "train": loaded}
     if split is None and len(splits) > 1:
-        raise InputError(f"{path} has the splits {', '.join(splits)}; choose with split=")
+        raise InputError(f"{path} has the splits {', '.join(splits)}; choose with {key}=")
     wanted = list(splits) if split is None else re.split(r"\s*\+\s*", split)
     wanted = [name for name in wanted if name in splits] or wanted
     for name in wanted:
@@ -300,5 +312,5 @@ def _datasets_rows(path: str, split: str | None, part: str | None, revision: str
             raise InputError(f"{path} has no split {name}; it has {', '.join(splits)}")
     for name in wanted:
         named = _class_names(splits[name].features.to_dict())
-        for row in splits[name]:
+        for row in splits[name].with_format(None):  # a saved format would give tensors, or tables in place of rows
             yield row | {column: _names(row[column], named[column]) for column in named}

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cwpo.data import dialogues
-from cwpo.data.dialogues import Message, as_messages, encodes, replied, split_dialogue, turns, written
+from cwpo.data.dialogues import HUMAN, Message, as_messages, encodes, replied, split_dialogue, turns, written
 from cwpo.data.encoding import Text
 from cwpo.errors import LeftOut, WrongRow
 
@@ -31,7 +31,8 @@ def pair_texts(prompt: Any, first: Any, second: Any, sides: Sequence[str] = ("fi
     A row with messages in any cell is a conversation; its texts get HH-RLHF's form: "\\n\\nHuman: hi\\n\\nAssistant:",
     " hello". Without a prompt, the common beginning of two lists of messages is the prompt. A text prompt, with
     responses that are messages, is a dialogue in HH-RLHF's form or else the user's turn. Two strings without a prompt
-    must be dialogues in this form. Raises LeftOut for a pair that cannot be used, WrongRow for a wrong value.
+    must be dialogues in this form. Two such dialogues may also repeat the prompt that is given. Raises LeftOut for a
+    pair that cannot be used, WrongRow for a wrong value.
     """
     asked, a, b = (_value(*cell) for cell in zip(("prompt", *sides), (prompt, first, second), strict=True))
     if isinstance(a, str) != isinstance(b, str):
@@ -80,9 +81,10 @@ def _value(name: str, cell: Any) -> Value | None:
 
 
 def _plain(asked: Any, a: Any, b: Any) -> Texts:
-    if asked is not None:
-        return Texts(asked, a, b)
     first, second = split_dialogue(a), split_dialogue(b)
+    whole = first and second and a.startswith(HUMAN) and b.startswith(HUMAN)
+    if asked is not None and not (first and whole and asked.strip() in first[0]):
+        return Texts(asked, a, b)
     if first is None:
         raise LeftOut("missing_prompt")
     if second is None or first[0] != second[0]:

@@ -75,7 +75,7 @@ def test_an_array_is_read_in_parts_of_any_size(size, tmp_path, monkeypatch):
 def test_a_datasets_folder(split, tmp_path):
     import datasets
 
-    data = datasets.Dataset.from_list(ROWS)
+    data = datasets.Dataset.from_list(ROWS).with_format("pandas")  # a format is saved too
     whole = data if split is None else datasets.DatasetDict({"train": data, "test": data.select([0])})
     whole.save_to_disk(tmp_path / "saved")
     assert rows(tmp_path / "saved", split) == ROWS
@@ -102,6 +102,7 @@ def test_a_datasets_folder(split, tmp_path):
         ("t.json", "[{}, {}", "ends inside its array, after 2 elements"),
         ("t.json", "[{}] x", "goes on after its array of 1 elements"),
         ("t.csv", "prompt,response_a\np,x\np,x,y,z\n", "row 2 (it ends in line 3) has 2 fields more"),
+        ("t.csv", "prompt,label,label\np,a,b\n", "has several columns with the name label; give each one its own name"),
         (
             "t.csv",
             'prompt,response_a\np,x\np,"y\n',

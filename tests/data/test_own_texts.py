@@ -39,6 +39,13 @@ def test_no_message_between_prompt_and_responses_is_lost(prompt, chosen, rejecte
     assert texts[:3] == ("\n\nHuman: hi\n\nAssistant: yes\n\nHuman: why?\n\nAssistant:", " so", " no")
 
 
+@pytest.mark.parametrize("prompt", [None, "", "why?", "\n\nHuman: hi\n\nAssistant: yes\n\nHuman: why?\n\nAssistant:"])
+def test_texts_that_repeat_the_whole_prompt_give_it_once(prompt):
+    head = "\n\nHuman: hi\n\nAssistant: yes\n\nHuman: why?\n\nAssistant:"
+    assert pair_texts(prompt, f"{head} so", f"{head} no", SIDES)[:3] == (head, " so", " no")
+    assert pair_texts("why?", "why? so", "why? no", SIDES)[:3] == ("why?", "why? so", "why? no")  # an answer may
+
+
 def test_a_prompt_that_the_conversations_contradict_leaves_the_pair_out():
     with pytest.raises(LeftOut, match="prompts_differ"):
         pair_texts("other", said("hi", "yes", "why?", "so"), said("hi", "yes", "why?", "no"), SIDES)
