@@ -55,6 +55,8 @@ OBJECTIVES: dict[str, Callable[[Tensor, float, float], Tensor]] = {
 
 def pair_losses(name: str, margin: Tensor, beta: float, flip_rate: float) -> Tensor:
     """Returns the loss of each pair under the objective `name`, a choice of conf/objective: dpo, ipo or rdpo."""
+    if name not in OBJECTIVES:
+        raise ValueError(f"objective is {name!r}; it must be one of {', '.join(OBJECTIVES)}")
     return OBJECTIVES[name](margin, beta, flip_rate)
 
 

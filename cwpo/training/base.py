@@ -9,10 +9,11 @@ from accelerate import DistributedType
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
-from transformers import PrinterCallback, Trainer, TrainerCallback
+from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput
 
 from cwpo.data.batching import Budget, PairCollator, SequenceCollator, within_budget
+from cwpo.errors import InputError
 from cwpo.finite import listed
 from cwpo.models.mending import float32_masters, mend_generation_config
 from cwpo.models.side_by_side import threads_of
@@ -50,7 +51,6 @@ class GlobalMeanTrainer(Trainer):
         mend_generation_config(self.model)
         if self.args.device.type == "cpu":
             keep_freed_memory()
-        self.remove_callback(PrinterCallback)  # it prints every log; ours go to the tracker
         self._pairs: list[str] = []  # pair ids of the current optimiser step
         self._losses: list[tuple[Tensor, Tensor, Sequence[str]]] = []  # per part: loss, its rows' losses, pair ids
         self._sums: Tensor | None = None  # sums for the logs, if a subclass keeps any
@@ -77,12 +77,24 @@ class GlobalMeanTrainer(Trainer):
         rows = self.eval_dataset if eval_dataset is None else eval_dataset
         return SharedLoader(rows, self.data_collator, self.args, micro=self.args.per_device_eval_batch_size)
 
+    def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
+        return self.get_eval_dataloader(test_dataset)
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        if not any(weight.requires_grad for weight in self.model.parameters()):
+            raise InputError(
+                "the model has no trainable weights: all are frozen; load trained adapters with "
+                "PeftModel.from_pretrained(..., is_trainable=True), or set requires_grad of some weights"
+            )
+        return super().create_optimizer(model)
+
     def evaluation_loop(
         self, dataloader: DataLoader, *_: Any, metric_key_prefix: str = "eval", **__: Any
     ) -> EvalLoopOutput:
         """Returns the mean loss over all rows of the data set, computed as in training, and no predictions."""
         model = self._wrap_model(self.model, training=False)
         model.eval()
+        self.callback_handler.eval_dataloader = dataloader
         sums = torch.zeros(2, dtype=torch.float64)  # the sum of the losses, the number of rows
         for batch in dataloader:
             for part in _parts(self._prepare_inputs(batch)):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 
 from cwpo.data.batching import PairCollator, SequenceCollator, named
 from cwpo.data.encoding import Text, encode, encode_pairs
@@ -15,6 +15,7 @@ from cwpo.models.adapters import Base, base_of, is_adapters
 from cwpo.models.annotator import new_annotator
 from cwpo.models.pairrm import encode_both_orders
 from cwpo.models.policy import DTYPES, add_lora, load_adapted, load_policy, load_tokenizer
+from cwpo.models.reward_models import HEAD
 from cwpo.training.arguments import training_arguments
 from cwpo.training.base import Curve
 from cwpo.training.bradley_terry import BradleyTerryTrainer, PairRMTrainer
@@ -153,6 +154,7 @@ def fit_annotator(
     With `held_out` pairs the training stops when their loss no longer falls, and the model is that of the best epoch.
     """
     tokenizer = load_tokenizer(start.path, start.revision, chat=start.chat)
+    tokenizer.init_kwargs[HEAD] = "pairrm" if joint else "bt"
     pad_id = tokenizer.pad_token_id
 
     def rows_of(labelled: Comparisons) -> list[dict[str, Any]]:
@@ -286,6 +288,7 @@ def _fit(
         callbacks=[Curve(site.log, site.progress), *([stopping] if stopping else [])],
         **data,
     )
+    trainer.remove_callback(PrinterCallback)  # it prints every log; ours go to the tracker
     if stopping:
         stopping.trainer = trainer
     setup = time.perf_counter() - began

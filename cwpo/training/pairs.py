@@ -13,6 +13,7 @@ from torch.utils.data import IterableDataset
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 from cwpo.data.batching import encode_pairs, named
+from cwpo.data.dialogues import as_messages, encodes
 from cwpo.errors import InputError
 from cwpo.models.limits import pair_problems
 from cwpo.models.packed import Layout, score_pairs
@@ -76,10 +77,15 @@ def encoded_rows(
     """
     if not examples:
         raise InputError("the data has no pairs")
+    if strange := [row for row in examples if not isinstance(row, Mapping)]:
+        raise InputError(
+            f"the data gives {str(strange[0])[:80]!r} where a row, a dict with {', '.join(COLUMNS)}, is expected; of a pandas table hand "
+            "in table.to_dict('records'), of a DatasetDict one split, of a file its rows"
+        )
     missing = [name for name in (*COLUMNS, weight_column) if any(name not in row for row in examples)]
     if missing:
         raise InputError(
-            f"the data lacks the column {', '.join(missing)}; it has {', '.join(examples[0])}. "
+            f"the data lacks the column {', '.join(missing)}; it has {', '.join(map(str, examples[0]))}. "
             "Weights are never assumed: add a column of ones for unweighted training"
         )
     weights = _numbers(examples, weight_column, low=0.0)
@@ -90,6 +96,8 @@ def encoded_rows(
     if problems := [problem for name in COLUMNS if (problem := _text_problem(examples, name))]:
         raise InputError(problems)
     rows = encode_pairs(tokenizer, *([row[name] for row in examples] for name in COLUMNS), weight=weights)
+    for row in rows:  # the samplers of transformers that group rows by length read it
+        row["input_ids"] = max(row["chosen_ids"], row["rejected_ids"], key=len)
     if problems := pair_problems(rows, tokenizer, config):
         raise InputError(problems)
     if all(name in examples[0] for name in REFERENCE):
@@ -117,7 +125,7 @@ def _enter(rows: Any, *columns: Sequence[float]) -> None:
 
 def _text_problem(examples: Examples, name: str) -> str | None:
     """Returns a message about values of a column that are neither text nor messages, or None."""
-    bad = [i for i, row in enumerate(examples) if not (isinstance(row[name], str) or _messages(row[name]))]
+    bad = [i for i, row in enumerate(examples) if not _is_text(row[name])]
     if not bad:
         return None
     return (
@@ -126,10 +134,8 @@ def _text_problem(examples: Examples, name: str) -> str | None:
     )
 
 
-def _messages(value: Any) -> bool:
-    return isinstance(value, (list, tuple, np.ndarray)) and all(
-        isinstance(message, Mapping) and {"role", "content"} <= message.keys() for message in value
-    )
+def _is_text(value: Any) -> bool:
+    return encodes(value) if isinstance(value, str) else as_messages(value) is not None
 
 
 def _numbers(examples: Examples, name: str, low: float = float("-inf")) -> list[float]:

@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
-from cwpo.data.batching import PairCollator, tokens_at_once, within_budget
+from cwpo.data.batching import PairCollator, within_budget
 from cwpo.errors import InputError
 from cwpo.models.heads import head_of
 from cwpo.models.lengths import ONE_LENGTH
@@ -50,6 +51,17 @@ LOGGED = (
     "weights/mean",
 )
 FLOATS = ("weight", *REFERENCE)
+OWN_LOSS = "The loss is the mean of w * l, from batches of its own collator; objective=, beta= and flip_rate= choose l"
+OWN_METRICS = "An evaluation computes as training does and makes no predictions; it logs eval_loss and eval_rewards/*"
+UNREAD = {  # options of the Trainer that would have no effect here
+    "compute_loss_func": OWN_LOSS,
+    "data_collator": OWN_LOSS,
+    "label_smoothing_factor": OWN_LOSS,
+    "bf16_full_eval": OWN_METRICS,
+    "compute_metrics": OWN_METRICS,
+    "fp16_full_eval": OWN_METRICS,
+    "preprocess_logits_for_metrics": OWN_METRICS,
+}
 
 
 class PreferenceLoss(GlobalMeanTrainer):
@@ -186,7 +198,7 @@ class PreferenceTrainer(PreferenceLoss):
     Logs the values that PreferenceLoss lists.
     Raises InputError for missing columns or texts, for weights or log-probs that are NaN or infinite, for weights that
     are negative or all 0, for pairs that are longer than the model's context or have tokens beyond its vocabulary, and
-    for a tokenizer without EOS.
+    for a tokenizer without EOS, and for options of the Trainer that would have no effect (UNREAD).
     """
 
     def __init__(
@@ -206,6 +218,12 @@ class PreferenceTrainer(PreferenceLoss):
         **kwargs: Any,
     ) -> None:
         pair_losses(objective, torch.zeros(1), beta, flip_rate)  # raises for wrong settings before anything is scored
+        if not isinstance(model, nn.Module):
+            raise InputError(f"model is {model!r}; hand in a loaded model: cwpo.models.policy.load_policy(path)")
+        if unread := [name for name in UNREAD if kwargs.get(name, getattr(args, name, None))]:
+            raise InputError(
+                f"{', '.join(unread)}: PreferenceTrainer never reads this; leave it out. {UNREAD[unread[0]]}"
+            )
         if processing_class.pad_token_id is None:
             processing_class.pad_token = processing_class.eos_token  # padding is masked everywhere
         if problems := tokenizer_problems(processing_class, model.config):
@@ -214,7 +232,6 @@ class PreferenceTrainer(PreferenceLoss):
         args.remove_unused_columns = False  # the collator makes the model's inputs from other columns
         self._read = functools.partial(encoded_rows, processing_class, model.config, weight_column=weight_column)
         self._pad_id = processing_class.pad_token_id
-        self._budget = tokens_at_once(token_budget, args.device.type)
         plain = PairCollator(self._pad_id, FLOATS)
         streamed = args.max_steps > 0 and is_stream(train_dataset)
         if streamed:
@@ -227,7 +244,6 @@ class PreferenceTrainer(PreferenceLoss):
         tests = {name: self._read(list(examples_of(part))) for name, part in sets.items() if part is not None}
         parts = [*([] if streamed else [train_rows]), *tests.values()]
         rows = list(itertools.chain(*parts))
-        layout = self._score(parts, model, args) if lack_reference(rows) else None
         super().__init__(
             model=model,
             args=args,
@@ -242,15 +258,24 @@ class PreferenceTrainer(PreferenceLoss):
             token_budget=token_budget,
             **kwargs,
         )
+        layout = self._score(parts) if lack_reference(rows) else None  # on the device, where the model is by now
         collator = self.collator(rows, self._pad_id, layout) if rows else plain
         self.data_collator = within_budget(plain if streamed else collator, self.budget)
 
-    def _score(self, parts: list[Any], model: nn.Module, args: TrainingArguments) -> Layout:
-        """Writes log-probs of `model` as reference into data sets that lack them; returns all rows' exact_layout."""
-        layout = exact_layout(model, list(itertools.chain(*parts)), self._pad_id)
-        with precision_of(args):
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        if not isinstance(eval_dataset, str | None) and any("chosen_ids" not in row for row in eval_dataset):
+            raise InputError(
+                "evaluate() and predict() take the trainer's own sets only, since the reference is gone once training began: hand in "
+                "all sets as eval_dataset={name: rows, ...} when the trainer is made, then evaluate(trainer.eval_dataset[name])"
+            )
+        return super().get_eval_dataloader(eval_dataset)
+
+    def _score(self, parts: list[Any]) -> Layout:
+        """Writes log-probs of the reference into data sets that lack them; returns all rows' exact_layout."""
+        layout = exact_layout(self.model, list(itertools.chain(*parts)), self._pad_id)
+        with precision_of(self.args):
             for part in parts:
-                score_reference(model, part, self._pad_id, self._budget, layout)
+                score_reference(self.model, part, self._pad_id, self.budget and self.budget.tokens, layout)
         return layout
 
     def _scored_by(
@@ -268,7 +293,7 @@ class PreferenceTrainer(PreferenceLoss):
                 layout = exact_layout(reference, rows, self._pad_id, whole=self.is_wrapped)
                 self._allow(layout)
                 with precision_of(args):
-                    score_reference(reference, rows, self._pad_id, self._budget, layout)
+                    score_reference(reference, rows, self._pad_id, self.budget and self.budget.tokens, layout)
             return rows
 
         return rows_of

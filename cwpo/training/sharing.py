@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from accelerate.data_loader import SeedableRandomSampler
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
+
+from cwpo.errors import InputError
 
 FILLER = "filler"
 
@@ -20,14 +22,21 @@ class SharedBatches(Sampler[list[int]]):
     """
 
     def __init__(
-        self, order: SeedableRandomSampler, *, batch_size: int, micro: int, process: int, processes: int
+        self,
+        order: SeedableRandomSampler | SequentialSampler,
+        *,
+        batch_size: int,
+        micro: int,
+        process: int,
+        processes: int,
     ) -> None:
         self.order, self.batch_size, self.micro = order, batch_size, micro
         self.process, self.processes = process, processes
         self.batch_sampler = self  # transformers calls set_epoch on this attribute
 
     def set_epoch(self, epoch: int) -> None:
-        self.order.set_epoch(epoch)
+        if isinstance(self.order, SeedableRandomSampler):
+            self.order.set_epoch(epoch)
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.order), self.batch_size)
@@ -75,9 +84,16 @@ class SharedLoader(DataLoader):
     ) -> None:
         dataset = WithFiller(rows)
         steps = args.gradient_accumulation_steps if micro is None else 1
+        if micro is None and args.train_sampling_strategy not in ("random", "sequential"):
+            raise InputError(
+                f"train_sampling_strategy={args.train_sampling_strategy} works in one process only, not in {args.world_size}; use random "
+                "or sequential"
+            )
         micro = micro or args.per_device_train_batch_size
+        in_order = args.train_sampling_strategy == "sequential"
+        seed = args.data_seed if args.data_seed is not None else args.seed
         batches = SharedBatches(
-            SeedableRandomSampler(dataset, data_seed=args.data_seed if args.data_seed is not None else args.seed),
+            SequentialSampler(dataset) if in_order else SeedableRandomSampler(dataset, data_seed=seed),
             batch_size=micro * steps * args.world_size,
             micro=micro,
             process=args.process_index,

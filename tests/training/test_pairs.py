@@ -18,11 +18,19 @@ def changed(row: int, **values):
     return [r | values if i == row else r for i, r in enumerate(pairs(4))]
 
 
-@pytest.mark.parametrize("value", [None, 3, ["text"], [{"role": "user"}], float("nan")])
+@pytest.mark.parametrize(
+    "value", [None, 3, ["text"], [{"role": "user"}], [{"role": "user", "content": 3}], [], "\ud800", float("nan")]
+)
 def test_a_text_that_is_none(value):
     with pytest.raises(InputError, match=r"column chosen: 1 of 4 values are neither text nor .* row 2 has") as told:
         encoded_rows(tiny_tokenizer(), CONFIG, changed(2, chosen=value))
     assert repr(value) in str(told.value)
+
+
+def test_messages_may_be_those_of_sharegpt():
+    plain, sharegpt = [{"role": "user", "content": "ask me"}], [{"from": "human", "value": "ask me"}]
+    both = (encoded_rows(tiny_tokenizer(), CONFIG, changed(2, prompt=prompt)) for prompt in (plain, sharegpt))
+    assert next(both) == next(both)
 
 
 def test_all_columns_are_told_at_once():
