@@ -103,6 +103,18 @@ def test_seeds_of_a_threshold_are_one_arm_though_they_keep_other_shares(tmp_path
     assert text.startswith("# Sweep mine") and "2 arms" in text and "2 seeds (0–1)" in text and "threshold" in text
 
 
+@pytest.mark.parametrize(("column", "values"), [("data_pairs", (500, None)), ("poison_fraction", (0.0, 0.2))])
+def test_seeds_of_different_settings_are_different_arms(tmp_path, column, values):
+    """Though the axes of all experiments agree; a Human arm, which has neither, adds no axis."""
+    runs = list(runs_of("mine", OPT_SMALL, (0, 1), methods=("human",)))
+    for seed, value in enumerate(values):
+        runs += runs_of("mine", OPT_SMALL, (seed,), (0.6,), ("cw_po",), **{column: (value,)})
+    build_report(write(tmp_path, runs), "toy")
+    table = pd.read_csv(tmp_path / "toy/tables/mine.csv")
+    assert sorted(table["seeds"]) == [1, 1, 2] and table[column].nunique(dropna=False) == 2 + (values[1] is not None)
+    assert "label_flip" not in table and "run_key" not in table
+
+
 def swept(tmp_path, drop):
     """A sweep of two settings of three keys, two seeds; the run `drop` lacks a prompt."""
     runs, arms = [], []

@@ -16,10 +16,16 @@ Cell = dict[str, Any]
 AXES = (
     "data weak strong annotator method objective weighting keep_fraction threshold human_fraction learning_rate".split()
 )
+# Other settings in details.csv: axes of a summary where arms that agree in AXES differ in them.
+DETAILS = "data_pairs label_flip unlabeled_fraction own_share poison_fraction sft_labels equal_steps scoring".split()
 QUALITY = {"label_accuracy_gold": "labels vs gold %", "annotator_accuracy_human": "annotator vs human %"}
 LUCK = (
     "Arms of one seed answer the same prompts, so arms can differ although their intervals overlap: against=<method> adds paired "
     "differences. The best of many arms looks better than it is, because luck helped to choose it: run it again with other seeds."
+)
+SEEDS = (
+    "Runs of different seeds count as one arm if they agree in all settings that runs.csv and details.csv hold: give runs that "
+    "differ in another key another name=."
 )
 
 
@@ -58,13 +64,15 @@ def texts(cells: Sequence[Cell], axes: Sequence[str], against: str = "") -> pd.D
     return pd.DataFrame(lines)
 
 
-def page(name: str, rows: pd.DataFrame, axes: Sequence[str], cells: Sequence[Cell], shown: pd.DataFrame) -> Page:
-    """Returns the ranking as Markdown and CSV. It states the settings that are the same in all `rows`."""
+def page(
+    name: str, rows: pd.DataFrame, axes: Sequence[str], cells: Sequence[Cell], shown: pd.DataFrame, note: str = LUCK
+) -> Page:
+    """Returns the ranking as Markdown and CSV. It states the settings that are the same in all `rows`, and `note`."""
     same = [(axis, rows[axis].iloc[0]) for axis in AXES if axis in rows and not varies(rows[axis])]
     common = ", ".join(f"{axis.replace('_', ' ')} {setting(value)}" for axis, value in same if pd.notna(value))
     text = (
         f"{len(cells)} arms, ranked by mean gold reward; mean and 95 % bootstrap interval over seeds and prompts, "
-        f"{counts(cells, rows['seed'])}. In all arms: {common or 'nothing is the same'}. {LUCK}\n\n"
+        f"{counts(cells, rows['seed'])}. In all arms: {common or 'nothing is the same'}. {note}\n\n"
         + markdown_table(list(shown), shown.to_numpy().tolist(), left=list(shown).index("its SFT model"))
     )
     return Page(name, f"Sweep {name}", text, pd.DataFrame(cells), rows["git_commit"], own=True, settings=axes)
@@ -76,18 +84,20 @@ def summaries(results: Results, covered: Container[str]) -> list[Page]:
 
 
 def _summary(results: Results, name: str) -> Page:
-    """Ranks the arms of one experiment; its axes are the columns of AXES that vary.
+    """Ranks the arms of one experiment; its axes are the columns of AXES that vary, and those of DETAILS if needed.
 
-    Runs with the same seed and the same AXES differ in some other setting. Each gets a line of its own with its
-    run_key, so that no mean mixes different settings.
+    Runs of one seed that agree in all axes differ in some other setting. Each gets a line of its own with its run_key,
+    so that no mean mixes different settings.
     """
     rows = results.of(name)
     rows = rows.assign(keep_fraction=rows["keep_fraction"].where(rows["threshold"].isna()))  # else it differs by seed
-    repeated = rows.groupby([*AXES, "seed"], dropna=False)["run_key"].transform("size") > 1
+    within = rows.groupby(AXES, dropna=False)[DETAILS].nunique(dropna=False).max()
+    settings = [*AXES, *within.index[within > 1]]
+    repeated = rows.groupby([*settings, "seed"], dropna=False)["run_key"].transform("size") > 1
     rows = rows.assign(run_key=rows["run_key"].where(repeated))
-    axes = [axis for axis in [*AXES, "run_key"] if varies(rows[axis])]
+    axes = [axis for axis in [*settings, "run_key"] if varies(rows[axis])]
     cells = ranked(results, rows, axes)
-    return page(name, rows, axes, cells, texts(cells, axes))
+    return page(name, rows, axes, cells, texts(cells, axes), f"{LUCK} {SEEDS}")
 
 
 def varies(column: pd.Series) -> bool:
