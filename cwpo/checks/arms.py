@@ -103,6 +103,9 @@ def online_problems(cfg: Config) -> Iterator[Problem]:
 
 def labeled_problems(cfg: Config) -> Iterator[Problem]:
     other, share = cfg.labeled.other, cfg.labeled.own_share
+    if share <= 1 and share + cfg.labeled.poison_fraction > 1 + 1e-9:
+        why = f"and labeled.own_share={share} are more than 1 together; they are shares of the same labeled pairs: name"
+        yield wrong(cfg, "labeled.poison_fraction", f"{why} labeled.other=..., and lower labeled.own_share")
     if other is not None:
         named = sorted(path.stem for path in (CONF / "data").glob("*.yaml") if path.stem != "jsonl")
         if other not in named:
@@ -130,6 +133,9 @@ def gold_problems(cfg: Config) -> Iterator[Problem]:
     elif name == "paper" and (source != "hub" or cfg.data.gold not in cfg.reward_models):
         why = f"names a reward model for each of the paper's published data sets, and data={data} is not one of them"
         yield wrong(cfg, "gold", f"{why}; {use}")
+    elif name == "paper" and cfg.gold.path:
+        why = f"is not what gold=paper judges by; use gold=huggingface, or set reward_models.{cfg.data.gold}"
+        yield wrong(cfg, "gold.path", why)
     elif name == "trained" and not 0 < cfg.gold.holdout < 1:
         yield wrong(cfg, "gold.holdout", "must be in (0, 1): gold=trained learns from held-out human pairs")
     elif name in MODEL_GOLDS and not cfg.gold.path:

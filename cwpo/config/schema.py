@@ -58,6 +58,10 @@ class PairConfig:
     batch_size: int = rules.above_zero(64)
     micro_batch_size: int = rules.above_zero(16)
 
+    def __post_init__(self) -> None:
+        # A slash at the end would hide the last part of a folder's path, which tells the family and stands in tables.
+        self.weak, self.strong = self.weak.rstrip("/"), self.strong.rstrip("/")
+
 
 @dataclass
 class TrainingConfig:

@@ -7,6 +7,7 @@ compute it or wait for it.
 
 import dataclasses
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from cwpo.config.schema import CONF
-from cwpo.errors import CwpoError, InputError, nearest
+from cwpo.errors import CwpoError, InputError, first_line, nearest
 from cwpo.execution.levels import Submit
 from cwpo.execution.node import Settings
 from cwpo.execution.workers import Failed, run_stage
@@ -45,10 +46,10 @@ def chosen(words: Sequence[str]) -> tuple[Submit | None, list[str]]:
             rest.append(word)
     if name == BASIC and settings:
         raise InputError(f"{settings[0]} needs hydra/launcher=<name>; {nearest('', choices())}")
-    values = {
-        given.get_key_element().removeprefix(SETTING): given.value()
-        for given in OverridesParser.create().parse_overrides(settings)
-    }
+    given = OverridesParser.create().parse_overrides(settings)
+    if several := [each.input_line for each in given if each.is_sweep_override()]:
+        raise InputError([f"{word} is several values; a launcher takes one" for word in several])
+    values = {each.get_key_element().removeprefix(SETTING): each.value() for each in given}
     return (None if name == BASIC else launcher(name, values)), rest
 
 
@@ -59,7 +60,8 @@ def choices() -> list[str]:
 def launcher(name: str, values: Mapping[str, Any]) -> Submit:
     """Returns the launcher of conf/hydra/launcher/<name>.yaml; `values`, by dotted key, replace those of the file.
 
-    Raises InputError if the name or a key is unknown, or if submitit or Slurm is not installed.
+    Raises InputError if the name or a key is unknown, if submitit or Slurm is not installed, or if submitit refuses a
+    value.
     """
     if name not in choices():
         raise InputError(f"hydra/launcher={name} is unknown; {nearest(name, [BASIC, *choices()])}")
@@ -76,7 +78,13 @@ def launcher(name: str, values: Mapping[str, Any]) -> Submit:
     for key, value in values.items():
         OmegaConf.update(params, key, value, force_add=True)
     plain: Any = OmegaConf.to_container(params)
-    return Submitit(name.removeprefix("submitit_"), plain)
+    submit = Submitit(name.removeprefix("submitit_"), plain)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            submit.executor(Path(folder))
+    except (AssertionError, ValueError) as error:  # in words that name the setting and its type
+        raise InputError(f"hydra/launcher={name}: {first_line(error)}") from error
+    return submit
 
 
 @dataclass(frozen=True)
@@ -108,9 +116,15 @@ class Submitit:
     params: Mapping[str, Any]
 
     def __call__(self, nodes: Sequence[Node], settings: Settings) -> Iterator[tuple[Node, BaseException | None]]:
-        # an absolute folder: a job may run in another directory
-        anywhere = dataclasses.replace(settings, store=str(Path(settings.store).expanduser().absolute()))
-        jobs = self._executor(anywhere).map_array(StageJob(anywhere), list(nodes))
+        gpus = self.params.get("gpus_per_node") or settings.processes
+        if settings.launch != "none" and settings.device != "cpu" and gpus < settings.processes:
+            raise InputError(
+                f"processes={settings.processes} wants a GPU each, but a job has hydra.launcher.gpus_per_node={gpus}; set "
+                f"hydra.launcher.gpus_per_node={settings.processes}"
+            )
+        store = Path(settings.store).expanduser().absolute()  # a job may run in another directory
+        job = StageJob(dataclasses.replace(settings, store=str(store)))
+        jobs = self.executor(store / ".hydra" / "submitit" / "%j").map_array(job, list(nodes))
         open_jobs = dict(zip(jobs, nodes, strict=True))
         try:
             while open_jobs:
@@ -122,11 +136,12 @@ class Submitit:
             for job in open_jobs:
                 job.cancel(check=False)
 
-    def _executor(self, settings: Settings) -> Any:
+    def executor(self, folder: Path) -> Any:
+        """Returns submitit's executor. `folder`: for files of jobs, where the parameters name none."""
         import submitit
 
         given = {name: value for name, value in self.params.items() if value is not None}
-        folder = given.pop("submitit_folder", Path(settings.store, ".hydra", "submitit", "%j"))
+        folder = given.pop("submitit_folder", folder)
         first = {f"{self.kind}_max_num_timeout": given.pop("max_num_timeout")} if self.kind == "slurm" else {}
         executor = submitit.AutoExecutor(folder=str(folder), cluster=self.kind, **first)
         names = {name: name if name in COMMON else f"{self.kind}_{name}" for name in given}

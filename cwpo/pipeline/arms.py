@@ -139,8 +139,11 @@ def _axes(
     """Returns the composition of the overrides that all arms share, its choice in each group, these overrides, and the
     values by swept key. Raises InputError if `experiment` is swept: only one file's sweep can apply.
     """
-    parser = OverridesParser.create()
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())  # it lists the choices of glob(...)
     given = parser.parse_overrides(list(overrides))
+    advice = "list some values, or search the interval with hydra/sweeper=optuna"
+    if intervals := [o for o in given if o.is_interval_sweep()]:
+        raise InputError([f"{o.input_line} has endlessly many values; {advice}" for o in intervals])
     fixed = [str(o.input_line) for o in given if not o.is_sweep_override()]
     base = compose("config", overrides=fixed, return_hydra_config=True)
     with open_dict(base):
@@ -156,6 +159,8 @@ def _axes(
         else [o.get_value_element_as_str()]
         for o in swept
     }
+    if empty := [key for key, values in axes.items() if not values]:
+        raise InputError([f"{key}= names no value to sweep over; list some, as in {key}=x,y" for key in empty])
     if "experiment" in axes:
         names = ",".join(axes["experiment"])
         raise InputError(
@@ -183,7 +188,8 @@ def one_choice(overrides: Sequence[str]) -> None:
 
 def _points(cfg: DictConfig, values: Mapping[str, Sequence[Override]]) -> Iterator[tuple[Override, ...]]:
     """Returns every combination of the overrides in `values`, without keys that no stage of `cfg` reads."""
-    unread = {"method.selection.value"} if cfg.method.selection.kind == "all" else set()
+    reads_all = cfg.method.selection.kind == "all" and "method.selection.kind" not in values
+    unread = {"method.selection.value"} if reads_all else set()
     return itertools.product(*(options for key, options in values.items() if key not in unread))
 
 
@@ -282,7 +288,8 @@ def set_values(cfg: DictConfig, overrides: Sequence[Override]) -> None:
     """Sets plain values in `cfg` in place. Raises InputError for a value of the wrong type."""
     for override in overrides:
         try:
-            OmegaConf.update(cfg, override.get_key_element(), override.value(), force_add=False)
+            added = override.is_add() or override.is_force_add()
+            OmegaConf.update(cfg, override.key_or_group, override.value(), force_add=added)
         except OmegaConfBaseException as error:
             raise InputError(wrong_type(str(override.input_line), str(error).splitlines()[0])) from error
 

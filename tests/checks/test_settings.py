@@ -115,6 +115,7 @@ def good(count: int) -> list[dict]:
         ("method=human method.selection.kind=threshold method.selection.value=0.5", ["confidence", "method=filter"]),
         ("gold=trained gold.holdout=0", ["gold.holdout=0.0 must be in (0, 1)"]),
         ("gold=huggingface", ["gold=huggingface needs gold.path="]),
+        ("scale=paper gold.path=a/b", ["gold.path=a/b is not what gold=paper judges by", "reward_models.skywork"]),
         ("~objective", ["objective.name is required"]),
         ("lora.enabled=true generation.precision=bfloat16", ["generation.precision=bfloat16 with lora.enabled=true",
                                                              "use generation.precision=float32"]),

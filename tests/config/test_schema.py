@@ -75,7 +75,7 @@ VARIANTS = {"cw_normalized": "cw_po", "cw_permuted": "cw_po", "cw_pairrm": "cw_p
 # Stages that an ordinary arm does not have.
 REACHED_WITH = {
     "train_gold": ["gold=trained", "gold.holdout=0.2"],
-    "mix_labels": ["labeled.poison_fraction=0.1"],
+    "mix_labels": ["labeled.other=helpful"],
     "mix_unlabeled": ["labeled.other=helpful", "labeled.unlabeled=both"],
     "online_align": ["method=online_cw_po"],
     "embed": ["method=online_cw_po"],

@@ -101,6 +101,26 @@ def test_a_wrong_choice_is_refused(monkeypatch, words, problem):
     assert any(line.startswith(problem) for line in refused.value.problems), refused.value.problems
 
 
+@needs_submitit
+@pytest.mark.parametrize(
+    ("setting", "problem"),
+    [
+        ("timeout_min=24:00:00", r'submitit_local: Parameter "timeout_min" expected type'),
+        ("nodes=2", "submitit_local: LocalExecutor can use only one node"),
+        ("timeout_min=1,2", "timeout_min=1,2 is several values; a launcher takes one"),
+    ],
+)
+def test_a_value_that_submitit_refuses_is_refused_before_any_work(setting, problem):
+    with pytest.raises(InputError, match=problem):
+        chosen(["hydra/launcher=submitit_local", f"hydra.launcher.{setting}"])
+
+
+def test_processes_that_share_a_gpu_are_refused_before_their_jobs_start(tmp_path):
+    settings = Settings(str(tmp_path), launch="ddp", processes=4)
+    with pytest.raises(InputError, match=r"gpus_per_node=1; set hydra.launcher.gpus_per_node=4"):
+        next(Submitit("slurm", {"gpus_per_node": 1})([], settings))
+
+
 def test_a_job_reports_the_error_of_its_stage(tmp_path):
     (arm,) = expand(TINY)
     computed, error = StageJob(Settings(str(tmp_path), device="cpu"))(arm.nodes["align"])

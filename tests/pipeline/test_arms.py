@@ -158,6 +158,7 @@ SIZES = (
         (["method=human"], 3e-5, "both"),
         (["method=cw_po"], 3e-5, "matched"),
         (["method=cw_po", "operating_point=own_best"], 3e-4, "own_best"),
+        (["method=cw_po", "operating_point=own_best", "pair.strong=world/opt-32x1/"], 3e-4, "own_best"),
         (["method=gold", "operating_point=own_best"], 3e-5, "matched"),
         (["method=filter", "operating_point=own_best", "objective=ipo"], 3e-5, "matched"),
         (["method=gold", "pair=qwen_to_llama"], 1e-4, "matched"),
@@ -421,6 +422,34 @@ def test_a_choice_that_writes_less_than_the_usual_one_is_the_same_in_a_sweep(tmp
     for cached in (composition._written, composition._composed):
         cached.cache_clear()
     assert len(set(weightings.values())) == 1
+
+
+def test_a_swept_selection_keeps_the_swept_values():
+    words = ["method=cw_po", "method.selection.kind=all,threshold", "method.selection.value=0.3,0.6"]
+    selections = [arm.cfg.method.selection for arm in expand(words)]
+    assert [each.kind for each in selections] == ["all", "threshold", "threshold"]
+    assert [each.value for each in selections[1:]] == [0.3, 0.6]
+
+
+def test_a_sweep_may_list_choices_by_pattern_and_add_keys():
+    arms = expand(["method=human", "data=glob(h*)", "++seed=3,4"])
+    assert {arm.cfg.data.name for arm in arms} == {"harmless", "helpful", "hh_rlhf"} and len(arms) == 6
+    words = ["data=jsonl", "data.path=pairs.jsonl", "method=human", "+data.columns.chosen=good,better"]
+    columns = [arm.cfg.data.columns for arm in expand(words, look=False)]
+    assert columns == [{"chosen": "good"}, {"chosen": "better"}]
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("seed=interval(0,3)", r"seed=interval\(0,3\) has endlessly many values; list some"),
+        ("seed=range(3,3)", "seed= names no value to sweep over"),
+        ("data=glob(x*)", "data= names no value to sweep over"),
+    ],
+)
+def test_a_sweep_without_a_list_of_values_is_refused(word, message):
+    with pytest.raises(InputError, match=message):
+        expand(["method=human", word])
 
 
 def test_several_experiments_in_one_sweep_are_refused():

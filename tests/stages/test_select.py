@@ -200,6 +200,7 @@ def test_gold_and_flipped_labels_run_through_the_stages(store):
         (["labeled.own_share=0.5"], "name it with labeled.other="),
         (["labeled.own_share=1.5", "labeled.other=helpful"], r"labeled.own_share=1.5 must be in \[0, 1\]"),
         (["labeled.poison_fraction=1"], r"must be in \[0, 1\)"),
+        (["labeled.poison_fraction=0.1"], "and labeled.own_share=1.0 are more than 1 together"),
         (["data.label_flip=0.5"], r"data.label_flip=0.5 must be in \[0, 0.5\)"),
         (["method=gold", "weighting=c1"], "method=gold uses gold labels"),
         (["method=ws_bt", "method.equal_steps=true"], "use method.selection.kind=top_fraction, not all"),
