@@ -1,6 +1,7 @@
 """Quotes values on the command line so that Hydra takes a text as it was typed, whatever its grammar makes of it."""
 
 import dataclasses
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -13,7 +14,8 @@ from cwpo.config.commands import COMMANDS
 from cwpo.config.schema import Config
 
 WORD = re.compile(r"([+]{0,2}[A-Za-z_][\w.]*)=(.+)", re.DOTALL)
-PLAIN = re.compile(r"[A-Za-z_./~][\w./~-]*", re.ASCII)  # values that Hydra reads as text
+PLAIN = re.compile(r"[A-Za-z_./][\w./-]*", re.ASCII)  # values that Hydra reads as text
+HOME = re.compile(r"(?<=[=,\['\"])~(?=/)")  # at the start of a path; a shell leaves it in pair.weak=~/model
 VALUES = "true false yes no on off inf nan none".split()  # matches of PLAIN that Hydra does not read as text
 
 
@@ -25,9 +27,10 @@ def schema_in_use() -> type:
 def as_typed(words: Sequence[str], schema: type) -> list[str]:
     """Returns the arguments with values of text keys quoted: out=1e3 is the folder 1e3, and data=données.csv a file.
 
+    The home folder replaces the ~ of paths that begin with ~/.
     Not changed: null, values that are quoted or escaped, lists, mappings, and in a run or sweep values with `,` or `(`.
     """
-    return [_quoted(word, schema) for word in words]
+    return [_quoted(HOME.sub(lambda _: os.path.expanduser("~"), word), schema) for word in words]
 
 
 def kind_of(schema: type, key: str) -> Any:

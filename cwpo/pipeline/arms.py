@@ -268,7 +268,7 @@ def _written(group: str, choice: str) -> frozenset[str]:
     if not file.is_file():
         return frozenset({UNKNOWN})
     text = file.read_text(encoding="utf-8")
-    content = yaml.safe_load(text)
+    content = yaml.safe_load(text) or {}  # a file of comments alone chooses the defaults
     keys = {group}
     if "@package" in text:
         keys = {*content} if re.match(r"# @package _global_\n", text) else {UNKNOWN}

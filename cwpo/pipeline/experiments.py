@@ -40,8 +40,9 @@ def experiments(name: str, scale: str = "toy") -> dict[str, list[str]]:
 
 
 def swept(name: str) -> set[str]:
-    """Returns the keys over which the file of an experiment sweeps."""
-    return set(OmegaConf.load(CONF / "experiment" / f"{name}.yaml").hydra.sweeper.params)
+    """Returns the keys over which the file of an experiment sweeps; it may have no sweep."""
+    file = OmegaConf.load(CONF / "experiment" / f"{name}.yaml")
+    return set(OmegaConf.select(file, "hydra.sweeper.params") or {})
 
 
 def seeds_of(experiment: str, given: object) -> list[int] | None:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import time
@@ -71,9 +72,9 @@ class Store:
             raise damaged(folder, f"{folder / MANIFEST} is damaged: it belongs to {of}")
         return manifest
 
-    def finished(self, stage: str = "[!.]*") -> Iterator[tuple[str, str]]:
-        """Yields (stage, key) of each finished folder, damaged ones included. `stage`: a name or glob; default: all."""
-        for path in sorted(self.root.glob(f"{stage}/[!.]*")):
+    def finished(self) -> Iterator[tuple[str, str]]:
+        """Yields (stage, key) of each finished folder, damaged ones included."""
+        for path in sorted(self.root.glob("[!.]*/[!.]*")):
             yield path.parent.name, path.name
 
     def damage(self, stage: str, key: str) -> list[str]:
@@ -206,7 +207,10 @@ def remove(path: Path) -> None:
 
 
 def fingerprint(path: str | Path) -> str:
-    """Returns a digest, 16 hex digits, of a local file's bytes, or of a folder's files and their names."""
+    """Returns a digest, 16 hex digits, of a local file's bytes, or of a folder's files and their names.
+
+    Hidden files and folders do not count: those of git and of `hf download` change with every use.
+    """
     path = Path(path).expanduser()
     stamps = tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in _files(path))
     return _fingerprint(path, stamps)
@@ -219,7 +223,10 @@ def _fingerprint(path: Path, stamps: tuple[tuple[str, int, int], ...]) -> str:
 
 
 def _files(path: Path) -> list[Path]:
-    return [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file())
+    if path.is_file():
+        return [path]
+    hidden = re.compile(r"(^|/)\.")
+    return sorted(f for f in path.rglob("*") if f.is_file() and not hidden.search(f.relative_to(path).as_posix()))
 
 
 @cache

@@ -214,7 +214,7 @@ def test_a_new_version_and_a_missing_kind_are_named(ran):
     _, *reasons = explain(ran, expand(["method=human", "seed=0", "gold=trained"]))
     said = {line.split()[0]: line for line in reasons}
     assert said["train_gold"].endswith("no stage train_gold is in the store")
-    (key,) = [key for stage, key in ran.finished("sft")]
+    (key,) = [key for stage, key in ran.finished() if stage == "sft"]
     old = ran.recorded("sft", key)
     older = {**old, "version": 0, "key": "f"}  # another key, as another version has; no seal, as before there were any
     ran.folder("sft", key).rename(ran.folder("sft", "f"))

@@ -5,7 +5,7 @@ from commands.test_entry import messages, script
 from hydra import compose
 
 from cwpo.commands.words import as_typed, kind_of
-from cwpo.config.commands import AlignConfig, AnnotateConfig, register
+from cwpo.config.commands import AlignConfig, AnnotateConfig, ReproduceConfig, register
 from cwpo.config.schema import Config
 from cwpo.errors import InputError
 from cwpo.pipeline.arms import CONF, composing, expand, one_choice
@@ -45,6 +45,14 @@ def test_a_sweep_of_a_run_stays_a_sweep():
         "store=é",
     ]
     assert as_typed(words, Config) == [*words[:-1], "store='é'"]
+
+
+def test_the_home_folder_may_begin_a_path(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert as_typed(["model=~/m", "out=a~b"], AnnotateConfig) == ["model=/home/me/m", "out='a~b'"]
+    words = as_typed(["pair.weak=~/a,~/b", "data.path=[~/a.jsonl,b]"], Config)
+    assert words == ["pair.weak=/home/me/a,/home/me/b", "data.path=[/home/me/a.jsonl,b]"]
+    assert as_typed(['overrides=["pair.weak=~/a"]'], ReproduceConfig) == ['overrides=["pair.weak=/home/me/a"]']
 
 
 def test_the_kind_of_a_key():

@@ -18,7 +18,7 @@ from cwpo.models.policy import hub_problem
 from cwpo.pipeline.arms import composing
 from cwpo.planning.preflight import report
 from cwpo.planning.preflight.found import data_problems, tokenizer_problems
-from cwpo.planning.preflight.machine import credential_problems, free_gib
+from cwpo.planning.preflight.machine import credential_problems, disk_of
 from cwpo.planning.preflight.memory import GIB, Shape, scoring_need, shape_of, training_need
 from cwpo.planning.preflight.report import preflight
 
@@ -93,6 +93,14 @@ def test_the_command_ends_with_code_2_and_loads_nothing(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == []
 
 
+def test_an_arm_of_human_labels_reads_the_weak_tokenizer(local, tmp_path):
+    weak = paper_copies.opt(tmp_path / "opt-125m")
+    for file in weak.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(InputError, match=r"pair.weak=\S+ has no tokenizer"):
+        preflight(settings(tmp_path, *local, f"models.opt_125m={weak}", "method=human"))
+
+
 def test_wrong_settings_are_told_first(local, tmp_path):
     with pytest.raises(InputError, match="objective.beta=-1.0 must be positive"):
         preflight(settings(tmp_path, *local, "objective.beta=-1"))
@@ -156,8 +164,26 @@ def test_a_shape_is_that_of_the_model_and_costs_no_memory():
 
 def test_a_gpu_that_is_too_small_is_told_with_the_parts(local, tmp_path):
     with pytest.raises(InputError) as refused:
-        preflight(settings(tmp_path, *local, gpu_gib=0.01))
-    assert any(p.startswith("sft of ") and "lower token_budget" in p for p in refused.value.problems)
+        preflight(settings(tmp_path, *local, gpu_gib=1e-6))
+    stages = {problem.partition(" of ")[0]: problem for problem in refused.value.problems}
+    assert "lower token_budget" in stages["sft"] and "lora.enabled=true" in stages["sft"]
+    assert "lora" not in stages["train_annotator"]  # all its weights are trained
+    assert "smaller reward model" in stages["evaluate"]
+
+
+def test_the_largest_need_of_all_arms_counts(local, tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(report, "_show", lambda arms, assets, needs: shown.append({n.stage: n.total for n in needs}))
+    for lengths in ("512", "512,16", "16,512"):
+        preflight(settings(tmp_path, *local, "token_budget=null", f"data.max_tokens={lengths}"))
+    assert shown[0] == shown[1] == shown[2]
+
+
+def test_an_experiment_about_annotators_needs_no_room_for_the_strong_model(local, tmp_path, capsys):
+    words = ["seed=0", "annotator=bt", "annotator.scoring=likelihood"]
+    preflight(settings(tmp_path, *local, *words, experiment="table6"))
+    said = capsys.readouterr().out
+    assert "train_annotator" in said and not any(f" {stage} " in said for stage in ("sft", "align", "generate"))
 
 
 def test_a_disk_that_is_too_small_is_told(local, tmp_path):
@@ -165,8 +191,16 @@ def test_a_disk_that_is_too_small_is_told(local, tmp_path):
         preflight(settings(tmp_path, *local, disk_gib=1e-9))
 
 
+def test_models_and_stages_on_one_disk_must_fit_together(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "store_gib", lambda nodes, shapes: 1.0)
+    models = {("pair.strong", "some/model"): SHAPE}  # 1.9 GiB to fetch
+    problems = [list(report._disk_problems(settings(tmp_path, disk_gib=gib), [], [], models)) for gib in (2.5, 3.5)]
+    assert [len(found) for found in problems] == [1, 0] and "will take about 3 GiB" in problems[0][0]
+
+
 def test_free_disk_is_that_of_the_nearest_folder(tmp_path):
-    assert free_gib(tmp_path / "not" / "yet") == pytest.approx(free_gib(tmp_path), rel=0.01)
+    (free, disk), (there, same) = disk_of(tmp_path / "not" / "yet"), disk_of(tmp_path)
+    assert free == pytest.approx(there, rel=0.01) and disk == same
 
 
 # --- tokenizers, data, credentials -------------------------------------------------------------------------------------

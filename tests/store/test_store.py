@@ -125,6 +125,11 @@ def test_fingerprint_follows_content_not_place(tmp_path):
         (tmp_path / name / "weights").write_text("same")
     assert fingerprint(tmp_path / "one") == fingerprint(tmp_path / "two")
     before = fingerprint(tmp_path / "one")
+    for hidden in (".git/index", ".cache/huggingface/download/weights.metadata", "part/.DS_Store"):
+        file = tmp_path / "one" / hidden
+        file.parent.mkdir(parents=True)
+        file.write_text("changes with every use")
+    assert fingerprint(tmp_path / "one") == before
     (tmp_path / "one" / "weights").write_text("other")
     assert fingerprint(tmp_path / "one") != before
 

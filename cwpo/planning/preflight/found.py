@@ -15,9 +15,8 @@ BEGIN_WITH_BOS = ("opt", "llama")  # model families that were trained only on te
 
 
 def models_of(cfg: Config) -> Iterator[tuple[str, str, str | None]]:
-    """Yields (config key, folder or hub id, revision) of every model that a settled arm loads, except world/ ones."""
+    """Yields (config key, folder or hub id, revision) of every model that a settled arm reads, except world/ ones."""
     unused = {"embedding.path"} if cfg.gold.name in MODEL_GOLDS else {"embedding.path", "gold.path"}
-    unused |= set() if cfg.method.labels in ("weak", "flips") else {"pair.weak"}
     for key, (path, revision) in named_models(cfg).items():
         if key not in unused and not path.startswith("world/"):
             yield key, path, revision

@@ -18,12 +18,12 @@ from cwpo.tracking import has_wandb_key
 GIB = 2**30
 
 
-def free_gib(path: Path) -> float:
-    """Free GiB of the disk where `path` is or will be."""
+def disk_of(path: Path) -> tuple[float, int]:
+    """Returns the free GiB of the disk where `path` is or will be, and a number that tells this disk from others."""
     path = path.expanduser().absolute()
     while not path.exists():
         path = path.parent
-    return shutil.disk_usage(path).free / GIB
+    return shutil.disk_usage(path).free / GIB, path.stat().st_dev
 
 
 def credential_problems(cfg: Config, assets: list[Asset]) -> list[str]:

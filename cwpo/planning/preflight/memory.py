@@ -144,7 +144,7 @@ def stage_needs(cfg: Any, shapes: dict[str, Shape]) -> Iterator[Need]:
     rows = cfg.alignment.micro_batch_size or cfg.alignment.batch_size
     tokens = {None: rows * pair, "auto": pair}.get(cfg.token_budget) or int(cfg.token_budget)
     weak, strong, gold = (shapes.get(key) for key in ("pair.weak", "pair.strong", "gold.path"))
-    if weak is not None and cfg.method.labels in ("weak", "flips"):
+    if weak is not None:
         training = cfg.annotator.training if cfg.annotator.name in ("bt", "pairrm") else cfg.annotator.dpo_training
         yield training_need("train_annotator", cfg.pair.weak, weak, training, tokens)
     if strong is not None:

@@ -8,15 +8,27 @@ from cwpo.checks.checkpoints import unpinned
 from cwpo.checks.settings import setting_problems
 from cwpo.config.assets import Asset, hub_assets, is_hub_id, settled
 from cwpo.config.assets import distinct as distinct_assets
-from cwpo.config.schema import Config
+from cwpo.config.schema import STAGES, Config
 from cwpo.errors import InputError
 from cwpo.pipeline.arms import Arm, configurations, distinct, set_values, typed
 from cwpo.pipeline.experiments import experiments, seeds_of
 from cwpo.planning.forecast import hour_lines
 from cwpo.planning.preflight.found import data_problems, model_problems, models_of
-from cwpo.planning.preflight.machine import credential_problems, free_gib, in_cache
+from cwpo.planning.preflight.machine import credential_problems, disk_of, in_cache
 from cwpo.planning.preflight.memory import GIB, Need, Shape, gpus, shape_of, stage_needs, store_gib
 from cwpo.store.store import Store
+
+SHARED = "share it among several GPUs (launch=fsdp processes=<GPUs>)"
+NARROW = "keep the frozen weights in 16 bits (lora.enabled=true lora.base_dtype=bfloat16 lora.save=adapters"
+# What makes a stage of preflight.memory need less memory.
+LESS = {
+    "train_annotator": f"lower token_budget, or {SHARED}",
+    "sft": f"lower token_budget, use lora.enabled=true, or {SHARED}",
+    "align": f"lower token_budget, use lora.enabled=true, or {SHARED}",
+    "reference": f"lower token_budget, or {NARROW})",
+    "generate": f"lower token_budget, or {NARROW} generation.precision=bfloat16)",
+    "evaluate": "use a smaller reward model, or a larger GPU",
+}
 
 
 def preflight(cfg: Any) -> None:
@@ -29,7 +41,8 @@ def preflight(cfg: Any) -> None:
     unusable = dict(_asset_problems(arms))
     problems |= dict.fromkeys(problem for found in unusable.values() for problem in found)
     shapes = _shapes(arms, unusable)
-    needs = list({(n.stage, n.model): n for arm in arms for n in stage_needs(arm, _named(arm, shapes))}.values())
+    every = [need for arm in arms for need in stage_needs(arm, _named(arm, shapes))]
+    needs = list({(need.stage, need.model): need for need in sorted(every, key=lambda need: need.total)}.values())
     problems |= dict.fromkeys(_memory_problems(needs, cfg.gpu_gib))
     if not problems:
         problems |= dict.fromkeys(_disk_problems(cfg, arms, assets, shapes))
@@ -84,7 +97,7 @@ def _shapes(arms: list[Config], unusable: dict[Any, list[str]]) -> dict[tuple[st
 
     shapes: dict[tuple[str, str], Shape] = {}
     for arm in arms:
-        for key, path, revision in models_of(arm):
+        for key, path, revision in _loaded(arm):
             if (key, path) in shapes or unusable.get((key, path, revision)):
                 continue
             kind: Any = AutoModelForCausalLM
@@ -94,8 +107,17 @@ def _shapes(arms: list[Config], unusable: dict[Any, list[str]]) -> dict[tuple[st
     return shapes
 
 
+def _loaded(arm: Config) -> list[tuple[str, str, str | None]]:
+    """Returns models_of without those that only lend their tokenizer: the weak model in an arm without annotator, the
+    strong one in an arm that ends before SFT."""
+    lending = set() if arm.method.labels in ("weak", "flips") else {"pair.weak"}
+    if STAGES.index(arm.until or STAGES[-1]) < STAGES.index("sft"):
+        lending.add("pair.strong")
+    return [model for model in models_of(arm) if model[0] not in lending]
+
+
 def _named(arm: Config, shapes: dict[tuple[str, str], Shape]) -> dict[str, Shape]:
-    return {key: shapes[key, path] for key, path, _ in models_of(arm) if (key, path) in shapes}
+    return {key: shapes[key, path] for key, path, _ in _loaded(arm) if (key, path) in shapes}
 
 
 def _memory_problems(needs: list[Need], given: float | None) -> Iterator[str]:
@@ -110,8 +132,8 @@ def _memory_problems(needs: list[Need], given: float | None) -> Iterator[str]:
         if need.total > least:
             parts = f"weights {need.weights:.0f}, gradients and optimizer {need.training:.0f}, activations {need.activations:.0f}"
             yield (
-                f"{need.stage} of {need.model} wants about {need.total:.0f} GiB of a GPU ({parts}), which has {least:.0f}; lower "
-                "token_budget, use lora.enabled=true, or share it among several GPUs"
+                f"{need.stage} of {need.model} wants about {need.total:.0f} GiB of a GPU ({parts}), which has {least:.0f}; "
+                f"{LESS[need.stage]}"
             )
 
 
@@ -126,11 +148,12 @@ def _disk_problems(cfg: Any, arms: list[Config], assets: list[Asset], shapes: di
     store = Store(cfg.store)
     nodes = distinct([Arm.of_checked(arm) for arm in arms])
     written = store_gib([node for node in nodes if not node.done(store)], shapes)
-    for what, where, gib in (
-        ("the cache of the hub", Path(constants.HF_HUB_CACHE), fetched),
-        ("store", Path(cfg.store), written),
-    ):
-        free = cfg.disk_gib or free_gib(where)
+    cache, folder = Path(constants.HF_HUB_CACHE), Path(cfg.store)
+    needs = [("the cache of the hub", cache, fetched), ("store", folder, written)]
+    if cfg.disk_gib or disk_of(cache)[1] == disk_of(folder)[1]:
+        needs = [("the cache of the hub and store" if fetched else "store", folder, fetched + written)]
+    for what, where, gib in needs:
+        free = cfg.disk_gib or disk_of(where)[0]
         if gib > free:
             yield (
                 f"{what}={where} will take about {gib:,.0f} GiB for one seed, but {free:,.0f} GiB are free; give it another disk, run "
