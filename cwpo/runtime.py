@@ -8,8 +8,8 @@ import resource
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import TypeVar
+from contextlib import contextmanager, nullcontext
+from typing import Any, TypeVar
 
 from cwpo.errors import InputError
 
@@ -178,17 +178,30 @@ def label_precision(device: str) -> Iterator[None]:
 
     TF32 flips at most 1 label in 1,000; bfloat16 flips 10 times as many (measured in tests/models/test_precision.py).
     """
-    if not device.startswith("cuda"):
+    with float32_products(exact=False) if device.startswith("cuda") else nullcontext():
         yield
-        return
+
+
+@contextmanager
+def float32_products(*, exact: bool) -> Iterator[None]:
+    """Computes float32 products exactly inside the block, or, on GPUs that have it, in TF32.
+
+    Goes through the one of torch's two interfaces that is in use: mixing them is an error.
+    """
     import torch
 
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high")
+    setting: Callable[[str], None] = torch.set_float32_matmul_precision
+    try:
+        before, value = torch.get_float32_matmul_precision(), "highest" if exact else "high"
+    except RuntimeError:  # TF32 was turned on through torch.backends, as by TrainingArguments(tf32=True)
+        products: Any = torch.backends.cuda.matmul
+        before, value = products.fp32_precision, "ieee" if exact else "tf32"
+        setting = functools.partial(setattr, products, "fp32_precision")
+    setting(value)
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        setting(before)
 
 
 def optimizers() -> list[str]:

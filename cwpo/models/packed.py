@@ -26,6 +26,7 @@ from cwpo.models.logprobs import (
 from cwpo.models.memory import in_batches
 from cwpo.models.mending import NARROW
 from cwpo.models.side_by_side import threads_of
+from cwpo.runtime import float32_products
 
 LINE = 2.0  # `full` of pack_pairs that no row reaches, so it gives a line: a model that takes a line takes rows too
 TOLERANCE = 5e-4  # nats per square root of the number of tokens: float32 rounding errors add up like a random walk
@@ -138,12 +139,13 @@ def share_prompts(pairs: Sequence[Mapping[str, Any]]) -> bool:
 
 @contextmanager
 def probing(model: nn.Module) -> Iterator[None]:
-    """Inside the block, dropout, autocast and accelerate's wrapper of forward are off; 16-bit weights are float32."""
+    """Inside the block, dropout, autocast, TF32 and accelerate's wrapper of forward are off; 16-bit weights are float32."""
     training = model.training
     wrapper = vars(model).pop("forward", None) if hasattr(model, "_original_forward") else None
     model.eval()
     try:
-        with _widened(model), torch.autocast(next(model.parameters()).device.type, enabled=False):
+        autocast_off = torch.autocast(next(model.parameters()).device.type, enabled=False)
+        with _widened(model), autocast_off, float32_products(exact=True):
             yield
     finally:
         if wrapper is not None:

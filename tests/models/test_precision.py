@@ -19,6 +19,7 @@ from cwpo.execution.node import Settings
 from cwpo.execution.workers import print_stand_in
 from cwpo.models import heads
 from cwpo.models.annotator import new_annotator, response_scores, score_responses
+from cwpo.models.packed import probing
 from cwpo.models.policy import add_lora, load_tokenizer
 from cwpo.models.row_attention import BLOCK, LEAST, attend
 from cwpo.pipeline.arms import distinct, expand
@@ -267,6 +268,26 @@ def rounded(x: torch.Tensor, bits: int) -> torch.Tensor:
 @pytest.mark.soak
 def test_tf32_keeps_the_labels_and_bfloat16_does_not(flips):
     assert flips["TF32"] <= 1 < flips["bfloat16"]
+
+
+@pytest.mark.parametrize("turned_on", ["no", "legacy", "backends"])  # torch has two interfaces, and refuses a mix
+def test_products_are_exact_or_in_tf32_whoever_turned_it_on(turned_on):
+    products = torch.backends.cuda.matmul
+    try:
+        if turned_on == "legacy":
+            torch.set_float32_matmul_precision("high")
+        elif turned_on == "backends":
+            products.fp32_precision = "tf32"  # as TrainingArguments(tf32=True) does
+            with pytest.raises(RuntimeError, match="mix of the legacy and new APIs"):
+                torch.get_float32_matmul_precision()
+        with label_precision("cuda"):
+            assert products.fp32_precision == "tf32"
+        with probing(tiny_model()):
+            assert products.fp32_precision == "ieee"
+        assert products.fp32_precision == ("ieee" if turned_on == "no" else "tf32")
+    finally:
+        products.fp32_precision = "ieee"
+        torch.set_float32_matmul_precision("highest")
 
 
 def test_only_cuda_computes_labels_in_tf32():
