@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from itertools import count, islice
 from numbers import Real
 from typing import Any
 
@@ -171,8 +171,15 @@ class StreamedRows(IterableDataset):
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         stream = iter(self.examples)
-        while chunk := list(islice(stream, CHUNK)):
-            yield from self.rows_of(chunk)
+        for first in count(step=CHUNK):
+            if not (chunk := list(islice(stream, CHUNK))):
+                return
+            try:
+                rows = self.rows_of(chunk)
+            except InputError as error:
+                where = f"examples {first} to {first + len(chunk) - 1} of the stream, counted from row 0"
+                raise InputError([f"{where}: {problem}" for problem in error.problems]) from error
+            yield from rows
 
 
 def is_stream(examples: Any) -> bool:

@@ -62,6 +62,18 @@ def test_the_reference_of_a_stream_is_the_model_before_training(tmp_path):
     assert margins[0] == pytest.approx(0, abs=1e-5) and margins[-1] > 0.01
 
 
+def test_a_wrong_row_of_a_stream_is_found_by_its_place(tmp_path, monkeypatch):
+    monkeypatch.setattr("cwpo.training.pairs.CHUNK", 4)
+    args, rows = arguments(tmp_path, rows=4), pairs()
+    args.max_steps, rows[6]["chosen"] = 2, None
+    stream = Dataset.from_list(rows).to_iterable_dataset()
+    trainer = PreferenceTrainer(tiny_model("llama"), args, stream, processing_class=tiny_tokenizer())
+    with pytest.raises(
+        InputError, match=r"^examples 4 to 7 of the stream, counted from row 0: column chosen: .* row 2"
+    ):
+        trainer.train()
+
+
 def test_a_stream_is_checked_as_it_goes(tmp_path):
     args = arguments(tmp_path, rows=8)
     args.max_steps = 1
