@@ -8,7 +8,7 @@ from collections.abc import Mapping
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL)S?$|SECRET", re.IGNORECASE)
 SHORTEST = 8  # characters of a credential; shorter values of variables named so are words like `true`
-IN_URL = re.compile(r"(?<=://)[^/\s@'\"]+(?=@)")
+IN_URL = re.compile(r"(?<=://)[^/\s'\"]+(?=@)")  # up to the last @: a password may have some
 IN_QUERY = re.compile(r"(?i)([?&](?:[\w-]*(?:key|token|secret|password|signature|sig))=)[^&\s'\"]+")
 HIDDEN = "***"
 LONGEST = 4000  # characters of a line that is shown whole

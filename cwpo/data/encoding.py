@@ -112,7 +112,7 @@ def sampled(
 def text_behind(tokenizer: Tokenizer, head: list[int], ids: list[int]) -> str:
     """Returns the text that tokens `ids` add when they follow tokens `head`, without special tokens."""
     if _splits_words(tokenizer):
-        return tokenizer.decode(ids, skip_special_tokens=True)
+        return _spelt(tokenizer, ids)
     before, whole = _spelt(tokenizer, head), _spelt(tokenizer, head + ids)
     differ = (at for at, (x, y) in enumerate(zip(before, whole)) if x != y)
     return whole[next(differ, len(before)) :]

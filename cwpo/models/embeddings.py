@@ -8,6 +8,7 @@ from transformers import AutoModel, PreTrainedModel
 
 from cwpo.data.batching import IGNORED, collate_sequences
 from cwpo.data.encoding import Encoded
+from cwpo.models.lengths import exact_parts, in_order
 from cwpo.models.policy import load_weights, read_tokenizer, readable
 
 
@@ -23,10 +24,13 @@ def mean_states(model: PreTrainedModel, rows: Sequence[Encoded], pad_id: int, ba
     means: list[Tensor] = []
     for first in range(0, len(rows), batch_size):
         batch = collate_sequences(rows[first : first + batch_size], pad_id)
-        inputs = {name: batch[name].to(device) for name in ("input_ids", "attention_mask")}
-        states = model.base_model(**inputs).last_hidden_state.float().cpu()
-        response = (batch["labels"] != IGNORED).float()[:, :, None]
-        means.append((states * response).sum(dim=1) / response.sum(dim=1))
+        columns = [batch[name].to(device) for name in ("attention_mask", "input_ids", "labels")]
+        parts = []
+        for numbers, mask, ids, labels in exact_parts(model, *columns):
+            states = model.base_model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+            response = (labels != IGNORED).float()[:, :, None]
+            parts.append((numbers, (states * response).sum(dim=1) / response.sum(dim=1)))
+        means.append(in_order(parts).cpu())
     return torch.cat(means)
 
 

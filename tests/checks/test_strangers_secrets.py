@@ -95,6 +95,7 @@ def test_a_secret_in_an_unforeseen_error_is_not_shown(planted, capsys, name):
     ("text", "kept"),
     [
         ("https://user:word@host/x", f"https://{HIDDEN}@host/x"),
+        ("http://user:p@ss@host/x, http://u:v@host", f"http://{HIDDEN}@host/x, http://{HIDDEN}@host"),
         ("https://host/x?a=1&api_key=abc123&b=2", f"https://host/x?a=1&api_key={HIDDEN}&b=2"),
         ("https://host/x?X-Amz-Signature=abc", f"https://host/x?X-Amz-Signature={HIDDEN}"),
         ("git+ssh://token@host/x", f"git+ssh://{HIDDEN}@host/x"),

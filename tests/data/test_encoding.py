@@ -1,5 +1,6 @@
 """Texts to tokens and back with tokenizers of every kind: what is encoded spells the text, what is sampled joins its prompt."""
 
+import copy
 import warnings
 
 import numpy as np
@@ -156,6 +157,19 @@ def test_words_sampled_with_a_space_keep_it(shared):
     new = tokenizer("to the park", add_special_tokens=False)["input_ids"]
     assert tokenizer.decode(new) == "to the park"  # alone
     assert text_behind(tokenizer, head, new) == " to the park"
+
+
+def test_sampled_words_are_not_cleaned_up():
+    tokenizer = copy.deepcopy(tokenizer_of("words"))
+    tokenizer.clean_up_tokenization_spaces = True
+    tokenizer.add_tokens([","])
+    (row,) = sampled(
+        tokenizer,
+        ["ask"],
+        encode_prompts(tokenizer, ["ask"]),
+        [(tokenizer("bread , warm", add_special_tokens=False)["input_ids"], True)],
+    )
+    assert row["response"] == "bread , warm" and row["same_tokens"]
 
 
 def test_an_inexact_spelling_is_told_with_the_text():

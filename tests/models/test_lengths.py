@@ -14,6 +14,7 @@ from cwpo.data.batching import SequenceCollator, encode
 from cwpo.data.encoding import whole_ids
 from cwpo.errors import InputError
 from cwpo.models.annotator import classifier_problem, new_annotator, response_scores, score_responses
+from cwpo.models.embeddings import mean_states
 from cwpo.models.generation import sample_responses, samples_alone
 from cwpo.models.lengths import mixes_lengths, mixing_length
 from cwpo.models.logprobs import policy_scores
@@ -60,6 +61,18 @@ def test_annotators_score_each_row_as_if_it_were_alone(folder):
     with torch.no_grad():
         together = model(input_ids=padded["input_ids"], attention_mask=padded["attention_mask"])
     assert together.logits[1].item() != pytest.approx(right[1], abs=0.01)  # what a padded batch gives
+
+
+@pytest.mark.parametrize("name", [*BY_LENGTH, "llama"])
+def test_so_are_mean_states(name):
+    model, tokenizer = model_of(name)
+    rows = sequences(tokenizer)
+    with torch.no_grad():
+        right = [
+            model_of(name)[0].eval().base_model(torch.tensor([ids])).last_hidden_state[0, start:].mean(0)
+            for ids, start in rows
+        ]
+    torch.testing.assert_close(mean_states(model, rows, 0), torch.stack(right), rtol=1e-4, atol=1e-4)
 
 
 def test_so_do_reward_models_of_others(folder):
