@@ -86,6 +86,7 @@ class SftConfig(OwnTrainingConfig):
 @dataclass
 class AlignConfig:
     preferences: str = MISSING
+    preferences_split: str | None = None
     model: str = MISSING
     revision: str | None = rules.ruled(None, rules.revision)
     chat: str = rules.ruled("auto", rules.chat)
@@ -116,6 +117,7 @@ class CompareConfig:
     after: str = MISSING
     prompts: str = MISSING
     column: str = "prompt"
+    split: str | None = None
     gold: str = MISSING
     revision: str | None = rules.ruled(None, rules.revision)
     chat: str = rules.ruled("auto", rules.chat)

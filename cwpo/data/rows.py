@@ -203,14 +203,14 @@ class PairReader:
         ]
 
 
-def read_prompts(path: str, column: str) -> Iterator[Text]:
+def read_prompts(path: str, column: str, split: str | None = None) -> Iterator[Text]:
     """Yields each row's prompt, text or messages, from a table of pairs in any layout, or from one with only `column`.
 
-    Skips a row of dialogues that cannot be used, such as two that begin differently. Raises InputError for other rows
-    without a prompt.
+    split: as in records. Skips a row of dialogues that cannot be used, such as two that begin differently. Raises
+    InputError for other rows without a prompt.
     """
     reader = PairReader(path, {} if column == "prompt" else {"prompt": column})
-    for number, row in records(path):
+    for number, row in records(path, split):
         try:
             texts, *_ = reader.texts_of(row)
             prompt = texts.prompt if texts.messages is None else json.loads(texts.messages)

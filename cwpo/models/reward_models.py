@@ -11,15 +11,17 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from cwpo.data.chat import chat_text, reads_chat
 from cwpo.data.dialogues import turns
-from cwpo.data.encoding import Text, plain_texts, whole_ids
+from cwpo.data.encoding import Text, encode, plain_texts, whole_ids
 from cwpo.errors import InputError
 from cwpo.models.annotator import score_responses
 from cwpo.models.lengths import forget_lengths, mixing_length
 from cwpo.models.logprobs import scoring_batches
 from cwpo.models.memory import in_batches
-from cwpo.models.policy import load_weights, no_dropout, read_config, read_tokenizer
+from cwpo.models.policy import load_tokenizer, load_weights, no_dropout, read_config, read_tokenizer
 from cwpo.runtime import label_precision
 
+# A key of a tokenizer's init_kwargs, which are saved with it: bt or pairrm, the kind of scalar head that cwpo trained.
+HEAD = "cwpo_head"
 SMALL = 2e9  # reward models with at most so many parameters are computed in float32 on GPUs too
 
 
@@ -37,7 +39,7 @@ class Scorer:
     ) -> None:
         if problem := gold_problem(path, revision, seq2seq=self.kind is AutoModelForSeq2SeqLM):
             raise InputError(problem)
-        self.tokenizer, _ = read_reward(path, revision, self.chat)
+        self.tokenizer, self.chat = read_reward(path, revision, self.chat)
         settings = no_dropout(read_config(path, revision)) | {"pad_token_id": self.tokenizer.pad_token_id}
         self.model: Any = load_weights(self.kind, path, revision, dtype="auto", **settings)
         if device == "cpu" or self.model.num_parameters() <= SMALL:
@@ -81,6 +83,8 @@ def reward_inputs(
     tokenizer: Any, prompts: Sequence[Text], responses: Sequence[Text], chat: bool = False
 ) -> dict[str, list[list[int]]]:
     """Tokenizes prompts with responses, unpadded: `input_ids` and, for encoders, the tokenizer's other outputs."""
+    if trained_head(tokenizer):
+        return {"input_ids": [ids for ids, _ in encode(tokenizer, prompts, responses)]}
     both = list(zip(prompts, responses, strict=True))
     if chat:
         return {"input_ids": whole_ids(tokenizer, [_chat(tokenizer, *each) for each in both])}
@@ -102,9 +106,14 @@ def read_reward(path: str, revision: str | None, chat: bool | None = None) -> tu
     """Returns the tokenizer of the reward model at `path`, and whether its chat template formats the model's inputs.
 
     chat=None lets the checkpoint decide: by its saved choice, if any; else a causal model's template is used, if it has
-    one. InputError if chat=True and there is no template.
+    one. A model that cwpo trained always reads as in its training. InputError for its PairRM, which gives no reward,
+    and if chat=True and there is no template.
     """
     tokenizer = read_tokenizer(path, revision)
+    if head := trained_head(tokenizer):
+        if head == "pairrm":
+            raise InputError(f"{path} is a PairRM: it compares two responses and gives no reward; name another model")
+        return load_tokenizer(path, revision), bool(reads_chat(tokenizer))
     if tokenizer.pad_token_id is None:  # the model may have no EOS either
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "right"
@@ -121,12 +130,18 @@ def read_reward(path: str, revision: str | None, chat: bool | None = None) -> tu
     return tokenizer, chat
 
 
+def trained_head(tokenizer: Any) -> str | None:
+    """Returns the kind of scalar head, bt or pairrm, of an annotator that cwpo trained; None for any other model."""
+    return getattr(tokenizer, "init_kwargs", {}).get(HEAD)
+
+
 def load_reward(
     path: str, revision: str | None, *, device: str, chat: bool | None = None, **batching: Any
-) -> "HuggingFace | ChatReward":
+) -> "HuggingFace | LastToken":
     """Loads any sequence-classification reward model; `read_reward` decides whether it reads chats."""
-    _, reads = read_reward(path, revision, chat)
-    return (ChatReward if reads else HuggingFace)(path, revision, device=device, **batching)
+    tokenizer, reads = read_reward(path, revision, chat)
+    kind = LastToken if trained_head(tokenizer) else ChatReward if reads else HuggingFace
+    return kind(path, revision, device=device, **batching)
 
 
 def gold_problem(path: str, revision: str | None, key: str = "gold.path", seq2seq: bool = False) -> str | None:
@@ -142,19 +157,23 @@ def gold_problem(path: str, revision: str | None, key: str = "gold.path", seq2se
     return f"{key}={path} returns {config.num_labels} scores; a reward model has num_labels=1"
 
 
-class ChatReward(Scorer):
-    """Skywork-Reward-V2, TRL's Qwen2 reward and similar: each reads the whole chat, formatted by its template.
+class LastToken(Scorer):
+    """A Bradley-Terry annotator that cwpo trained: reads prompt and response as in its training, EOS at the end.
 
-    The score is read at the last token. Its position comes from the row's length, so a pad token that also ends turns
-    does no harm.
+    The score is read at the last token. Its position comes from the row's length, so a pad token that is EOS, or ends
+    turns, does no harm.
     """
 
-    chat = True
-
     def rewards(self, prompts: Sequence[Text], responses: Sequence[Text]) -> np.ndarray:
-        ids = reward_inputs(self.tokenizer, prompts, responses, chat=True)["input_ids"]
+        ids = reward_inputs(self.tokenizer, prompts, responses, self.chat)["input_ids"]
         rows, pad_id = [(row, 0) for row in ids], self.tokenizer.pad_token_id
         return score_responses(self.model, rows, pad_id, *self.batching).double().numpy()
+
+
+class ChatReward(LastToken):
+    """Skywork-Reward-V2, TRL's Qwen2 reward and similar: each reads the whole chat, formatted by its template."""
+
+    chat = True
 
 
 class QuestionAnswer(HuggingFace):

@@ -47,7 +47,7 @@ def align(cfg: Any, say: Say = print) -> Path:
     device, out = begin(cfg, check_align)
     cfg = with_defaults(cfg, device, say)
     with workplace(out, cfg, ("preferences", "model", "test")) as work:
-        table, read = read_weighted(cfg.preferences, cfg.weight_column)
+        table, read = read_weighted(cfg.preferences, cfg.weight_column, cfg.preferences_split)
         messages = bool(table["messages"].notna().any())
         chat = template_used(cfg.model, cfg.revision, cfg.chat, messages, say)
         cfg = OmegaConf.merge(cfg, {"chat": str(chat).lower()})
@@ -58,7 +58,7 @@ def align(cfg: Any, say: Say = print) -> Path:
         if replaced:
             say(replaced)
         say(f"{read.read:,} rows, {len(table):,} pairs to learn from; left out: {read.drops()}{unsure}")
-        tested = _test_pairs(cfg, work)
+        tested = _test_pairs(cfg, work, table["prompt"], say)
         result = work / "out"
         shutil.rmtree(result, ignore_errors=True)
         try:
@@ -231,16 +231,25 @@ def _fitting(table: pd.DataFrame, cfg: Any, source: str, read: Converted) -> pd.
     return kept
 
 
-def _test_pairs(cfg: Any, work: Path) -> pd.DataFrame | None:
-    """Returns the labelled pairs of cfg.test that fit the model, with by_label's columns. None without cfg.test."""
+def _test_pairs(cfg: Any, work: Path, trained_on: pd.Series, say: Say) -> pd.DataFrame | None:
+    """Returns the labelled pairs of cfg.test that fit the model, with by_label's columns. None without cfg.test.
+
+    Prints the pairs left out, and how many have a prompt in `trained_on`.
+    """
     if cfg.test is None:
         return None
-    convert(cfg.test, work / "test.parquet", cfg.columns, split=cfg.split, positive=cfg.positive)
+    read = convert(cfg.test, work / "test.parquet", cfg.columns, split=cfg.split, positive=cfg.positive)
     pairs = pd.read_parquet(work / "test.parquet")
-    pairs = pairs[pairs["n_votes"] > 0]
-    if not len(pairs):
+    bare = pairs["n_votes"] == 0
+    if bare.any():
+        read.dropped["unlabeled"] = pairs["row"][bare].tolist()
+    if bare.all():
         raise InputError(f"test={cfg.test} has no labelled pairs; name a table with labels, or leave test out")
-    return _fitting(by_label(pairs), cfg, f"test={cfg.test}", Converted(read=len(pairs)))
+    pairs = _fitting(by_label(pairs[~bare]), cfg, f"test={cfg.test}", read)
+    say(f"test={cfg.test}: {read.read:,} rows, {len(pairs):,} labelled pairs to test on; left out: {read.drops()}")
+    if known := int(pairs["prompt"].isin(trained_on).sum()):
+        say(f"  the model is trained on the prompts of {known:,} of them, so it will look better than it is")
+    return pairs
 
 
 def by_label(pairs: pd.DataFrame) -> pd.DataFrame:

@@ -162,7 +162,7 @@ def _enough(labeled: pd.DataFrame, pairs: int, read: Converted, cfg: Any) -> Non
         )
     prompts = labeled["prompt"].nunique()
     folds, _ = fold_counts(len(labeled), cfg)
-    least = max(folds, LEAST_PROMPTS)
+    least = max(folds, LEAST_PROMPTS + (folds == 2))  # of 3 prompts, one fold of 2 has only one
     if cfg.annotator.path is None and prompts < least:
         advice = "lower folds, or label" if folds > LEAST_PROMPTS else "label"
         raise InputError(

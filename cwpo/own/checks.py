@@ -84,6 +84,10 @@ def _occupied(out: str, mark: str) -> Iterator[Problem]:
         yield Problem("out", f"out={out} is the folder in which the command runs, or holds it; name a new folder")
     elif len(os.fsencode(folder.name)) > LONGEST_NAME:
         yield Problem("out", f"out={out} has a name of more than {LONGEST_NAME} bytes; name a shorter one")
+    elif os.path.ismount(folder):
+        yield Problem(
+            "out", f"out={out} is a mount point, which cannot be replaced by a folder; name a new folder in it"
+        )
     elif folder.is_dir() and not (folder / mark).is_file() and any(folder.iterdir()):
         yield Problem("out", f"out={out} holds other files; name a new folder")
 

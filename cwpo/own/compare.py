@@ -19,7 +19,7 @@ from cwpo.data.rows import read_prompts
 from cwpo.errors import InputError
 from cwpo.models.generation import leaves_room, prompt_seed, sample_responses
 from cwpo.models.gold import Judge, Oracle
-from cwpo.models.policy import context_length, load_policy, load_tokenizer
+from cwpo.models.policy import context_length, load_policy, load_tokenizer, readable
 from cwpo.models.reward_models import load_reward
 from cwpo.own.checks import check_compare
 from cwpo.own.defaults import begin
@@ -97,7 +97,7 @@ def _check_judge(cfg: Any, gold: Any, prompts: list[Text]) -> None:
     """Raises InputError if the judge's context is too short for some prompt plus a response of cfg.max_new_tokens."""
     if not hasattr(gold, "tokenizer"):
         return
-    context = context_length(checkpoint_of(cfg.gold), cfg.revision)
+    context = readable(gold.tokenizer, checkpoint_of(cfg.gold), cfg.revision)
     room = leaves_room(gold.tokenizer, prompts, cfg.max_new_tokens, context)
     if not all(room):
         raise InputError(
@@ -110,7 +110,7 @@ def _check_lengths(cfg: Any, gold: Any, judged: Iterable[tuple[Sequence[Text], l
     """Raises InputError if a prompt and its response have more tokens than the judge's context, in its own tokens."""
     if not hasattr(gold, "lengths"):
         return
-    context = context_length(checkpoint_of(cfg.gold), cfg.revision)
+    context = readable(gold.tokenizer, checkpoint_of(cfg.gold), cfg.revision)
     longest = max(max(gold.lengths(*texts)) for texts in judged)
     if context is not None and longest > context:
         raise InputError(
@@ -168,7 +168,7 @@ def _prompts(cfg: Any, say: Callable[[str], None]) -> tuple[list[Text], int, dic
 def _distinct(cfg: Any) -> Iterator[Text]:
     """Yields each distinct prompt of the table cfg.prompts once."""
     seen: set[str] = set()
-    for prompt in read_prompts(cfg.prompts, cfg.column):
+    for prompt in read_prompts(cfg.prompts, cfg.column, cfg.split):
         text = plain_texts(prompt, "")[0]
         if text not in seen:
             seen.add(text)

@@ -16,17 +16,17 @@ from cwpo.weighting import most_confident
 TEXTS = ("prompt", "chosen", "rejected")
 
 
-def read_weighted(path: str, weight_column: str = "weight") -> tuple[pd.DataFrame, Converted]:
+def read_weighted(path: str, weight_column: str = "weight", split: str | None = None) -> tuple[pd.DataFrame, Converted]:
     """Returns prompt, chosen, rejected, confidence, label_source, messages, weight, row; and how the table was read.
 
-    confidence and label_source are None if the table lacks them. Raises InputError, which names the rows, for missing
-    columns, texts of a wrong type, and weights that are negative or not finite.
+    split: as in records. confidence and label_source are None if the table lacks them. Raises InputError, which names
+    the rows, for missing columns, texts of a wrong type, and weights that are negative or not finite.
     """
     reader = PairReader(path)
     done = reader.done
     table: list[dict[str, Any]] = []
     seen: set[tuple[str, ...]] = set()
-    for number, pair, _, row in reader.read(records(path)):
+    for number, pair, _, row in reader.read(records(path, split, key="preferences_split")):
         if weight_column not in row:
             raise InputError(
                 f"{path} row {number} lacks the column {weight_column}; it has {', '.join(map(str, row))}. Weights are never "

@@ -12,12 +12,13 @@ from safetensors.torch import load_file
 
 from cwpo.config.commands import register
 from cwpo.config.schema import CONF
+from cwpo.data.rows import read_prompts
 from cwpo.errors import InputError
 from cwpo.models.adapters import base_of
 from cwpo.models.folders import TENSORS
-from cwpo.own.align import align, preference_accuracy
+from cwpo.own.align import _test_pairs, align, preference_accuracy
 from cwpo.own.checks import check_align, check_compare
-from cwpo.own.compare import compare, page, summary
+from cwpo.own.compare import _distinct, compare, page, summary
 from cwpo.own.weighted import keep_confident, read_weighted
 
 SMALL = ["sft.epochs=1", "alignment.epochs=2", "alignment.learning_rate=1e-2", "alignment.batch_size=8"]
@@ -73,6 +74,34 @@ def test_test_pairs_that_do_not_fit_are_named_as_such(tiny_checkpoint, tmp_path)
     test = saved(tmp_path / "test.jsonl", long)
     with pytest.raises(InputError, match=rf"test={test}: 0 of 1 rows can be used"):
         align(composed("align", *words, f"test={test}", *SMALL), lambda _: None)
+
+
+def test_test_pairs_left_out_and_prompts_trained_on_are_counted(tiny_checkpoint, tmp_path):
+    pairs = [{"prompt": f"Ask {i}?", "response_a": " yes", "response_b": " no", "label": "a"} for i in range(5)]
+    pairs[1] |= {"response_a": " yes" * 600}
+    pairs[2] |= {"label": None}
+    test, said = saved(tmp_path / "test.jsonl", pairs), []
+    cfg = composed("align", "preferences=p", f"model={tiny_checkpoint}", "out=o", f"test={test}")
+    assert _test_pairs(cfg, tmp_path, pd.Series(["Ask 0?", "Ask 2?"]), said.append)["row"].tolist() == [1, 4, 5]
+    assert said == [
+        f"test={test}: 5 rows, 3 labelled pairs to test on; left out: unlabeled 1 (row 3); more_than_128_tokens 1 (row 2)",
+        "  the model is trained on the prompts of 1 of them, so it will look better than it is",
+    ]
+
+
+def test_one_of_several_splits_is_chosen_by_the_setting_that_the_message_names(tmp_path):
+    from datasets import Dataset, DatasetDict
+
+    DatasetDict({"one": Dataset.from_list(rows(3)), "two": Dataset.from_list(rows(5))}).save_to_disk(tmp_path / "d")
+    path = str(tmp_path / "d")
+    with pytest.raises(InputError, match="has the splits one, two; choose with preferences_split="):
+        read_weighted(path)
+    words = [f"preferences={path}", "preferences_split=two", "model=m", "out=o"]
+    assert len(read_weighted(path, split=composed("align", *words).preferences_split)[0]) == 5
+    with pytest.raises(InputError, match="has the splits one, two; choose with split="):
+        list(read_prompts(path, "prompt"))
+    cfg = composed("compare", "before=b", "after=a", f"prompts={path}", "split=two", "gold=g", "out=o")
+    assert len(list(_distinct(cfg))) == 5
 
 
 def test_the_aligned_model_is_an_ordinary_checkpoint_with_a_card(aligned, tiny_checkpoint):

@@ -15,7 +15,7 @@ from hydra import compose, initialize_config_dir
 from cwpo.config.commands import register
 from cwpo.config.schema import CONF
 from cwpo.errors import InputError
-from cwpo.models.reward_models import HuggingFace
+from cwpo.models.reward_models import HuggingFace, load_reward
 from cwpo.own.align import align
 from cwpo.own.annotate import label
 from cwpo.own.compare import compare
@@ -95,10 +95,15 @@ def test_labels_and_margins_are_the_annotators(labeled):
     assert scores.shape == (20,)
 
 
-def test_the_annotator_is_an_ordinary_checkpoint(labeled):
+def test_the_annotator_is_an_ordinary_checkpoint_and_gives_the_same_scores_as_gold_reward(labeled):
     from transformers import AutoModelForSequenceClassification
 
-    assert AutoModelForSequenceClassification.from_pretrained(labeled / "annotator").config.num_labels == 1
+    folder = labeled / "annotator"
+    assert AutoModelForSequenceClassification.from_pretrained(folder).config.num_labels == 1
+    texts = ["Ask 1?", "Ask 222?"], [" aaz", " zzazza"]
+    ours, gold = load(folder, device="cpu"), load_reward(str(folder), None, batch_size=2, device="cpu")
+    assert gold.rewards(*texts) == pytest.approx(ours.rewards(*texts), abs=1e-5)
+    assert gold.lengths(*texts) == ours.lengths(*texts)
 
 
 def test_the_report_and_the_card(labeled):
@@ -165,6 +170,9 @@ def test_other_annotators(kind, tiny_checkpoint, tmp_path):
     out = label(composed("annotate", *words), lambda _: None)
     annotator = load(out / "annotator", device="cpu")
     assert (annotator.kind, len(annotator.models)) == (kind, 2 if kind == "bt" else 1)
+    if kind == "pairrm":
+        with pytest.raises(InputError, match="is a PairRM: it compares two responses and gives no reward"):
+            load_reward(str(out / "annotator"), None, batch_size=2, device="cpu")
     pairs = pd.DataFrame({"prompt": ["Ask?"], "response_a": [" aaa"], "response_b": [" zzz"]})
     swapped = pairs.rename(columns={"response_a": "response_b", "response_b": "response_a"})
     gaps = annotator.gaps(pairs)
@@ -260,6 +268,13 @@ def test_bad_tables_leave_nothing(tiny_checkpoint, tmp_path):
     assert (
         "1 different prompts, but folds=3 needs at least 3: one in each fold"
         in refusal("annotate", [f"data={one}", *base])[0]
+    )
+    three = tmp_path / "three.jsonl"
+    lines = (json.loads(line) for line in long.read_text().splitlines())
+    three.write_text("".join(json.dumps(row | {"prompt": f"Ask {i % 3}?"}) + "\n" for i, row in enumerate(lines)))
+    assert (
+        "3 different prompts, but folds=2 needs at least 4"
+        in refusal("annotate", [f"data={three}", *base, "folds=2"])[0]
     )
     renamed = tmp_path / "renamed.jsonl"
     renamed.write_text(write_pairs(tmp_path / "whole.jsonl", 30, 5).read_text().replace('"label"', '"better"'))

@@ -23,7 +23,13 @@ def test_a_judge_too_short_for_a_response_is_refused_before_sampling(tmp_path):
 def test_a_judge_that_reads_more_tokens_than_the_policies_is_refused_by_its_own_count(tmp_path):
     folder = save(tiny_model("llama", labels=1, max_position_embeddings=12), tmp_path)
     cfg = SimpleNamespace(gold=str(folder), revision=None, max_new_tokens=4)
-    gold = SimpleNamespace(lengths=lambda prompts, responses: [len(p + r) for p, r in zip(prompts, responses)])
+    tokenizer = tiny_tokenizer()
+    gold = SimpleNamespace(
+        tokenizer=tokenizer, lengths=lambda prompts, responses: [len(p + r) for p, r in zip(prompts, responses)]
+    )
     _check_lengths(cfg, gold, [(["ask"], ["x" * 9])])
     with pytest.raises(InputError, match="at most 12 tokens, and a prompt with its response has 13 of them"):
         _check_lengths(cfg, gold, [(["ask"], ["x" * 9]), (["ask"], ["x" * 10])])
+    tokenizer.model_max_length = 10  # RoBERTa's positions begin at 2
+    with pytest.raises(InputError, match="at most 10 tokens, and a prompt with its response has 12 of them"):
+        _check_lengths(cfg, gold, [(["ask"], ["x" * 9])])

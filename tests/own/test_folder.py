@@ -34,6 +34,13 @@ def test_a_folder_that_cannot_take_the_results_is_refused(tmp_path, monkeypatch,
     assert [why in problem for problem in problems] == [True] * (why is not None)
 
 
+def test_a_mounted_folder_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.path.ismount", lambda path: path == tmp_path)
+    (problem,) = _occupied(str(tmp_path), "report.json")
+    assert problem.text.endswith("is a mount point, which cannot be replaced by a folder; name a new folder in it")
+    assert not list(_occupied(f"{tmp_path}/new", "report.json"))
+
+
 def test_a_link_to_a_folder_stays_one_and_names_with_brackets_leave_nothing(tmp_path):
     (tmp_path / "large").mkdir()
     (tmp_path / "link[1]").symlink_to(tmp_path / "large")
