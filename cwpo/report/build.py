@@ -10,7 +10,7 @@ from cwpo.errors import InputError
 from cwpo.report.claims.ledger import judge_all
 from cwpo.report.claims.write import write_claims
 from cwpo.report.figures import AT_MATCHED, OF_ALL
-from cwpo.report.fresh import digest_of, remember, up_to_date
+from cwpo.report.fresh import digest_of, remember, remove_others, up_to_date
 from cwpo.report.html import write_page
 from cwpo.report.inputs import PAPER, Results, load
 from cwpo.report.tables.annotators import ANNOTATOR_SPECS, calibration, table6
@@ -37,8 +37,8 @@ TABLES: tuple[Callable[[Results], list[Page]], ...] = (
 def build_report(results: Path, scale: str) -> list[Path]:
     """Writes tables, figures, claims and page of a scale from its files in results/<scale>/; returns the files written.
 
-    A cell without runs says "not run"; a table without runs is left out. A report that is up to date is not written
-    again. Raises InputError if `scale` is not a folder name or has no results.
+    A cell without runs says "not run". A table without runs is left out, and removed if the last report had it. A
+    report that is up to date is not written again. Raises InputError if `scale` is not a folder name or has no results.
     """
     folder = results / scale
     if not NAME.fullmatch(scale):
@@ -48,6 +48,7 @@ def build_report(results: Path, scale: str) -> list[Path]:
     written = up_to_date(folder, inputs)
     if written is None:
         written = _build(load(results, scale), folder)
+        remove_others(folder, written)
         remember(folder, inputs, written)
     return written
 

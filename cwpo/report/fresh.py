@@ -11,18 +11,29 @@ import cwpo
 from cwpo.pages import TEMPLATES
 
 STAMP = ".report.json"
+KINDS = ("tables", "figures")  # folders of a report
 
 
 def up_to_date(folder: Path, inputs: str) -> list[Path] | None:
     """Returns the files of the last report in `folder`; None without one, or if they or `inputs`, a digest, changed."""
-    stamp = folder / STAMP
     try:
-        last = json.loads(stamp.read_text(encoding="utf-8"))
+        last = json.loads((folder / STAMP).read_text(encoding="utf-8"))
         written = [folder / name for name in last["written"]]
         same = last["inputs"] == inputs and last["output"] == _digest(written)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return written if same else None
+
+
+def remove_others(folder: Path, written: Sequence[Path]) -> None:
+    """Removes the last report's tables and figures in `folder` that are not in `written`: their runs are gone."""
+    try:
+        names = json.loads((folder / STAMP).read_text(encoding="utf-8"))["written"]
+        old = [folder / kind / Path(name).name for name in names for kind in KINDS if name.startswith(f"{kind}/")]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return
+    for path in set(old) - set(written):
+        path.unlink(missing_ok=True)
 
 
 def remember(folder: Path, inputs: str, written: Sequence[Path]) -> None:

@@ -117,9 +117,9 @@ class Results:
         return rows
 
     def annotators_of(self, experiment: str) -> pd.DataFrame:
-        """Returns the rows of annotators.csv of one experiment, with the weak model's family."""
+        """Returns the rows of annotators.csv of one experiment, with `run` (the run key) and the weak model's family."""
         rows = self.annotators[self.annotators["experiment"] == experiment]
-        return rows.assign(family=[family(name) for name in rows["weak"]])
+        return rows.assign(run=rows["run_key"], family=[family(name) for name in rows["weak"]])
 
     def wins(self, rows: pd.DataFrame) -> list[Floats]:
         """Returns per row (seed) an array over prompts: 1 where the aligned model beats its SFT model, else 0."""
@@ -173,12 +173,16 @@ def load(results: Path, scale: str, experiment: str = "", keys: Iterable[str] = 
             f"Run `make reproduce SCALE={scale}` first"
         )
     runs = read("runs.csv", RUN_COLUMNS)
-    tables = {name: read(f"{name}.csv", columns) for name, columns in OPTIONAL.items()}
     if experiment:
         runs = runs[(runs["experiment"] == experiment) & runs["run_key"].isin(list(keys))]
-        tables = {name: frame.head(0) if name != "details" else frame for name, frame in tables.items()}
     runs = runs.assign(run=runs["experiment"] + "/" + runs["run_key"])
     by_run = _rewards(folder, runs)
+    # Another command may add runs meanwhile: to runs.csv, then to details.csv, then to rewards/.
+    wanted = ("details",) if experiment else OPTIONAL
+    tables = {
+        name: read(f"{name}.csv", columns) if name in wanted else pd.DataFrame(columns=columns)
+        for name, columns in OPTIONAL.items()
+    }
     return Results(scale, _recounted(runs, by_run), Rewards(by_run), _paper(results / PAPER), **tables)
 
 

@@ -177,6 +177,16 @@ def test_missing_arms_are_marked_not_run(results):
     assert "72.3" in text  # the paper's Table 10, harmless, top 30 %
 
 
+def test_a_table_goes_with_its_runs_and_other_files_stay(results):
+    tables = results / "toy/tables"
+    build_report(results, "toy")
+    (tables / "notes.md").write_text("mine")
+    only(results, *(made_up("mine", data="hh_rlhf", strong="world/opt-160x4", seed=s, method="human") for s in (0, 1)))
+    written = build_report(results, "toy")
+    assert {*tables.iterdir()} == {path for path in written if path.parent == tables} | {tables / "notes.md"}
+    assert not list(tables.glob("table1*_differences.csv")) and (tables / "table13.md").exists()
+
+
 @pytest.mark.soak
 def test_the_same_results_give_the_same_bytes(results):
     first = {path: path.read_bytes() for path in build_report(results, "toy")}

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from claims_results import IDS, OPT_LARGE, OPT_SMALL, PROMPTS, QWEN_MID, confidences, grid, run_of, write
+from claims_results import IDS, OPT_LARGE, OPT_SMALL, PROMPTS, QWEN_MID, annotator_of, confidences, grid, run_of, write
 
 from cwpo.report.answer import answer
 from cwpo.report.build import build_report
@@ -103,6 +103,28 @@ def test_seeds_of_a_threshold_are_one_arm_though_they_keep_other_shares(tmp_path
     assert text.startswith("# Sweep mine") and "2 arms" in text and "2 seeds (0–1)" in text and "threshold" in text
 
 
+def test_annotators_are_compared_on_the_cells_that_every_seed_has(tmp_path):
+    """Bradley–Terry is ahead by 5 points on Harmless in both seeds, and even on Helpful, which has one seed."""
+    trained = []
+    for data, seed in (("harmless", 0), ("harmless", 1), ("helpful", 0)):
+        for name, scoring, lead in (("bt", None, 0.05 * (data == "harmless")), ("dpo", "likelihood", 0.0)):
+            arm = {"experiment": "table6", "weak": OPT_SMALL[0], "data": data, "human_fraction": 0.3}
+            row = annotator_of(arm | {"annotator": name, "scoring": scoring, "accuracy_human": 0}, seed)
+            trained.append(row | {"accuracy_human": 0.6 + lead, "accuracy_gold": 0.7 + lead})
+    build_report(write(tmp_path, [], trained), "toy")
+    (row,) = pd.read_csv(tmp_path / "toy/tables/table6_differences.csv").to_dict("records")
+    assert (row["difference"], row["by_seed"], row["gold_difference"]) == (5, "5.0; 5.0", 5)
+    assert (row["seeds"], row["cells"], row["prompts"]) == (2, 1, 2000)
+
+
+def test_table_20_of_two_prompts_has_no_spread(tmp_path, monkeypatch):
+    monkeypatch.setattr("claims_results.PROMPTS", 2)
+    monkeypatch.setattr("claims_results.IDS", IDS[:2])
+    build_report(write(tmp_path, list(runs_of("table1", OPT_LARGE, (0,), data=("tldr",)))), "toy")
+    text = (tmp_path / "toy/tables/table20.md").read_text()
+    assert "| TL;DR, DPO | not run | " in text and "| TL;DR, DPO | 50.0 [0.0, 100.0] | " in text
+
+
 @pytest.mark.parametrize(("column", "values"), [("data_pairs", (500, None)), ("poison_fraction", (0.0, 0.2))])
 def test_seeds_of_different_settings_are_different_arms(tmp_path, column, values):
     """Though the axes of all experiments agree; a Human arm, which has neither, adds no axis."""
@@ -146,6 +168,18 @@ def test_a_sweep_whose_judge_left_a_prompt_out(tmp_path, drop, monkeypatch):
     written = write_sweep(folder, "toy", "mine", arms, None)
     assert set(pd.read_csv(folder / "toy/mine/mine.csv")["alignment.learning_rate"]) == {1e-5, 3e-5}
     assert len(written.table) == 8
+
+
+def test_a_search_shows_every_point_at_its_own_place_in_a_colour_of_its_own(tmp_path, monkeypatch):
+    """Two keys with 12 values each, as a search over intervals takes them."""
+    drawn = []
+    monkeypatch.setattr("cwpo.report.figures.axes.points", lambda _, at, *rest, **look: drawn.append((at, look)))
+    runs = list(runs_of("mine", OPT_SMALL, (0,), methods=("cw_po",), data_pairs=range(12)))
+    found = load(write(tmp_path, runs), "toy")
+    values = {name: np.arange(12) / 7 for name in ("objective.beta", "human_fraction")}
+    axis_figures(found, found.arms.drop(columns="human_fraction").assign(**values), list(values), tmp_path)
+    assert all(abs(at - place) < 0.5 for all_at, _ in drawn for place, at in enumerate(all_at))
+    assert len({str(look["color"]) for _, look in drawn}) == 12
 
 
 def test_settings_count_alike_where_groups_of_equal_prompts_differ_in_size(tmp_path):

@@ -149,11 +149,14 @@ def grid_of_table1(name: str, title: str, about: str, kind: Kind = ARMS, experim
 
 def over_subsets(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
     """Returns outcome(results, cells) and, as two more entries, mean and standard deviation of GRA (%) over SUBSETS equal
-    parts of the first seed's prompts."""
+    parts of the first seed's prompts, unless there are fewer prompts than parts."""
     cell = outcome(results, cells)
     if not cell:
         return {}
-    mean, spread = subset_spread(results.wins(cells[0].sort_values("seed").head(1))[0], SUBSETS)
+    wins = results.wins(cells[0].sort_values("seed").head(1))[0]
+    if len(wins) < SUBSETS:
+        return cell
+    mean, spread = subset_spread(wins, SUBSETS)
     return {"subset_mean": 100 * mean, "subset_mean_std": 100 * spread, **cell}
 
 

@@ -57,7 +57,7 @@ def compare(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str
     a cell, and all seeds use the same cells. Relative gold rewards (RunRewards.relative) give the GRA difference alone.
     Raises ResultsError if an arm has two runs in one cell and seed or, unless rewards are relative, prompts differ.
     """
-    pairs = _balanced(_paired(a, b, list(on)))
+    pairs = pairs_by_seed(a, b, on)
     if not pairs:
         return {}
 
@@ -104,11 +104,13 @@ def _paired(a: pd.DataFrame, b: pd.DataFrame, on: list[str]) -> dict[tuple[Any, 
     return pairs
 
 
-def _balanced(pairs: dict[tuple[Any, ...], dict[int, tuple[str, str]]]) -> list[list[tuple[str, str]]]:
-    """Returns one list of pairs of runs per seed, a pair for each cell. It takes the cells that have every seed.
+def pairs_by_seed(a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str]) -> list[list[tuple[str, str]]]:
+    """Returns a list per seed of (run of `a`, run of `b`) with equal values of `on`, a pair for each cell.
 
-    If no cell has every seed, it takes all cells and only the seeds that all of them have; [] if there is no such seed.
+    It takes the cells that have every seed. If no cell has every seed, it takes all cells and only the seeds that all
+    of them have; [] if there is no such seed. Raises ResultsError if an arm has two runs in one cell and seed.
     """
+    pairs = _paired(a, b, list(on))
     seeds = sorted({seed for of_seed in pairs.values() for seed in of_seed})
     whole = [of_seed for of_seed in pairs.values() if len(of_seed) == len(seeds)]
     if not whole:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cwpo.report.inputs import Results, one_per_seed
-from cwpo.report.tables.cells import RULE, compare, named_interval, outcome
+from cwpo.report.tables.cells import RULE, compare, named_interval, outcome, pairs_by_seed
 from cwpo.statistics import bootstrap_interval, proportion_interval
 
 
@@ -75,21 +75,23 @@ def annotator_outcome(results: Results, cells: Sequence[pd.DataFrame]) -> dict[s
 def compare_annotators(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str]) -> dict[str, Any]:
     """Returns accuracy of `a` minus `b` in points, for annotators with equal values of columns `on`; {} if none match.
 
-    The differences are averaged over each seed's cells; the intervals resample the seeds.
+    The differences are averaged over each seed's cells (see pairs_by_seed); the intervals resample the seeds.
     """
-    pairs = a.merge(b, on=list(on), suffixes=("", "_b"), validate="one_to_one")
+    pairs = pairs_by_seed(a, b, on)
+    of = pd.concat([a, b]).drop_duplicates("run").set_index("run")
     cell: dict[str, Any] = {}
     for column, name in (("accuracy_human", "difference"), ("accuracy_gold", "gold_difference")):
-        gap = (100 * (pairs[column] - pairs[f"{column}_b"]).astype(float)).groupby(pairs["seed"]).mean()
-        if not len(gap) or gap.isna().any():
+        value = of[column].astype(float)
+        gap = [float(np.mean([100 * (value[x] - value[y]) for x, y in of_seed])) for of_seed in pairs]
+        if not gap or np.isnan(gap).any():
             continue
-        cell |= named_interval(name, bootstrap_interval([[value] for value in gap]))
+        cell |= named_interval(name, bootstrap_interval([[mean] for mean in gap]))
         if name == "difference":
-            cell["by_seed"] = "; ".join(f"{value:.1f}" for value in gap)
+            cell["by_seed"] = "; ".join(f"{mean:.1f}" for mean in gap)
     if not cell:
         return {}
-    seeds = pairs["seed"].nunique()
-    return cell | {"seeds": seeds, "cells": int(np.ceil(len(pairs) / seeds)), "prompts": int(pairs["n_eval"].sum())}
+    prompts = sum(int(of["n_eval"][x]) for of_seed in pairs for x, _ in of_seed)
+    return cell | {"seeds": len(pairs), "cells": len(pairs[0]), "prompts": prompts}
 
 
 ARMS = Kind(
