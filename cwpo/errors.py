@@ -4,7 +4,7 @@ import difflib
 import errno
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 
 class CwpoError(Exception):
@@ -33,8 +33,19 @@ class InputError(CwpoError, ValueError):
         self.problems = [str(problem) for problem in several]
         super().__init__("\n".join(self.problems))
 
-    def __reduce__(self) -> tuple[type, tuple[list[str]]]:
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
         return (type(self), (self.problems,))
+
+
+class TextError(InputError):
+    """A text that cannot be read, number `index` of those given, from 0. `reason`: what is wrong, and the fix."""
+
+    def __init__(self, index: int, reason: str) -> None:
+        self.index, self.reason = index, reason
+        super().__init__(f"row {index}: {reason}")
+
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        return (type(self), (self.index, self.reason))
 
 
 def nearest(value: object, valid: Iterable[str]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cwpo.data.dialogues import Message
-from cwpo.errors import InputError
+from cwpo.errors import TextError
 
 # A key of a tokenizer's init_kwargs, which are saved with it. True: the chat template formats all prompts. False: none.
 CHAT = "reads_chat"
@@ -52,7 +52,7 @@ def read_as(chat: bool | None) -> str:
 
 
 def rendered(tokenizer: Any, messages: Sequence[Message], index: int, open_turn: bool) -> str:
-    """Returns the text of row `index`: its messages, formatted by the chat template. Raises InputError if that fails.
+    """Returns the text of row `index`: its messages, formatted by the chat template. Raises TextError if that fails.
 
     open_turn: whether the beginning of the assistant's next turn follows.
     """
@@ -60,7 +60,8 @@ def rendered(tokenizer: Any, messages: Sequence[Message], index: int, open_turn:
         return chat_text(tokenizer, messages, add_generation_prompt=open_turn)
     except Exception as error:  # a template can raise anything
         roles = ", ".join(message["role"] for message in messages)
-        raise InputError(
-            f"row {index}: the chat template cannot format its messages ({roles}): {' '.join(str(error).split())}; "
-            "mend the row, or use chat=false"
+        raise TextError(
+            index,
+            f"the chat template cannot format its messages ({roles}): {' '.join(str(error).split())}; mend the row, or use "
+            "chat=false",
         ) from error

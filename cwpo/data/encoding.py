@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from cwpo.data.chat import chat_problem, reads_chat, rendered
 from cwpo.data.dialogues import Message, as_messages, replied, turns, written
-from cwpo.errors import InputError
+from cwpo.errors import InputError, TextError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase as Tokenizer
@@ -180,10 +180,11 @@ def _reply(tokenizer: Any, index: int, opened: str, asked: list[Message] | None,
     answer = _checked(said)
     whole = rendered(tokenizer, [*asked, *answer], index, False)
     if not whole.startswith(opened):
-        raise InputError(
-            f"row {index}: the chat template formats the prompt differently once a response follows, so the model would train on "
-            f"another prompt than it samples from: without response {opened[:80]!r}, with response {whole[:80]!r}; "
-            "change the template so that it formats the prompt the same in both cases"
+        raise TextError(
+            index,
+            "the chat template formats the prompt differently once a response follows, so the model would train on another "
+            f"prompt than it samples from: without response {opened[:80]!r}, with response {whole[:80]!r}; change the "
+            "template so that it formats the prompt the same in both cases",
         )
     rest = whole.removeprefix(opened)
     before, eos, behind = rest.rpartition(tokenizer.eos_token)

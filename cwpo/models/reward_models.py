@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from cwpo.data.chat import chat_text, reads_chat
+from cwpo.data.chat import reads_chat, rendered
 from cwpo.data.dialogues import turns
 from cwpo.data.encoding import Text, encode, plain_texts, whole_ids
 from cwpo.errors import InputError
@@ -87,19 +87,23 @@ def reward_inputs(
         return {"input_ids": [ids for ids, _ in encode(tokenizer, prompts, responses)]}
     both = list(zip(prompts, responses, strict=True))
     if chat:
-        return {"input_ids": whole_ids(tokenizer, [_chat(tokenizer, *each) for each in both])}
+        return {
+            "input_ids": whole_ids(
+                tokenizer, [rendered(tokenizer, _talk(*each), i, False) for i, each in enumerate(both)]
+            )
+        }
     texts = [plain_texts(*each) for each in both]
     if tokenizer.sep_token_id is None:
         return {"input_ids": whole_ids(tokenizer, [prompt + response for prompt, response in texts])}
     return dict(tokenizer([prompt for prompt, _ in texts], [response for _, response in texts]))
 
 
-def _chat(tokenizer: Any, prompt: Text, response: Text) -> str:
-    """Returns prompt and response as one chat, formatted by the tokenizer's chat template."""
+def _talk(prompt: Text, response: Text) -> list[Any]:
+    """Returns prompt and response as the messages of one conversation."""
     said: Any = response
     if isinstance(response, str):
         said = [{"role": "assistant", "content": response.strip()}]
-    return chat_text(tokenizer, [*(turns(prompt) if isinstance(prompt, str) else prompt), *said])
+    return [*(turns(prompt) if isinstance(prompt, str) else prompt), *said]
 
 
 def read_reward(path: str, revision: str | None, chat: bool | None = None) -> tuple[Any, bool]:

@@ -28,7 +28,7 @@ from cwpo.own.checks import check_align
 from cwpo.own.defaults import begin, with_defaults
 from cwpo.own.fit import training_in, turned
 from cwpo.own.folder import replace_folder, workplace
-from cwpo.own.reading import template_used, wished
+from cwpo.own.reading import naming, template_used, wished
 from cwpo.own.verdict import percent
 from cwpo.own.weighted import keep_confident, read_weighted
 from cwpo.runtime import computing_in, stand_in
@@ -219,7 +219,8 @@ def _fitting(table: pd.DataFrame, cfg: Any, source: str, read: Converted) -> pd.
     tokenizer = load_tokenizer(cfg.model, cfg.revision, chat=wished(cfg.chat))
     check_words(tokenizer, table["chosen"].tolist(), cfg.model)
     most = min(cfg.max_tokens, context_length(cfg.model, cfg.revision) or cfg.max_tokens)
-    rows = encode_pairs(tokenizer, *as_conversations(table, "chosen", "rejected"))
+    with naming([f"{source}: {name}" for name in _names(table)]):
+        rows = encode_pairs(tokenizer, *as_conversations(table, "chosen", "rejected"))
     long = np.array([max(len(r["chosen_ids"]), len(r["rejected_ids"])) > most for r in rows], dtype=bool)
     bare = np.array([r["chosen_start"] == 0 for r in rows], dtype=bool)
     for reason, mask in ((f"more_than_{most}_tokens", long), ("empty_prompt", bare & ~long)):

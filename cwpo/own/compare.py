@@ -25,7 +25,7 @@ from cwpo.own.checks import check_compare
 from cwpo.own.defaults import begin
 from cwpo.own.fit import Annotator, load, prompt_digest
 from cwpo.own.folder import checkpoint_of, is_ours, read_note, replace_folder, workplace
-from cwpo.own.reading import template_used
+from cwpo.own.reading import naming, template_used
 from cwpo.own.verdict import percent
 from cwpo.pages import render
 from cwpo.statistics import bootstrap_interval, paired_difference
@@ -149,12 +149,13 @@ def _prompts(cfg: Any, say: Callable[[str], None]) -> tuple[list[Text], int, dic
         if not chat:
             messages = not all(isinstance(prompt, str) for prompt in chunk)
             chat = {name: template_used(cfg[name], None, cfg.chat, messages, say) for name in MODELS}
-        rooms = [
-            leaves_room(
-                load_tokenizer(cfg[name], chat=chat[name]), chunk, cfg.max_new_tokens, context_length(cfg[name])
-            )
-            for name in MODELS
-        ]
+        with naming([f"the prompt {plain_texts(prompt, '')[0][:80]!r}" for prompt in chunk]):
+            rooms = [
+                leaves_room(
+                    load_tokenizer(cfg[name], chat=chat[name]), chunk, cfg.max_new_tokens, context_length(cfg[name])
+                )
+                for name in MODELS
+            ]
         kept += [prompt for prompt, *fits in zip(chunk, *rooms, strict=True) if all(fits)]
         seen += len(chunk)
     if len(kept) < 2:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from cwpo.data.chat import chat_problem, read_as, reads_chat
 from cwpo.data.encoding import encode
 from cwpo.data.lengths import check_words
 from cwpo.data.own_texts import as_conversations
-from cwpo.errors import InputError
+from cwpo.errors import InputError, TextError
 from cwpo.models.pairrm import encode_joint
 from cwpo.models.policy import context_length, load_tokenizer
 from cwpo.models.reward_models import read_reward, reward_inputs
@@ -24,6 +25,15 @@ Sequences = Callable[[pd.DataFrame], list[list[list[int]]]]
 def wished(chat: Any) -> bool | None:
     """Returns the setting `chat` as True, False, or None for auto."""
     return {"true": True, "false": False}.get(str(chat).lower())
+
+
+@contextmanager
+def naming(names: Sequence[str]) -> Iterator[None]:
+    """Names a text that cannot be read by its entry in `names`, in the InputError that the block raises."""
+    try:
+        yield
+    except TextError as error:
+        raise InputError(f"{names[error.index]}: {error.reason}") from error
 
 
 def template_used(path: str, revision: str | None, chat: Any, messages: bool, say: Callable[[str], None]) -> bool:
@@ -69,11 +79,12 @@ def reader(cfg: Any) -> tuple[Any, Sequences]:
 
     def sequences(pairs: pd.DataFrame) -> list[list[list[int]]]:
         prompts, *sides = as_conversations(pairs, "response_a", "response_b")
-        if _foreign(cfg):
-            return [reward_inputs(tokenizer, prompts, side, chat)["input_ids"] for side in sides]
-        if kind == "pairrm":
-            return [[ids for ids, _ in encode_joint(tokenizer, prompts, *sides)]]
-        return [[ids for ids, _ in encode(tokenizer, prompts, side)] for side in sides]
+        with naming([f"{cfg.data}: row {row}" for row in pairs["row"]]):
+            if _foreign(cfg):
+                return [reward_inputs(tokenizer, prompts, side, chat)["input_ids"] for side in sides]
+            if kind == "pairrm":
+                return [[ids for ids, _ in encode_joint(tokenizer, prompts, *sides)]]
+            return [[ids for ids, _ in encode(tokenizer, prompts, side)] for side in sides]
 
     return tokenizer, sequences
 

@@ -11,7 +11,10 @@ from transformers import AutoTokenizer
 
 from cwpo.commands.checks import check_command
 from cwpo.errors import InputError
+from cwpo.models.reward_models import reward_inputs
+from cwpo.own.align import _fitting
 from cwpo.own.annotate import label
+from cwpo.own.weighted import read_weighted
 
 ROWS = [
     {"history": "Which flour?", "human_ref_A": "Bread flour.", "human_ref_B": "No\x1b[31m idea.", "labels": 1},
@@ -72,3 +75,25 @@ def test_a_label_column_that_is_not_named_is_shown(tmp_path):
     names = {"prompt": "question", "response_a": "answer_1", "response_b": "answer_2"}
     said = look(tmp_path, "show=1", *(f"+columns.{ours}={theirs}" for ours, theirs in names.items()), rows=[row])
     assert "\n  not used: better\n" in said and "\nrow 1: no label\n" in said
+
+
+def test_a_row_that_the_template_refuses_is_named_by_its_place_in_the_file(tiny_checkpoint, tmp_path):
+    tokenizer, model = AutoTokenizer.from_pretrained(tiny_checkpoint), tmp_path / "model"
+    no_system = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"  # as Gemma's
+    tokenizer.chat_template = no_system + TEMPLATE
+    tokenizer.save_pretrained(model)
+    asked = [{"role": "user", "content": "Why?"}]
+    said = [[{"role": "system", "content": "Be kind."}, *asked], asked]
+    rows = [{"prompt": asked, "chosen": "Same.", "rejected": "Same."}]  # left out
+    rows += [{"prompt": talk, "chosen": "Salt.", "rejected": "So."} for talk in reversed(said)]
+    wrong = r"row 3: the chat template cannot format its messages \(system, user\): no system; mend the row"
+    with pytest.raises(InputError, match=rf"^{tmp_path}/t.jsonl: {wrong}"):
+        look(tmp_path, "show=3", f"model={model}", rows=rows)
+    (tmp_path / "w.jsonl").write_text("".join(json.dumps(row | {"weight": 1}) + "\n" for row in rows))
+    table, read = read_weighted(str(tmp_path / "w.jsonl"))
+    words = [f"preferences={tmp_path}/w.jsonl", f"model={model}", "out=o"]
+    (model / "config.json").write_text((tiny_checkpoint / "config.json").read_text())
+    with pytest.raises(InputError, match=rf"^w: {wrong}"):
+        _fitting(table, composed("align", *words), "w", read)
+    with pytest.raises(InputError, match="row 0: the chat template cannot format its messages"):
+        reward_inputs(tokenizer, said, ["Salt."] * 2, chat=True)
