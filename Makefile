@@ -34,8 +34,8 @@ plan: setup ## show what EXPERIMENT at SCALE would run, what is cached and what 
 preflight: setup ## check assets, disk, GPU memory, credentials, tokenizers for EXPERIMENT at SCALE (CALIBRATE=1: and speed)
 	$(PY) scripts/preflight.py "experiment='$(EXPERIMENT)'" scale=$(SCALE) $(if $(SEEDS),'seeds=[$(SEEDS)]') $(if $(CALIBRATE),calibrate=true)
 
-report: setup ## make tables, figures and the page from results/
-	$(PY) scripts/report.py
+report: setup ## make tables, figures and the page of SCALE from results/
+	$(PY) scripts/report.py scale=$(SCALE)
 
 test: setup ## run the tests (PYTEST_ARGS="-k store -x" to choose)
 	@$(PY) -m pytest -q -n $(or $(JOBS),2) --dist loadfile $(PYTEST_ARGS)

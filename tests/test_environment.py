@@ -79,6 +79,12 @@ def test_every_script_that_make_calls_exists():
     assert all((ROOT / script).is_file() for script in called)
 
 
+@pytest.mark.parametrize("target", ["reproduce", "plan", "preflight", "report"])
+def test_make_passes_the_scale_on(target):
+    shown = subprocess.run(["make", "-n", target, "SCALE=paper"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert " scale=paper" in shown.stdout
+
+
 def test_no_tracked_file_names_a_package_index():
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

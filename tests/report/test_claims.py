@@ -1,6 +1,7 @@
 """The claims ledger over made-up results: every verdict comes out where it should, from numbers derived by hand."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,10 @@ from claims_results import (
 )
 
 from cwpo.report.claims.evidence import of_paper, of_results
-from cwpo.report.claims.ledger import CLAIMS, judge_all
+from cwpo.report.claims.ledger import CLAIMS, Entry, judge_all
 from cwpo.report.claims.measures import ARM, over_best, own_choice_pays
 from cwpo.report.claims.outcome import assess
-from cwpo.report.claims.rule import VERDICTS, judge, t_interval
+from cwpo.report.claims.rule import VERDICTS, Judged, judge, t_interval
 from cwpo.report.claims.write import write_claims
 from cwpo.report.inputs import load
 from cwpo.report.names import METHOD_NAMES, model_size
@@ -141,6 +142,14 @@ def test_results_get_the_verdict_they_deserve_at_each_point(tmp_path, by_seed, v
         assert (record["runs"], record["prompts"]) == (4 * len(by_seed), 400 * len(by_seed))
         if len(by_seed) == 3:
             assert (record["low"], record["high"]) == pytest.approx(t_interval(values), abs=1e-4)
+
+
+@pytest.mark.parametrize(("high", "small"), [(0.28, True), (0.45, False)])
+def test_an_effect_is_called_small_against_half_of_the_papers_not_against_the_floor(tmp_path, high, small):
+    """The paper's effect is 0.6 points, the smallest effect that matters 0.5."""
+    outcome = outcome_of(write(tmp_path, []), "figure3_cw20_over_human100")
+    found = replace(outcome, judged=Judged("reproduced", high - 0.04, high - 0.08, high))
+    assert outcome.margin == 0.5 and any("the size is not" in note for note in found.notes) is small
 
 
 @pytest.mark.parametrize("point", ["both", None])
@@ -446,6 +455,8 @@ def test_other_scales_are_not_called_toy(tmp_path, paper):
     ours = of_results(results)
     outcome = assess(BY_ID["table1_dpo_cw_over_ws_dpo"], ours, paper, "paper")
     assert outcome.shown == "reproduced (paper scale)"
+    write_claims([Entry(outcome.claim, {"matched": outcome})], tmp_path, "paper")
+    assert "Made by `make report SCALE=paper` from 12 runs" in (tmp_path / "claims.md").read_text()
 
 
 def test_experiments_of_two_machines_are_not_compared(tmp_path):

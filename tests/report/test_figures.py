@@ -4,10 +4,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from claims_results import PROMPTS, QWEN_MID, grid, run_of, write
 from report.test_build import made_up, only, results  # noqa: F401
 
 from cwpo.report import figures
 from cwpo.report.figures import style
+from cwpo.report.figures.capacity import _size
+from cwpo.report.figures.distributions import _gaps
 from cwpo.report.inputs import load
 from cwpo.report.tables.figure_specs import FIGURE2, FIGURE5
 from cwpo.report.tables.grid import AVERAGE, fill
@@ -86,6 +89,14 @@ def test_figure_5_orders_prompts_and_states_the_tables_win_rate(drawn, made_up_l
         assert f"win rate {cell['win_rate']:.1f}" in axis.get_title()
 
 
+def test_figure_5_draws_every_prompt_of_every_objective(tmp_path):
+    arms = grid("figure5", (QWEN_MID,), ("tldr",), ("human", "cw_po"), objective=("dpo", "ipo"))
+    runs = [run_of(arm, seed, 0.5 + 0.2 * (arm["method"] == "cw_po")) for arm in arms for seed in (0, 1)]
+    found = load(write(tmp_path, runs), "toy").at("matched")
+    cells = [row[0] for section in fill(FIGURE5, found).sections for _, row in section.rows if "seeds" in row[0]]
+    assert [len(_gaps(found, cell)) for cell in cells[:1]] == [2 * 2 * PROMPTS]
+
+
 def test_a_panel_of_which_nothing_ran_says_so(drawn, results):  # noqa: F811
     only(results, made_up("figure2", data="harmless", strong="world/opt-96x3", seed=0, method="human"))
     figure = drawn(figures.figure2, load(results, "toy"))
@@ -97,6 +108,14 @@ def test_what_never_ran_is_not_drawn(results, tmp_path):  # noqa: F811
     found = load(results, "toy")
     empty = [draw for draw in FIGURES if not draw(found, tmp_path / "figures")]
     assert empty == list(FIGURES)
+
+
+@pytest.mark.parametrize(
+    ("model", "size"),
+    [("world/opt-96x3", "1.3B"), ("Qwen/Qwen2.5-1.5B-Instruct", "1.5B"), ("EleutherAI/pythia-160m-deduped", "160m"), ("mine", "mine")],
+)  # fmt: skip
+def test_models_are_named_by_their_sizes(model, size):
+    assert _size(model) == size
 
 
 def test_the_same_numbers_give_the_same_bytes(tmp_path, made_up_loaded):

@@ -143,7 +143,7 @@ ARM_CLAIMS = (
     ),
     better(
         "figure2_top30_over_human",
-        "The 30 % most confident Bradley–Terry labels beat human labels on all pairs.",
+        "The 30 % most confident Bradley–Terry labels beat human labels on all unlabeled pairs.",
         arm("figure2", "filter", keep_fraction=0.3),
         arm("figure2", "human"),
         test="top 30 % − Human",

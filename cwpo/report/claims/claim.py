@@ -52,6 +52,10 @@ class Claim:
         named = next((words for start, words in PLACES.items() if self.id.startswith(start)), None)
         return named or re.sub(r"(table|figure)(\d+)_.*", r"\1 \2", self.id).capitalize()
 
+    def distance(self, effect: float) -> float:
+        """How far an effect is from `value` in the claimed direction; below 0 on the other side."""
+        return self.value - effect if self.below else effect - self.value
+
 
 def better(
     id: str, statement: str, a: Where, b: Where, *, test: str, match: tuple[str, ...] = ARM, remark: str = ""

@@ -91,8 +91,7 @@ def assess(claim: Claim, ours: Evidence, theirs: Evidence, scale: str) -> Outcom
     measured = claim.measure(ours, claim.number)
     published = (claim.paper or claim.measure)(theirs, claim.number)
     paper = float(published.by_seed.iloc[0]) if len(published.effects) else None
-    distance = 0.0 if paper is None else (claim.value - paper if claim.below else paper - claim.value)
-    margin = max(distance / 2, claim.floor)
+    margin = claim.floor if paper is None else max(claim.distance(paper) / 2, claim.floor)
 
     def judged(values: Measured) -> Judged:
         return judge(values.by_seed.tolist(), margin=margin, value=claim.value, below=claim.below)
@@ -113,7 +112,7 @@ def _remarks(outcome: Outcome) -> list[str]:
         notes = ["The results say the opposite of the paper.", why, *notes]
     if len(measured.by_seed) < 2:
         notes.append("One seed has no interval: nothing can be concluded from it.")
-    if outcome.paper is not None and _smaller(claim, judged, outcome.margin):
+    if outcome.paper is not None and _smaller(claim, judged, outcome.paper):
         notes.append("The direction is reproduced, the size is not: the interval excludes half the paper's effect.")
     notes += _where_it_differs(claim, measured)
     if claim.arms and second is not None and second.effect is not None and judged.effect is not None:
@@ -127,11 +126,11 @@ def _remarks(outcome: Outcome) -> list[str]:
     return [*notes, *measured.notes]
 
 
-def _smaller(claim: Claim, judged: Judged, margin: float) -> bool:
-    """Whether an effect is reproduced but small: its whole interval is less than `margin` from the claim's value."""
+def _smaller(claim: Claim, judged: Judged, paper: float) -> bool:
+    """Whether an effect is reproduced but small: its whole interval is nearer to the claim's value than half of `paper`."""
     if judged.verdict != REPRODUCED or judged.low is None or judged.high is None:
         return False
-    return (claim.value - judged.low if claim.below else judged.high - claim.value) < margin
+    return claim.distance(judged.low if claim.below else judged.high) < claim.distance(paper) / 2
 
 
 def _where_it_differs(claim: Claim, measured: Measured) -> list[str]:

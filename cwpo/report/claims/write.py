@@ -166,7 +166,8 @@ def _page(entries: Sequence[Entry], scale: str) -> str:
     used = pd.concat(
         [outcome.measured.used[["run_key", "git_commit"]] for entry in entries for outcome in entry.points.values()]
     )
-    made = f"Made by `make report` from {used['run_key'].nunique()} runs"
+    command = "make report" if scale == "toy" else f"make report SCALE={scale}"
+    made = f"Made by `{command}` from {used['run_key'].nunique()} runs"
     return "\n\n".join(
         [
             "# The paper's claims",

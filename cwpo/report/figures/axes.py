@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 
 from cwpo.report.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, YELLOW, figure, points, sizes
 from cwpo.report.inputs import RESAMPLES, Results
@@ -18,7 +19,8 @@ from cwpo.results import RunRewards
 from cwpo.statistics import clustered_interval
 
 COLORS = (BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW, GREY, "black")
-APART = 0.12  # distance between the points at one tick; ticks are 1 apart
+APART, GROUP = 0.12, 0.8  # largest distance between the points at one place, of all of them; places are 1 apart
+TICKS = 30  # places that are named; of more places only some are
 
 
 def axis_figures(results: Results, rows: pd.DataFrame, axes: Sequence[str], folder: Path) -> list[Path]:
@@ -44,15 +46,19 @@ def _draw(results: Results, rows: pd.DataFrame, axes: Sequence[str], pair: tuple
     note = sizes(list(cells.values()), rows["seed"])
     title = f"each point: mean over {settings} settings of {', '.join(rest)}" if rest else ""
     values = sorted({place[1:] for place in cells}, key=lambda value: _order(*value))
-    size = (max(3.6, 0.9 * len(places) + 1.2), 3.6)
+    many = len(values) > len(COLORS)
+    colors = colormaps["viridis"](np.linspace(0, 1, len(values))) if many else COLORS
+    apart = min(APART, GROUP / len(values))
+    size = (max(3.6, 0.9 * min(len(places), TICKS) + 1.2), 3.6 + (0.08 * len(values) if many else 0))
     with figure(path, results, size=size, title=title, sizes=note, legend=2, pdf=False) as (_, grid):
         axis = grid[0, 0]
-        for number, (value, color) in enumerate(zip(values, itertools.cycle(COLORS))):
-            at = [place + APART * (number - (len(values) - 1) / 2) for place in range(len(places))]
+        for number, (value, color) in enumerate(zip(values, colors)):
+            at = [place + apart * (number - (len(values) - 1) / 2) for place in range(len(places))]
             label = {"label": f"{colored}={value[0]}"} if value else {}
             line: Any = {"ls": "none", "color": color, **label}
             points(axis, at, [cells.get((place, *value), {}) for place in places], "reward", **line)
-        axis.set_xticks(range(len(places)), places)
+        named = range(0, len(places), -(-len(places) // TICKS))
+        axis.set_xticks(named, [places[place] for place in named])
         axis.set_xlim(-0.5, len(places) - 0.5)
         axis.set_xlabel(across)
         axis.set_ylabel("mean gold reward")

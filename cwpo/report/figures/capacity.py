@@ -45,4 +45,10 @@ def _panel(axis: Any, gains: pd.DataFrame, number: str) -> None:
         look = {"color": COLORS[method], "label": f"CW-PO − {METHOD_NAMES[method]}"}
         points(axis, places, of.to_dict("records"), number, **look)
     axis.axhline(0, color=GREY, lw=0.8)
-    axis.set_xticks(range(len(ran)), [label(strong).rpartition("-")[2] for strong in ran])
+    axis.set_xticks(range(len(ran)), [_size(strong) for strong in ran])
+
+
+def _size(model: str) -> str:
+    """Returns the part of a model's label that starts with a digit, `1.5B`; the whole label if there is none."""
+    parts = label(model).split("-")
+    return next((part for part in reversed(parts) if part[:1].isdigit()), label(model))

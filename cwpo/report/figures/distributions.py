@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 
 from cwpo.report.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, figure, files, mark_not_run
-from cwpo.report.inputs import Results, datasets
+from cwpo.report.inputs import Results, datasets, select
 from cwpo.report.names import DATA_NAMES, METHOD_NAMES, label
 from cwpo.report.tables.arms import CW, HUMAN
 from cwpo.report.tables.cells import counts, interval
 from cwpo.report.tables.figure_specs import FIGURE5
 from cwpo.report.tables.grid import AVERAGE, Cell, fill
+from cwpo.report.tables.kinds import ARMS
 from cwpo.statistics import mean_shift
 
 LABELED, OFFLINE = "labeled", "offline"
@@ -54,13 +55,13 @@ def figure5(results: Results, folder: Path) -> list[Path]:
 
 
 def _gaps(results: Results, cell: Cell) -> np.ndarray:
-    runs = results.of("figure5")
-    here = runs[(runs["data"] == cell["data"]) & (runs["strong"] == cell["strong"]) & (runs["weak"] == cell["weak"])]
-    arms = [here[here["method"] == item.where["method"]].set_index("seed")["run"] for item in (CW, HUMAN)]
+    here = select(results.of("figure5"), {name: cell[name] for name in ("data", "weak", "strong")})
+    cw, human = (select(here, item.where) for item in (CW, HUMAN))
+    both = cw.merge(human, on=list(ARMS.same), suffixes=("", "_human"))
     gaps = [
-        results.rewards[arms[0][seed]].reward - results.rewards[arms[1][seed]].reward
-        for seed in sorted(set(arms[0].index) & set(arms[1].index))
-        if not results.relative(arms[0][seed], arms[1][seed])
+        results.rewards[run].reward - results.rewards[other].reward
+        for run, other in zip(both["run"], both["run_human"])
+        if not results.relative(run, other)
     ]
     return np.concatenate(gaps) if gaps else np.empty(0)
 
