@@ -11,6 +11,7 @@ from cwpo.config.hub import asked_once
 ADAPTER = "adapter_config.json"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 BASE = "base.json"  # the file that names the base model of adapters trained by cwpo; see cwpo.models.adapters
+WEIGHTS = "model.safetensors"
 TENSORS = "adapter_model.safetensors"
 
 
@@ -38,9 +39,9 @@ def _folder_problem(folder: Path, at: str, adapters: bool) -> str | None:
             f"{at} holds a LoRA adapter ({ADAPTER}), which names a model elsewhere to load; merge it first "
             "(model.merge_and_unload().save_pretrained(folder), or cwpo.models.policy.export) and name that folder"
         )
-    if not any(name.endswith(".safetensors") for name in files):
+    if files.isdisjoint({WEIGHTS, f"{WEIGHTS}.index.json", TENSORS}):
         fix = "convert it with model.save_pretrained(folder), which writes safetensors"
-        return _only_pickles(files, at, fix) or f"{at} has a config.json but no *.safetensors weights"
+        return _only_pickles(files, at, fix) or f"{at} has a config.json but neither {WEIGHTS} nor {WEIGHTS}.index.json"
     if strange := strange_shards(folder):
         return f"{at}: {strange}"
     if files.isdisjoint({"tokenizer_config.json", "tokenizer.json"}):
@@ -56,15 +57,21 @@ def _only_pickles(files: Iterable[str], at: str, fix: str) -> str | None:
 
 
 def strange_shards(folder: Path) -> str | None:
-    """Says why an index of weight files (*.index.json) is broken or, for safetensors, names other files; else None."""
+    """Says why an index of weight files (*.index.json) is broken or, for safetensors, names files that are not read or
+    not there; None if it is right, or if all weights are in one file."""
     for index in sorted(folder.glob("*.index.json")):
         try:
             named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
             return f"{index.name} is no list of weight files; save the model again with save_pretrained"
         wrong = [str(name) for name in named if not re.fullmatch(r"[\w.-]+\.safetensors", str(name))]
-        if wrong and index.name.endswith(".safetensors.index.json"):
+        if not index.name.endswith(".safetensors.index.json"):
+            continue
+        if wrong:
             return f"{index.name} names {sorted(wrong)[0]}, which is no .safetensors file in that folder, and only these are read"
+        absent = sorted(name for name in named if not (folder / name).is_file())
+        if absent and not (folder / WEIGHTS).is_file():
+            return f"{index.name} names {absent[0]}, which is not there ({len(absent)} of {len(named)} files); copy it again"
     return None
 
 

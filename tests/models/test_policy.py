@@ -1,5 +1,6 @@
 """Checkpoints that lack weights. Adapters: on every linear layer, or on those that PEFT chooses for an architecture."""
 
+import json
 import re
 
 import pytest
@@ -10,6 +11,7 @@ from transformers import AutoModelForCausalLM, BertConfig, BertForSequenceClassi
 
 from cwpo.errors import InputError
 from cwpo.models.annotator import load_annotator, new_annotator
+from cwpo.models.folders import checkpoint_problem
 from cwpo.models.policy import add_lora, load_policy
 from cwpo.models.reward_models import load_reward
 
@@ -32,6 +34,25 @@ def test_weights_that_transformers_would_draw_at_random_are_refused(tmp_path, fa
         for load in (load_policy, lambda path: new_annotator(path, None, pad_id=PAD, head_std=0.1, seed=0)):
             with pytest.raises(InputError, match=r"lacks 1 weights of a .* such as [\w.]*q_proj.weight"):
                 load(tmp_path)
+
+
+def test_a_folder_that_lacks_some_files_of_its_weights_is_refused_before_it_is_loaded(tmp_path):
+    model = tiny_model("llama")
+    save(model, tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    model.save_pretrained(tmp_path, max_shard_size="4KB")
+    assert checkpoint_problem(str(tmp_path), "model") is None
+    first, *others = sorted(tmp_path.glob("model-*.safetensors"))
+    first.unlink()
+    problem = f"index.json names {first.name}, which is not there (1 of {1 + len(others)} files)"
+    assert problem in (checkpoint_problem(str(tmp_path), "model") or "")
+    with pytest.raises(InputError, match=re.escape(problem)):
+        load_policy(tmp_path)
+    (tmp_path / "model.safetensors.index.json").unlink()
+    assert "neither model.safetensors nor model.safetensors.index.json" in checkpoint_problem(str(tmp_path), "model")
+    save(model, tmp_path)  # one file is read first
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"x": first.name}}))
+    assert checkpoint_problem(str(tmp_path), "model") is None and load_policy(tmp_path)
 
 
 def test_an_encoder_cannot_be_an_annotator(tmp_path):
