@@ -1,10 +1,10 @@
 """Checks the checkpoints that a configuration names: pinned, present and of the right kind. Loads no weights."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from cwpo.config.assets import distinct, hub_assets, is_hub_id, named_models, settled
-from cwpo.config.schema import MODEL_GOLDS, POLICY_ANNOTATORS, Config
+from cwpo.config.schema import MODEL_GOLDS, POLICY_ANNOTATORS, STAGES, Config
 from cwpo.errors import Problem
 from cwpo.models.folders import checkpoint_problem
 
@@ -28,7 +28,23 @@ def checkpoint_problems(cfg: Config, ask_hub: bool) -> list[Problem]:
     scoring = ["online.reward_model", *(["gold.path"] if cfg.gold.name in MODEL_GOLDS else [])]
     pairwise = ["gold.path"] if cfg.gold.name == "steamshp" else []
     heads = _given_a_head(cfg)
-    return unpinned(cfg) or model_problems(real, scoring=scoring, seq2seq=pairwise, heads=heads, ask_hub=True)
+    problems = unpinned(cfg) or model_problems(real, scoring=scoring, seq2seq=pairwise, heads=heads, ask_hub=True)
+    return problems or list(_room_problems(cfg))
+
+
+def _room_problems(cfg: Config) -> Iterator[Problem]:
+    """Yields a problem if the arm samples and no prompt would fit into the strong model's context."""
+    from cwpo.models.policy import context_length  # imports torch
+
+    samples = STAGES.index(cfg.until or STAGES[-1]) >= STAGES.index("online_align")
+    if not samples or cfg.pair.strong.startswith("world/"):
+        return
+    context, new = context_length(cfg.pair.strong, cfg.pair.strong_revision), cfg.generation.max_new_tokens
+    if context is not None and new >= context:
+        why = (
+            f"leaves no room for a prompt: the context of pair.strong={cfg.pair.strong} has {context} tokens; use fewer"
+        )
+        yield Problem("generation.max_new_tokens", f"generation.max_new_tokens={new} {why}")
 
 
 def _given_a_head(cfg: Config) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from cwpo.checks.reading import wrong
@@ -11,7 +12,10 @@ from cwpo.runtime import needs_bitsandbytes
 
 
 def machine_problems(cfg: Config) -> Iterator[Problem]:
-    """Yields the problems of processes, LoRA, sampling engines and optional packages."""
+    """Yields the problems of folders, processes, LoRA, sampling engines and optional packages."""
+    for key in ("store", "results"):
+        if Path(getattr(cfg, key)).expanduser().is_file():
+            yield wrong(cfg, key, "is a file; name a folder")
     if cfg.launch == "none" and cfg.processes > 1:
         yield wrong(cfg, "processes", "needs launch=ddp or launch=fsdp")
     if cfg.launch != "none" and cfg.jobs > 1:

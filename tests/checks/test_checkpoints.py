@@ -10,6 +10,12 @@ from cwpo.config.commands import register
 from cwpo.pipeline.arms import composing
 
 
+def problems_of(words: str) -> list:
+    register()
+    with composing():
+        return checkpoint_problems(compose("config", overrides=words.split()), ask_hub=True)
+
+
 @pytest.mark.parametrize(
     ("words", "refused"),
     [
@@ -24,11 +30,18 @@ from cwpo.pipeline.arms import composing
 def test_a_model_without_a_sequence_classifier_is_refused_where_it_gets_a_scalar_head(tmp_path, words, refused):
     tokenizer = tiny_tokenizer()
     save(architecture("granite", vocab_size=len(tokenizer)), tmp_path, tokenizer)
-    register()
-    with composing():
-        cfg = compose("config", overrides=words.format(tmp_path).split())
-    problems = checkpoint_problems(cfg, ask_hub=True)
+    problems = problems_of(words.format(tmp_path))
     assert [problem.key for problem in problems] == ([refused] if refused else [])
     assert all(
         "of type granite, for which transformers has no sequence classifier" in problem.text for problem in problems
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "refused"), [("127", False), ("128", True), ("128 until=assess", False), ("128 until=generate", True)]
+)
+def test_samples_that_leave_no_prompt_any_room_are_refused(tmp_path, words, refused):
+    tokenizer = tiny_tokenizer()
+    save(architecture("opt", vocab_size=len(tokenizer), max_position_embeddings=128), tmp_path, tokenizer)
+    problems = problems_of(f"pair.strong={tmp_path} generation.max_new_tokens={words}")
+    assert len(problems) == refused and all("has 128 tokens; use fewer" in problem.text for problem in problems)

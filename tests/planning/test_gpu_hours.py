@@ -5,9 +5,11 @@ import re
 import pytest
 from conftest import REPO
 from harness.commands import TINY
+from omegaconf import OmegaConf
 from planning.cost_table import GOLD, HEAD, row, table
 
 from cwpo.commands.plan import show_plan
+from cwpo.config.schema import CONF
 from cwpo.errors import InputError
 from cwpo.pipeline.arms import Arm, distinct, expand
 from cwpo.planning.calibration import Calibration, Rate, calibration_of
@@ -152,10 +154,14 @@ def rows_of_table() -> dict[str, str]:
 
 
 def test_the_table_has_every_experiment():
-    from cwpo.config.schema import CONF
-
     assert set(rows_of_table()) == {path.stem for path in (CONF / "experiment").glob("*.yaml")}
     assert f"| {' | '.join(HEAD)} |" in README
+
+
+def test_the_table_counts_the_seeds_of_each_file():
+    for name, line in rows_of_table().items():
+        seeds = str(OmegaConf.load(CONF / "experiment" / f"{name}.yaml").hydra.sweeper.params.seed)
+        assert line.split(" | ")[5] == str(len(seeds.split(","))), name
 
 
 @pytest.mark.parametrize("name", ["figure8", "table21", "table25"])

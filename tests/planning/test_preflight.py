@@ -171,6 +171,13 @@ def test_a_gpu_that_is_too_small_is_told_with_the_parts(local, tmp_path):
     assert "smaller reward model" in stages["evaluate"]
 
 
+def test_where_no_gpu_is_needed_none_is_missed(local, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(report, "gpus", list)
+    preflight(settings(tmp_path, *local, "device=cpu", gpu_gib=None))
+    preflight(settings(tmp_path, "pair=opt_small", "data=harmless", scale="toy", gpu_gib=None))
+    assert capsys.readouterr().out.count("ready: ") == 2
+
+
 def test_the_largest_need_of_all_arms_counts(local, tmp_path, monkeypatch):
     shown = []
     monkeypatch.setattr(report, "_show", lambda arms, assets, needs: shown.append({n.stage: n.total for n in needs}))

@@ -41,7 +41,7 @@ def preflight(cfg: Any) -> None:
     unusable = dict(_asset_problems(arms))
     problems |= dict.fromkeys(problem for found in unusable.values() for problem in found)
     shapes = _shapes(arms, unusable)
-    every = [need for arm in arms for need in stage_needs(arm, _named(arm, shapes))]
+    every = [need for arm in arms if arm.device != "cpu" for need in stage_needs(arm, _named(arm, shapes))]
     needs = list({(need.stage, need.model): need for need in sorted(every, key=lambda need: need.total)}.values())
     problems |= dict.fromkeys(_memory_problems(needs, cfg.gpu_gib))
     if not problems:
@@ -122,12 +122,11 @@ def _named(arm: Config, shapes: dict[tuple[str, str], Shape]) -> dict[str, Shape
 
 def _memory_problems(needs: list[Need], given: float | None) -> Iterator[str]:
     found = [given] if given else gpus()
-    if not found:
+    if needs and not found:
         yield (
             "no GPU is here: run this where the experiment will run, or say what its GPUs have, e.g. gpu_gib=80, to check for it"
         )
-        return
-    least = min(found)
+    least = min(found, default=float("inf"))
     for need in needs:
         if need.total > least:
             parts = f"weights {need.weights:.0f}, gradients and optimizer {need.training:.0f}, activations {need.activations:.0f}"
