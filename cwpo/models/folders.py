@@ -41,7 +41,10 @@ def _folder_problem(folder: Path, at: str, adapters: bool) -> str | None:
         )
     if files.isdisjoint({WEIGHTS, f"{WEIGHTS}.index.json", TENSORS}):
         fix = "convert it with model.save_pretrained(folder), which writes safetensors"
-        return _only_pickles(files, at, fix) or f"{at} has a config.json but neither {WEIGHTS} nor {WEIGHTS}.index.json"
+        return (
+            _only_pickles(files, at, fix)
+            or f"{at} has a config.json but no *.safetensors weights: no {WEIGHTS}, no {WEIGHTS}.index.json"
+        )
     if strange := strange_shards(folder):
         return f"{at}: {strange}"
     if files.isdisjoint({"tokenizer_config.json", "tokenizer.json"}):

@@ -175,7 +175,7 @@ def load_policy(
     """
     if is_adapters(path):
         return load_adapted(path, device=device).float().merge_and_unload()
-    settings = {} if dropout else no_dropout(read_config(path, revision))
+    settings: dict[str, Any] = {} if dropout else no_dropout(read_config(path, revision))
     model: Any = load_weights(AutoModelForCausalLM, path, revision, dtype=dtype, **settings)
     beyond = [name for name, p in model.named_parameters() if dtype != torch.float32 and not p.isfinite().all()]
     if beyond:

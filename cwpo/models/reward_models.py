@@ -17,7 +17,7 @@ from cwpo.models.annotator import score_responses
 from cwpo.models.lengths import forget_lengths, mixing_length
 from cwpo.models.logprobs import scoring_batches
 from cwpo.models.memory import in_batches
-from cwpo.models.policy import load_tokenizer, load_weights, no_dropout, read_config, read_tokenizer
+from cwpo.models.policy import load_tokenizer, load_weights, no_dropout, read_config, read_tokenizer, readable
 from cwpo.runtime import label_precision
 
 # A key of a tokenizer's init_kwargs, which are saved with it: bt or pairrm, the kind of scalar head that cwpo trained.
@@ -46,6 +46,9 @@ class Scorer:
             self.model.float()
         self.model.to(device).eval()
         self.batching, self.device = (batch_size, token_budget), device
+        tables = [name for name, part in self.model.named_modules() if isinstance(part, torch.nn.Embedding)]
+        learned = any("position" in name or "wpe" in name for name in tables)
+        self.most = readable(self.tokenizer, path, revision) if learned else None  # other positions have no end
 
     def lengths(self, prompts: Sequence[Text], responses: Sequence[Text]) -> list[int]:
         """Returns how many tokens the model reads for each prompt with its response."""
@@ -63,7 +66,12 @@ class HuggingFace(Scorer):
     def rewards(self, prompts: Sequence[Text], responses: Sequence[Text]) -> np.ndarray:
         alone = mixing_length(self.model.config) is not None  # a long row changes other rows of its batch
         read = reward_inputs(self.tokenizer, prompts, responses) if prompts else {"input_ids": []}
-        scores = np.empty(len(prompts))
+        scores, lengths = np.empty(len(prompts)), list(map(len, read["input_ids"]))
+        if self.most is not None and max(lengths, default=0) > self.most:
+            raise InputError(
+                f"the reward model {self.model.name_or_path} has positions for {self.most} tokens, and a text has {max(lengths)}; lower "
+                "data.max_tokens and generation.max_new_tokens (own pairs: max_tokens, max_new_tokens), or use another model"
+            )
 
         def score(rows: list[int]) -> np.ndarray:
             if alone:
@@ -74,7 +82,7 @@ class HuggingFace(Scorer):
 
         batching = (1, None) if alone else self.batching
         with label_precision(self.device):
-            for rows, values in in_batches(scoring_batches(list(map(len, read["input_ids"])), *batching), score):
+            for rows, values in in_batches(scoring_batches(lengths, *batching), score):
                 scores[rows] = values
         return scores
 

@@ -49,18 +49,22 @@ def test_a_folder_that_lacks_some_files_of_its_weights_is_refused_before_it_is_l
     with pytest.raises(InputError, match=re.escape(problem)):
         load_policy(tmp_path)
     (tmp_path / "model.safetensors.index.json").unlink()
-    assert "neither model.safetensors nor model.safetensors.index.json" in checkpoint_problem(str(tmp_path), "model")
+    assert "no model.safetensors, no model.safetensors.index.json" in checkpoint_problem(str(tmp_path), "model")
     save(model, tmp_path)  # one file is read first
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"x": first.name}}))
     assert checkpoint_problem(str(tmp_path), "model") is None and load_policy(tmp_path)
 
 
 def test_an_encoder_cannot_be_an_annotator(tmp_path):
-    config = BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, num_labels=1)
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = BertConfig(**size, num_labels=1, max_position_embeddings=32)
     save(BertForSequenceClassification(config), tmp_path)
     with pytest.raises(InputError, match="type bert, whose sequence classifier does not read the last token"):
         new_annotator(tmp_path, None, pad_id=PAD, head_std=0.1, seed=0)
-    assert load_reward(str(tmp_path), None, device="cpu", batch_size=1)  # a reward model it can be
+    reward = load_reward(str(tmp_path), None, device="cpu", batch_size=1)  # a reward model it can be
+    assert len(reward.rewards(["ask"], [" bread" * 20])) == 1
+    with pytest.raises(InputError, match="has positions for 32 tokens, and a text has 42; lower data.max_tokens"):
+        reward.rewards(["ask", "ask"], [" me", " bread" * 40])  # which ended in an IndexError
 
 
 def adapted(family: str, targets: str) -> set[str]:
