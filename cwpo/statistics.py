@@ -58,10 +58,8 @@ def bootstrap_interval(values: PerSeed, *, confidence: float = 0.95, resamples: 
     return interval_of(centres, _means_by_group(groups, resamples, seed), confidence=confidence, seed=seed)
 
 
-def clustered_interval(
-    clusters: Sequence[Sequence[ArrayLike]], *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
-) -> Interval:
-    """As bootstrap_interval, with several cells (data sets, objectives) per seed: clusters[seed][cell][prompt].
+def clustered_interval(clusters: Sequence[Sequence[ArrayLike]], *, resamples: int = 2000) -> Interval:
+    """As bootstrap_interval, at 95 % and with several cells (data sets, objectives) per seed: clusters[seed][cell][prompt].
 
     The mean is over prompts, then cells, then seeds; every seed must have the same cells. Seeds are resampled with all
     of their cells, since cells of one seed are not independent draws, then the prompts within each cell. Raises
@@ -72,18 +70,18 @@ def clustered_interval(
         raise ValueError(f"every seed needs the same cells; got seeds with these numbers of cells: {sorted(sizes)}")
     groups = [_per_seed(list(cells)) for cells in clusters]
     every = [cell for cells in groups for cell in cells]
-    means = _means_by_group(every, resamples, seed).reshape(len(groups), -1, resamples)
+    means = _means_by_group(every, resamples).reshape(len(groups), -1, resamples)
     centres = [float(np.mean([cell.mean() for cell in cells])) for cells in groups]
-    return interval_of(centres, mean_of_cells(means, seed=seed), confidence=confidence, seed=seed)
+    return interval_of(centres, mean_of_cells(means))
 
 
-def mean_of_cells(means: Iterable[Iterable[ArrayLike]], *, seed: int = 0) -> Floats:
+def mean_of_cells(means: Iterable[Iterable[ArrayLike]]) -> Floats:
     """Averages resampled means over each seed's cells: means[seed][cell] holds R numbers; returns shape (seeds, R).
 
     It first shuffles each cell's R numbers. Otherwise the resamples of cells with equally many prompts would depend on
     each other, since such cells share their draws (see resampled_means).
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     return np.stack(
         [np.mean([rng.permutation(np.asarray(cell, dtype=np.float64)) for cell in cells], axis=0) for cells in means]
     )
@@ -108,10 +106,8 @@ def interval_of(centres: Sequence[float], means: ArrayLike, *, confidence: float
     return Interval(float(mean), float(low), float(high))
 
 
-def proportion_interval(
-    shares: Sequence[float], counts: Sequence[int], *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
-) -> Interval:
-    """As bootstrap_interval, if each seed has only a share of successes in [0, 1] and its number of trials (`counts`).
+def proportion_interval(shares: Sequence[float], counts: Sequence[int], *, resamples: int = 2000) -> Interval:
+    """As bootstrap_interval, at 95 %, if each seed has only a share of successes in [0, 1] and its number of trials (`counts`).
 
     A resample of n trials has a binomial number of successes, so the result of each single trial is not needed. Raises
     ValueError for no shares or shares outside [0, 1].
@@ -120,8 +116,8 @@ def proportion_interval(
     if not len(p) or not np.all((p >= 0) & (p <= 1)):
         raise ValueError(f"shares must be in [0, 1], one per seed; got {list(shares)}")
     n = np.asarray(counts)[:, None]
-    means = np.random.default_rng([seed, 1]).binomial(n, p[:, None], size=(len(p), resamples)) / n
-    return interval_of(p.tolist(), means, confidence=confidence, seed=seed)
+    means = np.random.default_rng([0, 1]).binomial(n, p[:, None], size=(len(p), resamples)) / n
+    return interval_of(p.tolist(), means)
 
 
 def subset_spread(values: ArrayLike, subsets: int = 3) -> tuple[float, float]:
@@ -159,7 +155,7 @@ def resampled_means(values: ArrayLike, resamples: int, seed: int = 0) -> Floats:
     return x @ resample_counts(x.shape[1], resamples, seed).T / x.shape[1]
 
 
-def _means_by_group(groups: Sequence[Floats], resamples: int, seed: int) -> Floats:
+def _means_by_group(groups: Sequence[Floats], resamples: int, seed: int = 0) -> Floats:
     """Returns R resampled means of each of G groups, (G, R). Groups of equal size take one matrix product: faster."""
     if len({len(group) for group in groups}) == 1:
         return resampled_means(np.stack(groups), resamples, seed)

@@ -185,6 +185,8 @@ def test_pruning_drops_what_runs_no_longer_names(folder):
     replace_rows(folder / "details.csv", details("b", experiment="killed"), DETAIL_COLUMNS)
     prune(folder)  # a kill left details without rewards
     assert set(read_rows(folder / "details.csv", DETAIL_COLUMNS)["experiment"]) == {"table1"}
+    (folder / "details.csv").unlink()  # as the message about a damaged file advises
+    prune(folder)
 
 
 @pytest.mark.parametrize("experiment", ["table1", "other"])
@@ -214,8 +216,8 @@ def test_pruning_spares_rows_another_sweep_enters_meanwhile(folder, monkeypatch,
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda f: f.drop(columns=["gra", "seed"]), "another schema version: it lacks seed, gra; delete it"),
-        (lambda f: f.assign(extra=1), "another schema version: it has unknown extra; delete it"),
+        (lambda f: f.drop(columns=["gra", "seed"]), "another schema version: it lacks seed, gra; restore a copy"),
+        (lambda f: f.assign(extra=1), "another schema version: it has unknown extra; restore a copy"),
         (lambda f: pd.concat([f, f.tail(1)]), "same experiment and run_key more than once: lines 3, 4;"),
         (lambda f: f.assign(scale=["toy", "paper"]), "mixes scales: paper, toy; only toy belongs there; move"),
     ],
@@ -234,5 +236,7 @@ def test_a_damaged_file_is_refused(folder, keep):
     path = folder / "rewards.csv.gz"
     write_rows(path, rewards("a", "b"), REWARD_COLUMNS)
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(ResultsError, match="is empty or damaged .*; delete it and run `make reproduce` again"):
+    with pytest.raises(
+        ResultsError, match="is empty or damaged .*; restore a copy, or delete it and give the commands"
+    ):
         read_rows(path, REWARD_COLUMNS)
