@@ -49,11 +49,12 @@ class Asset:
     def problem(self) -> str:
         """Returns the message for an asset that is not pinned."""
         how = f"its revision is {self.given}, which can move" if self.given else "no commit is locked for it"
-        own = f" set {self.revision_key}=<40 hex digits>," if self.revision_key else ""
-        return (
-            f"{self.key}={self.id} is not pinned: {how}, and there is no such folder here; enter its commit into conf/{LOCK.name} with {COMMAND} where there is a "
-            f"network,{own} or allow_unpinned=true"
-        )
+        fixes = [f"set {self.revision_key}=<40 hex digits>"] if self.revision_key else []
+        locked = self.given in (None, locked_revision(self.kind, self.id))
+        if locked and self.id in read_lock()[self.kind]:  # the command looks up only these
+            fixes.insert(0, f"enter its commit into conf/{LOCK.name} with {COMMAND} where there is a network")
+        fix = ", ".join([*fixes, "or allow_unpinned=true"])
+        return f"{self.key}={self.id} is not pinned: {how}, and there is no such folder here; {fix}"
 
 
 def read_lock(file: Path = LOCK) -> dict[str, dict[str, dict[str, Any]]]:

@@ -96,7 +96,7 @@ def _merge(point: dict[str, Any], other: Mapping[str, Any]) -> None:
 def plain_values(overrides: Sequence[Override]) -> dict[str, Any]:
     """Returns the values of overrides by key. Numbers, booleans and null keep their type; all else becomes text."""
     plain = (int, float, bool, type(None))
-    return {o.get_key_element(): o.value() if isinstance(o.value(), plain) else str(o.value()) for o in overrides}
+    return {o.key_or_group: o.value() if isinstance(o.value(), plain) else str(o.value()) for o in overrides}
 
 
 def configurations(
@@ -150,13 +150,11 @@ def _axes(
         hydra = base.pop("hydra")
     params = hydra.sweeper.params or {}
     own = parser.parse_overrides([f"{key}={values}" for key, values in params.items()])
-    named = {o.get_key_element() for o in given}
-    swept = [o for o in own if o.get_key_element() not in named]
+    named = {o.key_or_group for o in given}
+    swept = [o for o in own if o.key_or_group not in named]
     swept += [o for o in given if o.is_sweep_override()]
     axes = {
-        o.get_key_element(): list(o.sweep_string_iterator())
-        if o.is_sweep_override()
-        else [o.get_value_element_as_str()]
+        o.key_or_group: list(o.sweep_string_iterator()) if o.is_sweep_override() else [o.get_value_element_as_str()]
         for o in swept
     }
     if empty := [key for key, values in axes.items() if not values]:
@@ -287,9 +285,11 @@ def _copied(cfg: DictConfig) -> DictConfig:
 def set_values(cfg: DictConfig, overrides: Sequence[Override]) -> None:
     """Sets plain values in `cfg` in place. Raises InputError for a value of the wrong type."""
     for override in overrides:
+        key = override.key_or_group
         try:
-            added = override.is_add() or override.is_force_add()
-            OmegaConf.update(cfg, override.key_or_group, override.value(), force_add=added)
+            section = OmegaConf.select(cfg, key.rpartition(".")[0] or key)
+            new_entry = isinstance(section, DictConfig) and OmegaConf.get_type(section) is dict  # mappings take any key
+            OmegaConf.update(cfg, key, override.value(), force_add=new_entry)
         except OmegaConfBaseException as error:
             raise InputError(wrong_type(str(override.input_line), str(error).splitlines()[0])) from error
 

@@ -7,6 +7,7 @@ too. Older manifests without this entry are accepted.
 import hashlib
 import json
 import os
+import shlex
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -131,6 +132,6 @@ def _sealed(manifest: Mapping[str, Any]) -> str:
 
 def damaged(folder: Path, what: str) -> StoreError:
     """Returns an error that says what is damaged, and how to compute the stage in `folder` again."""
-    named = f"{folder.parent.name}/{folder.name}"
-    fix = f"delete {folder}, or run scripts/store.py action=drop stages=[{named}], to compute it again"
-    return StoreError(f"{what}; {fix}")
+    words = (f"store={folder.parent.parent}", f"stages=[{folder.parent.name}/{folder.name}]")
+    command = f"python scripts/store.py action=drop {shlex.join(words)}"
+    return StoreError(f"{what}; delete {folder}, or run {command}, to compute it again")

@@ -113,6 +113,7 @@ def good(count: int) -> list[dict]:
         ("human_fraction=nan", ["human_fraction=nan must be in (0, 1)"]),
         ("method=human weighting=c1", ["weighting=c1", "human labels", "weighting=uniform or method=cw_po"]),
         ("method=human method.selection.kind=threshold method.selection.value=0.5", ["confidence", "method=filter"]),
+        (f"results={__file__}", [f"results={__file__} is a file; name a folder"]),
         ("gold=trained gold.holdout=0", ["gold.holdout=0.0 must be in (0, 1)"]),
         ("gold=huggingface", ["gold=huggingface needs gold.path="]),
         ("scale=paper gold.path=a/b", ["gold.path=a/b is not what gold=paper judges by", "reward_models.skywork"]),
@@ -220,7 +221,7 @@ def test_lora_without_peft_says_what_to_install(refused, monkeypatch):
         ("pair.weak=./nowhere", ["pair.weak=./nowhere does not exist", "hub id such as facebook/opt-125m"]),
         ("pair.strong=./file", ["is a file; name the folder of the checkpoint"]),
         ("pair.weak=no/such-model allow_unpinned=true", ["pair.weak=no/such-model is neither a folder here nor a model"]),
-        ("pair.weak=no/such-model", ["pair.weak=no/such-model is not pinned", "python scripts/lock_assets.py"]),
+        ("pair.weak=no/such-model", ["pair.weak=no/such-model is not pinned", "no commit is locked for it", "folder here; set pair.weak_revision=<40"]),
         ("method=online_rm online.reward_model=./none", ["online.reward_model=./none does not exist"]),
     ],
 )  # fmt: skip

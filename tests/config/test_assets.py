@@ -124,7 +124,8 @@ def test_each_data_set_is_judged_as_in_the_paper(data, gold):
 
 
 def test_unpinned_assets_are_refused_all_at_once_with_the_fix(lock):
-    lock({"facebook/opt-125m": {"ref": "refs/pr/35", "revision": COMMIT}})
+    locked = {name: {"ref": "main", "revision": None} for name in read_lock(LOCK)["models"]}
+    lock(locked | {"facebook/opt-125m": {"ref": "refs/pr/35", "revision": COMMIT}}, {"Anthropic/hh-rlhf": {}})
     problems = unpinned(paper("data=harmless"))
     assert [problem.partition(" ")[0] for problem in problems] == [
         "pair.strong=facebook/opt-1.3b",
@@ -134,6 +135,8 @@ def test_unpinned_assets_are_refused_all_at_once_with_the_fix(lock):
     assert all("python scripts/lock_assets.py" in p and "allow_unpinned=true" in p for p in problems)
     assert "set pair.strong_revision=<40 hex digits>" in problems[0]
     assert unpinned(paper("data=harmless", "allow_unpinned=true")) == []
+    own = str(unpinned(paper("data=harmless", "pair.strong=my/model"))[0])  # the command would not look it up
+    assert "lock_assets" not in own and "set pair.strong_revision=<40 hex digits>, or allow_unpinned=true" in own
 
 
 def test_a_branch_is_no_pin_and_a_commit_is(lock):

@@ -434,6 +434,9 @@ def test_a_swept_selection_keeps_the_swept_values():
 def test_a_sweep_may_list_choices_by_pattern_and_add_keys():
     arms = expand(["method=human", "data=glob(h*)", "++seed=3,4"])
     assert {arm.cfg.data.name for arm in arms} == {"harmless", "helpful", "hh_rlhf"} and len(arms) == 6
+    assert [arm.point["seed"] for arm in arms] == [3, 4] * 3
+    words = ["experiment=table13", "data=harmless", "human_fraction=0.3", "++seed=7"]
+    assert [arm.cfg.seed for arm in expand(words)] == [7]
     words = ["data=jsonl", "data.path=pairs.jsonl", "method=human", "+data.columns.chosen=good,better"]
     columns = [arm.cfg.data.columns for arm in expand(words, look=False)]
     assert columns == [{"chosen": "good"}, {"chosen": "better"}]

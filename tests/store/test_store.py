@@ -86,7 +86,8 @@ def test_damage_is_named_on_reading(tmp_path, damage):
     compute(store)
     file = store.folder("stage", "k") / "out.txt"
     file.write_text("h") if damage == "truncate" else file.unlink()
-    with pytest.raises(StoreError, match=r"out\.txt is damaged.*delete .* to compute it again"):
+    advice = r"delete .* action=drop store=\S+ 'stages=\[stage/k\]', to compute it again"
+    with pytest.raises(StoreError, match=rf"out\.txt is damaged.*{advice}"):
         store.manifest("stage", "k")
 
 
