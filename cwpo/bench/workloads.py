@@ -105,13 +105,11 @@ def random_pairs(workload: Workload, count: int, seed: int = 0) -> list[dict[str
     return pairs
 
 
-def file_pairs(
-    path: str, tokenizer: PreTrainedTokenizerFast, count: int, longest: int, seed: int = 0
-) -> list[dict[str, str]]:
+def file_pairs(path: str, tokenizer: PreTrainedTokenizerFast, count: int, longest: int) -> list[dict[str, str]]:
     """Returns `count` random pairs of a file that data=jsonl reads, each sequence of at most `longest` tokens."""
     data = SimpleNamespace(source="jsonl", name="benchmark", path=path, columns={}, folders=[], revision=None)
-    frame, _ = drop_unusable(read_pairs(data, seed)[0])
-    frame = frame.sample(frac=1.0, random_state=seed)
+    frame, _ = drop_unusable(read_pairs(data, 0)[0])
+    frame = frame.sample(frac=1.0, random_state=0)
     table = turned(frame, frame["human_label"] == "a")[["prompt", "chosen", "rejected"]]
     rows = encode_pairs(tokenizer, *(table[name].tolist() for name in table.columns))
     fits = [max(len(row["chosen_ids"]), len(row["rejected_ids"])) <= longest for row in rows]

@@ -30,10 +30,17 @@ def test_an_option_without_effect_is_an_error(tmp_path, name):
         trainer(tmp_path, **{name: lambda *_: None})
 
 
-def test_label_smoothing_has_no_effect_and_is_an_error(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "value", "fix"),
+    [
+        ("label_smoothing_factor", 0.1, "objective=, beta= and flip_rate= choose l"),
+        ("loss_type", ["sigmoid"], "hand in transformers.TrainingArguments"),  # of TRL's DPOConfig, as its beta
+    ],
+)
+def test_an_argument_without_effect_is_an_error(tmp_path, name, value, fix):
     args = arguments(tmp_path, rows=8)
-    args.label_smoothing_factor = 0.1
-    with pytest.raises(InputError, match="label_smoothing_factor: .*flip_rate= choose l"):
+    setattr(args, name, value)
+    with pytest.raises(InputError, match=f"^{name}: PreferenceTrainer never reads this; leave it out. .*{fix}"):
         trainer(tmp_path, args=args)
 
 
