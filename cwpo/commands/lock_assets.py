@@ -120,5 +120,5 @@ def _conversions(api: Any, name: str) -> list[str]:
             if each.is_pull_request and each.author == CONVERTER and each.status == "open"
         ]
     except Exception as error:
-        raise InputError(f"{name}: its pull requests cannot be listed: {error}") from error
+        raise InputError(f"{name}: its pull requests cannot be listed: {first_line(error)}") from error
     return [ref or f"refs/pr/{number}" for number, ref in sorted(refs, reverse=True)]

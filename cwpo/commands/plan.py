@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from omegaconf import OmegaConf
 
+from cwpo.commands.run import MULTIRUN
 from cwpo.commands.sweep import with_references
 from cwpo.execution.cluster import CHOICE, SETTING
 from cwpo.pipeline.arms import expand
@@ -54,15 +55,19 @@ def show_plan(overrides: Sequence[str]) -> None:
 
 def _sweeps(overrides: Sequence[str]) -> Iterator[tuple[list[str], list[int] | None]]:
     """Yields (overrides, seeds) per experiment in experiment=, or once without it; seeds=None if overrides set them."""
-    overrides = [word for word in overrides if not word.lstrip("+").startswith((CHOICE, SETTING))]
+    overrides = [w for w in overrides if w not in MULTIRUN and not w.lstrip("+").startswith((CHOICE, SETTING))]
     named = [word for word in overrides if word.startswith("experiment=")]
     listed = [word for word in overrides if word.startswith("seeds=")] if named else []
     others = [word for word in overrides if word not in (*named, *listed)]
     if not named:
         yield others, None
         return
-    experiment = named[-1].partition("=")[2].strip("'\"")
+    experiment = _value(named[-1])
     seeds = seeds_of(experiment, OmegaConf.from_dotlist(listed).get("seeds"))
-    scale = next((w.partition("=")[2] for w in reversed(others) if w.startswith("scale=")), "toy")
+    scale = next((_value(word) for word in reversed(others) if word.startswith("scale=")), "toy")
     for words in experiments(experiment, scale).values():
         yield [*words, *others], seeds
+
+
+def _value(word: str) -> str:
+    return word.partition("=")[2].strip("'\"")

@@ -76,7 +76,7 @@ def _by_cell(results: Results, cw: pd.DataFrame, human: pd.DataFrame) -> str:
     for (data, weak, strong), rows in cw.groupby(CELL, sort=True):
         same = (human["data"] == data) & (human["weak"] == weak) & (human["strong"] == strong)
         cell = compare(results, rows, human[same], ARMS.same)
-        if cell:
+        if "difference" in cell:
             found[_side(cell)].append((cell["difference"], f"{DATA_NAMES.get(data, data)}, {label(strong)}"))
     return ", ".join(f"{side} in {len(cells)} ({_listed(cells)})" for side, cells in found.items() if cells)
 

@@ -5,7 +5,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from cwpo.commands import reproduce as command
-from cwpo.commands.plan import show_plan
+from cwpo.commands.plan import _sweeps, show_plan
 from cwpo.commands.reproduce import others_are_outdated
 from cwpo.commands.sweep import with_references
 from cwpo.pipeline.arms import expand
@@ -73,3 +73,10 @@ def test_plan_counts_the_arms_to_compare_with():
 
 def raise_(error: type[Exception]):
     raise error
+
+
+@pytest.mark.parametrize("words", [["scale=single_gpu"], ["-m", 'scale="single_gpu"']])
+def test_a_plan_reads_the_words_of_a_sweep_as_run_does(words):
+    """With `-m` or quotes, too: core at this scale is the headline, at toy scale it is other experiments."""
+    ((planned, _),) = _sweeps(["experiment=core", *words])
+    assert planned == ["experiment=headline", words[-1]]

@@ -10,7 +10,7 @@ from report.test_build import made_up, only, results  # noqa: F401
 from cwpo.report import figures
 from cwpo.report.figures import style
 from cwpo.report.figures.capacity import _size
-from cwpo.report.figures.distributions import _gaps
+from cwpo.report.figures.distributions import _gaps, _histogram
 from cwpo.report.inputs import load
 from cwpo.report.tables.figure_specs import FIGURE2, FIGURE5
 from cwpo.report.tables.grid import AVERAGE, fill
@@ -95,6 +95,12 @@ def test_figure_5_draws_every_prompt_of_every_objective(tmp_path):
     found = load(write(tmp_path, runs), "toy").at("matched")
     cells = [row[0] for section in fill(FIGURE5, found).sections for _, row in section.rows if "seeds" in row[0]]
     assert [len(_gaps(found, cell)) for cell in cells[:1]] == [2 * 2 * PROMPTS]
+
+
+def test_figure_7_shows_labels_that_are_mostly_wrong():
+    bins = pd.DataFrame({"low": [0.0, 0.05], "high": [0.05, 0.1], "pairs": 100, "agree_gold": [10, 60]})
+    assert _histogram(plt.subplots()[1], bins, "Harmless").get_ylim()[0] < 10
+    plt.close("all")
 
 
 def test_a_panel_of_which_nothing_ran_says_so(drawn, results):  # noqa: F811

@@ -145,7 +145,7 @@ def _histogram(axis: Any, table: pd.DataFrame, title: str) -> Any:
     look: Any = {"color": ORANGE, "marker": "o", "ms": 2.5, "lw": 1}
     right.plot(centre[enough], accuracy, label="labels that agree with gold", **look)
     right.axhline(50, color="black", lw=0.8, ls=":", label="chance, 50 %")
-    right.set_ylim(30, 102)
+    right.set_ylim(min(30, accuracy.min() - 2), 102)
     right.spines["right"].set_visible(True)
     axis.set_title(f"{title}, mean C {float(np.average(centre, weights=bins['pairs'])):.2f}")
     axis.set_xlim(0, 1)
