@@ -82,6 +82,10 @@ def _work(cfg: Any, given: Any, work: Path, device: str, say: Callable[[str], No
     _drop_long(work / "read.parquet", work / "pairs.parquet", cfg, read)
     labeled = pq.read_table(work / "pairs.parquet", filters=[("n_votes", ">", 0)]).to_pandas()
     say(f"{read.read:,} rows, {read.kept:,} usable pairs, {len(labeled):,} with a label; left out: {read.drops()}")
+    if tied := int((labeled["target"] == 0.5).sum()):
+        say(
+            f"{tied:,} of them have tied votes: they are trained and tested on, but not written, as neither response won"
+        )
     say(reading[0])
     _enough(labeled, pq.read_metadata(work / "pairs.parquet").num_rows, read, cfg)
     tested, curve, annotator, old, learned = _annotator(labeled, cfg, work, device, say)

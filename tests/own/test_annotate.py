@@ -165,9 +165,14 @@ def test_any_reward_model_by_its_path(tmp_path):
 def test_other_annotators(kind, tiny_checkpoint, tmp_path):
     """PairRM, and an ensemble of Bradley-Terry annotators on shares of votes."""
     data = write_pairs(tmp_path / "pairs.jsonl", 40, 10)
+    with data.open("a") as lines:
+        lines.write(json.dumps({"prompt": "Tie?", "response_a": " a", "response_b": " z", "label": "tie"}) + "\n")
     many = ["annotator.members=2", "ties=soft", "calibrate=true"] if kind == "bt" else ["annotator.kind=pairrm"]
     words = [f"data={data}", f"model={tiny_checkpoint}", f"out={tmp_path}/out", "curve=[]", *FAST, *many]
-    out = label(composed("annotate", *words), lambda _: None)
+    said: list[str] = []
+    out = label(composed("annotate", *words), said.append)
+    assert [line[:28] for line in said if "tied" in line] == ["1 of them have tied votes: t"] * (kind == "bt")
+    assert len(pd.read_parquet(out / "preferences.parquet")) == 50
     annotator = load(out / "annotator", device="cpu")
     assert (annotator.kind, len(annotator.models)) == (kind, 2 if kind == "bt" else 1)
     if kind == "pairrm":
