@@ -35,12 +35,7 @@ CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")  # bytes that do not occur in tex
 
 
 def records(
-    path: str,
-    split: str | None = None,
-    *,
-    folder: str | None = None,
-    revision: str | None = None,
-    key: str = "split",
+    path: str, split: str | None = None, *, folder: str | None = None, revision: str | None = None, key: str = "split"
 ) -> Iterator[tuple[int, Row]]:
     """Returns an iterator over (number, row) of a file, a folder that `datasets` saved, or a hub data set.
 
