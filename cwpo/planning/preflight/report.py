@@ -41,9 +41,11 @@ def preflight(cfg: Any) -> None:
     unusable = dict(_asset_problems(arms))
     problems |= dict.fromkeys(problem for found in unusable.values() for problem in found)
     shapes = _shapes(arms, unusable)
-    every = [need for arm in arms if arm.device != "cpu" for need in stage_needs(arm, _named(arm, shapes))]
+    on_gpus = [arm for arm in arms if arm.device != "cpu" and _loaded(arm)]  # the synthetic world needs none
+    every = [need for arm in on_gpus for need in stage_needs(arm, _named(arm, shapes))]
     needs = list({(need.stage, need.model): need for need in sorted(every, key=lambda need: need.total)}.values())
-    problems |= dict.fromkeys(_memory_problems(needs, cfg.gpu_gib))
+    if on_gpus:
+        problems |= dict.fromkeys(_memory_problems(needs, cfg.gpu_gib))
     if not problems:
         problems |= dict.fromkeys(_disk_problems(cfg, arms, assets, shapes))
     _show(arms, assets, needs)
@@ -122,7 +124,7 @@ def _named(arm: Config, shapes: dict[tuple[str, str], Shape]) -> dict[str, Shape
 
 def _memory_problems(needs: list[Need], given: float | None) -> Iterator[str]:
     found = [given] if given else gpus()
-    if needs and not found:
+    if not found:
         yield (
             "no GPU is here: run this where the experiment will run, or say what its GPUs have, e.g. gpu_gib=80, to check for it"
         )
