@@ -277,10 +277,13 @@ class PreferenceTrainer(PreferenceLoss):
     def _score(self, parts: list[Any]) -> Layout:
         """Writes log-probs of the reference into data sets that lack them; returns all rows' exact_layout."""
         layout = exact_layout(self.model, list(itertools.chain(*parts)), self._pad_id)
-        with precision_of(self.args):
-            for part in parts:
-                score_reference(self.model, part, self._pad_id, self.budget and self.budget.tokens, layout)
+        for part in parts:
+            self._enter_reference(self.model, part, layout)
         return layout
+
+    def _enter_reference(self, model: nn.Module, rows: Any, layout: Layout) -> None:
+        with precision_of(self.args):
+            score_reference(model, rows, self._pad_id, self.budget.tokens if self.budget else None, layout)
 
     def _scored_by(
         self, model: nn.Module, args: TrainingArguments
@@ -296,8 +299,7 @@ class PreferenceTrainer(PreferenceLoss):
             with in_place():
                 layout = exact_layout(reference, rows, self._pad_id, whole=self.is_wrapped)
                 self._allow(layout)
-                with precision_of(args):
-                    score_reference(reference, rows, self._pad_id, self.budget and self.budget.tokens, layout)
+                self._enter_reference(reference, rows, layout)
             return rows
 
         return rows_of
