@@ -124,7 +124,9 @@ def _beginning(asked: list[Any], begun: list[Any]) -> list[Any]:
         return asked
     if begun[0]["role"] == "assistant":
         return asked + begun
-    if len(begun) > 1:
+    if len(begun) == 1 and begun[0]["role"] == "system" != asked[0]["role"]:
+        return begun + asked
+    if len(begun) > 1 or begun[0]["role"] == "system":
         raise LeftOut("prompts_differ")
     return asked
 

@@ -39,6 +39,15 @@ def test_no_message_between_prompt_and_responses_is_lost(prompt, chosen, rejecte
     assert texts[:3] == ("\n\nHuman: hi\n\nAssistant: yes\n\nHuman: why?\n\nAssistant:", " so", " no")
 
 
+@pytest.mark.parametrize("prompt", ["hi", said("hi")])
+def test_a_system_message_before_the_responses_alone_is_kept(prompt):
+    polite, rude = ({"role": "system", "content": tone} for tone in ("be polite", "be rude"))
+    sides = [[polite, *said(answer, first="assistant")] for answer in ("yes", "no")]
+    assert json.loads(pair_texts(prompt, *sides, SIDES).messages) == [polite, *said("hi")]
+    with pytest.raises(LeftOut, match="prompts_differ"):
+        pair_texts([rude, *said("hi")], *sides, SIDES)
+
+
 @pytest.mark.parametrize("prompt", [None, "", "why?", "\n\nHuman: hi\n\nAssistant: yes\n\nHuman: why?\n\nAssistant:"])
 def test_texts_that_repeat_the_whole_prompt_give_it_once(prompt):
     head = "\n\nHuman: hi\n\nAssistant: yes\n\nHuman: why?\n\nAssistant:"
