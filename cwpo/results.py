@@ -151,7 +151,7 @@ class RunRewards:
     def row(self, run_key: str) -> dict[str, str | None]:
         """Returns a row of REWARD_COLUMNS: numbers with 6 significant digits, separated by blanks, or None."""
         columns = (self.reward, self.reward_sft, self.kl)
-        numbers = (None if x is None else " ".join(f"{value:.6g}" for value in x) for x in columns)
+        numbers = (None if x is None else " ".join(_written(x)) for x in columns)
         return dict(zip(REWARD_COLUMNS, (run_key, self.prompts, *numbers), strict=True))
 
     @staticmethod
@@ -159,6 +159,15 @@ class RunRewards:
         given = (row[name] for name in REWARD_COLUMNS[2:])
         numbers: Any = (np.array(x.split(), dtype=np.float64) if isinstance(x, str) else None for x in given)
         return RunRewards(str(row["prompts"]), *numbers)
+
+
+def rounded(values: ArrayLike) -> NDArray[np.float64]:
+    """Returns numbers (N,) as the files in rewards/ have them, so that equal rewards do not differ by rounding errors."""
+    return np.array(_written(values), dtype=np.float64)
+
+
+def _written(values: ArrayLike) -> list[str]:
+    return [f"{value:.6g}" for value in np.asarray(values, float)]
 
 
 def _near(values: NDArray[np.float64], mean: float) -> bool:

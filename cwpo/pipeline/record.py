@@ -44,7 +44,7 @@ def record(arms: Sequence[Arm], store: Store, results: Path, *, experiment: str,
     if evaluated:
         rows = [_run_row(arm, store) for arm in evaluated]
         runs = _table(rows, RUN_COLUMNS)
-        if give_way(folder / "runs.csv", runs, RUN_COLUMNS, ("gra", "reward_mean")):
+        if give_way(folder / "runs.csv", runs, RUN_COLUMNS, ("reward_mean", "reward_sft_mean")):
             print(f"{experiment}: {OTHER} ({folder / 'runs.csv'})")
             prune(folder)
             whole = True

@@ -7,6 +7,7 @@ import pandas as pd
 
 from cwpo.errors import InputError
 from cwpo.finite import check_finite
+from cwpo.results import rounded
 from cwpo.stages.base import Stage, Work
 from cwpo.stages.score_gold import GOLD_READS, SHARD, trained_folder
 from cwpo.statistics import gold_reward_accuracy
@@ -27,12 +28,13 @@ def run(work: Work) -> dict[str, Any]:
         responses = compared(gold, responses)
     else:
         responses = {tag: _rewarded(work, gold, tag, table) for tag, table in responses.items()}
+        responses["aligned"] = _alike(**responses)
     columns = ["prompt_id", "model_tag", "reward", "n_tokens", "truncated"]
     rewards = pd.concat(responses.values(), ignore_index=True)[columns]
     rewards.to_parquet(work.out / "rewards.parquet", index=False)
     sft, aligned = responses["sft"], responses["aligned"]
     both = aligned.merge(sft, on="prompt_id", suffixes=("", "_sft"), validate="one_to_one")
-    gra = gold_reward_accuracy(both["reward"].to_numpy(), both["reward_sft"].to_numpy())
+    gra = gold_reward_accuracy(rounded(both["reward"]), rounded(both["reward_sft"]))
     metrics = {
         "gra": gra.accuracy,
         "tie_rate": gra.tie_rate,
@@ -62,6 +64,13 @@ def _rewarded(work: Work, gold: Any, tag: str, responses: pd.DataFrame) -> pd.Da
         return part.assign(reward=rewards)
 
     return map_rows(responses, score, scratch=work.kept(tag), rows=SHARD, progress=work.progress)
+
+
+def _alike(sft: pd.DataFrame, aligned: pd.DataFrame) -> pd.DataFrame:
+    """Returns `aligned`; a response that equals the SFT model's has its reward, though it stood in another batch."""
+    known = sft.set_index("prompt_id").reindex(aligned["prompt_id"])
+    same = aligned["response"].to_numpy() == known["response"].to_numpy()
+    return aligned.assign(reward=np.where(same, known["reward"], aligned["reward"]))
 
 
 def compared(gold: Any, responses: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
