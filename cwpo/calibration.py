@@ -109,7 +109,7 @@ def coverage_accuracy(
 
 
 def reliability(probability: ArrayLike, right: ArrayLike, bins: int = 10) -> list[Bin]:
-    """Sorts pairs by the `probability` of a correct label, in [1/2, 1]. Returns `bins` bins of nearly equal size."""
+    """Sorts N pairs by the `probability` of a correct label, in [1/2, 1]. Returns min(bins, N) nearly equal bins."""
     p, r = _pair(probability, right)
     parts = np.array_split(np.argsort(p, kind="stable"), min(bins, len(p)))
     return [Bin(float(p[i].mean()), share(r[i])) for i in parts]
@@ -126,7 +126,7 @@ def expected_calibration_error(probability: ArrayLike, right: ArrayLike, bins: i
 
 
 def log_loss(gap: ArrayLike, target: ArrayLike, temperature: float = 1.0) -> float:
-    """Returns the mean cross-entropy, in nats, of sigmoid(gap / temperature), P(`a` is better), against `target`."""
+    """Returns the mean cross-entropy, in nats, of P(`a` is better) = sigmoid(gap / temperature) against `target`."""
     return float(log_losses(gap, target, temperature).mean())
 
 
@@ -149,7 +149,7 @@ def fit_temperature(gap: ArrayLike, target: ArrayLike) -> float:
 def tempered(
     gap: ArrayLike, target: ArrayLike, groups: ArrayLike | None = None, folds: int = 2, seed: int = 0
 ) -> Floats:
-    """Returns each pair's gap, (N,), divided by a temperature fitted to the pairs of the other folds, not to its own.
+    """Returns each pair's gap, (N,), divided by a temperature that is fitted to the pairs of all folds but its own.
 
     All pairs of a group lie in one fold. With fewer groups than folds the gaps are returned as they are.
     """

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 
 class CwpoError(Exception):
-    """An error whose message says all that the user needs; a command that meets it exits with `exit_code`."""
+    """An error whose message says all that the user needs; a command that raises it exits with `exit_code`."""
 
     exit_code: ClassVar[int] = 1
 

@@ -22,15 +22,15 @@ def dpo(margin: Tensor, beta: float) -> Tensor:
 
 
 def ipo(margin: Tensor, beta: float) -> Tensor:
-    """Returns (margin - 1 / (2 beta))^2; beta > 0; margin as in `dpo`. The minus before it in Eq. 10 is a misprint."""
+    """Returns (margin - 1 / (2 beta))^2; beta > 0; margin as in `dpo`. The leading minus of Eq. 10 is a misprint."""
     return (margin - 1 / (2 * _positive(beta))) ** 2
 
 
 def rdpo(margin: Tensor, beta: float, flip_rate: float) -> Tensor:
     """Returns [-(1 - e) log sigmoid(beta * margin) + e log sigmoid(-beta * margin)] / (1 - 2 e) (Eq. 11).
 
-    If labels are flipped with probability e = flip_rate, in [0, 0.5), its expectation is the DPO loss of the true
-    labels. It may be negative.
+    If labels are flipped with probability e = flip_rate, in [0, 0.5), the expected loss is the DPO loss of the true
+    labels. The loss of a pair may be negative.
     """
     if not 0 <= flip_rate < 0.5:
         raise ValueError(f"flip_rate is {flip_rate}; it must lie in [0, 0.5)")

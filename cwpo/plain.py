@@ -15,7 +15,7 @@ LONGEST = 4000  # characters of a line that is shown whole
 
 
 def visible(text: str) -> str:
-    """Returns the text with control characters as escapes, `\\x1b` or `\\u202e`: a terminal shows, not obeys, them."""
+    """Returns the text with control characters escaped, as `\\x1b` or `\\u202e`, so that no terminal obeys them."""
     codes = {ord(letter) for letter in CONTROL.findall(text)}
     return text.translate({code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in codes})
 
@@ -30,7 +30,7 @@ def without_secrets(text: str, environment: Mapping[str, str] | None = None) -> 
 
 
 def shown(text: str) -> str:
-    """Returns any text as it may be printed: control characters escaped, credentials hidden, long lines cut."""
+    """Returns the text so that it is safe to print: control characters escaped, credentials hidden, long lines cut."""
     return "\n".join(_clipped(line) for line in visible(without_secrets(text)).split("\n"))
 
 

@@ -71,7 +71,7 @@ UNREADABLE = (
 
 
 class ResultsError(CwpoError, ValueError):
-    """A result file that cannot be trusted."""
+    """A result file is damaged, comes from another version, or holds rows that do not belong there."""
 
     exit_code = 2
 
@@ -149,7 +149,7 @@ class RunRewards:
         return self.kl is not None and _near(self.kl, mean)
 
     def row(self, run_key: str) -> dict[str, str | None]:
-        """Returns a row of REWARD_COLUMNS: numbers with 6 significant digits, separated by blanks, or None."""
+        """Returns a row of REWARD_COLUMNS. Each array becomes a text: 6 significant digits, blanks between numbers."""
         columns = (self.reward, self.reward_sft, self.kl)
         numbers = (None if x is None else " ".join(_written(x)) for x in columns)
         return dict(zip(REWARD_COLUMNS, (run_key, self.prompts, *numbers), strict=True))
@@ -210,8 +210,8 @@ def _write(path: Path, frame: pd.DataFrame, columns: Sequence[str]) -> None:
 def give_way(path: Path, rows: pd.DataFrame, columns: Sequence[str], numbers: Sequence[str]) -> bool:
     """Compares the columns `numbers` of `rows` with the file's rows of the same experiment and run_key.
 
-    If a number differs, another machine or version made the file's rows, so they cannot be compared with `rows`: it
-    removes all rows of the experiments in `rows` from the file. Returns whether it removed them.
+    If a number differs, another machine or version made the file's rows, so they cannot be compared with `rows`. Then
+    all rows of the experiments in `rows` are removed from the file. Returns whether they were removed.
     """
     if not path.is_file():
         return False

@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 
 
 def use_threads(threads: int) -> None:
-    """Gives this process `threads` CPU threads. On a busy small machine one per process is far faster than two."""
+    """Sets the number of CPU threads of this process. On a busy small machine one thread is far faster than two."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ["MKL_NUM_THREADS"] = str(threads)
     import torch
@@ -75,7 +75,7 @@ def keep_freed_memory() -> None:
 
 
 def quiet_libraries() -> None:
-    """Turns off progress bars and advice of the libraries; their errors are still shown."""
+    """Turns off the progress bars and the advice of libraries; their errors are still shown."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     import datasets
@@ -113,7 +113,10 @@ def rare_collections() -> Iterator[None]:
 
 
 def pick_device(name: str) -> str:
-    """Returns "cuda", "mps" or "cpu"; "auto" picks the first that exists. Raises InputError for a missing device."""
+    """Returns "cuda", "mps" or "cpu"; "auto" picks the first that exists. Raises InputError for a missing device.
+
+    "cuda:<number>" returns "cuda", and hides all other GPUs from this process and its children.
+    """
     if name == "cpu":
         return name
     import torch
@@ -124,7 +127,7 @@ def pick_device(name: str) -> str:
             return kind
         there = torch.backends.mps.is_available() if kind == "mps" else torch.cuda.device_count() > int(number or 0)
         if not there:
-            raise InputError(f"device={name} is not there: torch finds no such device; use device=auto or cpu")
+            raise InputError(f"device={name} is not there: torch finds no such device; use device=auto or device=cpu")
         if number:  # transformers trains on the first GPU that it sees
             os.environ["CUDA_VISIBLE_DEVICES"] = gpu_names()[int(number)]
             os.environ[PICKED] = name
@@ -150,7 +153,7 @@ def peak_memory_mb() -> float:
 
 
 def products_in(precision: str, device: str) -> str:
-    """Returns `precision`, or what "native" means: "bfloat16" on CPUs that multiply it in hardware, else "float32"."""
+    """Returns `precision`; for "native": "bfloat16" on CPUs that multiply it in hardware, else "float32"."""
     if precision != NATIVE:
         return precision
     import torch
@@ -161,7 +164,10 @@ def products_in(precision: str, device: str) -> str:
 
 @contextmanager
 def computing_in(precision: str, device: str) -> Iterator[None]:
-    """Computes products in `precision` (see products_in) in the block; float32 changes nothing. Weights stay as is."""
+    """Makes torch multiply in `precision` (see products_in) in the `with` block. float32 changes nothing.
+
+    Weights keep their dtype.
+    """
     precision = products_in(precision, device)
     if precision == "float32":
         yield
@@ -217,7 +223,7 @@ def needs_bitsandbytes(optimizer: str) -> bool:
 
 
 def stand_in(optimizers: Iterable[str], device: str, sharded: bool = False) -> str | None:
-    """Returns a message with those `optimizers` that plain AdamW replaces on this device; None if it replaces none."""
+    """Returns a message that names the `optimizers` replaced by plain AdamW on this device; None if there are none."""
     named = sorted({name for name in optimizers if optimizer_on(device, name, sharded) != name})
     why = "no CUDA device" if not device.startswith("cuda") else "the model is sharded"
     return f"{why}: {STAND_IN} stands in for {', '.join(named)}" if named else None

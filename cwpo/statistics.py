@@ -1,11 +1,11 @@
 """Accuracies, intervals and paired differences. NumPy in, plain numbers out; every random draw is seeded.
 
 Per-seed values are a sequence of 1-D arrays, one array per seed with one number per prompt. Their interval comes from a
-two-level bootstrap: seeds are resampled, then prompts within each drawn seed. With one seed the interval covers the
-prompts only; with three it is honest about prompts and optimistic about seeds.
+two-level bootstrap: seeds are resampled, then prompts within each drawn seed. With one seed the interval covers only
+the variation of prompts; with three seeds it covers that too, but understates the variation between seeds.
 
-Draws that many intervals share are made once: `resample_counts` draws how often each prompt is taken, `resampled_means`
-gives the means of one run under these draws, and `interval_of` combines the means of several seeds.
+Several intervals share the same draws: `resample_counts` draws how often each prompt is taken, `resampled_means` gives
+the means of one run under these draws, and `interval_of` combines the means of several seeds.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -90,8 +90,8 @@ def mean_of_cells(means: Iterable[Iterable[ArrayLike]]) -> Floats:
 def interval_of(centres: Sequence[float], means: ArrayLike, *, confidence: float = 0.95, seed: int = 0) -> Interval:
     """Returns the mean of `centres`, one mean per seed, with its percentile interval from R bootstrap draws.
 
-    `means`, (seeds, R), holds R resampled means of each seed (see resampled_means). A draw takes as many seeds, with
-    replacement, then one of the R means of each drawn seed, and averages them.
+    `means`, (S, R), holds R resampled means of each of S seeds (see resampled_means). Each draw takes S seeds with
+    replacement, picks one of the R means of each drawn seed, and averages them.
     """
     drawn_means = np.asarray(means, dtype=np.float64)
     n, resamples = drawn_means.shape
@@ -147,16 +147,16 @@ def paired_difference(
 def resampled_means(values: ArrayLike, resamples: int, seed: int = 0) -> Floats:
     """Returns R bootstrap means of each row of `values`: shape (M, N) for M samples of N numbers gives (M, R).
 
-    Each of the R draws takes N of the N numbers with replacement. Samples of one size share their draws, so the
-    difference of two rows of means is the resampled difference on the same prompts. `interval_of` draws among the R
-    means anew for every seed, which makes seeds independent again.
+    Each of the R draws takes N of the N numbers with replacement. Samples of equal size share their draws, so the
+    difference of two rows of means is the resampled difference on the same prompts. Seeds stay independent all the
+    same, because `interval_of` picks among the R means separately for every seed.
     """
     x = np.asarray(values, dtype=np.float64)
     return x @ resample_counts(x.shape[1], resamples, seed).T / x.shape[1]
 
 
 def _means_by_group(groups: Sequence[Floats], resamples: int, seed: int = 0) -> Floats:
-    """Returns R resampled means of each of G groups, (G, R). Groups of equal size take one matrix product: faster."""
+    """Returns R resampled means of each of G groups, (G, R). If all have one size, a single product computes them."""
     if len({len(group) for group in groups}) == 1:
         return resampled_means(np.stack(groups), resamples, seed)
     return np.stack([resampled_means(group[None], resamples, seed)[0] for group in groups])

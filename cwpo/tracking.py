@@ -49,7 +49,7 @@ class Tracker:
 
     @property
     def shows(self) -> bool:
-        """Whether there is a W&B run. Without one, `table` and `chart` do nothing; the stage's files have it all."""
+        """Whether there is a W&B run. Without one, `table` and `chart` do nothing; the stage's files hold the same."""
         return self._run is not None
 
     def table(self, name: str, frame: pd.DataFrame) -> None:
@@ -131,7 +131,7 @@ def _table(frame: pd.DataFrame) -> Any:
 
 
 def wandb_mode(mode: str) -> Any:
-    """Returns `mode`; for "auto" WANDB_MODE, else "online" if WANDB_API_KEY or ~/.netrc has a key, else "offline"."""
+    """Returns `mode`; for "auto": WANDB_MODE, else "online" if WANDB_API_KEY or ~/.netrc has a key, else "offline"."""
     if mode != "auto":
         return mode
     if os.environ.get("WANDB_MODE"):

@@ -1,4 +1,4 @@
-"""Measures in about a minute how many operations a second this machine does with models of some sizes, for plans."""
+"""Measures in about a minute how many operations a second this machine does, for the time estimates of plans."""
 
 import tempfile
 from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ def calibrate(
 
 
 def _rate(name: str, cfg: SimpleNamespace, pairs: int) -> Rate:
-    """Measures operations per second; a token counts as 4 per parameter in LoRA training, 2 in scoring and sampling."""
+    """Measures operations per second: per token and parameter, LoRA training counts 4, scoring and sampling count 2."""
     batch = min(BATCH, pairs)
     with tempfile.TemporaryDirectory() as folder:
         job, tokens = set_up(WORKLOADS[name], cfg, Path(folder), pairs)

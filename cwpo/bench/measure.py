@@ -1,4 +1,4 @@
-"""Times cwpo and configurations of TRL (the sides) by turns, each run in a fresh process, for results/benchmark/."""
+"""Times the sides (cwpo and configurations of TRL) in turn, each run in a fresh process, for results/benchmark/."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class BenchmarkError(CwpoError, RuntimeError):
 
 
 def compare(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
-    """Trains workload `name` cfg.repeats times with cwpo and TRL; a row per run. BenchmarkError if losses differ."""
+    """Trains workload `name` cfg.repeats times per side; returns a row per run. BenchmarkError if losses differ."""
     workload = WORKLOADS[name]
     sides = [side for side in cfg.sides if side not in TRL or importlib.util.find_spec("trl")]
     if len(sides) < len(cfg.sides):
@@ -199,7 +199,7 @@ def _micro_problems(cfg: Any) -> Iterator[Problem]:
 
 
 def problems(cfg: Any) -> Iterator[Problem]:
-    """Yields a Problem for each setting of the benchmark that is missing or does not fit the others."""
+    """Yields a Problem for each benchmark setting that is missing, wrong or in conflict with another."""
     for name in dict.fromkeys([*cfg.workloads, *cfg.inference]):
         if name in WORKLOADS and name not in cfg.pairs:
             yield Problem(f"pairs.{name}", f"pairs.{name} is required: set +pairs.{name}=...")

@@ -39,8 +39,8 @@ READS = {  # the settings that each kind of measurement depends on
 def measure(cfg: Any, say: Callable[[str], None] = print) -> Path:
     """Writes CSV tables, a figure and README.md to the folder cfg.out (results/own), and returns that folder.
 
-    cfg.store keeps a file for each measurement (kind, data set, annotator, seed); missing ones are computed first, but
-    not with cfg.finished_only. InputError if data files or models are missing, or no annotator has been measured.
+    cfg.store keeps a file for each measurement (kind, data set, annotator, seed); missing ones are computed first,
+    unless cfg.finished_only is set. InputError if data files or models are missing, or no annotator has been measured.
     """
     quiet_libraries()
     paths = {f"models.{name}": (path, None) for name, path in cfg.models.items()}
@@ -82,7 +82,7 @@ def measure(cfg: Any, say: Callable[[str], None] = print) -> Path:
 
 
 def split(pairs: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Returns the pairs to train on and the pairs to test on; they share no group."""
+    """Returns the pairs to train on and the pairs to test on, which are fold number `seed`; they share no group."""
     fold = folds_by_prompt(pairs["group"].tolist(), FOLDS, 0)
     return pairs[fold != seed], pairs[fold == seed]
 
@@ -116,7 +116,7 @@ def examine(
 def by_defaults(
     pairs: pd.DataFrame, name: str, side: str, seed: int, cfg: Any, scratch: Path, device: str
 ) -> pd.DataFrame:
-    """Does as `examine`, for the annotator cfg.strong trained on up to cfg.defaults_pairs labels.
+    """Does the same as `examine` for the annotator cfg.strong, trained on up to cfg.defaults_pairs labels.
 
     `side` is "before" (the paper's epochs and learning rate) or "after" (the defaults of scripts/annotate.py).
     """

@@ -69,9 +69,9 @@ def seed_rows(tested: pd.DataFrame) -> pd.DataFrame:
 
 
 def defaults_rows(tested: pd.DataFrame) -> pd.DataFrame:
-    """Returns annotator_rows of annotators trained as in the paper (side "before") and with annotate.py's defaults ("after").
+    """Returns annotator_rows of annotators trained as in the paper ("before") and by annotate.py's defaults ("after").
 
-    There is a row per data set and side; that of "after" adds the gain in accuracy over "before".
+    There is a row per data set and side; the row of "after" adds the gain in accuracy over "before".
     """
     rows = annotator_rows(tested)[0]
     rows = rows[rows["annotator"].isin(tested["annotator"])].reset_index(drop=True)

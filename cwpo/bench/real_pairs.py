@@ -67,13 +67,13 @@ def load_source(name: str, folder: str | Path) -> pd.DataFrame:
 
 
 def one_vote(pairs: pd.DataFrame, seed: int) -> np.ndarray:
-    """Draws one vote of each of N pairs at random; returns (N,): 1 for response `a`, 0 for `b`, 0.5 for a tie."""
+    """Draws one of each pair's votes at random; returns (N,): 1 for response `a`, 0 for `b`, 0.5 for a tie."""
     rng = np.random.default_rng([seed, 11])
     return np.array([vote_share(votes[rng.integers(len(votes))])[0] for votes in pairs["votes"]])
 
 
 def cut(pairs: pd.DataFrame, model: str, longest: int = LONGEST_RESPONSE) -> pd.DataFrame:
-    """Keeps prompts' last LONGEST_PROMPT tokens, responses' first `longest`; fewer if the model's context is short."""
+    """Cuts prompts to their last LONGEST_PROMPT tokens, responses to their first `longest`; less in a short context."""
     tokenizer, context = load_tokenizer(model), context_length(model) or 10**9
     response = min(longest, context // 2 - 2)
     prompt = min(LONGEST_PROMPT, context - response - 4)

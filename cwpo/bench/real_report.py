@@ -159,7 +159,7 @@ def _texts(rows: pd.DataFrame, columns: Mapping[str, str], signed: bool = False)
     """Returns the rows as dicts for a table on the page; `columns`: heading -> format.
 
     For the format `{name}`, a value becomes the text "value [low, high]" if `rows` has columns name_low and name_high;
-    a missing value becomes "". Numbers in these texts have a + or - in the columns SIGNED; with `signed`, in all.
+    a missing value becomes "". Numbers in such texts show their sign in the columns SIGNED; with `signed`, in all.
     """
     shown = rows.to_dict("records")
     for name in (form[1:-1] for form in columns.values()):

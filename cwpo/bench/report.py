@@ -112,7 +112,7 @@ def write_report(folder: Path) -> Path:
 
 
 def _machines(runs: pd.DataFrame) -> str:
-    """Returns a line for each device and software version: which workloads ran with it."""
+    """Returns lines that say which workloads ran on which device with which software versions."""
     where = ["device", "torch", "transformers", "git_commit"]
     runs = runs.assign(git_commit=runs["git_commit"].astype(object).fillna("unknown"))
     return "\n".join(

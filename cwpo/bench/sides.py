@@ -70,12 +70,12 @@ class StepTimes(TrainerCallback):
 
 
 def steady(seconds: list[float]) -> float:
-    """Returns the median of the steps after the first WARM; of all steps if there are no others."""
+    """Returns the median of the steps after the first WARM; of all steps if there are no more than WARM."""
     return float(np.median(seconds[WARM:] or seconds))
 
 
 def model_of(job: dict[str, Any], device: str) -> Any:
-    """Returns the job's model, the same random weights in every process; float32, a LoRA base in the job's dtype."""
+    """Returns the job's model in float32 (a LoRA base in the job's dtype), with the same weights in every process."""
     torch.manual_seed(0)
     dtype = getattr(torch, job["dtype"]) if job["lora"] else torch.float32
     with torch.device(device):

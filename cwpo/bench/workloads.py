@@ -106,7 +106,7 @@ def random_pairs(workload: Workload, count: int, seed: int = 0) -> list[dict[str
 
 
 def file_pairs(path: str, tokenizer: PreTrainedTokenizerFast, count: int, longest: int) -> list[dict[str, str]]:
-    """Returns `count` random pairs of a file that data=jsonl reads, each sequence of at most `longest` tokens."""
+    """Returns `count` random pairs with sequences of at most `longest` tokens from a file that data=jsonl can read."""
     data = SimpleNamespace(source="jsonl", name="benchmark", path=path, columns={}, folders=[], revision=None)
     frame, _ = drop_unusable(read_pairs(data, 0)[0])
     frame = frame.sample(frac=1.0, random_state=0)
@@ -122,5 +122,5 @@ def file_pairs(path: str, tokenizer: PreTrainedTokenizerFast, count: int, longes
 
 
 def model_config(family: str, shape: dict[str, Any]) -> PretrainedConfig:
-    """Returns the config of a workload's model, dropout off."""
+    """Returns the config of a workload's model, with dropout off."""
     return AutoConfig.for_model(family, **shape, dropout=0.0, attention_dropout=0.0, layerdrop=0.0)

@@ -48,8 +48,8 @@ LABELLED_BY = {
 
 
 def method_problems(cfg: Config) -> Iterator[Problem]:
-    """Yields a problem for another annotator than the method's name implies, and for weights or a selection that it
-    cannot use."""
+    """Yields a problem if the annotator is not the one that the method's name implies, or if the method cannot use the
+    weights or the selection."""
     method, kind, value = cfg.method, cfg.method.selection.kind, cfg.method.selection.value
     annotator, scoring = LABELLED_BY.get(method.name, (cfg.annotator.name, None))
     if cfg.annotator.name != annotator or scoring not in (None, cfg.annotator.scoring):

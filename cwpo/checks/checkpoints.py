@@ -76,8 +76,8 @@ def model_problems(
     """Returns the problems of the models in `named`. The other arguments, except `ask_hub`, list keys of `named`.
 
     A local folder must hold a model, or, for a key in `adapters`, a model or LoRA adapters trained by cwpo. `ask_hub`
-    also reads each config, from the folder or the hub: models in `scoring` must return one score (those in `seq2seq`
-    too must be encoder-decoders instead); models in `heads` must be of a type that can get a scalar head.
+    also reads each config, from the folder or the hub: models in `scoring` must return one score, or, if they are also
+    in `seq2seq`, be encoder-decoders; models in `heads` must be of a type that can get a scalar head.
     """
     problems = _texts({key: checkpoint_problem(path, key, key in adapters) for key, (path, _) in named.items()})
     if not ask_hub:

@@ -1,4 +1,4 @@
-"""Checks that the settings of where and how a run computes are compatible: processes, sampling engine, packages."""
+"""Checks the settings for where and how a run computes: processes, LoRA, sampling engine, optional packages."""
 
 from collections.abc import Iterator
 from importlib.util import find_spec

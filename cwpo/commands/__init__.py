@@ -1,4 +1,4 @@
-"""The work of some scripts in scripts/, and what all of them share: checks, error messages, quoting of arguments.
+"""Functions that do the work of some scripts in scripts/, and what all scripts share: checks, error messages, quoting.
 
 Only scripts/ imports from here: `entry.entry`, `entry.job` and the functions that do a script's work.
 """

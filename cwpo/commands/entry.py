@@ -31,7 +31,7 @@ GO_ON = "what is finished stays, and the same command goes on from there"
 
 @contextmanager
 def plain_words() -> Iterator[None]:
-    """Ends the process on an expected error: one message, no traceback, and the error's exit code (130 for Ctrl-C)."""
+    """Ends the process if the `with` block raises an expected error: one message, its exit code (Ctrl-C: 130)."""
     try:
         yield
     except KeyboardInterrupt:
@@ -53,7 +53,7 @@ def plain_words() -> Iterator[None]:
 
 
 def entry(main: Callable[[], Any]) -> Callable[[], None]:
-    """Returns the entry point of a command: it registers the schemas, then runs the Hydra `main` inside plain_words."""
+    """Returns the entry point of a command: it registers the schemas, checks and quotes the arguments, runs `main`."""
 
     def run() -> None:
         register()

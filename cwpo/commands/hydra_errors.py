@@ -85,7 +85,7 @@ FORMS: tuple[tuple[str, Callable[[re.Match[str], str], str]], ...] = (
 
 
 def _nearest_key(key: str, schema: type) -> str:
-    """Returns the closest valid keys, if any are close, and the valid keys of the same section, as text."""
+    """Returns a hint as text: the valid keys close to `key`, if any, and the valid keys of the same section."""
     parent, _, leaf = key.rpartition(".")
     keys = sorted({*leaf_keys(schema), *(groups() if schema is Config else [])})
     close = [each for each in keys if each.split(".")[-1] == leaf][:3]

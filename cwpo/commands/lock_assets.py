@@ -19,18 +19,18 @@ Entry = dict[str, Any]
 
 
 def lock_assets(cfg: Any, api: Any = None, file: Path = LOCK) -> None:
-    """Looks up each model or data set that has no commit yet (cfg.update: all); prints and writes commits to `file`.
+    """Looks up the commit of each model and data set that has none yet, prints it and writes it to `file`.
 
-    A non-empty cfg.assets limits this to the names in it. Raises InputError at once if the hub cannot be reached, and
-    after writing the commits that were found, with a line for each that could not be looked up.
+    cfg.update: also of those that have one. A non-empty cfg.assets limits the look-up to the names in it. Raises
+    InputError at once if the hub cannot be reached; if single look-ups fail, only after the other commits are written.
     """
     if api is None:
         from huggingface_hub import HfApi, constants
 
         if constants.is_offline_mode():
-            raise InputError("the hub cannot be asked: HF_HUB_OFFLINE is set; unset it on a network")
+            raise InputError("the hub cannot be asked: HF_HUB_OFFLINE is set; unset it on a machine with a network")
         if not hub_answers():
-            raise InputError("no commit can be looked up without the hub; run this where it can be reached")
+            raise InputError("no commit can be looked up without the hub; run this where the hub can be reached")
         api = HfApi()
     lock = {kind: dict(entries) for kind, entries in read_lock(file).items()}
     for kind, name in named_assets():
@@ -58,8 +58,8 @@ def lock_assets(cfg: Any, api: Any = None, file: Path = LOCK) -> None:
 def look_up(api: Any, kind: str, name: str, ref: str) -> Entry:
     """Returns {"ref": ref, "revision": commit of ref}.
 
-    For a model without safetensors at `ref`, both values are those of an open pull request by CONVERTER that adds
-    safetensors. Raises InputError if there is no such pull request, or if the hub cannot answer.
+    If a model has no safetensors at `ref`, both values come from an open pull request of the account CONVERTER that
+    adds them. Raises InputError if there is no such pull request, or if the hub cannot answer.
     """
     repo_type = {"models": "model", "datasets": "dataset"}[kind]
     sha, files = _commit(api, name, repo_type, ref)
@@ -76,7 +76,7 @@ def look_up(api: Any, kind: str, name: str, ref: str) -> Entry:
 
 
 def named_assets() -> Iterator[tuple[str, str]]:
-    """Yields (kind, hub id) of every model and data set that conf/ names on the hub; kind is "models" or "datasets"."""
+    """Yields (kind, hub id) of every model and data set on the hub that conf/ names; kind is "models" or "datasets"."""
     for file in (CONF / "config.yaml", *sorted((CONF / "scale").glob("*.yaml"))):
         groups = (_content(file).get(key) or {} for key in ("models", "reward_models"))
         yield from (("models", path) for group in groups for path in group.values() if is_hub_id(path))

@@ -18,7 +18,7 @@ from cwpo.store.store import Store
 def show_plan(overrides: Sequence[str]) -> None:
     """Prints the stages that a run or sweep with these overrides needs, and an estimate of the time.
 
-    If models or data sets are out of reach, the stages are still counted, and the problems are printed below them.
+    If models or data sets cannot be reached, it still counts the stages, and prints the problems below the table.
     """
     from rich.console import Console
     from rich.table import Table
@@ -54,7 +54,7 @@ def show_plan(overrides: Sequence[str]) -> None:
 
 
 def _sweeps(overrides: Sequence[str]) -> Iterator[tuple[list[str], list[int] | None]]:
-    """Yields (overrides, seeds) per experiment in experiment=, or once without it; seeds=None if overrides set them."""
+    """Yields (overrides, seeds) for each experiment in experiment=, else once; seeds from seeds= or core, or None."""
     overrides = [w for w in overrides if w not in MULTIRUN and not w.lstrip("+").startswith((CHOICE, SETTING))]
     named = [word for word in overrides if word.startswith("experiment=")]
     listed = [word for word in overrides if word.startswith("seeds=")] if named else []

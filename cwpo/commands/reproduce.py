@@ -55,7 +55,10 @@ def reproduce(cfg: Any) -> None:
 
 
 def others_are_outdated(experiment: str, arms: Sequence[Arm], results: Path, words: Sequence[str]) -> bool:
-    """Returns whether some recorded rows are of arms that the experiment no longer has; if so, prints a line."""
+    """Returns whether recorded rows outside `arms` are of arms that the experiment no longer has; prints a line if so.
+
+    `words`: the overrides that all arms of the experiment share.
+    """
     rows, keys = recorded(results, arms[0].cfg.scale_name, experiment), {arm.key for arm in arms}
     others = rows[~rows["run_key"].isin(keys)]
     if others.empty or keys <= set(rows["run_key"]):

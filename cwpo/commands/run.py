@@ -35,9 +35,9 @@ _trials: dict[str, Arm] = {}  # finished arms of a sweep that Hydra runs; its sw
 def run(main: Callable[[], Any]) -> None:
     """Runs what sys.argv names: a sweep with -m, experiment= or against=, otherwise one arm.
 
-    Commands with a flag in LOOKS go to Hydra's `main`. Of the others, the function `sweep` runs all with a
-    hydra/launcher= other than basic, and the sweeps with hydra/sweeper=basic (the default) and no flag but -m.
-    `main` runs the rest: single arms and other sweeps; a sweep of this kind with against= raises InputError.
+    A command with a flag in LOOKS goes to Hydra's `main`. Otherwise the function `sweep` runs it if hydra/launcher= is
+    not basic, or if it is a sweep with hydra/sweeper=basic (the default) and no flag but -m. Hydra's `main` runs the
+    rest: single arms, and sweeps with another sweeper or flag; these raise InputError if against= is set.
     """
     one_choice(sys.argv[1:])
     submit, words = chosen(sys.argv[1:])
@@ -49,7 +49,7 @@ def run(main: Callable[[], Any]) -> None:
         return
     if any(word.startswith("against=") for word in words) and LOOKS.isdisjoint(flags):
         raise InputError(
-            "against= works only in a sweep over all combinations: remove it, or hydra/sweeper= and all flags but -m"
+            "against= works only in a sweep over all combinations: remove against=, or remove hydra/sweeper= and every flag but -m"
         )
     sys.argv[1:] = words if sweeper != "optuna" else [*words, *_search(words)]
     main()
@@ -59,7 +59,7 @@ def run(main: Callable[[], Any]) -> None:
 
 
 def _search(words: Sequence[str]) -> list[str]:
-    """Returns the defaults in SEARCH as overrides, except those that `words` set. InputError if Optuna is missing."""
+    """Returns SEARCH as overrides, without the keys that `words` set. Raises InputError if Optuna is not installed."""
     if find_spec("optuna") is None:
         raise InputError(f"{SWEEPER}optuna needs the package hydra-optuna-sweeper; pip install 'cwpo[optuna]'")
     given = [word for word in words if word.startswith("hydra")]
@@ -111,7 +111,7 @@ def _print_outcome(arm: Arm, store: Store, written: Sequence[Path]) -> None:
 
 
 def against_paper(kept: Mapping[str, int] | None, data: Any) -> list[str]:
-    """Returns one line, the number of pairs kept in each split beside the paper's; [] if `kept` is empty or None."""
+    """Returns one line in a list, the pairs kept in each split and the paper's count; [] if `kept` is empty or None."""
     if not kept:
         return []
     paper = {name: f" (paper: {count:,})" for name, count in data.paper_counts.items()}

@@ -45,7 +45,10 @@ class Entry:
 
 
 def look_after(cfg: Any) -> None:
-    """Runs cfg.action, one of ACTIONS. Raises InputError if there is no store, StoreError if verify finds damage."""
+    """Runs cfg.action, one of ACTIONS.
+
+    Raises InputError for wrong settings, and StoreError for damaged stages (verify, gc, export) or a live run (gc).
+    """
     store = Store(cfg.store)
     if not store.root.is_dir():
         fix = "name the folder that runs used, by default runs/store"
@@ -74,8 +77,8 @@ def referred_to(results: Path) -> set[str]:
             raise ResultsError(f"{file} is empty or damaged, so its run keys are unknown; {AGAIN}") from error
     if not keys:
         raise InputError(
-            f"results={results} holds no result files, so all of the store would count as garbage; name the folder of your "
-            "results"
+            f"results={results} holds no result files, so all of the store would count as garbage; set results=<the "
+            "folder of your results>"
         )
     return set().union(*keys)
 
@@ -191,7 +194,9 @@ def _export(store: Store, cfg: Any) -> None:
     (stage, key), *others = _named(store, cfg)
     folder = store.folder(stage, key) / "model"
     if others or cfg.out is None or Path(cfg.out).expanduser().exists():
-        raise InputError(f"action=export needs one stage, and out=<a new folder>; stages={cfg.stages}, out={cfg.out}")
+        raise InputError(
+            f"action=export needs one stage, and out=<a new folder>; got stages={cfg.stages}, out={cfg.out}"
+        )
     if not is_adapters(folder):
         raise InputError(
             f"stages={stage}/{key} holds no adapters; if it has a model, {folder} is an ordinary checkpoint"

@@ -43,9 +43,9 @@ def sweep(words: Sequence[str], submit: Submit | None = None) -> None:
 def with_references(arms: list[Arm], words: Sequence[str]) -> tuple[list[Arm], dict[str, str]]:
     """Returns (arms, {key of an arm: key of its reference}). against=<method> adds the arms of that method.
 
-    The reference of an arm is the arm of the method `against` with the same swept values; only method.*, weighting.*
-    and keys that one of the two does not use may differ. Without against= the dict is empty. Raises InputError if
-    `against` has several values or the gold model only compares responses.
+    The reference of an arm has the method `against` and the same swept values, except for method.*, weighting.* and
+    keys that one of the two arms does not use. Without against= the dict is empty. Raises InputError if `against` has
+    several values, or if the gold model compares two responses instead of scoring each.
     """
     against = arms[0].cfg.against
     if any("against" in arm.point for arm in arms):
@@ -56,7 +56,7 @@ def with_references(arms: list[Arm], words: Sequence[str]) -> tuple[list[Arm], d
     if judges:
         raise InputError(
             f"against={against} compares rewards of single responses, but gold={judges.pop()} only says which of two is better; "
-            "leave it out, or use another gold"
+            "leave against= out, or use another gold=..."
         )
     kept = [word for word in words if not OF_METHOD.match(word.lstrip("+"))]
     others = {
@@ -78,7 +78,7 @@ def _agree(point: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 class Finished:
-    """A function to call with each stage that has ended; it prints a line for each arm that this stage finishes."""
+    """Prints a line for each arm when its last stage has finished. Call the object with every stage that finishes."""
 
     def __init__(self, arms: Sequence[Arm], store: Store) -> None:
         done = {node.key for node in distinct(arms) if node.done(store)}
@@ -107,7 +107,7 @@ def outcome_line(arm: Arm, store: Store) -> str:
 
 
 def conclude(arms: Sequence[Arm], store: Store, references: Mapping[str, str] | None = None) -> None:
-    """Writes finished arms' rows and, per experiment and scale, a table, figures and report.html; prints the tables."""
+    """Writes the rows of arms and, per experiment and scale, a table, figures and report.html; prints the tables."""
 
     def place(arm: Arm) -> tuple[str, str, str]:
         return arm.cfg.results, arm.cfg.scale_name, arm.cfg.name
@@ -164,7 +164,7 @@ def show(table: pd.DataFrame) -> None:
 
 
 def runs(arms: Iterable[Arm], store: Store) -> dict[str, dict[str, Any]]:
-    """Returns {arm.key: {"config": {"seed": ..., swept keys with _ for .}, "summary": metrics}} of evaluated arms."""
+    """Returns {arm.key: {"config": seed and swept values, "summary": metrics}}. In config keys `_` replaces `.`."""
     return {
         arm.key: {
             "config": {"seed": arm.cfg.seed} | {key.replace(".", "_"): value for key, value in arm.point.items()},

@@ -1,4 +1,4 @@
-"""Quotes values on the command line so that Hydra takes a text as it was typed, whatever its grammar makes of it."""
+"""Quotes values on the command line, so that Hydra reads a text as it was typed and does not parse it."""
 
 import dataclasses
 import os
@@ -46,7 +46,7 @@ def kind_of(schema: type, key: str) -> Any:
 
 
 def quoted(value: str) -> str:
-    """Returns a value for the command line that Hydra reads as this text, whatever characters it has."""
+    """Returns `value` quoted and escaped, so that Hydra reads exactly this text from the command line."""
     return QuotedString(text=value, quote=Quote.single).with_quotes()
 
 

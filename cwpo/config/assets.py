@@ -28,7 +28,7 @@ REVISIONS = {
 
 @dataclass(frozen=True)
 class Asset:
-    """A model or data set on the hub. `key`: the config key that names it; `revision_key`: that of its revision."""
+    """A model or data set on the hub. `key`: the config key that names it; `revision_key`: the key of its revision."""
 
     key: str
     revision_key: str | None  # None where only the lock has the revision

@@ -1,4 +1,4 @@
-"""The typed configurations, conf/command/<name>.yaml, of all commands but run and plan (theirs: config.schema)."""
+"""Typed schemas of conf/command/<name>.yaml, for all commands but run and plan, which use cwpo.config.schema."""
 
 from dataclasses import dataclass, field
 from typing import Any

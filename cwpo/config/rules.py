@@ -56,7 +56,7 @@ def file_in(folder: Path, default: Any = MISSING) -> Any:
 
 
 def listed_in(registry: str, default: Any = MISSING) -> Any:
-    """Returns a field for a name in a collection. registry: "module:name" of it, or of a function that returns it."""
+    """Returns a field for a name in a collection. `registry`: "module:name" of the collection or of its function."""
 
     def values() -> Iterable[str]:
         names = pkgutil.resolve_name(registry)
@@ -67,7 +67,7 @@ def listed_in(registry: str, default: Any = MISSING) -> Any:
 
 @dataclass(frozen=True)
 class Range:
-    """Rule: a number between `low` and `high`; `ends`: as in `between`. most: the upper bound if `high` is inf."""
+    """Rule: the value lies between `low` and `high`, `ends` as in `between`. If `high` is inf, `most` is the limit."""
 
     low: float
     high: float = math.inf
@@ -89,7 +89,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Choice:
-    """Rule: one of the values that `valid` returns."""
+    """Rule: the value is one of those that `valid` returns."""
 
     valid: Callable[[], Iterable[str]]
 
@@ -120,7 +120,7 @@ endpoint = matches(
 
 
 def cell(text: str) -> str | None:
-    """Returns an error message for text that is not read back as text from result tables ("1e3", "nan"), else None."""
+    """Rule: the text is still a text when it is read from a result table, so not "1e3" or "nan"."""
     try:
         float(text)
     except ValueError:

@@ -309,7 +309,7 @@ class Config:
 
 
 def trainings(config: Any, prefix: str = "") -> dict[str, TrainingConfig]:
-    """Returns every TrainingConfig inside a configuration by its dotted key."""
+    """Returns {dotted key: TrainingConfig} for every TrainingConfig inside a configuration."""
     by_key: dict[str, TrainingConfig] = {}
     for name, value in vars(config).items():
         if isinstance(value, TrainingConfig):

@@ -25,7 +25,7 @@ def at_operating_point(cfg: Config) -> Config:
 def point_of(cfg: Config) -> str | None:
     """Returns which rates of cfg.update_sizes equal alignment.learning_rate: "matched", "own_best", "both" or None.
 
-    For an objective and method that `own_best` does not list, it is "matched" or None.
+    If `own_best` does not list the arm's objective and method, the result is "matched" or None.
     """
     sizes = sizes_of(cfg)
     if sizes is None:

@@ -1,5 +1,5 @@
-"""From files and texts to pairs, tokens and batches.
+"""Turns files and texts into pairs, tokens and batches.
 
-Others import `sources.load_pairs`, `own.convert`, `rows` (PairReader, read_prompts), `files.records`, `encoding`,
+Main entry points: `sources.load_pairs`, `own.convert`, `rows` (PairReader, read_prompts), `files.records`, `encoding`,
 `batching` (collators), `packing`, `splits` and `toy`.
 """

@@ -48,9 +48,10 @@ def collate_sequences(rows: Sequence[tuple[Sequence[int], int]], pad_id: int) ->
 
 
 def fill_budget(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Groups indices into batches, longest first. A batch has at most `budget` tokens, padding included, or one row.
+    """Groups row indices into batches, longest row first.
 
-    Lengths [3, 9, 8, 2] and a budget of 18 give [[1, 2], [0, 3]].
+    A batch has at most `budget` tokens, padding included, or only one row. Lengths [3, 9, 8, 2] and a budget of 18 give
+    [[1, 2], [0, 3]].
     """
     batches: list[list[int]] = []
     widest = 0
@@ -66,7 +67,7 @@ def fill_budget(lengths: Sequence[int], budget: int) -> list[list[int]]:
 class Budget:
     """The number of tokens that training computes at once. It may change at any step, since no result depends on it.
 
-    measured: whether `tokens` is still to be set from the memory that the second step takes (token_budget=auto).
+    measured: whether the memory that the second step takes will still set `tokens` (token_budget=auto).
     """
 
     tokens: int
@@ -80,7 +81,7 @@ class Budget:
 
 
 def tokens_at_once(setting: int | str | None, device: str) -> int | None:
-    """Returns token_budget as a number: for "auto" the device's first guess, BEGIN; None (no limit) stays None."""
+    """Returns `setting` (token_budget) in tokens: "auto" becomes the device's BEGIN, None (no limit) stays None."""
     if setting == AUTO:
         return BEGIN["cpu" if device == "cpu" else "gpu"]
     return None if setting is None else int(setting)
@@ -100,7 +101,7 @@ class Whole:
 
 @dataclass(frozen=True)
 class MicroBatches:
-    """Collates a batch into micro-batches within the token budget; their gradients add up to the batch's.
+    """Collates a batch into micro-batches within the token budget. Their gradients add up to the batch's gradient.
 
     Returns {"micro": [batch, ...], "whole": Whole}.
     """
@@ -124,8 +125,8 @@ def within_budget(
 class SequenceCollator:
     """Collates rows {"ids": token ids, "start": prompt length} for a loss on the response tokens only.
 
-    With `packed`, `alone` makes a pair of each row, and the batch is what pack_pairs(pairs, lines=lines) returns, not
-    padded sequences. If rows have a `pair_id`, the batch has a list of these.
+    With `packed`, the function `alone` turns each row into a pair, and the batch is pack_pairs(pairs, lines=lines).
+    Otherwise it has padded sequences. If rows have a `pair_id`, the batch has the list of these ids.
     """
 
     pad_id: int
@@ -153,8 +154,8 @@ class PairCollator:
     """Collates B pairs to 2 B sequences: sequence i is the chosen one of pair i, sequence B + i its rejected one.
 
     Rows hold chosen_ids, chosen_start, rejected_ids, rejected_start and the numbers named in `floats`, which become
-    float32 tensors, (B,). With `packed`, the batch is what pack_pairs(rows, lines=lines) returns, instead of
-    padded sequences. If rows have a `pair_id`, the batch has a list of these, so that errors can name the pairs.
+    float32 tensors, (B,). With `packed`, the batch is pack_pairs(rows, lines=lines) instead of padded sequences. If
+    rows have a `pair_id`, the batch has the list of these ids, so that errors can name the pairs.
     """
 
     pad_id: int

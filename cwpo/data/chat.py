@@ -54,7 +54,7 @@ def read_as(chat: bool | None) -> str:
 def rendered(tokenizer: Any, messages: Sequence[Message], index: int, open_turn: bool) -> str:
     """Returns the text of row `index`: its messages, formatted by the chat template. Raises TextError if that fails.
 
-    open_turn: whether the beginning of the assistant's next turn follows.
+    open_turn: whether to add the beginning of the assistant's next turn.
     """
     try:
         return chat_text(tokenizer, messages, add_generation_prompt=open_turn)

@@ -1,4 +1,4 @@
-"""Chat messages, and dialogues as plain text in HH-RLHF's form: "\\n\\nHuman: hi\\n\\nAssistant: hello"."""
+"""Converts chat messages to dialogues as text in HH-RLHF's form and back: "\\n\\nHuman: hi\\n\\nAssistant: hello"."""
 
 import json
 import re
@@ -49,12 +49,12 @@ def written(messages: Iterable[Mapping[str, Any]]) -> str:
 
 
 def replied(messages: Iterable[Mapping[str, Any]]) -> str:
-    """Formats the messages that answer a prompt (the assistant's comes first) as a response text: " hello"."""
+    """Formats messages that answer a prompt, the first one from the assistant, as a response text: " hello"."""
     return _joined(messages).removeprefix(TURN)
 
 
 def _joined(messages: Iterable[Mapping[str, Any]]) -> str:
-    """Returns one text, a turn for each message: its content, or its tool calls as JSON if it has no content."""
+    """Joins messages into a text, one turn each. A turn is the content or, if that is empty, the tool calls as JSON."""
     turns = []
     for message in messages:
         role, content, calls = message["role"], message["content"], message.get("tool_calls")
@@ -65,7 +65,7 @@ def _joined(messages: Iterable[Mapping[str, Any]]) -> str:
 
 
 def replies(text: str) -> list[Message]:
-    """Parses a response text, in the form that `replied` returns, into messages; the assistant's comes first."""
+    """Parses a response text, in the form that `replied` returns, into messages; the first is the assistant's."""
     first, *parts = SPEAKER.split(text)
     said = [("Assistant", first), *zip(parts[::2], parts[1::2], strict=True)]
     return [{"role": ROLES[name], "content": content.removeprefix(" ")} for name, content in said]
@@ -127,7 +127,7 @@ def _items(value: Any) -> list[Any]:
 
 
 def encodes(text: str) -> bool:
-    """Whether UTF-8 can encode the text: it contains no half of a surrogate pair."""
+    """Whether UTF-8 can encode the text. It cannot encode one half of a surrogate pair alone."""
     try:
         text.encode()
     except UnicodeEncodeError:

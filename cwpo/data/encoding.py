@@ -42,7 +42,7 @@ ANCHORS = ("\n", ".", "a", "0", "中")  # one of them does not merge with the fi
 
 @dataclass(frozen=True)
 class Opened:
-    """Encoded prompts: texts, token ids (heads), messages (None without a chat template). prefix: see _prefix."""
+    """Encoded prompts. heads: their token ids. messages: None for a prompt that no chat template formats."""
 
     texts: list[str]
     heads: list[list[int]]
@@ -86,11 +86,12 @@ def encode_pairs(
 def sampled(
     tokenizer: Tokenizer, prompts: Sequence[Text], heads: Sequence[list[int]], drawn: Sequence[tuple[list[int], bool]]
 ) -> list[dict[str, Any]]:
-    """Returns a row per sampled response. heads: the prompts' token ids. drawn: (ids without EOS, whether EOS came).
+    """Returns a row per response. heads: the prompts' token ids. drawn: (sampled ids without EOS, whether EOS came).
 
     response: the text that follows the prompt when both are decoded. If a chat template formatted a text prompt, the
-    response begins with a space, as in dialogues. n_tokens: with EOS, if it came. truncated: no EOS came. same_tokens:
-    `encode` gives these tokens again; it may not, as special tokens are left out and texts have several tokenisations.
+    response begins with a space, as in dialogues. n_tokens: number of sampled tokens, EOS included. truncated: whether
+    no EOS came. same_tokens: whether `encode` turns the response into the sampled tokens again. It may not, because
+    special tokens are left out and a text has several tokenisations.
     """
     texts = []
     for prompt, head, (ids, _) in zip(prompts, heads, drawn, strict=True):
@@ -141,7 +142,7 @@ def _opened(tokenizer: Tokenizer, prompts: Sequence[Text]) -> Opened:
         if problem:
             raise InputError(
                 f"the tokenizer {problem}; prompts that are messages need a template that works; mend it, or remove it "
-                "(chat_template=None)"
+                "(tokenizer.chat_template = None)"
             )
     prefix = _prefix(tokenizer)
     texts: list[str] = []
@@ -172,7 +173,7 @@ def _continued(tokenizer: Tokenizer, opened: Opened, responses: Sequence[Text]) 
 
 
 def _reply(tokenizer: Any, index: int, opened: str, asked: list[Message] | None, response: Text) -> str:
-    """Returns the text to append to the prompt's text `opened`, without EOS. asked: the messages in Opened, or None."""
+    """Returns the response's text as it follows the prompt's text `opened`, no EOS. asked: see `messages` of Opened."""
     if asked is None:
         return response if isinstance(response, str) else replied(_checked(response))
     # Templates put no space before what the assistant says; responses of dialogues begin with one.
@@ -192,7 +193,7 @@ def _reply(tokenizer: Any, index: int, opened: str, asked: list[Message] | None,
 
 
 def _continuations(tokenizer: Tokenizer, opened: Opened, tails: Sequence[str]) -> list[list[int]]:
-    """Returns the tokens of each tail (response text) after its prompt. Warns if they do not decode to this text."""
+    """Returns the tokens of each tail (response text) after its prompt. Warns if they do not decode to the tail."""
     unknown = getattr(tokenizer, "unk_token_id", None)
     joints = _token_ids(tokenizer, [text + tail for text, tail in zip(opened.texts, tails, strict=True)])
     result, inexact = [], []
@@ -217,7 +218,7 @@ def _continuations(tokenizer: Tokenizer, opened: Opened, tails: Sequence[str]) -
 
 
 def _anchored(tokenizer: Any, head: list[int], joint: list[int], tail: str) -> tuple[list[int], bool]:
-    """Returns ids of `tail`, and whether head + ids decode like `joint`, the ids of prompt + tail as one text."""
+    """Returns token ids of `tail`, and whether head + these ids spell the text of `joint`, the ids of prompt + tail."""
     wanted, first = _spelt(tokenizer, joint), None
     for anchor, ids in zip(ANCHORS, _token_ids(tokenizer, [a + tail for a in ANCHORS]), strict=True):
         (before,) = _token_ids(tokenizer, [anchor])
@@ -251,7 +252,7 @@ def _prefix(tokenizer: Any) -> list[int]:
 
 
 def _without(prefix: list[int], ids: list[int]) -> list[int]:
-    """Removes the prefix from the beginning of `ids`, as often as it stands there."""
+    """Removes the prefix, and its repetitions, from the beginning of `ids`."""
     while prefix and ids[: len(prefix)] == prefix:
         ids = ids[len(prefix) :]
     return ids

@@ -68,7 +68,7 @@ def _file_rows(file: Path, kind: str) -> Iterator[tuple[int, Row]]:
 
 
 class Unpacked(gzip.GzipFile):
-    """Unpacks a .gz file. Raises InputError beyond EXPANDED bytes, or beyond RATIO times its size if that is more."""
+    """Unpacks a .gz file. Raises InputError above EXPANDED bytes or, if that is more, RATIO times the file's size."""
 
     def __init__(self, file: Path) -> None:
         super().__init__(file)
@@ -94,7 +94,7 @@ def open_bytes(file: Path) -> IO[bytes]:
 
 
 def open_text(file: Path, encoding: str = "utf-8-sig") -> io.TextIOWrapper:
-    """Opens a plain or .gz file as text; the encoding's -sig skips the byte order mark that some editors write."""
+    """Opens a plain or .gz file as text. "utf-8-sig" is UTF-8 without the byte order mark that some editors write."""
     return io.TextIOWrapper(open_bytes(file), encoding=encoding, newline="")
 
 
@@ -120,7 +120,7 @@ def _json_rows(file: Path, kind: str) -> Iterator[tuple[int, Row]]:
 
 
 def _past_blanks(text: io.TextIOWrapper, rest: str) -> str:
-    """Skips leading white space in `rest` and returns what follows. Reads on in `text` while everything is blank."""
+    """Returns `rest` without leading white space; while nothing else is left, reads the next part of `text`."""
     while not (rest := rest.lstrip()) and (rest := text.read(CHUNK)):
         pass
     return rest
@@ -159,7 +159,7 @@ def _json_array(text: io.TextIOWrapper, file: Path, rest: str) -> Iterator[tuple
 
 
 def _element(decoder: json.JSONDecoder, text: io.TextIOWrapper, rest: str, place: str) -> tuple[Any, str]:
-    """Returns the value at the start of `rest` and the text after it. Reads on in `text` while the value is cut off."""
+    """Returns the value at the start of `rest`, and what follows. Reads more of `text` until the value is complete."""
     while True:
         try:
             value, stop = decoder.raw_decode(rest)
@@ -259,7 +259,7 @@ def _parquet_rows(file: Path, kind: str) -> Iterator[tuple[int, Row]]:
 
 @contextmanager
 def _unpacked(file: Path) -> Iterator[Any]:
-    """Yields a file that can be read from its end, as Parquet is; first unpacks a .gz file into a temporary file."""
+    """Yields the file; for a .gz file, an unpacked temporary copy, because Parquet is read from its end."""
     if file.suffix != ".gz":
         yield file
         return
@@ -269,7 +269,7 @@ def _unpacked(file: Path) -> Iterator[Any]:
 
 
 def _class_names(features: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Returns column -> class names for ClassLabels or lists of them. features: a datasets.Features as a dictionary."""
+    """Returns {column: class names} for ClassLabels or lists of them. features: a datasets.Features as a dictionary."""
     kinds = {name: kind.get("feature") or kind for name, kind in features.items() if isinstance(kind, dict)}
     kinds = {name: kind for name, kind in kinds.items() if isinstance(kind, dict)}
     return {name: kind["names"] for name, kind in kinds.items() if kind.get("_type") == "ClassLabel"}

@@ -20,7 +20,7 @@ SUMMARY = "TL;DR:"
 
 
 class Table(NamedTuple):
-    """One file of pairs, or one `folder` of a hub data set. domain: the pairs' origin. test: all are test pairs."""
+    """A file of pairs, or a `folder` of a hub data set. domain: the pairs' origin. test: whether all are test pairs."""
 
     path: str
     domain: str
@@ -31,7 +31,7 @@ class Table(NamedTuple):
 
 @dataclass(frozen=True)
 class Published:
-    """A published layout: names of the training and test split, reader of the texts, Layout of columns and labels."""
+    """How a data set is published. train, test: its splits' names. texts: reads a row's texts. layout: its columns."""
 
     train: str
     test: str
@@ -57,7 +57,7 @@ def published(data: Any) -> Iterator[Table]:
 
 
 def split_names(names: Iterable[str], folder: str | None, split: str) -> list[str]:
-    """Returns, sorted, those of `names` that hold the split: one file, such as train.jsonl, or its numbered parts."""
+    """Returns the sorted file `names` that hold the split: one file, such as train.jsonl, or its numbered parts."""
     place = re.escape(f"{folder}/") if folder else "(data/)?"
     name = re.compile(rf"{place}{split}(-\d+-of-\d+(-\w+)?)?\.(jsonl|json|parquet)(\.gz)?")
     return sorted(filter(name.fullmatch, names))

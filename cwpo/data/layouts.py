@@ -21,7 +21,7 @@ WINNERS = {"winner_model_a": "a", "winner_model_b": "b", "winner_tie": "tie"}
 
 @dataclass(frozen=True)
 class Layout:
-    """A table is in this layout if it has all of `columns` (our name -> the table's name) and of `more`.
+    """A published layout. It fits a table that has all of `columns` (our name -> the table's name) and all of `more`.
 
     positive: the response, "a" or "b", that a label of 1 or true prefers. compute: returns {our name: cell} for
     cells computed from the whole row, and `share`, the chosen response's share of votes, unless it is 1. It may raise
@@ -39,7 +39,7 @@ class Layout:
 
 
 def _rated(row: Row) -> dict[str, Any]:
-    """Returns the best- and the worst-rated generation, whichever comes first in the row as response_a, and the label.
+    """Returns the label, and the best- and the worst-rated generation as response_a and response_b in the row's order.
 
     label: a, b or tie. Raises LeftOut for fewer than two ratings, WrongRow for unequal lists and ratings of wrong type.
     """

@@ -1,4 +1,4 @@
-"""Which pairs are short enough: by one of several rules, and always for every model that reads them."""
+"""Finds the pairs that are short enough by one of several rules and for every model that reads them."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -17,9 +17,9 @@ LOOKED_AT = 64  # number of texts that check_words reads
 def token_counts(
     frame: pd.DataFrame, tokenizers: Iterable[Any], limit: int, rule: str = "longer_pair", context: int | None = None
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Returns N pairs' numbers of tokens, (N,), and reason -> mask (N,) of pairs unfit for at least one tokenizer.
+    """Returns the length of each of N pairs, (N,), and {reason: mask (N,) of pairs unfit for at least one tokenizer}.
 
-    A pair's number is that of its longer sequence under the last tokenizer. `rule`, one of RULES, says what `limit`
+    The length is that of the longer sequence, in tokens of the last tokenizer. `rule`, one of RULES, says what `limit`
     bounds. Under rules other than longer_pair, the models' sequences must also fit into `context` (None: any length). A
     prompt without tokens (empty text, no BOS) is unfit: there is nothing to predict the response's first token from.
     """

@@ -31,7 +31,7 @@ def convert(
     split: str | None = None,
     positive: str | None = None,
 ) -> Converted:
-    """Writes the pairs of any table to Parquet `out` with the columns of SCHEMA, as a stream. Returns how it was read.
+    """Streams the pairs of any table into the Parquet file `out`, columns as in SCHEMA. Returns how it read the table.
 
     `columns`, `positive`: as in PairReader. split: as in records. Labels: as in vote_share. Texts: as in pair_texts.
     share: the share of a pair's votes for response `a`, a tie counting half; null without votes. target: what an

@@ -37,7 +37,7 @@ def pair_texts(prompt: Any, first: Any, second: Any, sides: Sequence[str] = ("fi
     asked, a, b = (_value(*cell) for cell in zip(("prompt", *sides), (prompt, first, second), strict=True))
     if isinstance(a, str) != isinstance(b, str):
         raise WrongRow(
-            f"have text in one of {' and '.join(sides)} and messages in the other; write both alike", first, second
+            f"have text in one of {' and '.join(sides)} and messages in the other; use one form in both", first, second
         )
     if a == b:
         raise LeftOut("identical_responses")
@@ -115,8 +115,8 @@ def _conversation(asked: Any, a: Any, b: Any) -> Texts:
 def _beginning(asked: list[Any], begun: list[Any]) -> list[Any]:
     """Returns the messages before the responses, from the prompt and the common beginning of the two conversations.
 
-    The conversations may hold the prompt, or a part of it, or go on after it. Another user message in place of the
-    prompt's gives way to it. Raises LeftOut if they begin in another way.
+    The common beginning may hold the prompt or the prompt's end, or go on after it from an assistant's turn. If it is
+    one other message, the prompt replaces it. Raises LeftOut for any other common beginning.
     """
     if not asked or begun[: len(asked)] == asked or begun[-len(asked) :] == asked:
         return begun or asked

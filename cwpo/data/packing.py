@@ -37,12 +37,12 @@ def fill_rows(lengths: Sequence[int], width: int) -> tuple[np.ndarray, int]:
 
 
 def pack_pairs(pairs: Sequence[Mapping[str, Any]], full: float = FULL, lines: bool = False) -> dict[str, Any]:
-    """Packs pairs whose two sequences share the prompt: chosen_ids, rejected_ids, chosen_start as from encode_pairs.
+    """Packs pairs, rows of encode_pairs whose two sequences share the prompt, into one batch.
 
-    B pairs have T tokens (a prompt counts once), M of them in responses. For attention they lie in R rows of W places.
+    B pairs have T tokens (prompts count once), M of them in responses. For attention, pairs lie in R rows of W places.
     attention, (R, 1, W, W): True where a query may attend. packed_ids, position_ids: these rows, (R, W), if W < WIDE
-    and tokens fill at least the share `full` of the places; else one line without padding, (1, T). With a line come
-    three keys that lay it out in rows. slot, (T,): each token's flat index in the rows. token, (R * W,): for each place
+    and tokens fill at least the share `full` of the places; else one line without padding, (1, T). Three more keys
+    then lay this line out in rows. slot, (T,): each token's flat index in the rows. token, (R * W,): for each place
     in the rows, its token's index in the line, 0 for padding. twice: whether the rows hold each prompt twice, once
     before each response, as in `_apart`; then `slot` gives the first copy.
 
@@ -92,8 +92,8 @@ def pack_pairs(pairs: Sequence[Mapping[str, Any]], full: float = FULL, lines: bo
 
 
 class _Laid(NamedTuple):
-    """Tokens in rows: token number token[i] stands at the flat index slot[i], in block[i], see attention_blocks. The
-    first T entries are tokens 0 to T - 1; the others are second copies of prompt tokens."""
+    """Tokens laid out in rows. Entry i is token number token[i], at flat index slot[i], in block number block[i] (see
+    attention_blocks). The first T entries are tokens 0 to T - 1; the others are second copies of prompt tokens."""
 
     token: np.ndarray
     slot: np.ndarray
@@ -105,7 +105,7 @@ class _Laid(NamedTuple):
 def _in_rows(sizes: tuple[np.ndarray, ...], full: float) -> tuple[dict[str, Any], np.ndarray, tuple[int, int]]:
     """Returns a part of pack_pairs' result, each token's flat index in packed_ids, (T,), and the shape of packed_ids.
 
-    The part: attention and, if packed_ids is one line, slot, token and twice. sizes: the five arguments of _shared.
+    The part has attention and, if packed_ids is one line, slot, token and twice. sizes: the five arguments of _shared.
     """
     laid = _shared(*sizes)
     if wide := laid.width >= WIDE:
@@ -135,7 +135,7 @@ def _shared(start: np.ndarray, chosen: np.ndarray, whole: np.ndarray, pair: np.n
 def _apart(start: np.ndarray, chosen: np.ndarray, whole: np.ndarray, pair: np.ndarray, within: np.ndarray) -> _Laid:
     """Lays the two sequences of a pair apart, each with its own copy of the prompt. Arguments: as in _shared.
 
-    It costs less than `_shared` where responses are much longer than prompts.
+    Attention costs less in this layout than in that of `_shared` where responses are much longer than prompts.
     """
     lengths = np.stack([chosen, start + whole - chosen], axis=1).ravel()  # chosen, rejected, chosen, ...
     width = int(lengths.max())
@@ -180,7 +180,7 @@ def attention_blocks(block: np.ndarray) -> np.ndarray:
 
     block, (R, W): 0 for padding; 3 i + 1, 3 i + 2, 3 i + 3 for the prompt, the chosen and the rejected response of pair
     i. In rows of `_apart`, each sequence, prompt included, is one block: 6 i + 1 for the chosen one of pair i, 6 i + 4
-    for its rejected one. No query attends to a later place. Padding attends to padding: no softmax is over nothing.
+    for its rejected one. No query attends to a later place. Padding attends to padding, so that no softmax is empty.
     """
     width = block.shape[1]
     owner = (block + 2) // 3 * 3 - 2  # block of the pair's prompt; for padding, a number that no block has

@@ -22,7 +22,7 @@ SHOWN = 5  # number of rows that a message names for each kind of problem
 
 
 class Pair(NamedTuple):
-    """A pair. share: the first response's share of votes, or NaN. ordered: the row has `chosen`, not a label."""
+    """A pair. share: the first response's share of votes, or NaN. ordered: whether the row has `chosen`, no label."""
 
     texts: Texts
     share: float
@@ -44,7 +44,7 @@ class Pair(NamedTuple):
 
 @dataclass
 class Converted:
-    """How a table was read. read: number of rows. kept, labeled: numbers of pairs kept, and of those with a label.
+    """How a table was read. read: number of rows. kept: number of pairs kept. labeled: number of these with a label.
 
     dropped: reason -> row numbers. wrong: problem -> (row number, values as text). columns: names in the table. unused:
     columns without meaning in the project's own layout. meaning: layout and columns in words. labels: counts by label.
@@ -88,9 +88,9 @@ class PairReader:
     """Reads the rows of one table as pairs. `done` lists the rows that it leaves out and those that are wrong.
 
     columns: our name (one of KNOWN) -> the table's name. positive: "a" or "b", the response that a label of 1 or true
-    prefers. at: what messages put before the names of these settings, such as "data.". layout: gives columns and
-    `positive` where the caller does not; default: the published layout that fits the table. texts: reads a row's prompt
-    and responses, as pair_texts does. Raises InputError for wrong settings.
+    prefers. at: the prefix of these settings' names in messages, such as "data.". layout: gives the columns and
+    `positive` that the caller does not give; default: the published layout that fits the table. texts: a function like
+    pair_texts, which reads a row's prompt and responses. Raises InputError for wrong settings.
     """
 
     def __init__(

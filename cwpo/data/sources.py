@@ -129,7 +129,7 @@ def _rows(
 
 
 def drop_unusable(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Returns the pairs with two distinct, non-empty responses, each once, with `pair_id`; and the drops by reason."""
+    """Returns each pair of distinct, non-empty responses once, with `pair_id`; and the number of drops by reason."""
     a, b = frame["response_a"], frame["response_b"]
     empty = (a.str.strip() == "") | (b.str.strip() == "")
     identical = ~empty & (a == b)

@@ -23,10 +23,10 @@ def assign_splits(
 
     A column `test` marks the test pairs; at most `data.test_pairs` of them are drawn. Without this column, test prompts
     are drawn, and all pairs of these prompts are test pairs. From the other pairs, at most `data.pairs` are drawn. Of
-    these, the share `holdout` is held out for gold. The rest is shuffled. Its first part, the share `human_fraction`,
-    is labeled, so a larger share includes a smaller one. The others are unlabeled. `unlabeled_fraction` limits them to
-    this share of the rest, taken from its end; pairs in between are left out. Raises InputError for a split of fewer
-    than 2 pairs; its message shows `drops`, the counts of dropped rows.
+    these, the share `holdout` is held out for gold. The rest is in random order. Its first part, the share
+    `human_fraction`, is labeled, so a larger share includes the pairs of a smaller one. The others are unlabeled;
+    `unlabeled_fraction` limits them to this share of the rest, taken from its end, and leaves out the pairs in between.
+    Raises InputError for a split of fewer than 2 pairs; its message shows `drops`, the counts of dropped rows.
     """
     rng = np.random.default_rng([seed, 2])
     test = frame["test"].to_numpy(dtype=bool) if "test" in frame else _test_prompts(frame, data, rng)
@@ -60,7 +60,7 @@ def assign_splits(
 
 
 def _test_prompts(frame: pd.DataFrame, data: Any, rng: np.random.Generator) -> np.ndarray:
-    """Returns a mask (N,) of the test pairs: draws whole prompts until `test_pairs`, or `test_fraction`, is reached."""
+    """Draws prompts until their pairs reach `test_pairs` or `test_fraction`. Returns the mask (N,) of these pairs."""
     wanted = data.test_pairs if data.test_pairs is not None else round(data.test_fraction * len(frame))
     codes, prompts = pd.factorize(frame["prompt"])
     order = rng.permutation(len(prompts))
@@ -72,8 +72,8 @@ def _test_prompts(frame: pd.DataFrame, data: Any, rng: np.random.Generator) -> n
 def unseen_prompts(frame: pd.DataFrame, rule: str) -> tuple[pd.DataFrame, dict[str, int]]:
     """Returns the pairs without the test pairs that `rule` drops, and the number of dropped pairs by reason.
 
-    `any` drops none. `unseen` drops those whose prompt a training pair has too. `unseen_once` drops these and, of test
-    pairs with the same prompt, all but the first.
+    `any` drops none. `unseen` drops test pairs whose prompt a training pair has too. `unseen_once` drops these and, of
+    test pairs with the same prompt, all but the first.
     """
     if rule == "any":
         return frame, {}

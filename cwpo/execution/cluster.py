@@ -89,7 +89,7 @@ def launcher(name: str, values: Mapping[str, Any]) -> Submit:
 
 @dataclass(frozen=True)
 class StageJob:
-    """What a job runs. A call runs one stage and returns (whether it was computed now, its error or None)."""
+    """The function that a job calls: it runs one stage and returns (whether it was computed now, its error or None)."""
 
     settings: Settings
 

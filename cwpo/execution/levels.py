@@ -15,14 +15,14 @@ Submit = Callable[[Sequence[Node], Settings], Iterator[tuple[Node, BaseException
 
 @dataclass(frozen=True)
 class Level:
-    """Stages to run after all earlier levels: first `light` (file work, in this process, in order), then `jobs`."""
+    """Stages to run after all earlier levels: first `light` (file work, in this process, one by one), then `jobs`."""
 
     light: list[Node]
     jobs: list[Node]
 
 
 def levels(nodes: Sequence[Node]) -> list[Level]:
-    """Returns the stages in levels, parents first. `nodes` must list parents first; parents not in it count as done."""
+    """Returns the levels, lowest first. `nodes` must list parents before children; parents outside it count as done."""
     height: dict[str, int] = {}
     for node in nodes:
         parents = [p for p in node.parents.values() if p.key in height]
@@ -41,10 +41,10 @@ def run_levels(
     title: str = "",
     watch: Callable[[Node], None] = lambda node: None,
 ) -> int:
-    """Finishes every stage of the arms. Returns how many were computed; the others were in the store.
+    """Finishes every stage of the arms. Returns how many of them were not in the store at the start.
 
-    `watch` is called with each finished stage. All jobs of a level end before the next level begins. A job's failure is
-    raised when its level has ended.
+    Calls `watch` with each finished stage. All jobs of a level end before the next level begins. If a job fails, the
+    first failure is raised when its level has ended.
     """
     waiting, board = unfinished(arms, settings, title, watch)
     if waiting:

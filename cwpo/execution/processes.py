@@ -1,7 +1,7 @@
 """Runs a training stage in several processes with `accelerate launch`.
 
-The sweep itself runs in one process. It writes the stage's job as JSON and starts cwpo.execution.member in each of the
-stage's processes. It reports the training curve that process 0 of these writes. It ends all of them when it is stopped.
+The sweep runs in one process. That process writes the job as JSON and starts the stage's processes, each of which runs
+cwpo.execution.member. It passes on the training curve that rank 0 writes. When it is stopped, it ends all the others.
 """
 
 import json

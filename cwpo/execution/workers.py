@@ -94,7 +94,7 @@ def print_stand_in(nodes: Sequence[Node], settings: Settings) -> None:
 
 
 def run_here(nodes: Sequence[Node], settings: Settings, board: Board) -> int:
-    """Finishes these stages one after the other in this process. Returns how many were not in the store before."""
+    """Finishes these stages one after the other in this process. Returns how many of them it computed itself."""
     use_threads(settings.threads)
     quiet_libraries()
     computed = 0
@@ -106,7 +106,7 @@ def run_here(nodes: Sequence[Node], settings: Settings, board: Board) -> int:
 
 
 def run_stage(node: Node, settings: Settings, progress: Callable[[int, int], None] = lambda d, t: None) -> bool:
-    """Calls run_node. Turns its errors into Failed, which names the stage, except InputError and StoreError."""
+    """Runs one stage with run_node. Raises InputError and StoreError as they are, others as Failed with its name."""
     try:
         return run_node(node, settings, progress)
     except (InputError, StoreError):
@@ -160,7 +160,7 @@ class Queue:
         self.settings, self.board, self.pool = settings, board, pool
 
     def start(self, jobs: int) -> None:
-        """Starts ready stages until `jobs` run. Stages marked `early`, which take long and have children, go first."""
+        """Starts ready stages until `jobs` stages run. Starts `early` ones first: they take long and have children."""
         if self.failure is not None:
             return
         ready = [self.by_key[key] for key, parents in self.waiting.items() if not parents]
@@ -192,7 +192,7 @@ class Queue:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Blocks SIGINT and SIGTERM in the `with` block. Processes started in it keep them blocked until they are ready."""
+    """Blocks SIGINT and SIGTERM in the `with` block. Workers started there unblock them when they are ready."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
     try:
         yield
@@ -230,14 +230,14 @@ def _terminated(*_: object) -> None:
 
 
 def _interrupt() -> None:
-    """Raises KeyboardInterrupt, unless the signal before came at most GRACE seconds ago: a clean-up may still run."""
+    """Raises KeyboardInterrupt, unless another signal came in the last GRACE seconds: its clean-up may still run."""
     before, _worker.stopped_at = _worker.stopped_at, time.monotonic()
     if _worker.stopped_at - before > GRACE:
         raise KeyboardInterrupt
 
 
 def _unraisable(lost: Any) -> None:
-    """Sends an interrupt again that Python dropped because it arrived while an object was being deleted."""
+    """Repeats a SIGINT whose KeyboardInterrupt Python dropped because it was raised while an object was deleted."""
     if lost.exc_type is not KeyboardInterrupt:
         sys.__unraisablehook__(lost)
         return
@@ -278,7 +278,7 @@ def _failure(node: Node, settings: Settings, error: BaseException) -> Failed:
 
 
 def _reported(error: BaseException, settings: Settings, running: Sequence[Node]) -> BaseException:
-    """Turns an error of stage running[0] into the one to raise. If a worker died, it names all stages in `running`."""
+    """Returns the error to raise for `error` of stage running[0]. If a worker died, its message names all `running`."""
     if isinstance(error, BrokenProcessPool):
         names = ", ".join(f"{node.name} ({node.key})" for node in running)
         return Failed(

@@ -1,4 +1,5 @@
-"""Loading models and what they compute: log-probs, scores, samples and gold rewards.
+"""Loads models and computes log-probs, scores, samples and gold rewards with them.
 
-Others import `policy` (load_policy, load_tokenizer), `annotator`, `packed`, `logprobs`, `generation` and `gold.load_gold`.
+Main entry points: `policy` (load_policy, load_tokenizer), `annotator`, `packed`, `logprobs`, `generation` and
+`gold.load_gold`.
 """

@@ -72,7 +72,7 @@ def response_scores(
     *,
     lean: bool = False,
 ) -> Tensor:
-    """Score of each right-padded row, read at its last token; (B, T) -> (B,), in logits. `labels` are ignored.
+    """Returns each right-padded row's score, read at its last token; (B, T) -> (B,), in logits. Ignores `labels`.
 
     `lean` gives the same values, up to rounding, with less work: only rows of similar length share a forward pass, and
     a model for which sees_no_padding holds gets no mask. Models wrapped by DDP or FSDP ignore `lean`.
@@ -103,7 +103,7 @@ def _of_like_length(attention_mask: Tensor) -> Iterator[tuple[Tensor, int]]:
 
 @torch.no_grad()
 def sees_no_padding(model: PreTrainedModel, input_ids: Tensor) -> bool:
-    """Whether hidden states stay the same without the mask of right padding; tried once per model, on two rows."""
+    """Whether hidden states stay the same if right padding is not masked; tried once per model, on up to two rows."""
     if model not in _SEES_NO_PADDING:
         rows = input_ids[:2]
         mask = torch.ones_like(rows)
@@ -120,7 +120,7 @@ def _last_scores(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tens
 
 
 def scores_of(model: PreTrainedModel, states: Tensor) -> Tensor:
-    """Returns the head's scores (M,), float32, of states (M, d). No autocast: 16 bits would blur score differences."""
+    """Returns the head's scores, (M,), float32, of states (M, d). Autocast is off: 16 bits would blur differences."""
     with torch.autocast(states.device.type, enabled=False):
         return model.score(states.to(model.score.weight.dtype)).squeeze(-1).float()
 

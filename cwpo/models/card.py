@@ -1,4 +1,4 @@
-"""The model card of an aligned model: data, arm, metrics, commit."""
+"""Writes the model card of an aligned model: data, arm, metrics, commit."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Responses as vectors: the mean final hidden state over their tokens, or an encoder's state of the first token."""
+"""Turns texts into vectors: the mean final state of a response's tokens, or an encoder's state of the first token."""
 
 from collections.abc import Sequence
 
@@ -38,7 +38,7 @@ def mean_states(model: PreTrainedModel, rows: Sequence[Encoded], pad_id: int, ba
 def first_states(
     path: str, revision: str | None, texts: Sequence[str], device: str = "cpu", batch_size: int = 64
 ) -> Tensor:
-    """The encoder's last-layer state of each text's first token, BERT's [CLS]; (N, d), float32.
+    """Returns the encoder's last-layer state of each text's first token ([CLS] in BERT); (N, d), float32.
 
     Texts are cut to the encoder's context.
     """

@@ -1,4 +1,4 @@
-"""Sampling responses so that each depends on its own seed only, not on what else is in the batch.
+"""Samples responses so that each depends on its own seed only, not on what else is in the batch.
 
 The token with the largest logit plus Gumbel noise is an exact draw from the softmax (Gumbel-max), so the greedy search
 of `transformers` does the sampling. The noise is a function of the row's seed, the step and the token id, computed on
@@ -38,7 +38,7 @@ MIXED = ((16, 0x7FEB352D), (15, 0x846CA68B - 2**32))
 
 
 class GumbelSampler(LogitsProcessor):
-    """Computes logits / temperature + Gumbel noise from each row's seed; each call is one step.
+    """Adds Gumbel noise, computed from each row's seed, to logits / temperature; each call is one step.
 
     `broken`, (B,), marks rows whose logits had a NaN. With top_k > 0 only the top_k largest logits (and logits equal to
     the smallest of these) can be drawn.
@@ -96,7 +96,7 @@ def prompt_seed(seed: int, tag: str, prompt_id: str) -> int:
 
 
 def leaves_room(tokenizer: Tokenizer, prompts: Sequence[Text], max_new_tokens: int, context: int | None) -> list[bool]:
-    """Whether each prompt and `max_new_tokens` more tokens fit into `context` tokens; context=None has room for all."""
+    """Whether each prompt and `max_new_tokens` more tokens fit into `context` tokens (None: any number of tokens)."""
     lengths = [len(ids) for ids in encode_prompts(tokenizer, prompts)]
     return [context is None or n + max_new_tokens <= context for n in lengths]
 
@@ -117,9 +117,9 @@ def sample_responses(
 ) -> list[dict[str, Any]]:
     """Samples one response per prompt and seed: response, n_tokens, truncated, same_tokens (see `encoding.sampled`).
 
-    Prompts of similar length share a batch: on a GPU as many as its memory holds, else `batch_size` of them or, with a
-    token budget, as many as fit into twice this budget, each with padding and `max_new_tokens`.
-    A batch has only one prompt if padding would change the samples, see `samples_alone`.
+    Prompts of similar length share a batch: on a GPU, as many as its memory holds; elsewhere `batch_size` prompts or,
+    with a token budget, as many as fit into twice this budget together with padding and `max_new_tokens` for each.
+    A batch has only one prompt if padding would change the samples (see `samples_alone`).
     Raises FloatingPointError, with the prompts' `names` (default: their numbers), if the model's logits are NaN.
     """
     names = names or [f"prompt {i}" for i in range(len(prompts))]

@@ -1,4 +1,4 @@
-"""Log-probs of target tokens from hidden states: the LM head runs on target positions only, in bounded chunks."""
+"""Computes target tokens' log-probs from hidden states: the LM head runs on target positions only, in chunks."""
 
 import copy
 from collections.abc import Callable
@@ -39,7 +39,7 @@ def without_adapters(model: nn.Module) -> Any:
 
 
 def logit_chunk(inner: Any) -> int:
-    """Returns for how many tokens to compute logits at a time: tokens x vocabulary stays within LOGITS; at least 1."""
+    """Returns the number of tokens whose logits are computed at a time: LOGITS / vocabulary, at least 1."""
     return max(1, LOGITS // inner.get_output_embeddings().weight.shape[0])
 
 

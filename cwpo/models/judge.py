@@ -65,7 +65,7 @@ Verdict: tie
 
 
 class JudgeError(RuntimeError):
-    """The endpoint does not answer. Earlier answers are kept: the same command asks only the remaining questions."""
+    """The endpoint refuses or gives no answer. Earlier answers are kept: the same command asks only the rest."""
 
 
 class ApiJudge:
@@ -82,7 +82,7 @@ class ApiJudge:
         self._failed = threading.Event()
 
     def preferences(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> np.ndarray:
-        """P(first is better), (N,), the mean of both orders: 1, 3/4, 1/2, 1/4 or 0; NaN for a pair not judged."""
+        """Returns P(first is better), (N,), mean of both orders: 1, 3/4, 1/2, 1/4 or 0; NaN for a pair not judged."""
         rows = list(zip(prompts, first, second, strict=True))
         asked = [(i, row) for i, row in enumerate(rows) if row[1].strip() != row[2].strip()]
         questions = [self.question(p, x, y) for _, (p, a, b) in asked for x, y in ((a, b), (b, a))]
@@ -173,8 +173,8 @@ class ApiJudge:
             text = "" if declined else choice.message.content
             if not isinstance(text, str):
                 raise JudgeError(
-                    f"the judge {self.model} gave no answer but an empty one; the same command asks only what is open, "
-                    f"or check gold.model={self.model}"
+                    f"the judge {self.model} gave no answer (an empty one); check gold.model={self.model}, or "
+                    "try again: the same command asks only what is open"
                 )
         except openai.APIStatusError as refused:
             if refused.status_code == 400 and refused.code in DECLINED:
@@ -232,7 +232,7 @@ def read_prompt(file: str | None, asks: str) -> str:
 
 
 def estimate(tokens: tuple[float, float], usd_per_million: Mapping[str, float]) -> float | None:
-    """Cost in dollars of `tokens` (in, out) at prices per million tokens; None if a price is unknown."""
+    """Returns the cost in dollars of `tokens` (in, out) at prices per million tokens; None if a price is unknown."""
     prices = [usd_per_million.get(name, math.nan) for name in ("input", "output")]
     cost = sum(count * price / 1e6 for count, price in zip(tokens, prices, strict=True))
     return None if math.isnan(cost) else cost

@@ -1,4 +1,4 @@
-"""Models in which a longer row changes the values of shorter rows in its batch: they compute one length at a time.
+"""Finds models in which a long row changes values of shorter rows in its batch, and runs them one length at a time.
 
 Dynamic RoPE and LongRoPE take their frequencies from the batch's longest row once it is longer than the original
 context; dynamic RoPE keeps them until a short row resets them. Padding then changes the values of all shorter rows.
@@ -52,7 +52,7 @@ def exact_parts(model: nn.Module, attention_mask: Tensor, *columns: Tensor) -> I
 
 
 def parts_by_length(model: nn.Module, attention_mask: Tensor, *columns: Tensor) -> Iterator[list[Tensor]]:
-    """Yields parts like exact_parts, always one length each, shortest first; calls forget_lengths before the first."""
+    """Yields one part, as exact_parts does, for each length, shortest first. Calls forget_lengths before the first."""
     lengths = attention_mask.sum(dim=1)
     forget_lengths(model)
     for length in lengths.unique().tolist():

@@ -1,4 +1,4 @@
-"""Sequence log-probabilities: sums over response tokens, EOS included, never over prompt or padding."""
+"""Computes log-probabilities of sequences: sums over response tokens, EOS included, never over prompt or padding."""
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
@@ -80,9 +80,9 @@ def exact_logps(model: nn.Module, input_ids: Tensor, attention_mask: Tensor, lab
 
 
 def packed_logps(model: nn.Module, batch: Mapping[str, Tensor], head: Head | None = None) -> Tensor:
-    """Log-probs of the chosen, then of the rejected responses, shape (2 B,), in nats; `batch` comes from pack_pairs.
+    """Returns log-probs of the chosen, then of the rejected responses, (2 B,), in nats, of a batch from pack_pairs.
 
-    The `head`: see packed_losses.
+    head: see packed_losses.
     """
     return _sums(packed_losses(model, batch, head), batch["sequence"], len(batch["lengths"]))
 
@@ -110,7 +110,7 @@ def packed_states(inner: Any, batch: Mapping[str, Any], at: Tensor, dtype: torch
 
 
 def _attention(batch: Mapping[str, Any], dtype: torch.dtype) -> tuple[Tensor, dict[str, Any]]:
-    """Returns the mask added to attention scores, (R, 1, W, W), and more arguments of the model, for pack_pairs' batch:
+    """Returns the mask to add to attention scores, (R, 1, W, W), and the model's other arguments for pack_pairs' batch:
     {"rows": Rows or Lines} if the batch is one line (see pack_pairs), else {}. With Lines the mask is one unused 0."""
     if "ends" in batch:
         rows: Any = Lines(*(batch[name] for name in ("place", "first", "ends", "most")))
@@ -143,7 +143,7 @@ def _sums(losses: Tensor, sequence: Tensor, count: int) -> Tensor:
 
 
 def response_lengths(labels: Tensor) -> Tensor:
-    """Response tokens of each row, EOS included, shape (B,)."""
+    """Returns the number of response tokens of each row, EOS included, (B,)."""
     return (labels[:, 1:] != IGNORED).sum(dim=1)
 
 
@@ -156,7 +156,7 @@ def score_sequences(
     token_budget: int | None = None,
     compute: Logps = exact_logps,
 ) -> Tensor:
-    """Returns log-probs (N,) by `compute` of N rows (token ids, response start), without gradients and dropout."""
+    """Returns `compute`, by default log-probs, of N rows (token ids, response start), (N,); no gradients or dropout."""
     model.eval()
     device = next(model.parameters()).device
     scores = torch.empty(len(rows))

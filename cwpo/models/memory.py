@@ -1,4 +1,4 @@
-"""Batches without gradients: as many rows as fit into memory, and half as many after an out-of-memory error."""
+"""Computes batches without gradients, as large as fits into memory; halves them after an out-of-memory error."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -19,8 +19,8 @@ def in_batches(
 ) -> Iterator[tuple[list[int], Result]]:
     """Yields each batch of row numbers with the result of `compute`. If memory runs out, halves this and later batches.
 
-    Raises the out-of-memory error if not even a single row fits. With threads > 1, for CPUs (see threads_of), so many
-    batches are computed at the same time, and none is halved.
+    Raises the out-of-memory error if not even a single row fits. With threads > 1, for CPUs (see threads_of), it
+    computes this number of batches at the same time and halves none.
     """
     if threads > 1 and len(batches) > 1:
         yield from zip(batches, in_threads(compute, batches, threads), strict=True)

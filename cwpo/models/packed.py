@@ -1,4 +1,4 @@
-"""Ways to compute exact log-probs of pairs: with shared prompts, in padded batches, or one length at a time."""
+"""Computes exact log-probs of pairs: with shared prompts, in padded batches, or one length at a time."""
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,7 +54,7 @@ class Layout:
         return functools.partial(logps_by_length, compute=compute) if self.by_length else compute
 
     def pair_logps(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-        """Log-probs of the chosen, then the rejected responses in PairCollator's batch, packed or not; (2 B,), nats."""
+        """Returns log-probs of chosen, then rejected responses in PairCollator's batch, packed or not; (2 B,), nats."""
         if "packed_ids" in batch:
             return packed_logps(model, batch, self.head)
         return self.plain(model, batch["input_ids"], batch["attention_mask"], batch["labels"])
@@ -97,7 +97,7 @@ def _agrees(model: nn.Module, sample: Sequence[Mapping[str, Any]], layout: Layou
 
 
 def _one_at_a_time(model: nn.Module, sample: Sequence[Mapping[str, Any]]) -> Tensor:
-    """response_logps of each sequence alone, run shortest first (see models.lengths): chosen, then rejected, (2 B,)."""
+    """Returns response_logps of each sequence alone, (2 B,): chosen, then rejected. Computes the shortest one first."""
     rows = sequences_of(sample)
     device = next(model.parameters()).device
     logps = torch.empty(len(rows), device=device)
@@ -129,7 +129,7 @@ def extremes(pairs: Sequence[Mapping[str, Any]], vocabulary: int) -> list[Mappin
 
 
 def share_prompts(pairs: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether both sequences of each pair begin with the same prompt tokens, at least one."""
+    """Whether the two sequences of each pair begin with the same prompt, which has at least one token."""
     return all(
         0 < pair["chosen_start"] == pair["rejected_start"]
         and pair["chosen_ids"][: pair["chosen_start"]] == pair["rejected_ids"][: pair["rejected_start"]]
@@ -188,7 +188,7 @@ def score_pairs(
     token_budget: int | None = None,
     layout: Layout | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Log-probs of the chosen and of the rejected responses of encode_pairs' rows, each (N,), in nats, dropout off.
+    """Returns log-probs of the chosen and of the rejected responses of encode_pairs' rows, each (N,), nats, no dropout.
 
     `layout` defaults to exact_layout of the rows.
     """

@@ -1,4 +1,4 @@
-"""An annotator's scores of packed pairs: the prompt that both responses share is computed once (cwpo.data.packing)."""
+"""Computes an annotator's scores of packed pairs, whose two responses share one prompt (cwpo.data.packing)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,7 +20,7 @@ TOLERANCE = 1e-3  # of states: float32 rounding errors are far smaller, effects 
 
 
 def pair_scores(model: PreTrainedModel, batch: Mapping[str, Any]) -> Tensor:
-    """Scores of the chosen, then of the rejected responses of pack_pairs' batch, (2 B,), in logits."""
+    """Returns scores of the chosen, then of the rejected responses of pack_pairs' batch, (2 B,), in logits."""
     return scores_of(model, _states(model, batch))
 
 
@@ -53,9 +53,9 @@ def reads_packed(model: PreTrainedModel, pairs: Sequence[Mapping[str, Any]], pad
 def score_gaps(
     model: PreTrainedModel, pairs: Sequence[Mapping[str, Any]], pad_id: int, batch_size: int, token_budget: int | None
 ) -> Tensor:
-    """score(chosen) - score(rejected) of encode_pairs' rows, (N,), float64, in logits; no gradients, dropout off.
+    """Returns score(chosen) - score(rejected) of encode_pairs' rows, (N,), float64, in logits; no gradients or dropout.
 
-    Pairs are packed if there is a token budget and the model allows it, see reads_packed.
+    Pairs are packed if there is a token budget and the scores stay the same (see reads_packed).
     """
     if token_budget is None or not reads_packed(model, pairs, pad_id):
         rows = sequences_of(pairs)

@@ -17,7 +17,7 @@ from cwpo.models.annotator import score_responses
 def encode_joint(
     tokenizer: Tokenizer, prompts: Sequence[Text], first: Sequence[Text], second: Sequence[Text]
 ) -> list[tuple[list[int], int]]:
-    """(token ids, prompt length) of prompt, first response, EOS, second response, EOS, for each pair."""
+    """Returns (token ids, prompt length) of prompt + first response + EOS + second response + EOS, for each pair."""
     heads, tails = encode(tokenizer, prompts, first), encode(tokenizer, prompts, second)
     return [(ids + other[start:], start) for (ids, start), (other, _) in zip(heads, tails, strict=True)]
 
@@ -35,7 +35,7 @@ def encode_both_orders(
 
 
 def check_joint_lengths(rows: Sequence[Encoded], context: int | None, path: object) -> None:
-    """Raises InputError if a row has more tokens than the model at `path` can read: `context`, None for no limit."""
+    """Raises InputError if a row has more tokens than `context`, the limit of the model at `path` (None: no limit)."""
     lengths = [len(ids) for ids, _ in rows]
     over = 0 if context is None else sum(length > context for length in lengths)
     if context is not None and over:

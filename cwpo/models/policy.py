@@ -48,7 +48,7 @@ STATED = 10**9  # tokens; a tokenizer whose model_max_length is more states no l
 
 
 def vocabulary_problem(path: str, revision: str | None, key: str) -> str | None:
-    """Returns a message if the tokenizer has tokens that the model lacks; else None, also without a tokenizer."""
+    """Returns a message if the tokenizer has tokens that the model lacks; None if not, or if there is no tokenizer."""
     try:
         tokens = len(read_tokenizer(path, revision))
     except InputError:
@@ -167,11 +167,11 @@ def load_policy(
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> PreTrainedModel:
-    """Loads a causal LM in `dtype`, such that it can be saved again. dropout=False turns every dropout off.
+    """Loads a causal LM in `dtype` so that save_pretrained can save it again. dropout=False turns every dropout off.
 
     float32 is the default even if weights were saved in 16 bits (OPT: float16). bfloat16 is for frozen weights;
-    InputError if a weight is beyond its range. Adapters trained by cwpo (cwpo.models.adapters) are merged into their
-    base in float32.
+    InputError if a weight is beyond its range. If `path` holds adapters trained by cwpo (cwpo.models.adapters), it
+    merges them into their base and returns float32, whatever `dtype` is.
     """
     if is_adapters(path):
         return load_adapted(path, device=device).float().merge_and_unload()
@@ -192,7 +192,7 @@ def context_length(path: str | Path, revision: str | None = None) -> int | None:
 
 
 def readable(tokenizer: Any, path: str | Path, revision: str | None = None) -> int | None:
-    """Returns context_length, or the tokenizer's model_max_length if that is less: RoBERTa's positions begin at 2."""
+    """Returns context_length or, where it is smaller (RoBERTa: by 2), the tokenizer's model_max_length; or None."""
     length, most = context_length(path, revision), tokenizer.model_max_length
     return length if most > STATED else most if length is None else min(length, most)
 
@@ -229,7 +229,7 @@ def add_lora(
 
 
 def load_adapted(folder: str | Path, *, dropout: float = 0.0, device: str = "cpu") -> Any:
-    """Loads base and adapters as a PEFT model to train on: the base in the dtype of base.json, adapters in float32."""
+    """Loads base and adapters as a PEFT model that can be trained: base in the dtype of base.json, adapters float32."""
     from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
 
@@ -243,13 +243,13 @@ def load_adapted(folder: str | Path, *, dropout: float = 0.0, device: str = "cpu
     if wrong.unexpected_keys or len(tensors) != len(expected):
         raise InputError(
             f"the adapters in {folder} do not fit {base.path}, the base model in their base.json; "
-            "name the model there that they were trained on"
+            "write the model on which they were trained into base.json"
         )
     return model
 
 
 def as_trained(folder: str | Path, revision: str | None = None, *, device: str = "cpu") -> Any:
-    """Loads a checkpoint's transformers model: with its adapters, unmerged, if it has any, else in float32."""
+    """Loads a checkpoint's transformers model: the base with its adapters, unmerged, if it has any, else in float32."""
     if not is_adapters(folder):
         return load_policy(folder, revision, device=device)
     return without_adapters(load_adapted(folder, device=device)).eval()

@@ -26,9 +26,9 @@ SMALL = 2e9  # reward models with at most so many parameters are computed in flo
 
 
 class Scorer:
-    """A published checkpoint with its tokenizer, dropout off: float32 on CPUs or up to SMALL parameters, else as saved.
+    """A published checkpoint and its tokenizer: in float32 on CPUs or with up to SMALL parameters, else as saved.
 
-    A batch has up to twice `token_budget` tokens (SCORING in logprobs) or, without it, `batch_size` sequences.
+    Dropout is off. A batch has up to twice `token_budget` tokens or, without a budget, `batch_size` sequences.
     """
 
     kind: Any = AutoModelForSequenceClassification

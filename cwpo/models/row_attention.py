@@ -1,4 +1,4 @@
-"""Attention of packed pairs. Models compute all else on one unpadded line; attention lays it out as Rows or Lines."""
+"""Computes attention of packed pairs, laid out as Rows or Lines. Models compute all else on one unpadded line."""
 
 import inspect
 import itertools
@@ -65,8 +65,8 @@ class Lines:
 
 
 def _by_kernel(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, most: int, scale: float | None) -> Tensor:
-    """Runs causal flash attention in each sequence, by any version of varlen_attn. query, key, value: (N, heads, head
-    size). `ends`: 0, then where each sequence ends among the N places. `most`: the length of the longest sequence."""
+    """Runs causal flash attention in each sequence, with any version of varlen_attn. query, key, value: (N, heads, head
+    size). `ends`: 0, then where each sequence ends in the N places. `most`: the length of the longest sequence."""
     from torch.nn.attention.varlen import varlen_attn
 
     takes = inspect.signature(varlen_attn).parameters
@@ -85,7 +85,7 @@ def _by_kernel(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, most: in
 
 
 def _by_sequence(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, most: int, scale: float | None) -> Tensor:
-    """Computes the same as _by_kernel, one sequence at a time, for all devices and dtypes."""
+    """Computes the same as _by_kernel on any device and in any dtype, one sequence at a time."""
     grouped, parts = query.shape[1] != key.shape[1], []
     for begin, end in itertools.pairwise(ends.tolist()):
         q, k, v = (states[begin:end].transpose(0, 1)[None] for states in (query, key, value))

@@ -1,4 +1,4 @@
-"""How many threads may compute batches of a model side by side on a CPU."""
+"""Decides how many threads compute batches of a model side by side on a CPU."""
 
 import torch
 from torch import nn

@@ -56,8 +56,8 @@ def toy_config(name: str, tokenizer: Tokenizer) -> OPTConfig | Qwen2Config | Lla
 def toy_tokenizer(name: str) -> Tokenizer:
     """Builds the synthetic world's tokenizer so that AutoTokenizer can load it from the folder of the model `name`.
 
-    transformers 5 loads the tokenizer of any "qwen2" folder as Qwen2Tokenizer, whatever class the folder names,
-    unless the folder has an `auto_map`; an empty one leaves the named class in force.
+    transformers 5 loads the tokenizer of any "qwen2" folder as Qwen2Tokenizer, whatever class the folder names, unless
+    the folder has an `auto_map`. So Qwen2 folders get an empty one, and AutoTokenizer loads the class that they name.
     """
     tokenizer = build_tokenizer()
     if name.startswith("qwen2"):

@@ -1,6 +1,7 @@
-"""Samples with vLLM in a separate process and Python environment, JSON lines in and out; a faster sample_responses.
+"""Samples with vLLM, faster than sample_responses, in a separate process and Python environment.
 
-Samples have the same distribution but are not the same: vLLM has its own noise, and its bfloat16 rounds the logits.
+The processes exchange JSON lines. Samples have the distribution of sample_responses but are not the same: vLLM has its
+own noise, and its bfloat16 rounds the logits.
 """
 
 import functools

@@ -85,7 +85,7 @@ def align(cfg: Any, say: Say = print) -> Path:
 
 
 def _trained(table: pd.DataFrame, cfg: Any, work: Path, device: str, say: Say) -> tuple[Start, list[dict[str, Any]]]:
-    """Writes work/sft unless cfg.sft.epochs=0, then work/out. Returns the model before alignment, optimise's curve."""
+    """Fine-tunes into work/sft unless cfg.sft.epochs=0, aligns into work/out; returns the first model and the curve."""
     before = _start(cfg)
     if cfg.sft.epochs:
         before = replace(before, path=work / "sft", revision=None)
@@ -189,7 +189,7 @@ def preference_accuracy(before: np.ndarray, after: np.ndarray, prompts: np.ndarr
 
     likelihood_*: the share of pairs whose chosen response is more likely than the rejected one, and its change.
     implicit: the share whose margin grew, so that the chosen response has the higher implicit reward, beta log(p after
-    / p before); 1/2 is chance, and before alignment all pairs are tied. Intervals treat a prompt's pairs as one draw.
+    / p before). By chance, and before alignment, it is 1/2. Intervals treat a prompt's pairs as one draw.
     """
 
     def wins(x: np.ndarray) -> np.ndarray:
@@ -204,7 +204,7 @@ def preference_accuracy(before: np.ndarray, after: np.ndarray, prompts: np.ndarr
 
 
 def in_words(measured: dict[str, Any] | None) -> dict[str, str]:
-    """Returns the result of preference_accuracy as {readable name: text}; {} for None."""
+    """Returns the accuracies that preference_accuracy measured as {readable name: text}; {} for None."""
     names = {
         "likelihood_before": "prefers people's choice on test pairs, before",
         "likelihood_after": "prefers people's choice on test pairs, after",
@@ -233,7 +233,7 @@ def _fitting(table: pd.DataFrame, cfg: Any, source: str, read: Converted) -> pd.
 
 
 def _test_pairs(cfg: Any, work: Path, trained_on: pd.Series, say: Say) -> pd.DataFrame | None:
-    """Returns the labelled pairs of cfg.test that fit the model, with by_label's columns. None without cfg.test.
+    """Returns the labelled pairs of cfg.test that fit the model, in the form of by_label; None without cfg.test.
 
     Prints the pairs left out, and how many have a prompt in `trained_on`.
     """
@@ -254,7 +254,7 @@ def _test_pairs(cfg: Any, work: Path, trained_on: pd.Series, say: Say) -> pd.Dat
 
 
 def by_label(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Returns labelled pairs as prompt, chosen (the response that the label prefers), rejected, row and messages."""
+    """Returns columns of labelled pairs: prompt, chosen (what the label prefers), rejected, row and messages."""
     texts = turned(pairs, pairs["target"] > 0.5).assign(messages=pairs.get("messages"))
     return texts[["prompt", "chosen", "rejected", "row", "messages"]].reset_index(drop=True)
 

@@ -40,11 +40,11 @@ LEAST_PROMPTS = 3  # different prompts: one to test, one to decide how long to t
 
 
 def label(cfg: Any, say: Callable[[str], None] = print) -> Path | None:
-    """Labels and weights the pairs of cfg.data, returns cfg.out. With cfg.show, prints how they are read, returns None.
+    """Labels and weights the pairs of cfg.data and returns cfg.out. With cfg.show, only prints how they are read.
 
     Writes preferences.parquet and .jsonl, report.html and .json, README.md and, if trained here, the annotator to the
-    folder cfg.out. It appears when complete and replaces an earlier result. A stopped run, started again with equal
-    settings, continues from a hidden folder beside cfg.out. Raises InputError for wrong settings or data.
+    folder cfg.out, which appears when it is complete and replaces an earlier result. A stopped run, started again with
+    equal settings, continues from a hidden folder beside cfg.out. Raises InputError for wrong settings or data.
     """
     if cfg.show is not None:
         quiet_libraries()
@@ -73,7 +73,7 @@ def label(cfg: Any, say: Callable[[str], None] = print) -> Path | None:
 def _work(cfg: Any, given: Any, work: Path, device: str, say: Callable[[str], None]) -> tuple[Path, dict[str, Any]]:
     """Does the work of `label` in the folder `work`. Returns the results' folder and the numbers of report.json.
 
-    `given`: the settings before the open ones were filled in.
+    `given`: the user's settings, before with_defaults filled in those left open.
     """
     how = {name: cfg[name] for name in ("ties", "split", "positive")}
     read = convert(cfg.data, work / "read.parquet", cfg.columns, **how)
@@ -147,13 +147,13 @@ def _drop_long(source: Path, target: Path, cfg: Any, read: Converted) -> None:
 def _enough(labeled: pd.DataFrame, pairs: int, read: Converted, cfg: Any) -> None:
     if not read.labeled and read.unused:
         raise InputError(
-            f"data={cfg.data}: no usable pair has a label (left out: {read.drops()}); if a column not used holds labels "
-            f"({', '.join(read.unused)}), name it with +columns.label=..."
+            f"data={cfg.data}: no usable pair has a label (left out: {read.drops()}); if an unused column "
+            f"({', '.join(read.unused)}) holds labels, name it with +columns.label=..."
         )
     if len(labeled) < LEAST:
         raise InputError(
-            f"data={cfg.data}: {len(labeled)} of {read.read} rows have a usable label, and {LEAST} are needed to tell anything "
-            f"(left out: {read.drops()})"
+            f"data={cfg.data}: {len(labeled)} of {read.read} rows have a usable label, and {LEAST} are needed to test "
+            f"an annotator (left out: {read.drops()})"
         )
     decided = labeled[labeled["target"] != 0.5]
     if len(decided) < LEAST:
@@ -162,7 +162,8 @@ def _enough(labeled: pd.DataFrame, pairs: int, read: Converted, cfg: Any) -> Non
         )
     if len(labeled) == pairs and not cfg.include_labeled:
         raise InputError(
-            f"include_labeled=false: all {pairs} pairs of data={cfg.data} have a label, so none would be written; leave it out"
+            f"include_labeled=false: all {pairs} pairs of data={cfg.data} have a label, so none would be written; "
+            "set include_labeled=true"
         )
     prompts = labeled["prompt"].nunique()
     folds, _ = fold_counts(len(labeled), cfg)
@@ -181,8 +182,8 @@ def _annotator(
     """Trains an annotator, or loads the one at annotator.path; tests it on labelled pairs that it was not trained on.
 
     Returns the tested pairs with gaps (score of response `a` minus that of `b`), the gaps for the learning curve, the
-    annotator, the number of pairs not tested because a loaded one was trained on their prompts, and the result of
-    first_fold. For a loaded annotator the curve's gaps and first_fold's result are None.
+    annotator, the number of pairs left out of the test because a loaded annotator was trained on their prompts, and the
+    result of first_fold. For a loaded annotator the gaps for the curve and first_fold's result are None.
     """
     if cfg.annotator.path is None:
         scratch = work / "folds"

@@ -1,4 +1,4 @@
-"""Checks the settings of the commands for own pairs. Rules about single values stand in cwpo.config.commands."""
+"""Checks the settings of the commands for own pairs. Rules about single values are in cwpo.config.commands."""
 
 from __future__ import annotations
 
@@ -76,7 +76,8 @@ def align_problems(cfg: Any) -> Iterator[Problem]:
 
 
 def _occupied(out: str, mark: str) -> Iterator[Problem]:
-    """Yields a problem if `out` is a file, or a folder with files but without `mark`, a file that every result has."""
+    """Yields a problem if `out` is or lies in a file, holds the working directory or has too long a name. Also if it
+    holds files but not `mark`, a file that every result has."""
     folder = Path(out).expanduser().resolve()
     if any(place.is_file() for place in (folder, *folder.parents)):
         yield Problem("out", f"out={out} is a file, or lies in one; name a new folder")

@@ -84,7 +84,9 @@ def load_judge(cfg: Any, device: str) -> Any:
     if not is_ours(cfg.gold):
         return load_reward(cfg.gold, cfg.revision, batch_size=cfg.batch_size, device=device)
     if read_note(cfg.gold)["kind"] == "pairrm":
-        raise InputError(f"gold={cfg.gold} is a PairRM: it compares and gives no reward; name another judge")
+        raise InputError(
+            f"gold={cfg.gold} is a PairRM: it compares two responses and gives no reward; name another judge"
+        )
     return load(Path(cfg.gold).expanduser(), device=device)
 
 
@@ -101,13 +103,14 @@ def _check_judge(cfg: Any, gold: Any, prompts: list[Text]) -> None:
     room = leaves_room(gold.tokenizer, prompts, cfg.max_new_tokens, context)
     if not all(room):
         raise InputError(
-            f"gold={cfg.gold} reads at most {context} tokens, and {len(room) - sum(room)} of {len(room)} prompts leave no room there "
-            f"for max_new_tokens={cfg.max_new_tokens}; lower it, use shorter prompts, or another judge"
+            f"gold={cfg.gold} reads at most {context} tokens, and {len(room) - sum(room)} of {len(room)} prompts "
+            f"leave no room for max_new_tokens={cfg.max_new_tokens}; lower max_new_tokens, use shorter prompts, or "
+            "name another judge in gold="
         )
 
 
 def _check_lengths(cfg: Any, gold: Any, judged: Iterable[tuple[Sequence[Text], list[Text]]]) -> None:
-    """Raises InputError if a prompt and its response have more tokens than the judge's context, in its own tokens."""
+    """Raises InputError if a prompt with its response, in the judge's tokens, is longer than the judge's context."""
     if not hasattr(gold, "lengths"):
         return
     context = readable(gold.tokenizer, checkpoint_of(cfg.gold), cfg.revision)
@@ -140,7 +143,7 @@ def _judged(prompts: Sequence[Text], table: pd.DataFrame, name: str, gold: Any) 
 
 def _prompts(cfg: Any, say: Callable[[str], None]) -> tuple[list[Text], int, dict[str, bool]]:
     """Returns the first cfg.most distinct prompts that leave room for a response in both models' contexts, the number
-    of prompts skipped, and for each model whether its chat template is used, which the first CHUNK prompts decide.
+    of prompts skipped, and whether each model's chat template is used. The first CHUNK prompts decide that.
     """
     chat: dict[str, bool] = {}
     kept: list[Text] = []

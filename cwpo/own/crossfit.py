@@ -24,15 +24,15 @@ TUNED = (1 / 3, 1.0, 3.0)  # factors of the learning rate that tune=true tries
 def cross_fit(
     labeled: pd.DataFrame, cfg: Any, scratch: Path, *, device: str, say: Callable[[str], None]
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
-    """Tests annotators on folds they were not trained on. Returns their gaps, a table of gaps for the learning curve,
-    and the result of first_fold.
+    """Tests annotators on folds they were not trained on. Returns a table of their gaps, a table of gaps for the
+    learning curve, and the result of first_fold.
 
     The first table has a row per tested pair: pair_id, gap (score(`a`) - score(`b`), mean over ensemble members), agree
     (see `answers`). The second table adds share_trained_on and n_train. It covers the first cfg.curve_folds folds. In
-    each, one annotator is trained on each share in cfg.curve of the training pairs, and one on all pairs (share 1; in
-    the first fold only on four fifths, see first_fold). All folds are tested; with more than cfg.holdout_above labelled
-    pairs, only the first. The first fold decides the epochs, and with cfg.tune the learning rate, of all other
-    trainings. A stopped run, started again, reuses the results in `scratch`.
+    each of these, one annotator is trained on each share in cfg.curve of the training pairs, and one on all (share 1;
+    in the first fold on four fifths of them, see first_fold). All folds are tested, but only the first if there are
+    more than cfg.holdout_above labelled pairs. The first fold decides the epochs, and with cfg.tune the learning rate,
+    of all other trainings. A stopped run, started again, reuses the results in `scratch`.
     """
     folds, used = fold_counts(len(labeled), cfg)
     fold = folds_by_prompt(labeled["prompt"].tolist(), folds, cfg.seed)
@@ -64,7 +64,7 @@ def _keep(annotator: Any, test: pd.DataFrame, file: Path, part: float, n_train: 
 
 
 def fold_counts(labels: int, cfg: Any) -> tuple[int, int]:
-    """Returns the number of folds for a number of `labels`, and how many of the folds are tested: all or one."""
+    """Returns the number of folds for `labels` labelled pairs, and how many of these folds are tested: all or one."""
     many = labels > cfg.holdout_above
     folds = cfg.folds or (MANY if many else FEW)
     return folds, 1 if many else folds
@@ -73,7 +73,7 @@ def fold_counts(labels: int, cfg: Any) -> tuple[int, int]:
 def first_fold(
     train: pd.DataFrame, test: pd.DataFrame, cfg: Any, scratch: Path, *, device: str, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Trains on `train` until the loss on a held-out fifth of it rises. Writes the gaps on `test` to `scratch`.
+    """Trains on four fifths of `train` until the loss on the other fifth rises; writes the gaps on `test` to `scratch`.
 
     Returns learning_rate and epochs with the lowest held-out loss, held_out_loss by epoch, loss by logged step,
     train_accuracy, and `tried`: the lowest held-out loss of each learning rate (several with cfg.tune). `test` decides

@@ -1,4 +1,4 @@
-"""Annotators of own pairs: trained here on labelled pairs, or any sequence-classification reward model by its path."""
+"""Annotators of users' own pairs: trained here on labelled pairs, or any sequence-classification reward model."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ Progress = Callable[[int, int], None]
 
 @contextmanager
 def training_in(folder: Path, device: str, token_budget: int | None, **told: Any) -> Iterator[Site]:
-    """Yields the Site of one training. The model appears in `folder` when the block ends without an error.
+    """Yields the Site (folder, checkpoints) of one training. The model appears in `folder` when the block succeeds.
 
-    A stopped training continues from the checkpoints it left beside `folder`. `told`: `log` and `progress` of Site.
+    A stopped training continues from the checkpoints it left beside `folder`. `told`: `log` and `progress` for Site.
     """
     partial, checkpoints = (folder.with_name(f"{folder.name}.{part}") for part in ("partial", "checkpoints"))
     shutil.rmtree(partial, ignore_errors=True)
@@ -53,7 +53,7 @@ def training_in(folder: Path, device: str, token_budget: int | None, **told: Any
 
 class Annotates(Protocol):
     def gaps(self, pairs: pd.DataFrame) -> np.ndarray:
-        """Returns score(`a`) - score(`b`) in logits, (members, pairs). Raises FloatingPointError if not finite."""
+        """Returns score(`a`) - score(`b`) in logits: (members, pairs). Raises FloatingPointError if not finite."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Annotator:
         return _finite(np.stack(gaps), pairs)
 
     def rewards(self, prompts: Sequence[Text], responses: Sequence[Text]) -> np.ndarray:
-        """Returns the score of each response, its mean over the members. Not for PairRM, which scores pairs only."""
+        """Returns the score of each response, averaged over the members. Not for PairRM, which scores pairs only."""
         rows, pad_id = encode(self.tokenizer, prompts, responses), self.tokenizer.pad_token_id
         scores = [score_responses(model, rows, pad_id, BATCH, self.token_budget) for model in self.models]
         return np.mean([score.double().numpy() for score in scores], axis=0)
@@ -98,7 +98,7 @@ class RewardModel:
 
 
 def _finite(gaps: np.ndarray, pairs: pd.DataFrame) -> np.ndarray:
-    """Returns the gaps, (members, pairs). Raises FloatingPointError, which names pairs, if some are NaN or infinite."""
+    """Returns `gaps`, (members, pairs), unchanged. FloatingPointError names the pairs whose gap is NaN or infinite."""
     worst = np.abs(gaps).max(axis=0, initial=0.0)  # NaN if any member's gap is NaN
     check_finite(worst, list(map(str, pairs.get("pair_id", range(len(pairs))))), "the annotator's scores")
     return gaps
@@ -141,7 +141,7 @@ def _comparisons(pairs: pd.DataFrame, cfg: Any) -> Comparisons:
 
 
 def turned(pairs: pd.DataFrame, a_wins: Any) -> pd.DataFrame:
-    """Returns the pairs with new columns: `chosen`, response `a` where `a_wins`, else `b`; `rejected`, the other."""
+    """Returns `pairs` plus the columns `chosen` (response `a` where `a_wins`, else `b`), `rejected` (the other)."""
     a, b = pairs["response_a"], pairs["response_b"]
     return pairs.assign(chosen=a.where(a_wins, b), rejected=b.where(a_wins, a))
 
@@ -149,7 +149,7 @@ def turned(pairs: pd.DataFrame, a_wins: Any) -> pd.DataFrame:
 def fit_members(pairs: pd.DataFrame, cfg: Any, folder: Path, *, device: str, **how: Any) -> Annotator:
     """Trains the members of the ensemble in `folder`, each with its own seed, and returns the annotator.
 
-    Members that are there already are not trained again. `how`: held_out and progress of `fit`.
+    A member whose folder exists is not trained again. `how`: the arguments held_out and progress of `fit`.
     """
     members = cfg.annotator.members
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -168,7 +168,7 @@ def fit_members(pairs: pd.DataFrame, cfg: Any, folder: Path, *, device: str, **h
 
 
 def read_curve(folder: Path) -> dict[str, list[float]]:
-    """Returns the lists `loss` (by logged step) and `held_out_loss` (by epoch) of the annotator, or of member 0."""
+    """Returns the lists `loss` (by logged step) and `held_out_loss` (by epoch); of an ensemble, those of member 0."""
     return json.loads((Path(checkpoint_of(str(folder))) / CURVE).read_text(encoding="utf-8"))
 
 
@@ -182,7 +182,7 @@ def load(folder: Path, *, device: str, token_budget: int | None = None, chat: bo
 
 
 def trained_on(folder: Path, prompts: Iterable[str]) -> np.ndarray:
-    """Returns for each prompt whether the annotator in `folder` was trained on it; all False without a file SEEN."""
+    """Returns for each prompt whether the annotator in `folder` was trained on it; all False if it has no file SEEN."""
     if not (folder / SEEN).is_file():
         return np.zeros(len(list(prompts)), dtype=bool)
     seen = set((folder / SEEN).read_text(encoding="utf-8").split())

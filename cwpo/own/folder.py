@@ -22,10 +22,10 @@ ELSEWHERE = ("out", "threads", "device", "token_budget")  # keys on which no res
 
 @contextmanager
 def workplace(out: Path, cfg: Any, inputs: tuple[str, ...]) -> Iterator[Path]:
-    """Yields a hidden work folder beside `out`. A run that follows a killed one with equal settings gets the same one.
+    """Yields a hidden work folder beside `out`. A run with the settings of a killed run gets that run's folder.
 
-    `inputs`: dotted keys whose values may be files or folders; their content counts, not their path. The work folder is
-    deleted after an InputError or FloatingPointError. After success it is deleted, and so are the work folders that
+    `inputs`: dotted keys whose values may be files or folders; equal contents make equal settings, at any path. The
+    work folder is deleted after success, InputError and FloatingPointError. Success also deletes the work folders that
     stopped runs with other settings left for this `out`. Raises InputError if another run uses the work folder.
     """
     work = out.with_name(f".{out.name}-{_key(cfg, inputs)}")
@@ -72,7 +72,7 @@ def _key(cfg: Any, inputs: tuple[str, ...]) -> str:
 
 
 def read_note(folder: str | Path) -> dict[str, Any]:
-    """Reads the metadata of an annotator that was trained here: kind and members (their number)."""
+    """Returns the metadata of an annotator that was trained here: `kind`, and `members`, their number."""
     return json.loads((Path(folder).expanduser() / NOTE).read_text(encoding="utf-8"))
 
 

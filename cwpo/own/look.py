@@ -50,9 +50,10 @@ def _label(share: float, votes: int) -> str:
 
 
 def _as_read(cfg: Any, pairs: pd.DataFrame, messages: bool, say: Callable[[str], None]) -> list[list[str]]:
-    """Returns prompt + response of every pair, a list for `a`, one for `b`: decoded tokens, special ones included.
+    """Returns two lists of texts, prompt + response `a` and prompt + response `b` of every pair, as a model reads them.
 
-    For PairRM there is one list, with both responses in each text. Without a model the texts are those of the table.
+    The texts are decoded tokens, special tokens included; without a model, the table's own texts. For PairRM there is
+    only one list, with both responses in each text.
     """
     if cfg.model is None and cfg.annotator.path is None:
         return [(pairs["prompt"] + pairs[side]).tolist() for side in ("response_a", "response_b")]

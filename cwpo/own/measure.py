@@ -102,7 +102,7 @@ def coverage(confidence: np.ndarray, right: np.ndarray, groups: np.ndarray) -> l
 
 
 def calibration(tested: pd.DataFrame) -> dict[str, Any]:
-    """Returns log-loss, ECE and reliability, before and after division by a temperature fitted to other prompts."""
+    """Returns log-loss, ECE and reliability before and after dividing gaps by a temperature fitted to other prompts."""
     gap, target, prompts = (tested[name].to_numpy() for name in ("gap", "target", "prompt"))
     scaled = tempered(gap, target, prompts)
     held = target != 0.5
@@ -152,7 +152,7 @@ def _domains(domain: np.ndarray, right: np.ndarray, prompts: np.ndarray) -> dict
 
 
 def _members(agree: np.ndarray, right: np.ndarray, prompts: np.ndarray) -> dict[str, Any] | None:
-    """Returns the accuracy where all members agree, and where they do not; None if either set of pairs is empty."""
+    """Returns how often members disagree, and accuracy where they do and do not; None if they always or never do."""
     split = agree < 1
     if not split.any() or split.all():
         return None
@@ -164,7 +164,7 @@ def _members(agree: np.ndarray, right: np.ndarray, prompts: np.ndarray) -> dict[
 
 
 def votes(decided: pd.DataFrame, confidence: np.ndarray, resamples: int = 500, seed: int = 0) -> dict[str, Any] | None:
-    """Returns the rank correlation of confidence with the votes' agreement, |2 share - 1|; None with too few votes."""
+    """Returns the rank correlation of confidence with how far several votes agree, |2 share - 1|; None if too few."""
     several = (decided["n_votes"] > 1).to_numpy()
     part = decided[several]
     agreement = np.abs(2 * part["share"].to_numpy() - 1)
@@ -198,9 +198,10 @@ def learning_curve(curve: pd.DataFrame) -> list[dict[str, Any]]:
 def more_labels(
     curve: pd.DataFrame, extra: int = MORE_LABELS, resamples: int = 1000, seed: int = 0
 ) -> dict[str, float] | None:
-    """Returns the gain in accuracy from `extra` more labels, if accuracy keeps growing with their number's logarithm.
+    """Forecasts the gain in accuracy from `extra` more labels: accuracy is taken as linear in log(number of labels).
 
-    The slope is fitted to the learning curve; the interval resamples held-out pairs. None for a curve of one point.
+    The slope is fitted to the learning curve; the interval resamples held-out pairs. None if all points of the curve
+    have the same number of labels, or if fewer than two pairs were tested at all points.
     """
     decided = curve[curve["target"] != 0.5]
     table = decided.assign(right=is_right(decided["gap"], decided["target"])).pivot_table(
@@ -224,7 +225,7 @@ def more_labels(
 
 
 def _with_interval(mean: float, drawn: Sequence[float]) -> dict[str, float]:
-    """Returns {mean, low, high}: `mean` and the 95 % interval of `drawn`, its bootstrap values."""
+    """Returns {mean, low, high}; low to high is the 95 % interval of `drawn`, the bootstrap values of the mean."""
     low, high = np.quantile(drawn, [0.025, 0.975])
     return {"mean": mean, "low": float(low), "high": float(high)}
 
@@ -233,8 +234,8 @@ def shift(labeled: pd.DataFrame, unlabeled: pd.DataFrame) -> dict[str, Any]:
     """Measures how `unlabeled`, the pairs to label, differs from `labeled`, the tested pairs.
 
     `distances`: Kolmogorov-Smirnov statistic and p-value for the length of prompts and of responses. `unseen_words`:
-    share of the distinct words in the first len(labeled) pairs of `unlabeled` that `labeled` lacks. Confidences are not
-    compared: those of `labeled` come from annotators trained on fewer labels.
+    of the distinct words in the first len(labeled) pairs of `unlabeled`, the share that `labeled` lacks. Confidences
+    are not compared: those of `labeled` come from annotators trained on fewer labels.
     """
 
     def words(table: pd.DataFrame, names: Sequence[str]) -> set[str]:

@@ -34,8 +34,8 @@ def annotate_pairs(
 ) -> int:
     """Labels and weights the table `pairs`, writes preferences.parquet and .jsonl to `out`, returns the number of rows.
 
-    The annotator's gaps, score(`a`) - score(`b`), are divided by `temperature`. A call that follows a stopped one
-    reuses its finished shards in `scratch`.
+    The annotator's gaps, score(`a`) - score(`b`), are divided by `temperature`. After a stopped call, the next one
+    reuses the finished shards in `scratch`.
     """
 
     def weigh(part: pd.DataFrame) -> pd.DataFrame:
@@ -65,7 +65,7 @@ def preferences(pairs: pd.DataFrame, gap: np.ndarray, weighting: str, include_la
     annotator's score of response `a` minus that of `b`, divided by the temperature. `weighting`, for example c1, names
     the function of |gap| that gives the weight of an annotator's label. A human label weighs |2 target - 1|: `target`
     is 0 or 1, or the share of the votes for `a`. This is the C1 weight of an annotator that gives `a` the probability
-    `target`. Pairs with tied votes are dropped; with include_labeled=False all pairs with a human label are.
+    `target`. Pairs with tied votes are dropped; include_labeled=False drops every pair that has a human label.
     """
     human, target = pairs["n_votes"].to_numpy() > 0, pairs["target"].to_numpy()
     a_wins = np.where(human, target > 0.5, gap >= 0)

@@ -40,13 +40,13 @@ def template_used(path: str, revision: str | None, chat: Any, messages: bool, sa
     """Returns, and prints, whether the chat template of the model at `path` formats the prompts.
 
     With chat=auto, a model trained here reads prompts as in its training; any other model uses its template if there is
-    a usable one and some prompts are lists of messages (`messages`). Raises InputError for chat=true without one.
+    a usable one and some prompts are lists of messages (`messages`). InputError for chat=true without a usable one.
     """
     tokenizer = load_tokenizer(path, revision)
     wish, known, problem = wished(chat), reads_chat(tokenizer), chat_problem(tokenizer)
     if wish and problem:
         raise InputError(
-            f"chat=true: the tokenizer of {path} {problem}; use chat=false, or a model with such a template"
+            f"chat=true: the tokenizer of {path} {problem}; use chat=false, or a model with a usable chat template"
         )
     trained = messages and not problem if known is None else known
     used = trained if wish is None else wish

@@ -1,4 +1,4 @@
-"""Turns the report's numbers into advice: use the weights, only the most confident pairs, label more, or use none."""
+"""Turns the report's numbers into advice: use all labels, keep the most confident ones, label more, or use none."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Verdict(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """Returns the title and the last reason, which decided, as one sentence."""
+        """Returns one sentence: the title and the last reason, which is the decisive one."""
         return f"{self.title}: {self.reasons[-1]}."
 
 
@@ -40,7 +40,8 @@ def verdict(numbers: Mapping[str, Any], target: float) -> Verdict:
     The first rule that applies decides:
     1. There are fewer than FEW held-out pairs -> more_labels.
     2. The interval of accuracy reaches down to 1/2, or the annotator is worse than a baseline (interval of the paired
-       difference below 0) -> more_labels if the learning curve forecasts a gain of GAIN or more, else do_not_use.
+       difference below 0) -> more_labels if the learning curve forecasts a gain of GAIN or more whose interval lies
+       above 0, else do_not_use.
     3. The accuracy's interval starts at `target` or above, and confidence tells right from wrong labels -> weights.
     4. On some share of the most confident pairs (FEW / 2 pairs or more), the accuracy's interval starts at `target` or
        above -> top, with the largest such share as coverage.
@@ -147,7 +148,7 @@ def _command(name: str, words: Mapping[str, Any]) -> str:
 
 
 def _written(value: Any) -> str:
-    """Formats a value for the command line: true, null, [0.25,0.5], text and numbers as they are."""
+    """Formats a value for the command line, such as true, null or [0.25,0.5]; text and numbers stay as they are."""
     if isinstance(value, list):
         return f"[{','.join(map(_written, value))}]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -17,10 +17,11 @@ TEXTS = ("prompt", "chosen", "rejected")
 
 
 def read_weighted(path: str, weight_column: str = "weight", split: str | None = None) -> tuple[pd.DataFrame, Converted]:
-    """Returns prompt, chosen, rejected, confidence, label_source, messages, weight, row; and how the table was read.
+    """Returns a table of weighted pairs and how it was read. `split`: as in records.
 
-    split: as in records. confidence and label_source are None if the table lacks them. Raises InputError, which names
-    the rows, for missing columns, texts of a wrong type, and weights that are negative or not finite.
+    Columns: prompt, chosen, rejected, confidence, label_source, messages, weight, row. confidence and label_source are
+    None if the user's table lacks them. Raises InputError, which names the rows, for missing columns, texts of a wrong
+    type, and weights that are negative or not finite.
     """
     reader = PairReader(path)
     done = reader.done

@@ -32,7 +32,7 @@ UNKNOWN = "?"  # in place of sections, for a file of conf/ that `_written` canno
 
 @dataclass(frozen=True)
 class Arm:
-    """One configuration and its stages: `nodes` are all of them by name, `run` those to run, parents first.
+    """One configuration and its stages: `nodes` has all stages by name, `run` lists the stages to run, parents first.
 
     `point`: the values that a sweep sets, by key; None where the arm does not use that key.
     """
@@ -69,8 +69,8 @@ def expand(
 ) -> list[Arm]:
     """Returns the distinct arms of a run or sweep, in order; see `configurations` for `overrides` and `seeds`.
 
-    Checks every arm, also on the hub, and raises InputError with the problems of all. With look=False the hub is not
-    used, and the arms can be counted, not run; their configurations are then checked only with check=True.
+    Checks every arm, also on the hub, and raises InputError with the problems of all. look=False does not use the hub:
+    the arms can then be counted but not run, and their configurations are checked only with check=True.
     """
     arms: dict[str, Arm] = {}
     problems: dict[str, None] = {}
@@ -136,8 +136,9 @@ def typed(cfg: DictConfig) -> Config:
 def _axes(
     overrides: Sequence[str], seeds: Sequence[int] | None
 ) -> tuple[DictConfig, dict[str, str], list[str], dict[str, list[str]]]:
-    """Returns the composition of the overrides that all arms share, its choice in each group, these overrides, and the
-    values by swept key. Raises InputError if `experiment` is swept: only one file's sweep can apply.
+    """Returns what all arms share (composition, choice in each group, overrides), and the values of each swept key.
+
+    Raises InputError for a sweep over an interval, over no values, or over `experiment`: only one file's sweep applies.
     """
     parser = OverridesParser.create(GlobalHydra.instance().config_loader())  # it lists the choices of glob(...)
     given = parser.parse_overrides(list(overrides))
@@ -212,8 +213,8 @@ def _compositions(
 
     Composing is slow. If the files of a group write only sections that neither the experiment nor another group writes,
     each choice is composed once, without the experiment, and its sections are copied into the other compositions. The
-    remaining groups are composed in every combination. `usual`: the choice of each group in `base`, whose file may
-    write sections that those of the other choices do not.
+    remaining groups are composed in every combination. `usual`: the choice of each group in `base`; its file may write
+    sections that the files of the other choices do not write.
     """
     written = {
         key: frozenset().union(*(_written(key, value) for value in (*values, usual.get(key, values[0]))))
@@ -261,7 +262,7 @@ def _apart(fixed: Sequence[str], written: Mapping[str, frozenset[str]]) -> list[
 
 @functools.cache
 def _written(group: str, choice: str) -> frozenset[str]:
-    """Returns the top-level keys that a choice's file and its defaults list write; UNKNOWN for those it cannot tell."""
+    """Returns the top-level keys that a choice's file and its defaults list write; adds UNKNOWN if it cannot tell."""
     file = CONF / group / f"{choice}.yaml"
     if not file.is_file():
         return frozenset({UNKNOWN})

@@ -19,9 +19,9 @@ SHOWN = ("gold", "paper_counts")  # settings of a data set that no stage reads
 def derived_config(cfg: Config, look: bool = True) -> dict[str, Any]:
     """Returns the configuration `cfg`, a result of `settled`, as dicts and lists, with derived values added.
 
-    Added: world_version (None without the synthetic world), text_version (None where all models are the world's), weak,
+    Added: world_version (None without the synthetic world), text_version (None if all models are the world's), weak,
     strong, their revisions and strong_chat, holdout, tokenizers, max_tokens and context. With look=False no checkpoint
-    is read: tokenizers is empty, context None, max_tokens that of the data. Epochs are raised for method.equal_steps.
+    is read: tokenizers is empty, context is None, max_tokens is data.max_tokens. method.equal_steps raises the epochs.
     Settings that no stage reads are left out or null.
     """
     from cwpo.data.toy import WORLD_VERSION
@@ -54,7 +54,7 @@ def derived_config(cfg: Config, look: bool = True) -> dict[str, Any]:
 
 
 def other_data(cfg: Config) -> dict[str, Any]:
-    """Returns the settings of data set labeled.other, with source type, sizes, length limits and turns of cfg.data."""
+    """Returns the settings of data set labeled.other; cfg.data gives source type, sizes, length limits and turns."""
     file = OmegaConf.load(CONF / "data" / f"{cfg.labeled.other}.yaml")
     shared = ("source", "pairs", "test_pairs", "test_fraction", "max_tokens", "length_rule", "turns")
     own = {key: getattr(cfg.data, key) for key in shared}
@@ -68,7 +68,7 @@ def other_data(cfg: Config) -> dict[str, Any]:
 
 
 def _read_of(data: dict[str, Any]) -> dict[str, Any]:
-    """Returns the settings of a data set that its stages read."""
+    """Returns the settings in `data` that stages read, with the values of PUBLISHED for the synthetic world."""
     younger = () if data["positive"] is not None else ("positive",)  # left out at null, so that older keys stay valid
     kept = {key: value for key, value in data.items() if key not in (*SHOWN, *younger)}
     return kept | (PUBLISHED if data["source"] == "world" else {})

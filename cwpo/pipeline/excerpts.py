@@ -1,7 +1,7 @@
 """Writes the results that are not means: distributions of confidence, a few responses, a few disputed pairs.
 
-Figure 6 shows responses as points, Figure 7 confidences, Tables 14 and 15 responses, Tables 18 and 19 pairs on which
-annotator and human disagree.
+Figure 6 shows responses as points, and Figure 7 confidences. Tables 14 and 15 show responses, Tables 18 and 19 pairs on
+which annotator and human disagree.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ UNSURE, SURE = 0.1, 0.9  # the paper's bands of confidence
 
 
 def record_excerpts(arms: Sequence[Arm], store: Store, folder: Path, *, experiment: str, whole: bool) -> list[Path]:
-    """Writes the files that EXCERPTS lists for the experiment, returns their paths. `whole`: removes all old rows."""
+    """Writes the files that EXCERPTS lists for the experiment, returns their paths. `whole` removes old rows first."""
     first = min((arm.cfg.seed for arm in arms), default=0)
     written = []
     for name, columns, rows_of, wanted in EXCERPTS.get(experiment, ()):

@@ -46,7 +46,7 @@ def swept(name: str) -> set[str]:
 
 
 def seeds_of(experiment: str, given: object) -> list[int] | None:
-    """Returns the seeds `given`, else CORE_SEEDS for core, else None (the files' own). Raises InputError if invalid."""
+    """Returns `given`; if None, CORE_SEEDS for core, else None: use the files' seeds. InputError for invalid seeds."""
     if given is not None:
         seeds = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else []
         if not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):

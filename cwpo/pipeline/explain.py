@@ -1,4 +1,4 @@
-"""Explains why a stage would run: which settings of it or its ancestors differ from the most similar finished stage."""
+"""Explains why a stage would run: how its settings, or its ancestors', differ from the most similar finished stage."""
 
 import json
 from collections import defaultdict
@@ -17,7 +17,7 @@ Lineage = dict[tuple[str, str], set[str]]
 
 
 def explain(store: Store, arms: Sequence[Arm]) -> Iterator[str]:
-    """Yields lines on the arms of a run or sweep: how many stages are in the store, and why others are not."""
+    """Yields lines: how many stages of the arms are in the store, and why each of the others would run."""
     nodes = distinct(arms)
     past = Past(store)
     reasons: dict[tuple[str, str], list[str]] = defaultdict(list)

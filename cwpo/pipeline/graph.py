@@ -106,7 +106,7 @@ class Node:
         return store.has(self.stage.name, self.key)
 
     def ancestors(self) -> "Iterator[Node]":
-        """Yields every node that this one needs, each once, parents before children, and last itself."""
+        """Yields every node that this one needs, each once, parents before children, and then itself."""
         seen: dict[str, Node] = {}
 
         def visit(node: "Node") -> None:
@@ -229,7 +229,7 @@ def _add_reward(graph: _Graph, cfg: Config) -> str:
 
 
 def wanted(nodes: Mapping[str, Node], until: str | None) -> list[Node]:
-    """Returns, parents first, stage `until` and its ancestors, or for None all nodes that the arm's results need."""
+    """Returns stage `until` and its ancestors, parents first. None: all nodes that the arm's results need."""
     if until in (None, "evaluate"):  # an arm's row holds its annotator's accuracy and its divergence too
         ends = [nodes[name] for name in ("assess", "divergence", "evaluate") if name in nodes]
     else:
@@ -252,9 +252,10 @@ def _slice(plain: Mapping[str, Any], reads: tuple[str, ...]) -> dict[str, Any]:
 
 
 def hashed_config(config: Any, path: str = "") -> Any:
-    """Returns `config`, a stage's settings below the dotted key `path`, as hashed for the stage's key.
+    """Returns the part of a stage's settings that enters its key. `config`: the settings below the dotted key `path`.
 
-    Leaves out settings in UNHASHED, and settings in LATER at the value given there. Local paths become content digests.
+    Leaves out settings in UNHASHED, and settings in LATER that have the value given there. Replaces local paths by
+    digests of their content.
     """
     if isinstance(config, dict):
         parts = {name: (f"{path}.{name}" if path else name, value) for name, value in config.items()}

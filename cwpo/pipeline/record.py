@@ -147,7 +147,7 @@ def _keep_fraction(arm: Arm, store: Store) -> float:
 
 
 def _add_rewards(path: Path, arms: Sequence[Arm], rows: Sequence[Mapping[str, Any]], store: Store) -> None:
-    """Writes the arms' rewards to the file `path`. Skips arms whose row there has the mean reward and KL of `rows`."""
+    """Writes the arms' rewards to the file `path`. Skips arms whose old row has the mean reward and KL of `rows`."""
     there = read_rows(path, REWARD_COLUMNS).to_dict("records") if path.is_file() else []
     known = {row["run_key"]: RunRewards.parse(row) for row in there}
     new = [

@@ -1,6 +1,6 @@
 """Stores how many operations per second this machine reaches with models of several sizes, for plans to read.
 
-`cwpo.bench.calibration` measures them. The file lies in the store, since rates belong to the machine that fills it.
+`cwpo.bench.calibration` measures these rates. Their file lies in the store, since the same machine fills the store.
 """
 
 import json
@@ -33,7 +33,7 @@ class Calibration:
     rates: Sequence[Rate]
 
     def rate(self, kind: str, parameters: float) -> float:
-        """Returns operations per second for a `kind` of KINDS: log-log interpolated, or that of the nearest size."""
+        """Returns operations per second for a `kind` of KINDS: log-log interpolated, constant beyond the end sizes."""
         sizes = np.log([rate.parameters for rate in self.rates])
         values = np.log([getattr(rate, kind) for rate in self.rates])
         return float(np.exp(np.interp(np.log(parameters), sizes, values)))

@@ -12,7 +12,7 @@ from cwpo.store.store import Store
 
 
 def level_lines(arms: Sequence[Arm], store: Store) -> list[str]:
-    """Returns a line for each level: how many unfinished jobs it has, in all and by stage. They can run at once."""
+    """Returns a line for each level: its unfinished jobs, in all and by stage. Jobs of one level can run at once."""
     waiting = [node for node in distinct(arms) if not node.done(store)]
     lines = []
     for number, level in enumerate(levels(waiting), 1):
@@ -23,7 +23,7 @@ def level_lines(arms: Sequence[Arm], store: Store) -> list[str]:
 
 
 def hour_lines(arms: Sequence[Arm], store: Store) -> list[str]:
-    """Returns lines: GPU-hours of unfinished stages by name, and the assumptions; none if plan.tflops is not set."""
+    """Returns lines with GPU-hours of unfinished stages by name and their assumptions; [] if plan.tflops is null."""
     if arms[0].cfg.plan.tflops is None:
         return []
     waiting = {node.key for node in distinct(arms) if not node.done(store)}

@@ -1,9 +1,9 @@
 """Estimates GPU-hours of stages before anything has run: from parameters, tokens and a rate. Reads configs only.
 
-A training step takes 6 operations per parameter and token: 2 forward, 4 backward. With LoRA the gradients of the frozen
-weights are not needed: 4. Gradient checkpointing adds 2. Scoring takes 2. Sampling takes 2 per new token, at a far
-lower rate, since each token reads all the weights. Reading and writing files counts nothing. The rate is that measured
-on this machine for a model of that size (cwpo.planning.calibration), else a stated share of a GPU's peak.
+A training step takes 6 operations per parameter and token: 2 forward, 4 backward. With LoRA it takes 4, because frozen
+weights need no gradients. Gradient checkpointing adds 2. Scoring takes 2. Sampling takes 2 per new token, at a far
+lower rate, since each token reads all the weights. Reading and writing files is not counted. The rate is the one
+measured on this machine for that model size (cwpo.planning.calibration), else a share of plan.tflops, a GPU's peak.
 """
 
 from collections import defaultdict
@@ -113,13 +113,13 @@ def _step(training: Any, lora: bool = False) -> int:
 
 
 def _epochs(cfg: Config, part: str) -> float:
-    """Epochs of `part`, "sft" or "alignment". method.equal_steps raises them, to take as many steps as on all pairs."""
+    """Epochs of `part`, "sft" or "alignment". method.equal_steps raises them: as many steps as all pairs would take."""
     raised = cfg.method.equal_steps and (part == "alignment" or cfg.method.sft_labels == "own")
     return getattr(cfg, part).epochs / (cfg.method.selection.value if raised else 1)
 
 
 def _used(cfg: Config, sizes: Sizes) -> float:
-    """Number of pairs that the strong model trains on; for selection by threshold the upper bound, all pairs."""
+    """Number of pairs that the strong model trains on. For selection by threshold: all pairs, an upper bound."""
     method = cfg.method
     pairs = sizes.labeled + sizes.unlabeled if method.pairs == "all" else getattr(sizes, method.pairs)
     return pairs * (method.selection.value or 0.0) if method.selection.kind == "top_fraction" else pairs
@@ -189,7 +189,7 @@ def _annotator(cfg: Config, node: Node, sizes: Sizes) -> Work:
 def stage_hours(
     arms: Sequence[Arm], wanted: Collection[str] | None = None, measured: Calibration | None = None
 ) -> dict[str, float]:
-    """Returns GPU-hours by stage name, each distinct stage counted once; only stage keys in `wanted`, unless None."""
+    """Returns GPU-hours by stage name. Counts each distinct stage once, and only the keys in `wanted` unless None."""
     by_stage: dict[str, float] = defaultdict(float)
     seen: set[str] = set()
     for arm in arms:

@@ -14,9 +14,9 @@ from cwpo.store.store import Store
 
 @dataclass(frozen=True)
 class Plan:
-    """Counts and seconds of a sweep, by stage name. `stages` counts distinct stages, `cached` the finished among them.
+    """Counts and seconds of a sweep, by stage name. `stages` counts distinct stages, `cached` those already finished.
 
-    `naive` counts a stage once for every arm that has it. `seconds`: median time of a stage's past runs, or None.
+    `naive` counts a stage once for every arm that has it. `seconds`: median time of past runs of a stage, or None.
     """
 
     arms: int

@@ -22,7 +22,7 @@ FEW = 4  # up to this many cells are listed by name
 
 
 def answer(results: Results) -> list[tuple[str, str]]:
-    """Returns (heading, CW-PO compared with Human) per operating point and at equal KL; [] if they share no cell."""
+    """Returns (heading, CW-PO compared with Human in words) per operating point and at equal KL, where possible."""
     points = results.points(*TABLES, "frontier")
     found = [(capital(the_point(point)), text) for point in points if (text := _at(results, point))]
     at_kl = [text for point in points if (text := _equal_kl(results, point))]
@@ -30,10 +30,10 @@ def answer(results: Results) -> list[tuple[str, str]]:
 
 
 def _runs(results: Results, point: str) -> dict[str, pd.DataFrame]:
-    """Returns method -> its DPO runs at `point` in table1, headline and frontier; each arm and seed once.
+    """Returns method -> its DPO runs at `point` in table1, headline and frontier, each arm and seed once.
 
-    Experiments may have run with different seeds. Where some seeds ran in all cells of CW-PO and Human, the runs of the
-    other seeds are left out, so that every cell counts.
+    Experiments may have run with different seeds. If some seeds ran in every cell that CW-PO and Human share, the runs
+    of all other seeds are left out, so that every cell counts.
     """
     arms = results.at(point).arms
     tables = arms["experiment"].isin(TABLES) & (arms["objective"] == "dpo")
@@ -68,9 +68,9 @@ def _at(results: Results, point: str) -> str:
 
 
 def _by_cell(results: Results, cw: pd.DataFrame, human: pd.DataFrame) -> str:
-    """Formats in how many cells CW-PO is ahead, behind or level: `ahead in 8 (+0.10 to +0.21), level in 1 (...)`.
+    """Counts the cells in which CW-PO is ahead of, behind or level with Human: `ahead in 8 (+0.10 to +0.21), ...`.
 
-    A cell is a data set and a pair of models. It is level if the interval of CW-PO minus Human contains 0.
+    A cell is a data set and a pair of models. CW-PO is level in it if the interval of CW-PO minus Human contains 0.
     """
     found: dict[str, list[tuple[float, str]]] = {side: [] for side in VERBS}
     for (data, weak, strong), rows in cw.groupby(CELL, sort=True):

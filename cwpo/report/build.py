@@ -42,7 +42,7 @@ def build_report(results: Path, scale: str) -> list[Path]:
     """
     folder = results / scale
     if not NAME.fullmatch(scale):
-        raise InputError(f"scale={scale} is not a folder of {results}: name one of them, such as toy")
+        raise InputError(f"scale={scale} is not a folder name; name a folder of {results}, such as scale=toy")
     files = [*sorted([*folder.glob("*.csv"), *folder.glob("rewards/*.csv.gz")]), results / PAPER]
     inputs = digest_of(files)  # before they are read: another run may add rows meanwhile
     written = up_to_date(folder, inputs)

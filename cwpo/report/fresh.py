@@ -1,4 +1,4 @@
-"""A stamp that tells whether the last report is up to date, so that a second call costs nothing."""
+"""A file of digests that tells whether the last report is up to date, so that it is not built again for nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KINDS = ("tables", "figures")  # folders of a report
 
 
 def up_to_date(folder: Path, inputs: str) -> list[Path] | None:
-    """Returns the files of the last report in `folder`; None without one, or if they or `inputs`, a digest, changed."""
+    """Returns the last report's files in `folder`; None if there is none, or these or the digest `inputs` changed."""
     try:
         last = json.loads((folder / STAMP).read_text(encoding="utf-8"))
         written = [folder / name for name in last["written"]]
@@ -37,7 +37,7 @@ def remove_others(folder: Path, written: Sequence[Path]) -> None:
 
 
 def remember(folder: Path, inputs: str, written: Sequence[Path]) -> None:
-    """Stores the digest of the inputs, as it was before they were read, and that of the files written to `folder`."""
+    """Stores in `folder` the names and digest of the files `written`, and `inputs`, the digest taken before reading."""
     note = {
         "inputs": inputs,
         "output": _digest(written),
@@ -47,7 +47,7 @@ def remember(folder: Path, inputs: str, written: Sequence[Path]) -> None:
 
 
 def digest_of(inputs: Iterable[Path]) -> str:
-    """Returns one digest of these files and of the code and templates that make a report of them."""
+    """Returns one digest of these files and of the code and templates that make a report from them."""
     return _digest([*inputs, *_code(), *sorted(TEMPLATES.iterdir())])
 
 

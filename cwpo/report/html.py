@@ -29,9 +29,9 @@ def write_page(
 ) -> Path:
     """Writes report.html into `folder` and returns its path.
 
-    It shows the answer to QUESTION, the claims in `entries`, then the Markdown tables and PNG figures in `written`. `sweep` names the sweep
-    that the page is about; without it, the page is about results/<scale>. Equal results give equal bytes. The page
-    loads nothing from elsewhere.
+    The page shows the answer to QUESTION, the claims in `entries`, then the Markdown tables and PNG figures in
+    `written`. If `sweep` names a sweep, the page is about this sweep and has no answer, else it is about
+    results/<scale>. Equal results give equal bytes. The page loads nothing from elsewhere.
     """
     written = sorted(written, key=lambda path: paper_order(path.stem))
     tables = [_table(path, folder) for path in written if path.suffix == ".md"]
@@ -84,7 +84,7 @@ def _table(path: Path, folder: Path) -> dict[str, str]:
 
 
 def _figure(path: Path, titles: dict[str, str]) -> dict[str, Any]:
-    """Returns the page's fields for a figure. If a table has the same name, the figure has its title and a link."""
+    """Returns the page's fields for a figure. If a table has the same name, the figure takes its title and links it."""
     name, has_table = _short(path.stem), path.stem in titles
     title = titles.get(path.stem, name)
     return {
@@ -104,9 +104,9 @@ def _short(stem: str) -> str:
 
 
 def samples(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Yields Tables 14, 15, a dict per data set and strong model: what all arms answer to PROMPTS test prompts.
+    """Yields Tables 14 and 15, a dict per data set and strong model: all arms' responses to PROMPTS test prompts.
 
-    Each arm answers before and after its alignment with DPO, in the first seed, at the matched learning rate.
+    The responses are those of each arm's SFT model and of its aligned model (DPO, first seed, matched learning rate).
     """
     for (data, strong), rows in _with_texts(frame).groupby(["data", "strong"], sort=True):
         rows = rows[rows["seed"] == rows["seed"].min()].assign(arm=rows["method"].replace(METHOD_NAMES))
@@ -119,7 +119,7 @@ def samples(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 
 def disagreements(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Yields Tables 18, 19, a dict per data set and weak model: pairs, by confidence, that it labels unlike humans."""
+    """Yields Tables 18, 19, a dict per data set and weak model: pairs labeled unlike humans, by band of confidence."""
     for (data, weak), rows in _with_texts(frame).groupby(["data", "weak"], sort=True):
         rows = rows.sort_values(["seed", "pair_id"])
         bands = {words: rows[rows["band"] == band].head(PAIRS) for band, words in BANDS.items()}
@@ -136,7 +136,7 @@ def _with_texts(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def provenance(results: Results) -> list[list[str]]:
-    """Returns runs, seeds, prompts, seconds and commits, one line per experiment, then a line for all runs together."""
+    """Returns a line per experiment: name, runs, seeds, prompts, training seconds, commits; then one for all runs."""
     keep = ["experiment", "run_key", "seed", "n_eval", "train_seconds", "git_commit"]
     frames = [frame[keep] for frame in (results.runs, results.annotators) if len(frame)]
     rows = pd.concat(frames) if frames else pd.DataFrame(columns=keep)

@@ -58,9 +58,9 @@ class Rewards:
 
     @cached_property
     def resampled(self) -> dict[str, tuple[Floats, Floats]]:
-        """Returns run -> (GRA in [0, 1], mean gold reward), two arrays of RESAMPLES bootstrap samples of its prompts.
+        """Returns run -> (GRA in [0, 1], mean gold reward), each (RESAMPLES,): a value per bootstrap sample of prompts.
 
-        Runs with equally many prompts share their samples, so two runs on the same prompts can be subtracted.
+        Runs with equally many prompts use the same samples, so two runs on the same prompts can be subtracted.
         """
         by_size: dict[int, list[str]] = {}
         for key, run in self.runs.items():
@@ -103,13 +103,17 @@ class Results:
         return {point: replace(self, point=point) for point in (MATCHED, OWN_BEST)}
 
     def points(self, *experiments: str) -> tuple[str, ...]:
-        """Returns the operating points of the first named experiment that has runs; of all runs if none is named."""
+        """Returns ("matched", "own_best") if there are runs at own_best, else ("matched",).
+
+        Looks at the first named experiment that has runs, or at all runs if none is named. Runs at both points count
+        for own_best only if all runs are at both.
+        """
         where = (self.of(*experiments) if experiments else self.arms)["point"]
         own = (where == OWN_BEST).any() or (len(where) > 0 and (where == BOTH).all())
         return (MATCHED, OWN_BEST) if own else (MATCHED,)
 
     def of(self, *experiments: str) -> pd.DataFrame:
-        """Returns the rows of `arms` of the first named experiment that has any; an empty frame if none has."""
+        """Returns the rows of `arms` for the first named experiment that has some; an empty frame if none has."""
         for name in experiments:
             rows = self.arms[self.arms["experiment"] == name]
             if len(rows):
@@ -122,16 +126,16 @@ class Results:
         return rows.assign(run=rows["run_key"], family=[family(name) for name in rows["weak"]])
 
     def wins(self, rows: pd.DataFrame) -> list[Floats]:
-        """Returns per row (seed) an array over prompts: 1 where the aligned model beats its SFT model, else 0."""
+        """Returns for each row (seed) an array over prompts: 1 where the aligned model beats its SFT model, else 0."""
         runs = [self.rewards[run] for run in rows["run"]]
         return [(run.reward > run.reward_sft).astype(float) for run in runs]
 
     def gold(self, rows: pd.DataFrame) -> list[Floats]:
-        """Returns per row (seed) the aligned model's gold reward on each prompt, in the order of prompt ids."""
+        """Returns for each row (seed) an array of the aligned model's gold rewards on the prompts, by prompt id."""
         return [self.rewards[run].reward for run in rows["run"]]
 
     def relative(self, *runs: str) -> bool:
-        """Whether the rewards of one of these runs are relative (RunRewards.relative)."""
+        """Whether any of these runs has relative rewards (see RunRewards.relative)."""
         return any(self.rewards[run].relative for run in runs)
 
     def wins_over(self, run: str, other: str) -> Floats:
@@ -158,7 +162,7 @@ class Results:
 def load(results: Path, scale: str, experiment: str = "", keys: Iterable[str] = ()) -> Results:
     """Reads and checks the files of results/<scale>/. Raises InputError if there are none, ResultsError if damaged.
 
-    With `experiment`, keeps only its runs with these run keys; of the other tables, only details.csv is kept.
+    If `experiment` is given, keeps only its runs whose run key is in `keys`, and empties all tables but details.
     """
     folder = results / scale
 
@@ -169,7 +173,7 @@ def load(results: Path, scale: str, experiment: str = "", keys: Iterable[str] = 
     if not (folder / "runs.csv").is_file() and not (folder / "annotators.csv").is_file():
         have = sorted(path.parent.name for path in results.glob("*/runs.csv"))
         raise InputError(
-            f"scale={scale}: no results in {folder}; there are results of: {', '.join(have) or 'none'}. "
+            f"scale={scale}: no results in {folder}; scales with results: {', '.join(have) or 'none'}. "
             f"Run `make reproduce SCALE={scale}` first"
         )
     runs = read("runs.csv", RUN_COLUMNS)
@@ -211,7 +215,7 @@ def _plain(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _recounted(runs: pd.DataFrame, rewards: Mapping[str, RunRewards]) -> pd.DataFrame:
-    """Recomputes GRA and tie rate from the recorded rewards, whose 6 digits hide noise that would break ties."""
+    """Recomputes GRA and tie rate from the recorded rewards: rounding to 6 digits removes noise that breaks ties."""
     own = [rewards[run] for run in runs["run"]]
     return runs.assign(
         gra=[float(np.mean(run.reward > run.reward_sft)) for run in own],
@@ -229,7 +233,7 @@ def _check_rewards(path: Path, runs: pd.DataFrame, rewards: dict[str, RunRewards
     if wrong:
         raise ResultsError(
             f"{path} lacks prompts of {len(wrong)} of {len(runs)} runs ({'; '.join(wrong[:3])}); "
-            "run the experiment again, which takes everything finished from the store"
+            "run the experiment again; finished stages are read from the store, not computed again"
         )
     means = zip(runs["run_key"], runs["reward_mean"])
     others = [key for key, mean in means if not rewards[key].has_mean(float(mean))]
@@ -263,7 +267,7 @@ def one_per_seed(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def select(frame: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
-    """Returns the rows that meet all conditions, column -> value. None finds blanks; numbers match within TOLERANCE."""
+    """Returns the rows that meet all conditions, column -> value. None matches blanks; numbers match to TOLERANCE."""
     keep = np.ones(len(frame), dtype=bool)
     for column, wanted in where.items():
         values = frame[column]
@@ -284,7 +288,7 @@ def commits(column: pd.Series) -> str:
 def paper_row(paper: pd.DataFrame, **conditions: str) -> dict[str, Any] | None:
     """Returns the row of the one published number that meets the conditions; None if none does.
 
-    `value` is in percent, for training seconds in seconds. Raises ValueError if several numbers meet the conditions.
+    Its `value` is in percent, or in seconds for training_seconds. Raises ValueError if several numbers qualify.
     """
     rows = select(paper, conditions)
     if len(rows) > 1:

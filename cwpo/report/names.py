@@ -1,4 +1,4 @@
-"""Display names of models, methods, data sets and scales, and the paper's model that each toy model stands in for."""
+"""Display names of models, methods, data sets and scales; and which of the paper's models each toy model replaces."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ KNOWN = {name.lower(): name.removesuffix("-Instruct") for name in STAND_INS.valu
 
 
 def paper_model(name: str) -> str:
-    """Returns the paper's name of a model, `opt-1.3b`; for other models the last part of their name in lower case."""
+    """Returns the paper's name of a model, e.g. `opt-1.3b`; for others the last part of the name in lower case."""
     last = last_part(name).lower()
     return STAND_INS.get(last, last).lower()
 

@@ -26,8 +26,8 @@ class Written(NamedTuple):
 def write_sweep(results: Path, scale: str, name: str, arms: pd.DataFrame, against: str | None) -> Written:
     """Writes the table, figures and page of a sweep whose runs are rows of results/<scale>/runs.csv.
 
-    `arms` has one row for each arm: `run_key`, `seed`, `reference` (run_key of the arm to compare it with, whose method
-    is `against`, or None), and a column for each swept key, None where the arm does not depend on the key.
+    `arms` has one row for each arm: `run_key`, `seed`, `reference` (the run_key of the arm of method `against` that is
+    subtracted from it, or None), and a column for each swept key (None if the arm does not depend on the key).
     """
     found = load(results, scale, name, set(arms["run_key"]))
     axes = [column for column in arms if column not in KNOWN]

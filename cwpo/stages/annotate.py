@@ -22,7 +22,8 @@ COLUMNS = ["pair_id", "prompt", "response_a", "response_b"]
 def run(scorer: Callable[[Work], Score], work: Work) -> dict[str, Any]:
     """Writes annotations.parquet. Raises InputError if the two scores of every pair are equal.
 
-    `scorer(work)` is a function from N prompts, responses `a` and responses `b` to their N scores_a and N scores_b.
+    `scorer(work)` returns a function that takes N prompts, N responses `a` and N responses `b`, and returns the N
+    scores of `a` and the N scores of `b`.
     """
     started = time.perf_counter()
     score = scorer(work)
@@ -109,7 +110,7 @@ def by_policy(work: Work) -> Score:
 def _one_by_one(
     scores: Callable[..., Any], model: Any, tokenizer: Any, prompts: Texts, first: Texts, second: Texts
 ) -> tuple[Any, Any]:
-    """Scores the two responses to each prompt by `scores`, each response alone. Returns score_a, score_b, (N,)."""
+    """Scores both responses to each of N prompts with `scores`, each alone; returns score_a and score_b, both (N,)."""
     from cwpo.data.encoding import encode
 
     pad_id = tokenizer.pad_token_id

@@ -1,6 +1,6 @@
 """Measures the annotator's accuracy on the test pairs or on D_unlabeled, against the human labels and against gold.
 
-Pairs whose two responses have equal gold rewards say nothing about accuracy against gold and are left out there.
+Accuracy against gold leaves out the pairs whose two responses have equal gold rewards.
 """
 
 from typing import Any
@@ -32,7 +32,7 @@ def run(work: Work) -> dict[str, Any]:
 
 
 def _show(work: Work, table: pd.DataFrame) -> None:
-    """Logs calibration against human labels: measured and expected accuracy by confidence bin; accuracy by coverage."""
+    """Logs accuracy against human labels: measured and expected by confidence bin, and on the most confident pairs."""
     right = (table["label"] == table["human_label"]).to_numpy(dtype=float)
     confidence = table["confidence"].to_numpy()
     calibration = [(bin.expected, *bin.accuracy) for bin in reliability((1 + confidence) / 2, right)]
@@ -52,7 +52,7 @@ def annotator_metrics(
     """Returns accuracies, in [0, 1], of N labels "a" or "b" against human labels and gold; None where no pair counts.
 
     accuracy_gold_top30 and _bottom30: on the 30 % of pairs with the highest and the lowest `confidence`. gold_gap: the
-    gold reward of response `a` minus that of `b`; pairs with 0 do not count against gold.
+    gold reward of response `a` minus that of `b`; where it is 0, accuracy against gold leaves the pair out.
     """
     decided = gold_gap != 0
     gold = np.where(gold_gap > 0, "a", "b")

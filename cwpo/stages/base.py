@@ -1,4 +1,4 @@
-"""Work is what a stage is given. Stage is its declaration: what it reads, its version and how it runs."""
+"""Defines Stage, which declares what a stage reads, its version and how it runs, and Work, which its run is given."""
 
 import json
 import os
@@ -68,7 +68,7 @@ class Work:
 
     @property
     def tokens(self) -> int | None:
-        """Number of tokens to score at once; see cwpo.data.batching.tokens_at_once."""
+        """Returns the number of tokens to score at once, None for no limit; see cwpo.data.batching.tokens_at_once."""
         from cwpo.data.batching import tokens_at_once  # late: it imports torch
 
         return tokens_at_once(self.token_budget, self.device)
@@ -84,7 +84,7 @@ class Stage:
     """A pure function of the config keys in `reads` (dotted paths; a group stands for all its keys) and its parents.
 
     `version` goes up when the same input would give another output. `run` writes files into `Work.out` and returns a
-    summary of JSON values for the manifest. The other fields say how to run the stage and never enter its key, a hash.
+    summary of JSON values for the manifest. The other fields say how to run the stage and are not hashed into its key.
     """
 
     name: str

@@ -51,9 +51,9 @@ def run(work: Work) -> dict[str, Any]:
 
 
 def _train_accuracy(work: Work, policy: Any, tokenizer: Any) -> float:
-    """Share of training pairs whose chosen response has the larger implicit reward.
+    """Returns the share of training pairs whose chosen response has the larger implicit reward.
 
-    Measured on at most MEASURED pairs, spread evenly.
+    It is measured on at most MEASURED pairs, spread evenly.
     """
     from cwpo.data.batching import encode_pairs
     from cwpo.models.packed import score_pairs

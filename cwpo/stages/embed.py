@@ -1,8 +1,8 @@
 """Measures how far the policy's own responses lie from the annotator's training data (appendix J.5, Figure 6).
 
 A response's vector is the mean of its tokens' final hidden states under the arm's SFT model, or the [CLS] state of an
-encoder (embedding.path). The figure shows all responses on the first two principal components of the labeled ones: the
-directions in which the annotator's training data varies most.
+encoder (embedding.path). The figure shows all responses on the first two principal components of the labeled responses:
+the directions in which the annotator's training data varies most.
 """
 
 from collections.abc import Callable

@@ -74,7 +74,7 @@ def _alike(sft: pd.DataFrame, aligned: pd.DataFrame) -> pd.DataFrame:
 
 
 def compared(gold: Any, responses: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """Returns each model's responses to prompts that both answered; `reward`: P(better than the other's), by gold.
+    """Returns each model's responses to the prompts that both answered; `reward` is gold's P(better than the other's).
 
     Prompts that the gold judge could not compare are left out. Raises InputError if fewer than 2 are left.
     """
@@ -114,7 +114,7 @@ def label_quality(work: Work) -> dict[str, Any]:
     """Returns how well the labels of the arm's training pairs agree with gold, and the pairs' number and mean weight.
 
     label_accuracy_gold, human_gold_agreement: the shares of the arm's and of the human labels that agree with gold.
-    margin_agreement: the sum of weight * gap over that of weight * |gap|, where gap = gold(chosen) - gold(rejected).
+    margin_agreement: sum(weight * gap) / sum(weight * |gap|), where gap = gold(chosen) - gold(rejected).
     These three are None if gold has not scored the pairs.
     """
     table = work.table("weight", "preferences.parquet")
@@ -135,7 +135,7 @@ def label_quality(work: Work) -> dict[str, Any]:
 
 
 def online_quality(work: Work, gold: Any) -> dict[str, Any]:
-    """Returns the numbers of label_quality for the pairs that an online arm trained on, which have no human labels.
+    """Returns label_quality's numbers for an online arm's training pairs, except those that need human labels.
 
     Gold scores at most MEASURED of them, spread evenly over the training; a gold that costs money scores none.
     """
@@ -155,7 +155,7 @@ def online_quality(work: Work, gold: Any) -> dict[str, Any]:
 
 
 def _agreement(gap: np.ndarray) -> float | None:
-    """Returns the share of gaps above 0 among those not 0, None if all are 0; gap = gold(chosen) - gold(rejected)."""
+    """Returns the share of nonzero gaps that are above 0, None if all are 0; gap = gold(chosen) - gold(rejected)."""
     decided = gap[gap != 0]
     return float((decided > 0).mean()) if len(decided) else None
 

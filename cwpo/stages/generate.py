@@ -52,7 +52,7 @@ def with_room(
 ) -> tuple[pd.DataFrame, int]:
     """Returns prompt_id and prompt of the pairs whose prompts leave room for `most_new` tokens in the model's context.
 
-    Also returns how many pairs it leaves out. Raises InputError if fewer than 2 have room; `kind` is for its message.
+    Also returns how many pairs it leaves out. Raises InputError if fewer than 2 have room; `kind` names the prompts.
     """
     from cwpo.models.generation import leaves_room
 

@@ -29,7 +29,7 @@ def run(work: Work) -> dict[str, Any]:
     if len(table) < 2:
         raise InputError(
             f"method.selection {method.selection.kind}={method.selection.value} keeps {len(table)} of {of} pairs, "
-            "at least 2 are needed; lower the threshold or raise the fraction"
+            "at least 2 are needed; change method.selection.value: lower a threshold or raise a fraction"
         )
     table.to_parquet(work.out / "selected.parquet", index=False)
     return {"selected": len(table), "of": of}
@@ -38,7 +38,7 @@ def run(work: Work) -> dict[str, Any]:
 def _labels(work: Work, table: pd.DataFrame) -> pd.Series:
     """Returns "a" or "b" for every pair: the label of the human, the weak model or gold, as method.labels says.
 
-    For "flips" it is gold's label with as many errors as the weak model makes.
+    method.labels=flips: gold's labels, flipped on random pairs: on as many as the weak model labels wrong.
     """
     source = work.config.method.labels
     if source in ("human", "weak"):

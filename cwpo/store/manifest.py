@@ -27,7 +27,7 @@ _intact: set[tuple[object, ...]] = set()
 
 
 class StoreError(CwpoError, RuntimeError):
-    """A stage folder is damaged."""
+    """A stage folder is damaged or gone, or a live run uses a store that a command wants to clean."""
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Computes a big table shard by shard: memory stays flat, and a kill costs only the shard that is being computed."""
+"""Computes a big table shard by shard: memory use stays small, and a kill loses only the shard being computed."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -25,7 +25,7 @@ def map_table(
     progress: Progress = lambda done, total: None,
     rows: int | None = None,
 ) -> int:
-    """Applies `work` to `columns` of Parquet `source`, writes the results to `target`, returns their number of rows.
+    """Applies `work` to columns of the Parquet file `source`, writes the results to `target`, returns how many rows.
 
     `work` gets `rows` rows (default SHARD) at a time. Finished shards lie in `scratch`; after a kill, a call with the
     same folder goes on from them. Their names hold a digest, so that a damaged shard is not taken for a finished one.
@@ -50,7 +50,7 @@ def map_table(
 def map_rows(
     frame: pd.DataFrame, work: Work, *, scratch: Path, rows: int, progress: Progress = lambda done, total: None
 ) -> pd.DataFrame:
-    """Applies `work` to `rows` rows of a frame at a time, returns one table. Finished shards: as in map_table."""
+    """Applies `work` to `rows` rows of a frame at a time, returns one table. Keeps finished shards like map_table."""
     if len(frame) <= rows:
         return work(frame)
     parts = (frame.iloc[start : start + rows] for start in range(0, len(frame), rows))

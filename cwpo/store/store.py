@@ -183,7 +183,7 @@ class Store:
 
     @contextmanager
     def _lock(self, stage: str, key: str, timeout: float = -1) -> Iterator[None]:
-        """Holds a key's lock. Raises filelock's Timeout if another process holds it for `timeout` s (-1: waits)."""
+        """Holds a key's lock. Waits up to `timeout` s (-1: for ever) for it, then raises filelock's Timeout."""
         locks = self.root / ".locks"
         locks.mkdir(parents=True, exist_ok=True)
         with FileLock(locks / f"{stage}-{key}.lock", timeout=timeout):

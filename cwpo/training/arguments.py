@@ -1,4 +1,4 @@
-"""TrainingArguments from a TrainingConfig."""
+"""Makes the TrainingArguments of transformers from a TrainingConfig."""
 
 import math
 import os
@@ -25,7 +25,7 @@ def training_arguments(
     """Returns the TrainingArguments of a TrainingConfig for `rows` training rows.
 
     The optimiser's batch is `batch_size` rows over all processes. It is split into micro-batches of `micro_batch_size`
-    rows, or with a token budget by MicroBatches. The Trainer logs to no tracker, writes no checkpoint unless told to,
+    rows or, with a token budget, by MicroBatches. The Trainer logs to no tracker, writes no checkpoint unless told to,
     and uses one GPU per process. Without CUDA or if sharded, plain AdamW replaces the optimisers of bitsandbytes.
     InputError if `batch_size` is not a multiple of the number of processes times the rows of a micro-batch.
     """

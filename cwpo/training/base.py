@@ -33,8 +33,9 @@ class GlobalMeanTrainer(Trainer):
     """A Trainer whose loss is a mean over all rows of the optimiser's batch, however that batch is split.
 
     `row_losses(model, inputs)` returns one loss per row, shape (B,). Their sum is divided by the number of rows in the
-    global batch: one batch of 8 rows or 8 accumulated batches of 1 row, one process or two, any split by MicroBatches
-    give the same update. Under args.bf16 all of `row_losses` runs in bfloat16 autocast, also the submodules it calls.
+    global batch, so 1 batch of 8 rows gives the same update as 8 accumulated batches of 1 row; nor does the update
+    depend on the number of processes or on a split by MicroBatches. Under args.bf16 all of `row_losses` runs in
+    bfloat16 autocast, also the submodules it calls.
     A NaN or infinite loss or gradient raises FloatingPointError before the weights change; the error names the pairs.
     """
 
@@ -69,7 +70,7 @@ class GlobalMeanTrainer(Trainer):
         return SharedLoader(self.train_dataset, self.data_collator, self.args)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """Returns a loader of this process's share of `eval_dataset`: a data set or its name; None: the trainer's."""
+        """Returns a loader of this process's share of `eval_dataset`: a set, its name, or None for the trainer's."""
         if self.args.world_size == 1:
             return super().get_eval_dataloader(eval_dataset)
         if isinstance(eval_dataset, str):
@@ -157,7 +158,7 @@ class GlobalMeanTrainer(Trainer):
         return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
 
     def _threads(self, model: torch.nn.Module, part: dict[str, Any]) -> int:
-        """Returns how many CPU threads compute a batch's parts. The first call decides; it restores the RNG's state."""
+        """Returns how many CPU threads share a batch's parts. The first call decides and keeps the RNG's state."""
         if self._crew is None:
             alone = not self.is_wrapped and self.args.gradient_accumulation_steps == 1
             self._crew = threads_of(model) if alone else 1
@@ -256,7 +257,7 @@ def _tokens(part: Mapping[str, Any]) -> int:
 
 
 def _parts(inputs: dict[str, Any]) -> list[dict[str, Any]]:
-    """Returns the parts of a batch of MicroBatches, or any other batch as its only part."""
+    """Returns the parts of a batch that MicroBatches made. Any other batch is its own only part."""
     return inputs.get("micro", [inputs])
 
 
@@ -270,7 +271,7 @@ class Curve(TrainerCallback):
         self._progress = progress
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Hands the logs from before the checkpoint to `log`, if the training continues from one."""
+        """If the training continues from a checkpoint, hands the logs from before that checkpoint to `log`."""
         for row in state.log_history if state.is_world_process_zero else []:
             self._hand_on({name: value for name, value in row.items() if name != "step"}, row["step"])
 

@@ -17,9 +17,9 @@ class BradleyTerryTrainer(GlobalMeanTrainer):
     """Trains on batches of PairCollator: chosen, then rejected rows. Loss: -log sigmoid(score gap), a mean over pairs.
 
     If batches have a `share` for each pair, the share of people who prefer `chosen`, in [0, 1], the loss is the
-    cross-entropy between `share` and sigmoid(score gap). `lean` saves work; values change only by rounding. It computes
-    a pair's prompt once, if there is a token budget, the model is not wrapped and reads_packed holds. Otherwise
-    response_scores gets `lean`.
+    cross-entropy between `share` and sigmoid(score gap). `lean` saves work and changes values only by rounding: a
+    pair's prompt is computed once if there is a token budget, the model is not wrapped and reads_packed holds;
+    otherwise `lean` is handed to response_scores.
     """
 
     def __init__(self, *args: Any, lean: bool = False, **kwargs: Any) -> None:

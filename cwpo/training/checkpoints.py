@@ -1,4 +1,4 @@
-"""Checkpoints of a running training, and resuming from the newest intact one after the process was killed.
+"""Writes checkpoints of a running training, and resumes from the newest intact one after the process was killed.
 
 Weights are safetensors. Optimiser, scheduler and random states are torch files of our own making; transformers reads
 them with weights_only, which runs no code. A checkpoint is valid once it has its seal, written last: the sizes
@@ -27,7 +27,7 @@ ARGUMENTS = "training_args.bin"  # a pickle that nobody reads
 
 @dataclass(frozen=True)
 class Schedule:
-    """When to write a checkpoint: every `steps` optimiser steps, or `minutes` after the last one. Falsy if never."""
+    """When to write checkpoints: every `steps` optimiser steps, or `minutes` after the last. False if neither set."""
 
     steps: int | None = None
     minutes: float | None = None
@@ -120,7 +120,7 @@ def newest(folder: Path, layout: dict[str, Any]) -> Path | None:
 
 
 def intact(checkpoint: Path, layout: dict[str, Any]) -> bool:
-    """Whether all files are as when sealed, and `layout`, from _layout, equals the seal's except for `process`."""
+    """Whether all files are as when sealed, and the seal's layout equals `layout`, apart from its key `process`."""
     try:
         sealed = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))
         same = {**sealed["layout"], "process": 0} == {**layout, "process": 0}

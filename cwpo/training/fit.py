@@ -1,4 +1,4 @@
-"""Functions that train a model and save it, for stages and for own data: SFT, annotator, preference and online."""
+"""Functions that train and save a model, for stages and users' own data: SFT, annotator, preference and online."""
 
 import functools
 import time
@@ -92,10 +92,10 @@ class Comparisons(NamedTuple):
 
 @dataclass(frozen=True)
 class Fitted:
-    """A finished training: `rows` trained on, optimiser `steps`, and the `curve` of logged values, line by line.
+    """A finished training: the number of `rows` trained on, of optimiser `steps`, and the `curve` of logged values.
 
-    `seconds` of training include those before a kill; `setup_seconds` passed before training began. `held_out`: the
-    loss on held-out pairs after each epoch, empty without such pairs.
+    `seconds`: training time, including that before a kill; `setup_seconds`: time before training began. `held_out`:
+    the loss on held-out pairs after each epoch, empty without such pairs.
     """
 
     rows: int
@@ -149,9 +149,9 @@ def fit_annotator(
     joint: bool = False,
     held_out: Comparisons | None = None,
 ) -> Fitted:
-    """Trains a scalar head and its backbone: Bradley-Terry on one response at a time (Eq. 5), or with `joint` PairRM.
+    """Trains a scalar head and its backbone: Bradley-Terry on one response at a time (Eq. 5), or PairRM if `joint`.
 
-    With `held_out` pairs the training stops when their loss no longer falls, and the model is that of the best epoch.
+    With `held_out` pairs, training stops when their loss no longer falls, and the model is that of the best epoch.
     """
     tokenizer = load_tokenizer(start.path, start.revision, chat=start.chat)
     tokenizer.init_kwargs[HEAD] = "pairrm" if joint else "bt"
@@ -235,7 +235,7 @@ def _fit_policy(
 def adapted(start: Start, lora: Any, seed: int, device: str = "cpu", *, dropout: bool = False) -> Any:
     """Returns the model at `start`, with LoRA adapters if `lora` is enabled. dropout=False switches all dropout off.
 
-    If `start` itself holds adapters, as the folder of an SFT may, these are loaded to be trained further.
+    If `start` is a folder of adapters (an SFT model under lora.save=adapters), these are loaded and trained further.
     """
     if lora is None or not lora.enabled:
         return load_policy(start.path, start.revision, dropout=dropout, device=device)

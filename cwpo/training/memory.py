@@ -29,7 +29,8 @@ def memory_of(device: torch.device) -> Memory | None:
 
 
 def measure(budget: Budget, memory: Memory | None, tokens: int) -> None:
-    """If budget.measured, sets budget.tokens to what fits into `memory`, read after parts of up to `tokens` tokens."""
+    """Sets budget.tokens, if it is still to be measured, to what fits into `memory`, and clears budget.measured.
+    `memory`: read after a step whose parts had up to `tokens` tokens; None changes nothing."""
     if budget.measured and memory is not None:
         each = max(1, memory.most - memory.held) / tokens
         budget.tokens = max(1, min(MOST, int(USED * (memory.total - memory.held) / each)))
@@ -37,7 +38,7 @@ def measure(budget: Budget, memory: Memory | None, tokens: int) -> None:
 
 
 def back_off(budget: Budget, inputs: Mapping[str, Any], error: RuntimeError) -> dict[str, Any]:
-    """Returns the batch in more parts, after halving budget.tokens as needed. InputError if all parts have one row."""
+    """Halves budget.tokens until the batch has more parts; returns these. InputError if all parts have one row."""
     whole, parts = inputs["whole"], inputs["micro"]
     if len(parts) == len(whole.rows):
         longest = max(map(whole.collator.tokens, whole.rows))

@@ -29,7 +29,7 @@ DRAWN = ("temperature", "max_new_tokens", "top_k", "batch_size")
 
 @dataclass(frozen=True)
 class Sampling:
-    """How responses are sampled. A round is the prompts of `batches_per_round` optimiser steps.
+    """How responses are sampled: in rounds, each for the prompts of `batches_per_round` optimiser steps.
 
     `batch_size`: prompts sampled at once on a CPU; a GPU takes as many as fit. `top_k`: 0 samples from all tokens.
     """
@@ -46,8 +46,8 @@ class OnlineTrainer(PreferenceLoss):
     """Minimises mean(w * l), weight times loss, over pairs of responses that the policy gives during training.
 
     Before every `batches_per_round` optimiser steps it samples two responses to each of their prompts. The one with the
-    higher reward is chosen. Pairs of identical texts, of equal rewards or of a text too long for a model are dropped,
-    and the mean is over the rest of the batch. Every sampled pair is appended to the list `pairs`, in order.
+    higher reward is chosen. Pairs with identical texts, with equal rewards or with a text too long for a model
+    are dropped; the mean is over the rest of the batch. Every sampled pair is appended to the list `pairs`, in order.
 
     prompts: rows with prompt_id and prompt; one pass over them is an epoch. model: a causal LM with dropout off.
     The reference is the model as handed in. context: the model's context length in tokens, None for no limit.
@@ -101,7 +101,7 @@ class OnlineTrainer(PreferenceLoss):
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
     ) -> tuple[list, Tensor]:
-        """Returns the micro-batches of one step and their row count; starts a new round if the last is used up."""
+        """Returns one step's micro-batches and how many of their pairs count, at least 1; starts a round if needed."""
         if not self._ready:
             step = self.args.gradient_accumulation_steps
             prompts = list(itertools.islice(epoch_iterator, self.sampling.batches_per_round * step))
@@ -254,7 +254,7 @@ def _summary(pairs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def counts(pairs: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Returns the numbers of pairs sampled, trained on, dropped by reason, and of responses cut at max_new_tokens."""
+    """Returns how many pairs were sampled, trained on and, by reason, dropped, and how many responses were cut off."""
     dropped = Counter(pair["dropped"] for pair in pairs)
     return {
         "sampled": len(pairs),

@@ -1,4 +1,4 @@
-"""A user's preference pairs, listed or streamed, as checked and tokenised rows, and the reference that scores them."""
+"""Checks and tokenises users' preference pairs, from a list or a stream, and scores them with the reference."""
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -59,7 +59,7 @@ class Rows(list[dict[str, Any]]):
 
 
 def examples_of(dataset: Iterable[Mapping[str, Any]]) -> Any:
-    """Returns the data set with Python values in its rows, whatever format (torch, numpy ...) a `datasets` set has."""
+    """Returns the data set with Python values in its rows; resets the format (torch, numpy ...) of a `datasets` set."""
     return dataset.with_format(None) if hasattr(dataset, "with_format") else dataset
 
 
@@ -72,15 +72,15 @@ def encoded_rows(
 ) -> list[dict[str, Any]]:
     """Checks and tokenises examples; keeps their REFERENCE columns if they have them. `config`: the model's config.
 
-    Raises InputError for missing columns and for wrong values, of which it shows the first row of each kind; also if
+    Raises InputError for missing columns, for wrong values (the message shows the first row of each kind), and if
     all weights are 0, unless `streamed` says that the examples are only a chunk of a stream.
     """
     if not examples:
         raise InputError("the data has no pairs")
     if strange := [row for row in examples if not isinstance(row, Mapping)]:
         raise InputError(
-            f"the data gives {str(strange[0])[:80]!r} where a row, a dict with {', '.join(COLUMNS)}, is expected; of a pandas table hand "
-            "in table.to_dict('records'), of a DatasetDict one split, of a file its rows"
+            f"the data gives {str(strange[0])[:80]!r} where a row, a dict with {', '.join(COLUMNS)}, is expected; "
+            "hand in table.to_dict('records') for a pandas table, one split of a DatasetDict, or the rows of a file"
         )
     missing = [name for name in (*COLUMNS, weight_column) if any(name not in row for row in examples)]
     if missing:
@@ -156,7 +156,7 @@ def _plain(value: Any) -> Any:
 
 
 class StreamedRows(IterableDataset):
-    """Yields the rows that `rows_of` makes of CHUNK examples at a time. Each pass starts the stream again."""
+    """Yields the rows that `rows_of` makes from examples, CHUNK at a time. Each pass starts the stream again."""
 
     def __init__(
         self, examples: Iterable[Mapping[str, Any]], rows_of: Callable[[list[Mapping[str, Any]]], list[dict[str, Any]]]

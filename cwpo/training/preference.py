@@ -98,7 +98,7 @@ class PreferenceLoss(GlobalMeanTrainer):
             )
 
     def collator(self, rows: Sequence[Mapping[str, Any]], pad_id: int, layout: Layout | None = None) -> PairCollator:
-        """Returns a collator of `rows`; sets self.layout, how to compute log-probs. `layout`: exact_layout if known."""
+        """Returns a collator for `rows`; sets self.layout, how to get log-probs. `layout`: that of `rows` if known."""
         name = type(self.model).__name__
         if self.is_wrapped:
             first = self.args.process_index == 0  # the other processes may hold no weights yet
@@ -193,7 +193,7 @@ class PreferenceTrainer(PreferenceLoss):
         missing weight is an error. With args.max_steps a streamed `datasets` set is read, tokenised and scored chunk by
         chunk, in its own order and in this process, whatever args.dataloader_num_workers says. Otherwise all rows are
         read at once.
-    eval_dataset: rows of the same kind, or a dict of several such sets. Logged are eval_loss and eval_rewards/*.
+    eval_dataset: rows of the same kind, or a dict of several such sets. Logs the same values, named eval_*.
     processing_class: the tokenizer. objective: dpo, ipo or rdpo. beta > 0. flip_rate: that of rDPO, in [0, 0.5).
     average_logps: divide each log-prob by the number of its response's tokens, as some do for IPO; the paper sums.
     weight_column: the name of the column of weights. If the data has a column pair_id, errors name pairs by it.
@@ -201,7 +201,7 @@ class PreferenceTrainer(PreferenceLoss):
 
     Logs the values that PreferenceLoss lists.
     Raises InputError for missing columns or texts, for weights or log-probs that are NaN or infinite, for weights that
-    are negative or all 0, for pairs that are longer than the model's context or have tokens beyond its vocabulary, and
+    are negative or all 0, for pairs that are longer than the model's context or have tokens beyond its vocabulary,
     for a tokenizer without EOS, and for options of other trainers that would have no effect (UNREAD).
     """
 
@@ -288,7 +288,7 @@ class PreferenceTrainer(PreferenceLoss):
     def _scored_by(
         self, model: nn.Module, args: TrainingArguments
     ) -> Callable[[list[Mapping[str, Any]]], list[dict[str, Any]]]:
-        """Returns a function that makes rows from examples, with log-probs of the reference: the model as it is now."""
+        """Returns a function that makes rows from examples, with log-probs of the reference: `model` as it is now."""
         wrapped = args.world_size > 1 or args.n_gpu > 1 or is_sharded()  # then no submodule may be called in training
         reference = copy.deepcopy(model).eval().requires_grad_(False) if wrapped else model
         in_place = contextlib.nullcontext if wrapped else Reference(model).in_place
@@ -307,7 +307,7 @@ class PreferenceTrainer(PreferenceLoss):
     def _allow(self, layout: Layout) -> None:
         """Sets self.layout, how log-probs are computed, for a chunk of a stream; `layout` is the chunk's exact_layout.
 
-        It is never packed. It has a head if `layout` has one. It is by_length if `layout` or an earlier chunk's is.
+        self.layout is never packed, has a head if `layout` has one, and is by_length if any chunk so far was.
         """
         if layout.by_length and self.is_wrapped:
             raise InputError(ONE_LENGTH.format(name=type(self.model).__name__))

@@ -13,9 +13,9 @@ from cwpo.models.adapters import Base, save_adapters
 def save_trained(
     trainer: Any, tokenizer: Any, folder: Path, *, fresh: Callable[[], Any], base: Base | None = None
 ) -> None:
-    """Writes the trainer's model and the tokenizer; every process must call this, the first one writes.
+    """Writes the trainer's model and the tokenizer. Every process must call this; only the first one writes.
 
-    Adapters are merged into the model, or with a `base` written alone. `fresh` returns a new model of the same
+    Adapters are merged into the model or, if there is a `base`, written alone. `fresh` returns a new model of the same
     architecture and adapters, which takes the gathered weights of a sharded model.
     """
     accelerator = trainer.accelerator

@@ -17,8 +17,9 @@ FILLER = "filler"
 class SharedBatches(Sampler[list[int]]):
     """Yields the micro-batches of one process, as row indices. A global batch is `batch_size` rows in the given order.
 
-    Process r of P gets rows r, r + P, ... of each global batch, in equally many micro-batches of about `micro` rows as
-    every other process. If a batch has fewer rows than processes, the others get the index -1, which does not count.
+    Process r of P gets rows r, r + P, ... of each global batch, in micro-batches of about `micro` rows. All processes
+    get equally many micro-batches. If a batch has fewer rows than processes, a process without a row gets the index -1,
+    which does not count.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class SharedBatches(Sampler[list[int]]):
                 yield own[part::parts] or [-1]
 
     def _parts(self, rows: int) -> int:
-        """Returns the micro-batches per process in a global batch of `rows` rows: ceil(rows / processes / micro).
+        """Returns the number of micro-batches per process for a batch of `rows` rows: ceil(rows / processes / micro).
 
         It is one less, but at least 1, if some process would get an empty micro-batch.
         """
@@ -76,7 +77,7 @@ class WithFiller(Dataset):
 class SharedLoader(DataLoader):
     """Loads this process's share of each global batch, in micro-batches of about `micro` rows: see SharedBatches.
 
-    micro=None: as in training, args.per_device_train_batch_size.
+    micro=None is for training: args.per_device_train_batch_size rows.
     """
 
     def __init__(
@@ -108,7 +109,7 @@ class SharedLoader(DataLoader):
 
 
 class Marking:
-    """Wraps a collator: marks a batch of filler rows, and each of its parts, with FILLER."""
+    """Wraps a collator: marks a batch of filler rows with FILLER; if MicroBatches split it, marks each part instead."""
 
     def __init__(self, collator: Callable[[Sequence[Any]], dict[str, Any]]) -> None:
         self.collator = collator

@@ -1,4 +1,4 @@
-"""One batch computed by several threads on a CPU, each with some of its parts: faster for small models.
+"""Computes one batch in several CPU threads, each with some of the batch's parts: faster for small models.
 
 Threads inside the products of a small model mostly wait for each other; threads with parts of their own do not.
 """
@@ -16,9 +16,9 @@ from cwpo.runtime import in_threads
 def step_in_threads(trainer: Any, model: torch.nn.Module, parts: Sequence[Any], count: Any, threads: int) -> Tensor:
     """Computes a batch's parts in threads, adds their gradients to the model's and returns the sum of their losses.
 
-    A part's loss is the sum over its rows, divided by `count`, the number of rows in the global batch. Results are, up
-    to rounding, those of one part after the other. Thread i of n computes parts i, i + n, ... Losses and gradients are
-    added up in the order of the threads, so that the same batch always gives the same gradient.
+    A part's loss is the sum over its rows, divided by `count`, the number of rows in the global batch. Up to
+    rounding, results equal those of computing one part after the other. Thread i of n computes parts i, i + n, ...
+    Losses and gradients are added up in the order of the threads, so that equal batches always give equal gradients.
     """
     model.train()
     weights = [weight for weight in model.parameters() if weight.requires_grad]

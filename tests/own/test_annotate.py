@@ -285,7 +285,7 @@ def test_bad_tables_leave_nothing(tiny_checkpoint, tmp_path):
     renamed.write_text(write_pairs(tmp_path / "whole.jsonl", 30, 5).read_text().replace('"label"', '"better"'))
     (line,) = refusal("annotate", [f"data={renamed}", *base])
     assert "no usable pair has a label (left out: none)" in line
-    assert line.endswith("if a column not used holds labels (better), name it with +columns.label=...")
+    assert line.endswith("if an unused column (better) holds labels, name it with +columns.label=...")
     labeled = write_pairs(tmp_path / "labeled.jsonl", 30, 0)
     (line,) = refusal("annotate", [f"data={labeled}", *base, "include_labeled=false"])
     assert line.startswith("include_labeled=false: all 30 pairs of data=")

@@ -14,9 +14,7 @@ def test_a_judge_too_short_for_a_response_is_refused_before_sampling(tmp_path):
     gold = SimpleNamespace(tokenizer=tiny_tokenizer())
     prompts = ["ask", "tell me about bread"]  # 2 and 5 tokens with BOS
     _check_judge(SimpleNamespace(gold=str(folder), revision=None, max_new_tokens=7), gold, prompts)
-    with pytest.raises(
-        InputError, match="at most 12 tokens, and 1 of 2 prompts leave no room there for max_new_tokens=8"
-    ):
+    with pytest.raises(InputError, match="at most 12 tokens, and 1 of 2 prompts leave no room for max_new_tokens=8"):
         _check_judge(SimpleNamespace(gold=str(folder), revision=None, max_new_tokens=8), gold, prompts)
 
 

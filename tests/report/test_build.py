@@ -203,7 +203,7 @@ def test_an_experiment_of_ones_own_gets_a_summary(results):
 
 
 def test_no_results_is_one_clear_error(results):
-    with pytest.raises(InputError, match=r"scale=paper: no results in .*; there are results of: toy"):
+    with pytest.raises(InputError, match=r"scale=paper: no results in .*; scales with results: toy"):
         build_report(results, "paper")
 
 

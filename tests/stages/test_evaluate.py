@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from stages.test_resume import CONFIG, ROWS, parents  # noqa: F401
 
 from cwpo.stages.base import Work
 from cwpo.stages.evaluate import EVALUATE
-from stages.test_resume import CONFIG, ROWS, parents  # noqa: F401
 
 
 class Rounding:

@@ -85,7 +85,7 @@ def sentence_kinds(prompt: str, response: str) -> list[str]:
 def gold_reward(prompt: str, response: str) -> float:
     """Returns the true reward of a response, about -5 to 5; `EMPTY` for a response without words.
 
-    It is the sum of POINTS + DISTINCT_BONUS x min(distinct sentences, 3) - EXCESS_COST x max(0, sentences - 4).
+    It is sum(POINTS of sentences) + DISTINCT_BONUS x min(distinct sentences, 3) - EXCESS_COST x max(0, sentences - 4).
     Raises ValueError for a prompt that is not of this world.
     """
     kinds = sentence_kinds(prompt, response)

@@ -2,9 +2,9 @@
 
 Frozen at WORLD_VERSION: any change to texts, parameters or the order of random draws must raise it.
 
-Calibrated on facts about annotators alone, never on the outcome of an alignment. Means over three seeds and the data
-sets harmless, helpful and hh_rlhf, Bradley-Terry annotator opt-32x1 (OPT, hidden size 32, 1 layer), 4,000 pairs, 4,000
-test pairs; published values in brackets:
+Its parameters are calibrated on facts about annotators alone, never on the outcome of an alignment. Rates of agreement,
+means over three seeds and the data sets harmless, helpful and hh_rlhf, with the Bradley-Terry annotator opt-32x1 (OPT,
+hidden size 32, 1 layer), 4,000 pairs and 4,000 test pairs; published values in brackets:
 
     labels against gold                                  .742   [.63 to .77]
     annotator against human labels, 30 % labelled        .644   [.638 to .691]
@@ -12,9 +12,9 @@ test pairs; published values in brackets:
     the same with opt-64x2, 30 %                         .650   [slightly better]
     annotator against gold: all, surest 30 %, least sure 30 %    .751  .901  .598
 
-A prototype had .8 for two parameters. SPECIFIC_REACTION is now .6, so that an annotator still gains from more labels
-and parameters; a quality_spread of 1 brings accuracy back up. New are reactions to a repeated sentence and to straying
-from a harmful request, and the rule that a polite opening that comes late counts as filler.
+In a prototype, SPECIFIC_REACTION and quality_spread were .8. Now SPECIFIC_REACTION is .6, so that an annotator still
+gains from more labels and parameters, and quality_spread is 1, which brings accuracy back up. New are reactions to a
+repeated sentence and to straying from a harmful request; and a polite sentence that is not first counts as filler.
 """
 
 import math

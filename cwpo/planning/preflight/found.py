@@ -1,4 +1,4 @@
-"""Checks each model and data set of an experiment by itself: it is available, of the right kind, its tokenizer fits."""
+"""Checks that each model and data set of an experiment is available and of the right kind, and that tokenizers fit."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +23,7 @@ def models_of(cfg: Config) -> Iterator[tuple[str, str, str | None]]:
 
 
 def model_problems(key: str, path: str, revision: str | None, cfg: Config) -> list[str]:
-    """Returns the problems of a model's files and config; if none, those of a reward model's head or of a tokenizer."""
+    """Returns the problems of a model's files and config. If none: of a reward model's head, else of the tokenizer."""
     from cwpo.models.folders import checkpoint_problem
     from cwpo.models.policy import hub_problem
     from cwpo.models.reward_models import gold_problem
@@ -72,7 +72,7 @@ def tokenizer_problems(key: str, path: str, revision: str | None, chat: bool) ->
 
 
 def data_problems(cfg: Config) -> list[str]:
-    """Returns the problems of a published data set: splits without files, here or on the hub. Reads no file."""
+    """Returns the problems of a published data set: it cannot be reached, or a split has no files. Reads no file."""
     layout = LAYOUTS[str(cfg.data.layout)]
     path, problems = cfg.data.path, []
     local = Path(path).expanduser()

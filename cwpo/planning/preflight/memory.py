@@ -3,9 +3,9 @@
 Frozen weights are in lora.base_dtype; other weights, adapters, gradients and Adam's two moments are float32. A layer
 keeps for the backward pass, in 16 bits, the outputs of its linear layers and about LAYER bytes more per token and
 hidden unit, and LEARNING bytes more if its own weights are trained. With gradient checkpointing a layer keeps only its
-input, and the one layer at work needs WORKING times what it would keep. The constants come from bytes counted on OPT,
-Llama and Qwen2 (tests/planning/test_memory.py). At most LOGITS logits exist at once. Kernels and fragmentation multiply
-the activations by SPARE. Names in capitals are constants of this module.
+input; the layer being computed needs WORKING times the bytes that it would keep without it. The constants come from
+bytes counted on OPT, Llama and Qwen2 (tests/planning/test_memory.py). At most LOGITS logits exist at once. Kernels and
+fragmentation multiply the activations by SPARE. Names in capitals are constants of this module.
 """
 
 from collections.abc import Iterable, Iterator
@@ -51,7 +51,7 @@ class Shape:
         return sum(lora.r * (inputs + outputs) for _, inputs, outputs in adapted)
 
     def kept(self, learning: bool) -> float:
-        """Bytes of 16-bit activations that a layer keeps per token for the backward pass; `learning`: it is trained."""
+        """Bytes of 16-bit activations a layer keeps per token for the backward pass. `learning`: whether it trains."""
         outputs = [outputs for _, _, outputs in self.linear]
         widest = max(outputs, default=0)
         gated = 2 * widest if outputs.count(widest) >= 2 * self.layers else 0  # of a gated MLP
@@ -61,7 +61,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Need:
-    """Memory of one GPU, in GiB, that a stage needs for a model. `training`: gradients and Adam's moments."""
+    """GiB of one GPU that a stage needs for a model. `training`: those for gradients and Adam's moments."""
 
     stage: str
     model: str
@@ -104,7 +104,7 @@ def _chosen_by_peft() -> dict[str, list[str]]:
 
 
 def training_need(stage: str, name: str, shape: Shape, training: Any, tokens: int, lora: Any = None) -> Need:
-    """Returns the GPU memory to train on `tokens` tokens at once: all weights, or adapters if `lora` enables them."""
+    """Returns the GPU memory to train all weights, or the adapters that `lora` enables, on `tokens` tokens at once."""
     adapters = shape.adapters(lora) if lora is not None and lora.enabled else 0
     size = 2 if adapters and lora.base_dtype == "bfloat16" else FLOAT
     weights = size * shape.parameters + FLOAT * adapters
@@ -124,7 +124,8 @@ def training_need(stage: str, name: str, shape: Shape, training: Any, tokens: in
 def scoring_need(stage: str, name: str, shape: Shape, tokens: int, *, cached: bool, size: int = FLOAT) -> Need:
     """Returns the GPU memory of a pass without gradients; a weight has `size` bytes.
 
-    `tokens`: of a training batch; the pass holds SCORING times as many. `cached`: it keeps keys and values to sample.
+    `tokens`: those of a training batch; this pass holds SCORING times as many. `cached`: it samples, so it keeps keys
+    and values.
     """
     columns = SCORING * tokens
     layer = WORKING * shape.kept(learning=False) * size / 2

@@ -1,4 +1,4 @@
-"""Runs `make preflight`: reports every problem in one list, each with its fix; else what the experiment will take."""
+"""Runs `make preflight`: prints what the experiments need, and reports every problem in one list, each with its fix."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,9 +58,9 @@ def preflight(cfg: Any) -> None:
 
 
 def settled_arms(cfg: Any) -> Iterator[Config]:
-    """Yields the config of every arm at one seed, its gold model and revisions filled in (cwpo.config.assets.settled).
+    """Yields every arm's config at one seed, with its gold model and revisions filled in (cwpo.config.assets.settled).
 
-    Raises InputError with the problems of all arms' settings: only valid settings say what an arm would load.
+    Raises InputError with all invalid settings of all arms, because these leave open what an arm would load.
     """
     seeds = seeds_of(cfg.experiment, cfg.seeds) or [0]
     arms: list[Config] = []
@@ -78,7 +78,7 @@ def settled_arms(cfg: Any) -> Iterator[Config]:
 
 
 def _asset_problems(arms: list[Config]) -> Iterator[tuple[Any, list[str]]]:
-    """Yields each model, (key, path, revision), and data set, ("data", name), once, with the list of its problems."""
+    """Yields each model as ((key, path, revision), problems) and each data set as (("data", name), problems), once."""
     seen: set[Any] = set()
     for arm in arms:
         for key, path, revision in models_of(arm):
@@ -92,7 +92,7 @@ def _asset_problems(arms: list[Config]) -> Iterator[tuple[Any, list[str]]]:
 
 
 def _shapes(arms: list[Config], unusable: dict[Any, list[str]]) -> dict[tuple[str, str], Shape]:
-    """Returns (config key, path) -> sizes, of every model without problems; `unusable` maps models to problems."""
+    """Returns {(config key, path): sizes} of every model without problems; `unusable` maps models to problems."""
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
 
     from cwpo.models.policy import read_config

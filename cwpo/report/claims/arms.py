@@ -27,7 +27,7 @@ STUDENT = ("data", "weak", "objective")
 
 
 def _shrinks(other: str) -> Measure:
-    """Returns the measure: gain of CW-PO over `other` for the two smaller students minus that for the two larger."""
+    """Returns a measure: CW-PO's mean gain over `other` for the two smaller students minus that for the two larger."""
     terms = [
         Term(sign * factor, side, arm("table2", method, rank=rank))
         for sign, ranks in ((0.5, (0, 1)), (-0.5, (2, 3)))
@@ -52,9 +52,9 @@ def cw_over(
     match: tuple[str, ...] = ARM,
     **conditions: str,
 ) -> list[Claim]:
-    """Returns the claims that CW-PO has a higher mean GRA than each of `others`, in the runs that meet `conditions`.
+    """Returns one claim for each of `others`: CW-PO has a higher mean GRA, in the runs that meet `conditions`.
 
-    The statements begin with `lead` and end with `what`; `note` ends the descriptions of the tests.
+    The statement of each claim begins with `lead` and ends with `what`; the description of its test ends with `note`.
     """
     id = "_".join([experiment, *conditions.values()])
     return [

@@ -22,12 +22,12 @@ PLACES = {
 class Claim:
     """A statement of the paper, in our words, and the comparison that tests it.
 
-    The claim is that the effect, `measure(evidence, number)` in `unit`, is above `value` (with `below`: below it).
-    `floor` is the smallest effect that matters, in the same unit: the margin of the verdict is half the paper's effect,
-    but at least `floor`. `number`: the result that is compared, e.g. "gra". `second`: another result to compare, by
-    `second_measure` if given, else by `measure`. `paper`: the measure of the paper's effect; None: `measure`. `remark`
-    tells readers what to keep in mind. `arms`: the claim compares aligned models, not annotators. `plain`: the effect
-    is simply the result of arm "a" minus that of arm "b"; other claims are about slopes, maxima and the like.
+    `measure` computes the effect from the result `number`, e.g. "gra". The claim is that the effect is above `value`,
+    or below it if `below` is set. `floor` is the smallest effect that matters: the verdict's margin is half the paper's
+    effect, but at least `floor`. All effects are in `unit`. `paper` computes the paper's effect; None: `measure` does.
+    `second` names another result, shown beside the effect; `second_measure`, by default `measure`, compares it.
+    `remark` tells readers what to keep in mind. `arms`: whether aligned models are compared, not annotators. `plain`:
+    whether the effect is simply the result of arm "a" minus that of arm "b", and not a slope, a maximum or the like.
     """
 
     id: str
@@ -60,7 +60,7 @@ class Claim:
 def better(
     id: str, statement: str, a: Where, b: Where, *, test: str, match: tuple[str, ...] = ARM, remark: str = ""
 ) -> Claim:
-    """Returns the claim that arm `a` is above arm `b` in GRA; mean gold reward is shown beside it."""
+    """Returns the claim that arm `a` has a higher GRA than arm `b`; mean gold rewards are compared beside it."""
     measure = contrast([Term(1, "a", a), Term(-1, "b", b)], match=match)
     return Claim(id, statement, f"GRA of {test}", measure, plain=True, remark=remark)
 

@@ -39,14 +39,14 @@ MIX = "labeled_mix_harmless/helpful"
 
 @dataclass(frozen=True)
 class Evidence:
-    """A row per arm and seed in `arms`, per annotator and seed in `annotators`; `confidences` as in confidences.csv.
+    """Results to test claims on: a row per arm and seed in `arms`, a row per annotator and seed in `annotators`.
 
-    `arms`: `gra` and `win_rate` in percent; `reward` and `reward_sft`, mean gold rewards of the aligned and its SFT
-    model; `kl` in nats per response; `labels`, human_fraction in percent, but 100 for method human_all; `seconds` to
-    train the aligned model and its annotator, if it has one.
+    `arms`: `gra` and `win_rate` in percent; `reward` and `reward_sft`, the mean gold rewards of the aligned model and
+    of its SFT model; `kl` in nats per response; `labels`, human_fraction in percent, but 100 for method human_all;
+    `seconds`, the time to train the aligned model and its annotator, if it has one.
 
-    `annotators`: accuracies in percent (`accuracy` against human labels), train_seconds in seconds. `rank` is the
-    place of the model by size in its experiment and family, smallest 0 (`arms`: strong model; `annotators`: weak).
+    `annotators`: accuracies in percent (`accuracy` against human labels), train_seconds in seconds. `rank`: place of
+    the strong (`annotators`: weak) model by size in its experiment and family, from 0. `confidences`: confidences.csv.
     """
 
     arms: pd.DataFrame
@@ -55,7 +55,7 @@ class Evidence:
 
 
 def of_results(results: Results) -> Evidence:
-    """Returns our runs as evidence. Gold rewards are NaN if gold only compares each response with the SFT model's."""
+    """Returns our runs as evidence. Gold rewards are NaN in runs where they are relative (RunRewards.relative)."""
     runs, trained = results.arms, results.annotators
     absolute = ~runs["run"].map(lambda run: results.rewards[run].relative).astype(bool)
     arms = runs.assign(
@@ -94,7 +94,7 @@ def _ranked(frame: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def of_paper(paper: pd.DataFrame) -> Evidence:
-    """Returns the published numbers as evidence of one seed. Figure 4 prints none for CW-PO: it gets Table 4's."""
+    """Returns the published numbers as evidence of one seed, 0. For OPT, Table 4's CW-PO also serves as Figure 4's."""
     rows: list[dict] = []
     for given in paper.to_dict("records"):
         setting = dict(part.split("=") for part in given["setting"].split(";") if part)
@@ -138,7 +138,7 @@ def of_paper(paper: pd.DataFrame) -> Evidence:
 
 
 def _win_rates(results: Results) -> dict[str, float]:
-    """Returns, for Figure 5, CW-PO run -> win rate in percent against Human in the same cell and seed, ties half."""
+    """Returns CW-PO run of Figure 5 -> its win rate in percent against Human in the same cell and seed, ties half."""
     cell = ["data", "weak", "strong", "objective", "seed"]
     runs = results.arms[results.arms["experiment"] == "figure5"]
     human = runs[runs["method"] == "human"].drop_duplicates(cell, keep=False)

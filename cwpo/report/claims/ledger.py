@@ -50,7 +50,7 @@ class Entry:
 
 
 def judge_all(results: Results) -> list[Entry]:
-    """Judges every claim of the ledger, in its order, at every operating point that has runs."""
+    """Judges every claim, in the ledger's order, at each operating point; claims about annotators only at the first."""
     points, theirs = results.points(), of_paper(results.paper)
     ours = {point: of_results(results.at(point)) for point in points}
     return [

@@ -1,7 +1,7 @@
-"""Comparisons: from the arms of an experiment to one effect per cell and seed.
+"""Measures: functions that compare the arms of an experiment and give one effect per cell and seed.
 
-A measure is a function of the evidence and of the name of a number ("gra", "reward", "accuracy", ...). A cell is one
-combination of the columns in `match`; arms are compared within a cell and a seed only.
+A measure takes the evidence and the name of a number ("gra", "reward", "accuracy", ...). A cell is one combination of
+values of the columns in `match`. Arms are compared only within the same cell and seed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ANNOTATOR = ("data", "weak")
 
 @dataclass(frozen=True)
 class Measured:
-    """`effects`: a row per cell, a column per seed, no gaps. `used`: the compared runs, with `side` "a" or "b"."""
+    """`effects`: a row per cell, a column per seed, no gaps. `used`: the compared runs; `side` is "a" or "b"."""
 
     effects: pd.DataFrame
     used: pd.DataFrame
@@ -46,7 +46,7 @@ Effects = dict[tuple[Any, ...], float]  # (*cell, seed) -> effect or number
 
 @dataclass(frozen=True)
 class Term:
-    """`factor` times a result, such as GRA, of the runs that meet `where`, on `side` "a" or "b" of a comparison."""
+    """One term of a sum: `factor` times the result (e.g. GRA) of the runs that meet `where`; `side` is "a" or "b"."""
 
     factor: float
     side: str
@@ -54,9 +54,9 @@ class Term:
 
 
 def contrast(terms: Sequence[Term], *, match: Sequence[str] = ARM, table: str = "arms") -> Measure:
-    """Returns a measure of an effect for each cell and seed: the sum of the terms, e.g. CW-PO minus Human.
+    """Returns the measure whose effect is the sum of the terms, e.g. CW-PO minus Human, in each cell and seed.
 
-    Cells are the values of the columns `match`. Where a term has no run, a cell and seed is left out.
+    A cell and seed in which some term has no run is left out. Runs of different machines are not compared at all.
     """
 
     def measure(evidence: Evidence, number: str) -> Measured:
@@ -75,7 +75,7 @@ def contrast(terms: Sequence[Term], *, match: Sequence[str] = ARM, table: str = 
 
 
 def _of_two_machines(frame: pd.DataFrame, rows: Sequence[pd.DataFrame]) -> tuple[str, ...]:
-    """Returns a note if compared experiments give one run key different numbers: they ran on different machines."""
+    """Returns (a note,) if experiments differ in the result of a run key, so ran on different machines; else ()."""
     names = sorted({name for part in rows for name in part["experiment"]})
     number = "gra" if "gra" in frame else "accuracy"
     shared = frame[frame["experiment"].isin(names)].groupby("run_key")[number]
@@ -91,8 +91,8 @@ def over_best(
 ) -> Measure:
     """Returns the measure: challenger minus best rival. All cells that agree in the columns `per` have the same rival.
 
-    With per=(), one rival is chosen for all cells. It is the best in the *other* seeds: choosing on the seed itself
-    would favour the rivals, as the best of many noisy numbers is too good. A single seed chooses on itself.
+    With per=(), all cells have one rival. It is the best in the *other* seeds: choosing it on the seed itself would
+    favour the rivals, because the best of many noisy numbers is too good. A single seed chooses its own best rival.
     """
 
     def measure(evidence: Evidence, number: str) -> Measured:
@@ -107,10 +107,10 @@ def over_best(
 
 
 def own_choice_pays(wheres: Sequence[Where], *, match: Sequence[str] = ARM, per: Sequence[str]) -> Measure:
-    """Returns the measure: a cell's result with its own best option minus its result with the best option of its group.
+    """Returns the measure: a cell's result with its own best option minus its result with its group's best option.
 
-    An option is the runs that meet one of `wheres`; a group is the cells that differ only in the columns `per`. Both
-    options are chosen on the other seeds (as in over_best). The effect is 0 where they are the same option.
+    Each of `wheres` selects the runs of one option. A group is the cells that differ only in the columns `per`. Both
+    options are chosen on the other seeds, as in over_best. The effect is 0 if both are the same option.
     """
 
     def measure(evidence: Evidence, number: str) -> Measured:
@@ -126,7 +126,7 @@ def own_choice_pays(wheres: Sequence[Where], *, match: Sequence[str] = ARM, per:
 def saving(
     mine: Where, others: Sequence[Where], *, match: Sequence[str] = ANNOTATOR, table: str = "annotators"
 ) -> Measure:
-    """Returns the measure: by how many percent `mine` is below the smallest of `others`."""
+    """Returns the measure: by how many percent the number of `mine` is below the smallest number of `others`."""
 
     def measure(evidence: Evidence, number: str) -> Measured:
         rows = [select(getattr(evidence, table), where) for where in (mine, *others)]
@@ -144,8 +144,8 @@ def saving(
 def confidence_distance(evidence: Evidence, number: str) -> Measured:
     """Measures how much more the histograms of confidence differ between data sets than between seeds of one data set.
 
-    The distance of two histograms is their total variation, in [0, 1]. The effect of a data set, weak model and seed is
-    the mean distance to other data sets of the same seed minus the mean distance to the same data set in other seeds.
+    The distance of two histograms is their total variation, in [0, 1]. A data set, weak model and seed has one effect:
+    its mean distance to other data sets in its seed minus its mean distance to the same data set in other seeds.
     """
     del number  # histograms have no other numbers to choose from
     frame = evidence.confidences
@@ -175,9 +175,9 @@ def _values(rows: pd.DataFrame, number: str, match: Sequence[str]) -> Effects:
 
 
 def _options(columns: Sequence[Effects], match: Sequence[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Returns a table of numbers with a row per cell and seed, a column per option; and notes for the reader.
+    """Returns a table of numbers with a row per cell and seed and a column per option, and notes for the reader.
 
-    An option that never ran has no column. A cell and seed in which one of the other options did not run has no row.
+    An option that never ran has no column. A cell and seed that lacks one of the remaining options has no row.
     """
     ran = [column for column in columns if column]
     keys = [key for key in (ran[0] if ran else ()) if all(key in column for column in ran)]
@@ -212,10 +212,10 @@ def _measured(
     match: Sequence[str],
     notes: tuple[str, ...] = (),
 ) -> Measured:
-    """Returns the effects as a table without gaps, a row per cell, a column per seed; and the runs behind them.
+    """Returns the effects as a table without gaps, a row per cell, a column per seed, and the runs they come from.
 
-    If seeds have different cells, one seed's cells become the rows, and the seeds that have all of them the columns.
-    The seed is chosen so that the table keeps the most effects; a note counts those left out.
+    If seeds have different cells, the rows are the cells of one seed, and the columns are the seeds that have all these
+    cells. That seed is chosen so that the table keeps the most effects; a note counts the effects left out.
     """
     if not effects:
         return Measured(pd.DataFrame(), rows[0].iloc[:0].assign(side=""), notes)

@@ -26,8 +26,8 @@ NEARER = 0.9  # a policy moved measurably less if its KL is below this share of 
 class Outcome:
     """The result of testing a claim at one operating point.
 
-    `second` judges the claim's second number, if it has one. `paper` is the paper's effect, the mean over `paper_cells`
-    cells.
+    `second` has the effect and the interval of the claim's second result; None if the claim has none. `paper` is the
+    paper's effect, the mean over `paper_cells` cells; None if it is unknown.
     """
 
     claim: Claim
@@ -41,7 +41,7 @@ class Outcome:
 
     @property
     def shown(self) -> str:
-        """The verdict as shown to readers, never without its scale."""
+        """The verdict with its scale, as shown to readers: `reproduced (toy scale)`."""
         return f"{self.judged.verdict} ({self.scale} scale)"
 
     @property
@@ -50,7 +50,7 @@ class Outcome:
 
     @property
     def prompts(self) -> int:
-        """Test prompts (annotators: test pairs) over all runs."""
+        """The number of test prompts (for annotators: of test pairs), summed over all runs."""
         return int(self.measured.used.drop_duplicates("run_key")["n_eval"].sum())
 
     @cached_property
@@ -87,7 +87,7 @@ def _effect(judged: Judged) -> dict[str, float | None]:
 
 
 def assess(claim: Claim, ours: Evidence, theirs: Evidence, scale: str) -> Outcome:
-    """Tests a claim on our evidence. The margin is half the paper's effect (`theirs`), at least the claim's floor."""
+    """Tests a claim on `ours`. The margin is half the paper's effect, taken from `theirs`, but at least claim.floor."""
     measured = claim.measure(ours, claim.number)
     published = (claim.paper or claim.measure)(theirs, claim.number)
     paper = float(published.by_seed.iloc[0]) if len(published.effects) else None
@@ -134,7 +134,7 @@ def _smaller(claim: Claim, judged: Judged, paper: float) -> bool:
 
 
 def _where_it_differs(claim: Claim, measured: Measured) -> list[str]:
-    """Returns [a sentence] if some models' mean effects are above the claim's value and others' below; else []."""
+    """Returns [a sentence] if the mean effect is above the claim's value for some models, below for others; else []."""
     cells = measured.by_cell
     names = [name for name in ("strong", "family", "weak") if name in cells.index.names]
     if not names:
@@ -175,8 +175,8 @@ def diagnostics(measured: Measured) -> dict[str, dict[str, float]]:
 def reason(sides: dict[str, dict[str, float]]) -> str:
     """Returns one sentence on why side "a" is behind side "b"; "" if the data show none of the known reasons.
 
-    It names a difference that accompanies the result but need not be its cause. It tries in turn the SFT
-    models that GRA compares with, the labels, the length of the responses, and how far the policy moved.
+    The sentence names a difference that accompanies the result but need not be its cause. The reasons are tried in this
+    order: the SFT models that GRA compares with, the labels, the responses' length, how far the policy moved.
     """
     a, b = sides.get("a", {}), sides.get("b", {})
     return next(_reasons(a, b, set(a) & set(b)), "")

@@ -9,7 +9,7 @@ from cwpo.report.names import METHOD_NAMES, WS
 
 
 def _drop(experiment: str, other: str, column: str, better_at: float, worse_at: float) -> Measure:
-    """Returns the measure: how much more `other` loses than CW-PO if `column` is `worse_at` instead of `better_at`."""
+    """Returns a measure: how much more `other` loses than CW-PO if `column` is `worse_at` instead of `better_at`."""
     terms = [
         Term(factor * sign, side, arm(experiment, method, **{column: value}))
         for factor, side, method in ((1, "a", other), (-1, "b", "cw_po"))
@@ -19,7 +19,7 @@ def _drop(experiment: str, other: str, column: str, better_at: float, worse_at: 
 
 
 def _more_sensitive(experiment: str, what: str, test: str, column: str, *ends: float) -> list[Claim]:
-    """Returns a claim for each arm of WS: it loses more than CW-PO if `column` is `ends`[1] instead of `ends`[0]."""
+    """Returns, per method in WS, the claim that it loses more than CW-PO if `column` is `ends`[1], not `ends`[0]."""
     return [
         Claim(
             f"{experiment}_{other}_more_sensitive",

@@ -26,7 +26,7 @@ RULE = (
 
 
 class Judged(NamedTuple):
-    """One of VERDICTS, the mean effect over seeds and its interval; None for a number that does not exist."""
+    """A verdict (one of VERDICTS), the mean effect over seeds and its interval's ends; None for a missing number."""
 
     verdict: str
     effect: float | None
@@ -35,7 +35,7 @@ class Judged(NamedTuple):
 
 
 def t_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Returns the ends of mean ± t(n − 1) · s / √n of at least two finite numbers. Raises ValueError for any others."""
+    """Returns the ends of mean ± t(n − 1) · s / √n. Raises ValueError for fewer than two or for non-finite numbers."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or len(array) < 2 or not np.isfinite(array).all():
         raise ValueError(f"an interval needs at least two finite numbers; got {list(values)}")
@@ -44,9 +44,10 @@ def t_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple
 
 
 def judge(by_seed: Sequence[float], *, margin: float, value: float = 0.0, below: bool = False) -> Judged:
-    """Applies RULE to one effect per seed. The claim: the effect is above `value`; with `below`: under it.
+    """Applies RULE to one effect per seed. The claim: the effect is above `value`, or below it if `below` is set.
 
-    `margin` > 0 is the distance from `value` that matters. Raises ValueError for another margin or effects that are not finite.
+    `margin` > 0 is the smallest distance from `value` that matters. Raises ValueError for another margin and for
+    effects that are not finite.
     """
     if not margin > 0:
         raise ValueError(f"margin={margin}: the smallest effect of interest must be above 0")

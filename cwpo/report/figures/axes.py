@@ -24,10 +24,10 @@ TICKS = 30  # places that are named; of more places only some are
 
 
 def axis_figures(results: Results, rows: pd.DataFrame, axes: Sequence[str], folder: Path) -> list[Path]:
-    """Draws a PNG for each pair of swept keys, `axes`: the key with more values as x axis, the other one as colours.
+    """Draws a PNG for each pair of the swept keys in `axes`: x is the key with more values, colours show the other.
 
-    If one key alone varies, it is the x axis. A point is the mean gold reward over those settings of the other keys
-    that all points have. If there is no such setting, no figure is drawn.
+    If only one key varies, it is the x axis. A point is the mean gold reward over settings of the remaining keys; only
+    settings that ran for every point count. If there is no such setting, no figure is drawn.
     """
     rows = rows.assign(**{axis: rows[axis].map(setting) for axis in axes})
     axes = [axis for axis in axes if varies(rows[axis])]
@@ -83,10 +83,10 @@ def _cells(
 
 
 def _pooled(results: Results, settings: Sequence[pd.DataFrame]) -> dict[str, Any]:
-    """Returns the mean gold reward over settings, one frame of runs per setting; {} unless all have the same seeds.
+    """Returns the mean gold reward over settings, given one frame of runs per setting; {} unless seeds are the same.
 
-    Settings that answered the same prompts are averaged prompt by prompt, so that the interval counts each prompt once.
-    Such groups of settings must be of one size, so that each setting counts alike; else each setting stands alone.
+    Settings that answered the same prompts form a group and are averaged prompt by prompt, so that the interval counts
+    each prompt once. If groups differ in size, each setting is a group of its own, so that all settings count alike.
     """
     if len({tuple(sorted(rows["seed"])) for rows in settings}) != 1:
         return {}
@@ -104,7 +104,7 @@ def _pooled(results: Results, settings: Sequence[pd.DataFrame]) -> dict[str, Any
 
 
 def _by_seed(groups: Sequence[Sequence[Sequence[RunRewards]]]) -> list[list[list[RunRewards]]]:
-    """Turns group -> setting -> seed into seed -> group -> setting."""
+    """Reorders nested lists indexed [group][setting][seed] into [seed][group][setting]."""
     return [[[of_setting[seed] for of_setting in group] for group in groups] for seed in range(len(groups[0][0]))]
 
 

@@ -16,7 +16,7 @@ from cwpo.report.tables.grid import fill
 
 
 def capacity(results: Results, folder: Path) -> list[Path]:
-    """Draws CW-PO's gain over each other arm against model size: gold reward above, GRA below, a column per family."""
+    """Draws CW-PO's gain over each other arm by model size: gold reward above, GRA below, a column per family."""
     grid = fill(CAPACITY, results)
     gains = pd.DataFrame(grid.differences if grid is not None else [])
     if grid is None or "strong" not in gains:
@@ -37,7 +37,7 @@ def capacity(results: Results, folder: Path) -> list[Path]:
 
 
 def _panel(axis: Any, gains: pd.DataFrame, number: str) -> None:
-    """Draws one panel: the gain `number` against the size of the strong model, for one model family."""
+    """Draws one panel: the column `number` of `gains` (one model family's) by size of the strong model."""
     ran = sorted(set(gains["strong"]), key=model_size)
     for method in (key for key in COLORS if METHOD_NAMES[key] in set(gains["b"])):
         of = gains[gains["b"] == METHOD_NAMES[method]]

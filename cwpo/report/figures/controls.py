@@ -27,9 +27,9 @@ BY_LABEL = {item.label: LOOKS[key] for key, item in items("own").items()}
 
 
 def controls(results: Results, folder: Path) -> list[Path]:
-    """Draws gold reward over M, the margin-weighted agreement of an arm's labels with gold.
+    """Draws each arm's mean gold reward against M, the margin-weighted agreement of its labels with gold.
 
-    Each column is a model pair and a data set. Above, each arm has its own SFT model; below, all share one.
+    Each column is a model pair and a data set. Upper row: each arm has its own SFT model; lower row: all share one.
     """
     grids = [grid for grid in (fill(OWN, results), fill(COMMON, results)) if grid is not None]
     if not grids:

@@ -1,4 +1,4 @@
-"""Draws numbers with their intervals over a share or a learning rate: Figures 2, 3, 4 and 8, and the tuning."""
+"""Plots results and their intervals against a share or a learning rate: Figures 2, 3, 4 and 8, and the tuning."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ AGAINST = {"accuracy_gold": ("with gold", BLUE), "accuracy_human": ("with the hu
 
 
 def _most_confident(spec: Spec, other: str, name: str, results: Results, folder: Path) -> list[Path]:
-    """Draws GRA, and below gold reward, over the share of pairs kept; a column per data set; arm `other` as a band."""
+    """Draws GRA, with gold reward below it, by share of pairs kept; a column per data set; arm `other` as a band."""
     grid = fill(spec, results)
     if grid is None:
         return []
@@ -79,7 +79,7 @@ def _over_thresholds(axis: Any, cells: list[Cell], name: str, other: str, title:
 
 
 def _labeled(spec: Spec, results: Results, folder: Path) -> list[Path]:
-    """Draws the arms over the labeled share: a column per data set, GRA above, mean gold reward below."""
+    """Draws each arm's GRA (upper row) and mean gold reward (lower row) by labeled share; a column per data set."""
     grid = fill(spec, results)
     if grid is None:
         return []
@@ -100,7 +100,7 @@ def _labeled(spec: Spec, results: Results, folder: Path) -> list[Path]:
 
 
 def _over_labels(axis: Any, name: str, labels: Sequence[str], rows: list[list[Cell]]) -> None:
-    """Draws one panel: the number `name` of each arm over the labeled share, with a row of cells for each share."""
+    """Draws one panel: the number `name` of each arm against the labeled share; `rows` has the cells of each share."""
     shares = [100 * row[0]["human_fraction"] for row in rows]
     for label, cells, marker in zip(labels, zip(*rows), "osD^"):
         color = COLORS[cells[0]["method"]]
@@ -117,7 +117,7 @@ figure3_left, figure3_right = partial(_labeled, FIGURE3_LEFT), partial(_labeled,
 
 
 def figure8(results: Results, folder: Path) -> list[Path]:
-    """Draws the share of test pairs on which annotators disagree with gold and human labels, by poisoned share."""
+    """Draws the share of test pairs on which annotators disagree with gold and with human labels, by poisoned share."""
     grid = fill(FIGURE8, results)
     if grid is None:
         return []
@@ -139,7 +139,7 @@ def figure8(results: Results, folder: Path) -> list[Path]:
 
 
 def tuning(results: Results, folder: Path) -> list[Path]:
-    """Draws GRA, and below gold reward, over the learning rate; a column per family; dashed: the matched rate."""
+    """Draws GRA, with gold reward below it, by learning rate; a column per family; the matched rate is dashed."""
     cells = tuning_cells(results)
     if not len(cells):
         return []
@@ -159,7 +159,7 @@ def tuning(results: Results, folder: Path) -> list[Path]:
 
 
 def _panel(axis: Any, cells: pd.DataFrame, number: str) -> None:
-    """Draws one panel: `number` of every method over the learning rate, for one model family."""
+    """Draws one panel: the number `number` of every method against the learning rate, for one model family."""
     for method in (key for key in SWEPT_NAMES if key in set(cells["method"])):
         of = cells[cells["method"] == method]
         look = {"color": COLORS.get(method, "black"), "label": SWEPT_NAMES[method]}

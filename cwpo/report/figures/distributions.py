@@ -67,7 +67,7 @@ def _gaps(results: Results, cell: Cell) -> np.ndarray:
 
 
 def figure6(results: Results, folder: Path) -> list[Path]:
-    """Draws responses' mean hidden states by two principal components; a panel per data set; first seed and model."""
+    """Draws each response's vector on two principal components; a panel per data set; first seed and strong model."""
     table = results.embeddings
     if not len(table):
         return []
@@ -108,7 +108,7 @@ def figure6(results: Results, folder: Path) -> list[Path]:
 
 
 def figure7(results: Results, folder: Path) -> list[Path]:
-    """Draws a histogram of confidence C of the unlabeled pairs and each bin's label accuracy; a panel per data set."""
+    """Draws, per data set, a histogram of the unlabeled pairs' confidence C and the accuracy of each bin's labels."""
     table = results.confidences
     table = table[table["annotator"] == "bt"]
     if not len(table):
@@ -135,7 +135,7 @@ def figure7(results: Results, folder: Path) -> list[Path]:
 
 
 def _histogram(axis: Any, table: pd.DataFrame, title: str) -> Any:
-    """Draws one data set's histogram and each bin's accuracy; returns the right-hand axis, that of the accuracy."""
+    """Draws one data set's histogram and each bin's accuracy; returns the axis of the accuracy, on the right."""
     bins = table.groupby(["low", "high"])[["pairs", "agree_gold"]].sum().reset_index()
     width, centre = (bins["high"] - bins["low"]).to_numpy(), (bins["low"] + bins["high"]) / 2
     share = 100 * bins["pairs"] / bins["pairs"].sum()

@@ -20,7 +20,7 @@ MEASURES = (("difference", "gold reward", "{:+.2f}"), ("gra_difference", "GRA, p
 
 
 def regimes_sizes(results: Results, folder: Path) -> list[Path]:
-    """Draws each arm's mean gold reward over the learning rate; a panel per label noise and number of pairs."""
+    """Draws each arm's mean gold reward against the learning rate; a panel per label noise and number of pairs."""
     cells = arms(results)
     if not len(cells):
         return []
@@ -50,7 +50,7 @@ def regimes_sizes(results: Results, folder: Path) -> list[Path]:
 
 
 def heat_maps(contrast: str, results: Results, folder: Path) -> list[Path]:
-    """Draws heat maps of a − b, (a, b) = CONTRASTS[contrast]: gold reward above, GRA below; columns: learning rates."""
+    """Draws heat maps of the difference CONTRASTS[contrast]: gold reward above, GRA below; columns: learning rates."""
     every = differences(results)
     if not len(every) or contrast not in set(every["contrast"]) or "difference" not in every:
         return []
@@ -82,9 +82,9 @@ HEAT_MAPS = tuple(partial(heat_maps, contrast) for contrast in CONTRASTS)
 
 
 def _heat_map(axis: Any, here: pd.DataFrame, cells: pd.DataFrame, name: str, form: str, most: float) -> Any:
-    """Draws the number `name` of `here`, the `cells` of one learning rate, by label noise and number of pairs.
+    """Draws the column `name` of `here`, the `cells` with one learning rate, by label noise and number of pairs.
 
-    Colours range to ±`most`, `form` formats numbers, * and a frame mark intervals without 0. Returns the image.
+    Colours span ±`most`; `form` formats numbers; * and a frame mark intervals that exclude 0. Returns the image.
     """
     noises, pairs = sorted(set(cells["label_flip"])), sorted(set(cells["data_pairs"]))
     grid = here[name].unstack().reindex(index=noises, columns=pairs).astype(float)

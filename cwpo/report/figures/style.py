@@ -1,4 +1,4 @@
-"""One look for all figures: Okabe-Ito colours, readable at column width, the same bytes for the same numbers."""
+"""The style of all figures: Okabe-Ito colours, readable at column width. Equal numbers give files of equal bytes."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def figure(
 ) -> Iterator[tuple[Any, Any]]:
     """Yields a figure and its axes, an array of `shape`, to draw in; then writes the figure to `path` as PNG and PDF.
 
-    `size` is (width, height) in inches. With pdf=False there is only the PNG. The head gives the title, the operating
-    point of `results` if they are restricted to one, the scale, and `sizes` (how many seeds and prompts). Below all
-    axes stands one legend of `legend` columns (0: none). Panels without data are hidden.
+    `size` is (width, height) in inches. With pdf=False only the PNG is written. The heading gives `title`, the scale,
+    `sizes` (how many seeds and prompts) and the operating point, if `results` are restricted to one. One legend of
+    `legend` columns stands below all axes (0: no legend). Panels without data are hidden.
     """
     with plt.rc_context(LOOK):
         fig, axes = plt.subplots(*shape, figsize=size, squeeze=False, layout="constrained")
@@ -78,7 +78,7 @@ def figure(
 
 
 def table_figure(grid: Grid, results: Results, folder: Path, **more: Any) -> AbstractContextManager[tuple[Any, Any]]:
-    """Opens a `figure` that shows the cells of a table, under the name, title and sizes of the table."""
+    """Opens a `figure` for the cells of a table, with the table's name, title and sizes; `more`: other arguments."""
     spec = grid.spec
     return figure(folder / spec.name, results, title=spec.title, sizes=sizes(grid.cells, grid.seeds), **more)
 
@@ -103,7 +103,7 @@ def _legend(fig: Any, columns: int) -> None:
 
 
 def points(axis: Any, x: Sequence[float], cells: Sequence[dict[str, Any]], name: str, **look: Any) -> None:
-    """Draws means over x with the bars of their intervals, joined by a line; cells that did not run are left out."""
+    """Draws each cell's mean `name` at its x with a bar for the interval, joined by a line; skips cells not run."""
     ran = [(at, cell) for at, cell in zip(x, cells) if pd.notna(cell.get(name))]
     if not ran:
         return
@@ -128,7 +128,7 @@ def rate_label(rate: float) -> str:
 
 
 def level(axis: Any, cell: dict[str, Any], name: str, **look: Any) -> None:
-    """Draws a horizontal line at the mean with the band of its interval, if the cell ran."""
+    """Draws a horizontal line at the mean `name` of a cell and a band for its interval, if the cell ran."""
     if pd.notna(cell.get(name)):
         look = {"color": GREY, "lw": 1.2} | look
         axis.axhspan(cell[f"{name}_low"], cell[f"{name}_high"], color=look["color"], alpha=0.18, lw=0)
@@ -136,7 +136,7 @@ def level(axis: Any, cell: dict[str, Any], name: str, **look: Any) -> None:
 
 
 def theirs(axis: Any, x: Sequence[float], cells: Sequence[dict[str, Any]], **look: Any) -> None:
-    """Draws the paper's numbers over x as hollow marks; cells without a published number are left out."""
+    """Draws the paper's number of each cell at its x as a hollow mark; skips cells without a published number."""
     known = [(at, cell["paper"]) for at, cell in zip(x, cells) if pd.notna(cell["paper"])]
     if known:
         axis.plot(*zip(*known), **(HOLLOW | {"marker": "s"} | look))

@@ -89,7 +89,7 @@ LEAST_GRA, MOST_UNFINISHED, LEAST_FIT = 50, 2, 0.05  # bounds for Human arms: pe
 
 
 def table6(results: Results) -> list[Page]:
-    """Returns the pages of Table 6: accuracies, and below them the mean training seconds of each way to train."""
+    """Returns the pages of Table 6: accuracies, and below them the mean seconds that each way of training takes."""
     return pages(TABLE6, results, below=lambda grid: _seconds(results))
 
 
@@ -109,7 +109,7 @@ def _seconds(results: Results) -> str:
 
 
 def calibration(results: Results) -> list[Page]:
-    """Returns pages that check annotators and the tuning's Human arms against accepted ranges; [] beyond toy scale."""
+    """Returns pages that check annotators and the tuning's Human arms against accepted ranges; [] if not scale=toy."""
     found = [page for page in (_annotators(results), human_arms(results)) if page is not None]
     if results.scale != "toy" or not found:
         return []
@@ -126,7 +126,7 @@ def calibration(results: Results) -> list[Page]:
 
 
 def _annotators(results: Results) -> Page | None:
-    """Returns a page: TARGETS checked on annotators of experiment calibration, else table13; None if neither ran."""
+    """Returns a page that checks TARGETS with 30 % labels in experiment calibration, else table13; None if none ran."""
     rows = results.annotators_of("calibration")
     rows = rows if len(rows) else results.annotators_of("table13")
     rows = rows[(rows["human_fraction"] - 0.3).abs() < 1e-9]

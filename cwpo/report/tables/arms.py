@@ -53,7 +53,7 @@ USUAL = (
 
 
 def top(share: float) -> Item:
-    """Returns the column of the arm that aligns on the most confident `share` of the weak labels; 1: arm `ws_bt`."""
+    """Returns the column of the arm that aligns on the most confident `share` of weak labels; `ws_bt` for share 1."""
     paper = {"method": "filter", "setting": f"keep_fraction={share}"}
     if share == 1:
         return Item(f"Top 100 % ({WS_BT.label})", WS_BT.where, paper)
@@ -70,7 +70,7 @@ def weight(name: str) -> Item:
 
 
 def mix(share: str, name: str) -> Item:
-    """Returns the row of arms on data set `name`; `share` "80/20": labeled pairs are 80 % Harmless and 20 % Helpful."""
+    """Returns the row of arms on data set `name` with mixed labels; `share` "80/20": 80 % Harmless, 20 % Helpful."""
     harmless, helpful = (float(part) / 100 for part in share.split("/"))
     own = harmless if name == "harmless" else helpful
     item = data_item(name)
@@ -82,7 +82,7 @@ def mix(share: str, name: str) -> Item:
 
 
 def poison(share: float) -> Item:
-    """Returns the row or column of runs whose annotator learns from `share` poisoned pairs per labeled pair as well."""
+    """Returns the row or column of runs whose annotator also learns from poisoned pairs, `share` per labeled pair."""
     return _share("poison_fraction", share, "poisoned")
 
 

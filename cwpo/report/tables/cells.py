@@ -55,7 +55,7 @@ def compare(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str
     Returns mean gold reward of `a` minus that of `b`, the same for GRA in percentage points, and the win rate of `a` in
     percent, where a tie counts half; each with its interval (see RULE). `on` includes "seed"; its other columns define
     a cell, and all seeds use the same cells. Relative gold rewards (RunRewards.relative) give the GRA difference alone.
-    Raises ResultsError if an arm has two runs in one cell and seed or, unless rewards are relative, prompts differ.
+    Raises ResultsError if an arm has two runs in one cell and seed, or if a pair's prompts differ (not if relative).
     """
     pairs = pairs_by_seed(a, b, on)
     if not pairs:
@@ -131,7 +131,7 @@ def excludes_zero(cell: Mapping[str, Any] | pd.Series, name: str) -> bool:
 
 
 def interval(cell: dict[str, Any], name: str, digits: int = 1) -> str:
-    """Formats the number `name`: `61.3 [60.1, 62.4]`, `61.3 ± 0.5` if it has a standard deviation, or `not run`."""
+    """Formats the number `name`: `61.3 [60.1, 62.4]`, or `61.3 ± 0.5` with a standard deviation, or `not run`."""
     if pd.isna(cell.get(name)):
         return NOT_RUN
     if f"{name}_std" in cell:
@@ -146,7 +146,7 @@ def plain(cell: dict[str, Any], name: str, digits: int = 2) -> str:
 
 
 def by_seed(values: str, seeds: int) -> str:
-    """Returns `values`, one per seed as in `0.1; 0.2; 0.3`; for more than FEW_SEEDS seeds their range `0.1 to 0.3`."""
+    """Returns `values`, a number per seed: `0.1; 0.2`; for more than FEW_SEEDS seeds their range, `0.1 to 0.3`."""
     if seeds <= FEW_SEEDS:
         return values
     numbers = sorted(values.split("; "), key=float)

@@ -32,7 +32,7 @@ def with_agreement(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str,
 
 
 def items(sft: str) -> dict[str, Item]:
-    """Returns short name -> arm. Each starts from its own SFT model (`sft` "own"), or all from Human's ("human")."""
+    """Returns short name -> arm. Each arm has its own SFT model (`sft` "own"), or all start from Human's ("human")."""
     of_sft: dict[str, Any] = {"sft_labels": sft}
     weighted = {"method": "cw_po", **of_sft}
     most_confident = {"method": "filter", "keep_fraction": SHARE, **of_sft}
@@ -105,7 +105,7 @@ COMMON = controls_spec(
 
 
 def controls(results: Results) -> list[Page]:
-    """Returns the pages of tables OWN and COMMON; both correlate M (see with_agreement) with gold reward over arms."""
+    """Returns the pages of tables OWN and COMMON, each with the rank correlation of M and gold reward over arms."""
     return [page for spec in (OWN, COMMON) for page in pages(spec, results, below=_predicts)]
 
 

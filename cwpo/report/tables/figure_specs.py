@@ -32,7 +32,7 @@ THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75)
 
 
 def label_fractions(name: str, title: str, about: str, *others: Item) -> Spec:
-    """Returns a spec of Figure 3: CW-PO and `others` by share of labeled pairs, a section per models and data set."""
+    """Returns a spec of Figure 3: CW-PO and `others` by labeled share, a section per pair of models and data set."""
     return Spec(
         name,
         title,

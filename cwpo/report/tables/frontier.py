@@ -57,8 +57,8 @@ def methods_of(cells: pd.DataFrame) -> list[str]:
 def at_humans_kl(cells: pd.DataFrame, point: str) -> dict[str, float]:
     """Returns method -> mean gold reward at the KL that Human has at operating point `point`, for the cells of a panel.
 
-    A method's reward there is interpolated linearly between its learning rates, with its SFT model at KL 0. A method
-    whose largest KL is below Human's is left out. The result is {} if Human did not run at `point` or a KL is missing.
+    A method's reward is interpolated linearly in KL between its learning rates; its SFT model counts as KL 0. A method
+    whose largest KL is below Human's is left out. Returns {} if Human did not run at `point` or a KL is missing.
     """
     human = cells[(cells["method"] == "human") & cells["point"].isin((point, BOTH))]
     if len(human) != 1 or "kl" not in cells or cells["kl"].isna().any():

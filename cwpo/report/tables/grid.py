@@ -70,7 +70,7 @@ class Grid:
 
 @lru_cache(maxsize=128)
 def fill(spec: Spec, results: Results) -> Grid | None:
-    """Returns the table with cells and differences; None if it has no runs. Cached, since a figure may draw it too."""
+    """Returns the table with cells and differences; None if it has no runs. Cached, because figures use tables too."""
     runs = spec.kind.frame(results, spec.shown)
     if not len(runs):
         return None
@@ -145,9 +145,9 @@ def _average(
 
 
 def _differences(spec: Spec, results: Results, runs: pd.DataFrame) -> Iterator[Cell]:
-    """Yields the difference of each contrast, section by section, then over all sections if several have runs.
+    """Yields the difference of each contrast: for each section, then over all sections if several have runs.
 
-    Each comes once for every value of the column `spec.split`, then once over all values.
+    A difference is given for each value of the column `spec.split`, if there are several, then over all its values.
     """
     on = (*spec.kind.same, *spec.same)
     groups = [(section.label, select(runs, section.where)) for section in _crossed(spec.sections, runs)]

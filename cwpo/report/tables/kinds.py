@@ -1,4 +1,4 @@
-"""The two kinds of tables: cells measure aligned models (runs.csv) or annotators (annotators.csv)."""
+"""The two kinds of tables: their cells measure either aligned models (runs.csv) or annotators (annotators.csv)."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Number:
 
 @dataclass(frozen=True)
 class Kind:
-    """How a table is computed. `frame` returns the runs of the named experiments. `cell` computes a cell from its runs.
+    """How a table is computed. `frame` returns the runs of the named experiments; `cell` computes a cell from its runs.
 
-    Given the runs of several cells, `cell` averages. `compare` computes a difference over runs with equal values of the
-    columns `same`. `main` is the number that the paper prints too, `metric` its name in paper_results.csv; `second`
-    stands in a table of its own below. `averages`: whether a section ends with the mean over its rows. `on_arms`:
-    whether the table is filled at each operating point (see cwpo.config.update_sizes), else once from all runs.
+    `averages`: whether a section ends with the mean over its rows; `cell` must then accept the runs of several cells
+    and average. `compare` computes a difference over runs with equal values of the columns `same`. `main` is the number
+    that the paper prints too, `metric` its name in paper_results.csv; `second` is shown in a second table. `on_arms`:
+    whether the table is filled at each operating point (see cwpo.config.update_sizes) or once, from all runs.
     """
 
     frame: Callable[[Results, Sequence[str]], pd.DataFrame]
@@ -54,7 +54,7 @@ class Kind:
 
 
 def annotator_outcome(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
-    """Returns accuracy in percent and training seconds of one cell's annotators, one per seed; {} if there are none."""
+    """Returns accuracies (%) and mean training seconds of one cell's annotators, one per seed; {} if there are none."""
     (rows,) = map(one_per_seed, cells)
     if not len(rows):
         return {}

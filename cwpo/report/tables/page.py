@@ -15,11 +15,11 @@ from cwpo.results import UNROUNDED
 
 @dataclass(frozen=True)
 class Page:
-    """One table. `text`: the Markdown body; `frame`: the rows of the CSV; `tex`: LaTeX. None: no such file is written.
+    """One table. `frame` holds the rows of the CSV, `text` the Markdown body, `tex` the LaTeX (None: no such file).
 
-    `own`: the runs are a user's, made by scripts/run.py; the page then names this command instead of `make reproduce`.
-    `experiment` is the experiment that the rows come from, by default the one with the table's name. `settings`: columns
-    of `frame` that are not rounded.
+    `own`: whether a user made the runs with scripts/run.py; the page then names this command, not `make reproduce`.
+    `experiment` is the experiment of the rows, by default the one with the table's name. `settings` are the columns of
+    `frame` that are not rounded.
     """
 
     name: str

@@ -33,7 +33,7 @@ def ranked(results: Results, rows: pd.DataFrame, axes: Sequence[str]) -> list[Ce
     """Returns one cell for each combination of the axes' values, over all its seeds; highest mean gold reward first.
 
     A cell has the numbers of `outcome`, the values of the axes, and the means of `n_train` and of the columns QUALITY.
-    If `rows` has a column `reference`, the run key of the run to subtract, a cell also has the numbers of `compare`.
+    If `rows` has a column `reference` (run key of the run to subtract), cells also have the numbers of `compare`.
     """
     groups = rows.groupby(list(axes), dropna=False, sort=False) if axes else [((), rows)]
     cells = []
@@ -50,7 +50,7 @@ def ranked(results: Results, rows: pd.DataFrame, axes: Sequence[str]) -> list[Ce
 
 
 def texts(cells: Sequence[Cell], axes: Sequence[str], against: str = "") -> pd.DataFrame:
-    """Returns a table of formatted text, one row per cell. Its differences, if any, subtract the method `against`."""
+    """Returns a table of formatted text, one row per cell. With `against`, it shows differences from that method."""
     lines = []
     for rank, cell in enumerate(cells, 1):
         line = {"rank": str(rank), "gold reward": interval(cell, "reward", 3)}
@@ -79,7 +79,7 @@ def page(
 
 
 def summaries(results: Results, covered: Container[str]) -> list[Page]:
-    """Returns one page for every experiment in runs.csv that is not in `covered`."""
+    """Returns a page with a ranking for every experiment in runs.csv whose name is not in `covered`."""
     return [_summary(results, name) for name in sorted(set(results.runs["experiment"])) if name not in covered]
 
 

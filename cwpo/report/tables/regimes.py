@@ -1,4 +1,4 @@
-"""When weak labels and confidence help: over label noise, number of pairs and update size."""
+"""Tables that show when weak labels and confidence help, by label noise, number of pairs and update size."""
 
 from __future__ import annotations
 

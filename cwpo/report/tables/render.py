@@ -31,8 +31,8 @@ HEADINGS = {
 def pages(spec: Spec, results: Results, below: Callable[[Grid], str] | None = None) -> list[Page]:
     """Fills the table at each operating point at which it ran and returns its pages; [] if the table has no runs.
 
-    The first page has the Markdown of all points. Each point has a page with CSV and LaTeX, and one with the CSV of its
-    differences, if any. `below` returns Markdown that stands under each filled table.
+    Each point has a page with CSV and LaTeX and, if there are differences, a page with their CSV. The first page also
+    has the Markdown of all points. `below` returns Markdown to put under each filled table.
     """
     of_arms = spec.kind.on_arms
     points = results.points(*spec.shown) if of_arms else (MATCHED,)

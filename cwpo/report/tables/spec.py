@@ -1,4 +1,4 @@
-"""Tables as data: items along sections, rows and columns; each item names its runs and its published numbers.
+"""Tables as data: a table has items as sections, rows and columns; an item selects runs and published numbers.
 
 A cell is where a section, a row and a column meet. Its runs are those that meet the conditions of all three; its
 published number is the row of paper_results.csv that meets them. If two of the three set the same column, the later one
@@ -23,9 +23,9 @@ OBJECTIVES = {"dpo": "DPO", "ipo": "IPO", "rdpo": "rDPO"}
 
 @dataclass(frozen=True)
 class Item:
-    """One section, row or column. `where`: conditions on runs.csv and details.csv, column -> value (None: blank).
+    """One section, row or column of a table. `where` selects its runs or annotators: column -> value (None: blank).
 
-    `paper` holds the conditions on paper_results.csv. An `optional` item is left out if none of its runs exist.
+    `paper` selects its numbers in paper_results.csv. An `optional` item is left out if it has no runs.
     """
 
     label: str
@@ -40,10 +40,10 @@ Axis = Callable[[pd.DataFrame], list[Item]]
 
 @dataclass(frozen=True, eq=False)  # equal only to itself, so that filled tables can be cached by spec
 class Spec:
-    """One table. `experiments`: the first that ran is shown; by default there is one, with the table's name.
+    """One table. It shows the first of `experiments` that ran; by default, the experiment with the table's name.
 
-    `contrasts` are pairs of items whose difference is shown per section, over all sections, and for each value of the
-    column `split`. `same`: columns in which both arms must agree, besides those in `kind.same`.
+    `contrasts` are pairs of items whose difference is shown for each section and over all sections, and also for each
+    value of the column `split`. Compared runs must agree in the columns `same` and `kind.same`.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Spec:
 
     @property
     def published(self) -> tuple[str, ...]:
-        """Values of the column `source` in paper_results.csv; their rows have the paper's numbers for this table."""
+        """The values that `source` has in the rows of paper_results.csv with the paper's numbers for this table."""
         return self.sources or (self.name,)
 
 
@@ -122,17 +122,17 @@ def weak_models(*known: str) -> Axis:
 
 
 def _known_first(known: Sequence[T], ours: Mapping[T, T]) -> list[tuple[T, T]]:
-    """Returns (paper's model, our model) for each model in `known`, which are the paper's, then for the rest of `ours`.
+    """Returns pairs (paper's model, our model): first for the paper's models in `known`, then for the rest of `ours`.
 
-    `ours`: each of our models that ran -> the paper's model it stands for. If none stands for a known model, the known
-    model is paired with itself.
+    `ours` maps each of our models that ran to the paper's model that it stands for. A model in `known` for which none
+    of ours stands is paired with itself.
     """
     first = [(paper, mine) for paper in known for mine in [m for m in ours if ours[m] == paper] or [paper]]
     return first + [(paper, mine) for mine, paper in ours.items() if paper not in known]
 
 
 def swept(column: str, words: str) -> Axis:
-    """Returns an axis of the values that a column has in the runs, sorted; `words`: the format string of labels."""
+    """Returns an axis of the sorted values of a column of the runs; `words` is the format string of their labels."""
     return lambda frame: [Item(words.format(value), {column: value}) for value in sorted(set(frame[column].dropna()))]
 
 
@@ -142,7 +142,7 @@ def objectives(frame: pd.DataFrame) -> list[Item]:
 
 
 def method(key: str, paper: str = "", *, optional: bool = False, **where: Any) -> Item:
-    """Returns the item of one method's arms; `paper` is its name in paper_results.csv, if that differs from `key`."""
+    """Returns the item of one method's arms; `paper` is the method's name in paper_results.csv if it is not `key`."""
     return Item(METHOD_NAMES[key], {"method": key, **where}, {"method": paper or key}, optional)
 
 

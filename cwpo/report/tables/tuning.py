@@ -68,9 +68,9 @@ def _matched(rows: pd.DataFrame, target: float) -> float:
 
 
 def tuning(results: Results) -> list[Page]:
-    """Returns the page of the rates with DPO and the page of those with the other objectives, if these ran.
+    """Returns a page on learning rates with DPO and a page on those with the other objectives, each only if it ran.
 
-    A page has the chosen rates, then Human's GRA and all gold rewards by learning rate.
+    A page has the chosen rates, then Human's GRA and every method's gold reward at each learning rate.
     """
     matched = (
         f"**Matched**: one update size for all arms of a family, the one at which Human's mean GRA with DPO is nearest to the paper's "
