@@ -14,7 +14,7 @@ from cwpo.report.fresh import digest_of, remember, remove_others, up_to_date
 from cwpo.report.html import write_page
 from cwpo.report.inputs import PAPER, Results, load
 from cwpo.report.tables.annotators import ANNOTATOR_SPECS, calibration, table6
-from cwpo.report.tables.arms import SPECS, TABLE20
+from cwpo.report.tables.arms import SPECS
 from cwpo.report.tables.controls import controls
 from cwpo.report.tables.figure_specs import FIGURE_SPECS
 from cwpo.report.tables.frontier import frontier
@@ -22,10 +22,11 @@ from cwpo.report.tables.page import Page
 from cwpo.report.tables.ranking import summaries
 from cwpo.report.tables.regimes import REGIMES
 from cwpo.report.tables.render import pages
+from cwpo.report.tables.table1 import GRIDS
 from cwpo.report.tables.tuning import OTHER_OBJECTIVES, TUNINGS, tuning
 from cwpo.results import MATCHED, NAME
 
-ALL_SPECS = (*SPECS, TABLE20, *FIGURE_SPECS, *ANNOTATOR_SPECS, REGIMES)
+ALL_SPECS = (*SPECS, *GRIDS, *FIGURE_SPECS, *ANNOTATOR_SPECS, REGIMES)
 COVERED = {name for spec in ALL_SPECS for name in spec.shown} | {"controls", "frontier", *TUNINGS, OTHER_OBJECTIVES}
 TABLES: tuple[Callable[[Results], list[Page]], ...] = (
     *(partial(pages, spec) for spec in ALL_SPECS),

@@ -17,10 +17,10 @@ from cwpo.report.claims.rule import VERDICTS
 from cwpo.report.html import write_page
 from cwpo.report.inputs import load
 from cwpo.report.tables.annotators import calibration
-from cwpo.report.tables.arms import TABLE1
 from cwpo.report.tables.cells import ranges
 from cwpo.report.tables.frontier import frontier
 from cwpo.report.tables.render import pages
+from cwpo.report.tables.table1 import TABLE1
 from cwpo.report.tables.tuning import tuning
 from cwpo.results import DISAGREEMENT_COLUMNS, SAMPLE_COLUMNS
 

@@ -6,9 +6,9 @@ from claims_results import OPT_SMALL, QWEN_MID, grid, run_of, write
 
 from cwpo.report.inputs import load
 from cwpo.report.tables.annotators import human_arms
-from cwpo.report.tables.arms import TABLE1
 from cwpo.report.tables.frontier import at_humans_kl, frontier, frontier_cells
 from cwpo.report.tables.render import WS_NOTE, pages
+from cwpo.report.tables.table1 import TABLE1
 from cwpo.report.tables.tuning import human_target, tuning, tuning_cells
 
 RATES = (1e-5, 1e-4, 1e-3, 1e-2)

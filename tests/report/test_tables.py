@@ -15,11 +15,12 @@ from cwpo.report.build import ALL_SPECS, COVERED, build_report
 from cwpo.report.claims.evidence import of_results
 from cwpo.report.inputs import load, select
 from cwpo.report.names import label, paper_model
-from cwpo.report.tables.arms import CW, HUMAN, TABLE1, WS_DPO, mix, poison, top, weight
+from cwpo.report.tables.arms import CW, HUMAN, WS_DPO, mix, poison, top, weight
 from cwpo.report.tables.cells import by_seed, compare, counts, outcome, published, ranges
 from cwpo.report.tables.grid import AVERAGE, fill
 from cwpo.report.tables.latex import escape
 from cwpo.report.tables.spec import Item, join
+from cwpo.report.tables.table1 import TABLE1
 from cwpo.results import ResultsError, RunRewards
 
 CONF = REPO / "conf"
