@@ -100,6 +100,7 @@ def arms() -> Iterator[Row]:
     yield from grid("figure4", (OPT_SMALL,), HH, ("filter",), keep_fraction=THRESHOLDS)
     yield from grid("figure5", (QWEN_MID,), (*HH, "tldr"), ("human", "cw_po"))
     yield from grid("capacity", STUDENTS, two, ARMS)
+    yield from grid("fresh_models", (OPT_SMALL, QWEN_MID), two, ARMS)
     yield from grid("headline", (OPT_SMALL,), two, (*ARMS, "human_all", "filter"))
     yield from grid("controls", (OPT_SMALL, QWEN_MID), two, ("human",))
     controls = (*EVERY_ARM[1:], "gold", "flips")

@@ -98,6 +98,9 @@ def hub_weights_problem(path: str, revision: str | None, key: str) -> str | None
     if files is None or any(name.endswith(".safetensors") for name in files):
         return None
     at = f"{key}={path} at revision {revision or 'main'}"
-    fix = "python scripts/lock_assets.py finds the hub's own conversion to safetensors, where there is one"
+    fix = (
+        "set its revision to the commit of the hub's own conversion to safetensors, a pull request, if there is one; "
+        "python scripts/lock_assets.py finds it for the models that conf/ names"
+    )
     missing = f"{at} has no *.safetensors weights, or the cache has only part of it; fetch the whole revision"
     return _only_pickles(files, at, fix) or missing

@@ -44,7 +44,8 @@ def back_off(budget: Budget, inputs: Mapping[str, Any], error: RuntimeError) -> 
         longest = max(map(whole.collator.tokens, whole.rows))
         raise InputError(
             f"a single row of {longest} tokens does not fit into the memory of the device ({str(error).splitlines()[0]}); use "
-            "gradient_checkpointing=true, lora.enabled=true, a lower data.max_tokens, or a larger device"
+            "gradient_checkpointing=true (of sft and alignment), lora.enabled=true, a lower max_tokens (in runs data.max_tokens), "
+            "or a larger device"
         ) from error
     budget.measured = False
     while len(parts) == len(inputs["micro"]):

@@ -74,6 +74,7 @@ def test_every_bad_value_of_every_key(command, share):
     COUNTS.append(f"config fuzz, scripts/{command or 'run'}.py: {len(chosen)} cases, {refused} refused")
 
 
+@pytest.mark.soak
 def test_a_sample_composed_as_a_run_composes_it():
     """The other way a value gets in; both have to say the same, or at least refuse the same."""
     everything = [(command, *case) for command in ALL for case in cases(keys_of(command))]

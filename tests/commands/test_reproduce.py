@@ -42,6 +42,7 @@ def test_without_rows_nothing_is_outdated(tmp_path):
     assert not others_are_outdated("table5", expand(["experiment=table5", *WORDS], [0]), tmp_path, WORDS)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("overrides", "whole"), [([], True), (["data=helpful"], False), (["alignment.epochs=1"], True)]
 )

@@ -255,6 +255,7 @@ def test_number_of_distinct_arms(experiment, arms):
     assert len(made) * math.prod(len(axes[axis].split(",")) for axis in fixed) == arms
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     "overrides",
     [

@@ -60,6 +60,7 @@ def test_every_stage_of_an_arm_by_hand():
     assert sum(stage_hours([arm]).values()) == pytest.approx(sum(expected.values()))
 
 
+@pytest.mark.soak
 def test_settings_that_change_the_work():
     def of(name: str, *words: str) -> float:
         (arm,) = paper("data=harmless", "pair=qwen_mid", *words)

@@ -152,6 +152,7 @@ def test_table1_shows_ours_beside_the_papers(results):
     assert "63.5" in text and "Toy scale" in text and "make reproduce SCALE=toy EXPERIMENT=table1" in text
 
 
+@pytest.mark.soak
 def test_differences_are_paired(results):
     build_report(results, "toy")
     table = pd.read_csv(results / "toy/tables/table1_differences.csv")
@@ -177,6 +178,7 @@ def test_missing_arms_are_marked_not_run(results):
     assert "72.3" in text  # the paper's Table 10, harmless, top 30 %
 
 
+@pytest.mark.soak
 def test_a_table_goes_with_its_runs_and_other_files_stay(results):
     tables = results / "toy/tables"
     build_report(results, "toy")
