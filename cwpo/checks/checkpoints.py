@@ -16,7 +16,7 @@ def checkpoint_problems(cfg: Config, ask_hub: bool) -> list[Problem]:
     """Returns the problems of the checkpoints that `cfg` names. `ask_hub`: reads configs on the hub too (slow)."""
     cfg = settled(cfg)
     named = named_models(cfg)
-    if named.get("gold.path") == named["pair.strong"]:  # gold=trained starts from it by default: report it once
+    if named.get("gold.path", "") == named.get("pair.strong"):  # gold=trained starts from it by default: report it once
         del named["gold.path"]
     worlds = {key: path for key, (path, _) in named.items() if path.startswith("world/")}
     real = {key: spec for key, spec in named.items() if key not in worlds}
