@@ -6,6 +6,7 @@ else that is raised is a defect.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -85,6 +86,11 @@ def cases(keys: Sequence[str]) -> Iterator[tuple[str, str, str]]:
 
 def base(command: str | None) -> DictConfig:
     """A valid configuration of a command, None for scripts/run.py."""
+    return _composed(command).copy()
+
+
+@functools.cache
+def _composed(command: str | None) -> DictConfig:
     register()
     if command is None:
         with composing():

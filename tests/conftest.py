@@ -1,5 +1,6 @@
 """Shared fixtures: one thread, no network, a world small enough for a pipeline in seconds."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -29,6 +30,12 @@ SMOKE = [
     "annotator.dpo_training.epochs=1",
     "alignment.epochs=1",
 ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _libraries_stay() -> None:
+    """Lets the full garbage collection at the end of every training skip the loaded libraries, as in the workers."""
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

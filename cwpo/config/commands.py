@@ -1,5 +1,6 @@
 """Typed schemas of conf/command/<name>.yaml, for all commands but run and plan, which use cwpo.config.schema."""
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -222,8 +223,9 @@ COMMANDS: dict[str, type] = {
 }
 
 
+@functools.cache
 def register() -> None:
-    """Registers the schemas with Hydra as "schema" and "<command>_schema", for the defaults lists in conf/."""
+    """Registers the schemas with Hydra, once a process, as "schema" and "<command>_schema", for defaults lists in conf/."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for name, node in COMMANDS.items():
