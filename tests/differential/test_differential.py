@@ -1,21 +1,9 @@
 """Families x tokenizers x precisions x adapters: cwpo's numbers are those of plain transformers."""
 
-import gc
-
 import pytest
 from architectures import ARCHITECTURES
 from differential import grid, table
 from differential.compare import compare
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    """transformers collects garbage after every training; all that was imported need not be looked at each time."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
 
 CELLS = [  # every second one runs with the longer tests
     pytest.param(cell, id=", ".join(cell), marks=[pytest.mark.soak] * (place % 2))
