@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from functools import reduce
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from cwpo.report.claims.rule import t_interval
 from cwpo.report.inputs import Results
 from cwpo.report.names import DATA_NAMES, METHOD_NAMES, WS, capital, label, the_point
 from cwpo.report.tables.cells import compare, interval
 from cwpo.report.tables.frontier import at_humans_kl, frontier_cells, panels
 from cwpo.report.tables.kinds import ARMS
+from cwpo.statistics import Floats, Interval, interval_of
 
 QUESTION = "Does CW-PO beat human labels here?"
 TABLES = ("table1", "headline")
@@ -53,7 +56,7 @@ def _at(results: Results, point: str) -> str:
     def gain(other: str) -> dict[str, Any]:
         if not {"cw_po", other} <= set(runs):
             return {}
-        return compare(results, runs["cw_po"], runs[other], ARMS.same)
+        return compare(results, runs["cw_po"], runs[other], ARMS.same, _over_seeds)
 
     total = gain("human")
     if "difference" not in total:  # nothing ran, or rewards cannot be compared between runs
@@ -61,7 +64,7 @@ def _at(results: Results, point: str) -> str:
     over = "; ".join(f"{METHOD_NAMES[name]} {_signed(cell)}" for name in WS if (cell := gain(name)))
     return (
         f"CW-PO {VERBS[_side(total)]} human labels in mean gold reward: {_signed(total)}, GRA {_signed(total, 'gra_difference', 1)} "
-        f"points; {total['seeds']} seeds, {total['cells']} cells (data set and models, DPO): "
+        f"points; {total['seeds']} seeds, {total['cells']} cells (data set and models, DPO), {_basis(total)}: "
         f"{_by_cell(results, runs['cw_po'], runs['human'])}."
         + (f" Its gain over unweighted weak labels: {over}." if over else "")
     )
@@ -70,12 +73,13 @@ def _at(results: Results, point: str) -> str:
 def _by_cell(results: Results, cw: pd.DataFrame, human: pd.DataFrame) -> str:
     """Counts the cells in which CW-PO is ahead of, behind or level with Human: `ahead in 8 (+0.10 to +0.21), ...`.
 
-    A cell is a data set and a pair of models. CW-PO is level in it if the interval of CW-PO minus Human contains 0.
+    A cell is a data set and a pair of models. CW-PO is level in it if the interval of CW-PO minus Human contains 0, or
+    if it has one seed.
     """
     found: dict[str, list[tuple[float, str]]] = {side: [] for side in VERBS}
     for (data, weak, strong), rows in cw.groupby(CELL, sort=True):
         same = (human["data"] == data) & (human["weak"] == weak) & (human["strong"] == strong)
-        cell = compare(results, rows, human[same], ARMS.same)
+        cell = compare(results, rows, human[same], ARMS.same, _over_seeds)
         if "difference" in cell:
             found[_side(cell)].append((cell["difference"], f"{DATA_NAMES.get(data, data)}, {label(strong)}"))
     return ", ".join(f"{side} in {len(cells)} ({_listed(cells)})" for side, cells in found.items() if cells)
@@ -88,7 +92,18 @@ def _listed(cells: Sequence[tuple[float, str]]) -> str:
     return f"{min(cells)[0]:+.2f} to {max(cells)[0]:+.2f}"
 
 
+def _over_seeds(centres: Sequence[float], means: Floats) -> Interval:
+    """Returns the interval by which claims are judged, t over the seeds' means; of one seed, that over its prompts."""
+    return Interval(float(np.mean(centres)), *t_interval(centres)) if len(centres) > 1 else interval_of(centres, means)
+
+
+def _basis(cell: dict[str, Any]) -> str:
+    return "95 % t intervals over seeds" if cell["seeds"] > 1 else "intervals over prompts, as one seed decides nothing"
+
+
 def _side(cell: dict[str, Any]) -> str:
+    if cell["seeds"] < 2:
+        return "level"
     return "ahead" if cell["difference_low"] > 0 else "behind" if cell["difference_high"] < 0 else "level"
 
 

@@ -26,6 +26,8 @@ from cwpo.report.claims.ledger import CLAIMS, Entry, judge_all
 from cwpo.report.claims.measures import ARM, over_best, own_choice_pays
 from cwpo.report.claims.outcome import assess
 from cwpo.report.claims.rule import VERDICTS, Judged, judge, t_interval
+from cwpo.report.claims.write import _form as form_of
+from cwpo.report.claims.write import _with_interval as with_interval
 from cwpo.report.claims.write import write_claims
 from cwpo.report.inputs import load
 from cwpo.report.names import METHOD_NAMES, model_size
@@ -477,3 +479,17 @@ def test_experiments_of_two_machines_are_not_compared(tmp_path):
     assert outcome_of(results(0.0), "figure3_cw20_over_human100").judged.effect == pytest.approx(10)
     apart = outcome_of(results(0.05), "figure3_cw20_over_human100")
     assert apart.judged.verdict == "not run" and "figure3_right and table3 are of different machines" in apart.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("value", "numbers", "shown"),
+    [
+        (0, (-0.5, -1.02, -0.013), "-0.5 [-1.0, -0.01]"),
+        (0, (2.3, 0.046, 4.6), "+2.3 [+0.05, +4.6]"),
+        (0, (0.0, -1e-9, 0.0), "+0.0 [+0.0, +0.0]"),
+        (50, (52.4, 49.98, 54.0), "52.4 [49.98, 54.0]"),
+    ],
+)
+def test_rounding_does_not_hide_on_which_side_of_its_value_an_interval_ends(value, numbers, shown):
+    claim = replace(BY_ID["figure5_cw_wins"], value=value)
+    assert with_interval(Judged("opposite", *numbers), form_of(claim)) == shown

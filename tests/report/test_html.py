@@ -138,7 +138,7 @@ def test_the_head_answers_at_both_points_with_the_numbers_of_the_data(page):
         assert float(found[1]) == pytest.approx(2 * gra, abs=0.03)
         assert float(found[2]) == pytest.approx(100 * gra, abs=1.5)
         assert float(found[3]) == pytest.approx(2 * 0.06, abs=0.03)
-    assert "3 seeds, 10 cells (data set and models, DPO): ahead in 10 (+0." in head
+    assert "3 seeds, 10 cells (data set and models, DPO), 95 % t intervals over seeds: ahead in 10 (+0." in head
     assert "At equal KL" in head and "of Human&#39;s own best point" in head and head.count("in 4 of 4 panels") == 2
 
 

@@ -43,6 +43,25 @@ def test_the_answer_counts_every_cell_though_an_experiment_has_fewer_seeds(tmp_p
 
 
 @pytest.mark.parametrize(
+    ("gains", "words"),
+    [
+        ((0.02, 0.08, 0.14), "cannot be told apart from human labels in mean gold reward: +0.16 ["),
+        ((0.10, 0.10), "beats human labels in mean gold reward: +0.2"),
+        ((0.10,), "cannot be told apart from human labels in mean gold reward: +0.2"),
+    ],
+)
+def test_the_answer_is_judged_as_the_claims_are(tmp_path, gains, words):
+    """All three seeds are ahead, but their t interval contains 0; a bootstrap of three seeds would exclude it."""
+    runs = [
+        run
+        for seed, gain in enumerate(gains)
+        for run in runs_of("table1", OPT_LARGE, (seed,), data=("hh_rlhf",), gra=(0.5, 0.5 + gain))
+    ]
+    (_, text), *_ = answer(load(write(tmp_path, runs), "toy"))
+    assert words in text
+
+
+@pytest.mark.parametrize(
     ("experiment", "data", "pair"), [("table1", "hh_rlhf", OPT_LARGE), ("frontier", "helpful", QWEN_MID)]
 )
 @pytest.mark.parametrize("drop", [pytest.param(0, marks=pytest.mark.soak), 1])

@@ -102,12 +102,18 @@ def cells(outcome: Outcome) -> dict[str, str]:
 
 def _form(claim: Claim) -> Callable[[float], str]:
     """Returns the formatter for effects of a claim: with a sign if the claim compares them with 0, else without."""
-    digits = 3 if claim.unit == "total variation" else 1
-    return _signed(digits) if claim.value == 0 else f"{{:.{digits}f}}".format
+    return _beside(claim.value, 3 if claim.unit == "total variation" else 1)
 
 
-def _signed(digits: int) -> Callable[[float], str]:
-    return lambda value: f"{round(value, digits) + 0.0:+.{digits}f}"  # + 0.0: never -0.0
+def _beside(value: float, digits: int) -> Callable[[float], str]:
+    """Returns a formatter with up to two digits more where rounding would hide on which side of `value` a number lies."""
+    sign = "+" if value == 0 else ""
+
+    def written(number: float) -> str:
+        enough = next((n for n in range(digits, digits + 3) if round(number, n) != value), digits)
+        return f"{round(number, enough) + 0.0:{sign}.{enough}f}"  # + 0.0: never -0.0
+
+    return written
 
 
 def _with_interval(judged: Judged, form: Callable[[float], str]) -> str:
@@ -122,7 +128,7 @@ def _second(outcome: Outcome) -> str:
     if judged is None or judged.effect is None or name is None:
         return MISSING
     unit = "" if name == "reward" else " points of accuracy vs gold"
-    return _with_interval(judged, _signed(SECOND_DIGITS[name])) + unit
+    return _with_interval(judged, _beside(0, SECOND_DIGITS[name])) + unit
 
 
 def details(entry: Entry) -> list[str]:

@@ -49,12 +49,19 @@ def outcome(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
     }
 
 
-def compare(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str]) -> dict[str, Any]:
+def compare(
+    results: Results,
+    a: pd.DataFrame,
+    b: pd.DataFrame,
+    on: Sequence[str],
+    spread: Callable[[Sequence[float], Floats], Interval] = interval_of,
+) -> dict[str, Any]:
     """Compares arm `a` with arm `b` on pairs of runs with equal values of the columns `on`; {} if there is no pair.
 
     Returns mean gold reward of `a` minus that of `b`, the same for GRA in percentage points, and the win rate of `a` in
     percent, where a tie counts half; each with its interval (see RULE). `on` includes "seed"; its other columns define
-    a cell, and all seeds use the same cells. Relative gold rewards (RunRewards.relative) give the GRA difference alone.
+    a cell, and all seeds use the same cells. `spread` makes the intervals of differences from the seeds' means and their
+    resampled means. Relative gold rewards (RunRewards.relative) give the GRA difference alone.
     Raises ResultsError if an arm has two runs in one cell and seed, or if a pair's prompts differ (not if relative).
     """
     pairs = pairs_by_seed(a, b, on)
@@ -69,7 +76,7 @@ def compare(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str
         runs = [[[results.rewards[key] for key in keys] for keys in of_seed] for of_seed in pairs]
         drawn = [[[results.rewards.resampled[key][which] for key in keys] for keys in of_seed] for of_seed in pairs]
         centres = [float(np.mean([np.mean(gap(*both)) for both in of_seed])) for of_seed in runs]
-        return centres, interval_of(centres, mean_of_cells([[x - y for x, y in of_seed] for of_seed in drawn]))
+        return centres, spread(centres, mean_of_cells([[x - y for x, y in of_seed] for of_seed in drawn]))
 
     gra, accuracy = difference(0, lambda x, y: np.mean(x.reward > x.reward_sft) - np.mean(y.reward > y.reward_sft))
     runs = [results.rewards[key] for of_seed in pairs for key, _ in of_seed]
