@@ -165,6 +165,16 @@ def no_dropout(config: Any) -> dict[str, float]:
     return dict.fromkeys(dropout_names(config), 0.0)
 
 
+def load_classifier(path: str | Path, revision: str | None, pad_id: int | None, kind: Any, **settings: Any) -> Any:
+    """Calls load_weights with dropout off and the pad token `pad_id`, at which the model ends a row."""
+    config = read_config(path, revision)
+    if hasattr(config, "pad_token_id"):  # as in all configs but those of models that read images too
+        settings["pad_token_id"] = pad_id
+    model = load_weights(kind, path, revision, **(settings | no_dropout(config)))
+    model.config.get_text_config().pad_token_id = pad_id
+    return model
+
+
 def load_policy(
     path: str | Path,
     revision: str | None = None,

@@ -17,7 +17,7 @@ from cwpo.models.annotator import score_responses
 from cwpo.models.lengths import forget_lengths, mixing_length
 from cwpo.models.logprobs import scoring_batches
 from cwpo.models.memory import in_batches
-from cwpo.models.policy import load_tokenizer, load_weights, no_dropout, read_config, read_tokenizer, readable
+from cwpo.models.policy import load_classifier, load_tokenizer, read_config, read_tokenizer, readable
 from cwpo.runtime import label_precision
 
 # A key of a tokenizer's init_kwargs, which are saved with it: bt or pairrm, the kind of scalar head that cwpo trained.
@@ -40,8 +40,7 @@ class Scorer:
         if problem := gold_problem(path, revision, seq2seq=self.kind is AutoModelForSeq2SeqLM):
             raise InputError(problem)
         self.tokenizer, self.chat = read_reward(path, revision, self.chat)
-        settings = no_dropout(read_config(path, revision)) | {"pad_token_id": self.tokenizer.pad_token_id}
-        self.model: Any = load_weights(self.kind, path, revision, dtype="auto", **settings)
+        self.model = load_classifier(path, revision, self.tokenizer.pad_token_id, self.kind, dtype="auto")
         if device == "cpu" or self.model.num_parameters() <= SMALL:
             self.model.float()
         self.model.to(device).eval()
