@@ -77,13 +77,14 @@ def model_problems(
 
     A local folder must hold a model, or, for a key in `adapters`, a model or LoRA adapters trained by cwpo. `ask_hub`
     also reads each config, from the folder or the hub: models in `scoring` must return one score, or, if they are also
-    in `seq2seq`, be encoder-decoders; models in `heads` must be of a type that can get a scalar head.
+    in `seq2seq`, be encoder-decoders; models in `heads` must be of a type that can get a scalar head; other models,
+    except the one that only embeds texts, must be causal language models.
     """
     problems = _texts({key: checkpoint_problem(path, key, key in adapters) for key, (path, _) in named.items()})
     if not ask_hub:
         return problems
     from cwpo.models.annotator import classifier_problem  # imported here because they import torch
-    from cwpo.models.policy import hub_problem
+    from cwpo.models.policy import hub_problem, policy_problem
     from cwpo.models.reward_models import gold_problem
 
     wrong = {problem.key for problem in problems}
@@ -91,7 +92,9 @@ def model_problems(
     if problems:
         return problems
     texts = {key: gold_problem(*named[key], key, key in seq2seq) for key in scoring if key in named}
-    return _texts(texts | {key: classifier_problem(*named[key], key) for key in heads if key in named})
+    texts |= {key: classifier_problem(*named[key], key) for key in heads if key in named}
+    policies = named.keys() - {*texts, "embedding.path"}
+    return _texts(texts | {key: policy_problem(*named[key], key) for key in named if key in policies})
 
 
 def _texts(texts: Mapping[str, str | None]) -> list[Problem]:

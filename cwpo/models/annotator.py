@@ -18,7 +18,7 @@ from cwpo.data.encoding import Encoded
 from cwpo.errors import InputError
 from cwpo.models.lengths import exact_parts, in_order
 from cwpo.models.logprobs import score_sequences
-from cwpo.models.policy import load_weights, no_dropout, read_config
+from cwpo.models.policy import load_classifier, read_config
 from cwpo.runtime import label_precision
 
 PADDING = 128  # padding tokens: computing these costs about as much as one more forward pass
@@ -59,9 +59,8 @@ def classifier_problem(path: str | Path, revision: str | None, key: str) -> str 
 def _load(path: str | Path, revision: str | None, pad_id: int, new: tuple[str, ...] = ()) -> PreTrainedModel:
     if problem := classifier_problem(path, revision, "model"):
         raise InputError(problem)
-    settings = {"num_labels": 1, "pad_token_id": pad_id, "dtype": torch.float32}
-    settings |= no_dropout(read_config(path, revision))
-    return load_weights(AutoModelForSequenceClassification, path, revision, new=new, **settings)
+    settings = {"num_labels": 1, "dtype": torch.float32, "new": new}
+    return load_classifier(path, revision, pad_id, AutoModelForSequenceClassification, **settings)
 
 
 def response_scores(

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 
 def context(config: Any) -> int | None:
@@ -20,15 +21,33 @@ def context(config: Any) -> int | None:
     return max(positions, int(rope["factor"] * rope.get("original_max_position_embeddings", positions)))
 
 
+def causal_problem(config: Any) -> str | None:
+    """Says why a model with this config gives no probabilities of texts, token by token, or None if it does.
+
+    transformers loads such models as causal ones too: of an encoder-decoder the decoder alone, of BERT and similar a
+    model in which each token sees those behind it.
+    """
+    if config.is_encoder_decoder:
+        why = "an encoder-decoder"
+    elif config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False):
+        why = "an encoder, whose tokens see the tokens behind them"
+    else:
+        return None
+    return f"is a model of type {config.model_type}, {why}; use a causal language model, such as OPT, Llama or Qwen"
+
+
 def vocabulary(config: Any) -> int | None:
     """Returns the number of rows of the model's embedding, or None if its config does not give it."""
     return getattr(config.get_text_config(), "vocab_size", None)
 
 
 def tokenizer_problems(tokenizer: Any, config: Any) -> list[str]:
-    """Lists the tokenizer's problems: it has no EOS token, or a special token is not in the model's vocabulary."""
+    """Lists what keeps a tokenizer and its model from use: no EOS token, a special token that is not in the model's
+    vocabulary, or a causal_problem."""
     no_eos = "the tokenizer has no EOS token, so no response could end; set tokenizer.eos_token"
     problems, most = [no_eos] if tokenizer.eos_token_id is None else [], vocabulary(config) or np.inf
+    if problem := causal_problem(config):
+        problems.append(f"the model {problem}")
     for name in ("bos_token", "eos_token", "pad_token"):
         token, number = getattr(tokenizer, name), getattr(tokenizer, f"{name}_id")
         if number is not None and number >= most:

@@ -15,7 +15,7 @@ from cwpo.errors import InputError, first_line
 from cwpo.models.adapters import base_of, is_adapters, read_note
 from cwpo.models.folders import ADAPTER, TENSORS, hub_weights_problem, strange_shards
 from cwpo.models.heads import without_adapters
-from cwpo.models.limits import context, vocabulary
+from cwpo.models.limits import causal_problem, context, vocabulary
 from cwpo.models.mending import dropout_names, mend_generation_config
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -42,6 +42,12 @@ def hub_problem(path: str, revision: str | None, key: str) -> str | None:
         return f"{key}={path} holds a LoRA adapter ({ADAPTER}); merge it and save the whole model"
     missing = None if Path(path).expanduser().is_dir() else hub_weights_problem(path, revision, key)
     return missing or vocabulary_problem(path, revision, key)
+
+
+def policy_problem(path: str | Path, revision: str | None, key: str) -> str | None:
+    """Says why the model at `path`, the value of `key`, is no causal language model, or None. Reads its config only."""
+    problem = causal_problem(read_config(path, revision, key))
+    return problem and f"{key}={path} {problem}"
 
 
 STATED = 10**9  # tokens; a tokenizer whose model_max_length is more states no limit
@@ -159,6 +165,16 @@ def no_dropout(config: Any) -> dict[str, float]:
     return dict.fromkeys(dropout_names(config), 0.0)
 
 
+def load_classifier(path: str | Path, revision: str | None, pad_id: int | None, kind: Any, **settings: Any) -> Any:
+    """Calls load_weights with dropout off and the pad token `pad_id`, at which the model ends a row."""
+    config = read_config(path, revision)
+    if hasattr(config, "pad_token_id"):  # as in all configs but those of models that read images too
+        settings["pad_token_id"] = pad_id
+    model = load_weights(kind, path, revision, **(settings | no_dropout(config)))
+    model.config.get_text_config().pad_token_id = pad_id
+    return model
+
+
 def load_policy(
     path: str | Path,
     revision: str | None = None,
@@ -175,6 +191,8 @@ def load_policy(
     """
     if is_adapters(path):
         return load_adapted(path, device=device).float().merge_and_unload()
+    if problem := policy_problem(path, revision, "model"):
+        raise InputError(problem)
     settings: dict[str, Any] = {} if dropout else no_dropout(read_config(path, revision))
     model: Any = load_weights(AutoModelForCausalLM, path, revision, dtype=dtype, **settings)
     beyond = [name for name, p in model.named_parameters() if dtype != torch.float32 and not p.isfinite().all()]

@@ -13,11 +13,11 @@ from cwpo.data.chat import reads_chat, rendered
 from cwpo.data.dialogues import turns
 from cwpo.data.encoding import Text, encode, plain_texts, whole_ids
 from cwpo.errors import InputError
-from cwpo.models.annotator import score_responses
+from cwpo.models.annotator import classifier_problem, score_responses
 from cwpo.models.lengths import forget_lengths, mixing_length
 from cwpo.models.logprobs import scoring_batches
 from cwpo.models.memory import in_batches
-from cwpo.models.policy import load_tokenizer, load_weights, no_dropout, read_config, read_tokenizer, readable
+from cwpo.models.policy import load_classifier, load_tokenizer, read_config, read_tokenizer, readable
 from cwpo.runtime import label_precision
 
 # A key of a tokenizer's init_kwargs, which are saved with it: bt or pairrm, the kind of scalar head that cwpo trained.
@@ -40,8 +40,7 @@ class Scorer:
         if problem := gold_problem(path, revision, seq2seq=self.kind is AutoModelForSeq2SeqLM):
             raise InputError(problem)
         self.tokenizer, self.chat = read_reward(path, revision, self.chat)
-        settings = no_dropout(read_config(path, revision)) | {"pad_token_id": self.tokenizer.pad_token_id}
-        self.model: Any = load_weights(self.kind, path, revision, dtype="auto", **settings)
+        self.model = load_classifier(path, revision, self.tokenizer.pad_token_id, self.kind, dtype="auto")
         if device == "cpu" or self.model.num_parameters() <= SMALL:
             self.model.float()
         self.model.to(device).eval()
@@ -53,6 +52,16 @@ class Scorer:
     def lengths(self, prompts: Sequence[Text], responses: Sequence[Text]) -> list[int]:
         """Returns how many tokens the model reads for each prompt with its response."""
         return list(map(len, reward_inputs(self.tokenizer, prompts, responses, self.chat)["input_ids"]))
+
+    def checked_lengths(self, rows: Sequence[Sequence[int]]) -> list[int]:
+        """Returns the rows' numbers of tokens. Raises InputError if the model has no positions for so many."""
+        lengths = list(map(len, rows))
+        if self.most is not None and max(lengths, default=0) > self.most:
+            raise InputError(
+                f"the reward model {self.model.name_or_path} has positions for {self.most} tokens, and a text has {max(lengths)}; lower "
+                "data.max_tokens and generation.max_new_tokens (own pairs: max_tokens, max_new_tokens), or use another model"
+            )
+        return lengths
 
 
 class HuggingFace(Scorer):
@@ -66,12 +75,7 @@ class HuggingFace(Scorer):
     def rewards(self, prompts: Sequence[Text], responses: Sequence[Text]) -> np.ndarray:
         alone = mixing_length(self.model.config) is not None  # a long row changes other rows of its batch
         read = reward_inputs(self.tokenizer, prompts, responses) if prompts else {"input_ids": []}
-        scores, lengths = np.empty(len(prompts)), list(map(len, read["input_ids"]))
-        if self.most is not None and max(lengths, default=0) > self.most:
-            raise InputError(
-                f"the reward model {self.model.name_or_path} has positions for {self.most} tokens, and a text has {max(lengths)}; lower "
-                "data.max_tokens and generation.max_new_tokens (own pairs: max_tokens, max_new_tokens), or use another model"
-            )
+        scores, lengths = np.empty(len(prompts)), self.checked_lengths(read["input_ids"])
 
         def score(rows: list[int]) -> np.ndarray:
             if alone:
@@ -150,9 +154,15 @@ def trained_head(tokenizer: Any) -> str | None:
 def load_reward(
     path: str, revision: str | None, *, device: str, chat: bool | None = None, **batching: Any
 ) -> "HuggingFace | LastToken":
-    """Loads any sequence-classification reward model; `read_reward` decides whether it reads chats."""
+    """Loads any sequence-classification reward model; `read_reward` decides whether it reads chats.
+
+    A decoder without a pad token of its own scores a text at its last token. Its own forward pass would take an EOS at
+    the end of a text for padding, because EOS pads its batches.
+    """
     tokenizer, reads = read_reward(path, revision, chat)
-    kind = LastToken if trained_head(tokenizer) else ChatReward if reads else HuggingFace
+    padded = getattr(read_config(path, revision).get_text_config(), "pad_token_id", None) is not None
+    last = trained_head(tokenizer) or not (padded or classifier_problem(path, revision, "gold.path"))
+    kind = ChatReward if reads and not trained_head(tokenizer) else LastToken if last else HuggingFace
     return kind(path, revision, device=device, **batching)
 
 
@@ -170,14 +180,15 @@ def gold_problem(path: str, revision: str | None, key: str = "gold.path", seq2se
 
 
 class LastToken(Scorer):
-    """A Bradley-Terry annotator that cwpo trained: reads prompt and response as in its training, EOS at the end.
+    """A Bradley-Terry annotator that cwpo trained, or a decoder without a pad token.
 
-    The score is read at the last token. Its position comes from the row's length, so a pad token that is EOS, or ends
+    The annotator reads prompt and response as in its training, EOS at the end. The score is read at the last token. Its position comes from the row's length, so a pad token that is EOS, or ends
     turns, does no harm.
     """
 
     def rewards(self, prompts: Sequence[Text], responses: Sequence[Text]) -> np.ndarray:
         ids = reward_inputs(self.tokenizer, prompts, responses, self.chat)["input_ids"]
+        self.checked_lengths(ids)
         rows, pad_id = [(row, 0) for row in ids], self.tokenizer.pad_token_id
         return score_responses(self.model, rows, pad_id, *self.batching).double().numpy()
 

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from many_tokenizers import byte_level
 from omegaconf import OmegaConf
 from tiny import BOS, EOS, FAMILIES, PAD, save, tiny_model, tiny_tokenizer
 from transformers import (
+    AutoConfig,
     AutoModelForSequenceClassification,
     BertConfig,
     BertForSequenceClassification,
@@ -15,7 +17,7 @@ from transformers import (
 from cwpo.errors import InputError
 from cwpo.models.annotator import load_annotator, new_annotator, score_responses
 from cwpo.models.gold import Oracle, Trained, load_gold
-from cwpo.models.reward_models import HuggingFace, gold_problem
+from cwpo.models.reward_models import HuggingFace, gold_problem, load_reward
 
 ROWS = [([BOS, 5, 6, 7, EOS], 3), ([BOS, 8, 9, 10, 11, EOS], 2), ([BOS, 5, 8, EOS], 3)]
 PROMPTS = ["ask me", "tell me about bread", "ask"]
@@ -119,6 +121,28 @@ def test_a_reward_model_is_read_as_its_own_forward_pass_returns_it(tmp_path, fam
     rewards = HuggingFace(str(folder), None, batch_size=2, device="cpu").rewards(prompts, RESPONSES)
     assert rewards == pytest.approx(expected, rel=1e-4, abs=1e-5)
     assert rewards.dtype == np.float64 and len(set(expected)) == 3
+
+
+@pytest.mark.parametrize("padded", [True, False])
+@pytest.mark.parametrize("kind", ["llama", "gemma3"])
+def test_texts_that_end_in_eos_are_scored_as_if_each_were_alone(tmp_path, kind, padded):
+    """EOS pads the batches of a model without a pad token. gemma3: a model that reads images too keeps its pad token with
+    the settings of its texts."""
+    tokenizer = byte_level(template="<s> $A </s>", **({} if padded else {"pad_token": None}))
+    size = {"vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    size |= {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "pad_token_id": tokenizer.pad_token_id}
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    nested = {"text_config": size, "vision_config": vision | {"image_size": 28, "patch_size": 14}}
+    config = AutoConfig.for_model(kind, **(nested if kind == "gemma3" else size), num_labels=1)
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_config(config).eval()
+    folder = save(model, tmp_path, tokenizer)
+    with torch.no_grad():
+        ids = [tokenizer(p + r, return_tensors="pt")["input_ids"] for p, r in zip(PROMPTS, RESPONSES)]
+        expected = [model(input_ids=row).logits.item() for row in ids]
+    rewards = load_reward(str(folder), None, device="cpu", batch_size=3).rewards(PROMPTS, RESPONSES)
+    assert rewards == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    new_annotator(folder, None, pad_id=2, head_std=0.1, seed=0)
 
 
 def test_an_encoder_reads_prompt_and_response_as_a_pair_of_texts(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 from tiny import save, tiny_model, tiny_tokenizer
 from transformers import AutoConfig
 
-from cwpo.models.limits import context, pair_problems, tokenizer_problems
+from cwpo.models.limits import causal_problem, context, pair_problems, tokenizer_problems
 from cwpo.models.policy import hub_problem, readable
 
 CONFIG = tiny_model("llama").config
@@ -33,6 +33,25 @@ def test_the_context_of_a_config(kind, settings, tokens):
     assert context(AutoConfig.for_model(kind, **settings)) == tokens
 
 
+@pytest.mark.parametrize(
+    ("kind", "settings", "problem"),
+    [
+        ("bert", {}, "an encoder, whose tokens see the tokens behind them"),
+        ("bert", {"is_decoder": True}, None),
+        ("roberta", {}, "an encoder, "),
+        ("bart", {}, "an encoder-decoder"),
+        ("t5", {}, "an encoder-decoder"),
+        ("gpt_neox", {}, None),  # its config has is_decoder=False too
+        ("opt", {}, None),
+        ("gemma3", {}, None),
+    ],
+)
+def test_encoders_are_no_policies(kind, settings, problem):
+    """transformers loads them as causal models without an error, and their log-probs look ahead or lack the encoder."""
+    found = causal_problem(AutoConfig.for_model(kind, **settings))
+    assert (problem or "") in (found or "") and (found is None) == (problem is None)
+
+
 def pair(chosen, rejected):
     return {"chosen_ids": chosen, "rejected_ids": rejected}
 
@@ -50,6 +69,8 @@ def test_the_first_wrong_row_of_each_kind_is_named():
 def test_special_tokens_must_be_there_and_in_the_vocabulary():
     tokenizer = tiny_tokenizer()
     assert tokenizer_problems(tokenizer, CONFIG) == []
+    (problem,) = tokenizer_problems(tokenizer, AutoConfig.for_model("bert"))
+    assert "the model is a model of type bert" in problem
     tokenizer.add_special_tokens({"pad_token": "[PAD]"})
     (problem,) = tokenizer_problems(tokenizer, CONFIG)
     assert "pad_token [PAD] is token 16" in problem and "vocabulary of 16" in problem

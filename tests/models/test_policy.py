@@ -7,8 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny import FAMILIES, PAD, save, tiny_model
-from transformers import AutoModelForCausalLM, BertConfig, BertForSequenceClassification, BioGptConfig
+from transformers import AutoModelForCausalLM, BertConfig, BertForMaskedLM, BertForSequenceClassification, BioGptConfig
 
+from cwpo.checks.checkpoints import model_problems
 from cwpo.errors import InputError
 from cwpo.models.annotator import load_annotator, new_annotator
 from cwpo.models.folders import checkpoint_problem
@@ -65,6 +66,18 @@ def test_an_encoder_cannot_be_an_annotator(tmp_path):
     assert len(reward.rewards(["ask"], [" bread" * 20])) == 1
     with pytest.raises(InputError, match="has positions for 32 tokens, and a text has 42; lower data.max_tokens"):
         reward.rewards(["ask", "ask"], [" me", " bread" * 40])  # which ended in an IndexError
+
+
+def test_an_encoder_cannot_be_a_policy(tmp_path):
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    save(BertForMaskedLM(BertConfig(**size)), tmp_path)
+    with pytest.raises(
+        InputError, match=r"model=\S+ is a model of type bert, an encoder, whose tokens see .* behind them"
+    ):
+        load_policy(tmp_path)
+    (problem,) = model_problems({"pair.strong": (str(tmp_path), None)}, ask_hub=True)
+    assert problem.text.startswith(f"pair.strong={tmp_path} is a model of type bert, an encoder")
+    assert model_problems({"embedding.path": (str(tmp_path), None)}, ask_hub=True) == []
 
 
 def adapted(family: str, targets: str) -> set[str]:
