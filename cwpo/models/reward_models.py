@@ -182,8 +182,8 @@ def gold_problem(path: str, revision: str | None, key: str = "gold.path", seq2se
 class LastToken(Scorer):
     """A Bradley-Terry annotator that cwpo trained, or a decoder without a pad token.
 
-    The annotator reads prompt and response as in its training, EOS at the end. The score is read at the last token. Its position comes from the row's length, so a pad token that is EOS, or ends
-    turns, does no harm.
+    The annotator reads prompt and response as in its training, EOS at the end. The score is read at the last token. Its
+    position comes from the row's length, so a pad token that is EOS, or ends turns, does no harm.
     """
 
     def rewards(self, prompts: Sequence[Text], responses: Sequence[Text]) -> np.ndarray:
