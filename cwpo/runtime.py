@@ -146,6 +146,18 @@ def gpu_names() -> list[str]:
     return (named.split(",") if named else [str(number) for number in range(count)])[:count]
 
 
+def free_memory(device: str) -> None:
+    """Gives back the memory of a GPU that nothing here uses any more; does nothing on CPUs.
+
+    A model trained in 16 bits refers to itself, so it stays until garbage is collected. And torch keeps the memory of
+    freed tensors, which other processes then lack: those of launch=, vLLM, and other workers on this GPU.
+    """
+    if device != "cpu":
+        from accelerate.utils.memory import clear_device_cache
+
+        clear_device_cache(garbage_collection=True)
+
+
 def peak_memory_mb() -> float:
     """Peak resident memory of this process so far, in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,13 +1,19 @@
 """Which device a command uses, and how many GPUs one training takes."""
 
+import gc
 import os
+import weakref
 
 import pytest
 import torch
+from harness.commands import TINY
 from transformers import TrainingArguments
 
 from cwpo.errors import InputError
-from cwpo.runtime import PICKED, pick_device
+from cwpo.execution import node
+from cwpo.execution.node import Settings, run_node
+from cwpo.pipeline.arms import expand
+from cwpo.runtime import PICKED, free_memory, pick_device
 
 
 @pytest.mark.parametrize(("visible", "expected"), [(None, "1"), ("4,7", "7"), ("GPU-a,GPU-b", "GPU-b")])
@@ -33,3 +39,25 @@ def test_a_training_takes_one_gpu_of_several(monkeypatch, tmp_path):
     monkeypatch.setattr(TrainingArguments, "n_gpu", property(lambda self: getattr(self, "_n_gpu", 2) or 2))
     made = arguments(tmp_path, rows=8, batch_size=4)
     assert made.n_gpu == 1 and made.train_batch_size == 4
+
+
+def test_what_only_refers_to_itself_is_gone_from_a_gpu():
+    gc.disable()
+    try:
+        for device, there in (("cpu", True), ("cuda", False)):
+            model = torch.nn.Linear(1, 1)
+            model.trainer = lambda model=model: model
+            alive = weakref.ref(model)
+            del model
+            free_memory(device)
+            assert (alive() is not None) is there
+    finally:
+        gc.enable()
+
+
+def test_a_stage_leaves_its_gpu_to_others(tmp_path, monkeypatch):
+    freed = []
+    monkeypatch.setattr(node, "free_memory", freed.append)
+    (arm,) = expand(TINY)
+    run_node(arm.nodes["prepare"], Settings(str(tmp_path), device="cpu"))
+    assert freed == ["cpu"]

@@ -30,14 +30,15 @@ def reproduce(cfg: Any) -> None:
     submit = None if cfg.launcher is None else launcher(cfg.launcher, own)
     names = experiments(cfg.experiment, cfg.scale)
     places = [f"{key}={quoted(str(cfg[key]))}" for key in ("store", "results")]
-    common = [f"scale={cfg.scale}", f"threads={cfg.threads}", *places]
+    asked = [] if cfg.jobs is None or submit else [f"jobs={cfg.jobs}"]
+    common = [f"scale={cfg.scale}", f"threads={cfg.threads}", *asked, *places]
     seeds = seeds_of(cfg.experiment, cfg.seeds)
     arms = {name: expand([*words, *common, *cfg.overrides], seeds) for name, words in names.items()}
     together = [arm for group in arms.values() for arm in group]
     print(f"{', '.join(names)} at {cfg.scale} scale: {len(together)} arms", flush=True)
     settings = Settings.of(together[0].cfg)
     if submit is None:
-        run_arms(together, settings, jobs=cfg.jobs or len(gpu_names()) or JOBS, title="reproduce")
+        run_arms(together, settings, jobs=cfg.jobs or workers_for(settings), title="reproduce")
     else:
         run_levels(together, settings, submit, "reproduce")
     store = Store(cfg.store)
@@ -52,6 +53,16 @@ def reproduce(cfg: Any) -> None:
     for path in build_report(Path(cfg.results), cfg.scale):
         print(f"  {path}")
     print(f"done in {time.monotonic() - started:.0f} s")
+
+
+def workers_for(settings: Settings) -> int:
+    """Returns how many worker processes run the stages by default: one for each GPU, JOBS without GPUs.
+
+    It is 1 if a stage takes all GPUs (launch=ddp or fsdp) or if the device is one certain GPU.
+    """
+    if settings.launch != "none" or settings.device.startswith("cuda:"):
+        return 1
+    return (len(gpu_names()) if settings.device in ("auto", "cuda") else 0) or JOBS
 
 
 def others_are_outdated(experiment: str, arms: Sequence[Arm], results: Path, words: Sequence[str]) -> bool:

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from cwpo.config.schema import Config
 from cwpo.execution.processes import launch
 from cwpo.pipeline.graph import Node
-from cwpo.runtime import pick_device
+from cwpo.runtime import free_memory, pick_device
 from cwpo.stages.base import Work
 from cwpo.store.store import Store
 from cwpo.tracking import Tracker
@@ -65,6 +65,7 @@ def run_node(node: Node, settings: Settings, progress: Callable[[int, int], None
             else:
                 summary = node.stage.run(task)
             tracker.summary(summary)
+        free_memory(task.device)
         return summary
 
     for parent in node.parents.values():

@@ -22,6 +22,7 @@ ROWS = 64  # rows of a batch by default, whatever their length
 FEW = 2048  # tokens that any machine can score at once; smaller batches spend their time on overhead
 
 VARLEN = "torch.nn.attention.varlen"  # a module of torch 2.10 and later
+AMPERE = (8, 0)  # compute capability of the first GPUs on which its kernel runs
 
 Logps = Callable[..., Tensor]  # response_logps, or a function with the same arguments and result
 
@@ -124,10 +125,12 @@ def _attention(batch: Mapping[str, Any], dtype: torch.dtype) -> tuple[Tensor, di
 
 
 def in_lines(model: nn.Module) -> bool:
-    """Whether packed pairs are laid out as Lines: on CUDA, in 16 bits, with a torch that has varlen attention."""
+    """Whether packed pairs are laid out as Lines: on CUDA, in 16 bits, if torch and the GPU have varlen attention."""
     inner = without_adapters(model)
-    device = inner.get_output_embeddings().weight.device.type
-    return device == "cuda" and _compute_dtype(inner, device) in NARROW and find_spec(VARLEN) is not None
+    device = inner.get_output_embeddings().weight.device
+    if device.type != "cuda" or _compute_dtype(inner, "cuda") not in NARROW or find_spec(VARLEN) is None:
+        return False
+    return torch.cuda.get_device_capability(device) >= AMPERE
 
 
 def _compute_dtype(inner: Any, device: str) -> torch.dtype:

@@ -14,7 +14,7 @@ from transformers.masking_utils import sdpa_mask
 
 NAME = "cwpo_rows"
 NARROW = (torch.bfloat16, torch.float16)
-WIDEST = 256  # largest size of heads that flash attention computes
+WIDEST, GRAIN = 256, 8  # flash attention computes heads of up to WIDEST numbers, in multiples of GRAIN
 LEAST = 16  # size to which heads are padded on CPUs: products of narrower ones take longer (on AMD, with MKL)
 BLOCK = 128  # queries at a time on CPUs, whose kernels do not skip keys ahead: saves a quarter of the time of long rows
 
@@ -57,11 +57,20 @@ class Lines:
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
         """Computes causal attention within each sequence; (1, heads, T, head size) -> (1, T, heads, head size)."""
+        device = query.device.type
+        if torch.is_autocast_enabled(device):  # rotary positions turn queries and keys of float32 models into float32
+            dtype = torch.get_autocast_dtype(device)
+            query, key, value = (states.to(dtype) for states in (query, key, value))
         query, key, value = (states[0].transpose(0, 1).index_select(0, self.place) for states in (query, key, value))
-        narrow = all(states.dtype in NARROW and states.shape[2] <= WIDEST for states in (query, key, value))
-        alike = key.shape == value.shape and query.shape[2] == key.shape[2]
-        kernel = _by_kernel if query.is_cuda and narrow and alike else _by_sequence
+        kernel = _by_kernel if query.is_cuda and _fits_kernel(query, key, value) else _by_sequence
         return kernel(query, key, value, self.ends, self.most, scale).index_select(0, self.first)[None]
+
+
+def _fits_kernel(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    narrow = all(states.dtype in NARROW for states in (query, key, value))
+    size = query.shape[2]
+    alike = key.shape == value.shape and size == key.shape[2]
+    return narrow and alike and size <= WIDEST and size % GRAIN == 0
 
 
 def _by_kernel(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, most: int, scale: float | None) -> Tensor:

@@ -61,6 +61,7 @@ def sample_by_vllm(
 ) -> list[dict[str, Any]]:
     """Samples one response per prompt, in order, from the checkpoint in `folder`: dicts as in `encoding.sampled`.
 
+    vLLM sets memory aside for a text as long as the longest prompt and response, at most `context` tokens (None: any).
     Raises InputError if `python` has no vllm, and EngineFailed, with the path of the log, if vllm fails.
     """
     problem = vllm_problem(python)
@@ -71,12 +72,13 @@ def sample_by_vllm(
     if is_adapters(folder):
         export(folder, folder := place / "model", "float32")
     file = place / "answers.jsonl"
+    longest = max(map(len, ids)) + max_new_tokens  # contexts of 131,072 tokens may not fit beside the weights
     requests = [{"ids": row, "seed": seed >> 1} for row, seed in zip(ids, seeds, strict=True)]  # vllm takes 63 bits
     (place / "prompts.jsonl").write_text("".join(json.dumps(r) + "\n" for r in requests), encoding="utf-8")
     job = {
         "model": str(folder),
         "dtype": dtype,
-        "context": context,
+        "context": min(longest, context or longest),
         "temperature": temperature,
         "top_k": top_k or -1,  # vllm's value for "all tokens"
         "max_new_tokens": max_new_tokens,

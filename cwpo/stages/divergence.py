@@ -37,10 +37,10 @@ def run(work: Work) -> dict[str, Any]:
     precision = work.config.alignment.precision
     with computing_in("float32" if precision == NATIVE else precision, work.device):  # one model at a time in memory
         reference = as_trained(work.parents["sft"] / "model", device=work.device)
-        before = policy_scores(reference, rows, tokenizer.pad_token_id)
+        before = policy_scores(reference, rows, tokenizer.pad_token_id, token_budget=work.tokens)
         del reference
         policy = as_trained(folder, device=work.device)
-        kl = (policy_scores(policy, rows, tokenizer.pad_token_id) - before).numpy()
+        kl = (policy_scores(policy, rows, tokenizer.pad_token_id, token_budget=work.tokens) - before).numpy()
     with computing_in(precision, work.device):  # that of the reference's log-probs
         accuracy = _train_accuracy(work, policy, tokenizer) if "weight" in work.parents else None
     check_finite(kl, responses["prompt_id"].tolist(), "the log-prob ratios of the responses")

@@ -16,6 +16,7 @@ from cwpo.models.annotator import new_annotator
 from cwpo.models.pairrm import encode_both_orders
 from cwpo.models.policy import DTYPES, add_lora, load_adapted, load_policy, load_tokenizer
 from cwpo.models.reward_models import HEAD
+from cwpo.runtime import free_memory
 from cwpo.training.arguments import training_arguments
 from cwpo.training.base import Curve
 from cwpo.training.bradley_terry import BradleyTerryTrainer, PairRMTrainer
@@ -269,6 +270,7 @@ def _fit(
 ) -> Fitted:
     """Trains the model that `fresh` returns, and saves it with save_trained."""
     began = time.perf_counter()
+    free_memory(site.device)  # of an earlier training
     # Checkpoints do not hold the weights of the best epoch, so a training with early stopping writes none.
     schedule = site.schedule if site.checkpoints is not None and stopping is None else NEVER
     # Processes that share a model's weights must run it equally often: micro_batch_size rows at a time.

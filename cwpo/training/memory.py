@@ -38,7 +38,10 @@ def measure(budget: Budget, memory: Memory | None, tokens: int) -> None:
 
 
 def back_off(budget: Budget, inputs: Mapping[str, Any], error: RuntimeError) -> dict[str, Any]:
-    """Halves budget.tokens until the batch has more parts; returns these. InputError if all parts have one row."""
+    """Halves budget.tokens until the batch has more parts; returns these. InputError if all parts have one row.
+
+    A batch that was collated before an earlier call, as loaders do ahead of time, may have more parts by now.
+    """
     whole, parts = inputs["whole"], inputs["micro"]
     if len(parts) == len(whole.rows):
         longest = max(map(whole.collator.tokens, whole.rows))
@@ -48,7 +51,8 @@ def back_off(budget: Budget, inputs: Mapping[str, Any], error: RuntimeError) -> 
             "or a larger device"
         ) from error
     budget.measured = False
-    while len(parts) == len(inputs["micro"]):
+    parts = whole.parts(budget.tokens)
+    while len(parts) <= len(inputs["micro"]):
         budget.tokens = max(1, budget.tokens // 2)
         parts = whole.parts(budget.tokens)
     return {"micro": parts, "whole": whole}

@@ -8,6 +8,8 @@ from cwpo.commands import reproduce as command
 from cwpo.commands.plan import _sweeps, show_plan
 from cwpo.commands.reproduce import others_are_outdated
 from cwpo.commands.sweep import with_references
+from cwpo.errors import InputError
+from cwpo.execution.node import Settings
 from cwpo.pipeline.arms import expand
 from cwpo.results import RUN_COLUMNS
 
@@ -81,3 +83,33 @@ def test_a_plan_reads_the_words_of_a_sweep_as_run_does(words):
     """With `-m` or quotes, too: core at this scale is the headline, at toy scale it is other experiments."""
     ((planned, _),) = _sweeps(["experiment=core", *words])
     assert planned == ["experiment=headline", words[-1]]
+
+
+GPUS = ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "settings", "workers"),
+    [
+        ([], {}, 2),
+        (GPUS, {}, 4),
+        (GPUS, {"device": "cpu"}, 2),
+        (GPUS, {"device": "cuda:1"}, 1),
+        (GPUS, {"launch": "ddp", "processes": 4}, 1),  # a training takes all GPUs, and each worker would see one
+    ],
+)
+def test_as_many_workers_as_gpus_are_free_for_stages(monkeypatch, gpus, settings, workers):
+    monkeypatch.setattr(command, "gpu_names", lambda: gpus)
+    assert command.workers_for(Settings("store", **settings)) == workers
+
+
+def test_several_workers_are_refused_where_a_stage_takes_all_gpus(tmp_path):
+    cfg = {"launcher_settings": {}, "launcher": None, "seeds": [0], "jobs": 2, "threads": 1, "experiment": "table5"}
+    cfg |= {
+        "scale": "toy",
+        "store": str(tmp_path),
+        "results": str(tmp_path),
+        "overrides": ["launch=ddp", "processes=2"],
+    }
+    with pytest.raises(InputError, match="launch=ddp gives a stage all GPUs of the machine"):
+        command.reproduce(OmegaConf.create(cfg))

@@ -1,5 +1,8 @@
 """Exactly the log-probs and gradients of plain sequences: of packed pairs, and of every architecture."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 from architectures import architecture, right_logp
@@ -172,6 +175,31 @@ def test_lines_in_bfloat16_are_as_near_as_rows(name):
         (packed_logps(model, pack_pairs(pairs, **LAYOUTS[kind])) - right).abs().max() for kind in ("line", "lines")
     ]
     assert errors[1] <= 2 * errors[0] + 0.1
+
+
+@pytest.mark.parametrize("name", ["opt-32x2", "qwen2-32x2", "llama-32x2"])
+def test_autocast_hands_16_bits_to_the_kernel_whatever_the_dtype_of_the_weights(name, monkeypatch):
+    """Rotary positions would otherwise leave queries and keys of float32 weights in float32."""
+    seen, whole = [], row_attention._by_sequence
+    monkeypatch.setattr(row_attention, "_by_sequence", lambda *a: seen.append([x.dtype for x in a[:3]]) or whole(*a))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        packed_logps(toy(name), pack_pairs(random_pairs(), lines=True))
+    assert seen == [[torch.bfloat16] * 3] * 2
+
+
+@pytest.mark.parametrize(("size", "fits"), [(64, True), (80, True), (256, True), (12, False), (264, False)])
+def test_the_kernel_takes_heads_of_multiples_of_8_in_16_bits(size, fits):
+    states = [torch.zeros(4, 2, size, dtype=torch.bfloat16)] * 3
+    assert row_attention._fits_kernel(*states) is fits
+    assert not row_attention._fits_kernel(states[0].float(), *states[1:])
+
+
+@pytest.mark.parametrize(("capability", "lines"), [((7, 5), False), ((8, 0), True), ((12, 0), True)])
+def test_a_gpu_without_the_kernel_gets_rows(capability, lines, monkeypatch):
+    weight = SimpleNamespace(device=torch.device("cuda", 1), dtype=torch.bfloat16)
+    model: Any = SimpleNamespace(get_output_embeddings=lambda: SimpleNamespace(weight=weight))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert in_lines(model) is lines
 
 
 @pytest.mark.gpu

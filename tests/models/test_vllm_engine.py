@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from conftest import REPO, SMOKE
 from harness.commands import TINY
 from tiny import save, tiny_model, tiny_tokenizer
 
+from cwpo.data.encoding import encode_prompts
 from cwpo.errors import InputError
 from cwpo.execution.node import Settings, run_node
 from cwpo.models import vllm_engine
@@ -61,7 +63,7 @@ def test_responses_come_in_order_from_a_process_of_its_own(with_vllm, folder, tm
     one = sample(folder, with_vllm)
     note = json.loads((tmp_path / "note.json").read_text())
     assert note["parent"] == os.getpid() and note["pid"] != os.getpid()
-    assert (note["dtype"], note["max_model_len"]) == ("bfloat16", 40)
+    assert note["dtype"] == "bfloat16"
     assert [set(row) for row in one] == [{"response", "n_tokens", "truncated", "same_tokens"}] * 4
     for row in one:
         words = len(row["response"].split())  # special tokens may be drawn too, and are not shown
@@ -69,6 +71,23 @@ def test_responses_come_in_order_from_a_process_of_its_own(with_vllm, folder, tm
         assert row["n_tokens"] == 6 or not row["truncated"]
     # each draw depends on its own seed, not on what else is asked
     assert sample(folder, with_vllm, PROMPTS[2:]) == one[2:]
+
+
+@pytest.mark.parametrize("context", [131_072, None])
+def test_vllm_keeps_room_for_the_longest_text_not_for_the_whole_context(folder, monkeypatch, context):
+    """It does not start where the keys and values of one text as long as its context do not fit into memory."""
+    jobs = []
+
+    def run(words, **settings):
+        jobs.append(json.loads(Path(words[-1]).read_text()))
+        return subprocess.CompletedProcess(words, 1)
+
+    monkeypatch.setattr(vllm_engine, "vllm_problem", lambda python: None)
+    monkeypatch.setattr(vllm_engine.subprocess, "run", run)
+    with pytest.raises(EngineFailed):
+        sample(folder, sys.executable, context=context)
+    lengths = [len(ids) for ids in encode_prompts(tiny_tokenizer(), PROMPTS)]
+    assert jobs[0]["context"] == max(lengths) + 6
 
 
 @pytest.mark.soak

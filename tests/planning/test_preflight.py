@@ -19,7 +19,7 @@ from cwpo.pipeline.arms import composing
 from cwpo.planning.preflight import report
 from cwpo.planning.preflight.found import data_problems, tokenizer_problems
 from cwpo.planning.preflight.machine import credential_problems, disk_of
-from cwpo.planning.preflight.memory import GIB, Shape, scoring_need, shape_of, training_need
+from cwpo.planning.preflight.memory import GIB, Shape, sampling_need, shape_of, stage_needs, training_need
 from cwpo.planning.preflight.report import preflight
 
 
@@ -145,9 +145,33 @@ def test_memory_of_adapters_by_hand(targets, adapters, dtype, size):
     assert need.activations == pytest.approx((100 * 10 * size * 1000 + working) / GIB)
 
 
+@pytest.mark.parametrize(("launch", "share"), [("ddp", 1), ("fsdp", 4)])
+def test_memory_of_several_processes_by_hand(launch, share):
+    """Only fsdp splits the model; both compute the model's own forward pass, with all its logits."""
+    one = training_need("align", "m", SHAPE, TrainingConfig(), 10**4)
+    need = training_need("align", "m", SHAPE, TrainingConfig(), 10**4, launch=launch, share=share)
+    assert (need.weights, need.training) == (one.weights / share, one.training / share)
+    assert need.activations - one.activations == pytest.approx(12 * (10**4 * 50_000 - 2**26) / GIB)
+
+
+def test_the_advice_to_share_a_model_among_gpus_helps(local, tmp_path, capsys):
+    words = ["lora.enabled=false", "lora.save=merged", "annotator=bt", "method=cw_po", "token_budget=2048"]
+    words += [f"{part}.micro_batch_size=1" for part in ("sft", "alignment")]
+    (arm, *_) = report.settled_arms(settings(tmp_path, *local, *words))
+    needs = {need.stage: need for need in stage_needs(arm, {"pair.strong": SHAPE})}
+    (arm, *_) = report.settled_arms(settings(tmp_path, *local, *words, "launch=fsdp", "processes=4"))
+    shared = {need.stage: need for need in stage_needs(arm, {"pair.strong": SHAPE})}
+    for stage in ("sft", "align"):
+        assert shared[stage].weights == needs[stage].weights / 4
+        assert shared[stage].total < needs[stage].total / 2
+    assert shared["reference"] == needs["reference"]  # not a training: on one GPU
+
+
 def test_memory_of_sampling_by_hand():
-    need = scoring_need("generate", "m", SHAPE, tokens=100, cached=True)
-    assert need.activations == pytest.approx(200 * (1.75 * 2 * LAYER + 4 * 20_000) / GIB) and need.training == 0
+    """A batch takes what memory is left, so one response must fit."""
+    need = sampling_need("generate", "m", SHAPE, tokens=100)
+    kept = 100 * (1.75 * 2 * LAYER + 4 * 20_000) + 24 * 50_000
+    assert need.activations == pytest.approx(kept / GIB) and need.training == 0
 
 
 def test_a_shape_is_that_of_the_model_and_costs_no_memory():

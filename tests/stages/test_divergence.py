@@ -8,14 +8,18 @@ import pandas as pd
 import pytest
 import torch
 from conftest import SMOKE
+from omegaconf import OmegaConf
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cwpo.execution.node import Settings
 from cwpo.execution.workers import run_arms
+from cwpo.models import logprobs
 from cwpo.pipeline.arms import expand
 from cwpo.pipeline.record import record
 from cwpo.results import DETAIL_COLUMNS, REWARD_COLUMNS, RunRewards, read_rows, rewards_file, write_rows
+from cwpo.stages.base import Work
 from cwpo.store.store import Store
+from cwpo.tracking import Tracker
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +51,26 @@ def logp(folder, prompt: str, response: str, ended: bool) -> float:
 def ratio(arm, store, prompt: str, response: str, ended: bool = True) -> float:
     ours, reference = (arm.nodes[name].folder(store) / "model" for name in ("align", "sft"))
     return logp(ours, prompt, response, ended) - logp(reference, prompt, response, ended)
+
+
+def test_responses_are_scored_within_the_token_budget(finished, tmp_path, monkeypatch):
+    """64 responses of 512 tokens at once would have 20 GB of logits under Qwen2.5's vocabulary."""
+    arm, store, _ = finished
+    node, asked = arm.nodes["divergence"], []
+    whole = logprobs.score_sequences
+
+    def scored(*args, token_budget=None, **settings):
+        asked.append(token_budget)
+        return whole(*args, token_budget=token_budget, **settings)
+
+    monkeypatch.setattr(logprobs, "score_sequences", scored)
+    parents = {role: each.folder(store) / each.stage.output for role, each in node.parents.items()}
+    with Tracker(tmp_path, stage="divergence", key="k", group="g", config={}) as tracker:
+        work = Work(tmp_path, OmegaConf.create(node.config), parents, tracker, token_budget=40)
+        metrics = node.stage.run(work)
+    assert asked == [40, 40]
+    done = json.loads((node.folder(store) / "metrics.json").read_text())
+    assert metrics["kl"] == pytest.approx(done["kl"], abs=1e-5)
 
 
 def test_kl_is_the_mean_log_ratio_of_the_policys_own_tokens(finished):

@@ -1,11 +1,16 @@
 """The one annotator fit: early stopping, and going on from a checkpoint."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from safetensors.torch import load_file
 from tiny import save, tiny_model
 
 from cwpo.config.schema import TrainingConfig
+from cwpo.runtime import free_memory
+from cwpo.training import fit as fits
 from cwpo.training.bradley_terry import BradleyTerryTrainer
 from cwpo.training.checkpoints import Schedule
 from cwpo.training.fit import Comparisons, Site, Start, fit_annotator
@@ -20,8 +25,10 @@ def start(tmp_path_factory) -> Start:
     return Start(save(tiny_model("llama"), tmp_path_factory.mktemp("start") / "model"))
 
 
-def fit(site: Site, start: Start, epochs: int, pairs: Comparisons = PAIRS, **settings):
-    training = TrainingConfig(epochs=epochs, learning_rate=1e-2, batch_size=2, scheduler="constant")
+def fit(site: Site, start: Start, epochs: int, pairs: Comparisons = PAIRS, precision: str = "float32", **settings):
+    training = TrainingConfig(
+        epochs=epochs, learning_rate=1e-2, batch_size=2, scheduler="constant", precision=precision
+    )
     return fit_annotator(site, pairs, start=start, training=training, head_std=0.01, seed=0, **settings)
 
 
@@ -81,3 +88,24 @@ def test_a_stopped_training_goes_on_from_its_checkpoint(start, tmp_path):
     assert seen == [5, 6, 7, 8]
     same = zip(weights(tmp_path / "m").values(), weights(tmp_path / "whole").values(), strict=True)
     assert all(torch.equal(a, b) for a, b in same)
+
+
+def test_a_trained_model_is_gone_from_the_gpu_before_the_next_is_loaded(start, tmp_path, monkeypatch):
+    loaded: list[weakref.ref] = []
+    whole = fits.new_annotator
+
+    def load(*args, **settings):
+        assert all(earlier() is None for earlier in loaded)
+        model = whole(*args, **settings)
+        loaded.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(fits, "new_annotator", load)
+    monkeypatch.setattr(fits, "free_memory", lambda device: free_memory("cuda"))
+    gc.disable()
+    try:
+        for name in "ab":
+            fit(Site(tmp_path / name), start, 1, precision="bfloat16")  # accelerate's autocast makes the circle
+    finally:
+        gc.enable()
+    assert len(loaded) == 2

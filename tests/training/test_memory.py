@@ -11,12 +11,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from training.test_online import online
 from training.test_preference import close, pairs, preference, update
 
-from cwpo.data.batching import Budget, SequenceCollator, encode
+from cwpo.data.batching import Budget, SequenceCollator, Whole, encode
 from cwpo.errors import InputError
 from cwpo.models.policy import add_lora
 from cwpo.training import memory
 from cwpo.training.base import GlobalMeanTrainer
-from cwpo.training.memory import Memory, measure
+from cwpo.training.memory import Memory, back_off, measure
 from cwpo.training.preference import PreferenceTrainer
 from cwpo.training.sft import SFTTrainer
 
@@ -95,6 +95,16 @@ def test_a_row_that_does_not_fit_is_one_clear_error(tmp_path, monkeypatch):
     short_of_memory(monkeypatch, most=1)
     with pytest.raises(InputError, match="a single row of .* tokens does not fit .*; use gradient_checkpointing"):
         preference(tmp_path, pairs(11), budget=200, **STEPS).train()
+
+
+def test_a_batch_that_was_loaded_before_the_budget_shrank_shrinks_it_no_further():
+    rows = [{"ids": [1] * 10, "start": 2}] * 8
+    whole, budget = Whole(rows, SequenceCollator(0)), Budget(80)
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB")
+    for _ in range(2):  # of this step and of the next, which is in memory already
+        made = back_off(budget, {"micro": whole.parts(80), "whole": whole}, error)
+        assert (len(made["micro"]), budget.tokens) == (2, 40)
+    assert len(back_off(budget, made, error)["micro"]) == 4 and budget.tokens == 20
 
 
 def test_auto_takes_as_many_tokens_as_the_memory_of_the_first_steps_says(tmp_path, monkeypatch):

@@ -4,8 +4,9 @@ Frozen weights are in lora.base_dtype; other weights, adapters, gradients and Ad
 keeps for the backward pass, in 16 bits, the outputs of its linear layers and about LAYER bytes more per token and
 hidden unit, and LEARNING bytes more if its own weights are trained. With gradient checkpointing a layer keeps only its
 input; the layer being computed needs WORKING times the bytes that it would keep without it. The constants come from
-bytes counted on OPT, Llama and Qwen2 (tests/planning/test_memory.py). At most LOGITS logits exist at once. Kernels and
-fragmentation multiply the activations by SPARE. Names in capitals are constants of this module.
+bytes counted on OPT, Llama and Qwen2 (tests/planning/test_memory.py). At most LOGITS logits exist at once, except in a
+training by several processes. Kernels and fragmentation multiply the activations by SPARE. Names in capitals are
+constants of this module.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,7 +17,7 @@ import torch
 from omegaconf import OmegaConf
 
 from cwpo.models.heads import LOGITS
-from cwpo.models.memory import cache_numbers
+from cwpo.models.memory import PER_LOGIT, cache_numbers
 from cwpo.models.reward_models import SMALL
 from cwpo.pipeline.graph import Node
 
@@ -103,8 +104,20 @@ def _chosen_by_peft() -> dict[str, list[str]]:
     return chosen
 
 
-def training_need(stage: str, name: str, shape: Shape, training: Any, tokens: int, lora: Any = None) -> Need:
-    """Returns the GPU memory to train all weights, or the adapters that `lora` enables, on `tokens` tokens at once."""
+def training_need(
+    stage: str,
+    name: str,
+    shape: Shape,
+    training: Any,
+    tokens: int,
+    lora: Any = None,
+    launch: str = "none",
+    share: int = 1,
+) -> Need:
+    """Returns the memory of one GPU to train all weights, or the adapters that `lora` enables, on `tokens` tokens at once.
+
+    Each of `share` GPUs holds a part of weights, gradients and moments. With `launch` (ddp, fsdp) all logits exist at once.
+    """
     adapters = shape.adapters(lora) if lora is not None and lora.enabled else 0
     size = 2 if adapters and lora.base_dtype == "bfloat16" else FLOAT
     weights = size * shape.parameters + FLOAT * adapters
@@ -112,26 +125,35 @@ def training_need(stage: str, name: str, shape: Shape, training: Any, tokens: in
     if not wide and size == FLOAT and not (adapters and training.gradient_checkpointing):
         weights += 2 * shape.parameters  # autocast's copies in 16 bits
     layer = (2 if wide else 1) * shape.kept(learning=not adapters)
-    logits = 0 if stage == "train_annotator" else LOGIT * min(tokens * shape.vocabulary, LOGITS)
+    numbers = tokens * shape.vocabulary
+    logits = 0 if stage == "train_annotator" else LOGIT * (min(numbers, LOGITS) if launch == "none" else numbers)
     if training.gradient_checkpointing:  # hidden states have the dtype of the weights
         activations = tokens * size * shape.hidden * shape.layers + max(tokens * WORKING * layer, logits)
     else:
         activations = tokens * layer * shape.layers + logits
     learning = 3 * FLOAT * (adapters or shape.parameters)
-    return Need(stage, name, weights / GIB, learning / GIB, activations / GIB)
+    return Need(stage, name, weights / share / GIB, learning / share / GIB, activations / GIB)
 
 
-def scoring_need(stage: str, name: str, shape: Shape, tokens: int, *, cached: bool, size: int = FLOAT) -> Need:
+def scoring_need(stage: str, name: str, shape: Shape, tokens: int, size: int = FLOAT) -> Need:
     """Returns the GPU memory of a pass without gradients; a weight has `size` bytes.
 
-    `tokens`: those of a training batch; this pass holds SCORING times as many. `cached`: it samples, so it keeps keys
-    and values.
+    `tokens`: those of a training batch; this pass holds SCORING times as many, and computes its logits a part at a time.
     """
     columns = SCORING * tokens
     layer = WORKING * shape.kept(learning=False) * size / 2
-    # Sampling needs the logits of one token per sequence; scoring computes its logits a part at a time.
-    kept = columns * size * shape.cache if cached else LOGIT * min(columns * shape.vocabulary, LOGITS)
+    kept = LOGIT * min(columns * shape.vocabulary, LOGITS)
     return Need(stage, name, size * shape.parameters / GIB, 0.0, (columns * layer + kept) / GIB)
+
+
+def sampling_need(stage: str, name: str, shape: Shape, tokens: int, size: int = FLOAT) -> Need:
+    """Returns the GPU memory to sample one response; a batch has as many as memory holds (models.memory).
+
+    `tokens`: those of the longest prompt and response, whose keys and values are kept. A weight has `size` bytes.
+    """
+    layer = WORKING * shape.kept(learning=False) * size / 2
+    kept = tokens * size * shape.cache + PER_LOGIT * shape.vocabulary
+    return Need(stage, name, size * shape.parameters / GIB, 0.0, (tokens * layer + kept) / GIB)
 
 
 def gpus() -> list[float]:
@@ -142,19 +164,22 @@ def gpus() -> list[float]:
 def stage_needs(cfg: Any, shapes: dict[str, Shape]) -> Iterator[Need]:
     """Yields the GPU memory that an arm's stages need; `shapes`: sizes of pair.weak, pair.strong, gold.path, by key."""
     pair = 2 * cfg.data.max_tokens  # with token_budget=auto a step may hold as little as one pair
-    rows = cfg.alignment.micro_batch_size or cfg.alignment.batch_size
+    rows = cfg.alignment.micro_batch_size or cfg.alignment.batch_size // cfg.processes
     tokens = {None: rows * pair, "auto": pair}.get(cfg.token_budget) or int(cfg.token_budget)
+    at_once = rows * pair if cfg.launch == "fsdp" else tokens  # fsdp takes micro-batches by rows
+    split: Any = {"launch": cfg.launch, "share": cfg.processes if cfg.launch == "fsdp" else 1}
     weak, strong, gold = (shapes.get(key) for key in ("pair.weak", "pair.strong", "gold.path"))
     if weak is not None:
         training = cfg.annotator.training if cfg.annotator.name in ("bt", "pairrm") else cfg.annotator.dpo_training
-        yield training_need("train_annotator", cfg.pair.weak, weak, training, tokens)
+        yield training_need("train_annotator", cfg.pair.weak, weak, training, at_once, **split)
     if strong is not None:
-        yield training_need("sft", cfg.pair.strong, strong, cfg.sft, tokens, cfg.lora)
-        yield training_need("align", cfg.pair.strong, strong, cfg.alignment, tokens, cfg.lora)
+        yield training_need("sft", cfg.pair.strong, strong, cfg.sft, at_once, cfg.lora, **split)
+        yield training_need("align", cfg.pair.strong, strong, cfg.alignment, at_once, cfg.lora, **split)
         narrow = cfg.lora.enabled and cfg.lora.base_dtype == "bfloat16"
-        for stage, is_narrow in (("reference", narrow), ("generate", narrow and cfg.generation.precision != "float32")):
-            size = 2 if is_narrow else FLOAT
-            yield scoring_need(stage, cfg.pair.strong, strong, tokens, cached=stage == "generate", size=size)
+        yield scoring_need("reference", cfg.pair.strong, strong, tokens, 2 if narrow else FLOAT)
+        narrow = narrow and cfg.generation.precision != "float32"
+        longest = cfg.data.max_tokens + cfg.generation.max_new_tokens
+        yield sampling_need("generate", cfg.pair.strong, strong, longest, 2 if narrow else FLOAT)
     if gold is not None:
         size = FLOAT if gold.parameters <= SMALL else 2
         yield Need("evaluate", cfg.gold.path, weights=size * gold.parameters / GIB, training=0.0, activations=1.0)

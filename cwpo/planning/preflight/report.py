@@ -26,7 +26,7 @@ LESS = {
     "sft": f"lower token_budget, use lora.enabled=true, or {SHARED}",
     "align": f"lower token_budget, use lora.enabled=true, or {SHARED}",
     "reference": f"lower token_budget, or {NARROW})",
-    "generate": f"lower token_budget, or {NARROW} generation.precision=bfloat16)",
+    "generate": f"{NARROW} generation.precision=bfloat16)",
     "evaluate": "use a smaller reward model, or a larger GPU",
 }
 
