@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
 import time
@@ -209,11 +208,16 @@ def remove(path: Path) -> None:
 def fingerprint(path: str | Path) -> str:
     """Returns a digest, 16 hex digits, of a local file's bytes, or of a folder's files and their names.
 
-    Hidden files and folders do not count: those of git and of `hf download` change with every use.
+    Links count as what they lead to. Hidden files and folders do not count: those of git and of `hf download` change
+    with every use.
     """
     path = Path(path).expanduser()
-    stamps = tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in _files(path))
-    return _fingerprint(path, stamps)
+    return _fingerprint(path, stamps(path))
+
+
+def stamps(path: str | Path) -> tuple[tuple[str, int, int], ...]:
+    """Returns name, size and time of each file whose bytes `fingerprint` digests; nothing if `path` does not exist."""
+    return tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in _files(Path(path).expanduser()))
 
 
 @cache
@@ -225,8 +229,13 @@ def _fingerprint(path: Path, stamps: tuple[tuple[str, int, int], ...]) -> str:
 def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
-    hidden = re.compile(r"(^|/)\.")
-    return sorted(f for f in path.rglob("*") if f.is_file() and not hidden.search(f.relative_to(path).as_posix()))
+    files: list[Path] = []
+    for at, folders, names in os.walk(path, followlinks=True):
+        here = Path(at)
+        # a link to a folder that holds it would lead round in circles
+        folders[:] = [f for f in folders if f[0] != "." and not here.resolve().is_relative_to((here / f).resolve())]
+        files += [here / name for name in names if name[0] != "."]
+    return sorted(file for file in files if file.is_file())
 
 
 @cache

@@ -135,6 +135,20 @@ def test_fingerprint_follows_content_not_place(tmp_path):
     assert fingerprint(tmp_path / "one") != before
 
 
+def test_fingerprint_follows_links_to_folders(tmp_path):
+    """Published data sets have a folder for each part, and a user may link one from another disk."""
+    for folder in ("data/own", "disk/part"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "data/own/train.jsonl").write_text("own")
+    (tmp_path / "disk/part/train.jsonl").write_text("before")
+    (tmp_path / "data/linked").symlink_to(tmp_path / "disk/part")
+    (tmp_path / "disk/part/round").symlink_to(tmp_path / "disk")
+    (tmp_path / "data/gone").symlink_to(tmp_path / "nowhere")
+    before = fingerprint(tmp_path / "data")
+    (tmp_path / "disk/part/train.jsonl").write_text("after!")
+    assert fingerprint(tmp_path / "data") != before
+
+
 def test_manifest_is_the_last_file_written(tmp_path):
     store = Store(tmp_path)
     compute(store)
