@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import time
@@ -30,6 +31,7 @@ from cwpo.store import manifest as manifests
 from cwpo.store.manifest import MANIFEST, StoreError, damaged, file_digests, read_manifest, sha256, write_manifest
 
 PACKAGES = ("torch", "transformers", "tokenizers", "accelerate", "datasets", "numpy", "pandas", "peft")
+KEY = re.compile("[0-9a-f]{16}")  # what stage_key returns
 CODE = (":/cwpo", ":/conf", ":/scripts")  # git's paths from the top of the repository, in whatever folder git runs
 
 
@@ -72,9 +74,10 @@ class Store:
         return manifest
 
     def finished(self) -> Iterator[tuple[str, str]]:
-        """Yields (stage, key) of each finished folder, damaged ones included."""
+        """Yields (stage, key) of each finished folder, damaged ones included, and of no folder that others made."""
         for path in sorted(self.root.glob("[!.]*/[!.]*")):
-            yield path.parent.name, path.name
+            if KEY.fullmatch(path.name) or (path / MANIFEST).is_file():
+                yield path.parent.name, path.name
 
     def damage(self, stage: str, key: str) -> list[str]:
         """Returns one line per file that is missing, differs from the manifest, or is not in it. Reads every byte."""
