@@ -248,7 +248,7 @@ def git_commit() -> str:
 
 
 def commit_of(folder: Path) -> str:
-    """Returns what git_commit returns, for the repository that contains `folder`."""
+    """Returns what git_commit returns, for the repository that has the files of `folder`."""
 
     def git(*args: str) -> str:
         for _ in range(3):
@@ -259,6 +259,7 @@ def commit_of(folder: Path) -> str:
         return done.stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", ".")  # fails where another repository contains code that is not its own
         changed = git("status", "--porcelain", "--untracked-files=no", "--", *CODE)
         return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):

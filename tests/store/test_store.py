@@ -310,6 +310,7 @@ def test_a_refusal_is_recognised_however_it_is_wrapped():
     wrapped.__cause__ = OSError(errno.EROFS, "x", "/some/file")
     assert disk_problem(wrapped).startswith("it is read-only")
     assert disk_place(wrapped) == "/some/file"
+    assert disk_problem(OSError(errno.EFBIG, "x")).startswith("files may not be that large there")
     assert disk_problem(ValueError("28")) is None
     assert disk_problem(FileNotFoundError(errno.ENOENT, "x", "file")) is None
 
@@ -332,3 +333,7 @@ def test_the_commit_says_whether_the_code_was_changed(tmp_path):
     (package / "store.py").write_text("changed\n")
     assert commit_of(package) == f"{clean}+"
     assert commit_of(tmp_path.parent) == ""
+    unpacked = tmp_path / "downloads" / "cwpo"  # in a repository that does not have it
+    unpacked.mkdir(parents=True)
+    (unpacked / "store.py").write_text("first\n")
+    assert commit_of(unpacked) == ""
