@@ -80,6 +80,7 @@ class WrongRow(Exception):
 REFUSALS = {
     errno.ENOSPC: "no space is left there; free some",
     errno.EDQUOT: "the disk quota is used up; free some space",
+    errno.EFBIG: "files may not be that large there; raise the limit (ulimit -f), or name a folder on another disk",
     errno.EROFS: "it is read-only; make it writable, or name another folder",
     errno.EACCES: "permission is denied; make it writable, or name another folder",
     errno.EPERM: "the operation is not permitted; make it writable, or name another folder",
@@ -89,6 +90,7 @@ REFUSALS = {
 AS_TEXT = {
     errno.ENOSPC: r"No space left on device|\b(os error|errno) 28\b",
     errno.EDQUOT: r"[Dd]isk quota exceeded",
+    errno.EFBIG: r"File too large|\b(os error|errno) 27\b",
     errno.EROFS: r"Read-only file system",
 }
 

@@ -24,6 +24,7 @@ from cwpo.store.store import Store
 # Flags with which Hydra shows something and runs nothing.
 LOOKS = {"--cfg", "-c", "--help", "-h", "--hydra-help", "--info", "-i", "--version"}
 MULTIRUN = {"-m", "--multirun"}
+OF_MANY = ("hydra.mode=MULTIRUN", "experiment=", "against=")
 SWEEPER = "hydra/sweeper="
 # Defaults of the settings of Optuna's sweeper: maximise the gold reward, run one trial after another.
 SEARCH = {"direction": "maximize", "n_jobs": "1", "sampler.seed": "0"}
@@ -33,7 +34,7 @@ _trials: dict[str, Arm] = {}  # finished arms of a sweep that Hydra runs; its sw
 
 
 def run(main: Callable[[], Any]) -> None:
-    """Runs what sys.argv names: a sweep with -m, experiment= or against=, otherwise one arm.
+    """Runs what sys.argv names: a sweep with -m, hydra.mode=MULTIRUN, experiment= or against=, otherwise one arm.
 
     A command with a flag in LOOKS goes to Hydra's `main`. Otherwise the function `sweep` runs it if hydra/launcher= is
     not basic, or if it is a sweep with hydra/sweeper=basic (the default) and no flag but -m. Hydra's `main` runs the
@@ -43,7 +44,7 @@ def run(main: Callable[[], Any]) -> None:
     submit, words = chosen(sys.argv[1:])
     flags = {word for word in words if word.startswith("-")} - MULTIRUN
     sweeper = next((w.removeprefix(SWEEPER) for w in words if w.startswith(SWEEPER)), "basic")
-    of_many = MULTIRUN & {*words} or any(w.startswith(("experiment=", "against=")) for w in words)
+    of_many = any(w in MULTIRUN or w.startswith(OF_MANY) for w in words)
     if LOOKS.isdisjoint(flags) and (submit or (of_many and sweeper == "basic" and not flags)):
         sweep([word for word in words if not word.startswith(("-", SWEEPER))], submit)
         return

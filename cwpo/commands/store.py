@@ -25,6 +25,7 @@ from cwpo.store.manifest import StoreError
 from cwpo.store.store import Store, entries, remove
 
 DAY = 86400.0  # seconds
+ROWS_OF_ARMS = ("runs.csv", "annotators.csv")  # the result files that name arms; others repeat these keys
 # Stages to keep although no recorded row holds their key or a descendant's: the rows hold their measurements.
 MEASURES = tuple(stage.name for stage in KINDS.values() if stage.measure)
 
@@ -73,6 +74,8 @@ def referred_to(results: Path) -> set[str]:
         try:
             if "run_key" in pd.read_csv(file, nrows=0):
                 keys.append({*pd.read_csv(file, usecols=["run_key"], dtype=str)["run_key"].dropna()})
+            elif file.name in ROWS_OF_ARMS:
+                raise ResultsError(f"{file} has no column run_key, so its run keys are unknown; {AGAIN}")
         except UNREADABLE as error:
             raise ResultsError(f"{file} is empty or damaged, so its run keys are unknown; {AGAIN}") from error
     if not keys:
@@ -179,7 +182,13 @@ def _gc(store: Store, cfg: Any) -> None:
 
 
 def _repair(store: Store, cfg: Any) -> None:
-    _drop_these(store, [(stage, key) for stage, key in store.finished() if store.damage(stage, key)])
+    damaged = [(stage, key) for stage, key in store.finished() if store.damage(stage, key)]
+    for stage, key in damaged:
+        if stage not in KINDS:
+            print(
+                f"{store.folder(stage, key)} stays: {stage} is no kind of stage; delete it yourself if it is not needed"
+            )
+    _drop_these(store, [(stage, key) for stage, key in damaged if stage in KINDS])
 
 
 def _drop(store: Store, cfg: Any) -> None:

@@ -45,6 +45,7 @@ def run_node(node: Node, settings: Settings, progress: Callable[[int, int], None
     stage: dict[str, Any] = {"stage": node.stage.name, "key": node.key}
 
     def work(folder: Path) -> Mapping[str, Any]:
+        node.check_files()
         told: dict[str, Any] = {"group": settings.group, "wandb": settings.wandb}
         told["wandb_dir"] = store.root.parent
         with Tracker(folder, **stage, config=node.config, **told) as tracker:
@@ -64,6 +65,7 @@ def run_node(node: Node, settings: Settings, progress: Callable[[int, int], None
                 summary = launch(node.stage.name, task, settings.launch, settings.processes, settings.threads)
             else:
                 summary = node.stage.run(task)
+            node.check_files()
             tracker.summary(summary)
         free_memory(task.device)
         return summary

@@ -121,10 +121,12 @@ def configurations(
         for key, values in axes.items()
         if key not in groups
     }
+    # a mapping is merged into what is there, so no composition may keep that of the point before
+    merged = any(isinstance(value.value(), dict) for values in points.values() for value in values)
     for cfg, choice in composed:
         for values in _points(cfg, points):
             point = choice | plain_values(values)
-            yield cfg, values, {key: point[key] for key in axes if key in point}
+            yield _copied(cfg) if merged else cfg, values, {key: point[key] for key in axes if key in point}
 
 
 def typed(cfg: DictConfig) -> Config:

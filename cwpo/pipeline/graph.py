@@ -1,13 +1,16 @@
 """The stages of one arm and how they depend on each other."""
 
 import functools
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cwpo.checks.reading import items
 from cwpo.config.assets import settled
 from cwpo.config.schema import JUDGE_SETTINGS, STAGES, Config, trainings
+from cwpo.errors import InputError
 from cwpo.pipeline.derived import PUBLISHED, WORLD, derived_config, other_data
 from cwpo.runtime import NATIVE
 from cwpo.stages.align import ALIGN
@@ -30,7 +33,7 @@ from cwpo.stages.sft import SFT
 from cwpo.stages.train_annotator import train_annotator_stage
 from cwpo.stages.train_gold import TRAIN_GOLD
 from cwpo.stages.weight import WEIGHT
-from cwpo.store.store import Store, fingerprint, stage_key
+from cwpo.store.store import Store, fingerprint, stage_key, stamps
 
 # Settings whose values may be local files or folders. Their content enters a stage's key, their path does not.
 PATHS = ("path", "weak", "strong", "tokenizers", "reward_model", "prompt_file")
@@ -84,6 +87,7 @@ class Node:
     config: dict[str, Any]
     hashed: dict[str, Any]
     parents: "dict[str, Node]" = field(repr=False)
+    stamps: dict[str, Any] = field(default_factory=dict, repr=False)  # of the local files whose content is in `hashed`
 
     @functools.cached_property
     def key(self) -> str:
@@ -104,6 +108,15 @@ class Node:
 
     def done(self, store: Store) -> bool:
         return store.has(self.stage.name, self.key)
+
+    def check_files(self) -> None:
+        """Raises InputError if local files that the stage reads have other content than the one in its key."""
+        changed = [path for path, known in self.stamps.items() if stamps(path) != known]
+        if changed and hashed_config(self.config) != self.hashed:
+            raise InputError(
+                f"{' and '.join(changed)} changed while this command ran, so the result of stage {self.name} is not kept; "
+                "give the command again: it reads what is there now"
+            )
 
     def ancestors(self) -> "Iterator[Node]":
         """Yields every node that this one needs, each once, parents before children, and then itself."""
@@ -129,7 +142,9 @@ class _Graph:
         """Adds a stage that reads the configuration with these changes. `parents`: names of nodes by role."""
         config = _slice(self.plain | dict(changes or {}), stage.reads)
         needs = {role: self.nodes[parent] for role, parent in parents.items() if parent in self.nodes}
-        self.nodes[name] = Node(name, stage, config, hashed_config(config), needs)
+        hashed = hashed_config(config)
+        local = _local_paths(config) if LOCAL in str(hashed) else ()
+        self.nodes[name] = Node(name, stage, config, hashed, needs, {path: stamps(path) for path in local})
 
     def pretrain(self, who: str, model: str | None) -> None:
         """Adds the pretraining of `model` if it belongs to the synthetic world. A checkpoint needs no such stage."""
@@ -268,6 +283,15 @@ def hashed_config(config: Any, path: str = "") -> Any:
         return {name: value for name, value in hashed.items() if value != {} or config[name] == {}}
     if isinstance(config, list):
         return [hashed_config(value, path) for value in config]
-    if path.rpartition(".")[2] in PATHS and isinstance(config, str) and Path(config).expanduser().exists():
-        return f"{LOCAL}{fingerprint(config)}"
-    return config
+    return f"{LOCAL}{fingerprint(config)}" if _is_local(config, path) else config
+
+
+def _is_local(value: Any, path: str) -> bool:
+    return path.rpartition(".")[2] in PATHS and isinstance(value, str) and Path(value).expanduser().exists()
+
+
+def _local_paths(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yields the values in a stage's settings that hashed_config replaces by digests."""
+    for path, value in items(config):
+        if _is_local(value, re.sub(r"(\.\d+)+$", "", path)):
+            yield value

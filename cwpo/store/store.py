@@ -31,6 +31,7 @@ from cwpo.store import manifest as manifests
 from cwpo.store.manifest import MANIFEST, StoreError, damaged, file_digests, read_manifest, sha256, write_manifest
 
 PACKAGES = ("torch", "transformers", "tokenizers", "accelerate", "datasets", "numpy", "pandas", "peft")
+KEY = re.compile("[0-9a-f]{16}")  # what stage_key returns
 CODE = (":/cwpo", ":/conf", ":/scripts")  # git's paths from the top of the repository, in whatever folder git runs
 
 
@@ -73,9 +74,10 @@ class Store:
         return manifest
 
     def finished(self) -> Iterator[tuple[str, str]]:
-        """Yields (stage, key) of each finished folder, damaged ones included."""
+        """Yields (stage, key) of each finished folder, damaged ones included, and of no folder that others made."""
         for path in sorted(self.root.glob("[!.]*/[!.]*")):
-            yield path.parent.name, path.name
+            if KEY.fullmatch(path.name) or (path / MANIFEST).is_file():
+                yield path.parent.name, path.name
 
     def damage(self, stage: str, key: str) -> list[str]:
         """Returns one line per file that is missing, differs from the manifest, or is not in it. Reads every byte."""
@@ -209,11 +211,16 @@ def remove(path: Path) -> None:
 def fingerprint(path: str | Path) -> str:
     """Returns a digest, 16 hex digits, of a local file's bytes, or of a folder's files and their names.
 
-    Hidden files and folders do not count: those of git and of `hf download` change with every use.
+    Links count as what they lead to. Hidden files and folders do not count: those of git and of `hf download` change
+    with every use.
     """
     path = Path(path).expanduser()
-    stamps = tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in _files(path))
-    return _fingerprint(path, stamps)
+    return _fingerprint(path, stamps(path))
+
+
+def stamps(path: str | Path) -> tuple[tuple[str, int, int], ...]:
+    """Returns name, size and time of each file whose bytes `fingerprint` digests; nothing if `path` does not exist."""
+    return tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in _files(Path(path).expanduser()))
 
 
 @cache
@@ -225,8 +232,13 @@ def _fingerprint(path: Path, stamps: tuple[tuple[str, int, int], ...]) -> str:
 def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
-    hidden = re.compile(r"(^|/)\.")
-    return sorted(f for f in path.rglob("*") if f.is_file() and not hidden.search(f.relative_to(path).as_posix()))
+    files: list[Path] = []
+    for at, folders, names in os.walk(path, followlinks=True):
+        here = Path(at)
+        # a link to a folder that holds it would lead round in circles
+        folders[:] = [f for f in folders if f[0] != "." and not here.resolve().is_relative_to((here / f).resolve())]
+        files += [here / name for name in names if name[0] != "."]
+    return sorted(file for file in files if file.is_file())
 
 
 @cache
@@ -236,7 +248,7 @@ def git_commit() -> str:
 
 
 def commit_of(folder: Path) -> str:
-    """Returns what git_commit returns, for the repository that contains `folder`."""
+    """Returns what git_commit returns, for the repository that has the files of `folder`."""
 
     def git(*args: str) -> str:
         for _ in range(3):
@@ -247,6 +259,7 @@ def commit_of(folder: Path) -> str:
         return done.stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", ".")  # fails where another repository contains code that is not its own
         changed = git("status", "--porcelain", "--untracked-files=no", "--", *CODE)
         return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):

@@ -103,6 +103,15 @@ def test_collecting_garbage_says_what_it_would_do_and_does_it_when_told(store, r
     assert store.verify() == []
 
 
+def test_result_files_that_lost_their_columns_are_no_licence_to_delete(store, results):
+    """As a spreadsheet saves them where decimals have commas: with semicolons between the columns."""
+    pd.DataFrame({"run_key": ["m"]}).to_csv(results / "toy" / "annotators.csv", index=False)
+    pd.DataFrame({"run_key": ["e"], "gra": [0.5]}).to_csv(results / "toy" / "runs.csv", index=False, sep=";")
+    with pytest.raises(ResultsError, match=r"runs.csv has no column run_key.*restore a copy"):
+        do(store, "gc", results=str(results), delete=True)
+    assert len(names(store)) == 7
+
+
 def test_no_results_is_no_licence_to_delete_everything(store, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     with pytest.raises(InputError, match="holds no result files, so all of the store would count as garbage"):
@@ -125,7 +134,7 @@ def test_verify_names_every_damaged_file_and_repair_deletes_their_stages_only(st
     assert "7 stages, 7 files" in capsys.readouterr().out
     (store.folder("sft", "s") / "out.txt").write_text("S")
     (store.folder("annotate", "a") / "stranger").write_text("x")
-    (store.folder("prepare", "p") / "manifest.json").unlink()
+    (store.folder("prepare", "p") / "manifest.json").write_text("{")
     with pytest.raises(StoreError, match=r"^3 files are damaged.*action=repair"):
         do(store, "verify")
     said = capsys.readouterr().out
@@ -138,6 +147,25 @@ def test_verify_names_every_damaged_file_and_repair_deletes_their_stages_only(st
     do(store, "repair")
     assert names(store) == {"m", "e", "s2", "e2"}
     do(store, "verify")
+
+
+def test_what_is_no_stage_is_never_deleted(store, results, capsys):
+    """store= may name a folder that holds other things too: store=runs has the answers of a judge in runs/verdicts."""
+    others = [
+        store.root / name for name in ("verdicts/0a/answer.json", "sft/my-model/weights", "web/app/manifest.json")
+    ]
+    for file in others:
+        file.parent.mkdir(parents=True)
+        file.write_text("{}")
+    unfinished = store.folder("sft", "0123456789abcdef")
+    unfinished.mkdir()
+    do(store, "repair")
+    assert f"{store.root}/web/app stays" in capsys.readouterr().out
+    assert all(file.is_file() for file in others) and not unfinished.exists()
+    (store.root / "web/app/manifest.json").unlink()
+    do(store, "verify")
+    do(store, "gc", results=str(results), delete=True, older_than_days=0)
+    assert all(file.is_file() for file in others[:2])
 
 
 def test_drop_deletes_what_is_named(store):

@@ -10,6 +10,7 @@ import pytest
 from conftest import REPO, SMOKE
 from report.test_build import made_up, only, results  # noqa: F401
 
+from cwpo.commands import run
 from cwpo.commands import sweep as command
 from cwpo.commands.sweep import Finished, points, with_references
 from cwpo.errors import InputError
@@ -26,6 +27,16 @@ PAIR = f"pair.weak={','.join(WEAK)}"
 
 def compared(*words):
     return with_references(expand([*words]), words)
+
+
+def test_hydra_s_own_word_for_a_sweep_is_one(monkeypatch):
+    """Otherwise Hydra would run the first arms before it sees that the last one is wrong, and ignore jobs=."""
+    ran = []
+    monkeypatch.setattr(run, "sweep", lambda words, submit: ran.append(words))
+    monkeypatch.setattr(sys, "argv", ["run.py", "seed=0,-1", "hydra.mode=MULTIRUN"])
+    run.run(lambda: pytest.fail("Hydra runs it"))
+    with pytest.raises(InputError, match="seed=-1 must be at least 0"):
+        expand(ran[0], look=False, check=True)
 
 
 def test_an_arm_knows_its_point_and_what_makes_no_difference_to_it():

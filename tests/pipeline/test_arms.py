@@ -431,6 +431,16 @@ def test_a_swept_selection_keeps_the_swept_values():
     assert [each.value for each in selections[1:]] == [0.3, 0.6]
 
 
+def test_a_sweep_over_mappings_keeps_none_of_the_point_before():
+    arms = expand(["alignment={learning_rate:0.01},{epochs:5}"], look=False)
+    (plain,) = expand([], look=False)
+    usual = plain.cfg.alignment
+    assert [(arm.cfg.alignment.learning_rate, arm.cfg.alignment.epochs) for arm in arms] == [
+        (0.01, usual.epochs),
+        (usual.learning_rate, 5),
+    ]
+
+
 def test_a_sweep_may_list_choices_by_pattern_and_add_keys():
     arms = expand(["method=human", "data=glob(h*)", "++seed=3,4"])
     assert {arm.cfg.data.name for arm in arms} == {"harmless", "helpful", "hh_rlhf"} and len(arms) == 6

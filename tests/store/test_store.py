@@ -135,6 +135,20 @@ def test_fingerprint_follows_content_not_place(tmp_path):
     assert fingerprint(tmp_path / "one") != before
 
 
+def test_fingerprint_follows_links_to_folders(tmp_path):
+    """Published data sets have a folder for each part, and a user may link one from another disk."""
+    for folder in ("data/own", "disk/part"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "data/own/train.jsonl").write_text("own")
+    (tmp_path / "disk/part/train.jsonl").write_text("before")
+    (tmp_path / "data/linked").symlink_to(tmp_path / "disk/part")
+    (tmp_path / "disk/part/round").symlink_to(tmp_path / "disk")
+    (tmp_path / "data/gone").symlink_to(tmp_path / "nowhere")
+    before = fingerprint(tmp_path / "data")
+    (tmp_path / "disk/part/train.jsonl").write_text("after!")
+    assert fingerprint(tmp_path / "data") != before
+
+
 def test_manifest_is_the_last_file_written(tmp_path):
     store = Store(tmp_path)
     compute(store)
@@ -296,6 +310,7 @@ def test_a_refusal_is_recognised_however_it_is_wrapped():
     wrapped.__cause__ = OSError(errno.EROFS, "x", "/some/file")
     assert disk_problem(wrapped).startswith("it is read-only")
     assert disk_place(wrapped) == "/some/file"
+    assert disk_problem(OSError(errno.EFBIG, "x")).startswith("files may not be that large there")
     assert disk_problem(ValueError("28")) is None
     assert disk_problem(FileNotFoundError(errno.ENOENT, "x", "file")) is None
 
@@ -318,3 +333,7 @@ def test_the_commit_says_whether_the_code_was_changed(tmp_path):
     (package / "store.py").write_text("changed\n")
     assert commit_of(package) == f"{clean}+"
     assert commit_of(tmp_path.parent) == ""
+    unpacked = tmp_path / "downloads" / "cwpo"  # in a repository that does not have it
+    unpacked.mkdir(parents=True)
+    (unpacked / "store.py").write_text("first\n")
+    assert commit_of(unpacked) == ""
