@@ -184,6 +184,8 @@ def test_summary_by_hand():
     found = summary(table)
     assert (found["win_rate"]["mean"], found["tie_rate"], found["reward_difference"]["mean"]) == (0.75, 0.5, 1.0)
     assert found["truncated"] == {"before": 0.5, "after": 0.0}
+    won = summary(pd.concat([table[1:]] * 3))["win_rate"]
+    assert won["low"] < 0.5 and won["high"] == won["mean"] == 1.0  # three wins of three are too few to tell
     with pytest.raises(InputError, match="1 of 4 rewards are NaN or infinite"):
         summary(table.assign(after_reward=[math.nan, 1.0]))
 
