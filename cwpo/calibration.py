@@ -108,11 +108,12 @@ def coverage_accuracy(
     return [(cover, share(r[i], None if names is None else names[i])) for cover, i in kept]
 
 
-def reliability(probability: ArrayLike, right: ArrayLike, bins: int = 10) -> list[Bin]:
+def reliability(probability: ArrayLike, right: ArrayLike, bins: int = 10, groups: ArrayLike | None = None) -> list[Bin]:
     """Sorts N pairs by the `probability` of a correct label, in [1/2, 1]. Returns min(bins, N) nearly equal bins."""
     p, r = _pair(probability, right)
+    names = None if groups is None else np.asarray(groups)
     parts = np.array_split(np.argsort(p, kind="stable"), min(bins, len(p)))
-    return [Bin(float(p[i].mean()), share(r[i])) for i in parts]
+    return [Bin(float(p[i].mean()), share(r[i], None if names is None else names[i])) for i in parts]
 
 
 def expected_calibration_error(probability: ArrayLike, right: ArrayLike, bins: int = 10) -> float:

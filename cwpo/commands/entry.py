@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cwpo.checks.foreign import refuse_code
 from cwpo.commands.checks import check_command
 from cwpo.commands.hydra_errors import explain
-from cwpo.commands.words import as_typed, schema_in_use
+from cwpo.commands.words import as_typed, refuse_sweep, schema_in_use
 from cwpo.config.commands import COMMANDS, register
 from cwpo.errors import CwpoError, InputError, disk_place, disk_problem
 from cwpo.plain import shown
@@ -64,6 +64,7 @@ def entry(main: Callable[[], Any]) -> Callable[[], None]:
         atexit.register(gc.freeze)  # skips the last garbage collection at exit
         with plain_words():
             refuse_code(sys.argv[1:])
+            refuse_sweep(sys.argv[1:], schema_in_use())
             sys.argv[1:] = as_typed(sys.argv[1:], schema_in_use())
             main()
 

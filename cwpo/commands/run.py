@@ -13,6 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from cwpo.commands.sweep import conclude, outcome_line, sweep
+from cwpo.commands.words import MULTIRUN
 from cwpo.errors import InputError
 from cwpo.execution.cluster import chosen
 from cwpo.execution.node import Settings
@@ -23,8 +24,7 @@ from cwpo.store.store import Store
 
 # Flags with which Hydra shows something and runs nothing.
 LOOKS = {"--cfg", "-c", "--help", "-h", "--hydra-help", "--info", "-i", "--version"}
-MULTIRUN = {"-m", "--multirun"}
-OF_MANY = ("hydra.mode=MULTIRUN", "experiment=", "against=")
+OF_MANY = ("experiment=", "against=")
 SWEEPER = "hydra/sweeper="
 # Defaults of the settings of Optuna's sweeper: maximise the gold reward, run one trial after another.
 SEARCH = {"direction": "maximize", "n_jobs": "1", "sampler.seed": "0"}

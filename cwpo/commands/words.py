@@ -12,7 +12,9 @@ from hydra.core.override_parser.types import Quote, QuotedString
 
 from cwpo.config.commands import COMMANDS
 from cwpo.config.schema import Config
+from cwpo.errors import InputError
 
+MULTIRUN = {"-m", "--multirun", "hydra.mode=MULTIRUN"}  # what makes Hydra sweep
 WORD = re.compile(r"([+]{0,2}[A-Za-z_][\w.]*)=(.+)", re.DOTALL)
 PLAIN = re.compile(r"[A-Za-z_./][\w./-]*", re.ASCII)  # values that Hydra reads as text
 HOME = re.compile(r"(?<=[=,\['\"])~(?=/)")  # at the start of a path; a shell leaves it in pair.weak=~/model
@@ -22,6 +24,12 @@ VALUES = "true false yes no on off inf nan none".split()  # matches of PLAIN tha
 def schema_in_use() -> type:
     """Returns the schema of the command that is running."""
     return COMMANDS.get(Path(sys.argv[0]).stem, Config)
+
+
+def refuse_sweep(words: Sequence[str], schema: type) -> None:
+    """Raises InputError for a sweep of a command that makes one result: each job would replace the one before."""
+    if schema is not Config and (flags := MULTIRUN & {*words}):
+        raise InputError(f"{min(flags)}: only scripts/run.py sweeps; give this command once for each value")
 
 
 def as_typed(words: Sequence[str], schema: type) -> list[str]:

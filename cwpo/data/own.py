@@ -59,20 +59,25 @@ def convert(
 
 
 def _usable(reader: PairReader, split: str | None, ties: str) -> Iterator[dict[str, Any]]:
-    """Yields rows of SCHEMA. Drops, and counts, repeated pairs and, with ties="drop", pairs without a majority."""
-    seen: set[int] = set()
+    """Yields rows of SCHEMA. Drops, and counts, repeated pairs and, with ties="drop", pairs without a majority.
+
+    Repeated pairs whose votes are lost, because the first has none or others, are counted apart.
+    """
+    seen: dict[int, float | None] = {}  # digest of a pair -> share of votes for the response that sorts first
     done = reader.done
     for number, pair, _, _ in reader.read(records(reader.path, split)):
         if pair is None:
             continue
         row = _row(pair, ties)
-        digest = int(row["pair_id"], 16)
+        digest, share = int(row["pair_id"], 16), row["share"]
+        if share is not None:
+            share = round(share if row["response_a"] < row["response_b"] else 1 - share, 9)
         if pair.share == 0.5 and ties == "drop":
             done.drop("no_majority", number)
         elif digest in seen:
-            done.drop("repeated", number)
+            done.drop("repeated" if share in (None, seen[digest]) else "repeated_with_another_label", number)
         else:
-            seen.add(digest)
+            seen[digest] = share
             done.kept += 1
             done.labeled += pair.n_votes > 0
             yield {"row": number, **row}

@@ -17,7 +17,8 @@ from cwpo.errors import InputError, LeftOut, WrongRow, nearest
 from cwpo.plain import visible
 
 SIDES = (("response_a", "response_b"), ("chosen", "rejected"))
-KNOWN = ("prompt", *SIDES[0], *SIDES[1], "label", "votes", "domain")
+JUDGED = ("label", "votes")
+KNOWN = ("prompt", *SIDES[0], *SIDES[1], *JUDGED, "domain")
 SHOWN = 5  # number of rows that a message names for each kind of problem
 
 
@@ -175,15 +176,24 @@ class PairReader:
         """Records the first row's columns and their meaning in `done`. Raises InputError if they hold no pair."""
         layout, names = self._columns(row)
         self.done.columns = [str(name) for name in row]
+        have = {ours for ours in KNOWN if names.get(ours, ours) in row}
+        ordered = not {*SIDES[0]} & have and bool({*SIDES[1]} & have)  # `chosen` is the label then
         if layout is OWN:
-            self.done.unused = [str(name) for name in row if name not in {names.get(ours, ours) for ours in KNOWN}]
+            used = {names.get(ours, ours) for ours in KNOWN if not (ordered and ours in JUDGED)}
+            self.done.unused = [str(name) for name in row if name not in used]
+        if ordered and (ignored := [ours for ours in JUDGED if self.named.get(ours) in row]):
+            first, second = (names.get(side, side) for side in SIDES[1])
+            raise InputError(
+                f"{self.at}columns.{ignored[0]}={self.named[ignored[0]]} would be ignored: {first} of {self.path} is the "
+                f"better response by its name; leave it out, or set +{self.at}columns.response_a={first} and "
+                f"+{self.at}columns.response_b={second}"
+            )
         positive = self.positive or layout.positive
         means = [layout.name, *(f"{ours} is {theirs}" for ours, theirs in names.items() if ours != theirs)]
         means += [f"1 or true prefers response_{positive}"] if positive else []
         self.done.meaning = "; ".join(means)
         if layout is not OWN:
             return
-        have = {ours for ours in KNOWN if names.get(ours, ours) in row}
         sides = next((pair for pair in SIDES if {*pair} <= have), None)
         first = row[names.get(sides[0], sides[0])] if sides else None
         if sides is None or ("prompt" not in have and isinstance(text := parsed(first), str) and TURN not in text):

@@ -24,7 +24,7 @@ from cwpo.errors import InputError
 from cwpo.models.card import training_metrics, write_card
 from cwpo.models.packed import score_pairs
 from cwpo.models.policy import as_trained, context_length, load_tokenizer
-from cwpo.own.checks import check_align
+from cwpo.own.checks import ALIGNED, check_align
 from cwpo.own.defaults import begin, with_defaults
 from cwpo.own.fit import training_in, turned
 from cwpo.own.folder import replace_folder, workplace
@@ -46,7 +46,7 @@ def align(cfg: Any, say: Say = print) -> Path:
     """
     device, out = begin(cfg, check_align)
     cfg = with_defaults(cfg, device, say)
-    with workplace(out, cfg, ("preferences", "model", "test")) as work:
+    with workplace(out, cfg, ALIGNED) as work:
         table, read = read_weighted(cfg.preferences, cfg.weight_column, cfg.preferences_split)
         messages = bool(table["messages"].notna().any())
         chat = template_used(cfg.model, cfg.revision, cfg.chat, messages, say)

@@ -21,7 +21,7 @@ from cwpo.data.own import convert
 from cwpo.data.rows import Converted
 from cwpo.errors import InputError
 from cwpo.own.bar import bar
-from cwpo.own.checks import check_annotate
+from cwpo.own.checks import ANNOTATED, check_annotate
 from cwpo.own.crossfit import answers, as_learned, cross_fit, fold_counts
 from cwpo.own.defaults import begin, with_defaults
 from cwpo.own.fit import Annotates, RewardModel, fit_members, load, trained_on
@@ -53,7 +53,7 @@ def label(cfg: Any, say: Callable[[str], None] = print) -> Path | None:
         return None
     device, out = begin(cfg, check_annotate)
     given, cfg = cfg, with_defaults(cfg, device, say)
-    with workplace(out, cfg, ("data", "model", "annotator.path")) as work:
+    with workplace(out, cfg, ANNOTATED) as work:
         try:
             result, numbers = _work(cfg, given, work, device, say)
         except FloatingPointError as error:

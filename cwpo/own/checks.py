@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,10 @@ from cwpo.own.folder import checkpoint_of, is_ours
 
 LONGEST_NAME = 240  # bytes: the hidden work folder beside `out` has a longer name, and 255 are allowed
 SYNTHETIC_JUDGES = ("oracle", "judge")
+# The keys that name a command's inputs: files, folders or hub ids.
+ANNOTATED = ("data", "model", "annotator.path")
+ALIGNED = ("preferences", "model", "test")
+COMPARED = ("before", "after", "prompts", "gold")
 
 
 def check_annotate(cfg: Any, ask_hub: bool = True) -> None:
@@ -40,7 +44,7 @@ def check_align(cfg: Any, ask_hub: bool = True) -> None:
 
 def check_compare(cfg: Any, ask_hub: bool = True) -> None:
     """Raises InputError with every problem of the settings of scripts/compare.py. Loads no weights."""
-    problems = check_settings(cfg, CompareConfig, lambda cfg: _occupied(cfg.out, "comparison.json"))
+    problems = check_settings(cfg, CompareConfig, lambda cfg: _occupied(cfg, "comparison.json", COMPARED))
     models = {"before": cfg.before, "after": cfg.after}
     asked = model_problems(_given(models, None), adapters=("before", "after"), ask_hub=ask_hub and not problems)
     problems = first_by_key(problems, asked)
@@ -52,7 +56,7 @@ def annotate_problems(cfg: Any) -> Iterator[Problem]:
     yield from training_problems("annotator.training", cfg.annotator.training)
     if cfg.show is not None:  # nothing is trained and nothing written
         return
-    yield from _occupied(cfg.out, "report.json")
+    yield from _occupied(cfg, "report.json", ANNOTATED)
     path = cfg.annotator.path
     if path is None and cfg.model is None:
         yield Problem("model", "name a model to train, model=..., or a trained reward model, annotator.path=...")
@@ -72,14 +76,15 @@ def align_problems(cfg: Any) -> Iterator[Problem]:
     for name in ("sft", "alignment"):
         yield from training_problems(name, cfg[name])
     yield from lora_problems(cfg.lora)
-    yield from _occupied(cfg.out, "alignment.json")
+    yield from _occupied(cfg, "alignment.json", ALIGNED)
 
 
-def _occupied(out: str, mark: str) -> Iterator[Problem]:
+def _occupied(cfg: Any, mark: str, inputs: Iterable[str]) -> Iterator[Problem]:
     """Yields a problem if `out` is or lies in a file, holds the working directory or has too long a name. Also if it
-    holds files but not `mark`, a file that every result has."""
-    folder = Path(out).expanduser().resolve()
-    if any(place.is_file() for place in (folder, *folder.parents)):
+    holds files but not `mark`, a file that every result has, or what one of the keys `inputs` names."""
+    out, folder = cfg.out, Path(cfg.out).expanduser().resolve()
+    held = [(key, name) for key in inputs if _lies_in(name := OmegaConf.select(cfg, key), folder)]
+    if any(place.exists() and not place.is_dir() for place in (folder, *folder.parents)):
         yield Problem("out", f"out={out} is a file, or lies in one; name a new folder")
     elif folder in (Path.cwd(), *Path.cwd().parents):
         yield Problem("out", f"out={out} is the folder in which the command runs, or holds it; name a new folder")
@@ -91,6 +96,17 @@ def _occupied(out: str, mark: str) -> Iterator[Problem]:
         )
     elif folder.is_dir() and not (folder / mark).is_file() and any(folder.iterdir()):
         yield Problem("out", f"out={out} holds other files; name a new folder")
+    elif held:
+        key, name = held[0]
+        yield Problem(
+            "out", f"out={out} holds {key}={name}, and the new result would replace all of it; name a new folder"
+        )
+
+
+def _lies_in(name: str | None, folder: Path) -> bool:
+    """Whether `name` is a file or folder in `folder`, or `folder` itself; a hub id or None is not."""
+    place = os.path.expanduser(name or "")  # with os.path, names too long for a file are simply not there
+    return os.path.exists(place) and Path(place).resolve().is_relative_to(folder)
 
 
 def _refuse(

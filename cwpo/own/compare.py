@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from cwpo.atomic import new_file
+from cwpo.calibration import share
 from cwpo.data.chat import read_as, reads_chat
 from cwpo.data.encoding import Text, plain_texts
 from cwpo.data.rows import read_prompts
@@ -21,14 +22,14 @@ from cwpo.models.generation import leaves_room, prompt_seed, sample_responses
 from cwpo.models.gold import Judge, Oracle
 from cwpo.models.policy import context_length, load_policy, load_tokenizer, readable
 from cwpo.models.reward_models import load_reward
-from cwpo.own.checks import check_compare
+from cwpo.own.checks import COMPARED, check_compare
 from cwpo.own.defaults import begin
 from cwpo.own.fit import Annotator, load, prompt_digest
 from cwpo.own.folder import checkpoint_of, is_ours, read_note, replace_folder, workplace
 from cwpo.own.reading import naming, template_used
 from cwpo.own.verdict import percent
 from cwpo.pages import render
-from cwpo.statistics import bootstrap_interval, paired_difference
+from cwpo.statistics import paired_difference
 
 MODELS = ("before", "after")
 SHOWN = 50  # samples on the page
@@ -39,7 +40,7 @@ def compare(cfg: Any, say: Callable[[str], None] = print) -> Path:
     """Writes comparison.json, samples.jsonl and samples.html to cfg.out, prints the win rate, returns the folder."""
     device, out = begin(cfg, check_compare)
     gold = load_judge(cfg, device)
-    with workplace(out, cfg, ("before", "after", "prompts", "gold")) as work:
+    with workplace(out, cfg, COMPARED) as work:
         prompts, left_out, chat = _prompts(cfg, say)
         say(f"prompts for {cfg.gold}: {read_as(_reads_chat(gold))}")
         table = pd.DataFrame({"prompt": [plain_texts(prompt, "")[0] for prompt in prompts]})
@@ -195,8 +196,9 @@ def _sample(prompts: list[Text], name: str, cfg: Any, device: str, chat: bool, f
 
 def summary(table: pd.DataFrame) -> dict[str, Any]:
     """Returns how often `after` has a higher reward than `before` (win_rate; a tie counts 1/2) and the mean reward of
-    `after` minus that of `before`. Both have 95 % bootstrap intervals over prompts. Also the tie rate and, for each
-    model, the share of truncated responses and the mean length in characters. InputError if a reward is not finite.
+    `after` minus that of `before`, with 95 % intervals over prompts: Wilson's, which says of few prompts that they are
+    few even where one model wins all, and the bootstrap's. Also the tie rate and, for each model, the share of truncated
+    responses and the mean length in characters. InputError if a reward is not finite.
     """
     before, after = table["before_reward"].to_numpy(), table["after_reward"].to_numpy()
     broken = int((~np.isfinite(before)).sum() + (~np.isfinite(after)).sum())
@@ -205,7 +207,7 @@ def summary(table: pd.DataFrame) -> dict[str, Any]:
     wins = (after > before) + 0.5 * (after == before)
     return {
         "prompts": len(table),
-        "win_rate": bootstrap_interval(wins)._asdict(),
+        "win_rate": share(wins)._asdict(),
         "tie_rate": float((after == before).mean()),
         "reward_difference": paired_difference(after, before)._asdict(),
         "truncated": {name: float(table[f"{name}_truncated"].mean()) for name in MODELS},

@@ -115,13 +115,14 @@ def calibration(tested: pd.DataFrame) -> dict[str, Any]:
         "log_loss_change": _plain(mean_difference(log_losses(scaled, target), log_losses(gap, target), prompts)),
         "ece_before": expected_calibration_error(before, right),
         "ece_after": expected_calibration_error(after, right),
-        "bins_before": _bins(before, right),
-        "bins_after": _bins(after, right),
+        "bins_before": _bins(before, right, prompts[held]),
+        "bins_after": _bins(after, right, prompts[held]),
     }
 
 
-def _bins(probability: np.ndarray, right: np.ndarray) -> list[dict[str, Any]]:
-    return [{"expected": b.expected, **b.accuracy._asdict()} for b in reliability(probability, right)]
+def _bins(probability: np.ndarray, right: np.ndarray, prompts: np.ndarray) -> list[dict[str, Any]]:
+    bins = reliability(probability, right, groups=prompts)
+    return [{"expected": b.expected, **b.accuracy._asdict()} for b in bins]
 
 
 def _plain(value: Share) -> dict[str, Any] | None:

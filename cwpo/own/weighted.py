@@ -19,8 +19,8 @@ TEXTS = ("prompt", "chosen", "rejected")
 def read_weighted(path: str, weight_column: str = "weight", split: str | None = None) -> tuple[pd.DataFrame, Converted]:
     """Returns a table of weighted pairs and how it was read. `split`: as in records.
 
-    Columns: prompt, chosen, rejected, confidence, label_source, messages, weight, row. confidence and label_source are
-    None if the user's table lacks them. Raises InputError, which names the rows, for missing columns, texts of a wrong
+    Columns: prompt, chosen, rejected, confidence, margin, label_source, messages, weight, row. confidence, margin and
+    label_source are None if the user's table lacks them. Raises InputError, which names the rows, for missing columns, texts of a wrong
     type, and weights that are negative or not finite.
     """
     reader = PairReader(path)
@@ -51,7 +51,7 @@ def read_weighted(path: str, weight_column: str = "weight", split: str | None = 
             done.drop(reason or "repeated", number)
             continue
         seen.add(tuple(texts))
-        known = {name: row.get(name) for name in ("confidence", "label_source")}
+        known = {name: row.get(name) for name in ("confidence", "margin", "label_source")}
         known |= {"messages": messages, "weight": weight, "row": number}
         table.append(dict(zip(TEXTS, texts, strict=True)) | known)
     if not table:
@@ -63,15 +63,20 @@ def read_weighted(path: str, weight_column: str = "weight", split: str | None = 
 
 
 def keep_confident(table: pd.DataFrame, share: float, path: str) -> pd.DataFrame:
-    """Returns the most confident `share` of the annotator's labels, and all human labels, which have no confidence."""
+    """Returns the most confident `share` of the annotator's labels, and all human labels, which have no confidence.
+
+    Where confidences are equal, as where they round to 1, larger margins come first.
+    """
     if share == 1.0:
         return table
     sure = pd.to_numeric(table["confidence"]).to_numpy(dtype=float)
     known = ~np.isnan(sure)
     if not known.any():
         raise InputError(f"keep={share} chooses by confidence, and no row of {path} has one; use keep=1")
+    margin = pd.to_numeric(table["margin"], errors="coerce").fillna(0).to_numpy(dtype=float)
+    place = np.lexsort((-margin, -sure)).argsort()  # 0: the most confident pair
     kept = ~known
-    kept[known] = most_confident(sure[known], share)
+    kept[known] = most_confident(-place[known], share)
     return table[kept].reset_index(drop=True)
 
 

@@ -4,7 +4,7 @@ import pytest
 from commands.test_entry import messages, script
 from hydra import compose
 
-from cwpo.commands.words import as_typed, kind_of
+from cwpo.commands.words import as_typed, kind_of, refuse_sweep
 from cwpo.config.commands import AlignConfig, AnnotateConfig, ReproduceConfig, register
 from cwpo.config.schema import Config
 from cwpo.errors import InputError
@@ -44,6 +44,13 @@ def test_a_sweep_of_a_run_stays_a_sweep():
         "store=é",
     ]
     assert as_typed(words, Config) == [*words[:-1], "store='é'"]
+
+
+@pytest.mark.parametrize("flag", ["-m", "--multirun"])
+def test_only_runs_are_swept(flag):
+    refuse_sweep([flag, "seed=0,1"], Config)
+    with pytest.raises(InputError, match=f"{flag}: only scripts/run.py sweeps"):
+        refuse_sweep(["seed=0,1", "out=x", flag], AnnotateConfig)
 
 
 def test_the_home_folder_may_begin_a_path(monkeypatch):

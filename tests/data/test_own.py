@@ -225,7 +225,7 @@ def test_every_row_left_out_is_counted_by_its_number(tmp_path):
         ROWS[0],
         {**ROWS[0], "prompt": "q1", "response_a": " "},
         {**ROWS[0], "prompt": "q2", "response_b": "x"},
-        {**ROWS[0], "response_a": "y", "response_b": "x"},  # the first pair, sides exchanged
+        {**ROWS[0], "response_a": "y", "response_b": "x", "label": "b"},  # the first pair, sides exchanged
         {**ROWS[0], "prompt": None},
         {"prompt": "q3", "response_a": "x"},
         {**ROWS[0], "prompt": "q4", "label": "tie"},
@@ -241,6 +241,30 @@ def test_every_row_left_out_is_counted_by_its_number(tmp_path):
     }
     assert table["row"].tolist() == [1]
     assert done.drops().startswith("empty_response 1 (row 2); identical_responses 1 (row 3)")
+
+
+def test_a_label_that_a_repeated_pair_loses_is_counted_apart(tmp_path):
+    rows = [
+        ROWS[2],
+        {**ROWS[2], "label": "a"},  # the first of these has no label
+        ROWS[0],
+        {**ROWS[0], "label": None},
+        {**ROWS[0], "response_a": "y", "response_b": "x", "label": "b"},  # says the same
+        {**ROWS[0], "label": "b"},
+    ]
+    done, table = read(lines(tmp_path / "t.jsonl", rows), tmp_path)
+    assert table["row"].tolist() == [1, 3]
+    assert done.dropped == {"repeated_with_another_label": [2, 6], "repeated": [4, 5]}
+
+
+def test_labels_beside_chosen_and_rejected(tmp_path):
+    row = {"prompt": "p", "chosen": "x", "rejected": "y", "label": "b", "votes": ["b"], "better": "b"}
+    file = lines(tmp_path / "t.jsonl", [row])
+    assert read(file, tmp_path)[0].unused == ["label", "votes", "better"]
+    (problem,) = refused(file, tmp_path, {"label": "better"})
+    assert problem.startswith("columns.label=better would be ignored: chosen of")
+    _, table = read(file, tmp_path, {"response_a": "chosen", "response_b": "rejected", "label": "better"})
+    assert (table.loc[0, "response_a"], table.loc[0, "target"]) == ("x", 0.0)
 
 
 def test_wrong_values_are_reported_all_at_once_with_their_rows(tmp_path):

@@ -184,6 +184,8 @@ def test_summary_by_hand():
     found = summary(table)
     assert (found["win_rate"]["mean"], found["tie_rate"], found["reward_difference"]["mean"]) == (0.75, 0.5, 1.0)
     assert found["truncated"] == {"before": 0.5, "after": 0.0}
+    won = summary(pd.concat([table[1:]] * 3))["win_rate"]
+    assert won["low"] < 0.5 and won["high"] == won["mean"] == 1.0  # three wins of three are too few to tell
     with pytest.raises(InputError, match="1 of 4 rewards are NaN or infinite"):
         summary(table.assign(after_reward=[math.nan, 1.0]))
 
@@ -217,6 +219,8 @@ def test_only_the_most_confident_and_all_of_peoples_labels(tmp_path):
     assert kept["label_source"].value_counts().to_dict() == {"annotator": 5, "human": 4}
     assert kept["confidence"].min() == 19 / 24
     assert len(keep_confident(table, 1.0, "p.jsonl")) == 24
+    certain = table.assign(confidence=[None] * 4 + [1.0] * 20, margin=[None] * 4 + [*range(40, 60)])
+    assert keep_confident(certain, 0.25, "p.jsonl")["margin"].dropna().tolist() == [55, 56, 57, 58, 59]
     with pytest.raises(InputError, match="keep=0.5 chooses by confidence, and no row of p.jsonl has one"):
         keep_confident(table.assign(confidence=None), 0.5, "p.jsonl")
 

@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from omegaconf import OmegaConf
 
-from cwpo.own.checks import _occupied
+from cwpo.own.checks import ANNOTATED, _occupied
 from cwpo.own.crossfit import _keep
 from cwpo.own.folder import replace_folder, workplace
 from cwpo.own.preferences import first_annotated
@@ -19,6 +20,7 @@ from cwpo.own.preferences import first_annotated
         (".", "is the folder in which the command runs"),
         ("..", "is the folder in which the command runs"),
         ("file/x", "is a file, or lies in one"),
+        ("/dev/null/x", "is a file, or lies in one"),
         ("x" * 241, "has a name of more than 240 bytes"),
         ("full", "holds other files"),
         ("full/new", None),
@@ -30,15 +32,31 @@ def test_a_folder_that_cannot_take_the_results_is_refused(tmp_path, monkeypatch,
     (tmp_path / "file").touch()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "other").touch()
-    problems = [problem.text for problem in _occupied(out, "report.json")]
+    problems = [problem.text for problem in _occupied(SimpleNamespace(out=out), "report.json", ())]
     assert [why in problem for problem in problems] == [True] * (why is not None)
 
 
 def test_a_mounted_folder_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("os.path.ismount", lambda path: path == tmp_path)
-    (problem,) = _occupied(str(tmp_path), "report.json")
+    (problem,) = _occupied(SimpleNamespace(out=str(tmp_path)), "report.json", ())
     assert problem.text.endswith("is a mount point, which cannot be replaced by a folder; name a new folder in it")
-    assert not list(_occupied(f"{tmp_path}/new", "report.json"))
+    assert not list(_occupied(SimpleNamespace(out=f"{tmp_path}/new"), "report.json", ()))
+
+
+@pytest.mark.parametrize(
+    ("key", "name"), [("data", "old/pairs.jsonl"), ("annotator.path", "link/annotator"), ("model", "old")]
+)
+def test_a_result_does_not_replace_its_own_inputs(tmp_path, monkeypatch, key, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "old" / "annotator").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("old")
+    for file in ("report.json", "pairs.jsonl"):
+        (tmp_path / "old" / file).touch()
+    cfg = OmegaConf.create({"out": "old", "data": "pairs.jsonl", "model": None, "annotator": {"path": None}})
+    assert not list(_occupied(cfg, "report.json", ANNOTATED))
+    OmegaConf.update(cfg, key, name)
+    (problem,) = _occupied(cfg, "report.json", ANNOTATED)
+    assert problem.text.startswith(f"out=old holds {key}={name}, and the new result would replace")
 
 
 def test_a_link_to_a_folder_stays_one_and_names_with_brackets_leave_nothing(tmp_path):

@@ -22,7 +22,7 @@ from cwpo.calibration import (
     tempered,
 )
 from cwpo.config.commands import AnnotateConfig
-from cwpo.own.measure import learning_curve, more_labels, report_numbers, shift, votes
+from cwpo.own.measure import calibration, learning_curve, more_labels, report_numbers, shift, votes
 from cwpo.own.page import card, report_page
 from cwpo.own.verdict import FEW, FILE, Verdict, changed, next_step, verdict
 
@@ -97,6 +97,16 @@ def test_calibration_error_by_hand():
     # two bins: expected .6 and .9, observed .5 and 1: (.1 * 2 + .1 * 2) / 4
     assert expected_calibration_error([0.6, 0.6, 0.9, 0.9], [1, 0, 1, 1], bins=2) == pytest.approx(0.1)
     assert [b.expected for b in reliability([0.6, 0.6, 0.9, 0.9], [1, 0, 1, 1], bins=2)] == [0.6, 0.9]
+
+
+def test_intervals_of_calibration_treat_the_pairs_of_a_prompt_as_one_draw():
+    one = held_out_pairs(200)
+    same = pd.concat([one.assign(pair_id=one["pair_id"] + str(i)) for i in range(5)])
+    for name in ("bins_before", "bins_after"):
+        once, copied = (calibration(pairs)[name] for pairs in (one, same))
+        for a, b in zip(once, copied, strict=True):
+            assert b["n"] == 5 * a["n"]
+            assert b["mean"] == 1 or b["high"] - b["low"] > 0.8 * (a["high"] - a["low"])
 
 
 def test_log_loss_by_hand():
