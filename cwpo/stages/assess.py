@@ -23,8 +23,8 @@ def run(work: Work) -> dict[str, Any]:
     if "score_gold" in work.parents:
         table = table.merge(work.table("score_gold", "gold.parquet"), on="pair_id", validate="one_to_one")
         gap = (table["gold_a"] - table["gold_b"]).to_numpy()
-    label, human, confidence = (table[name].to_numpy() for name in ("label", "human_label", "confidence"))
-    metrics = annotator_metrics(label, human, confidence, gap) | {"n_train": len(labeled_pairs(work))}
+    label, human, margin = (table[name].to_numpy() for name in ("label", "human_label", "margin"))
+    metrics = annotator_metrics(label, human, margin, gap) | {"n_train": len(labeled_pairs(work))}
     if work.tracker.shows:
         _show(work, table)
     work.write_json("metrics.json", metrics)
@@ -36,7 +36,7 @@ def _show(work: Work, table: pd.DataFrame) -> None:
     right = (table["label"] == table["human_label"]).to_numpy(dtype=float)
     confidence = table["confidence"].to_numpy()
     calibration = [(bin.expected, *bin.accuracy) for bin in reliability((1 + confidence) / 2, right)]
-    coverage = [(share, *accuracy) for share, accuracy in coverage_accuracy(confidence, right, COVERAGES)]
+    coverage = [(share, *accuracy) for share, accuracy in coverage_accuracy(table["margin"], right, COVERAGES)]
     for x, name, chart, title, rows in (
         ("expected accuracy", "calibration", "reliability", "Annotator's calibration", calibration),
         ("share of pairs", "most_confident", "coverage", "The most confident pairs", coverage),
@@ -46,17 +46,16 @@ def _show(work: Work, table: pd.DataFrame) -> None:
         work.tracker.chart(f"annotator/{chart}", frame, x, "accuracy", title)
 
 
-def annotator_metrics(
-    label: np.ndarray, human: np.ndarray, confidence: np.ndarray, gold_gap: np.ndarray
-) -> dict[str, Any]:
+def annotator_metrics(label: np.ndarray, human: np.ndarray, margin: np.ndarray, gold_gap: np.ndarray) -> dict[str, Any]:
     """Returns accuracies, in [0, 1], of N labels "a" or "b" against human labels and gold; None where no pair counts.
 
-    accuracy_gold_top30 and _bottom30: on the 30 % of pairs with the highest and the lowest `confidence`. gold_gap: the
-    gold reward of response `a` minus that of `b`; where it is 0, accuracy against gold leaves the pair out.
+    accuracy_gold_top30 and _bottom30: on the 30 % of pairs with the highest and the lowest `margin`, which orders them
+    as the confidence C1 does, without ties where C1 rounds to 1. gold_gap: the gold reward of response `a` minus that
+    of `b`; where it is 0, accuracy against gold leaves the pair out.
     """
     decided = gold_gap != 0
     gold = np.where(gold_gap > 0, "a", "b")
-    order = np.argsort(-confidence, kind="stable")
+    order = np.argsort(-margin, kind="stable")
     order = order[decided[order]]
     share = round(0.3 * len(order))
     return {

@@ -25,7 +25,7 @@ def run(work: Work) -> dict[str, Any]:
     chosen, rejected = chosen_rejected(table, _labels(work, table))
     of = len(table)
     table = table.assign(chosen=chosen, rejected=rejected, label_source=method.labels)
-    table = table[_kept(table["confidence"].to_numpy(), method.selection)][COLUMNS]
+    table = table[_kept(table, method.selection)][COLUMNS]
     if len(table) < 2:
         raise InputError(
             f"method.selection {method.selection.kind}={method.selection.value} keeps {len(table)} of {of} pairs, "
@@ -54,9 +54,11 @@ def _labels(work: Work, table: pd.DataFrame) -> pd.Series:
     return pd.Series(np.where(a_wins, "a", "b"), index=table.index)
 
 
-def _kept(confidence: np.ndarray, selection: Any) -> np.ndarray:
+def _kept(table: pd.DataFrame, selection: Any) -> np.ndarray:
     if selection.kind == "top_fraction":
-        return most_confident(confidence, selection.value)
+        # margins order pairs as C1 does, without ties where C1 rounds to 1
+        return most_confident(table["margin"], selection.value)
+    confidence = table["confidence"].to_numpy()
     return confidence >= selection.value if selection.kind == "threshold" else np.ones(len(confidence), dtype=bool)
 
 

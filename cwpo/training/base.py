@@ -19,7 +19,7 @@ from cwpo.models.mending import float32_masters, mend_generation_config
 from cwpo.models.side_by_side import threads_of
 from cwpo.runtime import keep_freed_memory
 from cwpo.training.memory import back_off, forget_peak, measure, memory_of
-from cwpo.training.sharing import SharedLoader, is_filler
+from cwpo.training.sharing import FILLER, SharedLoader, is_filler
 from cwpo.training.threads import draws, step_in_threads
 
 
@@ -125,6 +125,8 @@ class GlobalMeanTrainer(Trainer):
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
         """Runs forward and backward of one batch, part by part. If memory runs out, tries again with smaller parts."""
+        if inputs.keys() == {FILLER}:
+            return torch.zeros((), device=self.args.device)
         sums = self._sums
         # Measure after the first step, when the optimiser's state is in memory too.
         measuring = self.budget if self.budget and self.budget.measured and self.state.global_step > 0 else None
@@ -181,7 +183,11 @@ class GlobalMeanTrainer(Trainer):
         self._globalstep_last_logged = values["logged"]
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, Any]:
+        """Returns one step's micro-batches and how many rows they have. Where a stream ends within a step, empty
+        micro-batches come first: the Trainer updates after `num_batches` only, and would add the gradient to the next."""
         batch_samples, count = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if batch_samples:
+            batch_samples = [{FILLER: True}] * (num_batches - len(batch_samples)) + batch_samples
         self._begin_step(batch_samples)
         return batch_samples, count
 

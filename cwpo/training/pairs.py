@@ -100,7 +100,7 @@ def encoded_rows(
         row["input_ids"] = max(row["chosen_ids"], row["rejected_ids"], key=len)
     if problems := pair_problems(rows, tokenizer, config):
         raise InputError(problems)
-    if all(name in examples[0] for name in REFERENCE):
+    if any(name in row for row in examples for name in REFERENCE):
         _enter(rows, *(_numbers(examples, name) for name in REFERENCE))
     return named(rows, [str(row.get("pair_id", f"row {i}")) for i, row in enumerate(examples)])
 

@@ -53,18 +53,18 @@ LOGGED = (
 FLOATS = ("weight", *REFERENCE)
 OWN_LOSS = "The loss is the mean of w * l, from batches of its own collator; objective=, beta= and flip_rate= choose l"
 OWN_METRICS = "An evaluation computes as training does and makes no predictions; it logs eval_loss and eval_rewards/*"
-OWN_ARGUMENTS = (
-    "It belongs to TRL's DPOConfig: hand in transformers.TrainingArguments, and beta= and objective= apart from these"
-)
-UNREAD = {  # options of transformers' and TRL's trainers that would have no effect here
+OWN_ARGUMENTS = "It is TRL's: hand in transformers.TrainingArguments, and beta= and objective= apart from these"
+UNREAD = {  # options of transformers' and TRL's trainers that have no effect here, or a wrong one
     "compute_loss_func": OWN_LOSS,
     "data_collator": OWN_LOSS,
+    "dataloader_drop_last": "Every pair counts: the loss of the last batch is the mean over the pairs that it has",
     "label_smoothing_factor": OWN_LOSS,
     "bf16_full_eval": OWN_METRICS,
     "compute_metrics": OWN_METRICS,
     "fp16_full_eval": OWN_METRICS,
     "preprocess_logits_for_metrics": OWN_METRICS,
     "loss_type": OWN_ARGUMENTS,
+    "neftune_noise_alpha": "Policy and reference must be the same model at step 0, so the policy gets no noise",
 }
 
 
@@ -202,7 +202,7 @@ class PreferenceTrainer(PreferenceLoss):
     Logs the values that PreferenceLoss lists.
     Raises InputError for missing columns or texts, for weights or log-probs that are NaN or infinite, for weights that
     are negative or all 0, for pairs that are longer than the model's context or have tokens beyond its vocabulary,
-    for a tokenizer without EOS, and for options of other trainers that would have no effect (UNREAD).
+    for a tokenizer without EOS, and for options of other trainers that it does not follow (UNREAD).
     """
 
     def __init__(

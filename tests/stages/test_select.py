@@ -14,9 +14,11 @@ from cwpo.execution.node import Settings
 from cwpo.execution.workers import run_arms
 from cwpo.models.gold import Judge, Oracle
 from cwpo.pipeline.arms import expand
+from cwpo.stages.annotate import annotation_table
+from cwpo.stages.assess import annotator_metrics
 from cwpo.stages.base import Work
 from cwpo.stages.mix_labels import poisoned
-from cwpo.stages.select import _labels
+from cwpo.stages.select import _kept, _labels
 from cwpo.store.store import Store
 from cwpo.weighting import mean_one
 
@@ -42,6 +44,17 @@ def test_a_fixed_unlabeled_pool_is_the_same_for_every_labeled_share():
 def test_shares_that_overlap_are_refused():
     with pytest.raises(InputError, match=r"human_fraction=0.6 and unlabeled_fraction=0.5 are 1.1 together"):
         expand(["human_fraction=0.6", "unlabeled_fraction=0.5"])
+
+
+def test_likelihoods_are_ordered_where_their_confidence_is_1():
+    """Log-likelihoods of two responses differ by so many nats that C1 rounds to 1."""
+    table = annotation_table(-np.array([100.0, 300.0, 200.0, 250.0]), -np.array([140.0, 100.0, 150.0, 100.0]))
+    assert set(table["confidence"]) == {1.0}
+    kept = _kept(table, SimpleNamespace(kind="top_fraction", value=0.5))
+    assert kept.tolist() == [False, True, False, True]
+    label, margin = table["label"].to_numpy(), table["margin"].to_numpy()
+    metrics = annotator_metrics(label, label, margin, np.array([-1, -1, 1, -1]))  # the largest margin is right
+    assert (metrics["accuracy_gold_top30"], metrics["accuracy_gold_bottom30"]) == (1.0, 0.0)
 
 
 PAIRS = pd.DataFrame({"pair_id": list("vwxyz"), "human_label": ["a", "a", "b", "b", "a"]})

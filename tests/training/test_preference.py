@@ -280,6 +280,14 @@ def test_a_reference_log_prob_that_is_no_finite_number_is_an_error(tmp_path, log
         preference(tmp_path, pairs(2, chosen_logp=[-1.0, logp], rejected_logp=[-1.0, -1.0]))
 
 
+@pytest.mark.parametrize("given", [{"chosen_logp": [-1.0, -1.0]}, {"chosen_logp": [-1.0], "rejected_logp": [-1.0]}])
+def test_reference_log_probs_of_a_part_are_an_error(tmp_path, given):
+    """They would be left out of account in favour of those of the model as handed in."""
+    rows = pairs(2, **given)[::-1]
+    with pytest.raises(InputError, match=r"column \w+_logp: . of 2 values are not finite numbers; row 0 has None"):
+        preference(tmp_path, rows)
+
+
 def test_no_pairs_are_an_error(tmp_path):
     with pytest.raises(InputError, match="no pairs"):
         PreferenceTrainer(tiny_model(), arguments(tmp_path, rows=1), [], processing_class=tiny_tokenizer())

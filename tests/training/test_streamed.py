@@ -62,6 +62,18 @@ def test_the_reference_of_a_stream_is_the_model_before_training(tmp_path):
     assert margins[0] == pytest.approx(0, abs=1e-5) and margins[-1] > 0.01
 
 
+@pytest.mark.parametrize("accumulated", [2, 4])
+def test_a_step_ends_where_the_stream_ends(tmp_path, accumulated):
+    """5 pairs are 3 micro-batches: 2 and 1 in the two steps of a pass, or 3 in its only one."""
+    moved = []
+    for name, data in (("stream", Dataset.from_list(pairs(5)).to_iterable_dataset()), ("list", pairs(5))):
+        args = arguments(tmp_path / name, rows=2 * accumulated, micro_batch_size=2)
+        args.max_steps, args.logging_steps, args.train_sampling_strategy = 4, 1, "sequential"
+        trainer = PreferenceTrainer(tiny_model("llama"), args, data, processing_class=tiny_tokenizer())
+        moved.append((trained(trainer), [row["loss"] for row in trainer.state.log_history[:4]]))
+    assert torch.allclose(moved[0][0], moved[1][0], atol=1e-5) and moved[0][1] == pytest.approx(moved[1][1], rel=1e-4)
+
+
 def test_a_wrong_row_of_a_stream_is_found_by_its_place(tmp_path, monkeypatch):
     monkeypatch.setattr("cwpo.training.pairs.CHUNK", 4)
     args, rows = arguments(tmp_path, rows=4), pairs()
