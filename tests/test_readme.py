@@ -183,11 +183,11 @@ def own_commands(tiny_checkpoint: Path) -> list[list[str]]:
 def test_labels_for_other_software(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "labeled").mkdir()
-    rows = {"label_source": ["human", *["annotator"] * 10], "confidence": [1.0, *(i / 10 for i in range(10))]}
+    rows = {"label_source": ["human", *["annotator"] * 10], "margin": [None, *range(10)]}
     pd.DataFrame(rows).to_parquet("labeled/preferences.parquet")
     names: dict = {}
     exec(compile(block("elsewhere", "cwpo/own/README.md"), "cwpo/own/README.md", "exec"), names)
-    assert sorted(names["pairs"]["confidence"]) == [0.7, 0.8, 0.9]
+    assert sorted(names["pairs"]["margin"]) == [7, 8, 9]
 
 
 def check_own_results(folder: Path) -> None:

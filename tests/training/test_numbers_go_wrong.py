@@ -258,5 +258,5 @@ def test_contradictory_labels_of_one_pair_keep_the_first_and_count_the_rest(tmp_
     turned = {"prompt": "p", "response_a": "y", "response_b": "x"}
     file = saved(tmp_path / "t.jsonl", [pair | {"label": "a"}, pair | {"label": "b"}, turned | {"label": "a"}])
     done = convert(file, tmp_path / "out.parquet")
-    assert (done.kept, done.dropped) == (1, {"repeated": [2, 3]})
+    assert (done.kept, done.dropped) == (1, {"repeated_with_another_label": [2, 3]})
     assert pd.read_parquet(tmp_path / "out.parquet")["target"].tolist() == [1.0]
