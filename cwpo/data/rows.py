@@ -182,11 +182,11 @@ class PairReader:
             used = {names.get(ours, ours) for ours in KNOWN if not (ordered and ours in JUDGED)}
             self.done.unused = [str(name) for name in row if name not in used]
         if ordered and (ignored := [ours for ours in JUDGED if self.named.get(ours) in row]):
-            first, second = (names.get(side, side) for side in SIDES[1])
+            better, worse = (names.get(side, side) for side in SIDES[1])
             raise InputError(
-                f"{self.at}columns.{ignored[0]}={self.named[ignored[0]]} would be ignored: {first} of {self.path} is the "
-                f"better response by its name; leave it out, or set +{self.at}columns.response_a={first} and "
-                f"+{self.at}columns.response_b={second}"
+                f"{self.at}columns.{ignored[0]}={self.named[ignored[0]]} would be ignored: {better} of {self.path} is the "
+                f"better response by its name; leave it out, or set +{self.at}columns.response_a={better} and "
+                f"+{self.at}columns.response_b={worse}"
             )
         positive = self.positive or layout.positive
         means = [layout.name, *(f"{ours} is {theirs}" for ours, theirs in names.items() if ours != theirs)]
