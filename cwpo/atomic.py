@@ -32,6 +32,16 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
+def let_others_read(folder: Path) -> None:
+    """Gives the files in `folder` the permissions that their folders have from the umask.
+
+    safetensors 0.8 saves weights that their owner alone can read, whatever the umask.
+    """
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(path.parent.stat().st_mode & 0o666)
+
+
 def sync(path: Path) -> None:
     """Flushes a file, or the entries of a folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)

@@ -13,6 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
+from cwpo.atomic import let_others_read
 from cwpo.errors import InputError
 from cwpo.store.store import fingerprint, stage_key
 
@@ -44,7 +45,8 @@ def workplace(out: Path, cfg: Any, inputs: tuple[str, ...]) -> Iterator[Path]:
 
 
 def replace_folder(new: Path, out: Path) -> None:
-    """Moves the complete folder `new` to `out`. An earlier `out` is deleted."""
+    """Moves the complete folder `new` to `out`, where others may read it. An earlier `out` is deleted."""
+    let_others_read(new)
     old = out.with_name(f".{out.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if out.exists():

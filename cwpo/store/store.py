@@ -25,7 +25,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from cwpo.atomic import sync
+from cwpo.atomic import let_others_read, sync
 from cwpo.runtime import peak_memory_mb
 from cwpo.store import manifest as manifests
 from cwpo.store.manifest import MANIFEST, StoreError, damaged, file_digests, read_manifest, sha256, write_manifest
@@ -131,6 +131,7 @@ class Store:
                     "files": file_digests(partial),
                 }
                 write_manifest(partial, manifest)
+                let_others_read(partial)
                 for path in [*partial.rglob("*"), partial]:
                     sync(path)
                 folder.parent.mkdir(parents=True, exist_ok=True)

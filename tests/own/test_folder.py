@@ -6,12 +6,22 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from omegaconf import OmegaConf
+from safetensors.torch import save_file
 
 from cwpo.own.checks import ANNOTATED, _occupied
 from cwpo.own.crossfit import _keep
 from cwpo.own.folder import replace_folder, workplace
 from cwpo.own.preferences import first_annotated
+
+
+def test_colleagues_can_read_the_weights(tmp_path):
+    (tmp_path / "new").mkdir()
+    save_file({"weight": torch.zeros(1)}, tmp_path / "new" / "model.safetensors")
+    replace_folder(tmp_path / "new", tmp_path / "out")
+    mode = (tmp_path / "out" / "model.safetensors").stat().st_mode
+    assert mode & 0o777 == (tmp_path / "out").stat().st_mode & 0o666
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,19 @@ def compute(store: Store, key: str = "k", text: str = "hello", work=None) -> boo
     return store.compute("stage", key, work or write, config={"a": 1}, parents={}, seed=0, version=1)
 
 
+def test_other_users_of_a_shared_store_can_read_every_file(tmp_path):
+    def work(folder: Path) -> dict:
+        (folder / "model").mkdir()
+        (folder / "model" / "weights").touch(mode=0o600)
+        return {}
+
+    store = Store(tmp_path)
+    compute(store, work=work)
+    folder = store.folder("stage", "k")
+    modes = {path.stat().st_mode & 0o777 for path in folder.rglob("*") if path.is_file()}
+    assert modes == {folder.stat().st_mode & 0o666}
+
+
 def test_key_depends_on_each_part_and_not_on_order():
     base = stage_key("s", 1, {"a": 1, "b": 2}, {"p": "x"})
     assert base == stage_key("s", 1, {"b": 2, "a": 1}, {"p": "x"})
