@@ -50,15 +50,18 @@ def share(successes: ArrayLike, groups: ArrayLike | None = None) -> Share:
 
 
 def design_effect(values: ArrayLike, groups: ArrayLike | None) -> float:
-    """Returns var(mean of N grouped values) / var(mean of N independent zeros and ones of equal mean); at least 1."""
+    """Returns var(mean of N grouped values) / var(mean of N independent zeros and ones of equal mean); at least 1.
+
+    If all values are 0 or all are 1, nothing tells how alike a group's values are, and each group counts as one value.
+    """
+    if groups is None:
+        return 1.0
     x = np.asarray(values, dtype=np.float64)
     p = float(x.mean())
-    if groups is None or not 0 < p < 1:
-        return 1.0
     index = np.unique(np.asarray(groups), return_inverse=True)[1]
     sums = np.bincount(index, weights=x - p)
-    if len(sums) < 2:
-        return float(len(x))
+    if len(sums) < 2 or not 0 < p < 1:
+        return len(x) / len(sums)
     return max(1.0, float((sums**2).sum() * len(sums) / (len(sums) - 1) / (len(x) * p * (1 - p))))
 
 

@@ -56,6 +56,11 @@ def test_pairs_of_one_prompt_that_go_together_count_as_one():
     assert width == pytest.approx(np.sqrt(10), rel=0.08)
 
 
+def test_pairs_that_are_all_right_count_by_prompt():
+    assert share([1] * 10, ["a"] * 5 + ["b"] * 5)[:3] == share([1, 1])[:3]
+    assert share([0] * 5, ["a"] * 5)[:3] == share([0])[:3]
+
+
 def test_pairs_of_one_prompt_that_do_not_go_together_count_as_many():
     rng = np.random.default_rng(0)
     right = (rng.random(4000) < 0.7).astype(float)
