@@ -54,7 +54,10 @@ OBJECTIVES: dict[str, Callable[[Tensor, float, float], Tensor]] = {
 
 
 def pair_losses(name: str, margin: Tensor, beta: float, flip_rate: float) -> Tensor:
-    """Returns the loss of each pair under the objective `name`, a choice of conf/objective: dpo, ipo or rdpo."""
+    """Returns the loss of each pair under the objective `name`: dpo, ipo or rdpo, the choices of conf/objective.
+
+    `margin`, (B,): see `dpo`; it is not yet multiplied by beta. Only rdpo uses flip_rate. ValueError for other names.
+    """
     if name not in OBJECTIVES:
         raise ValueError(f"objective is {name!r}; it must be one of {', '.join(OBJECTIVES)}")
     return OBJECTIVES[name](margin, beta, flip_rate)

@@ -2,7 +2,7 @@
 
 Per-seed values are a sequence of 1-D arrays, one array per seed with one number per prompt. Their interval comes from a
 two-level bootstrap: seeds are resampled, then prompts within each drawn seed. With one seed the interval covers only
-the variation of prompts; with three seeds it covers that too, but understates the variation between seeds.
+the variation between prompts; with three seeds it covers the variation between seeds as well, but understates it.
 
 Several intervals share the same draws: `resample_counts` draws how often each prompt is taken, `resampled_means` gives
 the means of one run under these draws, and `interval_of` combines the means of several seeds.
@@ -138,7 +138,7 @@ def paired_difference(
     """Mean of a - b on the same prompts of the same seeds, with its bootstrap interval."""
     first, second = _per_seed(a), _per_seed(b)
     if len(first) != len(second):
-        raise ValueError(f"a and b must have the same seeds; got {len(first)} and {len(second)} seeds")
+        raise ValueError(f"a has {len(first)} seeds and b has {len(second)}; both need the same seeds")
     differences = [np.subtract(*_same_prompts(x, y)) for x, y in zip(first, second, strict=True)]
     interval = bootstrap_interval(differences, confidence=confidence, resamples=resamples, seed=seed)
     return PairedDifference(*interval, len(differences), sum(map(len, differences)))
@@ -226,7 +226,7 @@ def _per_seed(values: PerSeed) -> list[Floats]:
 def _same_prompts(a: ArrayLike, b: ArrayLike) -> tuple[Floats, Floats]:
     x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if x.shape != y.shape or x.ndim != 1:
-        raise ValueError(f"rewards must be on the same prompts; got shapes {x.shape} and {y.shape}")
+        raise ValueError(f"rewards must be (N,) on the same N prompts; got shapes {x.shape} and {y.shape}")
     if not len(x):
         raise ValueError("there are no prompts to compare on")
     broken = int((~np.isfinite(x)).sum() + (~np.isfinite(y)).sum())

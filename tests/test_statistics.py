@@ -60,7 +60,7 @@ def test_pairing_narrows_the_interval_of_correlated_arms():
 
 
 def test_pairs_must_have_the_same_seeds():
-    with pytest.raises(ValueError, match="2 and 1 seeds"):
+    with pytest.raises(ValueError, match="a has 2 seeds and b has 1"):
         paired_difference([[1.0], [2.0]], [[1.0]])
 
 

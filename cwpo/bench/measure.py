@@ -127,7 +127,10 @@ def numerical_type(workload: Workload, cfg: Any) -> str:
 
 
 def set_up(workload: Workload, cfg: Any, folder: Path, count: int) -> tuple[dict[str, Any], dict[str, float]]:
-    """Writes tokenizer and `count` pairs to `folder`; returns (job for run_side, tokens and operations of an epoch)."""
+    """Writes a tokenizer and `count` pairs to `folder`. Returns a job for run_side, and the size of one epoch.
+
+    The size is {"useful": number of tokens, "operations": floating-point operations}, counted as in _operations.
+    """
     given = cfg.tokenizer is not None and workload.shape["vocab_size"] > 50_000
     tokenizer = load_tokenizer(cfg.tokenizer) if given else words_tokenizer(workload.shape["vocab_size"])
     pairs = (

@@ -50,7 +50,10 @@ def annotator_rows(tested: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def seed_rows(tested: pd.DataFrame) -> pd.DataFrame:
-    """Returns the accuracy per data set, annotator and seed: on all pairs, on the most confident 30 %, and LONGER's."""
+    """Returns a row per data set, annotator and seed, with accuracy on all and on the most confident 30 % of the pairs.
+
+    longer_wins: the accuracy of always choosing the longer response of these pairs.
+    """
     rows = []
     for names, part in tested.groupby(["data", "annotator", "seed"], sort=False):
         gap, gold = part["gap"].to_numpy(), part["gold"].to_numpy()

@@ -49,7 +49,7 @@ def with_references(arms: list[Arm], words: Sequence[str]) -> tuple[list[Arm], d
     """
     against = arms[0].cfg.against
     if any("against" in arm.point for arm in arms):
-        raise InputError("against names one method, such as against=human; run the sweep again for another")
+        raise InputError("against takes one method, as in against=human; for several, run the sweep once for each")
     if against is None:
         return arms, {}
     judges = {settled(arm.cfg).gold.name for arm in arms} & {*COMPARING_GOLDS}

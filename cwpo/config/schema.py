@@ -80,9 +80,9 @@ class TrainingConfig:
 
 @dataclass
 class UpdateSizes:
-    """Learning rates for one family of strong models.
+    """Learning rates, here called update sizes, for one family of strong models.
 
-    matched: for all arms. own_best: {"objective/method": its best rate}.
+    matched: one rate for all arms. own_best: {"objective/method": the rate with its best mean gold reward}.
     """
 
     matched: float = rules.above_zero()

@@ -47,7 +47,7 @@ def chat_problem(tokenizer: Any) -> str | None:
 
 
 def read_as(chat: bool | None) -> str:
-    """Returns how prompts are formatted, in words for reports. `chat`: whether the chat template formats them."""
+    """Returns how prompts are formatted, in words for reports. `chat`: whether the chat template does it (None: no)."""
     return "written by the model's chat template" if chat else "plain text, messages as in HH-RLHF"
 
 

@@ -102,7 +102,9 @@ def lines(text: io.TextIOWrapper, file: Path) -> Iterator[tuple[int, str]]:
     """Yields (number from 1, line with its line end). Raises InputError for a line of more than LINE characters."""
     for number, line in enumerate(iter(lambda: text.readline(LINE + 1), ""), start=1):
         if len(line) > LINE:
-            raise InputError(f"{file} line {number} has more than {LINE:,} characters; write one pair a line")
+            raise InputError(
+                f"{file} line {number} has more than {LINE:,} characters; write one pair a line, or shorten it"
+            )
         yield number, line
 
 
@@ -169,7 +171,9 @@ def _element(decoder: json.JSONDecoder, text: io.TextIOWrapper, rest: str, place
             if not more:
                 raise _not_json(place, error) from error
             if len(rest) > LINE:
-                raise InputError(f"{place} has more than {LINE:,} characters; write one pair per element") from error
+                raise InputError(
+                    f"{place} has more than {LINE:,} characters; close its quotes and brackets, or shorten it"
+                ) from error
             rest += more
 
 

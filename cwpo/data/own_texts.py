@@ -56,7 +56,10 @@ def kept_messages(record: Mapping[str, Any], prompt: Any) -> str | None:
 
 
 def as_conversations(table: pd.DataFrame, *sides: str) -> list[list[Text]]:
-    """Returns the prompts, then the responses of each `sides` column, for `encode`: messages where a row has them."""
+    """Returns the prompts, then the responses of each column in `sides`, for `encode`.
+
+    Rows with a value in the column `messages` give lists of messages, all others text.
+    """
     kept = list(table["messages"]) if "messages" in table else [None] * len(table)
 
     def column(name: str, as_chat: Callable[[str, str], Text]) -> list[Text]:
@@ -67,7 +70,10 @@ def as_conversations(table: pd.DataFrame, *sides: str) -> list[list[Text]]:
 
 
 def _value(name: str, cell: Any) -> Value | None:
-    """Returns a cell as text or messages, a missing prompt as None. Raises LeftOut (no response) or WrongRow."""
+    """Returns a cell as text or messages, or None for a missing prompt. Raises LeftOut for a missing response.
+
+    Raises WrongRow for a cell that is neither text nor messages, and for messages printed by Python instead of as JSON.
+    """
     if cell is None or (isinstance(cell, float) and np.isnan(cell)):
         if name == "prompt":
             return None

@@ -94,7 +94,10 @@ def print_stand_in(nodes: Sequence[Node], settings: Settings) -> None:
 
 
 def run_here(nodes: Sequence[Node], settings: Settings, board: Board) -> int:
-    """Finishes these stages one after the other in this process. Returns how many of them it computed itself."""
+    """Computes these stages one after the other in this process, and returns how many it computed.
+
+    It skips a stage that another process has finished in the meantime.
+    """
     use_threads(settings.threads)
     quiet_libraries()
     computed = 0

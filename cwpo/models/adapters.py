@@ -88,7 +88,10 @@ def save_adapters(model: Any, base: Base, folder: Path) -> None:
 
 
 def read_note(folder: str | Path) -> dict[str, Any]:
-    """Returns base.json: `base` (fields of Base), `lora` (r, alpha, targets of add_lora). InputError if broken."""
+    """Returns the content of base.json: {"base": the fields of Base, "lora": arguments r, alpha, targets of add_lora}.
+
+    Raises InputError if the file is missing or damaged.
+    """
     file = Path(folder).expanduser() / BASE
     try:
         note = json.loads(file.read_text(encoding="utf-8"))

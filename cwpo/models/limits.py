@@ -22,15 +22,15 @@ def context(config: Any) -> int | None:
 
 
 def causal_problem(config: Any) -> str | None:
-    """Says why a model with this config gives no probabilities of texts, token by token, or None if it does.
+    """Returns why a model with this config cannot score a text from left to right, or None if it can.
 
-    transformers loads such models as causal ones too: of an encoder-decoder the decoder alone, of BERT and similar a
-    model in which each token sees those behind it.
+    transformers loads such models as causal ones without an error: an encoder-decoder without its encoder, and BERT or
+    similar with tokens that attend to later tokens.
     """
     if config.is_encoder_decoder:
         why = "an encoder-decoder"
     elif config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False):
-        why = "an encoder, whose tokens see the tokens behind them"
+        why = "an encoder, whose tokens attend to later ones"
     else:
         return None
     return f"is a model of type {config.model_type}, {why}; use a causal language model, such as OPT, Llama or Qwen"

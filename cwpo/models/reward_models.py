@@ -180,10 +180,10 @@ def gold_problem(path: str, revision: str | None, key: str = "gold.path", seq2se
 
 
 class LastToken(Scorer):
-    """A Bradley-Terry annotator that cwpo trained, or a decoder without a pad token.
+    """A decoder-only reward model, scored at the last token: a trained annotator of cwpo, or one without a pad token.
 
-    The annotator reads prompt and response as in its training, EOS at the end. The score is read at the last token. Its
-    position comes from the row's length, so a pad token that is EOS, or ends turns, does no harm.
+    An annotator's input ends in EOS, as in its training; another model's ends as its own tokenizer ends it. The row's
+    length gives the last token's position, so the pad token may be EOS or the token that ends a chat turn.
     """
 
     def rewards(self, prompts: Sequence[Text], responses: Sequence[Text]) -> np.ndarray:

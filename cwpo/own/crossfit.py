@@ -24,15 +24,16 @@ TUNED = (1 / 3, 1.0, 3.0)  # factors of the learning rate that tune=true tries
 def cross_fit(
     labeled: pd.DataFrame, cfg: Any, scratch: Path, *, device: str, say: Callable[[str], None]
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
-    """Tests annotators on folds they were not trained on. Returns a table of their gaps, a table of gaps for the
-    learning curve, and the result of first_fold.
+    """Tests annotators on folds they were not trained on. Returns two tables and the result of first_fold.
 
-    The first table has a row per tested pair: pair_id, gap (score(`a`) - score(`b`), mean over ensemble members), agree
-    (see `answers`). The second table adds share_trained_on and n_train. It covers the first cfg.curve_folds folds. In
-    each of these, one annotator is trained on each share in cfg.curve of the training pairs, and one on all (share 1;
-    in the first fold on four fifths of them, see first_fold). All folds are tested, but only the first if there are
-    more than cfg.holdout_above labelled pairs. The first fold decides the epochs, and with cfg.tune the learning rate,
-    of all other trainings. A stopped run, started again, reuses the results in `scratch`.
+    First table, for accuracy: a row per tested pair with pair_id, gap (score(`a`) - score(`b`), mean over ensemble
+    members) and agree (see `answers`). Every fold is tested, by an annotator trained on the other folds; with more than
+    cfg.holdout_above labelled pairs only the first fold is.
+    Second table, for the learning curve: the same columns, share_trained_on and n_train. In each of the first
+    cfg.curve_folds tested folds, one more annotator is trained on each share in cfg.curve of the other folds' pairs.
+    Share 1 repeats rows of the first table; the first fold's annotator learns from four fifths of these pairs only.
+    The first fold decides the epochs, and with cfg.tune the learning rate, of all other trainings. A stopped run,
+    started again, reuses the results in `scratch`.
     """
     folds, used = fold_counts(len(labeled), cfg)
     fold = folds_by_prompt(labeled["prompt"].tolist(), folds, cfg.seed)
@@ -73,11 +74,12 @@ def fold_counts(labels: int, cfg: Any) -> tuple[int, int]:
 def first_fold(
     train: pd.DataFrame, test: pd.DataFrame, cfg: Any, scratch: Path, *, device: str, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Trains on four fifths of `train` until the loss on the other fifth rises; writes the gaps on `test` to `scratch`.
+    """Trains an annotator on four fifths of `train` until its loss on the other, held-out fifth stops falling.
 
-    Returns learning_rate and epochs with the lowest held-out loss, held_out_loss by epoch, loss by logged step,
-    train_accuracy, and `tried`: the lowest held-out loss of each learning rate (several with cfg.tune). `test` decides
-    nothing, so accuracy on it is unbiased.
+    With cfg.tune, trains one at each of several learning rates and takes the one with the lowest held-out loss. Writes
+    its score gaps on `test` to `scratch`. Returns its learning_rate, epochs (until the lowest held-out loss),
+    held_out_loss by epoch, loss by logged step and train_accuracy, and `tried`, {learning rate: lowest held-out loss}.
+    `test` decides nothing, so accuracy on it is unbiased.
     """
     file = scratch / "learned.json"
     if file.is_file():

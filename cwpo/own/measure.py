@@ -146,7 +146,7 @@ def _bias(gap: np.ndarray, target: np.ndarray, longer: np.ndarray, prompts: np.n
 
 
 def _domains(domain: np.ndarray, right: np.ndarray, prompts: np.ndarray) -> dict[str, Any]:
-    """Returns accuracy by domain; {} if there is only one domain."""
+    """Returns domain -> accuracy, with its 95 % interval (over `prompts`) and n; {} if there is only one domain."""
     names = sorted(set(domain))
     parts = {str(name): domain == name for name in names} if len(names) > 1 else {}
     return {name: _plain(share(right[rows], prompts[rows])) for name, rows in parts.items()}

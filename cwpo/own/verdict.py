@@ -21,7 +21,11 @@ BASELINES = {"majority": "always naming the same side", "longer": "naming the lo
 
 
 class Verdict(NamedTuple):
-    """`advice` is weights, top, more_labels or do_not_use; `coverage` is the share of the pairs to keep."""
+    """What to do with the annotator's labels: `title` says it in words, `reasons` justify it, the decisive one last.
+
+    `advice`: weights (use all labels, weighted), top (use the labels of the most confident share `coverage` of the
+    pairs), more_labels (label more pairs first) or do_not_use.
+    """
 
     advice: str
     coverage: float
@@ -160,7 +164,7 @@ def too_wide(value: Mapping[str, float]) -> bool:
 
 
 def more_in_words(more: Mapping[str, float]) -> str:
-    """Returns a sentence that says what more labels would change."""
+    """Returns `more`, the gain in accuracy that `more_labels` forecasts, as a sentence."""
     if more["low"] <= 0 and too_wide(more):
         return f"{TOO_FEW} whether more labels would help"
     return (

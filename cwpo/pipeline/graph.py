@@ -153,9 +153,9 @@ class _Graph:
 
 
 def nodes_of(cfg: Config, look: bool = True) -> dict[str, Node]:
-    """Returns the nodes of one arm by name, in an order in which they can run. Arms on human labels have no annotator.
+    """Returns {name: node} of one arm, parents first. The annotator is left out if neither labels nor `until` need it.
 
-    With look=False no checkpoint is read: the nodes can be counted, but their keys may differ from those of a run.
+    With look=False no checkpoint is read: the nodes can be counted, but their store keys may differ from a run's.
     """
     cfg = settled(cfg)
     graph = _Graph(derived_config(cfg, look))

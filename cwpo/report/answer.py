@@ -33,10 +33,10 @@ def answer(results: Results) -> list[tuple[str, str]]:
 
 
 def _runs(results: Results, point: str) -> dict[str, pd.DataFrame]:
-    """Returns method -> its DPO runs at `point` in table1, headline and frontier, each arm and seed once.
+    """Returns method -> its DPO runs at `point` in the experiments table1, headline and frontier, without duplicates.
 
-    Experiments may have run with different seeds. If some seeds ran in every cell that CW-PO and Human share, the runs
-    of all other seeds are left out, so that every cell counts.
+    Some seeds may be missing in some cells (data set and models), and `compare` would leave out these cells. So only
+    seeds with which CW-PO and Human both ran in every cell that they share are kept; all seeds if there is no such one.
     """
     arms = results.at(point).arms
     tables = arms["experiment"].isin(TABLES) & (arms["objective"] == "dpo")
@@ -93,7 +93,7 @@ def _listed(cells: Sequence[tuple[float, str]]) -> str:
 
 
 def _over_seeds(centres: Sequence[float], means: Floats) -> Interval:
-    """Returns the interval by which claims are judged, t over the seeds' means; of one seed, that over its prompts."""
+    """Returns the t interval over seeds, by which claims are judged; with one seed, the interval over its prompts."""
     return Interval(float(np.mean(centres)), *t_interval(centres)) if len(centres) > 1 else interval_of(centres, means)
 
 

@@ -191,7 +191,7 @@ def load(results: Path, scale: str, experiment: str = "", keys: Iterable[str] = 
 
 
 def _rewards(folder: Path, runs: pd.DataFrame) -> dict[str, RunRewards]:
-    """Returns run -> its rewards. Raises ResultsError if rewards are missing or belong to another run."""
+    """Returns run -> its rewards. Raises ResultsError if rewards are missing or do not fit runs.csv."""
     by_run: dict[str, RunRewards] = {}
     for experiment, own in runs.groupby("experiment"):
         path = rewards_file(folder, str(experiment))
@@ -239,8 +239,8 @@ def _check_rewards(path: Path, runs: pd.DataFrame, rewards: dict[str, RunRewards
     others = [key for key, mean in means if not rewards[key].has_mean(float(mean))]
     if others:
         raise ResultsError(
-            f"{path} has rewards of another run for {len(others)} of {len(runs)} runs ({', '.join(others[:3])}); "
-            "run the experiment again"
+            f"{path} does not fit runs.csv: {len(others)} of {len(runs)} runs have a different mean reward there "
+            f"({', '.join(others[:3])}); run the experiment again"
         )
 
 

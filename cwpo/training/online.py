@@ -43,7 +43,7 @@ class Sampling:
 
 
 class OnlineTrainer(PreferenceLoss):
-    """Minimises mean(w * l), weight times loss, over pairs of responses that the policy gives during training.
+    """Minimises mean(weight * loss) over pairs of responses that the policy gives during training.
 
     Before every `batches_per_round` optimiser steps it samples two responses to each of their prompts. The one with the
     higher reward is chosen. Pairs with identical texts, with equal rewards or with a text too long for a model

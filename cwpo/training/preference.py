@@ -51,7 +51,7 @@ LOGGED = (
     "weights/mean",
 )
 FLOATS = ("weight", *REFERENCE)
-OWN_LOSS = "The loss is the mean of w * l, from batches of its own collator; objective=, beta= and flip_rate= choose l"
+OWN_LOSS = "The trainer collates and minimises mean(weight * loss); objective=, beta= and flip_rate= choose the loss"
 OWN_METRICS = "An evaluation computes as training does and makes no predictions; it logs eval_loss and eval_rewards/*"
 OWN_ARGUMENTS = "It is TRL's: hand in transformers.TrainingArguments, and beta= and objective= apart from these"
 UNREAD = {  # options of transformers' and TRL's trainers that have no effect here, or a wrong one
@@ -69,7 +69,7 @@ UNREAD = {  # options of transformers' and TRL's trainers that have no effect he
 
 
 class PreferenceLoss(GlobalMeanTrainer):
-    """Minimises mean(w * l), weight times loss of a pair, over batches of PairCollator. Subclasses supply the pairs.
+    """Minimises mean(weight * loss) over the pairs in batches of PairCollator. Subclasses supply the pairs.
 
     Logs, averaged since the last log: rewards/chosen, rewards/rejected (beta times the log-ratio to the reference),
     rewards/margins, rewards/accuracies, logps/chosen, logps/rejected and weights/mean. Their sums over the rows since the
@@ -155,7 +155,7 @@ class PreferenceLoss(GlobalMeanTrainer):
         super().log(logs, start_time)
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
-        """Returns the mean of w * l over all pairs, and the means of the LOGGED values."""
+        """Evaluates; returns as metrics the mean of weight * loss over all pairs and the means of the LOGGED values."""
         kept, self._sums = self._sums, None
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         output.metrics.update({f"{metric_key_prefix}_{name}": mean for name, mean in self._means().items()})
@@ -183,7 +183,7 @@ class PreferenceLoss(GlobalMeanTrainer):
 
 
 class PreferenceTrainer(PreferenceLoss):
-    """Minimises mean(w * l) over preference pairs with per-pair weights w and losses l.
+    """Minimises mean(weight * loss) over preference pairs, each with its own weight.
 
     model: a causal LM, or a PEFT model around one. Its dropout is switched off, and trainable weights of 16 bits are
         widened to float32; both give a warning.

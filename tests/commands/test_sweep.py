@@ -61,7 +61,7 @@ def test_an_arm_is_compared_with_the_method_at_its_own_point():
 def test_one_arm_is_compared_on_request_with_one_method():
     (ours, human), references = compared("method=cw_normalized", "against=human")
     assert references == {ours.key: human.key}
-    with pytest.raises(InputError, match="against names one method"):
+    with pytest.raises(InputError, match="against takes one method"):
         compared("against=human,gold")
 
 

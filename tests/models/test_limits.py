@@ -36,7 +36,7 @@ def test_the_context_of_a_config(kind, settings, tokens):
 @pytest.mark.parametrize(
     ("kind", "settings", "problem"),
     [
-        ("bert", {}, "an encoder, whose tokens see the tokens behind them"),
+        ("bert", {}, "an encoder, whose tokens attend to later ones"),
         ("bert", {"is_decoder": True}, None),
         ("roberta", {}, "an encoder, "),
         ("bart", {}, "an encoder-decoder"),

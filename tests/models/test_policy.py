@@ -72,7 +72,7 @@ def test_an_encoder_cannot_be_a_policy(tmp_path):
     size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     save(BertForMaskedLM(BertConfig(**size)), tmp_path)
     with pytest.raises(
-        InputError, match=r"model=\S+ is a model of type bert, an encoder, whose tokens see .* behind them"
+        InputError, match=r"model=\S+ is a model of type bert, an encoder, whose tokens attend to later ones"
     ):
         load_policy(tmp_path)
     (problem,) = model_problems({"pair.strong": (str(tmp_path), None)}, ask_hub=True)

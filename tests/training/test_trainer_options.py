@@ -33,7 +33,7 @@ def test_an_option_without_effect_is_an_error(tmp_path, name):
 @pytest.mark.parametrize(
     ("name", "value", "fix"),
     [
-        ("label_smoothing_factor", 0.1, "objective=, beta= and flip_rate= choose l"),
+        ("label_smoothing_factor", 0.1, "objective=, beta= and flip_rate= choose the loss"),
         ("dataloader_drop_last", True, "the mean over the pairs that it has"),
         ("neftune_noise_alpha", 5.0, "the policy gets no noise"),
         ("loss_type", ["sigmoid"], "hand in transformers.TrainingArguments"),  # of TRL's DPOConfig, as its beta

@@ -38,7 +38,7 @@ def parse_prompt(prompt: str) -> tuple[str, bool]:
     found = _REQUEST.search(prompt)
     if found is None:
         raise ValueError(
-            f"no request of the synthetic world in {prompt!r}; gold=oracle and gold=judge know no other prompts: "
+            f"{prompt!r} is no prompt of the synthetic world, and gold=oracle and gold=judge score no others; "
             "choose another gold model"
         )
     return found["topic"], found["request"] in HARMFUL_REQUESTS

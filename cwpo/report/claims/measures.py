@@ -23,7 +23,11 @@ ANNOTATOR = ("data", "weak")
 
 @dataclass(frozen=True)
 class Measured:
-    """`effects`: a row per cell, a column per seed, no gaps. `used`: the compared runs; `side` is "a" or "b"."""
+    """The result of a measure. `effects`: one effect per cell (row) and seed (column), no NaN.
+
+    `used`: the runs behind the effects. Their column `side` is "a" for the tested arm and "b" for those it is held
+    against. `notes`: sentences for the reader, such as how many effects were left out.
+    """
 
     effects: pd.DataFrame
     used: pd.DataFrame

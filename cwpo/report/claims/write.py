@@ -117,7 +117,7 @@ def _beside(value: float, digits: int) -> Callable[[float], str]:
 
 
 def _with_interval(judged: Judged, form: Callable[[float], str]) -> str:
-    """Formats `+4.2 [+1.0, +7.4]`, or the effect alone if it has no interval."""
+    """Returns the effect and its interval, as in `+4.2 [+1.0, +7.4]`, or the effect alone if it has no interval."""
     effect, *ends = (form(value) for value in judged[1:] if value is not None)
     return f"{effect} [{', '.join(ends)}]" if ends else effect
 

@@ -89,7 +89,7 @@ def files(path: Path) -> list[Path]:
 
 
 def sizes(cells: Sequence[dict[str, Any]], seeds: Iterable[int], what: str = "prompts") -> str:
-    """Formats `3 seeds (0–2) and 3,000 prompts (all seeds together) per cell; bars and bands: 95 % intervals`."""
+    """Returns `counts` of the cells, and what bars and bands show, as lines for the heading of a figure."""
     return f"{counts(cells, seeds, what)};\nbars and bands: 95 % intervals"
 
 

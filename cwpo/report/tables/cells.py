@@ -168,7 +168,7 @@ def published(value: float | None, spread: float | None = None, digits: int = 1)
 
 
 def counts(cells: Sequence[dict[str, Any]], numbers: Iterable[int], what: str = "prompts") -> str:
-    """Formats `3 seeds (0–2) and 3,000 prompts (all seeds together) per cell`. `numbers`: the seeds, here 0, 1, 2."""
+    """Returns e.g. `3 seeds (0–2) and 3,000 prompts (all seeds together) per cell`. `numbers`: the seeds, here 0–2."""
     ran = [cell for cell in cells if pd.notna(cell.get("seeds"))]
     if not ran:
         return NOT_RUN

@@ -105,7 +105,7 @@ COMMON = controls_spec(
 
 
 def controls(results: Results) -> list[Page]:
-    """Returns the pages of tables OWN and COMMON, each with the rank correlation of M and gold reward over arms."""
+    """Returns the pages of OWN and COMMON, with the rank correlation of margin_agreement and reward over the arms."""
     return [page for spec in (OWN, COMMON) for page in pages(spec, results, below=_predicts)]
 
 

@@ -32,7 +32,10 @@ THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75)
 
 
 def label_fractions(name: str, title: str, about: str, *others: Item) -> Spec:
-    """Returns a spec of Figure 3: CW-PO and `others` by labeled share, a section per pair of models and data set."""
+    """Returns a table of Figure 3: a column per arm (CW-PO, `others`), a row per labeled share.
+
+    A section covers one pair of models (weak, strong) on one data set.
+    """
     return Spec(
         name,
         title,

@@ -30,12 +30,13 @@ class Number:
 
 @dataclass(frozen=True)
 class Kind:
-    """How a table is computed. `frame` returns the runs of the named experiments; `cell` computes a cell from its runs.
+    """How a table is computed. `frame` returns the runs of one of the named experiments.
 
-    `averages`: whether a section ends with the mean over its rows; `cell` must then accept the runs of several cells
-    and average. `compare` computes a difference over runs with equal values of the columns `same`. `main` is the number
-    that the paper prints too, `metric` its name in paper_results.csv; `second` is shown in a second table. `on_arms`:
-    whether the table is filled at each operating point (see cwpo.config.update_sizes) or once, from all runs.
+    `cell` computes a cell from its runs. `averages`: whether a section ends with the mean over its rows; `cell` must
+    then accept the runs of several cells and average over the cells. `compare` computes how two arms differ, from pairs
+    of their runs with equal values in the columns `same`. `main` is the number that the paper prints as well, under the
+    name `metric` in paper_results.csv; `second` is shown in a second table. `on_arms`: whether there is a table for
+    each operating point (see cwpo.config.update_sizes) or one from all runs.
     """
 
     frame: Callable[[Results, Sequence[str]], pd.DataFrame]
