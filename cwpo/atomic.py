@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -39,7 +39,8 @@ def let_others_read(folder: Path) -> None:
     """
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink():
-            path.chmod(path.parent.stat().st_mode & 0o666)
+            with suppress(PermissionError):  # of disks that have no permissions of their own
+                path.chmod(path.parent.stat().st_mode & 0o666)
 
 
 def sync(path: Path) -> None:

@@ -35,6 +35,7 @@ SMOKE = [
 @pytest.fixture(autouse=True, scope="module")
 def _libraries_stay() -> None:
     """Lets the full garbage collection at the end of every training skip the loaded libraries, as in the workers."""
+    gc.collect()
     gc.freeze()
 
 

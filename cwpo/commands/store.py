@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
+from cwpo.atomic import let_others_read
 from cwpo.commands.sweep import with_references
 from cwpo.errors import InputError, nearest
 from cwpo.pipeline.arms import expand
@@ -212,6 +213,7 @@ def _export(store: Store, cfg: Any) -> None:
         )
     store.manifest(stage, key)
     export(folder, Path(cfg.out).expanduser(), cfg.dtype)
+    let_others_read(Path(cfg.out).expanduser())
     print(
         f"{cfg.out}: {stage}/{key}, merged in float32, saved in {base_of(folder).dtype if cfg.dtype == 'base' else cfg.dtype}"
     )

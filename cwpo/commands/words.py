@@ -27,9 +27,11 @@ def schema_in_use() -> type:
 
 
 def refuse_sweep(words: Sequence[str], schema: type) -> None:
-    """Raises InputError for a sweep of a command that makes one result: each job would replace the one before."""
-    if schema is not Config and (flags := MULTIRUN & {*words}):
-        raise InputError(f"{min(flags)}: only scripts/run.py sweeps; give this command once for each value")
+    """Raises InputError for a sweep of a command that makes one result, if each job would replace the one before."""
+    flags = [word for word in words if word in MULTIRUN or (word[:3] == "--m" and "--multirun".startswith(word))]
+    own_folders = any(word.startswith("out=") and "${" in word for word in words)
+    if schema is not Config and flags and not own_folders:
+        raise InputError(f"{flags[0]}: only scripts/run.py sweeps; give this command once for each value")
 
 
 def as_typed(words: Sequence[str], schema: type) -> list[str]:

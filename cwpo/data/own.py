@@ -61,23 +61,23 @@ def convert(
 def _usable(reader: PairReader, split: str | None, ties: str) -> Iterator[dict[str, Any]]:
     """Yields rows of SCHEMA. Drops, and counts, repeated pairs and, with ties="drop", pairs without a majority.
 
-    Repeated pairs whose votes are lost, because the first has none or others, are counted apart.
+    Repeated pairs whose label is lost, because the first has none or another, are counted apart.
     """
-    seen: dict[int, float | None] = {}  # digest of a pair -> share of votes for the response that sorts first
+    seen: dict[int, float | None] = {}  # digest of a pair -> label of the response that sorts first, 1 if preferred
     done = reader.done
     for number, pair, _, _ in reader.read(records(reader.path, split)):
         if pair is None:
             continue
         row = _row(pair, ties)
-        digest, share = int(row["pair_id"], 16), row["share"]
-        if share is not None:
-            share = round(share if row["response_a"] < row["response_b"] else 1 - share, 9)
+        digest, label = int(row["pair_id"], 16), row["target"]
+        if label is not None:
+            label = round(label if row["response_a"] < row["response_b"] else 1 - label, 9)
         if pair.share == 0.5 and ties == "drop":
             done.drop("no_majority", number)
         elif digest in seen:
-            done.drop("repeated" if share in (None, seen[digest]) else "repeated_with_another_label", number)
+            done.drop("repeated" if label in (None, seen[digest]) else "repeated_with_another_label", number)
         else:
-            seen[digest] = share
+            seen[digest] = label
             done.kept += 1
             done.labeled += pair.n_votes > 0
             yield {"row": number, **row}

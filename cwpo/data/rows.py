@@ -164,7 +164,7 @@ class PairReader:
         """Returns a row's texts, whether the first response is the table's `chosen`, and our column names -> cells."""
         layout, names = self._columns(row)
         cells = {ours: row.get(names.get(ours, ours)) for ours in KNOWN} | layout.compute(row)
-        ordered = cells["response_a"] is None and any(cells[name] is not None for name in SIDES[1])
+        ordered = _chosen_first(cells)
         sides = SIDES[ordered]
         prompt, first, second = (cells[name] for name in ("prompt", *sides))
         if kept := kept_messages(row, prompt):  # responses of such a row may have several turns, written as text
@@ -177,7 +177,7 @@ class PairReader:
         layout, names = self._columns(row)
         self.done.columns = [str(name) for name in row]
         have = {ours for ours in KNOWN if names.get(ours, ours) in row}
-        ordered = not {*SIDES[0]} & have and bool({*SIDES[1]} & have)  # `chosen` is the label then
+        ordered = _chosen_first({ours: row.get(names.get(ours, ours)) for ours in KNOWN})  # `chosen` is the label then
         if layout is OWN:
             used = {names.get(ours, ours) for ours in KNOWN if not (ordered and ours in JUDGED)}
             self.done.unused = [str(name) for name in row if name not in used]
@@ -234,6 +234,11 @@ def read_prompts(path: str, column: str, split: str | None = None) -> Iterator[T
                 f"{', '.join(map(str, row))}. Name the column of the prompts with column="
             )
         yield prompt
+
+
+def _chosen_first(cells: Mapping[str, Any]) -> bool:
+    """Whether a row names its better response `chosen`. `cells`: our column names -> the row's cells, None if empty."""
+    return cells["response_a"] is None and any(cells[name] is not None for name in SIDES[1])
 
 
 def _first(rows: Sequence[Any]) -> str:

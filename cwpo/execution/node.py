@@ -67,7 +67,8 @@ def run_node(node: Node, settings: Settings, progress: Callable[[int, int], None
                 summary = node.stage.run(task)
             node.check_files()
             tracker.summary(summary)
-        free_memory(task.device)
+        if not node.stage.light:
+            free_memory(task.device)
         return summary
 
     for parent in node.parents.values():

@@ -100,6 +100,8 @@ def run_here(nodes: Sequence[Node], settings: Settings, board: Board) -> int:
     """
     use_threads(settings.threads)
     quiet_libraries()
+    if settings.device != "cpu" and gpu_names():
+        stay_loaded()  # garbage is collected after each stage, to free the GPU's memory
     computed = 0
     for node in nodes:
         board.start(node)

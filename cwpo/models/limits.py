@@ -6,6 +6,10 @@ from typing import Any
 import numpy as np
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
+ENCODERS = {*MODEL_FOR_MASKED_LM_MAPPING_NAMES, "bert-generation"}
+# Settings with which a model of another type attends to later tokens: of XLNet, of Gemma 3, of Llama and others.
+LOOKS_AHEAD = {"attn_type": "bi", "use_bidirectional_attention": True, "is_causal": False}
+
 
 def context(config: Any) -> int | None:
     """Returns how many tokens a model can read at once, or None if its config sets no limit (ALiBi).
@@ -29,11 +33,19 @@ def causal_problem(config: Any) -> str | None:
     """
     if config.is_encoder_decoder:
         why = "an encoder-decoder"
-    elif config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False):
+    elif (config.model_type in ENCODERS and not _is_decoder(config)) or _looks_ahead(config.get_text_config()):
         why = "an encoder, whose tokens attend to later ones"
     else:
         return None
     return f"is a model of type {config.model_type}, {why}; use a causal language model, such as OPT, Llama or Qwen"
+
+
+def _is_decoder(config: Any) -> bool:
+    return getattr(config, "is_decoder", False) or getattr(config, "causal", False)  # XLM has `causal`
+
+
+def _looks_ahead(config: Any) -> bool:
+    return any(getattr(config, name, None) == value for name, value in LOOKS_AHEAD.items())
 
 
 def vocabulary(config: Any) -> int | None:

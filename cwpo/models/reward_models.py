@@ -17,7 +17,7 @@ from cwpo.models.annotator import classifier_problem, score_responses
 from cwpo.models.lengths import forget_lengths, mixing_length
 from cwpo.models.logprobs import scoring_batches
 from cwpo.models.memory import in_batches
-from cwpo.models.policy import load_classifier, load_tokenizer, read_config, read_tokenizer, readable
+from cwpo.models.policy import context_length, load_classifier, load_tokenizer, read_config, read_tokenizer
 from cwpo.runtime import label_precision
 
 # A key of a tokenizer's init_kwargs, which are saved with it: bt or pairrm, the kind of scalar head that cwpo trained.
@@ -47,7 +47,7 @@ class Scorer:
         self.batching, self.device = (batch_size, token_budget), device
         tables = [name for name, part in self.model.named_modules() if isinstance(part, torch.nn.Embedding)]
         learned = any("position" in name or "wpe" in name for name in tables)
-        self.most = readable(self.tokenizer, path, revision) if learned else None  # other positions have no end
+        self.most = context_length(path, revision) if learned else None  # other positions have no end
 
     def lengths(self, prompts: Sequence[Text], responses: Sequence[Text]) -> list[int]:
         """Returns how many tokens the model reads for each prompt with its response."""
@@ -156,11 +156,12 @@ def load_reward(
 ) -> "HuggingFace | LastToken":
     """Loads any sequence-classification reward model; `read_reward` decides whether it reads chats.
 
-    A decoder without a pad token of its own scores a text at its last token. Its own forward pass would take an EOS at
-    the end of a text for padding, because EOS pads its batches.
+    A decoder that has no pad token, or another one than its tokenizer, scores a text at its last token. Its own forward
+    pass would take an EOS at the end of a text for padding, because EOS pads its batches.
     """
     tokenizer, reads = read_reward(path, revision, chat)
-    padded = getattr(read_config(path, revision).get_text_config(), "pad_token_id", None) is not None
+    pad = read_tokenizer(path, revision).pad_token_id  # before EOS took its place
+    padded = pad is not None and pad == getattr(read_config(path, revision).get_text_config(), "pad_token_id", None)
     last = trained_head(tokenizer) or not (padded or classifier_problem(path, revision, "gold.path"))
     kind = ChatReward if reads and not trained_head(tokenizer) else LastToken if last else HuggingFace
     return kind(path, revision, device=device, **batching)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from cwpo.atomic import new_file
-from cwpo.calibration import share
+from cwpo.calibration import Share, share
 from cwpo.data.chat import read_as, reads_chat
 from cwpo.data.encoding import Text, plain_texts
 from cwpo.data.rows import read_prompts
@@ -196,9 +196,9 @@ def _sample(prompts: list[Text], name: str, cfg: Any, device: str, chat: bool, f
 
 def summary(table: pd.DataFrame) -> dict[str, Any]:
     """Returns how often `after` has a higher reward than `before` (win_rate; a tie counts 1/2) and the mean reward of
-    `after` minus that of `before`, with 95 % intervals over prompts: Wilson's, which says of few prompts that they are
-    few even where one model wins all, and the bootstrap's. Also the tie rate and, for each model, the share of truncated
-    responses and the mean length in characters. InputError if a reward is not finite.
+    `after` minus that of `before`, with 95 % intervals over prompts: that of win_rate_of, and the bootstrap's. Also the
+    tie rate and, for each model, the share of truncated responses and the mean length in characters. InputError if a
+    reward is not finite.
     """
     before, after = table["before_reward"].to_numpy(), table["after_reward"].to_numpy()
     broken = int((~np.isfinite(before)).sum() + (~np.isfinite(after)).sum())
@@ -207,12 +207,25 @@ def summary(table: pd.DataFrame) -> dict[str, Any]:
     wins = (after > before) + 0.5 * (after == before)
     return {
         "prompts": len(table),
-        "win_rate": share(wins)._asdict(),
+        "win_rate": win_rate_of(wins)._asdict(),
         "tie_rate": float((after == before).mean()),
         "reward_difference": paired_difference(after, before)._asdict(),
         "truncated": {name: float(table[f"{name}_truncated"].mean()) for name in MODELS},
         "characters": {name: float(table[name].str.len().mean()) for name in MODELS},
     }
+
+
+def win_rate_of(wins: np.ndarray) -> Share:
+    """Returns the mean of `wins`, (N,), each 1, 1/2 (a tie) or 0, with Wilson's interval over the decided prompts.
+
+    The bootstrap's would say of three wins of three that `after` always wins. Ties pull both ends towards 1/2.
+    """
+    decided = wins[wins != 0.5]
+    if not len(decided):
+        return Share(0.5, 0.5, 0.5, len(wins))
+    part, found = len(decided) / len(wins), share(decided)
+    mean, low, high = (0.5 + part * (value - 0.5) for value in found[:3])
+    return Share(mean, low, high, len(wins))
 
 
 def in_words(numbers: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from cwpo.config.schema import CONF, Config, DataConfig
 
 WORLD = "world/"
 # Of how texts are read, chosen and turned into tokens, except in the world; raise it when that changes.
-TEXT_VERSION = 4
+TEXT_VERSION = 5
 # Settings that only published data sets use. Data of the synthetic world always have these values.
 PUBLISHED = {"layout": None, "turns": "all", "length_rule": "longer_pair", "test_prompts": "any"}
 SHOWN = ("gold", "paper_counts")  # settings of a data set that no stage reads

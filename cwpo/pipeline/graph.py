@@ -114,7 +114,7 @@ class Node:
         changed = [path for path, known in self.stamps.items() if stamps(path) != known]
         if changed and hashed_config(self.config) != self.hashed:
             raise InputError(
-                f"{' and '.join(changed)} changed while this command ran, so the result of stage {self.name} is not kept; "
+                f"{' and '.join(changed)} changed while this command ran, or cannot be read now, so the result of stage {self.name} is not kept; "
                 "give the command again: it reads what is there now"
             )
 
@@ -142,9 +142,8 @@ class _Graph:
         """Adds a stage that reads the configuration with these changes. `parents`: names of nodes by role."""
         config = _slice(self.plain | dict(changes or {}), stage.reads)
         needs = {role: self.nodes[parent] for role, parent in parents.items() if parent in self.nodes}
-        hashed = hashed_config(config)
-        local = _local_paths(config) if LOCAL in str(hashed) else ()
-        self.nodes[name] = Node(name, stage, config, hashed, needs, {path: stamps(path) for path in local})
+        known = {path: stamps(path) for path in _local_paths(config)}  # before hashed_config reads the files
+        self.nodes[name] = Node(name, stage, config, hashed_config(config), needs, known)
 
     def pretrain(self, who: str, model: str | None) -> None:
         """Adds the pretraining of `model` if it belongs to the synthetic world. A checkpoint needs no such stage."""

@@ -15,7 +15,7 @@ from cwpo.report.names import DATA_NAMES, METHOD_NAMES, WS, capital, label, the_
 from cwpo.report.tables.cells import compare, interval
 from cwpo.report.tables.frontier import at_humans_kl, frontier_cells, panels
 from cwpo.report.tables.kinds import ARMS
-from cwpo.statistics import Floats, Interval, interval_of
+from cwpo.statistics import DIGITS, Floats, Interval, interval_of
 
 QUESTION = "Does CW-PO beat human labels here?"
 TABLES = ("table1", "headline")
@@ -94,7 +94,9 @@ def _listed(cells: Sequence[tuple[float, str]]) -> str:
 
 def _over_seeds(centres: Sequence[float], means: Floats) -> Interval:
     """Returns the t interval over seeds, by which claims are judged; with one seed, the interval over its prompts."""
-    return Interval(float(np.mean(centres)), *t_interval(centres)) if len(centres) > 1 else interval_of(centres, means)
+    if len(centres) < 2:
+        return interval_of(centres, means)
+    return Interval(*np.round([np.mean(centres), *t_interval(centres)], DIGITS).tolist())
 
 
 def _basis(cell: dict[str, Any]) -> str:

@@ -236,8 +236,9 @@ def _files(path: Path) -> list[Path]:
     files: list[Path] = []
     for at, folders, names in os.walk(path, followlinks=True):
         here = Path(at)
-        # a link to a folder that holds it would lead round in circles
-        folders[:] = [f for f in folders if f[0] != "." and not here.resolve().is_relative_to((here / f).resolve())]
+        above = {place.resolve() for place in (here, *here.parents)} | {*here.resolve().parents}
+        # a link to a folder on the way would lead round in circles
+        folders[:] = [f for f in folders if f[0] != "." and (here / f).resolve() not in above]
         files += [here / name for name in names if name[0] != "."]
     return sorted(file for file in files if file.is_file())
 

@@ -226,7 +226,7 @@ class PreferenceTrainer(PreferenceLoss):
             raise InputError(f"model is {model!r}; hand in a loaded model: cwpo.models.policy.load_policy(path)")
         if unread := [name for name in UNREAD if kwargs.get(name, getattr(args, name, None))]:
             raise InputError(
-                f"{', '.join(unread)}: PreferenceTrainer never reads this; leave it out. {UNREAD[unread[0]]}"
+                f"{', '.join(unread)}: PreferenceTrainer does not take this; leave it out. {UNREAD[unread[0]]}"
             )
         if processing_class.pad_token_id is None:
             processing_class.pad_token = processing_class.eos_token  # padding is masked everywhere

@@ -46,9 +46,10 @@ def test_a_sweep_of_a_run_stays_a_sweep():
     assert as_typed(words, Config) == [*words[:-1], "store='é'"]
 
 
-@pytest.mark.parametrize("flag", ["-m", "--multirun"])
+@pytest.mark.parametrize("flag", ["-m", "--multi", "--multirun", "hydra.mode=MULTIRUN"])
 def test_only_runs_are_swept(flag):
     refuse_sweep([flag, "seed=0,1"], Config)
+    refuse_sweep([flag, "seed=0,1", "out=labeled-${seed}"], AnnotateConfig)
     with pytest.raises(InputError, match=f"{flag}: only scripts/run.py sweeps"):
         refuse_sweep(["seed=0,1", "out=x", flag], AnnotateConfig)
 

@@ -255,6 +255,9 @@ def test_a_label_that_a_repeated_pair_loses_is_counted_apart(tmp_path):
     done, table = read(lines(tmp_path / "t.jsonl", rows), tmp_path)
     assert table["row"].tolist() == [1, 3]
     assert done.dropped == {"repeated_with_another_label": [2, 6], "repeated": [4, 5]}
+    texts = {name: ROWS[0][name] for name in ("prompt", "response_a", "response_b")}
+    votes = [texts | {"votes": votes} for votes in (["a", "a", "b"], ["a", "a", "a"])]  # the same majority
+    assert read(lines(tmp_path / "v.jsonl", votes), tmp_path)[0].dropped == {"repeated": [2]}
 
 
 def test_labels_beside_chosen_and_rejected(tmp_path):

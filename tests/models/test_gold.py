@@ -123,14 +123,17 @@ def test_a_reward_model_is_read_as_its_own_forward_pass_returns_it(tmp_path, fam
     assert rewards.dtype == np.float64 and len(set(expected)) == 3
 
 
-@pytest.mark.parametrize("padded", [True, False])
-@pytest.mark.parametrize("kind", ["llama", "gemma3"])
-def test_texts_that_end_in_eos_are_scored_as_if_each_were_alone(tmp_path, kind, padded):
-    """EOS pads the batches of a model without a pad token. gemma3: a model that reads images too keeps its pad token with
-    the settings of its texts."""
+@pytest.mark.parametrize(
+    ("kind", "padded", "config_pad"),
+    [(k, p, None) for k in ("llama", "gemma3") for p in (True, False)] + [("llama", False, 3)],
+)
+def test_texts_that_end_in_eos_are_scored_as_if_each_were_alone(tmp_path, kind, padded, config_pad):
+    """EOS pads the batches of a model whose tokenizer has no pad token. gemma3: a model that reads images too keeps its
+    pad token with the settings of its texts."""
     tokenizer = byte_level(template="<s> $A </s>", **({} if padded else {"pad_token": None}))
     size = {"vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
-    size |= {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "pad_token_id": tokenizer.pad_token_id}
+    size |= {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
+    size["pad_token_id"] = config_pad or tokenizer.pad_token_id
     vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     nested = {"text_config": size, "vision_config": vision | {"image_size": 28, "patch_size": 14}}
     config = AutoConfig.for_model(kind, **(nested if kind == "gemma3" else size), num_labels=1)

@@ -44,6 +44,10 @@ def test_the_context_of_a_config(kind, settings, tokens):
         ("gpt_neox", {}, None),  # its config has is_decoder=False too
         ("opt", {}, None),
         ("gemma3", {}, None),
+        ("gemma3_text", {"use_bidirectional_attention": True}, "an encoder, "),
+        ("bert-generation", {}, "an encoder, "),
+        ("xlnet", {}, "an encoder, "),
+        ("xlm", {"causal": True}, None),
     ],
 )
 def test_encoders_are_no_policies(kind, settings, problem):

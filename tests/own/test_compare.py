@@ -2,11 +2,20 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from tiny import save, tiny_model, tiny_tokenizer
 
 from cwpo.errors import InputError
-from cwpo.own.compare import _check_judge, _check_lengths
+from cwpo.own.compare import _check_judge, _check_lengths, win_rate_of
+
+
+def test_ties_narrow_the_interval_of_the_win_rate():
+    wins = np.repeat([1.0, 0.0, 0.5], [80, 40, 880])
+    assert win_rate_of(wins) == pytest.approx(
+        (0.52, 0.5 + 0.12 * (0.578 - 0.5), 0.5 + 0.12 * (0.745 - 0.5), 1000), abs=1e-3
+    )
+    assert win_rate_of(np.full(3, 0.5)) == (0.5, 0.5, 0.5, 3)
 
 
 def test_a_judge_too_short_for_a_response_is_refused_before_sampling(tmp_path):

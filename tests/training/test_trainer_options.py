@@ -26,7 +26,7 @@ def trainer(tmp_path, rows=None, model=None, args=None, **options) -> Preference
     "name", ["compute_metrics", "compute_loss_func", "preprocess_logits_for_metrics", "data_collator"]
 )
 def test_an_option_without_effect_is_an_error(tmp_path, name):
-    with pytest.raises(InputError, match=f"^{name}: PreferenceTrainer never reads this; leave it out. "):
+    with pytest.raises(InputError, match=f"^{name}: PreferenceTrainer does not take this; leave it out. "):
         trainer(tmp_path, **{name: lambda *_: None})
 
 
@@ -42,7 +42,7 @@ def test_an_option_without_effect_is_an_error(tmp_path, name):
 def test_an_argument_without_effect_is_an_error(tmp_path, name, value, fix):
     args = arguments(tmp_path, rows=8)
     setattr(args, name, value)
-    with pytest.raises(InputError, match=f"^{name}: PreferenceTrainer never reads this; leave it out. .*{fix}"):
+    with pytest.raises(InputError, match=f"^{name}: PreferenceTrainer does not take this; leave it out. .*{fix}"):
         trainer(tmp_path, args=args)
 
 

@@ -24,8 +24,9 @@ def models_of(cfg: Config) -> Iterator[tuple[str, str, str | None]]:
 
 def model_problems(key: str, path: str, revision: str | None, cfg: Config) -> list[str]:
     """Returns the problems of a model's files and config. If none: of a reward model's head, else of the tokenizer."""
+    from cwpo.models.annotator import classifier_problem
     from cwpo.models.folders import checkpoint_problem
-    from cwpo.models.policy import hub_problem
+    from cwpo.models.policy import hub_problem, policy_problem
     from cwpo.models.reward_models import gold_problem
 
     problem = checkpoint_problem(path, key) or hub_problem(path, revision, key)
@@ -37,6 +38,10 @@ def model_problems(key: str, path: str, revision: str | None, cfg: Config) -> li
     if key in ("gold.path", "online.reward_model"):
         wrong = gold_problem(path, revision, key, seq2seq=key == "gold.path" and cfg.gold.name == "steamshp")
         return [wrong] if wrong else []
+    learns_head = key == "pair.weak" and cfg.annotator.name in ("bt", "pairrm")
+    wrong = (classifier_problem if learns_head else policy_problem)(path, revision, key)
+    if wrong and key != "embedding.path":
+        return [wrong]
     return tokenizer_problems(key, path, revision, chat=key == "pair.strong" and cfg.pair.strong_chat)
 
 
