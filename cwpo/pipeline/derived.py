@@ -9,7 +9,7 @@ from cwpo.config.assets import locked_revision, named_models, published_path
 from cwpo.config.schema import CONF, Config, DataConfig
 
 WORLD = "world/"
-# Of how texts are read, chosen and turned into tokens, except in the world; raise it when that changes.
+# Of how texts are read, chosen, scored and turned into tokens, except in the world; raise it when that changes.
 TEXT_VERSION = 5
 # Settings that only published data sets use. Data of the synthetic world always have these values.
 PUBLISHED = {"layout": None, "turns": "all", "length_rule": "longer_pair", "test_prompts": "any"}
