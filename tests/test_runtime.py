@@ -3,6 +3,7 @@
 import gc
 import os
 import weakref
+from dataclasses import replace
 
 import pytest
 import torch
@@ -59,5 +60,8 @@ def test_a_stage_leaves_its_gpu_to_others(tmp_path, monkeypatch):
     freed = []
     monkeypatch.setattr(node, "free_memory", freed.append)
     (arm,) = expand(TINY)
-    run_node(arm.nodes["prepare"], Settings(str(tmp_path), device="cpu"))
+    light = arm.nodes["prepare"]
+    run_node(light, Settings(str(tmp_path / "one"), device="cpu"))
+    assert light.stage.light and freed == []  # it loads no model
+    run_node(replace(light, stage=replace(light.stage, light=False)), Settings(str(tmp_path / "other"), device="cpu"))
     assert freed == ["cpu"]

@@ -14,7 +14,7 @@ def test_gra_counts_ties_as_losses():
 
 @pytest.mark.parametrize(
     ("a", "b", "message"),
-    [([], [], "no prompts"), ([1.0], [1.0, 2.0], "same prompts"), ([np.nan, 1], [1, 1], "1 of 4 rewards are NaN")],
+    [([], [], "no prompts"), ([1.0], [1.0, 2.0], "same N prompts"), ([np.nan, 1], [1, 1], "1 of 4 rewards are NaN")],
 )
 def test_gra_refuses_what_cannot_be_compared(a, b, message):
     with pytest.raises(ValueError, match=message):
