@@ -16,7 +16,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from cwpo.config.commands import register
 from cwpo.config.schema import CONF
 from cwpo.errors import InputError
-from cwpo.models.reward_models import ChatReward, HuggingFace, load_reward
+from cwpo.models.reward_models import ChatReward, load_reward
 from cwpo.own.align import align
 from cwpo.own.annotate import label
 from cwpo.own.compare import compare
@@ -197,7 +197,7 @@ def test_a_chat_reward_model_is_read_by_its_template(reward, tiny_checkpoint):
         expected.append(float(model.score(model.model(torch.tensor([ids])).last_hidden_state[0, -1])[0]))
     assert gold.rewards(prompts, [" 4", " 4"]) == pytest.approx(expected, abs=1e-4)
     assert np.ptp(expected) > 1e-4
-    assert isinstance(load_reward(str(reward), None, batch_size=2, device="cpu", chat=False), HuggingFace)
+    assert not isinstance(load_reward(str(reward), None, batch_size=2, device="cpu", chat=False), ChatReward)
 
 
 def test_annotate_takes_a_chat_reward_model(reward, data, tmp_path):
