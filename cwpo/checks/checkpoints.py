@@ -27,7 +27,7 @@ def checkpoint_problems(cfg: Config, ask_hub: bool) -> list[Problem]:
     # gold.path need not be a reward model for gold=trained, which adds the scalar head itself
     scoring = ["online.reward_model", *(["gold.path"] if cfg.gold.name in MODEL_GOLDS else [])]
     pairwise = ["gold.path"] if cfg.gold.name == "steamshp" else []
-    heads = _given_a_head(cfg)
+    heads = given_a_head(cfg)
     problems = unpinned(cfg) or model_problems(real, scoring=scoring, seq2seq=pairwise, heads=heads, ask_hub=True)
     return problems or list(_room_problems(cfg))
 
@@ -47,7 +47,7 @@ def _room_problems(cfg: Config) -> Iterator[Problem]:
         yield Problem("generation.max_new_tokens", f"generation.max_new_tokens={new} {why}")
 
 
-def _given_a_head(cfg: Config) -> list[str]:
+def given_a_head(cfg: Config) -> list[str]:
     """Returns the keys of the language models that get a scalar head in this arm."""
     annotated = cfg.method.labels in ("weak", "flips") and cfg.annotator.name not in POLICY_ANNOTATORS
     keys = ["pair.weak"] if annotated else []

@@ -17,7 +17,7 @@ from cwpo.models.annotator import classifier_problem, score_responses
 from cwpo.models.lengths import forget_lengths, mixing_length
 from cwpo.models.logprobs import scoring_batches
 from cwpo.models.memory import in_batches
-from cwpo.models.policy import context_length, load_classifier, load_tokenizer, read_config, read_tokenizer
+from cwpo.models.policy import context_length, load_classifier, load_tokenizer, read_config, read_tokenizer, readable
 from cwpo.runtime import label_precision
 
 # A key of a tokenizer's init_kwargs, which are saved with it: bt or pairrm, the kind of scalar head that cwpo trained.
@@ -47,7 +47,12 @@ class Scorer:
         self.batching, self.device = (batch_size, token_budget), device
         tables = [name for name, part in self.model.named_modules() if isinstance(part, torch.nn.Embedding)]
         learned = any("position" in name or "wpe" in name for name in tables)
-        self.most = context_length(path, revision) if learned else None  # other positions have no end
+        # positions that are not learned have no end
+        self.most = self.longest(path, revision) if learned else None
+
+    def longest(self, path: str, revision: str | None) -> int | None:
+        """Returns how many tokens the model can read, or None if its config sets no limit."""
+        return readable(self.tokenizer, path, revision)
 
     def lengths(self, prompts: Sequence[Text], responses: Sequence[Text]) -> list[int]:
         """Returns how many tokens the model reads for each prompt with its response."""
@@ -186,6 +191,9 @@ class LastToken(Scorer):
     An annotator's input ends in EOS, as in its training; another model's ends as its own tokenizer ends it. The row's
     length gives the last token's position, so the pad token may be EOS or the token that ends a chat turn.
     """
+
+    def longest(self, path: str, revision: str | None) -> int | None:
+        return context_length(path, revision)  # a decoder has all positions of its config, whatever its tokenizer says
 
     def rewards(self, prompts: Sequence[Text], responses: Sequence[Text]) -> np.ndarray:
         ids = reward_inputs(self.tokenizer, prompts, responses, self.chat)["input_ids"]

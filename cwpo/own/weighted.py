@@ -20,8 +20,8 @@ def read_weighted(path: str, weight_column: str = "weight", split: str | None = 
     """Returns a table of weighted pairs and how it was read. `split`: as in records.
 
     Columns: prompt, chosen, rejected, confidence, margin, label_source, messages, weight, row. confidence, margin and
-    label_source are None if the user's table lacks them. Raises InputError, which names the rows, for missing columns, texts of a wrong
-    type, and weights that are negative or not finite.
+    label_source are None if the user's table lacks them. Raises InputError, which names the rows, for missing columns,
+    texts of a wrong type, and weights that are negative or not finite.
     """
     reader = PairReader(path)
     done = reader.done

@@ -178,6 +178,17 @@ def test_an_encoder_reads_prompt_and_response_as_a_pair_of_texts(tmp_path):
     assert rewards == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
+def test_an_encoder_has_fewer_positions_than_its_config_says(tmp_path):
+    """RoBERTa's begin behind the pad token's number; its tokenizer states how many texts have."""
+    tokenizer = byte_level(template="<s> $A </s>", model_max_length=16)
+    size = {"vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    size |= {"num_attention_heads": 2, "max_position_embeddings": 18, "pad_token_id": 1, "num_labels": 1}
+    model = AutoModelForSequenceClassification.from_config(AutoConfig.for_model("roberta", **size))
+    gold = load_reward(str(save(model, tmp_path, tokenizer)), None, device="cpu", batch_size=2)
+    with pytest.raises(InputError, match="has positions for 16 tokens, and a text has 17"):
+        gold.rewards(["x" * 7], ["y" * 8])
+
+
 def test_a_model_with_two_labels_is_no_reward_model(tmp_path):
     folder = str(save(tiny_model("opt", labels=2), tmp_path))
     assert "num_labels=1" in gold_problem(folder, None)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from cwpo.checks.checkpoints import given_a_head
 from cwpo.config.assets import is_hub_id, named_models
 from cwpo.config.schema import MODEL_GOLDS, Config
 from cwpo.data.hub import LAYOUTS, split_files, split_names
@@ -38,8 +39,7 @@ def model_problems(key: str, path: str, revision: str | None, cfg: Config) -> li
     if key in ("gold.path", "online.reward_model"):
         wrong = gold_problem(path, revision, key, seq2seq=key == "gold.path" and cfg.gold.name == "steamshp")
         return [wrong] if wrong else []
-    learns_head = key == "pair.weak" and cfg.annotator.name in ("bt", "pairrm")
-    wrong = (classifier_problem if learns_head else policy_problem)(path, revision, key)
+    wrong = (classifier_problem if key in given_a_head(cfg) else policy_problem)(path, revision, key)
     if wrong and key != "embedding.path":
         return [wrong]
     return tokenizer_problems(key, path, revision, chat=key == "pair.strong" and cfg.pair.strong_chat)
