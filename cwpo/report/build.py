@@ -23,11 +23,12 @@ from cwpo.report.tables.ranking import summaries
 from cwpo.report.tables.regimes import REGIMES
 from cwpo.report.tables.render import pages
 from cwpo.report.tables.table1 import GRIDS
-from cwpo.report.tables.tuning import OTHER_OBJECTIVES, TUNINGS, tuning
+from cwpo.report.tables.tuning import MORE_TUNINGS, OTHER_OBJECTIVES, TUNINGS, tuning
 from cwpo.results import MATCHED, NAME
 
 ALL_SPECS = (*SPECS, *GRIDS, *FIGURE_SPECS, *ANNOTATOR_SPECS, REGIMES)
-COVERED = {name for spec in ALL_SPECS for name in spec.shown} | {"controls", "frontier", *TUNINGS, OTHER_OBJECTIVES}
+TUNED = {*TUNINGS, *MORE_TUNINGS, OTHER_OBJECTIVES}
+COVERED = {name for spec in ALL_SPECS for name in spec.shown} | {"controls", "frontier"} | TUNED
 TABLES: tuple[Callable[[Results], list[Page]], ...] = (
     *(partial(pages, spec) for spec in ALL_SPECS),
     *(table6, calibration, controls, tuning, frontier),

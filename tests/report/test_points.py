@@ -72,6 +72,23 @@ def test_each_objective_has_its_own_best_rate_but_not_its_own_matched_one(tmp_pa
     assert "| 0.001 | 60.0 [" in with_others.text and "| 4.0 |" in with_others.text
 
 
+def test_further_tunings_add_their_families_and_methods(tmp_path):
+    runs = [
+        *swept("tuning", (0.62, 0.64, 0.70, 0.60), "human", QWEN_MID),
+        *swept("tuning_llama", (0.58, 0.61, 0.66, 0.50), "human", (QWEN_MID[0], "world/llama-128x4")),
+        *swept("tuning_online", (0.50, 0.55, 0.53, 0.51), "online_rm", QWEN_MID),
+    ]
+    found = load(write(tmp_path, runs), "toy")
+    cells = tuning_cells(found)
+    best = cells[cells["own_best"]].set_index(["family", "method"])["learning_rate"]
+    assert best.to_dict() == {("llama", "human"): 1e-3, ("qwen", "human"): 1e-3, ("qwen", "online_rm"): 1e-4}
+    matched = cells[cells["matched"]].groupby("family")["learning_rate"].unique()
+    assert matched["llama"].tolist() == [1e-4] and matched["qwen"].tolist() == [1e-5]
+    (page,) = tuning(found)
+    assert "| DPO, Llama | 0.0001 | 0.001 | not run |" in page.text and "; 24 runs;" in page.text
+    assert human_arms(found).frame["family"].tolist() == ["llama", "qwen"]
+
+
 @pytest.mark.parametrize(
     ("change", "holds"),
     [

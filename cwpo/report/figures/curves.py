@@ -32,7 +32,7 @@ from cwpo.report.tables.annotators import FIGURE8
 from cwpo.report.tables.figure_specs import FIGURE2, FIGURE3_LEFT, FIGURE3_RIGHT, FIGURE4
 from cwpo.report.tables.grid import AVERAGE, Cell, fill
 from cwpo.report.tables.spec import Spec
-from cwpo.report.tables.tuning import TUNINGS, human_target, tuning_cells
+from cwpo.report.tables.tuning import human_target, tuning_cells, tuning_runs
 from cwpo.results import MATCHED
 
 NUMBERS = {"gra": "GRA, %", "reward": "mean gold reward"}  # numbers of an arm; the paper publishes only GRA
@@ -144,7 +144,7 @@ def tuning(results: Results, folder: Path) -> list[Path]:
     if not len(cells):
         return []
     path, families = folder / "tuning", sorted(set(cells["family"]))
-    note = sizes(cells.to_dict("records"), results.of(*TUNINGS)["seed"])
+    note = sizes(cells.to_dict("records"), tuning_runs(results)["seed"])
     size, target = (3.1 * len(families), 5.0), human_target(results)
     with figure(path, results, (2, len(families)), size=size, title="Update size", sizes=note, legend=3) as (_, axes):
         for column, name in zip(axes.T, families):

@@ -16,7 +16,7 @@ from cwpo.report.tables.kinds import ANNOTATORS
 from cwpo.report.tables.page import Page
 from cwpo.report.tables.render import pages
 from cwpo.report.tables.spec import Item, Spec, data, fixed, weak_models
-from cwpo.report.tables.tuning import TUNINGS, tuning_cells
+from cwpo.report.tables.tuning import tuning_cells, tuning_runs
 from cwpo.results import MATCHED, OWN_BEST
 
 POISON = (0.0, 0.05, 0.1, 0.15, 0.2)
@@ -158,7 +158,7 @@ def human_arms(results: Results) -> Page | None:
     chosen = tuning_cells(results)
     if not len(chosen) or "human" not in set(chosen["method"]):
         return None
-    runs = results.of(*TUNINGS).merge(
+    runs = tuning_runs(results).merge(
         chosen[["family", "method", "learning_rate", MATCHED, OWN_BEST]], on=["family", "method", "learning_rate"]
     )
     runs = runs[(runs["method"] == "human") & (runs[MATCHED] | runs[OWN_BEST])]

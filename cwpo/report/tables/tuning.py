@@ -18,6 +18,7 @@ from cwpo.results import MATCHED, OWN_BEST
 
 SUBSETS_OF_TABLE1 = "table20"
 TUNINGS = ("tuning", "headline_tuning")  # with DPO; the first that ran is shown
+MORE_TUNINGS = ("tuning_llama", "tuning_online")  # a further family, and further methods, with DPO
 OTHER_OBJECTIVES = "tuning_objectives"
 
 
@@ -29,6 +30,11 @@ def human_target(results: Results) -> float:
     return float(rows["value"].astype(float).mean())
 
 
+def tuning_runs(results: Results) -> pd.DataFrame:
+    """Returns the runs with DPO: those of the first experiment of TUNINGS that ran, and those of all MORE_TUNINGS."""
+    return pd.concat([results.of(*TUNINGS), *(results.of(name) for name in MORE_TUNINGS)])
+
+
 @lru_cache(maxsize=len(OBJECTIVES))
 def tuning_cells(results: Results, objective: str = "dpo") -> pd.DataFrame:
     """Returns a row per model family, method and learning rate: `outcome` over data sets and models; empty if none ran.
@@ -37,7 +43,7 @@ def tuning_cells(results: Results, objective: str = "dpo") -> pd.DataFrame:
     nearest to `human_target`; rates above the one with Human's highest GRA do not count. `own_best`: the method's rate
     with the highest mean gold reward under this objective, of several such rates the smallest.
     """
-    runs = results.of(*(TUNINGS if objective == "dpo" else (OTHER_OBJECTIVES,)))
+    runs = tuning_runs(results) if objective == "dpo" else results.of(OTHER_OBJECTIVES)
     runs = runs[runs["objective"] == objective]
     cells = []
     for (name, method, rate), rows in runs.groupby(["family", "method", "learning_rate"], sort=True):
@@ -79,11 +85,19 @@ def tuning(results: Results) -> list[Page]:
     own_best = "**Own best**: each method's update size with the highest mean gold reward{}, in bold."
     others = [objective for objective in OBJECTIVES if objective != "dpo"]
     pages = (
-        _page(results, "Update sizes of the operating points", TUNINGS, ["dpo"], f"{matched} {own_best.format('')}"),
         _page(
             results,
+            tuning_runs(results),
+            "Update sizes of the operating points",
+            TUNINGS[0],
+            ["dpo"],
+            f"{matched} {own_best.format('')}",
+        ),
+        _page(
+            results,
+            results.of(OTHER_OBJECTIVES),
             "Own best update sizes with other objectives",
-            (OTHER_OBJECTIVES,),
+            OTHER_OBJECTIVES,
             others,
             own_best.format(" under an objective"),
         ),
@@ -91,23 +105,22 @@ def tuning(results: Results) -> list[Page]:
     return [page for page in pages if page]
 
 
-def _page(results: Results, title: str, experiments: tuple[str, ...], objectives: list[str], rules: str) -> Page | None:
+def _page(
+    results: Results, runs: pd.DataFrame, title: str, name: str, objectives: list[str], rules: str
+) -> Page | None:
     found = {objective: tuning_cells(results, objective) for objective in objectives}
     cells = pd.concat([frame.assign(objective=objective) for objective, frame in found.items()])
     if not len(cells):
         return None
-    runs = results.of(*experiments)
     methods = [name for name in SWEPT_NAMES if name in set(cells["method"])]
     parts = [
         f"Development seeds {ranges(sorted(set(runs['seed'])))}, which no table uses; {len(runs)} runs; means over data sets and models "
         f"with 95 % bootstrap intervals. {rules}",
         _choices(cells, methods),
     ]
-    for (objective, name), rows in cells.groupby(["objective", "family"], sort=True):
-        parts.append(f"### {_heading(objective, name)}\n\n{_rewards(rows, methods)}")
-    return Page(
-        experiments[0], title, "\n\n".join(parts), cells, runs["git_commit"], experiment=runs["experiment"].iloc[0]
-    )
+    for (objective, family), rows in cells.groupby(["objective", "family"], sort=True):
+        parts.append(f"### {_heading(objective, family)}\n\n{_rewards(rows, methods)}")
+    return Page(name, title, "\n\n".join(parts), cells, runs["git_commit"], experiment=runs["experiment"].iloc[0])
 
 
 def _heading(objective: str, name: str) -> str:
