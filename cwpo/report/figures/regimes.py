@@ -1,4 +1,4 @@
-"""Shows when weak labels and confidence help: heat maps over noise and number of pairs, curves over learning rate."""
+"""Draws when weak labels and confidence help: heat maps over noise and number of pairs, curves over learning rate."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def regimes_sizes(results: Results, folder: Path) -> list[Path]:
 
 
 def heat_maps(contrast: str, results: Results, folder: Path) -> list[Path]:
-    """Draws heat maps of the difference CONTRASTS[contrast]: gold reward above, GRA below; columns: learning rates."""
+    """Draws heat maps of CONTRASTS[contrast] over noise and pairs: gold reward above, GRA below; a column per rate."""
     every = differences(results)
     if not len(every) or contrast not in set(every["contrast"]) or "difference" not in every:
         return []
