@@ -93,7 +93,7 @@ def _listed(cells: Sequence[tuple[float, str]]) -> str:
 
 
 def _over_seeds(centres: Sequence[float], means: Floats) -> Interval:
-    """Returns the mean over seeds with its t interval; for one seed, with the bootstrap interval over its prompts."""
+    """Returns the mean of `centres` (one per seed) and its t interval; for one seed, the interval over its prompts."""
     if len(centres) < 2:
         return interval_of(centres, means)
     return Interval(*np.round([np.mean(centres), *t_interval(centres)], DIGITS).tolist())

@@ -30,8 +30,7 @@ def write_page(
     """Writes report.html into `folder` and returns its path. Equal results give equal bytes.
 
     The page shows the answer to QUESTION, the claims in `entries`, the Markdown tables and PNG figures in `written`,
-    and examples of responses and labels. If `sweep` names a user's sweep, the page is about it, and has no answer. The
-    page loads nothing from elsewhere.
+    and examples of responses and labels. If `sweep` names a user's sweep, the page is about it and has no answer.
     """
     written = sorted(written, key=lambda path: paper_order(path.stem))
     tables = [_table(path, folder) for path in written if path.suffix == ".md"]
@@ -106,7 +105,7 @@ def _short(stem: str) -> str:
 def samples(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Yields Tables 14 and 15: for each data set and strong model, all arms' responses to PROMPTS test prompts.
 
-    `frame` (samples.csv) has SFT and aligned models (DPO, matched learning rate); only the smallest seed is shown.
+    Each arm answers with its SFT and its aligned model (DPO, matched learning rate); only the smallest seed is shown.
     """
     for (data, strong), rows in _with_texts(frame).groupby(["data", "strong"], sort=True):
         rows = rows[rows["seed"] == rows["seed"].min()].assign(arm=rows["method"].replace(METHOD_NAMES))
@@ -136,7 +135,7 @@ def _with_texts(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def provenance(results: Results) -> list[list[str]]:
-    """Returns a row per experiment: name, runs, seeds, prompts, training seconds, commits; if several, one for all."""
+    """Returns a row per experiment: name, runs, seeds, prompts, training seconds, commits; then a total, if several."""
     keep = ["experiment", "run_key", "seed", "n_eval", "train_seconds", "git_commit"]
     frames = [frame[keep] for frame in (results.runs, results.annotators) if len(frame)]
     rows = pd.concat(frames) if frames else pd.DataFrame(columns=keep)

@@ -60,7 +60,7 @@ class Rewards:
     def resampled(self) -> dict[str, tuple[Floats, Floats]]:
         """Maps each run to (GRA in [0, 1], mean gold reward), each (RESAMPLES,): one per bootstrap sample of prompts.
 
-        Runs with equally many prompts use the same samples, so runs on the same prompts can be subtracted one by one.
+        Runs with equally many prompts use the same samples, so values of runs on the same prompts can be subtracted.
         """
         by_size: dict[int, list[str]] = {}
         for key, run in self.runs.items():
@@ -76,7 +76,7 @@ class Rewards:
 
 @dataclass(frozen=True, eq=False)  # equal only to itself, so that functions can cache results by it
 class Results:
-    """The result files of one scale as frames. If a file does not exist, its frame is empty but has the columns.
+    """The result files of one scale, each as a frame of its name: empty, but with its columns, if the file is missing.
 
     `runs` is runs.csv with one more column, `run`: "experiment/run_key", the key of `rewards`. `paper` has the paper's
     numbers. `point` is the operating point to whose runs `arms` is restricted; None: `arms` has all runs.
@@ -95,7 +95,7 @@ class Results:
     point: str | None = None
 
     def at(self, point: str) -> Results:
-        """Returns these results with `arms` restricted to runs at the operating point `point` and runs without one."""
+        """Returns these results, except that `arms` has only the runs whose point is `point`, "both" or blank."""
         return self._points[point]
 
     @cached_property
@@ -163,8 +163,8 @@ def load(results: Path, scale: str, experiment: str = "", keys: Iterable[str] = 
     """Reads and checks the result files in `results`/`scale`, and the paper's numbers.
 
     If `experiment` is given, `runs` has only its runs with a run key in `keys`, and all other tables but `details` are
-    empty. Raises InputError if runs.csv and annotators.csv are missing, ResultsError if files are damaged or do not fit
-    together.
+    empty. Raises InputError if runs.csv and annotators.csv are missing, ResultsError if a file is damaged or does not
+    fit.
     """
     folder = results / scale
 
@@ -217,7 +217,7 @@ def _plain(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _recounted(runs: pd.DataFrame, rewards: Mapping[str, RunRewards]) -> pd.DataFrame:
-    """Returns `runs` with GRA and tie rate of the recorded rewards: their 6 digits drop noise that would break ties."""
+    """Returns `runs` with GRA and tie rate of the recorded rewards, whose 6 digits drop noise that would break ties."""
     own = [rewards[run] for run in runs["run"]]
     return runs.assign(
         gra=[float(np.mean(run.reward > run.reward_sft)) for run in own],
@@ -247,13 +247,13 @@ def _check_rewards(path: Path, runs: pd.DataFrame, rewards: dict[str, RunRewards
 
 
 def datasets(rows: pd.DataFrame) -> list[str]:
-    """Returns the data sets in `rows` by name: first the paper's, in the order of DATA_NAMES, then others sorted."""
+    """Returns the names of the data sets in `rows`: the paper's in the order of DATA_NAMES, then others sorted."""
     order = list(DATA_NAMES)
     return sorted(set(rows["data"]), key=lambda name: (order.index(name) if name in order else len(order), name))
 
 
 def one_per_seed(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns `rows`, one cell's runs. Raises ResultsError if two have one seed: they differ in a setting not shown."""
+    """Returns `rows`, the runs of a cell. Raises ResultsError if two have one seed: a mean would mix their settings."""
     twice = rows[rows.duplicated("seed", keep=False)]
     if len(twice):
         keys = ", ".join(f"{key} (seed {seed})" for key, seed in zip(twice["run_key"], twice["seed"]))
@@ -266,7 +266,7 @@ def one_per_seed(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def select(frame: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
-    """Returns the rows of `frame` that meet `where`, column -> value; None: blank. Numbers match within TOLERANCE."""
+    """Returns the rows of `frame` that meet `where`, column -> value (None: blank); numbers match within TOLERANCE."""
     keep = np.ones(len(frame), dtype=bool)
     for column, wanted in where.items():
         values = frame[column]

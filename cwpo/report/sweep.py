@@ -16,7 +16,7 @@ KNOWN = ["run_key", "seed", "reference"]  # columns of `arms` that are not swept
 
 
 class Written(NamedTuple):
-    """`table` holds the ranking as numbers, `shown` the same as text for readers, `files` the files written."""
+    """What write_sweep returns: the ranking as numbers (`table`) and as text (`shown`), and the files written."""
 
     table: pd.DataFrame
     shown: pd.DataFrame
@@ -28,7 +28,7 @@ def write_sweep(results: Path, scale: str, name: str, arms: pd.DataFrame, agains
 
     `arms` has one row for each run: `run_key`; `seed`; `reference`, the run_key of the run of method `against` (if
     given) that is subtracted from it, or None; and a column for each swept key, None where the run does not depend on
-    the key.
+    it.
     """
     found = load(results, scale, name, set(arms["run_key"]))
     axes = [column for column in arms if column not in KNOWN]

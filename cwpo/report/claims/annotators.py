@@ -45,7 +45,7 @@ def _bt(experiment: str, **where: object) -> Where:
 
 
 def _sum(*terms: tuple[float, Where], match: tuple[str, ...] = ANNOTATOR) -> Measure:
-    """Returns a measure: the weighted sum of annotators' results. A term is (weight, conditions on the annotator)."""
+    """Returns a measure: a weighted sum of annotators' numbers. A term is (weight, conditions on annotators)."""
     signed = [Term(factor, "a" if factor > 0 else "b", where) for factor, where in terms]
     return contrast(signed, match=match, table="annotators")
 

@@ -60,11 +60,11 @@ class Claim:
 def better(
     id: str, statement: str, a: Where, b: Where, *, test: str, match: tuple[str, ...] = ARM, remark: str = ""
 ) -> Claim:
-    """Returns the claim that arm `a` has a higher GRA than arm `b`; mean gold rewards are compared beside it."""
+    """Returns the claim that arm `a` has a higher GRA than arm `b`; beside it, mean gold rewards are compared."""
     measure = contrast([Term(1, "a", a), Term(-1, "b", b)], match=match)
     return Claim(id, statement, f"GRA of {test}", measure, plain=True, remark=remark)
 
 
 def arm(experiment: str, method: str, **more: object) -> dict[str, object]:
-    """Returns the conditions that select the arms of one method in an experiment."""
+    """Returns conditions, column -> value, that select one method's arms in an experiment; `more` adds conditions."""
     return {"experiment": experiment, "method": method, **more}

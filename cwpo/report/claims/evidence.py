@@ -87,14 +87,14 @@ def _evidence(arms: pd.DataFrame, annotators: pd.DataFrame, confidences: pd.Data
 
 
 def _ranked(frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Adds `family` and `rank` of the models in `column`; ranks count sizes within experiment and family, from 0."""
+    """Adds `family` of the models in `column`, and `rank`: their place by size in experiment and family, from 0."""
     frame = frame.assign(family=[family(name) for name in frame[column]])
     sizes = pd.Series([model_size(name) for name in frame[column]], index=frame.index, dtype=float)
     return frame.assign(rank=sizes.groupby([frame["experiment"], frame["family"]]).rank(method="dense") - 1)
 
 
 def of_paper(paper: pd.DataFrame) -> Evidence:
-    """Returns the published numbers as evidence of one seed, 0. For OPT, Table 4's CW-PO also serves as Figure 4's."""
+    """Returns the published numbers as evidence with one seed, 0. Table 4's CW-PO of OPT also serves as Figure 4's."""
     rows: list[dict] = []
     for given in paper.to_dict("records"):
         setting = dict(part.split("=") for part in given["setting"].split(";") if part)
@@ -138,7 +138,7 @@ def of_paper(paper: pd.DataFrame) -> Evidence:
 
 
 def _win_rates(results: Results) -> dict[str, float]:
-    """Returns CW-PO run in figure5 -> its win rate in percent against Human's run in its cell and seed; ties half."""
+    """Maps each CW-PO run of figure5 to its win rate in percent against Human in its cell and seed; ties count half."""
     cell = ["data", "weak", "strong", "objective", "seed"]
     runs = results.arms[results.arms["experiment"] == "figure5"]
     human = runs[runs["method"] == "human"].drop_duplicates(cell, keep=False)

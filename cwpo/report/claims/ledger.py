@@ -33,7 +33,7 @@ class Entry:
         return any(outcome.judged.effect is not None for outcome in self.points.values())
 
     def record(self) -> dict[str, Any]:
-        """Returns the claim as it is written to claims.json."""
+        """Returns the claim with its outcomes as it is written to claims.json."""
         claim, first = self.claim, self.first
         return {
             "id": claim.id,

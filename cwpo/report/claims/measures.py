@@ -199,8 +199,8 @@ def _options(columns: Sequence[Effects], match: Sequence[str]) -> tuple[pd.DataF
 def _chosen(options: pd.DataFrame, per: Sequence[str]) -> Effects:
     """Returns for each cell and seed the number of the option that has the highest mean over the other seeds.
 
-    The mean is over the cells that agree in the columns `per`. If these have one seed only, the option is chosen on
-    that seed. Means are rounded, so that equal options tie on every machine; of several best options the first counts.
+    This mean is over all cells with equal values in the columns `per`. If they have one seed only, the option is chosen
+    on that seed. Means are rounded, so that equal options tie on every machine; of several best ones the first counts.
     """
     if not len(options):
         return {}

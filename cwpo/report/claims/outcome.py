@@ -26,7 +26,7 @@ NEARER = 0.9  # a policy moved measurably less if its KL is below this share of 
 class Outcome:
     """The result of testing a claim at one operating point.
 
-    `second` has the effect and the interval of the claim's second result; None if the claim has none. `paper` is the
+    `second` has the effect of the claim's second number, with its interval; None if the claim has none. `paper` is the
     paper's effect, the mean over `paper_cells` cells; None if it is unknown.
     """
 

@@ -117,7 +117,7 @@ figure3_left, figure3_right = partial(_labeled, FIGURE3_LEFT), partial(_labeled,
 
 
 def figure8(results: Results, folder: Path) -> list[Path]:
-    """Draws how often annotators disagree with gold and with human labels on test pairs, by poisoned share."""
+    """Draws how often annotators disagree with gold and with human labels on test pairs, by share of poison."""
     grid = fill(FIGURE8, results)
     if grid is None:
         return []

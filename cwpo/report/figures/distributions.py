@@ -108,7 +108,7 @@ def figure6(results: Results, folder: Path) -> list[Path]:
 
 
 def figure7(results: Results, folder: Path) -> list[Path]:
-    """Draws, per data set, a histogram of the unlabeled pairs' confidence C and the accuracy of each bin's labels."""
+    """Draws, per data set, a histogram of unlabeled pairs' confidence, and how often a bin's labels agree with gold."""
     table = results.confidences
     table = table[table["annotator"] == "bt"]
     if not len(table):

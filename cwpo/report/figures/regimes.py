@@ -50,7 +50,10 @@ def regimes_sizes(results: Results, folder: Path) -> list[Path]:
 
 
 def heat_maps(contrast: str, results: Results, folder: Path) -> list[Path]:
-    """Draws heat maps of CONTRASTS[contrast] over noise and pairs: gold reward above, GRA below; a column per rate."""
+    """Draws heat maps of the difference of two methods, CONTRASTS[contrast], over label noise and number of pairs.
+
+    The upper row shows mean gold reward, the lower row GRA; each column is a learning rate.
+    """
     every = differences(results)
     if not len(every) or contrast not in set(every["contrast"]) or "difference" not in every:
         return []

@@ -23,7 +23,7 @@ POISON = (0.0, 0.05, 0.1, 0.15, 0.2)
 
 
 def trained_as(name: str, label: str, scoring: str | None = None, paper: bool = True) -> Item:
-    """Returns the column of annotator `name` (conf/annotator), scored by `scoring`; paper=False: not in the paper."""
+    """Returns the column of annotators `name`, scored by `scoring` (None: blank); paper=False: not in the paper."""
     where = {"annotator": name, "scoring": scoring}
     return Item(label, where, {"method": f"annotator={name}" if paper else "none"})
 

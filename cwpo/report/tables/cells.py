@@ -24,8 +24,8 @@ RULE = (
 def outcome(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
     """Returns GRA and tie rate (%) and mean gold rewards over all seeds and cells, and numbers of seeds and prompts.
 
-    Each of `cells` is a frame of runs, one per seed. Returns {} unless all cells have the same seeds, at least one. The
-    intervals resample the seeds, all cells of a drawn seed together, and then the prompts of each cell.
+    Each of `cells` is a frame of runs, one per seed. Returns {} unless all cells have the same seeds, at least one. GRA
+    and `reward` have intervals, which resample seeds with all their cells, and then the prompts of each cell.
     """
     ran = [one_per_seed(rows).sort_values("seed") for rows in cells]
     seeds = {tuple(rows["seed"]) for rows in ran}
@@ -59,9 +59,9 @@ def compare(
     """Compares arm `a` with arm `b` on pairs of runs with equal values of the columns `on`; {} if there is no pair.
 
     Returns the mean gold reward of `a` minus that of `b` as `difference`, the same for GRA in percentage points, and
-    the percentage of prompts on which `a` has the higher reward (ties count half) as `win_rate`, each with its interval
-    (see RULE). `on` includes "seed"; its other columns define a cell, and all seeds use the same cells. `spread` makes
-    the intervals of differences from the seeds' means and their resampled means. If rewards are relative
+    the percentage of prompts on which `a` has the higher reward (ties count half) as `win_rate`, with intervals (see
+    RULE). `on` includes "seed"; its other columns define a cell, and all seeds use the same cells. `spread` makes the
+    intervals of differences from the seeds' means and their resampled means. If rewards are relative
     (RunRewards.relative), only GRA is compared. Raises ResultsError if an arm has two runs in one cell and seed, or if
     a pair's prompts differ.
     """
@@ -154,7 +154,7 @@ def plain(cell: dict[str, Any], name: str, digits: int = 2) -> str:
 
 
 def by_seed(values: str, seeds: int) -> str:
-    """Returns `values`, a number per seed as in `0.3; 0.1`; if there are more than FEW_SEEDS, only `0.1 to 0.3`."""
+    """Returns `values`, a number per seed as in `0.3; 0.1`; for more than FEW_SEEDS seeds only `0.1 to 0.3`."""
     if seeds <= FEW_SEEDS:
         return values
     numbers = sorted(values.split("; "), key=float)

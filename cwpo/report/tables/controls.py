@@ -23,7 +23,7 @@ SHARE = 0.3
 
 
 def with_agreement(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
-    """Returns `outcome` plus mean `margin_agreement`: E[weight · label (±1) · gold gap] / E[weight · |gold gap|]."""
+    """Returns `outcome`, plus E[weight · label (±1) · gold gap] / E[weight · |gold gap|] as `margin_agreement`."""
     cell = outcome(results, cells)
     return cell and {**cell, "margin_agreement": float(pd.concat(cells)["margin_agreement"].mean())}
 

@@ -32,7 +32,7 @@ THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75)
 
 
 def label_fractions(name: str, title: str, about: str, *others: Item) -> Spec:
-    """Returns the spec of one half of Figure 3: columns are CW-PO and `others`, rows the shares of labeled pairs."""
+    """Returns half of Figure 3: columns for CW-PO and `others`, rows by labeled share, sections by models and data."""
     return Spec(
         name,
         title,

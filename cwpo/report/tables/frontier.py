@@ -44,7 +44,7 @@ def _divergence(results: Results, rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def panels(cells: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """Yields (models' label, data set's name, cells) per pair of models and data set; the paper's sets come first."""
+    """Yields (models' label, data set's name, cells) per model pair and data set; the paper's data sets come first."""
     for (weak, strong), rows in cells.groupby(PANEL[:2], sort=True):
         for name in datasets(rows):
             yield (f"{label(weak)} → {label(strong)}", DATA_NAMES.get(name, name), rows[rows["data"] == name])

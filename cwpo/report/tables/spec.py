@@ -43,8 +43,7 @@ class Spec:
     """Describes one table. It shows the first of `experiments` that has runs; by default the experiment `name`.
 
     `contrasts` are pairs of items (a, b): a − b is shown for each section and over all sections, also for each value of
-    the column `split`. Compared runs have equal values in the columns `same` and `kind.same`. `sources`: see
-    `published`.
+    the column `split`. Compared runs have equal values in the columns `same` and `kind.same`.
     """
 
     name: str
@@ -143,7 +142,7 @@ def objectives(frame: pd.DataFrame) -> list[Item]:
 
 
 def method(key: str, paper: str = "", *, optional: bool = False, **where: Any) -> Item:
-    """Returns the item of the runs of method `key` that meet `where`; `paper`: its name in paper_results.csv."""
+    """Returns the item of method `key`'s runs that meet `where`; `paper` (or `key`): its name in paper_results.csv."""
     return Item(METHOD_NAMES[key], {"method": key, **where}, {"method": paper or key}, optional)
 
 
