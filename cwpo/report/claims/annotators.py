@@ -51,7 +51,7 @@ def _sum(*terms: tuple[float, Where], match: tuple[str, ...] = ANNOTATOR) -> Mea
 
 
 def _cheaper(id: str, statement: str, rivals: str, *names: str) -> Claim:
-    """Returns the claim that BT trains in fewer seconds than any annotator in `names`; `rivals` describes them."""
+    """Returns the claim that BT trains in fewer seconds than each annotator in `names`; `rivals` is these in words."""
     return Claim(
         id,
         statement,

@@ -50,7 +50,7 @@ class Entry:
 
 
 def judge_all(results: Results) -> list[Entry]:
-    """Returns each of CLAIMS, judged at each operating point; claims about annotators are judged once, at the first."""
+    """Returns each of CLAIMS, judged at each operating point; claims about annotators are judged at the first only."""
     points, theirs = results.points(), of_paper(results.paper)
     ours = {point: of_results(results.at(point)) for point in points}
     return [

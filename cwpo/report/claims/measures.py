@@ -51,7 +51,7 @@ Effects = dict[tuple[Any, ...], float]  # (*values of a cell, seed) -> effect or
 
 @dataclass(frozen=True)
 class Term:
-    """One term of a sum: `factor` times a number, e.g. GRA, of the runs that meet `where`; `side` as in Measured."""
+    """One term of a sum: `factor` times a number, e.g. GRA, of the runs that meet `where`; `side`: see Measured."""
 
     factor: float
     side: str
@@ -81,7 +81,7 @@ def contrast(terms: Sequence[Term], *, match: Sequence[str] = ARM, table: str = 
 
 
 def _of_two_machines(frame: pd.DataFrame, rows: Sequence[pd.DataFrame]) -> tuple[str, ...]:
-    """Returns (a note,) if some run key has different results in two experiments, so machines differ; else ()."""
+    """Returns (a note,) if two experiments have different results of one run key: their machines differ. Else ()."""
     names = sorted({name for part in rows for name in part["experiment"]})
     number = "gra" if "gra" in frame else "accuracy"
     shared = frame[frame["experiment"].isin(names)].groupby("run_key")[number]

@@ -85,9 +85,10 @@ HEAT_MAPS = tuple(partial(heat_maps, contrast) for contrast in CONTRASTS)
 
 
 def _heat_map(axis: Any, here: pd.DataFrame, cells: pd.DataFrame, name: str, form: str, most: float) -> Any:
-    """Draws the column `name` of `here`, the `cells` with one learning rate, by label noise and number of pairs.
+    """Draws a heat map of the column `name` of `here` over label noise and number of pairs; returns the image.
 
-    Colours span ±`most`; `form` formats numbers; * and a frame mark intervals that exclude 0. Returns the image.
+    `here` has the `cells` with one learning rate. Colours span ±`most`; `form` formats numbers; * and a frame mark
+    intervals that exclude 0.
     """
     noises, pairs = sorted(set(cells["label_flip"])), sorted(set(cells["data_pairs"]))
     grid = here[name].unstack().reindex(index=noises, columns=pairs).astype(float)
