@@ -52,7 +52,7 @@ def cw_over(
     match: tuple[str, ...] = ARM,
     **conditions: str,
 ) -> list[Claim]:
-    """Returns a claim per method in `others`: CW-PO's mean GRA is higher than its, in the runs that meet `conditions`.
+    """Returns a claim per method in `others`: CW-PO beats it in mean GRA, over the runs that meet `conditions`.
 
     The statement of each claim begins with `lead` and ends with `what`; the description of its test ends with `note`.
     """
