@@ -259,8 +259,9 @@ def one_per_seed(rows: pd.DataFrame) -> pd.DataFrame:
         keys = ", ".join(f"{key} (seed {seed})" for key, seed in zip(twice["run_key"], twice["seed"]))
         name = rows["experiment"].iloc[0]
         raise ResultsError(
-            f"experiment {name}: one table cell has several runs of the same seed, which differ in a setting not shown: {keys}; "
-            f"give your own runs another name (name=mine), and restore these rows with `make reproduce EXPERIMENT={name}`"
+            f"experiment {name}: one table cell has several runs of the same seed, which differ in a setting not "
+            f"shown: {keys}; give your own runs another name (name=mine), and restore these rows with "
+            f"`make reproduce EXPERIMENT={name}`"
         )
     return rows
 
