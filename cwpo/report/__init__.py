@@ -1,1 +1,1 @@
-"""Builds tables, figures, claims and the page from the files under results/ alone; imports no model code."""
+"""Builds tables, figures, claims and an HTML page from the files under results/ alone; imports no model code."""

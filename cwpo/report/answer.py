@@ -21,11 +21,11 @@ QUESTION = "Does CW-PO beat human labels here?"
 TABLES = ("table1", "headline")
 CELL = ["data", "weak", "strong"]
 VERBS = {"ahead": "beats", "behind": "loses to", "level": "cannot be told apart from"}
-FEW = 4  # up to this many cells are listed by name
+FEW = 4  # at most so many cells are listed one by one
 
 
 def answer(results: Results) -> list[tuple[str, str]]:
-    """Returns (heading, CW-PO compared with Human in words) per operating point and at equal KL, where possible."""
+    """Returns (heading, text) pairs that compare CW-PO with Human, per operating point and at equal KL, if they ran."""
     points = results.points(*TABLES, "frontier")
     found = [(capital(the_point(point)), text) for point in points if (text := _at(results, point))]
     at_kl = [text for point in points if (text := _equal_kl(results, point))]
@@ -33,10 +33,10 @@ def answer(results: Results) -> list[tuple[str, str]]:
 
 
 def _runs(results: Results, point: str) -> dict[str, pd.DataFrame]:
-    """Returns method -> its DPO runs at `point` in the experiments table1, headline and frontier, without duplicates.
+    """Returns method -> its DPO runs at the operating point in table1, headline and frontier, each arm and seed once.
 
-    Some seeds may be missing in some cells (data set and models), and `compare` would leave out these cells. So only
-    seeds with which CW-PO and Human both ran in every cell that they share are kept; all seeds if there is no such one.
+    A cell is a data set and a pair of models. Keeps only the seeds with which both CW-PO and Human ran in every cell
+    that they share, because `compare` leaves out cells that lack a seed. If there is no such seed, keeps all seeds.
     """
     arms = results.at(point).arms
     tables = arms["experiment"].isin(TABLES) & (arms["objective"] == "dpo")
@@ -71,10 +71,10 @@ def _at(results: Results, point: str) -> str:
 
 
 def _by_cell(results: Results, cw: pd.DataFrame, human: pd.DataFrame) -> str:
-    """Counts the cells in which CW-PO is ahead of, behind or level with Human: `ahead in 8 (+0.10 to +0.21), ...`.
+    """Returns where CW-PO is ahead of, behind or level with Human: `ahead in 8 (+0.10 to +0.21), level in 2 (...)`.
 
-    A cell is a data set and a pair of models. CW-PO is level in it if the interval of CW-PO minus Human contains 0, or
-    if it has one seed.
+    It counts cells (a data set and a pair of models). The numbers are CW-PO's mean gold reward minus Human's. A cell is
+    level if the interval of this difference contains 0, or if there is one seed.
     """
     found: dict[str, list[tuple[float, str]]] = {side: [] for side in VERBS}
     for (data, weak, strong), rows in cw.groupby(CELL, sort=True):
@@ -86,14 +86,14 @@ def _by_cell(results: Results, cw: pd.DataFrame, human: pd.DataFrame) -> str:
 
 
 def _listed(cells: Sequence[tuple[float, str]]) -> str:
-    """Lists each cell with its difference; for more than FEW cells, gives the smallest and the largest difference."""
+    """Returns each cell's name and difference; for more than FEW cells, only the smallest and largest difference."""
     if len(cells) <= FEW:
         return "; ".join(f"{name} {gain:+.2f}" for gain, name in cells)
     return f"{min(cells)[0]:+.2f} to {max(cells)[0]:+.2f}"
 
 
 def _over_seeds(centres: Sequence[float], means: Floats) -> Interval:
-    """Returns the t interval over seeds, by which claims are judged; with one seed, the interval over its prompts."""
+    """Returns the mean of `centres` (one per seed) and its t interval; for one seed, the interval over its prompts."""
     if len(centres) < 2:
         return interval_of(centres, means)
     return Interval(*np.round([np.mean(centres), *t_interval(centres)], DIGITS).tolist())

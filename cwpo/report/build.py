@@ -1,4 +1,4 @@
-"""Builds the whole report of one scale: tables, figures, claims and the page."""
+"""Builds the whole report of one scale: tables, figures, claims and the HTML page."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ TABLES: tuple[Callable[[Results], list[Page]], ...] = (
 
 
 def build_report(results: Path, scale: str) -> list[Path]:
-    """Writes tables, figures, claims and page of a scale from its files in results/<scale>/; returns the files written.
+    """Writes tables, figures, claims and page of a scale from its files in `results`/`scale`; returns all their paths.
 
-    A cell without runs says "not run". A table without runs is left out, and removed if the last report had it. A
-    report that is up to date is not written again. Raises InputError if `scale` is not a folder name or has no results.
+    A cell without runs says "not run". A table without runs is left out, and deleted if the last report had it. If the
+    report is up to date, nothing is written. Raises InputError if `scale` is no folder name or has no results.
     """
     folder = results / scale
     if not NAME.fullmatch(scale):

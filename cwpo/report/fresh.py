@@ -1,4 +1,4 @@
-"""A file of digests that tells whether the last report is up to date, so that it is not built again for nothing."""
+"""Keeps a file of digests, which tells whether the last report is up to date and need not be built again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KINDS = ("tables", "figures")  # folders of a report
 
 
 def up_to_date(folder: Path, inputs: str) -> list[Path] | None:
-    """Returns the last report's files in `folder`; None if there is none, or these or the digest `inputs` changed."""
+    """Returns the last report's files in `folder`; None if they are missing or changed, or the digest `inputs` did."""
     try:
         last = json.loads((folder / STAMP).read_text(encoding="utf-8"))
         written = [folder / name for name in last["written"]]
@@ -26,7 +26,7 @@ def up_to_date(folder: Path, inputs: str) -> list[Path] | None:
 
 
 def remove_others(folder: Path, written: Sequence[Path]) -> None:
-    """Removes the last report's tables and figures in `folder` that are not in `written`: their runs are gone."""
+    """Deletes from `folder` the last report's tables and figures that are not in `written`: their runs are gone."""
     try:
         names = json.loads((folder / STAMP).read_text(encoding="utf-8"))["written"]
         old = [folder / kind / Path(name).name for name in names for kind in KINDS if name.startswith(f"{kind}/")]
@@ -37,7 +37,7 @@ def remove_others(folder: Path, written: Sequence[Path]) -> None:
 
 
 def remember(folder: Path, inputs: str, written: Sequence[Path]) -> None:
-    """Stores in `folder` the names and digest of the files `written`, and `inputs`, the digest taken before reading."""
+    """Stores in `folder` what up_to_date reads: `inputs` (see digest_of), names and digest of the files `written`."""
     note = {
         "inputs": inputs,
         "output": _digest(written),
@@ -47,7 +47,7 @@ def remember(folder: Path, inputs: str, written: Sequence[Path]) -> None:
 
 
 def digest_of(inputs: Iterable[Path]) -> str:
-    """Returns one digest of these files and of the code and templates that make a report from them."""
+    """Returns one digest of the files `inputs` and of the code and templates that make a report from them."""
     return _digest([*inputs, *_code(), *sorted(TEMPLATES.iterdir())])
 
 

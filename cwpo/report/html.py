@@ -19,19 +19,18 @@ from cwpo.report.names import DATA_NAMES, METHOD_NAMES, POINT_NAMES, capital, sc
 from cwpo.report.tables.cells import ranges
 from cwpo.results import WRITTEN
 
-PROMPTS, PAIRS = 3, 5  # examples on the page: prompts per data set; pairs per data set and confidence band
-HEAD = "figure-frontier"  # id of the figure beside the answer
+PROMPTS, PAIRS = 3, 5  # examples shown: prompts per data set and strong model; pairs per band
+HEAD = "figure-frontier"  # id of the figure beside the answer to QUESTION
 BANDS = {"low": "least confident", "high": "most confident"}
 
 
 def write_page(
     results: Results, entries: Sequence[Entry], written: Sequence[Path], folder: Path, sweep: str = ""
 ) -> Path:
-    """Writes report.html into `folder` and returns its path.
+    """Writes report.html into `folder` and returns its path. Equal results give equal bytes.
 
-    The page shows the answer to QUESTION, the claims in `entries`, then the Markdown tables and PNG figures in
-    `written`. If `sweep` names a sweep, the page is about this sweep and has no answer, else it is about
-    results/<scale>. Equal results give equal bytes. The page loads nothing from elsewhere.
+    The page shows the answer to QUESTION, the claims in `entries`, the Markdown tables and PNG figures in `written`,
+    and examples of responses and labels. If `sweep` names a user's sweep, the page is about it and has no answer.
     """
     written = sorted(written, key=lambda path: paper_order(path.stem))
     tables = [_table(path, folder) for path in written if path.suffix == ".md"]
@@ -84,7 +83,7 @@ def _table(path: Path, folder: Path) -> dict[str, str]:
 
 
 def _figure(path: Path, titles: dict[str, str]) -> dict[str, Any]:
-    """Returns the page's fields for a figure. If a table has the same name, the figure takes its title and links it."""
+    """Returns the template's fields for a figure, with title and link of the table that has the same name, if any."""
     name, has_table = _short(path.stem), path.stem in titles
     title = titles.get(path.stem, name)
     return {
@@ -98,15 +97,15 @@ def _figure(path: Path, titles: dict[str, str]) -> dict[str, Any]:
 
 
 def _short(stem: str) -> str:
-    """Turns the stem of a file into a name: `table13` into `Table 13`, `figure3_left` into `Figure 3 left`."""
+    """Returns a file's stem as a name: `Table 13` for `table13`, `Figure 3 left` for `figure3_left`."""
     words = re.sub(r"^(table|figure)(?=\d)", r"\1 ", stem).replace("_", " ")
     return capital(words)
 
 
 def samples(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Yields Tables 14 and 15, a dict per data set and strong model: all arms' responses to PROMPTS test prompts.
+    """Yields Tables 14 and 15: for each data set and strong model, all arms' responses to PROMPTS test prompts.
 
-    The responses are those of each arm's SFT model and of its aligned model (DPO, first seed, matched learning rate).
+    Each arm answers with its SFT and its aligned model (DPO, matched learning rate); only the smallest seed is shown.
     """
     for (data, strong), rows in _with_texts(frame).groupby(["data", "strong"], sort=True):
         rows = rows[rows["seed"] == rows["seed"].min()].assign(arm=rows["method"].replace(METHOD_NAMES))
@@ -119,7 +118,7 @@ def samples(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 
 def disagreements(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Yields Tables 18, 19, a dict per data set and weak model: pairs labeled unlike humans, by band of confidence."""
+    """Yields Tables 18, 19: per data set and weak model, pairs that it labels unlike people, by confidence band."""
     for (data, weak), rows in _with_texts(frame).groupby(["data", "weak"], sort=True):
         rows = rows.sort_values(["seed", "pair_id"])
         bands = {words: rows[rows["band"] == band].head(PAIRS) for band, words in BANDS.items()}
@@ -136,7 +135,7 @@ def _with_texts(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def provenance(results: Results) -> list[list[str]]:
-    """Returns a line per experiment: name, runs, seeds, prompts, training seconds, commits; then one for all runs."""
+    """Returns a row per experiment: name, runs, seeds, prompts, training seconds, commits; then a total, if several."""
     keep = ["experiment", "run_key", "seed", "n_eval", "train_seconds", "git_commit"]
     frames = [frame[keep] for frame in (results.runs, results.annotators) if len(frame)]
     rows = pd.concat(frames) if frames else pd.DataFrame(columns=keep)

@@ -1,4 +1,4 @@
-"""The result files of one scale, and the paper's numbers."""
+"""Reads the result files of one scale, and the paper's published numbers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ TOLERANCE = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class Rewards:
-    """The rewards of every run, keyed by the column `run` of `Results.runs`."""
+    """Maps each run, named as in the column `run` of `Results.runs`, to its gold rewards on the test prompts."""
 
     runs: dict[str, RunRewards]
 
@@ -58,9 +58,9 @@ class Rewards:
 
     @cached_property
     def resampled(self) -> dict[str, tuple[Floats, Floats]]:
-        """Returns run -> (GRA in [0, 1], mean gold reward), each (RESAMPLES,): a value per bootstrap sample of prompts.
+        """Maps each run to (GRA in [0, 1], mean gold reward), each (RESAMPLES,): one per bootstrap sample of prompts.
 
-        Runs with equally many prompts use the same samples, so two runs on the same prompts can be subtracted.
+        Runs with equally many prompts use the same samples, so values of runs on the same prompts can be subtracted.
         """
         by_size: dict[int, list[str]] = {}
         for key, run in self.runs.items():
@@ -76,10 +76,10 @@ class Rewards:
 
 @dataclass(frozen=True, eq=False)  # equal only to itself, so that functions can cache results by it
 class Results:
-    """Everything the report reads. If a file does not exist, its frame is empty but has the columns.
+    """The result files of one scale, each as a frame of its name: empty, but with its columns, if the file is missing.
 
-    `runs` has the columns of runs.csv and `run`, "experiment/run_key", which is the key of `rewards`.
-    `point`: the operating point to which `arms` and everything derived from it are restricted; None: all runs.
+    `runs` is runs.csv with one more column, `run`: "experiment/run_key", the key of `rewards`. `paper` has the paper's
+    numbers. `point` is the operating point to whose runs `arms` is restricted; None: `arms` has all runs.
     """
 
     scale: str
@@ -95,7 +95,7 @@ class Results:
     point: str | None = None
 
     def at(self, point: str) -> Results:
-        """Returns these results with `arms` restricted to the runs at `point`; runs without a point are kept."""
+        """Returns these results, except that `arms` has only the runs whose point is `point`, "both" or blank."""
         return self._points[point]
 
     @cached_property
@@ -103,17 +103,17 @@ class Results:
         return {point: replace(self, point=point) for point in (MATCHED, OWN_BEST)}
 
     def points(self, *experiments: str) -> tuple[str, ...]:
-        """Returns ("matched", "own_best") if there are runs at own_best, else ("matched",).
+        """Returns the operating points that ran: ("matched", "own_best") or ("matched",).
 
-        Looks at the first named experiment that has runs, or at all runs if none is named. Runs at both points count
-        for own_best only if all runs are at both.
+        Looks at the first of `experiments` that has runs, or at all runs if none is named. "own_best" is among them if
+        the point of some run is "own_best", or that of every run "both".
         """
         where = (self.of(*experiments) if experiments else self.arms)["point"]
         own = (where == OWN_BEST).any() or (len(where) > 0 and (where == BOTH).all())
         return (MATCHED, OWN_BEST) if own else (MATCHED,)
 
     def of(self, *experiments: str) -> pd.DataFrame:
-        """Returns the rows of `arms` for the first named experiment that has some; an empty frame if none has."""
+        """Returns the rows of `arms` of the first of `experiments` that has any; an empty frame if none has."""
         for name in experiments:
             rows = self.arms[self.arms["experiment"] == name]
             if len(rows):
@@ -121,21 +121,21 @@ class Results:
         return rows
 
     def annotators_of(self, experiment: str) -> pd.DataFrame:
-        """Returns the rows of annotators.csv of one experiment, with `run` (the run key) and the weak model's family."""
+        """Returns an experiment's rows of annotators.csv, plus `run` (its run_key) and the weak model's `family`."""
         rows = self.annotators[self.annotators["experiment"] == experiment]
         return rows.assign(run=rows["run_key"], family=[family(name) for name in rows["weak"]])
 
     def wins(self, rows: pd.DataFrame) -> list[Floats]:
-        """Returns for each row (seed) an array over prompts: 1 where the aligned model beats its SFT model, else 0."""
+        """Returns for each run in `rows` an array: per prompt 1 if its gold reward beats its SFT model's, else 0."""
         runs = [self.rewards[run] for run in rows["run"]]
         return [(run.reward > run.reward_sft).astype(float) for run in runs]
 
     def gold(self, rows: pd.DataFrame) -> list[Floats]:
-        """Returns for each row (seed) an array of the aligned model's gold rewards on the prompts, by prompt id."""
+        """Returns for each run in `rows` an array: the aligned model's gold reward per prompt, sorted by prompt id."""
         return [self.rewards[run].reward for run in rows["run"]]
 
     def relative(self, *runs: str) -> bool:
-        """Whether any of these runs has relative rewards (see RunRewards.relative)."""
+        """Whether any of these runs has rewards that cannot be compared between runs (see RunRewards.relative)."""
         return any(self.rewards[run].relative for run in runs)
 
     def wins_over(self, run: str, other: str) -> Floats:
@@ -152,7 +152,7 @@ class Results:
 
     @cached_property
     def arms(self) -> pd.DataFrame:
-        """The rows of runs.csv (at the operating point), joined with details.csv and the family of the strong model."""
+        """The rows of `runs` at `point` (None: all), joined with details.csv and the `family` of the strong model."""
         joined = self.runs.merge(self.details, on=["experiment", "run_key"], how="left")
         if self.point is not None:
             joined = joined[joined["point"].isin((self.point, BOTH)) | joined["point"].isna()]
@@ -160,9 +160,11 @@ class Results:
 
 
 def load(results: Path, scale: str, experiment: str = "", keys: Iterable[str] = ()) -> Results:
-    """Reads and checks the files of results/<scale>/. Raises InputError if there are none, ResultsError if damaged.
+    """Reads and checks the result files in `results`/`scale`, and the paper's numbers.
 
-    If `experiment` is given, keeps only its runs whose run key is in `keys`, and empties all tables but details.
+    If `experiment` is given, `runs` has only its runs with a run key in `keys`, and all other tables but `details` are
+    empty. Raises InputError if runs.csv and annotators.csv are missing, ResultsError if a file is damaged or does not
+    fit.
     """
     folder = results / scale
 
@@ -181,7 +183,7 @@ def load(results: Path, scale: str, experiment: str = "", keys: Iterable[str] = 
         runs = runs[(runs["experiment"] == experiment) & runs["run_key"].isin(list(keys))]
     runs = runs.assign(run=runs["experiment"] + "/" + runs["run_key"])
     by_run = _rewards(folder, runs)
-    # Another command may add runs meanwhile: to runs.csv, then to details.csv, then to rewards/.
+    # Read last: a command that adds runs meanwhile writes them to runs.csv, then details.csv, then rewards/.
     wanted = ("details",) if experiment else OPTIONAL
     tables = {
         name: read(f"{name}.csv", columns) if name in wanted else pd.DataFrame(columns=columns)
@@ -191,7 +193,7 @@ def load(results: Path, scale: str, experiment: str = "", keys: Iterable[str] = 
 
 
 def _rewards(folder: Path, runs: pd.DataFrame) -> dict[str, RunRewards]:
-    """Returns run -> its rewards. Raises ResultsError if rewards are missing or do not fit runs.csv."""
+    """Returns run -> its rewards, read from `folder`. Raises ResultsError if some are missing or do not fit `runs`."""
     by_run: dict[str, RunRewards] = {}
     for experiment, own in runs.groupby("experiment"):
         path = rewards_file(folder, str(experiment))
@@ -209,13 +211,13 @@ def _paper(path: Path) -> pd.DataFrame:
 
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:
-    """Converts text columns to plain objects in one block: thousands of small selections are slow on Arrow arrays."""
+    """Returns a copy with text as Python strings: thousands of small selections are slow on Arrow arrays."""
     text = [name for name in frame if isinstance(frame[name].dtype, pd.StringDtype)]
     return frame.astype(dict.fromkeys(text, object)).copy()
 
 
 def _recounted(runs: pd.DataFrame, rewards: Mapping[str, RunRewards]) -> pd.DataFrame:
-    """Recomputes GRA and tie rate from the recorded rewards: rounding to 6 digits removes noise that breaks ties."""
+    """Returns `runs` with GRA and tie rate of the recorded rewards, whose 6 digits drop noise that would break ties."""
     own = [rewards[run] for run in runs["run"]]
     return runs.assign(
         gra=[float(np.mean(run.reward > run.reward_sft)) for run in own],
@@ -245,29 +247,27 @@ def _check_rewards(path: Path, runs: pd.DataFrame, rewards: dict[str, RunRewards
 
 
 def datasets(rows: pd.DataFrame) -> list[str]:
-    """Returns the data sets in `rows`: first the paper's in its order, then others by name."""
+    """Returns the names of the data sets in `rows`: the paper's in the order of DATA_NAMES, then others sorted."""
     order = list(DATA_NAMES)
     return sorted(set(rows["data"]), key=lambda name: (order.index(name) if name in order else len(order), name))
 
 
 def one_per_seed(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns the rows of one cell unchanged. Raises ResultsError if two share a seed.
-
-    Runs of one seed differ in a setting that no column holds, so they must not be averaged.
-    """
+    """Returns `rows`, the runs of a cell. Raises ResultsError if two have one seed: a mean would mix their settings."""
     twice = rows[rows.duplicated("seed", keep=False)]
     if len(twice):
         keys = ", ".join(f"{key} (seed {seed})" for key, seed in zip(twice["run_key"], twice["seed"]))
         name = rows["experiment"].iloc[0]
         raise ResultsError(
-            f"experiment {name}: a cell has several runs of the same seed, which differ in some setting: {keys}; give "
-            f"your own runs another name (name=mine), and restore these rows with `make reproduce EXPERIMENT={name}`"
+            f"experiment {name}: one table cell has several runs of the same seed, which differ in a setting not "
+            f"shown: {keys}; give your own runs another name (name=mine), and restore these rows with "
+            f"`make reproduce EXPERIMENT={name}`"
         )
     return rows
 
 
 def select(frame: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
-    """Returns the rows that meet all conditions, column -> value. None matches blanks; numbers match to TOLERANCE."""
+    """Returns the rows of `frame` that meet `where`, column -> value (None: blank); numbers match within TOLERANCE."""
     keep = np.ones(len(frame), dtype=bool)
     for column, wanted in where.items():
         values = frame[column]
@@ -281,14 +281,14 @@ def select(frame: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def commits(column: pd.Series) -> str:
-    """Lists the git commits in a column, each once, separated by commas; `not recorded` if there are none."""
+    """Returns the distinct git commits in a column, joined by commas; `not recorded` if there are none."""
     return ", ".join(sorted({str(commit) for commit in column.dropna()} - {""})) or "not recorded"
 
 
 def paper_row(paper: pd.DataFrame, **conditions: str) -> dict[str, Any] | None:
-    """Returns the row of the one published number that meets the conditions; None if none does.
+    """Returns the one row of `paper` (paper_results.csv) that meets the conditions, column=value; None if none does.
 
-    Its `value` is in percent, or in seconds for training_seconds. Raises ValueError if several numbers qualify.
+    Its `value` is in percent, or in seconds for metric training_seconds. Raises ValueError if several rows qualify.
     """
     rows = select(paper, conditions)
     if len(rows) > 1:

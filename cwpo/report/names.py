@@ -37,9 +37,9 @@ METHOD_NAMES = {
     "online_cw_po": "Online CW-PO",
     "online_rm": "Online, reward model",
 }
-SWEPT_NAMES = METHOD_NAMES | {"filter": "Top 30 %"}  # for sweeps in which `filter` keeps one share only
-# Arms of unweighted weak labels. WS_DPO is the paper's arm: its weak policy labels by implicit reward or by likelihood;
-# the paper does not say which rule gave its numbers. "ws_bt" is an ablation: CW-PO's labels with every weight 1.
+SWEPT_NAMES = METHOD_NAMES | {"filter": "Top 30 %"}  # for experiments in which `filter` keeps only 30 %
+# Methods of weak labels with weight 1. WS_DPO is the paper's baseline: a weak policy labels by implicit reward or by
+# likelihood; the paper does not say which gave its numbers. "ws_bt" is our ablation: CW-PO's labels with weight 1.
 WS_DPO = ("ws_dpo", "ws_dpo_likelihood")
 WS = (*WS_DPO, "ws_bt")
 POINT_NAMES = {MATCHED: "the matched update size", OWN_BEST: "each arm's own best update size"}
@@ -62,21 +62,18 @@ KNOWN = {name.lower(): name.removesuffix("-Instruct") for name in STAND_INS.valu
 
 
 def paper_model(name: str) -> str:
-    """Returns the paper's name of a model, e.g. `opt-1.3b`; for others the last part of the name in lower case."""
+    """Returns in lower case the paper's model that a toy model replaces, `opt-1.3b`; else the last part of `name`."""
     last = last_part(name).lower()
     return STAND_INS.get(last, last).lower()
 
 
 def label(model: str) -> str:
-    """Returns `OPT-1.3B` for world/opt-96x3 and facebook/opt-1.3b; for other models the last part of their name."""
+    """Returns a name to show, `OPT-1.3B` for world/opt-96x3 or facebook/opt-1.3b; the last part of an unknown name."""
     return KNOWN.get(paper_model(model), last_part(model))
 
 
 def model_size(name: str) -> float:
-    """Reads a model's size from its name, up to a constant factor; NaN if the name has none.
-
-    Examples: `opt-1.3b`, `stories260k`, `qwen2-128x4` (width² · layers).
-    """
+    """Returns the size that a name gives: width² · layers for `qwen2-128x4`, parameters for `opt-1.3b`; else NaN."""
     last = last_part(name).lower()
     if shape := re.search(r"(\d+)x(\d+)", last):
         return float(shape[1]) ** 2 * float(shape[2])
@@ -86,12 +83,12 @@ def model_size(name: str) -> float:
 
 
 def the_point(point: str) -> str:
-    """Names an operating point in a phrase: `at the matched update size`."""
+    """Returns a phrase that names an operating point: `at the matched update size`."""
     return f"at {POINT_NAMES[point]}"
 
 
 def scale_note(scale: str) -> str:
-    """Describes a scale in a clause: `toy scale: synthetic world, ...`."""
+    """Returns a clause that describes a scale: `toy scale: synthetic world, ...`, or just `mine scale` if unknown."""
     return SCALE_NOTES.get(scale, f"{scale} scale")
 
 

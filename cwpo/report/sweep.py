@@ -1,4 +1,4 @@
-"""Writes a user's sweep to results/<scale>/<name>/: a table ranked by gold reward, figures of its axes, and a page."""
+"""Writes a user's sweep to results/<scale>/<name>/: a table ranked by gold reward, figures of swept keys, a page."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from cwpo.report.html import write_page
 from cwpo.report.inputs import load
 from cwpo.report.tables.ranking import page, ranked, texts
 
-KNOWN = ["run_key", "seed", "reference"]  # columns of `arms` that are not axes
+KNOWN = ["run_key", "seed", "reference"]  # columns of `arms` that are not swept keys
 
 
 class Written(NamedTuple):
-    """`table` holds the ranking as numbers, `shown` the same as text for readers, `files` the files written."""
+    """What write_sweep returns: the ranking as numbers (`table`) and as text (`shown`), and the files written."""
 
     table: pd.DataFrame
     shown: pd.DataFrame
@@ -24,10 +24,11 @@ class Written(NamedTuple):
 
 
 def write_sweep(results: Path, scale: str, name: str, arms: pd.DataFrame, against: str | None) -> Written:
-    """Writes the table, figures and page of a sweep whose runs are rows of results/<scale>/runs.csv.
+    """Writes the table, figures and page of the sweep `name`, whose runs are rows of `results`/`scale`/runs.csv.
 
-    `arms` has one row for each arm: `run_key`, `seed`, `reference` (the run_key of the arm of method `against` that is
-    subtracted from it, or None), and a column for each swept key (None if the arm does not depend on the key).
+    `arms` has one row for each run: `run_key`; `seed`; `reference`, the run_key of the run of method `against` (if
+    given) that is subtracted from it, or None; and a column for each swept key, None where the run does not depend on
+    it.
     """
     found = load(results, scale, name, set(arms["run_key"]))
     axes = [column for column in arms if column not in KNOWN]

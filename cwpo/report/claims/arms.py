@@ -14,7 +14,7 @@ SOME_FILTERS = [arm("table4", "filter", keep_fraction=share) for share in (0.3, 
 ALL_FILTERS = [arm("figure4", "filter", keep_fraction=share) for share in THRESHOLDS] + [arm("figure4", "ws_bt")]
 RIVAL_WEIGHTS = [arm("table5", "cw_po", weighting=name) for name in ("c2", "c3", "c4")]
 BY_FRACTION = (*ARM, "human_fraction")
-# How the statements name the arms that CW-PO is compared with.
+# Method that CW-PO is compared with -> its name in the statements.
 OTHERS = {
     "human": "human labels on the same pairs",
     "ws_dpo": "WS-DPO, the labels of a DPO policy by its implicit reward, unweighted",
@@ -27,7 +27,7 @@ STUDENT = ("data", "weak", "objective")
 
 
 def _shrinks(other: str) -> Measure:
-    """Returns a measure: CW-PO's mean gain over `other` for the two smaller students minus that for the two larger."""
+    """Returns a measure: CW-PO's mean gain over `other` for the 2 smaller strong models minus that for the 2 larger."""
     terms = [
         Term(sign * factor, side, arm("table2", method, rank=rank))
         for sign, ranks in ((0.5, (0, 1)), (-0.5, (2, 3)))
@@ -52,7 +52,7 @@ def cw_over(
     match: tuple[str, ...] = ARM,
     **conditions: str,
 ) -> list[Claim]:
-    """Returns one claim for each of `others`: CW-PO has a higher mean GRA, in the runs that meet `conditions`.
+    """Returns a claim per method in `others`: CW-PO beats it in mean GRA, over the runs that meet `conditions`.
 
     The statement of each claim begins with `lead` and ends with `what`; the description of its test ends with `note`.
     """

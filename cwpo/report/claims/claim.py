@@ -20,14 +20,14 @@ PLACES = {
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement of the paper, in our words, and the comparison that tests it.
+    """A statement of the paper, in our words, and the comparison that tests it, `test` in words and `measure` as code.
 
-    `measure` computes the effect from the result `number`, e.g. "gra". The claim is that the effect is above `value`,
+    `measure` computes the effect from the number `number`, e.g. "gra". The claim is that the effect is above `value`,
     or below it if `below` is set. `floor` is the smallest effect that matters: the verdict's margin is half the paper's
-    effect, but at least `floor`. All effects are in `unit`. `paper` computes the paper's effect; None: `measure` does.
-    `second` names another result, shown beside the effect; `second_measure`, by default `measure`, compares it.
-    `remark` tells readers what to keep in mind. `arms`: whether aligned models are compared, not annotators. `plain`:
-    whether the effect is simply the result of arm "a" minus that of arm "b", and not a slope, a maximum or the like.
+    effect, but at least `floor`. All effects are in `unit`. `paper`, by default `measure`, computes the paper's effect.
+    `second` names another number; `second_measure`, by default `measure`, computes its effect, shown beside the first.
+    `remark` is for readers. `arms`: whether aligned models are compared, not annotators. `plain`: whether the effect is
+    simply the number of arm "a" minus that of arm "b", and not a slope, a maximum or the like.
     """
 
     id: str
@@ -53,18 +53,18 @@ class Claim:
         return named or re.sub(r"(table|figure)(\d+)_.*", r"\1 \2", self.id).capitalize()
 
     def distance(self, effect: float) -> float:
-        """How far an effect is from `value` in the claimed direction; below 0 on the other side."""
+        """How far `effect` is from `value` in the claimed direction; negative on the other side of `value`."""
         return self.value - effect if self.below else effect - self.value
 
 
 def better(
     id: str, statement: str, a: Where, b: Where, *, test: str, match: tuple[str, ...] = ARM, remark: str = ""
 ) -> Claim:
-    """Returns the claim that arm `a` has a higher GRA than arm `b`; mean gold rewards are compared beside it."""
+    """Returns the claim that arm `a` has a higher GRA than arm `b`; beside it, mean gold rewards are compared."""
     measure = contrast([Term(1, "a", a), Term(-1, "b", b)], match=match)
     return Claim(id, statement, f"GRA of {test}", measure, plain=True, remark=remark)
 
 
 def arm(experiment: str, method: str, **more: object) -> dict[str, object]:
-    """Returns the conditions that select the arms of one method in an experiment."""
+    """Returns conditions, column -> value, that select one method's arms in an experiment; `more` adds conditions."""
     return {"experiment": experiment, "method": method, **more}

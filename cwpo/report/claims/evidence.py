@@ -39,14 +39,14 @@ MIX = "labeled_mix_harmless/helpful"
 
 @dataclass(frozen=True)
 class Evidence:
-    """Results to test claims on: a row per arm and seed in `arms`, a row per annotator and seed in `annotators`.
+    """The results that claims are tested on: a row per arm and seed in `arms`, per annotator and seed in `annotators`.
 
-    `arms`: `gra` and `win_rate` in percent; `reward` and `reward_sft`, the mean gold rewards of the aligned model and
-    of its SFT model; `kl` in nats per response; `labels`, human_fraction in percent, but 100 for method human_all;
-    `seconds`, the time to train the aligned model and its annotator, if it has one.
+    `arms`: `gra` and `win_rate` are percentages; `reward` and `reward_sft` are the mean gold rewards of the aligned
+    model and of its SFT model; `kl` is in nats per response; `labels` is human_fraction in percent, but 100 for method
+    human_all; `seconds` is the time to train the aligned model and its annotator, if it has one.
 
-    `annotators`: accuracies in percent (`accuracy` against human labels), train_seconds in seconds. `rank`: place of
-    the strong (`annotators`: weak) model by size in its experiment and family, from 0. `confidences`: confidences.csv.
+    `annotators`: `accuracy` (against human labels) and `accuracy_gold` are percentages. In both frames `rank` orders
+    the models of an experiment and family by size, from 0: strong ones in `arms`, weak ones in `annotators`.
     """
 
     arms: pd.DataFrame
@@ -87,14 +87,14 @@ def _evidence(arms: pd.DataFrame, annotators: pd.DataFrame, confidences: pd.Data
 
 
 def _ranked(frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Adds the family of the models in `column` and their rank by size within the experiment and the family."""
+    """Adds `family` of the models in `column`, and `rank`: their place by size in experiment and family, from 0."""
     frame = frame.assign(family=[family(name) for name in frame[column]])
     sizes = pd.Series([model_size(name) for name in frame[column]], index=frame.index, dtype=float)
     return frame.assign(rank=sizes.groupby([frame["experiment"], frame["family"]]).rank(method="dense") - 1)
 
 
 def of_paper(paper: pd.DataFrame) -> Evidence:
-    """Returns the published numbers as evidence of one seed, 0. For OPT, Table 4's CW-PO also serves as Figure 4's."""
+    """Returns the published numbers as evidence with one seed, 0. Table 4's CW-PO of OPT also serves as Figure 4's."""
     rows: list[dict] = []
     for given in paper.to_dict("records"):
         setting = dict(part.split("=") for part in given["setting"].split(";") if part)
@@ -138,7 +138,7 @@ def of_paper(paper: pd.DataFrame) -> Evidence:
 
 
 def _win_rates(results: Results) -> dict[str, float]:
-    """Returns CW-PO run of Figure 5 -> its win rate in percent against Human in the same cell and seed, ties half."""
+    """Maps each CW-PO run of figure5 to its win rate in percent against Human in its cell and seed; ties count half."""
     cell = ["data", "weak", "strong", "objective", "seed"]
     runs = results.arms[results.arms["experiment"] == "figure5"]
     human = runs[runs["method"] == "human"].drop_duplicates(cell, keep=False)

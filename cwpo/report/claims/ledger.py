@@ -33,7 +33,7 @@ class Entry:
         return any(outcome.judged.effect is not None for outcome in self.points.values())
 
     def record(self) -> dict[str, Any]:
-        """Returns the claim as it is written to claims.json."""
+        """Returns the claim with its outcomes as it is written to claims.json."""
         claim, first = self.claim, self.first
         return {
             "id": claim.id,
@@ -50,7 +50,7 @@ class Entry:
 
 
 def judge_all(results: Results) -> list[Entry]:
-    """Judges every claim, in the ledger's order, at each operating point; claims about annotators only at the first."""
+    """Returns each of CLAIMS, judged at each operating point; claims about annotators are judged at the first only."""
     points, theirs = results.points(), of_paper(results.paper)
     ours = {point: of_results(results.at(point)) for point in points}
     return [

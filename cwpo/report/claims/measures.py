@@ -1,7 +1,8 @@
-"""Measures: functions that compare the arms of an experiment and give one effect per cell and seed.
+"""Measures: functions that compare arms or annotators and give one effect per cell and seed.
 
-A measure takes the evidence and the name of a number ("gra", "reward", "accuracy", ...). A cell is one combination of
-values of the columns in `match`. Arms are compared only within the same cell and seed.
+A measure takes the Evidence and the name of a number, a column such as "gra" or "accuracy". An effect is mostly the
+difference of this number between two arms. A cell is one combination of values of the columns in `match`, such as a
+data set and a pair of models. Only runs of the same cell and seed are compared.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ ANNOTATOR = ("data", "weak")
 
 @dataclass(frozen=True)
 class Measured:
-    """The result of a measure. `effects`: one effect per cell (row) and seed (column), no NaN.
+    """The result of a measure. `effects` has one effect per cell (row) and seed (column), none of them NaN.
 
-    `used`: the runs behind the effects. Their column `side` is "a" for the tested arm and "b" for those it is held
-    against. `notes`: sentences for the reader, such as how many effects were left out.
+    `used` has the runs behind the effects; its column `side` is "a" for runs of the tested arm and "b" for runs of the
+    arms it is compared with. `notes` are sentences for the reader, such as how many effects were left out.
     """
 
     effects: pd.DataFrame
@@ -45,12 +46,12 @@ class Measured:
 
 
 Measure = Callable[[Evidence, str], Measured]
-Effects = dict[tuple[Any, ...], float]  # (*cell, seed) -> effect or number
+Effects = dict[tuple[Any, ...], float]  # (*values of a cell, seed) -> effect or number
 
 
 @dataclass(frozen=True)
 class Term:
-    """One term of a sum: `factor` times the result (e.g. GRA) of the runs that meet `where`; `side` is "a" or "b"."""
+    """One term of a sum: `factor` times a number, e.g. GRA, of the runs that meet `where`; `side`: see Measured."""
 
     factor: float
     side: str
@@ -58,9 +59,10 @@ class Term:
 
 
 def contrast(terms: Sequence[Term], *, match: Sequence[str] = ARM, table: str = "arms") -> Measure:
-    """Returns the measure whose effect is the sum of the terms, e.g. CW-PO minus Human, in each cell and seed.
+    """Returns a measure whose effect in each cell and seed is the sum of the terms, e.g. CW-PO minus Human.
 
-    A cell and seed in which some term has no run is left out. Runs of different machines are not compared at all.
+    `table` is the frame of Evidence to use. A cell and seed in which some term has no run has no effect. If the runs
+    come from experiments on different machines, there is no effect, but a note that says so.
     """
 
     def measure(evidence: Evidence, number: str) -> Measured:
@@ -79,7 +81,7 @@ def contrast(terms: Sequence[Term], *, match: Sequence[str] = ARM, table: str = 
 
 
 def _of_two_machines(frame: pd.DataFrame, rows: Sequence[pd.DataFrame]) -> tuple[str, ...]:
-    """Returns (a note,) if experiments differ in the result of a run key, so ran on different machines; else ()."""
+    """Returns (a note,) if two experiments have different results of one run key: their machines differ. Else ()."""
     names = sorted({name for part in rows for name in part["experiment"]})
     number = "gra" if "gra" in frame else "accuracy"
     shared = frame[frame["experiment"].isin(names)].groupby("run_key")[number]
@@ -93,10 +95,11 @@ def _of_two_machines(frame: pd.DataFrame, rows: Sequence[pd.DataFrame]) -> tuple
 def over_best(
     challenger: Where, rivals: Sequence[Where], *, match: Sequence[str] = ARM, per: Sequence[str] = ()
 ) -> Measure:
-    """Returns the measure: challenger minus best rival. All cells that agree in the columns `per` have the same rival.
+    """Returns a measure: in each cell and seed, the number of `challenger` minus that of the best arm of `rivals`.
 
-    With per=(), all cells have one rival. It is the best in the *other* seeds: choosing it on the seed itself would
-    favour the rivals, because the best of many noisy numbers is too good. A single seed chooses its own best rival.
+    Cells that agree in the columns `per` have the same best rival; with per=(), all cells have. It is chosen on the
+    *other* seeds: choosing it on the seed itself would favour the rivals, because the best of many noisy numbers is too
+    good. A single seed chooses its own best rival.
     """
 
     def measure(evidence: Evidence, number: str) -> Measured:
@@ -111,10 +114,10 @@ def over_best(
 
 
 def own_choice_pays(wheres: Sequence[Where], *, match: Sequence[str] = ARM, per: Sequence[str]) -> Measure:
-    """Returns the measure: a cell's result with its own best option minus its result with its group's best option.
+    """Returns a measure: what a cell gains if it uses its own best option instead of the best one of its group.
 
-    Each of `wheres` selects the runs of one option. A group is the cells that differ only in the columns `per`. Both
-    options are chosen on the other seeds, as in over_best. The effect is 0 if both are the same option.
+    Each of `wheres` selects the runs of one option, e.g. of one threshold. A group is all cells that differ only in the
+    columns `per`. Both options are chosen on the other seeds, as in over_best. The effect is 0 if they are the same.
     """
 
     def measure(evidence: Evidence, number: str) -> Measured:
@@ -130,7 +133,7 @@ def own_choice_pays(wheres: Sequence[Where], *, match: Sequence[str] = ARM, per:
 def saving(
     mine: Where, others: Sequence[Where], *, match: Sequence[str] = ANNOTATOR, table: str = "annotators"
 ) -> Measure:
-    """Returns the measure: by how many percent the number of `mine` is below the smallest number of `others`."""
+    """Returns a measure: by how many percent the number of `mine`, e.g. seconds, is below the smallest of `others`."""
 
     def measure(evidence: Evidence, number: str) -> Measured:
         rows = [select(getattr(evidence, table), where) for where in (mine, *others)]
@@ -146,10 +149,11 @@ def saving(
 
 
 def confidence_distance(evidence: Evidence, number: str) -> Measured:
-    """Measures how much more the histograms of confidence differ between data sets than between seeds of one data set.
+    """Measures how much more histograms of confidence differ between data sets than between seeds of one data set.
 
-    The distance of two histograms is their total variation, in [0, 1]. A data set, weak model and seed has one effect:
-    its mean distance to other data sets in its seed minus its mean distance to the same data set in other seeds.
+    Each Bradley–Terry annotator (data set, weak model, seed) has one histogram. Its effect is the mean distance to
+    other data sets (same model, same seed) minus that to other seeds (same model, same data set; 0 if there are none).
+    The distance is the total variation, in [0, 1].
     """
     del number  # histograms have no other numbers to choose from
     frame = evidence.confidences
@@ -179,9 +183,10 @@ def _values(rows: pd.DataFrame, number: str, match: Sequence[str]) -> Effects:
 
 
 def _options(columns: Sequence[Effects], match: Sequence[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Returns a table of numbers with a row per cell and seed and a column per option, and notes for the reader.
+    """Returns a table of the options' numbers, a row per cell and seed, a column per option, and notes for the reader.
 
-    An option that never ran has no column. A cell and seed that lacks one of the remaining options has no row.
+    `columns` has the numbers of each option. The table has no column for an option that never ran, and no row for a
+    cell and seed that some other option lacks.
     """
     ran = [column for column in columns if column]
     keys = [key for key in (ran[0] if ran else ()) if all(key in column for column in ran)]
@@ -192,11 +197,10 @@ def _options(columns: Sequence[Effects], match: Sequence[str]) -> tuple[pd.DataF
 
 
 def _chosen(options: pd.DataFrame, per: Sequence[str]) -> Effects:
-    """Returns, for each cell and seed, the value of the option with the best mean over the other seeds of its group.
+    """Returns for each cell and seed the number of the option that has the highest mean over the other seeds.
 
-    A group is the cells that agree in `per`. The sum over the other seeds is the group's sum minus this seed's sum. In
-    a group with one seed, the option is chosen on that seed. Means are rounded, so that equal options tie and the first
-    one counts on every machine.
+    This mean is over all cells with equal values in the columns `per`. If they have one seed only, the option is chosen
+    on that seed. Means are rounded, so that equal options tie on every machine; of several best ones the first counts.
     """
     if not len(options):
         return {}
@@ -216,7 +220,7 @@ def _measured(
     match: Sequence[str],
     notes: tuple[str, ...] = (),
 ) -> Measured:
-    """Returns the effects as a table without gaps, a row per cell, a column per seed, and the runs they come from.
+    """Returns the effects as a table without NaN, a row per cell and a column per seed, and the runs they come from.
 
     If seeds have different cells, the rows are the cells of one seed, and the columns are the seeds that have all these
     cells. That seed is chosen so that the table keeps the most effects; a note counts the effects left out.

@@ -26,7 +26,7 @@ NEARER = 0.9  # a policy moved measurably less if its KL is below this share of 
 class Outcome:
     """The result of testing a claim at one operating point.
 
-    `second` has the effect and the interval of the claim's second result; None if the claim has none. `paper` is the
+    `second` has the effect of the claim's second number, with its interval; None if the claim has none. `paper` is the
     paper's effect, the mean over `paper_cells` cells; None if it is unknown.
     """
 
@@ -87,7 +87,7 @@ def _effect(judged: Judged) -> dict[str, float | None]:
 
 
 def assess(claim: Claim, ours: Evidence, theirs: Evidence, scale: str) -> Outcome:
-    """Tests a claim on `ours`. The margin is half the paper's effect, taken from `theirs`, but at least claim.floor."""
+    """Tests a claim on `ours`. The margin is half the paper's effect, measured on `theirs`; at least claim.floor."""
     measured = claim.measure(ours, claim.number)
     published = (claim.paper or claim.measure)(theirs, claim.number)
     paper = float(published.by_seed.iloc[0]) if len(published.effects) else None
@@ -127,7 +127,7 @@ def _remarks(outcome: Outcome) -> list[str]:
 
 
 def _smaller(claim: Claim, judged: Judged, paper: float) -> bool:
-    """Whether an effect is reproduced but small: its whole interval is nearer to the claim's value than half of `paper`."""
+    """Whether the claim is reproduced, but its whole interval is nearer to claim.value than half the paper's effect."""
     if judged.verdict != REPRODUCED or judged.low is None or judged.high is None:
         return False
     return claim.distance(judged.low if claim.below else judged.high) < claim.distance(paper) / 2

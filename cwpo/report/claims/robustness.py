@@ -19,7 +19,7 @@ def _drop(experiment: str, other: str, column: str, better_at: float, worse_at: 
 
 
 def _more_sensitive(experiment: str, what: str, test: str, column: str, *ends: float) -> list[Claim]:
-    """Returns, per method in WS, the claim that it loses more than CW-PO if `column` is `ends`[1], not `ends`[0]."""
+    """Returns a claim per method in WS: it loses more GRA than CW-PO if `column` is `ends`[1] instead of `ends`[0]."""
     return [
         Claim(
             f"{experiment}_{other}_more_sensitive",

@@ -35,7 +35,7 @@ class Judged(NamedTuple):
 
 
 def t_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Returns the ends of mean ± t(n − 1) · s / √n. Raises ValueError for fewer than two or for non-finite numbers."""
+    """Returns the ends of mean ± t(n − 1) · s / √n. Raises ValueError unless `values` are 2 or more finite numbers."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or len(array) < 2 or not np.isfinite(array).all():
         raise ValueError(f"an interval needs at least two finite numbers; got {list(values)}")
@@ -44,10 +44,9 @@ def t_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple
 
 
 def judge(by_seed: Sequence[float], *, margin: float, value: float = 0.0, below: bool = False) -> Judged:
-    """Applies RULE to one effect per seed. The claim: the effect is above `value`, or below it if `below` is set.
+    """Applies RULE to one effect per seed. The claim is that it is above `value`, or below `value` if `below` is set.
 
-    `margin` > 0 is the smallest distance from `value` that matters. Raises ValueError for another margin and for
-    effects that are not finite.
+    `margin`: smallest distance from `value` that matters. Raises ValueError unless it is > 0 and effects are finite.
     """
     if not margin > 0:
         raise ValueError(f"margin={margin}: the smallest effect of interest must be above 0")
@@ -59,7 +58,7 @@ def judge(by_seed: Sequence[float], *, margin: float, value: float = 0.0, below:
     if len(by_seed) < 2:
         return Judged(INCONCLUSIVE, effect, None, None)
     low, high = t_interval(by_seed)
-    # Distances from the value in the claimed direction.
+    # How far the ends are from the value in the claimed direction.
     least, most = (value - high, value - low) if below else (low - value, high - value)
     if least > 0:
         verdict = REPRODUCED

@@ -58,7 +58,7 @@ def counts(entries: Sequence[Entry]) -> dict[str, dict[str, int]]:
 
 
 def summary(entries: Sequence[Entry], scale: str) -> str:
-    """Returns `62 claims at toy scale. At the matched update size: 12 reproduced, ... At each arm's own ...`."""
+    """Returns `counts` in words: `62 claims at toy scale. At the matched update size: 12 reproduced, ...`."""
     parts = [f"{len(entries)} claims at {scale} scale."]
     for point, of in counts(entries).items():
         shown = ", ".join(f"{count} {verdict}" for verdict, count in of.items())
@@ -88,7 +88,7 @@ def paper_effect(entry: Entry) -> str:
 
 
 def cells(outcome: Outcome) -> dict[str, str]:
-    """Returns a claim's row, column heading -> text: verdict, effect, the claim's second result, and what was run."""
+    """Returns a claim's table row, heading -> text: verdict, effect, second effect, numbers of seeds, runs, prompts."""
     claim, judged = outcome.claim, outcome.judged
     ran = judged.effect is not None
     sizes = f"{len(outcome.measured.by_seed)} seeds, {outcome.runs} runs, {outcome.prompts:,} prompts"
@@ -106,7 +106,7 @@ def _form(claim: Claim) -> Callable[[float], str]:
 
 
 def _beside(value: float, digits: int) -> Callable[[float], str]:
-    """Returns a formatter with up to two digits more where rounding would hide on which side of `value` a number lies."""
+    """Returns a formatter with `digits` decimals, or up to 2 more where rounding would make a number equal `value`."""
     sign = "+" if value == 0 else ""
 
     def written(number: float) -> str:
@@ -123,7 +123,7 @@ def _with_interval(judged: Judged, form: Callable[[float], str]) -> str:
 
 
 def _second(outcome: Outcome) -> str:
-    """Formats the outcome's second number, mean gold reward or annotators' accuracy against gold; else a dash."""
+    """Formats the second effect, of mean gold reward or of accuracy against gold, with its interval; else a dash."""
     judged, name = outcome.second, outcome.claim.second
     if judged is None or judged.effect is None or name is None:
         return MISSING

@@ -1,4 +1,4 @@
-"""Draws the figures of a user's sweep: mean gold reward over each pair of its axes."""
+"""Draws the figures of a user's sweep: mean gold reward over each pair of swept keys."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from cwpo.results import RunRewards
 from cwpo.statistics import clustered_interval
 
 COLORS = (BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW, GREY, "black")
-APART, GROUP = 0.12, 0.8  # largest distance between the points at one place, of all of them; places are 1 apart
-TICKS = 30  # places that are named; of more places only some are
+APART, GROUP = 0.12, 0.8  # largest distance of neighbours, of the outermost points at one place; places are 1 apart
+TICKS = 30  # at most so many places have a tick label
 
 
 def axis_figures(results: Results, rows: pd.DataFrame, axes: Sequence[str], folder: Path) -> list[Path]:
@@ -68,10 +68,10 @@ def _draw(results: Results, rows: pd.DataFrame, axes: Sequence[str], pair: tuple
 def _cells(
     results: Results, rows: pd.DataFrame, pair: list[str], rest: list[str]
 ) -> tuple[dict[tuple[str, ...], dict[str, Any]], int]:
-    """Returns a figure's cells (values of its two axes -> mean result), and over how many settings each is a mean.
+    """Returns a figure's cells, values of the keys `pair` -> mean result, and over how many settings each is a mean.
 
-    `pair` names the two axes, `rest` the sweep's other axes. A mean is over those settings of the other axes that ran
-    for every cell of the figure.
+    `pair` names the swept keys that the figure shows, `rest` the others. A setting is a combination of values of
+    `rest`; means are over the settings that ran for every cell of the figure.
     """
     parts = {
         place: dict(list(group.groupby(rest, sort=False))) if rest else {(): group}
@@ -83,7 +83,7 @@ def _cells(
 
 
 def _pooled(results: Results, settings: Sequence[pd.DataFrame]) -> dict[str, Any]:
-    """Returns the mean gold reward over settings, given one frame of runs per setting; {} unless seeds are the same.
+    """Returns the mean gold reward over settings, given one frame of runs per setting; {} if their seeds differ.
 
     Settings that answered the same prompts form a group and are averaged prompt by prompt, so that the interval counts
     each prompt once. If groups differ in size, each setting is a group of its own, so that all settings count alike.
@@ -109,7 +109,7 @@ def _by_seed(groups: Sequence[Sequence[Sequence[RunRewards]]]) -> list[list[list
 
 
 def _order(value: str = "") -> tuple[int, float, str]:
-    """Sort key: numbers by size, then texts, then the dash of a setting that does not apply."""
+    """Returns a sort key: numbers by size, then texts, then the dash of a key that does not apply."""
     try:
         return 0, float(value), value
     except ValueError:

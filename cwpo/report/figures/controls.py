@@ -1,4 +1,4 @@
-"""Draws each arm's mean gold reward against the margin-weighted agreement M of its labels with gold."""
+"""Draws each arm's mean gold reward against M, the margin-weighted agreement of its labels with gold."""
 
 from __future__ import annotations
 

@@ -35,12 +35,12 @@ from cwpo.report.tables.spec import Spec
 from cwpo.report.tables.tuning import human_target, tuning_cells, tuning_runs
 from cwpo.results import MATCHED
 
-NUMBERS = {"gra": "GRA, %", "reward": "mean gold reward"}  # numbers of an arm; the paper publishes only GRA
+NUMBERS = {"gra": "GRA, %", "reward": "mean gold reward"}  # number -> axis label; the paper prints GRA only
 AGAINST = {"accuracy_gold": ("with gold", BLUE), "accuracy_human": ("with the human labels", ORANGE)}
 
 
 def _most_confident(spec: Spec, other: str, name: str, results: Results, folder: Path) -> list[Path]:
-    """Draws GRA, with gold reward below it, by share of pairs kept; a column per data set; arm `other` as a band."""
+    """Draws GRA, and gold reward below it, by share of pairs kept; a column per data set; method `other` as a band."""
     grid = fill(spec, results)
     if grid is None:
         return []
@@ -79,7 +79,7 @@ def _over_thresholds(axis: Any, cells: list[Cell], name: str, other: str, title:
 
 
 def _labeled(spec: Spec, results: Results, folder: Path) -> list[Path]:
-    """Draws each arm's GRA (upper row) and mean gold reward (lower row) by labeled share; a column per data set."""
+    """Draws each arm's GRA (upper row) and gold reward (lower row) by share of labeled pairs; a column per data set."""
     grid = fill(spec, results)
     if grid is None:
         return []
@@ -100,7 +100,7 @@ def _labeled(spec: Spec, results: Results, folder: Path) -> list[Path]:
 
 
 def _over_labels(axis: Any, name: str, labels: Sequence[str], rows: list[list[Cell]]) -> None:
-    """Draws one panel: the number `name` of each arm against the labeled share; `rows` has the cells of each share."""
+    """Draws the number `name` of each arm against the share of labeled pairs; `rows` has the cells of each share."""
     shares = [100 * row[0]["human_fraction"] for row in rows]
     for label, cells, marker in zip(labels, zip(*rows), "osD^"):
         color = COLORS[cells[0]["method"]]
@@ -117,7 +117,7 @@ figure3_left, figure3_right = partial(_labeled, FIGURE3_LEFT), partial(_labeled,
 
 
 def figure8(results: Results, folder: Path) -> list[Path]:
-    """Draws the share of test pairs on which annotators disagree with gold and with human labels, by poisoned share."""
+    """Draws how often annotators disagree with gold and with human labels on test pairs, by share of poison."""
     grid = fill(FIGURE8, results)
     if grid is None:
         return []
@@ -139,7 +139,7 @@ def figure8(results: Results, folder: Path) -> list[Path]:
 
 
 def tuning(results: Results, folder: Path) -> list[Path]:
-    """Draws GRA, with gold reward below it, by learning rate; a column per family; the matched rate is dashed."""
+    """Draws GRA, and gold reward below, by learning rate, a column per family; a dashed line marks the matched rate."""
     cells = tuning_cells(results)
     if not len(cells):
         return []
@@ -159,7 +159,7 @@ def tuning(results: Results, folder: Path) -> list[Path]:
 
 
 def _panel(axis: Any, cells: pd.DataFrame, number: str) -> None:
-    """Draws one panel: the number `number` of every method against the learning rate, for one model family."""
+    """Draws one panel: the column `number` of each method against the learning rate, for one family's `cells`."""
     for method in (key for key in SWEPT_NAMES if key in set(cells["method"])):
         of = cells[cells["method"] == method]
         look = {"color": COLORS.get(method, "black"), "label": SWEPT_NAMES[method]}

@@ -26,7 +26,7 @@ COLUMNS = 3
 
 
 def figure5(results: Results, folder: Path) -> list[Path]:
-    """Draws the gold reward of CW-PO minus Human's on every prompt, sorted; a panel per data set with its win rate."""
+    """Draws the gold reward of CW-PO minus Human's on every prompt, largest first; a panel per data set."""
     grid = fill(FIGURE5, results)
     if grid is None:
         return []
@@ -67,7 +67,7 @@ def _gaps(results: Results, cell: Cell) -> np.ndarray:
 
 
 def figure6(results: Results, folder: Path) -> list[Path]:
-    """Draws each response's vector on two principal components; a panel per data set; first seed and strong model."""
+    """Draws responses by two principal components of their hidden states, a panel per data set; one model and seed."""
     table = results.embeddings
     if not len(table):
         return []
@@ -108,7 +108,7 @@ def figure6(results: Results, folder: Path) -> list[Path]:
 
 
 def figure7(results: Results, folder: Path) -> list[Path]:
-    """Draws, per data set, a histogram of the unlabeled pairs' confidence C and the accuracy of each bin's labels."""
+    """Draws, per data set, a histogram of unlabeled pairs' confidence, and how often a bin's labels agree with gold."""
     table = results.confidences
     table = table[table["annotator"] == "bt"]
     if not len(table):

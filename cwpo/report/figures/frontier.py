@@ -20,7 +20,7 @@ RINGS = {MATCHED: ("s", 9, "matched update size"), OWN_BEST: ("o", 12, "own best
 
 
 def frontier(results: Results, folder: Path) -> list[Path]:
-    """Draws mean gold reward against KL (square-root axis); panels: a column per data set, a row per pair of models."""
+    """Draws mean gold reward against KL (square-root axis), a panel per data set and pair of models; [] if none ran."""
     cells = frontier_cells(results)
     if not len(cells) or "kl" not in cells:
         return []

@@ -1,4 +1,4 @@
-"""Shows when weak labels and confidence help: heat maps over noise and number of pairs, curves over learning rate."""
+"""Draws when weak labels and confidence help: heat maps over noise and number of pairs, curves over learning rate."""
 
 from __future__ import annotations
 
@@ -50,7 +50,10 @@ def regimes_sizes(results: Results, folder: Path) -> list[Path]:
 
 
 def heat_maps(contrast: str, results: Results, folder: Path) -> list[Path]:
-    """Draws heat maps of the difference CONTRASTS[contrast]: gold reward above, GRA below; columns: learning rates."""
+    """Draws heat maps of the difference of two methods, CONTRASTS[contrast], over label noise and number of pairs.
+
+    The upper row shows mean gold reward, the lower row GRA; each column is a learning rate.
+    """
     every = differences(results)
     if not len(every) or contrast not in set(every["contrast"]) or "difference" not in every:
         return []
@@ -82,9 +85,10 @@ HEAT_MAPS = tuple(partial(heat_maps, contrast) for contrast in CONTRASTS)
 
 
 def _heat_map(axis: Any, here: pd.DataFrame, cells: pd.DataFrame, name: str, form: str, most: float) -> Any:
-    """Draws the column `name` of `here`, the `cells` with one learning rate, by label noise and number of pairs.
+    """Draws a heat map of the column `name` of `here` over label noise and number of pairs; returns the image.
 
-    Colours span ±`most`; `form` formats numbers; * and a frame mark intervals that exclude 0. Returns the image.
+    `here` has the `cells` with one learning rate. Colours span ±`most`; `form` formats numbers; * and a frame mark
+    intervals that exclude 0.
     """
     noises, pairs = sorted(set(cells["label_flip"])), sorted(set(cells["data_pairs"]))
     grid = here[name].unstack().reindex(index=noises, columns=pairs).astype(float)

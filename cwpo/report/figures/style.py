@@ -78,7 +78,7 @@ def figure(
 
 
 def table_figure(grid: Grid, results: Results, folder: Path, **more: Any) -> AbstractContextManager[tuple[Any, Any]]:
-    """Opens a `figure` for the cells of a table, with the table's name, title and sizes; `more`: other arguments."""
+    """Returns `figure` for the cells of a table, with the table's name, title and sizes; `more`: other arguments."""
     spec = grid.spec
     return figure(folder / spec.name, results, title=spec.title, sizes=sizes(grid.cells, grid.seeds), **more)
 

@@ -1,4 +1,4 @@
-"""Tables 6, 12, 13, Figure 8 and the calibration: how well annotators agree with human labels and with gold."""
+"""Tables 6, 12, 13, Figure 8, and the check of the synthetic world: how often annotators agree with humans and gold."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ POISON = (0.0, 0.05, 0.1, 0.15, 0.2)
 
 
 def trained_as(name: str, label: str, scoring: str | None = None, paper: bool = True) -> Item:
-    """Returns the column of annotator `name` (conf/annotator) with this `scoring`; paper=False: not in the paper."""
+    """Returns the column of annotators `name`, scored by `scoring` (None: blank); paper=False: not in the paper."""
     where = {"annotator": name, "scoring": scoring}
     return Item(label, where, {"method": f"annotator={name}" if paper else "none"})
 
@@ -76,8 +76,8 @@ FIGURE8 = Spec(
     kind=ANNOTATORS,
 )
 ANNOTATOR_SPECS = (TABLE12, TABLE13, FIGURE8)
-# Accepted ranges, from the paper (Tables 6, 13) and the literature on human agreement. The synthetic world was fitted
-# to them before any arm was compared.
+# Column of annotators.csv -> title, accepted range in words, its ends. From the paper (Tables 6, 13) and the literature
+# on human agreement. The synthetic world was fitted to these ranges before any arm was compared.
 TARGETS = {
     "human_gold_agreement": ("human labels agree with gold", ".63 to .77", 0.63, 0.77),
     "accuracy_human": ("annotator agrees with human labels, 30 % labelled", ".62 to .69", 0.62, 0.69),
@@ -109,7 +109,7 @@ def _seconds(results: Results) -> str:
 
 
 def calibration(results: Results) -> list[Page]:
-    """Returns pages that check annotators and the tuning's Human arms against accepted ranges; [] if not scale=toy."""
+    """Returns pages that check annotators and the tuning's Human arms against accepted ranges; [] unless scale=toy."""
     found = [page for page in (_annotators(results), human_arms(results)) if page is not None]
     if results.scale != "toy" or not found:
         return []
@@ -126,7 +126,7 @@ def calibration(results: Results) -> list[Page]:
 
 
 def _annotators(results: Results) -> Page | None:
-    """Returns a page that checks TARGETS with 30 % labels in experiment calibration, else table13; None if none ran."""
+    """Returns a page that checks TARGETS at 30 % labels, in experiment calibration, else table13; None if none ran."""
     rows = results.annotators_of("calibration")
     rows = rows if len(rows) else results.annotators_of("table13")
     rows = rows[(rows["human_fraction"] - 0.3).abs() < 1e-9]
@@ -152,8 +152,8 @@ def _annotators(results: Results) -> Page | None:
 def human_arms(results: Results) -> Page | None:
     """Returns a page that checks the tuning's Human arms by family and data set; None if there are none.
 
-    The checks: GRA, share of unfinished responses, and the arm's agreement with its training labels, which must exceed
-    the labels' agreement with gold by LEAST_FIT.
+    Accepted are GRA above LEAST_GRA, unfinished responses up to MOST_UNFINISHED, and an arm that agrees with its
+    training labels more than these labels agree with gold, by at least LEAST_FIT.
     """
     chosen = tuning_cells(results)
     if not len(chosen) or "human" not in set(chosen["method"]):

@@ -1,4 +1,4 @@
-"""The paper's tables of aligned models as specs, in the paper's order of rows and columns."""
+"""The specs of the paper's tables of aligned models, and of some of ours, in the paper's order of rows and columns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHARES = (0.3, 0.5, 0.75)
 SOME_THRESHOLDS = (0.3, 0.4)
 POISON = (0.05, 0.1, 0.15, 0.2)
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5)
-MIXES = ("50/50", "80/20", "20/80")  # Harmless/Helpful, in the paper's order
+MIXES = ("50/50", "80/20", "20/80")  # percent of Harmless/Helpful among labeled pairs
 
 TOP_STEPS = (
     "All arms train the same number of epochs, so fewer pairs are also fewer steps, and an SFT model that has seen less, "
@@ -29,7 +29,7 @@ TOP_STEPS = (
 
 HUMAN, CW = method("human"), method("cw_po")
 CW_DPO = method("cw_dpo_annotator", optional=True)
-# Both WS-DPO arms (labels by implicit reward, by likelihood) show the paper's WS-DPO number; the ablation shows none.
+# Both WS-DPO arms (labels by implicit reward, by likelihood) show the paper's WS-DPO number; WS_BT shows none.
 WS_DPO = (method("ws_dpo", "ws_po"), method("ws_dpo_likelihood", "ws_po", optional=True))
 WS_BT = method("ws_bt", optional=True)
 WEAK = (*WS_DPO, WS_BT)
@@ -45,7 +45,7 @@ USUAL = (
 
 
 def top(share: float) -> Item:
-    """Returns the column of the arm that aligns on the most confident `share` of weak labels; `ws_bt` for share 1."""
+    """Returns the column of runs on the most confident `share` of weak labels, with weight 1; share 1 is `ws_bt`."""
     paper = {"method": "filter", "setting": f"keep_fraction={share}"}
     if share == 1:
         return Item(f"Top 100 % ({WS_BT.label})", WS_BT.where, paper)
@@ -53,7 +53,7 @@ def top(share: float) -> Item:
 
 
 def weight(name: str) -> Item:
-    """Returns the column of CW-PO with one of the weights `c1` to `c4`."""
+    """Returns the column of CW-PO with the weights `name`, one of `c1` to `c4`."""
     return Item(
         name.upper(),
         {"method": "cw_po", "weighting": name},
@@ -62,7 +62,7 @@ def weight(name: str) -> Item:
 
 
 def mix(share: str, name: str) -> Item:
-    """Returns the row of arms on data set `name` with mixed labels; `share` "80/20": 80 % Harmless, 20 % Helpful."""
+    """Returns the row of runs on data set `name`; `share` "80/20": labeled pairs are 80 % Harmless and 20 % Helpful."""
     harmless, helpful = (float(part) / 100 for part in share.split("/"))
     own = harmless if name == "harmless" else helpful
     item = data_item(name)
@@ -74,12 +74,12 @@ def mix(share: str, name: str) -> Item:
 
 
 def poison(share: float) -> Item:
-    """Returns the row or column of runs whose annotator also learns from poisoned pairs, `share` per labeled pair."""
+    """Returns the row or column of runs whose annotator also learns from `share` poisoned pairs per labeled pair."""
     return _share("poison_fraction", share, "poisoned")
 
 
 def labeled(share: float) -> Item:
-    """Returns the row or column of the runs that use the human labels of this share of the pairs."""
+    """Returns the row or column of runs that use the human labels of this share of the pairs."""
     return _share("human_fraction", share, "labeled")
 
 
@@ -97,12 +97,12 @@ PAIRRM = annotated_by(CW, "pairrm", "CW-PO, PairRM", "cw_po_pairrm")
 
 
 def only(weak: str, strong: str) -> Axis:
-    """Returns an axis with one pair of the paper's models, even if the runs have more pairs."""
+    """Returns an axis with one pair of the paper's models, even if the table has runs of more pairs."""
     return lambda frame: [item for item in models((weak, strong))(frame) if item.paper["strong"] == strong]
 
 
 def most_confident(name: str, title: str, sections: Axis, **more: Any) -> Spec:
-    """Returns the spec of Figure 2, Table 10 or 11: a column for each share of most confident pairs, then Human."""
+    """Returns the spec of Figure 2, Table 10 or 11: a column for each share of pairs kept, then one for Human."""
     return Spec(
         name,
         title,
@@ -119,7 +119,7 @@ def most_confident(name: str, title: str, sections: Axis, **more: Any) -> Spec:
 def arms_on(
     name: str, title: str, about: str, pairs: Sequence[tuple[str, str]], sets: Sequence[str], columns: Axis = ALL_ARMS
 ) -> Spec:
-    """Returns a spec with a column for each arm, a section for each pair of models, a row for each data set."""
+    """Returns a spec with a section per pair of models in `pairs`, a row per data set in `sets`, and `columns`."""
     return Spec(name, title, about, columns=columns, rows=(data(*sets),), sections=(models(*pairs),), contrasts=USUAL)
 
 

@@ -22,10 +22,10 @@ RULE = (
 
 
 def outcome(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
-    """Returns GRA in percent and mean gold rewards, averaged over cells within each seed, with intervals and counts.
+    """Returns GRA and tie rate (%) and mean gold rewards over all seeds and cells, and numbers of seeds and prompts.
 
-    A cell is a frame of runs, one per seed. The result is {} unless all cells have the same seeds, at least one. The
-    intervals resample the seeds, all cells of a drawn seed together, and then the prompts of each cell.
+    Each of `cells` is a frame of runs, one per seed. Returns {} unless all cells have the same seeds, at least one. GRA
+    and `reward` have intervals, which resample seeds with all their cells, and then the prompts of each cell.
     """
     ran = [one_per_seed(rows).sort_values("seed") for rows in cells]
     seeds = {tuple(rows["seed"]) for rows in ran}
@@ -58,11 +58,12 @@ def compare(
 ) -> dict[str, Any]:
     """Compares arm `a` with arm `b` on pairs of runs with equal values of the columns `on`; {} if there is no pair.
 
-    Returns mean gold reward of `a` minus that of `b`, the same for GRA in percentage points, and the win rate of `a` in
-    percent, where a tie counts half; each with its interval (see RULE). `on` includes "seed"; its other columns define
-    a cell, and all seeds use the same cells. `spread` makes the intervals of differences from the seeds' means and their
-    resampled means. Relative gold rewards (RunRewards.relative) give the GRA difference alone.
-    Raises ResultsError if an arm has two runs in one cell and seed, or if a pair's prompts differ (not if relative).
+    Returns the mean gold reward of `a` minus that of `b` as `difference`, the same for GRA in percentage points, and
+    the percentage of prompts on which `a` has the higher reward (ties count half) as `win_rate`, with intervals (see
+    RULE). `on` includes "seed"; its other columns define a cell, and all seeds use the same cells. `spread` makes the
+    intervals of differences from the seeds' means and their resampled means. If rewards are relative
+    (RunRewards.relative), only GRA is compared. Raises ResultsError if an arm has two runs in one cell and seed, or if
+    a pair's prompts differ.
     """
     pairs = pairs_by_seed(a, b, on)
     if not pairs:
@@ -98,7 +99,7 @@ def compare(
 
 
 def _paired(a: pd.DataFrame, b: pd.DataFrame, on: list[str]) -> dict[tuple[Any, ...], dict[int, tuple[str, str]]]:
-    """Returns cell -> seed -> (run of `a`, run of `b`), where a cell is the values of `on` without the seed."""
+    """Returns cell -> seed -> (run of `a`, run of `b`); a cell is the values of the columns `on` except the seed."""
     columns = ["run", *(name for name in on if name != "seed"), "seed"]
     both = a[columns].merge(b[columns], on=columns[1:], suffixes=("", "_b"))
     for arm, name in ((a, "run"), (b, "run_b")):
@@ -112,10 +113,10 @@ def _paired(a: pd.DataFrame, b: pd.DataFrame, on: list[str]) -> dict[tuple[Any, 
 
 
 def pairs_by_seed(a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str]) -> list[list[tuple[str, str]]]:
-    """Returns a list per seed of (run of `a`, run of `b`) with equal values of `on`, a pair for each cell.
+    """Returns for each seed a list of (run of `a`, run of `b`) with equal values in the columns `on`, a pair per cell.
 
-    It takes the cells that have every seed. If no cell has every seed, it takes all cells and only the seeds that all
-    of them have; [] if there is no such seed. Raises ResultsError if an arm has two runs in one cell and seed.
+    A cell is the values of `on` except the seed. Uses the cells that have every seed; if no cell has, all cells and
+    only the seeds that all have (if none, returns []). Raises ResultsError if an arm has two runs in one cell and seed.
     """
     pairs = _paired(a, b, list(on))
     seeds = sorted({seed for of_seed in pairs.values() for seed in of_seed})
@@ -133,12 +134,12 @@ def named_interval(name: str, values: Interval, factor: float = 1) -> dict[str, 
 
 
 def excludes_zero(cell: Mapping[str, Any] | pd.Series, name: str) -> bool:
-    """Whether the cell has the number `name` and its interval lies on one side of 0."""
+    """Whether the cell has the number `name` and its interval does not contain 0."""
     return name in cell and bool(cell[f"{name}_low"] > 0 or cell[f"{name}_high"] < 0)
 
 
 def interval(cell: dict[str, Any], name: str, digits: int = 1) -> str:
-    """Formats the number `name`: `61.3 [60.1, 62.4]`, or `61.3 ± 0.5` with a standard deviation, or `not run`."""
+    """Formats the number `name`: `61.3 [60.1, 62.4]`; with a standard deviation `61.3 ± 0.5`; if missing `not run`."""
     if pd.isna(cell.get(name)):
         return NOT_RUN
     if f"{name}_std" in cell:
@@ -148,12 +149,12 @@ def interval(cell: dict[str, Any], name: str, digits: int = 1) -> str:
 
 
 def plain(cell: dict[str, Any], name: str, digits: int = 2) -> str:
-    """Formats a number without its interval: `1.41`, or `not run`."""
+    """Formats the number `name` without its interval: `1.41`; `not run` if it is missing."""
     return NOT_RUN if pd.isna(cell.get(name)) else f"{cell[name]:.{digits}f}"
 
 
 def by_seed(values: str, seeds: int) -> str:
-    """Returns `values`, a number per seed: `0.1; 0.2`; for more than FEW_SEEDS seeds their range, `0.1 to 0.3`."""
+    """Returns `values`, a number per seed as in `0.3; 0.1`; for more than FEW_SEEDS seeds only `0.1 to 0.3`."""
     if seeds <= FEW_SEEDS:
         return values
     numbers = sorted(values.split("; "), key=float)
@@ -161,14 +162,14 @@ def by_seed(values: str, seeds: int) -> str:
 
 
 def published(value: float | None, spread: float | None = None, digits: int = 1) -> str:
-    """Formats the paper's number, with its standard deviation if the paper prints one; a dash if there is no number."""
+    """Formats the paper's number, with its standard deviation `spread` if there is one; a dash if it is missing."""
     if value is None or pd.isna(value):
         return "–"
     return f"{value:.{digits}f}" + ("" if spread is None or pd.isna(spread) else f" ± {spread:.{digits}f}")
 
 
 def counts(cells: Sequence[dict[str, Any]], numbers: Iterable[int], what: str = "prompts") -> str:
-    """Returns e.g. `3 seeds (0–2) and 3,000 prompts (all seeds together) per cell`. `numbers`: the seeds, here 0–2."""
+    """Formats seeds (`numbers`) and prompts: `3 seeds (0–2) and 3,000 prompts (all seeds together) per cell`."""
     ran = [cell for cell in cells if pd.notna(cell.get("seeds"))]
     if not ran:
         return NOT_RUN

@@ -1,4 +1,4 @@
-"""The controls the paper lacks, and how well the margin-weighted agreement with gold predicts the order of the arms."""
+"""Control arms that the paper lacks, and how well an arm's margin-weighted agreement with gold predicts its rank."""
 
 from __future__ import annotations
 
@@ -23,16 +23,13 @@ SHARE = 0.3
 
 
 def with_agreement(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
-    """Returns `outcome` plus M = E[w s Δgold] / E[w |Δgold|] of the training pairs, in [-1, 1].
-
-    w is the weight of a pair, s = ±1 its label and Δgold its gap of gold rewards.
-    """
+    """Returns `outcome`, plus E[weight · label (±1) · gold gap] / E[weight · |gold gap|] as `margin_agreement`."""
     cell = outcome(results, cells)
     return cell and {**cell, "margin_agreement": float(pd.concat(cells)["margin_agreement"].mean())}
 
 
 def items(sft: str) -> dict[str, Item]:
-    """Returns short name -> arm. Each arm has its own SFT model (`sft` "own"), or all start from Human's ("human")."""
+    """Returns short name -> arm. Arms start from their own SFT models (`sft` "own") or from Human's (`sft` "human")."""
     of_sft: dict[str, Any] = {"sft_labels": sft}
     weighted = {"method": "cw_po", **of_sft}
     most_confident = {"method": "filter", "keep_fraction": SHARE, **of_sft}
@@ -70,7 +67,7 @@ CONTRASTS = (
 
 
 def controls_spec(name: str, title: str, about: str, sft: str) -> Spec:
-    """Returns the table of the control arms, each with its own SFT model (`sft` "own") or all with Human's ("human")."""
+    """Returns the spec of the control arms, each with its own SFT model (`sft` "own") or all with Human's ("human")."""
     of = items(sft)
     return Spec(
         name,
@@ -105,7 +102,7 @@ COMMON = controls_spec(
 
 
 def controls(results: Results) -> list[Page]:
-    """Returns the pages of OWN and COMMON, with the rank correlation of margin_agreement and reward over the arms."""
+    """Returns the pages of OWN and COMMON, with rank correlations of margin_agreement and gold reward over the arms."""
     return [page for spec in (OWN, COMMON) for page in pages(spec, results, below=_predicts)]
 
 

@@ -32,10 +32,7 @@ THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75)
 
 
 def label_fractions(name: str, title: str, about: str, *others: Item) -> Spec:
-    """Returns a table of Figure 3: a column per arm (CW-PO, `others`), a row per labeled share.
-
-    A section covers one pair of models (weak, strong) on one data set.
-    """
+    """Returns half of Figure 3: columns for CW-PO and `others`, rows by labeled share, sections by models and data."""
     return Spec(
         name,
         title,
@@ -51,7 +48,7 @@ def label_fractions(name: str, title: str, about: str, *others: Item) -> Spec:
 
 
 def against_human(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
-    """Compares CW-PO with Human on the same prompts over all cells (see `compare`); {} if one did not run in a cell."""
+    """Compares CW-PO with Human on the same prompts over all cells (see `compare`); {} if one lacks runs in a cell."""
 
     def compared(rows: pd.DataFrame) -> dict[str, Any]:
         cw, human = (rows[rows["method"] == item.where["method"]] for item in (CW, HUMAN))

@@ -1,4 +1,4 @@
-"""Mean gold reward against KL(π‖π_ref) over the grid of update sizes: compares arms without choosing an update size."""
+"""Tables of mean gold reward against KL(π‖π_ref) at many learning rates: they compare arms without choosing a rate."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def frontier_cells(results: Results) -> pd.DataFrame:
     """Returns one row per pair of models, data set, method and learning rate; empty if nothing ran.
 
     A row has the numbers of `outcome`, the mean KL in nats per response, and `point`, the operating point (see
-    cwpo.config.update_sizes) with this learning rate: "matched", "own_best" or "both"; "" for any other rate.
+    cwpo.config.update_sizes) that has this learning rate: "matched", "own_best" or "both"; "" for any other rate.
     """
     cells = []
     for values, rows in results.of("frontier").groupby([*PANEL, "method", "learning_rate"], sort=True):
@@ -37,14 +37,14 @@ def frontier_cells(results: Results) -> pd.DataFrame:
 
 
 def _divergence(results: Results, rows: pd.DataFrame) -> dict[str, Any]:
-    """Returns the mean KL to the SFT model, nats per response, with its interval; {} if a run has no KL."""
+    """Returns the mean KL to the SFT model, in nats per response, with its interval; {} if a run has no KL."""
     measured = [results.rewards[run].kl for run in rows["run"]]
     known = [values for values in measured if values is not None]
     return named_interval("kl", bootstrap_interval(known)) if len(known) == len(measured) else {}
 
 
 def panels(cells: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """Yields (label of both models, name of the data set, their cells) per panel; the paper's data sets come first."""
+    """Yields (models' label, data set's name, cells) per model pair and data set; the paper's data sets come first."""
     for (weak, strong), rows in cells.groupby(PANEL[:2], sort=True):
         for name in datasets(rows):
             yield (f"{label(weak)} → {label(strong)}", DATA_NAMES.get(name, name), rows[rows["data"] == name])
@@ -55,7 +55,7 @@ def methods_of(cells: pd.DataFrame) -> list[str]:
 
 
 def at_humans_kl(cells: pd.DataFrame, point: str) -> dict[str, float]:
-    """Returns method -> mean gold reward at the KL that Human has at operating point `point`, for the cells of a panel.
+    """Returns method -> mean gold reward at the KL that Human has at operating point `point`, in one panel of `panels`.
 
     A method's reward is interpolated linearly in KL between its learning rates; its SFT model counts as KL 0. A method
     whose largest KL is below Human's is left out. Returns {} if Human did not run at `point` or a KL is missing.
@@ -68,13 +68,13 @@ def at_humans_kl(cells: pd.DataFrame, point: str) -> dict[str, float]:
         line = rows.sort_values("kl")
         if kl <= line["kl"].iloc[-1]:
             rewards = [line["reward_sft"].iloc[0], *line["reward"]]
-            measured = [0.0, *line["kl"].clip(lower=0)]  # sampled: that of a small step may come out below 0
+            measured = [0.0, *line["kl"].clip(lower=0)]  # a sampled KL near 0 may be negative
             found[str(name)] = float(np.interp(kl, measured, rewards))
     return found
 
 
 def frontier(results: Results) -> list[Page]:
-    """Returns one page: gold rewards at equal KL, then all results by method and learning rate; [] if nothing ran."""
+    """Returns [page]: gold rewards at equal KL, then all results by method and learning rate; [] if nothing ran."""
     cells = frontier_cells(results)
     if not len(cells):
         return []

@@ -34,7 +34,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Grid:
-    """A filled table. `seeds` and `commits`: those of all its runs; `experiment`: the experiment they belong to."""
+    """A filled table. `differences`: see Spec.contrasts; `seeds`, `commits` and `experiment` are those of its runs."""
 
     spec: Spec
     columns: list[str]
@@ -46,7 +46,7 @@ class Grid:
 
     @property
     def cells(self) -> list[Cell]:
-        """All cells except the averages."""
+        """All cells except those of the rows of averages."""
         return [cell for cell in self.all_cells if cell["row"] != AVERAGE]
 
     @property
@@ -58,7 +58,7 @@ class Grid:
         return any(pd.notna(cell["paper"]) for cell in self.cells)
 
     def frame(self) -> pd.DataFrame:
-        """Returns one row per cell. The paper's numbers, if any, have our column's name with the prefix `paper_`."""
+        """Returns one row per cell. The paper's numbers, if any, are in columns such as paper_gra and paper_gra_std."""
         table = pd.DataFrame(self.all_cells)
         main = self.spec.kind.main.name
         if not self.has_paper:
@@ -70,7 +70,7 @@ class Grid:
 
 @lru_cache(maxsize=128)
 def fill(spec: Spec, results: Results) -> Grid | None:
-    """Returns the table with cells and differences; None if it has no runs. Cached, because figures use tables too."""
+    """Returns the table that `spec` describes; None if it has no runs. Cached, because figures use tables too."""
     runs = spec.kind.frame(results, spec.shown)
     if not len(runs):
         return None
@@ -129,7 +129,7 @@ def _cell(
 def _average(
     spec: Spec, results: Results, runs: pd.DataFrame, parts: tuple[Item, list[Item], Item], cells: Sequence[Cell]
 ) -> Cell:
-    """Returns a column's mean over a section's rows; no number if a row has none. `parts`: section, rows, column."""
+    """Returns a column's mean over a section's rows; no number if a row has none. `parts`: section, rows and column."""
     heading, lines, column = parts
     theirs = [cell["paper"] for cell in cells]
     return {
@@ -145,9 +145,9 @@ def _average(
 
 
 def _differences(spec: Spec, results: Results, runs: pd.DataFrame) -> Iterator[Cell]:
-    """Yields the difference of each contrast: for each section, then over all sections if several have runs.
+    """Yields a − b for each contrast (a, b): in each section, then over all sections if several have runs.
 
-    A difference is given for each value of the column `spec.split`, if there are several, then over all its values.
+    If the column `spec.split` has several values, it yields one difference for each value, then one over all values.
     """
     on = (*spec.kind.same, *spec.same)
     groups = [(section.label, select(runs, section.where)) for section in _crossed(spec.sections, runs)]
@@ -164,7 +164,7 @@ def _differences(spec: Spec, results: Results, runs: pd.DataFrame) -> Iterator[C
 
 
 def _order(value: Any) -> tuple[Any, ...]:
-    """Sort key: models by family and size, other values by themselves."""
+    """Returns a sort key: models are sorted by family and size, other values by themselves."""
     size = model_size(value) if isinstance(value, str) else math.nan
     return (value,) if math.isnan(size) else (family(value), size)
 

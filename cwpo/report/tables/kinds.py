@@ -16,9 +16,9 @@ from cwpo.statistics import bootstrap_interval, proportion_interval
 
 @dataclass(frozen=True)
 class Number:
-    """One number with an interval: its column in the CSV, its heading, and its digits.
+    """A number that cells show with its interval: its key in a cell (and column in the CSV), heading and decimals.
 
-    `beside`: (column, heading) of a number shown next to it without an interval; `short`: the heading of both in LaTeX.
+    `beside`: (key, heading) of a number shown next to it without an interval; `short`: the heading of both in LaTeX.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Kind:
-    """How a table is computed. `frame` returns the runs of one of the named experiments.
+    """How the numbers of a table are computed and named. `frame` returns the runs of one of the named experiments.
 
     `cell` computes a cell from its runs. `averages`: whether a section ends with the mean over its rows; `cell` must
     then accept the runs of several cells and average over the cells. `compare` computes how two arms differ, from pairs
@@ -55,7 +55,7 @@ class Kind:
 
 
 def annotator_outcome(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
-    """Returns accuracies (%) and mean training seconds of one cell's annotators, one per seed; {} if there are none."""
+    """Returns accuracies (%) with intervals and mean training seconds of annotators, one per seed; {} if none ran."""
     (rows,) = map(one_per_seed, cells)
     if not len(rows):
         return {}
@@ -74,7 +74,7 @@ def annotator_outcome(results: Results, cells: Sequence[pd.DataFrame]) -> dict[s
 
 
 def compare_annotators(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str]) -> dict[str, Any]:
-    """Returns accuracy of `a` minus `b` in points, for annotators with equal values of columns `on`; {} if none match.
+    """Returns accuracy of `a` minus `b` in points, from annotators with equal values of columns `on`; {} if none match.
 
     The differences are averaged over each seed's cells (see pairs_by_seed); the intervals resample the seeds.
     """

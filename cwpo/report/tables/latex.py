@@ -22,7 +22,7 @@ def escape(text: str) -> str:
 
 
 def tabular(grid: Grid, scale: str, title: str, name: str) -> str:
-    """Returns a `table` environment, which needs \\usepackage{booktabs}. Every row has a cell for every column."""
+    """Returns a filled table as a LaTeX `table` with label tab:`name`, which needs \\usepackage{booktabs}."""
     width = len(grid.columns) + 1
     body: list[str] = []
     for index, section in enumerate(grid.sections):

@@ -17,9 +17,9 @@ from cwpo.results import UNROUNDED
 class Page:
     """One table. `frame` holds the rows of the CSV, `text` the Markdown body, `tex` the LaTeX (None: no such file).
 
-    `own`: whether a user made the runs with scripts/run.py; the page then names this command, not `make reproduce`.
-    `experiment` is the experiment of the rows, by default the one with the table's name. `settings` are the columns of
-    `frame` that are not rounded.
+    `commits`: the git commits of the runs. `own`: whether a user made the runs with scripts/run.py; the page then names
+    this command, not `make reproduce`. `experiment` is the experiment of the runs, by default `name`. `settings` are
+    the columns of `frame` that are not rounded to 4 decimals.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Ranks a user's sweep by gold reward: one row for each setting, a column for each axis on which the arms differ."""
+"""Ranks the arms of a sweep by gold reward: a row per arm, a column per axis (a setting that differs between arms)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Cell = dict[str, Any]
 AXES = (
     "data weak strong annotator method objective weighting keep_fraction threshold human_fraction learning_rate".split()
 )
-# Other settings in details.csv: axes of a summary where arms that agree in AXES differ in them.
+# Other settings, in details.csv: they are axes too where arms with equal values of AXES differ in them.
 DETAILS = "data_pairs label_flip unlabeled_fraction own_share poison_fraction sft_labels equal_steps scoring".split()
 QUALITY = {"label_accuracy_gold": "labels vs gold %", "annotator_accuracy_human": "annotator vs human %"}
 LUCK = (
@@ -30,7 +30,7 @@ SEEDS = (
 
 
 def ranked(results: Results, rows: pd.DataFrame, axes: Sequence[str]) -> list[Cell]:
-    """Returns one cell for each combination of the axes' values, over all its seeds; highest mean gold reward first.
+    """Returns one cell for each combination of values of the columns `axes`, over all its seeds; highest reward first.
 
     A cell has the numbers of `outcome`, the values of the axes, and the means of `n_train` and of the columns QUALITY.
     If `rows` has a column `reference` (run key of the run to subtract), cells also have the numbers of `compare`.
@@ -67,7 +67,7 @@ def texts(cells: Sequence[Cell], axes: Sequence[str], against: str = "") -> pd.D
 def page(
     name: str, rows: pd.DataFrame, axes: Sequence[str], cells: Sequence[Cell], shown: pd.DataFrame, note: str = LUCK
 ) -> Page:
-    """Returns the ranking as Markdown and CSV. It states the settings that are the same in all `rows`, and `note`."""
+    """Returns a page: `shown` as Markdown, `cells` as CSV, the settings that are equal in all `rows`, and `note`."""
     same = [(axis, rows[axis].iloc[0]) for axis in AXES if axis in rows and not varies(rows[axis])]
     common = ", ".join(f"{axis.replace('_', ' ')} {setting(value)}" for axis, value in same if pd.notna(value))
     text = (
@@ -84,7 +84,7 @@ def summaries(results: Results, covered: Container[str]) -> list[Page]:
 
 
 def _summary(results: Results, name: str) -> Page:
-    """Ranks the arms of one experiment; its axes are the columns of AXES that vary, and those of DETAILS if needed.
+    """Ranks an experiment's arms. Axes are the columns of AXES that vary, and those of DETAILS that tell arms apart.
 
     Runs of one seed that agree in all axes differ in some other setting. Each gets a line of its own with its run_key,
     so that no mean mixes different settings.
@@ -106,7 +106,7 @@ def varies(column: pd.Series) -> bool:
 
 
 def setting(value: object) -> str:
-    """Formats a value of an axis; a dash if the arm does not depend on the axis."""
+    """Formats a value of an axis; a dash if it is missing, because the arm does not depend on the axis."""
     if pd.isna(value):
         return "–"
     return f"{value:g}" if isinstance(value, float) else str(value)

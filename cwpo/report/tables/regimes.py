@@ -17,7 +17,7 @@ from cwpo.report.tables.spec import Spec, fixed, method, models, swept
 REGIME = ("label_flip", "data_pairs", "learning_rate")
 METHODS = ("human", "ws_dpo", "ws_dpo_likelihood", "ws_bt", "cw_po", "filter")
 ITEMS = {name: replace(method(name, optional=True), label=SWEPT_NAMES[name]) for name in METHODS}
-# End of a figure's name -> methods (a, b) whose difference a - b it shows.
+# End of a figure's file name -> methods (a, b); the figure shows the difference a - b.
 CONTRASTS = {
     "cw_human": ("cw_po", "human"),
     "cw_ws_dpo": ("cw_po", "ws_dpo"),
@@ -46,7 +46,7 @@ def arms(results: Results) -> pd.DataFrame:
 
 @lru_cache(maxsize=1)
 def differences(results: Results) -> pd.DataFrame:
-    """Returns the numbers of `compare`, a row per contrast, label noise, number of pairs and learning rate that ran."""
+    """Returns a row of `compare` per contrast, label noise, number of pairs and learning rate, if both methods ran."""
     return pd.DataFrame(
         {**dict(zip(REGIME, values)), "contrast": name, **cell}
         for values, rows in results.of("regimes").groupby(list(REGIME), sort=True)

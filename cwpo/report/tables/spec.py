@@ -1,8 +1,8 @@
-"""Tables as data: a table has items as sections, rows and columns; an item selects runs and published numbers.
+"""Describes tables as data: sections, rows and columns are Items, which select runs and published numbers.
 
 A cell is where a section, a row and a column meet. Its runs are those that meet the conditions of all three; its
-published number is the row of paper_results.csv that meets them. If two of the three set the same column, the later one
-counts, in the order section, row, column.
+published number is the row of paper_results.csv that meets them. If two of the three have a condition on one field, the
+later one counts, in the order section, row, column.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ OBJECTIVES = {"dpo": "DPO", "ipo": "IPO", "rdpo": "rDPO"}
 class Item:
     """One section, row or column of a table. `where` selects its runs or annotators: column -> value (None: blank).
 
-    `paper` selects its numbers in paper_results.csv. An `optional` item is left out if it has no runs.
+    `paper` selects its rows of paper_results.csv. An `optional` item is left out of the table if it has no runs.
     """
 
     label: str
@@ -34,16 +34,16 @@ class Item:
     optional: bool = False
 
 
-# Maps the runs of a table to its items: the paper's, then others that ran.
+# Maps the runs of a table to the items of its sections, rows or columns: first the paper's, then others that ran.
 Axis = Callable[[pd.DataFrame], list[Item]]
 
 
 @dataclass(frozen=True, eq=False)  # equal only to itself, so that filled tables can be cached by spec
 class Spec:
-    """One table. It shows the first of `experiments` that ran; by default, the experiment with the table's name.
+    """Describes one table. It shows the first of `experiments` that has runs; by default the experiment `name`.
 
-    `contrasts` are pairs of items whose difference is shown for each section and over all sections, and also for each
-    value of the column `split`. Compared runs must agree in the columns `same` and `kind.same`.
+    `contrasts` are pairs of items (a, b): a − b is shown for each section and over all sections, also for each value of
+    the column `split`. Compared runs have equal values in the columns `same` and `kind.same`.
     """
 
     name: str
@@ -65,12 +65,12 @@ class Spec:
 
     @property
     def published(self) -> tuple[str, ...]:
-        """The values that `source` has in the rows of paper_results.csv with the paper's numbers for this table."""
+        """The values of `source` in paper_results.csv that mark the paper's numbers of this table; default: `name`."""
         return self.sources or (self.name,)
 
 
 def join(items: Sequence[Item]) -> Item:
-    """Returns one item with the conditions and labels of all; if two items set one column, the later one counts."""
+    """Returns one item with the conditions and labels of all; of two conditions on one column, the later one counts."""
     where: dict[str, Any] = {}
     paper: dict[str, str] = {}
     for item in items:
@@ -85,7 +85,7 @@ def fixed(*items: Item) -> Axis:
 
 
 def data(*names: str) -> Axis:
-    """Returns an axis of these data sets, then others that ran."""
+    """Returns an axis with an item for each of these data sets, then for each other one that ran."""
     return lambda frame: [data_item(name) for name in [*names, *_other(names, datasets(frame))]]
 
 
@@ -94,7 +94,7 @@ def data_item(name: str) -> Item:
 
 
 def models(*known: tuple[str, str], short: bool = False) -> Axis:
-    """Returns an axis of the paper's (weak, strong) pairs, then others that ran. `short`: labels omit the weak one."""
+    """Returns an axis of model pairs: the paper's, then others that ran. `short`: labels name the strong model only."""
 
     def pairs(frame: pd.DataFrame) -> list[Item]:
         ran = sorted(set(frame[["weak", "strong"]].itertuples(index=False, name=None)))
@@ -124,15 +124,15 @@ def weak_models(*known: str) -> Axis:
 def _known_first(known: Sequence[T], ours: Mapping[T, T]) -> list[tuple[T, T]]:
     """Returns pairs (paper's model, our model): first for the paper's models in `known`, then for the rest of `ours`.
 
-    `ours` maps each of our models that ran to the paper's model that it stands for. A model in `known` for which none
-    of ours stands is paired with itself.
+    `ours` maps each of our models that ran to the paper's model that it replaces. A model in `known` that none of ours
+    replaces is paired with itself. Each "model" may also be a pair (weak, strong).
     """
     first = [(paper, mine) for paper in known for mine in [m for m in ours if ours[m] == paper] or [paper]]
     return first + [(paper, mine) for mine, paper in ours.items() if paper not in known]
 
 
 def swept(column: str, words: str) -> Axis:
-    """Returns an axis of the sorted values of a column of the runs; `words` is the format string of their labels."""
+    """Returns an axis of a column's sorted values in the runs; `words`, e.g. `noise {:g}`, makes labels of them."""
     return lambda frame: [Item(words.format(value), {column: value}) for value in sorted(set(frame[column].dropna()))]
 
 
@@ -142,7 +142,7 @@ def objectives(frame: pd.DataFrame) -> list[Item]:
 
 
 def method(key: str, paper: str = "", *, optional: bool = False, **where: Any) -> Item:
-    """Returns the item of one method's arms; `paper` is the method's name in paper_results.csv if it is not `key`."""
+    """Returns the item of method `key`'s runs that meet `where`; `paper` (or `key`): its name in paper_results.csv."""
     return Item(METHOD_NAMES[key], {"method": key, **where}, {"method": paper or key}, optional)
 
 

@@ -19,7 +19,7 @@ SUBSETS = 3  # parts of the test prompts in Table 20
 
 
 def grid_of_table1(name: str, title: str, about: str, kind: Kind = ARMS, experiments: tuple[str, ...] = ()) -> Spec:
-    """Returns a spec laid out as Table 1: a row per data set and objective, a section for each large student."""
+    """Returns a spec laid out as Table 1: a row per data set and objective, a section per pair of models."""
     return Spec(
         name,
         title,
@@ -35,8 +35,10 @@ def grid_of_table1(name: str, title: str, about: str, kind: Kind = ARMS, experim
 
 
 def over_subsets(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
-    """Returns outcome(results, cells) and, as two more entries, mean and standard deviation of GRA (%) over SUBSETS equal
-    parts of the first seed's prompts, unless there are fewer prompts than parts."""
+    """Returns `outcome`, plus mean and standard deviation of GRA (%) over SUBSETS parts of the first seed's prompts.
+
+    They are called `subset_mean` and `subset_mean_std`, and are left out if there are fewer prompts than parts.
+    """
     cell = outcome(results, cells)
     if not cell:
         return {}

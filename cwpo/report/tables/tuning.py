@@ -1,4 +1,4 @@
-"""The update sizes of both operating points, chosen on development seeds that no table uses."""
+"""Tables of the learning rates of both operating points, chosen on development seeds that no other table uses."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def tuning_cells(results: Results, objective: str = "dpo") -> pd.DataFrame:
     frame = pd.DataFrame(cells)
     if not len(frame) or "gra" not in frame:
         return pd.DataFrame()
-    best = frame.dropna(subset="reward").groupby(["family", "method"])["reward"].idxmax()  # of equal ones the first
+    best = frame.dropna(subset="reward").groupby(["family", "method"])["reward"].idxmax()  # the first of equal ones
     with_dpo = frame if objective == "dpo" else tuning_cells(results)
     families = with_dpo.groupby("family") if len(with_dpo) else ()
     chosen = {name: _matched(rows, human_target(results)) for name, rows in families}
@@ -64,7 +64,7 @@ def tuning_cells(results: Results, objective: str = "dpo") -> pd.DataFrame:
 
 
 def _matched(rows: pd.DataFrame, target: float) -> float:
-    """Returns the matched learning rate of one family; NaN if Human did not run or `target` is NaN."""
+    """Returns one family's matched learning rate (see tuning_cells); NaN if Human did not run or `target` is NaN."""
     human = rows[rows["method"] == "human"].set_index("learning_rate")["gra"].dropna()
     if not len(human):
         return float("nan")
@@ -74,10 +74,7 @@ def _matched(rows: pd.DataFrame, target: float) -> float:
 
 
 def tuning(results: Results) -> list[Page]:
-    """Returns a page on learning rates with DPO and a page on those with the other objectives, each only if it ran.
-
-    A page has the chosen rates, then Human's GRA and every method's gold reward at each learning rate.
-    """
+    """Returns up to two pages, for DPO and other objectives: the chosen learning rates, and results at every rate."""
     matched = (
         f"**Matched**: one update size for all arms of a family, the one at which Human's mean GRA with DPO is nearest to the paper's "
         f"mean, {human_target(results):.1f} %, on the rising side of its curve; the Human arm alone chooses it."
