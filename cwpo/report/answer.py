@@ -39,9 +39,8 @@ def _runs(results: Results, point: str) -> dict[str, pd.DataFrame]:
     that they share, because `compare` leaves out cells that lack a seed. If there is no such seed, keeps all seeds.
     """
     arms = results.at(point).arms
-    tables = arms["experiment"].isin(TABLES) & (arms["objective"] == "dpo")
-    runs = arms[tables | ((arms["experiment"] == "frontier") & arms["point"].notna())]
-    runs = runs.drop_duplicates(["method", *CELL, "seed"])
+    at_point = arms["experiment"].isin(TABLES) | ((arms["experiment"] == "frontier") & arms["point"].notna())
+    runs = arms[at_point & (arms["objective"] == "dpo")].drop_duplicates(["method", *CELL, "seed"])
     compared = (
         runs[runs["method"].isin(("cw_po", "human"))].groupby([*CELL, "seed"]).filter(lambda both: len(both) == 2)
     )
