@@ -35,7 +35,7 @@ POLL = 1.0  # seconds between two looks at the jobs
 
 
 def chosen(words: Sequence[str]) -> tuple[Submit | None, list[str]]:
-    """Returns the launcher that the arguments `words` choose, or None without one, and the arguments that remain."""
+    """Returns the launcher that the arguments `words` choose, or None (worker processes), and the other arguments."""
     name, settings, rest = BASIC, [], []
     for word in words:
         if word.startswith(CHOICE):

@@ -1,7 +1,7 @@
 """Runs a training stage in several processes with `accelerate launch`.
 
-The sweep runs in one process. That process writes the job as JSON and starts the stage's processes, each of which runs
-cwpo.execution.member. It passes on the training curve that rank 0 writes. When it is stopped, it ends all the others.
+The sweep's process writes the job as JSON, starts the stage's processes (each runs cwpo.execution.member), and passes
+on the training curve that rank 0 writes. If the sweep's process is stopped, it ends the stage's processes.
 """
 
 import json
@@ -31,7 +31,7 @@ class LaunchFailed(CwpoError, RuntimeError):
 
 
 def launch(stage: str, work: Work, how: str, processes: int, threads: int) -> Mapping[str, Any]:
-    """Runs a stage in several processes, `how` = ddp or fsdp. Returns its summary. Raises the error of _failure."""
+    """Runs a stage in several processes (`how`: ddp, fsdp). Returns its summary. Raises LaunchFailed or InputError."""
     if work.scratch is None:
         raise ValueError("work.scratch is None; set it to a folder: several processes need one for their job and log")
     folder = work.scratch / "launch"

@@ -98,7 +98,7 @@ def run_here(nodes: Sequence[Node], settings: Settings, board: Board) -> int:
     use_threads(settings.threads)
     quiet_libraries()
     if settings.device != "cpu" and gpu_names():
-        stay_loaded()  # garbage is collected after each stage, to free the GPU's memory
+        stay_loaded()  # makes the garbage collection after each stage, which frees GPU memory, faster
     computed = 0
     for node in nodes:
         board.start(node)
@@ -108,7 +108,7 @@ def run_here(nodes: Sequence[Node], settings: Settings, board: Board) -> int:
 
 
 def run_stage(node: Node, settings: Settings, progress: Callable[[int, int], None] = lambda d, t: None) -> bool:
-    """Returns run_node's result. Errors other than InputError and StoreError are raised as Failed, with the stage."""
+    """Returns run_node's result. Errors other than InputError and StoreError become Failed, which names the stage."""
     try:
         return run_node(node, settings, progress)
     except (InputError, StoreError):
@@ -120,7 +120,7 @@ def run_stage(node: Node, settings: Settings, progress: Callable[[int, int], Non
 def _run_in_workers(nodes: Sequence[Node], settings: Settings, jobs: int, board: Board) -> int:
     spawn = multiprocessing.get_context("spawn")
     gpus = gpu_names() if settings.device in ("auto", "cuda") else []
-    own = spawn.SimpleQueue()  # the GPU of each worker, or None
+    own = spawn.SimpleQueue()  # each worker takes its GPU, or None, from here
     for number in range(jobs):
         own.put(gpus[number % len(gpus)] if gpus else None)
     pool = ProcessPoolExecutor(jobs, spawn, _start_worker, (settings.threads, own))
@@ -138,7 +138,7 @@ def _run_in_workers(nodes: Sequence[Node], settings: Settings, jobs: int, board:
     finally:
         pool.shutdown(wait=bool(queue.running), cancel_futures=True)
         for worker in multiprocessing.active_children():
-            worker.join(LEAVING)  # without LEAVING for ever, if a worker was killed while it held the pool's lock
+            worker.join(LEAVING)  # it never ends if a worker was killed while it held the pool's lock
             worker.kill()
     if queue.failure is not None:
         raise queue.failure

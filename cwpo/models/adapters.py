@@ -17,7 +17,7 @@ from cwpo.models.heads import without_adapters
 from cwpo.store.manifest import MANIFEST
 from cwpo.store.store import fingerprint
 
-IN_STORE = "../../../"  # from <store>/<stage>/<key>/model to the store
+IN_STORE = "../../../"  # from the adapters' folder <store>/<stage>/<key>/model to the store
 
 
 @dataclass(frozen=True)

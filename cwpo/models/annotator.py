@@ -28,7 +28,7 @@ _SEES_NO_PADDING: MutableMapping[PreTrainedModel, bool] = WeakKeyDictionary()
 def new_annotator(
     path: str | Path, revision: str | None, *, pad_id: int, head_std: float, seed: int, device: str = "cpu"
 ) -> PreTrainedModel:
-    """Loads the model at `path` in float32 with a new scalar head, whose weights `seed` draws from N(0, head_std^2)."""
+    """Loads the model at `path` in float32 with a new scalar head: weights drawn from N(0, head_std^2) with `seed`."""
     model = _load(path, revision, pad_id, new=("score.",))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -42,7 +42,7 @@ def load_annotator(path: str | Path, *, pad_id: int, device: str = "cpu") -> Pre
 
 
 def classifier_problem(path: str | Path, revision: str | None, key: str) -> str | None:
-    """Returns why `path`, the value of the config key `key`, cannot get a scalar head, or None. Reads no weights."""
+    """Returns why the model at `path` (config key: `key`) cannot get a scalar head, or None. Reads no weights."""
     config = read_config(path, revision, key)
     why = "for which transformers has no sequence classifier"
     if config.model_type in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:

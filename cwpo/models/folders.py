@@ -16,7 +16,7 @@ TENSORS = "adapter_model.safetensors"
 
 
 def checkpoint_problem(path: str, key: str, adapters: bool = False) -> str | None:
-    """Returns why `path`, the value of the config key `key`, is no usable checkpoint, or None. Looks up no hub id.
+    """Returns why `path` (config key: `key`) is no usable checkpoint, or None if it is one. Does not look up hub ids.
 
     `adapters`: whether a folder of LoRA adapters that cwpo trained is accepted too.
     """
@@ -53,7 +53,7 @@ def _folder_problem(folder: Path, at: str, adapters: bool) -> str | None:
 
 
 def _only_pickles(files: Iterable[str], at: str, fix: str) -> str | None:
-    """Returns "<at> has only pickle weights ...; <fix>" if `files`, without safetensors, have pickles; else None."""
+    """Returns "<at> has only pickle weights ...; <fix>" if pickles are in `files` (no safetensors are), else None."""
     pickles = sorted(name for name in files if name.endswith(PICKLES))
     shown = ", ".join(pickles[:3])
     return f"{at} has only pickle weights ({shown}), which can run code when loaded; {fix}" if pickles else None
@@ -80,7 +80,7 @@ def strange_shards(folder: Path) -> str | None:
 
 @asked_once
 def repo_files(path: str, revision: str | None, kind: str = "model") -> tuple[str, ...] | None:
-    """Returns a hub repository's file names, offline those in the cache; None on errors. `kind`: model or dataset."""
+    """Returns a hub repository's file names (offline: those cached); None on any error. `kind`: model or dataset."""
     from huggingface_hub import HfApi, constants, snapshot_download
 
     try:

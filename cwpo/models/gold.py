@@ -30,7 +30,7 @@ class Comparison(Protocol):
 def both_rewards(
     gold: Gold | Comparison, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the rewards of first and of second responses, each (N,); from a Comparison P(first is better), 1 - P."""
+    """Returns the rewards of first and second responses, each (N,). A Comparison gives P(first is better) and 1 - P."""
     if isinstance(gold, Comparison):
         preferred = gold.preferences(prompts, first, second)
         return preferred, 1 - preferred
@@ -86,7 +86,7 @@ class Trained:
 
 
 def load_gold(config: Any, trained: Path | None, device: str, token_budget: int | None = None) -> Gold | Comparison:
-    """Loads the gold model of `config`, a choice of conf/gold. Only gold=trained needs `trained`, its model's folder.
+    """Loads the gold model of `config`, a choice of conf/gold. gold=trained needs its folder `trained`, else ValueError.
 
     A batch of a local neural model has up to 2 x `token_budget` tokens or, if that is None, `config.batch_size` texts.
     """

@@ -71,7 +71,7 @@ class JudgeError(RuntimeError):
 class ApiJudge:
     """A Comparison by a language model at an OpenAI-compatible endpoint. `config`: as in conf/gold/openai.yaml."""
 
-    paid = True  # each question costs money: only test responses are judged
+    paid = True  # each question costs money, so only responses to test prompts are judged
 
     def __init__(self, config: Any) -> None:
         self.config, self.model = config, config.model

@@ -23,7 +23,7 @@ def mixing_length(config: Any) -> int | None:
     """Returns the length, in tokens, from which a row may change values of shorter rows in its batch; None if never."""
     text = config.get_text_config()
     rope = getattr(text, "rope_parameters", None) or {}
-    parts = [rope, *(part for part in rope.values() if isinstance(part, Mapping))]  # or nested: one per layer type
+    parts = [rope, *(part for part in rope.values() if isinstance(part, Mapping))]  # some have one for each layer type
     scaled = [part for part in parts if part.get("rope_type") in FROM_LONGEST]
     positions = text.max_position_embeddings if scaled else 0
     original = (part.get("original_max_position_embeddings", positions) for part in scaled)

@@ -22,7 +22,7 @@ ROWS = 64  # rows of a batch, or more if they are short, where no argument sets 
 FEW = 2048  # tokens that any machine can score at once; smaller batches spend their time on overhead
 
 VARLEN = "torch.nn.attention.varlen"  # a module of torch 2.10 and later
-AMPERE = (8, 0)  # compute capability of the first GPUs on which its kernel runs
+AMPERE = (8, 0)  # least compute capability of GPUs on which the kernel of VARLEN runs
 
 Logps = Callable[..., Tensor]  # response_logps, or a function with the same arguments and result
 

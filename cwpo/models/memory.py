@@ -42,7 +42,7 @@ def in_batches(
 
 
 def sampling_batches(model: Any, lengths: Sequence[int]) -> list[list[int]]:
-    """Returns batches of row indices; cache and logits of each fit into free GPU memory. `lengths`: in tokens."""
+    """Returns batches of row indices; cache and logits of each fit into free GPU memory. `lengths`: tokens per row."""
     device = next(model.parameters()).device
     free = torch.cuda.mem_get_info(device)[0]
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

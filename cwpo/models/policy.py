@@ -23,7 +23,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 @asked_once
 def hub_problem(path: str, revision: str | None, key: str) -> str | None:
-    """Returns why `path`, the value of the config key `key`, cannot be used as a model, or None. Reads no weights."""
+    """Returns why folder or hub id `path` (config key: `key`) cannot be used, or None if it can. Reads no weights."""
     from huggingface_hub.utils import logging
     from transformers.utils.peft_utils import find_adapter_config_file
 
@@ -45,7 +45,7 @@ def hub_problem(path: str, revision: str | None, key: str) -> str | None:
 
 
 def policy_problem(path: str | Path, revision: str | None, key: str) -> str | None:
-    """Returns why `path`, the value of the config key `key`, is no causal LM, or None if it is. Reads no weights."""
+    """Returns why the model at `path` (config key: `key`) is no causal LM, or None if it is one. Reads no weights."""
     problem = causal_problem(read_config(path, revision, key))
     return problem and f"{key}={path} {problem}"
 
@@ -54,7 +54,7 @@ STATED = 10**9  # tokens; a tokenizer whose model_max_length is larger sets no l
 
 
 def vocabulary_problem(path: str, revision: str | None, key: str) -> str | None:
-    """Returns a message if the tokenizer has tokens that the model lacks, None if not, or without a tokenizer."""
+    """Returns a message if the tokenizer has tokens that the model lacks; None if not, or if there is no tokenizer."""
     try:
         tokens = len(read_tokenizer(path, revision))
     except InputError:
@@ -70,8 +70,8 @@ def vocabulary_problem(path: str, revision: str | None, key: str) -> str | None:
 
 @asked_once
 def read_config(path: str | Path, revision: str | None = None, key: str = "model") -> Any:
-    """Returns the model config at `path`, the value of the config key `key`. Raises InputError if it cannot be read or
-    needs code that transformers lacks."""
+    """Returns the config of the model at `path` (config key: `key`). Raises InputError if it cannot be read or asks for
+    Python code from the checkpoint or the hub."""
     try:
         config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
     except Exception as error:  # a broken config.json raises nearly anything
@@ -227,9 +227,9 @@ def add_lora(
 ) -> Any:
     """Adds LoRA adapters, initialised from `seed`, and freezes all other weights. Needs cwpo[lora].
 
-    By default adapters lie on every linear layer of the blocks; with targets="peft" on the layers that PEFT chooses for
-    the architecture (query and value projections of OPT, Qwen2 and Llama). Raises InputError if PEFT cannot add them.
-    The adapters are float32 whatever the model's dtype is.
+    By default adapters lie on every linear layer of the blocks; with targets="peft", on the layers PEFT chooses for the
+    architecture (query and value projections of OPT, Qwen2 and Llama); with a list, on the layers that it names.
+    The adapters are float32, whatever the model's dtype is. Raises InputError if PEFT cannot add them.
     """
     from peft import LoraConfig, get_peft_model
 

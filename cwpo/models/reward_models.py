@@ -1,4 +1,4 @@
-"""Runs published reward models. Each reads the form that it was trained on: chat, question and answer, comparison."""
+"""Runs published reward models. Each reads texts as it did in training: chat, question and answer, or comparison."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -26,9 +26,10 @@ SMALL = 2e9  # reward models of up to this many parameters are computed in float
 
 
 class Scorer:
-    """A published checkpoint and its tokenizer. Weights are float32 on CPUs or if at most SMALL, else as saved.
+    """A published checkpoint and its tokenizer. Weights are float32 on CPUs and if there are at most SMALL.
 
-    Dropout is off. A batch has up to twice `token_budget` tokens or, without a budget, `batch_size` sequences.
+    Other weights keep their dtype. Dropout is off. A batch has up to 2 x `token_budget` tokens or, if that is None,
+    `batch_size` sequences.
     """
 
     kind: Any = AutoModelForSequenceClassification
@@ -159,7 +160,7 @@ def trained_head(tokenizer: Any) -> str | None:
 def load_reward(
     path: str, revision: str | None, *, device: str, chat: bool | None = None, **batching: Any
 ) -> "HuggingFace | LastToken":
-    """Loads any sequence-classification reward model; `read_reward` decides whether it reads chats.
+    """Loads any sequence-classification reward model: a ChatReward if `read_reward` says so and cwpo did not train it.
 
     A decoder without a pad token, or with another one than its tokenizer, becomes a LastToken. EOS pads its batches,
     so its own forward pass would take an EOS at the end of a text for padding.
@@ -173,7 +174,7 @@ def load_reward(
 
 
 def gold_problem(path: str, revision: str | None, key: str = "gold.path", seq2seq: bool = False) -> str | None:
-    """Returns why `path`, the value of the config key `key`, gives no rewards, or None if it does. Reads no weights.
+    """Returns why the model at `path` (config key: `key`) gives no rewards, or None if it does. Reads no weights.
 
     seq2seq: whether it must be a model that answers in words (SteamSHP), not one that returns a score.
     """
@@ -186,7 +187,7 @@ def gold_problem(path: str, revision: str | None, key: str = "gold.path", seq2se
 
 
 class LastToken(Scorer):
-    """A decoder-only reward model, scored at the last token: a trained annotator of cwpo, or one without a pad token.
+    """A decoder-only reward model, scored at the last token: an annotator that cwpo trained, or one without pad token.
 
     An annotator's input ends in EOS, as in its training; another model's ends as its own tokenizer ends it. The row's
     length gives the last token's position, so the pad token may be EOS or the token that ends a chat turn.

@@ -36,7 +36,7 @@ class Rows:
         return laid.unflatten(0, (self.count, -1)).transpose(1, 2)
 
     def take(self, rows: Tensor) -> Tensor:
-        """Takes the line (1, T, heads, head size) out of rows (R, W, heads, head size)."""
+        """Puts rows (R, W, heads, head size) back on a line (1, T, heads, head size), without padding."""
         return self._moved(rows.flatten(0, 1), self.slot, self.token)[None]
 
     def _moved(self, x: Tensor, there: Tensor, back: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ class Rows:
 class Lines:
     """The layout of T tokens in N places: sequence after sequence, each with its own copy of the prompt, no padding.
 
-    `place` (N,): the token at each place. `first` (T,): each token's first place. `ends`, `most`: see _by_kernel.
+    `place` (N,): token index at each place. `first` (T,): first place of each token. `ends`, `most`: see _by_kernel.
     """
 
     place: Tensor

@@ -1,7 +1,7 @@
 """Samples with vLLM, faster than sample_responses, in a separate process and Python environment.
 
 The processes exchange JSON lines. Samples have the distribution of sample_responses but are other samples: vLLM draws
-its own noise. bfloat16, its default, rounds the logits.
+its own noise. bfloat16, the default dtype, rounds the logits.
 """
 
 import functools
@@ -31,7 +31,7 @@ class EngineFailed(RuntimeError):
 
 @functools.cache
 def vllm_problem(python: str | None) -> str | None:
-    """Returns why generation.engine=vllm cannot run with the interpreter `python`, or None if it can. Starts it."""
+    """Returns why generation.engine=vllm cannot run with the interpreter `python`, or None if it can. Runs it."""
     if python is None:
         return "generation.engine=vllm needs generation.python=<path to the Python of an environment that has vllm>"
     program = shutil.which(os.path.expanduser(python))

@@ -93,7 +93,7 @@ def _trained(work: Work) -> tuple[Any, Any]:
 
 
 def by_policy(work: Work) -> Score:
-    """Loads a DPO annotator and returns its scoring function: log-prob or implicit reward of a response (Eq. 17)."""
+    """Loads a DPO annotator and returns its scoring function: log-prob or implicit reward (annotator.scoring, Eq. 17)."""
     from cwpo.models.logprobs import policy_scores
     from cwpo.models.policy import load_policy, load_tokenizer
 
@@ -127,6 +127,6 @@ SCORING: dict[str, tuple[Callable[[Work], Score], tuple[str, ...]]] = {
 
 
 def annotate_stage(annotator: str) -> Stage:
-    """Returns the stage for a choice of conf/annotator: its scoring function, and the config keys that this reads."""
+    """Returns the stage for a choice of conf/annotator; it declares the config keys that the choice's scoring reads."""
     scorer, reads = SCORING[annotator]
     return Stage("annotate", 1, (*reads, "text_version"), functools.partial(run, scorer))

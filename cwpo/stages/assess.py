@@ -12,7 +12,7 @@ from cwpo.calibration import coverage_accuracy, reliability
 from cwpo.stages.base import Stage, Work
 from cwpo.stages.mix_labels import labeled_pairs
 
-COVERAGES = [tenths / 10 for tenths in range(1, 11)]  # W&B shows the accuracy on these shares of most confident pairs
+COVERAGES = [tenths / 10 for tenths in range(1, 11)]  # shares of the most confident pairs for which W&B shows accuracy
 
 
 def run(work: Work) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def run(work: Work) -> dict[str, Any]:
 
 
 def _show(work: Work, table: pd.DataFrame) -> None:
-    """Logs accuracy against human labels: by confidence bin, beside the expected one, and on most confident pairs."""
+    """Logs accuracy against human labels: measured and expected by confidence bin, and on the most confident pairs."""
     right = (table["label"] == table["human_label"]).to_numpy(dtype=float)
     confidence = table["confidence"].to_numpy()
     calibration = [(bin.expected, *bin.accuracy) for bin in reliability((1 + confidence) / 2, right)]

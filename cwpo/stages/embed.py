@@ -37,7 +37,7 @@ def run(work: Work) -> dict[str, Any]:
 
 
 def _embedding(work: Work) -> Callable[[list[str], list[str]], Any]:
-    """Returns a function of N prompts and N responses that gives vectors (N, d), float32. Encoders read no prompts."""
+    """Returns a function from N prompts and N responses to vectors (N, d), float32. An encoder reads no prompts."""
     from cwpo.data.encoding import encode
     from cwpo.models.embeddings import first_states, mean_states
     from cwpo.models.policy import load_policy, load_tokenizer
@@ -52,8 +52,8 @@ def _embedding(work: Work) -> Callable[[list[str], list[str]], Any]:
 def responses(work: Work) -> dict[str, pd.DataFrame]:
     """Returns {source: table} with the columns pair_id, prompt and response, at most RESPONSES rows each.
 
-    labeled: pairs that the annotator learned from; offline: pairs of D_unlabeled, both drawn at random; online: the
-    last pairs that the policy sampled. The response is response_a, which no source chose for being better or worse.
+    labeled: random pairs that the annotator learned from. offline: random pairs of D_unlabeled. online: the last pairs
+    that the policy sampled. The response is response_a; in no source does "a" mean better or worse.
     """
     pairs = work.table("prepare", "pairs.parquet")
     online = (

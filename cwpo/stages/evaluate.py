@@ -67,14 +67,14 @@ def _rewarded(work: Work, gold: Any, tag: str, responses: pd.DataFrame) -> pd.Da
 
 
 def _alike(sft: pd.DataFrame, aligned: pd.DataFrame) -> pd.DataFrame:
-    """Returns `aligned`, in which responses equal to the SFT model's get the same reward, whatever batches round."""
+    """Returns `aligned`; a response equal to the SFT model's gets that one's reward: batches may differ by rounding."""
     known = sft.set_index("prompt_id").reindex(aligned["prompt_id"])
     same = aligned["response"].to_numpy() == known["response"].to_numpy()
     return aligned.assign(reward=np.where(same, known["reward"], aligned["reward"]))
 
 
 def compared(gold: Any, responses: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """Returns each model's responses to the prompts that both answered; `reward`: gold's P(it beats the other one).
+    """Returns each model's responses to the prompts that both answered; `reward` is gold's P(better than the other).
 
     Prompts that the gold judge could not compare are left out. Raises InputError if fewer than 2 are left.
     """

@@ -50,9 +50,9 @@ def run(work: Work) -> dict[str, Any]:
 def with_room(
     pairs: pd.DataFrame, kind: str, tokenizer: Any, most_new: int, context: int | None
 ) -> tuple[pd.DataFrame, int]:
-    """Returns prompt_id and prompt of the pairs whose prompts leave room for `most_new` tokens in the model's context.
+    """Returns prompt_id and prompt of the pairs whose prompts leave room for `most_new` tokens in `context` tokens.
 
-    Also returns how many have none. Raises InputError, which calls them "`kind` prompts", if fewer than 2 have room.
+    Also returns how many do not. Raises InputError, which calls them "`kind` prompts", if fewer than 2 do.
     """
     from cwpo.models.generation import leaves_room
 

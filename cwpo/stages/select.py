@@ -39,7 +39,7 @@ def _labels(work: Work, table: pd.DataFrame) -> pd.Series:
     """Returns "a" or "b" for every pair: the label of the human, the weak model or gold, as method.labels says.
 
     Equal gold rewards give a random label. method.labels=flips takes gold's labels and flips as many of them, on random
-    pairs with unequal gold rewards, as the weak model has wrong there.
+    pairs with unequal gold rewards, as the weak model gets wrong there.
     """
     source = work.config.method.labels
     if source in ("human", "weak"):

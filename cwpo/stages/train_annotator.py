@@ -40,7 +40,7 @@ def fit_scalar(
     head_std: float,
     joint: bool = False,
 ) -> dict[str, Any]:
-    """Trains the model at `path`, with a scalar head, on human labels: by Bradley-Terry or, if `joint`, as PairRM."""
+    """Trains the model at `path`, with a scalar head, on human labels: Bradley-Terry or, if `joint`, PairRM."""
     from cwpo.training.fit import Comparisons, Start, fit_annotator
 
     texts: Any = by_human_label(pairs)

@@ -20,7 +20,7 @@ SEAL = "sha256"
 FIELDS = frozenset(
     "stage key version config parents seed summary seconds peak_memory_mb host git_commit packages files".split()
 )
-HASHED_ON_USE = 64 * 2**20  # bytes, a tenth of a second to hash; of larger files only the size is checked on use
+HASHED_ON_USE = 64 * 2**20  # bytes, which take 0.1 s to hash; of larger files only the size is checked on use
 
 # Path, inode, size, times and digest of each file that this process has hashed and found unchanged.
 _intact: set[tuple[object, ...]] = set()
@@ -31,7 +31,7 @@ class StoreError(CwpoError, RuntimeError):
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Writes `manifest`, which has all FIELDS, to manifest.json in `folder`, with `sha256`, the digest of the rest."""
+    """Writes `manifest`, which has all FIELDS, and its digest as the entry `sha256` to manifest.json in `folder`."""
     (folder / MANIFEST).write_text(_sealed(manifest), encoding="utf-8")
 
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from cwpo.store.manifest import sha256
 from cwpo.store.store import remove
 
-SHARD = 20_000  # rows
+SHARD = 20_000  # rows of a shard by default
 Work = Callable[[pd.DataFrame], pd.DataFrame]
 Progress = Callable[[int, int], None]  # called with the rows done and the rows in all
 
@@ -25,7 +25,7 @@ def map_table(
     progress: Progress = lambda done, total: None,
     rows: int | None = None,
 ) -> int:
-    """Applies `work` to columns of the Parquet file `source`, writes results to `target`, returns their number of rows.
+    """Applies `work` to `columns` of the Parquet file `source`, writes results to `target`, returns how many rows.
 
     `work` gets `rows` rows (default SHARD) at a time. Its finished results, shards, lie in `scratch`; after a kill, a
     call with the same folder goes on from them. A digest in a shard's name reveals whether the shard is damaged.

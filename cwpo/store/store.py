@@ -261,7 +261,7 @@ def commit_of(folder: Path) -> str:
         return done.stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", ".")  # fails where another repository contains code that is not its own
+        git("ls-files", "--error-unmatch", ".")  # fails in a repository that does not track these files
         changed = git("status", "--porcelain", "--untracked-files=no", "--", *CODE)
         return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
