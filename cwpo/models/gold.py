@@ -86,7 +86,7 @@ class Trained:
 
 
 def load_gold(config: Any, trained: Path | None, device: str, token_budget: int | None = None) -> Gold | Comparison:
-    """Loads the gold model of `config`, a choice of conf/gold. gold=trained needs its folder `trained`, else ValueError.
+    """Loads the gold model of `config`, a choice of conf/gold. gold=trained needs its folder `trained` (ValueError).
 
     A batch of a local neural model has up to 2 x `token_budget` tokens or, if that is None, `config.batch_size` texts.
     """

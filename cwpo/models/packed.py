@@ -188,8 +188,8 @@ def score_pairs(
     token_budget: int | None = None,
     layout: Layout | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Returns log-probs of the chosen and of the rejected responses in rows of encode_pairs: each (N,), in nats. Dropout
-    is off. layout=None means exact_layout of the rows."""
+    """Returns log-probs of the chosen and of the rejected responses in rows of encode_pairs: each (N,), in nats.
+    Dropout is off. layout=None means exact_layout of the rows."""
     layout = layout or exact_layout(model, rows, pad_id)
     if not layout.packed:
         sequences = sequences_of(rows)

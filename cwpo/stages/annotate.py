@@ -93,7 +93,7 @@ def _trained(work: Work) -> tuple[Any, Any]:
 
 
 def by_policy(work: Work) -> Score:
-    """Loads a DPO annotator and returns its scoring function: log-prob or implicit reward (annotator.scoring, Eq. 17)."""
+    """Loads a DPO annotator and returns its scoring function: log-prob, or implicit reward (Eq. 17)."""
     from cwpo.models.logprobs import policy_scores
     from cwpo.models.policy import load_policy, load_tokenizer
 
