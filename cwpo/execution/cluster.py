@@ -119,7 +119,7 @@ class Submitit:
         gpus = self.params.get("gpus_per_node") or settings.processes
         if settings.launch != "none" and settings.device != "cpu" and gpus < settings.processes:
             raise InputError(
-                f"processes={settings.processes} wants a GPU each, but a job has hydra.launcher.gpus_per_node={gpus}; set "
+                f"processes={settings.processes} needs as many GPUs, but a job has hydra.launcher.gpus_per_node={gpus}; set "
                 f"hydra.launcher.gpus_per_node={settings.processes}"
             )
         store = Path(settings.store).expanduser().absolute()  # a job may run in another directory

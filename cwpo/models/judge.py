@@ -173,8 +173,8 @@ class ApiJudge:
             text = "" if declined else choice.message.content
             if not isinstance(text, str):
                 raise JudgeError(
-                    f"the judge {self.model} gave no answer (an empty one); check gold.model={self.model}, or "
-                    "try again: the same command asks only what is open"
+                    f"the judge {self.model} gave an empty answer; check gold.model={self.model}, or "
+                    "give the same command again: it asks only the open questions"
                 )
         except openai.APIStatusError as refused:
             if refused.status_code == 400 and refused.code in DECLINED:
@@ -197,7 +197,7 @@ class ApiJudge:
         """Returns a JudgeError without the endpoint's own text, which may repeat the API key."""
         return JudgeError(
             f"the judge {self.model} gave no answer ({type(error).__name__}; busy and broken connections are tried "
-            f"{self.config.retries + 1} times); the same command asks only what is still open"
+            f"{self.config.retries + 1} times); give the same command again: it asks only the open questions"
         )
 
 

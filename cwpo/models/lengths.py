@@ -14,8 +14,8 @@ from cwpo.errors import InputError
 
 FROM_LONGEST = ("dynamic", "longrope")  # RoPE types whose frequencies transformers computes in the forward pass
 ONE_LENGTH = (
-    "{name} computes these rows exactly one length at a time only (its positions depend on the longest row of a batch), which "
-    "cannot be done in several processes or on several GPUs; train in one process, or leave out the rows beyond its original context"
+    "{name} must compute these rows one length at a time, because its positions depend on the longest row of a batch; several "
+    "processes or GPUs cannot do that: train in one process, or leave out the rows that are longer than its original context"
 )
 
 
