@@ -12,9 +12,9 @@ EVERY = 10.0  # seconds between two lines
 
 
 class Board:
-    """Shows stage i of n, the number of cached stages and the time left. Use it as a context manager around the sweep.
+    """Shows stage i of n, the number of cached stages and the time left, in a `with` block around the sweep.
 
-    `watch` is called with each finished stage.
+    Calls `watch` with each stage that finishes.
     """
 
     def __init__(self, total: int, cached: int, title: str, watch: Callable[[Node], None]) -> None:

@@ -35,7 +35,7 @@ POLL = 1.0  # seconds between two looks at the jobs
 
 
 def chosen(words: Sequence[str]) -> tuple[Submit | None, list[str]]:
-    """Returns the launcher that the command line names, or None, and the arguments that are not about launchers."""
+    """Returns the launcher that the arguments `words` choose, or None (worker processes), and the other arguments."""
     name, settings, rest = BASIC, [], []
     for word in words:
         if word.startswith(CHOICE):
@@ -82,7 +82,7 @@ def launcher(name: str, values: Mapping[str, Any]) -> Submit:
     try:
         with tempfile.TemporaryDirectory() as folder:
             submit.executor(Path(folder))
-    except (AssertionError, ValueError) as error:  # in words that name the setting and its type
+    except (AssertionError, ValueError) as error:  # its message names the setting and its type
         raise InputError(f"hydra/launcher={name}: {first_line(error)}") from error
     return submit
 
@@ -102,7 +102,7 @@ class StageJob:
             return False, error
 
     def checkpoint(self, node: Node) -> Any:
-        """Returns the job to queue again. submitit calls this when the time is up or the job is pre-empted."""
+        """Returns the job, to be queued again. submitit calls this when its time is up or it is pre-empted."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self, node)
@@ -119,7 +119,7 @@ class Submitit:
         gpus = self.params.get("gpus_per_node") or settings.processes
         if settings.launch != "none" and settings.device != "cpu" and gpus < settings.processes:
             raise InputError(
-                f"processes={settings.processes} wants a GPU each, but a job has hydra.launcher.gpus_per_node={gpus}; set "
+                f"processes={settings.processes} needs as many GPUs, but a job has hydra.launcher.gpus_per_node={gpus}; set "
                 f"hydra.launcher.gpus_per_node={settings.processes}"
             )
         store = Path(settings.store).expanduser().absolute()  # a job may run in another directory
@@ -137,7 +137,7 @@ class Submitit:
                 job.cancel(check=False)
 
     def executor(self, folder: Path) -> Any:
-        """Returns submitit's executor. `folder`: for files of jobs, where the parameters name none."""
+        """Returns submitit's executor. The jobs' files go to `folder`, unless the parameters name another."""
         import submitit
 
         given = {name: value for name, value in self.params.items() if value is not None}

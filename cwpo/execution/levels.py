@@ -9,20 +9,20 @@ from cwpo.execution.workers import run_here, unfinished
 from cwpo.pipeline.arms import Arm
 from cwpo.pipeline.graph import Node
 
-# Starts a job for every stage. Yields (stage, its error or None) when a job has ended.
+# Starts a job for each stage. Yields (stage, its error or None) whenever a job has ended.
 Submit = Callable[[Sequence[Node], Settings], Iterator[tuple[Node, BaseException | None]]]
 
 
 @dataclass(frozen=True)
 class Level:
-    """Stages to run after all earlier levels: first `light` (file work, in this process, one by one), then `jobs`."""
+    """Stages that run after all earlier levels: first `light` (file work, one by one in this process), then `jobs`."""
 
     light: list[Node]
     jobs: list[Node]
 
 
 def levels(nodes: Sequence[Node]) -> list[Level]:
-    """Returns the levels, lowest first. `nodes` must list parents before children; parents outside it count as done."""
+    """Returns the levels in running order. `nodes` must list parents before children; other parents count as done."""
     height: dict[str, int] = {}
     for node in nodes:
         parents = [p for p in node.parents.values() if p.key in height]
@@ -41,10 +41,10 @@ def run_levels(
     title: str = "",
     watch: Callable[[Node], None] = lambda node: None,
 ) -> int:
-    """Finishes every stage of the arms. Returns how many of them were not in the store at the start.
+    """Runs every stage of the arms that is not in the store. Returns how many stages these were at the start.
 
-    Calls `watch` with each finished stage. All jobs of a level end before the next level begins. If a job fails, the
-    first failure is raised when its level has ended.
+    Calls `watch` with each stage that finishes. All jobs of a level end before the next level begins. If jobs fail, the
+    first failure is raised when their level has ended.
     """
     waiting, board = unfinished(arms, settings, title, watch)
     if waiting:

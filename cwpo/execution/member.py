@@ -20,7 +20,7 @@ from cwpo.tracking import Tracker
 
 
 class Reports(Tracker):
-    """Writes a stage's curve, progress and summary to a file as JSON lines. The sweep reads only the file of rank 0."""
+    """Writes a stage's curve, progress and summary to `file` as JSON lines. The sweep reads only the file of rank 0."""
 
     def __init__(self, file: Path) -> None:
         self._file = file.open("w", encoding="utf-8")

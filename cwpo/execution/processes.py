@@ -1,7 +1,7 @@
 """Runs a training stage in several processes with `accelerate launch`.
 
-The sweep runs in one process. That process writes the job as JSON and starts the stage's processes, each of which runs
-cwpo.execution.member. It passes on the training curve that rank 0 writes. When it is stopped, it ends all the others.
+The sweep's process writes the job as JSON, starts the stage's processes (each runs cwpo.execution.member), and passes
+on the training curve that rank 0 writes. If the sweep's process is stopped, it ends the stage's processes.
 """
 
 import json
@@ -27,7 +27,7 @@ AS_THEY_ARE = ("device", "token_budget", "checkpoint_minutes", "checkpoint_steps
 
 
 class LaunchFailed(CwpoError, RuntimeError):
-    """The processes of a stage failed; the message is one line and ends in the path of their log."""
+    """The processes of a stage failed. The message is one line and ends in the path of their log."""
 
 
 def launch(stage: str, work: Work, how: str, processes: int, threads: int) -> Mapping[str, Any]:
@@ -91,7 +91,7 @@ def _environment(threads: int) -> dict[str, str]:
 
 
 def _events(file: Path, process: subprocess.Popen) -> Iterator[dict[str, Any]]:
-    """Yields the events that the first process writes, as they come, until all processes have ended."""
+    """Yields the events that the process of rank 0 writes to `file`, as they come, until all processes have ended."""
     read = 0  # bytes of complete lines so far
     while True:
         ended = process.poll() is not None
@@ -120,7 +120,7 @@ def _signal(process: subprocess.Popen, number: int) -> None:
 
 
 def _failure(folder: Path, processes: int, code: int) -> Exception:
-    """Returns an InputError if a process raised one, else LaunchFailed with the first error, which caused the rest."""
+    """Returns an InputError if a process raised one, else LaunchFailed with the earliest error, which caused others."""
     files = sorted(folder.glob("failure-*.json"), key=lambda file: file.stat().st_mtime_ns)
     failures = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     for failure in failures:

@@ -34,19 +34,19 @@ LEAVING = 30.0  # seconds in which an idle worker ends by itself
 
 @dataclass
 class Worker:
-    """State of a worker process: `busy` while a stage runs, `stopped` after a SIGINT, `ending` after a SIGTERM."""
+    """State of a worker process: `busy` while it runs a stage, `stopped` after a SIGINT, `ending` after a SIGTERM."""
 
     busy: bool = False
     stopped: bool = False
     ending: bool = False
-    stopped_at: float = -math.inf  # the last signal to stop, in seconds of time.monotonic
+    stopped_at: float = -math.inf  # time.monotonic() of the last SIGINT or SIGTERM, in seconds
 
 
 _worker = Worker()
 
 
 class Failed(CwpoError, RuntimeError):
-    """A stage failed. The stages that finished before stay in the store."""
+    """A stage failed. Stages that have finished stay in the store."""
 
 
 def run_arms(
@@ -57,10 +57,9 @@ def run_arms(
     title: str = "",
     watch: Callable[[Node], None] = lambda node: None,
 ) -> int:
-    """Finishes every stage of the arms. Returns how many were computed here; the others were in the store.
+    """Runs every stage of the arms that is not in the store. Returns how many this call and its workers computed.
 
-    `watch` is called with each finished stage.
-
+    Calls `watch` with each stage that finishes. Stages that other processes finish meanwhile do not count as computed.
     With jobs > 1 a stage starts as soon as its parents are done and a worker is free. After a failure no other stage
     starts, and the failure is raised when the running stages have ended.
     """
@@ -74,7 +73,7 @@ def run_arms(
 def unfinished(
     arms: Sequence[Arm], settings: Settings, title: str, watch: Callable[[Node], None]
 ) -> tuple[list[Node], Board]:
-    """Returns the stages still to compute, parents first, and a progress board. Calls Store.clean first."""
+    """Returns the stages still to compute, parents first, and their Board. Calls Store.clean and print_stand_in."""
     store = Store(settings.store)
     store.clean()
     nodes = distinct(arms)
@@ -94,14 +93,12 @@ def print_stand_in(nodes: Sequence[Node], settings: Settings) -> None:
 
 
 def run_here(nodes: Sequence[Node], settings: Settings, board: Board) -> int:
-    """Computes these stages one after the other in this process, and returns how many it computed.
-
-    It skips a stage that another process has finished in the meantime.
-    """
+    """Computes stages one after the other in this process, except those that another process has finished meanwhile.
+    Returns how many it computed."""
     use_threads(settings.threads)
     quiet_libraries()
     if settings.device != "cpu" and gpu_names():
-        stay_loaded()  # garbage is collected after each stage, to free the GPU's memory
+        stay_loaded()  # makes the garbage collection after each stage, which frees GPU memory, faster
     computed = 0
     for node in nodes:
         board.start(node)
@@ -111,7 +108,7 @@ def run_here(nodes: Sequence[Node], settings: Settings, board: Board) -> int:
 
 
 def run_stage(node: Node, settings: Settings, progress: Callable[[int, int], None] = lambda d, t: None) -> bool:
-    """Runs one stage with run_node. Raises InputError and StoreError as they are, others as Failed with its name."""
+    """Returns run_node's result. Errors other than InputError and StoreError become Failed, which names the stage."""
     try:
         return run_node(node, settings, progress)
     except (InputError, StoreError):
@@ -123,7 +120,7 @@ def run_stage(node: Node, settings: Settings, progress: Callable[[int, int], Non
 def _run_in_workers(nodes: Sequence[Node], settings: Settings, jobs: int, board: Board) -> int:
     spawn = multiprocessing.get_context("spawn")
     gpus = gpu_names() if settings.device in ("auto", "cuda") else []
-    own = spawn.SimpleQueue()  # for each worker its GPU, or None
+    own = spawn.SimpleQueue()  # each worker takes its GPU, or None, from here
     for number in range(jobs):
         own.put(gpus[number % len(gpus)] if gpus else None)
     pool = ProcessPoolExecutor(jobs, spawn, _start_worker, (settings.threads, own))
@@ -141,7 +138,7 @@ def _run_in_workers(nodes: Sequence[Node], settings: Settings, jobs: int, board:
     finally:
         pool.shutdown(wait=bool(queue.running), cancel_futures=True)
         for worker in multiprocessing.active_children():
-            worker.join(LEAVING)  # for ever, if a worker was killed while it held the lock of the pool's queue
+            worker.join(LEAVING)  # it never ends if a worker was killed while it held the pool's lock
             worker.kill()
     if queue.failure is not None:
         raise queue.failure
@@ -149,7 +146,7 @@ def _run_in_workers(nodes: Sequence[Node], settings: Settings, jobs: int, board:
 
 
 class Queue:
-    """Runs stages in a process pool. `waiting`: {key of a stage not yet started: keys of its unfinished parents}.
+    """Runs stages in a process pool. `waiting`: {key of a stage that has not started: keys of its unfinished parents}.
 
     After a failure no other stage starts.
     """
@@ -165,7 +162,7 @@ class Queue:
         self.settings, self.board, self.pool = settings, board, pool
 
     def start(self, jobs: int) -> None:
-        """Starts ready stages until `jobs` stages run. Starts `early` ones first: they take long and have children."""
+        """Starts ready stages, first those that are `early` (see Stage), until `jobs` stages run."""
         if self.failure is not None:
             return
         ready = [self.by_key[key] for key, parents in self.waiting.items() if not parents]
@@ -220,14 +217,14 @@ def _start_worker(threads: int, own: Any) -> None:
 
 
 def _interrupted(*_: object) -> None:
-    """Handles SIGINT. An idle worker only sets a flag: if it ended, the pool would kill others that still clean up."""
+    """Handles SIGINT. An idle worker only sets a flag: if it ended, the pool would kill workers that still clean up."""
     _worker.stopped = True
     if _worker.busy:
         _interrupt()
 
 
 def _terminated(*_: object) -> None:
-    """Handles SIGTERM: ends this worker, after a clean-up if a stage runs. The pool waits for that."""
+    """Handles SIGTERM: ends this worker, after a clean-up if a stage runs. The pool waits for the clean-up."""
     _worker.ending = True
     if not _worker.busy:
         os._exit(TERMINATED)
@@ -235,7 +232,7 @@ def _terminated(*_: object) -> None:
 
 
 def _interrupt() -> None:
-    """Raises KeyboardInterrupt, unless another signal came in the last GRACE seconds: its clean-up may still run."""
+    """Raises KeyboardInterrupt, unless a signal came less than GRACE seconds ago, whose clean-up may still run."""
     before, _worker.stopped_at = _worker.stopped_at, time.monotonic()
     if _worker.stopped_at - before > GRACE:
         raise KeyboardInterrupt
@@ -283,7 +280,7 @@ def _failure(node: Node, settings: Settings, error: BaseException) -> Failed:
 
 
 def _reported(error: BaseException, settings: Settings, running: Sequence[Node]) -> BaseException:
-    """Returns the error to raise for `error` of stage running[0]. If a worker died, its message names all `running`."""
+    """Returns what to raise after stage running[0] ended with `error`. If a worker died, it names all of `running`."""
     if isinstance(error, BrokenProcessPool):
         names = ", ".join(f"{node.name} ({node.key})" for node in running)
         return Failed(

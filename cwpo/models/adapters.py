@@ -1,8 +1,8 @@
-"""Checkpoints that hold LoRA adapters only and name the frozen base model under the adapters.
+"""Reads and writes checkpoints that hold only LoRA adapters and name the frozen base model that the adapters change.
 
-Beside PEFT's own two files lies base.json (BASE). This file, not PEFT's config, says where the base model is and gives
-the adapters' r, alpha and target layers. If the base is in the same store, its path is relative to the folder of the
-adapters, so that the store can be moved.
+The folder of the adapters holds PEFT's two files and base.json (BASE). base.json, not PEFT's config, says where the
+base model is, and gives r, alpha and target layers of the adapters. If the base is in the same store, its path is
+relative to the folder of the adapters, so that the store can be moved.
 """
 
 import json
@@ -17,14 +17,15 @@ from cwpo.models.heads import without_adapters
 from cwpo.store.manifest import MANIFEST
 from cwpo.store.store import fingerprint
 
-IN_STORE = "../../../"  # from <store>/<stage>/<key>/model to the store
+IN_STORE = "../../../"  # from the adapters' folder <store>/<stage>/<key>/model to the store
 
 
 @dataclass(frozen=True)
 class Base:
-    """A frozen base model, loaded in `dtype`: a hub id `path` and its commit `revision`, or a folder `path`.
+    """Where a frozen base model is, and the dtype that it is loaded in, "float32" or "bfloat16".
 
-    `content`: a hash of the files of a folder outside the store, else None.
+    `path` is a folder, or a hub id with the commit `revision` (None: the branch main). `content` is a hash of the
+    folder's files; it is None for a hub id and for a folder in the same store as the adapters.
     """
 
     path: str
@@ -34,7 +35,7 @@ class Base:
 
     @staticmethod
     def of(path: str | Path, revision: str | None, dtype: str, out: Path) -> "Base":
-        """Returns the Base for the model at `path`; its adapters will be written to the folder `out`."""
+        """Returns the Base of the model at `path`, for adapters that will be written to the folder `out`."""
         folder = Path(path).expanduser()
         if not folder.is_dir():
             return Base(str(path), revision, None, dtype)
@@ -44,7 +45,8 @@ class Base:
         return Base(str(folder), None, fingerprint(folder), dtype)
 
     def found_from(self, adapters: Path) -> str:
-        """Returns the base's hub id or resolved folder. Raises InputError if that folder is missing or has changed."""
+        """Returns the hub id or absolute folder of the base of the adapters in the folder `adapters`.
+        Raises InputError if the base's folder is missing, or if its files no longer have the hash `content`."""
         if self.path.startswith(IN_STORE):
             folder = (adapters.resolve() / self.path).resolve()
         elif self.content is not None:
@@ -62,12 +64,12 @@ class Base:
 
 
 def is_adapters(path: str | Path) -> bool:
-    """Whether the folder at `path` holds adapters that cwpo trained."""
+    """Whether `path` is a folder with LoRA adapters that cwpo trained."""
     return (Path(path).expanduser() / BASE).is_file()
 
 
 def base_of(adapters: str | Path) -> Base:
-    """Returns the base model that base.json in the folder `adapters` names. Raises InputError if it cannot be read."""
+    """Returns the Base that base.json in the folder `adapters` gives. Raises InputError if that file cannot be read."""
     return Base(**read_note(adapters)["base"])
 
 
@@ -88,9 +90,9 @@ def save_adapters(model: Any, base: Base, folder: Path) -> None:
 
 
 def read_note(folder: str | Path) -> dict[str, Any]:
-    """Returns the content of base.json: {"base": the fields of Base, "lora": arguments r, alpha, targets of add_lora}.
+    """Returns the content of base.json in `folder`: {"base": fields of Base, "lora": r, alpha and targets of add_lora}.
 
-    Raises InputError if the file is missing or damaged.
+    Raises InputError if base.json is missing or damaged.
     """
     file = Path(folder).expanduser() / BASE
     try:

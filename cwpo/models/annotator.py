@@ -1,7 +1,7 @@
-"""The weak annotator: a causal LM with its LM head replaced by one scalar on the last response token (Eq. 4, 5).
+"""Computes scores of the weak annotator: a causal LM whose head gives one scalar at the last response token (Eq. 4, 5).
 
-It is an ordinary `AutoModelForSequenceClassification` checkpoint with one label. The position of a row's last token
-comes from the row's length, not from the pad token, so rows that are padded with EOS are scored correctly too.
+It is an ordinary `AutoModelForSequenceClassification` checkpoint with one label. A row is a tokenised prompt with its
+response. Its length, not the pad token, says which token is its last, so rows padded with EOS are scored correctly too.
 """
 
 from collections.abc import Iterator, MutableMapping, Sequence
@@ -21,14 +21,14 @@ from cwpo.models.logprobs import score_sequences
 from cwpo.models.policy import load_classifier, read_config
 from cwpo.runtime import label_precision
 
-PADDING = 128  # padding tokens: computing these costs about as much as one more forward pass
+PADDING = 128  # padding tokens that cost about as much to compute as one more forward pass
 _SEES_NO_PADDING: MutableMapping[PreTrainedModel, bool] = WeakKeyDictionary()
 
 
 def new_annotator(
     path: str | Path, revision: str | None, *, pad_id: int, head_std: float, seed: int, device: str = "cpu"
 ) -> PreTrainedModel:
-    """Loads the backbone at `path` in float32 with a new scalar head, whose weights are drawn from N(0, head_std^2)."""
+    """Loads the model at `path` in float32 with a new scalar head: weights drawn from N(0, head_std^2) with `seed`."""
     model = _load(path, revision, pad_id, new=("score.",))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -37,12 +37,12 @@ def new_annotator(
 
 
 def load_annotator(path: str | Path, *, pad_id: int, device: str = "cpu") -> PreTrainedModel:
-    """Loads a trained annotator in float32, dropout off."""
+    """Loads a trained annotator in float32 with dropout off."""
     return _load(path, None, pad_id).to(device).eval()
 
 
 def classifier_problem(path: str | Path, revision: str | None, key: str) -> str | None:
-    """Says why the model at `path`, the value of `key`, cannot get a scalar head, or None. Reads the config only."""
+    """Returns why the model at `path` (config key: `key`) cannot get a scalar head, or None. Reads no weights."""
     config = read_config(path, revision, key)
     why = "for which transformers has no sequence classifier"
     if config.model_type in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
@@ -73,8 +73,8 @@ def response_scores(
 ) -> Tensor:
     """Returns each right-padded row's score, read at its last token; (B, T) -> (B,), in logits. Ignores `labels`.
 
-    `lean` gives the same values, up to rounding, with less work: only rows of similar length share a forward pass, and
-    a model for which sees_no_padding holds gets no mask. Models wrapped by DDP or FSDP ignore `lean`.
+    lean=True gives the same values, up to rounding, with less work: only rows of similar length share a forward pass,
+    and a model for which sees_no_padding is True gets no mask. For models wrapped by DDP or FSDP it changes nothing.
     """
     parts = exact_parts(model, attention_mask, input_ids)
     if not lean or hasattr(model, "module") or hasattr(model, "reshard"):
@@ -90,7 +90,7 @@ def response_scores(
 
 
 def _of_like_length(attention_mask: Tensor) -> Iterator[tuple[Tensor, int]]:
-    """Yields (row numbers, longest length) of groups with at most PADDING padding tokens each, longest rows first."""
+    """Yields groups of rows, each with up to PADDING padding tokens: (row numbers, longest length), longest first."""
     ordered, order = attention_mask.sum(dim=1).sort(descending=True, stable=True)
     values, first, padding = ordered.tolist(), 0, 0
     for at, length in enumerate([*values, -PADDING]):  # the last entry closes the last group
@@ -102,7 +102,7 @@ def _of_like_length(attention_mask: Tensor) -> Iterator[tuple[Tensor, int]]:
 
 @torch.no_grad()
 def sees_no_padding(model: PreTrainedModel, input_ids: Tensor) -> bool:
-    """Whether hidden states stay the same if right padding is not masked; tried once per model, on up to two rows."""
+    """Whether unmasked right padding leaves hidden states the same. Tried once per model, on at most two rows."""
     if model not in _SEES_NO_PADDING:
         rows = input_ids[:2]
         mask = torch.ones_like(rows)
@@ -119,7 +119,7 @@ def _last_scores(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tens
 
 
 def scores_of(model: PreTrainedModel, states: Tensor) -> Tensor:
-    """Returns the head's scores, (M,), float32, of states (M, d). Autocast is off: 16 bits would blur differences."""
+    """Returns the scalar head's logits, (M,), float32, of hidden states (M, d). Autocast, which rounds, is off."""
     with torch.autocast(states.device.type, enabled=False):
         return model.score(states.to(model.score.weight.dtype)).squeeze(-1).float()
 
@@ -132,10 +132,10 @@ def last_states(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tenso
     states: list[Tensor] = []
     inner = model.module if hasattr(model, "module") else model
     read = {"input_ids": input_ids, "attention_mask": attention_mask if masked else None}
-    sharded = hasattr(inner, "reshard")  # FSDP: the head has its weights inside the forward pass only
+    sharded = hasattr(inner, "reshard")  # FSDP: the head has its weights only during the forward pass
     if inner is model and not sharded:
         states.append(model.base_model(**read).last_hidden_state)
-    else:  # calls the model itself, not its backbone: DDP and FSDP synchronise gradients in their own forward
+    else:  # calls the model itself, not its backbone: DDP and FSDP synchronise gradients in their own forward pass
         hook = (inner.score if sharded else inner.base_model).register_forward_hook(
             lambda module, args, output: states.append(output if sharded else output.last_hidden_state)
         )
@@ -156,7 +156,7 @@ def score_responses(
 ) -> Tensor:
     """Returns response_scores of N rows, each (token ids, response start): (N,), in logits; no gradients or dropout.
 
-    With a token budget, `lean` is on.
+    scoring_batches makes the batches. With a token budget, `lean` is True.
     """
     compute = partial(response_scores, lean=token_budget is not None)
     with label_precision(next(model.parameters()).device.type):

@@ -12,7 +12,7 @@ REWARDS = ("loss", "rewards/accuracies", "rewards/margins", "rewards/chosen", "r
 
 
 def write_card(folder: Path, base: str | None, facts: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
-    """Writes the card README.md to `folder`: facts, metrics and the model trained from, `base` (linked if a hub id)."""
+    """Writes the card README.md to `folder`: facts, metrics, and `base`, id or path of the model before training."""
     hub = base is not None and not Path(base).expanduser().exists() and not base.startswith("world/")
     commit = git_commit() or "none: outside a repository"
     known = {"trained from": base, **facts, "commit of the code": commit}
@@ -37,6 +37,6 @@ def _rows(values: Mapping[str, Any]) -> list[list[str]]:
 
 
 def training_metrics(history: list[dict[str, Any]]) -> dict[str, float]:
-    """Returns the last loss, reward accuracy, margin and rewards logged in a trainer's history, rounded; {} if none."""
+    """Returns the last loss, reward accuracy, margin and rewards in a trainer's history, rounded; {} if it has none."""
     last: dict[str, Any] = next((row for row in reversed(history) if "rewards/accuracies" in row), {})
     return {f"{name}, last training steps": round(float(last[name]), 4) for name in REWARDS if name in last}

@@ -1,4 +1,4 @@
-"""Turns texts into vectors: the mean final state of a response's tokens, or an encoder's state of the first token."""
+"""Turns texts into vectors: the mean final hidden state of a response's tokens, or an encoder's of the first token."""
 
 from collections.abc import Sequence
 
@@ -14,10 +14,10 @@ from cwpo.models.policy import load_weights, read_tokenizer, readable
 
 @torch.no_grad()
 def mean_states(model: PreTrainedModel, rows: Sequence[Encoded], pad_id: int, batch_size: int = 64) -> Tensor:
-    """Returns the mean of the last layer's states over each row's response tokens, EOS included; (N, d) for N rows.
+    """Returns the mean of the last hidden states over each row's response tokens, EOS included; (N, d) for N rows.
 
-    Rows are (ids, start) as `cwpo.data.encoding.encode` gives them. The result is float32, in the order of the rows;
-    dropout is off.
+    Rows are (token ids, response start), as `cwpo.data.encoding.encode` returns them. The result is float32, on the
+    CPU, in the order of the rows; dropout is off.
     """
     model.eval()
     device = next(model.parameters()).device
@@ -38,7 +38,7 @@ def mean_states(model: PreTrainedModel, rows: Sequence[Encoded], pad_id: int, ba
 def first_states(
     path: str, revision: str | None, texts: Sequence[str], device: str = "cpu", batch_size: int = 64
 ) -> Tensor:
-    """Returns the encoder's last-layer state of each text's first token ([CLS] in BERT); (N, d), float32.
+    """Returns the last hidden state of each text's first token (BERT: [CLS]) in the encoder at `path`: (N, d), float32.
 
     Texts are cut to the encoder's context.
     """

@@ -16,9 +16,9 @@ TENSORS = "adapter_model.safetensors"
 
 
 def checkpoint_problem(path: str, key: str, adapters: bool = False) -> str | None:
-    """Says why `path`, the value of `key`, cannot be loaded as a checkpoint, or None. Does not look up hub ids.
+    """Returns why `path` (config key: `key`) is no usable checkpoint, or None if it is one. Does not look up hub ids.
 
-    `adapters`: whether to accept adapters trained by cwpo too.
+    `adapters`: whether a folder of LoRA adapters that cwpo trained is accepted too.
     """
     folder = Path(path).expanduser()
     if folder.is_dir():
@@ -53,15 +53,15 @@ def _folder_problem(folder: Path, at: str, adapters: bool) -> str | None:
 
 
 def _only_pickles(files: Iterable[str], at: str, fix: str) -> str | None:
-    """Returns "<at> has only pickle weights ...; <fix>" if `files` have pickles, else None. Expects no safetensors."""
+    """Returns "<at> has only pickle weights ...; <fix>" if pickles are in `files` (no safetensors are), else None."""
     pickles = sorted(name for name in files if name.endswith(PICKLES))
     shown = ", ".join(pickles[:3])
     return f"{at} has only pickle weights ({shown}), which can run code when loaded; {fix}" if pickles else None
 
 
 def strange_shards(folder: Path) -> str | None:
-    """Says why an index of weight files (*.index.json) is broken or, for safetensors, names files that are not read or
-    not there; None if it is right, or if all weights are in one file."""
+    """Returns what is wrong with an index of weight files (*.index.json) in `folder`, or None. It may be unreadable or,
+    for safetensors, may name a file of another kind or, unless model.safetensors is there, a missing file."""
     for index in sorted(folder.glob("*.index.json")):
         try:
             named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
@@ -80,7 +80,7 @@ def strange_shards(folder: Path) -> str | None:
 
 @asked_once
 def repo_files(path: str, revision: str | None, kind: str = "model") -> tuple[str, ...] | None:
-    """Lists the files of a hub repository, model or dataset (`kind`); offline, its cached files. None on errors."""
+    """Returns a hub repository's file names (offline: those cached); None on any error. `kind`: model or dataset."""
     from huggingface_hub import HfApi, constants, snapshot_download
 
     try:
@@ -93,7 +93,7 @@ def repo_files(path: str, revision: str | None, kind: str = "model") -> tuple[st
 
 
 def hub_weights_problem(path: str, revision: str | None, key: str) -> str | None:
-    """Says why a hub model's weights cannot be loaded, judged by file names; None if they can or names are unknown."""
+    """Returns why a hub model's weights cannot be loaded, or None if they can or the repository's files are unknown."""
     files = repo_files(path, revision)
     if files is None or any(name.endswith(".safetensors") for name in files):
         return None

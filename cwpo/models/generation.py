@@ -32,7 +32,7 @@ from cwpo.models.lengths import forget_lengths, mixes_lengths
 from cwpo.models.logprobs import scoring_batches
 from cwpo.models.memory import in_batches, sampling_batches
 
-FEWEST = 8  # rows: a batch of fewer is not made smaller when half of its rows have ended
+FEWEST = 8  # a batch with fewer rows keeps its ended rows until all have ended
 # (shift, factor) of the 32-bit integer hash "lowbias32" by C. Wellons; see _mixed
 MIXED = ((16, 0x7FEB352D), (15, 0x846CA68B - 2**32))
 
@@ -66,14 +66,14 @@ class GumbelSampler(LogitsProcessor):
 
 
 def step_keys(seed: int, steps: int) -> NDArray[np.int32]:
-    """Returns 64 random bits for each step, (steps, 2); the bits of a step do not depend on how many steps follow."""
+    """Returns 64 random bits for each step, (steps, 2), int32. A step's bits do not depend on how many steps follow."""
     return np.random.Philox(seed).random_raw(steps).astype("<u8").view("<i4").reshape(steps, 2)
 
 
 def gumbel(keys: Tensor, columns: int) -> Tensor:
-    """Returns standard Gumbel noise, float32, in [-2.9, 22.2], per row and token id, (B, columns); keys: (B, 2), int32.
+    """Returns standard Gumbel noise in [-2.9, 22.2], (B, columns), float32, from a key for each row: (B, 2), int32.
 
-    A keyed permutation of the 32-bit numbers maps each token id to a random number, of which 31 bits are used. Large
+    A keyed permutation of the 32-bit numbers maps each column (token id) to a random number; 31 bits are used. Large
     noise, which decides which token is drawn, has full resolution: it comes from uniform numbers near 0.
     """
     bits = torch.arange(columns, dtype=torch.int32, device=keys.device) ^ keys[:, :1]
@@ -91,12 +91,12 @@ def _mixed(bits: Tensor) -> Tensor:
 
 
 def prompt_seed(seed: int, tag: str, prompt_id: str) -> int:
-    """Returns a 64-bit seed for a prompt. SFT and aligned model differ in `tag`, so their samples are independent."""
+    """Returns a 64-bit hash of the arguments. Different tags make samples of SFT and aligned model independent."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{tag}/{prompt_id}".encode()).digest()[:8], "big")
 
 
 def leaves_room(tokenizer: Tokenizer, prompts: Sequence[Text], max_new_tokens: int, context: int | None) -> list[bool]:
-    """Whether each prompt and `max_new_tokens` more tokens fit into `context` tokens (None: any number of tokens)."""
+    """Returns for each prompt whether it and `max_new_tokens` tokens fit into `context` tokens (None: no limit)."""
     lengths = [len(ids) for ids in encode_prompts(tokenizer, prompts)]
     return [context is None or n + max_new_tokens <= context for n in lengths]
 
@@ -115,7 +115,7 @@ def sample_responses(
     token_budget: int | None = None,
     names: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Samples one response per prompt and seed: response, n_tokens, truncated, same_tokens (see `encoding.sampled`).
+    """Samples a response to each prompt with its seed. Returns for each a dict as `encoding.sampled` describes it.
 
     Prompts of similar length share a batch: on a GPU, as many as its memory holds; elsewhere `batch_size` prompts or,
     with a token budget, as many as fit into twice this budget together with padding and `max_new_tokens` for each.
@@ -159,7 +159,7 @@ def sample_responses(
 def samples_alone(model: PreTrainedModel, longest: int) -> bool:
     """Whether responses must be sampled one prompt at a time; `longest`: tokens of the longest prompt plus response.
 
-    This holds if positions depend on the longest row, or if layers keep a state instead of keys and values
+    They must if positions depend on the longest row, or if layers keep a state instead of keys and values
     (Mamba, hybrids, RWKV): transformers cannot remove ended rows from a state, and padding can change it.
     """
     layers = DynamicCache(config=model.config).layers
@@ -172,7 +172,7 @@ def samples_alone(model: PreTrainedModel, longest: int) -> bool:
 def _draw(
     model: PreTrainedModel, inputs: Tensor, mask: Tensor, sampler: GumbelSampler, eos: int, most: int
 ) -> list[list[int]]:
-    """Draws up to `most` new tokens per row, EOS included. When half of the rows have ended, they leave the batch."""
+    """Returns up to `most` new tokens per row, EOS included. When HalfEnded stops a batch, its ended rows leave it."""
     width = inputs.shape[1]
     rows, sequences = torch.arange(len(inputs), device=inputs.device), inputs
     tokens = torch.full((len(inputs), most), eos, device=inputs.device)
@@ -202,7 +202,7 @@ def _draw(
 
 
 class HalfEnded(StoppingCriteria):
-    """Stops a batch when half of its `rows` (all, if rows < FEWEST) have an EOS at column `start` or later."""
+    """Stops a batch once half of its `rows` (all, if fewer than FEWEST) have an EOS at column `start` or later."""
 
     def __init__(self, rows: int, start: int, eos: int) -> None:
         self.least = rows / 2 if rows >= FEWEST else rows

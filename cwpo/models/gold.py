@@ -16,7 +16,7 @@ from cwpo.models.policy import load_tokenizer
 
 class Gold(Protocol):
     def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
-        """Returns one float64 per prompt and response, (N,); higher is better."""
+        """Returns the reward of each response to its prompt, float64, (N,); higher is better."""
 
 
 @runtime_checkable
@@ -30,7 +30,7 @@ class Comparison(Protocol):
 def both_rewards(
     gold: Gold | Comparison, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the rewards of first and second responses, each (N,); for a Comparison, P(first is better) and 1 - P."""
+    """Returns the rewards of first and second responses, each (N,). A Comparison gives P(first is better) and 1 - P."""
     if isinstance(gold, Comparison):
         preferred = gold.preferences(prompts, first, second)
         return preferred, 1 - preferred
@@ -38,7 +38,7 @@ def both_rewards(
 
 
 class Oracle:
-    """The exact reward of the synthetic world."""
+    """Gives the exact reward of the synthetic world."""
 
     def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
         from cwpo.data.toy import gold_rewards
@@ -69,7 +69,7 @@ def _gumbel(text: str) -> float:
 
 
 class Trained:
-    """The Bradley-Terry model in `folder`, trained on held-out human pairs."""
+    """A Bradley-Terry model that cwpo trained and saved in `folder`; its rewards are logits."""
 
     def __init__(self, folder: Path, *, batch_size: int, device: str, token_budget: int | None = None) -> None:
         self.tokenizer = load_tokenizer(folder)
@@ -77,7 +77,7 @@ class Trained:
         self.batching = (batch_size, token_budget)
 
     def lengths(self, prompts: Sequence[str], responses: Sequence[str]) -> list[int]:
-        """Returns how many tokens the model reads for each prompt with its response."""
+        """Returns for each prompt and its response how many tokens the model reads."""
         return [len(ids) for ids, _ in encode(self.tokenizer, prompts, responses)]
 
     def rewards(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
@@ -86,9 +86,9 @@ class Trained:
 
 
 def load_gold(config: Any, trained: Path | None, device: str, token_budget: int | None = None) -> Gold | Comparison:
-    """Loads the gold model of `config`, a file of conf/gold. `trained`: the folder of the model that gold=trained uses.
+    """Loads the gold model of `config`, a choice of conf/gold. gold=trained needs its folder `trained` (ValueError).
 
-    Local neural models read at most 2 x `token_budget` tokens per batch or, if it is None, `config.batch_size` rows.
+    A batch of a local neural model has up to 2 x `token_budget` tokens or, if that is None, `config.batch_size` texts.
     """
     settings: dict[str, Any] = {"device": device, "token_budget": token_budget}
     if config.name in ("oracle", "judge"):

@@ -47,8 +47,8 @@ def head_of(model: nn.Module) -> Head:
     """Returns the map from last hidden states (M, d) to logits (M, V) with which the model's own forward pass ends.
 
     Most models end with a linear layer. Others cap or scale its output (Gemma 2, Cohere, Granite): for these, the map
-    runs the forward pass itself, with given hidden states in place of the backbone's. The linear layer is
-    chosen if both give the same values.
+    runs the forward pass itself, with given hidden states in place of the backbone's. If that map and the linear
+    layer give the same values, the linear layer is returned.
     """
     inner = without_adapters(model)
     linear = inner.get_output_embeddings()

@@ -26,7 +26,7 @@ from cwpo.errors import InputError
 
 KEY = "OPENAI_API_KEY"
 URL = "OPENAI_BASE_URL"
-DECLINED = ("content_filter", "content_policy_violation", "invalid_prompt")  # codes: this question is refused
+DECLINED = ("content_filter", "content_policy_violation", "invalid_prompt")  # codes of questions that are refused
 LETTERS = 4  # characters per token, to estimate the cost
 REPLY = 400  # most tokens of an answer; the estimate of the cost assumes half as many
 SLOTS = re.compile(r"\{(prompt|response_a|response_b)\}")
@@ -65,13 +65,13 @@ Verdict: tie
 
 
 class JudgeError(RuntimeError):
-    """The endpoint refuses or gives no answer. Earlier answers are kept: the same command asks only the rest."""
+    """The endpoint refuses or gives no answer. Earlier answers are kept: the same command asks only open questions."""
 
 
 class ApiJudge:
     """A Comparison by a language model at an OpenAI-compatible endpoint. `config`: as in conf/gold/openai.yaml."""
 
-    paid = True  # each question costs money: only test responses are judged
+    paid = True  # each question costs money, so only responses to test prompts are judged
 
     def __init__(self, config: Any) -> None:
         self.config, self.model = config, config.model
@@ -128,7 +128,7 @@ class ApiJudge:
         return self.cache / digest[:2] / f"{digest}.json"
 
     def _announce(self, questions: int, missing: Sequence[str]) -> None:
-        """Prints number and cost of the questions. InputError if max_usd is set and the cost is higher or unknown."""
+        """Prints number and cost of open questions. InputError if max_usd is set and the cost is higher or unknown."""
         tokens = sum(map(len, missing)) / LETTERS, len(missing) * REPLY / 2
         cost = estimate(tokens, self.config.usd_per_million)
         about = "an unknown amount (set gold.usd_per_million)" if cost is None else f"about ${cost:,.2f}"
@@ -160,9 +160,9 @@ class ApiJudge:
             partial.write_text(json.dumps(content), encoding="utf-8")
 
     def _complete(self, question: str) -> tuple[str, dict[str, Any]]:
-        """Returns the endpoint's answer, "" if it declines this question, and its counts of tokens.
+        """Returns the endpoint's answer, "" if it declines the question, and the numbers of tokens that it reports.
 
-        Raises JudgeError if the endpoint refuses the request or all tries of the client fail.
+        Raises JudgeError if the endpoint refuses the request, gives an empty answer, or fails in all tries.
         """
         openai = client_library()
         try:
@@ -173,8 +173,8 @@ class ApiJudge:
             text = "" if declined else choice.message.content
             if not isinstance(text, str):
                 raise JudgeError(
-                    f"the judge {self.model} gave no answer (an empty one); check gold.model={self.model}, or "
-                    "try again: the same command asks only what is open"
+                    f"the judge {self.model} gave an empty answer; check gold.model={self.model}, or "
+                    "give the same command again: it asks only the open questions"
                 )
         except openai.APIStatusError as refused:
             if refused.status_code == 400 and refused.code in DECLINED:
@@ -197,25 +197,25 @@ class ApiJudge:
         """Returns a JudgeError without the endpoint's own text, which may repeat the API key."""
         return JudgeError(
             f"the judge {self.model} gave no answer ({type(error).__name__}; busy and broken connections are tried "
-            f"{self.config.retries + 1} times); the same command asks only what is still open"
+            f"{self.config.retries + 1} times); give the same command again: it asks only the open questions"
         )
 
 
 def preference(right: str | None, swapped: str | None) -> float:
-    """Returns P(first is better) from the verdicts in both orders, `swapped` on (second, first); NaN if one is None."""
+    """Returns P(first is better) from the verdicts on (first, second) and (second, first); NaN if one is None."""
     if right is None or swapped is None:
         return float("nan")
     return (SCORES[right] + 1 - SCORES[swapped]) / 2
 
 
 def verdict(reply: str) -> str | None:
-    """Returns the verdict of an answer, "a", "b" or "tie"; None if it has no verdict or several that differ."""
+    """Returns the verdict in an answer: "a", "b" or "tie"; None if it has no verdict or several that differ."""
     found = {match.lower() for match in VERDICT.findall(reply)}
     return found.pop() if len(found) == 1 else None
 
 
 def read_prompt(file: str | None, asks: str) -> str:
-    """Returns the template in `file` or, without a file, PROMPT with the question that `asks` names.
+    """Returns the template in `file` or, if that is None, PROMPT with the question QUESTIONS[asks].
 
     Raises InputError if `file` cannot be read or lacks {prompt}, {response_a} or {response_b}.
     """
@@ -247,7 +247,7 @@ def client_library() -> Any:
 
 
 def client(config: Any) -> Any:
-    """Returns a client of the endpoint, which retries failed requests. InputError if OPENAI_API_KEY is not set."""
+    """Returns a client of the endpoint that retries failed requests. Raises InputError if OPENAI_API_KEY is not set."""
     key = os.environ.get(KEY, "").strip()
     if not key:
         raise InputError(

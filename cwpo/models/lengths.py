@@ -1,7 +1,7 @@
 """Finds models in which a long row changes values of shorter rows in its batch, and runs them one length at a time.
 
-Dynamic RoPE and LongRoPE take their frequencies from the batch's longest row once it is longer than the original
-context; dynamic RoPE keeps them until a short row resets them. Padding then changes the values of all shorter rows.
+Once a batch's longest row exceeds the original context, dynamic RoPE and LongRoPE take their frequencies from it, so
+the values of all shorter rows change. Dynamic RoPE keeps these frequencies until a batch of short rows resets them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,8 +14,8 @@ from cwpo.errors import InputError
 
 FROM_LONGEST = ("dynamic", "longrope")  # RoPE types whose frequencies transformers computes in the forward pass
 ONE_LENGTH = (
-    "{name} computes these rows exactly one length at a time only (its positions depend on the longest row of a batch), which "
-    "cannot be done in several processes or on several GPUs; train in one process, or leave out the rows beyond its original context"
+    "{name} must compute these rows one length at a time, because its positions depend on the longest row of a batch; several "
+    "processes or GPUs cannot do that: train in one process, or leave out the rows that are longer than its original context"
 )
 
 
@@ -23,7 +23,7 @@ def mixing_length(config: Any) -> int | None:
     """Returns the length, in tokens, from which a row may change values of shorter rows in its batch; None if never."""
     text = config.get_text_config()
     rope = getattr(text, "rope_parameters", None) or {}
-    parts = [rope, *(part for part in rope.values() if isinstance(part, Mapping))]  # or nested: one per layer type
+    parts = [rope, *(part for part in rope.values() if isinstance(part, Mapping))]  # some have one for each layer type
     scaled = [part for part in parts if part.get("rope_type") in FROM_LONGEST]
     positions = text.max_position_embeddings if scaled else 0
     original = (part.get("original_max_position_embeddings", positions) for part in scaled)
@@ -37,10 +37,10 @@ def mixes_lengths(config: Any, longest: int) -> bool:
 
 
 def exact_parts(model: nn.Module, attention_mask: Tensor, *columns: Tensor) -> Iterator[list[Tensor]]:
-    """Splits a batch, right-padded columns (B, T) such as input_ids, into parts in which padding changes no value.
+    """Splits a batch, its mask and other right-padded tensors (B, T), into parts in which padding changes no value.
 
     Yields [row numbers, mask, *columns] of each part; for most models one part has all rows. Raises InputError if a
-    model wrapped by DDP or FSDP would need several parts.
+    model wrapped by DDP or FSDP may need several parts.
     """
     config = getattr(model, "module", model).config
     if not mixes_lengths(config, attention_mask.shape[1]):
@@ -52,7 +52,7 @@ def exact_parts(model: nn.Module, attention_mask: Tensor, *columns: Tensor) -> I
 
 
 def parts_by_length(model: nn.Module, attention_mask: Tensor, *columns: Tensor) -> Iterator[list[Tensor]]:
-    """Yields one part, as exact_parts does, for each length, shortest first. Calls forget_lengths before the first."""
+    """Yields a part, as exact_parts does, for each length of rows, shortest first. Calls forget_lengths first."""
     lengths = attention_mask.sum(dim=1)
     forget_lengths(model)
     for length in lengths.unique().tolist():
@@ -61,7 +61,7 @@ def parts_by_length(model: nn.Module, attention_mask: Tensor, *columns: Tensor) 
 
 
 def in_order(parts: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """Joins parts (row numbers, values) into one tensor of values in the order of the rows."""
+    """Returns the values of parts (row numbers, values) as one tensor, in the order of the row numbers."""
     if len(parts) == 1:
         return parts[0][1]
     rows, values = zip(*parts, strict=True)

@@ -1,4 +1,4 @@
-"""Finds, before anything is computed, what a model and its tokenizer cannot take; returns lists of problems."""
+"""Checks, before anything is computed, whether a model and its tokenizer can take certain texts; returns messages."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 ENCODERS = {*MODEL_FOR_MASKED_LM_MAPPING_NAMES, "bert-generation"}
-# Settings with which a model of another type attends to later tokens: of XLNet, of Gemma 3, of Llama and others.
+# Config settings that make models not in ENCODERS attend to later tokens: XLNet; Gemma 3; Llama and others.
 LOOKS_AHEAD = {"attn_type": "bi", "use_bidirectional_attention": True, "is_causal": False}
 
 
@@ -28,8 +28,8 @@ def context(config: Any) -> int | None:
 def causal_problem(config: Any) -> str | None:
     """Returns why a model with this config cannot score a text from left to right, or None if it can.
 
-    transformers loads such models as causal ones without an error: an encoder-decoder without its encoder, and BERT or
-    similar with tokens that attend to later tokens.
+    Models that cannot are loaded by transformers without an error: an encoder-decoder (its decoder alone), and BERT and
+    similar models, whose tokens attend to later ones.
     """
     if config.is_encoder_decoder:
         why = "an encoder-decoder"
@@ -49,13 +49,13 @@ def _looks_ahead(config: Any) -> bool:
 
 
 def vocabulary(config: Any) -> int | None:
-    """Returns the number of rows of the model's embedding, or None if its config does not give it."""
+    """Returns how many token ids the model's embedding has, or None if the config does not say."""
     return getattr(config.get_text_config(), "vocab_size", None)
 
 
 def tokenizer_problems(tokenizer: Any, config: Any) -> list[str]:
-    """Lists what keeps a tokenizer and its model from use: no EOS token, a special token that is not in the model's
-    vocabulary, or a causal_problem."""
+    """Returns a message for each reason why a model and its tokenizer cannot be used, else []: no EOS token, a special
+    token beyond the model's vocabulary, or a causal_problem."""
     no_eos = "the tokenizer has no EOS token, so no response could end; set tokenizer.eos_token"
     problems, most = [no_eos] if tokenizer.eos_token_id is None else [], vocabulary(config) or np.inf
     if problem := causal_problem(config):
@@ -68,7 +68,7 @@ def tokenizer_problems(tokenizer: Any, config: Any) -> list[str]:
 
 
 def token_problems(sequences: Sequence[Sequence[int]], tokenizer: Any, config: Any) -> list[str]:
-    """Returns one problem if any of N rows has tokens that are not in the model's vocabulary, else []."""
+    """Returns one message if any of `sequences` (token ids) has a token beyond the model's vocabulary, else []."""
     highest = np.array([max(ids, default=0) for ids in sequences], dtype=np.int64)
     bad = np.flatnonzero(highest >= (vocabulary(config) or np.inf))
     if not len(bad):
@@ -87,7 +87,7 @@ def _beyond(tokenizer: Any, config: Any) -> str:
 
 
 def length_problems(lengths: Sequence[int], config: Any) -> list[str]:
-    """Returns one problem if any row is longer than the model's context, else []. `lengths` (N rows) are in tokens."""
+    """Returns one message if any of `lengths`, the tokens of each row, exceeds the model's context, else []."""
     most = context(config)
     long = [] if most is None else [row for row, length in enumerate(lengths) if length > most]
     if not long:
@@ -99,7 +99,7 @@ def length_problems(lengths: Sequence[int], config: Any) -> list[str]:
 
 
 def pair_problems(rows: Sequence[Mapping[str, Any]], tokenizer: Any, config: Any) -> list[str]:
-    """Returns the length_problems and token_problems of encode_pairs' rows."""
+    """Returns length_problems and token_problems of pairs that encode_pairs tokenised."""
     sides = [[row[f"{side}_ids"] for row in rows] for side in ("chosen", "rejected")]
     lengths = [max(len(chosen), len(rejected)) for chosen, rejected in zip(*sides, strict=True)]
     both = [[*chosen, *rejected] for chosen, rejected in zip(*sides, strict=True)]

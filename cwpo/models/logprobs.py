@@ -1,4 +1,4 @@
-"""Computes log-probabilities of sequences: sums over response tokens, EOS included, never over prompt or padding."""
+"""Computes log-probs of responses: sums over response tokens, EOS included, never over prompt or padding."""
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
@@ -17,12 +17,12 @@ from cwpo.models.row_attention import NARROW, Lines, Rows, attend_in_rows
 from cwpo.models.side_by_side import threads_of
 from cwpo.runtime import label_precision
 
-SCORING = 2  # times training's token budget: without gradients a batch needs far less memory
-ROWS = 64  # rows of a batch by default, whatever their length
+SCORING = 2  # a scoring batch has this many times the token budget: without gradients it needs far less memory
+ROWS = 64  # rows of a batch, or more if they are short, where no argument sets it
 FEW = 2048  # tokens that any machine can score at once; smaller batches spend their time on overhead
 
 VARLEN = "torch.nn.attention.varlen"  # a module of torch 2.10 and later
-AMPERE = (8, 0)  # compute capability of the first GPUs on which its kernel runs
+AMPERE = (8, 0)  # least compute capability of GPUs on which the kernel of VARLEN runs
 
 Logps = Callable[..., Tensor]  # response_logps, or a function with the same arguments and result
 
@@ -36,10 +36,8 @@ def response_logps(model: nn.Module, input_ids: Tensor, attention_mask: Tensor, 
 def response_logits(
     model: nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Returns targets (B, K) and the logits (B, K, V) that predict them, from the batch's first response token on.
-
-    The LM head does not run on earlier columns, which hold no response token in any row.
-    """
+    """Returns the labels (B, K) of the columns from the first response token of any row on, and the logits (B, K, V)
+    that predict these labels. The LM head does not run for earlier columns."""
     columns = (labels != IGNORED).any(dim=0).nonzero()
     first = max(1, int(columns[0])) if len(columns) else 1  # nothing predicts column 0
     keep = input_ids.shape[1] - first + 1
@@ -48,7 +46,7 @@ def response_logits(
 
 
 def lean_logps(model: nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, head: Head) -> Tensor:
-    """Computes response_logps, but runs the `head` (see head_of) on response tokens only, in chunks."""
+    """Returns the same as response_logps, but runs `head` (see head_of) on response tokens only, in chunks."""
     losses, rows = lean_losses(model, input_ids, attention_mask, labels, head)
     return _sums(losses, rows, len(labels))
 
@@ -69,27 +67,24 @@ def lean_losses(
 def logps_by_length(
     model: nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, compute: Logps
 ) -> Tensor:
-    """Runs `compute` on one sequence length at a time, for models whose RoPE depends on the longest row of a batch."""
+    """Returns the same as `compute`, run on one row length at a time, for RoPE that a batch's longest row changes."""
     parts = parts_by_length(model, attention_mask, input_ids, labels)
     return in_order([(rows, compute(model, ids, mask, targets)) for rows, mask, ids, targets in parts])
 
 
 def exact_logps(model: nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
-    """Computes response_logps, one length at a time if padding would change the values (see models.lengths)."""
+    """Returns the same as response_logps, run on one row length at a time if padding changes values: models.lengths."""
     parts = exact_parts(model, attention_mask, input_ids, labels)
     return in_order([(rows, response_logps(model, ids, mask, targets)) for rows, mask, ids, targets in parts])
 
 
 def packed_logps(model: nn.Module, batch: Mapping[str, Tensor], head: Head | None = None) -> Tensor:
-    """Returns log-probs of the chosen, then of the rejected responses, (2 B,), in nats, of a batch from pack_pairs.
-
-    head: see packed_losses.
-    """
+    """Returns log-probs of chosen, then of rejected responses, (2 B,), in nats. Arguments: see packed_losses."""
     return _sums(packed_losses(model, batch, head), batch["sequence"], len(batch["lengths"]))
 
 
 def packed_losses(model: nn.Module, batch: Mapping[str, Tensor], head: Head | None = None) -> Tensor:
-    """Returns -log p of all M response tokens of pack_pairs' batch, (M,), in nats, in the order of its `target`.
+    """Returns -log p of all M response tokens in a batch of pack_pairs, (M,), in nats, in the order of its `target`.
 
     The `head` (see head_of; default: the LM head) runs, in chunks, only on positions that predict a response token.
     """
@@ -100,7 +95,7 @@ def packed_losses(model: nn.Module, batch: Mapping[str, Tensor], head: Head | No
 
 
 def packed_states(inner: Any, batch: Mapping[str, Any], at: Tensor, dtype: torch.dtype) -> Tensor:
-    """Returns the last hidden states (M, d) at M flat indices `at` into packed_ids; attention masks have `dtype`."""
+    """Returns last hidden states (M, d) at the flat indices `at`, (M,), into packed_ids; the mask has dtype `dtype`."""
     mask, line = _attention(batch, dtype)
     if line or dtype in NARROW:
         attend_in_rows(inner)
@@ -112,7 +107,7 @@ def packed_states(inner: Any, batch: Mapping[str, Any], at: Tensor, dtype: torch
 
 def _attention(batch: Mapping[str, Any], dtype: torch.dtype) -> tuple[Tensor, dict[str, Any]]:
     """Returns the mask to add to attention scores, (R, 1, W, W), and the model's other arguments for pack_pairs' batch:
-    {"rows": Rows or Lines} if the batch is one line (see pack_pairs), else {}. With Lines the mask is one unused 0."""
+    {"rows": Rows or Lines} if its tokens lie on one line, else {}. With Lines the mask is one 0, which is not used."""
     if "ends" in batch:
         rows: Any = Lines(*(batch[name] for name in ("place", "first", "ends", "most")))
         return torch.zeros(1, 1, 1, 1, dtype=dtype, device=batch["ends"].device), {"rows": rows}
@@ -141,7 +136,7 @@ def _compute_dtype(inner: Any, device: str) -> torch.dtype:
 
 
 def _sums(losses: Tensor, sequence: Tensor, count: int) -> Tensor:
-    """Returns minus the sum of each sequence's losses, (count,); `sequence` (M,): the sequence of each loss."""
+    """Returns minus the sum of each sequence's losses, (count,). `sequence`, (M,): the sequence number of each loss."""
     return -torch.zeros(count, device=losses.device).index_add(0, sequence, losses)
 
 
@@ -159,7 +154,8 @@ def score_sequences(
     token_budget: int | None = None,
     compute: Logps = exact_logps,
 ) -> Tensor:
-    """Returns `compute`, by default log-probs, of N rows (token ids, response start), (N,); no gradients or dropout."""
+    """Returns what `compute` gives, by default log-probs in nats, for N rows, each (token ids, response start): (N,),
+    float32, without gradients or dropout. scoring_batches makes the batches."""
     model.eval()
     device = next(model.parameters()).device
     scores = torch.empty(len(rows))
@@ -183,7 +179,8 @@ def policy_scores(
     beta: float = 1.0,
     token_budget: int | None = None,
 ) -> Tensor:
-    """Returns log pi(y|x) in nats, (N,), float64; with `reference` the implicit reward beta log(pi/pi_ref), Eq. 17."""
+    """Returns log pi(y|x) of N rows, each (token ids, response start): (N,), float64, in nats. With `reference`, it
+    returns the implicit reward beta log(pi/pi_ref) instead (Eq. 17)."""
     with label_precision(next(model.parameters()).device.type):
         scores = score_sequences(model, rows, pad_id, token_budget=token_budget).double()
         if reference is None:
@@ -196,8 +193,8 @@ def scoring_batches(
 ) -> list[list[int]]:
     """Returns batches of row indices; rows of similar length share a batch.
 
-    A batch has up to SCORING times `token_budget` tokens, padding included, or else `batch_size` rows. With neither it
-    has ROWS rows, or more if even the longest row is so short that more fit into FEW tokens.
+    A batch has up to SCORING times `token_budget` tokens, padding included. If that is None, it has `batch_size` rows;
+    if both are None, ROWS rows, or more if more rows of the longest length fit into FEW tokens.
     """
     if token_budget is not None:
         return fill_budget(lengths, SCORING * token_budget)

@@ -17,10 +17,10 @@ Result = TypeVar("Result")
 def in_batches(
     batches: Sequence[list[int]], compute: Callable[[list[int]], Result], threads: int = 1
 ) -> Iterator[tuple[list[int], Result]]:
-    """Yields each batch of row numbers with the result of `compute`. If memory runs out, halves this and later batches.
+    """Yields each batch of row numbers with the result of `compute`. Halves it and all later ones if memory runs out.
 
-    Raises the out-of-memory error if not even a single row fits. With threads > 1, for CPUs (see threads_of), it
-    computes this number of batches at the same time and halves none.
+    Raises the out-of-memory error if not even a single row fits. With threads > 1, for CPUs (see threads_of),
+    that many batches are computed at the same time, and none is halved.
     """
     if threads > 1 and len(batches) > 1:
         yield from zip(batches, in_threads(compute, batches, threads), strict=True)
@@ -42,7 +42,7 @@ def in_batches(
 
 
 def sampling_batches(model: Any, lengths: Sequence[int]) -> list[list[int]]:
-    """Returns batches of row indices. A batch's cache and logits fit into free GPU memory; `lengths` are in tokens."""
+    """Returns batches of row indices; cache and logits of each fit into free GPU memory. `lengths`: tokens per row."""
     device = next(model.parameters()).device
     free = torch.cuda.mem_get_info(device)[0]
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

@@ -34,7 +34,7 @@ def float32_masters(model: nn.Module) -> str | None:
 
 
 def dropout_off(model: nn.Module) -> dict[str, float]:
-    """Sets all dropout in the model, its adapters and its config to 0. Returns {name: old rate}."""
+    """Sets all dropout in the model, its adapters and its config to 0. Returns {name: old rate} for those above 0."""
     was_on: dict[str, float] = {}
 
     def switch_off(owner: Any, name: str, shown: str) -> None:
@@ -55,12 +55,12 @@ def dropout_off(model: nn.Module) -> dict[str, float]:
 
 
 def drops_attention(config: Any) -> bool:
-    """Whether the model's config has a dropout of attention weights above 0."""
+    """Whether the config sets dropout of attention weights to more than 0."""
     return any(getattr(config, name) > 0 for name in dropout_names(config) if "att" in name)
 
 
 def dropout_names(owner: Any) -> list[str]:
-    """Returns the names of attributes that hold a dropout rate: `attention_dropout`, `resid_pdrop`, `layerdrop` ..."""
+    """Returns the names of a module's or config's attributes that hold a dropout rate, such as `resid_pdrop`."""
     numbers = {name: value for name, value in vars(owner).items() if isinstance(value, (int, float))}
     return [name for name, value in numbers.items() if "drop" in name and not isinstance(value, bool)]
 

@@ -1,4 +1,4 @@
-"""Computes exact log-probs of pairs: with shared prompts, in padded batches, or one length at a time."""
+"""Computes exact log-probs of pairs' responses: with shared prompts, in padded batches, or one length at a time."""
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ from cwpo.models.mending import NARROW
 from cwpo.models.side_by_side import threads_of
 from cwpo.runtime import float32_products
 
-LINE = 2.0  # `full` of pack_pairs that no row reaches, so it gives a line: a model that takes a line takes rows too
+LINE = 2.0  # as `full` of pack_pairs it makes one line of tokens: a model that can read a line can read rows too
 TOLERANCE = 5e-4  # nats per square root of the number of tokens: float32 rounding errors add up like a random walk
 ROUGH = 0.1  # TOLERANCE for quantised weights, which compute in 16 bits
 FAILURES = (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError)
@@ -38,9 +38,9 @@ FAILURES = (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeE
 class Layout:
     """A way to compute log-probs of pairs. It is exact if its results equal those of each sequence alone.
 
-    packed: both responses share one prompt, and pairs lie side by side (cwpo.data.packing). by_length: a forward pass
-    has sequences of one length only. head: the map from hidden states to logits, run on response tokens only; None: the
-    model's whole forward pass.
+    packed: both responses share one prompt, and pairs lie side by side (cwpo.data.packing). by_length: all sequences
+    of a forward pass have one length. head: the map from hidden states to logits, run on response tokens only; None:
+    the model's own forward pass computes all logits.
     """
 
     packed: bool = False
@@ -49,12 +49,12 @@ class Layout:
 
     @property
     def plain(self) -> Logps:
-        """The function that computes response_logps in this layout, for batches that are not packed."""
+        """A function like response_logps that computes in this layout, for batches that are not packed."""
         compute = response_logps if self.head is None else functools.partial(lean_logps, head=self.head)
         return functools.partial(logps_by_length, compute=compute) if self.by_length else compute
 
     def pair_logps(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-        """Returns log-probs of chosen, then rejected responses in PairCollator's batch, packed or not; (2 B,), nats."""
+        """Returns log-probs of chosen, then rejected responses of PairCollator's batch, packed or not: (2 B,), nats."""
         if "packed_ids" in batch:
             return packed_logps(model, batch, self.head)
         return self.plain(model, batch["input_ids"], batch["attention_mask"], batch["labels"])
@@ -62,7 +62,7 @@ class Layout:
 
 @torch.no_grad()
 def exact_layout(model: nn.Module, pairs: Sequence[Mapping[str, Any]], pad_id: int, *, whole: bool = False) -> Layout:
-    """Returns the fastest layout in which the model's log-probs of encode_pairs' rows are exact.
+    """Returns the fastest layout in which the model's log-probs of `pairs`, rows of encode_pairs, are exact.
 
     Each layout is tried on a sample, the three pairs of `extremes` in one batch, and compared with each sequence alone.
     Some layouts change the values of models with attention windows, RoPE that depends on the longest row, ALiBi, or
@@ -80,7 +80,7 @@ def exact_layout(model: nn.Module, pairs: Sequence[Mapping[str, Any]], pad_id: i
         return next((layout for layout in layouts if _agrees(model, sample, layout, pad_id, right)), LAST)
 
 
-LAST = Layout(by_length=True)  # if nothing else agrees: like _one_at_a_time, which computes `right`
+LAST = Layout(by_length=True)  # the layout if no other agrees: it computes as _one_at_a_time does
 
 
 def _agrees(model: nn.Module, sample: Sequence[Mapping[str, Any]], layout: Layout, pad_id: int, right: Tensor) -> bool:
@@ -97,7 +97,7 @@ def _agrees(model: nn.Module, sample: Sequence[Mapping[str, Any]], layout: Layou
 
 
 def _one_at_a_time(model: nn.Module, sample: Sequence[Mapping[str, Any]]) -> Tensor:
-    """Returns response_logps of each sequence alone, (2 B,): chosen, then rejected. Computes the shortest one first."""
+    """Returns response_logps of each sequence alone, (2 B,): chosen, then rejected. Runs the shortest one first."""
     rows = sequences_of(sample)
     device = next(model.parameters()).device
     logps = torch.empty(len(rows), device=device)
@@ -188,10 +188,8 @@ def score_pairs(
     token_budget: int | None = None,
     layout: Layout | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Returns log-probs of the chosen and of the rejected responses of encode_pairs' rows, each (N,), nats, no dropout.
-
-    `layout` defaults to exact_layout of the rows.
-    """
+    """Returns log-probs of the chosen and of the rejected responses in rows of encode_pairs: each (N,), in nats.
+    Dropout is off. layout=None means exact_layout of the rows."""
     layout = layout or exact_layout(model, rows, pad_id)
     if not layout.packed:
         sequences = sequences_of(rows)

@@ -1,4 +1,4 @@
-"""Computes an annotator's scores of packed pairs, whose two responses share one prompt (cwpo.data.packing)."""
+"""Computes an annotator's scores of packed pairs: both responses of a pair share one prompt (cwpo.data.packing)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,11 +16,11 @@ from cwpo.models.packed import FAILURES, LINE, extremes, probing, sequences_of, 
 from cwpo.models.side_by_side import threads_of
 from cwpo.runtime import label_precision
 
-TOLERANCE = 1e-3  # of states: float32 rounding errors are far smaller, effects of another position or window far larger
+TOLERANCE = 1e-3  # of hidden states: float32 rounding changes them far less, another position or window far more
 
 
 def pair_scores(model: PreTrainedModel, batch: Mapping[str, Any]) -> Tensor:
-    """Returns scores of the chosen, then of the rejected responses of pack_pairs' batch, (2 B,), in logits."""
+    """Returns scores of the chosen, then of the rejected responses in a batch of pack_pairs, (2 B,), in logits."""
     return scores_of(model, _states(model, batch))
 
 
@@ -34,7 +34,7 @@ def _states(model: PreTrainedModel, batch: Mapping[str, Any]) -> Tensor:
 def reads_packed(model: PreTrainedModel, pairs: Sequence[Mapping[str, Any]], pad_id: int) -> bool:
     """Whether a sequence's last token has the same hidden state in a packed batch as in the sequence alone.
 
-    Compares the `extremes` of encode_pairs' rows. False if the two sequences of a pair do not share their prompt.
+    Tries the `extremes` of `pairs`, rows of encode_pairs. False if there are none, or two sequences share no prompt.
     """
     if not pairs or not share_prompts(pairs):
         return False
@@ -53,7 +53,7 @@ def reads_packed(model: PreTrainedModel, pairs: Sequence[Mapping[str, Any]], pad
 def score_gaps(
     model: PreTrainedModel, pairs: Sequence[Mapping[str, Any]], pad_id: int, batch_size: int, token_budget: int | None
 ) -> Tensor:
-    """Returns score(chosen) - score(rejected) of encode_pairs' rows, (N,), float64, in logits; no gradients or dropout.
+    """Returns score(chosen) - score(rejected) of rows of encode_pairs: (N,), float64, in logits, without dropout.
 
     Pairs are packed if there is a token budget and the scores stay the same (see reads_packed).
     """

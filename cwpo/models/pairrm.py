@@ -1,4 +1,4 @@
-"""PairRM: the weak model reads both responses at once; one scalar f(x, y1, y2) says how far y1 beats y2 (J.9).
+"""Computes PairRM's scores: the weak model reads both responses, and f(x, y1, y2) says how far y1 beats y2 (J.9).
 
 The sequence is tokens(prompt) + tokens(y1) + EOS + tokens(y2) + EOS; the score is read at its last token.
 """
@@ -25,7 +25,7 @@ def encode_joint(
 def encode_both_orders(
     tokenizer: Tokenizer, prompts: Sequence[Text], chosen: Sequence[Text], rejected: Sequence[Text]
 ) -> list[dict[str, list[int] | int]]:
-    """Returns rows for PairCollator: the `chosen` sequence has the better response first, `rejected` has it second."""
+    """Returns rows for PairCollator. The chosen response comes first in `chosen_ids` and second in `rejected_ids`."""
     right = encode_joint(tokenizer, prompts, chosen, rejected)
     swapped = encode_joint(tokenizer, prompts, rejected, chosen)
     return [
@@ -54,10 +54,10 @@ def score_both_orders(
     second: Sequence[Text],
     token_budget: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Returns f(prompt, first, second) / 2 and f(prompt, second, first) / 2, each (N,), logits; f: the model's score.
+    """Returns f(prompt, first, second) / 2 and f(prompt, second, first) / 2, each (N,), in logits.
 
-    Their difference is the logit averaged over both orders. Swapping the responses swaps the two values and so flips
-    the sign of the difference.
+    f is the model's score. The difference of both values is the logit, averaged over both orders, that `first` is
+    better. Swapping `first` and `second` swaps the values, so it flips the sign of the difference.
     """
     pad_id = tokenizer.pad_token_id
     right, swapped = (

@@ -23,7 +23,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 @asked_once
 def hub_problem(path: str, revision: str | None, key: str) -> str | None:
-    """Says why the folder or hub id `path` cannot be used (e.g. a broken config), or None. Loads no weights."""
+    """Returns why folder or hub id `path` (config key: `key`) cannot be used, or None if it can. Reads no weights."""
     from huggingface_hub.utils import logging
     from transformers.utils.peft_utils import find_adapter_config_file
 
@@ -45,12 +45,12 @@ def hub_problem(path: str, revision: str | None, key: str) -> str | None:
 
 
 def policy_problem(path: str | Path, revision: str | None, key: str) -> str | None:
-    """Says why the model at `path`, the value of `key`, is no causal language model, or None. Reads its config only."""
+    """Returns why the model at `path` (config key: `key`) is no causal LM, or None if it is one. Reads no weights."""
     problem = causal_problem(read_config(path, revision, key))
     return problem and f"{key}={path} {problem}"
 
 
-STATED = 10**9  # tokens; a tokenizer whose model_max_length is more states no limit
+STATED = 10**9  # tokens; a tokenizer whose model_max_length is larger sets no limit
 
 
 def vocabulary_problem(path: str, revision: str | None, key: str) -> str | None:
@@ -70,7 +70,8 @@ def vocabulary_problem(path: str, revision: str | None, key: str) -> str | None:
 
 @asked_once
 def read_config(path: str | Path, revision: str | None = None, key: str = "model") -> Any:
-    """Reads the config at `path`, the value of `key`. InputError if it cannot be read or needs remote code."""
+    """Returns the config of the model at `path` (config key: `key`). Raises InputError if it cannot be read or asks for
+    Python code from the checkpoint or the hub."""
     try:
         config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
     except Exception as error:  # a broken config.json raises nearly anything
@@ -98,9 +99,9 @@ def load_weights(
 ) -> PreTrainedModel:
     """Calls from_pretrained of the Auto class `kind`: only safetensors, no remote code. InputError if that fails.
 
-    Also raises InputError for weights that are not in the checkpoint, or have another shape there: transformers draws
-    them at random. Those whose names begin with one of `new` are meant to be drawn. Keeps transformers from asking the
-    hub to convert pickle weights in the background.
+    Also raises InputError if the checkpoint lacks weights or has them in another shape, which transformers would draw
+    at random. Only weights whose names begin with one of `new` may be drawn. Keeps transformers from asking the hub to
+    convert pickle weights in the background.
     """
     os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
     reach(path)
@@ -124,7 +125,7 @@ def load_weights(
 
 
 def read_tokenizer(path: str | Path, revision: str | None = None) -> Any:
-    """Reads the tokenizer as it was saved. Raises InputError if it cannot be read or needs remote code."""
+    """Returns the tokenizer as it was saved. Raises InputError if it cannot be read or needs remote code."""
     reach(path)
     try:
         return AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
@@ -140,9 +141,9 @@ def load_tokenizer(
 ) -> PreTrainedTokenizerBase:
     """Loads the tokenizer. A missing pad token becomes EOS (padding is masked everywhere). InputError without EOS.
 
-    chat=True: its chat template formats prompts from now on, also after the tokenizer is saved and loaded again;
-    InputError if the template is missing or its turns do not end in EOS. chat=False: the template formats no prompt.
-    None: the saved choice holds; see `reads_chat`.
+    chat=True: its chat template formats prompts from now on; InputError if the template is missing or its turns do not
+    end in EOS. chat=False: the template formats no prompt. The choice is saved with the tokenizer. chat=None keeps the
+    choice that was saved; see `reads_chat`.
     """
     tokenizer = read_tokenizer(path, revision)
     if tokenizer.eos_token_id is None:
@@ -161,12 +162,12 @@ def load_tokenizer(
 
 
 def no_dropout(config: Any) -> dict[str, float]:
-    """Returns the names of the config's dropout settings, each with the value 0."""
+    """Returns {name: 0.0} for each dropout setting of the config."""
     return dict.fromkeys(dropout_names(config), 0.0)
 
 
 def load_classifier(path: str | Path, revision: str | None, pad_id: int | None, kind: Any, **settings: Any) -> Any:
-    """Calls load_weights with dropout off and the pad token `pad_id`, at which the model ends a row."""
+    """Calls load_weights with dropout off and the pad token `pad_id`, by which the model finds the end of a row."""
     config = read_config(path, revision)
     if hasattr(config, "pad_token_id"):  # as in all configs but those of models that read images too
         settings["pad_token_id"] = pad_id
@@ -186,7 +187,7 @@ def load_policy(
     """Loads a causal LM in `dtype` so that save_pretrained can save it again. dropout=False turns every dropout off.
 
     float32 is the default even if weights were saved in 16 bits (OPT: float16). bfloat16 is for frozen weights;
-    InputError if a weight is beyond its range. If `path` holds adapters trained by cwpo (cwpo.models.adapters), it
+    InputError if one becomes infinite in it. If `path` holds adapters trained by cwpo (cwpo.models.adapters), it
     merges them into their base and returns float32, whatever `dtype` is.
     """
     if is_adapters(path):
@@ -210,7 +211,7 @@ def context_length(path: str | Path, revision: str | None = None) -> int | None:
 
 
 def readable(tokenizer: Any, path: str | Path, revision: str | None = None) -> int | None:
-    """Returns context_length or, where it is smaller (RoBERTa: by 2), the tokenizer's model_max_length; or None."""
+    """Returns the smaller of context_length and the tokenizer's model_max_length (RoBERTa: 2 less). None: no limit."""
     length, most = context_length(path, revision), tokenizer.model_max_length
     return length if most > STATED else most if length is None else min(length, most)
 
@@ -224,11 +225,11 @@ def add_lora(
     targets: str | list[str] = "all-linear",
     seed: int = 0,
 ) -> Any:
-    """Adds LoRA adapters, initialised from `seed`, and freezes all other weights. Needs the extra `lora`.
+    """Adds LoRA adapters, initialised from `seed`, and freezes all other weights. Needs cwpo[lora].
 
-    By default adapters lie on every linear layer of the blocks; with targets="peft" on the layers that PEFT chooses for
-    the architecture (query and value projections of OPT, Qwen2 and Llama). Raises InputError if PEFT cannot add them.
-    The adapters are float32 whatever the model's dtype is.
+    By default adapters lie on every linear layer of the blocks; with targets="peft", on the layers PEFT chooses for the
+    architecture (query and value projections of OPT, Qwen2 and Llama); with a list, on the layers that it names.
+    The adapters are float32, whatever the model's dtype is. Raises InputError if PEFT cannot add them.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -267,7 +268,7 @@ def load_adapted(folder: str | Path, *, dropout: float = 0.0, device: str = "cpu
 
 
 def as_trained(folder: str | Path, revision: str | None = None, *, device: str = "cpu") -> Any:
-    """Loads a checkpoint's transformers model: the base with its adapters, unmerged, if it has any, else in float32."""
+    """Loads a checkpoint: unmerged adapters on a base in the base's dtype, or a model without adapters in float32."""
     if not is_adapters(folder):
         return load_policy(folder, revision, device=device)
     return without_adapters(load_adapted(folder, device=device)).eval()

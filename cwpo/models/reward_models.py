@@ -1,4 +1,4 @@
-"""Published reward models. Each reads texts in the form it was trained on: chat, question and answer, comparison."""
+"""Runs published reward models. Each reads texts as it did in training: chat, question and answer, or comparison."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -20,15 +20,16 @@ from cwpo.models.memory import in_batches
 from cwpo.models.policy import context_length, load_classifier, load_tokenizer, read_config, read_tokenizer, readable
 from cwpo.runtime import label_precision
 
-# A key of a tokenizer's init_kwargs, which are saved with it: bt or pairrm, the kind of scalar head that cwpo trained.
+# Key of a tokenizer's saved init_kwargs. Its value is the kind of scalar head that cwpo trained: bt or pairrm.
 HEAD = "cwpo_head"
-SMALL = 2e9  # reward models with at most so many parameters are computed in float32 on GPUs too
+SMALL = 2e9  # reward models of up to this many parameters are computed in float32 on GPUs too
 
 
 class Scorer:
-    """A published checkpoint and its tokenizer: in float32 on CPUs or with up to SMALL parameters, else as saved.
+    """A published checkpoint and its tokenizer. Weights are float32 on CPUs and if there are at most SMALL.
 
-    Dropout is off. A batch has up to twice `token_budget` tokens or, without a budget, `batch_size` sequences.
+    Other weights keep their dtype. Dropout is off. A batch has up to 2 x `token_budget` tokens or, if that is None,
+    `batch_size` sequences.
     """
 
     kind: Any = AutoModelForSequenceClassification
@@ -47,19 +48,18 @@ class Scorer:
         self.batching, self.device = (batch_size, token_budget), device
         tables = [name for name, part in self.model.named_modules() if isinstance(part, torch.nn.Embedding)]
         learned = any("position" in name or "wpe" in name for name in tables)
-        # positions that are not learned have no end
-        self.most = self.longest(path, revision) if learned else None
+        self.most = self.longest(path, revision) if learned else None  # other positions have no end
 
     def longest(self, path: str, revision: str | None) -> int | None:
         """Returns how many tokens the model can read, or None if its config sets no limit."""
         return readable(self.tokenizer, path, revision)
 
     def lengths(self, prompts: Sequence[Text], responses: Sequence[Text]) -> list[int]:
-        """Returns how many tokens the model reads for each prompt with its response."""
+        """Returns for each prompt and its response how many tokens the model reads."""
         return list(map(len, reward_inputs(self.tokenizer, prompts, responses, self.chat)["input_ids"]))
 
     def checked_lengths(self, rows: Sequence[Sequence[int]]) -> list[int]:
-        """Returns the rows' numbers of tokens. Raises InputError if the model has no positions for so many."""
+        """Returns each row's number of tokens. Raises InputError if one is above `most`, the model's positions."""
         lengths = list(map(len, rows))
         if self.most is not None and max(lengths, default=0) > self.most:
             raise InputError(
@@ -99,7 +99,8 @@ class HuggingFace(Scorer):
 def reward_inputs(
     tokenizer: Any, prompts: Sequence[Text], responses: Sequence[Text], chat: bool = False
 ) -> dict[str, list[list[int]]]:
-    """Tokenizes prompts with responses, unpadded: `input_ids` and, for encoders, the tokenizer's other outputs."""
+    """Returns `input_ids`, and for encoders the tokenizer's other outputs, of prompts with their responses, unpadded.
+    chat=True formats them by the chat template. Annotators that cwpo trained ignore it: they read as in training."""
     if trained_head(tokenizer):
         return {"input_ids": [ids for ids, _ in encode(tokenizer, prompts, responses)]}
     both = list(zip(prompts, responses, strict=True))
@@ -127,8 +128,8 @@ def read_reward(path: str, revision: str | None, chat: bool | None = None) -> tu
     """Returns the tokenizer of the reward model at `path`, and whether its chat template formats the model's inputs.
 
     chat=None lets the checkpoint decide: by its saved choice, if any; else a causal model's template is used, if it has
-    one. A model that cwpo trained always reads as in its training. InputError for its PairRM, which gives no reward,
-    and if chat=True and there is no template.
+    one. A model that cwpo trained always reads as in its training. Raises InputError for a PairRM that cwpo trained,
+    which gives no reward, and for chat=True without a template.
     """
     tokenizer = read_tokenizer(path, revision)
     if head := trained_head(tokenizer):
@@ -159,10 +160,10 @@ def trained_head(tokenizer: Any) -> str | None:
 def load_reward(
     path: str, revision: str | None, *, device: str, chat: bool | None = None, **batching: Any
 ) -> "HuggingFace | LastToken":
-    """Loads any sequence-classification reward model; `read_reward` decides whether it reads chats.
+    """Loads any sequence-classification reward model: a ChatReward if `read_reward` says so and cwpo did not train it.
 
-    A decoder that has no pad token, or another one than its tokenizer, scores a text at its last token. Its own forward
-    pass would take an EOS at the end of a text for padding, because EOS pads its batches.
+    A decoder without a pad token, or with another one than its tokenizer, becomes a LastToken. EOS pads its batches,
+    so its own forward pass would take an EOS at the end of a text for padding.
     """
     tokenizer, reads = read_reward(path, revision, chat)
     pad = read_tokenizer(path, revision).pad_token_id  # before EOS took its place
@@ -173,9 +174,9 @@ def load_reward(
 
 
 def gold_problem(path: str, revision: str | None, key: str = "gold.path", seq2seq: bool = False) -> str | None:
-    """Says why the model at `path`, the value of `key`, cannot give rewards, or None. Reads its config only.
+    """Returns why the model at `path` (config key: `key`) gives no rewards, or None if it does. Reads no weights.
 
-    seq2seq: the model answers a question in words instead of giving a score.
+    seq2seq: whether it must be a model that answers in words (SteamSHP), not one that returns a score.
     """
     config = read_config(path, revision, key)
     if seq2seq:
@@ -186,7 +187,7 @@ def gold_problem(path: str, revision: str | None, key: str = "gold.path", seq2se
 
 
 class LastToken(Scorer):
-    """A decoder-only reward model, scored at the last token: a trained annotator of cwpo, or one without a pad token.
+    """A decoder-only reward model, scored at the last token: an annotator that cwpo trained, or one without pad token.
 
     An annotator's input ends in EOS, as in its training; another model's ends as its own tokenizer ends it. The row's
     length gives the last token's position, so the pad token may be EOS or the token that ends a chat turn.
@@ -203,13 +204,13 @@ class LastToken(Scorer):
 
 
 class ChatReward(LastToken):
-    """Skywork-Reward-V2, TRL's Qwen2 reward and similar: each reads the whole chat, formatted by its template."""
+    """Skywork-Reward-V2, TRL's Qwen2 reward model and similar: they read the whole chat as the template formats it."""
 
     chat = True
 
 
 class QuestionAnswer(HuggingFace):
-    """OpenAssistant's reward model: the tokenizer joins question and answer, both stripped of outer white space."""
+    """OpenAssistant's reward model. Its tokenizer joins question and answer, which lose their outer white space."""
 
     def pair(self, prompt: str, response: str) -> tuple[str, str]:
         said = turns(prompt)
@@ -223,9 +224,9 @@ class QuestionAnswer(HuggingFace):
 
 
 class SteamSHP(Scorer):
-    """SteamSHP: a T5 that reads a post and two responses and names the better one. P(A) is averaged over both orders.
+    """SteamSHP: a T5 that reads a post and two responses and names the better one, A or B. It is asked in both orders.
 
-    A text of more than LENGTH tokens loses the end of its post, as the authors advise; `counts` says how often.
+    A question of more than LENGTH tokens loses the end of its post, as the authors advise; `counts` says how often.
     """
 
     kind = AutoModelForSeq2SeqLM
@@ -249,7 +250,7 @@ class SteamSHP(Scorer):
         return _question(self.tokenizer.decode(ids[: max(0, len(ids) - over)]), first, second)
 
     def preferences(self, prompts: Sequence[str], first: Sequence[str], second: Sequence[str]) -> np.ndarray:
-        """Returns P(first is better), (N,), in [0, 1]."""
+        """Returns P(first is better), (N,), in [0, 1]: the mean of both orders."""
         rows = list(zip(prompts, first, second, strict=True))
         right = self._says_a([self.text(prompt, a, b) for prompt, a, b in rows])
         swapped = self._says_a([self.text(prompt, b, a) for prompt, a, b in rows])
@@ -280,7 +281,7 @@ def _question(post: str, first: str, second: str) -> str:
 
 
 class Reward:
-    """The reward of online alignment: scores of `model`, which can read `context` tokens (None: any number).
+    """The reward of online alignment: the rewards of `model`, which can read `context` tokens (None: any number).
 
     The model is a Bradley-Terry model trained by cwpo (cwpo.models.gold.Trained) or any published reward model.
     """

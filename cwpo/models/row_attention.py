@@ -1,4 +1,4 @@
-"""Computes attention of packed pairs, laid out as Rows or Lines. Models compute all else on one unpadded line."""
+"""Computes attention of packed pairs, laid out as Rows or Lines; outside attention their tokens lie on one line."""
 
 import inspect
 import itertools
@@ -16,7 +16,7 @@ NAME = "cwpo_rows"
 NARROW = (torch.bfloat16, torch.float16)
 WIDEST, GRAIN = 256, 8  # flash attention computes heads of up to WIDEST numbers, in multiples of GRAIN
 LEAST = 16  # size to which heads are padded on CPUs: products of narrower ones take longer (on AMD, with MKL)
-BLOCK = 128  # queries at a time on CPUs, whose kernels do not skip keys ahead: saves a quarter of the time of long rows
+BLOCK = 128  # queries at a time on CPUs, whose kernels do not skip later keys: saves a quarter of the time in long rows
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Rows:
         return laid.unflatten(0, (self.count, -1)).transpose(1, 2)
 
     def take(self, rows: Tensor) -> Tensor:
-        """Takes the line (1, T, heads, head size) out of rows (R, W, heads, head size)."""
+        """Puts rows (R, W, heads, head size) back on a line (1, T, heads, head size), without padding."""
         return self._moved(rows.flatten(0, 1), self.slot, self.token)[None]
 
     def _moved(self, x: Tensor, there: Tensor, back: Tensor) -> Tensor:
@@ -45,9 +45,9 @@ class Rows:
 
 @dataclass(frozen=True)
 class Lines:
-    """The layout of T tokens in N places, sequence after sequence without padding; prompts are copied (pack_pairs).
+    """The layout of T tokens in N places: sequence after sequence, each with its own copy of the prompt, no padding.
 
-    `place` (N,): the token at each place. `first` (T,): each token's first place. `ends`, `most`: see _by_kernel.
+    `place` (N,): token index at each place. `first` (T,): first place of each token. `ends`, `most`: see _by_kernel.
     """
 
     place: Tensor
@@ -75,7 +75,7 @@ def _fits_kernel(query: Tensor, key: Tensor, value: Tensor) -> bool:
 
 def _by_kernel(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, most: int, scale: float | None) -> Tensor:
     """Runs causal flash attention in each sequence, with any version of varlen_attn. query, key, value: (N, heads, head
-    size). `ends`: 0, then where each sequence ends in the N places. `most`: the length of the longest sequence."""
+    size). `ends`: 0, then the end of each sequence in the N places. `most`: tokens of the longest sequence."""
     from torch.nn.attention.varlen import varlen_attn
 
     takes = inspect.signature(varlen_attn).parameters
@@ -104,7 +104,7 @@ def _by_sequence(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, most: 
 
 
 class _Moved(torch.autograd.Function):
-    """Computes x[there]. Its backward pass returns gradient[back]; no sum is needed, as each token has one place.
+    """Computes x[there]. The backward pass returns gradient[back]; it needs no sum, because each token has one place.
 
     In `Rows.take`, places of padding get the gradient of an arbitrary token. It has no effect: padding attends to
     padding only, and `Rows.lay` passes no gradient from places of padding to tokens.
@@ -131,8 +131,8 @@ def attend(
 ) -> tuple[Tensor, None]:
     """Runs transformers' sdpa attention. `rows`: None if query, key and value are ordinary rows of a batch.
 
-    Otherwise they hold the tokens of all packed sequences on one line. Rows says how to lay it out as rows, for which
-    the mask is (R, 1, W, W). With Lines, a kernel reads the line itself (see Lines.attend); the mask is ignored.
+    Otherwise they hold the tokens of all packed sequences on one line. Rows lays the line out as rows; the mask is then
+    (R, 1, W, W). With Lines, the line is read as it is (see Lines.attend), and the mask is ignored.
     """
     if isinstance(rows, Lines):
         return rows.attend(query, key, value, kwargs.get("scaling")), None

@@ -6,7 +6,7 @@ from torch import nn
 from cwpo.models.heads import without_adapters
 from cwpo.models.lengths import mixing_length
 
-SMALL = 1_000_000  # parameters; from here on two threads inside the products are as fast (measured)
+SMALL = 1_000_000  # parameters; above this, two threads that share each matrix product are as fast (measured)
 
 
 def threads_of(model: nn.Module) -> int:

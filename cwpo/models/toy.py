@@ -24,8 +24,8 @@ IGNORED = -100
 def toy_config(name: str, tokenizer: Tokenizer) -> OPTConfig | Qwen2Config | LlamaConfig:
     """Returns the configuration of the model "<family>-<hidden size>x<layers>", e.g. "opt-32x1".
 
-    Attention heads of size 16, tied embeddings, no dropout; feed-forward blocks 4 times as wide as the hidden size for
-    OPT, about 8/3 times for the gated families.
+    It has attention heads of size 16, tied embeddings and no dropout. Feed-forward blocks are 4 times as wide as the
+    hidden size for OPT, about 8/3 times for Qwen2 and Llama.
     Raises ValueError for another family or form, or a hidden size that is not a multiple of 16.
     """
     form = re.fullmatch(rf"({'|'.join(FAMILIES)})-([1-9]\d*)x([1-9]\d*)", name)
@@ -74,11 +74,11 @@ def pretrain(
     seed: int,
     progress: Callable[[int, int, float], None] | None = None,
 ) -> tuple[PreTrainedModel, Tokenizer]:
-    """Trains the model `name` of `toy_config` for one epoch of next-token prediction on `sequences` texts of the world.
+    """Trains the model `name` of `toy_config` for one epoch of next-token prediction on `sequences` synthetic texts.
 
-    AdamW on float32 weights, products in NATIVE precision, cosine schedule with 2 % warm-up, loss on all tokens but
-    padding. The same name, seed, kind of CPU and number of torch threads give the same weights; the global random
-    state is left alone. `progress(step, steps, loss)` is called every 100 steps and after the last.
+    Uses AdamW on float32 weights, matrix products in NATIVE precision, a cosine schedule with 2 % warm-up, and the loss
+    of all tokens but padding. The same name, seed, kind of CPU and number of torch threads give the same weights. The
+    global random state stays the same. Calls `progress(step, steps, loss)` every 100 steps and after the last.
     """
     tokenizer = toy_tokenizer(name)
     config = toy_config(name, tokenizer)
@@ -92,7 +92,7 @@ def pretrain(
 
 @functools.lru_cache(maxsize=1)  # a worker pretrains several models on the same texts
 def _token_table(sequences: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the pretraining texts as right-padded tokens (N, T) and their lengths (N,), equal for all families."""
+    """Returns the pretraining texts as right-padded tokens (N, T) and their lengths (N,), the same for all models."""
     tokenizer = build_tokenizer()
     rows = tokenizer(pretraining_texts(sequences, seed))["input_ids"]
     lengths = np.array([len(row) for row in rows])
@@ -115,7 +115,7 @@ def _fit(
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01, fused=True)
     schedule: LambdaLR = cosine_schedule(optimizer, max(1, steps // 50), steps)
     model.train()
-    attend_in_rows(model)  # in float32, where products are in bfloat16
+    attend_in_rows(model)  # computes attention in float32 where products are in bfloat16
     for step in range(steps):
         chosen = slice(step * batch_size, (step + 1) * batch_size)
         size = lengths[chosen]

@@ -1,7 +1,7 @@
 """Samples with vLLM, faster than sample_responses, in a separate process and Python environment.
 
-The processes exchange JSON lines. Samples have the distribution of sample_responses but are not the same: vLLM has its
-own noise, and its bfloat16 rounds the logits.
+The processes exchange JSON lines. Samples have the distribution of sample_responses but are other samples: vLLM draws
+its own noise. bfloat16, the default dtype, rounds the logits.
 """
 
 import functools
@@ -31,7 +31,7 @@ class EngineFailed(RuntimeError):
 
 @functools.cache
 def vllm_problem(python: str | None) -> str | None:
-    """Says why generation.engine=vllm cannot run with the interpreter `python`, or None. Starts `python` once."""
+    """Returns why generation.engine=vllm cannot run with the interpreter `python`, or None if it can. Runs it."""
     if python is None:
         return "generation.engine=vllm needs generation.python=<path to the Python of an environment that has vllm>"
     program = shutil.which(os.path.expanduser(python))
@@ -59,9 +59,9 @@ def sample_by_vllm(
     top_k: int = 0,
     dtype: str = "bfloat16",
 ) -> list[dict[str, Any]]:
-    """Samples one response per prompt, in order, from the checkpoint in `folder`: dicts as in `encoding.sampled`.
+    """Samples a response to each prompt from the checkpoint in `folder`. Returns dicts as `encoding.sampled` does.
 
-    vLLM sets memory aside for a text as long as the longest prompt and response, at most `context` tokens (None: any).
+    vLLM sets memory aside for a text as long as the longest prompt and response, up to `context` tokens (None: any).
     Raises InputError if `python` has no vllm, and EngineFailed, with the path of the log, if vllm fails.
     """
     problem = vllm_problem(python)
@@ -101,7 +101,7 @@ def sample_by_vllm(
 
 
 def _tokens(answer: dict[str, Any], eos: int) -> tuple[list[int], bool]:
-    """Returns the drawn tokens without EOS, and whether EOS ended the response."""
+    """Returns the sampled tokens without EOS, and whether EOS came. EngineFailed if vllm stopped for another reason."""
     ids, finish = answer["ids"], answer["finish"]
     if finish not in ("stop", "length"):
         raise EngineFailed(f"vllm ended a response with finish_reason {finish}; use generation.engine=transformers")

@@ -1,6 +1,6 @@
 """Samples responses with vLLM. The Python that has vllm runs this file: vllm_worker.py JOB. It imports nothing of cwpo.
 
-JOB names the checkpoint and two files of JSON lines: prompts in ({"ids", "seed"}), answers out ({"ids", "finish"}).
+JOB names the checkpoint, a file of prompts (JSON lines {"ids", "seed"}) and one for answers (lines {"ids", "finish"}).
 """
 
 import json

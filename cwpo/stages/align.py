@@ -46,7 +46,7 @@ def objective_of(objective: Any) -> dict[str, Any]:
 
 
 def lineage(parents: Iterable[Path]) -> dict[str, dict[str, Any]]:
-    """Returns {stage name: manifest} of the parents and all ancestors; of stages with one name, the nearest."""
+    """Returns {stage name: manifest} of the folders `parents` and all their ancestors; the nearest, if names repeat."""
     manifests: dict[str, dict[str, Any]] = {}
     waiting = list(parents)
     while waiting:
@@ -61,7 +61,7 @@ def lineage(parents: Iterable[Path]) -> dict[str, dict[str, Any]]:
 
 
 def arm_facts(manifests: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Returns data, annotator, labels and weights of an arm for its model card, as far as its manifests have them."""
+    """Returns {fact: value} for an arm's model card: data, annotator, labels, weights, as far as `manifests` say."""
     config = {stage: manifest["config"] for stage, manifest in manifests.items()}
     facts: dict[str, Any] = {}
     if "prepare" in config:

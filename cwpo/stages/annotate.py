@@ -15,15 +15,14 @@ from cwpo.store.shards import column_mean, map_table
 from cwpo.weighting import scaled_sigmoid
 
 Texts = Sequence[str]
-Score = Callable[[Texts, Texts, Texts], tuple[Any, Any]]  # prompts, a, b -> score_a, score_b
+Score = Callable[[Texts, Texts, Texts], tuple[Any, Any]]  # N prompts, responses a and b -> scores (N,) of a, and of b
 COLUMNS = ["pair_id", "prompt", "response_a", "response_b"]
 
 
 def run(scorer: Callable[[Work], Score], work: Work) -> dict[str, Any]:
-    """Writes annotations.parquet. Raises InputError if the two scores of every pair are equal.
+    """Writes annotations.parquet with the scores of the function that `scorer(work)` returns.
 
-    `scorer(work)` returns a function that takes N prompts, N responses `a` and N responses `b`, and returns the N
-    scores of `a` and the N scores of `b`.
+    Raises InputError if both responses of every pair have equal scores.
     """
     started = time.perf_counter()
     score = scorer(work)
@@ -49,10 +48,10 @@ def run(scorer: Callable[[Work], Score], work: Work) -> dict[str, Any]:
 
 
 def annotation_table(score_a: np.ndarray, score_b: np.ndarray, names: Sequence[str] | None = None) -> pd.DataFrame:
-    """Returns a row per pair: its two scores, label ("a" or "b"), margin |score_a - score_b|, confidence in [0, 1].
+    """Returns a row per pair: score_a, score_b, label ("a" or "b"), margin |score_a - score_b|, confidence in [0, 1].
 
     Equal scores give the label "a" with margin and confidence 0. Raises FloatingPointError, with the pairs' `names`
-    (default: row numbers), for scores that are NaN or infinite, or whose difference is.
+    (default: row numbers), if a score or the difference of two scores is NaN or infinite.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         margin = np.abs(score_a - score_b)
@@ -69,7 +68,7 @@ def annotation_table(score_a: np.ndarray, score_b: np.ndarray, names: Sequence[s
 
 
 def by_head(work: Work) -> Score:
-    """Returns the scoring function of a Bradley-Terry annotator, which scores each response on its own."""
+    """Loads a Bradley-Terry annotator and returns its scoring function, which scores each response alone."""
     from cwpo.models.annotator import score_responses
 
     scores = functools.partial(score_responses, token_budget=work.tokens)
@@ -77,14 +76,14 @@ def by_head(work: Work) -> Score:
 
 
 def by_both_orders(work: Work) -> Score:
-    """Returns the scoring function of PairRM: scores are half its logits for the orders (a, b) and (b, a) (Eq. 21)."""
+    """Loads a PairRM and returns its scoring function: half its logits for the orders (a, b) and (b, a) (Eq. 21)."""
     from cwpo.models.pairrm import score_both_orders
 
     return functools.partial(score_both_orders, *_trained(work), token_budget=work.tokens)
 
 
 def _trained(work: Work) -> tuple[Any, Any]:
-    """Loads the annotator with a scalar head, and its tokenizer."""
+    """Loads the annotator, a model with a scalar head, and its tokenizer."""
     from cwpo.models.annotator import load_annotator
     from cwpo.models.policy import load_tokenizer
 
@@ -94,7 +93,7 @@ def _trained(work: Work) -> tuple[Any, Any]:
 
 
 def by_policy(work: Work) -> Score:
-    """Returns the scoring function of a DPO annotator: likelihood or implicit reward of each response (Eq. 17)."""
+    """Loads a DPO annotator and returns its scoring function: log-prob, or implicit reward (Eq. 17)."""
     from cwpo.models.logprobs import policy_scores
     from cwpo.models.policy import load_policy, load_tokenizer
 
@@ -110,7 +109,7 @@ def by_policy(work: Work) -> Score:
 def _one_by_one(
     scores: Callable[..., Any], model: Any, tokenizer: Any, prompts: Texts, first: Texts, second: Texts
 ) -> tuple[Any, Any]:
-    """Scores both responses to each of N prompts with `scores`, each alone; returns score_a and score_b, both (N,)."""
+    """Returns the scores (N,) of the `first` and of the `second` responses to N prompts, each scored on its own."""
     from cwpo.data.encoding import encode
 
     pad_id = tokenizer.pad_token_id
@@ -128,6 +127,6 @@ SCORING: dict[str, tuple[Callable[[Work], Score], tuple[str, ...]]] = {
 
 
 def annotate_stage(annotator: str) -> Stage:
-    """Returns the stage for a choice of conf/annotator, with its scoring and the config keys that the scoring reads."""
+    """Returns the stage for a choice of conf/annotator; it declares the config keys that the choice's scoring reads."""
     scorer, reads = SCORING[annotator]
     return Stage("annotate", 1, (*reads, "text_version"), functools.partial(run, scorer))

@@ -12,14 +12,14 @@ from cwpo.calibration import coverage_accuracy, reliability
 from cwpo.stages.base import Stage, Work
 from cwpo.stages.mix_labels import labeled_pairs
 
-COVERAGES = [tenths / 10 for tenths in range(1, 11)]  # shares of the most confident pairs that W&B shows
+COVERAGES = [tenths / 10 for tenths in range(1, 11)]  # shares of the most confident pairs for which W&B shows accuracy
 
 
 def run(work: Work) -> dict[str, Any]:
     pairs = work.table("prepare", "pairs.parquet")
     table = pairs[pairs["split"] == work.config.annotator.assessed_on]
     table = table.merge(work.table("annotate", "annotations.parquet"), on="pair_id", validate="one_to_one")
-    gap = np.zeros(len(table))  # ties, where gold has not scored the pairs
+    gap = np.zeros(len(table))  # all pairs count as ties if gold has not scored them
     if "score_gold" in work.parents:
         table = table.merge(work.table("score_gold", "gold.parquet"), on="pair_id", validate="one_to_one")
         gap = (table["gold_a"] - table["gold_b"]).to_numpy()
@@ -47,11 +47,11 @@ def _show(work: Work, table: pd.DataFrame) -> None:
 
 
 def annotator_metrics(label: np.ndarray, human: np.ndarray, margin: np.ndarray, gold_gap: np.ndarray) -> dict[str, Any]:
-    """Returns accuracies, in [0, 1], of N labels "a" or "b" against human labels and gold; None where no pair counts.
+    """Returns accuracies, in [0, 1], of N labels "a" or "b" against human labels and gold; n_eval is N.
 
-    accuracy_gold_top30 and _bottom30: on the 30 % of pairs with the highest and the lowest `margin`, which orders them
-    as the confidence C1 does, without ties where C1 rounds to 1. gold_gap: the gold reward of response `a` minus that
-    of `b`; where it is 0, accuracy against gold leaves the pair out.
+    gold_gap: gold reward of response `a` minus that of `b`. What compares with gold leaves out pairs whose gap is 0,
+    and is None if none are left. accuracy_gold_top30 and _bottom30: on the 30 % of these pairs with the highest and the
+    lowest `margin`, which orders pairs as the confidence C1 does, without ties where C1 rounds to 1.
     """
     decided = gold_gap != 0
     gold = np.where(gold_gap > 0, "a", "b")

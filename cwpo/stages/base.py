@@ -1,4 +1,4 @@
-"""Defines Stage, which declares what a stage reads, its version and how it runs, and Work, which its run is given."""
+"""Defines Stage (what a stage reads, its version, how it is run) and Work (what the `run` function of a stage gets)."""
 
 import json
 import os
@@ -17,10 +17,9 @@ Run = Callable[["Work"], Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Work:
-    """All that a stage's `run` is given: where to write, the config keys that it declares, its parent stages' folders.
-
-    `scratch` is a folder, made when needed, that stays if the process is killed: a later run of the stage finds it.
-    `sharded` says that each of several processes holds a part of the model under training; all of them run the stage.
+    """All that a stage's `run` gets: the folder `out` to write to, the config keys that it declares, {role: folder} of
+    its parents, and how to run. `scratch`, made when needed, stays if the process is killed: a later run of the stage
+    finds it. `sharded`: whether each of several processes, which all run the stage, holds a part of the trained model.
     """
 
     out: Path
@@ -36,9 +35,9 @@ class Work:
     progress: Callable[[int, int], None] = lambda done, total: None
 
     def site(self, name: str = "model", checkpoints: str = "checkpoints", log: Any = None) -> Any:
-        """Returns the cwpo.training.fit.Site of a training that writes its model to the folder `name`.
+        """Returns the cwpo.training.fit.Site of a training that writes its model to the folder `name` in `out`.
 
-        `checkpoints` names the folder of its checkpoints: each training of a stage needs its own. `log` replaces the
+        `checkpoints`, the name of a folder in `scratch`, must differ between trainings of one stage. `log` replaces the
         tracker's log function.
         """
         from cwpo.training.checkpoints import Schedule  # late: it imports torch
@@ -56,11 +55,11 @@ class Work:
         )
 
     def kept(self, name: str = "shards") -> Path:
-        """Returns the folder that keeps finished shards of a table, from which a later run continues."""
+        """Returns the folder, in `scratch` if there is one, for finished shards of a table: a later run reuses them."""
         return (self.scratch or self.out) / name
 
     def table(self, role: str, file: str, columns: list[str] | None = None) -> pd.DataFrame:
-        """Reads a Parquet file from the folder of the parent `role`."""
+        """Returns the Parquet file `file` in the folder of the parent `role`; columns=None reads all columns."""
         return pd.read_parquet(self.parents[role] / file, columns=columns)
 
     def write_json(self, file: str, values: Mapping[str, Any]) -> None:
@@ -68,7 +67,7 @@ class Work:
 
     @property
     def tokens(self) -> int | None:
-        """Returns the number of tokens to score at once, None for no limit; see cwpo.data.batching.tokens_at_once."""
+        """The number of tokens to score at once, None for no limit; see cwpo.data.batching.tokens_at_once."""
         from cwpo.data.batching import tokens_at_once  # late: it imports torch
 
         return tokens_at_once(self.token_budget, self.device)
@@ -84,7 +83,7 @@ class Stage:
     """A pure function of the config keys in `reads` (dotted paths; a group stands for all its keys) and its parents.
 
     `version` goes up when the same input would give another output. `run` writes files into `Work.out` and returns a
-    summary of JSON values for the manifest. The other fields say how to run the stage and are not hashed into its key.
+    summary, JSON values, for the manifest. The fields after `run` are not hashed into the stage's key.
     """
 
     name: str
@@ -93,7 +92,7 @@ class Stage:
     run: Run
     launched: bool = False  # a training that several processes can share
     light: bool = False  # reads and writes files only: no job of its own on a cluster
-    early: bool = False  # long, and others wait for it: it starts first where several stages are ready
-    measure: bool = False  # its numbers are recorded in the results beside those of the stages that an arm ends in
+    early: bool = False  # slow, and other stages wait for it: of several ready stages it starts first
+    measure: bool = False  # the results record its numbers too, beside those of an arm's last stage
     trains: str | None = None  # "weak" or "strong": the model of the pair that it trains and writes
-    output: str = "."  # the folder, inside that of the stage, that children read
+    output: str = "."  # the folder, inside the stage's folder, that child stages read

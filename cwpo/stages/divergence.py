@@ -9,15 +9,15 @@ from cwpo.finite import check_finite
 from cwpo.runtime import NATIVE, computing_in
 from cwpo.stages.base import Stage, Work
 
-MEASURED = 2000  # training pairs, at most, on which the fit is measured
+MEASURED = 2000  # training pairs, at most, on which train_accuracy is measured
 
 
 def run(work: Work) -> dict[str, Any]:
-    """Writes kl.parquet: prompt_id, log pi(y) - log pi_ref(y) of the policy's response y, summed over tokens, in nats.
+    """Writes kl.parquet and metrics.json, and returns the metrics: kl, kl_se and train_accuracy.
 
-    Its mean estimates KL(pi || pi_ref) per response; the responses are those that evaluation judges, drawn at
-    generation.temperature. metrics.json: that mean, its standard error, and train_accuracy, the share of training pairs
-    whose chosen response has the larger implicit reward (none for online arms).
+    kl.parquet: prompt_id, and kl = log pi(y) - log pi_ref(y) in nats, summed over tokens of y, the policy's response
+    that evaluation judges, drawn at generation.temperature. The metric kl, the mean of this column, estimates
+    KL(pi || pi_ref) per response; kl_se is its standard error. train_accuracy is None for online arms.
     """
     from cwpo.data.encoding import encode
     from cwpo.models.logprobs import policy_scores
@@ -41,7 +41,7 @@ def run(work: Work) -> dict[str, Any]:
         del reference
         policy = as_trained(folder, device=work.device)
         kl = (policy_scores(policy, rows, tokenizer.pad_token_id, token_budget=work.tokens) - before).numpy()
-    with computing_in(precision, work.device):  # that of the reference's log-probs
+    with computing_in(precision, work.device):  # as the stage reference computed its log-probs
         accuracy = _train_accuracy(work, policy, tokenizer) if "weight" in work.parents else None
     check_finite(kl, responses["prompt_id"].tolist(), "the log-prob ratios of the responses")
     pd.DataFrame({"prompt_id": responses["prompt_id"], "kl": kl}).to_parquet(work.out / "kl.parquet", index=False)
@@ -51,10 +51,8 @@ def run(work: Work) -> dict[str, Any]:
 
 
 def _train_accuracy(work: Work, policy: Any, tokenizer: Any) -> float:
-    """Returns the share of training pairs whose chosen response has the larger implicit reward.
-
-    It is measured on at most MEASURED pairs, spread evenly.
-    """
+    """Returns the share of training pairs (at most MEASURED, spread evenly) whose chosen response has the larger
+    implicit reward, log pi - log pi_ref."""
     from cwpo.data.batching import encode_pairs
     from cwpo.models.packed import score_pairs
 

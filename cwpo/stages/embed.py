@@ -1,8 +1,8 @@
 """Measures how far the policy's own responses lie from the annotator's training data (appendix J.5, Figure 6).
 
-A response's vector is the mean of its tokens' final hidden states under the arm's SFT model, or the [CLS] state of an
-encoder (embedding.path). The figure shows all responses on the first two principal components of the labeled responses:
-the directions in which the annotator's training data varies most.
+A response's vector is the mean of its tokens' final hidden states under the arm's SFT model, or the [CLS] state of the
+encoder that embedding.path names. x and y are the first two principal components of the labeled responses: the
+directions in which the annotator's training data varies most.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from cwpo.stages.base import Stage, Work
 from cwpo.stages.mix_labels import labeled_pairs
 from cwpo.statistics import mean_shift, principal_plane
 
-RESPONSES = 200  # at most, of each source
+RESPONSES = 200  # responses of each source, at most
 
 
 def run(work: Work) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def run(work: Work) -> dict[str, Any]:
 
 
 def _embedding(work: Work) -> Callable[[list[str], list[str]], Any]:
-    """Returns a function: N prompts, N responses -> (N, d) float32 vectors. An encoder reads only the responses."""
+    """Returns a function from N prompts and N responses to vectors (N, d), float32. An encoder reads no prompts."""
     from cwpo.data.encoding import encode
     from cwpo.models.embeddings import first_states, mean_states
     from cwpo.models.policy import load_policy, load_tokenizer
@@ -50,10 +50,10 @@ def _embedding(work: Work) -> Callable[[list[str], list[str]], Any]:
 
 
 def responses(work: Work) -> dict[str, pd.DataFrame]:
-    """Returns a table for each source of pairs: pair_id, prompt and one response.
+    """Returns {source: table} with the columns pair_id, prompt and response, at most RESPONSES rows each.
 
-    labeled: what the annotator learned from; offline: D_unlabeled; online: the last pairs that the policy sampled. The
-    pairs of the first two are drawn at random. The response is response_a; in no source does a or b mean "better".
+    labeled: random pairs that the annotator learned from. offline: random pairs of D_unlabeled. online: the last pairs
+    that the policy sampled. The response is response_a; in no source does "a" mean better or worse.
     """
     pairs = work.table("prepare", "pairs.parquet")
     online = (

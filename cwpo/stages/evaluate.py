@@ -13,7 +13,7 @@ from cwpo.stages.score_gold import GOLD_READS, SHARD, trained_folder
 from cwpo.statistics import gold_reward_accuracy
 from cwpo.store.shards import map_rows
 
-SHOWN = 100  # prompts whose answers W&B shows
+SHOWN = 100  # prompts whose responses W&B shows
 OF_LABELS = ("label_accuracy_gold", "human_gold_agreement", "margin_agreement")
 MEASURED = 2000  # pairs of an online arm, at most, whose labels are compared with gold
 
@@ -56,7 +56,7 @@ def run(work: Work) -> dict[str, Any]:
 
 
 def _rewarded(work: Work, gold: Any, tag: str, responses: pd.DataFrame) -> pd.DataFrame:
-    """Returns one model's responses with their gold `reward`."""
+    """Returns the responses of the model `tag` ("sft" or "aligned") with their gold `reward`."""
 
     def score(part: pd.DataFrame) -> pd.DataFrame:
         rewards = gold.rewards(part["prompt"].tolist(), part["response"].tolist())
@@ -67,14 +67,14 @@ def _rewarded(work: Work, gold: Any, tag: str, responses: pd.DataFrame) -> pd.Da
 
 
 def _alike(sft: pd.DataFrame, aligned: pd.DataFrame) -> pd.DataFrame:
-    """Returns `aligned`; a response that equals the SFT model's has its reward, though it stood in another batch."""
+    """Returns `aligned`; a response equal to the SFT model's gets that one's reward: batches may differ by rounding."""
     known = sft.set_index("prompt_id").reindex(aligned["prompt_id"])
     same = aligned["response"].to_numpy() == known["response"].to_numpy()
     return aligned.assign(reward=np.where(same, known["reward"], aligned["reward"]))
 
 
 def compared(gold: Any, responses: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """Returns each model's responses to the prompts that both answered; `reward` is gold's P(better than the other's).
+    """Returns each model's responses to the prompts that both answered; `reward` is gold's P(better than the other).
 
     Prompts that the gold judge could not compare are left out. Raises InputError if fewer than 2 are left.
     """
@@ -94,7 +94,7 @@ def compared(gold: Any, responses: dict[str, pd.DataFrame]) -> dict[str, pd.Data
 
 
 def _show(work: Work, both: pd.DataFrame) -> None:
-    """Logs both models' mean gold reward, tokens, truncated share; and the first SHOWN prompts, responses, rewards."""
+    """Logs each model's mean reward, mean tokens and truncated share, and the first SHOWN responses of both models."""
     models = pd.DataFrame(
         {
             "model": model,
@@ -113,9 +113,8 @@ def _show(work: Work, both: pd.DataFrame) -> None:
 def label_quality(work: Work) -> dict[str, Any]:
     """Returns how well the labels of the arm's training pairs agree with gold, and the pairs' number and mean weight.
 
-    label_accuracy_gold, human_gold_agreement: the shares of the arm's and of the human labels that agree with gold.
-    margin_agreement: sum(weight * gap) / sum(weight * |gap|), where gap = gold(chosen) - gold(rejected).
-    These three are None if gold has not scored the pairs.
+    label_accuracy_gold, human_gold_agreement: the shares of the arm's and of the human labels that agree with gold,
+    where its rewards differ. margin_agreement: see there. These three are None if gold has not scored the pairs.
     """
     table = work.table("weight", "preferences.parquet")
     trained = {"mean_weight": float(table["weight"].mean()), "n_train": len(table)}
@@ -135,9 +134,10 @@ def label_quality(work: Work) -> dict[str, Any]:
 
 
 def online_quality(work: Work, gold: Any) -> dict[str, Any]:
-    """Returns label_quality's numbers for an online arm's training pairs, except those that need human labels.
+    """Returns label_quality's numbers for an online arm's training pairs, without human_gold_agreement.
 
-    Gold scores at most MEASURED of them, spread evenly over the training; a gold that costs money scores none.
+    Gold scores at most MEASURED pairs, spread evenly over the training. A gold that costs money scores none: numbers
+    that compare with gold are None.
     """
     from cwpo.models.gold import both_rewards
 
@@ -161,7 +161,7 @@ def _agreement(gap: np.ndarray) -> float | None:
 
 
 def margin_agreement(weights: np.ndarray, gap: np.ndarray) -> float | None:
-    """Returns M = E[w gap] / E[w |gap|], in [-1, 1], None for 0 / 0; w: weights, gap: gold(chosen) - gold(rejected)."""
+    """Returns sum(weight * gap) / sum(weight * |gap|), in [-1, 1], None for 0/0; gap: gold(chosen) - gold(rejected)."""
     total = float(np.sum(weights * np.abs(gap)))
     return float(np.sum(weights * gap)) / total if total > 0 else None
 

@@ -23,7 +23,7 @@ def run(work: Work) -> dict[str, Any]:
     prompts, without_room = with_room(test, "test", tokenizer, config.generation.max_new_tokens, context)
     most = config.evaluation.prompts or len(prompts)
     ids = prompts["prompt_id"] if config.text_version is None else sorted(prompts["prompt_id"])
-    chosen = ids[:most]  # ids are hashes: a random choice, the same in all runs
+    chosen = ids[:most]  # ids are hashes, so this choice is random, but the same in all runs
     prompts = prompts[prompts["prompt_id"].isin(chosen)].reset_index(drop=True)
     seeds = (prompt_seed(config.seed, config.model_tag, prompt_id) for prompt_id in prompts["prompt_id"])
     prompts = prompts.assign(seed=pd.Series(seeds, dtype="uint64"))
@@ -50,9 +50,9 @@ def run(work: Work) -> dict[str, Any]:
 def with_room(
     pairs: pd.DataFrame, kind: str, tokenizer: Any, most_new: int, context: int | None
 ) -> tuple[pd.DataFrame, int]:
-    """Returns prompt_id and prompt of the pairs whose prompts leave room for `most_new` tokens in the model's context.
+    """Returns prompt_id and prompt of the pairs whose prompts leave room for `most_new` tokens in `context` tokens.
 
-    Also returns how many pairs it leaves out. Raises InputError if fewer than 2 have room; `kind` names the prompts.
+    Also returns how many do not. Raises InputError, which calls them "`kind` prompts", if fewer than 2 do.
     """
     from cwpo.models.generation import leaves_room
 
@@ -71,7 +71,7 @@ def _by_transformers(work: Work, tokenizer: Any, prompts: pd.DataFrame, drawn: d
     from cwpo.models.policy import as_trained, load_policy
 
     generation = work.config.generation
-    # adapters merged into weights of 16 bits would be rounded away
+    # weights of 16 bits would round merged adapters away
     load = load_policy if generation.precision == "float32" else as_trained
     model = load(work.parents["model"] / "model", device=work.device)
 

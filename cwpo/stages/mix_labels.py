@@ -16,7 +16,7 @@ def run(work: Work) -> dict[str, Any]:
     parts = [own.iloc[rng.permutation(len(own))[: round(config.own_share * len(own))]]]
     if "other" in work.parents:
         other = _labeled(work, "other")
-        for known in ("pairs.parquet", "held_out.parquet"):  # pairs that the annotator labels, or that none may see
+        for known in ("pairs.parquet", "held_out.parquet"):  # pairs of the arm; pairs that no arm may see
             other = other[~other["pair_id"].isin(work.table("prepare", known)["pair_id"])]
         wanted = len(own) - len(parts[0])
         if wanted > len(other):
@@ -35,7 +35,7 @@ def run(work: Work) -> dict[str, Any]:
 
 
 def poisoned(pairs: pd.DataFrame, gold: pd.DataFrame, count: int) -> pd.DataFrame:
-    """Returns the `count` pairs whose gold rewards differ most, labeled opposite to gold (appendix J.8).
+    """Returns the `count` pairs whose gold rewards differ most; `human_label` is the opposite of gold's (appendix J.8).
 
     Raises InputError if fewer than `count` pairs have different gold rewards.
     """
@@ -56,14 +56,14 @@ def _labeled(work: Work, parent: str) -> pd.DataFrame:
 
 
 def labeled_pairs(work: Work) -> pd.DataFrame:
-    """Returns the pairs an annotator learns from: those of mix_labels if the arm has them, else the labeled split."""
+    """Returns the pairs that an annotator learns from: those of the parent `labels`, if any, else the labeled split."""
     if "labels" in work.parents:
         return work.table("labels", "labeled.parquet")
     return _labeled(work, "prepare")
 
 
 def chosen_rejected(pairs: pd.DataFrame, label: pd.Series) -> tuple[pd.Series, pd.Series]:
-    """Returns the chosen and the rejected responses; `label` is "a" or "b" for each pair."""
+    """Returns the chosen and the rejected responses: where `label` is "a", response_a is chosen, else response_b."""
     a, b = pairs["response_a"], pairs["response_b"]
     return a.where(label == "a", b), b.where(label == "a", a)
 

@@ -22,10 +22,11 @@ def run(work: Work) -> dict[str, Any]:
 
 
 def mixed(own: pd.DataFrame, other: pd.DataFrame, rule: str, generator: np.random.Generator) -> pd.DataFrame:
-    """Returns the labeled and test pairs of `own`, then unlabeled pairs of both data sets, sorted by pair_id.
+    """Returns the labeled and test pairs of `own`, then unlabeled pairs of both data sets, these sorted by pair_id.
 
-    `rule` "both" takes all unlabeled pairs of both, so the mix is the same if `own` and `other` are swapped (Table 24).
-    "eq19" takes all unlabeled pairs of `other`, and a random share EQ19_SHARE of `own`'s (Eq. 19).
+    rule="both" takes all unlabeled pairs of both, so swapping `own` and `other` gives the same mix (Table 24).
+    rule="eq19" takes all unlabeled pairs of `other`, and a random share EQ19_SHARE of those of `own` (Eq. 19).
+    Pairs of `other` that `own` has in any split are left out.
     """
     unlabeled = own["split"] == "unlabeled"
     kept = own[unlabeled]

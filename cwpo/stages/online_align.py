@@ -45,7 +45,7 @@ def run(work: Work) -> dict[str, Any]:
 
 
 def _settings(work: Work, context: int | None) -> dict[str, Any]:
-    """Returns the settings of OnlineTrainer except its model and prompts."""
+    """Returns the keyword arguments that fit_online passes on to OnlineTrainer."""
     from cwpo.training.online import DRAWN, Sampling
 
     config = work.config
@@ -60,7 +60,7 @@ def _settings(work: Work, context: int | None) -> dict[str, Any]:
 
 
 def _reward(work: Work) -> Any:
-    """Loads the reward: the annotator or reward model that a parent stage trained, else online.reward_model."""
+    """Loads the reward: the annotator or gold model of the parent `reward`, if any, else online.reward_model."""
     from cwpo.models.gold import Trained
     from cwpo.models.policy import context_length, readable
     from cwpo.models.reward_models import ChatReward, HuggingFace, Reward

@@ -14,8 +14,8 @@ def fit_policy(
 ) -> dict[str, Any]:
     """Trains by unweighted DPO on the human labels of `pairs`. An sft_dpo annotator gets SFT on prompt + chosen first.
 
-    Saves the model that DPO starts from under `reference`, the trained one under `model`. The summary's
-    `train_seconds` is the time of SFT and DPO, including the computation of the reference's log-probs.
+    Saves the model that DPO starts from in the folder `reference`, the trained one in `model`. Returns the summary
+    n_train and train_seconds: the time of SFT, of the reference's log-probs and of DPO.
     """
     from cwpo.models.policy import load_policy, load_tokenizer
     from cwpo.training.fit import Start, fit_preference, fit_sft

@@ -20,7 +20,7 @@ def run(work: Work) -> dict[str, Any]:
     model = as_trained(folder, device=work.device)
     result = {"pair_id": table["pair_id"]}
     rows = encode_pairs(tokenizer, *(table[name].tolist() for name in ("prompt", "chosen", "rejected")))
-    precision = work.config.alignment.precision  # that of the policy, so that at step 0 every margin is 0
+    precision = work.config.alignment.precision  # the policy's precision, so that at step 0 every margin is 0
     with computing_in(precision, work.device):
         scores = score_pairs(model, rows, tokenizer.pad_token_id, work.tokens)
     for side, logps in zip(("chosen", "rejected"), scores, strict=True):

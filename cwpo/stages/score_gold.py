@@ -1,6 +1,6 @@
 """Computes gold rewards of both responses of every pair.
 
-They measure the quality of labels. Only arms with gold, flipped or poisoned labels train on labels made from them.
+They measure the quality of labels. Only arms with gold, flipped or poisoned labels train on labels made from rewards.
 """
 
 from typing import Any
@@ -39,7 +39,7 @@ def run(work: Work) -> dict[str, Any]:
 
 
 def trained_folder(work: Work) -> Any:
-    """Returns the folder of the gold model that train_gold made, or None where gold is another model."""
+    """Returns the folder of the gold model that the parent train_gold trained, or None if there is no such parent."""
     return work.parents["train_gold"] / "model" if "train_gold" in work.parents else None
 
 

@@ -38,7 +38,8 @@ def run(work: Work) -> dict[str, Any]:
 def _labels(work: Work, table: pd.DataFrame) -> pd.Series:
     """Returns "a" or "b" for every pair: the label of the human, the weak model or gold, as method.labels says.
 
-    method.labels=flips: gold's labels, flipped on random pairs: on as many as the weak model labels wrong.
+    Equal gold rewards give a random label. method.labels=flips takes gold's labels and flips as many of them, on random
+    pairs with unequal gold rewards, as the weak model gets wrong there.
     """
     source = work.config.method.labels
     if source in ("human", "weak"):

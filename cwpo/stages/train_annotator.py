@@ -8,7 +8,7 @@ from cwpo.config.schema import POLICY_ANNOTATORS
 from cwpo.stages.base import Stage, Work
 from cwpo.stages.mix_labels import by_human_label, labeled_pairs
 
-# Keys of conf/annotator that each kind reads in training, beside its name. The stage annotate reads `scoring`.
+# The keys of conf/annotator that training reads for each kind, beside its name. The stage annotate reads `scoring`.
 READS = {
     "bt": ("head_std", "training"),
     "pairrm": ("head_std", "training"),
@@ -40,7 +40,7 @@ def fit_scalar(
     head_std: float,
     joint: bool = False,
 ) -> dict[str, Any]:
-    """Trains a model with a scalar head on the human labels of `pairs`, by Bradley-Terry or, if `joint`, as PairRM."""
+    """Trains the model at `path`, with a scalar head, on human labels: Bradley-Terry or, if `joint`, PairRM."""
     from cwpo.training.fit import Comparisons, Start, fit_annotator
 
     texts: Any = by_human_label(pairs)

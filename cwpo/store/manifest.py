@@ -20,9 +20,9 @@ SEAL = "sha256"
 FIELDS = frozenset(
     "stage key version config parents seed summary seconds peak_memory_mb host git_commit packages files".split()
 )
-HASHED_ON_USE = 64 * 2**20  # bytes, a tenth of a second to hash; of larger files only the size is checked on use
+HASHED_ON_USE = 64 * 2**20  # bytes, which take 0.1 s to hash; of larger files only the size is checked on use
 
-# Files that this process has hashed and found unchanged.
+# Path, inode, size, times and digest of each file that this process has hashed and found unchanged.
 _intact: set[tuple[object, ...]] = set()
 
 
@@ -31,12 +31,12 @@ class StoreError(CwpoError, RuntimeError):
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Writes `manifest`, whose keys include FIELDS, to `folder`; adds `sha256`, the digest of all other entries."""
+    """Writes `manifest`, which has all FIELDS, and its digest as the entry `sha256` to manifest.json in `folder`."""
     (folder / MANIFEST).write_text(_sealed(manifest), encoding="utf-8")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Returns the manifest without its digest `sha256`. Raises StoreError if it is missing or was changed."""
+    """Returns the folder's manifest without its digest `sha256`. Raises StoreError if it is missing or was changed."""
     file = folder / MANIFEST
     try:
         text = file.read_bytes().decode()
@@ -62,7 +62,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Raises StoreError unless the folder's files have the names, sizes and digests that the manifest lists.
 
-    Above HASHED_ON_USE bytes only sizes are compared. A process hashes a file again only if its size or times change.
+    Of files above HASHED_ON_USE bytes only sizes are compared. A process hashes an unchanged file only once.
     """
     if damage := damaged_files(folder, manifest, HASHED_ON_USE):
         (name, what), *others = damage.items()
@@ -71,9 +71,9 @@ def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def damaged_files(folder: Path, manifest: Mapping[str, Any], hashed: float) -> dict[str, str]:
-    """Returns file -> reason for files that are missing, differ from the manifest, or are not in it.
+    """Returns {file: reason} for files that are missing, differ from the manifest, or are not in it; {} if none.
 
-    Files of more than `hashed` bytes are not hashed: only their size is compared.
+    Of files of more than `hashed` bytes only the size is compared, not the digest.
     """
     damage = {name: _damage(folder / name, entry, hashed) for name, entry in manifest["files"].items()}
     there = {str(file.relative_to(folder)) for file in folder.rglob("*") if not file.is_dir()}
@@ -116,7 +116,7 @@ def sha256(file: Path) -> str:
 
 
 def exists(folder: Path) -> bool:
-    """Whether a stage is finished. Raises StoreError for a folder without manifest: the store makes no such folder."""
+    """Whether the stage in `folder` is finished. Raises StoreError for a folder without manifest, which is damaged."""
     if (folder / MANIFEST).is_file():
         return True
     # Folder before manifest: a folder that appears during these checks is not taken for a damaged one.
@@ -131,7 +131,7 @@ def _sealed(manifest: Mapping[str, Any]) -> str:
 
 
 def damaged(folder: Path, what: str) -> StoreError:
-    """Returns an error that says what is damaged, and how to compute the stage in `folder` again."""
+    """Returns a StoreError with the message `what`, and with how to compute the stage in `folder` again."""
     words = (f"store={folder.parent.parent}", f"stages=[{folder.parent.name}/{folder.name}]")
     command = f"python scripts/store.py action=drop {shlex.join(words)}"
     return StoreError(f"{what}; delete {folder}, or run {command}, to compute it again")

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from cwpo.store.manifest import sha256
 from cwpo.store.store import remove
 
-SHARD = 20_000  # rows
+SHARD = 20_000  # rows of a shard by default
 Work = Callable[[pd.DataFrame], pd.DataFrame]
 Progress = Callable[[int, int], None]  # called with the rows done and the rows in all
 
@@ -25,10 +25,10 @@ def map_table(
     progress: Progress = lambda done, total: None,
     rows: int | None = None,
 ) -> int:
-    """Applies `work` to columns of the Parquet file `source`, writes the results to `target`, returns how many rows.
+    """Applies `work` to `columns` of the Parquet file `source`, writes results to `target`, returns how many rows.
 
-    `work` gets `rows` rows (default SHARD) at a time. Finished shards lie in `scratch`; after a kill, a call with the
-    same folder goes on from them. Their names hold a digest, so that a damaged shard is not taken for a finished one.
+    `work` gets `rows` rows (default SHARD) at a time. Its finished results, shards, lie in `scratch`; after a kill, a
+    call with the same folder goes on from them. A digest in a shard's name reveals whether the shard is damaged.
     """
     rows = rows or SHARD
     with pq.ParquetFile(source) as table:
@@ -50,7 +50,7 @@ def map_table(
 def map_rows(
     frame: pd.DataFrame, work: Work, *, scratch: Path, rows: int, progress: Progress = lambda done, total: None
 ) -> pd.DataFrame:
-    """Applies `work` to `rows` rows of a frame at a time, returns one table. Keeps finished shards like map_table."""
+    """Applies `work` to `rows` rows of `frame` at a time, returns the joined results. Keeps shards like map_table."""
     if len(frame) <= rows:
         return work(frame)
     parts = (frame.iloc[start : start + rows] for start in range(0, len(frame), rows))
@@ -59,7 +59,7 @@ def map_rows(
 
 
 def _shards(parts: Iterable[pd.DataFrame], work: Work, scratch: Path, total: int, progress: Progress) -> list[Path]:
-    """Returns the shard file of each part; computes only the shards that are not finished."""
+    """Returns the file of each part's shard, work(part). Computes only shards that are not finished in `scratch`."""
     scratch.mkdir(parents=True, exist_ok=True)
     shards, done = [], 0
     for number, part in enumerate(parts):
@@ -70,7 +70,7 @@ def _shards(parts: Iterable[pd.DataFrame], work: Work, scratch: Path, total: int
 
 
 def _intact(scratch: Path, number: int) -> Path | None:
-    """Returns the finished shard of this number, or None. Deletes a damaged shard."""
+    """Returns the file of finished shard `number`, or None if there is none. Deletes a damaged one."""
     for shard in scratch.glob(f"{number:06d}-*.parquet"):
         if shard.is_file() and shard.name == _name(shard, number):
             return shard
@@ -90,7 +90,7 @@ def _name(shard: Path, number: int) -> str:
 
 
 def column_mean(table: Path, column: str) -> float:
-    """Returns the mean of a numeric column, which it reads in batches."""
+    """Returns the mean of a numeric column of the Parquet file `table`, read in batches."""
     with pq.ParquetFile(table) as parquet:
         rows = parquet.metadata.num_rows
         if rows <= SHARD:

@@ -42,7 +42,7 @@ def stage_key(stage: str, version: int, config: Mapping[str, Any], parents: Mapp
 
 
 class Store:
-    """Content-addressed stage folders under `root`. Safe for many processes at once."""
+    """Folders of stages under `root`, each named by its key. Many processes may use it at once."""
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).expanduser().absolute()
@@ -59,13 +59,13 @@ class Store:
         return manifests.exists(self.folder(stage, key))
 
     def manifest(self, stage: str, key: str) -> dict[str, Any]:
-        """Returns the manifest of a finished stage. Raises StoreError if it or a file is damaged; see check_files."""
+        """Returns the manifest of a finished stage. Raises StoreError if it or a file is damaged (see check_files)."""
         manifest = self.recorded(stage, key)
         manifests.check_files(self.folder(stage, key), manifest)
         return manifest
 
     def recorded(self, stage: str, key: str) -> dict[str, Any]:
-        """Returns the manifest of a finished stage without checking its files. Raises StoreError if it is damaged."""
+        """Returns the manifest of a finished stage, its files unchecked. StoreError if the manifest is damaged."""
         folder = self.folder(stage, key)
         manifest = read_manifest(folder)
         if (manifest["stage"], manifest["key"]) != (stage, key):
@@ -74,13 +74,13 @@ class Store:
         return manifest
 
     def finished(self) -> Iterator[tuple[str, str]]:
-        """Yields (stage, key) of each finished folder, damaged ones included, and of no folder that others made."""
+        """Yields (stage, key) of each stage folder, also of damaged ones; skips folders that the store did not make."""
         for path in sorted(self.root.glob("[!.]*/[!.]*")):
             if KEY.fullmatch(path.name) or (path / MANIFEST).is_file():
                 yield path.parent.name, path.name
 
     def damage(self, stage: str, key: str) -> list[str]:
-        """Returns one line per file that is missing, differs from the manifest, or is not in it. Reads every byte."""
+        """Returns a line for each file that is missing, differs from the manifest or is not in it. Reads every byte."""
         folder = self.folder(stage, key)
         try:
             files = manifests.damaged_files(folder, self.recorded(stage, key), hashed=float("inf"))
@@ -89,7 +89,7 @@ class Store:
         return [f"{folder / name} is damaged: {what}" for name, what in files.items()]
 
     def verify(self) -> list[str]:
-        """Returns the damage of all stages, one line per file."""
+        """Returns the lines of `damage` of all stages."""
         return [line for stage, key in self.finished() for line in self.damage(stage, key)]
 
     def compute(
@@ -105,7 +105,7 @@ class Store:
     ) -> bool:
         """Computes a stage unless it is finished. Returns whether this call ran `work`.
 
-        `work(folder)` writes the stage's files to `folder`, and returns a summary for the manifest. Only one process
+        `work(folder)` writes the stage's files to `folder` and returns a summary for the manifest. Only one process
         works on a key; others wait, then find the stage finished. A killed run leaves nothing that looks finished.
         """
         if self.has(stage, key):
@@ -152,7 +152,7 @@ class Store:
             remove(partial)
 
     def clean(self) -> None:
-        """Removes the remains of killed processes: unfinished folders, and parts of stages that are finished.
+        """Removes what killed processes left: unfinished folders in .partial, and parts in .scratch of finished stages.
 
         Parts of unfinished stages stay, since a later run goes on from them; so do folders of live processes.
         """
@@ -186,7 +186,7 @@ class Store:
 
     @contextmanager
     def _lock(self, stage: str, key: str, timeout: float = -1) -> Iterator[None]:
-        """Holds a key's lock. Waits up to `timeout` s (-1: for ever) for it, then raises filelock's Timeout."""
+        """Holds a key's lock in the block. Raises filelock's Timeout after `timeout` seconds (-1: waits for ever)."""
         locks = self.root / ".locks"
         locks.mkdir(parents=True, exist_ok=True)
         with FileLock(locks / f"{stage}-{key}.lock", timeout=timeout):
@@ -210,7 +210,7 @@ def remove(path: Path) -> None:
 
 
 def fingerprint(path: str | Path) -> str:
-    """Returns a digest, 16 hex digits, of a local file's bytes, or of a folder's files and their names.
+    """Returns a digest, 16 hex digits, of a file's bytes, or of the names and bytes of all files in a folder.
 
     Links count as what they lead to. Hidden files and folders do not count: those of git and of `hf download` change
     with every use.
@@ -220,7 +220,7 @@ def fingerprint(path: str | Path) -> str:
 
 
 def stamps(path: str | Path) -> tuple[tuple[str, int, int], ...]:
-    """Returns name, size and time of each file whose bytes `fingerprint` digests; nothing if `path` does not exist."""
+    """Returns (path, bytes, time of change in ns) of each file that `fingerprint` reads; () if `path` is missing."""
     return tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in _files(Path(path).expanduser()))
 
 
@@ -245,12 +245,12 @@ def _files(path: Path) -> list[Path]:
 
 @cache
 def git_commit() -> str:
-    """Returns the commit, 12 hex digits, with `+` if tracked files in CODE differ from it; "" outside a repository."""
+    """Returns the code's commit, 12 hex digits, then "+" if files in CODE differ from it; "" outside a repository."""
     return commit_of(Path(__file__).parent)
 
 
 def commit_of(folder: Path) -> str:
-    """Returns what git_commit returns, for the repository that has the files of `folder`."""
+    """Returns what git_commit does, for the repository that tracks the files of `folder`."""
 
     def git(*args: str) -> str:
         for _ in range(3):
@@ -261,7 +261,7 @@ def commit_of(folder: Path) -> str:
         return done.stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", ".")  # fails where another repository contains code that is not its own
+        git("ls-files", "--error-unmatch", ".")  # fails in a repository that does not track these files
         changed = git("status", "--porcelain", "--untracked-files=no", "--", *CODE)
         return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):

@@ -126,7 +126,7 @@ def test_other_models_are_computed_in_batches():
 def test_several_processes_cannot_compute_one_length_at_a_time():
     model, _ = model_of("dynamic")
     ids = torch.full((2, 40), 5)
-    with pytest.raises(InputError, match="LlamaForCausalLM computes these rows exactly one length at a time only"):
+    with pytest.raises(InputError, match="LlamaForCausalLM must compute these rows one length at a time"):
         response_scores(SimpleNamespace(module=model), ids, torch.ones_like(ids))
 
 

@@ -69,7 +69,7 @@ def test_a_stream_is_computed_exactly_from_its_first_long_pair_on(tmp_path, name
 def test_one_length_at_a_time_is_refused_where_the_model_is_wrapped(tmp_path, monkeypatch):
     monkeypatch.setattr(PreferenceTrainer, "is_wrapped", True)
     assert not preference(tmp_path, LONG, architecture("mistral")).layout.packed
-    with pytest.raises(InputError, match="one length at a time only"):
+    with pytest.raises(InputError, match="must compute these rows one length at a time"):
         preference(tmp_path, LONG, architecture("dynamic"))
 
 
