@@ -1,4 +1,4 @@
-"""Measures in about a minute how many operations a second this machine does, for the time estimates of plans."""
+"""Measures in about a minute the operations per second of this machine, from which plans estimate times."""
 
 import tempfile
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ def calibrate(
     sizes: Sequence[str] | None = None,
     pairs: int = PAIRS,
 ) -> Path:
-    """Measures LoRA training, scoring and sampling; writes operations per second to the store; returns the file."""
+    """Measures operations per second of LoRA training, scoring and sampling; returns the file that holds them."""
     from cwpo.planning.preflight.memory import gpus
 
     cfg = SimpleNamespace(device=device, threads=None, token_budget=8192, data=None, tokenizer=None)
@@ -35,7 +35,7 @@ def calibrate(
 
 
 def _rate(name: str, cfg: SimpleNamespace, pairs: int) -> Rate:
-    """Measures operations per second: per token and parameter, LoRA training counts 4, scoring and sampling count 2."""
+    """Measures operations per second with workload `name`: 4 per token and parameter in LoRA training, else 2."""
     batch = min(BATCH, pairs)
     with tempfile.TemporaryDirectory() as folder:
         job, tokens = set_up(WORKLOADS[name], cfg, Path(folder), pairs)
