@@ -82,7 +82,7 @@ def _best_micro(name: str, job: dict[str, Any], cfg: Any, say: Callable[[str], N
 
 
 def inference(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
-    """Times sampling by cwpo and transformers, and scoring by cwpo, with the model of workload `name`; returns a row."""
+    """Times sampling by cwpo and by transformers, and scoring by cwpo, with the model of a workload; returns a row."""
     with tempfile.TemporaryDirectory() as folder:
         job, tokens = set_up(WORKLOADS[name], cfg, Path(folder), cfg.pairs[name])
         row = run_side(job | {"side": "inference", "prompts": cfg.prompts, "new_tokens": cfg.new_tokens})
