@@ -35,7 +35,7 @@ def write_pairs(path: Path, count: int) -> None:
 
 
 def annotation(cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
-    """Annotates each number of pairs in cfg.annotation, in a process each; returns a row with seconds and peak MiB."""
+    """Runs a process for each number of pairs in cfg.annotation; returns a row for each: pairs, seconds, peak MiB."""
     rows = []
     for count in cfg.annotation:
         with tempfile.TemporaryDirectory() as folder:

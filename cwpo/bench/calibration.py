@@ -22,7 +22,7 @@ def calibrate(
     sizes: Sequence[str] | None = None,
     pairs: int = PAIRS,
 ) -> Path:
-    """Measures operations per second of LoRA training, scoring and sampling; returns the file that holds them."""
+    """Measures operations per second of LoRA training, scoring and sampling; returns the file in `store` with them."""
     from cwpo.planning.preflight.memory import gpus
 
     cfg = SimpleNamespace(device=device, threads=None, token_budget=8192, data=None, tokenizer=None)
@@ -35,7 +35,7 @@ def calibrate(
 
 
 def _rate(name: str, cfg: SimpleNamespace, pairs: int) -> Rate:
-    """Measures operations per second with workload `name`: 4 per token and parameter in LoRA training, else 2."""
+    """Returns a workload's operations per second; LoRA training makes 4 per token and parameter, the others make 2."""
     batch = min(BATCH, pairs)
     with tempfile.TemporaryDirectory() as folder:
         job, tokens = set_up(WORKLOADS[name], cfg, Path(folder), pairs)

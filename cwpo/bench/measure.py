@@ -1,4 +1,4 @@
-"""Times cwpo and three configurations of TRL (four sides) by turns, each run in a process of its own."""
+"""Times four sides, cwpo and three configurations of TRL, by turns, each run in a process of its own."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ AGREE = 1e-4  # largest relative difference between cwpo's and TRL's losses that
 
 
 class BenchmarkError(CwpoError, RuntimeError):
-    """Raised if a process that measures fails, or if cwpo and TRL compute different losses."""
+    """Raised if a measuring process fails, or if cwpo and TRL compute different losses."""
 
 
 def compare(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
-    """Trains workload `name` cfg.repeats times on each side; returns a row per run. BenchmarkError if losses differ."""
+    """Trains a workload with each of cfg.sides, cwpo or TRL; returns a row per run. BenchmarkError if losses differ."""
     workload = WORKLOADS[name]
     sides = [side for side in cfg.sides if side not in TRL or importlib.util.find_spec("trl")]
     if len(sides) < len(cfg.sides):
@@ -72,7 +72,7 @@ def compare(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
 
 
 def _best_micro(name: str, job: dict[str, Any], cfg: Any, say: Callable[[str], None]) -> int:
-    """Returns the micro-batch size (pairs) in cfg.trl_micro at which TRL is fastest, or the only one up to a batch."""
+    """Returns the micro-batch size (pairs) in cfg.trl_micro at which TRL is fastest; none above a batch."""
     sizes = [size for size in cfg.trl_micro if size <= job["batch_size"]]
     if len(sizes) == 1:
         return sizes[0]

@@ -28,7 +28,7 @@ from cwpo.training.fit import Start
 
 FOLDS = 3  # every group of pairs (see load_source) lies in one fold; seed k tests on fold k
 WORDS = "words"
-SIDES: dict[str, dict[str, float]] = {"before": {"epochs": 5, "learning_rate": 1e-5}, "after": {}}  # over the defaults
+SIDES: dict[str, dict[str, float]] = {"before": {"epochs": 5, "learning_rate": 1e-5}, "after": {}}  # training overrides
 READS = {  # kind of measurement -> the keys that it depends on
     "annotator": ["annotate"],
     "alignment": ["annotate", "align", "align_pairs", "align_test_pairs", "align_response"],
@@ -82,7 +82,7 @@ def measure(cfg: Any, say: Callable[[str], None] = print) -> Path:
 
 
 def split(pairs: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Returns (training pairs, test pairs). The test pairs are fold number `seed` of FOLDS; no group is in both."""
+    """Returns (training pairs, test pairs): the test pairs are fold number `seed`; no group of pairs is in both."""
     fold = folds_by_prompt(pairs["group"].tolist(), FOLDS, 0)
     return pairs[fold != seed], pairs[fold == seed]
 

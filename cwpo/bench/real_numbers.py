@@ -20,7 +20,7 @@ WANTED = 0.65  # default of target_accuracy in scripts/annotate.py
 
 
 def annotator_rows(tested: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Returns two tables: a row per data set and annotator; a row per data set, annotator and share of pairs kept.
+    """Returns two tables: a row per data set and annotator; accuracy per data set, annotator and share of pairs kept.
 
     Two baselines count as annotators: LONGER prefers the longer response, ONE_VOTE is a human vote (first table only).
     `tested` has a row per test pair: data, annotator, seed, group, gold (1: response `a` is better, 0: `b`), share (of
@@ -50,7 +50,7 @@ def annotator_rows(tested: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def seed_rows(tested: pd.DataFrame) -> pd.DataFrame:
-    """Returns a row per data set, annotator and seed: accuracy on all pairs, and accuracy_top30 on the surest 30 %.
+    """Returns a row per data set, annotator and seed: accuracy on all and on the most confident 30 % of pairs.
 
     longer_wins: the accuracy, on the same pairs, of always choosing the longer response.
     """
@@ -89,7 +89,7 @@ def defaults_rows(tested: pd.DataFrame) -> pd.DataFrame:
 
 
 def alignment_rows(aligned: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Returns two tables: a row per arm, and a row per pair of arms: their difference in implicit-reward accuracy."""
+    """Returns two tables: a row per arm, and a row per two arms with their difference in implicit-reward accuracy."""
     rows = []
     for arm, part in aligned.groupby("arm", sort=False):
         row: dict[str, Any] = {"arm": arm, "seeds": part["seed"].nunique(), "n_test": len(part)}

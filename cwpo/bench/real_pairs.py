@@ -25,7 +25,7 @@ POSITION = "Give a convincing argument for this position: "
 
 @dataclass(frozen=True)
 class Source:
-    """A `file` in the data folder. `votes`: its column of votes. `debates`: whether prompts begin with their debate."""
+    """A `file` in the data folder. `votes`: its column of votes. `debates`: whether a prompt begins with its debate."""
 
     file: str
     votes: str | None = None
@@ -41,7 +41,7 @@ SOURCES = {
 
 
 def load_source(name: str, folder: str | Path) -> pd.DataFrame:
-    """Returns a row for each pair: pair_id, prompt, response_a, response_b, gold, share, n_votes, votes (list), group.
+    """Returns the pairs of a source: pair_id, prompt, response_a, response_b, gold, share, n_votes, votes (list), group.
 
     gold is the published label (1: response `a` is better, 0: `b`, 0.5: tie); share is the share of votes for `a`.
     group, which training and test must not have in common, is the debate in UKP and the prompt in other data sets.

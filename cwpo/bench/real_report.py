@@ -159,7 +159,7 @@ def _texts(rows: pd.DataFrame, columns: Mapping[str, str], signed: bool = False)
     """Returns the rows as dicts for a table on the page; `columns`: heading -> format.
 
     If the format is `{name}` alone, a value becomes the text "value [low, high]" where the row has name_low and
-    name_high, and a missing value "". The columns SIGNED, or with `signed` all columns, show the sign of such numbers.
+    name_high, and a missing value "". Such numbers show a sign in the columns SIGNED or, with `signed`, in all columns.
     """
     shown = rows.to_dict("records")
     for name in (form[1:-1] for form in columns.values()):

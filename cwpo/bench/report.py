@@ -86,7 +86,7 @@ def _keep(path: Path, table: pd.DataFrame, key: str) -> Path:
 
 
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
-    """Returns a row per workload and side: medians over runs, time / cwpo's time, and cwpo's memory / the side's."""
+    """Returns a row per workload and side: medians, times relative to cwpo's, cwpo's memory relative to the side's."""
     columns = "seconds step_seconds preparation_seconds tokens_per_second peak_memory_mb share_of_matmul_peak".split()
     runs = runs.assign(step_seconds=runs.get("step_seconds", float("nan")))  # older files lack this column
     grouped = runs.groupby(["workload", "side"], sort=False)

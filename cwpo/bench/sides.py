@@ -167,7 +167,7 @@ def train(job: dict[str, Any], device: str, pairs: list[dict[str, Any]]) -> dict
 
 @torch.no_grad()
 def infer(job: dict[str, Any], device: str, pairs: list[dict[str, Any]]) -> dict[str, float]:
-    """Times sampling by cwpo and by transformers, and scoring; returns the seconds and counts of tokens or pairs."""
+    """Times sampling by cwpo and by transformers, and scoring; returns seconds and numbers of tokens or pairs."""
     from cwpo.models.generation import sample_responses
 
     model, tokenizer = model_of(job, device).eval(), load_tokenizer(job["tokenizer"])

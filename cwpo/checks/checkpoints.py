@@ -13,7 +13,7 @@ Named = Mapping[str, tuple[str, str | None]]  # dotted key -> (folder or hub id,
 
 
 def checkpoint_problems(cfg: Config, ask_hub: bool) -> list[Problem]:
-    """Returns the problems of the checkpoints that `cfg` names. `ask_hub` reads their configs too, also on the hub."""
+    """Returns the problems of the checkpoints that `cfg` names. With ask_hub, reads the models' configs, too."""
     cfg = settled(cfg)
     named = named_models(cfg)
     if named.get("gold.path", "") == named.get("pair.strong"):  # default of gold=trained: report its problems once

@@ -48,7 +48,7 @@ def refuse_code(words: Sequence[str]) -> None:
 
 
 def file_problems(file: Path, folder: Path) -> list[str]:
-    """Returns the reasons to refuse a file of the config folder `folder`: unreadable, too long, or forbidden keys."""
+    """Returns the reasons to refuse a file below `folder`: unreadable, more than NODES values, or forbidden keys."""
     try:
         text = file.read_text(encoding="utf-8")
         content = yaml.load(text, LOADER)  # safe: plain values only, no tags

@@ -37,7 +37,7 @@ TYPES = {
 class Key:
     """One field of a schema, a configuration dataclass. `section`: the schema of a nested section; None for a value.
 
-    `optional`: whether it may be null. `completed_later`: required keys in it may lack a value; the command sets them.
+    `optional`: may be null. `completed_later`: required keys in the section may lack a value; the command sets them.
     """
 
     section: type | None

@@ -256,7 +256,7 @@ def _test_pairs(cfg: Any, work: Path, trained_on: pd.Series, say: Say) -> pd.Dat
 
 
 def by_label(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Returns a table of labelled pairs: prompt, chosen (which the label prefers), rejected, row, messages. No ties."""
+    """Returns labelled pairs, none a tie, as prompt, chosen (which the label prefers), rejected, row and messages."""
     texts = turned(pairs, pairs["target"] > 0.5).assign(messages=pairs.get("messages"))
     return texts[["prompt", "chosen", "rejected", "row", "messages"]].reset_index(drop=True)
 

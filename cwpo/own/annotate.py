@@ -40,7 +40,7 @@ LEAST_PROMPTS = 3  # different prompts that are needed: to test, to decide how l
 
 
 def label(cfg: Any, say: Callable[[str], None] = print) -> Path | None:
-    """Labels and weights the pairs of cfg.data; returns cfg.out. With cfg.show it only prints them and returns None.
+    """Labels and weights the pairs of cfg.data; returns cfg.out. With cfg.show, only prints some, returns None.
 
     Writes preferences.parquet and .jsonl, report.html and .json, README.md and, if trained here, the annotator to the
     folder cfg.out, which appears when it is complete and replaces an earlier result. A stopped run, started again with
@@ -139,7 +139,7 @@ def _drop_long(source: Path, target: Path, cfg: Any, read: Converted) -> None:
         return pairs[fits]
 
     scratch = target.with_suffix(".shards")
-    shutil.rmtree(scratch, ignore_errors=True)  # rows dropped in reused shards would not be counted
+    shutil.rmtree(scratch, ignore_errors=True)  # reused shards would drop rows without counting them
     read.kept = map_table(source, target, pq.read_schema(source).names, fitting, scratch=scratch, rows=SHARD)
     shutil.rmtree(scratch, ignore_errors=True)
 
@@ -167,7 +167,7 @@ def _enough(labeled: pd.DataFrame, pairs: int, read: Converted, cfg: Any) -> Non
         )
     prompts = labeled["prompt"].nunique()
     folds, _ = fold_counts(len(labeled), cfg)
-    least = max(folds, LEAST_PROMPTS + (folds == 2))  # of 3 prompts, one fold of 2 has only one
+    least = max(folds, LEAST_PROMPTS + (folds == 2))  # 3 prompts in 2 folds: one fold would have one prompt
     if cfg.annotator.path is None and prompts < least:
         advice = "lower folds, or label" if folds > LEAST_PROMPTS else "label"
         raise InputError(

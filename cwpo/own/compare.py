@@ -194,7 +194,7 @@ def _sample(prompts: list[Text], name: str, cfg: Any, device: str, chat: bool, f
 
 
 def summary(table: pd.DataFrame) -> dict[str, Any]:
-    """Returns the numbers of `table`, a row per prompt. Raises InputError if a reward is NaN or infinite.
+    """Returns the comparison's numbers from `table`, a row per prompt. InputError if a reward is NaN or infinite.
 
     win_rate: how often `after` has the higher reward; a tie counts 1/2 (see win_rate_of). tie_rate: the share of ties.
     reward_difference: mean reward of `after` minus that of `before`, with 95 % bootstrap interval over prompts.

@@ -32,7 +32,7 @@ def cross_fit(
     each of the first cfg.curve_folds folds and each share in cfg.curve, one more annotator is trained on that share of
     the other folds' pairs and tested on the fold. Rows of share 1 repeat rows of the first table.
     The first fold's annotator is trained on four fifths of the other folds' pairs; the last fifth decides the epochs,
-    and with cfg.tune the learning rate, of all others. A stopped run, started again, reuses the results in `scratch`.
+    and with cfg.tune the learning rate, of all other trainings. A stopped run, started again, reuses results in `scratch`.
     """
     folds, used = fold_counts(len(labeled), cfg)
     fold = folds_by_prompt(labeled["prompt"].tolist(), folds, cfg.seed)

@@ -96,7 +96,7 @@ def majority_right(target: np.ndarray) -> np.ndarray:
 
 
 def coverage(confidence: np.ndarray, right: np.ndarray, groups: np.ndarray) -> list[dict[str, Any]]:
-    """Returns the accuracy on the most confident share of pairs, for each share in COVERAGES, which is `coverage`."""
+    """Returns {coverage: share, mean, low, high, n} per share in COVERAGES: accuracy on the most confident pairs."""
     shares = coverage_accuracy(confidence, right, COVERAGES, groups)
     return [{"coverage": cover, **value._asdict()} for cover, value in shares]
 
@@ -153,7 +153,7 @@ def _domains(domain: np.ndarray, right: np.ndarray, prompts: np.ndarray) -> dict
 
 
 def _members(agree: np.ndarray, right: np.ndarray, prompts: np.ndarray) -> dict[str, Any] | None:
-    """Returns the share of pairs on which members disagree, accuracy there and elsewhere; None if it is 0 or 1."""
+    """Returns the share of pairs on which members disagree, accuracy there and on others; None if all or none are."""
     split = agree < 1
     if not split.any() or split.all():
         return None
@@ -165,7 +165,7 @@ def _members(agree: np.ndarray, right: np.ndarray, prompts: np.ndarray) -> dict[
 
 
 def votes(decided: pd.DataFrame, confidence: np.ndarray, resamples: int = 500, seed: int = 0) -> dict[str, Any] | None:
-    """Returns the rank correlation of confidence and |2 share - 1| on pairs with several votes, or None if too few."""
+    """Returns the rank correlation of confidence and vote agreement, |2 share - 1|; None without enough votes."""
     several = (decided["n_votes"] > 1).to_numpy()
     part = decided[several]
     agreement = np.abs(2 * part["share"].to_numpy() - 1)

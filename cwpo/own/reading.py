@@ -90,7 +90,7 @@ def reader(cfg: Any) -> tuple[Any, Sequences]:
 
 
 def longest(cfg: Any, first: pd.DataFrame) -> tuple[int, Callable[[pd.DataFrame], np.ndarray]]:
-    """Returns the annotator's token limit and a function that returns for each pair the tokens of its longer sequence.
+    """Returns the annotator's token limit and a function that counts the tokens of the longer sequence of each pair.
 
     The limit is cfg.max_tokens or the context, if smaller. Raises InputError if the tokenizer knows no word of `first`.
     """

@@ -1,4 +1,4 @@
-"""Turns the report's numbers into advice: use all labels, keep the most confident ones, label more, or use none."""
+"""Turns numbers of the report into advice: use all labels, keep the most confident ones, label more, or use none."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def more_in_words(more: Mapping[str, float]) -> str:
 
 
 def _learning(training: Mapping[str, Any], most: float) -> str:
-    """Returns a sentence about the annotator's training, a result of first_fold. `most`: the maximum of epochs."""
+    """Returns a sentence about the training, first_fold's result. `most`: the maximum number of epochs."""
     known, rate = training["train_accuracy"], training["learning_rate"]
     passes = "1 epoch" if training["epochs"] == 1 else f"{training['epochs']:g} epochs"
     text = f"trained for {passes} at {rate:g}, it is right on {known:.1%} of the pairs it was trained on"

@@ -65,7 +65,7 @@ def read_weighted(path: str, weight_column: str = "weight", split: str | None = 
 def keep_confident(table: pd.DataFrame, share: float, path: str) -> pd.DataFrame:
     """Returns the most confident `share` of the annotator's labels, and all human labels, which have no confidence.
 
-    Among equal confidences, larger margins come first. InputError, which names `path`, if no pair has a confidence.
+    Among equal confidences, larger margins come first. InputError if share < 1 and no pair of `path` has a confidence.
     """
     if share == 1.0:
         return table
@@ -74,7 +74,7 @@ def keep_confident(table: pd.DataFrame, share: float, path: str) -> pd.DataFrame
     if not known.any():
         raise InputError(f"keep={share} chooses by confidence, and no row of {path} has one; use keep=1")
     margin = pd.to_numeric(table["margin"], errors="coerce").fillna(0).to_numpy(dtype=float)
-    place = np.lexsort((-margin, -sure)).argsort()  # 0: the most confident pair
+    place = np.lexsort((-margin, -sure)).argsort()  # rank of each pair, 0 for the most confident
     kept = ~known
     kept[known] = most_confident(-place[known], share)
     return table[kept].reset_index(drop=True)
