@@ -41,7 +41,7 @@ SOURCES = {
 
 
 def load_source(name: str, folder: str | Path) -> pd.DataFrame:
-    """Returns the pairs of a source: pair_id, prompt, response_a, response_b, gold, share, n_votes, votes (list), group.
+    """Returns a source's pairs: pair_id, prompt, response_a, response_b, gold, share, n_votes, votes (list), group.
 
     gold is the published label (1: response `a` is better, 0: `b`, 0.5: tie); share is the share of votes for `a`.
     group, which training and test must not have in common, is the debate in UKP and the prompt in other data sets.
