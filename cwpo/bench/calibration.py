@@ -30,7 +30,7 @@ def calibrate(
     for name in sizes or (SIZES if min(gpus(), default=0) >= ROOM else SIZES[:1]):
         rates.append(_rate(name, cfg, pairs))
         shown = ", ".join(f"{kind} {value / 1e12:.3g}" for kind, value in vars(rates[-1]).items())
-        say(f"{name}, in 10^12 (parameters; operations a second): {shown}")
+        say(f"{name}, parameters and operations per second in units of 10^12: {shown}")
     return Calibration(machine(cfg)["device"], rates).write(Path(store))
 
 

@@ -197,7 +197,7 @@ def _micro_problems(cfg: Any) -> Iterator[Problem]:
     elif uneven:
         yield Problem(
             "batch_size",
-            f"batch_size={size} is not a multiple of TRL's micro-batches of {uneven[0]} pairs; change one of them",
+            f"batch_size={size} is not a multiple of TRL's micro-batches of {uneven[0]} pairs; set another batch_size",
         )
 
 

@@ -159,4 +159,4 @@ def _judge_problems(cfg: Config) -> Iterator[Problem]:
     for name, price in cfg.gold.usd_per_million.items():
         if name not in ("input", "output"):
             key = f"gold.usd_per_million.{name}"
-            yield Problem(key, f"{key}={price} must be the price of input or output")
+            yield Problem(key, f"{key}={price} is no known price; set gold.usd_per_million.input or .output")

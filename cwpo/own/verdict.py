@@ -168,8 +168,8 @@ def more_in_words(more: Mapping[str, float]) -> str:
     if more["low"] <= 0 and too_wide(more):
         return f"{TOO_FEW} whether more labels would help"
     return (
-        f"{more['extra']} more labels would change accuracy by about {_points(more)} if it kept growing as it did up to "
-        f"{more['n_train']:.0f}"
+        f"{more['extra']} more labels would change accuracy by about {_points(more)} if it kept growing as it did while "
+        f"their number grew to {more['n_train']:.0f}"
     )
 
 
