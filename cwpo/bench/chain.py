@@ -14,7 +14,7 @@ from cwpo.store.store import Store
 
 
 def chain(cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
-    """Runs the arms that cfg.chain, overrides of scripts/run.py, gives; returns a row per stage: seconds, peak MiB."""
+    """Runs scripts/run.py with the overrides cfg.chain; returns a row per stage, with its seconds and peak MiB."""
     with tempfile.TemporaryDirectory() as folder:
         arms = expand([*cfg.chain, f"store={folder}", f"device={cfg.device}"])
         run_arms(arms, Settings.of(arms[0].cfg), title="chain")

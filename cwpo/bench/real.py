@@ -88,7 +88,7 @@ def split(pairs: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _drawn(pairs: pd.DataFrame, seed: int, train: int | None, test: int | None) -> list[pd.DataFrame]:
-    """Draws a vote per pair as `target`; returns up to `train` training and `test` test pairs (None: all), no ties."""
+    """Returns up to `train` training and `test` test pairs (None: all) without ties; `target` is one drawn vote."""
     parts = split(pairs.assign(target=one_vote(pairs, seed)), seed)
     labels = zip(parts, ("target", "gold"), (train, test), strict=True)
     return [_some(part[part[label] != 0.5], most, seed) for part, label, most in labels]

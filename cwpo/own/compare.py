@@ -37,7 +37,7 @@ CHUNK = 256  # prompts whose tokens are counted at a time
 
 
 def compare(cfg: Any, say: Callable[[str], None] = print) -> Path:
-    """Compares two models; writes comparison.json, samples.jsonl and samples.html to the folder cfg.out, returns it."""
+    """Compares two models; writes comparison.json, samples.jsonl and samples.html to the folder cfg.out; returns it."""
     device, out = begin(cfg, check_compare)
     gold = load_judge(cfg, device)
     with workplace(out, cfg, COMPARED) as work:
