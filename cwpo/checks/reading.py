@@ -90,7 +90,7 @@ def read(cfg: DictConfig, schema: type, convert: Callable[[DictConfig], Any] = p
 
 
 def items(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields (dotted key, value) of every plain value in nested dicts and lists; all keys begin with `path`, if given."""
+    """Yields (dotted key, value) of every plain value in nested dicts and lists; keys begin with `path`, if given."""
     if not isinstance(node, dict | list):
         yield path, node
         return
