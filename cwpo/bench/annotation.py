@@ -1,4 +1,4 @@
-"""Measures time and memory of annotating synthetic pairs; `python -m cwpo.bench.annotation JOB.json` is one run."""
+"""Measures time and memory of annotating synthetic pairs; `python -m cwpo.bench.annotation JOB.json` does one run."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ import pyarrow.parquet as pq
 from cwpo.bench.measure import machine, run_side
 from cwpo.data.sources import read_pairs
 
-BASE = 5_000  # pairs drawn; larger tables repeat them
+BASE = 5_000  # different pairs; larger tables repeat their texts
 
 
 def write_pairs(path: Path, count: int) -> None:
-    """Writes `count` pairs to the parquet file `path`, BASE per row group; each row group repeats the same texts."""
+    """Writes `count` pairs with different ids to the Parquet file `path`: the texts of BASE pairs, again and again."""
     data = SimpleNamespace(source="world", world="harmless", pairs=BASE, test_pairs=0)
     frame = read_pairs(data, seed=0)[0][["prompt", "response_a", "response_b"]]
     table = pa.Table.from_pandas(frame, preserve_index=False)
@@ -35,7 +35,7 @@ def write_pairs(path: Path, count: int) -> None:
 
 
 def annotation(cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
-    """Returns one row per size in `cfg.annotation`: seconds and peak MiB of a process that annotates so many pairs."""
+    """Runs a process for each number of pairs in cfg.annotation; returns a row for each: pairs, seconds, peak MiB."""
     rows = []
     for count in cfg.annotation:
         with tempfile.TemporaryDirectory() as folder:

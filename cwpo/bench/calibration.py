@@ -1,4 +1,4 @@
-"""Measures in about a minute how many operations a second this machine does, for the time estimates of plans."""
+"""Measures in about a minute the operations per second of this machine, from which plans estimate times."""
 
 import tempfile
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ def calibrate(
     sizes: Sequence[str] | None = None,
     pairs: int = PAIRS,
 ) -> Path:
-    """Measures LoRA training, scoring and sampling; writes operations per second to the store; returns the file."""
+    """Measures operations per second of LoRA training, scoring and sampling; returns the file in `store` with them."""
     from cwpo.planning.preflight.memory import gpus
 
     cfg = SimpleNamespace(device=device, threads=None, token_budget=8192, data=None, tokenizer=None)
@@ -30,12 +30,12 @@ def calibrate(
     for name in sizes or (SIZES if min(gpus(), default=0) >= ROOM else SIZES[:1]):
         rates.append(_rate(name, cfg, pairs))
         shown = ", ".join(f"{kind} {value / 1e12:.3g}" for kind, value in vars(rates[-1]).items())
-        say(f"{name}, in 10^12 (parameters; operations a second): {shown}")
+        say(f"{name}, parameters and operations per second in units of 10^12: {shown}")
     return Calibration(machine(cfg)["device"], rates).write(Path(store))
 
 
 def _rate(name: str, cfg: SimpleNamespace, pairs: int) -> Rate:
-    """Measures operations per second: per token and parameter, LoRA training counts 4, scoring and sampling count 2."""
+    """Returns a workload's operations per second; LoRA training makes 4 per token and parameter, the others make 2."""
     batch = min(BATCH, pairs)
     with tempfile.TemporaryDirectory() as folder:
         job, tokens = set_up(WORKLOADS[name], cfg, Path(folder), pairs)

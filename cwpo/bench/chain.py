@@ -1,4 +1,4 @@
-"""Measures a whole chain of stages: seconds and peak memory of each stage, run in a temporary store."""
+"""Measures the seconds and the peak memory of each stage of a run, in a temporary store."""
 
 import tempfile
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from cwpo.store.store import Store
 
 
 def chain(cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
-    """Runs the arms that the overrides `cfg.chain` describe; returns a row per stage: seconds and peak MiB."""
+    """Runs scripts/run.py with the overrides cfg.chain; returns a row per stage, with its seconds and peak MiB."""
     with tempfile.TemporaryDirectory() as folder:
         arms = expand([*cfg.chain, f"store={folder}", f"device={cfg.device}"])
         run_arms(arms, Settings.of(arms[0].cfg), title="chain")

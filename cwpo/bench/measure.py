@@ -1,4 +1,4 @@
-"""Times the sides (cwpo and configurations of TRL) in turn, each run in a fresh process, for results/benchmark/."""
+"""Times four sides, cwpo and three configurations of TRL, by turns, each run in a process of its own."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from cwpo.store.store import git_commit, package_versions
 TRL = ("trl_default", "trl_best", "trl_kept")
 SIDES = ("cwpo", *TRL)
 TUNED = ("trl_best", "trl_kept")
-DEFAULT_MICRO = 8  # pairs, of TRL without settings
-AGREE = 1e-4  # largest relative difference of the sides' losses
+DEFAULT_MICRO = 8  # pairs in a micro-batch of TRL's default configuration
+AGREE = 1e-4  # largest relative difference between cwpo's and TRL's losses that is allowed
 
 
 class BenchmarkError(CwpoError, RuntimeError):
-    """Raised if a process of cwpo or TRL fails, or if the two compute different losses."""
+    """Raised if a measuring process fails, or if cwpo and TRL compute different losses."""
 
 
 def compare(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
-    """Trains workload `name` cfg.repeats times per side; returns a row per run. BenchmarkError if losses differ."""
+    """Trains a workload with each of cfg.sides, cwpo or TRL; returns a row per run. BenchmarkError if losses differ."""
     workload = WORKLOADS[name]
     sides = [side for side in cfg.sides if side not in TRL or importlib.util.find_spec("trl")]
     if len(sides) < len(cfg.sides):
@@ -72,7 +72,7 @@ def compare(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
 
 
 def _best_micro(name: str, job: dict[str, Any], cfg: Any, say: Callable[[str], None]) -> int:
-    """Returns the micro-batch size (pairs) in cfg.trl_micro at which TRL is fastest; a single size is not timed."""
+    """Returns the micro-batch size (pairs) in cfg.trl_micro at which TRL is fastest; none above a batch."""
     sizes = [size for size in cfg.trl_micro if size <= job["batch_size"]]
     if len(sizes) == 1:
         return sizes[0]
@@ -82,7 +82,7 @@ def _best_micro(name: str, job: dict[str, Any], cfg: Any, say: Callable[[str], N
 
 
 def inference(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
-    """Times sampling by cwpo and by transformers, and scoring, with the model of workload `name`; returns one row."""
+    """Times sampling by cwpo and by transformers, and scoring by cwpo, with the model of a workload; returns a row."""
     with tempfile.TemporaryDirectory() as folder:
         job, tokens = set_up(WORKLOADS[name], cfg, Path(folder), cfg.pairs[name])
         row = run_side(job | {"side": "inference", "prompts": cfg.prompts, "new_tokens": cfg.new_tokens})
@@ -97,7 +97,7 @@ def inference(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
 
 
 def machine(cfg: Any) -> dict[str, Any]:
-    """Returns what the numbers were measured with: device, library versions and commit."""
+    """Returns the device, the versions of torch and transformers, and the commit that numbers were measured with."""
     import torch
 
     cuda = cfg.device != "cpu" and torch.cuda.is_available()
@@ -129,7 +129,7 @@ def numerical_type(workload: Workload, cfg: Any) -> str:
 def set_up(workload: Workload, cfg: Any, folder: Path, count: int) -> tuple[dict[str, Any], dict[str, float]]:
     """Writes a tokenizer and `count` pairs to `folder`. Returns a job for run_side, and the size of one epoch.
 
-    The size is {"useful": number of tokens, "operations": floating-point operations}, counted as in _operations.
+    The size is {"useful": number of tokens, "operations": number of floating-point operations}; see _operations.
     """
     given = cfg.tokenizer is not None and workload.shape["vocab_size"] > 50_000
     tokenizer = load_tokenizer(cfg.tokenizer) if given else words_tokenizer(workload.shape["vocab_size"])
@@ -159,7 +159,7 @@ def set_up(workload: Workload, cfg: Any, folder: Path, count: int) -> tuple[dict
 
 
 def _operations(workload: Workload, useful: int, responses: int) -> float:
-    """Returns the operations in the weight matrices during one epoch: 6 per weight and token, or 4 with LoRA.
+    """Returns the floating-point operations of one epoch in weight matrices: 6 per weight and token, or 4 with LoRA.
 
     A multiply-add counts as two operations. The output layer runs on response tokens only. `useful`: number of tokens
     of prompts and responses, each prompt counted once per pair; `responses`: number of tokens of responses.
@@ -171,7 +171,7 @@ def _operations(workload: Workload, useful: int, responses: int) -> float:
 
 
 def run_side(job: dict[str, Any], module: str = "cwpo.bench.sides") -> dict[str, Any]:
-    """Runs `module` on a job in its own process; returns the numbers that it writes. BenchmarkError if it fails."""
+    """Runs the module on a job in a new process; returns the numbers that it writes. BenchmarkError if it fails."""
     with tempfile.TemporaryDirectory() as folder:
         path, answer = (Path(folder) / f"{name}.json" for name in ("job", "answer"))
         path.write_text(json.dumps(job | {"answer": str(answer)}), encoding="utf-8")
@@ -197,7 +197,7 @@ def _micro_problems(cfg: Any) -> Iterator[Problem]:
     elif uneven:
         yield Problem(
             "batch_size",
-            f"batch_size={size} is not a multiple of TRL's micro-batches of {uneven[0]} pairs; change one of them",
+            f"batch_size={size} is not a multiple of TRL's micro-batches of {uneven[0]} pairs; set another batch_size",
         )
 
 

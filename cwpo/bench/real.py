@@ -1,4 +1,4 @@
-"""Measures what results/own shows: accuracy of annotators on real pairs, and one whole run on the UKP arguments."""
+"""Measures what results/own shows: annotators on real pairs, and runs from labels to alignment on UKP arguments."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from cwpo.runtime import pick_device, quiet_libraries, use_threads
 from cwpo.store.store import fingerprint, stage_key
 from cwpo.training.fit import Start
 
-FOLDS = 3  # every group is tested in one of them; fold k is the test of seed k
+FOLDS = 3  # every group of pairs (see load_source) lies in one fold; seed k tests on fold k
 WORDS = "words"
-SIDES: dict[str, dict[str, float]] = {"before": {"epochs": 5, "learning_rate": 1e-5}, "after": {}}  # over the defaults
-READS = {  # the settings that each kind of measurement depends on
+SIDES: dict[str, dict[str, float]] = {"before": {"epochs": 5, "learning_rate": 1e-5}, "after": {}}  # training overrides
+READS = {  # kind of measurement -> the keys that it depends on
     "annotator": ["annotate"],
     "alignment": ["annotate", "align", "align_pairs", "align_test_pairs", "align_response"],
     "defaults": ["strong", "defaults_pairs", "align_response"],
@@ -39,7 +39,7 @@ READS = {  # the settings that each kind of measurement depends on
 def measure(cfg: Any, say: Callable[[str], None] = print) -> Path:
     """Writes CSV tables, a figure and README.md to the folder cfg.out (results/own), and returns that folder.
 
-    cfg.store keeps a file for each measurement (kind, data set, annotator, seed); missing ones are computed first,
+    cfg.store keeps a file for each measurement (kind, data set, annotator, seed). Missing ones are computed first,
     unless cfg.finished_only is set. InputError if data files or models are missing, or no annotator has been measured.
     """
     quiet_libraries()
@@ -82,13 +82,13 @@ def measure(cfg: Any, say: Callable[[str], None] = print) -> Path:
 
 
 def split(pairs: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Returns the pairs to train on and the pairs to test on, which are fold number `seed`; they share no group."""
+    """Returns (training pairs, test pairs): the test pairs are fold number `seed`; no group of pairs is in both."""
     fold = folds_by_prompt(pairs["group"].tolist(), FOLDS, 0)
     return pairs[fold != seed], pairs[fold == seed]
 
 
 def _drawn(pairs: pd.DataFrame, seed: int, train: int | None, test: int | None) -> list[pd.DataFrame]:
-    """Returns [up to `train` pairs with one vote, up to `test` pairs of other groups with a gold label]; no ties."""
+    """Returns up to `train` training and `test` test pairs (None: all) without ties; `target` is one drawn vote."""
     parts = split(pairs.assign(target=one_vote(pairs, seed)), seed)
     labels = zip(parts, ("target", "gold"), (train, test), strict=True)
     return [_some(part[part[label] != 0.5], most, seed) for part, label, most in labels]
@@ -104,7 +104,7 @@ def _tested(test: pd.DataFrame, gap: np.ndarray, n_train: int) -> pd.DataFrame:
 def examine(
     pairs: pd.DataFrame, name: str, annotator: str, seed: int, cfg: Any, scratch: Path, device: str
 ) -> pd.DataFrame:
-    """Trains `annotator` on one vote per pair; returns test pairs of other groups with `gap`, score(a) - score(b)."""
+    """Trains `annotator` on one vote per pair; returns pairs of other groups with `gap`, score(`a`) - score(`b`)."""
     train, test = _drawn(pairs, seed, cfg.train_pairs.get(name), cfg.test_pairs.get(name))
     if annotator == WORDS:
         return _tested(test, WordAnnotator(train, seed).gaps(test)[0], len(train))
@@ -116,9 +116,9 @@ def examine(
 def by_defaults(
     pairs: pd.DataFrame, name: str, side: str, seed: int, cfg: Any, scratch: Path, device: str
 ) -> pd.DataFrame:
-    """Does the same as `examine` for the annotator cfg.strong, trained on up to cfg.defaults_pairs labels.
+    """Does the same as `examine` for the annotator cfg.strong, trained on at most cfg.defaults_pairs labels.
 
-    `side` is "before" (the paper's epochs and learning rate) or "after" (the defaults of scripts/annotate.py).
+    `side`: "before" trains with the paper's epochs and learning rate, "after" with the defaults of scripts/annotate.py.
     """
     path = cfg.models[cfg.strong]
     train, test = _drawn(pairs, seed, cfg.defaults_pairs, cfg.test_pairs.get(name))
@@ -143,10 +143,10 @@ def by_defaults(
 def align_arms(
     pairs: pd.DataFrame, name: str, strong: str, seed: int, cfg: Any, scratch: Path, device: str
 ) -> pd.DataFrame:
-    """Aligns on one split of UKP with three kinds of labels: CW-PO's, the annotator's with weight 1, and human votes.
+    """Aligns cfg.strong on UKP in three arms: cw_po (annotator's labels, C1 weights), ws_bt (weight 1), human (votes).
 
-    Returns log p(better) - log p(worse) of held-out gold pairs, `before` and `after` alignment, for each `arm`. The
-    annotator is that of `examine`; alignment uses other training pairs, labelled by the annotator or by one vote.
+    Returns a row per arm and held-out pair with a gold label: log p(better) - log p(worse) `before` and `after`
+    alignment, and facts about the arm. The annotator is that of `examine`; no arm trains on the annotator's pairs.
     """
     path = cfg.models[strong]
     train, test = _drawn(pairs, seed, None, cfg.align_test_pairs)
@@ -199,9 +199,9 @@ def _some(pairs: pd.DataFrame, most: int | None, seed: int) -> pd.DataFrame:
 
 
 def _file(cfg: Any, kind: str, *names: Any) -> Path:
-    """Returns the path of one measurement's parquet file, which need not exist; `names`: data set, annotator, seed.
+    """Returns the path of one measurement's Parquet file, which need not exist; `names`: data set, annotator, seed.
 
-    The folder is named after `kind`, a key of READS, and a hash of the settings that such measurements depend on.
+    Its folder is named after `kind`, a key of READS, and a hash of the settings, data and models that the file needs.
     """
     plain: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, ["token_budget", *READS[kind]]))
     plain |= {"train": cfg.train_pairs.get(names[0]), "test": cfg.test_pairs.get(names[0])}

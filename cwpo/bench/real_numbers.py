@@ -1,4 +1,4 @@
-"""Tables of the numbers measured on real pairs, one row for each data set and annotator."""
+"""Computes the tables of results/own from the measurements on real pairs."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from cwpo.weighting import scaled_sigmoid
 
 LONGER = "longer wins"
 ONE_VOTE = "one human vote"
-WANTED = 0.65  # the accuracy that scripts/annotate.py asks for by default
+WANTED = 0.65  # default of target_accuracy in scripts/annotate.py
 
 
 def annotator_rows(tested: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Returns (a row per data set and annotator, rows of accuracy by coverage).
+    """Returns two tables: a row per data set and annotator; accuracy per data set, annotator and share of pairs kept.
 
     Two baselines count as annotators: LONGER prefers the longer response, ONE_VOTE is a human vote (first table only).
     `tested` has a row per test pair: data, annotator, seed, group, gold (1: response `a` is better, 0: `b`), share (of
@@ -50,9 +50,9 @@ def annotator_rows(tested: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def seed_rows(tested: pd.DataFrame) -> pd.DataFrame:
-    """Returns a row per data set, annotator and seed, with accuracy on all and on the most confident 30 % of the pairs.
+    """Returns a row per data set, annotator and seed: accuracy on all and on the most confident 30 % of pairs.
 
-    longer_wins: the accuracy of always choosing the longer response of these pairs.
+    longer_wins: the accuracy, on the same pairs, of always choosing the longer response.
     """
     rows = []
     for names, part in tested.groupby(["data", "annotator", "seed"], sort=False):
@@ -72,9 +72,9 @@ def seed_rows(tested: pd.DataFrame) -> pd.DataFrame:
 
 
 def defaults_rows(tested: pd.DataFrame) -> pd.DataFrame:
-    """Returns annotator_rows of annotators trained as in the paper ("before") and by annotate.py's defaults ("after").
+    """Returns the first table of annotator_rows, without baselines, for by_defaults' annotators "before" and "after".
 
-    There is a row per data set and side; the row of "after" adds the gain in accuracy over "before".
+    after_minus_before, in the row of "after", is the gain in accuracy over "before"; missing if one lacks seeds.
     """
     rows = annotator_rows(tested)[0]
     rows = rows[rows["annotator"].isin(tested["annotator"])].reset_index(drop=True)
@@ -89,7 +89,7 @@ def defaults_rows(tested: pd.DataFrame) -> pd.DataFrame:
 
 
 def alignment_rows(aligned: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Returns (one row per arm, differences between arms in implicit-reward accuracy on the same pairs)."""
+    """Returns two tables: a row per arm, and a row per two arms with their difference in implicit-reward accuracy."""
     rows = []
     for arm, part in aligned.groupby("arm", sort=False):
         row: dict[str, Any] = {"arm": arm, "seeds": part["seed"].nunique(), "n_test": len(part)}
@@ -114,7 +114,7 @@ def _length_gap(part: pd.DataFrame) -> np.ndarray:
 
 
 def _measured(part: pd.DataFrame, gap: np.ndarray) -> dict[str, Any]:
-    """Returns accuracy_numbers of the gaps, and `votes`: the correlation of |gap| with how far human votes agree."""
+    """Returns what `verdict` reads: accuracy_numbers of the gaps, and `votes`, which takes |gap| as confidence."""
     gold, groups = part["gold"].to_numpy(), part["group"].to_numpy()
     agreement = votes(part.assign(prompt=part["group"]), np.abs(gap))
     return accuracy_numbers(gap, gold, _length_gap(part), groups) | {"votes": agreement, "more_labels": None}

@@ -1,4 +1,4 @@
-"""Real pairs to measure annotators on: several sources in one form, with groups that train and test never share."""
+"""Reads real pairs to measure annotators on, in groups of pairs that training and test must not have in common."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from cwpo.data.own import convert
 from cwpo.errors import InputError
 from cwpo.models.policy import context_length, load_tokenizer
 
-LONGEST_RESPONSE = 256  # tokens shown to an annotator
+LONGEST_RESPONSE = 256  # tokens of a response that an annotator reads
 LONGEST_PROMPT = 128
 POSITION = "Give a convincing argument for this position: "
 
 
 @dataclass(frozen=True)
 class Source:
-    """A `file` in the data folder. `votes`: column of human votes. `debates`: a prompt's first line is its debate."""
+    """A `file` in the data folder. `votes`: its column of votes. `debates`: whether a prompt begins with its debate."""
 
     file: str
     votes: str | None = None
@@ -41,10 +41,10 @@ SOURCES = {
 
 
 def load_source(name: str, folder: str | Path) -> pd.DataFrame:
-    """Returns a row for each pair: pair_id, prompt, response_a, response_b, gold, share, n_votes, votes (list), group.
+    """Returns a source's pairs: pair_id, prompt, response_a, response_b, gold, share, n_votes, votes (list), group.
 
-    gold is the published label (1: response `a` is better, 0: `b`, 0.5: tie), share the share of votes for `a`. group,
-    which train and test must not have in common, is the debate in UKP and the prompt in other sources.
+    gold is the published label (1: response `a` is better, 0: `b`, 0.5: tie); share is the share of votes for `a`.
+    group, which training and test must not have in common, is the debate in UKP and the prompt in other data sets.
     """
     source = SOURCES[name]
     path = str(Path(folder).expanduser() / source.file)
@@ -92,7 +92,7 @@ def cut(pairs: pd.DataFrame, model: str, longest: int = LONGEST_RESPONSE) -> pd.
 
 
 def check_sources(folder: str | Path, names: Sequence[str]) -> list[str]:
-    """Returns a message for each file of these sources that the data folder lacks."""
+    """Returns a message for each data set in `names` whose file is not in the data folder."""
     files = [Path(folder).expanduser() / SOURCES[name].file for name in names]
     return [f"data={folder} lacks {file}" for file in files if not file.is_file()]
 

@@ -23,7 +23,7 @@ ADVICE = {
     "do_not_use": "do not use",
 }
 DIGITS = 4
-# Columns of the tables on the page, heading -> format; _texts has made numbers with an interval into texts.
+# Columns of the tables on the page: heading -> format of a row; numbers with an interval are texts, see _texts.
 ANNOTATORS = {
     "data": "{data}",
     "annotator": "{annotator}",
@@ -78,8 +78,8 @@ def write_report(
 ) -> None:
     """Writes a CSV file for each table, coverage.png and README.md into `out`, which is replaced once all are written.
 
-    `tested`, `aligned`, `defaults`: the tables of real.examine, align_arms and by_defaults. `absent`: the names of
-    measurements that are not computed yet; the page lists them.
+    `tested`, `aligned`, `defaults`: the rows that real.examine, align_arms and by_defaults returned; None leaves a
+    section out. `absent`: the names of measurements that are not computed yet; the page lists them.
     """
     new = out.with_name(f".{out.name}.new")
     shutil.rmtree(new, ignore_errors=True)
@@ -158,8 +158,8 @@ def _alignment(arms: pd.DataFrame, gaps: pd.DataFrame, cfg: Any) -> str:
 def _texts(rows: pd.DataFrame, columns: Mapping[str, str], signed: bool = False) -> list[dict[str, Any]]:
     """Returns the rows as dicts for a table on the page; `columns`: heading -> format.
 
-    For the format `{name}`, a value becomes the text "value [low, high]" if `rows` has columns name_low and name_high;
-    a missing value becomes "". Numbers in such texts show their sign in the columns SIGNED; with `signed`, in all.
+    If the format is `{name}` alone, a value becomes the text "value [low, high]" where the row has name_low and
+    name_high, and a missing value "". Such numbers show a sign in the columns SIGNED or, with `signed`, in all columns.
     """
     shown = rows.to_dict("records")
     for name in (form[1:-1] for form in columns.values()):

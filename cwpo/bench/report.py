@@ -1,4 +1,4 @@
-"""The benchmark command: runs the measurements, and writes CSV files and a page to results/benchmark/."""
+"""Runs the measurements of scripts/benchmark.py, and writes CSV files and a page to results/benchmark/."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ STEADY = ("a steady step, s", "steps, times cwpo's")
 
 
 def benchmark(cfg: Any) -> None:
-    """Runs the measurements that `cfg` lists; writes a CSV file for each kind of them, and benchmark.md."""
+    """Runs the measurements that `cfg` lists; writes a CSV file per kind and benchmark.md to cfg.results/benchmark."""
     quiet_libraries()
     folder = Path(cfg.results) / "benchmark"
     folder.mkdir(parents=True, exist_ok=True)
@@ -86,7 +86,7 @@ def _keep(path: Path, table: pd.DataFrame, key: str) -> Path:
 
 
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
-    """Returns a row per workload and side: medians over runs, time / cwpo's time, cwpo's peak memory / peak memory."""
+    """Returns a row per workload and side: medians, times relative to cwpo's, cwpo's memory relative to the side's."""
     columns = "seconds step_seconds preparation_seconds tokens_per_second peak_memory_mb share_of_matmul_peak".split()
     runs = runs.assign(step_seconds=runs.get("step_seconds", float("nan")))  # older files lack this column
     grouped = runs.groupby(["workload", "side"], sort=False)

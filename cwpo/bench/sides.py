@@ -1,4 +1,4 @@
-"""Measures cwpo or TRL, one per process, so that peak memory is its own: `python -m cwpo.bench.sides JOB.json`."""
+"""Measures cwpo or TRL in a process of its own, so that peak memory is right: `python -m cwpo.bench.sides JOB.json`."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ from cwpo.models.policy import add_lora, load_tokenizer
 from cwpo.runtime import keep_freed_memory, peak_memory_mb, pick_device, quiet_libraries, use_threads
 
 BETA = 0.1
-WARM = 3  # first steps, which the steady state leaves out: they choose kernels and allocate memory
+WARM = 3  # first steps, which `steady` leaves out because they choose kernels and allocate memory
 COMMON: dict[str, Any] = {
     "num_train_epochs": 1,
     "learning_rate": 1e-6,
@@ -36,7 +36,7 @@ TRL_SIDES: dict[str, dict[str, Any]] = {
     "trl_best": {
         "precompute_ref_log_probs": True,
         "train_sampling_strategy": "group_by_length",
-        "remove_unused_columns": False,  # else the column of lengths is gone before it is read
+        "remove_unused_columns": False,  # else TRL drops the column of lengths before it reads it
         "gradient_checkpointing": False,
     },
 }
@@ -45,7 +45,7 @@ TRL_SIDES[KEPT] = TRL_SIDES["trl_best"]
 
 
 class StepTimes(TrainerCallback):
-    """Measures seconds from the end of one optimiser step to the next; on CUDA by events, so that no step waits."""
+    """Measures the seconds between the ends of successive optimiser steps; on CUDA by events, so that no step waits."""
 
     def __init__(self, device: str) -> None:
         self.cuda = device.startswith("cuda")
@@ -70,7 +70,7 @@ class StepTimes(TrainerCallback):
 
 
 def steady(seconds: list[float]) -> float:
-    """Returns the median of the steps after the first WARM; of all steps if there are no more than WARM."""
+    """Returns the median over the steps after the first WARM, or over all steps if there are no more than WARM."""
     return float(np.median(seconds[WARM:] or seconds))
 
 
@@ -144,7 +144,7 @@ def trl_trainer(job: dict[str, Any], model: Any, pairs: list[dict[str, Any]], re
 
 
 def train(job: dict[str, Any], device: str, pairs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Trains one epoch; returns times in seconds (preparation: building the trainer) and peak memory in MiB."""
+    """Trains one epoch. Returns seconds (preparation: building the trainer), peak MiB, loss, number of parameters."""
     model = model_of(job, device)
     started = time.perf_counter()
     trainer = (trl_trainer if job["side"] in TRL_SIDES else cwpo_trainer)(job, model, pairs)
@@ -167,7 +167,7 @@ def train(job: dict[str, Any], device: str, pairs: list[dict[str, Any]]) -> dict
 
 @torch.no_grad()
 def infer(job: dict[str, Any], device: str, pairs: list[dict[str, Any]]) -> dict[str, float]:
-    """Times sampling by cwpo and by transformers, and scoring; returns seconds, and tokens sampled or pairs scored."""
+    """Times sampling by cwpo and by transformers, and scoring; returns seconds and numbers of tokens or pairs."""
     from cwpo.models.generation import sample_responses
 
     model, tokenizer = model_of(job, device).eval(), load_tokenizer(job["tokenizer"])
@@ -210,7 +210,7 @@ def _timed(work: Callable[[], int], device: str) -> tuple[float, int]:
 
 
 def losses_agree(job: dict[str, Any], pairs: list[dict[str, Any]]) -> float:
-    """Returns the largest relative difference of cwpo's and TRL's losses on four pairs; model and reference differ."""
+    """Returns the largest relative difference of cwpo's and TRL's losses on four pairs. Policy and reference differ."""
     plain = job | {"device": "cpu", "dtype": "float32", "token_budget": None, "batch_size": 4, "lora": False}
     pairs, tokenizer = pairs[:4], load_tokenizer(job["tokenizer"])
     model, reference = (model_of(plain, "cpu").eval() for _ in range(2))
@@ -242,7 +242,7 @@ def matmul_flops(device: str, dtype: str, size: int = 2048, repeats: int = 8) ->
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Does what the job's `side` names: matmul, losses, inference, or training by cwpo or TRL. Returns the numbers."""
+    """Returns the numbers that the job's `side` measures: matmul, losses, inference, or training by cwpo or TRL."""
     use_threads(job["threads"])
     quiet_libraries()
     if job["side"] == KEPT:

@@ -13,14 +13,14 @@ from scipy.sparse import csr_array, vstack
 from scipy.special import expit
 
 WORD = re.compile(r"\w+|[^\w\s]")
-LEAST = 5  # a word is used if at least so many training responses contain it
+LEAST = 5  # training responses that must contain a word for it to be used
 # Factors of the squared weights; the best one on held-out training pairs is used.
 PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0)
-HELD_OUT = 0.2
+HELD_OUT = 0.2  # share of the training pairs that chooses the penalty
 
 
 class WordAnnotator:
-    """score(response) = sum over its words of weight(word) * log(1 + count). No intercept: it favours neither side."""
+    """Scores a response by the sum over its words of weight(word) * log(1 + count), without an intercept."""
 
     def __init__(self, pairs: pd.DataFrame, seed: int) -> None:
         """Fits the weights to pairs with response_a, response_b and target (1: response `a` is better, 0: `b`)."""
@@ -60,7 +60,7 @@ def _loss(z: np.ndarray, y: np.ndarray) -> float:
 
 
 def _fit(x: csr_array, y: np.ndarray, penalty: float) -> np.ndarray:
-    """Returns the weights that minimise log-loss + penalty / 2 * squared weights."""
+    """Returns the weights that minimise summed log-loss + penalty / 2 * sum of squared weights."""
 
     def objective(w: np.ndarray) -> tuple[float, np.ndarray]:
         z = x @ w

@@ -22,7 +22,7 @@ from cwpo.own.fit import turned
 
 @dataclass(frozen=True)
 class Lengths:
-    """Log-normal token counts of prompts and responses, EOS included: (mean, standard deviation) of the logarithm."""
+    """Log-normal token counts: (mean, standard deviation) of log(tokens of a prompt) and log(tokens of a response)."""
 
     prompt: tuple[float, float]
     response: tuple[float, float]
@@ -30,7 +30,7 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Workload:
-    """A model of `family` with config values `shape`, and pairs of `lengths`, at most `longest` tokens per sequence."""
+    """A model of `family` with config values `shape`; pairs of `lengths`, with at most `longest` tokens a sequence."""
 
     family: str
     shape: dict[str, Any]
@@ -106,7 +106,7 @@ def random_pairs(workload: Workload, count: int, seed: int = 0) -> list[dict[str
 
 
 def file_pairs(path: str, tokenizer: PreTrainedTokenizerFast, count: int, longest: int) -> list[dict[str, str]]:
-    """Returns `count` random pairs with sequences of at most `longest` tokens from a file that data=jsonl can read."""
+    """Returns `count` random pairs of at most `longest` tokens from a data=jsonl file; InputError if it has fewer."""
     data = SimpleNamespace(source="jsonl", name="benchmark", path=path, columns={}, folders=[], revision=None)
     frame, _ = drop_unusable(read_pairs(data, 0)[0])
     frame = frame.sample(frac=1.0, random_state=0)

@@ -12,7 +12,7 @@ from cwpo.errors import Problem, nearest
 
 
 def arm_problems(cfg: Config) -> Iterator[Problem]:
-    """Yields the conflicts between keys. A value that is invalid by itself may cause conflicts here too."""
+    """Yields a problem for each conflict between keys; also for some values that are invalid by themselves."""
     shares = (cfg.human_fraction, cfg.unlabeled_fraction or 0.0)
     if all(0 <= share < 1 for share in shares) and sum(shares) > 1 + 1e-9:
         why = f"and unlabeled_fraction={shares[1]} are {sum(shares):g} together; they are shares of"
@@ -31,14 +31,14 @@ def arm_problems(cfg: Config) -> Iterator[Problem]:
 
 
 def training_problems(key: str, training: TrainingConfig) -> Iterator[Problem]:
-    """Yields a problem if the micro-batch size does not divide the batch size. `key`: the dotted key of `training`."""
+    """Yields a problem if the micro-batch size does not divide the batch size. `key`: the config key of `training`."""
     micro, size = training.micro_batch_size or 0, training.batch_size
     if micro > 0 and size % micro:
         at = f"{key}.micro_batch_size"
         yield Problem(at, f"{at}={micro} must divide {key}.batch_size={size}")
 
 
-# Methods whose names promise the labels of an annotator -> that annotator and its scoring rule (None: it has only one).
+# Method whose name promises the labels of one annotator -> that annotator, its scoring rule (None: it has only one).
 LABELLED_BY = {
     "ws_bt": ("bt", None),
     "ws_dpo": ("sft_dpo", "implicit"),
@@ -48,8 +48,8 @@ LABELLED_BY = {
 
 
 def method_problems(cfg: Config) -> Iterator[Problem]:
-    """Yields a problem if the annotator is not the one that the method's name implies, or if the method cannot use the
-    weights or the selection."""
+    """Yields a problem if the annotator is not the one that the method's name promises, or if the method cannot use the
+    weighting or the selection of pairs that is set."""
     method, kind, value = cfg.method, cfg.method.selection.kind, cfg.method.selection.value
     annotator, scoring = LABELLED_BY.get(method.name, (cfg.annotator.name, None))
     if cfg.annotator.name != annotator or scoring not in (None, cfg.annotator.scoring):
@@ -159,4 +159,4 @@ def _judge_problems(cfg: Config) -> Iterator[Problem]:
     for name, price in cfg.gold.usd_per_million.items():
         if name not in ("input", "output"):
             key = f"gold.usd_per_million.{name}"
-            yield Problem(key, f"{key}={price} must be the price of input or output")
+            yield Problem(key, f"{key}={price} is no known price; set gold.usd_per_million.input or .output")

@@ -13,10 +13,10 @@ Named = Mapping[str, tuple[str, str | None]]  # dotted key -> (folder or hub id,
 
 
 def checkpoint_problems(cfg: Config, ask_hub: bool) -> list[Problem]:
-    """Returns the problems of the checkpoints that `cfg` names. `ask_hub`: reads configs on the hub too (slow)."""
+    """Returns the problems of the checkpoints that `cfg` names. With ask_hub, reads the models' configs, too."""
     cfg = settled(cfg)
     named = named_models(cfg)
-    if named.get("gold.path", "") == named.get("pair.strong"):  # gold=trained starts from it by default: report it once
+    if named.get("gold.path", "") == named.get("pair.strong"):  # default of gold=trained: report its problems once
         del named["gold.path"]
     worlds = {key: path for key, (path, _) in named.items() if path.startswith("world/")}
     real = {key: spec for key, spec in named.items() if key not in worlds}
@@ -33,7 +33,7 @@ def checkpoint_problems(cfg: Config, ask_hub: bool) -> list[Problem]:
 
 
 def _room_problems(cfg: Config) -> Iterator[Problem]:
-    """Yields a problem if the arm samples and no prompt would fit into the strong model's context."""
+    """Yields a problem if the arm samples and responses leave no room for a prompt in the strong model's context."""
     from cwpo.models.policy import context_length  # imports torch
 
     samples = STAGES.index(cfg.until or STAGES[-1]) >= STAGES.index("online_align")
@@ -48,7 +48,7 @@ def _room_problems(cfg: Config) -> Iterator[Problem]:
 
 
 def given_a_head(cfg: Config) -> list[str]:
-    """Returns the keys of the language models that get a scalar head in this arm."""
+    """Returns the config keys of the language models that this arm gives a scalar head: annotator and gold model."""
     annotated = cfg.method.labels in ("weak", "flips") and cfg.annotator.name not in POLICY_ANNOTATORS
     keys = ["pair.weak"] if annotated else []
     if cfg.gold.name == "trained":
@@ -57,7 +57,7 @@ def given_a_head(cfg: Config) -> list[str]:
 
 
 def unpinned(cfg: Config) -> list[Problem]:
-    """Returns a problem for each model or data set on the hub without a pinned commit; none with allow_unpinned."""
+    """Returns a problem for each model or data set on the hub that has no pinned commit; [] with allow_unpinned."""
     if cfg.allow_unpinned:
         return []
     assets = distinct(hub_assets(settled(cfg)))
@@ -76,9 +76,9 @@ def model_problems(
     """Returns the problems of the models in `named`. The other arguments, except `ask_hub`, list keys of `named`.
 
     A local folder must hold a model, or, for a key in `adapters`, a model or LoRA adapters trained by cwpo. `ask_hub`
-    also reads each config, from the folder or the hub: models in `scoring` must return one score, or, if they are also
-    in `seq2seq`, be encoder-decoders; models in `heads` must be of a type that can get a scalar head; other models,
-    except the one that only embeds texts, must be causal language models.
+    also reads each config, from the folder or the hub. Models in `scoring` must then return one score, or, if they are
+    also in `seq2seq`, be encoder-decoders; models in `heads` must be of a type that can get a scalar head; the model of
+    embedding.path may be any; all others must be causal language models.
     """
     problems = _texts({key: checkpoint_problem(path, key, key in adapters) for key, (path, _) in named.items()})
     if not ask_hub:

@@ -16,9 +16,9 @@ from cwpo.config.schema import CONF
 from cwpo.errors import InputError
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-CODE = ("_target_", "()", "class")  # keys whose values Hydra or logging import and call
+CODE = ("_target_", "()", "class")  # Hydra and logging import and call the values of these keys
 FOLDERS = ("--config-dir", "-cd", "--config-path", "-cp")
-# The keys of Hydra's own configuration that a file of conf/ may set; {} allows every key below.
+# The keys below `hydra` that a file of conf/ may set. None: a value; {}: a mapping with any keys.
 OURS: dict[str, Any] = {
     "output_subdir": None,
     "mode": None,
@@ -28,16 +28,16 @@ OURS: dict[str, Any] = {
     "job_logging": {"root": {"level": None}},
     "sweeper": {"params": {}},
 }
-# The keys that a file of any other folder may set. It may not choose where results are written.
+# The keys below `hydra` that a file of any other folder may set; Hydra's output folders are not among them.
 THEIRS: dict[str, Any] = {"mode": None, "sweeper": {"params": {}}}
 WORDS = re.compile(
     r"[+~]*(hydra[./](callbacks|searchpath|job_logging|hydra_logging|job\.env|sweeper\.custom_search_space)|[^=]*@[^=]*hydra)|.*_target_"
 )
-NODES = 20_000  # most values of one file; all of conf/ has about a thousand
+NODES = 20_000  # most values that one file may have; all files of conf/ have about a thousand
 
 
 def refuse_code(words: Sequence[str]) -> None:
-    """Raises InputError with every command-line argument and every configuration key that could run code."""
+    """Raises InputError with each command-line argument in `words` and each key in a file that could run code."""
     refused = "is refused: it would let Hydra import and call what it names"
     problems = [f"{word} {refused}" for word in words if WORDS.match(word)]
     for folder in (CONF, *_folders(words)):
@@ -48,7 +48,7 @@ def refuse_code(words: Sequence[str]) -> None:
 
 
 def file_problems(file: Path, folder: Path) -> list[str]:
-    """Returns the reasons to refuse a file below the config folder `folder`: unreadable, too long, forbidden keys."""
+    """Returns the reasons to refuse a file below `folder`: unreadable, more than NODES values, or forbidden keys."""
     try:
         text = file.read_text(encoding="utf-8")
         content = yaml.load(text, LOADER)  # safe: plain values only, no tags
@@ -60,7 +60,7 @@ def file_problems(file: Path, folder: Path) -> list[str]:
     except OverflowError:
         return [f"{file} has more than {NODES:,} values, aliases included"]
     parts = file.relative_to(folder).parts
-    # launcher files are ours: plain values that cwpo.execution.cluster reads
+    # files in conf/hydra/launcher hold plain values, which cwpo.execution.cluster reads
     own = folder == CONF and parts[:2] == ("hydra", "launcher")
     inside = (parts[0] == "hydra" and not own) or re.search(r"@package\s+\S*hydra", text)
     top = content if isinstance(content, dict) else {}
@@ -79,7 +79,7 @@ def _folders(words: Sequence[str]) -> Iterator[Path]:
 
 
 def _code(node: Any) -> Iterator[str]:
-    """Yields the dotted keys, in parsed YAML, that name a Python object to call, or whose value calls a resolver.
+    """Yields the dotted keys of parsed YAML that make Hydra call a Python object, or whose value calls a resolver.
 
     Raises OverflowError if there are more than NODES values.
     """

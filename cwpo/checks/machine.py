@@ -12,7 +12,7 @@ from cwpo.runtime import needs_bitsandbytes
 
 
 def machine_problems(cfg: Config) -> Iterator[Problem]:
-    """Yields the problems of folders, processes, LoRA, sampling engines and optional packages."""
+    """Yields the problems of folders, processes, LoRA, the sampling engine and optional packages in `cfg`."""
     for key in ("store", "results"):
         if Path(getattr(cfg, key)).expanduser().is_file():
             yield wrong(cfg, key, "is a file; name a folder")
@@ -56,7 +56,7 @@ def _engine(cfg: Config) -> Iterator[Problem]:
 
 
 def _shares(cfg: Config, key: str, training: TrainingConfig) -> Iterator[Problem]:
-    """Yields a problem if the processes cannot share a batch evenly."""
+    """Yields a problem if a batch cannot be divided evenly among the processes. `key`: the config key of `training`."""
     size, processes = training.batch_size, cfg.processes
     if cfg.launch == "none" or processes < 1 or size < 1:
         return
@@ -73,7 +73,7 @@ def _bitsandbytes(cfg: Config) -> Iterator[Problem]:
     # fsdp uses plain AdamW in place of a bitsandbytes optimiser
     if not wanted or cfg.launch == "fsdp" or find_spec("bitsandbytes") is not None:
         return
-    import torch  # slow to import; the default optimiser has returned above
+    import torch  # slow to import, and needed for this optimiser only
 
     if cfg.device.startswith(("auto", "cuda")) and torch.cuda.is_available():
         key = f"{wanted[0]}.optimizer"

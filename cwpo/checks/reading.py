@@ -35,9 +35,9 @@ TYPES = {
 
 @dataclass(frozen=True)
 class Key:
-    """One field of a schema (a configuration dataclass). `section`: the schema of a nested section, else None.
+    """One field of a schema, a configuration dataclass. `section`: the schema of a nested section; None for a value.
 
-    `completed_later`: required keys in the section may lack a value, since the command sets them itself.
+    `optional`: may be null. `completed_later`: required keys in the section may lack a value; the command sets them.
     """
 
     section: type | None
@@ -49,7 +49,7 @@ class Key:
 
 @cache
 def keys_of(schema: type) -> dict[str, Key]:
-    """Returns the fields of a schema by name."""
+    """Returns {name: Key} of the fields of a schema."""
     return {
         field.name: Key(
             section=field.default_factory if dataclasses.is_dataclass(field.default_factory) else None,  # type: ignore[arg-type]
@@ -71,7 +71,7 @@ def read(cfg: DictConfig, schema: type, convert: Callable[[DictConfig], Any] = p
     """Returns convert(cfg): the values, with references to other keys resolved.
 
     Raises InputError for keys that `schema` lacks, required keys without a value, broken references, texts that are too
-    long for a path, and calls of resolvers, because some of these read the environment.
+    long for a path, and calls of resolvers (functions in a value), because some resolvers read the environment.
     """
     written: Any = OmegaConf.to_container(cfg, resolve=False)
     problems = [*_unknown(written, schema), *_unwritten(written, schema)]
@@ -90,7 +90,7 @@ def read(cfg: DictConfig, schema: type, convert: Callable[[DictConfig], Any] = p
 
 
 def items(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields (dotted key, value) for every plain value in nested dicts and lists. `path`: the dotted key of `node`."""
+    """Yields (dotted key, value) of every plain value in nested dicts and lists; keys begin with `path`, if given."""
     if not isinstance(node, dict | list):
         yield path, node
         return
@@ -120,14 +120,14 @@ def wrong_type(word: str, reason: str) -> str:
 
 
 def wrong(cfg: Any, key: str, why: str) -> Problem:
-    """Returns a Problem with the text `key=value why`. The value comes from `cfg`; for a section it is its `name`."""
+    """Returns a Problem with the text `key=value why`. The value is that of `key` in `cfg`, or a section's `name`."""
     value = attrgetter(key)(cfg)
     value = getattr(value, "name", value)
     return Problem(key, f"{key}={str(value).lower() if isinstance(value, bool) else value} {why}")
 
 
 def _unknown(node: Mapping[str, Any], schema: type, prefix: str = "") -> Iterator[Problem]:
-    """Yields a problem for each key that `schema` lacks. Hydra accepts it after a `+`, but nothing would read it."""
+    """Yields a problem for each key that `schema` lacks: Hydra accepts +key=value, but nothing would read the value."""
     known = keys_of(schema)
     for name in node:
         key = f"{prefix}{name}"
@@ -156,7 +156,7 @@ def _too_long(text: str) -> bool:
 
 
 def _nodes(node: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Yields (dotted key, its container, its name in the container) of every value that refers to another key."""
+    """Yields (dotted key, containing node, name in that node) of every value that refers to another key."""
     names: Any = list(node.keys()) if isinstance(node, DictConfig) else range(len(node))
     for name in names:
         key = f"{path}.{name}" if path else str(name)

@@ -21,7 +21,7 @@ Check = Callable[[Any], Iterable[Problem]]
 def check_config(cfg: DictConfig, ask_hub: bool = True) -> Config:
     """Returns the typed configuration of a run. Raises InputError with every problem. Reads no data and no weights.
 
-    With ask_hub=False models and data sets on the hub are not checked.
+    With ask_hub=False it reads no configs of models, and asks the hub nothing.
     """
     config, problems = _checked(cfg)
     problems = first_by_key(problems, checkpoint_problems(config, ask_hub and not problems))
@@ -31,7 +31,7 @@ def check_config(cfg: DictConfig, ask_hub: bool = True) -> Config:
 
 
 def setting_problems(cfg: DictConfig) -> list[str]:
-    """Returns every problem of a run's configuration, except those of the checkpoints that it names."""
+    """Returns every problem of a run's configuration as text, except those of the checkpoints that it names."""
     try:
         return list(map(str, _checked(cfg)[1]))
     except InputError as error:

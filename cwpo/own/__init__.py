@@ -1,4 +1,4 @@
-"""Users' own pairs and models: label, align and compare, with a report that says what can be trusted.
+"""Labels users' own pairs, aligns models on them and compares models; a report says how far to trust the labels.
 
-Others import `annotate.label`, `align.align` and `compare.compare`.
+Scripts call `annotate.label`, `align.align` and `compare.compare`.
 """

@@ -1,4 +1,4 @@
-"""The work of scripts/align.py: aligns a model on weighted pairs and writes it with its card."""
+"""Aligns a model on weighted pairs and writes it to a folder with a model card: the work of scripts/align.py."""
 
 from __future__ import annotations
 
@@ -39,10 +39,11 @@ Say = Callable[[str], None]
 
 
 def align(cfg: Any, say: Say = print) -> Path:
-    """Writes the aligned model, its card and alignment.json to the folder cfg.out, and returns that folder.
+    """Aligns cfg.model on the pairs of cfg.preferences; writes model, card and alignment.json to the folder it returns.
 
-    Unless sft.epochs=0, cfg.out/sft holds the fine-tuned model before alignment. cfg.out appears only when it is
-    complete. A stopped run, started again, reuses its finished fine-tuned model and continues from its last checkpoint.
+    This folder is cfg.out, which appears only when it is complete. Unless sft.epochs=0, the model is fine-tuned on the
+    chosen responses first, and cfg.out/sft keeps that model. A stopped run, started again with equal settings,
+    continues from its last checkpoint. Raises InputError for wrong settings or data.
     """
     device, out = begin(cfg, check_align)
     cfg = with_defaults(cfg, device, say)
@@ -85,7 +86,7 @@ def align(cfg: Any, say: Say = print) -> Path:
 
 
 def _trained(table: pd.DataFrame, cfg: Any, work: Path, device: str, say: Say) -> tuple[Start, list[dict[str, Any]]]:
-    """Fine-tunes into work/sft unless cfg.sft.epochs=0, aligns into work/out; returns the first model and the curve."""
+    """Fine-tunes into work/sft unless sft.epochs=0, aligns into work/out; returns the unaligned model and the curve."""
     before = _start(cfg)
     if cfg.sft.epochs:
         before = replace(before, path=work / "sft", revision=None)
@@ -104,7 +105,7 @@ def _describe(
     history: list[dict[str, Any]],
     measured: dict[str, Any] | None,
 ) -> None:
-    """Writes the model card and alignment.json into the model's folder `result`."""
+    """Writes the model card and alignment.json to `result`. `measured`: what preference_accuracy returned, or None."""
     facts = {
         "data": Path(cfg.preferences).name,
         "pairs, by label": ", ".join(f"{n:,} {who}" for who, n in _sources(table).items()),
@@ -128,7 +129,7 @@ def _describe(
 
 
 def fine_tune(table: pd.DataFrame, cfg: Any, folder: Path, device: str, say: Say = print) -> None:
-    """Fine-tunes cfg.model on prompt + chosen response of every pair. `folder` appears when it is complete."""
+    """Fine-tunes cfg.model on prompt + chosen response of every pair; writes `folder`, which appears when complete."""
     with training_in(folder, device, cfg.token_budget, log=_log(say)) as site:
         fit_sft(
             site,
@@ -142,14 +143,14 @@ def fine_tune(table: pd.DataFrame, cfg: Any, folder: Path, device: str, say: Say
 
 
 def _names(table: pd.DataFrame) -> list[str]:
-    """Returns each pair's name for error messages: its row in the user's table, or its index if there is no `row`."""
+    """Returns the pairs' names for messages: "row 7" by the column `row`, or without it "pair 7" by position from 0."""
     return [f"row {row}" for row in table["row"]] if "row" in table else [f"pair {i}" for i in range(len(table))]
 
 
 def optimise(
     table: pd.DataFrame, before: Start, cfg: Any, folder: Path, device: str, say: Say = print
 ) -> list[dict[str, Any]]:
-    """Aligns the model `before` on the weighted pairs into `folder`; returns the curve: one dict per logged step."""
+    """Aligns the model `before` on weighted pairs into `folder`; returns the training curve, a dict per logged step."""
     with training_in(folder, device, cfg.token_budget, log=_log(say)) as site:
         return fit_preference(
             site,
@@ -166,7 +167,7 @@ def optimise(
 
 
 def _examples(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Returns the pairs as rows for PreferenceTrainer."""
+    """Returns one dict per pair for PreferenceTrainer: pair_id, prompt, chosen, rejected and weight."""
     texts = zip(*as_conversations(table, "chosen", "rejected"), strict=True)
     return [
         {"pair_id": name, "prompt": prompt, "chosen": chosen, "rejected": rejected, "weight": weight}
@@ -185,11 +186,12 @@ def margins(start: Start, pairs: pd.DataFrame, cfg: Any, device: str) -> np.ndar
 
 
 def preference_accuracy(before: np.ndarray, after: np.ndarray, prompts: np.ndarray) -> dict[str, Any]:
-    """Returns how often a model prefers the human choice, from `margins` of test pairs before and after alignment.
+    """Returns how often a model prefers people's choice, from the `margins` of N test pairs before and after alignment.
 
-    likelihood_*: the share of pairs whose chosen response is more likely than the rejected one, and its change.
-    implicit: the share whose margin grew, so that the chosen response has the higher implicit reward, beta log(p after
-    / p before). By chance, and before alignment, it is 1/2. Intervals treat a prompt's pairs as one draw.
+    Each value is a dict: mean, low, high, n. likelihood_before and _after: the share of pairs whose chosen response is
+    more likely than the rejected one; likelihood_change: their difference. implicit: the share whose margin grew, so
+    that the chosen response has the higher implicit reward, beta log(p after / p before); 1/2 is chance. Intervals
+    treat the pairs of a prompt as one draw.
     """
 
     def wins(x: np.ndarray) -> np.ndarray:
@@ -204,7 +206,7 @@ def preference_accuracy(before: np.ndarray, after: np.ndarray, prompts: np.ndarr
 
 
 def in_words(measured: dict[str, Any] | None) -> dict[str, str]:
-    """Returns the accuracies that preference_accuracy measured as {readable name: text}; {} for None."""
+    """Returns the accuracies (not the change) of preference_accuracy as {name in words: text}; {} for None."""
     names = {
         "likelihood_before": "prefers people's choice on test pairs, before",
         "likelihood_after": "prefers people's choice on test pairs, after",
@@ -215,7 +217,7 @@ def in_words(measured: dict[str, Any] | None) -> dict[str, str]:
 
 
 def _fitting(table: pd.DataFrame, cfg: Any, source: str, read: Converted) -> pd.DataFrame:
-    """Returns the pairs, at least 2, that have a prompt and fit the token limit; adds other rows to read.dropped."""
+    """Returns the pairs with a prompt within the token limit; adds others to read.dropped. InputError if < 2 remain."""
     tokenizer = load_tokenizer(cfg.model, cfg.revision, chat=wished(cfg.chat))
     check_words(tokenizer, table["chosen"].tolist(), cfg.model)
     most = min(cfg.max_tokens, context_length(cfg.model, cfg.revision) or cfg.max_tokens)
@@ -233,9 +235,9 @@ def _fitting(table: pd.DataFrame, cfg: Any, source: str, read: Converted) -> pd.
 
 
 def _test_pairs(cfg: Any, work: Path, trained_on: pd.Series, say: Say) -> pd.DataFrame | None:
-    """Returns the labelled pairs of cfg.test that fit the model, in the form of by_label; None without cfg.test.
+    """Returns the labelled pairs of cfg.test that fit the model, in the form of by_label; None if cfg.test is None.
 
-    Prints the pairs left out, and how many have a prompt in `trained_on`.
+    Prints how many pairs are left out and why, and how many of the others have a prompt in `trained_on`.
     """
     if cfg.test is None:
         return None
@@ -254,7 +256,7 @@ def _test_pairs(cfg: Any, work: Path, trained_on: pd.Series, say: Say) -> pd.Dat
 
 
 def by_label(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Returns columns of labelled pairs: prompt, chosen (what the label prefers), rejected, row and messages."""
+    """Returns labelled pairs, none a tie, as prompt, chosen (which the label prefers), rejected, row and messages."""
     texts = turned(pairs, pairs["target"] > 0.5).assign(messages=pairs.get("messages"))
     return texts[["prompt", "chosen", "rejected", "row", "messages"]].reset_index(drop=True)
 

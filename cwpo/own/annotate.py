@@ -1,4 +1,4 @@
-"""The work of scripts/annotate.py: trains and tests an annotator, labels and weights pairs, writes a report."""
+"""Trains and tests an annotator, labels and weights pairs, writes a report: the work of scripts/annotate.py."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ from cwpo.runtime import quiet_libraries
 from cwpo.store.shards import map_table
 
 LEAST = 20  # labelled pairs that a test needs
-LEAST_PROMPTS = 3  # different prompts: one to test, one to decide how long to train, one to train on
+LEAST_PROMPTS = 3  # different prompts that are needed: to test, to decide how long to train, and to train on
 
 
 def label(cfg: Any, say: Callable[[str], None] = print) -> Path | None:
-    """Labels and weights the pairs of cfg.data and returns cfg.out. With cfg.show, only prints how they are read.
+    """Labels and weights the pairs of cfg.data; returns cfg.out. With cfg.show, only prints some, returns None.
 
     Writes preferences.parquet and .jsonl, report.html and .json, README.md and, if trained here, the annotator to the
     folder cfg.out, which appears when it is complete and replaces an earlier result. A stopped run, started again with
@@ -71,9 +71,9 @@ def label(cfg: Any, say: Callable[[str], None] = print) -> Path | None:
 
 
 def _work(cfg: Any, given: Any, work: Path, device: str, say: Callable[[str], None]) -> tuple[Path, dict[str, Any]]:
-    """Does the work of `label` in the folder `work`. Returns the results' folder and the numbers of report.json.
+    """Does the work of `label` in the folder `work`; returns the folder work/out and the content of report.json.
 
-    `given`: the user's settings, before with_defaults filled in those left open.
+    `given`: the user's settings; `cfg`: the same after with_defaults has filled in those left open.
     """
     how = {name: cfg[name] for name in ("ties", "split", "positive")}
     read = convert(cfg.data, work / "read.parquet", cfg.columns, **how)
@@ -127,7 +127,7 @@ def _work(cfg: Any, given: Any, work: Path, device: str, say: Callable[[str], No
 
 
 def _drop_long(source: Path, target: Path, cfg: Any, read: Converted) -> None:
-    """Copies the pairs within the annotator's token limit from `source` to `target`; adds others to read.dropped."""
+    """Copies pairs within the annotator's token limit from `source` to `target`; adds others to read.dropped."""
     with pq.ParquetFile(source) as pairs:
         first = next(pairs.iter_batches(LOOKED_AT)).to_pandas()
     most, count = longest(cfg, first)
@@ -139,7 +139,7 @@ def _drop_long(source: Path, target: Path, cfg: Any, read: Converted) -> None:
         return pairs[fits]
 
     scratch = target.with_suffix(".shards")
-    shutil.rmtree(scratch, ignore_errors=True)  # rows of finished shards would not be counted again
+    shutil.rmtree(scratch, ignore_errors=True)  # reused shards would drop rows without counting them
     read.kept = map_table(source, target, pq.read_schema(source).names, fitting, scratch=scratch, rows=SHARD)
     shutil.rmtree(scratch, ignore_errors=True)
 
@@ -167,7 +167,7 @@ def _enough(labeled: pd.DataFrame, pairs: int, read: Converted, cfg: Any) -> Non
         )
     prompts = labeled["prompt"].nunique()
     folds, _ = fold_counts(len(labeled), cfg)
-    least = max(folds, LEAST_PROMPTS + (folds == 2))  # of 3 prompts, one fold of 2 has only one
+    least = max(folds, LEAST_PROMPTS + (folds == 2))  # 3 prompts in 2 folds: one fold would have one prompt
     if cfg.annotator.path is None and prompts < least:
         advice = "lower folds, or label" if folds > LEAST_PROMPTS else "label"
         raise InputError(
@@ -179,11 +179,11 @@ def _enough(labeled: pd.DataFrame, pairs: int, read: Converted, cfg: Any) -> Non
 def _annotator(
     labeled: pd.DataFrame, cfg: Any, work: Path, device: str, say: Callable[[str], None]
 ) -> tuple[pd.DataFrame, pd.DataFrame | None, Annotates, int, dict[str, Any] | None]:
-    """Trains an annotator, or loads the one at annotator.path; tests it on labelled pairs that it was not trained on.
+    """Trains an annotator on all labelled pairs, or loads the one at annotator.path; tests annotators on unseen pairs.
 
-    Returns the tested pairs with gaps (score of response `a` minus that of `b`), the gaps for the learning curve, the
-    annotator, the number of pairs left out of the test because a loaded annotator was trained on their prompts, and the
-    result of first_fold. For a loaded annotator the gaps for the curve and first_fold's result are None.
+    Returns (1) the tested pairs plus the `answers` of annotators that were not trained on their prompts, (2) the second
+    table of cross_fit with target and prompt, (3) the annotator, (4) the number of labelled pairs not tested because a
+    loaded annotator was trained on their prompts, (5) first_fold's result. (2) and (5) are None if one was loaded.
     """
     if cfg.annotator.path is None:
         scratch = work / "folds"

@@ -14,7 +14,7 @@ EVERY = 10.0  # seconds between lines
 
 @contextmanager
 def bar(title: str, say: Callable[[str], None]) -> Iterator[Callable[[int, int], None]]:
-    """Yields a function to call with (units done, total): it moves a bar or, without a terminal, gives `say` a line."""
+    """Yields a function of (units done, units in all) that moves a bar; without a terminal it passes lines to `say`."""
     console = Console(stderr=True)
     if not console.is_terminal:
         say(title)

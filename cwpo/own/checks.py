@@ -17,7 +17,7 @@ from cwpo.config.commands import AlignConfig, AnnotateConfig, CompareConfig
 from cwpo.errors import InputError, Problem
 from cwpo.own.folder import checkpoint_of, is_ours
 
-LONGEST_NAME = 240  # bytes: the hidden work folder beside `out` has a longer name, and 255 are allowed
+LONGEST_NAME = 240  # bytes; the hidden folder beside `out` has a name 10 bytes longer, and file systems allow 255
 SYNTHETIC_JUDGES = ("oracle", "judge")
 # The keys that name a command's inputs: files, folders or hub ids.
 ANNOTATED = ("data", "model", "annotator.path")
@@ -26,7 +26,7 @@ COMPARED = ("before", "after", "prompts", "gold")
 
 
 def check_annotate(cfg: Any, ask_hub: bool = True) -> None:
-    """Raises InputError with every problem of the settings of scripts/annotate.py. Loads no weights."""
+    """Raises InputError with every problem of annotate.py's settings. ask_hub=False: reads no configs of models."""
     if cfg.show is not None:  # the command writes nothing then
         cfg = OmegaConf.merge(cfg, {"out": "."})
     problems = check_settings(cfg, AnnotateConfig, annotate_problems)
@@ -37,13 +37,13 @@ def check_annotate(cfg: Any, ask_hub: bool = True) -> None:
 
 
 def check_align(cfg: Any, ask_hub: bool = True) -> None:
-    """Raises InputError with every problem of the settings of scripts/align.py. Loads no weights."""
+    """Raises InputError with every problem of align.py's settings. ask_hub=False: reads no configs of models."""
     problems = check_settings(cfg, AlignConfig, align_problems)
     _refuse(problems, {"model": cfg.model}, cfg.revision, ask_hub=ask_hub)
 
 
 def check_compare(cfg: Any, ask_hub: bool = True) -> None:
-    """Raises InputError with every problem of the settings of scripts/compare.py. Loads no weights."""
+    """Raises InputError with every problem of compare.py's settings. ask_hub=False: reads no configs of models."""
     problems = check_settings(cfg, CompareConfig, lambda cfg: _occupied(cfg, "comparison.json", COMPARED))
     models = {"before": cfg.before, "after": cfg.after}
     asked = model_problems(_given(models, None), adapters=("before", "after"), ask_hub=ask_hub and not problems)
@@ -80,8 +80,8 @@ def align_problems(cfg: Any) -> Iterator[Problem]:
 
 
 def _occupied(cfg: Any, mark: str, inputs: Iterable[str]) -> Iterator[Problem]:
-    """Yields a problem if `out` is or lies in a file, holds the working directory or has too long a name. Also if it
-    holds files but not `mark`, a file that every result has, or what one of the keys `inputs` names."""
+    """Yields a problem if the result may not replace the folder cfg.out, for example because it holds files but not
+    `mark`, a file that every result has, or because it holds a file or folder that one of the keys `inputs` names."""
     out, folder = cfg.out, Path(cfg.out).expanduser().resolve()
     held = [(key, name) for key in inputs if _lies_in(name := OmegaConf.select(cfg, key), folder)]
     if any(place.exists() and not place.is_dir() for place in (folder, *folder.parents)):
@@ -104,18 +104,18 @@ def _occupied(cfg: Any, mark: str, inputs: Iterable[str]) -> Iterator[Problem]:
 
 
 def _lies_in(name: str | None, folder: Path) -> bool:
-    """Whether `name` is a file or folder in `folder`, or `folder` itself; a hub id or None is not."""
-    place = os.path.expanduser(name or "")  # with os.path, names too long for a file are simply not there
+    """Returns whether `name` is `folder` or a file or folder inside it; False for a hub id or None."""
+    place = os.path.expanduser(name or "")  # Path.exists would raise for a name that is too long
     return os.path.exists(place) and Path(place).resolve().is_relative_to(folder)
 
 
 def _refuse(
     problems: list[Problem], models: dict[str, Any], revision: str | None, *, ask_hub: bool, **kinds: tuple[str, ...]
 ) -> None:
-    """Raises InputError with `problems` and the problems found in `models`, if there are any.
+    """Raises InputError with all `problems` and those found in `models`; returns None if there are none.
 
-    `models`: {key of the setting: path, hub id or None}. `kinds`: further arguments of model_problems, such as heads.
-    The hub is asked only if `problems` is empty. Without `ask_hub` torch is not imported.
+    `models`: {key of the setting: path, hub id, or None if it is left open}. `kinds`: more arguments of model_problems,
+    such as heads. The models' configs are read only with `ask_hub` (which imports torch) and if `problems` is empty.
     """
     asked = model_problems(_given(models, revision), ask_hub=ask_hub and not problems, **kinds)
     problems = first_by_key(problems, asked)

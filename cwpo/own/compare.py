@@ -37,7 +37,7 @@ CHUNK = 256  # prompts whose tokens are counted at a time
 
 
 def compare(cfg: Any, say: Callable[[str], None] = print) -> Path:
-    """Writes comparison.json, samples.jsonl and samples.html to cfg.out, prints the win rate, returns the folder."""
+    """Compares two models; writes comparison.json, samples.jsonl and samples.html to the folder cfg.out; returns it."""
     device, out = begin(cfg, check_compare)
     gold = load_judge(cfg, device)
     with workplace(out, cfg, COMPARED) as work:
@@ -92,7 +92,7 @@ def load_judge(cfg: Any, device: str) -> Any:
 
 
 def _reads_chat(gold: Any) -> bool:
-    """Whether the judge reads conversations through its chat template; if not, it reads them as plain text."""
+    """Returns whether the judge reads conversations through its chat template; if not, it reads them as plain text."""
     return bool(reads_chat(gold.tokenizer)) if isinstance(gold, Annotator) else getattr(gold, "chat", False)
 
 
@@ -131,8 +131,8 @@ def _add_rewards(table: pd.DataFrame, prompts: Sequence[Text], cfg: Any, gold: A
 
 
 def _judged(prompts: Sequence[Text], table: pd.DataFrame, name: str, gold: Any) -> tuple[Sequence[Text], list[Text]]:
-    """Returns the prompts and the responses of the model `name` in the judge's form: plain texts for Oracle and Judge;
-    for others, a response is a list of one message if its prompt is a list of messages."""
+    """Returns (prompts, responses of the model `name`) as the judge reads them: plain texts for Oracle and Judge; for
+    other judges, a response is a list of one message where its prompt is a list of messages, and else plain text."""
     responses = table[name].tolist()
     if isinstance(gold, (Oracle, Judge)):
         return table["prompt"].tolist(), responses
@@ -143,9 +143,8 @@ def _judged(prompts: Sequence[Text], table: pd.DataFrame, name: str, gold: Any) 
 
 
 def _prompts(cfg: Any, say: Callable[[str], None]) -> tuple[list[Text], int, dict[str, bool]]:
-    """Returns the first cfg.most distinct prompts that leave room for a response in both models' contexts, the number
-    of prompts skipped, and whether each model's chat template is used. The first CHUNK prompts decide that.
-    """
+    """Returns (the first cfg.most distinct prompts that leave room for a response in both models' contexts, the number
+    of prompts without room, {model: whether its chat template is used}). The first CHUNK prompts decide about that."""
     chat: dict[str, bool] = {}
     kept: list[Text] = []
     seen, distinct = 0, _distinct(cfg)
@@ -195,10 +194,11 @@ def _sample(prompts: list[Text], name: str, cfg: Any, device: str, chat: bool, f
 
 
 def summary(table: pd.DataFrame) -> dict[str, Any]:
-    """Returns how often `after` has a higher reward than `before` (win_rate; a tie counts 1/2) and the mean reward of
-    `after` minus that of `before`, with 95 % intervals over prompts: that of win_rate_of, and the bootstrap's. Also the
-    tie rate and, for each model, the share of truncated responses and the mean length in characters. InputError if a
-    reward is not finite.
+    """Returns the comparison's numbers from `table`, a row per prompt. InputError if a reward is NaN or infinite.
+
+    win_rate: how often `after` has the higher reward; a tie counts 1/2 (see win_rate_of). tie_rate: the share of ties.
+    reward_difference: mean reward of `after` minus that of `before`, with 95 % bootstrap interval over prompts.
+    truncated, characters: for each model, the share of truncated responses and the mean length of responses.
     """
     before, after = table["before_reward"].to_numpy(), table["after_reward"].to_numpy()
     broken = int((~np.isfinite(before)).sum() + (~np.isfinite(after)).sum())
@@ -216,9 +216,10 @@ def summary(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def win_rate_of(wins: np.ndarray) -> Share:
-    """Returns the mean of `wins`, (N,), each 1, 1/2 (a tie) or 0, with Wilson's interval over the decided prompts.
+    """Returns the mean of `wins`, (N,), with its 95 % interval; each value is 1 (a win), 1/2 (a tie) or 0 (a loss).
 
-    The bootstrap's would say of three wins of three that `after` always wins. Ties pull both ends towards 1/2.
+    The interval is Wilson's over the prompts without a tie, moved towards 1/2 by the share of ties; ties alone give
+    [1/2, 1/2]. A bootstrap interval would be [1, 1] for three wins in three prompts.
     """
     decided = wins[wins != 0.5]
     if not len(decided):

@@ -17,23 +17,22 @@ from cwpo.own.bar import bar
 from cwpo.own.fit import fit_members, read_curve
 
 FEW, MANY = 3, 5  # folds for few labels (all are tested) and for many (one is tested)
-LOOKED_AT = 200  # training pairs on which training accuracy is measured
+LOOKED_AT = 200  # most training pairs on which training accuracy is measured
 TUNED = (1 / 3, 1.0, 3.0)  # factors of the learning rate that tune=true tries
 
 
 def cross_fit(
     labeled: pd.DataFrame, cfg: Any, scratch: Path, *, device: str, say: Callable[[str], None]
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
-    """Tests annotators on folds they were not trained on. Returns two tables and the result of first_fold.
+    """Tests annotators on labelled pairs that they were not trained on. Returns two tables and first_fold's result.
 
-    First table, for accuracy: a row per tested pair with pair_id, gap (score(`a`) - score(`b`), mean over ensemble
-    members) and agree (see `answers`). Every fold is tested, by an annotator trained on the other folds; with more than
-    cfg.holdout_above labelled pairs only the first fold is.
-    Second table, for the learning curve: the same columns, share_trained_on and n_train. In each of the first
-    cfg.curve_folds tested folds, one more annotator is trained on each share in cfg.curve of the other folds' pairs.
-    Share 1 repeats rows of the first table; the first fold's annotator learns from four fifths of these pairs only.
-    The first fold decides the epochs, and with cfg.tune the learning rate, of all other trainings. A stopped run,
-    started again, reuses the results in `scratch`.
+    First table, for accuracy: the columns of `answers`, a row per tested pair. Each fold is tested by an annotator
+    trained on the other folds. With more than cfg.holdout_above labelled pairs, only the first fold is tested.
+    Second table, for the learning curve: the same columns, share_trained_on and n_train (number of training pairs). For
+    each of the first cfg.curve_folds folds and each share in cfg.curve, one more annotator is trained on that share of
+    the other folds' pairs and tested on the fold. Rows of share 1 repeat rows of the first table.
+    The first fold's annotator is trained on four fifths of the other folds' pairs; the last fifth decides the epochs,
+    and with cfg.tune the learning rate, of all other trainings. A stopped run, started again, reuses results in `scratch`.
     """
     folds, used = fold_counts(len(labeled), cfg)
     fold = folds_by_prompt(labeled["prompt"].tolist(), folds, cfg.seed)
@@ -58,7 +57,7 @@ def cross_fit(
 
 
 def _keep(annotator: Any, test: pd.DataFrame, file: Path, part: float, n_train: int) -> None:
-    """Writes to `file` the gaps on `test` of an annotator trained on the share `part` of its fold's training pairs."""
+    """Writes the annotator's `answers` on `test` to `file`, plus share_trained_on, which is `part`, and n_train."""
     table = answers(test, annotator.gaps(test))
     with new_file(file) as partial:
         table.assign(share_trained_on=part, n_train=n_train).to_parquet(partial, index=False)
@@ -74,12 +73,12 @@ def fold_counts(labels: int, cfg: Any) -> tuple[int, int]:
 def first_fold(
     train: pd.DataFrame, test: pd.DataFrame, cfg: Any, scratch: Path, *, device: str, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Trains an annotator on four fifths of `train` until its loss on the other, held-out fifth stops falling.
+    """Trains an annotator on four fifths of `train` until the loss on the held-out last fifth no longer falls.
 
-    With cfg.tune, trains one at each of several learning rates and takes the one with the lowest held-out loss. Writes
-    its score gaps on `test` to `scratch`. Returns its learning_rate, epochs (until the lowest held-out loss),
-    held_out_loss by epoch, loss by logged step and train_accuracy, and `tried`, {learning rate: lowest held-out loss}.
-    `test` decides nothing, so accuracy on it is unbiased.
+    With cfg.tune, trains one annotator at each of several learning rates and takes that with the lowest held-out loss.
+    Writes its `answers` on `test` to `scratch`; as `test` decides nothing, accuracy on it is unbiased.
+    Returns learning_rate, epochs (their number until the lowest held-out loss), held_out_loss (a list by epoch), loss
+    (a list by logged step), train_accuracy in [0, 1], and tried, {learning rate: lowest held-out loss}.
     """
     file = scratch / "learned.json"
     if file.is_file():
@@ -117,19 +116,19 @@ def as_learned(cfg: Any, learned: dict[str, Any]) -> Any:
 
 
 def answers(pairs: pd.DataFrame, gaps: np.ndarray) -> pd.DataFrame:
-    """Returns a row per pair: pair_id, gap (mean over ensemble members), agree (share of members whose gap has the
-    mean's sign). `gaps`: (ensemble members, pairs)."""
+    """Returns a row per pair: pair_id, gap (score(`a`) - score(`b`), mean over ensemble members), agree (share of
+    members whose gap has the sign of the mean; 0 counts as positive). `gaps`: (ensemble members, pairs)."""
     mean = gaps.mean(axis=0)
     agree = ((gaps >= 0) == (mean >= 0)).mean(axis=0)
     return pd.DataFrame({"pair_id": pairs["pair_id"].to_numpy(), "gap": mean, "agree": agree})
 
 
 def folds_by_prompt(prompts: Sequence[str], folds: int, seed: int) -> np.ndarray:
-    """Returns the fold number of each pair. Pairs with the same prompt share a fold; folds are about equally large."""
+    """Returns each pair's fold, from 0. Pairs with the same prompt share a fold; folds are about equally large."""
     sizes = pd.Series(list(prompts)).value_counts()
     order = np.random.default_rng(seed).permutation(len(sizes))
     filled, fold_of = np.zeros(folds), {}
-    for index in sorted(order, key=lambda i: -int(sizes.iloc[i])):  # stable: ties stay in random order
+    for index in sorted(order, key=lambda i: -int(sizes.iloc[i])):  # largest first, equal sizes in random order
         fold = int(filled.argmin())
         fold_of[sizes.index[index]] = fold
         filled[fold] += int(sizes.iloc[index])

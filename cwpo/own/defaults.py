@@ -13,7 +13,7 @@ from cwpo.runtime import pick_device, quiet_libraries, use_threads
 from cwpo.training.rates import parameters_of, rate_for
 
 CPU_TOKENS, GPU_TOKENS = 2_048, 16_384
-PAPER_RATES = {"annotator.training": 1e-5, "sft": 1e-5, "alignment": 5e-6}  # Tables 7 to 9
+PAPER_RATES = {"annotator.training": 1e-5, "sft": 1e-5, "alignment": 5e-6}  # the rates of Tables 7 to 9
 
 
 def cores() -> int:
@@ -25,7 +25,7 @@ def cores() -> int:
 
 
 def begin(cfg: Any, check: Callable[[Any], None]) -> tuple[str, Path]:
-    """Checks the settings, sets the number of threads, and returns the device and the folder of the results."""
+    """Calls check(cfg), sets the number of threads, and returns the device and the absolute path of cfg.out."""
     quiet_libraries()
     check(cfg)
     use_threads(cfg.threads or cores())
@@ -33,7 +33,7 @@ def begin(cfg: Any, check: Callable[[Any], None]) -> tuple[str, Path]:
 
 
 def with_defaults(cfg: Any, device: str, say: Callable[[str], None]) -> Any:
-    """Returns the settings with token budget and learning rates filled in where they are None; prints these rates."""
+    """Returns the settings, with token budget and learning rates filled in where they are None; prints these rates."""
     cfg = OmegaConf.merge(cfg, {})
     if cfg.token_budget is None:
         cfg.token_budget = CPU_TOKENS if device == "cpu" else GPU_TOKENS

@@ -40,9 +40,9 @@ Progress = Callable[[int, int], None]
 
 @contextmanager
 def training_in(folder: Path, device: str, token_budget: int | None, **told: Any) -> Iterator[Site]:
-    """Yields the Site (folder, checkpoints) of one training. The model appears in `folder` when the block succeeds.
+    """Yields the Site of one training. What the block writes to site.out becomes `folder` when the block succeeds.
 
-    A stopped training continues from the checkpoints it left beside `folder`. `told`: `log` and `progress` for Site.
+    A stopped training continues from its checkpoints, which lie beside `folder`. `told`: Site's `log` and `progress`.
     """
     partial, checkpoints = (folder.with_name(f"{folder.name}.{part}") for part in ("partial", "checkpoints"))
     shutil.rmtree(partial, ignore_errors=True)
@@ -53,12 +53,12 @@ def training_in(folder: Path, device: str, token_budget: int | None, **told: Any
 
 class Annotates(Protocol):
     def gaps(self, pairs: pd.DataFrame) -> np.ndarray:
-        """Returns score(`a`) - score(`b`) in logits: (members, pairs). Raises FloatingPointError if not finite."""
+        """Returns score(`a`) - score(`b`) in logits, (members, pairs). FloatingPointError if one is NaN or infinite."""
 
 
 @dataclass(frozen=True)
 class Annotator:
-    """An annotator trained here: one model, or the members of an ensemble."""
+    """An annotator trained by cwpo: one model, or several as the members of an ensemble. `kind`: one of KINDS."""
 
     kind: str
     models: Sequence[Any]
@@ -75,13 +75,13 @@ class Annotator:
         return _finite(np.stack(gaps), pairs)
 
     def rewards(self, prompts: Sequence[Text], responses: Sequence[Text]) -> np.ndarray:
-        """Returns the score of each response, averaged over the members. Not for PairRM, which scores pairs only."""
+        """Returns the score of each response, (N,), averaged over members. Not for PairRM, which scores only pairs."""
         rows, pad_id = encode(self.tokenizer, prompts, responses), self.tokenizer.pad_token_id
         scores = [score_responses(model, rows, pad_id, BATCH, self.token_budget) for model in self.models]
         return np.mean([score.double().numpy() for score in scores], axis=0)
 
     def lengths(self, prompts: Sequence[Text], responses: Sequence[Text]) -> list[int]:
-        """Returns the number of tokens that the models read for each prompt and response."""
+        """Returns for each prompt with its response how many tokens the models read, special tokens included."""
         return [len(ids) for ids, _ in encode(self.tokenizer, prompts, responses)]
 
 
@@ -98,7 +98,7 @@ class RewardModel:
 
 
 def _finite(gaps: np.ndarray, pairs: pd.DataFrame) -> np.ndarray:
-    """Returns `gaps`, (members, pairs), unchanged. FloatingPointError names the pairs whose gap is NaN or infinite."""
+    """Returns `gaps`, (members, pairs), as they are. Raises FloatingPointError, naming pairs, for NaN or infinity."""
     worst = np.abs(gaps).max(axis=0, initial=0.0)  # NaN if any member's gap is NaN
     check_finite(worst, list(map(str, pairs.get("pair_id", range(len(pairs))))), "the annotator's scores")
     return gaps
@@ -116,7 +116,7 @@ def fit(
 ) -> None:
     """Trains one annotator on labelled pairs. `folder` (model, tokenizer and CURVE) appears when it is complete.
 
-    cfg needs model, revision, chat, annotator, ties and token_budget. `held_out`: pairs whose loss says when to stop.
+    cfg needs model, revision, chat, annotator, ties, token_budget. `held_out`: pairs whose loss may end training early.
     """
     with training_in(folder, device, cfg.token_budget, progress=progress) as site:
         fitted = fit_annotator(
@@ -147,9 +147,9 @@ def turned(pairs: pd.DataFrame, a_wins: Any) -> pd.DataFrame:
 
 
 def fit_members(pairs: pd.DataFrame, cfg: Any, folder: Path, *, device: str, **how: Any) -> Annotator:
-    """Trains the members of the ensemble in `folder`, each with its own seed, and returns the annotator.
+    """Trains cfg.annotator.members annotators on the same pairs into `folder`; returns them together as one Annotator.
 
-    A member whose folder exists is not trained again. `how`: the arguments held_out and progress of `fit`.
+    Each has its own seed. One whose folder exists is not trained again. `how`: `held_out` and `progress` of `fit`.
     """
     members = cfg.annotator.members
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -163,17 +163,17 @@ def fit_members(pairs: pd.DataFrame, cfg: Any, folder: Path, *, device: str, **h
         write_text(folder / SEEN, "".join(f"{digest}\n" for digest in digests))
         write_text(
             folder / NOTE, json.dumps({"kind": cfg.annotator.kind, "members": members}) + "\n"
-        )  # last: all is there
+        )  # last: marks `folder` as complete
     return load(folder, device=device, token_budget=cfg.token_budget)
 
 
 def read_curve(folder: Path) -> dict[str, list[float]]:
-    """Returns the lists `loss` (by logged step) and `held_out_loss` (by epoch); of an ensemble, those of member 0."""
+    """Returns the losses of training: `loss` by logged step, `held_out_loss` by epoch; for an ensemble, member 0's."""
     return json.loads((Path(checkpoint_of(str(folder))) / CURVE).read_text(encoding="utf-8"))
 
 
 def load(folder: Path, *, device: str, token_budget: int | None = None, chat: bool | None = None) -> Annotator:
-    """Loads the annotator that fit_members wrote to `folder`. chat=None: prompts are read as in training."""
+    """Returns the annotator that fit_members wrote to `folder`. chat=None: it reads prompts as in its training."""
     note = read_note(folder)
     folders = _paths(folder, note["members"])
     tokenizer = load_tokenizer(folders[0], chat=chat)
@@ -182,7 +182,7 @@ def load(folder: Path, *, device: str, token_budget: int | None = None, chat: bo
 
 
 def trained_on(folder: Path, prompts: Iterable[str]) -> np.ndarray:
-    """Returns for each prompt whether the annotator in `folder` was trained on it; all False if it has no file SEEN."""
+    """Returns for each prompt whether the annotator in `folder` was trained on it; all False without a file SEEN."""
     if not (folder / SEEN).is_file():
         return np.zeros(len(list(prompts)), dtype=bool)
     seen = set((folder / SEEN).read_text(encoding="utf-8").split())
@@ -195,5 +195,5 @@ def prompt_digest(prompt: str) -> str:
 
 
 def _paths(folder: Path, members: int) -> list[Path]:
-    """Returns the members' folders. A single model lies in `folder` itself, which is then an ordinary checkpoint."""
+    """Returns the folder of each member's model. A single model lies in `folder` itself, as an ordinary checkpoint."""
     return [folder] if members == 1 else [folder / f"member{member}" for member in range(members)]

@@ -1,4 +1,4 @@
-"""Result folders, which appear only when complete, and a hidden folder beside each for the work of a stopped run."""
+"""Result folders, which appear only when complete, and beside them hidden work folders, which a stopped run leaves."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ ELSEWHERE = ("out", "threads", "device", "token_budget")  # keys on which no res
 
 @contextmanager
 def workplace(out: Path, cfg: Any, inputs: tuple[str, ...]) -> Iterator[Path]:
-    """Yields a hidden work folder beside `out`. A run with the settings of a killed run gets that run's folder.
+    """Yields a hidden work folder beside `out`; a stopped run, started again with equal settings, gets the same folder.
 
-    `inputs`: dotted keys whose values may be files or folders; equal contents make equal settings, at any path. The
+    `inputs`: dotted keys that may name files or folders; these are compared by their contents, not by their paths. The
     work folder is deleted after success, InputError and FloatingPointError. Success also deletes the work folders that
     stopped runs with other settings left for this `out`. Raises InputError if another run uses the work folder.
     """
@@ -45,7 +45,7 @@ def workplace(out: Path, cfg: Any, inputs: tuple[str, ...]) -> Iterator[Path]:
 
 
 def replace_folder(new: Path, out: Path) -> None:
-    """Moves the complete folder `new` to `out`, where others may read it. An earlier `out` is deleted."""
+    """Moves the complete folder `new` to `out` and lets other users read it. An earlier folder `out` is deleted."""
     let_others_read(new)
     old = out.with_name(f".{out.name}.old")
     shutil.rmtree(old, ignore_errors=True)
@@ -74,16 +74,16 @@ def _key(cfg: Any, inputs: tuple[str, ...]) -> str:
 
 
 def read_note(folder: str | Path) -> dict[str, Any]:
-    """Returns the metadata of an annotator that was trained here: `kind`, and `members`, their number."""
+    """Returns the note of an annotator that cwpo trained: {"kind": bt or pairrm, "members": number of models}."""
     return json.loads((Path(folder).expanduser() / NOTE).read_text(encoding="utf-8"))
 
 
 def is_ours(path: str | None) -> bool:
-    """Whether the folder `path` holds an annotator that fit_members wrote."""
+    """Returns whether the folder `path` holds an annotator that fit_members wrote; False for None."""
     return path is not None and (Path(path).expanduser() / NOTE).is_file()
 
 
 def checkpoint_of(path: str) -> str:
-    """Returns the folder of one model: of the first member if `path` is an ensemble, else `path` itself."""
+    """Returns the folder of the first member's model if `path` is an ensemble that cwpo trained, else `path` itself."""
     first = Path(path).expanduser() / "member0"
     return str(first) if first.is_dir() else path

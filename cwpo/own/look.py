@@ -21,7 +21,7 @@ LONGEST = 800  # characters of a text that are shown
 
 
 def first_look(cfg: Any, say: Callable[[str], None] = print) -> None:
-    """Prints how scripts/annotate.py reads its data, and the first cfg.show pairs. Loads no weights, writes nothing."""
+    """Prints how scripts/annotate.py reads cfg.data, and the first cfg.show pairs. Loads no weights, writes nothing."""
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "pairs.parquet"
         how = {name: cfg[name] for name in ("ties", "split", "positive")}
@@ -52,8 +52,8 @@ def _label(share: float, votes: int) -> str:
 def _as_read(cfg: Any, pairs: pd.DataFrame, messages: bool, say: Callable[[str], None]) -> list[list[str]]:
     """Returns two lists of texts, prompt + response `a` and prompt + response `b` of every pair, as a model reads them.
 
-    The texts are decoded tokens, special tokens included; without a model, the table's own texts. For PairRM there is
-    only one list, with both responses in each text.
+    The texts are decoded tokens, special tokens included; if the settings name no model, they are those of the table.
+    For PairRM there is only one list, with both responses in each text.
     """
     if cfg.model is None and cfg.annotator.path is None:
         return [(pairs["prompt"] + pairs[side]).tolist() for side in ("response_a", "response_b")]

@@ -37,10 +37,10 @@ def report_numbers(
 ) -> dict[str, Any]:
     """Returns all numbers of the report as JSON values, measured on the held-out pairs `tested`.
 
-    Columns of `tested`: prompt, response_a, response_b, domain, target, share, n_votes as `convert` writes them; gap,
-    agree as `answers` returns them. Columns of `curve`, for `learning_curve`: share_trained_on, n_train, pair_id,
-    prompt, target, gap. Columns of `unlabeled`, for `shift`: prompt, chosen, rejected. Intervals are 95 % and treat the
-    pairs of a prompt as one draw. Tied votes count for calibration only. A number that these pairs cannot give is None.
+    `tested`: prompt, response_a, response_b, domain, target, share, n_votes as `convert` writes them; gap, agree as
+    `answers` returns them. `curve`, for `learning_curve`: share_trained_on, n_train, pair_id, prompt, target, gap.
+    `unlabeled`, for `shift`: prompt, chosen, rejected. Intervals are 95 % and treat the pairs of a prompt as one draw.
+    Tied votes count for calibration only. A number that these pairs cannot give is None.
     """
     decided = tested[tested["target"] != 0.5]
     gap, target, prompts = (decided[name].to_numpy() for name in ("gap", "target", "prompt"))
@@ -65,12 +65,12 @@ def report_numbers(
 
 
 def accuracy_numbers(gap: np.ndarray, target: np.ndarray, longer: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
-    """Returns accuracy, its difference to two baselines, and how well confidence ranks the pairs.
+    """Returns accuracy, its difference to two baselines, and how well confidence, |gap|, ranks the pairs.
 
-    `coverage`: accuracy on the most confident share of the pairs. `discrimination`: AUC of confidence. The baselines
-    always choose the side that wins more often, or the longer response. `gap`: the annotator's score of response `a`
-    minus that of `b`. `target`: above 1/2 where `a` is better, below where `b` is. `longer`: length of `a` minus that
-    of `b`. Intervals treat the pairs of one group as one draw.
+    Arguments, (N,): `gap`, the annotator's score of response `a` minus that of `b`; `target`, above 1/2 where `a` is
+    better, below where `b` is; `longer`, the length of `a` minus that of `b`; `groups`: intervals treat the pairs of
+    one group as one draw. `baselines`: accuracies of naming the side that wins more often (majority) and the longer
+    response. `coverage`: accuracies on the most confident pairs. `discrimination`: AUC of confidence, or None.
     """
     right = is_right(gap, target)
     confidence = np.abs(gap)  # orders pairs as C1 does, without ties where C1 rounds to 1
@@ -90,13 +90,13 @@ def length_gap(pairs: pd.DataFrame) -> np.ndarray:
 
 
 def majority_right(target: np.ndarray) -> np.ndarray:
-    """Returns for each pair 1 where always choosing the side that wins more often is correct, else 0."""
+    """Returns 1 for each pair won by the side that wins more often (`a` if both win equally often), 0 for others."""
     a_wins = target > 0.5
     return (a_wins == (a_wins.mean() >= 0.5)).astype(float)
 
 
 def coverage(confidence: np.ndarray, right: np.ndarray, groups: np.ndarray) -> list[dict[str, Any]]:
-    """Returns the accuracy on the most confident share of the pairs, for each share in COVERAGES."""
+    """Returns {coverage: share, mean, low, high, n} per share in COVERAGES: accuracy on the most confident pairs."""
     shares = coverage_accuracy(confidence, right, COVERAGES, groups)
     return [{"coverage": cover, **value._asdict()} for cover, value in shares]
 
@@ -146,14 +146,14 @@ def _bias(gap: np.ndarray, target: np.ndarray, longer: np.ndarray, prompts: np.n
 
 
 def _domains(domain: np.ndarray, right: np.ndarray, prompts: np.ndarray) -> dict[str, Any]:
-    """Returns domain -> accuracy, with its 95 % interval (over `prompts`) and n; {} if there is only one domain."""
+    """Returns {domain: its accuracy as {mean, low, high, n}}; {} if there is only one domain."""
     names = sorted(set(domain))
     parts = {str(name): domain == name for name in names} if len(names) > 1 else {}
     return {name: _plain(share(right[rows], prompts[rows])) for name, rows in parts.items()}
 
 
 def _members(agree: np.ndarray, right: np.ndarray, prompts: np.ndarray) -> dict[str, Any] | None:
-    """Returns how often members disagree, and accuracy where they do and do not; None if they always or never do."""
+    """Returns the share of pairs on which members disagree, accuracy there and on others; None if all or none are."""
     split = agree < 1
     if not split.any() or split.all():
         return None
@@ -165,7 +165,7 @@ def _members(agree: np.ndarray, right: np.ndarray, prompts: np.ndarray) -> dict[
 
 
 def votes(decided: pd.DataFrame, confidence: np.ndarray, resamples: int = 500, seed: int = 0) -> dict[str, Any] | None:
-    """Returns the rank correlation of confidence with how far several votes agree, |2 share - 1|; None if too few."""
+    """Returns the rank correlation of confidence and vote agreement, |2 share - 1|; None without enough votes."""
     several = (decided["n_votes"] > 1).to_numpy()
     part = decided[several]
     agreement = np.abs(2 * part["share"].to_numpy() - 1)
@@ -185,7 +185,7 @@ def votes(decided: pd.DataFrame, confidence: np.ndarray, resamples: int = 500, s
 
 
 def learning_curve(curve: pd.DataFrame) -> list[dict[str, Any]]:
-    """Returns the accuracy on the same held-out pairs, with its interval, for each number of training labels."""
+    """Returns {n_train, mean, low, high, n} for each number of training labels: accuracy on the same held-out pairs."""
     decided = curve[curve["target"] != 0.5]
     return [
         {
@@ -199,10 +199,10 @@ def learning_curve(curve: pd.DataFrame) -> list[dict[str, Any]]:
 def more_labels(
     curve: pd.DataFrame, extra: int = MORE_LABELS, resamples: int = 1000, seed: int = 0
 ) -> dict[str, float] | None:
-    """Forecasts the gain in accuracy from `extra` more labels: accuracy is taken as linear in log(number of labels).
+    """Forecasts the gain in accuracy from `extra` more labels than `n_train`, the largest number in the learning curve.
 
-    The slope is fitted to the learning curve; the interval resamples held-out pairs. None if all points of the curve
-    have the same number of labels, or if fewer than two pairs were tested at all points.
+    Accuracy is taken as linear in log(number of labels), with a slope fitted to the curve; the interval resamples
+    held-out pairs. None if the curve has one number only, or if fewer than two pairs were tested at all of its numbers.
     """
     decided = curve[curve["target"] != 0.5]
     table = decided.assign(right=is_right(decided["gap"], decided["target"])).pivot_table(
@@ -214,7 +214,7 @@ def more_labels(
     sizes = decided.groupby("share_trained_on")["n_train"].mean().loc[table.columns].to_numpy()
     steps = np.log2((sizes[-1] + extra) / sizes[-1])
     x = np.log2(sizes) - np.log2(sizes).mean()
-    if not x.any():  # the first fold trains on four fifths: a share of .8 there is no second size
+    if not x.any():  # in the first fold share 1 is four fifths of the pairs, as many as share 0.8
         return None
     values, groups = table.to_numpy(), table.index.get_level_values("prompt").to_numpy()
 
@@ -232,11 +232,11 @@ def _with_interval(mean: float, drawn: Sequence[float]) -> dict[str, float]:
 
 
 def shift(labeled: pd.DataFrame, unlabeled: pd.DataFrame) -> dict[str, Any]:
-    """Measures how `unlabeled`, the pairs to label, differs from `labeled`, the tested pairs.
+    """Measures how the pairs `unlabeled`, which the annotator labelled, differ from the tested pairs `labeled`.
 
-    `distances`: Kolmogorov-Smirnov statistic and p-value for the length of prompts and of responses. `unseen_words`:
-    of the distinct words in the first len(labeled) pairs of `unlabeled`, the share that `labeled` lacks. Confidences
-    are not compared: those of `labeled` come from annotators trained on fewer labels.
+    `distances`: Kolmogorov-Smirnov statistic and p-value for the lengths of prompts and of responses. `unseen_words`:
+    the share of the distinct words in the first len(labeled) pairs of `unlabeled` that do not occur in `labeled`.
+    Confidences are not compared: those of `labeled` come from annotators trained on fewer labels.
     """
 
     def words(table: pd.DataFrame, names: Sequence[str]) -> set[str]:

@@ -58,7 +58,7 @@ def card(numbers: Mapping[str, Any]) -> str:
 
 
 def report_figures(numbers: Mapping[str, Any]) -> dict[str, bytes]:
-    """Draws the figures that the report's numbers allow. Returns PNG bytes by the figure's name."""
+    """Returns {name: PNG}: coverage, calibration before and after a temperature, and the learning curve if any."""
     calibration = numbers["calibration"]
     figures = {
         "coverage": _coverage(numbers),

@@ -32,10 +32,10 @@ def annotate_pairs(
     scratch: Path,
     progress: Callable[[int, int], None],
 ) -> int:
-    """Labels and weights the table `pairs`, writes preferences.parquet and .jsonl to `out`, returns the number of rows.
+    """Labels and weights the pairs in the Parquet file `pairs`; writes preferences.parquet and .jsonl to `out`.
 
-    The annotator's gaps, score(`a`) - score(`b`), are divided by `temperature`. After a stopped call, the next one
-    reuses the finished shards in `scratch`.
+    Returns the number of rows written. The annotator's gaps, score(`a`) - score(`b`), are divided by `temperature`.
+    After a stopped call, the next one reuses the finished shards in `scratch`.
     """
 
     def weigh(part: pd.DataFrame) -> pd.DataFrame:
@@ -61,11 +61,11 @@ def annotate_pairs(
 def preferences(pairs: pd.DataFrame, gap: np.ndarray, weighting: str, include_labeled: bool = True) -> pd.DataFrame:
     """Returns the preference table: COLUMNS (and `messages` if `pairs` has it), a row for each pair that is kept.
 
-    The human label decides which response is chosen; without one, the sign of `gap` does. `gap`, (pairs,): the
-    annotator's score of response `a` minus that of `b`, divided by the temperature. `weighting`, for example c1, names
-    the function of |gap| that gives the weight of an annotator's label. A human label weighs |2 target - 1|: `target`
-    is 0 or 1, or the share of the votes for `a`. This is the C1 weight of an annotator that gives `a` the probability
-    `target`. Pairs with tied votes are dropped; include_labeled=False drops every pair that has a human label.
+    The human label decides which response is chosen; without one, the sign of `gap` does (0 chooses `a`). `gap`,
+    (pairs,): the annotator's score of response `a` minus that of `b`, divided by the temperature. `weighting`, for
+    example c1, names the function of |gap| that gives the weight of an annotator's label. A human label weighs
+    |2 target - 1|, where `target` is 0, 1 or the share of votes for `a`: the C1 weight of an annotator that gives `a`
+    the probability `target`. Pairs with tied votes are dropped; include_labeled=False drops all with human labels.
     """
     human, target = pairs["n_votes"].to_numpy() > 0, pairs["target"].to_numpy()
     a_wins = np.where(human, target > 0.5, gap >= 0)
@@ -86,7 +86,7 @@ def preferences(pairs: pd.DataFrame, gap: np.ndarray, weighting: str, include_la
 
 
 def has_messages(pairs: Path) -> bool:
-    """Whether any prompt of the converted table `pairs` is a list of messages."""
+    """Returns whether any prompt in the file `pairs`, which `convert` wrote, is a list of messages."""
     column = pq.read_table(pairs, columns=["messages"])["messages"]
     return column.null_count < len(column)
 

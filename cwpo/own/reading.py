@@ -1,4 +1,4 @@
-"""Decides how models read own pairs: through their chat template or not, as which tokens, and how many at most."""
+"""Decides how models read own pairs: with or without a chat template, as which tokens, and up to how many tokens."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def wished(chat: Any) -> bool | None:
 
 @contextmanager
 def naming(names: Sequence[str]) -> Iterator[None]:
-    """Names a text that cannot be read by its entry in `names`, in the InputError that the block raises."""
+    """Turns a TextError of the with block into an InputError that names the unreadable text by its entry in `names`."""
     try:
         yield
     except TextError as error:
@@ -39,8 +39,8 @@ def naming(names: Sequence[str]) -> Iterator[None]:
 def template_used(path: str, revision: str | None, chat: Any, messages: bool, say: Callable[[str], None]) -> bool:
     """Returns, and prints, whether the chat template of the model at `path` formats the prompts.
 
-    With chat=auto, a model trained here reads prompts as in its training; any other model uses its template if there is
-    a usable one and some prompts are lists of messages (`messages`). InputError for chat=true without a usable one.
+    `messages`: whether some prompts are lists of messages. With chat=auto, a model trained by cwpo reads prompts as in
+    its training; any other uses a usable template if `messages`. InputError for chat=true without a usable template.
     """
     tokenizer = load_tokenizer(path, revision)
     wish, known, problem = wished(chat), reads_chat(tokenizer), chat_problem(tokenizer)
@@ -56,7 +56,7 @@ def template_used(path: str, revision: str | None, chat: Any, messages: bool, sa
 
 
 def chat_decided(cfg: Any, messages: bool, say: Callable[[str], None]) -> str:
-    """Returns cfg.chat for the annotator, with auto resolved: "true" or "false". Prints it."""
+    """Returns "true" if the annotator's chat template formats the prompts under cfg.chat, else "false"; prints it."""
     path = checkpoint_of(cfg.annotator.path or cfg.model)
     if not _foreign(cfg):
         return str(template_used(path, cfg.revision, cfg.chat, messages, say)).lower()
@@ -66,9 +66,9 @@ def chat_decided(cfg: Any, messages: bool, say: Callable[[str], None]) -> str:
 
 
 def reader(cfg: Any) -> tuple[Any, Sequences]:
-    """Returns the annotator's tokenizer, and a function from N pairs to the token ids of their sequences.
+    """Returns the annotator's tokenizer, and a function from N pairs to the token ids that the annotator reads.
 
-    The function returns two lists of N sequences, for `a` and for `b`; for PairRM, which reads both at once, one list.
+    These are two lists of N sequences, for `a` and for `b`; for PairRM, which reads both responses at once, one list.
     """
     path = checkpoint_of(cfg.annotator.path or cfg.model)
     if _foreign(cfg):
@@ -90,10 +90,9 @@ def reader(cfg: Any) -> tuple[Any, Sequences]:
 
 
 def longest(cfg: Any, first: pd.DataFrame) -> tuple[int, Callable[[pd.DataFrame], np.ndarray]]:
-    """Returns the token limit (at most cfg.max_tokens and the model's context) and a function that counts tokens.
+    """Returns the annotator's token limit and a function that counts the tokens of the longer sequence of each pair.
 
-    The function returns, for each pair, the length of its longer sequence. Raises InputError if the tokenizer knows no
-    word of the `first` pairs.
+    The limit is cfg.max_tokens or the context, if smaller. Raises InputError if the tokenizer knows no word of `first`.
     """
     path = checkpoint_of(cfg.annotator.path or cfg.model)
     limit = min(cfg.max_tokens, context_length(path, cfg.revision) or cfg.max_tokens)
@@ -109,5 +108,5 @@ def longest(cfg: Any, first: pd.DataFrame) -> tuple[int, Callable[[pd.DataFrame]
 
 
 def _foreign(cfg: Any) -> bool:
-    """Whether the annotator is a reward model that was not trained here."""
+    """Returns whether annotator.path is a reward model that cwpo did not train."""
     return cfg.annotator.path is not None and not is_ours(cfg.annotator.path)

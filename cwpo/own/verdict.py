@@ -1,4 +1,4 @@
-"""Turns the report's numbers into advice: use all labels, keep the most confident ones, label more, or use none."""
+"""Turns numbers of the report into advice: use all labels, keep the most confident ones, label more, or use none."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ BASELINES = {"majority": "always naming the same side", "longer": "naming the lo
 
 
 class Verdict(NamedTuple):
-    """What to do with the annotator's labels: `title` says it in words, `reasons` justify it, the decisive one last.
+    """What to do with the annotator's labels. `title` says it in words, `reasons` justify it; the last one decides.
 
     `advice`: weights (use all labels, weighted), top (use the labels of the most confident share `coverage` of the
-    pairs), more_labels (label more pairs first) or do_not_use.
+    pairs), more_labels (label more pairs first) or do_not_use. `coverage` is 1 for weights, 0 for the last two.
     """
 
     advice: str
@@ -34,19 +34,19 @@ class Verdict(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """Returns one sentence: the title and the last reason, which is the decisive one."""
+        """Returns the title and the decisive reason as one sentence."""
         return f"{self.title}: {self.reasons[-1]}."
 
 
 def verdict(numbers: Mapping[str, Any], target: float) -> Verdict:
     """Returns the advice for an annotator whose accuracy should be at least `target`, in (1/2, 1).
 
-    The first rule that applies decides:
+    `numbers`: those of report_numbers. The first rule that applies decides:
     1. There are fewer than FEW held-out pairs -> more_labels.
     2. The interval of accuracy reaches down to 1/2, or the annotator is worse than a baseline (interval of the paired
        difference below 0) -> more_labels if the learning curve forecasts a gain of GAIN or more whose interval lies
        above 0, else do_not_use.
-    3. The accuracy's interval starts at `target` or above, and confidence tells right from wrong labels -> weights.
+    3. The accuracy's interval starts at `target` or above, and that of confidence's AUC above 1/2 (or None) -> weights.
     4. On some share of the most confident pairs (FEW / 2 pairs or more), the accuracy's interval starts at `target` or
        above -> top, with the largest such share as coverage.
     5. Otherwise -> more_labels or do_not_use, as in rule 2.
@@ -81,7 +81,7 @@ def verdict(numbers: Mapping[str, Any], target: float) -> Verdict:
 
 
 def _facts(numbers: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Returns the numbers in words, and the names of the baselines that are better than the annotator."""
+    """Returns two lists of texts: reasons, each with a number, and the baselines that are better than the annotator."""
     accuracy, sure, more = numbers["accuracy"], numbers["discrimination"], numbers["more_labels"]
     reasons, beaten = [f"right on {percent(accuracy)} of {accuracy['n']} held-out pairs"], []
     if too_wide(accuracy):
@@ -106,7 +106,7 @@ def _facts(numbers: Mapping[str, Any]) -> tuple[list[str], list[str]]:
 
 
 def changed(cfg: Any) -> dict[str, Any]:
-    """Returns the settings of scripts/annotate.py, dotted key -> value, that differ from its configuration file."""
+    """Returns {dotted key: value} of the settings that differ from the defaults of scripts/annotate.py."""
     usual: Any = OmegaConf.merge(AnnotateConfig, OmegaConf.masked_copy(FILE, [key for key in FILE if key in cfg]))
     before, now = (_flat(OmegaConf.to_container(settings)) for settings in (usual, cfg))
     return {key: value for key, value in now.items() if value != before.get(key, "???")}
@@ -115,13 +115,13 @@ def changed(cfg: Any) -> dict[str, Any]:
 def _flat(values: Any, at: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        mark = "+" if at == "columns." else ""  # a key that the file does not have
+        mark = "+" if at == "columns." else ""  # Hydra's sign for a key that the file lacks
         flat |= _flat(value, f"{at}{key}.") if isinstance(value, Mapping) else {f"{mark}{at}{key}": value}
     return flat
 
 
 def next_step(advice: Verdict, numbers: Mapping[str, Any], again: Mapping[str, Any]) -> tuple[str, str]:
-    """Returns the next step, in words and as a command.
+    """Returns (the next step in words, the command for it).
 
     `numbers` is the content of report.json; `again` has the settings that repeat the command (see `changed`).
     """
@@ -159,22 +159,22 @@ def _written(value: Any) -> str:
 
 
 def too_wide(value: Mapping[str, float]) -> bool:
-    """Whether the interval from value["low"] to value["high"] is wider than WIDE."""
+    """Returns whether the interval from value["low"] to value["high"] is wider than WIDE."""
     return value["high"] - value["low"] > WIDE
 
 
 def more_in_words(more: Mapping[str, float]) -> str:
-    """Returns `more`, the gain in accuracy that `more_labels` forecasts, as a sentence."""
+    """Returns a sentence about `more`, the gain in accuracy that `more_labels` forecasts."""
     if more["low"] <= 0 and too_wide(more):
         return f"{TOO_FEW} whether more labels would help"
     return (
-        f"{more['extra']} more labels would change accuracy by about {_points(more)} if it kept growing as it did up to "
-        f"{more['n_train']:.0f}"
+        f"{more['extra']} more labels would change accuracy by about {_points(more)} if it kept growing as it did while "
+        f"their number grew to {more['n_train']:.0f}"
     )
 
 
 def _learning(training: Mapping[str, Any], most: float) -> str:
-    """Returns a sentence on the annotator's training. `most`: the maximum number of epochs."""
+    """Returns a sentence about the training, first_fold's result. `most`: the maximum number of epochs."""
     known, rate = training["train_accuracy"], training["learning_rate"]
     passes = "1 epoch" if training["epochs"] == 1 else f"{training['epochs']:g} epochs"
     text = f"trained for {passes} at {rate:g}, it is right on {known:.1%} of the pairs it was trained on"

@@ -1,4 +1,4 @@
-"""Reads weighted pairs for scripts/align.py: a table of labelled pairs or of prompt, chosen, rejected, with weights."""
+"""Reads weighted pairs for scripts/align.py: labelled pairs, or prompt, chosen, rejected; each row has a weight."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def read_weighted(path: str, weight_column: str = "weight", split: str | None = 
     """Returns a table of weighted pairs and how it was read. `split`: as in records.
 
     Columns: prompt, chosen, rejected, confidence, margin, label_source, messages, weight, row. confidence, margin and
-    label_source are None if the user's table lacks them. Raises InputError, which names the rows, for missing columns,
-    texts of a wrong type, and weights that are negative or not finite.
+    label_source are None if the user's table lacks them. Raises InputError for missing columns, texts of a wrong type,
+    weights that are negative or not finite, confidences that are no numbers, no usable row, and weights that are all 0.
     """
     reader = PairReader(path)
     done = reader.done
@@ -65,7 +65,7 @@ def read_weighted(path: str, weight_column: str = "weight", split: str | None = 
 def keep_confident(table: pd.DataFrame, share: float, path: str) -> pd.DataFrame:
     """Returns the most confident `share` of the annotator's labels, and all human labels, which have no confidence.
 
-    Where confidences are equal, as where they round to 1, larger margins come first.
+    Among equal confidences, larger margins come first. InputError if share < 1 and no pair of `path` has a confidence.
     """
     if share == 1.0:
         return table
@@ -74,7 +74,7 @@ def keep_confident(table: pd.DataFrame, share: float, path: str) -> pd.DataFrame
     if not known.any():
         raise InputError(f"keep={share} chooses by confidence, and no row of {path} has one; use keep=1")
     margin = pd.to_numeric(table["margin"], errors="coerce").fillna(0).to_numpy(dtype=float)
-    place = np.lexsort((-margin, -sure)).argsort()  # 0: the most confident pair
+    place = np.lexsort((-margin, -sure)).argsort()  # rank of each pair, 0 for the most confident
     kept = ~known
     kept[known] = most_confident(-place[known], share)
     return table[kept].reset_index(drop=True)
