@@ -101,7 +101,10 @@ class Whole:
 
 @dataclass(frozen=True)
 class MicroBatches:
-    """Collates rows to {"micro": [micro-batch within the budget, ...], "whole": Whole}. Their gradients add up."""
+    """Collates a batch into micro-batches within the token budget. Their gradients add up to that of the batch.
+
+    Returns {"micro": [micro-batch, ...], "whole": Whole of the batch}.
+    """
 
     collator: "SequenceCollator | PairCollator"
     budget: Budget

@@ -70,7 +70,7 @@ def encode_pairs(
     rejected: Sequence[Text],
     **floats: Sequence[float],
 ) -> list[dict[str, Any]]:
-    """Returns a row for PairCollator per pair: {chosen,rejected}_{ids,start}, and each of `floats` by its name."""
+    """Returns rows for PairCollator: chosen_ids, chosen_start, rejected_ids, rejected_start, and each of `floats`."""
     opened = _opened(tokenizer, prompts)
     sides = (_continued(tokenizer, opened, side) for side in (chosen, rejected))
     rows: list[dict[str, Any]] = [

@@ -31,7 +31,7 @@ class Table(NamedTuple):
 
 @dataclass(frozen=True)
 class Published:
-    """How a data set is published. train, test: its splits' names. texts: as pair_texts. layout: as in PairReader."""
+    """How a data set is published. train, test: names of splits. texts: a function like pair_texts. layout: columns."""
 
     train: str
     test: str

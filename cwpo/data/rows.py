@@ -23,7 +23,7 @@ SHOWN = 5  # number of rows that a message names for each kind of problem
 
 
 class Pair(NamedTuple):
-    """A pair. share: the first response's share of votes, NaN without votes. ordered: whether it is called `chosen`."""
+    """A pair. share: the first response's share of votes, NaN without votes. ordered: whether the first is `chosen`."""
 
     texts: Texts
     share: float

@@ -45,10 +45,7 @@ def parse_prompt(prompt: str) -> tuple[str, bool]:
 
 
 def split_sentences(response: str) -> list[str]:
-    """Returns the sentences of a response in order.
-
-    A text that is no sentence of the world counts as one sentence up to the next `.`, `!`, `?` or known sentence.
-    """
+    """Returns the sentences of a response. Unknown text is one sentence up to the next `.`, `!`, `?` or known one."""
     sentences = []
     for piece in re.split(r"(?<=[.!?])\s+", response.strip()):
         words = piece.split()
