@@ -59,7 +59,7 @@ POINTS = ["data", "strong", "seed", "source"]  # the columns that identify a gro
 NAME = re.compile(r"(?!\.)[^/\\\x00-\x1f]{1,100}")  # a valid name of an experiment
 UNROUNDED = ("learning_rate",)  # 6 decimals would lose digits of 2.5e-7
 PACKED = 6  # level of compression; the highest, 9, takes six times as long for 3 % smaller files
-AGAIN = "restore a copy, or delete it and give the commands of its rows again, which take everything finished from the store"
+AGAIN = "restore a copy, or delete it and give the commands that wrote it again; finished stages come from the store"
 UNREADABLE = (
     pd.errors.EmptyDataError,
     pd.errors.ParserError,

@@ -45,9 +45,9 @@ def _rated(row: Row) -> dict[str, Any]:
     """
     texts, ratings = row["generations"], row["ratings"]
     if not isinstance(texts, list) or not isinstance(ratings, list) or len(texts) != len(ratings):
-        raise WrongRow("have generations and ratings that are not lists of equal length")
+        raise WrongRow("have generations and ratings that are not lists of equal length; give each generation a rating")
     if not all(is_absent(rating) or isinstance(rating, (int, float)) for rating in ratings):
-        raise WrongRow("have ratings that are not numbers", ratings)
+        raise WrongRow("have ratings that are not numbers; write a number, or null, for each generation", ratings)
     rated = [i for i, rating in enumerate(ratings) if not is_absent(rating)]
     if len(rated) < 2:
         raise LeftOut("fewer_than_2_ratings")
