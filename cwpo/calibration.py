@@ -29,7 +29,7 @@ class Share(NamedTuple):
 
 
 class Bin(NamedTuple):
-    """Pairs of similar confidence. expected: mean predicted probability of a correct label. accuracy: that measured."""
+    """Pairs of similar confidence. expected: predicted probability of a correct label, mean. accuracy: measured one."""
 
     expected: float
     accuracy: Share
@@ -113,7 +113,7 @@ def coverage_accuracy(
 
 
 def reliability(probability: ArrayLike, right: ArrayLike, bins: int = 10, groups: ArrayLike | None = None) -> list[Bin]:
-    """Returns min(bins, N) bins of nearly equally many pairs, sorted by `probability`: of a correct label, >= 1/2."""
+    """Returns min(bins, N) bins of nearly equally many pairs, sorted by `probability` (of a correct label, >= 1/2)."""
     p, r = _pair(probability, right)
     names = None if groups is None else np.asarray(groups)
     parts = np.array_split(np.argsort(p, kind="stable"), min(bins, len(p)))
@@ -154,9 +154,9 @@ def fit_temperature(gap: ArrayLike, target: ArrayLike) -> float:
 def tempered(
     gap: ArrayLike, target: ArrayLike, groups: ArrayLike | None = None, folds: int = 2, seed: int = 0
 ) -> Floats:
-    """Returns each pair's gap, (N,), divided by a temperature that is fitted to the pairs of all other folds.
+    """Returns each pair's gap, (N,), divided by a temperature that is fitted to the pairs outside this pair's fold.
 
-    All pairs of a group lie in one fold. With fewer groups than folds the gaps are returned as they are.
+    Folds are random; all pairs of a group lie in one. With fewer groups than folds the gaps are returned as they are.
     """
     x, y = _pair(gap, target)
     index = np.arange(len(x)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]

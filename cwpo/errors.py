@@ -24,7 +24,7 @@ class Problem(NamedTuple):
 
 
 class InputError(CwpoError, ValueError):
-    """Raised for wrong input. `problems`: texts, each with the value, the reason and the fix; one line each."""
+    """Raised for wrong input. `problems`: texts with the value, the reason and the fix, which the message joins."""
 
     exit_code = 2
 

@@ -140,7 +140,7 @@ class RunRewards:
 
     @property
     def relative(self) -> bool:
-        """Whether both rewards of each prompt sum to 1: P(better than the other response), not comparable over runs."""
+        """Whether each prompt's two rewards sum to 1: they are P(better than the other), not comparable across runs."""
         return bool(np.allclose(self.reward + self.reward_sft, 1))
 
     def has_mean(self, mean: float) -> bool:

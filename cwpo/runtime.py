@@ -57,7 +57,7 @@ def spin_briefly() -> None:
     """Makes waiting threads of libgomp (torch's thread library on Linux) give up their core soon.
 
     Call it before torch is loaded. By default a waiting thread keeps its core busy, so on a shared machine the thread
-    that it waits for may get none. Beside two busy processes on two cores, this cut 7.7 s of two threads to 3.5 s.
+    that it waits for may get none. Beside two busy processes on two cores, two threads took 3.5 s instead of 7.7 s.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
@@ -201,7 +201,7 @@ def label_precision(device: str) -> Iterator[None]:
 def float32_products(*, exact: bool) -> Iterator[None]:
     """Makes torch compute float32 products in float32 inside the block; if not `exact`, in TF32 on GPUs that have it.
 
-    Uses that of torch's two interfaces for this which the process has used before, because mixing them is an error.
+    Of torch's two interfaces for this, uses the one that the process has used before, because mixing them is an error.
     """
     import torch
 

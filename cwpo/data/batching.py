@@ -22,7 +22,7 @@ BEGIN = {"cpu": 2_048, "gpu": 8_192}  # the budgets, in tokens, that AUTO starts
 
 
 def pad(rows: Sequence[Sequence[int]], value: int, side: str = "right") -> torch.Tensor:
-    """Returns an int64 tensor (number of rows, longest row): shorter rows are padded with `value`, left or right."""
+    """Returns an int64 tensor (number of rows, longest row): shorter rows are padded with `value` on the `side`."""
     lengths = np.fromiter(map(len, rows), np.int64, len(rows))
     columns = np.arange(lengths.max())
     if side == "left":
@@ -89,7 +89,7 @@ def tokens_at_once(setting: int | str | None, device: str) -> int | None:
 
 @dataclass(frozen=True)
 class Whole:
-    """All rows of a batch, kept to split it anew. `parts` collates them into batches of up to `budget` tokens."""
+    """All rows of a batch, so that it can be split anew: `parts` collates each of the parts that fill_budget makes."""
 
     rows: Sequence[Mapping[str, Any]]
     collator: "SequenceCollator | PairCollator"

@@ -97,7 +97,6 @@ SHP = {"prompt": "history", "response_a": "human_ref_A", "response_b": "human_re
 ARENA = {"response_a": "conversation_a", "response_b": "conversation_b", "label": "winner"}
 RESPONSES = {"response_a": "response_0", "response_b": "response_1"}
 SAFE = {"prompt": "prompt", **RESPONSES, "label": "better_response_id"}
-# layout_of takes the first layout that fits.
 LAYOUTS = (
     Layout("Stanford SHP", SHP, positive="a"),
     Layout("Chatbot Arena", ARENA),

@@ -61,7 +61,7 @@ def convert(
 def _usable(reader: PairReader, split: str | None, ties: str) -> Iterator[dict[str, Any]]:
     """Yields rows of SCHEMA. Drops, and counts, repeated pairs and, with ties="drop", pairs without a majority.
 
-    A repeated pair whose label is lost, because the first such pair has none or another, has a reason of its own.
+    A repeated pair whose label is lost, because the first such pair has none or another, is counted apart.
     """
     seen: dict[int, float | None] = {}  # digest of a pair -> label of the response that sorts first, 1 if preferred
     done = reader.done

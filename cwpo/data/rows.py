@@ -23,7 +23,10 @@ SHOWN = 5  # number of rows that a message names for each kind of problem
 
 
 class Pair(NamedTuple):
-    """A pair. share: the first response's share of votes, NaN without votes. ordered: whether the first is `chosen`."""
+    """A pair. share: the first response's share of votes, NaN without votes.
+
+    ordered: whether the table calls its responses chosen and rejected; then the first response is the chosen one.
+    """
 
     texts: Texts
     share: float
@@ -161,7 +164,7 @@ class PairReader:
         return layout, {**layout.columns, **self.named}
 
     def texts_of(self, row: Row) -> tuple[Texts, bool, dict[str, Any]]:
-        """Returns a row's texts, whether the first response is its `chosen`, and a dict: our column name -> cell."""
+        """Returns a row's texts, whether its first response is `chosen`, and its cells: our column name -> cell."""
         layout, names = self._columns(row)
         cells = {ours: row.get(names.get(ours, ours)) for ours in KNOWN} | layout.compute(row)
         ordered = _chosen_first(cells)

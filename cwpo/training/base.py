@@ -70,7 +70,7 @@ class GlobalMeanTrainer(Trainer):
         return SharedLoader(self.train_dataset, self.data_collator, self.args)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """Returns a loader of this process's share of a data set: the given one, or the trainer's by name or None."""
+        """Returns a loader of this process's share of a data set. A name or None stands for a set of the trainer's."""
         if self.args.world_size == 1:
             return super().get_eval_dataloader(eval_dataset)
         if isinstance(eval_dataset, str):
@@ -124,7 +124,7 @@ class GlobalMeanTrainer(Trainer):
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """Runs forward and backward of one batch, part by part. If memory runs out, tries again with smaller parts."""
+        """Runs forward and backward of one batch, part by part; returns its loss. If memory runs out, parts shrink."""
         if inputs.keys() == {FILLER}:
             return torch.zeros((), device=self.args.device)
         sums = self._sums
@@ -160,7 +160,7 @@ class GlobalMeanTrainer(Trainer):
         return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
 
     def _threads(self, model: torch.nn.Module, part: dict[str, Any]) -> int:
-        """Returns how many CPU threads share a batch's parts. The first call decides, without using random numbers."""
+        """Returns how many CPU threads share a batch's parts. The first call decides and restores the random state."""
         if self._crew is None:
             alone = not self.is_wrapped and self.args.gradient_accumulation_steps == 1
             self._crew = threads_of(model) if alone else 1
@@ -203,13 +203,13 @@ class GlobalMeanTrainer(Trainer):
         return super()._clip_grad_norm(model)
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
-        """Returns the gradient's norm. FloatingPointError if it or a loss is not finite. Waits for the device once."""
+        """Returns the gradient's norm. Raises FloatingPointError if it or a loss is NaN or infinite."""
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         scaled = self.accelerator.scaler is not None  # float16: steps with an infinite gradient are skipped
         looked_at = [loss.float() for loss, *_ in self._losses]
         if not scaled:  # the norm over shards is no plain Tensor
             looked_at.append(norm if type(norm) is Tensor else torch.tensor(float(norm), device=self.args.device))
-        if torch.stack(looked_at).isfinite().all():
+        if torch.stack(looked_at).isfinite().all():  # here a step waits for the device, once
             return norm
         for loss, losses, pairs in self._losses:
             if not loss.isfinite():

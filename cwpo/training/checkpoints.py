@@ -37,7 +37,7 @@ class Schedule:
 
 
 def train(trainer: GlobalMeanTrainer, schedule: Schedule) -> float:
-    """Trains to the end, from the newest checkpoint in args.output_dir if any; returns the seconds, with earlier runs.
+    """Trains, from the newest checkpoint in args.output_dir if any; returns the seconds of this and of earlier runs.
 
     Weights and curve are, bit for bit, those of an uninterrupted training. Without a schedule no checkpoint is read.
     """

@@ -1,4 +1,4 @@
-"""Functions that train and save a model, for stages and users' own data: SFT, annotator, preference and online."""
+"""Functions that train and save a model, by SFT, as an annotator, or by preferences, offline or online."""
 
 import functools
 import time

@@ -31,7 +31,7 @@ def memory_of(device: torch.device) -> Memory | None:
 def measure(budget: Budget, memory: Memory | None, tokens: int) -> None:
     """Sets budget.tokens to what fits into `memory`, read after a step with parts of up to `tokens` tokens.
 
-    Then budget.measured is False. If it was False before, or `memory` is None, nothing changes."""
+    This sets budget.measured to False. If it is False already, or `memory` is None, nothing changes."""
     if budget.measured and memory is not None:
         each = max(1, memory.most - memory.held) / tokens
         budget.tokens = max(1, min(MOST, int(USED * (memory.total - memory.held) / each)))

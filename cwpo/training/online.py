@@ -101,7 +101,7 @@ class OnlineTrainer(PreferenceLoss):
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
     ) -> tuple[list, Tensor]:
-        """Returns one step's micro-batches and the number of pairs with a weight, or 1; starts a round if needed."""
+        """Returns one step's micro-batches and how many of their pairs count, at least 1; starts a round if needed."""
         if not self._ready:
             step = self.args.gradient_accumulation_steps
             prompts = list(itertools.islice(epoch_iterator, self.sampling.batches_per_round * step))
@@ -254,7 +254,7 @@ def _summary(pairs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def counts(pairs: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Returns the number of pairs sampled, trained on, and dropped (by reason), and of responses that were cut off."""
+    """Returns how many pairs were `sampled`, trained on (`n_train`), dropped_<reason>, and `truncated_responses`."""
     dropped = Counter(pair["dropped"] for pair in pairs)
     return {
         "sampled": len(pairs),

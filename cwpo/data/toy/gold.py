@@ -57,8 +57,8 @@ def split_sentences(response: str) -> list[str]:
 def sentence_kinds(prompt: str, response: str) -> list[str]:
     """Returns a key of POINTS for each sentence of the response.
 
-    A sentence said before is a `repeat`. A polite sentence is `polite` in first place only; later it is `filler`,
-    like any sentence that the world does not know.
+    A sentence said before is a `repeat`. A polite sentence is `polite` only if it is the first one; otherwise it is
+    `filler`, like any sentence that the world does not know.
     """
     topic, harmful = parse_prompt(prompt)
     suffix = "_harmful" if harmful else ""
