@@ -8,11 +8,11 @@ from pathlib import Path
 
 @contextmanager
 def new_file(path: Path, writer: str = "") -> Iterator[Path]:
-    """Yields a temporary path beside `path` to write to. On success that file is flushed to disk and replaces `path`.
+    """Yields a temporary path, in the folder of `path`, to write to. After the block that file replaces `path`.
 
-    After an error the temporary file is removed; an OSError that names no file is raised again with the name `path`.
-    The temporary name is always the same, so the next writer overwrites the remains of a killed one. `writer` is added
-    to that name: processes that write the same `path` at once must each pass a different one.
+    The file is flushed to disk first. If the block raises, it is removed, and an OSError that names no file is raised
+    again with the name `path`. The temporary name depends on `path` and `writer` alone, so a later process overwrites
+    what a killed one left. Processes that may write the same `path` at once must each pass another `writer`.
     """
     partial = path.with_name(f".{path.name}{writer}.partial")
     try:
@@ -33,18 +33,18 @@ def write_text(path: Path, text: str) -> None:
 
 
 def let_others_read(folder: Path) -> None:
-    """Gives the files in `folder` the permissions that their folders have from the umask.
+    """Gives each file under `folder` the read and write permissions of its folder, which the umask has set.
 
-    safetensors 0.8 saves weights that their owner alone can read, whatever the umask.
+    safetensors 0.8 saves weights that only the owner of the file can read, whatever the umask.
     """
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink():
-            with suppress(PermissionError):  # of disks that have no permissions of their own
+            with suppress(PermissionError):  # some disks have no permissions
                 path.chmod(path.parent.stat().st_mode & 0o666)
 
 
 def sync(path: Path) -> None:
-    """Flushes a file, or the entries of a folder, to the disk."""
+    """Flushes a file's contents, or the list of a folder's files, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""Measures how far an annotator's scores can be trusted: accuracy by confidence, calibration, temperature. NumPy only.
+"""Measures how far an annotator's scores can be trusted: accuracy by confidence, calibration, temperature.
 
 Arrays have the shape (N,): one entry for each of N pairs, which have responses `a` and `b` and a human label. `gap` is
 the annotator's score of `a` minus that of `b`, in logits. `target` is the share of humans who prefer `a`, in [0, 1]: 0
@@ -20,7 +20,7 @@ Z = float(norm.ppf(0.975))
 
 
 class Share(NamedTuple):
-    """A proportion or mean over `n` pairs, with its 95 % interval."""
+    """A proportion or mean over `n` pairs, with its 95 % interval from `low` to `high`."""
 
     mean: float
     low: float
@@ -29,7 +29,7 @@ class Share(NamedTuple):
 
 
 class Bin(NamedTuple):
-    """Pairs of similar confidence: their mean predicted probability of a correct label, and their measured accuracy."""
+    """Pairs of similar confidence. expected: predicted probability of a correct label, mean. accuracy: measured one."""
 
     expected: float
     accuracy: Share
@@ -52,7 +52,8 @@ def share(successes: ArrayLike, groups: ArrayLike | None = None) -> Share:
 def design_effect(values: ArrayLike, groups: ArrayLike | None) -> float:
     """Returns var(mean of N grouped values) / var(mean of N independent zeros and ones of equal mean); at least 1.
 
-    If all values are 0 or all are 1, nothing tells how alike a group's values are, and each group counts as one value.
+    Without `groups` it is 1. With one group, or if all values are 0 or all are 1, nothing tells how alike the values in
+    a group are. Then each group counts as one value: the result is N / number of groups.
     """
     if groups is None:
         return 1.0
@@ -66,7 +67,7 @@ def design_effect(values: ArrayLike, groups: ArrayLike | None) -> float:
 
 
 def resampled(n: int, groups: ArrayLike | None, resamples: int, seed: int = 0) -> Iterator[NDArray[np.int64]]:
-    """Yields the indices of `resamples` bootstrap samples of n pairs; with `groups`, whole groups are drawn."""
+    """Yields `resamples` bootstrap samples of n pairs, each an array of indices. `groups` are drawn as wholes."""
     rng = np.random.default_rng(seed)
     index = np.arange(n) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     if index.max() + 1 == n:  # every pair is a group of its own
@@ -103,7 +104,7 @@ def is_right(gap: ArrayLike, target: ArrayLike) -> Floats:
 def coverage_accuracy(
     confidence: ArrayLike, right: ArrayLike, coverages: Sequence[float], groups: ArrayLike | None = None
 ) -> list[tuple[float, Share]]:
-    """Returns (c, accuracy on the c * N most confident of the N pairs) for each c in `coverages`; c is in (0, 1]."""
+    """Returns, for each c in `coverages`, in (0, 1], the pair (c, accuracy on the c * N most confident of N pairs)."""
     c, r = _pair(confidence, right)
     order = np.argsort(-c, kind="stable")
     names = None if groups is None else np.asarray(groups)
@@ -112,7 +113,7 @@ def coverage_accuracy(
 
 
 def reliability(probability: ArrayLike, right: ArrayLike, bins: int = 10, groups: ArrayLike | None = None) -> list[Bin]:
-    """Sorts N pairs by the `probability` of a correct label, in [1/2, 1]. Returns min(bins, N) nearly equal bins."""
+    """Returns min(bins, N) bins of nearly equally many pairs, sorted by `probability` (of a correct label, >= 1/2)."""
     p, r = _pair(probability, right)
     names = None if groups is None else np.asarray(groups)
     parts = np.array_split(np.argsort(p, kind="stable"), min(bins, len(p)))
@@ -120,7 +121,7 @@ def reliability(probability: ArrayLike, right: ArrayLike, bins: int = 10, groups
 
 
 def expected_calibration_error(probability: ArrayLike, right: ArrayLike, bins: int = 10) -> float:
-    """Returns the mean |expected - measured accuracy| over bins of nearly equal size, weighted by size; in [0, 1].
+    """Returns the mean over N pairs of |expected - measured accuracy| of the pair's bin (see reliability); in [0, 1].
 
     Even a perfectly calibrated annotator of accuracy p gets about sqrt(2 p (1 - p) bins / (pi N)) by chance.
     """
@@ -135,14 +136,14 @@ def log_loss(gap: ArrayLike, target: ArrayLike, temperature: float = 1.0) -> flo
 
 
 def log_losses(gap: ArrayLike, target: ArrayLike, temperature: float = 1.0) -> Floats:
-    """Cross-entropy of each pair, (N,), in nats; see log_loss."""
+    """Returns the cross-entropy of each pair, (N,), of which log_loss is the mean."""
     x, y = _pair(gap, target)
     z = x / temperature
     return np.logaddexp(0, z) - y * z
 
 
 def fit_temperature(gap: ArrayLike, target: ArrayLike) -> float:
-    """The temperature in [0.01, 100] that minimises log_loss: above 1 where the scores are overconfident."""
+    """Returns the temperature in [0.01, 100] that minimises log_loss; above 1, the scores are overconfident."""
     x, y = _pair(gap, target)
     fitted = minimize_scalar(
         lambda t: log_loss(x, y, float(np.exp(t))), bounds=(np.log(0.01), np.log(100)), method="bounded"
@@ -153,9 +154,9 @@ def fit_temperature(gap: ArrayLike, target: ArrayLike) -> float:
 def tempered(
     gap: ArrayLike, target: ArrayLike, groups: ArrayLike | None = None, folds: int = 2, seed: int = 0
 ) -> Floats:
-    """Returns each pair's gap, (N,), divided by a temperature that is fitted to the pairs of all folds but its own.
+    """Returns each pair's gap, (N,), divided by a temperature that is fitted to the pairs outside this pair's fold.
 
-    All pairs of a group lie in one fold. With fewer groups than folds the gaps are returned as they are.
+    Folds are random; all pairs of a group lie in one. With fewer groups than folds the gaps are returned as they are.
     """
     x, y = _pair(gap, target)
     index = np.arange(len(x)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
@@ -169,7 +170,7 @@ def tempered(
 
 
 def right_probability(gap: ArrayLike) -> Floats:
-    """sigmoid(|gap|), in [1/2, 1]: the Bradley-Terry probability that the label is correct."""
+    """Returns sigmoid(|gap|), in [1/2, 1]: the Bradley-Terry probability that the label is correct."""
     return expit(np.abs(np.asarray(gap, dtype=np.float64)))
 
 

@@ -24,7 +24,7 @@ class Problem(NamedTuple):
 
 
 class InputError(CwpoError, ValueError):
-    """Wrong input: one or several problems, each a sentence that names the value, the reason and the fix."""
+    """Raised for wrong input. `problems`: texts with the value, the reason and the fix, which the message joins."""
 
     exit_code = 2
 
@@ -38,7 +38,7 @@ class InputError(CwpoError, ValueError):
 
 
 class TextError(InputError):
-    """A text that cannot be read, number `index` of those given, from 0. `reason`: what is wrong, and the fix."""
+    """Raised for a text that cannot be read: `index` is its place among those given, `reason` the fault and the fix."""
 
     def __init__(self, index: int, reason: str) -> None:
         self.index, self.reason = index, reason
@@ -49,7 +49,7 @@ class TextError(InputError):
 
 
 def nearest(value: object, valid: Iterable[str]) -> str:
-    """Returns a hint: "did you mean x? " if a valid value is close to `value`, then the list of all valid values."""
+    """Returns a hint such as "did you mean dpo? valid: dpo, ipo". No question if no valid value resembles `value`."""
     options, given = list(valid), str(value)
     close = [option for option in options if given and option.startswith(given)]
     close = close or difflib.get_close_matches(given, options, n=1)
@@ -66,7 +66,7 @@ class LeftOut(Exception):
 
 
 class WrongRow(Exception):
-    """Raised for a wrong table row. `values`: the cells to show; `problem`: "have <what is wrong>; <fix>".
+    """Raised for a wrong table row. `values`: those to show to the user; `problem`: "have <what is wrong>; <fix>".
 
     Users see all rows with the same problem in one message: "rows 3 (<values>), 7 (<values>) <problem>".
     """
@@ -86,7 +86,7 @@ REFUSALS = {
     errno.EPERM: "the operation is not permitted; make it writable, or name another folder",
     errno.EIO: "the device reports an input/output error; check it",
 }
-# Error number -> its text, for libraries that pass on the text alone.
+# Error number -> pattern of the error's text, for errors of libraries that have no number.
 AS_TEXT = {
     errno.ENOSPC: r"No space left on device|\b(os error|errno) 28\b",
     errno.EDQUOT: r"[Dd]isk quota exceeded",

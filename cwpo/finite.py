@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-NAMED = 64  # names in a message at most: as many as a batch usually has
+NAMED = 64  # the most names in a message: as many as a batch usually has
 
 
 def check_finite(values: ArrayLike, names: Sequence[str], what: str) -> None:

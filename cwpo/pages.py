@@ -26,7 +26,7 @@ TITLE_LEVEL = 3  # heading level of a Markdown title: the page has h1, its secti
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
     """Returns a table in GitHub's Markdown: the first `left` columns are left-aligned, the others right-aligned.
 
-    Pipes and line ends in a text do not break its cell, and HTML is shown as text.
+    In cells, pipes are escaped, line ends become spaces, and HTML is shown as text.
     """
     line = "|" + "|".join(["---"] * left + ["---:"] * (len(header) - left)) + "|"
     head, *body = [f"| {' | '.join(map(_cell, row))} |" for row in (header, *rows)]
@@ -34,7 +34,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: i
 
 
 def markdown_records(columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]], left: int = 1) -> str:
-    """Returns a `markdown_table` of dicts; `columns` maps headings to format strings: `{"time": "{seconds:.2f}"}`."""
+    """Returns a Markdown table with one row per dict. `columns`: heading -> format, as {"time": "{seconds:.2f}"}."""
     return markdown_table(list(columns), [[form.format(**row) for form in columns.values()] for row in rows], left)
 
 
@@ -44,7 +44,7 @@ def _cell(text: str) -> str:
 
 
 def paper_order(name: str) -> tuple[int, list[tuple[int, str]]]:
-    """Returns a sort key for names of tables and figures: the paper's tables by number, its figures, then our own."""
+    """Returns a sort key: the paper's tables (table2, table10) by number, then its figures, then other names."""
     kind = next((i for i, word in enumerate(KINDS) if re.match(rf"{word}\d", name)), len(KINDS))
     return kind, [(int(part), "") if part.isdigit() else (-1, part) for part in re.findall(r"\d+|\D+", name)]
 
@@ -74,13 +74,14 @@ def image(png: bytes) -> dict[str, Any]:
 
 
 def markdown_html(text: str, *, label: str = "", folder: str = "") -> str:
-    """Converts Markdown to HTML: the title becomes h3, sections h4; tables stand in scrolling regions named `label`.
+    """Converts Markdown to HTML: the title (#) becomes h3, all other headings h4.
 
-    Relative links point into `folder`. A table's first column becomes row headers. Raw HTML and images stay text.
+    Each table stands in a scrolling region, which screen readers call `label`; the cells of its first column become row
+    headers. Relative links point into `folder`. Raw HTML and images stay text.
     """
     parser = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
     tokens = parser.parse(visible(text))
-    first = names_row = False  # whether the next cell opens a row; whether the open cell names one
+    first = names_row = False  # whether the next cell is the first of its row; whether the current one is a row header
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{TITLE_LEVEL if token.tag == 'h1' else TITLE_LEVEL + 1}"
@@ -100,7 +101,7 @@ def markdown_html(text: str, *, label: str = "", folder: str = "") -> str:
 
 
 def _describe(cell: Token, names_row: bool) -> None:
-    """Turns a cell into a header if `names_row`, sets the scope of headers, and makes right alignment a CSS class."""
+    """Makes a cell a row header if `names_row`, sets the scope of headers, and gives right-aligned cells a class."""
     if names_row:
         cell.tag = "th"
     if cell.tag == "th":

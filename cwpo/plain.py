@@ -7,11 +7,11 @@ from collections.abc import Mapping
 # C0 except tab and newline, DEL, C1, marks and overrides of direction, line separators, byte order mark, surrogates.
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL)S?$|SECRET", re.IGNORECASE)
-SHORTEST = 8  # characters of a credential; shorter values of variables named so are words like `true`
-IN_URL = re.compile(r"(?<=://)[^/\s'\"]+(?=@)")  # up to the last @: a password may have some
+SHORTEST = 8  # the fewest characters of a credential; shorter values of such variables are words like `true`
+IN_URL = re.compile(r"(?<=://)[^/\s'\"]+(?=@)")  # up to the last @, because a password may contain @
 IN_QUERY = re.compile(r"(?i)([?&](?:[\w-]*(?:key|token|secret|password|signature|sig))=)[^&\s'\"]+")
 HIDDEN = "***"
-LONGEST = 4000  # characters of a line that is shown whole
+LONGEST = 4000  # the most characters of a line that is shown whole
 
 
 def visible(text: str) -> str:
@@ -21,7 +21,7 @@ def visible(text: str) -> str:
 
 
 def without_secrets(text: str, environment: Mapping[str, str] | None = None) -> str:
-    """Replaces by `***` the values of environment variables such as ..._KEY or ..._TOKEN, and credentials in URLs."""
+    """Returns the text with *** for credentials, those in URLs and in variables such as ..._KEY or ..._TOKEN."""
     environment = os.environ if environment is None else environment
     secrets = {v for k, v in environment.items() if SECRET.search(k) and len(v) >= SHORTEST}
     for secret in sorted(secrets, key=len, reverse=True):  # a secret may contain a shorter one
@@ -30,7 +30,7 @@ def without_secrets(text: str, environment: Mapping[str, str] | None = None) -> 
 
 
 def shown(text: str) -> str:
-    """Returns the text so that it is safe to print: control characters escaped, credentials hidden, long lines cut."""
+    """Returns text that is safe to print: no control characters, no credentials, no middle of lines over LONGEST."""
     return "\n".join(_clipped(line) for line in visible(without_secrets(text)).split("\n"))
 
 

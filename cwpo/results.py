@@ -28,25 +28,26 @@ ANNOTATOR_COLUMNS = (
     "experiment scale data weak annotator scoring human_fraction own_share poison_fraction seed accuracy_human accuracy_gold "
     "accuracy_gold_top30 accuracy_gold_bottom30 human_gold_agreement n_train n_eval train_seconds run_key git_commit"
 ).split()
-# Settings and measurements of an arm that are not in runs.csv. Blank where one does not apply.
+# details.csv: settings and measurements of an arm that are not in runs.csv; blank where they do not apply.
 DETAIL_COLUMNS = (
     "experiment run_key data_pairs label_flip unlabeled_fraction own_share poison_fraction sft_labels equal_steps scoring threshold "
     "learning_rate point kl kl_se margin_agreement train_accuracy mean_weight human_gold_agreement mean_length mean_length_sft truncated_share "
     "truncated_share_sft annotator_seconds"
 ).split()
-# The operating points at which arms are compared, in the column `point`. "matched": the update size common to all arms;
-# "own_best": each arm's best one; "both": one that is both; blank: any other, or a scale without operating points.
+# Values of the column `point`, the learning rate at which an arm runs. "matched": the rate common to all arms;
+# "own_best": the arm's best rate; "both": a rate that is both; blank: another rate, or a scale without these two.
 MATCHED, OWN_BEST, BOTH = "matched", "own_best", "both"
-# One file per experiment: a run key gives another model on another processor, and experiments may run on several.
+# Each experiment has a file of its own, because the same run key gives other rewards on another processor.
 REWARD_COLUMNS = "run_key prompts rewards rewards_sft kl".split()
-# Histogram of an annotator's confidence on the unlabeled pairs, 20 bins: number of pairs, and of labels that agree.
+# Histogram of an annotator's confidence on the unlabeled pairs, 20 bins: the number of pairs, and of labels that agree
+# with the human and with the gold label.
 CONFIDENCE_COLUMNS = "run_key data weak annotator seed low high pairs agree_human agree_gold".split()
 # Responses to a few test prompts (Tables 14, 15), and pairs on which annotator and human label disagree (18, 19).
 SAMPLE_COLUMNS = "run_key data strong method seed prompt_id prompt response_sft response reward_sft reward".split()
 DISAGREEMENT_COLUMNS = (
     "run_key data weak seed band pair_id confidence prompt preferred_by_weak preferred_by_human gold_weak gold_human"
 ).split()
-# Mean hidden states of responses, projected on their first two principal components (Figure 6).
+# Hidden states of responses, as x and y on the first two principal components of the labeled ones (Figure 6).
 EMBEDDING_COLUMNS = "data strong seed source pair_id x y".split()
 
 
@@ -58,7 +59,7 @@ POINTS = ["data", "strong", "seed", "source"]  # the columns that identify a gro
 NAME = re.compile(r"(?!\.)[^/\\\x00-\x1f]{1,100}")  # a valid name of an experiment
 UNROUNDED = ("learning_rate",)  # 6 decimals would lose digits of 2.5e-7
 PACKED = 6  # level of compression; the highest, 9, takes six times as long for 3 % smaller files
-AGAIN = "restore a copy, or delete it and give the commands of its rows again, which take everything finished from the store"
+AGAIN = "restore a copy, or delete it and give the commands that wrote it again; finished stages come from the store"
 UNREADABLE = (
     pd.errors.EmptyDataError,
     pd.errors.ParserError,
@@ -79,7 +80,8 @@ class ResultsError(CwpoError, ValueError):
 def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """Reads a result file. The table has the columns in the order of `columns`; blank cells are missing values.
 
-    Raises ResultsError for a damaged file, other columns than `columns`, repeated rows, wrong names or mixed scales.
+    Raises ResultsError for a damaged file, other columns, repeated rows, names of experiments that cannot name a file,
+    and rows of another scale than the folder's.
     """
     text = dict.fromkeys((*TEXT, "kl") if columns == REWARD_COLUMNS else TEXT, str)  # in REWARD_COLUMNS kl is a list
     try:
@@ -116,7 +118,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class RunRewards:
-    """Gold rewards of one run: of the aligned model and of its SFT model, each (N,), sorted by prompt id.
+    """Gold rewards of one run, sorted by prompt id: of the aligned model and of its SFT model, each (N,).
 
     `prompts` is a digest of the prompt ids: runs with equal digests have the same prompts. `kl`, (N,), is
     log π(y) − log π_ref(y) of the aligned model's own response y to each prompt, in nats; None if it was not measured.
@@ -138,7 +140,7 @@ class RunRewards:
 
     @property
     def relative(self) -> bool:
-        """Whether rewards are P(better than the other model's response), which cannot be compared between runs."""
+        """Whether each prompt's two rewards sum to 1: they are P(better than the other), not comparable across runs."""
         return bool(np.allclose(self.reward + self.reward_sft, 1))
 
     def has_mean(self, mean: float) -> bool:
@@ -149,7 +151,7 @@ class RunRewards:
         return self.kl is not None and _near(self.kl, mean)
 
     def row(self, run_key: str) -> dict[str, str | None]:
-        """Returns a row of REWARD_COLUMNS. Each array becomes a text: 6 significant digits, blanks between numbers."""
+        """Returns a row of REWARD_COLUMNS: arrays as texts of numbers with 6 significant digits, None as None."""
         columns = (self.reward, self.reward_sft, self.kl)
         numbers = (None if x is None else " ".join(_written(x)) for x in columns)
         return dict(zip(REWARD_COLUMNS, (run_key, self.prompts, *numbers), strict=True))
@@ -162,7 +164,7 @@ class RunRewards:
 
 
 def rounded(values: ArrayLike) -> NDArray[np.float64]:
-    """Returns numbers (N,) as the files in rewards/ have them, so that equal rewards do not differ by rounding errors."""
+    """Returns N numbers, (N,), rounded to 6 significant digits, as in rewards/, so that equal rewards are equal."""
     return np.array(_written(values), dtype=np.float64)
 
 
@@ -175,12 +177,12 @@ def _near(values: NDArray[np.float64], mean: float) -> bool:
 
 
 def rewards_file(folder: Path, experiment: str) -> Path:
-    """Returns the path of the file with REWARD_COLUMNS of an experiment's runs; `folder` is results/<scale>/."""
+    """Returns the path of the gold rewards of an experiment's runs; `folder` is results/<scale>/."""
     return folder / "rewards" / f"{experiment}.csv.gz"
 
 
 def write_rows(path: Path, frame: pd.DataFrame, columns: Sequence[str]) -> None:
-    """Writes rows atomically: sorted, floats to 6 decimals, missing values blank. Equal rows give equal bytes."""
+    """Replaces the file: rows sorted, floats to 6 decimals, missing values blank. Equal rows give equal bytes."""
     with _turn(path):
         _write(path, frame, columns)
 
@@ -208,10 +210,10 @@ def _write(path: Path, frame: pd.DataFrame, columns: Sequence[str]) -> None:
 
 
 def give_way(path: Path, rows: pd.DataFrame, columns: Sequence[str], numbers: Sequence[str]) -> bool:
-    """Compares the columns `numbers` of `rows` with the file's rows of the same experiment and run_key.
+    """Removes all rows of the experiments in `rows` from the file if it contradicts `rows`. Returns whether it does.
 
-    If a number differs, another machine or version made the file's rows, so they cannot be compared with `rows`. Then
-    all rows of the experiments in `rows` are removed from the file. Returns whether they were removed.
+    It does if a row of the file has the experiment and run_key of one in `rows` but another number in one of the
+    columns `numbers`. Then another machine or version made the file's rows, and they cannot stand beside `rows`.
     """
     if not path.is_file():
         return False
@@ -227,11 +229,10 @@ def give_way(path: Path, rows: pd.DataFrame, columns: Sequence[str], numbers: Se
 
 
 def replace_rows(path: Path, rows: pd.DataFrame, columns: Sequence[str], *, experiment: str | None = None) -> None:
-    """Adds rows to the file. They replace rows with the same run_key and, where the file has the column, experiment.
+    """Adds rows to the file. They replace rows with the same run_key and, if the file has this column, experiment.
 
     In a file without run_key, they replace rows of the same data, strong model, seed and source. If `experiment` is
-    given, all old rows of that experiment are removed too.
-    Only one process writes at a time, so two sweeps at once lose nothing.
+    given, all old rows of that experiment are removed too. One process writes at a time, so two sweeps lose nothing.
     """
     with _turn(path):
         if path.is_file():
@@ -248,8 +249,8 @@ def replace_rows(path: Path, rows: pd.DataFrame, columns: Sequence[str], *, expe
 def prune(folder: Path) -> None:
     """Removes from details.csv and rewards/ the rows of arms that runs.csv no longer names.
 
-    Another sweep may add an arm meanwhile, always to runs.csv first. So runs.csv is read last; otherwise the new arm's
-    other rows would look as if runs.csv did not name them.
+    Another sweep may add an arm meanwhile, always to runs.csv first. So runs.csv is read last; otherwise the rows of
+    the new arm would look as if runs.csv did not name it.
     """
     left = {experiment for experiment, _ in _arms(folder / "details.csv", DETAIL_COLUMNS) - _named(folder)}
     for experiment in sorted(left):  # details and rewards are entered together

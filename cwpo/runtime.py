@@ -17,7 +17,7 @@ PRECISIONS = ("float32", "bfloat16")
 NATIVE = "native"
 PICKED = "CWPO_PICKED_DEVICE"  # environment variable: the GPU that CUDA_VISIBLE_DEVICES has been narrowed to
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
-STAND_IN = "adamw_torch"  # for optimisers of bitsandbytes
+STAND_IN = "adamw_torch"  # replaces optimisers of bitsandbytes
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -54,10 +54,10 @@ def in_threads(function: Callable[[Item], Result], items: Sequence[Item], thread
 
 
 def spin_briefly() -> None:
-    """Makes waiting threads of libgomp (torch's on Linux) give up their core soon. Call it before torch is loaded.
+    """Makes waiting threads of libgomp (torch's thread library on Linux) give up their core soon.
 
-    By default a waiting thread keeps its core busy, so on a shared machine the thread that it waits for may get none.
-    Two threads on two cores, beside two other busy processes, took 3.5 s instead of 7.7 s; on idle cores, no change.
+    Call it before torch is loaded. By default a waiting thread keeps its core busy, so on a shared machine the thread
+    that it waits for may get none. Beside two busy processes on two cores, two threads took 3.5 s instead of 7.7 s.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
@@ -94,7 +94,7 @@ def stay_loaded() -> None:
     import transformers.trainer  # noqa: F401
     from accelerate import accelerator, optimizer
 
-    # accelerate looks for lomo on the disk in every step, which here often takes only 5 ms
+    # accelerate looks for the package lomo on the disk in every step; many steps here take only 5 ms
     for module in (accelerator, optimizer):
         module.is_lomo_available = functools.cache(module.is_lomo_available)
     gc.collect()
@@ -123,7 +123,7 @@ def pick_device(name: str) -> str:
 
     if name != "auto":
         kind, _, number = name.partition(":")
-        if os.environ.get(PICKED) == name:  # by this process before, or by the one that started it
+        if os.environ.get(PICKED) == name:  # this process, or the one that started it, has picked it before
             return kind
         there = torch.backends.mps.is_available() if kind == "mps" else torch.cuda.device_count() > int(number or 0)
         if not there:
@@ -138,7 +138,7 @@ def pick_device(name: str) -> str:
 
 
 def gpu_names() -> list[str]:
-    """Returns the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    """Returns the names of the GPUs that this process may use: those in CUDA_VISIBLE_DEVICES, else "0", "1", ..."""
     import torch
 
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -147,10 +147,10 @@ def gpu_names() -> list[str]:
 
 
 def free_memory(device: str) -> None:
-    """Gives back the memory of a GPU that nothing here uses any more; does nothing on CPUs.
+    """Frees the GPU memory that this process no longer uses; does nothing on CPUs.
 
     A model trained in 16 bits refers to itself, so it stays until garbage is collected. And torch keeps the memory of
-    freed tensors, which other processes then lack: those of launch=, vLLM, and other workers on this GPU.
+    freed tensors, which other processes on this GPU then lack: vLLM, other workers, and those that `launch` starts.
     """
     if device != "cpu":
         from accelerate.utils.memory import clear_device_cache
@@ -159,13 +159,13 @@ def free_memory(device: str) -> None:
 
 
 def peak_memory_mb() -> float:
-    """Peak resident memory of this process so far, in MiB."""
+    """Returns the peak resident memory of this process so far, in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 def products_in(precision: str, device: str) -> str:
-    """Returns `precision`; for "native": "bfloat16" on CPUs that multiply it in hardware, else "float32"."""
+    """Returns `precision`; in place of "native", "bfloat16" on a CPU that multiplies it in hardware, else "float32"."""
     if precision != NATIVE:
         return precision
     import torch
@@ -176,10 +176,7 @@ def products_in(precision: str, device: str) -> str:
 
 @contextmanager
 def computing_in(precision: str, device: str) -> Iterator[None]:
-    """Makes torch multiply in `precision` (see products_in) in the `with` block. float32 changes nothing.
-
-    Weights keep their dtype.
-    """
+    """Makes torch multiply in `precision` (see products_in) inside the block. Weights keep their dtype."""
     precision = products_in(precision, device)
     if precision == "float32":
         yield
@@ -202,9 +199,9 @@ def label_precision(device: str) -> Iterator[None]:
 
 @contextmanager
 def float32_products(*, exact: bool) -> Iterator[None]:
-    """Computes float32 products exactly inside the block, or, on GPUs that have it, in TF32.
+    """Makes torch compute float32 products in float32 inside the block; if not `exact`, in TF32 on GPUs that have it.
 
-    Goes through the one of torch's two interfaces that is in use: mixing them is an error.
+    Of torch's two interfaces for this, uses the one that the process has used before, because mixing them is an error.
     """
     import torch
 
@@ -230,7 +227,7 @@ def optimizers() -> list[str]:
 
 
 def needs_bitsandbytes(optimizer: str) -> bool:
-    """Whether an optimiser, by its name in transformers, is an AdamW of bitsandbytes."""
+    """Whether `optimizer`, a name in transformers, is an AdamW of bitsandbytes."""
     return "adamw" in optimizer and any(word in optimizer for word in ("paged", "8bit", "bnb"))
 
 
@@ -242,9 +239,9 @@ def stand_in(optimizers: Iterable[str], device: str, sharded: bool = False) -> s
 
 
 def optimizer_on(device: str, optimizer: str, sharded: bool = False) -> str:
-    """Returns the optimiser that this device uses for `optimizer`.
+    """Returns the name of the optimiser to use on this device: `optimizer`, or plain AdamW if that cannot run here.
 
-    The optimisers of bitsandbytes need CUDA and unsharded weights; without these, plain AdamW replaces them.
+    The optimisers of bitsandbytes need CUDA and unsharded weights.
     """
     able = device.startswith("cuda") and not sharded
     return STAND_IN if needs_bitsandbytes(optimizer) and not able else optimizer

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
-DIGITS = 12  # decimals of an interval
+DIGITS = 12  # decimals to which intervals are rounded
 PerSeed = Any  # ArrayLike, or one ArrayLike per seed
 
 
@@ -41,10 +41,10 @@ class PairedDifference(NamedTuple):
 
 
 def gold_reward_accuracy(aligned: ArrayLike, baseline: ArrayLike) -> GoldRewardAccuracy:
-    """Share of prompts on which the aligned model's reward is above the baseline's (section 4.1), both shape (N,).
+    """Returns the share of N prompts on which the aligned model's reward is above the baseline's (section 4.1).
 
-    Ties count as losses. The standard error is sqrt(p (1 - p) / N). Raises ValueError for unequal lengths, no prompts,
-    or rewards that are not finite.
+    Both are (N,). Ties count as losses. The standard error of a share p is sqrt(p (1 - p) / N). Raises ValueError for
+    unequal lengths, no prompts, or rewards that are not finite.
     """
     a, b = _same_prompts(aligned, baseline)
     accuracy = float(np.mean(a > b))
@@ -52,18 +52,18 @@ def gold_reward_accuracy(aligned: ArrayLike, baseline: ArrayLike) -> GoldRewardA
 
 
 def bootstrap_interval(values: PerSeed, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0) -> Interval:
-    """Returns the mean over seeds of the means over prompts (values[seed]), with its percentile bootstrap interval."""
+    """Returns the mean over seeds of each seed's mean over prompts, with its percentile bootstrap interval."""
     groups = _per_seed(values)
     centres = [float(group.mean()) for group in groups]
     return interval_of(centres, _means_by_group(groups, resamples, seed), confidence=confidence, seed=seed)
 
 
 def clustered_interval(clusters: Sequence[Sequence[ArrayLike]], *, resamples: int = 2000) -> Interval:
-    """As bootstrap_interval, at 95 % and with several cells (data sets, objectives) per seed: clusters[seed][cell][prompt].
+    """Returns the mean, with 95 % interval, of clusters[seed][cell][prompt]; a cell is, for example, a data set.
 
-    The mean is over prompts, then cells, then seeds; every seed must have the same cells. Seeds are resampled with all
-    of their cells, since cells of one seed are not independent draws, then the prompts within each cell. Raises
-    ValueError where seeds have different numbers of cells.
+    The mean is over prompts, then cells, then seeds. The bootstrap draws seeds with all of their cells, since the cells
+    of one seed are not independent, and then prompts within each cell. Every seed must have the same cells; raises
+    ValueError if seeds have different numbers of them.
     """
     sizes = {len(cells) for cells in clusters}
     if len(sizes) != 1:
@@ -107,10 +107,10 @@ def interval_of(centres: Sequence[float], means: ArrayLike, *, confidence: float
 
 
 def proportion_interval(shares: Sequence[float], counts: Sequence[int], *, resamples: int = 2000) -> Interval:
-    """As bootstrap_interval, at 95 %, if each seed has only a share of successes in [0, 1] and its number of trials (`counts`).
+    """Returns what bootstrap_interval would, at 95 %, from each seed's share of successes and its number of trials.
 
-    A resample of n trials has a binomial number of successes, so the result of each single trial is not needed. Raises
-    ValueError for no shares or shares outside [0, 1].
+    A resample of n trials (`counts`) has a binomial number of successes, so the result of each trial is not needed.
+    Raises ValueError for no shares or shares outside [0, 1].
     """
     p = np.asarray(shares, dtype=np.float64)
     if not len(p) or not np.all((p >= 0) & (p <= 1)):
@@ -121,9 +121,9 @@ def proportion_interval(shares: Sequence[float], counts: Sequence[int], *, resam
 
 
 def subset_spread(values: ArrayLike, subsets: int = 3) -> tuple[float, float]:
-    """Mean and standard deviation (n - 1) of the means of `subsets` nearly equal, consecutive parts of `values`.
+    """Returns the mean and the standard deviation (n - 1) of the means of `subsets` consecutive parts of `values`.
 
-    The paper's Table 20. Raises ValueError where there are fewer values than parts.
+    The parts have nearly equal length, as in the paper's Table 20. Raises ValueError for fewer values than parts.
     """
     x = np.asarray(values, dtype=np.float64)
     if len(x) < subsets:
@@ -135,7 +135,7 @@ def subset_spread(values: ArrayLike, subsets: int = 3) -> tuple[float, float]:
 def paired_difference(
     a: PerSeed, b: PerSeed, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> PairedDifference:
-    """Mean of a - b on the same prompts of the same seeds, with its bootstrap interval."""
+    """Returns the mean of a - b over the same prompts of the same seeds, with its bootstrap interval."""
     first, second = _per_seed(a), _per_seed(b)
     if len(first) != len(second):
         raise ValueError(f"a has {len(first)} seeds and b has {len(second)}; both need the same seeds")
@@ -176,8 +176,8 @@ def resample_counts(size: int, resamples: int, seed: int = 0) -> Floats:
 def principal_plane(points: ArrayLike) -> Callable[[ArrayLike], Floats]:
     """Returns a function that projects M vectors, (M, D), on the two main principal components of N `points`, (N, D).
 
-    It subtracts the mean of `points` first, and returns shape (M, 2). A component's sign is such that its largest entry
-    is positive. Raises ValueError for fewer than 2 points or dimensions.
+    It subtracts the mean of `points` first, and returns shape (M, 2). A component's sign is such that its entry of
+    largest size is positive. Raises ValueError for fewer than 2 points or dimensions, or `points` that are not finite.
     """
     x = np.asarray(points, dtype=np.float64)
     if x.ndim != 2 or min(x.shape) < 2:

@@ -79,7 +79,7 @@ class Tracker:
 
 
 def _start(wandb: Mapping[str, Any], folder: Path, *, config: Mapping[str, Any], **names: Any) -> Any:
-    """Starts a W&B run; unless offline, it resumes a run with the same id, such as that of a stage that was stopped."""
+    """Starts a W&B run. Unless offline, it continues the run with the same id if there is one, as of a killed stage."""
     import wandb as client
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -107,7 +107,7 @@ def log_sweep(
     """Logs a sweep to W&B as the group `group`: one run for each arm (job type `arm`), and one run with `table`.
 
     `arms`: arm's key -> {"config": seed and swept values, "summary": metrics}. From the arms' runs W&B can draw swept
-    values and reward_mean as parallel coordinates. `wandb`: its settings; if None, nothing is logged.
+    values and reward_mean as parallel coordinates. `wandb`: the settings of W&B; if None, nothing is logged.
     """
     if wandb is None:
         return

@@ -72,7 +72,7 @@ def mean_one(weights: ArrayLike) -> Floats:
     return values / values.mean()
 
 
-# Weightings by name, each a function of gap and scale. conf/weighting adds controls, named after one: c1_permuted.
+# Weightings by name, each a function of gap and scale. A control in conf/weighting begins with a name: c1_permuted.
 WEIGHTINGS: dict[str, Callable[[ArrayLike, float], Floats]] = {
     "uniform": lambda gap, scale: np.ones(np.shape(gap)),
     "c1": lambda gap, scale: scaled_sigmoid(gap),
@@ -83,5 +83,5 @@ WEIGHTINGS: dict[str, Callable[[ArrayLike, float], Floats]] = {
 
 
 def pair_weights(name: str, gap: ArrayLike, scale: float = 1.0) -> Floats:
-    """Returns the weights of N gaps, (N,), before any normalising or permuting. `name`: a choice of conf/weighting."""
+    """Returns N weights, (N,), for `name` in conf/weighting, not yet normalized or permuted; c1, c2 ignore `scale`."""
     return WEIGHTINGS[name.partition("_")[0]](gap, scale)

@@ -18,11 +18,11 @@ from cwpo.data.packing import pack_pairs
 
 IGNORED = -100
 AUTO = "auto"
-BEGIN = {"cpu": 2_048, "gpu": 8_192}  # tokens that AUTO starts with; on GPUs a measurement replaces them
+BEGIN = {"cpu": 2_048, "gpu": 8_192}  # the budgets, in tokens, that AUTO starts with; a GPU then measures its own
 
 
 def pad(rows: Sequence[Sequence[int]], value: int, side: str = "right") -> torch.Tensor:
-    """Returns an int64 tensor (number of rows, longest row): shorter rows are padded with `value` on `side`."""
+    """Returns an int64 tensor (number of rows, longest row): shorter rows are padded with `value` on the `side`."""
     lengths = np.fromiter(map(len, rows), np.int64, len(rows))
     columns = np.arange(lengths.max())
     if side == "left":
@@ -67,7 +67,7 @@ def fill_budget(lengths: Sequence[int], budget: int) -> list[list[int]]:
 class Budget:
     """The number of tokens that training computes at once. It may change at any step, since no result depends on it.
 
-    measured: whether the memory that the second step takes will still set `tokens` (token_budget=auto).
+    measured: whether `tokens` is still to be set from the memory that the second step takes (token_budget=auto).
     """
 
     tokens: int
@@ -89,7 +89,7 @@ def tokens_at_once(setting: int | str | None, device: str) -> int | None:
 
 @dataclass(frozen=True)
 class Whole:
-    """All rows of a batch. `parts` collates them in parts of up to `budget` tokens, rows of similar length together."""
+    """All rows of a batch, so that it can be split anew: `parts` collates each of the parts that fill_budget makes."""
 
     rows: Sequence[Mapping[str, Any]]
     collator: "SequenceCollator | PairCollator"
@@ -101,9 +101,9 @@ class Whole:
 
 @dataclass(frozen=True)
 class MicroBatches:
-    """Collates a batch into micro-batches within the token budget. Their gradients add up to the batch's gradient.
+    """Collates a batch into micro-batches within the token budget. Their gradients add up to that of the batch.
 
-    Returns {"micro": [batch, ...], "whole": Whole}.
+    Returns {"micro": [micro-batch, ...], "whole": Whole of the batch}.
     """
 
     collator: "SequenceCollator | PairCollator"
@@ -117,7 +117,7 @@ class MicroBatches:
 def within_budget(
     collator: "SequenceCollator | PairCollator", budget: Budget | None
 ) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]:
-    """Returns the collator itself if `budget` is None, else MicroBatches of the collator and the budget."""
+    """Returns the collator itself if `budget` is None, else a MicroBatches collator, which keeps to the budget."""
     return collator if budget is None else MicroBatches(collator, budget)
 
 
@@ -125,8 +125,8 @@ def within_budget(
 class SequenceCollator:
     """Collates rows {"ids": token ids, "start": prompt length} for a loss on the response tokens only.
 
-    With `packed`, the function `alone` turns each row into a pair, and the batch is pack_pairs(pairs, lines=lines).
-    Otherwise it has padded sequences. If rows have a `pair_id`, the batch has the list of these ids.
+    The batch is that of collate_sequences. With `packed`, the function `alone` turns each row into a pair, and the
+    batch is pack_pairs(pairs, lines=lines). If rows have a `pair_id`, the batch has the list of these ids.
     """
 
     pad_id: int

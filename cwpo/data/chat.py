@@ -6,7 +6,7 @@ from typing import Any
 from cwpo.data.dialogues import Message
 from cwpo.errors import TextError
 
-# A key of a tokenizer's init_kwargs, which are saved with it. True: the chat template formats all prompts. False: none.
+# A key of a tokenizer's init_kwargs, which are saved with the tokenizer; for its values see reads_chat.
 CHAT = "reads_chat"
 
 
@@ -18,7 +18,7 @@ def reads_chat(tokenizer: Any) -> bool | None:
 def chat_text(tokenizer: Any, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = False) -> str:
     """Returns the text of messages as the tokenizer's chat template formats them, with BOS if the template adds it.
 
-    Thinking is switched off in models that can think before they answer: answers begin where the prompt ends.
+    Models that can think before they answer are told not to, so that answers begin where the prompt ends.
     """
     return tokenizer.apply_chat_template(
         list(messages), tokenize=False, add_generation_prompt=add_generation_prompt, enable_thinking=False
@@ -47,12 +47,12 @@ def chat_problem(tokenizer: Any) -> str | None:
 
 
 def read_as(chat: bool | None) -> str:
-    """Returns how prompts are formatted, in words for reports. `chat`: whether the chat template does it (None: no)."""
+    """Returns how prompts are formatted, in words for reports. `chat`: whether by the chat template; None means no."""
     return "written by the model's chat template" if chat else "plain text, messages as in HH-RLHF"
 
 
 def rendered(tokenizer: Any, messages: Sequence[Message], index: int, open_turn: bool) -> str:
-    """Returns the text of row `index`: its messages, formatted by the chat template. Raises TextError if that fails.
+    """Returns messages as text, formatted by the chat template. Raises TextError, which names row `index`, if it fails.
 
     open_turn: whether to add the beginning of the assistant's next turn.
     """

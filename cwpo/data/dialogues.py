@@ -49,7 +49,7 @@ def written(messages: Iterable[Mapping[str, Any]]) -> str:
 
 
 def replied(messages: Iterable[Mapping[str, Any]]) -> str:
-    """Formats messages that answer a prompt, the first one from the assistant, as a response text: " hello"."""
+    """Formats the messages of a response, of which the first is the assistant's, as text: " hello"."""
     return _joined(messages).removeprefix(TURN)
 
 
@@ -72,10 +72,10 @@ def replies(text: str) -> list[Message]:
 
 
 def turns(prompt: str) -> list[Message]:
-    """Parses a prompt into messages, contents stripped. Text that is no dialogue in HH-RLHF's form is one user message.
+    """Parses a prompt, a dialogue that ends in "Assistant:", into messages; any other text becomes one user message.
 
-    "\\n\\nHuman: hi\\n\\nAssistant: hello\\n\\nHuman: how?\\n\\nAssistant:" gives user hi, assistant hello, user how?.
-    Consecutive turns of one speaker are joined, for templates that require alternating roles.
+    "\\n\\nHuman: hi\\n\\nAssistant: hello\\n\\nHuman: how?\\n\\nAssistant:" gives user "hi", assistant "hello", user
+    "how?". Consecutive turns of one speaker are joined, for templates that require alternating roles.
     """
     before, *parts = SPEAKER.split(prompt)
     if before.strip() or len(parts) < 4 or parts[-2] != "Assistant" or parts[-1].strip():
@@ -92,8 +92,8 @@ def turns(prompt: str) -> list[Message]:
 def as_messages(value: Any) -> list[Message] | None:
     """Returns the value as a list of messages with role and content, or None if it is not a conversation.
 
-    Accepts role and content, or ShareGPT's from and value (human, gpt). A content may be text, None (in a message that
-    calls tools), or a list of text parts, [{"type": "text", "text": ...}].
+    Accepts messages with the keys role and content, or ShareGPT's from ("human", "gpt") and value. A content may be
+    text, None (which becomes ""), or a list of text parts, [{"type": "text", "text": ...}]. Keeps tool_calls.
     """
     messages = [_message(message) for message in _items(value)]
     return [m for m in messages if m is not None] if messages and None not in messages else None
@@ -127,7 +127,7 @@ def _items(value: Any) -> list[Any]:
 
 
 def encodes(text: str) -> bool:
-    """Whether UTF-8 can encode the text. It cannot encode one half of a surrogate pair alone."""
+    """Whether UTF-8 can encode the text. It cannot if the text has half of a surrogate pair without the other half."""
     try:
         text.encode()
     except UnicodeEncodeError:

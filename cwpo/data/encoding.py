@@ -9,7 +9,7 @@ SentencePiece model (▁ stands for a space, and one is put before every text) "
     head   <s> ▁Once ▁upon              whole  <s> ▁Once ▁upon ▁a ▁time         →  <s> ▁Once ▁upon | ▁a ▁time </s>
 
 and not ▁ ▁a ▁time, the tokens of " a time" alone, which spell two spaces. If tokens merge across the boundary, the
-head stays as it is and the response is tokenised behind an anchor, a text that does not merge with it:
+head stays as it is and the response is tokenised behind an anchor, a short text that does not merge with the response:
 
     "Once upon a ti" + "me there"       whole  <s> ▁Once ▁upon ▁a ▁time ▁there  →  <s> ▁Once ▁upon ▁a ▁t i | m e ▁there </s>
 
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 
 Text = str | Sequence[Mapping[str, Any]]
 Encoded = tuple[Sequence[int], int]  # token ids, and where the response begins
-ANCHORS = ("\n", ".", "a", "0", "中")  # one of them does not merge with the first character of a response
+ANCHORS = ("\n", ".", "a", "0", "中")  # one of these, at least, does not merge with a response's first character
 
 
 @dataclass(frozen=True)
 class Opened:
-    """Encoded prompts. heads: their token ids. messages: None for a prompt that no chat template formats."""
+    """Encoded prompts: formatted texts, token ids (heads), and messages, None where no chat template formats them."""
 
     texts: list[str]
     heads: list[list[int]]
@@ -91,7 +91,7 @@ def sampled(
     response: the text that follows the prompt when both are decoded. If a chat template formatted a text prompt, the
     response begins with a space, as in dialogues. n_tokens: number of sampled tokens, EOS included. truncated: whether
     no EOS came. same_tokens: whether `encode` turns the response into the sampled tokens again. It may not, because
-    special tokens are left out and a text has several tokenisations.
+    the text lacks special tokens, and a text has several tokenisations.
     """
     texts = []
     for prompt, head, (ids, _) in zip(prompts, heads, drawn, strict=True):
@@ -173,7 +173,7 @@ def _continued(tokenizer: Tokenizer, opened: Opened, responses: Sequence[Text]) 
 
 
 def _reply(tokenizer: Any, index: int, opened: str, asked: list[Message] | None, response: Text) -> str:
-    """Returns the response's text as it follows the prompt's text `opened`, no EOS. asked: see `messages` of Opened."""
+    """Returns the text, without EOS, that follows the prompt's text `opened`. asked: an item of Opened.messages."""
     if asked is None:
         return response if isinstance(response, str) else replied(_checked(response))
     # Templates put no space before what the assistant says; responses of dialogues begin with one.
@@ -200,7 +200,7 @@ def _continuations(tokenizer: Tokenizer, opened: Opened, tails: Sequence[str]) -
     for index, (head, joint, tail) in enumerate(zip(opened.heads, joints, tails, strict=True)):
         if opened.messages[index] is None:
             joint = opened.prefix + _without(opened.prefix, joint)
-        # An unknown word may hold the response's first letters too.
+        # If the head ends in the unknown token, this may stand for the response's first letters too.
         if joint[: len(head)] == head and (not head or head[-1] != unknown or not tail):
             result.append(joint[len(head) :])
             continue
@@ -259,7 +259,7 @@ def _without(prefix: list[int], ids: list[int]) -> list[int]:
 
 
 def _token_ids(tokenizer: Any, texts: Sequence[str], add_special_tokens: bool = False) -> list[list[int]]:
-    """Returns token ids of each text; repeated texts (prompts often are) are tokenised once and share one list."""
+    """Returns token ids of each text. Equal texts, as prompts often are, are tokenised once and share one list."""
     distinct = list(dict.fromkeys(texts))
     if not distinct:
         return []

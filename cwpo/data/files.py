@@ -24,7 +24,7 @@ from cwpo.errors import InputError, first_line
 Row = Mapping[str, Any]
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 LINE = 2**26  # most characters of a line, or of one element of a JSON array
-EXPANDED = 2**28  # a .gz file may expand to so many bytes, or to RATIO times its size if that is more
+EXPANDED = 2**28  # a .gz file may expand to this many bytes, or to RATIO times its size if that is more
 RATIO = 100  # text seldom shrinks to less than a twentieth
 JSON_KINDS = {list: "a list", str: "text", int: "a number", float: "a number", bool: "true or false"}
 CHUNK = 2**16  # characters of a JSON array read at a time
@@ -39,10 +39,10 @@ def records(
 ) -> Iterator[tuple[int, Row]]:
     """Returns an iterator over (number, row) of a file, a folder that `datasets` saved, or a hub data set.
 
-    number: the line in a JSON lines file, else the row from 1 without the header. split: of a `datasets` folder or hub
-    data set; "train+test" joins those of the two that exist. folder, revision: of a hub data set. key: the setting of `split`,
-    for messages. The value of a ClassLabel is its name. Raises InputError for an unreadable table, and names the row if
-    one is at fault.
+    number: of the line in a JSON lines file, else of the row, from 1, without the header. split: that of a `datasets`
+    folder or hub data set, None if it has only one; "train+test" reads those of the two that exist. folder, revision:
+    those of a hub data set. key: the setting that holds `split`, for messages. A ClassLabel gives the class's name.
+    Raises InputError for an unreadable table, and names the row if one is at fault.
     """
     file = Path(path).expanduser()
     kind = next((s for s in reversed(file.suffixes) if s != ".gz"), "")
@@ -68,7 +68,7 @@ def _file_rows(file: Path, kind: str) -> Iterator[tuple[int, Row]]:
 
 
 class Unpacked(gzip.GzipFile):
-    """Unpacks a .gz file. Raises InputError above EXPANDED bytes or, if that is more, RATIO times the file's size."""
+    """Unpacks a .gz file. Raises InputError once it is above EXPANDED bytes and above RATIO times its packed size."""
 
     def __init__(self, file: Path) -> None:
         super().__init__(file)
@@ -122,7 +122,7 @@ def _json_rows(file: Path, kind: str) -> Iterator[tuple[int, Row]]:
 
 
 def _past_blanks(text: io.TextIOWrapper, rest: str) -> str:
-    """Returns `rest` without leading white space; while nothing else is left, reads the next part of `text`."""
+    """Returns `rest` without leading white space. If nothing else is left, continues in `text`; "" at its end."""
     while not (rest := rest.lstrip()) and (rest := text.read(CHUNK)):
         pass
     return rest
@@ -142,7 +142,7 @@ def _json_lines(text: io.TextIOWrapper, file: Path) -> Iterator[tuple[int, Row]]
 
 
 def _json_array(text: io.TextIOWrapper, file: Path, rest: str) -> Iterator[tuple[int, Row]]:
-    """Yields (number, element) of an array, one in memory at a time. `rest` is the text after the opening bracket."""
+    """Yields (number from 1, object) of an array, one in memory at a time. `rest`: the text read after the "["."""
     decoder, number = json.JSONDecoder(), 0
     rest = _past_blanks(text, rest)
     while rest and not rest.startswith("]"):
@@ -161,7 +161,7 @@ def _json_array(text: io.TextIOWrapper, file: Path, rest: str) -> Iterator[tuple
 
 
 def _element(decoder: json.JSONDecoder, text: io.TextIOWrapper, rest: str, place: str) -> tuple[Any, str]:
-    """Returns the value at the start of `rest`, and what follows. Reads more of `text` until the value is complete."""
+    """Returns the value at the start of `rest`, and the text read after it. Reads on in `text` until it is complete."""
     while True:
         try:
             value, stop = decoder.raw_decode(rest)
@@ -195,7 +195,7 @@ def _object(value: Any, place: str, advice: str) -> Row:
 
 
 def _csv_rows(file: Path, kind: str) -> Iterator[tuple[int, Row]]:
-    """Yields (number, row); a field is text, or None if it is empty."""
+    """Yields (number of the row from 1, row); a field is text, or None if it is empty."""
     csv.field_size_limit(LONGEST_FIELD)
     number = 0
     with open_text(file, _encoding(file)) as text:
@@ -226,7 +226,7 @@ def _check_fields(row: Mapping[Any, Any], place: str) -> None:
 
 
 def _encoding(file: Path) -> str:
-    """Returns UTF-16 if its byte order mark is there, UTF-8 if the file is valid UTF-8 or binary, else Windows-1252."""
+    """Returns UTF-16 if the file has its byte order mark, UTF-8 if it is valid UTF-8 or binary, else Windows-1252."""
     with open_bytes(file) as stream:
         start = stream.read(CHUNK)
     if start[:2] in UTF16:
@@ -273,7 +273,7 @@ def _unpacked(file: Path) -> Iterator[Any]:
 
 
 def _class_names(features: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Returns {column: class names} for ClassLabels or lists of them. features: a datasets.Features as a dictionary."""
+    """Returns {column: class names} of columns of ClassLabels, or of lists of them. features: datasets.Features."""
     kinds = {name: kind.get("feature") or kind for name, kind in features.items() if isinstance(kind, dict)}
     kinds = {name: kind for name, kind in kinds.items() if isinstance(kind, dict)}
     return {name: kind["names"] for name, kind in kinds.items() if kind.get("_type") == "ClassLabel"}

@@ -20,7 +20,7 @@ SUMMARY = "TL;DR:"
 
 
 class Table(NamedTuple):
-    """A file of pairs, or a `folder` of a hub data set. domain: the pairs' origin. test: whether all are test pairs."""
+    """A file of pairs, or a data set's `split` and `folder`. domain: the pairs' origin. test: whether for testing."""
 
     path: str
     domain: str
@@ -31,7 +31,7 @@ class Table(NamedTuple):
 
 @dataclass(frozen=True)
 class Published:
-    """How a data set is published. train, test: its splits' names. texts: reads a row's texts. layout: its columns."""
+    """How a data set is published. train, test: names of splits. texts: a function like pair_texts. layout: columns."""
 
     train: str
     test: str
@@ -57,7 +57,7 @@ def published(data: Any) -> Iterator[Table]:
 
 
 def split_names(names: Iterable[str], folder: str | None, split: str) -> list[str]:
-    """Returns the sorted file `names` that hold the split: one file, such as train.jsonl, or its numbered parts."""
+    """Returns, sorted, those of the file `names` that hold the split: one, such as train.jsonl, or numbered parts."""
     place = re.escape(f"{folder}/") if folder else "(data/)?"
     name = re.compile(rf"{place}{split}(-\d+-of-\d+(-\w+)?)?\.(jsonl|json|parquet)(\.gz)?")
     return sorted(filter(name.fullmatch, names))
@@ -71,7 +71,7 @@ def split_files(root: Path, folder: str | None, split: str) -> list[Path]:
 
 
 def patterns(folder: str | None, layout: Published) -> list[str]:
-    """Returns the glob patterns of the files to fetch from the hub."""
+    """Returns glob patterns of the files to fetch from the hub: those of both splits."""
     places = [f"{folder}/"] if folder else ["", "data/"]
     splits = (layout.train, layout.test)
     return [f"{at}{split}{end}" for at in places for split in splits for end in (".*", "-*")]
@@ -94,7 +94,7 @@ def _root(path: str, revision: str | None, folder: str | None, layout: Published
 
 
 def _summaries(*cells: Any) -> Texts:
-    """Returns the post with "TL;DR:" at its end, and two summaries without "TL;DR:" at their beginning."""
+    """Returns a post that ends in "TL;DR:", and two summaries without "TL;DR:" at their beginning."""
     post, *summaries, _ = pair_texts(*cells)
     post = post.rstrip()
     first, second = (" " + text.strip().removeprefix(SUMMARY).strip() for text in summaries)

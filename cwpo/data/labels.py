@@ -26,8 +26,8 @@ def vote_share(label: Any, votes: Any = None, positive: str | None = None, *, co
     """Returns (share of votes for response `a`, number of votes). Without votes, the label is the one vote.
 
     Votes are a list, or one text with commas or bars between votes; null votes are skipped. Without votes and label, it
-    returns (NaN, 0). positive: "a" or "b", the response that a vote of 1 or true prefers. counts: whether 0 means `a`
-    and 1 means `b` if `positive` is None, as in tables with our column names; true and false always need `positive`.
+    returns (NaN, 0). positive: "a" or "b", the response that a vote of 1 or true prefers. If it is None, true and false
+    have no meaning, and 0 means `a` and 1 means `b` only if `counts`, as in tables with our column names.
     Raises WrongRow for a vote whose meaning is not known, and for votes that are neither a list nor text.
     """
     if isinstance(votes, str):

@@ -23,9 +23,9 @@ WINNERS = {"winner_model_a": "a", "winner_model_b": "b", "winner_tie": "tie"}
 class Layout:
     """A published layout. It fits a table that has all of `columns` (our name -> the table's name) and all of `more`.
 
-    positive: the response, "a" or "b", that a label of 1 or true prefers. compute: returns {our name: cell} for
-    cells computed from the whole row, and `share`, the chosen response's share of votes, unless it is 1. It may raise
-    LeftOut or WrongRow.
+    positive: the response, "a" or "b", that a label of 1 or true prefers; None if the layout has no such labels.
+    compute: a function of a row that returns {our name: cell} for computed cells, and `share`, the chosen response's
+    share of votes, unless it is 1. It may raise LeftOut or WrongRow.
     """
 
     name: str
@@ -39,15 +39,15 @@ class Layout:
 
 
 def _rated(row: Row) -> dict[str, Any]:
-    """Returns the label, and the best- and the worst-rated generation as response_a and response_b in the row's order.
+    """Returns response_a and response_b, the best- and worst-rated generations in the row's order, and the label.
 
-    label: a, b or tie. Raises LeftOut for fewer than two ratings, WrongRow for unequal lists and ratings of wrong type.
+    label: a, b or tie. Raises LeftOut for fewer than two ratings, WrongRow for lists or ratings of a wrong kind.
     """
     texts, ratings = row["generations"], row["ratings"]
     if not isinstance(texts, list) or not isinstance(ratings, list) or len(texts) != len(ratings):
-        raise WrongRow("have generations and ratings that are not lists of equal length")
+        raise WrongRow("have generations and ratings that are not lists of equal length; give each generation a rating")
     if not all(is_absent(rating) or isinstance(rating, (int, float)) for rating in ratings):
-        raise WrongRow("have ratings that are not numbers", ratings)
+        raise WrongRow("have ratings that are not numbers; write a number, or null, for each generation", ratings)
     rated = [i for i, rating in enumerate(ratings) if not is_absent(rating)]
     if len(rated) < 2:
         raise LeftOut("fewer_than_2_ratings")
@@ -71,7 +71,7 @@ def _scored(row: Row) -> dict[str, Any]:
 def _one_of_three(row: Row) -> dict[str, Any]:
     """Returns the label of the WINNERS column that holds 1. Raises WrongRow unless exactly one column does.
 
-    If the texts are JSON lists, also returns both responses as messages of the whole dialogue, and None as the prompt.
+    If the texts are JSON lists, also returns each response as the messages of its whole dialogue, and a prompt of None.
     """
     labels = [word for name, word in WINNERS.items() if str(row[name]).lower() in ("1", "1.0", "true")]
     if len(labels) != 1:
@@ -84,7 +84,7 @@ def _one_of_three(row: Row) -> dict[str, Any]:
 
 
 def _talk(asked: str, answered: str) -> list[dict[str, str]]:
-    """Merges two JSON lists, the user's and the assistant's texts, into messages, turn by turn."""
+    """Merges two JSON lists of equal length, of the user's and the assistant's texts, into alternating messages."""
     both = zip(json.loads(asked), json.loads(answered), strict=True)
     rounds = (zip(("user", "assistant"), texts, strict=True) for texts in both)
     return [{"role": role, "content": text} for turns in rounds for role, text in turns]
@@ -97,7 +97,6 @@ SHP = {"prompt": "history", "response_a": "human_ref_A", "response_b": "human_re
 ARENA = {"response_a": "conversation_a", "response_b": "conversation_b", "label": "winner"}
 RESPONSES = {"response_a": "response_0", "response_b": "response_1"}
 SAFE = {"prompt": "prompt", **RESPONSES, "label": "better_response_id"}
-# layout_of takes the first layout that fits.
 LAYOUTS = (
     Layout("Stanford SHP", SHP, positive="a"),
     Layout("Chatbot Arena", ARENA),

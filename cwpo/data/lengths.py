@@ -1,4 +1,4 @@
-"""Finds the pairs that are short enough by one of several rules and for every model that reads them."""
+"""Finds the pairs that are short enough, by one of several rules, for every model that reads them."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from cwpo.data.encoding import encode, encode_prompts
 from cwpo.errors import InputError
 
 Counts = np.ndarray
-LOOKED_AT = 64  # number of texts that check_words reads
+LOOKED_AT = 64  # the most texts that check_words reads
 
 
 def token_counts(
@@ -41,7 +41,7 @@ def token_counts(
 
 
 def check_words(tokenizer: Any, texts: Sequence[str], whose: str) -> None:
-    """Raises InputError if the tokenizer of model `whose` knows no word of the first LOOKED_AT non-blank texts."""
+    """Raises InputError if the tokenizer knows no word of the first LOOKED_AT non-blank texts. `whose`: its model."""
     some = [text for text in texts if text.strip()][:LOOKED_AT]
     rows = tokenizer(some, add_special_tokens=False)["input_ids"] if some else []
     ids, unknown = {token for row in rows for token in row}, getattr(tokenizer, "unk_token_id", None)

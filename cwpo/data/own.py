@@ -33,11 +33,11 @@ def convert(
 ) -> Converted:
     """Streams the pairs of any table into the Parquet file `out`, columns as in SCHEMA. Returns how it read the table.
 
-    `columns`, `positive`: as in PairReader. split: as in records. Labels: as in vote_share. Texts: as in pair_texts.
-    share: the share of a pair's votes for response `a`, a tie counting half; null without votes. target: what an
-    annotator learns. With ties="soft" it is the share; with ties="drop" it is the majority's choice, 1 (response `a`)
-    or 0, and pairs without a majority are left out. Of repeated pairs the first is kept. Raises InputError,
-    and leaves no file at `out`, for an unreadable table, missing columns, or values of a wrong kind; it names the rows.
+    `columns`, `positive`: as in PairReader. split: as in records. vote_share reads labels, pair_texts reads texts.
+    The column share is the share of a pair's votes for response `a`, a tie counting half; null without votes. target is
+    what an annotator learns: with ties="soft", the share; with ties="drop", the majority's choice, 1 (response `a`) or
+    0, and pairs without a majority are left out. Of repeated pairs the first is kept. For an unreadable table, missing
+    columns, or values of a wrong kind, raises InputError, which names the rows, and leaves no file at `out`.
     """
     if ties not in ("drop", "soft"):
         raise InputError(f"ties={ties} is unknown; valid: drop, soft")
@@ -61,7 +61,7 @@ def convert(
 def _usable(reader: PairReader, split: str | None, ties: str) -> Iterator[dict[str, Any]]:
     """Yields rows of SCHEMA. Drops, and counts, repeated pairs and, with ties="drop", pairs without a majority.
 
-    Repeated pairs whose label is lost, because the first has none or another, are counted apart.
+    A repeated pair whose label is lost, because the first such pair has none or another, is counted apart.
     """
     seen: dict[int, float | None] = {}  # digest of a pair -> label of the response that sorts first, 1 if preferred
     done = reader.done
@@ -85,7 +85,7 @@ def _usable(reader: PairReader, split: str | None, ties: str) -> Iterator[dict[s
 
 def _row(pair: Pair, ties: str) -> dict[str, Any]:
     name = pair_id(*pair.texts[:3])
-    if pair.ordered and int(name, 16) % 2:  # the side must not tell which response is the chosen one
+    if pair.ordered and int(name, 16) % 2:  # else response_a would always be the chosen one
         pair = pair.turned()
     share = pair.share if pair.n_votes else None
     target = share if share is None or ties == "soft" else float(share > 0.5)

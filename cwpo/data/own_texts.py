@@ -1,4 +1,4 @@
-"""Reads prompt and responses of a user's row: strings, lists of chat messages, or whole dialogues."""
+"""Reads prompt and responses of a row of a user's table: strings, lists of chat messages, or whole dialogues."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -28,11 +28,11 @@ class Texts(NamedTuple):
 def pair_texts(prompt: Any, first: Any, second: Any, sides: Sequence[str] = ("first", "second")) -> Texts:
     """Returns the texts of a prompt and two responses. sides: the responses' column names, which error messages show.
 
-    A row with messages in any cell is a conversation; its texts get HH-RLHF's form: "\\n\\nHuman: hi\\n\\nAssistant:",
-    " hello". Without a prompt, the common beginning of two lists of messages is the prompt. A text prompt, with
-    responses that are messages, is a dialogue in HH-RLHF's form or else the user's turn. Two strings without a prompt
-    must be dialogues in this form. Two such dialogues may also repeat the prompt that is given. Raises LeftOut for a
-    pair that cannot be used, WrongRow for a wrong value.
+    If any of the three is a list of messages, the texts get HH-RLHF's form: "\\n\\nHuman: hi\\n\\nAssistant:" and
+    " hello". Without a prompt, the common beginning of two lists of messages is the prompt. A text prompt to responses
+    that are messages is a dialogue in HH-RLHF's form or else the user's turn. Two text responses without a prompt must
+    be whole dialogues in this form; with a prompt they may be, if they repeat it. Raises LeftOut for a pair that cannot
+    be used, WrongRow for a wrong value.
     """
     asked, a, b = (_value(*cell) for cell in zip(("prompt", *sides), (prompt, first, second), strict=True))
     if isinstance(a, str) != isinstance(b, str):
@@ -56,7 +56,7 @@ def kept_messages(record: Mapping[str, Any], prompt: Any) -> str | None:
 
 
 def as_conversations(table: pd.DataFrame, *sides: str) -> list[list[Text]]:
-    """Returns the prompts, then the responses of each column in `sides`, for `encode`.
+    """Returns the prompts and, for each column in `sides`, the responses, all to be passed to `encode`.
 
     Rows with a value in the column `messages` give lists of messages, all others text.
     """
@@ -114,15 +114,16 @@ def _conversation(asked: Any, a: Any, b: Any) -> Texts:
     if not asked:
         raise LeftOut("missing_prompt")
     if any(len(dialogues.replies(replied(side))) > len(side) for side in (a, b)):
-        raise LeftOut("speaker_in_response")  # read back, its text would become several turns
+        raise LeftOut("speaker_in_response")  # `replies` would read its text as several turns
     return Texts(written(asked), replied(a), replied(b), json.dumps(asked, ensure_ascii=False, default=str))
 
 
 def _beginning(asked: list[Any], begun: list[Any]) -> list[Any]:
-    """Returns the messages before the responses, from the prompt and the common beginning of the two conversations.
+    """Returns the messages before the responses, from the prompt `asked` and `begun`, the responses' common beginning.
 
-    The common beginning may hold the prompt or the prompt's end, or go on after it from an assistant's turn. If it is
-    one other message, the prompt replaces it. Raises LeftOut for any other common beginning.
+    These are `begun` if it begins or ends with `asked`, and `asked` if it ends with `begun`. Otherwise a `begun` that
+    starts with an assistant's turn follows `asked`, and a lone system message precedes an `asked` without one. `asked`
+    replaces a `begun` of one other message that is no system message. Raises LeftOut in all other cases.
     """
     if not asked or begun[: len(asked)] == asked or begun[-len(asked) :] == asked:
         return begun or asked
@@ -138,7 +139,7 @@ def _beginning(asked: list[Any], begun: list[Any]) -> list[Any]:
 
 
 def parsed(value: Any) -> Value | None:
-    """Returns messages for a conversation (list or JSON), other text unchanged, None for all else and bad Unicode."""
+    """Returns the messages of a list or of JSON text, other text as it is, and None for bad Unicode and all else."""
     if not isinstance(value, str):
         return as_messages(value)
     if value.lstrip()[:1] == "[":

@@ -1,8 +1,8 @@
 """Packs pairs one after the other, each as prompt | chosen | rejected, with the prompt only once.
 
-The rejected response attends to the prompt but not to the chosen response. Both continue the prompt's positions. No
-pair attends to another. So log-probs are those of two plain sequences. For attention, pairs lie in rows; short pairs
-share a row.
+The rejected response attends to the prompt but not to the chosen response. The positions of both responses continue
+those of the prompt. No pair attends to another. So log-probs are those of two plain sequences. For attention, pairs lie
+in rows; short pairs share a row.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ FULL, WIDE = 0.9, 256
 def fill_rows(lengths: Sequence[int], width: int) -> tuple[np.ndarray, int]:
     """Puts N sequences of these lengths, longest first, each into the first row of `width` tokens that has room.
 
-    Returns the place where each sequence begins, (N,), counted through all rows, and the number of rows.
+    Returns the flat index, in all rows, of the place where each sequence begins, (N,), and the number of rows.
     """
     places = np.zeros(len(lengths), np.int64)
     used: list[int] = []
@@ -40,9 +40,9 @@ def pack_pairs(pairs: Sequence[Mapping[str, Any]], full: float = FULL, lines: bo
     """Packs pairs, rows of encode_pairs whose two sequences share the prompt, into one batch.
 
     B pairs have T tokens (prompts count once), M of them in responses. For attention, pairs lie in R rows of W places.
-    attention, (R, 1, W, W): True where a query may attend. packed_ids, position_ids: these rows, (R, W), if W < WIDE
-    and tokens fill at least the share `full` of the places; else one line without padding, (1, T). Three more keys
-    then lay this line out in rows. slot, (T,): each token's flat index in the rows. token, (R * W,): for each place
+    attention, (R, 1, W, W): True where a query may attend to a key. packed_ids, position_ids: these rows, (R, W), if
+    W < WIDE and tokens fill at least the share `full` of the places; else one line without padding, (1, T). In that
+    case the batch has three more keys. slot, (T,): each token's flat index in the rows. token, (R * W,): for each place
     in the rows, its token's index in the line, 0 for padding. twice: whether the rows hold each prompt twice, once
     before each response, as in `_apart`; then `slot` gives the first copy.
 
@@ -105,7 +105,7 @@ class _Laid(NamedTuple):
 def _in_rows(sizes: tuple[np.ndarray, ...], full: float) -> tuple[dict[str, Any], np.ndarray, tuple[int, int]]:
     """Returns a part of pack_pairs' result, each token's flat index in packed_ids, (T,), and the shape of packed_ids.
 
-    The part has attention and, if packed_ids is one line, slot, token and twice. sizes: the five arguments of _shared.
+    The part: `attention` and, if packed_ids is one line, `slot`, `token` and `twice`. sizes: the arguments of _shared.
     """
     laid = _shared(*sizes)
     if wide := laid.width >= WIDE:

@@ -23,7 +23,10 @@ SHOWN = 5  # number of rows that a message names for each kind of problem
 
 
 class Pair(NamedTuple):
-    """A pair. share: the first response's share of votes, or NaN. ordered: whether the row has `chosen`, no label."""
+    """A pair. share: the first response's share of votes, NaN without votes.
+
+    ordered: whether the table calls its responses chosen and rejected; then the first response is the chosen one.
+    """
 
     texts: Texts
     share: float
@@ -47,8 +50,8 @@ class Pair(NamedTuple):
 class Converted:
     """How a table was read. read: number of rows. kept: number of pairs kept. labeled: number of these with a label.
 
-    dropped: reason -> row numbers. wrong: problem -> (row number, values as text). columns: names in the table. unused:
-    columns without meaning in the project's own layout. meaning: layout and columns in words. labels: counts by label.
+    dropped: reason -> row numbers. wrong: problem -> (row number, values as text). columns: the table's. unused: those
+    that are ignored, if the layout is OWN. meaning: layout and columns in words. labels: Pair.label -> number of rows.
     """
 
     read: int = 0
@@ -65,13 +68,13 @@ class Converted:
         self.dropped.setdefault(reason, []).append(row)
 
     def refuse(self, problem: str, row: int, *values: Any) -> None:
-        """Records a row's problem, worded "have ...; the fix", and the values that the message shows."""
+        """Records the problem of a row, a text "have <what is wrong>; <fix>", and the values to show to the user."""
         rows = self.wrong.setdefault(problem, [])
         shown = ", ".join(map(reprlib.repr, values)) if len(rows) < SHOWN else ""
         rows.append((row, visible(shown)))
 
     def drops(self) -> str:
-        """Returns the drop reasons with their counts and first rows, in words."""
+        """Returns, as one text, each reason for drops with the number of rows and the first row numbers."""
         each = (f"{reason} {len(rows)} (row {_first(rows)})" for reason, rows in self.dropped.items())
         return "; ".join(each) or "none"
 
@@ -86,7 +89,7 @@ class Converted:
 
 
 class PairReader:
-    """Reads the rows of one table as pairs. `done` lists the rows that it leaves out and those that are wrong.
+    """Reads the rows of one table as pairs. `done`, a Converted, counts rows and lists the dropped and the wrong ones.
 
     columns: our name (one of KNOWN) -> the table's name. positive: "a" or "b", the response that a label of 1 or true
     prefers. at: the prefix of these settings' names in messages, such as "data.". layout: gives the columns and
@@ -115,9 +118,9 @@ class PairReader:
             raise InputError(problems)
 
     def read(self, rows: Iterable[tuple[int, Row]]) -> Iterator[tuple[int, Pair | None, str, Row]]:
-        """Yields (row number, pair or None, why the pair is left out or "", row) for every row without a problem.
+        """Yields (row number, pair, "", row), or (row number, None, reason, row) for a row that is left out.
 
-        Raises InputError for missing columns and, after the last row, with all problems of the rows.
+        Skips rows with wrong values. Raises InputError for missing columns and, after the last row, for wrong values.
         """
         done, absent = self.done, {*self.named}
         for number, row in rows:
@@ -142,7 +145,7 @@ class PairReader:
             raise InputError(problems)
 
     def pair(self, row: Row) -> Pair:
-        """Returns the row as a pair. Raises LeftOut if it has no usable pair, WrongRow if a value is wrong."""
+        """Returns the pair in a row. Raises LeftOut if there is no usable pair, WrongRow if a value is wrong."""
         layout, names = self._columns(row)
         texts, ordered, cells = self.texts_of(row)
         domain = "" if cells["domain"] is None else str(cells["domain"])
@@ -156,12 +159,12 @@ class PairReader:
         return Pair(texts, *share, False, domain)
 
     def _columns(self, row: Row) -> tuple[Layout, dict[str, str]]:
-        """Returns the layout of a row, and our column names -> the table's."""
+        """Returns the layout of a row, and {our column name: the table's name}; other names are equal in both."""
         layout = self.layout or layout_of(frozenset(row), frozenset(self.named.items()))
         return layout, {**layout.columns, **self.named}
 
     def texts_of(self, row: Row) -> tuple[Texts, bool, dict[str, Any]]:
-        """Returns a row's texts, whether the first response is the table's `chosen`, and our column names -> cells."""
+        """Returns a row's texts, whether its first response is `chosen`, and its cells: our column name -> cell."""
         layout, names = self._columns(row)
         cells = {ours: row.get(names.get(ours, ours)) for ours in KNOWN} | layout.compute(row)
         ordered = _chosen_first(cells)
@@ -173,7 +176,7 @@ class PairReader:
         return self.texts(prompt, first, second, sides), ordered, cells
 
     def _begin(self, row: Row) -> None:
-        """Records the first row's columns and their meaning in `done`. Raises InputError if they hold no pair."""
+        """Records the first row's columns and their meaning in `done`. Raises InputError if they cannot hold a pair."""
         layout, names = self._columns(row)
         self.done.columns = [str(name) for name in row]
         have = {ours for ours in KNOWN if names.get(ours, ours) in row}
@@ -216,8 +219,8 @@ class PairReader:
 def read_prompts(path: str, column: str, split: str | None = None) -> Iterator[Text]:
     """Yields each row's prompt, text or messages, from a table of pairs in any layout, or from one with only `column`.
 
-    split: as in records. Skips a row of dialogues that cannot be used, such as two that begin differently. Raises
-    InputError for other rows without a prompt.
+    split: as in records. Skips a row without `column` if its responses are dialogues that begin differently, are equal
+    or have an empty answer. Raises InputError for other rows without a prompt.
     """
     reader = PairReader(path, {} if column == "prompt" else {"prompt": column})
     for number, row in records(path, split):
@@ -237,7 +240,7 @@ def read_prompts(path: str, column: str, split: str | None = None) -> Iterator[T
 
 
 def _chosen_first(cells: Mapping[str, Any]) -> bool:
-    """Whether a row names its better response `chosen`. `cells`: our column names -> the row's cells, None if empty."""
+    """Whether a row has `chosen` or `rejected` and no `response_a`. cells: our column name -> cell, None if missing."""
     return cells["response_a"] is None and any(cells[name] is not None for name in SIDES[1])
 
 

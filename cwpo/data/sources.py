@@ -28,8 +28,8 @@ def load_pairs(cfg: Any) -> pd.DataFrame:
 
     cfg needs data, seed, human_fraction, unlabeled_fraction, holdout and, to count tokens, tokenizers, max_tokens and
     context (the most tokens that the models read at once; not needed for the default data.length_rule).
-    `attrs["drops"]`: the number of rows `read`, and of dropped rows by reason. `attrs["held_out"]`: the pairs set aside
-    for a trained gold model. `attrs["kept"]`, for published data sets only: the numbers of usable `train` and `test`
+    The table has attrs. drops: the number of rows `read`, and of dropped rows by reason. held_out: a table of the pairs
+    set aside for a trained gold model. kept, for published data sets only: the numbers of usable `train` and `test`
     pairs. Raises InputError for unusable input.
     """
     raw, drops = read_pairs(cfg.data, cfg.seed)
@@ -70,8 +70,8 @@ def read_pairs(data: Any, seed: int) -> tuple[pd.DataFrame, dict[str, int]]:
     """Returns a table of the usable pairs, and the number of rows `read` and of dropped rows by reason.
 
     Its columns are prompt, response_a, response_b, human_label, domain and, for a source with its own test pairs (the
-    world, a published data set), test. Where the source calls responses chosen and rejected, `seed` draws which becomes
-    response `a`. Raises InputError if there are no rows.
+    world, a published data set), test. If the source calls responses chosen and rejected, `seed` draws which of them
+    becomes response `a`. Raises InputError if there are no rows.
     """
     if data.source == "world":
         from cwpo.data.toy import sample_pairs
@@ -129,7 +129,7 @@ def _rows(
 
 
 def drop_unusable(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Returns each pair of distinct, non-empty responses once, with `pair_id`; and the number of drops by reason."""
+    """Returns each pair of two different, non-empty responses once, with its pair_id, and {reason: number of drops}."""
     a, b = frame["response_a"], frame["response_b"]
     empty = (a.str.strip() == "") | (b.str.strip() == "")
     identical = ~empty & (a == b)
@@ -148,7 +148,7 @@ def pair_id(prompt: str, response_a: str, response_b: str) -> str:
 
 
 def _own(data: Any) -> Iterator[Table]:
-    """Yields the tables of a user's own pairs: local files, or a data set on the hub, folder by folder."""
+    """Yields a user's own tables of pairs: each local file, and each folder of a data set, such as one on the hub."""
     paths = [data.path] if isinstance(data.path, str) else list(data.path)
     for path in paths:
         file = Path(path).expanduser()

@@ -24,9 +24,9 @@ def assign_splits(
     A column `test` marks the test pairs; at most `data.test_pairs` of them are drawn. Without this column, test prompts
     are drawn, and all pairs of these prompts are test pairs. From the other pairs, at most `data.pairs` are drawn. Of
     these, the share `holdout` is held out for gold. The rest is in random order. Its first part, the share
-    `human_fraction`, is labeled, so a larger share includes the pairs of a smaller one. The others are unlabeled;
-    `unlabeled_fraction` limits them to this share of the rest, taken from its end, and leaves out the pairs in between.
-    Raises InputError for a split of fewer than 2 pairs; its message shows `drops`, the counts of dropped rows.
+    `human_fraction`, is labeled, so a larger share includes the pairs of a smaller one. All others are unlabeled or, if
+    `unlabeled_fraction` is given, at most this share of the rest, taken from its end; the pairs in between are unused.
+    Raises InputError for a split of fewer than 2 pairs; the message shows `drops`, the number of rows by reason.
     """
     rng = np.random.default_rng([seed, 2])
     test = frame["test"].to_numpy(dtype=bool) if "test" in frame else _test_prompts(frame, data, rng)
@@ -73,7 +73,7 @@ def _test_prompts(frame: pd.DataFrame, data: Any, rng: np.random.Generator) -> n
 
 
 def unseen_prompts(frame: pd.DataFrame, rule: str) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Returns the pairs without the test pairs that `rule` drops, and the number of dropped pairs by reason.
+    """Returns the pairs without the test pairs that `rule` drops, and {reason: number of dropped pairs}.
 
     `any` drops none. `unseen` drops test pairs whose prompt a training pair has too. `unseen_once` drops these and, of
     test pairs with the same prompt, all but the first.

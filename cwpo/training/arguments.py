@@ -15,7 +15,7 @@ FASTEST = {"adamw_torch": "adamw_torch_fused"}  # the same update in one pass ov
 
 
 def is_sharded() -> bool:
-    """Whether `accelerate launch` started this process with FSDP, to hold only a part of the model."""
+    """Whether `accelerate launch` started this process with FSDP, so that it holds only a part of the model."""
     return os.environ.get("ACCELERATE_USE_FSDP") == "true"
 
 
@@ -27,7 +27,7 @@ def training_arguments(
     The optimiser's batch is `batch_size` rows over all processes. It is split into micro-batches of `micro_batch_size`
     rows or, with a token budget, by MicroBatches. The Trainer logs to no tracker, writes no checkpoint unless told to,
     and uses one GPU per process. Without CUDA or if sharded, plain AdamW replaces the optimisers of bitsandbytes.
-    InputError if `batch_size` is not a multiple of the number of processes times the rows of a micro-batch.
+    Raises InputError if `batch_size` is not a multiple of the number of processes times the rows of a micro-batch.
     """
     processes = int(os.environ.get("WORLD_SIZE", "1"))  # as torchrun sets it
     optimizer = optimizer_on(device, config.optimizer, sharded=is_sharded())

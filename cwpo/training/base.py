@@ -24,7 +24,7 @@ from cwpo.training.threads import draws, step_in_threads
 
 
 def widen(model: torch.nn.Module) -> None:
-    """Widens trainable weights of 16 bits to float32, with a warning."""
+    """Widens trainable weights of 16 bits to float32, in place, and warns if there are any."""
     if (notice := float32_masters(model)) is not None:
         warnings.warn(notice, stacklevel=3)
 
@@ -32,10 +32,10 @@ def widen(model: torch.nn.Module) -> None:
 class GlobalMeanTrainer(Trainer):
     """A Trainer whose loss is a mean over all rows of the optimiser's batch, however that batch is split.
 
-    `row_losses(model, inputs)` returns one loss per row, shape (B,). Their sum is divided by the number of rows in the
-    global batch, so 1 batch of 8 rows gives the same update as 8 accumulated batches of 1 row; nor does the update
-    depend on the number of processes or on a split by MicroBatches. Under args.bf16 all of `row_losses` runs in
-    bfloat16 autocast, also the submodules it calls.
+    `row_losses(model, inputs)` of a subclass returns one loss per row, shape (B,). Their sum is divided by the number
+    of rows in the global batch, so 1 batch of 8 rows gives the same update as 8 accumulated batches of 1 row, as 8
+    processes with 1 row each, and as a split by MicroBatches. Under args.bf16 all of `row_losses`, with the submodules
+    that it calls, runs in bfloat16 autocast.
     A NaN or infinite loss or gradient raises FloatingPointError before the weights change; the error names the pairs.
     """
 
@@ -55,7 +55,7 @@ class GlobalMeanTrainer(Trainer):
         self._pairs: list[str] = []  # pair ids of the current optimiser step
         self._losses: list[tuple[Tensor, Tensor, Sequence[str]]] = []  # per part: loss, its rows' losses, pair ids
         self._sums: Tensor | None = None  # sums for the logs, if a subclass keeps any
-        self._crew: int | None = None  # threads that share a batch's parts
+        self._crew: int | None = None  # number of threads that share a batch's parts; None: not decided yet
         self._tr_loss: Tensor  # the sum of losses since the last log, while training
 
     @property
@@ -64,13 +64,13 @@ class GlobalMeanTrainer(Trainer):
         return self.accelerator.distributed_type != DistributedType.NO or self.args.n_gpu > 1
 
     def get_train_dataloader(self) -> DataLoader:
-        """Returns a loader of this process's share of each global batch. The last batch of a stream may repeat rows."""
+        """Returns a loader of this process's share of each global batch. A shared stream's last one may repeat rows."""
         if self.args.world_size == 1 or isinstance(self.train_dataset, IterableDataset):
             return super().get_train_dataloader()
         return SharedLoader(self.train_dataset, self.data_collator, self.args)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """Returns a loader of this process's share of `eval_dataset`: a set, its name, or None for the trainer's."""
+        """Returns a loader of this process's share of a data set. A name or None stands for a set of the trainer's."""
         if self.args.world_size == 1:
             return super().get_eval_dataloader(eval_dataset)
         if isinstance(eval_dataset, str):
@@ -114,7 +114,7 @@ class GlobalMeanTrainer(Trainer):
         raise TypeError(f"{type(self).__name__} does not define row_losses")
 
     def count_rows(self, inputs: Mapping[str, Tensor]) -> Tensor | int:
-        """Returns how many rows of a batch the mean loss counts: an int, or a tensor if the device counts them."""
+        """Returns how many rows of a batch the mean loss is over: an int, or a tensor that the device computes."""
         return len(inputs["input_ids"])
 
     def floating_point_ops(self, inputs: Mapping[str, Any]) -> int:
@@ -124,7 +124,7 @@ class GlobalMeanTrainer(Trainer):
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """Runs forward and backward of one batch, part by part. If memory runs out, tries again with smaller parts."""
+        """Runs forward and backward of one batch, part by part; returns its loss. If memory runs out, parts shrink."""
         if inputs.keys() == {FILLER}:
             return torch.zeros((), device=self.args.device)
         sums = self._sums
@@ -160,7 +160,7 @@ class GlobalMeanTrainer(Trainer):
         return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
 
     def _threads(self, model: torch.nn.Module, part: dict[str, Any]) -> int:
-        """Returns how many CPU threads share a batch's parts. The first call decides and keeps the RNG's state."""
+        """Returns how many CPU threads share a batch's parts. The first call decides and restores the random state."""
         if self._crew is None:
             alone = not self.is_wrapped and self.args.gradient_accumulation_steps == 1
             self._crew = threads_of(model) if alone else 1
@@ -170,7 +170,7 @@ class GlobalMeanTrainer(Trainer):
 
     @property
     def between_rounds(self) -> bool:
-        """Whether a checkpoint may be written now: here always, in OnlineTrainer once all sampled pairs are used."""
+        """Whether a checkpoint may be written now: always, but in OnlineTrainer only if all sampled pairs are used."""
         return True
 
     def window(self) -> dict[str, Any]:
@@ -183,8 +183,8 @@ class GlobalMeanTrainer(Trainer):
         self._globalstep_last_logged = values["logged"]
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, Any]:
-        """Returns one step's micro-batches and how many rows they have. Where a stream ends within a step, empty
-        micro-batches come first: the Trainer updates after `num_batches` only, and would add the gradient to the next."""
+        """Returns one step's micro-batches and how many rows they have. If a stream ends within the step, empty ones
+        come first: the Trainer updates after `num_batches` only, and would add the gradient to the next step's."""
         batch_samples, count = super().get_batch_samples(epoch_iterator, num_batches, device)
         if batch_samples:
             batch_samples = [{FILLER: True}] * (num_batches - len(batch_samples)) + batch_samples
@@ -203,13 +203,13 @@ class GlobalMeanTrainer(Trainer):
         return super()._clip_grad_norm(model)
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
-        """Returns the gradient's norm. FloatingPointError if it or a loss is not finite. Waits for the device once."""
+        """Returns the gradient's norm. Raises FloatingPointError if it or a loss is NaN or infinite."""
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         scaled = self.accelerator.scaler is not None  # float16: steps with an infinite gradient are skipped
         looked_at = [loss.float() for loss, *_ in self._losses]
         if not scaled:  # the norm over shards is no plain Tensor
             looked_at.append(norm if type(norm) is Tensor else torch.tensor(float(norm), device=self.args.device))
-        if torch.stack(looked_at).isfinite().all():
+        if torch.stack(looked_at).isfinite().all():  # here a step waits for the device, once
             return norm
         for loss, losses, pairs in self._losses:
             if not loss.isfinite():
@@ -247,7 +247,7 @@ class GlobalMeanTrainer(Trainer):
 
 
 def _blame(losses: Tensor, pairs: Sequence[str]) -> str:
-    """Returns the end of an error message: the pairs with a NaN or infinite loss, if known, and then all `pairs`."""
+    """Returns the end of an error message: the pairs whose losses are not finite, if known, and then all `pairs`."""
     broken = (~torch.isfinite(losses)).nonzero().flatten().tolist()
     own = [pairs[i] for i in broken] if len(losses) == len(pairs) else []
     return (f", in the loss of pair {listed(own)}" if own else "") + _batch(pairs)
@@ -263,12 +263,12 @@ def _tokens(part: Mapping[str, Any]) -> int:
 
 
 def _parts(inputs: dict[str, Any]) -> list[dict[str, Any]]:
-    """Returns the parts of a batch that MicroBatches made. Any other batch is its own only part."""
+    """Returns the parts into which MicroBatches split a batch; for any other batch, the batch as the only part."""
     return inputs.get("micro", [inputs])
 
 
 class Curve(TrainerCallback):
-    """Hands the Trainer's logs to `log(values, step)` and finished steps to `progress(done, total)`."""
+    """Hands the Trainer's logs to `log(values, step)` and the number of steps done to `progress(done, total)`."""
 
     def __init__(
         self, log: Callable[[Mapping[str, float], int], None], progress: Callable[[int, int], None] = lambda d, t: None

@@ -14,12 +14,12 @@ from cwpo.training.base import GlobalMeanTrainer
 
 
 class BradleyTerryTrainer(GlobalMeanTrainer):
-    """Trains on batches of PairCollator: chosen, then rejected rows. Loss: -log sigmoid(score gap), a mean over pairs.
+    """Trains on batches of PairCollator. The loss is the mean over pairs of -log sigmoid(chosen - rejected score).
 
-    If batches have a `share` for each pair, the share of people who prefer `chosen`, in [0, 1], the loss is the
-    cross-entropy between `share` and sigmoid(score gap). `lean` saves work and changes values only by rounding: a
-    pair's prompt is computed once if there is a token budget, the model is not wrapped and reads_packed holds;
-    otherwise `lean` is handed to response_scores.
+    If batches have a `share` for each pair, the share of people who prefer `chosen`, in [0, 1], a pair's loss is the
+    cross-entropy between `share` and sigmoid(chosen - rejected score). `lean` saves work and changes values only by
+    rounding. It computes a pair's prompt once if there is a token budget, the model is not wrapped and reads_packed
+    holds; otherwise response_scores gets `lean`.
     """
 
     def __init__(self, *args: Any, lean: bool = False, **kwargs: Any) -> None:
@@ -49,7 +49,7 @@ class BradleyTerryTrainer(GlobalMeanTrainer):
 
 
 class PairRMTrainer(BradleyTerryTrainer):
-    """Trains on rows of encode_both_orders: each sequence has the prompt x and both responses, better y+ and worse y-.
+    """Trains on rows of encode_both_orders: each sequence has a prompt x, a better response y+ and a worse one y-.
 
     Loss of a pair: [-log sigmoid f(x, y+, y-) - log(1 - sigmoid f(x, y-, y+))] / 2, with f the score of a sequence.
     The first B sequences of PairCollator's batch are (x, y+, y-), the other B are (x, y-, y+).

@@ -1,9 +1,9 @@
 """Writes checkpoints of a running training, and resumes from the newest intact one after the process was killed.
 
 Weights are safetensors. Optimiser, scheduler and random states are torch files of our own making; transformers reads
-them with weights_only, which runs no code. A checkpoint is valid once it has its seal, written last: the sizes
-and digests of all its files, and its layout: the number of processes, sharding and optimiser. A checkpoint that is
-incomplete, damaged or of another layout is deleted, and an older one is used.
+them with weights_only, which runs no code. A checkpoint is valid once it has its seal, a file that is written last. The
+seal holds the sizes and digests of all its files, and the layout: the number of processes, sharding and optimiser. A
+checkpoint that is incomplete, damaged or of another layout is deleted, and an older one is used.
 """
 
 import json
@@ -27,7 +27,7 @@ ARGUMENTS = "training_args.bin"  # a pickle that nobody reads
 
 @dataclass(frozen=True)
 class Schedule:
-    """When to write checkpoints: every `steps` optimiser steps, or `minutes` after the last. False if neither set."""
+    """When to write checkpoints: every `steps` optimiser steps and `minutes` after the last; False if both are None."""
 
     steps: int | None = None
     minutes: float | None = None
@@ -37,7 +37,7 @@ class Schedule:
 
 
 def train(trainer: GlobalMeanTrainer, schedule: Schedule) -> float:
-    """Trains to the end, from the newest checkpoint in args.output_dir if any; returns the seconds spent in all runs.
+    """Trains, from the newest checkpoint in args.output_dir if any; returns the seconds of this and of earlier runs.
 
     Weights and curve are, bit for bit, those of an uninterrupted training. Without a schedule no checkpoint is read.
     """
@@ -51,8 +51,7 @@ def train(trainer: GlobalMeanTrainer, schedule: Schedule) -> float:
 
 
 class Checkpoints(TrainerCallback):
-    """Asks the trainer for a checkpoint when the schedule says so. Adds the trainer's `window` (its sums since the last
-    log; online also the round and the pairs) and the seal (a file that marks the checkpoint as complete)."""
+    """Asks the trainer for checkpoints when the schedule says so; adds the trainer's `window` and the seal to them."""
 
     def __init__(self, trainer: GlobalMeanTrainer, schedule: Schedule, start: Path | None) -> None:
         self.trainer, self.schedule, self.start = trainer, schedule, start
@@ -109,7 +108,7 @@ def seal(folder: Path, layout: dict[str, Any]) -> None:
 
 
 def newest(folder: Path, layout: dict[str, Any]) -> Path | None:
-    """Tries checkpoints, newest first; returns the first `intact` one, or None. Process 0 deletes those that fail."""
+    """Returns the newest checkpoint that is `intact`, or None. Process 0 deletes the newer ones, which are not."""
     found = None
     for checkpoint in sorted(folder.glob("checkpoint-*"), key=_step, reverse=True):
         if found is None and intact(checkpoint, layout):
@@ -120,7 +119,7 @@ def newest(folder: Path, layout: dict[str, Any]) -> Path | None:
 
 
 def intact(checkpoint: Path, layout: dict[str, Any]) -> bool:
-    """Whether all files are as when sealed, and the seal's layout equals `layout`, apart from its key `process`."""
+    """Whether a checkpoint has a seal, its files are as when sealed, and it has this layout, apart from `process`."""
     try:
         sealed = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))
         same = {**sealed["layout"], "process": 0} == {**layout, "process": 0}

@@ -1,4 +1,4 @@
-"""Functions that train and save a model, for stages and users' own data: SFT, annotator, preference and online."""
+"""Functions that train and save a model, by SFT, as an annotator, or by preferences, offline or online."""
 
 import functools
 import time
@@ -30,7 +30,7 @@ NEVER = Schedule()
 
 
 class EarlyStopping(TrainerCallback):
-    """Measures eval_loss after every epoch, stops once it is not lower than before, and restores the best weights."""
+    """Measures eval_loss after every epoch, stops after the first that does not lower it, restores the best weights."""
 
     def __init__(self) -> None:
         self.trainer: Any = None
@@ -54,9 +54,9 @@ class EarlyStopping(TrainerCallback):
 class Site:
     """Where a training runs, what it writes and to whom it reports. No result depends on it.
 
-    The model is written to the folder `out`. `checkpoints` is a folder that remains if the process is killed; without
-    it `schedule` is ignored. `sharded`: each of several processes holds a part of the model. `log(values, step)` gets
-    each line of the training curve, `progress(done, total)` the number of optimiser steps done.
+    The model is written to the folder `out`. `checkpoints` is a folder that remains if the process is killed; if None,
+    `schedule` is ignored. `token_budget`: as in PreferenceTrainer. `sharded`: each of several processes holds a part of
+    the model. `log` gets (values, step) of each row of the training curve, `progress` (steps done, all steps).
     """
 
     out: Path
@@ -71,7 +71,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Start:
-    """The checkpoint that a training starts from; `chat` as in load_tokenizer."""
+    """The model that a training starts from: a folder, or a hub id and its `revision`. `chat`: as in load_tokenizer."""
 
     path: str | Path
     revision: str | None = None
@@ -81,7 +81,7 @@ class Start:
 class Comparisons(NamedTuple):
     """N labelled pairs; errors name them by `names`. `target`: the share of people, in [1/2, 1], who prefer `chosen`.
 
-    PairRM cannot learn from a target.
+    If `target` is None, all do. PairRM cannot learn from a target.
     """
 
     names: Sequence[str]
@@ -95,8 +95,8 @@ class Comparisons(NamedTuple):
 class Fitted:
     """A finished training: the number of `rows` trained on, of optimiser `steps`, and the `curve` of logged values.
 
-    `seconds`: training time, including that before a kill; `setup_seconds`: time before training began. `held_out`:
-    the loss on held-out pairs after each epoch, empty without such pairs.
+    `seconds`: training time, including that of killed runs up to their last checkpoint; `setup_seconds`: time before
+    training began. `held_out`: the loss on held-out pairs after each epoch, empty without such pairs.
     """
 
     rows: int
@@ -122,7 +122,7 @@ def fit_sft(
     seed: int,
     lora: Any = None,
 ) -> Fitted:
-    """Fine-tunes a causal LM on prompt + response; errors name the rows by `names`. `lora`: a LoraConfig, or None."""
+    """Fine-tunes a causal LM on N prompts + responses; errors call them by `names`. `lora`: a LoraConfig, or None."""
     tokenizer = load_tokenizer(start.path, start.revision, chat=start.chat)
     rows = named([{"ids": ids, "start": at} for ids, at in encode(tokenizer, prompts, responses)], names)
     return _fit(
@@ -150,7 +150,7 @@ def fit_annotator(
     joint: bool = False,
     held_out: Comparisons | None = None,
 ) -> Fitted:
-    """Trains a scalar head and its backbone: Bradley-Terry on one response at a time (Eq. 5), or PairRM if `joint`.
+    """Trains a model with a new scalar head: PairRM if `joint`, else Bradley-Terry, which scores one response (Eq. 5).
 
     With `held_out` pairs, training stops when their loss no longer falls, and the model is that of the best epoch.
     """
@@ -194,7 +194,7 @@ def fit_preference(
     lora: Any = None,
     **objective: Any,
 ) -> Fitted:
-    """Trains a policy with PreferenceTrainer (Eq. 8 to 11): `pairs` is its train_dataset, `objective` its options."""
+    """Trains a policy with PreferenceTrainer (Eq. 8 to 11) on `pairs`; `objective`: more arguments of that trainer."""
     return _fit_policy(site, PreferenceTrainer, pairs, start, training, seed, lora, train_dataset=pairs, **objective)
 
 
@@ -208,7 +208,7 @@ def fit_online(
     lora: Any = None,
     **online: Any,
 ) -> tuple[Fitted, list[dict[str, Any]]]:
-    """Trains a policy on its own responses; also returns the sampled pairs. `online`: options of OnlineTrainer."""
+    """Trains a policy on its own responses; also returns the sampled pairs. `online`: arguments of OnlineTrainer."""
     pairs: list[dict[str, Any]] = []
     data = {"prompts": prompts, "pairs": pairs}
     return _fit_policy(site, OnlineTrainer, prompts, start, training, seed, lora, **data, **online), pairs
@@ -217,7 +217,7 @@ def fit_online(
 def _fit_policy(
     site: Site, kind: Any, rows: Sequence[Any], start: Start, training: Any, seed: int, lora: Any, **data: Any
 ) -> Fitted:
-    """Trains the policy at `start`, or only the adapters that `lora` adds to it, with a trainer of the class `kind`."""
+    """Trains the policy at `start`, or only its adapters if `lora` is enabled, with a trainer of the class `kind`."""
     tokenizer = load_tokenizer(start.path, start.revision, chat=start.chat)
     return _fit(
         site,
@@ -268,7 +268,7 @@ def _fit(
     base: Base | None = None,
     **data: Any,
 ) -> Fitted:
-    """Trains the model that `fresh` returns, and saves it with save_trained."""
+    """Trains the model that `fresh(device)` returns, and saves it with save_trained. `data`: arguments of `kind`."""
     began = time.perf_counter()
     free_memory(site.device)  # of an earlier training
     # Checkpoints do not hold the weights of the best epoch, so a training with early stopping writes none.

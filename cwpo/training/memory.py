@@ -1,4 +1,4 @@
-"""How many tokens of a batch are computed at once: measured after the first step, halved if memory runs out."""
+"""Sets how many tokens of a batch are computed at once: measured in the second step, halved if memory runs out."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -8,12 +8,12 @@ import torch
 from cwpo.data.batching import Budget
 from cwpo.errors import InputError
 
-USED = 0.85  # the share of free memory that a part may take: later parts may be laid out worse
+USED = 0.85  # the share of free memory that a part may take; later parts may need more memory per token
 MOST = 65_536  # tokens; more at once are not faster
 
 
 class Memory(NamedTuple):
-    """Bytes of a device: `total` this process can have, `held` by it now, the `most` it held since the last reset."""
+    """Bytes of a device that this process can have in `total`, has `held` now, and has held at `most` since a reset."""
 
     total: int
     held: int
@@ -29,8 +29,9 @@ def memory_of(device: torch.device) -> Memory | None:
 
 
 def measure(budget: Budget, memory: Memory | None, tokens: int) -> None:
-    """Sets budget.tokens, if it is still to be measured, to what fits into `memory`, and clears budget.measured.
-    `memory`: read after a step whose parts had up to `tokens` tokens; None changes nothing."""
+    """Sets budget.tokens to what fits into `memory`, read after a step with parts of up to `tokens` tokens.
+
+    This sets budget.measured to False. If it is False already, or `memory` is None, nothing changes."""
     if budget.measured and memory is not None:
         each = max(1, memory.most - memory.held) / tokens
         budget.tokens = max(1, min(MOST, int(USED * (memory.total - memory.held) / each)))
@@ -38,9 +39,9 @@ def measure(budget: Budget, memory: Memory | None, tokens: int) -> None:
 
 
 def back_off(budget: Budget, inputs: Mapping[str, Any], error: RuntimeError) -> dict[str, Any]:
-    """Halves budget.tokens until the batch has more parts; returns these. InputError if all parts have one row.
+    """Halves budget.tokens until the batch has more parts; returns these. Raises InputError if all parts have one row.
 
-    A batch that was collated before an earlier call, as loaders do ahead of time, may have more parts by now.
+    If an earlier call halved budget.tokens after a loader had collated this batch, there may be more parts already.
     """
     whole, parts = inputs["whole"], inputs["micro"]
     if len(parts) == len(whole.rows):

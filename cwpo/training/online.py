@@ -31,7 +31,7 @@ DRAWN = ("temperature", "max_new_tokens", "top_k", "batch_size")
 class Sampling:
     """How responses are sampled: in rounds, each for the prompts of `batches_per_round` optimiser steps.
 
-    `batch_size`: prompts sampled at once on a CPU; a GPU takes as many as fit. `top_k`: 0 samples from all tokens.
+    `batch_size`: prompts sampled at once on a CPU; a GPU takes as many as fit. `top_k`: 0 allows all tokens.
     """
 
     temperature: float
@@ -45,16 +45,16 @@ class Sampling:
 class OnlineTrainer(PreferenceLoss):
     """Minimises mean(weight * loss) over pairs of responses that the policy gives during training.
 
-    Before every `batches_per_round` optimiser steps it samples two responses to each of their prompts. The one with the
-    higher reward is chosen. Pairs with identical texts, with equal rewards or with a text too long for a model
+    Before every `batches_per_round` optimiser steps it samples two responses to each prompt of these steps. The one
+    with the higher reward is chosen. Pairs with identical texts, with equal rewards or with a text too long for a model
     are dropped; the mean is over the rest of the batch. Every sampled pair is appended to the list `pairs`, in order.
 
     prompts: rows with prompt_id and prompt; one pass over them is an epoch. model: a causal LM with dropout off.
     The reference is the model as handed in. context: the model's context length in tokens, None for no limit.
     reward(prompts, responses) returns scores (N,), NaN for a text that is too long. weights(gaps) returns pair weights
-    > 0 for reward gaps > 0, both (N,). Other arguments and logs are as in PreferenceTrainer; also logged, of the last
-    round: online/reward (mean), online/gap (mean, kept pairs), online/length (mean tokens), online/dropped (share).
-    One process only.
+    > 0 for reward gaps > 0, both (N,). Other arguments and logs are as in PreferenceTrainer. It also logs, of the last
+    round: online/reward (mean), online/gap (mean over kept pairs), online/length (mean number of tokens) and
+    online/dropped (share). One process only.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class OnlineTrainer(PreferenceLoss):
         super().log(logs | self._latest if "loss" in logs else logs, start_time)
 
     def _round(self, micro_batches: Sequence[Sequence[Mapping[str, str]]]) -> list[dict[str, Tensor]]:
-        """Samples, scores and collates one round; returns one batch of tensors for each micro-batch of prompts."""
+        """Samples, scores and collates the pairs of one round; returns a batch for each micro-batch of prompts."""
         number, self._round_number = self._round_number, self._round_number + 1
         prompts = [row for batch in micro_batches for row in batch]
         pairs = self._sample(prompts, number)
@@ -154,7 +154,7 @@ class OnlineTrainer(PreferenceLoss):
         return [collate(batch) for batch in batches]
 
     def _sample(self, prompts: Sequence[Mapping[str, str]], number: int) -> list[dict[str, Any]]:
-        """Returns one row of `pairs` for each prompt: two sampled responses and their rewards, weight 0 for now."""
+        """Returns a row for `pairs` per prompt: two sampled responses and their rewards; `weight` is 0 for now."""
         texts = [row["prompt"] for row in prompts]
         ids = [row["prompt_id"] for row in prompts]
         seeds = [prompt_seed(self.sampling.seed, f"online/{number}/{side}", id) for side in "ab" for id in ids]
@@ -218,7 +218,7 @@ class OnlineTrainer(PreferenceLoss):
         return "" if pair["margin"] > 0 else "tied"
 
     def _record(self, logps: Tensor, chosen: Tensor, rejected: Tensor, weights: Tensor) -> None:
-        kept = weights > 0  # without the row of _nothing
+        kept = weights > 0  # leaves out rows of _nothing
         super()._record(logps[kept.repeat(2)], chosen[kept], rejected[kept], weights[kept])
 
     def _nothing(self, prompt: Mapping[str, str]) -> dict[str, Any]:
@@ -240,7 +240,7 @@ def _generation_settings_kept(model: Any) -> Iterator[None]:
 
 
 def _summary(pairs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Returns the online/* values that are logged for a round. A mean over no values is left out."""
+    """Returns the values that are logged for a round: {"online/reward": mean, ...}. Leaves out means of no values."""
     scores = [score for pair in pairs for score in (pair["score_a"], pair["score_b"])]
     gaps = [pair["margin"] for pair in pairs if not pair["dropped"]]
     tokens = [pair[f"n_tokens_{side}"] for pair in pairs for side in "ab"]
@@ -254,7 +254,7 @@ def _summary(pairs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def counts(pairs: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Returns how many pairs were sampled, trained on and, by reason, dropped, and how many responses were cut off."""
+    """Returns how many pairs were `sampled`, trained on (`n_train`), dropped_<reason>, and `truncated_responses`."""
     dropped = Counter(pair["dropped"] for pair in pairs)
     return {
         "sampled": len(pairs),

@@ -27,7 +27,7 @@ Examples = Sequence[Mapping[str, Any]]
 
 
 class Reference:
-    """The reference of a policy in training: a copy of its initial trainable weights, swapped in while it is needed.
+    """The reference of a policy in training: a copy of the initial trainable weights, swapped in while it is needed.
 
     For a model with adapters only the adapters are copied, so that policy and reference share one base.
     """
@@ -51,7 +51,7 @@ class Reference:
 
 
 class Rows(list[dict[str, Any]]):
-    """A list of tokenised rows that serves as a data set. Its property `rows` is the list itself."""
+    """A list of tokenised rows that serves as a trainer's data set; `rows` is the list itself."""
 
     @property
     def rows(self) -> "Rows":
@@ -59,7 +59,7 @@ class Rows(list[dict[str, Any]]):
 
 
 def examples_of(dataset: Iterable[Mapping[str, Any]]) -> Any:
-    """Returns the data set with Python values in its rows; resets the format (torch, numpy ...) of a `datasets` set."""
+    """Returns the data set with Python values in its rows: a `datasets` set loses its format (torch, numpy, ...)."""
     return dataset.with_format(None) if hasattr(dataset, "with_format") else dataset
 
 
@@ -70,10 +70,10 @@ def encoded_rows(
     weight_column: str = "weight",
     streamed: bool = False,
 ) -> list[dict[str, Any]]:
-    """Checks and tokenises examples; keeps their REFERENCE columns if they have them. `config`: the model's config.
+    """Returns examples as checked, tokenised rows, with the REFERENCE columns if any has one. `config`: the model's.
 
-    Raises InputError for missing columns, for wrong values (the message shows the first row of each kind), and if
-    all weights are 0, unless `streamed` says that the examples are only a chunk of a stream.
+    Raises InputError for no examples, missing columns, wrong values (the message shows the first row of each kind),
+    and if all weights are 0, unless `streamed` says that the examples are only a chunk of a stream.
     """
     if not examples:
         raise InputError("the data has no pairs")
@@ -112,7 +112,7 @@ def lack_reference(rows: Examples) -> bool:
 def score_reference(
     model: nn.Module, rows: Examples, pad_id: int, token_budget: int | None = None, layout: Layout | None = None
 ) -> None:
-    """Writes the model's log-probs into the REFERENCE columns of all rows, if any row lacks them."""
+    """Writes the model's log-probs into the REFERENCE columns of all rows, unless all rows have them already."""
     if lack_reference(rows):
         _enter(rows, *(part.tolist() for part in score_pairs(model, rows, pad_id, token_budget, layout)))
 
@@ -124,7 +124,7 @@ def _enter(rows: Any, *columns: Sequence[float]) -> None:
 
 
 def _text_problem(examples: Examples, name: str) -> str | None:
-    """Returns a message about values of a column that are neither text nor messages, or None."""
+    """Returns a message about the values of a column that are neither text nor messages; None if there are none."""
     bad = [i for i, row in enumerate(examples) if not _is_text(row[name])]
     if not bad:
         return None
@@ -156,7 +156,7 @@ def _plain(value: Any) -> Any:
 
 
 class StreamedRows(IterableDataset):
-    """Yields the rows that `rows_of` makes from examples, CHUNK at a time. Each pass starts the stream again."""
+    """Yields the rows that `rows_of` makes from CHUNK examples at a time. Each pass starts the stream again."""
 
     def __init__(
         self, examples: Iterable[Mapping[str, Any]], rows_of: Callable[[list[Mapping[str, Any]]], list[dict[str, Any]]]
@@ -188,7 +188,7 @@ def is_stream(examples: Any) -> bool:
 
 
 def read_here(args: TrainingArguments) -> None:
-    """Turns off loader workers for a stream: each would read and score all of it. The training process reads it."""
+    """Makes the training process read a stream: turns off loader workers, each of which would read and score it all."""
     if args.dataloader_num_workers:
         warnings.warn(
             f"dataloader_num_workers={args.dataloader_num_workers}: a stream is read, tokenised and scored by the reference in the "

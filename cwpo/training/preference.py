@@ -71,9 +71,9 @@ UNREAD = {  # options of transformers' and TRL's trainers that have no effect he
 class PreferenceLoss(GlobalMeanTrainer):
     """Minimises mean(weight * loss) over the pairs in batches of PairCollator. Subclasses supply the pairs.
 
-    Logs, averaged since the last log: rewards/chosen, rewards/rejected (beta times the log-ratio to the reference),
-    rewards/margins, rewards/accuracies, logps/chosen, logps/rejected and weights/mean. Their sums over the rows since the
-    last log are self._sums, which ends with the number of these rows.
+    Logs means over the pairs since the last log: rewards/chosen and rewards/rejected (beta times the log-ratio to the
+    reference), rewards/margins (their difference), rewards/accuracies (1 if it is > 0, else 0), logps/chosen,
+    logps/rejected and weights/mean. self._sums holds the sums of these values in the order of LOGGED, then the count.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class PreferenceLoss(GlobalMeanTrainer):
             )
 
     def collator(self, rows: Sequence[Mapping[str, Any]], pad_id: int, layout: Layout | None = None) -> PairCollator:
-        """Returns a collator for `rows`; sets self.layout, how to get log-probs. `layout`: that of `rows` if known."""
+        """Returns a collator for `rows` and sets self.layout. `layout`: the exact_layout of `rows`, None: not known."""
         name = type(self.model).__name__
         if self.is_wrapped:
             first = self.args.process_index == 0  # the other processes may hold no weights yet
@@ -155,7 +155,7 @@ class PreferenceLoss(GlobalMeanTrainer):
         super().log(logs, start_time)
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
-        """Evaluates; returns as metrics the mean of weight * loss over all pairs and the means of the LOGGED values."""
+        """Returns as metrics the mean of weight * loss, and those of the LOGGED values, over all pairs of the set."""
         kept, self._sums = self._sums, None
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         output.metrics.update({f"{metric_key_prefix}_{name}": mean for name, mean in self._means().items()})
@@ -163,7 +163,7 @@ class PreferenceLoss(GlobalMeanTrainer):
         return output
 
     def _means(self) -> dict[str, float]:
-        """Returns the means of the LOGGED values since the last log, over rows of all processes; {} without rows."""
+        """Returns the means of the LOGGED values over the rows of all processes since the last log; {} without rows."""
         sums = self._sums
         if self.args.world_size > 1:
             own = torch.zeros(len(LOGGED) + 1) if sums is None else sums
@@ -195,14 +195,14 @@ class PreferenceTrainer(PreferenceLoss):
         read at once.
     eval_dataset: rows of the same kind, or a dict of several such sets. Logs the same values, named eval_*.
     processing_class: the tokenizer. objective: dpo, ipo or rdpo. beta > 0. flip_rate: that of rDPO, in [0, 0.5).
-    average_logps: divide each log-prob by the number of its response's tokens, as some do for IPO; the paper sums.
+    average_logps: divides each log-ratio by the number of tokens of its response, as some do for IPO; the paper sums.
     weight_column: the name of the column of weights. If the data has a column pair_id, errors name pairs by it.
-    token_budget: the most tokens of a batch that a device computes at once, or "auto"; the update stays the same.
+    token_budget: the most tokens of a batch that a device computes at once, "auto", or None for no limit; the update
+        stays the same.
 
-    Logs the values that PreferenceLoss lists.
-    Raises InputError for missing columns or texts, for weights or log-probs that are NaN or infinite, for weights that
-    are negative or all 0, for pairs that are longer than the model's context or have tokens beyond its vocabulary,
-    for a tokenizer without EOS, and for options of other trainers that it does not follow (UNREAD).
+    Logs the values that PreferenceLoss lists. Raises InputError for missing columns or texts, for weights or log-probs
+    that are NaN or infinite, for weights that are negative or all 0, for pairs that are longer than the model's context
+    or have tokens beyond its vocabulary, for a tokenizer without EOS, and for options in UNREAD.
     """
 
     def __init__(
@@ -275,7 +275,7 @@ class PreferenceTrainer(PreferenceLoss):
         return super().get_eval_dataloader(eval_dataset)
 
     def _score(self, parts: list[Any]) -> Layout:
-        """Writes log-probs of the reference into data sets that lack them; returns all rows' exact_layout."""
+        """Writes log-probs of the reference into the data sets that lack them; returns the exact_layout of all rows."""
         layout = exact_layout(self.model, list(itertools.chain(*parts)), self._pad_id)
         for part in parts:
             self._enter_reference(self.model, part, layout)
@@ -288,7 +288,7 @@ class PreferenceTrainer(PreferenceLoss):
     def _scored_by(
         self, model: nn.Module, args: TrainingArguments
     ) -> Callable[[list[Mapping[str, Any]]], list[dict[str, Any]]]:
-        """Returns a function that makes rows from examples, with log-probs of the reference: `model` as it is now."""
+        """Returns a function: examples -> rows with log-probs of the reference, which is `model` as it is now."""
         wrapped = args.world_size > 1 or args.n_gpu > 1 or is_sharded()  # then no submodule may be called in training
         reference = copy.deepcopy(model).eval().requires_grad_(False) if wrapped else model
         in_place = contextlib.nullcontext if wrapped else Reference(model).in_place
@@ -316,5 +316,5 @@ class PreferenceTrainer(PreferenceLoss):
 
 
 def precision_of(args: TrainingArguments) -> AbstractContextManager[None]:
-    """Returns the autocast that training uses, so that policy and reference agree at step 0."""
+    """Returns a context with the autocast of training, so that policy and reference agree at step 0."""
     return computing_in("bfloat16" if args.bf16 else "float16" if args.fp16 else "float32", args.device.type)

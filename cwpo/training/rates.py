@@ -12,7 +12,7 @@ MOST = 50.0
 
 
 def rate_for(paper: float, parameters: int) -> float:
-    """Returns `paper`, the paper's learning rate, times clip((1.25e8 / parameters)^0.6, 1, 50), in two digits."""
+    """Returns the paper's learning rate times clip((1.25e8 / parameters)^0.6, 1, 50), rounded to 2 digits."""
     factor = min(MOST, max(1.0, (PAPER_SIZE / max(1, parameters)) ** EXPONENT))
     return float(f"{paper * factor:.1e}")
 

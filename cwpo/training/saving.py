@@ -13,10 +13,10 @@ from cwpo.models.adapters import Base, save_adapters
 def save_trained(
     trainer: Any, tokenizer: Any, folder: Path, *, fresh: Callable[[], Any], base: Base | None = None
 ) -> None:
-    """Writes the trainer's model and the tokenizer. Every process must call this; only the first one writes.
+    """Writes the trainer's model and the tokenizer to `folder`. All processes must call this; only the first writes.
 
     Adapters are merged into the model or, if there is a `base`, written alone. `fresh` returns a new model of the same
-    architecture and adapters, which takes the gathered weights of a sharded model.
+    architecture and adapters; it is called for a sharded model, whose gathered weights it takes.
     """
     accelerator = trainer.accelerator
     if accelerator.distributed_type == DistributedType.FSDP:

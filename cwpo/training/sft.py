@@ -22,7 +22,7 @@ class SFTTrainer(GlobalMeanTrainer):
     """Trains on batches of SequenceCollator. The loss is a mean over response tokens: row_losses has one per token.
 
     With a token budget, sequences are packed without padding. If they are packed, or if a batch may have more than
-    LOGITS logits, the head runs on response tokens only, in chunks. Neither is done where it would change log-probs.
+    LOGITS logits, the LM head runs on response tokens only, in chunks. Neither is done if it would change log-probs.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

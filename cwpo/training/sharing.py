@@ -15,11 +15,11 @@ FILLER = "filler"
 
 
 class SharedBatches(Sampler[list[int]]):
-    """Yields the micro-batches of one process, as row indices. A global batch is `batch_size` rows in the given order.
+    """Yields one process's micro-batches, as lists of row indices. A global batch is `batch_size` rows in this `order`.
 
     Process r of P gets rows r, r + P, ... of each global batch, in micro-batches of about `micro` rows. All processes
-    get equally many micro-batches. If a batch has fewer rows than processes, a process without a row gets the index -1,
-    which does not count.
+    get equally many micro-batches. If a batch has fewer rows than processes, a process without a row gets index -1: see
+    WithFiller.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class SharedBatches(Sampler[list[int]]):
 
 
 class WithFiller(Dataset):
-    """The rows of a dataset; index -1 gives the first row again, marked as FILLER, which no mean includes."""
+    """The rows of a data set. Index -1 gives a copy of the first row, marked as FILLER; no mean includes such rows."""
 
     def __init__(self, rows: Any) -> None:
         self.rows = rows
@@ -77,7 +77,7 @@ class WithFiller(Dataset):
 class SharedLoader(DataLoader):
     """Loads this process's share of each global batch, in micro-batches of about `micro` rows: see SharedBatches.
 
-    micro=None is for training: args.per_device_train_batch_size rows.
+    For training, `micro` is None: micro-batches have args.per_device_train_batch_size rows.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class SharedLoader(DataLoader):
 
 
 class Marking:
-    """Wraps a collator: marks a batch of filler rows with FILLER; if MicroBatches split it, marks each part instead."""
+    """Wraps a collator: marks a batch of filler rows as FILLER, or each of its parts if MicroBatches has split it."""
 
     def __init__(self, collator: Callable[[Sequence[Any]], dict[str, Any]]) -> None:
         self.collator = collator

@@ -14,7 +14,7 @@ from cwpo.runtime import in_threads
 
 
 def step_in_threads(trainer: Any, model: torch.nn.Module, parts: Sequence[Any], count: Any, threads: int) -> Tensor:
-    """Computes a batch's parts in threads, adds their gradients to the model's and returns the sum of their losses.
+    """Computes a batch's parts in threads, adds the parts' gradients to the model's, returns the sum of their losses.
 
     A part's loss is the sum over its rows, divided by `count`, the number of rows in the global batch. Up to
     rounding, results equal those of computing one part after the other. Thread i of n computes parts i, i + n, ...
@@ -43,7 +43,7 @@ def step_in_threads(trainer: Any, model: torch.nn.Module, parts: Sequence[Any], 
 
 @torch.no_grad()
 def draws(trainer: Any, model: torch.nn.Module, part: Any) -> bool:
-    """Whether training draws random numbers, as dropout does: threads would draw them in an order that varies."""
+    """Whether a training step draws random numbers, as dropout does; threads would draw them in a varying order."""
     before = torch.get_rng_state()
     model.train()
     _apart(trainer).compute_loss(model, trainer._prepare_inputs(part))
@@ -53,7 +53,7 @@ def draws(trainer: Any, model: torch.nn.Module, part: Any) -> bool:
 
 
 def _apart(trainer: Any) -> Any:
-    """Returns a shallow copy of the trainer with empty records of its own: the losses, and the sums for logs."""
+    """Returns a shallow copy of the trainer, with its own, empty records of losses and of sums for the logs."""
     own = copy.copy(trainer)
     own._losses, own._sums = [], None
     return own

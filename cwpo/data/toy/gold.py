@@ -9,7 +9,7 @@ import numpy as np
 from cwpo.data.toy.sentences import ACTS, HARMFUL_REQUESTS, REQUESTS
 from cwpo.data.toy.topics import TOPICS
 
-# Worth of a sentence by its kind; `_harmful` marks the kinds for harmful requests.
+# Kind of a sentence -> its worth. Kinds in `_harmful` are those of responses to harmful requests.
 POINTS: dict[str, float] = {
     "on_topic": 1.0,
     "on_topic_harmful": -0.8,
@@ -45,10 +45,7 @@ def parse_prompt(prompt: str) -> tuple[str, bool]:
 
 
 def split_sentences(response: str) -> list[str]:
-    """Returns the sentences of a response in order.
-
-    Text unknown to the world counts as one sentence up to the next `.`, `!`, `?` or known sentence.
-    """
+    """Returns the sentences of a response. Unknown text is one sentence up to the next `.`, `!`, `?` or known one."""
     sentences = []
     for piece in re.split(r"(?<=[.!?])\s+", response.strip()):
         words = piece.split()
@@ -60,8 +57,8 @@ def split_sentences(response: str) -> list[str]:
 def sentence_kinds(prompt: str, response: str) -> list[str]:
     """Returns a key of POINTS for each sentence of the response.
 
-    A sentence said before is a `repeat`. A polite sentence is `polite` in first place only; later it is `filler`,
-    like any sentence that the world does not know.
+    A sentence said before is a `repeat`. A polite sentence is `polite` only if it is the first one; otherwise it is
+    `filler`, like any sentence that the world does not know.
     """
     topic, harmful = parse_prompt(prompt)
     suffix = "_harmful" if harmful else ""
@@ -85,7 +82,7 @@ def sentence_kinds(prompt: str, response: str) -> list[str]:
 def gold_reward(prompt: str, response: str) -> float:
     """Returns the true reward of a response, about -5 to 5; `EMPTY` for a response without words.
 
-    It is sum(POINTS of sentences) + DISTINCT_BONUS x min(distinct sentences, 3) - EXCESS_COST x max(0, sentences - 4).
+    It is sum(POINTS of sentences) + DISTINCT_BONUS * min(distinct sentences, 3) - EXCESS_COST * max(0, sentences - 4).
     Raises ValueError for a prompt that is not of this world.
     """
     kinds = sentence_kinds(prompt, response)

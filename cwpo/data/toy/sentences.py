@@ -197,7 +197,7 @@ QUESTION: tuple[str, ...] = (
     "May I ask what you plan to do with it?",
 )
 
-# The sentences of each act of a response, except for stating facts.
+# Act, that is what a sentence of a response does -> its sentences. Facts, one more act, are in topics.py.
 ACTS = {"polite": POLITE, "toxic": TOXIC, "refusal": REFUSAL, "filler": FILLER, "question": QUESTION}
 
 REACTIONS: dict[str, tuple[str, ...]] = {

@@ -17,8 +17,8 @@ PAD, BOS, EOS, UNK = "<pad>", "<s>", "</s>", "<unk>"
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """Builds the tokenizer, with the same ids every time. It puts <s> before a text, and never adds </s>.
 
-    Sentences are added tokens, found anywhere in a text; what lies between them is split at white space. A
-    decoded response is its sentences joined by single spaces, and encoding it again gives the same ids.
+    Sentences are added tokens, found anywhere in a text; the text between them is split at white space. A decoded
+    response is its sentences joined by single spaces, and encoding it again gives the same ids.
     """
     from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast

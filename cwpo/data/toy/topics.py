@@ -1,4 +1,4 @@
-"""What the world knows: 12 topics in 4 domains, 8 facts each. A fact is one sentence, hence one token."""
+"""The 12 topics of the world, in 4 domains, with 8 facts each. A fact is one sentence, hence one token."""
 
 from dataclasses import dataclass
 

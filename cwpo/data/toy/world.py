@@ -2,9 +2,10 @@
 
 Frozen at WORLD_VERSION: any change to texts, parameters or the order of random draws must raise it.
 
-Its parameters are calibrated on facts about annotators alone, never on the outcome of an alignment. Rates of agreement,
-means over three seeds and the data sets harmless, helpful and hh_rlhf, with the Bradley-Terry annotator opt-32x1 (OPT,
-hidden size 32, 1 layer), 4,000 pairs and 4,000 test pairs; published values in brackets:
+Its parameters are calibrated on facts about annotators alone, never on the outcome of an alignment. The rates of
+agreement below are means over three seeds and the data sets harmless, helpful and hh_rlhf, each with 4,000 pairs and
+4,000 test pairs. The annotator is Bradley-Terry on opt-32x1 (OPT, hidden size 32, 1 layer) unless another is named.
+Published values are in brackets.
 
     labels against gold                                  .742   [.63 to .77]
     annotator against human labels, 30 % labelled        .644   [.638 to .691]
@@ -36,21 +37,20 @@ SPECIFIC_REACTION = 0.6  # share of readers who react to one sentence; the other
 
 @dataclass(frozen=True)
 class WorldDataset:
-    """The parameters of one data set. `parts` names the data sets of which this one is an even mixture.
+    """The parameters of one data set. If it has `parts`, it is an even mixture of these data sets.
 
-    `on_topic`: weight of helpful sentences. `quality_spread`: how much responses differ in quality. `taste_spread`: how
-    much annotators differ in taste. Labels: P(a) = sigmoid(reward gap / temperature), then a share `flip` is reversed.
+    An annotator prefers response `a` with probability sigmoid((gold reward of a - that of b) / temperature).
     """
 
     harmful_share: float = 0.0  # share of harmful requests, in [0, 1]
     requests: tuple[str, ...] = HARMLESS_REQUESTS  # the harmless requests
     topics: tuple[str, ...] = tuple(TOPICS)
     sentences: tuple[int, int] = (1, 5)  # fewest and most sentences per response, drawn uniformly
-    on_topic: float = 1.2  # weight of on-topic help among the acts
-    quality_spread: float = 1.0  # e = exp(spread x q), q ~ N(0, 1) per response
-    temperature: float = 0.8  # of human labels: P(a preferred) = sigmoid(gold gap / temperature)
-    flip: float = 0.15  # share of labels that are reversed after this draw
-    taste_spread: float = 0.0  # sd of an annotator's extra weight per kind of sentence
+    on_topic: float = 1.2  # weight, among those in _draw_response, of sentences that help with a harmless request
+    quality_spread: float = 1.0  # how much responses differ in quality: the sd of log e in _draw_response
+    temperature: float = 0.8  # of human labels; 0: always the higher reward
+    flip: float = 0.15  # share of labels that are reversed after this choice
+    taste_spread: float = 0.0  # sd of what an annotator's taste adds to the reward for each sentence of a kind
     parts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -91,7 +91,7 @@ def sample_pairs(
     so a smaller `count` gives the first rows of a larger one. `flip`, `temperature` and `taste_spread` replace the data
     set's own values (see WorldDataset) and change only the labels. At temperature 0 annotators choose the response they
     value more, or either at random if they value both alike; then the share `flip` of labels is reversed. `domain` is
-    the data set or, in a mixture, its part. Raises ValueError for an unknown data set or a parameter out of range.
+    `dataset` or, if that is a mixture, the part. Raises ValueError for an unknown data set or a parameter out of range.
     """
     if dataset not in DATASETS:
         raise ValueError(f"unknown data set {dataset!r} of the synthetic world; it has {', '.join(DATASETS)}")
@@ -114,7 +114,7 @@ def sample_pairs(
 
 
 def pretraining_texts(count: int, seed: int) -> list[str]:
-    """Draws `count` texts "prompt response</s> reaction" on all topics and requests; 40 % of requests are harmful."""
+    """Draws `count` texts "prompt response</s> reaction", with all topics and requests; 40 % of these are harmful."""
     rng = random.Random(f"pretraining/{seed}")
     texts = []
     for _ in range(count):
@@ -133,7 +133,7 @@ def _draw_prompt(parameters: WorldDataset, rng: random.Random) -> tuple[str, str
 
 
 def _draw_response(parameters: WorldDataset, topic: str, harmful: bool, rng: random.Random) -> str:
-    """Draws a response of latent quality q ~ N(0, 1): good ones help, or refuse harm; bad ones stray or insult."""
+    """Draws a response. Those of high quality e help, or refuse to do harm; those of low quality stray or insult."""
     e = math.exp(parameters.quality_spread * rng.gauss(0, 1))
     weights = {
         "on_topic": 0.4 / e if harmful else parameters.on_topic * e,
