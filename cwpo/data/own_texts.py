@@ -121,13 +121,14 @@ def _conversation(asked: Any, a: Any, b: Any) -> Texts:
 def _beginning(asked: list[Any], begun: list[Any]) -> list[Any]:
     """Returns the messages before the responses, from the prompt `asked` and `begun`, the responses' common beginning.
 
-    These are `begun` if it begins or ends with `asked`, and `asked` if it ends with `begun`. Otherwise a `begun` that
-    starts with an assistant's turn follows `asked`, and a lone system message precedes an `asked` without one. `asked`
-    replaces a `begun` of one other message that is no system message. Raises LeftOut in all other cases.
+    These are `begun` if it begins or ends with `asked`, and `asked` if it ends with `begun`, or if `begun` is one
+    message, with which `asked` begins. Otherwise a `begun` that starts with an assistant's turn follows `asked`, and a
+    lone system message precedes an `asked` without one. `asked` replaces a `begun` of one other message that is no
+    system message. Raises LeftOut in all other cases.
     """
     if not asked or begun[: len(asked)] == asked or begun[-len(asked) :] == asked:
         return begun or asked
-    if not begun or asked[-len(begun) :] == begun:
+    if not begun or begun in (asked[-len(begun) :], asked[:1]):
         return asked
     if begun[0]["role"] == "assistant":
         return asked + begun
