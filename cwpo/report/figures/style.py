@@ -22,7 +22,7 @@ from cwpo.report.tables.cells import NOT_RUN, counts
 from cwpo.report.tables.grid import Grid
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#555555"
-SKY, YELLOW = "#56B4E9", "#E69F00"
+SKY, YELLOW, BROWN, OLIVE = "#56B4E9", "#E69F00", "#6B4226", "#A8A800"
 COLORS = {
     "human": GREY,
     "human_labeled": GREY,
@@ -32,6 +32,9 @@ COLORS = {
     "cw_po": BLUE,
     "cw_dpo_annotator": SKY,
     "filter": GREEN,
+    "online_ws_po": BROWN,
+    "online_cw_po": "black",
+    "online_rm": OLIVE,
 }
 HOLLOW: Any = {"ls": "none", "mfc": "none", "ms": 5, "mew": 1}  # marks of the paper's numbers
 LOOK: Any = {
