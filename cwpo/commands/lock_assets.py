@@ -21,8 +21,8 @@ Entry = dict[str, Any]
 def lock_assets(cfg: Any, api: Any = None, file: Path = LOCK) -> None:
     """Looks up the commit of each model and data set that has none yet, prints it and writes it to `file`.
 
-    cfg.update: also of those that have one. A non-empty cfg.assets limits the look-up to the names in it. Raises
-    InputError at once if the hub cannot be reached; if single look-ups fail, only after the other commits are written.
+    With cfg.update, also of those that have one. If cfg.assets is not empty, only of those that it names. Raises
+    InputError at once if the hub cannot be reached; for a failed look-up or an unknown name, after all else is written.
     """
     if api is None:
         from huggingface_hub import HfApi, constants
@@ -56,10 +56,10 @@ def lock_assets(cfg: Any, api: Any = None, file: Path = LOCK) -> None:
 
 
 def look_up(api: Any, kind: str, name: str, ref: str) -> Entry:
-    """Returns {"ref": ref, "revision": commit of ref}.
+    """Returns {"ref": ref, "revision": its commit} of the model or data set `name`; `kind` is one of KINDS.
 
-    If a model has no safetensors at `ref`, both values come from an open pull request of the account CONVERTER that
-    adds them. Raises InputError if there is no such pull request, or if the hub cannot answer.
+    If a model has no safetensors at `ref`, both values are those of the newest open pull request of CONVERTER that has
+    them. Raises InputError if there is no such pull request, or if the hub cannot answer.
     """
     repo_type = {"models": "model", "datasets": "dataset"}[kind]
     sha, files = _commit(api, name, repo_type, ref)
