@@ -14,7 +14,7 @@ POINTS = ("matched", "own_best")
 
 
 def at_operating_point(cfg: Config) -> Config:
-    """Returns cfg with a null alignment.learning_rate replaced by the rate that cfg.update_sizes has, if any."""
+    """Returns cfg; a null alignment.learning_rate is replaced by the rate in cfg.update_sizes for the arm, if any."""
     sizes = sizes_of(cfg)
     if cfg.alignment.learning_rate is not None or sizes is None:
         return cfg
