@@ -19,7 +19,7 @@ Entry = dict[str, Any]
 
 
 def lock_assets(cfg: Any, api: Any = None, file: Path = LOCK) -> None:
-    """Looks up the commit of each model and data set that has none yet, prints it and writes it to `file`.
+    """Looks up the commit of each model and data set in conf/ that has none yet, prints it and writes it to `file`.
 
     With cfg.update, also of those that have one. If cfg.assets is not empty, only of those that it names. Raises
     InputError at once if the hub cannot be reached; for a failed look-up or an unknown name, after all else is written.
@@ -91,7 +91,7 @@ def _content(file: Path) -> dict[str, Any]:
 
 
 def write_lock(lock: dict[str, dict[str, Entry]], file: Path) -> None:
-    """Writes the entries to `file`, and keeps the comments that the file begins with."""
+    """Writes `lock`, {kind: {hub id: entry}}, to `file`, and keeps the comments with which the file begins."""
     old = HEADER.match(file.read_text(encoding="utf-8"))
     lines = [old[0] if old else ""]
     for kind in KINDS:
@@ -112,7 +112,7 @@ def _commit(api: Any, name: str, repo_type: str, ref: str) -> tuple[str, list[st
 
 
 def _conversions(api: Any, name: str) -> list[str]:
-    """Returns the refs of a model's open pull requests by CONVERTER, newest first. Other authors are not trusted."""
+    """Returns the refs of a model's open pull requests by CONVERTER, newest first; no other author is trusted."""
     try:
         refs = [
             (each.num, each.git_reference)

@@ -56,7 +56,7 @@ def reproduce(cfg: Any) -> None:
 
 
 def workers_for(settings: Settings) -> int:
-    """Returns the default number of workers: 1 for ddp, fsdp or device=cuda:N, else one for each GPU used, or JOBS."""
+    """Returns the default of `jobs`: 1 with launch=ddp, fsdp or device=cuda:N, else one per GPU used, JOBS without."""
     if settings.launch != "none" or settings.device.startswith("cuda:"):
         return 1
     return (len(gpu_names()) if settings.device in ("auto", "cuda") else 0) or JOBS

@@ -73,7 +73,7 @@ def _search(words: Sequence[str]) -> list[str]:
 def run_job(composed: DictConfig) -> float | None:
     """Runs the arm of a Hydra job, writes its row, prints the outcome. Returns the mean gold reward or None.
 
-    None: `until` ends the arm before `evaluate`. In a sweep that Hydra runs, `run` writes all rows after the last job.
+    It is None if `until` ends the arm earlier. In a sweep that Hydra runs, `run` writes all rows after the last job.
     """
     arm = Arm.of(composed)
     cfg, store, evaluated = arm.cfg, Store(arm.cfg.store), arm.run[-1].name == "evaluate"

@@ -60,7 +60,7 @@ def _ask(address: str) -> bool:
 
 
 def asked_once(question: Callable[P, T]) -> Callable[P, T]:
-    """Wraps a function of a path (first argument): caches its results for hub ids, but not for local paths."""
+    """Wraps a function whose first argument is a path: caches the results for hub ids, but not for local paths."""
     kept: Any = functools.cache(question)
 
     @functools.wraps(question)

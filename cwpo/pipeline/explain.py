@@ -1,4 +1,4 @@
-"""Explains why a stage would run: which settings of it or its ancestors differ from the most similar finished stage."""
+"""Explains why a stage would run: where it or its ancestors differ from the most similar finished stage."""
 
 import json
 from collections import defaultdict

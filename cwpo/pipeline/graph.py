@@ -82,7 +82,7 @@ OTHER_PAIRS = 500  # added to the seed that draws the pairs from which an online
 class Node:
     """One stage of one arm. Nodes of equal `key` are the same computation.
 
-    `config`: the settings that the stage reads; `hashed`: the part of them in the key. `parents`: {role: node}.
+    `config`: the settings that the stage reads; `hashed`: what of them enters the key; `parents`: {role: node}.
     """
 
     name: str
@@ -113,7 +113,7 @@ class Node:
         return store.has(self.stage.name, self.key)
 
     def check_files(self) -> None:
-        """Raises InputError if local files that the stage reads no longer have the content that is in its key."""
+        """Raises InputError if local files that the stage reads no longer have the content that entered its key."""
         changed = [path for path, known in self.stamps.items() if stamps(path) != known]
         if changed and hashed_config(self.config) != self.hashed:
             raise InputError(
@@ -193,7 +193,7 @@ def nodes_of(cfg: Config, look: bool = True) -> dict[str, Node]:
 
 
 def _add_pairs(graph: _Graph, cfg: Config) -> str:
-    """Adds the arm's pairs, the gold model if one is trained, and gold scores. Returns the name of the pairs' node."""
+    """Adds nodes for pairs, gold scores and, if it is trained, the gold model. Returns the name of the pairs' node."""
     graph.add("prepare", PREPARE)
     prepare = "prepare"
     if cfg.labeled.unlabeled != "own":  # unlabeled pairs of another data set are added
@@ -209,13 +209,13 @@ def _add_pairs(graph: _Graph, cfg: Config) -> str:
 
 
 def _add_other_pairs(graph: _Graph, cfg: Config) -> None:
-    """Adds the pairs of labeled.other, if it names a data set."""
+    """Adds the node that prepares the pairs of labeled.other, if it names a data set."""
     if cfg.labeled.other:
         graph.add("prepare_other", PREPARE, {"data": other_data(cfg)})
 
 
 def _add_annotator(graph: _Graph, cfg: Config, prepare: str) -> None:
-    """Adds the annotator, its training pairs if they are mixed or poisoned, its labels and their assessment."""
+    """Adds nodes for the annotator, its training pairs if mixed or poisoned, its labels and their assessment."""
     _add_other_pairs(graph, cfg)
     if cfg.labeled.other or cfg.labeled.poison_fraction:
         graph.add("mix_labels", MIX_LABELS, prepare=prepare, other="prepare_other", score_gold="score_gold")
@@ -231,7 +231,7 @@ def _add_annotator(graph: _Graph, cfg: Config, prepare: str) -> None:
 def _add_reward(graph: _Graph, cfg: Config) -> str:
     """Returns "train_annotator" or "train_reward", the node of an online arm's scorer. Adds train_reward if needed.
 
-    For a checkpoint "train_reward" is returned too, but the graph has no such node.
+    If online.reward_model names a checkpoint, "train_reward" is returned too, but the graph has no such node.
     """
     if cfg.online.reward == "annotator":
         return "train_annotator"

@@ -66,7 +66,7 @@ def record(arms: Sequence[Arm], store: Store, results: Path, *, experiment: str,
 
 
 def recorded(results: Path, scale: str, experiment: str) -> pd.DataFrame:
-    """Returns a table of seed and run_key, with the experiment's rows in runs.csv and annotators.csv."""
+    """Returns the columns seed and run_key of the experiment's rows in runs.csv and annotators.csv, if any."""
     files = (("runs.csv", RUN_COLUMNS), ("annotators.csv", ANNOTATOR_COLUMNS))
     there = [(results / scale / name, columns) for name, columns in files if (results / scale / name).is_file()]
     tables = [read_rows(path, columns) for path, columns in there]

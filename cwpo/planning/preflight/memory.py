@@ -50,7 +50,7 @@ class Shape:
         return sum(lora.r * (inputs + outputs) for _, inputs, outputs in adapted)
 
     def kept(self, learning: bool) -> float:
-        """Bytes of 16-bit activations that a layer keeps per token; with `learning`, its own weights are trained."""
+        """Bytes of activations per token, in 16 bits, that a layer keeps for a backward pass, `learning` or frozen."""
         outputs = [outputs for _, _, outputs in self.linear]
         widest = max(outputs, default=0)
         gated = 2 * widest if outputs.count(widest) >= 2 * self.layers else 0  # of a gated MLP
@@ -145,7 +145,7 @@ def scoring_need(stage: str, name: str, shape: Shape, tokens: int, size: int = F
 
 
 def sampling_need(stage: str, name: str, shape: Shape, tokens: int, size: int = FLOAT) -> Need:
-    """Returns the GPU memory for sampling one response, if a weight has `size` bytes. Batches fit into what is left.
+    """Returns the GPU memory for sampling one response, if a weight has `size` bytes; batches use what is left.
 
     `tokens`: number of tokens of the longest prompt and response, whose keys and values are kept.
     """

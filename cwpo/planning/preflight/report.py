@@ -110,7 +110,7 @@ def _shapes(arms: list[Config], unusable: dict[Any, list[str]]) -> dict[tuple[st
 
 
 def _loaded(arm: Config) -> list[tuple[str, str, str | None]]:
-    """Returns models_of, but no weak model if no annotator is trained, and no strong one if the arm ends before SFT."""
+    """Returns models_of(arm), but no weak model without an annotator, and no strong one if the arm ends before SFT."""
     lending = set() if arm.method.labels in ("weak", "flips") else {"pair.weak"}
     if STAGES.index(arm.until or STAGES[-1]) < STAGES.index("sft"):
         lending.add("pair.strong")
