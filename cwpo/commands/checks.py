@@ -45,13 +45,13 @@ def _raised(key: str, check: Callable[[], object]) -> Iterator[Problem]:
 
 def _report(cfg: Any) -> Iterator[Problem]:
     if not (Path(cfg.results).expanduser() / cfg.scale).is_dir():
-        why = "name one that runs have written to"
-        yield Problem("scale", f"scale={cfg.scale} is not a folder of results={cfg.results}; {why}")
+        why = "name a scale for which runs have written results"
+        yield Problem("scale", f"scale={cfg.scale} has no folder in results={cfg.results}; {why}")
 
 
 def _own_results(cfg: Any) -> Iterator[Problem]:
     if cfg.strong not in cfg.models:
-        text = f"strong={cfg.strong} is none of models; {nearest(cfg.strong, cfg.models)}"
+        text = f"strong={cfg.strong} is not in models; {nearest(cfg.strong, cfg.models)}"
         yield Problem("strong", text)
 
 

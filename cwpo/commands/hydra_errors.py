@@ -70,11 +70,11 @@ FORMS: tuple[tuple[str, Callable[[re.Match[str], str], str]], ...] = (
     (r"Ambiguous value for argument '([^=]+)=([^']*)'", _several),
     (
         r"LexerNoViableAltException: (.*)",
-        _unread("{}; write key=value, with quotes inside around a value that has spaces"),
+        _unread("{}; write key=value, and with spaces in the value 'key=\"two words\"'"),
     ),
     (
         r"no viable alternative at input '(.*)'",
-        _unread('{}; quote what holds a = inside a list: \'overrides=["seed=0","method=cw_po"]\''),
+        _unread('{}; in a list, quote each element that holds a =: \'overrides=["seed=0","method=cw_po"]\''),
     ),
     (
         r"mismatched input '(.*)' expecting",

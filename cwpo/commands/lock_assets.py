@@ -36,7 +36,7 @@ def lock_assets(cfg: Any, api: Any = None, file: Path = LOCK) -> None:
     for kind, name in named_assets():
         lock[kind].setdefault(name, {"ref": "main", "revision": None})
     unknown = [name for name in cfg.assets if not any(name in lock[kind] for kind in KINDS)]
-    problems = [f"assets names {name}, which is not in conf/; see {file}" for name in unknown]
+    problems = [f"assets={name} is not in conf/; for the valid names see {file}" for name in unknown]
     for kind in KINDS:
         for name, entry in lock[kind].items():
             if (cfg.assets and name not in cfg.assets) or (entry.get("revision") and not cfg.update):

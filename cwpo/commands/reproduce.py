@@ -74,5 +74,5 @@ def others_are_outdated(experiment: str, arms: Sequence[Arm], results: Path, wor
     now = expand([f"experiment={experiment}", *words], sorted(others["seed"].unique().tolist()))
     outdated = not set(others["run_key"]) <= {arm.key for arm in now}
     if outdated:
-        print(f"{experiment}: {len(others)} rows of an earlier version give way to those of this run")
+        print(f"{experiment}: {len(others)} rows of an earlier version are replaced by those of this run")
     return outdated

@@ -127,7 +127,7 @@ def _verify(store: Store, cfg: Any) -> None:
             f"{len(problems)} files are damaged; python scripts/store.py action=repair deletes their stages, and the runs "
             "that need them compute them again"
         )
-    print("all as written")
+    print("all files are as they were written")
 
 
 def _list(store: Store, cfg: Any) -> None:
@@ -169,7 +169,7 @@ def _gc(store: Store, cfg: Any) -> None:
     size = _total(unneeded) + sum(map(_size, left))
     what = f"{len(unneeded)} stages and {len(left)} left-overs, {decimal(size)}"
     if not cfg.delete:
-        print(f"{what}, could go; nothing was deleted: add delete=true")
+        print(f"{what}, are not needed; nothing was deleted: add delete=true")
         return
     for entry in unneeded:
         store.drop(entry.stage, entry.key)

@@ -26,7 +26,7 @@ from cwpo.results import (
 )
 from cwpo.store.store import Store
 
-OTHER = "the file has other numbers for these arms, from another machine or version; the experiment's old rows go"
+OTHER = "the file's numbers for these arms are from another machine or version; the experiment's old rows are deleted"
 
 
 def record(arms: Sequence[Arm], store: Store, results: Path, *, experiment: str, whole: bool) -> list[Path]:
