@@ -11,12 +11,15 @@ from cwpo.checks.settings import Check, check_settings
 from cwpo.config.commands import COMMANDS
 from cwpo.errors import InputError, Problem, nearest
 
-# The functions of these commands can be called from Python, so they also check their configuration themselves.
+# Command -> its check, as "module:function". The command calls it too, since it can be used from Python.
 SELF_CHECKED = {name: f"cwpo.own.checks:check_{name}" for name in ("annotate", "align", "compare")}
 
 
 def check_command(cfg: DictConfig, command: str, ask_hub: bool = True) -> None:
-    """Raises InputError with every problem of a composed conf/command/<command>.yaml. Reads no data and no weights."""
+    """Raises InputError with all problems of `cfg`, composed from conf/command/<command>.yaml. Reads no data.
+
+    ask_hub=False skips what only the hub knows of the models of annotate, align and compare.
+    """
     if command in SELF_CHECKED:
         pkgutil.resolve_name(SELF_CHECKED[command])(cfg, ask_hub)
         return
@@ -42,13 +45,13 @@ def _raised(key: str, check: Callable[[], object]) -> Iterator[Problem]:
 
 def _report(cfg: Any) -> Iterator[Problem]:
     if not (Path(cfg.results).expanduser() / cfg.scale).is_dir():
-        why = "name one that runs have written to"
-        yield Problem("scale", f"scale={cfg.scale} is not a folder of results={cfg.results}; {why}")
+        why = "name a scale for which runs have written results"
+        yield Problem("scale", f"scale={cfg.scale} has no folder in results={cfg.results}; {why}")
 
 
 def _own_results(cfg: Any) -> Iterator[Problem]:
     if cfg.strong not in cfg.models:
-        text = f"strong={cfg.strong} is none of models; {nearest(cfg.strong, cfg.models)}"
+        text = f"strong={cfg.strong} is not in models; {nearest(cfg.strong, cfg.models)}"
         yield Problem("strong", text)
 
 
@@ -58,7 +61,7 @@ def _benchmark(cfg: Any) -> Iterable[Problem]:
     return problems(cfg)
 
 
-# Checks of a command's settings against each other and against files.
+# Command -> check of its settings against each other and against files.
 RULES: dict[str, Check] = {
     "reproduce": _experiments,
     "preflight": _experiments,

@@ -31,14 +31,17 @@ GO_ON = "what is finished stays, and the same command goes on from there"
 
 @contextmanager
 def plain_words() -> Iterator[None]:
-    """Ends the process if the `with` block raises an expected error: one message, its exit code (Ctrl-C: 130)."""
+    """Ends the process with one message and an exit code if the `with` block raises an expected error.
+
+    These are CwpoError, errors of Hydra and OmegaConf, a disk that is full or refuses access, and Ctrl-C.
+    """
     try:
         yield
     except KeyboardInterrupt:
         sys.exit(_say(f"stopped; {GO_ON}", INTERRUPTED))
     except CwpoError as error:
         problems = error.problems if isinstance(error, InputError) else [str(error)]
-        # A line break in a name or value must not start a line that looks like ours.
+        # A line break in a name or value must not begin a line that looks like a message of its own.
         sys.exit(_say("\n".join("error: " + text.replace("\n", "\\n") for text in problems), error.exit_code))
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         if isinstance(error, ValueError) and not _is_hydra(error):
@@ -58,9 +61,9 @@ def entry(main: Callable[[], Any]) -> Callable[[], None]:
     def run() -> None:
         register()
         spin_briefly()
-        os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of Hydra's own report and exit code 1
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra pass errors on to plain_words
         sys.excepthook = _say_traceback
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # acts as Ctrl-C: clean up, say how to go on
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM acts as Ctrl-C
         atexit.register(gc.freeze)  # skips the last garbage collection at exit
         with plain_words():
             refuse_code(sys.argv[1:])
@@ -72,9 +75,9 @@ def entry(main: Callable[[], Any]) -> Callable[[], None]:
 
 
 def job(task: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Wraps a Hydra task so that plain_words handles its errors before Hydra prints a report of its own.
+    """Wraps a Hydra task, a function of the composed configuration. plain_words handles its errors in place of Hydra.
 
-    Before the task, checks the configuration of every command except `run`, without asking the hub.
+    Before the task runs, the configuration of every command but `run` is checked, without asking the hub.
     """
 
     @functools.wraps(task)

@@ -62,7 +62,7 @@ def _unread(what: str) -> Callable[[re.Match[str], str], str]:
     return lambda match, _: "cannot read " + what.format(repr(match[1]))
 
 
-# (pattern of an error text of Hydra or OmegaConf, function that returns our message for it)
+# (pattern of an error text of Hydra or OmegaConf, function of its match and the whole text that returns our message)
 FORMS: tuple[tuple[str, Callable[[re.Match[str], str], str]], ...] = (
     (r"[Cc]ould not find '([^'/]+)/([^']*)'", _choice),
     (r"Could not override '([^']+)'", _key),
@@ -70,11 +70,11 @@ FORMS: tuple[tuple[str, Callable[[re.Match[str], str], str]], ...] = (
     (r"Ambiguous value for argument '([^=]+)=([^']*)'", _several),
     (
         r"LexerNoViableAltException: (.*)",
-        _unread("{}; write key=value, with quotes inside around a value that has spaces"),
+        _unread("{}; write key=value, and with spaces in the value 'key=\"two words\"'"),
     ),
     (
         r"no viable alternative at input '(.*)'",
-        _unread('{}; quote what holds a = inside a list: \'overrides=["seed=0","method=cw_po"]\''),
+        _unread('{}; in a list, quote each element that holds a =: \'overrides=["seed=0","method=cw_po"]\''),
     ),
     (
         r"mismatched input '(.*)' expecting",
@@ -85,7 +85,7 @@ FORMS: tuple[tuple[str, Callable[[re.Match[str], str], str]], ...] = (
 
 
 def _nearest_key(key: str, schema: type) -> str:
-    """Returns a hint as text: the valid keys close to `key`, if any, and the valid keys of the same section."""
+    """Returns a hint: valid keys close to `key`, if any, then all keys of its section, or all sections without one."""
     parent, _, leaf = key.rpartition(".")
     keys = sorted({*leaf_keys(schema), *(groups() if schema is Config else [])})
     close = [each for each in keys if each.split(".")[-1] == leaf][:3]
@@ -96,7 +96,7 @@ def _nearest_key(key: str, schema: type) -> str:
 
 
 def leaf_keys(node: type = Config, prefix: str = "") -> Iterator[str]:
-    """Yields every dotted key of a configuration schema."""
+    """Yields the dotted key of every value in the schema `node`, not those of sections; `prefix` begins each key."""
     for field in dataclasses.fields(node):  # type: ignore[arg-type]
         kind = field.default_factory
         if isinstance(kind, type) and dataclasses.is_dataclass(kind):

@@ -19,10 +19,10 @@ Entry = dict[str, Any]
 
 
 def lock_assets(cfg: Any, api: Any = None, file: Path = LOCK) -> None:
-    """Looks up the commit of each model and data set that has none yet, prints it and writes it to `file`.
+    """Looks up the commit of each model and data set in conf/ that has none yet, prints it and writes it to `file`.
 
-    cfg.update: also of those that have one. A non-empty cfg.assets limits the look-up to the names in it. Raises
-    InputError at once if the hub cannot be reached; if single look-ups fail, only after the other commits are written.
+    With cfg.update, also of those that have one. If cfg.assets is not empty, only of those that it names. Raises
+    InputError at once if the hub cannot be reached; for a failed look-up or an unknown name, after all else is written.
     """
     if api is None:
         from huggingface_hub import HfApi, constants
@@ -36,7 +36,7 @@ def lock_assets(cfg: Any, api: Any = None, file: Path = LOCK) -> None:
     for kind, name in named_assets():
         lock[kind].setdefault(name, {"ref": "main", "revision": None})
     unknown = [name for name in cfg.assets if not any(name in lock[kind] for kind in KINDS)]
-    problems = [f"assets names {name}, which is not in conf/; see {file}" for name in unknown]
+    problems = [f"assets={name} is not in conf/; for the valid names see {file}" for name in unknown]
     for kind in KINDS:
         for name, entry in lock[kind].items():
             if (cfg.assets and name not in cfg.assets) or (entry.get("revision") and not cfg.update):
@@ -56,10 +56,10 @@ def lock_assets(cfg: Any, api: Any = None, file: Path = LOCK) -> None:
 
 
 def look_up(api: Any, kind: str, name: str, ref: str) -> Entry:
-    """Returns {"ref": ref, "revision": commit of ref}.
+    """Returns {"ref": ref, "revision": its commit} of the model or data set `name`; `kind` is one of KINDS.
 
-    If a model has no safetensors at `ref`, both values come from an open pull request of the account CONVERTER that
-    adds them. Raises InputError if there is no such pull request, or if the hub cannot answer.
+    If a model has no safetensors at `ref`, both values are those of the newest open pull request of CONVERTER that has
+    them. Raises InputError if there is no such pull request, or if the hub cannot answer.
     """
     repo_type = {"models": "model", "datasets": "dataset"}[kind]
     sha, files = _commit(api, name, repo_type, ref)
@@ -91,7 +91,7 @@ def _content(file: Path) -> dict[str, Any]:
 
 
 def write_lock(lock: dict[str, dict[str, Entry]], file: Path) -> None:
-    """Writes the entries to `file`, and keeps the comments that the file begins with."""
+    """Writes `lock`, {kind: {hub id: entry}}, to `file`, and keeps the comments with which the file begins."""
     old = HEADER.match(file.read_text(encoding="utf-8"))
     lines = [old[0] if old else ""]
     for kind in KINDS:
@@ -112,7 +112,7 @@ def _commit(api: Any, name: str, repo_type: str, ref: str) -> tuple[str, list[st
 
 
 def _conversions(api: Any, name: str) -> list[str]:
-    """Returns the refs of a model's open pull requests by CONVERTER, newest first. Other authors are not trusted."""
+    """Returns the refs of a model's open pull requests by CONVERTER, newest first; no other author is trusted."""
     try:
         refs = [
             (each.num, each.git_reference)

@@ -39,7 +39,7 @@ def show_plan(overrides: Sequence[str]) -> None:
     console.print(table)
     total, naive, jobs = plan.stages.total(), plan.naive.total(), arms[0].cfg.jobs
     console.print(
-        f"{plan.arms} arms, {total} distinct stages of {naive} ({total / naive:.0%} of naive), {plan.cached.total()} cached; "
+        f"{plan.arms} arms, {total} stages instead of {naive} ({total / naive:.0%}), {plan.cached.total()} cached; "
         f"about {plan.remaining_seconds() / jobs:.0f} s left with jobs={jobs} (one process, nothing shared: {plan.naive_seconds():.0f} s)"
     )
     for line in [*level_lines(arms, store), *hour_lines(arms, store)]:
@@ -54,7 +54,7 @@ def show_plan(overrides: Sequence[str]) -> None:
 
 
 def _sweeps(overrides: Sequence[str]) -> Iterator[tuple[list[str], list[int] | None]]:
-    """Yields (overrides, seeds) for each experiment in experiment=, else once; seeds from seeds= or core, or None."""
+    """Yields (overrides, seeds) of each experiment in experiment=, or once without. seeds=None: those of the sweep."""
     overrides = [w for w in overrides if w not in MULTIRUN and not w.lstrip("+").startswith((CHOICE, SETTING))]
     named = [word for word in overrides if word.startswith("experiment=")]
     listed = [word for word in overrides if word.startswith("seeds=")] if named else []

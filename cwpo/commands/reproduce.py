@@ -56,26 +56,23 @@ def reproduce(cfg: Any) -> None:
 
 
 def workers_for(settings: Settings) -> int:
-    """Returns how many worker processes run the stages by default: one for each GPU, JOBS without GPUs.
-
-    It is 1 if a stage takes all GPUs (launch=ddp or fsdp) or if the device is one certain GPU.
-    """
+    """Returns the default of `jobs`: 1 with launch=ddp, fsdp or device=cuda:N, else one per GPU used, JOBS without."""
     if settings.launch != "none" or settings.device.startswith("cuda:"):
         return 1
     return (len(gpu_names()) if settings.device in ("auto", "cuda") else 0) or JOBS
 
 
 def others_are_outdated(experiment: str, arms: Sequence[Arm], results: Path, words: Sequence[str]) -> bool:
-    """Returns whether recorded rows outside `arms` are of arms that the experiment no longer has; prints a line if so.
+    """Returns whether result files have rows of arms that the experiment no longer has. If so, prints a line.
 
-    `words`: the overrides that all arms of the experiment share.
+    `arms`: the arms of this run, a part of the experiment. `words`: the overrides that all its arms share.
     """
     rows, keys = recorded(results, arms[0].cfg.scale_name, experiment), {arm.key for arm in arms}
     others = rows[~rows["run_key"].isin(keys)]
     if others.empty or keys <= set(rows["run_key"]):
-        return False  # rows recorded together are of one version
+        return False  # each of `arms` has a row, so all rows are of this version
     now = expand([f"experiment={experiment}", *words], sorted(others["seed"].unique().tolist()))
     outdated = not set(others["run_key"]) <= {arm.key for arm in now}
     if outdated:
-        print(f"{experiment}: {len(others)} rows of an earlier version give way to those of this run")
+        print(f"{experiment}: {len(others)} rows of an earlier version are replaced by those of this run")
     return outdated

@@ -22,23 +22,23 @@ from cwpo.pipeline.arms import Arm, one_choice, plain_values
 from cwpo.pipeline.record import metrics, record
 from cwpo.store.store import Store
 
-# Flags with which Hydra shows something and runs nothing.
+# Flags that make Hydra show something and run nothing.
 LOOKS = {"--cfg", "-c", "--help", "-h", "--hydra-help", "--info", "-i", "--version"}
 OF_MANY = ("experiment=", "against=")
 SWEEPER = "hydra/sweeper="
-# Defaults of the settings of Optuna's sweeper: maximise the gold reward, run one trial after another.
+# Our defaults for settings of Optuna's sweeper: maximise the gold reward, run one trial after another.
 SEARCH = {"direction": "maximize", "n_jobs": "1", "sampler.seed": "0"}
-# Stages whose metrics are printed, and the label of the printed line; None stands for the method's name.
+# Stage whose metrics are printed -> label of the printed line; None stands for the method's name.
 MEASURED = {"assess": "annotator", "embed": "distance from the labeled responses", "evaluate": None}
-_trials: dict[str, Arm] = {}  # finished arms of a sweep that Hydra runs; its sweepers return nothing
+_trials: dict[str, Arm] = {}  # key -> finished arm of a sweep that Hydra runs, whose sweepers return nothing
 
 
 def run(main: Callable[[], Any]) -> None:
     """Runs what sys.argv names: a sweep with -m, hydra.mode=MULTIRUN, experiment= or against=, otherwise one arm.
 
-    A command with a flag in LOOKS goes to Hydra's `main`. Otherwise the function `sweep` runs it if hydra/launcher= is
-    not basic, or if it is a sweep with hydra/sweeper=basic (the default) and no flag but -m. Hydra's `main` runs the
-    rest: single arms, and sweeps with another sweeper or flag; these raise InputError if against= is set.
+    The function `sweep` runs every command with a launcher (hydra/launcher= other than basic), and every sweep with the
+    default sweeper (hydra/sweeper=basic) and no flag but -m. Hydra's `main` runs the rest: those with a flag in LOOKS,
+    single arms, and sweeps with another sweeper or flag. Among these, against= raises InputError.
     """
     one_choice(sys.argv[1:])
     submit, words = chosen(sys.argv[1:])
@@ -60,7 +60,7 @@ def run(main: Callable[[], Any]) -> None:
 
 
 def _search(words: Sequence[str]) -> list[str]:
-    """Returns SEARCH as overrides, without the keys that `words` set. Raises InputError if Optuna is not installed."""
+    """Returns the settings of SEARCH that `words` leave open, as overrides. Raises InputError without Optuna."""
     if find_spec("optuna") is None:
         raise InputError(f"{SWEEPER}optuna needs the package hydra-optuna-sweeper; pip install 'cwpo[optuna]'")
     given = [word for word in words if word.startswith("hydra")]
@@ -71,9 +71,9 @@ def _search(words: Sequence[str]) -> list[str]:
 
 
 def run_job(composed: DictConfig) -> float | None:
-    """Runs the arm of a Hydra job, writes its row, prints the outcome; returns the mean gold reward, if evaluated.
+    """Runs the arm of a Hydra job, writes its row, prints the outcome. Returns the mean gold reward or None.
 
-    In a sweep that Hydra runs, the rows are written at its end.
+    It is None if `until` ends the arm earlier. In a sweep that Hydra runs, `run` writes all rows after the last job.
     """
     arm = Arm.of(composed)
     cfg, store, evaluated = arm.cfg, Store(arm.cfg.store), arm.run[-1].name == "evaluate"
@@ -112,7 +112,7 @@ def _print_outcome(arm: Arm, store: Store, written: Sequence[Path]) -> None:
 
 
 def against_paper(kept: Mapping[str, int] | None, data: Any) -> list[str]:
-    """Returns one line in a list, the pairs kept in each split and the paper's count; [] if `kept` is empty or None."""
+    """Returns [a line with the pairs kept in each split and the paper's counts]; [] if `kept` is empty or None."""
     if not kept:
         return []
     paper = {name: f" (paper: {count:,})" for name, count in data.paper_counts.items()}

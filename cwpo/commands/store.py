@@ -26,14 +26,14 @@ from cwpo.store.manifest import StoreError
 from cwpo.store.store import Store, entries, remove
 
 DAY = 86400.0  # seconds
-ROWS_OF_ARMS = ("runs.csv", "annotators.csv")  # the result files that name arms; others repeat these keys
-# Stages to keep although no recorded row holds their key or a descendant's: the rows hold their measurements.
+ROWS_OF_ARMS = ("runs.csv", "annotators.csv")  # the result files with a row per arm; others repeat its key
+# Kinds of stages kept with their parents though no row has their key or a descendant's: rows have their measurements.
 MEASURES = tuple(stage.name for stage in KINDS.values() if stage.measure)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A finished stage: size in bytes, age (at least 0) and run time in seconds; the run time is None if damaged."""
+    """A finished stage: its size in bytes, age and run time in seconds. The run time is None if damaged."""
 
     stage: str
     key: str
@@ -47,10 +47,7 @@ class Entry:
 
 
 def look_after(cfg: Any) -> None:
-    """Runs cfg.action, one of ACTIONS.
-
-    Raises InputError for wrong settings, and StoreError for damaged stages (verify, gc, export) or a live run (gc).
-    """
+    """Runs cfg.action. Raises InputError for wrong settings, StoreError for a damaged stage or, with gc, a live run."""
     store = Store(cfg.store)
     if not store.root.is_dir():
         fix = "name the folder that runs used, by default runs/store"
@@ -69,7 +66,7 @@ def stages(store: Store) -> Iterator[Entry]:
 
 
 def referred_to(results: Path) -> set[str]:
-    """Returns the run keys in the result files of all scales. Raises InputError if no file has run keys."""
+    """Returns the run keys in results/*/*.csv*. InputError if no file has any, ResultsError if one is damaged."""
     keys: list[set[str]] = []  # one set for each file
     for file in sorted(results.glob("*/[!.]*.csv*")):
         try:
@@ -130,7 +127,7 @@ def _verify(store: Store, cfg: Any) -> None:
             f"{len(problems)} files are damaged; python scripts/store.py action=repair deletes their stages, and the runs "
             "that need them compute them again"
         )
-    print("all as written")
+    print("all files are as they were written")
 
 
 def _list(store: Store, cfg: Any) -> None:
@@ -172,7 +169,7 @@ def _gc(store: Store, cfg: Any) -> None:
     size = _total(unneeded) + sum(map(_size, left))
     what = f"{len(unneeded)} stages and {len(left)} left-overs, {decimal(size)}"
     if not cfg.delete:
-        print(f"{what}, could go; nothing was deleted: add delete=true")
+        print(f"{what}, are not needed; nothing was deleted: add delete=true")
         return
     for entry in unneeded:
         store.drop(entry.stage, entry.key)

@@ -23,7 +23,7 @@ from cwpo.pipeline.record import metrics, record
 from cwpo.store.store import Store
 from cwpo.tracking import log_sweep
 
-OF_METHOD = re.compile(r"(method|weighting)[.=]")  # overrides of the method of an arm
+OF_METHOD = re.compile(r"(method|weighting)[.=]")  # overrides that set an arm's method or its weighting
 ROWS = 40  # rows of the table that are printed; the files have all
 
 
@@ -41,11 +41,11 @@ def sweep(words: Sequence[str], submit: Submit | None = None) -> None:
 
 
 def with_references(arms: list[Arm], words: Sequence[str]) -> tuple[list[Arm], dict[str, str]]:
-    """Returns (arms, {key of an arm: key of its reference}). against=<method> adds the arms of that method.
+    """Returns the arms and {arm key: key of its reference, the arm to compare it with}. `words` are the overrides.
 
-    The reference of an arm has the method `against` and the same swept values, except for method.*, weighting.* and
-    keys that one of the two arms does not use. Without against= the dict is empty. Raises InputError if `against` has
-    several values, or if the gold model compares two responses instead of scoring each.
+    against=<method> adds the arms of that method. They are the references: an arm and its reference have the same
+    swept values, except for method.*, weighting.* and keys that one of the two does not use. Without against= there are
+    none. Raises InputError if against has several values, or if the gold model compares responses and scores none.
     """
     against = arms[0].cfg.against
     if any("against" in arm.point for arm in arms):
@@ -78,7 +78,7 @@ def _agree(point: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 class Finished:
-    """Prints a line for each arm when its last stage has finished. Call the object with every stage that finishes."""
+    """Prints a line for each arm once all its stages are finished. Call the object with every stage that finishes."""
 
     def __init__(self, arms: Sequence[Arm], store: Store) -> None:
         done = {node.key for node in distinct(arms) if node.done(store)}
@@ -107,7 +107,7 @@ def outcome_line(arm: Arm, store: Store) -> str:
 
 
 def conclude(arms: Sequence[Arm], store: Store, references: Mapping[str, str] | None = None) -> None:
-    """Writes the rows of arms and, per experiment and scale, a table, figures and report.html; prints the tables."""
+    """Writes the arms' result rows and, per experiment and scale, a table, figures and a page; prints the tables."""
 
     def place(arm: Arm) -> tuple[str, str, str]:
         return arm.cfg.results, arm.cfg.scale_name, arm.cfg.name
@@ -131,9 +131,9 @@ def conclude(arms: Sequence[Arm], store: Store, references: Mapping[str, str] | 
 
 
 def points(arms: Sequence[Arm], references: Mapping[str, str]) -> pd.DataFrame:
-    """Returns one row per arm: run_key, seed, reference (run_key of the arm to compare with, or None), swept axes.
+    """Returns a row per arm: run_key, seed, reference (run_key of the arm to compare with, or None) and swept values.
 
-    A swept axis is a key of Arm.point, other than the seed, that takes several values.
+    These have a column for each key of Arm.point, other than seed, with several values; None if the arm lacks it.
     """
     values = pd.DataFrame([arm.point for arm in arms], dtype=object)
     swept = [key for key in values if key != "seed" and len({str(value) for value in values[key]}) > 1]
@@ -164,7 +164,7 @@ def show(table: pd.DataFrame) -> None:
 
 
 def runs(arms: Iterable[Arm], store: Store) -> dict[str, dict[str, Any]]:
-    """Returns {arm.key: {"config": seed and swept values, "summary": metrics}}. In config keys `_` replaces `.`."""
+    """Returns {arm.key: {"config": seed and swept values, "summary": metrics}}; in config, `_` replaces `.` in keys."""
     return {
         arm.key: {
             "config": {"seed": arm.cfg.seed} | {key.replace(".", "_"): value for key, value in arm.point.items()},

@@ -14,20 +14,20 @@ from cwpo.config.commands import COMMANDS
 from cwpo.config.schema import Config
 from cwpo.errors import InputError
 
-MULTIRUN = {"-m", "--multirun", "hydra.mode=MULTIRUN"}  # what makes Hydra sweep
+MULTIRUN = {"-m", "--multirun", "hydra.mode=MULTIRUN"}  # arguments that make Hydra sweep
 WORD = re.compile(r"([+]{0,2}[A-Za-z_][\w.]*)=(.+)", re.DOTALL)
 PLAIN = re.compile(r"[A-Za-z_./][\w./-]*", re.ASCII)  # values that Hydra reads as text
-HOME = re.compile(r"(?<=[=,\['\"])~(?=/)")  # at the start of a path; a shell leaves it in pair.weak=~/model
+HOME = re.compile(r"(?<=[=,\['\"])~(?=/)")  # a ~ that begins a path; shells keep it in a=~/b
 VALUES = "true false yes no on off inf nan none".split()  # matches of PLAIN that Hydra does not read as text
 
 
 def schema_in_use() -> type:
-    """Returns the schema of the command that is running."""
+    """Returns the schema of the command that is running: of run and plan, Config."""
     return COMMANDS.get(Path(sys.argv[0]).stem, Config)
 
 
 def refuse_sweep(words: Sequence[str], schema: type) -> None:
-    """Raises InputError for a sweep of a command that makes one result, if each job would replace the one before."""
+    """Raises InputError if a command other than run is to sweep, unless out=...${...}... gives each job its folder."""
     flags = [word for word in words if word in MULTIRUN or (word[:3] == "--m" and "--multirun".startswith(word))]
     own_folders = any(word.startswith("out=") and "${" in word for word in words)
     if schema is not Config and flags and not own_folders:
@@ -35,10 +35,10 @@ def refuse_sweep(words: Sequence[str], schema: type) -> None:
 
 
 def as_typed(words: Sequence[str], schema: type) -> list[str]:
-    """Returns the arguments with values of text keys quoted: out=1e3 is the folder 1e3, and data=données.csv a file.
+    """Returns the arguments, with quotes around the values of text keys, so that out=1e3 names the folder 1e3.
 
-    The home folder replaces the ~ of paths that begin with ~/.
-    Not changed: null, values that are quoted or escaped, lists, mappings, and in a run or sweep values with `,` or `(`.
+    The home folder replaces the ~ of paths that begin with ~/. Not quoted: null, values that are quoted or escaped,
+    lists, mappings, and for the schema of run and plan values with `,` or `(`, which make a sweep.
     """
     return [_quoted(HOME.sub(lambda _: os.path.expanduser("~"), word), schema) for word in words]
 

@@ -1,1 +1,1 @@
-"""The typed configuration: its keys (`schema`, `commands`) and pinned commits of models and data sets (`assets`)."""
+"""The typed configuration: its keys (`schema`, `commands`), rules for values, commits of models and data, the hub."""

@@ -51,14 +51,14 @@ class Asset:
         how = f"its revision is {self.given}, which can move" if self.given else "no commit is locked for it"
         fixes = [f"set {self.revision_key}=<40 hex digits>"] if self.revision_key else []
         locked = self.given in (None, locked_revision(self.kind, self.id))
-        if locked and self.id in read_lock()[self.kind]:  # the command looks up only these
+        if locked and self.id in read_lock()[self.kind]:  # COMMAND looks up only what the lock file names
             fixes.insert(0, f"enter its commit into conf/{LOCK.name} with {COMMAND} where there is a network")
         fix = ", ".join([*fixes, "or allow_unpinned=true"])
         return f"{self.key}={self.id} is not pinned: {how}, and there is no such folder here; {fix}"
 
 
 def read_lock(file: Path = LOCK) -> dict[str, dict[str, dict[str, Any]]]:
-    """Returns the entries of a lock file: {kind: {hub id: entry}}. Raises InputError for a file that is not a lock."""
+    """Returns {kind: {hub id: {"ref": ..., "revision": ...}}} of a lock file. Raises InputError if it is not a lock."""
     return _read(file, file.stat().st_mtime_ns if file.is_file() else 0)
 
 
@@ -127,7 +127,7 @@ def hub_assets(cfg: Config) -> list[Asset]:
     assets = [Asset(key, REVISIONS[key], kind, path, given) for key, kind, path, given in named if is_hub_id(path)]
     if cfg.labeled.other and cfg.data.source == "hub":
         path = published_path(cfg.labeled.other)
-        # Another data set with the same hub id as the arm's own is read from where the arm's own data are.
+        # With the hub id of the arm's own data set, it is read from the same place, which is listed already.
         if path is not None and path != published_path(cfg.data.name):
             assets.append(Asset("labeled.other", None, "datasets", path, None))
     return assets
@@ -142,7 +142,7 @@ def distinct(assets: Iterable[Asset]) -> list[Asset]:
 
 
 def published_path(name: str) -> str | None:
-    """Returns the hub id in conf/data/<name>.yaml; None if there is no such file or it has no hub id."""
+    """Returns the hub id in conf/data/<name>.yaml; None if there is no such file or its `path` is no hub id."""
     file = CONF / "data" / f"{name}.yaml"
     if not file.is_file():
         return None
@@ -151,7 +151,7 @@ def published_path(name: str) -> str | None:
 
 
 def settled(cfg: Config) -> Config:
-    """Returns the configuration with gold=paper replaced by the data set's gold model, and with locked revisions."""
+    """Returns `cfg` with the data set's gold model for gold=paper, and missing revisions taken from the lock."""
     if cfg.gold.name == "paper" and cfg.data.source == "hub" and cfg.data.gold in cfg.reward_models:
         cfg = _with(_with(cfg, "gold.name", cfg.data.gold), "gold.path", cfg.reward_models[cfg.data.gold])
     for asset in hub_assets(cfg):

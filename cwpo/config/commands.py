@@ -1,4 +1,4 @@
-"""Typed schemas of conf/command/<name>.yaml, for all commands but run and plan, which use cwpo.config.schema."""
+"""Typed schemas of conf/command/<name>.yaml. They serve all commands but run and plan, which use cwpo.config.schema."""
 
 import functools
 from dataclasses import dataclass, field

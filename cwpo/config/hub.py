@@ -44,7 +44,7 @@ def hub_answers() -> bool:
 
 
 def reach(path: Any) -> None:
-    """Calls hub_answers if `path` is a hub id, so that loading it uses the cache at once if the hub does not answer."""
+    """Calls hub_answers if `path` is a hub id: if the hub is silent, loading it then uses the cache at once."""
     if is_hub_id(str(path)):
         hub_answers()
 
@@ -54,7 +54,7 @@ def _ask(address: str) -> bool:
 
     try:
         get_session().head(address, timeout=WAIT)
-    except Exception:  # the HTTP client raises many types; each means that nothing can be fetched
+    except Exception:  # the HTTP client raises errors of many types; each means that nothing can be fetched
         return False
     return True
 

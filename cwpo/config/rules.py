@@ -56,7 +56,7 @@ def file_in(folder: Path, default: Any = MISSING) -> Any:
 
 
 def listed_in(registry: str, default: Any = MISSING) -> Any:
-    """Returns a field for a name in a collection. `registry`: "module:name" of the collection or of its function."""
+    """Returns a field for a name in a collection. `registry`: "module:name" of it, or of a function that returns it."""
 
     def values() -> Iterable[str]:
         names = pkgutil.resolve_name(registry)
@@ -67,7 +67,7 @@ def listed_in(registry: str, default: Any = MISSING) -> Any:
 
 @dataclass(frozen=True)
 class Range:
-    """Rule: the value lies between `low` and `high`, `ends` as in `between`. If `high` is inf, `most` is the limit."""
+    """Rule: the value lies between `low` and `high` (for `ends` see `between`), and is at most `most`."""
 
     low: float
     high: float = math.inf
@@ -104,7 +104,7 @@ def tokens(text: str) -> str | None:
 
 
 def matches(pattern: str, why: str) -> Rule:
-    """Returns a rule: the whole text must match `pattern`, else the message is `why`."""
+    """Returns a rule: the whole text must match the regular expression `pattern`; `why` is the message if not."""
     return lambda text: None if re.fullmatch(pattern, text) else why
 
 
@@ -120,7 +120,7 @@ endpoint = matches(
 
 
 def cell(text: str) -> str | None:
-    """Rule: the text is still a text when it is read from a result table, so not "1e3" or "nan"."""
+    """Rule: the text, read back from a result table, is still a text, unlike "1e3" or "nan"."""
     try:
         float(text)
     except ValueError:

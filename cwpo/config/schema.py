@@ -14,7 +14,7 @@ from cwpo.config import rules
 from cwpo.runtime import NATIVE, PRECISIONS
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
-# Stages that `until` may name, in order. Models of the synthetic world are pretrained when a stage needs them.
+# Stages that `until` may name, in order. `pretrain` is no such stage: it runs when a stage needs a synthetic model.
 STAGES = (
     "prepare mix_unlabeled mix_labels train_annotator annotate train_gold score_gold assess select weight sft reference align "
     "online_align embed generate_sft generate divergence evaluate"
@@ -99,10 +99,7 @@ class LabeledConfig:
 
 @dataclass
 class TablesConfig:
-    """Settings of single tables and figures that differ by scale: conf/scale/ sets them, conf/experiment/ reads them.
-
-    Each is the value of a key that conf/config.yaml explains: annotator.assessed_on, labeled.unlabeled, embedding.path.
-    """
+    """Settings of single tables and figures that differ by scale: conf/scale/ sets, conf/experiment/ reads them."""
 
     table6_assessed_on: str = "test"
     table24_unlabeled: str = "own"
@@ -112,11 +109,11 @@ class TablesConfig:
 
 # Annotators that are language models trained by DPO. Only these read annotator.scoring.
 POLICY_ANNOTATORS = ("dpo", "sft_dpo")
-# Gold models that judge only the synthetic world, that need a gold.path, and that compare two responses.
+# Gold models: those for the synthetic world only; those that need a gold.path; those that compare two responses.
 SYNTHETIC_GOLDS = ("oracle", "judge")
 MODEL_GOLDS = ("huggingface", "skywork", "openassistant", "steamshp", "trl_qwen")
 COMPARING_GOLDS = ("steamshp", "openai")
-# Settings of the requests to a judge behind an API. No verdict depends on them, only on its model and prompts.
+# Settings of requests to a judge behind an API. Its verdicts do not depend on them, only on its model and prompts.
 JUDGE_SETTINGS = ("base_url", "cache", "concurrency", "timeout", "retries", "usd_per_million", "max_usd")
 
 

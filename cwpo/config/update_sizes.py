@@ -14,7 +14,7 @@ POINTS = ("matched", "own_best")
 
 
 def at_operating_point(cfg: Config) -> Config:
-    """Returns cfg with a null alignment.learning_rate replaced by the rate that cfg.update_sizes has, if any."""
+    """Returns cfg; a null alignment.learning_rate is replaced by the rate in cfg.update_sizes for the arm, if any."""
     sizes = sizes_of(cfg)
     if cfg.alignment.learning_rate is not None or sizes is None:
         return cfg
@@ -36,7 +36,7 @@ def point_of(cfg: Config) -> str | None:
 
 
 def sizes_of(cfg: Config) -> UpdateSizes | None:
-    """Returns the learning rates in cfg.update_sizes for the strong model's family, else for `other`, else None."""
+    """Returns the entry of cfg.update_sizes for the strong model's family, else the entry "other", else None."""
     model = cfg.pair.strong.rpartition("/")[2].lower()
     family = next((name for name in cfg.update_sizes if model.startswith(name)), "other")
     return cfg.update_sizes.get(family)

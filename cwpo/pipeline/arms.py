@@ -27,14 +27,14 @@ from cwpo.errors import InputError
 from cwpo.pipeline.graph import Node, nodes_of, wanted
 from cwpo.runtime import rare_collections
 
-UNKNOWN = "?"  # in place of sections, for a file of conf/ that `_written` cannot read
+UNKNOWN = "?"  # stands for the sections that a file of conf/ writes, where `_written` cannot tell them
 
 
 @dataclass(frozen=True)
 class Arm:
     """One configuration and its stages: `nodes` has all stages by name, `run` lists the stages to run, parents first.
 
-    `point`: the values that a sweep sets, by key; None where the arm does not use that key.
+    `point`: {key: value} of the keys that a sweep sets; None where the arm is the same for several values.
     """
 
     cfg: Config
@@ -44,7 +44,7 @@ class Arm:
 
     @staticmethod
     def of(cfg: DictConfig, look: bool = True) -> "Arm":
-        """Returns the arm of a composed configuration. Raises InputError with every problem. `look`: see of_checked."""
+        """Returns the arm of a composed configuration. Raises InputError with every problem. look: see of_checked."""
         return Arm.of_checked(check_config(cfg, ask_hub=look), look)
 
     @staticmethod
@@ -60,7 +60,7 @@ class Arm:
 
     @property
     def key(self) -> str:
-        """The key of the last stage; two arms of equal key are the same experiment."""
+        """The store key of the last stage, `run_key` in result files. Arms with equal keys compute the same."""
         return self.run[-1].key
 
 
@@ -69,8 +69,8 @@ def expand(
 ) -> list[Arm]:
     """Returns the distinct arms of a run or sweep, in order; see `configurations` for `overrides` and `seeds`.
 
-    Checks every arm, also on the hub, and raises InputError with the problems of all. look=False does not use the hub:
-    the arms can then be counted but not run, and their configurations are checked only with check=True.
+    Checks every arm, also on the hub, and raises InputError with the problems of all. look=False uses no hub and no
+    checkpoint: the arms can then be counted but not run, and their configurations are checked only with check=True.
     """
     arms: dict[str, Arm] = {}
     problems: dict[str, None] = {}
@@ -88,7 +88,7 @@ def expand(
 
 
 def _merge(point: dict[str, Any], other: Mapping[str, Any]) -> None:
-    """Adds to `point` the values `other` of another sweep point with the same arm. Where the two differ, sets None."""
+    """Adds to an arm's `point` the values of `other`, another point that gives the same arm; None where they differ."""
     for key, value in other.items():
         point[key] = value if point.get(key, value) == value else None
 
@@ -105,8 +105,8 @@ def configurations(
     """Yields the configurations of a run or sweep in order, unchecked: (composition, values, {swept key: value}).
 
     The caller applies set_values(composition, values) before it takes the next item, which may reuse the composition.
-    `overrides` are words of the command line; `key=1,2` sweeps over 1 and 2. A sweep in the experiment's file applies,
-    except to keys that `overrides` name. `seeds` replaces the sweep over seeds.
+    `overrides` are words of the command line; `key=1,2` sweeps over 1 and 2. The sweep in the experiment's file applies
+    too, except to keys that `overrides` name. `seeds`, if given, are swept over instead of all other seeds.
     """
     one_choice(overrides)
     register()
@@ -121,7 +121,7 @@ def configurations(
         for key, values in axes.items()
         if key not in groups
     }
-    # a mapping is merged into what is there, so no composition may keep that of the point before
+    # a mapping is merged into the composition's own, so each point needs a fresh copy of the composition
     merged = any(isinstance(value.value(), dict) for values in points.values() for value in values)
     for cfg, choice in composed:
         for values in _points(cfg, points):
@@ -138,11 +138,11 @@ def typed(cfg: DictConfig) -> Config:
 def _axes(
     overrides: Sequence[str], seeds: Sequence[int] | None
 ) -> tuple[DictConfig, dict[str, str], list[str], dict[str, list[str]]]:
-    """Returns what all arms share (composition, choice in each group, overrides), and the values of each swept key.
+    """Returns what all arms share (composition, {group: choice}, overrides), and {swept key: values}, seed last.
 
     Raises InputError for a sweep over an interval, over no values, or over `experiment`: only one file's sweep applies.
     """
-    parser = OverridesParser.create(GlobalHydra.instance().config_loader())  # it lists the choices of glob(...)
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())  # the loader finds the choices of glob(...)
     given = parser.parse_overrides(list(overrides))
     advice = "list some values, or search the interval with hydra/sweeper=optuna"
     if intervals := [o for o in given if o.is_interval_sweep()]:
@@ -188,7 +188,7 @@ def one_choice(overrides: Sequence[str]) -> None:
 
 
 def _points(cfg: DictConfig, values: Mapping[str, Sequence[Override]]) -> Iterator[tuple[Override, ...]]:
-    """Returns every combination of the overrides in `values`, without keys that no stage of `cfg` reads."""
+    """Yields all combinations of one override for each key of `values`, without keys that no stage of `cfg` reads."""
     reads_all = cfg.method.selection.kind == "all" and "method.selection.kind" not in values
     unread = {"method.selection.value"} if reads_all else set()
     return itertools.product(*(options for key, options in values.items() if key not in unread))
@@ -211,12 +211,11 @@ def composing(folder: Path = CONF) -> Iterator[None]:
 def _compositions(
     base: DictConfig, usual: Mapping[str, str], fixed: Sequence[str], groups: Mapping[str, Sequence[str]]
 ) -> Iterator[DictConfig]:
-    """Yields the configuration of every combination of choices in `groups`; `base` is composed from `fixed` alone.
+    """Yields a configuration for each combination of choices in `groups`; `base` is composed from `fixed` alone.
 
-    Composing is slow. If the files of a group write only sections that neither the experiment nor another group writes,
-    each choice is composed once, without the experiment, and its sections are copied into the other compositions. The
-    remaining groups are composed in every combination. `usual`: the choice of each group in `base`; its file may write
-    sections that the files of the other choices do not write.
+    Composing is slow. So each choice of a group in _apart is composed only once, without the experiment, and its
+    sections are copied into the compositions, which are made for every combination of the other groups. `usual`: the
+    choice of each group in `base`, whose file may write sections that the files of the choices in `groups` do not.
     """
     written = {
         key: frozenset().union(*(_written(key, value) for value in (*values, usual.get(key, values[0]))))
@@ -243,15 +242,12 @@ def _compositions(
 
 @functools.cache
 def _composed(common: tuple[str, ...], group: str, choice: str) -> DictConfig:
-    """Returns the composition of a choice of `group` with the overrides `common`; callers copy what they take from it."""
+    """Returns the composition of a choice of `group` with the overrides `common`. It is cached: copy what you take."""
     return compose("config", overrides=[*common, f"{group}={choice}"])
 
 
 def _apart(fixed: Sequence[str], written: Mapping[str, frozenset[str]]) -> list[str]:
-    """Returns the groups that write only sections which no other group and no experiment in `fixed` writes.
-
-    `written`: group -> the sections that its files write.
-    """
+    """Returns groups whose sections no other group or experiment in `fixed` writes. `written`: {group: sections}."""
     experiments = [word.split("=", 1)[1] for word in fixed if word.startswith("experiment=")]
     others = set().union(*(_written("experiment", name) for name in experiments))
     return [
@@ -286,7 +282,7 @@ def _copied(cfg: DictConfig) -> DictConfig:
 
 
 def set_values(cfg: DictConfig, overrides: Sequence[Override]) -> None:
-    """Sets plain values in `cfg` in place. Raises InputError for a value of the wrong type."""
+    """Sets the values of overrides in `cfg`, in place. Raises InputError for a value of the wrong type."""
     for override in overrides:
         key = override.key_or_group
         try:

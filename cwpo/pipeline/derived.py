@@ -1,4 +1,4 @@
-"""Derives further values, which stages read, from the keys of the configuration."""
+"""Computes from the configuration the values that stages read and no key sets."""
 
 from dataclasses import asdict
 from typing import Any
@@ -9,7 +9,7 @@ from cwpo.config.assets import locked_revision, named_models, published_path
 from cwpo.config.schema import CONF, Config, DataConfig
 
 WORLD = "world/"
-# Of how texts are read, chosen, scored and turned into tokens, except in the world; raise it when that changes.
+# Version of how texts are read, chosen, scored and tokenized outside the synthetic world; raise it when that changes.
 TEXT_VERSION = 5
 # Settings that only published data sets use. Data of the synthetic world always have these values.
 PUBLISHED = {"layout": None, "turns": "all", "length_rule": "longer_pair", "test_prompts": "any"}
@@ -19,10 +19,10 @@ SHOWN = ("gold", "paper_counts")  # settings of a data set that no stage reads
 def derived_config(cfg: Config, look: bool = True) -> dict[str, Any]:
     """Returns the configuration `cfg`, a result of `settled`, as dicts and lists, with derived values added.
 
-    Added: world_version (None without the synthetic world), text_version (None if all models are the world's), weak,
-    strong, their revisions and strong_chat, holdout, tokenizers, max_tokens and context. With look=False no checkpoint
-    is read: tokenizers is empty, context is None, max_tokens is data.max_tokens. method.equal_steps raises the epochs.
-    Settings that no stage reads are left out or null.
+    Added: world_version (None if data, weak and strong model are not of the synthetic world); text_version (None if all
+    models are); keys of `pair`, without the prefix; holdout, 0 unless gold=trained; and tokenizers, max_tokens and
+    context (see _token_limits), which are [], data.max_tokens and None with look=False, when no checkpoint is read.
+    method.equal_steps raises the epochs. Settings that no stage reads are left out or null.
     """
     from cwpo.data.toy import WORLD_VERSION
 
@@ -54,7 +54,7 @@ def derived_config(cfg: Config, look: bool = True) -> dict[str, Any]:
 
 
 def other_data(cfg: Config) -> dict[str, Any]:
-    """Returns the settings of data set labeled.other; cfg.data gives source type, sizes, length limits and turns."""
+    """Returns the settings of the data set labeled.other, with source, sizes, length limits and turns of cfg.data."""
     file = OmegaConf.load(CONF / "data" / f"{cfg.labeled.other}.yaml")
     shared = ("source", "pairs", "test_pairs", "test_fraction", "max_tokens", "length_rule", "turns")
     own = {key: getattr(cfg.data, key) for key in shared}
@@ -69,7 +69,7 @@ def other_data(cfg: Config) -> dict[str, Any]:
 
 def _read_of(data: dict[str, Any]) -> dict[str, Any]:
     """Returns the settings in `data` that stages read, with the values of PUBLISHED for the synthetic world."""
-    younger = () if data["positive"] is not None else ("positive",)  # left out at null, so that older keys stay valid
+    younger = () if data["positive"] is not None else ("positive",)  # null is left out: older store keys stay valid
     kept = {key: value for key, value in data.items() if key not in (*SHOWN, *younger)}
     return kept | (PUBLISHED if data["source"] == "world" else {})
 

@@ -1,8 +1,4 @@
-"""Writes the results that are not means: distributions of confidence, a few responses, a few disputed pairs.
-
-Figure 6 shows responses as points, and Figure 7 confidences. Tables 14 and 15 show responses, Tables 18 and 19 pairs on
-which annotator and human disagree.
-"""
+"""Writes responses (Figure 6, Tables 14, 15), confidences (Figure 7) and disputed pairs (Tables 18, 19) to results/."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,20 +18,20 @@ from cwpo.results import (
 )
 from cwpo.store.store import Store
 
-BINS = 20
-EXAMPLES = 3  # number of prompts, or of pairs in each band, per data set
-UNSURE, SURE = 0.1, 0.9  # the paper's bands of confidence
+BINS = 20  # equal bins of confidence, from 0 to 1
+EXAMPLES = 3  # prompts of an arm, or pairs in each of its bands, that are shown
+UNSURE, SURE = 0.1, 0.9  # as in the paper, confidence below UNSURE is the band "low", above SURE the band "high"
 
 
 def record_excerpts(arms: Sequence[Arm], store: Store, folder: Path, *, experiment: str, whole: bool) -> list[Path]:
-    """Writes the files that EXCERPTS lists for the experiment, returns their paths. `whole` removes old rows first."""
+    """Writes the files that EXCERPTS lists for the experiment; returns their paths. `whole` drops their old rows."""
     first = min((arm.cfg.seed for arm in arms), default=0)
     written = []
     for name, columns, rows_of, wanted in EXCERPTS.get(experiment, ()):
         frames = [rows_of(arm, store) for arm in arms if wanted(arm, first)]
         if frames:
             rows = pd.concat(frames, ignore_index=True)
-            if "run_key" not in columns:  # several arms may have the same point
+            if "run_key" not in columns:  # several arms may give the same row
                 rows = rows.drop_duplicates([*POINTS, "pair_id"])
             (write_rows if whole else replace_rows)(folder / name, rows, columns)
             written.append(folder / name)
@@ -48,7 +44,7 @@ def _names(arm: Arm) -> dict[str, object]:
 
 
 def annotated(arm: Arm, store: Store) -> pd.DataFrame:
-    """Returns the unlabeled pairs of an arm with the annotator's labels, the human labels and the gold rewards."""
+    """Returns an arm's unlabeled pairs with the annotator's labels and confidences, human labels and gold rewards."""
     pairs = pd.read_parquet(arm.nodes["prepare"].file(store, "pairs.parquet"))
     table = pairs[pairs["split"] == "unlabeled"]
     for node, file in (("annotate", "annotations.parquet"), ("score_gold", "gold.parquet")):
@@ -57,7 +53,7 @@ def annotated(arm: Arm, store: Store) -> pd.DataFrame:
 
 
 def confidences(arm: Arm, store: Store) -> pd.DataFrame:
-    """Returns CONFIDENCE_COLUMNS: pairs per confidence bin, and how many labels agree with human or gold labels."""
+    """Returns a row of CONFIDENCE_COLUMNS per bin: its pairs, and how many labels agree with human and gold labels."""
     table = annotated(arm, store)
     bins = np.minimum((table["confidence"] * BINS).astype(int), BINS - 1)
     gap = np.where(table["label"] == "a", 1, -1) * (table["gold_a"] - table["gold_b"])
@@ -74,7 +70,10 @@ def confidences(arm: Arm, store: Store) -> pd.DataFrame:
 
 
 def disagreements(arm: Arm, store: Store) -> pd.DataFrame:
-    """Returns DISAGREEMENT_COLUMNS: a few pairs of low and of high confidence whose label is not the human one."""
+    """Returns rows of DISAGREEMENT_COLUMNS: up to EXAMPLES pairs in each band whose label is not the human one.
+
+    A band without such a pair takes those whose confidence is nearest.
+    """
     table = annotated(arm, store)
     disputed = table[table["label"] != table["human_label"]].sort_values(["confidence", "pair_id"])
     unsure = disputed[disputed["confidence"] < UNSURE]
@@ -96,7 +95,7 @@ def disagreements(arm: Arm, store: Store) -> pd.DataFrame:
 
 
 def samples(arm: Arm, store: Store) -> pd.DataFrame:
-    """Returns SAMPLE_COLUMNS: responses of the SFT and the aligned model to the first EXAMPLES test prompts."""
+    """Returns rows of SAMPLE_COLUMNS: responses of SFT and aligned model to the first EXAMPLES test prompts by id."""
     nodes = arm.nodes
     rewards = pd.read_parquet(nodes["evaluate"].file(store, "rewards.parquet"))
     aligned, sft = (
@@ -111,12 +110,12 @@ def samples(arm: Arm, store: Store) -> pd.DataFrame:
 
 
 def embeddings(arm: Arm, store: Store) -> pd.DataFrame:
-    """Returns EMBEDDING_COLUMNS: a 2-D point per response. `source`: labeled, offline, or the online arm's method."""
+    """Returns a row of EMBEDDING_COLUMNS per response. `source`: labeled, offline, or the method if it was sampled."""
     table = pd.read_parquet(arm.nodes["embed"].file(store, "embeddings.parquet"))
     return table.assign(source=table["source"].replace("online", arm.cfg.method.name), **_names(arm))
 
 
-# Experiment -> (file, its columns, function for the rows of an arm, test whether an arm has rows given the first seed).
+# Experiment -> (file, its columns, function: arm, store -> rows; function: arm, lowest seed -> whether it has rows).
 Excerpt = tuple[str, list[str], Callable[[Arm, Store], pd.DataFrame], Callable[[Arm, int], bool]]
 EXCERPTS: dict[str, tuple[Excerpt, ...]] = {
     "figure7": (

@@ -7,8 +7,8 @@ from omegaconf import OmegaConf
 from cwpo.config.schema import CONF
 from cwpo.errors import InputError, nearest
 
-Cells = dict[str, tuple[str, ...]]
-# The cells behind the headline verdicts, as overrides of the experiments' own sweeps. They take minutes, `all` hours.
+Cells = dict[str, tuple[str, ...]]  # {experiment: overrides that leave a part of its sweep}
+# The parts of experiments behind the headline verdicts. They take minutes, `all` takes hours.
 # One model family only: pretraining the strong models of a second family takes as long as a whole table.
 _TOY: Cells = {
     "table1": ("objective=dpo", "data=hh_rlhf", "pair=opt_large"),
@@ -20,11 +20,11 @@ _TOY: Cells = {
     "frontier": ("pair=opt_small", "method=human,ws_dpo,ws_bt,cw_po"),
 }
 CORE: dict[str, Cells] = {"toy": _TOY, "paper": _TOY, "single_gpu": {"headline": ()}}  # by scale
-CORE_SEEDS = (0, 1, 2)  # the files of experiments behind headline claims name ten seeds
+CORE_SEEDS = (0, 1, 2)  # the files of table3 and figure2 name ten
 
 
 def experiments(name: str, scale: str = "toy") -> dict[str, list[str]]:
-    """Returns {experiment: overrides} for core, all or a comma-separated list. Raises InputError for unknown names."""
+    """Returns {experiment: overrides} for "core", "all" or names with commas. Raises InputError for an unknown name."""
     existing = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
     if name == "core":
         return {part: [f"experiment={part}", *cells] for part, cells in CORE.get(scale, _TOY).items()}
@@ -46,7 +46,10 @@ def swept(name: str) -> set[str]:
 
 
 def seeds_of(experiment: str, given: object) -> list[int] | None:
-    """Returns `given`; if None, CORE_SEEDS for core, else None: use the files' seeds. InputError for invalid seeds."""
+    """Returns `given`. If that is None: CORE_SEEDS for core, else None, which stands for the seeds in the files.
+
+    Raises InputError if `given` is not a list of whole numbers from 0.
+    """
     if given is not None:
         seeds = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else []
         if not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):

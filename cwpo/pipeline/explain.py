@@ -1,4 +1,4 @@
-"""Explains why a stage would run: how its settings, or its ancestors', differ from the most similar finished stage."""
+"""Explains why a stage would run: where it or its ancestors differ from the most similar finished stage."""
 
 import json
 from collections import defaultdict
@@ -12,7 +12,7 @@ from cwpo.store.manifest import StoreError
 from cwpo.store.store import Store
 
 VERSION = "version of the stage"
-# (stage, dotted key) -> values as JSON, of a stage and all its ancestors; several if a kind of stage occurs twice.
+# Settings of a stage and all its ancestors: (kind, dotted key) -> values as JSON; several if the kind occurs twice.
 Lineage = dict[tuple[str, str], set[str]]
 
 
@@ -36,7 +36,7 @@ def explain(store: Store, arms: Sequence[Arm]) -> Iterator[str]:
 
 
 class Past:
-    """The finished stages of a store and their ancestors."""
+    """The finished stages of a store, and the settings of each with its ancestors."""
 
     def __init__(self, store: Store) -> None:
         self.manifests: dict[str, dict[str, Any]] = {}
@@ -46,7 +46,7 @@ class Past:
                 self.manifests[key] = store.recorded(stage, key)
 
     def why(self, node: Node) -> str:
-        """Returns, as one line, how `node` differs from the finished stage of the same kind that differs least."""
+        """Returns a line: how `node` differs from the most similar finished stage of its kind, or that none exists."""
         ours: Lineage = {}
         for each in node.ancestors():
             _add(ours, _own(each.stage.name, each.stage.version, json.loads(json.dumps(each.hashed))))
@@ -73,7 +73,7 @@ class Past:
 
 
 def differences(before: Lineage, after: Lineage) -> list[tuple[str, str, str, str]]:
-    """Returns (stage, key, old, new) for every difference; a value is `not there` where one side lacks the key."""
+    """Returns (stage, key, old, new) of every setting that differs; "not there" is the value of one that is missing."""
     changed = []
     for stage, key in sorted(before.keys() | after.keys()):
         old, new = before.get((stage, key), set()), after.get((stage, key), set())
@@ -94,7 +94,7 @@ def _add(lineage: Lineage, other: Lineage) -> None:
 
 
 def _flat(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields (dotted name, value) of nested dictionaries."""
+    """Yields (dotted name, value) for every value in nested dictionaries; an empty one counts as a value."""
     if not isinstance(config, dict) or not config:
         yield prefix, config
         return
@@ -103,7 +103,7 @@ def _flat(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _shown(changed: Sequence[tuple[str, str, str, str]], own: str) -> str:
-    """Returns `key old -> new` for each changed key, and which stages read it, unless the stage `own` does."""
+    """Returns a text: `key old -> new` for each changed key, and which stages read it if the stage `own` does not."""
     stages = defaultdict(list)
     for stage, key, old, new in changed:
         stages[key, old, new].append(stage)

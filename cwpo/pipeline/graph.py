@@ -35,14 +35,14 @@ from cwpo.stages.train_gold import TRAIN_GOLD
 from cwpo.stages.weight import WEIGHT
 from cwpo.store.store import Store, fingerprint, stage_key, stamps
 
-# Settings whose values may be local files or folders. Their content enters a stage's key, their path does not.
+# Names of settings whose values may be local files or folders. Then their content enters a stage's key, not the path.
 PATHS = ("path", "weak", "strong", "tokenizers", "reward_model", "prompt_file")
 LOCAL = "content:"  # prefix of the digest that replaces a local path
 # Settings added after some stores were filled -> the value that changes nothing. At that value they do not enter a key.
 LATER: dict[str, Any] = {
     **{f"data.{key}": value for key, value in PUBLISHED.items()},
     **{f"{training}.precision": "float32" for training in trainings(Config())},
-    "alignment.precision": NATIVE,  # as the processor computes, on which all numbers depend a little
+    "alignment.precision": NATIVE,  # the processor decides; all numbers depend on it a little anyway
     "generation.engine": "transformers",
     "generation.precision": "float32",
     "generation.top_k": 0,
@@ -75,12 +75,15 @@ KINDS = {
 # method.labels -> the stages whose labels or scores `select` reads, in addition to the pairs.
 LABELS: dict[str, list[str]] = {"human": [], "weak": ["annotate"], "gold": ["score_gold"]}
 LABELS["flips"] = ["annotate", "score_gold"]
-OTHER_PAIRS = 500  # added to the seed: it draws the pairs that the reward model of an online arm learns from
+OTHER_PAIRS = 500  # added to the seed that draws the pairs from which an online arm's reward model learns
 
 
 @dataclass(frozen=True)
 class Node:
-    """One stage of one arm. Two nodes of equal `key` are the same computation."""
+    """One stage of one arm. Nodes of equal `key` are the same computation.
+
+    `config`: the settings that the stage reads; `hashed`: what of them enters the key; `parents`: {role: node}.
+    """
 
     name: str
     stage: Stage
@@ -110,7 +113,7 @@ class Node:
         return store.has(self.stage.name, self.key)
 
     def check_files(self) -> None:
-        """Raises InputError if local files that the stage reads have other content than the one in its key."""
+        """Raises InputError if local files that the stage reads no longer have the content that entered its key."""
         changed = [path for path, known in self.stamps.items() if stamps(path) != known]
         if changed and hashed_config(self.config) != self.hashed:
             raise InputError(
@@ -119,7 +122,7 @@ class Node:
             )
 
     def ancestors(self) -> "Iterator[Node]":
-        """Yields every node that this one needs, each once, parents before children, and then itself."""
+        """Yields every node that this one needs, each once, parents before children, and this node last."""
         seen: dict[str, Node] = {}
 
         def visit(node: "Node") -> None:
@@ -133,20 +136,20 @@ class Node:
 
 
 class _Graph:
-    """Collects the nodes of an arm by name. Parents that a stage names but the arm lacks are left out."""
+    """Collects the nodes of an arm by name; `plain` is its configuration. Parents that the arm lacks are left out."""
 
     def __init__(self, plain: dict[str, Any]) -> None:
         self.plain, self.nodes = plain, dict[str, Node]()
 
     def add(self, name: str, stage: Stage, changes: Mapping[str, Any] | None = None, /, **parents: str) -> None:
-        """Adds a stage that reads the configuration with these changes. `parents`: names of nodes by role."""
+        """Adds a stage. `changes` replace top-level keys of the configuration for it. `parents`: {role: node name}."""
         config = _slice(self.plain | dict(changes or {}), stage.reads)
         needs = {role: self.nodes[parent] for role, parent in parents.items() if parent in self.nodes}
         known = {path: stamps(path) for path in _local_paths(config)}  # before hashed_config reads the files
         self.nodes[name] = Node(name, stage, config, hashed_config(config), needs, known)
 
     def pretrain(self, who: str, model: str | None) -> None:
-        """Adds the pretraining of `model` if it belongs to the synthetic world. A checkpoint needs no such stage."""
+        """Adds the node pretrain_<who>, which pretrains `model`, if `model` belongs to the synthetic world."""
         if model and model.startswith(WORLD):
             self.add(f"pretrain_{who}", PRETRAIN, {"model": model})
 
@@ -190,7 +193,7 @@ def nodes_of(cfg: Config, look: bool = True) -> dict[str, Node]:
 
 
 def _add_pairs(graph: _Graph, cfg: Config) -> str:
-    """Adds the arm's pairs, the gold model if one is trained, and gold scores. Returns the name of the pairs' node."""
+    """Adds nodes for pairs, gold scores and, if it is trained, the gold model. Returns the name of the pairs' node."""
     graph.add("prepare", PREPARE)
     prepare = "prepare"
     if cfg.labeled.unlabeled != "own":  # unlabeled pairs of another data set are added
@@ -206,13 +209,13 @@ def _add_pairs(graph: _Graph, cfg: Config) -> str:
 
 
 def _add_other_pairs(graph: _Graph, cfg: Config) -> None:
-    """Adds the pairs of labeled.other, if it names a data set."""
+    """Adds the node that prepares the pairs of labeled.other, if it names a data set."""
     if cfg.labeled.other:
         graph.add("prepare_other", PREPARE, {"data": other_data(cfg)})
 
 
 def _add_annotator(graph: _Graph, cfg: Config, prepare: str) -> None:
-    """Adds the annotator, its training pairs if they are mixed or poisoned, its labels and their assessment."""
+    """Adds nodes for the annotator, its training pairs if mixed or poisoned, its labels and their assessment."""
     _add_other_pairs(graph, cfg)
     if cfg.labeled.other or cfg.labeled.poison_fraction:
         graph.add("mix_labels", MIX_LABELS, prepare=prepare, other="prepare_other", score_gold="score_gold")
@@ -228,7 +231,7 @@ def _add_annotator(graph: _Graph, cfg: Config, prepare: str) -> None:
 def _add_reward(graph: _Graph, cfg: Config) -> str:
     """Returns "train_annotator" or "train_reward", the node of an online arm's scorer. Adds train_reward if needed.
 
-    For a checkpoint "train_reward" is returned too, but the graph has no such node.
+    If online.reward_model names a checkpoint, "train_reward" is returned too, but the graph has no such node.
     """
     if cfg.online.reward == "annotator":
         return "train_annotator"
@@ -243,7 +246,7 @@ def _add_reward(graph: _Graph, cfg: Config) -> str:
 
 
 def wanted(nodes: Mapping[str, Node], until: str | None) -> list[Node]:
-    """Returns stage `until` and its ancestors, parents first. None: all nodes that the arm's results need."""
+    """Returns the stage `until` and its ancestors, parents first; for None, all nodes that the arm's row needs."""
     if until in (None, "evaluate"):  # an arm's row holds its annotator's accuracy and its divergence too
         ends = [nodes[name] for name in ("assess", "divergence", "evaluate") if name in nodes]
     else:
@@ -253,7 +256,7 @@ def wanted(nodes: Mapping[str, Node], until: str | None) -> list[Node]:
 
 
 def _slice(plain: Mapping[str, Any], reads: tuple[str, ...]) -> dict[str, Any]:
-    """Returns the part of the config under the dotted paths `reads`."""
+    """Returns the part of the configuration `plain` under the dotted paths `reads`, as nested dictionaries."""
     part: dict[str, Any] = {}
     for path in reads:
         source: Any = plain

@@ -26,13 +26,14 @@ from cwpo.results import (
 )
 from cwpo.store.store import Store
 
-OTHER = "the file has other numbers for these arms, from another machine or version; the experiment's old rows go"
+OTHER = "the file's numbers for these arms are from another machine or version; the experiment's old rows are deleted"
 
 
 def record(arms: Sequence[Arm], store: Store, results: Path, *, experiment: str, whole: bool) -> list[Path]:
-    """Writes the rows of finished arms of one experiment and scale. With `whole` they replace the experiment's rows.
+    """Writes the rows of finished arms of one experiment and scale. Returns the files written.
 
-    Returns the files written. Arms that run neither `assess` nor `evaluate` have no row.
+    All old rows of the experiment are dropped if `whole` is set, or if the old row of one of these arms has other
+    numbers. Arms that run neither `assess` nor `evaluate` have no row.
     """
     if not arms:
         return []
@@ -65,7 +66,7 @@ def record(arms: Sequence[Arm], store: Store, results: Path, *, experiment: str,
 
 
 def recorded(results: Path, scale: str, experiment: str) -> pd.DataFrame:
-    """Returns seed and run_key of the experiment's rows in runs.csv and annotators.csv."""
+    """Returns the columns seed and run_key of the experiment's rows in runs.csv and annotators.csv, if any."""
     files = (("runs.csv", RUN_COLUMNS), ("annotators.csv", ANNOTATOR_COLUMNS))
     there = [(results / scale / name, columns) for name, columns in files if (results / scale / name).is_file()]
     tables = [read_rows(path, columns) for path, columns in there]
@@ -83,7 +84,7 @@ def metrics(node: Node, store: Store) -> dict[str, Any]:
 
 
 def _settings(arm: Arm, annotated: bool) -> dict[str, Any]:
-    """Returns the columns that an arm's configuration determines; those on its annotator only if `annotated`."""
+    """Returns {column: value} for the columns that an arm's configuration sets; its annotator's only if `annotated`."""
     cfg = arm.cfg
     of_annotator = {
         "annotator": cfg.annotator.name,
@@ -119,7 +120,7 @@ def _trained(node: Node, store: Store) -> dict[str, Any]:
 
 
 def _run_row(arm: Arm, store: Store) -> dict[str, Any]:
-    """Returns the values of an arm in runs.csv and details.csv."""
+    """Returns {column: value} of an arm in runs.csv and details.csv."""
     nodes, weak_labels = arm.nodes, arm.cfg.method.labels == "weak"
     row = _settings(arm, annotated=weak_labels) | {"run_key": nodes["evaluate"].key}
     row |= _trained(nodes.get("align") or nodes["online_align"], store)
@@ -147,7 +148,7 @@ def _keep_fraction(arm: Arm, store: Store) -> float:
 
 
 def _add_rewards(path: Path, arms: Sequence[Arm], rows: Sequence[Mapping[str, Any]], store: Store) -> None:
-    """Writes the arms' rewards to the file `path`. Skips arms whose old row has the mean reward and KL of `rows`."""
+    """Writes the arms' rewards to the file `path`. Skips arms whose row there has the mean reward and KL of `rows`."""
     there = read_rows(path, REWARD_COLUMNS).to_dict("records") if path.is_file() else []
     known = {row["run_key"]: RunRewards.parse(row) for row in there}
     new = [

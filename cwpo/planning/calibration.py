@@ -33,7 +33,7 @@ class Calibration:
     rates: Sequence[Rate]
 
     def rate(self, kind: str, parameters: float) -> float:
-        """Returns operations per second for a `kind` of KINDS: log-log interpolated, constant beyond the end sizes."""
+        """Returns the rate of a `kind` in KINDS at a model size, interpolated log-log; constant beyond those known."""
         sizes = np.log([rate.parameters for rate in self.rates])
         values = np.log([getattr(rate, kind) for rate in self.rates])
         return float(np.exp(np.interp(np.log(parameters), sizes, values)))
@@ -46,7 +46,7 @@ class Calibration:
 
 
 def calibration_of(store: str | Path) -> Calibration | None:
-    """Reads the calibration of a store; returns None if there is none."""
+    """Returns the calibration in a store's folder, or None if there is none."""
     path = _file(Path(store))
     if not path.is_file():
         return None

@@ -23,7 +23,7 @@ def level_lines(arms: Sequence[Arm], store: Store) -> list[str]:
 
 
 def hour_lines(arms: Sequence[Arm], store: Store) -> list[str]:
-    """Returns lines with GPU-hours of unfinished stages by name and their assumptions; [] if plan.tflops is null."""
+    """Returns lines: GPU-hours of unfinished stages and what they assume, or why none; [] if plan.tflops is null."""
     if arms[0].cfg.plan.tflops is None:
         return []
     waiting = {node.key for node in distinct(arms) if not node.done(store)}

@@ -1,4 +1,4 @@
-"""Estimates GPU-hours of stages before anything has run: from parameters, tokens and a rate. Reads configs only.
+"""Estimates GPU-hours before anything has run, as parameters x tokens x operations / rate. Reads only configs.
 
 A training step takes 6 operations per parameter and token: 2 forward, 4 backward. With LoRA it takes 4, because frozen
 weights need no gradients. Gradient checkpointing adds 2. Scoring takes 2. Sampling takes 2 per new token, at a far
@@ -23,7 +23,7 @@ from cwpo.stages.mix_unlabeled import EQ19_SHARE
 
 @dataclass(frozen=True)
 class Sizes:
-    """Number of pairs in each split of an arm's data, and mean tokens of a prompt and of a response."""
+    """Pairs in each split of an arm's data (held_out: for gold=trained), and mean tokens of a prompt and a response."""
 
     labeled: float
     unlabeled: float
@@ -69,13 +69,13 @@ def _planned(cfg: Config, name: str) -> Any:
 
 
 def arm_hours(arm: Arm, measured: Calibration | None = None) -> dict[str, float]:
-    """GPU-hours of each stage of an arm, by stage key. Raises InputError for a model or data set of unknown size."""
+    """Returns {stage key: GPU-hours} of an arm. Raises InputError if a model's or data set's size is unknown."""
     cfg, sizes = settled(arm.cfg), Sizes.of(arm.cfg)
     return {node.key: _hours(cfg, node, sizes, measured) for node in arm.run}
 
 
 def assumptions(arms: Sequence[Arm], measured: Calibration | None = None) -> str:
-    """Returns what the GPU-hours assume, in a sentence: rates, length of answers, size of the data."""
+    """Returns what the GPU-hours assume, as a text: rates, length of responses, size of the data."""
     plan = arms[0].cfg.plan
     sizes = {arm.cfg.data.name: plan.data[arm.cfg.data.name] for arm in arms}
     data = "; ".join(
@@ -113,7 +113,7 @@ def _step(training: Any, lora: bool = False) -> int:
 
 
 def _epochs(cfg: Config, part: str) -> float:
-    """Epochs of `part`, "sft" or "alignment". method.equal_steps raises them: as many steps as all pairs would take."""
+    """Epochs of `part`, "sft" or "alignment". method.equal_steps raises them: as many steps as for all pairs."""
     raised = cfg.method.equal_steps and (part == "alignment" or cfg.method.sft_labels == "own")
     return getattr(cfg, part).epochs / (cfg.method.selection.value if raised else 1)
 
@@ -125,12 +125,12 @@ def _used(cfg: Config, sizes: Sizes) -> float:
     return pairs * (method.selection.value or 0.0) if method.selection.kind == "top_fraction" else pairs
 
 
-# For each kind of work that a stage does: the kind, the model, and operations per parameter.
+# The work of a stage: (kind, one of cwpo.planning.calibration.KINDS; model; operations per parameter of the model).
 Work = list[tuple[str, str | None, float]]
 
 
 def _work(cfg: Config, node: Node, sizes: Sizes) -> Work:
-    """Returns a list of (kind, model, operations per parameter) for a stage; [] if its work is not counted."""
+    """Returns the work of a stage; [] if it is not counted."""
     strong, gold, new = cfg.pair.strong, cfg.gold.path, cfg.generation.max_new_tokens
     pairs, used = sizes.labeled + sizes.unlabeled + sizes.test, _used(cfg, sizes)
     prompts = min(sizes.test, cfg.evaluation.prompts or sizes.test)
@@ -189,7 +189,7 @@ def _annotator(cfg: Config, node: Node, sizes: Sizes) -> Work:
 def stage_hours(
     arms: Sequence[Arm], wanted: Collection[str] | None = None, measured: Calibration | None = None
 ) -> dict[str, float]:
-    """Returns GPU-hours by stage name. Counts each distinct stage once, and only the keys in `wanted` unless None."""
+    """Returns {stage name: GPU-hours}. Counts each distinct stage once; only those with a key in `wanted`, if given."""
     by_stage: dict[str, float] = defaultdict(float)
     seen: set[str] = set()
     for arm in arms:

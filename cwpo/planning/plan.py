@@ -16,7 +16,7 @@ from cwpo.store.store import Store
 class Plan:
     """Counts and seconds of a sweep, by stage name. `stages` counts distinct stages, `cached` those already finished.
 
-    `naive` counts a stage once for every arm that has it. `seconds`: median time of past runs of a stage, or None.
+    `naive` counts a stage once for every arm that has it. `seconds`: median of a stage's past runs, None without any.
     """
 
     arms: int

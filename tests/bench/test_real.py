@@ -110,7 +110,7 @@ def test_what_is_missing_is_said_at_once(tmp_path):
         check_command(composed("sources=[upk]", "strong=gpt"), "own_results")
     assert error.value.problems == [
         "sources.0=upk is unknown; did you mean ukp? valid: ukp, harmless, helpful, pandalm",
-        "strong=gpt is none of models; valid: stories260k, aidreams260k",
+        "strong=gpt is not in models; valid: stories260k, aidreams260k",
     ]
 
 

@@ -37,7 +37,7 @@ def test_rows_of_other_seeds_stay(results, seeds):
 def test_rows_of_other_settings_give_way(results, capsys):
     words = [*WORDS, "alignment.epochs=1"]
     assert others_are_outdated("table5", expand(["experiment=table5", *words], [2]), results, words)
-    assert "table5: 16 rows of an earlier version give way" in capsys.readouterr().out
+    assert "table5: 16 rows of an earlier version are replaced" in capsys.readouterr().out
 
 
 def test_without_rows_nothing_is_outdated(tmp_path):

@@ -16,7 +16,10 @@ BEGIN_WITH_BOS = ("opt", "llama")  # model families that were trained only on te
 
 
 def models_of(cfg: Config) -> Iterator[tuple[str, str, str | None]]:
-    """Yields (config key, folder or hub id, revision) of every model that a settled arm reads, except world/ ones."""
+    """Yields (config key, folder or hub id, revision) of every model that a settled arm reads, except world/ ones.
+
+    Leaves out embedding.path, and gold.path with gold=trained.
+    """
     unused = {"embedding.path"} if cfg.gold.name in MODEL_GOLDS else {"embedding.path", "gold.path"}
     for key, (path, revision) in named_models(cfg).items():
         if key not in unused and not path.startswith("world/"):
@@ -24,7 +27,7 @@ def models_of(cfg: Config) -> Iterator[tuple[str, str, str | None]]:
 
 
 def model_problems(key: str, path: str, revision: str | None, cfg: Config) -> list[str]:
-    """Returns the problems of a model's files and config. If none: of a reward model's head, else of the tokenizer."""
+    """Returns a model's problems: of its files, else of its config or head, else (weak or strong) of its tokenizer."""
     from cwpo.models.annotator import classifier_problem
     from cwpo.models.folders import checkpoint_problem
     from cwpo.models.policy import hub_problem, policy_problem
@@ -52,7 +55,7 @@ def fetching(path: str, revision: str | None, more: str = "") -> str:
 
 
 def tokenizer_problems(key: str, path: str, revision: str | None, chat: bool) -> list[str]:
-    """Returns the problems of a tokenizer: no EOS, no BOS where the family has one, BOS twice, no usable template."""
+    """Returns the problems of a tokenizer: no EOS, no BOS where the family needs it, BOS twice, no usable template."""
     from cwpo.data.batching import encode_prompts
     from cwpo.models.policy import load_tokenizer, read_config
 

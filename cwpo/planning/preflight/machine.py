@@ -19,7 +19,7 @@ GIB = 2**30
 
 
 def disk_of(path: Path) -> tuple[float, int]:
-    """Returns the free GiB of the disk where `path` is or will be, and a number that tells this disk from others."""
+    """Returns the free GiB of the disk where `path` is or will be, and a number that only this disk has."""
     path = path.expanduser().absolute()
     while not path.exists():
         path = path.parent
@@ -48,7 +48,7 @@ def credential_problems(cfg: Config, assets: list[Asset]) -> list[str]:
 
 
 def out_of_reach(arms: Iterable[Config]) -> list[str]:
-    """Returns problems of models and data sets that are not pinned, or not cached while the hub does not answer."""
+    """Returns a problem for each model and data set that is not pinned, or not cached while the hub does not answer."""
     arms = [settled(cfg) for cfg in arms]
     problems = list(dict.fromkeys(str(problem) for cfg in arms for problem in unpinned(cfg)))
     assets = distinct(asset for cfg in arms for asset in hub_assets(cfg))
@@ -62,7 +62,7 @@ def out_of_reach(arms: Iterable[Config]) -> list[str]:
 
 
 def in_cache(asset: Asset) -> bool:
-    """Whether the cache has a model's config, so probably all files. For a data set: whether repo_files lists any."""
+    """Whether the hub's cache has a model's config, so probably all its files, or lists files of a data set."""
     if asset.kind == "datasets":
         return bool(repo_files(asset.id, asset.revision, "dataset"))
     from huggingface_hub import try_to_load_from_cache

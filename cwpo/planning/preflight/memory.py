@@ -1,12 +1,11 @@
 """Estimates the memory of one GPU that each stage needs, and the disk of the store, from the models' shapes alone.
 
-Frozen weights are in lora.base_dtype; other weights, adapters, gradients and Adam's two moments are float32. A layer
-keeps for the backward pass, in 16 bits, the outputs of its linear layers and about LAYER bytes more per token and
-hidden unit, and LEARNING bytes more if its own weights are trained. With gradient checkpointing a layer keeps only its
-input; the layer being computed needs WORKING times the bytes that it would keep without it. The constants come from
-bytes counted on OPT, Llama and Qwen2 (tests/planning/test_memory.py). At most LOGITS logits exist at once, except in a
-training by several processes. Kernels and fragmentation multiply the activations by SPARE. Names in capitals are
-constants of this module.
+Frozen weights are in lora.base_dtype; other weights, adapters, gradients and Adam's two moments are float32. For the
+backward pass a layer keeps the outputs of its linear layers, in 16 bits, and about LAYER bytes more per token and
+hidden unit, LAYER + LEARNING if its own weights are trained. With gradient checkpointing a layer keeps only its input;
+the layer being computed then needs WORKING times what it would keep otherwise. At most LOGITS logits exist at once,
+except in a training by several processes. Kernels and fragmentation multiply the activations by SPARE. These constants
+come from bytes counted on OPT, Llama and Qwen2 (tests/planning/test_memory.py).
 """
 
 from collections.abc import Iterable, Iterator
@@ -34,8 +33,7 @@ SCORING = 2  # a pass without gradients holds this many times the tokens of a tr
 class Shape:
     """The sizes of a model, as its config gives them. `cache`: numbers that a token adds to the key-value cache.
 
-    `linear`: (name, inputs, outputs) of each linear layer but the LM head; `chosen`: names of those that PEFT adapts by
-    default.
+    `linear`: (name, inputs, outputs) of all linear layers but the LM head; `chosen`: names that PEFT adapts by default.
     """
 
     parameters: int
@@ -52,7 +50,7 @@ class Shape:
         return sum(lora.r * (inputs + outputs) for _, inputs, outputs in adapted)
 
     def kept(self, learning: bool) -> float:
-        """Bytes of 16-bit activations a layer keeps per token for the backward pass. `learning`: whether it trains."""
+        """Bytes of activations per token, in 16 bits, that a layer keeps for a backward pass, `learning` or frozen."""
         outputs = [outputs for _, _, outputs in self.linear]
         widest = max(outputs, default=0)
         gated = 2 * widest if outputs.count(widest) >= 2 * self.layers else 0  # of a gated MLP
@@ -62,7 +60,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Need:
-    """GiB of one GPU that a stage needs for a model. `training`: those for gradients and Adam's moments."""
+    """GiB of one GPU that a stage needs for a model. `training`: the GiB of gradients and Adam's moments."""
 
     stage: str
     model: str
@@ -114,9 +112,9 @@ def training_need(
     launch: str = "none",
     share: int = 1,
 ) -> Need:
-    """Returns the memory of one GPU to train all weights, or the adapters that `lora` enables, on `tokens` tokens at once.
+    """Returns the GPU memory for training on `tokens` tokens at once: all weights, or the adapters that `lora` enables.
 
-    Each of `share` GPUs holds a part of weights, gradients and moments. With `launch` (ddp, fsdp) all logits exist at once.
+    `share` GPUs divide weights, gradients and moments. With launch=ddp or fsdp the logits of all tokens exist at once.
     """
     adapters = shape.adapters(lora) if lora is not None and lora.enabled else 0
     size = 2 if adapters and lora.base_dtype == "bfloat16" else FLOAT
@@ -136,9 +134,9 @@ def training_need(
 
 
 def scoring_need(stage: str, name: str, shape: Shape, tokens: int, size: int = FLOAT) -> Need:
-    """Returns the GPU memory of a pass without gradients; a weight has `size` bytes.
+    """Returns the GPU memory of a pass without gradients, if a weight has `size` bytes.
 
-    `tokens`: those of a training batch; this pass holds SCORING times as many, and computes its logits a part at a time.
+    It holds SCORING times `tokens`, the tokens of a training batch, at once, and computes its logits a part at a time.
     """
     columns = SCORING * tokens
     layer = WORKING * shape.kept(learning=False) * size / 2
@@ -147,9 +145,9 @@ def scoring_need(stage: str, name: str, shape: Shape, tokens: int, size: int = F
 
 
 def sampling_need(stage: str, name: str, shape: Shape, tokens: int, size: int = FLOAT) -> Need:
-    """Returns the GPU memory to sample one response; a batch has as many as memory holds (models.memory).
+    """Returns the GPU memory for sampling one response, if a weight has `size` bytes; batches use what is left.
 
-    `tokens`: those of the longest prompt and response, whose keys and values are kept. A weight has `size` bytes.
+    `tokens`: number of tokens of the longest prompt and response, whose keys and values are kept.
     """
     layer = WORKING * shape.kept(learning=False) * size / 2
     kept = tokens * size * shape.cache + PER_LOGIT * shape.vocabulary
@@ -162,7 +160,7 @@ def gpus() -> list[float]:
 
 
 def stage_needs(cfg: Any, shapes: dict[str, Shape]) -> Iterator[Need]:
-    """Yields the GPU memory that an arm's stages need; `shapes`: sizes of pair.weak, pair.strong, gold.path, by key."""
+    """Yields the GPU memory of each stage of an arm whose model (pair.weak, pair.strong, gold.path) is in `shapes`."""
     pair = 2 * cfg.data.max_tokens  # with token_budget=auto a step may hold as little as one pair
     rows = cfg.alignment.micro_batch_size or cfg.alignment.batch_size // cfg.processes
     tokens = {None: rows * pair, "auto": pair}.get(cfg.token_budget) or int(cfg.token_budget)

@@ -20,7 +20,7 @@ from cwpo.store.store import Store
 
 SHARED = "share it among several GPUs (launch=fsdp processes=<GPUs>)"
 NARROW = "keep the frozen weights in 16 bits (lora.enabled=true lora.base_dtype=bfloat16 lora.save=adapters"
-# What makes a stage of preflight.memory need less memory.
+# Stage -> what makes it need less GPU memory.
 LESS = {
     "train_annotator": f"lower token_budget, or {SHARED}",
     "sft": f"lower token_budget, use lora.enabled=true, or {SHARED}",
@@ -41,7 +41,7 @@ def preflight(cfg: Any) -> None:
     unusable = dict(_asset_problems(arms))
     problems |= dict.fromkeys(problem for found in unusable.values() for problem in found)
     shapes = _shapes(arms, unusable)
-    on_gpus = [arm for arm in arms if arm.device != "cpu" and _loaded(arm)]  # the synthetic world needs none
+    on_gpus = [arm for arm in arms if arm.device != "cpu" and _loaded(arm)]  # models of the synthetic world need no GPU
     every = [need for arm in on_gpus for need in stage_needs(arm, _named(arm, shapes))]
     needs = list({(need.stage, need.model): need for need in sorted(every, key=lambda need: need.total)}.values())
     if on_gpus:
@@ -78,7 +78,7 @@ def settled_arms(cfg: Any) -> Iterator[Config]:
 
 
 def _asset_problems(arms: list[Config]) -> Iterator[tuple[Any, list[str]]]:
-    """Yields each model as ((key, path, revision), problems) and each data set as (("data", name), problems), once."""
+    """Yields, once each, models as ((key, path, revision), problems) and data sets as (("data", name), problems)."""
     seen: set[Any] = set()
     for arm in arms:
         for key, path, revision in models_of(arm):
@@ -92,7 +92,7 @@ def _asset_problems(arms: list[Config]) -> Iterator[tuple[Any, list[str]]]:
 
 
 def _shapes(arms: list[Config], unusable: dict[Any, list[str]]) -> dict[tuple[str, str], Shape]:
-    """Returns {(config key, path): sizes} of every model without problems; `unusable` maps models to problems."""
+    """Returns {(config key, path): sizes} of each loaded model without problems in `unusable`, {model: problems}."""
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
 
     from cwpo.models.policy import read_config
@@ -110,8 +110,7 @@ def _shapes(arms: list[Config], unusable: dict[Any, list[str]]) -> dict[tuple[st
 
 
 def _loaded(arm: Config) -> list[tuple[str, str, str | None]]:
-    """Returns models_of without those that only lend their tokenizer: the weak model in an arm without annotator, the
-    strong one in an arm that ends before SFT."""
+    """Returns models_of(arm), but no weak model without an annotator, and no strong one if the arm ends before SFT."""
     lending = set() if arm.method.labels in ("weak", "flips") else {"pair.weak"}
     if STAGES.index(arm.until or STAGES[-1]) < STAGES.index("sft"):
         lending.add("pair.strong")
