@@ -101,6 +101,17 @@ def test_an_arm_of_human_labels_reads_the_weak_tokenizer(local, tmp_path):
         preflight(settings(tmp_path, *local, f"models.opt_125m={weak}", "method=human"))
 
 
+def test_only_figure_6_reads_the_encoder(local, tmp_path):
+    """experiment=figure6 embeds responses, table21 does not."""
+    words = [*local, "method=online_cw_po", f"tables.figure6_embedding={tmp_path / 'missing'}"]
+    with pytest.raises(InputError, match=r"embedding.path=\S+missing"):
+        preflight(settings(tmp_path, *words, experiment="figure6"))
+    encoder = paper_copies.opt(tmp_path / "encoder")
+    words[-1] = f"tables.figure6_embedding={encoder}"
+    preflight(settings(tmp_path, *words, experiment="figure6"))
+    preflight(settings(tmp_path, *words, "embedding.path=bert/missing", "allow_unpinned=true", experiment="table21"))
+
+
 def test_wrong_settings_are_told_first(local, tmp_path):
     with pytest.raises(InputError, match="objective.beta=-1.0 must be positive"):
         preflight(settings(tmp_path, *local, "objective.beta=-1"))

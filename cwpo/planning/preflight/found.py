@@ -18,11 +18,11 @@ BEGIN_WITH_BOS = ("opt", "llama")  # model families that were trained only on te
 def models_of(cfg: Config) -> Iterator[tuple[str, str, str | None]]:
     """Yields (config key, folder or hub id, revision) of every model that a settled arm reads, except world/ ones.
 
-    Leaves out embedding.path, and gold.path with gold=trained.
+    Leaves out gold.path with gold=trained.
     """
-    unused = {"embedding.path"} if cfg.gold.name in MODEL_GOLDS else {"embedding.path", "gold.path"}
+    reads = {"gold.path": cfg.gold.name in MODEL_GOLDS, "embedding.path": cfg.until == "embed"}
     for key, (path, revision) in named_models(cfg).items():
-        if key not in unused and not path.startswith("world/"):
+        if reads.get(key, True) and not path.startswith("world/"):
             yield key, path, revision
 
 
@@ -39,11 +39,13 @@ def model_problems(key: str, path: str, revision: str | None, cfg: Config) -> li
         licence = "accept its licence on the hub and set HF_TOKEN; " if closed else ""
         fix = f"{licence}{fetching(path, revision)}, or set {key}=<folder of a copy>"
         return [f"{problem.rstrip('.')}; {fix}" if is_hub_id(path) else problem]
+    if key == "embedding.path":  # a model of any kind
+        return []
     if key in ("gold.path", "online.reward_model"):
         wrong = gold_problem(path, revision, key, seq2seq=key == "gold.path" and cfg.gold.name == "steamshp")
         return [wrong] if wrong else []
     wrong = (classifier_problem if key in given_a_head(cfg) else policy_problem)(path, revision, key)
-    if wrong and key != "embedding.path":
+    if wrong:
         return [wrong]
     return tokenizer_problems(key, path, revision, chat=key == "pair.strong" and cfg.pair.strong_chat)
 

@@ -110,8 +110,8 @@ def _shapes(arms: list[Config], unusable: dict[Any, list[str]]) -> dict[tuple[st
 
 
 def _loaded(arm: Config) -> list[tuple[str, str, str | None]]:
-    """Returns models_of(arm), but no weak model without an annotator, and no strong one if the arm ends before SFT."""
-    lending = set() if arm.method.labels in ("weak", "flips") else {"pair.weak"}
+    """Returns models_of(arm), but no encoder, no weak model without an annotator, no strong one if it ends before SFT."""
+    lending = {"embedding.path"} if arm.method.labels in ("weak", "flips") else {"embedding.path", "pair.weak"}
     if STAGES.index(arm.until or STAGES[-1]) < STAGES.index("sft"):
         lending.add("pair.strong")
     return [model for model in models_of(arm) if model[0] not in lending]
