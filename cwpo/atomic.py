@@ -10,9 +10,9 @@ from pathlib import Path
 def new_file(path: Path, writer: str = "") -> Iterator[Path]:
     """Yields a temporary path, in the folder of `path`, to write to. After the block that file replaces `path`.
 
-    The file is flushed to disk first. If the block raises, it is removed, and an OSError that names no file is raised
-    again with the name `path`. The temporary name depends on `path` and `writer` alone, so a later process overwrites
-    what a killed one left. Processes that may write the same `path` at once must each pass another `writer`.
+    It is flushed to disk first. If the block raises, the temporary file is removed, and an OSError that names no file
+    is raised again with the name `path`. The temporary name depends on `path` and `writer` alone, so a later process
+    overwrites what a killed one left. Processes that may write the same `path` at once must each pass another `writer`.
     """
     partial = path.with_name(f".{path.name}{writer}.partial")
     try:

@@ -29,7 +29,7 @@ class Share(NamedTuple):
 
 
 class Bin(NamedTuple):
-    """Pairs of similar confidence. expected: predicted probability of a correct label, mean. accuracy: measured one."""
+    """Pairs of similar confidence: the `expected` (mean predicted) share of correct labels, and the measured share."""
 
     expected: float
     accuracy: Share
@@ -67,7 +67,7 @@ def design_effect(values: ArrayLike, groups: ArrayLike | None) -> float:
 
 
 def resampled(n: int, groups: ArrayLike | None, resamples: int, seed: int = 0) -> Iterator[NDArray[np.int64]]:
-    """Yields `resamples` bootstrap samples of n pairs, each an array of indices. `groups` are drawn as wholes."""
+    """Yields `resamples` bootstrap samples of n pairs, each an array of indices. Draws whole `groups`, if given."""
     rng = np.random.default_rng(seed)
     index = np.arange(n) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     if index.max() + 1 == n:  # every pair is a group of its own
@@ -113,7 +113,7 @@ def coverage_accuracy(
 
 
 def reliability(probability: ArrayLike, right: ArrayLike, bins: int = 10, groups: ArrayLike | None = None) -> list[Bin]:
-    """Returns min(bins, N) bins of nearly equally many pairs, sorted by `probability` (of a correct label, >= 1/2)."""
+    """Sorts N pairs by `probability` of a correct label (>= 1/2); returns min(bins, N) bins of nearly equal size."""
     p, r = _pair(probability, right)
     names = None if groups is None else np.asarray(groups)
     parts = np.array_split(np.argsort(p, kind="stable"), min(bins, len(p)))

@@ -24,7 +24,7 @@ class Problem(NamedTuple):
 
 
 class InputError(CwpoError, ValueError):
-    """Raised for wrong input. `problems`: texts with the value, the reason and the fix, which the message joins."""
+    """Raised for wrong input. Its message joins `problems`, each a text with the value, the reason and the fix."""
 
     exit_code = 2
 
@@ -38,7 +38,7 @@ class InputError(CwpoError, ValueError):
 
 
 class TextError(InputError):
-    """Raised for a text that cannot be read: `index` is its place among those given, `reason` the fault and the fix."""
+    """Raised for a text that cannot be read. `index`: its position in the list of texts; `reason`: fault and fix."""
 
     def __init__(self, index: int, reason: str) -> None:
         self.index, self.reason = index, reason
@@ -49,7 +49,7 @@ class TextError(InputError):
 
 
 def nearest(value: object, valid: Iterable[str]) -> str:
-    """Returns a hint such as "did you mean dpo? valid: dpo, ipo". No question if no valid value resembles `value`."""
+    """Returns a hint like "did you mean dpo? valid: dpo, ipo"; no question if nothing resembles `value`."""
     options, given = list(valid), str(value)
     close = [option for option in options if given and option.startswith(given)]
     close = close or difflib.get_close_matches(given, options, n=1)
@@ -66,7 +66,7 @@ class LeftOut(Exception):
 
 
 class WrongRow(Exception):
-    """Raised for a wrong table row. `values`: those to show to the user; `problem`: "have <what is wrong>; <fix>".
+    """Raised for a wrong table row. `values`: what to show of the row; `problem`: "have <what is wrong>; <fix>".
 
     Users see all rows with the same problem in one message: "rows 3 (<values>), 7 (<values>) <problem>".
     """

@@ -44,7 +44,7 @@ def _cell(text: str) -> str:
 
 
 def paper_order(name: str) -> tuple[int, list[tuple[int, str]]]:
-    """Returns a sort key: the paper's tables (table2, table10) by number, then its figures, then other names."""
+    """Returns a sort key: first the paper's tables (table2, table10) by number, then its figures, then other names."""
     kind = next((i for i, word in enumerate(KINDS) if re.match(rf"{word}\d", name)), len(KINDS))
     return kind, [(int(part), "") if part.isdigit() else (-1, part) for part in re.findall(r"\d+|\D+", name)]
 

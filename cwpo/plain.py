@@ -30,7 +30,7 @@ def without_secrets(text: str, environment: Mapping[str, str] | None = None) -> 
 
 
 def shown(text: str) -> str:
-    """Returns text that is safe to print: no control characters, no credentials, no middle of lines over LONGEST."""
+    """Returns the text without control characters and credentials; cuts the middle out of lines longer than LONGEST."""
     return "\n".join(_clipped(line) for line in visible(without_secrets(text)).split("\n"))
 
 

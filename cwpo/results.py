@@ -72,7 +72,7 @@ UNREADABLE = (
 
 
 class ResultsError(CwpoError, ValueError):
-    """A result file is damaged, comes from another version, or holds rows that do not belong there."""
+    """Raised for a result file that is damaged, comes from another version, or holds rows that belong elsewhere."""
 
     exit_code = 2
 
@@ -151,7 +151,7 @@ class RunRewards:
         return self.kl is not None and _near(self.kl, mean)
 
     def row(self, run_key: str) -> dict[str, str | None]:
-        """Returns a row of REWARD_COLUMNS: arrays as texts of numbers with 6 significant digits, None as None."""
+        """Returns a row of REWARD_COLUMNS: arrays are texts of numbers with 6 significant digits; kl can be None."""
         columns = (self.reward, self.reward_sft, self.kl)
         numbers = (None if x is None else " ".join(_written(x)) for x in columns)
         return dict(zip(REWARD_COLUMNS, (run_key, self.prompts, *numbers), strict=True))
@@ -212,7 +212,7 @@ def _write(path: Path, frame: pd.DataFrame, columns: Sequence[str]) -> None:
 def give_way(path: Path, rows: pd.DataFrame, columns: Sequence[str], numbers: Sequence[str]) -> bool:
     """Removes all rows of the experiments in `rows` from the file if it contradicts `rows`. Returns whether it does.
 
-    It does if a row of the file has the experiment and run_key of one in `rows` but another number in one of the
+    It does if one of its rows has the same experiment and run_key as a row of `rows`, but another number in one of the
     columns `numbers`. Then another machine or version made the file's rows, and they cannot stand beside `rows`.
     """
     if not path.is_file():
@@ -229,7 +229,7 @@ def give_way(path: Path, rows: pd.DataFrame, columns: Sequence[str], numbers: Se
 
 
 def replace_rows(path: Path, rows: pd.DataFrame, columns: Sequence[str], *, experiment: str | None = None) -> None:
-    """Adds rows to the file. They replace rows with the same run_key and, if the file has this column, experiment.
+    """Adds rows to the file. They replace rows with the same run_key (and experiment, if the file has this column).
 
     In a file without run_key, they replace rows of the same data, strong model, seed and source. If `experiment` is
     given, all old rows of that experiment are removed too. One process writes at a time, so two sweeps lose nothing.

@@ -115,7 +115,7 @@ def rare_collections() -> Iterator[None]:
 def pick_device(name: str) -> str:
     """Returns "cuda", "mps" or "cpu"; "auto" picks the first that exists. Raises InputError for a missing device.
 
-    "cuda:<number>" returns "cuda", and hides all other GPUs from this process and its children.
+    For "cuda:<number>" it returns "cuda" and hides all other GPUs from this process and its children.
     """
     if name == "cpu":
         return name
@@ -165,7 +165,7 @@ def peak_memory_mb() -> float:
 
 
 def products_in(precision: str, device: str) -> str:
-    """Returns `precision`; in place of "native", "bfloat16" on a CPU that multiplies it in hardware, else "float32"."""
+    """Returns `precision`; for "native", "bfloat16" on a CPU that multiplies it in hardware, elsewhere "float32"."""
     if precision != NATIVE:
         return precision
     import torch
@@ -232,7 +232,7 @@ def needs_bitsandbytes(optimizer: str) -> bool:
 
 
 def stand_in(optimizers: Iterable[str], device: str, sharded: bool = False) -> str | None:
-    """Returns a message that names the `optimizers` replaced by plain AdamW on this device; None if there are none."""
+    """Returns a message that names those of `optimizers` that plain AdamW replaces here (see optimizer_on), or None."""
     named = sorted({name for name in optimizers if optimizer_on(device, name, sharded) != name})
     why = "no CUDA device" if not device.startswith("cuda") else "the model is sharded"
     return f"{why}: {STAND_IN} stands in for {', '.join(named)}" if named else None

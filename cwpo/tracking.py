@@ -79,7 +79,7 @@ class Tracker:
 
 
 def _start(wandb: Mapping[str, Any], folder: Path, *, config: Mapping[str, Any], **names: Any) -> Any:
-    """Starts a W&B run. Unless offline, it continues the run with the same id if there is one, as of a killed stage."""
+    """Starts a W&B run; or, unless offline, continues the run with the same id, which a killed stage may have left."""
     import wandb as client
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -131,7 +131,7 @@ def _table(frame: pd.DataFrame) -> Any:
 
 
 def wandb_mode(mode: str) -> Any:
-    """Returns `mode`; for "auto": WANDB_MODE, else "online" if WANDB_API_KEY or ~/.netrc has a key, else "offline"."""
+    """Returns `mode`; for "auto", $WANDB_MODE, else "online" if WANDB_API_KEY or ~/.netrc has a key, else "offline"."""
     if mode != "auto":
         return mode
     if os.environ.get("WANDB_MODE"):

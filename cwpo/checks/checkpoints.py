@@ -48,7 +48,7 @@ def _room_problems(cfg: Config) -> Iterator[Problem]:
 
 
 def given_a_head(cfg: Config) -> list[str]:
-    """Returns the config keys of the language models that this arm gives a scalar head: annotator and gold model."""
+    """Returns the config keys of the language models that get a scalar head, as annotator or gold model of the arm."""
     annotated = cfg.method.labels in ("weak", "flips") and cfg.annotator.name not in POLICY_ANNOTATORS
     keys = ["pair.weak"] if annotated else []
     if cfg.gold.name == "trained":
@@ -75,10 +75,11 @@ def model_problems(
 ) -> list[Problem]:
     """Returns the problems of the models in `named`. The other arguments, except `ask_hub`, list keys of `named`.
 
-    A local folder must hold a model, or, for a key in `adapters`, a model or LoRA adapters trained by cwpo. `ask_hub`
-    also reads each config, from the folder or the hub. Models in `scoring` must then return one score, or, if they are
-    also in `seq2seq`, be encoder-decoders; models in `heads` must be of a type that can get a scalar head; the model of
-    embedding.path may be any; all others must be causal language models.
+    A local folder must hold a model, or, if its key is in `adapters`, a model or LoRA adapters trained by cwpo.
+    With `ask_hub`, each config is read, too, from the folder or the hub, and must be of the kind that its key needs:
+    `scoring`: a reward model with one score, or an encoder-decoder if the key is also in `seq2seq`.
+    `heads`: a model that can get a scalar head.
+    Other keys: a causal language model; for embedding.path, any model.
     """
     problems = _texts({key: checkpoint_problem(path, key, key in adapters) for key, (path, _) in named.items()})
     if not ask_hub:

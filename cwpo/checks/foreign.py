@@ -37,7 +37,7 @@ NODES = 20_000  # most values that one file may have; all files of conf/ have ab
 
 
 def refuse_code(words: Sequence[str]) -> None:
-    """Raises InputError with each command-line argument in `words` and each key in a file that could run code."""
+    """Raises InputError with each argument in `words` and each key in a configuration file that could run code."""
     refused = "is refused: it would let Hydra import and call what it names"
     problems = [f"{word} {refused}" for word in words if WORDS.match(word)]
     for folder in (CONF, *_folders(words)):

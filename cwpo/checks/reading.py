@@ -35,7 +35,7 @@ TYPES = {
 
 @dataclass(frozen=True)
 class Key:
-    """One field of a schema, a configuration dataclass. `section`: the schema of a nested section; None for a value.
+    """One field of a schema (a configuration dataclass). `section`: the schema of a nested section; None for a value.
 
     `optional`: may be null. `completed_later`: required keys in the section may lack a value; the command sets them.
     """
@@ -120,7 +120,7 @@ def wrong_type(word: str, reason: str) -> str:
 
 
 def wrong(cfg: Any, key: str, why: str) -> Problem:
-    """Returns a Problem with the text `key=value why`. The value is that of `key` in `cfg`, or a section's `name`."""
+    """Returns a Problem with the text `key=value why`. The value is `key` in `cfg`; for a section, its `name`."""
     value = attrgetter(key)(cfg)
     value = getattr(value, "name", value)
     return Problem(key, f"{key}={str(value).lower() if isinstance(value, bool) else value} {why}")

@@ -1,4 +1,4 @@
-"""Functions that do the work of some scripts in scripts/, and what all share: checks, messages, quoted arguments.
+"""Starts the commands in scripts/ and explains their errors; does the work of run, plan, reproduce, store, lock_assets.
 
-Only scripts/ imports from here: `entry.entry`, `entry.job` and the functions that do a script's work.
+Only scripts/ imports this package: `entry.entry`, `entry.job` and the functions that do the work.
 """

@@ -18,7 +18,7 @@ SELF_CHECKED = {name: f"cwpo.own.checks:check_{name}" for name in ("annotate", "
 def check_command(cfg: DictConfig, command: str, ask_hub: bool = True) -> None:
     """Raises InputError with all problems of `cfg`, composed from conf/command/<command>.yaml. Reads no data.
 
-    ask_hub=False skips what only the hub knows of the models of annotate, align and compare.
+    With ask_hub=False, the models of annotate, align and compare are checked without the hub.
     """
     if command in SELF_CHECKED:
         pkgutil.resolve_name(SELF_CHECKED[command])(cfg, ask_hub)

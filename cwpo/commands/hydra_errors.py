@@ -85,7 +85,7 @@ FORMS: tuple[tuple[str, Callable[[re.Match[str], str], str]], ...] = (
 
 
 def _nearest_key(key: str, schema: type) -> str:
-    """Returns a hint: valid keys close to `key`, if any, then all keys of its section, or all sections without one."""
+    """Returns a hint: valid keys near `key`, if any; then all keys of its section, or all top-level keys."""
     parent, _, leaf = key.rpartition(".")
     keys = sorted({*leaf_keys(schema), *(groups() if schema is Config else [])})
     close = [each for each in keys if each.split(".")[-1] == leaf][:3]

@@ -21,8 +21,8 @@ Entry = dict[str, Any]
 def lock_assets(cfg: Any, api: Any = None, file: Path = LOCK) -> None:
     """Looks up the commit of each model and data set in conf/ that has none yet, prints it and writes it to `file`.
 
-    With cfg.update, also of those that have one. If cfg.assets is not empty, only of those that it names. Raises
-    InputError at once if the hub cannot be reached; for a failed look-up or an unknown name, after all else is written.
+    With cfg.update, also looks up those that have one. If cfg.assets is not empty, looks up only those that it names.
+    Raises InputError at once if the hub is out of reach, and at the end for failed look-ups and unknown names.
     """
     if api is None:
         from huggingface_hub import HfApi, constants

@@ -54,7 +54,7 @@ def show_plan(overrides: Sequence[str]) -> None:
 
 
 def _sweeps(overrides: Sequence[str]) -> Iterator[tuple[list[str], list[int] | None]]:
-    """Yields (overrides, seeds) of each experiment in experiment=, or once without. seeds=None: those of the sweep."""
+    """Yields (overrides, seeds) for `expand`: for each experiment that experiment= names, else once for `overrides`."""
     overrides = [w for w in overrides if w not in MULTIRUN and not w.lstrip("+").startswith((CHOICE, SETTING))]
     named = [word for word in overrides if word.startswith("experiment=")]
     listed = [word for word in overrides if word.startswith("seeds=")] if named else []

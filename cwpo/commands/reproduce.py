@@ -56,7 +56,7 @@ def reproduce(cfg: Any) -> None:
 
 
 def workers_for(settings: Settings) -> int:
-    """Returns the default of `jobs`: 1 with launch=ddp, fsdp or device=cuda:N, else one per GPU used, JOBS without."""
+    """Returns the default `jobs`: 1 with launch=ddp, fsdp or device=cuda:N, else the number of GPUs, JOBS on CPUs."""
     if settings.launch != "none" or settings.device.startswith("cuda:"):
         return 1
     return (len(gpu_names()) if settings.device in ("auto", "cuda") else 0) or JOBS
@@ -65,7 +65,7 @@ def workers_for(settings: Settings) -> int:
 def others_are_outdated(experiment: str, arms: Sequence[Arm], results: Path, words: Sequence[str]) -> bool:
     """Returns whether result files have rows of arms that the experiment no longer has. If so, prints a line.
 
-    `arms`: the arms of this run, a part of the experiment. `words`: the overrides that all its arms share.
+    `arms`: the arms of this run, a part of the experiment. `words`: overrides that hold for the whole experiment.
     """
     rows, keys = recorded(results, arms[0].cfg.scale_name, experiment), {arm.key for arm in arms}
     others = rows[~rows["run_key"].isin(keys)]

@@ -36,9 +36,9 @@ _trials: dict[str, Arm] = {}  # key -> finished arm of a sweep that Hydra runs, 
 def run(main: Callable[[], Any]) -> None:
     """Runs what sys.argv names: a sweep with -m, hydra.mode=MULTIRUN, experiment= or against=, otherwise one arm.
 
-    The function `sweep` runs every command with a launcher (hydra/launcher= other than basic), and every sweep with the
-    default sweeper (hydra/sweeper=basic) and no flag but -m. Hydra's `main` runs the rest: those with a flag in LOOKS,
-    single arms, and sweeps with another sweeper or flag. Among these, against= raises InputError.
+    `main`, which is Hydra's, handles commands with a flag in LOOKS. Of the others, the function `sweep` runs those with
+    a launcher (hydra/launcher= other than basic), and sweeps with the default sweeper (hydra/sweeper=basic) and no flag
+    but -m. `main` runs the rest; there against= raises InputError.
     """
     one_choice(sys.argv[1:])
     submit, words = chosen(sys.argv[1:])
@@ -60,7 +60,7 @@ def run(main: Callable[[], Any]) -> None:
 
 
 def _search(words: Sequence[str]) -> list[str]:
-    """Returns the settings of SEARCH that `words` leave open, as overrides. Raises InputError without Optuna."""
+    """Returns the settings of SEARCH that `words` leave open, as overrides. InputError if Optuna is not installed."""
     if find_spec("optuna") is None:
         raise InputError(f"{SWEEPER}optuna needs the package hydra-optuna-sweeper; pip install 'cwpo[optuna]'")
     given = [word for word in words if word.startswith("hydra")]
@@ -71,9 +71,9 @@ def _search(words: Sequence[str]) -> list[str]:
 
 
 def run_job(composed: DictConfig) -> float | None:
-    """Runs the arm of a Hydra job, writes its row, prints the outcome. Returns the mean gold reward or None.
+    """Runs the arm of a Hydra job, writes its row, prints the outcome. Returns the mean gold reward.
 
-    It is None if `until` ends the arm earlier. In a sweep that Hydra runs, `run` writes all rows after the last job.
+    Returns None if `until` ends the arm earlier. In a sweep that Hydra runs, `run` writes all rows after the last job.
     """
     arm = Arm.of(composed)
     cfg, store, evaluated = arm.cfg, Store(arm.cfg.store), arm.run[-1].name == "evaluate"

@@ -33,7 +33,7 @@ MEASURES = tuple(stage.name for stage in KINDS.values() if stage.measure)
 
 @dataclass(frozen=True)
 class Entry:
-    """A finished stage: its size in bytes, age and run time in seconds. The run time is None if damaged."""
+    """A finished stage: its size in bytes, age and run time in seconds. A damaged stage has no run time: None."""
 
     stage: str
     key: str
@@ -47,7 +47,7 @@ class Entry:
 
 
 def look_after(cfg: Any) -> None:
-    """Runs cfg.action. Raises InputError for wrong settings, StoreError for a damaged stage or, with gc, a live run."""
+    """Runs cfg.action. Raises InputError for wrong settings, StoreError for damaged stages or for gc during a run."""
     store = Store(cfg.store)
     if not store.root.is_dir():
         fix = "name the folder that runs used, by default runs/store"
@@ -66,7 +66,7 @@ def stages(store: Store) -> Iterator[Entry]:
 
 
 def referred_to(results: Path) -> set[str]:
-    """Returns the run keys in results/*/*.csv*. InputError if no file has any, ResultsError if one is damaged."""
+    """Returns the run keys in results/*/*.csv*. InputError if no file has run keys, ResultsError if one is damaged."""
     keys: list[set[str]] = []  # one set for each file
     for file in sorted(results.glob("*/[!.]*.csv*")):
         try:

@@ -133,7 +133,7 @@ def conclude(arms: Sequence[Arm], store: Store, references: Mapping[str, str] | 
 def points(arms: Sequence[Arm], references: Mapping[str, str]) -> pd.DataFrame:
     """Returns a row per arm: run_key, seed, reference (run_key of the arm to compare with, or None) and swept values.
 
-    These have a column for each key of Arm.point, other than seed, with several values; None if the arm lacks it.
+    Each key of Arm.point that has several values, except seed, is a column; None where an arm has no value.
     """
     values = pd.DataFrame([arm.point for arm in arms], dtype=object)
     swept = [key for key in values if key != "seed" and len({str(value) for value in values[key]}) > 1]

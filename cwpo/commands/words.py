@@ -22,7 +22,7 @@ VALUES = "true false yes no on off inf nan none".split()  # matches of PLAIN tha
 
 
 def schema_in_use() -> type:
-    """Returns the schema of the command that is running: of run and plan, Config."""
+    """Returns the schema of the running command; for run and plan this is Config."""
     return COMMANDS.get(Path(sys.argv[0]).stem, Config)
 
 
@@ -38,7 +38,7 @@ def as_typed(words: Sequence[str], schema: type) -> list[str]:
     """Returns the arguments, with quotes around the values of text keys, so that out=1e3 names the folder 1e3.
 
     The home folder replaces the ~ of paths that begin with ~/. Not quoted: null, values that are quoted or escaped,
-    lists, mappings, and for the schema of run and plan values with `,` or `(`, which make a sweep.
+    lists, mappings, and, with the schema of run and plan, values with `,` or `(`, because these make a sweep.
     """
     return [_quoted(HOME.sub(lambda _: os.path.expanduser("~"), word), schema) for word in words]
 

@@ -102,7 +102,7 @@ class StageJob:
             return False, error
 
     def checkpoint(self, node: Node) -> Any:
-        """Returns the job, to be queued again. submitit calls this when its time is up or it is pre-empted."""
+        """Returns the job, to be queued again. submitit calls this when the job's time is up or it is pre-empted."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self, node)

@@ -22,7 +22,7 @@ class Level:
 
 
 def levels(nodes: Sequence[Node]) -> list[Level]:
-    """Returns the levels in running order. `nodes` must list parents before children; other parents count as done."""
+    """Returns the levels in running order. `nodes` lists parents before children; parents not in it count as done."""
     height: dict[str, int] = {}
     for node in nodes:
         parents = [p for p in node.parents.values() if p.key in height]

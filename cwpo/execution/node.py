@@ -39,8 +39,7 @@ class Settings:
 
 
 def run_node(node: Node, settings: Settings, progress: Callable[[int, int], None] = lambda d, t: None) -> bool:
-    """Computes one stage and returns True, or returns False if the store already holds it. Raises StoreError in
-    both cases if a parent is missing or damaged."""
+    """Computes a stage unless the store has it; returns whether it did. StoreError if a parent is absent or damaged."""
     store = Store(settings.store)
     stage: dict[str, Any] = {"stage": node.stage.name, "key": node.key}
 

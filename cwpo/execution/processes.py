@@ -27,11 +27,11 @@ AS_THEY_ARE = ("device", "token_budget", "checkpoint_minutes", "checkpoint_steps
 
 
 class LaunchFailed(CwpoError, RuntimeError):
-    """The processes of a stage failed. The message is one line and ends in the path of their log."""
+    """Raised if a process of a stage fails. The message is one line and ends in the path of the stage's log."""
 
 
 def launch(stage: str, work: Work, how: str, processes: int, threads: int) -> Mapping[str, Any]:
-    """Runs a stage in several processes (`how`: ddp, fsdp). Returns its summary. Raises LaunchFailed or InputError."""
+    """Runs a stage in several processes (`how`: ddp, fsdp); returns its summary. Raises InputError or LaunchFailed."""
     if work.scratch is None:
         raise ValueError("work.scratch is None; set it to a folder: several processes need one for their job and log")
     folder = work.scratch / "launch"

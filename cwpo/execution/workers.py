@@ -46,7 +46,7 @@ _worker = Worker()
 
 
 class Failed(CwpoError, RuntimeError):
-    """A stage failed. Stages that have finished stay in the store."""
+    """Raised if a stage fails. Stages that have finished stay in the store."""
 
 
 def run_arms(
@@ -93,8 +93,7 @@ def print_stand_in(nodes: Sequence[Node], settings: Settings) -> None:
 
 
 def run_here(nodes: Sequence[Node], settings: Settings, board: Board) -> int:
-    """Computes stages one after the other in this process, except those that another process has finished meanwhile.
-    Returns how many it computed."""
+    """Computes stages in this process, one by one, except any finished elsewhere meanwhile. Returns how many it did."""
     use_threads(settings.threads)
     quiet_libraries()
     if settings.device != "cpu" and gpu_names():

@@ -34,7 +34,7 @@ UNKNOWN = "?"  # stands for the sections that a file of conf/ writes, where `_wr
 class Arm:
     """One configuration and its stages: `nodes` has all stages by name, `run` lists the stages to run, parents first.
 
-    `point`: {key: value} of the keys that a sweep sets; None where the arm is the same for several values.
+    `point`: {key: value} of the keys that a sweep sets; None if several values of the key give this same arm.
     """
 
     cfg: Config
@@ -88,7 +88,7 @@ def expand(
 
 
 def _merge(point: dict[str, Any], other: Mapping[str, Any]) -> None:
-    """Adds to an arm's `point` the values of `other`, another point that gives the same arm; None where they differ."""
+    """Adds the values of `other`, a point that gives the same arm, to an arm's `point`; sets None where they differ."""
     for key, value in other.items():
         point[key] = value if point.get(key, value) == value else None
 
@@ -213,9 +213,9 @@ def _compositions(
 ) -> Iterator[DictConfig]:
     """Yields a configuration for each combination of choices in `groups`; `base` is composed from `fixed` alone.
 
-    Composing is slow. So each choice of a group in _apart is composed only once, without the experiment, and its
-    sections are copied into the compositions, which are made for every combination of the other groups. `usual`: the
-    choice of each group in `base`, whose file may write sections that the files of the choices in `groups` do not.
+    Composing is slow. So it composes only the combinations of groups outside _apart. Each choice of a group in _apart
+    is composed once, without the experiment, and its sections are copied into those combinations. `usual`: {group:
+    choice in `base`}; this choice's file may write sections that the files of the choices in `groups` do not write.
     """
     written = {
         key: frozenset().union(*(_written(key, value) for value in (*values, usual.get(key, values[0]))))
@@ -247,7 +247,7 @@ def _composed(common: tuple[str, ...], group: str, choice: str) -> DictConfig:
 
 
 def _apart(fixed: Sequence[str], written: Mapping[str, frozenset[str]]) -> list[str]:
-    """Returns groups whose sections no other group or experiment in `fixed` writes. `written`: {group: sections}."""
+    """Returns the groups in `written`, {group: sections}, whose sections no other group or experiment writes."""
     experiments = [word.split("=", 1)[1] for word in fixed if word.startswith("experiment=")]
     others = set().union(*(_written("experiment", name) for name in experiments))
     return [

@@ -1,4 +1,4 @@
-"""Computes from the configuration the values that stages read and no key sets."""
+"""Computes the values that stages read but no configuration key sets."""
 
 from dataclasses import asdict
 from typing import Any
@@ -17,12 +17,13 @@ SHOWN = ("gold", "paper_counts")  # settings of a data set that no stage reads
 
 
 def derived_config(cfg: Config, look: bool = True) -> dict[str, Any]:
-    """Returns the configuration `cfg`, a result of `settled`, as dicts and lists, with derived values added.
+    """Returns `cfg`, a result of `settled`, as dicts and lists, with values that no key sets added at the top level.
 
-    Added: world_version (None if data, weak and strong model are not of the synthetic world); text_version (None if all
-    models are); keys of `pair`, without the prefix; holdout, 0 unless gold=trained; and tokenizers, max_tokens and
-    context (see _token_limits), which are [], data.max_tokens and None with look=False, when no checkpoint is read.
-    method.equal_steps raises the epochs. Settings that no stage reads are left out or null.
+    world_version is None if data, weak and strong model are all real. text_version is None if all models are of the
+    synthetic world. holdout is 0 unless gold=trained. weak, strong and their revisions are those of `pair`; so is
+    strong_chat, but False for a synthetic model. _token_limits gives tokenizers, max_tokens and context; look=False
+    reads no checkpoint and sets tokenizers=[], max_tokens=data.max_tokens and context=None.
+    With method.equal_steps the epochs are raised. Settings that no stage reads are left out or null.
     """
     from cwpo.data.toy import WORLD_VERSION
 
@@ -68,18 +69,18 @@ def other_data(cfg: Config) -> dict[str, Any]:
 
 
 def _read_of(data: dict[str, Any]) -> dict[str, Any]:
-    """Returns the settings in `data` that stages read, with the values of PUBLISHED for the synthetic world."""
+    """Returns the settings in `data` that stages read. For the synthetic world, PUBLISHED gives the values it names."""
     younger = () if data["positive"] is not None else ("positive",)  # null is left out: older store keys stay valid
     kept = {key: value for key, value in data.items() if key not in (*SHOWN, *younger)}
     return kept | (PUBLISHED if data["source"] == "world" else {})
 
 
 def _token_limits(cfg: Config) -> tuple[list[list[str | bool | None]], int, int | None]:
-    """Returns the tokenizers to measure pairs with, max_tokens, and the smallest context length of the models, or None.
+    """Returns the tokenizers to measure pairs with, max_tokens, and the models' smallest context length or None.
 
     A tokenizer is [model, revision], or [model, revision, True] with its chat template. With length_rule=longer_pair,
-    max_tokens bounds whole sequences: it is lowered to the context length, and the last result is None. Other rules
-    bound something else, for example characters: max_tokens stays as it is.
+    max_tokens bounds whole sequences: the context length lowers it, and the third result is None. Other rules bound
+    something else, for example characters: max_tokens is data.max_tokens, and the third result is the context length.
     """
     pair = cfg.pair
     specs: list[list[Any]] = [[pair.weak, pair.weak_revision], [pair.strong, pair.strong_revision]]

@@ -24,7 +24,7 @@ UNSURE, SURE = 0.1, 0.9  # as in the paper, confidence below UNSURE is the band 
 
 
 def record_excerpts(arms: Sequence[Arm], store: Store, folder: Path, *, experiment: str, whole: bool) -> list[Path]:
-    """Writes the files that EXCERPTS lists for the experiment; returns their paths. `whole` drops their old rows."""
+    """Writes the files that EXCERPTS lists for the experiment; returns their paths. `whole` drops all old rows."""
     first = min((arm.cfg.seed for arm in arms), default=0)
     written = []
     for name, columns, rows_of, wanted in EXCERPTS.get(experiment, ()):
@@ -53,7 +53,7 @@ def annotated(arm: Arm, store: Store) -> pd.DataFrame:
 
 
 def confidences(arm: Arm, store: Store) -> pd.DataFrame:
-    """Returns a row of CONFIDENCE_COLUMNS per bin: its pairs, and how many labels agree with human and gold labels."""
+    """Returns a row of CONFIDENCE_COLUMNS per bin: counts of all pairs, of those labeled as by humans, as by gold."""
     table = annotated(arm, store)
     bins = np.minimum((table["confidence"] * BINS).astype(int), BINS - 1)
     gap = np.where(table["label"] == "a", 1, -1) * (table["gold_a"] - table["gold_b"])
@@ -70,9 +70,9 @@ def confidences(arm: Arm, store: Store) -> pd.DataFrame:
 
 
 def disagreements(arm: Arm, store: Store) -> pd.DataFrame:
-    """Returns rows of DISAGREEMENT_COLUMNS: up to EXAMPLES pairs in each band whose label is not the human one.
+    """Returns rows of DISAGREEMENT_COLUMNS: some pairs that the annotator labeled unlike the human.
 
-    A band without such a pair takes those whose confidence is nearest.
+    Takes up to EXAMPLES from each band of confidence, "low" and "high"; if a band has none, those nearest to the band.
     """
     table = annotated(arm, store)
     disputed = table[table["label"] != table["human_label"]].sort_values(["confidence", "pair_id"])
@@ -110,7 +110,7 @@ def samples(arm: Arm, store: Store) -> pd.DataFrame:
 
 
 def embeddings(arm: Arm, store: Store) -> pd.DataFrame:
-    """Returns a row of EMBEDDING_COLUMNS per response. `source`: labeled, offline, or the method if it was sampled."""
+    """Returns a row of EMBEDDING_COLUMNS per response. `source`: "labeled", "offline" or the method that sampled it."""
     table = pd.read_parquet(arm.nodes["embed"].file(store, "embeddings.parquet"))
     return table.assign(source=table["source"].replace("online", arm.cfg.method.name), **_names(arm))
 

@@ -24,7 +24,7 @@ CORE_SEEDS = (0, 1, 2)  # the files of table3 and figure2 name ten
 
 
 def experiments(name: str, scale: str = "toy") -> dict[str, list[str]]:
-    """Returns {experiment: overrides} for "core", "all" or names with commas. Raises InputError for an unknown name."""
+    """Returns {experiment: overrides} for "core", "all" or names joined by commas. InputError if one is unknown."""
     existing = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
     if name == "core":
         return {part: [f"experiment={part}", *cells] for part, cells in CORE.get(scale, _TOY).items()}
@@ -40,13 +40,13 @@ def experiments(name: str, scale: str = "toy") -> dict[str, list[str]]:
 
 
 def swept(name: str) -> set[str]:
-    """Returns the keys over which the file of an experiment sweeps; it may have no sweep."""
+    """Returns the keys over which an experiment's file sweeps; none if it has no sweep."""
     file = OmegaConf.load(CONF / "experiment" / f"{name}.yaml")
     return set(OmegaConf.select(file, "hydra.sweeper.params") or {})
 
 
 def seeds_of(experiment: str, given: object) -> list[int] | None:
-    """Returns `given`. If that is None: CORE_SEEDS for core, else None, which stands for the seeds in the files.
+    """Returns `given`. If it is None: CORE_SEEDS for "core", else None, so that the seeds in conf/experiment/ apply.
 
     Raises InputError if `given` is not a list of whole numbers from 0.
     """

@@ -17,7 +17,7 @@ Lineage = dict[tuple[str, str], set[str]]
 
 
 def explain(store: Store, arms: Sequence[Arm]) -> Iterator[str]:
-    """Yields lines: how many stages of the arms are in the store, and why each of the others would run."""
+    """Yields lines: how many of the arms' stages the store has, and why each of their other stages would run."""
     nodes = distinct(arms)
     past = Past(store)
     reasons: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -73,7 +73,7 @@ class Past:
 
 
 def differences(before: Lineage, after: Lineage) -> list[tuple[str, str, str, str]]:
-    """Returns (stage, key, old, new) of every setting that differs; "not there" is the value of one that is missing."""
+    """Returns (stage, key, old, new) of every setting that differs; "not there" stands for a missing value."""
     changed = []
     for stage, key in sorted(before.keys() | after.keys()):
         old, new = before.get((stage, key), set()), after.get((stage, key), set())

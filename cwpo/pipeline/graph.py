@@ -193,7 +193,7 @@ def nodes_of(cfg: Config, look: bool = True) -> dict[str, Node]:
 
 
 def _add_pairs(graph: _Graph, cfg: Config) -> str:
-    """Adds nodes for pairs, gold scores and, if it is trained, the gold model. Returns the name of the pairs' node."""
+    """Adds nodes for pairs, gold scores and, with gold=trained, the gold model. Returns the name of the pairs' node."""
     graph.add("prepare", PREPARE)
     prepare = "prepare"
     if cfg.labeled.unlabeled != "own":  # unlabeled pairs of another data set are added
@@ -229,9 +229,9 @@ def _add_annotator(graph: _Graph, cfg: Config, prepare: str) -> None:
 
 
 def _add_reward(graph: _Graph, cfg: Config) -> str:
-    """Returns "train_annotator" or "train_reward", the node of an online arm's scorer. Adds train_reward if needed.
+    """Returns the name of the node of an online arm's scorer: "train_annotator", or "train_reward", which it adds.
 
-    If online.reward_model names a checkpoint, "train_reward" is returned too, but the graph has no such node.
+    If online.reward_model names a checkpoint, it returns "train_reward" but adds no node, as nothing is trained.
     """
     if cfg.online.reward == "annotator":
         return "train_annotator"

@@ -66,7 +66,7 @@ def record(arms: Sequence[Arm], store: Store, results: Path, *, experiment: str,
 
 
 def recorded(results: Path, scale: str, experiment: str) -> pd.DataFrame:
-    """Returns the columns seed and run_key of the experiment's rows in runs.csv and annotators.csv, if any."""
+    """Returns the columns seed and run_key of the experiment's rows in runs.csv and annotators.csv; may be empty."""
     files = (("runs.csv", RUN_COLUMNS), ("annotators.csv", ANNOTATOR_COLUMNS))
     there = [(results / scale / name, columns) for name, columns in files if (results / scale / name).is_file()]
     tables = [read_rows(path, columns) for path, columns in there]
@@ -84,7 +84,7 @@ def metrics(node: Node, store: Store) -> dict[str, Any]:
 
 
 def _settings(arm: Arm, annotated: bool) -> dict[str, Any]:
-    """Returns {column: value} for the columns that an arm's configuration sets; its annotator's only if `annotated`."""
+    """Returns {column: value} of the settings of an arm in result files; those of its annotator only if `annotated`."""
     cfg = arm.cfg
     of_annotator = {
         "annotator": cfg.annotator.name,
@@ -120,7 +120,7 @@ def _trained(node: Node, store: Store) -> dict[str, Any]:
 
 
 def _run_row(arm: Arm, store: Store) -> dict[str, Any]:
-    """Returns {column: value} of an arm in runs.csv and details.csv."""
+    """Returns {column: value} of an arm for runs.csv and details.csv together."""
     nodes, weak_labels = arm.nodes, arm.cfg.method.labels == "weak"
     row = _settings(arm, annotated=weak_labels) | {"run_key": nodes["evaluate"].key}
     row |= _trained(nodes.get("align") or nodes["online_align"], store)
@@ -148,7 +148,7 @@ def _keep_fraction(arm: Arm, store: Store) -> float:
 
 
 def _add_rewards(path: Path, arms: Sequence[Arm], rows: Sequence[Mapping[str, Any]], store: Store) -> None:
-    """Writes the arms' rewards to the file `path`. Skips arms whose row there has the mean reward and KL of `rows`."""
+    """Writes the arms' rewards to the file `path`, unless an arm's mean reward and KL there equal those in `rows`."""
     there = read_rows(path, REWARD_COLUMNS).to_dict("records") if path.is_file() else []
     known = {row["run_key"]: RunRewards.parse(row) for row in there}
     new = [

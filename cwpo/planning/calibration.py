@@ -33,7 +33,7 @@ class Calibration:
     rates: Sequence[Rate]
 
     def rate(self, kind: str, parameters: float) -> float:
-        """Returns the rate of a `kind` in KINDS at a model size, interpolated log-log; constant beyond those known."""
+        """Returns the rate of `kind`, one of KINDS, at a model size: interpolated log-log, constant outside `rates`."""
         sizes = np.log([rate.parameters for rate in self.rates])
         values = np.log([getattr(rate, kind) for rate in self.rates])
         return float(np.exp(np.interp(np.log(parameters), sizes, values)))

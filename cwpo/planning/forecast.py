@@ -1,4 +1,4 @@
-"""Lines that scripts/plan.py prints after the counts: the jobs of every level, and GPU-hours if plan.tflops is set."""
+"""Lines that scripts/plan.py prints after the counts: the unfinished jobs of each level, and GPU-hours."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from cwpo.store.store import Store
 
 
 def level_lines(arms: Sequence[Arm], store: Store) -> list[str]:
-    """Returns a line for each level: its unfinished jobs, in all and by stage. Jobs of one level can run at once."""
+    """Returns a line for each level, a set of jobs that can run at once: its unfinished jobs, in all and by stage."""
     waiting = [node for node in distinct(arms) if not node.done(store)]
     lines = []
     for number, level in enumerate(levels(waiting), 1):
@@ -23,7 +23,7 @@ def level_lines(arms: Sequence[Arm], store: Store) -> list[str]:
 
 
 def hour_lines(arms: Sequence[Arm], store: Store) -> list[str]:
-    """Returns lines: GPU-hours of unfinished stages and what they assume, or why none; [] if plan.tflops is null."""
+    """Returns lines: the GPU-hours left and what they assume, or why none are known; [] if plan.tflops is null."""
     if arms[0].cfg.plan.tflops is None:
         return []
     waiting = {node.key for node in distinct(arms) if not node.done(store)}

@@ -23,7 +23,7 @@ from cwpo.stages.mix_unlabeled import EQ19_SHARE
 
 @dataclass(frozen=True)
 class Sizes:
-    """Pairs in each split of an arm's data (held_out: for gold=trained), and mean tokens of a prompt and a response."""
+    """Number of pairs in each split (held_out: those for gold=trained), and mean tokens of a prompt and a response."""
 
     labeled: float
     unlabeled: float
@@ -113,7 +113,7 @@ def _step(training: Any, lora: bool = False) -> int:
 
 
 def _epochs(cfg: Config, part: str) -> float:
-    """Epochs of `part`, "sft" or "alignment". method.equal_steps raises them: as many steps as for all pairs."""
+    """Epochs of `part`, "sft" or "alignment". method.equal_steps raises them to as many steps as all pairs give."""
     raised = cfg.method.equal_steps and (part == "alignment" or cfg.method.sft_labels == "own")
     return getattr(cfg, part).epochs / (cfg.method.selection.value if raised else 1)
 
@@ -130,7 +130,7 @@ Work = list[tuple[str, str | None, float]]
 
 
 def _work(cfg: Config, node: Node, sizes: Sizes) -> Work:
-    """Returns the work of a stage; [] if it is not counted."""
+    """Returns the Work of a stage; [] if its hours are not counted."""
     strong, gold, new = cfg.pair.strong, cfg.gold.path, cfg.generation.max_new_tokens
     pairs, used = sizes.labeled + sizes.unlabeled + sizes.test, _used(cfg, sizes)
     prompts = min(sizes.test, cfg.evaluation.prompts or sizes.test)

@@ -50,7 +50,7 @@ class Shape:
         return sum(lora.r * (inputs + outputs) for _, inputs, outputs in adapted)
 
     def kept(self, learning: bool) -> float:
-        """Bytes of activations per token, in 16 bits, that a layer keeps for a backward pass, `learning` or frozen."""
+        """Bytes per token that a layer keeps for a backward pass in 16 bits. `learning`: its weights are trained."""
         outputs = [outputs for _, _, outputs in self.linear]
         widest = max(outputs, default=0)
         gated = 2 * widest if outputs.count(widest) >= 2 * self.layers else 0  # of a gated MLP
@@ -112,7 +112,7 @@ def training_need(
     launch: str = "none",
     share: int = 1,
 ) -> Need:
-    """Returns the GPU memory for training on `tokens` tokens at once: all weights, or the adapters that `lora` enables.
+    """Returns the GPU memory to train a model, or only the adapters that `lora` enables, on `tokens` tokens at once.
 
     `share` GPUs divide weights, gradients and moments. With launch=ddp or fsdp the logits of all tokens exist at once.
     """
@@ -136,7 +136,7 @@ def training_need(
 def scoring_need(stage: str, name: str, shape: Shape, tokens: int, size: int = FLOAT) -> Need:
     """Returns the GPU memory of a pass without gradients, if a weight has `size` bytes.
 
-    It holds SCORING times `tokens`, the tokens of a training batch, at once, and computes its logits a part at a time.
+    `tokens`: those of a training batch. The pass holds SCORING times as many, and computes logits a part at a time.
     """
     columns = SCORING * tokens
     layer = WORKING * shape.kept(learning=False) * size / 2
@@ -145,7 +145,7 @@ def scoring_need(stage: str, name: str, shape: Shape, tokens: int, size: int = F
 
 
 def sampling_need(stage: str, name: str, shape: Shape, tokens: int, size: int = FLOAT) -> Need:
-    """Returns the GPU memory for sampling one response, if a weight has `size` bytes; batches use what is left.
+    """Returns the GPU memory for sampling one response, if a weight has `size` bytes; larger batches take what is left.
 
     `tokens`: number of tokens of the longest prompt and response, whose keys and values are kept.
     """

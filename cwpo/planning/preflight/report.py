@@ -78,7 +78,7 @@ def settled_arms(cfg: Any) -> Iterator[Config]:
 
 
 def _asset_problems(arms: list[Config]) -> Iterator[tuple[Any, list[str]]]:
-    """Yields, once each, models as ((key, path, revision), problems) and data sets as (("data", name), problems)."""
+    """Yields ((key, path, revision), problems) of each distinct model, (("data", name), problems) of each data set."""
     seen: set[Any] = set()
     for arm in arms:
         for key, path, revision in models_of(arm):
@@ -92,7 +92,7 @@ def _asset_problems(arms: list[Config]) -> Iterator[tuple[Any, list[str]]]:
 
 
 def _shapes(arms: list[Config], unusable: dict[Any, list[str]]) -> dict[tuple[str, str], Shape]:
-    """Returns {(config key, path): sizes} of each loaded model without problems in `unusable`, {model: problems}."""
+    """Returns {(config key, path): sizes} of the loaded models, except those with problems in `unusable`."""
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
 
     from cwpo.models.policy import read_config
