@@ -15,10 +15,8 @@ from cwpo.execution.workers import run_arms
 from cwpo.pipeline.arms import Arm, expand
 from cwpo.pipeline.experiments import experiments, seeds_of, swept
 from cwpo.pipeline.record import record, recorded
-from cwpo.runtime import gpu_names, rare_collections
+from cwpo.runtime import rare_collections
 from cwpo.store.store import Store
-
-JOBS = 2  # worker processes on a machine without GPUs
 
 
 def reproduce(cfg: Any) -> None:
@@ -38,7 +36,7 @@ def reproduce(cfg: Any) -> None:
     print(f"{', '.join(names)} at {cfg.scale} scale: {len(together)} arms", flush=True)
     settings = Settings.of(together[0].cfg)
     if submit is None:
-        run_arms(together, settings, jobs=cfg.jobs or workers_for(settings), title="reproduce")
+        run_arms(together, settings, jobs=cfg.jobs, title="reproduce")
     else:
         run_levels(together, settings, submit, "reproduce")
     store = Store(cfg.store)
@@ -53,16 +51,6 @@ def reproduce(cfg: Any) -> None:
     for path in build_report(Path(cfg.results), cfg.scale):
         print(f"  {path}")
     print(f"done in {time.monotonic() - started:.0f} s")
-
-
-def workers_for(settings: Settings) -> int:
-    """Returns how many worker processes run the stages by default: one for each GPU, JOBS without GPUs.
-
-    It is 1 if a stage takes all GPUs (launch=ddp or fsdp) or if the device is one certain GPU.
-    """
-    if settings.launch != "none" or settings.device.startswith("cuda:"):
-        return 1
-    return (len(gpu_names()) if settings.device in ("auto", "cuda") else 0) or JOBS
 
 
 def others_are_outdated(experiment: str, arms: Sequence[Arm], results: Path, words: Sequence[str]) -> bool:
