@@ -7,6 +7,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from cwpo.commands.sweep import refuse_idle
 from cwpo.commands.words import quoted
 from cwpo.execution.cluster import launcher
 from cwpo.execution.levels import run_levels
@@ -33,6 +34,7 @@ def reproduce(cfg: Any) -> None:
     seeds = seeds_of(cfg.experiment, cfg.seeds)
     arms = {name: expand([*words, *common, *cfg.overrides], seeds) for name, words in names.items()}
     together = [arm for group in arms.values() for arm in group]
+    refuse_idle(together, cfg.overrides)
     print(f"{', '.join(names)} at {cfg.scale} scale: {len(together)} arms", flush=True)
     settings = Settings.of(together[0].cfg)
     if submit is None:
