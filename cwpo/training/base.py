@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from accelerate import DistributedType
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from accelerate.utils.memory import clear_device_cache
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import Trainer, TrainerCallback
@@ -15,6 +15,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from cwpo.data.batching import Budget, PairCollator, SequenceCollator, within_budget
 from cwpo.errors import InputError
 from cwpo.finite import listed
+from cwpo.models.memory import out_of_memory
 from cwpo.models.mending import float32_masters, mend_generation_config
 from cwpo.models.side_by_side import threads_of
 from cwpo.runtime import keep_freed_memory
@@ -139,7 +140,7 @@ class GlobalMeanTrainer(Trainer):
             return loss
         except RuntimeError as error:
             alone = self.args.world_size == 1 and self.args.gradient_accumulation_steps == 1
-            if not (alone and self.budget and "whole" in inputs and should_reduce_batch_size(error)):
+            if not (alone and self.budget and "whole" in inputs and out_of_memory(error)):
                 raise
             inputs = back_off(self.budget, inputs, error)
         model.zero_grad()
