@@ -192,6 +192,17 @@ class GlobalMeanTrainer(Trainer):
         self._begin_step(batch_samples)
         return batch_samples, count
 
+    def _track_num_input_tokens(self, inputs: dict[str, Any]) -> None:
+        """Counts the tokens that the model computes: a prompt that two responses share, once. The Trainer would count
+        none in packed pairs, in a batch of several parts and in filler, and warn of each."""
+        if (way := self.args.include_num_input_tokens_seen) == "no":
+            return
+        parts = [part for part in _parts(inputs) if not is_filler(part)]
+        masked = [way == "non_padding" and "attention_mask" in part for part in parts]
+        counts = [int(p["attention_mask"].sum()) if m else _tokens(p) for p, m in zip(parts, masked, strict=True)]
+        counted = self.accelerator.gather(torch.tensor(sum(counts), device=self.args.device))
+        self.state.num_input_tokens_seen += int(counted.sum())
+
     def _begin_step(self, batch_samples: list) -> None:
         parts = [part for batch in batch_samples for part in _parts(batch)]
         self._pairs = [pair_id for part in parts for pair_id in part.get("pair_id", [])]
