@@ -120,7 +120,7 @@ def test_pure_method_knows_no_models():
 
 
 def test_planning_a_sweep_loads_neither_torch_nor_transformers():
-    code = "import sys, cwpo.planning.plan, cwpo.commands.entry; print(sorted({'torch', 'transformers', 'datasets', 'wandb'} & set(sys.modules)))"
+    code = "import sys, cwpo.planning.plan, cwpo.commands.entry, cwpo.pipeline.arms as arms; arms.expand(['seed=0']); print(sorted({'torch', 'transformers', 'datasets', 'wandb'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -80,10 +80,11 @@ def defaults_rows(tested: pd.DataFrame) -> pd.DataFrame:
     rows = rows[rows["annotator"].isin(tested["annotator"])].reset_index(drop=True)
     for data, part in tested.groupby("data"):
         before, after = (part[part["annotator"] == side] for side in ("before", "after"))
-        if len(before) != len(after):  # not all seeds are finished
+        both = after.merge(before, on=["seed", "pair_id"], suffixes=("", "_before"), validate="one_to_one")
+        if not len(before) == len(after) == len(both):  # not all seeds are finished
             continue
-        new, old = (is_right(side["gap"].to_numpy(), side["gold"].to_numpy()) for side in (after, before))
-        value = _named("after_minus_before", mean_difference(new, old, after["group"])._asdict())
+        new, old = (is_right(both[gap].to_numpy(), both["gold"].to_numpy()) for gap in ("gap", "gap_before"))
+        value = _named("after_minus_before", mean_difference(new, old, both["group"])._asdict())
         rows.loc[(rows["data"] == data) & (rows["annotator"] == "after"), list(value)] = list(value.values())
     return rows.dropna(axis=1, how="all")
 

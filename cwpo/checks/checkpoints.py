@@ -34,11 +34,11 @@ def checkpoint_problems(cfg: Config, ask_hub: bool) -> list[Problem]:
 
 def _room_problems(cfg: Config) -> Iterator[Problem]:
     """Yields a problem if the arm samples and responses leave no room for a prompt in the strong model's context."""
-    from cwpo.models.policy import context_length  # imports torch
-
     samples = STAGES.index(cfg.until or STAGES[-1]) >= STAGES.index("online_align")
     if not samples or cfg.pair.strong.startswith("world/"):
         return
+    from cwpo.models.policy import context_length  # imports torch
+
     context, new = context_length(cfg.pair.strong, cfg.pair.strong_revision), cfg.generation.max_new_tokens
     if context is not None and new >= context:
         why = (
@@ -82,7 +82,7 @@ def model_problems(
     Other keys: a causal language model; for embedding.path, any model.
     """
     problems = _texts({key: checkpoint_problem(path, key, key in adapters) for key, (path, _) in named.items()})
-    if not ask_hub:
+    if not ask_hub or not named:
         return problems
     from cwpo.models.annotator import classifier_problem  # imported here because they import torch
     from cwpo.models.policy import hub_problem, policy_problem

@@ -7,6 +7,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from cwpo.commands.sweep import refuse_idle
 from cwpo.commands.words import quoted
 from cwpo.execution.cluster import launcher
 from cwpo.execution.levels import run_levels
@@ -15,10 +16,8 @@ from cwpo.execution.workers import run_arms
 from cwpo.pipeline.arms import Arm, expand
 from cwpo.pipeline.experiments import experiments, seeds_of, swept
 from cwpo.pipeline.record import record, recorded
-from cwpo.runtime import gpu_names, rare_collections
+from cwpo.runtime import rare_collections
 from cwpo.store.store import Store
-
-JOBS = 2  # worker processes on a machine without GPUs
 
 
 def reproduce(cfg: Any) -> None:
@@ -35,10 +34,11 @@ def reproduce(cfg: Any) -> None:
     seeds = seeds_of(cfg.experiment, cfg.seeds)
     arms = {name: expand([*words, *common, *cfg.overrides], seeds) for name, words in names.items()}
     together = [arm for group in arms.values() for arm in group]
+    refuse_idle(together, cfg.overrides)
     print(f"{', '.join(names)} at {cfg.scale} scale: {len(together)} arms", flush=True)
     settings = Settings.of(together[0].cfg)
     if submit is None:
-        run_arms(together, settings, jobs=cfg.jobs or workers_for(settings), title="reproduce")
+        run_arms(together, settings, jobs=cfg.jobs, title="reproduce")
     else:
         run_levels(together, settings, submit, "reproduce")
     store = Store(cfg.store)
@@ -53,13 +53,6 @@ def reproduce(cfg: Any) -> None:
     for path in build_report(Path(cfg.results), cfg.scale):
         print(f"  {path}")
     print(f"done in {time.monotonic() - started:.0f} s")
-
-
-def workers_for(settings: Settings) -> int:
-    """Returns the default `jobs`: 1 with launch=ddp, fsdp or device=cuda:N, else the number of GPUs, JOBS on CPUs."""
-    if settings.launch != "none" or settings.device.startswith("cuda:"):
-        return 1
-    return (len(gpu_names()) if settings.device in ("auto", "cuda") else 0) or JOBS
 
 
 def others_are_outdated(experiment: str, arms: Sequence[Arm], results: Path, words: Sequence[str]) -> bool:

@@ -112,7 +112,7 @@ def garbage(store: Store, keys: set[str], older_than: float) -> list[Entry]:
 
 
 def _verify(store: Store, cfg: Any) -> None:
-    sizes, problems = [], store.verify()
+    sizes, problems = [], [line for lines in _damaged(store).values() for line in lines]
     finished = list(store.finished())
     for stage, key in finished:
         with suppress(StoreError):
@@ -180,13 +180,18 @@ def _gc(store: Store, cfg: Any) -> None:
 
 
 def _repair(store: Store, cfg: Any) -> None:
-    damaged = [(stage, key) for stage, key in store.finished() if store.damage(stage, key)]
-    for stage, key in damaged:
+    _drop_these(store, list(_damaged(store)))
+
+
+def _damaged(store: Store) -> dict[tuple[str, str], list[str]]:
+    """Returns {(stage, key): a line per damaged file} of damaged stages. Prints a line for what only looks like one."""
+    damage = {(stage, key): lines for stage, key in store.finished() if (lines := store.damage(stage, key))}
+    for stage, key in damage:
         if stage not in KINDS:
             print(
                 f"{store.folder(stage, key)} stays: {stage} is no kind of stage; delete it yourself if it is not needed"
             )
-    _drop_these(store, [(stage, key) for stage, key in damaged if stage in KINDS])
+    return {(stage, key): lines for (stage, key), lines in damage.items() if stage in KINDS}
 
 
 def _drop(store: Store, cfg: Any) -> None:

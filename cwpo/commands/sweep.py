@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from cwpo.config.assets import settled
 from cwpo.config.schema import COMPARING_GOLDS
@@ -45,11 +46,13 @@ def with_references(arms: list[Arm], words: Sequence[str]) -> tuple[list[Arm], d
 
     against=<method> adds the arms of that method. They are the references: an arm and its reference have the same
     swept values, except for method.*, weighting.* and keys that one of the two does not use. Without against= there are
-    none. Raises InputError if against has several values, or if the gold model compares responses and scores none.
+    none. Raises InputError if against has several values, if the gold model compares responses and scores none, and as
+    refuse_idle does.
     """
     against = arms[0].cfg.against
     if any("against" in arm.point for arm in arms):
         raise InputError("against takes one method, as in against=human; for several, run the sweep once for each")
+    refuse_idle(arms, words)
     if against is None:
         return arms, {}
     judges = {settled(arm.cfg).gold.name for arm in arms} & {*COMPARING_GOLDS}
@@ -70,6 +73,15 @@ def with_references(arms: list[Arm], words: Sequence[str]) -> tuple[list[Arm], d
         if other.key != arm.key and _agree(arm.point, other.point)
     }
     return list((named | {key: arm for key, arm in others.items() if key not in named}).values()), references
+
+
+def refuse_idle(arms: Sequence[Arm], words: Sequence[str]) -> None:
+    """Raises InputError for each key that `words` sweep although no arm depends on it, as for store=a,b."""
+    swept = [o for o in OverridesParser.create().parse_overrides(list(words)) if o.is_sweep_override()]
+    idle = [o.input_line for o in swept if all(arm.point.get(o.key_or_group) is None for arm in arms)]
+    if idle:
+        why = "gives the same arms for each value, so only the first would be used; give one value, or run the command"
+        raise InputError([f"{line} {why} once for each" for line in idle])
 
 
 def _agree(point: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

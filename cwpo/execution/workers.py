@@ -29,6 +29,7 @@ from cwpo.store.store import Store
 INTERRUPTS = {signal.SIGINT, signal.SIGTERM}
 TERMINATED = 128 + signal.SIGTERM
 GRACE = 1.0  # seconds in which a worker cleans up undisturbed after a signal to stop
+JOBS = 2  # worker processes by default on a machine without GPUs
 LEAVING = 30.0  # seconds in which an idle worker ends by itself
 
 
@@ -53,21 +54,29 @@ def run_arms(
     arms: Sequence[Arm],
     settings: Settings,
     *,
-    jobs: int = 1,
+    jobs: int | None = 1,
     title: str = "",
     watch: Callable[[Node], None] = lambda node: None,
 ) -> int:
     """Runs every stage of the arms that is not in the store. Returns how many this call and its workers computed.
 
     Calls `watch` with each stage that finishes. Stages that other processes finish meanwhile do not count as computed.
-    With jobs > 1 a stage starts as soon as its parents are done and a worker is free. After a failure no other stage
-    starts, and the failure is raised when the running stages have ended.
+    `jobs`: the number of worker processes; None: workers_for(settings). With more than one, a stage starts as soon as
+    its parents are done and a worker is free. After a failure no other stage starts, and the failure is raised when the running stages have ended.
     """
     waiting, board = unfinished(arms, settings, title, watch)
     if not waiting:
         return 0
+    jobs = jobs or workers_for(settings)
     with board:
         return run_here(waiting, settings, board) if jobs == 1 else _run_in_workers(waiting, settings, jobs, board)
+
+
+def workers_for(settings: Settings) -> int:
+    """Returns the default `jobs`: 1 with launch=ddp, fsdp or device=cuda:N, else the number of GPUs, JOBS on CPUs."""
+    if settings.launch != "none" or settings.device.startswith("cuda:"):
+        return 1
+    return (len(gpu_names()) if settings.device in ("auto", "cuda") else 0) or JOBS
 
 
 def unfinished(

@@ -11,7 +11,13 @@ from cwpo.runtime import in_threads
 
 USED = 0.6  # share of the free GPU memory that a sampling batch may fill
 PER_LOGIT = 24  # bytes per logit of a row: the logit, its noise and their copies
+OF_DRIVER = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 Result = TypeVar("Result")
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device's memory ran out. accelerate knows torch's messages, but not those of CUDA and cuBLAS themselves."""
+    return should_reduce_batch_size(error) or any(words in str(error) for words in OF_DRIVER)
 
 
 def in_batches(
@@ -31,7 +37,7 @@ def in_batches(
         try:
             result = compute(rows)
         except RuntimeError as error:
-            if len(rows) == 1 or not should_reduce_batch_size(error):
+            if len(rows) == 1 or not out_of_memory(error):
                 raise
         else:
             waiting.pop()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cwpo.data.batching import PairCollator, collate_sequences
 from cwpo.data.packing import pack_pairs
+from cwpo.errors import InputError
 from cwpo.models.heads import Head, head_of, without_adapters
 from cwpo.models.lengths import forget_lengths
 from cwpo.models.logprobs import (
@@ -19,6 +20,7 @@ from cwpo.models.logprobs import (
     lean_logps,
     logps_by_length,
     packed_logps,
+    response_logits,
     response_logps,
     score_sequences,
     scoring_batches,
@@ -31,6 +33,7 @@ from cwpo.runtime import float32_products
 LINE = 2.0  # as `full` of pack_pairs it makes one line of tokens: a model that can read a line can read rows too
 TOLERANCE = 5e-4  # nats per square root of the number of tokens: float32 rounding errors add up like a random walk
 ROUGH = 0.1  # TOLERANCE for quantised weights, which compute in 16 bits
+AHEAD = 0.01  # nats: by rounding, the log-prob of a token may change by less with the tokens that follow
 FAILURES = (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError)
 
 
@@ -68,16 +71,36 @@ def exact_layout(model: nn.Module, pairs: Sequence[Mapping[str, Any]], pad_id: i
     Some layouts change the values of models with attention windows, RoPE that depends on the longest row, ALiBi, or
     capped or scaled logits. All is computed in float32, because rounding in 16 bits would hide such changes; 16-bit
     weights are widened for the trial and narrowed again without loss. `whole`: tries only layouts that call the model's
-    own forward pass, LM head included, as models wrapped by DDP or FSDP need.
+    own forward pass, LM head included, as models wrapped by DDP or FSDP need. Raises InputError as refuse_look_ahead.
     """
     sample = extremes(pairs, len(without_adapters(model).get_input_embeddings().weight))
     with probing(model):
+        refuse_look_ahead(model, *sample[:2])
         right = _one_at_a_time(model, sample)
         head = None if whole else head_of(model)
         layouts = [Layout(packed=True, head=head)] if not whole and share_prompts(pairs) else []
         layouts += [] if whole else [Layout(head=head), Layout(by_length=True, head=head)]
         layouts += [Layout()]
         return next((layout for layout in layouts if _agrees(model, sample, layout, pad_id, right)), LAST)
+
+
+def refuse_look_ahead(model: nn.Module, pair: Mapping[str, Any], other: Mapping[str, Any]) -> None:
+    """Raises InputError if the first token of a response gets another probability when the whole response changes: the
+    model attends to later tokens. The chosen responses of `pair` and `other` follow one prompt and are equally long."""
+    if pair["chosen_start"] == 0:  # then nothing comes before the response
+        return
+    device = next(model.parameters()).device
+    rows = [(each["chosen_ids"], each["chosen_start"]) for each in (pair, other)]
+    batches = [tensors(collate_sequences([row], 0), device) for row in rows]
+    first, changed = (response_logits(model, **batch)[1][:, :1].float().log_softmax(-1) for batch in batches)
+    likely = first.exp() > 1 / first.shape[-1]  # improbable tokens have large log-probs, hence large rounding errors
+    tolerance = ROUGH if getattr(model, "is_quantized", False) else AHEAD
+    if ((first - changed)[likely].abs() > tolerance).any():
+        name = type(without_adapters(model)).__name__
+        raise InputError(
+            f"the model, a {name}, gives a token another probability when later tokens change, so it is not a causal language model; "
+            "use one, such as OPT, Llama or Qwen"
+        )
 
 
 LAST = Layout(by_length=True)  # the layout if no other agrees: it computes as _one_at_a_time does

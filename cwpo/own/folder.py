@@ -27,10 +27,16 @@ def workplace(out: Path, cfg: Any, inputs: tuple[str, ...]) -> Iterator[Path]:
 
     `inputs`: dotted keys that may name files or folders; these are compared by their contents, not by their paths. The
     work folder is deleted after success, InputError and FloatingPointError. Success also deletes the work folders that
-    stopped runs with other settings left for this `out`. Raises InputError if another run uses the work folder.
+    stopped runs with other settings left for this `out`. Raises InputError if another run uses the work folder, or if it
+    cannot be created.
     """
     work = out.with_name(f".{out.name}-{_key(cfg, inputs)}")
-    work.mkdir(parents=True, exist_ok=True)
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except (FileNotFoundError, FileExistsError) as error:  # below /proc, or behind a link to a disk that is not there
+        raise InputError(
+            f"out={out} cannot be created: no folder can be made at {error.filename}; name another"
+        ) from None
     try:
         with FileLock(work / "lock", timeout=0):
             yield work

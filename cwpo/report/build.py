@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from cwpo.report.tables.regimes import REGIMES
 from cwpo.report.tables.render import pages
 from cwpo.report.tables.table1 import GRIDS
 from cwpo.report.tables.tuning import MORE_TUNINGS, OTHER_OBJECTIVES, TUNINGS, tuning
-from cwpo.results import MATCHED, NAME
+from cwpo.results import MATCHED, NAME, ResultsError
 
 ALL_SPECS = (*SPECS, *GRIDS, *FIGURE_SPECS, *ANNOTATOR_SPECS, REGIMES)
 TUNED = {*TUNINGS, *MORE_TUNINGS, OTHER_OBJECTIVES}
@@ -34,6 +35,8 @@ TABLES: tuple[Callable[[Results], list[Page]], ...] = (
     *(table6, calibration, controls, tuning, frontier),
     partial(summaries, covered=COVERED),
 )
+
+SETTLES = 5.0  # seconds within which a run that enters rows writes the next file
 
 
 def build_report(results: Path, scale: str) -> list[Path]:
@@ -45,14 +48,24 @@ def build_report(results: Path, scale: str) -> list[Path]:
     folder = results / scale
     if not NAME.fullmatch(scale):
         raise InputError(f"scale={scale} is not a folder name; name a folder of {results}, such as scale=toy")
-    files = [*sorted([*folder.glob("*.csv"), *folder.glob("rewards/*.csv.gz")]), results / PAPER]
-    inputs = digest_of(files)  # before they are read: another run may add rows meanwhile
+    inputs = _digest(results, folder)  # before they are read: another run may add rows meanwhile
     written = up_to_date(folder, inputs)
     if written is None:
-        written = _build(load(results, scale), folder)
+        try:
+            found = load(results, scale)
+        except ResultsError:  # perhaps another run has entered its rows in runs.csv and not yet their rewards
+            time.sleep(SETTLES)
+            if _digest(results, folder) == inputs:
+                raise
+            return build_report(results, scale)
+        written = _build(found, folder)
         remove_others(folder, written)
         remember(folder, inputs, written)
     return written
+
+
+def _digest(results: Path, folder: Path) -> str:
+    return digest_of([*sorted([*folder.glob("*.csv"), *folder.glob("rewards/*.csv.gz")]), results / PAPER])
 
 
 def _build(found: Results, folder: Path) -> list[Path]:

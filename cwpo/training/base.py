@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from accelerate import DistributedType
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from accelerate.utils.memory import clear_device_cache
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import Trainer, TrainerCallback
@@ -15,6 +15,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from cwpo.data.batching import Budget, PairCollator, SequenceCollator, within_budget
 from cwpo.errors import InputError
 from cwpo.finite import listed
+from cwpo.models.memory import out_of_memory
 from cwpo.models.mending import float32_masters, mend_generation_config
 from cwpo.models.side_by_side import threads_of
 from cwpo.runtime import keep_freed_memory
@@ -139,7 +140,7 @@ class GlobalMeanTrainer(Trainer):
             return loss
         except RuntimeError as error:
             alone = self.args.world_size == 1 and self.args.gradient_accumulation_steps == 1
-            if not (alone and self.budget and "whole" in inputs and should_reduce_batch_size(error)):
+            if not (alone and self.budget and "whole" in inputs and out_of_memory(error)):
                 raise
             inputs = back_off(self.budget, inputs, error)
         model.zero_grad()
@@ -190,6 +191,17 @@ class GlobalMeanTrainer(Trainer):
             batch_samples = [{FILLER: True}] * (num_batches - len(batch_samples)) + batch_samples
         self._begin_step(batch_samples)
         return batch_samples, count
+
+    def _track_num_input_tokens(self, inputs: dict[str, Any]) -> None:
+        """Counts the tokens that the model computes: a prompt that two responses share, once. The Trainer would count
+        none in packed pairs, in a batch of several parts and in filler, and warn of each."""
+        if (way := self.args.include_num_input_tokens_seen) == "no":
+            return
+        parts = [part for part in _parts(inputs) if not is_filler(part)]
+        masked = [way == "non_padding" and "attention_mask" in part for part in parts]
+        counts = [int(p["attention_mask"].sum()) if m else _tokens(p) for p, m in zip(parts, masked, strict=True)]
+        counted = self.accelerator.gather(torch.tensor(sum(counts), device=self.args.device))
+        self.state.num_input_tokens_seen += int(counted.sum())
 
     def _begin_step(self, batch_samples: list) -> None:
         parts = [part for batch in batch_samples for part in _parts(batch)]

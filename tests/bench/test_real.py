@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from scipy.special import expit
 
 from cwpo.bench.real import FOLDS, split
-from cwpo.bench.real_numbers import LONGER, ONE_VOTE, alignment_rows, annotator_rows, seed_rows
+from cwpo.bench.real_numbers import LONGER, ONE_VOTE, alignment_rows, annotator_rows, defaults_rows, seed_rows
 from cwpo.bench.real_pairs import SOURCES, check_sources, cut, load_source, one_vote
 from cwpo.bench.real_report import write_report
 from cwpo.bench.words import WordAnnotator
@@ -161,6 +161,19 @@ def test_a_row_for_every_annotator_and_baseline():
     seeds = seed_rows(tested)
     assert len(seeds) == 6 and seeds["n_test"].eq(300).all()
     assert seeds.groupby("annotator")["accuracy"].mean()["a"] == pytest.approx(rows.loc["a", "accuracy"])
+
+
+def test_a_gain_is_that_on_the_same_pairs_whatever_their_order():
+    """It was computed between pairs of different seeds where each side lacked another one."""
+    sides = measured_pairs(60).replace({"annotator": {"b": "before", "a": "after"}})
+    gain = defaults_rows(sides)["after_minus_before"].dropna().tolist()
+    assert defaults_rows(sides.sample(frac=1, random_state=0))["after_minus_before"].dropna().tolist() == pytest.approx(
+        gain
+    )
+    missing = ((sides["annotator"] == "before") & (sides["seed"] == 2)) | (
+        (sides["annotator"] == "after") & (sides["seed"] == 1)
+    )
+    assert "after_minus_before" not in defaults_rows(sides[~missing])
 
 
 def aligned_pairs() -> pd.DataFrame:

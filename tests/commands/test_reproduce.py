@@ -9,6 +9,7 @@ from cwpo.commands.plan import _sweeps, show_plan
 from cwpo.commands.reproduce import others_are_outdated
 from cwpo.commands.sweep import with_references
 from cwpo.errors import InputError
+from cwpo.execution import workers
 from cwpo.execution.node import Settings
 from cwpo.pipeline.arms import expand
 from cwpo.results import RUN_COLUMNS
@@ -89,7 +90,7 @@ GPUS = ["0", "1", "2", "3"]
 
 
 @pytest.mark.parametrize(
-    ("gpus", "settings", "workers"),
+    ("gpus", "settings", "count"),
     [
         ([], {}, 2),
         (GPUS, {}, 4),
@@ -98,9 +99,9 @@ GPUS = ["0", "1", "2", "3"]
         (GPUS, {"launch": "ddp", "processes": 4}, 1),  # a training takes all GPUs, and each worker would see one
     ],
 )
-def test_as_many_workers_as_gpus_are_free_for_stages(monkeypatch, gpus, settings, workers):
-    monkeypatch.setattr(command, "gpu_names", lambda: gpus)
-    assert command.workers_for(Settings("store", **settings)) == workers
+def test_as_many_workers_as_gpus_are_free_for_stages(monkeypatch, gpus, settings, count):
+    monkeypatch.setattr(workers, "gpu_names", lambda: gpus)
+    assert workers.workers_for(Settings("store", **settings)) == count
 
 
 def test_several_workers_are_refused_where_a_stage_takes_all_gpus(tmp_path):

@@ -65,6 +65,16 @@ def test_one_arm_is_compared_on_request_with_one_method():
         compared("against=human,gold")
 
 
+@pytest.mark.parametrize(
+    "word", ["store=a,b", "results=a,b", "name=a,b", "jobs=1,2", "annotator.assessed_on=test,unlabeled"]
+)
+def test_a_key_that_changes_no_arm_is_not_swept(word):
+    """Only the arms of its first value would run, without a word about the others."""
+    with pytest.raises(InputError, match=f"^{word} gives the same arms for each value, .*; give one value"):
+        compared("method=human,cw_po", "seed=0,1", word)
+    assert len(compared("until=assess", "annotator.assessed_on=test,unlabeled")[0]) == 2
+
+
 def test_a_method_among_the_arms_is_compared_with_as_its_file_has_it():
     arms, references = compared("method=filter,cw_po", "method.selection.value=0.5,0.3", "against=filter")
     (reference,) = {*references.values()}

@@ -47,7 +47,8 @@ def test_a_row_that_does_not_fit_and_other_errors_are_raised():
     def fail(message):
         raise RuntimeError(message)
 
-    for message, tried in (("CUDA out of memory. Tried", [3, 1]), ("shapes differ", [3])):
+    of_driver = ["CUDA error: out of memory\nSearch for it", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling it"]
+    for message, tried in (*((m, [3, 1]) for m in ("CUDA out of memory. Tried", *of_driver)), ("shapes differ", [3])):
         sizes: list[int] = []
         with pytest.raises(RuntimeError, match=message[:12]):
             list(in_batches([[0, 1, 2]], lambda rows, m=message, s=sizes: s.append(len(rows)) or fail(m)))

@@ -6,12 +6,21 @@ from typing import Any
 import pytest
 import torch
 from architectures import architecture, right_logp
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    CpmAntConfig,
+    CpmAntForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from cwpo.data import packing
 from cwpo.data.batching import PairCollator
 from cwpo.data.packing import pack_pairs
 from cwpo.data.toy import build_tokenizer
+from cwpo.errors import InputError
 from cwpo.models import row_attention
 from cwpo.models.heads import token_losses
 from cwpo.models.logprobs import in_lines, packed_logps, response_logps
@@ -31,6 +40,15 @@ def toy(name):
 
 SIDES = ("chosen", "rejected")
 EXAMPLE = [pair([1, 7], [5, 9], [6, 9]), pair([3], [9], [4, 9])]
+
+
+def test_a_model_that_sees_later_tokens_is_refused():
+    """Nothing in the config of CPM-Ant tells that each of its tokens attends to all others."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "dim_head": 8, "dim_ff": 32, "num_hidden_layers": 1}
+    model = CpmAntForCausalLM(CpmAntConfig(vocab_size=32, prompt_length=2, **sizes))
+    with pytest.raises(InputError, match="CpmAntForCausalLM, gives a token another probability when later tokens"):
+        exact_layout(model, EXAMPLE, 0)
 
 
 def test_worked_example():

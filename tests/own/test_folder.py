@@ -10,6 +10,7 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
+from cwpo.errors import InputError
 from cwpo.own.checks import ANNOTATED, _occupied
 from cwpo.own.crossfit import _keep
 from cwpo.own.folder import replace_folder, workplace
@@ -22,6 +23,14 @@ def test_colleagues_can_read_the_weights(tmp_path):
     replace_folder(tmp_path / "new", tmp_path / "out")
     mode = (tmp_path / "out" / "model.safetensors").stat().st_mode
     assert mode & 0o777 == (tmp_path / "out").stat().st_mode & 0o666
+
+
+@pytest.mark.parametrize("out", ["/proc/x", "link/out"])
+def test_a_folder_that_cannot_be_created_is_named(tmp_path, out):
+    (tmp_path / "link").symlink_to(tmp_path / "disk")  # of a disk that is not mounted
+    made = workplace(tmp_path / out, OmegaConf.create({}), ())
+    with pytest.raises(InputError, match=f"^out={tmp_path / out} cannot be created: .*; name another$"), made:
+        pass
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from claims_results import write_rewards
 from conftest import REPO
 
 from cwpo.errors import InputError
+from cwpo.report import build
 from cwpo.report.build import build_report
 from cwpo.report.inputs import load, paper_row
 from cwpo.results import (
@@ -69,8 +70,9 @@ def tables_only(monkeypatch, request):
 
 
 @pytest.fixture
-def results(tmp_path):
-    """Table 1, figure 2 and table 13 as a small run would leave them."""
+def results(tmp_path, monkeypatch):
+    """Table 1, figure 2 and table 13 as a small run would leave them; nobody enters rows meanwhile."""
+    monkeypatch.setattr(build, "SETTLES", 0.0)
     rows = []
     for strong in ("world/opt-160x4", "world/qwen2-160x4"):
         for data in ("harmless", "hh_rlhf"):
@@ -123,6 +125,21 @@ def results(tmp_path):
     (tmp_path / "paper").mkdir()
     (tmp_path / "paper" / "paper_results.csv").write_bytes((REPO / "results/paper/paper_results.csv").read_bytes())
     return tmp_path
+
+
+def test_a_report_waits_for_the_rows_that_another_run_is_entering(tmp_path, monkeypatch):
+    """The other run has written runs.csv and writes the rewards of its arms a moment later."""
+    only(tmp_path, made_up("table1", data="harmless", strong="world/opt-160x4", seed=0, method="human", lift=0.3))
+    (rewards,) = tmp_path.glob("toy/rewards/[!.]*")
+    later = rewards.rename(tmp_path / "later")
+    waited = []
+    monkeypatch.setattr(build.time, "sleep", lambda seconds: waited.append(seconds) or later.rename(rewards))
+    assert build_report(tmp_path, "toy") and waited == [build.SETTLES]
+    rewards.unlink()
+    monkeypatch.setattr(build.time, "sleep", waited.append)
+    with pytest.raises(ResultsError, match="lacks prompts of 1 of 1 runs"):
+        build_report(tmp_path, "toy")
+    assert len(waited) == 2
 
 
 @pytest.mark.figures

@@ -1,6 +1,7 @@
 """PreferenceTrainer in a user's own script: adapters, streamed data sets, own weight columns, every objective; model cards."""
 
 import json
+import logging
 
 import pytest
 import torch
@@ -72,6 +73,21 @@ def test_a_step_ends_where_the_stream_ends(tmp_path, accumulated):
         trainer = PreferenceTrainer(tiny_model("llama"), args, data, processing_class=tiny_tokenizer())
         moved.append((trained(trainer), [row["loss"] for row in trainer.state.log_history[:4]]))
     assert torch.allclose(moved[0][0], moved[1][0], atol=1e-5) and moved[0][1] == pytest.approx(moved[1][1], rel=1e-4)
+
+
+@pytest.mark.parametrize(("budget", "way"), [(None, "non_padding"), (64, "non_padding"), (None, "all")])
+def test_the_tokens_that_were_trained_on_are_counted(tmp_path, budget, way, caplog, monkeypatch):
+    """5 pairs in two steps; the second has a filler batch. A chosen and a rejected response differ in length."""
+    args, rows = arguments(tmp_path, rows=4, micro_batch_size=2), pairs(1) * 5
+    args.max_steps, args.include_num_input_tokens_seen = 2, way
+    data = Dataset.from_list(rows).to_iterable_dataset()
+    trainer = PreferenceTrainer(tiny_model("llama"), args, data, processing_class=tiny_tokenizer(), token_budget=budget)
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    trainer.train()
+    each = next(iter(trainer.train_dataset))
+    lengths = [len(each["chosen_ids"]), len(each["rejected_ids"])]
+    assert trainer.state.num_input_tokens_seen == 5 * (sum(lengths) if way == "non_padding" else 2 * max(lengths))
+    assert "Tried to track" not in caplog.text
 
 
 def test_a_wrong_row_of_a_stream_is_found_by_its_place(tmp_path, monkeypatch):
