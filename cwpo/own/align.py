@@ -23,7 +23,7 @@ from cwpo.data.rows import Converted
 from cwpo.errors import InputError
 from cwpo.models.card import training_metrics, write_card
 from cwpo.models.packed import score_pairs
-from cwpo.models.policy import as_trained, context_length, load_tokenizer
+from cwpo.models.policy import context_length, load_tokenizer
 from cwpo.own.checks import ALIGNED, check_align
 from cwpo.own.defaults import begin, with_defaults
 from cwpo.own.fit import training_in, turned
@@ -33,7 +33,7 @@ from cwpo.own.verdict import percent
 from cwpo.own.weighted import keep_confident, read_weighted
 from cwpo.runtime import computing_in, stand_in
 from cwpo.store.store import git_commit
-from cwpo.training.fit import Start, fit_preference, fit_sft
+from cwpo.training.fit import Start, adapted, fit_preference, fit_sft
 
 Say = Callable[[str], None]
 
@@ -176,9 +176,12 @@ def _examples(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def margins(start: Start, pairs: pd.DataFrame, cfg: Any, device: str) -> np.ndarray:
-    """Returns log p(chosen) - log p(rejected) of each pair, in nats, under the model at `start`."""
+    """Returns log p(chosen) - log p(rejected) of each pair, in nats, under the model at `start`, loaded as to train it.
+
+    So before and after alignment the model has the same frozen weights, also if lora.base_dtype rounds them.
+    """
     tokenizer = load_tokenizer(start.path, start.revision, chat=start.chat)
-    model = as_trained(start.path, start.revision, device=device)
+    model = adapted(start, cfg.lora, cfg.seed, device)
     rows = encode_pairs(tokenizer, *as_conversations(pairs, "chosen", "rejected"))
     with computing_in(cfg.alignment.precision, device):
         chosen, rejected = score_pairs(model, rows, tokenizer.pad_token_id, cfg.token_budget)

@@ -128,6 +128,8 @@ def _add_rewards(table: pd.DataFrame, prompts: Sequence[Text], cfg: Any, gold: A
     _check_lengths(cfg, gold, judged.values())
     for name in MODELS:
         table[f"{name}_reward"] = gold.rewards(*judged[name])
+    alike = table["before"] == table["after"]  # they tie, though rounding differs between the batches they stood in
+    table.loc[alike, "after_reward"] = table.loc[alike, "before_reward"]
 
 
 def _judged(prompts: Sequence[Text], table: pd.DataFrame, name: str, gold: Any) -> tuple[Sequence[Text], list[Text]]:

@@ -14,12 +14,14 @@ from cwpo.config.commands import register
 from cwpo.config.schema import CONF
 from cwpo.data.rows import read_prompts
 from cwpo.errors import InputError
-from cwpo.models.adapters import base_of
+from cwpo.models.adapters import base_of, save_adapters
 from cwpo.models.folders import TENSORS
-from cwpo.own.align import _test_pairs, align, preference_accuracy
+from cwpo.models.policy import load_tokenizer
+from cwpo.own.align import _test_pairs, align, margins, preference_accuracy
 from cwpo.own.checks import check_align, check_compare
 from cwpo.own.compare import _distinct, compare, page, summary
 from cwpo.own.weighted import keep_confident, read_weighted
+from cwpo.training.fit import Start, adapted, base_under
 
 SMALL = ["sft.epochs=1", "alignment.epochs=2", "alignment.learning_rate=1e-2", "alignment.batch_size=8"]
 
@@ -139,6 +141,20 @@ def test_adapters_alone_are_aligned_and_compared(aligned, tiny_checkpoint, tmp_p
     )
     with pytest.raises(InputError, match="holds a LoRA adapter"):
         check_align(composed("align", f"preferences={aligned.parent}/preferences.parquet", f"model={out}", "out=x"))
+
+
+def test_before_alignment_no_margin_grew_though_the_frozen_weights_are_rounded(tiny_checkpoint, tmp_path):
+    pytest.importorskip("peft")
+    lora = ["lora.enabled=true", "lora.save=adapters", "lora.base_dtype=bfloat16", "device=cpu"]
+    cfg = composed("align", "preferences=p", f"model={tiny_checkpoint}", "out=o", *lora)
+    start = Start(tiny_checkpoint)
+    untrained = adapted(start, cfg.lora, cfg.seed)
+    save_adapters(untrained, base_under(start, cfg.lora, tmp_path / "out"), tmp_path / "out")
+    load_tokenizer(tiny_checkpoint).save_pretrained(tmp_path / "out")
+    first, last = (
+        margins(Start(path), pd.DataFrame(rows(4)), cfg, "cpu") for path in (tiny_checkpoint, tmp_path / "out")
+    )
+    assert np.array_equal(first, last)
 
 
 def test_it_learned_what_is_preferred(aligned):

@@ -3,11 +3,12 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from tiny import save, tiny_model, tiny_tokenizer
 
 from cwpo.errors import InputError
-from cwpo.own.compare import _check_judge, _check_lengths, win_rate_of
+from cwpo.own.compare import _add_rewards, _check_judge, _check_lengths, summary, win_rate_of
 
 
 def test_ties_narrow_the_interval_of_the_win_rate():
@@ -40,3 +41,15 @@ def test_a_judge_that_reads_more_tokens_than_the_policies_is_refused_by_its_own_
     tokenizer.model_max_length = 10  # RoBERTa's positions begin at 2
     with pytest.raises(InputError, match="at most 10 tokens, and a prompt with its response has 12 of them"):
         _check_lengths(cfg, gold, [(["ask"], ["x" * 9])])
+
+
+def test_equal_responses_tie_though_they_stand_in_different_batches():
+    """A judge that rounds differently in a batch with a longer text, as matrix products do."""
+    table = pd.DataFrame({"prompt": ["p", "q", "r"], "before": ["yes", "no", "so"], "after": ["yes", "no", "so long"]})
+    gold = SimpleNamespace(
+        rewards=lambda prompts, responses: np.array([len(r) + 1e-7 * max(map(len, responses)) for r in responses])
+    )
+    _add_rewards(table, table["prompt"], SimpleNamespace(), gold)
+    numbers = summary(table.assign(before_truncated=False, after_truncated=False))
+    assert numbers["tie_rate"] == pytest.approx(2 / 3)
+    assert numbers["win_rate"]["mean"] == pytest.approx(2 / 3)
