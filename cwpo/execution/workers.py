@@ -61,8 +61,9 @@ def run_arms(
     """Runs every stage of the arms that is not in the store. Returns how many this call and its workers computed.
 
     Calls `watch` with each stage that finishes. Stages that other processes finish meanwhile do not count as computed.
-    `jobs`: the number of worker processes; None: workers_for(settings). With more than one, a stage starts as soon as
-    its parents are done and a worker is free. After a failure no other stage starts, and the failure is raised when the running stages have ended.
+    `jobs`: the number of worker processes; None: workers_for(settings). With jobs > 1 a stage starts as soon as its
+    parents are done and a worker is free. After a failure no other stage starts, and the failure is raised when the
+    running stages have ended.
     """
     waiting, board = unfinished(arms, settings, title, watch)
     if not waiting:
