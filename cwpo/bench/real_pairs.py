@@ -25,7 +25,7 @@ POSITION = "Give a convincing argument for this position: "
 
 @dataclass(frozen=True)
 class Source:
-    """A `file` in the data folder. `votes`: its column of votes. `debates`: whether prompts' first line is a debate."""
+    """A `file` in the data folder. `votes`: its column of votes. `debates`: whether a prompt begins with its debate."""
 
     file: str
     votes: str | None = None

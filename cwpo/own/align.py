@@ -217,7 +217,7 @@ def in_words(measured: dict[str, Any] | None) -> dict[str, str]:
 
 
 def _fitting(table: pd.DataFrame, cfg: Any, source: str, read: Converted) -> pd.DataFrame:
-    """Returns the pairs that have a prompt and fit the token limit; adds others to read.dropped. InputError if < 2."""
+    """Returns pairs that have a prompt and fit the token limit; adds others to read.dropped. InputError if < 2 do."""
     tokenizer = load_tokenizer(cfg.model, cfg.revision, chat=wished(cfg.chat))
     check_words(tokenizer, table["chosen"].tolist(), cfg.model)
     most = min(cfg.max_tokens, context_length(cfg.model, cfg.revision) or cfg.max_tokens)

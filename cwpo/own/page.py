@@ -58,7 +58,7 @@ def card(numbers: Mapping[str, Any]) -> str:
 
 
 def report_figures(numbers: Mapping[str, Any]) -> dict[str, bytes]:
-    """Returns {name: PNG}: coverage, calibration before and after a temperature, learning curve (if over 1 point)."""
+    """Returns {name: PNG}: coverage, calibration before and after a temperature, learning curve (from 2 points on)."""
     calibration = numbers["calibration"]
     figures = {
         "coverage": _coverage(numbers),

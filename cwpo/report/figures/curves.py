@@ -40,7 +40,7 @@ AGAINST = {"accuracy_gold": ("with gold", BLUE), "accuracy_human": ("with the hu
 
 
 def _most_confident(spec: Spec, other: str, name: str, results: Results, folder: Path) -> list[Path]:
-    """Draws GRA, and gold reward below, by share of pairs kept, a column per data set; `other`, titled `name`, is a band."""
+    """Draws GRA, and gold reward below, by share of pairs kept, a column per data set; method `other` is a band."""
     grid = fill(spec, results)
     if grid is None:
         return []
