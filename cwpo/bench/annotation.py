@@ -1,4 +1,4 @@
-"""Measures time and memory of annotating synthetic pairs; `python -m cwpo.bench.annotation JOB.json` does one run."""
+"""Measures time and memory of annotating pairs; `python -m cwpo.bench.annotation JOB.json` makes one measurement."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BASE = 5_000  # different pairs; larger tables repeat their texts
 
 
 def write_pairs(path: Path, count: int) -> None:
-    """Writes `count` pairs with different ids to the Parquet file `path`: the texts of BASE pairs, again and again."""
+    """Writes `count` pairs with different ids to the Parquet file `path`; their texts repeat after BASE pairs."""
     data = SimpleNamespace(source="world", world="harmless", pairs=BASE, test_pairs=0)
     frame = read_pairs(data, seed=0)[0][["prompt", "response_a", "response_b"]]
     table = pa.Table.from_pandas(frame, preserve_index=False)
@@ -35,7 +35,7 @@ def write_pairs(path: Path, count: int) -> None:
 
 
 def annotation(cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
-    """Runs a process for each number of pairs in cfg.annotation; returns a row for each: pairs, seconds, peak MiB."""
+    """Annotates pairs in a new process for each number in cfg.annotation; returns rows: pairs, seconds, peak MiB."""
     rows = []
     for count in cfg.annotation:
         with tempfile.TemporaryDirectory() as folder:

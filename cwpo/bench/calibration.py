@@ -1,4 +1,4 @@
-"""Measures in about a minute the operations per second of this machine, from which plans estimate times."""
+"""Measures in about a minute this machine's floating-point operations per second, from which plans estimate times."""
 
 import tempfile
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from cwpo.bench.measure import machine, run_side, set_up
 from cwpo.bench.workloads import WORKLOADS
 from cwpo.planning.calibration import Calibration, Rate
 
-SIZES = ("lora_125m", "lora_1_3b")
+SIZES = ("lora_125m", "lora_1_3b")  # the measured workloads; without GPUs, or if one has less than ROOM, only the first
 ROOM = 8.0  # GiB of GPU memory that the larger model needs
 PAIRS, BATCH = 512, 64  # 8 optimiser steps
 
@@ -22,7 +22,7 @@ def calibrate(
     sizes: Sequence[str] | None = None,
     pairs: int = PAIRS,
 ) -> Path:
-    """Measures operations per second of LoRA training, scoring and sampling; returns the file in `store` with them."""
+    """Measures operations per second of LoRA training, scoring, sampling; returns the path of their file in `store`."""
     from cwpo.planning.preflight.memory import gpus
 
     cfg = SimpleNamespace(device=device, threads=None, token_budget=8192, data=None, tokenizer=None)
@@ -35,7 +35,7 @@ def calibrate(
 
 
 def _rate(name: str, cfg: SimpleNamespace, pairs: int) -> Rate:
-    """Returns a workload's operations per second; LoRA training makes 4 per token and parameter, the others make 2."""
+    """Returns a workload's operations per second: 4 per token and parameter in training, 2 in scoring and sampling."""
     batch = min(BATCH, pairs)
     with tempfile.TemporaryDirectory() as folder:
         job, tokens = set_up(WORKLOADS[name], cfg, Path(folder), pairs)

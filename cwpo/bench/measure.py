@@ -1,4 +1,4 @@
-"""Times four sides, cwpo and three configurations of TRL, by turns, each run in a process of its own."""
+"""Times four sides in turn, cwpo and TRL in three configurations; each run is a process of its own."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class BenchmarkError(CwpoError, RuntimeError):
 
 
 def compare(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
-    """Trains a workload with each of cfg.sides, cwpo or TRL; returns a row per run. BenchmarkError if losses differ."""
+    """Trains workload `name` with each of cfg.sides; returns a row per run. BenchmarkError if the losses disagree."""
     workload = WORKLOADS[name]
     sides = [side for side in cfg.sides if side not in TRL or importlib.util.find_spec("trl")]
     if len(sides) < len(cfg.sides):
@@ -72,7 +72,7 @@ def compare(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
 
 
 def _best_micro(name: str, job: dict[str, Any], cfg: Any, say: Callable[[str], None]) -> int:
-    """Returns the micro-batch size (pairs) in cfg.trl_micro at which TRL is fastest; none above a batch."""
+    """Returns the micro-batch size in cfg.trl_micro, in pairs, at which TRL is fastest; none above the batch size."""
     sizes = [size for size in cfg.trl_micro if size <= job["batch_size"]]
     if len(sizes) == 1:
         return sizes[0]
@@ -97,7 +97,7 @@ def inference(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
 
 
 def machine(cfg: Any) -> dict[str, Any]:
-    """Returns the device, the versions of torch and transformers, and the commit that numbers were measured with."""
+    """Returns what numbers are measured with: device, versions of torch and transformers, git commit of cwpo."""
     import torch
 
     cuda = cfg.device != "cpu" and torch.cuda.is_available()

@@ -1,4 +1,4 @@
-"""Measures what results/own shows: annotators on real pairs, and runs from labels to alignment on UKP arguments."""
+"""Makes results/own: measures annotators on real pairs, and runs from labels to an aligned model on data set UKP."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ READS = {  # kind of measurement -> the keys that it depends on
 def measure(cfg: Any, say: Callable[[str], None] = print) -> Path:
     """Writes CSV tables, a figure and README.md to the folder cfg.out (results/own), and returns that folder.
 
-    cfg.store keeps a file for each measurement (kind, data set, annotator, seed). Missing ones are computed first,
+    cfg.store keeps a file for each measurement (kind, data set, annotator, seed). Missing files are computed first,
     unless cfg.finished_only is set. InputError if data files or models are missing, or no annotator has been measured.
     """
     quiet_libraries()
@@ -82,13 +82,13 @@ def measure(cfg: Any, say: Callable[[str], None] = print) -> Path:
 
 
 def split(pairs: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Returns (training pairs, test pairs): the test pairs are fold number `seed`; no group of pairs is in both."""
+    """Returns (training pairs, test pairs): of FOLDS folds, fold `seed` is the test; no group of pairs is in both."""
     fold = folds_by_prompt(pairs["group"].tolist(), FOLDS, 0)
     return pairs[fold != seed], pairs[fold == seed]
 
 
 def _drawn(pairs: pd.DataFrame, seed: int, train: int | None, test: int | None) -> list[pd.DataFrame]:
-    """Returns up to `train` training and `test` test pairs (None: all) without ties; `target` is one drawn vote."""
+    """Returns up to `train` training and `test` test pairs (None: all) without ties; column `target`: a drawn vote."""
     parts = split(pairs.assign(target=one_vote(pairs, seed)), seed)
     labels = zip(parts, ("target", "gold"), (train, test), strict=True)
     return [_some(part[part[label] != 0.5], most, seed) for part, label, most in labels]
@@ -104,7 +104,7 @@ def _tested(test: pd.DataFrame, gap: np.ndarray, n_train: int) -> pd.DataFrame:
 def examine(
     pairs: pd.DataFrame, name: str, annotator: str, seed: int, cfg: Any, scratch: Path, device: str
 ) -> pd.DataFrame:
-    """Trains `annotator` on one vote per pair; returns pairs of other groups with `gap`, score(`a`) - score(`b`)."""
+    """Trains `annotator` on one vote per pair; returns test pairs, of other groups, with `gap`, score(a) - score(b)."""
     train, test = _drawn(pairs, seed, cfg.train_pairs.get(name), cfg.test_pairs.get(name))
     if annotator == WORDS:
         return _tested(test, WordAnnotator(train, seed).gaps(test)[0], len(train))

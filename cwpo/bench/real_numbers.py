@@ -20,7 +20,7 @@ WANTED = 0.65  # default of target_accuracy in scripts/annotate.py
 
 
 def annotator_rows(tested: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Returns two tables: a row per data set and annotator; accuracy per data set, annotator and share of pairs kept.
+    """Returns (1) a row per data set and annotator, (2) accuracy per data set, annotator and share of pairs kept.
 
     Two baselines count as annotators: LONGER prefers the longer response, ONE_VOTE is a human vote (first table only).
     `tested` has a row per test pair: data, annotator, seed, group, gold (1: response `a` is better, 0: `b`), share (of
@@ -50,7 +50,7 @@ def annotator_rows(tested: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def seed_rows(tested: pd.DataFrame) -> pd.DataFrame:
-    """Returns a row per data set, annotator and seed: accuracy on all and on the most confident 30 % of pairs.
+    """Returns a row per data set, annotator and seed: accuracy on all pairs, and on the most confident 30 % of them.
 
     longer_wins: the accuracy, on the same pairs, of always choosing the longer response.
     """
@@ -74,7 +74,7 @@ def seed_rows(tested: pd.DataFrame) -> pd.DataFrame:
 def defaults_rows(tested: pd.DataFrame) -> pd.DataFrame:
     """Returns the first table of annotator_rows, without baselines, for by_defaults' annotators "before" and "after".
 
-    after_minus_before, in the row of "after", is the gain in accuracy over "before"; missing if one lacks seeds.
+    after_minus_before, in the row of "after", is the gain in accuracy over "before"; NaN until both have all seeds.
     """
     rows = annotator_rows(tested)[0]
     rows = rows[rows["annotator"].isin(tested["annotator"])].reset_index(drop=True)
@@ -90,7 +90,7 @@ def defaults_rows(tested: pd.DataFrame) -> pd.DataFrame:
 
 
 def alignment_rows(aligned: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Returns two tables: a row per arm, and a row per two arms with their difference in implicit-reward accuracy."""
+    """Returns (1) a row per arm, (2) a row per pair of arms with the difference of their implicit-reward accuracies."""
     rows = []
     for arm, part in aligned.groupby("arm", sort=False):
         row: dict[str, Any] = {"arm": arm, "seeds": part["seed"].nunique(), "n_test": len(part)}
@@ -115,7 +115,7 @@ def _length_gap(part: pd.DataFrame) -> np.ndarray:
 
 
 def _measured(part: pd.DataFrame, gap: np.ndarray) -> dict[str, Any]:
-    """Returns what `verdict` reads: accuracy_numbers of the gaps, and `votes`, which takes |gap| as confidence."""
+    """Returns the numbers that `verdict` reads: accuracy_numbers of `gap`; `votes`, with |gap| as the confidence."""
     gold, groups = part["gold"].to_numpy(), part["group"].to_numpy()
     agreement = votes(part.assign(prompt=part["group"]), np.abs(gap))
     return accuracy_numbers(gap, gold, _length_gap(part), groups) | {"votes": agreement, "more_labels": None}

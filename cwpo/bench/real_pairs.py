@@ -1,4 +1,4 @@
-"""Reads real pairs to measure annotators on, in groups of pairs that training and test must not have in common."""
+"""Reads real pairs on which annotators are measured, in groups: no group may be in both training and test."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def load_source(name: str, folder: str | Path) -> pd.DataFrame:
     """Returns a source's pairs: pair_id, prompt, response_a, response_b, gold, share, n_votes, votes (list), group.
 
     gold is the published label (1: response `a` is better, 0: `b`, 0.5: tie); share is the share of votes for `a`.
-    group, which training and test must not have in common, is the debate in UKP and the prompt in other data sets.
+    group is the debate in UKP and the prompt in other data sets; training and test must not share a group.
     """
     source = SOURCES[name]
     path = str(Path(folder).expanduser() / source.file)
@@ -73,7 +73,7 @@ def one_vote(pairs: pd.DataFrame, seed: int) -> np.ndarray:
 
 
 def cut(pairs: pd.DataFrame, model: str, longest: int = LONGEST_RESPONSE) -> pd.DataFrame:
-    """Cuts prompts to their last LONGEST_PROMPT tokens, responses to their first `longest`; less in a short context."""
+    """Cuts prompts to the last LONGEST_PROMPT tokens, responses to the first `longest`; fewer in a short context."""
     tokenizer, context = load_tokenizer(model), context_length(model) or 10**9
     response = min(longest, context // 2 - 2)
     prompt = min(LONGEST_PROMPT, context - response - 4)

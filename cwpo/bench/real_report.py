@@ -158,8 +158,8 @@ def _alignment(arms: pd.DataFrame, gaps: pd.DataFrame, cfg: Any) -> str:
 def _texts(rows: pd.DataFrame, columns: Mapping[str, str], signed: bool = False) -> list[dict[str, Any]]:
     """Returns the rows as dicts for a table on the page; `columns`: heading -> format.
 
-    If the format is `{name}` alone, a value becomes the text "value [low, high]" where the row has name_low and
-    name_high, and a missing value "". Such numbers show a sign in the columns SIGNED or, with `signed`, in all columns.
+    For a format that is `{name}` alone, a missing value becomes "". If the row has name_low and name_high, the value
+    becomes "value [low, high]", with a sign if `name` is in SIGNED or `signed` is set.
     """
     shown = rows.to_dict("records")
     for name in (form[1:-1] for form in columns.values()):

@@ -77,7 +77,7 @@ def _say(text: str) -> None:
 
 
 def _keep(path: Path, table: pd.DataFrame, key: str) -> Path:
-    """Adds the table to the CSV file `path`; removes the file's old rows with the same values in the column `key`."""
+    """Adds the table to the CSV file `path`; removes old rows whose value in column `key` also occurs in the table."""
     if path.is_file():
         old = pd.read_csv(path)
         table = pd.concat([old[~old[key].isin(table[key])], table], ignore_index=True)
@@ -86,7 +86,7 @@ def _keep(path: Path, table: pd.DataFrame, key: str) -> Path:
 
 
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
-    """Returns a row per workload and side: medians, times relative to cwpo's, cwpo's memory relative to the side's."""
+    """Returns per workload and side: medians over runs, the side's times / cwpo's, and cwpo's memory / the side's."""
     columns = "seconds step_seconds preparation_seconds tokens_per_second peak_memory_mb share_of_matmul_peak".split()
     runs = runs.assign(step_seconds=runs.get("step_seconds", float("nan")))  # older files lack this column
     grouped = runs.groupby(["workload", "side"], sort=False)

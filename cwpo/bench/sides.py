@@ -144,7 +144,7 @@ def trl_trainer(job: dict[str, Any], model: Any, pairs: list[dict[str, Any]], re
 
 
 def train(job: dict[str, Any], device: str, pairs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Trains one epoch. Returns seconds (preparation: building the trainer), peak MiB, loss, number of parameters."""
+    """Trains one epoch; returns the seconds to build the trainer and to train, peak MiB, loss, number of parameters."""
     model = model_of(job, device)
     started = time.perf_counter()
     trainer = (trl_trainer if job["side"] in TRL_SIDES else cwpo_trainer)(job, model, pairs)
@@ -210,7 +210,7 @@ def _timed(work: Callable[[], int], device: str) -> tuple[float, int]:
 
 
 def losses_agree(job: dict[str, Any], pairs: list[dict[str, Any]]) -> float:
-    """Returns the largest relative difference of cwpo's and TRL's losses on four pairs. Policy and reference differ."""
+    """Returns the largest relative difference of cwpo's and TRL's losses on 4 pairs; policy and reference differ."""
     plain = job | {"device": "cpu", "dtype": "float32", "token_budget": None, "batch_size": 4, "lora": False}
     pairs, tokenizer = pairs[:4], load_tokenizer(job["tokenizer"])
     model, reference = (model_of(plain, "cpu").eval() for _ in range(2))

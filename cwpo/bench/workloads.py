@@ -1,6 +1,6 @@
-"""What the benchmark trains: model shapes, and pairs of the lengths of real data sets.
+"""Defines the benchmark's workloads: shapes of models, and pairs that are as long as those of real data sets.
 
-Speed depends on shapes and lengths only, so weights are random and, unless a file of pairs is given, so are words.
+Speed depends on shapes and lengths only, so weights are random; words are random, too, unless pairs come from a file.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def align(cfg: Any, say: Say = print) -> Path:
 
 
 def _trained(table: pd.DataFrame, cfg: Any, work: Path, device: str, say: Say) -> tuple[Start, list[dict[str, Any]]]:
-    """Fine-tunes into work/sft unless sft.epochs=0, aligns into work/out; returns the unaligned model and the curve."""
+    """Fine-tunes into work/sft unless sft.epochs=0, aligns into work/out; returns (unaligned model, training curve)."""
     before = _start(cfg)
     if cfg.sft.epochs:
         before = replace(before, path=work / "sft", revision=None)
@@ -150,7 +150,7 @@ def _names(table: pd.DataFrame) -> list[str]:
 def optimise(
     table: pd.DataFrame, before: Start, cfg: Any, folder: Path, device: str, say: Say = print
 ) -> list[dict[str, Any]]:
-    """Aligns the model `before` on weighted pairs into `folder`; returns the training curve, a dict per logged step."""
+    """Aligns `before` on weighted pairs, writes it to `folder`; returns the training curve, a dict per logged step."""
     with training_in(folder, device, cfg.token_budget, log=_log(say)) as site:
         return fit_preference(
             site,
@@ -209,7 +209,7 @@ def preference_accuracy(before: np.ndarray, after: np.ndarray, prompts: np.ndarr
 
 
 def in_words(measured: dict[str, Any] | None) -> dict[str, str]:
-    """Returns the accuracies (not the change) of preference_accuracy as {name in words: text}; {} for None."""
+    """Returns preference_accuracy's accuracies (not the change) as {accuracy in words: value as text}; {} for None."""
     names = {
         "likelihood_before": "prefers people's choice on test pairs, before",
         "likelihood_after": "prefers people's choice on test pairs, after",
@@ -220,7 +220,7 @@ def in_words(measured: dict[str, Any] | None) -> dict[str, str]:
 
 
 def _fitting(table: pd.DataFrame, cfg: Any, source: str, read: Converted) -> pd.DataFrame:
-    """Returns the pairs with a prompt within the token limit; adds others to read.dropped. InputError if < 2 remain."""
+    """Returns pairs that have a prompt and fit the token limit; adds others to read.dropped. InputError if < 2 do."""
     tokenizer = load_tokenizer(cfg.model, cfg.revision, chat=wished(cfg.chat))
     check_words(tokenizer, table["chosen"].tolist(), cfg.model)
     most = min(cfg.max_tokens, context_length(cfg.model, cfg.revision) or cfg.max_tokens)
@@ -238,9 +238,9 @@ def _fitting(table: pd.DataFrame, cfg: Any, source: str, read: Converted) -> pd.
 
 
 def _test_pairs(cfg: Any, work: Path, trained_on: pd.Series, say: Say) -> pd.DataFrame | None:
-    """Returns the labelled pairs of cfg.test that fit the model, in the form of by_label; None if cfg.test is None.
+    """Returns by_label of the labelled pairs in cfg.test that fit the token limit; None if cfg.test is None.
 
-    Prints how many pairs are left out and why, and how many of the others have a prompt in `trained_on`.
+    Prints how many pairs are left out and why, and how many of the returned pairs have a prompt in `trained_on`.
     """
     if cfg.test is None:
         return None
@@ -259,7 +259,7 @@ def _test_pairs(cfg: Any, work: Path, trained_on: pd.Series, say: Say) -> pd.Dat
 
 
 def by_label(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Returns labelled pairs, none a tie, as prompt, chosen (which the label prefers), rejected, row and messages."""
+    """Returns labelled, untied pairs as prompt, chosen (the response the label prefers), rejected, row, messages."""
     texts = turned(pairs, pairs["target"] > 0.5).assign(messages=pairs.get("messages"))
     return texts[["prompt", "chosen", "rejected", "row", "messages"]].reset_index(drop=True)
 

@@ -40,7 +40,7 @@ LEAST_PROMPTS = 3  # different prompts that are needed: to test, to decide how l
 
 
 def label(cfg: Any, say: Callable[[str], None] = print) -> Path | None:
-    """Labels and weights the pairs of cfg.data; returns cfg.out. With cfg.show, only prints some, returns None.
+    """Labels and weights the pairs of cfg.data; returns cfg.out. If cfg.show is set, prints some pairs, returns None.
 
     Writes preferences.parquet and .jsonl, report.html and .json, README.md and, if trained here, the annotator to the
     folder cfg.out, which appears when it is complete and replaces an earlier result. A stopped run, started again with
@@ -127,7 +127,7 @@ def _work(cfg: Any, given: Any, work: Path, device: str, say: Callable[[str], No
 
 
 def _drop_long(source: Path, target: Path, cfg: Any, read: Converted) -> None:
-    """Copies pairs within the annotator's token limit from `source` to `target`; adds others to read.dropped."""
+    """Copies pairs within the annotator's token limit from `source` to `target`; adds longer ones to read.dropped."""
     with pq.ParquetFile(source) as pairs:
         first = next(pairs.iter_batches(LOOKED_AT)).to_pandas()
     most, count = longest(cfg, first)
@@ -181,9 +181,9 @@ def _annotator(
 ) -> tuple[pd.DataFrame, pd.DataFrame | None, Annotates, int, dict[str, Any] | None]:
     """Trains an annotator on all labelled pairs, or loads the one at annotator.path; tests annotators on unseen pairs.
 
-    Returns (1) the tested pairs plus the `answers` of annotators that were not trained on their prompts, (2) the second
+    Returns (1) the tested pairs, each with the `answers` of an annotator not trained on its prompt, (2) the second
     table of cross_fit with target and prompt, (3) the annotator, (4) the number of labelled pairs not tested because a
-    loaded annotator was trained on their prompts, (5) first_fold's result. (2) and (5) are None if one was loaded.
+    loaded annotator was trained on their prompts, (5) first_fold's result. A loaded annotator has None as (2) and (5).
     """
     if cfg.annotator.path is None:
         scratch = work / "folds"

@@ -19,8 +19,7 @@ from cwpo.own.folder import checkpoint_of, is_ours
 
 LONGEST_NAME = 240  # bytes; the hidden folder beside `out` has a name 10 bytes longer, and file systems allow 255
 SYNTHETIC_JUDGES = ("oracle", "judge")
-# The keys that name a command's inputs: files, folders or hub ids.
-ANNOTATED = ("data", "model", "annotator.path")
+ANNOTATED = ("data", "model", "annotator.path")  # the keys that name inputs: files, folders or hub ids
 ALIGNED = ("preferences", "model", "test")
 COMPARED = ("before", "after", "prompts", "gold")
 
@@ -80,8 +79,8 @@ def align_problems(cfg: Any) -> Iterator[Problem]:
 
 
 def _occupied(cfg: Any, mark: str, inputs: Iterable[str]) -> Iterator[Problem]:
-    """Yields a problem if the result may not replace the folder cfg.out, for example because it holds files but not
-    `mark`, a file that every result has, or because it holds a file or folder that one of the keys `inputs` names."""
+    """Yields a problem if a result may not replace cfg.out: if it holds files but not `mark`, which any result has; if
+    it holds what a key in `inputs` names; if it is a file, a mount point or the working folder, or has a long name."""
     out, folder = cfg.out, Path(cfg.out).expanduser().resolve()
     held = [(key, name) for key in inputs if _lies_in(name := OmegaConf.select(cfg, key), folder)]
     if any(place.exists() and not place.is_dir() for place in (folder, *folder.parents)):
@@ -112,7 +111,7 @@ def _lies_in(name: str | None, folder: Path) -> bool:
 def _refuse(
     problems: list[Problem], models: dict[str, Any], revision: str | None, *, ask_hub: bool, **kinds: tuple[str, ...]
 ) -> None:
-    """Raises InputError with all `problems` and those found in `models`; returns None if there are none.
+    """Raises InputError with all `problems` and those found in `models`, if there are any.
 
     `models`: {key of the setting: path, hub id, or None if it is left open}. `kinds`: more arguments of model_problems,
     such as heads. The models' configs are read only with `ask_hub` (which imports torch) and if `problems` is empty.

@@ -37,7 +37,7 @@ CHUNK = 256  # prompts whose tokens are counted at a time
 
 
 def compare(cfg: Any, say: Callable[[str], None] = print) -> Path:
-    """Compares two models; writes comparison.json, samples.jsonl and samples.html to the folder cfg.out; returns it."""
+    """Compares two models; writes comparison.json, samples.jsonl and samples.html to cfg.out; returns this folder."""
     device, out = begin(cfg, check_compare)
     gold = load_judge(cfg, device)
     with workplace(out, cfg, COMPARED) as work:
@@ -133,8 +133,8 @@ def _add_rewards(table: pd.DataFrame, prompts: Sequence[Text], cfg: Any, gold: A
 
 
 def _judged(prompts: Sequence[Text], table: pd.DataFrame, name: str, gold: Any) -> tuple[Sequence[Text], list[Text]]:
-    """Returns (prompts, responses of the model `name`) as the judge reads them: plain texts for Oracle and Judge; for
-    other judges, a response is a list of one message where its prompt is a list of messages, and else plain text."""
+    """Returns (prompts, responses of the model `name`) as the judge reads them. Oracle and Judge read plain texts. For
+    other judges, the response to a list of messages is a list of one message, and any other response is plain text."""
     responses = table[name].tolist()
     if isinstance(gold, (Oracle, Judge)):
         return table["prompt"].tolist(), responses
@@ -146,7 +146,7 @@ def _judged(prompts: Sequence[Text], table: pd.DataFrame, name: str, gold: Any) 
 
 def _prompts(cfg: Any, say: Callable[[str], None]) -> tuple[list[Text], int, dict[str, bool]]:
     """Returns (the first cfg.most distinct prompts that leave room for a response in both models' contexts, the number
-    of prompts without room, {model: whether its chat template is used}). The first CHUNK prompts decide about that."""
+    of prompts without room, {model: whether its chat template is used}, which depends on the first CHUNK prompts)."""
     chat: dict[str, bool] = {}
     kept: list[Text] = []
     seen, distinct = 0, _distinct(cfg)

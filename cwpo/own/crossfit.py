@@ -1,4 +1,4 @@
-"""Cross-fitting: each label tests an annotator that was not trained on the label's prompt."""
+"""Cross-fitting: annotators are tested on labelled pairs with prompts that they were not trained on."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def cross_fit(
 
 
 def _keep(annotator: Any, test: pd.DataFrame, file: Path, part: float, n_train: int) -> None:
-    """Writes the annotator's `answers` on `test` to `file`, plus share_trained_on, which is `part`, and n_train."""
+    """Writes the annotator's `answers` on `test` to `file`, with columns share_trained_on (= `part`) and n_train."""
     table = answers(test, annotator.gaps(test))
     with new_file(file) as partial:
         table.assign(share_trained_on=part, n_train=n_train).to_parquet(partial, index=False)
 
 
 def fold_counts(labels: int, cfg: Any) -> tuple[int, int]:
-    """Returns the number of folds for `labels` labelled pairs, and how many of these folds are tested: all or one."""
+    """Returns (number of folds for `labels` labels, number of tested folds: 1 above cfg.holdout_above, else all)."""
     many = labels > cfg.holdout_above
     folds = cfg.folds or (MANY if many else FEW)
     return folds, 1 if many else folds
@@ -75,7 +75,7 @@ def first_fold(
 ) -> dict[str, Any]:
     """Trains an annotator on four fifths of `train` until the loss on the held-out last fifth no longer falls.
 
-    With cfg.tune, trains one annotator at each of several learning rates and takes that with the lowest held-out loss.
+    With cfg.tune, trains an annotator at each of several learning rates and keeps the one of lowest held-out loss.
     Writes its `answers` on `test` to `scratch`; as `test` decides nothing, accuracy on it is unbiased.
     Returns learning_rate, epochs (their number until the lowest held-out loss), held_out_loss (a list by epoch), loss
     (a list by logged step), train_accuracy in [0, 1], and tried, {learning rate: lowest held-out loss}.
@@ -110,7 +110,7 @@ def first_fold(
 
 
 def as_learned(cfg: Any, learned: dict[str, Any]) -> Any:
-    """Returns the settings with the learning rate and the epochs that were best in the first fold."""
+    """Returns the settings with the learning rate and the number of epochs in `learned`, first_fold's result."""
     training = {name: learned[name] for name in ("learning_rate", "epochs")}
     return OmegaConf.merge(cfg, {"annotator": {"training": training}})
 

@@ -1,4 +1,4 @@
-"""Annotators of users' own pairs: trained here on labelled pairs, or any sequence-classification reward model."""
+"""Trains annotators on users' labelled pairs; scores pairs with them or any sequence-classification reward model."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Progress = Callable[[int, int], None]
 
 @contextmanager
 def training_in(folder: Path, device: str, token_budget: int | None, **told: Any) -> Iterator[Site]:
-    """Yields the Site of one training. What the block writes to site.out becomes `folder` when the block succeeds.
+    """Yields the Site of one training. What the with block writes to site.out becomes `folder` if the block succeeds.
 
     A stopped training continues from its checkpoints, which lie beside `folder`. `told`: Site's `log` and `progress`.
     """
@@ -149,7 +149,7 @@ def turned(pairs: pd.DataFrame, a_wins: Any) -> pd.DataFrame:
 def fit_members(pairs: pd.DataFrame, cfg: Any, folder: Path, *, device: str, **how: Any) -> Annotator:
     """Trains cfg.annotator.members annotators on the same pairs into `folder`; returns them together as one Annotator.
 
-    Each has its own seed. One whose folder exists is not trained again. `how`: `held_out` and `progress` of `fit`.
+    Each has its own seed. A member whose folder exists is not trained again. `how`: `held_out`, `progress` of `fit`.
     """
     members = cfg.annotator.members
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -168,7 +168,7 @@ def fit_members(pairs: pd.DataFrame, cfg: Any, folder: Path, *, device: str, **h
 
 
 def read_curve(folder: Path) -> dict[str, list[float]]:
-    """Returns the losses of training: `loss` by logged step, `held_out_loss` by epoch; for an ensemble, member 0's."""
+    """Returns the losses of the training (in an ensemble, of member 0): loss by logged step, held_out_loss by epoch."""
     return json.loads((Path(checkpoint_of(str(folder))) / CURVE).read_text(encoding="utf-8"))
 
 
@@ -182,7 +182,7 @@ def load(folder: Path, *, device: str, token_budget: int | None = None, chat: bo
 
 
 def trained_on(folder: Path, prompts: Iterable[str]) -> np.ndarray:
-    """Returns for each prompt whether the annotator in `folder` was trained on it; all False without a file SEEN."""
+    """Returns for each prompt whether the annotator in `folder` was trained on it; all False if it has no file SEEN."""
     if not (folder / SEEN).is_file():
         return np.zeros(len(list(prompts)), dtype=bool)
     seen = set((folder / SEEN).read_text(encoding="utf-8").split())

@@ -1,4 +1,4 @@
-"""Result folders, which appear only when complete, and beside them hidden work folders, which a stopped run leaves."""
+"""Makes result folders, which appear only when complete, and hidden work folders, from which a stopped run goes on."""
 
 from __future__ import annotations
 

@@ -37,10 +37,10 @@ def report_numbers(
 ) -> dict[str, Any]:
     """Returns all numbers of the report as JSON values, measured on the held-out pairs `tested`.
 
-    `tested`: prompt, response_a, response_b, domain, target, share, n_votes as `convert` writes them; gap, agree as
-    `answers` returns them. `curve`, for `learning_curve`: share_trained_on, n_train, pair_id, prompt, target, gap.
+    Columns of `tested`: prompt, response_a, response_b, domain, target, share, n_votes (see `convert`), gap, agree (see
+    `answers`); of `curve`, for `learning_curve`: share_trained_on, n_train, pair_id, prompt, target, gap; of
     `unlabeled`, for `shift`: prompt, chosen, rejected. Intervals are 95 % and treat the pairs of a prompt as one draw.
-    Tied votes count for calibration only. A number that these pairs cannot give is None.
+    Pairs with tied votes count for calibration only. A number that these pairs cannot give is None.
     """
     decided = tested[tested["target"] != 0.5]
     gap, target, prompts = (decided[name].to_numpy() for name in ("gap", "target", "prompt"))
@@ -67,10 +67,10 @@ def report_numbers(
 def accuracy_numbers(gap: np.ndarray, target: np.ndarray, longer: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
     """Returns accuracy, its difference to two baselines, and how well confidence, |gap|, ranks the pairs.
 
-    Arguments, (N,): `gap`, the annotator's score of response `a` minus that of `b`; `target`, above 1/2 where `a` is
-    better, below where `b` is; `longer`, the length of `a` minus that of `b`; `groups`: intervals treat the pairs of
-    one group as one draw. `baselines`: accuracies of naming the side that wins more often (majority) and the longer
-    response. `coverage`: accuracies on the most confident pairs. `discrimination`: AUC of confidence, or None.
+    Arguments, (N,): `gap`, score(`a`) - score(`b`); `target`, above 1/2 where `a` is better, below where `b` is;
+    `longer`, the length of `a` minus that of `b`; `groups`: intervals treat the pairs of one group as one draw. Keys:
+    `baselines`, accuracies of always naming the side that wins more often (majority) and of naming the longer response;
+    `coverage`, accuracies on the most confident pairs; `discrimination`, AUC of confidence for right answers, or None.
     """
     right = is_right(gap, target)
     confidence = np.abs(gap)  # orders pairs as C1 does, without ties where C1 rounds to 1
@@ -96,7 +96,7 @@ def majority_right(target: np.ndarray) -> np.ndarray:
 
 
 def coverage(confidence: np.ndarray, right: np.ndarray, groups: np.ndarray) -> list[dict[str, Any]]:
-    """Returns {coverage: share, mean, low, high, n} per share in COVERAGES: accuracy on the most confident pairs."""
+    """Returns accuracy on the most confident pairs, per share in COVERAGES: {coverage (share), mean, low, high, n}."""
     shares = coverage_accuracy(confidence, right, COVERAGES, groups)
     return [{"coverage": cover, **value._asdict()} for cover, value in shares]
 
@@ -153,7 +153,7 @@ def _domains(domain: np.ndarray, right: np.ndarray, prompts: np.ndarray) -> dict
 
 
 def _members(agree: np.ndarray, right: np.ndarray, prompts: np.ndarray) -> dict[str, Any] | None:
-    """Returns the share of pairs on which members disagree, accuracy there and on others; None if all or none are."""
+    """Returns the share of pairs on which members disagree, and accuracy on these and others; None if it is 0 or 1."""
     split = agree < 1
     if not split.any() or split.all():
         return None
@@ -165,7 +165,11 @@ def _members(agree: np.ndarray, right: np.ndarray, prompts: np.ndarray) -> dict[
 
 
 def votes(decided: pd.DataFrame, confidence: np.ndarray, resamples: int = 500, seed: int = 0) -> dict[str, Any] | None:
-    """Returns the rank correlation of confidence and vote agreement, |2 share - 1|; None without enough votes."""
+    """Returns how confidence follows people's agreement, on pairs with several votes; None if too few or all alike.
+
+    rank_correlation: {mean, low, high}, of confidence with |2 share - 1|, where share is that of the votes for `a`.
+    one_vote_agrees_with_majority: the mean share of votes for the majority. pairs: the number of these pairs.
+    """
     several = (decided["n_votes"] > 1).to_numpy()
     part = decided[several]
     agreement = np.abs(2 * part["share"].to_numpy() - 1)
@@ -185,7 +189,7 @@ def votes(decided: pd.DataFrame, confidence: np.ndarray, resamples: int = 500, s
 
 
 def learning_curve(curve: pd.DataFrame) -> list[dict[str, Any]]:
-    """Returns {n_train, mean, low, high, n} for each number of training labels: accuracy on the same held-out pairs."""
+    """Returns accuracy on the same held-out pairs for each number of training labels: {n_train, mean, low, high, n}."""
     decided = curve[curve["target"] != 0.5]
     return [
         {
@@ -199,7 +203,7 @@ def learning_curve(curve: pd.DataFrame) -> list[dict[str, Any]]:
 def more_labels(
     curve: pd.DataFrame, extra: int = MORE_LABELS, resamples: int = 1000, seed: int = 0
 ) -> dict[str, float] | None:
-    """Forecasts the gain in accuracy from `extra` more labels than `n_train`, the largest number in the learning curve.
+    """Forecasts the gain in accuracy if `extra` labels are added to n_train, the largest number in the learning curve.
 
     Accuracy is taken as linear in log(number of labels), with a slope fitted to the curve; the interval resamples
     held-out pairs. None if the curve has one number only, or if fewer than two pairs were tested at all of its numbers.

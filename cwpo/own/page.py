@@ -25,7 +25,7 @@ COLUMNS = {
 
 
 def report_page(numbers: Mapping[str, Any]) -> str:
-    """Returns report.html, made from the numbers of report.json. Every text that comes from data is escaped."""
+    """Returns the HTML of report.html, made from the numbers of report.json. Texts that come from data are escaped."""
     figures = {name: image(png) for name, png in report_figures(numbers).items()}
     return render(
         "annotator.html.jinja",
@@ -44,7 +44,7 @@ def _cells(value: Mapping[str, float]) -> list[str]:
 
 
 def card(numbers: Mapping[str, Any]) -> str:
-    """Returns README.md, the card of the weighted data set."""
+    """Returns the text of README.md, the card of the weighted data set."""
     verdict = numbers["verdict"]
     parts = [
         "# Weighted preference pairs",
@@ -58,7 +58,7 @@ def card(numbers: Mapping[str, Any]) -> str:
 
 
 def report_figures(numbers: Mapping[str, Any]) -> dict[str, bytes]:
-    """Returns {name: PNG}: coverage, calibration before and after a temperature, and the learning curve if any."""
+    """Returns {name: PNG}: coverage, calibration before and after a temperature, learning curve (from 2 points on)."""
     calibration = numbers["calibration"]
     figures = {
         "coverage": _coverage(numbers),

@@ -92,7 +92,7 @@ def reader(cfg: Any) -> tuple[Any, Sequences]:
 def longest(cfg: Any, first: pd.DataFrame) -> tuple[int, Callable[[pd.DataFrame], np.ndarray]]:
     """Returns the annotator's token limit and a function that counts the tokens of the longer sequence of each pair.
 
-    The limit is cfg.max_tokens or the context, if smaller. Raises InputError if the tokenizer knows no word of `first`.
+    The limit is cfg.max_tokens, or the context if shorter. Raises InputError if the tokenizer knows no word of `first`.
     """
     path = checkpoint_of(cfg.annotator.path or cfg.model)
     limit = min(cfg.max_tokens, context_length(path, cfg.revision) or cfg.max_tokens)

@@ -23,8 +23,8 @@ BASELINES = {"majority": "always naming the same side", "longer": "naming the lo
 class Verdict(NamedTuple):
     """What to do with the annotator's labels. `title` says it in words, `reasons` justify it; the last one decides.
 
-    `advice`: weights (use all labels, weighted), top (use the labels of the most confident share `coverage` of the
-    pairs), more_labels (label more pairs first) or do_not_use. `coverage` is 1 for weights, 0 for the last two.
+    `advice`: weights (use all labels, weighted), top (use labels of the most confident share `coverage` of pairs; if 1,
+    of all, unweighted), more_labels (label more pairs first), do_not_use. `coverage`: 1 for weights, 0 for the last 2.
     """
 
     advice: str
@@ -46,8 +46,8 @@ def verdict(numbers: Mapping[str, Any], target: float) -> Verdict:
     2. The interval of accuracy reaches down to 1/2, or the annotator is worse than a baseline (interval of the paired
        difference below 0) -> more_labels if the learning curve forecasts a gain of GAIN or more whose interval lies
        above 0, else do_not_use.
-    3. The accuracy's interval starts at `target` or above, and that of confidence's AUC above 1/2 (or None) -> weights.
-    4. On some share of the most confident pairs (FEW / 2 pairs or more), the accuracy's interval starts at `target` or
+    3. Accuracy's interval starts at `target` or above; confidence's AUC is None or has one above 1/2 -> weights.
+    4. On some share of the most confident pairs, FEW / 2 pairs or more, the interval of accuracy starts at `target` or
        above -> top, with the largest such share as coverage.
     5. Otherwise -> more_labels or do_not_use, as in rule 2.
     """
@@ -121,10 +121,7 @@ def _flat(values: Any, at: str = "") -> dict[str, Any]:
 
 
 def next_step(advice: Verdict, numbers: Mapping[str, Any], again: Mapping[str, Any]) -> tuple[str, str]:
-    """Returns (the next step in words, the command for it).
-
-    `numbers` is the content of report.json; `again` has the settings that repeat the command (see `changed`).
-    """
+    """Returns (next step, its command). `numbers`: report.json's content; `again`: `changed` of the user's settings."""
     cfg, training = numbers["config"], numbers["training"]
     if advice.advice == "weights" or (advice.advice == "top" and advice.coverage < 1):
         words: dict[str, Any] = {
@@ -152,7 +149,7 @@ def _command(name: str, words: Mapping[str, Any]) -> str:
 
 
 def _written(value: Any) -> str:
-    """Formats a value for the command line, such as true, null or [0.25,0.5]; text and numbers stay as they are."""
+    """Returns a value as command-line text: True as `true`, None as `null`, a list as `[0.25,0.5]`, others by str()."""
     if isinstance(value, list):
         return f"[{','.join(map(_written, value))}]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
@@ -174,7 +171,7 @@ def more_in_words(more: Mapping[str, float]) -> str:
 
 
 def _learning(training: Mapping[str, Any], most: float) -> str:
-    """Returns a sentence about the training, first_fold's result. `most`: the maximum number of epochs."""
+    """Returns a sentence on epochs, rate and accuracy in `training`, first_fold's result; `most`: epochs allowed."""
     known, rate = training["train_accuracy"], training["learning_rate"]
     passes = "1 epoch" if training["epochs"] == 1 else f"{training['epochs']:g} epochs"
     text = f"trained for {passes} at {rate:g}, it is right on {known:.1%} of the pairs it was trained on"

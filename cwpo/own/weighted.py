@@ -1,4 +1,4 @@
-"""Reads weighted pairs for scripts/align.py: labelled pairs, or prompt, chosen, rejected; each row has a weight."""
+"""Reads weighted pairs for scripts/align.py: rows with a weight, and a labelled pair or prompt, chosen, rejected."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TEXTS = ("prompt", "chosen", "rejected")
 
 
 def read_weighted(path: str, weight_column: str = "weight", split: str | None = None) -> tuple[pd.DataFrame, Converted]:
-    """Returns a table of weighted pairs and how it was read. `split`: as in records.
+    """Returns (weighted pairs, how they were read). `split`: which split of a data set to read (see `records`).
 
     Columns: prompt, chosen, rejected, confidence, margin, label_source, messages, weight, row. confidence, margin and
     label_source are None if the user's table lacks them. Raises InputError for missing columns, texts of a wrong type,

@@ -25,7 +25,7 @@ FEW = 4  # at most so many cells are listed one by one
 
 
 def answer(results: Results) -> list[tuple[str, str]]:
-    """Returns (heading, text) pairs that compare CW-PO with Human, per operating point and at equal KL, if they ran."""
+    """Returns (heading, text) pairs: CW-PO against Human at each operating point, and at equal KL; [] if not run."""
     points = results.points(*TABLES, "frontier")
     found = [(capital(the_point(point)), text) for point in points if (text := _at(results, point))]
     at_kl = [text for point in points if (text := _equal_kl(results, point))]
@@ -70,9 +70,9 @@ def _at(results: Results, point: str) -> str:
 
 
 def _by_cell(results: Results, cw: pd.DataFrame, human: pd.DataFrame) -> str:
-    """Returns where CW-PO is ahead of, behind or level with Human: `ahead in 8 (+0.10 to +0.21), level in 2 (...)`.
+    """Returns e.g. `ahead in 8 (+0.10 to +0.21), level in 2 (...)`: where CW-PO is ahead of, behind, level with Human.
 
-    It counts cells (a data set and a pair of models). The numbers are CW-PO's mean gold reward minus Human's. A cell is
+    The text counts cells (data set, pair of models). The numbers are CW-PO's mean gold reward minus Human's. A cell is
     level if the interval of this difference contains 0, or if there is one seed.
     """
     found: dict[str, list[tuple[float, str]]] = {side: [] for side in VERBS}
@@ -85,14 +85,14 @@ def _by_cell(results: Results, cw: pd.DataFrame, human: pd.DataFrame) -> str:
 
 
 def _listed(cells: Sequence[tuple[float, str]]) -> str:
-    """Returns each cell's name and difference; for more than FEW cells, only the smallest and largest difference."""
+    """Returns each cell's name and difference; of more than FEW cells, only the smallest and largest difference."""
     if len(cells) <= FEW:
         return "; ".join(f"{name} {gain:+.2f}" for gain, name in cells)
     return f"{min(cells)[0]:+.2f} to {max(cells)[0]:+.2f}"
 
 
 def _over_seeds(centres: Sequence[float], means: Floats) -> Interval:
-    """Returns the mean of `centres` (one per seed) and its t interval; for one seed, the interval over its prompts."""
+    """Returns the mean of `centres` (one per seed) and its t interval; for one seed, that of the resampled `means`."""
     if len(centres) < 2:
         return interval_of(centres, means)
     return Interval(*np.round([np.mean(centres), *t_interval(centres)], DIGITS).tolist())

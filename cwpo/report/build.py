@@ -42,8 +42,8 @@ SETTLES = 5.0  # seconds within which a run that enters rows writes the next fil
 def build_report(results: Path, scale: str) -> list[Path]:
     """Writes tables, figures, claims and page of a scale from its files in `results`/`scale`; returns all their paths.
 
-    A cell without runs says "not run". A table without runs is left out, and deleted if the last report had it. If the
-    report is up to date, nothing is written. Raises InputError if `scale` is no folder name or has no results.
+    A table cell without runs says "not run". A table without runs is left out, and deleted if the last report had it.
+    If the report is up to date, nothing is written. InputError if `scale` is no folder name or has no results.
     """
     folder = results / scale
     if not NAME.fullmatch(scale):

@@ -15,7 +15,7 @@ KINDS = ("tables", "figures")  # folders of a report
 
 
 def up_to_date(folder: Path, inputs: str) -> list[Path] | None:
-    """Returns the last report's files in `folder`; None if they are missing or changed, or the digest `inputs` did."""
+    """Returns the last report's files in `folder`; None if one is missing or changed, or if they had other `inputs`."""
     try:
         last = json.loads((folder / STAMP).read_text(encoding="utf-8"))
         written = [folder / name for name in last["written"]]

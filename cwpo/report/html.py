@@ -118,7 +118,7 @@ def samples(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 
 def disagreements(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Yields Tables 18, 19: per data set and weak model, pairs that it labels unlike people, by confidence band."""
+    """Yields Tables 18, 19: per data set and weak model, pairs that the model labels unlike people, by confidence."""
     for (data, weak), rows in _with_texts(frame).groupby(["data", "weak"], sort=True):
         rows = rows.sort_values(["seed", "pair_id"])
         bands = {words: rows[rows["band"] == band].head(PAIRS) for band, words in BANDS.items()}
@@ -135,7 +135,7 @@ def _with_texts(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def provenance(results: Results) -> list[list[str]]:
-    """Returns a row per experiment: name, runs, seeds, prompts, training seconds, commits; then a total, if several."""
+    """Returns a row per experiment: name, runs, seeds, prompts, training seconds, commits; if several, then a total."""
     keep = ["experiment", "run_key", "seed", "n_eval", "train_seconds", "git_commit"]
     frames = [frame[keep] for frame in (results.runs, results.annotators) if len(frame)]
     rows = pd.concat(frames) if frames else pd.DataFrame(columns=keep)

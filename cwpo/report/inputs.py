@@ -76,7 +76,7 @@ class Rewards:
 
 @dataclass(frozen=True, eq=False)  # equal only to itself, so that functions can cache results by it
 class Results:
-    """The result files of one scale, each as a frame of its name: empty, but with its columns, if the file is missing.
+    """The result files of one scale, each as a frame in the field of its name; a missing file's frame has no rows.
 
     `runs` is runs.csv with one more column, `run`: "experiment/run_key", the key of `rewards`. `paper` has the paper's
     numbers. `point` is the operating point to whose runs `arms` is restricted; None: `arms` has all runs.
@@ -105,8 +105,8 @@ class Results:
     def points(self, *experiments: str) -> tuple[str, ...]:
         """Returns the operating points that ran: ("matched", "own_best") or ("matched",).
 
-        Looks at the first of `experiments` that has runs, or at all runs if none is named. "own_best" is among them if
-        the point of some run is "own_best", or that of every run "both".
+        Looks at the first of `experiments` that has runs, or at all runs if none is named. Returns both points if some
+        run has the point "own_best" or every run has the point "both".
         """
         where = (self.of(*experiments) if experiments else self.arms)["point"]
         own = (where == OWN_BEST).any() or (len(where) > 0 and (where == BOTH).all())
@@ -162,9 +162,9 @@ class Results:
 def load(results: Path, scale: str, experiment: str = "", keys: Iterable[str] = ()) -> Results:
     """Reads and checks the result files in `results`/`scale`, and the paper's numbers.
 
-    If `experiment` is given, `runs` has only its runs with a run key in `keys`, and all other tables but `details` are
-    empty. Raises InputError if runs.csv and annotators.csv are missing, ResultsError if a file is damaged or does not
-    fit.
+    If `experiment` is given, `runs` has only its runs with a run key in `keys`, and the other tables are empty, except
+    `details` and `paper`. Raises InputError if both runs.csv and annotators.csv are missing, ResultsError if a file is
+    damaged or does not fit the others.
     """
     folder = results / scale
 
@@ -217,7 +217,7 @@ def _plain(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _recounted(runs: pd.DataFrame, rewards: Mapping[str, RunRewards]) -> pd.DataFrame:
-    """Returns `runs` with GRA and tie rate of the recorded rewards, whose 6 digits drop noise that would break ties."""
+    """Returns `runs` with GRA and tie rate counted from `rewards`, which have 6 digits so that noise breaks no ties."""
     own = [rewards[run] for run in runs["run"]]
     return runs.assign(
         gra=[float(np.mean(run.reward > run.reward_sft)) for run in own],
@@ -253,7 +253,7 @@ def datasets(rows: pd.DataFrame) -> list[str]:
 
 
 def one_per_seed(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns `rows`, the runs of a cell. Raises ResultsError if two have one seed: a mean would mix their settings."""
+    """Returns `rows`, a cell's runs. ResultsError if two have the same seed: a mean would mix their settings."""
     twice = rows[rows.duplicated("seed", keep=False)]
     if len(twice):
         keys = ", ".join(f"{key} (seed {seed})" for key, seed in zip(twice["run_key"], twice["seed"]))

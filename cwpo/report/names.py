@@ -62,18 +62,19 @@ KNOWN = {name.lower(): name.removesuffix("-Instruct") for name in STAND_INS.valu
 
 
 def paper_model(name: str) -> str:
-    """Returns in lower case the paper's model that a toy model replaces, `opt-1.3b`; else the last part of `name`."""
+    """Returns in lower case the paper's model that toy model `name` stands for; for other names, their last part."""
     last = last_part(name).lower()
     return STAND_INS.get(last, last).lower()
 
 
 def label(model: str) -> str:
-    """Returns a name to show, `OPT-1.3B` for world/opt-96x3 or facebook/opt-1.3b; the last part of an unknown name."""
+    """Returns a model's name to show: `OPT-1.3B` for facebook/opt-1.3b and for world/opt-96x3, a toy that stands for
+    it; the last part of an unknown name."""
     return KNOWN.get(paper_model(model), last_part(model))
 
 
 def model_size(name: str) -> float:
-    """Returns the size that a name gives: width² · layers for `qwen2-128x4`, parameters for `opt-1.3b`; else NaN."""
+    """Returns a model's size by its name: width² · layers of toys (qwen2-128x4), else parameters (opt-1.3b), or NaN."""
     last = last_part(name).lower()
     if shape := re.search(r"(\d+)x(\d+)", last):
         return float(shape[1]) ** 2 * float(shape[2])
@@ -83,12 +84,12 @@ def model_size(name: str) -> float:
 
 
 def the_point(point: str) -> str:
-    """Returns a phrase that names an operating point: `at the matched update size`."""
+    """Returns a phrase that names an operating point, e.g. `at the matched update size`."""
     return f"at {POINT_NAMES[point]}"
 
 
 def scale_note(scale: str) -> str:
-    """Returns a clause that describes a scale: `toy scale: synthetic world, ...`, or just `mine scale` if unknown."""
+    """Returns a clause about a scale, e.g. `toy scale: synthetic world, ...`; for an unknown one, only `mine scale`."""
     return SCALE_NOTES.get(scale, f"{scale} scale")
 
 

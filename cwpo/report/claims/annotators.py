@@ -45,13 +45,13 @@ def _bt(experiment: str, **where: object) -> Where:
 
 
 def _sum(*terms: tuple[float, Where], match: tuple[str, ...] = ANNOTATOR) -> Measure:
-    """Returns a measure: a weighted sum of annotators' numbers. A term is (weight, conditions on annotators)."""
+    """Returns a measure: a weighted sum of numbers, e.g. accuracies. A term is (weight, conditions on annotators)."""
     signed = [Term(factor, "a" if factor > 0 else "b", where) for factor, where in terms]
     return contrast(signed, match=match, table="annotators")
 
 
 def _cheaper(id: str, statement: str, rivals: str, *names: str) -> Claim:
-    """Returns the claim that BT trains in fewer seconds than each annotator in `names`; `rivals` is these in words."""
+    """Returns the claim that BT (Bradley–Terry) annotators train faster than each of `names`; `rivals` words these."""
     return Claim(
         id,
         statement,

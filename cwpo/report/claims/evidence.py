@@ -39,12 +39,11 @@ MIX = "labeled_mix_harmless/helpful"
 
 @dataclass(frozen=True)
 class Evidence:
-    """The results that claims are tested on: a row per arm and seed in `arms`, per annotator and seed in `annotators`.
+    """The results that claims are tested on, a row per arm and seed (`arms`) or per annotator and seed (`annotators`).
 
     `arms`: `gra` and `win_rate` are percentages; `reward` and `reward_sft` are the mean gold rewards of the aligned
     model and of its SFT model; `kl` is in nats per response; `labels` is human_fraction in percent, but 100 for method
     human_all; `seconds` is the time to train the aligned model and its annotator, if it has one.
-
     `annotators`: `accuracy` (against human labels) and `accuracy_gold` are percentages. In both frames `rank` orders
     the models of an experiment and family by size, from 0: strong ones in `arms`, weak ones in `annotators`.
     """
@@ -87,7 +86,7 @@ def _evidence(arms: pd.DataFrame, annotators: pd.DataFrame, confidences: pd.Data
 
 
 def _ranked(frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Adds `family` of the models in `column`, and `rank`: their place by size in experiment and family, from 0."""
+    """Adds `family` of the model in `column`, and `rank`: its place by size, from 0, within experiment and family."""
     frame = frame.assign(family=[family(name) for name in frame[column]])
     sizes = pd.Series([model_size(name) for name in frame[column]], index=frame.index, dtype=float)
     return frame.assign(rank=sizes.groupby([frame["experiment"], frame["family"]]).rank(method="dense") - 1)

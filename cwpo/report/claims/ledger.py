@@ -50,7 +50,7 @@ class Entry:
 
 
 def judge_all(results: Results) -> list[Entry]:
-    """Returns each of CLAIMS, judged at each operating point; claims about annotators are judged at the first only."""
+    """Returns an Entry per claim in CLAIMS, judged at each operating point; annotators' claims only at the first."""
     points, theirs = results.points(), of_paper(results.paper)
     ours = {point: of_results(results.at(point)) for point in points}
     return [

@@ -61,8 +61,8 @@ class Term:
 def contrast(terms: Sequence[Term], *, match: Sequence[str] = ARM, table: str = "arms") -> Measure:
     """Returns a measure whose effect in each cell and seed is the sum of the terms, e.g. CW-PO minus Human.
 
-    `table` is the frame of Evidence to use. A cell and seed in which some term has no run has no effect. If the runs
-    come from experiments on different machines, there is no effect, but a note that says so.
+    `table`: the frame of Evidence to use; `match`: the columns that define a cell. A cell and seed is left out if one
+    of the terms has no run. For runs of experiments on different machines no effect is computed; a note says so.
     """
 
     def measure(evidence: Evidence, number: str) -> Measured:
@@ -81,7 +81,7 @@ def contrast(terms: Sequence[Term], *, match: Sequence[str] = ARM, table: str = 
 
 
 def _of_two_machines(frame: pd.DataFrame, rows: Sequence[pd.DataFrame]) -> tuple[str, ...]:
-    """Returns (a note,) if two experiments have different results of one run key: their machines differ. Else ()."""
+    """Returns (a note,) if one run key has different results in two experiments, so their machines differ; else ()."""
     names = sorted({name for part in rows for name in part["experiment"]})
     number = "gra" if "gra" in frame else "accuracy"
     shared = frame[frame["experiment"].isin(names)].groupby("run_key")[number]
@@ -97,9 +97,9 @@ def over_best(
 ) -> Measure:
     """Returns a measure: in each cell and seed, the number of `challenger` minus that of the best arm of `rivals`.
 
-    Cells that agree in the columns `per` have the same best rival; with per=(), all cells have. It is chosen on the
+    Cells that agree in the columns `per` share one best rival; with per=(), all cells share one. It is chosen on the
     *other* seeds: choosing it on the seed itself would favour the rivals, because the best of many noisy numbers is too
-    good. A single seed chooses its own best rival.
+    good. If there is only one seed, the best rival is chosen on that seed.
     """
 
     def measure(evidence: Evidence, number: str) -> Measured:
@@ -114,7 +114,7 @@ def over_best(
 
 
 def own_choice_pays(wheres: Sequence[Where], *, match: Sequence[str] = ARM, per: Sequence[str]) -> Measure:
-    """Returns a measure: what a cell gains if it uses its own best option instead of the best one of its group.
+    """Returns a measure: what a cell gains if it uses its own best option instead of its group's best option.
 
     Each of `wheres` selects the runs of one option, e.g. of one threshold. A group is all cells that differ only in the
     columns `per`. Both options are chosen on the other seeds, as in over_best. The effect is 0 if they are the same.
@@ -133,7 +133,8 @@ def own_choice_pays(wheres: Sequence[Where], *, match: Sequence[str] = ARM, per:
 def saving(
     mine: Where, others: Sequence[Where], *, match: Sequence[str] = ANNOTATOR, table: str = "annotators"
 ) -> Measure:
-    """Returns a measure: by how many percent the number of `mine`, e.g. seconds, is below the smallest of `others`."""
+    """Returns a measure: by how many percent the value, e.g. seconds, of the runs `mine` is below the smallest value
+    among `others`. Only runs with equal seeds and equal values in the columns `match` are compared."""
 
     def measure(evidence: Evidence, number: str) -> Measured:
         rows = [select(getattr(evidence, table), where) for where in (mine, *others)]
@@ -151,9 +152,9 @@ def saving(
 def confidence_distance(evidence: Evidence, number: str) -> Measured:
     """Measures how much more histograms of confidence differ between data sets than between seeds of one data set.
 
-    Each Bradley–Terry annotator (data set, weak model, seed) has one histogram. Its effect is the mean distance to
-    other data sets (same model, same seed) minus that to other seeds (same model, same data set; 0 if there are none).
-    The distance is the total variation, in [0, 1].
+    Each Bradley–Terry annotator (data set, weak model, seed) has one histogram. Its effect is the mean distance to the
+    histograms of other data sets (same model and seed) minus the mean distance to those of other seeds (same model and
+    data set; 0 if there are none). The distance is the total variation, in [0, 1].
     """
     del number  # histograms have no other numbers to choose from
     frame = evidence.confidences

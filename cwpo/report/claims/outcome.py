@@ -41,7 +41,7 @@ class Outcome:
 
     @property
     def shown(self) -> str:
-        """The verdict with its scale, as shown to readers: `reproduced (toy scale)`."""
+        """The verdict with its scale, as shown to readers, e.g. `reproduced (toy scale)`."""
         return f"{self.judged.verdict} ({self.scale} scale)"
 
     @property
@@ -87,7 +87,7 @@ def _effect(judged: Judged) -> dict[str, float | None]:
 
 
 def assess(claim: Claim, ours: Evidence, theirs: Evidence, scale: str) -> Outcome:
-    """Tests a claim on `ours`. The margin is half the paper's effect, measured on `theirs`; at least claim.floor."""
+    """Tests a claim on `ours`. The margin is half the effect in the paper's numbers `theirs`, at least claim.floor."""
     measured = claim.measure(ours, claim.number)
     published = (claim.paper or claim.measure)(theirs, claim.number)
     paper = float(published.by_seed.iloc[0]) if len(published.effects) else None

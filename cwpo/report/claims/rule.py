@@ -44,9 +44,9 @@ def t_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple
 
 
 def judge(by_seed: Sequence[float], *, margin: float, value: float = 0.0, below: bool = False) -> Judged:
-    """Applies RULE to one effect per seed. The claim is that it is above `value`, or below `value` if `below` is set.
+    """Applies RULE to one effect per seed. The claim: the effect is above `value`, or below it if `below` is set.
 
-    `margin`: smallest distance from `value` that matters. Raises ValueError unless it is > 0 and effects are finite.
+    `margin`: smallest distance from `value` that matters. Raises ValueError unless margin > 0 and effects are finite.
     """
     if not margin > 0:
         raise ValueError(f"margin={margin}: the smallest effect of interest must be above 0")

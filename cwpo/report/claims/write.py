@@ -58,7 +58,7 @@ def counts(entries: Sequence[Entry]) -> dict[str, dict[str, int]]:
 
 
 def summary(entries: Sequence[Entry], scale: str) -> str:
-    """Returns `counts` in words: `62 claims at toy scale. At the matched update size: 12 reproduced, ...`."""
+    """Returns `counts` in words, e.g. `62 claims at toy scale. At the matched update size: 12 reproduced, ...`."""
     parts = [f"{len(entries)} claims at {scale} scale."]
     for point, of in counts(entries).items():
         shown = ", ".join(f"{count} {verdict}" for verdict, count in of.items())
@@ -106,7 +106,7 @@ def _form(claim: Claim) -> Callable[[float], str]:
 
 
 def _beside(value: float, digits: int) -> Callable[[float], str]:
-    """Returns a formatter with `digits` decimals, or up to 2 more where rounding would make a number equal `value`."""
+    """Returns a formatter with `digits` decimals, and up to 2 more for numbers that would round to exactly `value`."""
     sign = "+" if value == 0 else ""
 
     def written(number: float) -> str:

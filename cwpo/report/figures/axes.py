@@ -19,7 +19,7 @@ from cwpo.results import RunRewards
 from cwpo.statistics import clustered_interval
 
 COLORS = (BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW, GREY, "black")
-APART, GROUP = 0.12, 0.8  # largest distance of neighbours, of the outermost points at one place; places are 1 apart
+APART, GROUP = 0.12, 0.8  # largest distance of neighbours, and of the outermost points, at one x; x values are 1 apart
 TICKS = 30  # at most so many places have a tick label
 
 
@@ -68,10 +68,10 @@ def _draw(results: Results, rows: pd.DataFrame, axes: Sequence[str], pair: tuple
 def _cells(
     results: Results, rows: pd.DataFrame, pair: list[str], rest: list[str]
 ) -> tuple[dict[tuple[str, ...], dict[str, Any]], int]:
-    """Returns a figure's cells, values of the keys `pair` -> mean result, and over how many settings each is a mean.
+    """Returns a figure's points, {values of the keys `pair`: mean result}, and the number of settings in each mean.
 
-    `pair` names the swept keys that the figure shows, `rest` the others. A setting is a combination of values of
-    `rest`; means are over the settings that ran for every cell of the figure.
+    `pair` names the swept keys that the figure shows, `rest` the other swept keys. A setting is a combination of values
+    of `rest`. Means are over the settings that ran for every point of the figure.
     """
     parts = {
         place: dict(list(group.groupby(rest, sort=False))) if rest else {(): group}
@@ -109,7 +109,7 @@ def _by_seed(groups: Sequence[Sequence[Sequence[RunRewards]]]) -> list[list[list
 
 
 def _order(value: str = "") -> tuple[int, float, str]:
-    """Returns a sort key: numbers by size, then texts, then the dash of a key that does not apply."""
+    """Returns a sort key: numbers by size, then texts, then the dash, which means that a key does not apply."""
     try:
         return 0, float(value), value
     except ValueError:

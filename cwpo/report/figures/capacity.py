@@ -37,7 +37,7 @@ def capacity(results: Results, folder: Path) -> list[Path]:
 
 
 def _panel(axis: Any, gains: pd.DataFrame, number: str) -> None:
-    """Draws one panel: the column `number` of `gains`, which are those of one family, by size of the strong model."""
+    """Draws the panel of one family: the column `number` of its `gains`, by size of the strong model."""
     ran = sorted(set(gains["strong"]), key=model_size)
     for method in (key for key in COLORS if METHOD_NAMES[key] in set(gains["b"])):
         of = gains[gains["b"] == METHOD_NAMES[method]]
@@ -49,6 +49,6 @@ def _panel(axis: Any, gains: pd.DataFrame, number: str) -> None:
 
 
 def _size(model: str) -> str:
-    """Returns the last part of a model's label that starts with a digit, `1.5B`; the whole label if there is none."""
+    """Returns the last part of a model's label that starts with a digit, e.g. `1.5B`; if none does, the whole label."""
     parts = label(model).split("-")
     return next((part for part in reversed(parts) if part[:1].isdigit()), label(model))

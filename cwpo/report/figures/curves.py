@@ -1,4 +1,4 @@
-"""Plots results and their intervals against a share or a learning rate: Figures 2, 3, 4 and 8, and the tuning."""
+"""Plots results with intervals against a share (Figures 2, 3, 4 and 8) or against the learning rate (tuning)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ AGAINST = {"accuracy_gold": ("with gold", BLUE), "accuracy_human": ("with the hu
 
 
 def _most_confident(spec: Spec, other: str, name: str, results: Results, folder: Path) -> list[Path]:
-    """Draws GRA, and gold reward below it, by share of pairs kept; a column per data set; method `other` as a band."""
+    """Draws GRA, and gold reward below, by share of pairs kept, a column per data set; method `other` is a band."""
     grid = fill(spec, results)
     if grid is None:
         return []

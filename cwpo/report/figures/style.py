@@ -81,7 +81,7 @@ def figure(
 
 
 def table_figure(grid: Grid, results: Results, folder: Path, **more: Any) -> AbstractContextManager[tuple[Any, Any]]:
-    """Returns `figure` for the cells of a table, with the table's name, title and sizes; `more`: other arguments."""
+    """Returns `figure` with name, title and sizes of the filled table `grid`; `more`: other arguments of `figure`."""
     spec = grid.spec
     return figure(folder / spec.name, results, title=spec.title, sizes=sizes(grid.cells, grid.seeds), **more)
 
@@ -92,7 +92,7 @@ def files(path: Path) -> list[Path]:
 
 
 def sizes(cells: Sequence[dict[str, Any]], seeds: Iterable[int], what: str = "prompts") -> str:
-    """Returns `counts` of the cells, and what bars and bands show, as lines for the heading of a figure."""
+    """Returns two lines for a figure's heading: `counts` of the cells, and that bars and bands are 95 % intervals."""
     return f"{counts(cells, seeds, what)};\nbars and bands: 95 % intervals"
 
 

@@ -23,7 +23,7 @@ POISON = (0.0, 0.05, 0.1, 0.15, 0.2)
 
 
 def trained_as(name: str, label: str, scoring: str | None = None, paper: bool = True) -> Item:
-    """Returns the column of annotators `name`, scored by `scoring` (None: blank); paper=False: not in the paper."""
+    """Returns the column of annotators of kind `name`, scored by `scoring` (None: blank); paper=False: ours only."""
     where = {"annotator": name, "scoring": scoring}
     return Item(label, where, {"method": f"annotator={name}" if paper else "none"})
 
@@ -152,8 +152,8 @@ def _annotators(results: Results) -> Page | None:
 def human_arms(results: Results) -> Page | None:
     """Returns a page that checks the tuning's Human arms by family and data set; None if there are none.
 
-    Accepted are GRA above LEAST_GRA, unfinished responses up to MOST_UNFINISHED, and an arm that agrees with its
-    training labels more than these labels agree with gold, by at least LEAST_FIT.
+    Accepted are GRA above LEAST_GRA, unfinished responses up to MOST_UNFINISHED, and a fit of at least LEAST_FIT: the
+    arm's agreement with its training labels minus these labels' agreement with gold.
     """
     chosen = tuning_cells(results)
     if not len(chosen) or "human" not in set(chosen["method"]):

@@ -60,10 +60,10 @@ def compare(
 
     Returns the mean gold reward of `a` minus that of `b` as `difference`, the same for GRA in percentage points, and
     the percentage of prompts on which `a` has the higher reward (ties count half) as `win_rate`, with intervals (see
-    RULE). `on` includes "seed"; its other columns define a cell, and all seeds use the same cells. `spread` makes the
-    intervals of differences from the seeds' means and their resampled means. If rewards are relative
+    RULE). `on` includes "seed"; its other columns define a cell; all seeds use the same cells. `spread` computes the
+    interval of a difference from its means per seed and its resampled means. If rewards are relative
     (RunRewards.relative), only GRA is compared. Raises ResultsError if an arm has two runs in one cell and seed, or if
-    a pair's prompts differ.
+    the two runs of a pair answered different prompts.
     """
     pairs = pairs_by_seed(a, b, on)
     if not pairs:
@@ -115,8 +115,8 @@ def _paired(a: pd.DataFrame, b: pd.DataFrame, on: list[str]) -> dict[tuple[Any, 
 def pairs_by_seed(a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str]) -> list[list[tuple[str, str]]]:
     """Returns for each seed a list of (run of `a`, run of `b`) with equal values in the columns `on`, a pair per cell.
 
-    A cell is the values of `on` except the seed. Uses the cells that have every seed; if no cell has, all cells and
-    only the seeds that all have (if none, returns []). Raises ResultsError if an arm has two runs in one cell and seed.
+    A cell is the values of `on` except the seed. Uses the cells that have every seed; if there are none, all cells,
+    with the seeds that every cell has ([] if none). Raises ResultsError if an arm has two runs in one cell and seed.
     """
     pairs = _paired(a, b, list(on))
     seeds = sorted({seed for of_seed in pairs.values() for seed in of_seed})
@@ -139,7 +139,7 @@ def excludes_zero(cell: Mapping[str, Any] | pd.Series, name: str) -> bool:
 
 
 def interval(cell: dict[str, Any], name: str, digits: int = 1) -> str:
-    """Formats the number `name`: `61.3 [60.1, 62.4]`; with a standard deviation `61.3 ± 0.5`; if missing `not run`."""
+    """Formats number `name`: `61.3 [60.1, 62.4]`; with a standard deviation `61.3 ± 0.5`; if missing `not run`."""
     if pd.isna(cell.get(name)):
         return NOT_RUN
     if f"{name}_std" in cell:
@@ -149,7 +149,7 @@ def interval(cell: dict[str, Any], name: str, digits: int = 1) -> str:
 
 
 def plain(cell: dict[str, Any], name: str, digits: int = 2) -> str:
-    """Formats the number `name` without its interval: `1.41`; `not run` if it is missing."""
+    """Formats the number `name` without its interval, e.g. as `1.41`; returns `not run` if it is missing."""
     return NOT_RUN if pd.isna(cell.get(name)) else f"{cell[name]:.{digits}f}"
 
 
@@ -169,7 +169,7 @@ def published(value: float | None, spread: float | None = None, digits: int = 1)
 
 
 def counts(cells: Sequence[dict[str, Any]], numbers: Iterable[int], what: str = "prompts") -> str:
-    """Formats seeds (`numbers`) and prompts: `3 seeds (0–2) and 3,000 prompts (all seeds together) per cell`."""
+    """Returns e.g. `3 seeds (0–2) and 3,000 prompts (all seeds together) per cell`; `numbers` are the seeds."""
     ran = [cell for cell in cells if pd.notna(cell.get("seeds"))]
     if not ran:
         return NOT_RUN
@@ -180,7 +180,7 @@ def counts(cells: Sequence[dict[str, Any]], numbers: Iterable[int], what: str = 
 
 
 def ranges(numbers: Sequence[int]) -> str:
-    """Formats sorted numbers, consecutive ones joined: `0–2, 1000` for 0, 1, 2, 1000."""
+    """Formats sorted numbers and joins consecutive ones, e.g. 0, 1, 2, 1000 as `0–2, 1000`."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:

@@ -29,7 +29,7 @@ def with_agreement(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str,
 
 
 def items(sft: str) -> dict[str, Item]:
-    """Returns short name -> arm. Arms start from their own SFT models (`sft` "own") or from Human's (`sft` "human")."""
+    """Returns short name -> Item. Arms start from their own SFT model (`sft` "own") or from Human's (`sft` "human")."""
     of_sft: dict[str, Any] = {"sft_labels": sft}
     weighted = {"method": "cw_po", **of_sft}
     most_confident = {"method": "filter", "keep_fraction": SHARE, **of_sft}
@@ -102,7 +102,7 @@ COMMON = controls_spec(
 
 
 def controls(results: Results) -> list[Page]:
-    """Returns the pages of OWN and COMMON, with rank correlations of margin_agreement and gold reward over the arms."""
+    """Returns the pages of tables OWN and COMMON, with rank correlations of margin_agreement and gold reward by arm."""
     return [page for spec in (OWN, COMMON) for page in pages(spec, results, below=_predicts)]
 
 

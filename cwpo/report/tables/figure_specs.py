@@ -32,7 +32,7 @@ THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75)
 
 
 def label_fractions(name: str, title: str, about: str, *others: Item) -> Spec:
-    """Returns half of Figure 3: columns for CW-PO and `others`, rows by labeled share, sections by models and data."""
+    """Returns the spec of half of Figure 3: columns CW-PO and `others`, rows by labeled share, sections by data set."""
     return Spec(
         name,
         title,
@@ -48,7 +48,7 @@ def label_fractions(name: str, title: str, about: str, *others: Item) -> Spec:
 
 
 def against_human(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
-    """Compares CW-PO with Human on the same prompts over all cells (see `compare`); {} if one lacks runs in a cell."""
+    """Compares CW-PO with Human on the same prompts over all cells (see `compare`); {} if a cell lacks one of them."""
 
     def compared(rows: pd.DataFrame) -> dict[str, Any]:
         cw, human = (rows[rows["method"] == item.where["method"]] for item in (CW, HUMAN))

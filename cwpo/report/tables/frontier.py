@@ -74,7 +74,7 @@ def at_humans_kl(cells: pd.DataFrame, point: str) -> dict[str, float]:
 
 
 def frontier(results: Results) -> list[Page]:
-    """Returns [page]: gold rewards at equal KL, then all results by method and learning rate; [] if nothing ran."""
+    """Returns [page]: gold rewards at Human's KL, then all results by method and learning rate; [] if nothing ran."""
     cells = frontier_cells(results)
     if not len(cells):
         return []

@@ -70,7 +70,7 @@ class Grid:
 
 @lru_cache(maxsize=128)
 def fill(spec: Spec, results: Results) -> Grid | None:
-    """Returns the table that `spec` describes; None if it has no runs. Cached, because figures use tables too."""
+    """Returns the table that `spec` describes; None if it has no runs. Cached, because figures show the same tables."""
     runs = spec.kind.frame(results, spec.shown)
     if not len(runs):
         return None
@@ -103,7 +103,7 @@ def fill(spec: Spec, results: Results) -> Grid | None:
 
 
 def _crossed(axes: Sequence[Axis], runs: pd.DataFrame) -> list[Item]:
-    """Returns one joined item for every combination of the axes' items."""
+    """Returns an item (see `join`) for every combination of one item of each axis."""
     return [join(items) for items in itertools.product(*(axis(runs) for axis in axes))]
 
 
@@ -129,7 +129,7 @@ def _cell(
 def _average(
     spec: Spec, results: Results, runs: pd.DataFrame, parts: tuple[Item, list[Item], Item], cells: Sequence[Cell]
 ) -> Cell:
-    """Returns a column's mean over a section's rows; no number if a row has none. `parts`: section, rows and column."""
+    """Returns a column's mean over a section's rows, or no number if a row has none. `parts`: section, rows, column."""
     heading, lines, column = parts
     theirs = [cell["paper"] for cell in cells]
     return {

@@ -55,7 +55,7 @@ class Kind:
 
 
 def annotator_outcome(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
-    """Returns accuracies (%) with intervals and mean training seconds of annotators, one per seed; {} if none ran."""
+    """Returns accuracies (%), with intervals, and mean training seconds of a cell's annotators; {} if none ran."""
     (rows,) = map(one_per_seed, cells)
     if not len(rows):
         return {}

@@ -94,7 +94,7 @@ def data_item(name: str) -> Item:
 
 
 def models(*known: tuple[str, str], short: bool = False) -> Axis:
-    """Returns an axis of model pairs: the paper's, then others that ran. `short`: labels name the strong model only."""
+    """Returns an axis of model pairs: the paper's, `known`, then others that ran. `short`: labels omit weak models."""
 
     def pairs(frame: pd.DataFrame) -> list[Item]:
         ran = sorted(set(frame[["weak", "strong"]].itertuples(index=False, name=None)))
@@ -112,7 +112,7 @@ def models(*known: tuple[str, str], short: bool = False) -> Axis:
 
 
 def weak_models(*known: str) -> Axis:
-    """Returns an axis of the paper's weak models, then others that ran."""
+    """Returns an axis of weak models: the paper's, `known`, then others that ran."""
 
     def items(frame: pd.DataFrame) -> list[Item]:
         ours = {name: paper_model(name) for name in sorted(set(frame["weak"]))}
@@ -132,7 +132,7 @@ def _known_first(known: Sequence[T], ours: Mapping[T, T]) -> list[tuple[T, T]]:
 
 
 def swept(column: str, words: str) -> Axis:
-    """Returns an axis of a column's sorted values in the runs; `words`, e.g. `noise {:g}`, makes labels of them."""
+    """Returns an axis with an item per value of `column`, sorted; `words`, e.g. `noise {:g}`, formats its label."""
     return lambda frame: [Item(words.format(value), {column: value}) for value in sorted(set(frame[column].dropna()))]
 
 
@@ -142,7 +142,7 @@ def objectives(frame: pd.DataFrame) -> list[Item]:
 
 
 def method(key: str, paper: str = "", *, optional: bool = False, **where: Any) -> Item:
-    """Returns the item of method `key`'s runs that meet `where`; `paper` (or `key`): its name in paper_results.csv."""
+    """Returns the item of method `key`'s runs that meet `where`; `paper`: its name in paper_results.csv, else `key`."""
     return Item(METHOD_NAMES[key], {"method": key, **where}, {"method": paper or key}, optional)
 
 

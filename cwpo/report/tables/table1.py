@@ -37,7 +37,7 @@ def grid_of_table1(name: str, title: str, about: str, kind: Kind = ARMS, experim
 def over_subsets(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
     """Returns `outcome`, plus mean and standard deviation of GRA (%) over SUBSETS parts of the first seed's prompts.
 
-    They are called `subset_mean` and `subset_mean_std`, and are left out if there are fewer prompts than parts.
+    Their keys are `subset_mean` and `subset_mean_std`; they are left out if there are fewer prompts than parts.
     """
     cell = outcome(results, cells)
     if not cell:
