@@ -1,4 +1,4 @@
-"""Turns texts into vectors: the mean final hidden state of a response's tokens, or an encoder's of the first token."""
+"""Turns texts into vectors: a causal LM's mean last hidden state of a response, or an encoder's of the first token."""
 
 from collections.abc import Sequence
 

@@ -39,7 +39,7 @@ def without_adapters(model: nn.Module) -> Any:
 
 
 def logit_chunk(inner: Any) -> int:
-    """Returns the number of tokens whose logits are computed at a time: LOGITS / vocabulary, at least 1."""
+    """Returns how many tokens' logits are computed at a time: LOGITS / vocabulary size, at least 1."""
     return max(1, LOGITS // inner.get_output_embeddings().weight.shape[0])
 
 
