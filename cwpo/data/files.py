@@ -41,7 +41,7 @@ def records(
 
     number: of the line in a JSON lines file, else of the row, from 1, without the header. split: that of a `datasets`
     folder or hub data set, None if it has only one; "train+test" reads those of the two that exist. folder, revision:
-    those of a hub data set. key: the setting that holds `split`, for messages. A ClassLabel gives the class's name.
+    those of a hub data set. key: the setting that holds `split`, for messages. A ClassLabel becomes its name.
     Raises InputError for an unreadable table, and names the row if one is at fault.
     """
     file = Path(path).expanduser()

@@ -121,10 +121,10 @@ def _conversation(asked: Any, a: Any, b: Any) -> Texts:
 def _beginning(asked: list[Any], begun: list[Any]) -> list[Any]:
     """Returns the messages before the responses, from the prompt `asked` and `begun`, the responses' common beginning.
 
-    These are `begun` if it begins or ends with `asked`, and `asked` if it ends with `begun`, or if `begun` is one
-    message, with which `asked` begins. Otherwise a `begun` that starts with an assistant's turn follows `asked`, and a
-    lone system message precedes an `asked` without one. `asked` replaces a `begun` of one other message that is no
-    system message. Raises LeftOut in all other cases.
+    The first of these that holds decides. If `begun` begins or ends with `asked`, or `asked` is empty: `begun`. If
+    `asked` ends with `begun`, or `begun` is empty or the first message of `asked`: `asked`. If `begun` starts with the
+    assistant: `asked` + `begun`. If `begun` is one system message and `asked` starts with none: `begun` + `asked`. If
+    `begun` is one message that is no system message: `asked`. Otherwise LeftOut is raised.
     """
     if not asked or begun[: len(asked)] == asked or begun[-len(asked) :] == asked:
         return begun or asked
@@ -140,7 +140,7 @@ def _beginning(asked: list[Any], begun: list[Any]) -> list[Any]:
 
 
 def parsed(value: Any) -> Value | None:
-    """Returns the messages of a list or of JSON text, other text as it is, and None for bad Unicode and all else."""
+    """Returns messages from a list of them or its JSON; other text as it is; None for bad Unicode and other values."""
     if not isinstance(value, str):
         return as_messages(value)
     if value.lstrip()[:1] == "[":

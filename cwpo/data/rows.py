@@ -23,7 +23,7 @@ SHOWN = 5  # number of rows that a message names for each kind of problem
 
 
 class Pair(NamedTuple):
-    """A pair. share: the first response's share of votes, NaN without votes.
+    """A pair of a user's table. share: the first response's share of votes, NaN without votes.
 
     ordered: whether the table calls its responses chosen and rejected; then the first response is the chosen one.
     """
