@@ -175,7 +175,7 @@ class Store:
         return names
 
     def forget_locks(self) -> None:
-        """Deletes lock files that no process holds; a process that waits for one makes a new file."""
+        """Deletes lock files that no process holds. A process that was about to lock a deleted file makes a new one."""
         for lock in entries(self.root / ".locks"):
             with suppress(Timeout), FileLock(lock, timeout=0):
                 lock.unlink(missing_ok=True)
