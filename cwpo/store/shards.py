@@ -25,7 +25,7 @@ def map_table(
     progress: Progress = lambda done, total: None,
     rows: int | None = None,
 ) -> int:
-    """Applies `work` to `columns` of the Parquet file `source`, writes results to `target`, returns their number.
+    """Applies `work` to `columns` of the Parquet file `source`, writes results to `target`, returns their row count.
 
     `work` gets `rows` rows (default SHARD) at a time. Its finished results, shards, lie in `scratch`; after a kill, a
     call with the same folder goes on from them. A digest in a shard's name reveals whether the shard is damaged.
