@@ -29,8 +29,8 @@ def pair_texts(prompt: Any, first: Any, second: Any, sides: Sequence[str] = ("fi
     """Returns the texts of a prompt and two responses. sides: the responses' column names, which error messages show.
 
     If any of the three is a list of messages, the texts get HH-RLHF's form: "\\n\\nHuman: hi\\n\\nAssistant:" and
-    " hello". Without a prompt, the common beginning of two lists of messages is the prompt. If responses are messages, a
-    text prompt is read as a dialogue where it has HH-RLHF's form, else as the user's turn. Two text responses without a
+    " hello". Without a prompt, the common beginning of two lists of messages is the prompt. If responses are messages,
+    a text prompt is read as a dialogue in HH-RLHF's form or else as the user's turn. Two text responses without a
     prompt must be whole dialogues in this form; with a prompt they may be, if they repeat it. Raises LeftOut for a pair
     that cannot be used, WrongRow for a wrong value.
     """
