@@ -184,7 +184,7 @@ class GlobalMeanTrainer(Trainer):
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, Any]:
         """Returns one step's micro-batches and their number of rows. If a stream ends within the step, empty batches
-        come first: with fewer than `num_batches` the Trainer would not update, but add the gradient to the next step's."""
+        come first: with fewer than `num_batches` the Trainer does not update, but adds the gradient to the next step's."""
         batch_samples, count = super().get_batch_samples(epoch_iterator, num_batches, device)
         if batch_samples:
             batch_samples = [{FILLER: True}] * (num_batches - len(batch_samples)) + batch_samples
