@@ -103,7 +103,7 @@ def lines(text: io.TextIOWrapper, file: Path) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(iter(lambda: text.readline(LINE + 1), ""), start=1):
         if len(line) > LINE:
             raise InputError(
-                f"{file} line {number} has more than {LINE:,} characters; write one pair a line, or shorten it"
+                f"{file} line {number} has more than {LINE:,} characters; write one pair per line, or shorten the line"
             )
         yield number, line
 

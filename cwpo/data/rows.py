@@ -187,8 +187,8 @@ class PairReader:
         if ordered and (ignored := [ours for ours in JUDGED if self.named.get(ours) in row]):
             better, worse = (names.get(side, side) for side in SIDES[1])
             raise InputError(
-                f"{self.at}columns.{ignored[0]}={self.named[ignored[0]]} would be ignored: {better} of {self.path} is the "
-                f"better response by its name; leave it out, or set +{self.at}columns.response_a={better} and "
+                f"{self.at}columns.{ignored[0]}={self.named[ignored[0]]} would be ignored: {better} of {self.path} is, by "
+                f"its name, the better response; leave this setting out, or set +{self.at}columns.response_a={better} and "
                 f"+{self.at}columns.response_b={worse}"
             )
         positive = self.positive or layout.positive

@@ -89,8 +89,8 @@ def compared(gold: Any, responses: dict[str, pd.DataFrame]) -> dict[str, pd.Data
     judged = ~np.isnan(preferred)
     if judged.sum() < 2:
         raise InputError(
-            f"gold compared the responses to {int(judged.sum())} of {len(aligned)} prompts, at least 2 are needed: "
-            f"{dict(gold.counts)}; read the judge's answers, or use another gold"
+            f"the gold judge compared the responses to {int(judged.sum())} of {len(aligned)} prompts, and at least 2 "
+            f"are needed: {dict(gold.counts)}; read the judge's answers, or use another judge (gold=)"
         )
     rewards = {"sft": sft.assign(reward=1 - preferred), "aligned": aligned.assign(reward=preferred)}
     return {tag: table[judged] for tag, table in rewards.items()}
