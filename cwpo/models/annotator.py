@@ -90,7 +90,7 @@ def response_scores(
 
 
 def _of_like_length(attention_mask: Tensor) -> Iterator[tuple[Tensor, int]]:
-    """Yields (row numbers, longest length) of groups of rows with up to PADDING padding tokens each, longest first."""
+    """Yields groups of rows, longest first: (row numbers, longest length). A group has up to PADDING padding tokens."""
     ordered, order = attention_mask.sum(dim=1).sort(descending=True, stable=True)
     values, first, padding = ordered.tolist(), 0, 0
     for at, length in enumerate([*values, -PADDING]):  # the last entry closes the last group

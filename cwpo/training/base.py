@@ -184,7 +184,7 @@ class GlobalMeanTrainer(Trainer):
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, Any]:
         """Returns one step's micro-batches and their number of rows. If a stream ends within the step, empty batches
-        come first: with fewer than `num_batches` the Trainer does not update, but adds the gradient to the next step's."""
+        come first: with fewer than `num_batches` the Trainer makes no update and adds the gradient to the next one."""
         batch_samples, count = super().get_batch_samples(epoch_iterator, num_batches, device)
         if batch_samples:
             batch_samples = [{FILLER: True}] * (num_batches - len(batch_samples)) + batch_samples
@@ -203,7 +203,7 @@ class GlobalMeanTrainer(Trainer):
         return super()._clip_grad_norm(model)
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
-        """Returns the gradient's norm. Raises FloatingPointError if it or a loss is NaN or infinite."""
+        """Returns the gradient's norm. Raises FloatingPointError if it (except in float16) or a loss is NaN or infinite."""
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         scaled = self.accelerator.scaler is not None  # float16: steps with an infinite gradient are skipped
         looked_at = [loss.float() for loss, *_ in self._losses]
