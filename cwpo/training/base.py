@@ -203,7 +203,7 @@ class GlobalMeanTrainer(Trainer):
         return super()._clip_grad_norm(model)
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
-        """Returns the gradient's norm. Raises FloatingPointError if it (except in float16) or a loss is NaN or infinite."""
+        """Returns the gradient's norm. Raises FloatingPointError if it (not in float16) or a loss is not finite."""
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         scaled = self.accelerator.scaler is not None  # float16: steps with an infinite gradient are skipped
         looked_at = [loss.float() for loss, *_ in self._losses]
