@@ -89,7 +89,7 @@ def tokens_at_once(setting: int | str | None, device: str) -> int | None:
 
 @dataclass(frozen=True)
 class Whole:
-    """All rows of a batch, so that it can be split anew: `parts` collates each of the parts that fill_budget makes."""
+    """All rows of a batch, to split it anew: parts(budget) returns the parts that fill_budget makes, each collated."""
 
     rows: Sequence[Mapping[str, Any]]
     collator: "SequenceCollator | PairCollator"

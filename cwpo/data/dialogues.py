@@ -92,7 +92,7 @@ def turns(prompt: str) -> list[Message]:
 def as_messages(value: Any) -> list[Message] | None:
     """Returns the value as a list of messages with role and content, or None if it is not a conversation.
 
-    Accepts messages with the keys role and content, or ShareGPT's from ("human", "gpt") and value. A content may be
+    Accepts messages with the keys role and content or, as in ShareGPT, from (human, gpt) and value. A content may be
     text, None (which becomes ""), or a list of text parts, [{"type": "text", "text": ...}]. Keeps tool_calls.
     """
     messages = [_message(message) for message in _items(value)]

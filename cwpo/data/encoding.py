@@ -42,7 +42,7 @@ ANCHORS = ("\n", ".", "a", "0", "中")  # one of these, at least, does not merge
 
 @dataclass(frozen=True)
 class Opened:
-    """Encoded prompts: formatted texts, token ids (heads), and messages, None where no chat template formats them."""
+    """Encoded prompts: formatted texts, token ids (heads), and messages (None: no chat template formats the prompt)."""
 
     texts: list[str]
     heads: list[list[int]]

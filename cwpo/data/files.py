@@ -41,7 +41,7 @@ def records(
 
     number: of the line in a JSON lines file, else of the row, from 1, without the header. split: that of a `datasets`
     folder or hub data set, None if it has only one; "train+test" reads those of the two that exist. folder, revision:
-    those of a hub data set. key: the setting that holds `split`, for messages. A ClassLabel gives the class's name.
+    those of a hub data set. key: the setting that holds `split`, for messages. A ClassLabel becomes its name.
     Raises InputError for an unreadable table, and names the row if one is at fault.
     """
     file = Path(path).expanduser()
@@ -103,7 +103,7 @@ def lines(text: io.TextIOWrapper, file: Path) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(iter(lambda: text.readline(LINE + 1), ""), start=1):
         if len(line) > LINE:
             raise InputError(
-                f"{file} line {number} has more than {LINE:,} characters; write one pair a line, or shorten it"
+                f"{file} line {number} has more than {LINE:,} characters; write one pair per line, or shorten the line"
             )
         yield number, line
 

@@ -20,7 +20,7 @@ SUMMARY = "TL;DR:"
 
 
 class Table(NamedTuple):
-    """A file of pairs, or a data set's `split` and `folder`. domain: the pairs' origin. test: whether for testing."""
+    """A file of pairs, or a data set's `split` and `folder`. domain: the pairs' origin. test: are they test pairs?"""
 
     path: str
     domain: str
@@ -31,7 +31,7 @@ class Table(NamedTuple):
 
 @dataclass(frozen=True)
 class Published:
-    """How a data set is published. train, test: names of splits. texts: a function like pair_texts. layout: columns."""
+    """How a data set is published: names of its splits, its columns (`layout`), and a function like pair_texts."""
 
     train: str
     test: str
@@ -57,7 +57,7 @@ def published(data: Any) -> Iterator[Table]:
 
 
 def split_names(names: Iterable[str], folder: str | None, split: str) -> list[str]:
-    """Returns, sorted, those of the file `names` that hold the split: one, such as train.jsonl, or numbered parts."""
+    """Returns the file `names` that hold the split, sorted: one name, such as train.jsonl, or its numbered parts."""
     place = re.escape(f"{folder}/") if folder else "(data/)?"
     name = re.compile(rf"{place}{split}(-\d+-of-\d+(-\w+)?)?\.(jsonl|json|parquet)(\.gz)?")
     return sorted(filter(name.fullmatch, names))
@@ -94,7 +94,7 @@ def _root(path: str, revision: str | None, folder: str | None, layout: Published
 
 
 def _summaries(*cells: Any) -> Texts:
-    """Returns a post that ends in "TL;DR:", and two summaries without "TL;DR:" at their beginning."""
+    """Returns pair_texts of the cells: a post that ends in "TL;DR:", and two summaries that do not begin with it."""
     post, *summaries, _ = pair_texts(*cells)
     post = post.rstrip()
     first, second = (" " + text.strip().removeprefix(SUMMARY).strip() for text in summaries)
@@ -102,7 +102,7 @@ def _summaries(*cells: Any) -> Texts:
 
 
 def _comments(*cells: Any) -> Texts:
-    """Returns a post, formatted as the user's turn of a dialogue, and two comments."""
+    """Returns pair_texts of the cells: a post, formatted as the user's turn of a dialogue, and two comments."""
     post, *comments, _ = pair_texts(*cells)
     first, second = (" " + text.strip() for text in comments)
     return Texts(written([{"role": "user", "content": post.strip()}]), first, second)

@@ -29,10 +29,10 @@ def pair_texts(prompt: Any, first: Any, second: Any, sides: Sequence[str] = ("fi
     """Returns the texts of a prompt and two responses. sides: the responses' column names, which error messages show.
 
     If any of the three is a list of messages, the texts get HH-RLHF's form: "\\n\\nHuman: hi\\n\\nAssistant:" and
-    " hello". Without a prompt, the common beginning of two lists of messages is the prompt. A text prompt to responses
-    that are messages is a dialogue in HH-RLHF's form or else the user's turn. Two text responses without a prompt must
-    be whole dialogues in this form; with a prompt they may be, if they repeat it. Raises LeftOut for a pair that cannot
-    be used, WrongRow for a wrong value.
+    " hello". Without a prompt, the common beginning of two lists of messages is the prompt. If responses are messages,
+    a text prompt is read as a dialogue in HH-RLHF's form or else as the user's turn. Two text responses without a
+    prompt must be whole dialogues in this form; with a prompt they may be, if they repeat it. Raises LeftOut for a pair
+    that cannot be used, WrongRow for a wrong value.
     """
     asked, a, b = (_value(*cell) for cell in zip(("prompt", *sides), (prompt, first, second), strict=True))
     if isinstance(a, str) != isinstance(b, str):
@@ -121,10 +121,10 @@ def _conversation(asked: Any, a: Any, b: Any) -> Texts:
 def _beginning(asked: list[Any], begun: list[Any]) -> list[Any]:
     """Returns the messages before the responses, from the prompt `asked` and `begun`, the responses' common beginning.
 
-    These are `begun` if it begins or ends with `asked`, and `asked` if it ends with `begun`, or if `begun` is one
-    message, with which `asked` begins. Otherwise a `begun` that starts with an assistant's turn follows `asked`, and a
-    lone system message precedes an `asked` without one. `asked` replaces a `begun` of one other message that is no
-    system message. Raises LeftOut in all other cases.
+    The first of these that holds decides. If `begun` begins or ends with `asked`, or `asked` is empty: `begun`. If
+    `asked` ends with `begun`, or `begun` is empty or the first message of `asked`: `asked`. If `begun` starts with the
+    assistant: `asked` + `begun`. If `begun` is one system message and `asked` starts with none: `begun` + `asked`. If
+    `begun` is one message that is no system message: `asked`. Otherwise LeftOut is raised.
     """
     if not asked or begun[: len(asked)] == asked or begun[-len(asked) :] == asked:
         return begun or asked
@@ -140,7 +140,7 @@ def _beginning(asked: list[Any], begun: list[Any]) -> list[Any]:
 
 
 def parsed(value: Any) -> Value | None:
-    """Returns the messages of a list or of JSON text, other text as it is, and None for bad Unicode and all else."""
+    """Returns messages from a list of them or its JSON; other text as it is; None for bad Unicode and other values."""
     if not isinstance(value, str):
         return as_messages(value)
     if value.lstrip()[:1] == "[":

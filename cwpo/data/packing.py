@@ -22,7 +22,7 @@ FULL, WIDE = 0.9, 256
 def fill_rows(lengths: Sequence[int], width: int) -> tuple[np.ndarray, int]:
     """Puts N sequences of these lengths, longest first, each into the first row of `width` tokens that has room.
 
-    Returns the flat index, in all rows, of the place where each sequence begins, (N,), and the number of rows.
+    Returns where each sequence begins, (N,), as an index into the rows laid end to end, and the number of rows.
     """
     places = np.zeros(len(lengths), np.int64)
     used: list[int] = []
@@ -40,15 +40,15 @@ def pack_pairs(pairs: Sequence[Mapping[str, Any]], full: float = FULL, lines: bo
     """Packs pairs, rows of encode_pairs whose two sequences share the prompt, into one batch.
 
     B pairs have T tokens (prompts count once), M of them in responses. For attention, pairs lie in R rows of W places.
-    attention, (R, 1, W, W): True where a query may attend to a key. packed_ids, position_ids: these rows, (R, W), if
-    W < WIDE and tokens fill at least the share `full` of the places; else one line without padding, (1, T). In that
-    case the batch has three more keys. slot, (T,): each token's flat index in the rows. token, (R * W,): for each place
-    in the rows, its token's index in the line, 0 for padding. twice: whether the rows hold each prompt twice, once
-    before each response, as in `_apart`; then `slot` gives the first copy.
+    attention, (R, 1, W, W): True where a query may attend to a key. packed_ids, position_ids: the tokens' ids and
+    positions, in these rows, (R, W), if W < WIDE and tokens fill at least the share `full` of the places; else on one
+    line without padding, (1, T). Then the batch has three more keys. slot, (T,): each token's index into the rows laid
+    end to end. token, (R * W,): for each place in the rows, its token's index in the line, 0 for padding. twice:
+    whether the rows hold each prompt twice, before each response, as in `_apart`; then `slot` gives the first copy.
 
-    predictor, target, sequence, (M,), describe each response token: the flat index in packed_ids of the token that
+    predictor, target, sequence, (M,), describe each response token: the index in flattened packed_ids of the token that
     predicts it; its id; the number of its sequence (pair i has the sequences i, chosen, and B + i, rejected). lengths,
-    last, (2 B,), describe each sequence: its number of response tokens; the flat index in packed_ids of its last token.
+    last, (2 B,), describe each sequence: its number of response tokens; its last token's index in flattened packed_ids.
 
     One pair with prompt [1, 7], chosen [5, 9], rejected [6, 9] becomes packed_ids [[1, 7, 5, 9, 6, 9]], position_ids
     [[0, 1, 2, 3, 2, 3]], predictor [1, 2, 1, 4], target [5, 9, 6, 9], sequence [0, 0, 1, 1], lengths [2, 2] and last
@@ -92,8 +92,8 @@ def pack_pairs(pairs: Sequence[Mapping[str, Any]], full: float = FULL, lines: bo
 
 
 class _Laid(NamedTuple):
-    """Tokens laid out in rows. Entry i is token number token[i], at flat index slot[i], in block number block[i] (see
-    attention_blocks). The first T entries are tokens 0 to T - 1; the others are second copies of prompt tokens."""
+    """The T tokens of a batch laid out in rows. Entry i is token number token[i], at index slot[i] into the rows laid
+    end to end, in block number block[i] (see attention_blocks). Entries from T on: second copies of prompt tokens."""
 
     token: np.ndarray
     slot: np.ndarray
@@ -103,7 +103,7 @@ class _Laid(NamedTuple):
 
 
 def _in_rows(sizes: tuple[np.ndarray, ...], full: float) -> tuple[dict[str, Any], np.ndarray, tuple[int, int]]:
-    """Returns a part of pack_pairs' result, each token's flat index in packed_ids, (T,), and the shape of packed_ids.
+    """Returns a part of pack_pairs' batch, each token's index in flattened packed_ids, (T,), and packed_ids' shape.
 
     The part: `attention` and, if packed_ids is one line, `slot`, `token` and `twice`. sizes: the arguments of _shared.
     """
@@ -176,7 +176,7 @@ def _tokens(pair: Mapping[str, Any]) -> list[int]:
 
 
 def attention_blocks(block: np.ndarray) -> np.ndarray:
-    """Returns a mask (R rows, W queries, W keys): True where a query may attend, to its block and its pair's prompt.
+    """Returns a mask (R rows, W queries, W keys): True where a query may attend: to its block and its pair's prompt.
 
     block, (R, W): 0 for padding; 3 i + 1, 3 i + 2, 3 i + 3 for the prompt, the chosen and the rejected response of pair
     i. In rows of `_apart`, each sequence, prompt included, is one block: 6 i + 1 for the chosen one of pair i, 6 i + 4

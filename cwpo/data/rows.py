@@ -23,7 +23,7 @@ SHOWN = 5  # number of rows that a message names for each kind of problem
 
 
 class Pair(NamedTuple):
-    """A pair. share: the first response's share of votes, NaN without votes.
+    """A pair of a user's table. share: the first response's share of votes, NaN without votes.
 
     ordered: whether the table calls its responses chosen and rejected; then the first response is the chosen one.
     """
@@ -187,9 +187,9 @@ class PairReader:
         if ordered and (ignored := [ours for ours in JUDGED if self.named.get(ours) in row]):
             better, worse = (names.get(side, side) for side in SIDES[1])
             raise InputError(
-                f"{self.at}columns.{ignored[0]}={self.named[ignored[0]]} would be ignored: {better} of {self.path} is the "
-                f"better response by its name; leave it out, or set +{self.at}columns.response_a={better} and "
-                f"+{self.at}columns.response_b={worse}"
+                f"{self.at}columns.{ignored[0]}={self.named[ignored[0]]} would be ignored: {better} of {self.path} "
+                "is, by its name, the better response; leave this setting out, or set "
+                f"+{self.at}columns.response_a={better} and +{self.at}columns.response_b={worse}"
             )
         positive = self.positive or layout.positive
         means = [layout.name, *(f"{ours} is {theirs}" for ours, theirs in names.items() if ours != theirs)]

@@ -28,9 +28,9 @@ def load_pairs(cfg: Any) -> pd.DataFrame:
 
     cfg needs data, seed, human_fraction, unlabeled_fraction, holdout and, to count tokens, tokenizers, max_tokens and
     context (the most tokens that the models read at once; not needed for the default data.length_rule).
-    The table has attrs. drops: the number of rows `read`, and of dropped rows by reason. held_out: a table of the pairs
-    set aside for a trained gold model. kept, for published data sets only: the numbers of usable `train` and `test`
-    pairs. Raises InputError for unusable input.
+    The table's `attrs` hold drops: the number of rows `read`, and of dropped rows by reason; held_out: a table of the
+    pairs set aside for a trained gold model; and, for published data sets only, kept: the numbers of usable `train` and
+    `test` pairs. Raises InputError for unusable input.
     """
     raw, drops = read_pairs(cfg.data, cfg.seed)
     raw, more = drop_unusable(raw)
@@ -148,7 +148,7 @@ def pair_id(prompt: str, response_a: str, response_b: str) -> str:
 
 
 def _own(data: Any) -> Iterator[Table]:
-    """Yields a user's own tables of pairs: each local file, and each folder of a data set, such as one on the hub."""
+    """Yields a Table for each local file in data.path, and for each folder (data.folders) of each data set in it."""
     paths = [data.path] if isinstance(data.path, str) else list(data.path)
     for path in paths:
         file = Path(path).expanduser()

@@ -60,9 +60,9 @@ def assign_splits(
 
 
 def _test_prompts(frame: pd.DataFrame, data: Any, rng: np.random.Generator) -> np.ndarray:
-    """Draws prompts until they have data.test_pairs pairs or, if that is null, the share data.test_fraction of all N.
+    """Draws prompts until they have data.test_pairs pairs or, if that is null, the share data.test_fraction of pairs.
 
-    Returns a mask (N,) that is True for the pairs of these prompts.
+    Returns a mask over the pairs, (N,), that is True for the pairs of these prompts.
     """
     wanted = data.test_pairs if data.test_pairs is not None else round(data.test_fraction * len(frame))
     codes, prompts = pd.factorize(frame["prompt"])

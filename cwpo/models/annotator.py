@@ -1,7 +1,7 @@
 """Computes scores of the weak annotator: a causal LM whose head gives one scalar at the last response token (Eq. 4, 5).
 
-It is an ordinary `AutoModelForSequenceClassification` checkpoint with one label. A row is a tokenised prompt with its
-response. Its length, not the pad token, says which token is its last, so rows padded with EOS are scored correctly too.
+The annotator is an ordinary `AutoModelForSequenceClassification` checkpoint with one label. A row is a tokenised prompt
+with its response. The last token is found by the row's length, not by the pad token, so EOS may be the pad token.
 """
 
 from collections.abc import Iterator, MutableMapping, Sequence
@@ -71,7 +71,7 @@ def response_scores(
     *,
     lean: bool = False,
 ) -> Tensor:
-    """Returns each right-padded row's score, read at its last token; (B, T) -> (B,), in logits. Ignores `labels`.
+    """Returns the score of each right-padded row at its last token; (B, T) -> (B,), in logits. `labels` is not used.
 
     lean=True gives the same values, up to rounding, with less work: only rows of similar length share a forward pass,
     and a model for which sees_no_padding is True gets no mask. For models wrapped by DDP or FSDP it changes nothing.
@@ -90,7 +90,7 @@ def response_scores(
 
 
 def _of_like_length(attention_mask: Tensor) -> Iterator[tuple[Tensor, int]]:
-    """Yields groups of rows, each with up to PADDING padding tokens: (row numbers, longest length), longest first."""
+    """Yields groups of rows, longest first: (row numbers, longest length). A group has up to PADDING padding tokens."""
     ordered, order = attention_mask.sum(dim=1).sort(descending=True, stable=True)
     values, first, padding = ordered.tolist(), 0, 0
     for at, length in enumerate([*values, -PADDING]):  # the last entry closes the last group
@@ -102,7 +102,7 @@ def _of_like_length(attention_mask: Tensor) -> Iterator[tuple[Tensor, int]]:
 
 @torch.no_grad()
 def sees_no_padding(model: PreTrainedModel, input_ids: Tensor) -> bool:
-    """Whether unmasked right padding leaves hidden states the same. Tried once per model, on at most two rows."""
+    """Whether hidden states of tokens stay the same if right padding is not masked. Tried once per model, on 2 rows."""
     if model not in _SEES_NO_PADDING:
         rows = input_ids[:2]
         mask = torch.ones_like(rows)
@@ -119,16 +119,14 @@ def _last_scores(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tens
 
 
 def scores_of(model: PreTrainedModel, states: Tensor) -> Tensor:
-    """Returns the scalar head's logits, (M,), float32, of hidden states (M, d). Autocast, which rounds, is off."""
+    """Returns the scalar head's logit of each hidden state, (M, d) -> (M,), float32. Autocast, which rounds, is off."""
     with torch.autocast(states.device.type, enabled=False):
         return model.score(states.to(model.score.weight.dtype)).squeeze(-1).float()
 
 
 def last_states(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, masked: bool) -> Tensor:
     """Returns the hidden state of each row's last token, (B, d); for an FSDP model the score at this token, (B, 1).
-
-    `masked`: whether the model gets the attention mask.
-    """
+    `masked`: whether the model gets the attention mask."""
     states: list[Tensor] = []
     inner = model.module if hasattr(model, "module") else model
     read = {"input_ids": input_ids, "attention_mask": attention_mask if masked else None}
@@ -154,10 +152,8 @@ def score_responses(
     batch_size: int | None = None,
     token_budget: int | None = None,
 ) -> Tensor:
-    """Returns response_scores of N rows, each (token ids, response start): (N,), in logits; no gradients or dropout.
-
-    scoring_batches makes the batches. With a token budget, `lean` is True.
-    """
+    """Returns response_scores of N rows, each (token ids, response start): (N,), in logits, without gradients or
+    dropout. scoring_batches makes the batches. With a token budget, `lean` is True."""
     compute = partial(response_scores, lean=token_budget is not None)
     with label_precision(next(model.parameters()).device.type):
         return score_sequences(model, rows, pad_id, batch_size, token_budget, compute)

@@ -1,4 +1,4 @@
-"""Turns texts into vectors: the mean final hidden state of a response's tokens, or an encoder's of the first token."""
+"""Turns texts into vectors: the mean hidden state of a response in a causal LM, or the first token's in an encoder."""
 
 from collections.abc import Sequence
 

@@ -16,7 +16,7 @@ TENSORS = "adapter_model.safetensors"
 
 
 def checkpoint_problem(path: str, key: str, adapters: bool = False) -> str | None:
-    """Returns why `path` (config key: `key`) is no usable checkpoint, or None if it is one. Does not look up hub ids.
+    """Returns why `path` (config key: `key`) is no usable checkpoint, or None if it is one, or looks like a hub id.
 
     `adapters`: whether a folder of LoRA adapters that cwpo trained is accepted too.
     """
@@ -53,15 +53,15 @@ def _folder_problem(folder: Path, at: str, adapters: bool) -> str | None:
 
 
 def _only_pickles(files: Iterable[str], at: str, fix: str) -> str | None:
-    """Returns "<at> has only pickle weights ...; <fix>" if pickles are in `files` (no safetensors are), else None."""
+    """Returns "<at> has only pickle weights ...; <fix>" if a checkpoint without safetensors has pickles, else None."""
     pickles = sorted(name for name in files if name.endswith(PICKLES))
     shown = ", ".join(pickles[:3])
     return f"{at} has only pickle weights ({shown}), which can run code when loaded; {fix}" if pickles else None
 
 
 def strange_shards(folder: Path) -> str | None:
-    """Returns what is wrong with an index of weight files (*.index.json) in `folder`, or None. It may be unreadable or,
-    for safetensors, may name a file of another kind or, unless model.safetensors is there, a missing file."""
+    """Returns what is wrong with an index of weight files (*.index.json) in `folder`, or None. Every index must be
+    readable. One of safetensors must name only such files; all must be there, unless model.safetensors is."""
     for index in sorted(folder.glob("*.index.json")):
         try:
             named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())

@@ -117,9 +117,9 @@ def sample_responses(
 ) -> list[dict[str, Any]]:
     """Samples a response to each prompt with its seed. Returns for each a dict as `encoding.sampled` describes it.
 
-    Prompts of similar length share a batch: on a GPU, as many as its memory holds; elsewhere `batch_size` prompts or,
-    with a token budget, as many as fit into twice this budget together with padding and `max_new_tokens` for each.
-    A batch has only one prompt if padding would change the samples (see `samples_alone`).
+    Prompts of similar length share a batch. On a GPU, a batch takes as many as fit into its memory. Elsewhere it has
+    `batch_size` prompts or, with a token budget, up to twice this budget of tokens, of which each prompt takes the
+    longest prompt's length + `max_new_tokens`. If padding would change samples (samples_alone), a batch is one prompt.
     Raises FloatingPointError, with the prompts' `names` (default: their numbers), if the model's logits are NaN.
     """
     names = names or [f"prompt {i}" for i in range(len(prompts))]
@@ -159,7 +159,7 @@ def sample_responses(
 def samples_alone(model: PreTrainedModel, longest: int) -> bool:
     """Whether responses must be sampled one prompt at a time; `longest`: tokens of the longest prompt plus response.
 
-    They must if positions depend on the longest row, or if layers keep a state instead of keys and values
+    True if positions depend on the longest row of a batch, or if layers keep a state instead of keys and values
     (Mamba, hybrids, RWKV): transformers cannot remove ended rows from a state, and padding can change it.
     """
     layers = DynamicCache(config=model.config).layers
@@ -172,7 +172,7 @@ def samples_alone(model: PreTrainedModel, longest: int) -> bool:
 def _draw(
     model: PreTrainedModel, inputs: Tensor, mask: Tensor, sampler: GumbelSampler, eos: int, most: int
 ) -> list[list[int]]:
-    """Returns up to `most` new tokens per row, EOS included. When HalfEnded stops a batch, its ended rows leave it."""
+    """Returns up to `most` new tokens per row, EOS included. At each stop of HalfEnded, ended rows leave the batch."""
     width = inputs.shape[1]
     rows, sequences = torch.arange(len(inputs), device=inputs.device), inputs
     tokens = torch.full((len(inputs), most), eos, device=inputs.device)

@@ -39,12 +39,12 @@ def without_adapters(model: nn.Module) -> Any:
 
 
 def logit_chunk(inner: Any) -> int:
-    """Returns the number of tokens whose logits are computed at a time: LOGITS / vocabulary, at least 1."""
+    """Returns how many tokens' logits are computed at a time: LOGITS / vocabulary size, at least 1."""
     return max(1, LOGITS // inner.get_output_embeddings().weight.shape[0])
 
 
 def head_of(model: nn.Module) -> Head:
-    """Returns the map from last hidden states (M, d) to logits (M, V) with which the model's own forward pass ends.
+    """Returns the last step of the model's own forward pass: the map from last hidden states (M, d) to logits (M, V).
 
     Most models end with a linear layer. Others cap or scale its output (Gemma 2, Cohere, Granite): for these, the map
     runs the forward pass itself, with given hidden states in place of the backbone's. If that map and the linear

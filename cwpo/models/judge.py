@@ -65,7 +65,7 @@ Verdict: tie
 
 
 class JudgeError(RuntimeError):
-    """The endpoint refuses or gives no answer. Earlier answers are kept: the same command asks only open questions."""
+    """The endpoint refuses or gives no answer. Earlier answers are kept: the same command asks only the rest."""
 
 
 class ApiJudge:

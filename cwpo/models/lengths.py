@@ -1,7 +1,7 @@
 """Finds models in which a long row changes values of shorter rows in its batch, and runs them one length at a time.
 
-Once a batch's longest row exceeds the original context, dynamic RoPE and LongRoPE take their frequencies from it, so
-the values of all shorter rows change. Dynamic RoPE keeps these frequencies until a batch of short rows resets them.
+Once a batch's longest row exceeds the original context, dynamic RoPE and LongRoPE compute frequencies from that row's
+length, so the values of shorter rows change. Dynamic RoPE keeps these frequencies until a batch of short rows comes.
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,7 +31,7 @@ def mixing_length(config: Any) -> int | None:
 
 
 def mixes_lengths(config: Any, longest: int) -> bool:
-    """Whether a batch whose longest row has `longest` tokens must be split into parts of rows of equal length."""
+    """Whether a batch whose longest row has `longest` tokens must be split into parts whose rows have equal length."""
     least = mixing_length(config)
     return least is not None and longest >= least
 
@@ -61,7 +61,7 @@ def parts_by_length(model: nn.Module, attention_mask: Tensor, *columns: Tensor) 
 
 
 def in_order(parts: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """Returns the values of parts (row numbers, values) as one tensor, in the order of the row numbers."""
+    """Joins the values of parts, each (row numbers, values), into one tensor in the order of the row numbers."""
     if len(parts) == 1:
         return parts[0][1]
     rows, values = zip(*parts, strict=True)

@@ -36,8 +36,8 @@ def response_logps(model: nn.Module, input_ids: Tensor, attention_mask: Tensor, 
 def response_logits(
     model: nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Returns the labels (B, K) of the columns from the first response token of any row on, and the logits (B, K, V)
-    that predict these labels. The LM head does not run for earlier columns."""
+    """Returns labels, (B, K), and the logits that predict them, (B, K, V), for the last K columns: from the first
+    column where any row has a response token. The LM head does not run for earlier columns."""
     columns = (labels != IGNORED).any(dim=0).nonzero()
     first = max(1, int(columns[0])) if len(columns) else 1  # nothing predicts column 0
     keep = input_ids.shape[1] - first + 1
@@ -67,19 +67,19 @@ def lean_losses(
 def logps_by_length(
     model: nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, compute: Logps
 ) -> Tensor:
-    """Returns the same as `compute`, run on one row length at a time, for RoPE that a batch's longest row changes."""
+    """Returns what `compute` does, run on rows of one length at a time, since longer rows may change shorter ones."""
     parts = parts_by_length(model, attention_mask, input_ids, labels)
     return in_order([(rows, compute(model, ids, mask, targets)) for rows, mask, ids, targets in parts])
 
 
 def exact_logps(model: nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
-    """Returns the same as response_logps, run on one row length at a time if padding changes values: models.lengths."""
+    """Returns the same as response_logps, run on rows of one length at a time if exact_parts splits the batch."""
     parts = exact_parts(model, attention_mask, input_ids, labels)
     return in_order([(rows, response_logps(model, ids, mask, targets)) for rows, mask, ids, targets in parts])
 
 
 def packed_logps(model: nn.Module, batch: Mapping[str, Tensor], head: Head | None = None) -> Tensor:
-    """Returns log-probs of chosen, then of rejected responses, (2 B,), in nats. Arguments: see packed_losses."""
+    """Returns log-probs of chosen, then of rejected responses of B pairs, (2 B,), in nats. Arguments: packed_losses."""
     return _sums(packed_losses(model, batch, head), batch["sequence"], len(batch["lengths"]))
 
 
@@ -106,8 +106,8 @@ def packed_states(inner: Any, batch: Mapping[str, Any], at: Tensor, dtype: torch
 
 
 def _attention(batch: Mapping[str, Any], dtype: torch.dtype) -> tuple[Tensor, dict[str, Any]]:
-    """Returns the mask to add to attention scores, (R, 1, W, W), and the model's other arguments for pack_pairs' batch:
-    {"rows": Rows or Lines} if its tokens lie on one line, else {}. With Lines the mask is one 0, which is not used."""
+    """Returns what a model is called with for a batch of pack_pairs: the mask to add to attention scores (for Lines a
+    single 0, not used), and more arguments: {"rows": Rows or Lines} if the tokens lie on one line, else {}."""
     if "ends" in batch:
         rows: Any = Lines(*(batch[name] for name in ("place", "first", "ends", "most")))
         return torch.zeros(1, 1, 1, 1, dtype=dtype, device=batch["ends"].device), {"rows": rows}
@@ -136,7 +136,7 @@ def _compute_dtype(inner: Any, device: str) -> torch.dtype:
 
 
 def _sums(losses: Tensor, sequence: Tensor, count: int) -> Tensor:
-    """Returns minus the sum of each sequence's losses, (count,). `sequence`, (M,): the sequence number of each loss."""
+    """Returns -sum of the losses of each of `count` sequences, (count,). `sequence`, (M,): each loss's sequence."""
     return -torch.zeros(count, device=losses.device).index_add(0, sequence, losses)
 
 
@@ -193,8 +193,8 @@ def scoring_batches(
 ) -> list[list[int]]:
     """Returns batches of row indices; rows of similar length share a batch.
 
-    A batch has up to SCORING times `token_budget` tokens, padding included. If that is None, it has `batch_size` rows;
-    if both are None, ROWS rows, or more if more rows of the longest length fit into FEW tokens.
+    A batch has up to SCORING times `token_budget` tokens, padding included. If that is None, it has `batch_size` rows.
+    If both are None, it has ROWS rows or, if that is more, as many rows of the longest length as fit into FEW tokens.
     """
     if token_budget is not None:
         return fill_budget(lengths, SCORING * token_budget)

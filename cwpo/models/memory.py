@@ -23,7 +23,7 @@ def out_of_memory(error: RuntimeError) -> bool:
 def in_batches(
     batches: Sequence[list[int]], compute: Callable[[list[int]], Result], threads: int = 1
 ) -> Iterator[tuple[list[int], Result]]:
-    """Yields each batch of row numbers with the result of `compute`. Halves it and all later ones if memory runs out.
+    """Yields each batch of row numbers with `compute(batch)`. Halves this and all later batches if memory runs out.
 
     Raises the out-of-memory error if not even a single row fits. With threads > 1, for CPUs (see threads_of),
     that many batches are computed at the same time, and none is halved.

@@ -34,7 +34,8 @@ def _states(model: PreTrainedModel, batch: Mapping[str, Any]) -> Tensor:
 def reads_packed(model: PreTrainedModel, pairs: Sequence[Mapping[str, Any]], pad_id: int) -> bool:
     """Whether a sequence's last token has the same hidden state in a packed batch as in the sequence alone.
 
-    Tries the `extremes` of `pairs`, rows of encode_pairs. False if there are none, or two sequences share no prompt.
+    Tries the longest and the shortest of `pairs`, rows of encode_pairs (see `packed.extremes`). False without pairs,
+    or if the chosen and the rejected sequence of any pair begin with different prompts.
     """
     if not pairs or not share_prompts(pairs):
         return False

@@ -23,7 +23,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 @asked_once
 def hub_problem(path: str, revision: str | None, key: str) -> str | None:
-    """Returns why folder or hub id `path` (config key: `key`) cannot be used, or None if it can. Reads no weights."""
+    """Returns why `path` (config key: `key`), a folder or hub id, cannot be used; None if it can. Reads no weights."""
     from huggingface_hub.utils import logging
     from transformers.utils.peft_utils import find_adapter_config_file
 
@@ -211,7 +211,7 @@ def context_length(path: str | Path, revision: str | None = None) -> int | None:
 
 
 def readable(tokenizer: Any, path: str | Path, revision: str | None = None) -> int | None:
-    """Returns the smaller of context_length and the tokenizer's model_max_length (RoBERTa: 2 less). None: no limit."""
+    """Returns the smaller of context_length and the tokenizer's model_max_length, in tokens; None if neither is set."""
     length, most = context_length(path, revision), tokenizer.model_max_length
     return length if most > STATED else most if length is None else min(length, most)
 

@@ -26,10 +26,10 @@ SMALL = 2e9  # reward models of up to this many parameters are computed in float
 
 
 class Scorer:
-    """A published checkpoint and its tokenizer. Weights are float32 on CPUs and if there are at most SMALL.
+    """A published checkpoint and its tokenizer. Dropout is off.
 
-    Other weights keep their dtype. Dropout is off. A batch has up to 2 x `token_budget` tokens or, if that is None,
-    `batch_size` sequences.
+    Weights are float32 on CPUs, and on GPUs if there are at most SMALL; else they keep their dtype. A batch has up to
+    2 x `token_budget` tokens or, if that is None, `batch_size` sequences.
     """
 
     kind: Any = AutoModelForSequenceClassification
@@ -100,7 +100,7 @@ def reward_inputs(
     tokenizer: Any, prompts: Sequence[Text], responses: Sequence[Text], chat: bool = False
 ) -> dict[str, list[list[int]]]:
     """Returns `input_ids`, and for encoders the tokenizer's other outputs, of prompts with their responses, unpadded.
-    chat=True formats them by the chat template. Annotators that cwpo trained ignore it: they read as in training."""
+    chat=True: by the chat template, except for annotators that cwpo trained, which always read as in training."""
     if trained_head(tokenizer):
         return {"input_ids": [ids for ids, _ in encode(tokenizer, prompts, responses)]}
     both = list(zip(prompts, responses, strict=True))
@@ -160,10 +160,11 @@ def trained_head(tokenizer: Any) -> str | None:
 def load_reward(
     path: str, revision: str | None, *, device: str, chat: bool | None = None, **batching: Any
 ) -> "HuggingFace | LastToken":
-    """Loads any sequence-classification reward model: a ChatReward if `read_reward` says so and cwpo did not train it.
+    """Loads any sequence-classification reward model.
 
-    A decoder without a pad token, or with another one than its tokenizer, becomes a LastToken. EOS pads its batches,
-    so its own forward pass would take an EOS at the end of a text for padding.
+    A model that cwpo trained is a LastToken. Another one is a ChatReward if read_reward says that it reads chats. A
+    decoder without a pad token, or with another one than its tokenizer, is a LastToken, because its own forward pass
+    would take an EOS at the end of a text for padding. All others are a HuggingFace.
     """
     tokenizer, reads = read_reward(path, revision, chat)
     pad = read_tokenizer(path, revision).pad_token_id  # before EOS took its place
@@ -187,7 +188,7 @@ def gold_problem(path: str, revision: str | None, key: str = "gold.path", seq2se
 
 
 class LastToken(Scorer):
-    """A decoder-only reward model, scored at the last token: an annotator that cwpo trained, or one without pad token.
+    """A decoder-only reward model, scored at the last token: see load_reward for the models that need this.
 
     An annotator's input ends in EOS, as in its training; another model's ends as its own tokenizer ends it. The row's
     length gives the last token's position, so the pad token may be EOS or the token that ends a chat turn.

@@ -1,4 +1,4 @@
-"""Computes attention of packed pairs, laid out as Rows or Lines; outside attention their tokens lie on one line."""
+"""Computes attention of packed pairs: between layers all tokens lie on one line, for attention in Rows or Lines."""
 
 import inspect
 import itertools
@@ -21,9 +21,9 @@ BLOCK = 128  # queries at a time on CPUs, whose kernels do not skip later keys: 
 
 @dataclass(frozen=True)
 class Rows:
-    """The layout of T tokens in R = `count` rows of W columns, so R * W places. `slot` (T,): each token's place.
-    `token` (R * W,): the index, 0 to T - 1, of the token at each place, arbitrary at padding. `twice`: prompt tokens
-    have two places, one before each response of their pair; `slot` holds the first."""
+    """A layout of T tokens in `count` rows of equal width W, so in count * W places. `slot` (T,): each token's place.
+    `token` (count * W,): the index, 0 to T - 1, of the token at each place, arbitrary at padding. `twice`: prompt
+    tokens have two places, one before each response of their pair; `slot` holds the first."""
 
     slot: Tensor
     token: Tensor
@@ -31,12 +31,12 @@ class Rows:
     twice: bool = False
 
     def lay(self, line: Tensor) -> Tensor:
-        """Lays a line (1, heads, T, head size) out as rows (R, heads, W, head size)."""
+        """Lays a line (1, heads, T, head size) out as rows (count, heads, W, head size)."""
         laid = self._moved(line[0].transpose(0, 1), self.token, self.slot)
         return laid.unflatten(0, (self.count, -1)).transpose(1, 2)
 
     def take(self, rows: Tensor) -> Tensor:
-        """Puts rows (R, W, heads, head size) back on a line (1, T, heads, head size), without padding."""
+        """Puts rows (count, W, heads, head size) back on a line (1, T, heads, head size), without padding."""
         return self._moved(rows.flatten(0, 1), self.slot, self.token)[None]
 
     def _moved(self, x: Tensor, there: Tensor, back: Tensor) -> Tensor:
@@ -131,8 +131,8 @@ def attend(
 ) -> tuple[Tensor, None]:
     """Runs transformers' sdpa attention. `rows`: None if query, key and value are ordinary rows of a batch.
 
-    Otherwise they hold the tokens of all packed sequences on one line. Rows lays the line out as rows; the mask is then
-    (R, 1, W, W). With Lines, the line is read as it is (see Lines.attend), and the mask is ignored.
+    Otherwise query, key and value hold the tokens of all packed sequences on one line, (1, heads, tokens, head size).
+    Rows lays them out as rows, whose mask is `attention_mask`. Lines.attend needs no mask, so it is ignored.
     """
     if isinstance(rows, Lines):
         return rows.attend(query, key, value, kwargs.get("scaling")), None

@@ -31,7 +31,7 @@ class EngineFailed(RuntimeError):
 
 @functools.cache
 def vllm_problem(python: str | None) -> str | None:
-    """Returns why generation.engine=vllm cannot run with the interpreter `python`, or None if it can. Runs it."""
+    """Returns why generation.engine=vllm cannot run with the interpreter `python`, which it starts; None if it can."""
     if python is None:
         return "generation.engine=vllm needs generation.python=<path to the Python of an environment that has vllm>"
     program = shutil.which(os.path.expanduser(python))
@@ -61,7 +61,7 @@ def sample_by_vllm(
 ) -> list[dict[str, Any]]:
     """Samples a response to each prompt from the checkpoint in `folder`. Returns dicts as `encoding.sampled` does.
 
-    vLLM sets memory aside for a text as long as the longest prompt and response, up to `context` tokens (None: any).
+    vLLM reserves memory for the longest prompt + `max_new_tokens`, at most for `context` tokens (None: no limit).
     Raises InputError if `python` has no vllm, and EngineFailed, with the path of the log, if vllm fails.
     """
     problem = vllm_problem(python)

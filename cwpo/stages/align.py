@@ -46,7 +46,7 @@ def objective_of(objective: Any) -> dict[str, Any]:
 
 
 def lineage(parents: Iterable[Path]) -> dict[str, dict[str, Any]]:
-    """Returns {stage name: manifest} of the folders `parents` and all their ancestors; the nearest, if names repeat."""
+    """Returns {stage name: manifest} of the folders `parents` and all their ancestors; the nearest of equal names."""
     manifests: dict[str, dict[str, Any]] = {}
     waiting = list(parents)
     while waiting:

@@ -49,9 +49,9 @@ def _show(work: Work, table: pd.DataFrame) -> None:
 def annotator_metrics(label: np.ndarray, human: np.ndarray, margin: np.ndarray, gold_gap: np.ndarray) -> dict[str, Any]:
     """Returns accuracies, in [0, 1], of N labels "a" or "b" against human labels and gold; n_eval is N.
 
-    gold_gap: gold reward of response `a` minus that of `b`. What compares with gold leaves out pairs whose gap is 0,
-    and is None if none are left. accuracy_gold_top30 and _bottom30: on the 30 % of these pairs with the highest and the
-    lowest `margin`, which orders pairs as the confidence C1 does, without ties where C1 rounds to 1.
+    gold_gap: gold reward of response `a` minus that of `b`. Numbers that compare with gold leave out pairs whose gap is
+    0, and are None if no pair is left. accuracy_gold_top30 and _bottom30: on the 30 % of these pairs with the highest
+    and lowest `margin`, which orders pairs as the confidence C1 does, without ties where C1 rounds to 1.
     """
     decided = gold_gap != 0
     gold = np.where(gold_gap > 0, "a", "b")

@@ -17,7 +17,7 @@ def run(work: Work) -> dict[str, Any]:
 
     kl.parquet: prompt_id, and kl = log pi(y) - log pi_ref(y) in nats, summed over tokens of y, the policy's response
     that evaluation judges, drawn at generation.temperature. The metric kl, the mean of this column, estimates
-    KL(pi || pi_ref) per response; kl_se is its standard error. train_accuracy is None for online arms.
+    KL(pi || pi_ref) per response; kl_se is its standard error. train_accuracy: see _train_accuracy; online arms: None.
     """
     from cwpo.data.encoding import encode
     from cwpo.models.logprobs import policy_scores

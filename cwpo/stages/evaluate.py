@@ -67,7 +67,10 @@ def _rewarded(work: Work, gold: Any, tag: str, responses: pd.DataFrame) -> pd.Da
 
 
 def _alike(sft: pd.DataFrame, aligned: pd.DataFrame) -> pd.DataFrame:
-    """Returns `aligned`; a response equal to the SFT model's gets that one's reward: batches may differ by rounding."""
+    """Returns `aligned`, where each response equal to the SFT model's takes the SFT response's reward.
+
+    The same text can score slightly differently in another batch, by rounding; it must not count as better or worse.
+    """
     known = sft.set_index("prompt_id").reindex(aligned["prompt_id"])
     same = aligned["response"].to_numpy() == known["response"].to_numpy()
     return aligned.assign(reward=np.where(same, known["reward"], aligned["reward"]))
@@ -86,8 +89,8 @@ def compared(gold: Any, responses: dict[str, pd.DataFrame]) -> dict[str, pd.Data
     judged = ~np.isnan(preferred)
     if judged.sum() < 2:
         raise InputError(
-            f"gold compared the responses to {int(judged.sum())} of {len(aligned)} prompts, at least 2 are needed: "
-            f"{dict(gold.counts)}; read the judge's answers, or use another gold"
+            f"the gold judge compared the responses to {int(judged.sum())} of {len(aligned)} prompts, and at least 2 "
+            f"are needed: {dict(gold.counts)}; read the judge's answers, or use another judge (gold=)"
         )
     rewards = {"sft": sft.assign(reward=1 - preferred), "aligned": aligned.assign(reward=preferred)}
     return {tag: table[judged] for tag, table in rewards.items()}
@@ -114,7 +117,7 @@ def label_quality(work: Work) -> dict[str, Any]:
     """Returns how well the labels of the arm's training pairs agree with gold, and the pairs' number and mean weight.
 
     label_accuracy_gold, human_gold_agreement: the shares of the arm's and of the human labels that agree with gold,
-    where its rewards differ. margin_agreement: see there. These three are None if gold has not scored the pairs.
+    where its rewards differ. margin_agreement: see the function. These three are None if gold has not scored the pairs.
     """
     table = work.table("weight", "preferences.parquet")
     trained = {"mean_weight": float(table["weight"].mean()), "n_train": len(table)}

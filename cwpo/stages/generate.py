@@ -50,10 +50,8 @@ def run(work: Work) -> dict[str, Any]:
 def with_room(
     pairs: pd.DataFrame, kind: str, tokenizer: Any, most_new: int, context: int | None
 ) -> tuple[pd.DataFrame, int]:
-    """Returns prompt_id and prompt of the pairs whose prompts leave room for `most_new` tokens in `context` tokens.
-
-    Also returns how many do not. Raises InputError, which calls them "`kind` prompts", if fewer than 2 do.
-    """
+    """Returns prompt_id and prompt of the pairs whose prompts leave room for `most_new` tokens in `context` tokens, and
+    the number of other pairs. Raises InputError about "`kind` prompts" if fewer than 2 leave room."""
     from cwpo.models.generation import leaves_room
 
     prompts = pairs[["pair_id", "prompt"]].rename(columns={"pair_id": "prompt_id"})

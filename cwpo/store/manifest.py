@@ -121,7 +121,7 @@ def exists(folder: Path) -> bool:
         return True
     # Folder before manifest: a folder that appears during these checks is not taken for a damaged one.
     if os.path.lexists(folder) and not (folder / MANIFEST).is_file():
-        raise damaged(folder, f"{folder / MANIFEST} is missing or no file")
+        raise damaged(folder, f"{folder / MANIFEST} is missing, or is not a file")
     return False
 
 

@@ -25,7 +25,7 @@ def map_table(
     progress: Progress = lambda done, total: None,
     rows: int | None = None,
 ) -> int:
-    """Applies `work` to `columns` of the Parquet file `source`, writes results to `target`, returns how many rows.
+    """Applies `work` to `columns` of the Parquet file `source`, writes results to `target`, returns their row count.
 
     `work` gets `rows` rows (default SHARD) at a time. Its finished results, shards, lie in `scratch`; after a kill, a
     call with the same folder goes on from them. A digest in a shard's name reveals whether the shard is damaged.
@@ -59,7 +59,7 @@ def map_rows(
 
 
 def _shards(parts: Iterable[pd.DataFrame], work: Work, scratch: Path, total: int, progress: Progress) -> list[Path]:
-    """Returns the file of each part's shard, work(part). Computes only shards that are not finished in `scratch`."""
+    """Returns a file for each part, which holds work(part). Computes only those that are not finished in `scratch`."""
     scratch.mkdir(parents=True, exist_ok=True)
     shards, done = [], 0
     for number, part in enumerate(parts):

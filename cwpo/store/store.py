@@ -175,7 +175,7 @@ class Store:
         return names
 
     def forget_locks(self) -> None:
-        """Deletes lock files that no process holds; a process that waits for one makes a new file."""
+        """Deletes lock files that no process holds. A process that was about to lock a deleted file makes a new one."""
         for lock in entries(self.root / ".locks"):
             with suppress(Timeout), FileLock(lock, timeout=0):
                 lock.unlink(missing_ok=True)
@@ -237,7 +237,7 @@ def _files(path: Path) -> list[Path]:
     for at, folders, names in os.walk(path, followlinks=True):
         here = Path(at)
         above = {place.resolve() for place in (here, *here.parents)} | {*here.resolve().parents}
-        # a link to a folder on the way would lead round in circles
+        # a link to one of these folders would lead round in circles
         folders[:] = [f for f in folders if f[0] != "." and (here / f).resolve() not in above]
         files += [here / name for name in names if name[0] != "."]
     return sorted(file for file in files if file.is_file())

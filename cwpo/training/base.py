@@ -65,13 +65,13 @@ class GlobalMeanTrainer(Trainer):
         return self.accelerator.distributed_type != DistributedType.NO or self.args.n_gpu > 1
 
     def get_train_dataloader(self) -> DataLoader:
-        """Returns a loader of this process's share of each global batch. A shared stream's last one may repeat rows."""
+        """Returns a loader of this process's share of each global batch. A stream's last batch may repeat rows."""
         if self.args.world_size == 1 or isinstance(self.train_dataset, IterableDataset):
             return super().get_train_dataloader()
         return SharedLoader(self.train_dataset, self.data_collator, self.args)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """Returns a loader of this process's share of a data set. A name or None stands for a set of the trainer's."""
+        """Returns a loader of this process's share of `eval_dataset`: rows, or the name of a set (None: the only)."""
         if self.args.world_size == 1:
             return super().get_eval_dataloader(eval_dataset)
         if isinstance(eval_dataset, str):
@@ -125,7 +125,7 @@ class GlobalMeanTrainer(Trainer):
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """Runs forward and backward of one batch, part by part; returns its loss. If memory runs out, parts shrink."""
+        """Runs forward and backward of a batch, part by part; returns its loss. Out of memory, halves the parts."""
         if inputs.keys() == {FILLER}:
             return torch.zeros((), device=self.args.device)
         sums = self._sums
@@ -161,7 +161,7 @@ class GlobalMeanTrainer(Trainer):
         return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
 
     def _threads(self, model: torch.nn.Module, part: dict[str, Any]) -> int:
-        """Returns how many CPU threads share a batch's parts. The first call decides and restores the random state."""
+        """Returns how many CPU threads share a batch's parts. The first call decides, and keeps the random state."""
         if self._crew is None:
             alone = not self.is_wrapped and self.args.gradient_accumulation_steps == 1
             self._crew = threads_of(model) if alone else 1
@@ -184,8 +184,8 @@ class GlobalMeanTrainer(Trainer):
         self._globalstep_last_logged = values["logged"]
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, Any]:
-        """Returns one step's micro-batches and how many rows they have. If a stream ends within the step, empty ones
-        come first: the Trainer updates after `num_batches` only, and would add the gradient to the next step's."""
+        """Returns one step's micro-batches and their number of rows. If a stream ends within the step, empty batches
+        come first: with fewer than `num_batches` the Trainer makes no update and adds the gradient to the next one."""
         batch_samples, count = super().get_batch_samples(epoch_iterator, num_batches, device)
         if batch_samples:
             batch_samples = [{FILLER: True}] * (num_batches - len(batch_samples)) + batch_samples
@@ -215,7 +215,7 @@ class GlobalMeanTrainer(Trainer):
         return super()._clip_grad_norm(model)
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
-        """Returns the gradient's norm. Raises FloatingPointError if it or a loss is NaN or infinite."""
+        """Returns the gradient's norm. Raises FloatingPointError if it (not in float16) or a loss is not finite."""
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         scaled = self.accelerator.scaler is not None  # float16: steps with an infinite gradient are skipped
         looked_at = [loss.float() for loss, *_ in self._losses]

@@ -27,7 +27,7 @@ ARGUMENTS = "training_args.bin"  # a pickle that nobody reads
 
 @dataclass(frozen=True)
 class Schedule:
-    """When to write checkpoints: every `steps` optimiser steps and `minutes` after the last; False if both are None."""
+    """When to write checkpoints: every `steps` optimiser steps and `minutes` after the last. Both None: never."""
 
     steps: int | None = None
     minutes: float | None = None
@@ -37,9 +37,10 @@ class Schedule:
 
 
 def train(trainer: GlobalMeanTrainer, schedule: Schedule) -> float:
-    """Trains, from the newest checkpoint in args.output_dir if any; returns the seconds of this and of earlier runs.
+    """Trains, from the newest intact checkpoint in args.output_dir if there is one; returns the training's seconds.
 
-    Weights and curve are, bit for bit, those of an uninterrupted training. Without a schedule no checkpoint is read.
+    These include earlier runs up to that checkpoint. Weights and curve are, bit for bit, those of an uninterrupted
+    training. If `schedule` is false, no checkpoint is read.
     """
     if not schedule:
         return trainer.train().metrics["train_runtime"]
@@ -108,7 +109,7 @@ def seal(folder: Path, layout: dict[str, Any]) -> None:
 
 
 def newest(folder: Path, layout: dict[str, Any]) -> Path | None:
-    """Returns the newest checkpoint that is `intact`, or None. Process 0 deletes the newer ones, which are not."""
+    """Returns the newest checkpoint that is `intact`, or None. Process 0 deletes newer ones: they are not intact."""
     found = None
     for checkpoint in sorted(folder.glob("checkpoint-*"), key=_step, reverse=True):
         if found is None and intact(checkpoint, layout):

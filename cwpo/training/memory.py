@@ -13,7 +13,7 @@ MOST = 65_536  # tokens; more at once are not faster
 
 
 class Memory(NamedTuple):
-    """Bytes of a device that this process can have in `total`, has `held` now, and has held at `most` since a reset."""
+    """Bytes of a GPU that this process can have (total), has now (held), had at most since forget_peak (most)."""
 
     total: int
     held: int
@@ -29,9 +29,8 @@ def memory_of(device: torch.device) -> Memory | None:
 
 
 def measure(budget: Budget, memory: Memory | None, tokens: int) -> None:
-    """Sets budget.tokens to what fits into `memory`, read after a step with parts of up to `tokens` tokens.
-
-    This sets budget.measured to False. If it is False already, or `memory` is None, nothing changes."""
+    """Sets budget.tokens to what fits into `memory`, as it was after a step with parts of up to `tokens` tokens, and
+    budget.measured to False. Does nothing if that is False already, or if `memory` is None."""
     if budget.measured and memory is not None:
         each = max(1, memory.most - memory.held) / tokens
         budget.tokens = max(1, min(MOST, int(USED * (memory.total - memory.held) / each)))
@@ -41,7 +40,7 @@ def measure(budget: Budget, memory: Memory | None, tokens: int) -> None:
 def back_off(budget: Budget, inputs: Mapping[str, Any], error: RuntimeError) -> dict[str, Any]:
     """Halves budget.tokens until the batch has more parts; returns these. Raises InputError if all parts have one row.
 
-    If an earlier call halved budget.tokens after a loader had collated this batch, there may be more parts already.
+    Does not halve it if it was halved after a loader had collated this batch, and this gives more parts already.
     """
     whole, parts = inputs["whole"], inputs["micro"]
     if len(parts) == len(whole.rows):

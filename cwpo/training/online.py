@@ -101,7 +101,7 @@ class OnlineTrainer(PreferenceLoss):
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
     ) -> tuple[list, Tensor]:
-        """Returns one step's micro-batches and how many of their pairs count, at least 1; starts a round if needed."""
+        """Returns one step's micro-batches and how many of their pairs are kept (0: 1). Samples a round if needed."""
         if not self._ready:
             step = self.args.gradient_accumulation_steps
             prompts = list(itertools.islice(epoch_iterator, self.sampling.batches_per_round * step))
@@ -154,7 +154,8 @@ class OnlineTrainer(PreferenceLoss):
         return [collate(batch) for batch in batches]
 
     def _sample(self, prompts: Sequence[Mapping[str, str]], number: int) -> list[dict[str, Any]]:
-        """Returns a row for `pairs` per prompt: two sampled responses and their rewards; `weight` is 0 for now."""
+        """Returns one pair for each prompt of round `number`: two sampled responses, their rewards, and a weight of 0,
+        which `_rows` replaces."""
         texts = [row["prompt"] for row in prompts]
         ids = [row["prompt_id"] for row in prompts]
         seeds = [prompt_seed(self.sampling.seed, f"online/{number}/{side}", id) for side in "ab" for id in ids]

@@ -70,7 +70,7 @@ def encoded_rows(
     weight_column: str = "weight",
     streamed: bool = False,
 ) -> list[dict[str, Any]]:
-    """Returns examples as checked, tokenised rows, with the REFERENCE columns if any has one. `config`: the model's.
+    """Returns examples as checked, tokenised rows, with REFERENCE columns if any has them. `config`: the model's.
 
     Raises InputError for no examples, missing columns, wrong values (the message shows the first row of each kind),
     and if all weights are 0, unless `streamed` says that the examples are only a chunk of a stream.

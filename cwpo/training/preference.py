@@ -98,7 +98,7 @@ class PreferenceLoss(GlobalMeanTrainer):
             )
 
     def collator(self, rows: Sequence[Mapping[str, Any]], pad_id: int, layout: Layout | None = None) -> PairCollator:
-        """Returns a collator for `rows` and sets self.layout. `layout`: the exact_layout of `rows`, None: not known."""
+        """Returns a collator for `rows`, sets self.layout. `layout`: the exact_layout of `rows` (None: found here)."""
         name = type(self.model).__name__
         if self.is_wrapped:
             first = self.args.process_index == 0  # the other processes may hold no weights yet
@@ -155,7 +155,7 @@ class PreferenceLoss(GlobalMeanTrainer):
         super().log(logs, start_time)
 
     def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
-        """Returns as metrics the mean of weight * loss, and those of the LOGGED values, over all pairs of the set."""
+        """Returns as metrics the means of weight * loss and of the LOGGED values over all pairs of a data set."""
         kept, self._sums = self._sums, None
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         output.metrics.update({f"{metric_key_prefix}_{name}": mean for name, mean in self._means().items()})

@@ -15,8 +15,8 @@ def save_trained(
 ) -> None:
     """Writes the trainer's model and the tokenizer to `folder`. All processes must call this; only the first writes.
 
-    Adapters are merged into the model or, if there is a `base`, written alone. `fresh` returns a new model of the same
-    architecture and adapters; it is called for a sharded model, whose gathered weights it takes.
+    Adapters are merged into the model or, if there is a `base`, written alone. `fresh()` makes a model of the same
+    architecture and adapters. It is called if the model is sharded; the gathered weights are put into the new model.
     """
     accelerator = trainer.accelerator
     if accelerator.distributed_type == DistributedType.FSDP:

@@ -45,7 +45,7 @@ def parse_prompt(prompt: str) -> tuple[str, bool]:
 
 
 def split_sentences(response: str) -> list[str]:
-    """Returns the sentences of a response. Unknown text is one sentence up to the next `.`, `!`, `?` or known one."""
+    """Returns the sentences of a response. Unknown text ends at `.`, `!`, `?` or a known sentence."""
     sentences = []
     for piece in re.split(r"(?<=[.!?])\s+", response.strip()):
         words = piece.split()

@@ -133,7 +133,7 @@ def _draw_prompt(parameters: WorldDataset, rng: random.Random) -> tuple[str, str
 
 
 def _draw_response(parameters: WorldDataset, topic: str, harmful: bool, rng: random.Random) -> str:
-    """Draws a response. Those of high quality e help, or refuse to do harm; those of low quality stray or insult."""
+    """Draws a quality e and a response: at high e it mostly helps, or refuses harm; at low e it strays or insults."""
     e = math.exp(parameters.quality_spread * rng.gauss(0, 1))
     weights = {
         "on_topic": 0.4 / e if harmful else parameters.on_topic * e,
