@@ -238,8 +238,8 @@ def test_command_line_beats_scale():
         ("figure2", 2 * 3 * (4 + 3) * 10 * 2),  # only filter reads the share
         ("table6", 2 * 3 * (1 + 2 + 2) * 3),  # bt does not read the rule of scoring
         ("table13", 3 * 5 * 3),
-        ("table21", 2 * 3 * 3),
-        ("table22", 2 * 2 * 3),
+        ("table21", 2 * 3 * 2 * 3),
+        ("table22", 2 * 2 * 2 * 3),
         ("table24", 2 * 3 * 4 * 3 * 2),
         ("figure6", 2),
         ("controls", 2 * 2 * (11 + 10) * 3),  # human's own SFT model is the common one
