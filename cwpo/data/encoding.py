@@ -173,7 +173,8 @@ def _continued(tokenizer: Tokenizer, opened: Opened, responses: Sequence[Text]) 
 
 
 def _reply(tokenizer: Any, index: int, opened: str, asked: list[Message] | None, response: Text) -> str:
-    """Returns the text, without EOS, that follows the prompt's text `opened`. asked: an item of Opened.messages."""
+    """Returns the text of a response as it follows the formatted prompt `opened`, without EOS. `asked`: the prompt's
+    messages; None if no chat template formats it, nor then the response. `index`: the row that a TextError names."""
     if asked is None:
         return response if isinstance(response, str) else replied(_checked(response))
     # Templates put no space before what the assistant says; responses of dialogues begin with one.
