@@ -70,7 +70,7 @@ class Store:
         manifest = read_manifest(folder)
         if (manifest["stage"], manifest["key"]) != (stage, key):
             of = f"{manifest['stage']}/{manifest['key']}"
-            raise damaged(folder, f"{folder / MANIFEST} is damaged: it belongs to {of}")
+            raise damaged(folder, f"{folder / MANIFEST} is damaged: it is the manifest of another stage, {of}")
         return manifest
 
     def finished(self) -> Iterator[tuple[str, str]]:
