@@ -18,7 +18,8 @@ class SharedBatches(Sampler[list[int]]):
     """Yields one process's micro-batches, as lists of row indices. A global batch has `batch_size` rows, in `order`.
 
     Process r of P gets rows r, r + P, ... of each global batch, in micro-batches of about `micro` rows. All processes
-    get equally many micro-batches. If a batch has fewer rows than processes, those without one get index -1 (WithFiller).
+    get equally many micro-batches. If a batch has fewer rows than processes, a process without a row gets index -1: see
+    WithFiller.
     """
 
     def __init__(
