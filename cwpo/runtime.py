@@ -176,7 +176,7 @@ def products_in(precision: str, device: str) -> str:
 
 @contextmanager
 def computing_in(precision: str, device: str) -> Iterator[None]:
-    """Makes torch multiply in `precision` (see products_in) inside the block. Weights keep their dtype."""
+    """Computes matrix products in `precision` (see products_in) inside the block. Weights keep their dtype."""
     precision = products_in(precision, device)
     if precision == "float32":
         yield

@@ -156,7 +156,7 @@ def resampled_means(values: ArrayLike, resamples: int, seed: int = 0) -> Floats:
 
 
 def _means_by_group(groups: Sequence[Floats], resamples: int, seed: int = 0) -> Floats:
-    """Returns R resampled means of each of G groups, (G, R). If all groups have one size, one product computes them."""
+    """Returns R resampled means of each of G groups, (G, R); by one matrix product if all groups have the same size."""
     if len({len(group) for group in groups}) == 1:
         return resampled_means(np.stack(groups), resamples, seed)
     return np.stack([resampled_means(group[None], resamples, seed)[0] for group in groups])

@@ -79,7 +79,7 @@ class Tracker:
 
 
 def _start(wandb: Mapping[str, Any], folder: Path, *, config: Mapping[str, Any], **names: Any) -> Any:
-    """Starts a W&B run; or, unless offline, continues the run with the same id, which a killed stage may have left."""
+    """Starts a W&B run. If a killed stage left a run with the same id, continues that run, unless W&B is offline."""
     import wandb as client
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Times four sides in turn, cwpo and TRL in three configurations; each run is a process of its own."""
+"""Times training by cwpo and by TRL in three configurations (SIDES), and inference. Each run is a new process."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def inference(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
 
 
 def machine(cfg: Any) -> dict[str, Any]:
-    """Returns what numbers are measured with: device, versions of torch and transformers, git commit of cwpo."""
+    """Returns columns that say where the numbers come from: device, versions of torch and transformers, git commit."""
     import torch
 
     cuda = cfg.device != "cpu" and torch.cuda.is_available()

@@ -90,7 +90,7 @@ def defaults_rows(tested: pd.DataFrame) -> pd.DataFrame:
 
 
 def alignment_rows(aligned: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Returns (1) a row per arm, (2) a row per pair of arms with the difference of their implicit-reward accuracies."""
+    """Returns two tables: a row per arm; and a row per pair of arms, with their difference in accuracy `implicit`."""
     rows = []
     for arm, part in aligned.groupby("arm", sort=False):
         row: dict[str, Any] = {"arm": arm, "seeds": part["seed"].nunique(), "n_test": len(part)}

@@ -25,7 +25,8 @@ POSITION = "Give a convincing argument for this position: "
 
 @dataclass(frozen=True)
 class Source:
-    """A `file` in the data folder. `votes`: its column of votes. `debates`: whether a prompt begins with its debate."""
+    """A `file` in the data folder. `votes`: its column with lists of votes, if any. `debates`: whether the first line
+    of a prompt names the debate that the pair is from."""
 
     file: str
     votes: str | None = None

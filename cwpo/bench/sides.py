@@ -167,7 +167,8 @@ def train(job: dict[str, Any], device: str, pairs: list[dict[str, Any]]) -> dict
 
 @torch.no_grad()
 def infer(job: dict[str, Any], device: str, pairs: list[dict[str, Any]]) -> dict[str, float]:
-    """Times sampling by cwpo and by transformers, and scoring; returns seconds and numbers of tokens or pairs."""
+    """Times three tasks: sampling by cwpo, sampling by transformers, scoring by cwpo. Returns each task's seconds and
+    number of sampled tokens or scored pairs, and the number of parameters of the model."""
     from cwpo.models.generation import sample_responses
 
     model, tokenizer = model_of(job, device).eval(), load_tokenizer(job["tokenizer"])
@@ -210,7 +211,7 @@ def _timed(work: Callable[[], int], device: str) -> tuple[float, int]:
 
 
 def losses_agree(job: dict[str, Any], pairs: list[dict[str, Any]]) -> float:
-    """Returns the largest relative difference of cwpo's and TRL's losses on 4 pairs; policy and reference differ."""
+    """Returns the largest relative difference of cwpo's and TRL's losses on 4 pairs, with policy unlike reference."""
     plain = job | {"device": "cpu", "dtype": "float32", "token_budget": None, "batch_size": 4, "lora": False}
     pairs, tokenizer = pairs[:4], load_tokenizer(job["tokenizer"])
     model, reference = (model_of(plain, "cpu").eval() for _ in range(2))

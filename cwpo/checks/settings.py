@@ -56,7 +56,7 @@ def first_by_key(*groups: Iterable[Problem]) -> list[Problem]:
 
 
 def value_problems(values: Mapping[str, Any], schema: type, prefix: str = "") -> Iterator[Problem]:
-    """Yields the problems of single values, by the rules on the schema's fields and the rules for every value."""
+    """Yields a Problem for each value that breaks a rule of its field in `schema`, or a rule for all values."""
     for name, key in keys_of(schema).items():
         value, path = values[name], f"{prefix}{name}"
         if key.section is not None:

@@ -46,8 +46,7 @@ def with_references(arms: list[Arm], words: Sequence[str]) -> tuple[list[Arm], d
 
     against=<method> adds the arms of that method. They are the references: an arm and its reference have the same
     swept values, except for method.*, weighting.* and keys that one of the two does not use. Without against= there are
-    none. Raises InputError if against has several values, if the gold model compares responses and scores none, and as
-    refuse_idle does.
+    none. InputError if against has several values, if the gold model only compares responses, and as refuse_idle does.
     """
     against = arms[0].cfg.against
     if any("against" in arm.point for arm in arms):

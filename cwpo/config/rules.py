@@ -1,8 +1,7 @@
 """Rules for single values, written as metadata on the fields of the configuration's dataclasses.
 
-A rule is a function of a value. It returns None, or the words that follow `key=value ` in a message. Each function
-below that takes a `default` returns a dataclass field: `beta: float = above_zero(0.5)`. No rule is called for null or
-for the field's default.
+A rule is a function of a value. It returns None, or the words that follow `key=value ` in a message. Functions below
+that take a `default` return a dataclass field: `beta: float = above_zero(0.5)`. Null and the default are not checked.
 """
 
 import math
@@ -56,7 +55,8 @@ def file_in(folder: Path, default: Any = MISSING) -> Any:
 
 
 def listed_in(registry: str, default: Any = MISSING) -> Any:
-    """Returns a field for a name in a collection. `registry`: "module:name" of it, or of a function that returns it."""
+    """Returns a field for a text that must be in a collection, e.g. the name of a weighting. `registry`: "module:name"
+    of the collection, or of a function that returns it."""
 
     def values() -> Iterable[str]:
         names = pkgutil.resolve_name(registry)

@@ -1,7 +1,6 @@
 """The typed configuration: one dataclass per group of `conf/`. A key that is not named here does not exist.
 
-A field also holds the rules for its values; see cwpo.config.rules. The YAML files explain each key, with its unit and
-its source in the paper.
+A field also holds the rules for its values (cwpo.config.rules). The YAML files explain each key, its unit and source.
 """
 
 from dataclasses import dataclass, field, is_dataclass

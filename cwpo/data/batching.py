@@ -50,8 +50,7 @@ def collate_sequences(rows: Sequence[tuple[Sequence[int], int]], pad_id: int) ->
 def fill_budget(lengths: Sequence[int], budget: int) -> list[list[int]]:
     """Groups row indices into batches, longest row first.
 
-    A batch has at most `budget` tokens, padding included, or only one row. Lengths [3, 9, 8, 2] and a budget of 18 give
-    [[1, 2], [0, 3]].
+    A batch has at most `budget` tokens with padding, or one row. Lengths [3, 9, 8, 2], budget 18: [[1, 2], [0, 3]].
     """
     batches: list[list[int]] = []
     widest = 0
@@ -125,8 +124,8 @@ def within_budget(
 class SequenceCollator:
     """Collates rows {"ids": token ids, "start": prompt length} for a loss on the response tokens only.
 
-    The batch is that of collate_sequences. With `packed`, the function `alone` turns each row into a pair, and the
-    batch is pack_pairs(pairs, lines=lines). If rows have a `pair_id`, the batch has the list of these ids.
+    Returns the batch of collate_sequences; if `packed`, that of pack_pairs (with `lines`), to which each row is passed
+    as a pair with an empty rejected response. If rows have a `pair_id`, the batch has the list of these ids.
     """
 
     pad_id: int
@@ -144,7 +143,7 @@ class SequenceCollator:
 
 
 def alone(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a row of SequenceCollator as a pair: the row is the chosen sequence, the rejected response is empty."""
+    """Makes a row of SequenceCollator a pair: its chosen sequence is the row, its rejected response is empty."""
     ids, start = row["ids"], row["start"]
     return {"chosen_ids": ids, "chosen_start": start, "rejected_ids": ids[:start], "rejected_start": start}
 

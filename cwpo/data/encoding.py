@@ -14,8 +14,7 @@ head stays as it is and the response is tokenised behind an anchor, a short text
     "Once upon a ti" + "me there"       whole  <s> ▁Once ▁upon ▁a ▁time ▁there  →  <s> ▁Once ▁upon ▁a ▁t i | m e ▁there </s>
 
 A tokenizer that defines no decoder (such as the synthetic world's, which splits words at white space) has no token for
-a space; decoding puts a space between any two tokens. With such a tokenizer, prompt and response are tokenised and
-decoded separately.
+a space; decoding puts one between any two tokens. Prompt and response are then tokenised and decoded separately.
 
 A prompt or response may be text or a list of messages, {"role", "content"}. The tokenizer's chat template formats
 messages, and also texts where `reads_chat` is True. Without a template, messages are formatted as in HH-RLHF.
@@ -173,7 +172,8 @@ def _continued(tokenizer: Tokenizer, opened: Opened, responses: Sequence[Text]) 
 
 
 def _reply(tokenizer: Any, index: int, opened: str, asked: list[Message] | None, response: Text) -> str:
-    """Returns the text, without EOS, that follows the prompt's text `opened`. asked: an item of Opened.messages."""
+    """Returns the text of a response as it follows the formatted prompt `opened`, without EOS. `asked`: the prompt's
+    messages; None if no chat template formats it, nor then the response. `index`: the row that a TextError names."""
     if asked is None:
         return response if isinstance(response, str) else replied(_checked(response))
     # Templates put no space before what the assistant says; responses of dialogues begin with one.

@@ -37,7 +37,9 @@ def pair_texts(prompt: Any, first: Any, second: Any, sides: Sequence[str] = ("fi
     asked, a, b = (_value(*cell) for cell in zip(("prompt", *sides), (prompt, first, second), strict=True))
     if isinstance(a, str) != isinstance(b, str):
         raise WrongRow(
-            f"have text in one of {' and '.join(sides)} and messages in the other; use one form in both", first, second
+            f"have text in one of the columns {' and '.join(sides)} and messages in the other; use one form in both",
+            first,
+            second,
         )
     if a == b:
         raise LeftOut("identical_responses")

@@ -1,8 +1,7 @@
 """Runs stages as jobs with submitit, on Slurm or on this machine, with the settings of conf/hydra/launcher.
 
 The syntax is Hydra's: hydra/launcher=submitit_slurm hydra.launcher.partition=gpu. But each job here is one stage. With
-Hydra's own launchers a job would be one configuration of the sweep, and configurations that share a stage would all
-compute it or wait for it.
+Hydra's own launchers a job would be one configuration of the sweep, and all that share a stage would compute it.
 """
 
 import dataclasses
@@ -60,8 +59,7 @@ def choices() -> list[str]:
 def launcher(name: str, values: Mapping[str, Any]) -> Submit:
     """Returns the launcher of conf/hydra/launcher/<name>.yaml; `values`, by dotted key, replace those of the file.
 
-    Raises InputError if the name or a key is unknown, if submitit or Slurm is not installed, or if submitit refuses a
-    value.
+    Raises InputError if the name or a key is unknown, if submitit or Slurm is missing, or if submitit refuses a value.
     """
     if name not in choices():
         raise InputError(f"hydra/launcher={name} is unknown; {nearest(name, [BASIC, *choices()])}")

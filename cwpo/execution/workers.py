@@ -62,8 +62,7 @@ def run_arms(
 
     Calls `watch` with each stage that finishes. Stages that other processes finish meanwhile do not count as computed.
     `jobs`: the number of worker processes; None: workers_for(settings). With jobs > 1 a stage starts as soon as its
-    parents are done and a worker is free. After a failure no other stage starts, and the failure is raised when the
-    running stages have ended.
+    parents are done and a worker is free. After a failure no stage starts; the error is raised once none runs.
     """
     waiting, board = unfinished(arms, settings, title, watch)
     if not waiting:
@@ -117,7 +116,7 @@ def run_here(nodes: Sequence[Node], settings: Settings, board: Board) -> int:
 
 
 def run_stage(node: Node, settings: Settings, progress: Callable[[int, int], None] = lambda d, t: None) -> bool:
-    """Returns run_node's result. Errors other than InputError and StoreError become Failed, which names the stage."""
+    """Runs a stage by run_node. Errors other than InputError and StoreError become Failed, which names the stage."""
     try:
         return run_node(node, settings, progress)
     except (InputError, StoreError):

@@ -152,8 +152,8 @@ def score_responses(
     batch_size: int | None = None,
     token_budget: int | None = None,
 ) -> Tensor:
-    """Returns response_scores of N rows, each (token ids, response start): (N,), in logits, without gradients or
-    dropout. scoring_batches makes the batches. With a token budget, `lean` is True."""
+    """Returns the scores of N rows, (N,), in logits, without gradients and dropout. A row is (token ids, index of the
+    first response token). For `batch_size` and `token_budget` see scoring_batches; with a budget, lean=True."""
     compute = partial(response_scores, lean=token_budget is not None)
     with label_precision(next(model.parameters()).device.type):
         return score_sequences(model, rows, pad_id, batch_size, token_budget, compute)

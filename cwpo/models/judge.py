@@ -160,7 +160,7 @@ class ApiJudge:
             partial.write_text(json.dumps(content), encoding="utf-8")
 
     def _complete(self, question: str) -> tuple[str, dict[str, Any]]:
-        """Returns the endpoint's answer, "" if it declines the question, and the numbers of tokens that it reports.
+        """Returns the endpoint's answer, "" if it declines the question, and the numbers of tokens, if it reports them.
 
         Raises JudgeError if the endpoint refuses the request, gives an empty answer, or fails in all tries.
         """

@@ -37,10 +37,10 @@ def mixes_lengths(config: Any, longest: int) -> bool:
 
 
 def exact_parts(model: nn.Module, attention_mask: Tensor, *columns: Tensor) -> Iterator[list[Tensor]]:
-    """Splits a batch, its mask and other right-padded tensors (B, T), into parts in which padding changes no value.
+    """Splits the rows of a batch into parts in which padding changes no value. `columns`: right-padded tensors, (B, T).
 
-    Yields [row numbers, mask, *columns] of each part; for most models one part has all rows. Raises InputError if a
-    model wrapped by DDP or FSDP may need several parts.
+    Yields [row numbers, attention mask, *columns] of each part; for most models one part has all rows. Raises
+    InputError if a model wrapped by DDP or FSDP may need several parts.
     """
     config = getattr(model, "module", model).config
     if not mixes_lengths(config, attention_mask.shape[1]):

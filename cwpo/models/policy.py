@@ -268,7 +268,7 @@ def load_adapted(folder: str | Path, *, dropout: float = 0.0, device: str = "cpu
 
 
 def as_trained(folder: str | Path, revision: str | None = None, *, device: str = "cpu") -> Any:
-    """Loads a checkpoint: unmerged adapters on a base in the base's dtype, or a model without adapters in float32."""
+    """Loads a checkpoint in float32; if it is adapters, loads them unmerged, on a base in the dtype of base.json."""
     if not is_adapters(folder):
         return load_policy(folder, revision, device=device)
     return without_adapters(load_adapted(folder, device=device)).eval()

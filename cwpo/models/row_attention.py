@@ -31,7 +31,7 @@ class Rows:
     twice: bool = False
 
     def lay(self, line: Tensor) -> Tensor:
-        """Lays a line (1, heads, T, head size) out as rows (count, heads, W, head size)."""
+        """Moves T tokens from one line, (1, heads, T, head size), to the rows, (count, heads, W, head size)."""
         laid = self._moved(line[0].transpose(0, 1), self.token, self.slot)
         return laid.unflatten(0, (self.count, -1)).transpose(1, 2)
 

@@ -205,7 +205,7 @@ def _annotator(
     if len(new) < LEAST:
         raise InputError(
             f"annotator.path={cfg.annotator.path} was trained on the prompts of {int(old.sum())} of the {len(labeled)} labelled pairs; "
-            f"{LEAST} with other prompts are needed to test it"
+            f"at least {LEAST} pairs with other prompts are needed to test it"
         )
     say(f"testing {cfg.annotator.path} on {len(new)} labelled pairs")
     table = answers(new, annotator.gaps(new))

@@ -145,8 +145,8 @@ def _judged(prompts: Sequence[Text], table: pd.DataFrame, name: str, gold: Any) 
 
 
 def _prompts(cfg: Any, say: Callable[[str], None]) -> tuple[list[Text], int, dict[str, bool]]:
-    """Returns (the first cfg.most distinct prompts that leave room for a response in both models' contexts, the number
-    of prompts without room, {model: whether its chat template is used}, which depends on the first CHUNK prompts)."""
+    """Returns the first cfg.most distinct prompts that leave room for a response in both models' contexts, the number
+    of prompts without room, and {model: whether its chat template is used}, decided on the first CHUNK prompts."""
     chat: dict[str, bool] = {}
     kept: list[Text] = []
     seen, distinct = 0, _distinct(cfg)

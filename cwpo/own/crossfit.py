@@ -57,7 +57,7 @@ def cross_fit(
 
 
 def _keep(annotator: Any, test: pd.DataFrame, file: Path, part: float, n_train: int) -> None:
-    """Writes the annotator's `answers` on `test` to `file`, with columns share_trained_on (= `part`) and n_train."""
+    """Writes the table `answers` of the annotator on `test` to `file`, with share_trained_on (= `part`) and n_train."""
     table = answers(test, annotator.gaps(test))
     with new_file(file) as partial:
         table.assign(share_trained_on=part, n_train=n_train).to_parquet(partial, index=False)
@@ -73,10 +73,10 @@ def fold_counts(labels: int, cfg: Any) -> tuple[int, int]:
 def first_fold(
     train: pd.DataFrame, test: pd.DataFrame, cfg: Any, scratch: Path, *, device: str, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Trains an annotator on four fifths of `train` until the loss on the held-out last fifth no longer falls.
+    """Trains an annotator on four fifths of `train` until the loss on the other, held-out fifth no longer falls.
 
     With cfg.tune, trains an annotator at each of several learning rates and keeps the one of lowest held-out loss.
-    Writes its `answers` on `test` to `scratch`; as `test` decides nothing, accuracy on it is unbiased.
+    Writes its answers on `test` (see the function `answers`) to `scratch`. `test` decides nothing in the training.
     Returns learning_rate, epochs (their number until the lowest held-out loss), held_out_loss (a list by epoch), loss
     (a list by logged step), train_accuracy in [0, 1], and tried, {learning rate: lowest held-out loss}.
     """

@@ -98,7 +98,7 @@ class RewardModel:
 
 
 def _finite(gaps: np.ndarray, pairs: pd.DataFrame) -> np.ndarray:
-    """Returns `gaps`, (members, pairs), as they are. Raises FloatingPointError, naming pairs, for NaN or infinity."""
+    """Returns `gaps`, of shape (members, pairs). Raises FloatingPointError, which names pairs, if any is not finite."""
     worst = np.abs(gaps).max(axis=0, initial=0.0)  # NaN if any member's gap is NaN
     check_finite(worst, list(map(str, pairs.get("pair_id", range(len(pairs))))), "the annotator's scores")
     return gaps

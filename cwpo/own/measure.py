@@ -203,10 +203,10 @@ def learning_curve(curve: pd.DataFrame) -> list[dict[str, Any]]:
 def more_labels(
     curve: pd.DataFrame, extra: int = MORE_LABELS, resamples: int = 1000, seed: int = 0
 ) -> dict[str, float] | None:
-    """Forecasts the gain in accuracy if `extra` labels are added to n_train, the largest number in the learning curve.
+    """Returns the gain in accuracy to expect from `extra` more labels than n_train, the most in the learning curve.
 
-    Accuracy is taken as linear in log(number of labels), with a slope fitted to the curve; the interval resamples
-    held-out pairs. None if the curve has one number only, or if fewer than two pairs were tested at all of its numbers.
+    Accuracy is taken as linear in log(number of labels), with the curve's slope. low, high: ends of its interval.
+    None if the curve has only one number of labels, or if fewer than two pairs were tested at all of its numbers.
     """
     decided = curve[curve["target"] != 0.5]
     table = decided.assign(right=is_right(decided["gap"], decided["target"])).pivot_table(

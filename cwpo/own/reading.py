@@ -56,7 +56,7 @@ def template_used(path: str, revision: str | None, chat: Any, messages: bool, sa
 
 
 def chat_decided(cfg: Any, messages: bool, say: Callable[[str], None]) -> str:
-    """Returns "true" if the annotator's chat template formats the prompts under cfg.chat, else "false"; prints it."""
+    """Returns "true" if the annotator's chat template formats prompts, else "false"; prints it (see template_used)."""
     path = checkpoint_of(cfg.annotator.path or cfg.model)
     if not _foreign(cfg):
         return str(template_used(path, cfg.revision, cfg.chat, messages, say)).lower()

@@ -138,9 +138,9 @@ def typed(cfg: DictConfig) -> Config:
 def _axes(
     overrides: Sequence[str], seeds: Sequence[int] | None
 ) -> tuple[DictConfig, dict[str, str], list[str], dict[str, list[str]]]:
-    """Returns what all arms share (composition, {group: choice}, overrides), and {swept key: values}, seed last.
+    """Returns the composed configuration, {config group: its choice}, the fixed overrides, and {swept key: values}.
 
-    Raises InputError for a sweep over an interval, over no values, or over `experiment`: only one file's sweep applies.
+    `seeds` replace all others; `seed` comes last. InputError for sweeps over an interval, no values, or `experiment`.
     """
     parser = OverridesParser.create(GlobalHydra.instance().config_loader())  # the loader finds the choices of glob(...)
     given = parser.parse_overrides(list(overrides))

@@ -24,7 +24,7 @@ UNSURE, SURE = 0.1, 0.9  # as in the paper, confidence below UNSURE is the band 
 
 
 def record_excerpts(arms: Sequence[Arm], store: Store, folder: Path, *, experiment: str, whole: bool) -> list[Path]:
-    """Writes the files that EXCERPTS lists for the experiment; returns their paths. `whole` drops all old rows."""
+    """Writes the experiment's EXCERPTS; returns their paths. If `whole`, drops all old rows, not only replaced ones."""
     first = min((arm.cfg.seed for arm in arms), default=0)
     written = []
     for name, columns, rows_of, wanted in EXCERPTS.get(experiment, ()):
@@ -53,7 +53,7 @@ def annotated(arm: Arm, store: Store) -> pd.DataFrame:
 
 
 def confidences(arm: Arm, store: Store) -> pd.DataFrame:
-    """Returns a row of CONFIDENCE_COLUMNS per bin: counts of all pairs, of those labeled as by humans, as by gold."""
+    """Returns a row of CONFIDENCE_COLUMNS per bin: numbers of pairs and of labels that agree with human, with gold."""
     table = annotated(arm, store)
     bins = np.minimum((table["confidence"] * BINS).astype(int), BINS - 1)
     gap = np.where(table["label"] == "a", 1, -1) * (table["gold_a"] - table["gold_b"])
@@ -110,7 +110,7 @@ def samples(arm: Arm, store: Store) -> pd.DataFrame:
 
 
 def embeddings(arm: Arm, store: Store) -> pd.DataFrame:
-    """Returns a row of EMBEDDING_COLUMNS per response. `source`: "labeled", "offline" or the method that sampled it."""
+    """Returns the rows of the stage `embed`, one per response; in `source`, the arm's method replaces "online"."""
     table = pd.read_parquet(arm.nodes["embed"].file(store, "embeddings.parquet"))
     return table.assign(source=table["source"].replace("online", arm.cfg.method.name), **_names(arm))
 

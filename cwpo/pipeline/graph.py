@@ -271,8 +271,7 @@ def _slice(plain: Mapping[str, Any], reads: tuple[str, ...]) -> dict[str, Any]:
 def hashed_config(config: Any, path: str = "") -> Any:
     """Returns the part of a stage's settings that enters its key. `config`: the settings below the dotted key `path`.
 
-    Leaves out settings in UNHASHED, and settings in LATER that have the value given there. Replaces local paths by
-    digests of their content.
+    Leaves out settings in UNHASHED, and those in LATER with the value given there. Local paths become content digests.
     """
     if isinstance(config, dict):
         parts = {name: (f"{path}.{name}" if path else name, value) for name, value in config.items()}

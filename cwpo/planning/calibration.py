@@ -17,7 +17,7 @@ TRAINING, SCORING, SAMPLING = KINDS = ("training", "scoring", "sampling")
 
 @dataclass(frozen=True)
 class Rate:
-    """Operations per second with a model of `parameters` parameters, counted as in cwpo.planning.gpu_hours."""
+    """Floating-point operations per second with a model of `parameters` parameters; see cwpo.planning.gpu_hours."""
 
     parameters: float
     training: float

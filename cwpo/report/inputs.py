@@ -105,8 +105,9 @@ class Results:
     def points(self, *experiments: str) -> tuple[str, ...]:
         """Returns the operating points that ran: ("matched", "own_best") or ("matched",).
 
-        Looks at the first of `experiments` that has runs, or at all runs if none is named. Returns both points if some
-        run has the point "own_best" or every run has the point "both".
+        Looks at the first of `experiments` that has runs, or at all runs if no experiment is given. A run has the point
+        "both" if its learning rate is that of both points. Returns both points if some run has the point "own_best",
+        or if all runs have the point "both".
         """
         where = (self.of(*experiments) if experiments else self.arms)["point"]
         own = (where == OWN_BEST).any() or (len(where) > 0 and (where == BOTH).all())
@@ -253,7 +254,8 @@ def datasets(rows: pd.DataFrame) -> list[str]:
 
 
 def one_per_seed(rows: pd.DataFrame) -> pd.DataFrame:
-    """Returns `rows`, a cell's runs. ResultsError if two have the same seed: a mean would mix their settings."""
+    """Returns `rows`, the runs of one table cell. Raises ResultsError if two have the same seed: they differ in a
+    setting that the table does not show, and a mean would mix two settings."""
     twice = rows[rows.duplicated("seed", keep=False)]
     if len(twice):
         keys = ", ".join(f"{key} (seed {seed})" for key, seed in zip(twice["run_key"], twice["seed"]))

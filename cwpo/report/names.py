@@ -62,7 +62,7 @@ KNOWN = {name.lower(): name.removesuffix("-Instruct") for name in STAND_INS.valu
 
 
 def paper_model(name: str) -> str:
-    """Returns in lower case the paper's model that toy model `name` stands for; for other names, their last part."""
+    """Returns in lower case the last part of a model's name; for a toy model, the paper's model that it stands for."""
     last = last_part(name).lower()
     return STAND_INS.get(last, last).lower()
 

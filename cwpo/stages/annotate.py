@@ -20,9 +20,9 @@ COLUMNS = ["pair_id", "prompt", "response_a", "response_b"]
 
 
 def run(scorer: Callable[[Work], Score], work: Work) -> dict[str, Any]:
-    """Writes annotations.parquet with the scores of the function that `scorer(work)` returns.
+    """Scores all pairs with the function that scorer(work) returns, and writes annotations.parquet (annotation_table).
 
-    Raises InputError if both responses of every pair have equal scores.
+    Raises InputError if in every pair both responses have the same score.
     """
     started = time.perf_counter()
     score = scorer(work)
@@ -76,7 +76,7 @@ def by_head(work: Work) -> Score:
 
 
 def by_both_orders(work: Work) -> Score:
-    """Loads a PairRM and returns its scoring function: half its logits for the orders (a, b) and (b, a) (Eq. 21)."""
+    """Loads a PairRM and returns its scoring function, score_both_orders, which averages two orders (Eq. 21)."""
     from cwpo.models.pairrm import score_both_orders
 
     return functools.partial(score_both_orders, *_trained(work), token_budget=work.tokens)
@@ -93,7 +93,7 @@ def _trained(work: Work) -> tuple[Any, Any]:
 
 
 def by_policy(work: Work) -> Score:
-    """Loads a DPO annotator and returns its scoring function: log-prob, or implicit reward (Eq. 17)."""
+    """Loads a DPO annotator; returns its scoring function: log-prob, or implicit reward for scoring=implicit."""
     from cwpo.models.logprobs import policy_scores
     from cwpo.models.policy import load_policy, load_tokenizer
 

@@ -35,7 +35,7 @@ def run(work: Work) -> dict[str, Any]:
 
 
 def poisoned(pairs: pd.DataFrame, gold: pd.DataFrame, count: int) -> pd.DataFrame:
-    """Returns the `count` pairs whose gold rewards differ most; `human_label` is the opposite of gold's (appendix J.8).
+    """Returns the `count` pairs whose gold rewards differ most; `human_label` names the worse response (appendix J.8).
 
     Raises InputError if fewer than `count` pairs have different gold rewards.
     """

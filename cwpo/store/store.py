@@ -70,7 +70,7 @@ class Store:
         manifest = read_manifest(folder)
         if (manifest["stage"], manifest["key"]) != (stage, key):
             of = f"{manifest['stage']}/{manifest['key']}"
-            raise damaged(folder, f"{folder / MANIFEST} is damaged: it belongs to {of}")
+            raise damaged(folder, f"{folder / MANIFEST} is damaged: it is the manifest of another stage, {of}")
         return manifest
 
     def finished(self) -> Iterator[tuple[str, str]]:
@@ -212,8 +212,7 @@ def remove(path: Path) -> None:
 def fingerprint(path: str | Path) -> str:
     """Returns a digest, 16 hex digits, of a file's bytes, or of the names and bytes of all files in a folder.
 
-    Links count as what they lead to. Hidden files and folders do not count: those of git and of `hf download` change
-    with every use.
+    Links count as what they lead to. Hidden files and folders do not count: git and `hf download` often change theirs.
     """
     path = Path(path).expanduser()
     return _fingerprint(path, stamps(path))

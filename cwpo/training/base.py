@@ -71,7 +71,7 @@ class GlobalMeanTrainer(Trainer):
         return SharedLoader(self.train_dataset, self.data_collator, self.args)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """Returns a loader of this process's share of `eval_dataset`: rows, or the name of a set (None: the only)."""
+        """Returns a loader of this process's share of `eval_dataset`: rows or a key of self.eval_dataset; None: all."""
         if self.args.world_size == 1:
             return super().get_eval_dataloader(eval_dataset)
         if isinstance(eval_dataset, str):
@@ -115,7 +115,7 @@ class GlobalMeanTrainer(Trainer):
         raise TypeError(f"{type(self).__name__} does not define row_losses")
 
     def count_rows(self, inputs: Mapping[str, Tensor]) -> Tensor | int:
-        """Returns how many rows of a batch the mean loss is over: an int, or a tensor that the device computes."""
+        """Returns the number of rows of a batch whose losses count in the mean, as an int or a tensor on the device."""
         return len(inputs["input_ids"])
 
     def floating_point_ops(self, inputs: Mapping[str, Any]) -> int:
@@ -184,8 +184,8 @@ class GlobalMeanTrainer(Trainer):
         self._globalstep_last_logged = values["logged"]
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, Any]:
-        """Returns one step's micro-batches and their number of rows. If a stream ends within the step, empty batches
-        come first: with fewer than `num_batches` the Trainer makes no update and adds the gradient to the next one."""
+        """Returns one step's micro-batches and their number of rows. If the data end within the step, empty batches are
+        put in front, up to `num_batches`: with fewer, the Trainer would make no update at the end of this step."""
         batch_samples, count = super().get_batch_samples(epoch_iterator, num_batches, device)
         if batch_samples:
             batch_samples = [{FILLER: True}] * (num_batches - len(batch_samples)) + batch_samples

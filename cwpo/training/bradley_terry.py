@@ -17,9 +17,9 @@ class BradleyTerryTrainer(GlobalMeanTrainer):
     """Trains on batches of PairCollator. The loss is the mean over pairs of -log sigmoid(chosen - rejected score).
 
     If batches have a `share` for each pair, the share of people who prefer `chosen`, in [0, 1], a pair's loss is the
-    cross-entropy between `share` and sigmoid(chosen - rejected score). `lean` saves work and changes values only by
-    rounding. It computes a pair's prompt once if there is a token budget, the model is not wrapped and reads_packed
-    holds; otherwise response_scores gets `lean`.
+    cross-entropy between `share` and sigmoid(chosen - rejected score). lean=True saves work and changes values
+    only by rounding: both responses share one prompt if there is a token budget, the model is not wrapped and
+    reads_packed holds; otherwise response_scores gets lean=True.
     """
 
     def __init__(self, *args: Any, lean: bool = False, **kwargs: Any) -> None:

@@ -100,7 +100,7 @@ class Checkpoints(TrainerCallback):
 
 
 def seal(folder: Path, layout: dict[str, Any]) -> None:
-    """Declares a checkpoint complete: flushes its files to disk, then writes its seal."""
+    """Declares a checkpoint complete: flushes its files to disk, then writes SEAL with their digests and `layout`."""
     (folder / SEAL).unlink(missing_ok=True)
     files = file_digests(folder)
     for name in files:

@@ -268,7 +268,7 @@ def _fit(
     base: Base | None = None,
     **data: Any,
 ) -> Fitted:
-    """Trains the model that `fresh(device)` returns, and saves it with save_trained. `data`: arguments of `kind`."""
+    """Trains the model of fresh(device) with a Trainer, kind(..., **data), and saves the model with save_trained."""
     began = time.perf_counter()
     free_memory(site.device)  # of an earlier training
     # Checkpoints do not hold the weights of the best epoch, so a training with early stopping writes none.

@@ -154,8 +154,7 @@ class OnlineTrainer(PreferenceLoss):
         return [collate(batch) for batch in batches]
 
     def _sample(self, prompts: Sequence[Mapping[str, str]], number: int) -> list[dict[str, Any]]:
-        """Returns one pair for each prompt of round `number`: two sampled responses, their rewards, and a weight of 0,
-        which `_rows` replaces."""
+        """Returns a pair per prompt of round `number`: two responses, their rewards, and weight 0, which _rows sets."""
         texts = [row["prompt"] for row in prompts]
         ids = [row["prompt_id"] for row in prompts]
         seeds = [prompt_seed(self.sampling.seed, f"online/{number}/{side}", id) for side in "ab" for id in ids]
@@ -255,7 +254,7 @@ def _summary(pairs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def counts(pairs: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Returns how many pairs were `sampled`, trained on (`n_train`), dropped_<reason>, and `truncated_responses`."""
+    """Counts pairs: `sampled` (all), `n_train` (trained on), dropped_<reason>; also counts `truncated_responses`."""
     dropped = Counter(pair["dropped"] for pair in pairs)
     return {
         "sampled": len(pairs),

@@ -124,7 +124,7 @@ def _enter(rows: Any, *columns: Sequence[float]) -> None:
 
 
 def _text_problem(examples: Examples, name: str) -> str | None:
-    """Returns a message about the values of a column that are neither text nor messages; None if there are none."""
+    """Returns a message if values of the column `name` are neither text nor messages, else None."""
     bad = [i for i, row in enumerate(examples) if not _is_text(row[name])]
     if not bad:
         return None

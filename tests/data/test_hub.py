@@ -122,7 +122,7 @@ def test_a_conversation_keeps_its_rounds_in_order(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"chosen": "text"}, "has text in one of chosen and rejected and messages in the other"),
+        ({"chosen": "text"}, "has text in one of the columns chosen and rejected and messages in the other"),
         ({"rejected": [{"role": "user"}] * 2}, "has a rejected that is neither text nor a list of messages"),
     ],
 )

@@ -93,7 +93,7 @@ def test_cells_without_a_usable_pair_are_left_out(cells, reason):
 
 
 def test_text_beside_messages_is_wrong():
-    with pytest.raises(WrongRow, match="have text in one of a and b and messages in the other"):
+    with pytest.raises(WrongRow, match="have text in one of the columns a and b and messages in the other"):
         pair_texts("p", "x", ANSWER, ("a", "b"))
 
 

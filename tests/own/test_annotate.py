@@ -134,7 +134,7 @@ def test_a_finished_annotator_labels_new_pairs_and_is_not_tested_on_what_it_lear
     assert not (out / "annotator").exists()
     again = write_pairs(tmp_path / "old.jsonl", 120, 10)
     (line,) = refusal("annotate", [f"data={again}", f"annotator.path={labeled}/annotator", f"out={tmp_path}/no"])
-    assert "was trained on the prompts of 120 of the 120 labelled pairs; 20 with other prompts" in line
+    assert "was trained on the prompts of 120 of the 120 labelled pairs; at least 20 pairs with other prompts" in line
     assert not (tmp_path / "no").exists() and hidden(tmp_path) == []
 
 

@@ -215,7 +215,7 @@ def test_the_manifest_of_another_stage_is_damage(tmp_path):
     compute(store, "k")
     compute(store, "l")
     shutil.copy(store.folder("stage", "l") / "manifest.json", store.folder("stage", "k") / "manifest.json")
-    with pytest.raises(StoreError, match="is damaged: it belongs to stage/l"):
+    with pytest.raises(StoreError, match="is damaged: it is the manifest of another stage, stage/l"):
         store.manifest("stage", "k")
 
 

@@ -16,10 +16,8 @@ BEGIN_WITH_BOS = ("opt", "llama")  # model families that were trained only on te
 
 
 def models_of(cfg: Config) -> Iterator[tuple[str, str, str | None]]:
-    """Yields (config key, folder or hub id, revision) of every model that a settled arm reads, except world/ ones.
-
-    Leaves out gold.path with gold=trained.
-    """
+    """Yields (config key, folder or hub id, revision) of every model that a settled arm reads, except world/ ones, and
+    except gold.path with gold=trained."""
     reads = {"gold.path": cfg.gold.name in MODEL_GOLDS, "embedding.path": cfg.until == "embed"}
     for key, (path, revision) in named_models(cfg).items():
         if reads.get(key, True) and not path.startswith("world/"):

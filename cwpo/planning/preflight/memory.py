@@ -134,9 +134,9 @@ def training_need(
 
 
 def scoring_need(stage: str, name: str, shape: Shape, tokens: int, size: int = FLOAT) -> Need:
-    """Returns the GPU memory of a pass without gradients, if a weight has `size` bytes.
+    """Returns the GPU memory of a pass without gradients, with a model whose weights have `size` bytes each.
 
-    `tokens`: those of a training batch. The pass holds SCORING times as many, and computes logits a part at a time.
+    `tokens`: number of tokens of a training batch. The pass holds SCORING times as many, and not all logits at once.
     """
     columns = SCORING * tokens
     layer = WORKING * shape.kept(learning=False) * size / 2
@@ -145,9 +145,9 @@ def scoring_need(stage: str, name: str, shape: Shape, tokens: int, size: int = F
 
 
 def sampling_need(stage: str, name: str, shape: Shape, tokens: int, size: int = FLOAT) -> Need:
-    """Returns the GPU memory for sampling one response, if a weight has `size` bytes; larger batches take what is left.
+    """Returns the GPU memory to sample one response at a time; if more is free, sampling_batches makes larger batches.
 
-    `tokens`: number of tokens of the longest prompt and response, whose keys and values are kept.
+    `size`: bytes of a weight. `tokens`: of the longest prompt and its response, whose keys and values are kept.
     """
     layer = WORKING * shape.kept(learning=False) * size / 2
     kept = tokens * size * shape.cache + PER_LOGIT * shape.vocabulary

@@ -110,7 +110,7 @@ def _shapes(arms: list[Config], unusable: dict[Any, list[str]]) -> dict[tuple[st
 
 
 def _loaded(arm: Config) -> list[tuple[str, str, str | None]]:
-    """Returns models_of(arm), but no encoder, no weak model without an annotator, no strong one if it ends before SFT."""
+    """Returns models_of(arm) without an encoder, and without the weak or the strong model if no stage loads it."""
     lending = {"embedding.path"} if arm.method.labels in ("weak", "flips") else {"embedding.path", "pair.weak"}
     if STAGES.index(arm.until or STAGES[-1]) < STAGES.index("sft"):
         lending.add("pair.strong")

@@ -86,7 +86,7 @@ def _evidence(arms: pd.DataFrame, annotators: pd.DataFrame, confidences: pd.Data
 
 
 def _ranked(frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Adds `family` of the model in `column`, and `rank`: its place by size, from 0, within experiment and family."""
+    """Adds `family` of the model in `column`, and `rank`, its place by size, from 0, in this family and experiment."""
     frame = frame.assign(family=[family(name) for name in frame[column]])
     sizes = pd.Series([model_size(name) for name in frame[column]], index=frame.index, dtype=float)
     return frame.assign(rank=sizes.groupby([frame["experiment"], frame["family"]]).rank(method="dense") - 1)

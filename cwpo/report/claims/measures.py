@@ -198,10 +198,11 @@ def _options(columns: Sequence[Effects], match: Sequence[str]) -> tuple[pd.DataF
 
 
 def _chosen(options: pd.DataFrame, per: Sequence[str]) -> Effects:
-    """Returns for each cell and seed the number of the option that has the highest mean over the other seeds.
+    """Returns for each cell and seed the value, such as GRA, that the best option has there.
 
-    This mean is over all cells with equal values in the columns `per`. If they have one seed only, the option is chosen
-    on that seed. Means are rounded, so that equal options tie on every machine; of several best ones the first counts.
+    Cells with equal values in the columns `per` form a group (per=(): all cells). The best option has the highest mean
+    over the group's cells and all seeds but this one; if the group has only this seed, over its cells on this seed.
+    Means are rounded, so that equal options tie on every machine; of several best options the first is taken.
     """
     if not len(options):
         return {}

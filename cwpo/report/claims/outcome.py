@@ -26,8 +26,9 @@ NEARER = 0.9  # a policy moved measurably less if its KL is below this share of 
 class Outcome:
     """The result of testing a claim at one operating point.
 
-    `second` has the effect of the claim's second number, with its interval; None if the claim has none. `paper` is the
-    paper's effect, the mean over `paper_cells` cells; None if it is unknown.
+    A claim is about one number, such as GRA, and may name a second one, such as the gold reward: `judged` has verdict,
+    effect and interval for the first, `second` for the second, or None if the claim names none. `paper` is the effect
+    in the paper, a mean over `paper_cells` cells; None if it is unknown.
     """
 
     claim: Claim

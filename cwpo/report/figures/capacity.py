@@ -49,6 +49,6 @@ def _panel(axis: Any, gains: pd.DataFrame, number: str) -> None:
 
 
 def _size(model: str) -> str:
-    """Returns the last part of a model's label that starts with a digit, e.g. `1.5B`; if none does, the whole label."""
+    """Returns the size in a model's label, e.g. `1.5B` for `Qwen2-1.5B`; the whole label if it has none."""
     parts = label(model).split("-")
     return next((part for part in reversed(parts) if part[:1].isdigit()), label(model))

@@ -126,7 +126,8 @@ def calibration(results: Results) -> list[Page]:
 
 
 def _annotators(results: Results) -> Page | None:
-    """Returns a page that checks TARGETS at 30 % labels, in experiment calibration, else table13; None if none ran."""
+    """Returns a page that says which TARGETS hold at 30 % labels; None if no annotator ran. The annotators are those
+    of the experiment calibration or, if it has none, of table13."""
     rows = results.annotators_of("calibration")
     rows = rows if len(rows) else results.annotators_of("table13")
     rows = rows[(rows["human_fraction"] - 0.3).abs() < 1e-9]

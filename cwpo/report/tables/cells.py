@@ -70,9 +70,10 @@ def compare(
         return {}
 
     def difference(which: int, gap: Callable[[RunRewards, RunRewards], Any]) -> tuple[list[float], Interval]:
-        """Returns the mean of `gap`(run of `a`, run of `b`) for each seed, and the mean over seeds with its interval.
+        """Returns two things: the difference between `a` and `b` for each seed, and its mean over seeds with interval.
 
-        `which`: the index, in results.rewards.resampled, of the number that `gap` compares; 0: GRA, 1: gold reward.
+        gap(run of `a`, run of `b`) gives the difference in one cell (an array has one value per prompt); a seed's
+        difference is the mean over its cells. `which` says what `gap` compares: 0 is GRA, 1 is the gold reward.
         """
         runs = [[[results.rewards[key] for key in keys] for keys in of_seed] for of_seed in pairs]
         drawn = [[[results.rewards.resampled[key][which] for key in keys] for keys in of_seed] for of_seed in pairs]

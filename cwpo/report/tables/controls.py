@@ -23,7 +23,8 @@ SHARE = 0.3
 
 
 def with_agreement(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
-    """Returns `outcome`, plus E[weight · label (±1) · gold gap] / E[weight · |gold gap|] as `margin_agreement`."""
+    """Returns outcome(results, cells) with one more key, `margin_agreement`: the mean over runs of
+    E[weight · label (±1) · gold gap] / E[weight · |gold gap|]."""
     cell = outcome(results, cells)
     return cell and {**cell, "margin_agreement": float(pd.concat(cells)["margin_agreement"].mean())}
 

@@ -103,7 +103,7 @@ def fill(spec: Spec, results: Results) -> Grid | None:
 
 
 def _crossed(axes: Sequence[Axis], runs: pd.DataFrame) -> list[Item]:
-    """Returns an item (see `join`) for every combination of one item of each axis."""
+    """Returns an item, made by `join`, for every combination of one item from each axis."""
     return [join(items) for items in itertools.product(*(axis(runs) for axis in axes))]
 
 

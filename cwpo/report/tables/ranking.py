@@ -106,7 +106,7 @@ def varies(column: pd.Series) -> bool:
 
 
 def setting(value: object) -> str:
-    """Formats a value of an axis; a dash if it is missing, because the arm does not depend on the axis."""
+    """Formats an arm's value of an axis; a dash if it is missing, as where the arm does not use that setting."""
     if pd.isna(value):
         return "–"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -119,7 +119,7 @@ def _contrast(cell: Cell) -> str:
 
 
 def _short(label: str) -> str:
-    """Returns the label of a pair of models without the names of checkpoints, which it has in brackets."""
+    """Returns the label of a pair of models without the part in brackets, which names the checkpoints."""
     return label.partition(" (")[0]
 
 

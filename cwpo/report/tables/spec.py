@@ -142,7 +142,7 @@ def objectives(frame: pd.DataFrame) -> list[Item]:
 
 
 def method(key: str, paper: str = "", *, optional: bool = False, **where: Any) -> Item:
-    """Returns the item of method `key`'s runs that meet `where`; `paper`: its name in paper_results.csv, else `key`."""
+    """Returns the item for runs of method `key` that meet `where`. `paper`: its name in paper_results.csv, or `key`."""
     return Item(METHOD_NAMES[key], {"method": key, **where}, {"method": paper or key}, optional)
 
 

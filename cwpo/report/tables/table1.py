@@ -35,9 +35,10 @@ def grid_of_table1(name: str, title: str, about: str, kind: Kind = ARMS, experim
 
 
 def over_subsets(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
-    """Returns `outcome`, plus mean and standard deviation of GRA (%) over SUBSETS parts of the first seed's prompts.
+    """Returns outcome(results, cells) with two more keys, `subset_mean` and `subset_mean_std`.
 
-    Their keys are `subset_mean` and `subset_mean_std`; they are left out if there are fewer prompts than parts.
+    These are mean and standard deviation of GRA (%) over SUBSETS parts of the first seed's test prompts; they are left
+    out if there are fewer prompts than parts.
     """
     cell = outcome(results, cells)
     if not cell:
