@@ -185,7 +185,7 @@ def _repair(store: Store, cfg: Any) -> None:
 
 def _damaged(store: Store) -> dict[tuple[str, str], list[str]]:
     """Returns {(stage, key): a line per damaged file} of damaged stages. Prints a line for what only looks like one."""
-    damage = {(stage, key): lines for stage, key in store.finished() if (lines := store.damage(stage, key))}
+    damage = store.damaged()
     for stage, key in damage:
         if stage not in KINDS:
             print(

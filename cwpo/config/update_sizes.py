@@ -2,7 +2,7 @@
 
 An operating point is a rule that gives each arm of a family of strong models its learning rate. `matched` gives all
 arms one rate, chosen on the arm of human labels. `own_best` gives each method under each objective the rate with its
-best mean gold reward. Both were chosen on development seeds (experiment=tuning and tuning_objectives) and are listed
+best mean gold reward. Both were chosen on development seeds (the experiments that begin with tuning) and are listed
 under `update_sizes` in conf/scale/.
 """
 

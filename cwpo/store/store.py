@@ -88,9 +88,9 @@ class Store:
             return [str(error).partition("; delete ")[0]]
         return [f"{folder / name} is damaged: {what}" for name, what in files.items()]
 
-    def verify(self) -> list[str]:
-        """Returns the lines of `damage` of all stages."""
-        return [line for stage, key in self.finished() for line in self.damage(stage, key)]
+    def damaged(self) -> dict[tuple[str, str], list[str]]:
+        """Returns {(stage, key): the lines of `damage`} of all stages that have any."""
+        return {place: lines for place in self.finished() if (lines := self.damage(*place))}
 
     def compute(
         self,

@@ -100,7 +100,7 @@ def test_collecting_garbage_says_what_it_would_do_and_does_it_when_told(store, r
     do(store, "gc", results=str(results), delete=True)
     assert names(store) == {"p", "a", "m", "s", "e"}
     assert not list((store.root / ".scratch").iterdir()) and not list((store.root / ".locks").iterdir())
-    assert store.verify() == []
+    assert store.damaged() == {}
 
 
 def test_result_files_that_lost_their_columns_are_no_licence_to_delete(store, results):

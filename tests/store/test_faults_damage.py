@@ -117,7 +117,7 @@ def test_every_file_damaged_in_every_way_is_named_on_use_and_by_verify(folder, n
                 shutil.rmtree(place)
                 backup.rename(place)
                 cases[damage.__name__] += 1
-    assert store.verify() == []
+    assert store.damaged() == {}
     assert len(kinds) > 50 and len(cases) == len(DAMAGES)
     shown = ", ".join(f"{count} {name}" for name, count in cases.items())
     COUNTS.append(
@@ -167,7 +167,7 @@ def test_a_sweep_that_meets_damage_names_it_and_goes_on_once_told_to_repair(fold
         assert code == 0, said
     assert outputs(store) == outputs(store_of(undisturbed))
     assert rows(folder) == rows(undisturbed)
-    assert store.verify() == [] and left_over(folder) == []
+    assert store.damaged() == {} and left_over(folder) == []
     COUNTS.append(
         f"damage, whole commands: {len(cases)} sweeps refused, verified, repaired and resumed; all bytes equal"
     )

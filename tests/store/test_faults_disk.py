@@ -88,7 +88,7 @@ def test_a_full_disk_at_every_stage(undisturbed, disk):
             assert code == 1
             assert line.startswith(f"error: stage {name} ({node.key}) could not use {store.root}"), line
             assert "no space is left there; free some. What is finished stays, and the same command goes on" in line
-            assert identities(store) == before and store.verify() == []
+            assert identities(store) == before and store.damaged() == {}
             assert [path for path in left_over(disk) if ".scratch" not in path] == []
             refused += 1
     assert run("sweep", ["1", str(len(nodes))], disk)[0] == 0

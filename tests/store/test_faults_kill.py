@@ -123,7 +123,7 @@ class Round:
         now = identities(self.store)
         assert {name: now[name] for name in self.done} == self.done
         assert left_over(self.folder) == []
-        assert self.store.verify() == []
+        assert self.store.damaged() == {}
 
 
 def test_a_sweep_killed_again_and_again_ends_as_if_undisturbed(undisturbed, tmp_path):

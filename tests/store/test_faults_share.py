@@ -76,7 +76,7 @@ def test_eight_processes_compute_each_stage_once_though_one_is_killed_holding_a_
     assert run("sweep", ["2"], tmp_path)[0] == 0  # the killed one, started again
     assert outputs(store) == outputs(store_of(undisturbed))
     assert rows(tmp_path) == rows(undisturbed)
-    assert left_over(tmp_path) == [] and store.verify() == []
+    assert left_over(tmp_path) == [] and store.damaged() == {}
     assert not any(is_held(lock) for lock in (store.root / ".locks").iterdir())
     COUNTS.append(
         f"share: {PROCESSES} processes, {len(stages)} stages, {sum(begun.values())} computations: each stage once, {killed} "

@@ -107,9 +107,9 @@ def test_damage_is_named_on_reading(tmp_path, damage):
 def test_verify_finds_a_flipped_byte(tmp_path):
     store = Store(tmp_path)
     compute(store)
-    assert store.verify() == []
+    assert store.damaged() == {}
     (store.folder("stage", "k") / "out.txt").write_text("hellO")
-    assert [line for line in store.verify() if "out.txt is damaged: it differs" in line]
+    assert [line for lines in store.damaged().values() for line in lines if "out.txt is damaged: it differs" in line]
 
 
 def _slow(folder: Path) -> dict:
@@ -233,7 +233,7 @@ def test_a_stranger_is_damage_but_not_what_desktops_leave(tmp_path):
     store = Store(tmp_path)
     compute(store)
     (store.folder("stage", "k") / ".DS_Store").write_text("x")
-    assert store.manifest("stage", "k") and store.verify() == []
+    assert store.manifest("stage", "k") and store.damaged() == {}
     (store.folder("stage", "k") / "config.json").write_text("{}")
     with pytest.raises(StoreError, match=r"config\.json is damaged: the stage did not write it"):
         store.manifest("stage", "k")
