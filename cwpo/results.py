@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,7 @@ class RunRewards:
         ordered: Any = (None if x is None else np.asarray(x, float)[order] for x in (reward, reward_sft, kl))
         return RunRewards(digest, *ordered)
 
-    @property
+    @cached_property
     def relative(self) -> bool:
         """Whether each prompt's two rewards sum to 1: they are P(better than the other), not comparable across runs."""
         return bool(np.allclose(self.reward + self.reward_sft, 1))

@@ -11,13 +11,18 @@ Cells = dict[str, tuple[str, ...]]  # {experiment: overrides that leave a part o
 # The parts of experiments behind the headline verdicts. They take minutes, `all` takes hours.
 # One model family only: pretraining the strong models of a second family takes as long as a whole table.
 _TOY: Cells = {
-    "table1": ("objective=dpo", "data=hh_rlhf", "pair=opt_large"),
+    "table1": ("objective=dpo", "data=hh_rlhf", "pair=opt_large", "method=human,ws_dpo,cw_po"),
     "table3": ("data=harmless,helpful", "pair=opt_small"),
     "table6": ("pair=opt_small",),
     "table13": (),
-    "figure2": ("data=harmless,helpful", "pair=opt_small", "method.selection.value=0.3"),
+    "figure2": (
+        "data=harmless,helpful",
+        "pair=opt_small",
+        "method=human,ws_dpo,ws_bt,filter",
+        "method.selection.value=0.3",
+    ),
     "figure7": (),
-    "frontier": ("pair=opt_small", "method=human,ws_dpo,ws_bt,cw_po"),
+    "frontier": ("pair=opt_small", "method=human,ws_dpo,cw_po"),
 }
 CORE: dict[str, Cells] = {"toy": _TOY, "paper": _TOY, "single_gpu": {"headline": ()}}  # by scale
 CORE_SEEDS = (0, 1, 2)  # the files of table3 and figure2 name ten

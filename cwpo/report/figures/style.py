@@ -155,10 +155,10 @@ def _save(fig: Any, path: Path, pdf: bool) -> None:
     """Writes PNG and PDF without dates in them, and closes the figure."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fig.draw_without_rendering()
-    fig.set_layout_engine("none")  # the layout is final; with an engine every further drawing would compute it again
+    fig.set_layout_engine(None)  # the layout is final; with any engine each file would draw twice
+    box = fig.get_tightbbox().padded(plt.rcParams["savefig.pad_inches"])  # "tight" would draw once more for each file
     png, vector = files(path)
-    fig.savefig(png, dpi=200, bbox_inches="tight", metadata={"Software": None})
+    fig.savefig(png, dpi=200, bbox_inches=box, metadata={"Software": None})
     if pdf:
-        undated = dict.fromkeys(("CreationDate", "Producer", "Creator"))
-        fig.savefig(vector, bbox_inches="tight", metadata=undated)
+        fig.savefig(vector, bbox_inches=box, metadata=dict.fromkeys(("CreationDate", "Producer", "Creator")))
     plt.close(fig)

@@ -101,16 +101,24 @@ def compare(
 
 def _paired(a: pd.DataFrame, b: pd.DataFrame, on: list[str]) -> dict[tuple[Any, ...], dict[int, tuple[str, str]]]:
     """Returns cell -> seed -> (run of `a`, run of `b`); a cell is the values of the columns `on` except the seed."""
-    columns = ["run", *(name for name in on if name != "seed"), "seed"]
-    both = a[columns].merge(b[columns], on=columns[1:], suffixes=("", "_b"))
-    for arm, name in ((a, "run"), (b, "run_b")):
-        runs = arm[arm["run"].isin(both[name])]
-        one_per_seed(runs[runs.duplicated(on, keep=False)])
+    columns = [*(name for name in on if name != "seed"), "seed"]
+    ours, theirs = _runs_at(a, columns), _runs_at(b, columns)  # not merge: tables compare thousands of small frames
+    shared = sorted(ours.keys() & theirs.keys(), key=str)
     pairs: dict[tuple[Any, ...], dict[int, tuple[str, str]]] = {}
-    blank = both.astype(object).where(both.notna(), None)
-    for key, *cell, seed, other in sorted(blank.itertuples(index=False, name=None), key=lambda row: str(row[1:-1])):
-        pairs.setdefault(tuple(cell), {})[seed] = (key, other)
+    for arm, runs in ((a, ours), (b, theirs)):
+        if several := [run for at in shared if len(runs[at]) > 1 for run in runs[at]]:
+            one_per_seed(arm[arm["run"].isin(several)])
+    for *cell, seed in shared:
+        pairs.setdefault(tuple(cell), {})[seed] = (ours[*cell, seed][0], theirs[*cell, seed][0])
     return pairs
+
+
+def _runs_at(arm: pd.DataFrame, columns: list[str]) -> dict[tuple[Any, ...], list[str]]:
+    """Returns the values of `columns`, None where blank -> the runs that have them."""
+    runs: dict[tuple[Any, ...], list[str]] = {}
+    for run, values in zip(arm["run"], zip(*(arm[name] for name in columns))):
+        runs.setdefault(tuple(None if pd.isna(value) else value for value in values), []).append(run)
+    return runs
 
 
 def pairs_by_seed(a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str]) -> list[list[tuple[str, str]]]:
