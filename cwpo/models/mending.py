@@ -68,8 +68,8 @@ def dropout_names(owner: Any) -> list[str]:
 def mend_generation_config(model: nn.Module) -> None:
     """Repairs the model's generation settings if they contradict each other, so that save_pretrained can save them.
 
-    Some published models set a temperature without do_sample. save_pretrained rejects that once a setting was changed,
-    so do_sample is switched on. If contradictions remain, all settings but the special tokens are dropped.
+    Some published models set a temperature but not do_sample. save_pretrained rejects this combination if any setting
+    was changed, so do_sample is switched on. If contradictions remain, all settings but the special tokens are dropped.
     """
     inner = without_adapters(model)
     settings = getattr(inner, "generation_config", None)

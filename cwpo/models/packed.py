@@ -67,11 +67,12 @@ class Layout:
 def exact_layout(model: nn.Module, pairs: Sequence[Mapping[str, Any]], pad_id: int, *, whole: bool = False) -> Layout:
     """Returns the fastest layout in which the model's log-probs of `pairs`, rows of encode_pairs, are exact.
 
-    Each layout is tried on a sample, the three pairs of `extremes` in one batch, and compared with each sequence alone.
-    Some layouts change the values of models with attention windows, RoPE that depends on the longest row, ALiBi, or
-    capped or scaled logits. All is computed in float32, because rounding in 16 bits would hide such changes; 16-bit
+    Each layout is tried on one batch, the three pairs of `extremes`; its log-probs must equal those of each sequence
+    alone. Some layouts change the values of models with attention windows, RoPE that depends on the longest row, ALiBi,
+    or capped or scaled logits. All is computed in float32, because rounding in 16 bits would hide such changes; 16-bit
     weights are widened for the trial and narrowed again without loss. `whole`: tries only layouts that call the model's
-    own forward pass, LM head included, as models wrapped by DDP or FSDP need. Raises InputError as refuse_look_ahead.
+    own forward pass, LM head included, as models wrapped by DDP or FSDP need. Raises InputError if the model attends to
+    later tokens.
     """
     sample = extremes(pairs, len(without_adapters(model).get_input_embeddings().weight))
     with probing(model):
@@ -178,7 +179,7 @@ def probing(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _widened(model: nn.Module) -> Iterator[None]:
-    """Inside the block 16-bit weights are float32, those of a layer only during its forward pass, to save memory."""
+    """Widens 16-bit weights to float32 inside the block. To save memory, a layer's are float32 only while it runs."""
     dtypes = {p: p.dtype for p in model.parameters() if p.dtype in NARROW}
     blocks = [block for part in model.modules() if isinstance(part, nn.ModuleList) for block in part]
     in_blocks = {p for block in blocks for p in block.parameters()}

@@ -56,8 +56,8 @@ def score_both_orders(
 ) -> tuple[Tensor, Tensor]:
     """Returns f(prompt, first, second) / 2 and f(prompt, second, first) / 2, each (N,), in logits.
 
-    f is the model's score. The difference of both values is the logit, averaged over both orders, that `first` is
-    better. Swapping `first` and `second` swaps the values, so it flips the sign of the difference.
+    f is the model's score. The first value minus the second is the logit that `first` is better, averaged over both
+    orders. Swapping `first` and `second` swaps the two values, so this logit changes its sign.
     """
     pad_id = tokenizer.pad_token_id
     right, swapped = (

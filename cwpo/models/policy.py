@@ -99,9 +99,9 @@ def load_weights(
 ) -> PreTrainedModel:
     """Calls from_pretrained of the Auto class `kind`: only safetensors, no remote code. InputError if that fails.
 
-    Also raises InputError if the checkpoint lacks weights or has them in another shape, which transformers would draw
-    at random. Only weights whose names begin with one of `new` may be drawn. Keeps transformers from asking the hub to
-    convert pickle weights in the background.
+    Also raises InputError if the checkpoint lacks a weight or has it in another shape: transformers would draw this
+    weight at random. It may do so only if the weight's name begins with one of `new`. Keeps transformers from asking
+    the hub to convert pickle weights in the background.
     """
     os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
     reach(path)
@@ -268,7 +268,7 @@ def load_adapted(folder: str | Path, *, dropout: float = 0.0, device: str = "cpu
 
 
 def as_trained(folder: str | Path, revision: str | None = None, *, device: str = "cpu") -> Any:
-    """Loads a checkpoint in float32; if it is adapters, loads them unmerged, on a base in the dtype of base.json."""
+    """Loads a checkpoint in float32. Adapters stay unmerged, on their base in the dtype that base.json names."""
     if not is_adapters(folder):
         return load_policy(folder, revision, device=device)
     return without_adapters(load_adapted(folder, device=device)).eval()

@@ -99,8 +99,10 @@ class HuggingFace(Scorer):
 def reward_inputs(
     tokenizer: Any, prompts: Sequence[Text], responses: Sequence[Text], chat: bool = False
 ) -> dict[str, list[list[int]]]:
-    """Returns `input_ids`, and for encoders the tokenizer's other outputs, of prompts with their responses, unpadded.
-    chat=True: by the chat template, except for annotators that cwpo trained, which always read as in training."""
+    """Returns each prompt with its response as unpadded `input_ids`, and for encoders the tokenizer's other outputs.
+
+    chat=True: the chat template formats the texts. Annotators that cwpo trained ignore `chat` and read as in training.
+    """
     if trained_head(tokenizer):
         return {"input_ids": [ids for ids, _ in encode(tokenizer, prompts, responses)]}
     both = list(zip(prompts, responses, strict=True))
@@ -127,9 +129,9 @@ def _talk(prompt: Text, response: Text) -> list[Any]:
 def read_reward(path: str, revision: str | None, chat: bool | None = None) -> tuple[Any, bool]:
     """Returns the tokenizer of the reward model at `path`, and whether its chat template formats the model's inputs.
 
-    chat=None lets the checkpoint decide: by its saved choice, if any; else a causal model's template is used, if it has
-    one. A model that cwpo trained always reads as in its training. Raises InputError for a PairRM that cwpo trained,
-    which gives no reward, and for chat=True without a template.
+    If `chat` is None, the choice that was saved with the tokenizer decides; without one, a causal model uses its
+    template if it has one. A model that cwpo trained always reads as in its training. Raises InputError for a PairRM
+    that cwpo trained, which gives no reward, and for chat=True without a template.
     """
     tokenizer = read_tokenizer(path, revision)
     if head := trained_head(tokenizer):
@@ -162,9 +164,10 @@ def load_reward(
 ) -> "HuggingFace | LastToken":
     """Loads any sequence-classification reward model.
 
-    A model that cwpo trained is a LastToken. Another one is a ChatReward if read_reward says that it reads chats. A
-    decoder without a pad token, or with another one than its tokenizer, is a LastToken, because its own forward pass
-    would take an EOS at the end of a text for padding. All others are a HuggingFace.
+    A model that cwpo trained becomes a LastToken. Any other model becomes a ChatReward if read_reward says that it
+    reads chats. Otherwise a decoder becomes a LastToken if its tokenizer has no pad token, or if its config names a
+    different one: its own forward pass would take an EOS at the end of a text for padding. All other models become a
+    HuggingFace.
     """
     tokenizer, reads = read_reward(path, revision, chat)
     pad = read_tokenizer(path, revision).pad_token_id  # before EOS took its place
@@ -188,10 +191,11 @@ def gold_problem(path: str, revision: str | None, key: str = "gold.path", seq2se
 
 
 class LastToken(Scorer):
-    """A decoder-only reward model, scored at the last token: see load_reward for the models that need this.
+    """A decoder-only reward model, scored at the last token of its input; load_reward says which models need this.
 
-    An annotator's input ends in EOS, as in its training; another model's ends as its own tokenizer ends it. The row's
-    length gives the last token's position, so the pad token may be EOS or the token that ends a chat turn.
+    The input of an annotator ends in EOS, as in its training; the input of another model ends as its tokenizer ends a
+    text. The row's length gives the last token's position, so the pad token may be EOS or the token that ends a chat
+    turn.
     """
 
     def longest(self, path: str, revision: str | None) -> int | None:

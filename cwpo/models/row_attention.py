@@ -1,4 +1,4 @@
-"""Computes attention of packed pairs: between layers all tokens lie on one line, for attention in Rows or Lines."""
+"""Computes attention of packed pairs: their tokens lie on one line, and move to Rows or Lines only for attention."""
 
 import inspect
 import itertools
@@ -47,7 +47,8 @@ class Rows:
 class Lines:
     """The layout of T tokens in N places: sequence after sequence, each with its own copy of the prompt, no padding.
 
-    `place` (N,): token index at each place. `first` (T,): first place of each token. `ends`, `most`: see _by_kernel.
+    `place` (N,): the index, 0 to T - 1, of the token at each place. `first` (T,): each token's first place. `ends`: 0,
+    then the number of places up to the end of each sequence. `most`: tokens of the longest sequence.
     """
 
     place: Tensor
@@ -74,8 +75,10 @@ def _fits_kernel(query: Tensor, key: Tensor, value: Tensor) -> bool:
 
 
 def _by_kernel(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, most: int, scale: float | None) -> Tensor:
-    """Runs causal flash attention in each sequence, with any version of varlen_attn. query, key, value: (N, heads, head
-    size). `ends`: 0, then the end of each sequence in the N places. `most`: tokens of the longest sequence."""
+    """Runs causal flash attention in each sequence with varlen_attn, whose arguments differ between torch versions.
+
+    query, key, value: (N, heads, head size). `ends`, `most`: as in Lines.
+    """
     from torch.nn.attention.varlen import varlen_attn
 
     takes = inspect.signature(varlen_attn).parameters
@@ -104,10 +107,11 @@ def _by_sequence(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, most: 
 
 
 class _Moved(torch.autograd.Function):
-    """Computes x[there]. The backward pass returns gradient[back]; it needs no sum, because each token has one place.
+    """Returns x[there]. `back` holds the index in the result of each row of x, so the gradient of x is gradient[back].
 
-    In `Rows.take`, places of padding get the gradient of an arbitrary token. It has no effect: padding attends to
-    padding only, and `Rows.lay` passes no gradient from places of padding to tokens.
+    Nothing has to be summed, because each token has one place. In `Rows.take`, places of padding get the gradient of an
+    arbitrary token. It has no effect: padding attends to padding only, and `Rows.lay` passes no gradient from places of
+    padding to tokens.
     """
 
     @staticmethod
@@ -129,10 +133,11 @@ def attend(
     rows: Rows | Lines | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Runs transformers' sdpa attention. `rows`: None if query, key and value are ordinary rows of a batch.
+    """Computes attention in the layout `rows`; rows=None: transformers' sdpa attention on ordinary rows of a batch.
 
-    Otherwise query, key and value hold the tokens of all packed sequences on one line, (1, heads, tokens, head size).
-    Rows lays them out as rows, whose mask is `attention_mask`. Lines.attend needs no mask, so it is ignored.
+    With a layout, query, key and value hold the tokens of all packed sequences on one line, (1, heads, T, head size).
+    Rows lays these out in rows, where the mask `attention_mask` applies. Lines attends within each sequence and ignores
+    `attention_mask`.
     """
     if isinstance(rows, Lines):
         return rows.attend(query, key, value, kwargs.get("scaling")), None
@@ -179,6 +184,6 @@ AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
 def attend_in_rows(model: nn.Module) -> None:
-    """Makes a model with sdpa attention accept `rows` (see attend). On CPUs, calls without `rows` use _by_sdpa too."""
+    """Makes a model with sdpa attention call `attend`, so that it accepts `rows`. Calls without `rows` use it too."""
     if isinstance(model, PreTrainedModel) and model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(NAME)

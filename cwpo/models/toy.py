@@ -76,9 +76,10 @@ def pretrain(
 ) -> tuple[PreTrainedModel, Tokenizer]:
     """Trains the model `name` of `toy_config` for one epoch of next-token prediction on `sequences` synthetic texts.
 
-    Uses AdamW on float32 weights, matrix products in NATIVE precision, a cosine schedule with 2 % warm-up, and the loss
-    of all tokens but padding. The same name, seed, kind of CPU and number of torch threads give the same weights. The
-    global random state stays the same. Calls `progress(step, steps, loss)` every 100 steps and after the last.
+    Uses AdamW on float32 weights, a cosine schedule with 2 % warm-up, and the loss of all tokens but padding. Matrix
+    products are in bfloat16 if the CPU multiplies it in hardware, else in float32. The same name, seed, kind of CPU and
+    number of torch threads give the same weights. The global random state stays the same. Calls
+    `progress(step, steps, loss)` every 100 steps and after the last.
     """
     tokenizer = toy_tokenizer(name)
     config = toy_config(name, tokenizer)

@@ -1,7 +1,7 @@
 """Samples with vLLM, faster than sample_responses, in a separate process and Python environment.
 
-The processes exchange JSON lines. Samples have the distribution of sample_responses but are other samples: vLLM draws
-its own noise. bfloat16, the default dtype, rounds the logits.
+The processes exchange JSON lines. Samples have the same distribution as those of sample_responses. Equal seeds still
+give different samples, because vLLM draws its own noise. The default dtype, bfloat16, rounds the logits.
 """
 
 import functools
@@ -31,7 +31,7 @@ class EngineFailed(RuntimeError):
 
 @functools.cache
 def vllm_problem(python: str | None) -> str | None:
-    """Returns why generation.engine=vllm cannot run with the interpreter `python`, which it starts; None if it can."""
+    """Returns why `python`, the interpreter that generation.engine=vllm starts, cannot run vLLM; None if it can."""
     if python is None:
         return "generation.engine=vllm needs generation.python=<path to the Python of an environment that has vllm>"
     program = shutil.which(os.path.expanduser(python))
@@ -59,10 +59,10 @@ def sample_by_vllm(
     top_k: int = 0,
     dtype: str = "bfloat16",
 ) -> list[dict[str, Any]]:
-    """Samples a response to each prompt from the checkpoint in `folder`. Returns dicts as `encoding.sampled` does.
+    """Samples a response to each prompt from the checkpoint in `folder`. Returns the dicts of `encoding.sampled`.
 
-    vLLM reserves memory for the longest prompt + `max_new_tokens`, at most for `context` tokens (None: no limit).
-    Raises InputError if `python` has no vllm, and EngineFailed, with the path of the log, if vllm fails.
+    vLLM reserves memory for the longest prompt + `max_new_tokens`, but for no more than `context` tokens (None: no
+    limit). Raises InputError if `python` has no vllm, and EngineFailed, with the path of the log, if vllm fails.
     """
     problem = vllm_problem(python)
     if problem:

@@ -39,11 +39,11 @@ Say = Callable[[str], None]
 
 
 def align(cfg: Any, say: Say = print) -> Path:
-    """Aligns cfg.model on the pairs of cfg.preferences; writes model, card and alignment.json to the folder it returns.
+    """Aligns cfg.model on the pairs of cfg.preferences; returns cfg.out, the folder of model, card and alignment.json.
 
-    This folder is cfg.out, which appears only when it is complete. Unless sft.epochs=0, the model is fine-tuned on the
-    chosen responses first, and cfg.out/sft keeps that model. A stopped run, started again with equal settings,
-    continues from its last checkpoint. Raises InputError for wrong settings or data.
+    The folder appears only when it is complete. Unless sft.epochs=0, the model is fine-tuned on the chosen responses
+    first, and cfg.out/sft keeps the fine-tuned model. A stopped run, started again with equal settings, continues from
+    its last checkpoint. Raises InputError for wrong settings or data.
     """
     device, out = begin(cfg, check_align)
     cfg = with_defaults(cfg, device, say)
@@ -86,7 +86,10 @@ def align(cfg: Any, say: Say = print) -> Path:
 
 
 def _trained(table: pd.DataFrame, cfg: Any, work: Path, device: str, say: Say) -> tuple[Start, list[dict[str, Any]]]:
-    """Fine-tunes into work/sft unless sft.epochs=0, aligns into work/out; returns (unaligned model, training curve)."""
+    """Fine-tunes cfg.model into work/sft unless sft.epochs=0, and aligns it into work/out.
+
+    Returns (model before alignment, training curve of alignment).
+    """
     before = _start(cfg)
     if cfg.sft.epochs:
         before = replace(before, path=work / "sft", revision=None)
@@ -143,14 +146,17 @@ def fine_tune(table: pd.DataFrame, cfg: Any, folder: Path, device: str, say: Say
 
 
 def _names(table: pd.DataFrame) -> list[str]:
-    """Returns the pairs' names for messages: "row 7" by the column `row`, or without it "pair 7" by position from 0."""
+    """Returns each pair's name for messages: "row 7" from the column `row`; without it "pair 7", counted from 0."""
     return [f"row {row}" for row in table["row"]] if "row" in table else [f"pair {i}" for i in range(len(table))]
 
 
 def optimise(
     table: pd.DataFrame, before: Start, cfg: Any, folder: Path, device: str, say: Say = print
 ) -> list[dict[str, Any]]:
-    """Aligns `before` on weighted pairs, writes it to `folder`; returns the training curve, a dict per logged step."""
+    """Aligns the model `before` on weighted pairs and writes the aligned model to `folder`.
+
+    Returns the training curve, a dict per logged step.
+    """
     with training_in(folder, device, cfg.token_budget, log=_log(say)) as site:
         return fit_preference(
             site,
@@ -176,9 +182,10 @@ def _examples(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def margins(start: Start, pairs: pd.DataFrame, cfg: Any, device: str) -> np.ndarray:
-    """Returns log p(chosen) - log p(rejected) of each pair, in nats, under the model at `start`, loaded as to train it.
+    """Returns log p(chosen) - log p(rejected) of each pair, (N,), in nats, under the model at `start`.
 
-    So before and after alignment the model has the same frozen weights, also if lora.base_dtype rounds them.
+    The model is loaded as for training. So before and after alignment its frozen weights are the same, even if
+    lora.base_dtype rounds them.
     """
     tokenizer = load_tokenizer(start.path, start.revision, chat=start.chat)
     model = adapted(start, cfg.lora, cfg.seed, device)
@@ -209,7 +216,7 @@ def preference_accuracy(before: np.ndarray, after: np.ndarray, prompts: np.ndarr
 
 
 def in_words(measured: dict[str, Any] | None) -> dict[str, str]:
-    """Returns preference_accuracy's accuracies (not the change) as {accuracy in words: value as text}; {} for None."""
+    """Returns {description: value as text} of the three accuracies that preference_accuracy returned; {} for None."""
     names = {
         "likelihood_before": "prefers people's choice on test pairs, before",
         "likelihood_after": "prefers people's choice on test pairs, after",
@@ -220,7 +227,10 @@ def in_words(measured: dict[str, Any] | None) -> dict[str, str]:
 
 
 def _fitting(table: pd.DataFrame, cfg: Any, source: str, read: Converted) -> pd.DataFrame:
-    """Returns pairs that have a prompt and fit the token limit; adds others to read.dropped. InputError if < 2 do."""
+    """Returns the pairs that have a prompt and fit the token limit; adds all other pairs to read.dropped.
+
+    Raises InputError if fewer than 2 pairs are left.
+    """
     tokenizer = load_tokenizer(cfg.model, cfg.revision, chat=wished(cfg.chat))
     check_words(tokenizer, table["chosen"].tolist(), cfg.model)
     most = min(cfg.max_tokens, context_length(cfg.model, cfg.revision) or cfg.max_tokens)

@@ -181,9 +181,10 @@ def _annotator(
 ) -> tuple[pd.DataFrame, pd.DataFrame | None, Annotates, int, dict[str, Any] | None]:
     """Trains an annotator on all labelled pairs, or loads the one at annotator.path; tests annotators on unseen pairs.
 
-    Returns (1) the tested pairs, each with the `answers` of an annotator not trained on its prompt, (2) the second
-    table of cross_fit with target and prompt, (3) the annotator, (4) the number of labelled pairs not tested because a
-    loaded annotator was trained on their prompts, (5) first_fold's result. A loaded annotator has None as (2) and (5).
+    Returns (1) the tested pairs, each with the `answers` of an annotator not trained on its prompt, (2) cross_fit's
+    table for the learning curve, plus the columns target and prompt, (3) the annotator, (4) the number of labelled
+    pairs not tested because a loaded annotator was trained on their prompts, (5) first_fold's result. If the annotator
+    was loaded, (2) and (5) are None.
     """
     if cfg.annotator.path is None:
         scratch = work / "folds"

@@ -79,8 +79,11 @@ def align_problems(cfg: Any) -> Iterator[Problem]:
 
 
 def _occupied(cfg: Any, mark: str, inputs: Iterable[str]) -> Iterator[Problem]:
-    """Yields a problem if a result may not replace cfg.out: if it is a file, a mount point or the working folder; if it
-    has a long name; if it holds what a key in `inputs` names, or files but not the file `mark`, as all results do."""
+    """Yields a problem if a result may not replace the folder cfg.out.
+
+    It may not if cfg.out is a file, a mount point or the working folder; if its name is too long; if it holds files but
+    not `mark`, the file that every result has; or if it holds an input, which a key in `inputs` names.
+    """
     out, folder = cfg.out, Path(cfg.out).expanduser().resolve()
     held = [(key, name) for key in inputs if _lies_in(name := OmegaConf.select(cfg, key), folder)]
     if any(place.exists() and not place.is_dir() for place in (folder, *folder.parents)):
@@ -111,11 +114,11 @@ def _lies_in(name: str | None, folder: Path) -> bool:
 def _refuse(
     problems: list[Problem], models: dict[str, Any], revision: str | None, *, ask_hub: bool, **kinds: tuple[str, ...]
 ) -> None:
-    """Raises InputError if there are `problems`, or if model_problems finds some in `models`; it lists all of them.
+    """Raises InputError with all of `problems` and those that model_problems finds in `models`, if there are any.
 
-    `models`: {config key: path or hub id; None if not set}. `kinds`: the arguments of model_problems that say which
-    keys need a special kind of model: scoring, heads. Folders are always checked; the models' configs are read only if
-    `ask_hub` is set and `problems` is empty, because this imports torch.
+    `models`: {config key: path or hub id; None if not set}. `kinds`: the arguments `scoring` and `heads` of
+    model_problems, which list the keys that need a special kind of model. Folders are always checked. The models'
+    configs are read only if `ask_hub` is set and `problems` is empty, because reading them imports torch.
     """
     asked = model_problems(_given(models, revision), ask_hub=ask_hub and not problems, **kinds)
     problems = first_by_key(problems, asked)

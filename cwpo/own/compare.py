@@ -133,8 +133,11 @@ def _add_rewards(table: pd.DataFrame, prompts: Sequence[Text], cfg: Any, gold: A
 
 
 def _judged(prompts: Sequence[Text], table: pd.DataFrame, name: str, gold: Any) -> tuple[Sequence[Text], list[Text]]:
-    """Returns (prompts, responses of the model `name`) as the judge reads them. Oracle and Judge read plain texts. For
-    other judges, the response to a list of messages is a list of one message, and any other response is plain text."""
+    """Returns (prompts, responses of the model `name`) in the form that the judge reads.
+
+    Oracle and Judge read plain texts. For other judges, if the prompt is a list of messages, the response becomes a
+    list of one message; otherwise it is plain text.
+    """
     responses = table[name].tolist()
     if isinstance(gold, (Oracle, Judge)):
         return table["prompt"].tolist(), responses

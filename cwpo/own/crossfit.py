@@ -57,14 +57,14 @@ def cross_fit(
 
 
 def _keep(annotator: Any, test: pd.DataFrame, file: Path, part: float, n_train: int) -> None:
-    """Writes the table `answers` of the annotator on `test` to `file`, with share_trained_on (= `part`) and n_train."""
+    """Writes the annotator's `answers` on `test` to `file`, plus columns share_trained_on (= `part`) and n_train."""
     table = answers(test, annotator.gaps(test))
     with new_file(file) as partial:
         table.assign(share_trained_on=part, n_train=n_train).to_parquet(partial, index=False)
 
 
 def fold_counts(labels: int, cfg: Any) -> tuple[int, int]:
-    """Returns (number of folds for `labels` labels, number of tested folds: 1 above cfg.holdout_above, else all)."""
+    """Returns (folds, tested folds) for `labels` labels; above cfg.holdout_above labels, only one fold is tested."""
     many = labels > cfg.holdout_above
     folds = cfg.folds or (MANY if many else FEW)
     return folds, 1 if many else folds

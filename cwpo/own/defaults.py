@@ -33,7 +33,7 @@ def begin(cfg: Any, check: Callable[[Any], None]) -> tuple[str, Path]:
 
 
 def with_defaults(cfg: Any, device: str, say: Callable[[str], None]) -> Any:
-    """Returns the settings, with token budget and learning rates filled in where they are None; prints these rates."""
+    """Fills in the token budget and learning rates that are None, prints the new rates, returns the new settings."""
     cfg = OmegaConf.merge(cfg, {})
     if cfg.token_budget is None:
         cfg.token_budget = CPU_TOKENS if device == "cpu" else GPU_TOKENS

@@ -40,9 +40,10 @@ Progress = Callable[[int, int], None]
 
 @contextmanager
 def training_in(folder: Path, device: str, token_budget: int | None, **told: Any) -> Iterator[Site]:
-    """Yields the Site of one training. What the with block writes to site.out becomes `folder` if the block succeeds.
+    """Yields the Site for one training. If the with block succeeds, what it wrote to site.out becomes `folder`.
 
-    A stopped training continues from its checkpoints, which lie beside `folder`. `told`: Site's `log` and `progress`.
+    A stopped training continues from its checkpoints, which lie beside `folder`. `told`: the Site's fields `log` and
+    `progress`.
     """
     partial, checkpoints = (folder.with_name(f"{folder.name}.{part}") for part in ("partial", "checkpoints"))
     shutil.rmtree(partial, ignore_errors=True)
@@ -75,7 +76,7 @@ class Annotator:
         return _finite(np.stack(gaps), pairs)
 
     def rewards(self, prompts: Sequence[Text], responses: Sequence[Text]) -> np.ndarray:
-        """Returns the score of each response, (N,), averaged over members. Not for PairRM, which scores only pairs."""
+        """Returns each response's score, (N,), averaged over the ensemble. Not for PairRM, which scores only pairs."""
         rows, pad_id = encode(self.tokenizer, prompts, responses), self.tokenizer.pad_token_id
         scores = [score_responses(model, rows, pad_id, BATCH, self.token_budget) for model in self.models]
         return np.mean([score.double().numpy() for score in scores], axis=0)
@@ -114,9 +115,10 @@ def fit(
     held_out: pd.DataFrame | None = None,
     progress: Progress = lambda done, total: None,
 ) -> None:
-    """Trains one annotator on labelled pairs. `folder` (model, tokenizer and CURVE) appears when it is complete.
+    """Trains one annotator on labelled pairs; writes model, tokenizer and the losses (file CURVE) to `folder`.
 
-    cfg needs model, revision, chat, annotator, ties, token_budget. `held_out`: pairs whose loss may end training early.
+    `folder` appears when it is complete. `cfg` needs model, revision, chat, annotator, ties and token_budget. With
+    `held_out` pairs, training ends early when their loss no longer falls.
     """
     with training_in(folder, device, cfg.token_budget, progress=progress) as site:
         fitted = fit_annotator(
@@ -147,9 +149,10 @@ def turned(pairs: pd.DataFrame, a_wins: Any) -> pd.DataFrame:
 
 
 def fit_members(pairs: pd.DataFrame, cfg: Any, folder: Path, *, device: str, **how: Any) -> Annotator:
-    """Trains cfg.annotator.members annotators on the same pairs into `folder`; returns them together as one Annotator.
+    """Trains cfg.annotator.members annotators on the same pairs, saves them in `folder`, returns them as one Annotator.
 
-    Each has its own seed. A member whose folder exists is not trained again. `how`: `held_out`, `progress` of `fit`.
+    Each has its own seed. A member whose folder exists is not trained again. `how`: the arguments `held_out` and
+    `progress` of `fit`.
     """
     members = cfg.annotator.members
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -182,7 +185,7 @@ def load(folder: Path, *, device: str, token_budget: int | None = None, chat: bo
 
 
 def trained_on(folder: Path, prompts: Iterable[str]) -> np.ndarray:
-    """Returns for each prompt whether the annotator in `folder` was trained on it; all False if it has no file SEEN."""
+    """Returns whether the annotator in `folder` was trained on each prompt, by its list SEEN; without it, all False."""
     if not (folder / SEEN).is_file():
         return np.zeros(len(list(prompts)), dtype=bool)
     seen = set((folder / SEEN).read_text(encoding="utf-8").split())
