@@ -81,8 +81,8 @@ class ResultsError(CwpoError, ValueError):
 def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """Reads a result file. The table has the columns in the order of `columns`; blank cells are missing values.
 
-    Raises ResultsError for a damaged file, other columns, repeated rows, names of experiments that cannot name a file,
-    and rows of another scale than the folder's.
+    Raises ResultsError if the file is damaged, has other columns than `columns`, repeats a row, holds rows of another
+    scale than its folder is named after, or has an experiment whose name is not allowed as a file name.
     """
     text = dict.fromkeys((*TEXT, "kl") if columns == REWARD_COLUMNS else TEXT, str)  # in REWARD_COLUMNS kl is a list
     try:
@@ -213,8 +213,9 @@ def _write(path: Path, frame: pd.DataFrame, columns: Sequence[str]) -> None:
 def give_way(path: Path, rows: pd.DataFrame, columns: Sequence[str], numbers: Sequence[str]) -> bool:
     """Removes all rows of the experiments in `rows` from the file if it contradicts `rows`. Returns whether it does.
 
-    It does if one of its rows has the same experiment and run_key as a row of `rows`, but another number in one of the
-    columns `numbers`. Then another machine or version made the file's rows, and they cannot stand beside `rows`.
+    The file contradicts `rows` if one of its rows has the same experiment and run_key as a row of `rows`, but another
+    number in one of the columns `numbers`. Then another machine or version made the file, and its rows must not be
+    mixed with `rows`.
     """
     if not path.is_file():
         return False

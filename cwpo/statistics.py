@@ -107,10 +107,10 @@ def interval_of(centres: Sequence[float], means: ArrayLike, *, confidence: float
 
 
 def proportion_interval(shares: Sequence[float], counts: Sequence[int], *, resamples: int = 2000) -> Interval:
-    """Returns what bootstrap_interval would, at 95 %, from each seed's share of successes and its number of trials.
+    """Returns the mean over seeds of `shares`, each seed's share of successes, with its 95 % bootstrap interval.
 
-    A resample of n trials (`counts`) has a binomial number of successes, so the result of each trial is not needed.
-    Raises ValueError for no shares or shares outside [0, 1].
+    A resample of a seed's n trials (`counts`) has a binomial number of successes, so the result of each trial is not
+    needed. Raises ValueError for no shares or shares outside [0, 1].
     """
     p = np.asarray(shares, dtype=np.float64)
     if not len(p) or not np.all((p >= 0) & (p <= 1)):
@@ -147,9 +147,9 @@ def paired_difference(
 def resampled_means(values: ArrayLike, resamples: int, seed: int = 0) -> Floats:
     """Returns R bootstrap means of each row of `values`: shape (M, N) for M samples of N numbers gives (M, R).
 
-    Each of the R draws takes N of the N numbers with replacement. Samples of equal size share their draws, so the
-    difference of two rows of means is the resampled difference on the same prompts. Seeds stay independent all the
-    same, because `interval_of` picks among the R means separately for every seed.
+    Each of the R draws takes N of the N numbers with replacement. Samples of equal size share their draws, so for two
+    runs on the same prompts the difference of their means is the resampled difference. Seeds share draws too, but
+    `interval_of` keeps them independent: it picks among the R means separately for every seed.
     """
     x = np.asarray(values, dtype=np.float64)
     return x @ resample_counts(x.shape[1], resamples, seed).T / x.shape[1]
@@ -183,7 +183,9 @@ def principal_plane(points: ArrayLike) -> Callable[[ArrayLike], Floats]:
     if x.ndim != 2 or min(x.shape) < 2:
         raise ValueError(f"a plane needs at least 2 points of at least 2 dimensions; got shape {x.shape}")
     if not np.isfinite(x).all():
-        raise ValueError(f"{int((~np.isfinite(x)).sum())} of {x.size} coordinates are NaN or infinite")
+        raise ValueError(
+            f"{int((~np.isfinite(x)).sum())} of the {x.size} coordinates of the points are NaN or infinite"
+        )
     centre = x.mean(axis=0)
     axes = np.linalg.svd(x - centre, full_matrices=False)[2][:2]
     axes = axes * np.sign(axes[[0, 1], np.abs(axes).argmax(axis=1)])[:, None]

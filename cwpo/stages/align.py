@@ -46,7 +46,10 @@ def objective_of(objective: Any) -> dict[str, Any]:
 
 
 def lineage(parents: Iterable[Path]) -> dict[str, dict[str, Any]]:
-    """Returns {stage name: manifest} of the folders `parents` and all their ancestors; the nearest of equal names."""
+    """Returns {stage name: manifest} of the folders `parents` and all their ancestors.
+
+    Of several folders of the same stage, the nearest counts.
+    """
     manifests: dict[str, dict[str, Any]] = {}
     waiting = list(parents)
     while waiting:

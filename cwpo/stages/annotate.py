@@ -93,7 +93,10 @@ def _trained(work: Work) -> tuple[Any, Any]:
 
 
 def by_policy(work: Work) -> Score:
-    """Loads a DPO annotator; returns its scoring function: log-prob, or implicit reward for scoring=implicit."""
+    """Loads a DPO annotator and returns its scoring function.
+
+    It scores a response by its log-prob, or by its implicit reward (Eq. 17) if annotator.scoring=implicit.
+    """
     from cwpo.models.logprobs import policy_scores
     from cwpo.models.policy import load_policy, load_tokenizer
 
@@ -127,6 +130,6 @@ SCORING: dict[str, tuple[Callable[[Work], Score], tuple[str, ...]]] = {
 
 
 def annotate_stage(annotator: str) -> Stage:
-    """Returns the stage for a choice of conf/annotator; it declares the config keys that the choice's scoring reads."""
+    """Returns the stage for a choice of conf/annotator. It declares only the keys that its scoring function reads."""
     scorer, reads = SCORING[annotator]
     return Stage("annotate", 1, (*reads, "text_version"), functools.partial(run, scorer))

@@ -32,7 +32,10 @@ def run(work: Work) -> dict[str, Any]:
 
 
 def _show(work: Work, table: pd.DataFrame) -> None:
-    """Logs accuracy against human labels: measured and expected by confidence bin, and on the most confident pairs."""
+    """Logs the annotator's accuracy against human labels.
+
+    It logs measured and expected accuracy per confidence bin, and accuracy on the most confident pairs.
+    """
     right = (table["label"] == table["human_label"]).to_numpy(dtype=float)
     confidence = table["confidence"].to_numpy()
     calibration = [(bin.expected, *bin.accuracy) for bin in reliability((1 + confidence) / 2, right)]
@@ -50,8 +53,9 @@ def annotator_metrics(label: np.ndarray, human: np.ndarray, margin: np.ndarray, 
     """Returns accuracies, in [0, 1], of N labels "a" or "b" against human labels and gold; n_eval is N.
 
     gold_gap: gold reward of response `a` minus that of `b`. Numbers that compare with gold leave out pairs whose gap is
-    0, and are None if no pair is left. accuracy_gold_top30 and _bottom30: on the 30 % of these pairs with the highest
-    and lowest `margin`, which orders pairs as the confidence C1 does, without ties where C1 rounds to 1.
+    0; they are None if no pair is left. accuracy_gold_top30 and accuracy_gold_bottom30 cover the 30 % of the pairs left
+    that have the highest and the lowest `margin`. Margins order pairs as the confidence C1 does, but have no ties where
+    C1 rounds to 1.
     """
     decided = gold_gap != 0
     gold = np.where(gold_gap > 0, "a", "b")

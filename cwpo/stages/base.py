@@ -55,11 +55,14 @@ class Work:
         )
 
     def kept(self, name: str = "shards") -> Path:
-        """Returns the folder, in `scratch` if there is one, for finished shards of a table: a later run reuses them."""
+        """Returns the folder for finished shards of a table, which a later run reuses.
+
+        It is in `scratch` if that is set, else in `out`.
+        """
         return (self.scratch or self.out) / name
 
     def table(self, role: str, file: str, columns: list[str] | None = None) -> pd.DataFrame:
-        """Returns the Parquet file `file` in the folder of the parent `role`; columns=None reads all columns."""
+        """Returns the Parquet file `file` in the folder self.parents[role]; columns=None reads all columns."""
         return pd.read_parquet(self.parents[role] / file, columns=columns)
 
     def write_json(self, file: str, values: Mapping[str, Any]) -> None:

@@ -15,9 +15,10 @@ MEASURED = 2000  # training pairs, at most, on which train_accuracy is measured
 def run(work: Work) -> dict[str, Any]:
     """Writes kl.parquet and metrics.json, and returns the metrics: kl, kl_se and train_accuracy.
 
-    kl.parquet: prompt_id, and kl = log pi(y) - log pi_ref(y) in nats, summed over tokens of y, the policy's response
-    that evaluation judges, drawn at generation.temperature. The metric kl, the mean of this column, estimates
-    KL(pi || pi_ref) per response; kl_se is its standard error. train_accuracy: see _train_accuracy; online arms: None.
+    kl.parquet has the columns prompt_id and kl = log pi(y) - log pi_ref(y), in nats, summed over the tokens of y. y is
+    the policy's response that evaluation judges, drawn at generation.temperature. The metric kl is the mean of the
+    column kl and estimates KL(pi || pi_ref) per response; kl_se is its standard error. train_accuracy (see
+    _train_accuracy) is None for online arms.
     """
     from cwpo.data.encoding import encode
     from cwpo.models.logprobs import policy_scores

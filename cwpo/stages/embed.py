@@ -37,7 +37,7 @@ def run(work: Work) -> dict[str, Any]:
 
 
 def _embedding(work: Work) -> Callable[[list[str], list[str]], Any]:
-    """Returns a function from N prompts and N responses to vectors (N, d), float32. An encoder reads no prompts."""
+    """Returns a function that embeds N responses to N prompts: (N, d), float32. An encoder reads only the responses."""
     from cwpo.data.encoding import encode
     from cwpo.models.embeddings import first_states, mean_states
     from cwpo.models.policy import load_policy, load_tokenizer

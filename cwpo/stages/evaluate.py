@@ -67,7 +67,7 @@ def _rewarded(work: Work, gold: Any, tag: str, responses: pd.DataFrame) -> pd.Da
 
 
 def _alike(sft: pd.DataFrame, aligned: pd.DataFrame) -> pd.DataFrame:
-    """Returns `aligned`, where each response equal to the SFT model's takes the SFT response's reward.
+    """Returns `aligned`; where both models gave the same response to a prompt, its reward is replaced by that in `sft`.
 
     The same text can score slightly differently in another batch, by rounding; it must not count as better or worse.
     """
@@ -117,7 +117,8 @@ def label_quality(work: Work) -> dict[str, Any]:
     """Returns how well the labels of the arm's training pairs agree with gold, and the pairs' number and mean weight.
 
     label_accuracy_gold, human_gold_agreement: the shares of the arm's and of the human labels that agree with gold,
-    where its rewards differ. margin_agreement: see the function. These three are None if gold has not scored the pairs.
+    over the pairs with unequal gold rewards. margin_agreement: see the function of this name. These three are None if
+    gold has not scored the pairs.
     """
     table = work.table("weight", "preferences.parquet")
     trained = {"mean_weight": float(table["weight"].mean()), "n_train": len(table)}

@@ -58,8 +58,9 @@ def with_room(
     fitting = prompts[leaves_room(tokenizer, prompts["prompt"].tolist(), most_new, context)]
     if len(fitting) < 2:
         raise InputError(
-            f"{len(fitting)} of {len(prompts)} {kind} prompts leave room for generation.max_new_tokens={most_new} in a context "
-            f"of {context} tokens, at least 2 must; lower generation.max_new_tokens or data.max_tokens"
+            f"{len(fitting)} of {len(prompts)} {kind} prompts leave room for generation.max_new_tokens={most_new} "
+            f"in a context of {context} tokens, but at least 2 prompts are needed; "
+            "lower generation.max_new_tokens or data.max_tokens"
         )
     return fitting, len(prompts) - len(fitting)
 

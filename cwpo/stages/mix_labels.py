@@ -44,8 +44,9 @@ def poisoned(pairs: pd.DataFrame, gold: pd.DataFrame, count: int) -> pd.DataFram
     order = np.argsort(-np.abs(gap), kind="stable")[:count]
     if len(order) < count or not np.all(gap[order]):
         raise InputError(
-            f"labeled.poison_fraction wants {count} pairs to poison, but only {int((gap != 0).sum())} labeled pairs "
-            "outside labeled.own_share have unequal gold rewards; lower labeled.poison_fraction or labeled.own_share"
+            f"labeled.poison_fraction wants {count} pairs to poison, but only {int((gap != 0).sum())} of the labeled "
+            "pairs that labeled.own_share leaves out have unequal gold rewards; "
+            "lower labeled.poison_fraction or labeled.own_share"
         )
     return table.assign(human_label=np.where(gap > 0, "b", "a")).iloc[order][list(pairs.columns)]
 
@@ -56,7 +57,10 @@ def _labeled(work: Work, parent: str) -> pd.DataFrame:
 
 
 def labeled_pairs(work: Work) -> pd.DataFrame:
-    """Returns the pairs that an annotator learns from: those of the parent `labels`, if any, else the labeled split."""
+    """Returns the pairs that an annotator learns from.
+
+    They come from the parent stage `labels` if there is one, else from the labeled split.
+    """
     if "labels" in work.parents:
         return work.table("labels", "labeled.parquet")
     return _labeled(work, "prepare")

@@ -60,7 +60,10 @@ def _settings(work: Work, context: int | None) -> dict[str, Any]:
 
 
 def _reward(work: Work) -> Any:
-    """Loads the reward: the annotator or gold model of the parent `reward`, if any, else online.reward_model."""
+    """Loads the reward model.
+
+    It is the annotator or gold model of the parent stage `reward` if there is one, else online.reward_model.
+    """
     from cwpo.models.gold import Trained
     from cwpo.models.policy import context_length, readable
     from cwpo.models.reward_models import ChatReward, HuggingFace, Reward

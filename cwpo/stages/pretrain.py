@@ -1,4 +1,4 @@
-"""Pretrains a model of the synthetic world once and saves it as an ordinary checkpoint."""
+"""Pretrains a tiny language model on texts of the synthetic world and saves it as an ordinary checkpoint."""
 
 from typing import Any
 

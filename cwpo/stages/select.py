@@ -38,8 +38,9 @@ def run(work: Work) -> dict[str, Any]:
 def _labels(work: Work, table: pd.DataFrame) -> pd.Series:
     """Returns "a" or "b" for every pair: the label of the human, the weak model or gold, as method.labels says.
 
-    Equal gold rewards give a random label. method.labels=flips takes gold's labels and flips as many of them, on random
-    pairs with unequal gold rewards, as the weak model gets wrong there.
+    Equal gold rewards give a random label. method.labels=flips takes gold's labels and flips some of them at random,
+    only on pairs with unequal gold rewards. The number of flips is the number of these pairs that the weak model labels
+    wrongly.
     """
     source = work.config.method.labels
     if source in ("human", "weak"):

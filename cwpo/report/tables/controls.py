@@ -1,4 +1,7 @@
-"""Control arms that the paper lacks, and how well an arm's margin-weighted agreement with gold predicts its rank."""
+"""Tables of control arms that the paper lacks.
+
+They also show how well an arm's margin_agreement (see with_agreement) predicts its rank by gold reward.
+"""
 
 from __future__ import annotations
 

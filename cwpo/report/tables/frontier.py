@@ -55,10 +55,11 @@ def methods_of(cells: pd.DataFrame) -> list[str]:
 
 
 def at_humans_kl(cells: pd.DataFrame, point: str) -> dict[str, float]:
-    """Returns method -> mean gold reward at the KL that Human has at operating point `point`, in one panel of `panels`.
+    """Returns {method: mean gold reward} at the KL that Human has at operating point `point`.
 
-    A method's reward is interpolated linearly in KL between its learning rates; its SFT model counts as KL 0. A method
-    whose largest KL is below Human's is left out. Returns {} if Human did not run at `point` or a KL is missing.
+    `cells` are those of one model pair and data set. A method's reward is interpolated linearly in KL between its
+    learning rates; its SFT model counts as KL 0. A method whose largest KL is below Human's is left out. Returns {} if
+    Human did not run at `point` or a KL is missing.
     """
     human = cells[(cells["method"] == "human") & cells["point"].isin((point, BOTH))]
     if len(human) != 1 or "kl" not in cells or cells["kl"].isna().any():

@@ -16,9 +16,10 @@ from cwpo.statistics import bootstrap_interval, proportion_interval
 
 @dataclass(frozen=True)
 class Number:
-    """A number that cells show with its interval: its key in a cell (and column in the CSV), heading and decimals.
+    """A number that cells show with its interval, under the heading `title` and with `digits` decimals.
 
-    `beside`: (key, heading) of a number shown next to it without an interval; `short`: the heading of both in LaTeX.
+    `name` is its key in a cell and its column in the CSV. `beside`: (key, heading) of another number, shown next to it
+    without an interval. `short`: one heading for both numbers in LaTeX.
     """
 
     name: str
@@ -30,13 +31,14 @@ class Number:
 
 @dataclass(frozen=True)
 class Kind:
-    """How the numbers of a table are computed and named. `frame` returns the runs of one of the named experiments.
+    """How the numbers of a table are computed and named.
 
-    `cell` computes a cell from its runs. `averages`: whether a section ends with the mean over its rows; `cell` must
-    then accept the runs of several cells and average over the cells. `compare` computes how two arms differ, from pairs
-    of their runs with equal values in the columns `same`. `main` is the number that the paper prints as well, under the
-    name `metric` in paper_results.csv; `second` is shown in a second table. `on_arms`: whether there is a table for
-    each operating point (see cwpo.config.update_sizes) or one from all runs.
+    `frame` returns the runs of one of the experiments that it is given. `cell` computes a cell from its runs. If
+    `averages`, a section ends with the mean over its rows; then `cell` must also accept the runs of several cells and
+    average over these cells. `compare` computes how two arms differ: it pairs those of their runs that have equal
+    values in the columns `same`. `main` is the number that the paper prints as well, under the name `metric` in
+    paper_results.csv; `second` is shown in a second table. If `on_arms`, there is a table for each operating point (see
+    cwpo.config.update_sizes); if not, there is one table of all runs.
     """
 
     frame: Callable[[Results, Sequence[str]], pd.DataFrame]
@@ -74,9 +76,10 @@ def annotator_outcome(results: Results, cells: Sequence[pd.DataFrame]) -> dict[s
 
 
 def compare_annotators(results: Results, a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str]) -> dict[str, Any]:
-    """Returns accuracy of `a` minus `b` in points, from annotators with equal values of columns `on`; {} if none match.
+    """Returns the accuracies of annotators `a` minus those of annotators `b`, in percentage points; {} if none match.
 
-    The differences are averaged over each seed's cells (see pairs_by_seed); the intervals resample the seeds.
+    Annotators match if they have equal values in the columns `on`. The differences are averaged over each seed's cells
+    (see pairs_by_seed); the intervals resample the seeds.
     """
     pairs = pairs_by_seed(a, b, on)
     of = pd.concat([a, b]).drop_duplicates("run").set_index("run")

@@ -1,4 +1,7 @@
-"""Writes a filled table as LaTeX (booktabs): our mean and interval, the paper's number, then the second number."""
+"""Writes a filled table as LaTeX (booktabs).
+
+Each row shows our mean and interval, then the paper's number, then the second number of the table's kind.
+"""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def ranked(results: Results, rows: pd.DataFrame, axes: Sequence[str]) -> list[Ce
 
 
 def texts(cells: Sequence[Cell], axes: Sequence[str], against: str = "") -> pd.DataFrame:
-    """Returns the cells as a table of text, a row each; a method `against` adds a column of differences from it."""
+    """Returns a table of text with a row per cell. If `against` names a method, a column has the difference from it."""
     lines = []
     for rank, cell in enumerate(cells, 1):
         line = {"rank": str(rank), "gold reward": interval(cell, "reward", 3)}

@@ -46,7 +46,10 @@ def arms(results: Results) -> pd.DataFrame:
 
 @lru_cache(maxsize=1)
 def differences(results: Results) -> pd.DataFrame:
-    """Returns a row of `compare` per contrast, label noise, number of pairs and learning rate, if both methods ran."""
+    """Returns a row of numbers from `compare` per contrast, label noise, number of pairs and learning rate.
+
+    Rows are left out where one of the two methods of the contrast did not run.
+    """
     return pd.DataFrame(
         {**dict(zip(REGIME, values)), "contrast": name, **cell}
         for values, rows in results.of("regimes").groupby(list(REGIME), sort=True)

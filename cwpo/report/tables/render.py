@@ -31,8 +31,9 @@ HEADINGS = {
 def pages(spec: Spec, results: Results, below: Callable[[Grid], str] | None = None) -> list[Page]:
     """Fills the table at each operating point at which it ran and returns its pages; [] if the table has no runs.
 
-    Each point has a page with CSV and LaTeX and, if there are differences, a page with their CSV. The first page also
-    has the Markdown of all points. `below` returns Markdown to put under each filled table.
+    Each operating point has a page with the CSV and LaTeX of the table. If there are differences, it also has a page
+    with the CSV of the differences. The very first page also has the Markdown, for all operating points together.
+    `below` returns Markdown to put under each filled table.
     """
     of_arms = spec.kind.on_arms
     points = results.points(*spec.shown) if of_arms else (MATCHED,)

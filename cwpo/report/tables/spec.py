@@ -94,7 +94,10 @@ def data_item(name: str) -> Item:
 
 
 def models(*known: tuple[str, str], short: bool = False) -> Axis:
-    """Returns an axis of model pairs: the paper's, `known`, then others that ran. `short`: labels omit weak models."""
+    """Returns an axis of (weak, strong) pairs: first the paper's pairs, given as `known`, then other pairs that ran.
+
+    If `short`, the labels omit the weak model.
+    """
 
     def pairs(frame: pd.DataFrame) -> list[Item]:
         ran = sorted(set(frame[["weak", "strong"]].itertuples(index=False, name=None)))
@@ -112,7 +115,7 @@ def models(*known: tuple[str, str], short: bool = False) -> Axis:
 
 
 def weak_models(*known: str) -> Axis:
-    """Returns an axis of weak models: the paper's, `known`, then others that ran."""
+    """Returns an axis of weak models: first the paper's models, given as `known`, then other models that ran."""
 
     def items(frame: pd.DataFrame) -> list[Item]:
         ours = {name: paper_model(name) for name in sorted(set(frame["weak"]))}
@@ -142,7 +145,10 @@ def objectives(frame: pd.DataFrame) -> list[Item]:
 
 
 def method(key: str, paper: str = "", *, optional: bool = False, **where: Any) -> Item:
-    """Returns the item for runs of method `key` that meet `where`. `paper`: its name in paper_results.csv, or `key`."""
+    """Returns the item for runs of method `key` with the values `where` in other columns.
+
+    `paper`: the method's name in paper_results.csv, by default `key`.
+    """
     return Item(METHOD_NAMES[key], {"method": key, **where}, {"method": paper or key}, optional)
 
 

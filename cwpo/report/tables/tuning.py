@@ -1,4 +1,7 @@
-"""Tables of the learning rates of both operating points, chosen on development seeds that no other table uses."""
+"""Tables of the learning rates of the two operating points, `matched` and `own_best`.
+
+The rates were chosen on development seeds that no other table uses.
+"""
 
 from __future__ import annotations
 
@@ -31,17 +34,18 @@ def human_target(results: Results) -> float:
 
 
 def tuning_runs(results: Results) -> pd.DataFrame:
-    """Returns the runs with DPO: those of the first experiment of TUNINGS that ran, and those of all MORE_TUNINGS."""
+    """Returns the tuning runs with DPO: those of the first experiment in TUNINGS that ran, and all of MORE_TUNINGS."""
     return pd.concat([results.of(*TUNINGS), *(results.of(name) for name in MORE_TUNINGS)])
 
 
 @lru_cache(maxsize=len(OBJECTIVES))
 def tuning_cells(results: Results, objective: str = "dpo") -> pd.DataFrame:
-    """Returns a row per model family, method and learning rate: `outcome` over data sets and models; empty if none ran.
+    """Returns a row per model family, method and learning rate; empty if none ran.
 
-    Two columns mark the chosen rates. `matched`: one rate for all arms of a family, where Human's GRA with DPO is
-    nearest to `human_target`; rates above the one with Human's highest GRA do not count. `own_best`: the method's rate
-    with the highest mean gold reward under this objective, of several such rates the smallest.
+    A row has the numbers of `outcome` over all data sets and models of the family. Two boolean columns mark the chosen
+    rates. `matched`: the rate, one for all arms of a family, at which Human's GRA with DPO is nearest to
+    `human_target`; only rates up to the one with Human's highest GRA count. `own_best`: the rate at which the method
+    has the highest mean gold reward under `objective`; if several rates have it, the smallest of them.
     """
     runs = tuning_runs(results) if objective == "dpo" else results.of(OTHER_OBJECTIVES)
     runs = runs[runs["objective"] == objective]
@@ -64,7 +68,10 @@ def tuning_cells(results: Results, objective: str = "dpo") -> pd.DataFrame:
 
 
 def _matched(rows: pd.DataFrame, target: float) -> float:
-    """Returns one family's matched learning rate (see tuning_cells); NaN if Human did not run or `target` is NaN."""
+    """Returns a family's learning rate at which Human's GRA is nearest to `target` (%), by the rule of tuning_cells.
+
+    Returns NaN if Human did not run or `target` is NaN.
+    """
     human = rows[rows["method"] == "human"].set_index("learning_rate")["gra"].dropna()
     if not len(human):
         return float("nan")
