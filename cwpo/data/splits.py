@@ -23,9 +23,10 @@ def assign_splits(
 
     A column `test` marks the test pairs; at most `data.test_pairs` of them are drawn. Without this column, test prompts
     are drawn, and all pairs of these prompts are test pairs. From the other pairs, at most `data.pairs` are drawn. Of
-    these, the share `holdout` is held out for gold. The rest is in random order. Its first part, the share
-    `human_fraction`, is labeled, so a larger share includes the pairs of a smaller one. All others are unlabeled or, if
-    `unlabeled_fraction` is given, at most this share of the rest, taken from its end; the pairs in between are unused.
+    these, the share `holdout` is held out for gold. The remaining pairs are put in random order. The first of them, the
+    share `human_fraction`, are labeled, so a larger share includes the pairs of a smaller one. All later ones are
+    unlabeled. If `unlabeled_fraction` is given, at most this share of the remaining pairs, taken from their end, is
+    unlabeled, and the pairs in between are unused.
     Raises InputError for a split of fewer than 2 pairs; the message shows `drops`, the number of rows by reason.
     """
     rng = np.random.default_rng([seed, 2])

@@ -135,7 +135,7 @@ class Submitit:
                 job.cancel(check=False)
 
     def executor(self, folder: Path) -> Any:
-        """Returns submitit's executor. The jobs' files go to `folder`, unless the parameters name another."""
+        """Returns submitit's executor. The jobs' files go to params["submitit_folder"] or, without it, to `folder`."""
         import submitit
 
         given = {name: value for name, value in self.params.items() if value is not None}

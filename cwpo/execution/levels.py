@@ -41,7 +41,7 @@ def run_levels(
     title: str = "",
     watch: Callable[[Node], None] = lambda node: None,
 ) -> int:
-    """Runs every stage of the arms that is not in the store. Returns how many stages these were at the start.
+    """Runs every stage of the arms that is not in the store. Returns how many were missing at the start.
 
     Calls `watch` with each stage that finishes. All jobs of a level end before the next level begins. If jobs fail, the
     first failure is raised when their level has ended.

@@ -120,7 +120,7 @@ def _signal(process: subprocess.Popen, number: int) -> None:
 
 
 def _failure(folder: Path, processes: int, code: int) -> Exception:
-    """Returns an InputError if a process raised one, else LaunchFailed with the earliest error, which caused others."""
+    """Returns the InputError that a process raised, else LaunchFailed with the first error, the cause of later ones."""
     files = sorted(folder.glob("failure-*.json"), key=lambda file: file.stat().st_mtime_ns)
     failures = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     for failure in failures:

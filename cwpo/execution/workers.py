@@ -73,7 +73,8 @@ def run_arms(
 
 
 def workers_for(settings: Settings) -> int:
-    """Returns the default `jobs`: 1 with launch=ddp, fsdp or device=cuda:N, else the number of GPUs, JOBS on CPUs."""
+    """Returns the default number of worker processes: 1 if launch is ddp or fsdp, or if device is cuda:N; otherwise the
+    number of GPUs, or JOBS if stages run on CPUs."""
     if settings.launch != "none" or settings.device.startswith("cuda:"):
         return 1
     return (len(gpu_names()) if settings.device in ("auto", "cuda") else 0) or JOBS
@@ -170,7 +171,7 @@ class Queue:
         self.settings, self.board, self.pool = settings, board, pool
 
     def start(self, jobs: int) -> None:
-        """Starts ready stages, first those that are `early` (see Stage), until `jobs` stages run."""
+        """Starts stages whose parents are done, until `jobs` stages run. Those with Stage.early=True start first."""
         if self.failure is not None:
             return
         ready = [self.by_key[key] for key, parents in self.waiting.items() if not parents]
@@ -240,7 +241,7 @@ def _terminated(*_: object) -> None:
 
 
 def _interrupt() -> None:
-    """Raises KeyboardInterrupt, unless a signal came less than GRACE seconds ago, whose clean-up may still run."""
+    """Raises KeyboardInterrupt, unless an earlier signal came within GRACE seconds: its clean-up may still run."""
     before, _worker.stopped_at = _worker.stopped_at, time.monotonic()
     if _worker.stopped_at - before > GRACE:
         raise KeyboardInterrupt
@@ -288,7 +289,8 @@ def _failure(node: Node, settings: Settings, error: BaseException) -> Failed:
 
 
 def _reported(error: BaseException, settings: Settings, running: Sequence[Node]) -> BaseException:
-    """Returns what to raise after stage running[0] ended with `error`. If a worker died, it names all of `running`."""
+    """Returns the exception to raise after stage running[0] ended with `error`. If a worker process died, the message
+    names all stages in `running`."""
     if isinstance(error, BrokenProcessPool):
         names = ", ".join(f"{node.name} ({node.key})" for node in running)
         return Failed(

@@ -153,7 +153,8 @@ def score_responses(
     token_budget: int | None = None,
 ) -> Tensor:
     """Returns the scores of N rows, (N,), in logits, without gradients and dropout. A row is (token ids, index of the
-    first response token). For `batch_size` and `token_budget` see scoring_batches; with a budget, lean=True."""
+    first response token). `batch_size`, `token_budget`: see scoring_batches. If `token_budget` is given,
+    response_scores runs with lean=True."""
     compute = partial(response_scores, lean=token_budget is not None)
     with label_precision(next(model.parameters()).device.type):
         return score_sequences(model, rows, pad_id, batch_size, token_budget, compute)

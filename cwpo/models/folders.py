@@ -16,7 +16,7 @@ TENSORS = "adapter_model.safetensors"
 
 
 def checkpoint_problem(path: str, key: str, adapters: bool = False) -> str | None:
-    """Returns why `path` (config key: `key`) is no usable checkpoint, or None if it is one, or looks like a hub id.
+    """Returns why `path` (config key: `key`) is no usable checkpoint. None: it is one, or it looks like a hub id.
 
     `adapters`: whether a folder of LoRA adapters that cwpo trained is accepted too.
     """
@@ -60,8 +60,11 @@ def _only_pickles(files: Iterable[str], at: str, fix: str) -> str | None:
 
 
 def strange_shards(folder: Path) -> str | None:
-    """Returns what is wrong with an index of weight files (*.index.json) in `folder`, or None. Every index must be
-    readable. One of safetensors must name only such files; all must be there, unless model.safetensors is."""
+    """Returns what is wrong with an index of weight files (*.index.json) in `folder`, or None.
+
+    Every index must be readable. An index of safetensors must name only .safetensors files. All of them must be in
+    `folder`, unless model.safetensors is there.
+    """
     for index in sorted(folder.glob("*.index.json")):
         try:
             named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())

@@ -115,11 +115,12 @@ def sample_responses(
     token_budget: int | None = None,
     names: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Samples a response to each prompt with its seed. Returns for each a dict as `encoding.sampled` describes it.
+    """Samples a response to each prompt, from the prompt's seed. Returns a dict for each: see `encoding.sampled`.
 
-    Prompts of similar length share a batch. On a GPU, a batch takes as many as fit into its memory. Elsewhere it has
-    `batch_size` prompts or, with a token budget, up to twice this budget of tokens, of which each prompt takes the
-    longest prompt's length + `max_new_tokens`. If padding would change samples (samples_alone), a batch is one prompt.
+    Prompts of similar length share a batch. On a GPU, a batch has as many prompts as fit into its memory. Elsewhere, it
+    has `batch_size` prompts or, if `token_budget` is given, up to 2 x `token_budget` tokens. Each of its prompts counts
+    as many tokens as the longest one + `max_new_tokens`. If padding would change samples (see samples_alone), each
+    prompt is a batch of its own.
     Raises FloatingPointError, with the prompts' `names` (default: their numbers), if the model's logits are NaN.
     """
     names = names or [f"prompt {i}" for i in range(len(prompts))]
@@ -172,7 +173,7 @@ def samples_alone(model: PreTrainedModel, longest: int) -> bool:
 def _draw(
     model: PreTrainedModel, inputs: Tensor, mask: Tensor, sampler: GumbelSampler, eos: int, most: int
 ) -> list[list[int]]:
-    """Returns up to `most` new tokens per row, EOS included. At each stop of HalfEnded, ended rows leave the batch."""
+    """Returns up to `most` new tokens per row, EOS included. When HalfEnded stops the batch, ended rows leave it."""
     width = inputs.shape[1]
     rows, sequences = torch.arange(len(inputs), device=inputs.device), inputs
     tokens = torch.full((len(inputs), most), eos, device=inputs.device)
@@ -202,7 +203,8 @@ def _draw(
 
 
 class HalfEnded(StoppingCriteria):
-    """Stops a batch once half of its `rows` (all, if fewer than FEWEST) have an EOS at column `start` or later."""
+    """Stops a batch once half of its rows have an EOS at column `start` or later; if it has fewer than FEWEST rows,
+    once all have."""
 
     def __init__(self, rows: int, start: int, eos: int) -> None:
         self.least = rows / 2 if rows >= FEWEST else rows

@@ -86,7 +86,8 @@ class Trained:
 
 
 def load_gold(config: Any, trained: Path | None, device: str, token_budget: int | None = None) -> Gold | Comparison:
-    """Loads the gold model of `config`, a choice of conf/gold. gold=trained needs its folder `trained` (ValueError).
+    """Loads the gold model of `config`, a choice of conf/gold. gold=trained loads the model in the folder
+    `trained`, and raises ValueError if that is None.
 
     A batch of a local neural model has up to 2 x `token_budget` tokens or, if that is None, `config.batch_size` texts.
     """
@@ -95,7 +96,7 @@ def load_gold(config: Any, trained: Path | None, device: str, token_budget: int 
         return Oracle() if config.name == "oracle" else Judge(config.temperature)
     if config.name == "trained":
         if trained is None:
-            raise ValueError("trained=None: gold=trained needs the folder of its model; pass train_gold's output")
+            raise ValueError("trained is None, but gold=trained needs the model's folder; pass train_gold's output")
         return Trained(trained, batch_size=config.batch_size, **settings)
     if config.name == "openai":
         from cwpo.models.judge import ApiJudge

@@ -82,7 +82,7 @@ class _Given(nn.Module):
 
 
 class _Output(BaseModelOutputWithPast):
-    """Output of _Given; everything else that a backbone may return (router logits, caches) is None."""
+    """A backbone's output with last hidden states only: any other field (router logits, caches) is None."""
 
     def __getattr__(self, name: str) -> None:
         return None

@@ -65,7 +65,8 @@ Verdict: tie
 
 
 class JudgeError(RuntimeError):
-    """The endpoint refuses or gives no answer. Earlier answers are kept: the same command asks only the rest."""
+    """The endpoint refuses a request or gives no answer. Earlier answers are kept: the same command, given again, asks
+    only the open questions."""
 
 
 class ApiJudge:
@@ -227,7 +228,7 @@ def read_prompt(file: str | None, asks: str) -> str:
         raise InputError(f"gold.prompt_file={file} cannot be read: {error}; name a text file in UTF-8") from error
     missing = [f"{{{name}}}" for name in ("prompt", "response_a", "response_b") if f"{{{name}}}" not in text]
     if missing:
-        raise InputError(f"gold.prompt_file={file} lacks {', '.join(missing)}; add it where the text belongs")
+        raise InputError(f"gold.prompt_file={file} lacks {', '.join(missing)}; write each where its text should stand")
     return text
 
 

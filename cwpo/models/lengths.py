@@ -52,7 +52,10 @@ def exact_parts(model: nn.Module, attention_mask: Tensor, *columns: Tensor) -> I
 
 
 def parts_by_length(model: nn.Module, attention_mask: Tensor, *columns: Tensor) -> Iterator[list[Tensor]]:
-    """Yields a part, as exact_parts does, for each length of rows, shortest first. Calls forget_lengths first."""
+    """Splits the rows of a batch into one part for each row length, shortest first; yields lists as exact_parts does.
+
+    Before the first part it calls forget_lengths.
+    """
     lengths = attention_mask.sum(dim=1)
     forget_lengths(model)
     for length in lengths.unique().tolist():

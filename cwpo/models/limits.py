@@ -28,7 +28,7 @@ def context(config: Any) -> int | None:
 def causal_problem(config: Any) -> str | None:
     """Returns why a model with this config cannot score a text from left to right, or None if it can.
 
-    Models that cannot are loaded by transformers without an error: an encoder-decoder (its decoder alone), and BERT and
+    transformers loads such models without an error: encoder-decoders, of which it loads the decoder alone, and BERT and
     similar models, whose tokens attend to later ones.
     """
     if config.is_encoder_decoder:
@@ -54,8 +54,8 @@ def vocabulary(config: Any) -> int | None:
 
 
 def tokenizer_problems(tokenizer: Any, config: Any) -> list[str]:
-    """Returns a message for each reason why a model and its tokenizer cannot be used, else []: no EOS token, a special
-    token beyond the model's vocabulary, or a causal_problem."""
+    """Returns a message for each reason why a model and its tokenizer cannot be used, else []: the tokenizer has no EOS
+    token, a special token is beyond the model's vocabulary, or the model is not causal (see causal_problem)."""
     no_eos = "the tokenizer has no EOS token, so no response could end; set tokenizer.eos_token"
     problems, most = [no_eos] if tokenizer.eos_token_id is None else [], vocabulary(config) or np.inf
     if problem := causal_problem(config):
@@ -99,7 +99,8 @@ def length_problems(lengths: Sequence[int], config: Any) -> list[str]:
 
 
 def pair_problems(rows: Sequence[Mapping[str, Any]], tokenizer: Any, config: Any) -> list[str]:
-    """Returns length_problems and token_problems of pairs that encode_pairs tokenised."""
+    """Returns one message if a sequence of a pair exceeds the model's context, and one if a token is beyond the model's
+    vocabulary, else []. `rows`: pairs as encode_pairs returns them."""
     sides = [[row[f"{side}_ids"] for row in rows] for side in ("chosen", "rejected")]
     lengths = [max(len(chosen), len(rejected)) for chosen, rejected in zip(*sides, strict=True)]
     both = [[*chosen, *rejected] for chosen, rejected in zip(*sides, strict=True)]

@@ -67,24 +67,29 @@ def lean_losses(
 def logps_by_length(
     model: nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, compute: Logps
 ) -> Tensor:
-    """Returns what `compute` does, run on rows of one length at a time, since longer rows may change shorter ones."""
+    """Returns what `compute` returns, called on rows of one length at a time: in some models a long row changes the
+    values of shorter rows in its batch."""
     parts = parts_by_length(model, attention_mask, input_ids, labels)
     return in_order([(rows, compute(model, ids, mask, targets)) for rows, mask, ids, targets in parts])
 
 
 def exact_logps(model: nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
-    """Returns the same as response_logps, run on rows of one length at a time if exact_parts splits the batch."""
+    """Returns the same as response_logps. If a long row would change the values of shorter rows in its batch, the model
+    runs on rows of one length at a time."""
     parts = exact_parts(model, attention_mask, input_ids, labels)
     return in_order([(rows, response_logps(model, ids, mask, targets)) for rows, mask, ids, targets in parts])
 
 
 def packed_logps(model: nn.Module, batch: Mapping[str, Tensor], head: Head | None = None) -> Tensor:
-    """Returns log-probs of chosen, then of rejected responses of B pairs, (2 B,), in nats. Arguments: packed_losses."""
+    """Returns the log-probs of B pairs' responses, (2 B,), in nats: first all chosen, then all rejected ones.
+
+    The arguments are those of packed_losses.
+    """
     return _sums(packed_losses(model, batch, head), batch["sequence"], len(batch["lengths"]))
 
 
 def packed_losses(model: nn.Module, batch: Mapping[str, Tensor], head: Head | None = None) -> Tensor:
-    """Returns -log p of all M response tokens in a batch of pack_pairs, (M,), in nats, in the order of its `target`.
+    """Returns -log p of all M response tokens in a batch of pack_pairs, (M,), in nats, in the order of batch["target"].
 
     The `head` (see head_of; default: the LM head) runs, in chunks, only on positions that predict a response token.
     """
@@ -95,7 +100,8 @@ def packed_losses(model: nn.Module, batch: Mapping[str, Tensor], head: Head | No
 
 
 def packed_states(inner: Any, batch: Mapping[str, Any], at: Tensor, dtype: torch.dtype) -> Tensor:
-    """Returns last hidden states (M, d) at the flat indices `at`, (M,), into packed_ids; the mask has dtype `dtype`."""
+    """Returns the last hidden states (M, d) of M tokens in a batch of pack_pairs. `at`, (M,): the tokens' indices in
+    flattened batch["packed_ids"]. `dtype`: that of the attention mask."""
     mask, line = _attention(batch, dtype)
     if line or dtype in NARROW:
         attend_in_rows(inner)
@@ -106,8 +112,11 @@ def packed_states(inner: Any, batch: Mapping[str, Any], at: Tensor, dtype: torch
 
 
 def _attention(batch: Mapping[str, Any], dtype: torch.dtype) -> tuple[Tensor, dict[str, Any]]:
-    """Returns what a model is called with for a batch of pack_pairs: the mask to add to attention scores (for Lines a
-    single 0, not used), and more arguments: {"rows": Rows or Lines} if the tokens lie on one line, else {}."""
+    """Returns the attention mask for a batch of pack_pairs, and the model's other arguments for its attention.
+
+    The mask is added to attention scores; for Lines it is a single 0 that is not used. The other arguments are {"rows":
+    Rows or Lines} if the tokens lie on one line, else {}.
+    """
     if "ends" in batch:
         rows: Any = Lines(*(batch[name] for name in ("place", "first", "ends", "most")))
         return torch.zeros(1, 1, 1, 1, dtype=dtype, device=batch["ends"].device), {"rows": rows}
@@ -120,7 +129,7 @@ def _attention(batch: Mapping[str, Any], dtype: torch.dtype) -> tuple[Tensor, di
 
 
 def in_lines(model: nn.Module) -> bool:
-    """Whether packed pairs are laid out as Lines: on CUDA, in 16 bits, if torch and the GPU have varlen attention."""
+    """Whether pack_pairs should get lines=True: on CUDA, in 16 bits, if torch and the GPU have varlen attention."""
     inner = without_adapters(model)
     device = inner.get_output_embeddings().weight.device
     if device.type != "cuda" or _compute_dtype(inner, "cuda") not in NARROW or find_spec(VARLEN) is None:
@@ -136,7 +145,7 @@ def _compute_dtype(inner: Any, device: str) -> torch.dtype:
 
 
 def _sums(losses: Tensor, sequence: Tensor, count: int) -> Tensor:
-    """Returns -sum of the losses of each of `count` sequences, (count,). `sequence`, (M,): each loss's sequence."""
+    """Returns minus the sum of each sequence's losses, (count,). `sequence`, (M,): the sequence number of each loss."""
     return -torch.zeros(count, device=losses.device).index_add(0, sequence, losses)
 
 
@@ -154,8 +163,8 @@ def score_sequences(
     token_budget: int | None = None,
     compute: Logps = exact_logps,
 ) -> Tensor:
-    """Returns what `compute` gives, by default log-probs in nats, for N rows, each (token ids, response start): (N,),
-    float32, without gradients or dropout. scoring_batches makes the batches."""
+    """Returns the result of `compute`, by default log-probs in nats, for N rows: (N,), float32, without gradients or
+    dropout. A row is (token ids, index of the first response token). scoring_batches makes the batches."""
     model.eval()
     device = next(model.parameters()).device
     scores = torch.empty(len(rows))

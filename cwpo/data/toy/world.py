@@ -14,8 +14,8 @@ Published values are in brackets.
     annotator against gold: all, surest 30 %, least sure 30 %    .751  .901  .598
 
 In a prototype, SPECIFIC_REACTION and quality_spread were .8. Now SPECIFIC_REACTION is .6, so that an annotator still
-gains from more labels and parameters, and quality_spread is 1, which brings accuracy back up. New are reactions to a
-repeated sentence and to straying from a harmful request; and a polite sentence that is not first counts as filler.
+gains from more labels and parameters, and quality_spread is 1, which brings accuracy back up. Readers now also react to
+a repeated sentence and to straying from a harmful request. A polite sentence that is not first now counts as filler.
 """
 
 import math
@@ -90,8 +90,9 @@ def sample_pairs(
     The two responses are exchangeable and never identical. Texts depend on `dataset`, `seed` and the row number alone,
     so a smaller `count` gives the first rows of a larger one. `flip`, `temperature` and `taste_spread` replace the data
     set's own values (see WorldDataset) and change only the labels. At temperature 0 annotators choose the response they
-    value more, or either at random if they value both alike; then the share `flip` of labels is reversed. `domain` is
-    `dataset` or, if that is a mixture, the part. Raises ValueError for an unknown data set or a parameter out of range.
+    value more, or either at random if they value both alike. At any temperature, the share `flip` of these choices is
+    then reversed. `domain` is `dataset` or, if that is a mixture, the part that the pair is from. Raises
+    ValueError for an unknown data set or a parameter out of range.
     """
     if dataset not in DATASETS:
         raise ValueError(f"unknown data set {dataset!r} of the synthetic world; it has {', '.join(DATASETS)}")
@@ -114,7 +115,7 @@ def sample_pairs(
 
 
 def pretraining_texts(count: int, seed: int) -> list[str]:
-    """Draws `count` texts "prompt response</s> reaction", with all topics and requests; 40 % of these are harmful."""
+    """Draws `count` texts "prompt response</s> reaction", with all topics and requests; 40 % of prompts are harmful."""
     rng = random.Random(f"pretraining/{seed}")
     texts = []
     for _ in range(count):
