@@ -33,10 +33,11 @@ def answer(results: Results) -> list[tuple[str, str]]:
 
 
 def _runs(results: Results, point: str) -> dict[str, pd.DataFrame]:
-    """Returns method -> its DPO runs at the operating point in table1, headline and frontier, each arm and seed once.
+    """Returns method -> its DPO runs at operating point `point`; an arm in several experiments counts once per seed.
 
-    A cell is a data set and a pair of models. Keeps only the seeds with which both CW-PO and Human ran in every cell
-    that they share, because `compare` leaves out cells that lack a seed. If there is no such seed, keeps all seeds.
+    The experiments are table1, headline and frontier. A cell is a data set and a pair of models. Keeps a seed only if
+    CW-PO and Human both ran with it in every cell that has runs of both, because `compare` leaves out cells that lack
+    a seed. If there is no such seed, keeps all seeds.
     """
     arms = results.at(point).arms
     at_point = arms["experiment"].isin(TABLES) | ((arms["experiment"] == "frontier") & arms["point"].notna())
@@ -92,7 +93,10 @@ def _listed(cells: Sequence[tuple[float, str]]) -> str:
 
 
 def _over_seeds(centres: Sequence[float], means: Floats) -> Interval:
-    """Returns the mean of `centres` (one per seed) and its t interval; for one seed, that of the resampled `means`."""
+    """Returns the mean of `centres` (one per seed) and its t interval.
+
+    With one seed, the interval is that of the resampled `means`.
+    """
     if len(centres) < 2:
         return interval_of(centres, means)
     return Interval(*np.round([np.mean(centres), *t_interval(centres)], DIGITS).tolist())

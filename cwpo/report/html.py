@@ -118,7 +118,7 @@ def samples(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 
 def disagreements(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Yields Tables 18, 19: per data set and weak model, pairs that the model labels unlike people, by confidence."""
+    """Yields Tables 18, 19: per data set and weak model, pairs whose weak label is not the human one, by confidence."""
     for (data, weak), rows in _with_texts(frame).groupby(["data", "weak"], sort=True):
         rows = rows.sort_values(["seed", "pair_id"])
         bands = {words: rows[rows["band"] == band].head(PAIRS) for band, words in BANDS.items()}

@@ -105,16 +105,16 @@ class Results:
     def points(self, *experiments: str) -> tuple[str, ...]:
         """Returns the operating points that ran: ("matched", "own_best") or ("matched",).
 
-        Looks at the first of `experiments` that has runs, or at all runs if no experiment is given. A run has the point
-        "both" if its learning rate is that of both points. Returns both points if some run has the point "own_best",
-        or if all runs have the point "both".
+        Looks at the runs of the first of `experiments` that has any; without arguments, at all runs. A run with point
+        "both" counts for the two points, because they have the same learning rate. Returns both points if some run has
+        the point "own_best", or if all runs have the point "both".
         """
         where = (self.of(*experiments) if experiments else self.arms)["point"]
         own = (where == OWN_BEST).any() or (len(where) > 0 and (where == BOTH).all())
         return (MATCHED, OWN_BEST) if own else (MATCHED,)
 
     def of(self, *experiments: str) -> pd.DataFrame:
-        """Returns the rows of `arms` of the first of `experiments` that has any; an empty frame if none has."""
+        """Returns the rows of `arms` of the first of `experiments` that has runs; an empty frame if none has."""
         for name in experiments:
             rows = self.arms[self.arms["experiment"] == name]
             if len(rows):
@@ -127,7 +127,7 @@ class Results:
         return rows.assign(run=rows["run_key"], family=[family(name) for name in rows["weak"]])
 
     def wins(self, rows: pd.DataFrame) -> list[Floats]:
-        """Returns for each run in `rows` an array: per prompt 1 if its gold reward beats its SFT model's, else 0."""
+        """Returns per run an array over prompts: 1 if the aligned model has a higher gold reward than SFT, else 0."""
         runs = [self.rewards[run] for run in rows["run"]]
         return [(run.reward > run.reward_sft).astype(float) for run in runs]
 
@@ -218,7 +218,10 @@ def _plain(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _recounted(runs: pd.DataFrame, rewards: Mapping[str, RunRewards]) -> pd.DataFrame:
-    """Returns `runs` with GRA and tie rate counted from `rewards`, which have 6 digits so that noise breaks no ties."""
+    """Returns `runs` with GRA and tie rate computed anew from `rewards`.
+
+    The rewards are rounded to 6 digits, so that numerical noise does not turn a tie into a win.
+    """
     own = [rewards[run] for run in runs["run"]]
     return runs.assign(
         gra=[float(np.mean(run.reward > run.reward_sft)) for run in own],

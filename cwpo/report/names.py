@@ -68,8 +68,8 @@ def paper_model(name: str) -> str:
 
 
 def label(model: str) -> str:
-    """Returns a model's name to show: `OPT-1.3B` for facebook/opt-1.3b and for world/opt-96x3, a toy that stands for
-    it; the last part of an unknown name."""
+    """Returns a model's display name: `OPT-1.3B` for facebook/opt-1.3b and for world/opt-96x3, the toy that stands for
+    it. For a model that the paper does not use, returns the last part of its name."""
     return KNOWN.get(paper_model(model), last_part(model))
 
 
@@ -89,7 +89,7 @@ def the_point(point: str) -> str:
 
 
 def scale_note(scale: str) -> str:
-    """Returns a clause about a scale, e.g. `toy scale: synthetic world, ...`; for an unknown one, only `mine scale`."""
+    """Returns a note on a scale, e.g. `toy scale: synthetic world, ...`; `<scale> scale` if SCALE_NOTES has none."""
     return SCALE_NOTES.get(scale, f"{scale} scale")
 
 

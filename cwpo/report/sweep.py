@@ -26,8 +26,9 @@ class Written(NamedTuple):
 def write_sweep(results: Path, scale: str, name: str, arms: pd.DataFrame, against: str | None) -> Written:
     """Writes the table, figures and page of the sweep `name`, whose runs are rows of `results`/`scale`/runs.csv.
 
-    `arms` has one row for each run: `run_key`; `seed`; `reference`, the run_key of the run of method `against` that is
-    subtracted from it, or None; and a column for each swept key, None where the run does not depend on the key.
+    `arms` has one row for each run. Its columns are `run_key`, `seed`, `reference`, and one for each swept key, None
+    where the run does not depend on the key. `reference` is the run_key of the run of method `against` with which the
+    row's run is compared, or None.
     """
     found = load(results, scale, name, set(arms["run_key"]))
     axes = [column for column in arms if column not in KNOWN]

@@ -32,7 +32,7 @@ LESS = {
 
 
 def preflight(cfg: Any) -> None:
-    """Prints what the experiments need. Raises InputError with every problem; the message of each says what to do."""
+    """Prints the hub assets, GPU memory and hours the experiments need. InputError lists every problem and its fix."""
     arms = list(settled_arms(cfg))
     problems: dict[str, None] = {}
     assets = distinct_assets(asset for arm in arms for asset in hub_assets(arm))
@@ -110,7 +110,7 @@ def _shapes(arms: list[Config], unusable: dict[Any, list[str]]) -> dict[tuple[st
 
 
 def _loaded(arm: Config) -> list[tuple[str, str, str | None]]:
-    """Returns models_of(arm) without an encoder, and without the weak or the strong model if no stage loads it."""
+    """Returns (config key, path, revision) of an arm's models, but no encoder, and only models that a stage loads."""
     lending = {"embedding.path"} if arm.method.labels in ("weak", "flips") else {"embedding.path", "pair.weak"}
     if STAGES.index(arm.until or STAGES[-1]) < STAGES.index("sft"):
         lending.add("pair.strong")

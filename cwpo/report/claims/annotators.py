@@ -51,8 +51,8 @@ def _sum(*terms: tuple[float, Where], match: tuple[str, ...] = ANNOTATOR) -> Mea
 
 
 def _cheaper(id: str, statement: str, rivals: str, *names: str) -> Claim:
-    """Returns the claim that BT (Bradley–Terry) annotators train in fewer seconds than the annotators `names`, such as
-    "sft_dpo". `rivals`: the text for their seconds, which follows "training seconds of BT below"."""
+    """Returns the claim that Bradley–Terry (BT) annotators train in fewer seconds than the annotators `names`, such as
+    "sft_dpo". `rivals` completes the description "training seconds of BT below ...", e.g. "those of SFT+DPO"."""
     return Claim(
         id,
         statement,

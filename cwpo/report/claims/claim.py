@@ -22,10 +22,10 @@ PLACES = {
 class Claim:
     """A statement of the paper, in our words, and the comparison that tests it, `test` in words and `measure` as code.
 
-    `measure` computes the effect from the number `number`, e.g. "gra". The claim is that the effect is above `value`,
+    `measure` computes the effect from the column `number`, e.g. "gra". The claim is that the effect is above `value`,
     or below it if `below` is set. `floor` is the smallest effect that matters: the verdict's margin is half the paper's
     effect, but at least `floor`. All effects are in `unit`. `paper`, by default `measure`, computes the paper's effect.
-    `second` names another number; `second_measure`, by default `measure`, computes its effect, shown beside the first.
+    `second` names another column; `second_measure`, by default `measure`, computes its effect, shown beside the first.
     `remark` is for readers. `arms`: whether aligned models are compared, not annotators. `plain`: whether the effect is
     simply the number of arm "a" minus that of arm "b", and not a slope, a maximum or the like.
     """
@@ -60,7 +60,7 @@ class Claim:
 def better(
     id: str, statement: str, a: Where, b: Where, *, test: str, match: tuple[str, ...] = ARM, remark: str = ""
 ) -> Claim:
-    """Returns the claim that arm `a` has a higher GRA than arm `b`; beside it, mean gold rewards are compared."""
+    """Returns the claim that arm `a` has a higher GRA than arm `b`. Their mean gold rewards are compared too."""
     measure = contrast([Term(1, "a", a), Term(-1, "b", b)], match=match)
     return Claim(id, statement, f"GRA of {test}", measure, plain=True, remark=remark)
 

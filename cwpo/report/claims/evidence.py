@@ -54,7 +54,7 @@ class Evidence:
 
 
 def of_results(results: Results) -> Evidence:
-    """Returns our runs as evidence. Gold rewards are NaN in runs where they are relative (RunRewards.relative)."""
+    """Returns our runs as evidence. Gold rewards that cannot be compared across runs are NaN (RunRewards.relative)."""
     runs, trained = results.arms, results.annotators
     absolute = ~runs["run"].map(lambda run: results.rewards[run].relative).astype(bool)
     arms = runs.assign(
@@ -93,7 +93,7 @@ def _ranked(frame: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def of_paper(paper: pd.DataFrame) -> Evidence:
-    """Returns the published numbers as evidence with one seed, 0. Table 4's CW-PO of OPT also serves as Figure 4's."""
+    """Returns the published numbers as evidence with one seed, 0. Figure 4 takes CW-PO with OPT from Table 4."""
     rows: list[dict] = []
     for given in paper.to_dict("records"):
         setting = dict(part.split("=") for part in given["setting"].split(";") if part)

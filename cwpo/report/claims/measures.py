@@ -51,7 +51,10 @@ Effects = dict[tuple[Any, ...], float]  # (*values of a cell, seed) -> effect or
 
 @dataclass(frozen=True)
 class Term:
-    """One term of a sum: `factor` times a number, e.g. GRA, of the runs that meet `where`; `side`: see Measured."""
+    """One term of a sum: `factor` times a number, e.g. GRA, of the runs that meet `where`.
+
+    `side` is "a" if these are runs of the tested arm, "b" if they are runs of an arm it is compared with.
+    """
 
     factor: float
     side: str
@@ -59,10 +62,11 @@ class Term:
 
 
 def contrast(terms: Sequence[Term], *, match: Sequence[str] = ARM, table: str = "arms") -> Measure:
-    """Returns a measure whose effect in each cell and seed is the sum of the terms, e.g. CW-PO minus Human.
+    """Returns a measure whose effect, in each cell and seed, is the sum of `terms`, e.g. CW-PO's GRA minus Human's.
 
-    `table`: the frame of Evidence to use; `match`: the columns that define a cell. A cell and seed is left out if one
-    of the terms has no run. For runs of experiments on different machines no effect is computed; a note says so.
+    `table` names the frame of Evidence to use, `match` the columns that define a cell. There is no effect for a cell
+    and seed in which some term has no run. If the experiments ran on different machines, there are no effects at all,
+    and a note says so.
     """
 
     def measure(evidence: Evidence, number: str) -> Measured:
@@ -81,7 +85,10 @@ def contrast(terms: Sequence[Term], *, match: Sequence[str] = ARM, table: str = 
 
 
 def _of_two_machines(frame: pd.DataFrame, rows: Sequence[pd.DataFrame]) -> tuple[str, ...]:
-    """Returns (a note,) if one run key has different results in two experiments, so their machines differ; else ()."""
+    """Returns (a note,) if the experiments of `rows` ran on different machines, else ().
+
+    They did if one run key has different results in two of them.
+    """
     names = sorted({name for part in rows for name in part["experiment"]})
     number = "gra" if "gra" in frame else "accuracy"
     shared = frame[frame["experiment"].isin(names)].groupby("run_key")[number]
@@ -95,11 +102,11 @@ def _of_two_machines(frame: pd.DataFrame, rows: Sequence[pd.DataFrame]) -> tuple
 def over_best(
     challenger: Where, rivals: Sequence[Where], *, match: Sequence[str] = ARM, per: Sequence[str] = ()
 ) -> Measure:
-    """Returns a measure: in each cell and seed, the number of `challenger` minus that of the best arm of `rivals`.
+    """Returns a measure: in each cell and seed, the value, e.g. GRA, of `challenger` minus that of the best rival.
 
-    Cells that agree in the columns `per` share one best rival; with per=(), all cells share one. It is chosen on the
-    *other* seeds: choosing it on the seed itself would favour the rivals, because the best of many noisy numbers is too
-    good. If there is only one seed, the best rival is chosen on that seed.
+    Cells with equal values in the columns `per` share one best rival; with per=(), all cells share one. The best rival
+    for a seed is chosen on the *other* seeds: on the seed itself, the largest of many noisy values would be too large
+    and so favour the rivals. If there is only one seed, the best rival is chosen on that seed.
     """
 
     def measure(evidence: Evidence, number: str) -> Measured:
@@ -150,11 +157,11 @@ def saving(
 
 
 def confidence_distance(evidence: Evidence, number: str) -> Measured:
-    """Measures how much more histograms of confidence differ between data sets than between seeds of one data set.
+    """Measures how much histograms of confidence differ between data sets, beyond their difference between seeds.
 
     Each Bradley–Terry annotator (data set, weak model, seed) has one histogram. Its effect is the mean distance to the
     histograms of other data sets (same model and seed) minus the mean distance to those of other seeds (same model and
-    data set; 0 if there are none). The distance is the total variation, in [0, 1].
+    data set; 0 if there are none). The distance is the total variation, in [0, 1]. `number` is ignored.
     """
     del number  # histograms have no other numbers to choose from
     frame = evidence.confidences
@@ -186,8 +193,8 @@ def _values(rows: pd.DataFrame, number: str, match: Sequence[str]) -> Effects:
 def _options(columns: Sequence[Effects], match: Sequence[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Returns a table of the options' numbers, a row per cell and seed, a column per option, and notes for the reader.
 
-    `columns` has the numbers of each option. The table has no column for an option that never ran, and no row for a
-    cell and seed that some other option lacks.
+    `columns` has one entry per option: its numbers. The table omits options that never ran, and each cell and seed for
+    which one of the remaining options has no number.
     """
     ran = [column for column in columns if column]
     keys = [key for key in (ran[0] if ran else ()) if all(key in column for column in ran)]
@@ -201,8 +208,8 @@ def _chosen(options: pd.DataFrame, per: Sequence[str]) -> Effects:
     """Returns for each cell and seed the value, such as GRA, that the best option has there.
 
     Cells with equal values in the columns `per` form a group (per=(): all cells). The best option has the highest mean
-    over the group's cells and all seeds but this one; if the group has only this seed, over its cells on this seed.
-    Means are rounded, so that equal options tie on every machine; of several best options the first is taken.
+    over the group's cells on all other seeds. If the group has only one seed, that seed is used instead. Means are
+    rounded, so that equal options tie on every machine; of several best options the first is taken.
     """
     if not len(options):
         return {}

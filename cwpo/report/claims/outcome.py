@@ -128,7 +128,10 @@ def _remarks(outcome: Outcome) -> list[str]:
 
 
 def _smaller(claim: Claim, judged: Judged, paper: float) -> bool:
-    """Whether the claim is reproduced, but its whole interval is nearer to claim.value than half the paper's effect."""
+    """Whether the claim is reproduced, but even the far end of its interval is below half the paper's effect.
+
+    Here effects are measured from claim.value, in the claimed direction.
+    """
     if judged.verdict != REPRODUCED or judged.low is None or judged.high is None:
         return False
     return claim.distance(judged.low if claim.below else judged.high) < claim.distance(paper) / 2

@@ -58,7 +58,7 @@ def counts(entries: Sequence[Entry]) -> dict[str, dict[str, int]]:
 
 
 def summary(entries: Sequence[Entry], scale: str) -> str:
-    """Returns `counts` in words, e.g. `62 claims at toy scale. At the matched update size: 12 reproduced, ...`."""
+    """Returns the numbers of claims per verdict as text, e.g. `62 claims at toy scale. At ...: 12 reproduced, ...`."""
     parts = [f"{len(entries)} claims at {scale} scale."]
     for point, of in counts(entries).items():
         shown = ", ".join(f"{count} {verdict}" for verdict, count in of.items())

@@ -26,8 +26,8 @@ TICKS = 30  # at most so many places have a tick label
 def axis_figures(results: Results, rows: pd.DataFrame, axes: Sequence[str], folder: Path) -> list[Path]:
     """Draws a PNG for each pair of the swept keys in `axes`: x is the key with more values, colours show the other.
 
-    If only one key varies, it is the x axis. A point is the mean gold reward over settings of the remaining keys; only
-    settings that ran for every point count. If there is no such setting, no figure is drawn.
+    If only one key varies, it is the x axis. A point is the mean gold reward over settings of the remaining keys. The
+    mean includes a setting only if it ran for every point of the figure. If there is none, the figure is not drawn.
     """
     rows = rows.assign(**{axis: rows[axis].map(setting) for axis in axes})
     axes = [axis for axis in axes if varies(rows[axis])]

@@ -37,7 +37,7 @@ def capacity(results: Results, folder: Path) -> list[Path]:
 
 
 def _panel(axis: Any, gains: pd.DataFrame, number: str) -> None:
-    """Draws the panel of one family: the column `number` of its `gains`, by size of the strong model."""
+    """Draws one family's panel: the column `number` of `gains` against the strong model, ordered by size."""
     ran = sorted(set(gains["strong"]), key=model_size)
     for method in (key for key in COLORS if METHOD_NAMES[key] in set(gains["b"])):
         of = gains[gains["b"] == METHOD_NAMES[method]]

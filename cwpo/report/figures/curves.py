@@ -40,7 +40,10 @@ AGAINST = {"accuracy_gold": ("with gold", BLUE), "accuracy_human": ("with the hu
 
 
 def _most_confident(spec: Spec, other: str, name: str, results: Results, folder: Path) -> list[Path]:
-    """Draws GRA, and gold reward below, by share of pairs kept, a column per data set; method `other` is a band."""
+    """Draws GRA, and below it gold reward, against the share of pairs kept; a column per data set.
+
+    The method `other` does not depend on this share: it is a horizontal line with a band, with `name` in the legend.
+    """
     grid = fill(spec, results)
     if grid is None:
         return []
@@ -100,7 +103,10 @@ def _labeled(spec: Spec, results: Results, folder: Path) -> list[Path]:
 
 
 def _over_labels(axis: Any, name: str, labels: Sequence[str], rows: list[list[Cell]]) -> None:
-    """Draws the number `name` of each arm against the share of labeled pairs; `rows` has the cells of each share."""
+    """Draws each arm's mean `name`, e.g. "gra", against the share of labeled pairs.
+
+    `rows` has a row per share with a cell for each arm; `labels` has the arms' names.
+    """
     shares = [100 * row[0]["human_fraction"] for row in rows]
     for label, cells, marker in zip(labels, zip(*rows), "osD^"):
         color = COLORS[cells[0]["method"]]
@@ -139,7 +145,10 @@ def figure8(results: Results, folder: Path) -> list[Path]:
 
 
 def tuning(results: Results, folder: Path) -> list[Path]:
-    """Draws GRA, and gold reward below, by learning rate, a column per family; a dashed line marks the matched rate."""
+    """Draws GRA, and below it gold reward, against the learning rate; a column per family.
+
+    A dashed line marks the learning rate of the operating point "matched".
+    """
     cells = tuning_cells(results)
     if not len(cells):
         return []
@@ -159,7 +168,7 @@ def tuning(results: Results, folder: Path) -> list[Path]:
 
 
 def _panel(axis: Any, cells: pd.DataFrame, number: str) -> None:
-    """Draws one panel: the column `number` of each method against the learning rate, for one family's `cells`."""
+    """Draws one family's panel: a line per method, the column `number` of `cells` against the learning rate."""
     for method in (key for key in SWEPT_NAMES if key in set(cells["method"])):
         of = cells[cells["method"] == method]
         look = {"color": COLORS.get(method, "black"), "label": SWEPT_NAMES[method]}

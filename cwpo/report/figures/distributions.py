@@ -26,7 +26,7 @@ COLUMNS = 3
 
 
 def figure5(results: Results, folder: Path) -> list[Path]:
-    """Draws the gold reward of CW-PO minus Human's on every prompt, largest first; a panel per data set."""
+    """Draws CW-PO's gold reward minus Human's for every prompt, sorted from the largest; a panel per data set."""
     grid = fill(FIGURE5, results)
     if grid is None:
         return []

@@ -87,8 +87,8 @@ HEAT_MAPS = tuple(partial(heat_maps, contrast) for contrast in CONTRASTS)
 def _heat_map(axis: Any, here: pd.DataFrame, cells: pd.DataFrame, name: str, form: str, most: float) -> Any:
     """Draws a heat map of the column `name` of `here` over label noise and number of pairs; returns the image.
 
-    `here` has the `cells` with one learning rate. Colours span ±`most`; `form` formats numbers; * and a frame mark
-    intervals that exclude 0.
+    `here` has the rows of `cells` at one learning rate; the axes show all noises and numbers of pairs in `cells`.
+    Colours span ±`most`; `form` formats numbers; * and a frame mark intervals that exclude 0.
     """
     noises, pairs = sorted(set(cells["label_flip"])), sorted(set(cells["data_pairs"]))
     grid = here[name].unstack().reindex(index=noises, columns=pairs).astype(float)

@@ -81,7 +81,7 @@ def figure(
 
 
 def table_figure(grid: Grid, results: Results, folder: Path, **more: Any) -> AbstractContextManager[tuple[Any, Any]]:
-    """Returns `figure` with name, title and sizes of the filled table `grid`; `more`: other arguments of `figure`."""
+    """Calls `figure` with name, title, seeds and prompts of the filled table `grid`, and with the arguments `more`."""
     spec = grid.spec
     return figure(folder / spec.name, results, title=spec.title, sizes=sizes(grid.cells, grid.seeds), **more)
 
@@ -92,7 +92,10 @@ def files(path: Path) -> list[Path]:
 
 
 def sizes(cells: Sequence[dict[str, Any]], seeds: Iterable[int], what: str = "prompts") -> str:
-    """Returns two lines for a figure's heading: `counts` of the cells, and that bars and bands are 95 % intervals."""
+    """Returns two lines for a figure's heading: numbers of seeds and prompts, and the meaning of bars and bands.
+
+    `what` is the plural noun for what was counted as prompts, e.g. "pairs".
+    """
     return f"{counts(cells, seeds, what)};\nbars and bands: 95 % intervals"
 
 
@@ -106,7 +109,10 @@ def _legend(fig: Any, columns: int) -> None:
 
 
 def points(axis: Any, x: Sequence[float], cells: Sequence[dict[str, Any]], name: str, **look: Any) -> None:
-    """Draws each cell's mean `name` at its x with a bar for the interval, joined by a line; skips cells not run."""
+    """Draws cell[name], a mean, of each cell at its x, with its interval as a bar, and a line that joins the means.
+
+    Skips cells that were not run. `look` has the arguments of matplotlib's errorbar.
+    """
     ran = [(at, cell) for at, cell in zip(x, cells) if pd.notna(cell.get(name))]
     if not ran:
         return
@@ -131,7 +137,7 @@ def rate_label(rate: float) -> str:
 
 
 def level(axis: Any, cell: dict[str, Any], name: str, **look: Any) -> None:
-    """Draws a horizontal line at the mean `name` of a cell and a band for its interval, if the cell ran."""
+    """Draws a horizontal line at cell[name], a mean, and a band for its interval, if the cell ran."""
     if pd.notna(cell.get(name)):
         look = {"color": GREY, "lw": 1.2} | look
         axis.axhspan(cell[f"{name}_low"], cell[f"{name}_high"], color=look["color"], alpha=0.18, lw=0)

@@ -23,7 +23,10 @@ POISON = (0.0, 0.05, 0.1, 0.15, 0.2)
 
 
 def trained_as(name: str, label: str, scoring: str | None = None, paper: bool = True) -> Item:
-    """Returns the column of annotators of kind `name`, scored by `scoring` (None: blank); paper=False: ours only."""
+    """Returns the column of annotators of kind `name` with this `scoring` (None: the field is blank).
+
+    With paper=False, the column shows none of the paper's numbers.
+    """
     where = {"annotator": name, "scoring": scoring}
     return Item(label, where, {"method": f"annotator={name}" if paper else "none"})
 
@@ -109,7 +112,7 @@ def _seconds(results: Results) -> str:
 
 
 def calibration(results: Results) -> list[Page]:
-    """Returns pages that check annotators and the tuning's Human arms against accepted ranges; [] unless scale=toy."""
+    """Returns pages that check annotators and the tuned Human arms against accepted ranges; [] unless scale=toy."""
     found = [page for page in (_annotators(results), human_arms(results)) if page is not None]
     if results.scale != "toy" or not found:
         return []
@@ -126,8 +129,8 @@ def calibration(results: Results) -> list[Page]:
 
 
 def _annotators(results: Results) -> Page | None:
-    """Returns a page that says which TARGETS hold at 30 % labels; None if no annotator ran. The annotators are those
-    of the experiment calibration or, if it has none, of table13."""
+    """Returns a page that says which of the ranges TARGETS hold with 30 % of the pairs labeled; None if no annotator
+    ran. The annotators are those of the experiment calibration or, if it has none, of table13."""
     rows = results.annotators_of("calibration")
     rows = rows if len(rows) else results.annotators_of("table13")
     rows = rows[(rows["human_fraction"] - 0.3).abs() < 1e-9]
@@ -151,10 +154,11 @@ def _annotators(results: Results) -> Page | None:
 
 
 def human_arms(results: Results) -> Page | None:
-    """Returns a page that checks the tuning's Human arms by family and data set; None if there are none.
+    """Returns a page that checks the tuned Human arms for each family and data set; None if there are none.
 
-    Accepted are GRA above LEAST_GRA, unfinished responses up to MOST_UNFINISHED, and a fit of at least LEAST_FIT: the
-    arm's agreement with its training labels minus these labels' agreement with gold.
+    An arm passes if its GRA is above LEAST_GRA, at most MOST_UNFINISHED % of responses are unfinished, and its fit is
+    at least LEAST_FIT. The fit is the arm's agreement with its training labels minus the agreement of these labels
+    with gold.
     """
     chosen = tuning_cells(results)
     if not len(chosen) or "human" not in set(chosen["method"]):

@@ -45,7 +45,10 @@ USUAL = (
 
 
 def top(share: float) -> Item:
-    """Returns the column of runs on the most confident `share` of weak labels, with weight 1; share 1 is `ws_bt`."""
+    """Returns the column of runs on the fraction `share` of the weak labels, the most confident, with all weights 1.
+
+    For share=1, these are the runs of method `ws_bt`.
+    """
     paper = {"method": "filter", "setting": f"keep_fraction={share}"}
     if share == 1:
         return Item(f"Top 100 % ({WS_BT.label})", WS_BT.where, paper)
@@ -62,7 +65,10 @@ def weight(name: str) -> Item:
 
 
 def mix(share: str, name: str) -> Item:
-    """Returns the row of runs on data set `name`; `share` "80/20": labeled pairs are 80 % Harmless and 20 % Helpful."""
+    """Returns the row of runs on data set `name` with labeled pairs mixed from two data sets.
+
+    `share` is the mixture: "80/20" means 80 % Harmless and 20 % Helpful.
+    """
     harmless, helpful = (float(part) / 100 for part in share.split("/"))
     own = harmless if name == "harmless" else helpful
     item = data_item(name)

@@ -70,9 +70,9 @@ def compare(
         return {}
 
     def difference(which: int, gap: Callable[[RunRewards, RunRewards], Any]) -> tuple[list[float], Interval]:
-        """Returns two things: the difference between `a` and `b` for each seed, and its mean over seeds with interval.
+        """Returns the difference between arms `a` and `b` of each seed, and the mean over seeds with its interval.
 
-        gap(run of `a`, run of `b`) gives the difference in one cell (an array has one value per prompt); a seed's
+        gap(run of `a`, run of `b`) gives the difference in one cell, as a number or as an array over prompts. A seed's
         difference is the mean over its cells. `which` says what `gap` compares: 0 is GRA, 1 is the gold reward.
         """
         runs = [[[results.rewards[key] for key in keys] for keys in of_seed] for of_seed in pairs]
@@ -114,7 +114,7 @@ def _paired(a: pd.DataFrame, b: pd.DataFrame, on: list[str]) -> dict[tuple[Any, 
 
 
 def _runs_at(arm: pd.DataFrame, columns: list[str]) -> dict[tuple[Any, ...], list[str]]:
-    """Returns the values of `columns`, None where blank -> the runs that have them."""
+    """Maps each combination of values of `columns`, None where blank, to the runs that have it."""
     runs: dict[tuple[Any, ...], list[str]] = {}
     for run, values in zip(arm["run"], zip(*(arm[name] for name in columns))):
         runs.setdefault(tuple(None if pd.isna(value) else value for value in values), []).append(run)
@@ -122,10 +122,11 @@ def _runs_at(arm: pd.DataFrame, columns: list[str]) -> dict[tuple[Any, ...], lis
 
 
 def pairs_by_seed(a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str]) -> list[list[tuple[str, str]]]:
-    """Returns for each seed a list of (run of `a`, run of `b`) with equal values in the columns `on`, a pair per cell.
+    """Returns for each seed a list of pairs (run of `a`, run of `b`) with equal values in the columns `on`.
 
-    A cell is the values of `on` except the seed. Uses the cells that have every seed; if there are none, all cells,
-    with the seeds that every cell has ([] if none). Raises ResultsError if an arm has two runs in one cell and seed.
+    A cell is the values of `on` except the seed. Each list has a pair per cell, and all seeds have the same cells. Uses
+    the cells that have every seed. If there are none, uses all cells, with the seeds that all of them have; [] if there
+    is no such seed. Raises ResultsError if an arm has two runs in one cell and seed.
     """
     pairs = _paired(a, b, list(on))
     seeds = sorted({seed for of_seed in pairs.values() for seed in of_seed})
@@ -143,12 +144,15 @@ def named_interval(name: str, values: Interval, factor: float = 1) -> dict[str, 
 
 
 def excludes_zero(cell: Mapping[str, Any] | pd.Series, name: str) -> bool:
-    """Whether the cell has the number `name` and its interval does not contain 0."""
+    """Whether cell[name] exists and its interval does not contain 0."""
     return name in cell and bool(cell[f"{name}_low"] > 0 or cell[f"{name}_high"] < 0)
 
 
 def interval(cell: dict[str, Any], name: str, digits: int = 1) -> str:
-    """Formats number `name`: `61.3 [60.1, 62.4]`; with a standard deviation `61.3 ± 0.5`; if missing `not run`."""
+    """Formats cell[name] with its interval, `61.3 [60.1, 62.4]`, or with its standard deviation, `61.3 ± 0.5`.
+
+    Returns `not run` if it is missing.
+    """
     if pd.isna(cell.get(name)):
         return NOT_RUN
     if f"{name}_std" in cell:
@@ -158,7 +162,7 @@ def interval(cell: dict[str, Any], name: str, digits: int = 1) -> str:
 
 
 def plain(cell: dict[str, Any], name: str, digits: int = 2) -> str:
-    """Formats the number `name` without its interval, e.g. as `1.41`; returns `not run` if it is missing."""
+    """Formats cell[name] without its interval, e.g. as `1.41`; returns `not run` if it is missing."""
     return NOT_RUN if pd.isna(cell.get(name)) else f"{cell[name]:.{digits}f}"
 
 
