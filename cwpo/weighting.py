@@ -83,5 +83,5 @@ WEIGHTINGS: dict[str, Callable[[ArrayLike, float], Floats]] = {
 
 
 def pair_weights(name: str, gap: ArrayLike, scale: float = 1.0) -> Floats:
-    """Returns N weights for `name` in conf/weighting, not yet normalized or permuted. Only c3 and c4 use `scale`."""
+    """Returns N weights, not yet normalized or permuted. `name`: as in conf/weighting. Only c3 and c4 use `scale`."""
     return WEIGHTINGS[name.partition("_")[0]](gap, scale)

@@ -1,4 +1,4 @@
-"""Label and weight own pairs: python scripts/annotate.py data=pairs.jsonl model=path/or/hub-id out=labeled"""
+"""Label and weight your own pairs: python scripts/annotate.py data=pairs.jsonl model=path/or/hub-id out=labeled"""
 
 import hydra
 from omegaconf import DictConfig

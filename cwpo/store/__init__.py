@@ -1,4 +1,4 @@
 """The experiment store: every finished stage in a folder named by the hash of all its inputs.
 
-Others import `store.Store`, `manifest` (StoreError, read_manifest) and `shards`.
+Other packages import `store.Store`, `manifest` (StoreError, read_manifest) and `shards`.
 """

@@ -31,7 +31,7 @@ class StoreError(CwpoError, RuntimeError):
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Writes `manifest`, which has all FIELDS, and its digest as the entry `sha256` to manifest.json in `folder`."""
+    """Writes manifest.json to `folder`: `manifest`, which has all FIELDS, and then its digest as the entry `sha256`."""
     (folder / MANIFEST).write_text(_sealed(manifest), encoding="utf-8")
 
 
@@ -131,7 +131,7 @@ def _sealed(manifest: Mapping[str, Any]) -> str:
 
 
 def damaged(folder: Path, what: str) -> StoreError:
-    """Returns a StoreError with the message `what`, and with how to compute the stage in `folder` again."""
+    """Returns a StoreError whose message is `what`, followed by how to compute the stage in `folder` again."""
     words = (f"store={folder.parent.parent}", f"stages=[{folder.parent.name}/{folder.name}]")
     command = f"python scripts/store.py action=drop {shlex.join(words)}"
     return StoreError(f"{what}; delete {folder}, or run {command}, to compute it again")

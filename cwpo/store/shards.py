@@ -50,7 +50,7 @@ def map_table(
 def map_rows(
     frame: pd.DataFrame, work: Work, *, scratch: Path, rows: int, progress: Progress = lambda done, total: None
 ) -> pd.DataFrame:
-    """Applies `work` to `rows` rows of `frame` at a time, returns the joined results. Keeps shards like map_table."""
+    """Applies `work` to `rows` rows of `frame` at a time; joins the results. After a kill, goes on from `scratch`."""
     if len(frame) <= rows:
         return work(frame)
     parts = (frame.iloc[start : start + rows] for start in range(0, len(frame), rows))

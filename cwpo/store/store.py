@@ -65,7 +65,7 @@ class Store:
         return manifest
 
     def recorded(self, stage: str, key: str) -> dict[str, Any]:
-        """Returns the manifest of a finished stage, its files unchecked. StoreError if the manifest is damaged."""
+        """Returns a finished stage's manifest; checks no other file. Raises StoreError if the manifest is damaged."""
         folder = self.folder(stage, key)
         manifest = read_manifest(folder)
         if (manifest["stage"], manifest["key"]) != (stage, key):
@@ -89,7 +89,7 @@ class Store:
         return [f"{folder / name} is damaged: {what}" for name, what in files.items()]
 
     def damaged(self) -> dict[tuple[str, str], list[str]]:
-        """Returns {(stage, key): the lines of `damage`} of all stages that have any."""
+        """Returns {(stage, key): messages} of all damaged stages; each message says what is wrong with one file."""
         return {place: lines for place in self.finished() if (lines := self.damage(*place))}
 
     def compute(
@@ -249,7 +249,7 @@ def git_commit() -> str:
 
 
 def commit_of(folder: Path) -> str:
-    """Returns what git_commit does, for the repository that tracks the files of `folder`."""
+    """Returns the commit, as git_commit does, of the repository that tracks the files of `folder`; "" if none does."""
 
     def git(*args: str) -> str:
         for _ in range(3):

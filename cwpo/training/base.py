@@ -71,7 +71,7 @@ class GlobalMeanTrainer(Trainer):
         return SharedLoader(self.train_dataset, self.data_collator, self.args)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """Returns a loader of this process's share of `eval_dataset`: rows or a key of self.eval_dataset; None: all."""
+        """Loads this process's share of `eval_dataset`: rows, a key of self.eval_dataset, or None for all of it."""
         if self.args.world_size == 1:
             return super().get_eval_dataloader(eval_dataset)
         if isinstance(eval_dataset, str):
@@ -125,7 +125,7 @@ class GlobalMeanTrainer(Trainer):
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """Runs forward and backward of a batch, part by part; returns its loss. Out of memory, halves the parts."""
+        """Runs forward and backward part by part; returns the batch's loss. If memory runs out, halves the parts."""
         if inputs.keys() == {FILLER}:
             return torch.zeros((), device=self.args.device)
         sums = self._sums
@@ -161,7 +161,8 @@ class GlobalMeanTrainer(Trainer):
         return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
 
     def _threads(self, model: torch.nn.Module, part: dict[str, Any]) -> int:
-        """Returns how many CPU threads share a batch's parts. The first call decides, and keeps the random state."""
+        """Returns how many CPU threads compute a batch's parts. The first call decides, by a trial with `part` that
+        leaves the random state as it was."""
         if self._crew is None:
             alone = not self.is_wrapped and self.args.gradient_accumulation_steps == 1
             self._crew = threads_of(model) if alone else 1
@@ -179,7 +180,7 @@ class GlobalMeanTrainer(Trainer):
         return {"loss": self._tr_loss.item(), "logged": self._globalstep_last_logged}
 
     def restore_window(self, values: Mapping[str, Any]) -> None:
-        """Continues the logs of an earlier run from `values`, the `window` in its checkpoint."""
+        """Continues the logs of an earlier run. `values`: what its `window` returned at the checkpoint."""
         self._tr_loss = self._tr_loss + values["loss"]
         self._globalstep_last_logged = values["logged"]
 
@@ -193,8 +194,8 @@ class GlobalMeanTrainer(Trainer):
         return batch_samples, count
 
     def _track_num_input_tokens(self, inputs: dict[str, Any]) -> None:
-        """Counts the tokens that the model computes: a prompt that two responses share, once. The Trainer would count
-        none in packed pairs, in a batch of several parts and in filler, and warn of each."""
+        """Counts the tokens that the model computes; a prompt shared by two responses counts once. The Trainer's own
+        method finds no tokens in packed pairs, split batches and filler, and warns of each such batch."""
         if (way := self.args.include_num_input_tokens_seen) == "no":
             return
         parts = [part for part in _parts(inputs) if not is_filler(part)]
@@ -215,7 +216,8 @@ class GlobalMeanTrainer(Trainer):
         return super()._clip_grad_norm(model)
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
-        """Returns the gradient's norm. Raises FloatingPointError if it (not in float16) or a loss is not finite."""
+        """Returns the gradient's norm. Raises FloatingPointError if a loss is not finite. Raises it also for a
+        norm that is not finite, except in float16."""
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         scaled = self.accelerator.scaler is not None  # float16: steps with an infinite gradient are skipped
         looked_at = [loss.float() for loss, *_ in self._losses]

@@ -18,8 +18,8 @@ class BradleyTerryTrainer(GlobalMeanTrainer):
 
     If batches have a `share` for each pair, the share of people who prefer `chosen`, in [0, 1], a pair's loss is the
     cross-entropy between `share` and sigmoid(chosen - rejected score). lean=True saves work and changes values
-    only by rounding: both responses share one prompt if there is a token budget, the model is not wrapped and
-    reads_packed holds; otherwise response_scores gets lean=True.
+    only by rounding. A pair's prompt is then computed only once if there is a token budget, the model is not wrapped
+    (DDP, FSDP) and reads_packed is True. Otherwise rows of similar length are computed together (see response_scores).
     """
 
     def __init__(self, *args: Any, lean: bool = False, **kwargs: Any) -> None:

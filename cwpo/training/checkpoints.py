@@ -27,7 +27,7 @@ ARGUMENTS = "training_args.bin"  # a pickle that nobody reads
 
 @dataclass(frozen=True)
 class Schedule:
-    """When to write checkpoints: every `steps` optimiser steps and `minutes` after the last. Both None: never."""
+    """When to write checkpoints: every `steps` optimiser steps, and `minutes` after the last one. Both None: never."""
 
     steps: int | None = None
     minutes: float | None = None
@@ -39,8 +39,8 @@ class Schedule:
 def train(trainer: GlobalMeanTrainer, schedule: Schedule) -> float:
     """Trains, from the newest intact checkpoint in args.output_dir if there is one; returns the training's seconds.
 
-    These include earlier runs up to that checkpoint. Weights and curve are, bit for bit, those of an uninterrupted
-    training. If `schedule` is false, no checkpoint is read.
+    The seconds include those of earlier runs up to that checkpoint. Weights and curve are, bit for bit, those of an
+    uninterrupted training. If `schedule` has neither steps nor minutes, no checkpoint is read or written.
     """
     if not schedule:
         return trainer.train().metrics["train_runtime"]
@@ -52,7 +52,7 @@ def train(trainer: GlobalMeanTrainer, schedule: Schedule) -> float:
 
 
 class Checkpoints(TrainerCallback):
-    """Asks the trainer for checkpoints when the schedule says so; adds the trainer's `window` and the seal to them."""
+    """Asks the trainer for a checkpoint when one is due; adds the state of the logs (`window`) and the seal to it."""
 
     def __init__(self, trainer: GlobalMeanTrainer, schedule: Schedule, start: Path | None) -> None:
         self.trainer, self.schedule, self.start = trainer, schedule, start
@@ -120,7 +120,7 @@ def newest(folder: Path, layout: dict[str, Any]) -> Path | None:
 
 
 def intact(checkpoint: Path, layout: dict[str, Any]) -> bool:
-    """Whether a checkpoint has a seal, its files are as when sealed, and it has this layout, apart from `process`."""
+    """Whether a checkpoint is sealed, its files have not changed, and its layout is `layout` except for `process`."""
     try:
         sealed = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))
         same = {**sealed["layout"], "process": 0} == {**layout, "process": 0}

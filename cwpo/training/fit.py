@@ -1,4 +1,4 @@
-"""Functions that train and save a model, by SFT, as an annotator, or by preferences, offline or online."""
+"""Functions that train a model and save it: SFT, annotators, and preference optimisation, offline or online."""
 
 import functools
 import time
@@ -52,11 +52,12 @@ class EarlyStopping(TrainerCallback):
 
 @dataclass(frozen=True)
 class Site:
-    """Where a training runs, what it writes and to whom it reports. No result depends on it.
+    """Where a training runs, what it writes and to whom it reports. These settings change no result.
 
     The model is written to the folder `out`. `checkpoints` is a folder that remains if the process is killed; if None,
     `schedule` is ignored. `token_budget`: as in PreferenceTrainer. `sharded`: each of several processes holds a part of
-    the model. `log` gets (values, step) of each row of the training curve, `progress` (steps done, all steps).
+    the model. `log` gets (values, step) for each row of the training curve. `progress` gets (steps done, steps in
+    total) after each step.
     """
 
     out: Path
@@ -79,9 +80,9 @@ class Start:
 
 
 class Comparisons(NamedTuple):
-    """N labelled pairs; errors name them by `names`. `target`: the share of people, in [1/2, 1], who prefer `chosen`.
+    """N labelled pairs. Errors refer to them by `names`. `target`: shares of people who prefer `chosen`, in [1/2, 1].
 
-    If `target` is None, all do. PairRM cannot learn from a target.
+    If `target` is None, every share is 1. PairRM cannot learn from shares: its `target` must be None.
     """
 
     names: Sequence[str]
@@ -93,7 +94,7 @@ class Comparisons(NamedTuple):
 
 @dataclass(frozen=True)
 class Fitted:
-    """A finished training: the number of `rows` trained on, of optimiser `steps`, and the `curve` of logged values.
+    """A finished training: the number of training `rows`, that of optimiser `steps`, and the `curve` of logged values.
 
     `seconds`: training time, including that of killed runs up to their last checkpoint; `setup_seconds`: time before
     training began. `held_out`: the loss on held-out pairs after each epoch, empty without such pairs.
@@ -122,7 +123,7 @@ def fit_sft(
     seed: int,
     lora: Any = None,
 ) -> Fitted:
-    """Fine-tunes a causal LM on N prompts + responses; errors call them by `names`. `lora`: a LoraConfig, or None."""
+    """Fine-tunes a causal LM on N prompts + responses. Errors refer to them by `names`. `lora`: LoraConfig or None."""
     tokenizer = load_tokenizer(start.path, start.revision, chat=start.chat)
     rows = named([{"ids": ids, "start": at} for ids, at in encode(tokenizer, prompts, responses)], names)
     return _fit(
@@ -248,7 +249,7 @@ def adapted(start: Start, lora: Any, seed: int, device: str = "cpu", *, dropout:
 
 
 def base_under(start: Start, lora: Any, out: Path) -> Base | None:
-    """Returns the frozen base to record beside adapters trained from `start`; None if the whole model is saved."""
+    """Returns the frozen base of the adapters that will be saved in `out`; None if the whole model will be saved."""
     if lora is None or not lora.enabled or lora.save == "merged":
         return None
     if is_adapters(start.path):
@@ -268,7 +269,7 @@ def _fit(
     base: Base | None = None,
     **data: Any,
 ) -> Fitted:
-    """Trains the model of fresh(device) with a Trainer, kind(..., **data), and saves the model with save_trained."""
+    """Trains the model fresh(device) with the trainer kind(..., **data), then saves it with save_trained."""
     began = time.perf_counter()
     free_memory(site.device)  # of an earlier training
     # Checkpoints do not hold the weights of the best epoch, so a training with early stopping writes none.

@@ -13,7 +13,7 @@ MOST = 65_536  # tokens; more at once are not faster
 
 
 class Memory(NamedTuple):
-    """Bytes of a GPU that this process can have (total), has now (held), had at most since forget_peak (most)."""
+    """Bytes of a GPU's memory: `total` this process can have, `held` it has now, `most` it had since forget_peak."""
 
     total: int
     held: int
@@ -29,8 +29,11 @@ def memory_of(device: torch.device) -> Memory | None:
 
 
 def measure(budget: Budget, memory: Memory | None, tokens: int) -> None:
-    """Sets budget.tokens to what fits into `memory`, as it was after a step with parts of up to `tokens` tokens, and
-    budget.measured to False. Does nothing if that is False already, or if `memory` is None."""
+    """Sets budget.tokens to how many tokens fit into the GPU's memory at once, and budget.measured to False.
+
+    `memory` was measured after a step whose largest part had `tokens` tokens. If `memory` is None, or if
+    budget.measured is False already, nothing is set.
+    """
     if budget.measured and memory is not None:
         each = max(1, memory.most - memory.held) / tokens
         budget.tokens = max(1, min(MOST, int(USED * (memory.total - memory.held) / each)))
@@ -38,17 +41,18 @@ def measure(budget: Budget, memory: Memory | None, tokens: int) -> None:
 
 
 def back_off(budget: Budget, inputs: Mapping[str, Any], error: RuntimeError) -> dict[str, Any]:
-    """Halves budget.tokens until the batch has more parts; returns these. Raises InputError if all parts have one row.
+    """Halves budget.tokens until the batch has more parts; returns the batch in these parts.
 
-    Does not halve it if it was halved after a loader had collated this batch, and this gives more parts already.
+    budget.tokens may have been lowered since this batch was collated. If its present value gives more parts already, it
+    stays. Raises InputError if all parts have one row.
     """
     whole, parts = inputs["whole"], inputs["micro"]
     if len(parts) == len(whole.rows):
         longest = max(map(whole.collator.tokens, whole.rows))
         raise InputError(
             f"a single row of {longest} tokens does not fit into the memory of the device ({str(error).splitlines()[0]}); use "
-            "gradient_checkpointing=true (of sft and alignment), lora.enabled=true, a lower max_tokens (in runs data.max_tokens), "
-            "or a larger device"
+            "gradient_checkpointing=true (a key of sft and of alignment), lora.enabled=true, a lower max_tokens "
+            "(in experiments: data.max_tokens), or a larger device"
         ) from error
     budget.measured = False
     parts = whole.parts(budget.tokens)

@@ -101,7 +101,7 @@ class OnlineTrainer(PreferenceLoss):
     def get_batch_samples(
         self, epoch_iterator: Iterator, num_batches: int, device: torch.device
     ) -> tuple[list, Tensor]:
-        """Returns one step's micro-batches and how many of their pairs are kept (0: 1). Samples a round if needed."""
+        """Returns one step's micro-batches and their number of kept pairs (1 if none). Samples a round if needed."""
         if not self._ready:
             step = self.args.gradient_accumulation_steps
             prompts = list(itertools.islice(epoch_iterator, self.sampling.batches_per_round * step))
@@ -154,7 +154,7 @@ class OnlineTrainer(PreferenceLoss):
         return [collate(batch) for batch in batches]
 
     def _sample(self, prompts: Sequence[Mapping[str, str]], number: int) -> list[dict[str, Any]]:
-        """Returns a pair per prompt of round `number`: two responses, their rewards, and weight 0, which _rows sets."""
+        """Returns a pair per prompt of round `number`: two responses with rewards, and weight 0 until _rows sets it."""
         texts = [row["prompt"] for row in prompts]
         ids = [row["prompt_id"] for row in prompts]
         seeds = [prompt_seed(self.sampling.seed, f"online/{number}/{side}", id) for side in "ab" for id in ids]
@@ -240,7 +240,7 @@ def _generation_settings_kept(model: Any) -> Iterator[None]:
 
 
 def _summary(pairs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Returns the values that are logged for a round: {"online/reward": mean, ...}. Leaves out means of no values."""
+    """Returns the values to log for a round: {"online/reward": mean, ...}. Leaves out a mean if there are no values."""
     scores = [score for pair in pairs for score in (pair["score_a"], pair["score_b"])]
     gaps = [pair["margin"] for pair in pairs if not pair["dropped"]]
     tokens = [pair[f"n_tokens_{side}"] for pair in pairs for side in "ab"]

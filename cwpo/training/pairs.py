@@ -70,10 +70,10 @@ def encoded_rows(
     weight_column: str = "weight",
     streamed: bool = False,
 ) -> list[dict[str, Any]]:
-    """Returns examples as checked, tokenised rows, with REFERENCE columns if any has them. `config`: the model's.
+    """Returns each example as a tokenised row, with REFERENCE columns if any example has them. `config`: the model's.
 
-    Raises InputError for no examples, missing columns, wrong values (the message shows the first row of each kind),
-    and if all weights are 0, unless `streamed` says that the examples are only a chunk of a stream.
+    Raises InputError if there are no examples, if columns are missing, or if values are wrong (the message shows the
+    first row of each kind). Raises it also if all weights are 0, unless the examples are part of a stream (`streamed`).
     """
     if not examples:
         raise InputError("the data has no pairs")

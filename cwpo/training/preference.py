@@ -98,7 +98,7 @@ class PreferenceLoss(GlobalMeanTrainer):
             )
 
     def collator(self, rows: Sequence[Mapping[str, Any]], pad_id: int, layout: Layout | None = None) -> PairCollator:
-        """Returns a collator for `rows`, sets self.layout. `layout`: the exact_layout of `rows` (None: found here)."""
+        """Sets self.layout and returns a collator for it. `layout`: result of exact_layout for `rows`, if known."""
         name = type(self.model).__name__
         if self.is_wrapped:
             first = self.args.process_index == 0  # the other processes may hold no weights yet
@@ -275,7 +275,7 @@ class PreferenceTrainer(PreferenceLoss):
         return super().get_eval_dataloader(eval_dataset)
 
     def _score(self, parts: list[Any]) -> Layout:
-        """Writes log-probs of the reference into the data sets that lack them; returns the exact_layout of all rows."""
+        """Writes the reference's log-probs into each data set that lacks them; returns the exact_layout of all rows."""
         layout = exact_layout(self.model, list(itertools.chain(*parts)), self._pad_id)
         for part in parts:
             self._enter_reference(self.model, part, layout)
@@ -305,9 +305,9 @@ class PreferenceTrainer(PreferenceLoss):
         return rows_of
 
     def _allow(self, layout: Layout) -> None:
-        """Sets self.layout, how log-probs are computed, for a chunk of a stream; `layout` is the chunk's exact_layout.
+        """Sets self.layout (how to compute log-probs) for a new chunk of a stream; `layout` is exact for this chunk.
 
-        self.layout is never packed, has a head if `layout` has one, and is by_length if any chunk so far was.
+        self.layout is never packed. It has a head if `layout` has one. It is by_length if any chunk so far was.
         """
         if layout.by_length and self.is_wrapped:
             raise InputError(ONE_LENGTH.format(name=type(self.model).__name__))

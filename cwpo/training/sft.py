@@ -19,7 +19,7 @@ from cwpo.training.base import GlobalMeanTrainer
 
 
 class SFTTrainer(GlobalMeanTrainer):
-    """Trains on batches of SequenceCollator. The loss is a mean over response tokens: row_losses has one per token.
+    """Trains on batches of SequenceCollator. row_losses gives a loss per response token; training minimises their mean.
 
     With a token budget, sequences are packed without padding. If they are packed, or if a batch may have more than
     LOGITS logits, the LM head runs on response tokens only, in chunks. Neither is done if it would change log-probs.

@@ -15,7 +15,7 @@ FILLER = "filler"
 
 
 class SharedBatches(Sampler[list[int]]):
-    """Yields one process's micro-batches, as lists of row indices. A global batch has `batch_size` rows, in `order`.
+    """Yields one process's micro-batches: lists of row indices. Every `batch_size` rows of `order` are a global batch.
 
     Process r of P gets rows r, r + P, ... of each global batch, in micro-batches of about `micro` rows. All processes
     get equally many micro-batches. If a batch has fewer rows than processes, a process without a row gets index -1: see
