@@ -21,7 +21,7 @@ def visible(text: str) -> str:
 
 
 def without_secrets(text: str, environment: Mapping[str, str] | None = None) -> str:
-    """Returns the text with *** for credentials, those in URLs and in variables such as ..._KEY or ..._TOKEN."""
+    """Returns the text with *** for credentials: those in URLs, and values of variables such as X_KEY or X_TOKEN."""
     environment = os.environ if environment is None else environment
     secrets = {v for k, v in environment.items() if SECRET.search(k) and len(v) >= SHORTEST}
     for secret in sorted(secrets, key=len, reverse=True):  # a secret may contain a shorter one

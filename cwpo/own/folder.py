@@ -27,7 +27,8 @@ def workplace(out: Path, cfg: Any, inputs: tuple[str, ...]) -> Iterator[Path]:
 
     `inputs`: dotted keys that may name files or folders; these are compared by their contents, not by their paths. The
     work folder is deleted after success, InputError and FloatingPointError. Success also deletes the work folders that
-    stopped runs with other settings left for this `out`. InputError if another run uses it or it cannot be made.
+    stopped runs with other settings left for this `out`. Raises InputError if another run uses the work folder, or if
+    the folder cannot be made.
     """
     work = out.with_name(f".{out.name}-{_key(cfg, inputs)}")
     try:

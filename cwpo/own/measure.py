@@ -65,12 +65,13 @@ def report_numbers(
 
 
 def accuracy_numbers(gap: np.ndarray, target: np.ndarray, longer: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
-    """Returns accuracy, its difference to two baselines, and how well confidence, |gap|, ranks the pairs.
+    """Returns the annotator's accuracy, also against two baselines, and how well confidence, |gap|, ranks the pairs.
 
     Arguments, (N,): `gap`, score(`a`) - score(`b`); `target`, above 1/2 where `a` is better, below where `b` is;
     `longer`, the length of `a` minus that of `b`; `groups`: intervals treat the pairs of one group as one draw. Keys:
-    `baselines`, accuracies of always naming the side that wins more often (majority) and of naming the longer response;
-    `coverage`, accuracies on the most confident pairs; `discrimination`, AUC of confidence for right answers, or None.
+    `accuracy`; `baselines`, accuracies of always naming the side that wins more often (majority) and of naming the
+    longer response; `difference`, accuracy minus that of each baseline; `coverage`, accuracies on the most confident
+    pairs; `discrimination`, AUC with which confidence tells right from wrong answers, None if all are right or wrong.
     """
     right = is_right(gap, target)
     confidence = np.abs(gap)  # orders pairs as C1 does, without ties where C1 rounds to 1
@@ -102,7 +103,7 @@ def coverage(confidence: np.ndarray, right: np.ndarray, groups: np.ndarray) -> l
 
 
 def calibration(tested: pd.DataFrame) -> dict[str, Any]:
-    """Returns log-loss, ECE and reliability before and after dividing gaps by a temperature fitted to other prompts."""
+    """Returns log-loss, ECE and reliability before and after dividing gaps by a cross-fitted temperature."""
     gap, target, prompts = (tested[name].to_numpy() for name in ("gap", "target", "prompt"))
     scaled = tempered(gap, target, prompts)
     held = target != 0.5
@@ -153,7 +154,7 @@ def _domains(domain: np.ndarray, right: np.ndarray, prompts: np.ndarray) -> dict
 
 
 def _members(agree: np.ndarray, right: np.ndarray, prompts: np.ndarray) -> dict[str, Any] | None:
-    """Returns the share of pairs on which members disagree, and accuracy on these and others; None if it is 0 or 1."""
+    """Returns how often ensemble members disagree, and accuracy where they do and do not; None if always or never."""
     split = agree < 1
     if not split.any() or split.all():
         return None
@@ -165,10 +166,11 @@ def _members(agree: np.ndarray, right: np.ndarray, prompts: np.ndarray) -> dict[
 
 
 def votes(decided: pd.DataFrame, confidence: np.ndarray, resamples: int = 500, seed: int = 0) -> dict[str, Any] | None:
-    """Returns how confidence follows people's agreement, on pairs with several votes; None if too few or all alike.
+    """Returns how confidence follows people's agreement, |2 s - 1|, where s is the share of a pair's votes for `a`.
 
-    rank_correlation: {mean, low, high}, of confidence with |2 share - 1|, where share is that of the votes for `a`.
-    one_vote_agrees_with_majority: the mean share of votes for the majority. pairs: the number of these pairs.
+    `pairs`: the number of pairs with several votes; only these count. rank_correlation: {mean, low, high}, of
+    confidence with agreement. one_vote_agrees_with_majority: the mean share of votes for the majority. Returns None if
+    `pairs` is below SEVERAL_VOTES, or if all these pairs have the same agreement or the same confidence.
     """
     several = (decided["n_votes"] > 1).to_numpy()
     part = decided[several]
@@ -203,10 +205,11 @@ def learning_curve(curve: pd.DataFrame) -> list[dict[str, Any]]:
 def more_labels(
     curve: pd.DataFrame, extra: int = MORE_LABELS, resamples: int = 1000, seed: int = 0
 ) -> dict[str, float] | None:
-    """Returns the gain in accuracy to expect from `extra` more labels than n_train, the most in the learning curve.
+    """Returns the gain in accuracy to expect from `extra` more labels: {extra, mean, low, high, n_train}.
 
-    Accuracy is taken as linear in log(number of labels), with the curve's slope. low, high: ends of its interval.
-    None if the curve has only one number of labels, or if fewer than two pairs were tested at all of its numbers.
+    n_train: the largest number of labels in the learning curve. The gain is that of a line, accuracy against log(number
+    of labels), fitted to the curve; low to high is its 95 % interval. None if the curve has only one number of labels,
+    or if fewer than two pairs were tested at every number.
     """
     decided = curve[curve["target"] != 0.5]
     table = decided.assign(right=is_right(decided["gap"], decided["target"])).pivot_table(

@@ -1,4 +1,4 @@
-"""Decides how models read own pairs: with or without a chat template, as which tokens, and up to how many tokens."""
+"""Decides how models read the user's pairs: with or without chat template, as which token ids, up to which length."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def template_used(path: str, revision: str | None, chat: Any, messages: bool, sa
     """Returns, and prints, whether the chat template of the model at `path` formats the prompts.
 
     `messages`: whether some prompts are lists of messages. With chat=auto, a model trained by cwpo reads prompts as in
-    its training; any other uses a usable template if `messages`. InputError for chat=true without a usable template.
+    its training; another model uses its template if `messages` is true and the template is usable. Raises InputError
+    for chat=true without a usable template.
     """
     tokenizer = load_tokenizer(path, revision)
     wish, known, problem = wished(chat), reads_chat(tokenizer), chat_problem(tokenizer)

@@ -21,10 +21,11 @@ BASELINES = {"majority": "always naming the same side", "longer": "naming the lo
 
 
 class Verdict(NamedTuple):
-    """What to do with the annotator's labels. `title` says it in words, `reasons` justify it; the last one decides.
+    """What to do with the annotator's labels. `title` says it in words; `reasons` justify it, the decisive reason last.
 
-    `advice`: weights (use all labels, weighted), top (use labels of the most confident share `coverage` of pairs; if 1,
-    of all, unweighted), more_labels (label more pairs first), do_not_use. `coverage`: 1 for weights, 0 for the last 2.
+    `advice`: weights (use all labels, with weights), top (use the most confident labels, a share of `coverage`; if this
+    is 1, use all labels without weights), more_labels (label more pairs first) or do_not_use. `coverage`: 1 for
+    weights, 0 for more_labels and do_not_use.
     """
 
     advice: str
@@ -43,12 +44,13 @@ def verdict(numbers: Mapping[str, Any], target: float) -> Verdict:
 
     `numbers`: those of report_numbers. The first rule that applies decides:
     1. There are fewer than FEW held-out pairs -> more_labels.
-    2. The interval of accuracy reaches down to 1/2, or the annotator is worse than a baseline (interval of the paired
-       difference below 0) -> more_labels if the learning curve forecasts a gain of GAIN or more whose interval lies
-       above 0, else do_not_use.
-    3. Accuracy's interval starts at `target` or above; confidence's AUC is None or has one above 1/2 -> weights.
-    4. On some share of the most confident pairs, FEW / 2 pairs or more, the interval of accuracy starts at `target` or
-       above -> top, with the largest such share as coverage.
+    2. The interval of accuracy starts at 1/2 or below, or the annotator is worse than a baseline (the interval of their
+       difference lies below 0) -> more_labels if the learning curve forecasts a gain of at least GAIN and the interval
+       of the gain lies above 0, else do_not_use.
+    3. The interval of accuracy starts at `target` or above, and the AUC of confidence is None or its interval lies
+       above 1/2 -> weights.
+    4. For some share of the most confident pairs, at least FEW / 2 of them, the interval of accuracy starts at `target`
+       or above -> top, with the largest such share as coverage.
     5. Otherwise -> more_labels or do_not_use, as in rule 2.
     """
     accuracy, sure, more = numbers["accuracy"], numbers["discrimination"], numbers["more_labels"]
@@ -121,7 +123,7 @@ def _flat(values: Any, at: str = "") -> dict[str, Any]:
 
 
 def next_step(advice: Verdict, numbers: Mapping[str, Any], again: Mapping[str, Any]) -> tuple[str, str]:
-    """Returns (next step, its command). `numbers`: report.json's content; `again`: `changed` of the user's settings."""
+    """Returns (next step, its command). `numbers`: content of report.json; `again`: the user's non-default settings."""
     cfg, training = numbers["config"], numbers["training"]
     if advice.advice == "weights" or (advice.advice == "top" and advice.coverage < 1):
         words: dict[str, Any] = {
@@ -171,7 +173,7 @@ def more_in_words(more: Mapping[str, float]) -> str:
 
 
 def _learning(training: Mapping[str, Any], most: float) -> str:
-    """Returns a sentence on epochs, rate and accuracy in `training`, first_fold's result; `most`: epochs allowed."""
+    """Returns a sentence on `training`, first_fold's result: epochs (at most `most`), learning rate and accuracy."""
     known, rate = training["train_accuracy"], training["learning_rate"]
     passes = "1 epoch" if training["epochs"] == 1 else f"{training['epochs']:g} epochs"
     text = f"trained for {passes} at {rate:g}, it is right on {known:.1%} of the pairs it was trained on"

@@ -1,4 +1,4 @@
-"""Reads weighted pairs for scripts/align.py: rows with a weight, and a labelled pair or prompt, chosen, rejected."""
+"""Reads weighted pairs for scripts/align.py: rows of (prompt, chosen, rejected) or labelled pairs, with weights."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ UNKNOWN = "?"  # stands for the sections that a file of conf/ writes, where `_wr
 class Arm:
     """One configuration and its stages: `nodes` has all stages by name, `run` lists the stages to run, parents first.
 
-    `point`: {key: value} of the keys that a sweep sets; None if several values of the key give this same arm.
+    `point`: {key: value} of the keys that a sweep sets; a value is None if several values of its key give this arm.
     """
 
     cfg: Config
@@ -60,7 +60,7 @@ class Arm:
 
     @property
     def key(self) -> str:
-        """The store key of the last stage, `run_key` in result files. Arms with equal keys compute the same."""
+        """The store key of the last stage; result files call it `run_key`. Arms with equal keys give equal results."""
         return self.run[-1].key
 
 
@@ -69,8 +69,8 @@ def expand(
 ) -> list[Arm]:
     """Returns the distinct arms of a run or sweep, in order; see `configurations` for `overrides` and `seeds`.
 
-    Checks every arm, also on the hub, and raises InputError with the problems of all. look=False uses no hub and no
-    checkpoint: the arms can then be counted but not run, and their configurations are checked only with check=True.
+    Checks every configuration, asks the hub too, and raises InputError with the problems of all arms. look=False asks
+    no hub, reads no checkpoint and, unless check=True, skips these checks: the arms can be counted but not run.
     """
     arms: dict[str, Arm] = {}
     problems: dict[str, None] = {}
@@ -106,7 +106,7 @@ def configurations(
 
     The caller applies set_values(composition, values) before it takes the next item, which may reuse the composition.
     `overrides` are words of the command line; `key=1,2` sweeps over 1 and 2. The sweep in the experiment's file applies
-    too, except to keys that `overrides` name. `seeds`, if given, are swept over instead of all other seeds.
+    too, except to keys that `overrides` name. `seeds`, if given, replace the seeds of the command line and of the file.
     """
     one_choice(overrides)
     register()
@@ -140,7 +140,8 @@ def _axes(
 ) -> tuple[DictConfig, dict[str, str], list[str], dict[str, list[str]]]:
     """Returns the composed configuration, {config group: its choice}, the fixed overrides, and {swept key: values}.
 
-    `seeds` replace all others; `seed` comes last. InputError for sweeps over an interval, no values, or `experiment`.
+    `seeds` replace those of `overrides` and of the experiment; the key `seed` comes last. Raises InputError for a sweep
+    over an interval, over no values, or over `experiment`.
     """
     parser = OverridesParser.create(GlobalHydra.instance().config_loader())  # the loader finds the choices of glob(...)
     given = parser.parse_overrides(list(overrides))
@@ -213,9 +214,9 @@ def _compositions(
 ) -> Iterator[DictConfig]:
     """Yields a configuration for each combination of choices in `groups`; `base` is composed from `fixed` alone.
 
-    Composing is slow. So it composes only the combinations of groups outside _apart. Each choice of a group in _apart
+    Composing is slow, so only the combinations of groups outside _apart are composed. Each choice of a group in _apart
     is composed once, without the experiment, and its sections are copied into those combinations. `usual`: {group:
-    choice in `base`}; this choice's file may write sections that the files of the choices in `groups` do not write.
+    choice in `base`}. The sections that this choice's file writes are copied too; other choices may not write them.
     """
     written = {
         key: frozenset().union(*(_written(key, value) for value in (*values, usual.get(key, values[0]))))
@@ -260,7 +261,10 @@ def _apart(fixed: Sequence[str], written: Mapping[str, frozenset[str]]) -> list[
 
 @functools.cache
 def _written(group: str, choice: str) -> frozenset[str]:
-    """Returns the top-level keys that a choice's file and its defaults list write; adds UNKNOWN if it cannot tell."""
+    """Returns the top-level keys that conf/<group>/<choice>.yaml and its defaults list set.
+
+    UNKNOWN is among them if some of them cannot be told.
+    """
     file = CONF / group / f"{choice}.yaml"
     if not file.is_file():
         return frozenset({UNKNOWN})

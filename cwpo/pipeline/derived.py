@@ -17,13 +17,14 @@ SHOWN = ("gold", "paper_counts")  # settings of a data set that no stage reads
 
 
 def derived_config(cfg: Config, look: bool = True) -> dict[str, Any]:
-    """Returns `cfg`, a result of `settled`, as dicts and lists, with values that no key sets added at the top level.
+    """Returns `cfg`, a result of `settled`, as dicts and lists. Adds, at the top level, values that no setting gives.
 
     world_version is None if data, weak and strong model are all real. text_version is None if all models are of the
-    synthetic world. holdout is 0 unless gold=trained. weak, strong and their revisions are those of `pair`; so is
-    strong_chat, but False for a synthetic model. _token_limits gives tokenizers, max_tokens and context; look=False
-    reads no checkpoint and sets tokenizers=[], max_tokens=data.max_tokens and context=None.
-    With method.equal_steps the epochs are raised. Settings that no stage reads are left out or null.
+    synthetic world. holdout is 0 unless gold=trained. weak, strong, their revisions and strong_chat are those of
+    `pair`, but strong_chat is False for a synthetic model. _token_limits gives tokenizers, max_tokens and context;
+    look=False reads no checkpoint and sets tokenizers=[], max_tokens=data.max_tokens and context=None. With
+    method.equal_steps, more epochs make up for the pairs that are not selected. Settings that no stage reads are left
+    out or null.
     """
     from cwpo.data.toy import WORLD_VERSION
 
@@ -55,7 +56,7 @@ def derived_config(cfg: Config, look: bool = True) -> dict[str, Any]:
 
 
 def other_data(cfg: Config) -> dict[str, Any]:
-    """Returns the settings of the data set labeled.other, with source, sizes, length limits and turns of cfg.data."""
+    """Returns the settings of data set labeled.other; source, sizes, length limits and turns are those of cfg.data."""
     file = OmegaConf.load(CONF / "data" / f"{cfg.labeled.other}.yaml")
     shared = ("source", "pairs", "test_pairs", "test_fraction", "max_tokens", "length_rule", "turns")
     own = {key: getattr(cfg.data, key) for key in shared}
@@ -69,18 +70,19 @@ def other_data(cfg: Config) -> dict[str, Any]:
 
 
 def _read_of(data: dict[str, Any]) -> dict[str, Any]:
-    """Returns the settings in `data` that stages read. For the synthetic world, PUBLISHED gives the values it names."""
+    """Returns the settings of a data set, `data`, that stages read; with source=world, with the values in PUBLISHED."""
     younger = () if data["positive"] is not None else ("positive",)  # null is left out: older store keys stay valid
     kept = {key: value for key, value in data.items() if key not in (*SHOWN, *younger)}
     return kept | (PUBLISHED if data["source"] == "world" else {})
 
 
 def _token_limits(cfg: Config) -> tuple[list[list[str | bool | None]], int, int | None]:
-    """Returns the tokenizers to measure pairs with, max_tokens, and the models' smallest context length or None.
+    """Returns (tokenizers, max_tokens, context). The tokenizers measure how long pairs are.
 
     A tokenizer is [model, revision], or [model, revision, True] with its chat template. With length_rule=longer_pair,
-    max_tokens bounds whole sequences: the context length lowers it, and the third result is None. Other rules bound
-    something else, for example characters: max_tokens is data.max_tokens, and the third result is the context length.
+    max_tokens bounds whole sequences, so it is at most the smallest context length of the models, and context is None.
+    With another rule, max_tokens is data.max_tokens, which bounds something else, for example characters. Then context
+    is the smallest context length, or None if no model has one.
     """
     pair = cfg.pair
     specs: list[list[Any]] = [[pair.weak, pair.weak_revision], [pair.strong, pair.strong_revision]]

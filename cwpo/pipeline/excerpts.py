@@ -24,7 +24,7 @@ UNSURE, SURE = 0.1, 0.9  # as in the paper, confidence below UNSURE is the band 
 
 
 def record_excerpts(arms: Sequence[Arm], store: Store, folder: Path, *, experiment: str, whole: bool) -> list[Path]:
-    """Writes the experiment's EXCERPTS; returns their paths. If `whole`, drops all old rows, not only replaced ones."""
+    """Writes the experiment's files, see EXCERPTS; returns their paths. If `whole`, they keep no rows of other arms."""
     first = min((arm.cfg.seed for arm in arms), default=0)
     written = []
     for name, columns, rows_of, wanted in EXCERPTS.get(experiment, ()):
@@ -53,7 +53,10 @@ def annotated(arm: Arm, store: Store) -> pd.DataFrame:
 
 
 def confidences(arm: Arm, store: Store) -> pd.DataFrame:
-    """Returns a row of CONFIDENCE_COLUMNS per bin: numbers of pairs and of labels that agree with human, with gold."""
+    """Counts the pairs in each bin of confidence, as rows of CONFIDENCE_COLUMNS.
+
+    agree_human and agree_gold: how many annotator labels agree with the human label, and with the gold label.
+    """
     table = annotated(arm, store)
     bins = np.minimum((table["confidence"] * BINS).astype(int), BINS - 1)
     gap = np.where(table["label"] == "a", 1, -1) * (table["gold_a"] - table["gold_b"])
@@ -70,9 +73,9 @@ def confidences(arm: Arm, store: Store) -> pd.DataFrame:
 
 
 def disagreements(arm: Arm, store: Store) -> pd.DataFrame:
-    """Returns rows of DISAGREEMENT_COLUMNS: some pairs that the annotator labeled unlike the human.
+    """Returns rows of DISAGREEMENT_COLUMNS: some pairs on which the annotator's label differs from the human label.
 
-    Takes up to EXAMPLES from each band of confidence, "low" and "high"; if a band has none, those nearest to the band.
+    Takes up to EXAMPLES pairs from each band of confidence, "low" and "high"; for an empty band, the nearest pairs.
     """
     table = annotated(arm, store)
     disputed = table[table["label"] != table["human_label"]].sort_values(["confidence", "pair_id"])
@@ -110,7 +113,7 @@ def samples(arm: Arm, store: Store) -> pd.DataFrame:
 
 
 def embeddings(arm: Arm, store: Store) -> pd.DataFrame:
-    """Returns the rows of the stage `embed`, one per response; in `source`, the arm's method replaces "online"."""
+    """Returns the rows of the stage `embed`, one per response. The source "online" is renamed to the arm's method."""
     table = pd.read_parquet(arm.nodes["embed"].file(store, "embeddings.parquet"))
     return table.assign(source=table["source"].replace("online", arm.cfg.method.name), **_names(arm))
 

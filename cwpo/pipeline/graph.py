@@ -80,9 +80,9 @@ OTHER_PAIRS = 500  # added to the seed that draws the pairs from which an online
 
 @dataclass(frozen=True)
 class Node:
-    """One stage of one arm. Nodes of equal `key` are the same computation.
+    """One stage of one arm. Nodes with equal `key` do the same computation.
 
-    `config`: the settings that the stage reads; `hashed`: what of them enters the key; `parents`: {role: node}.
+    `config`: the settings that the stage reads; `hashed`: those that enter the key; `parents`: {role: node}.
     """
 
     name: str
@@ -155,7 +155,7 @@ class _Graph:
 
 
 def nodes_of(cfg: Config, look: bool = True) -> dict[str, Node]:
-    """Returns {name: node} of one arm, parents first. The annotator is left out if neither labels nor `until` need it.
+    """Returns {name: node} of one arm, parents first. Has no annotator if neither method.labels nor `until` needs one.
 
     With look=False no checkpoint is read: the nodes can be counted, but their store keys may differ from a run's.
     """
@@ -215,7 +215,7 @@ def _add_other_pairs(graph: _Graph, cfg: Config) -> None:
 
 
 def _add_annotator(graph: _Graph, cfg: Config, prepare: str) -> None:
-    """Adds nodes for the annotator, its training pairs if mixed or poisoned, its labels and their assessment."""
+    """Adds nodes that train the annotator (on mixed or poisoned pairs, if set), label pairs and assess the labels."""
     _add_other_pairs(graph, cfg)
     if cfg.labeled.other or cfg.labeled.poison_fraction:
         graph.add("mix_labels", MIX_LABELS, prepare=prepare, other="prepare_other", score_gold="score_gold")
@@ -229,9 +229,9 @@ def _add_annotator(graph: _Graph, cfg: Config, prepare: str) -> None:
 
 
 def _add_reward(graph: _Graph, cfg: Config) -> str:
-    """Returns the name of the node of an online arm's scorer: "train_annotator", or "train_reward", which it adds.
+    """Returns the name of the node whose model rewards an online arm: "train_annotator" or "train_reward".
 
-    If online.reward_model names a checkpoint, it returns "train_reward" but adds no node, as nothing is trained.
+    Adds the node train_reward, unless online.reward_model names a checkpoint: then no reward model is trained.
     """
     if cfg.online.reward == "annotator":
         return "train_annotator"
@@ -271,7 +271,8 @@ def _slice(plain: Mapping[str, Any], reads: tuple[str, ...]) -> dict[str, Any]:
 def hashed_config(config: Any, path: str = "") -> Any:
     """Returns the part of a stage's settings that enters its key. `config`: the settings below the dotted key `path`.
 
-    Leaves out settings in UNHASHED, and those in LATER with the value given there. Local paths become content digests.
+    Leaves out each setting in UNHASHED, and each setting in LATER that has the value listed there. Replaces a local
+    path by a digest of its content.
     """
     if isinstance(config, dict):
         parts = {name: (f"{path}.{name}" if path else name, value) for name, value in config.items()}

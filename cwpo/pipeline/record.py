@@ -30,10 +30,10 @@ OTHER = "the file's numbers for these arms are from another machine or version; 
 
 
 def record(arms: Sequence[Arm], store: Store, results: Path, *, experiment: str, whole: bool) -> list[Path]:
-    """Writes the rows of finished arms of one experiment and scale. Returns the files written.
+    """Writes the rows of finished arms of one experiment and scale. Returns the paths of the files written.
 
-    All old rows of the experiment are dropped if `whole` is set, or if the old row of one of these arms has other
-    numbers. Arms that run neither `assess` nor `evaluate` have no row.
+    All old rows of the experiment are dropped if `whole` is set, or if an arm's old row has other numbers than its new
+    row. Arms that run neither `assess` nor `evaluate` have no row.
     """
     if not arms:
         return []
@@ -148,7 +148,7 @@ def _keep_fraction(arm: Arm, store: Store) -> float:
 
 
 def _add_rewards(path: Path, arms: Sequence[Arm], rows: Sequence[Mapping[str, Any]], store: Store) -> None:
-    """Writes the arms' rewards to the file `path`, unless an arm's mean reward and KL there equal those in `rows`."""
+    """Writes each arm's rewards to the file `path`, unless they are there with the mean reward and KL of `rows`."""
     there = read_rows(path, REWARD_COLUMNS).to_dict("records") if path.is_file() else []
     known = {row["run_key"]: RunRewards.parse(row) for row in there}
     new = [

@@ -33,7 +33,7 @@ class Calibration:
     rates: Sequence[Rate]
 
     def rate(self, kind: str, parameters: float) -> float:
-        """Returns the rate of `kind`, one of KINDS, at a model size: interpolated log-log, constant outside `rates`."""
+        """Returns the rate of `kind`, one of KINDS, log-log interpolated over model sizes; constant beyond the ends."""
         sizes = np.log([rate.parameters for rate in self.rates])
         values = np.log([getattr(rate, kind) for rate in self.rates])
         return float(np.exp(np.interp(np.log(parameters), sizes, values)))

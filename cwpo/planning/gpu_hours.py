@@ -113,7 +113,7 @@ def _step(training: Any, lora: bool = False) -> int:
 
 
 def _epochs(cfg: Config, part: str) -> float:
-    """Epochs of `part`, "sft" or "alignment". method.equal_steps raises them to as many steps as all pairs give."""
+    """Epochs of `part`, "sft" or "alignment"; method.equal_steps raises them to make up for pairs not selected."""
     raised = cfg.method.equal_steps and (part == "alignment" or cfg.method.sft_labels == "own")
     return getattr(cfg, part).epochs / (cfg.method.selection.value if raised else 1)
 

@@ -1,1 +1,1 @@
-"""Finds what would stop an experiment before a GPU-hour is spent; `make preflight` runs this. Loads no weights."""
+"""Finds problems that would stop an experiment, before it uses a GPU; `make preflight` runs this. Loads no weights."""

@@ -25,7 +25,7 @@ def models_of(cfg: Config) -> Iterator[tuple[str, str, str | None]]:
 
 
 def model_problems(key: str, path: str, revision: str | None, cfg: Config) -> list[str]:
-    """Returns the problems of a model's files, else of its config or head, else of a weak or strong tokenizer."""
+    """Returns what the first failing check finds: files, config or head, or the tokenizer of a weak or strong model."""
     from cwpo.models.annotator import classifier_problem
     from cwpo.models.folders import checkpoint_problem
     from cwpo.models.policy import hub_problem, policy_problem

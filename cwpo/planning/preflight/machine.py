@@ -62,7 +62,7 @@ def out_of_reach(arms: Iterable[Config]) -> list[str]:
 
 
 def in_cache(asset: Asset) -> bool:
-    """Whether the hub's cache has a model's config, so probably all its files, or lists files of a data set."""
+    """Whether an asset seems cached: a model, if the cache has its config; a data set, if its files can be listed."""
     if asset.kind == "datasets":
         return bool(repo_files(asset.id, asset.revision, "dataset"))
     from huggingface_hub import try_to_load_from_cache

@@ -50,7 +50,7 @@ class Shape:
         return sum(lora.r * (inputs + outputs) for _, inputs, outputs in adapted)
 
     def kept(self, learning: bool) -> float:
-        """Bytes per token that a layer keeps for a backward pass in 16 bits. `learning`: its weights are trained."""
+        """Bytes per token that a layer keeps for a 16-bit backward pass. `learning`: its weights are trained."""
         outputs = [outputs for _, _, outputs in self.linear]
         widest = max(outputs, default=0)
         gated = 2 * widest if outputs.count(widest) >= 2 * self.layers else 0  # of a gated MLP
@@ -147,7 +147,8 @@ def scoring_need(stage: str, name: str, shape: Shape, tokens: int, size: int = F
 def sampling_need(stage: str, name: str, shape: Shape, tokens: int, size: int = FLOAT) -> Need:
     """Returns the GPU memory to sample one response at a time; if more is free, sampling_batches makes larger batches.
 
-    `size`: bytes of a weight. `tokens`: of the longest prompt and its response, whose keys and values are kept.
+    `size`: bytes of a weight. `tokens`: the number of tokens of the longest prompt with its response; their keys and
+    values are kept.
     """
     layer = WORKING * shape.kept(learning=False) * size / 2
     kept = tokens * size * shape.cache + PER_LOGIT * shape.vocabulary
