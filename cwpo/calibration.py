@@ -50,10 +50,11 @@ def share(successes: ArrayLike, groups: ArrayLike | None = None) -> Share:
 
 
 def design_effect(values: ArrayLike, groups: ArrayLike | None) -> float:
-    """Returns var(mean of N grouped values) / var(mean of N independent zeros and ones of equal mean); at least 1.
+    """Returns the design effect, at least 1: the factor by which grouping increases the variance of the mean.
 
-    Without `groups` it is 1. With one group, or if all values are 0 or all are 1, nothing tells how alike the values in
-    a group are. Then each group counts as one value: the result is N / number of groups.
+    The variance without grouping is that of N independent zeros and ones with the same mean. Without `groups` the
+    factor is 1. With one group, or if all values are 0 or all are 1, the similarity within groups cannot be estimated.
+    Then each group counts as one value: the result is N / number of groups.
     """
     if groups is None:
         return 1.0
@@ -136,7 +137,7 @@ def log_loss(gap: ArrayLike, target: ArrayLike, temperature: float = 1.0) -> flo
 
 
 def log_losses(gap: ArrayLike, target: ArrayLike, temperature: float = 1.0) -> Floats:
-    """Returns the cross-entropy of each pair, (N,), of which log_loss is the mean."""
+    """Returns the cross-entropy of each pair in nats, (N,); see log_loss, which returns the mean."""
     x, y = _pair(gap, target)
     z = x / temperature
     return np.logaddexp(0, z) - y * z

@@ -72,7 +72,7 @@ def compare(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
 
 
 def _best_micro(name: str, job: dict[str, Any], cfg: Any, say: Callable[[str], None]) -> int:
-    """Returns the micro-batch size in cfg.trl_micro, in pairs, at which TRL is fastest; none above the batch size."""
+    """Returns the micro-batch size (in pairs) with which TRL is fastest: one in cfg.trl_micro up to the batch size."""
     sizes = [size for size in cfg.trl_micro if size <= job["batch_size"]]
     if len(sizes) == 1:
         return sizes[0]
@@ -159,7 +159,7 @@ def set_up(workload: Workload, cfg: Any, folder: Path, count: int) -> tuple[dict
 
 
 def _operations(workload: Workload, useful: int, responses: int) -> float:
-    """Returns the floating-point operations of one epoch in weight matrices: 6 per weight and token, or 4 with LoRA.
+    """Returns the floating-point operations of weight matrices in one epoch: 6 per weight and token, or 4 with LoRA.
 
     A multiply-add counts as two operations. The output layer runs on response tokens only. `useful`: number of tokens
     of prompts and responses, each prompt counted once per pair; `responses`: number of tokens of responses.

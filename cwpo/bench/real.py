@@ -1,4 +1,4 @@
-"""Makes results/own: measures annotators on real pairs, and runs from labels to an aligned model on data set UKP."""
+"""Makes results/own: measures annotators on real pairs; on UKP also aligns a model with an annotator's labels."""
 
 from __future__ import annotations
 
@@ -82,13 +82,16 @@ def measure(cfg: Any, say: Callable[[str], None] = print) -> Path:
 
 
 def split(pairs: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Returns (training pairs, test pairs): of FOLDS folds, fold `seed` is the test; no group of pairs is in both."""
+    """Returns (training pairs, test pairs): fold `seed` (of FOLDS folds) is the test set; no group is in two folds."""
     fold = folds_by_prompt(pairs["group"].tolist(), FOLDS, 0)
     return pairs[fold != seed], pairs[fold == seed]
 
 
 def _drawn(pairs: pd.DataFrame, seed: int, train: int | None, test: int | None) -> list[pd.DataFrame]:
-    """Returns up to `train` training and `test` test pairs (None: all) without ties; column `target`: a drawn vote."""
+    """Returns at most `train` training pairs and at most `test` test pairs (None: all), without ties.
+
+    The column `target` has one vote of each pair, drawn at random.
+    """
     parts = split(pairs.assign(target=one_vote(pairs, seed)), seed)
     labels = zip(parts, ("target", "gold"), (train, test), strict=True)
     return [_some(part[part[label] != 0.5], most, seed) for part, label, most in labels]
@@ -104,7 +107,7 @@ def _tested(test: pd.DataFrame, gap: np.ndarray, n_train: int) -> pd.DataFrame:
 def examine(
     pairs: pd.DataFrame, name: str, annotator: str, seed: int, cfg: Any, scratch: Path, device: str
 ) -> pd.DataFrame:
-    """Trains `annotator` on one vote per pair; returns test pairs, of other groups, with `gap`, score(a) - score(b)."""
+    """Trains `annotator` on one vote per training pair; returns the test pairs with `gap`, score(a) - score(b)."""
     train, test = _drawn(pairs, seed, cfg.train_pairs.get(name), cfg.test_pairs.get(name))
     if annotator == WORDS:
         return _tested(test, WordAnnotator(train, seed).gaps(test)[0], len(train))
@@ -116,7 +119,7 @@ def examine(
 def by_defaults(
     pairs: pd.DataFrame, name: str, side: str, seed: int, cfg: Any, scratch: Path, device: str
 ) -> pd.DataFrame:
-    """Does the same as `examine` for the annotator cfg.strong, trained on at most cfg.defaults_pairs labels.
+    """Trains cfg.strong as an annotator on at most cfg.defaults_pairs labels. Returns test pairs as `examine` does.
 
     `side`: "before" trains with the paper's epochs and learning rate, "after" with the defaults of scripts/annotate.py.
     """
@@ -143,10 +146,11 @@ def by_defaults(
 def align_arms(
     pairs: pd.DataFrame, name: str, strong: str, seed: int, cfg: Any, scratch: Path, device: str
 ) -> pd.DataFrame:
-    """Aligns cfg.strong on UKP in three arms: cw_po (annotator's labels, C1 weights), ws_bt (weight 1), human (votes).
+    """Aligns the model `strong` in three arms. Returns a row per arm and test pair, with facts about the arm.
 
-    Returns a row per arm and held-out pair with a gold label: log p(better) - log p(worse) `before` and `after`
-    alignment, and facts about the arm. The annotator is that of `examine`; no arm trains on the annotator's pairs.
+    The arms train on the same pairs: cw_po with an annotator's labels and C1 weights, ws_bt with these labels and
+    weight 1, human with one vote per pair. The annotator is `strong`, trained on other pairs, as in `examine`. `before`
+    and `after` are log p(better) - log p(worse) of a test pair's responses, after SFT and after alignment.
     """
     path = cfg.models[strong]
     train, test = _drawn(pairs, seed, None, cfg.align_test_pairs)

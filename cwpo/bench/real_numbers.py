@@ -72,9 +72,10 @@ def seed_rows(tested: pd.DataFrame) -> pd.DataFrame:
 
 
 def defaults_rows(tested: pd.DataFrame) -> pd.DataFrame:
-    """Returns the first table of annotator_rows, without baselines, for by_defaults' annotators "before" and "after".
+    """Compares annotators trained with earlier ("before") and present ("after") defaults of scripts/annotate.py.
 
-    after_minus_before, in the row of "after", is the gain in accuracy over "before"; NaN until both have all seeds.
+    `tested`: the rows of real.by_defaults. Returns a row per data set and annotator, as in annotator_rows. In the row
+    of "after", after_minus_before is the gain in accuracy over "before"; NaN until both have all seeds.
     """
     rows = annotator_rows(tested)[0]
     rows = rows[rows["annotator"].isin(tested["annotator"])].reset_index(drop=True)
@@ -90,7 +91,7 @@ def defaults_rows(tested: pd.DataFrame) -> pd.DataFrame:
 
 
 def alignment_rows(aligned: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Returns two tables: a row per arm; and a row per pair of arms, with their difference in accuracy `implicit`."""
+    """Returns two tables: a row per arm; a row per pair of arms, with the difference in implicit-reward accuracy."""
     rows = []
     for arm, part in aligned.groupby("arm", sort=False):
         row: dict[str, Any] = {"arm": arm, "seeds": part["seed"].nunique(), "n_test": len(part)}
@@ -115,7 +116,7 @@ def _length_gap(part: pd.DataFrame) -> np.ndarray:
 
 
 def _measured(part: pd.DataFrame, gap: np.ndarray) -> dict[str, Any]:
-    """Returns the numbers that `verdict` reads: accuracy_numbers of `gap`; `votes`, with |gap| as the confidence."""
+    """Returns the numbers by which `verdict` judges an annotator with the score differences `gap` on pairs `part`."""
     gold, groups = part["gold"].to_numpy(), part["group"].to_numpy()
     agreement = votes(part.assign(prompt=part["group"]), np.abs(gap))
     return accuracy_numbers(gap, gold, _length_gap(part), groups) | {"votes": agreement, "more_labels": None}

@@ -1,4 +1,4 @@
-"""Reads real pairs on which annotators are measured, in groups: no group may be in both training and test."""
+"""Reads real pairs to measure annotators. Each pair has a group; no group may be in both training and test."""
 
 from __future__ import annotations
 
@@ -74,7 +74,10 @@ def one_vote(pairs: pd.DataFrame, seed: int) -> np.ndarray:
 
 
 def cut(pairs: pd.DataFrame, model: str, longest: int = LONGEST_RESPONSE) -> pd.DataFrame:
-    """Cuts prompts to the last LONGEST_PROMPT tokens, responses to the first `longest`; fewer in a short context."""
+    """Cuts prompts to the last LONGEST_PROMPT tokens and responses to the first `longest`.
+
+    Both limits are lower if `model` has a short context.
+    """
     tokenizer, context = load_tokenizer(model), context_length(model) or 10**9
     response = min(longest, context // 2 - 2)
     prompt = min(LONGEST_PROMPT, context - response - 4)

@@ -86,7 +86,7 @@ def _keep(path: Path, table: pd.DataFrame, key: str) -> Path:
 
 
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
-    """Returns per workload and side: medians over runs, the side's times / cwpo's, and cwpo's memory / the side's."""
+    """Returns a row per workload and side: medians over runs, time ratios side / cwpo, memory ratio cwpo / side."""
     columns = "seconds step_seconds preparation_seconds tokens_per_second peak_memory_mb share_of_matmul_peak".split()
     runs = runs.assign(step_seconds=runs.get("step_seconds", float("nan")))  # older files lack this column
     grouped = runs.groupby(["workload", "side"], sort=False)

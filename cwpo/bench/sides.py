@@ -45,7 +45,7 @@ TRL_SIDES[KEPT] = TRL_SIDES["trl_best"]
 
 
 class StepTimes(TrainerCallback):
-    """Measures the seconds between the ends of successive optimiser steps; on CUDA by events, so that no step waits."""
+    """Measures the seconds between the ends of successive optimiser steps. On a GPU, CUDA events avoid any waiting."""
 
     def __init__(self, device: str) -> None:
         self.cuda = device.startswith("cuda")
@@ -211,7 +211,7 @@ def _timed(work: Callable[[], int], device: str) -> tuple[float, int]:
 
 
 def losses_agree(job: dict[str, Any], pairs: list[dict[str, Any]]) -> float:
-    """Returns the largest relative difference of cwpo's and TRL's losses on 4 pairs, with policy unlike reference."""
+    """Returns the largest relative difference of cwpo's and TRL's losses on 4 pairs. Policy and reference differ."""
     plain = job | {"device": "cpu", "dtype": "float32", "token_budget": None, "batch_size": 4, "lora": False}
     pairs, tokenizer = pairs[:4], load_tokenizer(job["tokenizer"])
     model, reference = (model_of(plain, "cpu").eval() for _ in range(2))
@@ -232,7 +232,10 @@ def losses_agree(job: dict[str, Any], pairs: list[dict[str, Any]]) -> float:
 
 
 def matmul_flops(device: str, dtype: str, size: int = 2048, repeats: int = 8) -> float:
-    """Returns operations per second in the fastest of `repeats` size x size matrix products, 2 per multiply-add."""
+    """Returns operations per second in the fastest of `repeats` size x size matrix products.
+
+    A multiply-add counts as two operations.
+    """
     a, b = (torch.randn(size, size, device=device, dtype=getattr(torch, dtype)) for _ in range(2))
     best = float("inf")
     for _ in range(repeats):

@@ -34,7 +34,7 @@ class WordAnnotator:
         self.weights = _fit(x, y, self.penalty)
 
     def gaps(self, pairs: pd.DataFrame) -> np.ndarray:
-        """Returns score(response_a) - score(response_b) of N pairs in logits, as (models, N), here (1, N)."""
+        """Returns score(response_a) - score(response_b) in logits, (1, N): one row, for the one model, and N pairs."""
         return np.asarray(self._differences(pairs) @ self.weights)[None]
 
     def _differences(self, pairs: pd.DataFrame) -> csr_array:

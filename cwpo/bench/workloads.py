@@ -30,7 +30,10 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Workload:
-    """A model of `family` with config values `shape`; pairs of `lengths`, with at most `longest` tokens a sequence."""
+    """A model of `family` with config values `shape`, and pairs whose token counts have the distribution `lengths`.
+
+    A prompt with one response has at most `longest` tokens.
+    """
 
     family: str
     shape: dict[str, Any]

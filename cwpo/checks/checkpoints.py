@@ -33,7 +33,7 @@ def checkpoint_problems(cfg: Config, ask_hub: bool) -> list[Problem]:
 
 
 def _room_problems(cfg: Config) -> Iterator[Problem]:
-    """Yields a problem if the arm samples and responses leave no room for a prompt in the strong model's context."""
+    """Yields a problem if generation.max_new_tokens fills the strong model's context. Checks only arms that sample."""
     samples = STAGES.index(cfg.until or STAGES[-1]) >= STAGES.index("online_align")
     if not samples or cfg.pair.strong.startswith("world/"):
         return
@@ -73,12 +73,12 @@ def model_problems(
     adapters: Iterable[str] = (),
     ask_hub: bool = False,
 ) -> list[Problem]:
-    """Returns the problems of the models in `named`. The other arguments, except `ask_hub`, list keys of `named`.
+    """Returns the problems of the models in `named`. `scoring`, `seq2seq`, `heads`, `adapters` list keys of `named`.
 
-    A local folder must hold a model, or, if its key is in `adapters`, a model or LoRA adapters trained by cwpo.
-    With `ask_hub`, each config is read, too, from the folder or the hub, and must be of the kind that its key needs:
-    `scoring`: a reward model with one score, or an encoder-decoder if the key is also in `seq2seq`.
-    `heads`: a model that can get a scalar head.
+    A local folder must hold a model, or, if its key is in `adapters`, a model or LoRA adapters trained by cwpo. With
+    `ask_hub`, the function also reads each model's config, from the folder or the hub. The key decides what is valid:
+    In `scoring`: a reward model with one score, or an encoder-decoder if the key is also in `seq2seq`.
+    In `heads`: a model that can get a scalar head.
     Other keys: a causal language model; for embedding.path, any model.
     """
     problems = _texts({key: checkpoint_problem(path, key, key in adapters) for key, (path, _) in named.items()})

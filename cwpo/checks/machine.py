@@ -56,7 +56,7 @@ def _engine(cfg: Config) -> Iterator[Problem]:
 
 
 def _shares(cfg: Config, key: str, training: TrainingConfig) -> Iterator[Problem]:
-    """Yields a problem if the batches of `training`, config key `key`, cannot be divided evenly among cfg.processes."""
+    """Yields a problem if the processes cannot share a batch of `training` evenly. `key`: config key of `training`."""
     size, processes = training.batch_size, cfg.processes
     if cfg.launch == "none" or processes < 1 or size < 1:
         return

@@ -120,7 +120,7 @@ def wrong_type(word: str, reason: str) -> str:
 
 
 def wrong(cfg: Any, key: str, why: str) -> Problem:
-    """Returns a Problem with the text `key=value why`. The value is `key` in `cfg`; for a section, its `name`."""
+    """Returns a Problem with the text `key=value why`. If `key` is a section of `cfg`, value is its field `name`."""
     value = attrgetter(key)(cfg)
     value = getattr(value, "name", value)
     return Problem(key, f"{key}={str(value).lower() if isinstance(value, bool) else value} {why}")

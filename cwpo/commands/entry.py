@@ -75,9 +75,9 @@ def entry(main: Callable[[], Any]) -> Callable[[], None]:
 
 
 def job(task: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Wraps a Hydra task, a function of the composed configuration. plain_words handles its errors in place of Hydra.
+    """Wraps a Hydra task, a function of the composed configuration, so that plain_words and not Hydra handles errors.
 
-    Before the task runs, the configuration of every command but `run` is checked, without asking the hub.
+    The wrapper checks the configuration before the task runs, without the hub. It does not check that of `run`.
     """
 
     @functools.wraps(task)

@@ -96,7 +96,7 @@ def _nearest_key(key: str, schema: type) -> str:
 
 
 def leaf_keys(node: type = Config, prefix: str = "") -> Iterator[str]:
-    """Yields the dotted key of every value in the schema `node`, not those of sections; `prefix` begins each key."""
+    """Yields `prefix` + dotted key of each value in the schema `node`, also of the values in its nested sections."""
     for field in dataclasses.fields(node):  # type: ignore[arg-type]
         kind = field.default_factory
         if isinstance(kind, type) and dataclasses.is_dataclass(kind):

@@ -56,10 +56,11 @@ def lock_assets(cfg: Any, api: Any = None, file: Path = LOCK) -> None:
 
 
 def look_up(api: Any, kind: str, name: str, ref: str) -> Entry:
-    """Returns {"ref": ref, "revision": its commit} of the model or data set `name`; `kind` is one of KINDS.
+    """Returns {"ref": ref, "revision": commit of ref} for the model or data set `name`; `kind` is one of KINDS.
 
-    If a model has no safetensors at `ref`, both values are those of the newest open pull request of CONVERTER that has
-    them. Raises InputError if there is no such pull request, or if the hub cannot answer.
+    If a model has no safetensors at `ref`, the newest open pull request with safetensors takes the place of `ref`. Only
+    pull requests by CONVERTER, the hub's own account, count. Raises InputError if there is none, or if the hub cannot
+    answer.
     """
     repo_type = {"models": "model", "datasets": "dataset"}[kind]
     sha, files = _commit(api, name, repo_type, ref)

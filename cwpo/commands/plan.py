@@ -18,7 +18,7 @@ from cwpo.store.store import Store
 def show_plan(overrides: Sequence[str]) -> None:
     """Prints the stages that a run or sweep with these overrides needs, and an estimate of the time.
 
-    If models or data sets cannot be reached, it still counts the stages, and prints the problems below the table.
+    If models or data sets cannot be reached, the table is still printed, and a list of the problems follows it.
     """
     from rich.console import Console
     from rich.table import Table
@@ -54,7 +54,7 @@ def show_plan(overrides: Sequence[str]) -> None:
 
 
 def _sweeps(overrides: Sequence[str]) -> Iterator[tuple[list[str], list[int] | None]]:
-    """Yields (overrides, seeds) for `expand`: for each experiment that experiment= names, else once for `overrides`."""
+    """Yields arguments (overrides, seeds) of `expand`: for each experiment in experiment=, or once if it is absent."""
     overrides = [w for w in overrides if w not in MULTIRUN and not w.lstrip("+").startswith((CHOICE, SETTING))]
     named = [word for word in overrides if word.startswith("experiment=")]
     listed = [word for word in overrides if word.startswith("seeds=")] if named else []

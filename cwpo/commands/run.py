@@ -36,9 +36,9 @@ _trials: dict[str, Arm] = {}  # key -> finished arm of a sweep that Hydra runs, 
 def run(main: Callable[[], Any]) -> None:
     """Runs what sys.argv names: a sweep with -m, hydra.mode=MULTIRUN, experiment= or against=, otherwise one arm.
 
-    `main`, which is Hydra's, handles commands with a flag in LOOKS. Of the others, the function `sweep` runs those with
-    a launcher (hydra/launcher= other than basic), and sweeps with the default sweeper (hydra/sweeper=basic) and no flag
-    but -m. `main` runs the rest; there against= raises InputError.
+    The function `sweep` runs (1) commands with a launcher (hydra/launcher= other than basic), (2) sweeps with no flag
+    but -m and with the default sweeper (hydra/sweeper=basic). Hydra's function `main` runs all other commands, in which
+    against= raises InputError. It also runs every command with a flag in LOOKS, such as --help.
     """
     one_choice(sys.argv[1:])
     submit, words = chosen(sys.argv[1:])
@@ -60,7 +60,7 @@ def run(main: Callable[[], Any]) -> None:
 
 
 def _search(words: Sequence[str]) -> list[str]:
-    """Returns the settings of SEARCH that `words` leave open, as overrides. InputError if Optuna is not installed."""
+    """Returns, as overrides, the defaults in SEARCH that `words` do not replace. InputError if Optuna is missing."""
     if find_spec("optuna") is None:
         raise InputError(f"{SWEEPER}optuna needs the package hydra-optuna-sweeper; pip install 'cwpo[optuna]'")
     given = [word for word in words if word.startswith("hydra")]

@@ -184,7 +184,10 @@ def _repair(store: Store, cfg: Any) -> None:
 
 
 def _damaged(store: Store) -> dict[tuple[str, str], list[str]]:
-    """Returns {(stage, key): a line per damaged file} of damaged stages. Prints a line for what only looks like one."""
+    """Returns {(stage, key): a line per damaged file} of damaged stages.
+
+    Leaves out each stage of an unknown kind, and prints a line for it.
+    """
     damage = store.damaged()
     for stage, key in damage:
         if stage not in KINDS:

@@ -44,9 +44,10 @@ def sweep(words: Sequence[str], submit: Submit | None = None) -> None:
 def with_references(arms: list[Arm], words: Sequence[str]) -> tuple[list[Arm], dict[str, str]]:
     """Returns the arms and {arm key: key of its reference, the arm to compare it with}. `words` are the overrides.
 
-    against=<method> adds the arms of that method. They are the references: an arm and its reference have the same
-    swept values, except for method.*, weighting.* and keys that one of the two does not use. Without against= there are
-    none. InputError if against has several values, if the gold model only compares responses, and as refuse_idle does.
+    against=<method> adds the arms of that method, the references. An arm and its reference have the same swept values,
+    except for method.*, weighting.* and keys that one of the two does not use. Without against= no arm has a reference.
+    Raises InputError if against has several values, if the gold model can only compare two responses, or if no arm
+    depends on a swept key (see refuse_idle).
     """
     against = arms[0].cfg.against
     if any("against" in arm.point for arm in arms):
@@ -75,7 +76,7 @@ def with_references(arms: list[Arm], words: Sequence[str]) -> tuple[list[Arm], d
 
 
 def refuse_idle(arms: Sequence[Arm], words: Sequence[str]) -> None:
-    """Raises InputError for each key that `words` sweep although no arm depends on it, as for store=a,b."""
+    """Raises InputError if `words` sweep a key on which no arm depends, as in store=a,b. Names all such keys."""
     swept = [o for o in OverridesParser.create().parse_overrides(list(words)) if o.is_sweep_override()]
     idle = [o.input_line for o in swept if all(arm.point.get(o.key_or_group) is None for arm in arms)]
     if idle:

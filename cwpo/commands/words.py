@@ -27,7 +27,7 @@ def schema_in_use() -> type:
 
 
 def refuse_sweep(words: Sequence[str], schema: type) -> None:
-    """Raises InputError if a command other than run is to sweep, unless out=...${...}... gives each job its folder."""
+    """Raises InputError for a sweep by any command but run, unless out=...${...}... gives each job its own folder."""
     flags = [word for word in words if word in MULTIRUN or (word[:3] == "--m" and "--multirun".startswith(word))]
     own_folders = any(word.startswith("out=") and "${" in word for word in words)
     if schema is not Config and flags and not own_folders:
@@ -35,10 +35,11 @@ def refuse_sweep(words: Sequence[str], schema: type) -> None:
 
 
 def as_typed(words: Sequence[str], schema: type) -> list[str]:
-    """Returns the arguments, with quotes around the values of text keys, so that out=1e3 names the folder 1e3.
+    """Returns the arguments `words`, with quotes around the values of str keys, so that out=1e3 names the folder 1e3.
 
-    The home folder replaces the ~ of paths that begin with ~/. Not quoted: null, values that are quoted or escaped,
-    lists, mappings, and, with the schema of run and plan, values with `,` or `(`, because these make a sweep.
+    `schema`, the command's configuration, gives the type of each key. In a path, a leading ~/ becomes the home folder.
+    Null, lists, mappings, and values that are quoted or escaped get no quotes. If `schema` is Config (commands run and
+    plan), neither do values with `,` or `(`, because these make a sweep.
     """
     return [_quoted(HOME.sub(lambda _: os.path.expanduser("~"), word), schema) for word in words]
 
