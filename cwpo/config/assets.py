@@ -151,7 +151,7 @@ def published_path(name: str) -> str | None:
 
 
 def settled(cfg: Config) -> Config:
-    """Returns `cfg` with the data set's gold model for gold=paper, and missing revisions taken from the lock."""
+    """Returns `cfg` with gold=paper replaced by the data set's gold model, and missing revisions from the lock file."""
     if cfg.gold.name == "paper" and cfg.data.source == "hub" and cfg.data.gold in cfg.reward_models:
         cfg = _with(_with(cfg, "gold.name", cfg.data.gold), "gold.path", cfg.reward_models[cfg.data.gold])
     for asset in hub_assets(cfg):

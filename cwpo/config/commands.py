@@ -225,7 +225,10 @@ COMMANDS: dict[str, type] = {
 
 @functools.cache
 def register() -> None:
-    """Registers the schemas with Hydra, once a process, as "schema" and "<command>_schema", for defaults lists in conf/."""
+    """Registers the schemas with Hydra. Defaults lists in conf/ name them "schema" and "<command>_schema".
+
+    Later calls do nothing.
+    """
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for name, node in COMMANDS.items():

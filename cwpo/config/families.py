@@ -9,6 +9,6 @@ def last_part(model: str) -> str:
 
 
 def family(model: str) -> str:
-    """Returns "opt", "qwen" or "llama" if the last part of `model` begins so, else that part; all in lower case."""
+    """Returns "opt", "qwen" or "llama" if the last part of `model` begins with it, else that part in lower case."""
     last = last_part(model).lower()
     return next((key for key in FAMILIES if last.startswith(key)), last)

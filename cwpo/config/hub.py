@@ -44,7 +44,7 @@ def hub_answers() -> bool:
 
 
 def reach(path: Any) -> None:
-    """Calls hub_answers if `path` is a hub id: if the hub is silent, loading it then uses the cache at once."""
+    """Calls hub_answers if `path` is a hub id. If the hub is silent, later loads use only the cache."""
     if is_hub_id(str(path)):
         hub_answers()
 

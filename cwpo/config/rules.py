@@ -120,7 +120,7 @@ endpoint = matches(
 
 
 def cell(text: str) -> str | None:
-    """Rule: the text, read back from a result table, is still a text, unlike "1e3" or "nan"."""
+    """Rule: the text stays text when a result table is read. "1e3" would become a number, "nan" a missing value."""
     try:
         float(text)
     except ValueError:

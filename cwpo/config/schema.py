@@ -81,7 +81,8 @@ class TrainingConfig:
 class UpdateSizes:
     """Learning rates, here called update sizes, for one family of strong models.
 
-    matched: one rate for all arms. own_best: {"objective/method": the rate with its best mean gold reward}.
+    matched: one rate for all arms.
+    own_best: {"objective/method": the rate at which the mean gold reward of this method is highest}.
     """
 
     matched: float = rules.above_zero()
@@ -98,7 +99,7 @@ class LabeledConfig:
 
 @dataclass
 class TablesConfig:
-    """Settings of single tables and figures that differ by scale: conf/scale/ sets, conf/experiment/ reads them."""
+    """Settings of single tables and figures that conf/scale/ sets and conf/experiment/ uses: they differ by scale."""
 
     table6_assessed_on: str = "test"
     table24_unlabeled: str = "own"

@@ -1,9 +1,9 @@
-"""The update size of an arm is its learning rate: set directly, or given by the arm's operating point.
+"""The update size of an arm is its learning rate. It is set directly, or given by the arm's operating point.
 
-An operating point is a rule that gives each arm of a family of strong models its learning rate. `matched` gives all
-arms one rate, chosen on the arm of human labels. `own_best` gives each method under each objective the rate with its
-best mean gold reward. Both were chosen on development seeds (the experiments that begin with tuning) and are listed
-under `update_sizes` in conf/scale/.
+An operating point is a rule that gives a learning rate to each arm. `matched` gives one rate to all arms whose strong
+model is of the same family; it was chosen on the arm of human labels. `own_best` gives each method, under each
+objective, the rate at which its mean gold reward is highest. The rates were chosen on development seeds
+(conf/experiment/tuning*.yaml) and are listed under `update_sizes` in conf/scale/.
 """
 
 from dataclasses import replace

@@ -66,7 +66,7 @@ def fill_budget(lengths: Sequence[int], budget: int) -> list[list[int]]:
 class Budget:
     """The number of tokens that training computes at once. It may change at any step, since no result depends on it.
 
-    measured: whether `tokens` is still to be set from the memory that the second step takes (token_budget=auto).
+    measured: with token_budget=auto, True until the second step has set `tokens` from the memory that it takes.
     """
 
     tokens: int
@@ -88,7 +88,10 @@ def tokens_at_once(setting: int | str | None, device: str) -> int | None:
 
 @dataclass(frozen=True)
 class Whole:
-    """All rows of a batch, to split it anew: parts(budget) returns the parts that fill_budget makes, each collated."""
+    """The rows of a batch, kept so that the batch can be split again.
+
+    parts(budget) splits the rows with fill_budget and returns the collated parts.
+    """
 
     rows: Sequence[Mapping[str, Any]]
     collator: "SequenceCollator | PairCollator"
@@ -124,8 +127,8 @@ def within_budget(
 class SequenceCollator:
     """Collates rows {"ids": token ids, "start": prompt length} for a loss on the response tokens only.
 
-    Returns the batch of collate_sequences; if `packed`, that of pack_pairs (with `lines`), to which each row is passed
-    as a pair with an empty rejected response. If rows have a `pair_id`, the batch has the list of these ids.
+    Returns the batch of collate_sequences. If `packed`, it returns pack_pairs(pairs, lines=lines) instead, where each
+    row is a pair with an empty rejected response. If rows have a `pair_id`, the batch also has the list of these ids.
     """
 
     pad_id: int
@@ -143,7 +146,7 @@ class SequenceCollator:
 
 
 def alone(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Makes a row of SequenceCollator a pair: its chosen sequence is the row, its rejected response is empty."""
+    """Turns a row for SequenceCollator into a pair: its sequence is the chosen one, the rejected response is empty."""
     ids, start = row["ids"], row["start"]
     return {"chosen_ids": ids, "chosen_start": start, "rejected_ids": ids[:start], "rejected_start": start}
 

@@ -47,7 +47,7 @@ def chat_problem(tokenizer: Any) -> str | None:
 
 
 def read_as(chat: bool | None) -> str:
-    """Returns how prompts are formatted, in words for reports. `chat`: whether by the chat template; None means no."""
+    """Returns, in words for reports, how prompts are formatted. `chat`: True if the chat template formats them."""
     return "written by the model's chat template" if chat else "plain text, messages as in HH-RLHF"
 
 

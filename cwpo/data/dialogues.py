@@ -49,7 +49,7 @@ def written(messages: Iterable[Mapping[str, Any]]) -> str:
 
 
 def replied(messages: Iterable[Mapping[str, Any]]) -> str:
-    """Formats the messages of a response, of which the first is the assistant's, as text: " hello"."""
+    """Formats a response, messages of which the first is the assistant's, as text to follow a prompt: " hello"."""
     return _joined(messages).removeprefix(TURN)
 
 

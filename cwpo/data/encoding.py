@@ -41,7 +41,7 @@ ANCHORS = ("\n", ".", "a", "0", "中")  # one of these, at least, does not merge
 
 @dataclass(frozen=True)
 class Opened:
-    """Encoded prompts: formatted texts, token ids (heads), and messages (None: no chat template formats the prompt)."""
+    """Encoded prompts. texts: formatted. heads: token ids. messages: None if no chat template formats the prompt."""
 
     texts: list[str]
     heads: list[list[int]]
@@ -58,7 +58,7 @@ def encode(tokenizer: Tokenizer, prompts: Sequence[Text], responses: Sequence[Te
 
 
 def encode_prompts(tokenizer: Tokenizer, prompts: Sequence[Text]) -> list[list[int]]:
-    """Returns the token ids of each prompt: `encode`'s sequences begin with them, responses are sampled after them."""
+    """Returns the token ids of each prompt. Sequences from `encode` begin with them, and sampling starts from them."""
     return _opened(tokenizer, prompts).heads
 
 
@@ -85,12 +85,12 @@ def encode_pairs(
 def sampled(
     tokenizer: Tokenizer, prompts: Sequence[Text], heads: Sequence[list[int]], drawn: Sequence[tuple[list[int], bool]]
 ) -> list[dict[str, Any]]:
-    """Returns a row per response. heads: the prompts' token ids. drawn: (sampled ids without EOS, whether EOS came).
+    """Returns one row per response. heads: the prompts' token ids. drawn: (sampled ids, whether EOS followed them).
 
     response: the text that follows the prompt when both are decoded. If a chat template formatted a text prompt, the
-    response begins with a space, as in dialogues. n_tokens: number of sampled tokens, EOS included. truncated: whether
-    no EOS came. same_tokens: whether `encode` turns the response into the sampled tokens again. It may not, because
-    the text lacks special tokens, and a text has several tokenisations.
+    response begins with a space, as in dialogues. n_tokens: number of sampled tokens, with EOS. truncated: True if no
+    EOS was sampled. same_tokens: whether `encode` turns the response into exactly the sampled tokens. This can be
+    False, because special tokens are missing in the text, and because a text has several tokenisations.
     """
     texts = []
     for prompt, head, (ids, _) in zip(prompts, heads, drawn, strict=True):
@@ -172,8 +172,11 @@ def _continued(tokenizer: Tokenizer, opened: Opened, responses: Sequence[Text]) 
 
 
 def _reply(tokenizer: Any, index: int, opened: str, asked: list[Message] | None, response: Text) -> str:
-    """Returns the text of a response as it follows the formatted prompt `opened`, without EOS. `asked`: the prompt's
-    messages; None if no chat template formats it, nor then the response. `index`: the row that a TextError names."""
+    """Returns the text of a response as it follows the formatted prompt `opened`, without EOS.
+
+    asked: the prompt's messages; None if no chat template formats prompt and response. index: the row that a TextError
+    names.
+    """
     if asked is None:
         return response if isinstance(response, str) else replied(_checked(response))
     # Templates put no space before what the assistant says; responses of dialogues begin with one.
@@ -218,7 +221,10 @@ def _continuations(tokenizer: Tokenizer, opened: Opened, tails: Sequence[str]) -
 
 
 def _anchored(tokenizer: Any, head: list[int], joint: list[int], tail: str) -> tuple[list[int], bool]:
-    """Returns token ids of `tail`, and whether head + these ids spell the text of `joint`, the ids of prompt + tail."""
+    """Returns token ids of `tail` to follow `head`, and whether head + these ids decode to the same text as `joint`.
+
+    head: the token ids of the prompt. joint: those of prompt + tail, tokenised as one text.
+    """
     wanted, first = _spelt(tokenizer, joint), None
     for anchor, ids in zip(ANCHORS, _token_ids(tokenizer, [a + tail for a in ANCHORS]), strict=True):
         (before,) = _token_ids(tokenizer, [anchor])

@@ -39,16 +39,17 @@ def records(
 ) -> Iterator[tuple[int, Row]]:
     """Returns an iterator over (number, row) of a file, a folder that `datasets` saved, or a hub data set.
 
-    number: of the line in a JSON lines file, else of the row, from 1, without the header. split: that of a `datasets`
-    folder or hub data set, None if it has only one; "train+test" reads those of the two that exist. folder, revision:
-    those of a hub data set. key: the setting that holds `split`, for messages. A ClassLabel becomes its name.
+    number: the line number in a JSON lines file; in other tables the row number, from 1, without the header.
+    split: which split of a `datasets` folder or hub data set is read; None if there is only one. "train+test" reads
+    both, or the one that exists. folder, revision: the folder and commit of a hub data set. key: the name of the
+    setting that holds `split`, for messages. The numbers of a ClassLabel column become class names.
     Raises InputError for an unreadable table, and names the row if one is at fault.
     """
     file = Path(path).expanduser()
     kind = next((s for s in reversed(file.suffixes) if s != ".gz"), "")
     if file.is_file():
         if kind not in SUFFIXES:
-            raise InputError(f"{path}: the name of a table ends in {', '.join(SUFFIXES)}, or one of them and .gz")
+            raise InputError(f"{path}: a table's name must end in {', '.join(SUFFIXES)}, or in one of these and .gz")
         return _file_rows(file, kind)
     if not file.is_dir() and (kind in SUFFIXES or path.startswith((".", "/", "~"))):
         raise InputError(f"{path} does not exist")
@@ -68,7 +69,7 @@ def _file_rows(file: Path, kind: str) -> Iterator[tuple[int, Row]]:
 
 
 class Unpacked(gzip.GzipFile):
-    """Unpacks a .gz file. Raises InputError once it is above EXPANDED bytes and above RATIO times its packed size."""
+    """Unpacks a .gz file. Raises InputError if the content exceeds EXPANDED bytes and RATIO times the file's size."""
 
     def __init__(self, file: Path) -> None:
         super().__init__(file)
@@ -122,7 +123,7 @@ def _json_rows(file: Path, kind: str) -> Iterator[tuple[int, Row]]:
 
 
 def _past_blanks(text: io.TextIOWrapper, rest: str) -> str:
-    """Returns `rest` without leading white space. If nothing else is left, continues in `text`; "" at its end."""
+    """Returns `rest` without leading white space. Reads on in `text` if nothing is left; returns "" at its end."""
     while not (rest := rest.lstrip()) and (rest := text.read(CHUNK)):
         pass
     return rest
@@ -263,7 +264,7 @@ def _parquet_rows(file: Path, kind: str) -> Iterator[tuple[int, Row]]:
 
 @contextmanager
 def _unpacked(file: Path) -> Iterator[Any]:
-    """Yields the file; for a .gz file, an unpacked temporary copy, because Parquet is read from its end."""
+    """Yields the file or, if it is a .gz file, an unpacked temporary copy, in which a Parquet reader can seek."""
     if file.suffix != ".gz":
         yield file
         return

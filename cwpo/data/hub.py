@@ -31,7 +31,10 @@ class Table(NamedTuple):
 
 @dataclass(frozen=True)
 class Published:
-    """How a data set is published: names of its splits, its columns (`layout`), and a function like pair_texts."""
+    """How a data set is published. train, test: the names of its splits. layout: its columns.
+
+    texts: a function that reads a row's prompt and responses, with the arguments and result of pair_texts.
+    """
 
     train: str
     test: str
@@ -57,7 +60,10 @@ def published(data: Any) -> Iterator[Table]:
 
 
 def split_names(names: Iterable[str], folder: str | None, split: str) -> list[str]:
-    """Returns the file `names` that hold the split, sorted: one name, such as train.jsonl, or its numbered parts."""
+    """Returns, sorted, those of the file names that hold the split: one file, such as train.jsonl, or numbered parts.
+
+    folder: the folder of the data set in which they lie; None for its root or data/.
+    """
     place = re.escape(f"{folder}/") if folder else "(data/)?"
     name = re.compile(rf"{place}{split}(-\d+-of-\d+(-\w+)?)?\.(jsonl|json|parquet)(\.gz)?")
     return sorted(filter(name.fullmatch, names))
@@ -94,7 +100,7 @@ def _root(path: str, revision: str | None, folder: str | None, layout: Published
 
 
 def _summaries(*cells: Any) -> Texts:
-    """Returns pair_texts of the cells: a post that ends in "TL;DR:", and two summaries that do not begin with it."""
+    """Reads the cells with pair_texts. Adds "TL;DR:" to the post if missing; removes it from the start of summaries."""
     post, *summaries, _ = pair_texts(*cells)
     post = post.rstrip()
     first, second = (" " + text.strip().removeprefix(SUMMARY).strip() for text in summaries)

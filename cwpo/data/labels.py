@@ -42,7 +42,7 @@ def vote_share(label: Any, votes: Any = None, positive: str | None = None, *, co
     try:
         shares = [_share(vote, positive, counts) for vote in cast]
     except ValueError as error:
-        raise WrongRow(f"have {'votes with one' if votes else 'a label'} {error}", votes or label) from error
+        raise WrongRow(f"have {'a vote' if votes else 'a label'} {error}", votes or label) from error
     return (float(np.mean(shares)) if shares else np.nan), len(shares)
 
 
@@ -56,7 +56,10 @@ def is_absent(value: Any) -> bool:
 
 
 def _share(vote: Any, positive: str | None, counts: bool) -> float:
-    """Returns 1 for response `a`, 0 for `b`, 0.5 for a tie, as in vote_share. Raises ValueError for other votes."""
+    """Returns 1 for a vote for response `a`, 0 for `b`, 0.5 for a tie. Raises ValueError for any other vote.
+
+    positive, counts: as in vote_share.
+    """
     word = str(vote).strip().lower() if isinstance(vote, (str, int, float, np.generic)) else ""
     if word in WORDS:
         return WORDS[word]

@@ -24,8 +24,8 @@ class Layout:
     """A published layout. It fits a table that has all of `columns` (our name -> the table's name) and all of `more`.
 
     positive: the response, "a" or "b", that a label of 1 or true prefers; None if the layout has no such labels.
-    compute: a function of a row that returns {our name: cell} for computed cells, and `share`, the chosen response's
-    share of votes, unless it is 1. It may raise LeftOut or WrongRow.
+    compute: a function that computes cells from a row and returns {our name: cell}. If the chosen response's share of
+    votes is not 1, the key `share` holds it. The function may raise LeftOut or WrongRow.
     """
 
     name: str
@@ -69,13 +69,14 @@ def _scored(row: Row) -> dict[str, Any]:
 
 
 def _one_of_three(row: Row) -> dict[str, Any]:
-    """Returns the label of the WINNERS column that holds 1. Raises WrongRow unless exactly one column does.
+    """Returns {"label": the label of the WINNERS column that holds 1}. Raises WrongRow unless exactly one holds 1.
 
-    If the texts are JSON lists, also returns each response as the messages of its whole dialogue, and a prompt of None.
+    If prompt and responses are JSON lists of turns, the result also has each response as the messages of its whole
+    dialogue, and None as the prompt, which these messages contain.
     """
     labels = [word for name, word in WINNERS.items() if str(row[name]).lower() in ("1", "1.0", "true")]
     if len(labels) != 1:
-        raise WrongRow(f"have no 1, or more than one, in {', '.join(WINNERS)}; write 1 in one and 0 in the others")
+        raise WrongRow(f"have 1 in none or several of {', '.join(WINNERS)}; write 1 in one and 0 in the others")
     try:
         talks = {name: _talk(row["prompt"], row[name]) for name in ("response_a", "response_b")}
     except (TypeError, ValueError, RecursionError):  # plain texts

@@ -41,7 +41,10 @@ def token_counts(
 
 
 def check_words(tokenizer: Any, texts: Sequence[str], whose: str) -> None:
-    """Raises InputError if the tokenizer knows no word of the first LOOKED_AT non-blank texts. `whose`: its model."""
+    """Raises InputError, which names the model `whose`, if the tokenizer knows no word of the texts.
+
+    Only the first LOOKED_AT non-blank texts are checked.
+    """
     some = [text for text in texts if text.strip()][:LOOKED_AT]
     rows = tokenizer(some, add_special_tokens=False)["input_ids"] if some else []
     ids, unknown = {token for row in rows for token in row}, getattr(tokenizer, "unk_token_id", None)

@@ -31,13 +31,15 @@ def convert(
     split: str | None = None,
     positive: str | None = None,
 ) -> Converted:
-    """Streams the pairs of any table into the Parquet file `out`, columns as in SCHEMA. Returns how it read the table.
+    """Writes the pairs of a table to the Parquet file `out` with the columns of SCHEMA. Returns how the table was read.
 
-    `columns`, `positive`: as in PairReader. split: as in records. vote_share reads labels, pair_texts reads texts.
-    The column share is the share of a pair's votes for response `a`, a tie counting half; null without votes. target is
-    what an annotator learns: with ties="soft", the share; with ties="drop", the majority's choice, 1 (response `a`) or
-    0, and pairs without a majority are left out. Of repeated pairs the first is kept. For an unreadable table, missing
-    columns, or values of a wrong kind, raises InputError, which names the rows, and leaves no file at `out`.
+    columns: our name -> the table's name. positive: the response, "a" or "b", that a label of 1 or true prefers. split:
+    as in records. vote_share says which labels, and pair_texts which texts, are understood.
+    In the file, `share` is the share of votes for response `a`, where a tie counts half. `target` is what an annotator
+    learns. With ties="soft", it is the share. With ties="drop", it is 1 if most votes are for `a`, else 0, and pairs
+    without a majority are left out. Without votes, both are null. Of repeated pairs, only the first is kept.
+    Raises InputError, which names the rows, for an unreadable table, missing columns or values of a wrong kind. It then
+    leaves no file at `out`.
     """
     if ties not in ("drop", "soft"):
         raise InputError(f"ties={ties} is unknown; valid: drop, soft")

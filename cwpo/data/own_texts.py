@@ -29,10 +29,10 @@ def pair_texts(prompt: Any, first: Any, second: Any, sides: Sequence[str] = ("fi
     """Returns the texts of a prompt and two responses. sides: the responses' column names, which error messages show.
 
     If any of the three is a list of messages, the texts get HH-RLHF's form: "\\n\\nHuman: hi\\n\\nAssistant:" and
-    " hello". Without a prompt, the common beginning of two lists of messages is the prompt. If responses are messages,
-    a text prompt is read as a dialogue in HH-RLHF's form or else as the user's turn. Two text responses without a
-    prompt must be whole dialogues in this form; with a prompt they may be, if they repeat it. Raises LeftOut for a pair
-    that cannot be used, WrongRow for a wrong value.
+    " hello". If responses are messages, a text prompt is read as a dialogue if it has this form, else as the user's
+    turn. If the prompt is None, it is the common beginning of the responses, which must then be lists of messages or
+    whole dialogues in this form. Whole dialogues that contain the given prompt are also split into prompt and response.
+    Raises LeftOut for a pair that cannot be used, WrongRow for a wrong value.
     """
     asked, a, b = (_value(*cell) for cell in zip(("prompt", *sides), (prompt, first, second), strict=True))
     if isinstance(a, str) != isinstance(b, str):
@@ -121,12 +121,14 @@ def _conversation(asked: Any, a: Any, b: Any) -> Texts:
 
 
 def _beginning(asked: list[Any], begun: list[Any]) -> list[Any]:
-    """Returns the messages before the responses, from the prompt `asked` and `begun`, the responses' common beginning.
+    """Returns the messages that both responses answer. The first rule that applies decides; if none does: LeftOut.
 
-    The first of these that holds decides. If `begun` begins or ends with `asked`, or `asked` is empty: `begun`. If
-    `asked` ends with `begun`, or `begun` is empty or the first message of `asked`: `asked`. If `begun` starts with the
-    assistant: `asked` + `begun`. If `begun` is one system message and `asked` starts with none: `begun` + `asked`. If
-    `begun` is one message that is no system message: `asked`. Otherwise LeftOut is raised.
+    asked: the prompt. begun: the common beginning of the two lists of messages in the response columns.
+    - `asked` is empty, or `begun` begins or ends with it: `begun`
+    - `begun` is empty, or `asked` ends with it, or it is the first message of `asked`: `asked`
+    - `begun` begins with an assistant's message: `asked` + `begun`
+    - `begun` is one system message, and `asked` does not begin with one: `begun` + `asked`
+    - `begun` is one message of another role: `asked`
     """
     if not asked or begun[: len(asked)] == asked or begun[-len(asked) :] == asked:
         return begun or asked
@@ -142,7 +144,10 @@ def _beginning(asked: list[Any], begun: list[Any]) -> list[Any]:
 
 
 def parsed(value: Any) -> Value | None:
-    """Returns messages from a list of them or its JSON; other text as it is; None for bad Unicode and other values."""
+    """Returns messages if the value is a list of messages or the JSON of one, and any other text unchanged.
+
+    Returns None for text that UTF-8 cannot encode, and for all other values.
+    """
     if not isinstance(value, str):
         return as_messages(value)
     if value.lstrip()[:1] == "[":

@@ -41,10 +41,12 @@ def pack_pairs(pairs: Sequence[Mapping[str, Any]], full: float = FULL, lines: bo
 
     B pairs have T tokens (prompts count once), M of them in responses. For attention, pairs lie in R rows of W places.
     attention, (R, 1, W, W): True where a query may attend to a key. packed_ids, position_ids: the tokens' ids and
-    positions, in these rows, (R, W), if W < WIDE and tokens fill at least the share `full` of the places; else on one
-    line without padding, (1, T). Then the batch has three more keys. slot, (T,): each token's index into the rows laid
-    end to end. token, (R * W,): for each place in the rows, its token's index in the line, 0 for padding. twice:
-    whether the rows hold each prompt twice, before each response, as in `_apart`; then `slot` gives the first copy.
+    positions. They lie in the same rows, (R, W), if W < WIDE and tokens fill at least the share `full` of the places.
+
+    Otherwise they lie on one line without padding, (1, T), and the batch has three more keys. slot, (T,): each token's
+    index into the rows laid end to end. token, (R * W,): for each place in the rows, its token's index in the line, 0
+    for padding. twice: whether the rows hold each prompt twice, once before each response; then `slot` points to the
+    first copy.
 
     predictor, target, sequence, (M,), describe each response token: the index in flattened packed_ids of the token that
     predicts it; its id; the number of its sequence (pair i has the sequences i, chosen, and B + i, rejected). lengths,
@@ -103,9 +105,10 @@ class _Laid(NamedTuple):
 
 
 def _in_rows(sizes: tuple[np.ndarray, ...], full: float) -> tuple[dict[str, Any], np.ndarray, tuple[int, int]]:
-    """Returns a part of pack_pairs' batch, each token's index in flattened packed_ids, (T,), and packed_ids' shape.
+    """Returns three results: a part of pack_pairs' batch, the tokens' places, and the shape of packed_ids.
 
-    The part: `attention` and, if packed_ids is one line, `slot`, `token` and `twice`. sizes: the arguments of _shared.
+    The part holds `attention` and, if packed_ids is one line, `slot`, `token` and `twice`. The places, (T,), are
+    indices into flattened packed_ids. sizes: the arguments of _shared. full: as in pack_pairs.
     """
     laid = _shared(*sizes)
     if wide := laid.width >= WIDE:
@@ -133,9 +136,9 @@ def _shared(start: np.ndarray, chosen: np.ndarray, whole: np.ndarray, pair: np.n
 
 
 def _apart(start: np.ndarray, chosen: np.ndarray, whole: np.ndarray, pair: np.ndarray, within: np.ndarray) -> _Laid:
-    """Lays the two sequences of a pair apart, each with its own copy of the prompt. Arguments: as in _shared.
+    """Lays out the chosen and the rejected sequence of a pair separately, each with its own copy of the prompt.
 
-    Attention costs less in this layout than in that of `_shared` where responses are much longer than prompts.
+    Attention costs less than with `_shared` if responses are much longer than prompts. Arguments: those of _shared.
     """
     lengths = np.stack([chosen, start + whole - chosen], axis=1).ravel()  # chosen, rejected, chosen, ...
     width = int(lengths.max())
@@ -151,7 +154,10 @@ def _apart(start: np.ndarray, chosen: np.ndarray, whole: np.ndarray, pair: np.nd
 def _in_lines(
     start: np.ndarray, chosen: np.ndarray, whole: np.ndarray, pair: np.ndarray, within: np.ndarray
 ) -> dict[str, Any]:
-    """Returns `place`, `first`, `ends` and `most`, which pack_pairs describes. Arguments: as in _shared."""
+    """Returns the keys `place`, `first`, `ends` and `most` of pack_pairs' batch with lines=True.
+
+    pack_pairs describes these keys, and _shared the arguments.
+    """
     begin = (start + whole).cumsum() - (start + whole)  # the first place of each pair
     first = begin[pair] + within + start[pair] * (within >= chosen[pair])
     again = within < start[pair]  # prompt tokens, which are copied behind the chosen response
@@ -176,11 +182,12 @@ def _tokens(pair: Mapping[str, Any]) -> list[int]:
 
 
 def attention_blocks(block: np.ndarray) -> np.ndarray:
-    """Returns a mask (R rows, W queries, W keys): True where a query may attend: to its block and its pair's prompt.
+    """Returns a mask (R rows, W queries, W keys), which is True where a query may attend to a key.
 
-    block, (R, W): 0 for padding; 3 i + 1, 3 i + 2, 3 i + 3 for the prompt, the chosen and the rejected response of pair
-    i. In rows of `_apart`, each sequence, prompt included, is one block: 6 i + 1 for the chosen one of pair i, 6 i + 4
-    for its rejected one. No query attends to a later place. Padding attends to padding, so that no softmax is empty.
+    A query attends to its own block and to its pair's prompt, but to no later place. Padding attends to padding, so
+    that no softmax is empty. block, (R, W): the block number of each place, 0 for padding. In rows of `_shared`, pair i
+    has three blocks: 3 i + 1 (prompt), 3 i + 2 (chosen response), 3 i + 3 (rejected response). In rows of `_apart`, it
+    has two: 6 i + 1 (prompt and chosen response), 6 i + 4 (prompt and rejected response).
     """
     width = block.shape[1]
     owner = (block + 2) // 3 * 3 - 2  # block of the pair's prompt; for padding, a number that no block has

@@ -159,7 +159,7 @@ class PairReader:
         return Pair(texts, *share, False, domain)
 
     def _columns(self, row: Row) -> tuple[Layout, dict[str, str]]:
-        """Returns the layout of a row, and {our column name: the table's name}; other names are equal in both."""
+        """Returns a row's layout, and {our column name: the table's name}. A column that is not listed has our name."""
         layout = self.layout or layout_of(frozenset(row), frozenset(self.named.items()))
         return layout, {**layout.columns, **self.named}
 
@@ -217,10 +217,11 @@ class PairReader:
 
 
 def read_prompts(path: str, column: str, split: str | None = None) -> Iterator[Text]:
-    """Yields each row's prompt, text or messages, from a table of pairs in any layout, or from one with only `column`.
+    """Yields the prompt, text or messages, of each row in a table of pairs, or in a table of prompts.
 
-    split: as in records. Skips a row without `column` if its responses are dialogues that begin differently, are equal
-    or have an empty answer. Raises InputError for other rows without a prompt.
+    column: the prompts' column. split: as in records. In a row without `column`, the prompt is the beginning of both
+    responses. The row is skipped if they begin differently, are equal, or have an empty answer. Raises InputError for
+    any other row without a prompt.
     """
     reader = PairReader(path, {} if column == "prompt" else {"prompt": column})
     for number, row in records(path, split):

@@ -28,9 +28,9 @@ def load_pairs(cfg: Any) -> pd.DataFrame:
 
     cfg needs data, seed, human_fraction, unlabeled_fraction, holdout and, to count tokens, tokenizers, max_tokens and
     context (the most tokens that the models read at once; not needed for the default data.length_rule).
-    The table's `attrs` hold drops: the number of rows `read`, and of dropped rows by reason; held_out: a table of the
-    pairs set aside for a trained gold model; and, for published data sets only, kept: the numbers of usable `train` and
-    `test` pairs. Raises InputError for unusable input.
+    The table's `attrs` have these keys. drops: {"read": number of rows read, reason: number of rows dropped for it}.
+    held_out: a table of the pairs set aside for a trained gold model. kept, for published data sets only: {"train":
+    number of usable pairs, "test": the same}. Raises InputError for unusable input.
     """
     raw, drops = read_pairs(cfg.data, cfg.seed)
     raw, more = drop_unusable(raw)
@@ -105,7 +105,10 @@ def _rows(
     sides: np.random.Generator,
     drops: dict[str, int],
 ) -> Iterator[tuple[str, str, str, str, str, bool]]:
-    """Yields (prompt, response_a, response_b, human_label, domain, test) of usable pairs; counts others in `drops`."""
+    """Yields (prompt, response_a, response_b, human_label, domain, test) of each usable pair.
+
+    Counts all rows, and the unusable ones by reason, in `drops`. sides: draws which response becomes response `a`.
+    """
     layout, positive = known.layout if known else None, getattr(data, "positive", None)
     reader = PairReader(table.path, data.columns, positive, at="data.", layout=layout, texts=texts)
     rows = records(table.path, table.split, folder=table.folder, revision=data.revision if table.split else None)

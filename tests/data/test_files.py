@@ -116,7 +116,7 @@ def test_a_datasets_folder(split, tmp_path):
         ("t.jsonl.gz", b"\x1f\x8b\x08\x00cut off", "cannot be read as jsonl"),
         ("t.jsonl.gz", b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xff\xff", "cannot be read as jsonl"),
         ("t.csv.gz", "nonsense", "cannot be read as csv: Not a gzipped file"),
-        ("t.txt", "nonsense", "a table ends in .jsonl, .json, .csv, .tsv, .parquet"),
+        ("t.txt", "nonsense", "a table's name must end in .jsonl, .json, .csv, .tsv, .parquet"),
     ],
 )
 def test_unreadable_tables(name, text, said, tmp_path):

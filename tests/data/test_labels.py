@@ -50,7 +50,7 @@ def test_positive_says_what_1_and_true_mean_and_0_and_false_the_other(label, pos
 def test_a_number_without_a_meaning_is_asked_about(label, counts):
     for cast, problem in (
         ((label, None), f"have a label {NO_MEANING}"),
-        ((None, ["a", label]), f"have votes with one {NO_MEANING}"),
+        ((None, ["a", label]), f"have a vote {NO_MEANING}"),
     ):
         with pytest.raises(WrongRow) as refused:
             vote_share(*cast, counts=counts)

@@ -131,7 +131,7 @@ def test_rows_that_say_no_preference_are_counted(row, reason, tmp_path):
         (arena("gpt-4"), "row 1 ('gpt-4') has a label that names no response; write"),
         (arena(1), "row 1 (1) has a label that is a number or true/false"),
         (shp(2), "row 1 (2) has a label that names no response; where 1 and 2 are the responses, write"),
-        (arena_55k(1, 1, 0), "row 1 has no 1, or more than one, in winner_model_a"),
+        (arena_55k(1, 1, 0), "row 1 has 1 in none or several of winner_model_a"),
         (rated(1, 2, 3), "row 1 has generations and ratings that are not lists of equal length"),
         (rated("good", "bad"), "row 1 (['good', 'bad']) has ratings that are not numbers"),
     ],
