@@ -152,7 +152,10 @@ class RunRewards:
         return self.kl is not None and _near(self.kl, mean)
 
     def row(self, run_key: str) -> dict[str, str | None]:
-        """Returns a row of REWARD_COLUMNS: arrays are texts of numbers with 6 significant digits; kl can be None."""
+        """Returns a row of REWARD_COLUMNS. An array becomes one text, numbers with 6 significant digits.
+
+        If kl was not measured, the row has None for it.
+        """
         columns = (self.reward, self.reward_sft, self.kl)
         numbers = (None if x is None else " ".join(_written(x)) for x in columns)
         return dict(zip(REWARD_COLUMNS, (run_key, self.prompts, *numbers), strict=True))

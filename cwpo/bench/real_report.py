@@ -158,8 +158,9 @@ def _alignment(arms: pd.DataFrame, gaps: pd.DataFrame, cfg: Any) -> str:
 def _texts(rows: pd.DataFrame, columns: Mapping[str, str], signed: bool = False) -> list[dict[str, Any]]:
     """Returns the rows as dicts for a table on the page; `columns` maps each heading to a format, such as "{accuracy}".
 
-    For a format that is one field, {name}: a missing value becomes "". A value with an interval (fields name_low and
-    name_high) becomes "value [low, high]", and these numbers get a sign if `name` is in SIGNED or `signed` is set.
+    If a format is a single field, {name}, a missing value becomes "", and a value with an interval (the fields
+    name_low and name_high) becomes "value [low, high]". These three numbers get a sign if `name` is in SIGNED or
+    `signed` is set.
     """
     shown = rows.to_dict("records")
     for name in (form[1:-1] for form in columns.values()):

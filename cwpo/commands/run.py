@@ -34,11 +34,11 @@ _trials: dict[str, Arm] = {}  # key -> finished arm of a sweep that Hydra runs, 
 
 
 def run(main: Callable[[], Any]) -> None:
-    """Runs what sys.argv names: a sweep with -m, hydra.mode=MULTIRUN, experiment= or against=, otherwise one arm.
+    """Runs the command in sys.argv: a sweep if it has -m, hydra.mode=MULTIRUN, experiment= or against=; else one arm.
 
-    The function `sweep` runs (1) commands with a launcher (hydra/launcher= other than basic), (2) sweeps with no flag
-    but -m and with the default sweeper (hydra/sweeper=basic). Hydra's function `main` runs all other commands, in which
-    against= raises InputError. It also runs every command with a flag in LOOKS, such as --help.
+    A command with a flag in LOOKS, such as --help, always goes to `main`, a function under Hydra. Of the others, the
+    function `sweep` runs (1) those with a launcher (hydra/launcher= other than basic), (2) sweeps with no flag but -m
+    and with the default sweeper (hydra/sweeper=basic). `main` runs the rest, where against= raises InputError.
     """
     one_choice(sys.argv[1:])
     submit, words = chosen(sys.argv[1:])

@@ -219,9 +219,9 @@ class PairReader:
 def read_prompts(path: str, column: str, split: str | None = None) -> Iterator[Text]:
     """Yields the prompt, text or messages, of each row in a table of pairs, or in a table of prompts.
 
-    column: the prompts' column. split: as in records. In a row without `column`, the prompt is the beginning of both
-    responses. The row is skipped if they begin differently, are equal, or have an empty answer. Raises InputError for
-    any other row without a prompt.
+    column: the prompts' column. split: as in the function records. In a row without `column`, the prompt is what both
+    responses have in common at their beginning. The row is skipped if they have nothing in common, are equal, or have
+    an empty answer. Raises InputError for any other row without a prompt.
     """
     reader = PairReader(path, {} if column == "prompt" else {"prompt": column})
     for number, row in records(path, split):

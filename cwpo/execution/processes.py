@@ -61,7 +61,7 @@ def launch(stage: str, work: Work, how: str, processes: int, threads: int) -> Ma
 
 
 def command(job: Path, how: str, processes: int) -> list[str]:
-    """Returns the command line of `accelerate launch` for a job file."""
+    """Returns a command line: `accelerate launch` runs the file `job` in that many processes; `how`: ddp or fsdp."""
     config = str(CONF / "accelerate" / f"{how}.yaml")
     launcher = ["-m", "accelerate.commands.launch", "--config_file", config]
     launcher += ["--num_processes", str(processes)]

@@ -202,8 +202,9 @@ def scoring_batches(
 ) -> list[list[int]]:
     """Returns batches of row indices; rows of similar length share a batch.
 
-    A batch has up to SCORING times `token_budget` tokens, padding included. If that is None, it has `batch_size` rows.
-    If both are None, it has ROWS rows or, if that is more, as many rows of the longest length as fit into FEW tokens.
+    A batch has up to SCORING times `token_budget` tokens, padding included. If `token_budget` is None, it has
+    `batch_size` rows. If both are None, it has ROWS rows, or as many as fit into FEW tokens if all rows were as long as
+    the longest of `lengths`, whichever is more.
     """
     if token_budget is not None:
         return fill_budget(lengths, SCORING * token_budget)

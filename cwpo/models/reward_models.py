@@ -101,7 +101,7 @@ def reward_inputs(
 ) -> dict[str, list[list[int]]]:
     """Returns each prompt with its response as unpadded `input_ids`, and for encoders the tokenizer's other outputs.
 
-    chat=True: the chat template formats the texts. Annotators that cwpo trained ignore `chat` and read as in training.
+    chat=True: by the chat template. `chat` does nothing for annotators that cwpo trained: all is as in their training.
     """
     if trained_head(tokenizer):
         return {"input_ids": [ids for ids, _ in encode(tokenizer, prompts, responses)]}

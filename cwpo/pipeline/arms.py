@@ -248,7 +248,10 @@ def _composed(common: tuple[str, ...], group: str, choice: str) -> DictConfig:
 
 
 def _apart(fixed: Sequence[str], written: Mapping[str, frozenset[str]]) -> list[str]:
-    """Returns the groups in `written`, {group: sections}, whose sections no other group or experiment writes."""
+    """Returns the config groups none of whose sections is written by another group or by an experiment.
+
+    `written`: {group: the sections that it writes}; `fixed`: the sections that experiments write.
+    """
     experiments = [word.split("=", 1)[1] for word in fixed if word.startswith("experiment=")]
     others = set().union(*(_written("experiment", name) for name in experiments))
     return [

@@ -79,7 +79,7 @@ class Results:
     """The result files of one scale, each as a frame in the field of its name; a missing file's frame has no rows.
 
     `runs` is runs.csv with one more column, `run`: "experiment/run_key", the key of `rewards`. `paper` has the paper's
-    numbers. `point` is the operating point to whose runs `arms` is restricted; None: `arms` has all runs.
+    numbers. If `point` is set, the property `arms` has only the runs of that operating point, otherwise all runs.
     """
 
     scale: str
@@ -264,9 +264,9 @@ def one_per_seed(rows: pd.DataFrame) -> pd.DataFrame:
         keys = ", ".join(f"{key} (seed {seed})" for key, seed in zip(twice["run_key"], twice["seed"]))
         name = rows["experiment"].iloc[0]
         raise ResultsError(
-            f"experiment {name}: one table cell has several runs of the same seed, which differ in a setting not "
-            f"shown: {keys}; give your own runs another name (name=mine), and restore these rows with "
-            f"`make reproduce EXPERIMENT={name}`"
+            f"experiment {name}: the runs {keys} have the same seed and belong in one table cell, but they differ in a "
+            "setting that the table does not show; give your own runs another name (name=mine), and restore these rows "
+            f"with `make reproduce EXPERIMENT={name}`"
         )
     return rows
 

@@ -95,7 +95,7 @@ def test_histograms_of_annotators_that_differ_in_a_setting_are_not_added(tmp_pat
     confidence_distance(of_results(load(tmp_path, "toy")), "")
     other = rows[rows["data"] == "ufb"].assign(run_key=lambda of: of["run_key"] + "other", pairs=1)
     write_rows(path, pd.concat([rows, other]), CONFIDENCE_COLUMNS)
-    with pytest.raises(ResultsError, match="several runs of the same seed"):
+    with pytest.raises(ResultsError, match="have the same seed and belong in one table cell"):
         confidence_distance(of_results(load(tmp_path, "toy")), "")
 
 

@@ -86,7 +86,8 @@ def _evidence(arms: pd.DataFrame, annotators: pd.DataFrame, confidences: pd.Data
 
 
 def _ranked(frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Adds `family` of the model in `column`, and `rank`, its place by size, from 0, in this family and experiment."""
+    """Adds two columns about the model in `column`: its `family`, and `rank`, its place among the models of the same
+    family in the same experiment, ordered by size (0: the smallest)."""
     frame = frame.assign(family=[family(name) for name in frame[column]])
     sizes = pd.Series([model_size(name) for name in frame[column]], index=frame.index, dtype=float)
     return frame.assign(rank=sizes.groupby([frame["experiment"], frame["family"]]).rank(method="dense") - 1)

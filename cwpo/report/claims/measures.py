@@ -87,7 +87,7 @@ def contrast(terms: Sequence[Term], *, match: Sequence[str] = ARM, table: str = 
 def _of_two_machines(frame: pd.DataFrame, rows: Sequence[pd.DataFrame]) -> tuple[str, ...]:
     """Returns (a note,) if the experiments of `rows` ran on different machines, else ().
 
-    They did if one run key has different results in two of them.
+    Experiments count as run on different machines if any run key has different results in two of them.
     """
     names = sorted({name for part in rows for name in part["experiment"]})
     number = "gra" if "gra" in frame else "accuracy"

@@ -129,8 +129,10 @@ def calibration(results: Results) -> list[Page]:
 
 
 def _annotators(results: Results) -> Page | None:
-    """Returns a page that says which of the ranges TARGETS hold with 30 % of the pairs labeled; None if no annotator
-    ran. The annotators are those of the experiment calibration or, if it has none, of table13."""
+    """Returns a page that says which facts of TARGETS lie in their ranges with 30 % of the pairs labeled.
+
+    The annotators are those of the experiment calibration or, if it has none, of table13. Returns None if none ran.
+    """
     rows = results.annotators_of("calibration")
     rows = rows if len(rows) else results.annotators_of("table13")
     rows = rows[(rows["human_fraction"] - 0.3).abs() < 1e-9]

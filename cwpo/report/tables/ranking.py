@@ -50,7 +50,8 @@ def ranked(results: Results, rows: pd.DataFrame, axes: Sequence[str]) -> list[Ce
 
 
 def texts(cells: Sequence[Cell], axes: Sequence[str], against: str = "") -> pd.DataFrame:
-    """Returns a table of text with a row per cell. If `against` names a method, a column has the difference from it."""
+    """Returns `cells` as a table of text, a row each. If `against` names a method, one more column gives by how much
+    the gold reward of each arm differs from that method's."""
     lines = []
     for rank, cell in enumerate(cells, 1):
         line = {"rank": str(rank), "gold reward": interval(cell, "reward", 3)}
@@ -86,8 +87,8 @@ def summaries(results: Results, covered: Container[str]) -> list[Page]:
 def _summary(results: Results, name: str) -> Page:
     """Ranks an experiment's arms. Axes are the columns of AXES that vary, and those of DETAILS that tell arms apart.
 
-    Runs of one seed that agree in all axes differ in some other setting. Each gets a line of its own with its run_key,
-    so that no mean mixes different settings.
+    If several runs with the same seed have equal values on all axes, they differ in a setting that is no axis. Each of
+    them gets a line of its own with its run_key, so that no mean mixes different settings.
     """
     rows = results.of(name)
     rows = rows.assign(keep_fraction=rows["keep_fraction"].where(rows["threshold"].isna()))  # else it differs by seed
