@@ -45,6 +45,11 @@ class GlobalMeanTrainer(Trainer):
 
     def __init__(self, *args: Any, token_budget: int | str | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if token_budget is not None and self.accelerator.distributed_type == DistributedType.FSDP:
+            raise InputError(
+                f"token_budget={token_budget}: under FSDP all processes must run the model equally often, and batches cut by tokens have "
+                "unequal numbers of parts, so training would hang; leave token_budget out and lower per_device_train_batch_size"
+            )
         self.budget = Budget.of(token_budget, self.args.device.type)
         self.data_collator: Any
         if isinstance(self.data_collator, SequenceCollator | PairCollator):

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate import Accelerator, DistributedType
 from datasets import Dataset
 from tiny import tiny_model, tiny_tokenizer
 from training.test_preference import arguments, pairs, parameters, preference, trained, update
@@ -242,3 +243,9 @@ def test_a_shared_stream_has_another_order_in_each_pass():
         loader.set_epoch(epoch)
         orders.append([n for batch in loader for n in batch["n"]])
     assert all(sorted(order) == list(range(8)) for order in orders) and len(set(map(tuple, orders))) == 3
+
+
+def test_a_token_budget_is_refused_under_fsdp(tmp_path, monkeypatch):
+    monkeypatch.setattr(Accelerator, "distributed_type", DistributedType.FSDP)
+    with pytest.raises(InputError, match="token_budget=64: under FSDP .* would hang; leave token_budget out"):
+        preference(tmp_path, pairs(), budget=64)
