@@ -20,7 +20,7 @@ from cwpo.models.mending import float32_masters, mend_generation_config
 from cwpo.models.side_by_side import threads_of
 from cwpo.runtime import keep_freed_memory
 from cwpo.training.memory import back_off, forget_peak, measure, memory_of
-from cwpo.training.sharing import FILLER, SharedLoader, is_filler
+from cwpo.training.sharing import FILLER, SharedLoader, is_filler, stream_loader
 from cwpo.training.threads import draws, step_in_threads
 
 
@@ -45,6 +45,11 @@ class GlobalMeanTrainer(Trainer):
 
     def __init__(self, *args: Any, token_budget: int | str | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if token_budget is not None and self.accelerator.distributed_type == DistributedType.FSDP:
+            raise InputError(
+                f"token_budget={token_budget}: under FSDP all processes must run the model equally often, and batches cut by tokens have "
+                "unequal numbers of parts, so training would hang; leave token_budget out and lower per_device_train_batch_size"
+            )
         self.budget = Budget.of(token_budget, self.args.device.type)
         self.data_collator: Any
         if isinstance(self.data_collator, SequenceCollator | PairCollator):
@@ -65,9 +70,11 @@ class GlobalMeanTrainer(Trainer):
         return self.accelerator.distributed_type != DistributedType.NO or self.args.n_gpu > 1
 
     def get_train_dataloader(self) -> DataLoader:
-        """Returns a loader of this process's share of each global batch. A stream's last batch may repeat rows."""
-        if self.args.world_size == 1 or isinstance(self.train_dataset, IterableDataset):
+        """Returns a loader of this process's share of each global batch."""
+        if self.args.world_size == 1:
             return super().get_train_dataloader()
+        if isinstance(self.train_dataset, IterableDataset):
+            return stream_loader(self.train_dataset, self.data_collator, self.args)
         return SharedLoader(self.train_dataset, self.data_collator, self.args)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:

@@ -198,7 +198,7 @@ class PreferenceTrainer(PreferenceLoss):
     average_logps: divides each log-ratio by the number of tokens of its response, as some do for IPO; the paper sums.
     weight_column: the name of the column of weights. If the data has a column pair_id, errors name pairs by it.
     token_budget: the most tokens of a batch that a device computes at once, "auto", or None for no limit; the update
-        stays the same.
+        stays the same. FSDP needs None.
 
     Logs the values that PreferenceLoss lists. Raises InputError for missing columns or texts, for weights or log-probs
     that are NaN or infinite, for weights that are negative or all 0, for pairs that are longer than the model's context

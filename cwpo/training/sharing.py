@@ -3,11 +3,12 @@
 accelerate's own sharding fills the last batch of an epoch with rows of earlier batches, which would change the mean.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
-from accelerate.data_loader import SeedableRandomSampler
-from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler
+from accelerate.data_loader import DataLoaderShard, SeedableRandomSampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, SequentialSampler
 
 from cwpo.errors import InputError
 
@@ -46,11 +47,14 @@ class SharedBatches(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         rows = list(self.order)
         for first in range(0, len(rows), self.batch_size):
-            batch = rows[first : first + self.batch_size]
-            own = batch[self.process :: self.processes]
-            parts = self._parts(len(batch))
-            for part in range(parts):
-                yield own[part::parts] or [-1]
+            yield from self.share(rows[first : first + self.batch_size], filler=-1)
+
+    def share(self, batch: Sequence[Any], filler: Any) -> Iterator[list[Any]]:
+        """Yields this process's micro-batches of one global batch; one without a row of the batch gets `filler`."""
+        own = batch[self.process :: self.processes]
+        parts = self._parts(len(batch))
+        for part in range(parts):
+            yield list(own[part::parts]) or [filler]
 
     def _parts(self, rows: int) -> int:
         """Returns the number of micro-batches per process for a batch of `rows` rows: ceil(rows / processes / micro).
@@ -72,6 +76,37 @@ class WithFiller(Dataset):
 
     def __getitem__(self, index: int) -> Mapping[str, Any]:
         return self.rows[index] if index >= 0 else {**self.rows[0], FILLER: True}
+
+
+class SharedStream(IterableDataset):
+    """Yields one process's micro-batches, as lists of rows, of a stream that every process reads: see SharedBatches."""
+
+    def __init__(self, rows: Iterable[Mapping[str, Any]], batches: SharedBatches) -> None:
+        super().__init__()
+        self.rows, self.batches = rows, batches
+
+    def set_epoch(self, epoch: int) -> None:
+        if hasattr(self.rows, "set_epoch"):
+            self.rows.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[list[Mapping[str, Any]]]:
+        rows = iter(self.rows)
+        while batch := list(islice(rows, self.batches.batch_size)):
+            yield from self.batches.share(batch, filler={**batch[0], FILLER: True})
+
+
+def stream_loader(rows: Any, collator: Callable[[Sequence[Any]], dict[str, Any]], args: Any) -> DataLoaderShard:
+    """Returns a loader of this process's share of each global batch of a stream, for training: see SharedBatches."""
+    micro = args.per_device_train_batch_size
+    batches = SharedBatches(
+        SequentialSampler(()),  # rows come in the stream's own order
+        batch_size=micro * args.gradient_accumulation_steps * args.world_size,
+        micro=micro,
+        process=args.process_index,
+        processes=args.world_size,
+    )
+    stream = SharedStream(rows, batches)
+    return DataLoaderShard(stream, batch_size=None, collate_fn=Marking(collator), pin_memory=args.dataloader_pin_memory)
 
 
 class SharedLoader(DataLoader):

@@ -2,12 +2,15 @@
 
 import json
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate import Accelerator, DistributedType
 from datasets import Dataset
 from tiny import tiny_model, tiny_tokenizer
 from training.test_preference import arguments, pairs, parameters, preference, trained, update
+from transformers import TrainingArguments
 
 from cwpo.errors import InputError
 from cwpo.models.card import training_metrics, write_card
@@ -15,6 +18,7 @@ from cwpo.models.policy import add_lora
 from cwpo.stages.align import arm_facts, lineage
 from cwpo.training.pairs import CHUNK, StreamedRows, is_stream
 from cwpo.training.preference import PreferenceTrainer
+from cwpo.training.sharing import is_filler, stream_loader
 
 
 def test_a_shuffled_stream_has_another_order_in_each_pass():
@@ -208,3 +212,40 @@ def test_lineage_walks_up_the_store(tmp_path):
         "labels, pairs": "weak, unlabeled, top_fraction 0.3",
         "weights": "c1",
     }
+
+
+# Several processes
+
+
+def shared(rows, process: int = 0, processes: int = 2):
+    """The loader of one of `processes` processes, each of which takes 2 rows at a time, 4 of a batch."""
+    args = TrainingArguments("unused", per_device_train_batch_size=2, gradient_accumulation_steps=2, use_cpu=True)
+    args = SimpleNamespace(**vars(args), world_size=processes, process_index=process)
+    return stream_loader(StreamedRows(rows, lambda chunk: chunk), lambda own: {"n": [row["n"] for row in own]}, args)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 8, 9])
+def test_processes_share_each_batch_of_a_stream_and_no_pair_comes_twice(count):
+    shares = [
+        [[] if is_filler(batch) else batch["n"] for batch in shared([{"n": n} for n in range(count)], process)]
+        for process in range(2)
+    ]
+    assert len(shares[0]) == len(shares[1])  # all processes run the model equally often
+    assert sorted(n for share in shares for batch in share for n in batch) == list(range(count))
+    whole = count // 8 * 2  # micro-batches of a process in batches of 8 rows
+    assert sorted(n for share in shares for batch in share[:whole] for n in batch) == list(range(count // 8 * 8))
+
+
+def test_a_shared_stream_has_another_order_in_each_pass():
+    loader = shared(Dataset.from_list([{"n": n} for n in range(8)]).to_iterable_dataset().shuffle(seed=0), 0, 1)
+    orders = []
+    for epoch in range(3):
+        loader.set_epoch(epoch)
+        orders.append([n for batch in loader for n in batch["n"]])
+    assert all(sorted(order) == list(range(8)) for order in orders) and len(set(map(tuple, orders))) == 3
+
+
+def test_a_token_budget_is_refused_under_fsdp(tmp_path, monkeypatch):
+    monkeypatch.setattr(Accelerator, "distributed_type", DistributedType.FSDP)
+    with pytest.raises(InputError, match="token_budget=64: under FSDP .* would hang; leave token_budget out"):
+        preference(tmp_path, pairs(), budget=64)
