@@ -20,7 +20,7 @@ from cwpo.models.mending import float32_masters, mend_generation_config
 from cwpo.models.side_by_side import threads_of
 from cwpo.runtime import keep_freed_memory
 from cwpo.training.memory import back_off, forget_peak, measure, memory_of
-from cwpo.training.sharing import FILLER, SharedLoader, is_filler, stream_loader
+from cwpo.training.sharing import FILLER, FirstPassOnly, SharedLoader, is_filler, stream_loader
 from cwpo.training.threads import draws, step_in_threads
 
 
@@ -54,6 +54,8 @@ class GlobalMeanTrainer(Trainer):
         self.data_collator: Any
         if isinstance(self.data_collator, SequenceCollator | PairCollator):
             self.data_collator = within_budget(self.data_collator, self.budget)
+        if isinstance(self.train_dataset, IterableDataset):
+            self.add_callback(FirstPassOnly())
         widen(self.model)
         mend_generation_config(self.model)
         if self.args.device.type == "cpu":

@@ -9,6 +9,7 @@ from typing import Any
 
 from accelerate.data_loader import DataLoaderShard, SeedableRandomSampler
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, SequentialSampler
+from transformers import TrainerCallback
 
 from cwpo.errors import InputError
 
@@ -107,6 +108,22 @@ def stream_loader(rows: Any, collator: Callable[[Sequence[Any]], dict[str, Any]]
     )
     stream = SharedStream(rows, batches)
     return DataLoaderShard(stream, batch_size=None, collate_fn=Marking(collator), pin_memory=args.dataloader_pin_memory)
+
+
+class FirstPassOnly(TrainerCallback):
+    """Refuses to resume a stream in its second or a later pass.
+
+    transformers does not know how long a pass is, so it would skip the wrong rows and go on with other pairs than an
+    unbroken run. `state.epoch` counts the passes: its whole part is the number of finished ones.
+    """
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step and (state.epoch or 0) >= 1:
+            raise InputError(
+                f"resume_from_checkpoint: checkpoint-{state.global_step} lies in pass {int(state.epoch) + 1} over a stream, whose "
+                "length is unknown, so training would go on with other pairs than without the break; give the pairs as a list or a "
+                "Dataset, or resume from a checkpoint of the first pass"
+            )
 
 
 class SharedLoader(DataLoader):

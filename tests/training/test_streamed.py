@@ -124,6 +124,24 @@ def test_a_stream_without_max_steps_is_read_at_once(tmp_path):
     assert len(trainer.train_dataset) == 8
 
 
+def test_resuming_a_stream_goes_on_as_without_the_break_or_is_refused(tmp_path):
+    """9 pairs are 3 steps a pass: step 2 lies in the first pass and can be resumed, step 4 in the second."""
+
+    def streamed(part):
+        args = arguments(tmp_path / part, rows=3)
+        args.max_steps, args.save_strategy, args.save_steps, args.save_total_limit = 5, "steps", 2, None
+        data = Dataset.from_list(pairs(9)).to_iterable_dataset()
+        return PreferenceTrainer(tiny_model("llama"), args, data, processing_class=tiny_tokenizer())
+
+    whole = streamed("a")
+    whole.train()
+    again = streamed("b")
+    again.train(resume_from_checkpoint=str(tmp_path / "a" / "checkpoint-2"))
+    assert torch.equal(parameters(again.model), parameters(whole.model))
+    with pytest.raises(InputError, match="checkpoint-4 lies in pass 2 over a stream"):
+        streamed("c").train(resume_from_checkpoint=str(tmp_path / "a" / "checkpoint-4"))
+
+
 def test_what_a_stream_is():
     data = Dataset.from_list(pairs())
     assert is_stream(data.to_iterable_dataset())
