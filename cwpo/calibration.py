@@ -80,12 +80,22 @@ def resampled(n: int, groups: ArrayLike | None, resamples: int, seed: int = 0) -
         yield np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
 
 
+def one_group(groups: ArrayLike | None) -> bool:
+    """Returns whether all pairs are of one group: every `resampled` sample is the same then and gives no interval."""
+    return groups is not None and len(np.unique(np.asarray(groups))) == 1
+
+
 def mean_difference(
     a: ArrayLike, b: ArrayLike, groups: ArrayLike | None = None, resamples: int = 1000, seed: int = 0
 ) -> Share:
-    """Returns the mean of `a` - `b`, two arrays with one number for each of N pairs, with its bootstrap interval."""
+    """Returns the mean of `a` - `b`, two arrays with one number for each of N pairs, with its bootstrap interval.
+
+    With one group, the interval holds the differences of all pairs, and 0.
+    """
     x, y = _pair(a, b)
     gap = x - y
+    if one_group(groups):
+        return Share(float(gap.mean()), min(0.0, float(gap.min())), max(0.0, float(gap.max())), len(gap))
     drawn = [gap[i].mean() for i in resampled(len(gap), groups, resamples, seed)]
     low, high = np.quantile(drawn, [0.025, 0.975])
     return Share(float(gap.mean()), float(low), float(high), len(gap))
@@ -181,11 +191,14 @@ def discrimination(
     """Returns the AUC, with bootstrap interval: P(a correct label has more confidence than a wrong one); 1/2 is chance.
 
     Equal confidences count half; pairs with right = 1/2 are left out. NaN if all labels are correct or all are wrong.
+    With one group, the interval is [0, 1].
     """
     c, r = _pair(confidence, right)
     value = _auc(c, r)
     if np.isnan(value):
         return Share(value, value, value, len(c))
+    if one_group(groups):
+        return Share(value, 0.0, 1.0, len(c))
     drawn = [_auc(c[i], r[i]) for i in resampled(len(c), groups, resamples, seed)]
     low, high = np.nanquantile(drawn, [0.025, 0.975])
     return Share(value, float(low), float(high), len(c))

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from cwpo.atomic import new_file, write_text
 from cwpo.calibration import is_right
+from cwpo.errors import InputError
 from cwpo.own.bar import bar
 from cwpo.own.fit import fit_members, read_curve
 
@@ -86,6 +87,12 @@ def first_fold(
     given, tried = cfg.annotator.training.learning_rate, []
     deciding = folds_by_prompt(train["prompt"].tolist(), MANY, cfg.seed) == 0
     held_out, train = train[deciding], train[~deciding].sample(frac=1.0, random_state=cfg.seed)
+    known = train[train["target"] != 0.5].head(LOOKED_AT)
+    if known.empty or (test["target"] == 0.5).all():
+        raise InputError(
+            f"data={cfg.data}: the labelled pairs with untied votes have too few prompts for training and test to have some each; "
+            "label pairs of more prompts"
+        )
     for factor in TUNED if cfg.tune else (1.0,):
         rate = float(f"{factor * given:.2g}") if cfg.tune else given
         one = OmegaConf.merge(cfg, {"annotator": {"training": {"learning_rate": rate}}})
@@ -96,7 +103,6 @@ def first_fold(
         curve = read_curve(folder)
         tried.append((min(curve["held_out_loss"]), rate, annotator, curve))
     _, rate, annotator, curve = min(tried, key=lambda each: each[0])
-    known = train[train["target"] != 0.5].head(LOOKED_AT)
     learned = {
         "learning_rate": rate,
         "epochs": min(cfg.annotator.training.epochs, int(np.argmin(curve["held_out_loss"])) + 1),

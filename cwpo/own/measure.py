@@ -19,6 +19,7 @@ from cwpo.calibration import (
     log_loss,
     log_losses,
     mean_difference,
+    one_group,
     reliability,
     resampled,
     right_probability,
@@ -170,14 +171,14 @@ def votes(decided: pd.DataFrame, confidence: np.ndarray, resamples: int = 500, s
 
     `pairs`: the number of pairs with several votes; only these count. rank_correlation: {mean, low, high}, of
     confidence with agreement. one_vote_agrees_with_majority: the mean share of votes for the majority. Returns None if
-    `pairs` is below SEVERAL_VOTES, or if all these pairs have the same agreement or the same confidence.
+    `pairs` is below SEVERAL_VOTES, or if all these pairs have the same agreement, confidence or prompt.
     """
     several = (decided["n_votes"] > 1).to_numpy()
     part = decided[several]
     agreement = np.abs(2 * part["share"].to_numpy() - 1)
-    if several.sum() < SEVERAL_VOTES or len(set(agreement)) < 2 or len(set(confidence[several])) < 2:
-        return None
     sure = confidence[several]
+    if several.sum() < SEVERAL_VOTES or len(set(agreement)) < 2 or len(set(sure)) < 2 or one_group(part["prompt"]):
+        return None
     drawn = [
         float(spearmanr(sure[i], agreement[i]).statistic)
         for i in resampled(len(sure), part["prompt"].to_numpy(), resamples, seed)
@@ -209,21 +210,22 @@ def more_labels(
 
     n_train: the largest number of labels in the learning curve. The gain is that of a line, accuracy against log(number
     of labels), fitted to the curve; low to high is its 95 % interval. None if the curve has only one number of labels,
-    or if fewer than two pairs were tested at every number.
+    or if pairs of fewer than two prompts were tested at every number.
     """
     decided = curve[curve["target"] != 0.5]
     table = decided.assign(right=is_right(decided["gap"], decided["target"])).pivot_table(
         index=["prompt", "pair_id"], columns="share_trained_on", values="right"
     )
     table = table.dropna()
-    if table.shape[1] < 2 or len(table) < 2:
+    groups = table.index.get_level_values("prompt").to_numpy()
+    if table.shape[1] < 2 or len(set(groups)) < 2:
         return None
     sizes = decided.groupby("share_trained_on")["n_train"].mean().loc[table.columns].to_numpy()
     steps = np.log2((sizes[-1] + extra) / sizes[-1])
     x = np.log2(sizes) - np.log2(sizes).mean()
     if not x.any():  # in the first fold share 1 is four fifths of the pairs, as many as share 0.8
         return None
-    values, groups = table.to_numpy(), table.index.get_level_values("prompt").to_numpy()
+    values = table.to_numpy()
 
     def gain(means: np.ndarray) -> float:
         return float(steps * (means @ x) / (x @ x))

@@ -63,7 +63,8 @@ def _train_accuracy(work: Work, policy: Any, tokenizer: Any) -> float:
     pairs = pairs.iloc[np.unique(np.linspace(0, len(pairs) - 1, MEASURED).round().astype(int))]
     rows = encode_pairs(tokenizer, *(pairs[name].tolist() for name in ("prompt", "chosen", "rejected")))
     chosen, rejected = score_pairs(policy, rows, tokenizer.pad_token_id, work.tokens)
-    margin = (chosen - rejected).double().numpy() - (pairs["chosen_logp"] - pairs["rejected_logp"]).to_numpy()
+    # in float64, as the reference's: else rounding would give an unchanged policy margins other than 0
+    margin = (chosen.double() - rejected.double()).numpy() - (pairs["chosen_logp"] - pairs["rejected_logp"]).to_numpy()
     return float((margin > 0).mean())
 
 

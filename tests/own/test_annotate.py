@@ -396,6 +396,16 @@ def test_no_pair_is_tested_by_an_annotator_that_saw_its_prompt(tmp_path, monkeyp
     assert {(training.learning_rate, training.epochs) for training in trained[3:]} == {(3.3e-5, 2)}
 
 
+@pytest.mark.parametrize("prompts", [1, 2])
+def test_untied_votes_of_too_few_prompts_are_refused_before_training(prompts, tmp_path):
+    untied = pd.DataFrame({"prompt": [f"p{i % prompts}" for i in range(20)], "target": 1.0})
+    tied = pd.DataFrame({"prompt": [f"q{i}" for i in range(40)], "target": 0.5})
+    pairs = pd.concat([untied, tied], ignore_index=True)
+    cfg = composed("annotate", "data=d", "out=o", "ties=soft", "annotator.training.learning_rate=1e-4")
+    with pytest.raises(InputError, match="untied votes have too few prompts"):
+        cross_fit(pairs, cfg, tmp_path, device="cpu", say=lambda _: None)
+
+
 def test_prompts_an_annotator_learned_from(labeled, tmp_path):
     assert trained_on(labeled / "annotator", ["Ask 0?", "Ask 119?", "Ask 120?"]).tolist() == [True, True, False]
     assert not trained_on(tmp_path, ["Ask 0?"]).any()

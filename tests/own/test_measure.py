@@ -81,6 +81,18 @@ def test_mean_difference_by_hand():
     assert found.low <= 0.5 <= found.high
 
 
+def test_pairs_of_one_prompt_give_no_narrow_interval():
+    """Resampling whole prompts gives the same sample every time, which would look like certainty."""
+    one = ["p"] * 4
+    assert mean_difference([1, 1, 0, 1], [0, 0, 0, 0], one) == (0.75, 0, 1, 4)
+    assert mean_difference([1, 1], [0, 0], ["p", "p"])[:3] == (1, 0, 1)
+    assert discrimination([4, 3, 2, 1], [1, 1, 0, 0], one) == (1, 0, 1, 4)
+    curve = curve_of({125: 0.6, 500: 0.7}, n=200)
+    assert more_labels(curve) is not None and more_labels(curve.assign(prompt="p")) is None
+    pairs = pd.DataFrame({"n_votes": 3, "share": [1, 2 / 3] * 10, "prompt": [f"p{i // 2}" for i in range(20)]})
+    assert votes(pairs, np.arange(20)) is not None and votes(pairs.assign(prompt="p"), np.arange(20)) is None
+
+
 def test_is_right():
     assert is_right([2.0, -1.0, 0.0, 3.0], [1, 1, 0, 0.2]).tolist() == [1.0, 0.0, 0.5, 0.0]
     with pytest.raises(ValueError, match="1 targets are ties"):

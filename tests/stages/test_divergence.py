@@ -2,6 +2,7 @@
 
 import functools
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,13 +12,15 @@ from conftest import SMOKE
 from omegaconf import OmegaConf
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from cwpo.data import batching
 from cwpo.execution.node import Settings
 from cwpo.execution.workers import run_arms
-from cwpo.models import logprobs
+from cwpo.models import logprobs, packed
 from cwpo.pipeline.arms import expand
 from cwpo.pipeline.record import record
 from cwpo.results import DETAIL_COLUMNS, REWARD_COLUMNS, RunRewards, read_rows, rewards_file, write_rows
 from cwpo.stages.base import Work
+from cwpo.stages.divergence import _train_accuracy
 from cwpo.store.store import Store
 from cwpo.tracking import Tracker
 
@@ -95,6 +98,20 @@ def test_train_accuracy_counts_the_labels_that_the_policy_has_learned(finished):
     metrics = json.loads((arm.nodes["divergence"].folder(store) / "metrics.json").read_text())
     assert metrics["train_accuracy"] == pytest.approx(np.mean(fits))
     assert 0.5 < metrics["train_accuracy"] < 1
+
+
+def test_a_policy_that_equals_the_reference_has_learned_no_label(monkeypatch):
+    chosen, rejected = -200 * torch.rand(2, 50, generator=torch.Generator().manual_seed(0))
+    names = [str(i) for i in range(50)]
+    logps = {"chosen_logp": chosen.double().numpy(), "rejected_logp": rejected.double().numpy()}
+    tables = {
+        "weight": pd.DataFrame({"pair_id": names, "prompt": "p", "chosen": "c", "rejected": "r"}),
+        "reference": pd.DataFrame({"pair_id": names, **logps}),
+    }
+    monkeypatch.setattr(batching, "encode_pairs", lambda *texts: [])
+    monkeypatch.setattr(packed, "score_pairs", lambda *given: (chosen, rejected))
+    work = SimpleNamespace(table=lambda role, file: tables[role], tokens=None)
+    assert _train_accuracy(work, None, SimpleNamespace(pad_token_id=0)) == 0
 
 
 def test_both_enter_the_result_files(finished):
