@@ -143,7 +143,7 @@ def _histogram(axis: Any, table: pd.DataFrame, title: str) -> Any:
     right, enough = axis.twinx(), bins["pairs"] >= ENOUGH
     accuracy = 100 * bins["agree_gold"][enough] / bins["pairs"][enough]
     look: Any = {"color": ORANGE, "marker": "o", "ms": 2.5, "lw": 1}
-    right.plot(centre[enough], accuracy, label="labels that agree with gold", **look)
+    right.plot(centre[enough], accuracy, label="labels that agree with gold (ties count against)", **look)
     right.axhline(50, color="black", lw=0.8, ls=":", label="chance, 50 %")
     right.set_ylim(min(30, accuracy.min() - 2), 102)
     right.spines["right"].set_visible(True)
