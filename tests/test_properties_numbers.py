@@ -233,7 +233,7 @@ def test_calibration_refuses_what_is_no_number(values, first):
             function(*((values, fine) if first else (fine, values)))
     with pytest.raises(ValueError):
         is_right([], [])
-    with pytest.raises(ValueError, match="ties"):
+    with pytest.raises(ValueError, match=f"{len(fine)} targets are ties"):
         is_right(fine, [0.5] * len(fine))
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="a share needs at least one value"):
         share([])

@@ -7,11 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hydra import compose, initialize_config_dir
+from own.test_annotate import composed
 from safetensors.torch import load_file
 
-from cwpo.config.commands import register
-from cwpo.config.schema import CONF
 from cwpo.data.rows import read_prompts
 from cwpo.errors import InputError
 from cwpo.models.adapters import base_of, save_adapters
@@ -24,12 +22,6 @@ from cwpo.own.weighted import keep_confident, read_weighted
 from cwpo.training.fit import Start, adapted, base_under
 
 SMALL = ["sft.epochs=1", "alignment.epochs=2", "alignment.learning_rate=1e-2", "alignment.batch_size=8"]
-
-
-def composed(command: str, *words: str):
-    register()
-    with initialize_config_dir(str(CONF / "command"), version_base="1.3"):
-        return compose(command, overrides=list(words))
 
 
 def rows(n=24):

@@ -11,7 +11,6 @@ from tiny import FAMILIES, arguments, parameters, tiny_model, tiny_tokenizer
 import cwpo.training.online as online_module
 from cwpo.data.batching import PairCollator, encode
 from cwpo.errors import InputError
-from cwpo.models.embeddings import mean_states
 from cwpo.models.reward_models import Reward
 from cwpo.stages.base import Work
 from cwpo.stages.evaluate import online_quality
@@ -277,14 +276,3 @@ def test_quality_of_online_labels_by_hand(tmp_path):
     assert quality["label_accuracy_gold"] == pytest.approx(2 / 3)
     # M = (1 * 1 - .5 * 3 + .2 * 4) / (1 * 1 + .5 * 3 + .2 * 4)
     assert quality["margin_agreement"] == pytest.approx(0.3 / 3.3)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_mean_states_are_over_the_response_alone(family):
-    model, tokenizer = tiny_model(family, spread=4.0), tiny_tokenizer()
-    rows = encode(tokenizer, ["ask", "tell me about bread"], ["very good warm bread", "is"])
-    means = mean_states(model, rows, tokenizer.pad_token_id)
-    for (ids, start), mean in zip(rows, means, strict=True):
-        with torch.no_grad():
-            states = model.base_model(input_ids=torch.tensor([ids])).last_hidden_state[0]
-        torch.testing.assert_close(mean, states[start:].mean(dim=0), rtol=1e-4, atol=1e-5)
