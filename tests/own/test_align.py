@@ -17,7 +17,7 @@ from cwpo.models.folders import TENSORS
 from cwpo.models.policy import load_tokenizer
 from cwpo.own.align import _test_pairs, align, margins, preference_accuracy
 from cwpo.own.checks import check_align, check_compare
-from cwpo.own.compare import _distinct, compare, page, summary
+from cwpo.own.compare import _distinct, compare, summary
 from cwpo.own.weighted import keep_confident, read_weighted
 from cwpo.training.fit import Start, adapted, base_under
 
@@ -196,23 +196,6 @@ def test_summary_by_hand():
     assert won["low"] < 0.5 and won["high"] == won["mean"] == 1.0  # three wins of three are too few to tell
     with pytest.raises(InputError, match="1 of 4 rewards are NaN or infinite"):
         summary(table.assign(after_reward=[math.nan, 1.0]))
-
-
-def test_the_samples_page_escapes_texts():
-    table = pd.DataFrame(
-        {"prompt": ["<p>"], "before": ["<b>"], "after": ["<a>"], "before_reward": [0.0], "after_reward": [1.0]}
-    )
-    whole = {
-        "win_rate": {"mean": 1, "low": 1, "high": 1},
-        "tie_rate": 0.0,
-        "reward_difference": {"mean": 1, "low": 1, "high": 1},
-        "truncated": {"before": 0.0, "after": 1.0},
-    }
-    text = page(
-        table,
-        whole | {"before": "<m>", "after": "n", "gold": "g", "prompts": 1, "characters": {"before": 3, "after": 3}},
-    )
-    assert all(f"&lt;{tag}&gt;" in text for tag in "pbam") and "<b>" not in text
 
 
 def test_preference_accuracy_by_hand():

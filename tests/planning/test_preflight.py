@@ -14,7 +14,6 @@ from transformers import AutoModelForCausalLM, OPTConfig
 from cwpo.config.commands import PreflightConfig, register
 from cwpo.config.schema import CONF, LoraConfig, TrainingConfig
 from cwpo.errors import InputError
-from cwpo.models.policy import hub_problem
 from cwpo.pipeline.arms import composing
 from cwpo.planning.preflight import report
 from cwpo.planning.preflight.found import data_problems, tokenizer_problems
@@ -263,14 +262,6 @@ def test_a_template_with_two_bos_is_told(tmp_path):
     (folder / "chat_template.jinja").write_text("{{ bos_token }}" + paper_copies.LLAMA_CHAT)
     (problem,) = tokenizer_problems("pair.strong", str(folder), None, chat=True)
     assert "puts BOS before a text twice" in problem
-
-
-def test_a_tokenizer_of_another_model_is_told(tmp_path):
-    folder = paper_copies.qwen(tmp_path / "qwen")
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 100}))
-    problem = hub_problem(str(folder), None, "pair.weak")
-    assert "tokens, the model's vocabulary only 100; they do not belong together" in problem
 
 
 def test_a_base_model_that_should_chat_is_told(tmp_path):
