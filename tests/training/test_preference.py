@@ -361,13 +361,13 @@ def test_lora_trains_its_adapters_only(tmp_path):
 # SFT
 
 
-def sft(tmp_path, n: int = 8, family: str = "llama", budget: int | None = None, **settings) -> SFTTrainer:
+def sft(tmp_path, n: int = 8, model=None, budget: int | None = None, **settings) -> SFTTrainer:
     rows = [
         {"ids": ids, "start": start}
         for ids, start in encode(tiny_tokenizer(), [t[0] for t in TEXTS[:n]], [t[1] for t in TEXTS[:n]])
     ]
     return SFTTrainer(
-        model=tiny_model(family),
+        model=model if model is not None else tiny_model("llama"),
         args=arguments(tmp_path, rows=n, **({"learning_rate": 0.01} | settings)),
         train_dataset=rows,
         data_collator=SequenceCollator(tiny_tokenizer().pad_token_id),
@@ -378,7 +378,7 @@ def sft(tmp_path, n: int = 8, family: str = "llama", budget: int | None = None, 
 @pytest.mark.parametrize("budget", [None, 20])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_sft_loss_is_the_mean_over_response_tokens(tmp_path, family, budget):
-    trainer, model = sft(tmp_path, family=family, budget=budget), tiny_model(family)
+    trainer, model = sft(tmp_path, model=tiny_model(family), budget=budget), tiny_model(family)
     rows = [trainer.train_dataset[i] for i in range(8)]
     batch = SequenceCollator(0)(rows)
     assert budget is None or all("packed_ids" in part for part in trainer.data_collator(rows)["micro"])
