@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from tiny import FAMILIES, arguments, parameters, save, tiny_model, tiny_tokenizer
 
 from cwpo.data.batching import PairCollator, SequenceCollator, encode, encode_pairs
@@ -56,12 +57,16 @@ def preference(
     average_logps=False,
     column="weight",
     budget=None,
+    steps=-1,
     **settings,
 ):
+    """A trainer; `steps` above 0: it reads the rows as a stream, for so many steps."""
+    args = arguments(tmp_path, rows=len(rows), seed=seed, **settings)
+    args.max_steps = steps
     return PreferenceTrainer(
         model=model if model is not None else tiny_model("llama"),
-        args=arguments(tmp_path, rows=len(rows), seed=seed, **settings),
-        train_dataset=rows,
+        args=args,
+        train_dataset=Dataset.from_list(rows).to_iterable_dataset() if steps > 0 else rows,
         processing_class=tiny_tokenizer(),
         objective=objective,
         beta=beta,

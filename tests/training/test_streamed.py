@@ -31,18 +31,8 @@ def test_a_shuffled_stream_has_another_order_in_each_pass():
 def test_a_stream_trains_as_the_whole_data_set_does(objective, tmp_path):
     """One batch of all rows, so that their order does not matter; the weight column has a name of its own."""
     rows = [{("sureness" if k == "weight" else k): v for k, v in row.items()} for row in pairs()]
-    data = Dataset.from_list(rows)
     whole = trained(preference(tmp_path / "a", rows, objective=objective, column="sureness"))
-    args = arguments(tmp_path / "b", rows=len(rows))
-    args.max_steps = 1
-    trainer = PreferenceTrainer(
-        tiny_model("llama"),
-        args,
-        data.to_iterable_dataset(),
-        processing_class=tiny_tokenizer(),
-        objective=objective,
-        weight_column="sureness",
-    )
+    trainer = preference(tmp_path / "b", rows, objective=objective, column="sureness", steps=1)
     assert isinstance(trainer.train_dataset, StreamedRows)
     assert torch.allclose(trained(trainer), whole, atol=1e-5)
     assert not torch.allclose(whole, parameters(tiny_model("llama")), atol=1e-4)
@@ -50,10 +40,7 @@ def test_a_stream_trains_as_the_whole_data_set_does(objective, tmp_path):
 
 def test_the_reference_of_a_stream_is_the_model_before_training(tmp_path):
     """Two passes over one batch: in the second the margin is the first step's doing, not 0."""
-    args = arguments(tmp_path, rows=8)
-    args.max_steps = 3
-    data = Dataset.from_list(pairs()).to_iterable_dataset()
-    trainer = PreferenceTrainer(tiny_model("llama"), args, data, processing_class=tiny_tokenizer())
+    trainer = preference(tmp_path, pairs(), steps=3)
     trainer.train()
     margins = [row["rewards/margins"] for row in trainer.state.log_history if "rewards/margins" in row]
     assert margins[0] == pytest.approx(0, abs=1e-5) and margins[-1] > 0.01
@@ -88,10 +75,9 @@ def test_the_tokens_that_were_trained_on_are_counted(tmp_path, budget, way, capl
 
 def test_a_wrong_row_of_a_stream_is_found_by_its_place(tmp_path, monkeypatch):
     monkeypatch.setattr("cwpo.training.pairs.CHUNK", 4)
-    args, rows = arguments(tmp_path, rows=4), pairs()
-    args.max_steps, rows[6]["chosen"] = 2, None
-    stream = Dataset.from_list(rows).to_iterable_dataset()
-    trainer = PreferenceTrainer(tiny_model("llama"), args, stream, processing_class=tiny_tokenizer())
+    rows = pairs()
+    rows[6]["chosen"] = None
+    trainer = preference(tmp_path, rows, batch_size=4, steps=2)
     with pytest.raises(
         InputError, match=r"^examples 4 to 7 of the stream, counted from row 0: column chosen: .* row 2"
     ):
@@ -116,11 +102,8 @@ def test_what_a_stream_is():
 
 
 def test_a_part_of_a_stream_may_have_no_weight(tmp_path):
-    args = arguments(tmp_path, rows=CHUNK + 1)
-    args.max_steps = 100
     rows = [dict(pairs()[0], weight=float(index < CHUNK)) for index in range(CHUNK + 1)]
-    data = Dataset.from_list(rows).to_iterable_dataset()
-    trainer = PreferenceTrainer(tiny_model("llama"), args, data, processing_class=tiny_tokenizer())
+    trainer = preference(tmp_path, rows, steps=100)
     assert [row["weight"] for row in trainer.train_dataset] == [1.0] * CHUNK + [0.0]
 
 
