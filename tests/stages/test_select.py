@@ -206,6 +206,7 @@ def test_gold_and_flipped_labels_run_through_the_stages(store):
     [
         (["labeled.other=helpfull"], "did you mean helpful?"),
         (["labeled.own_share=0.5"], "name it with labeled.other="),
+        (["labeled.unlabeled=both"], "labeled.unlabeled=both takes pairs of another data set"),
         (["labeled.own_share=1.5", "labeled.other=helpful"], r"labeled.own_share=1.5 must be in \[0, 1\]"),
         (["labeled.poison_fraction=1"], r"must be in \[0, 1\)"),
         (["labeled.poison_fraction=0.1"], "and labeled.own_share=1.0 are more than 1 together"),
