@@ -21,7 +21,6 @@ from cwpo.results import (
     ResultsError,
     RunRewards,
     read_rows,
-    replace_rows,
     rewards_file,
     write_rows,
 )
@@ -192,15 +191,6 @@ def test_a_table_goes_with_its_runs_and_other_files_stay(results):
 def test_the_same_results_give_the_same_bytes(results):
     first = {path: path.read_bytes() for path in build_report(results, "toy")}
     assert first == {path: path.read_bytes() for path in build_report(results, "toy")}
-
-
-@pytest.mark.soak
-def test_an_experiment_of_ones_own_gets_a_summary(results):
-    row, rewards = made_up("mine", data="reviews", strong="models/llama", seed=0, method="cw_po")
-    replace_rows(results / "toy/runs.csv", pd.DataFrame([row]), RUN_COLUMNS)
-    replace_rows(rewards_file(results / "toy", "mine"), rewards, REWARD_COLUMNS)
-    build_report(results, "toy")
-    assert "In all arms: data reviews, " in (results / "toy/tables/mine.md").read_text()
 
 
 def test_no_results_is_one_clear_error(results):
