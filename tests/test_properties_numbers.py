@@ -87,7 +87,7 @@ def test_exactly_the_share_is_kept_of_any_confidences(confidence, fraction):
 def test_confidences_or_shares_that_are_none_are_refused(confidence, at, fraction):
     assert most_confident([], 0.5).tolist() == []
     broken = [*confidence[:at], float("nan"), *confidence[at:]]
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=f"1 of {len(broken)} confidences are NaN"):
         most_confident(broken, 0.5)
     if not 0 < fraction <= 1:
         with pytest.raises(ValueError, match="fraction"):
@@ -126,9 +126,9 @@ def test_rewards_that_are_no_numbers_are_refused_everywhere(rewards, first):
             function(*pair)
     with pytest.raises(ValueError, match="NaN or infinite"):
         bootstrap_interval([fine, rewards])
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="no prompts"):
         gold_reward_accuracy([], [])
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="same N prompts"):
         gold_reward_accuracy(fine, [*fine, 0.0])
 
 
@@ -233,7 +233,7 @@ def test_calibration_refuses_what_is_no_number(values, first):
             function(*((values, fine) if first else (fine, values)))
     with pytest.raises(ValueError):
         is_right([], [])
-    with pytest.raises(ValueError, match="ties"):
+    with pytest.raises(ValueError, match=f"{len(fine)} targets are ties"):
         is_right(fine, [0.5] * len(fine))
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="a share needs at least one value"):
         share([])

@@ -14,6 +14,7 @@ import yaml
 from conftest import REPO, SMOKE
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from own.test_annotate import composed
 
 from cwpo.config.commands import register
 from cwpo.config.schema import CONF
@@ -46,9 +47,7 @@ def run(words: list[str], folder: Path, extra: list[str]) -> str:
 
 @pytest.mark.parametrize("command", ["annotate", "align", "compare"])
 def test_the_defaults_of_own_pairs_are_those_of_the_configuration(command):
-    register()
-    with initialize_config_dir(str(CONF / "command"), version_base="1.3"):
-        cfg = compose(command)
+    cfg = composed(command)
     table = TEXTS["cwpo/own/README.md"].partition(f"<!-- defaults: {command} -->")[2].partition("\n\n")[0]
     rows = re.findall(r"^\| `([\w.]+)` \| (.+?) \|", table, re.MULTILINE)
     assert rows and {key: yaml.safe_load(value) for key, value in rows} == {
@@ -102,8 +101,7 @@ def test_printed_command_composes(command):
     name, words = Path(script).stem, [word for word in words if word != "-m"]
     register()
     if name not in ("run", "plan"):
-        with initialize_config_dir(str(CONF / "command"), version_base="1.3"):
-            compose(name, overrides=words)
+        composed(name, *words)
         return
     launcher = [word for word in words if word.startswith("hydra")]
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -211,10 +209,8 @@ def test_three_commands_from_own_pairs_to_an_aligned_model(tmp_path, tiny_checkp
 
     monkeypatch.chdir(tmp_path)
     write_own_pairs(tmp_path / "pairs.jsonl", 300, 3000)
-    register()
     for words, run_command in zip(own_commands(tiny_checkpoint), (label, align, compare), strict=True):
-        with initialize_config_dir(str(CONF / "command"), version_base="1.3"):
-            run_command(compose(Path(words[1]).stem, overrides=words[2:]), lambda line: None)
+        run_command(composed(Path(words[1]).stem, *words[2:]), lambda line: None)
     check_own_results(tmp_path)
 
 

@@ -1,6 +1,5 @@
 """The result files: equal rows give equal bytes, writers lose nothing, and what cannot be trusted is refused."""
 
-import errno
 import gzip
 from concurrent.futures import ThreadPoolExecutor
 
@@ -95,29 +94,6 @@ def test_gzip_bytes_do_not_depend_on_time_name_or_order(folder, monkeypatch):
         .decode()
         .startswith(f"run_key,prompts,rewards,rewards_sft,kl\na,{rewards('a').prompts[0]},0.5 1.5,0.25 0.25,\n")
     )
-
-
-def test_a_failed_write_leaves_the_old_file(folder, monkeypatch):
-    path = folder / "runs.csv"
-    write_rows(path, runs("a"), RUN_COLUMNS)
-    before = path.read_bytes()
-
-    def full(*_):
-        raise OSError(errno.ENOSPC, "no space left on device")
-
-    monkeypatch.setattr(cwpo.atomic.os, "replace", full)
-    with pytest.raises(OSError, match="no space"):
-        write_rows(path, runs("a", "b"), RUN_COLUMNS)
-    assert path.read_bytes() == before
-
-
-def test_an_experiment_replaced_as_a_whole_drops_its_old_rows_only(folder):
-    path = folder / "runs.csv"
-    replace_rows(path, runs("a", "b"), RUN_COLUMNS, experiment="table1")
-    replace_rows(path, runs("a", "c", experiment="figure2"), RUN_COLUMNS, experiment="figure2")
-    replace_rows(path, runs("d"), RUN_COLUMNS, experiment="table1")
-    frame = read_rows(path, RUN_COLUMNS)
-    assert sorted(zip(frame["experiment"], frame["run_key"])) == [("figure2", "a"), ("figure2", "c"), ("table1", "d")]
 
 
 def test_a_row_entered_again_gives_way_to_the_new_one(folder):

@@ -61,19 +61,10 @@ def test_clipping_needs_a_positive_scale(scale):
 
 
 @given(GAPS)
-def test_c1_lies_in_zero_to_one(gap):
-    assert ((scaled_sigmoid(gap) >= 0) & (scaled_sigmoid(gap) < 1)).all()
-
-
-@given(GAPS)
 def test_c1_is_the_formula_of_the_paper(gap):
-    assert scaled_sigmoid(gap) == pytest.approx(2 * (1 / (1 + np.exp(-gap)) - 0.5), abs=1e-12)
-
-
-@given(GAPS, st.sampled_from(["uniform", "c1", "c2", "c3", "c4"]))
-def test_a_larger_gap_never_weighs_less(gap, name):
-    ordered = pair_weights(name, np.sort(gap), scale=0.2)
-    assert (np.diff(ordered) >= 0).all()
+    weights = scaled_sigmoid(gap)
+    assert weights == pytest.approx(2 * (1 / (1 + np.exp(-gap)) - 0.5), abs=1e-12)
+    assert ((weights >= 0) & (weights < 1)).all()
 
 
 def test_c1_grows_strictly():
@@ -94,24 +85,6 @@ def test_at_least_one_is_kept():
 
 def test_fraction_one_keeps_all():
     assert most_confident([0.2, 0.0, 0.1], 1.0).all()
-
-
-@pytest.mark.parametrize("fraction", [0.0, -0.5, 1.01, math.nan])
-def test_a_fraction_outside_zero_to_one_is_an_error(fraction):
-    with pytest.raises(ValueError, match="fraction"):
-        most_confident([0.5], fraction)
-
-
-def test_a_nan_confidence_is_an_error():
-    with pytest.raises(ValueError, match="1 of 2 confidences are NaN"):
-        most_confident([0.5, math.nan], 0.5)
-
-
-@given(arrays(np.float64, st.integers(1, 30), elements=st.sampled_from([0.0, 0.25, 0.5, 0.75])), st.floats(0.01, 1.0))
-def test_exactly_the_asked_number_is_kept_and_none_dropped_is_more_confident(confidence, fraction):
-    mask = most_confident(confidence, fraction)
-    assert mask.sum() == max(1, round(fraction * len(confidence)))
-    assert mask.all() or confidence[mask].min() >= confidence[~mask].max()
 
 
 @given(arrays(np.float64, st.integers(1, 20), elements=st.floats(0, 1)), st.floats(0.01, 1.0), st.floats(0.01, 1.0))

@@ -179,10 +179,6 @@ def _gc(store: Store, cfg: Any) -> None:
     print(f"deleted {what}")
 
 
-def _repair(store: Store, cfg: Any) -> None:
-    _drop_these(store, list(_damaged(store)))
-
-
 def _damaged(store: Store) -> dict[tuple[str, str], list[str]]:
     """Returns {(stage, key): a line per damaged file} of damaged stages.
 
@@ -195,10 +191,6 @@ def _damaged(store: Store) -> dict[tuple[str, str], list[str]]:
                 f"{store.folder(stage, key)} stays: {stage} is no kind of stage; delete it yourself if it is not needed"
             )
     return {(stage, key): lines for (stage, key), lines in damage.items() if stage in KINDS}
-
-
-def _drop(store: Store, cfg: Any) -> None:
-    _drop_these(store, _named(store, cfg))
 
 
 def _export(store: Store, cfg: Any) -> None:
@@ -250,8 +242,8 @@ ACTIONS: dict[str, Callable[[Store, Any], None]] = {
     "list": _list,
     "explain": _explain,
     "gc": _gc,
-    "repair": _repair,
-    "drop": _drop,
+    "repair": lambda store, cfg: _drop_these(store, list(_damaged(store))),
+    "drop": lambda store, cfg: _drop_these(store, _named(store, cfg)),
     "export": _export,
 }
 

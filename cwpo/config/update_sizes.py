@@ -10,8 +10,6 @@ from dataclasses import replace
 
 from cwpo.config.schema import Config, UpdateSizes
 
-POINTS = ("matched", "own_best")
-
 
 def at_operating_point(cfg: Config) -> Config:
     """Returns cfg; a null alignment.learning_rate is replaced by the rate in cfg.update_sizes for the arm, if any."""

@@ -6,7 +6,6 @@ import functools
 import itertools
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -282,7 +281,8 @@ class PreferenceTrainer(PreferenceLoss):
         return layout
 
     def _enter_reference(self, model: nn.Module, rows: Any, layout: Layout) -> None:
-        with precision_of(self.args):
+        precision = "bfloat16" if self.args.bf16 else "float16" if self.args.fp16 else "float32"
+        with computing_in(precision, self.args.device.type):  # as training does, so that all margins are 0 at step 0
             score_reference(model, rows, self._pad_id, self.budget.tokens if self.budget else None, layout)
 
     def _scored_by(
@@ -313,8 +313,3 @@ class PreferenceTrainer(PreferenceLoss):
             raise InputError(ONE_LENGTH.format(name=type(self.model).__name__))
         head = None if layout.head is None else head_of(self.model)
         self.layout = Layout(by_length=self.layout.by_length or layout.by_length, head=head)
-
-
-def precision_of(args: TrainingArguments) -> AbstractContextManager[None]:
-    """Returns a context with the autocast of training, so that policy and reference agree at step 0."""
-    return computing_in("bfloat16" if args.bf16 else "float16" if args.fp16 else "float32", args.device.type)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import REPO
-from hydra import compose, initialize_config_dir
+from own.test_annotate import composed
 from scipy.special import expit
 
 from cwpo.bench.real import FOLDS, split
@@ -13,17 +13,9 @@ from cwpo.bench.real_pairs import SOURCES, check_sources, cut, load_source, one_
 from cwpo.bench.real_report import write_report
 from cwpo.bench.words import WordAnnotator
 from cwpo.commands.checks import check_command
-from cwpo.config.commands import register
-from cwpo.config.schema import CONF
 from cwpo.errors import InputError
 
 pytestmark = pytest.mark.soak
-
-
-def composed(*words: str):
-    register()
-    with initialize_config_dir(str(CONF / "command"), version_base="1.3"):
-        return compose("own_results", overrides=list(words))
 
 
 # --- the bag of words --------------------------------------------------------------------------------------------
@@ -107,7 +99,7 @@ def test_what_is_missing_is_said_at_once(tmp_path):
     (line,) = check_sources(tmp_path, ["ukp"])
     assert line == f"data={tmp_path} lacks {tmp_path / SOURCES['ukp'].file}"
     with pytest.raises(InputError) as error:
-        check_command(composed("sources=[upk]", "strong=gpt"), "own_results")
+        check_command(composed("own_results", "sources=[upk]", "strong=gpt"), "own_results")
     assert error.value.problems == [
         "sources.0=upk is unknown; did you mean ukp? valid: ukp, harmless, helpful, pandalm",
         "strong=gpt is not in models; valid: stories260k, aidreams260k",
@@ -199,7 +191,9 @@ def test_arms_are_compared_on_the_same_pairs():
 
 def test_the_page_says_what_was_measured_and_what_was_not(tmp_path):
     sides = measured_pairs().replace({"annotator": {"b": "before", "a": "after"}})
-    write_report(measured_pairs(), aligned_pairs(), composed(), tmp_path / "own", ["pandalm, a, seed 2"], sides)
+    write_report(
+        measured_pairs(), aligned_pairs(), composed("own_results"), tmp_path / "own", ["pandalm, a, seed 2"], sides
+    )
     files = {path.name for path in (tmp_path / "own").iterdir()}
     assert files == {
         "README.md",
@@ -218,7 +212,7 @@ def test_the_page_says_what_was_measured_and_what_was_not(tmp_path):
     assert "Not computed yet: pandalm, a, seed 2." in text and "| cw_po - human | +" in text
     assert "| ukp | a | 101, 900 | 0." in text and "| ukp | one human vote |" in text
     assert "nan" not in text
-    write_report(measured_pairs(), None, composed(), tmp_path / "own")
+    write_report(measured_pairs(), None, composed("own_results"), tmp_path / "own")
     assert "alignment.csv" not in {path.name for path in (tmp_path / "own").iterdir()}
 
 
@@ -231,7 +225,7 @@ def test_the_committed_page_is_that_of_the_committed_tables():
 
 
 def test_the_command_asks_for_nothing_that_it_sets_itself():
-    cfg = composed()
+    cfg = composed("own_results")
     check_command(cfg, "own_results")
     with pytest.raises(InputError, match=r"annotate\.annotator\.training\.batch_size"):
-        check_command(composed("annotate.annotator.training.batch_size=-1"), "own_results")
+        check_command(composed("own_results", "annotate.annotator.training.batch_size=-1"), "own_results")

@@ -2,18 +2,10 @@
 
 import pytest
 from architectures import architecture
-from hydra import compose
+from config.test_schema import composed
 from tiny import save, tiny_tokenizer
 
 from cwpo.checks.checkpoints import checkpoint_problems
-from cwpo.config.commands import register
-from cwpo.pipeline.arms import composing
-
-
-def problems_of(words: str) -> list:
-    register()
-    with composing():
-        return checkpoint_problems(compose("config", overrides=words.split()), ask_hub=True)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +22,7 @@ def problems_of(words: str) -> list:
 def test_a_model_without_a_sequence_classifier_is_refused_where_it_gets_a_scalar_head(tmp_path, words, refused):
     tokenizer = tiny_tokenizer()
     save(architecture("granite", vocab_size=len(tokenizer)), tmp_path, tokenizer)
-    problems = problems_of(words.format(tmp_path))
+    problems = checkpoint_problems(composed(*words.format(tmp_path).split()), ask_hub=True)
     assert [problem.key for problem in problems] == ([refused] if refused else [])
     assert all(
         "of type granite, for which transformers has no sequence classifier" in problem.text for problem in problems
@@ -43,5 +35,7 @@ def test_a_model_without_a_sequence_classifier_is_refused_where_it_gets_a_scalar
 def test_samples_that_leave_no_prompt_any_room_are_refused(tmp_path, words, refused):
     tokenizer = tiny_tokenizer()
     save(architecture("opt", vocab_size=len(tokenizer), max_position_embeddings=128), tmp_path, tokenizer)
-    problems = problems_of(f"pair.strong={tmp_path} generation.max_new_tokens={words}")
+    problems = checkpoint_problems(
+        composed(f"pair.strong={tmp_path}", *f"generation.max_new_tokens={words}".split()), ask_hub=True
+    )
     assert len(problems) == refused and all("has 128 tokens; use fewer" in problem.text for problem in problems)

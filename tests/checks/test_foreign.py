@@ -245,7 +245,6 @@ FORBIDDEN = {
     "pd.read_pickle", "subprocess.getoutput", "subprocess.getstatusoutput", "torch.hub.load", "importlib.import_module",
     "hydra.utils.instantiate", "hydra.utils.call", "instantiate",
 }  # fmt: skip
-LOADERS = ("from_pretrained", "from_config")
 
 
 def calls(file: Path):

@@ -6,7 +6,6 @@ would fail with another error.
 
 import copy
 import json
-import math
 from pathlib import Path
 
 import pytest
@@ -347,39 +346,7 @@ def test_fewer_than_two_pairs_in_a_split(refused_data, overrides, small):
     assert_one(lines, "every split needs at least 2 pairs", small, "read 11, empty_response 1", "give more pairs")
 
 
-# --- training data of PreferenceTrainer ---------------------------------------------------------------------------
-
-ROW = {"prompt": "p", "chosen": "x", "rejected": "y", "weight": 0.5}
-
-
-def test_rows_without_a_weight_are_refused():
-    from cwpo.training.pairs import encoded_rows
-
-    with pytest.raises(InputError, match=r"lacks the column weight; it has prompt, chosen, rejected.*never assumed"):
-        encoded_rows(None, None, [{k: v for k, v in ROW.items() if k != "weight"}])
-
-
-@pytest.mark.parametrize("value", [-0.1, math.nan, math.inf, None, "0.5"])
-def test_weights_that_are_no_weights_are_refused(value):
-    from cwpo.training.pairs import encoded_rows
-
-    with pytest.raises(InputError, match=r"column weight: 1 of 2 values are not finite numbers, at least 0; row 1 has"):
-        encoded_rows(None, None, [ROW, ROW | {"weight": value}])
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"beta": 0}, "beta is 0; it must be positive"),
-        ({"beta": -1.0}, "beta is -1.0"),
-        ({"objective": "rdpo", "flip_rate": 0.5}, r"flip_rate is 0.5; it must lie in \[0, 0.5\)"),
-    ],
-)
-def test_settings_of_an_objective_are_checked_first(settings, message):
-    from cwpo.training.preference import PreferenceTrainer
-
-    with pytest.raises(ValueError, match=message):
-        PreferenceTrainer(None, None, [ROW], processing_class=None, **settings)
+# --- adapters -----------------------------------------------------------------------------------------------------
 
 
 def test_adapters_are_not_sampled_from_weights_of_16_bits(refused):

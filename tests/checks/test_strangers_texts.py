@@ -23,7 +23,6 @@ from cwpo.results import RUN_COLUMNS, ResultsError, read_rows, write_rows
 OUTSIDE = ["../x", "..", "/etc/x", "a/../../x", "a/b", "..\\x", ".hidden", "x\x00y", "~/x", "a\nb"]
 SCRIPT = "<script>alert(1)</script>"
 TERMINAL = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202etxt\x08\r"
-ALLOWED_TAGS = re.compile(r"</?[a-z][a-z0-9]*( [^<>]*)?>")
 
 
 # --- folders ------------------------------------------------------------------------------------------------------

@@ -21,11 +21,6 @@ def rows(path, *args, **kwargs):
     return [{k: None if pd.isna(v) else v for k, v in row.items()} for _, row in records(str(path), *args, **kwargs)]
 
 
-def lines(path, given):
-    path.write_text("".join(json.dumps(row) + "\n" for row in given), encoding="utf-8")
-    return str(path)
-
-
 def save_csv(frame, path, sep=",", encoding="utf-8"):
     sep = "\t" if ".tsv" in path.name else sep
     frame.to_csv(path, index=False, sep=sep, quoting=csv.QUOTE_MINIMAL, encoding=encoding)

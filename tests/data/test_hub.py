@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import paper_copies
 import pytest
+from data.test_sources import Words, chosen
 from omegaconf import OmegaConf
 
 from cwpo.commands.run import against_paper
@@ -29,15 +30,6 @@ def source(path: Path, layout: str, folders=(), **changes) -> SimpleNamespace:
     return SimpleNamespace(**fields | changes)
 
 
-class Words:
-    """A tokenizer that makes one token of each word."""
-
-    eos_token_id = 0
-
-    def __call__(self, texts, add_special_tokens=True):
-        return {"input_ids": [[1] * len(text.split()) for text in texts]}
-
-
 def load(data: SimpleNamespace, **changes):
     given = {
         "seed": 0,
@@ -48,10 +40,6 @@ def load(data: SimpleNamespace, **changes):
         "context": None,
     }
     return load_pairs(SimpleNamespace(data=data, **given | changes))
-
-
-def chosen(frame) -> list[str]:
-    return np.where(frame["human_label"] == "a", frame["response_a"], frame["response_b"]).tolist()
 
 
 @pytest.fixture(scope="module")
@@ -97,47 +85,6 @@ def test_the_parts_of_a_big_split_are_read_in_order(tmp_path):
     frame, drops = read_pairs(source(tmp_path, "ufb"), seed=0)
     assert drops["read"] == 11
     assert chosen(frame)[:9] == [f" {paper_copies.good(i)}" for i in range(9)]
-
-
-def test_messages_whose_prompts_differ_are_dropped_and_counted(tmp_path):
-    rows = paper_copies.chat_rows(0, 4)
-    rows[2]["rejected"] = [{"role": "user", "content": "something else"}, rows[2]["rejected"][1]]
-    for split in ("train_prefs", "test_prefs"):
-        paper_copies.write_parquet(tmp_path / f"{split}.parquet", rows)
-    frame, drops = read_pairs(source(tmp_path, "ufb"), seed=0)
-    assert (drops["prompts_differ"], len(frame)) == (2, 6)
-
-
-def test_a_conversation_keeps_its_rounds_in_order(tmp_path):
-    rows = paper_copies.chat_rows(0, 1)
-    before = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
-    for side in ("chosen", "rejected"):
-        rows[0][side] = before + rows[0][side]
-    for split in ("train_prefs", "test_prefs"):
-        paper_copies.write_parquet(tmp_path / f"{split}.parquet", rows)
-    frame, _ = read_pairs(source(tmp_path, "ufb"), seed=0)
-    assert frame["prompt"][0] == f"\n\nHuman: hi\n\nAssistant: hello\n\nHuman: {paper_copies.ask(0)}\n\nAssistant:"
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"chosen": "text"}, "has text in one of the columns chosen and rejected and messages in the other"),
-        ({"rejected": [{"role": "user"}] * 2}, "has a rejected that is neither text nor a list of messages"),
-    ],
-)
-def test_rows_that_are_no_conversation_are_named(tmp_path, change, message):
-    rows = [row | change for row in paper_copies.chat_rows(0, 1)]
-    paper_copies.write_parquet(tmp_path / "train_prefs.parquet", rows)
-    with pytest.raises(InputError, match=rf"train_prefs.parquet: row 1 .*{message}"):
-        read_pairs(source(tmp_path, "ufb"), seed=0)
-
-
-@pytest.mark.parametrize(("label", "reason"), [(2, "a label that names no response"), (None, "no label")])
-def test_a_label_of_shp_is_1_or_0(tmp_path, label, reason):
-    paper_copies.write_lines(tmp_path / "d" / "train.json", [paper_copies.comment_rows(0, 1)[0] | {"labels": label}])
-    with pytest.raises(InputError, match=rf"train.json: row 1 .*has {reason}"):
-        read_pairs(source(tmp_path, "shp", ["d"]), seed=0)
 
 
 def test_a_split_that_is_missing_is_named(tmp_path):
@@ -192,16 +139,11 @@ def test_test_prompts_are_disjoint_from_training_prompts_by_rule(tmp_path, rule,
     pairs = load(source(repeated(tmp_path), "tldr", test_prompts=rule))
     tested = pairs[pairs["split"] == "test"]
     assert len(tested) == test
-    names = ("test_prompt_in_training", "test_prompt_repeated")
-    assert {n: pairs.attrs["drops"][n] for n in names if n in pairs.attrs["drops"]} == dict(zip(names, dropped))
+    names, drops = ("test_prompt_in_training", "test_prompt_repeated"), dict(pairs.attrs["drops"])
+    assert {n: drops[n] for n in names if n in drops} == dict(zip(names, dropped))
+    assert drops.pop("read") == len(pairs) + sum(drops.values()) == 16
     if rule != "any":
         assert not set(tested["prompt"]) & set(pairs.loc[pairs["split"] != "test", "prompt"])
-
-
-def test_read_is_what_stays_plus_what_is_dropped(tmp_path):
-    pairs = load(source(repeated(tmp_path), "tldr", test_prompts="unseen_once", pairs=6))
-    drops = dict(pairs.attrs["drops"])
-    assert drops.pop("read") == len(pairs) + sum(drops.values()) == 16
 
 
 def test_test_pairs_are_drawn_from_the_published_test_split(published):
@@ -347,11 +289,3 @@ def test_messages_are_cut_to_their_first_turn(published):
 )
 def test_prompts_as_turns(prompt, expected):
     assert [(turn["role"], turn["content"]) for turn in turns(prompt)] == expected
-
-
-def test_rows_are_json_lines_within_limits(tmp_path):
-    file = tmp_path / "harmless-base" / "train.jsonl.gz"
-    file.parent.mkdir()
-    file.write_bytes(gzip.compress(json.dumps(["no object"]).encode() + b"\n"))
-    with pytest.raises(InputError, match="train.jsonl.gz element 1 is text"):
-        read_pairs(source(tmp_path, "hh_rlhf", ["harmless-base"]), seed=0)

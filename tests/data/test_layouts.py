@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from data.test_own import lines
 
 from cwpo.data.layouts import LAYOUTS, OWN, layout_of
 from cwpo.data.own import convert
@@ -78,13 +79,8 @@ MEANINGS = [
 ]
 
 
-def write(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
-
-
 def converted(tmp_path, rows, **settings):
-    convert(write(tmp_path / "t.jsonl", rows), tmp_path / "o.parquet", ties="soft", **settings)
+    convert(lines(tmp_path / "t.jsonl", rows), tmp_path / "o.parquet", ties="soft", **settings)
     return pd.read_parquet(tmp_path / "o.parquet")
 
 
@@ -120,7 +116,7 @@ def test_of_several_generations_the_order_of_the_row_stays():
     ("row", "reason"), [(rated(1, None), "fewer_than_2_ratings"), (scored(1, 2), "scores_contradict")]
 )
 def test_rows_that_say_no_preference_are_counted(row, reason, tmp_path):
-    path = write(tmp_path / "t.jsonl", [{**row, "prompt": "x"}, row])
+    path = lines(tmp_path / "t.jsonl", [{**row, "prompt": "x"}, row])
     with pytest.raises(InputError, match=rf"none of 2 rows can be used \({reason} 2 \(row 1, 2\)\)"):
         convert(path, tmp_path / "o.parquet")
 
@@ -138,7 +134,7 @@ def test_rows_that_say_no_preference_are_counted(row, reason, tmp_path):
 )
 def test_labels_that_a_layout_does_not_have_are_refused(row, said, tmp_path):
     with pytest.raises(InputError) as refused:
-        convert(write(tmp_path / "t.jsonl", [row]), tmp_path / "o.parquet")
+        convert(lines(tmp_path / "t.jsonl", [row]), tmp_path / "o.parquet")
     assert said in str(refused.value)
 
 
@@ -150,7 +146,7 @@ NAMES = {"prompt": "question", "response_a": "one", "response_b": "two", "label"
 
 @pytest.mark.parametrize("pick", [1, 0, 1.0, True, "1", "false"])
 def test_a_number_in_renamed_columns_is_asked_about(pick, tmp_path):
-    path = write(tmp_path / "t.jsonl", [FOREIGN | {"pick": pick}])
+    path = lines(tmp_path / "t.jsonl", [FOREIGN | {"pick": pick}])
     for read, at in (
         (lambda: convert(path, tmp_path / "o.parquet", NAMES), ""),
         (lambda: read_pairs(jsonl(path, NAMES), 0), "data."),
@@ -172,7 +168,7 @@ def test_positive_answers_it_in_every_command(positive, best, tmp_path):
 
 def test_positive_is_a_or_b(tmp_path):
     with pytest.raises(InputError, match="positive=1 must be a or b, the response that a label of 1 or true prefers"):
-        convert(write(tmp_path / "t.jsonl", [FOREIGN]), tmp_path / "o.parquet", NAMES, positive="1")
+        convert(lines(tmp_path / "t.jsonl", [FOREIGN]), tmp_path / "o.parquet", NAMES, positive="1")
 
 
 def test_columns_that_contradict_a_layout_leave_its_meaning_open(tmp_path):
@@ -215,7 +211,7 @@ def test_a_csv_of_pandas_means_what_the_same_frame_does_elsewhere(tmp_path):
     frame = pd.DataFrame(rows)
     frame.to_csv(tmp_path / "t.csv", index=False)  # 0.0, 1.0 and nothing
     frame.to_parquet(tmp_path / "t.parquet")
-    write(tmp_path / "t.jsonl", rows)
+    lines(tmp_path / "t.jsonl", rows)
     read = []
     for name in ("t.csv", "t.parquet", "t.jsonl"):
         convert(str(tmp_path / name), tmp_path / "o.parquet")

@@ -110,6 +110,7 @@ ASKED = {"role": "user", "content": "2+2?"}
         {"response_a": [ASKED, SAID], "response_b": [ASKED, {**SAID, "content": "5"}]},
         {"prompt": "2+2?", "response_a": [ASKED, SAID], "response_b": [ASKED, {**SAID, "content": "5"}]},
         {"prompt": json.dumps([ASKED]), "response_a": json.dumps([SAID]), "response_b": '[{"role": "assistant", "content": "5"}]'},
+        {"response_a": json.dumps([ASKED, SAID]), "response_b": json.dumps([ASKED, {**SAID, "content": "5"}])},
         {"prompt": [{"from": "human", "value": "2+2?"}], "response_a": [{"from": "gpt", "value": "4"}], "response_b": [{"from": "gpt", "value": "5"}]},
         {"prompt": [{"role": "user", "content": [{"type": "text", "text": "2+"}, {"type": "text", "text": "2?"}]}], "response_a": "4", "response_b": "5"},
     ],

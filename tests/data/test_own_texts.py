@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from data.test_own import lines
 
 from cwpo.data.own_texts import pair_texts
 from cwpo.data.rows import PairReader, read_prompts
@@ -15,11 +16,6 @@ SIDES = ("chosen", "rejected")
 def said(*contents, first="user"):
     roles = ("user", "assistant") if first == "user" else ("assistant", "user")
     return [{"role": roles[i % 2], "content": content} for i, content in enumerate(contents)]
-
-
-def lines(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
 
 
 @pytest.mark.parametrize(
@@ -78,12 +74,6 @@ def test_responses_of_several_turns_are_read_back(tmp_path):
         back[["prompt", *SIDES]].to_numpy().tolist() == [[prompt, chosen, rejected]]
         and chosen == " a\n\nHuman: b\n\nAssistant: c"
     )
-
-
-def test_conversations_as_json_text_need_no_column_of_prompts(tmp_path):
-    rows = [{"chosen": json.dumps(said("hi", "a")), "rejected": json.dumps(said("hi", "b"))}]
-    ((_, pair, _, _),) = PairReader(lines(tmp_path / "own.jsonl", rows)).read(enumerate(rows, 1))
-    assert pair.texts[:3] == ("\n\nHuman: hi\n\nAssistant:", " a", " b")
 
 
 def test_prompts_are_read_from_a_table_with_pairs_that_cannot_be_used(tmp_path):

@@ -66,15 +66,6 @@ def chosen(frame) -> list[str]:
 # --- reading ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["pairs.jsonl", "pairs.jsonl.gz"])
-def test_prompt_chosen_rejected(tmp_path, name):
-    frame, drops = read_pairs(source(write(tmp_path / name, plain(40))), seed=0)
-    assert dropped(drops) == {"read": 40}
-    assert frame["prompt"].tolist() == [f"ask {i}" for i in range(40)]
-    assert chosen(frame) == [f"good {i}" for i in range(40)]
-    assert set(frame["human_label"]) == {"a", "b"}
-
-
 def test_labelled_pairs_keep_their_sides_and_ties_are_counted(tmp_path):
     rows = [{"prompt": "p", "response_a": f"x{i}", "response_b": f"y{i}", "label": "abAB"[i % 4]} for i in range(40)]
     rows += [{"prompt": "p", "response_a": "x", "response_b": "y", "label": "tie"}] * 3
@@ -82,17 +73,6 @@ def test_labelled_pairs_keep_their_sides_and_ties_are_counted(tmp_path):
     assert dropped(drops) == {"read": 43, "ties": 3}
     assert frame["response_a"].tolist() == [f"x{i}" for i in range(40)]
     assert frame["human_label"].tolist() == ["a", "b"] * 20
-
-
-def test_dialogues_are_split_at_the_last_turn_of_the_assistant(tmp_path):
-    history = f"\n\nHuman: hi{TURN} hello\n\nHuman: how?{TURN}"
-    rows = [{"chosen": f"{history} well", "rejected": f"{history} go away"}]
-    rows += [{"chosen": f"\n\nHuman: one{TURN} x", "rejected": f"\n\nHuman: two{TURN} y"}]
-    frame, drops = read_pairs(source(write(tmp_path / "pairs.jsonl", rows)), seed=0)
-    assert dropped(drops) == {"read": 2, "prompts_differ": 1}
-    assert frame["prompt"].tolist() == [history]
-    assert chosen(frame) == [" well"]
-    assert {frame["response_a"][0], frame["response_b"][0]} == {" well", " go away"}
 
 
 def test_own_column_names(tmp_path):

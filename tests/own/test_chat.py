@@ -9,12 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from many_tokenizers import TEMPLATE
+from own.test_annotate import composed
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from cwpo.config.commands import register
-from cwpo.config.schema import CONF
 from cwpo.errors import InputError
 from cwpo.models.reward_models import ChatReward, load_reward
 from cwpo.own.align import align
@@ -25,12 +23,6 @@ pytestmark = pytest.mark.soak
 
 BY_TEMPLATE, PLAIN = "written by the model's chat template", "plain text, messages as in HH-RLHF"
 SYSTEM = {"role": "system", "content": "Be kind."}
-
-
-def composed(command: str, *words: str):
-    register()
-    with initialize_config_dir(str(CONF / "command"), version_base="1.3"):
-        return compose(command, overrides=list(words))
 
 
 @pytest.fixture(scope="module")

@@ -35,17 +35,6 @@ def test_share_is_wilsons():
     assert found[:] == pytest.approx((0.7, expected.low, expected.high, 100))
 
 
-@pytest.mark.parametrize("right", [[True] * 3, [False] * 3])
-def test_share_lies_in_its_interval(right):
-    found = share(right)
-    assert 0 <= found.low <= found.mean <= found.high <= 1
-
-
-def test_share_needs_something():
-    with pytest.raises(ValueError, match="a share needs at least one value"):
-        share([])
-
-
 def test_pairs_of_one_prompt_that_go_together_count_as_one():
     right = np.repeat(np.arange(40) % 2, 10).astype(float)  # 40 prompts of 10 pairs, all right or all wrong
     prompts = np.repeat(np.arange(40), 10)
@@ -95,8 +84,6 @@ def test_pairs_of_one_prompt_give_no_narrow_interval():
 
 def test_is_right():
     assert is_right([2.0, -1.0, 0.0, 3.0], [1, 1, 0, 0.2]).tolist() == [1.0, 0.0, 0.5, 0.0]
-    with pytest.raises(ValueError, match="1 targets are ties"):
-        is_right([1.0], [0.5])
 
 
 def test_coverage_takes_the_most_confident_first():
@@ -203,7 +190,6 @@ def test_confidence_that_says_nothing():
     rng = np.random.default_rng(1)
     found = discrimination(rng.random(2000), rng.random(2000) < 0.7)
     assert found.low < 0.5 < found.high
-    assert np.isnan(discrimination([0.1, 0.2], [1, 1]).mean)
 
 
 def test_confidence_follows_the_agreement_of_people():

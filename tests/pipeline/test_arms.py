@@ -347,8 +347,6 @@ def test_trained_gold_learns_from_pairs_no_arm_sees(finished, store):
 
 
 def test_an_empty_selection_is_one_clear_error(finished, store):
-    from cwpo.errors import InputError
-
     made = smoke_arm(store, "method=filter", "method.selection.kind=threshold", "method.selection.value=0.999")
     with pytest.raises(InputError, match=r"threshold=0\.999 keeps 0 of 84 pairs, at least 2 are needed"):
         run(made)

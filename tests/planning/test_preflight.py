@@ -8,14 +8,12 @@ from types import SimpleNamespace
 
 import paper_copies
 import pytest
-from hydra import compose
+from config.test_schema import composed
 from transformers import AutoModelForCausalLM, OPTConfig
 
-from cwpo.config.commands import PreflightConfig, register
+from cwpo.config.commands import PreflightConfig
 from cwpo.config.schema import CONF, LoraConfig, TrainingConfig
 from cwpo.errors import InputError
-from cwpo.models.policy import hub_problem
-from cwpo.pipeline.arms import composing
 from cwpo.planning.preflight import report
 from cwpo.planning.preflight.found import data_problems, tokenizer_problems
 from cwpo.planning.preflight.machine import credential_problems, disk_of
@@ -39,12 +37,6 @@ def local(tmp_path_factory) -> list[str]:
 def settings(store, *overrides: str, **changes) -> PreflightConfig:
     given = {"experiment": "table3", "store": str(store), "gpu_gib": 80.0, "disk_gib": 500.0}
     return PreflightConfig(**given | changes, overrides=list(overrides))
-
-
-def composed(*words: str):
-    register()
-    with composing():
-        return compose("config", overrides=["scale=paper", *words])
 
 
 def test_where_nothing_is_wrong_it_says_what_will_be_needed(local, tmp_path, capsys):
@@ -265,14 +257,6 @@ def test_a_template_with_two_bos_is_told(tmp_path):
     assert "puts BOS before a text twice" in problem
 
 
-def test_a_tokenizer_of_another_model_is_told(tmp_path):
-    folder = paper_copies.qwen(tmp_path / "qwen")
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 100}))
-    problem = hub_problem(str(folder), None, "pair.weak")
-    assert "tokens, the model's vocabulary only 100; they do not belong together" in problem
-
-
 def test_a_base_model_that_should_chat_is_told(tmp_path):
     (problem,) = tokenizer_problems("pair.strong", str(paper_copies.opt(tmp_path / "opt")), None, chat=True)
     assert "has no chat template" in problem
@@ -280,15 +264,15 @@ def test_a_base_model_that_should_chat_is_told(tmp_path):
 
 def test_data_without_a_split_is_told(tmp_path):
     folder = paper_copies.published_folder(tmp_path, 3, 3)
-    cfg = composed("data=harmless", f"data.path={folder}")
+    cfg = composed("scale=paper", "data=harmless", f"data.path={folder}")
     assert data_problems(cfg) == []
     (folder / "harmless-base" / "test.jsonl.gz").unlink()
     assert data_problems(cfg) == [f"data.path={folder} has no split harmless-base/test"]
-    assert "cannot be reached" in data_problems(composed("data=ufb"))[0]
+    assert "cannot be reached" in data_problems(composed("scale=paper", "data=ufb"))[0]
 
 
 def test_the_files_of_a_data_set_of_the_hub_are_known_by_name(monkeypatch):
-    cfg = composed("data=ufb")
+    cfg = composed("scale=paper", "data=ufb")
     names = ["README.md", "data/train_prefs-00000-of-00001.parquet", "data/test_prefs-00000-of-00001.parquet"]
     monkeypatch.setattr("cwpo.planning.preflight.found.repo_files", lambda *asked: names)
     assert data_problems(cfg) == []

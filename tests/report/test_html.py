@@ -17,7 +17,6 @@ from cwpo.report.claims.rule import VERDICTS
 from cwpo.report.html import write_page
 from cwpo.report.inputs import load
 from cwpo.report.tables.annotators import calibration
-from cwpo.report.tables.cells import ranges
 from cwpo.report.tables.frontier import frontier
 from cwpo.report.tables.render import pages
 from cwpo.report.tables.table1 import TABLE1
@@ -153,10 +152,6 @@ def page_of(folder, **tables) -> str:
     """The page of no runs but these samples or disagreements."""
     write(folder, [])
     return write_page(replace(load(folder, "toy"), **tables), [], [], folder / "toy").read_text()
-
-
-def test_seeds_are_written_as_ranges():
-    assert ranges([0, 1, 2, 1000, 1001, 7000]) == "0–2, 1000–1001, 7000"
 
 
 def test_empty_responses_are_said_to_be_empty(tmp_path):

@@ -15,12 +15,11 @@ from cwpo.report.build import ALL_SPECS, COVERED, build_report
 from cwpo.report.claims.evidence import of_results
 from cwpo.report.inputs import load, select
 from cwpo.report.names import label, paper_model
-from cwpo.report.tables.arms import CW, HUMAN, WS_DPO, mix, poison, top, weight
+from cwpo.report.tables.arms import mix, poison, top, weight
 from cwpo.report.tables.cells import by_seed, compare, counts, outcome, published, ranges
 from cwpo.report.tables.grid import AVERAGE, fill
 from cwpo.report.tables.latex import escape
 from cwpo.report.tables.spec import Item, join
-from cwpo.report.tables.table1 import TABLE1
 from cwpo.results import ResultsError, RunRewards
 
 CONF = REPO / "conf"
@@ -258,8 +257,3 @@ def test_every_number_names_its_scale():
     pages = list((REPO / "results/toy/tables").glob("*.md"))
     assert len(pages) >= 5
     assert all(re.search("^Toy scale", path.read_text(), re.MULTILINE) for path in pages)
-
-
-def test_table1_spec_has_the_three_arms():
-    frame = pd.DataFrame({"weak": [], "strong": [], "data": [], "method": []})
-    assert TABLE1.columns(frame) == [HUMAN, WS_DPO[0], CW]

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cwpo.errors import InputError
 from cwpo.pipeline.arms import expand
 from cwpo.stages.mix_unlabeled import mixed
 
@@ -60,8 +59,3 @@ def test_the_scale_decides_what_tables_24_and_25_align_on():
         assert {paper.nodes[name].parents["prepare"].key for name in ("annotate", "select", "generate")} == {
             mixture.key
         }
-
-
-def test_a_mixture_names_the_other_set():
-    with pytest.raises(InputError, match=r"labeled.unlabeled=both takes pairs of another data set"):
-        expand(["labeled.unlabeled=both"])

@@ -41,11 +41,6 @@ def test_a_fixed_unlabeled_pool_is_the_same_for_every_labeled_share():
     assert split(0.1, None)["unlabeled"] > few["unlabeled"]
 
 
-def test_shares_that_overlap_are_refused():
-    with pytest.raises(InputError, match=r"human_fraction=0.6 and unlabeled_fraction=0.5 are 1.1 together"):
-        expand(["human_fraction=0.6", "unlabeled_fraction=0.5"])
-
-
 def test_likelihoods_are_ordered_where_their_confidence_is_1():
     """Log-likelihoods of two responses differ by so many nats that C1 rounds to 1."""
     table = annotation_table(-np.array([100.0, 300.0, 200.0, 250.0]), -np.array([140.0, 100.0, 150.0, 100.0]))
@@ -211,6 +206,7 @@ def test_gold_and_flipped_labels_run_through_the_stages(store):
     [
         (["labeled.other=helpfull"], "did you mean helpful?"),
         (["labeled.own_share=0.5"], "name it with labeled.other="),
+        (["labeled.unlabeled=both"], "labeled.unlabeled=both takes pairs of another data set"),
         (["labeled.own_share=1.5", "labeled.other=helpful"], r"labeled.own_share=1.5 must be in \[0, 1\]"),
         (["labeled.poison_fraction=1"], r"must be in \[0, 1\)"),
         (["labeled.poison_fraction=0.1"], "and labeled.own_share=1.0 are more than 1 together"),
@@ -219,6 +215,10 @@ def test_gold_and_flipped_labels_run_through_the_stages(store):
         (["method=ws_bt", "method.equal_steps=true"], "use method.selection.kind=top_fraction, not all"),
         (["method.sft_labels=mine"], "method.sft_labels=mine is unknown"),
         (["gold=judge", "gold.temperature=0"], "gold.temperature=0.0 must be positive"),
+        (
+            ["human_fraction=0.6", "unlabeled_fraction=0.5"],
+            "human_fraction=0.6 and unlabeled_fraction=0.5 are 1.1 together",
+        ),
     ],
 )
 def test_nonsense_is_refused(overrides, message):

@@ -67,11 +67,6 @@ def test_the_two_rules_can_label_a_pair_differently():
     assert implicit["confidence"].item() == pytest.approx(2 / (1 + math.exp(-1.5)) - 1)
 
 
-def test_scores_that_are_no_numbers_are_refused():
-    with pytest.raises(FloatingPointError, match="1 of 2 pairs"):
-        annotation_table(np.array([0.0, np.nan]), np.array([1.0, 1.0]))
-
-
 # PairRM
 
 

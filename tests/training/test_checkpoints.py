@@ -14,22 +14,17 @@ import torch
 from conftest import REPO
 from harness.commands import TINY
 from safetensors.torch import load_file
-from tiny import arguments, parameters, save, tiny_model, tiny_tokenizer
+from tiny import parameters, tiny_model
+from training import test_preference as made
 from training.test_online import online
-from training.test_preference import TEXTS, pairs
 from transformers import TrainerCallback
 
-from cwpo.data.batching import PairCollator, SequenceCollator, encode, encode_pairs
 from cwpo.execution.node import Settings, run_node
-from cwpo.models.annotator import new_annotator
 from cwpo.models.policy import add_lora
 from cwpo.pipeline.arms import expand
 from cwpo.store.store import Store
 from cwpo.training.base import Curve
-from cwpo.training.bradley_terry import BradleyTerryTrainer
 from cwpo.training.checkpoints import SEAL, Schedule, train
-from cwpo.training.preference import PreferenceTrainer
-from cwpo.training.sft import SFTTrainer
 
 STEPS = {"batch_size": 4, "micro_batch_size": 2, "epochs": 4, "learning_rate": 0.01, "optimizer": "adamw_torch"}
 
@@ -45,52 +40,34 @@ class Stop(TrainerCallback):
             raise KeyboardInterrupt
 
 
-def preference(folder: Path, callbacks, lora: bool = False) -> PreferenceTrainer:
-    model = tiny_model("llama")
-    return PreferenceTrainer(
-        model=add_lora(model, r=2, alpha=4, dropout=0.0) if lora else model,
-        args=arguments(folder, rows=11, **STEPS),
-        train_dataset=pairs(11),
-        processing_class=tiny_tokenizer(),
-        callbacks=callbacks,
-    )
+def watched(trainer, callbacks):
+    for callback in callbacks:
+        trainer.add_callback(callback)
+    return trainer
 
 
-def adapters(folder: Path, callbacks) -> PreferenceTrainer:
+def preference(folder: Path, callbacks, model=None):
+    return watched(made.preference(folder, made.pairs(11), model, **STEPS), callbacks)
+
+
+def adapters(folder: Path, callbacks):
     pytest.importorskip("peft")
-    return preference(folder, callbacks, lora=True)
+    return preference(folder, callbacks, add_lora(tiny_model("llama"), r=2, alpha=4, dropout=0.0))
 
 
-def sft(folder: Path, callbacks) -> SFTTrainer:
-    encoded = encode(tiny_tokenizer(), [t[0] for t in TEXTS], [t[1] for t in TEXTS])
-    return SFTTrainer(
-        model=tiny_model("opt", dropout=0.3),  # so that the random state counts
-        args=arguments(folder, rows=11, **STEPS),
-        train_dataset=[{"ids": ids, "start": start} for ids, start in encoded],
-        data_collator=SequenceCollator(0),
-        callbacks=callbacks,
-    )
+def sft(folder: Path, callbacks):
+    model = tiny_model("opt", dropout=0.3)  # so that the random state counts
+    return watched(made.sft(folder, 11, model=model, **STEPS), callbacks)
 
 
-def bradley_terry(folder: Path, callbacks) -> BradleyTerryTrainer:
-    backbone = save(tiny_model("opt", spread=3.0), folder.parent / "backbone")
-    return BradleyTerryTrainer(
-        model=new_annotator(backbone, None, pad_id=0, head_std=0.01, seed=0),
-        args=arguments(folder, rows=11, **STEPS),
-        train_dataset=encode_pairs(tiny_tokenizer(), *(list(column) for column in zip(*TEXTS))),
-        data_collator=PairCollator(0),
-        callbacks=callbacks,
-    )
+def bradley_terry(folder: Path, callbacks):
+    return watched(made.bradley_terry(folder, made.TEXTS, **STEPS), callbacks)
 
 
 def online_rounds(folder: Path, callbacks):
     """Rounds of 2 steps, and 3 steps an epoch: the second round of each has one."""
-    trainer = online(
-        folder, policy=tiny_model("opt", spread=4.0), per_round=2, **STEPS | {"batch_size": 3, "micro_batch_size": 3}
-    )
-    for callback in callbacks:
-        trainer.add_callback(callback)
-    return trainer
+    settings = STEPS | {"batch_size": 3, "micro_batch_size": 3}
+    return watched(online(folder, policy=tiny_model("opt", spread=4.0), per_round=2, **settings), callbacks)
 
 
 def run(make, folder: Path, schedule: Schedule = Schedule(), stop: int | None = None):  # noqa: B008

@@ -5,7 +5,6 @@ from collections import Counter
 
 import pytest
 import torch
-from datasets import Dataset
 from tiny import arguments, tiny_model, tiny_tokenizer
 from torch.utils._python_dispatch import TorchDispatchMode
 from training.test_online import online
@@ -17,7 +16,6 @@ from cwpo.models.policy import add_lora
 from cwpo.training import memory
 from cwpo.training.base import GlobalMeanTrainer
 from cwpo.training.memory import Memory, back_off, measure
-from cwpo.training.preference import PreferenceTrainer
 from cwpo.training.sft import SFTTrainer
 
 STEPS = {"batch_size": 8, "epochs": 2, "learning_rate": 0.01}
@@ -33,16 +31,9 @@ def live() -> int:
     return sum(held.values())
 
 
-def streamed(tmp_path, model):
-    data = Dataset.from_list(pairs()).to_iterable_dataset()
-    args = arguments(tmp_path, rows=8)
-    args.max_steps = 2
-    return PreferenceTrainer(model, args, data, processing_class=tiny_tokenizer())
-
-
 KINDS = {
     "offline": lambda folder, model: preference(folder, pairs(), model),
-    "streamed": streamed,
+    "streamed": lambda folder, model: preference(folder, pairs(), model, steps=2),
     "online": lambda folder, model: online(folder, policy=model, epochs=2),
 }
 

@@ -57,10 +57,7 @@ def policy_of(trainer, policy):
 
 @pytest.mark.parametrize("name", ["dynamic", "mistral"])
 def test_a_stream_is_computed_exactly_from_its_first_long_pair_on(tmp_path, name):
-    args = arguments(tmp_path, rows=4)
-    args.max_steps = 2
-    stream = Dataset.from_list([LONG[0], LONG[3], *LONG]).to_iterable_dataset()
-    trainer = PreferenceTrainer(architecture(name), args, stream, processing_class=tiny_tokenizer())
+    trainer = preference(tmp_path, [LONG[0], LONG[3], *LONG], architecture(name), batch_size=4, steps=2)
     trainer.train()
     assert trainer.layout.by_length == (name == "dynamic") and not trainer.layout.packed
     assert trainer.state.log_history[0]["rewards/margins"] == pytest.approx(0, abs=1e-3)

@@ -5,7 +5,6 @@ import math
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -16,7 +15,6 @@ from tiny import arguments, save, tiny_model, tiny_tokenizer
 from training.test_preference import pairs, preference
 
 from cwpo.data.batching import PairCollator, SequenceCollator, encode, encode_pairs, named
-from cwpo.data.own import convert
 from cwpo.errors import InputError
 from cwpo.models.annotator import new_annotator
 from cwpo.models.generation import sample_responses
@@ -239,24 +237,3 @@ def test_labels_of_one_side_only_are_said_to_be_so(tmp_path, tiny_checkpoint):
         "always naming the same side is right on 100.0%" in line and line.endswith("worse")
         for line in report["verdict"]["reasons"]
     )
-
-
-@pytest.mark.parametrize("ties", ["drop", "soft"])
-def test_pairs_that_are_all_ties_are_an_error_or_targets_of_one_half(tmp_path, ties):
-    table = [{"prompt": "p", "response_a": f"a{i}", "response_b": "b", "label": "tie"} for i in range(3)]
-    file = saved(tmp_path / "t.jsonl", table)
-    if ties == "drop":
-        with pytest.raises(InputError, match=r"none of 3 rows can be used \(no_majority 3"):
-            convert(file, tmp_path / "out.parquet", ties=ties)
-    else:
-        assert convert(file, tmp_path / "out.parquet", ties=ties).labeled == 3
-        assert np.all(pd.read_parquet(tmp_path / "out.parquet")["target"] == 0.5)
-
-
-def test_contradictory_labels_of_one_pair_keep_the_first_and_count_the_rest(tmp_path):
-    pair = {"prompt": "p", "response_a": "x", "response_b": "y"}
-    turned = {"prompt": "p", "response_a": "y", "response_b": "x"}
-    file = saved(tmp_path / "t.jsonl", [pair | {"label": "a"}, pair | {"label": "b"}, turned | {"label": "a"}])
-    done = convert(file, tmp_path / "out.parquet")
-    assert (done.kept, done.dropped) == (1, {"repeated_with_another_label": [2, 3]})
-    assert pd.read_parquet(tmp_path / "out.parquet")["target"].tolist() == [1.0]

@@ -11,7 +11,6 @@ from tiny import FAMILIES, arguments, parameters, tiny_model, tiny_tokenizer
 import cwpo.training.online as online_module
 from cwpo.data.batching import PairCollator, encode
 from cwpo.errors import InputError
-from cwpo.models.embeddings import mean_states
 from cwpo.models.reward_models import Reward
 from cwpo.stages.base import Work
 from cwpo.stages.evaluate import online_quality
@@ -188,15 +187,6 @@ def test_rounds_serve_several_steps_and_end_with_the_epoch(tmp_path):
     assert (twice == 2).any()  # other rounds draw other responses
 
 
-def test_the_same_seed_gives_the_same_bytes(tmp_path):
-    settings = {"epochs": 2, "batch_size": 4, "optimizer": "adamw_torch", "learning_rate": 0.01}
-    one, again = (online(tmp_path, **settings) for _ in range(2))
-    for trainer in (one, again):
-        trainer.train()
-    assert torch.equal(parameters(one.model), parameters(again.model))
-    assert one.pairs == again.pairs
-
-
 @pytest.mark.soak
 def test_the_policy_learns_to_say_what_is_rewarded(tmp_path):
     trainer = online(tmp_path, epochs=60, optimizer="adamw_torch", learning_rate=0.01)
@@ -227,19 +217,6 @@ def test_texts_too_long_are_dropped(tmp_path):
         assert (pair["dropped"] == "too_long") == (longest > 7 and both[0] != both[1])
         dropped += pair["dropped"] == "too_long"
     assert 0 < dropped < len(trainer.pairs)
-
-
-def test_adapters_learn_and_the_rest_stays(tmp_path):
-    pytest.importorskip("peft")
-    from cwpo.models.policy import add_lora
-
-    model = add_lora(tiny_model("llama", spread=4.0), r=2, alpha=4, dropout=0.0)
-    before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    trainer = online(tmp_path, family="llama", policy=model, epochs=2)
-    trainer.train()
-    assert trainer.state.log_history[0]["rewards/margins"] == pytest.approx(0, abs=1e-5)
-    moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
-    assert moved and all("lora_" in name for name in moved)
 
 
 def test_several_processes_are_refused(tmp_path):
@@ -299,14 +276,3 @@ def test_quality_of_online_labels_by_hand(tmp_path):
     assert quality["label_accuracy_gold"] == pytest.approx(2 / 3)
     # M = (1 * 1 - .5 * 3 + .2 * 4) / (1 * 1 + .5 * 3 + .2 * 4)
     assert quality["margin_agreement"] == pytest.approx(0.3 / 3.3)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_mean_states_are_over_the_response_alone(family):
-    model, tokenizer = tiny_model(family, spread=4.0), tiny_tokenizer()
-    rows = encode(tokenizer, ["ask", "tell me about bread"], ["very good warm bread", "is"])
-    means = mean_states(model, rows, tokenizer.pad_token_id)
-    for (ids, start), mean in zip(rows, means, strict=True):
-        with torch.no_grad():
-            states = model.base_model(input_ids=torch.tensor([ids])).last_hidden_state[0]
-        torch.testing.assert_close(mean, states[start:].mean(dim=0), rtol=1e-4, atol=1e-5)

@@ -86,7 +86,7 @@ def fixed(*items: Item) -> Axis:
 
 def data(*names: str) -> Axis:
     """Returns an axis with an item for each of these data sets, then for each other one that ran."""
-    return lambda frame: [data_item(name) for name in [*names, *_other(names, datasets(frame))]]
+    return lambda frame: [data_item(name) for name in dict.fromkeys([*names, *datasets(frame)])]
 
 
 def data_item(name: str) -> Item:
@@ -156,7 +156,3 @@ def _pair_label(weak: str, strong: str) -> str:
     return f"{label(weak)} → {label(strong)}" + (
         f" ({weak} → {strong})" if label(strong).lower() not in strong.lower() else ""
     )
-
-
-def _other(names: Sequence[str], ran: Sequence[str]) -> list[str]:
-    return [name for name in ran if name not in names]
