@@ -79,7 +79,7 @@ def expand(
             try:
                 set_values(cfg, values)
                 arm = Arm.of(cfg, look) if look or check else Arm.of_checked(typed(cfg), look=False)
-                _merge(arms.setdefault(arm.key, arm).point, point)
+                merge_points(arms.setdefault(arm.key, arm).point, point)
             except InputError as error:
                 problems |= dict.fromkeys(error.problems)
     if problems:
@@ -87,7 +87,7 @@ def expand(
     return list(arms.values())
 
 
-def _merge(point: dict[str, Any], other: Mapping[str, Any]) -> None:
+def merge_points(point: dict[str, Any], other: Mapping[str, Any]) -> None:
     """Adds the values of `other`, a point that gives the same arm, to an arm's `point`; sets None where they differ."""
     for key, value in other.items():
         point[key] = value if point.get(key, value) == value else None
