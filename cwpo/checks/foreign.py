@@ -5,6 +5,7 @@ code runs. So all files of conf/ and of the folders that the command line names 
 """
 
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from cwpo.errors import InputError
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 CODE = ("_target_", "()", "class")  # Hydra and logging import and call the values of these keys
 FOLDERS = ("--config-dir", "-cd", "--config-path", "-cp")
+NAMES = ("--config-name", "-cn")
+PICKLES = ("--experimental-rerun",)  # unpickles a file, which can run code
 # The keys below `hydra` that a file of conf/ may set. None: a value; {}: a mapping with any keys.
 OURS: dict[str, Any] = {
     "output_subdir": None,
@@ -32,7 +35,9 @@ OURS: dict[str, Any] = {
 THEIRS: dict[str, Any] = {"mode": None, "sweeper": {"params": {}}}
 WORDS = re.compile(
     r"[+~]*(hydra[./](callbacks|searchpath|job_logging|hydra_logging|job\.env|sweeper\.custom_search_space)|[^=]*@[^=]*hydra)|.*_target_"
+    r"|[+~]*hydra/[^=]*=.*\.\."
 )
+OUTSIDE = "leads out of the folder of configuration files, to files that nobody has checked"
 NODES = 20_000  # most values that one file may have; all files of conf/ have about a thousand
 
 
@@ -40,7 +45,15 @@ def refuse_code(words: Sequence[str]) -> None:
     """Raises InputError with each argument in `words` and each key in a configuration file that could run code."""
     refused = "is refused: it would let Hydra import and call what it names"
     problems = [f"{word} {refused}" for word in words if WORDS.match(word)]
-    for folder in (CONF, *_folders(words)):
+    problems += [f"{flag} {value} {refused}" for flag, value in _given(words, PICKLES)]
+    problems += [
+        f"{flag} {value} {OUTSIDE}; name a file of that folder" for flag, value in _given(words, NAMES) if ".." in value
+    ]
+    named = [value for _, value in _given(words, FOLDERS)]
+    problems += [f"{value} {refused}" for value in named if "://" in value]
+    script = Path(sys.argv[0]).absolute().parent  # Hydra reads a relative --config-path from here
+    folders = (place for value in named for place in (Path(value).expanduser().absolute(), script / value))
+    for folder in dict.fromkeys((CONF, *folders)):
         for file in sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")]):
             problems += file_problems(file, folder)
     if problems:
@@ -66,16 +79,19 @@ def file_problems(file: Path, folder: Path) -> list[str]:
     top = content if isinstance(content, dict) else {}
     if inside or re.search(r"@[^'\"]*hydra", str(top.get("defaults") or "")):
         problems.append(f"{file} writes into Hydra's own configuration")
+    if ".." in str(top.get("defaults") or ""):
+        problems.append(f"{file}: its defaults list {OUTSIDE}")
     allowed = OURS if folder.resolve() == CONF.resolve() else THEIRS
     may = f"is Hydra's; a file may set {', '.join(f'hydra.{name}' for name in allowed)}"
     return problems + [f"{file}: {key} {may}" for key in _not_ours(top.get("hydra"), allowed, "hydra")]
 
 
-def _folders(words: Sequence[str]) -> Iterator[Path]:
-    for flag, following in zip(words, [*words[1:], ""]):
-        name, equals, value = flag.partition("=")
-        if name in FOLDERS:
-            yield Path(value if equals else following).expanduser()
+def _given(words: Sequence[str], flags: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yields (flag as typed, its value) of each of `flags` in `words`; Hydra takes the beginning of a long flag too."""
+    for word, following in zip(words, [*words[1:], ""]):
+        name, equals, value = word.partition("=")
+        if name in flags or (name[:2] == "--" and len(name) > 2 and any(flag.startswith(name) for flag in flags)):
+            yield name, value if equals else following
 
 
 def _code(node: Any) -> Iterator[str]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import get_origin
 
+from hydra.errors import OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from cwpo.checks.reading import wrong_type
@@ -21,6 +22,8 @@ NOISE = ("full_key:", "object_type=", "See https", "reference_type=")
 def explain(error: Exception) -> str:
     """Returns the message for an error that Hydra or OmegaConf raised while it read the command line."""
     text = str(error)
+    if isinstance(error, OverrideParseException):
+        return _malformed(error.override, text)
     if isinstance(error.__cause__, OmegaConfBaseException):
         text += "\n" + str(error.__cause__)
     if text.startswith("Config group override must be"):
@@ -58,8 +61,20 @@ def _several(match: re.Match[str], text: str) -> str:
     return f"{several}; add -m to run each of them" if schema is Config else f"{several}; {key} takes one"
 
 
-def _unread(what: str) -> Callable[[re.Match[str], str], str]:
-    return lambda match, _: "cannot read " + what.format(repr(match[1]))
+def _malformed(word: str, text: str) -> str:
+    """Returns the message for an argument that Hydra's grammar cannot read; `text` is Hydra's own message."""
+    key, equals, value = word.partition("=")
+    if not equals or not re.fullmatch(r"[+~]*[\w.@/]+", key):
+        return f"cannot read {word!r}; write key=value"
+    if re.search(r"(^|,)\s*(,|$)", value):
+        return f"cannot read {word!r}: a value is missing beside a comma; remove the comma"
+    if value[:1] in "[{":
+        example = 'quote each element that holds = , : or brackets: \'overrides=["seed=0","method=cw_po"]\''
+        return f"cannot read {word!r}; close all brackets and quotes, and {example}"
+    called = re.search(r"while evaluating '.*?': (.*)", text)
+    why = f": Hydra takes it for a call of a function ({called[1]})" if called else ""
+    example = f"quote a text that holds brackets, quotes, = , or :, as in '{key}=\"two (words)\"'"
+    return f"cannot read {word!r}{why}; close all brackets and quotes, and {example}"
 
 
 # (pattern of an error text of Hydra or OmegaConf, function of its match and the whole text that returns our message)
@@ -69,16 +84,8 @@ FORMS: tuple[tuple[str, Callable[[re.Match[str], str], str]], ...] = (
     (r"Key '([^']+)' not in", _key),
     (r"Ambiguous value for argument '([^=]+)=([^']*)'", _several),
     (
-        r"LexerNoViableAltException: (.*)",
-        _unread("{}; write key=value, and with spaces in the value 'key=\"two words\"'"),
-    ),
-    (
-        r"no viable alternative at input '(.*)'",
-        _unread('{}; in a list, quote each element that holds a =: \'overrides=["seed=0","method=cw_po"]\''),
-    ),
-    (
-        r"mismatched input '(.*)' expecting",
-        _unread("the command line at {}; quote a value that holds = , : or brackets: 'key=\"a=b\"'"),
+        r"no viable alternative at input '(\$.*)'",
+        lambda match, _: f"cannot read {match[1]!r}; close the reference to another key, as in ${{pair.strong}}",
     ),
     (r"Error merging override (.+)\n(.+)", lambda match, _: wrong_type(match[1], match[2].strip())),
 )

@@ -12,13 +12,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from cwpo.commands.sweep import conclude, outcome_line, sweep
+from cwpo.commands.sweep import conclude, outcome_line, refuse_idle, sweep
 from cwpo.commands.words import MULTIRUN
 from cwpo.errors import InputError
 from cwpo.execution.cluster import chosen
 from cwpo.execution.node import Settings
 from cwpo.execution.workers import run_arms
-from cwpo.pipeline.arms import Arm, one_choice, plain_values
+from cwpo.pipeline.arms import Arm, merge_points, one_choice, plain_values
 from cwpo.pipeline.record import metrics, record
 from cwpo.store.store import Store
 
@@ -57,6 +57,7 @@ def run(main: Callable[[], Any]) -> None:
     if _trials:
         arms = list(_trials.values())
         conclude(arms, Store(arms[0].cfg.store))
+        refuse_idle(arms, [word for word in words if "=" in word and not word.startswith("-")])
 
 
 def _search(words: Sequence[str]) -> list[str]:
@@ -82,7 +83,8 @@ def run_job(composed: DictConfig) -> float | None:
     if of_sweep:
         chosen_here = [word for word in HydraConfig.get().overrides.task if word not in sys.argv]
         given = OverridesParser.create().parse_overrides(chosen_here)
-        _trials[arm.key] = replace(arm, point=plain_values(given))
+        trial = _trials.setdefault(arm.key, replace(arm, point={}))
+        merge_points(trial.point, plain_values(given))
         print(outcome_line(_trials[arm.key], store), flush=True)
     else:
         written = record([arm], store, Path(cfg.results), experiment=cfg.name, whole=False)

@@ -79,7 +79,7 @@ def expand(
             try:
                 set_values(cfg, values)
                 arm = Arm.of(cfg, look) if look or check else Arm.of_checked(typed(cfg), look=False)
-                _merge(arms.setdefault(arm.key, arm).point, point)
+                merge_points(arms.setdefault(arm.key, arm).point, point)
             except InputError as error:
                 problems |= dict.fromkeys(error.problems)
     if problems:
@@ -87,7 +87,7 @@ def expand(
     return list(arms.values())
 
 
-def _merge(point: dict[str, Any], other: Mapping[str, Any]) -> None:
+def merge_points(point: dict[str, Any], other: Mapping[str, Any]) -> None:
     """Adds the values of `other`, a point that gives the same arm, to an arm's `point`; sets None where they differ."""
     for key, value in other.items():
         point[key] = value if point.get(key, value) == value else None
@@ -177,12 +177,19 @@ def _axes(
 
 
 def one_choice(overrides: Sequence[str]) -> None:
-    """Raises InputError for `group=[x,y]`, a list for a group of conf/: Hydra would compose both into one arm."""
+    """Raises InputError for a group of conf/ with a list, `group=[x,y]`, which Hydra would compose into one arm, or with
+    a path that leads out of conf/, `group=../x`: such a file could name code that Hydra would call."""
     lists = [match for word in overrides if (match := re.fullmatch(r"\+*(\w+)=\[(.*)\]", word))]
     problems = [
         f"{match[0]} is a list, and {match[1]} takes one choice; to run each of several add -m and write {match[1]}={match[2]}"
         for match in lists
         if (CONF / match[1]).is_dir()
+    ]
+    outside = r"[+~]*([\w/]+)(@[^=]*)?=.*\.\."
+    problems += [
+        f"{word} leads out of conf/{match[1]}, to files that nobody has checked; name a file of that folder, or one of a folder given by --config-dir"
+        for word in overrides
+        if (match := re.match(outside, word)) and (CONF / match[1]).is_dir()
     ]
     if problems:
         raise InputError(problems)

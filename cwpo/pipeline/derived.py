@@ -6,7 +6,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from cwpo.config.assets import locked_revision, named_models, published_path
-from cwpo.config.schema import CONF, Config, DataConfig
+from cwpo.config.schema import CONF, JUDGE_SETTINGS, Config, DataConfig
 
 WORLD = "world/"
 # Version of how texts are read, chosen, scored and tokenized outside the synthetic world; raise it when that changes.
@@ -14,6 +14,10 @@ TEXT_VERSION = 5
 # Settings that only published data sets use. Data of the synthetic world always have these values.
 PUBLISHED = {"layout": None, "turns": "all", "length_rule": "longer_pair", "test_prompts": "any"}
 SHOWN = ("gold", "paper_counts")  # settings of a data set that no stage reads
+SCALED = ("c3", "c4")  # weightings that use weighting.scale
+# The settings that a gold model reads, beside `name` and JUDGE_SETTINGS: those without a checkpoint, and all others.
+READ_BY_GOLD = {"oracle": (), "judge": ("temperature",), "openai": ("model", "asks", "prompt_file")}
+OF_CHECKPOINTS = ("path", "revision", "batch_size", "training")
 
 
 def derived_config(cfg: Config, look: bool = True) -> dict[str, Any]:
@@ -24,7 +28,7 @@ def derived_config(cfg: Config, look: bool = True) -> dict[str, Any]:
     `pair`, but strong_chat is False for a synthetic model. _token_limits gives tokenizers, max_tokens and context;
     look=False reads no checkpoint and sets tokenizers=[], max_tokens=data.max_tokens and context=None. With
     method.equal_steps, more epochs make up for the pairs that are not selected. Settings that no stage reads are left
-    out or null.
+    out, null or defaults.
     """
     from cwpo.data.toy import WORLD_VERSION
 
@@ -52,7 +56,22 @@ def derived_config(cfg: Config, look: bool = True) -> dict[str, Any]:
             plain[part]["epochs"] /= selection["value"]
     if cfg.online.reward != "reward_model":
         plain["online"] |= {"reward_model": None, "reward_revision": None, "reward_chat": False}
-    return plain
+    return plain | _unread(cfg, plain)
+
+
+def _unread(cfg: Config, plain: dict[str, Any]) -> dict[str, Any]:
+    """Returns the sections of `plain` with settings that the choices of `cfg` do not use, here with their defaults."""
+    used: dict[str, tuple[str, ...]] = {
+        "gold": ("name", *READ_BY_GOLD.get(cfg.gold.name, OF_CHECKPOINTS), *JUDGE_SETTINGS)
+    }
+    if not cfg.lora.enabled:
+        used["lora"] = ("enabled",)
+    if cfg.weighting.name not in SCALED:
+        used["weighting"] = ("name", "normalize", "permute")
+    if cfg.objective.name != "rdpo":
+        used["objective"] = ("name", "beta", "average_logps")
+    defaults = asdict(Config())
+    return {section: defaults[section] | {key: plain[section][key] for key in keys} for section, keys in used.items()}
 
 
 def other_data(cfg: Config) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from cwpo.errors import InputError
 from cwpo.models.folders import checkpoint_problem
 from cwpo.models.policy import hub_problem, load_policy, load_tokenizer, read_config, read_tokenizer
 from cwpo.models.reward_models import HuggingFace
-from cwpo.pipeline.arms import expand
+from cwpo.pipeline.arms import expand, one_choice
 
 SCRIPT = "import pathlib\npathlib.Path({trap!r}).touch()\n"
 
@@ -208,6 +208,53 @@ def test_a_file_that_could_start_code_is_refused_before_hydra_reads_it(tmp_path,
         entry.entry(lambda: pytest.fail("Hydra would have read it"))()
     said = capsys.readouterr().err
     assert ended.value.code == 2 and f"error: {file}" in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("flag", ["--config-dir", "--config-d", "--config-p", "-cd"])
+def test_the_beginning_of_a_flag_is_that_flag(tmp_path, flag):
+    (tmp_path / "evil.yaml").write_text("hydra:\n  callbacks:\n    x:\n      _target_: builtins.print\n")
+    for words in ([flag, str(tmp_path)], [f"{flag}={tmp_path}"]):
+        with pytest.raises(InputError, match="names a Python object to call"):
+            refuse_code(words)
+
+
+def test_a_relative_config_path_begins_at_the_script(tmp_path, monkeypatch):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "config.yaml").write_text("hydra:\n  callbacks:\n    x:\n      _target_: builtins.print\n")
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "run.py")])
+    with pytest.raises(InputError, match="names a Python object to call"):
+        refuse_code(["-cp", "theirs"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--config-path=pkg://evil"],
+        ["--config-name=../../evil"],
+        ["-cn", "../../evil"],
+        ["--experimental-rerun", "config.pickle"],
+        ["--exp=config.pickle"],
+        ["hydra/sweeper=../../evil"],
+    ],
+)
+def test_words_that_make_hydra_read_other_files_are_refused(words):
+    with pytest.raises(InputError, match="nobody has checked|is refused"):
+        refuse_code(words)
+
+
+def test_a_file_of_theirs_stays_in_its_folder(tmp_path):
+    (tmp_path / "mine.yaml").write_text("defaults:\n  - data: ../../evil\n")
+    with pytest.raises(InputError, match="leads out of the folder of configuration files"):
+        refuse_code([f"--config-dir={tmp_path}"])
+
+
+@pytest.mark.parametrize(
+    "word", ["data=../../evil", "+experiment=a,../evil", "data@data='../evil'", "hydra/launcher=../x"]
+)
+def test_a_choice_stays_in_conf(word):
+    with pytest.raises(InputError, match="leads out of conf/"):
+        one_choice([word])
+    one_choice(["store=../store", "name=a..b", "data.path=../pairs.jsonl"])
 
 
 def test_a_file_that_sets_values_is_welcome(tmp_path):

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import REPO, SMOKE
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 from report.test_build import made_up, only, results  # noqa: F401
 
 from cwpo.commands import run
@@ -73,6 +75,28 @@ def test_a_key_that_changes_no_arm_is_not_swept(word):
     with pytest.raises(InputError, match=f"^{word} gives the same arms for each value, .*; give one value"):
         compared("method=human,cw_po", "seed=0,1", word)
     assert len(compared("until=assess", "annotator.assessed_on=test,unlabeled")[0]) == 2
+
+
+def test_a_sweep_that_hydra_runs_tells_of_a_key_that_changes_no_arm(monkeypatch):
+    """Its table had the last value alone, without a word about the others."""
+    (arm,), shown = expand(["method=human"], look=False), []
+    monkeypatch.setattr(run, "_trials", {})
+    monkeypatch.setattr(run, "run_arms", lambda *args, **options: 0)
+    monkeypatch.setattr(run, "metrics", lambda node, store: {"reward_mean": 0.0})
+    monkeypatch.setattr(run, "outcome_line", lambda arm, store: "")
+    monkeypatch.setattr(run, "conclude", lambda arms, store: shown.extend(arms))
+    monkeypatch.setattr(run.Arm, "of", staticmethod(lambda cfg: arm))
+
+    def main():
+        for value in "ab":
+            task = OmegaConf.create({"mode": RunMode.MULTIRUN, "overrides": {"task": [f"results={value}"]}})
+            monkeypatch.setattr(run.HydraConfig, "get", staticmethod(lambda task=task: task))
+            run.run_job(OmegaConf.create())
+
+    monkeypatch.setattr(sys, "argv", ["run.py", "-m", "--config-dir=mine", "results=a,b"])
+    with pytest.raises(InputError, match="^results=a,b gives the same arms for each value"):
+        run.run(main)
+    assert [each.point for each in shown] == [{"results": None}]
 
 
 def test_a_method_among_the_arms_is_compared_with_as_its_file_has_it():

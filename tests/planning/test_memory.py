@@ -113,6 +113,15 @@ def test_alignment_of_13_billion_parameters_takes_30_gib(monkeypatch):
     assert weights + three + 37 * (three - two) < need.total <= 30
 
 
+@pytest.mark.parametrize(("method", "models"), [("ws_bt", 1), ("ws_dpo", 2)])
+def test_a_policy_annotator_takes_the_disk_of_two_models(method, models):
+    (arm,) = expand([f"method={method}", "pair.weak=m"], look=False)
+    shape = shape_of(config("opt", 2), AutoModelForCausalLM)
+    trained = [arm.nodes["train_annotator"]]
+    written = store_gib(trained, {("pair.weak", "m"): shape})
+    assert written == pytest.approx(models * 4 * shape.parameters / GIB)
+
+
 @pytest.mark.soak
 def test_table_1_takes_at_most_a_tenth_of_a_terabyte_a_seed():
     gold = ("gold=huggingface", "gold.path=Skywork/Skywork-Reward-V2-Llama-3.1-8B")

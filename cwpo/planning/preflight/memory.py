@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
+from cwpo.config.schema import POLICY_ANNOTATORS
 from cwpo.models.heads import LOGITS
 from cwpo.models.memory import PER_LOGIT, cache_numbers
 from cwpo.models.reward_models import SMALL
@@ -188,7 +189,7 @@ def store_gib(nodes: Iterable[Node], shapes: dict[tuple[str, str], Shape]) -> fl
     """Returns the GiB on disk of the models that the stages `nodes` write; tables are small and not counted.
 
     `shapes` has the sizes of each model by (config key, path). A model is written in float32: whole, or with
-    lora.save=adapters its adapters alone.
+    lora.save=adapters its adapters alone. A DPO annotator's reference lies beside it.
     """
     written = 0.0
     for node in nodes:
@@ -198,5 +199,6 @@ def store_gib(nodes: Iterable[Node], shapes: dict[tuple[str, str], Shape]) -> fl
             shape = shapes.get((f"pair.{who}", node.config.get(who) or sft))
             lora: Any = OmegaConf.create(node.config.get("lora") or {})
             alone = lora and lora.enabled and lora.save == "adapters"
-            written += FLOAT * (shape.adapters(lora) if alone else shape.parameters) / GIB if shape else 0.0
+            models = 2 if node.config.get("annotator", {}).get("name") in POLICY_ANNOTATORS else 1
+            written += models * FLOAT * (shape.adapters(lora) if alone else shape.parameters) / GIB if shape else 0.0
     return written
