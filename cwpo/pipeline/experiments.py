@@ -22,7 +22,7 @@ _TOY: Cells = {
         "method.selection.value=0.3",
     ),
     "figure7": (),
-    "frontier": ("pair=opt_small", "method=human,ws_dpo,cw_po"),
+    "frontier": ("pair=opt_small", "method=human,cw_po"),
 }
 CORE: dict[str, Cells] = {"toy": _TOY, "paper": _TOY, "single_gpu": {"headline": ()}}  # by scale
 CORE_SEEDS = (0, 1, 2)  # the files of table3 and figure2 name ten
