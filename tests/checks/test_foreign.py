@@ -159,7 +159,7 @@ def test_a_data_set_with_a_script_does_not_run_it(tmp_path, trap, monkeypatch):
     (folder / "evil.py").write_text(SCRIPT.format(trap=str(trap)))
     with pytest.raises(InputError, match="neither a file, a datasets folder"):
         list(records(str(folder)))
-    with pytest.raises(InputError, match="a table ends in"):
+    with pytest.raises(InputError, match="a table.s name must end in"):
         list(records(str(folder / "evil.py")))
 
 
