@@ -14,10 +14,16 @@ TEXT_VERSION = 5
 # Settings that only published data sets use. Data of the synthetic world always have these values.
 PUBLISHED = {"layout": None, "turns": "all", "length_rule": "longer_pair", "test_prompts": "any"}
 SHOWN = ("gold", "paper_counts")  # settings of a data set that no stage reads
-SCALED = ("c3", "c4")  # weightings that use weighting.scale
-# The settings that a gold model reads, beside `name` and JUDGE_SETTINGS: those without a checkpoint, and all others.
-READ_BY_GOLD = {"oracle": (), "judge": ("temperature",), "openai": ("model", "asks", "prompt_file")}
-OF_CHECKPOINTS = ("path", "revision", "batch_size", "training")
+# The settings that a choice of these sections reads. A choice that is not listed, such as a user's own, reads all.
+READ: dict[str, dict[str, tuple[str, ...]]] = {
+    "weighting": dict.fromkeys(("uniform", "c1", "c2"), ("name", "normalize", "permute")),
+    "objective": dict.fromkeys(("dpo", "ipo"), ("name", "beta", "average_logps")),
+    "gold": {
+        "oracle": ("name", *JUDGE_SETTINGS),
+        "judge": ("name", "temperature", *JUDGE_SETTINGS),
+        "openai": ("name", "model", "asks", "prompt_file", *JUDGE_SETTINGS),
+    },
+}
 
 
 def derived_config(cfg: Config, look: bool = True) -> dict[str, Any]:
@@ -61,15 +67,10 @@ def derived_config(cfg: Config, look: bool = True) -> dict[str, Any]:
 
 def _unread(cfg: Config, plain: dict[str, Any]) -> dict[str, Any]:
     """Returns the sections of `plain` with settings that the choices of `cfg` do not use, here with their defaults."""
-    used: dict[str, tuple[str, ...]] = {
-        "gold": ("name", *READ_BY_GOLD.get(cfg.gold.name, OF_CHECKPOINTS), *JUDGE_SETTINGS)
-    }
+    names = {section: plain[section]["name"].partition("_")[0] for section in READ}  # c1 of c1_permuted
+    used = {section: READ[section][name] for section, name in names.items() if name in READ[section]}
     if not cfg.lora.enabled:
         used["lora"] = ("enabled",)
-    if cfg.weighting.name not in SCALED:
-        used["weighting"] = ("name", "normalize", "permute")
-    if cfg.objective.name != "rdpo":
-        used["objective"] = ("name", "beta", "average_logps")
     defaults = asdict(Config())
     return {section: defaults[section] | {key: plain[section][key] for key in keys} for section, keys in used.items()}
 
