@@ -43,10 +43,9 @@ def pack_pairs(pairs: Sequence[Mapping[str, Any]], full: float = FULL, lines: bo
     attention, (R, 1, W, W): True where a query may attend to a key. packed_ids, position_ids: the tokens' ids and
     positions. They lie in the same rows, (R, W), if W < WIDE and tokens fill at least the share `full` of the places.
 
-    Otherwise they lie on one line without padding, (1, T), and the batch has three more keys. slot, (T,): each token's
+    Otherwise they lie on one line without padding, (1, T), and the batch has two more keys. slot, (T,): each token's
     index into the rows laid end to end. token, (R * W,): for each place in the rows, its token's index in the line, 0
-    for padding. twice: whether the rows hold each prompt twice, once before each response; then `slot` points to the
-    first copy.
+    for padding. If the rows hold each prompt twice, once before each response, `slot` points to the first copy.
 
     predictor, target, sequence, (M,), describe each response token: the index in flattened packed_ids of the token that
     predicts it; its id; the number of its sequence (pair i has the sequences i, chosen, and B + i, rejected). lengths,
@@ -107,8 +106,8 @@ class _Laid(NamedTuple):
 def _in_rows(sizes: tuple[np.ndarray, ...], full: float) -> tuple[dict[str, Any], np.ndarray, tuple[int, int]]:
     """Returns three results: a part of pack_pairs' batch, the tokens' places, and the shape of packed_ids.
 
-    The part holds `attention` and, if packed_ids is one line, `slot`, `token` and `twice`. The places, (T,), are
-    indices into flattened packed_ids. sizes: the arguments of _shared. full: as in pack_pairs.
+    The part holds `attention` and, if packed_ids is one line, `slot` and `token`. The places, (T,), are indices
+    into flattened packed_ids. sizes: the arguments of _shared. full: as in pack_pairs.
     """
     laid = _shared(*sizes)
     if wide := laid.width >= WIDE:
@@ -120,8 +119,7 @@ def _in_rows(sizes: tuple[np.ndarray, ...], full: float) -> tuple[dict[str, Any]
     if not wide and count >= full * len(block):
         return packed, laid.slot, shape
     slot = torch.from_numpy(laid.slot[:count])
-    line = {"slot": slot, "token": torch.from_numpy(token), "twice": len(laid.token) > count}
-    return packed | line, np.arange(count), (1, count)
+    return packed | {"slot": slot, "token": torch.from_numpy(token)}, np.arange(count), (1, count)
 
 
 def _shared(start: np.ndarray, chosen: np.ndarray, whole: np.ndarray, pair: np.ndarray, within: np.ndarray) -> _Laid:

@@ -125,7 +125,7 @@ def _attention(batch: Mapping[str, Any], dtype: torch.dtype) -> tuple[Tensor, di
     mask.masked_fill_(~allowed, torch.finfo(dtype).min)
     if "slot" not in batch:
         return mask, {}
-    return mask, {"rows": Rows(batch["slot"], batch["token"], len(allowed), batch["twice"])}
+    return mask, {"rows": Rows(batch["slot"], batch["token"], len(allowed))}
 
 
 def in_lines(model: nn.Module) -> bool:

@@ -21,26 +21,22 @@ BLOCK = 128  # queries at a time on CPUs, whose kernels do not skip later keys: 
 
 @dataclass(frozen=True)
 class Rows:
-    """A layout of T tokens in `count` rows of equal width W, so in count * W places. `slot` (T,): each token's place.
-    `token` (count * W,): the index, 0 to T - 1, of the token at each place, arbitrary at padding. `twice`: prompt
-    tokens have two places, one before each response of their pair; `slot` holds the first."""
+    """A layout of T tokens in `count` rows of equal width W, so in count * W places. `slot` (T,): each token's place,
+    its first if it has two. `token` (count * W,): the index, 0 to T - 1, of the token at each place, arbitrary at
+    padding, which attends to padding only."""
 
     slot: Tensor
     token: Tensor
     count: int
-    twice: bool = False
 
     def lay(self, line: Tensor) -> Tensor:
         """Moves T tokens from one line, (1, heads, T, head size), to the rows, (count, heads, W, head size)."""
-        laid = self._moved(line[0].transpose(0, 1), self.token, self.slot)
+        laid = line[0].transpose(0, 1).index_select(0, self.token)
         return laid.unflatten(0, (self.count, -1)).transpose(1, 2)
 
     def take(self, rows: Tensor) -> Tensor:
         """Puts rows (count, W, heads, head size) back on a line (1, T, heads, head size), without padding."""
-        return self._moved(rows.flatten(0, 1), self.slot, self.token)[None]
-
-    def _moved(self, x: Tensor, there: Tensor, back: Tensor) -> Tensor:
-        return x.index_select(0, there) if self.twice else _Moved.apply(x, there, back)
+        return rows.flatten(0, 1).index_select(0, self.slot)[None]
 
 
 @dataclass(frozen=True)
@@ -104,24 +100,6 @@ def _by_sequence(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, most: 
         part = scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=grouped)
         parts.append(part[0].transpose(0, 1))
     return torch.cat(parts)
-
-
-class _Moved(torch.autograd.Function):
-    """Returns x[there]. `back` holds the index in the result of each row of x, so the gradient of x is gradient[back].
-
-    Nothing has to be summed, because each token has one place. In `Rows.take`, places of padding get the gradient of an
-    arbitrary token. It has no effect: padding attends to padding only, and `Rows.lay` passes no gradient from places of
-    padding to tokens.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, there: Tensor, back: Tensor) -> Tensor:
-        ctx.back = back
-        return x.index_select(0, there)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        return gradient.index_select(0, ctx.back), None, None
 
 
 def attend(
