@@ -1,7 +1,6 @@
 """Computes log-probs of responses: sums over response tokens, EOS included, never over prompt or padding."""
 
 from collections.abc import Callable, Mapping, Sequence
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -21,8 +20,7 @@ SCORING = 2  # a scoring batch has this many times the token budget: without gra
 ROWS = 64  # rows of a batch, or more if they are short, where no argument sets it
 FEW = 2048  # tokens that any machine can score at once; smaller batches spend their time on overhead
 
-VARLEN = "torch.nn.attention.varlen"  # a module of torch 2.10 and later
-AMPERE = (8, 0)  # least compute capability of GPUs on which the kernel of VARLEN runs
+AMPERE = (8, 0)  # least compute capability of GPUs on which the kernel of Lines runs
 
 Logps = Callable[..., Tensor]  # response_logps, or a function with the same arguments and result
 
@@ -129,10 +127,10 @@ def _attention(batch: Mapping[str, Any], dtype: torch.dtype) -> tuple[Tensor, di
 
 
 def in_lines(model: nn.Module) -> bool:
-    """Whether pack_pairs should get lines=True: on CUDA, in 16 bits, if torch and the GPU have varlen attention."""
+    """Whether pack_pairs should get lines=True: on CUDA, in 16 bits, if the GPU has varlen attention."""
     inner = without_adapters(model)
     device = inner.get_output_embeddings().weight.device
-    if device.type != "cuda" or _compute_dtype(inner, "cuda") not in NARROW or find_spec(VARLEN) is None:
+    if device.type != "cuda" or _compute_dtype(inner, "cuda") not in NARROW:
         return False
     return torch.cuda.get_device_capability(device) >= AMPERE
 

@@ -2,14 +2,12 @@
 
 from typing import Any
 
-import torch
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 from transformers import GenerationConfig
 
 from cwpo.models.heads import without_adapters
-
-NARROW = (torch.bfloat16, torch.float16)
+from cwpo.models.row_attention import NARROW
 
 
 def float32_masters(model: nn.Module) -> str | None:

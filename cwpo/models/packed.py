@@ -26,7 +26,7 @@ from cwpo.models.logprobs import (
     scoring_batches,
 )
 from cwpo.models.memory import in_batches
-from cwpo.models.mending import NARROW
+from cwpo.models.row_attention import NARROW
 from cwpo.models.side_by_side import threads_of
 from cwpo.runtime import float32_products
 

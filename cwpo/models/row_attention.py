@@ -1,6 +1,5 @@
 """Computes attention of packed pairs: their tokens lie on one line, and move to Rows or Lines only for attention."""
 
-import inspect
 import itertools
 from dataclasses import dataclass
 from typing import Any
@@ -71,23 +70,11 @@ def _fits_kernel(query: Tensor, key: Tensor, value: Tensor) -> bool:
 
 
 def _by_kernel(query: Tensor, key: Tensor, value: Tensor, ends: Tensor, most: int, scale: float | None) -> Tensor:
-    """Runs causal flash attention in each sequence with varlen_attn, whose arguments differ between torch versions.
-
-    query, key, value: (N, heads, head size). `ends`, `most`: as in Lines.
-    """
+    """Runs causal flash attention in each sequence. query, key, value: (N, heads, head size). `ends`, `most`: of Lines."""
     from torch.nn.attention.varlen import varlen_attn
 
-    takes = inspect.signature(varlen_attn).parameters
-    settings: dict[str, Any] = {"window_size": (-1, 0)} if "window_size" in takes else {"is_causal": True}
-    groups = query.shape[1] // key.shape[1]
-    if "enable_gqa" in takes:
-        settings["enable_gqa"] = groups > 1
-    elif groups > 1:
-        key, value = (states.repeat_interleave(groups, dim=1) for states in (key, value))
-    if "scale" in takes:
-        settings["scale"] = scale
-    elif scale is not None:
-        query = query * (scale * query.shape[2] ** 0.5)
+    grouped = query.shape[1] != key.shape[1]
+    settings: dict[str, Any] = {"window_size": (-1, 0), "enable_gqa": grouped, "scale": scale}
     attend: Any = varlen_attn
     return attend(query, key, value, ends, ends, most, most, **settings)
 
