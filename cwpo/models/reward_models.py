@@ -1,5 +1,6 @@
 """Runs published reward models. Each reads texts as it did in training: chat, question and answer, or comparison."""
 
+import functools
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -29,18 +30,24 @@ class Scorer:
     """A published checkpoint and its tokenizer. Dropout is off.
 
     Weights are float32 on CPUs, and on GPUs if there are at most SMALL; else they keep their dtype. A batch has up to
-    2 x `token_budget` tokens or, if that is None, `batch_size` sequences.
+    2 x `token_budget` tokens or, if that is None, `batch_size` sequences. `chat`: as in read_reward.
     """
 
     kind: Any = AutoModelForSequenceClassification
-    chat = False  # whether the tokenizer's chat template formats inputs
 
     def __init__(
-        self, path: str, revision: str | None, *, device: str, batch_size: int, token_budget: int | None = None
+        self,
+        path: str,
+        revision: str | None,
+        *,
+        device: str,
+        batch_size: int,
+        token_budget: int | None = None,
+        chat: bool = False,
     ) -> None:
         if problem := gold_problem(path, revision, seq2seq=self.kind is AutoModelForSeq2SeqLM):
             raise InputError(problem)
-        self.tokenizer, self.chat = read_reward(path, revision, self.chat)
+        self.tokenizer, self.chat = read_reward(path, revision, chat)
         self.model = load_classifier(path, revision, self.tokenizer.pad_token_id, self.kind, dtype="auto")
         if device == "cpu" or self.model.num_parameters() <= SMALL:
             self.model.float()
@@ -162,19 +169,18 @@ def trained_head(tokenizer: Any) -> str | None:
 def load_reward(
     path: str, revision: str | None, *, device: str, chat: bool | None = None, **batching: Any
 ) -> "HuggingFace | LastToken":
-    """Loads any sequence-classification reward model.
+    """Loads any sequence-classification reward model. `chat`: as in read_reward.
 
-    A model that cwpo trained becomes a LastToken. Any other model becomes a ChatReward if read_reward says that it
-    reads chats. Otherwise a decoder becomes a LastToken if its tokenizer has no pad token, or if its config names a
-    different one: its own forward pass would take an EOS at the end of a text for padding. All other models become a
-    HuggingFace.
+    A model that cwpo trained, or that reads chats, becomes a LastToken. So does another decoder if its tokenizer has no
+    pad token, or if its config names a different one: its own forward pass would take an EOS at the end of a text for
+    padding. All other models become a HuggingFace.
     """
     tokenizer, reads = read_reward(path, revision, chat)
     pad = read_tokenizer(path, revision).pad_token_id  # before EOS took its place
     padded = pad is not None and pad == getattr(read_config(path, revision).get_text_config(), "pad_token_id", None)
-    last = trained_head(tokenizer) or not (padded or classifier_problem(path, revision, "gold.path"))
-    kind = ChatReward if reads and not trained_head(tokenizer) else LastToken if last else HuggingFace
-    return kind(path, revision, device=device, **batching)
+    own = reads or trained_head(tokenizer)
+    kind = LastToken if own or not (padded or classifier_problem(path, revision, "gold.path")) else HuggingFace
+    return kind(path, revision, device=device, chat=reads, **batching)
 
 
 def gold_problem(path: str, revision: str | None, key: str = "gold.path", seq2seq: bool = False) -> str | None:
@@ -206,12 +212,6 @@ class LastToken(Scorer):
         self.checked_lengths(ids)
         rows, pad_id = [(row, 0) for row in ids], self.tokenizer.pad_token_id
         return score_responses(self.model, rows, pad_id, *self.batching).double().numpy()
-
-
-class ChatReward(LastToken):
-    """Skywork-Reward-V2, TRL's Qwen2 reward model and similar: they read the whole chat as the template formats it."""
-
-    chat = True
 
 
 class QuestionAnswer(HuggingFace):
@@ -285,36 +285,28 @@ def _question(post: str, first: str, second: str) -> str:
     return f"POST: {post}\n\n RESPONSE A: {first}\n\n RESPONSE B: {second}\n\n Which response is better? RESPONSE"
 
 
-class Reward:
-    """The reward of online alignment: the rewards of `model`, which can read `context` tokens (None: any number).
+def rewards_within(context: int | None, model: Any, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+    """Returns the rewards that `model`, a gold.Trained or a reward model, gives N responses: (N,), float64; NaN if prompt
+    and response together have more than `context` tokens (None: no limit).
 
-    The model is a Bradley-Terry model trained by cwpo (cwpo.models.gold.Trained) or any published reward model.
+    Raises FloatingPointError if any other score is NaN or infinite.
     """
-
-    def __init__(self, model: Any, context: int | None) -> None:
-        self.model, self.context = model, context
-
-    def __call__(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
-        """Returns one float64 per prompt and response, (N,); NaN if the two together are longer than the context.
-
-        Raises FloatingPointError if any other score is NaN or infinite.
-        """
-        lengths = np.array(self.model.lengths(prompts, responses), dtype=np.int64)
-        kept = np.flatnonzero(lengths <= (self.context or np.inf)).tolist()
-        scores = np.full(len(lengths), np.nan)
-        if kept:
-            scores[kept] = self.model.rewards([prompts[i] for i in kept], [responses[i] for i in kept])
-        broken = int((~np.isfinite(scores[kept])).sum())
-        if broken:
-            raise FloatingPointError(f"{broken} of {len(lengths)} rewards are NaN or infinite; use another model")
-        return scores
+    lengths = np.array(model.lengths(prompts, responses), dtype=np.int64)
+    kept = np.flatnonzero(lengths <= (context or np.inf)).tolist()
+    scores = np.full(len(lengths), np.nan)
+    if kept:
+        scores[kept] = model.rewards([prompts[i] for i in kept], [responses[i] for i in kept])
+    broken = int((~np.isfinite(scores[kept])).sum())
+    if broken:
+        raise FloatingPointError(f"{broken} of {len(lengths)} rewards are NaN or infinite; use another model")
+    return scores
 
 
 # The class or function that loads each choice of conf/gold.
 ADAPTERS: dict[str, Any] = {
     "huggingface": load_reward,
-    "skywork": ChatReward,
-    "trl_qwen": ChatReward,
+    "skywork": functools.partial(load_reward, chat=True),
+    "trl_qwen": functools.partial(load_reward, chat=True),
     "openassistant": QuestionAnswer,
     "steamshp": SteamSHP,
 }

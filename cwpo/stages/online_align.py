@@ -1,5 +1,6 @@
 """Aligns the strong model online, on its own responses, compared by a reward (appendix J.5, Tables 21 and 22)."""
 
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -66,16 +67,16 @@ def _reward(work: Work) -> Any:
     """
     from cwpo.models.gold import Trained
     from cwpo.models.policy import context_length, readable
-    from cwpo.models.reward_models import ChatReward, HuggingFace, Reward
+    from cwpo.models.reward_models import load_reward, rewards_within
 
     online = work.config.online
     settings = {"batch_size": online.batch_size, "device": work.device}
     if "reward" in work.parents:
         folder = work.parents["reward"] / "model"
-        return Reward(Trained(folder, **settings), context_length(folder))
+        return partial(rewards_within, context_length(folder), Trained(folder, **settings))
     named = (online.reward_model, online.reward_revision)
-    model = (ChatReward if online.reward_chat else HuggingFace)(*named, **settings)
-    return Reward(model, readable(model.tokenizer, *named))
+    model = load_reward(*named, chat=online.reward_chat, **settings)
+    return partial(rewards_within, readable(model.tokenizer, *named), model)
 
 
 READS = ("alignment", "objective", "lora", "weighting", "generation", "online", "seed", "text_version")

@@ -1,5 +1,7 @@
 """Scores of texts: the weak annotator's scalar head and the gold rewards."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -18,6 +20,7 @@ from cwpo.errors import InputError
 from cwpo.models.annotator import load_annotator, new_annotator, score_responses
 from cwpo.models.gold import Oracle, Trained, load_gold
 from cwpo.models.reward_models import HuggingFace, gold_problem, load_reward
+from cwpo.stages import online_align
 
 ROWS = [([BOS, 5, 6, 7, EOS], 3), ([BOS, 8, 9, 10, 11, EOS], 2), ([BOS, 5, 8, EOS], 3)]
 PROMPTS = ["ask me", "tell me about bread", "ask"]
@@ -138,6 +141,11 @@ def test_texts_that_end_in_eos_are_scored_as_if_each_were_alone(tmp_path, kind, 
     rewards = load_reward(str(folder), None, device="cpu", batch_size=3).rewards(PROMPTS, RESPONSES)
     assert rewards == pytest.approx(expected, rel=1e-4, abs=1e-5)
     new_annotator(folder, None, pad_id=2, head_std=0.1, seed=0)
+    online = {"batch_size": 3, "reward_model": str(folder), "reward_revision": None, "reward_chat": False}
+    reward = online_align._reward(
+        SimpleNamespace(config=OmegaConf.create({"online": online}), parents={}, device="cpu")
+    )
+    assert reward(PROMPTS, RESPONSES) == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
 def test_an_encoder_reads_prompt_and_response_as_a_pair_of_texts(tmp_path):

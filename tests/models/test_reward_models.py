@@ -11,7 +11,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoModelForSequenceClassificati
 
 from cwpo.errors import InputError
 from cwpo.models.gold import Comparison, both_rewards, load_gold
-from cwpo.models.reward_models import ChatReward, QuestionAnswer, SteamSHP, gold_problem, reward_inputs
+from cwpo.models.reward_models import QuestionAnswer, SteamSHP, gold_problem, load_reward, reward_inputs
 
 DIALOGUE = "\n\nHuman: hi \n\nAssistant: hello\n\nHuman: how?\n\nAssistant:"
 PROMPTS = [DIALOGUE, "\n\nHuman: what is salt?\n\nAssistant:"]
@@ -105,7 +105,7 @@ def test_steamshp_shortens_the_post_and_never_a_response(folders):
 @pytest.mark.parametrize("name", ["skywork", "trl_qwen"])
 def test_chat_rewards_are_those_of_the_model_card(folders, name):
     adapter = gold(folders, name)
-    assert isinstance(adapter, ChatReward)
+    assert adapter.chat
     texts = [read(adapter, p, a).removeprefix("<|begin_of_text|>") for p, a in zip(PROMPTS, ANSWERS)]
     expected = one_by_one(folders[name], texts)
     assert np.allclose(adapter.rewards(PROMPTS, ANSWERS), expected, atol=1e-4)
@@ -170,4 +170,4 @@ def test_a_model_of_the_wrong_kind_is_refused(folders):
     assert "is no encoder-decoder model" in gold_problem(str(folders["skywork"]), None, seq2seq=True)
     assert gold_problem(str(folders["steamshp"]), None, seq2seq=True) is None
     with pytest.raises(InputError, match="has no chat template"):
-        ChatReward(str(folders["openassistant"]), None, batch_size=2, device="cpu")
+        load_reward(str(folders["openassistant"]), None, batch_size=2, device="cpu", chat=True)

@@ -14,7 +14,7 @@ from own.test_annotate import composed
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from cwpo.errors import InputError
-from cwpo.models.reward_models import ChatReward, load_reward
+from cwpo.models.reward_models import load_reward
 from cwpo.own.align import align
 from cwpo.own.annotate import label
 from cwpo.own.compare import compare
@@ -177,7 +177,7 @@ def reward(tmp_path_factory, instruct) -> Path:
 @torch.no_grad()
 def test_a_chat_reward_model_is_read_by_its_template(reward, tiny_checkpoint):
     gold = load_reward(str(reward), None, batch_size=2, device="cpu")
-    assert isinstance(gold, ChatReward)
+    assert gold.chat
     tokenizer = AutoTokenizer.from_pretrained(reward)
     model = AutoModelForSequenceClassification.from_pretrained(reward).eval()
     prompts = [[SYSTEM, {"role": "user", "content": "2+2?"}], "\n\nHuman: 2+2?\n\nAssistant:"]
@@ -189,7 +189,7 @@ def test_a_chat_reward_model_is_read_by_its_template(reward, tiny_checkpoint):
         expected.append(float(model.score(model.model(torch.tensor([ids])).last_hidden_state[0, -1])[0]))
     assert gold.rewards(prompts, [" 4", " 4"]) == pytest.approx(expected, abs=1e-4)
     assert np.ptp(expected) > 1e-4
-    assert not isinstance(load_reward(str(reward), None, batch_size=2, device="cpu", chat=False), ChatReward)
+    assert not load_reward(str(reward), None, batch_size=2, device="cpu", chat=False).chat
 
 
 def test_annotate_takes_a_chat_reward_model(reward, data, tmp_path):

@@ -11,7 +11,7 @@ from tiny import FAMILIES, arguments, parameters, tiny_model, tiny_tokenizer
 import cwpo.training.online as online_module
 from cwpo.data.batching import PairCollator, encode
 from cwpo.errors import InputError
-from cwpo.models.reward_models import Reward
+from cwpo.models.reward_models import rewards_within
 from cwpo.stages.base import Work
 from cwpo.stages.evaluate import online_quality
 from cwpo.training.online import OnlineTrainer, Sampling, counts
@@ -243,16 +243,16 @@ def lengths(prompts, responses) -> list[int]:
 def test_a_text_beyond_the_rewards_context_has_no_score():
     model = SimpleNamespace(lengths=lengths, rewards=lambda p, r: np.array([float(len(text)) for text in r]))
     # <s> ask + words + </s>: 3, 5 and 4 tokens
-    scores = Reward(model, 4)(["ask"] * 3, ["", "very good", "bad"])
+    scores = rewards_within(4, model, ["ask"] * 3, ["", "very good", "bad"])
     assert scores[[0, 2]].tolist() == [0.0, 3.0] and np.isnan(scores[1])
-    assert Reward(model, None)(["ask"], ["very good"]).tolist() == [9.0]
-    assert np.isnan(Reward(model, 2)(["ask"], ["bad"])).all()
+    assert rewards_within(None, model, ["ask"], ["very good"]).tolist() == [9.0]
+    assert np.isnan(rewards_within(2, model, ["ask"], ["bad"])).all()
 
 
 def test_a_broken_reward_stops_the_run():
     model = SimpleNamespace(lengths=lengths, rewards=lambda p, r: np.array([np.nan] * len(r)))
     with pytest.raises(FloatingPointError, match="1 of 2 rewards"):
-        Reward(model, 4)(["ask", "ask"], ["bad", "very good bread"])
+        rewards_within(4, model, ["ask", "ask"], ["bad", "very good bread"])
 
 
 # --- measures -----------------------------------------------------------------------------------------------------
