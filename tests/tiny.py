@@ -15,12 +15,13 @@ from transformers import (
 )
 
 from cwpo.config.schema import TrainingConfig
-from cwpo.models.toy import FAMILIES, toy_config
+from cwpo.models.toy import toy_config
 from cwpo.training.arguments import training_arguments
 
 WORDS = ["ask", "tell", "me", "about", "bread", "bridges", "is", "good", "bad", "very", "warm", "cold"]
 VOCABULARY = {word: index for index, word in enumerate(["<pad>", "<s>", "</s>", "<unk>", *WORDS])}
 PAD, BOS, EOS = 0, 1, 2
+FAMILIES = ("opt", "qwen2", "llama")
 
 
 def tiny_tokenizer(template: str = "<s> $A", pad: str = "<pad>") -> PreTrainedTokenizerFast:

@@ -1,40 +1,32 @@
 """Tiny language models of the synthetic world: real architectures, pretrained here from scratch."""
 
 import functools
-import re
 from collections.abc import Callable
 
-import numpy as np
 import torch
+from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import AutoModelForCausalLM, LlamaConfig, OPTConfig, PreTrainedModel, Qwen2Config
 from transformers import PreTrainedTokenizerFast as Tokenizer
 from transformers import get_cosine_schedule_with_warmup as cosine_schedule
 
+from cwpo.data.batching import IGNORED, pad
 from cwpo.data.toy import build_tokenizer, pretraining_texts
 from cwpo.models.row_attention import attend_in_rows
 from cwpo.runtime import NATIVE, computing_in
 
-FAMILIES = ("opt", "qwen2", "llama")
 HEAD_SIZE = 16
 MAX_POSITIONS = 64
-IGNORED = -100
 
 
 def toy_config(name: str, tokenizer: Tokenizer) -> OPTConfig | Qwen2Config | LlamaConfig:
     """Returns the configuration of the model "<family>-<hidden size>x<layers>", e.g. "opt-32x1".
 
-    It has attention heads of size 16, tied embeddings and no dropout. Feed-forward blocks are 4 times as wide as the
-    hidden size for OPT, about 8/3 times for Qwen2 and Llama.
-    Raises ValueError for another family or form, or a hidden size that is not a multiple of 16.
+    The family is opt, qwen2 or llama. The model has attention heads of size 16, tied embeddings and no dropout.
+    Feed-forward blocks are 4 times as wide as the hidden size for OPT, about 8/3 times for Qwen2 and Llama.
     """
-    form = re.fullmatch(rf"({'|'.join(FAMILIES)})-([1-9]\d*)x([1-9]\d*)", name)
-    if form is None or int(form[2]) % HEAD_SIZE:
-        raise ValueError(
-            f"no toy model {name!r}: write <family>-<hidden size>x<layers>, e.g. opt-32x1, family one of "
-            f"{', '.join(FAMILIES)} and a hidden size that is a multiple of {HEAD_SIZE}"
-        )
-    family, hidden, layers = form[1], int(form[2]), int(form[3])
+    family, _, size = name.partition("-")
+    hidden, layers = map(int, size.split("x"))
     shared = {
         "vocab_size": len(tokenizer),
         "hidden_size": hidden,
@@ -92,21 +84,17 @@ def pretrain(
 
 
 @functools.lru_cache(maxsize=1)  # a worker pretrains several models on the same texts
-def _token_table(sequences: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _token_table(sequences: int, seed: int) -> tuple[Tensor, Tensor]:
     """Returns the pretraining texts as right-padded tokens (N, T) and their lengths (N,), the same for all models."""
     tokenizer = build_tokenizer()
     rows = tokenizer(pretraining_texts(sequences, seed))["input_ids"]
-    lengths = np.array([len(row) for row in rows])
-    table = np.full((len(rows), lengths.max()), tokenizer.pad_token_id, dtype=np.int64)
-    for index, row in enumerate(rows):
-        table[index, : len(row)] = row
-    return table, lengths
+    return pad(rows, tokenizer.pad_token_id), torch.tensor([len(row) for row in rows])
 
 
 def _fit(
     model: PreTrainedModel,
-    table: np.ndarray,
-    lengths: np.ndarray,
+    table: Tensor,
+    lengths: Tensor,
     batch_size: int,
     learning_rate: float,
     progress: Callable[[int, int, float], None] | None,
@@ -120,8 +108,8 @@ def _fit(
     for step in range(steps):
         chosen = slice(step * batch_size, (step + 1) * batch_size)
         size = lengths[chosen]
-        ids = torch.from_numpy(table[chosen, : size.max()])
-        mask = torch.from_numpy((np.arange(size.max()) < size[:, None]).astype(np.int64))
+        ids = table[chosen, : size.max()]
+        mask = (torch.arange(size.max()) < size[:, None]).long()
         with computing_in(NATIVE, "cpu"):
             loss = model(input_ids=ids, attention_mask=mask, labels=ids.masked_fill(mask == 0, IGNORED)).loss
         optimizer.zero_grad()

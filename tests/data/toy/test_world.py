@@ -154,14 +154,11 @@ def test_tokenizer_and_model_survive_saving(family: str, tmp_path) -> None:
     assert loss.item() == pytest.approx(math.log(len(tokenizer)), abs=0.5)
 
 
-def test_config_sizes_and_refusals() -> None:
+def test_config_sizes() -> None:
     tokenizer = build_tokenizer()
     config = toy_config("opt-64x2", tokenizer)
     assert (config.hidden_size, config.num_hidden_layers, config.num_attention_heads, config.ffn_dim) == (64, 2, 4, 256)
     assert toy_config("qwen2-64x2", tokenizer).intermediate_size == 176
-    for wrong in ("gpt-32x1", "opt-33x1", "opt-32", "opt-32x0", "meta/opt-32x1"):
-        with pytest.raises(ValueError, match="opt, qwen2, llama"):
-            toy_config(wrong, tokenizer)
 
 
 @pytest.mark.soak
