@@ -165,7 +165,8 @@ class ApiJudge:
 
         Raises JudgeError if the endpoint refuses the request, gives an empty answer, or fails in all tries.
         """
-        openai = client_library()
+        import openai
+
         try:
             asked = {"model": self.model, "messages": [{"role": "user", "content": question}]}
             answer = self._client.chat.completions.create(**asked, temperature=0, max_tokens=REPLY)
@@ -239,14 +240,6 @@ def estimate(tokens: tuple[float, float], usd_per_million: Mapping[str, float]) 
     return None if math.isnan(cost) else cost
 
 
-def client_library() -> Any:
-    try:
-        import openai
-    except ImportError as error:
-        raise InputError("gold=openai needs the package openai; pip install 'cwpo[judge]'") from error
-    return openai
-
-
 def client(config: Any) -> Any:
     """Returns a client of the endpoint that retries failed requests. Raises InputError if OPENAI_API_KEY is not set."""
     key = os.environ.get(KEY, "").strip()
@@ -254,6 +247,9 @@ def client(config: Any) -> Any:
         raise InputError(
             f"gold=openai needs a key: set the environment variable {KEY} (any word for an endpoint that asks for none)"
         )
+    try:
+        from openai import OpenAI
+    except ImportError as error:
+        raise InputError("gold=openai needs the package openai; pip install 'cwpo[judge]'") from error
     url = config.base_url or os.environ.get(URL) or None
-    patience = {"timeout": config.timeout, "max_retries": config.retries}
-    return client_library().OpenAI(api_key=key, base_url=url, **patience)
+    return OpenAI(api_key=key, base_url=url, timeout=config.timeout, max_retries=config.retries)
