@@ -10,13 +10,13 @@ from pathlib import Path
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
 from cwpo.data.encoding import Encoded
 from cwpo.errors import InputError
-from cwpo.models.lengths import exact_parts, in_order
+from cwpo.models.lengths import exact_parts, in_order, is_wrapped
 from cwpo.models.logprobs import score_sequences
 from cwpo.models.policy import load_classifier, read_config
 from cwpo.runtime import label_precision
@@ -77,7 +77,7 @@ def response_scores(
     and a model for which sees_no_padding is True gets no mask. For models wrapped by DDP or FSDP it changes nothing.
     """
     parts = exact_parts(model, attention_mask, input_ids)
-    if not lean or hasattr(model, "module") or hasattr(model, "reshard"):
+    if not lean or is_wrapped(model):
         return in_order([(rows, _last_scores(model, ids, mask)) for rows, mask, ids in parts])
     masked = not sees_no_padding(model, input_ids)
     return in_order(
@@ -107,42 +107,42 @@ def sees_no_padding(model: PreTrainedModel, input_ids: Tensor) -> bool:
         rows = input_ids[:2]
         mask = torch.ones_like(rows)
         mask[:, (rows.shape[1] + 1) // 2 :] = 0
-        with_mask, without = (last_states(model, rows, mask, masked=masked) for masked in (True, False))
+        with_mask, without = (last_states(model, rows, mask, masked) for masked in (True, False))
         _SEES_NO_PADDING[model] = torch.allclose(with_mask, without, rtol=1e-3, atol=1e-3)
     return _SEES_NO_PADDING[model]
 
 
 def _last_scores(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, masked: bool = True) -> Tensor:
-    read = last_states(model, input_ids, attention_mask, masked=masked)
-    inner = model.module if hasattr(model, "module") else model
-    return read.squeeze(-1).float() if hasattr(inner, "reshard") else scores_of(inner, read)
+    if not is_wrapped(model):
+        return scores_of(model, last_states(model, input_ids, attention_mask, masked))
+    # DDP and FSDP synchronise gradients in their own forward pass, and a sharded head has its weights only during it.
+    inner, scores = getattr(model, "module", model), list[Tensor]()
+    hook = inner.score.register_forward_hook(
+        lambda head, given, logits: scores.append(scores_of(inner, _last(given[0], attention_mask)))
+    )
+    try:
+        model(input_ids=input_ids, attention_mask=attention_mask)
+    finally:
+        hook.remove()
+    return scores[0]
 
 
 def scores_of(model: PreTrainedModel, states: Tensor) -> Tensor:
     """Returns the scalar head's logit of each hidden state, (M, d) -> (M,), float32. Autocast, which rounds, is off."""
+    head = model.score
     with torch.autocast(states.device.type, enabled=False):
-        return model.score(states.to(model.score.weight.dtype)).squeeze(-1).float()
+        return nn.functional.linear(states.to(head.weight.dtype), head.weight, head.bias).squeeze(-1).float()
 
 
-def last_states(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, masked: bool) -> Tensor:
-    """Returns the hidden state of each row's last token, (B, d); for an FSDP model the score at this token, (B, 1).
-    `masked`: whether the model gets the attention mask."""
-    states: list[Tensor] = []
-    inner = model.module if hasattr(model, "module") else model
-    read = {"input_ids": input_ids, "attention_mask": attention_mask if masked else None}
-    sharded = hasattr(inner, "reshard")  # FSDP: the head has its weights only during the forward pass
-    if inner is model and not sharded:
-        states.append(model.base_model(**read).last_hidden_state)
-    else:  # calls the model itself, not its backbone: DDP and FSDP synchronise gradients in their own forward pass
-        hook = (inner.score if sharded else inner.base_model).register_forward_hook(
-            lambda module, args, output: states.append(output if sharded else output.last_hidden_state)
-        )
-        try:
-            model(**read)
-        finally:
-            hook.remove()
+def last_states(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, masked: bool = True) -> Tensor:
+    """Returns the hidden state of each row's last token, (B, d). `masked`: whether the model gets the attention mask."""
+    mask = attention_mask if masked else None
+    return _last(model.base_model(input_ids=input_ids, attention_mask=mask).last_hidden_state, attention_mask)
+
+
+def _last(states: Tensor, attention_mask: Tensor) -> Tensor:
     last = attention_mask.sum(dim=1) - 1
-    return states[0][torch.arange(len(last), device=last.device), last]
+    return states[torch.arange(len(last), device=last.device), last]
 
 
 def score_responses(

@@ -46,9 +46,14 @@ def exact_parts(model: nn.Module, attention_mask: Tensor, *columns: Tensor) -> I
     if not mixes_lengths(config, attention_mask.shape[1]):
         yield [torch.arange(len(attention_mask), device=attention_mask.device), attention_mask, *columns]
         return
-    if hasattr(model, "module") or hasattr(model, "reshard"):
+    if is_wrapped(model):
         raise InputError(ONE_LENGTH.format(name=type(getattr(model, "module", model)).__name__))
     yield from parts_by_length(model, attention_mask, *columns)
+
+
+def is_wrapped(model: nn.Module) -> bool:
+    """Whether the model is wrapped by DDP or FSDP."""
+    return hasattr(model, "module") or hasattr(model, "reshard")
 
 
 def parts_by_length(model: nn.Module, attention_mask: Tensor, *columns: Tensor) -> Iterator[list[Tensor]]:
