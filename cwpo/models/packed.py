@@ -1,7 +1,7 @@
 """Computes exact log-probs of pairs' responses: with shared prompts, in padded batches, or one length at a time."""
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -204,33 +204,47 @@ def _widened(model: nn.Module) -> Iterator[None]:
         narrow(model)
 
 
-@torch.no_grad()
 def score_pairs(
     model: nn.Module,
-    rows: Sequence[Mapping[str, Any]],
+    pairs: Sequence[Mapping[str, Any]],
     pad_id: int,
     token_budget: int | None = None,
     layout: Layout | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Returns log-probs of the chosen and of the rejected responses in rows of encode_pairs: each (N,), in nats.
-    Dropout is off. layout=None means exact_layout of the rows."""
-    layout = layout or exact_layout(model, rows, pad_id)
-    if not layout.packed:
-        sequences = sequences_of(rows)
-        chosen, rejected = (
-            score_sequences(model, part, pad_id, token_budget=token_budget, compute=layout.plain)
-            for part in (sequences[: len(rows)], sequences[len(rows) :])
-        )
-        return chosen, rejected
+    """Returns log-probs of the chosen and of the rejected responses of N pairs, rows of encode_pairs: each (N,), in nats.
+    Dropout is off. layout=None means exact_layout of the pairs."""
+    layout = layout or exact_layout(model, pairs, pad_id)
+    if layout.packed:
+        collator = PairCollator(pad_id, packed=True, lines=in_lines(model))
+        return score_packed(model, pairs, collator, layout.pair_logps, token_budget)
+    score = functools.partial(score_sequences, token_budget=token_budget, compute=layout.plain)
+    return score_sides(pairs, lambda rows: score(model, rows, pad_id))
+
+
+def score_sides(pairs: Sequence[Mapping[str, Any]], score: Callable[..., Tensor]) -> tuple[Tensor, Tensor]:
+    """Returns score(rows) of the chosen and of the rejected sequences of N pairs: each (N,)."""
+    rows = sequences_of(pairs)
+    return score(rows[: len(pairs)]), score(rows[len(pairs) :])
+
+
+@torch.no_grad()
+def score_packed(
+    model: nn.Module,
+    pairs: Sequence[Mapping[str, Any]],
+    collator: PairCollator,
+    compute: Callable[..., Tensor],
+    token_budget: int | None,
+) -> tuple[Tensor, Tensor]:
+    """Returns what compute(model, batch) returns, (2 B,) for B packed pairs, for the chosen and for the rejected
+    sequences of all N pairs: each (N,), float32. Dropout is off."""
     model.eval()
     device = next(model.parameters()).device
-    scores = torch.empty(2, len(rows))
-    collator = PairCollator(pad_id, packed=True, lines=in_lines(model))
-    lengths = [collator.tokens(row) for row in rows]
+    scores = torch.empty(2, len(pairs))
 
     def score(part: list[int]) -> Tensor:
-        return layout.pair_logps(model, tensors(collator([rows[i] for i in part]), device)).view(2, -1).cpu()
+        return compute(model, tensors(collator([pairs[i] for i in part]), device)).view(2, -1).cpu()
 
-    for part, logps in in_batches(scoring_batches(lengths, token_budget=token_budget), score, threads_of(model)):
-        scores[:, part] = logps
+    batches = scoring_batches([collator.tokens(pair) for pair in pairs], token_budget=token_budget)
+    for part, values in in_batches(batches, score, threads_of(model)):
+        scores[:, part] = values
     return scores[0], scores[1]

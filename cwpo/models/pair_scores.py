@@ -10,10 +10,18 @@ from transformers import PreTrainedModel
 from cwpo.data.batching import PairCollator, collate_sequences
 from cwpo.data.packing import pack_pairs
 from cwpo.models.annotator import last_states, score_responses, scores_of
-from cwpo.models.logprobs import packed_states, scoring_batches
-from cwpo.models.memory import in_batches
-from cwpo.models.packed import FAILURES, LINE, extremes, probing, sequences_of, share_prompts, tensors
-from cwpo.models.side_by_side import threads_of
+from cwpo.models.logprobs import packed_states
+from cwpo.models.packed import (
+    FAILURES,
+    LINE,
+    extremes,
+    probing,
+    score_packed,
+    score_sides,
+    sequences_of,
+    share_prompts,
+    tensors,
+)
 from cwpo.runtime import label_precision
 
 TOLERANCE = 1e-3  # of hidden states: float32 rounding changes them far less, another position or window far more
@@ -31,7 +39,7 @@ def _states(model: PreTrainedModel, batch: Mapping[str, Any]) -> Tensor:
 
 
 @torch.no_grad()
-def reads_packed(model: PreTrainedModel, pairs: Sequence[Mapping[str, Any]], pad_id: int) -> bool:
+def reads_packed(model: PreTrainedModel, pairs: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a sequence's last token has the same hidden state in a packed batch as in the sequence alone.
 
     Tries the longest and the shortest of `pairs`, rows of encode_pairs (see `packed.extremes`). False without pairs,
@@ -46,8 +54,8 @@ def reads_packed(model: PreTrainedModel, pairs: Sequence[Mapping[str, Any]], pad
             packed = _states(model, tensors(pack_pairs(sample, full=LINE), device))
         except FAILURES:
             return False
-        batches = [tensors(collate_sequences([sequence], pad_id), device) for sequence in sequences_of(sample)]
-        alone = [last_states(model, batch["input_ids"], batch["attention_mask"], masked=True) for batch in batches]
+        batches = [tensors(collate_sequences([sequence], 0), device) for sequence in sequences_of(sample)]
+        alone = [last_states(model, batch["input_ids"], batch["attention_mask"]) for batch in batches]
     return torch.allclose(packed.float(), torch.cat(alone).float(), rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
 
 
@@ -58,22 +66,10 @@ def score_gaps(
 
     Pairs are packed if there is a token budget and the scores stay the same (see reads_packed).
     """
-    if token_budget is None or not reads_packed(model, pairs, pad_id):
-        rows = sequences_of(pairs)
-        sides = rows[: len(pairs)], rows[len(pairs) :]
-        chosen, rejected = (score_responses(model, side, pad_id, batch_size, token_budget).double() for side in sides)
-        return chosen - rejected
-    model.eval()
-    device = next(model.parameters()).device
-    gaps = torch.empty(len(pairs), dtype=torch.float64)
-    collator = PairCollator(pad_id, packed=True)
-
-    def score(part: list[int]) -> Tensor:
-        scores = pair_scores(model, tensors(collator([pairs[i] for i in part]), device)).cpu().double()
-        return scores[: len(part)] - scores[len(part) :]
-
-    with torch.no_grad(), label_precision(device.type):
-        batches = scoring_batches([collator.tokens(pair) for pair in pairs], token_budget=token_budget)
-        for part, values in in_batches(batches, score, threads_of(model)):
-            gaps[part] = values
-    return gaps
+    if token_budget is not None and reads_packed(model, pairs):
+        with label_precision(model.device.type):
+            sides = score_packed(model, pairs, PairCollator(pad_id, packed=True), pair_scores, token_budget)
+    else:
+        sides = score_sides(pairs, lambda rows: score_responses(model, rows, pad_id, batch_size, token_budget))
+    chosen, rejected = (side.double() for side in sides)
+    return chosen - rejected

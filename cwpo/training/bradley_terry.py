@@ -28,7 +28,7 @@ class BradleyTerryTrainer(GlobalMeanTrainer):
         batches: Any = self.data_collator
         if lean and not self.is_wrapped and isinstance(batches, MicroBatches):
             plain: Any = batches.collator
-            if reads_packed(self.model, [*self.train_dataset, *(self.eval_dataset or [])], plain.pad_id):
+            if reads_packed(self.model, [*self.train_dataset, *(self.eval_dataset or [])]):
                 self.data_collator = within_budget(replace(plain, packed=True), self.budget)
 
     def count_rows(self, inputs: Mapping[str, Tensor]) -> int:

@@ -35,7 +35,7 @@ def plain_scores(model, pairs):
 @pytest.mark.parametrize("family", ["opt", "qwen2", "llama"])
 def test_scores_and_gradients_are_those_of_plain_sequences(family, full):
     model, pairs = tiny_model(family, labels=1, spread=4.0), rows()
-    assert reads_packed(model, pairs, 0)
+    assert reads_packed(model, pairs)
     found = []
     for scores in (plain_scores(model, pairs), pair_scores(model, pack_pairs(pairs, full))):
         model.zero_grad()
@@ -52,7 +52,7 @@ def test_a_model_that_reads_packed_pairs_otherwise_gets_them_alone(name):
     config.num_labels, config.pad_token_id = 1, 0
     torch.manual_seed(0)
     model, pairs = AutoModelForSequenceClassification.from_config(config).eval(), rows(longest=20)
-    assert not reads_packed(model, pairs, 0)
+    assert not reads_packed(model, pairs)
     chosen, rejected = plain_scores(model, pairs).detach().double().chunk(2)
     torch.testing.assert_close(score_gaps(model, pairs, 0, 4, 64), chosen - rejected, rtol=1e-4, atol=1e-5)
 
@@ -60,7 +60,7 @@ def test_a_model_that_reads_packed_pairs_otherwise_gets_them_alone(name):
 def test_a_window_that_cuts_the_longest_pair_is_noticed():
     model = tiny_model("qwen2", labels=1, use_sliding_window=True, sliding_window=8, layer_types=["sliding_attention"])
     pairs = rows(longest=20)
-    assert not reads_packed(model, pairs, 0)
+    assert not reads_packed(model, pairs)
     chosen, rejected = plain_scores(model, pairs).detach().double().chunk(2)
     torch.testing.assert_close(score_gaps(model, pairs, 0, 4, 64), chosen - rejected, rtol=1e-4, atol=1e-4)
 
@@ -70,6 +70,6 @@ def test_pairs_that_share_no_prompt_are_not_packed():
     pairs[3]["rejected_ids"] = [5, *pairs[3]["rejected_ids"][1:]]
     pairs[3]["chosen_ids"] = [6, *pairs[3]["chosen_ids"][1:]]
     model = tiny_model("llama", labels=1)
-    assert not reads_packed(model, pairs, 0) and not reads_packed(model, [], 0)
+    assert not reads_packed(model, pairs) and not reads_packed(model, [])
     chosen, rejected = plain_scores(model, pairs).detach().double().chunk(2)
     torch.testing.assert_close(score_gaps(model, pairs, 0, 4, 64), chosen - rejected, rtol=1e-4, atol=1e-4)
