@@ -101,7 +101,6 @@ def length_problems(lengths: Sequence[int], config: Any) -> list[str]:
 def pair_problems(rows: Sequence[Mapping[str, Any]], tokenizer: Any, config: Any) -> list[str]:
     """Returns one message if a sequence of a pair exceeds the model's context, and one if a token is beyond the model's
     vocabulary, else []. `rows`: pairs as encode_pairs returns them."""
-    sides = [[row[f"{side}_ids"] for row in rows] for side in ("chosen", "rejected")]
-    lengths = [max(len(chosen), len(rejected)) for chosen, rejected in zip(*sides, strict=True)]
-    both = [[*chosen, *rejected] for chosen, rejected in zip(*sides, strict=True)]
-    return [*length_problems(lengths, config), *token_problems(both, tokenizer, config)]
+    pairs = [(row["chosen_ids"], row["rejected_ids"]) for row in rows]
+    lengths = [max(len(chosen), len(rejected)) for chosen, rejected in pairs]
+    return [*length_problems(lengths, config), *token_problems([c + r for c, r in pairs], tokenizer, config)]
