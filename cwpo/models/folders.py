@@ -98,6 +98,8 @@ def repo_files(path: str, revision: str | None, kind: str = "model") -> tuple[st
 def hub_weights_problem(path: str, revision: str | None, key: str) -> str | None:
     """Returns why a hub model's weights cannot be loaded, or None if they can or the repository's files are unknown."""
     files = repo_files(path, revision)
+    if files and ADAPTER in files:
+        return f"{key}={path} holds a LoRA adapter ({ADAPTER}); merge it and save the whole model"
     if files is None or any(name.endswith(".safetensors") for name in files):
         return None
     at = f"{key}={path} at revision {revision or 'main'}"

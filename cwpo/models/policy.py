@@ -13,7 +13,7 @@ from cwpo.config.hub import asked_once, reach
 from cwpo.data.chat import CHAT, chat_problem
 from cwpo.errors import InputError, first_line
 from cwpo.models.adapters import base_of, is_adapters, read_note
-from cwpo.models.folders import ADAPTER, TENSORS, hub_weights_problem, strange_shards
+from cwpo.models.folders import TENSORS, hub_weights_problem, strange_shards
 from cwpo.models.heads import without_adapters
 from cwpo.models.limits import causal_problem, context, vocabulary
 from cwpo.models.mending import dropout_names, mend_generation_config
@@ -25,7 +25,6 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def hub_problem(path: str, revision: str | None, key: str) -> str | None:
     """Returns why `path` (config key: `key`), a folder or hub id, cannot be used; None if it can. Reads no weights."""
     from huggingface_hub.utils import logging
-    from transformers.utils.peft_utils import find_adapter_config_file
 
     logging.set_verbosity_error()  # hides five lines about retries without a network
     try:
@@ -33,13 +32,8 @@ def hub_problem(path: str, revision: str | None, key: str) -> str | None:
         if is_adapters(path):
             base = base_of(path)
             return hub_problem(base.found_from(Path(path)), base.revision, key)
-        adapter = find_adapter_config_file(path, revision=revision)
     except InputError as error:
         return str(error)
-    except (OSError, ValueError):
-        adapter = None
-    if adapter:
-        return f"{key}={path} holds a LoRA adapter ({ADAPTER}); merge it and save the whole model"
     missing = None if Path(path).expanduser().is_dir() else hub_weights_problem(path, revision, key)
     return missing or vocabulary_problem(path, revision, key)
 
@@ -267,10 +261,10 @@ def load_adapted(folder: str | Path, *, dropout: float = 0.0, device: str = "cpu
     return model
 
 
-def as_trained(folder: str | Path, revision: str | None = None, *, device: str = "cpu") -> Any:
+def as_trained(folder: str | Path, *, device: str = "cpu") -> Any:
     """Loads a checkpoint in float32. Adapters stay unmerged, on their base in the dtype that base.json names."""
     if not is_adapters(folder):
-        return load_policy(folder, revision, device=device)
+        return load_policy(folder, device=device)
     return without_adapters(load_adapted(folder, device=device)).eval()
 
 

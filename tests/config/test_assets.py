@@ -292,6 +292,7 @@ data = SimpleNamespace(source="hub", name="d", path="tiny/hh", columns={}, revis
 print(read_pairs(data, 0)[1]["read"])
 print(hub_problem("tiny/opt", "f" * 40, "m"))
 print(hub_problem("tiny/pickles", commit, "m"))
+print(hub_problem("tiny/adapters", commit, "m"))
 try:
     load_policy("tiny/pickles", commit)
 except InputError as error:
@@ -309,15 +310,18 @@ def test_a_filled_cache_is_enough_offline(tmp_path):
     (pickles / "model.safetensors").unlink()
     torch.save({}, pickles / "pytorch_model.bin")
     hub_cache.add(hub, "models", "tiny/pickles", pickles, COMMIT)
+    (pickles / "adapter_config.json").write_text("{}")
+    hub_cache.add(hub, "models", "tiny/adapters", pickles, COMMIT)
     env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": f"{tmp_path}/home", "PYTHONPATH": str(CONF.parent)}
     env.pop("HF_HUB_CACHE", None)
     words = [sys.executable, "-c", CHECK, COMMIT]
     done = subprocess.run(words, capture_output=True, text=True, env=env, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
-    size, read, missing, pickled, refused = [line for line in done.stdout.splitlines() if line.strip()]
+    size, read, missing, pickled, adapters, refused = [line for line in done.stdout.splitlines() if line.strip()]
     assert size.endswith(" </s>") and read == "12"
     assert missing.startswith("m=tiny/opt is neither a folder here nor a model that the hub or its cache can give")
     assert f"at revision {COMMIT} has only pickle weights (pytorch_model.bin)" in pickled
+    assert adapters == "m=tiny/adapters holds a LoRA adapter (adapter_config.json); merge it and save the whole model"
     assert "python scripts/lock_assets.py" in pickled and "has only pickle weights" in refused
 
 
