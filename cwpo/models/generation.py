@@ -44,17 +44,15 @@ class GumbelSampler(LogitsProcessor):
     the smallest of these) can be drawn.
     """
 
-    def __init__(self, seeds: Sequence[int], temperature: float, steps: int, top_k: int = 0) -> None:
-        self.keys = torch.from_numpy(np.stack([step_keys(seed, steps) for seed in seeds]))
+    def __init__(
+        self, seeds: Sequence[int], temperature: float, steps: int, top_k: int = 0, device: torch.device | str = "cpu"
+    ) -> None:
+        self.keys = torch.from_numpy(np.stack([step_keys(seed, steps) for seed in seeds])).to(device)
         self.temperature = temperature
         self.warpers = [TopKLogitsWarper(top_k)] if top_k else []
-        self.broken = torch.zeros(len(seeds), dtype=torch.bool)
-        self.rows = torch.arange(len(seeds))
+        self.broken = torch.zeros(len(seeds), dtype=torch.bool, device=device)
+        self.rows = torch.arange(len(seeds), device=device)
         self.step = 0
-
-    def to(self, device: torch.device) -> "GumbelSampler":
-        self.keys, self.broken, self.rows = (x.to(device) for x in (self.keys, self.broken, self.rows))
-        return self
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         self.broken[self.rows] |= scores.isnan().any(dim=1)
@@ -146,7 +144,7 @@ def sample_responses(
             forget_lengths(model)
         inputs = pad([ids[i] for i in rows], tokenizer.pad_token_id, side="left")
         mask = pad([[1] * len(ids[i]) for i in rows], 0, side="left")
-        sampler = GumbelSampler([seeds[i] for i in rows], temperature, max_new_tokens, top_k).to(device)
+        sampler = GumbelSampler([seeds[i] for i in rows], temperature, max_new_tokens, top_k, device)
         new = _draw(model, inputs.to(device), mask.to(device), sampler, eos, max_new_tokens)
         check_finite(np.where(sampler.broken.cpu().numpy(), np.nan, 0.0), [names[i] for i in rows], "the logits")
         return new
