@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
+    BertConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
@@ -57,6 +58,16 @@ def tiny_model(
     return model.eval()
 
 
+def tiny_encoder(kind: Any, **settings: Any) -> PreTrainedModel:
+    """A random BERT with 32 positions, of the class `kind`."""
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    size |= {"vocab_size": len(VOCABULARY), "max_position_embeddings": 32, "pad_token_id": PAD}
+    config = BertConfig(**size, **settings)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return kind(config).eval()
+
+
 def save(model: PreTrainedModel, folder: Path, tokenizer: PreTrainedTokenizerFast | None = None) -> Path:
     tokenizer = tokenizer or tiny_tokenizer()
     if model.config.model_type == "qwen2":
@@ -78,4 +89,15 @@ def parameters(model: torch.nn.Module) -> torch.Tensor:
     return torch.cat([p.detach().flatten().clone() for p in model.parameters()])
 
 
-__all__ = ["BOS", "EOS", "FAMILIES", "PAD", "arguments", "parameters", "save", "tiny_model", "tiny_tokenizer"]
+__all__ = [
+    "BOS",
+    "EOS",
+    "FAMILIES",
+    "PAD",
+    "arguments",
+    "parameters",
+    "save",
+    "tiny_encoder",
+    "tiny_model",
+    "tiny_tokenizer",
+]

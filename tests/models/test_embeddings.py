@@ -1,8 +1,8 @@
 """An encoder's first state stands for a response, whatever else is in the batch."""
 
 import torch
-from tiny import save, tiny_tokenizer
-from transformers import AutoModel, BertConfig, BertModel
+from tiny import save, tiny_encoder, tiny_tokenizer
+from transformers import AutoModel, BertModel
 
 from cwpo.models.embeddings import first_states
 
@@ -10,17 +10,7 @@ TEXTS = ["bread is good", "tell me", "about very warm bridges", "bread " * 60]
 
 
 def test_first_states_are_those_of_a_batch_of_one_cut_to_the_context(tmp_path):
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(tiny_tokenizer()),
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=32,
-        pad_token_id=0,
-    )
-    folder = save(BertModel(config), tmp_path / "bert")
+    folder = save(tiny_encoder(BertModel), tmp_path / "bert")
     states = first_states(str(folder), None, TEXTS, batch_size=3)
     model, tokenizer = AutoModel.from_pretrained(folder).eval(), tiny_tokenizer()
     for text, state in zip(TEXTS, states):

@@ -11,7 +11,7 @@ from transformers import modeling_utils as modeling
 from cwpo.data.chat import reads_chat
 from cwpo.data.encoding import encode, encode_prompts
 from cwpo.errors import InputError
-from cwpo.models.annotator import load_annotator, new_annotator
+from cwpo.models.annotator import new_annotator
 from cwpo.models.policy import load_policy, load_tokenizer
 
 DIALOGUE = "\n\nHuman: hi\n\nAssistant: hello\n\nHuman: how?\n\nAssistant:"
@@ -35,16 +35,8 @@ def dtypes(model) -> set[torch.dtype]:
 def test_weights_published_in_16_bits_are_trained_in_32(folders, family):
     half = AutoModelForCausalLM.from_pretrained(folders[family])  # what transformers does unless told otherwise
     assert dtypes(half) <= {torch.float16, torch.bfloat16}
-    assert dtypes(load_policy(folders[family])) == {torch.float32}
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_so_is_the_fresh_head_of_the_annotator(folders, family, tmp_path):
-    model = new_annotator(folders[family], None, pad_id=1, head_std=0.01, seed=0)
-    assert dtypes(model) == {torch.float32}
-    assert model.score.weight.shape == (1, 32)
-    model.save_pretrained(tmp_path)
-    assert dtypes(load_annotator(tmp_path, pad_id=1)) == {torch.float32}
+    annotator = new_annotator(folders[family], None, pad_id=1, head_std=0.01, seed=0)
+    assert dtypes(load_policy(folders[family])) == dtypes(annotator) == {torch.float32}
 
 
 # --- dropout ---------------------------------------------------------------------------------------------------------
@@ -59,12 +51,6 @@ def test_dropout_is_off_in_training_mode_too(folders, family):
         ids = torch.arange(5, 15)[None]
         first, second = (model(input_ids=ids).logits for _ in range(2))
         assert torch.equal(first, second)
-
-
-def test_sft_keeps_the_dropout_a_model_was_published_with(folders):
-    model = load_policy(folders["opt"], dropout=True).train()
-    ids = torch.arange(5, 15)[None]
-    assert not torch.equal(model(input_ids=ids).logits, model(input_ids=ids).logits)
 
 
 # --- tokens that begin, end and pad ----------------------------------------------------------------------------------

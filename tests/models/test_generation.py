@@ -118,16 +118,16 @@ def test_prompt_seeds_differ_by_seed_model_and_prompt():
     assert prompt_seed(0, "sft", "a") == prompt_seed(0, "sft", "a")
 
 
-@pytest.mark.parametrize("temperature", [0.5, 0.95, 2.0])
-def test_draws_follow_the_softmax_at_that_temperature(temperature):
-    logits = torch.tensor([2.0, 1.0, 0.0, -1.0, float("-inf")])
+@pytest.mark.parametrize(("temperature", "top_k"), [(0.5, 0), (0.95, 0), (2.0, 0), (0.95, 3)])
+def test_draws_follow_the_softmax_of_the_top_k_logits_at_that_temperature(temperature, top_k):
+    logits = torch.tensor([2.0, -1.0, 1.0, 0.0, float("-inf")])
     n = 4000
-    sampler = GumbelSampler([prompt_seed(0, "test", str(i)) for i in range(n)], temperature, 1)
+    sampler = GumbelSampler([prompt_seed(0, "test", str(i)) for i in range(n)], temperature, 1, top_k)
     drawn = sampler(torch.zeros(n, 1, dtype=torch.int64), logits.expand(n, -1)).argmax(dim=1)
-    counts = np.bincount(drawn.numpy(), minlength=5)
-    assert counts[4] == 0
-    expected = n * torch.softmax(logits.double() / temperature, dim=0).numpy()
-    assert stats.chisquare(counts[:4], expected[:4]).pvalue > 1e-3
+    counts, kept = np.bincount(drawn.numpy(), minlength=5), logits.topk(top_k or 4).indices.sort().values
+    assert counts.sum() == counts[kept].sum()
+    expected = n * torch.softmax(logits[kept].double() / temperature, dim=0).numpy()
+    assert stats.chisquare(counts[kept], expected).pvalue > 1e-3
 
 
 def test_successive_draws_of_a_row_are_independent():
@@ -152,21 +152,13 @@ def test_the_first_token_follows_the_models_own_distribution():
     assert stats.chisquare(counts, expected).pvalue > 1e-3
 
 
-def test_a_response_ends_at_eos_and_counts_it():
-    assert sample(Fixed([[GOOD, EOS, GOOD]]), ["ask"], [0]) == [
-        {"response": "good", "n_tokens": 2, "truncated": False, "same_tokens": True}
-    ]
-
-
-def test_a_response_without_eos_in_time_is_truncated():
-    assert sample(Fixed([[GOOD, GOOD, GOOD]]), ["ask"], [0], max_new_tokens=3) == [
-        {"response": "good good good", "n_tokens": 3, "truncated": True, "same_tokens": True}
-    ]
-
-
-def test_an_empty_response_is_one_token():
-    assert sample(Fixed([[EOS, EOS]]), ["ask"], [0]) == [
-        {"response": "", "n_tokens": 1, "truncated": False, "same_tokens": True}
+@pytest.mark.parametrize(
+    ("tokens", "response", "n_tokens", "truncated"),
+    [([GOOD, EOS, GOOD], "good", 2, False), ([GOOD] * 3, "good good good", 3, True), ([EOS, EOS], "", 1, False)],
+)
+def test_a_response_ends_at_eos_and_counts_it_or_is_truncated(tokens, response, n_tokens, truncated):
+    assert sample(Fixed([tokens]), ["ask"], [0], max_new_tokens=3) == [
+        {"response": response, "n_tokens": n_tokens, "truncated": truncated, "same_tokens": True}
     ]
 
 
@@ -189,17 +181,6 @@ def test_sampling_leaves_the_global_random_state_alone(model):
     before = torch.get_rng_state()
     sample(model)
     assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_top_k_draws_from_the_largest_logits_alone():
-    logits = torch.tensor([2.0, -1.0, 1.0, 0.0, -3.0])
-    n = 4000
-    sampler = GumbelSampler([prompt_seed(0, "test", str(i)) for i in range(n)], 0.95, 1, top_k=3)
-    drawn = sampler(torch.zeros(n, 1, dtype=torch.int64), logits.expand(n, -1)).argmax(dim=1)
-    counts = np.bincount(drawn.numpy(), minlength=5)
-    assert counts[1] == counts[4] == 0
-    expected = n * torch.softmax(logits[[0, 2, 3]].double() / 0.95, dim=0).numpy()
-    assert stats.chisquare(counts[[0, 2, 3]], expected).pvalue > 1e-3
 
 
 def test_top_1_is_greedy_search_and_top_0_draws_from_all(model):

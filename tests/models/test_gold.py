@@ -7,11 +7,10 @@ import pytest
 import torch
 from many_tokenizers import byte_level
 from omegaconf import OmegaConf
-from tiny import BOS, EOS, FAMILIES, PAD, save, tiny_model, tiny_tokenizer
+from tiny import BOS, EOS, FAMILIES, PAD, save, tiny_encoder, tiny_model, tiny_tokenizer
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
-    BertConfig,
     BertForSequenceClassification,
     PreTrainedTokenizerFast,
 )
@@ -159,18 +158,7 @@ def test_an_encoder_reads_prompt_and_response_as_a_pair_of_texts(tmp_path):
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend, pad_token="<pad>", cls_token="<s>", sep_token="</s>", unk_token="<unk>"
     )
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-        intermediate_size=16,
-        num_labels=1,
-        initializer_range=0.5,
-        pad_token_id=PAD,
-    )
-    torch.manual_seed(0)
-    model = BertForSequenceClassification(config).eval()
+    model = tiny_encoder(BertForSequenceClassification, num_labels=1, initializer_range=0.5)
     folder = save(model, tmp_path, tokenizer)
     with torch.no_grad():
         expected = [model(**tokenizer(p, r, return_tensors="pt")).logits.item() for p, r in zip(PROMPTS, RESPONSES)]

@@ -17,14 +17,14 @@ from transformers import (
 )
 
 from cwpo.data import packing
-from cwpo.data.batching import PairCollator
+from cwpo.data.batching import PairCollator, collate_sequences
 from cwpo.data.packing import pack_pairs
 from cwpo.data.toy import build_tokenizer
 from cwpo.errors import InputError
 from cwpo.models import row_attention
 from cwpo.models.heads import token_losses
 from cwpo.models.logprobs import in_lines, packed_logps, response_logps
-from cwpo.models.packed import exact_layout, score_pairs, tensors
+from cwpo.models.packed import exact_layout, score_pairs, sequences_of, tensors
 from cwpo.models.toy import toy_config
 
 
@@ -38,7 +38,6 @@ def toy(name):
     return AutoModelForCausalLM.from_config(toy_config(name, build_tokenizer())).eval()
 
 
-SIDES = ("chosen", "rejected")
 EXAMPLE = [pair([1, 7], [5, 9], [6, 9]), pair([3], [9], [4, 9])]
 
 
@@ -100,13 +99,18 @@ def test_rows_are_filled_again_from_the_line():
     assert batch["packed_ids"].shape == (1, 53) and batch["slot"].tolist()[:14] == list(range(47, 61))
 
 
-def random_pairs(count=9):
+def pairs_of(lengths):
+    """Pairs of random tokens. `lengths`: tokens of the prompt and of both responses, without their EOS."""
     generator = torch.Generator().manual_seed(3)
 
     def ids(n):
         return torch.randint(4, 300, (n,), generator=generator).tolist()
 
-    return [pair(ids(3 + i % 4), [*ids(1 + i % 5), 2], [*ids(1 + (2 * i) % 3), 2]) for i in range(count)]
+    return [pair(ids(prompt), [*ids(a), 2], [*ids(b), 2]) for prompt, a, b in lengths]
+
+
+def random_pairs():
+    return pairs_of([(3 + i % 4, 1 + i % 5, 1 + (2 * i) % 3) for i in range(9)])
 
 
 def test_lines_by_hand():
@@ -292,19 +296,10 @@ def test_pairs_with_different_prompt_tokens_are_not_packed():
     assert not exact_layout(model, pairs, pad_id=0).packed
 
 
-SHORT = [(3, 2, 4), (5, 4, 1)]  # tokens of the prompt and of both responses
+SHORT = [(3, 2, 4), (5, 4, 1)]
 MIXED = [*SHORT, (40, 20, 8), (20, 3, 12), (2, 50, 30), (30, 1, 2)]
 WINDOWS = ("mistral", "qwen2", "gemma2", "gemma3", "olmo3")
 BY_LENGTH = ("dynamic", "longrope")
-
-
-def pairs_of(lengths):
-    generator = torch.Generator().manual_seed(1)
-
-    def ids(n):
-        return torch.randint(4, 300, (n,), generator=generator).tolist()
-
-    return [pair(ids(prompt), [*ids(a), 2], [*ids(b), 2]) for prompt, a, b in lengths]
 
 
 @pytest.mark.parametrize("name", [*WINDOWS, *BY_LENGTH])
@@ -342,11 +337,8 @@ def test_plain_layouts_give_the_gradients_of_plain_sequences(name, monkeypatch):
 
 def one_by_one(model, pairs):
     model.eval()
-    rows = sorted(range(2 * len(pairs)), key=lambda i: len(pairs[i % len(pairs)][f"{SIDES[i // len(pairs)]}_ids"]))
     model(input_ids=torch.tensor([[5]]))  # dynamic RoPE: as a model that has read nothing before
-    logps = {}
-    for i in rows:
-        p, side = pairs[i % len(pairs)], SIDES[i // len(pairs)]
-        batch = PairCollator(0)([{**p, "rejected_ids": p[f"{side}_ids"], "chosen_ids": p[f"{side}_ids"]}])
-        logps[i] = response_logps(model, **{k: v[:1] for k, v in batch.items()})[0]
-    return torch.stack([logps[i] for i in range(2 * len(pairs))])
+    rows = sequences_of(pairs)
+    shortest_first = sorted(range(len(rows)), key=lambda i: len(rows[i][0]))
+    logps = {i: response_logps(model, **collate_sequences([rows[i]], 0))[0] for i in shortest_first}
+    return torch.stack([logps[i] for i in range(len(rows))])

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from architectures import architecture
+from models.test_packed import pair
 from tiny import tiny_model
 from transformers import AutoModelForSequenceClassification
 
@@ -12,18 +13,14 @@ from cwpo.models.annotator import response_scores
 from cwpo.models.pair_scores import pair_scores, reads_packed, score_gaps
 
 
-def rows(count: int = 7, tokens: int = 16, longest: int = 0) -> list[dict]:
+def rows(longest: int = 0) -> list[dict]:
     generator = torch.Generator().manual_seed(3)
 
     def ids(size: int) -> list[int]:
-        return torch.randint(4, tokens, (size,), generator=generator).tolist()
+        return torch.randint(4, 16, (size,), generator=generator).tolist()
 
-    prompts = [ids(3 + i % 4 + longest * (i == 2)) for i in range(count)]
-    sides = [([*ids(1 + i % 5), 2], [*ids(1 + 2 * i % 3), 2]) for i in range(count)]
-    return [
-        {"chosen_ids": p + c, "chosen_start": len(p), "rejected_ids": p + r, "rejected_start": len(p)}
-        for p, (c, r) in zip(prompts, sides, strict=True)
-    ]
+    prompts = [ids(3 + i % 4 + longest * (i == 2)) for i in range(7)]
+    return [pair(p, [*ids(1 + i % 5), 2], [*ids(1 + 2 * i % 3), 2]) for i, p in enumerate(prompts)]
 
 
 def plain_scores(model, pairs):

@@ -6,8 +6,8 @@ import re
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import FAMILIES, PAD, save, tiny_model
-from transformers import AutoModelForCausalLM, BertConfig, BertForMaskedLM, BertForSequenceClassification, BioGptConfig
+from tiny import FAMILIES, PAD, save, tiny_encoder, tiny_model
+from transformers import AutoModelForCausalLM, BertForMaskedLM, BertForSequenceClassification, BioGptConfig
 
 from cwpo.checks.checkpoints import model_problems
 from cwpo.errors import InputError
@@ -57,9 +57,7 @@ def test_a_folder_that_lacks_some_files_of_its_weights_is_refused_before_it_is_l
 
 
 def test_an_encoder_cannot_be_an_annotator(tmp_path):
-    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    config = BertConfig(**size, num_labels=1, max_position_embeddings=32)
-    save(BertForSequenceClassification(config), tmp_path)
+    save(tiny_encoder(BertForSequenceClassification, num_labels=1), tmp_path)
     with pytest.raises(InputError, match="type bert, whose sequence classifier does not read the last token"):
         new_annotator(tmp_path, None, pad_id=PAD, head_std=0.1, seed=0)
     reward = load_reward(str(tmp_path), None, device="cpu", batch_size=1)  # a reward model it can be
@@ -69,8 +67,7 @@ def test_an_encoder_cannot_be_an_annotator(tmp_path):
 
 
 def test_an_encoder_cannot_be_a_policy(tmp_path):
-    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    save(BertForMaskedLM(BertConfig(**size)), tmp_path)
+    save(tiny_encoder(BertForMaskedLM), tmp_path)
     with pytest.raises(
         InputError, match=r"model=\S+ is a model of type bert, an encoder, whose tokens attend to later ones"
     ):
