@@ -43,6 +43,7 @@ def first_states(
     Texts are cut to the encoder's context.
     """
     tokenizer = read_tokenizer(path, revision)
+    tokenizer.padding_side = "right"
     model = load_weights(AutoModel, path, revision, new=("pooler.",), dtype=torch.float32).to(device).eval()
     states, most = [], readable(tokenizer, path, revision)
     for first in range(0, len(texts), batch_size):
