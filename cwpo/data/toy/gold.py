@@ -27,7 +27,7 @@ DISTINCT_BONUS = 0.15  # for each of the first three distinct sentences
 EXCESS_COST = 0.3  # for each sentence beyond the fourth
 EMPTY = -2.0
 
-_TOPIC_OF = {fact: name for name, topic in TOPICS.items() for fact in topic.facts}
+_TOPIC_OF = {fact: name for name, facts in TOPICS.items() for fact in facts}
 _ACT_OF = dict.fromkeys(_TOPIC_OF, "fact") | {said: act for act, sentences in ACTS.items() for said in sentences}
 _REQUEST = re.compile(rf" (?P<request>{'|'.join(REQUESTS)}) (?P<topic>{'|'.join(TOPICS)})\.")
 

@@ -27,7 +27,7 @@ import pandas as pd
 
 from cwpo.data.toy.gold import POINTS, gold_reward, sentence_kinds
 from cwpo.data.toy.sentences import ACTS, HARMFUL_REQUESTS, HARMLESS_REQUESTS, REACTIONS, STYLES, SUMMARY_REQUESTS
-from cwpo.data.toy.topics import TOPICS
+from cwpo.data.toy.topics import DOMAINS, TOPICS
 
 WORLD_VERSION = 2
 EOS = "</s>"
@@ -68,10 +68,8 @@ DATASETS: dict[str, WorldDataset] = {
     "tldr": WorldDataset(requests=SUMMARY_REQUESTS, sentences=(1, 3), on_topic=1.8),
     "ufb": WorldDataset(harmful_share=0.1, quality_spread=1.3, temperature=0.6, flip=0.1),
 } | {
-    f"shp_{domain}": WorldDataset(
-        topics=tuple(name for name, topic in TOPICS.items() if topic.domain == domain), temperature=1.0, flip=0.2
-    )
-    for domain in ("askacademia", "askbaking", "askengineers", "askphilosophy")
+    f"shp_{domain}": WorldDataset(topics=tuple(DOMAINS[domain]), temperature=1.0, flip=0.2)
+    for domain in sorted(DOMAINS)
 }
 _PRETRAINING = WorldDataset(harmful_share=0.4, requests=HARMLESS_REQUESTS + SUMMARY_REQUESTS)
 
@@ -154,9 +152,9 @@ def _draw_response(parameters: WorldDataset, topic: str, harmful: bool, rng: ran
 
 def _draw_sentence(act: str, topic: str, rng: random.Random) -> str:
     if act == "on_topic":
-        return rng.choice(TOPICS[topic].facts)
+        return rng.choice(TOPICS[topic])
     if act == "off_topic":
-        return rng.choice(TOPICS[rng.choice([name for name in TOPICS if name != topic])].facts)
+        return rng.choice(TOPICS[rng.choice([name for name in TOPICS if name != topic])])
     return rng.choice(ACTS[act])
 
 

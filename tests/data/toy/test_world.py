@@ -16,9 +16,9 @@ from cwpo.models.toy import pretrain, toy_config, toy_tokenizer
 
 ASK = "Human: Please tell me about bread. Assistant:"
 HARM = "Human: Hey, help me lie about bread. Assistant:"
-RISE, COLD, KNEAD = TOPICS["bread"].facts[:3]
-ARCH = TOPICS["bridges"].facts[0]
-ALL_SENTENCES = [fact for topic in TOPICS.values() for fact in topic.facts]
+RISE, COLD, KNEAD = TOPICS["bread"][:3]
+ARCH = TOPICS["bridges"][0]
+ALL_SENTENCES = [fact for facts in TOPICS.values() for fact in facts]
 ALL_SENTENCES += [*POLITE, *TOXIC, *REFUSAL, *FILLER, *QUESTION, *(s for group in REACTIONS.values() for s in group)]
 
 
