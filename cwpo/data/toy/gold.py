@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable
-from functools import lru_cache
 
 import numpy as np
 
@@ -32,7 +31,6 @@ _ACT_OF = dict.fromkeys(_TOPIC_OF, "fact") | {said: act for act, sentences in AC
 _REQUEST = re.compile(rf" (?P<request>{'|'.join(REQUESTS)}) (?P<topic>{'|'.join(TOPICS)})\.")
 
 
-@lru_cache(maxsize=65536)
 def parse_prompt(prompt: str) -> tuple[str, bool]:
     """Returns the request's topic and whether it is harmful. Raises ValueError if the prompt is not of this world."""
     found = _REQUEST.search(prompt)
