@@ -11,7 +11,8 @@ import pytest
 from hypothesis import strategies as st
 from properties import TEXT, holds
 
-from cwpo.data.sources import COLUMNS, TURN, drop_unusable, load_pairs, pair_id, read_pairs
+from cwpo.data.dialogues import TURN
+from cwpo.data.sources import COLUMNS, drop_unusable, load_pairs, pair_id, read_pairs
 from cwpo.errors import InputError
 
 
