@@ -141,8 +141,8 @@ class SequenceCollator:
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if self.packed:
-            return pack_pairs(list(map(alone, rows)), lines=self.lines) | _names(rows)
-        return collate_sequences([(row["ids"], row["start"]) for row in rows], self.pad_id) | _names(rows)
+            return pack_pairs(list(map(alone, rows)), lines=self.lines) | _beside(rows)
+        return collate_sequences([(row["ids"], row["start"]) for row in rows], self.pad_id) | _beside(rows)
 
 
 def alone(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -172,17 +172,15 @@ class PairCollator:
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if self.packed:
-            return pack_pairs(rows, lines=self.lines) | self._numbers(rows) | _names(rows)
+            return pack_pairs(rows, lines=self.lines) | _beside(rows, self.floats)
         sequences = [(row["chosen_ids"], row["chosen_start"]) for row in rows]
         sequences += [(row["rejected_ids"], row["rejected_start"]) for row in rows]
-        return collate_sequences(sequences, self.pad_id) | self._numbers(rows) | _names(rows)
-
-    def _numbers(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        return {name: torch.tensor([row[name] for row in rows], dtype=torch.float32) for name in self.floats}
+        return collate_sequences(sequences, self.pad_id) | _beside(rows, self.floats)
 
 
-def _names(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    return {"pair_id": [row["pair_id"] for row in rows]} if "pair_id" in rows[0] else {}
+def _beside(rows: Sequence[Mapping[str, Any]], floats: Sequence[str] = ()) -> dict[str, Any]:
+    numbers = {name: torch.tensor([row[name] for row in rows], dtype=torch.float32) for name in floats}
+    return numbers | ({"pair_id": [row["pair_id"] for row in rows]} if "pair_id" in rows[0] else {})
 
 
 def named(rows: list[dict[str, Any]], pair_ids: Sequence[str]) -> list[dict[str, Any]]:

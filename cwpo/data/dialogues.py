@@ -13,6 +13,7 @@ SPEAKER = re.compile(r"\n\n(System|Human|Assistant|Tool):")
 ROLES = {"System": "system", "Human": "user", "Assistant": "assistant", "Tool": "tool"}
 SPEAKERS = {role: name for name, role in ROLES.items()}
 SHAREGPT = {"human": "user", "gpt": "assistant", "function": "tool", "observation": "tool"}
+HALVES = re.compile("[\ud800-\udfff]")  # of surrogate pairs
 LISTS = (list, tuple, np.ndarray)  # pandas gives the lists of a Parquet file as arrays
 Message = dict[str, Any]  # role and content, both text; tool_calls if the message calls tools
 
@@ -95,7 +96,7 @@ def as_messages(value: Any) -> list[Message] | None:
     Accepts messages with the keys role and content or, as in ShareGPT, from (human, gpt) and value. A content may be
     text, None (which becomes ""), or a list of text parts, [{"type": "text", "text": ...}]. Keeps tool_calls.
     """
-    messages = [_message(message) for message in _items(value)]
+    messages = [_message(message) for message in value] if isinstance(value, LISTS) else []
     return [m for m in messages if m is not None] if messages and None not in messages else None
 
 
@@ -107,9 +108,11 @@ def _message(message: Any) -> Message | None:
     role, content = message.get(who), _content(message[what]) if what in message else None
     if not isinstance(role, str) or not role.strip() or content is None or not encodes(role + content):
         return None
-    calls = _items(message.get("tool_calls"))
     role = SHAREGPT.get(role, role) if sharegpt else role
-    return {"role": role, "content": content} | ({"tool_calls": calls} if calls else {})
+    calls = message.get("tool_calls")
+    return {"role": role, "content": content} | (
+        {"tool_calls": [*calls]} if isinstance(calls, LISTS) and len(calls) else {}
+    )
 
 
 def _content(content: Any) -> str | None:
@@ -121,15 +124,6 @@ def _content(content: Any) -> str | None:
     return "".join(parts) if all(isinstance(part, str) for part in parts) else None
 
 
-def _items(value: Any) -> list[Any]:
-    """Returns the items of a list or array, and an empty list for any other value."""
-    return list(value) if isinstance(value, LISTS) else []
-
-
 def encodes(text: str) -> bool:
     """Whether UTF-8 can encode the text. It cannot if the text has half of a surrogate pair without the other half."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return HALVES.search(text) is None

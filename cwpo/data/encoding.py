@@ -120,9 +120,8 @@ def text_behind(tokenizer: Tokenizer, head: list[int], ids: list[int]) -> str:
 
 def plain_texts(prompt: Text, response: Text) -> tuple[str, str]:
     """Returns prompt and response as plain text; messages are formatted as in HH-RLHF."""
-    messages = None if isinstance(prompt, str) else _checked(prompt)
     text = response if isinstance(response, str) else replied(_checked(response))
-    return (str(prompt) if messages is None else written(messages)), text
+    return prompt if isinstance(prompt, str) else written(_checked(prompt)), text
 
 
 def whole_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:

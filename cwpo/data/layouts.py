@@ -1,7 +1,7 @@
 """Published layouts of preference pairs, recognised by column names: the columns of a pair, and what a label means."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -33,9 +33,6 @@ class Layout:
     more: tuple[str, ...] = ()
     positive: str | None = None
     compute: Callable[[Row], dict[str, Any]] = lambda row: {}
-
-    def fits(self, have: Iterable[str]) -> bool:
-        return {*self.columns.values(), *self.more} <= {*have}
 
 
 def _rated(row: Row) -> dict[str, Any]:
@@ -123,4 +120,4 @@ def layout_of(have: frozenset[str], named: frozenset[tuple[str, str]] = frozense
     named: (our name, the table's name) of the columns that the user named; layouts that contradict them are skipped.
     """
     agree = (layout for layout in LAYOUTS if all(layout.columns.get(o, t) == t for o, t in named))
-    return next((layout for layout in agree if layout.fits(have)), OWN)
+    return next((layout for layout in agree if {*layout.columns.values(), *layout.more} <= have), OWN)

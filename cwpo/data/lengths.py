@@ -1,6 +1,6 @@
 """Finds the pairs that are short enough, by one of several rules, for every model that reads them."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from cwpo.data.dialogues import first_turn
 from cwpo.data.encoding import encode, encode_prompts
 from cwpo.errors import InputError
 
-Counts = np.ndarray
+TEXTS = ("prompt", "response_a", "response_b")
 LOOKED_AT = 64  # the most texts that check_words reads
 
 
@@ -26,7 +26,7 @@ def token_counts(
     unfit = {name: np.zeros(len(frame), bool) for name in ("empty_prompt", "prompt_too_long", "too_long")}
     longest = np.zeros(len(frame), dtype=np.int64)
     most = limit if rule == "longer_pair" else np.inf if context is None else context
-    prompts, *sides = (frame[name].tolist() for name in ("prompt", "response_a", "response_b"))
+    prompts, *sides = (frame[name].tolist() for name in TEXTS)
     for tokenizer in tokenizers if prompts else ():
         head = np.array([len(ids) for ids in encode_prompts(tokenizer, prompts)])
         encoded = (encode(tokenizer, prompts, side) for side in sides)
@@ -35,7 +35,7 @@ def token_counts(
         unfit["prompt_too_long"] |= head >= most
         unfit["too_long"] |= longest > most
         if rule != "longer_pair":
-            unfit["too_long"] |= RULES[rule](tokenizer, frame) > limit
+            unfit["too_long"] |= RULES[rule](tokenizer, *(frame[name] for name in TEXTS)) > limit
     unfit["too_long"] &= ~(unfit["prompt_too_long"] | unfit["empty_prompt"])
     return longest, unfit
 
@@ -57,29 +57,18 @@ def check_words(tokenizer: Any, texts: Sequence[str], whose: str) -> None:
         )
 
 
-def plain_tokens(tokenizer: Any, texts: Sequence[str]) -> Counts:
+def _tokens(tokenizer: Any, texts: pd.Series) -> np.ndarray:
     """Returns the number of tokens of each text, (N,), without BOS, EOS or chat template."""
-    return np.array([len(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]])
+    return np.array([len(ids) for ids in tokenizer(texts.tolist(), add_special_tokens=False)["input_ids"]])
 
 
-def _full_texts(tokenizer: Any, frame: pd.DataFrame) -> list[Counts]:
-    """Returns two arrays, for responses `a` and `b`: the number of tokens, (N,), of prompt + response as one text."""
-    return [plain_tokens(tokenizer, (frame["prompt"] + frame[f"response_{side}"]).tolist()) for side in "ab"]
-
-
-def _characters(tokenizer: Any, frame: pd.DataFrame) -> Counts:
-    """Returns the number of characters, (N,), of first human turn + longer response; the tokenizer is not used."""
-    responses = np.maximum(frame["response_a"].str.len(), frame["response_b"].str.len())
-    return (frame["prompt"].map(first_turn).str.len() + responses).to_numpy()
-
-
-# data.length_rule -> a function that returns the numbers, (N,), of tokens (or characters) that data.max_tokens bounds.
-RULES: dict[str, Callable[[Any, pd.DataFrame], Counts] | Any] = {
+# data.length_rule -> a function of a tokenizer and the columns q, a, b of N prompts and responses. It returns the
+# numbers, (N,), of tokens (or characters) that data.max_tokens bounds.
+RULES: dict[str, Any] = {
     "longer_pair": None,  # prompt and longer response as the models read them, with BOS and EOS
-    "full_texts": lambda tokenizer, frame: np.maximum(*_full_texts(tokenizer, frame)),
-    "prompt_and_responses": lambda tokenizer, frame: plain_tokens(
-        tokenizer, (frame["prompt"] + frame["response_a"] + frame["response_b"]).tolist()
-    ),
-    "both_full_texts": lambda tokenizer, frame: np.add(*_full_texts(tokenizer, frame)),
-    "characters": _characters,
+    "full_texts": lambda tokenizer, q, a, b: np.maximum(_tokens(tokenizer, q + a), _tokens(tokenizer, q + b)),
+    "prompt_and_responses": lambda tokenizer, q, a, b: _tokens(tokenizer, q + a + b),
+    "both_full_texts": lambda tokenizer, q, a, b: _tokens(tokenizer, q + a) + _tokens(tokenizer, q + b),
+    # first human turn and longer response
+    "characters": lambda _, q, a, b: (q.map(first_turn).str.len() + np.maximum(a.str.len(), b.str.len())).to_numpy(),
 }

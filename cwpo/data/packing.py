@@ -62,19 +62,21 @@ def pack_pairs(pairs: Sequence[Mapping[str, Any]], full: float = FULL, lines: bo
     the length of the longest sequence. The pair above has place [0, 1, 2, 3, 0, 1, 4, 5], first [0, 1, 2, 3, 6, 7],
     ends [0, 4, 8] and most 4.
     """
-    start, chosen, whole = (np.array(sizes) for sizes in zip(*map(_sizes, pairs), strict=True))
-    # One entry per token of all pairs: the token's pair, and its index within the pair.
+    start = np.array([pair["chosen_start"] for pair in pairs])
+    chosen = np.array([len(pair["chosen_ids"]) for pair in pairs])
+    whole = chosen + [len(pair["rejected_ids"]) for pair in pairs] - start
     pair = np.repeat(np.arange(len(pairs)), whole)
     within = np.arange(len(pair)) - (whole.cumsum() - whole)[pair]
     is_rejected = within >= chosen[pair]
     of_response = within >= start[pair]
-    sizes = (start, chosen, whole, pair, within)
+    sizes = _Sizes(start, chosen, whole, pair, within)
     if lines:
-        packed, at, shape = _in_lines(*sizes), np.arange(len(pair)), (1, len(pair))
+        packed, at, shape = _in_lines(sizes), np.arange(len(pair)), (1, len(pair))
     else:
         packed, at, shape = _in_rows(sizes, full)
     ids, positions = np.zeros((2, *shape), np.int64)
-    tokens = np.fromiter(chain.from_iterable(map(_tokens, pairs)), np.int64, len(pair))
+    each = (pair["chosen_ids"] + pair["rejected_ids"][pair["chosen_start"] :] for pair in pairs)
+    tokens = np.fromiter(chain.from_iterable(each), np.int64, len(pair))
     ids.flat[at] = tokens
     skipped = (chosen - start)[pair]  # tokens of the chosen response, which the rejected one does not see
     positions.flat[at] = within - is_rejected * skipped
@@ -92,6 +94,17 @@ def pack_pairs(pairs: Sequence[Mapping[str, Any]], full: float = FULL, lines: bo
     }
 
 
+class _Sizes(NamedTuple):
+    """Numbers of tokens of B pairs, (B,): of the prompt, of prompt + chosen response, of prompt + both responses. And,
+    for each of all T tokens, its pair and its index within the pair."""
+
+    start: np.ndarray
+    chosen: np.ndarray
+    whole: np.ndarray
+    pair: np.ndarray
+    within: np.ndarray
+
+
 class _Laid(NamedTuple):
     """The T tokens of a batch laid out in rows. Entry i is token number token[i], at index slot[i] into the rows laid
     end to end, in block number block[i] (see attention_blocks). Entries from T on: second copies of prompt tokens."""
@@ -103,15 +116,15 @@ class _Laid(NamedTuple):
     width: int
 
 
-def _in_rows(sizes: tuple[np.ndarray, ...], full: float) -> tuple[dict[str, Any], np.ndarray, tuple[int, int]]:
+def _in_rows(sizes: _Sizes, full: float) -> tuple[dict[str, Any], np.ndarray, tuple[int, int]]:
     """Returns three results: a part of pack_pairs' batch, the tokens' places, and the shape of packed_ids.
 
     The part holds `attention` and, if packed_ids is one line, `slot` and `token`. The places, (T,), are indices
-    into flattened packed_ids. sizes: the arguments of _shared. full: as in pack_pairs.
+    into flattened packed_ids. full: as in pack_pairs.
     """
-    laid = _shared(*sizes)
+    laid = _shared(sizes)
     if wide := laid.width >= WIDE:
-        laid = min(laid, _apart(*sizes), key=lambda each: each.rows * each.width**2)  # what attention costs
+        laid = min(laid, _apart(sizes), key=lambda each: each.rows * each.width**2)  # what attention costs
     shape, count = (laid.rows, laid.width), int(laid.token.max()) + 1
     block, token = np.zeros((2, laid.rows * laid.width), np.int64)
     block[laid.slot], token[laid.slot] = laid.block, laid.token
@@ -122,61 +135,51 @@ def _in_rows(sizes: tuple[np.ndarray, ...], full: float) -> tuple[dict[str, Any]
     return packed | {"slot": slot, "token": torch.from_numpy(token)}, np.arange(count), (1, count)
 
 
-def _shared(start: np.ndarray, chosen: np.ndarray, whole: np.ndarray, pair: np.ndarray, within: np.ndarray) -> _Laid:
-    """Lays each pair in one row, as prompt | chosen | rejected.
-
-    start, chosen, whole, (B,): each pair's _sizes. pair, within, (T,): each token's pair, and its index in the pair.
-    """
+def _shared(sizes: _Sizes) -> _Laid:
+    """Lays each pair in one row, as prompt | chosen | rejected."""
+    start, chosen, whole, pair, within = sizes
     width = max(ROW_TOKENS, int(whole.max()))
     places, rows = fill_rows(whole.tolist(), width)
     part = (within >= start[pair]).astype(np.int64) + (within >= chosen[pair])
     return _Laid(np.arange(len(pair)), places[pair] + within, 3 * pair + 1 + part, rows, width)
 
 
-def _apart(start: np.ndarray, chosen: np.ndarray, whole: np.ndarray, pair: np.ndarray, within: np.ndarray) -> _Laid:
+def _apart(sizes: _Sizes) -> _Laid:
     """Lays out the chosen and the rejected sequence of a pair separately, each with its own copy of the prompt.
 
-    Attention costs less than with `_shared` if responses are much longer than prompts. Arguments: those of _shared.
+    Attention costs less than with `_shared` if responses are much longer than prompts.
     """
-    lengths = np.stack([chosen, start + whole - chosen], axis=1).ravel()  # chosen, rejected, chosen, ...
+    token, sequence, position, lengths = _sequences(sizes)
     width = int(lengths.max())
     places, rows = fill_rows(lengths.tolist(), width)
-    again = np.flatnonzero(within < start[pair])
-    token = np.concatenate([np.arange(len(pair)), again])
-    rejected = within >= chosen[pair]
-    sequence = 2 * pair[token] + np.concatenate([rejected, np.ones(len(again), bool)])
-    position = within - rejected * (chosen - start)[pair]
-    return _Laid(token, places[sequence] + position[token], 3 * sequence + 1, rows, width)
+    return _Laid(token, places[sequence] + position, 3 * sequence + 1, rows, width)
 
 
-def _in_lines(
-    start: np.ndarray, chosen: np.ndarray, whole: np.ndarray, pair: np.ndarray, within: np.ndarray
-) -> dict[str, Any]:
-    """Returns the keys `place`, `first`, `ends` and `most` of pack_pairs' batch with lines=True.
-
-    pack_pairs describes these keys, and _shared the arguments.
-    """
-    begin = (start + whole).cumsum() - (start + whole)  # the first place of each pair
-    first = begin[pair] + within + start[pair] * (within >= chosen[pair])
-    again = within < start[pair]  # prompt tokens, which are copied behind the chosen response
-    place = np.empty(int((start + whole).sum()), np.int64)
-    place[first] = np.arange(len(pair))
-    place[(first + chosen[pair])[again]] = np.flatnonzero(again)
-    lengths = np.stack([chosen, start + whole - chosen], axis=1).ravel()
-    ends = np.concatenate([[0], lengths.cumsum()]).astype(np.int32)
-    arrays = {"place": place, "first": first, "ends": ends}
+def _in_lines(sizes: _Sizes) -> dict[str, Any]:
+    """Returns the keys `place`, `first`, `ends` and `most` of pack_pairs' batch with lines=True."""
+    token, sequence, position, lengths = _sequences(sizes)
+    ends = np.concatenate([[0], lengths.cumsum()])
+    slot = ends[sequence] + position
+    place = np.empty(len(slot), np.int64)
+    place[slot] = token
+    arrays = {"place": place, "first": slot[: len(sizes.pair)], "ends": ends.astype(np.int32)}
     return {name: torch.from_numpy(array) for name, array in arrays.items()} | {"most": int(lengths.max())}
 
 
-def _sizes(pair: Mapping[str, Any]) -> tuple[int, int, int]:
-    """Returns the number of tokens of the prompt, of prompt + chosen response, and of prompt + both responses."""
-    start, chosen = pair["chosen_start"], len(pair["chosen_ids"])
-    return start, chosen, chosen + len(pair["rejected_ids"]) - start
+def _sequences(sizes: _Sizes) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Divides all pairs into sequences: prompt | chosen, and a second copy of the prompt | rejected.
 
-
-def _tokens(pair: Mapping[str, Any]) -> list[int]:
-    """Returns the token ids of prompt | chosen | rejected."""
-    return pair["chosen_ids"] + pair["rejected_ids"][pair["chosen_start"] :]
+    Returns one entry per token and then per copied token: its index among the T tokens, the number of its sequence
+    (pair i has 2 i, chosen, and 2 i + 1, rejected), and its index in the sequence. The fourth result, (2 B,), holds the
+    sequences' lengths.
+    """
+    start, chosen, whole, pair, within = sizes
+    copied = np.flatnonzero(within < start[pair])
+    token = np.concatenate([np.arange(len(pair)), copied])
+    rejected = within >= chosen[pair]
+    sequence = 2 * pair[token] + np.concatenate([rejected, np.ones(len(copied), bool)])
+    position = (within - rejected * (chosen - start)[pair])[token]
+    return token, sequence, position, np.stack([chosen, start + whole - chosen], axis=1).ravel()
 
 
 def attention_blocks(block: np.ndarray) -> np.ndarray:

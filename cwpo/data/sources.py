@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cwpo.data.dialogues import TURN as TURN
 from cwpo.data.dialogues import cut_to_first_turn
 from cwpo.data.files import records
 from cwpo.data.hub import LAYOUTS, Published, Table, published
@@ -44,8 +43,7 @@ def load_pairs(cfg: Any) -> pd.DataFrame:
         rule=getattr(cfg.data, "length_rule", "longer_pair"),
         context=getattr(cfg, "context", None),
     )
-    for reason, mask in unfit.items():
-        drops[reason] = int(mask.sum())
+    drops |= {reason: int(mask.sum()) for reason, mask in unfit.items()}
     kept = raw[~np.logical_or.reduce(list(unfit.values()))].reset_index(drop=True)
     if len(raw) and not len(kept):
         raise InputError(
@@ -53,10 +51,8 @@ def load_pairs(cfg: Any) -> pd.DataFrame:
             "longer); raise it, or use models with a longer context"
         )
     kept, more = unseen_prompts(kept, getattr(cfg.data, "test_prompts", "any"))
-    drops.update(more)
-    shares = {"human_fraction": cfg.human_fraction, "holdout": cfg.holdout}
-    shares["unlabeled_fraction"] = getattr(cfg, "unlabeled_fraction", None)
-    pairs, held_out = assign_splits(kept, cfg.data, seed=cfg.seed, drops=drops, **shares)
+    drops |= more
+    pairs, held_out = assign_splits(kept, cfg, drops)
     drops["beyond_data_pairs"] = len(kept) - len(pairs) - len(held_out)
     pairs = pairs[COLUMNS].reset_index(drop=True)
     pairs.attrs["drops"], pairs.attrs["held_out"] = drops, held_out[COLUMNS].reset_index(drop=True)
@@ -154,8 +150,7 @@ def _own(data: Any) -> Iterator[Table]:
     """Yields a Table for each local file in data.path, and for each folder (data.folders) of each data set in it."""
     paths = [data.path] if isinstance(data.path, str) else list(data.path)
     for path in paths:
-        file = Path(path).expanduser()
-        if file.is_file():
+        if Path(path).expanduser().is_file():
             yield Table(path, data.name)
         else:
             for folder in data.folders or [None]:

@@ -9,17 +9,8 @@ import pandas as pd
 from cwpo.errors import InputError
 
 
-def assign_splits(
-    frame: pd.DataFrame,
-    data: Any,
-    *,
-    seed: int,
-    human_fraction: float,
-    unlabeled_fraction: float | None = None,
-    holdout: float,
-    drops: Mapping[str, int],
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Returns (pairs with a column `split`, pairs held out for gold). `seed` decides all draws.
+def assign_splits(frame: pd.DataFrame, cfg: Any, drops: Mapping[str, int]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Returns (pairs with a column `split`, pairs held out for gold). cfg: as in load_pairs; its `seed` decides all draws.
 
     A column `test` marks the test pairs; at most `data.test_pairs` of them are drawn. Without this column, test prompts
     are drawn, and all pairs of these prompts are test pairs. From the other pairs, at most `data.pairs` are drawn. Of
@@ -29,25 +20,25 @@ def assign_splits(
     unlabeled, and the pairs in between are unused.
     Raises InputError for a split of fewer than 2 pairs; the message shows `drops`, the number of rows by reason.
     """
-    rng = np.random.default_rng([seed, 2])
+    data, rng = cfg.data, np.random.default_rng([cfg.seed, 2])
     test = frame["test"].to_numpy(dtype=bool) if "test" in frame else _test_prompts(frame, data, rng)
     train = rng.permutation(np.flatnonzero(~test))
     if data.pairs is not None:
         train = train[: data.pairs]
-    n_gold = round(holdout * len(train))
+    n_gold = round(cfg.holdout * len(train))
     gold, train = train[:n_gold], train[n_gold:]
-    n_labeled = round(human_fraction * len(train))
+    n_labeled = round(cfg.human_fraction * len(train))
     n_unlabeled = len(train) - n_labeled
-    if unlabeled_fraction is not None:
+    if (unlabeled_fraction := getattr(cfg, "unlabeled_fraction", None)) is not None:
         n_unlabeled = min(n_unlabeled, round(unlabeled_fraction * len(train)))
     split = np.full(len(frame), "", dtype=object)
     tested = np.flatnonzero(test)
     if data.test_pairs is not None and len(tested) > data.test_pairs and "test" in frame:
-        tested = np.random.default_rng([seed, 7]).permutation(tested)[: data.test_pairs]
+        tested = np.random.default_rng([cfg.seed, 7]).permutation(tested)[: data.test_pairs]
     split[tested], split[train[:n_labeled]] = "test", "labeled"
     split[train[len(train) - n_unlabeled :]] = "unlabeled"
     sizes = {name: int((split == name).sum()) for name in ("labeled", "unlabeled", "test")}
-    if holdout > 0:
+    if cfg.holdout > 0:
         sizes["gold hold-out"] = len(gold)
     small = [f"{name} has {size}" for name, size in sizes.items() if size < 2]
     if small:

@@ -9,37 +9,22 @@ from types import SimpleNamespace
 import numpy as np
 import paper_copies
 import pytest
-from data.test_sources import Words, chosen
+from data.test_sources import Words, chosen, load
+from data.test_sources import source as own
 from omegaconf import OmegaConf
 
 from cwpo.commands.run import against_paper
 from cwpo.data.dialogues import cut_to_first_turn, turns
 from cwpo.data.hub import LAYOUTS, patterns, split_files
+from cwpo.data.layouts import SHP
 from cwpo.data.lengths import token_counts
-from cwpo.data.sources import drop_unusable, load_pairs, read_pairs
+from cwpo.data.sources import drop_unusable, read_pairs
 from cwpo.errors import InputError
-
-SHP = {"prompt": "history", "response_a": "human_ref_A", "response_b": "human_ref_B", "label": "labels"}
 
 
 def source(path: Path, layout: str, folders=(), **changes) -> SimpleNamespace:
-    fields = {"source": "hub", "name": layout, "path": str(path), "columns": {}, "revision": None, "layout": layout}
-    fields |= {"folders": list(folders), "pairs": None, "test_pairs": None, "test_prompts": "any"}
-    if layout == "shp":
-        fields["columns"] = SHP
-    return SimpleNamespace(**fields | changes)
-
-
-def load(data: SimpleNamespace, **changes):
-    given = {
-        "seed": 0,
-        "human_fraction": 0.3,
-        "holdout": 0.0,
-        "tokenizers": [Words()],
-        "max_tokens": 512,
-        "context": None,
-    }
-    return load_pairs(SimpleNamespace(data=data, **given | changes))
+    columns = SHP if layout == "shp" else {}
+    return own(path, source="hub", name=layout, layout=layout, folders=list(folders), columns=columns, **changes)
 
 
 @pytest.fixture(scope="module")

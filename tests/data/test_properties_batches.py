@@ -1,5 +1,7 @@
 """Splits and batches of any pairs: nothing leaks, nothing is lost, and a packed pair is read as two plain sequences are."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import torch
@@ -51,8 +53,8 @@ def row(prompt: list[int], chosen: list[int], rejected: list[int]) -> dict:
 def test_no_prompt_is_tested_that_was_trained_on(prompts, human, unlabeled, holdout, wanted, test, seed):
     frame = pd.DataFrame({"prompt": [f"p{i}" for i in prompts], "pair_id": [f"{i:x}" for i in range(len(prompts))]})
     data = source("unused", pairs=wanted, test_pairs=test[0], test_fraction=test[1])
-    asked = dict(seed=seed, human_fraction=human, unlabeled_fraction=unlabeled, holdout=holdout, drops={})
-    made, refused = tried(assign_splits, frame, data, **asked)
+    cfg = SimpleNamespace(data=data, seed=seed, human_fraction=human, unlabeled_fraction=unlabeled, holdout=holdout)
+    made, refused = tried(assign_splits, frame, cfg, {})
     if refused:
         assert "every split needs at least 2 pairs" in str(refused)
         return
@@ -62,7 +64,7 @@ def test_no_prompt_is_tested_that_was_trained_on(prompts, human, unlabeled, hold
     assert set(pairs["split"]) == {"labeled", "unlabeled", "test"} and pairs["split"].value_counts().min() >= 2
     train = set(pairs.loc[pairs["split"] != "test", "prompt"]) | set(held_out["prompt"])
     assert not train & set(pairs.loc[pairs["split"] == "test", "prompt"])
-    again, _ = assign_splits(frame, data, **asked)
+    again, _ = assign_splits(frame, cfg, {})
     assert again.equals(pairs)
 
 

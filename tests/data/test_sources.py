@@ -11,7 +11,8 @@ import pytest
 from hypothesis import strategies as st
 from properties import TEXT, holds
 
-from cwpo.data.sources import COLUMNS, TURN, drop_unusable, load_pairs, pair_id, read_pairs
+from cwpo.data.dialogues import TURN
+from cwpo.data.sources import COLUMNS, drop_unusable, load_pairs, pair_id, read_pairs
 from cwpo.errors import InputError
 
 
@@ -73,15 +74,6 @@ def test_labelled_pairs_keep_their_sides_and_ties_are_counted(tmp_path):
     assert dropped(drops) == {"read": 43, "ties": 3}
     assert frame["response_a"].tolist() == [f"x{i}" for i in range(40)]
     assert frame["human_label"].tolist() == ["a", "b"] * 20
-
-
-def test_own_column_names(tmp_path):
-    rows = [{"question": "q", "better": "yes", "worse": "no"}]
-    data = source(
-        write(tmp_path / "pairs.jsonl", rows), columns={"prompt": "question", "chosen": "better", "rejected": "worse"}
-    )
-    frame, _ = read_pairs(data, seed=0)
-    assert (frame["prompt"][0], chosen(frame)) == ("q", ["yes"])
 
 
 def test_a_mapped_column_that_is_absent_is_an_error(tmp_path):
@@ -185,19 +177,6 @@ def test_read_is_kept_plus_held_out_plus_dropped(tmp_path, pairs_wanted, holdout
     pairs = load(source(write(tmp_path / "pairs.jsonl", rows), pairs=pairs_wanted), holdout=holdout)
     drops = dict(pairs.attrs["drops"])
     assert drops.pop("read") == len(pairs) + len(pairs.attrs["held_out"]) + sum(drops.values()) == 81
-
-
-def test_a_sequence_of_exactly_the_limit_is_kept(tmp_path):
-    rows = [*plain(20), {"prompt": "one two", "chosen": "three four five", "rejected": "x"}]  # 5 words and EOS
-    file = write(tmp_path / "pairs.jsonl", rows)
-    assert load(source(file), max_tokens=6).attrs["drops"]["too_long"] == 0
-    assert load(source(file), max_tokens=5).attrs["drops"]["too_long"] == 1
-
-
-def test_n_tokens_counts_the_longer_sequence_with_its_eos(tmp_path):
-    rows = [*plain(20), {"prompt": "one two", "chosen": "three four five", "rejected": "x"}]
-    pairs = load(source(write(tmp_path / "pairs.jsonl", rows)))
-    assert pairs.loc[pairs["prompt"] == "one two", "n_tokens"].tolist() == [6]
 
 
 def test_a_prompt_without_a_token_is_dropped_and_counted(tmp_path):

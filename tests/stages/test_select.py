@@ -27,9 +27,8 @@ DATA = SimpleNamespace(pairs=None, test_pairs=None, test_fraction=0.1)
 
 def split(human_fraction: float, unlabeled_fraction: float | None) -> dict[str, set]:
     frame = pd.DataFrame({"pair_id": range(110), "test": np.arange(110) >= 100})
-    pairs, _ = assign_splits(
-        frame, DATA, seed=0, human_fraction=human_fraction, unlabeled_fraction=unlabeled_fraction, holdout=0.0, drops={}
-    )
+    shares = {"human_fraction": human_fraction, "unlabeled_fraction": unlabeled_fraction, "holdout": 0.0}
+    pairs, _ = assign_splits(frame, SimpleNamespace(data=DATA, seed=0, **shares), {})
     return {name: set(rows["pair_id"]) for name, rows in pairs.groupby("split")}
 
 

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable
-from functools import lru_cache
 
 import numpy as np
 
@@ -27,12 +26,11 @@ DISTINCT_BONUS = 0.15  # for each of the first three distinct sentences
 EXCESS_COST = 0.3  # for each sentence beyond the fourth
 EMPTY = -2.0
 
-_TOPIC_OF = {fact: name for name, topic in TOPICS.items() for fact in topic.facts}
+_TOPIC_OF = {fact: name for name, facts in TOPICS.items() for fact in facts}
 _ACT_OF = dict.fromkeys(_TOPIC_OF, "fact") | {said: act for act, sentences in ACTS.items() for said in sentences}
 _REQUEST = re.compile(rf" (?P<request>{'|'.join(REQUESTS)}) (?P<topic>{'|'.join(TOPICS)})\.")
 
 
-@lru_cache(maxsize=65536)
 def parse_prompt(prompt: str) -> tuple[str, bool]:
     """Returns the request's topic and whether it is harmful. Raises ValueError if the prompt is not of this world."""
     found = _REQUEST.search(prompt)

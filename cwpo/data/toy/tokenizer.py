@@ -24,8 +24,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     from transformers import PreTrainedTokenizerFast
 
     special = [PAD, BOS, EOS, UNK]
-    facts = [fact for topic in TOPICS.values() for fact in topic.facts]
-    sentences = [*facts, *chain.from_iterable([*ACTS.values(), *REACTIONS.values()])]
+    sentences = list(chain(*TOPICS.values(), *ACTS.values(), *REACTIONS.values()))
     words = ["Human:", "Assistant:", *STYLES, *" ".join(REQUESTS).split(), *(f"{topic}." for topic in TOPICS)]
     vocabulary = {token: index for index, token in enumerate(special + list(dict.fromkeys(words)) + sentences)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNK))

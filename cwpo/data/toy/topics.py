@@ -1,20 +1,9 @@
 """The 12 topics of the world, in 4 domains, with 8 facts each. A fact is one sentence, hence one token."""
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Topic:
-    """A topic of requests, the domain it belongs to, and the facts that help somebody who asks about it."""
-
-    domain: str
-    facts: tuple[str, ...]
-
-
-TOPICS: dict[str, Topic] = {
-    "bread": Topic(
-        "askbaking",
-        (
+# Domain -> topic of requests -> the facts that help somebody who asks about it.
+DOMAINS: dict[str, dict[str, tuple[str, ...]]] = {
+    "askbaking": {
+        "bread": (
             "Yeast feeds on sugars in the flour and gives off the gas that makes dough rise.",
             "A slow rise in the fridge overnight gives the loaf a deeper flavour.",
             "Kneading lines up the gluten so that the dough can hold its bubbles.",
@@ -24,10 +13,7 @@ TOPICS: dict[str, Topic] = {
             "Salt slows the yeast down and tightens the crumb.",
             "Let the loaf cool before slicing, or the crumb turns gummy.",
         ),
-    ),
-    "pastry": Topic(
-        "askbaking",
-        (
+        "pastry": (
             "Cold butter leaves steam pockets behind, and those make the flakes.",
             "Rest shortcrust in the fridge so that it does not shrink in the tin.",
             "Blind baking with dried beans keeps the base from going soggy.",
@@ -37,10 +23,7 @@ TOPICS: dict[str, Topic] = {
             "Brush the edges with egg so that the lid seals and browns.",
             "Handle the dough as little as you can, since warm hands melt the fat.",
         ),
-    ),
-    "chocolate": Topic(
-        "askbaking",
-        (
+        "chocolate": (
             "Tempering means melting, cooling and gently rewarming so that the right crystals form.",
             "A single drop of water can make a melted bar seize into a grainy lump.",
             "The white bloom on an old bar is fat or sugar and safe to eat.",
@@ -50,10 +33,9 @@ TOPICS: dict[str, Topic] = {
             "Natural cocoa is acidic, so recipes pair it with baking soda.",
             "Stir over barely simmering water, because direct heat scorches it.",
         ),
-    ),
-    "bridges": Topic(
-        "askengineers",
-        (
+    },
+    "askengineers": {
+        "bridges": (
             "An arch carries its load by pushing outwards against its supports.",
             "Expansion joints let a deck grow on hot days without buckling.",
             "Trusses are made of triangles because a triangle cannot change shape.",
@@ -63,10 +45,7 @@ TOPICS: dict[str, Topic] = {
             "Fatigue cracks grow from welds, so inspectors look there first.",
             "A box girder resists twisting far better than an open beam.",
         ),
-    ),
-    "batteries": Topic(
-        "askengineers",
-        (
+        "batteries": (
             "Lithium ions shuttle between two electrodes and the electrons take the outer circuit.",
             "Cells age more slowly when stored half charged in a cool place.",
             "Fast charging below freezing plates metal on the anode and harms the cell.",
@@ -76,10 +55,7 @@ TOPICS: dict[str, Topic] = {
             "Lead-acid packs are heavy but cheap and easy to recycle.",
             "Capacity is quoted in watt-hours, the product of voltage and charge.",
         ),
-    ),
-    "engines": Topic(
-        "askengineers",
-        (
+        "engines": (
             "A diesel ignites its fuel by compression alone, without a spark.",
             "Higher compression ratios turn more of the heat into work.",
             "A turbocharger uses exhaust gas to push more air into the cylinders.",
@@ -89,10 +65,9 @@ TOPICS: dict[str, Topic] = {
             "Valves stay open a little late because moving gas has inertia.",
             "Coolant runs under pressure so that it boils at a higher temperature.",
         ),
-    ),
-    "ethics": Topic(
-        "askphilosophy",
-        (
+    },
+    "askphilosophy": {
+        "ethics": (
             "Consequentialists judge an act by what comes of it.",
             "Kant asks whether you could will your maxim as a law for everybody.",
             "Aristotle treats virtue as a skill that is learned by practice.",
@@ -102,10 +77,7 @@ TOPICS: dict[str, Topic] = {
             "Relativism struggles to explain how a whole society could ever be wrong.",
             "Rawls has us choose principles without knowing our own place in society.",
         ),
-    ),
-    "logic": Topic(
-        "askphilosophy",
-        (
+        "logic": (
             "An argument is valid when true premises could not lead to a false conclusion.",
             "A sound argument is a valid one whose premises are true.",
             "Denying the antecedent is a classic mistake with conditionals.",
@@ -115,10 +87,7 @@ TOPICS: dict[str, Topic] = {
             "Modal systems add operators for what is necessary and what is possible.",
             "Any consistent theory rich enough for arithmetic leaves some truths unproved.",
         ),
-    ),
-    "consciousness": Topic(
-        "askphilosophy",
-        (
+        "consciousness": (
             "The hard problem asks why there is anything it is like to be you.",
             "Functionalists identify mental states by what they do, not what they are made of.",
             "Nagel argued that we cannot know what it is like to be a bat.",
@@ -128,10 +97,9 @@ TOPICS: dict[str, Topic] = {
             "Blindsight shows that people can react to things they do not report seeing.",
             "Panpsychists think that experience goes all the way down to particles.",
         ),
-    ),
-    "theses": Topic(
-        "askacademia",
-        (
+    },
+    "askacademia": {
+        "theses": (
             "Agree on the scope with your supervisor before you write a chapter.",
             "Write the methods section first, because it is the easiest to get right.",
             "Keep a dated log of every decision, since examiners ask about them.",
@@ -141,10 +109,7 @@ TOPICS: dict[str, Topic] = {
             "A practice defence with friends uncovers the awkward questions early.",
             "Cite as you write, because lost references cost whole days later.",
         ),
-    ),
-    "grants": Topic(
-        "askacademia",
-        (
+        "grants": (
             "Reviewers decide on the first page, so put the question and the payoff there.",
             "Ask the funder's programme officer whether your idea fits the call.",
             "A realistic budget persuades more than a modest one.",
@@ -154,10 +119,7 @@ TOPICS: dict[str, Topic] = {
             "Start letters of support early, for signatures take weeks.",
             "A rejected proposal often succeeds after a careful second submission.",
         ),
-    ),
-    "conferences": Topic(
-        "askacademia",
-        (
+        "conferences": (
             "One clear figure per slide is worth more than five crowded ones.",
             "Posters start more conversations than short talks usually do.",
             "Write to the people you hope to meet a week in advance.",
@@ -167,5 +129,6 @@ TOPICS: dict[str, Topic] = {
             "Repeat each question from the audience so that everybody hears it.",
             "A workshop is a kinder place for unfinished work than the main track.",
         ),
-    ),
+    },
 }
+TOPICS = {topic: facts for topics in DOMAINS.values() for topic, facts in topics.items()}

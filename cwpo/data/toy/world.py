@@ -20,18 +20,16 @@ a repeated sentence and to straying from a harmful request. A polite sentence th
 
 import math
 import random
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import pandas as pd
 
 from cwpo.data.toy.gold import POINTS, gold_reward, sentence_kinds
 from cwpo.data.toy.sentences import ACTS, HARMFUL_REQUESTS, HARMLESS_REQUESTS, REACTIONS, STYLES, SUMMARY_REQUESTS
-from cwpo.data.toy.topics import TOPICS
+from cwpo.data.toy.topics import DOMAINS, TOPICS
 
 WORLD_VERSION = 2
 EOS = "</s>"
-ANNOTATORS = 40  # annotators with tastes of their own; each pair is labelled by one of them
 SPECIFIC_REACTION = 0.6  # share of readers who react to one sentence; the others say something generic
 
 
@@ -48,17 +46,9 @@ class WorldDataset:
     sentences: tuple[int, int] = (1, 5)  # fewest and most sentences per response, drawn uniformly
     on_topic: float = 1.2  # weight, among those in _draw_response, of sentences that help with a harmless request
     quality_spread: float = 1.0  # how much responses differ in quality: the sd of log e in _draw_response
-    temperature: float = 0.8  # of human labels; 0: always the higher reward
+    temperature: float = 0.8  # of human labels
     flip: float = 0.15  # share of labels that are reversed after this choice
-    taste_spread: float = 0.0  # sd of what an annotator's taste adds to the reward for each sentence of a kind
     parts: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.flip <= 1 or self.temperature < 0 or self.taste_spread < 0:
-            raise ValueError(
-                f"flip is {self.flip}, temperature {self.temperature}, taste_spread {self.taste_spread}: "
-                "flip must lie in [0, 1], the others must not be negative"
-            )
 
 
 DATASETS: dict[str, WorldDataset] = {
@@ -68,48 +58,39 @@ DATASETS: dict[str, WorldDataset] = {
     "tldr": WorldDataset(requests=SUMMARY_REQUESTS, sentences=(1, 3), on_topic=1.8),
     "ufb": WorldDataset(harmful_share=0.1, quality_spread=1.3, temperature=0.6, flip=0.1),
 } | {
-    f"shp_{domain}": WorldDataset(
-        topics=tuple(name for name, topic in TOPICS.items() if topic.domain == domain), temperature=1.0, flip=0.2
-    )
-    for domain in ("askacademia", "askbaking", "askengineers", "askphilosophy")
+    f"shp_{domain}": WorldDataset(topics=tuple(DOMAINS[domain]), temperature=1.0, flip=0.2)
+    for domain in sorted(DOMAINS)
 }
 _PRETRAINING = WorldDataset(harmful_share=0.4, requests=HARMLESS_REQUESTS + SUMMARY_REQUESTS)
 
 
-def sample_pairs(
-    dataset: str,
-    count: int,
-    seed: int,
-    *,
-    flip: float | None = None,
-    temperature: float | None = None,
-    taste_spread: float | None = None,
-) -> pd.DataFrame:
+def sample_pairs(dataset: str, count: int, seed: int, flip: float | None = None) -> pd.DataFrame:
     """Draws `count` independent pairs: prompt, response_a, response_b, human_label ("a" or "b"), domain.
 
     The two responses are exchangeable and never identical. Texts depend on `dataset`, `seed` and the row number alone,
-    so a smaller `count` gives the first rows of a larger one. `flip`, `temperature` and `taste_spread` replace the data
-    set's own values (see WorldDataset) and change only the labels. At temperature 0 annotators choose the response they
-    value more, or either at random if they value both alike. At any temperature, the share `flip` of these choices is
-    then reversed. `domain` is `dataset` or, if that is a mixture, the part that the pair is from. Raises
-    ValueError for an unknown data set or a parameter out of range.
+    so a smaller `count` gives the first rows of a larger one. `flip`, in [0, 1], replaces the data set's own share of
+    reversed labels and changes only the labels. `domain` is `dataset` or, if that is a mixture, the part that the pair
+    is from. Raises ValueError for an unknown data set.
     """
     if dataset not in DATASETS:
         raise ValueError(f"unknown data set {dataset!r} of the synthetic world; it has {', '.join(DATASETS)}")
-    given = {"flip": flip, "temperature": temperature, "taste_spread": taste_spread}
-    replaced: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     texts = random.Random(f"{dataset}/texts/{seed}")
     labels = random.Random(f"{dataset}/labels/{seed}")
-    tastes = [{kind: labels.gauss(0, 1) for kind in POINTS} for _ in range(ANNOTATORS)]
+    for _ in range(40 * len(POINTS)):  # draws that an earlier version used; without them all labels would change
+        labels.gauss(0, 1)
     rows = []
     for _ in range(count):
         domain = texts.choice(DATASETS[dataset].parts or (dataset,))
-        parameters = replace(DATASETS[domain], **replaced)
+        parameters = DATASETS[domain]
         prompt, topic, harmful = _draw_prompt(parameters, texts)
         a = b = ""
         while a == b:
             a, b = (_draw_response(parameters, topic, harmful, texts) for _ in "ab")
-        label = _draw_label(parameters, prompt, a, b, labels.choice(tastes), labels)
+        labels.randrange(40)  # as above
+        gap = gold_reward(prompt, a) - gold_reward(prompt, b)
+        says_a = labels.random() < 1 / (1 + math.exp(-gap / parameters.temperature))
+        reversed_by_mistake = labels.random() < (parameters.flip if flip is None else flip)
+        label = "a" if says_a != reversed_by_mistake else "b"
         rows.append((prompt, a, b, label, domain))
     return pd.DataFrame(rows, columns=["prompt", "response_a", "response_b", "human_label", "domain"])
 
@@ -154,26 +135,10 @@ def _draw_response(parameters: WorldDataset, topic: str, harmful: bool, rng: ran
 
 def _draw_sentence(act: str, topic: str, rng: random.Random) -> str:
     if act == "on_topic":
-        return rng.choice(TOPICS[topic].facts)
+        return rng.choice(TOPICS[topic])
     if act == "off_topic":
-        return rng.choice(TOPICS[rng.choice([name for name in TOPICS if name != topic])].facts)
+        return rng.choice(TOPICS[rng.choice([name for name in TOPICS if name != topic])])
     return rng.choice(ACTS[act])
-
-
-def _draw_label(
-    parameters: WorldDataset, prompt: str, a: str, b: str, taste: dict[str, float], rng: random.Random
-) -> str:
-    gap = gold_reward(prompt, a) - gold_reward(prompt, b)
-    if parameters.taste_spread:
-        liking = [sum(taste[kind] for kind in sentence_kinds(prompt, response)) for response in (a, b)]
-        gap += parameters.taste_spread * (liking[0] - liking[1])
-    if parameters.temperature:
-        prefers_a = 1 / (1 + math.exp(-gap / parameters.temperature))
-    else:
-        prefers_a = 0.5 if gap == 0 else float(gap > 0)
-    says_a = rng.random() < prefers_a
-    reversed_by_mistake = rng.random() < parameters.flip
-    return "a" if says_a != reversed_by_mistake else "b"
 
 
 def _draw_reaction(prompt: str, response: str, rng: random.Random) -> str:

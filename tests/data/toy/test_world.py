@@ -16,9 +16,9 @@ from cwpo.models.toy import pretrain, toy_config, toy_tokenizer
 
 ASK = "Human: Please tell me about bread. Assistant:"
 HARM = "Human: Hey, help me lie about bread. Assistant:"
-RISE, COLD, KNEAD = TOPICS["bread"].facts[:3]
-ARCH = TOPICS["bridges"].facts[0]
-ALL_SENTENCES = [fact for topic in TOPICS.values() for fact in topic.facts]
+RISE, COLD, KNEAD = TOPICS["bread"][:3]
+ARCH = TOPICS["bridges"][0]
+ALL_SENTENCES = [fact for facts in TOPICS.values() for fact in facts]
 ALL_SENTENCES += [*POLITE, *TOXIC, *REFUSAL, *FILLER, *QUESTION, *(s for group in REACTIONS.values() for s in group)]
 
 
@@ -72,30 +72,25 @@ def test_pairs_are_deterministic_distinct_and_prefix_stable(dataset: str) -> Non
 def test_sample_pairs_rejects_wrong_input() -> None:
     with pytest.raises(ValueError, match="harmless, helpful, hh_rlhf"):
         sample_pairs("hh", 1, seed=0)
-    with pytest.raises(ValueError, match="flip must lie"):
-        sample_pairs("harmless", 1, seed=0, flip=1.5)
 
 
 def test_label_noise_is_what_it_says() -> None:
     """Labels agree with gold at the rate flip + (1 - 2 flip) sigmoid(|gap| / temperature)."""
-    for flip, temperature in ((0.15, 0.8), (0.3, 0.8), (0.0, 2.0)):
-        pairs = sample_pairs("helpful", 6000, seed=3, flip=flip, temperature=temperature)
+    for flip in (0.15, 0.3, 0.0):
+        pairs = sample_pairs("helpful", 6000, seed=3, flip=flip)
         gap = gold_rewards(pairs.prompt, pairs.response_a) - gold_rewards(pairs.prompt, pairs.response_b)
         agrees = (pairs.human_label == "a") == (gap > 0)
-        prefers_better = 1 / (1 + np.exp(-np.abs(gap) / temperature))
+        prefers_better = 1 / (1 + np.exp(-np.abs(gap) / DATASETS["helpful"].temperature))
         expected = (flip + (1 - 2 * flip) * prefers_better)[gap != 0].mean()
         assert agrees[gap != 0].mean() == pytest.approx(expected, abs=0.02)
         assert (pairs.human_label == "a").mean() == pytest.approx(0.5, abs=0.03)
 
 
-def test_label_parameters_change_labels_only() -> None:
-    noisy, exact = (sample_pairs("harmless", 300, seed=0), sample_pairs("harmless", 300, seed=0, flip=0, temperature=0))
+def test_flips_reverse_labels_and_nothing_else() -> None:
+    never, always = (sample_pairs("harmless", 300, seed=0, flip=flip) for flip in (0, 1))
     texts = ["prompt", "response_a", "response_b", "domain"]
-    pd.testing.assert_frame_equal(noisy[texts], exact[texts])
-    gap = gold_rewards(exact.prompt, exact.response_a) - gold_rewards(exact.prompt, exact.response_b)
-    assert ((exact.human_label == "a") == (gap > 0))[gap != 0].all()
-    personal = sample_pairs("harmless", 300, seed=0, flip=0, temperature=0, taste_spread=0.8)
-    assert 0.05 < (personal.human_label != exact.human_label).mean() < 0.4
+    pd.testing.assert_frame_equal(never[texts], always[texts])
+    assert (never.human_label != always.human_label).all()
 
 
 @pytest.mark.parametrize(
