@@ -218,12 +218,6 @@ class GlobalMeanTrainer(Trainer):
         self._pairs = [pair_id for part in parts for pair_id in part.get("pair_id", [])]
         self._losses.clear()
 
-    def _clip_grad_norm(self, model: torch.nn.Module) -> Any:
-        if self.accelerator.distributed_type == DistributedType.NO and self.accelerator.scaler is None:
-            # accelerate makes the same call, after it has checked the type of every gradient
-            return torch.nn.utils.clip_grad_norm_(model.parameters(), self.args.max_grad_norm)
-        return super()._clip_grad_norm(model)
-
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         """Returns the gradient's norm. Raises FloatingPointError if a loss is not finite. Raises it also for a
         norm that is not finite, except in float16."""
