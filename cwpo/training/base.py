@@ -60,8 +60,8 @@ class GlobalMeanTrainer(Trainer):
         mend_generation_config(self.model)
         if self.args.device.type == "cpu":
             keep_freed_memory()
-        self._pairs: list[str] = []  # pair ids of the current optimiser step
-        self._losses: list[tuple[Tensor, Tensor, Sequence[str]]] = []  # per part: loss, its rows' losses, pair ids
+        # of the current optimiser step, per part: loss, its rows' losses, pair ids
+        self._losses: list[tuple[Tensor, Tensor, Sequence[str]]] = []
         self._sums: Tensor | None = None  # sums for the logs, if a subclass keeps any
         self._crew: int | None = None  # number of threads that share a batch's parts; None: not decided yet
         self._tr_loss: Tensor  # the sum of losses since the last log, while training
@@ -199,7 +199,6 @@ class GlobalMeanTrainer(Trainer):
         batch_samples, count = super().get_batch_samples(epoch_iterator, num_batches, device)
         if batch_samples:
             batch_samples = [{FILLER: True}] * (num_batches - len(batch_samples)) + batch_samples
-        self._begin_step(batch_samples)
         return batch_samples, count
 
     def _track_num_input_tokens(self, inputs: dict[str, Any]) -> None:
@@ -213,29 +212,24 @@ class GlobalMeanTrainer(Trainer):
         counted = self.accelerator.gather(torch.tensor(sum(counts), device=self.args.device))
         self.state.num_input_tokens_seen += int(counted.sum())
 
-    def _begin_step(self, batch_samples: list) -> None:
-        parts = [part for batch in batch_samples for part in _parts(batch)]
-        self._pairs = [pair_id for part in parts for pair_id in part.get("pair_id", [])]
-        self._losses.clear()
-
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         """Returns the gradient's norm. Raises FloatingPointError if a loss is not finite. Raises it also for a
         norm that is not finite, except in float16."""
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        computed, self._losses = self._losses, []
         scaled = self.accelerator.scaler is not None  # float16: steps with an infinite gradient are skipped
-        looked_at = [loss.float() for loss, *_ in self._losses]
+        looked_at = [loss.float() for loss, *_ in computed]
         if not scaled:  # the norm over shards is no plain Tensor
             looked_at.append(norm if type(norm) is Tensor else torch.tensor(float(norm), device=self.args.device))
         if torch.stack(looked_at).isfinite().all():  # here a step waits for the device, once
             return norm
-        for loss, losses, pairs in self._losses:
+        for loss, losses, pairs in computed:
             if not loss.isfinite():
                 raise FloatingPointError(
                     f"the loss became {loss.item()} at step {self.state.global_step}{_blame(losses, pairs)}"
                 )
-        raise FloatingPointError(
-            f"the gradient became {float(norm)} at step {self.state.global_step}{_batch(self._pairs)}"
-        )
+        batch = _batch([pair for *_, pairs in computed for pair in pairs])
+        raise FloatingPointError(f"the gradient became {float(norm)} at step {self.state.global_step}{batch}")
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor:
         parts = [part for batch in batch_samples for part in _parts(batch)]

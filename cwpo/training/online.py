@@ -108,7 +108,6 @@ class OnlineTrainer(PreferenceLoss):
             batches = self._round(prompts)
             self._ready = [batches[i : i + step] for i in range(0, len(batches), step)]
         batch = self._ready.pop(0)
-        self._begin_step(batch)
         return batch, self._get_num_items_in_batch(batch, device)
 
     @property
