@@ -281,25 +281,20 @@ def _parts(inputs: dict[str, Any]) -> list[dict[str, Any]]:
 class Curve(TrainerCallback):
     """Hands the Trainer's logs to `log(values, step)` and the number of steps done to `progress(done, total)`."""
 
-    def __init__(
-        self, log: Callable[[Mapping[str, float], int], None], progress: Callable[[int, int], None] = lambda d, t: None
-    ) -> None:
-        self._log = log
-        self._progress = progress
+    def __init__(self, log: Callable[[Mapping[str, float], int], None], progress: Callable[[int, int], None]) -> None:
+        self._log, self._progress = log, progress
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """If the training continues from a checkpoint, hands the logs from before that checkpoint to `log`."""
-        for row in state.log_history if state.is_world_process_zero else []:
-            self._hand_on({name: value for name, value in row.items() if name != "step"}, row["step"])
+        for row in state.log_history:
+            self._hand_on(state, row)
 
     def on_log(self, args: Any, state: Any, control: Any, *, logs: dict[str, float], **kwargs: Any) -> None:
-        if state.is_world_process_zero:
-            self._hand_on(logs, state.global_step)
+        self._hand_on(state, {**logs, "step": state.global_step})
 
-    def _hand_on(self, logs: Mapping[str, float], step: int) -> None:
-        values = {k: v for k, v in logs.items() if not k.startswith(("train_", "total_flos"))}
-        if "loss" in values:
-            self._log(values, step)
+    def _hand_on(self, state: Any, row: Mapping[str, Any]) -> None:
+        if state.is_world_process_zero and "loss" in row:
+            self._log({name: value for name, value in row.items() if name != "step"}, row["step"])
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._progress(state.global_step, state.max_steps)
