@@ -181,7 +181,6 @@ def fit_annotator(
         train_dataset=rows,
         eval_dataset=None if held_out is None else rows_of(held_out),
         data_collator=PairCollator(pad_id, floats=() if pairs.target is None else ("share",)),
-        lean=site.token_budget is not None,
     )
 
 

@@ -51,7 +51,7 @@ def annotator(folder):
     rows = encode_pairs(tokenizer, PROMPTS, CHOSEN, REJECTED)
     path, pad_id = tiny_model("llama").save_pretrained(folder / "start") or folder / "start", tokenizer.pad_token_id
     model = new_annotator(path, None, pad_id=pad_id, head_std=0.1, seed=0)
-    how = {"train_dataset": rows, "data_collator": PairCollator(pad_id), "token_budget": BUDGET, "lean": True}
+    how = {"train_dataset": rows, "data_collator": PairCollator(pad_id), "token_budget": BUDGET}
     return BradleyTerryTrainer(model, args(folder), **how)
 
 
