@@ -24,12 +24,6 @@ from cwpo.training.sharing import FILLER, FirstPassOnly, SharedLoader, is_filler
 from cwpo.training.threads import draws, step_in_threads
 
 
-def widen(model: torch.nn.Module) -> None:
-    """Widens trainable weights of 16 bits to float32, in place, and warns if there are any."""
-    if (notice := float32_masters(model)) is not None:
-        warnings.warn(notice, stacklevel=3)
-
-
 class GlobalMeanTrainer(Trainer):
     """A Trainer whose loss is a mean over all rows of the optimiser's batch, however that batch is split.
 
@@ -56,7 +50,8 @@ class GlobalMeanTrainer(Trainer):
             self.data_collator = within_budget(self.data_collator, self.budget)
         if isinstance(self.train_dataset, IterableDataset):
             self.add_callback(FirstPassOnly())
-        widen(self.model)
+        if (notice := float32_masters(self.model)) is not None:
+            warnings.warn(notice, stacklevel=3)
         mend_generation_config(self.model)
         if self.args.device.type == "cpu":
             keep_freed_memory()

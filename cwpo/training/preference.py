@@ -5,7 +5,7 @@ import copy
 import functools
 import itertools
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,22 +21,20 @@ from cwpo.models.lengths import ONE_LENGTH
 from cwpo.models.limits import tokenizer_problems
 from cwpo.models.logprobs import in_lines, response_lengths
 from cwpo.models.mending import dropout_off
-from cwpo.models.packed import Layout, exact_layout
+from cwpo.models.packed import Layout, exact_layout, score_pairs
 from cwpo.objectives import pair_losses
 from cwpo.runtime import computing_in
-from cwpo.training.arguments import is_sharded
-from cwpo.training.base import GlobalMeanTrainer, widen
+from cwpo.training.base import GlobalMeanTrainer
 from cwpo.training.pairs import (
     REFERENCE,
     Reference,
-    Rows,
     StreamedRows,
     encoded_rows,
+    enter_reference,
     examples_of,
     is_stream,
     lack_reference,
     read_here,
-    score_reference,
 )
 from cwpo.training.sharing import is_filler
 
@@ -231,7 +229,6 @@ class PreferenceTrainer(PreferenceLoss):
             processing_class.pad_token = processing_class.eos_token  # padding is masked everywhere
         if problems := tokenizer_problems(processing_class, model.config):
             raise InputError(problems)
-        widen(model)
         args.remove_unused_columns = False  # the collator makes the model's inputs from other columns
         self._read = functools.partial(encoded_rows, processing_class, model.config, weight_column=weight_column)
         self._pad_id = processing_class.pad_token_id
@@ -239,9 +236,9 @@ class PreferenceTrainer(PreferenceLoss):
         streamed = args.max_steps > 0 and is_stream(train_dataset)
         if streamed:
             read_here(args)
-            train_rows: Any = StreamedRows(examples_of(train_dataset), self._scored_by(model, args))
+            train_rows: Any = StreamedRows(examples_of(train_dataset), self._read_and_score)
         else:
-            train_rows = Rows(self._read(list(examples_of(train_dataset))))
+            train_rows = self._read(list(examples_of(train_dataset)))
         # the evaluation sets by name; a single one is named ""
         sets = eval_dataset if isinstance(eval_dataset, dict) else {"": eval_dataset}
         tests = {name: self._read(list(examples_of(part))) for name, part in sets.items() if part is not None}
@@ -261,6 +258,10 @@ class PreferenceTrainer(PreferenceLoss):
             token_budget=token_budget,
             **kwargs,
         )
+        if streamed and self.is_wrapped:  # its reference must be a copy: other weights cannot be put in place
+            self._reference: Any = copy.deepcopy(model).eval().requires_grad_(False), contextlib.nullcontext
+        elif streamed:
+            self._reference = model, Reference(model).in_place
         layout = self._score(parts) if lack_reference(rows) else None  # on the device, where the model is by now
         collator = self.collator(rows, self._pad_id, layout) if rows else plain
         self.data_collator = within_budget(plain if streamed else collator, self.budget)
@@ -281,28 +282,23 @@ class PreferenceTrainer(PreferenceLoss):
         return layout
 
     def _enter_reference(self, model: nn.Module, rows: Any, layout: Layout) -> None:
+        if not lack_reference(rows):
+            return
         precision = "bfloat16" if self.args.bf16 else "float16" if self.args.fp16 else "float32"
         with computing_in(precision, self.args.device.type):  # as training does, so that all margins are 0 at step 0
-            score_reference(model, rows, self._pad_id, self.budget.tokens if self.budget else None, layout)
+            scores = score_pairs(model, rows, self._pad_id, self.budget.tokens if self.budget else None, layout)
+        enter_reference(rows, *(side.tolist() for side in scores))
 
-    def _scored_by(
-        self, model: nn.Module, args: TrainingArguments
-    ) -> Callable[[list[Mapping[str, Any]]], list[dict[str, Any]]]:
-        """Returns a function: examples -> rows with log-probs of the reference, which is `model` as it is now."""
-        wrapped = args.world_size > 1 or args.n_gpu > 1 or is_sharded()  # then no submodule may be called in training
-        reference = copy.deepcopy(model).eval().requires_grad_(False) if wrapped else model
-        in_place = contextlib.nullcontext if wrapped else Reference(model).in_place
-
-        def rows_of(examples: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
-            rows = self._read(examples, streamed=True)
-            reference.to(next(self.model.parameters()).device)
-            with in_place():
-                layout = exact_layout(reference, rows, self._pad_id, whole=self.is_wrapped)
-                self._allow(layout)
-                self._enter_reference(reference, rows, layout)
-            return rows
-
-        return rows_of
+    def _read_and_score(self, examples: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Returns a stream's examples as rows with log-probs of the reference, the model as it was before training."""
+        rows = self._read(examples, streamed=True)
+        reference, in_place = self._reference
+        reference.to(next(self.model.parameters()).device)
+        with in_place():
+            layout = exact_layout(reference, rows, self._pad_id, whole=self.is_wrapped)
+            self._allow(layout)
+            self._enter_reference(reference, rows, layout)
+        return rows
 
     def _allow(self, layout: Layout) -> None:
         """Sets self.layout (how to compute log-probs) for a new chunk of a stream; `layout` is exact for this chunk.

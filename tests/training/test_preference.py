@@ -17,7 +17,7 @@ from cwpo.models.policy import add_lora
 from cwpo.objectives import dpo, weighted_mean
 from cwpo.training.base import Curve
 from cwpo.training.bradley_terry import BradleyTerryTrainer
-from cwpo.training.pairs import encoded_rows, score_reference
+from cwpo.training.pairs import encoded_rows, enter_reference
 from cwpo.training.preference import PreferenceTrainer
 from cwpo.training.sft import SFTTrainer
 from cwpo.weighting import pair_weights
@@ -162,7 +162,7 @@ def test_the_logs_are_the_fields_known_from_other_trainers(tmp_path):
 def test_one_step_follows_the_gradient_of_the_weighted_mean(tmp_path):
     model = tiny_model("llama")
     rows = encoded_rows(tiny_tokenizer(), model.config, pairs())
-    score_reference(model, rows, 0)
+    enter_reference(rows, *(side.tolist() for side in score_pairs(model, rows, 0)))
     batch = PairCollator(0, ("weight", "chosen_logp", "rejected_logp"))(rows)
     logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1]
     labels = batch["labels"][:, 1:]

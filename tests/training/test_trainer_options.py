@@ -7,8 +7,8 @@ from tiny import arguments, tiny_model, tiny_tokenizer
 from training.test_preference import pairs
 
 from cwpo.errors import InputError
+from cwpo.models.packed import score_pairs
 from cwpo.training import PreferenceTrainer
-from cwpo.training.pairs import score_reference
 from cwpo.training.sharing import SharedLoader
 
 
@@ -72,8 +72,7 @@ def test_the_reference_is_computed_on_the_device_to_which_the_trainer_moves_the_
     done = []
     monkeypatch.setattr("transformers.Trainer._move_model_to_device", lambda *_: done.append("moved"))
     monkeypatch.setattr(
-        "cwpo.training.preference.score_reference",
-        lambda model, rows, *_: done.append("scored") or score_reference(model, rows, 0),
+        "cwpo.training.preference.score_pairs", lambda *given: done.append("scored") or score_pairs(*given)
     )
     trainer(tmp_path, eval_dataset=pairs(3))
     assert done == ["moved", "scored", "scored"]
