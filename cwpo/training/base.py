@@ -20,7 +20,7 @@ from cwpo.models.mending import float32_masters, mend_generation_config
 from cwpo.models.side_by_side import threads_of
 from cwpo.runtime import keep_freed_memory
 from cwpo.training.memory import back_off, forget_peak, measure, memory_of
-from cwpo.training.sharing import FILLER, FirstPassOnly, SharedLoader, is_filler, stream_loader
+from cwpo.training.sharing import FILLER, FirstPassOnly, is_filler, shared_loader, stream_loader
 from cwpo.training.threads import draws, step_in_threads
 
 
@@ -72,7 +72,7 @@ class GlobalMeanTrainer(Trainer):
             return super().get_train_dataloader()
         if isinstance(self.train_dataset, IterableDataset):
             return stream_loader(self.train_dataset, self.data_collator, self.args)
-        return SharedLoader(self.train_dataset, self.data_collator, self.args)
+        return shared_loader(self.train_dataset, self.data_collator, self.args)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """Loads this process's share of `eval_dataset`: rows, a key of self.eval_dataset, or None for all of it."""
@@ -81,7 +81,7 @@ class GlobalMeanTrainer(Trainer):
         if isinstance(eval_dataset, str):
             eval_dataset = self.eval_dataset[eval_dataset]
         rows = self.eval_dataset if eval_dataset is None else eval_dataset
-        return SharedLoader(rows, self.data_collator, self.args, micro=self.args.per_device_eval_batch_size)
+        return shared_loader(rows, self.data_collator, self.args, micro=self.args.per_device_eval_batch_size)
 
     def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
         return self.get_eval_dataloader(test_dataset)

@@ -9,7 +9,7 @@ from training.test_preference import pairs
 from cwpo.errors import InputError
 from cwpo.models.packed import score_pairs
 from cwpo.training import PreferenceTrainer
-from cwpo.training.sharing import SharedLoader
+from cwpo.training.sharing import shared_loader
 
 
 def trainer(tmp_path, rows=None, model=None, args=None, **options) -> PreferenceTrainer:
@@ -104,8 +104,8 @@ def test_several_processes_keep_the_order_of_rows_or_say_that_they_cannot(tmp_pa
     args = arguments(tmp_path, rows=8, micro_batch_size=2)
     args.train_sampling_strategy = "sequential"
     rows = [{"number": number} for number in range(8)]
-    loader = SharedLoader(rows, lambda some: {"numbers": [row["number"] for row in some]}, args)
+    loader = shared_loader(rows, lambda some: {"numbers": [row["number"] for row in some]}, args)
     assert [batch["numbers"] for batch in loader] == [[0, 4], [1, 5], [2, 6], [3, 7]]
     args.train_sampling_strategy = "group_by_length"
     with pytest.raises(InputError, match="group_by_length works in one process only"):
-        SharedLoader(rows, dict, args)
+        shared_loader(rows, dict, args)
