@@ -5,7 +5,8 @@ import copy
 import functools
 import itertools
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -239,8 +240,7 @@ class PreferenceTrainer(PreferenceLoss):
             train_rows: Any = StreamedRows(examples_of(train_dataset), self._read_and_score)
         else:
             train_rows = self._read(list(examples_of(train_dataset)))
-        # the evaluation sets by name; a single one is named ""
-        sets = eval_dataset if isinstance(eval_dataset, dict) else {"": eval_dataset}
+        sets = eval_dataset if isinstance(eval_dataset, dict) else {"": eval_dataset}  # a single one is named ""
         tests = {name: self._read(list(examples_of(part))) for name, part in sets.items() if part is not None}
         parts = [*([] if streamed else [train_rows]), *tests.values()]
         rows = list(itertools.chain(*parts))
@@ -258,10 +258,8 @@ class PreferenceTrainer(PreferenceLoss):
             token_budget=token_budget,
             **kwargs,
         )
-        if streamed and self.is_wrapped:  # its reference must be a copy: other weights cannot be put in place
-            self._reference: Any = copy.deepcopy(model).eval().requires_grad_(False), contextlib.nullcontext
-        elif streamed:
-            self._reference = model, Reference(model).in_place
+        if streamed:
+            self._reference = self._initial()
         layout = self._score(parts) if lack_reference(rows) else None  # on the device, where the model is by now
         collator = self.collator(rows, self._pad_id, layout) if rows else plain
         self.data_collator = within_budget(plain if streamed else collator, self.budget)
@@ -288,6 +286,12 @@ class PreferenceTrainer(PreferenceLoss):
         with computing_in(precision, self.args.device.type):  # as training does, so that all margins are 0 at step 0
             scores = score_pairs(model, rows, self._pad_id, self.budget.tokens if self.budget else None, layout)
         enter_reference(rows, *(side.tolist() for side in scores))
+
+    def _initial(self) -> tuple[nn.Module, Callable[[], AbstractContextManager]]:
+        """Returns the model as it is now, for the time when it is trained, and the context in which to call it."""
+        if self.is_wrapped:  # then no submodule may be called, and a process may hold no whole weight
+            return copy.deepcopy(self.model).eval().requires_grad_(False), contextlib.nullcontext
+        return self.model, Reference(self.model).in_place
 
     def _read_and_score(self, examples: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Returns a stream's examples as rows with log-probs of the reference, the model as it was before training."""
