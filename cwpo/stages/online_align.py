@@ -10,8 +10,6 @@ from cwpo.stages.base import Stage, Work
 from cwpo.stages.generate import with_room
 from cwpo.weighting import pair_weights
 
-DRAWN = ("temperature", "max_new_tokens", "top_k", "batch_size")  # the keys of generation that sampling reads
-
 
 def run(work: Work) -> dict[str, Any]:
     from cwpo.models.policy import context_length, load_tokenizer
@@ -35,7 +33,7 @@ def run(work: Work) -> dict[str, Any]:
         context=context,
         reward=_reward(work),
         weights=lambda gaps: pair_weights(config.weighting.name, gaps, config.weighting.scale),
-        sampling={name: config.generation[name] for name in DRAWN},
+        sampling={name: config.generation[name] for name in ("temperature", "max_new_tokens", "top_k", "batch_size")},
         batches_per_round=config.online.batches_per_round,
         **objective_of(config.objective),
     )

@@ -163,14 +163,11 @@ def fit_annotator(
         rows: Any = encode_both_orders(tokenizer, *texts) if joint else encode_pairs(tokenizer, *texts, **soft)
         return named(rows, names)
 
-    def fresh(device: str = "cpu") -> Any:
-        return new_annotator(start.path, start.revision, pad_id=pad_id, head_std=head_std, seed=seed, device=device)
-
     return _fit(
         site,
         PairRMTrainer if joint else BradleyTerryTrainer,
         tokenizer,
-        fresh,
+        functools.partial(new_annotator, start.path, start.revision, pad_id=pad_id, head_std=head_std, seed=seed),
         rows_of(pairs),
         training,
         seed,
@@ -245,7 +242,7 @@ def _fit(
     eval_dataset: Sequence[Any] | None = None,
     **settings: Any,
 ) -> Fitted:
-    """Trains the model fresh(device) with the trainer kind(..., **settings), then saves it with save_trained.
+    """Trains the model fresh(device=...) with the trainer kind(..., **settings), then saves it with save_trained.
 
     With rows to evaluate on, training stops early.
     """
@@ -257,7 +254,7 @@ def _fit(
     budget = None if site.sharded else site.token_budget
     trainer = kind(
         # a sharded model may be too large for the device
-        model=fresh("cpu" if site.sharded else site.device),
+        model=fresh(device="cpu" if site.sharded else site.device),
         args=training_arguments(
             training,
             site.checkpoints if site.checkpoints is not None and schedule else site.out,

@@ -146,8 +146,7 @@ class PreferenceLoss(GlobalMeanTrainer):
         self._sums = sums if self._sums is None else self._sums + sums
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        training = "loss" in logs or "train_loss" in logs
-        if training:
+        if "loss" in logs or "train_loss" in logs:
             logs |= self._means()
             self._sums = None
         super().log(logs, start_time)
