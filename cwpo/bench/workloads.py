@@ -17,7 +17,7 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerFast
 from cwpo.data.batching import encode_pairs
 from cwpo.data.sources import drop_unusable, read_pairs
 from cwpo.errors import InputError
-from cwpo.own.fit import turned
+from cwpo.stages.mix_labels import turned
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,13 @@ from cwpo.models.packed import score_pairs
 from cwpo.models.policy import context_length, load_tokenizer
 from cwpo.own.checks import ALIGNED, check_align
 from cwpo.own.defaults import begin, with_defaults
-from cwpo.own.fit import training_in, turned
+from cwpo.own.fit import training_in
 from cwpo.own.folder import replace_folder, workplace
 from cwpo.own.reading import naming, template_used, wished
 from cwpo.own.verdict import percent
 from cwpo.own.weighted import keep_confident, read_weighted
 from cwpo.runtime import computing_in, stand_in
+from cwpo.stages.mix_labels import turned
 from cwpo.store.store import git_commit
 from cwpo.training.fit import Start, adapted, fit_preference, fit_sft
 

@@ -26,6 +26,7 @@ from cwpo.models.policy import load_tokenizer
 from cwpo.models.reward_models import load_reward
 from cwpo.own.folder import NOTE, checkpoint_of, read_note
 from cwpo.own.reading import wished
+from cwpo.stages.mix_labels import turned
 from cwpo.training.checkpoints import Schedule
 from cwpo.training.fit import Comparisons, Site, Start, fit_annotator
 
@@ -140,12 +141,6 @@ def _comparisons(pairs: pd.DataFrame, cfg: Any) -> Comparisons:
     prompts, chosen, rejected = as_conversations(ordered, "chosen", "rejected")
     soft = np.maximum(pairs["target"], 1 - pairs["target"]).tolist() if cfg.ties == "soft" else None
     return Comparisons(pairs["pair_id"].tolist(), prompts, chosen, rejected, soft)
-
-
-def turned(pairs: pd.DataFrame, a_wins: Any) -> pd.DataFrame:
-    """Returns `pairs` plus the columns `chosen` (response `a` where `a_wins`, else `b`), `rejected` (the other)."""
-    a, b = pairs["response_a"], pairs["response_b"]
-    return pairs.assign(chosen=a.where(a_wins, b), rejected=b.where(a_wins, a))
 
 
 def fit_members(pairs: pd.DataFrame, cfg: Any, folder: Path, *, device: str, **how: Any) -> Annotator:

@@ -13,7 +13,8 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from cwpo.own.crossfit import answers
-from cwpo.own.fit import Annotates, turned
+from cwpo.own.fit import Annotates
+from cwpo.stages.mix_labels import turned
 from cwpo.store.shards import map_table
 from cwpo.weighting import pair_weights, scaled_sigmoid
 

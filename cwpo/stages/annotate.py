@@ -35,8 +35,7 @@ def run(scorer: Callable[[Work], Score], work: Work) -> dict[str, Any]:
         return table
 
     pairs, annotations = work.parents["prepare"] / "pairs.parquet", work.out / "annotations.parquet"
-    told: Any = {"scratch": work.scratch or work.out, "progress": work.progress}
-    annotated = map_table(pairs, annotations, COLUMNS, annotate, **told)
+    annotated = map_table(pairs, annotations, COLUMNS, annotate, scratch=work.kept(), progress=work.progress)
     mean_confidence = column_mean(annotations, "confidence")
     if mean_confidence == 0:
         raise InputError(

@@ -9,7 +9,7 @@ from cwpo.finite import check_finite
 from cwpo.runtime import NATIVE, computing_in
 from cwpo.stages.base import Stage, Work
 
-MEASURED = 2000  # training pairs, at most, on which train_accuracy is measured
+MEASURED = 2000  # training pairs, at most, on which train_accuracy and the quality of online labels are measured
 
 
 def run(work: Work) -> dict[str, Any]:
@@ -57,15 +57,18 @@ def _train_accuracy(work: Work, policy: Any, tokenizer: Any) -> float:
     from cwpo.data.batching import encode_pairs
     from cwpo.models.packed import score_pairs
 
-    pairs = work.table("weight", "preferences.parquet").merge(
-        work.table("reference", "reference.parquet"), on="pair_id", validate="one_to_one"
-    )
-    pairs = pairs.iloc[np.unique(np.linspace(0, len(pairs) - 1, MEASURED).round().astype(int))]
+    logps = work.table("reference", "reference.parquet")
+    pairs = evenly(work.table("weight", "preferences.parquet").merge(logps, on="pair_id", validate="one_to_one"))
     rows = encode_pairs(tokenizer, *(pairs[name].tolist() for name in ("prompt", "chosen", "rejected")))
     chosen, rejected = score_pairs(policy, rows, tokenizer.pad_token_id, work.tokens)
     # in float64, as the reference's: else rounding would give an unchanged policy margins other than 0
     margin = (chosen.double() - rejected.double()).numpy() - (pairs["chosen_logp"] - pairs["rejected_logp"]).to_numpy()
     return float((margin > 0).mean())
+
+
+def evenly(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Returns at most MEASURED of the pairs, spread evenly over the table."""
+    return pairs.iloc[np.unique(np.linspace(0, len(pairs) - 1, MEASURED).round().astype(int))]
 
 
 DIVERGENCE = Stage("divergence", 1, ("alignment.precision", "text_version"), run, measure=True)

@@ -27,8 +27,8 @@ def run(work: Work) -> dict[str, Any]:
         check_finite(states[source].sum(axis=1), table["pair_id"].tolist(), f"the hidden states of {source} responses")
     plane = principal_plane(states["labeled"])
     points = pd.concat(
-        pd.DataFrame(plane(states[source]), columns=["x", "y"]).assign(source=source, pair_id=list(ids))
-        for source, ids in ((source, table["pair_id"]) for source, table in tables.items())
+        pd.DataFrame(plane(states[source]), columns=["x", "y"]).assign(source=source, pair_id=list(table["pair_id"]))
+        for source, table in tables.items()
     )
     points[["source", "pair_id", "x", "y"]].to_parquet(work.out / "embeddings.parquet", index=False)
     metrics = {f"shift_{other}": mean_shift(states["labeled"], states[other]) for other in ("offline", "online")}

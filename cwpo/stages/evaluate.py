@@ -9,13 +9,13 @@ from cwpo.errors import InputError
 from cwpo.finite import check_finite
 from cwpo.results import rounded
 from cwpo.stages.base import Stage, Work
+from cwpo.stages.divergence import evenly
 from cwpo.stages.score_gold import GOLD_READS, SHARD, trained_folder
 from cwpo.statistics import gold_reward_accuracy
 from cwpo.store.shards import map_rows
 
 SHOWN = 100  # prompts whose responses W&B shows
 OF_LABELS = ("label_accuracy_gold", "human_gold_agreement", "margin_agreement")
-MEASURED = 2000  # pairs of an online arm, at most, whose labels are compared with gold
 
 
 def run(work: Work) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def label_quality(work: Work) -> dict[str, Any]:
 def online_quality(work: Work, gold: Any) -> dict[str, Any]:
     """Returns label_quality's numbers for an online arm's training pairs, without human_gold_agreement.
 
-    Gold scores at most MEASURED pairs, spread evenly over the training. A gold that costs money scores none: numbers
+    Gold scores only some of the pairs, spread evenly over the training. A gold that costs money scores none: numbers
     that compare with gold are None.
     """
     from cwpo.models.gold import both_rewards
@@ -150,7 +150,7 @@ def online_quality(work: Work, gold: Any) -> dict[str, Any]:
     trained = {"mean_weight": float(pairs["weight"].mean()), "n_train": len(pairs)}
     if getattr(gold, "paid", False):
         return {"label_accuracy_gold": None, "margin_agreement": None, **trained}
-    table = pairs.iloc[np.unique(np.linspace(0, len(pairs) - 1, MEASURED).round().astype(int))]
+    table = evenly(pairs)
     texts = (table[name].tolist() for name in ("prompt", "response_a", "response_b"))
     reward_a, reward_b = both_rewards(gold, *texts)
     gap = np.where(table["score_a"] > table["score_b"], 1, -1) * (reward_a - reward_b)

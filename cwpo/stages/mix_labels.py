@@ -66,16 +66,16 @@ def labeled_pairs(work: Work) -> pd.DataFrame:
     return _labeled(work, "prepare")
 
 
-def chosen_rejected(pairs: pd.DataFrame, label: pd.Series) -> tuple[pd.Series, pd.Series]:
-    """Returns the chosen and the rejected responses: where `label` is "a", response_a is chosen, else response_b."""
+def turned(pairs: pd.DataFrame, a_wins: Any) -> pd.DataFrame:
+    """Returns `pairs` plus the columns `chosen` (response `a` where `a_wins`, else `b`), `rejected` (the other)."""
     a, b = pairs["response_a"], pairs["response_b"]
-    return a.where(label == "a", b), b.where(label == "a", a)
+    return pairs.assign(chosen=a.where(a_wins, b), rejected=b.where(a_wins, a))
 
 
 def by_human_label(pairs: pd.DataFrame) -> list[list[str]]:
     """Returns three lists: prompts, chosen responses and rejected responses, according to the human labels."""
-    sides = chosen_rejected(pairs, pairs["human_label"])
-    return [column.tolist() for column in (pairs["prompt"], *sides)]
+    table = turned(pairs, pairs["human_label"] == "a")
+    return [table[name].tolist() for name in ("prompt", "chosen", "rejected")]
 
 
 MIX_LABELS = Stage("mix_labels", 1, ("labeled", "seed"), run, light=True)

@@ -14,21 +14,29 @@ from cwpo.weighting import pair_weights
 
 def run(work: Work) -> dict[str, Any]:
     from cwpo.models.policy import context_length, load_tokenizer
-    from cwpo.training.fit import Start, fit_online
-    from cwpo.training.online import counts
+    from cwpo.training.fit import Start, fit_preference
+    from cwpo.training.online import OnlineTrainer, counts
 
-    folder = work.parents["sft"] / "model"
+    config, folder = work.config, work.parents["sft"] / "model"
     tokenizer, context = load_tokenizer(folder), context_length(folder)
-    selected, most_new = work.table("select", "selected.parquet"), work.config.generation.max_new_tokens
+    selected, most_new = work.table("select", "selected.parquet"), config.generation.max_new_tokens
     prompts, without_room = with_room(selected, "training", tokenizer, most_new, context)
-    fitted, pairs = fit_online(
+    pairs: list[dict[str, Any]] = []
+    fitted = fit_preference(
         work.site(),
         prompts.to_dict("records"),
         start=Start(folder),
-        training=work.config.alignment,
-        lora=work.config.lora,
-        seed=work.config.seed,
-        **_settings(work, context),
+        training=config.alignment,
+        lora=config.lora,
+        seed=config.seed,
+        kind=OnlineTrainer,
+        pairs=pairs,
+        context=context,
+        reward=_reward(work),
+        weights=lambda gaps: pair_weights(config.weighting.name, gaps, config.weighting.scale),
+        sampling={name: config.generation[name] for name in ("temperature", "max_new_tokens", "top_k", "batch_size")},
+        batches_per_round=config.online.batches_per_round,
+        **objective_of(config.objective),
     )
     counted = counts(pairs)
     if not counted["n_train"]:
@@ -37,27 +45,8 @@ def run(work: Work) -> dict[str, Any]:
             "generation.temperature, or use another online.reward"
         )
     pd.DataFrame(pairs).to_parquet(work.out / "responses.parquet", index=False)
-    return {
-        **counted,
-        "rounds": pairs[-1]["round"] + 1,
-        "prompts_without_room": without_room,
-        "train_seconds": round(fitted.seconds, 3),
-    }
-
-
-def _settings(work: Work, context: int | None) -> dict[str, Any]:
-    """Returns the keyword arguments that fit_online passes on to OnlineTrainer."""
-    from cwpo.training.online import DRAWN, Sampling
-
-    config = work.config
-    drawn = {name: config.generation[name] for name in DRAWN}
-    return {
-        "context": context,
-        "reward": _reward(work),
-        "weights": lambda gaps: pair_weights(config.weighting.name, gaps, config.weighting.scale),
-        "sampling": Sampling(**drawn, batches_per_round=config.online.batches_per_round, seed=config.seed),
-        **objective_of(config.objective),
-    }
+    rounds, seconds = pairs[-1]["round"] + 1, round(fitted.seconds, 3)
+    return {**counted, "rounds": rounds, "prompts_without_room": without_room, "train_seconds": seconds}
 
 
 def _reward(work: Work) -> Any:

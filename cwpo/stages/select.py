@@ -7,7 +7,7 @@ import pandas as pd
 
 from cwpo.errors import InputError
 from cwpo.stages.base import Stage, Work
-from cwpo.stages.mix_labels import chosen_rejected
+from cwpo.stages.mix_labels import turned
 from cwpo.weighting import most_confident
 
 COLUMNS = ["pair_id", "prompt", "chosen", "rejected", "label_source", "margin", "confidence"]
@@ -22,9 +22,8 @@ def run(work: Work) -> dict[str, Any]:
         table = table.merge(work.table("annotate", "annotations.parquet"), on="pair_id", validate="one_to_one")
     else:
         table = table.assign(margin=np.nan, confidence=np.nan)
-    chosen, rejected = chosen_rejected(table, _labels(work, table))
     of = len(table)
-    table = table.assign(chosen=chosen, rejected=rejected, label_source=method.labels)
+    table = turned(table, _labels(work, table) == "a").assign(label_source=method.labels)
     table = table[_kept(table, method.selection)][COLUMNS]
     if len(table) < 2:
         raise InputError(

@@ -20,14 +20,8 @@ from cwpo.models.mending import float32_masters, mend_generation_config
 from cwpo.models.side_by_side import threads_of
 from cwpo.runtime import keep_freed_memory
 from cwpo.training.memory import back_off, forget_peak, measure, memory_of
-from cwpo.training.sharing import FILLER, FirstPassOnly, SharedLoader, is_filler, stream_loader
+from cwpo.training.sharing import FILLER, FirstPassOnly, is_filler, shared_loader, stream_loader
 from cwpo.training.threads import draws, step_in_threads
-
-
-def widen(model: torch.nn.Module) -> None:
-    """Widens trainable weights of 16 bits to float32, in place, and warns if there are any."""
-    if (notice := float32_masters(model)) is not None:
-        warnings.warn(notice, stacklevel=3)
 
 
 class GlobalMeanTrainer(Trainer):
@@ -56,12 +50,13 @@ class GlobalMeanTrainer(Trainer):
             self.data_collator = within_budget(self.data_collator, self.budget)
         if isinstance(self.train_dataset, IterableDataset):
             self.add_callback(FirstPassOnly())
-        widen(self.model)
+        if (notice := float32_masters(self.model)) is not None:
+            warnings.warn(notice, stacklevel=3)
         mend_generation_config(self.model)
         if self.args.device.type == "cpu":
             keep_freed_memory()
-        self._pairs: list[str] = []  # pair ids of the current optimiser step
-        self._losses: list[tuple[Tensor, Tensor, Sequence[str]]] = []  # per part: loss, its rows' losses, pair ids
+        # of the current optimiser step, per part: loss, its rows' losses, pair ids
+        self._losses: list[tuple[Tensor, Tensor, Sequence[str]]] = []
         self._sums: Tensor | None = None  # sums for the logs, if a subclass keeps any
         self._crew: int | None = None  # number of threads that share a batch's parts; None: not decided yet
         self._tr_loss: Tensor  # the sum of losses since the last log, while training
@@ -77,7 +72,7 @@ class GlobalMeanTrainer(Trainer):
             return super().get_train_dataloader()
         if isinstance(self.train_dataset, IterableDataset):
             return stream_loader(self.train_dataset, self.data_collator, self.args)
-        return SharedLoader(self.train_dataset, self.data_collator, self.args)
+        return shared_loader(self.train_dataset, self.data_collator, self.args)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """Loads this process's share of `eval_dataset`: rows, a key of self.eval_dataset, or None for all of it."""
@@ -86,7 +81,7 @@ class GlobalMeanTrainer(Trainer):
         if isinstance(eval_dataset, str):
             eval_dataset = self.eval_dataset[eval_dataset]
         rows = self.eval_dataset if eval_dataset is None else eval_dataset
-        return SharedLoader(rows, self.data_collator, self.args, micro=self.args.per_device_eval_batch_size)
+        return shared_loader(rows, self.data_collator, self.args, micro=self.args.per_device_eval_batch_size)
 
     def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
         return self.get_eval_dataloader(test_dataset)
@@ -199,7 +194,6 @@ class GlobalMeanTrainer(Trainer):
         batch_samples, count = super().get_batch_samples(epoch_iterator, num_batches, device)
         if batch_samples:
             batch_samples = [{FILLER: True}] * (num_batches - len(batch_samples)) + batch_samples
-        self._begin_step(batch_samples)
         return batch_samples, count
 
     def _track_num_input_tokens(self, inputs: dict[str, Any]) -> None:
@@ -213,35 +207,24 @@ class GlobalMeanTrainer(Trainer):
         counted = self.accelerator.gather(torch.tensor(sum(counts), device=self.args.device))
         self.state.num_input_tokens_seen += int(counted.sum())
 
-    def _begin_step(self, batch_samples: list) -> None:
-        parts = [part for batch in batch_samples for part in _parts(batch)]
-        self._pairs = [pair_id for part in parts for pair_id in part.get("pair_id", [])]
-        self._losses.clear()
-
-    def _clip_grad_norm(self, model: torch.nn.Module) -> Any:
-        if self.accelerator.distributed_type == DistributedType.NO and self.accelerator.scaler is None:
-            # accelerate makes the same call, after it has checked the type of every gradient
-            return torch.nn.utils.clip_grad_norm_(model.parameters(), self.args.max_grad_norm)
-        return super()._clip_grad_norm(model)
-
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         """Returns the gradient's norm. Raises FloatingPointError if a loss is not finite. Raises it also for a
         norm that is not finite, except in float16."""
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        computed, self._losses = self._losses, []
         scaled = self.accelerator.scaler is not None  # float16: steps with an infinite gradient are skipped
-        looked_at = [loss.float() for loss, *_ in self._losses]
+        looked_at = [loss.float() for loss, *_ in computed]
         if not scaled:  # the norm over shards is no plain Tensor
             looked_at.append(norm if type(norm) is Tensor else torch.tensor(float(norm), device=self.args.device))
         if torch.stack(looked_at).isfinite().all():  # here a step waits for the device, once
             return norm
-        for loss, losses, pairs in self._losses:
+        for loss, losses, pairs in computed:
             if not loss.isfinite():
                 raise FloatingPointError(
                     f"the loss became {loss.item()} at step {self.state.global_step}{_blame(losses, pairs)}"
                 )
-        raise FloatingPointError(
-            f"the gradient became {float(norm)} at step {self.state.global_step}{_batch(self._pairs)}"
-        )
+        batch = _batch([pair for *_, pairs in computed for pair in pairs])
+        raise FloatingPointError(f"the gradient became {float(norm)} at step {self.state.global_step}{batch}")
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor:
         parts = [part for batch in batch_samples for part in _parts(batch)]
@@ -293,25 +276,20 @@ def _parts(inputs: dict[str, Any]) -> list[dict[str, Any]]:
 class Curve(TrainerCallback):
     """Hands the Trainer's logs to `log(values, step)` and the number of steps done to `progress(done, total)`."""
 
-    def __init__(
-        self, log: Callable[[Mapping[str, float], int], None], progress: Callable[[int, int], None] = lambda d, t: None
-    ) -> None:
-        self._log = log
-        self._progress = progress
+    def __init__(self, log: Callable[[Mapping[str, float], int], None], progress: Callable[[int, int], None]) -> None:
+        self._log, self._progress = log, progress
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """If the training continues from a checkpoint, hands the logs from before that checkpoint to `log`."""
-        for row in state.log_history if state.is_world_process_zero else []:
-            self._hand_on({name: value for name, value in row.items() if name != "step"}, row["step"])
+        for row in state.log_history:
+            self._hand_on(state, row)
 
     def on_log(self, args: Any, state: Any, control: Any, *, logs: dict[str, float], **kwargs: Any) -> None:
-        if state.is_world_process_zero:
-            self._hand_on(logs, state.global_step)
+        self._hand_on(state, {**logs, "step": state.global_step})
 
-    def _hand_on(self, logs: Mapping[str, float], step: int) -> None:
-        values = {k: v for k, v in logs.items() if not k.startswith(("train_", "total_flos"))}
-        if "loss" in values:
-            self._log(values, step)
+    def _hand_on(self, state: Any, row: Mapping[str, Any]) -> None:
+        if state.is_world_process_zero and "loss" in row:
+            self._log({name: value for name, value in row.items() if name != "step"}, row["step"])
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._progress(state.global_step, state.max_steps)

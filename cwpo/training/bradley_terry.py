@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from cwpo.data.batching import MicroBatches, within_budget
+from cwpo.data.batching import within_budget
 from cwpo.models.annotator import response_scores
 from cwpo.models.pair_scores import pair_scores, reads_packed
 from cwpo.objectives import bradley_terry
@@ -17,17 +17,15 @@ class BradleyTerryTrainer(GlobalMeanTrainer):
     """Trains on batches of PairCollator. The loss is the mean over pairs of -log sigmoid(chosen - rejected score).
 
     If batches have a `share` for each pair, the share of people who prefer `chosen`, in [0, 1], a pair's loss is the
-    cross-entropy between `share` and sigmoid(chosen - rejected score). lean=True saves work and changes values
-    only by rounding. A pair's prompt is then computed only once if there is a token budget, the model is not wrapped
-    (DDP, FSDP) and reads_packed is True. Otherwise rows of similar length are computed together (see response_scores).
+    cross-entropy between `share` and sigmoid(chosen - rejected score). A token budget saves work and changes values
+    only by rounding: a pair's prompt is computed only once if the model is not wrapped (DDP, FSDP) and reads_packed is
+    True; otherwise rows of similar length are computed together (see response_scores).
     """
 
-    def __init__(self, *args: Any, lean: bool = False, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.lean = lean
-        batches: Any = self.data_collator
-        if lean and not self.is_wrapped and isinstance(batches, MicroBatches):
-            plain: Any = batches.collator
+        if self.budget is not None and not self.is_wrapped:
+            plain = self.data_collator.collator
             if reads_packed(self.model, [*self.train_dataset, *(self.eval_dataset or [])]):
                 self.data_collator = within_budget(replace(plain, packed=True), self.budget)
 
@@ -45,7 +43,7 @@ class BradleyTerryTrainer(GlobalMeanTrainer):
         """Returns the scores of B pairs, (2 B,), in logits: first all chosen sequences, then all rejected ones."""
         if "packed_ids" in inputs:
             return pair_scores(model, inputs)
-        return response_scores(model, inputs["input_ids"], inputs["attention_mask"], lean=self.lean)
+        return response_scores(model, inputs["input_ids"], inputs["attention_mask"], lean=self.budget is not None)
 
 
 class PairRMTrainer(BradleyTerryTrainer):

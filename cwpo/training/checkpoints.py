@@ -44,7 +44,7 @@ def train(trainer: GlobalMeanTrainer, schedule: Schedule) -> float:
     """
     if not schedule:
         return trainer.train().metrics["train_runtime"]
-    start = newest(Path(trainer.args.output_dir), _layout(trainer.args))
+    start = newest(trainer.args)
     keeper = Checkpoints(trainer, schedule, start)
     trainer.add_callback(keeper)
     result = trainer.train(resume_from_checkpoint=str(start) if start else None)
@@ -57,7 +57,6 @@ class Checkpoints(TrainerCallback):
     def __init__(self, trainer: GlobalMeanTrainer, schedule: Schedule, start: Path | None) -> None:
         self.trainer, self.schedule, self.start = trainer, schedule, start
         self.spent_before = 0.0
-        self._begun = self._last = time.monotonic()
         self._asked = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -108,31 +107,28 @@ def seal(folder: Path, layout: dict[str, Any]) -> None:
     write_text(folder / SEAL, json.dumps({"layout": layout, "files": files}))
 
 
-def newest(folder: Path, layout: dict[str, Any]) -> Path | None:
+def newest(args: TrainingArguments) -> Path | None:
     """Returns the newest checkpoint that is `intact`, or None. Process 0 deletes newer ones: they are not intact."""
-    found = None
-    for checkpoint in sorted(folder.glob("checkpoint-*"), key=_step, reverse=True):
-        if found is None and intact(checkpoint, layout):
-            found = checkpoint
-        elif found is None and layout["process"] == 0:
+    for checkpoint in sorted(Path(args.output_dir).glob("checkpoint-*"), key=_step, reverse=True):
+        if intact(checkpoint, _layout(args)):
+            return checkpoint
+        if args.process_index == 0:
             shutil.rmtree(checkpoint, ignore_errors=True)
-    return found
+    return None
 
 
 def intact(checkpoint: Path, layout: dict[str, Any]) -> bool:
-    """Whether a checkpoint is sealed, its files have not changed, and its layout is `layout` except for `process`."""
+    """Whether a checkpoint is sealed, its files have not changed, and its layout is `layout`."""
     try:
         sealed = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))
-        same = {**sealed["layout"], "process": 0} == {**layout, "process": 0}
-        return same and not damaged_files(checkpoint, sealed, float("inf"))
-    except (OSError, ValueError, KeyError, TypeError):
+        return layout.items() <= sealed["layout"].items() and not damaged_files(checkpoint, sealed, float("inf"))
+    except (AttributeError, OSError, ValueError, KeyError, TypeError):
         return False
 
 
 def _layout(args: TrainingArguments) -> dict[str, Any]:
-    """Returns this process's number and what a resumed run must keep: number of processes, sharding, optimiser."""
+    """Returns what a resumed run must keep: number of processes, sharding, optimiser."""
     return {
-        "process": args.process_index,
         "processes": args.world_size,
         "fsdp": os.environ.get("ACCELERATE_USE_FSDP", "false"),
         "optimizer": str(args.optim),

@@ -21,7 +21,6 @@ from cwpo.training.arguments import training_arguments
 from cwpo.training.base import Curve
 from cwpo.training.bradley_terry import BradleyTerryTrainer, PairRMTrainer
 from cwpo.training.checkpoints import Schedule, train
-from cwpo.training.online import OnlineTrainer
 from cwpo.training.preference import PreferenceTrainer
 from cwpo.training.saving import save_trained
 from cwpo.training.sft import SFTTrainer
@@ -32,8 +31,8 @@ NEVER = Schedule()
 class EarlyStopping(TrainerCallback):
     """Measures eval_loss after every epoch, stops after the first that does not lower it, restores the best weights."""
 
-    def __init__(self) -> None:
-        self.trainer: Any = None
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
         self.lowest = float("inf")
         self.best: dict[str, Any] = {}
 
@@ -135,7 +134,6 @@ def fit_sft(
         training,
         seed,
         base=base_under(start, lora, site.out),
-        train_dataset=rows,
         data_collator=SequenceCollator(tokenizer.pad_token_id),
     )
 
@@ -165,60 +163,35 @@ def fit_annotator(
         rows: Any = encode_both_orders(tokenizer, *texts) if joint else encode_pairs(tokenizer, *texts, **soft)
         return named(rows, names)
 
-    def fresh(device: str = "cpu") -> Any:
-        return new_annotator(start.path, start.revision, pad_id=pad_id, head_std=head_std, seed=seed, device=device)
-
-    rows = rows_of(pairs)
     return _fit(
         site,
         PairRMTrainer if joint else BradleyTerryTrainer,
         tokenizer,
-        fresh,
-        rows,
+        functools.partial(new_annotator, start.path, start.revision, pad_id=pad_id, head_std=head_std, seed=seed),
+        rows_of(pairs),
         training,
         seed,
-        stopping=None if held_out is None else EarlyStopping(),
-        train_dataset=rows,
         eval_dataset=None if held_out is None else rows_of(held_out),
         data_collator=PairCollator(pad_id, floats=() if pairs.target is None else ("share",)),
-        lean=site.token_budget is not None,
     )
 
 
 def fit_preference(
     site: Site,
-    pairs: Sequence[Mapping[str, Any]],
+    rows: Sequence[Mapping[str, Any]],
     *,
     start: Start,
     training: Any,
     seed: int,
     lora: Any = None,
-    **objective: Any,
+    kind: Any = PreferenceTrainer,
+    **settings: Any,
 ) -> Fitted:
-    """Trains a policy with PreferenceTrainer (Eq. 8 to 11) on `pairs`; `objective`: more arguments of that trainer."""
-    return _fit_policy(site, PreferenceTrainer, pairs, start, training, seed, lora, train_dataset=pairs, **objective)
+    """Trains the policy at `start`, or only its adapters if `lora` is enabled, by preference optimisation (Eq. 8 to 11).
 
-
-def fit_online(
-    site: Site,
-    prompts: Sequence[Mapping[str, str]],
-    *,
-    start: Start,
-    training: Any,
-    seed: int,
-    lora: Any = None,
-    **online: Any,
-) -> tuple[Fitted, list[dict[str, Any]]]:
-    """Trains a policy on its own responses; also returns the sampled pairs. `online`: arguments of OnlineTrainer."""
-    pairs: list[dict[str, Any]] = []
-    data = {"prompts": prompts, "pairs": pairs}
-    return _fit_policy(site, OnlineTrainer, prompts, start, training, seed, lora, **data, **online), pairs
-
-
-def _fit_policy(
-    site: Site, kind: Any, rows: Sequence[Any], start: Start, training: Any, seed: int, lora: Any, **data: Any
-) -> Fitted:
-    """Trains the policy at `start`, or only its adapters if `lora` is enabled, with a trainer of the class `kind`."""
+    `kind`: PreferenceTrainer, which learns from the pairs in `rows`, or OnlineTrainer, which samples responses to the
+    prompts in `rows`. `settings`: more arguments of the trainer.
+    """
     tokenizer = load_tokenizer(start.path, start.revision, chat=start.chat)
     return _fit(
         site,
@@ -230,7 +203,7 @@ def _fit_policy(
         seed,
         base=base_under(start, lora, site.out),
         processing_class=tokenizer,
-        **data,
+        **settings,
     )
 
 
@@ -265,20 +238,23 @@ def _fit(
     rows: Sequence[Any],
     training: Any,
     seed: int,
-    stopping: EarlyStopping | None = None,
     base: Base | None = None,
-    **data: Any,
+    eval_dataset: Sequence[Any] | None = None,
+    **settings: Any,
 ) -> Fitted:
-    """Trains the model fresh(device) with the trainer kind(..., **data), then saves it with save_trained."""
+    """Trains the model fresh(device=...) with the trainer kind(..., **settings), then saves it with save_trained.
+
+    With rows to evaluate on, training stops early.
+    """
     began = time.perf_counter()
     free_memory(site.device)  # of an earlier training
     # Checkpoints do not hold the weights of the best epoch, so a training with early stopping writes none.
-    schedule = site.schedule if site.checkpoints is not None and stopping is None else NEVER
+    schedule = site.schedule if site.checkpoints is not None and eval_dataset is None else NEVER
     # Processes that share a model's weights must run it equally often: micro_batch_size rows at a time.
     budget = None if site.sharded else site.token_budget
     trainer = kind(
         # a sharded model may be too large for the device
-        model=fresh("cpu" if site.sharded else site.device),
+        model=fresh(device="cpu" if site.sharded else site.device),
         args=training_arguments(
             training,
             site.checkpoints if site.checkpoints is not None and schedule else site.out,
@@ -287,13 +263,15 @@ def _fit(
             device=site.device,
             token_budget=budget,
         ),
+        train_dataset=rows,
+        eval_dataset=eval_dataset,
         token_budget=budget,
-        callbacks=[Curve(site.log, site.progress), *([stopping] if stopping else [])],
-        **data,
+        callbacks=[Curve(site.log, site.progress)],
+        **settings,
     )
     trainer.remove_callback(PrinterCallback)  # it prints every log; ours go to the tracker
-    if stopping:
-        stopping.trainer = trainer
+    if eval_dataset is not None:
+        trainer.add_callback(EarlyStopping(trainer))
     setup = time.perf_counter() - began
     seconds = train(trainer, schedule)
     save_trained(trainer, tokenizer, site.out, fresh=fresh, base=base)

@@ -31,10 +31,9 @@ def memory_of(device: torch.device) -> Memory | None:
 def measure(budget: Budget, memory: Memory | None, tokens: int) -> None:
     """Sets budget.tokens to how many tokens fit into the GPU's memory at once, and budget.measured to False.
 
-    `memory` was measured after a step whose largest part had `tokens` tokens. If `memory` is None, or if
-    budget.measured is False already, nothing is set.
+    `memory` was measured after a step whose largest part had `tokens` tokens. If it is None, nothing is set.
     """
-    if budget.measured and memory is not None:
+    if memory is not None:
         each = max(1, memory.most - memory.held) / tokens
         budget.tokens = max(1, min(MOST, int(USED * (memory.total - memory.held) / each)))
         budget.measured = False

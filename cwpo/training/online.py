@@ -4,7 +4,6 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,22 +23,6 @@ from cwpo.training.preference import PreferenceLoss
 
 Scores = Callable[[Sequence[str], Sequence[str]], np.ndarray]
 Weights = Callable[[np.ndarray], np.ndarray]
-DRAWN = ("temperature", "max_new_tokens", "top_k", "batch_size")
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How responses are sampled: in rounds, each for the prompts of `batches_per_round` optimiser steps.
-
-    `batch_size`: prompts sampled at once on a CPU; a GPU takes as many as fit. `top_k`: 0 allows all tokens.
-    """
-
-    temperature: float
-    max_new_tokens: int
-    batch_size: int
-    batches_per_round: int
-    seed: int
-    top_k: int = 0
 
 
 class OnlineTrainer(PreferenceLoss):
@@ -49,8 +32,9 @@ class OnlineTrainer(PreferenceLoss):
     with the higher reward is chosen. Pairs with identical texts, with equal rewards or with a text too long for a model
     are dropped; the mean is over the rest of the batch. Every sampled pair is appended to the list `pairs`, in order.
 
-    prompts: rows with prompt_id and prompt; one pass over them is an epoch. model: a causal LM with dropout off.
-    The reference is the model as handed in. context: the model's context length in tokens, None for no limit.
+    train_dataset: rows with prompt_id and prompt; one pass over them is an epoch. model: a causal LM with dropout off.
+    The reference is the model as handed in. sampling: temperature, max_new_tokens, batch_size and top_k of
+    sample_responses. context: the model's context length in tokens, None for no limit.
     reward(prompts, responses) returns scores (N,), NaN for a text that is too long. weights(gaps) returns pair weights
     > 0 for reward gaps > 0, both (N,). Other arguments and logs are as in PreferenceTrainer. It also logs, of the last
     round: online/reward (mean), online/gap (mean over kept pairs), online/length (mean number of tokens) and
@@ -61,23 +45,23 @@ class OnlineTrainer(PreferenceLoss):
         self,
         model: torch.nn.Module,
         args: TrainingArguments,
-        prompts: Sequence[Mapping[str, str]],
+        train_dataset: Sequence[Mapping[str, str]],
         *,
+        pairs: list[dict[str, Any]],
         context: int | None,
         reward: Scores,
         weights: Weights,
-        sampling: Sampling,
+        sampling: Mapping[str, Any],
+        batches_per_round: int,
         processing_class: PreTrainedTokenizerBase,
-        pairs: list[dict[str, Any]] | None = None,
         **kwargs: Any,
     ) -> None:
         if args.world_size > 1:
             raise InputError(
                 f"online alignment runs in one process, not in {args.world_size}: start it without torchrun"
             )
-        self.context, self.reward, self.weights = context, reward, weights
-        self.sampling = sampling
-        self.pairs = [] if pairs is None else pairs
+        self.pairs, self.context, self.reward, self.weights = pairs, context, reward, weights
+        self.sampling, self.batches_per_round = sampling, batches_per_round
         self._round_number = 0
         self._ready: list[list[dict[str, Tensor]]] = []
         self._latest: dict[str, float] = {}
@@ -85,7 +69,7 @@ class OnlineTrainer(PreferenceLoss):
         super().__init__(
             model=model,
             args=args,
-            train_dataset=prompts,
+            train_dataset=train_dataset,
             data_collator=list,
             processing_class=processing_class,
             **kwargs,
@@ -104,11 +88,10 @@ class OnlineTrainer(PreferenceLoss):
         """Returns one step's micro-batches and their number of kept pairs (1 if none). Samples a round if needed."""
         if not self._ready:
             step = self.args.gradient_accumulation_steps
-            prompts = list(itertools.islice(epoch_iterator, self.sampling.batches_per_round * step))
+            prompts = list(itertools.islice(epoch_iterator, self.batches_per_round * step))
             batches = self._round(prompts)
             self._ready = [batches[i : i + step] for i in range(0, len(batches), step)]
         batch = self._ready.pop(0)
-        self._begin_step(batch)
         return batch, self._get_num_items_in_batch(batch, device)
 
     @property
@@ -132,12 +115,10 @@ class OnlineTrainer(PreferenceLoss):
         number, self._round_number = self._round_number, self._round_number + 1
         prompts = [row for batch in micro_batches for row in batch]
         pairs = self._sample(prompts, number)
-        rows = self._rows(pairs)
-        sizes = [len(batch) for batch in micro_batches]
-        ends = list(itertools.accumulate(sizes))
+        rows = iter(self._rows(pairs))
         batches = [
-            [row for row in rows[end - size : end] if row is not None] or [self._nothing(prompts[end - 1])]
-            for size, end in zip(sizes, ends, strict=True)
+            [row for row in itertools.islice(rows, len(batch)) if row is not None] or [self._nothing(batch[-1])]
+            for batch in micro_batches
         ]
         flat = [row for batch in batches for row in batch]
         pad_id = self.processing_class.pad_token_id
@@ -157,10 +138,9 @@ class OnlineTrainer(PreferenceLoss):
         """Returns a pair per prompt of round `number`: two responses with rewards, and weight 0 until _rows sets it."""
         texts = [row["prompt"] for row in prompts]
         ids = [row["prompt_id"] for row in prompts]
-        seeds = [prompt_seed(self.sampling.seed, f"online/{number}/{side}", id) for side in "ab" for id in ids]
-        drawn = {name: getattr(self.sampling, name) for name in DRAWN}
+        seeds = [prompt_seed(self.args.seed, f"online/{number}/{side}", id) for side in "ab" for id in ids]
         with _generation_settings_kept(self.model):
-            said = sample_responses(self.model, self.processing_class, texts * 2, seeds, names=ids * 2, **drawn)
+            said = sample_responses(self.model, self.processing_class, texts * 2, seeds, names=ids * 2, **self.sampling)
         try:
             scores = self.reward(texts * 2, [one["response"] for one in said])
         except FloatingPointError as error:

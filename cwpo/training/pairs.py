@@ -16,7 +16,6 @@ from cwpo.data.batching import encode_pairs, named
 from cwpo.data.dialogues import as_messages, encodes
 from cwpo.errors import InputError
 from cwpo.models.limits import pair_problems
-from cwpo.models.packed import Layout, score_pairs
 
 COLUMNS = ("prompt", "chosen", "rejected")
 REFERENCE = ("chosen_logp", "rejected_logp")
@@ -48,14 +47,6 @@ class Reference:
         for index, (parameter, other) in enumerate(self._kept):
             self._kept[index] = (parameter, parameter.data)
             parameter.data = other.to(parameter.device, parameter.dtype)
-
-
-class Rows(list[dict[str, Any]]):
-    """A list of tokenised rows that serves as a trainer's data set; `rows` is the list itself."""
-
-    @property
-    def rows(self) -> "Rows":
-        return self
 
 
 def examples_of(dataset: Iterable[Mapping[str, Any]]) -> Any:
@@ -101,7 +92,7 @@ def encoded_rows(
     if problems := pair_problems(rows, tokenizer, config):
         raise InputError(problems)
     if any(name in row for row in examples for name in REFERENCE):
-        _enter(rows, *(_numbers(examples, name) for name in REFERENCE))
+        enter_reference(rows, *(_numbers(examples, name) for name in REFERENCE))
     return named(rows, [str(row.get("pair_id", f"row {i}")) for i, row in enumerate(examples)])
 
 
@@ -109,15 +100,8 @@ def lack_reference(rows: Examples) -> bool:
     return any(name not in row for row in rows for name in REFERENCE)
 
 
-def score_reference(
-    model: nn.Module, rows: Examples, pad_id: int, token_budget: int | None = None, layout: Layout | None = None
-) -> None:
-    """Writes the model's log-probs into the REFERENCE columns of all rows, unless all rows have them already."""
-    if lack_reference(rows):
-        _enter(rows, *(part.tolist() for part in score_pairs(model, rows, pad_id, token_budget, layout)))
-
-
-def _enter(rows: Any, *columns: Sequence[float]) -> None:
+def enter_reference(rows: Any, *columns: Sequence[float]) -> None:
+    """Writes the reference's log-probs, of chosen and of rejected responses, into the columns REFERENCE of `rows`."""
     for name, values in zip(REFERENCE, columns, strict=True):
         for row, value in zip(rows, values, strict=True):
             row[name] = value

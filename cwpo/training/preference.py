@@ -6,6 +6,7 @@ import functools
 import itertools
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -21,22 +22,20 @@ from cwpo.models.lengths import ONE_LENGTH
 from cwpo.models.limits import tokenizer_problems
 from cwpo.models.logprobs import in_lines, response_lengths
 from cwpo.models.mending import dropout_off
-from cwpo.models.packed import Layout, exact_layout
+from cwpo.models.packed import Layout, exact_layout, score_pairs
 from cwpo.objectives import pair_losses
 from cwpo.runtime import computing_in
-from cwpo.training.arguments import is_sharded
-from cwpo.training.base import GlobalMeanTrainer, widen
+from cwpo.training.base import GlobalMeanTrainer
 from cwpo.training.pairs import (
     REFERENCE,
     Reference,
-    Rows,
     StreamedRows,
     encoded_rows,
+    enter_reference,
     examples_of,
     is_stream,
     lack_reference,
     read_here,
-    score_reference,
 )
 from cwpo.training.sharing import is_filler
 
@@ -147,8 +146,7 @@ class PreferenceLoss(GlobalMeanTrainer):
         self._sums = sums if self._sums is None else self._sums + sums
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        training = "loss" in logs or "train_loss" in logs
-        if training:
+        if "loss" in logs or "train_loss" in logs:
             logs |= self._means()
             self._sums = None
         super().log(logs, start_time)
@@ -231,7 +229,6 @@ class PreferenceTrainer(PreferenceLoss):
             processing_class.pad_token = processing_class.eos_token  # padding is masked everywhere
         if problems := tokenizer_problems(processing_class, model.config):
             raise InputError(problems)
-        widen(model)
         args.remove_unused_columns = False  # the collator makes the model's inputs from other columns
         self._read = functools.partial(encoded_rows, processing_class, model.config, weight_column=weight_column)
         self._pad_id = processing_class.pad_token_id
@@ -239,11 +236,10 @@ class PreferenceTrainer(PreferenceLoss):
         streamed = args.max_steps > 0 and is_stream(train_dataset)
         if streamed:
             read_here(args)
-            train_rows: Any = StreamedRows(examples_of(train_dataset), self._scored_by(model, args))
+            train_rows: Any = StreamedRows(examples_of(train_dataset), self._read_and_score)
         else:
-            train_rows = Rows(self._read(list(examples_of(train_dataset))))
-        # the evaluation sets by name; a single one is named ""
-        sets = eval_dataset if isinstance(eval_dataset, dict) else {"": eval_dataset}
+            train_rows = self._read(list(examples_of(train_dataset)))
+        sets = eval_dataset if isinstance(eval_dataset, dict) else {"": eval_dataset}  # a single one is named ""
         tests = {name: self._read(list(examples_of(part))) for name, part in sets.items() if part is not None}
         parts = [*([] if streamed else [train_rows]), *tests.values()]
         rows = list(itertools.chain(*parts))
@@ -261,6 +257,8 @@ class PreferenceTrainer(PreferenceLoss):
             token_budget=token_budget,
             **kwargs,
         )
+        if streamed:
+            self._reference = self._initial()
         layout = self._score(parts) if lack_reference(rows) else None  # on the device, where the model is by now
         collator = self.collator(rows, self._pad_id, layout) if rows else plain
         self.data_collator = within_budget(plain if streamed else collator, self.budget)
@@ -281,28 +279,29 @@ class PreferenceTrainer(PreferenceLoss):
         return layout
 
     def _enter_reference(self, model: nn.Module, rows: Any, layout: Layout) -> None:
+        if not lack_reference(rows):
+            return
         precision = "bfloat16" if self.args.bf16 else "float16" if self.args.fp16 else "float32"
         with computing_in(precision, self.args.device.type):  # as training does, so that all margins are 0 at step 0
-            score_reference(model, rows, self._pad_id, self.budget.tokens if self.budget else None, layout)
+            scores = score_pairs(model, rows, self._pad_id, self.budget.tokens if self.budget else None, layout)
+        enter_reference(rows, *(side.tolist() for side in scores))
 
-    def _scored_by(
-        self, model: nn.Module, args: TrainingArguments
-    ) -> Callable[[list[Mapping[str, Any]]], list[dict[str, Any]]]:
-        """Returns a function: examples -> rows with log-probs of the reference, which is `model` as it is now."""
-        wrapped = args.world_size > 1 or args.n_gpu > 1 or is_sharded()  # then no submodule may be called in training
-        reference = copy.deepcopy(model).eval().requires_grad_(False) if wrapped else model
-        in_place = contextlib.nullcontext if wrapped else Reference(model).in_place
+    def _initial(self) -> tuple[nn.Module, Callable[[], AbstractContextManager]]:
+        """Returns the model as it is now, for the time when it is trained, and the context in which to call it."""
+        if self.is_wrapped:  # then no submodule may be called, and a process may hold no whole weight
+            return copy.deepcopy(self.model).eval().requires_grad_(False), contextlib.nullcontext
+        return self.model, Reference(self.model).in_place
 
-        def rows_of(examples: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
-            rows = self._read(examples, streamed=True)
-            reference.to(next(self.model.parameters()).device)
-            with in_place():
-                layout = exact_layout(reference, rows, self._pad_id, whole=self.is_wrapped)
-                self._allow(layout)
-                self._enter_reference(reference, rows, layout)
-            return rows
-
-        return rows_of
+    def _read_and_score(self, examples: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Returns a stream's examples as rows with log-probs of the reference, the model as it was before training."""
+        rows = self._read(examples, streamed=True)
+        reference, in_place = self._reference
+        reference.to(next(self.model.parameters()).device)
+        with in_place():
+            layout = exact_layout(reference, rows, self._pad_id, whole=self.is_wrapped)
+            self._allow(layout)
+            self._enter_reference(reference, rows, layout)
+        return rows
 
     def _allow(self, layout: Layout) -> None:
         """Sets self.layout (how to compute log-probs) for a new chunk of a stream; `layout` is exact for this chunk.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from cwpo.data.batching import IGNORED, MicroBatches, alone, within_budget
+from cwpo.data.batching import IGNORED, alone, within_budget
 from cwpo.models.heads import LOGITS, Head
 from cwpo.models.lengths import exact_parts
 from cwpo.models.limits import vocabulary
@@ -28,22 +28,20 @@ class SFTTrainer(GlobalMeanTrainer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.head: Head | None = None
-        batches: Any = self.data_collator
         rows = self.train_dataset
         most = len(max((row["ids"] for row in rows), key=len)) * self.args.per_device_train_batch_size
         if self.budget is not None:
             most = max(most if self.budget.measured else 0, self.budget.tokens)
         many = most * (vocabulary(self.model.config) or 0) > LOGITS
-        budgeted = isinstance(batches, MicroBatches)
-        if self.is_wrapped or not (many or budgeted):
+        if self.is_wrapped or not (many or self.budget):
             return
         layout = exact_layout(self.model, list(map(alone, rows)), 0)
-        packs = budgeted and layout.packed
+        packs = self.budget is not None and layout.packed
         self.head = layout.head if many or packs else None
         if packs:
             with self.accelerator.autocast():
                 lines = in_lines(self.model) and not drops_attention(self.model.config)  # their kernel knows no dropout
-                packed: Any = replace(batches.collator, packed=True, lines=lines)
+                packed = replace(self.data_collator.collator, packed=True, lines=lines)
             self.data_collator = within_budget(packed, self.budget)
 
     def count_rows(self, inputs: Mapping[str, Tensor]) -> Tensor | int:

@@ -15,6 +15,8 @@ from cwpo.errors import InputError
 
 FILLER = "filler"
 
+Collator = Callable[[Sequence[Any]], dict[str, Any]]
+
 
 class SharedBatches(Sampler[list[int]]):
     """Yields one process's micro-batches: lists of row indices. Every `batch_size` rows of `order` are a global batch.
@@ -96,16 +98,9 @@ class SharedStream(IterableDataset):
             yield from self.batches.share(batch, filler={**batch[0], FILLER: True})
 
 
-def stream_loader(rows: Any, collator: Callable[[Sequence[Any]], dict[str, Any]], args: Any) -> DataLoaderShard:
+def stream_loader(rows: Any, collator: Collator, args: Any) -> DataLoaderShard:
     """Returns a loader of this process's share of each global batch of a stream, for training: see SharedBatches."""
-    micro = args.per_device_train_batch_size
-    batches = SharedBatches(
-        SequentialSampler(()),  # rows come in the stream's own order
-        batch_size=micro * args.gradient_accumulation_steps * args.world_size,
-        micro=micro,
-        process=args.process_index,
-        processes=args.world_size,
-    )
+    batches = _batches(SequentialSampler(()), args)  # rows come in the stream's own order
     stream = SharedStream(rows, batches)
     return DataLoaderShard(stream, batch_size=None, collate_fn=Marking(collator), pin_memory=args.dataloader_pin_memory)
 
@@ -126,44 +121,41 @@ class FirstPassOnly(TrainerCallback):
             )
 
 
-class SharedLoader(DataLoader):
-    """Loads this process's share of each global batch, in micro-batches of about `micro` rows: see SharedBatches.
-
-    For training, `micro` is None: micro-batches have args.per_device_train_batch_size rows.
-    """
-
-    def __init__(
-        self, rows: Any, collator: Callable[[Sequence[Any]], dict[str, Any]], args: Any, micro: int | None = None
-    ) -> None:
-        dataset = WithFiller(rows)
-        steps = args.gradient_accumulation_steps if micro is None else 1
-        if micro is None and args.train_sampling_strategy not in ("random", "sequential"):
-            raise InputError(
-                f"train_sampling_strategy={args.train_sampling_strategy} works in one process only, not in {args.world_size}; use random "
-                "or sequential"
-            )
-        micro = micro or args.per_device_train_batch_size
-        in_order = args.train_sampling_strategy == "sequential"
-        seed = args.data_seed if args.data_seed is not None else args.seed
-        batches = SharedBatches(
-            SequentialSampler(dataset) if in_order else SeedableRandomSampler(dataset, data_seed=seed),
-            batch_size=micro * steps * args.world_size,
-            micro=micro,
-            process=args.process_index,
-            processes=args.world_size,
+def shared_loader(rows: Any, collator: Collator, args: Any, micro: int | None = None) -> DataLoader:
+    """Returns a loader of this process's share of each global batch, in micro-batches of about `micro` rows: see
+    SharedBatches. For training, `micro` is None: micro-batches have args.per_device_train_batch_size rows."""
+    if micro is None and args.train_sampling_strategy not in ("random", "sequential"):
+        raise InputError(
+            f"train_sampling_strategy={args.train_sampling_strategy} works in one process only, not in {args.world_size}; use random "
+            "or sequential"
         )
-        super().__init__(
-            dataset, batch_sampler=batches, collate_fn=Marking(collator), pin_memory=args.dataloader_pin_memory
-        )
+    dataset = WithFiller(rows)
+    in_order = args.train_sampling_strategy == "sequential"
+    seed = args.data_seed if args.data_seed is not None else args.seed
+    order = SequentialSampler(dataset) if in_order else SeedableRandomSampler(dataset, data_seed=seed)
+    batches = _batches(order, args, micro)
+    return DataLoader(
+        dataset, batch_sampler=batches, collate_fn=Marking(collator), pin_memory=args.dataloader_pin_memory
+    )
 
-    def set_epoch(self, epoch: int) -> None:
-        self.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
+
+def _batches(order: Any, args: Any, micro: int | None = None) -> SharedBatches:
+    """Returns the micro-batches of a training; if `micro` is given, those of an evaluation."""
+    steps = args.gradient_accumulation_steps if micro is None else 1
+    micro = micro or args.per_device_train_batch_size
+    return SharedBatches(
+        order,
+        batch_size=micro * steps * args.world_size,
+        micro=micro,
+        process=args.process_index,
+        processes=args.world_size,
+    )
 
 
 class Marking:
     """Wraps a collator: marks a batch of filler rows as FILLER, or each of its parts if MicroBatches has split it."""
 
-    def __init__(self, collator: Callable[[Sequence[Any]], dict[str, Any]]) -> None:
+    def __init__(self, collator: Collator) -> None:
         self.collator = collator
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import socket
 
 import pytest
 import torch
+from datasets import Dataset
 from tiny import arguments, tiny_model, tiny_tokenizer
 from training.test_preference import TEXTS, WEIGHTS, losses, pairs, preference, trained
 
@@ -16,16 +17,16 @@ TRAIN, HELD_OUT = pairs(8), pairs(11)[8:]
 NAMES = {f"eval_{name}" for name in ("loss", *LOGGED)}
 
 
-def evaluated(tmp_path, eval_dataset=HELD_OUT, *, model=None, token_budget=None, batch=8, **settings):
+def evaluated(tmp_path, eval_dataset=HELD_OUT, *, train_dataset=TRAIN, token_budget=None, batch=8, **settings):
     args = arguments(tmp_path, rows=8, learning_rate=0.05, epochs=3)
     args.per_device_eval_batch_size = batch
     for name, value in settings.items():
         setattr(args, name, value)
     args.__post_init__()
     return PreferenceTrainer(
-        model or tiny_model("llama"),
+        tiny_model("llama"),
         args,
-        TRAIN,
+        train_dataset,
         eval_dataset,
         processing_class=tiny_tokenizer(),
         token_budget=token_budget,
@@ -109,14 +110,7 @@ def test_several_sets_are_logged_by_their_names(tmp_path):
 
 
 def test_a_streamed_training_is_evaluated_too(tmp_path):
-    args = arguments(tmp_path, rows=8)
-    args.max_steps = 1
-
-    class Stream:
-        def __iter__(self):
-            return iter(TRAIN)
-
-    trainer = PreferenceTrainer(tiny_model("llama"), args, Stream(), HELD_OUT, processing_class=tiny_tokenizer())
+    trainer = evaluated(tmp_path, train_dataset=Dataset.from_list(TRAIN).to_iterable_dataset(), max_steps=1)
     trainer.train()
     expected = right_values(trainer.model, tiny_model("llama"))
     metrics = trainer.evaluate()

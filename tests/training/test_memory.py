@@ -5,18 +5,17 @@ from collections import Counter
 
 import pytest
 import torch
-from tiny import arguments, tiny_model, tiny_tokenizer
+from tiny import tiny_model
 from torch.utils._python_dispatch import TorchDispatchMode
 from training.test_online import online
-from training.test_preference import close, pairs, preference, update
+from training.test_preference import close, pairs, preference, sft, update
 
-from cwpo.data.batching import Budget, SequenceCollator, Whole, encode
+from cwpo.data.batching import Budget, SequenceCollator, Whole
 from cwpo.errors import InputError
 from cwpo.models.policy import add_lora
 from cwpo.training import memory
 from cwpo.training.base import GlobalMeanTrainer
 from cwpo.training.memory import Memory, back_off, measure
-from cwpo.training.sft import SFTTrainer
 
 STEPS = {"batch_size": 8, "epochs": 2, "learning_rate": 0.01}
 
@@ -152,18 +151,9 @@ def test_a_step_of_packed_pairs_waits_once(tmp_path):
 
 @pytest.mark.parametrize("family", ["llama", "opt"])
 def test_sft_of_many_logits_runs_the_head_in_chunks(tmp_path, monkeypatch, family):
-    encoded = encode(tiny_tokenizer(), [row["prompt"] for row in pairs()], [row["chosen"] for row in pairs()])
-    rows = [{"ids": ids, "start": start} for ids, start in encoded]
-
-    def moved() -> torch.Tensor:
-        data = {"train_dataset": rows, "data_collator": SequenceCollator(0)}
-        trainer = SFTTrainer(model=tiny_model(family), args=arguments(tmp_path, rows=8), **data)
-        assert (trainer.head is not None) == lean
-        return update(trainer)
-
-    lean = False
-    whole = moved()
-    lean = True
+    whole = sft(tmp_path, model=tiny_model(family))
     monkeypatch.setattr("cwpo.training.sft.LOGITS", 100)
     monkeypatch.setattr("cwpo.models.heads.LOGITS", 100)
-    assert close(moved(), whole, rel=1e-4)
+    chunked = sft(tmp_path, model=tiny_model(family))
+    assert (whole.head is None, chunked.head is None) == (True, False)
+    assert close(update(chunked), update(whole), rel=1e-4)

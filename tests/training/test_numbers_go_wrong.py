@@ -11,10 +11,10 @@ import torch
 from own.test_align import rows as weighted_rows
 from own.test_align import saved
 from own.test_annotate import FAST, composed, write_pairs
-from tiny import arguments, save, tiny_model, tiny_tokenizer
-from training.test_preference import pairs, preference
+from tiny import save, tiny_model, tiny_tokenizer
+from training import test_preference as made
+from training.test_preference import TEXTS, bradley_terry, pairs, preference, sft
 
-from cwpo.data.batching import PairCollator, SequenceCollator, encode, encode_pairs, named
 from cwpo.errors import InputError
 from cwpo.models.annotator import new_annotator
 from cwpo.models.generation import sample_responses
@@ -25,11 +25,9 @@ from cwpo.own.weighted import read_weighted
 from cwpo.stages.annotate import annotate_stage
 from cwpo.stages.base import Work
 from cwpo.stages.weight import WEIGHT
-from cwpo.training.bradley_terry import BradleyTerryTrainer
 from cwpo.training.pairs import encoded_rows
-from cwpo.training.sft import SFTTrainer
 
-NAMES = [f"pair{i}" for i in range(8)]
+NAMES = made.NAMES[:8]
 
 
 def break_gradients(model: torch.nn.Module) -> torch.nn.Module:
@@ -38,31 +36,13 @@ def break_gradients(model: torch.nn.Module) -> torch.nn.Module:
     return model
 
 
-def sft(tmp_path, model):
-    rows = pairs()
-    encoded = encode(tiny_tokenizer(), [row["prompt"] for row in rows], [row["chosen"] for row in rows])
-    data = named([{"ids": ids, "start": start} for ids, start in encoded], NAMES)
-    return SFTTrainer(
-        model=model, args=arguments(tmp_path, rows=8), train_dataset=data, data_collator=SequenceCollator(0)
-    )
-
-
-def bradley_terry(tmp_path, model):
-    rows = pairs()
-    texts = ([row[name] for row in rows] for name in ("prompt", "chosen", "rejected"))
-    data = named(encode_pairs(tiny_tokenizer(), *texts), NAMES)
-    return BradleyTerryTrainer(
-        model=model, args=arguments(tmp_path, rows=8), train_dataset=data, data_collator=PairCollator(0)
-    )
-
-
 def dpo(tmp_path, model, **settings):
     return preference(tmp_path, pairs(pair_id=NAMES), model, **settings)
 
 
 TRAINERS = {
-    "sft": (sft, {}),
-    "bradley_terry": (bradley_terry, {"labels": 1}),
+    "sft": (lambda folder, model: sft(folder, 8, model), {}),
+    "bradley_terry": (lambda folder, model: bradley_terry(folder, TEXTS[:8], model), {"labels": 1}),
     "dpo": (dpo, {}),
     "dpo in parts": (lambda folder, model: dpo(folder, model, budget=40), {}),
     "padded dpo": (lambda folder, model: dpo(folder, model), {"family": "opt"}),

@@ -14,7 +14,7 @@ from cwpo.errors import InputError
 from cwpo.models.reward_models import rewards_within
 from cwpo.stages.base import Work
 from cwpo.stages.evaluate import online_quality
-from cwpo.training.online import OnlineTrainer, Sampling, counts
+from cwpo.training.online import OnlineTrainer, counts
 from cwpo.training.preference import PreferenceTrainer
 from cwpo.weighting import scaled_sigmoid
 
@@ -43,10 +43,12 @@ def online(
         policy or tiny_model(family, spread=4.0),
         arguments(tmp_path, rows=len(rows), **settings),
         rows,
+        pairs=[],
         context=context,
         reward=reward,
         weights=weights,
-        sampling=Sampling(temperature=1.0, max_new_tokens=5, batch_size=3, batches_per_round=per_round, seed=7),
+        sampling={"temperature": 1.0, "max_new_tokens": 5, "batch_size": 3},
+        batches_per_round=per_round,
         processing_class=tiny_tokenizer(),
         beta=0.5,
     )
@@ -225,10 +227,12 @@ def test_several_processes_are_refused(tmp_path):
             None,
             SimpleNamespace(world_size=2),
             [],
+            pairs=[],
             context=None,
             reward=goodness,
             weights=scaled_sigmoid,
-            sampling=None,
+            sampling={},
+            batches_per_round=1,
             processing_class=None,
         )
 

@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset
 from tiny import FAMILIES, arguments, parameters, save, tiny_model, tiny_tokenizer
 
-from cwpo.data.batching import PairCollator, SequenceCollator, encode, encode_pairs
+from cwpo.data.batching import PairCollator, SequenceCollator, encode, encode_pairs, named
 from cwpo.errors import InputError
 from cwpo.models.annotator import new_annotator, score_responses
 from cwpo.models.logprobs import score_sequences
@@ -17,10 +17,9 @@ from cwpo.models.policy import add_lora
 from cwpo.objectives import dpo, weighted_mean
 from cwpo.training.base import Curve
 from cwpo.training.bradley_terry import BradleyTerryTrainer
-from cwpo.training.pairs import encoded_rows, score_reference
+from cwpo.training.pairs import encoded_rows, enter_reference
 from cwpo.training.preference import PreferenceTrainer
 from cwpo.training.sft import SFTTrainer
-from cwpo.weighting import pair_weights
 
 TEXTS = [
     ("tell me about bread", "is good", "is very bad cold"),
@@ -35,6 +34,7 @@ TEXTS = [
     ("ask me about bread", "very good", "very very bad"),
     ("is bread warm", "bread is warm", "bad"),
 ]
+NAMES = [f"pair{i}" for i in range(len(TEXTS))]
 WEIGHTS = [0.9, 0.1, 0.4, 0.05, 0.7, 0.3, 1.0, 0.2, 0.6, 0.8, 0.5]
 
 
@@ -162,7 +162,7 @@ def test_the_logs_are_the_fields_known_from_other_trainers(tmp_path):
 def test_one_step_follows_the_gradient_of_the_weighted_mean(tmp_path):
     model = tiny_model("llama")
     rows = encoded_rows(tiny_tokenizer(), model.config, pairs())
-    score_reference(model, rows, 0)
+    enter_reference(rows, *(side.tolist() for side in score_pairs(model, rows, 0)))
     batch = PairCollator(0, ("weight", "chosen_logp", "rejected_logp"))(rows)
     logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1]
     labels = batch["labels"][:, 1:]
@@ -175,13 +175,6 @@ def test_one_step_follows_the_gradient_of_the_weighted_mean(tmp_path):
 
 
 # Weights
-
-
-def test_weights_of_one_are_uniform_weights_bit_for_bit(tmp_path):
-    uniform = pair_weights("uniform", np.linspace(0, 3, 8))
-    one = trained(preference(tmp_path, pairs(weight=[1] * 8)))
-    assert torch.equal(one, trained(preference(tmp_path, pairs(weight=uniform))))
-    assert not torch.equal(one, trained(preference(tmp_path, pairs())))
 
 
 def test_half_the_weights_are_half_the_step(tmp_path):
@@ -199,11 +192,6 @@ def test_a_pair_of_weight_0_has_no_say(tmp_path):
     assert close(one, other)
     others[1]["weight"] = 0.5
     assert not close(one, update(preference(tmp_path, others, **settings)), rel=1e-2)
-
-
-def test_the_weights_may_stand_in_another_column(tmp_path):
-    rows = [{k: v for k, v in row.items() if k != "weight"} | {"confidence": row["weight"]} for row in pairs()]
-    assert torch.equal(trained(preference(tmp_path, rows, column="confidence")), trained(preference(tmp_path, pairs())))
 
 
 # Splitting the batch
@@ -367,14 +355,11 @@ def test_lora_trains_its_adapters_only(tmp_path):
 
 
 def sft(tmp_path, n: int = 8, model=None, budget: int | None = None, **settings) -> SFTTrainer:
-    rows = [
-        {"ids": ids, "start": start}
-        for ids, start in encode(tiny_tokenizer(), [t[0] for t in TEXTS[:n]], [t[1] for t in TEXTS[:n]])
-    ]
+    encoded = encode(tiny_tokenizer(), [t[0] for t in TEXTS[:n]], [t[1] for t in TEXTS[:n]])
     return SFTTrainer(
         model=model if model is not None else tiny_model("llama"),
         args=arguments(tmp_path, rows=n, **({"learning_rate": 0.01} | settings)),
-        train_dataset=rows,
+        train_dataset=named([{"ids": ids, "start": start} for ids, start in encoded], NAMES[:n]),
         data_collator=SequenceCollator(tiny_tokenizer().pad_token_id),
         token_budget=budget,
     )
@@ -408,14 +393,15 @@ def test_sft_updates_do_not_depend_on_the_micro_batch(tmp_path, micro):
 # The annotator
 
 
-def bradley_terry(tmp_path, texts, **settings) -> BradleyTerryTrainer:
+def bradley_terry(tmp_path, texts, model=None, budget: int | None = None, **settings) -> BradleyTerryTrainer:
     folder = save(tiny_model("opt", spread=3.0), tmp_path / "backbone")
     rows = encode_pairs(tiny_tokenizer(), *(list(column) for column in zip(*texts)))
     return BradleyTerryTrainer(
-        model=new_annotator(folder, None, pad_id=0, head_std=0.01, seed=0),
+        model=model or new_annotator(folder, None, pad_id=0, head_std=0.01, seed=0),
         args=arguments(tmp_path, rows=len(rows), **settings),
-        train_dataset=rows,
+        train_dataset=named(rows, [f"pair{i}" for i in range(len(rows))]),
         data_collator=PairCollator(0),
+        token_budget=budget,
     )
 
 

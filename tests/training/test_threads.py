@@ -2,21 +2,16 @@
 
 import pytest
 import torch
-from tiny import arguments, parameters, tiny_model, tiny_tokenizer
+from tiny import PAD, parameters, save, tiny_model
+from training import test_preference as made
 
-from cwpo.data.batching import PairCollator, SequenceCollator, encode, encode_pairs
 from cwpo.models.annotator import new_annotator
 from cwpo.models.pair_scores import score_gaps
 from cwpo.models.side_by_side import SMALL, threads_of
 from cwpo.runtime import in_threads
-from cwpo.training.bradley_terry import BradleyTerryTrainer
-from cwpo.training.preference import PreferenceTrainer
-from cwpo.training.sft import SFTTrainer
 
-PROMPTS = ["tell me about bread", "ask", "tell me", "ask about bridges", "bread is", "bridges is", "ask me", "me"]
-CHOSEN = ["is good", "warm bridges is very good", "bread", "is warm", "very warm", "good", "is", "warm"]
-REJECTED = ["is very bad cold", "bad", "cold bread", "very bad", "cold", "bad bad bad", "good", "is bad"]
 BUDGET = 12  # tokens: a batch has several parts
+STEPS = {"micro_batch_size": 8, "epochs": 3, "learning_rate": 0.1}
 
 
 @pytest.fixture
@@ -27,32 +22,17 @@ def threads():
     torch.set_num_threads(before)
 
 
-def preference(folder, **changes):
-    rows = zip(PROMPTS, CHOSEN, REJECTED, strict=True)
-    pairs = [{"prompt": p, "chosen": c, "rejected": r, "weight": 0.1 * (i + 1)} for i, (p, c, r) in enumerate(rows)]
-    how = {"processing_class": tiny_tokenizer(), "token_budget": BUDGET}
-    return PreferenceTrainer(tiny_model("llama"), args(folder), pairs, **how | changes)
-
-
-def args(folder):
-    return arguments(folder, rows=len(PROMPTS), micro_batch_size=len(PROMPTS), batch_size=len(PROMPTS), epochs=3)
+def preference(folder):
+    return made.preference(folder, made.pairs(pair_id=made.NAMES), budget=BUDGET, **STEPS)
 
 
 def sft(folder, model=None):
-    tokenizer = tiny_tokenizer()
-    rows = [{"ids": ids, "start": start} for ids, start in encode(tokenizer, PROMPTS, CHOSEN)]
-    collator = SequenceCollator(tokenizer.pad_token_id)
-    model = model or tiny_model("llama")
-    return SFTTrainer(model, args(folder), train_dataset=rows, data_collator=collator, token_budget=BUDGET)
+    return made.sft(folder, 8, model, BUDGET, **STEPS)
 
 
 def annotator(folder):
-    tokenizer = tiny_tokenizer()
-    rows = encode_pairs(tokenizer, PROMPTS, CHOSEN, REJECTED)
-    path, pad_id = tiny_model("llama").save_pretrained(folder / "start") or folder / "start", tokenizer.pad_token_id
-    model = new_annotator(path, None, pad_id=pad_id, head_std=0.1, seed=0)
-    how = {"train_dataset": rows, "data_collator": PairCollator(pad_id), "token_budget": BUDGET, "lean": True}
-    return BradleyTerryTrainer(model, args(folder), **how)
+    model = new_annotator(save(tiny_model("llama"), folder / "start"), None, pad_id=PAD, head_std=0.1, seed=0)
+    return made.bradley_terry(folder, made.TEXTS[:8], model, BUDGET, **STEPS)
 
 
 def trained(trainer):
@@ -88,17 +68,14 @@ def test_a_model_with_dropout_draws_as_in_one_thread(tmp_path, threads):
 def test_an_infinite_loss_in_a_thread_names_its_pairs(tmp_path, threads):
     threads(3)
     trainer = preference(tmp_path)
-    for row in trainer.train_dataset:
-        row["pair_id"] = "pair " + str(row["weight"])[:3]
     trainer.train_dataset[3]["chosen_logp"] = float("inf")
-    with pytest.raises(FloatingPointError, match=r"in the loss of pair pair 0\.4"):
+    with pytest.raises(FloatingPointError, match="in the loss of pair pair3"):
         trainer.train()
 
 
 def test_scores_are_those_of_one_thread(tmp_path, threads):
-    trainer, tokenizer = annotator(tmp_path), tiny_tokenizer()
-    rows = encode_pairs(tokenizer, PROMPTS * 4, CHOSEN * 4, REJECTED * 4)
-    score = [trainer.model, rows, tokenizer.pad_token_id, 64, BUDGET]
+    trainer = annotator(tmp_path)
+    score = [trainer.model, trainer.train_dataset * 4, PAD, 64, BUDGET]
     threads(1)
     right = score_gaps(*score)
     threads(3)

@@ -7,9 +7,9 @@ from tiny import arguments, tiny_model, tiny_tokenizer
 from training.test_preference import pairs
 
 from cwpo.errors import InputError
+from cwpo.models.packed import score_pairs
 from cwpo.training import PreferenceTrainer
-from cwpo.training.pairs import score_reference
-from cwpo.training.sharing import SharedLoader
+from cwpo.training.sharing import shared_loader
 
 
 def trainer(tmp_path, rows=None, model=None, args=None, **options) -> PreferenceTrainer:
@@ -72,8 +72,7 @@ def test_the_reference_is_computed_on_the_device_to_which_the_trainer_moves_the_
     done = []
     monkeypatch.setattr("transformers.Trainer._move_model_to_device", lambda *_: done.append("moved"))
     monkeypatch.setattr(
-        "cwpo.training.preference.score_reference",
-        lambda model, rows, *_: done.append("scored") or score_reference(model, rows, 0),
+        "cwpo.training.preference.score_pairs", lambda *given: done.append("scored") or score_pairs(*given)
     )
     trainer(tmp_path, eval_dataset=pairs(3))
     assert done == ["moved", "scored", "scored"]
@@ -105,8 +104,8 @@ def test_several_processes_keep_the_order_of_rows_or_say_that_they_cannot(tmp_pa
     args = arguments(tmp_path, rows=8, micro_batch_size=2)
     args.train_sampling_strategy = "sequential"
     rows = [{"number": number} for number in range(8)]
-    loader = SharedLoader(rows, lambda some: {"numbers": [row["number"] for row in some]}, args)
+    loader = shared_loader(rows, lambda some: {"numbers": [row["number"] for row in some]}, args)
     assert [batch["numbers"] for batch in loader] == [[0, 4], [1, 5], [2, 6], [3, 7]]
     args.train_sampling_strategy = "group_by_length"
     with pytest.raises(InputError, match="group_by_length works in one process only"):
-        SharedLoader(rows, dict, args)
+        shared_loader(rows, dict, args)
