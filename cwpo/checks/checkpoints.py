@@ -4,11 +4,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from cwpo.config.assets import distinct, hub_assets, is_hub_id, named_models, settled
+from cwpo.config.families import HEAD_SIZE
 from cwpo.config.schema import MODEL_GOLDS, POLICY_ANNOTATORS, STAGES, Config
 from cwpo.errors import Problem
 from cwpo.models.folders import checkpoint_problem
 
-HEAD_SIZE = 16  # dimension of an attention head in the synthetic world's models
 Named = Mapping[str, tuple[str, str | None]]  # dotted key -> (folder or hub id, revision)
 
 
