@@ -62,13 +62,8 @@ def keys_of(schema: type) -> dict[str, Key]:
     }
 
 
-def plain(cfg: DictConfig) -> Any:
-    """Returns the configuration as plain dicts and lists, with references resolved."""
-    return OmegaConf.to_container(cfg, resolve=True)
-
-
-def read(cfg: DictConfig, schema: type, convert: Callable[[DictConfig], Any] = plain) -> Any:
-    """Returns convert(cfg): the values, with references to other keys resolved.
+def read(cfg: DictConfig, schema: type, convert: Callable[[DictConfig], Any]) -> Any:
+    """Returns convert(cfg): the values, as mappings or as dataclasses, with references to other keys resolved.
 
     Raises InputError for keys that `schema` lacks, required keys without a value, broken references, texts that are too
     long for a path, and calls of resolvers (functions in a value), because some resolvers read the environment.
@@ -81,7 +76,7 @@ def read(cfg: DictConfig, schema: type, convert: Callable[[DictConfig], Any] = p
         values = convert(cfg)
     except (OmegaConfBaseException, RecursionError):
         raise InputError(list(_unresolved(cfg))) from None
-    texts = items(dataclasses.asdict(values) if convert is not plain else values)
+    texts = items(values if isinstance(values, dict) else dataclasses.asdict(values))
     long = {key: text for key, text in texts if isinstance(text, str) and _too_long(text)}
     if long:
         why = f"characters; no name, nor any part of a path, has more than {PART}"
