@@ -11,7 +11,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -90,13 +90,10 @@ def base(command: str | None) -> DictConfig:
 
 
 @functools.cache
-def _composed(command: str | None) -> DictConfig:
+def _composed(command: str | None, *words: str) -> DictConfig:
     register()
-    if command is None:
-        with composing():
-            return compose("config")
-    with composing(CONF / "command"):
-        return compose(command, overrides=NEEDED.get(command, []))
+    with composing(CONF if command is None else CONF / "command"):
+        return compose(command or "config", overrides=[*NEEDED.get(command or "", []), *words])
 
 
 def keys_of(command: str | None) -> list[str]:
@@ -113,23 +110,23 @@ def check(cfg: DictConfig, command: str | None) -> None:
 
 def outcome(cfg: DictConfig, word: str, command: str | None) -> list[str]:
     """What a sweep that sets `word` says of it; [] where the value is valid."""
-    try:
-        changed = cfg.copy()
-        set_values(changed, OverridesParser.create().parse_overrides([word]))
-        check(changed, command)
-    except InputError as error:
-        return [shown(problem) for problem in error.problems]
-    except (HydraException, OmegaConfBaseException) as error:
-        return [shown(explain(error))]
-    return []
+
+    def changed() -> DictConfig:
+        copy = cfg.copy()
+        set_values(copy, OverridesParser.create().parse_overrides([word]))
+        return copy
+
+    return _said(changed, command)
 
 
-def typed(word: str, command: str | None) -> list[str]:
-    """The same of one run: Hydra composes the configuration with the word in it."""
+def typed(command: str | None, *words: str) -> list[str]:
+    """The same of one run: Hydra composes the configuration with the words in it."""
+    return _said(lambda: _composed(command, *words), command)
+
+
+def _said(made: Callable[[], DictConfig], command: str | None) -> list[str]:
     try:
-        with composing(CONF if command is None else CONF / "command"):
-            cfg = compose(command or "config", overrides=[*NEEDED.get(command or "", []), word])
-        check(cfg, command)
+        check(made(), command)
     except InputError as error:
         return [shown(problem) for problem in error.problems]
     except (HydraException, OmegaConfBaseException) as error:

@@ -78,45 +78,20 @@ def tracker(folder: Path, key: str, wandb: dict | None = OFFLINE) -> Tracker:
     )
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> tuple[Path, dict]:
-    """A stage that logged two rows and a summary, and what lies on disk afterwards."""
-    folder = tmp_path_factory.mktemp("finished")
-    with tracker(folder, "0123456789abcdef") as track:
-        track.log({"loss": 0.7, "rewards/margins": 0.0}, step=1)
-        track.log({"loss": 0.5, "rewards/margins": 0.25}, step=2)
+def test_a_stage_is_a_run_with_its_config_curve_and_summary(tmp_path):
+    rows = [{"loss": 0.7, "rewards/margins": 0.0}, {"loss": 0.5, "rewards/margins": 0.25}]
+    with tracker(tmp_path, "0123456789abcdef") as track:
+        for step, row in enumerate(rows, 1):
+            track.log(row, step)
         track.summary({"train_seconds": 1.5, "pairs": {"labeled": 30}})
-    return folder, read_run(folder, "0123456789abcdef")
-
-
-def test_run_carries_group_job_type_and_config(finished):
-    _, run = finished
+    run = read_run(tmp_path, "0123456789abcdef")
     assert (run["project"], run["group"], run["job_type"]) == ("cwpo-tests", "table1", "align")
-    assert run["id"] == "0123456789abcdef"
-    assert run["config"]["seed"] == 3
-    assert run["config"]["objective"] == {"name": "dpo", "beta": 0.5}
-
-
-def test_history_holds_every_logged_row_at_its_step(finished):
-    _, run = finished
-    assert [row["_step"] for row in run["history"]] == [1, 2]
-    assert [row["rewards/margins"] for row in run["history"]] == [0.0, 0.25]
-    assert [row["loss"] for row in run["history"]] == [0.7, 0.5]
-
-
-def test_summary_and_exit_code(finished):
-    _, run = finished
-    assert run["summary"]["train_seconds"] == 1.5
-    assert run["exit_code"] == 0
-
-
-def test_json_lines_hold_the_same_curve(finished):
-    folder, _ = finished
-    lines = (folder / "0123456789abcdef" / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == [
-        {"step": 1, "loss": 0.7, "rewards/margins": 0.0},
-        {"step": 2, "loss": 0.5, "rewards/margins": 0.25},
-    ]
+    assert (run["id"], run["exit_code"], run["summary"]["train_seconds"]) == ("0123456789abcdef", 0, 1.5)
+    assert run["config"]["seed"] == 3 and run["config"]["objective"] == {"name": "dpo", "beta": 0.5}
+    curve = [{name: row[name] for name in ("_step", "loss", "rewards/margins")} for row in run["history"]]
+    assert curve == [{"_step": step, **row} for step, row in enumerate(rows, 1)]
+    lines = (tmp_path / "0123456789abcdef" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [{"step": step, **row} for step, row in enumerate(rows, 1)]
 
 
 def test_an_error_in_the_block_ends_the_run_with_exit_code_1_and_keeps_the_curve(tmp_path):

@@ -4,12 +4,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from cwpo.config.assets import distinct, hub_assets, is_hub_id, named_models, settled
+from cwpo.config.families import HEAD_SIZE
 from cwpo.config.schema import MODEL_GOLDS, POLICY_ANNOTATORS, STAGES, Config
 from cwpo.errors import Problem
 from cwpo.models.folders import checkpoint_problem
-
-HEAD_SIZE = 16  # dimension of an attention head in the synthetic world's models
-Named = Mapping[str, tuple[str, str | None]]  # dotted key -> (folder or hub id, revision)
 
 
 def checkpoint_problems(cfg: Config, ask_hub: bool) -> list[Problem]:
@@ -65,7 +63,7 @@ def unpinned(cfg: Config) -> list[Problem]:
 
 
 def model_problems(
-    named: Named,
+    named: Mapping[str, tuple[str, str | None]],
     *,
     scoring: Iterable[str] = (),
     seq2seq: Iterable[str] = (),
@@ -73,8 +71,9 @@ def model_problems(
     adapters: Iterable[str] = (),
     ask_hub: bool = False,
 ) -> list[Problem]:
-    """Returns the problems of the models in `named`. `scoring`, `seq2seq`, `heads`, `adapters` list keys of `named`.
+    """Returns the problems of the models in `named`, {dotted key: (folder or hub id, revision)}.
 
+    `scoring`, `seq2seq`, `heads` and `adapters` list keys of `named`.
     A local folder must hold a model, or, if its key is in `adapters`, a model or LoRA adapters trained by cwpo. With
     `ask_hub`, the function also reads each model's config, from the folder or the hub. The key decides what is valid:
     In `scoring`: a reward model with one score, or an encoder-decoder if the key is also in `seq2seq`.

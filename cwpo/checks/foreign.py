@@ -4,6 +4,7 @@ Hydra calls the functions that a file names under hydra.callbacks, hydra.job_log
 code runs. So all files of conf/ and of the folders that the command line names are checked first.
 """
 
+import itertools
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -21,18 +22,9 @@ CODE = ("_target_", "()", "class")  # Hydra and logging import and call the valu
 FOLDERS = ("--config-dir", "-cd", "--config-path", "-cp")
 NAMES = ("--config-name", "-cn")
 PICKLES = ("--experimental-rerun",)  # unpickles a file, which can run code
-# The keys below `hydra` that a file of conf/ may set. None: a value; {}: a mapping with any keys.
-OURS: dict[str, Any] = {
-    "output_subdir": None,
-    "mode": None,
-    "run": {"dir": None},
-    "sweep": {"dir": None, "subdir": None},
-    "job": {"chdir": None},
-    "job_logging": {"root": {"level": None}},
-    "sweeper": {"params": {}},
-}
-# The keys below `hydra` that a file of any other folder may set; Hydra's output folders are not among them.
-THEIRS: dict[str, Any] = {"mode": None, "sweeper": {"params": {}}}
+# The keys below `hydra` that a file may set, and those that only a file of conf/ may set, such as output folders.
+THEIRS = ("mode", "sweeper.params")
+OURS = (*THEIRS, "output_subdir", "run.dir", "sweep.dir", "sweep.subdir", "job.chdir", "job_logging.root.level")
 WORDS = re.compile(
     r"[+~]*(hydra[./](callbacks|searchpath|job_logging|hydra_logging|job\.env|sweeper\.custom_search_space)|[^=]*@[^=]*hydra)|.*_target_"
     r"|[+~]*hydra/[^=]*=.*\.\."
@@ -67,11 +59,11 @@ def file_problems(file: Path, folder: Path) -> list[str]:
         content = yaml.load(text, LOADER)  # safe: plain values only, no tags
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
         return [f"{file} cannot be read as YAML: {' '.join(str(error).split())}"]
-    code = "names a Python object to call, or calls a resolver, which no configuration file may do"
-    try:
-        problems = [f"{file}: {where} {code}" for where in _code(content)]
-    except OverflowError:
+    if next(itertools.islice(_nodes(content), NODES, None), None):  # an alias of what contains it never ends
         return [f"{file} has more than {NODES:,} values, aliases included"]
+    nodes = list(_nodes(content))
+    code = "names a Python object to call, or calls a resolver, which no configuration file may do"
+    problems = [f"{file}: {where} {code}" for where, key, value in nodes if _is_code(key, value)]
     parts = file.relative_to(folder).parts
     # files in conf/hydra/launcher hold plain values, which cwpo.execution.cluster reads
     own = folder == CONF and parts[:2] == ("hydra", "launcher")
@@ -83,7 +75,10 @@ def file_problems(file: Path, folder: Path) -> list[str]:
         problems.append(f"{file}: its defaults list {OUTSIDE}")
     allowed = OURS if folder.resolve() == CONF.resolve() else THEIRS
     may = f"is Hydra's; a file may set {', '.join(f'hydra.{name}' for name in allowed)}"
-    return problems + [f"{file}: {key} {may}" for key in _not_ours(top.get("hydra"), allowed, "hydra")]
+    values = (where for where, _, value in nodes if value is not None and not isinstance(value, dict))
+    hydras = [where for where in values if f"{where}.".startswith("hydra.")]
+    free = tuple(f"hydra.{name}." for name in allowed)
+    return problems + [f"{file}: {where} {may}" for where in hydras if not f"{where}.".startswith(free)]
 
 
 def _given(words: Sequence[str], flags: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -94,35 +89,19 @@ def _given(words: Sequence[str], flags: Sequence[str]) -> Iterator[tuple[str, st
             yield name, value if equals else following
 
 
-def _code(node: Any) -> Iterator[str]:
-    """Yields the dotted keys of parsed YAML that make Hydra call a Python object, or whose value calls a resolver.
-
-    Raises OverflowError if there are more than NODES values.
-    """
-    stack = [("", node)]
-    for _ in range(NODES + 1):
-        if not stack:
-            return
-        path, here = stack.pop()
+def _nodes(content: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yields (dotted key, key or index, value) of everything in parsed YAML, also of mappings and lists themselves."""
+    stack: list[tuple[str, Any, Any]] = [("", None, content)]
+    while stack:
+        path, key, here = stack.pop()
+        yield path, key, here
         if isinstance(here, dict):
-            inner = [(f"{path}.{key}" if path else str(key), key, value) for key, value in here.items()]
-            yield from (at for at, key, _ in inner if key in CODE or any(f"{c}:" in str(key) for c in CODE))
-            stack += [(at, value) for at, _, value in inner]
-        elif isinstance(here, str) and RESOLVER.search(here):
-            yield path
+            stack += [(f"{path}.{name}" if path else str(name), name, value) for name, value in here.items()]
         elif isinstance(here, list):
-            stack += [(f"{path}[{index}]", value) for index, value in enumerate(here)]
-    raise OverflowError
+            stack += [(f"{path}[{index}]", index, value) for index, value in enumerate(here)]
 
 
-def _not_ours(node: Any, allowed: dict[str, Any], path: str) -> Iterator[str]:
-    if node is None or allowed == {}:
-        return
-    if not isinstance(node, dict):
-        yield path
-        return
-    for key, value in node.items():
-        if key not in allowed:
-            yield f"{path}.{key}"
-        elif allowed[key] is not None:
-            yield from _not_ours(value, allowed[key], f"{path}.{key}")
+def _is_code(key: Any, value: Any) -> bool:
+    """Whether Hydra would call a Python object that the value names, or a resolver in the value."""
+    names_code = key in CODE or any(f"{word}:" in str(key) for word in CODE)
+    return names_code or (isinstance(value, str) and bool(RESOLVER.search(value)))

@@ -62,13 +62,8 @@ def keys_of(schema: type) -> dict[str, Key]:
     }
 
 
-def plain(cfg: DictConfig) -> Any:
-    """Returns the configuration as plain dicts and lists, with references resolved."""
-    return OmegaConf.to_container(cfg, resolve=True)
-
-
-def read(cfg: DictConfig, schema: type, convert: Callable[[DictConfig], Any] = plain) -> Any:
-    """Returns convert(cfg): the values, with references to other keys resolved.
+def read(cfg: DictConfig, schema: type, convert: Callable[[DictConfig], Any]) -> Any:
+    """Returns convert(cfg): the values, as mappings or as dataclasses, with references to other keys resolved.
 
     Raises InputError for keys that `schema` lacks, required keys without a value, broken references, texts that are too
     long for a path, and calls of resolvers (functions in a value), because some resolvers read the environment.
@@ -80,8 +75,8 @@ def read(cfg: DictConfig, schema: type, convert: Callable[[DictConfig], Any] = p
     try:
         values = convert(cfg)
     except (OmegaConfBaseException, RecursionError):
-        raise InputError([problem for node in _nodes(cfg) if (problem := _unresolved(*node))]) from None
-    texts = items(dataclasses.asdict(values) if convert is not plain else values)
+        raise InputError(list(_unresolved(cfg))) from None
+    texts = items(values if isinstance(values, dict) else dataclasses.asdict(values))
     long = {key: text for key, text in texts if isinstance(text, str) and _too_long(text)}
     if long:
         why = f"characters; no name, nor any part of a path, has more than {PART}"
@@ -155,25 +150,19 @@ def _too_long(text: str) -> bool:
     return any(len(part.encode(errors="replace")) > PART for part in text.split("/"))
 
 
-def _nodes(node: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Yields (dotted key, containing node, name in that node) of every value that refers to another key."""
+def _unresolved(node: Any, path: str = "") -> Iterator[Problem]:
+    """Yields a problem for each value that refers to another key and cannot be resolved."""
     names: Any = list(node.keys()) if isinstance(node, DictConfig) else range(len(node))
     for name in names:
         key = f"{path}.{name}" if path else str(name)
         child = node._get_node(name)
         if OmegaConf.is_interpolation(node, name):
-            yield key, node, name
+            try:
+                OmegaConf.to_container(OmegaConf.create({"value": node[name]}), resolve=True)
+            except (OmegaConfBaseException, RecursionError) as error:
+                absent = re.search(r"Interpolation key '([^']*)' not found", str(error))
+                why = f"there is no key {absent[1]}" if absent else str(error).splitlines()[0]
+                advice = "refer to another key, as in ${pair.strong}, or give the value"
+                yield Problem(key, f"{key}={visible(str(child._value()))} cannot be resolved: {why}; {advice}")
         elif isinstance(child, DictConfig | ListConfig) and not (child._is_none() or child._is_missing()):
-            yield from _nodes(child, key)
-
-
-def _unresolved(key: str, node: Any, name: Any) -> Problem | None:
-    try:
-        OmegaConf.to_container(OmegaConf.create({"value": node[name]}), resolve=True)
-    except (OmegaConfBaseException, RecursionError) as error:
-        written = visible(str(node._get_node(name)._value()))
-        absent = re.search(r"Interpolation key '([^']*)' not found", str(error))
-        why = f"there is no key {absent[1]}" if absent else str(error).splitlines()[0]
-        advice = "refer to another key, as in ${pair.strong}, or give the value"
-        return Problem(key, f"{key}={written} cannot be resolved: {why}; {advice}")
-    return None
+            yield from _unresolved(child, key)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -43,7 +44,8 @@ def check_settings(cfg: DictConfig, schema: type, check: Check = lambda cfg: ())
 
     Raises InputError if the configuration cannot be read.
     """
-    return first_by_key(value_problems(read(cfg, schema), schema), check(cfg))
+    values = read(cfg, schema, partial(OmegaConf.to_container, resolve=True))
+    return first_by_key(value_problems(values, schema), check(cfg))
 
 
 def first_by_key(*groups: Iterable[Problem]) -> list[Problem]:

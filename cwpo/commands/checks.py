@@ -11,17 +11,14 @@ from cwpo.checks.settings import Check, check_settings
 from cwpo.config.commands import COMMANDS
 from cwpo.errors import InputError, Problem, nearest
 
-# Command -> its check, as "module:function". The command calls it too, since it can be used from Python.
-SELF_CHECKED = {name: f"cwpo.own.checks:check_{name}" for name in ("annotate", "align", "compare")}
-
 
 def check_command(cfg: DictConfig, command: str, ask_hub: bool = True) -> None:
     """Raises InputError with all problems of `cfg`, composed from conf/command/<command>.yaml. Reads no data.
 
     With ask_hub=False, the models of annotate, align and compare are checked without the hub.
     """
-    if command in SELF_CHECKED:
-        pkgutil.resolve_name(SELF_CHECKED[command])(cfg, ask_hub)
+    if command in ("annotate", "align", "compare"):  # these check themselves too, since they can be used from Python
+        pkgutil.resolve_name(f"cwpo.own.checks:check_{command}")(cfg, ask_hub)
         return
     problems = check_settings(cfg, COMMANDS[command], RULES.get(command, lambda cfg: ()))
     if problems:

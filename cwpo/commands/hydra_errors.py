@@ -1,6 +1,5 @@
 """Turns each error of Hydra or OmegaConf into one message with the nearest valid keys or values."""
 
-import dataclasses
 import difflib
 import re
 from collections.abc import Callable, Iterator
@@ -9,7 +8,7 @@ from typing import get_origin
 from hydra.errors import OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from cwpo.checks.reading import wrong_type
+from cwpo.checks.reading import keys_of, wrong_type
 from cwpo.commands.words import kind_of, schema_in_use
 from cwpo.config.commands import COMMANDS
 from cwpo.config.schema import CONF, Config
@@ -104,12 +103,11 @@ def _nearest_key(key: str, schema: type) -> str:
 
 def leaf_keys(node: type = Config, prefix: str = "") -> Iterator[str]:
     """Yields `prefix` + dotted key of each value in the schema `node`, also of the values in its nested sections."""
-    for field in dataclasses.fields(node):  # type: ignore[arg-type]
-        kind = field.default_factory
-        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-            yield from leaf_keys(kind, f"{prefix}{field.name}.")
+    for name, key in keys_of(node).items():
+        if key.section is None:
+            yield f"{prefix}{name}"
         else:
-            yield f"{prefix}{field.name}"
+            yield from leaf_keys(key.section, f"{prefix}{name}.")
 
 
 def groups() -> list[str]:

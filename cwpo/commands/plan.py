@@ -56,18 +56,12 @@ def show_plan(overrides: Sequence[str]) -> None:
 def _sweeps(overrides: Sequence[str]) -> Iterator[tuple[list[str], list[int] | None]]:
     """Yields arguments (overrides, seeds) of `expand`: for each experiment in experiment=, or once if it is absent."""
     overrides = [w for w in overrides if w not in MULTIRUN and not w.lstrip("+").startswith((CHOICE, SETTING))]
-    named = [word for word in overrides if word.startswith("experiment=")]
-    listed = [word for word in overrides if word.startswith("seeds=")] if named else []
-    others = [word for word in overrides if word not in (*named, *listed)]
-    if not named:
-        yield others, None
+    given = {key: value.strip("'\"") for key, _, value in (word.partition("=") for word in overrides)}
+    if "experiment" not in given:
+        yield overrides, None
         return
-    experiment = _value(named[-1])
-    seeds = seeds_of(experiment, OmegaConf.from_dotlist(listed).get("seeds"))
-    scale = next((_value(word) for word in reversed(others) if word.startswith("scale=")), "toy")
-    for words in experiments(experiment, scale).values():
+    listed = [word for word in overrides if word.startswith("seeds=")]
+    seeds = seeds_of(given["experiment"], OmegaConf.from_dotlist(listed).get("seeds"))
+    others = [word for word in overrides if not word.startswith(("experiment=", "seeds="))]
+    for words in experiments(given["experiment"], given.get("scale", "toy")).values():
         yield [*words, *others], seeds
-
-
-def _value(word: str) -> str:
-    return word.partition("=")[2].strip("'\"")

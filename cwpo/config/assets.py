@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ KINDS = ("models", "datasets")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 COMMAND = "python scripts/lock_assets.py"
-# The key of a model or data set -> the key of its revision.
+# The key of a model or data set -> the key of its revision. Only the lock has that of labeled.other.
 REVISIONS = {
     **{f"pair.{who}": f"pair.{who}_revision" for who in ("weak", "strong")},
     **{f"{group}.path": f"{group}.revision" for group in ("gold", "embedding", "data")},
@@ -28,10 +29,9 @@ REVISIONS = {
 
 @dataclass(frozen=True)
 class Asset:
-    """A model or data set on the hub. `key`: the config key that names it; `revision_key`: the key of its revision."""
+    """A model or data set on the hub. `key`: the config key that names it."""
 
     key: str
-    revision_key: str | None  # None where only the lock has the revision
     kind: str  # one of KINDS
     id: str
     given: str | None  # the revision in the configuration
@@ -49,7 +49,7 @@ class Asset:
     def problem(self) -> str:
         """Returns the message for an asset that is not pinned."""
         how = f"its revision is {self.given}, which can move" if self.given else "no commit is locked for it"
-        fixes = [f"set {self.revision_key}=<40 hex digits>"] if self.revision_key else []
+        fixes = [f"set {REVISIONS[self.key]}=<40 hex digits>"] if self.key in REVISIONS else []
         locked = self.given in (None, locked_revision(self.kind, self.id))
         if locked and self.id in read_lock()[self.kind]:  # COMMAND looks up only what the lock file names
             fixes.insert(0, f"enter its commit into conf/{LOCK.name} with {COMMAND} where there is a network")
@@ -105,17 +105,14 @@ def is_hub_id(path: Any) -> bool:
 
 def named_models(cfg: Config) -> dict[str, tuple[str, str | None]]:
     """Returns {config key: (path, revision)} of the models that a run may load. With gold=paper, pass settled(cfg)."""
-    pair, gold, online, embedding = cfg.pair, cfg.gold, cfg.online, cfg.embedding
-    named: dict[str, tuple[str | None, str | None]] = {
-        "pair.weak": (pair.weak, pair.weak_revision),
-        "pair.strong": (pair.strong, pair.strong_revision),
-    }
-    if gold.name in (*MODEL_GOLDS, "trained"):
-        named["gold.path"] = (gold.path, gold.revision)
-    if online.reward == "reward_model":
-        named["online.reward_model"] = (online.reward_model, online.reward_revision)
-    if online.reward != "none":
-        named["embedding.path"] = (embedding.path, embedding.revision)
+    keys = ["pair.weak", "pair.strong"]
+    if cfg.gold.name in (*MODEL_GOLDS, "trained"):
+        keys.append("gold.path")
+    if cfg.online.reward == "reward_model":
+        keys.append("online.reward_model")
+    if cfg.online.reward != "none":
+        keys.append("embedding.path")
+    named = {key: attrgetter(key, REVISIONS[key])(cfg) for key in keys}
     return {key: (path, revision) for key, (path, revision) in named.items() if path}
 
 
@@ -124,12 +121,12 @@ def hub_assets(cfg: Config) -> list[Asset]:
     named = [(key, "models", *spec) for key, spec in named_models(cfg).items()]
     if cfg.data.source != "world":
         named.append(("data.path", "datasets", cfg.data.path, cfg.data.revision))
-    assets = [Asset(key, REVISIONS[key], kind, path, given) for key, kind, path, given in named if is_hub_id(path)]
+    assets = [Asset(key, kind, path, given) for key, kind, path, given in named if is_hub_id(path)]
     if cfg.labeled.other and cfg.data.source == "hub":
         path = published_path(cfg.labeled.other)
         # With the hub id of the arm's own data set, it is read from the same place, which is listed already.
         if path is not None and path != published_path(cfg.data.name):
-            assets.append(Asset("labeled.other", None, "datasets", path, None))
+            assets.append(Asset("labeled.other", "datasets", path, None))
     return assets
 
 
@@ -155,8 +152,8 @@ def settled(cfg: Config) -> Config:
     if cfg.gold.name == "paper" and cfg.data.source == "hub" and cfg.data.gold in cfg.reward_models:
         cfg = _with(_with(cfg, "gold.name", cfg.data.gold), "gold.path", cfg.reward_models[cfg.data.gold])
     for asset in hub_assets(cfg):
-        if asset.given is None and asset.revision is not None and asset.revision_key is not None:
-            cfg = _with(cfg, asset.revision_key, asset.revision)
+        if asset.given is None and asset.revision is not None and asset.key in REVISIONS:
+            cfg = _with(cfg, REVISIONS[asset.key], asset.revision)
     return cfg
 
 

@@ -1,5 +1,6 @@
 """Recognises families of models by name."""
 
+HEAD_SIZE = 16  # dimension of an attention head in the synthetic world's models
 FAMILIES = {"opt": "OPT", "qwen": "Qwen", "llama": "Llama"}
 
 

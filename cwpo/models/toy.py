@@ -10,12 +10,12 @@ from transformers import AutoModelForCausalLM, LlamaConfig, OPTConfig, PreTraine
 from transformers import PreTrainedTokenizerFast as Tokenizer
 from transformers import get_cosine_schedule_with_warmup as cosine_schedule
 
+from cwpo.config.families import HEAD_SIZE
 from cwpo.data.batching import IGNORED, pad
 from cwpo.data.toy import build_tokenizer, pretraining_texts
 from cwpo.models.row_attention import attend_in_rows
 from cwpo.runtime import NATIVE, computing_in
 
-HEAD_SIZE = 16
 MAX_POSITIONS = 64
 
 

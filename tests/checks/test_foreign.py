@@ -142,7 +142,7 @@ def test_an_adapter_that_names_another_model_is_refused(checkpoint):
     assert "LoRA adapter" in checkpoint_problem(str(checkpoint), "model")
 
 
-def test_trust_remote_code_is_no_key(monkeypatch):
+def test_trust_remote_code_is_no_key():
     for word in ("trust_remote_code=true", "+trust_remote_code=true", "+pair.trust_remote_code=true"):
         with pytest.raises(Exception) as refused:
             expand([word])
@@ -341,11 +341,3 @@ def test_the_look_at_our_source_sees(tmp_path, line):
     file = tmp_path / "bad.py"
     file.write_text(line)
     assert wrong(file)
-
-
-def test_the_loader_of_yaml_makes_plain_values_only():
-    import yaml
-
-    from cwpo.checks.foreign import LOADER
-
-    assert issubclass(LOADER, yaml.SafeLoader | getattr(yaml, "CSafeLoader", yaml.SafeLoader))

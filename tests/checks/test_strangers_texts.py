@@ -1,5 +1,6 @@
 """Names and texts from strangers: none leaves its folder, none is markup, none commands a terminal."""
 
+import itertools
 import re
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas as pd
 import pytest
 from config.test_schema import composed
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 from properties import ODD, holds
 
 from cwpo.checks.settings import check_config
@@ -33,14 +35,24 @@ def config():
     return composed()
 
 
-@pytest.mark.parametrize("name", OUTSIDE)
-@pytest.mark.parametrize("key", ["name", "scale_name"])
-def test_names_that_become_files_stay_in_their_folder(config, key, name):
+REVISIONS = ["../../x", "a b", "main;ls", "$(id)", "x\ny", "a/../b"]
+FOLDERS = ["/etc", "../x", "a/../../x", "~/x"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *itertools.product(["name", "scale_name"], OUTSIDE),
+        *(("pair.weak_revision", revision) for revision in REVISIONS),
+        *(("data.folders", [folder]) for folder in FOLDERS),
+    ],
+)
+def test_names_that_become_files_stay_in_their_folder(config, key, value):
     cfg = config.copy()
-    cfg[key] = name
+    OmegaConf.update(cfg, key, value)
     with pytest.raises(InputError) as refused:
         check_config(cfg)
-    assert any(line.startswith(f"{key}=") for line in refused.value.problems)
+    assert any(line.startswith(key) for line in refused.value.problems)
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
@@ -69,22 +81,6 @@ def test_an_experiment_of_a_strangers_results_is_a_name(tmp_path, name):
 def test_a_hub_id_is_an_id(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     assert "does not exist" in (checkpoint_problem(name, "model") or "")
-
-
-@pytest.mark.parametrize("folder", ["/etc", "../x", "a/../../x", "~/x"])
-def test_a_folder_of_a_data_set_is_inside_it(config, folder):
-    cfg = config.copy()
-    cfg.data.folders = [folder]
-    with pytest.raises(InputError, match="is not a folder inside the data set"):
-        check_config(cfg)
-
-
-@pytest.mark.parametrize("revision", ["../../x", "a b", "main;ls", "$(id)", "x\ny", "a/../b"])
-def test_a_revision_is_a_revision(config, revision):
-    cfg = config.copy()
-    cfg.pair.weak_revision = revision
-    with pytest.raises(InputError, match=r"pair\.weak_revision="):
-        check_config(cfg)
 
 
 # --- markup -------------------------------------------------------------------------------------------------------

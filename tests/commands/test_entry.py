@@ -27,7 +27,7 @@ def script(name: str, *words: str, cwd: Path) -> subprocess.CompletedProcess:
         "COLUMNS": "160",
     }
     command = [sys.executable, str(REPO / "scripts" / f"{name}.py"), *words]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=environment, timeout=120)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=environment, timeout=300)
 
 
 def messages(done: subprocess.CompletedProcess) -> list[str]:
@@ -63,14 +63,6 @@ def test_sweep_refuses_bad_values_before_its_first_job(tmp_path):
     done = script("run", "-m", "method=human", "human_fraction=0.3,1.5", cwd=tmp_path)
     assert messages(done) == ["error: human_fraction=1.5 must be in (0, 1)"]
     assert list(tmp_path.rglob("manifest.json")) == []
-
-
-def test_reproduce_refuses_an_unknown_experiment(tmp_path):
-    done = script("reproduce", "experiment=tabel1", cwd=tmp_path)
-    (line,) = messages(done)
-    assert "experiment=tabel1 does not exist; did you mean table1?" in line
-    assert "core, all, capacity, controls, figure2, figure3_left" in line
-    assert list(tmp_path.iterdir()) == []
 
 
 # --- how a command ends -------------------------------------------------------------------------------------------
@@ -145,12 +137,13 @@ def test_no_experiment_is_an_error(name):
         experiments(name)
 
 
-def test_every_unknown_experiment_is_listed_with_those_that_exist():
-    with pytest.raises(InputError) as refused:
-        experiments("table1,figur2,nonsense")
-    first, second = refused.value.problems
-    assert first.startswith("experiment=figur2 does not exist; did you mean figure2?")
-    assert second.startswith("experiment=nonsense does not exist; valid: core, all, capacity, controls, figure2,")
+def test_every_unknown_experiment_is_listed_with_those_that_exist(tmp_path):
+    first, second = messages(script("reproduce", "experiment='table1,figur2,nonsense'", cwd=tmp_path))
+    assert first.startswith("error: experiment=figur2 does not exist; did you mean figure2?")
+    assert second.startswith(
+        "error: experiment=nonsense does not exist; valid: core, all, capacity, controls, figure2,"
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.soak

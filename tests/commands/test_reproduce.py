@@ -8,6 +8,7 @@ from cwpo.commands import reproduce as command
 from cwpo.commands.plan import _sweeps, show_plan
 from cwpo.commands.reproduce import others_are_outdated
 from cwpo.commands.sweep import with_references
+from cwpo.config.commands import ReproduceConfig
 from cwpo.errors import InputError
 from cwpo.execution import workers
 from cwpo.execution.node import Settings
@@ -56,27 +57,26 @@ def test_overrides_that_narrow_the_sweep_leave_its_other_rows(tmp_path, monkeypa
     monkeypatch.setattr(command, "record", lambda group, store, folder, *, experiment, whole: said.update(whole=whole))
     monkeypatch.setattr("cwpo.report.build.build_report", lambda *_: [])
     folder = recorded(tmp_path / "a,b", expand(["experiment=table5", "data=harmless"], [0]))
-    cfg = {"launcher_settings": {}, "launcher": None, "seeds": None, "jobs": 1, "threads": 1, "overrides": overrides}
-    cfg = OmegaConf.create(cfg | {"experiment": "table5", "scale": "toy", "store": "1e3", "results": str(folder)})
-    command.reproduce(cfg)
+    cfg = ReproduceConfig("table5", jobs=1, store="1e3", results=str(folder), overrides=overrides)
+    command.reproduce(OmegaConf.structured(cfg))
     assert said["whole"] is whole
     assert {(arm.cfg.store, arm.cfg.results) for arm in said["arms"]} == {("1e3", str(folder))}
 
 
-def test_plan_counts_the_arms_to_compare_with():
+def test_plan_counts_the_arms_to_compare_with(monkeypatch):
     words = ["method=cw_po", "seed=0,1", "against=human"]
     arms, _ = with_references(expand(words), words)
     assert len(arms) == 4
-    with pytest.MonkeyPatch.context() as patch:
-        planned = []
-        patch.setattr("cwpo.commands.plan.make_plan", lambda arms, store: planned.extend(arms) or raise_(StopIteration))
-        with pytest.raises(StopIteration):
-            show_plan(words)
+    planned = []
+
+    def make_plan(arms, store):
+        planned.extend(arms)
+        raise StopIteration
+
+    monkeypatch.setattr("cwpo.commands.plan.make_plan", make_plan)
+    with pytest.raises(StopIteration):
+        show_plan(words)
     assert {arm.key for arm in planned} == {arm.key for arm in arms}
-
-
-def raise_(error: type[Exception]):
-    raise error
 
 
 @pytest.mark.parametrize("words", [["scale=single_gpu"], ["-m", 'scale="single_gpu"']])
@@ -105,12 +105,7 @@ def test_as_many_workers_as_gpus_are_free_for_stages(monkeypatch, gpus, settings
 
 
 def test_several_workers_are_refused_where_a_stage_takes_all_gpus(tmp_path):
-    cfg = {"launcher_settings": {}, "launcher": None, "seeds": [0], "jobs": 2, "threads": 1, "experiment": "table5"}
-    cfg |= {
-        "scale": "toy",
-        "store": str(tmp_path),
-        "results": str(tmp_path),
-        "overrides": ["launch=ddp", "processes=2"],
-    }
+    places = {"store": str(tmp_path), "results": str(tmp_path)}
+    cfg = ReproduceConfig("table5", seeds=[0], jobs=2, overrides=["launch=ddp", "processes=2"], **places)
     with pytest.raises(InputError, match="launch=ddp gives a stage all GPUs of the machine"):
-        command.reproduce(OmegaConf.create(cfg))
+        command.reproduce(OmegaConf.structured(cfg))

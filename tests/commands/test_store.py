@@ -2,19 +2,17 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from commands.test_entry import script
 from omegaconf import OmegaConf
 
 from cwpo.commands.checks import check_command
 from cwpo.commands.store import garbage, look_after, referred_to
 from cwpo.config.commands import StoreConfig
-from cwpo.config.schema import CONF
 from cwpo.errors import InputError
 from cwpo.pipeline.arms import distinct, expand
 from cwpo.pipeline.explain import explain
@@ -254,8 +252,7 @@ def test_a_new_version_and_a_missing_kind_are_named(ran):
 
 def test_the_command_names_damage_and_ends_with_1(store):
     (store.folder("sft", "s") / "out.txt").unlink()
-    command = [sys.executable, str(CONF.parent / "scripts" / "store.py"), "action=verify", f"store={store.root}"]
-    done = subprocess.run(command, cwd=store.root, capture_output=True, text=True, timeout=300)
+    done = script("store", "action=verify", f"store={store.root}", cwd=store.root)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stdout.splitlines()[0].startswith("7 stages, 7 files, ")
     assert f"{store.folder('sft', 's')}/out.txt is damaged: 1 bytes were written, it is missing" in done.stdout

@@ -1,13 +1,13 @@
 """Sweeps of one's own: their points, the arms they are compared with, and the table, figures and page that they leave."""
 
 import re
-import subprocess
 import sys
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import REPO, SMOKE
+from commands.test_entry import script
+from conftest import SMOKE
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 from report.test_build import made_up, only, results  # noqa: F401
@@ -176,16 +176,9 @@ def test_a_sweep_of_one_arm_has_a_table(results):  # noqa: F811
 
 def test_optuna_searches_for_the_best_gold_reward(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
-    words = [
-        "-m",
-        *SMOKE,
-        "hydra/sweeper=optuna",
-        "hydra.sweeper.n_trials=2",
-        "name=search",
-        "human_fraction=interval(0.2,0.5)",
-    ]
-    script = [sys.executable, str(REPO / "scripts/run.py"), *words, f"store={tmp_path}/s", f"results={tmp_path}/r"]
-    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    words = ["-m", *SMOKE, "hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "name=search"]
+    words.append("human_fraction=interval(0.2,0.5)")
+    done = script("run", *words, f"store={tmp_path}/s", f"results={tmp_path}/r", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(tmp_path / "r/toy/search/search.csv")
     assert len(table) == 2 and table["human_fraction"].between(0.2, 0.5).all()

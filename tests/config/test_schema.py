@@ -11,8 +11,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cwpo.checks import checkpoints, settings
+from cwpo.checks import settings
 from cwpo.checks.reading import keys_of
+from cwpo.checks.settings import check_config as check
 from cwpo.commands.hydra_errors import explain, groups, leaf_keys
 from cwpo.config import commands, schema
 from cwpo.config.assets import LOCK, settled
@@ -54,10 +55,6 @@ def hub_knows_all(monkeypatch, tmp_path):
     (tmp_path / "pairs.jsonl").write_text("{}\n")
 
 
-def check(cfg):
-    return settings.check_config(cfg)
-
-
 # --- every file composes ------------------------------------------------------------------------------------------
 
 
@@ -66,8 +63,6 @@ def test_every_file_of_conf_is_covered_below():
     assert CONF / "config.yaml" in ALL_FILES
     assert set(COMMANDS) == set(commands.COMMANDS)
     assert {group for group, _ in CHOICES} == set(groups())
-    assert EXPERIMENTS
-    assert SCALES
 
 
 # Method files whose rows belong to another method; the weighting or the equal steps tell them apart.
@@ -154,6 +149,8 @@ AS_PRINTED = [
     ("experiment=figure6", "embedding.path", "google-bert/bert-base-uncased", None),
     ("experiment=table1", "lora.targets", "peft", "all-linear"),
     ("experiment=table1", "generation.top_k", 50, 0),
+    ("experiment=table1", "data.source", "hub", "world"),
+    ("experiment=table1", "pair.weak", "facebook/opt-125m", "world/opt-32x1"),
 ]
 
 
@@ -215,13 +212,6 @@ def test_a_method_brings_its_weighting(method, weighting):
 def test_a_weighting_named_on_the_command_line_wins_in_any_order(words):
     cfg = composed(*words)
     assert (cfg.weighting.name, cfg.weighting.scale, cfg.method.name) == ("c4", 0.2, "cw_po")
-
-
-def test_scale_resizes_an_experiment():
-    toy, paper = (composed("experiment=table1", f"scale={scale}") for scale in ("toy", "paper"))
-    assert (toy.data.source, paper.data.source) == ("world", "hub")
-    assert (toy.pair.weak, paper.pair.weak) == ("world/opt-32x1", "facebook/opt-125m")
-    assert toy.alignment.learning_rate != paper.alignment.learning_rate
 
 
 def test_command_line_beats_scale():
@@ -326,7 +316,7 @@ def test_without_until_an_arm_ends_in_its_evaluation():
     assert {"assess", "train_annotator", "annotate"} & {node.name for node in human.run} == set()
 
 
-# --- the lists in validation.py agree with what they stand for -----------------------------------------------------
+# --- the lists in schema.py agree with what they stand for ---------------------------------------------------------
 
 
 def choices_of(group: str) -> set[str]:
@@ -350,13 +340,10 @@ def test_every_choice_of_a_group_has_its_code():
         assert pair_losses(name, torch.zeros(3), beta=0.5, flip_rate=0.1).shape == (3,)
 
 
-def test_schedulers_and_head_size_are_those_of_the_code_they_name():
+def test_schedulers_are_those_of_transformers():
     from transformers.trainer_utils import SchedulerType
 
-    from cwpo.models import toy
-
     assert set(schema.SCHEDULERS) <= {kind.value for kind in SchedulerType}
-    assert checkpoints.HEAD_SIZE == toy.HEAD_SIZE
 
 
 @pytest.mark.parametrize("kind", [schema.Config, *commands.COMMANDS.values()])
