@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerFast
+from transformers import OPTConfig, PreTrainedTokenizerFast
 
 from cwpo.data.batching import encode_pairs
 from cwpo.data.sources import drop_unusable, read_pairs
@@ -30,12 +30,11 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Workload:
-    """A model of `family` with config values `shape`, and pairs whose token counts have the distribution `lengths`.
+    """An OPT model with config values `shape`, and pairs whose token counts have the distribution `lengths`.
 
     A prompt with one response has at most `longest` tokens.
     """
 
-    family: str
     shape: dict[str, Any]
     lengths: Lengths
     longest: int = 512
@@ -65,12 +64,12 @@ HH = Lengths((4.33, 1.0), (3.5, 0.89))  # harmless and helpful test pairs of at 
 LONG_PROMPT = Lengths((5.8, 0.25), (3.5, 0.35))  # posts of about 330 tokens and their summaries of about 35
 TOY = Lengths((1.6, 0.2), (2.0, 0.3))  # the synthetic world
 WORKLOADS = {
-    "hh": Workload("opt", OPT_125M, HH),
-    "long_prompt": Workload("opt", OPT_125M, LONG_PROMPT),
-    "toy": Workload("opt", TINY, TOY, longest=64),
-    "tiny_lora": Workload("opt", TINY, HH, lora=True),
-    "lora_125m": Workload("opt", OPT_125M, HH, lora=True, dtype="bfloat16"),
-    "lora_1_3b": Workload("opt", OPT_1_3B, HH, lora=True, dtype="bfloat16"),
+    "hh": Workload(OPT_125M, HH),
+    "long_prompt": Workload(OPT_125M, LONG_PROMPT),
+    "toy": Workload(TINY, TOY, longest=64),
+    "tiny_lora": Workload(TINY, HH, lora=True),
+    "lora_125m": Workload(OPT_125M, HH, lora=True, dtype="bfloat16"),
+    "lora_1_3b": Workload(OPT_1_3B, HH, lora=True, dtype="bfloat16"),
 }
 
 
@@ -124,6 +123,6 @@ def file_pairs(path: str, tokenizer: PreTrainedTokenizerFast, count: int, longes
     return table[fits].head(count).to_dict("records")
 
 
-def model_config(family: str, shape: dict[str, Any]) -> PretrainedConfig:
+def model_config(shape: dict[str, Any]) -> OPTConfig:
     """Returns the config of a workload's model, with dropout off."""
-    return AutoConfig.for_model(family, **shape, dropout=0.0, attention_dropout=0.0, layerdrop=0.0)
+    return OPTConfig(**shape, dropout=0.0, attention_dropout=0.0, layerdrop=0.0)

@@ -68,7 +68,7 @@ def test_shapes_are_those_of_the_published_models(name):
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(model_config("opt", WORKLOADS[name].shape))
+        model = AutoModelForCausalLM.from_config(model_config(WORKLOADS[name].shape))
     assert model.num_parameters() == {"hh": 125_239_296, "lora_1_3b": 1_315_758_080}[name]
 
 
