@@ -8,10 +8,8 @@ from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
-from cwpo.config.commands import AnnotateConfig
-from cwpo.config.schema import CONF
+from cwpo.own.defaults import usual_settings
 
-FILE: Any = OmegaConf.load(CONF / "command" / "annotate.yaml")
 LEARNED = 0.6  # accuracy on training pairs below which the training did little
 FEW = 100  # held-out pairs; with fewer, the only advice is to label more
 GAIN = 0.02  # gain in accuracy that 500 more labels must promise before the advice asks for them
@@ -109,8 +107,7 @@ def _facts(numbers: Mapping[str, Any]) -> tuple[list[str], list[str]]:
 
 def changed(cfg: Any) -> dict[str, Any]:
     """Returns {dotted key: value} of the settings that differ from the defaults of scripts/annotate.py."""
-    usual: Any = OmegaConf.merge(AnnotateConfig, OmegaConf.masked_copy(FILE, [key for key in FILE if key in cfg]))
-    before, now = (_flat(OmegaConf.to_container(settings)) for settings in (usual, cfg))
+    before, now = (_flat(OmegaConf.to_container(settings)) for settings in (usual_settings(), cfg))
     return {key: value for key, value in now.items() if value != before.get(key, "???")}
 
 

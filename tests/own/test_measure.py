@@ -20,10 +20,10 @@ from cwpo.calibration import (
     share,
     tempered,
 )
-from cwpo.config.commands import AnnotateConfig
+from cwpo.own.defaults import usual_settings
 from cwpo.own.measure import calibration, learning_curve, more_labels, report_numbers, shift, votes
 from cwpo.own.page import card, report_page
-from cwpo.own.verdict import FEW, FILE, Verdict, changed, next_step, verdict
+from cwpo.own.verdict import FEW, Verdict, changed, next_step, verdict
 from cwpo.weighting import sigmoid
 
 # --- single numbers ----------------------------------------------------------------------------------------------
@@ -373,10 +373,9 @@ def test_the_next_command(advice, coverage, known, command):
 
 
 def test_the_next_command_has_every_setting_that_was_given():
-    usual = OmegaConf.masked_copy(FILE, [key for key in FILE if key not in ("defaults", "hydra")])
     own = {"data": "d.csv", "out": "o", "model": "m", "columns": {"label": "l"}, "ties": "soft", "curve": [0.5, 0.8]}
     own |= {"annotator": {"members": 2, "training": {"learning_rate": 1.25e-4}}, "include_labeled": False}
-    cfg = OmegaConf.merge(AnnotateConfig, usual, own)
+    cfg = OmegaConf.merge(usual_settings(), own)
     assert changed(cfg) == {
         "data": "d.csv",
         "+columns.label": "l",
