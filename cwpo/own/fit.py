@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +34,6 @@ SEEN = "trained_on.txt"  # beside the weights: digests of the prompts that the a
 CURVE = "training.json"  # beside the weights: the losses of the training
 BATCH = 64
 CHECKPOINTS = Schedule(minutes=10)
-
-Progress = Callable[[int, int], None]
 
 
 @contextmanager
@@ -113,14 +111,14 @@ def fit(
     seed: int,
     device: str,
     held_out: pd.DataFrame | None = None,
-    progress: Progress = lambda done, total: None,
+    **told: Any,
 ) -> None:
     """Trains one annotator on labelled pairs; writes model, tokenizer and the losses (file CURVE) to `folder`.
 
     `folder` appears when it is complete. `cfg` needs model, revision, chat, annotator, ties and token_budget. With
-    `held_out` pairs, training ends early when their loss no longer falls.
+    `held_out` pairs, training ends early when their loss no longer falls. `told`: as in training_in.
     """
-    with training_in(folder, device, cfg.token_budget, progress=progress) as site:
+    with training_in(folder, device, cfg.token_budget, **told) as site:
         fitted = fit_annotator(
             site,
             _comparisons(pairs, cfg),

@@ -43,7 +43,8 @@ def report_numbers(
     """
     decided = tested[tested["target"] != 0.5]
     gap, target, prompts = (decided[name].to_numpy() for name in ("gap", "target", "prompt"))
-    right, confidence, longer = is_right(gap, target), scaled_sigmoid(np.abs(gap)), length_gap(decided)
+    right, confidence = is_right(gap, target), scaled_sigmoid(np.abs(gap))
+    longer = (decided["response_a"].str.len() - decided["response_b"].str.len()).to_numpy()  # in characters
     numbers = {
         "pairs": len(tested),
         "decided_pairs": len(decided),
@@ -83,11 +84,6 @@ def accuracy_numbers(gap: np.ndarray, target: np.ndarray, longer: np.ndarray, gr
         "coverage": coverage(confidence, right, groups),
         "discrimination": None if np.isnan(informative.mean) else informative._asdict(),
     }
-
-
-def length_gap(pairs: pd.DataFrame) -> np.ndarray:
-    """Returns the length of response `a` minus that of response `b`, in characters, for each pair."""
-    return (pairs["response_a"].str.len() - pairs["response_b"].str.len()).to_numpy()
 
 
 def majority_right(target: np.ndarray) -> np.ndarray:
