@@ -25,7 +25,7 @@ from cwpo.own.checks import ANNOTATED, check_annotate
 from cwpo.own.crossfit import answers, as_learned, cross_fit, fold_counts
 from cwpo.own.defaults import begin, with_defaults
 from cwpo.own.fit import Annotates, RewardModel, fit_members, load, trained_on
-from cwpo.own.folder import is_ours, replace_folder, workplace
+from cwpo.own.folder import is_ours, workplace
 from cwpo.own.look import first_look
 from cwpo.own.measure import report_numbers
 from cwpo.own.page import card, report_page
@@ -55,12 +55,11 @@ def label(cfg: Any, say: Callable[[str], None] = print) -> Path | None:
     given, cfg = cfg, with_defaults(cfg, device, say)
     with workplace(out, cfg, ANNOTATED) as work:
         try:
-            result, numbers = _work(cfg, given, work, device, say)
+            numbers = _work(cfg, given, work, device, say)
         except FloatingPointError as error:
             raise InputError(
                 f"{error}; the annotator's numbers overflow: lower annotator.training.learning_rate"
             ) from error
-        replace_folder(result, out)
     say(f"{numbers['written']:,} weighted pairs. {numbers['verdict']['sentence']}")
     for reason in numbers["verdict"]["reasons"]:
         say(f"  - {reason}")
@@ -70,8 +69,8 @@ def label(cfg: Any, say: Callable[[str], None] = print) -> Path | None:
     return out
 
 
-def _work(cfg: Any, given: Any, work: Path, device: str, say: Callable[[str], None]) -> tuple[Path, dict[str, Any]]:
-    """Does the work of `label` in the folder `work`; returns the folder work/out and the content of report.json.
+def _work(cfg: Any, given: Any, work: Path, device: str, say: Callable[[str], None]) -> dict[str, Any]:
+    """Does the work of `label` in the folder `work`, with the result in work/out; returns the content of report.json.
 
     `given`: the user's settings; `cfg`: the same after with_defaults has filled in those left open.
     """
@@ -91,7 +90,6 @@ def _work(cfg: Any, given: Any, work: Path, device: str, say: Callable[[str], No
     tested, curve, annotator, old, learned = _annotator(labeled, cfg, work, device, say)
     temperature = fit_temperature(tested["gap"], tested["target"])
     result = work / "out"
-    shutil.rmtree(result, ignore_errors=True)
     result.mkdir()
     with bar("annotating pairs", say) as progress:
         written = annotate_pairs(
@@ -123,7 +121,7 @@ def _work(cfg: Any, given: Any, work: Path, device: str, say: Callable[[str], No
     (result / "README.md").write_text(card(numbers), encoding="utf-8")
     if (work / "annotator").is_dir():
         shutil.copytree(work / "annotator", result / "annotator")
-    return result, numbers
+    return numbers
 
 
 def _drop_long(source: Path, target: Path, cfg: Any, read: Converted) -> None:

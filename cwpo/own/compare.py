@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from cwpo.models.reward_models import load_reward
 from cwpo.own.checks import COMPARED, check_compare
 from cwpo.own.defaults import begin
 from cwpo.own.fit import Annotator, load, prompt_digest
-from cwpo.own.folder import checkpoint_of, is_ours, read_note, replace_folder, workplace
+from cwpo.own.folder import checkpoint_of, is_ours, read_note, workplace
 from cwpo.own.reading import naming, template_used
 from cwpo.own.verdict import percent
 from cwpo.pages import render
@@ -65,12 +64,10 @@ def compare(cfg: Any, say: Callable[[str], None] = print) -> Path:
             "other_tokens": other_tokens,
         }
         result = work / "out"
-        shutil.rmtree(result, ignore_errors=True)
         result.mkdir()
         table.to_json(result / "samples.jsonl", orient="records", lines=True, force_ascii=False)
         (result / "comparison.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
         (result / "samples.html").write_text(page(table, numbers), encoding="utf-8")
-        replace_folder(result, out)
     say(in_words(numbers))
     for name in ("comparison.json", "samples.jsonl", "samples.html"):
         say(f"  {Path(cfg.out) / name}")
