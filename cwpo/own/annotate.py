@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 from omegaconf import OmegaConf
@@ -76,8 +75,7 @@ def _work(cfg: Any, given: Any, work: Path, device: str, say: Callable[[str], No
     """
     how = {name: cfg[name] for name in ("ties", "split", "positive")}
     read = convert(cfg.data, work / "read.parquet", cfg.columns, **how)
-    reading: list[str] = []
-    cfg = OmegaConf.merge(cfg, {"chat": chat_decided(cfg, has_messages(work / "read.parquet"), reading.append)})
+    cfg = chat_decided(cfg, has_messages(work / "read.parquet"), say)
     _drop_long(work / "read.parquet", work / "pairs.parquet", cfg, read)
     labeled = pq.read_table(work / "pairs.parquet", filters=[("n_votes", ">", 0)]).to_pandas()
     say(f"{read.read:,} rows, {read.kept:,} usable pairs, {len(labeled):,} with a label; left out: {read.drops()}")
@@ -85,8 +83,7 @@ def _work(cfg: Any, given: Any, work: Path, device: str, say: Callable[[str], No
         say(
             f"{tied:,} of them have tied votes: they are trained and tested on, but not written, as neither response won"
         )
-    say(reading[0])
-    _enough(labeled, pq.read_metadata(work / "pairs.parquet").num_rows, read, cfg)
+    _enough(labeled, read, cfg)
     tested, curve, annotator, old, learned = _annotator(labeled, cfg, work, device, say)
     temperature = fit_temperature(tested["gap"], tested["target"])
     result = work / "out"
@@ -114,9 +111,7 @@ def _work(cfg: Any, given: Any, work: Path, device: str, say: Callable[[str], No
     advice = verdict(numbers, cfg.target_accuracy)
     numbers["verdict"] = advice._asdict() | {"sentence": advice.sentence}
     numbers |= {"next": next_step(advice, numbers, changed(given)), "about": _about(cfg, numbers)}
-    (result / "report.json").write_text(
-        json.dumps(numbers, indent=1, default=_plain, allow_nan=False) + "\n", encoding="utf-8"
-    )
+    (result / "report.json").write_text(json.dumps(numbers, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     (result / "report.html").write_text(report_page(numbers), encoding="utf-8")
     (result / "README.md").write_text(card(numbers), encoding="utf-8")
     if (work / "annotator").is_dir():
@@ -142,7 +137,7 @@ def _drop_long(source: Path, target: Path, cfg: Any, read: Converted) -> None:
     shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _enough(labeled: pd.DataFrame, pairs: int, read: Converted, cfg: Any) -> None:
+def _enough(labeled: pd.DataFrame, read: Converted, cfg: Any) -> None:
     if not read.labeled and read.unused:
         raise InputError(
             f"data={cfg.data}: no usable pair has a label (left out: {read.drops()}); if an unused column "
@@ -158,9 +153,9 @@ def _enough(labeled: pd.DataFrame, pairs: int, read: Converted, cfg: Any) -> Non
         raise InputError(
             f"data={cfg.data}: {len(decided)} of {len(labeled)} labelled pairs have untied votes; {LEAST} are needed"
         )
-    if len(labeled) == pairs and not cfg.include_labeled:
+    if len(labeled) == read.kept and not cfg.include_labeled:
         raise InputError(
-            f"include_labeled=false: all {pairs} pairs of data={cfg.data} have a label, so none would be written; "
+            f"include_labeled=false: all {read.kept} pairs of data={cfg.data} have a label, so none would be written; "
             "set include_labeled=true"
         )
     prompts = labeled["prompt"].nunique()
@@ -230,7 +225,3 @@ def _about(cfg: Any, numbers: dict[str, Any]) -> str:
         f"{who}, {tested}. {given['kept'] - given['labeled']:,} pairs of {data} had no label. "
         f"Prompts: {numbers['read_as']}. Seed {cfg.seed}."
     )
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else str(value)

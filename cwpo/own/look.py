@@ -10,7 +10,6 @@ from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
-from omegaconf import OmegaConf
 
 from cwpo.data.own import convert
 from cwpo.own.preferences import has_messages
@@ -20,7 +19,7 @@ from cwpo.plain import visible
 LONGEST = 800  # characters of a text that are shown
 
 
-def first_look(cfg: Any, say: Callable[[str], None] = print) -> None:
+def first_look(cfg: Any, say: Callable[[str], None]) -> None:
     """Prints how scripts/annotate.py reads cfg.data, and the first cfg.show pairs. Loads no weights, writes nothing."""
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "pairs.parquet"
@@ -57,8 +56,7 @@ def _as_read(cfg: Any, pairs: pd.DataFrame, messages: bool, say: Callable[[str],
     """
     if cfg.model is None and cfg.annotator.path is None:
         return [(pairs["prompt"] + pairs[side]).tolist() for side in ("response_a", "response_b")]
-    cfg = OmegaConf.merge(cfg, {"chat": chat_decided(cfg, messages, lambda line: say(f"  {line}"))})
-    tokenizer, sequences = reader(cfg)
+    tokenizer, sequences = reader(chat_decided(cfg, messages, lambda line: say(f"  {line}")))
     return [[tokenizer.decode(ids) for ids in rows] for rows in sequences(pairs)]
 
 

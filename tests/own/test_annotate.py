@@ -62,7 +62,7 @@ def labeled(tmp_path_factory, tiny_checkpoint) -> Path:
     out = label(
         composed("annotate", f"data={data}", f"model={tiny_checkpoint}", f"out={folder}/labeled", *FAST), said.append
     )
-    assert said[0] == "320 rows, 320 usable pairs, 120 with a label; left out: none"
+    assert said[1] == "320 rows, 320 usable pairs, 120 with a label; left out: none"
     assert hidden(folder) == []
     return out
 
