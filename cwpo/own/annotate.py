@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 from omegaconf import OmegaConf
 
@@ -32,7 +33,6 @@ from cwpo.own.preferences import SHARD, annotate_pairs, first_annotated, has_mes
 from cwpo.own.reading import chat_decided, longest, wished
 from cwpo.own.verdict import changed, next_step, verdict
 from cwpo.runtime import quiet_libraries
-from cwpo.store.shards import map_table
 
 LEAST = 20  # labelled pairs that a test needs
 LEAST_PROMPTS = 3  # different prompts that are needed: to test, to decide how long to train, and to train on
@@ -121,20 +121,16 @@ def _work(cfg: Any, given: Any, work: Path, device: str, say: Callable[[str], No
 
 def _drop_long(source: Path, target: Path, cfg: Any, read: Converted) -> None:
     """Copies pairs within the annotator's token limit from `source` to `target`; adds longer ones to read.dropped."""
-    with pq.ParquetFile(source) as pairs:
-        first = next(pairs.iter_batches(LOOKED_AT)).to_pandas()
-    most, count = longest(cfg, first)
-
-    def fitting(pairs: pd.DataFrame) -> pd.DataFrame:
-        fits = count(pairs) <= most
-        if not fits.all():
-            read.dropped.setdefault(f"more_than_{most}_tokens", []).extend(pairs["row"][~fits].tolist())
-        return pairs[fits]
-
-    scratch = target.with_suffix(".shards")
-    shutil.rmtree(scratch, ignore_errors=True)  # reused shards would drop rows without counting them
-    read.kept = map_table(source, target, pq.read_schema(source).names, fitting, scratch=scratch, rows=SHARD)
-    shutil.rmtree(scratch, ignore_errors=True)
+    read.kept = 0
+    with pq.ParquetFile(source) as pairs, pq.ParquetWriter(target, pairs.schema_arrow) as kept:
+        most, count = longest(cfg, next(pairs.iter_batches(LOOKED_AT)).to_pandas())
+        for batch in pairs.iter_batches(SHARD):
+            table = batch.to_pandas()
+            fits = count(table) <= most
+            if not fits.all():
+                read.dropped.setdefault(f"more_than_{most}_tokens", []).extend(table["row"][~fits].tolist())
+            kept.write_batch(batch.filter(pa.array(fits)))
+            read.kept += int(fits.sum())
 
 
 def _enough(labeled: pd.DataFrame, read: Converted, cfg: Any) -> None:
