@@ -222,39 +222,45 @@ def refusal(command, words) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("command", "words", "said"),
     [
-        ([], ["data is required: set data=...", "out is required: set out=..."]),
-        (["data=d", "out=o"], ["name a model to train, model=..., or a trained reward model, annotator.path=..."]),
+        ("annotate", "", ["data is required: set data=...", "out is required: set out=..."]),
         (
-            [
-                "data=d",
-                "out=o",
-                "model=./no",
-                "ties=x",
-                "weighting=c9",
-                "folds=1",
-                "annotator.kind=dpo",
-                "target_accuracy=0.5",
-            ],
-            [
-                "ties=x is unknown",
-                "weighting=c9 is unknown",
-                "annotator.kind=dpo",
-                "folds=1 must be at least 2",
-                "target_acc",
-                "model=./no does not",
-            ],
+            "annotate",
+            "data=d out=o",
+            ["name a model to train, model=..., or a trained reward model, annotator.path=..."],
         ),
         (
-            ["data=d", "out=o", "model=./no", "annotator.training.scheduler=step", "curve=[1.5]"],
-            ["annotator.training.scheduler", "curve", "model"],
+            "annotate",
+            "data=d out=o model=./no ties=x weighting=c9 folds=1 annotator.kind=dpo target_accuracy=0.5 curve=[1.5] "
+            "annotator.training.scheduler=step",
+            ["ties=x is unknown", "weighting=c9 is unknown", "annotator.kind=dpo", "folds=1 must be at least 2"]
+            + ["target_acc", "curve", "annotator.training.scheduler", "model=./no does not"],
+        ),
+        ("align", "", ["model is required: set model=...", "out is required: set out=...", "preferences is required"]),
+        (
+            "align",
+            "preferences=p model=./no out=o objective=kto beta=0 keep=0 flip_rate=0.5 alignment.epochs=0",
+            [
+                "objective=kto is unknown",
+                "beta=0.0 must be positive",
+                "alignment.epochs=0.0",
+                "keep=0.0",
+                "flip_rate=0.5",
+            ]
+            + ["model=./no does not"],
+        ),
+        ("compare", "before=./a after=./b prompts=p gold=./c out=o", ["before=./a", "after=./b", "gold=./c"]),
+        (
+            "compare",
+            "before=./a after=./b prompts=p gold=oracle out=o most=1",
+            ["most=1 must be at least 2", "before", "after"],
         ),
     ],
 )
-def test_all_wrong_settings_at_once(words, said, tmp_path, monkeypatch):
+def test_all_wrong_settings_at_once(command, words, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    problems = refusal("annotate", words)
+    problems = refusal(command, words.split())
     assert len(problems) == len(said)
     assert all(any(line.startswith(part) for line in problems) for part in said)
     assert list(tmp_path.iterdir()) == []
