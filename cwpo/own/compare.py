@@ -94,8 +94,13 @@ def _reads_chat(gold: Any) -> bool:
 
 
 def _check_judge(cfg: Any, gold: Any, prompts: list[Text]) -> None:
-    """Raises InputError if the judge's context is too short for some prompt plus a response of cfg.max_new_tokens."""
-    if not hasattr(gold, "tokenizer"):
+    """Raises InputError if the judge cannot score some prompt: one that is not of the synthetic world for its judges,
+    else one whose tokens and a response of cfg.max_new_tokens are too long for the judge's context."""
+    if isinstance(gold, (Oracle, Judge)):
+        try:
+            gold.rewards([plain_texts(prompt, "")[0] for prompt in prompts], [""] * len(prompts))
+        except ValueError as error:
+            raise InputError(f"prompts={cfg.prompts}: {error}") from None
         return
     context = readable(gold.tokenizer, checkpoint_of(cfg.gold), cfg.revision)
     room = leaves_room(gold.tokenizer, prompts, cfg.max_new_tokens, context)
