@@ -14,11 +14,11 @@ from cwpo.checks.checkpoints import Named, model_problems
 from cwpo.checks.machine import lora_problems
 from cwpo.checks.settings import check_settings, first_by_key
 from cwpo.config.commands import AlignConfig, AnnotateConfig, CompareConfig
+from cwpo.config.schema import SYNTHETIC_GOLDS
 from cwpo.errors import InputError, Problem
 from cwpo.own.folder import checkpoint_of, is_ours
 
 LONGEST_NAME = 240  # bytes; the hidden folder beside `out` has a name 10 bytes longer, and file systems allow 255
-SYNTHETIC_JUDGES = ("oracle", "judge")
 ANNOTATED = ("data", "model", "annotator.path")  # the keys that name inputs: files, folders or hub ids
 ALIGNED = ("preferences", "model", "test")
 COMPARED = ("before", "after", "prompts", "gold")
@@ -46,7 +46,7 @@ def check_compare(cfg: Any, ask_hub: bool = True) -> None:
     """Raises InputError with every problem of compare.py's settings. ask_hub=False: reads no configs of models."""
     problems = check_settings(cfg, CompareConfig, lambda cfg: _occupied(cfg, "comparison.json", COMPARED))
     models = {"before": (cfg.before, None), "after": (cfg.after, None)}
-    if cfg.gold not in SYNTHETIC_JUDGES:
+    if cfg.gold not in SYNTHETIC_GOLDS:
         models["gold"] = (checkpoint_of(cfg.gold), cfg.revision)
     scoring = () if is_ours(cfg.gold) else ("gold",)
     _refuse(problems, models, ask_hub, scoring=scoring, adapters=("before", "after"))

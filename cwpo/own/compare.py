@@ -13,6 +13,7 @@ import pandas as pd
 
 from cwpo.atomic import new_file
 from cwpo.calibration import Share, share
+from cwpo.config.schema import SYNTHETIC_GOLDS
 from cwpo.data.chat import read_as, reads_chat
 from cwpo.data.encoding import Text, plain_texts
 from cwpo.data.rows import read_prompts
@@ -77,7 +78,7 @@ def compare(cfg: Any, say: Callable[[str], None] = print) -> Path:
 def load_judge(cfg: Any, device: str) -> Any:
     """Returns the judge that cfg.gold names: "oracle" or "judge" (the synthetic world's exact or noisy reward), an
     annotator trained by cwpo, or any reward model. Raises InputError for a PairRM annotator."""
-    if cfg.gold in ("oracle", "judge"):
+    if cfg.gold in SYNTHETIC_GOLDS:
         return Oracle() if cfg.gold == "oracle" else Judge(1.0)
     if not is_ours(cfg.gold):
         return load_reward(cfg.gold, cfg.revision, batch_size=cfg.batch_size, device=device)

@@ -29,7 +29,6 @@ from cwpo.own.reading import wished
 from cwpo.training.checkpoints import Schedule
 from cwpo.training.fit import Comparisons, Site, Start, fit_annotator
 
-KINDS = ("bt", "pairrm")
 SEEN = "trained_on.txt"  # beside the weights: digests of the prompts that the annotator was trained on
 CURVE = "training.json"  # beside the weights: the losses of the training
 BATCH = 64
@@ -57,7 +56,7 @@ class Annotates(Protocol):
 
 @dataclass(frozen=True)
 class Annotator:
-    """An annotator trained by cwpo: one model, or several as the members of an ensemble. `kind`: one of KINDS."""
+    """An annotator trained by cwpo: one model, or several as the members of an ensemble. `kind`: bt or pairrm."""
 
     kind: str
     models: Sequence[Any]
