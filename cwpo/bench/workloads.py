@@ -21,22 +21,16 @@ from cwpo.own.fit import turned
 
 
 @dataclass(frozen=True)
-class Lengths:
-    """Log-normal token counts: (mean, standard deviation) of log(tokens of a prompt) and log(tokens of a response)."""
-
-    prompt: tuple[float, float]
-    response: tuple[float, float]
-
-
-@dataclass(frozen=True)
 class Workload:
-    """An OPT model with config values `shape`, and pairs whose token counts have the distribution `lengths`.
+    """An OPT model with config values `shape`, and pairs with log-normal token counts.
 
-    A prompt with one response has at most `longest` tokens.
+    `prompt`, `response`: (mean, standard deviation) of log(tokens of a prompt) and log(tokens of a response). A prompt
+    with one response has at most `longest` tokens.
     """
 
     shape: dict[str, Any]
-    lengths: Lengths
+    prompt: tuple[float, float]
+    response: tuple[float, float]
     longest: int = 512
     lora: bool = False
     dtype: str = "float32"
@@ -60,16 +54,16 @@ TINY = {
     "word_embed_proj_dim": 64,
     "max_position_embeddings": 4096,
 }
-HH = Lengths((4.33, 1.0), (3.5, 0.89))  # harmless and helpful test pairs of at most 512 GPT-2 tokens
-LONG_PROMPT = Lengths((5.8, 0.25), (3.5, 0.35))  # posts of about 330 tokens and their summaries of about 35
-TOY = Lengths((1.6, 0.2), (2.0, 0.3))  # the synthetic world
+HH = ((4.33, 1.0), (3.5, 0.89))  # harmless and helpful test pairs of at most 512 GPT-2 tokens
+LONG_PROMPT = ((5.8, 0.25), (3.5, 0.35))  # posts of about 330 tokens and their summaries of about 35
+TOY = ((1.6, 0.2), (2.0, 0.3))  # the synthetic world
 WORKLOADS = {
-    "hh": Workload(OPT_125M, HH),
-    "long_prompt": Workload(OPT_125M, LONG_PROMPT),
-    "toy": Workload(TINY, TOY, longest=64),
-    "tiny_lora": Workload(TINY, HH, lora=True),
-    "lora_125m": Workload(OPT_125M, HH, lora=True, dtype="bfloat16"),
-    "lora_1_3b": Workload(OPT_1_3B, HH, lora=True, dtype="bfloat16"),
+    "hh": Workload(OPT_125M, *HH),
+    "long_prompt": Workload(OPT_125M, *LONG_PROMPT),
+    "toy": Workload(TINY, *TOY, longest=64),
+    "tiny_lora": Workload(TINY, *HH, lora=True),
+    "lora_125m": Workload(OPT_125M, *HH, lora=True, dtype="bfloat16"),
+    "lora_1_3b": Workload(OPT_1_3B, *HH, lora=True, dtype="bfloat16"),
 }
 
 
@@ -87,9 +81,9 @@ def words_tokenizer(words: int) -> PreTrainedTokenizerFast:
     )
 
 
-def random_pairs(workload: Workload, count: int, seed: int = 0) -> list[dict[str, str]]:
+def random_pairs(workload: Workload, count: int) -> list[dict[str, str]]:
     """Returns `count` pairs of random words, with lengths drawn from the workload's distribution."""
-    draw = random.Random(seed)
+    draw = random.Random(0)
     words = workload.shape["vocab_size"]
 
     def length(moments: tuple[float, float], most: int) -> int:
@@ -100,8 +94,8 @@ def random_pairs(workload: Workload, count: int, seed: int = 0) -> list[dict[str
 
     pairs = []
     for _ in range(count):
-        responses = [length(workload.lengths.response, workload.longest // 2) for _ in range(2)]
-        prompt = length(workload.lengths.prompt, workload.longest - max(responses) - 2)
+        responses = [length(workload.response, workload.longest // 2) for _ in range(2)]
+        prompt = length(workload.prompt, workload.longest - max(responses) - 2)
         chosen, rejected = (text(n) for n in responses)
         pairs.append({"prompt": text(prompt), "chosen": f" {chosen}", "rejected": f" {rejected}"})
     return pairs
