@@ -107,9 +107,10 @@ def _describe(
     measured: dict[str, Any] | None,
 ) -> None:
     """Writes the model card and alignment.json to `result`. `measured`: what preference_accuracy returned, or None."""
+    sources = table["label_source"].fillna("given").map(str).value_counts().sort_index()
     facts = {
         "data": Path(cfg.preferences).name,
-        "pairs, by label": ", ".join(f"{n:,} {who}" for who, n in _sources(table).items()),
+        "pairs, by label": ", ".join(f"{n:,} {who}" for who, n in sources.items()),
         "prompts": read_as(wished(cfg.chat)),
         "objective": f"{cfg.objective}, beta {cfg.beta}, {cfg.alignment.epochs} epochs",
         "most confident share kept": cfg.keep,
@@ -268,13 +269,6 @@ def by_label(pairs: pd.DataFrame) -> pd.DataFrame:
     """Returns labelled, untied pairs as prompt, chosen (the response the label prefers), rejected, row, messages."""
     texts = turned(pairs, pairs["target"] > 0.5).assign(messages=pairs.get("messages"))
     return texts[["prompt", "chosen", "rejected", "row", "messages"]].reset_index(drop=True)
-
-
-def _sources(table: pd.DataFrame) -> dict[str, int]:
-    return {
-        str(who): int(n)
-        for who, n in table["label_source"].fillna("given").map(str).value_counts().sort_index().items()
-    }
 
 
 def _start(cfg: Any) -> Start:

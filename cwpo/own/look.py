@@ -39,7 +39,8 @@ def first_look(cfg: Any, say: Callable[[str], None]) -> None:
         names = ("response_a", "response_b") if len(texts) == 2 else ("both responses",)
         for name, text in zip(names, texts, strict=True):
             say(f"  {name}, after the prompt:")
-            say(textwrap.indent(_short(text), "  | ", lambda line: True))
+            cut = text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} [...] {text[-LONGEST // 2 :]}"
+            say(textwrap.indent(visible(cut), "  | ", lambda line: True))
 
 
 def _label(share: float, votes: int) -> str:
@@ -58,8 +59,3 @@ def _as_read(cfg: Any, pairs: pd.DataFrame, messages: bool, say: Callable[[str],
         return [(pairs["prompt"] + pairs[side]).tolist() for side in ("response_a", "response_b")]
     tokenizer, sequences = reader(chat_decided(cfg, messages, lambda line: say(f"  {line}")))
     return [[tokenizer.decode(ids) for ids in rows] for rows in sequences(pairs)]
-
-
-def _short(text: str) -> str:
-    cut = text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} [...] {text[-LONGEST // 2 :]}"
-    return visible(cut)

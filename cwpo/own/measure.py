@@ -75,7 +75,9 @@ def accuracy_numbers(gap: np.ndarray, target: np.ndarray, longer: np.ndarray, gr
     """
     right = is_right(gap, target)
     confidence = np.abs(gap)  # orders pairs as C1 does, without ties where C1 rounds to 1
-    baselines = {"majority": majority_right(target), "longer": is_right(longer, target)}
+    a_wins = target > 0.5
+    majority = (a_wins == (a_wins.mean() >= 0.5)).astype(float)
+    baselines = {"majority": majority, "longer": is_right(longer, target)}
     informative = discrimination(confidence, right, groups)
     return {
         "accuracy": share(right, groups)._asdict(),
@@ -84,12 +86,6 @@ def accuracy_numbers(gap: np.ndarray, target: np.ndarray, longer: np.ndarray, gr
         "coverage": coverage(confidence, right, groups),
         "discrimination": None if np.isnan(informative.mean) else informative._asdict(),
     }
-
-
-def majority_right(target: np.ndarray) -> np.ndarray:
-    """Returns 1 for each pair won by the side that wins more often (`a` if both win equally often), 0 for others."""
-    a_wins = target > 0.5
-    return (a_wins == (a_wins.mean() >= 0.5)).astype(float)
 
 
 def coverage(confidence: np.ndarray, right: np.ndarray, groups: np.ndarray) -> list[dict[str, Any]]:
