@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import shlex
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -143,15 +145,10 @@ def next_step(advice: Verdict, numbers: Mapping[str, Any], again: Mapping[str, A
 
 
 def _command(name: str, words: Mapping[str, Any]) -> str:
-    given = (f"{key}={_written(value)}" for key, value in words.items())
+    """Returns a command line. Hydra reads numbers, lists of them, true, false and null as JSON writes them."""
+    write = functools.partial(json.dumps, separators=(",", ":"))
+    given = (f"{key}={value if isinstance(value, str) else write(value)}" for key, value in words.items())
     return f"python scripts/{name}.py {shlex.join(given)}"
-
-
-def _written(value: Any) -> str:
-    """Returns a value as command-line text: True as `true`, None as `null`, a list as `[0.25,0.5]`, others by str()."""
-    if isinstance(value, list):
-        return f"[{','.join(map(_written, value))}]"
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def too_wide(value: Mapping[str, float]) -> bool:
