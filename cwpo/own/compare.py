@@ -95,8 +95,11 @@ def _reads_chat(gold: Any) -> bool:
 
 
 def _check_judge(cfg: Any, gold: Any, prompts: list[Text]) -> None:
-    """Raises InputError if the judge cannot score some prompt: one that is not of the synthetic world for its judges,
-    else one whose tokens and a response of cfg.max_new_tokens are too long for the judge's context."""
+    """Raises InputError if the judge cannot score the answers to some prompt.
+
+    The judges of the synthetic world score its prompts only. The context of others must hold a prompt and
+    cfg.max_new_tokens.
+    """
     if isinstance(gold, (Oracle, Judge)):
         try:
             gold.rewards([plain_texts(prompt, "")[0] for prompt in prompts], [""] * len(prompts))
