@@ -6,13 +6,12 @@ or 1 for a single label. `right` is 1 for a correct label of the annotator, 0 fo
 names the prompt of each pair: pairs of one prompt are not independent, and with `groups` intervals account for this.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
-from scipy.special import expit
 from scipy.stats import norm, rankdata
 
 Floats = NDArray[np.float64]
@@ -26,13 +25,6 @@ class Share(NamedTuple):
     low: float
     high: float
     n: int
-
-
-class Bin(NamedTuple):
-    """Pairs of similar confidence: the `expected` (mean predicted) share of correct labels, and the measured share."""
-
-    expected: float
-    accuracy: Share
 
 
 def share(successes: ArrayLike, groups: ArrayLike | None = None) -> Share:
@@ -67,9 +59,18 @@ def design_effect(values: ArrayLike, groups: ArrayLike | None) -> float:
     return max(1.0, float((sums**2).sum() * len(sums) / (len(sums) - 1) / (len(x) * p * (1 - p))))
 
 
-def resampled(n: int, groups: ArrayLike | None, resamples: int, seed: int = 0) -> Iterator[NDArray[np.int64]]:
+def bootstrap(
+    statistic: Callable[[NDArray[np.int64]], float], n: int, groups: ArrayLike | None, resamples: int = 1000
+) -> tuple[float, float, float]:
+    """Returns statistic(indices of all n pairs) with its 95 % interval over `resampled` pairs. Omits values of NaN."""
+    drawn = [statistic(index) for index in resampled(n, groups, resamples)]
+    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    return float(statistic(np.arange(n))), float(low), float(high)
+
+
+def resampled(n: int, groups: ArrayLike | None, resamples: int) -> Iterator[NDArray[np.int64]]:
     """Yields `resamples` bootstrap samples of n pairs, each an array of indices. Draws whole `groups`, if given."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     index = np.arange(n) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     if index.max() + 1 == n:  # every pair is a group of its own
         for _ in range(resamples):
@@ -85,20 +86,15 @@ def one_group(groups: ArrayLike | None) -> bool:
     return groups is not None and len(np.unique(np.asarray(groups))) == 1
 
 
-def mean_difference(
-    a: ArrayLike, b: ArrayLike, groups: ArrayLike | None = None, resamples: int = 1000, seed: int = 0
-) -> Share:
+def mean_difference(a: ArrayLike, b: ArrayLike, groups: ArrayLike | None = None) -> Share:
     """Returns the mean of `a` - `b`, two arrays with one number for each of N pairs, with its bootstrap interval.
 
     With one group, the interval holds the differences of all pairs, and 0.
     """
-    x, y = _pair(a, b)
-    gap = x - y
+    gap = np.subtract(*_pair(a, b))
     if one_group(groups):
         return Share(float(gap.mean()), min(0.0, float(gap.min())), max(0.0, float(gap.max())), len(gap))
-    drawn = [gap[i].mean() for i in resampled(len(gap), groups, resamples, seed)]
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Share(float(gap.mean()), float(low), float(high), len(gap))
+    return Share(*bootstrap(lambda i: gap[i].mean(), len(gap), groups), len(gap))
 
 
 def is_right(gap: ArrayLike, target: ArrayLike) -> Floats:
@@ -118,17 +114,23 @@ def coverage_accuracy(
     """Returns, for each c in `coverages`, in (0, 1], the pair (c, accuracy on the c * N most confident of N pairs)."""
     c, r = _pair(confidence, right)
     order = np.argsort(-c, kind="stable")
-    names = None if groups is None else np.asarray(groups)
-    kept = [(cover, order[: max(1, round(cover * len(c)))]) for cover in coverages]
-    return [(cover, share(r[i], None if names is None else names[i])) for cover, i in kept]
+    return [(cover, _accuracy(r, order[: max(1, round(cover * len(c)))], groups)) for cover in coverages]
 
 
-def reliability(probability: ArrayLike, right: ArrayLike, bins: int = 10, groups: ArrayLike | None = None) -> list[Bin]:
-    """Sorts N pairs by `probability` of a correct label (>= 1/2); returns min(bins, N) bins of nearly equal size."""
+def reliability(
+    probability: ArrayLike, right: ArrayLike, bins: int = 10, groups: ArrayLike | None = None
+) -> list[tuple[float, Share]]:
+    """Sorts N pairs by `probability` of a correct label (>= 1/2) into min(bins, N) bins of nearly equal size.
+
+    Returns each bin's (expected accuracy, which is its mean probability, and measured accuracy).
+    """
     p, r = _pair(probability, right)
-    names = None if groups is None else np.asarray(groups)
     parts = np.array_split(np.argsort(p, kind="stable"), min(bins, len(p)))
-    return [Bin(float(p[i].mean()), share(r[i], None if names is None else names[i])) for i in parts]
+    return [(float(p[i].mean()), _accuracy(r, i, groups)) for i in parts]
+
+
+def _accuracy(right: Floats, index: NDArray[np.int64], groups: ArrayLike | None) -> Share:
+    return share(right[index], None if groups is None else np.asarray(groups)[index])
 
 
 def expected_calibration_error(probability: ArrayLike, right: ArrayLike, bins: int = 10) -> float:
@@ -137,57 +139,40 @@ def expected_calibration_error(probability: ArrayLike, right: ArrayLike, bins: i
     Even a perfectly calibrated annotator of accuracy p gets about sqrt(2 p (1 - p) bins / (pi N)) by chance.
     """
     parts = reliability(probability, right, bins)
-    total = sum(part.accuracy.n for part in parts)
-    return sum(part.accuracy.n * abs(part.expected - part.accuracy.mean) for part in parts) / total
+    total = sum(measured.n for _, measured in parts)
+    return sum(measured.n * abs(expected - measured.mean) for expected, measured in parts) / total
 
 
-def log_loss(gap: ArrayLike, target: ArrayLike, temperature: float = 1.0) -> float:
-    """Returns the mean cross-entropy, in nats, of P(`a` is better) = sigmoid(gap / temperature) against `target`."""
-    return float(log_losses(gap, target, temperature).mean())
-
-
-def log_losses(gap: ArrayLike, target: ArrayLike, temperature: float = 1.0) -> Floats:
-    """Returns the cross-entropy of each pair in nats, (N,); see log_loss, which returns the mean."""
+def log_losses(gap: ArrayLike, target: ArrayLike) -> Floats:
+    """Returns each pair's cross-entropy, in nats, of P(`a` is better) = sigmoid(gap) against `target`: (N,)."""
     x, y = _pair(gap, target)
-    z = x / temperature
-    return np.logaddexp(0, z) - y * z
+    return np.logaddexp(0, x) - y * x
 
 
 def fit_temperature(gap: ArrayLike, target: ArrayLike) -> float:
-    """Returns the temperature in [0.01, 100] that minimises log_loss; above 1, the scores are overconfident."""
+    """Returns the temperature in [0.01, 100] that minimises the mean of log_losses; above 1, the scores are overconfident."""
     x, y = _pair(gap, target)
     fitted = minimize_scalar(
-        lambda t: log_loss(x, y, float(np.exp(t))), bounds=(np.log(0.01), np.log(100)), method="bounded"
+        lambda t: log_losses(x / np.exp(t), y).mean(), bounds=(np.log(0.01), np.log(100)), method="bounded"
     )
     return float(np.exp(fitted.x))
 
 
-def tempered(
-    gap: ArrayLike, target: ArrayLike, groups: ArrayLike | None = None, folds: int = 2, seed: int = 0
-) -> Floats:
-    """Returns each pair's gap, (N,), divided by a temperature that is fitted to the pairs outside this pair's fold.
+def tempered(gap: ArrayLike, target: ArrayLike, groups: ArrayLike) -> Floats:
+    """Returns each pair's gap, (N,), divided by a temperature that is fitted to the pairs in the other of two halves.
 
-    Folds are random; all pairs of a group lie in one. With fewer groups than folds the gaps are returned as they are.
+    The halves are random; all pairs of a group lie in one. With only one group the gaps are returned as they are.
     """
     x, y = _pair(gap, target)
-    index = np.arange(len(x)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    fold = (np.random.default_rng(seed).permutation(index.max() + 1) % folds)[index]
-    if index.max() + 1 < folds:
+    index = np.unique(np.asarray(groups), return_inverse=True)[1]
+    if not index.any():
         return x
-    result = np.empty_like(x)
-    for k in range(folds):
-        result[fold == k] = x[fold == k] / fit_temperature(x[fold != k], y[fold != k])
-    return result
+    first = (np.random.default_rng(0).permutation(index.max() + 1) % 2 == 0)[index]
+    of_first, of_second = (fit_temperature(x[half], y[half]) for half in (first, ~first))
+    return x / np.where(first, of_second, of_first)
 
 
-def right_probability(gap: ArrayLike) -> Floats:
-    """Returns sigmoid(|gap|), in [1/2, 1]: the Bradley-Terry probability that the label is correct."""
-    return expit(np.abs(np.asarray(gap, dtype=np.float64)))
-
-
-def discrimination(
-    confidence: ArrayLike, right: ArrayLike, groups: ArrayLike | None = None, resamples: int = 500, seed: int = 0
-) -> Share:
+def discrimination(confidence: ArrayLike, right: ArrayLike, groups: ArrayLike | None = None) -> Share:
     """Returns the AUC, with bootstrap interval: P(a correct label has more confidence than a wrong one); 1/2 is chance.
 
     Equal confidences count half; pairs with right = 1/2 are left out. NaN if all labels are correct or all are wrong.
@@ -199,9 +184,7 @@ def discrimination(
         return Share(value, value, value, len(c))
     if one_group(groups):
         return Share(value, 0.0, 1.0, len(c))
-    drawn = [_auc(c[i], r[i]) for i in resampled(len(c), groups, resamples, seed)]
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
-    return Share(value, float(low), float(high), len(c))
+    return Share(*bootstrap(lambda i: _auc(c[i], r[i]), len(c), groups, 500), len(c))
 
 
 def _auc(confidence: Floats, right: Floats) -> float:

@@ -36,10 +36,7 @@ def test_rdpo_by_hand():
     # e = 0.1, scaled margin ln 3: (0.9 log(4/3) - 0.1 log 4) / 0.8; at 0: (0.9 - 0.1) log 2 / 0.8 = log 2
     losses = rdpo(tensor([2 * LN3, 0.0]), beta=0.5, flip_rate=0.1)
     assert losses.tolist() == pytest.approx([(0.9 * math.log(4 / 3) - 0.1 * math.log(4)) / 0.8, math.log(2)])
-
-
-def test_rdpo_may_be_negative():
-    # e = 0.4, margin 10: about (0 - 0.4 * 10) / 0.2 = -20
+    # it may be negative: e = 0.4, scaled margin 10: about (0 - 0.4 * 10) / 0.2 = -20
     assert rdpo(tensor([10.0]), beta=1.0, flip_rate=0.4).item() == pytest.approx(-20, abs=0.01)
 
 

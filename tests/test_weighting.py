@@ -31,12 +31,9 @@ def test_c4_is_a_fifth_of_the_gap_up_to_one():
     assert clipped_gap([0.0, 0.5, 4.0, 5.0, 7.0], scale=0.2) == pytest.approx([0.0, 0.1, 0.8, 1.0, 1.0])
 
 
-def test_uniform_weights_are_one():
-    assert pair_weights("uniform", [0.3, 5.0]).tolist() == [1.0, 1.0]
-
-
 @pytest.mark.parametrize(
-    ("name", "expected"), [("c1", [0.5, 0.8]), ("c2", [0.75, 0.9]), ("c3", [1.0, 1.0]), ("c4", [0.2 * LN3, 0.4 * LN3])]
+    ("name", "expected"),
+    [("uniform", [1, 1]), ("c1", [0.5, 0.8]), ("c2", [0.75, 0.9]), ("c3", [1, 1]), ("c4", [0.2 * LN3, 0.4 * LN3])],
 )
 def test_pair_weights_picks_the_choice_of_that_name(name, expected):
     assert pair_weights(name, [LN3, 2 * LN3], scale=0.2 if name == "c4" else 1.0) == pytest.approx(expected)
@@ -45,13 +42,6 @@ def test_pair_weights_picks_the_choice_of_that_name(name, expected):
 def test_an_unknown_weighting_is_an_error():
     with pytest.raises(KeyError):
         pair_weights("c9", [1.0])
-
-
-@pytest.mark.parametrize("weight", [scaled_sigmoid, sigmoid, clipped_gap])
-@pytest.mark.parametrize("gap", [math.nan, math.inf, -0.1])
-def test_a_gap_that_is_negative_or_not_finite_is_an_error(weight, gap):
-    with pytest.raises(ValueError, match="1 of 2 score gaps"):
-        weight([0.5, gap])
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, math.nan])
@@ -77,14 +67,6 @@ def test_the_most_confident_are_kept():
 
 def test_ties_at_the_boundary_are_taken_in_order():
     assert most_confident([0.5, 0.9, 0.5, 0.5], 0.5).tolist() == [True, True, False, False]
-
-
-def test_at_least_one_is_kept():
-    assert most_confident([0.2, 0.3, 0.1], 0.01).tolist() == [False, True, False]
-
-
-def test_fraction_one_keeps_all():
-    assert most_confident([0.2, 0.0, 0.1], 1.0).all()
 
 
 @given(arrays(np.float64, st.integers(1, 20), elements=st.floats(0, 1)), st.floats(0.01, 1.0), st.floats(0.01, 1.0))

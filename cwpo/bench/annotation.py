@@ -1,10 +1,8 @@
-"""Measures time and memory of annotating pairs; `python -m cwpo.bench.annotation JOB.json` makes one measurement."""
+"""Measures time and memory of annotating pairs."""
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -12,9 +10,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cwpo.bench.measure import machine, run_side
 from cwpo.data.sources import read_pairs
@@ -26,12 +23,8 @@ def write_pairs(path: Path, count: int) -> None:
     """Writes `count` pairs with different ids to the Parquet file `path`; their texts repeat after BASE pairs."""
     data = SimpleNamespace(source="world", world="harmless", pairs=BASE, test_pairs=0)
     frame = read_pairs(data, seed=0)[0][["prompt", "response_a", "response_b"]]
-    table = pa.Table.from_pandas(frame, preserve_index=False)
-    with pq.ParquetWriter(path, table.schema.insert(0, pa.field("pair_id", pa.string()))) as writer:
-        for start in range(0, count, BASE):
-            part = table.slice(0, min(BASE, count - start))
-            ids = pa.array([f"{start + i:016x}" for i in range(len(part))])
-            writer.write_table(part.add_column(0, "pair_id", ids))
+    table = frame.iloc[np.arange(count) % BASE].assign(pair_id=[f"{i:016x}" for i in range(count)])
+    table.to_parquet(path, index=False, row_group_size=BASE)
 
 
 def annotation(cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
@@ -40,27 +33,24 @@ def annotation(cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
     for count in cfg.annotation:
         with tempfile.TemporaryDirectory() as folder:
             write_pairs(Path(folder) / "pairs.parquet", count)
-            job = {"side": f"annotating {count} pairs", "folder": folder, "threads": cfg.threads or os.cpu_count()}
-            answer = run_side(job, "cwpo.bench.annotation")
+            answer = run_side({"side": "annotation", "folder": folder, "threads": cfg.threads or os.cpu_count()})
         rows.append({"pairs": count} | answer)
         say(f"annotating {count:,} pairs: {answer['seconds']:.1f} s, {answer['peak_memory_mb']:.0f} MiB")
     return pd.DataFrame(rows).assign(**machine(cfg))
 
 
-def run(folder: Path, threads: int) -> dict[str, float]:
+def annotate(folder: Path) -> dict[str, float]:
     """Annotates folder/pairs.parquet with an untrained toy Bradley-Terry model; returns seconds and peak MiB."""
     from transformers import AutoModelForCausalLM
 
     from cwpo.data.toy import build_tokenizer
     from cwpo.models.annotator import new_annotator
     from cwpo.models.toy import toy_config
-    from cwpo.runtime import peak_memory_mb, quiet_libraries, use_threads
+    from cwpo.runtime import peak_memory_mb
     from cwpo.stages.annotate import annotate_stage
     from cwpo.stages.base import Work
     from cwpo.tracking import Tracker
 
-    use_threads(threads)
-    quiet_libraries()
     tokenizer = build_tokenizer()
     AutoModelForCausalLM.from_config(toy_config("opt-32x1", tokenizer)).save_pretrained(folder / "backbone")
     model = new_annotator(folder / "backbone", None, pad_id=tokenizer.pad_token_id, head_std=0.01, seed=0)
@@ -80,9 +70,3 @@ def run(folder: Path, threads: int) -> dict[str, float]:
         )
         annotate_stage("bt").run(work)
     return {"seconds": time.perf_counter() - started, "peak_memory_mb": peak_memory_mb()}
-
-
-if __name__ == "__main__":
-    given = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    measured = run(Path(given["folder"]), given["threads"])
-    Path(given["answer"]).write_text(json.dumps(measured), encoding="utf-8")

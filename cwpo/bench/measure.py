@@ -19,6 +19,7 @@ from cwpo.bench.workloads import WORKLOADS, Workload, file_pairs, model_config, 
 from cwpo.data.batching import encode_pairs
 from cwpo.errors import CwpoError, Problem
 from cwpo.models.policy import load_tokenizer
+from cwpo.runtime import pick_device
 from cwpo.store.store import git_commit, package_versions
 
 TRL = ("trl_default", "trl_best", "trl_kept")
@@ -48,9 +49,7 @@ def compare(name: str, cfg: Any, say: Callable[[str], None]) -> pd.DataFrame:
             say(f"{name}: the losses of cwpo and TRL differ by {difference:.1e} (relative)")
             if not difference < AGREE:
                 raise BenchmarkError(f"{name}: cwpo's and TRL's losses differ by {difference:.1e}, more than {AGREE:g}")
-        micro = {}
-        if set(TUNED) & set(sides):
-            micro = dict.fromkeys(TUNED, _best_micro(name, job, cfg, say))
+        micro = dict.fromkeys(TUNED, _best_micro(name, job, cfg, say)) if {*TUNED} & {*sides} else {}
         peak = run_side(job | {"side": "matmul"})["peak_flops"]
         rows = []
         for repeat in range(cfg.repeats):
@@ -100,7 +99,7 @@ def machine(cfg: Any) -> dict[str, Any]:
     """Returns columns that say where the numbers come from: device, versions of torch and transformers, git commit."""
     import torch
 
-    cuda = cfg.device != "cpu" and torch.cuda.is_available()
+    cuda = pick_device(cfg.device) == "cuda"
     name = torch.cuda.get_device_name() if cuda else _processor()
     threads = cfg.threads or os.cpu_count()
     versions = package_versions()
@@ -117,13 +116,6 @@ def _processor() -> str:
     lines = info.read_text().splitlines() if info.is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def numerical_type(workload: Workload, cfg: Any) -> str:
-    """Returns the workload's dtype if it runs on a GPU, else "float32"."""
-    import torch
-
-    return workload.dtype if cfg.device != "cpu" and torch.cuda.is_available() else "float32"
 
 
 def set_up(workload: Workload, cfg: Any, folder: Path, count: int) -> tuple[dict[str, Any], dict[str, float]]:
@@ -146,10 +138,9 @@ def set_up(workload: Workload, cfg: Any, folder: Path, count: int) -> tuple[dict
     job = {
         "folder": str(folder / "out"),
         "tokenizer": str(folder / "tokenizer"),
-        "family": workload.family,
         "shape": workload.shape,
         "lora": workload.lora,
-        "dtype": numerical_type(workload, cfg),
+        "dtype": workload.dtype if pick_device(cfg.device) == "cuda" else "float32",
         "pairs": str(folder / "pairs.json"),
         "threads": cfg.threads or os.cpu_count(),
         "device": cfg.device,
@@ -164,14 +155,14 @@ def _operations(workload: Workload, useful: int, responses: int) -> float:
     A multiply-add counts as two operations. The output layer runs on response tokens only. `useful`: number of tokens
     of prompts and responses, each prompt counted once per pair; `responses`: number of tokens of responses.
     """
-    config = model_config(workload.family, workload.shape)
+    config = model_config(workload.shape)
     width = config.hidden_size
     body = config.num_hidden_layers * (4 * width**2 + 2 * width * config.ffn_dim)
     return (4 if workload.lora else 6) * (body * useful + width * workload.shape["vocab_size"] * responses)
 
 
-def run_side(job: dict[str, Any], module: str = "cwpo.bench.sides") -> dict[str, Any]:
-    """Runs the module on a job in a new process; returns the numbers that it writes. BenchmarkError if it fails."""
+def run_side(job: dict[str, Any]) -> dict[str, Any]:
+    """Runs cwpo.bench.sides on a job in a new process; returns the numbers that it writes. BenchmarkError if it fails."""
     with tempfile.TemporaryDirectory() as folder:
         path, answer = (Path(folder) / f"{name}.json" for name in ("job", "answer"))
         path.write_text(json.dumps(job | {"answer": str(answer)}), encoding="utf-8")
@@ -180,7 +171,7 @@ def run_side(job: dict[str, Any], module: str = "cwpo.bench.sides") -> dict[str,
             "TOKENIZERS_PARALLELISM": "false",
             "HF_HUB_OFFLINE": "1",
         }
-        command = [sys.executable, "-m", module, str(path)]
+        command = [sys.executable, "-m", "cwpo.bench.sides", str(path)]
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
         if done.returncode:
             lines = done.stderr.strip().splitlines() or ["no message"]

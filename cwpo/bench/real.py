@@ -11,15 +11,14 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from cwpo.atomic import new_file
-from cwpo.bench.real_pairs import check_sources, cut, load_source, one_vote, require
+from cwpo.bench.real_pairs import check_sources, cut, load_source, one_vote
 from cwpo.bench.real_report import write_report
 from cwpo.bench.words import WordAnnotator
 from cwpo.checks.checkpoints import model_problems
-from cwpo.config.commands import AnnotateConfig
-from cwpo.config.schema import CONF
+from cwpo.errors import InputError
 from cwpo.own.align import by_label, fine_tune, margins, optimise
 from cwpo.own.crossfit import as_learned, first_fold, fold_counts, folds_by_prompt
-from cwpo.own.defaults import with_defaults
+from cwpo.own.defaults import usual_settings, with_defaults
 from cwpo.own.fit import Annotates, fit_members
 from cwpo.own.preferences import preferences
 from cwpo.runtime import pick_device, quiet_libraries, use_threads
@@ -44,7 +43,8 @@ def measure(cfg: Any, say: Callable[[str], None] = print) -> Path:
     """
     quiet_libraries()
     paths = {f"models.{name}": (path, None) for name, path in cfg.models.items()}
-    require([*check_sources(cfg.data, cfg.sources), *map(str, model_problems(paths))])
+    if problems := [*check_sources(cfg.data, cfg.sources), *map(str, model_problems(paths))]:
+        raise InputError(problems)
     use_threads(cfg.threads)
     device = pick_device(cfg.device)
     parts: list[tuple[str, str, str, int, Callable[..., pd.DataFrame]]] = [
@@ -72,7 +72,8 @@ def measure(cfg: Any, say: Callable[[str], None] = print) -> Path:
             finished.setdefault(kind, []).append(table)
         else:
             absent.append(title)
-    require([] if "annotator" in finished else [f"store={cfg.store} holds no finished measurement of an annotator"])
+    if "annotator" not in finished:
+        raise InputError(f"store={cfg.store} holds no finished measurement of an annotator")
     out = Path(cfg.out).expanduser()
     tables = {kind: pd.concat(found) for kind, found in finished.items()}
     write_report(tables["annotator"], tables.get("alignment"), cfg, out, absent, tables.get("defaults"))
@@ -126,13 +127,8 @@ def by_defaults(
     path = cfg.models[cfg.strong]
     train, test = _drawn(pairs, seed, cfg.defaults_pairs, cfg.test_pairs.get(name))
     train, shown = (cut(part, path, cfg.align_response) for part in (train, test))
-    given: Any = OmegaConf.load(CONF / "command" / "annotate.yaml")
     own = {"data": name, "model": path, "seed": seed, "token_budget": cfg.token_budget}
-    settings = OmegaConf.merge(
-        OmegaConf.structured(AnnotateConfig),
-        OmegaConf.masked_copy(given, [key for key in given if key not in ("defaults", "hydra")]),
-        own | {"annotator": {"training": SIDES[side]}},
-    )
+    settings = OmegaConf.merge(usual_settings(), own, {"annotator": {"training": SIDES[side]}})
     if not SIDES[side]:
         settings = with_defaults(settings, device, _quiet)
         fold = folds_by_prompt(train["prompt"].tolist(), fold_counts(len(train), settings)[0], seed)

@@ -15,7 +15,6 @@ from cwpo.data.batching import encode_prompts
 from cwpo.data.files import records
 from cwpo.data.labels import vote_share
 from cwpo.data.own import convert
-from cwpo.errors import InputError
 from cwpo.models.policy import context_length, load_tokenizer
 
 LONGEST_RESPONSE = 256  # tokens of a response that an annotator reads
@@ -99,8 +98,3 @@ def check_sources(folder: str | Path, names: Sequence[str]) -> list[str]:
     """Returns a message for each data set in `names` whose file is not in the data folder."""
     files = [Path(folder).expanduser() / SOURCES[name].file for name in names]
     return [f"data={folder} lacks {file}" for file in files if not file.is_file()]
-
-
-def require(problems: list[str]) -> None:
-    if problems:
-        raise InputError(problems)

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import pandas as pd
+from matplotlib.figure import Figure
 
 from cwpo.bench.real_numbers import LONGER, alignment_rows, annotator_rows, defaults_rows, seed_rows
 from cwpo.own.folder import replace_folder
@@ -174,14 +174,12 @@ def _texts(rows: pd.DataFrame, columns: Mapping[str, str], signed: bool = False)
 
 
 def _coverage_figure(curves: pd.DataFrame, file: Path) -> None:
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
     names = list(dict.fromkeys(curves["data"]))
     columns = min(2, len(names))
     height = -(-len(names) // columns)
     size = (4.2 * columns, 3.2 * height)
-    figure, axes = plt.subplots(height, columns, figsize=size, layout="constrained", squeeze=False, sharex=True)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(height, columns, squeeze=False, sharex=True)
     shown = list(dict.fromkeys(curves["annotator"]))
     for axis, name in zip(axes.flat, names):
         for color, annotator in zip(COLORS, shown):
@@ -198,4 +196,3 @@ def _coverage_figure(curves: pd.DataFrame, file: Path) -> None:
         row[0].set_ylabel("agreement with gold")
     axes[0][0].legend(fontsize=8, frameon=False)
     figure.savefig(file, dpi=120, metadata={"Software": None})
-    plt.close(figure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -57,23 +58,20 @@ STEADY = ("a steady step, s", "steps, times cwpo's")
 def benchmark(cfg: Any) -> None:
     """Runs the measurements that `cfg` lists; writes a CSV file per kind and benchmark.md to cfg.results/benchmark."""
     quiet_libraries()
+    say = functools.partial(print, flush=True)
     folder = Path(cfg.results) / "benchmark"
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name in cfg.workloads:
-        written.append(_keep(folder / "training.csv", compare(name, cfg, _say), "workload"))
+        written.append(_keep(folder / "training.csv", compare(name, cfg, say), "workload"))
     for name in cfg.inference:
-        written.append(_keep(folder / "inference.csv", inference(name, cfg, _say), "workload"))
+        written.append(_keep(folder / "inference.csv", inference(name, cfg, say), "workload"))
     if cfg.chain:
-        written.append(_keep(folder / "chain.csv", chain(cfg, _say), "overrides"))
+        written.append(_keep(folder / "chain.csv", chain(cfg, say), "overrides"))
     if cfg.annotation:
-        written.append(_keep(folder / "annotation.csv", annotation(cfg, _say), "pairs"))
+        written.append(_keep(folder / "annotation.csv", annotation(cfg, say), "pairs"))
     written.append(write_report(folder))
     print("written:", *dict.fromkeys(map(str, written)), sep="\n  ")
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
 
 
 def _keep(path: Path, table: pd.DataFrame, key: str) -> Path:

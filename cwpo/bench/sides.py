@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, TrainerCallback
 
+from cwpo.bench.annotation import annotate
+from cwpo.bench.measure import DEFAULT_MICRO, TRL, TUNED
 from cwpo.bench.workloads import model_config
 from cwpo.data.batching import encode_pairs
 from cwpo.models.packed import score_pairs
@@ -29,19 +31,13 @@ COMMON: dict[str, Any] = {
     "disable_tqdm": True,
     "seed": 0,
 }
-# TRL 1.16, in the dtype of cwpo. trl_default: its defaults; trl_best: all of its options that make it faster; trl_kept:
-# trl_best in a process that keeps freed memory, as cwpo's trainer does on CPUs.
-TRL_SIDES: dict[str, dict[str, Any]] = {
-    "trl_default": {"per_device_train_batch_size": 8},
-    "trl_best": {
-        "precompute_ref_log_probs": True,
-        "train_sampling_strategy": "group_by_length",
-        "remove_unused_columns": False,  # else TRL drops the column of lengths before it reads it
-        "gradient_checkpointing": False,
-    },
+# All options of TRL 1.16 that make it faster. trl_kept also keeps freed memory, as cwpo's trainer does on CPUs.
+FASTEST: dict[str, Any] = {
+    "precompute_ref_log_probs": True,
+    "train_sampling_strategy": "group_by_length",
+    "remove_unused_columns": False,  # else TRL drops the column of lengths before it reads it
+    "gradient_checkpointing": False,
 }
-KEPT = "trl_kept"
-TRL_SIDES[KEPT] = TRL_SIDES["trl_best"]
 
 
 class StepTimes(TrainerCallback):
@@ -79,7 +75,7 @@ def model_of(job: dict[str, Any], device: str) -> Any:
     torch.manual_seed(0)
     dtype = getattr(torch, job["dtype"]) if job["lora"] else torch.float32
     with torch.device(device):
-        model = AutoModelForCausalLM.from_config(model_config(job["family"], job["shape"]), dtype=dtype)
+        model = AutoModelForCausalLM.from_config(model_config(job["shape"]), dtype=dtype)
     return add_lora(model, r=8, alpha=16, dropout=0.0) if job["lora"] else model
 
 
@@ -112,21 +108,18 @@ def trl_trainer(job: dict[str, Any], model: Any, pairs: list[dict[str, Any]], re
     import datasets
     import trl
 
-    micro = job.get("micro") or TRL_SIDES[job["side"]].get("per_device_train_batch_size", 8)
-    micro = min(micro, job["batch_size"])
-    settings: dict[str, Any] = TRL_SIDES[job["side"]] | {
-        "per_device_train_batch_size": micro,
-        "precompute_ref_batch_size": micro,
-        "gradient_accumulation_steps": job["batch_size"] // micro,
-    }
+    micro = min(job.get("micro") or DEFAULT_MICRO, job["batch_size"])
     args = trl.DPOConfig(
         output_dir=job["folder"],
         beta=BETA,
         max_length=None,
+        per_device_train_batch_size=micro,
+        precompute_ref_batch_size=micro,
+        gradient_accumulation_steps=job["batch_size"] // micro,
         use_cpu=job["device"] == "cpu",
         bf16=job["dtype"] == "bfloat16",
         **COMMON,
-        **settings,
+        **(FASTEST if job["side"] in TUNED else {}),
     )
     tokenizer = load_tokenizer(job["tokenizer"])
     texts = {name: [pair[name] for pair in pairs] for name in ("prompt", "chosen", "rejected")}
@@ -147,7 +140,7 @@ def train(job: dict[str, Any], device: str, pairs: list[dict[str, Any]]) -> dict
     """Trains one epoch; returns the seconds to build the trainer and to train, peak MiB, loss, number of parameters."""
     model = model_of(job, device)
     started = time.perf_counter()
-    trainer = (trl_trainer if job["side"] in TRL_SIDES else cwpo_trainer)(job, model, pairs)
+    trainer = (trl_trainer if job["side"] in TRL else cwpo_trainer)(job, model, pairs)
     times = StepTimes(device)
     trainer.add_callback(times)
     prepared = time.perf_counter()
@@ -246,10 +239,12 @@ def matmul_flops(device: str, dtype: str, size: int = 2048, repeats: int = 8) ->
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Returns the numbers that the job's `side` measures: matmul, losses, inference, or training by cwpo or TRL."""
+    """Returns the numbers of the job's `side`: annotation, matmul, losses, inference, or training by cwpo or TRL."""
     use_threads(job["threads"])
     quiet_libraries()
-    if job["side"] == KEPT:
+    if job["side"] == "annotation":
+        return annotate(Path(job["folder"]))
+    if job["side"] == "trl_kept":
         keep_freed_memory()
     device = pick_device(job["device"])
     if job["side"] == "matmul":

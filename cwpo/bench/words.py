@@ -12,6 +12,8 @@ from scipy.optimize import minimize
 from scipy.sparse import csr_array, vstack
 from scipy.special import expit
 
+from cwpo.calibration import log_losses
+
 WORD = re.compile(r"\w+|[^\w\s]")
 LEAST = 5  # training responses that must contain a word for it to be used
 # Factors of the squared weights; the best one on held-out training pairs is used.
@@ -29,7 +31,7 @@ class WordAnnotator:
         self.index = {word: i for i, word in enumerate(sorted(w for w, n in counts.items() if n >= LEAST))}
         x, y = self._differences(pairs), pairs["target"].to_numpy(dtype=float)
         held = np.random.default_rng([seed, 7]).random(len(y)) < HELD_OUT
-        losses = [_loss(x[held] @ _fit(x[~held], y[~held], penalty), y[held]) for penalty in PENALTIES]
+        losses = [log_losses(x[held] @ _fit(x[~held], y[~held], penalty), y[held]).sum() for penalty in PENALTIES]
         self.penalty = PENALTIES[int(np.argmin(losses))]
         self.weights = _fit(x, y, self.penalty)
 
@@ -55,15 +57,11 @@ def _words(text: str) -> list[str]:
     return WORD.findall(text.lower())
 
 
-def _loss(z: np.ndarray, y: np.ndarray) -> float:
-    return float(np.sum(np.logaddexp(0, z) - y * z))
-
-
 def _fit(x: csr_array, y: np.ndarray, penalty: float) -> np.ndarray:
     """Returns the weights that minimise summed log-loss + penalty / 2 * sum of squared weights."""
 
     def objective(w: np.ndarray) -> tuple[float, np.ndarray]:
         z = x @ w
-        return _loss(z, y) + penalty / 2 * float(w @ w), x.T @ (expit(z) - y) + penalty * w
+        return float(log_losses(z, y).sum()) + penalty / 2 * float(w @ w), x.T @ (expit(z) - y) + penalty * w
 
     return minimize(objective, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B").x

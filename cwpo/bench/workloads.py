@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerFast
+from transformers import OPTConfig, PreTrainedTokenizerFast
 
 from cwpo.data.batching import encode_pairs
 from cwpo.data.sources import drop_unusable, read_pairs
@@ -21,23 +21,16 @@ from cwpo.stages.mix_labels import turned
 
 
 @dataclass(frozen=True)
-class Lengths:
-    """Log-normal token counts: (mean, standard deviation) of log(tokens of a prompt) and log(tokens of a response)."""
-
-    prompt: tuple[float, float]
-    response: tuple[float, float]
-
-
-@dataclass(frozen=True)
 class Workload:
-    """A model of `family` with config values `shape`, and pairs whose token counts have the distribution `lengths`.
+    """An OPT model with config values `shape`, and pairs with log-normal token counts.
 
-    A prompt with one response has at most `longest` tokens.
+    `prompt`, `response`: (mean, standard deviation) of log(tokens of a prompt) and log(tokens of a response). A prompt
+    with one response has at most `longest` tokens.
     """
 
-    family: str
     shape: dict[str, Any]
-    lengths: Lengths
+    prompt: tuple[float, float]
+    response: tuple[float, float]
     longest: int = 512
     lora: bool = False
     dtype: str = "float32"
@@ -61,16 +54,16 @@ TINY = {
     "word_embed_proj_dim": 64,
     "max_position_embeddings": 4096,
 }
-HH = Lengths((4.33, 1.0), (3.5, 0.89))  # harmless and helpful test pairs of at most 512 GPT-2 tokens
-LONG_PROMPT = Lengths((5.8, 0.25), (3.5, 0.35))  # posts of about 330 tokens and their summaries of about 35
-TOY = Lengths((1.6, 0.2), (2.0, 0.3))  # the synthetic world
+HH = ((4.33, 1.0), (3.5, 0.89))  # harmless and helpful test pairs of at most 512 GPT-2 tokens
+LONG_PROMPT = ((5.8, 0.25), (3.5, 0.35))  # posts of about 330 tokens and their summaries of about 35
+TOY = ((1.6, 0.2), (2.0, 0.3))  # the synthetic world
 WORKLOADS = {
-    "hh": Workload("opt", OPT_125M, HH),
-    "long_prompt": Workload("opt", OPT_125M, LONG_PROMPT),
-    "toy": Workload("opt", TINY, TOY, longest=64),
-    "tiny_lora": Workload("opt", TINY, HH, lora=True),
-    "lora_125m": Workload("opt", OPT_125M, HH, lora=True, dtype="bfloat16"),
-    "lora_1_3b": Workload("opt", OPT_1_3B, HH, lora=True, dtype="bfloat16"),
+    "hh": Workload(OPT_125M, *HH),
+    "long_prompt": Workload(OPT_125M, *LONG_PROMPT),
+    "toy": Workload(TINY, *TOY, longest=64),
+    "tiny_lora": Workload(TINY, *HH, lora=True),
+    "lora_125m": Workload(OPT_125M, *HH, lora=True, dtype="bfloat16"),
+    "lora_1_3b": Workload(OPT_1_3B, *HH, lora=True, dtype="bfloat16"),
 }
 
 
@@ -88,9 +81,9 @@ def words_tokenizer(words: int) -> PreTrainedTokenizerFast:
     )
 
 
-def random_pairs(workload: Workload, count: int, seed: int = 0) -> list[dict[str, str]]:
+def random_pairs(workload: Workload, count: int) -> list[dict[str, str]]:
     """Returns `count` pairs of random words, with lengths drawn from the workload's distribution."""
-    draw = random.Random(seed)
+    draw = random.Random(0)
     words = workload.shape["vocab_size"]
 
     def length(moments: tuple[float, float], most: int) -> int:
@@ -101,8 +94,8 @@ def random_pairs(workload: Workload, count: int, seed: int = 0) -> list[dict[str
 
     pairs = []
     for _ in range(count):
-        responses = [length(workload.lengths.response, workload.longest // 2) for _ in range(2)]
-        prompt = length(workload.lengths.prompt, workload.longest - max(responses) - 2)
+        responses = [length(workload.response, workload.longest // 2) for _ in range(2)]
+        prompt = length(workload.prompt, workload.longest - max(responses) - 2)
         chosen, rejected = (text(n) for n in responses)
         pairs.append({"prompt": text(prompt), "chosen": f" {chosen}", "rejected": f" {rejected}"})
     return pairs
@@ -124,6 +117,6 @@ def file_pairs(path: str, tokenizer: PreTrainedTokenizerFast, count: int, longes
     return table[fits].head(count).to_dict("records")
 
 
-def model_config(family: str, shape: dict[str, Any]) -> PretrainedConfig:
+def model_config(shape: dict[str, Any]) -> OPTConfig:
     """Returns the config of a workload's model, with dropout off."""
-    return AutoConfig.for_model(family, **shape, dropout=0.0, attention_dropout=0.0, layerdrop=0.0)
+    return OPTConfig(**shape, dropout=0.0, attention_dropout=0.0, layerdrop=0.0)

@@ -27,7 +27,7 @@ from cwpo.models.policy import context_length, load_tokenizer
 from cwpo.own.checks import ALIGNED, check_align
 from cwpo.own.defaults import begin, with_defaults
 from cwpo.own.fit import training_in
-from cwpo.own.folder import replace_folder, workplace
+from cwpo.own.folder import workplace
 from cwpo.own.reading import naming, template_used, wished
 from cwpo.own.verdict import percent
 from cwpo.own.weighted import keep_confident, read_weighted
@@ -62,7 +62,6 @@ def align(cfg: Any, say: Say = print) -> Path:
         say(f"{read.read:,} rows, {len(table):,} pairs to learn from; left out: {read.drops()}{unsure}")
         tested = _test_pairs(cfg, work, table["prompt"], say)
         result = work / "out"
-        shutil.rmtree(result, ignore_errors=True)
         try:
             before, history = _trained(table, cfg, work, device, say)
         except FloatingPointError as error:
@@ -75,7 +74,6 @@ def align(cfg: Any, say: Say = print) -> Path:
         _describe(result, cfg, table, read, history, measured)
         if cfg.sft.epochs:
             shutil.copytree(work / "sft", result / "sft")
-        replace_folder(result, out)
     for name, value in in_words(measured).items():
         say(f"{name}: {value}")
     say(f"  {cfg.out}: the aligned model, README.md is its card")
@@ -110,9 +108,10 @@ def _describe(
     measured: dict[str, Any] | None,
 ) -> None:
     """Writes the model card and alignment.json to `result`. `measured`: what preference_accuracy returned, or None."""
+    sources = table["label_source"].fillna("given").map(str).value_counts().sort_index()
     facts = {
         "data": Path(cfg.preferences).name,
-        "pairs, by label": ", ".join(f"{n:,} {who}" for who, n in _sources(table).items()),
+        "pairs, by label": ", ".join(f"{n:,} {who}" for who, n in sources.items()),
         "prompts": read_as(wished(cfg.chat)),
         "objective": f"{cfg.objective}, beta {cfg.beta}, {cfg.alignment.epochs} epochs",
         "most confident share kept": cfg.keep,
@@ -132,7 +131,7 @@ def _describe(
     (result / "alignment.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
 
 
-def fine_tune(table: pd.DataFrame, cfg: Any, folder: Path, device: str, say: Say = print) -> None:
+def fine_tune(table: pd.DataFrame, cfg: Any, folder: Path, device: str, say: Say) -> None:
     """Fine-tunes cfg.model on prompt + chosen response of every pair; writes `folder`, which appears when complete."""
     with training_in(folder, device, cfg.token_budget, log=_log(say)) as site:
         fit_sft(
@@ -151,9 +150,7 @@ def _names(table: pd.DataFrame) -> list[str]:
     return [f"row {row}" for row in table["row"]] if "row" in table else [f"pair {i}" for i in range(len(table))]
 
 
-def optimise(
-    table: pd.DataFrame, before: Start, cfg: Any, folder: Path, device: str, say: Say = print
-) -> list[dict[str, Any]]:
+def optimise(table: pd.DataFrame, before: Start, cfg: Any, folder: Path, device: str, say: Say) -> list[dict[str, Any]]:
     """Aligns the model `before` on weighted pairs and writes the aligned model to `folder`.
 
     Returns the training curve, a dict per logged step.
@@ -273,13 +270,6 @@ def by_label(pairs: pd.DataFrame) -> pd.DataFrame:
     """Returns labelled, untied pairs as prompt, chosen (the response the label prefers), rejected, row, messages."""
     texts = turned(pairs, pairs["target"] > 0.5).assign(messages=pairs.get("messages"))
     return texts[["prompt", "chosen", "rejected", "row", "messages"]].reset_index(drop=True)
-
-
-def _sources(table: pd.DataFrame) -> dict[str, int]:
-    return {
-        str(who): int(n)
-        for who, n in table["label_source"].fillna("given").map(str).value_counts().sort_index().items()
-    }
 
 
 def _start(cfg: Any) -> Start:

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 from omegaconf import OmegaConf
 
@@ -25,7 +25,7 @@ from cwpo.own.checks import ANNOTATED, check_annotate
 from cwpo.own.crossfit import answers, as_learned, cross_fit, fold_counts
 from cwpo.own.defaults import begin, with_defaults
 from cwpo.own.fit import Annotates, RewardModel, fit_members, load, trained_on
-from cwpo.own.folder import is_ours, replace_folder, workplace
+from cwpo.own.folder import is_ours, workplace
 from cwpo.own.look import first_look
 from cwpo.own.measure import report_numbers
 from cwpo.own.page import card, report_page
@@ -33,7 +33,6 @@ from cwpo.own.preferences import SHARD, annotate_pairs, first_annotated, has_mes
 from cwpo.own.reading import chat_decided, longest, wished
 from cwpo.own.verdict import changed, next_step, verdict
 from cwpo.runtime import quiet_libraries
-from cwpo.store.shards import map_table
 
 LEAST = 20  # labelled pairs that a test needs
 LEAST_PROMPTS = 3  # different prompts that are needed: to test, to decide how long to train, and to train on
@@ -55,12 +54,11 @@ def label(cfg: Any, say: Callable[[str], None] = print) -> Path | None:
     given, cfg = cfg, with_defaults(cfg, device, say)
     with workplace(out, cfg, ANNOTATED) as work:
         try:
-            result, numbers = _work(cfg, given, work, device, say)
+            numbers = _work(cfg, given, work, device, say)
         except FloatingPointError as error:
             raise InputError(
                 f"{error}; the annotator's numbers overflow: lower annotator.training.learning_rate"
             ) from error
-        replace_folder(result, out)
     say(f"{numbers['written']:,} weighted pairs. {numbers['verdict']['sentence']}")
     for reason in numbers["verdict"]["reasons"]:
         say(f"  - {reason}")
@@ -70,15 +68,14 @@ def label(cfg: Any, say: Callable[[str], None] = print) -> Path | None:
     return out
 
 
-def _work(cfg: Any, given: Any, work: Path, device: str, say: Callable[[str], None]) -> tuple[Path, dict[str, Any]]:
-    """Does the work of `label` in the folder `work`; returns the folder work/out and the content of report.json.
+def _work(cfg: Any, given: Any, work: Path, device: str, say: Callable[[str], None]) -> dict[str, Any]:
+    """Does the work of `label` in the folder `work`, with the result in work/out; returns the content of report.json.
 
     `given`: the user's settings; `cfg`: the same after with_defaults has filled in those left open.
     """
     how = {name: cfg[name] for name in ("ties", "split", "positive")}
     read = convert(cfg.data, work / "read.parquet", cfg.columns, **how)
-    reading: list[str] = []
-    cfg = OmegaConf.merge(cfg, {"chat": chat_decided(cfg, has_messages(work / "read.parquet"), reading.append)})
+    cfg = chat_decided(cfg, has_messages(work / "read.parquet"), say)
     _drop_long(work / "read.parquet", work / "pairs.parquet", cfg, read)
     labeled = pq.read_table(work / "pairs.parquet", filters=[("n_votes", ">", 0)]).to_pandas()
     say(f"{read.read:,} rows, {read.kept:,} usable pairs, {len(labeled):,} with a label; left out: {read.drops()}")
@@ -86,12 +83,10 @@ def _work(cfg: Any, given: Any, work: Path, device: str, say: Callable[[str], No
         say(
             f"{tied:,} of them have tied votes: they are trained and tested on, but not written, as neither response won"
         )
-    say(reading[0])
-    _enough(labeled, pq.read_metadata(work / "pairs.parquet").num_rows, read, cfg)
+    _enough(labeled, read, cfg)
     tested, curve, annotator, old, learned = _annotator(labeled, cfg, work, device, say)
     temperature = fit_temperature(tested["gap"], tested["target"])
     result = work / "out"
-    shutil.rmtree(result, ignore_errors=True)
     result.mkdir()
     with bar("annotating pairs", say) as progress:
         written = annotate_pairs(
@@ -116,35 +111,29 @@ def _work(cfg: Any, given: Any, work: Path, device: str, say: Callable[[str], No
     advice = verdict(numbers, cfg.target_accuracy)
     numbers["verdict"] = advice._asdict() | {"sentence": advice.sentence}
     numbers |= {"next": next_step(advice, numbers, changed(given)), "about": _about(cfg, numbers)}
-    (result / "report.json").write_text(
-        json.dumps(numbers, indent=1, default=_plain, allow_nan=False) + "\n", encoding="utf-8"
-    )
+    (result / "report.json").write_text(json.dumps(numbers, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     (result / "report.html").write_text(report_page(numbers), encoding="utf-8")
     (result / "README.md").write_text(card(numbers), encoding="utf-8")
     if (work / "annotator").is_dir():
         shutil.copytree(work / "annotator", result / "annotator")
-    return result, numbers
+    return numbers
 
 
 def _drop_long(source: Path, target: Path, cfg: Any, read: Converted) -> None:
     """Copies pairs within the annotator's token limit from `source` to `target`; adds longer ones to read.dropped."""
-    with pq.ParquetFile(source) as pairs:
-        first = next(pairs.iter_batches(LOOKED_AT)).to_pandas()
-    most, count = longest(cfg, first)
-
-    def fitting(pairs: pd.DataFrame) -> pd.DataFrame:
-        fits = count(pairs) <= most
-        if not fits.all():
-            read.dropped.setdefault(f"more_than_{most}_tokens", []).extend(pairs["row"][~fits].tolist())
-        return pairs[fits]
-
-    scratch = target.with_suffix(".shards")
-    shutil.rmtree(scratch, ignore_errors=True)  # reused shards would drop rows without counting them
-    read.kept = map_table(source, target, pq.read_schema(source).names, fitting, scratch=scratch, rows=SHARD)
-    shutil.rmtree(scratch, ignore_errors=True)
+    read.kept = 0
+    with pq.ParquetFile(source) as pairs, pq.ParquetWriter(target, pairs.schema_arrow) as kept:
+        most, count = longest(cfg, next(pairs.iter_batches(LOOKED_AT)).to_pandas())
+        for batch in pairs.iter_batches(SHARD):
+            table = batch.to_pandas()
+            fits = count(table) <= most
+            if not fits.all():
+                read.dropped.setdefault(f"more_than_{most}_tokens", []).extend(table["row"][~fits].tolist())
+            kept.write_batch(batch.filter(pa.array(fits)))
+            read.kept += int(fits.sum())
 
 
-def _enough(labeled: pd.DataFrame, pairs: int, read: Converted, cfg: Any) -> None:
+def _enough(labeled: pd.DataFrame, read: Converted, cfg: Any) -> None:
     if not read.labeled and read.unused:
         raise InputError(
             f"data={cfg.data}: no usable pair has a label (left out: {read.drops()}); if an unused column "
@@ -160,9 +149,9 @@ def _enough(labeled: pd.DataFrame, pairs: int, read: Converted, cfg: Any) -> Non
         raise InputError(
             f"data={cfg.data}: {len(decided)} of {len(labeled)} labelled pairs have untied votes; {LEAST} are needed"
         )
-    if len(labeled) == pairs and not cfg.include_labeled:
+    if len(labeled) == read.kept and not cfg.include_labeled:
         raise InputError(
-            f"include_labeled=false: all {pairs} pairs of data={cfg.data} have a label, so none would be written; "
+            f"include_labeled=false: all {read.kept} pairs of data={cfg.data} have a label, so none would be written; "
             "set include_labeled=true"
         )
     prompts = labeled["prompt"].nunique()
@@ -232,7 +221,3 @@ def _about(cfg: Any, numbers: dict[str, Any]) -> str:
         f"{who}, {tested}. {given['kept'] - given['labeled']:,} pairs of {data} had no label. "
         f"Prompts: {numbers['read_as']}. Seed {cfg.seed}."
     )
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else str(value)

@@ -10,15 +10,15 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from cwpo.checks.arms import training_problems
-from cwpo.checks.checkpoints import model_problems
+from cwpo.checks.checkpoints import Named, model_problems
 from cwpo.checks.machine import lora_problems
 from cwpo.checks.settings import check_settings, first_by_key
 from cwpo.config.commands import AlignConfig, AnnotateConfig, CompareConfig
+from cwpo.config.schema import SYNTHETIC_GOLDS
 from cwpo.errors import InputError, Problem
 from cwpo.own.folder import checkpoint_of, is_ours
 
 LONGEST_NAME = 240  # bytes; the hidden folder beside `out` has a name 10 bytes longer, and file systems allow 255
-SYNTHETIC_JUDGES = ("oracle", "judge")
 ANNOTATED = ("data", "model", "annotator.path")  # the keys that name inputs: files, folders or hub ids
 ALIGNED = ("preferences", "model", "test")
 COMPARED = ("before", "after", "prompts", "gold")
@@ -30,25 +30,26 @@ def check_annotate(cfg: Any, ask_hub: bool = True) -> None:
         cfg = OmegaConf.merge(cfg, {"out": "."})
     problems = check_settings(cfg, AnnotateConfig, annotate_problems)
     path = cfg.annotator.path
-    models = {"model": cfg.model, "annotator.path": path and checkpoint_of(path)} if cfg.show is None else {}
+    named = {"model": cfg.model, "annotator.path": path and checkpoint_of(path)} if cfg.show is None else {}
+    models = {key: (name, cfg.revision) for key, name in named.items() if name is not None}
     scoring = () if is_ours(path) else ("annotator.path",)
-    _refuse(problems, models, cfg.revision, scoring=scoring, heads=("model",), ask_hub=ask_hub)
+    _refuse(problems, models, ask_hub, scoring=scoring, heads=("model",))
 
 
 def check_align(cfg: Any, ask_hub: bool = True) -> None:
     """Raises InputError with every problem of align.py's settings. ask_hub=False: reads no configs of models."""
     problems = check_settings(cfg, AlignConfig, align_problems)
-    _refuse(problems, {"model": cfg.model}, cfg.revision, ask_hub=ask_hub)
+    _refuse(problems, {"model": (cfg.model, cfg.revision)}, ask_hub)
 
 
 def check_compare(cfg: Any, ask_hub: bool = True) -> None:
     """Raises InputError with every problem of compare.py's settings. ask_hub=False: reads no configs of models."""
     problems = check_settings(cfg, CompareConfig, lambda cfg: _occupied(cfg, "comparison.json", COMPARED))
-    models = {"before": cfg.before, "after": cfg.after}
-    asked = model_problems(_given(models, None), adapters=("before", "after"), ask_hub=ask_hub and not problems)
-    problems = first_by_key(problems, asked)
-    judge = {} if cfg.gold in SYNTHETIC_JUDGES else {"gold": checkpoint_of(cfg.gold)}
-    _refuse(problems, judge, cfg.revision, scoring=() if is_ours(cfg.gold) else ("gold",), ask_hub=ask_hub)
+    models = {"before": (cfg.before, None), "after": (cfg.after, None)}
+    if cfg.gold not in SYNTHETIC_GOLDS:
+        models["gold"] = (checkpoint_of(cfg.gold), cfg.revision)
+    scoring = () if is_ours(cfg.gold) else ("gold",)
+    _refuse(problems, models, ask_hub, scoring=scoring, adapters=("before", "after"))
 
 
 def annotate_problems(cfg: Any) -> Iterator[Problem]:
@@ -111,20 +112,14 @@ def _lies_in(name: str | None, folder: Path) -> bool:
     return os.path.exists(place) and Path(place).resolve().is_relative_to(folder)
 
 
-def _refuse(
-    problems: list[Problem], models: dict[str, Any], revision: str | None, *, ask_hub: bool, **kinds: tuple[str, ...]
-) -> None:
+def _refuse(problems: list[Problem], models: Named, ask_hub: bool, **kinds: tuple[str, ...]) -> None:
     """Raises InputError with all of `problems` and those that model_problems finds in `models`, if there are any.
 
-    `models`: {config key: path or hub id; None if not set}. `kinds`: the arguments `scoring` and `heads` of
-    model_problems, which list the keys that need a special kind of model. Folders are always checked. The models'
-    configs are read only if `ask_hub` is set and `problems` is empty, because reading them imports torch.
+    `kinds`: the arguments `scoring`, `heads` and `adapters` of model_problems, which list the keys that need a special
+    kind of model. Folders are always checked. The models' configs are read only if `ask_hub` is set and `problems` is
+    empty, because reading them imports torch.
     """
-    asked = model_problems(_given(models, revision), ask_hub=ask_hub and not problems, **kinds)
+    asked = model_problems(models, ask_hub=ask_hub and not problems, **kinds)
     problems = first_by_key(problems, asked)
     if problems:
         raise InputError(problems)
-
-
-def _given(models: dict[str, Any], revision: str | None) -> dict[str, tuple[str, str | None]]:
-    return {key: (path, revision) for key, path in models.items() if path is not None}

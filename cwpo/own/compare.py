@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pandas as pd
 
 from cwpo.atomic import new_file
 from cwpo.calibration import Share, share
+from cwpo.config.schema import SYNTHETIC_GOLDS
 from cwpo.data.chat import read_as, reads_chat
 from cwpo.data.encoding import Text, plain_texts
 from cwpo.data.rows import read_prompts
@@ -25,7 +25,7 @@ from cwpo.models.reward_models import load_reward
 from cwpo.own.checks import COMPARED, check_compare
 from cwpo.own.defaults import begin
 from cwpo.own.fit import Annotator, load, prompt_digest
-from cwpo.own.folder import checkpoint_of, is_ours, read_note, replace_folder, workplace
+from cwpo.own.folder import checkpoint_of, is_ours, read_note, workplace
 from cwpo.own.reading import naming, template_used
 from cwpo.own.verdict import percent
 from cwpo.pages import render
@@ -65,12 +65,10 @@ def compare(cfg: Any, say: Callable[[str], None] = print) -> Path:
             "other_tokens": other_tokens,
         }
         result = work / "out"
-        shutil.rmtree(result, ignore_errors=True)
         result.mkdir()
         table.to_json(result / "samples.jsonl", orient="records", lines=True, force_ascii=False)
         (result / "comparison.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
         (result / "samples.html").write_text(page(table, numbers), encoding="utf-8")
-        replace_folder(result, out)
     say(in_words(numbers))
     for name in ("comparison.json", "samples.jsonl", "samples.html"):
         say(f"  {Path(cfg.out) / name}")
@@ -80,7 +78,7 @@ def compare(cfg: Any, say: Callable[[str], None] = print) -> Path:
 def load_judge(cfg: Any, device: str) -> Any:
     """Returns the judge that cfg.gold names: "oracle" or "judge" (the synthetic world's exact or noisy reward), an
     annotator trained by cwpo, or any reward model. Raises InputError for a PairRM annotator."""
-    if cfg.gold in ("oracle", "judge"):
+    if cfg.gold in SYNTHETIC_GOLDS:
         return Oracle() if cfg.gold == "oracle" else Judge(1.0)
     if not is_ours(cfg.gold):
         return load_reward(cfg.gold, cfg.revision, batch_size=cfg.batch_size, device=device)
@@ -97,8 +95,16 @@ def _reads_chat(gold: Any) -> bool:
 
 
 def _check_judge(cfg: Any, gold: Any, prompts: list[Text]) -> None:
-    """Raises InputError if the judge's context is too short for some prompt plus a response of cfg.max_new_tokens."""
-    if not hasattr(gold, "tokenizer"):
+    """Raises InputError if the judge cannot score the answers to some prompt.
+
+    The judges of the synthetic world score its prompts only. The context of others must hold a prompt and
+    cfg.max_new_tokens.
+    """
+    if isinstance(gold, (Oracle, Judge)):
+        try:
+            gold.rewards([plain_texts(prompt, "")[0] for prompt in prompts], [""] * len(prompts))
+        except ValueError as error:
+            raise InputError(f"prompts={cfg.prompts}: {error}") from None
         return
     context = readable(gold.tokenizer, checkpoint_of(cfg.gold), cfg.revision)
     room = leaves_room(gold.tokenizer, prompts, cfg.max_new_tokens, context)

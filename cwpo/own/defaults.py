@@ -9,6 +9,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from cwpo.config.commands import AnnotateConfig
+from cwpo.config.schema import CONF
 from cwpo.runtime import pick_device, quiet_libraries, use_threads
 from cwpo.training.rates import parameters_of, rate_for
 
@@ -22,6 +24,13 @@ def cores() -> int:
     if given.isdigit() and int(given):
         return int(given)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def usual_settings() -> Any:
+    """Returns the settings of scripts/annotate.py where the user gives none."""
+    file: Any = OmegaConf.load(CONF / "command" / "annotate.yaml")
+    own = OmegaConf.masked_copy(file, [key for key in file if key not in ("defaults", "hydra")])
+    return OmegaConf.merge(OmegaConf.structured(AnnotateConfig), own)
 
 
 def begin(cfg: Any, check: Callable[[Any], None]) -> tuple[str, Path]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,13 +30,10 @@ from cwpo.stages.mix_labels import turned
 from cwpo.training.checkpoints import Schedule
 from cwpo.training.fit import Comparisons, Site, Start, fit_annotator
 
-KINDS = ("bt", "pairrm")
 SEEN = "trained_on.txt"  # beside the weights: digests of the prompts that the annotator was trained on
 CURVE = "training.json"  # beside the weights: the losses of the training
 BATCH = 64
 CHECKPOINTS = Schedule(minutes=10)
-
-Progress = Callable[[int, int], None]
 
 
 @contextmanager
@@ -60,7 +57,7 @@ class Annotates(Protocol):
 
 @dataclass(frozen=True)
 class Annotator:
-    """An annotator trained by cwpo: one model, or several as the members of an ensemble. `kind`: one of KINDS."""
+    """An annotator trained by cwpo: one model, or several as the members of an ensemble. `kind`: bt or pairrm."""
 
     kind: str
     models: Sequence[Any]
@@ -114,14 +111,14 @@ def fit(
     seed: int,
     device: str,
     held_out: pd.DataFrame | None = None,
-    progress: Progress = lambda done, total: None,
+    **told: Any,
 ) -> None:
     """Trains one annotator on labelled pairs; writes model, tokenizer and the losses (file CURVE) to `folder`.
 
     `folder` appears when it is complete. `cfg` needs model, revision, chat, annotator, ties and token_budget. With
-    `held_out` pairs, training ends early when their loss no longer falls.
+    `held_out` pairs, training ends early when their loss no longer falls. `told`: as in training_in.
     """
-    with training_in(folder, device, cfg.token_budget, progress=progress) as site:
+    with training_in(folder, device, cfg.token_budget, **told) as site:
         fitted = fit_annotator(
             site,
             _comparisons(pairs, cfg),

@@ -25,8 +25,9 @@ ELSEWHERE = ("out", "threads", "device", "token_budget")  # keys on which no res
 def workplace(out: Path, cfg: Any, inputs: tuple[str, ...]) -> Iterator[Path]:
     """Yields a hidden work folder beside `out`; a stopped run, started again with equal settings, gets the same folder.
 
-    `inputs`: dotted keys that may name files or folders; these are compared by their contents, not by their paths. The
-    work folder is deleted after success, InputError and FloatingPointError. Success also deletes the work folders that
+    The block makes the result in the folder work/out, which is not there at first; then it becomes `out`. `inputs`:
+    dotted keys that may name files or folders; these are compared by their contents, not by their paths. The work
+    folder is deleted after success, InputError and FloatingPointError. Success also deletes the work folders that
     stopped runs with other settings left for this `out`. Raises InputError if another run uses the work folder, or if
     the folder cannot be made.
     """
@@ -39,7 +40,9 @@ def workplace(out: Path, cfg: Any, inputs: tuple[str, ...]) -> Iterator[Path]:
         ) from None
     try:
         with FileLock(work / "lock", timeout=0):
+            shutil.rmtree(work / "out", ignore_errors=True)
             yield work
+            replace_folder(work / "out", out)
     except Timeout:
         raise InputError(f"another run with the same settings is writing out={out} now; wait, or change out") from None
     except (InputError, FloatingPointError):

@@ -10,7 +10,6 @@ from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
-from omegaconf import OmegaConf
 
 from cwpo.data.own import convert
 from cwpo.own.preferences import has_messages
@@ -20,7 +19,7 @@ from cwpo.plain import visible
 LONGEST = 800  # characters of a text that are shown
 
 
-def first_look(cfg: Any, say: Callable[[str], None] = print) -> None:
+def first_look(cfg: Any, say: Callable[[str], None]) -> None:
     """Prints how scripts/annotate.py reads cfg.data, and the first cfg.show pairs. Loads no weights, writes nothing."""
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "pairs.parquet"
@@ -40,7 +39,8 @@ def first_look(cfg: Any, say: Callable[[str], None] = print) -> None:
         names = ("response_a", "response_b") if len(texts) == 2 else ("both responses",)
         for name, text in zip(names, texts, strict=True):
             say(f"  {name}, after the prompt:")
-            say(textwrap.indent(_short(text), "  | ", lambda line: True))
+            cut = text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} [...] {text[-LONGEST // 2 :]}"
+            say(textwrap.indent(visible(cut), "  | ", lambda line: True))
 
 
 def _label(share: float, votes: int) -> str:
@@ -57,11 +57,5 @@ def _as_read(cfg: Any, pairs: pd.DataFrame, messages: bool, say: Callable[[str],
     """
     if cfg.model is None and cfg.annotator.path is None:
         return [(pairs["prompt"] + pairs[side]).tolist() for side in ("response_a", "response_b")]
-    cfg = OmegaConf.merge(cfg, {"chat": chat_decided(cfg, messages, lambda line: say(f"  {line}"))})
-    tokenizer, sequences = reader(cfg)
+    tokenizer, sequences = reader(chat_decided(cfg, messages, lambda line: say(f"  {line}")))
     return [[tokenizer.decode(ids) for ids in rows] for rows in sequences(pairs)]
-
-
-def _short(text: str) -> str:
-    cut = text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} [...] {text[-LONGEST // 2 :]}"
-    return visible(cut)

@@ -10,26 +10,24 @@ import pandas as pd
 from scipy.stats import ks_2samp, spearmanr
 
 from cwpo.calibration import (
-    Share,
+    bootstrap,
     coverage_accuracy,
     discrimination,
     expected_calibration_error,
     fit_temperature,
     is_right,
-    log_loss,
     log_losses,
     mean_difference,
     one_group,
     reliability,
-    resampled,
-    right_probability,
     share,
     tempered,
 )
-from cwpo.weighting import scaled_sigmoid
+from cwpo.weighting import scaled_sigmoid, sigmoid
 
 COVERAGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 MORE_LABELS = 500  # additional labels for which the gain in accuracy is forecast
+INTERVAL = ("mean", "low", "high")
 SEVERAL_VOTES = 10  # fewest pairs with several votes on which agreement is measured
 
 
@@ -45,7 +43,8 @@ def report_numbers(
     """
     decided = tested[tested["target"] != 0.5]
     gap, target, prompts = (decided[name].to_numpy() for name in ("gap", "target", "prompt"))
-    right, confidence, longer = is_right(gap, target), scaled_sigmoid(np.abs(gap)), length_gap(decided)
+    right, confidence = is_right(gap, target), scaled_sigmoid(np.abs(gap))
+    longer = (decided["response_a"].str.len() - decided["response_b"].str.len()).to_numpy()  # in characters
     numbers = {
         "pairs": len(tested),
         "decided_pairs": len(decided),
@@ -76,25 +75,17 @@ def accuracy_numbers(gap: np.ndarray, target: np.ndarray, longer: np.ndarray, gr
     """
     right = is_right(gap, target)
     confidence = np.abs(gap)  # orders pairs as C1 does, without ties where C1 rounds to 1
-    baselines = {"majority": majority_right(target), "longer": is_right(longer, target)}
-    return {
-        "accuracy": _plain(share(right, groups)),
-        "baselines": {name: _plain(share(values, groups)) for name, values in baselines.items()},
-        "difference": {name: _plain(mean_difference(right, values, groups)) for name, values in baselines.items()},
-        "coverage": coverage(confidence, right, groups),
-        "discrimination": _plain(discrimination(confidence, right, groups)),
-    }
-
-
-def length_gap(pairs: pd.DataFrame) -> np.ndarray:
-    """Returns the length of response `a` minus that of response `b`, in characters, for each pair."""
-    return (pairs["response_a"].str.len() - pairs["response_b"].str.len()).to_numpy()
-
-
-def majority_right(target: np.ndarray) -> np.ndarray:
-    """Returns 1 for each pair won by the side that wins more often (`a` if both win equally often), 0 for others."""
     a_wins = target > 0.5
-    return (a_wins == (a_wins.mean() >= 0.5)).astype(float)
+    majority = (a_wins == (a_wins.mean() >= 0.5)).astype(float)
+    baselines = {"majority": majority, "longer": is_right(longer, target)}
+    informative = discrimination(confidence, right, groups)
+    return {
+        "accuracy": share(right, groups)._asdict(),
+        "baselines": {name: share(values, groups)._asdict() for name, values in baselines.items()},
+        "difference": {name: mean_difference(right, values, groups)._asdict() for name, values in baselines.items()},
+        "coverage": coverage(confidence, right, groups),
+        "discrimination": None if np.isnan(informative.mean) else informative._asdict(),
+    }
 
 
 def coverage(confidence: np.ndarray, right: np.ndarray, groups: np.ndarray) -> list[dict[str, Any]]:
@@ -109,12 +100,13 @@ def calibration(tested: pd.DataFrame) -> dict[str, Any]:
     scaled = tempered(gap, target, prompts)
     held = target != 0.5
     right = is_right(gap[held], target[held])
-    before, after = right_probability(gap[held]), right_probability(scaled[held])
+    before, after = sigmoid(np.abs(gap[held])), sigmoid(np.abs(scaled[held]))
+    loss_before, loss_after = log_losses(gap, target), log_losses(scaled, target)
     return {
         "temperature": fit_temperature(gap, target),
-        "log_loss_before": log_loss(gap, target),
-        "log_loss_after": log_loss(scaled, target),
-        "log_loss_change": _plain(mean_difference(log_losses(scaled, target), log_losses(gap, target), prompts)),
+        "log_loss_before": float(loss_before.mean()),
+        "log_loss_after": float(loss_after.mean()),
+        "log_loss_change": mean_difference(loss_after, loss_before, prompts)._asdict(),
         "ece_before": expected_calibration_error(before, right),
         "ece_after": expected_calibration_error(after, right),
         "bins_before": _bins(before, right, prompts[held]),
@@ -124,26 +116,22 @@ def calibration(tested: pd.DataFrame) -> dict[str, Any]:
 
 def _bins(probability: np.ndarray, right: np.ndarray, prompts: np.ndarray) -> list[dict[str, Any]]:
     bins = reliability(probability, right, groups=prompts)
-    return [{"expected": b.expected, **b.accuracy._asdict()} for b in bins]
-
-
-def _plain(value: Share) -> dict[str, Any] | None:
-    return None if np.isnan(value.mean) else value._asdict()
+    return [{"expected": expected, **measured._asdict()} for expected, measured in bins]
 
 
 def _bias(gap: np.ndarray, target: np.ndarray, longer: np.ndarray, prompts: np.ndarray) -> dict[str, Any]:
     differ, first = longer != 0, np.where(gap == 0, 0.5, gap > 0)
     bias: dict[str, Any] = {
-        "annotator_prefers_a": _plain(share(first, prompts)),
-        "people_prefer_a": _plain(share(target > 0.5, prompts)),
+        "annotator_prefers_a": share(first, prompts)._asdict(),
+        "people_prefer_a": share(target > 0.5, prompts)._asdict(),
         "annotator_prefers_longer": None,
         "people_prefer_longer": None,
     }
     if differ.any():
         names = prompts[differ]
         by_length = (longer[differ] > 0).astype(float)
-        bias["annotator_prefers_longer"] = _plain(share(is_right(gap[differ], by_length), names))
-        bias["people_prefer_longer"] = _plain(share((target[differ] > 0.5) == (by_length > 0.5), names))
+        bias["annotator_prefers_longer"] = share(is_right(gap[differ], by_length), names)._asdict()
+        bias["people_prefer_longer"] = share((target[differ] > 0.5) == (by_length > 0.5), names)._asdict()
     return bias
 
 
@@ -151,7 +139,7 @@ def _domains(domain: np.ndarray, right: np.ndarray, prompts: np.ndarray) -> dict
     """Returns {domain: its accuracy as {mean, low, high, n}}; {} if there is only one domain."""
     names = sorted(set(domain))
     parts = {str(name): domain == name for name in names} if len(names) > 1 else {}
-    return {name: _plain(share(right[rows], prompts[rows])) for name, rows in parts.items()}
+    return {name: share(right[rows], prompts[rows])._asdict() for name, rows in parts.items()}
 
 
 def _members(agree: np.ndarray, right: np.ndarray, prompts: np.ndarray) -> dict[str, Any] | None:
@@ -160,13 +148,13 @@ def _members(agree: np.ndarray, right: np.ndarray, prompts: np.ndarray) -> dict[
     if not split.any() or split.all():
         return None
     return {
-        "disagree": _plain(share(split, prompts)),
-        "accuracy_agreed": _plain(share(right[~split], prompts[~split])),
-        "accuracy_disagreed": _plain(share(right[split], prompts[split])),
+        "disagree": share(split, prompts)._asdict(),
+        "accuracy_agreed": share(right[~split], prompts[~split])._asdict(),
+        "accuracy_disagreed": share(right[split], prompts[split])._asdict(),
     }
 
 
-def votes(decided: pd.DataFrame, confidence: np.ndarray, resamples: int = 500, seed: int = 0) -> dict[str, Any] | None:
+def votes(decided: pd.DataFrame, confidence: np.ndarray) -> dict[str, Any] | None:
     """Returns how confidence follows people's agreement, |2 s - 1|, where s is the share of a pair's votes for `a`.
 
     `pairs`: the number of pairs with several votes; only these count. rank_correlation: {mean, low, high}, of
@@ -177,16 +165,17 @@ def votes(decided: pd.DataFrame, confidence: np.ndarray, resamples: int = 500, s
     part = decided[several]
     agreement = np.abs(2 * part["share"].to_numpy() - 1)
     sure = confidence[several]
-    if several.sum() < SEVERAL_VOTES or len(set(agreement)) < 2 or len(set(sure)) < 2 or one_group(part["prompt"]):
+    if len(part) < SEVERAL_VOTES or len(set(agreement)) < 2 or len(set(sure)) < 2 or one_group(part["prompt"]):
         return None
-    drawn = [
-        float(spearmanr(sure[i], agreement[i]).statistic)
-        for i in resampled(len(sure), part["prompt"].to_numpy(), resamples, seed)
-        if len(set(agreement[i])) > 1 and len(set(sure[i])) > 1
-    ]
+
+    def rank_correlation(i: np.ndarray) -> float:
+        varies = len(set(agreement[i])) > 1 and len(set(sure[i])) > 1
+        return spearmanr(sure[i], agreement[i]).statistic if varies else np.nan
+
+    found = bootstrap(rank_correlation, len(part), part["prompt"], 500)
     return {
-        "pairs": int(several.sum()),
-        "rank_correlation": _with_interval(float(spearmanr(sure, agreement).statistic), drawn),
+        "pairs": len(part),
+        "rank_correlation": dict(zip(INTERVAL, found, strict=True)),
         "one_vote_agrees_with_majority": float(np.maximum(part["share"], 1 - part["share"]).mean()),
     }
 
@@ -203,12 +192,10 @@ def learning_curve(curve: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-def more_labels(
-    curve: pd.DataFrame, extra: int = MORE_LABELS, resamples: int = 1000, seed: int = 0
-) -> dict[str, float] | None:
-    """Returns the gain in accuracy to expect from `extra` more labels: {extra, mean, low, high, n_train}.
+def more_labels(curve: pd.DataFrame) -> dict[str, float] | None:
+    """Returns the gain in accuracy to expect from MORE_LABELS more labels: {extra, mean, low, high, n_train}.
 
-    n_train: the largest number of labels in the learning curve. The gain is that of a line, accuracy against log(number
+    extra: MORE_LABELS. n_train: the largest number of labels in the learning curve. The gain is that of a line, accuracy against log(number
     of labels), fitted to the curve; low to high is its 95 % interval. None if the curve has only one number of labels,
     or if pairs of fewer than two prompts were tested at every number.
     """
@@ -221,23 +208,17 @@ def more_labels(
     if table.shape[1] < 2 or len(set(groups)) < 2:
         return None
     sizes = decided.groupby("share_trained_on")["n_train"].mean().loc[table.columns].to_numpy()
-    steps = np.log2((sizes[-1] + extra) / sizes[-1])
+    steps = np.log2((sizes[-1] + MORE_LABELS) / sizes[-1])
     x = np.log2(sizes) - np.log2(sizes).mean()
     if not x.any():  # in the first fold share 1 is four fifths of the pairs, as many as share 0.8
         return None
     values = table.to_numpy()
 
-    def gain(means: np.ndarray) -> float:
-        return float(steps * (means @ x) / (x @ x))
+    def gain(i: np.ndarray) -> float:
+        return steps * (values[i].mean(axis=0) @ x) / (x @ x)
 
-    drawn = [gain(values[i].mean(axis=0)) for i in resampled(len(values), groups, resamples, seed)]
-    return {"extra": extra, **_with_interval(gain(values.mean(axis=0)), drawn), "n_train": float(sizes[-1])}
-
-
-def _with_interval(mean: float, drawn: Sequence[float]) -> dict[str, float]:
-    """Returns {mean, low, high}; low to high is the 95 % interval of `drawn`, the bootstrap values of the mean."""
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return {"mean": mean, "low": float(low), "high": float(high)}
+    found = bootstrap(gain, len(values), groups)
+    return {"extra": MORE_LABELS, **dict(zip(INTERVAL, found, strict=True)), "n_train": float(sizes[-1])}
 
 
 def shift(labeled: pd.DataFrame, unlabeled: pd.DataFrame) -> dict[str, Any]:

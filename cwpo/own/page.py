@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
+from matplotlib.figure import Figure
 
 from cwpo.own.verdict import TOO_FEW, more_in_words, too_wide
 from cwpo.pages import image, markdown_table, render
@@ -26,11 +26,18 @@ COLUMNS = {
 
 def report_page(numbers: Mapping[str, Any]) -> str:
     """Returns the HTML of report.html, made from the numbers of report.json. Texts that come from data are escaped."""
-    figures = {name: image(png) for name, png in report_figures(numbers).items()}
+    found = numbers["calibration"]
+    figures = {
+        "coverage": _coverage(numbers),
+        "before": _reliability(found["bins_before"], "without a temperature"),
+        "after": _reliability(found["bins_after"], "with a temperature"),
+    }
+    if len(numbers["learning_curve"]) > 1:
+        figures["learning"] = _learning(numbers["learning_curve"])
     return render(
         "annotator.html.jinja",
         numbers=numbers,
-        figures=figures,
+        figures={name: image(png) for name, png in figures.items()},
         cells=_cells,
         more_in_words=more_in_words,
         rows_shown=ROWS_SHOWN,
@@ -55,19 +62,6 @@ def card(numbers: Mapping[str, Any]) -> str:
         "`report.html` says how far to trust the annotator's labels, `report.json` holds the numbers.\n",
     ]
     return "\n\n".join(parts)
-
-
-def report_figures(numbers: Mapping[str, Any]) -> dict[str, bytes]:
-    """Returns {name: PNG}: coverage, calibration before and after a temperature, learning curve (from 2 points on)."""
-    calibration = numbers["calibration"]
-    figures = {
-        "coverage": _coverage(numbers),
-        "before": _reliability(calibration["bins_before"], "without a temperature"),
-        "after": _reliability(calibration["bins_after"], "with a temperature"),
-    }
-    if len(numbers["learning_curve"]) > 1:
-        figures["learning"] = _learning(numbers["learning_curve"])
-    return figures
 
 
 def _coverage(numbers: Mapping[str, Any]) -> bytes:
@@ -109,11 +103,9 @@ def _learning(rows: Points) -> bytes:
     return _png(figure)
 
 
-def _axes(width: float) -> tuple[Any, Any]:
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(width, 3.5), layout="constrained")
+def _axes(width: float) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(width, 3.5), layout="constrained")
+    axis = figure.subplots()
     axis.spines[["top", "right"]].set_visible(False)
     return figure, axis
 
@@ -124,9 +116,6 @@ def _band(axis: Any, x: Sequence[float], rows: Points, color: str, label: str) -
 
 
 def _png(figure: Any) -> bytes:
-    from matplotlib import pyplot as plt
-
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
-    plt.close(figure)
     return buffer.getvalue()

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from omegaconf import OmegaConf
 
 from cwpo.data.chat import chat_problem, read_as, reads_chat
 from cwpo.data.encoding import encode
@@ -56,14 +57,18 @@ def template_used(path: str, revision: str | None, chat: Any, messages: bool, sa
     return used
 
 
-def chat_decided(cfg: Any, messages: bool, say: Callable[[str], None]) -> str:
-    """Returns "true" if the annotator's chat template formats prompts, else "false"; prints it (see template_used)."""
+def chat_decided(cfg: Any, messages: bool, say: Callable[[str], None]) -> Any:
+    """Returns the settings with chat=true if the annotator's chat template formats prompts, else with chat=false.
+
+    Prints the decision (see template_used).
+    """
     path = checkpoint_of(cfg.annotator.path or cfg.model)
-    if not _foreign(cfg):
-        return str(template_used(path, cfg.revision, cfg.chat, messages, say)).lower()
-    _, used = read_reward(path, cfg.revision, wished(cfg.chat))  # with chat=auto the checkpoint decides
-    say(f"prompts for {path}: {read_as(used)}")
-    return str(used).lower()
+    if _foreign(cfg):
+        _, used = read_reward(path, cfg.revision, wished(cfg.chat))  # with chat=auto the checkpoint decides
+        say(f"prompts for {path}: {read_as(used)}")
+    else:
+        used = template_used(path, cfg.revision, cfg.chat, messages, say)
+    return OmegaConf.merge(cfg, {"chat": str(used).lower()})
 
 
 def reader(cfg: Any) -> tuple[Any, Sequences]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import shlex
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
-from cwpo.config.commands import AnnotateConfig
-from cwpo.config.schema import CONF
+from cwpo.own.defaults import usual_settings
 
-FILE: Any = OmegaConf.load(CONF / "command" / "annotate.yaml")
 LEARNED = 0.6  # accuracy on training pairs below which the training did little
 FEW = 100  # held-out pairs; with fewer, the only advice is to label more
 GAIN = 0.02  # gain in accuracy that 500 more labels must promise before the advice asks for them
@@ -109,8 +109,7 @@ def _facts(numbers: Mapping[str, Any]) -> tuple[list[str], list[str]]:
 
 def changed(cfg: Any) -> dict[str, Any]:
     """Returns {dotted key: value} of the settings that differ from the defaults of scripts/annotate.py."""
-    usual: Any = OmegaConf.merge(AnnotateConfig, OmegaConf.masked_copy(FILE, [key for key in FILE if key in cfg]))
-    before, now = (_flat(OmegaConf.to_container(settings)) for settings in (usual, cfg))
+    before, now = (_flat(OmegaConf.to_container(settings)) for settings in (usual_settings(), cfg))
     return {key: value for key, value in now.items() if value != before.get(key, "???")}
 
 
@@ -146,15 +145,10 @@ def next_step(advice: Verdict, numbers: Mapping[str, Any], again: Mapping[str, A
 
 
 def _command(name: str, words: Mapping[str, Any]) -> str:
-    given = (f"{key}={_written(value)}" for key, value in words.items())
+    """Returns a command line. Hydra reads numbers, lists of them, true, false and null as JSON writes them."""
+    write = functools.partial(json.dumps, separators=(",", ":"))
+    given = (f"{key}={value if isinstance(value, str) else write(value)}" for key, value in words.items())
     return f"python scripts/{name}.py {shlex.join(given)}"
-
-
-def _written(value: Any) -> str:
-    """Returns a value as command-line text: True as `true`, None as `null`, a list as `[0.25,0.5]`, others by str()."""
-    if isinstance(value, list):
-        return f"[{','.join(map(_written, value))}]"
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def too_wide(value: Mapping[str, float]) -> bool:

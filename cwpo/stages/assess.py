@@ -38,7 +38,7 @@ def _show(work: Work, table: pd.DataFrame) -> None:
     """
     right = (table["label"] == table["human_label"]).to_numpy(dtype=float)
     confidence = table["confidence"].to_numpy()
-    calibration = [(bin.expected, *bin.accuracy) for bin in reliability((1 + confidence) / 2, right)]
+    calibration = [(expected, *accuracy) for expected, accuracy in reliability((1 + confidence) / 2, right)]
     coverage = [(share, *accuracy) for share, accuracy in coverage_accuracy(table["margin"], right, COVERAGES)]
     for x, name, chart, title, rows in (
         ("expected accuracy", "calibration", "reliability", "Annotator's calibration", calibration),

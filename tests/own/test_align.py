@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from own.test_annotate import composed
+from own.test_annotate import composed, run
 from safetensors.torch import load_file
 
 from cwpo.data.rows import read_prompts
@@ -15,9 +15,9 @@ from cwpo.errors import InputError
 from cwpo.models.adapters import base_of, save_adapters
 from cwpo.models.folders import TENSORS
 from cwpo.models.policy import load_tokenizer
-from cwpo.own.align import _test_pairs, align, margins, preference_accuracy
+from cwpo.own.align import _test_pairs, margins, preference_accuracy
 from cwpo.own.checks import check_align, check_compare
-from cwpo.own.compare import _distinct, compare, summary
+from cwpo.own.compare import _distinct, summary
 from cwpo.own.weighted import keep_confident, read_weighted
 from cwpo.training.fit import Start, adapted, base_under
 
@@ -58,7 +58,7 @@ def aligned(tmp_path_factory, tiny_checkpoint) -> Path:
         f"out={folder}/aligned",
         f"test={test}",
     ]
-    return align(composed("align", *words, *SMALL), lambda _: None)
+    return run("align", *words, *SMALL)[0]
 
 
 def test_test_pairs_that_do_not_fit_are_named_as_such(tiny_checkpoint, tmp_path):
@@ -67,7 +67,7 @@ def test_test_pairs_that_do_not_fit_are_named_as_such(tiny_checkpoint, tmp_path)
     words = [f"preferences={tmp_path}/preferences.parquet", f"model={tiny_checkpoint}", f"out={tmp_path}/out"]
     test = saved(tmp_path / "test.jsonl", long)
     with pytest.raises(InputError, match=rf"test={test}: 0 of 1 rows can be used"):
-        align(composed("align", *words, f"test={test}", *SMALL), lambda _: None)
+        run("align", *words, f"test={test}", *SMALL)
 
 
 def test_test_pairs_left_out_and_prompts_trained_on_are_counted(tiny_checkpoint, tmp_path):
@@ -123,7 +123,7 @@ def test_adapters_alone_are_aligned_and_compared(aligned, tiny_checkpoint, tmp_p
     pytest.importorskip("peft")
     lora = ["lora.enabled=true", "lora.save=adapters", "lora.base_dtype=bfloat16"]
     words = [f"preferences={aligned.parent}/preferences.parquet", f"model={tiny_checkpoint}", f"out={tmp_path}/out"]
-    out = align(composed("align", *words, *SMALL, *lora), lambda _: None)
+    out, _ = run("align", *words, *SMALL, *lora)
     assert base_of(out) == base_of(out / "sft") and base_of(out).found_from(out) == str(tiny_checkpoint)
     before, after = (load_file(folder / TENSORS) for folder in (out / "sft", out))
     assert before.keys() == after.keys() and any((before[name] != after[name]).any() for name in before)
@@ -169,8 +169,7 @@ def test_compare_samples_from_both(aligned, tiny_checkpoint, tmp_path):
         f"gold={tmp_path}/reward",
         "max_new_tokens=5",
     ]
-    said: list[str] = []
-    out = compare(composed("compare", *words, f"out={tmp_path}/out"), said.append)
+    out, said = run("compare", *words, f"out={tmp_path}/out")
     numbers = json.loads((out / "comparison.json").read_text())
     assert (numbers["prompts"], numbers["prompts_without_room"]) == (12, 1)
     assert 0 <= numbers["win_rate"]["low"] <= numbers["win_rate"]["mean"] <= numbers["win_rate"]["high"] <= 1
@@ -244,49 +243,3 @@ def test_unusable_rows_are_counted(tmp_path):
     kept, done = read_weighted(saved(tmp_path / "p.jsonl", table))
     assert len(kept) == 3
     assert done.dropped == {"repeated": [4], "empty_response": [5], "identical_responses": [6]}
-
-
-@pytest.mark.parametrize(
-    ("command", "words", "said"),
-    [
-        ("align", [], ["model is required: set model=...", "out is required: set out=...", "preferences is required"]),
-        (
-            "align",
-            [
-                "preferences=p",
-                "model=./no",
-                "out=o",
-                "objective=kto",
-                "beta=0",
-                "keep=0",
-                "flip_rate=0.5",
-                "alignment.epochs=0",
-            ],
-            [
-                "objective=kto is unknown",
-                "beta=0.0 must be positive",
-                "alignment.epochs=0.0",
-                "keep=0.0",
-                "flip_rate=0.5",
-                "model=./no does not",
-            ],
-        ),
-        (
-            "compare",
-            ["before=./a", "after=./b", "prompts=p", "gold=./c", "out=o"],
-            ["before=./a", "after=./b", "gold=./c"],
-        ),
-        (
-            "compare",
-            ["before=./a", "after=./b", "prompts=p", "gold=oracle", "out=o", "most=1"],
-            ["most=1 must be at least 2", "before", "after"],
-        ),
-    ],
-)
-def test_all_wrong_settings_at_once(command, words, said, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError) as error:
-        {"align": align, "compare": compare}[command](composed(command, *words), lambda _: None)
-    assert len(error.value.problems) == len(said)
-    assert all(any(line.startswith(part) for line in error.value.problems) for part in said)
-    assert list(tmp_path.iterdir()) == []

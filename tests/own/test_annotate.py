@@ -34,6 +34,17 @@ def composed(command: str, *words: str):
         return compose(command, overrides=list(words))
 
 
+def run(command: str, *words: str, say=lambda line: None) -> tuple[Path, list[str]]:
+    """Runs a command for own pairs; returns its folder and the lines that it prints."""
+    said: list[str] = []
+
+    def tell(line: str) -> None:
+        said.append(line)
+        say(line)
+
+    return {"annotate": label, "align": align, "compare": compare}[command](composed(command, *words), tell), said
+
+
 def write_pairs(path: Path, labeled: int, unlabeled: int, **extra) -> Path:
     """Pairs whose better response has more `a` than `z`; one label in ten is wrong."""
     rng = random.Random(0)
@@ -58,11 +69,8 @@ def labeled(tmp_path_factory, tiny_checkpoint) -> Path:
     """The folder that scripts/annotate.py makes of 120 labels and 200 pairs without."""
     folder = tmp_path_factory.mktemp("own")
     data = write_pairs(folder / "pairs.jsonl", 120, 200)
-    said: list[str] = []
-    out = label(
-        composed("annotate", f"data={data}", f"model={tiny_checkpoint}", f"out={folder}/labeled", *FAST), said.append
-    )
-    assert said[0] == "320 rows, 320 usable pairs, 120 with a label; left out: none"
+    out, said = run("annotate", f"data={data}", f"model={tiny_checkpoint}", f"out={folder}/labeled", *FAST)
+    assert said[1] == "320 rows, 320 usable pairs, 120 with a label; left out: none"
     assert hidden(folder) == []
     return out
 
@@ -123,10 +131,7 @@ def test_the_report_and_the_card(labeled):
 
 def test_a_finished_annotator_labels_new_pairs_and_is_not_tested_on_what_it_learned(labeled, tmp_path):
     data = write_pairs(tmp_path / "pairs.jsonl", 160, 10)  # its first 120 labels are the annotator's own
-    out = label(
-        composed("annotate", f"data={data}", f"annotator.path={labeled}/annotator", f"out={tmp_path}/out"),
-        lambda _: None,
-    )
+    out, _ = run("annotate", f"data={data}", f"annotator.path={labeled}/annotator", f"out={tmp_path}/out")
     numbers = json.loads((out / "report.json").read_text())
     assert (numbers["pairs"], numbers["trained_on_before"]) == (40, 120)
     assert numbers["learning_curve"] == [] and numbers["more_labels"] is None
@@ -147,10 +152,7 @@ def test_any_reward_model_by_its_path(tmp_path):
         for i in range(24)
     ]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    out = label(
-        composed("annotate", f"data={tmp_path}/pairs.jsonl", f"annotator.path={folder}", f"out={tmp_path}/out"),
-        lambda _: None,
-    )
+    out, _ = run("annotate", f"data={tmp_path}/pairs.jsonl", f"annotator.path={folder}", f"out={tmp_path}/out")
     report = json.loads((out / "report.json").read_text())
     a_wins = HuggingFace(str(folder), None, batch_size=4, device="cpu")
     gaps = np.subtract(
@@ -158,7 +160,7 @@ def test_any_reward_model_by_its_path(tmp_path):
     )
     right = [(gap > 0) == (row["label"] == "a") for gap, row in zip(gaps, rows, strict=True)]
     assert report["accuracy"]["mean"] == pytest.approx(np.mean(right))
-    assert json.loads((out / "report.json").read_text())["verdict"]["advice"] == "more_labels"
+    assert report["verdict"]["advice"] == "more_labels"
 
 
 @pytest.mark.parametrize("kind", ["pairrm", "bt"])
@@ -169,8 +171,7 @@ def test_other_annotators(kind, tiny_checkpoint, tmp_path):
         lines.write(json.dumps({"prompt": "Tie?", "response_a": " a", "response_b": " z", "label": "tie"}) + "\n")
     many = ["annotator.members=2", "ties=soft", "calibrate=true"] if kind == "bt" else ["annotator.kind=pairrm"]
     words = [f"data={data}", f"model={tiny_checkpoint}", f"out={tmp_path}/out", "curve=[]", *FAST, *many]
-    said: list[str] = []
-    out = label(composed("annotate", *words), said.append)
+    out, said = run("annotate", *words)
     assert [line[:28] for line in said if "tied" in line] == ["1 of them have tied votes: t"] * (kind == "bt")
     assert len(pd.read_parquet(out / "preferences.parquet")) == 50
     annotator = load(out / "annotator", device="cpu")
@@ -200,61 +201,65 @@ def test_a_stopped_run_goes_on(tiny_checkpoint, tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        label(composed("annotate", *words), stop)
+        run("annotate", *words, say=stop)
     assert not (tmp_path / "out").exists() and len(hidden(tmp_path)) == 1
-    said: list[str] = []
-    label(composed("annotate", *words), said.append)
+    out, said = run("annotate", *words)
     assert not [line for line in said if line.startswith("fold ")]
     assert hidden(tmp_path) == []
-    first = (tmp_path / "out" / "preferences.jsonl").read_bytes()
-    label(composed("annotate", *words), lambda _: None)  # in the place of the first
-    assert (tmp_path / "out" / "preferences.jsonl").read_bytes() == first
+    first = (out / "preferences.jsonl").read_bytes()
+    run("annotate", *words)  # in the place of the first
+    assert (out / "preferences.jsonl").read_bytes() == first
 
 
 # --- what annotate refuses ---------------------------------------------------------------------------------------
 
 
 def refusal(command, words) -> list[str]:
-    run = {"annotate": label, "align": align, "compare": compare}[command]
     with pytest.raises(InputError) as error:
-        run(composed(command, *words), lambda _: None)
+        run(command, *words)
     return error.value.problems
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("command", "words", "said"),
     [
-        ([], ["data is required: set data=...", "out is required: set out=..."]),
-        (["data=d", "out=o"], ["name a model to train, model=..., or a trained reward model, annotator.path=..."]),
+        ("annotate", "", ["data is required: set data=...", "out is required: set out=..."]),
         (
-            [
-                "data=d",
-                "out=o",
-                "model=./no",
-                "ties=x",
-                "weighting=c9",
-                "folds=1",
-                "annotator.kind=dpo",
-                "target_accuracy=0.5",
-            ],
-            [
-                "ties=x is unknown",
-                "weighting=c9 is unknown",
-                "annotator.kind=dpo",
-                "folds=1 must be at least 2",
-                "target_acc",
-                "model=./no does not",
-            ],
+            "annotate",
+            "data=d out=o",
+            ["name a model to train, model=..., or a trained reward model, annotator.path=..."],
         ),
         (
-            ["data=d", "out=o", "model=./no", "annotator.training.scheduler=step", "curve=[1.5]"],
-            ["annotator.training.scheduler", "curve", "model"],
+            "annotate",
+            "data=d out=o model=./no ties=x weighting=c9 folds=1 annotator.kind=dpo target_accuracy=0.5 curve=[1.5] "
+            "annotator.training.scheduler=step",
+            ["ties=x is unknown", "weighting=c9 is unknown", "annotator.kind=dpo", "folds=1 must be at least 2"]
+            + ["target_acc", "curve", "annotator.training.scheduler", "model=./no does not"],
+        ),
+        ("align", "", ["model is required: set model=...", "out is required: set out=...", "preferences is required"]),
+        (
+            "align",
+            "preferences=p model=./no out=o objective=kto beta=0 keep=0 flip_rate=0.5 alignment.epochs=0",
+            [
+                "objective=kto is unknown",
+                "beta=0.0 must be positive",
+                "alignment.epochs=0.0",
+                "keep=0.0",
+                "flip_rate=0.5",
+            ]
+            + ["model=./no does not"],
+        ),
+        ("compare", "before=./a after=./b prompts=p gold=./c out=o", ["before=./a", "after=./b", "gold=./c"]),
+        (
+            "compare",
+            "before=./a after=./b prompts=p gold=oracle out=o most=1",
+            ["most=1 must be at least 2", "before", "after"],
         ),
     ],
 )
-def test_all_wrong_settings_at_once(words, said, tmp_path, monkeypatch):
+def test_all_wrong_settings_at_once(command, words, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    problems = refusal("annotate", words)
+    problems = refusal(command, words.split())
     assert len(problems) == len(said)
     assert all(any(line.startswith(part) for line in problems) for part in said)
     assert list(tmp_path.iterdir()) == []

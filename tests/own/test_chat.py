@@ -10,14 +10,11 @@ import pandas as pd
 import pytest
 import torch
 from many_tokenizers import TEMPLATE
-from own.test_annotate import composed
+from own.test_annotate import run
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from cwpo.errors import InputError
 from cwpo.models.reward_models import load_reward
-from cwpo.own.align import align
-from cwpo.own.annotate import label
-from cwpo.own.compare import compare
 
 pytestmark = pytest.mark.soak
 
@@ -59,10 +56,8 @@ FAST = ["annotator.training.epochs=1", "annotator.training.learning_rate=3e-3", 
 
 @pytest.fixture(scope="module")
 def labeled(tmp_path_factory, instruct, data) -> tuple[Path, list[str]]:
-    said: list[str] = []
     out = tmp_path_factory.mktemp("labeled") / "out"
-    label(composed("annotate", f"data={data}", f"model={instruct}", f"out={out}", *FAST), said.append)
-    return out, said
+    return run("annotate", f"data={data}", f"model={instruct}", f"out={out}", *FAST)
 
 
 def rendered(tokenizer, row) -> str:
@@ -104,28 +99,12 @@ def test_its_margins_are_those_of_the_rendered_conversations(labeled):
 def test_align_and_compare_read_what_annotate_wrote_and_read(labeled, instruct, data, tmp_path):
     out, _ = labeled
     words = ["sft.epochs=1", "alignment.epochs=1", "sft.batch_size=8", "alignment.batch_size=8"]
-    said: list[str] = []
-    model = align(
-        composed(
-            "align", f"preferences={out}/preferences.parquet", f"model={instruct}", f"out={tmp_path}/aligned", *words
-        ),
-        said.append,
-    )
+    table = f"{out}/preferences.parquet"
+    model, said = run("align", f"preferences={table}", f"model={instruct}", f"out={tmp_path}/aligned", *words)
     assert f"prompts for {instruct}: {BY_TEMPLATE}" in said
     assert f"| prompts | {BY_TEMPLATE} |" in (model / "README.md").read_text()
-    compared = compare(
-        composed(
-            "compare",
-            f"before={model}/sft",
-            f"after={model}",
-            f"prompts={data}",
-            f"gold={out}/annotator",
-            "max_new_tokens=4",
-            "most=6",
-            f"out={tmp_path}/compared",
-        ),
-        said.append,
-    )
+    words = [f"before={model}/sft", f"after={model}", f"prompts={data}", f"gold={out}/annotator", "most=6"]
+    compared, said = run("compare", *words, "max_new_tokens=4", f"out={tmp_path}/compared")
     numbers = json.loads((compared / "comparison.json").read_text())
     assert numbers["read_as"] == dict.fromkeys(("before", "after", "gold"), BY_TEMPLATE)
     assert numbers["prompts"] == 6 and numbers["other_tokens"].keys() == {"before", "after"}
@@ -141,10 +120,7 @@ def test_without_a_usable_template_messages_are_plain_text(case, tiny_checkpoint
         model = tmp_path / "model"
         shutil.copytree(instruct, model)
         (model / "chat_template.jinja").write_text(TEMPLATE.replace("{{ eos_token }}", "."))
-    said: list[str] = []
-    out = label(
-        composed("annotate", f"data={data}", f"model={model}", f"out={tmp_path}/out", *FAST, *words), said.append
-    )
+    out, said = run("annotate", f"data={data}", f"model={model}", f"out={tmp_path}/out", *FAST, *words)
     (line,) = (line for line in said if line.startswith("prompts for"))
     assert line.startswith(f"prompts for {model}: {PLAIN}")
     why = {"no template": "has no chat template", "chat=false": "", "turns without EOS": "do not end in its EOS"}
@@ -157,9 +133,9 @@ def test_without_a_usable_template_messages_are_plain_text(case, tiny_checkpoint
 def test_chat_true_without_a_template_is_refused(tiny_checkpoint, data, tmp_path):
     words = [f"data={data}", f"model={tiny_checkpoint}", f"out={tmp_path}/out"]
     with pytest.raises(InputError, match=r"chat=true: the tokenizer of .* has no chat template"):
-        label(composed("annotate", *words, "chat=true"), lambda _: None)
+        run("annotate", *words, "chat=true")
     with pytest.raises(InputError, match=r"chat=maybe is unknown; valid: auto, true, false"):
-        label(composed("annotate", *words, "chat=maybe"), lambda _: None)
+        run("annotate", *words, "chat=maybe")
 
 
 # --- reward models -----------------------------------------------------------------------------------------------
@@ -193,8 +169,7 @@ def test_a_chat_reward_model_is_read_by_its_template(reward, tiny_checkpoint):
 
 
 def test_annotate_takes_a_chat_reward_model(reward, data, tmp_path):
-    said: list[str] = []
-    out = label(composed("annotate", f"data={data}", f"annotator.path={reward}", f"out={tmp_path}/out"), said.append)
+    out, said = run("annotate", f"data={data}", f"annotator.path={reward}", f"out={tmp_path}/out")
     assert f"prompts for {reward}: {BY_TEMPLATE}" in said
     table = pd.read_parquet(out / "preferences.parquet").query("label_source == 'annotator'")
     gold = load_reward(str(reward), None, batch_size=2, device="cpu")

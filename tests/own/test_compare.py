@@ -8,6 +8,7 @@ import pytest
 from tiny import save, tiny_model, tiny_tokenizer
 
 from cwpo.errors import InputError
+from cwpo.models.gold import Oracle
 from cwpo.own.compare import _add_rewards, _check_judge, _check_lengths, summary, win_rate_of
 
 
@@ -26,6 +27,11 @@ def test_a_judge_too_short_for_a_response_is_refused_before_sampling(tmp_path):
     _check_judge(SimpleNamespace(gold=str(folder), revision=None, max_new_tokens=7), gold, prompts)
     with pytest.raises(InputError, match="at most 12 tokens, and 1 of 2 prompts leave no room for max_new_tokens=8"):
         _check_judge(SimpleNamespace(gold=str(folder), revision=None, max_new_tokens=8), gold, prompts)
+
+
+def test_a_prompt_that_a_judge_of_the_synthetic_world_cannot_score_is_refused_before_sampling():
+    with pytest.raises(InputError, match="^prompts=p.jsonl: 'Why.' is no prompt of the synthetic world"):
+        _check_judge(SimpleNamespace(prompts="p.jsonl"), Oracle(), ["Why?"])
 
 
 def test_a_judge_that_reads_more_tokens_than_the_policies_is_refused_by_its_own_count(tmp_path):
