@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from cwpo.checks.arms import training_problems
-from cwpo.checks.checkpoints import Named, model_problems
+from cwpo.checks.checkpoints import model_problems
 from cwpo.checks.machine import lora_problems
 from cwpo.checks.settings import check_settings, first_by_key
 from cwpo.config.commands import AlignConfig, AnnotateConfig, CompareConfig
@@ -112,7 +112,9 @@ def _lies_in(name: str | None, folder: Path) -> bool:
     return os.path.exists(place) and Path(place).resolve().is_relative_to(folder)
 
 
-def _refuse(problems: list[Problem], models: Named, ask_hub: bool, **kinds: tuple[str, ...]) -> None:
+def _refuse(
+    problems: list[Problem], models: Mapping[str, tuple[str, str | None]], ask_hub: bool, **kinds: tuple[str, ...]
+) -> None:
     """Raises InputError with all of `problems` and those that model_problems finds in `models`, if there are any.
 
     `kinds`: the arguments `scoring`, `heads` and `adapters` of model_problems, which list the keys that need a special

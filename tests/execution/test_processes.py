@@ -185,7 +185,7 @@ def test_two_processes_make_the_update_of_one(tmp_path, ready, budget, words):
     one, first = update(ready, tmp_path / "one", node, token_budget=budget)
     two, second = update(ready, tmp_path / "two", node, launch="ddp", processes=2, token_budget=budget)
     assert one.norm() > 0
-    assert close(two, one) < 1e-5
+    assert close(two, one) < (1e-4 if words else 1e-5)  # small updates of adapters are rounded when they are merged
     pairs = json.loads((node.folder(Store(second)) / "manifest.json").read_text())["summary"]["n_train"]
     assert pairs % 16  # the last batch is a short one
     for ours, theirs in zip(curve(node, second), curve(node, first), strict=True):
