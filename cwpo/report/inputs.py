@@ -58,20 +58,14 @@ class Rewards:
 
     @cached_property
     def resampled(self) -> dict[str, tuple[Floats, Floats]]:
-        """Maps each run to (GRA in [0, 1], mean gold reward), each (RESAMPLES,): one per bootstrap sample of prompts.
+        """Maps each run to its `means`, each (RESAMPLES,): one per bootstrap sample of prompts.
 
         Runs with equally many prompts use the same samples, so values of runs on the same prompts can be subtracted.
         """
-        by_size: dict[int, list[str]] = {}
-        for key, run in self.runs.items():
-            by_size.setdefault(len(run.reward), []).append(key)
-        means: dict[str, tuple[Floats, Floats]] = {}
-        for keys in by_size.values():
-            gold = np.stack([self[key].reward for key in keys])
-            wins = gold > np.stack([self[key].reward_sft for key in keys])
-            both = resampled_means(wins, RESAMPLES), resampled_means(gold, RESAMPLES)
-            means |= {key: (w, g) for key, w, g in zip(keys, *both)}
-        return means
+        runs = self.runs.values()
+        wins = resampled_means([run.reward > run.reward_sft for run in runs], RESAMPLES)
+        gold = resampled_means([run.reward for run in runs], RESAMPLES)
+        return dict(zip(self.runs, zip(wins, gold)))
 
 
 @dataclass(frozen=True, eq=False)  # equal only to itself, so that functions can cache results by it
@@ -125,15 +119,6 @@ class Results:
         """Returns an experiment's rows of annotators.csv, plus `run` (its run_key) and the weak model's `family`."""
         rows = self.annotators[self.annotators["experiment"] == experiment]
         return rows.assign(run=rows["run_key"], family=[family(name) for name in rows["weak"]])
-
-    def wins(self, rows: pd.DataFrame) -> list[Floats]:
-        """Returns per run an array over prompts: 1 if the aligned model has a higher gold reward than SFT, else 0."""
-        runs = [self.rewards[run] for run in rows["run"]]
-        return [(run.reward > run.reward_sft).astype(float) for run in runs]
-
-    def gold(self, rows: pd.DataFrame) -> list[Floats]:
-        """Returns for each run in `rows` an array: the aligned model's gold reward per prompt, sorted by prompt id."""
-        return [self.rewards[run].reward for run in rows["run"]]
 
     def relative(self, *runs: str) -> bool:
         """Whether any of these runs has rewards that cannot be compared between runs (see RunRewards.relative)."""
@@ -224,8 +209,7 @@ def _recounted(runs: pd.DataFrame, rewards: Mapping[str, RunRewards]) -> pd.Data
     """
     own = [rewards[run] for run in runs["run"]]
     return runs.assign(
-        gra=[float(np.mean(run.reward > run.reward_sft)) for run in own],
-        tie_rate=[float(np.mean(run.reward == run.reward_sft)) for run in own],
+        gra=[run.means[0] for run in own], tie_rate=[float(np.mean(run.reward == run.reward_sft)) for run in own]
     )
 
 

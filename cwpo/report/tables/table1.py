@@ -43,7 +43,8 @@ def over_subsets(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, A
     cell = outcome(results, cells)
     if not cell:
         return {}
-    wins = results.wins(cells[0].sort_values("seed").head(1))[0]
+    run = results.rewards[cells[0].sort_values("seed")["run"].iloc[0]]
+    wins = run.reward > run.reward_sft
     if len(wins) < SUBSETS:
         return cell
     mean, spread = subset_spread(wins, SUBSETS)
