@@ -97,18 +97,28 @@ def compare(
     }
 
 
-def _paired(a: pd.DataFrame, b: pd.DataFrame, on: list[str]) -> dict[tuple[Any, ...], dict[int, tuple[str, str]]]:
-    """Returns cell -> seed -> (run of `a`, run of `b`); a cell is the values of the columns `on` except the seed."""
+def pairs_by_seed(a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str]) -> list[list[tuple[str, str]]]:
+    """Returns for each seed a list of pairs (run of `a`, run of `b`) with equal values in the columns `on`.
+
+    A cell is the values of `on` except the seed. Each list has a pair per cell, and all seeds have the same cells. Uses
+    the cells that have every seed. If there are none, uses all cells, with the seeds that all of them have; [] if there
+    is no such seed. Raises ResultsError if an arm has two runs in one cell and seed.
+    """
     columns = [*(name for name in on if name != "seed"), "seed"]
     ours, theirs = _runs_at(a, columns), _runs_at(b, columns)  # not merge: tables compare thousands of small frames
     shared = sorted(ours.keys() & theirs.keys(), key=str)
-    pairs: dict[tuple[Any, ...], dict[int, tuple[str, str]]] = {}
     for arm, runs in ((a, ours), (b, theirs)):
         if several := [run for at in shared if len(runs[at]) > 1 for run in runs[at]]:
             one_per_seed(arm[arm["run"].isin(several)])
-    for *cell, seed in shared:
-        pairs.setdefault(tuple(cell), {})[seed] = (ours[*cell, seed][0], theirs[*cell, seed][0])
-    return pairs
+    cells: dict[tuple[Any, ...], dict[int, tuple[str, str]]] = {}
+    for at in shared:
+        cells.setdefault(at[:-1], {})[at[-1]] = (ours[at][0], theirs[at][0])
+    seeds = sorted({at[-1] for at in shared})
+    whole = [of_seed for of_seed in cells.values() if len(of_seed) == len(seeds)]
+    if not whole:
+        whole = list(cells.values())
+        seeds = [seed for seed in seeds if all(seed in of_seed for of_seed in whole)]
+    return [[of_seed[seed] for of_seed in whole] for seed in seeds]
 
 
 def _runs_at(arm: pd.DataFrame, columns: list[str]) -> dict[tuple[Any, ...], list[str]]:
@@ -117,22 +127,6 @@ def _runs_at(arm: pd.DataFrame, columns: list[str]) -> dict[tuple[Any, ...], lis
     for run, values in zip(arm["run"], zip(*(arm[name] for name in columns))):
         runs.setdefault(tuple(None if pd.isna(value) else value for value in values), []).append(run)
     return runs
-
-
-def pairs_by_seed(a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str]) -> list[list[tuple[str, str]]]:
-    """Returns for each seed a list of pairs (run of `a`, run of `b`) with equal values in the columns `on`.
-
-    A cell is the values of `on` except the seed. Each list has a pair per cell, and all seeds have the same cells. Uses
-    the cells that have every seed. If there are none, uses all cells, with the seeds that all of them have; [] if there
-    is no such seed. Raises ResultsError if an arm has two runs in one cell and seed.
-    """
-    pairs = _paired(a, b, list(on))
-    seeds = sorted({seed for of_seed in pairs.values() for seed in of_seed})
-    whole = [of_seed for of_seed in pairs.values() if len(of_seed) == len(seeds)]
-    if not whole:
-        whole = list(pairs.values())
-        seeds = [seed for seed in seeds if all(seed in of_seed for of_seed in whole)]
-    return [[of_seed[seed] for of_seed in whole] for seed in seeds] if whole else []
 
 
 def named_interval(name: str, values: Interval, factor: float = 1) -> dict[str, float]:
