@@ -169,13 +169,17 @@ def load(results: Path, scale: str, experiment: str = "", keys: Iterable[str] = 
         runs = runs[(runs["experiment"] == experiment) & runs["run_key"].isin(list(keys))]
     runs = runs.assign(run=runs["experiment"] + "/" + runs["run_key"])
     by_run = _rewards(folder, runs)
+    own = [by_run[run] for run in runs["run"]]
+    # Counted anew: rewards are rounded to 6 digits, so that numerical noise does not turn a tie into a win.
+    ties = [float(np.mean(run.reward == run.reward_sft)) for run in own]
+    runs = runs.assign(gra=[run.means[0] for run in own], tie_rate=ties)
     # Read last: a command that adds runs meanwhile writes them to runs.csv, then details.csv, then rewards/.
     wanted = ("details",) if experiment else OPTIONAL
     tables = {
         name: read(f"{name}.csv", columns) if name in wanted else pd.DataFrame(columns=columns)
         for name, columns in OPTIONAL.items()
     }
-    return Results(scale, _recounted(runs, by_run), Rewards(by_run), _paper(results / PAPER), **tables)
+    return Results(scale, runs, Rewards(by_run), _paper(results / PAPER), **tables)
 
 
 def _rewards(folder: Path, runs: pd.DataFrame) -> dict[str, RunRewards]:
@@ -200,17 +204,6 @@ def _plain(frame: pd.DataFrame) -> pd.DataFrame:
     """Returns a copy with text as Python strings: thousands of small selections are slow on Arrow arrays."""
     text = [name for name in frame if isinstance(frame[name].dtype, pd.StringDtype)]
     return frame.astype(dict.fromkeys(text, object)).copy()
-
-
-def _recounted(runs: pd.DataFrame, rewards: Mapping[str, RunRewards]) -> pd.DataFrame:
-    """Returns `runs` with GRA and tie rate computed anew from `rewards`.
-
-    The rewards are rounded to 6 digits, so that numerical noise does not turn a tie into a win.
-    """
-    own = [rewards[run] for run in runs["run"]]
-    return runs.assign(
-        gra=[run.means[0] for run in own], tie_rate=[float(np.mean(run.reward == run.reward_sft)) for run in own]
-    )
 
 
 def _check_rewards(path: Path, runs: pd.DataFrame, rewards: dict[str, RunRewards]) -> None:
