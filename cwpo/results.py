@@ -140,6 +140,11 @@ class RunRewards:
         return RunRewards(digest, *ordered)
 
     @cached_property
+    def means(self) -> tuple[float, float]:
+        """GRA in [0, 1], and the mean gold reward of the aligned model."""
+        return float(np.mean(self.reward > self.reward_sft)), float(self.reward.mean())
+
+    @cached_property
     def relative(self) -> bool:
         """Whether each prompt's two rewards sum to 1: they are P(better than the other), not comparable across runs."""
         return bool(np.allclose(self.reward + self.reward_sft, 1))

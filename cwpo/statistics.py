@@ -55,7 +55,7 @@ def bootstrap_interval(values: PerSeed, *, confidence: float = 0.95, resamples: 
     """Returns the mean over seeds of each seed's mean over prompts, with its percentile bootstrap interval."""
     groups = _per_seed(values)
     centres = [float(group.mean()) for group in groups]
-    return interval_of(centres, _means_by_group(groups, resamples, seed), confidence=confidence, seed=seed)
+    return interval_of(centres, resampled_means(groups, resamples, seed), confidence=confidence, seed=seed)
 
 
 def clustered_interval(clusters: Sequence[Sequence[ArrayLike]], *, resamples: int = 2000) -> Interval:
@@ -70,7 +70,7 @@ def clustered_interval(clusters: Sequence[Sequence[ArrayLike]], *, resamples: in
         raise ValueError(f"every seed needs the same cells; got seeds with these numbers of cells: {sorted(sizes)}")
     groups = [_per_seed(list(cells)) for cells in clusters]
     every = [cell for cells in groups for cell in cells]
-    means = _means_by_group(every, resamples).reshape(len(groups), -1, resamples)
+    means = resampled_means(every, resamples).reshape(len(groups), -1, resamples)
     centres = [float(np.mean([cell.mean() for cell in cells])) for cells in groups]
     return interval_of(centres, mean_of_cells(means))
 
@@ -144,22 +144,18 @@ def paired_difference(
     return PairedDifference(*interval, len(differences), sum(map(len, differences)))
 
 
-def resampled_means(values: ArrayLike, resamples: int, seed: int = 0) -> Floats:
-    """Returns R bootstrap means of each row of `values`: shape (M, N) for M samples of N numbers gives (M, R).
+def resampled_means(samples: Sequence[NDArray[Any]], resamples: int, seed: int = 0) -> Floats:
+    """Returns R bootstrap means of each of M samples, arrays of one number per prompt: shape (M, R).
 
-    Each of the R draws takes N of the N numbers with replacement. Samples of equal size share their draws, so for two
-    runs on the same prompts the difference of their means is the resampled difference. Seeds share draws too, but
-    `interval_of` keeps them independent: it picks among the R means separately for every seed.
+    Each of the R draws takes N of a sample's N numbers with replacement. Samples of equal size share their draws, so
+    for two runs on the same prompts the difference of their means is the resampled difference. Seeds share draws too,
+    but `interval_of` keeps them independent: it picks among the R means separately for every seed.
     """
-    x = np.asarray(values, dtype=np.float64)
-    return x @ resample_counts(x.shape[1], resamples, seed).T / x.shape[1]
-
-
-def _means_by_group(groups: Sequence[Floats], resamples: int, seed: int = 0) -> Floats:
-    """Returns R resampled means of each of G groups, (G, R); by one matrix product if all groups have the same size."""
-    if len({len(group) for group in groups}) == 1:
-        return resampled_means(np.stack(groups), resamples, seed)
-    return np.stack([resampled_means(group[None], resamples, seed)[0] for group in groups])
+    means = np.empty((len(samples), resamples))
+    for size in set(map(len, samples)):
+        same = [at for at, sample in enumerate(samples) if len(sample) == size]
+        means[same] = np.stack([samples[i] for i in same]) @ resample_counts(size, resamples, seed).T / size
+    return means
 
 
 @lru_cache(maxsize=8)

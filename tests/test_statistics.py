@@ -62,15 +62,6 @@ def test_two_level_interval_against_its_formula():
     assert (ones.low, ones.high) == pytest.approx((0.5 - 1.96 * 0.025, 0.5 + 1.96 * 0.025), abs=0.004)
 
 
-def test_drawing_prompts_and_drawing_their_counts_agree():
-    # rounding to 1/100 leaves few distinct values (drawn by counts); the exact ones are all distinct (drawn one by one)
-    values = np.random.default_rng(3).normal(size=1000)
-    exact = bootstrap_interval(values, resamples=8000)
-    counted = bootstrap_interval(values.round(2), resamples=8000)
-    assert len(np.unique(values.round(2))) < 0.75 * 1000
-    assert counted == pytest.approx(exact, abs=0.005)
-
-
 def test_more_confidence_is_wider():
     values = np.random.default_rng(0).normal(size=100)
     narrow, wide = (bootstrap_interval(values, confidence=c) for c in (0.5, 0.99))

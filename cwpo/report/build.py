@@ -74,7 +74,6 @@ def _build(found: Results, folder: Path) -> list[Path]:
     written += [path for draw in AT_MATCHED for path in draw(matched, folder / "figures")]
     written += [path for draw in OF_ALL for path in draw(found, folder / "figures")]
     entries = judge_all(found)
-    if not any(entry.ran for entry in entries):  # no experiment of the paper ran
-        return [*written, write_page(found, [], written, folder)]
+    entries = entries if any(entry.ran for entry in entries) else []  # none: no experiment of the paper ran
     page = write_page(found, entries, written, folder)
-    return [*written, *write_claims(entries, folder, found.scale), page]
+    return [*written, *(write_claims(entries, folder, found.scale) if entries else ()), page]

@@ -58,20 +58,14 @@ class Rewards:
 
     @cached_property
     def resampled(self) -> dict[str, tuple[Floats, Floats]]:
-        """Maps each run to (GRA in [0, 1], mean gold reward), each (RESAMPLES,): one per bootstrap sample of prompts.
+        """Maps each run to its `means`, each (RESAMPLES,): one per bootstrap sample of prompts.
 
         Runs with equally many prompts use the same samples, so values of runs on the same prompts can be subtracted.
         """
-        by_size: dict[int, list[str]] = {}
-        for key, run in self.runs.items():
-            by_size.setdefault(len(run.reward), []).append(key)
-        means: dict[str, tuple[Floats, Floats]] = {}
-        for keys in by_size.values():
-            gold = np.stack([self[key].reward for key in keys])
-            wins = gold > np.stack([self[key].reward_sft for key in keys])
-            both = resampled_means(wins, RESAMPLES), resampled_means(gold, RESAMPLES)
-            means |= {key: (w, g) for key, w, g in zip(keys, *both)}
-        return means
+        runs = self.runs.values()
+        wins = resampled_means([run.reward > run.reward_sft for run in runs], RESAMPLES)
+        gold = resampled_means([run.reward for run in runs], RESAMPLES)
+        return dict(zip(self.runs, zip(wins, gold)))
 
 
 @dataclass(frozen=True, eq=False)  # equal only to itself, so that functions can cache results by it
@@ -126,15 +120,6 @@ class Results:
         rows = self.annotators[self.annotators["experiment"] == experiment]
         return rows.assign(run=rows["run_key"], family=[family(name) for name in rows["weak"]])
 
-    def wins(self, rows: pd.DataFrame) -> list[Floats]:
-        """Returns per run an array over prompts: 1 if the aligned model has a higher gold reward than SFT, else 0."""
-        runs = [self.rewards[run] for run in rows["run"]]
-        return [(run.reward > run.reward_sft).astype(float) for run in runs]
-
-    def gold(self, rows: pd.DataFrame) -> list[Floats]:
-        """Returns for each run in `rows` an array: the aligned model's gold reward per prompt, sorted by prompt id."""
-        return [self.rewards[run].reward for run in rows["run"]]
-
     def relative(self, *runs: str) -> bool:
         """Whether any of these runs has rewards that cannot be compared between runs (see RunRewards.relative)."""
         return any(self.rewards[run].relative for run in runs)
@@ -184,13 +169,17 @@ def load(results: Path, scale: str, experiment: str = "", keys: Iterable[str] = 
         runs = runs[(runs["experiment"] == experiment) & runs["run_key"].isin(list(keys))]
     runs = runs.assign(run=runs["experiment"] + "/" + runs["run_key"])
     by_run = _rewards(folder, runs)
+    own = [by_run[run] for run in runs["run"]]
+    # Counted anew: rewards are rounded to 6 digits, so that numerical noise does not turn a tie into a win.
+    ties = [float(np.mean(run.reward == run.reward_sft)) for run in own]
+    runs = runs.assign(gra=[run.means[0] for run in own], tie_rate=ties)
     # Read last: a command that adds runs meanwhile writes them to runs.csv, then details.csv, then rewards/.
     wanted = ("details",) if experiment else OPTIONAL
     tables = {
         name: read(f"{name}.csv", columns) if name in wanted else pd.DataFrame(columns=columns)
         for name, columns in OPTIONAL.items()
     }
-    return Results(scale, _recounted(runs, by_run), Rewards(by_run), _paper(results / PAPER), **tables)
+    return Results(scale, runs, Rewards(by_run), _paper(results / PAPER), **tables)
 
 
 def _rewards(folder: Path, runs: pd.DataFrame) -> dict[str, RunRewards]:
@@ -215,18 +204,6 @@ def _plain(frame: pd.DataFrame) -> pd.DataFrame:
     """Returns a copy with text as Python strings: thousands of small selections are slow on Arrow arrays."""
     text = [name for name in frame if isinstance(frame[name].dtype, pd.StringDtype)]
     return frame.astype(dict.fromkeys(text, object)).copy()
-
-
-def _recounted(runs: pd.DataFrame, rewards: Mapping[str, RunRewards]) -> pd.DataFrame:
-    """Returns `runs` with GRA and tie rate computed anew from `rewards`.
-
-    The rewards are rounded to 6 digits, so that numerical noise does not turn a tie into a win.
-    """
-    own = [rewards[run] for run in runs["run"]]
-    return runs.assign(
-        gra=[float(np.mean(run.reward > run.reward_sft)) for run in own],
-        tie_rate=[float(np.mean(run.reward == run.reward_sft)) for run in own],
-    )
 
 
 def _check_rewards(path: Path, runs: pd.DataFrame, rewards: dict[str, RunRewards]) -> None:

@@ -119,14 +119,18 @@ def made_up_sweep(results, against=None):  # noqa: F811
     """Two methods of weak labels at two shares, and Human, at two seeds: the reward is 1 + share for cw_po, 2 for ws_po."""
     lifts = {("cw_po", 0.2): 1.2, ("cw_po", 0.3): 1.3, ("ws_po", 0.2): 2.0, ("ws_po", 0.3): 2.0, ("human", 0.2): 0.5}
     lifts[("human", 0.3)] = 0.5
-    rows, arms = [], []
-    for (method, share), lift in lifts.items():
-        for seed in (0, 1):
-            given = {"data": "harmless", "strong": "s", "method": method, "human_fraction": share}
-            rows.append(made_up("mine", **given, seed=seed, lift=lift))
-            reference = re.sub("cw_po|ws_po", "human", rows[-1][0]["run_key"]) if method != "human" else None
-            arms.append((rows[-1][0]["run_key"], seed, reference, method, share))
-    only(results, *rows)
+    given = {"data": "harmless", "strong": "s"}
+    runs = {
+        (method, share, seed): made_up("mine", **given, method=method, human_fraction=share, seed=seed, lift=lift)
+        for (method, share), lift in lifts.items()
+        for seed in (0, 1)
+    }
+    only(results, *runs.values())
+    keys = {of: row["run_key"] for of, (row, _, _) in runs.items()}
+    arms = [
+        (key, seed, keys["human", share, seed] if method != "human" else None, method, share)
+        for (method, share, seed), key in keys.items()
+    ]
     frame = pd.DataFrame(arms, columns=["run_key", "seed", "reference", "method", "human_fraction"])
     return write_sweep(results, "toy", "mine", frame, against)
 

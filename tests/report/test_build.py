@@ -1,13 +1,11 @@
 """Result files and the report over made-up results."""
 
 import re
-import zlib
 
 import numpy as np
 import pandas as pd
 import pytest
-from claims_results import write_rewards
-from conftest import REPO
+from claims_results import IDS, OPT_LARGE, PROMPTS, QWEN_14B, Row, annotator_of, grid, run_of, write, write_rewards
 
 from cwpo.errors import InputError
 from cwpo.report import build
@@ -15,46 +13,19 @@ from cwpo.report.build import build_report
 from cwpo.report.inputs import load, paper_row
 from cwpo.results import (
     ANNOTATOR_COLUMNS,
-    DETAIL_COLUMNS,
     REWARD_COLUMNS,
     RUN_COLUMNS,
     ResultsError,
-    RunRewards,
     read_rows,
     rewards_file,
     write_rows,
 )
 
-PROMPTS = 40
 
-
-def made_up(experiment: str, **given) -> tuple[dict, pd.DataFrame]:
-    """One row of runs.csv and its rewards; the aligned model is better by `lift`."""
-    lift = given.pop("lift", 0.5)
-    key = f"{experiment}-{'-'.join(str(v).replace('/', '_') for v in given.values())}"
-    rng = np.random.default_rng(zlib.crc32(f"{given['data']} {given['strong']} {given['seed']}".encode()))
-    sft = rng.normal(size=PROMPTS).round(4)
-    reward = (sft + lift + rng.normal(size=PROMPTS)).round(4)
-    row = dict.fromkeys(RUN_COLUMNS) | {
-        "experiment": experiment,
-        "scale": "toy",
-        "weak": "world/opt-32x1",
-        "objective": "dpo",
-        "human_fraction": 0.3,
-        "gra": (reward > sft).mean(),
-        "tie_rate": 0.0,
-        "gra_se": 0.05,
-        "reward_mean": reward.mean(),
-        "reward_sft_mean": sft.mean(),
-        "n_train": 84,
-        "n_eval": PROMPTS,
-        "train_seconds": 1.0,
-        "run_key": key,
-        "git_commit": "abc",
-        **given,
-    }
-    ids = [f"p{i:03}" for i in range(PROMPTS)]
-    return row, pd.DataFrame([RunRewards.of(ids, reward, sft).row(key)])
+def made_up(experiment: str, *, seed: int, lift: float = 0.5, **given) -> tuple[Row, Row, Row]:
+    """The rows of one run (see run_of), whose gold rewards are `lift` above those of a run with lift=0."""
+    arm = {"experiment": experiment, "weak": "world/opt-32x1", "objective": "dpo", "human_fraction": 0.3, **given}
+    return run_of(arm, seed, 0.6, level=lift)
 
 
 @pytest.fixture(autouse=True)
@@ -69,58 +40,19 @@ def tables_only(monkeypatch, request):
 def results(tmp_path, monkeypatch):
     """Table 1, figure 2 and table 13 as a small run would leave them; nobody enters rows meanwhile."""
     monkeypatch.setattr(build, "SETTLES", 0.0)
-    rows = []
-    for strong in ("world/opt-160x4", "world/qwen2-160x4"):
-        for data in ("harmless", "hh_rlhf"):
-            for seed in (0, 1):
-                for objective in ("dpo", "ipo", "rdpo"):
-                    for method, lift in (("human", 0.3), ("ws_dpo", 0.6), ("cw_po", 0.7)):
-                        rows.append(
-                            made_up(
-                                "table1",
-                                data=data,
-                                strong=strong,
-                                seed=seed,
-                                objective=objective,
-                                method=method,
-                                lift=lift,
-                            )
-                        )
-                for method, kept in (("human", None), ("ws_bt", 1.0), ("filter", 0.3), ("filter", 0.5)):
-                    rows.append(
-                        made_up("figure2", data=data, strong=strong, seed=seed, method=method, keep_fraction=kept)
-                    )
-    only(tmp_path, *rows)
-    folder = tmp_path / "toy"
-    details = pd.DataFrame([dict.fromkeys(DETAIL_COLUMNS) | named(row) for row, _ in rows])
-    write_rows(folder / "details.csv", details, DETAIL_COLUMNS)
+    where = (OPT_LARGE, (OPT_LARGE[0], QWEN_14B)), ("harmless", "hh_rlhf")
+    arms = [
+        *grid("table1", *where, ("human", "ws_dpo", "cw_po"), objective=("dpo", "ipo", "rdpo")),
+        *grid("figure2", *where, ("human", "ws_bt")),
+        *grid("figure2", *where, ("filter",), keep_fraction=(0.3, 0.5)),
+    ]
+    bt = {"experiment": "table13", "weak": OPT_LARGE[0], "data": "harmless", "annotator": "bt", "accuracy_human": 0.7}
     annotators = [
-        dict.fromkeys(ANNOTATOR_COLUMNS)
-        | {
-            "experiment": "table13",
-            "scale": "toy",
-            "data": "harmless",
-            "weak": "world/opt-32x1",
-            "annotator": "bt",
-            "human_fraction": fraction,
-            "seed": seed,
-            "accuracy_human": 0.64 + 0.01 * seed,
-            "accuracy_gold": 0.75,
-            "accuracy_gold_top30": 0.9,
-            "accuracy_gold_bottom30": 0.6,
-            "human_gold_agreement": 0.7,
-            "n_train": int(400 * fraction),
-            "n_eval": 100,
-            "run_key": f"a{fraction}{seed}",
-            "git_commit": "abc",
-        }
-        for fraction in (0.1, 0.3)
+        annotator_of(bt | {"human_fraction": share}, seed) | {"accuracy_human": 0.64 + 0.01 * seed}
+        for share in (0.1, 0.3)
         for seed in (0, 1)
     ]
-    write_rows(folder / "annotators.csv", pd.DataFrame(annotators), ANNOTATOR_COLUMNS)
-    (tmp_path / "paper").mkdir()
-    (tmp_path / "paper" / "paper_results.csv").write_bytes((REPO / "results/paper/paper_results.csv").read_bytes())
-    return tmp_path
+    return write(tmp_path, [run_of(arm, seed, 0.6) for arm in arms for seed in (0, 1)], annotators)
 
 
 def test_a_report_waits_for_the_rows_that_another_run_is_entering(tmp_path, monkeypatch):
@@ -172,7 +104,7 @@ def test_missing_arms_are_marked_not_run(results):
     assert "| Harmless | Top" not in text
     harmless = next(line for line in text.splitlines() if line.startswith("| Harmless |")).split(" | ")
     assert harmless[5:7] == ["not run", "67.7"]  # top 75 %, and the paper's number
-    assert "2 seeds (0–1) and 80 prompts" in text  # cells that have not run make no floats of counts
+    assert f"2 seeds (0–1) and {2 * PROMPTS} prompts" in text  # cells that have not run make no floats of counts
     assert "72.3" in text  # the paper's Table 10, harmless, top 30 %
 
 
@@ -210,12 +142,8 @@ def test_paper_values_are_found_one_at_a_time(results):
 
 def only(results, *rows):
     """Replace runs and rewards by these; the other files stay."""
-    write_rows(results / "toy/runs.csv", pd.DataFrame([row for row, _ in rows]), RUN_COLUMNS)
-    write_rewards(results / "toy", [row for row, _ in rows], [rewards.iloc[0] for _, rewards in rows])
-
-
-def named(row):
-    return {name: row[name] for name in ("experiment", "run_key")}
+    write_rows(results / "toy/runs.csv", pd.DataFrame([row for row, _, _ in rows]), RUN_COLUMNS)
+    write_rewards(results / "toy", [row for row, _, _ in rows], [rewards for _, _, rewards in rows])
 
 
 def test_a_table_partly_run_says_what_is_missing(results):
@@ -225,7 +153,7 @@ def test_a_table_partly_run_says_what_is_missing(results):
     assert "| Harmless, DPO | not run | – | not run | – | " in text
     assert "| Harmless, IPO | not run | – | not run | – | not run | – |" in text
     assert "| Average | not run | – | not run | – | not run | – |" in text  # not of a part of the cells
-    assert "1 seed (0) and 40 prompts" in text
+    assert f"1 seed (0) and {PROMPTS} prompts" in text
     assert not (results / "toy/tables/figure2.md").exists()
 
 
@@ -251,13 +179,13 @@ def test_two_pairs_of_one_family_share_no_cell(results, experiment):
     assert list(cells["seeds"]) == [1, 1]
 
 
-def twice(experiment: str) -> list[tuple[dict, pd.DataFrame]]:
+def twice(experiment: str) -> list[tuple[Row, Row, Row]]:
     """Two runs of one seed that differ in nothing the columns say."""
     made = [
         made_up(experiment, data="hh_rlhf", strong="world/opt-160x4", seed=0, method="ws_bt", lift=lift)
         for lift in (0.0, 1.0)
     ]
-    for number, (row, rewards) in enumerate(made):
+    for number, (row, _, rewards) in enumerate(made):
         row["run_key"] = rewards["run_key"] = f"{experiment}{number}"
     return made
 
@@ -300,9 +228,10 @@ def test_rewards_that_are_missing_are_an_error(results):
 def test_arms_are_compared_on_the_same_prompts_only(results, answered, monkeypatch):
     arm = {"data": "harmless", "strong": "world/opt-160x4", "seed": 0}
     human = made_up("table1", **arm, method="human")
-    monkeypatch.setitem(globals(), "PROMPTS", answered)
+    monkeypatch.setattr("claims_results.PROMPTS", answered)
+    monkeypatch.setattr("claims_results.IDS", IDS[:answered])
     ours = made_up("table1", **arm, method="cw_po")
-    ours[1]["prompts"] = "other"
+    ours[2]["prompts"] = "other"
     only(results, human, ours)
     with pytest.raises(ResultsError, match="answered different prompts"):
         build_report(results, "toy")
@@ -332,14 +261,7 @@ def test_table13_marks_what_has_not_run(results):
     assert helpful.startswith("| Helpful | 64.5 [")
 
 
-def test_tuning_keeps_small_learning_rates(results):
-    given = {"data": "harmless", "strong": "world/opt-160x4", "method": "human"}
-    rows = [made_up("tuning", **given, seed=seed) for seed in (1000, 1001)]
-    only(results, *rows)
-    details = [
-        dict.fromkeys(DETAIL_COLUMNS) | named(row) | {"learning_rate": rate}
-        for (row, _), rate in zip(rows, (5e-5, 5e-6))
-    ]
-    write_rows(results / "toy/details.csv", pd.DataFrame(details), DETAIL_COLUMNS)
-    build_report(results, "toy")
-    assert set(pd.read_csv(results / "toy/tables/tuning.csv")["learning_rate"]) == {5e-5, 5e-6}
+def test_tuning_keeps_small_learning_rates(tmp_path):
+    arms = grid("tuning", (OPT_LARGE,), ("harmless",), ("human",), learning_rate=(5e-5, 5e-6))
+    build_report(write(tmp_path, [run_of(arm, 1000, 0.6) for arm in arms]), "toy")
+    assert set(pd.read_csv(tmp_path / "toy/tables/tuning.csv")["learning_rate"]) == {5e-5, 5e-6}

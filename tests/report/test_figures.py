@@ -132,33 +132,15 @@ def test_the_same_numbers_give_the_same_bytes(tmp_path, made_up_loaded):
 # --- when does it work -----------------------------------------------------------------------------------------------
 
 
-def regime(seed, method, reward, **settings):
-    row, rewards = made_up("regimes", data="helpful", strong="world/qwen2-128x4", seed=seed, method=method, lift=reward)
-    row["run_key"] = rewards["run_key"] = f"{row['run_key']}-{'-'.join(map(str, settings.values()))}"
-    return row, rewards, {"experiment": "regimes", "run_key": row["run_key"], **settings}
-
-
-def test_regimes_compare_arms_of_one_regime(results):  # noqa: F811
-    from cwpo.results import DETAIL_COLUMNS, write_rows
-
-    made = [
-        regime(
-            seed,
-            method,
-            lift + 0.25 * (noise == 0.3) * (method == "cw_po"),
-            label_flip=noise,
-            data_pairs=1000,
-            learning_rate=rate,
-        )
+def test_regimes_compare_arms_of_one_regime(tmp_path):
+    lifts = {"human": 0.0, "ws_bt": 0.25, "cw_po": 0.5}
+    settings = {"label_flip": (0.05, 0.3), "data_pairs": (1000,), "learning_rate": (1e-4, 2e-4)}
+    runs = [
+        run_of(arm, seed, 0.6, lifts[arm["method"]] + 0.25 * (arm["label_flip"] == 0.3) * (arm["method"] == "cw_po"))
+        for arm in grid("regimes", (QWEN_MID,), ("helpful",), lifts, **settings)
         for seed in (0, 1)
-        for method, lift in (("human", 0.0), ("ws_bt", 0.25), ("cw_po", 0.5))
-        for noise in (0.05, 0.3)
-        for rate in (1e-4, 2e-4)
     ]
-    only(results, *((row, rewards) for row, rewards, _ in made))
-    details = pd.DataFrame([dict.fromkeys(DETAIL_COLUMNS) | detail for *_, detail in made])
-    write_rows(results / "toy/details.csv", details, DETAIL_COLUMNS)
-    found = load(results, "toy")
+    found = load(write(tmp_path, runs), "toy")
     table = differences(found).set_index(["contrast", "label_flip", "learning_rate"])
     assert len(table) == 2 * 2 * 2  # no top 30 % ran
     assert table.loc[("cw_human", 0.05, 1e-4), "difference"] == pytest.approx(0.5)

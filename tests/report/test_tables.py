@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from claims_results import PROMPTS
 from conftest import REPO
 from report.test_build import made_up, only, results, tables_only  # noqa: F401
 
@@ -46,7 +47,7 @@ def test_an_outcome_is_the_mean_over_seeds_of_the_means_over_prompts(results):  
     assert cell["gra"] == pytest.approx(100 * np.mean([(r.reward > r.reward_sft).mean() for r in rewards]))
     assert cell["reward"] == pytest.approx(np.mean([r.reward.mean() for r in rewards]))
     assert cell["gra_low"] < cell["gra"] < cell["gra_high"]
-    assert (cell["seeds"], cell["prompts"]) == (2, 80)
+    assert (cell["seeds"], cell["prompts"]) == (2, 2 * PROMPTS)
     assert outcome(found, [of["human"].head(0)]) == {}
 
 
@@ -56,7 +57,7 @@ def test_a_constant_difference_has_no_width(results):  # noqa: F811
     assert cell["difference"] == pytest.approx(0.5)
     assert cell["difference_low"] == pytest.approx(0.5) == pytest.approx(cell["difference_high"])
     assert cell["win_rate"] == 100
-    assert (cell["by_seed"], cell["seeds"], cell["cells"], cell["prompts"]) == ("0.500; 0.500", 2, 1, 80)
+    assert (cell["by_seed"], cell["seeds"], cell["cells"], cell["prompts"]) == ("0.500; 0.500", 2, 1, 2 * PROMPTS)
 
 
 def test_arms_whose_gold_compared_them_with_their_sft_models_differ_in_gra_alone(results):  # noqa: F811
@@ -92,7 +93,7 @@ def test_an_average_weighs_cells_equally_and_wants_the_same_seeds(results):  # n
     parts = [outcome(found, [rows]) for rows in of.values()]
     assert cell["reward"] == pytest.approx(np.mean([part["reward"] for part in parts]))
     assert cell["gra"] == pytest.approx(np.mean([part["gra"] for part in parts]))
-    assert (cell["seeds"], cell["prompts"]) == (2, 160)
+    assert (cell["seeds"], cell["prompts"]) == (2, 4 * PROMPTS)
     assert outcome(found, [of["human"], of["cw_po"].head(1)]) == {}
     assert outcome(found, [of["human"], of["cw_po"].head(0)]) == {}
 

@@ -116,16 +116,12 @@ def calibration(results: Results) -> list[Page]:
     found = [page for page in (_annotators(results), human_arms(results)) if page is not None]
     if results.scale != "toy" or not found:
         return []
-    text = "\n\n".join(page.text for page in found if page.text)
     about = (
         "The synthetic world was fitted to annotators and to the Human arm only, and frozen before arms were compared."
     )
-    title = "Calibration of the synthetic world"
-    first, *rest = found
-    return [
-        replace(first, name="calibration", title=title, text=f"{about}\n\n{text}"),
-        *(replace(page, text=None) for page in rest),
-    ]
+    text = "\n\n".join([about, *(page.text or "" for page in found)])
+    first, *rest = (replace(page, text=None) for page in found)
+    return [replace(first, name="calibration", title="Calibration of the synthetic world", text=text), *rest]
 
 
 def _annotators(results: Results) -> Page | None:

@@ -33,16 +33,15 @@ def outcome(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, Any]:
         return {}
     keys = list(zip(*(rows["run"] for rows in ran)))
 
-    def whole(which: int, values: Callable[[pd.DataFrame], list[Floats]]) -> Interval:
-        means = ([float(of_run.mean()) for of_run in values(rows)] for rows in ran)
+    def whole(which: int) -> Interval:
+        centres = [float(np.mean([results.rewards[key].means[which] for key in of_seed])) for of_seed in keys]
         drawn = [[results.rewards.resampled[key][which] for key in of_seed] for of_seed in keys]
-        resampled = mean_of_cells(drawn) if len(ran) > 1 else np.concatenate(drawn)
-        return interval_of([float(np.mean(of_seed)) for of_seed in zip(*means)], resampled)
+        return interval_of(centres, mean_of_cells(drawn) if len(ran) > 1 else np.concatenate(drawn))
 
     return {
-        **named_interval("gra", whole(0, results.wins), 100),
+        **named_interval("gra", whole(0), 100),
         "tie_rate": 100 * float(np.mean([rows["tie_rate"].mean() for rows in ran])),
-        **named_interval("reward", whole(1, results.gold)),
+        **named_interval("reward", whole(1)),
         "reward_sft": float(np.mean([rows["reward_sft_mean"].mean() for rows in ran])),
         "seeds": len(ran[0]),
         "prompts": int(sum(rows["n_eval"].sum() for rows in ran)),
@@ -69,23 +68,22 @@ def compare(
     if not pairs:
         return {}
 
-    def difference(which: int, gap: Callable[[RunRewards, RunRewards], Any]) -> tuple[list[float], Interval]:
-        """Returns the difference between arms `a` and `b` of each seed, and the mean over seeds with its interval.
+    def difference(which: int, gap: Callable[[RunRewards, RunRewards], float]) -> tuple[list[float], Interval]:
+        """Returns a − b of each seed, the mean of `gap` over its cells, and the mean over seeds with its interval.
 
-        gap(run of `a`, run of `b`) gives the difference in one cell, as a number or as an array over prompts. A seed's
-        difference is the mean over its cells. `which` says what `gap` compares: 0 is GRA, 1 is the gold reward.
+        `which` is the place in RunRewards.means of the number that `gap` compares: 0 is GRA, 1 is the gold reward.
         """
-        runs = [[[results.rewards[key] for key in keys] for keys in of_seed] for of_seed in pairs]
-        drawn = [[[results.rewards.resampled[key][which] for key in keys] for keys in of_seed] for of_seed in pairs]
-        centres = [float(np.mean([np.mean(gap(*both)) for both in of_seed])) for of_seed in runs]
-        return centres, spread(centres, mean_of_cells([[x - y for x, y in of_seed] for of_seed in drawn]))
+        centres = [float(np.mean([gap(runs[x], runs[y]) for x, y in of_seed])) for of_seed in pairs]
+        drawn = results.rewards.resampled
+        gaps = [[drawn[x][which] - drawn[y][which] for x, y in of_seed] for of_seed in pairs]
+        return centres, spread(centres, mean_of_cells(gaps))
 
-    gra, accuracy = difference(0, lambda x, y: np.mean(x.reward > x.reward_sft) - np.mean(y.reward > y.reward_sft))
-    runs = [results.rewards[key] for of_seed in pairs for key, _ in of_seed]
+    runs = {key: results.rewards[key] for of_seed in pairs for both in of_seed for key in both}
+    gra, accuracy = difference(0, lambda x, y: x.means[0] - y.means[0])
     rewards, wins = {}, {}
-    if not results.relative(*(key for of_seed in pairs for both in of_seed for key in both)):
+    if not results.relative(*runs):
         shares = [[results.wins_over(*keys) for keys in of_seed] for of_seed in pairs]  # refuses different prompts
-        by_seed, gold = difference(1, lambda x, y: x.reward - y.reward)
+        by_seed, gold = difference(1, lambda x, y: float(np.mean(x.reward - y.reward)))
         rewards = {**named_interval("difference", gold), "by_seed": "; ".join(f"{value:.3f}" for value in by_seed)}
         wins = named_interval("win_rate", clustered_interval(shares, resamples=RESAMPLES), 100)
     return {
@@ -95,30 +93,8 @@ def compare(
         **wins,
         "seeds": len(pairs),
         "cells": len(pairs[0]),
-        "prompts": sum(len(run.reward) for run in runs),
+        "prompts": sum(len(runs[key].reward) for of_seed in pairs for key, _ in of_seed),
     }
-
-
-def _paired(a: pd.DataFrame, b: pd.DataFrame, on: list[str]) -> dict[tuple[Any, ...], dict[int, tuple[str, str]]]:
-    """Returns cell -> seed -> (run of `a`, run of `b`); a cell is the values of the columns `on` except the seed."""
-    columns = [*(name for name in on if name != "seed"), "seed"]
-    ours, theirs = _runs_at(a, columns), _runs_at(b, columns)  # not merge: tables compare thousands of small frames
-    shared = sorted(ours.keys() & theirs.keys(), key=str)
-    pairs: dict[tuple[Any, ...], dict[int, tuple[str, str]]] = {}
-    for arm, runs in ((a, ours), (b, theirs)):
-        if several := [run for at in shared if len(runs[at]) > 1 for run in runs[at]]:
-            one_per_seed(arm[arm["run"].isin(several)])
-    for *cell, seed in shared:
-        pairs.setdefault(tuple(cell), {})[seed] = (ours[*cell, seed][0], theirs[*cell, seed][0])
-    return pairs
-
-
-def _runs_at(arm: pd.DataFrame, columns: list[str]) -> dict[tuple[Any, ...], list[str]]:
-    """Maps each combination of values of `columns`, None where blank, to the runs that have it."""
-    runs: dict[tuple[Any, ...], list[str]] = {}
-    for run, values in zip(arm["run"], zip(*(arm[name] for name in columns))):
-        runs.setdefault(tuple(None if pd.isna(value) else value for value in values), []).append(run)
-    return runs
 
 
 def pairs_by_seed(a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str]) -> list[list[tuple[str, str]]]:
@@ -128,13 +104,29 @@ def pairs_by_seed(a: pd.DataFrame, b: pd.DataFrame, on: Sequence[str]) -> list[l
     the cells that have every seed. If there are none, uses all cells, with the seeds that all of them have; [] if there
     is no such seed. Raises ResultsError if an arm has two runs in one cell and seed.
     """
-    pairs = _paired(a, b, list(on))
-    seeds = sorted({seed for of_seed in pairs.values() for seed in of_seed})
-    whole = [of_seed for of_seed in pairs.values() if len(of_seed) == len(seeds)]
+    columns = [*(name for name in on if name != "seed"), "seed"]
+    ours, theirs = _runs_at(a, columns), _runs_at(b, columns)  # not merge: tables compare thousands of small frames
+    shared = sorted(ours.keys() & theirs.keys(), key=str)
+    for arm, runs in ((a, ours), (b, theirs)):
+        if several := [run for at in shared if len(runs[at]) > 1 for run in runs[at]]:
+            one_per_seed(arm[arm["run"].isin(several)])
+    cells: dict[tuple[Any, ...], dict[int, tuple[str, str]]] = {}
+    for at in shared:
+        cells.setdefault(at[:-1], {})[at[-1]] = (ours[at][0], theirs[at][0])
+    seeds = sorted({at[-1] for at in shared})
+    whole = [of_seed for of_seed in cells.values() if len(of_seed) == len(seeds)]
     if not whole:
-        whole = list(pairs.values())
+        whole = list(cells.values())
         seeds = [seed for seed in seeds if all(seed in of_seed for of_seed in whole)]
-    return [[of_seed[seed] for of_seed in whole] for seed in seeds] if whole else []
+    return [[of_seed[seed] for of_seed in whole] for seed in seeds]
+
+
+def _runs_at(arm: pd.DataFrame, columns: list[str]) -> dict[tuple[Any, ...], list[str]]:
+    """Maps each combination of values of `columns`, None where blank, to the runs that have it."""
+    runs: dict[tuple[Any, ...], list[str]] = {}
+    for run, values in zip(arm["run"], zip(*(arm[name] for name in columns))):
+        runs.setdefault(tuple(None if pd.isna(value) else value for value in values), []).append(run)
+    return runs
 
 
 def named_interval(name: str, values: Interval, factor: float = 1) -> dict[str, float]:

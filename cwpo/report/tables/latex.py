@@ -73,7 +73,7 @@ def _mean(cell: Cell, number: Number) -> str:
     if not bracket:  # the cell did not run, or has a standard deviation
         return mean
     beside = f" ({cell[number.beside[0]]:.2f})" if number.beside else ""
-    return _signed(rf"{mean} {{\scriptsize [{ends}}}{beside}")
+    return re.sub(r"-(?=\d)", r"$-$", rf"{mean} {{\scriptsize [{ends}}}{beside}")  # minus signs, not hyphens
 
 
 def _paper(cell: Cell) -> str:
@@ -81,8 +81,3 @@ def _paper(cell: Cell) -> str:
         return "--"
     spread = "" if pd.isna(cell["paper_std"]) else rf" $\pm$ {cell['paper_std']:.2f}"
     return f"{cell['paper']:g}{spread}"
-
-
-def _signed(text: str) -> str:
-    """Replaces a hyphen before a digit by a minus sign."""
-    return re.sub(r"-(?=\d)", r"$-$", text)

@@ -42,7 +42,7 @@ def pages(spec: Spec, results: Results, below: Callable[[Grid], str] | None = No
     text, found = [_about(spec, list(grids.values()))], []
     for point, grid in grids.items():
         name = spec.name + (f"_{OWN_BEST}" if point == OWN_BEST else "")
-        text += [HEADINGS[point] if len(points) > 1 else "", *_counted(grid), *_tables(grid)]
+        text += [HEADINGS[point] if len(points) > 1 else "", _counted(grid), *_tables(grid)]
         text += [below(grid) if below else "", *_compared(grid)]
         title = spec.title + (f", {the_point(point)}" if len(points) > 1 else "")
         source = {"commits": grid.commits, "experiment": grid.experiment}
@@ -67,10 +67,10 @@ def _about(spec: Spec, grids: Sequence[Grid]) -> str:
     return "\n\n".join(filter(None, (spec.about, note, f"{spec.kind.cells_rule}. {gra}".strip())))
 
 
-def _counted(grid: Grid) -> list[str]:
+def _counted(grid: Grid) -> str:
     ties = [cell["tie_rate"] for cell in grid.cells if "tie_rate" in cell]
     shown = f" Ties (counted as losses): {min(ties):.1f} to {max(ties):.1f} %." if ties else ""
-    return [f"{capital(counts(grid.cells, grid.seeds, grid.spec.kind.what))}.{shown}"]
+    return f"{capital(counts(grid.cells, grid.seeds, grid.spec.kind.what))}.{shown}"
 
 
 def _tables(grid: Grid) -> list[str]:
@@ -108,7 +108,10 @@ def _compared(grid: Grid) -> list[str]:
         return []
     numbers = grid.spec.kind.differences
     header = ["contrast", numbers[0].title, "by seed", *(n.title for n in numbers[1:]), "seeds", "cells"]
-    lines = [[_contrast(cell), *_numbers(cell, numbers), *_sizes(cell)] for cell in grid.differences]
+    lines = [
+        [_contrast(cell), *_numbers(cell, numbers), *(f"{cell[size]:,}" for size in ("seeds", "cells", "prompts"))]
+        for cell in grid.differences
+    ]
     text = f"### Arm against arm, same prompts\n\n{grid.spec.kind.differences_rule}"
     return [text, markdown_table([*header, grid.spec.kind.what], lines)]
 
@@ -116,18 +119,10 @@ def _compared(grid: Grid) -> list[str]:
 def _contrast(cell: Cell) -> str:
     where = [cell["section"]] if cell["section"] else []
     where += [cell["part"]] if cell["part"] != "all" or not where else []
-    return f"{', '.join(_short(part) for part in where)}: {cell['a']} − {cell['b']}"
-
-
-def _short(label: str) -> str:
-    """Returns the label of a pair of models without the part in brackets, which names the checkpoints."""
-    return label.partition(" (")[0]
+    short = (part.partition(" (")[0] for part in where)  # without the names of the checkpoints, in brackets
+    return f"{', '.join(short)}: {cell['a']} − {cell['b']}"
 
 
 def _numbers(cell: Cell, numbers: tuple[Number, ...]) -> list[str]:
     shown = [interval(cell, number.name, number.digits) if number.name in cell else "–" for number in numbers]
     return [shown[0], by_seed(cell["by_seed"], cell["seeds"]) if "by_seed" in cell else "–", *shown[1:]]
-
-
-def _sizes(cell: Cell) -> list[str]:
-    return [str(cell["seeds"]), str(cell["cells"]), f"{cell['prompts']:,}"]

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 import pandas as pd
 
@@ -17,7 +18,6 @@ from cwpo.report.inputs import datasets, select
 from cwpo.report.names import DATA_NAMES, METHOD_NAMES, label, paper_model
 from cwpo.report.tables.kinds import ARMS, Kind
 
-T = TypeVar("T", str, tuple[str, str])
 OBJECTIVES = {"dpo": "DPO", "ipo": "IPO", "rdpo": "rDPO"}
 
 
@@ -98,50 +98,33 @@ def models(*known: tuple[str, str], short: bool = False) -> Axis:
 
     If `short`, the labels omit the weak model.
     """
-
-    def pairs(frame: pd.DataFrame) -> list[Item]:
-        ran = sorted(set(frame[["weak", "strong"]].itertuples(index=False, name=None)))
-        ours = {pair: (paper_model(pair[0]), paper_model(pair[1])) for pair in ran}
-        return [
-            Item(
-                label(strong) if short else _pair_label(weak, strong),
-                {"weak": weak, "strong": strong},
-                {"weak": paper[0], "strong": paper[1]},
-            )
-            for paper, (weak, strong) in _known_first(known, ours)
-        ]
-
-    return pairs
+    return partial(_models, ("weak", "strong"), known, (lambda weak, strong: label(strong)) if short else _pair_label)
 
 
 def weak_models(*known: str) -> Axis:
     """Returns an axis of weak models: first the paper's models, given as `known`, then other models that ran."""
-
-    def items(frame: pd.DataFrame) -> list[Item]:
-        ours = {name: paper_model(name) for name in sorted(set(frame["weak"]))}
-        return [Item(label(n), {"weak": n}, {"weak": paper}) for paper, n in _known_first(known, ours)]
-
-    return items
+    return partial(_models, ("weak",), [(name,) for name in known], label)
 
 
-def _known_first(known: Sequence[T], ours: Mapping[T, T]) -> list[tuple[T, T]]:
-    """Returns pairs (paper's model, our model): first for the paper's models in `known`, then for the rest of `ours`.
+def _models(
+    columns: Sequence[str], known: Sequence[tuple[str, ...]], name: Callable[..., str], frame: pd.DataFrame
+) -> list[Item]:
+    """Returns an item for each of the paper's models in `known`, then for each other one in `columns` of `frame`.
 
-    `ours` maps each of our models that ran to the paper's model that it replaces. A model in `known` that none of ours
-    replaces is paired with itself. Each "model" may also be a pair (weak, strong).
+    A "model" is a tuple of names, one for each of `columns`; `name` labels it. The item of a paper's model stands for
+    our models that replace it; if there are none, for the model itself.
     """
-    first = [(paper, mine) for paper in known for mine in [m for m in ours if ours[m] == paper] or [paper]]
-    return first + [(paper, mine) for mine, paper in ours.items() if paper not in known]
+    ours = {
+        ran: tuple(map(paper_model, ran)) for ran in sorted(set(frame[[*columns]].itertuples(index=False, name=None)))
+    }
+    pairs = [(paper, ran) for paper in known for ran in [m for m in ours if ours[m] == paper] or [paper]]
+    pairs += [(paper, ran) for ran, paper in ours.items() if paper not in known]
+    return [Item(name(*ran), dict(zip(columns, ran)), dict(zip(columns, paper))) for paper, ran in pairs]
 
 
 def swept(column: str, words: str) -> Axis:
     """Returns an axis with an item per value of `column`, sorted; `words`, e.g. `noise {:g}`, formats its label."""
     return lambda frame: [Item(words.format(value), {column: value}) for value in sorted(set(frame[column].dropna()))]
-
-
-def objectives(frame: pd.DataFrame) -> list[Item]:
-    """Returns the items DPO, IPO and rDPO, whether they ran or not."""
-    return [Item(title, {"objective": key}, {"objective": key}) for key, title in OBJECTIVES.items()]
 
 
 def method(key: str, paper: str = "", *, optional: bool = False, **where: Any) -> Item:

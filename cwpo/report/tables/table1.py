@@ -12,7 +12,7 @@ from cwpo.report.inputs import Results
 from cwpo.report.tables.arms import ALL_ARMS, OPT_LARGE, QWEN_LARGE, USUAL
 from cwpo.report.tables.cells import outcome
 from cwpo.report.tables.kinds import ARMS, Kind, Number
-from cwpo.report.tables.spec import Spec, data, models, objectives
+from cwpo.report.tables.spec import OBJECTIVES, Item, Spec, data, fixed, models
 from cwpo.statistics import subset_spread
 
 SUBSETS = 3  # parts of the test prompts in Table 20
@@ -20,6 +20,7 @@ SUBSETS = 3  # parts of the test prompts in Table 20
 
 def grid_of_table1(name: str, title: str, about: str, kind: Kind = ARMS, experiments: tuple[str, ...] = ()) -> Spec:
     """Returns a spec laid out as Table 1: a row per data set and objective, a section per pair of models."""
+    objectives = (Item(title, {"objective": key}, {"objective": key}) for key, title in OBJECTIVES.items())
     return Spec(
         name,
         title,
@@ -27,7 +28,7 @@ def grid_of_table1(name: str, title: str, about: str, kind: Kind = ARMS, experim
         kind=kind,
         experiments=experiments,
         columns=ALL_ARMS,
-        rows=(data("hh_rlhf", "tldr", "ufb"), objectives),
+        rows=(data("hh_rlhf", "tldr", "ufb"), fixed(*objectives)),
         sections=(models(OPT_LARGE, QWEN_LARGE),),
         contrasts=USUAL,
         split="objective",
@@ -43,7 +44,8 @@ def over_subsets(results: Results, cells: Sequence[pd.DataFrame]) -> dict[str, A
     cell = outcome(results, cells)
     if not cell:
         return {}
-    wins = results.wins(cells[0].sort_values("seed").head(1))[0]
+    run = results.rewards[cells[0].sort_values("seed")["run"].iloc[0]]
+    wins = run.reward > run.reward_sft
     if len(wins) < SUBSETS:
         return cell
     mean, spread = subset_spread(wins, SUBSETS)

@@ -15,6 +15,7 @@ from cwpo.pages import markdown_table
 from cwpo.report.inputs import Results
 from cwpo.report.names import SWEPT_NAMES
 from cwpo.report.tables.cells import NOT_RUN, interval, outcome, plain, ranges
+from cwpo.report.tables.frontier import methods_of
 from cwpo.report.tables.page import Page
 from cwpo.report.tables.spec import OBJECTIVES
 from cwpo.results import MATCHED, OWN_BEST
@@ -64,7 +65,7 @@ def tuning_cells(results: Results, objective: str = "dpo") -> pd.DataFrame:
     families = with_dpo.groupby("family") if len(with_dpo) else ()
     chosen = {name: _matched(rows, human_target(results)) for name, rows in families}
     matched = frame["learning_rate"] == frame["family"].map(chosen)
-    return frame.assign(**{MATCHED: matched, OWN_BEST: frame.index.isin(best)})
+    return frame.assign(**{MATCHED: matched, OWN_BEST: frame.index.isin(best), "objective": objective})
 
 
 def _matched(rows: pd.DataFrame, target: float) -> float:
@@ -87,36 +88,19 @@ def tuning(results: Results) -> list[Page]:
         f"mean, {human_target(results):.1f} %, on the rising side of its curve; the Human arm alone chooses it."
     )
     own_best = "**Own best**: each method's update size with the highest mean gold reward{}, in bold."
-    others = [objective for objective in OBJECTIVES if objective != "dpo"]
-    pages = (
-        _page(
-            results,
-            tuning_runs(results),
-            "Update sizes of the operating points",
-            TUNINGS[0],
-            ["dpo"],
-            f"{matched} {own_best.format('')}",
-        ),
-        _page(
-            results,
-            results.of(OTHER_OBJECTIVES),
-            "Own best update sizes with other objectives",
-            OTHER_OBJECTIVES,
-            others,
-            own_best.format(" under an objective"),
-        ),
+    others = pd.concat([tuning_cells(results, objective) for objective in OBJECTIVES if objective != "dpo"])
+    rules = f"{matched} {own_best.format('')}"
+    pages = _page(
+        TUNINGS[0], "Update sizes of the operating points", tuning_runs(results), tuning_cells(results), rules
     )
-    return [page for page in pages if page]
+    runs, rules = results.of(OTHER_OBJECTIVES), own_best.format(" under an objective")
+    return pages + _page(OTHER_OBJECTIVES, "Own best update sizes with other objectives", runs, others, rules)
 
 
-def _page(
-    results: Results, runs: pd.DataFrame, title: str, name: str, objectives: list[str], rules: str
-) -> Page | None:
-    found = {objective: tuning_cells(results, objective) for objective in objectives}
-    cells = pd.concat([frame.assign(objective=objective) for objective, frame in found.items()])
+def _page(name: str, title: str, runs: pd.DataFrame, cells: pd.DataFrame, rules: str) -> list[Page]:
     if not len(cells):
-        return None
-    methods = [name for name in SWEPT_NAMES if name in set(cells["method"])]
+        return []
+    methods = methods_of(cells)
     parts = [
         f"Development seeds {ranges(sorted(set(runs['seed'])))}, which no table uses; {len(runs)} runs; means over data sets and models "
         f"with 95 % bootstrap intervals. {rules}",
@@ -124,7 +108,7 @@ def _page(
     ]
     for (objective, family), rows in cells.groupby(["objective", "family"], sort=True):
         parts.append(f"### {_heading(objective, family)}\n\n{_rewards(rows, methods)}")
-    return Page(name, title, "\n\n".join(parts), cells, runs["git_commit"], experiment=runs["experiment"].iloc[0])
+    return [Page(name, title, "\n\n".join(parts), cells, runs["git_commit"], experiment=runs["experiment"].iloc[0])]
 
 
 def _heading(objective: str, name: str) -> str:
@@ -136,9 +120,8 @@ def _choices(cells: pd.DataFrame, methods: list[str]) -> str:
     for (objective, name), rows in cells.groupby(["objective", "family"], sort=True):
         matched = rows[rows[MATCHED]]["learning_rate"].unique()
         best = rows[rows[OWN_BEST]].set_index("method")["learning_rate"]
-        rates = [*matched[:1], *(best.get(method) for method in methods)]
-        shown = [_rate(rate, rows) for rate in ([None] if not len(matched) else []) + rates]
-        lines.append([_heading(objective, name), *shown])
+        rates = [matched[0] if len(matched) else None, *(best.get(method) for method in methods)]
+        lines.append([_heading(objective, name), *(_rate(rate, rows) for rate in rates)])
     header = ["objective, family", "matched", *(f"own best, {SWEPT_NAMES[method]}" for method in methods)]
     return markdown_table(header, lines)
 
