@@ -251,7 +251,7 @@ def test_without_results_every_claim_is_not_run(tmp_path):
 
 def test_with_all_results_every_claim_is_tested(everything):
     _, found = everything
-    assert all(list(entry.points) == ["matched", "own_best"][: 1 + entry.claim.arms] for entry in found.values())
+    assert all(list(entry.points) == ["matched", "own_best"][: 1 + entry.claim.of_arms] for entry in found.values())
     outcomes = {(name, point): o for name, entry in found.items() for point, o in entry.points.items()}
     verdicts = {where: outcome.judged.verdict for where, outcome in outcomes.items()}
     assert "not run" not in verdicts.values()
@@ -273,7 +273,7 @@ def test_claims_on_ws_name_which_one_and_stand_for_each():
         ]
         # Tables 1 (three objectives), 2 (twice), 16, 17, 23, 24 (twice), 25, Figure 3
         assert len([claim for claim in told if not claim.id.startswith("table6")]) == 12
-        assert all(METHOD_NAMES[rival] in claim.test for claim in told if claim.arms)
+        assert all(METHOD_NAMES[rival] in claim.test for claim in told if claim.of_arms)
 
 
 def test_labels_and_seconds_count_the_annotator(tmp_path):
@@ -296,7 +296,8 @@ def test_labels_and_seconds_count_the_annotator(tmp_path):
 
 def test_paper_effects_are_the_papers_numbers(paper):
     def effect(name):
-        return (BY_ID[name].paper or BY_ID[name].measure)(paper, BY_ID[name].number).by_seed.item()
+        claim = BY_ID[name]
+        return (claim.paper or claim.measure)(getattr(paper, claim.table), claim.number).by_seed.item()
 
     # Table 3, CW - Human: 3.7 6.3 2.5 12.3 -2.0 2.5 5.3 1.0
     assert effect("table3_cw30_over_human100") == pytest.approx(31.6 / 8)
@@ -430,7 +431,7 @@ def test_a_measure_without_rows_is_empty():
     nothing = of_paper(pd.DataFrame(columns="source weak strong dataset objective method setting metric value".split()))
     wheres = [{"experiment": "table4", "method": "filter", "keep_fraction": share} for share in (0.3, 0.4)]
     for measure in (over_best({"experiment": "table4"}, wheres), own_choice_pays(wheres, match=ARM, per=("data",))):
-        assert not len(measure(nothing, "gra").effects)
+        assert not len(measure(nothing.arms, "gra").effects)
 
 
 # What is written.

@@ -24,7 +24,7 @@ def _of_table6(name: str, scoring: str) -> Where:
 
 
 def _accuracy(id: str, statement: str, test: str, measure: Measure, **more: Any) -> Claim:
-    given: dict[str, Any] = {"number": "accuracy", "second": "accuracy_gold", "arms": False, **more}
+    given: dict[str, Any] = {"number": "accuracy", "second": "accuracy_gold", "table": "annotators", **more}
     return Claim(id, statement, f"accuracy against human labels: {test}", measure, **given)
 
 
@@ -47,7 +47,7 @@ def _bt(experiment: str, **where: object) -> Where:
 def _sum(*terms: tuple[float, Where], match: tuple[str, ...] = ANNOTATOR) -> Measure:
     """Returns a measure: a weighted sum of numbers, e.g. accuracies. A term is (weight, conditions on annotators)."""
     signed = [Term(factor, "a" if factor > 0 else "b", where) for factor, where in terms]
-    return contrast(signed, match=match, table="annotators")
+    return contrast(signed, match=match)
 
 
 def _cheaper(id: str, statement: str, rivals: str, *names: str) -> Claim:
@@ -57,12 +57,12 @@ def _cheaper(id: str, statement: str, rivals: str, *names: str) -> Claim:
         id,
         statement,
         f"training seconds of BT below {rivals}",
-        saving(_of_table6("bt", ""), [_of_table6(name, "likelihood") for name in names]),
+        saving(_of_table6("bt", ""), [_of_table6(name, "likelihood") for name in names], match=ANNOTATOR),
         number="train_seconds",
         unit="%",
         floor=5,
         second=None,
-        arms=False,
+        table="annotators",
         remark=SECONDS,
     )
 
@@ -119,7 +119,7 @@ ANNOTATOR_CLAIMS = (
         unit="total variation",
         floor=0.05,
         second=None,
-        arms=False,
+        table="confidences",
         remark="The paper shows curves only; the margin is ours.",
     ),
     _accuracy(

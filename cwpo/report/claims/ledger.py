@@ -58,7 +58,7 @@ def judge_all(results: Results) -> list[Entry]:
             claim,
             {
                 point: assess(claim, ours[point], theirs, results.scale)
-                for point in (points if claim.arms else points[:1])
+                for point in (points if claim.of_arms else points[:1])
             },
         )
         for claim in CLAIMS

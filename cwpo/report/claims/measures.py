@@ -1,7 +1,7 @@
 """Measures: functions that compare arms or annotators and give one effect per cell and seed.
 
-A measure takes the Evidence and the name of a number, a column such as "gra" or "accuracy". An effect is mostly the
-difference of this number between two arms. A cell is one combination of values of the columns in `match`, such as a
+A measure takes a frame of Evidence and the name of a number, a column such as "gra" or "accuracy". An effect is mostly
+the difference of this number between two arms. A cell is one combination of values of the columns in `match`, such as a
 data set and a pair of models. Only runs of the same cell and seed are compared.
 """
 
@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cwpo.report.claims.evidence import Evidence
 from cwpo.report.inputs import one_per_seed, select
 
 Where = Mapping[str, Any]
@@ -45,7 +44,7 @@ class Measured:
         return self.effects.mean(axis=1)
 
 
-Measure = Callable[[Evidence, str], Measured]
+Measure = Callable[[pd.DataFrame, str], Measured]
 Effects = dict[tuple[Any, ...], float]  # (*values of a cell, seed) -> effect or number
 
 
@@ -61,16 +60,14 @@ class Term:
     where: Where
 
 
-def contrast(terms: Sequence[Term], *, match: Sequence[str] = ARM, table: str = "arms") -> Measure:
+def contrast(terms: Sequence[Term], *, match: Sequence[str] = ARM) -> Measure:
     """Returns a measure whose effect, in each cell and seed, is the sum of `terms`, e.g. CW-PO's GRA minus Human's.
 
-    `table` names the frame of Evidence to use, `match` the columns that define a cell. There is no effect for a cell
-    and seed in which some term has no run. If the experiments ran on different machines, there are no effects at all,
-    and a note says so.
+    `match` names the columns that define a cell. There is no effect for a cell and seed in which some term has no run.
+    If the experiments ran on different machines, there are no effects at all, and a note says so.
     """
 
-    def measure(evidence: Evidence, number: str) -> Measured:
-        frame = getattr(evidence, table)
+    def measure(frame: pd.DataFrame, number: str) -> Measured:
         rows = [select(frame, term.where) for term in terms]
         parts = [_values(arms, number, match) for arms in rows]
         total = {
@@ -109,8 +106,8 @@ def over_best(
     and so favour the rivals. If there is only one seed, the best rival is chosen on that seed.
     """
 
-    def measure(evidence: Evidence, number: str) -> Measured:
-        rows = [select(evidence.arms, where) for where in (challenger, *rivals)]
+    def measure(frame: pd.DataFrame, number: str) -> Measured:
+        rows = [select(frame, where) for where in (challenger, *rivals)]
         own, *others = (_values(arms, number, match) for arms in rows)
         options, notes = _options(others, match)
         against = _chosen(options, per)
@@ -127,8 +124,8 @@ def own_choice_pays(wheres: Sequence[Where], *, match: Sequence[str] = ARM, per:
     columns `per`. Both options are chosen on the other seeds, as in over_best. The effect is 0 if they are the same.
     """
 
-    def measure(evidence: Evidence, number: str) -> Measured:
-        rows = [select(evidence.arms, where) for where in wheres]
+    def measure(frame: pd.DataFrame, number: str) -> Measured:
+        rows = [select(frame, where) for where in wheres]
         options, notes = _options([_values(arms, number, match) for arms in rows], match)
         common = _chosen(options, [name for name in match if name not in per])
         gain = {key: value - common[key] for key, value in _chosen(options, match).items()}
@@ -137,14 +134,12 @@ def own_choice_pays(wheres: Sequence[Where], *, match: Sequence[str] = ARM, per:
     return measure
 
 
-def saving(
-    mine: Where, others: Sequence[Where], *, match: Sequence[str] = ANNOTATOR, table: str = "annotators"
-) -> Measure:
+def saving(mine: Where, others: Sequence[Where], *, match: Sequence[str]) -> Measure:
     """Returns a measure: by how many percent the value, e.g. seconds, of the runs `mine` is below the smallest value
     among `others`. Only runs with equal seeds and equal values in the columns `match` are compared."""
 
-    def measure(evidence: Evidence, number: str) -> Measured:
-        rows = [select(getattr(evidence, table), where) for where in (mine, *others)]
+    def measure(frame: pd.DataFrame, number: str) -> Measured:
+        rows = [select(frame, where) for where in (mine, *others)]
         own, *rest = (_values(arms, number, match) for arms in rows)
         saved = {
             key: 100 * (1 - value / min(part[key] for part in rest))
@@ -156,7 +151,7 @@ def saving(
     return measure
 
 
-def confidence_distance(evidence: Evidence, number: str) -> Measured:
+def confidence_distance(frame: pd.DataFrame, number: str) -> Measured:
     """Measures how much histograms of confidence differ between data sets, beyond their difference between seeds.
 
     Each Bradley–Terry annotator (data set, weak model, seed) has one histogram. Its effect is the mean distance to the
@@ -164,7 +159,6 @@ def confidence_distance(evidence: Evidence, number: str) -> Measured:
     data set; 0 if there are none). The distance is the total variation, in [0, 1]. `number` is ignored.
     """
     del number  # histograms have no other numbers to choose from
-    frame = evidence.confidences
     frame = frame[frame["annotator"] == "bt"]
     for _, runs in frame.drop_duplicates("run_key").groupby(["weak", "data"]):
         one_per_seed(runs.assign(experiment="figure7"))

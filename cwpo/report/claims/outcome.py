@@ -56,7 +56,7 @@ class Outcome:
 
     @cached_property
     def diagnostics(self) -> dict[str, dict[str, float]]:
-        return diagnostics(self.measured) if self.claim.arms else {}
+        return diagnostics(self.measured) if self.claim.of_arms else {}
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
@@ -89,8 +89,9 @@ def _effect(judged: Judged) -> dict[str, float | None]:
 
 def assess(claim: Claim, ours: Evidence, theirs: Evidence, scale: str) -> Outcome:
     """Tests a claim on `ours`. The margin is half the effect in the paper's numbers `theirs`, at least claim.floor."""
-    measured = claim.measure(ours, claim.number)
-    published = (claim.paper or claim.measure)(theirs, claim.number)
+    frame = getattr(ours, claim.table)
+    measured = claim.measure(frame, claim.number)
+    published = (claim.paper or claim.measure)(getattr(theirs, claim.table), claim.number)
     paper = float(published.by_seed.iloc[0]) if len(published.effects) else None
     margin = claim.floor if paper is None else max(claim.distance(paper) / 2, claim.floor)
 
@@ -99,7 +100,7 @@ def assess(claim: Claim, ours: Evidence, theirs: Evidence, scale: str) -> Outcom
 
     second = None
     if claim.second is not None:
-        second = judged((claim.second_measure or claim.measure)(ours, claim.second))
+        second = judged((claim.second_measure or claim.measure)(frame, claim.second))
     return Outcome(claim, scale, judged(measured), margin, paper, len(published.effects), measured, second)
 
 
@@ -116,7 +117,7 @@ def _remarks(outcome: Outcome) -> list[str]:
     if outcome.paper is not None and _smaller(claim, judged, outcome.paper):
         notes.append("The direction is reproduced, the size is not: the interval excludes half the paper's effect.")
     notes += _where_it_differs(claim, measured)
-    if claim.arms and second is not None and second.effect is not None and judged.effect is not None:
+    if claim.of_arms and second is not None and second.effect is not None and judged.effect is not None:
         target = 0.0 if claim.second_measure else claim.value
         if np.sign(judged.effect - claim.value) * np.sign(second.effect - target) < 0:
             ends = "" if second.low is None else f" [{second.low:.3f}, {second.high:.3f}]"
