@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 from cwpo.report.claims.claim import Claim
-from cwpo.report.claims.measures import ANNOTATOR, Measure, Term, Where, confidence_distance, contrast, saving
+from cwpo.report.claims.measures import ANNOTATOR, Measure, Where, confidence_distance, contrast, saving
 
 RULES = {
     "likelihood": ("compared by likelihood", ""),
@@ -31,7 +31,10 @@ def _accuracy(id: str, statement: str, test: str, measure: Measure, **more: Any)
 def _table6() -> list[Claim]:
     claims = []
     for (scoring, (words, remark)), (a, b) in itertools.product(RULES.items(), (("bt", "sft_dpo"), ("sft_dpo", "dpo"))):
-        ours, paper = (_sum((1, _of_table6(a, rule)), (-1, _of_table6(b, rule))) for rule in (scoring, "likelihood"))
+        ours, paper = (
+            contrast([(1, _of_table6(a, rule))], [(1, _of_table6(b, rule))], match=ANNOTATOR)
+            for rule in (scoring, "likelihood")
+        )
         statement = (
             f"Annotators trained by {NAMES[a]} label better than those trained by {NAMES[b]} ({NAMES[b]} {words})."
         )
@@ -42,12 +45,6 @@ def _table6() -> list[Claim]:
 
 def _bt(experiment: str, **where: object) -> Where:
     return {"experiment": experiment, "annotator": "bt", **where}
-
-
-def _sum(*terms: tuple[float, Where], match: tuple[str, ...] = ANNOTATOR) -> Measure:
-    """Returns a measure: a weighted sum of numbers, e.g. accuracies. A term is (weight, conditions on annotators)."""
-    signed = [Term(factor, "a" if factor > 0 else "b", where) for factor, where in terms]
-    return contrast(signed, match=match)
 
 
 def _cheaper(id: str, statement: str, rivals: str, *names: str) -> Claim:
@@ -67,7 +64,8 @@ def _cheaper(id: str, statement: str, rivals: str, *names: str) -> Claim:
     )
 
 
-GROWTH = _sum((1, _bt("table12", rank=3)), (-1, _bt("table12", rank=0)), match=("data", "family"))
+GROWTH = contrast([(1, _bt("table12", rank=3))], [(1, _bt("table12", rank=0))], match=("data", "family"))
+LABELED_10, LABELED_30, LABELED_50 = (_bt("table13", human_fraction=share) for share in (0.1, 0.3, 0.5))
 
 ANNOTATOR_CLAIMS = (
     *_table6(),
@@ -98,17 +96,13 @@ ANNOTATOR_CLAIMS = (
         "table13_rises",
         "More labelled pairs make a better annotator, up to 30 %.",
         "30 % labelled − 10 % labelled",
-        _sum((1, _bt("table13", human_fraction=0.3)), (-1, _bt("table13", human_fraction=0.1))),
+        contrast([(1, LABELED_30)], [(1, LABELED_10)], match=ANNOTATOR),
     ),
     _accuracy(
         "table13_flattens",
         "From 30 to 50 % labelled pairs the annotator gains less than from 10 to 30 %.",
         "(30 % − 10 %) − (50 % − 30 %)",
-        _sum(
-            (2, _bt("table13", human_fraction=0.3)),
-            (-1, _bt("table13", human_fraction=0.1)),
-            (-1, _bt("table13", human_fraction=0.5)),
-        ),
+        contrast([(2, LABELED_30)], [(1, LABELED_10), (1, LABELED_50)], match=ANNOTATOR),
     ),
     Claim(
         "figure7_confidence_differs",
@@ -126,7 +120,7 @@ ANNOTATOR_CLAIMS = (
         "figure8_poison_misleads",
         "Poisoned labels make the annotator disagree more with clean human labels.",
         "no poison − 20 % poison",
-        _sum((1, _bt("figure8", poison_fraction=0)), (-1, _bt("figure8", poison_fraction=0.2))),
+        contrast([(1, _bt("figure8", poison_fraction=0))], [(1, _bt("figure8", poison_fraction=0.2))], match=ANNOTATOR),
         remark="The paper shows curves only; the margin is ours.",
     ),
 )

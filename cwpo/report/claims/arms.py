@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cwpo.report.claims.claim import Claim, arm, better
-from cwpo.report.claims.measures import ARM, Measure, Term, contrast, over_best, own_choice_pays, saving
+from cwpo.report.claims.measures import ARM, Terms, contrast, over_best, own_choice_pays, saving
 from cwpo.report.names import METHOD_NAMES, WS, capital
 from cwpo.report.tables.figure_specs import THRESHOLDS
 from cwpo.report.tables.spec import OBJECTIVES
@@ -26,15 +26,9 @@ BOTH_RULES = "The paper does not say by which rule its WS-DPO reads labels, so i
 STUDENT = ("data", "weak", "objective")
 
 
-def _shrinks(other: str) -> Measure:
-    """Returns a measure: CW-PO's mean gain over `other` for the 2 smaller strong models minus that for the 2 larger."""
-    terms = [
-        Term(sign * factor, side, arm("table2", method, rank=rank))
-        for sign, ranks in ((0.5, (0, 1)), (-0.5, (2, 3)))
-        for rank in ranks
-        for factor, side, method in ((1, "a", "cw_po"), (-1, "b", other))
-    ]
-    return contrast(terms, match=STUDENT)
+def _smaller_less_larger(method: str) -> Terms:
+    """Returns the mean over the 2 smaller strong models of Table 2 minus that over the 2 larger ones."""
+    return [(factor, arm("table2", method, rank=rank)) for rank, factor in enumerate((0.5, 0.5, -0.5, -0.5))]
 
 
 def remark_on(method: str) -> str:
@@ -89,7 +83,7 @@ ARM_CLAIMS = (
             f"table2_gain_over_{other}_shrinks",
             f"The gain of CW-PO over {METHOD_NAMES[other]} is larger for small students than for large ones.",
             f"(CW-PO − {METHOD_NAMES[other]}) of the two smaller students less that of the two larger, GRA",
-            _shrinks(other),
+            contrast(_smaller_less_larger("cw_po"), _smaller_less_larger(other), match=STUDENT),
             remark=remark_on(other),
         )
         for other in (*WS, "human")
@@ -106,7 +100,7 @@ ARM_CLAIMS = (
         "table3_saves_labels",
         "CW-PO needs fewer human labels than aligning on human labels of all pairs.",
         "human labels, in percent of all pairs: Human (100 %) − CW-PO",
-        contrast([Term(1, "a", arm("table3", "human_all")), Term(-1, "b", arm("table3", "cw_po"))]),
+        contrast([(1, arm("table3", "human_all"))], [(1, arm("table3", "cw_po"))]),
         number="labels",
         unit="% of the pairs",
         floor=5,
@@ -206,10 +200,10 @@ ARM_CLAIMS = (
         "figure5_cw_wins",
         "On the same prompts, the CW-PO model's responses win more often than the Human arm's.",
         "win rate of CW-PO against Human, ties half",
-        contrast([Term(1, "a", arm("figure5", "cw_po"))]),
+        contrast([(1, arm("figure5", "cw_po"))]),
         number="win_rate",
         unit="%",
         value=50,
-        second_measure=contrast([Term(1, "a", arm("figure5", "cw_po")), Term(-1, "b", arm("figure5", "human"))]),
+        second_measure=contrast([(1, arm("figure5", "cw_po"))], [(1, arm("figure5", "human"))]),
     ),
 )

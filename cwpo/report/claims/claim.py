@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from cwpo.report.claims.measures import ARM, Measure, Term, Where, contrast
+from cwpo.report.claims.measures import ARM, Measure, Where, contrast
 
 POINTS = "points"
 # Start of a claim's id -> where the paper makes the claim. Any other id itself names the table or figure.
@@ -66,7 +66,7 @@ def better(
     id: str, statement: str, a: Where, b: Where, *, test: str, match: tuple[str, ...] = ARM, remark: str = ""
 ) -> Claim:
     """Returns the claim that arm `a` has a higher GRA than arm `b`. Their mean gold rewards are compared too."""
-    measure = contrast([Term(1, "a", a), Term(-1, "b", b)], match=match)
+    measure = contrast([(1, a)], [(1, b)], match=match)
     return Claim(id, statement, f"GRA of {test}", measure, plain=True, remark=remark)
 
 

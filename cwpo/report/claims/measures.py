@@ -7,6 +7,7 @@ data set and a pair of models. Only runs of the same cell and seed are compared.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ import pandas as pd
 from cwpo.report.inputs import one_per_seed, select
 
 Where = Mapping[str, Any]
+Terms = Sequence[tuple[float, Where]]
 ARM = ("data", "weak", "strong", "objective")
 ANNOTATOR = ("data", "weak")
 
@@ -48,35 +50,26 @@ Measure = Callable[[pd.DataFrame, str], Measured]
 Effects = dict[tuple[Any, ...], float]  # (*values of a cell, seed) -> effect or number
 
 
-@dataclass(frozen=True)
-class Term:
-    """One term of a sum: `factor` times a number, e.g. GRA, of the runs that meet `where`.
+def contrast(a: Terms, b: Terms = (), *, match: Sequence[str] = ARM) -> Measure:
+    """Returns a measure whose effect, in each cell and seed, is the sum of `a` minus that of `b`, e.g. GRA of two arms.
 
-    `side` is "a" if these are runs of the tested arm, "b" if they are runs of an arm it is compared with.
+    A term (factor, where) is `factor` times the number of the run that meets `where`: in `a`, of the tested arm, in
+    `b`, of the arm that it is compared with. `match` names the columns that define a cell. There is no effect for a
+    cell and seed in which some term has no run. If the experiments ran on different machines, there are no effects at
+    all, and a note says so.
     """
-
-    factor: float
-    side: str
-    where: Where
-
-
-def contrast(terms: Sequence[Term], *, match: Sequence[str] = ARM) -> Measure:
-    """Returns a measure whose effect, in each cell and seed, is the sum of `terms`, e.g. CW-PO's GRA minus Human's.
-
-    `match` names the columns that define a cell. There is no effect for a cell and seed in which some term has no run.
-    If the experiments ran on different machines, there are no effects at all, and a note says so.
-    """
+    factors = [*(factor for factor, _ in a), *(-factor for factor, _ in b)]
 
     def measure(frame: pd.DataFrame, number: str) -> Measured:
-        rows = [select(frame, term.where) for term in terms]
+        rows = [select(frame, where) for _, where in (*a, *b)]
         parts = [_values(arms, number, match) for arms in rows]
         total = {
-            key: sum(term.factor * part[key] for term, part in zip(terms, parts))
+            key: math.fsum(factor * part[key] for factor, part in zip(factors, parts))
             for key in parts[0]
             if all(key in part for part in parts)
         }
         notes = _of_two_machines(frame, rows) if total else ()
-        return _measured({} if notes else total, rows, [term.side for term in terms], match, notes)
+        return _measured({} if notes else total, rows, "a" * len(a) + "b" * len(b), match, notes)
 
     return measure
 
@@ -217,11 +210,7 @@ def _chosen(options: pd.DataFrame, per: Sequence[str]) -> Effects:
 
 
 def _measured(
-    effects: Effects,
-    rows: Sequence[pd.DataFrame],
-    sides: Sequence[str],
-    match: Sequence[str],
-    notes: tuple[str, ...] = (),
+    effects: Effects, rows: Sequence[pd.DataFrame], sides: str, match: Sequence[str], notes: tuple[str, ...] = ()
 ) -> Measured:
     """Returns the effects as a table without NaN, a row per cell and a column per seed, and the runs they come from.
 
