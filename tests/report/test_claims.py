@@ -23,7 +23,7 @@ from claims_results import (
 
 from cwpo.report.claims.evidence import of_paper, of_results
 from cwpo.report.claims.ledger import CLAIMS, Entry, judge_all
-from cwpo.report.claims.measures import ARM, over_best, own_choice_pays
+from cwpo.report.claims.measures import over_best, own_choice_pays
 from cwpo.report.claims.outcome import assess
 from cwpo.report.claims.rule import VERDICTS, Judged, judge, t_interval
 from cwpo.report.claims.write import _form as form_of
@@ -72,12 +72,6 @@ def test_the_interval_is_t_over_seed_means():
     assert t_interval([0, 2]) == pytest.approx((1 - 12.706205, 1 + 12.706205), abs=1e-5)
 
 
-@pytest.mark.parametrize("values", [[], [1.0], [1.0, float("nan")]])
-def test_no_interval_from_less_than_two_numbers(values):
-    with pytest.raises(ValueError, match="at least two finite numbers"):
-        t_interval(values)
-
-
 @pytest.mark.parametrize(
     ("by_seed", "verdict"),
     [
@@ -103,9 +97,7 @@ def test_a_claim_that_an_effect_is_below_a_value():
     assert judge([4, 6, 8], margin=1, value=6, below=True).verdict == "inconclusive"
 
 
-def test_bad_effects_and_margins_are_refused():
-    with pytest.raises(ValueError, match="margin=0"):
-        judge([1, 2], margin=0)
+def test_bad_effects_are_refused():
     with pytest.raises(ValueError, match="must be finite"):
         judge([1, float("nan")], margin=1)
 
@@ -430,7 +422,7 @@ def test_sizes_are_read_from_names(name, size):
 def test_a_measure_without_rows_is_empty():
     nothing = of_paper(pd.DataFrame(columns="source weak strong dataset objective method setting metric value".split()))
     wheres = [{"experiment": "table4", "method": "filter", "keep_fraction": share} for share in (0.3, 0.4)]
-    for measure in (over_best({"experiment": "table4"}, wheres), own_choice_pays(wheres, match=ARM, per=("data",))):
+    for measure in (over_best({"experiment": "table4"}, wheres), own_choice_pays(wheres)):
         assert not len(measure(nothing.arms, "gra").effects)
 
 

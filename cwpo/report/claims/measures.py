@@ -89,9 +89,7 @@ def _of_two_machines(frame: pd.DataFrame, rows: Sequence[pd.DataFrame]) -> tuple
     )
 
 
-def over_best(
-    challenger: Where, rivals: Sequence[Where], *, match: Sequence[str] = ARM, per: Sequence[str] = ()
-) -> Measure:
+def over_best(challenger: Where, rivals: Sequence[Where], *, per: Sequence[str] = ()) -> Measure:
     """Returns a measure: in each cell and seed, the value, e.g. GRA, of `challenger` minus that of the best rival.
 
     Cells with equal values in the columns `per` share one best rival; with per=(), all cells share one. The best rival
@@ -101,28 +99,28 @@ def over_best(
 
     def measure(frame: pd.DataFrame, number: str) -> Measured:
         rows = [select(frame, where) for where in (challenger, *rivals)]
-        own, *others = (_values(arms, number, match) for arms in rows)
-        options, notes = _options(others, match)
+        own, *others = (_values(arms, number, ARM) for arms in rows)
+        options, notes = _options(others)
         against = _chosen(options, per)
         gain = {key: own[key] - value for key, value in against.items() if key in own}
-        return _measured(gain, rows, "a" + "b" * len(rivals), match, notes)
+        return _measured(gain, rows, "a" + "b" * len(rivals), ARM, notes)
 
     return measure
 
 
-def own_choice_pays(wheres: Sequence[Where], *, match: Sequence[str] = ARM, per: Sequence[str]) -> Measure:
-    """Returns a measure: what a cell gains if it uses its own best option instead of its group's best option.
+def own_choice_pays(wheres: Sequence[Where]) -> Measure:
+    """Returns a measure: what a cell gains if it uses its own best option instead of the best one for all data sets.
 
-    Each of `wheres` selects the runs of one option, e.g. of one threshold. A group is all cells that differ only in the
-    columns `per`. Both options are chosen on the other seeds, as in over_best. The effect is 0 if they are the same.
+    Each of `wheres` selects the runs of one option, e.g. of one threshold. Both options are chosen on the other seeds,
+    as in over_best. The effect is 0 if they are the same.
     """
 
     def measure(frame: pd.DataFrame, number: str) -> Measured:
         rows = [select(frame, where) for where in wheres]
-        options, notes = _options([_values(arms, number, match) for arms in rows], match)
-        common = _chosen(options, [name for name in match if name not in per])
-        gain = {key: value - common[key] for key, value in _chosen(options, match).items()}
-        return _measured(gain, rows, "a" * len(wheres), match, notes)
+        options, notes = _options([_values(arms, number, ARM) for arms in rows])
+        common = _chosen(options, [name for name in ARM if name != "data"])
+        gain = {key: value - common[key] for key, value in _chosen(options, ARM).items()}
+        return _measured(gain, rows, "a" * len(wheres), ARM, notes)
 
     return measure
 
@@ -177,7 +175,7 @@ def _values(rows: pd.DataFrame, number: str, match: Sequence[str]) -> Effects:
     return {key: value for key, value in values.items() if not np.isnan(value)}
 
 
-def _options(columns: Sequence[Effects], match: Sequence[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def _options(columns: Sequence[Effects]) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Returns a table of the options' numbers, a row per cell and seed, a column per option, and notes for the reader.
 
     `columns` has one entry per option: its numbers. The table omits options that never ran, and each cell and seed for
@@ -185,7 +183,7 @@ def _options(columns: Sequence[Effects], match: Sequence[str]) -> tuple[pd.DataF
     """
     ran = [column for column in columns if column]
     keys = [key for key in (ran[0] if ran else ()) if all(key in column for column in ran)]
-    index = pd.MultiIndex.from_tuples(keys, names=[*match, "seed"]) if keys else None
+    index = pd.MultiIndex.from_tuples(keys, names=[*ARM, "seed"]) if keys else None
     table = pd.DataFrame([[column[key] for column in ran] for key in keys], index=index)
     some = 0 < len(ran) < len(columns)
     return table, (f"only {len(ran)} of {len(columns)} options were run.",) if some else ()
