@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from cwpo.report.claims.claim import Claim, arm, better
 from cwpo.report.claims.measures import ARM, Terms, contrast, over_best, own_choice_pays, saving
-from cwpo.report.names import METHOD_NAMES, WS, capital
+from cwpo.report.names import METHOD_NAMES, WS, WS_DPO, capital
 from cwpo.report.tables.figure_specs import THRESHOLDS
 from cwpo.report.tables.spec import OBJECTIVES
 
@@ -21,19 +21,16 @@ OTHERS = {
     "ws_dpo_likelihood": "WS-DPO with labels by likelihood, unweighted",
     "ws_bt": "the same weak labels unweighted",
 }
-ABLATION = "An ablation of ours: the paper prints no arm with these labels unweighted."
-BOTH_RULES = "The paper does not say by which rule its WS-DPO reads labels, so its number stands with both."
+# Arm of weak labels -> a remark on how it relates to the paper's arms.
+REMARKS = dict.fromkeys(
+    WS_DPO, "The paper does not say by which rule its WS-DPO reads labels, so its number stands with both."
+) | {"ws_bt": "An ablation of ours: the paper prints no arm with these labels unweighted."}
 STUDENT = ("data", "weak", "objective")
 
 
 def _smaller_less_larger(method: str) -> Terms:
     """Returns the mean over the 2 smaller strong models of Table 2 minus that over the 2 larger ones."""
     return [(factor, arm("table2", method, rank=rank)) for rank, factor in enumerate((0.5, 0.5, -0.5, -0.5))]
-
-
-def remark_on(method: str) -> str:
-    """Returns a remark that says how the weak-label arm `method` relates to the paper's arms; "" for human labels."""
-    return "" if method == "human" else ABLATION if method == "ws_bt" else BOTH_RULES
 
 
 def cw_over(
@@ -59,7 +56,7 @@ def cw_over(
             arm(experiment, other, **conditions),
             test=f"CW-PO − {METHOD_NAMES[other]}{note}",
             match=match,
-            remark=remark_on(other),
+            remark=REMARKS.get(other, ""),
         )
         for other in others
     ]
@@ -84,7 +81,7 @@ ARM_CLAIMS = (
             f"The gain of CW-PO over {METHOD_NAMES[other]} is larger for small students than for large ones.",
             f"(CW-PO − {METHOD_NAMES[other]}) of the two smaller students less that of the two larger, GRA",
             contrast(_smaller_less_larger("cw_po"), _smaller_less_larger(other), match=STUDENT),
-            remark=remark_on(other),
+            remark=REMARKS.get(other, ""),
         )
         for other in (*WS, "human")
     ),

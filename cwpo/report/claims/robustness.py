@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cwpo.report.claims.arms import cw_over, remark_on
+from cwpo.report.claims.arms import REMARKS, cw_over
 from cwpo.report.claims.claim import Claim, arm, better
 from cwpo.report.claims.measures import ARM, Terms, contrast
 from cwpo.report.names import METHOD_NAMES, WS
@@ -22,7 +22,7 @@ def _more_sensitive(
             f"{METHOD_NAMES[other]} loses more than CW-PO when {what}.",
             f"GRA lost from {test}, {METHOD_NAMES[other]} − CW-PO",
             contrast(loss(other), loss("cw_po")),
-            remark=remark_on(other),
+            remark=REMARKS[other],
         )
         for other in WS
     ]
