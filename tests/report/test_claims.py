@@ -162,7 +162,7 @@ def test_mean_gold_reward_stands_beside_gra(tmp_path):
         runs += [run_of(cw, seed, 0.6, level=0.5), run_of(ws, seed, 0.5, level=1.0)]
     outcome = outcome_of(write(tmp_path, runs), "table1_dpo_cw_over_ws_dpo")
     assert outcome.judged.effect == pytest.approx(10)
-    assert outcome.record()["second"] == {"number": "reward", "effect": -0.3, "low": -0.3, "high": -0.3}
+    assert outcome.second[1:] == pytest.approx((-0.3, -0.3, -0.3))
     assert "Mean gold reward has the other sign: -0.300 [-0.300, -0.300]." in outcome.notes
     assert outcome.diagnostics["a"]["reward_sft"] == 0.5
     assert "1 of the paper's 6 cells were run." in outcome.notes
