@@ -13,14 +13,11 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
-from markdown_it.token import Token
 
 from cwpo.plain import visible
 
 TEMPLATES = Path(__file__).parent / "templates"
 KINDS = ("table", "figure")
-PNG_SIZE = slice(16, 24)  # the bytes of a PNG header that hold width and height
-TITLE_LEVEL = 3  # heading level of a Markdown title: the page has h1, its sections have h2
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
@@ -69,42 +66,32 @@ def environment() -> Environment:
 
 def image(png: bytes) -> dict[str, Any]:
     """Returns what the template macro `picture` takes: width and height in pixels, and `src`, the PNG as a data URL."""
-    width, height = struct.unpack(">II", png[PNG_SIZE])
+    width, height = struct.unpack(">II", png[16:24])  # from the PNG's header
     return {"width": width, "height": height, "src": f"data:image/png;base64,{base64.b64encode(png).decode()}"}
 
 
 def markdown_html(text: str, *, label: str = "", folder: str = "") -> str:
-    """Converts Markdown to HTML: the title (#) becomes h3, all other headings h4.
+    """Converts Markdown to HTML: the title (#) becomes h3, as the page has h1 and its sections h2, other headings h4.
 
     Each table stands in a scrolling region, which screen readers call `label`; the cells of its first column become row
     headers. Relative links point into `folder`. Raw HTML and images stay text.
     """
     parser = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
     tokens = parser.parse(visible(text))
-    first = names_row = False  # whether the next cell is the first of its row; whether the current one is a row header
-    for token in tokens:
+    for at, token in enumerate(tokens):
         if token.type in ("heading_open", "heading_close"):
-            token.tag = f"h{TITLE_LEVEL if token.tag == 'h1' else TITLE_LEVEL + 1}"
-        elif token.type == "tr_open":
-            first = True
-        elif token.type in ("th_open", "td_open"):
-            names_row, first = first and token.type == "td_open", False
-            _describe(token, names_row)
-        elif token.type == "td_close" and names_row:
-            token.tag = "th"
+            token.tag = "h3" if token.tag == "h1" else "h4"
+        elif token.type == "tr_open" and tokens[at + 1].type == "td_open":
+            start, _, end = tokens[at + 1 : at + 4]  # the row's first cell, its text between them
+            start.tag = end.tag = "th"
+            start.attrSet("scope", "row")
+        elif token.type == "th_open":
+            token.attrSet("scope", "col")
+        if "right" in str(token.attrs.pop("style", "")):
+            token.attrSet("class", "number")
         for part in token.children or ():
             if part.type == "link_open" and ":" not in str(part.attrGet("href")):
                 part.attrSet("href", f"{folder}/{part.attrGet('href')}")
     html = parser.renderer.render(tokens, parser.options, {})
     region = render("region.html.jinja", label=label)
     return html.replace("<table>", f"{region}<table>").replace("</table>", "</table></div>")
-
-
-def _describe(cell: Token, names_row: bool) -> None:
-    """Makes a cell a row header if `names_row`, sets the scope of headers, and gives right-aligned cells a class."""
-    if names_row:
-        cell.tag = "th"
-    if cell.tag == "th":
-        cell.attrSet("scope", "row" if names_row else "col")
-    if "right" in str(cell.attrs.pop("style", "")):
-        cell.attrSet("class", "number")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cwpo.report.claims.rule import t_interval
-from cwpo.report.inputs import Results
+from cwpo.report.inputs import Results, select
 from cwpo.report.names import DATA_NAMES, METHOD_NAMES, WS, capital, label, the_point
 from cwpo.report.tables.cells import compare, interval
 from cwpo.report.tables.frontier import at_humans_kl, frontier_cells, panels
@@ -46,7 +45,7 @@ def _runs(results: Results, point: str) -> dict[str, pd.DataFrame]:
         runs[runs["method"].isin(("cw_po", "human"))].groupby([*CELL, "seed"]).filter(lambda both: len(both) == 2)
     )
     seeds = [set(of_cell) for _, of_cell in compared.groupby(CELL)["seed"]]
-    common = reduce(set.intersection, seeds) if seeds else set()
+    common = set.intersection(*seeds) if seeds else set()
     return dict(list((runs[runs["seed"].isin(common)] if common else runs).groupby("method")))
 
 
@@ -61,10 +60,13 @@ def _at(results: Results, point: str) -> str:
     total = gain("human")
     if "difference" not in total:  # nothing ran, or rewards cannot be compared between runs
         return ""
+    basis = (
+        "95 % t intervals over seeds" if total["seeds"] > 1 else "intervals over prompts, as one seed decides nothing"
+    )
     over = "; ".join(f"{METHOD_NAMES[name]} {_signed(cell)}" for name in WS if (cell := gain(name)))
     return (
         f"CW-PO {VERBS[_side(total)]} human labels in mean gold reward: {_signed(total)}, GRA {_signed(total, 'gra_difference', 1)} "
-        f"points; {total['seeds']} seeds, {total['cells']} cells (data set and models, DPO), {_basis(total)}: "
+        f"points; {total['seeds']} seeds, {total['cells']} cells (data set and models, DPO), {basis}: "
         f"{_by_cell(results, runs['cw_po'], runs['human'])}."
         + (f" Its gain over unweighted weak labels: {over}." if over else "")
     )
@@ -77,10 +79,10 @@ def _by_cell(results: Results, cw: pd.DataFrame, human: pd.DataFrame) -> str:
     level if the interval of this difference contains 0, or if there is one seed.
     """
     found: dict[str, list[tuple[float, str]]] = {side: [] for side in VERBS}
-    for (data, weak, strong), rows in cw.groupby(CELL, sort=True):
-        same = (human["data"] == data) & (human["weak"] == weak) & (human["strong"] == strong)
-        cell = compare(results, rows, human[same], ARMS.same, _over_seeds)
+    for where, rows in cw.groupby(CELL, sort=True):
+        cell = compare(results, rows, select(human, dict(zip(CELL, where))), ARMS.same, _over_seeds)
         if "difference" in cell:
+            data, _, strong = where
             found[_side(cell)].append((cell["difference"], f"{DATA_NAMES.get(data, data)}, {label(strong)}"))
     return ", ".join(f"{side} in {len(cells)} ({_listed(cells)})" for side, cells in found.items() if cells)
 
@@ -100,10 +102,6 @@ def _over_seeds(centres: Sequence[float], means: Floats) -> Interval:
     if len(centres) < 2:
         return interval_of(centres, means)
     return Interval(*np.round([np.mean(centres), *t_interval(centres)], DIGITS).tolist())
-
-
-def _basis(cell: dict[str, Any]) -> str:
-    return "95 % t intervals over seeds" if cell["seeds"] > 1 else "intervals over prompts, as one seed decides nothing"
 
 
 def _side(cell: dict[str, Any]) -> str:

@@ -23,7 +23,7 @@ from claims_results import (
 
 from cwpo.report.claims.evidence import of_paper, of_results
 from cwpo.report.claims.ledger import CLAIMS, Entry, judge_all
-from cwpo.report.claims.measures import ARM, over_best, own_choice_pays
+from cwpo.report.claims.measures import over_best, own_choice_pays
 from cwpo.report.claims.outcome import assess
 from cwpo.report.claims.rule import VERDICTS, Judged, judge, t_interval
 from cwpo.report.claims.write import _form as form_of
@@ -49,6 +49,12 @@ def everything(made_up_results, made_up_loaded):
     return made_up_results, {entry.claim.id: entry for entry in judge_all(made_up_loaded)}
 
 
+def run(experiment, pair, data, method, seed, gra, level=1.0, **columns):
+    """One run, which wins on the share `gra` of its prompts."""
+    (arm,) = grid(experiment, (pair,), (data,), (method,), **{name: (value,) for name, value in columns.items()})
+    return run_of(arm, seed, gra, level)
+
+
 def arms_that_differ(by_seed, *, a="cw_po", b="ws_dpo", point="matched", base=0.5, **details):
     """Two arms of Table 1 that differ by `by_seed` points of GRA in every cell; details_a and details_b go into details.csv."""
     for seed, points in enumerate(by_seed):
@@ -70,12 +76,6 @@ def test_the_interval_is_t_over_seed_means():
     assert t_interval([1, 2, 3]) == pytest.approx((2 - 2.484138, 2 + 2.484138), abs=1e-5)
     # n = 2: mean 1, s = sqrt(2), half width 12.706205 * sqrt(2) / sqrt(2)
     assert t_interval([0, 2]) == pytest.approx((1 - 12.706205, 1 + 12.706205), abs=1e-5)
-
-
-@pytest.mark.parametrize("values", [[], [1.0], [1.0, float("nan")]])
-def test_no_interval_from_less_than_two_numbers(values):
-    with pytest.raises(ValueError, match="at least two finite numbers"):
-        t_interval(values)
 
 
 @pytest.mark.parametrize(
@@ -103,9 +103,7 @@ def test_a_claim_that_an_effect_is_below_a_value():
     assert judge([4, 6, 8], margin=1, value=6, below=True).verdict == "inconclusive"
 
 
-def test_bad_effects_and_margins_are_refused():
-    with pytest.raises(ValueError, match="margin=0"):
-        judge([1, 2], margin=0)
+def test_bad_effects_are_refused():
     with pytest.raises(ValueError, match="must be finite"):
         judge([1, float("nan")], margin=1)
 
@@ -166,11 +164,11 @@ def test_mean_gold_reward_stands_beside_gra(tmp_path):
     # 10 points more GRA are 0.2 more reward (see run_of), of which a level of 0.5 less makes -0.3
     runs = []
     for seed in (0, 1, 2):
-        (cw,), (ws,) = (grid("table1", (OPT_LARGE,), ("tldr",), (m,)) for m in ("cw_po", "ws_dpo"))
-        runs += [run_of(cw, seed, 0.6, level=0.5), run_of(ws, seed, 0.5, level=1.0)]
+        runs.append(run("table1", OPT_LARGE, "tldr", "cw_po", seed, 0.6, level=0.5))
+        runs.append(run("table1", OPT_LARGE, "tldr", "ws_dpo", seed, 0.5))
     outcome = outcome_of(write(tmp_path, runs), "table1_dpo_cw_over_ws_dpo")
     assert outcome.judged.effect == pytest.approx(10)
-    assert outcome.record()["second"] == {"number": "reward", "effect": -0.3, "low": -0.3, "high": -0.3}
+    assert outcome.second[1:] == pytest.approx((-0.3, -0.3, -0.3))
     assert "Mean gold reward has the other sign: -0.300 [-0.300, -0.300]." in outcome.notes
     assert outcome.diagnostics["a"]["reward_sft"] == 0.5
     assert "1 of the paper's 6 cells were run." in outcome.notes
@@ -199,30 +197,31 @@ def test_the_opposite_is_said_plainly_with_one_known_reason(tmp_path, mine, thei
 
 
 def test_a_difference_between_model_families_is_said(tmp_path):
-    runs = []
-    for seed in (0, 1, 2):
-        for pair, points in ((OPT_LARGE, -0.02), (QWEN_LARGE, 0.08)):
-            (cw,), (ws,) = (grid("table1", (pair,), ("tldr",), (m,)) for m in ("cw_po", "ws_dpo"))
-            runs += [run_of(cw, seed, 0.5 + points), run_of(ws, seed, 0.5)]
+    arms = (
+        (OPT_LARGE, "cw_po", 0.48),
+        (OPT_LARGE, "ws_dpo", 0.5),
+        (QWEN_LARGE, "cw_po", 0.58),
+        (QWEN_LARGE, "ws_dpo", 0.5),
+    )
+    runs = [run("table1", pair, "tldr", method, seed, gra) for pair, method, gra in arms for seed in (0, 1, 2)]
     outcome = outcome_of(write(tmp_path, runs), "table1_dpo_cw_over_ws_dpo")
     assert outcome.judged.effect == pytest.approx(3)
     assert "Not the same for all models: world/opt-160x4 -2.00, world/qwen2-160x4 +8.00." in outcome.notes
 
 
 def test_seeds_without_every_cell_are_left_out_and_counted(tmp_path):
-    runs = []
-    for seed in (0, 1, 2):
-        for data in ("tldr", "ufb") if seed < 2 else ("tldr",):
-            (cw,), (ws,) = (grid("table1", (OPT_LARGE,), (data,), (m,)) for m in ("cw_po", "ws_dpo"))
-            runs += [run_of(cw, seed, 0.6), run_of(ws, seed, 0.5)]
+    runs = [
+        run("table1", OPT_LARGE, data, method, seed, gra)
+        for data, seed in (("tldr", 0), ("ufb", 0), ("tldr", 1), ("ufb", 1), ("tldr", 2))
+        for method, gra in (("cw_po", 0.6), ("ws_dpo", 0.5))
+    ]
     outcome = outcome_of(write(tmp_path, runs), "table1_dpo_cw_over_ws_dpo")
     assert outcome.record()["seeds"] == [0, 1]
     assert "1 of 5 pairs of cell and seed left out: not every seed has every cell." in outcome.notes
 
 
 def test_two_runs_of_one_seed_are_never_averaged(tmp_path):
-    (arm,) = grid("table1", (OPT_LARGE,), ("tldr",), ("cw_po",))
-    twice = [run_of(arm, 0, gra) for gra in (0.4, 0.6)]
+    twice = [run("table1", OPT_LARGE, "tldr", "cw_po", 0, gra) for gra in (0.4, 0.6)]
     for number, made in enumerate(twice):
         for row in made:
             row["run_key"] = f"run{number}"
@@ -251,7 +250,7 @@ def test_without_results_every_claim_is_not_run(tmp_path):
 
 def test_with_all_results_every_claim_is_tested(everything):
     _, found = everything
-    assert all(list(entry.points) == ["matched", "own_best"][: 1 + entry.claim.arms] for entry in found.values())
+    assert all(list(entry.points) == ["matched", "own_best"][: 1 + entry.claim.of_arms] for entry in found.values())
     outcomes = {(name, point): o for name, entry in found.items() for point, o in entry.points.items()}
     verdicts = {where: outcome.judged.verdict for where, outcome in outcomes.items()}
     assert "not run" not in verdicts.values()
@@ -273,18 +272,16 @@ def test_claims_on_ws_name_which_one_and_stand_for_each():
         ]
         # Tables 1 (three objectives), 2 (twice), 16, 17, 23, 24 (twice), 25, Figure 3
         assert len([claim for claim in told if not claim.id.startswith("table6")]) == 12
-        assert all(METHOD_NAMES[rival] in claim.test for claim in told if claim.arms)
+        assert all(METHOD_NAMES[rival] in claim.test for claim in told if claim.of_arms)
 
 
 def test_labels_and_seconds_count_the_annotator(tmp_path):
     """CW-PO has 1.5 s of alignment and 2 s of annotator on 30 % of the labels, Human 3 times 1.5 s on all labels."""
     runs = []
     for seed in (0, 1, 2):
-        (cw,) = grid("table3", (OPT_SMALL,), ("helpful",), ("cw_po",))
-        (human,) = grid("table3", (OPT_SMALL,), ("helpful",), ("human_all",))
-        of_human = run_of(human, seed, 0.6)
-        of_human[0]["train_seconds"] = 4.5
-        runs += [run_of(cw, seed, 0.6), of_human]
+        cw, human = (run("table3", OPT_SMALL, "helpful", method, seed, 0.6) for method in ("cw_po", "human_all"))
+        human[0]["train_seconds"] = 4.5
+        runs += [cw, human]
     folder = write(tmp_path, runs)
     assert outcome_of(folder, "table3_saves_labels").judged == ("reproduced", 70, 70, 70)
     saved = 100 * (1 - 3.5 / 4.5)
@@ -296,7 +293,8 @@ def test_labels_and_seconds_count_the_annotator(tmp_path):
 
 def test_paper_effects_are_the_papers_numbers(paper):
     def effect(name):
-        return (BY_ID[name].paper or BY_ID[name].measure)(paper, BY_ID[name].number).by_seed.item()
+        claim = BY_ID[name]
+        return (claim.paper or claim.measure)(getattr(paper, claim.table), claim.number).by_seed.item()
 
     # Table 3, CW - Human: 3.7 6.3 2.5 12.3 -2.0 2.5 5.3 1.0
     assert effect("table3_cw30_over_human100") == pytest.approx(31.6 / 8)
@@ -328,10 +326,8 @@ def test_the_best_rival_is_chosen_on_the_other_seeds(tmp_path):
     runs = []
     for seed, values in enumerate(((0.62, 0.60), (0.58, 0.66), (0.60, 0.61))):
         for share, gra in zip((0.3, 0.4), values):
-            (arm,) = grid("table4", (OPT_SMALL,), ("helpful",), ("filter",), keep_fraction=(share,))
-            runs.append(run_of(arm, seed, gra))
-        (arm,) = grid("table4", (OPT_SMALL,), ("helpful",), ("cw_po",))
-        runs.append(run_of(arm, seed, 0.64))
+            runs.append(run("table4", OPT_SMALL, "helpful", "filter", seed, gra, keep_fraction=share))
+        runs.append(run("table4", OPT_SMALL, "helpful", "cw_po", seed, 0.64))
     outcome = outcome_of(write(tmp_path, runs), "table4_cw_over_best_threshold")
     assert outcome.record()["by_seed"] == pytest.approx([4, 6, 3])
 
@@ -340,33 +336,28 @@ def test_the_best_rival_is_chosen_on_the_other_seeds(tmp_path):
 def test_a_choice_of_ones_own_pays_only_where_the_best_differs(tmp_path, other, effect):
     # harmless .70/.60 in every seed. helpful the same: nothing to gain. helpful .60/.72: one choice for both is the second
     # (.66 against .65), which costs harmless 10 points and helpful none.
-    runs = []
-    for data, values in (("harmless", (0.70, 0.60)), ("helpful", other)):
-        for (share, gra), seed in ((pair, s) for pair in zip((0.3, 0.4), values) for s in (0, 1, 2)):
-            (arm,) = grid("table4", (OPT_SMALL,), (data,), ("filter",), keep_fraction=(share,))
-            runs.append(run_of(arm, seed, gra))
+    runs = [
+        run("table4", OPT_SMALL, data, "filter", seed, gra, keep_fraction=share)
+        for data, values in (("harmless", (0.70, 0.60)), ("helpful", other))
+        for share, gra in zip((0.3, 0.4), values)
+        for seed in (0, 1, 2)
+    ]
     outcome = outcome_of(write(tmp_path, runs), "table4_best_threshold_differs")
     assert outcome.record()["by_seed"] == pytest.approx([effect] * 3)
 
 
 def test_thresholds_that_never_ran_are_no_rivals(tmp_path):
-    (filtered,) = grid("table4", (OPT_SMALL,), ("helpful",), ("filter",), keep_fraction=(0.3,))
-    (cw,) = grid("table4", (OPT_SMALL,), ("helpful",), ("cw_po",))
-    runs = [run for seed in (0, 1) for run in (run_of(filtered, seed, 0.5), run_of(cw, seed, 0.6))]
+    runs = [run("table4", OPT_SMALL, "helpful", "filter", seed, 0.5, keep_fraction=0.3) for seed in (0, 1)]
+    runs += [run("table4", OPT_SMALL, "helpful", "cw_po", seed, 0.6) for seed in (0, 1)]
     outcome = outcome_of(write(tmp_path, runs), "table4_cw_over_best_threshold")
     assert outcome.judged.effect == pytest.approx(10)
     assert "only 1 of 2 options were run." in outcome.notes
 
 
 def test_arms_of_two_experiments_are_paired_by_data_models_and_seed(tmp_path):
-    runs = []
-    for seed in range(4):
-        (mine,) = grid("figure3_right", (OPT_SMALL,), ("helpful",), ("cw_po",), human_fraction=(0.2,))
-        runs.append(run_of(mine, seed, 0.6))
-        for pair in (OPT_SMALL, QWEN_MID):
-            (other,) = grid("table3", (pair,), ("helpful",), ("human_all",))
-            if seed < 3:
-                runs.append(run_of(other, seed, 0.5 if pair == OPT_SMALL else 0.1))
+    runs = [run("figure3_right", OPT_SMALL, "helpful", "cw_po", seed, 0.6, human_fraction=0.2) for seed in range(4)]
+    for pair, gra in ((OPT_SMALL, 0.5), (QWEN_MID, 0.1)):
+        runs += [run("table3", pair, "helpful", "human_all", seed, gra) for seed in range(3)]
     record = outcome_of(write(tmp_path, runs), "figure3_cw20_over_human100").record()
     assert record["by_seed"] == pytest.approx([10, 10, 10])
     assert record["runs"] == 6
@@ -374,11 +365,8 @@ def test_arms_of_two_experiments_are_paired_by_data_models_and_seed(tmp_path):
 
 def test_win_rates_count_prompt_by_prompt(tmp_path):
     # Human wins 30 of 100 prompts (reward 2), else 0; CW 50: on 20 prompts CW is better, on 80 they tie: 60 %
-    runs = []
-    for seed in (0, 1):
-        for method, gra in (("human", 0.3), ("cw_po", 0.5)):
-            (arm,) = grid("figure5", (QWEN_MID,), ("tldr",), (method,))
-            runs.append(run_of(arm, seed, gra))
+    gra = {"human": 0.3, "cw_po": 0.5}
+    runs = [run("figure5", QWEN_MID, "tldr", method, seed, gra[method]) for method in gra for seed in (0, 1)]
     outcome = outcome_of(write(tmp_path, runs), "figure5_cw_wins")
     assert outcome.judged == ("reproduced", 60, 60, 60)
     assert outcome.second.effect == pytest.approx(0.4)
@@ -429,8 +417,8 @@ def test_sizes_are_read_from_names(name, size):
 def test_a_measure_without_rows_is_empty():
     nothing = of_paper(pd.DataFrame(columns="source weak strong dataset objective method setting metric value".split()))
     wheres = [{"experiment": "table4", "method": "filter", "keep_fraction": share} for share in (0.3, 0.4)]
-    for measure in (over_best({"experiment": "table4"}, wheres), own_choice_pays(wheres, match=ARM, per=("data",))):
-        assert not len(measure(nothing, "gra").effects)
+    for measure in (over_best({"experiment": "table4"}, wheres), own_choice_pays(wheres)):
+        assert not len(measure(nothing.arms, "gra").effects)
 
 
 # What is written.

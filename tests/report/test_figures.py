@@ -4,8 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from claims_results import PROMPTS, QWEN_MID, grid, run_of, write
-from report.test_build import made_up, only, results  # noqa: F401
+from claims_results import OPT_SMALL, PROMPTS, QWEN_MID, grid, run_of, write
 
 from cwpo.report import figures
 from cwpo.report.figures import style
@@ -103,17 +102,19 @@ def test_figure_7_shows_labels_that_are_mostly_wrong():
     plt.close("all")
 
 
-def test_a_panel_of_which_nothing_ran_says_so(drawn, results):  # noqa: F811
-    only(results, made_up("figure2", data="harmless", strong="world/opt-96x3", seed=0, method="human"))
-    figure = drawn(figures.figure2, load(results, "toy"))
+def one_run(folder, experiment):
+    (arm,) = grid(experiment, (OPT_SMALL,), ("harmless",), ("human",))
+    return load(write(folder, [run_of(arm, 0, 0.6)]), "toy")
+
+
+def test_a_panel_of_which_nothing_ran_says_so(drawn, tmp_path):
+    figure = drawn(figures.figure2, one_run(tmp_path, "figure2"))
     assert said(figure).count("not run") == 2 * (3 + 3 - 1)
 
 
-def test_what_never_ran_is_not_drawn(results, tmp_path):  # noqa: F811
-    only(results, made_up("mine", data="harmless", strong="world/opt-96x3", seed=0, method="human"))
-    found = load(results, "toy")
-    empty = [draw for draw in FIGURES if not draw(found, tmp_path / "figures")]
-    assert empty == list(FIGURES)
+def test_what_never_ran_is_not_drawn(tmp_path):
+    found = one_run(tmp_path, "mine")
+    assert not any(draw(found, tmp_path / "figures") for draw in FIGURES)
 
 
 @pytest.mark.parametrize(
@@ -133,19 +134,19 @@ def test_the_same_numbers_give_the_same_bytes(tmp_path, made_up_loaded):
 
 
 def test_regimes_compare_arms_of_one_regime(tmp_path):
-    lifts = {"human": 0.0, "ws_bt": 0.25, "cw_po": 0.5}
-    settings = {"label_flip": (0.05, 0.3), "data_pairs": (1000,), "learning_rate": (1e-4, 2e-4)}
+    gra = {"human": 0.5, "ws_bt": 0.6, "cw_po": 0.7}
+    axes = {"label_flip": (0.05, 0.3), "data_pairs": (1000,), "learning_rate": (1e-4, 2e-4)}
     runs = [
-        run_of(arm, seed, 0.6, lifts[arm["method"]] + 0.25 * (arm["label_flip"] == 0.3) * (arm["method"] == "cw_po"))
-        for arm in grid("regimes", (QWEN_MID,), ("helpful",), lifts, **settings)
+        run_of(arm, seed, gra[arm["method"]] + 0.1 * (arm["label_flip"] == 0.3) * (arm["method"] == "cw_po"))
+        for arm in grid("regimes", (QWEN_MID,), ("helpful",), tuple(gra), **axes)
         for seed in (0, 1)
     ]
     found = load(write(tmp_path, runs), "toy")
     table = differences(found).set_index(["contrast", "label_flip", "learning_rate"])
     assert len(table) == 2 * 2 * 2  # no top 30 % ran
-    assert table.loc[("cw_human", 0.05, 1e-4), "difference"] == pytest.approx(0.5)
-    assert table.loc[("cw_human", 0.3, 1e-4), "difference"] == pytest.approx(0.75)
-    assert table.loc[("cw_ws_bt", 0.3, 2e-4), "difference"] == pytest.approx(0.5)
+    assert table.loc[("cw_human", 0.05, 1e-4), "difference"] == pytest.approx(0.4)  # a point of GRA is 0.02 of reward
+    assert table.loc[("cw_human", 0.3, 1e-4), "difference"] == pytest.approx(0.6)
+    assert table.loc[("cw_ws_bt", 0.3, 2e-4), "difference"] == pytest.approx(0.4)
     assert len(arms(found)) == 3 * 2 * 2
 
 

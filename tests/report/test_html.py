@@ -82,7 +82,7 @@ def test_every_claim_stands_there_with_its_verdict_and_scale(page):
     ids = {attrs["id"] for _, attrs in Reader(page).tags if "id" in attrs}
     assert {f"claim-{claim.id}" for claim in CLAIMS} <= ids
     shown = re.findall(r'<span class="badge [a-z-]+">([^<]*scale\))</span>', page)
-    assert len(shown) == sum(2 if claim.arms else 1 for claim in CLAIMS)
+    assert len(shown) == sum(2 if claim.of_arms else 1 for claim in CLAIMS)
     assert {text.partition(" (")[0] for text in shown} <= set(VERDICTS)
     assert all(text.endswith("(toy scale)") for text in shown)
 

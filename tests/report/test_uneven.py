@@ -92,11 +92,11 @@ def test_histograms_of_annotators_that_differ_in_a_setting_are_not_added(tmp_pat
     confidences(write(tmp_path, []) / "toy", (0, 1))
     path = tmp_path / "toy/confidences.csv"
     rows = pd.read_csv(path, dtype={"run_key": str})
-    confidence_distance(of_results(load(tmp_path, "toy")), "")
+    confidence_distance(of_results(load(tmp_path, "toy")).confidences, "")
     other = rows[rows["data"] == "ufb"].assign(run_key=lambda of: of["run_key"] + "other", pairs=1)
     write_rows(path, pd.concat([rows, other]), CONFIDENCE_COLUMNS)
     with pytest.raises(ResultsError, match="have the same seed and belong in one table cell"):
-        confidence_distance(of_results(load(tmp_path, "toy")), "")
+        confidence_distance(of_results(load(tmp_path, "toy")).confidences, "")
 
 
 def test_the_same_pair_may_be_a_point_for_several_models_and_seeds(tmp_path):

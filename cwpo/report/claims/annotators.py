@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 from cwpo.report.claims.claim import Claim
-from cwpo.report.claims.measures import ANNOTATOR, Measure, Term, Where, confidence_distance, contrast, saving
+from cwpo.report.claims.measures import ANNOTATOR, Measure, Where, confidence_distance, contrast, saving
 
 RULES = {
     "likelihood": ("compared by likelihood", ""),
@@ -24,14 +24,17 @@ def _of_table6(name: str, scoring: str) -> Where:
 
 
 def _accuracy(id: str, statement: str, test: str, measure: Measure, **more: Any) -> Claim:
-    given: dict[str, Any] = {"number": "accuracy", "second": "accuracy_gold", "arms": False, **more}
+    given: dict[str, Any] = {"number": "accuracy", "second": "accuracy_gold", "table": "annotators", **more}
     return Claim(id, statement, f"accuracy against human labels: {test}", measure, **given)
 
 
 def _table6() -> list[Claim]:
     claims = []
     for (scoring, (words, remark)), (a, b) in itertools.product(RULES.items(), (("bt", "sft_dpo"), ("sft_dpo", "dpo"))):
-        ours, paper = (_sum((1, _of_table6(a, rule)), (-1, _of_table6(b, rule))) for rule in (scoring, "likelihood"))
+        ours, paper = (
+            contrast([(1, _of_table6(a, rule))], [(1, _of_table6(b, rule))], match=ANNOTATOR)
+            for rule in (scoring, "likelihood")
+        )
         statement = (
             f"Annotators trained by {NAMES[a]} label better than those trained by {NAMES[b]} ({NAMES[b]} {words})."
         )
@@ -44,12 +47,6 @@ def _bt(experiment: str, **where: object) -> Where:
     return {"experiment": experiment, "annotator": "bt", **where}
 
 
-def _sum(*terms: tuple[float, Where], match: tuple[str, ...] = ANNOTATOR) -> Measure:
-    """Returns a measure: a weighted sum of numbers, e.g. accuracies. A term is (weight, conditions on annotators)."""
-    signed = [Term(factor, "a" if factor > 0 else "b", where) for factor, where in terms]
-    return contrast(signed, match=match, table="annotators")
-
-
 def _cheaper(id: str, statement: str, rivals: str, *names: str) -> Claim:
     """Returns the claim that Bradley–Terry (BT) annotators train in fewer seconds than the annotators `names`, such as
     "sft_dpo". `rivals` completes the description "training seconds of BT below ...", e.g. "those of SFT+DPO"."""
@@ -57,17 +54,18 @@ def _cheaper(id: str, statement: str, rivals: str, *names: str) -> Claim:
         id,
         statement,
         f"training seconds of BT below {rivals}",
-        saving(_of_table6("bt", ""), [_of_table6(name, "likelihood") for name in names]),
+        saving(_of_table6("bt", ""), [_of_table6(name, "likelihood") for name in names], match=ANNOTATOR),
         number="train_seconds",
         unit="%",
         floor=5,
         second=None,
-        arms=False,
+        table="annotators",
         remark=SECONDS,
     )
 
 
-GROWTH = _sum((1, _bt("table12", rank=3)), (-1, _bt("table12", rank=0)), match=("data", "family"))
+GROWTH = contrast([(1, _bt("table12", rank=3))], [(1, _bt("table12", rank=0))], match=("data", "family"))
+LABELED_10, LABELED_30, LABELED_50 = (_bt("table13", human_fraction=share) for share in (0.1, 0.3, 0.5))
 
 ANNOTATOR_CLAIMS = (
     *_table6(),
@@ -98,17 +96,13 @@ ANNOTATOR_CLAIMS = (
         "table13_rises",
         "More labelled pairs make a better annotator, up to 30 %.",
         "30 % labelled − 10 % labelled",
-        _sum((1, _bt("table13", human_fraction=0.3)), (-1, _bt("table13", human_fraction=0.1))),
+        contrast([(1, LABELED_30)], [(1, LABELED_10)], match=ANNOTATOR),
     ),
     _accuracy(
         "table13_flattens",
         "From 30 to 50 % labelled pairs the annotator gains less than from 10 to 30 %.",
         "(30 % − 10 %) − (50 % − 30 %)",
-        _sum(
-            (2, _bt("table13", human_fraction=0.3)),
-            (-1, _bt("table13", human_fraction=0.1)),
-            (-1, _bt("table13", human_fraction=0.5)),
-        ),
+        contrast([(2, LABELED_30)], [(1, LABELED_10), (1, LABELED_50)], match=ANNOTATOR),
     ),
     Claim(
         "figure7_confidence_differs",
@@ -119,14 +113,14 @@ ANNOTATOR_CLAIMS = (
         unit="total variation",
         floor=0.05,
         second=None,
-        arms=False,
+        table="confidences",
         remark="The paper shows curves only; the margin is ours.",
     ),
     _accuracy(
         "figure8_poison_misleads",
         "Poisoned labels make the annotator disagree more with clean human labels.",
         "no poison − 20 % poison",
-        _sum((1, _bt("figure8", poison_fraction=0)), (-1, _bt("figure8", poison_fraction=0.2))),
+        contrast([(1, _bt("figure8", poison_fraction=0))], [(1, _bt("figure8", poison_fraction=0.2))], match=ANNOTATOR),
         remark="The paper shows curves only; the margin is ours.",
     ),
 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cwpo.report.claims.claim import Claim, arm, better
-from cwpo.report.claims.measures import ARM, Measure, Term, contrast, over_best, own_choice_pays, saving
-from cwpo.report.names import METHOD_NAMES, WS, capital
+from cwpo.report.claims.measures import ARM, Terms, contrast, over_best, own_choice_pays, saving
+from cwpo.report.names import METHOD_NAMES, WS, WS_DPO, capital
 from cwpo.report.tables.figure_specs import THRESHOLDS
 from cwpo.report.tables.spec import OBJECTIVES
 
@@ -21,25 +21,16 @@ OTHERS = {
     "ws_dpo_likelihood": "WS-DPO with labels by likelihood, unweighted",
     "ws_bt": "the same weak labels unweighted",
 }
-ABLATION = "An ablation of ours: the paper prints no arm with these labels unweighted."
-BOTH_RULES = "The paper does not say by which rule its WS-DPO reads labels, so its number stands with both."
+# Arm of weak labels -> a remark on how it relates to the paper's arms.
+REMARKS = dict.fromkeys(
+    WS_DPO, "The paper does not say by which rule its WS-DPO reads labels, so its number stands with both."
+) | {"ws_bt": "An ablation of ours: the paper prints no arm with these labels unweighted."}
 STUDENT = ("data", "weak", "objective")
 
 
-def _shrinks(other: str) -> Measure:
-    """Returns a measure: CW-PO's mean gain over `other` for the 2 smaller strong models minus that for the 2 larger."""
-    terms = [
-        Term(sign * factor, side, arm("table2", method, rank=rank))
-        for sign, ranks in ((0.5, (0, 1)), (-0.5, (2, 3)))
-        for rank in ranks
-        for factor, side, method in ((1, "a", "cw_po"), (-1, "b", other))
-    ]
-    return contrast(terms, match=STUDENT)
-
-
-def remark_on(method: str) -> str:
-    """Returns a remark that says how the weak-label arm `method` relates to the paper's arms; "" for human labels."""
-    return "" if method == "human" else ABLATION if method == "ws_bt" else BOTH_RULES
+def _smaller_less_larger(method: str) -> Terms:
+    """Returns the mean over the 2 smaller strong models of Table 2 minus that over the 2 larger ones."""
+    return [(factor, arm("table2", method, rank=rank)) for rank, factor in enumerate((0.5, 0.5, -0.5, -0.5))]
 
 
 def cw_over(
@@ -65,7 +56,7 @@ def cw_over(
             arm(experiment, other, **conditions),
             test=f"CW-PO − {METHOD_NAMES[other]}{note}",
             match=match,
-            remark=remark_on(other),
+            remark=REMARKS.get(other, ""),
         )
         for other in others
     ]
@@ -89,8 +80,8 @@ ARM_CLAIMS = (
             f"table2_gain_over_{other}_shrinks",
             f"The gain of CW-PO over {METHOD_NAMES[other]} is larger for small students than for large ones.",
             f"(CW-PO − {METHOD_NAMES[other]}) of the two smaller students less that of the two larger, GRA",
-            _shrinks(other),
-            remark=remark_on(other),
+            contrast(_smaller_less_larger("cw_po"), _smaller_less_larger(other), match=STUDENT),
+            remark=REMARKS.get(other, ""),
         )
         for other in (*WS, "human")
     ),
@@ -106,7 +97,7 @@ ARM_CLAIMS = (
         "table3_saves_labels",
         "CW-PO needs fewer human labels than aligning on human labels of all pairs.",
         "human labels, in percent of all pairs: Human (100 %) − CW-PO",
-        contrast([Term(1, "a", arm("table3", "human_all")), Term(-1, "b", arm("table3", "cw_po"))]),
+        contrast([(1, arm("table3", "human_all"))], [(1, arm("table3", "cw_po"))]),
         number="labels",
         unit="% of the pairs",
         floor=5,
@@ -117,7 +108,7 @@ ARM_CLAIMS = (
         "table3_saves_seconds",
         "CW-PO takes no more training than aligning on human labels of all pairs, its annotator included.",
         "training seconds of annotator and CW-PO model below those of the Human (100 %) model",
-        saving(arm("table3", "cw_po"), [arm("table3", "human_all")], match=ARM, table="arms"),
+        saving(arm("table3", "cw_po"), [arm("table3", "human_all")], match=ARM),
         number="seconds",
         unit="%",
         floor=5,
@@ -182,7 +173,7 @@ ARM_CLAIMS = (
         "figure4_best_threshold_differs",
         "The best confidence threshold differs by data set.",
         "GRA gained by the threshold best on the data set over the one best on all, both chosen on the other seeds",
-        own_choice_pays(ALL_FILTERS, per=("data",)),
+        own_choice_pays(ALL_FILTERS),
     ),
     Claim(
         "table4_cw_over_best_threshold",
@@ -194,7 +185,7 @@ ARM_CLAIMS = (
         "table4_best_threshold_differs",
         "Which of the thresholds 30 % and 40 % is better differs by data set.",
         "GRA gained by the threshold better on the data set over the one better on all, both chosen on the other seeds",
-        own_choice_pays(SOME_FILTERS, per=("data",)),
+        own_choice_pays(SOME_FILTERS),
     ),
     Claim(
         "table5_c1_best",
@@ -206,10 +197,10 @@ ARM_CLAIMS = (
         "figure5_cw_wins",
         "On the same prompts, the CW-PO model's responses win more often than the Human arm's.",
         "win rate of CW-PO against Human, ties half",
-        contrast([Term(1, "a", arm("figure5", "cw_po"))]),
+        contrast([(1, arm("figure5", "cw_po"))]),
         number="win_rate",
         unit="%",
         value=50,
-        second_measure=contrast([Term(1, "a", arm("figure5", "cw_po")), Term(-1, "b", arm("figure5", "human"))]),
+        second_measure=contrast([(1, arm("figure5", "cw_po"))], [(1, arm("figure5", "human"))]),
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from cwpo.report.claims.measures import ARM, Measure, Term, Where, contrast
+from cwpo.report.claims.measures import ARM, Measure, Where, contrast
 
 POINTS = "points"
 # Start of a claim's id -> where the paper makes the claim. Any other id itself names the table or figure.
@@ -26,7 +26,7 @@ class Claim:
     or below it if `below` is set. `floor` is the smallest effect that matters: the verdict's margin is half the paper's
     effect, but at least `floor`. All effects are in `unit`. `paper`, by default `measure`, computes the paper's effect.
     `second` names another column; `second_measure`, by default `measure`, computes its effect, shown beside the first.
-    `remark` is for readers. `arms`: whether aligned models are compared, not annotators. `plain`: whether the effect is
+    `remark` is for readers. `table` is the frame of Evidence that the measures read. `plain`: whether the effect is
     simply the number of arm "a" minus that of arm "b", and not a slope, a maximum or the like.
     """
 
@@ -43,8 +43,13 @@ class Claim:
     second_measure: Measure | None = None
     paper: Measure | None = None
     remark: str = ""
-    arms: bool = True
+    table: str = "arms"
     plain: bool = False
+
+    @property
+    def of_arms(self) -> bool:
+        """Whether aligned models are compared, not annotators."""
+        return self.table == "arms"
 
     @property
     def where(self) -> str:
@@ -61,7 +66,7 @@ def better(
     id: str, statement: str, a: Where, b: Where, *, test: str, match: tuple[str, ...] = ARM, remark: str = ""
 ) -> Claim:
     """Returns the claim that arm `a` has a higher GRA than arm `b`. Their mean gold rewards are compared too."""
-    measure = contrast([Term(1, "a", a), Term(-1, "b", b)], match=match)
+    measure = contrast([(1, a)], [(1, b)], match=match)
     return Claim(id, statement, f"GRA of {test}", measure, plain=True, remark=remark)
 
 

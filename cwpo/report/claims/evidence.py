@@ -56,6 +56,7 @@ class Evidence:
 def of_results(results: Results) -> Evidence:
     """Returns our runs as evidence. Gold rewards that cannot be compared across runs are NaN (RunRewards.relative)."""
     runs, trained = results.arms, results.annotators
+    annotated = runs["annotator_seconds"].astype(float)
     absolute = ~runs["run"].map(lambda run: results.rewards[run].relative).astype(bool)
     arms = runs.assign(
         gra=100 * runs["gra"].astype(float),
@@ -63,7 +64,7 @@ def of_results(results: Results) -> Evidence:
         reward_sft=runs["reward_sft_mean"].astype(float).where(absolute),
         win_rate=runs["run"].map(_win_rates(results)).astype(float),
         labels=_labels(runs),
-        seconds=_seconds(runs),
+        seconds=runs["train_seconds"].astype(float) + annotated.where(runs["annotator"].notna(), 0.0),
     )
     annotators = trained.assign(
         accuracy=100 * trained["accuracy_human"].astype(float),
@@ -74,11 +75,6 @@ def of_results(results: Results) -> Evidence:
 
 def _labels(runs: pd.DataFrame) -> pd.Series:
     return (100 * runs["human_fraction"].astype(float)).where(runs["method"] != "human_all", 100.0)
-
-
-def _seconds(runs: pd.DataFrame) -> pd.Series:
-    annotated = runs["annotator_seconds"].astype(float)
-    return runs["train_seconds"].astype(float) + annotated.where(runs["annotator"].notna(), 0.0)
 
 
 def _evidence(arms: pd.DataFrame, annotators: pd.DataFrame, confidences: pd.DataFrame) -> Evidence:

@@ -9,7 +9,7 @@ from cwpo.report.claims.annotators import ANNOTATOR_CLAIMS
 from cwpo.report.claims.arms import ARM_CLAIMS
 from cwpo.report.claims.claim import Claim
 from cwpo.report.claims.evidence import of_paper, of_results
-from cwpo.report.claims.outcome import Outcome, assess, plain
+from cwpo.report.claims.outcome import Outcome, assess
 from cwpo.report.claims.robustness import ROBUSTNESS_CLAIMS
 from cwpo.report.claims.rule import CONFIDENCE
 from cwpo.report.inputs import Results
@@ -33,7 +33,7 @@ class Entry:
         return any(outcome.judged.effect is not None for outcome in self.points.values())
 
     def record(self) -> dict[str, Any]:
-        """Returns the claim with its outcomes as it is written to claims.json."""
+        """Returns the claim with its outcomes as it stands in claims.json, where floats are rounded."""
         claim, first = self.claim, self.first
         return {
             "id": claim.id,
@@ -44,7 +44,9 @@ class Entry:
             "claimed": f"{'below' if claim.below else 'above'} {claim.value:g}",
             "scale": first.scale,
             "confidence": CONFIDENCE,
-            **plain({"margin": first.margin, "paper_effect": first.paper, "paper_cells": first.paper_cells}),
+            "margin": first.margin,
+            "paper_effect": first.paper,
+            "paper_cells": first.paper_cells,
             "points": {point: outcome.record() for point, outcome in self.points.items()},
         }
 
@@ -58,7 +60,7 @@ def judge_all(results: Results) -> list[Entry]:
             claim,
             {
                 point: assess(claim, ours[point], theirs, results.scale)
-                for point in (points if claim.arms else points[:1])
+                for point in (points if claim.of_arms else points[:1])
             },
         )
         for claim in CLAIMS

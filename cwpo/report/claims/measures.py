@@ -1,12 +1,13 @@
 """Measures: functions that compare arms or annotators and give one effect per cell and seed.
 
-A measure takes the Evidence and the name of a number, a column such as "gra" or "accuracy". An effect is mostly the
-difference of this number between two arms. A cell is one combination of values of the columns in `match`, such as a
+A measure takes a frame of Evidence and the name of a number, a column such as "gra" or "accuracy". An effect is mostly
+the difference of this number between two arms. A cell is one combination of values of the columns in `match`, such as a
 data set and a pair of models. Only runs of the same cell and seed are compared.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,10 +15,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cwpo.report.claims.evidence import Evidence
 from cwpo.report.inputs import one_per_seed, select
 
 Where = Mapping[str, Any]
+Terms = Sequence[tuple[float, Where]]
 ARM = ("data", "weak", "strong", "objective")
 ANNOTATOR = ("data", "weak")
 
@@ -45,41 +46,30 @@ class Measured:
         return self.effects.mean(axis=1)
 
 
-Measure = Callable[[Evidence, str], Measured]
+Measure = Callable[[pd.DataFrame, str], Measured]
 Effects = dict[tuple[Any, ...], float]  # (*values of a cell, seed) -> effect or number
 
 
-@dataclass(frozen=True)
-class Term:
-    """One term of a sum: `factor` times a number, e.g. GRA, of the runs that meet `where`.
+def contrast(a: Terms, b: Terms = (), *, match: Sequence[str] = ARM) -> Measure:
+    """Returns a measure whose effect, in each cell and seed, is the sum of `a` minus that of `b`, e.g. GRA of two arms.
 
-    `side` is "a" if these are runs of the tested arm, "b" if they are runs of an arm it is compared with.
+    A term (factor, where) is `factor` times the number of the run that meets `where`: in `a`, of the tested arm, in
+    `b`, of the arm that it is compared with. `match` names the columns that define a cell. There is no effect for a
+    cell and seed in which some term has no run. If the experiments ran on different machines, there are no effects at
+    all, and a note says so.
     """
+    factors = [*(factor for factor, _ in a), *(-factor for factor, _ in b)]
 
-    factor: float
-    side: str
-    where: Where
-
-
-def contrast(terms: Sequence[Term], *, match: Sequence[str] = ARM, table: str = "arms") -> Measure:
-    """Returns a measure whose effect, in each cell and seed, is the sum of `terms`, e.g. CW-PO's GRA minus Human's.
-
-    `table` names the frame of Evidence to use, `match` the columns that define a cell. There is no effect for a cell
-    and seed in which some term has no run. If the experiments ran on different machines, there are no effects at all,
-    and a note says so.
-    """
-
-    def measure(evidence: Evidence, number: str) -> Measured:
-        frame = getattr(evidence, table)
-        rows = [select(frame, term.where) for term in terms]
+    def measure(frame: pd.DataFrame, number: str) -> Measured:
+        rows = [select(frame, where) for _, where in (*a, *b)]
         parts = [_values(arms, number, match) for arms in rows]
         total = {
-            key: sum(term.factor * part[key] for term, part in zip(terms, parts))
+            key: math.fsum(factor * part[key] for factor, part in zip(factors, parts))
             for key in parts[0]
             if all(key in part for part in parts)
         }
         notes = _of_two_machines(frame, rows) if total else ()
-        return _measured({} if notes else total, rows, [term.side for term in terms], match, notes)
+        return _measured({} if notes else total, rows, "a" * len(a) + "b" * len(b), match, notes)
 
     return measure
 
@@ -99,9 +89,7 @@ def _of_two_machines(frame: pd.DataFrame, rows: Sequence[pd.DataFrame]) -> tuple
     )
 
 
-def over_best(
-    challenger: Where, rivals: Sequence[Where], *, match: Sequence[str] = ARM, per: Sequence[str] = ()
-) -> Measure:
+def over_best(challenger: Where, rivals: Sequence[Where], *, per: Sequence[str] = ()) -> Measure:
     """Returns a measure: in each cell and seed, the value, e.g. GRA, of `challenger` minus that of the best rival.
 
     Cells with equal values in the columns `per` share one best rival; with per=(), all cells share one. The best rival
@@ -109,42 +97,40 @@ def over_best(
     and so favour the rivals. If there is only one seed, the best rival is chosen on that seed.
     """
 
-    def measure(evidence: Evidence, number: str) -> Measured:
-        rows = [select(evidence.arms, where) for where in (challenger, *rivals)]
-        own, *others = (_values(arms, number, match) for arms in rows)
-        options, notes = _options(others, match)
+    def measure(frame: pd.DataFrame, number: str) -> Measured:
+        rows = [select(frame, where) for where in (challenger, *rivals)]
+        own, *others = (_values(arms, number, ARM) for arms in rows)
+        options, notes = _options(others)
         against = _chosen(options, per)
         gain = {key: own[key] - value for key, value in against.items() if key in own}
-        return _measured(gain, rows, "a" + "b" * len(rivals), match, notes)
+        return _measured(gain, rows, "a" + "b" * len(rivals), ARM, notes)
 
     return measure
 
 
-def own_choice_pays(wheres: Sequence[Where], *, match: Sequence[str] = ARM, per: Sequence[str]) -> Measure:
-    """Returns a measure: what a cell gains if it uses its own best option instead of its group's best option.
+def own_choice_pays(wheres: Sequence[Where]) -> Measure:
+    """Returns a measure: what a cell gains if it uses its own best option instead of the best one for all data sets.
 
-    Each of `wheres` selects the runs of one option, e.g. of one threshold. A group is all cells that differ only in the
-    columns `per`. Both options are chosen on the other seeds, as in over_best. The effect is 0 if they are the same.
+    Each of `wheres` selects the runs of one option, e.g. of one threshold. Both options are chosen on the other seeds,
+    as in over_best. The effect is 0 if they are the same.
     """
 
-    def measure(evidence: Evidence, number: str) -> Measured:
-        rows = [select(evidence.arms, where) for where in wheres]
-        options, notes = _options([_values(arms, number, match) for arms in rows], match)
-        common = _chosen(options, [name for name in match if name not in per])
-        gain = {key: value - common[key] for key, value in _chosen(options, match).items()}
-        return _measured(gain, rows, "a" * len(wheres), match, notes)
+    def measure(frame: pd.DataFrame, number: str) -> Measured:
+        rows = [select(frame, where) for where in wheres]
+        options, notes = _options([_values(arms, number, ARM) for arms in rows])
+        common = _chosen(options, [name for name in ARM if name != "data"])
+        gain = {key: value - common[key] for key, value in _chosen(options, ARM).items()}
+        return _measured(gain, rows, "a" * len(wheres), ARM, notes)
 
     return measure
 
 
-def saving(
-    mine: Where, others: Sequence[Where], *, match: Sequence[str] = ANNOTATOR, table: str = "annotators"
-) -> Measure:
+def saving(mine: Where, others: Sequence[Where], *, match: Sequence[str]) -> Measure:
     """Returns a measure: by how many percent the value, e.g. seconds, of the runs `mine` is below the smallest value
     among `others`. Only runs with equal seeds and equal values in the columns `match` are compared."""
 
-    def measure(evidence: Evidence, number: str) -> Measured:
-        rows = [select(getattr(evidence, table), where) for where in (mine, *others)]
+    def measure(frame: pd.DataFrame, number: str) -> Measured:
+        rows = [select(frame, where) for where in (mine, *others)]
         own, *rest = (_values(arms, number, match) for arms in rows)
         saved = {
             key: 100 * (1 - value / min(part[key] for part in rest))
@@ -156,7 +142,7 @@ def saving(
     return measure
 
 
-def confidence_distance(evidence: Evidence, number: str) -> Measured:
+def confidence_distance(frame: pd.DataFrame, number: str) -> Measured:
     """Measures how much histograms of confidence differ between data sets, beyond their difference between seeds.
 
     Each Bradley–Terry annotator (data set, weak model, seed) has one histogram. Its effect is the mean distance to the
@@ -164,7 +150,6 @@ def confidence_distance(evidence: Evidence, number: str) -> Measured:
     data set; 0 if there are none). The distance is the total variation, in [0, 1]. `number` is ignored.
     """
     del number  # histograms have no other numbers to choose from
-    frame = evidence.confidences
     frame = frame[frame["annotator"] == "bt"]
     for _, runs in frame.drop_duplicates("run_key").groupby(["weak", "data"]):
         one_per_seed(runs.assign(experiment="figure7"))
@@ -190,7 +175,7 @@ def _values(rows: pd.DataFrame, number: str, match: Sequence[str]) -> Effects:
     return {key: value for key, value in values.items() if not np.isnan(value)}
 
 
-def _options(columns: Sequence[Effects], match: Sequence[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def _options(columns: Sequence[Effects]) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Returns a table of the options' numbers, a row per cell and seed, a column per option, and notes for the reader.
 
     `columns` has one entry per option: its numbers. The table omits options that never ran, and each cell and seed for
@@ -198,7 +183,7 @@ def _options(columns: Sequence[Effects], match: Sequence[str]) -> tuple[pd.DataF
     """
     ran = [column for column in columns if column]
     keys = [key for key in (ran[0] if ran else ()) if all(key in column for column in ran)]
-    index = pd.MultiIndex.from_tuples(keys, names=[*match, "seed"]) if keys else None
+    index = pd.MultiIndex.from_tuples(keys, names=[*ARM, "seed"]) if keys else None
     table = pd.DataFrame([[column[key] for column in ran] for key in keys], index=index)
     some = 0 < len(ran) < len(columns)
     return table, (f"only {len(ran)} of {len(columns)} options were run.",) if some else ()
@@ -223,11 +208,7 @@ def _chosen(options: pd.DataFrame, per: Sequence[str]) -> Effects:
 
 
 def _measured(
-    effects: Effects,
-    rows: Sequence[pd.DataFrame],
-    sides: Sequence[str],
-    match: Sequence[str],
-    notes: tuple[str, ...] = (),
+    effects: Effects, rows: Sequence[pd.DataFrame], sides: str, match: Sequence[str], notes: tuple[str, ...] = ()
 ) -> Measured:
     """Returns the effects as a table without NaN, a row per cell and a column per seed, and the runs they come from.
 

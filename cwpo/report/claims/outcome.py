@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +15,6 @@ from cwpo.report.claims.evidence import Evidence
 from cwpo.report.claims.measures import Measured
 from cwpo.report.claims.rule import NOT_RUN, OPPOSITE, REPRODUCED, Judged, judge
 
-DIGITS = 4
 NUMBERS = ("reward", "reward_sft", "margin_agreement", "kl", "mean_length", "truncated_share")
 LONGER, MORE_UNFINISHED = 1.1, 0.05  # a tenth more tokens, or 5 points more unfinished responses
 NEARER = 0.9  # a policy moved measurably less if its KL is below this share of the other side's
@@ -56,31 +54,40 @@ class Outcome:
 
     @cached_property
     def diagnostics(self) -> dict[str, dict[str, float]]:
-        return diagnostics(self.measured) if self.claim.arms else {}
+        """Maps side ("a", "b") -> number -> mean over the side's runs, for each of NUMBERS; {} for annotators.
+
+        These are the gold rewards of aligned and SFT model, the labels' margin_agreement with gold, KL in nats,
+        response length in tokens and the share of unfinished responses. Numbers that no run of the side has are left out.
+        """
+        if not self.claim.of_arms:
+            return {}
+        means = {
+            str(side): {name: float(pd.to_numeric(runs[name]).mean()) for name in NUMBERS}
+            for side, runs in self.measured.used.drop_duplicates(["side", "run_key"]).groupby("side")
+        }
+        return {side: {name: mean for name, mean in of.items() if pd.notna(mean)} for side, of in means.items()}
 
     @cached_property
-    def notes(self) -> tuple[str, ...]:
+    def notes(self) -> list[str]:
         """Remarks that a reader of the verdict needs, a sentence or two each."""
-        return tuple(filter(None, _remarks(self)))
+        return _remarks(self)
 
     def record(self) -> dict[str, Any]:
-        """Returns the outcome as written to claims.json: plain values, floats rounded, None for a missing number."""
+        """Returns the outcome as it stands in claims.json, where floats are rounded."""
         by_seed, second = self.measured.by_seed, self.second
-        return plain(
-            {
-                "verdict": self.judged.verdict,
-                "verdict_shown": self.shown,
-                **_effect(self.judged),
-                "seeds": [int(seed) for seed in by_seed.index],
-                "by_seed": list(by_seed),
-                "cells": {_name(cell): value for cell, value in self.measured.by_cell.items()},
-                "runs": self.runs,
-                "prompts": self.prompts,
-                "second": None if second is None else {"number": self.claim.second, **_effect(second)},
-                "diagnostics": self.diagnostics,
-                "notes": list(self.notes),
-            }
-        )
+        return {
+            "verdict": self.judged.verdict,
+            "verdict_shown": self.shown,
+            **_effect(self.judged),
+            "seeds": [int(seed) for seed in by_seed.index],
+            "by_seed": list(by_seed),
+            "cells": {_name(cell): value for cell, value in self.measured.by_cell.items()},
+            "runs": self.runs,
+            "prompts": self.prompts,
+            "second": None if second is None else {"number": self.claim.second, **_effect(second)},
+            "diagnostics": self.diagnostics,
+            "notes": self.notes,
+        }
 
 
 def _effect(judged: Judged) -> dict[str, float | None]:
@@ -89,8 +96,9 @@ def _effect(judged: Judged) -> dict[str, float | None]:
 
 def assess(claim: Claim, ours: Evidence, theirs: Evidence, scale: str) -> Outcome:
     """Tests a claim on `ours`. The margin is half the effect in the paper's numbers `theirs`, at least claim.floor."""
-    measured = claim.measure(ours, claim.number)
-    published = (claim.paper or claim.measure)(theirs, claim.number)
+    frame = getattr(ours, claim.table)
+    measured = claim.measure(frame, claim.number)
+    published = (claim.paper or claim.measure)(getattr(theirs, claim.table), claim.number)
     paper = float(published.by_seed.iloc[0]) if len(published.effects) else None
     margin = claim.floor if paper is None else max(claim.distance(paper) / 2, claim.floor)
 
@@ -99,7 +107,7 @@ def assess(claim: Claim, ours: Evidence, theirs: Evidence, scale: str) -> Outcom
 
     second = None
     if claim.second is not None:
-        second = judged((claim.second_measure or claim.measure)(ours, claim.second))
+        second = judged((claim.second_measure or claim.measure)(frame, claim.second))
     return Outcome(claim, scale, judged(measured), margin, paper, len(published.effects), measured, second)
 
 
@@ -109,14 +117,14 @@ def _remarks(outcome: Outcome) -> list[str]:
         return list(measured.notes)
     notes = [claim.remark] if claim.remark else []
     if judged.verdict == OPPOSITE:
-        why = reason(outcome.diagnostics) if claim.plain else ""
-        notes = ["The results say the opposite of the paper.", why, *notes]
+        why = [*_reasons(**outcome.diagnostics)][:1] if claim.plain else []
+        notes = ["The results say the opposite of the paper.", *why, *notes]
     if len(measured.by_seed) < 2:
         notes.append("One seed has no interval: nothing can be concluded from it.")
     if outcome.paper is not None and _smaller(claim, judged, outcome.paper):
         notes.append("The direction is reproduced, the size is not: the interval excludes half the paper's effect.")
     notes += _where_it_differs(claim, measured)
-    if claim.arms and second is not None and second.effect is not None and judged.effect is not None:
+    if claim.of_arms and second is not None and second.effect is not None and judged.effect is not None:
         target = 0.0 if claim.second_measure else claim.value
         if np.sign(judged.effect - claim.value) * np.sign(second.effect - target) < 0:
             ends = "" if second.low is None else f" [{second.low:.3f}, {second.high:.3f}]"
@@ -150,43 +158,17 @@ def _where_it_differs(claim: Claim, measured: Measured) -> list[str]:
     return [f"Not the same for all models: {means}."]
 
 
-def plain(value: Any) -> Any:
-    """Prepares a value for JSON: rounds floats and turns NaN into None, also inside lists and dicts."""
-    return json.loads(
-        json.dumps(value), parse_float=lambda text: round(float(text), DIGITS), parse_constant=lambda _: None
-    )
+def _name(cell: Any) -> str:
+    return ", ".join(f"{part:g}" if isinstance(part, float) else str(part) for part in cell)
 
 
-def _name(cell: object) -> str:
-    parts = cell if isinstance(cell, tuple) else (cell,)
-    return ", ".join(f"{part:g}" if isinstance(part, float) else str(part) for part in parts)
+def _reasons(a: dict[str, float], b: dict[str, float]) -> Iterator[str]:
+    """Yields a sentence for each known reason that the data show why side `a` is behind side `b`, the main one first.
 
-
-def diagnostics(measured: Measured) -> dict[str, dict[str, float]]:
-    """Returns side ("a", "b") -> number -> mean over the side's runs, for each of NUMBERS.
-
-    These are the gold rewards of aligned and SFT model, the labels' margin_agreement with gold, KL in nats, response
-    length in tokens and the share of unfinished responses. A number that no run of the side has is left out.
+    A reason is a difference that accompanies the result but need not be its cause. They are in this order: the SFT
+    models that GRA compares with, the labels, the responses' length, how far the policy moved.
     """
-    sides = {}
-    for side, rows in measured.used.groupby("side"):
-        runs = rows.drop_duplicates("run_key")
-        means = {name: pd.to_numeric(runs[name]).mean() for name in NUMBERS}
-        sides[str(side)] = {name: float(value) for name, value in means.items() if pd.notna(value)}
-    return sides
-
-
-def reason(sides: dict[str, dict[str, float]]) -> str:
-    """Returns one sentence on why side "a" is behind side "b"; "" if the data show none of the known reasons.
-
-    The sentence names a difference that accompanies the result but need not be its cause. The reasons are tried in this
-    order: the SFT models that GRA compares with, the labels, the responses' length, how far the policy moved.
-    """
-    a, b = sides.get("a", {}), sides.get("b", {})
-    return next(_reasons(a, b, set(a) & set(b)), "")
-
-
-def _reasons(a: dict[str, float], b: dict[str, float], known: set[str]) -> Iterator[str]:
+    known = set(a) & set(b)
     if "reward_sft" in known and a["reward_sft"] > b["reward_sft"] and a["reward"] > b["reward"]:
         yield (
             f"Known reason: GRA measures it against its own SFT model, which is the better one (gold reward {a['reward_sft']:.2f} "

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from cwpo.report.claims.arms import cw_over, remark_on
+from cwpo.report.claims.arms import REMARKS, cw_over
 from cwpo.report.claims.claim import Claim, arm, better
-from cwpo.report.claims.measures import ARM, Measure, Term, contrast
+from cwpo.report.claims.measures import ARM, Terms, contrast
 from cwpo.report.names import METHOD_NAMES, WS
 
 
-def _drop(experiment: str, other: str, column: str, better_at: float, worse_at: float) -> Measure:
-    """Returns a measure: how much more `other` loses than CW-PO if `column` is `worse_at` instead of `better_at`."""
-    terms = [
-        Term(factor * sign, side, arm(experiment, method, **{column: value}))
-        for factor, side, method in ((1, "a", other), (-1, "b", "cw_po"))
-        for sign, value in ((1, better_at), (-1, worse_at))
-    ]
-    return contrast(terms)
+def _more_sensitive(
+    experiment: str, what: str, test: str, column: str, better_at: float, worse_at: float
+) -> list[Claim]:
+    """Returns a claim per method in WS: it loses more GRA than CW-PO if `column` is `worse_at`, not `better_at`."""
 
+    def loss(method: str) -> Terms:
+        return [(factor, arm(experiment, method, **{column: at})) for factor, at in ((1, better_at), (-1, worse_at))]
 
-def _more_sensitive(experiment: str, what: str, test: str, column: str, *ends: float) -> list[Claim]:
-    """Returns a claim per method in WS: it loses more GRA than CW-PO if `column` is `ends`[1] instead of `ends`[0]."""
     return [
         Claim(
             f"{experiment}_{other}_more_sensitive",
             f"{METHOD_NAMES[other]} loses more than CW-PO when {what}.",
             f"GRA lost from {test}, {METHOD_NAMES[other]} − CW-PO",
-            _drop(experiment, other, column, *ends),
-            remark=remark_on(other),
+            contrast(loss(other), loss("cw_po")),
+            remark=REMARKS[other],
         )
         for other in WS
     ]
@@ -59,10 +55,10 @@ ROBUSTNESS_CLAIMS = (
         match=(*ARM, "own_share"),
     ),
     *_more_sensitive(
-        "table24", "fewer labeled pairs are the arm's own", "80 to 20 % own labeled pairs", "own_share", *(0.8, 0.2)
+        "table24", "fewer labeled pairs are the arm's own", "80 to 20 % own labeled pairs", "own_share", 0.8, 0.2
     ),
     *_more_sensitive(
-        "table25", "more of the labeled pairs are poisoned", "5 to 20 % poison", "poison_fraction", *(0.05, 0.2)
+        "table25", "more of the labeled pairs are poisoned", "5 to 20 % poison", "poison_fraction", 0.05, 0.2
     ),
     better(
         "table26_bt_over_pairrm",

@@ -18,6 +18,7 @@ from cwpo.report.inputs import commits
 from cwpo.report.names import capital, scale_note, the_point
 
 MISSING = "–"
+DIGITS = 4  # decimals of the numbers in claims.json
 READING = (
     "Verdicts stand side by side at two operating points: the matched update size, which the Human arm alone chose for all arms of a "
     "family, and each arm's own best. Effects of arms are in points of GRA; beside them stands the same comparison in mean gold "
@@ -29,7 +30,7 @@ SIDES = (
     "Side a is what the claim puts first, b what it is compared with. M is the margin-weighted agreement of the labels with "
     "gold, 1 for perfect labels; KL is that of the aligned model to its SFT model, in nats per response."
 )
-SECOND_DIGITS = {"reward": 3, "accuracy_gold": 1}
+SECOND = {"reward": (3, ""), "accuracy_gold": (1, " points of accuracy vs gold")}  # number -> its decimals and unit
 
 
 def write_claims(entries: Sequence[Entry], folder: Path, scale: str) -> list[Path]:
@@ -43,7 +44,8 @@ def write_claims(entries: Sequence[Entry], folder: Path, scale: str) -> list[Pat
         "claims": [entry.record() for entry in entries],
     }
     paths = [folder / "claims.json", folder / "claims.md"]
-    paths[0].write_text(json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    rounded = json.loads(json.dumps(data), parse_float=lambda text: round(float(text), DIGITS))
+    paths[0].write_text(json.dumps(rounded, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     paths[1].write_text(_page(entries, scale), encoding="utf-8")
     return paths
 
@@ -124,11 +126,10 @@ def _with_interval(judged: Judged, form: Callable[[float], str]) -> str:
 
 def _second(outcome: Outcome) -> str:
     """Formats the second effect, of mean gold reward or of accuracy against gold, with its interval; else a dash."""
-    judged, name = outcome.second, outcome.claim.second
-    if judged is None or judged.effect is None or name is None:
+    if outcome.second is None or outcome.second.effect is None:
         return MISSING
-    unit = "" if name == "reward" else " points of accuracy vs gold"
-    return _with_interval(judged, _beside(0, SECOND_DIGITS[name])) + unit
+    digits, unit = SECOND[str(outcome.claim.second)]
+    return _with_interval(outcome.second, _beside(0, digits)) + unit
 
 
 def details(entry: Entry) -> list[str]:

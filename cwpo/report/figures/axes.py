@@ -97,15 +97,13 @@ def _pooled(results: Results, settings: Sequence[pd.DataFrame]) -> dict[str, Any
     groups = list(by_prompts.values())
     if len(set(map(len, groups))) > 1:
         groups = [[of_setting] for of_setting in runs]
-    clusters = [[np.mean([run.reward for run in same], axis=0) for same in of_seed] for of_seed in _by_seed(groups)]
+    clusters = [
+        [np.mean([of_setting[seed].reward for of_setting in group], axis=0) for group in groups]
+        for seed in range(len(runs[0]))
+    ]
     found = clustered_interval(clusters, resamples=RESAMPLES)
     prompts = sum(len(cell) for cells in clusters for cell in cells)
     return {**named_interval("reward", found), "seeds": len(clusters), "prompts": prompts}
-
-
-def _by_seed(groups: Sequence[Sequence[Sequence[RunRewards]]]) -> list[list[list[RunRewards]]]:
-    """Reorders nested lists indexed [group][setting][seed] into [seed][group][setting]."""
-    return [[[of_setting[seed] for of_setting in group] for group in groups] for seed in range(len(groups[0][0]))]
 
 
 def _order(value: str = "") -> tuple[int, float, str]:

@@ -20,14 +20,13 @@ from cwpo.report.figures.style import (
     files,
     level,
     mark_not_run,
+    over_rates,
     points,
-    rate_axis,
     sizes,
     table_figure,
     theirs,
 )
 from cwpo.report.inputs import Results
-from cwpo.report.names import SWEPT_NAMES
 from cwpo.report.tables.annotators import FIGURE8
 from cwpo.report.tables.figure_specs import FIGURE2, FIGURE3_LEFT, FIGURE3_RIGHT, FIGURE4
 from cwpo.report.tables.grid import AVERAGE, Cell, fill
@@ -66,12 +65,11 @@ def _most_confident(spec: Spec, other: str, name: str, results: Results, folder:
 def _over_thresholds(axis: Any, cells: list[Cell], name: str, other: str, title: str) -> None:
     top = [cell for cell in cells if cell["method"] != other]
     shares = [100 * cell.get("keep_fraction", 1.0) for cell in top]
-    color = GREY if other == "human" else COLORS[other]
     for cell in cells:
         if cell["method"] == other:
-            level(axis, cell, name, color=color, label=title)
+            level(axis, cell, name, COLORS[other], title)
             if name == "gra" and cell["paper"] is not None:
-                axis.axhline(cell["paper"], color=color, lw=1, ls=":", label=f"{title}, paper")
+                axis.axhline(cell["paper"], color=COLORS[other], lw=1, ls=":", label=f"{title}, paper")
     line = BLUE if other == "human" else GREEN
     points(axis, shares, top, name, color=line, label="top N %")
     if name == "gra":
@@ -158,21 +156,17 @@ def tuning(results: Results, folder: Path) -> list[Path]:
     with figure(path, results, (2, len(families)), size=size, title="Update size", sizes=note, legend=3) as (_, axes):
         for column, name in zip(axes.T, families):
             here = cells[cells["family"] == name]
-            for axis, number in zip(column, ("gra", "reward")):
+            for axis, number in zip(column, NUMBERS):
                 _panel(axis, here, number)
             column[0].axhline(target, color=GREY, ls=":", lw=1, label="Human's mean GRA in the paper")
             column[0].set_title(FAMILIES.get(name, name))
-        axes[0, 0].set_ylabel("GRA, %")
-        axes[1, 0].set_ylabel("mean gold reward")
+        for axis, title in zip(axes[:, 0], NUMBERS.values()):
+            axis.set_ylabel(title)
     return files(path)
 
 
 def _panel(axis: Any, cells: pd.DataFrame, number: str) -> None:
-    """Draws one family's panel: a line per method, the column `number` of `cells` against the learning rate."""
-    for method in (key for key in SWEPT_NAMES if key in set(cells["method"])):
-        of = cells[cells["method"] == method]
-        look = {"color": COLORS.get(method, "black"), "label": SWEPT_NAMES[method]}
-        points(axis, of["learning_rate"].tolist(), of.to_dict("records"), number, **look)
-    rate_axis(axis, sorted(set(cells["learning_rate"])))
+    """Draws one family's panel: a line per method against the learning rate, and the matched learning rate."""
+    over_rates(axis, cells, number, sorted(set(cells["learning_rate"])))
     for rate in cells[cells[MATCHED]]["learning_rate"].unique():
         axis.axvline(rate, color=GREY, ls="--", lw=1, label="matched update size")

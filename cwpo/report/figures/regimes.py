@@ -10,11 +10,11 @@ from typing import Any
 import pandas as pd
 from matplotlib.patches import Rectangle
 
-from cwpo.report.figures.style import COLORS, figure, files, points, rate_axis, rate_label, sizes
+from cwpo.report.figures.style import figure, files, over_rates, rate_label, sizes
 from cwpo.report.inputs import Results
 from cwpo.report.names import SWEPT_NAMES
 from cwpo.report.tables.cells import excludes_zero
-from cwpo.report.tables.regimes import CONTRASTS, METHODS, arms, differences
+from cwpo.report.tables.regimes import CONTRASTS, arms, differences
 
 MEASURES = (("difference", "gold reward", "{:+.2f}"), ("gra_difference", "GRA, points", "{:+.1f}"))
 
@@ -37,11 +37,7 @@ def regimes_sizes(results: Results, folder: Path) -> list[Path]:
         for (row, noise), (column, size) in itertools.product(enumerate(noises), enumerate(pairs)):
             axis = axes[row, column]
             here = cells[(cells["label_flip"] == noise) & (cells["data_pairs"] == size)]
-            for name in (name for name in METHODS if name in set(cells["method"])):
-                of = here[here["method"] == name].sort_values("learning_rate").to_dict("records")
-                rates = [cell["learning_rate"] for cell in of]
-                points(axis, rates, of, "reward", color=COLORS[name], label=SWEPT_NAMES[name])
-            rate_axis(axis, sorted(set(cells["learning_rate"])))
+            over_rates(axis, here, "reward", sorted(set(cells["learning_rate"])))
             axis.set_xlabel("learning rate" if row == len(noises) - 1 else "")
             axis.set_title(f"noise {noise:g}, {int(size):,} pairs")
         for axis in axes[:, 0]:

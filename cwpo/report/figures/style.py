@@ -17,8 +17,9 @@ import matplotlib.pyplot as plt
 from matplotlib.lines import Line2D
 
 from cwpo.report.inputs import Results
-from cwpo.report.names import scale_note, the_point
+from cwpo.report.names import SWEPT_NAMES, scale_note, the_point
 from cwpo.report.tables.cells import NOT_RUN, counts
+from cwpo.report.tables.frontier import methods_of
 from cwpo.report.tables.grid import Grid
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#555555"
@@ -123,8 +124,12 @@ def points(axis: Any, x: Sequence[float], cells: Sequence[dict[str, Any]], name:
     axis.errorbar([at for at, _ in ran], means, yerr=[below, above], **look)
 
 
-def rate_axis(axis: Any, rates: Sequence[float]) -> None:
-    """Makes the x axis logarithmic, with ticks at these learning rates."""
+def over_rates(axis: Any, cells: pd.DataFrame, number: str, rates: Sequence[float]) -> None:
+    """Draws the column `number` of `cells` against the learning rate, with ticks at `rates`; a line for each method."""
+    for method in methods_of(cells):
+        of = cells[cells["method"] == method]
+        look = {"color": COLORS.get(method, "black"), "label": SWEPT_NAMES[method]}
+        points(axis, of["learning_rate"].tolist(), of.to_dict("records"), number, **look)
     axis.set_xscale("log")
     axis.set_xticks(rates, [rate_label(rate) for rate in rates])
     axis.minorticks_off()
@@ -136,12 +141,11 @@ def rate_label(rate: float) -> str:
     return f"{rate:.0e}".replace("e-0", "e-")
 
 
-def level(axis: Any, cell: dict[str, Any], name: str, **look: Any) -> None:
+def level(axis: Any, cell: dict[str, Any], name: str, color: str, label: str) -> None:
     """Draws a horizontal line at cell[name], a mean, and a band for its interval, if the cell ran."""
     if pd.notna(cell.get(name)):
-        look = {"color": GREY, "lw": 1.2} | look
-        axis.axhspan(cell[f"{name}_low"], cell[f"{name}_high"], color=look["color"], alpha=0.18, lw=0)
-        axis.axhline(cell[name], **look)
+        axis.axhspan(cell[f"{name}_low"], cell[f"{name}_high"], color=color, alpha=0.18, lw=0)
+        axis.axhline(cell[name], color=color, lw=1.2, label=label)
 
 
 def theirs(axis: Any, x: Sequence[float], cells: Sequence[dict[str, Any]], **look: Any) -> None:
