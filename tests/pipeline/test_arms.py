@@ -397,9 +397,8 @@ def test_arms_of_several_seeds_are_those_of_one_seed_each(override):
 
 
 def test_positive_enters_the_key_of_the_data_only_where_it_is_set():
-    words = ["data=jsonl", "data.path=pairs.jsonl", "method=human"]
     prepared = [
-        next(node for node in expand([*words, *more], look=False)[0].run if node.name == "prepare")
+        expand(["method=human", *more], look=False)[0].nodes["prepare"]
         for more in ([], ["data.positive=a"], ["data.positive=b"])
     ]
     assert "positive" not in prepared[0].config["data"] and prepared[1].config["data"]["positive"] == "a"
@@ -446,7 +445,7 @@ def test_a_sweep_may_list_choices_by_pattern_and_add_keys():
     assert [arm.point["seed"] for arm in arms] == [3, 4] * 3
     words = ["experiment=table13", "data=harmless", "human_fraction=0.3", "++seed=7"]
     assert [arm.cfg.seed for arm in expand(words)] == [7]
-    words = ["data=jsonl", "data.path=pairs.jsonl", "method=human", "+data.columns.chosen=good,better"]
+    words = ["method=human", "+data.columns.chosen=good,better"]
     columns = [arm.cfg.data.columns for arm in expand(words, look=False)]
     assert columns == [{"chosen": "good"}, {"chosen": "better"}]
 
