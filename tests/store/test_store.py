@@ -13,8 +13,6 @@ from pathlib import Path
 import pytest
 
 from cwpo.errors import disk_place, disk_problem
-from cwpo.store import manifest
-from cwpo.store.manifest import sha256
 from cwpo.store.store import Store, StoreError, commit_of, fingerprint, stage_key
 
 
@@ -237,20 +235,6 @@ def test_a_stranger_is_damage_but_not_what_desktops_leave(tmp_path):
     (store.folder("stage", "k") / "config.json").write_text("{}")
     with pytest.raises(StoreError, match=r"config\.json is damaged: the stage did not write it"):
         store.manifest("stage", "k")
-
-
-def test_a_file_is_hashed_once_and_again_after_it_changed(tmp_path, monkeypatch):
-    store = Store(tmp_path)
-    compute(store)
-    hashed = []
-    monkeypatch.setattr(manifest, "sha256", lambda file: hashed.append(file) or sha256(file))
-    for _ in range(3):
-        store.manifest("stage", "k")
-    assert len(hashed) == 1
-    file = store.folder("stage", "k") / "out.txt"
-    os.utime(file, ns=(1, 1))
-    store.manifest("stage", "k")
-    assert len(hashed) == 2
 
 
 def test_a_dropped_stage_is_computed_again(tmp_path):
