@@ -9,8 +9,7 @@ from cwpo.commands.sweep import with_references
 from cwpo.execution.cluster import CHOICE, SETTING
 from cwpo.pipeline.arms import expand
 from cwpo.pipeline.experiments import experiments, seeds_of
-from cwpo.planning.forecast import hour_lines, level_lines
-from cwpo.planning.plan import make_plan
+from cwpo.planning.plan import hour_lines, level_lines, make_plan
 from cwpo.planning.preflight.machine import out_of_reach
 from cwpo.store.store import Store
 

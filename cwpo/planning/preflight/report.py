@@ -12,7 +12,7 @@ from cwpo.config.schema import STAGES, Config
 from cwpo.errors import InputError
 from cwpo.pipeline.arms import Arm, configurations, distinct, set_values, typed
 from cwpo.pipeline.experiments import experiments, seeds_of
-from cwpo.planning.forecast import hour_lines
+from cwpo.planning.plan import hour_lines
 from cwpo.planning.preflight.found import data_problems, model_problems, models_of
 from cwpo.planning.preflight.machine import credential_problems, disk_of, in_cache
 from cwpo.planning.preflight.memory import GIB, Need, Shape, gpus, shape_of, stage_needs, store_gib
