@@ -106,16 +106,6 @@ def sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def exists(folder: Path) -> bool:
-    """Whether the stage in `folder` is finished. Raises StoreError for a folder without manifest, which is damaged."""
-    if (folder / MANIFEST).is_file():
-        return True
-    # Folder before manifest: a folder that appears during these checks is not taken for a damaged one.
-    if os.path.lexists(folder) and not (folder / MANIFEST).is_file():
-        raise damaged(folder, f"{folder / MANIFEST} is missing, or is not a file")
-    return False
-
-
 def _sealed(manifest: Mapping[str, Any]) -> str:
     seal = hashlib.sha256(json.dumps(manifest, indent=1).encode()).hexdigest()
     return json.dumps({**manifest, SEAL: seal}, indent=1) + "\n"
