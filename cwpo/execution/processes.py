@@ -32,9 +32,7 @@ class LaunchFailed(CwpoError, RuntimeError):
 
 def launch(stage: str, work: Work, how: str, processes: int, threads: int) -> Mapping[str, Any]:
     """Runs a stage in several processes (`how`: ddp, fsdp); returns its summary. Raises InputError or LaunchFailed."""
-    if work.scratch is None:
-        raise ValueError("work.scratch is None; set it to a folder: several processes need one for their job and log")
-    folder = work.scratch / "launch"
+    folder = work.kept("launch")
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.iterdir():
         old.unlink()
@@ -85,8 +83,6 @@ def _environment(threads: int) -> dict[str, str]:
     return os.environ | {
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
         "OMP_NUM_THREADS": str(threads),
-        "TOKENIZERS_PARALLELISM": "false",
-        "DISABLE_SAFETENSORS_CONVERSION": "1",
     }
 
 
