@@ -38,7 +38,7 @@ def show_plan(overrides: Sequence[str]) -> None:
     console.print(table)
     total, naive, jobs = plan.stages.total(), plan.naive.total(), arms[0].cfg.jobs
     console.print(
-        f"{plan.arms} arms, {total} stages instead of {naive} ({total / naive:.0%}), {plan.cached.total()} cached; "
+        f"{len(arms)} arms, {total} stages instead of {naive} ({total / naive:.0%}), {plan.cached.total()} cached; "
         f"about {plan.remaining_seconds() / jobs:.0f} s left with jobs={jobs} (one process, nothing shared: {plan.naive_seconds():.0f} s)"
     )
     for line in [*level_lines(arms, store), *hour_lines(arms, store)]:

@@ -23,7 +23,6 @@ class Plan:
     `naive` counts a stage once for every arm that has it. `seconds`: median of a stage's past runs, None without any.
     """
 
-    arms: int
     stages: Counter[str]
     cached: Counter[str]
     naive: Counter[str]
@@ -43,7 +42,6 @@ def make_plan(arms: Sequence[Arm], store: Store) -> Plan:
     nodes = distinct(arms)
     stages = Counter(node.stage.name for node in nodes)
     return Plan(
-        arms=len(arms),
         stages=stages,
         cached=Counter(node.stage.name for node in nodes if node.done(store)),
         naive=Counter(node.stage.name for arm in arms for node in arm.run),
