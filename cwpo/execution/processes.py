@@ -80,10 +80,7 @@ def _job(stage: str, work: Work, how: str) -> dict[str, Any]:
 
 def _environment(threads: int) -> dict[str, str]:
     paths = [str(CONF.parent), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return os.environ | {
-        "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
-        "OMP_NUM_THREADS": str(threads),
-    }
+    return os.environ | {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "OMP_NUM_THREADS": str(threads)}
 
 
 def _events(file: Path, process: subprocess.Popen) -> Iterator[dict[str, Any]]:

@@ -127,12 +127,6 @@ def configurations(
             yield _copied(cfg) if merged else cfg, values, {key: point[key] for key in axes if key in point}
 
 
-def typed(cfg: DictConfig) -> Config:
-    """Returns the configuration as objects of its dataclasses, with references resolved."""
-    config: Any = OmegaConf.to_object(cfg)
-    return config
-
-
 def _axes(
     overrides: Sequence[str], seeds: Sequence[int] | None
 ) -> tuple[DictConfig, dict[str, str], list[str], dict[str, list[str]]]:

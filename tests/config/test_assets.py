@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from hydra import compose
+from omegaconf import OmegaConf
 
 from cwpo.checks import checkpoints
 from cwpo.commands import lock_assets
@@ -21,7 +22,7 @@ from cwpo.config.assets import LOCK, hub_assets, is_hub_id, read_lock, settled
 from cwpo.config.commands import LockAssetsConfig, register
 from cwpo.config.schema import CONF
 from cwpo.errors import InputError
-from cwpo.pipeline.arms import composing, typed
+from cwpo.pipeline.arms import composing
 from cwpo.pipeline.derived import derived_config
 
 COMMIT, OTHER = "0123456789abcdef0123456789abcdef01234567", "f" * 40
@@ -31,7 +32,7 @@ COMMIT, OTHER = "0123456789abcdef0123456789abcdef01234567", "f" * 40
 def composed(*words: str):
     register()
     with composing():
-        return typed(compose("config", overrides=list(words)))
+        return OmegaConf.to_object(compose("config", overrides=list(words)))
 
 
 def unpinned(cfg) -> list[str]:
