@@ -3,7 +3,6 @@
 import errno
 import json
 import multiprocessing
-import os
 import re
 import shutil
 import subprocess
@@ -82,15 +81,6 @@ def test_a_failed_stage_leaves_nothing_and_can_be_repeated(tmp_path):
     assert sorted(p.name for p in store.folder("stage", "k").iterdir()) == ["manifest.json", "out.txt"]
 
 
-def test_a_stale_partial_folder_of_a_killed_run_is_discarded(tmp_path):
-    store = Store(tmp_path)
-    stale = tmp_path / ".partial" / "stage-k"
-    stale.mkdir(parents=True)
-    (stale / "junk").write_text("junk")
-    compute(store)
-    assert not (store.folder("stage", "k") / "junk").exists()
-
-
 @pytest.mark.parametrize("damage", ["truncate", "delete"])
 def test_damage_is_named_on_reading(tmp_path, damage):
     store = Store(tmp_path)
@@ -161,15 +151,6 @@ def test_fingerprint_follows_links_to_folders(tmp_path):
     before = fingerprint(tmp_path / "data")
     (tmp_path / "disk/part/train.jsonl").write_text("after!")
     assert fingerprint(tmp_path / "data") != before
-
-
-def test_manifest_is_the_last_file_written(tmp_path):
-    store = Store(tmp_path)
-    compute(store)
-    folder = store.folder("stage", "k")
-    manifest = json.loads((folder / "manifest.json").read_text())
-    assert "manifest.json" not in manifest["files"]
-    assert (folder / "manifest.json").stat().st_mtime_ns >= (folder / "out.txt").stat().st_mtime_ns
 
 
 # --- damage --------------------------------------------------------------------------------------------------------
