@@ -18,7 +18,7 @@ from own.test_annotate import composed
 
 from cwpo.config.commands import register
 from cwpo.config.schema import CONF
-from cwpo.pipeline.arms import expand
+from cwpo.pipeline.arms import configurations, set_values
 
 README = (REPO / "README.md").read_text(encoding="utf-8")
 PAGES = sorted([*REPO.glob("*.md"), *(p for d in ("conf", "cwpo", "results") for p in (REPO / d).rglob("*.md"))])
@@ -106,7 +106,8 @@ def test_printed_command_composes(command):
     launcher = [word for word in words if word.startswith("hydra")]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         compose("config", overrides=launcher, return_hydra_config=True)
-    assert expand([word for word in words if word not in launcher], seeds=[0], look=False)
+    for cfg, values, _ in configurations([word for word in words if word not in launcher], seeds=[0]):
+        set_values(cfg, values)
 
 
 def anchors(page: str) -> set[str]:

@@ -9,8 +9,7 @@ from cwpo.commands.sweep import with_references
 from cwpo.execution.cluster import CHOICE, SETTING
 from cwpo.pipeline.arms import expand
 from cwpo.pipeline.experiments import experiments, seeds_of
-from cwpo.planning.forecast import hour_lines, level_lines
-from cwpo.planning.plan import make_plan
+from cwpo.planning.plan import hour_lines, level_lines, make_plan
 from cwpo.planning.preflight.machine import out_of_reach
 from cwpo.store.store import Store
 
@@ -24,7 +23,7 @@ def show_plan(overrides: Sequence[str]) -> None:
     from rich.table import Table
 
     sweeps = list(_sweeps(overrides))
-    arms = [arm for words, seeds in sweeps for arm in expand(words, seeds, look=False, check=True)]
+    arms = [arm for words, seeds in sweeps for arm in expand(words, seeds, look=False)]
     missing = out_of_reach([arm.cfg for arm in arms])
     if not missing:
         arms = [arm for words, seeds in sweeps for arm in with_references(expand(words, seeds), words)[0]]
@@ -39,7 +38,7 @@ def show_plan(overrides: Sequence[str]) -> None:
     console.print(table)
     total, naive, jobs = plan.stages.total(), plan.naive.total(), arms[0].cfg.jobs
     console.print(
-        f"{plan.arms} arms, {total} stages instead of {naive} ({total / naive:.0%}), {plan.cached.total()} cached; "
+        f"{len(arms)} arms, {total} stages instead of {naive} ({total / naive:.0%}), {plan.cached.total()} cached; "
         f"about {plan.remaining_seconds() / jobs:.0f} s left with jobs={jobs} (one process, nothing shared: {plan.naive_seconds():.0f} s)"
     )
     for line in [*level_lines(arms, store), *hour_lines(arms, store)]:

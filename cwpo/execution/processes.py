@@ -32,9 +32,7 @@ class LaunchFailed(CwpoError, RuntimeError):
 
 def launch(stage: str, work: Work, how: str, processes: int, threads: int) -> Mapping[str, Any]:
     """Runs a stage in several processes (`how`: ddp, fsdp); returns its summary. Raises InputError or LaunchFailed."""
-    if work.scratch is None:
-        raise ValueError("work.scratch is None; set it to a folder: several processes need one for their job and log")
-    folder = work.scratch / "launch"
+    folder = work.kept("launch")
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.iterdir():
         old.unlink()
@@ -82,12 +80,7 @@ def _job(stage: str, work: Work, how: str) -> dict[str, Any]:
 
 def _environment(threads: int) -> dict[str, str]:
     paths = [str(CONF.parent), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return os.environ | {
-        "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
-        "OMP_NUM_THREADS": str(threads),
-        "TOKENIZERS_PARALLELISM": "false",
-        "DISABLE_SAFETENSORS_CONVERSION": "1",
-    }
+    return os.environ | {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "OMP_NUM_THREADS": str(threads)}
 
 
 def _events(file: Path, process: subprocess.Popen) -> Iterator[dict[str, Any]]:

@@ -64,13 +64,11 @@ class Arm:
         return self.run[-1].key
 
 
-def expand(
-    overrides: Sequence[str], seeds: Sequence[int] | None = None, look: bool = True, check: bool = False
-) -> list[Arm]:
+def expand(overrides: Sequence[str], seeds: Sequence[int] | None = None, look: bool = True) -> list[Arm]:
     """Returns the distinct arms of a run or sweep, in order; see `configurations` for `overrides` and `seeds`.
 
     Checks every configuration, asks the hub too, and raises InputError with the problems of all arms. look=False asks
-    no hub, reads no checkpoint and, unless check=True, skips these checks: the arms can be counted but not run.
+    no hub and reads no checkpoint: the arms can be counted but not run.
     """
     arms: dict[str, Arm] = {}
     problems: dict[str, None] = {}
@@ -78,7 +76,7 @@ def expand(
         for cfg, values, point in configurations(overrides, seeds):
             try:
                 set_values(cfg, values)
-                arm = Arm.of(cfg, look) if look or check else Arm.of_checked(typed(cfg), look=False)
+                arm = Arm.of(cfg, look)
                 merge_points(arms.setdefault(arm.key, arm).point, point)
             except InputError as error:
                 problems |= dict.fromkeys(error.problems)
@@ -127,12 +125,6 @@ def configurations(
         for values in _points(cfg, points):
             point = choice | plain_values(values)
             yield _copied(cfg) if merged else cfg, values, {key: point[key] for key in axes if key in point}
-
-
-def typed(cfg: DictConfig) -> Config:
-    """Returns the configuration as objects of its dataclasses, with references resolved."""
-    config: Any = OmegaConf.to_object(cfg)
-    return config
 
 
 def _axes(

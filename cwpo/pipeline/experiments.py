@@ -10,7 +10,7 @@ from cwpo.errors import InputError, nearest
 Cells = dict[str, tuple[str, ...]]  # {experiment: overrides that leave a part of its sweep}
 # The parts of experiments behind the headline verdicts. They take minutes, `all` takes hours.
 # One model family only: pretraining the strong models of a second family takes as long as a whole table.
-_TOY: Cells = {
+CORE: Cells = {
     "table1": ("objective=dpo", "data=hh_rlhf", "pair=opt_large", "method=human,ws_dpo,cw_po"),
     "table3": ("data=harmless,helpful", "pair=opt_small"),
     "table6": ("pair=opt_small",),
@@ -24,7 +24,7 @@ _TOY: Cells = {
     "figure7": (),
     "frontier": ("pair=opt_small", "method=human,cw_po"),
 }
-CORE: dict[str, Cells] = {"toy": _TOY, "paper": _TOY, "single_gpu": {"headline": ()}}  # by scale
+CORE_OF_SCALE: dict[str, Cells] = {"single_gpu": {"headline": ()}}  # where it is not CORE
 CORE_SEEDS = (0, 1, 2)  # the files of table3 and figure2 name ten
 
 
@@ -32,7 +32,7 @@ def experiments(name: str, scale: str = "toy") -> dict[str, list[str]]:
     """Returns {experiment: overrides} for "core", "all" or names joined by commas. InputError if one is unknown."""
     existing = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
     if name == "core":
-        return {part: [f"experiment={part}", *cells] for part, cells in CORE.get(scale, _TOY).items()}
+        return {part: [f"experiment={part}", *cells] for part, cells in CORE_OF_SCALE.get(scale, CORE).items()}
     names = existing if name == "all" else [part.strip() for part in name.split(",") if part.strip()]
     unknown = [
         f"experiment={part} does not exist; {nearest(part, ['core', 'all', *existing])}"

@@ -49,7 +49,7 @@ class Past:
         """Returns a line: how `node` differs from the most similar finished stage of its kind, or that none exists."""
         ours: Lineage = {}
         for each in node.ancestors():
-            _add(ours, _own(each.stage.name, each.stage.version, json.loads(json.dumps(each.hashed))))
+            _add(ours, _own(each.stage.name, each.stage.version, each.hashed))
         name = node.stage.name
         same = [key for key, manifest in self.manifests.items() if manifest["stage"] == name]
         if not same:

@@ -193,12 +193,16 @@ def nodes_of(cfg: Config, look: bool = True) -> dict[str, Node]:
 
 
 def _add_pairs(graph: _Graph, cfg: Config) -> str:
-    """Adds nodes for pairs, gold scores and, with gold=trained, the gold model. Returns the name of the pairs' node."""
+    """Adds nodes for pairs, those of labeled.other, gold scores and, with gold=trained, the gold model.
+
+    Returns the name of the pairs' node.
+    """
     graph.add("prepare", PREPARE)
     prepare = "prepare"
+    if cfg.labeled.other:
+        graph.add("prepare_other", PREPARE, {"data": other_data(cfg)})
     if cfg.labeled.unlabeled != "own":  # unlabeled pairs of another data set are added
         prepare = "mix_unlabeled"
-        _add_other_pairs(graph, cfg)
         graph.add(prepare, MIX_UNLABELED, prepare="prepare", other="prepare_other")
     if cfg.gold.name == "trained":
         graph.pretrain("gold", cfg.gold.path)
@@ -208,15 +212,8 @@ def _add_pairs(graph: _Graph, cfg: Config) -> str:
     return prepare
 
 
-def _add_other_pairs(graph: _Graph, cfg: Config) -> None:
-    """Adds the node that prepares the pairs of labeled.other, if it names a data set."""
-    if cfg.labeled.other:
-        graph.add("prepare_other", PREPARE, {"data": other_data(cfg)})
-
-
 def _add_annotator(graph: _Graph, cfg: Config, prepare: str) -> None:
     """Adds nodes that train the annotator (on mixed or poisoned pairs, if set), label pairs and assess the labels."""
-    _add_other_pairs(graph, cfg)
     if cfg.labeled.other or cfg.labeled.poison_fraction:
         graph.add("mix_labels", MIX_LABELS, prepare=prepare, other="prepare_other", score_gold="score_gold")
     graph.pretrain("weak", cfg.pair.weak)

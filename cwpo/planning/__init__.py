@@ -1,4 +1,4 @@
 """Estimates the cost of a sweep, and finds problems that would stop it, before it starts.
 
-Other packages import `plan.make_plan`, `forecast`, `gpu_hours` and `preflight.report.preflight`.
+Other packages import `plan` and `preflight.report.preflight`.
 """

@@ -7,7 +7,7 @@ measured on this machine for that model size (cwpo.planning.calibration), else a
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,12 +66,6 @@ def _planned(cfg: Config, name: str) -> Any:
             f"+plan.data.{name}={{train: ..., test: ..., prompt: ..., response: ...}}"
         )
     return cfg.plan.data[name]
-
-
-def arm_hours(arm: Arm, measured: Calibration | None = None) -> dict[str, float]:
-    """Returns {stage key: GPU-hours} of an arm. Raises InputError if a model's or data set's size is unknown."""
-    cfg, sizes = settled(arm.cfg), Sizes.of(arm.cfg)
-    return {node.key: _hours(cfg, node, sizes, measured) for node in arm.run}
 
 
 def assumptions(arms: Sequence[Arm], measured: Calibration | None = None) -> str:
@@ -186,16 +180,21 @@ def _annotator(cfg: Config, node: Node, sizes: Sizes) -> Work:
     return work
 
 
-def stage_hours(
-    arms: Sequence[Arm], wanted: Collection[str] | None = None, measured: Calibration | None = None
-) -> dict[str, float]:
-    """Returns {stage name: GPU-hours}. Counts each distinct stage once; only those with a key in `wanted`, if given."""
-    by_stage: dict[str, float] = defaultdict(float)
-    seen: set[str] = set()
+def stage_hours(arms: Sequence[Arm], nodes: Sequence[Node], measured: Calibration | None = None) -> dict[str, float]:
+    """Returns {stage name: GPU-hours} of `nodes`, distinct stages of the arms.
+
+    Raises InputError if the size of a model or data set of an arm is unknown.
+    """
+    by_key: dict[str, float] = {}
     for arm in arms:
-        hours = arm_hours(arm, measured)
-        for node in arm.run:
-            if node.key not in seen and (wanted is None or node.key in wanted):
-                seen.add(node.key)
-                by_stage[node.stage.name] += hours[node.key]
+        by_key |= arm_hours(arm, measured)
+    by_stage: dict[str, float] = defaultdict(float)
+    for node in nodes:
+        by_stage[node.stage.name] += by_key[node.key]
     return dict(by_stage)
+
+
+def arm_hours(arm: Arm, measured: Calibration | None = None) -> dict[str, float]:
+    """Returns {stage key: GPU-hours} of an arm. Raises InputError if a model's or data set's size is unknown."""
+    cfg, sizes = settled(arm.cfg), Sizes.of(arm.cfg)
+    return {node.key: _hours(cfg, node, sizes, measured) for node in arm.run}

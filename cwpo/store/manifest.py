@@ -22,9 +22,6 @@ FIELDS = frozenset(
 )
 HASHED_ON_USE = 64 * 2**20  # bytes, which take 0.1 s to hash; of larger files only the size is checked on use
 
-# Path, inode, size, times and digest of each file that this process has hashed and found unchanged.
-_intact: set[tuple[object, ...]] = set()
-
 
 class StoreError(CwpoError, RuntimeError):
     """A stage folder is damaged or gone, or a live run uses a store that a command wants to clean."""
@@ -62,7 +59,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Raises StoreError unless the folder's files have the names, sizes and digests that the manifest lists.
 
-    Of files above HASHED_ON_USE bytes only sizes are compared. A process hashes an unchanged file only once.
+    Of files above HASHED_ON_USE bytes only sizes are compared.
     """
     if damage := damaged_files(folder, manifest, HASHED_ON_USE):
         (name, what), *others = damage.items()
@@ -93,14 +90,8 @@ def _damage(file: Path, entry: Mapping[str, Any], hashed: float) -> str | None:
         return f"{written}, it is {'a folder' if file.is_dir() else 'not a file'}"
     if there.st_size != entry["bytes"]:
         return f"{written}, {there.st_size} are there"
-    if there.st_size > hashed:
-        return None
-    seen = (file, there.st_ino, there.st_size, there.st_mtime_ns, there.st_ctime_ns, entry["sha256"])
-    if hashed == HASHED_ON_USE and seen in _intact:
-        return None
-    if sha256(file) != entry["sha256"]:
+    if there.st_size <= hashed and sha256(file) != entry["sha256"]:
         return "it differs from what was written"
-    _intact.add(seen)
     return None
 
 
@@ -113,16 +104,6 @@ def file_digests(folder: Path) -> dict[str, dict[str, Any]]:
 def sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def exists(folder: Path) -> bool:
-    """Whether the stage in `folder` is finished. Raises StoreError for a folder without manifest, which is damaged."""
-    if (folder / MANIFEST).is_file():
-        return True
-    # Folder before manifest: a folder that appears during these checks is not taken for a damaged one.
-    if os.path.lexists(folder) and not (folder / MANIFEST).is_file():
-        raise damaged(folder, f"{folder / MANIFEST} is missing, or is not a file")
-    return False
 
 
 def _sealed(manifest: Mapping[str, Any]) -> str:

@@ -56,7 +56,13 @@ class Store:
 
     def has(self, stage: str, key: str) -> bool:
         """Whether the stage is finished. Raises StoreError for a folder without its manifest."""
-        return manifests.exists(self.folder(stage, key))
+        folder = self.folder(stage, key)
+        if (folder / MANIFEST).is_file():
+            return True
+        # Folder before manifest: a folder that appears during these checks is not taken for a damaged one.
+        if os.path.lexists(folder) and not (folder / MANIFEST).is_file():
+            raise damaged(folder, f"{folder / MANIFEST} is missing, or is not a file")
+        return False
 
     def manifest(self, stage: str, key: str) -> dict[str, Any]:
         """Returns the manifest of a finished stage. Raises StoreError if it or a file is damaged (see check_files)."""

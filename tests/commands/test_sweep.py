@@ -38,7 +38,7 @@ def test_hydra_s_own_word_for_a_sweep_is_one(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["run.py", "seed=0,-1", "hydra.mode=MULTIRUN"])
     run.run(lambda: pytest.fail("Hydra runs it"))
     with pytest.raises(InputError, match="seed=-1 must be at least 0"):
-        expand(ran[0], look=False, check=True)
+        expand(ran[0], look=False)
 
 
 def test_an_arm_knows_its_point_and_what_makes_no_difference_to_it():

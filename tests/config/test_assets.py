@@ -14,6 +14,7 @@ import torch
 import yaml
 from commands.test_entry import messages, script
 from config.test_schema import composed
+from omegaconf import OmegaConf
 
 from cwpo.checks import checkpoints
 from cwpo.commands import lock_assets
@@ -22,7 +23,6 @@ from cwpo.config.assets import LOCK, hub_assets, is_hub_id, read_lock, settled
 from cwpo.config.commands import LockAssetsConfig
 from cwpo.config.schema import CONF
 from cwpo.errors import InputError
-from cwpo.pipeline.arms import typed
 from cwpo.pipeline.derived import derived_config
 
 COMMIT, OTHER = "0123456789abcdef0123456789abcdef01234567", "f" * 40
@@ -35,7 +35,7 @@ def unpinned(cfg) -> list[str]:
 @functools.cache
 def paper(*words: str):
     """A configuration at paper scale, unchecked."""
-    return typed(composed("scale=paper", *words))
+    return OmegaConf.to_object(composed("scale=paper", *words))
 
 
 @pytest.fixture
@@ -185,7 +185,7 @@ def test_an_allowed_unpinned_asset_is_taken_from_the_ref_of_the_lock(lock):
 
 
 def test_the_synthetic_world_has_no_assets():
-    cfg = typed(composed())
+    cfg = OmegaConf.to_object(composed())
     assert hub_assets(cfg) == [] and settled(cfg) is cfg
 
 

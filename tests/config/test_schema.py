@@ -21,7 +21,7 @@ from cwpo.config.commands import register
 from cwpo.config.schema import CONF, STAGES
 from cwpo.config.update_sizes import at_operating_point
 from cwpo.errors import InputError
-from cwpo.pipeline.arms import expand, typed
+from cwpo.pipeline.arms import expand
 
 ALL_FILES = sorted(set(CONF.rglob("*.yaml")) - {LOCK})  # the lock is data, not configuration
 COMMANDS = [f.stem for f in ALL_FILES if f.parent == CONF / "command"]
@@ -259,7 +259,7 @@ def test_composing_choices_apart_gives_what_composing_them_together_does(overrid
             f"{group}={getattr(made.cfg, group).name}" for group in ("data", "pair", "objective", "method", "weighting")
         ]
         together = composed(*choices)
-        assert made.cfg == at_operating_point(typed(together))
+        assert made.cfg == at_operating_point(OmegaConf.to_object(together))
 
 
 def test_seeds_replace_the_experiments_own():

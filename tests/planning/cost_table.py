@@ -26,7 +26,7 @@ def table(names: Sequence[str] | None = None) -> str:
 def row(name: str) -> tuple[str, ...]:
     """Returns the row of an experiment, with one seed at scale=paper. Loads and downloads nothing."""
     arms = expand([f"experiment={name}", "scale=paper", *GOLD], seeds=[0], look=False)
-    hours = sum(stage_hours(arms).values())
+    hours = sum(stage_hours(arms, distinct(arms)).values())
     params = OmegaConf.load(CONF / "experiment" / f"{name}.yaml").hydra.sweeper.params
     return (
         name,

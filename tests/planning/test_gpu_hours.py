@@ -13,8 +13,8 @@ from cwpo.config.schema import CONF
 from cwpo.errors import InputError
 from cwpo.pipeline.arms import Arm, distinct, expand
 from cwpo.planning.calibration import Calibration, Rate, calibration_of
-from cwpo.planning.forecast import hour_lines, level_lines
 from cwpo.planning.gpu_hours import Sizes, arm_hours, stage_hours
+from cwpo.planning.plan import hour_lines, level_lines
 from cwpo.store.store import Store
 
 README = (REPO / "conf" / "README.md").read_text(encoding="utf-8")
@@ -57,7 +57,7 @@ def test_every_stage_of_an_arm_by_hand():
         "weight",
         "assess",
     }
-    assert sum(stage_hours([arm]).values()) == pytest.approx(sum(expected.values()))
+    assert sum(stage_hours([arm], arm.run).values()) == pytest.approx(sum(expected.values()))
 
 
 @pytest.mark.soak
@@ -105,7 +105,7 @@ def test_gold_of_the_data_set_is_counted():
 
 def test_a_stage_that_arms_share_counts_once():
     both = paper("method=ws_bt,cw_po", "data=harmless", "pair=opt_small")
-    one, two = stage_hours(both[:1]), stage_hours(both)
+    one, two = (stage_hours(arms, distinct(arms)) for arms in (both[:1], both))
     assert two["train_annotator"] == one["train_annotator"]
     assert two["sft"] == one["sft"]
     assert two["align"] == pytest.approx(2 * one["align"])
@@ -113,7 +113,7 @@ def test_a_stage_that_arms_share_counts_once():
 
 def test_a_model_or_a_data_set_of_unknown_size_is_named():
     with pytest.raises(InputError, match=r"plan.parameters has no my/model"):
-        stage_hours(paper("pair.strong=my/model"))
+        arm_hours(*paper("pair.strong=my/model"))
     (arm,) = paper("data.name=mine")
     with pytest.raises(InputError, match=r"plan.data has no mine; add"):
         Sizes.of(arm.cfg)

@@ -3,7 +3,6 @@
 import errno
 import json
 import multiprocessing
-import os
 import re
 import shutil
 import subprocess
@@ -13,8 +12,6 @@ from pathlib import Path
 import pytest
 
 from cwpo.errors import disk_place, disk_problem
-from cwpo.store import manifest
-from cwpo.store.manifest import sha256
 from cwpo.store.store import Store, StoreError, commit_of, fingerprint, stage_key
 
 
@@ -82,15 +79,6 @@ def test_a_failed_stage_leaves_nothing_and_can_be_repeated(tmp_path):
     assert not list((tmp_path / ".partial").iterdir())
     assert compute(store)
     assert sorted(p.name for p in store.folder("stage", "k").iterdir()) == ["manifest.json", "out.txt"]
-
-
-def test_a_stale_partial_folder_of_a_killed_run_is_discarded(tmp_path):
-    store = Store(tmp_path)
-    stale = tmp_path / ".partial" / "stage-k"
-    stale.mkdir(parents=True)
-    (stale / "junk").write_text("junk")
-    compute(store)
-    assert not (store.folder("stage", "k") / "junk").exists()
 
 
 @pytest.mark.parametrize("damage", ["truncate", "delete"])
@@ -165,15 +153,6 @@ def test_fingerprint_follows_links_to_folders(tmp_path):
     assert fingerprint(tmp_path / "data") != before
 
 
-def test_manifest_is_the_last_file_written(tmp_path):
-    store = Store(tmp_path)
-    compute(store)
-    folder = store.folder("stage", "k")
-    manifest = json.loads((folder / "manifest.json").read_text())
-    assert "manifest.json" not in manifest["files"]
-    assert (folder / "manifest.json").stat().st_mtime_ns >= (folder / "out.txt").stat().st_mtime_ns
-
-
 # --- damage --------------------------------------------------------------------------------------------------------
 
 
@@ -237,20 +216,6 @@ def test_a_stranger_is_damage_but_not_what_desktops_leave(tmp_path):
     (store.folder("stage", "k") / "config.json").write_text("{}")
     with pytest.raises(StoreError, match=r"config\.json is damaged: the stage did not write it"):
         store.manifest("stage", "k")
-
-
-def test_a_file_is_hashed_once_and_again_after_it_changed(tmp_path, monkeypatch):
-    store = Store(tmp_path)
-    compute(store)
-    hashed = []
-    monkeypatch.setattr(manifest, "sha256", lambda file: hashed.append(file) or sha256(file))
-    for _ in range(3):
-        store.manifest("stage", "k")
-    assert len(hashed) == 1
-    file = store.folder("stage", "k") / "out.txt"
-    os.utime(file, ns=(1, 1))
-    store.manifest("stage", "k")
-    assert len(hashed) == 2
 
 
 def test_a_dropped_stage_is_computed_again(tmp_path):

@@ -4,15 +4,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from cwpo.checks.checkpoints import unpinned
 from cwpo.checks.settings import setting_problems
 from cwpo.config.assets import Asset, hub_assets, is_hub_id, settled
 from cwpo.config.assets import distinct as distinct_assets
 from cwpo.config.schema import STAGES, Config
 from cwpo.errors import InputError
-from cwpo.pipeline.arms import Arm, configurations, distinct, set_values, typed
+from cwpo.pipeline.arms import Arm, configurations, distinct, set_values
 from cwpo.pipeline.experiments import experiments, seeds_of
-from cwpo.planning.forecast import hour_lines
+from cwpo.planning.plan import hour_lines
 from cwpo.planning.preflight.found import data_problems, model_problems, models_of
 from cwpo.planning.preflight.machine import credential_problems, disk_of, in_cache
 from cwpo.planning.preflight.memory import GIB, Need, Shape, gpus, shape_of, stage_needs, store_gib
@@ -63,7 +65,7 @@ def settled_arms(cfg: Any) -> Iterator[Config]:
     Raises InputError with all invalid settings of all arms, because these leave open what an arm would load.
     """
     seeds = seeds_of(cfg.experiment, cfg.seeds) or [0]
-    arms: list[Config] = []
+    arms: list[Any] = []
     problems: dict[str, None] = {}
     for cells in experiments(cfg.experiment, cfg.scale).values():
         words = [*cells, f"scale={cfg.scale}", f"store={cfg.store}", *cfg.overrides]
@@ -71,7 +73,7 @@ def settled_arms(cfg: Any) -> Iterator[Config]:
             set_values(composed, values)
             wrong = setting_problems(composed)
             problems |= dict.fromkeys(wrong)
-            arms += [] if wrong else [typed(composed)]
+            arms += [] if wrong else [OmegaConf.to_object(composed)]
     if problems:
         raise InputError(list(problems))
     yield from map(settled, arms)
